@@ -1,0 +1,71 @@
+"""
+What the distribution is called, holds and needs; the tools are in pyproject.toml.
+"""
+
+import re
+from pathlib import Path
+
+from setuptools import setup
+
+_init = Path(__file__).with_name("rt_twisted").joinpath("__init__.py").read_text()
+_version = re.search(r'^__version__ = "(.+)"$', _init, re.MULTILINE)
+assert _version, "rt_twisted/__init__.py names no version"
+
+setup(
+    name="rt-twisted",
+    version=_version[1],
+    description="A realtime push daemon on Twisted: publish once, reach every open connection",
+    author="rt_twisted contributors",
+    license="MIT",
+    license_files=["LICENSE"],
+    python_requires=">=3.11",
+    # Written out: an editable install then puts this directory on sys.path,
+    # where twistd looks for twisted/plugins. Without it there is no `realtime`.
+    package_dir={"": "."},
+    # twisted.plugins is a folder that many distributions share: it has no
+    # __init__.py, here or anywhere, or it would hide Twisted itself.
+    packages=[
+        "rt_twisted",
+        "rt_twisted.actions",
+        "rt_twisted.brokers",
+        "rt_twisted.codecs",
+        "rt_twisted.exporters",
+        "rt_twisted.front",
+        "twisted.plugins",
+    ],
+    package_data={
+        "rt_twisted": ["py.typed"],
+        "rt_twisted.actions": ["*.html", "*.js", "*.css"],
+    },
+    zip_safe=False,
+    install_requires=[
+        "twisted[tls]>=26.4",
+        "httptools>=0.7",
+        "hiredis>=3.0",  # txredisapi takes it by itself, and is 20 times slower without
+        "multipart>=1.2",
+        "pyopenssl>=26.0",
+        "txamqp>=0.8.2",
+        "txredisapi>=1.6",
+        "zope.interface>=7.2",
+    ],
+    extras_require={
+        "test": [
+            "hypothesis>=6.170",
+            "pytest>=9.0",
+            "pytest-twisted>=1.14.3",
+            "setuptools>=77",  # test_packaging builds with it, without asking the network
+        ],
+        "dev": [
+            "mypy==2.4.*",
+            "mypy-zope==1.0.17",  # moves together with mypy
+            "ruff==0.17.*",
+        ],
+    },
+    classifiers=[
+        "Framework :: Twisted",
+        "Operating System :: POSIX :: Linux",
+        "Programming Language :: Python :: 3.11",
+        "Topic :: Internet :: WWW/HTTP :: HTTP Servers",
+        "Typing :: Typed",
+    ],
+)
