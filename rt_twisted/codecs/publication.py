@@ -1,0 +1,238 @@
+"""
+What publishers send: forms, multipart, JSON, lines of JSON, plain bodies.
+
+In forms and plain bodies a message is bytes, and stays exactly these bytes. In
+JSON it is a string, which becomes UTF-8, or any other value, which is written
+again as compact JSON.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NoReturn
+from urllib.parse import unquote_to_bytes
+
+import multipart
+
+from rt_twisted.codecs.errors import RemoteProtocolError
+from rt_twisted.codecs.sse import GAP
+
+MAX_FIELDS = 1000  # of one form
+MAX_EVENT = 200  # characters of an event type
+MAX_KEY = 200  # characters of an idempotency key
+JSON = "application/json"
+LINES = ("application/x-ndjson", "application/ndjson", "application/jsonl")
+FORM = "application/x-www-form-urlencoded"
+MULTIPART = "multipart/form-data"
+_KNOWN = frozenset(("channel", "event", "idempotency_key", "key", "message"))
+
+Fields = dict[str, list[bytes]]
+
+
+@dataclass(frozen=True, slots=True)
+class Submission:
+    """
+    One message as somebody wants it published.
+
+    Args:
+        channels: their names, as sent; empty if the request names none.
+        message: None if the request has none.
+        event: the event type; None for none.
+        idempotency_key: None for none.
+        key: the secret that came with it; None for none.
+    """
+
+    channels: Sequence[str]
+    message: bytes | None
+    event: str | None = None
+    idempotency_key: str | None = None
+    key: bytes | None = None
+
+
+def parse(
+    content_type: str, body: bytes, query: Mapping[str, list[str]], most: int
+) -> list[Submission]:
+    """
+    Read a request to publish.
+
+    Args:
+        content_type: the header; "" if there is none.
+        body: whole.
+        query: fields of the URL; the body's come first.
+        most: messages in one request.
+
+    Raises:
+        RemoteProtocolError: 400 for what cannot be read, 413 for more than
+            *most* messages.
+    """
+    kind = content_type.partition(";")[0].strip().lower()
+    if kind == JSON:
+        value = _load(_text(body), "the body")
+        if isinstance(value, list):
+            _check_count(len(value), most)
+            return [_from_json(item, f"item {n}") for n, item in enumerate(value, 1)]
+        return [_from_json(value, "the body")]
+    if kind in LINES:
+        lines = [(n, line) for n, line in enumerate(_text(body).split("\n"), 1) if line.strip()]
+        _check_count(len(lines), most)
+        return [_from_json(_load(line, f"line {n}"), f"line {n}") for n, line in lines]
+    if kind == FORM:
+        fields = _parse_form(body)
+    elif kind == MULTIPART:
+        fields = _parse_multipart(content_type, body)
+    else:
+        fields = {"message": [body]} if body else {}
+    for name, values in query.items():
+        if name in _KNOWN and name not in fields:
+            fields[name] = [value.encode(errors="surrogateescape") for value in values]
+    return [_from_fields(fields)]
+
+
+def _from_fields(fields: Fields) -> Submission:
+    channels = [_utf8(value, "channel") for value in fields.get("channel", ())]
+    message = fields.get("message")
+    key = fields.get("key")
+    event = fields.get("event")
+    idempotency_key = fields.get("idempotency_key")
+    return Submission(
+        channels,
+        message[-1] if message else None,
+        check_event(_utf8(event[-1], "event")) if event else None,
+        check_key(_utf8(idempotency_key[-1], "idempotency_key")) if idempotency_key else None,
+        key[-1] if key else None,
+    )
+
+
+def _from_json(value: Any, place: str) -> Submission:
+    if type(value) is not dict:
+        raise RemoteProtocolError(f"{place} is not a JSON object")
+    if not value.keys() <= _KNOWN:
+        unknown = min(value.keys() - _KNOWN)
+        raise RemoteProtocolError(f"{place} has an unknown field {unknown[:100]!r}")
+    channel = value.get("channel", ())
+    channels = (channel,) if isinstance(channel, str) else channel
+    texts = (value.get("event"), value.get("idempotency_key"), value.get("key"))
+    if not isinstance(channels, list | tuple) or not all(type(c) is str for c in channels):
+        raise RemoteProtocolError(f"{place}: channel is a string, or an array of strings")
+    if any(text is not None and type(text) is not str for text in texts):
+        raise RemoteProtocolError(f"{place}: event, idempotency_key and key are strings")
+    event, idempotency_key, key = texts
+    message = value.get("message")
+    try:
+        if type(message) is str:
+            data: bytes | None = message.encode()
+        elif "message" in value:
+            text = json.dumps(message, ensure_ascii=False, separators=(",", ":"))
+            data = text.encode()
+        else:
+            data = None
+        return Submission(
+            channels,
+            data,
+            check_event(event) if event else None,
+            check_key(idempotency_key) if idempotency_key else None,
+            key.encode() if key else None,
+        )
+    except UnicodeEncodeError:
+        raise RemoteProtocolError(f"{place} has half a surrogate pair") from None
+
+
+def check_event(event: str) -> str | None:
+    """
+    *event* if it may be an event type; None for the empty one.
+
+    Raises:
+        RemoteProtocolError: it would not fit on a line, or is ours.
+    """
+    if len(event) > MAX_EVENT or any(character in event for character in "\r\n\0"):
+        raise RemoteProtocolError(f"an event type is one line of up to {MAX_EVENT} characters")
+    if event == GAP:
+        raise RemoteProtocolError(f"the event type {GAP!r} is the server's own")
+    return event or None
+
+
+def check_key(key: str) -> str | None:
+    """
+    *key* if it may be an idempotency key; None for the empty one.
+
+    Raises:
+        RemoteProtocolError: it is too long.
+    """
+    if len(key) > MAX_KEY:
+        raise RemoteProtocolError(f"an idempotency key has up to {MAX_KEY} characters")
+    return key or None
+
+
+def _parse_form(body: bytes) -> Fields:
+    """
+    Cut a form apart (WHATWG URL, 5.1), bytes as they are.
+    """
+    pairs = body.split(b"&", MAX_FIELDS + 1)
+    if len(pairs) > MAX_FIELDS:
+        raise RemoteProtocolError("too many fields")
+    fields: Fields = {}
+    for pair in pairs:
+        raw_name, _, value = pair.partition(b"=")
+        name = _unquote(raw_name)
+        if name.isascii():
+            fields.setdefault(name.decode(), []).append(_unquote(value))
+    return fields
+
+
+def _unquote(text: bytes) -> bytes:
+    if b"+" in text:
+        text = text.replace(b"+", b" ")
+    return unquote_to_bytes(text) if b"%" in text else text
+
+
+def _parse_multipart(content_type: str, body: bytes) -> Fields:
+    """
+    Cut a multipart body apart (RFC 7578).
+    """
+    _, options = multipart.parse_options_header(content_type)
+    fields: Fields = {}
+    values: list[bytes] | None = None
+    try:
+        parser = multipart.PushMultipartParser(
+            options.get("boundary", ""), max_segment_count=MAX_FIELDS
+        )
+        for event in (*parser.parse(body), *parser.parse(b"")):
+            if isinstance(event, multipart.MultipartSegment):
+                values = fields.setdefault(event.name, [])
+                values.append(b"")
+            elif event is not None and values is not None:
+                values[-1] += event
+    except (multipart.MultipartError, ValueError) as error:
+        raise RemoteProtocolError(f"malformed multipart body: {error}") from None
+    return fields
+
+
+def _load(text: str, place: str) -> Any:
+    try:
+        return json.loads(text, parse_constant=_refuse_constant)
+    except (ValueError, RecursionError):
+        raise RemoteProtocolError(f"{place} is not JSON") from None
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(name)  # NaN and Infinity are not JSON (RFC 8259, 6)
+
+
+def _text(body: bytes) -> str:
+    return _utf8(body, "the body")
+
+
+def _utf8(value: bytes, place: str) -> str:
+    try:
+        return value.decode()
+    except UnicodeDecodeError:
+        raise RemoteProtocolError(f"{place} is not UTF-8") from None
+
+
+def _check_count(count: int, most: int) -> None:
+    if count > most:
+        raise RemoteProtocolError(f"more than {most} messages in one request", 413)
+    if not count:
+        raise RemoteProtocolError("no message")

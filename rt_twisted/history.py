@@ -1,0 +1,132 @@
+"""
+What a channel remembers, and whether it has forgotten.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+
+from rt_twisted.message import Message, Position
+
+OVERHEAD = 256  # bytes a kept message takes beside its data (measured: 230 to 260)
+
+
+@dataclass(frozen=True, slots=True)
+class Keep:
+    """
+    How much each channel remembers; whichever bound is met first counts.
+
+    Args:
+        count: messages; 0 remembers nothing.
+        bytes: data and overhead together; a larger message is not kept at all.
+        age: seconds.
+    """
+
+    count: int = 256
+    bytes: int = 1 << 20
+    age: float = 3600.0
+
+
+class History:
+    """
+    The newest messages of one channel, in order of position.
+
+    It knows its horizon: after that position nothing is missing. Times are
+    given, never asked for; they must not go back.
+
+    Args:
+        keep: the bounds.
+        horizon: the position after which this history has seen everything.
+    """
+
+    __slots__ = ("_entries", "_horizon", "_keep", "bytes")
+
+    def __init__(self, keep: Keep, horizon: Position) -> None:
+        self._keep = keep
+        self._horizon = horizon
+        self._entries: deque[tuple[float, Message]] = deque()
+        self.bytes = 0
+
+    @property
+    def horizon(self) -> Position:
+        """
+        The last position that is forgotten; nothing after it is.
+        """
+        return self._horizon
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def append(self, message: Message, now: float) -> None:
+        """
+        Remember *message*, which came at *now* (seconds), and forget what is
+        over the bounds.
+        """
+        self._entries.append((now, message))
+        self.bytes += len(message.data) + OVERHEAD
+        keep = self._keep
+        while len(self._entries) > keep.count or self.bytes > keep.bytes:
+            self._forget()
+
+    def expire(self, now: float) -> None:
+        """
+        Forget what is too old at *now*.
+        """
+        oldest = now - self._keep.age
+        entries = self._entries
+        while entries and entries[0][0] < oldest:
+            self._forget()
+
+    def clear(self) -> None:
+        """
+        Forget everything.
+        """
+        while self._entries:
+            self._forget()
+
+    def restart(self, horizon: Position) -> None:
+        """
+        Forget everything: another log begins, seen whole after *horizon*.
+        """
+        self.clear()
+        self._horizon = horizon
+
+    def covers(self, position: Position) -> bool:
+        """
+        Whether nothing after *position* is forgotten.
+        """
+        return position.epoch == self._horizon.epoch and position.offset >= self._horizon.offset
+
+    def after(self, position: Position) -> list[Message]:
+        """
+        What is kept after *position*, in order; all of it for another log's.
+
+        Costs what it returns, not what is kept.
+        """
+        found: list[Message] = []
+        offset = position.offset if position.epoch == self._horizon.epoch else 0
+        for _, message in reversed(self._entries):
+            if message.position.offset <= offset:
+                break
+            found.append(message)
+        found.reverse()
+        return found
+
+    def newest(self, count: int) -> list[Message]:
+        """
+        The last *count* messages that are kept, in order.
+        """
+        start = max(0, len(self._entries) - count)
+        return [self._entries[index][1] for index in range(start, len(self._entries))]
+
+    def within(self, moment: float) -> list[Message]:
+        """
+        What came at *moment* (seconds) or later and is kept, in order.
+        """
+        return [message for when, message in self._entries if when >= moment]
+
+    def _forget(self) -> None:
+        _, message = self._entries.popleft()
+        self.bytes -= len(message.data) + OVERHEAD
+        self._horizon = message.position

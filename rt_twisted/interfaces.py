@@ -1,0 +1,304 @@
+"""
+The contracts between the floors; plug-ins are checked against them at start.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+from zope.interface import Attribute, Interface
+
+from rt_twisted.message import Draft, Message, Position, Replay, Since
+
+if TYPE_CHECKING:
+    from twisted.internet.defer import Deferred
+    from twisted.web.server import Site
+
+Receive = Callable[[Message], None]
+
+
+class IBroker(Interface):
+    """
+    Gives messages their position and carries them between nodes.
+
+    A broker may also provide `twisted.application.service.IService`: it is then
+    started and stopped with the daemon.
+
+    Order: `receive` is called in order of position, on the reactor's thread,
+    each message once. Delivery: what was published while the broker was
+    reachable reaches every node that wants its channel, or the epoch of the
+    next message differs, which tells every reader of a gap.
+    """
+
+    def attach(receive: Receive) -> None:
+        """
+        Name the one who gets the messages. Called once, before anything else.
+        """
+
+    def position() -> Position:
+        """
+        Where the log stands now; known without waiting once started.
+        """
+
+    def subscribe(channel: str) -> None:
+        """
+        Wish for *channel*: kept, and said again on every new connection.
+
+        Saying it twice is saying it once.
+        """
+
+    def unsubscribe(channel: str) -> None:
+        """
+        Take the wish back. A message may still come afterwards.
+        """
+
+    def publish(drafts: Sequence[Draft]) -> Deferred[list[Position]]:
+        """
+        Append *drafts* to the log, in order.
+
+        Returns:
+            their positions, in the same order; the old one for a draft whose
+            idempotency key is known. May have fired already.
+
+        Raises (in the Deferred):
+            Unavailable: nothing or only a part was taken; a publisher that
+                sends again with idempotency keys doubles nothing.
+        """
+
+
+class Unavailable(Exception):
+    """
+    The broker cannot take messages now; its text is for the publisher.
+    """
+
+
+class IHistory(Interface):
+    """
+    Remembers across nodes: provided by a broker that can replay what this
+    node never saw.
+    """
+
+    def after(channels: Sequence[str], since: Since) -> Deferred[Replay]:
+        """
+        What *since* asks for, over all of *channels*, in order of position.
+
+        Never silently part: `complete` is False where something is forgotten.
+        """
+
+
+class IFormat(Interface):
+    """
+    How messages look on one kind of wire. Pure, immutable, hashable; equal
+    formats share one encoding. Every method returns whole frames: any two
+    results may be joined or sent apart.
+    """
+
+    content_type = Attribute("str: the media type of the stream.")
+    heartbeat = Attribute("bytes: a frame that says nothing, to keep proxies awake; may be empty.")
+
+    def start(replay: Replay) -> bytes:
+        """
+        The first bytes for a reader that joins now: preamble, a word about a
+        gap if the replay is not complete, what was missed, and a cursor.
+        """
+
+    def encode(message: Message) -> bytes:
+        """
+        *message* for everyone.
+        """
+
+    def cursor(position: Position) -> bytes:
+        """
+        Move the reader's cursor without a message; empty where the wire has none.
+        """
+
+    def gap(position: Position) -> bytes:
+        """
+        Say that messages up to *position* were dropped for this reader.
+        """
+
+    def end(retry: int) -> bytes:
+        """
+        The last bytes before the daemon hangs up; the reader shall come back
+        in *retry* ms, 0 for whenever it likes.
+        """
+
+
+class IExchange(Interface):
+    """
+    One request and the right to answer it, once.
+    """
+
+    method = Attribute("str: upper case.")
+    path = Attribute("str: percent-decoded, without query; begins with a slash or is '*'.")
+    query_string = Attribute("str: as it came, without the question mark.")
+    address = Attribute("str: the client's address; from trusted proxies what they say it is.")
+    local = Attribute("bool: the peer is on this machine, and no proxy stands in between.")
+    secure = Attribute("bool: the client speaks TLS to us.")
+    framed = Attribute("bool: a stream's bytes must be HTTP chunks (HTTP/1.1).")
+
+    def header(name: str) -> str | None:
+        """
+        The value of header *name* (lower case); several are joined by a comma.
+        """
+
+    def query() -> Mapping[str, list[str]]:
+        """
+        The query's fields, percent-decoded as UTF-8, repeats in order.
+        """
+
+    def cookies() -> Mapping[str, str]:
+        """
+        The request's cookies by name.
+        """
+
+    def read(limit: int) -> Deferred[bytes]:
+        """
+        The whole body.
+
+        Raises (in the Deferred):
+            Refusal: 413 over *limit* bytes, 408 too slow, 400 malformed.
+            ConnectionLost: the client went away; there is nobody to answer.
+        """
+
+    def receive(sink: IBodySink) -> None:
+        """
+        The body as a stream: *sink* gets each piece as it comes.
+        """
+
+    def answer(
+        status: int, body: bytes = b"", content_type: str = "", headers: Sequence[Header] = ()
+    ) -> None:
+        """
+        Answer whole. For HEAD the body is left out and its length kept.
+        """
+
+    def open(content_type: str, headers: Sequence[Header] = ()) -> Opened:
+        """
+        Answer 200 with a stream and take the connection over.
+
+        The caller owns the transport from now on: it sets its protocol by
+        `Subscriber`, and writes `Opened.head` before anything else.
+        """
+
+    def render(site: Site, depth: int) -> None:
+        """
+        Let a twisted.web site answer, mounted below the first *depth*
+        segments of the path.
+        """
+
+
+Header = tuple[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """
+    A connection taken over for a stream.
+
+    Args:
+        transport: the connection.
+        head: response headers to be written before anything else; may be empty.
+    """
+
+    transport: Any
+    head: bytes
+
+
+class IBodySink(Interface):
+    """
+    Takes a request body piece by piece; exactly one of `end` and `lost` closes it.
+    """
+
+    def data(piece: bytes) -> None:
+        """
+        The next bytes, never empty, of any length; HTTP chunks lose their borders.
+        """
+
+    def end() -> None:
+        """
+        The body is whole.
+        """
+
+    def lost(reason: Exception) -> None:
+        """
+        It will never be.
+        """
+
+
+class IAction(Interface):
+    """
+    What a route does with a matched request. Built once per route line from
+    its arguments; wrong arguments raise ValueError with one sentence.
+    """
+
+    methods = Attribute("Collection[str]: the request methods it serves; others get 405.")
+
+    def act(exchange: IExchange, match: Match) -> object:
+        """
+        Answer *exchange*, now or later; may be `async def`, or return a Deferred.
+        What it raises: `Refusal` becomes its status, anything else is logged and
+        answered with 500.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """
+    What a route's pattern found in a path.
+
+    Args:
+        groups: `$0`, the matched part, then `$1` and so on; None for a group
+            that took no part.
+        rest: the path behind the matched part.
+    """
+
+    groups: Sequence[str | None]
+    rest: str
+
+
+class Refusal(Exception):
+    """
+    A request that is answered with an error.
+
+    Args:
+        status: HTTP status, 400 to 599.
+        reason: one sentence for the client; nothing secret in it.
+        headers: further response headers, such as Retry-After.
+    """
+
+    def __init__(self, status: int, reason: str, headers: Sequence[Header] = ()) -> None:
+        super().__init__(reason)
+        self.status = status
+        self.reason = reason
+        self.headers = headers
+
+
+class IExporter(Interface):
+    """
+    Sends the hub's numbers somewhere. May provide `IService`.
+    """
+
+    def export(numbers: Numbers, now: float) -> None:
+        """
+        Send *numbers* as they stood at *now* (unix seconds). Must not block,
+        and must bound what it keeps while nobody takes it.
+        """
+
+
+class Numbers(Protocol):
+    """
+    What the hub counts. Totals are since the start and only grow.
+    """
+
+    channels: Mapping[str, int]  # readers by channel; only channels with readers
+    readers: int  # connected now
+    behind: int  # of those, with bytes still waiting for them
+    history_bytes: int  # kept for replay, in all channels
+    joined: int  # readers that ever joined
+    published: int  # messages received from the broker
+    delivered: int  # messages handed to readers' connections
+    gaps: int  # times a reader was told of a gap
+    closed: Mapping[str, int]  # readers gone, by cause
