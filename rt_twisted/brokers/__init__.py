@@ -1,0 +1,3 @@
+"""
+How messages get their position, and how nodes hear of each other.
+"""

@@ -1,0 +1,593 @@
+"""
+Who listens here, and the loop that tells them.
+
+What the broker receives within one turn of the reactor is told together: one
+write per reader, however many messages. A turn over many readers is cut into
+slices, between which the reactor does other work; the next turn waits for it,
+so that no reader ever hears things out of order.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter, OrderedDict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import chain, islice
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
+from twisted.internet.task import LoopingCall
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from rt_twisted.history import History, Keep
+from rt_twisted.interfaces import IBroker, IFormat, IHistory, Refusal
+from rt_twisted.message import After, Draft, Message, Newest, Position, Replay, Since
+from rt_twisted.subscriber import Cause, Subscriber
+
+_log = Logger()
+_telling = _log.failureHandler("while telling readers")
+_sweeping = _log.failureHandler("while sweeping")
+
+SLICE = 0.008  # seconds a turn may hold the reactor; 20 ms is what others notice
+BUNCH = 128  # readers between two looks at the clock: under 1 ms of send(2)
+CHANNEL_OVERHEAD = 1024  # bytes an empty channel takes (measured: about 1,000)
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """
+    What the hub allows; 0 means no limit of ours.
+
+    Args:
+        readers: connected at once.
+        readers_per_address: of those, from one address.
+        history_bytes: kept for replay in all channels; what was published to
+            longest ago is forgotten first.
+        linger: seconds the broker is still asked for a channel after its last
+            reader left.
+        heartbeat: seconds between two heartbeats of a reader; 0 for none.
+    """
+
+    readers: int = 0
+    readers_per_address: int = 0
+    history_bytes: int = 256 << 20
+    linger: float = 60.0
+    heartbeat: float = 30.0
+
+
+@dataclass(slots=True)
+class Counts:
+    """
+    The numbers as an exporter gets them (`interfaces.Numbers`).
+    """
+
+    channels: dict[str, int] = field(default_factory=dict)
+    readers: int = 0
+    behind: int = 0
+    history_bytes: int = 0
+    joined: int = 0
+    published: int = 0
+    delivered: int = 0
+    gaps: int = 0
+    closed: Counter[str] = field(default_factory=Counter)
+
+
+Bundle = tuple[IFormat, Sequence[Message], tuple[Subscriber, ...]]
+
+
+class Channel:
+    """
+    A name, its history, and its readers by format.
+
+    Readers of several channels stand apart: what they are told may have to be
+    merged with their other channels.
+    """
+
+    __slots__ = ("history", "idle_since", "mixed", "name", "pending", "single", "wanted")
+
+    def __init__(self, name: str, history: History) -> None:
+        self.name = name
+        self.history = history
+        self.single: dict[IFormat, set[Subscriber]] = {}
+        self.mixed: dict[IFormat, set[Subscriber]] = {}
+        self.pending: list[Message] = []  # received in this turn, not told yet
+        self.idle_since = math.inf  # when the last reader left
+        self.wanted = False  # said to the broker
+
+    def readers(self) -> int:
+        """
+        How many there are.
+        """
+        readers = (*self.single.values(), *self.mixed.values())
+        return sum(map(len, readers))
+
+    def add(self, reader: Subscriber, mixed: bool) -> None:
+        """
+        Let *reader* hear what is received from now on.
+        """
+        groups = self.mixed if mixed else self.single
+        groups.setdefault(reader.format, set()).add(reader)
+
+    def remove(self, reader: Subscriber, mixed: bool) -> None:
+        """
+        The opposite of `add`.
+        """
+        groups = self.mixed if mixed else self.single
+        group = groups[reader.format]
+        group.remove(reader)
+        if not group:
+            del groups[reader.format]
+
+
+class Hub:
+    """
+    All channels of this node.
+
+    Args:
+        broker: gives messages their positions and carries them.
+        clock: the reactor.
+        keep: what each channel remembers.
+        limits: what is allowed.
+    """
+
+    def __init__(
+        self, broker: IBroker, clock: IReactorTime, keep: Keep = Keep(), limits: Limits = Limits()
+    ) -> None:
+        self._broker = broker
+        self._archive: Any = IHistory(broker, None)
+        self._clock = clock
+        self._keep = keep
+        self._limits = limits
+        self._channels: OrderedDict[str, Channel] = OrderedDict()  # by last message
+        self._marked: list[Channel] = []  # with pending messages, in order of the first
+        self._turn: Iterator[None] | None = None  # the turn being told
+        self._due = False  # a slice is on its way
+        self._head = broker.position()
+        self._floor = self._head  # channels we have no record of are forgotten up to here
+        self._readers = 0
+        self._addresses: Counter[str] = Counter()
+        self._behind: set[Subscriber] = set()
+        seconds = max(1, round(limits.heartbeat)) if limits.heartbeat else 1
+        self._buckets: list[set[Subscriber]] = [set() for _ in range(seconds)]
+        self._beat = 0  # the bucket whose turn it is
+        self._beat_heads = [self._head] * seconds  # the cursor each bucket was last sent
+        self._to_visit: list[str] = []
+        self._history_bytes = 0
+        self._stopping = False
+        self._sweep = LoopingCall(self._swept)
+        self._sweep.clock = clock
+        self.counts = Counts()
+        broker.attach(self.receive)
+
+    # Publishing.
+
+    def publish(self, drafts: Sequence[Draft]) -> Deferred[list[Position]]:
+        """
+        Hand *drafts* to the broker; see `IBroker.publish`.
+        """
+        return self._broker.publish(drafts)
+
+    def receive(self, message: Message) -> None:
+        """
+        What the broker calls for each message, in order.
+        """
+        position = message.position
+        if position.epoch != self._head.epoch:
+            self._begin(position)
+        channel = self._channels.get(message.channel)
+        if channel is None:
+            channel = self._remember(message.channel)
+        else:
+            self._channels.move_to_end(message.channel)
+        history = channel.history
+        before = history.bytes
+        history.append(message, self._clock.seconds())
+        self._history_bytes += history.bytes - before
+        self._head = position
+        self.counts.published += 1
+        # Once something is pending, all that follows is: who joins now is told
+        # of it in the turn to come, not by replay, and hears all in order.
+        if channel.single or channel.mixed or self._marked:
+            if not channel.pending:
+                self._marked.append(channel)
+            channel.pending.append(message)
+            self._schedule()
+        if self._history_bytes > self._limits.history_bytes:
+            self._forget_oldest()
+
+    def readers_of(self, channel: str) -> int:
+        """
+        How many readers of *channel* are connected to this node.
+        """
+        found = self._channels.get(channel)
+        return found.readers() if found is not None else 0
+
+    # Joining and leaving.
+
+    def admit(self, address: str) -> None:
+        """
+        Check that one more reader from *address* is allowed.
+
+        Raises:
+            Refusal: 503 when the daemon is full or stopping, 429 when the
+                address has its share.
+        """
+        limits = self._limits
+        if self._stopping:
+            raise Refusal(503, "the server is stopping", [("Retry-After", "2")])
+        if limits.readers and self._readers >= limits.readers:
+            raise Refusal(503, "too many readers", [("Retry-After", "10")])
+        if limits.readers_per_address and self._addresses[address] >= limits.readers_per_address:
+            raise Refusal(429, "too many readers from your address", [("Retry-After", "10")])
+
+    def join(
+        self, reader: Subscriber, names: Sequence[str], since: Since | None, head: bytes = b""
+    ) -> None:
+        """
+        Replay to *reader* what *since* asks for of the channels *names*, then
+        tell it what they receive, without loss or repeat in between.
+
+        Args:
+            reader: new; it belongs to the hub until it leaves.
+            names: distinct, at least one.
+            since: None for the live stream alone.
+            head: bytes to be written in front, such as HTTP headers.
+        """
+        self._readers += 1
+        self._addresses[reader.address] += 1
+        self.counts.joined += 1
+        reader.bucket = self.counts.joined % len(self._buckets)
+        self._buckets[reader.bucket].add(reader)
+        channels = tuple([self._wanted(name) for name in names])
+        replay = self._recall(channels, since)
+        if replay.complete or self._archive is None or since is None:
+            self._start(reader, channels, replay, head)
+            return
+        # Not in our memory, perhaps in the broker's. What is received
+        # meanwhile goes to our own history; the two meet when it answers.
+        reader.write(head)
+        asked: Deferred[Replay] = self._archive.after(names, since)
+        asked.addCallback(self._recalled, reader, names)
+        asked.addErrback(self._not_recalled, reader, channels, since)
+
+    def leave(self, reader: Subscriber, cause: Cause) -> None:
+        """
+        *reader* is gone; called by itself.
+        """
+        self._readers -= 1
+        self._addresses[reader.address] -= 1
+        if not self._addresses[reader.address]:
+            del self._addresses[reader.address]
+        self._buckets[reader.bucket].discard(reader)
+        self.counts.closed[cause.value] += 1
+        mixed = len(reader.channels) > 1
+        for channel in reader.channels:
+            channel.remove(reader, mixed)
+            if not channel.single and not channel.mixed:
+                channel.idle_since = self._clock.seconds()
+        reader.channels = ()
+
+    def seconds(self) -> float:
+        """
+        The time (`Audience.seconds`).
+        """
+        return self._clock.seconds()
+
+    def position(self) -> Position:
+        """
+        The end of the log, as far as this node knows.
+        """
+        return self._head
+
+    def fell_behind(self, reader: Subscriber) -> None:
+        """
+        Watch *reader* (`Audience.fell_behind`).
+        """
+        self._behind.add(reader)
+
+    def caught_up(self, reader: Subscriber) -> None:
+        """
+        Stop watching it.
+        """
+        self._behind.discard(reader)
+
+    def skipped(self, reader: Subscriber) -> None:
+        """
+        Count a gap.
+        """
+        self.counts.gaps += 1
+
+    # Life.
+
+    def start(self) -> None:
+        """
+        Begin the sweep: once a second heartbeats, patience, forgetting.
+        """
+        self._sweep.start(1.0, now=False)
+
+    def stop(self, retry: int) -> None:
+        """
+        Tell every reader to come back after *retry* to twice *retry* ms, each
+        at another time, and hang up. Nobody joins any more.
+        """
+        self._stopping = True
+        if self._sweep.running:
+            self._sweep.stop()
+        self._tell_all()
+        share = retry / max(1, self._readers)
+        for index, reader in enumerate([r for bucket in self._buckets for r in bucket]):
+            reader.end(Cause.SHUTDOWN, retry + int(index * share))
+
+    def numbers(self) -> Counts:
+        """
+        The counts as they stand now; the channels are those with readers.
+        """
+        counts = self.counts
+        counts.channels = {
+            name: channel.readers()
+            for name, channel in self._channels.items()
+            if channel.single or channel.mixed
+        }
+        counts.readers = self._readers
+        counts.behind = len(self._behind)
+        counts.history_bytes = self._history_bytes
+        return counts
+
+    # Replay.
+
+    def _recall(self, channels: Sequence[Channel], since: Since | None) -> Replay:
+        """
+        What our own memory holds, up to the messages that are told to everybody
+        in the turn to come: the reader hears those with the others.
+        """
+        upto = self._head
+        if self._marked:
+            upto = Position(upto.epoch, self._marked[0].pending[0].position.offset - 1)
+        if since is None:
+            return Replay((), True, upto)
+        now = self._clock.seconds()
+        found: list[Message] = []
+        complete = True
+        for channel in channels:
+            history = channel.history
+            before = history.bytes
+            history.expire(now)
+            self._history_bytes += history.bytes - before
+            if isinstance(since, After):
+                complete = complete and history.covers(since.position)
+                found += history.after(since.position)
+            elif isinstance(since, Newest):
+                found += history.newest(since.count)
+            else:
+                found += history.within(now - since.seconds)
+        if isinstance(since, After) and since.position.offset > self._head.offset:
+            complete = False  # from a future that a restart took back
+        found = [message for message in found if message.position.offset <= upto.offset]
+        if len(channels) > 1:
+            found.sort(key=_offset)
+        if isinstance(since, Newest):
+            found = found[-since.count :] if since.count else []
+        return Replay(tuple(found), complete, upto)
+
+    def _start(
+        self, reader: Subscriber, channels: tuple[Channel, ...], replay: Replay, head: bytes
+    ) -> None:
+        mixed = len(channels) > 1
+        for channel in channels:
+            channel.add(reader, mixed)
+            channel.idle_since = math.inf
+        reader.channels = channels
+        if not replay.complete:
+            self.counts.gaps += 1
+        self.counts.delivered += len(replay.messages)
+        reader.write(head + reader.format.start(replay))
+
+    def _recalled(self, replay: Replay, reader: Subscriber, names: Sequence[str]) -> None:
+        if reader.gone:
+            return
+        channels = tuple([self._wanted(name) for name in names])
+        ours = self._recall(channels, After(replay.position))
+        complete = replay.complete and ours.complete
+        joined = Replay(replay.messages + ours.messages, complete, ours.position)
+        self._start(reader, channels, joined, b"")
+
+    def _not_recalled(
+        self, failure: Failure, reader: Subscriber, channels: tuple[Channel, ...], since: Since
+    ) -> None:
+        _log.failure("while asking the broker for its history", failure)
+        if not reader.gone:
+            names = [channel.name for channel in channels]
+            again = tuple([self._wanted(name) for name in names])
+            self._start(reader, again, self._recall(again, since), b"")
+
+    # Channels.
+
+    def _remember(self, name: str) -> Channel:
+        channel = self._channels[name] = Channel(name, History(self._keep, self._floor))
+        channel.idle_since = self._clock.seconds()
+        self._history_bytes += CHANNEL_OVERHEAD
+        return channel
+
+    def _wanted(self, name: str) -> Channel:
+        channel = self._channels.get(name) or self._remember(name)
+        if not channel.wanted:
+            channel.wanted = True
+            self._broker.subscribe(name)
+        return channel
+
+    def _forget(self, channel: Channel) -> None:
+        """
+        Let go of a channel without readers; its horizon becomes everybody's.
+        """
+        del self._channels[channel.name]
+        self._history_bytes -= channel.history.bytes + CHANNEL_OVERHEAD
+        channel.history.clear()
+        horizon = channel.history.horizon
+        if horizon.offset > self._floor.offset:
+            self._floor = horizon
+        if channel.wanted:
+            self._broker.unsubscribe(channel.name)
+
+    def _forget_oldest(self) -> None:
+        for channel in tuple(islice(self._channels.values(), 100)):
+            if channel.single or channel.mixed:
+                self._history_bytes -= channel.history.bytes
+                channel.history.clear()
+                self._channels.move_to_end(channel.name)
+            else:
+                self._forget(channel)
+            # Well below the limit, not to come back for every message.
+            if self._history_bytes < self._limits.history_bytes * 0.95:
+                return
+
+    def _begin(self, position: Position) -> None:
+        """
+        The broker has another log, and *position* is the first we see of it.
+        """
+        self._tell_all()
+        self._floor = Position(position.epoch, position.offset - 1)
+        for channel in self._channels.values():
+            self._history_bytes -= channel.history.bytes
+            channel.history.restart(self._floor)
+
+    # Telling.
+
+    def _schedule(self) -> None:
+        if not self._due:
+            self._due = True
+            self._clock.callLater(0, self._slice)
+
+    def _slice(self) -> None:
+        self._due = False
+        until = self._clock.seconds() + SLICE
+        if self._turn is None:
+            self._turn = self._tell(self._snapshot())
+        with _telling:
+            for _ in self._turn:
+                if self._clock.seconds() > until:
+                    self._schedule()
+                    return
+        self._turn = None
+        if self._marked:
+            self._schedule()
+
+    def _tell_all(self) -> None:
+        """
+        The rest of this turn and the next one, without a pause.
+        """
+        with _telling:
+            for _ in chain(self._turn or (), self._tell(self._snapshot())):
+                pass
+        self._turn = None
+
+    def _snapshot(self) -> list[Bundle]:
+        """
+        Take what is pending, and everybody who shall hear it.
+        """
+        marked, self._marked = self._marked, []
+        bundles: list[Bundle] = []
+        several: dict[Subscriber, list[Channel]] = {}
+        for channel in marked:
+            for format, readers in channel.single.items():
+                bundles.append((format, channel.pending, tuple(readers)))
+            for format, readers in channel.mixed.items():
+                if len(marked) == 1:
+                    bundles.append((format, channel.pending, tuple(readers)))
+                    continue
+                for reader in readers:
+                    several.setdefault(reader, []).append(channel)
+        alike: dict[tuple[Any, ...], list[Subscriber]] = {}
+        for reader, channels in several.items():
+            alike.setdefault((reader.format, *channels), []).append(reader)
+        for (format, *channels), group in alike.items():
+            messages = [message for channel in channels for message in channel.pending]
+            messages.sort(key=_offset)
+            bundles.append((format, messages, tuple(group)))
+        for channel in marked:
+            channel.pending = []
+        return bundles
+
+    def _tell(self, bundles: Sequence[Bundle]) -> Iterator[None]:
+        """
+        Write to everybody; a pause after each bunch of readers.
+        """
+        counts = self.counts
+        since_pause = 0
+        for format, messages, readers in bundles:
+            try:
+                frame = b"".join(map(format.encode, messages))
+            except Exception:
+                # Somebody's own format. Nobody may miss a message unsaid:
+                # who comes back is told, or fails in the open.
+                _log.failure("{codec} cannot encode a message", codec=format)
+                for reader in readers:
+                    reader.drop(Cause.LOST)
+                continue
+            counts.delivered += len(messages) * len(readers)
+            for first in range(0, len(readers), BUNCH):
+                for reader in readers[first : first + BUNCH]:
+                    reader.write(frame)
+                since_pause += BUNCH if len(readers) > first + BUNCH else len(readers) - first
+                if since_pause >= BUNCH:
+                    since_pause = 0
+                    yield
+
+    # Once a second.
+
+    def _swept(self) -> None:
+        for work in (self._beat_once, self._check_patience, self._visit_channels):
+            with _sweeping:
+                work()
+
+    def _beat_once(self) -> None:
+        if not self._limits.heartbeat:
+            return
+        self._beat = (self._beat + 1) % len(self._buckets)
+        # A cursor says "everything up to here": while a turn is being told,
+        # that is not true yet for everybody.
+        told = self._turn is None and not self._marked
+        moved = told and self._beat_heads[self._beat] != self._head
+        if moved:
+            self._beat_heads[self._beat] = self._head
+        frames: dict[IFormat, bytes] = {}
+        for reader in tuple(self._buckets[self._beat]):
+            if reader in self._behind or not reader.channels:
+                continue
+            frame = frames.get(reader.format)
+            if frame is None:
+                format = reader.format
+                frame = (moved and format.cursor(self._head)) or format.heartbeat
+                frames[format] = frame
+            reader.write(frame)
+
+    def _check_patience(self) -> None:
+        now = self._clock.seconds()
+        for reader in tuple(self._behind):
+            if now - reader.stuck_since > reader.patience.seconds:
+                reader.too_late()
+
+    def _visit_channels(self) -> None:
+        """
+        Forget what is old, a sixtieth of the channels a second.
+        """
+        if not self._to_visit:
+            self._to_visit = list(self._channels)
+        now = self._clock.seconds()
+        share = max(100, len(self._channels) // 60)
+        names, self._to_visit = self._to_visit[-share:], self._to_visit[:-share]
+        for name in names:
+            channel = self._channels.get(name)
+            if channel is None:
+                continue
+            before = channel.history.bytes
+            channel.history.expire(now)
+            self._history_bytes += channel.history.bytes - before
+            if not len(channel.history) and now - channel.idle_since > self._limits.linger:
+                self._forget(channel)
+
+
+def _offset(message: Message) -> int:
+    return message.position.offset

@@ -1,0 +1,383 @@
+"""
+One reader: its format, its transport, and how far it is behind.
+
+Writing is the hot path. A reader for whom nothing waits is written by the
+socket's own `send`; what does not fit waits here, as references to frames that
+all readers share, and the transport gets one small piece at a time, so that it
+calls back when the kernel has room again.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+from enum import Enum
+from typing import TYPE_CHECKING, Any, Protocol
+
+from twisted.internet.error import ConnectionDone
+from twisted.internet.interfaces import IProtocol, IPullProducer, IPushProducer
+from zope.interface import implementer
+
+from rt_twisted.interfaces import IFormat
+from rt_twisted.message import Position
+from rt_twisted.wire import NOTSENT_LOWAT, Send, direct_send, hand_over
+
+if TYPE_CHECKING:
+    from twisted.python.failure import Failure
+
+PIECE = NOTSENT_LOWAT  # bytes the transport is given at a time
+
+
+class Cause(Enum):
+    """
+    Why a reader is gone; the values are the names of the counters.
+    """
+
+    CLIENT = "client"  # it hung up
+    LOST = "lost"  # its connection broke, or its host is silent
+    BEHIND = "behind"  # too many bytes were waiting for it
+    STALLED = "stalled"  # it took nothing for too long
+    LIMIT = "limit"  # it had asked for no more than so many bytes
+    SHUTDOWN = "shutdown"  # the daemon stops
+
+
+class Policy(Enum):
+    """
+    What meets a reader that is too far behind.
+    """
+
+    DISCONNECT = "disconnect"  # it comes back and resumes from its position
+    SKIP = "skip"  # it stays, is told of a gap, and goes on with the newest
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """
+    How far behind a reader may be.
+
+    Args:
+        bytes: what may wait behind the frame it is being sent; one frame of
+            any size, such as the replay it asked for, is always allowed.
+        seconds: how long it may take nothing at all.
+        policy: what happens to it then.
+    """
+
+    bytes: int = 1 << 20
+    seconds: float = 30.0
+    policy: Policy = Policy.DISCONNECT
+
+
+class Audience(Protocol):
+    """
+    Who is told how a subscriber fares: the hub.
+    """
+
+    def seconds(self) -> float:
+        """
+        The time; does not go back.
+        """
+
+    def position(self) -> Position:
+        """
+        The end of the log.
+        """
+
+    def fell_behind(self, reader: Subscriber) -> None:
+        """
+        Bytes wait for it from now on.
+        """
+
+    def caught_up(self, reader: Subscriber) -> None:
+        """
+        None wait any more.
+        """
+
+    def skipped(self, reader: Subscriber) -> None:
+        """
+        Messages were dropped for it, and it was told.
+        """
+
+    def leave(self, reader: Subscriber, cause: Cause) -> None:
+        """
+        It is gone. Called once, whatever happens.
+        """
+
+
+@implementer(IProtocol, IPullProducer, IPushProducer)
+class Subscriber:
+    """
+    A reader's end of a connection that was taken over for a stream.
+
+    To Twisted it is the connection's protocol and, while it is behind, its
+    producer.
+
+    Args:
+        transport: the connection; nobody else writes to it from now on.
+        format: what messages look like to this reader.
+        audience: who is told.
+        patience: how far behind it may be.
+        address: the client's, as the limits count it.
+        limit: bytes after which the stream ends, for clients that keep all
+            they got in memory; 0 for none.
+    """
+
+    __slots__ = (
+        "_backlog",
+        "_direct",
+        "_paused",
+        "_progress",
+        "_send",
+        "_waiting",
+        "address",
+        "audience",
+        "bucket",
+        "channels",
+        "format",
+        "patience",
+        "transport",
+    )
+
+    def __init__(
+        self,
+        transport: Any,
+        format: IFormat,
+        audience: Audience,
+        patience: Patience,
+        address: str = "",
+        limit: int = 0,
+    ) -> None:
+        self.transport = transport
+        self.format = format
+        self.audience = audience
+        self.patience = patience
+        self.address = address
+        self.channels: tuple[Any, ...] = ()  # the hub's
+        self.bucket = -1  # the hub's: when it is sent a heartbeat
+        self._backlog: deque[Any] | None = None  # None: nothing waits
+        self._waiting = 0  # bytes in the backlog behind its first frame
+        self._progress = 0.0  # when it last took something, while it is behind
+        self._paused = False  # transports without a socket say when to stop
+        send = direct_send(transport)
+        hand_over(transport, self)
+        self._direct = send is not None
+        self._send: Send = send or self._through_transport
+        if limit:
+            self._send = _Limited(self._send, limit, self)
+        if not self._direct:
+            transport.registerProducer(self, True)
+
+    @property
+    def gone(self) -> bool:
+        """
+        Whether it has left; what is written to it then goes nowhere.
+        """
+        return self._send is _nowhere
+
+    @property
+    def stuck_since(self) -> float:
+        """
+        When it last took something (`Audience.seconds`), if it is behind.
+        """
+        return self._progress
+
+    def write(self, frame: bytes) -> None:
+        """
+        Send *frame* now, or as soon as what waits before it is sent.
+        """
+        if self._backlog is not None:
+            self._queue(frame)
+            return
+        try:
+            sent = self._send(frame)
+        except BlockingIOError:
+            sent = 0
+        except OSError:
+            return  # the reactor sees it too, and calls connectionLost
+        if sent != len(frame):
+            self._fall_behind(memoryview(frame)[sent:])
+
+    def too_late(self) -> None:
+        """
+        It has taken nothing for longer than its patience: apply the policy.
+        """
+        if self.patience.policy is Policy.DISCONNECT:
+            self.drop(Cause.STALLED)
+        elif self._backlog is not None and len(self._backlog) > 2:
+            self._skip()
+
+    def drop(self, cause: Cause) -> None:
+        """
+        Hang up at once; what waits is lost.
+        """
+        self._leave(cause)
+        self.transport.abortConnection()
+
+    def end(self, cause: Cause, retry: int) -> None:
+        """
+        Say when to come back (*retry* ms), then hang up. A reader that is
+        behind is dropped: it resumes from its position.
+        """
+        if not self.gone and self._backlog is None:
+            self.write(self.format.end(retry))
+        if self._backlog is not None:
+            self.drop(cause)
+            return
+        self._leave(cause)
+        self.transport.loseConnection()
+
+    # What Twisted calls.
+
+    def makeConnection(self, transport: Any) -> None:
+        """
+        Not called: the connection was made before it was taken over.
+        """
+
+    def connectionMade(self) -> None:
+        """
+        Not called either.
+        """
+
+    def dataReceived(self, data: bytes) -> None:
+        """
+        What a reader says after its request has no meaning.
+        """
+
+    def connectionLost(self, reason: Failure) -> None:
+        """
+        The client hung up, or is found to be gone.
+        """
+        self._leave(Cause.CLIENT if reason.check(ConnectionDone) else Cause.LOST)
+
+    def pauseProducing(self) -> None:
+        """
+        The transport has enough; only transports without a socket say so.
+        """
+        self._paused = True
+        if self._backlog is None and not self.gone:
+            self._fall_behind(b"")
+
+    def resumeProducing(self) -> None:
+        """
+        The transport has sent what it had: give it the next piece.
+        """
+        self._paused = False
+        backlog = self._backlog
+        if backlog is None:
+            return
+        self._progress = self.audience.seconds()
+        while backlog and not self._paused:
+            frame = backlog[0]
+            try:
+                sent = self._send(frame)
+            except BlockingIOError:
+                sent = 0
+            except OSError:
+                return
+            if sent == len(frame):
+                self._shift(backlog)
+                continue
+            # Only the transport can tell when there is room again, and only
+            # about bytes of its own: a piece of the frame is its reminder.
+            piece = bytes(frame[sent : sent + PIECE])
+            rest = memoryview(frame)[sent + PIECE :]
+            if len(rest):
+                backlog[0] = rest
+            else:
+                self._shift(backlog)
+            self.transport.write(piece)
+            return
+        if not backlog and not self._paused:
+            self._catch_up()
+
+    def stopProducing(self) -> None:
+        """
+        The connection is being lost; connectionLost follows.
+        """
+
+    # Being behind.
+
+    def _through_transport(self, frame: Any) -> int:
+        self.transport.write(bytes(frame))
+        return len(frame)
+
+    def _fall_behind(self, rest: Any) -> None:
+        self._backlog = deque((rest,) if len(rest) else ())
+        self._waiting = 0
+        self._progress = self.audience.seconds()
+        self.audience.fell_behind(self)
+        if self._direct:
+            # A pull producer is asked at once, and again whenever the
+            # transport has nothing left.
+            self.transport.registerProducer(self, False)
+
+    def _catch_up(self) -> None:
+        self._backlog = None
+        if self._direct:
+            self.transport.unregisterProducer()
+        self.audience.caught_up(self)
+
+    def _queue(self, frame: bytes) -> None:
+        backlog = self._backlog
+        assert backlog is not None
+        if self._waiting > self.patience.bytes:
+            if self.patience.policy is Policy.DISCONNECT:
+                self.drop(Cause.BEHIND)
+                return
+            self._skip()
+        self._append(backlog, frame)
+
+    def _append(self, backlog: deque[Any], frame: bytes) -> None:
+        if backlog:
+            self._waiting += len(frame)
+        backlog.append(frame)
+
+    def _shift(self, backlog: deque[Any]) -> None:
+        backlog.popleft()
+        if backlog:
+            self._waiting -= len(backlog[0])
+
+    def _skip(self) -> None:
+        backlog = self._backlog
+        assert backlog is not None
+        # The first frame may be sent in part: it has to stay.
+        while len(backlog) > 1:
+            backlog.pop()
+        self._waiting = 0
+        self._append(backlog, self.format.gap(self.audience.position()))
+        self.audience.skipped(self)
+
+    def _leave(self, cause: Cause) -> None:
+        if self.gone:
+            return
+        if not self._direct or self._backlog is not None:
+            self.transport.unregisterProducer()
+        if self._backlog is not None:
+            self._backlog = None
+            self.audience.caught_up(self)
+        self._send = _nowhere
+        self.audience.leave(self, cause)
+
+
+class _Limited:
+    """
+    Counts what is sent, and ends the stream when it is enough.
+    """
+
+    __slots__ = ("_left", "_reader", "_send")
+
+    def __init__(self, send: Send, limit: int, reader: Subscriber) -> None:
+        self._send = send
+        self._left = limit
+        self._reader = reader
+
+    def __call__(self, frame: Any) -> int:
+        sent = self._send(frame)
+        if self._left > 0:
+            self._left -= sent
+            if self._left <= 0 and sent == len(frame):
+                self._reader.end(Cause.LIMIT, 0)
+        return sent
+
+
+def _nowhere(frame: Any) -> int:
+    return len(frame)
