@@ -1,0 +1,152 @@
+"""
+Who may do what: keys, and the names channels may have.
+"""
+
+from __future__ import annotations
+
+import hmac
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from rt_twisted.interfaces import IExchange, Refusal
+
+CHANNEL_PATTERN = r"[^\x00-\x20\x7f,*?\[\]\\]{1,200}"
+_LOCAL_HOST = re.compile(r"(localhost|127(\.\d+){3}|\[::1\])(:\d+)?", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """
+    A secret, and the channels it opens.
+
+    Args:
+        secret: never logged, never shown.
+        patterns: channel names in which `*` stands for any characters; none
+            at all opens every channel.
+    """
+
+    secret: bytes
+    patterns: tuple[re.Pattern[str], ...] = ()
+
+    @classmethod
+    def of(cls, secret: str, patterns: Iterable[str] = ()) -> Key:
+        """
+        A key from words as they stand in the settings.
+        """
+        globs = (".*".join(map(re.escape, pattern.split("*"))) for pattern in patterns)
+        return cls(secret.encode(), tuple(re.compile(glob, re.DOTALL) for glob in globs))
+
+    def opens(self, channel: str) -> bool:
+        """
+        Whether *channel* is among its channels.
+        """
+        return not self.patterns or any(p.fullmatch(channel) for p in self.patterns)
+
+    def __repr__(self) -> str:
+        return "Key(...)"
+
+
+class Keys:
+    """
+    The keys for one kind of act; without any, only this machine may do it.
+    """
+
+    def __init__(self, keys: Sequence[Key] = ()) -> None:
+        self._keys = tuple(keys)
+
+    def __len__(self) -> int:
+        return len(self._keys)
+
+    def check(self, exchange: IExchange, secret: bytes | None, channels: Iterable[str]) -> None:
+        """
+        Pass, or say why not.
+
+        Args:
+            exchange: the request, for its key headers and its peer.
+            secret: a key from its body or query; the headers come first.
+            channels: what it wants to act on; may be empty.
+
+        Raises:
+            Refusal: 401 for no key or a wrong one, 403 for a channel the key
+                does not open, or for a peer from elsewhere where no key is set.
+        """
+        if not self._keys:
+            _check_local(exchange)
+            return
+        given = header_key(exchange) or secret
+        if not given:
+            raise Refusal(401, "a key is needed", [("WWW-Authenticate", "Bearer")])
+        found = None
+        for key in self._keys:  # all of them: the time taken tells nothing
+            if hmac.compare_digest(key.secret, given):
+                found = key
+        if found is None:
+            raise Refusal(401, "wrong key", [("WWW-Authenticate", "Bearer")])
+        for channel in channels:
+            if not found.opens(channel):
+                raise Refusal(403, f"this key does not open channel {channel!r}")
+
+
+def header_key(exchange: IExchange) -> bytes | None:
+    """
+    The key in `Authorization: Bearer` (RFC 6750, 2.1) or `X-Publish-Key`.
+    """
+    authorization = exchange.header("authorization")
+    if authorization is not None and authorization[:7].lower() == "bearer ":
+        return authorization[7:].strip().encode("latin-1")
+    key = exchange.header("x-publish-key")
+    return key.encode("latin-1") if key else None
+
+
+def _check_local(exchange: IExchange) -> None:
+    if not exchange.local:
+        raise Refusal(403, "no key is set on the server: only its own machine may do this")
+    origin = exchange.header("origin")
+    # A browser on this machine lends its address to every page it shows; only
+    # pages of this server itself are ours.
+    if origin is not None:
+        host = origin.partition("://")[2]
+        if host != exchange.header("host") or not _LOCAL_HOST.fullmatch(host):
+            raise Refusal(403, "no key is set on the server: pages from elsewhere may not do this")
+
+
+class ChannelNames:
+    """
+    Which names channels may have, and how many a reader may ask for.
+
+    Args:
+        pattern: a regular expression for the whole name.
+        most: channels of one reader.
+    """
+
+    def __init__(self, pattern: str = CHANNEL_PATTERN, most: int = 100) -> None:
+        self._pattern = re.compile(pattern)
+        self._most = most
+
+    def check(self, name: str) -> str:
+        """
+        *name* itself.
+
+        Raises:
+            Refusal: 400 if no channel may be called so.
+        """
+        if not self._pattern.fullmatch(name):
+            raise Refusal(400, f"a channel cannot be called {name[:100]!r}")
+        return name
+
+    def check_all(self, names: Iterable[str]) -> list[str]:
+        """
+        *names* without repeats, in order.
+
+        Raises:
+            Refusal: 400 if one is not allowed, there is none, or too many.
+        """
+        distinct = list(dict.fromkeys(names))
+        if not distinct:
+            raise Refusal(400, "no channel: ask for ?channels=NAME")
+        if len(distinct) > self._most:
+            raise Refusal(400, f"too many channels: {self._most} are allowed")
+        for name in distinct:
+            self.check(name)
+        return distinct

@@ -1,0 +1,100 @@
+"""
+POST /publish: messages come in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+from twisted.internet.defer import Deferred
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from rt_twisted.codecs.errors import RemoteProtocolError
+from rt_twisted.codecs.publication import Submission, check_key, parse
+from rt_twisted.house import House
+from rt_twisted.interfaces import IAction, IExchange, Match, Refusal, Unavailable
+from rt_twisted.message import Draft, Position
+from rt_twisted.template import Template
+
+RETRY_AFTER = "2"  # seconds, when the broker is away
+_CONTROLS = bytes(0x20 if b < 9 or 14 <= b < 32 else b for b in range(256))
+
+
+@implementer(IAction)
+@dataclass(frozen=True, slots=True)
+class Publish:
+    """
+    `publish`, or `publish:CHANNEL` to publish there whatever the request says.
+
+    Args:
+        house: the daemon.
+        channel: the channels; without one the request names them.
+    """
+
+    house: House
+    channel: tuple[Template, ...] = ()
+
+    bare: ClassVar[str] = "channel"
+    methods: ClassVar[Sequence[str]] = ("POST",)
+
+    def act(self, exchange: IExchange, match: Match) -> Deferred[None]:
+        """
+        Read the body, publish, answer where it went.
+        """
+        fixed = [template.expand(exchange, match) for template in self.channel]
+        body = exchange.read(self.house.max_body)
+        return body.addCallback(self._publish, exchange, fixed)
+
+    def _publish(self, body: bytes, exchange: IExchange, fixed: list[str]) -> Deferred[None]:
+        house = self.house
+        try:
+            submissions = parse(
+                exchange.header("content-type") or "", body, exchange.query(), house.max_batch
+            )
+            key = check_key(exchange.header("idempotency-key") or "")
+        except RemoteProtocolError as error:
+            raise Refusal(error.status, error.reason) from None
+        drafts: list[Draft] = []
+        for number, submission in enumerate(submissions):
+            channels = fixed or submission.channels
+            house.publishers.check(exchange, submission.key, channels)
+            suffix = f".{number}" if len(submissions) > 1 else ""
+            drafts += self._drafts(submission, channels, key and key + suffix)
+        hub = house.hub
+        receivers = sum([hub.readers_of(draft.channel) for draft in drafts])
+        published = hub.publish(drafts)
+        return published.addCallbacks(
+            _accepted, _refused, callbackArgs=(exchange, receivers), errbackArgs=(exchange,)
+        )
+
+    def _drafts(
+        self, submission: Submission, channels: Sequence[str], key: str | None
+    ) -> list[Draft]:
+        house = self.house
+        data = submission.message
+        if not channels:
+            raise Refusal(400, "channel is missing")
+        if data is None:
+            raise Refusal(400, "message is missing")
+        if len(data) > house.max_message:
+            raise Refusal(413, f"the message is larger than {house.max_message} bytes")
+        if house.trim:
+            data = data.translate(_CONTROLS).strip()
+        key = submission.idempotency_key or key
+        return [
+            Draft(house.names.check(channel), data, submission.event, key) for channel in channels
+        ]
+
+
+def _accepted(positions: Sequence[Position], exchange: IExchange, receivers: int) -> None:
+    body = b'{"status": "ok", "position": "%s", "published": %d, "receivers": %d}\n'
+    position = str(positions[-1]).encode()
+    exchange.answer(200, body % (position, len(positions), receivers), "application/json")
+
+
+def _refused(failure: Failure, exchange: IExchange) -> None:
+    failure.trap(Unavailable)
+    raise Refusal(503, failure.getErrorMessage(), [("Retry-After", RETRY_AFTER)])

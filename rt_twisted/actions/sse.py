@@ -1,0 +1,177 @@
+"""
+Server-sent events: a connection becomes a reader.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+from twisted.logger import Logger
+from zope.interface import implementer
+
+from rt_twisted.codecs.chunked import Chunked
+from rt_twisted.codecs.sse import EventStream, RawEventStream
+from rt_twisted.house import House
+from rt_twisted.interfaces import Header, IAction, IExchange, IFormat, Match, Refusal
+from rt_twisted.message import After, Newest, Position, Since, Within
+from rt_twisted.subscriber import Policy, Subscriber
+from rt_twisted.template import Template
+
+_log = Logger()
+
+PADDING = 2056  # bytes of comment that old browsers wait for (amvtek's evs_preamble)
+HEADERS: Sequence[Header] = (
+    ("Cache-Control", "no-cache, no-transform"),
+    ("X-Accel-Buffering", "no"),  # nginx would hold events back
+)
+_UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_AGE = re.compile(r"([0-9]{1,9})([smhd])")
+_COUNT = re.compile(r"[0-9]{1,9}")
+
+
+@implementer(IAction)
+@dataclass(frozen=True, slots=True)
+class Sse:
+    """
+    `sse:CHANNEL`, or `sse:subscribe=A,subscribe=B,history=10`; without a
+    channel the client names them: `?channels=a&channels=b` or `?channels=a,b`.
+    `sseraw` forwards messages that are event stream text already.
+
+    Args:
+        word: `sse` or `sseraw`.
+        house: the daemon.
+        subscribe: the channels.
+        history: messages replayed to a client that does not say from where.
+        retry: milliseconds after which a cut-off client shall come back; the
+            daemon's setting if not given, 0 to leave it to the client.
+        slow: what meets a reader that is too far behind; the daemon's setting
+            if not given.
+        ids: whether events carry an `id`; without it nobody can resume.
+        page: where a browser that asks for no channel is sent.
+        server: uWSGI's redis address.
+        buffer_size: uWSGI's read size; nothing here needs it.
+    """
+
+    word: str
+    house: House
+    subscribe: tuple[Template, ...] = ()
+    history: int = 0
+    retry: int | None = None
+    slow: Policy | None = None
+    ids: bool = True
+    page: str = ""
+    server: str = ""
+    buffer_size: int = 0
+
+    bare: ClassVar[str] = "subscribe"
+    methods: ClassVar[Sequence[str]] = ("GET",)
+
+    def __post_init__(self) -> None:
+        if self.server:
+            _log.warn(
+                "route argument server={server}: the redis broker is not built yet, "
+                "this route reads the daemon's own channels",
+                server=self.server,
+            )
+
+    def act(self, exchange: IExchange, match: Match) -> None:
+        """
+        Open the stream, or refuse.
+        """
+        query = exchange.query()
+        if self.subscribe:
+            names = [template.expand(exchange, match) for template in self.subscribe]
+        else:
+            names = _names(query)
+            if not names and self.page and "text/html" in (exchange.header("accept") or ""):
+                exchange.answer(303, headers=[("Location", self.page)])
+                return
+        house = self.house
+        names = house.names.check_all(names)
+        since = _since(exchange, query)
+        if since is None and self.history:
+            since = Newest(self.history)
+        address = exchange.address if house.count_addresses else ""
+        house.hub.admit(address)
+        format = self._format(query)
+        if exchange.method == "HEAD":
+            exchange.answer(200, content_type=format.content_type, headers=HEADERS)
+            return
+        opened = exchange.open(format.content_type, HEADERS)
+        patience = house.patience
+        if self.slow is not None:
+            patience = replace(patience, policy=self.slow)
+        reader = Subscriber(
+            opened.transport,
+            Chunked(format) if exchange.framed else format,
+            house.hub,
+            patience,
+            address,
+            _count(query, "evs_buffer_size_limit") or 0,
+        )
+        house.hub.join(reader, names, since, opened.head)
+
+    def _format(self, query: Mapping[str, list[str]]) -> IFormat:
+        retry = self.house.retry if self.retry is None else self.retry
+        padding = 0
+        if query and (query.get("padding") == ["true"] or "evs_preamble" in query):
+            padding = PADDING
+        if self.word == "sseraw":
+            return RawEventStream(retry, padding)
+        return EventStream(retry, padding, self.ids)
+
+
+def _names(query: Mapping[str, list[str]]) -> list[str]:
+    lists = query.get("channels", ())
+    return [name for text in lists for name in text.split(",") if name]
+
+
+def _since(exchange: IExchange, query: Mapping[str, list[str]]) -> Since | None:
+    """
+    From where the client wants to go on. What it last received decides before
+    what its URL says: a browser reconnects to the same URL.
+    """
+    last = exchange.header("last-event-id")
+    if last:
+        return After(Position.parse(last))
+    if not query:
+        return None
+    for name in ("lastEventId", "evs_last_event_id"):
+        text = query.get(name, [""])[-1]
+        if text:
+            return Within(math.inf) if text == "0" else After(Position.parse(text))
+    text = query.get("since", [""])[-1]
+    if text:
+        return parse_since(text)
+    count = _count(query, "history")
+    return None if count is None else Newest(count)
+
+
+def parse_since(text: str) -> Since:
+    """
+    Read `since=`: a position, an age such as `30s`, `10m`, `2h`, `1d`, or `all`.
+
+    Raises:
+        Refusal: 400 for anything else.
+    """
+    if text in ("all", "0"):
+        return Within(math.inf)
+    age = _AGE.fullmatch(text)
+    if age is not None:
+        return Within(int(age[1]) * _UNITS[age[2]])
+    if "." in text:
+        return After(Position.parse(text))
+    raise Refusal(400, "since is a position, an age such as 30s, 10m, 2h, 1d, or all")
+
+
+def _count(query: Mapping[str, list[str]], name: str) -> int | None:
+    values = query.get(name)
+    if values is None:
+        return None
+    if not _COUNT.fullmatch(values[-1]):
+        raise Refusal(400, f"{name} is a whole number")
+    return int(values[-1])

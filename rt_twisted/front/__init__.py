@@ -1,0 +1,3 @@
+"""
+The doors: what stands between a socket and an action.
+"""

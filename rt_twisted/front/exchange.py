@@ -1,0 +1,351 @@
+"""
+One HTTP/1.1 request, and the right to answer it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qs, unquote_to_bytes
+
+from twisted.internet.defer import Deferred
+from zope.interface import implementer
+
+from rt_twisted.front.web import SiteChannel
+from rt_twisted.interfaces import Header, IBodySink, IExchange, Opened, Refusal
+
+if TYPE_CHECKING:
+    from twisted.web.server import Site
+
+    from rt_twisted.front.http import Connection
+
+MAX_FIELDS = 1000  # in a query
+_FORWARDED = (b"x-forwarded-for", b"forwarded", b"x-real-ip", b"via")
+_NOTHING: Mapping[str, list[str]] = {}
+
+
+@implementer(IExchange)
+class HttpExchange:
+    """
+    What `Connection` makes of a request whose head is complete.
+
+    Args:
+        connection: where it came from, and where the answer goes.
+        method: as it came.
+        target: path and query as they came, always beginning with a slash, or
+            the asterisk.
+        headers: values by lower-case name; several are joined.
+        raw_headers: as they came, in order.
+        framed: HTTP/1.1: bodies of unknown length go in chunks.
+        length: bytes of the body; None if it comes in chunks.
+
+    Raises:
+        Refusal: 400, the path is not UTF-8.
+    """
+
+    __slots__ = (
+        "_body",
+        "_failure",
+        "_headers",
+        "_query",
+        "_sink",
+        "answered",
+        "complete",
+        "connection",
+        "framed",
+        "length",
+        "method",
+        "path",
+        "query_string",
+        "raw_headers",
+        "streaming",
+        "target",
+    )
+
+    def __init__(
+        self,
+        connection: Connection,
+        method: str,
+        target: bytes,
+        headers: dict[bytes, bytes],
+        raw_headers: Sequence[tuple[bytes, bytes]],
+        framed: bool,
+        length: int | None,
+    ) -> None:
+        self.connection = connection
+        self.method = method
+        self.target = target
+        self.raw_headers = raw_headers
+        self.framed = framed
+        self.length = length
+        self.answered = False
+        self.complete = length == 0  # the body has come
+        self.streaming = False  # the body may take as long as it likes
+        self._headers = headers
+        self._query: Mapping[str, list[str]] | None = None
+        self._sink: Any = None
+        self._failure: Exception | None = None
+        self._body: list[bytes] = []  # pieces that came before somebody wanted them
+        path, _, query = target.partition(b"?")
+        if b"%" in path:
+            path = unquote_to_bytes(path)
+        try:
+            self.path = path.decode()
+        except UnicodeDecodeError:
+            raise Refusal(400, "the path is not UTF-8") from None
+        self.query_string = query.decode("latin-1")
+
+    # The request.
+
+    @property
+    def peer(self) -> str:
+        """
+        The address of the other end of the connection; "" for a unix socket.
+        """
+        return getattr(self.connection.peer, "host", "")
+
+    @property
+    def address(self) -> str:
+        """
+        See `IExchange`.
+        """
+        address = self.peer
+        trusted = self.connection.front.limits.trusted_proxies
+        if not trusted or (address or "unix") not in trusted:
+            return address
+        # Each proxy appends who it heard from; what the client itself wrote
+        # stands before the first address that no proxy of ours gave.
+        for hop in reversed((self.header("x-forwarded-for") or "").split(",")):
+            if hop.strip():
+                address = hop.strip()
+            if address not in trusted:
+                break
+        return address
+
+    @property
+    def local(self) -> bool:
+        """
+        See `IExchange`.
+        """
+        peer = self.peer
+        near = not peer or peer == "::1" or peer.removeprefix("::ffff:").startswith("127.")
+        return near and not any(name in self._headers for name in _FORWARDED)
+
+    @property
+    def secure(self) -> bool:
+        """
+        See `IExchange`.
+        """
+        return self.connection.secure
+
+    def header(self, name: str) -> str | None:
+        """
+        See `IExchange`.
+        """
+        value = self._headers.get(name.encode())
+        return None if value is None else value.decode("latin-1")
+
+    def query(self) -> Mapping[str, list[str]]:
+        """
+        See `IExchange`.
+        """
+        if self._query is None:
+            if not self.query_string:
+                return _NOTHING
+            try:
+                self._query = parse_qs(
+                    self.query_string, keep_blank_values=True, max_num_fields=MAX_FIELDS
+                )
+            except ValueError:
+                raise Refusal(400, "too many fields in the query") from None
+        return self._query
+
+    def cookies(self) -> Mapping[str, str]:
+        """
+        See `IExchange`.
+        """
+        pairs = (part.partition("=") for part in (self.header("cookie") or "").split(";"))
+        return {name.strip(): value.strip().strip('"') for name, equals, value in pairs if equals}
+
+    # Its body.
+
+    def read(self, limit: int) -> Deferred[bytes]:
+        """
+        See `IExchange`.
+        """
+        whole = _Whole(limit)
+        if self.length is not None and self.length > limit:
+            whole.lost(_too_large(limit))
+        else:
+            self._take(whole)
+        return whole.done
+
+    def receive(self, sink: Any) -> None:
+        """
+        See `IExchange`.
+        """
+        self.streaming = True
+        self._take(sink)
+
+    def _take(self, sink: Any) -> None:
+        self._sink = sink
+        for piece in self._body:
+            sink.data(piece)
+        self._body = []
+        if self._failure is not None:
+            sink.lost(self._failure)
+        elif self.complete:
+            sink.end()
+        elif self.header("expect") is not None:
+            self.connection.send_continue()
+
+    def body_data(self, piece: bytes) -> None:
+        """
+        The next piece has come.
+        """
+        if self._sink is not None:
+            self._sink.data(piece)
+        else:
+            self._body.append(piece)
+
+    def body_end(self) -> None:
+        """
+        It is whole.
+        """
+        if not self.complete:
+            self.complete = True
+            if self._sink is not None:
+                self._sink.end()
+
+    def body_lost(self, reason: Exception) -> None:
+        """
+        It will never be: malformed, too slow, or the client is gone.
+        """
+        self._failure = reason
+        sink, self._sink = self._sink, None
+        if sink is not None:
+            sink.lost(reason)
+
+    # The answer.
+
+    def answer(
+        self,
+        status: int,
+        body: bytes = b"",
+        content_type: str = "",
+        headers: Sequence[Header] = (),
+    ) -> None:
+        """
+        See `IExchange`.
+        """
+        if self.answered:
+            return
+        connection = self.connection
+        lines = [
+            connection.front.status_lines(status),
+            connection.front.cors.headers(self.header("origin")),
+        ]
+        if content_type:
+            lines.append(b"Content-Type: %s\r\n" % content_type.encode("latin-1"))
+        for name, value in headers:
+            lines.append(b"%s: %s\r\n" % (name.encode("latin-1"), value.encode("latin-1")))
+        if status != 204:
+            lines.append(b"Content-Length: %d\r\n" % len(body))
+        if not connection.stays_open(self):
+            lines.append(b"Connection: close\r\n\r\n")
+        elif self.framed:
+            lines.append(b"\r\n")
+        else:
+            lines.append(b"Connection: keep-alive\r\n\r\n")
+        if self.method != "HEAD":
+            lines.append(body)
+        self.started(status, len(body))
+        connection.write(b"".join(lines))
+        self.finished()
+
+    def refuse(self, refusal: Refusal) -> None:
+        """
+        Answer with an error, as short text.
+        """
+        text = f"{refusal.reason}\n".encode()
+        self.answer(refusal.status, text, "text/plain; charset=utf-8", refusal.headers)
+
+    def open(self, content_type: str, headers: Sequence[Header] = ()) -> Opened:
+        """
+        See `IExchange`.
+        """
+        connection = self.connection
+        self.started(200)
+        lines = [
+            connection.front.status_lines(200),
+            connection.front.cors.headers(self.header("origin")),
+        ]
+        for name, value in (("Content-Type", content_type), *headers):
+            lines.append(b"%s: %s\r\n" % (name.encode("latin-1"), value.encode("latin-1")))
+        if self.framed:
+            lines.append(b"Transfer-Encoding: chunked\r\n\r\n")
+        else:
+            lines.append(b"Connection: close\r\n\r\n")
+        return Opened(connection.let_go(), b"".join(lines))
+
+    def render(self, site: Site, depth: int) -> None:
+        """
+        See `IExchange`.
+        """
+        if not self.framed:
+            self.connection.last()
+        channel = SiteChannel(self.connection, self, site, depth)
+        channel.start(self.length)
+        self._take(channel)
+
+    def started(self, status: int, size: int = 0) -> None:
+        """
+        The answer begins; it cannot be another one any more.
+        """
+        self.answered = True
+        log = self.connection.front.access_log
+        if log is not None:
+            log(self, status, size)
+
+    def finished(self) -> None:
+        """
+        The answer is whole.
+        """
+        self.connection.finished(self)
+
+
+@implementer(IBodySink)
+class _Whole:
+    """
+    Collects a body of bounded size.
+    """
+
+    __slots__ = ("_limit", "_pieces", "_size", "done")
+
+    def __init__(self, limit: int) -> None:
+        self.done: Deferred[bytes] = Deferred()
+        self._limit = limit
+        self._size = 0
+        self._pieces: list[bytes] = []
+
+    def data(self, piece: bytes) -> None:
+        if self.done.called:
+            return
+        self._size += len(piece)
+        if self._size > self._limit:
+            self.lost(_too_large(self._limit))
+            return
+        self._pieces.append(piece)
+
+    def end(self) -> None:
+        if not self.done.called:
+            self.done.callback(b"".join(self._pieces))
+
+    def lost(self, reason: Exception) -> None:
+        self._pieces = []
+        if not self.done.called:
+            self.done.errback(reason)
+
+
+def _too_large(limit: int) -> Refusal:
+    return Refusal(413, f"the body is larger than {limit} bytes")

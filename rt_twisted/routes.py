@@ -1,0 +1,238 @@
+"""
+Route lines: `[METHOD] REGEX ACTION[:ARGUMENTS]`, as uWSGI's internal routing.
+
+A line is parsed once, at start: its pattern, its action's word, and each
+argument by itself. What a request brings is filled in afterwards, into one
+argument's value, and is not parsed again; so no request can add an argument or
+change another one.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import MISSING, Field, dataclass, fields, is_dataclass
+from enum import Enum
+from types import NoneType
+from typing import Any, get_args, get_type_hints
+
+from twisted.python.reflect import namedAny
+from zope.interface.exceptions import Invalid
+from zope.interface.verify import verifyObject
+
+from rt_twisted.actions.page import Page
+from rt_twisted.actions.publish import Publish
+from rt_twisted.actions.sse import Sse
+from rt_twisted.actions.stats import Stats
+from rt_twisted.actions.web import Resource, Static, Wsgi
+from rt_twisted.house import House
+from rt_twisted.interfaces import IAction, Match
+from rt_twisted.template import Template, parse_template
+
+WORDS: dict[str, type[Any]] = {
+    "page": Page,
+    "publish": Publish,
+    "resource": Resource,
+    "sse": Sse,
+    "sseraw": Sse,
+    "static": Static,
+    "stats": Stats,
+    "wsgi": Wsgi,
+}
+NOT_BUILT = frozenset(
+    "interleaved istream mjpeg mjpg poll rtsp socket.io stream upload webm websocket".split()
+)
+DEFAULT = (
+    "^/$ sse:page=/try",
+    "^/publish$ publish",
+    "^/stats$ stats",
+    "^/try$ page",
+)
+
+_METHOD = re.compile(r"[A-Z]+")
+_TRUTH = {"1": True, "yes": True, "true": True, "0": False, "no": False, "false": False}
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """
+    One line: who answers requests whose path matches.
+
+    Args:
+        pattern: searched in the percent-decoded path.
+        method: only this one; None for all that the action serves.
+        action: provides `IAction`.
+    """
+
+    pattern: re.Pattern[str]
+    method: str | None
+    action: Any
+
+
+class Routes:
+    """
+    The lines in order; the first one that matches decides.
+    """
+
+    def __init__(self, routes: Iterable[Route]) -> None:
+        self._routes = tuple(routes)
+
+    def find(self, method: str, path: str) -> tuple[Any, Match] | set[str] | None:
+        """
+        The action for a request, and what its pattern found.
+
+        Returns:
+            the methods that would be served, if only the method is wrong;
+            None if no line claims the path. HEAD is served where GET is, and
+            OPTIONS is nobody's: it gets the set.
+        """
+        allowed: set[str] = set()
+        for route in self._routes:
+            found = route.pattern.search(path)
+            if found is None:
+                continue
+            methods = route.action.methods if route.method is None else (route.method,)
+            if method in methods or (method == "HEAD" and "GET" in methods):
+                return route.action, Match((found[0], *found.groups()), path[found.end() :])
+            allowed.update(methods)
+        return allowed or None
+
+
+def parse_route(line: str, house: House) -> Route:
+    """
+    Build what a route line says.
+
+    Raises:
+        ValueError: one sentence on what is wrong with it.
+    """
+    words = line.split(None, 1)
+    method = None
+    if len(words) == 2 and _METHOD.fullmatch(words[0]) and len(words[1].split(None, 1)) == 2:
+        method = words[0]
+        words = words[1].split(None, 1)
+    if len(words) < 2:
+        raise ValueError("a route is '[METHOD] REGEX ACTION[:ARGUMENTS]'")
+    try:
+        pattern = re.compile(words[0])
+    except re.error as error:
+        raise ValueError(f"{words[0]!r} is not a regular expression: {error}") from None
+    word, _, text = words[1].strip().partition(":")
+    return Route(pattern, method, _build(word, text, pattern.groups, house))
+
+
+def split_arguments(text: str) -> list[tuple[str, str]]:
+    r"""
+    Cut `name=value,name=value` apart; `\` takes the next character as it is.
+
+    Raises:
+        ValueError: a part without `=`.
+    """
+    parts = [""]
+    escaped = False
+    for character in text:
+        if escaped or character not in ",\\":
+            parts[-1] += character
+            escaped = False
+        elif character == "\\":
+            escaped = True
+        else:
+            parts.append("")
+    pairs = []
+    for part in parts:
+        name, equals, value = part.partition("=")
+        if not equals:
+            raise ValueError(f"{part!r} is not 'name=value'")
+        pairs.append((name.strip(), value))
+    return pairs
+
+
+def _build(word: str, text: str, groups: int, house: House) -> Any:
+    action_class = _find_class(word)
+    if "=" in text:
+        pairs = split_arguments(text)
+    else:
+        bare = getattr(action_class, "bare", "")
+        if text and not bare:
+            raise ValueError(f"action {word!r} takes no argument")
+        pairs = [(bare, text)] if text else []
+    given: dict[str, list[str]] = {}
+    for name, value in pairs:
+        given.setdefault(name, []).append(value)
+    hints = get_type_hints(action_class)
+    lent = {"house": house, "word": word}
+    arguments: dict[str, Any] = {}
+    for argument in fields(action_class):
+        if argument.name in lent:
+            arguments[argument.name] = lent[argument.name]
+            continue
+        values = given.pop(argument.name, None)
+        if values is not None:
+            kind = hints[argument.name]
+            arguments[argument.name] = _convert(argument.name, kind, values, groups)
+        elif _required(argument):
+            raise ValueError(f"action {word!r} needs {argument.name}=")
+    if given:
+        known = ", ".join(a.name for a in fields(action_class) if a.name not in lent)
+        raise ValueError(f"action {word!r} has no argument {next(iter(given))!r}; it has: {known}")
+    action = action_class(**arguments)
+    try:
+        verifyObject(IAction, action)
+    except Invalid as error:
+        raise ValueError(f"{word} is not an action: {error}") from None
+    return action
+
+
+def _find_class(word: str) -> type[Any]:
+    if word in WORDS:
+        return WORDS[word]
+    if word in NOT_BUILT:
+        raise ValueError(f"action {word!r} is not built yet")
+    if "." not in word:
+        raise ValueError(f"unknown action {word!r}; there are: {', '.join(sorted(WORDS))}")
+    found = load(word)
+    if not isinstance(found, type) or not is_dataclass(found):
+        raise ValueError(f"{word} is not a dataclass that provides IAction")
+    return found
+
+
+def load(name: str) -> Any:
+    """
+    The object with this dotted name.
+
+    Raises:
+        ValueError: there is none, or its module fails.
+    """
+    try:
+        return namedAny(name)
+    except Exception as error:
+        raise ValueError(f"cannot load {name}: {error}") from None
+
+
+def _required(argument: Field[Any]) -> bool:
+    return argument.default is MISSING and argument.default_factory is MISSING
+
+
+def _convert(name: str, kind: Any, values: Sequence[str], groups: int) -> Any:
+    if kind == tuple[Template, ...]:
+        return tuple(parse_template(value, groups) for value in values)
+    optional = [one for one in get_args(kind) if one is not NoneType]
+    if len(optional) == 1:  # X | None: what is given is an X
+        kind = optional[0]
+    if len(values) > 1:
+        raise ValueError(f"{name}= is given twice")
+    value = values[0]
+    try:
+        if kind is Template:
+            return parse_template(value, groups)
+        if kind is bool:
+            return _TRUTH[value.lower()]
+        if isinstance(kind, type) and issubclass(kind, Enum | int | float | str):
+            return kind(value)
+    except (KeyError, ValueError) as error:
+        if kind is Template:
+            raise
+        wanted = {bool: "yes or no", int: "a whole number", float: "a number"}.get(kind)
+        if wanted is None:
+            wanted = "one of " + ", ".join(member.value for member in kind)
+        raise ValueError(f"{name}= must be {wanted}, not {value!r}") from error
+    raise ValueError(f"{name}= has a type that a route line cannot give: {kind}")
