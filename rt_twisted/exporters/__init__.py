@@ -1,0 +1,3 @@
+"""
+Where the hub's numbers go.
+"""

@@ -1,0 +1,372 @@
+"""
+Every setting, once: its name, its default, what it means, how it is read.
+
+The command line and the file of `--config` use the same words. The names of
+cyclone-sse's options are its own, and mean what they meant there.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rt_twisted.access import CHANNEL_PATTERN, Key
+
+_UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
+_SECONDS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_TRUTH = {"1": True, "yes": True, "true": True, "on": True}
+_TRUTH |= {"0": False, "no": False, "false": False, "off": False}
+
+
+class WrongSetting(Exception):
+    """
+    One sentence: where, and what is wrong.
+    """
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """
+    One line of the table.
+
+    Args:
+        name: as on the command line, without the dashes.
+        default: as a user would write it; "" for unset.
+        read: text to value; raises ValueError with the rest of the sentence
+            "NAME must be ...".
+        help: one or two sentences.
+        short: a letter, or "".
+        repeated: may be given several times; its value is a list.
+    """
+
+    name: str
+    default: str
+    read: Callable[[str], Any]
+    help: str
+    short: str = ""
+    repeated: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """
+    A setting's value and where it stands, for error messages.
+    """
+
+    text: str
+    place: str
+
+
+def _text(value: str) -> str:
+    return value
+
+
+def _number(least: int, most: int) -> Callable[[str], int]:
+    def read(value: str) -> int:
+        if not re.fullmatch(r"[0-9]{1,18}", value) or not least <= int(value) <= most:
+            raise ValueError(f"a number from {least} to {most}")
+        return int(value)
+
+    return read
+
+
+_port = _number(0, 65535)
+_count = _number(0, 10**9)
+
+
+def _size(value: str) -> int:
+    found = re.fullmatch(r"([0-9]{1,12})([kmg]?)b?", value.lower())
+    if found is None:
+        raise ValueError("a size such as 65536, 64k, 1m or 1g")
+    return int(found[1]) * _UNITS[found[2]]
+
+
+def _seconds(value: str) -> float:
+    found = re.fullmatch(r"([0-9]{1,9}(?:\.[0-9]{1,3})?)([smhd]?)", value.lower())
+    if found is None:
+        raise ValueError("a time such as 30, 30s, 10m, 1h or 1d")
+    return float(found[1]) * _SECONDS[found[2]]
+
+
+def _some_seconds(value: str) -> float:
+    seconds = _seconds(value)
+    if seconds < 0.1:
+        raise ValueError("a time of at least 0.1 s")
+    return seconds
+
+
+def _switch(value: str) -> bool:
+    try:
+        return _TRUTH[value.lower()]
+    except KeyError:
+        raise ValueError("1 or 0 (or yes or no)") from None
+
+
+def _choice(*words: str) -> Callable[[str], str]:
+    def read(value: str) -> str:
+        if value not in words:
+            raise ValueError(" or ".join(words))
+        return value
+
+    return read
+
+
+def _pattern(value: str) -> str:
+    try:
+        re.compile(value)
+    except re.error as error:
+        raise ValueError(f"a regular expression ({error})") from None
+    return value
+
+
+def _words(value: str) -> frozenset[str]:
+    return frozenset(re.split(r"[\s,]+", value.strip()))
+
+
+def read_secret(value: str) -> str:
+    """
+    A secret as it is, from a file (`file:PATH`), or from the environment
+    (`env:NAME`).
+
+    Raises:
+        ValueError: there is no such file or variable, or it is empty.
+    """
+    kind, _, rest = value.partition(":")
+    if kind == "file":
+        try:
+            secret = Path(rest).read_text().strip()
+        except (OSError, UnicodeDecodeError) as error:
+            reason = getattr(error, "strerror", None) or "not text"
+            raise ValueError(f"readable: file {rest}: {reason}") from None
+    elif kind == "env":
+        secret = os.environ.get(rest, "")
+    else:
+        return value
+    if not secret:
+        raise ValueError(f"a secret: {value} is empty")
+    return secret
+
+
+def _key(value: str) -> Key:
+    secret, *patterns = value.split()
+    return Key.of(read_secret(secret), patterns)
+
+
+# A table: the formatter would give each setting ten lines.
+# fmt: off
+SECTIONS: tuple[tuple[str, tuple[Setting, ...]], ...] = (
+    ("Where it listens", (
+        Setting("port", "8888", _port, short="p", help=
+            "TCP port for plain HTTP; 0 takes any that is free."),
+        Setting("listen", "127.0.0.1", _text, short="l", help=
+            "Address to bind; 0 or 0.0.0.0 for all of IPv4, :: for IPv6 too."),
+        Setting("endpoint", "", _text, repeated=True, help=
+            "A Twisted endpoint to listen on, such as unix:/run/realtime.sock, "
+            "systemd:domain=INET:index=0 or tcp:8080; may be repeated. The port is then "
+            "listened on only if it is set too."),
+        Setting("use-ssl", "0", _switch, help=
+            "Also listen for TLS."),
+        Setting("ssl-port", "8443", _port, help=
+            "TCP port for TLS."),
+        Setting("ssl-listen", "127.0.0.1", _text, help=
+            "Address to bind for TLS."),
+        Setting("ssl-cert", "server.crt", _text, help=
+            "Certificate file (PEM), the chain behind it."),
+        Setting("ssl-key", "server.key", _text, help=
+            "Key file (PEM)."),
+        Setting("dead-after", "90", _some_seconds, help=
+            "A peer that has not acknowledged anything for so long is gone."),
+        Setting("stop-seconds", "5", _seconds, help=
+            "On SIGTERM, the time that running requests have to finish."),
+    )),
+    ("What it serves", (
+        Setting("route", "", _text, repeated=True, help=
+            "[METHOD] REGEX ACTION[:ARGUMENTS], as in uWSGI; may be repeated, the first that "
+            "matches decides. Without any: / streams, /publish publishes, /stats counts, /try "
+            "is a page to try it all."),
+        Setting("app", "", _text, short="r", help=
+            "Dotted name of a function that takes (settings, hub) and returns the twisted.web "
+            "resource for what no route claims."),
+        Setting("origins", "*", _words, help=
+            "Origins whose pages may read responses (CORS), separated by blanks; * for every "
+            "one."),
+        Setting("credentials", "0", _switch, help=
+            "Whether pages of these origins may send cookies; needs a list of origins."),
+        Setting("access-log", "", _text, help=
+            "File to which a line per response is appended, without queries, cookies and keys; "
+            "- for standard output."),
+        Setting("trusted-proxies", "", _words, help=
+            "Addresses of proxies whose X-Forwarded-For is believed, separated by blanks; unix "
+            "for those that come by a unix socket."),
+    )),
+    ("Publishing", (
+        Setting("http-secret", "", read_secret, help=
+            "Key that may publish to every channel. This and every other secret may be "
+            "file:PATH or env:NAME. Without any key only this machine may publish."),
+        Setting("publish-key", "", _key, repeated=True, help=
+            "SECRET [PATTERN ...]: a further key, for channels whose names match a pattern (* "
+            "stands for any characters); may be repeated."),
+        Setting("max-body", "2m", _size, help=
+            "Bytes of a request to publish."),
+        Setting("max-message", "1m", _size, help=
+            "Bytes of one message."),
+        Setting("max-batch", "1000", _number(1, 100_000), help=
+            "Messages in one request."),
+        Setting("trim", "0", _switch, help=
+            "Strip white space around messages and blank control characters in them, as "
+            "cyclone-sse did."),
+    )),
+    ("Brokers", (
+        Setting("broker", "http", _text, help=
+            "What carries messages: http (or memory) is the one in the process; redis and amqp "
+            "are not built yet; or the dotted name of your own, called with (reactor, "
+            "settings)."),
+        Setting("redis-host", "127.0.0.1", _text, help=
+            "Host of redis."),
+        Setting("redis-port", "6379", _port, help=
+            "Port of redis."),
+        Setting("amqp-host", "127.0.0.1", _text, help=
+            "Host of the AMQP server."),
+        Setting("amqp-port", "5672", _port, help=
+            "Its port."),
+        Setting("amqp-vhost", "/", _text, help=
+            "Its virtual host."),
+        Setting("amqp-spec", "rabbit.xml", _text, help=
+            "AMQP specification file."),
+        Setting("amqp-username", "guest", _text, help=
+            "AMQP user."),
+        Setting("amqp-password", "guest", read_secret, help=
+            "AMQP password."),
+        Setting("amqp-exchange-name", "sse-cyclone-server", _text, help=
+            "AMQP exchange."),
+        Setting("amqp-exchange-type", "direct", _text, help=
+            "Its type."),
+        Setting("amqp-channel", "1", _number(1, 65535), help=
+            "AMQP channel number."),
+    )),
+    ("History and replay", (
+        Setting("history", "256", _count, help=
+            "Messages each channel remembers; 0 for none."),
+        Setting("history-bytes", "1m", _size, help=
+            "Bytes each channel remembers."),
+        Setting("history-age", "1h", _seconds, help=
+            "How long it remembers them."),
+        Setting("history-memory", "256m", _size, help=
+            "Bytes all channels remember together; what was published to longest ago is "
+            "forgotten first."),
+        Setting("linger", "60", _seconds, help=
+            "How long a channel without readers is kept in hand, for one that comes back."),
+    )),
+    ("Readers", (
+        Setting("heartbeat", "30", _seconds, help=
+            "Time between two signs of life on a stream; 0 for none."),
+        Setting("retry", "2", _seconds, help=
+            "After how long a reader that was cut off shall come back; 0 leaves it to the "
+            "browser."),
+        Setting("slow", "disconnect", _choice("disconnect", "skip"), help=
+            "What meets a reader that is too far behind: disconnect (it comes back and misses "
+            "nothing that is remembered) or skip (it stays, is told of a gap, and goes on with "
+            "the newest)."),
+        Setting("backlog-bytes", "1m", _size, help=
+            "How much may wait for one reader."),
+        Setting("backlog-seconds", "30", _some_seconds, help=
+            "How long a reader may take nothing of it."),
+        Setting("max-readers", "0", _count, help=
+            "Readers at once; 0 for as many as there are file descriptors."),
+        Setting("max-readers-per-address", "0", _count, help=
+            "Of those, from one address; 0 for no limit."),
+        Setting("max-reader-channels", "100", _number(1, 10_000), help=
+            "Channels of one reader."),
+        Setting("channel-pattern", CHANNEL_PATTERN, _pattern, help=
+            "Regular expression for whole channel names, for readers and publishers."),
+    )),
+    ("Requests", (
+        Setting("max-line", "8k", _size, help=
+            "Bytes of a request target."),
+        Setting("max-headers", "100", _number(1, 10_000), help=
+            "Headers of a request."),
+        Setting("max-header-bytes", "32k", _size, help=
+            "Bytes of all of them."),
+        Setting("head-seconds", "10", _some_seconds, help=
+            "Time for a request's head."),
+        Setting("body-seconds", "60", _some_seconds, help=
+            "Time for its body; for a streamed one, between two pieces."),
+        Setting("idle-seconds", "75", _some_seconds, help=
+            "Time between two requests on a connection."),
+    )),
+    ("Numbers", (
+        Setting("stats-key", "", read_secret, help=
+            "Key that may see /stats; without it only this machine may."),
+        Setting("export", "", _text, help=
+            "graphite, or the dotted name of your own exporter, called with (reactor, "
+            "settings)."),
+        Setting("export-host", "", _text, help=
+            "Host of carbon; needed for graphite."),
+        Setting("export-port", "", _port, help=
+            "Its plaintext port; needed for graphite."),
+        Setting("export-protocol", "udp", _choice("udp", "tcp"), help=
+            "How to reach it."),
+        Setting("export-interval", "60", _some_seconds, help=
+            "Time between two exports."),
+        Setting("export-path", "cyclone-sse", _text, help=
+            "What all exported names begin with."),
+    )),
+)
+# fmt: on
+
+SETTINGS: Mapping[str, Setting] = {
+    setting.name: setting for _, settings in SECTIONS for setting in settings
+}
+
+
+def read_file(path: str) -> Iterator[tuple[str, Given]]:
+    """
+    The lines of a settings file: `name = value`, comments begin with `#`.
+    cyclone-sse's `--name=value` lines are accepted as they are.
+
+    Raises:
+        WrongSetting: the file cannot be read, or a line is neither.
+    """
+    try:
+        text = Path(path).read_text()
+    except OSError as error:
+        raise WrongSetting(f"{path}: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise WrongSetting(f"{path}: not UTF-8") from None
+    for number, line in enumerate(text.splitlines(), 1):
+        line = line.strip()
+        if not line or line.startswith("#"):
+            continue
+        place = f"{path}:{number}"
+        name, equals, value = line.partition("=")
+        name = name.strip().removeprefix("--")
+        if not equals:
+            raise WrongSetting(f"{place}: {line!r} is not 'name = value'")
+        if name not in SETTINGS:
+            raise WrongSetting(f"{place}: there is no setting {name!r}{_like(name)}")
+        yield name, Given(value.strip(), place)
+
+
+def read_value(name: str, given: Given) -> Any:
+    """
+    The value of the setting *name*.
+
+    Raises:
+        WrongSetting: it cannot be.
+    """
+    try:
+        return SETTINGS[name].read(given.text)
+    except ValueError as error:
+        shown = "" if "secret" in name or "key" in name else f", not {given.text!r}"
+        raise WrongSetting(f"{given.place}: {name} must be {error}{shown}") from None
+
+
+def _like(name: str) -> str:
+    from difflib import get_close_matches
+
+    near = get_close_matches(name, SETTINGS, 1)
+    return f"; did you mean {near[0]!r}?" if near else ""
