@@ -58,35 +58,35 @@ class Publish:
         except RemoteProtocolError as error:
             raise Refusal(error.status, error.reason) from None
         drafts: list[Draft] = []
+        allowed: set[tuple[bytes | None, str]] = set()
         for number, submission in enumerate(submissions):
             channels = fixed or submission.channels
-            house.publishers.check(exchange, submission.key, channels)
+            # A batch has few channels and one key: each pair is checked once.
+            for channel in channels:
+                if (submission.key, channel) not in allowed:
+                    house.publishers.check(exchange, submission.key, (channel,))
+                    house.names.check(channel)
+                    allowed.add((submission.key, channel))
+            if not channels:
+                house.publishers.check(exchange, submission.key, ())
+                raise Refusal(400, "channel is missing")
             suffix = f".{number}" if len(submissions) > 1 else ""
-            drafts += self._drafts(submission, channels, key and key + suffix)
-        hub = house.hub
-        receivers = sum([hub.readers_of(draft.channel) for draft in drafts])
-        published = hub.publish(drafts)
-        return published.addCallbacks(
+            own_key = submission.idempotency_key or (key and key + suffix)
+            data = self._data(submission)
+            drafts += [Draft(channel, data, submission.event, own_key) for channel in channels]
+        readers = {channel: house.hub.readers_of(channel) for _, channel in allowed}
+        receivers = sum([readers[draft.channel] for draft in drafts])
+        return house.hub.publish(drafts).addCallbacks(
             _accepted, _refused, callbackArgs=(exchange, receivers), errbackArgs=(exchange,)
         )
 
-    def _drafts(
-        self, submission: Submission, channels: Sequence[str], key: str | None
-    ) -> list[Draft]:
-        house = self.house
+    def _data(self, submission: Submission) -> bytes:
         data = submission.message
-        if not channels:
-            raise Refusal(400, "channel is missing")
         if data is None:
             raise Refusal(400, "message is missing")
-        if len(data) > house.max_message:
-            raise Refusal(413, f"the message is larger than {house.max_message} bytes")
-        if house.trim:
-            data = data.translate(_CONTROLS).strip()
-        key = submission.idempotency_key or key
-        return [
-            Draft(house.names.check(channel), data, submission.event, key) for channel in channels
-        ]
+        if len(data) > self.house.max_message:
+            raise Refusal(413, f"the message is larger than {self.house.max_message} bytes")
+        return data.translate(_CONTROLS).strip() if self.house.trim else data
 
 
 def _accepted(positions: Sequence[Position], exchange: IExchange, receivers: int) -> None:

@@ -8,6 +8,7 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import ClassVar
 
 from twisted.logger import Logger
@@ -97,7 +98,9 @@ class Sse:
             since = Newest(self.history)
         address = exchange.address if house.count_addresses else ""
         house.hub.admit(address)
-        format = self._format(query)
+        retry = house.retry if self.retry is None else self.retry
+        padded = bool(query) and (query.get("padding") == ["true"] or "evs_preamble" in query)
+        format = _format(self.word, retry, padded, self.ids, exchange.framed)
         if exchange.method == "HEAD":
             exchange.answer(200, content_type=format.content_type, headers=HEADERS)
             return
@@ -107,7 +110,7 @@ class Sse:
             patience = replace(patience, policy=self.slow)
         reader = Subscriber(
             opened.transport,
-            Chunked(format) if exchange.framed else format,
+            format,
             house.hub,
             patience,
             address,
@@ -115,14 +118,19 @@ class Sse:
         )
         house.hub.join(reader, names, since, opened.head)
 
-    def _format(self, query: Mapping[str, list[str]]) -> IFormat:
-        retry = self.house.retry if self.retry is None else self.retry
-        padding = 0
-        if query and (query.get("padding") == ["true"] or "evs_preamble" in query):
-            padding = PADDING
-        if self.word == "sseraw":
-            return RawEventStream(retry, padding)
-        return EventStream(retry, padding, self.ids)
+
+@cache
+def _format(word: str, retry: int, padded: bool, ids: bool, framed: bool) -> IFormat:
+    """
+    The same object for all readers that are told the same: they are many.
+    """
+    padding = PADDING if padded else 0
+    format: IFormat
+    if word == "sseraw":
+        format = RawEventStream(retry, padding)
+    else:
+        format = EventStream(retry, padding, ids)
+    return Chunked(format) if framed else format
 
 
 def _names(query: Mapping[str, list[str]]) -> list[str]:

@@ -4,9 +4,9 @@ One HTTP/1.1 request, and the right to answer it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
-from urllib.parse import parse_qs, unquote_to_bytes
+from urllib.parse import unquote_plus, unquote_to_bytes
 
 from twisted.internet.defer import Deferred
 from zope.interface import implementer
@@ -152,12 +152,7 @@ class HttpExchange:
         if self._query is None:
             if not self.query_string:
                 return _NOTHING
-            try:
-                self._query = parse_qs(
-                    self.query_string, keep_blank_values=True, max_num_fields=MAX_FIELDS
-                )
-            except ValueError:
-                raise Refusal(400, "too many fields in the query") from None
+            self._query = _parse_query(self.query_string)
         return self._query
 
     def cookies(self) -> Mapping[str, str]:
@@ -241,14 +236,7 @@ class HttpExchange:
         if self.answered:
             return
         connection = self.connection
-        lines = [
-            connection.front.status_lines(status),
-            connection.front.cors.headers(self.header("origin")),
-        ]
-        if content_type:
-            lines.append(b"Content-Type: %s\r\n" % content_type.encode("latin-1"))
-        for name, value in headers:
-            lines.append(b"%s: %s\r\n" % (name.encode("latin-1"), value.encode("latin-1")))
+        lines = [connection.front.head(status, content_type, headers, self.header("origin"))]
         if status != 204:
             lines.append(b"Content-Length: %d\r\n" % len(body))
         if not connection.stays_open(self):
@@ -276,17 +264,10 @@ class HttpExchange:
         """
         connection = self.connection
         self.started(200)
-        lines = [
-            connection.front.status_lines(200),
-            connection.front.cors.headers(self.header("origin")),
-        ]
-        for name, value in (("Content-Type", content_type), *headers):
-            lines.append(b"%s: %s\r\n" % (name.encode("latin-1"), value.encode("latin-1")))
-        if self.framed:
-            lines.append(b"Transfer-Encoding: chunked\r\n\r\n")
-        else:
-            lines.append(b"Connection: close\r\n\r\n")
-        return Opened(connection.let_go(), b"".join(lines))
+        origin = self.header("origin")
+        head = connection.front.head(200, content_type, headers, origin)
+        framing = b"Transfer-Encoding: chunked" if self.framed else b"Connection: close"
+        return Opened(connection.let_go(), b"%s%s\r\n\r\n" % (head, framing))
 
     def render(self, site: Site, depth: int) -> None:
         """
@@ -345,6 +326,22 @@ class _Whole:
         self._pieces = []
         if not self.done.called:
             self.done.errback(reason)
+
+
+def _parse_query(text: str) -> Mapping[str, list[str]]:
+    """
+    Cut a query apart (WHATWG URL, 5.1), quickly where nothing is escaped.
+    """
+    if text.count("&") >= MAX_FIELDS:
+        raise Refusal(400, "too many fields in the query")
+    escaped = "%" in text or "+" in text
+    read: Callable[[str], str] = unquote_plus if escaped else str
+    fields: dict[str, list[str]] = {}
+    for pair in text.split("&"):
+        name, _, value = pair.partition("=")
+        if pair:
+            fields.setdefault(read(name), []).append(read(value))
+    return fields
 
 
 def _too_large(limit: int) -> Refusal:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 import re
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
 from inspect import iscoroutine
@@ -31,13 +31,14 @@ from zope.interface import implementer
 
 from rt_twisted.front.cors import Cors
 from rt_twisted.front.exchange import HttpExchange
-from rt_twisted.interfaces import Refusal
+from rt_twisted.interfaces import Header, Refusal
 from rt_twisted.routes import Routes
 from rt_twisted.wire import direct_send, start_draining
 
 _log = Logger()
 _sweeping = _log.failureHandler("while looking for slow connections")
 
+HEADS = 100  # responses of one second whose first lines are kept for the next alike
 LINGER = 5.0  # seconds in which a refused client may read why
 _HOST = re.compile(rb"[\w.~!$&'()*+,;=%:\[\]-]*")  # RFC 3986, 3.2.2 and 3.2.3
 _ABSOLUTE = re.compile(rb"https?://[^/?#]*", re.IGNORECASE)
@@ -104,7 +105,7 @@ class Front(Factory):
         self.site = site
         self.access_log = access_log
         self.connections: set[Connection] = set()
-        self._status_lines: dict[int, bytes] = {}  # of this second
+        self._heads: dict[Any, bytes] = {}  # of this second, as their Date
         self._sweep = LoopingCall(self._swept)
         self._sweep.clock = clock
 
@@ -129,22 +130,37 @@ class Front(Factory):
         for connection in tuple(self.connections):
             connection.finish()
 
-    def status_lines(self, status: int) -> bytes:
+    def head(
+        self, status: int, content_type: str, headers: Sequence[Header], origin: str | None
+    ) -> bytes:
         """
-        The status line and the headers that every response has.
+        The first lines of a response, without those that frame its body.
+
+        Args:
+            status: of the response.
+            content_type: "" for none.
+            headers: further ones.
+            origin: the page's that asks; None if it is not a page's request.
         """
-        lines = self._status_lines.get(status)
-        if lines is None:
-            lines = b"HTTP/1.1 %d %s\r\nServer: rt_twisted\r\nDate: %s\r\n" % (
-                status,
-                HTTPStatus(status).phrase.encode(),
-                datetimeToString(),
-            )
-            self._status_lines[status] = lines
-        return lines
+        key = (status, content_type, origin, headers)
+        if type(headers) is tuple and key in self._heads:
+            return self._heads[key]
+        lines = [
+            b"HTTP/1.1 %d %s\r\n" % (status, HTTPStatus(status).phrase.encode()),
+            b"Server: rt_twisted\r\nDate: %s\r\n" % datetimeToString(),
+            self.cors.headers(origin),
+        ]
+        if content_type:
+            lines.append(b"Content-Type: %s\r\n" % content_type.encode("latin-1"))
+        for name, value in headers:
+            lines.append(b"%s: %s\r\n" % (name.encode("latin-1"), value.encode("latin-1")))
+        head = b"".join(lines)
+        if type(headers) is tuple and len(self._heads) < HEADS:
+            self._heads[key] = head
+        return head
 
     def _swept(self) -> None:
-        self._status_lines.clear()
+        self._heads.clear()
         with _sweeping:
             now = self.clock.seconds()
             for connection in tuple(self.connections):
