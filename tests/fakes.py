@@ -1,0 +1,111 @@
+"""
+Small stand-ins for what lies on the other side of an interface.
+"""
+
+from __future__ import annotations
+
+import socket
+from typing import Any
+
+from twisted.internet.error import ConnectionDone
+from twisted.python.failure import Failure
+
+
+class Line:
+    """
+    A plain connection as Twisted's transports are, over a real socket pair;
+    the test is the reactor: `pump` is what the kernel's "writable" would cause.
+    """
+
+    disconnecting = False
+
+    def __init__(self, buffer: int = 4096) -> None:
+        self._here, self._there = socket.socketpair()
+        self._here.setblocking(False)
+        self._there.setblocking(False)
+        self._here.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, buffer)
+        self._waiting = b""
+        self._producer: Any = None
+        self._streaming = False
+        self.protocol: Any = None
+        self.aborted = False
+        self.closed = False
+
+    def getHandle(self) -> socket.socket:
+        return self._here
+
+    def write(self, data: bytes) -> None:
+        assert not self.aborted and not self.closed
+        self._waiting += data
+
+    def registerProducer(self, producer: Any, streaming: bool) -> None:
+        assert self._producer is None
+        self._producer = producer
+        self._streaming = streaming
+        if not streaming:
+            producer.resumeProducing()
+
+    def unregisterProducer(self) -> None:
+        self._producer = None
+
+    def startWriting(self) -> None:
+        pass
+
+    def abortConnection(self) -> None:
+        self.aborted = True
+
+    def loseConnection(self) -> None:
+        self.closed = True
+
+    def pump(self) -> None:
+        """
+        Let the kernel take what it takes.
+        """
+        try:
+            self._waiting = self._waiting[self._here.send(self._waiting) :]
+        except BlockingIOError:
+            return
+        if not self._waiting and self._producer is not None and not self._streaming:
+            self._producer.resumeProducing()
+
+    def read(self, most: int = 1 << 20) -> bytes:
+        """
+        What has arrived at the other end.
+        """
+        pieces = []
+        while most:
+            try:
+                piece = self._there.recv(most)
+            except BlockingIOError:
+                break
+            if not piece:
+                break
+            pieces.append(piece)
+            most -= len(piece)
+        return b"".join(pieces)
+
+    def read_all(self) -> bytes:
+        """
+        The same, until nothing more comes.
+        """
+        pieces = []
+        while True:
+            self.pump()
+            piece = self.read()
+            if not piece:
+                return b"".join(pieces)
+            pieces.append(piece)
+
+    def hang_up(self) -> None:
+        """
+        What Twisted does when the client closes.
+        """
+        self.protocol.connectionLost(Failure(ConnectionDone()))
+        self.close()
+
+    def close(self) -> None:
+        """
+        Give the sockets back.
+        """
+        self._here.close()
+        self._there.close()
