@@ -35,7 +35,7 @@ class Line:
         return self._here
 
     def write(self, data: bytes) -> None:
-        assert not self.aborted and not self.closed
+        assert not (self.aborted or self.closed)
         self._waiting += data
 
     def registerProducer(self, producer: Any, streaming: bool) -> None:

@@ -137,9 +137,7 @@ def test_another_log_may_begin() -> None:
     ),
     st.integers(0, 100),
 )
-def test_complete_or_not_covered(
-    steps: list[tuple[int, int, int]], keep: Keep, since: int
-) -> None:
+def test_complete_or_not_covered(steps: list[tuple[int, int, int]], keep: Keep, since: int) -> None:
     """
     If a position is covered, every message after it is there; the count of
     bytes is always that of what is kept.

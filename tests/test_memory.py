@@ -9,7 +9,6 @@ from twisted.internet.task import Clock
 
 from rt_twisted.brokers.memory import KEY_MEMORY, KEYS, MemoryBroker
 from rt_twisted.message import Draft, Message
-
 from tests.contracts import BrokerContract
 
 

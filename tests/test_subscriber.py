@@ -17,7 +17,6 @@ from rt_twisted.codecs.chunked import Chunked
 from rt_twisted.codecs.sse import EventStream
 from rt_twisted.message import Position
 from rt_twisted.subscriber import Cause, Patience, Policy, Subscriber
-
 from tests.fakes import Line
 
 FRAME = b"0123456789" * 500

@@ -1,0 +1,748 @@
+"""
+Who listens hears everything, in order, once; or is told what is missing.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from rt_twisted import hub as hub_module
+from rt_twisted.brokers.memory import MemoryBroker
+from rt_twisted.codecs.sse import EventStream
+from rt_twisted.history import Keep
+from rt_twisted.hub import Hub, Limits
+from rt_twisted.interfaces import IBroker, IHistory, Receive, Refusal
+from rt_twisted.message import (
+    After,
+    Draft,
+    Message,
+    Newest,
+    Position,
+    Replay,
+    Since,
+    Within,
+)
+from rt_twisted.subscriber import Patience, Policy, Subscriber
+from tests.fakes import Line
+
+EVENT = re.compile(rb"id: e\.(\d+)\ndata: (.*)\n\n")
+
+
+class House:
+    """
+    A hub on a clock, and readers on socket pairs.
+    """
+
+    def __init__(self, broker: Any = None, **hub: Any) -> None:
+        self.clock = Clock()
+        self.broker = broker or MemoryBroker(self.clock, "e")
+        self.hub = Hub(self.broker, self.clock, **hub)
+        self.hub.start()
+        self.lines: list[Line] = []
+
+    def join(
+        self,
+        *channels: str,
+        since: Since | None = None,
+        format: EventStream | None = None,
+        buffer: int = 1 << 20,
+        patience: Patience | None = None,
+        address: str = "",
+    ) -> Line:
+        line = Line(buffer)
+        self.lines.append(line)
+        reader = Subscriber(
+            line, format or EventStream(), self.hub, patience or Patience(), address
+        )
+        self.hub.join(reader, channels, since)
+        return line
+
+    def publish(self, *pairs: tuple[str, bytes]) -> None:
+        self.hub.publish([Draft(channel, data) for channel, data in pairs])
+
+    def turn(self) -> None:
+        self.clock.advance(0)
+
+    def step(self) -> None:
+        """
+        One turn of the reactor: what it schedules for at once waits for the next.
+        """
+        due = [call for call in self.clock.calls if call.getTime() <= self.clock.seconds()]
+        for call in due:
+            self.clock.calls.remove(call)
+            call.called = 1
+            call.func(*call.args, **call.kw)
+
+
+@pytest.fixture
+def make() -> Iterator[Callable[..., House]]:
+    """
+    Builds houses, and clears them away.
+    """
+    houses: list[House] = []
+
+    def build(**arguments: Any) -> House:
+        houses.append(House(**arguments))
+        return houses[-1]
+
+    yield build
+    for house in houses:
+        for line in house.lines:
+            line.close()
+
+
+def events(data: bytes) -> list[tuple[int, bytes]]:
+    return [(int(number), text) for number, text in EVENT.findall(data)]
+
+
+def texts(data: bytes) -> list[bytes]:
+    return [text for _, text in events(data)]
+
+
+def test_readers_of_a_channel_hear_it(make: Callable[..., House]) -> None:
+    """
+    And nobody else does.
+    """
+    house = make()
+    news, other = house.join("news"), house.join("other")
+
+    house.publish(("news", b"1"), ("news", b"2"))
+    house.turn()
+
+    assert texts(news.read()) == [b"1", b"2"]
+    assert texts(other.read()) == []
+
+
+def test_one_write_for_all_of_a_turn(make: Callable[..., House]) -> None:
+    """
+    What is published within a turn of the reactor arrives together.
+    """
+    house = make()
+    line = house.join("news")
+    line.read()
+    sent: list[bytes] = []
+    reader = line.protocol
+    original = reader._send
+    reader._send = lambda frame: (sent.append(frame), original(frame))[1]
+
+    house.publish(*[("news", b"%d" % number) for number in range(16)])
+    house.turn()
+
+    assert len(sent) == 1
+    assert texts(sent[0]) == [b"%d" % number for number in range(16)]
+
+
+def test_equal_formats_share_one_encoding(
+    make: Callable[..., House], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """
+    A message is encoded once for a thousand readers.
+    """
+    house = make()
+    lines = [house.join("news", format=EventStream(retry=5)) for _ in range(20)]
+    encoded: list[Message] = []
+    original = EventStream.encode
+
+    def encode(self: EventStream, message: Message) -> bytes:
+        encoded.append(message)
+        return original(self, message)
+
+    monkeypatch.setattr(EventStream, "encode", encode)
+    house.publish(("news", b"1"))
+    house.turn()
+
+    assert len(encoded) == 1
+    assert all(texts(line.read()) == [b"1"] for line in lines)
+
+
+def test_channels_are_merged_in_order(make: Callable[..., House]) -> None:
+    """
+    A reader of several channels sees their messages by position, so its last
+    id means everything up to there.
+    """
+    house = make()
+    both, single = house.join("a", "b"), house.join("b")
+
+    house.publish(("b", b"1"), ("a", b"2"), ("c", b"3"), ("b", b"4"), ("a", b"5"))
+    house.turn()
+
+    assert events(both.read()) == [(1, b"1"), (2, b"2"), (4, b"4"), (5, b"5")]
+    assert events(single.read()) == [(1, b"1"), (4, b"4")]
+
+
+def test_one_cursor_resumes_all_channels(make: Callable[..., House]) -> None:
+    """
+    History is merged as the live stream is.
+    """
+    house = make()
+    house.publish(("a", b"1"), ("b", b"2"), ("c", b"3"), ("a", b"4"), ("b", b"5"))
+    house.turn()
+
+    line = house.join("b", "a", since=After(Position("e", 1)))
+
+    assert events(line.read()) == [(2, b"2"), (4, b"4"), (5, b"5")]
+
+
+def test_what_is_pending_is_not_replayed_too(make: Callable[..., House]) -> None:
+    """
+    Who joins between a publish and the turn that tells it hears it once.
+    """
+    house = make()
+    house.join("a")
+    house.publish(("a", b"1"))
+    house.turn()
+    house.publish(("a", b"2"), ("b", b"3"))
+
+    line = house.join("a", "b", since=After(Position("e", 0)))
+    house.publish(("a", b"4"))
+    house.turn()
+
+    assert events(line.read()) == [(1, b"1"), (2, b"2"), (3, b"3"), (4, b"4")]
+
+
+def test_who_joins_gets_a_cursor(make: Callable[..., House]) -> None:
+    """
+    A reader that has received nothing yet can resume.
+    """
+    house = make()
+    house.publish(("a", b"1"))
+    house.turn()
+
+    line = house.join("a")
+
+    assert b"\n\nid: e.1\n\n" in line.read()
+
+
+def test_a_gap_is_said_first(make: Callable[..., House]) -> None:
+    """
+    Forgotten, unknown or from a future that never was: what is kept follows.
+    """
+    house = make(keep=Keep(count=2))
+    house.publish(*[("a", b"%d" % number) for number in range(1, 6)])
+    house.turn()
+
+    for position in (Position("e", 1), Position("f", 5), Position("e", 99), Position("", 0)):
+        got = house.join("a", since=After(position)).read()
+        gap = got.index(b"event: gap\n")
+        if position == Position("e", 99):
+            assert texts(got) == []
+        else:
+            assert gap < got.index(b"data: 4\n")
+            assert texts(got) == [b"4", b"5"]
+    assert b"gap" not in house.join("a", since=After(Position("e", 3))).read()
+    assert house.hub.numbers().gaps == 4
+
+
+def test_newest_and_within_are_no_gaps(make: Callable[..., House]) -> None:
+    """
+    Who asks for what is there gets it, over all channels.
+    """
+    house = make(keep=Keep(count=3))
+    for number in range(1, 9):
+        house.publish(("ab"[number % 2], b"%d" % number))
+        house.clock.advance(1)
+    house.turn()
+
+    assert texts(house.join("a", "b", since=Newest(4)).read()) == [b"5", b"6", b"7", b"8"]
+    assert texts(house.join("a", "b", since=Newest(0)).read()) == []
+    assert texts(house.join("a", since=Within(3)).read()) == [b"6", b"8"]
+    got = house.join("a", since=Within(math.inf)).read()
+    assert texts(got) == [b"4", b"6", b"8"]
+    assert b"gap" not in got
+
+
+def test_history_outlives_its_readers(make: Callable[..., House]) -> None:
+    """
+    The only reader may reconnect: what came meanwhile was kept.
+    """
+    house = make()
+    house.join("a").hang_up()
+
+    house.publish(("a", b"1"))
+    house.turn()
+    house.clock.pump([1.0] * 200)
+
+    assert texts(house.join("a", since=After(Position("e", 0))).read()) == [b"1"]
+
+
+def test_a_forgotten_channel_is_a_gap_too(make: Callable[..., House]) -> None:
+    """
+    A channel that is let go takes its horizon along: nothing is silently lost.
+    """
+    house = make(keep=Keep(age=10), limits=Limits(linger=5))
+    house.publish(("a", b"1"), ("b", b"2"))
+    house.turn()
+    house.clock.pump([1.0] * 60)
+    assert house.hub.numbers().history_bytes == 0
+
+    assert b"gap" in house.join("a", since=After(Position("e", 0))).read()
+    assert b"gap" not in house.join("a", since=After(Position("e", 2))).read()
+
+
+def test_memory_of_all_channels_is_bounded(make: Callable[..., House]) -> None:
+    """
+    However many channels are published to; the least recent goes first.
+    """
+    limit = 1 << 20
+    house = make(limits=Limits(history_bytes=limit))
+    house.join("reader")
+    for number in range(5000):
+        house.publish((f"channel{number}", bytes(1000)), ("reader", b""))
+        assert house.hub.numbers().history_bytes <= limit
+        if number % 100 == 0:
+            house.turn()
+    house.turn()
+
+    newest = house.join("channel4999", since=After(Position("e", 9990)))
+    assert b"gap" not in newest.read()
+    assert b"gap" in house.join("channel0", since=After(Position("e", 0))).read()
+
+
+def test_leaving_while_told_is_safe(
+    make: Callable[..., House], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """
+    A turn is cut into slices; who leaves in between is not written to.
+    """
+    monkeypatch.setattr(hub_module, "SLICE", -1.0)
+    monkeypatch.setattr(hub_module, "BUNCH", 1)
+    house = make()
+    lines = [house.join("a") for _ in range(5)]
+    house.publish(("a", b"1"))
+    house.step()  # the first bunch
+
+    told = [bool(texts(line.read())) for line in lines]
+    assert told.count(True) == 1
+    leaving = lines[told.index(False)]
+    leaving.hang_up()
+    lines.remove(leaving)
+    late = house.join("a", since=After(Position("e", 0)))
+    house.publish(("a", b"2"))
+    house.turn()
+
+    assert [texts(line.read()) for line in lines].count([b"1", b"2"]) == 3
+    assert texts(late.read()) == [b"1", b"2"]
+
+
+def test_a_bad_format_loses_its_readers_not_the_others(
+    make: Callable[..., House], clean_reactor: list[Failure]
+) -> None:
+    """
+    They can come back; nobody misses a message unsaid.
+    """
+
+    class Broken(EventStream):
+        def encode(self, message: Message) -> bytes:
+            raise ZeroDivisionError
+
+    house = make()
+    good, bad = house.join("a"), house.join("a", format=Broken())
+    house.publish(("a", b"1"))
+    house.turn()
+
+    assert texts(good.read()) == [b"1"]
+    assert bad.aborted
+    assert clean_reactor.pop().check(ZeroDivisionError)
+
+
+def test_heartbeats_come_from_one_timer(make: Callable[..., House]) -> None:
+    """
+    Each reader gets one per interval; the moments are spread over it.
+    """
+    house = make(limits=Limits(heartbeat=10))
+    lines = [house.join("a") for _ in range(20)]
+    for line in lines:
+        line.read()
+    beats = []
+    for _ in range(10):
+        house.clock.advance(1)
+        got = [line.read() for line in lines]
+        assert set(got) <= {b"", b":\n\n"}
+        beats.append(sum(map(bool, got)))
+
+    assert beats == [2] * 10
+    assert len(house.clock.getDelayedCalls()) == 1
+
+
+def test_a_quiet_stream_gets_its_cursor_moved(make: Callable[..., House]) -> None:
+    """
+    So that it does not grow old behind a busy neighbour.
+    """
+    house = make(keep=Keep(count=3), limits=Limits(heartbeat=10))
+    quiet = house.join("quiet")
+    house.publish(*[("busy", b"")] * 50)
+    house.turn()
+    quiet.read()
+
+    house.clock.pump([1.0] * 10)
+    assert quiet.read() == b"id: e.50\n\n"
+    house.clock.pump([1.0] * 10)
+    assert quiet.read() == b":\n\n"
+
+
+def test_no_heartbeat_if_none_is_wanted(make: Callable[..., House]) -> None:
+    """
+    0 switches them off.
+    """
+    house = make(limits=Limits(heartbeat=0))
+    line = house.join("a")
+    line.read()
+
+    house.clock.pump([1.0] * 100)
+
+    assert line.read() == b""
+
+
+def test_a_stalled_reader_is_found(make: Callable[..., House]) -> None:
+    """
+    By its route's patience; and counted by its cause.
+    """
+    house = make()
+    patience = Patience(seconds=5)
+    line = house.join("a", buffer=4096, patience=patience)
+    house.publish(("a", bytes(100_000)))
+    house.turn()
+    assert house.hub.numbers().behind == 1
+
+    house.clock.pump([1.0] * 7)
+
+    assert line.aborted
+    numbers = house.hub.numbers()
+    assert (numbers.behind, numbers.readers) == (0, 0)
+    assert numbers.closed == {"stalled": 1}
+
+
+def test_a_skipping_reader_stays(make: Callable[..., House]) -> None:
+    """
+    It is told of the gap, and hears the newest.
+    """
+    house = make()
+    patience = Patience(bytes=1000, policy=Policy.SKIP)
+    line = house.join("a", buffer=4096, patience=patience)
+    for _ in range(100):
+        house.publish(("a", b"x" * 1000))
+        house.turn()
+    house.publish(("a", b"newest"))
+    house.turn()
+
+    got = line.read_all()
+
+    assert b"event: gap\n" in got
+    assert texts(got)[-1] == b"newest"
+    assert house.hub.numbers().gaps > 0
+    assert house.hub.numbers().readers == 1
+
+
+def test_limits_on_readers(make: Callable[..., House]) -> None:
+    """
+    503 when full, 429 for an address that has its share, each with Retry-After.
+    """
+    house = make(limits=Limits(readers=3, readers_per_address=2))
+    house.join("a", address="1")
+    first = house.join("a", address="1")
+
+    with pytest.raises(Refusal) as refused:
+        house.hub.admit("1")
+    assert (refused.value.status, refused.value.headers[0][0]) == (429, "Retry-After")
+    house.hub.admit("2")
+    house.join("a", address="2")
+    with pytest.raises(Refusal) as refused:
+        house.hub.admit("2")
+    assert (refused.value.status, refused.value.headers[0][0]) == (503, "Retry-After")
+
+    first.hang_up()
+    house.hub.admit("1")
+
+
+def test_numbers(make: Callable[..., House]) -> None:
+    """
+    What exporters get: totals, and channels with readers.
+    """
+    house = make()
+    line = house.join("a", "b")
+    house.join("b")
+    house.publish(("a", b""), ("b", b""), ("c", b""))
+    house.turn()
+    line.hang_up()
+
+    numbers = house.hub.numbers()
+
+    assert numbers.channels == {"b": 1}
+    assert (numbers.readers, numbers.joined) == (1, 2)
+    assert (numbers.published, numbers.delivered) == (3, 3)
+    assert numbers.closed == {"client": 1}
+    assert house.hub.readers_of("b") == 1
+    assert house.hub.readers_of("nobody") == 0
+
+
+def test_stopping_spreads_the_return(make: Callable[..., House]) -> None:
+    """
+    Everybody hears what is pending, then when to come back; not all at once.
+    """
+    house = make()
+    lines = [house.join("a") for _ in range(4)]
+    house.publish(("a", b"last"))
+
+    house.hub.stop(1000)
+
+    got = [line.read() for line in lines]
+    assert all(texts(data) == [b"last"] for data in got)
+    retries = sorted(int(re.findall(rb"retry: (\d+)", data)[-1]) for data in got)
+    assert retries == [1000, 1250, 1500, 1750]
+    assert all(line.closed for line in lines)
+    with pytest.raises(Refusal):
+        house.hub.admit("")
+    house.turn()
+    assert house.clock.getDelayedCalls() == []
+
+
+@implementer(IBroker, IHistory)
+class Remembering:
+    """
+    A broker with a history that answers when the test lets it.
+    """
+
+    def __init__(self) -> None:
+        self.log: list[Message] = []
+        self.asked: list[tuple[list[str], Since, Deferred[Replay]]] = []
+        self.wanted: list[str] = []
+        self._epoch = "e"
+        self.offset = 100
+
+    def attach(self, receive: Receive) -> None:
+        self.receive = receive
+
+    def position(self) -> Position:
+        return Position(self._epoch, self.offset)
+
+    def subscribe(self, channel: str) -> None:
+        self.wanted.append(channel)
+
+    def unsubscribe(self, channel: str) -> None:
+        self.wanted.remove(channel)
+
+    def publish(self, drafts: Sequence[Draft]) -> Deferred[list[Position]]:
+        raise NotImplementedError
+
+    def after(self, channels: Sequence[str], since: Since) -> Deferred[Replay]:
+        answer: Deferred[Replay] = Deferred()
+        self.asked.append((list(channels), since, answer))
+        return answer
+
+    def bring(self, data: bytes, epoch: str = "e") -> None:
+        self.offset += 1
+        self.receive(Message("a", data, Position(epoch, self.offset)))
+
+
+def old(*offsets: int) -> tuple[Message, ...]:
+    return tuple(Message("a", b"old", Position("e", offset)) for offset in offsets)
+
+
+def test_a_late_history_meets_the_live_stream(make: Callable[..., House]) -> None:
+    """
+    What the broker remembers, then what came while it was asked, once each.
+    """
+    broker = Remembering()
+    house = make(broker=broker)
+    line = house.join("a", since=After(Position("e", 90)))
+    assert broker.wanted == ["a"]
+    [(channels, since, answer)] = broker.asked
+    assert (channels, since) == (["a"], After(Position("e", 90)))
+    broker.bring(b"101")
+    house.turn()
+    broker.bring(b"102")
+    assert line.read() == b""
+
+    answer.callback(Replay(old(95, 101), True, Position("e", 101)))
+    house.turn()
+    broker.bring(b"103")
+    house.turn()
+
+    assert [number for number, _ in events(line.read())] == [95, 101, 102, 103]
+
+
+def test_a_late_history_may_fail(make: Callable[..., House], clean_reactor: list[Failure]) -> None:
+    """
+    Then the reader is told of the gap, and lives on.
+    """
+    broker = Remembering()
+    house = make(broker=broker)
+    line = house.join("a", since=After(Position("e", 90)))
+
+    broker.asked[0][2].errback(ZeroDivisionError())
+    broker.bring(b"101")
+    house.turn()
+
+    got = line.read()
+    assert b"event: gap\n" in got
+    assert texts(got) == [b"101"]
+    assert clean_reactor.pop().check(ZeroDivisionError)
+
+
+def test_a_reader_may_leave_before_the_history_answers(make: Callable[..., House]) -> None:
+    """
+    Nothing is left of it.
+    """
+    broker = Remembering()
+    house = make(broker=broker)
+    house.join("a", since=After(Position("e", 90))).hang_up()
+
+    broker.asked[0][2].callback(Replay(old(95), True, Position("e", 100)))
+
+    assert house.hub.numbers().readers == 0
+    assert house.hub.numbers().channels == {}
+
+
+def test_a_new_log_is_a_gap_for_everybody_who_resumes(make: Callable[..., House]) -> None:
+    """
+    The broker came back empty: old positions are unknown, new ones complete.
+    """
+    broker = Remembering()
+    house = make(broker=broker)
+    line = house.join("a")
+    broker.bring(b"old")
+    broker.offset = 0
+    broker.bring(b"new", epoch="f")
+    house.turn()
+    assert b"data: old\n" in (got := line.read())
+    assert got.endswith(b"id: f.1\ndata: new\n\n")
+    assert events(got) == [(101, b"old")]
+
+    house.join("a", since=After(Position("e", 101)))
+    [(_, _, answer)] = broker.asked
+    answer.callback(Replay((), False, Position("f", 1)))
+    assert b"event: gap\n" in house.lines[-1].read()
+    assert b"gap" not in house.join("a", since=After(Position("f", 0))).read()
+
+
+def test_the_broker_is_asked_no_longer_for_what_nobody_reads(make: Callable[..., House]) -> None:
+    """
+    But not before the linger time: a single reader may come back.
+    """
+    broker = Remembering()
+    house = make(broker=broker, limits=Limits(linger=10))
+    house.join("a").hang_up()
+    house.clock.pump([1.0] * 9)
+    assert broker.wanted == ["a"]
+
+    house.clock.pump([1.0] * 5)
+
+    assert broker.wanted == []
+
+
+CHANNELS = "abc"
+STEPS = st.one_of(
+    st.tuples(st.just("publish"), st.lists(st.sampled_from(CHANNELS), max_size=5)),
+    st.tuples(
+        st.just("join"), st.lists(st.sampled_from(CHANNELS), min_size=1, max_size=3, unique=True)
+    ),
+    st.tuples(st.just("cut"), st.integers(0, 9)),
+    st.tuples(st.just("back"), st.integers(0, 9)),
+    st.tuples(st.just("step"), st.integers(1, 4)),
+    st.tuples(st.just("read"), st.integers(1, 5000)),
+    st.tuples(st.just("wait"), st.integers(1, 3)),
+)
+
+
+class Client:
+    """
+    A reader as EventSource is one: it keeps its last id, and comes back with it.
+    """
+
+    def __init__(self, house: House, channels: list[str]) -> None:
+        self._house = house
+        self.channels = channels
+        self.last: Position | None = None
+        self.got: list[int] = []
+        self.line: Line | None = None
+        self.since = 0  # the cursor it got first: from there on it misses nothing
+        self._buffer = b""
+        self.connect()
+
+    def connect(self) -> None:
+        if self.line is None:
+            since = After(self.last) if self.last is not None else None
+            self.line = self._house.join(*self.channels, since=since, buffer=2304)
+            self._buffer = b""
+
+    def read(self, most: int) -> None:
+        if self.line is None:
+            return
+        self.line.pump()
+        self._buffer += self.line.read(most)
+        *blocks, self._buffer = self._buffer.split(b"\n\n")
+        for block in blocks:
+            fields = dict(line.partition(b": ")[::2] for line in block.split(b"\n"))
+            assert fields.get(b"event") != b"gap"
+            if b"data" in fields:
+                self.got.append(int(fields[b"data"].rstrip(b"x")))
+            if b"id" in fields and self.last is None:
+                assert b"data" not in fields
+                self.since = Position.parse(fields[b"id"].decode()).offset
+            if b"id" in fields:
+                self.last = Position.parse(fields[b"id"].decode())
+
+    def cut(self) -> None:
+        if self.line is not None:
+            self.line.hang_up()
+            self._house.lines.remove(self.line)
+            self.line = None
+
+
+@settings(max_examples=150)
+@given(st.lists(STEPS, max_size=60), st.sampled_from([1, 2, 64]))
+def test_nothing_lost_repeated_or_out_of_order(steps: list[tuple[str, Any]], bunch: int) -> None:
+    """
+    Whatever the order of publishing, joining, cuts at any byte, slices of a
+    turn, slow reading and heartbeats: every reader ends with exactly what its
+    channels had since it first came.
+    """
+    slice_, bunch_ = hub_module.SLICE, hub_module.BUNCH
+    hub_module.SLICE, hub_module.BUNCH = -1.0, bunch
+    house = House(keep=Keep(count=10_000, bytes=1 << 30), limits=Limits(heartbeat=2))
+    clients: list[Client] = []
+    published: list[tuple[int, str]] = []
+    try:
+        for word, value in steps:
+            if word == "publish":
+                for channel in value:
+                    published.append((len(published) + 1, channel))
+                    house.publish((channel, b"%dxxxxxxxxx" % len(published) + b"x" * 300))
+            elif word == "join":
+                clients.append(Client(house, value))
+            elif word == "cut" and clients:
+                clients[value % len(clients)].cut()
+            elif word == "back" and clients:
+                clients[value % len(clients)].connect()
+            elif word == "step":
+                for _ in range(value):
+                    house.step()
+            elif word == "read":
+                for client in clients:
+                    client.read(value)
+            elif word == "wait":
+                house.clock.pump([1.0] * value)
+        for client in clients:
+            client.connect()
+        for _ in range(20):
+            house.turn()
+            for client in clients:
+                client.read(1 << 20)
+        for client in clients:
+            wanted = [n for n, ch in published if ch in client.channels and n > client.since]
+            assert client.got == wanted
+    finally:
+        hub_module.SLICE, hub_module.BUNCH = slice_, bunch_
+        for line in house.lines:
+            line.close()
