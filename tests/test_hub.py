@@ -391,6 +391,28 @@ def test_a_quiet_stream_gets_its_cursor_moved(make: Callable[..., House]) -> Non
     assert quiet.read() == b":\n\n"
 
 
+def test_no_cursor_overtakes_a_message(
+    make: Callable[..., House], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """
+    A heartbeat between two slices of a turn does not say "everything up to
+    here" to those who are still to be told.
+    """
+    monkeypatch.setattr(hub_module, "SLICE", -1.0)
+    monkeypatch.setattr(hub_module, "BUNCH", 1)
+    house = make(limits=Limits(heartbeat=1))
+    lines = [house.join("a") for _ in range(3)]
+    house.publish(("a", b"1"))
+    house.step()
+    house.hub._swept()
+
+    got = [line.read() for line in lines]
+
+    assert sorted(map(texts, got)) == [[], [], [b"1"]]
+    assert all(data.endswith(b":\n\n") for data in got)
+    assert [b"id: e.1" in data for data in got] == [bool(texts(data)) for data in got]
+
+
 def test_no_heartbeat_if_none_is_wanted(make: Callable[..., House]) -> None:
     """
     0 switches them off.
