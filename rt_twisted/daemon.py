@@ -13,7 +13,6 @@ from typing import Any
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, DeferredList, ensureDeferred, maybeDeferred
-from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IListeningPort, IStreamServerEndpoint
 from twisted.internet.task import LoopingCall, deferLater
 from twisted.logger import Logger
@@ -74,21 +73,20 @@ class Daemon(Service):
     def privilegedStartService(self) -> None:
         """
         Listen, before root is given up.
+
+        Raises:
+            SystemExit: one sentence, somewhere that is not possible.
         """
         for description, endpoint in self._endpoints:
-            listening = endpoint.listen(self._front)
-            listening.addCallbacks(self._listens, self._cannot_listen, errbackArgs=(description,))
+            failures: list[Failure] = []
+            endpoint.listen(self._front).addCallbacks(self._listens, failures.append)
+            if failures:  # endpoints that listen fail at once
+                reason = getattr(failures[0].value, "socketError", failures[0].getErrorMessage())
+                sys.exit(f"realtime: cannot listen on {description}: {reason}")
 
     def _listens(self, port: IListeningPort) -> None:
         self._ports.append(port)
         tune_listener(port, self._options["dead-after"])
-
-    def _cannot_listen(self, failure: Failure, description: str) -> None:
-        error = failure.value
-        if isinstance(error, CannotListenError | OSError):
-            reason = getattr(error, "socketError", None) or error
-            sys.exit(f"realtime: cannot listen on {description}: {reason}")
-        failure.raiseException()
 
     def startService(self) -> None:
         """
@@ -101,7 +99,10 @@ class Daemon(Service):
         self._front.start()
         options = self._options
         if not options["http-secret"] and not options["publish-key"]:
-            _log.info("no publish key is set: only this machine may publish")
+            _log.info(
+                "no publish key is set: only this machine may publish, "
+                "and whoever a proxy on it lets through"
+            )
         if not options["stats-key"]:
             _log.info("no stats key is set: only this machine may see /stats")
 

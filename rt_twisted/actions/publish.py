@@ -44,6 +44,9 @@ class Publish:
         """
         Read the body, publish, answer where it went.
         """
+        framed = exchange.header("content-length") or exchange.header("transfer-encoding")
+        if not framed and not exchange.query_string:
+            raise Refusal(411, "the request has no body")
         fixed = [template.expand(exchange, match) for template in self.channel]
         body = exchange.read(self.house.max_body)
         return body.addCallback(self._publish, exchange, fixed)
