@@ -187,8 +187,9 @@ class Subscriber:
         if self._backlog is not None:
             self._queue(frame)
             return
+        send = self._send  # first, as calling through a slot is slower
         try:
-            sent = self._send(frame)
+            sent = send(frame)
         except BlockingIOError:
             sent = 0
         except OSError:

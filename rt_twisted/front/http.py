@@ -153,6 +153,8 @@ class Front(Factory):
         if content_type:
             lines.append(b"Content-Type: %s\r\n" % content_type.encode("latin-1"))
         for name, value in headers:
+            if not value.isprintable():
+                raise ValueError(f"header {name} cannot be {value!r}")
             lines.append(b"%s: %s\r\n" % (name.encode("latin-1"), value.encode("latin-1")))
         head = b"".join(lines)
         if type(headers) is tuple and len(self._heads) < HEADS:
@@ -278,8 +280,11 @@ class Connection:
             self._parser = httptools.HttpRequestParser(self)
             return data[upgrade.args[0] :]
         except httptools.HttpParserError as error:
-            if self._parser is None or not self._keep_alive:
-                return b""  # taken over, or said to be the last: not ours to read
+            if self._parser is None or self._closing:
+                return b""  # taken over, or answered for the last time
+            between = self._incoming is None and not self._in_head
+            if between and not self._keep_alive:
+                return b""  # behind what the client said to be its last request
             cause = error.__context__
             if isinstance(cause, Refusal):
                 self._refuse(cause)
@@ -329,6 +334,8 @@ class Connection:
         """
         The first byte of a request.
         """
+        if self._closing:
+            return
         self._in_head = True
         self._head_bytes = 1  # where in the data it begins, the parser does not say
         self._size = 0
