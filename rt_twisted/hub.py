@@ -9,11 +9,10 @@ so that no reader ever hears things out of order.
 
 from __future__ import annotations
 
-import math
-from collections import Counter, OrderedDict
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import chain, islice
+from itertools import chain
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -22,9 +21,10 @@ from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from rt_twisted.history import History, Keep
+from rt_twisted.channels import Channel, Channels, by_offset
+from rt_twisted.history import Keep
 from rt_twisted.interfaces import IBroker, IFormat, IHistory, Refusal
-from rt_twisted.message import After, Draft, Message, Newest, Position, Replay, Since
+from rt_twisted.message import After, Draft, Message, Position, Replay, Since
 from rt_twisted.subscriber import Cause, Subscriber
 
 _log = Logger()
@@ -33,7 +33,6 @@ _sweeping = _log.failureHandler("while sweeping")
 
 SLICE = 0.005  # seconds a turn may hold the reactor; others shall not wait 20 ms
 BUNCH = 64  # readers between two looks at the clock: about half a millisecond of send(2)
-CHANNEL_OVERHEAD = 1024  # bytes an empty channel takes (measured: about 1,000)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,50 +77,6 @@ class Counts:
 Bundle = tuple[IFormat, Sequence[Message], tuple[Subscriber, ...]]
 
 
-class Channel:
-    """
-    A name, its history, and its readers by format.
-
-    Readers of several channels stand apart: what they are told may have to be
-    merged with their other channels.
-    """
-
-    __slots__ = ("history", "idle_since", "mixed", "name", "pending", "single", "wanted")
-
-    def __init__(self, name: str, history: History) -> None:
-        self.name = name
-        self.history = history
-        self.single: dict[IFormat, set[Subscriber]] = {}
-        self.mixed: dict[IFormat, set[Subscriber]] = {}
-        self.pending: list[Message] = []  # received in this turn, not told yet
-        self.idle_since = math.inf  # when the last reader left
-        self.wanted = False  # said to the broker
-
-    def readers(self) -> int:
-        """
-        How many there are.
-        """
-        readers = (*self.single.values(), *self.mixed.values())
-        return sum(map(len, readers))
-
-    def add(self, reader: Subscriber, mixed: bool) -> None:
-        """
-        Let *reader* hear what is received from now on.
-        """
-        groups = self.mixed if mixed else self.single
-        groups.setdefault(reader.format, set()).add(reader)
-
-    def remove(self, reader: Subscriber, mixed: bool) -> None:
-        """
-        The opposite of `add`.
-        """
-        groups = self.mixed if mixed else self.single
-        group = groups[reader.format]
-        group.remove(reader)
-        if not group:
-            del groups[reader.format]
-
-
 class Hub:
     """
     All channels of this node.
@@ -139,14 +94,13 @@ class Hub:
         self._broker = broker
         self._archive: Any = IHistory(broker, None)
         self._clock = clock
-        self._keep = keep
         self._limits = limits
-        self._channels: OrderedDict[str, Channel] = OrderedDict()  # by last message
+        head = broker.position()
+        self._channels = Channels(keep, limits.history_bytes, head, self._unwanted)
         self._marked: list[Channel] = []  # with pending messages, in order of the first
         self._turn: Iterator[None] | None = None  # the turn being told
         self._due = False  # a slice is on its way
-        self._head = broker.position()
-        self._floor = self._head  # channels we have no record of are forgotten up to here
+        self._head = head  # the last position received
         self._readers = 0
         self._addresses: Counter[str] = Counter()
         self._behind: set[Subscriber] = set()
@@ -154,8 +108,6 @@ class Hub:
         self._buckets: list[set[Subscriber]] = [set() for _ in range(seconds)]
         self._beat = 0  # the bucket whose turn it is
         self._beat_heads = [self._head] * seconds  # the cursor each bucket was last sent
-        self._to_visit: list[str] = []
-        self._history_bytes = 0
         self._stopping = False
         self._sweep = LoopingCall(self._swept)
         self._sweep.clock = clock
@@ -176,16 +128,10 @@ class Hub:
         """
         position = message.position
         if position.epoch != self._head.epoch:
-            self._begin(position)
-        channel = self._channels.get(message.channel)
-        if channel is None:
-            channel = self._remember(message.channel)
-        else:
-            self._channels.move_to_end(message.channel)
-        history = channel.history
-        before = history.bytes
-        history.append(message, self._clock.seconds())
-        self._history_bytes += history.bytes - before
+            self._tell_all()
+            # What the new log held before, nobody here has seen.
+            self._channels.restart(Position(position.epoch, position.offset - 1))
+        channel = self._channels.append(message, self._clock.seconds())
         self._head = position
         self.counts.published += 1
         # Once something is pending, all that follows is: who joins now is told
@@ -195,8 +141,6 @@ class Hub:
                 self._marked.append(channel)
             channel.pending.append(message)
             self._schedule()
-        if self._history_bytes > self._limits.history_bytes:
-            self._forget_oldest()
 
     def readers_of(self, channel: str) -> int:
         """
@@ -241,7 +185,7 @@ class Hub:
         self.counts.joined += 1
         reader.bucket = self.counts.joined % len(self._buckets)
         self._buckets[reader.bucket].add(reader)
-        channels = tuple([self._wanted(name) for name in names])
+        channels = self._wanted(names)
         replay = self._recall(channels, since)
         if replay.complete or self._archive is None or since is None:
             self._start(reader, channels, replay, head)
@@ -251,7 +195,7 @@ class Hub:
         reader.write(head)
         asked: Deferred[Replay] = self._archive.after(names, since)
         asked.addCallback(self._recalled, reader, names)
-        asked.addErrback(self._not_recalled, reader, channels, since)
+        asked.addErrback(self._not_recalled, reader, names, since)
 
     def leave(self, reader: Subscriber, cause: Cause) -> None:
         """
@@ -264,10 +208,9 @@ class Hub:
         self._buckets[reader.bucket].discard(reader)
         self.counts.closed[cause.value] += 1
         mixed = len(reader.channels) > 1
+        now = self._clock.seconds()
         for channel in reader.channels:
-            channel.remove(reader, mixed)
-            if not channel.single and not channel.mixed:
-                channel.idle_since = self._clock.seconds()
+            channel.remove(reader, mixed, now)
         reader.channels = ()
 
     def seconds(self) -> float:
@@ -327,13 +270,13 @@ class Hub:
         """
         counts = self.counts
         counts.channels = {
-            name: channel.readers()
-            for name, channel in self._channels.items()
+            channel.name: channel.readers()
+            for channel in self._channels
             if channel.single or channel.mixed
         }
         counts.readers = self._readers
         counts.behind = len(self._behind)
-        counts.history_bytes = self._history_bytes
+        counts.history_bytes = self._channels.bytes
         return counts
 
     # Replay.
@@ -348,29 +291,11 @@ class Hub:
             upto = Position(upto.epoch, self._marked[0].pending[0].position.offset - 1)
         if since is None:
             return Replay((), True, upto)
-        now = self._clock.seconds()
-        found: list[Message] = []
-        complete = True
-        for channel in channels:
-            history = channel.history
-            before = history.bytes
-            history.expire(now)
-            self._history_bytes += history.bytes - before
-            if isinstance(since, After):
-                complete = complete and history.covers(since.position)
-                found += history.after(since.position)
-            elif isinstance(since, Newest):
-                found += history.newest(since.count)
-            else:
-                found += history.within(now - since.seconds)
+        found, complete = self._channels.recall(channels, since, self._clock.seconds())
         if isinstance(since, After) and since.position.offset > self._head.offset:
             complete = False  # from a future that a restart took back
-        found = [message for message in found if message.position.offset <= upto.offset]
-        if len(channels) > 1:
-            found.sort(key=_offset)
-        if isinstance(since, Newest):
-            found = found[-since.count :] if since.count else []
-        return Replay(tuple(found), complete, upto)
+        told = [message for message in found if message.position.offset <= upto.offset]
+        return Replay(tuple(told), complete, upto)
 
     def _start(
         self, reader: Subscriber, channels: tuple[Channel, ...], replay: Replay, head: bytes
@@ -378,7 +303,6 @@ class Hub:
         mixed = len(channels) > 1
         for channel in channels:
             channel.add(reader, mixed)
-            channel.idle_since = math.inf
         reader.channels = channels
         if not replay.complete:
             self.counts.gaps += 1
@@ -388,70 +312,35 @@ class Hub:
     def _recalled(self, replay: Replay, reader: Subscriber, names: Sequence[str]) -> None:
         if reader.gone:
             return
-        channels = tuple([self._wanted(name) for name in names])
+        channels = self._wanted(names)
         ours = self._recall(channels, After(replay.position))
         complete = replay.complete and ours.complete
-        joined = Replay(replay.messages + ours.messages, complete, ours.position)
-        self._start(reader, channels, joined, b"")
+        both = Replay(replay.messages + ours.messages, complete, ours.position)
+        self._start(reader, channels, both, b"")
 
     def _not_recalled(
-        self, failure: Failure, reader: Subscriber, channels: tuple[Channel, ...], since: Since
+        self, failure: Failure, reader: Subscriber, names: Sequence[str], since: Since
     ) -> None:
         _log.failure("while asking the broker for its history", failure)
         if not reader.gone:
-            names = [channel.name for channel in channels]
-            again = tuple([self._wanted(name) for name in names])
-            self._start(reader, again, self._recall(again, since), b"")
+            channels = self._wanted(names)
+            self._start(reader, channels, self._recall(channels, since), b"")
 
-    # Channels.
-
-    def _remember(self, name: str) -> Channel:
-        channel = self._channels[name] = Channel(name, History(self._keep, self._floor))
-        channel.idle_since = self._clock.seconds()
-        self._history_bytes += CHANNEL_OVERHEAD
-        return channel
-
-    def _wanted(self, name: str) -> Channel:
-        channel = self._channels.get(name) or self._remember(name)
-        if not channel.wanted:
-            channel.wanted = True
-            self._broker.subscribe(name)
-        return channel
-
-    def _forget(self, channel: Channel) -> None:
+    def _wanted(self, names: Sequence[str]) -> tuple[Channel, ...]:
         """
-        Let go of a channel without readers; its horizon becomes everybody's.
+        The channels *names*, and the broker is asked for them.
         """
-        del self._channels[channel.name]
-        self._history_bytes -= channel.history.bytes + CHANNEL_OVERHEAD
-        channel.history.clear()
-        horizon = channel.history.horizon
-        if horizon.offset > self._floor.offset:
-            self._floor = horizon
+        now = self._clock.seconds()
+        channels = tuple([self._channels.open(name, now) for name in names])
+        for channel in channels:
+            if not channel.wanted:
+                channel.wanted = True
+                self._broker.subscribe(channel.name)
+        return channels
+
+    def _unwanted(self, channel: Channel) -> None:
         if channel.wanted:
             self._broker.unsubscribe(channel.name)
-
-    def _forget_oldest(self) -> None:
-        for channel in tuple(islice(self._channels.values(), 100)):
-            if channel.single or channel.mixed:
-                self._history_bytes -= channel.history.bytes
-                channel.history.clear()
-                self._channels.move_to_end(channel.name)
-            else:
-                self._forget(channel)
-            # Well below the limit, not to come back for every message.
-            if self._history_bytes < self._limits.history_bytes * 0.95:
-                return
-
-    def _begin(self, position: Position) -> None:
-        """
-        The broker has another log, and *position* is the first we see of it.
-        """
-        self._tell_all()
-        self._floor = Position(position.epoch, position.offset - 1)
-        for channel in self._channels.values():
-            self._history_bytes -= channel.history.bytes
-            channel.history.restart(self._floor)
 
     # Telling.
 
@@ -504,7 +393,7 @@ class Hub:
             alike.setdefault((reader.format, *channels), []).append(reader)
         for (format, *channels), group in alike.items():
             messages = [message for channel in channels for message in channel.pending]
-            messages.sort(key=_offset)
+            messages.sort(key=by_offset)
             bundles.append((format, messages, tuple(group)))
         for channel in marked:
             channel.pending = []
@@ -538,9 +427,12 @@ class Hub:
     # Once a second.
 
     def _swept(self) -> None:
-        for work in (self._beat_once, self._check_patience, self._visit_channels):
+        for work in (self._beat_once, self._check_patience, self._visit):
             with _sweeping:
                 work()
+
+    def _visit(self) -> None:
+        self._channels.visit(self._clock.seconds(), self._limits.linger)
 
     def _beat_once(self) -> None:
         if not self._limits.heartbeat:
@@ -568,26 +460,3 @@ class Hub:
         for reader in tuple(self._behind):
             if now - reader.stuck_since > reader.patience.seconds:
                 reader.too_late()
-
-    def _visit_channels(self) -> None:
-        """
-        Forget what is old, a sixtieth of the channels a second.
-        """
-        if not self._to_visit:
-            self._to_visit = list(self._channels)
-        now = self._clock.seconds()
-        share = max(100, len(self._channels) // 60)
-        names, self._to_visit = self._to_visit[-share:], self._to_visit[:-share]
-        for name in names:
-            channel = self._channels.get(name)
-            if channel is None:
-                continue
-            before = channel.history.bytes
-            channel.history.expire(now)
-            self._history_bytes += channel.history.bytes - before
-            if not len(channel.history) and now - channel.idle_since > self._limits.linger:
-                self._forget(channel)
-
-
-def _offset(message: Message) -> int:
-    return message.position.offset

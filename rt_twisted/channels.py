@@ -1,0 +1,218 @@
+"""
+The channels of this node: what each remembers, and what is known of those
+that are forgotten.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
+
+from rt_twisted.history import History, Keep
+from rt_twisted.interfaces import IFormat
+from rt_twisted.message import After, Message, Newest, Position, Since
+from rt_twisted.subscriber import Subscriber
+
+OVERHEAD = 1024  # bytes an empty channel takes (measured: about 1,000)
+ROOM = 0.95  # of the limit is kept when it is reached, not to be there again at once
+
+
+class Channel:
+    """
+    A name, its history, and its readers by format.
+
+    Readers of several channels stand apart: what they are told may have to be
+    merged with their other channels.
+    """
+
+    __slots__ = ("history", "idle_since", "mixed", "name", "pending", "single", "wanted")
+
+    def __init__(self, name: str, history: History) -> None:
+        self.name = name
+        self.history = history
+        self.single: dict[IFormat, set[Subscriber]] = {}
+        self.mixed: dict[IFormat, set[Subscriber]] = {}
+        self.pending: list[Message] = []  # received in this turn, not told yet
+        self.idle_since = math.inf  # when the last reader left
+        self.wanted = False  # said to the broker
+
+    def readers(self) -> int:
+        """
+        How many there are.
+        """
+        readers = (*self.single.values(), *self.mixed.values())
+        return sum(map(len, readers))
+
+    def add(self, reader: Subscriber, mixed: bool) -> None:
+        """
+        Let *reader* hear what is received from now on.
+        """
+        groups = self.mixed if mixed else self.single
+        groups.setdefault(reader.format, set()).add(reader)
+        self.idle_since = math.inf
+
+    def remove(self, reader: Subscriber, mixed: bool, now: float) -> None:
+        """
+        The opposite of `add`, at *now* (seconds).
+        """
+        groups = self.mixed if mixed else self.single
+        group = groups[reader.format]
+        group.remove(reader)
+        if not group:
+            del groups[reader.format]
+        if not self.single and not self.mixed:
+            self.idle_since = now
+
+
+class Channels:
+    """
+    All channels by name, within a bound of memory.
+
+    A channel that is let go leaves its horizon behind: one that is opened
+    later under any name has seen everything after that, and nothing before.
+
+    Args:
+        keep: what each remembers.
+        limit: bytes for all; what was published to longest ago goes first.
+        floor: where the log stands now.
+        forgotten: is told of each channel that is let go.
+    """
+
+    def __init__(
+        self, keep: Keep, limit: int, floor: Position, forgotten: Callable[[Channel], None]
+    ) -> None:
+        self._keep = keep
+        self._limit = limit
+        self._floor = floor
+        self._forgotten = forgotten
+        self._channels: OrderedDict[str, Channel] = OrderedDict()  # by last message
+        self._to_visit: list[str] = []
+        self.bytes = 0
+
+    def __iter__(self) -> Iterator[Channel]:
+        """
+        Each of them, also those that nobody reads.
+        """
+        return iter(self._channels.values())
+
+    def get(self, name: str) -> Channel | None:
+        """
+        The channel, if there is one.
+        """
+        return self._channels.get(name)
+
+    def open(self, name: str, now: float) -> Channel:
+        """
+        The channel; a new one if need be.
+        """
+        channel = self._channels.get(name)
+        if channel is None:
+            channel = self._channels[name] = Channel(name, History(self._keep, self._floor))
+            channel.idle_since = now
+            self.bytes += OVERHEAD
+        return channel
+
+    def append(self, message: Message, now: float) -> Channel:
+        """
+        Remember *message*, which came at *now*; what is over the limit goes.
+
+        Returns:
+            its channel.
+        """
+        channel = self.open(message.channel, now)
+        self._channels.move_to_end(message.channel)
+        history = channel.history
+        before = history.bytes
+        history.append(message, now)
+        self.bytes += history.bytes - before
+        if self.bytes > self._limit:
+            self._make_room()
+        return channel
+
+    def restart(self, floor: Position) -> None:
+        """
+        Another log begins, seen whole after *floor*.
+        """
+        self._floor = floor
+        for channel in self._channels.values():
+            self.bytes -= channel.history.bytes
+            channel.history.restart(floor)
+
+    def recall(
+        self, channels: Sequence[Channel], since: Since, now: float
+    ) -> tuple[list[Message], bool]:
+        """
+        What is remembered of *channels*, in order of position.
+
+        Returns:
+            the messages, and whether nothing after *since* is forgotten;
+            always so for those who ask for what there is.
+        """
+        found: list[Message] = []
+        complete = True
+        for channel in channels:
+            history = channel.history
+            self._expire(history, now)
+            if isinstance(since, After):
+                complete = complete and history.covers(since.position)
+                found += history.after(since.position)
+            elif isinstance(since, Newest):
+                found += history.newest(since.count)
+            else:
+                found += history.within(now - since.seconds)
+        if len(channels) > 1:
+            found.sort(key=by_offset)
+        if isinstance(since, Newest):
+            found = found[-since.count :] if since.count else []
+        return found, complete
+
+    def visit(self, now: float, linger: float) -> None:
+        """
+        Forget what is too old in a sixtieth of the channels, and those of them
+        that have remembered nothing and been read by nobody for *linger* seconds.
+        """
+        if not self._to_visit:
+            self._to_visit = list(self._channels)
+        share = max(100, len(self._channels) // 60)
+        names, self._to_visit = self._to_visit[-share:], self._to_visit[:-share]
+        for name in names:
+            channel = self._channels.get(name)
+            if channel is None:
+                continue
+            self._expire(channel.history, now)
+            if not len(channel.history) and now - channel.idle_since > linger:
+                self._forget(channel)
+
+    def _expire(self, history: History, now: float) -> None:
+        before = history.bytes
+        history.expire(now)
+        self.bytes += history.bytes - before
+
+    def _make_room(self) -> None:
+        for channel in tuple(islice(self._channels.values(), 100)):
+            if channel.single or channel.mixed:
+                self.bytes -= channel.history.bytes
+                channel.history.clear()
+                self._channels.move_to_end(channel.name)
+            else:
+                self._forget(channel)
+            if self.bytes < self._limit * ROOM:
+                return
+
+    def _forget(self, channel: Channel) -> None:
+        del self._channels[channel.name]
+        self.bytes -= channel.history.bytes + OVERHEAD
+        channel.history.clear()
+        horizon = channel.history.horizon
+        if horizon.offset > self._floor.offset:
+            self._floor = horizon
+        self._forgotten(channel)
+
+
+def by_offset(message: Message) -> int:
+    """
+    The order of the log, for sorting.
+    """
+    return message.position.offset
