@@ -211,7 +211,7 @@ SECTIONS: tuple[tuple[str, tuple[Setting, ...]], ...] = (
             "SECRET [PATTERN ...]: a further key, for channels whose names match a pattern (* "
             "stands for any characters); may be repeated."),
         Setting("max-body", "2m", _size, help=
-            "Bytes of a request to publish."),
+            "Bytes of a request's body, to publish or to an application behind."),
         Setting("max-message", "1m", _size, help=
             "Bytes of one message."),
         Setting("max-batch", "1000", _number(1, 100_000), help=

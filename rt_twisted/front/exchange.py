@@ -17,7 +17,7 @@ from rt_twisted.interfaces import Header, IBodySink, IExchange, Opened, Refusal
 if TYPE_CHECKING:
     from twisted.web.server import Site
 
-    from rt_twisted.front.http import Connection
+    from rt_twisted.front.connection import Connection
 
 MAX_FIELDS = 1000  # in a query
 _FORWARDED = (b"x-forwarded-for", b"forwarded", b"x-real-ip", b"via")
@@ -170,7 +170,7 @@ class HttpExchange:
         """
         whole = _Whole(limit)
         if self.length is not None and self.length > limit:
-            whole.lost(_too_large(limit))
+            whole.lost(too_large(limit))
         else:
             self._take(whole)
         return whole.done
@@ -273,6 +273,9 @@ class HttpExchange:
         """
         See `IExchange`.
         """
+        limit = self.connection.front.limits.body
+        if self.length is not None and self.length > limit:
+            raise too_large(limit)
         if not self.framed:
             self.connection.last()
         channel = SiteChannel(self.connection, self, site, depth)
@@ -314,7 +317,7 @@ class _Whole:
             return
         self._size += len(piece)
         if self._size > self._limit:
-            self.lost(_too_large(self._limit))
+            self.lost(too_large(self._limit))
             return
         self._pieces.append(piece)
 
@@ -344,5 +347,8 @@ def _parse_query(text: str) -> Mapping[str, list[str]]:
     return fields
 
 
-def _too_large(limit: int) -> Refusal:
+def too_large(limit: int) -> Refusal:
+    """
+    What answers a body of more than *limit* bytes.
+    """
     return Refusal(413, f"the body is larger than {limit} bytes")

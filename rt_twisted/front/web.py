@@ -15,8 +15,8 @@ from twisted.web.server import Site
 from rt_twisted.interfaces import Refusal
 
 if TYPE_CHECKING:
+    from rt_twisted.front.connection import Connection
     from rt_twisted.front.exchange import HttpExchange
-    from rt_twisted.front.http import Connection
 
 
 class SiteChannel:
@@ -41,6 +41,7 @@ class SiteChannel:
         self.site = _Mounted(site, depth) if depth else site
         self._connection = connection
         self._exchange = exchange
+        self._size = 0  # of the body so far
         self.request: Request = site.requestFactory(self, False)
         headers = self.request.requestHeaders
         for name, value in exchange.raw_headers:
@@ -55,15 +56,22 @@ class SiteChannel:
 
     def data(self, piece: bytes) -> None:
         """
-        A piece of the body (`IBodySink`).
+        A piece of the body (`IBodySink`), as long as it is not too large.
         """
-        self.request.handleContentChunk(piece)
+        self._size += len(piece)
+        limit = self._connection.front.limits.body
+        if self._size <= limit:
+            self.request.handleContentChunk(piece)
+        elif not self._exchange.answered:
+            self._exchange.refuse(Refusal(413, f"the body is larger than {limit} bytes"))
 
     def end(self) -> None:
         """
         The body is whole: let the resource answer.
         """
         exchange = self._exchange
+        if exchange.answered:
+            return
         version = b"HTTP/1.1" if exchange.framed else b"HTTP/1.0"
         self.request.requestReceived(exchange.method.encode(), exchange.target, version)
 

@@ -1,0 +1,543 @@
+"""
+HTTP/1.1 on the httptools parser (RFC 9112): a connection and its requests, in
+order, each within the limits of the front.
+
+llhttp, below httptools, refuses what smuggles requests past proxies: both or
+conflicting lengths, line folding, a bare LF, blanks before the colon. What it
+leaves to its user is checked here.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import deque
+from inspect import iscoroutine
+from typing import TYPE_CHECKING, Any
+
+import httptools
+from twisted.internet.defer import Deferred, ensureDeferred
+from twisted.internet.error import ConnectionLost
+from twisted.internet.interfaces import IAddress, IProtocol, IPullProducer
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from rt_twisted.front.exchange import HttpExchange
+from rt_twisted.interfaces import Refusal
+from rt_twisted.wire import direct_send, start_draining
+
+if TYPE_CHECKING:
+    from rt_twisted.front.http import Front, HttpLimits
+
+_log = Logger()
+
+LINGER = 5.0  # seconds in which a refused client may read why
+_HOST = re.compile(rb"[\w.~!$&'()*+,;=%:\[\]-]*")  # RFC 3986, 3.2.2 and 3.2.3
+_ABSOLUTE = re.compile(rb"https?://[^/?#]*", re.IGNORECASE)
+
+
+@implementer(IProtocol, IPullProducer)
+class Connection:
+    """
+    A client's connection until a stream takes it over.
+
+    Requests are answered one after the other, each when the response before it
+    has gone to the kernel; meanwhile nothing more is read.
+    """
+
+    __slots__ = (
+        "_closing",
+        "_current",
+        "_draining",
+        "_head_bytes",
+        "_headers",
+        "_in_head",
+        "_incoming",
+        "_keep_alive",
+        "_looping",
+        "_parser",
+        "_paused",
+        "_queue",
+        "_raw_headers",
+        "_send",
+        "_size",
+        "_target",
+        "deadline",
+        "front",
+        "peer",
+        "transport",
+    )
+
+    def __init__(self, front: Front, peer: IAddress) -> None:
+        self.front = front
+        self.peer = peer
+        self.transport: Any = None
+        self.deadline = math.inf
+        self._parser: Any = None
+        self._send: Any = None
+        self._draining = False  # the transport has something of ours to send
+        self._paused = False
+        self._closing = False  # nothing more is understood
+        self._keep_alive = True
+        self._looping = False  # _next is at work
+        self._current: HttpExchange | None = None  # being answered
+        self._queue: deque[HttpExchange | Refusal] = deque()  # waiting for that
+        self._incoming: HttpExchange | None = None  # its body is on the way
+        self._in_head = True
+        self._head_bytes = 0  # of a head that is not complete yet
+        self._size = 0  # of its headers
+        self._target = b""
+        self._headers: dict[bytes, bytes] = {}
+        self._raw_headers: list[tuple[bytes, bytes]] = []
+
+    @property
+    def secure(self) -> bool:
+        """
+        Whether the client speaks TLS.
+        """
+        return self._send is None
+
+    # What Twisted calls.
+
+    def makeConnection(self, transport: Any) -> None:
+        """
+        Begin.
+        """
+        self.transport = transport
+        self._send = direct_send(transport)
+        self._parser = httptools.HttpRequestParser(self)
+        self.deadline = self.front.clock.seconds() + self.front.limits.head_seconds
+        self.front.connections.add(self)
+
+    def connectionMade(self) -> None:
+        """
+        Part of `IProtocol`; all is done in makeConnection.
+        """
+
+    def logPrefix(self) -> str:
+        """
+        What Twisted calls this protocol in its log.
+        """
+        return "http"
+
+    def dataReceived(self, data: bytes) -> None:
+        """
+        Parse, and act on what is complete.
+        """
+        while data and not self._closing and self._parser is not None:
+            self._head_bytes += len(data)  # the beginning of a request sets it back
+            data = self._feed(data)
+            limits = self.front.limits
+            if self._in_head and self._head_bytes > limits.line + limits.header_bytes:
+                self._refuse(_too_long(False, limits))
+        if not self._closing:
+            self._rearm()
+
+    def _feed(self, data: bytes) -> bytes:
+        """
+        Returns:
+            what is left: the parser stops behind a request with `Upgrade`.
+        """
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserUpgrade as upgrade:
+            # No protocol to upgrade to: proxies send the header on plain
+            # requests too, and what follows is the next one.
+            self._parser = httptools.HttpRequestParser(self)
+            return data[upgrade.args[0] :]
+        except httptools.HttpParserError as error:
+            if self._parser is None or self._closing:
+                return b""  # taken over, or answered for the last time
+            between = self._incoming is None and not self._in_head
+            if between and not self._keep_alive:
+                return b""  # behind what the client said to be its last request
+            cause = error.__context__
+            if isinstance(cause, Refusal):
+                self._refuse(cause)
+            elif isinstance(error, httptools.HttpParserCallbackError):
+                _log.failure("while reading a request", Failure(cause or error))
+                self._refuse(Refusal(500, "internal error"))
+            else:
+                self._refuse(Refusal(400, "malformed request"))
+        return b""
+
+    def connectionLost(self, reason: Failure) -> None:
+        """
+        The client is gone.
+        """
+        self.front.connections.discard(self)
+        self._closing = True
+        self._parser = None
+        self._queue.clear()
+        for exchange in {self._incoming, self._current} - {None}:
+            assert exchange is not None
+            exchange.answered = True
+            exchange.body_lost(ConnectionLost())
+        self._incoming = self._current = None
+
+    def resumeProducing(self) -> None:
+        """
+        The transport has nothing left to send: the next request may begin.
+        """
+        if not self._draining:
+            return  # asked at once on registering
+        self._draining = False
+        self.transport.unregisterProducer()
+        if self._closing:
+            self._shut()
+            return
+        self._next()
+        self._rearm()
+
+    def stopProducing(self) -> None:
+        """
+        connectionLost follows.
+        """
+
+    # What the parser calls.
+
+    def on_message_begin(self) -> None:
+        """
+        The first byte of a request.
+        """
+        if self._closing:
+            return
+        self._in_head = True
+        self._head_bytes = 1  # where in the data it begins, the parser does not say
+        self._size = 0
+        self._target = b""
+        self._headers = {}
+        self._raw_headers = []
+        self.deadline = self.front.clock.seconds() + self.front.limits.head_seconds
+
+    def on_url(self, piece: bytes) -> None:
+        """
+        A piece of the request target.
+        """
+        self._target += piece
+        if len(self._target) > self.front.limits.line:
+            raise _too_long(True, self.front.limits)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """
+        A header, or a trailer, of which nothing here makes use.
+        """
+        if not self._in_head:
+            return
+        limits = self.front.limits
+        self._size += len(name) + len(value)
+        if self._size > limits.header_bytes or len(self._raw_headers) >= limits.headers:
+            raise _too_long(False, limits)
+        self._raw_headers.append((name, value))
+        name = name.lower()
+        known = self._headers.get(name)
+        if known is None:
+            self._headers[name] = value
+            return
+        if name == b"host":
+            raise Refusal(400, "more than one Host")
+        self._headers[name] = known + (b"; " if name == b"cookie" else b", ") + value
+
+    def on_headers_complete(self) -> None:
+        """
+        The head is whole: the exchange begins, or waits for its turn.
+        """
+        self._in_head = False
+        if self._closing or self._parser is None:
+            return
+        self._keep_alive = self._parser.should_keep_alive()
+        self.deadline = self.front.clock.seconds() + self.front.limits.body_seconds
+        exchange = self._incoming = self._make_exchange()
+        if self._current is None and not self._queue and not self._draining:
+            self._begin(exchange)
+        else:
+            self._queue.append(exchange)
+
+    def on_body(self, piece: bytes) -> None:
+        """
+        A piece of the body.
+        """
+        if self._incoming is not None:
+            self._incoming.body_data(piece)
+
+    def on_message_complete(self) -> None:
+        """
+        The request is whole.
+        """
+        incoming, self._incoming = self._incoming, None
+        if incoming is not None:
+            incoming.body_end()
+
+    def _make_exchange(self) -> HttpExchange:
+        """
+        Check what llhttp does not (RFC 9112, 3.2, 6.1 and 7.1).
+        """
+        headers = self._headers
+        version = self._parser.get_http_version()
+        if version not in ("1.1", "1.0"):
+            raise Refusal(505, "HTTP/1.1 and HTTP/1.0 are spoken here")
+        host = headers.get(b"host")
+        if host is None:
+            if version == "1.1":
+                raise Refusal(400, "no Host")
+        elif not _HOST.fullmatch(host):
+            raise Refusal(400, "malformed Host")
+        coding = headers.get(b"transfer-encoding")
+        length: int | None = int(headers.get(b"content-length", b"0"))
+        if coding is not None:
+            if version == "1.0":
+                raise Refusal(400, "HTTP/1.0 has no chunks")
+            if coding.lower() != b"chunked":
+                raise Refusal(501, "the only transfer coding is chunked")
+            length = None
+        expect = headers.get(b"expect")
+        if expect is not None and expect.lower() != b"100-continue":
+            raise Refusal(417, "the only expectation is 100-continue")
+        method = self._parser.get_method().decode()
+        target = self._target
+        if target[:1] != b"/":
+            absolute = _ABSOLUTE.match(target)
+            if absolute is not None:
+                target = target[absolute.end() :]
+                target = target if target[:1] == b"/" else b"/" + target
+            elif target != b"*" or method != "OPTIONS":
+                raise Refusal(400, "malformed request target")
+        if b"#" in target:
+            raise Refusal(400, "a request target has no fragment")
+        return HttpExchange(
+            self, method, target, headers, self._raw_headers, version == "1.1", length
+        )
+
+    # Exchanges.
+
+    def _begin(self, exchange: HttpExchange) -> None:
+        self._current = exchange
+        try:
+            result = self._act(exchange)
+        except Refusal as refusal:
+            exchange.refuse(refusal)
+        except Exception:
+            _log.failure("while answering {path}", path=exchange.path)
+            exchange.refuse(Refusal(500, "internal error"))
+        else:
+            if iscoroutine(result):
+                result = ensureDeferred(result)
+            if isinstance(result, Deferred):
+                result.addErrback(self._failed, exchange)
+
+    def _act(self, exchange: HttpExchange) -> Any:
+        front = self.front
+        found = front.routes.find(exchange.method, exchange.path)
+        if isinstance(found, tuple):
+            action, match = found
+            return action.act(exchange, match)
+        if found is None:
+            if front.site is None:
+                raise Refusal(404, "nothing here")
+            return exchange.render(front.site, 0)
+        if exchange.method != "OPTIONS":
+            allowed = ", ".join(sorted({*found, "OPTIONS"}))
+            raise Refusal(405, f"{exchange.method} is not allowed here", [("Allow", allowed)])
+        allow = [("Allow", ", ".join(sorted({*found, "OPTIONS"})))]
+        origin = exchange.header("origin")
+        if origin is not None and exchange.header("access-control-request-method"):
+            allow += front.cors.preflight(origin, found)
+        exchange.answer(204, headers=allow)
+        return None
+
+    def _failed(self, failure: Failure, exchange: HttpExchange) -> None:
+        if failure.check(Refusal):
+            exchange.refuse(failure.value)  # type: ignore[arg-type]  # it was checked
+        elif not failure.check(ConnectionLost):
+            _log.failure("while answering {path}", failure, path=exchange.path)
+            exchange.refuse(Refusal(500, "internal error"))
+
+    def stays_open(self, exchange: HttpExchange) -> bool:
+        """
+        Whether another request may follow *exchange*: its client wants to, and
+        all of its body has come.
+        """
+        return self._keep_alive and exchange.complete and not self._closing
+
+    @property
+    def keeps_alive(self) -> bool:
+        """
+        Whether the client of the current request wants to go on.
+        """
+        return self._current is not None and self.stays_open(self._current)
+
+    def finished(self, exchange: HttpExchange) -> None:
+        """
+        The answer to *exchange* is written.
+        """
+        if self._current is not exchange:
+            return
+        if not self.stays_open(exchange):
+            self._close(unread=not exchange.complete)
+            return
+        self._current = None
+        if not self._looping:
+            self._next()
+            self._rearm()
+
+    def last(self) -> None:
+        """
+        The response that begins now ends with the connection.
+        """
+        self._keep_alive = False
+
+    def finish(self) -> None:
+        """
+        Close when the current request is answered, at once if there is none.
+        """
+        self._keep_alive = False
+        if self._current is None:
+            self._close(unread=False)
+
+    def let_go(self) -> Any:
+        """
+        Give the transport away; this connection hears of it no more.
+        """
+        self.front.connections.discard(self)
+        self._parser = None
+        self._current = self._incoming = None
+        self._queue.clear()
+        self._closing = True
+        return self.transport
+
+    def _next(self) -> None:
+        self._looping = True
+        while self._queue and self._current is None and not self._draining:
+            exchange = self._queue.popleft()
+            if isinstance(exchange, Refusal):
+                self._answer_and_close(exchange)
+                break
+            self._begin(exchange)
+        self._looping = False
+
+    def _refuse(self, refusal: Refusal) -> None:
+        """
+        The client cannot be understood any further.
+        """
+        incoming, self._incoming = self._incoming, None
+        self._keep_alive = False
+        if incoming is not None:
+            # Its head is fine: whoever reads its body gives the answer.
+            incoming.body_lost(refusal)
+            if not incoming.answered and incoming is self._current:
+                incoming.refuse(refusal)
+            return
+        if self._current is not None or self._queue or self._draining:
+            self._queue.append(refusal)
+            return
+        self._answer_and_close(refusal)
+
+    def _answer_and_close(self, refusal: Refusal) -> None:
+        self._keep_alive = False
+        exchange = HttpExchange(self, "-", b"/", {}, (), True, None)
+        self._current = exchange
+        exchange.refuse(refusal)
+
+    def too_slow(self) -> None:
+        """
+        The deadline has passed.
+        """
+        if self._closing:
+            self.transport.abortConnection()
+        elif self._in_head and self._head_bytes == 0:
+            self._close(unread=False)  # idle: nothing was asked
+        elif self._in_head or self._incoming is not None:
+            self._refuse(Refusal(408, "too slow"))
+        else:
+            self.transport.abortConnection()
+
+    # Writing and closing.
+
+    def send_continue(self) -> None:
+        """
+        Somebody wants the body (RFC 9110, 10.1.1).
+        """
+        self.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+
+    def write(self, data: bytes) -> None:
+        """
+        Send now what the kernel takes, the rest through the transport.
+        """
+        if self._send is None or self._draining:
+            self.transport.write(data)
+            return
+        try:
+            sent = self._send(data)
+        except BlockingIOError:
+            sent = 0
+        except OSError:
+            return  # the reactor sees it too
+        if sent != len(data):
+            self.transport.write(data[sent:])
+            self.drain()
+
+    def drain(self) -> None:
+        """
+        The transport has something to send: wait for it before the next answer.
+        """
+        if self._send is not None and not self._draining:
+            start_draining(self.transport, self)
+            self._draining = True
+
+    def _close(self, unread: bool) -> None:
+        """
+        Args:
+            unread: the client is still sending: hear it out for a while, as
+                closing on it would take the answer away from it.
+        """
+        self._closing = True
+        self._current = None
+        self.deadline = self.front.clock.seconds() + LINGER
+        if not unread or self._send is None:
+            self.transport.loseConnection()
+        elif not self._draining:
+            self._shut()
+
+    def _shut(self) -> None:
+        if self.transport.disconnecting:
+            return
+        self._resume_reading()
+        self.transport.loseWriteConnection()
+
+    def _rearm(self) -> None:
+        """
+        Set the deadline for what comes next; read on, or not.
+        """
+        if self._closing or self._parser is None:
+            return
+        busy = self._current is not None or bool(self._queue) or self._draining
+        if self._queue and not self._paused:
+            self._paused = True
+            self.transport.pauseProducing()
+        elif not self._queue:
+            self._resume_reading()
+        limits = self.front.limits
+        now = self.front.clock.seconds()
+        if self._incoming is not None:
+            if self._incoming.streaming:
+                self.deadline = now + limits.body_seconds
+        elif busy:
+            self.deadline = math.inf
+        elif not self._in_head:
+            self._in_head = True
+            self._head_bytes = 0
+            self.deadline = now + limits.idle_seconds
+
+    def _resume_reading(self) -> None:
+        if self._paused:
+            self._paused = False
+            self.transport.resumeProducing()
+
+
+def _too_long(target: bool, limits: HttpLimits) -> Refusal:
+    if target:
+        return Refusal(414, f"the request target is longer than {limits.line} bytes")
+    return Refusal(
+        431, f"more than {limits.headers} headers, or {limits.header_bytes} bytes of them"
+    )
