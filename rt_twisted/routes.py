@@ -161,7 +161,8 @@ def _build(word: str, text: str, groups: int, house: House) -> Any:
     hints = get_type_hints(action_class)
     lent = {"house": house, "word": word}
     arguments: dict[str, Any] = {}
-    for argument in fields(action_class):
+    wanted = [argument for argument in fields(action_class) if argument.init]
+    for argument in wanted:
         if argument.name in lent:
             arguments[argument.name] = lent[argument.name]
             continue
@@ -172,7 +173,7 @@ def _build(word: str, text: str, groups: int, house: House) -> Any:
         elif _required(argument):
             raise ValueError(f"action {word!r} needs {argument.name}=")
     if given:
-        known = ", ".join(a.name for a in fields(action_class) if a.name not in lent)
+        known = ", ".join(argument.name for argument in wanted if argument.name not in lent)
         raise ValueError(f"action {word!r} has no argument {next(iter(given))!r}; it has: {known}")
     action = action_class(**arguments)
     try:
