@@ -15,7 +15,7 @@ CHANNEL_PATTERN = r"[^\x00-\x20\x7f,*?\[\]\\]{1,200}"
 _LOCAL_HOST = re.compile(r"(localhost|127(\.\d+){3}|\[::1\])(:\d+)?", re.IGNORECASE)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Key:
     """
     A secret, and the channels it opens.
@@ -43,6 +43,16 @@ class Key:
         """
         return not self.patterns or any(p.fullmatch(channel) for p in self.patterns)
 
+    def check(self, channel: str) -> None:
+        """
+        Pass, or refuse.
+
+        Raises:
+            Refusal: 403, *channel* is not among its channels.
+        """
+        if not self.opens(channel):
+            raise Refusal(403, f"this key does not open channel {channel!r}")
+
     def __repr__(self) -> str:
         return "Key(...)"
 
@@ -58,22 +68,21 @@ class Keys:
     def __len__(self) -> int:
         return len(self._keys)
 
-    def check(self, exchange: IExchange, secret: bytes | None, channels: Iterable[str]) -> None:
+    def find(self, exchange: IExchange, secret: bytes | None) -> Key:
         """
-        Pass, or say why not.
+        The key that a request shows.
 
         Args:
             exchange: the request, for its key headers and its peer.
             secret: a key from its body or query; the headers come first.
-            channels: what it wants to act on; may be empty.
 
         Raises:
-            Refusal: 401 for no key or a wrong one, 403 for a channel the key
-                does not open, or for a peer from elsewhere where no key is set.
+            Refusal: 401 for no key or a wrong one; 403 for a peer from
+                elsewhere where no key is set.
         """
         if not self._keys:
             _check_local(exchange)
-            return
+            return _LOCAL
         given = header_key(exchange) or secret
         if not given:
             raise Refusal(401, "a key is needed", [("WWW-Authenticate", "Bearer")])
@@ -83,9 +92,21 @@ class Keys:
                 found = key
         if found is None:
             raise Refusal(401, "wrong key", [("WWW-Authenticate", "Bearer")])
+        return found
+
+    def check(self, exchange: IExchange, secret: bytes | None, channels: Iterable[str]) -> None:
+        """
+        Pass, or say why not: `find`, and then `Key.check` for each channel.
+
+        Raises:
+            Refusal: see there.
+        """
+        key = self.find(exchange, secret)
         for channel in channels:
-            if not found.opens(channel):
-                raise Refusal(403, f"this key does not open channel {channel!r}")
+            key.check(channel)
+
+
+_LOCAL = Key(b"")  # stands for being on this machine: it opens everything
 
 
 def header_key(exchange: IExchange) -> bytes | None:
@@ -102,13 +123,15 @@ def header_key(exchange: IExchange) -> bytes | None:
 def _check_local(exchange: IExchange) -> None:
     if not exchange.local:
         raise Refusal(403, "no key is set on the server: only its own machine may do this")
+    # A browser on this machine lends its address to every page it shows, and a
+    # name of anybody's may be made to point here: only pages that this server
+    # served under a name of this machine are ours.
+    host = exchange.header("host")
     origin = exchange.header("origin")
-    # A browser on this machine lends its address to every page it shows; only
-    # pages of this server itself are ours.
-    if origin is not None:
-        host = origin.partition("://")[2]
-        if host != exchange.header("host") or not _LOCAL_HOST.fullmatch(host):
-            raise Refusal(403, "no key is set on the server: pages from elsewhere may not do this")
+    if host is not None and not _LOCAL_HOST.fullmatch(host):
+        raise Refusal(403, "no key is set on the server: ask it as localhost")
+    if origin is not None and origin.partition("://")[2] != host:
+        raise Refusal(403, "no key is set on the server: pages from elsewhere may not do this")
 
 
 class ChannelNames:

@@ -27,23 +27,26 @@ class Channel:
     merged with their other channels.
     """
 
-    __slots__ = ("history", "idle_since", "mixed", "name", "pending", "single", "wanted")
+    __slots__ = (
+        "history",
+        "idle_since",
+        "mixed",
+        "name",
+        "pending",
+        "readers",
+        "single",
+        "wanted",
+    )
 
     def __init__(self, name: str, history: History) -> None:
         self.name = name
         self.history = history
         self.single: dict[IFormat, set[Subscriber]] = {}
         self.mixed: dict[IFormat, set[Subscriber]] = {}
+        self.readers = 0  # in both
         self.pending: list[Message] = []  # received in this turn, not told yet
         self.idle_since = math.inf  # when the last reader left
         self.wanted = False  # said to the broker
-
-    def readers(self) -> int:
-        """
-        How many there are.
-        """
-        readers = (*self.single.values(), *self.mixed.values())
-        return sum(map(len, readers))
 
     def add(self, reader: Subscriber, mixed: bool) -> None:
         """
@@ -51,6 +54,7 @@ class Channel:
         """
         groups = self.mixed if mixed else self.single
         groups.setdefault(reader.format, set()).add(reader)
+        self.readers += 1
         self.idle_since = math.inf
 
     def remove(self, reader: Subscriber, mixed: bool, now: float) -> None:
@@ -62,7 +66,8 @@ class Channel:
         group.remove(reader)
         if not group:
             del groups[reader.format]
-        if not self.single and not self.mixed:
+        self.readers -= 1
+        if not self.readers:
             self.idle_since = now
 
 
@@ -192,7 +197,7 @@ class Channels:
 
     def _make_room(self) -> None:
         for channel in tuple(islice(self._channels.values(), 100)):
-            if channel.single or channel.mixed:
+            if channel.readers:
                 self.bytes -= channel.history.bytes
                 channel.history.clear()
                 self._channels.move_to_end(channel.name)

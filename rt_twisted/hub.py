@@ -136,7 +136,7 @@ class Hub:
         self.counts.published += 1
         # Once something is pending, all that follows is: who joins now is told
         # of it in the turn to come, not by replay, and hears all in order.
-        if channel.single or channel.mixed or self._marked:
+        if channel.readers or self._marked:
             if not channel.pending:
                 self._marked.append(channel)
             channel.pending.append(message)
@@ -147,7 +147,7 @@ class Hub:
         How many readers of *channel* are connected to this node.
         """
         found = self._channels.get(channel)
-        return found.readers() if found is not None else 0
+        return found.readers if found is not None else 0
 
     # Joining and leaving.
 
@@ -270,9 +270,7 @@ class Hub:
         """
         counts = self.counts
         counts.channels = {
-            channel.name: channel.readers()
-            for channel in self._channels
-            if channel.single or channel.mixed
+            channel.name: channel.readers for channel in self._channels if channel.readers
         }
         counts.readers = self._readers
         counts.behind = len(self._behind)
@@ -407,7 +405,10 @@ class Hub:
         since_pause = 0
         for format, messages, readers in bundles:
             try:
-                frame = b"".join(map(format.encode, messages))
+                if len(messages) == 1:
+                    frame = format.encode(messages[0])
+                else:
+                    frame = b"".join(map(format.encode, messages))
             except Exception:
                 # Somebody's own format. Nobody may miss a message unsaid:
                 # who comes back is told, or fails in the open.

@@ -12,6 +12,7 @@ from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from rt_twisted.access import Key
 from rt_twisted.codecs.errors import RemoteProtocolError
 from rt_twisted.codecs.publication import Submission, check_key, parse
 from rt_twisted.house import House
@@ -60,25 +61,26 @@ class Publish:
             key = check_key(exchange.header("idempotency-key") or "")
         except RemoteProtocolError as error:
             raise Refusal(error.status, error.reason) from None
+        # A batch shows one key and names few channels: each is checked once.
+        keys: dict[bytes | None, Key] = {}
+        allowed: set[tuple[Key, str]] = set()
         drafts: list[Draft] = []
-        allowed: set[tuple[bytes | None, str]] = set()
         for number, submission in enumerate(submissions):
+            shown = keys.get(submission.key)
+            if shown is None:
+                shown = keys[submission.key] = house.publishers.find(exchange, submission.key)
             channels = fixed or submission.channels
-            # A batch has few channels and one key: each pair is checked once.
-            for channel in channels:
-                if (submission.key, channel) not in allowed:
-                    house.publishers.check(exchange, submission.key, (channel,))
-                    house.names.check(channel)
-                    allowed.add((submission.key, channel))
             if not channels:
-                house.publishers.check(exchange, submission.key, ())
                 raise Refusal(400, "channel is missing")
+            for channel in channels:
+                if (shown, channel) not in allowed:
+                    shown.check(house.names.check(channel))
+                    allowed.add((shown, channel))
             suffix = f".{number}" if len(submissions) > 1 else ""
             own_key = submission.idempotency_key or (key and key + suffix)
             data = self._data(submission)
             drafts += [Draft(channel, data, submission.event, own_key) for channel in channels]
-        readers = {channel: house.hub.readers_of(channel) for _, channel in allowed}
-        receivers = sum([readers[draft.channel] for draft in drafts])
+        receivers = sum([house.hub.readers_of(draft.channel) for draft in drafts])
         return house.hub.publish(drafts).addCallbacks(
             _accepted, _refused, callbackArgs=(exchange, receivers), errbackArgs=(exchange,)
         )

@@ -80,7 +80,8 @@ class EventStream:
         if message.event is not None:
             event = b"event: %s\n%s" % (_one_line(message.event), event)
         if self.ids:
-            event = b"id: %s\n%s" % (str(message.position).encode(), event)
+            position = message.position
+            event = f"id: {position.epoch}.{position.offset}\n".encode() + event
         return event
 
     def cursor(self, position: Position) -> bytes:
