@@ -39,7 +39,7 @@ setup(
     },
     zip_safe=False,
     install_requires=[
-        "twisted[tls]>=26.4",
+        "twisted[tls]>=26.10",  # before, twistd ended with 0 after a wrong option
         "httptools>=0.7",
         "hiredis>=3.0",  # txredisapi takes it by itself, and is 20 times slower without
         "multipart>=1.2",
@@ -53,6 +53,7 @@ setup(
             "hypothesis>=6.170",
             "pytest>=9.0",
             "pytest-twisted>=1.14.3",
+            "sseclient-py>=1.9",  # somebody else's opinion of our event streams
             "setuptools>=77",  # test_packaging builds with it, without asking the network
         ],
         "dev": [

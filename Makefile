@@ -1,0 +1,61 @@
+# make run     start the daemon from this checkout: http://127.0.0.1:8080/
+# make test    install what the tests need, then run all of them
+# make lint    format, rules, types
+#
+#   make run PORT=9000 ARGS='--debug'
+#   make test ARGS='-k history'
+#   make test WITHOUT='chromium nginx'    where these cannot be had: their tests are skipped
+
+PYTHON ?= python3
+PORT ?= 8080
+ARGS ?=
+WITHOUT ?=
+CARBON := 1.1.10
+
+export WITHOUT
+
+.PHONY: run test lint format rules types system clean
+.NOTPARALLEL:
+
+run: .venv/.run
+	exec .venv/bin/twistd -n --pidfile= realtime --port=$(PORT) $(ARGS)
+
+test: system .venv/.test $(if $(filter carbon,$(WITHOUT)),,.venv-graphite/.carbon-$(CARBON))
+	RT_REQUIRE_ALL=1 .venv/bin/python -m pytest $(ARGS)
+
+lint: format rules types
+
+format: .venv/.test
+	.venv/bin/ruff format --check .
+
+rules: .venv/.test
+	.venv/bin/ruff check .
+
+types: .venv/.test
+	.venv/bin/mypy
+
+system:
+	PYTHON=$(PYTHON) sh tests/install
+
+clean:
+	rm -rf .venv .venv-graphite build dist *.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache
+
+# pip is the last thing a venv gets, so its presence means that the venv is whole.
+.venv/bin/pip:
+	PYTHON=$(PYTHON) sh tests/install python3-venv
+	$(PYTHON) -m venv .venv
+
+.venv/.run: setup.py pyproject.toml | .venv/bin/pip
+	.venv/bin/pip install --quiet --disable-pip-version-check -e .
+	touch $@
+
+.venv/.test: setup.py pyproject.toml | .venv/bin/pip
+	.venv/bin/pip install --quiet --disable-pip-version-check -e '.[test,dev]'
+	touch $@ .venv/.run
+
+# Apart, as Carbon runs on Python 3.11 only and brings its own idea of where to live.
+.venv-graphite/.carbon-$(CARBON):
+	$(PYTHON) -m venv .venv-graphite
+	GRAPHITE_NO_PREFIX=True .venv-graphite/bin/pip install --quiet --disable-pip-version-check \
+		carbon==$(CARBON) whisper==$(CARBON)
+	touch $@

@@ -1,0 +1,3 @@
+"""
+The daemon as a user starts it, against real servers and clients.
+"""

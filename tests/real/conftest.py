@@ -1,0 +1,444 @@
+"""
+Real processes for tests: the daemon, other servers, a browser.
+
+Each listens on a port of its own on 127.0.0.1, lives in a temporary folder, and
+is gone when its test ends. The logs of all of them are shown if it fails.
+"""
+
+from __future__ import annotations
+
+import base64
+import http.client
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Protocol
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+START = 15.0  # seconds a server may take until it accepts connections
+STOP = 10.0  # seconds it may take to end when asked to
+PAUSE = 0.02  # seconds between two looks at another process
+
+CHROMIUM = (
+    "--headless",
+    "--no-sandbox",  # it refuses to run as root otherwise
+    "--disable-gpu",
+    "--disable-quic",
+    "--disable-dev-shm-usage",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+)
+
+
+def require(program: str, package: str) -> str:
+    """
+    Where *program* is.
+
+    Without it the test fails under CI and `make test`, as nothing may be skipped
+    unseen; elsewhere it is skipped and says what to install. WITHOUT in the
+    environment names packages that are not to be used at all.
+
+    Args:
+        program: the command's name.
+        package: what to install for it, by Debian's name.
+
+    Returns:
+        its absolute path.
+    """
+    if package in os.environ.get("WITHOUT", "").split():
+        pytest.skip(f"without {package}, as told")
+    # Servers are in sbin, which is not on everybody's path.
+    path = f"{os.environ.get('PATH', '')}:/usr/sbin:{ROOT}/.venv-graphite/bin"
+    found = shutil.which(program, path=path)
+    if found:
+        return found
+    reason = f"{program} is missing: install {package}, as make test does"
+    if os.environ.get("CI") or os.environ.get("RT_REQUIRE_ALL"):
+        pytest.fail(reason, pytrace=False)
+    pytest.skip(reason)
+
+
+def free_port() -> int:
+    """
+    A TCP port of 127.0.0.1 that nobody uses now.
+    """
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+class NotStarted(Exception):
+    """
+    A server ended, or did not accept connections in time; the text has its log.
+    """
+
+
+class Server:
+    """
+    A process that listens on a port.
+
+    Args:
+        command: program and arguments.
+        port: on 127.0.0.1; the server runs when it accepts connections there.
+        folder: where it runs and may write; its output goes to a file in it.
+        environment: on top of the test's own.
+    """
+
+    def __init__(
+        self, command: Sequence[str], port: int, folder: Path, environment: dict[str, str]
+    ) -> None:
+        self.command = list(command)
+        self.port = port
+        self.folder = folder
+        self.environment = environment
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        """
+        Its address for HTTP, without a slash at the end.
+        """
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def pid(self) -> int:
+        """
+        The number of its process.
+        """
+        return self._running().pid
+
+    @property
+    def log(self) -> str:
+        """
+        All that it has printed, over restarts.
+        """
+        return self._log.read_text(errors="replace") if self._log.exists() else ""
+
+    def start(self) -> None:
+        """
+        Start it and wait until it accepts connections.
+
+        Raises:
+            NotStarted: it did not; nothing of it is left.
+        """
+        assert self._process is None, "it runs already"
+        with self._log.open("ab") as output:
+            self._process = subprocess.Popen(
+                self.command,
+                cwd=self.folder,
+                env={**os.environ, **self.environment},
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        deadline = time.monotonic() + START
+        while not self._accepts():
+            if self._ended_within(PAUSE):
+                reason = f"it ended with status {self._reap()}"
+            elif time.monotonic() > deadline:
+                self.kill(signal.SIGKILL)
+                reason = f"nobody listens on port {self.port} after {START:g} seconds"
+            else:
+                continue
+            raise NotStarted(f"{self}: {reason}\n{self.log}")
+
+    def send(self, number: signal.Signals) -> None:
+        """
+        Send it a signal that it survives, such as SIGHUP, SIGSTOP and SIGCONT.
+        """
+        self._running().send_signal(number)
+
+    def kill(self, number: signal.Signals = signal.SIGTERM) -> int:
+        """
+        End it by a signal and wait until it is gone.
+
+        Returns:
+            its exit status; negative if it died of a signal, as twistd always does.
+        """
+        self._running().send_signal(number)
+        if not self._ended_within(STOP):
+            self._reap()
+            raise AssertionError(f"{self}: still there {STOP:g} seconds after {number.name}")
+        return self._reap()
+
+    def restart(self, number: signal.Signals = signal.SIGTERM) -> None:
+        """
+        End it and start it again, on the same port and in the same folder.
+        """
+        self.kill(number)
+        self.start()
+
+    def stop(self) -> None:
+        """
+        End it if the test has not.
+
+        Raises:
+            AssertionError: it had ended by itself.
+        """
+        if self._process is None:
+            return
+        if self._ended_within(0):
+            raise AssertionError(f"{self}: ended by itself with status {self._reap()}")
+        self.send(signal.SIGCONT)  # one that was stopped would never hear the next
+        self.kill()
+
+    def __str__(self) -> str:
+        return " ".join([Path(self.command[0]).name, *self.command[1:]])
+
+    @property
+    def _log(self) -> Path:
+        return self.folder / "log.txt"
+
+    def _running(self) -> subprocess.Popen[bytes]:
+        assert self._process is not None, f"{self}: does not run"
+        return self._process
+
+    def _accepts(self) -> bool:
+        try:
+            socket.create_connection(("127.0.0.1", self.port), PAUSE).close()
+        except OSError:
+            return False
+        # Somebody else may have been quicker to take the port; then ours has ended.
+        return not self._ended_within(0)
+
+    def _ended_within(self, seconds: float) -> bool:
+        try:
+            self._running().wait(seconds)
+        except subprocess.TimeoutExpired:
+            return False
+        return True
+
+    def _reap(self) -> int:
+        process = self._running()
+        self._process = None
+        with suppress(ProcessLookupError):  # usually there are no children left
+            os.killpg(process.pid, signal.SIGKILL)
+        return process.wait(STOP)
+
+
+class Serve(Protocol):
+    """
+    Starts any server.
+    """
+
+    def __call__(
+        self,
+        command: Sequence[str],
+        port: int,
+        folder: Path | None = None,
+        environment: dict[str, str] | None = None,
+    ) -> Server:
+        """
+        Start *command*, which shall listen on *port*, in *folder* or a new one.
+        """
+
+
+class StartDaemon(Protocol):
+    """
+    Starts the daemon.
+    """
+
+    def __call__(
+        self,
+        *options: str,
+        port: int | None = None,
+        folder: Path | None = None,
+        environment: dict[str, str] | None = None,
+    ) -> Server:
+        """
+        Start the daemon with *options* (`"--name=value"`), on a free port if none is given.
+        """
+
+
+_SERVERS = pytest.StashKey[list[Server]]()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item,
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """
+    Show the logs of the servers of a test that failed.
+    """
+    report = yield
+    if report.failed:
+        for server in item.stash.get(_SERVERS, []):
+            report.sections.append((f"log of {server}", server.log))
+    return report
+
+
+@pytest.fixture
+def serve(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Serve]:
+    """
+    Starts servers that end with the test, the last first.
+    """
+    servers: list[Server] = request.node.stash.setdefault(_SERVERS, [])
+
+    def start(
+        command: Sequence[str],
+        port: int,
+        folder: Path | None = None,
+        environment: dict[str, str] | None = None,
+    ) -> Server:
+        home = folder or tmp_path / f"{Path(command[0]).name}-{port}"
+        home.mkdir(exist_ok=True)
+        server = Server(command, port, home, environment or {})
+        servers.append(server)
+        server.start()
+        return server
+
+    yield start
+    mistakes = []
+    for server in reversed(servers):
+        try:
+            server.stop()
+        except AssertionError as mistake:
+            mistakes.append(str(mistake))
+    if mistakes:
+        pytest.fail("\n".join(mistakes), pytrace=False)
+
+
+@pytest.fixture
+def daemon(serve: Serve) -> Iterator[StartDaemon]:
+    """
+    Starts daemons: `twistd -n --pidfile= realtime --port=...`, as a user does.
+
+    A traceback in the log of one fails the test; a test that expects it
+    starts its daemon by `serve`.
+    """
+    daemons: list[Server] = []
+
+    def start(
+        *options: str,
+        port: int | None = None,
+        folder: Path | None = None,
+        environment: dict[str, str] | None = None,
+    ) -> Server:
+        port = port or free_port()
+        command = [*TWISTD, "realtime", f"--port={port}", *options]
+        server = serve(command, port, folder, environment)
+        daemons.append(server)
+        return server
+
+    yield start
+    for server in daemons:
+        if "Traceback (most recent call last)" in server.log:
+            pytest.fail(f"{server}: logged a traceback", pytrace=False)
+
+
+TWISTD = (str(Path(sys.executable).with_name("twistd")), "-n", "--pidfile=")
+
+
+class Browser:
+    """
+    Chromium, steered by chromedriver (W3C WebDriver). One page.
+
+    Args:
+        driver: the port of a running chromedriver.
+        chromium: where the program is.
+        profile: an empty folder for what it remembers.
+    """
+
+    def __init__(self, driver: int, chromium: str, profile: Path) -> None:
+        self._driver = driver
+        options = {
+            "binary": chromium,
+            "args": [*CHROMIUM, f"--user-data-dir={profile}"],
+        }
+        wanted = {
+            "browserName": "chrome",
+            "goog:chromeOptions": options,
+            "goog:loggingPrefs": {"browser": "ALL"},
+        }
+        self._session = "/session"
+        answer = self._call("POST", "", {"capabilities": {"alwaysMatch": wanted}})
+        self._session = f"/session/{answer['sessionId']}"
+
+    def open(self, url: str) -> None:
+        """
+        Go to *url* and wait until the page is loaded.
+        """
+        self._call("POST", "/url", {"url": url})
+
+    def evaluate(self, expression: str) -> Any:
+        """
+        The value of a JavaScript expression in the page; a promise is waited for.
+
+        Raises:
+            AssertionError: the script threw; the text is the browser's.
+        """
+        return self._call("POST", "/execute/sync", {"script": f"return ({expression})", "args": []})
+
+    def wait_for(self, expression: str, seconds: float = 10.0) -> Any:
+        """
+        Evaluate until the value is truthy, and return that.
+
+        Raises:
+            AssertionError: it is not after *seconds*.
+        """
+        deadline = time.monotonic() + seconds
+        while True:
+            value = self.evaluate(expression)
+            if value:
+                return value
+            assert time.monotonic() < deadline, f"after {seconds:g} seconds: {expression} = {value}"
+            time.sleep(PAUSE)
+
+    def console(self) -> list[str]:
+        """
+        What the page, and the browser about it, said on the console since the last call.
+        """
+        entries = self._call("POST", "/se/log", {"type": "browser"})
+        return [entry["message"] for entry in entries]
+
+    def screenshot(self, path: Path) -> None:
+        """
+        Write what a person would see to *path*, as PNG.
+        """
+        path.write_bytes(base64.b64decode(self._call("GET", "/screenshot")))
+
+    def close(self) -> None:
+        """
+        End the browser.
+        """
+        self._call("DELETE", "")
+
+    def _call(self, method: str, path: str, body: object = None) -> Any:
+        connection = http.client.HTTPConnection("127.0.0.1", self._driver, timeout=60)
+        try:
+            connection.request(method, self._session + path, json.dumps(body) if body else None)
+            response = connection.getresponse()
+            value = json.loads(response.read())["value"]
+        finally:
+            connection.close()
+        if response.status != 200:
+            raise AssertionError(f"{value['error']}: {value['message']}")
+        return value
+
+
+@pytest.fixture
+def browser(serve: Serve, tmp_path: Path) -> Iterator[Browser]:
+    """
+    A headless Chromium with an empty profile.
+    """
+    chromium = require("chromium", "chromium")
+    chromedriver = require("chromedriver", "chromium-driver")
+    port = free_port()
+    serve([chromedriver, f"--port={port}"], port)
+    browser = Browser(port, chromium, tmp_path / "profile")
+    yield browser
+    browser.close()
