@@ -1,0 +1,141 @@
+"""
+`python -m benchmarks`: run the measures in turn on all servers, and report.
+"""
+
+import argparse
+import os
+import shlex
+import signal
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from benchmarks import servers
+from benchmarks.figures import BARE, NCHAN, OURS
+from benchmarks.load import DeliveryError
+from benchmarks.machine import HERE, SetupError, alone, cores, description, raise_file_limit
+from benchmarks.measures import MEASURES, QUICK, Stage, Work, programs
+from benchmarks.report import Run, table, write
+from benchmarks.servers import Server
+
+_SPARE_FILES = 300  # of the servers and the load, beside one a reader
+
+
+def _options(words: Sequence[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    add = parser.add_argument
+    add("--rounds", type=int, help="how often all is repeated (default: 5, with --quick 1)")
+    add("--quick", action="store_true", help="less work, half a minute; for a look, not a claim")
+    add("--measures", default=",".join(MEASURES), help="some of: %(default)s")
+    add("--servers", default="ours,nchan,bare", help="some of: %(default)s")
+    add("--readers", type=int, help="on one channel (default: 1000)")
+    add("--crowd", type=int, help="the many readers (default: 15000)")
+    add("--ours", default="", metavar="OPTIONS", help="more options for the daemon, one word")
+    add("--output", type=Path, help="folder of the report (default: here; with --quick none)")
+    chosen = parser.parse_args(words)
+    for name, known in (("measures", list(MEASURES)), ("servers", [OURS, NCHAN, BARE])):
+        setattr(chosen, name, getattr(chosen, name).split(","))
+        for word in getattr(chosen, name):
+            if word not in known:
+                parser.error(f"--{name}: {word} is not one of {', '.join(known)}")
+    return chosen
+
+
+def _work(chosen: argparse.Namespace, files: int) -> Work:
+    work = QUICK if chosen.quick else Work()
+    if chosen.readers:
+        work = replace(work, readers=chosen.readers)
+    if chosen.crowd:
+        work = replace(work, crowd=chosen.crowd)
+    needed = max(work.readers, work.crowd + work.few, work.spread) + _SPARE_FILES
+    if needed > files:
+        raise SetupError(f"This needs {needed} open files and {files} are allowed: try --crowd.")
+    return work
+
+
+def _found(chosen: argparse.Namespace, folder: Path) -> list[Server]:
+    """
+    The servers that can be run here; those that cannot are named and left out.
+    """
+    makers: dict[str, Callable[[], Server]] = {
+        OURS: lambda: servers.ours(shlex.split(chosen.ours)),
+        NCHAN: servers.nchan,
+        BARE: lambda: servers.bare(folder),
+    }
+    found = []
+    for name in chosen.servers:
+        try:
+            found.append(makers[name]())
+        except SetupError as error:
+            print(f"without {name}: {error}", file=sys.stderr)
+    return found
+
+
+def _measured(chosen: argparse.Namespace, folder: Path, words: Sequence[str]) -> Run:
+    work = _work(chosen, raise_file_limit())
+    server_core, load_core = cores()
+    os.sched_setaffinity(0, {load_core})
+    load, probe = programs(folder)
+    found = _found(chosen, folder)
+    rounds: dict[str, dict[str, list[dict[str, float]]]] = {
+        measure: {server.name: [] for server in found} for measure in chosen.measures
+    }
+    faults: list[str] = []
+    machine = description() | {server.name: server.title for server in found}
+    for number in range(chosen.rounds or (1 if chosen.quick else 5)):
+        for measure in chosen.measures:
+            # Another one first each time, so that being first is nobody's advantage.
+            turn = number % max(len(found), 1)
+            for server in (*found[turn:], *found[:turn]):
+                _tell(f"round {number + 1}: {measure}, {server.name}")
+                stage = Stage(server, work, server_core, load, probe)
+                figures: dict[str, float] = {}
+                try:
+                    figures = MEASURES[measure](stage)
+                except DeliveryError as error:
+                    faults.append(f"{server.name}, {measure}, round {number + 1}: {error}")
+                except SetupError as error:
+                    faults.append(f"{server.name}, {measure}: {error}; left out from here on")
+                    found.remove(server)
+                rounds[measure][server.name].append(figures)
+    _tell("")
+    date = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime())
+    command = shlex.join(["python", "-m", "benchmarks", *words])
+    return Run(date, machine, command, work, rounds, faults)
+
+
+def _tell(progress: str) -> None:
+    if sys.stderr.isatty():
+        print(f"{progress:40}", end="\r", file=sys.stderr, flush=True)
+
+
+def main(words: Sequence[str]) -> int:
+    """
+    Run it.
+
+    Returns:
+        1 if a server could not be measured or made a fault, else 0; goals do not count.
+    """
+    chosen = _options(words)
+    # The way of Ctrl-C: every `finally` on the stack stops its server.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        with alone(), TemporaryDirectory(prefix="bench-") as folder:
+            run = _measured(chosen, Path(folder), words)
+    except SetupError as error:
+        print(error, file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130  # as shells say it
+    print(table(run))
+    output = chosen.output or (None if chosen.quick else HERE)
+    if output:
+        write(run, output)
+    return 1 if run.faults else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,180 @@
+"""
+The figures that are reported, their goals, and how they follow from the rounds.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from statistics import median
+from typing import Final, Literal, TypeAlias
+
+# Rounds: measure -> server -> the figures of each round; none where a round failed.
+Rounds: TypeAlias = Mapping[str, Mapping[str, Sequence[Mapping[str, float]]]]
+
+OURS: Final = "ours"
+NCHAN: Final = "nchan"
+BARE: Final = "bare"
+
+
+@dataclass(frozen=True, slots=True)
+class Goal:
+    """
+    A bound for ours: `limit` times the figure of another server, or `limit` itself.
+    """
+
+    limit: float
+    of: Literal["", "nchan", "bare"] = ""
+    least: bool = False
+
+    def text(self, unit: str) -> str:
+        """
+        As it is printed.
+        """
+        bound = f"{self.limit:g} x {self.of}" if self.of else f"{self.limit:g} {unit}".strip()
+        return f"{'>=' if self.least else '<='} {bound}"
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """
+    One line of the report. One of the goals is enough where `either`, else all count.
+
+    `title` may name sizes of the work in braces.
+    """
+
+    measure: str
+    key: str
+    title: str
+    unit: str
+    goals: tuple[Goal, ...] = ()
+    either: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """
+    A figure with its values: medians of the rounds, of ratios the median of each round's.
+
+    `reached` has one answer for each goal, None where a value is missing.
+    """
+
+    figure: Figure
+    title: str
+    values: dict[str, float]
+    ratios: dict[str, float]
+    reached: tuple[bool | None, ...]
+
+    def verdict(self) -> str:
+        """
+        "yes", "no", "?" where something is missing, "" without a goal.
+        """
+        if not self.reached:
+            return ""
+        good = any(self.reached) if self.figure.either else all(self.reached)
+        if not good and None in self.reached and False not in self.reached:
+            return "?"
+        return "yes" if good else "no"
+
+
+# The kernel's part grows too, with the sockets that no longer fit into the processor's caches:
+# what grows no more than the bare loop is as flat as it can be.
+_FLAT = (Goal(1.3), Goal(1, BARE))
+
+FIGURES = (
+    Figure(
+        "single",
+        "cpu",
+        "CPU per delivery, {readers} readers, 1 in flight",
+        "us",
+        (Goal(0.6, NCHAN), Goal(1.15, BARE)),
+    ),
+    Figure("burst", "cpu", "CPU per delivery, {readers} readers, 16 in flight", "us"),
+    Figure(
+        "burst",
+        "rate",
+        "deliveries a second, 16 in flight",
+        "/s",
+        (Goal(8, NCHAN, least=True),),
+    ),
+    Figure("burst", "load_share", "share of the time that the load was busy", ""),
+    Figure("burst", "waited", "share of the time that others had the server's core", ""),
+    Figure("paced", "each_p50", "fan-out at {rate}/s to {readers} readers, p50", "ms"),
+    Figure(
+        "paced",
+        "each_p99",
+        "fan-out at {rate}/s to {readers} readers, p99",
+        "ms",
+        (Goal(0.1, NCHAN), Goal(50)),
+        either=True,
+    ),
+    Figure("paced", "last_p50", "the same, last reader, p50", "ms"),
+    Figure("paced", "last_p99", "the same, last reader, p99", "ms"),
+    Figure("crowd", "memory", "memory per idle reader, {crowd} readers", "KiB", (Goal(2.5),)),
+    Figure("crowd", "join", "CPU per new reader", "us", (Goal(2, NCHAN),)),
+    Figure("publish", "one", "CPU per single publish, no readers", "us", (Goal(3, NCHAN),)),
+    Figure("publish", "busy", "the same, 16 in flight: without waking up for each", "us"),
+    Figure(
+        "publish",
+        "batch",
+        "CPU per message in a batch of 100 (others: single)",
+        "us",
+        (Goal(0.2, NCHAN),),
+    ),
+    Figure("crowd", "few", "CPU per delivery, {few} readers", "us"),
+    Figure("crowd", "many", "CPU per delivery, {crowd} readers", "us"),
+    Figure(
+        "crowd", "flat", "growth per delivery, {few} to {crowd} readers", "x", _FLAT, either=True
+    ),
+    Figure("channels", "one", "CPU per delivery, {spread} readers on 1 channel", "us"),
+    Figure("channels", "hundred", "CPU per delivery, on 100 channels", "us"),
+    Figure("channels", "each", "CPU per delivery, on {spread} channels", "us"),
+    Figure("channels", "each_publishing", "CPU per message, which is taken off there", "us"),
+    Figure(
+        "channels", "flat", "growth per delivery, 1 to {spread} channels", "x", _FLAT, either=True
+    ),
+    Figure("crowd", "stranger_p99", "a stranger's wait, fan-out to {crowd}, p99", "ms"),
+    Figure(
+        "crowd", "stranger_max", "a stranger's longest wait, fan-out to {crowd}", "ms", (Goal(20),)
+    ),
+)
+
+
+def lines(rounds: Rounds, sizes: Mapping[str, int]) -> list[Line]:
+    """
+    What there is to report, in the order of `FIGURES`.
+
+    Args:
+        rounds: those measured; figures without any value are left out.
+        sizes: of the work, by name.
+    """
+    words = {name: f"{size:,}" for name, size in sizes.items()}
+    found = [_line(figure, rounds.get(figure.measure, {}), words) for figure in FIGURES]
+    return [line for line in found if line.values]
+
+
+def _line(
+    figure: Figure,
+    servers: Mapping[str, Sequence[Mapping[str, float]]],
+    words: Mapping[str, str],
+) -> Line:
+    key = figure.key
+    values = {
+        name: median(round_[key] for round_ in rounds if key in round_)
+        for name, rounds in servers.items()
+        if any(key in round_ for round_ in rounds)
+    }
+    ratios: dict[str, float] = {}
+    for other in (NCHAN, BARE):
+        pairs = zip(servers.get(OURS, ()), servers.get(other, ()), strict=False)
+        # A round's two servers ran within the same minute: compare them, not the medians.
+        of_rounds = [a[key] / b[key] for a, b in pairs if key in a and b.get(key)]
+        if of_rounds:
+            ratios[other] = median(of_rounds)
+    reached = tuple(_reached(goal, values, ratios) for goal in figure.goals)
+    return Line(figure, figure.title.format_map(words), values, ratios, reached)
+
+
+def _reached(goal: Goal, values: Mapping[str, float], ratios: Mapping[str, float]) -> bool | None:
+    value = ratios.get(goal.of) if goal.of else values.get(OURS)
+    if value is None:
+        return None
+    return value >= goal.limit if goal.least else value <= goal.limit

@@ -1,0 +1,223 @@
+"""
+What is measured, and how: each measure works one server and returns figures by name.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from time import sleep
+from typing import TypeAlias
+
+from benchmarks.load import Answer, Load, loading, probing
+from benchmarks.machine import compile_c, memory_kib
+from benchmarks.servers import Server, running
+
+BATCH = 100  # messages a request
+_IN_FLIGHT = 16
+_BATCHES = 4  # in flight
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """
+    The sizes of the work, the same for all servers.
+
+    Readers: `few`, `readers` or `crowd` of them on one channel, or `spread` over channels.
+    Messages: `single` with one in flight, `burst` with sixteen, `paced` at `rate` a second,
+    `alone` to nobody, `whole` to the crowd; `turns` times one to each of many channels.
+    """
+
+    few: int = 100
+    readers: int = 1000
+    crowd: int = 15_000
+    spread: int = 10_000
+    single: int = 300
+    burst: int = 960
+    paced: int = 300
+    rate: int = 60
+    alone: int = 2000
+    whole: int = 16
+    turns: int = 5
+
+
+QUICK = Work(crowd=3000, spread=2000, single=100, burst=320, paced=120, alone=500, whole=8, turns=2)
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """
+    Where a measure is played: a server, how much work, and the programs that make it.
+    """
+
+    server: Server
+    work: Work
+    core: int
+    load: Path
+    probe: Path
+
+    @contextmanager
+    def fresh(self) -> Iterator[Load]:
+        """
+        The server newly started, and a load for it; both stopped at the end.
+        """
+        with (
+            TemporaryDirectory(prefix="bench-", ignore_cleanup_errors=True) as folder,
+            running(self.server, Path(folder), self.core) as server,
+            loading(self.load, server) as load,
+        ):
+            yield load
+
+
+def programs(folder: Path) -> tuple[Path, Path]:
+    """
+    Compile load.c and probe.c.
+    """
+    return compile_c("load", folder), compile_c("probe", folder)
+
+
+Measure: TypeAlias = Callable[[Stage], dict[str, float]]
+
+
+def _cost(answer: Answer, publishing: float = 0.0) -> float:
+    """
+    Server CPU per delivery, in us.
+
+    Args:
+        answer: of `publish`.
+        publishing: what a message costs without readers, in us; it is taken off.
+    """
+    return (answer.server_cpu * 1e6 - answer.count * publishing) / answer.deliveries
+
+
+def _shares(answer: Answer) -> dict[str, float]:
+    """
+    Whether the measure can be believed: the load was not busy all the time, nobody else was.
+    """
+    return {
+        "load_share": answer.load_cpu / answer.seconds,
+        "waited": answer.server_waited / answer.seconds,
+    }
+
+
+def single(stage: Stage) -> dict[str, float]:
+    """
+    One message at a time to all readers of a channel.
+    """
+    with stage.fresh() as load:
+        load.use("a", 1)
+        load.open(stage.work.readers)
+        load.publish(10)
+        done = load.publish(stage.work.single)
+        return {"cpu": _cost(done)} | _shares(done)
+
+
+def burst(stage: Stage) -> dict[str, float]:
+    """
+    Sixteen messages under way at a time.
+    """
+    with stage.fresh() as load:
+        load.use("a", 1)
+        load.open(stage.work.readers)
+        load.publish(2 * _IN_FLIGHT, _IN_FLIGHT)
+        done = load.publish(stage.work.burst, _IN_FLIGHT)
+        return {"cpu": _cost(done), "rate": done.deliveries / done.seconds} | _shares(done)
+
+
+def paced(stage: Stage) -> dict[str, float]:
+    """
+    A fixed rate: the time from when a message was due to each reader, and to the last.
+    """
+    with stage.fresh() as load:
+        load.use("a", 1)
+        load.open(stage.work.readers)
+        load.publish(10)
+        return load.pace(stage.work.paced, stage.work.rate).latencies
+
+
+def publish(stage: Stage) -> dict[str, float]:
+    """
+    Messages nobody reads: one a request, and a hundred a request where a server can.
+    """
+    work = stage.work
+    with stage.fresh() as load:
+        load.use("a", 1)
+        load.publish(100)
+        done = load.publish(work.alone)
+        one = batch = done.server_cpu * 1e6 / done.count
+        load.publish(100, _IN_FLIGHT)
+        done = load.publish(work.alone, _IN_FLIGHT)
+        busy = done.server_cpu * 1e6 / done.count
+        if stage.server.dialect.batch:
+            load.publish(BATCH, lines=BATCH)
+            done = load.publish(work.alone * 10, lines=BATCH)
+            batch = done.server_cpu * 1e6 / done.count
+        return {"one": one, "busy": busy, "batch": batch}
+
+
+def crowd(stage: Stage) -> dict[str, float]:
+    """
+    Few readers, then very many: their coming, their memory, a delivery, and what a stranger
+    waits meanwhile.
+    """
+    work = stage.work
+    with stage.fresh() as load:
+        load.use("q", 1)
+        load.publish(50)
+        done = load.publish(work.alone // 4)
+        publishing = done.server_cpu * 1e6 / done.count
+
+        load.use("a", 1)
+        load.open(work.few)
+        load.publish(20)
+        few = _cost(load.publish(work.alone // 2), publishing)
+
+        load.use("b", 1)
+        before = memory_kib(load.running.pid)
+        join = load.open(work.crowd).server_cpu * 1e6 / work.crowd
+        sleep(0.5)
+        memory = (memory_kib(load.running.pid) - before) / work.crowd
+
+        load.publish(2)
+        many = _cost(load.publish(work.whole), publishing)
+        figures = {"few": few, "many": many, "flat": many / few, "join": join, "memory": memory}
+        if stage.server.stranger:
+            with probing(stage.probe, load.running) as waits:
+                sleep(0.1)
+                load.publish(work.whole)
+            figures |= {f"stranger_{name}": wait for name, wait in waits.items()}
+        return figures
+
+
+def channels(stage: Stage) -> dict[str, float]:
+    """
+    The same readers on one channel, on a hundred, and each on its own.
+
+    A turn is one message to every channel, so one delivery to every reader; no channel is
+    written again before its last message is everywhere, so nothing is joined. The same turns
+    to as many channels without readers are the price of publishing, and taken off.
+    """
+    work = stage.work
+    figures: dict[str, float] = {}
+    for name, count in (("one", 1), ("hundred", 100), ("each", work.spread)):
+        lines = BATCH if stage.server.dialect.batch and count > 1 else 1
+        # Enough under way to keep the server busy, never more than there are channels.
+        inflight = min(_IN_FLIGHT if lines == 1 else _BATCHES, count // lines)
+        with stage.fresh() as load:
+            load.use("q", count)
+            load.publish(count, inflight, lines)
+            done = load.publish(count * work.turns, inflight, lines)
+            publishing = done.server_cpu * 1e6 / done.count
+            load.use("a", count)
+            load.open(work.spread)
+            load.publish(count, inflight, lines)
+            figures[name] = _cost(load.publish(count * work.turns, inflight, lines), publishing)
+            figures[f"{name}_publishing"] = publishing
+    figures["flat"] = max(figures["hundred"], figures["each"]) / figures["one"]
+    return figures
+
+
+MEASURES: dict[str, Measure] = {
+    measure.__name__: measure for measure in (single, burst, paced, publish, crowd, channels)
+}
