@@ -284,6 +284,8 @@ class Hub:
         What our own memory holds, up to the messages that are told to everybody
         in the turn to come: the reader hears those with the others.
         """
+        if isinstance(since, After) and self._is_pending(since.position):
+            self._close_turn()
         upto = self._head
         if self._marked:
             upto = Position(upto.epoch, self._marked[0].pending[0].position.offset - 1)
@@ -294,6 +296,16 @@ class Hub:
             complete = False  # from a future that a restart took back
         told = [message for message in found if message.position.offset <= upto.offset]
         return Replay(tuple(told), complete, upto)
+
+    def _is_pending(self, position: Position) -> bool:
+        """
+        Whether who is at *position* must not be told all that is pending. It
+        may have it from the answer to its own publish.
+        """
+        if not self._marked:
+            return False
+        first = self._marked[0].pending[0].position
+        return position.epoch == first.epoch and first.offset <= position.offset
 
     def _start(
         self, reader: Subscriber, channels: tuple[Channel, ...], replay: Replay, head: bytes
@@ -341,6 +353,14 @@ class Hub:
             self._broker.unsubscribe(channel.name)
 
     # Telling.
+
+    def _close_turn(self) -> None:
+        """
+        What is pending is for those who listen by now, and for nobody else.
+        """
+        turn = self._tell(self._snapshot())
+        self._turn = turn if self._turn is None else chain(self._turn, turn)
+        self._schedule()
 
     def _schedule(self) -> None:
         if not self._due:

@@ -43,7 +43,7 @@ NOT_BUILT = frozenset(
     "interleaved istream mjpeg mjpg poll rtsp socket.io stream upload webm websocket".split()
 )
 DEFAULT = (
-    "^/$ sse:page=/try",
+    "^/$ sse:page=try",
     "^/publish$ publish",
     "^/stats$ stats",
     "^/try$ page",

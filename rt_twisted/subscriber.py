@@ -193,7 +193,8 @@ class Subscriber:
         except BlockingIOError:
             sent = 0
         except OSError:
-            return  # the reactor sees it too, and calls connectionLost
+            self.drop(Cause.LOST)
+            return
         if sent != len(frame):
             self._fall_behind(memoryview(frame)[sent:])
 
@@ -273,6 +274,7 @@ class Subscriber:
             except BlockingIOError:
                 sent = 0
             except OSError:
+                self.drop(Cause.LOST)
                 return
             if sent == len(frame):
                 self._shift(backlog)

@@ -53,8 +53,7 @@ def tune_listener(port: IListeningPort, dead_after: float) -> None:
         port: not TCP changes nothing.
         dead_after: seconds of silence after which a peer counts as gone.
     """
-    handle = getattr(port, "getHandle", lambda: None)()
-    sock = getattr(handle, "socket", handle)
+    sock = getattr(port, "socket", None)  # not in an interface either
     if not isinstance(sock, socket.socket) or sock.family not in (
         socket.AF_INET,
         socket.AF_INET6,

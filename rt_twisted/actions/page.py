@@ -15,7 +15,10 @@ from rt_twisted.interfaces import Header, IAction, IExchange, Match
 
 _HEADERS: Sequence[Header] = (
     ("Cache-Control", "no-cache"),
-    ("Content-Security-Policy", "default-src 'self' 'unsafe-inline'; frame-ancestors 'none'"),
+    (
+        "Content-Security-Policy",
+        "default-src 'self' 'unsafe-inline'; img-src data:; frame-ancestors 'none'",
+    ),
 )
 
 

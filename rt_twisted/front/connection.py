@@ -49,12 +49,13 @@ class Connection:
     __slots__ = (
         "_closing",
         "_current",
+        "_deaf",
         "_draining",
+        "_ending",
         "_head_bytes",
         "_headers",
         "_in_head",
         "_incoming",
-        "_keep_alive",
         "_looping",
         "_parser",
         "_paused",
@@ -78,8 +79,9 @@ class Connection:
         self._send: Any = None
         self._draining = False  # the transport has something of ours to send
         self._paused = False
-        self._closing = False  # nothing more is understood
-        self._keep_alive = True
+        self._closing = False  # nothing more is written either
+        self._deaf = False  # nothing more is understood
+        self._ending = False  # the current answer is the last
         self._looping = False  # _next is at work
         self._current: HttpExchange | None = None  # being answered
         self._queue: deque[HttpExchange | Refusal] = deque()  # waiting for that
@@ -125,7 +127,7 @@ class Connection:
         """
         Parse, and act on what is complete.
         """
-        while data and not self._closing and self._parser is not None:
+        while data and not self._deaf:
             self._head_bytes += len(data)  # the beginning of a request sets it back
             data = self._feed(data)
             limits = self.front.limits
@@ -147,11 +149,8 @@ class Connection:
             self._parser = httptools.HttpRequestParser(self)
             return data[upgrade.args[0] :]
         except httptools.HttpParserError as error:
-            if self._parser is None or self._closing:
-                return b""  # taken over, or answered for the last time
-            between = self._incoming is None and not self._in_head
-            if between and not self._keep_alive:
-                return b""  # behind what the client said to be its last request
+            if self._deaf:
+                return b""  # behind the last request that counts
             cause = error.__context__
             if isinstance(cause, Refusal):
                 self._refuse(cause)
@@ -167,7 +166,7 @@ class Connection:
         The client is gone.
         """
         self.front.connections.discard(self)
-        self._closing = True
+        self._closing = self._deaf = True
         self._parser = None
         self._queue.clear()
         for exchange in {self._incoming, self._current} - {None}:
@@ -201,7 +200,7 @@ class Connection:
         """
         The first byte of a request.
         """
-        if self._closing:
+        if self._deaf:
             return
         self._in_head = True
         self._head_bytes = 1  # where in the data it begins, the parser does not say
@@ -244,9 +243,8 @@ class Connection:
         The head is whole: the exchange begins, or waits for its turn.
         """
         self._in_head = False
-        if self._closing or self._parser is None:
+        if self._deaf:
             return
-        self._keep_alive = self._parser.should_keep_alive()
         self.deadline = self.front.clock.seconds() + self.front.limits.body_seconds
         exchange = self._incoming = self._make_exchange()
         if self._current is None and not self._queue and not self._draining:
@@ -267,6 +265,7 @@ class Connection:
         """
         incoming, self._incoming = self._incoming, None
         if incoming is not None:
+            self._deaf = self._deaf or not incoming.keep_alive
             incoming.body_end()
 
     def _make_exchange(self) -> HttpExchange:
@@ -305,9 +304,11 @@ class Connection:
                 raise Refusal(400, "malformed request target")
         if b"#" in target:
             raise Refusal(400, "a request target has no fragment")
-        return HttpExchange(
+        exchange = HttpExchange(
             self, method, target, headers, self._raw_headers, version == "1.1", length
         )
+        exchange.keep_alive = self._parser.should_keep_alive()
+        return exchange
 
     # Exchanges.
 
@@ -358,14 +359,7 @@ class Connection:
         Whether another request may follow *exchange*: its client wants to, and
         all of its body has come.
         """
-        return self._keep_alive and exchange.complete and not self._closing
-
-    @property
-    def keeps_alive(self) -> bool:
-        """
-        Whether the client of the current request wants to go on.
-        """
-        return self._current is not None and self.stays_open(self._current)
+        return exchange.keep_alive and exchange.complete and not self._ending
 
     def finished(self, exchange: HttpExchange) -> None:
         """
@@ -381,17 +375,11 @@ class Connection:
             self._next()
             self._rearm()
 
-    def last(self) -> None:
-        """
-        The response that begins now ends with the connection.
-        """
-        self._keep_alive = False
-
     def finish(self) -> None:
         """
         Close when the current request is answered, at once if there is none.
         """
-        self._keep_alive = False
+        self._ending = True
         if self._current is None:
             self._close(unread=False)
 
@@ -403,7 +391,7 @@ class Connection:
         self._parser = None
         self._current = self._incoming = None
         self._queue.clear()
-        self._closing = True
+        self._closing = self._deaf = True
         return self.transport
 
     def _next(self) -> None:
@@ -421,7 +409,7 @@ class Connection:
         The client cannot be understood any further.
         """
         incoming, self._incoming = self._incoming, None
-        self._keep_alive = False
+        self._deaf = True
         if incoming is not None:
             # Its head is fine: whoever reads its body gives the answer.
             incoming.body_lost(refusal)
@@ -434,7 +422,6 @@ class Connection:
         self._answer_and_close(refusal)
 
     def _answer_and_close(self, refusal: Refusal) -> None:
-        self._keep_alive = False
         exchange = HttpExchange(self, "-", b"/", {}, (), True, None)
         self._current = exchange
         exchange.refuse(refusal)
@@ -472,7 +459,8 @@ class Connection:
         except BlockingIOError:
             sent = 0
         except OSError:
-            return  # the reactor sees it too
+            self.transport.abortConnection()
+            return
         if sent != len(data):
             self.transport.write(data[sent:])
             self.drain()
@@ -491,7 +479,7 @@ class Connection:
             unread: the client is still sending: hear it out for a while, as
                 closing on it would take the answer away from it.
         """
-        self._closing = True
+        self._closing = self._deaf = True
         self._current = None
         self.deadline = self.front.clock.seconds() + LINGER
         if not unread or self._send is None:

@@ -53,6 +53,7 @@ class HttpExchange:
         "complete",
         "connection",
         "framed",
+        "keep_alive",
         "length",
         "method",
         "path",
@@ -78,6 +79,7 @@ class HttpExchange:
         self.raw_headers = raw_headers
         self.framed = framed
         self.length = length
+        self.keep_alive = True  # the client wants to ask more
         self.answered = False
         self.complete = length == 0  # the body has come
         self.streaming = False  # the body may take as long as it likes
@@ -277,7 +279,7 @@ class HttpExchange:
         if self.length is not None and self.length > limit:
             raise too_large(limit)
         if not self.framed:
-            self.connection.last()
+            self.keep_alive = False
         channel = SiteChannel(self.connection, self, site, depth)
         channel.start(self.length)
         self._take(channel)

@@ -89,7 +89,7 @@ class SiteChannel:
         """
         self._exchange.started(int(code))
         pairs = [(n, v) for n, values in headers.getAllRawHeaders() for v in values]
-        if not self._connection.keeps_alive:
+        if not self._connection.stays_open(self._exchange):
             pairs.append((b"Connection", b"close"))
         lines = [b"%s %s %s\r\n" % (version, code, reason)]
         lines += [b"%s: %s\r\n" % pair for pair in pairs]
