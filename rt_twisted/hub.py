@@ -24,7 +24,7 @@ from twisted.python.failure import Failure
 from rt_twisted.channels import Channel, Channels, by_offset
 from rt_twisted.history import Keep
 from rt_twisted.interfaces import IBroker, IFormat, IHistory, Refusal
-from rt_twisted.message import After, Draft, Message, Position, Replay, Since
+from rt_twisted.message import After, Draft, Message, Newest, Position, Replay, Since
 from rt_twisted.subscriber import Cause, Subscriber
 
 _log = Logger()
@@ -187,7 +187,7 @@ class Hub:
         self._buckets[reader.bucket].add(reader)
         channels = self._wanted(names)
         replay = self._recall(channels, since)
-        if replay.complete or self._archive is None or since is None:
+        if self._archive is None or since is None or _is_enough(replay, since):
             self._start(reader, channels, replay, head)
             return
         # Not in our memory, perhaps in the broker's. What is received
@@ -481,3 +481,12 @@ class Hub:
         for reader in tuple(self._behind):
             if now - reader.stuck_since > reader.patience.seconds:
                 reader.too_late()
+
+
+def _is_enough(replay: Replay, since: Since) -> bool:
+    """
+    Whether nobody can remember more than *replay* has.
+    """
+    if isinstance(since, Newest):
+        return len(replay.messages) >= since.count
+    return isinstance(since, After) and replay.complete

@@ -95,6 +95,8 @@ class Routes:
             if method in methods or (method == "HEAD" and "GET" in methods):
                 return route.action, Match((found[0], *found.groups()), path[found.end() :])
             allowed.update(methods)
+            if "GET" in methods:
+                allowed.add("HEAD")
         return allowed or None
 
 
@@ -114,7 +116,7 @@ def parse_route(line: str, house: House) -> Route:
         raise ValueError("a route is '[METHOD] REGEX ACTION[:ARGUMENTS]'")
     try:
         pattern = re.compile(words[0])
-    except re.error as error:
+    except (re.error, OverflowError, RecursionError, FutureWarning) as error:
         raise ValueError(f"{words[0]!r} is not a regular expression: {error}") from None
     word, _, text = words[1].strip().partition(":")
     return Route(pattern, method, _build(word, text, pattern.groups, house))
@@ -125,7 +127,7 @@ def split_arguments(text: str) -> list[tuple[str, str]]:
     Cut `name=value,name=value` apart; `\` takes the next character as it is.
 
     Raises:
-        ValueError: a part without `=`.
+        ValueError: a part without `=`, or a backslash at the end.
     """
     parts = [""]
     escaped = False
@@ -137,6 +139,8 @@ def split_arguments(text: str) -> list[tuple[str, str]]:
             escaped = True
         else:
             parts.append("")
+    if escaped:
+        raise ValueError(f"{text!r} ends with a backslash, which escapes nothing")
     pairs = []
     for part in parts:
         name, equals, value = part.partition("=")
@@ -158,7 +162,10 @@ def _build(word: str, text: str, groups: int, house: House) -> Any:
     given: dict[str, list[str]] = {}
     for name, value in pairs:
         given.setdefault(name, []).append(value)
-    hints = get_type_hints(action_class)
+    try:
+        hints = get_type_hints(action_class)
+    except NameError as error:
+        raise ValueError(f"{word}: the types of its arguments are not there: {error}") from None
     lent = {"house": house, "word": word}
     arguments: dict[str, Any] = {}
     wanted = [argument for argument in fields(action_class) if argument.init]
@@ -175,11 +182,17 @@ def _build(word: str, text: str, groups: int, house: House) -> Any:
     if given:
         known = ", ".join(argument.name for argument in wanted if argument.name not in lent)
         raise ValueError(f"action {word!r} has no argument {next(iter(given))!r}; it has: {known}")
-    action = action_class(**arguments)
+    try:
+        action = action_class(**arguments)
+    except ValueError:
+        raise
+    except Exception as error:
+        raise ValueError(f"action {word!r} cannot be built: {error!r}") from error
     try:
         verifyObject(IAction, action)
     except Invalid as error:
-        raise ValueError(f"{word} is not an action: {error}") from None
+        reason = " ".join(str(error).split())
+        raise ValueError(f"{word} is not an action: {reason}") from None
     return action
 
 

@@ -18,8 +18,7 @@ from rt_twisted.access import CHANNEL_PATTERN, Key
 
 _UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
 _SECONDS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
-_TRUTH = {"1": True, "yes": True, "true": True, "on": True}
-_TRUTH |= {"0": False, "no": False, "false": False, "off": False}
+_TRUTH = {"yes": True, "true": True, "on": True, "no": False, "false": False, "off": False}
 
 
 class WrongSetting(Exception):
@@ -100,6 +99,8 @@ def _some_seconds(value: str) -> float:
 
 
 def _switch(value: str) -> bool:
+    if value.isdigit():
+        return int(value) != 0  # as cyclone-sse had it
     try:
         return _TRUTH[value.lower()]
     except KeyError:
@@ -118,7 +119,7 @@ def _choice(*words: str) -> Callable[[str], str]:
 def _pattern(value: str) -> str:
     try:
         re.compile(value)
-    except re.error as error:
+    except (re.error, OverflowError, RecursionError, FutureWarning) as error:
         raise ValueError(f"a regular expression ({error})") from None
     return value
 
@@ -152,6 +153,8 @@ def read_secret(value: str) -> str:
 
 
 def _key(value: str) -> Key:
+    if not value.strip():
+        raise ValueError("a secret, then patterns of channel names")
     secret, *patterns = value.split()
     return Key.of(read_secret(secret), patterns)
 
@@ -358,11 +361,20 @@ def read_value(name: str, given: Given) -> Any:
     Raises:
         WrongSetting: it cannot be.
     """
+    setting = SETTINGS[name]
     try:
-        return SETTINGS[name].read(given.text)
+        return setting.read(given.text)
     except ValueError as error:
-        shown = "" if "secret" in name or "key" in name else f", not {given.text!r}"
-        raise WrongSetting(f"{given.place}: {name} must be {error}{shown}") from None
+        shown = "" if setting.read in (read_secret, _key) else f", not {given.text!r}"
+        raise WrongSetting(f"{at(name, given.place)} must be {error}{shown}") from None
+
+
+def at(name: str, place: str) -> str:
+    """
+    How a sentence about the setting *name* begins: with its option, or with
+    file, line and name.
+    """
+    return place if place.startswith("--") else f"{place}: {name}"
 
 
 def _like(name: str) -> str:

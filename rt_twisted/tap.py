@@ -24,13 +24,14 @@ from rt_twisted.daemon import Daemon, Exporting, open_files
 from rt_twisted.exporters.graphite import GraphiteExporter
 from rt_twisted.front.access_log import AccessLog
 from rt_twisted.front.cors import Cors
-from rt_twisted.front.http import Front, HttpLimits
+from rt_twisted.front.head import HttpLimits
+from rt_twisted.front.http import Front
 from rt_twisted.history import Keep
 from rt_twisted.house import House
 from rt_twisted.hub import Hub, Limits
 from rt_twisted.interfaces import IBroker, IExporter
 from rt_twisted.routes import DEFAULT, Route, Routes, load, parse_route
-from rt_twisted.settings import SETTINGS, Given, WrongSetting, read_file, read_value
+from rt_twisted.settings import SETTINGS, Given, WrongSetting, at, read_file, read_value
 from rt_twisted.subscriber import Patience, Policy
 
 BACKLOG = 4096  # connections the kernel holds for us in a storm; Twisted's 50 lose some
@@ -160,7 +161,7 @@ def build(options: Options, reactor: Any) -> IService:
         _http_limits(options),
         _cors(options),
         _app(options, hub),
-        AccessLog(options["access-log"]) if options["access-log"] else None,
+        _access_log(options),
     )
     exporter = _exporter(options, reactor)
     if exporter is not None:
@@ -174,7 +175,7 @@ def build(options: Options, reactor: Any) -> IService:
 
 def _wrong(options: Options, name: str, text: str) -> WrongSetting:
     place = (options.places[name] or ["default"])[-1]
-    return WrongSetting(f"{place}: {name}: {text}")
+    return WrongSetting(f"{at(name, place)}: {text}")
 
 
 def _own(options: Options, name: str, interface: type[Interface], *arguments: Any) -> Any:
@@ -186,7 +187,10 @@ def _own(options: Options, name: str, interface: type[Interface], *arguments: An
         found = load(dotted)(*arguments)
         verifyObject(interface, found)
     except Invalid as error:
-        raise _wrong(options, name, f"{dotted}: {error}") from None
+        reason = " ".join(str(error).split())
+        raise _wrong(options, name, f"{dotted}: {reason}") from None
+    except ValueError as error:
+        raise _wrong(options, name, str(error)) from error
     except Exception as error:
         raise _wrong(options, name, f"{dotted}: {error!r}") from error
     return found
@@ -214,13 +218,16 @@ def _exporter(options: Options, reactor: Any) -> Any:
     for name in ("export-host", "export-port"):
         if not options[name]:
             raise _wrong(options, "export", f"graphite needs {name}")
-    return GraphiteExporter(
-        reactor,
-        options["export-host"],
-        options["export-port"],
-        options["export-path"],
-        options["export-protocol"],
-    )
+    try:
+        return GraphiteExporter(
+            reactor,
+            options["export-host"],
+            options["export-port"],
+            options["export-path"],
+            options["export-protocol"],
+        )
+    except ValueError as error:
+        raise _wrong(options, "export-path", str(error)) from None
 
 
 def _limits(options: Options) -> Limits:
@@ -283,6 +290,14 @@ def _cors(options: Options) -> Cors:
         return Cors(options["origins"], options["credentials"])
     except ValueError as error:
         raise _wrong(options, "credentials", str(error)) from None
+
+
+def _access_log(options: Options) -> AccessLog | None:
+    path = options["access-log"]
+    try:
+        return AccessLog(path) if path else None
+    except OSError as error:
+        raise _wrong(options, "access-log", f"{path}: {error.strerror}") from None
 
 
 def _app(options: Options, hub: Hub) -> Site | None:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import re
 import uuid
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from rt_twisted.interfaces import IExchange, Match
 
@@ -31,7 +31,7 @@ class Template:
     """
 
     source: str
-    parts: tuple[str | _Part, ...]
+    parts: tuple[str | _Part, ...] = field(compare=False)
 
     def expand(self, exchange: IExchange, match: Match) -> str:
         """
@@ -51,7 +51,8 @@ def parse_template(source: str, groups: int) -> Template:
         groups: how many groups the route's pattern has.
 
     Raises:
-        ValueError: a group the pattern lacks, or an unknown variable.
+        ValueError: a group the pattern lacks, an unknown variable, or one
+            without an end.
     """
     parts: list[str | _Part] = []
     end = 0
@@ -61,6 +62,8 @@ def parse_template(source: str, groups: int) -> Template:
         parts.append(_group(int(digit), groups) if digit else _variable(name))
         end = found.end()
     parts.append(source[end:])
+    if any(isinstance(part, str) and "${" in part for part in parts):
+        raise ValueError("a variable is not closed: ${ needs a }")
     return Template(source, tuple(part for part in parts if part != ""))
 
 

@@ -12,7 +12,7 @@ from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from rt_twisted.access import Key
+from rt_twisted.access import Key, header_key
 from rt_twisted.codecs.errors import RemoteProtocolError
 from rt_twisted.codecs.publication import Submission, check_key, parse
 from rt_twisted.house import House
@@ -48,6 +48,9 @@ class Publish:
         framed = exchange.header("content-length") or exchange.header("transfer-encoding")
         if not framed and not exchange.query_string:
             raise Refusal(411, "the request has no body")
+        publishers = self.house.publishers
+        if not publishers or header_key(exchange) is not None:
+            publishers.find(exchange, None)  # before a body is taken in vain
         fixed = [template.expand(exchange, match) for template in self.channel]
         body = exchange.read(self.house.max_body)
         return body.addCallback(self._publish, exchange, fixed)
@@ -80,6 +83,8 @@ class Publish:
             own_key = submission.idempotency_key or (key and key + suffix)
             data = self._data(submission)
             drafts += [Draft(channel, data, submission.event, own_key) for channel in channels]
+            if len(drafts) > house.max_batch:
+                raise Refusal(413, f"more than {house.max_batch} messages in one request")
         receivers = sum([house.hub.readers_of(draft.channel) for draft in drafts])
         return house.hub.publish(drafts).addCallbacks(
             _accepted, _refused, callbackArgs=(exchange, receivers), errbackArgs=(exchange,)

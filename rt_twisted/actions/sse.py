@@ -72,12 +72,23 @@ class Sse:
     methods: ClassVar[Sequence[str]] = ("GET",)
 
     def __post_init__(self) -> None:
+        if self.history < 0 or (self.retry or 0) < 0:
+            raise ValueError("history= and retry= cannot be negative")
+        for template in self.subscribe:
+            if all(isinstance(part, str) for part in template.parts):
+                self._check(template.source)
         if self.server:
             _log.warn(
                 "route argument server={server}: the redis broker is not built yet, "
                 "this route reads the daemon's own channels",
                 server=self.server,
             )
+
+    def _check(self, name: str) -> None:
+        try:
+            self.house.names.check(name)
+        except Refusal as refusal:
+            raise ValueError(refusal.reason) from None
 
     def act(self, exchange: IExchange, match: Match) -> None:
         """

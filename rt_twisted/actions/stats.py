@@ -33,5 +33,5 @@ class Stats:
         secret = exchange.query().get("key", [""])[-1]
         self.house.observers.check(exchange, secret.encode(), ())
         channels = self.house.hub.numbers().channels
-        body = json.dumps(sorted(channels.items())).encode()
+        body = json.dumps(sorted(channels.items())).encode() + b"\n"
         exchange.answer(200, body, "application/json", [("Cache-Control", "no-store")])

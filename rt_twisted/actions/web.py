@@ -13,7 +13,8 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from twisted.python.reflect import namedAny
-from twisted.web.resource import IResource, NoResource
+from twisted.web.pages import notFound
+from twisted.web.resource import IResource
 from twisted.web.server import Site
 from twisted.web.static import File
 from twisted.web.wsgi import WSGIResource
@@ -122,7 +123,7 @@ class _Folder(File):
         """
         Not found, instead of the names of all files.
         """
-        return NoResource()
+        return notFound()
 
 
 def _depth(match: Match) -> int:

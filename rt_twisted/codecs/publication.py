@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NoReturn
 from urllib.parse import unquote_to_bytes
 
@@ -70,16 +70,8 @@ def parse(
             *most* messages.
     """
     kind = content_type.partition(";")[0].strip().lower()
-    if kind == JSON:
-        value = _load(_text(body), "the body")
-        if isinstance(value, list):
-            _check_count(len(value), most)
-            return [_from_json(item, f"item {n}") for n, item in enumerate(value, 1)]
-        return [_from_json(value, "the body")]
-    if kind in LINES:
-        lines = [(n, line) for n, line in enumerate(_text(body).split("\n"), 1) if line.strip()]
-        _check_count(len(lines), most)
-        return [_from_json(_load(line, f"line {n}"), f"line {n}") for n, line in lines]
+    if kind == JSON or kind in LINES:
+        return [_completed(one, query) for one in _parse_json(kind, body, most)]
     if kind == FORM:
         fields = _parse_form(body)
     elif kind == MULTIPART:
@@ -90,6 +82,31 @@ def parse(
         if name in _KNOWN and name not in fields:
             fields[name] = [value.encode(errors="surrogateescape") for value in values]
     return [_from_fields(fields)]
+
+
+def _parse_json(kind: str, body: bytes, most: int) -> list[Submission]:
+    text = _text(body)
+    if kind in LINES:
+        lines = [(n, line) for n, line in enumerate(text.split("\n"), 1) if line.strip()]
+        _check_count(len(lines), most)
+        return [_from_json(_load(line, f"line {n}"), f"line {n}") for n, line in lines]
+    value = _load(text, "the body")
+    if not isinstance(value, list):
+        return [_from_json(value, "the body")]
+    _check_count(len(value), most)
+    return [_from_json(item, f"item {n}") for n, item in enumerate(value, 1)]
+
+
+def _completed(submission: Submission, query: Mapping[str, list[str]]) -> Submission:
+    """
+    With the channels and the key of the URL, if it has none of its own.
+    """
+    if not query:
+        return submission
+    key = submission.key
+    if key is None and "key" in query:
+        key = query["key"][-1].encode(errors="surrogateescape")
+    return replace(submission, channels=submission.channels or query.get("channel", ()), key=key)
 
 
 def _from_fields(fields: Fields) -> Submission:
@@ -120,14 +137,16 @@ def _from_json(value: Any, place: str) -> Submission:
     if type(channels) not in (tuple, list):
         raise RemoteProtocolError(f"{place}: channel is a string, or an array of strings")
     try:
+        for name in channels:
+            name.encode()
         message = value.get("message", _NONE)
         if type(message) is str:
             data: bytes | None = message.encode()
         elif message is _NONE:
             data = None
         else:
-            data = json.dumps(message, ensure_ascii=False, separators=(",", ":")).encode()
-        if len(value) == 2:  # a channel and a message, as nearly always
+            data = _encode(message).encode()
+        if len(value) == 2 and "channel" in value and data is not None:  # nearly always
             return Submission(channels, data)
         event = _string(value, "event", place)
         idempotency_key = _string(value, "idempotency_key", place)
@@ -141,12 +160,16 @@ def _from_json(value: Any, place: str) -> Submission:
         )
     except UnicodeEncodeError:
         raise RemoteProtocolError(f"{place} has half a surrogate pair") from None
+    except ValueError:
+        raise RemoteProtocolError(f"{place} has a number that is too large") from None
 
 
 def _string(value: dict[str, Any], name: str, place: str) -> str | None:
     text = value.get(name)
     if text is not None and type(text) is not str:
         raise RemoteProtocolError(f"{place}: {name} is a string")
+    if text:
+        text.encode()
     return text
 
 
@@ -224,6 +247,7 @@ def _refuse_constant(name: str) -> NoReturn:
     raise ValueError(name)  # NaN and Infinity are not JSON (RFC 8259, 6)
 
 
+_encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
 _decode = json.JSONDecoder(parse_constant=_refuse_constant).decode  # made once: dear to make
 
 

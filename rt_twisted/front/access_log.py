@@ -39,7 +39,8 @@ class AccessLog:
         Write that *exchange* is answered with *status* and *size* bytes; a
         stream's size is 0, as it is only beginning.
         """
-        target = exchange.target.partition(b"?")[0].decode("latin-1")
+        path = exchange.target.partition(b"?")[0].decode("latin-1")
+        target = path.replace("\\", "%5C").replace('"', "%22")
         version = "1.1" if exchange.framed else "1.0"
         now = time.strftime("%d/%b/%Y:%H:%M:%S %z")
         line = (

@@ -10,7 +10,6 @@ leaves to its user is checked here.
 from __future__ import annotations
 
 import math
-import re
 from collections import deque
 from inspect import iscoroutine
 from typing import TYPE_CHECKING, Any
@@ -24,17 +23,17 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from rt_twisted.front.exchange import HttpExchange
-from rt_twisted.interfaces import Refusal
+from rt_twisted.front.head import Head, too_many
+from rt_twisted.interfaces import Header, Refusal
 from rt_twisted.wire import direct_send, start_draining
 
 if TYPE_CHECKING:
-    from rt_twisted.front.http import Front, HttpLimits
+    from rt_twisted.front.http import Front
 
 _log = Logger()
 
 LINGER = 5.0  # seconds in which a refused client may read why
-_HOST = re.compile(rb"[\w.~!$&'()*+,;=%:\[\]-]*")  # RFC 3986, 3.2.2 and 3.2.3
-_ABSOLUTE = re.compile(rb"https?://[^/?#]*", re.IGNORECASE)
+HELD = 65536  # bytes of a body that are kept until somebody wants it
 
 
 @implementer(IProtocol, IPullProducer)
@@ -52,18 +51,15 @@ class Connection:
         "_deaf",
         "_draining",
         "_ending",
-        "_head_bytes",
-        "_headers",
+        "_head",
         "_in_head",
         "_incoming",
         "_looping",
         "_parser",
         "_paused",
         "_queue",
-        "_raw_headers",
         "_send",
-        "_size",
-        "_target",
+        "_unframed",
         "deadline",
         "front",
         "peer",
@@ -87,11 +83,8 @@ class Connection:
         self._queue: deque[HttpExchange | Refusal] = deque()  # waiting for that
         self._incoming: HttpExchange | None = None  # its body is on the way
         self._in_head = True
-        self._head_bytes = 0  # of a head that is not complete yet
-        self._size = 0  # of its headers
-        self._target = b""
-        self._headers: dict[bytes, bytes] = {}
-        self._raw_headers: list[tuple[bytes, bytes]] = []
+        self._head = Head(front.limits)
+        self._unframed = 0  # bytes that belong to no body, of what is coming in
 
     @property
     def secure(self) -> bool:
@@ -111,6 +104,8 @@ class Connection:
         self._parser = httptools.HttpRequestParser(self)
         self.deadline = self.front.clock.seconds() + self.front.limits.head_seconds
         self.front.connections.add(self)
+        if self._send is None:
+            transport.registerProducer(self, True)
 
     def connectionMade(self) -> None:
         """
@@ -128,13 +123,14 @@ class Connection:
         Parse, and act on what is complete.
         """
         while data and not self._deaf:
-            self._head_bytes += len(data)  # the beginning of a request sets it back
+            self._unframed += len(data)  # what the parser makes of it sets it back
             data = self._feed(data)
             limits = self.front.limits
-            if self._in_head and self._head_bytes > limits.line + limits.header_bytes:
-                self._refuse(_too_long(False, limits))
+            if self._unframed > limits.line + limits.header_bytes and not self._deaf:
+                # An endless head, or endless trailers or chunk extensions.
+                self._refuse(too_many(limits))
         if not self._closing:
-            self._rearm()
+            self.rearm()
 
     def _feed(self, data: bytes) -> bytes:
         """
@@ -144,9 +140,9 @@ class Connection:
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade as upgrade:
-            # No protocol to upgrade to: proxies send the header on plain
-            # requests too, and what follows is the next one.
-            self._parser = httptools.HttpRequestParser(self)
+            # There is no protocol to upgrade to; proxies send the header on
+            # plain requests too, and `curl --http2` on every first one.
+            self._parser = self._parser_behind()
             return data[upgrade.args[0] :]
         except httptools.HttpParserError as error:
             if self._deaf:
@@ -161,6 +157,22 @@ class Connection:
                 self._refuse(Refusal(400, "malformed request"))
         return b""
 
+    def _parser_behind(self) -> Any:
+        """
+        A parser for what follows a request with `Upgrade`: its body, if it has
+        one, and the next request.
+        """
+        incoming = self._incoming
+        if incoming is None:
+            return httptools.HttpRequestParser(self)
+        parser = httptools.HttpRequestParser(_Behind(self))
+        length = incoming.length
+        framing = b"Transfer-Encoding: chunked"
+        if length is not None:
+            framing = b"Content-Length: %d" % length
+        parser.feed_data(b"POST / HTTP/1.1\r\nHost: -\r\n%s\r\n\r\n" % framing)
+        return parser
+
     def connectionLost(self, reason: Failure) -> None:
         """
         The client is gone.
@@ -171,8 +183,7 @@ class Connection:
         self._queue.clear()
         for exchange in {self._incoming, self._current} - {None}:
             assert exchange is not None
-            exchange.answered = True
-            exchange.body_lost(ConnectionLost())
+            exchange.gone()
         self._incoming = self._current = None
 
     def resumeProducing(self) -> None:
@@ -182,12 +193,19 @@ class Connection:
         if not self._draining:
             return  # asked at once on registering
         self._draining = False
-        self.transport.unregisterProducer()
+        if self._send is not None:
+            self.transport.unregisterProducer()
         if self._closing:
             self._shut()
             return
         self._next()
-        self._rearm()
+        self.rearm()
+
+    def pauseProducing(self) -> None:
+        """
+        The transport has enough; only TLS says so.
+        """
+        self._draining = True
 
     def stopProducing(self) -> None:
         """
@@ -203,40 +221,22 @@ class Connection:
         if self._deaf:
             return
         self._in_head = True
-        self._head_bytes = 1  # where in the data it begins, the parser does not say
-        self._size = 0
-        self._target = b""
-        self._headers = {}
-        self._raw_headers = []
+        self._unframed = 1  # where in the data it begins, the parser does not say
+        self._head = Head(self.front.limits)
         self.deadline = self.front.clock.seconds() + self.front.limits.head_seconds
 
     def on_url(self, piece: bytes) -> None:
         """
         A piece of the request target.
         """
-        self._target += piece
-        if len(self._target) > self.front.limits.line:
-            raise _too_long(True, self.front.limits)
+        self._head.add_target(piece)
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """
         A header, or a trailer, of which nothing here makes use.
         """
-        if not self._in_head:
-            return
-        limits = self.front.limits
-        self._size += len(name) + len(value)
-        if self._size > limits.header_bytes or len(self._raw_headers) >= limits.headers:
-            raise _too_long(False, limits)
-        self._raw_headers.append((name, value))
-        name = name.lower()
-        known = self._headers.get(name)
-        if known is None:
-            self._headers[name] = value
-            return
-        if name == b"host":
-            raise Refusal(400, "more than one Host")
-        self._headers[name] = known + (b"; " if name == b"cookie" else b", ") + value
+        if self._in_head:
+            self._head.add_header(name, value)
 
     def on_headers_complete(self) -> None:
         """
@@ -245,17 +245,30 @@ class Connection:
         self._in_head = False
         if self._deaf:
             return
+        self._unframed = 0
         self.deadline = self.front.clock.seconds() + self.front.limits.body_seconds
-        exchange = self._incoming = self._make_exchange()
+        head, parser = self._head, self._parser
+        method, version = parser.get_method().decode(), parser.get_http_version()
+        length = head.check(method, version)
+        exchange = HttpExchange(self, method, head, version == "1.1", length)
+        exchange.keep_alive = parser.should_keep_alive()
+        self._incoming = exchange
         if self._current is None and not self._queue and not self._draining:
             self._begin(exchange)
         else:
             self._queue.append(exchange)
 
+    def on_chunk_header(self) -> None:
+        """
+        A chunk begins.
+        """
+        self._unframed = 0
+
     def on_body(self, piece: bytes) -> None:
         """
         A piece of the body.
         """
+        self._unframed -= len(piece)
         if self._incoming is not None:
             self._incoming.body_data(piece)
 
@@ -263,52 +276,12 @@ class Connection:
         """
         The request is whole.
         """
-        incoming, self._incoming = self._incoming, None
-        if incoming is not None:
-            self._deaf = self._deaf or not incoming.keep_alive
-            incoming.body_end()
-
-    def _make_exchange(self) -> HttpExchange:
-        """
-        Check what llhttp does not (RFC 9112, 3.2, 6.1 and 7.1).
-        """
-        headers = self._headers
-        version = self._parser.get_http_version()
-        if version not in ("1.1", "1.0"):
-            raise Refusal(505, "HTTP/1.1 and HTTP/1.0 are spoken here")
-        host = headers.get(b"host")
-        if host is None:
-            if version == "1.1":
-                raise Refusal(400, "no Host")
-        elif not _HOST.fullmatch(host):
-            raise Refusal(400, "malformed Host")
-        coding = headers.get(b"transfer-encoding")
-        length: int | None = int(headers.get(b"content-length", b"0"))
-        if coding is not None:
-            if version == "1.0":
-                raise Refusal(400, "HTTP/1.0 has no chunks")
-            if coding.lower() != b"chunked":
-                raise Refusal(501, "the only transfer coding is chunked")
-            length = None
-        expect = headers.get(b"expect")
-        if expect is not None and expect.lower() != b"100-continue":
-            raise Refusal(417, "the only expectation is 100-continue")
-        method = self._parser.get_method().decode()
-        target = self._target
-        if target[:1] != b"/":
-            absolute = _ABSOLUTE.match(target)
-            if absolute is not None:
-                target = target[absolute.end() :]
-                target = target if target[:1] == b"/" else b"/" + target
-            elif target != b"*" or method != "OPTIONS":
-                raise Refusal(400, "malformed request target")
-        if b"#" in target:
-            raise Refusal(400, "a request target has no fragment")
-        exchange = HttpExchange(
-            self, method, target, headers, self._raw_headers, version == "1.1", length
-        )
-        exchange.keep_alive = self._parser.should_keep_alive()
-        return exchange
+        incoming = self._incoming
+        if incoming is None or (self._parser.should_upgrade() and not incoming.complete):
+            return  # the parser thinks that a body is none where there is an Upgrade
+        self._incoming = None
+        self._deaf = self._deaf or not incoming.keep_alive
+        incoming.body_end()
 
     # Exchanges.
 
@@ -329,6 +302,9 @@ class Connection:
 
     def _act(self, exchange: HttpExchange) -> Any:
         front = self.front
+        if exchange.path == "*":
+            exchange.answer(204)
+            return None
         found = front.routes.find(exchange.method, exchange.path)
         if isinstance(found, tuple):
             action, match = found
@@ -338,9 +314,8 @@ class Connection:
                 raise Refusal(404, "nothing here")
             return exchange.render(front.site, 0)
         if exchange.method != "OPTIONS":
-            allowed = ", ".join(sorted({*found, "OPTIONS"}))
-            raise Refusal(405, f"{exchange.method} is not allowed here", [("Allow", allowed)])
-        allow = [("Allow", ", ".join(sorted({*found, "OPTIONS"})))]
+            raise Refusal(405, f"{exchange.method} is not allowed here", [_allow(found)])
+        allow = [_allow(found)]
         origin = exchange.header("origin")
         if origin is not None and exchange.header("access-control-request-method"):
             allow += front.cors.preflight(origin, found)
@@ -373,7 +348,7 @@ class Connection:
         self._current = None
         if not self._looping:
             self._next()
-            self._rearm()
+            self.rearm()
 
     def finish(self) -> None:
         """
@@ -392,6 +367,9 @@ class Connection:
         self._current = self._incoming = None
         self._queue.clear()
         self._closing = self._deaf = True
+        self._resume_reading()
+        if self._send is None:
+            self.transport.unregisterProducer()
         return self.transport
 
     def _next(self) -> None:
@@ -400,8 +378,8 @@ class Connection:
             exchange = self._queue.popleft()
             if isinstance(exchange, Refusal):
                 self._answer_and_close(exchange)
-                break
-            self._begin(exchange)
+            else:
+                self._begin(exchange)
         self._looping = False
 
     def _refuse(self, refusal: Refusal) -> None:
@@ -422,7 +400,9 @@ class Connection:
         self._answer_and_close(refusal)
 
     def _answer_and_close(self, refusal: Refusal) -> None:
-        exchange = HttpExchange(self, "-", b"/", {}, (), True, None)
+        head = Head(self.front.limits)
+        head.target = b"/"
+        exchange = HttpExchange(self, "-", head, True, None)
         self._current = exchange
         exchange.refuse(refusal)
 
@@ -432,7 +412,7 @@ class Connection:
         """
         if self._closing:
             self.transport.abortConnection()
-        elif self._in_head and self._head_bytes == 0:
+        elif self._in_head and self._unframed == 0:
             self._close(unread=False)  # idle: nothing was asked
         elif self._in_head or self._incoming is not None:
             self._refuse(Refusal(408, "too slow"))
@@ -473,6 +453,22 @@ class Connection:
             start_draining(self.transport, self)
             self._draining = True
 
+    def lend(self, producer: Any, streaming: bool) -> None:
+        """
+        Somebody else produces what the transport sends.
+        """
+        if self._send is None:
+            self.transport.unregisterProducer()
+        self.transport.registerProducer(producer, streaming)
+
+    def take_back(self) -> None:
+        """
+        And has done so.
+        """
+        self.transport.unregisterProducer()
+        if self._send is None and not self._closing:
+            self.transport.registerProducer(self, True)
+
     def _close(self, unread: bool) -> None:
         """
         Args:
@@ -481,6 +477,9 @@ class Connection:
         """
         self._closing = self._deaf = True
         self._current = None
+        self._queue.clear()
+        if self._send is None:
+            self.transport.unregisterProducer()
         self.deadline = self.front.clock.seconds() + LINGER
         if not unread or self._send is None:
             self.transport.loseConnection()
@@ -493,39 +492,77 @@ class Connection:
         self._resume_reading()
         self.transport.loseWriteConnection()
 
-    def _rearm(self) -> None:
+    def rearm(self) -> None:
         """
         Set the deadline for what comes next; read on, or not.
         """
-        if self._closing or self._parser is None:
+        if self._closing:
             return
-        busy = self._current is not None or bool(self._queue) or self._draining
-        if self._queue and not self._paused:
-            self._paused = True
-            self.transport.pauseProducing()
-        elif not self._queue:
-            self._resume_reading()
+        incoming = self._incoming
+        if self._queue or (incoming is not None and incoming.held > HELD):
+            if not self._paused:
+                self._paused = True
+                self.transport.pauseProducing()
+            self.deadline = math.inf  # nobody can be too slow who is not read
+            return
         limits = self.front.limits
         now = self.front.clock.seconds()
-        if self._incoming is not None:
-            if self._incoming.streaming:
+        resumed = self._resume_reading()
+        if incoming is not None:
+            if resumed or incoming.streaming:
                 self.deadline = now + limits.body_seconds
-        elif busy:
+        elif self._in_head and self._unframed:
+            if resumed or self.deadline == math.inf:
+                self.deadline = now + limits.head_seconds
+        elif self._current is not None or self._draining:
             self.deadline = math.inf
-        elif not self._in_head:
+        elif not self._in_head or self.deadline == math.inf:
             self._in_head = True
-            self._head_bytes = 0
+            self._unframed = 0
             self.deadline = now + limits.idle_seconds
 
-    def _resume_reading(self) -> None:
-        if self._paused:
-            self._paused = False
-            self.transport.resumeProducing()
+    def _resume_reading(self) -> bool:
+        """
+        Returns:
+            whether it was paused.
+        """
+        if not self._paused:
+            return False
+        self._paused = False
+        self.transport.resumeProducing()
+        return True
 
 
-def _too_long(target: bool, limits: HttpLimits) -> Refusal:
-    if target:
-        return Refusal(414, f"the request target is longer than {limits.line} bytes")
-    return Refusal(
-        431, f"more than {limits.headers} headers, or {limits.header_bytes} bytes of them"
-    )
+def _allow(methods: set[str]) -> Header:
+    return ("Allow", ", ".join(sorted(methods | {"OPTIONS"})))
+
+
+class _Behind:
+    """
+    Hears, from a second parser, the body of a request whose head the first one
+    has told already, and then everything else.
+    """
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection: Any = connection
+        self._muted = True
+        self.on_chunk_header = connection.on_chunk_header
+        self.on_body = connection.on_body
+        self.on_message_complete = connection.on_message_complete
+
+    def on_message_begin(self) -> None:
+        if not self._muted:
+            self._connection.on_message_begin()
+
+    def on_url(self, piece: bytes) -> None:
+        if not self._muted:
+            self._connection.on_url(piece)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if not self._muted:
+            self._connection.on_header(name, value)
+
+    def on_headers_complete(self) -> None:
+        if not self._muted:
+            self._connection.on_headers_complete()
+        self._muted = False

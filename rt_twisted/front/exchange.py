@@ -5,12 +5,15 @@ One HTTP/1.1 request, and the right to answer it.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote_plus, unquote_to_bytes
 
 from twisted.internet.defer import Deferred
+from twisted.internet.error import ConnectionLost
 from zope.interface import implementer
 
+from rt_twisted.front.head import Head
 from rt_twisted.front.web import SiteChannel
 from rt_twisted.interfaces import Header, IBodySink, IExchange, Opened, Refusal
 
@@ -32,19 +35,17 @@ class HttpExchange:
     Args:
         connection: where it came from, and where the answer goes.
         method: as it came.
-        target: path and query as they came, always beginning with a slash, or
-            the asterisk.
-        headers: values by lower-case name; several are joined.
-        raw_headers: as they came, in order.
+        head: checked; its target begins with a slash, or is the asterisk.
         framed: HTTP/1.1: bodies of unknown length go in chunks.
         length: bytes of the body; None if it comes in chunks.
 
     Raises:
-        Refusal: 400, the path is not UTF-8.
+        Refusal: 400, the path is not text.
     """
 
     __slots__ = (
         "_body",
+        "_channel",
         "_failure",
         "_headers",
         "_query",
@@ -53,6 +54,7 @@ class HttpExchange:
         "complete",
         "connection",
         "framed",
+        "held",
         "keep_alive",
         "length",
         "method",
@@ -67,34 +69,36 @@ class HttpExchange:
         self,
         connection: Connection,
         method: str,
-        target: bytes,
-        headers: dict[bytes, bytes],
-        raw_headers: Sequence[tuple[bytes, bytes]],
+        head: Head,
         framed: bool,
         length: int | None,
     ) -> None:
         self.connection = connection
         self.method = method
-        self.target = target
-        self.raw_headers = raw_headers
+        self.target = head.target
+        self.raw_headers = head.raw_headers
         self.framed = framed
         self.length = length
         self.keep_alive = True  # the client wants to ask more
         self.answered = False
         self.complete = length == 0  # the body has come
         self.streaming = False  # the body may take as long as it likes
-        self._headers = headers
+        self._headers = head.headers
         self._query: Mapping[str, list[str]] | None = None
         self._sink: Any = None
+        self._channel: SiteChannel | None = None
+        self.held = 0  # bytes of the body that nobody wanted yet
         self._failure: Exception | None = None
         self._body: list[bytes] = []  # pieces that came before somebody wanted them
-        path, _, query = target.partition(b"?")
+        path, _, query = head.target.partition(b"?")
         if b"%" in path:
             path = unquote_to_bytes(path)
         try:
             self.path = path.decode()
         except UnicodeDecodeError:
             raise Refusal(400, "the path is not UTF-8") from None
+        if "\0" in self.path:
+            raise Refusal(400, "the path has a NUL in it")
         self.query_string = query.decode("latin-1")
 
     # The request.
@@ -118,8 +122,10 @@ class HttpExchange:
         # Each proxy appends who it heard from; what the client itself wrote
         # stands before the first address that no proxy of ours gave.
         for hop in reversed((self.header("x-forwarded-for") or "").split(",")):
-            if hop.strip():
-                address = hop.strip()
+            try:
+                address = str(ip_address(hop.strip()))
+            except ValueError:
+                break
             if address not in trusted:
                 break
         return address
@@ -131,7 +137,8 @@ class HttpExchange:
         """
         peer = self.peer
         near = not peer or peer == "::1" or peer.removeprefix("::ffff:").startswith("127.")
-        return near and not any(name in self._headers for name in _FORWARDED)
+        # nginx adds none of these headers by itself, but speaks HTTP/1.0.
+        return near and self.framed and not any(name in self._headers for name in _FORWARDED)
 
     @property
     def secure(self) -> bool:
@@ -189,12 +196,20 @@ class HttpExchange:
         for piece in self._body:
             sink.data(piece)
         self._body = []
+        if self.held:
+            self.held = 0
+            self.connection.rearm()
         if self._failure is not None:
-            sink.lost(self._failure)
+            self.body_lost(self._failure)
         elif self.complete:
-            sink.end()
-        elif self.header("expect") is not None:
+            self._end()
+        elif self.framed and self.header("expect") is not None:
             self.connection.send_continue()
+
+    def _end(self) -> None:
+        sink, self._sink = self._sink, None
+        if sink is not None:
+            sink.end()
 
     def body_data(self, piece: bytes) -> None:
         """
@@ -204,6 +219,7 @@ class HttpExchange:
             self._sink.data(piece)
         else:
             self._body.append(piece)
+            self.held += len(piece)
 
     def body_end(self) -> None:
         """
@@ -211,17 +227,25 @@ class HttpExchange:
         """
         if not self.complete:
             self.complete = True
-            if self._sink is not None:
-                self._sink.end()
+            self._end()
 
     def body_lost(self, reason: Exception) -> None:
         """
-        It will never be: malformed, too slow, or the client is gone.
+        It will never be: malformed, or too slow.
         """
         self._failure = reason
         sink, self._sink = self._sink, None
         if sink is not None:
             sink.lost(reason)
+
+    def gone(self) -> None:
+        """
+        The client is: nobody hears an answer.
+        """
+        self.answered = True
+        self.body_lost(ConnectionLost())
+        if self._channel is not None:
+            self._channel.lost(ConnectionLost())
 
     # The answer.
 
@@ -280,9 +304,9 @@ class HttpExchange:
             raise too_large(limit)
         if not self.framed:
             self.keep_alive = False
-        channel = SiteChannel(self.connection, self, site, depth)
-        channel.start(self.length)
-        self._take(channel)
+        self._channel = SiteChannel(self.connection, self, site, depth)
+        self._channel.start(self.length)
+        self._take(self._channel)
 
     def started(self, status: int, size: int = 0) -> None:
         """

@@ -5,19 +5,20 @@ The HTTP port: its limits, and what all its connections share.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any
 
-from twisted.internet.interfaces import IReactorTime
+from twisted.internet.interfaces import IProtocolNegotiationFactory, IReactorTime
 from twisted.internet.protocol import Factory
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 from twisted.web.http import datetimeToString
+from zope.interface import implementer
 
 from rt_twisted.front.connection import Connection
 from rt_twisted.front.cors import Cors
 from rt_twisted.front.exchange import HttpExchange
+from rt_twisted.front.head import HttpLimits
 from rt_twisted.interfaces import Header
 from rt_twisted.routes import Routes
 
@@ -26,37 +27,12 @@ _sweeping = _log.failureHandler("while looking for slow connections")
 
 HEADS = 100  # responses of one second whose first lines are kept for the next alike
 
+_KNOWN = frozenset(HTTPStatus)
+
 AccessLog = Callable[[HttpExchange, int, int], None]  # request, status, size of the body
 
 
-@dataclass(frozen=True, slots=True)
-class HttpLimits:
-    """
-    What a client may ask of the front.
-
-    Args:
-        line: bytes of the request target.
-        headers: how many.
-        header_bytes: of all header names and values together.
-        body: bytes of a body that is read whole for twisted.web.
-        head_seconds: for the request line and the headers, from the first byte.
-        body_seconds: for a body that is read whole; between two pieces of one
-            that is a stream.
-        idle_seconds: between two requests.
-        trusted_proxies: addresses whose X-Forwarded-For is believed; `unix`
-            for the peers of unix sockets.
-    """
-
-    line: int = 8192
-    headers: int = 100
-    header_bytes: int = 32768
-    body: int = 2 << 20
-    head_seconds: float = 10.0
-    body_seconds: float = 60.0
-    idle_seconds: float = 75.0
-    trusted_proxies: frozenset[str] = frozenset()
-
-
+@implementer(IProtocolNegotiationFactory)
 class Front(Factory):
     """
     Makes connections; one for all ports of the daemon.
@@ -98,6 +74,12 @@ class Front(Factory):
         """
         return Connection(self, addr)
 
+    def acceptableProtocols(self) -> list[bytes]:
+        """
+        What TLS clients may choose from (ALPN, RFC 7301).
+        """
+        return [b"http/1.1"]
+
     def start(self) -> None:
         """
         Begin to look for slow connections, once a second.
@@ -128,8 +110,9 @@ class Front(Factory):
         key = (status, content_type, origin, headers)
         if type(headers) is tuple and key in self._heads:
             return self._heads[key]
+        phrase = HTTPStatus(status).phrase if status in _KNOWN else ""
         lines = [
-            b"HTTP/1.1 %d %s\r\n" % (status, HTTPStatus(status).phrase.encode()),
+            b"HTTP/1.1 %d %s\r\n" % (status, phrase.encode()),
             b"Server: rt_twisted\r\nDate: %s\r\n" % datetimeToString(),
             self.cors.headers(origin),
         ]

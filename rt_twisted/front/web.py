@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from twisted.web.http import Request
 from twisted.web.http_headers import Headers
+from twisted.web.pages import notFound
 from twisted.web.resource import getChildForRequest
 from twisted.web.server import Site
 
@@ -42,6 +43,7 @@ class SiteChannel:
         self._connection = connection
         self._exchange = exchange
         self._size = 0  # of the body so far
+        self._lost = False
         self.request: Request = site.requestFactory(self, False)
         headers = self.request.requestHeaders
         for name, value in exchange.raw_headers:
@@ -79,7 +81,9 @@ class SiteChannel:
         """
         The client went away, or its body is refused.
         """
-        self.request.connectionLost(reason)
+        if not self._lost:
+            self._lost = True
+            self.request.connectionLost(reason)
 
     # What the request calls.
 
@@ -118,13 +122,13 @@ class SiteChannel:
         """
         The response comes from a producer.
         """
-        self.transport.registerProducer(producer, streaming)
+        self._connection.lend(producer, streaming)
 
     def unregisterProducer(self) -> None:
         """
         It is done.
         """
-        self.transport.unregisterProducer()
+        self._connection.take_back()
 
     def getPeer(self) -> Any:
         """
@@ -174,6 +178,8 @@ class _Mounted:
         """
         The resource below the mount point.
         """
+        if len(request.postpath) < self._depth:
+            return notFound()  # an escaped slash counted in the route's match
         for _ in range(self._depth):
             request.prepath.append(request.postpath.pop(0))
         request.sitepath = list(request.prepath)

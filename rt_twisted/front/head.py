@@ -1,0 +1,149 @@
+"""
+The head of a request while it comes in, and what llhttp does not check of it
+(RFC 9112, 3.2, 6.1 and 7.1; RFC 9110, 5.3 and 10.1.1).
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from rt_twisted.interfaces import Refusal
+
+_HOST = re.compile(rb"[\w.~!$&'()*+,;=%:\[\]-]*")  # RFC 3986, 3.2.2 and 3.2.3
+_ABSOLUTE = re.compile(rb"https?://[^/?#]*", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class HttpLimits:
+    """
+    What a client may ask of the front.
+
+    Args:
+        line: bytes of the request target.
+        headers: how many.
+        header_bytes: of all header names and values together.
+        body: bytes of a body for twisted.web.
+        head_seconds: for the request line and the headers, from the first byte.
+        body_seconds: for a body that is read whole; between two pieces of one
+            that is a stream.
+        idle_seconds: between two requests.
+        trusted_proxies: addresses whose X-Forwarded-For is believed; `unix`
+            for the peers of unix sockets.
+    """
+
+    line: int = 8192
+    headers: int = 100
+    header_bytes: int = 32768
+    body: int = 2 << 20
+    head_seconds: float = 10.0
+    body_seconds: float = 60.0
+    idle_seconds: float = 75.0
+    trusted_proxies: frozenset[str] = frozenset()
+
+
+class Head:
+    """
+    Collects the target and the headers of one request, within the limits.
+
+    Args:
+        limits: the front's.
+    """
+
+    __slots__ = ("_limits", "_size", "headers", "raw_headers", "target")
+
+    def __init__(self, limits: HttpLimits) -> None:
+        self._limits = limits
+        self._size = 0
+        self.target = b""
+        self.headers: dict[bytes, bytes] = {}  # by lower-case name; several are joined
+        self.raw_headers: list[tuple[bytes, bytes]] = []  # as they came
+
+    def add_target(self, piece: bytes) -> None:
+        """
+        A piece of the request target.
+
+        Raises:
+            Refusal: 414, it is too long.
+        """
+        self.target += piece
+        if len(self.target) > self._limits.line:
+            raise Refusal(414, f"the request target is longer than {self._limits.line} bytes")
+
+    def add_header(self, name: bytes, value: bytes) -> None:
+        """
+        A header.
+
+        Raises:
+            Refusal: 431, it is one too many; 400, it must not be repeated.
+        """
+        limits = self._limits
+        self._size += len(name) + len(value)
+        if self._size > limits.header_bytes or len(self.raw_headers) >= limits.headers:
+            raise too_many(limits)
+        value = value.rstrip(b" \t")  # llhttp takes off the blanks in front only
+        self.raw_headers.append((name, value))
+        name = name.lower()
+        known = self.headers.get(name)
+        if known is None:
+            self.headers[name] = value
+        elif name == b"host":
+            raise Refusal(400, "more than one Host")
+        else:
+            self.headers[name] = known + (b"; " if name == b"cookie" else b", ") + value
+
+    def check(self, method: str, version: str) -> int | None:
+        """
+        The head is whole: refuse what must not be.
+
+        Args:
+            method: upper case.
+            version: as in `HTTP/1.1`.
+
+        Returns:
+            the length of the body; None if it comes in chunks.
+
+        Raises:
+            Refusal: 400, 417, 501 or 505.
+        """
+        if version not in ("1.1", "1.0"):
+            raise Refusal(505, "HTTP/1.1 and HTTP/1.0 are spoken here")
+        headers = self.headers
+        host = headers.get(b"host")
+        if host is None:
+            if version == "1.1":
+                raise Refusal(400, "no Host")
+        elif not _HOST.fullmatch(host):
+            raise Refusal(400, "malformed Host")
+        expect = headers.get(b"expect")
+        if expect is not None and expect.lower() != b"100-continue":
+            raise Refusal(417, "the only expectation is 100-continue")
+        if self.target[:1] != b"/":
+            self._to_path(method)
+        if b"#" in self.target:
+            raise Refusal(400, "a request target has no fragment")
+        coding = headers.get(b"transfer-encoding")
+        if coding is None:
+            return int(headers.get(b"content-length", b"0"))
+        if version == "1.0":
+            raise Refusal(400, "HTTP/1.0 has no chunks")
+        if coding.lower() != b"chunked":
+            raise Refusal(501, "the only transfer coding is chunked")
+        return None
+
+    def _to_path(self, method: str) -> None:
+        absolute = _ABSOLUTE.match(self.target)
+        if absolute is not None:
+            path = self.target[absolute.end() :]
+            self.target = path if path[:1] == b"/" else b"/" + path
+        elif self.target != b"*" or method != "OPTIONS":
+            raise Refusal(400, "malformed request target")
+
+
+def too_many(limits: HttpLimits) -> Refusal:
+    """
+    What answers too many headers, or too long ones.
+    """
+    return Refusal(
+        431, f"more than {limits.headers} headers, or {limits.header_bytes} bytes of them"
+    )
