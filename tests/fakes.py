@@ -88,7 +88,7 @@ class Line:
         """
         The same, until nothing more comes.
         """
-        pieces = []
+        pieces: list[bytes] = []
         while True:
             self.pump()
             piece = self.read()

@@ -133,8 +133,7 @@ def test_one_write_for_all_of_a_turn(make: Callable[..., House]) -> None:
     line.read()
     sent: list[bytes] = []
     reader = line.protocol
-    original = reader._send
-    reader._send = lambda frame: (sent.append(frame), original(frame))[1]
+    reader._send = lambda frame: sent.append(frame) or len(frame)  # type: ignore[func-returns-value]
 
     house.publish(*[("news", b"%d" % number) for number in range(16)])
     house.turn()

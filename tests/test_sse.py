@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from sseclient import SSEClient  # type: ignore[import-untyped]  # it has no annotations
+from sseclient import SSEClient
 from zope.interface.verify import verifyObject
 
 from rt_twisted.codecs.chunked import LAST, Chunked, chunk
@@ -448,19 +448,6 @@ def test_frames_join_and_split(name: str, data: st.DataObject) -> None:
     assert [(event.type, event.data) for event in together.events] == alone
 
 
-@dataclass
-class _Response:
-    pieces: Sequence[bytes]
-
-    def __iter__(self) -> Any:
-        return iter(self.pieces)
-
-    def close(self) -> None:
-        """
-        Part of what sseclient reads from.
-        """
-
-
 MESSAGES = st.lists(
     st.tuples(
         st.binary(max_size=40) | st.sampled_from([each[0] for each in LINES[:-1]]),
@@ -485,7 +472,7 @@ def test_clients_of_others_agree(published: list[tuple[bytes, str | None]], slow
     browser = read(stream, pieces)
 
     expected = [(_type_of(one.event), text_of(one.data), str(one.position)) for one in messages]
-    theirs = [(one.event, one.data, one.id) for one in SSEClient(_Response(pieces)).events()]
+    theirs = [(one.event, one.data, one.id) for one in SSEClient(iter(pieces)).events()]
     assert theirs == expected
     assert [(one.type, one.data, one.last_event_id) for one in browser.events] == expected
     assert browser.last_event_id == str(end)

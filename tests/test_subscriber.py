@@ -268,20 +268,18 @@ def test_a_limited_stream_ends_in_order(line: Line, notes: Notes) -> None:
     assert notes.said == [Cause.LIMIT]
 
 
-class Slow(StringTransport):
+def slow() -> Any:
     """
     A transport without a socket of its own, as TLS has it.
     """
-
-    def getHandle(self) -> None:
-        return None
+    return StringTransport()
 
 
 def test_without_a_socket_the_transport_says_when_to_wait(notes: Notes) -> None:
     """
     TLS and HTTP/2 readers are held to the same bounds, in the same order.
     """
-    transport = Slow()
+    transport = slow()
     subscriber = reader(transport, notes)
     subscriber.write(b"1")
     subscriber.pauseProducing()
@@ -301,7 +299,7 @@ def test_without_a_socket_the_bounds_hold_too(notes: Notes) -> None:
     """
     A TLS reader that takes nothing is disconnected like any other.
     """
-    transport = Slow()
+    transport = slow()
     subscriber = reader(transport, notes, bytes=100)
     subscriber.pauseProducing()
 

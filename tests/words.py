@@ -108,7 +108,7 @@ class Deaf:
 
 @implementer(IAction)
 @dataclass
-class Mute:
+class Mute:  # type: ignore[misc]  # that is the point
     """
     Says that it is an action, and lacks everything.
     """
@@ -139,7 +139,7 @@ class Desk(Resource):
     isLeaf = True
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]  # Twisted's
         self.requests: list[Request] = []
         self.ends: list[Any] = []  # what notifyFinish gave, by request
 
