@@ -1,0 +1,340 @@
+"""
+The page at /try, in a real Chromium with its real EventSource.
+"""
+
+from __future__ import annotations
+
+import json
+import urllib.parse
+import urllib.request
+from collections.abc import Callable
+from signal import SIGKILL
+from typing import Any
+
+import pytest
+
+from tests.real.conftest import TWISTD, Browser, Serve, Server, StartDaemon, free_port
+
+pytestmark = pytest.mark.limit(45)
+
+MESSAGES = "[...document.querySelectorAll('#log .message .text')].reverse().map(e => e.textContent)"
+STATE = "document.getElementById('state').dataset.state"
+WIDTH_ON_A_PHONE = """
+fetch("try").then(response => response.text()).then(html => new Promise(done => {
+    const phone = document.createElement("iframe");
+    phone.width = 360;
+    phone.sandbox = "allow-same-origin";
+    phone.srcdoc = html;
+    phone.onload = () => done(phone.contentDocument.documentElement.scrollWidth);
+    document.body.append(phone);
+}))
+"""
+SOON = "--retry=0.3"  # seconds until the browser tries again
+
+
+def publish(daemon: Server, message: str, **fields: str) -> dict[str, Any]:
+    """
+    Publish *message* on the channel `news`, as a program does.
+    """
+    body = urllib.parse.urlencode({"channel": "news", "message": message, **fields}).encode()
+    with urllib.request.urlopen(f"{daemon.url}/publish", body) as response:
+        answer: dict[str, Any] = json.load(response)
+    return answer
+
+
+class Page:
+    """
+    The page, as far as the tests use it.
+    """
+
+    def __init__(self, browser: Browser) -> None:
+        self.browser = browser
+
+    def click(self, id: str) -> None:
+        """
+        Press a button; it must be there to be pressed.
+        """
+        assert self.browser.evaluate(f"document.getElementById({id!r}).offsetParent !== null"), id
+        self.browser.evaluate(f"document.getElementById({id!r}).click()")
+
+    def fill(self, id: str, text: str) -> None:
+        """
+        Type *text* into an empty field.
+        """
+        field = f"document.getElementById({id!r})"
+        self.browser.evaluate(f"{field}.value = {json.dumps(text)}")
+        for event in ("input", "change"):
+            self.browser.evaluate(f"{field}.dispatchEvent(new Event({event!r}, {{bubbles: true}}))")
+
+    def text(self, id: str) -> str:
+        """
+        What an element shows.
+        """
+        return str(self.browser.evaluate(f"document.getElementById({id!r}).textContent"))
+
+    def wait_for_state(self, state: str) -> None:
+        """
+        Wait until the page says that the connection is in *state*.
+        """
+        self.browser.wait_for(f"{STATE} === {state!r}", 15)
+
+    def wait_for_count(self, count: int) -> list[str]:
+        """
+        Wait until *count* messages were received since the page was loaded.
+
+        Returns:
+            the texts that are shown, the oldest first.
+        """
+        count_shown = "Number(document.getElementById('count').textContent.replaceAll(',', ''))"
+        self.browser.wait_for(f"{count_shown} >= {count}", 15)
+        assert self.browser.evaluate(count_shown) == count
+        return list(self.browser.evaluate(MESSAGES))
+
+    def gaps(self) -> int:
+        """
+        How many gaps are shown.
+        """
+        return int(self.browser.evaluate("document.querySelectorAll('#log .gap').length"))
+
+    def connect(self) -> None:
+        """
+        Connect and wait until the stream is open.
+        """
+        self.click("connect")
+        self.wait_for_state("open")
+
+
+@pytest.fixture
+def open_page(browser: Browser) -> Callable[[str], Page]:
+    """
+    Opens the page at a URL, at the size of a laptop's screen.
+    """
+
+    def open(url: str) -> Page:
+        browser.open(url)
+        return Page(browser)
+
+    return open
+
+
+OpenPage = Callable[[str], Page]
+
+
+def test_what_the_form_publishes_appears(daemon: StartDaemon, open_page: OpenPage) -> None:
+    """
+    Open, connect, publish: the message is there, with its id, and the server's
+    answer below the form.
+    """
+    page = open_page(daemon().url + "/try")
+    page.connect()
+    page.fill("message", "  Grüße & <b>more</b>\nof + it")
+    page.click("send")
+
+    assert page.wait_for_count(1) == ["  Grüße & <b>more</b>\nof + it"]
+    page.browser.wait_for("document.getElementById('answer').textContent")
+    answer = json.loads(page.text("answer"))
+    assert answer["status"] == "ok"
+    assert answer["receivers"] == 1
+    assert page.text("last") == answer["position"]
+
+
+def test_messages_are_text_whatever_is_in_them(daemon: StartDaemon, open_page: OpenPage) -> None:
+    """
+    Lines, blanks and markup arrive as they are; nothing in a message, its type
+    or a channel's name becomes an element or runs.
+    """
+    server = daemon()
+    evil = "<img src=x onerror='document.title=1'><script>document.title=1</script>"
+    page = open_page(server.url + "/try")
+    page.fill("channels", "news,<b>x</b>")
+    page.connect()
+    texts = ["one\ntwo", "  leading", "<b>bold</b>", evil, "", "trailing\n"]
+    for text in texts:
+        publish(server, text)
+    page.fill("types", "<i>x</i>,error,open")
+    for type in ("<i>x</i>", "error", "open"):
+        publish(server, f"of type {type}", event=type)
+    publish(server, "of a type the page was not told", event="other")
+    publish(server, "last")
+
+    shown = page.wait_for_count(len(texts) + 4)
+    assert shown == [*texts, "of type <i>x</i>", "of type error", "of type open", "last"]
+    elements = "document.querySelectorAll('#log :is(b, i, img, script)').length"
+    assert page.browser.evaluate(elements) == 0
+    types = "[...document.querySelectorAll('#log .type')].reverse().map(e => e.textContent)"
+    assert page.browser.evaluate(types) == ["<i>x</i>", "error", "open"]
+    assert page.browser.evaluate("document.title").startswith("Try it")
+    assert page.browser.evaluate(STATE) == "open"
+
+
+def test_cut_and_come_back_misses_nothing(daemon: StartDaemon, open_page: OpenPage) -> None:
+    """
+    What is published while the connection is cut is replayed, once, in order.
+    """
+    server = daemon()
+    page = open_page(server.url + "/try")
+    page.connect()
+    publish(server, "before")
+    page.wait_for_count(1)
+    page.click("cut")
+    page.wait_for_state("cut")
+    away = [f"away {number}" for number in range(3)]
+    for text in away:
+        assert publish(server, text)["receivers"] == 0
+    assert page.wait_for_count(1) == ["before"]
+    page.click("back")
+    page.wait_for_count(4)
+    publish(server, "after")
+
+    assert page.wait_for_count(5) == ["before", *away, "after"]
+    assert page.gaps() == 0
+
+
+def test_history_comes_first_if_asked_for(daemon: StartDaemon, open_page: OpenPage) -> None:
+    """
+    On the first connection the newest messages can be had; a reload starts anew
+    with the same channels.
+    """
+    server = daemon()
+    for number in range(12):
+        publish(server, f"old {number}")
+    page = open_page(server.url + "/try")
+    page.fill("channels", "more,news")
+    page.fill("history", "10")
+    page.connect()
+
+    assert page.wait_for_count(10) == [f"old {number}" for number in range(2, 12)]
+    page.browser.evaluate("location.reload()")
+    page.browser.wait_for(f"document.readyState === 'complete' && {STATE} === 'idle'")
+    assert page.browser.evaluate("document.getElementById('channels').value") == "more,news"
+    page.connect()
+    publish(server, "after the reload")
+    assert page.wait_for_count(1) == ["after the reload"]
+
+
+def test_the_browser_comes_back_by_itself(
+    daemon: StartDaemon, serve: Serve, open_page: OpenPage
+) -> None:
+    """
+    A broken connection, healed some time later: what was published meanwhile
+    arrives once, though nobody pressed anything. So it is for a page that had
+    received nothing yet, since an id alone is enough for the browser.
+    """
+    server = daemon(SOON)
+    port = free_port()
+    hop = serve(
+        [
+            *(*TWISTD, "portforward", f"--port=tcp:{port}:interface=127.0.0.1"),
+            *("--host=127.0.0.1", f"--dest_port={server.port}"),
+        ],
+        port,
+    )
+    page = open_page(hop.url + "/try")
+    page.connect()
+    expected = []
+    for round in range(2):
+        hop.kill(SIGKILL)
+        page.wait_for_state("reconnecting")
+        for number in range(3):
+            expected.append(f"round {round}, {number}")
+            publish(server, expected[-1])
+        hop.start()
+        page.wait_for_state("open")
+        assert page.wait_for_count(len(expected)) == expected
+    publish(server, "live")
+    assert page.wait_for_count(len(expected) + 1) == [*expected, "live"]
+    assert page.gaps() == 0
+
+
+def test_a_restarted_daemon_tells_of_the_gap(daemon: StartDaemon, open_page: OpenPage) -> None:
+    """
+    A daemon that was killed has forgotten everything: the browser comes back by
+    itself, and the page says that something is missing.
+    """
+    server = daemon(SOON)
+    page = open_page(server.url + "/try")
+    page.connect()
+    publish(server, "before")
+    page.wait_for_count(1)
+    server.restart(SIGKILL)
+    page.wait_for_state("open")
+    page.browser.wait_for("document.querySelector('#log .gap')")
+    publish(server, "after")
+
+    assert page.wait_for_count(2) == ["before", "after"]
+    assert page.gaps() == 1
+    assert page.browser.evaluate("document.querySelector('#log .gap').offsetHeight") > 0
+
+
+def test_thousands_of_messages_leave_the_newest(daemon: StartDaemon, open_page: OpenPage) -> None:
+    """
+    All are counted, 500 rows stay.
+    """
+    server = daemon()
+    page = open_page(server.url + "/try")
+    page.connect()
+    for first in range(0, 5000, 1000):
+        batch = [{"channel": "news", "message": str(first + n)} for n in range(1000)]
+        request = urllib.request.Request(f"{server.url}/publish", json.dumps(batch).encode())
+        request.add_header("Content-Type", "application/json")
+        urllib.request.urlopen(request).close()
+
+    assert page.wait_for_count(5000) == [str(number) for number in range(4500, 5000)]
+
+
+def test_refusals_are_explained(daemon: StartDaemon, open_page: OpenPage) -> None:
+    """
+    A channel that cannot be, a missing key, a wrong one: the page says what the
+    server said.
+    """
+    page = open_page(daemon("--http-secret=sesame").url + "/try")
+    page.fill("channels", "all*")
+    page.click("connect")
+    page.wait_for_state("refused")
+    page.browser.wait_for("document.getElementById('problem').textContent.includes('400')")
+    page.fill("channels", "news")
+    page.connect()
+    assert page.browser.evaluate("document.getElementById('problem').hidden")
+    for key, status in (("", "401"), ("wrong", "401"), ("sesame", '"ok"')):
+        page.fill("key", key)
+        page.click("send")
+        page.browser.wait_for(f"document.getElementById('answer').textContent.includes('{status}')")
+    assert page.wait_for_count(1) == ["Hello"]
+    assert "sesame" not in page.browser.evaluate("document.body.innerText")
+
+
+def test_it_works_below_a_prefix(daemon: StartDaemon, open_page: OpenPage) -> None:
+    """
+    The page finds the stream and /publish beside itself, wherever that is, and
+    the commands it shows do the same from a shell.
+    """
+    server = daemon(
+        *("--route=^/a/b/try$ page", "--route=^/a/b/$ sse", "--route=^/a/b/publish$ publish")
+    )
+    page = open_page(server.url + "/a/b/try?channels=news")
+    page.connect()
+    page.fill("message", "it's")
+    page.click("send")
+
+    assert page.wait_for_count(1) == ["it's"]
+    assert page.text("curl-listen") == f"curl -N '{server.url}/a/b/?channels=news'"
+    assert f"{server.url}/a/b/publish" in page.text("curl-publish")
+    assert "message=it'\\''s'" in page.text("curl-publish")
+    assert page.text("last") in page.text("curl-back")
+
+
+def test_it_is_one_accessible_file(daemon: StartDaemon, open_page: OpenPage) -> None:
+    """
+    Nothing is loaded from elsewhere, nothing runs into its own policy, each
+    field has a label, and a phone needs no scrolling sideways.
+    """
+    server = daemon()
+    page = open_page(server.url + "/try")
+    page.connect()
+    browser = page.browser
+    loaded = browser.evaluate("performance.getEntriesByType('resource').map(e => e.name)")
+    assert [name for name in loaded if not name.startswith(server.url + "/")] == []
+    fields = "[...document.querySelectorAll('input, select, textarea')]"
+    assert browser.evaluate(f"{fields}.filter(e => !e.labels.length).map(e => e.id)") == []
+    assert [line for line in browser.console() if "favicon.ico" not in line] == []
+    assert browser.evaluate(WIDTH_ON_A_PHONE) <= 360
