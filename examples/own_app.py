@@ -1,0 +1,53 @@
+"""
+A web application of your own, for every path that no route claims.
+
+    twistd -n realtime --port=8080 --app=own_app.make
+
+It is a tree of twisted.web resources, so Klein, static files and WSGI fit in too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from twisted.web.resource import Resource
+from twisted.web.server import NOT_DONE_YET, Request
+
+from rt_twisted.hub import Hub
+from rt_twisted.message import Draft
+
+
+def make(settings: Mapping[str, Any], hub: Hub) -> Resource:
+    """
+    The root of the tree; called once, at start.
+    """
+    root = Resource()
+    root.putChild(b"say", Say(hub))
+    return root
+
+
+class Say(Resource):
+    """
+    GET /say counts the readers of `chat`; POST /say publishes the form field `text` there.
+    """
+
+    def __init__(self, hub: Hub) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]  # twisted.web has none
+        self._hub = hub
+
+    def render_GET(self, request: Request) -> bytes:
+        """
+        How many there are.
+        """
+        return f"{self._hub.readers_of('chat')} reading\n".encode()
+
+    def render_POST(self, request: Request) -> int:
+        """
+        Publish; answer when it is done.
+        """
+        text = request.args.get(b"text", [b""])[0]
+        published = self._hub.publish([Draft("chat", text)])
+        published.addCallback(lambda positions: request.write(f"said at {positions[0]}\n".encode()))
+        published.addCallbacks(lambda _: request.finish(), request.processingFailed)
+        return NOT_DONE_YET

@@ -1,0 +1,114 @@
+"""
+A broker of your own: messages in a SQLite file, so that readers miss nothing
+even when the daemon is restarted.
+
+    twistd -n realtime --broker=own_broker.SqliteBroker
+
+It is called with (reactor, settings). A daemon with many messages a second would
+write in a thread; here it is one line, as it is an example.
+"""
+
+from __future__ import annotations
+
+import secrets
+import sqlite3
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from twisted.internet.defer import Deferred, succeed
+from zope.interface import implementer
+
+from rt_twisted.interfaces import IBroker, IHistory, Receive
+from rt_twisted.message import After, Draft, Message, Newest, Position, Replay, Since
+
+FILE = "messages.sqlite"
+KEPT = 10_000  # messages in the file
+
+TABLES = """
+create table if not exists log (epoch text);
+create table if not exists message (
+    offset integer primary key autoincrement, time real, channel text, data blob, event text
+);
+"""
+
+
+@implementer(IBroker, IHistory)
+class SqliteBroker:
+    """
+    One process, one log, kept over restarts.
+    """
+
+    def __init__(self, reactor: Any, settings: Mapping[str, Any]) -> None:
+        self._file = sqlite3.connect(FILE, isolation_level=None)
+        self._file.executescript(TABLES)
+        if self._file.execute("select epoch from log").fetchone() is None:
+            self._file.execute("insert into log values (?)", [secrets.token_hex(4)])
+        (self._epoch,) = self._file.execute("select epoch from log").fetchone()
+        self._receive: Receive
+
+    def attach(self, receive: Receive) -> None:
+        """
+        See `IBroker.attach`.
+        """
+        self._receive = receive
+
+    def position(self) -> Position:
+        """
+        The last number given; SQLite remembers it even when its message is gone.
+        """
+        row = self._file.execute("select seq from sqlite_sequence where name = 'message'")
+        return Position(self._epoch, (row.fetchone() or (0,))[0])
+
+    def subscribe(self, channel: str) -> None:
+        """
+        Nothing to do: this process publishes all there is.
+        """
+
+    def unsubscribe(self, channel: str) -> None:
+        """
+        Nothing to do either.
+        """
+
+    def publish(self, drafts: Sequence[Draft]) -> Deferred[list[Position]]:
+        """
+        Write them all, or none, then tell the hub.
+        """
+        positions = []
+        with self._file:
+            self._file.execute("begin")
+            for draft in drafts:
+                row = (time.time(), draft.channel, draft.data, draft.event)
+                added = self._file.execute("insert into message values (null, ?, ?, ?, ?)", row)
+                positions.append(Position(self._epoch, added.lastrowid or 0))
+            oldest = positions[-1].offset - KEPT
+            self._file.execute("delete from message where offset <= ?", [oldest])
+        for draft, position in zip(drafts, positions, strict=True):
+            self._receive(Message(draft.channel, draft.data, position, draft.event))
+        return succeed(positions)
+
+    def after(self, channels: Sequence[str], since: Since) -> Deferred[Replay]:
+        """
+        What the hub no longer remembers, or never saw (`IHistory.after`).
+        """
+        here = self.position()
+        first, moment, last = 0, 0.0, -1
+        complete = True
+        if isinstance(since, After):
+            known = since.position.epoch == self._epoch and since.position.offset <= here.offset
+            first = since.position.offset if known else 0
+            complete = known and first >= here.offset - KEPT
+        elif isinstance(since, Newest):
+            last = since.count
+        else:
+            moment = time.time() - since.seconds
+        rows = self._file.execute(
+            "select offset, channel, data, event from message where offset > ? and time >= ?"
+            f" and channel in ({', '.join('?' * len(channels))}) order by offset desc limit ?",
+            [first, moment, *channels, last],
+        ).fetchall()
+        messages = [
+            Message(channel, data, Position(self._epoch, offset), event)
+            for offset, channel, data, event in reversed(rows)
+        ]
+        return succeed(Replay(tuple(messages), complete, here))

@@ -1,0 +1,98 @@
+"""
+Write down what rt_twisted.settings says: all of etc/realtime.conf, and the
+tables of docs/configuration.md between their two marks.
+
+    python extras/describe_settings.py            write both
+    python extras/describe_settings.py --check    say which one is out of date
+"""
+
+from __future__ import annotations
+
+import sys
+import textwrap
+from pathlib import Path
+
+from rt_twisted.settings import SECTIONS, Setting
+
+ROOT = Path(__file__).parents[1]
+FILE = ROOT / "etc" / "realtime.conf"
+PAGE = ROOT / "docs" / "configuration.md"
+BEGIN = "<!-- settings: written by extras/describe_settings.py -->\n"
+END = "<!-- settings: end -->\n"
+
+HEAD = """\
+## Every setting of the daemon, with its default. To change one, take the "# " in
+## front of it away and write another value behind the equals sign.
+##
+##     twistd -n realtime --config etc/realtime.conf
+##     twistd -n realtime --config etc/realtime.conf --check
+##
+## An empty value is an unset one. Sizes are bytes, or 64k, 1m, 1g. Times are
+## seconds, or 30s, 10m, 1h, 1d. docs/configuration.md has the whole story.
+"""
+
+
+def settings_file() -> str:
+    """
+    A settings file in which every line is a comment.
+    """
+    lines = [HEAD]
+    for title, settings in SECTIONS:
+        lines.append(f"\n\n## {title}\n")
+        for setting in settings:
+            wrapped = textwrap.fill(
+                setting.help, 88, initial_indent="## ", subsequent_indent="## ",
+                break_long_words=False, break_on_hyphens=False,
+            )  # fmt: skip
+            lines.append(f"\n{wrapped}\n{f'# {setting.name} = {setting.default}'.rstrip()}\n")
+    return "".join(lines)
+
+
+def tables() -> str:
+    """
+    A table for each section, in Markdown.
+    """
+    parts = []
+    for title, settings in SECTIONS:
+        rows = [f"| {_name(one)} | {_default(one)} | {one.help} |\n" for one in settings]
+        parts.append(f"### {title}\n\n| setting | default | meaning |\n| --- | --- | --- |\n")
+        parts += [*rows, "\n"]
+    return "".join(parts)
+
+
+def page(old: str) -> str:
+    """
+    *old* with today's tables between the marks.
+    """
+    before, _, rest = old.partition(BEGIN)
+    _, _, after = rest.partition(END)
+    return f"{before}{BEGIN}\n{tables()}{END}{after}"
+
+
+def _name(setting: Setting) -> str:
+    return f"`{setting.name}`" + (f", `-{setting.short}`" if setting.short else "")
+
+
+def _default(setting: Setting) -> str:
+    return f"`{setting.default}`" if setting.default else "unset"
+
+
+def main(arguments: list[str]) -> int:
+    """
+    Write, or compare.
+
+    Returns:
+        the exit status.
+    """
+    wanted = {FILE: settings_file(), PAGE: page(PAGE.read_text())}
+    old = [path for path, text in wanted.items() if not path.exists() or path.read_text() != text]
+    for path in old:
+        if "--check" in arguments:
+            print(f"{path.relative_to(ROOT)} is out of date: run extras/describe_settings.py")
+        else:
+            path.write_text(wanted[path])
+    return 1 if old and "--check" in arguments else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
