@@ -25,13 +25,13 @@ from rt_twisted.channels import Channel, Channels, by_offset
 from rt_twisted.history import Keep
 from rt_twisted.interfaces import IBroker, IFormat, IHistory, Refusal
 from rt_twisted.message import After, Draft, Message, Newest, Position, Replay, Since
-from rt_twisted.subscriber import Cause, Subscriber
+from rt_twisted.subscriber import Cause, Subscriber, write_all
 
 _log = Logger()
 _telling = _log.failureHandler("while telling readers")
 _sweeping = _log.failureHandler("while sweeping")
 
-SLICE = 0.005  # seconds a turn may hold the reactor; others shall not wait 20 ms
+SLICE = 0.008  # seconds a turn may hold the reactor; others shall not wait 20 ms
 BUNCH = 64  # readers between two looks at the clock: about half a millisecond of send(2)
 
 
@@ -438,8 +438,7 @@ class Hub:
                 continue
             counts.delivered += len(messages) * len(readers)
             for first in range(0, len(readers), BUNCH):
-                for reader in readers[first : first + BUNCH]:
-                    reader.write(frame)
+                write_all(readers[first : first + BUNCH], frame)
                 since_pause += BUNCH if len(readers) > first + BUNCH else len(readers) - first
                 if since_pause >= BUNCH:
                     since_pause = 0

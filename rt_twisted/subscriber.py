@@ -10,6 +10,7 @@ calls back when the kernel has room again.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, Any, Protocol
@@ -184,19 +185,7 @@ class Subscriber:
         """
         Send *frame* now, or as soon as what waits before it is sent.
         """
-        if self._backlog is not None:
-            self._queue(frame)
-            return
-        send = self._send  # first, as calling through a slot is slower
-        try:
-            sent = send(frame)
-        except BlockingIOError:
-            sent = 0
-        except OSError:
-            self.drop(Cause.LOST)
-            return
-        if sent != len(frame):
-            self._fall_behind(memoryview(frame)[sent:])
+        write_all((self,), frame)
 
     def too_late(self) -> None:
         """
@@ -359,6 +348,28 @@ class Subscriber:
             self.audience.caught_up(self)
         self._send = _nowhere
         self.audience.leave(self, cause)
+
+
+def write_all(readers: Iterable[Subscriber], frame: bytes) -> None:
+    """
+    `Subscriber.write` for each of *readers*: the loop that everything else is
+    there for. A call per reader, or a second look at an attribute, shows.
+    """
+    size = len(frame)
+    for reader in readers:
+        if reader._backlog is not None:
+            reader._queue(frame)
+            continue
+        send = reader._send
+        try:
+            sent = send(frame)
+        except BlockingIOError:
+            sent = 0
+        except OSError:
+            reader.drop(Cause.LOST)
+            continue
+        if sent != size:
+            reader._fall_behind(memoryview(frame)[sent:])
 
 
 class _Limited:
