@@ -73,8 +73,8 @@ class Keys:
         The key that a request shows.
 
         Args:
-            exchange: the request, for its key headers and its peer.
-            secret: a key from its body or query; the headers come first.
+            exchange: the request, for its peer.
+            secret: the key it shows.
 
         Raises:
             Refusal: 401 for no key or a wrong one; 403 for a peer from
@@ -83,12 +83,11 @@ class Keys:
         if not self._keys:
             _check_local(exchange)
             return _LOCAL
-        given = header_key(exchange) or secret
-        if not given:
+        if not secret:
             raise Refusal(401, "a key is needed", [("WWW-Authenticate", "Bearer")])
         found = None
         for key in self._keys:  # all of them: the time taken tells nothing
-            if hmac.compare_digest(key.secret, given):
+            if hmac.compare_digest(key.secret, secret):
                 found = key
         if found is None:
             raise Refusal(401, "wrong key", [("WWW-Authenticate", "Bearer")])
@@ -98,10 +97,15 @@ class Keys:
         """
         Pass, or say why not: `find`, and then `Key.check` for each channel.
 
+        Args:
+            exchange: the request; a key in its headers comes first.
+            secret: a key from its body or query.
+            channels: what it wants to act on; may be empty.
+
         Raises:
             Refusal: see there.
         """
-        key = self.find(exchange, secret)
+        key = self.find(exchange, header_key(exchange) or secret)
         for channel in channels:
             key.check(channel)
 

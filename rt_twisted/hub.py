@@ -438,8 +438,9 @@ class Hub:
                 continue
             counts.delivered += len(messages) * len(readers)
             for first in range(0, len(readers), BUNCH):
-                write_all(readers[first : first + BUNCH], frame)
-                since_pause += BUNCH if len(readers) > first + BUNCH else len(readers) - first
+                bunch = readers[first : first + BUNCH]
+                write_all(bunch, frame)
+                since_pause += len(bunch)
                 if since_pause >= BUNCH:
                     since_pause = 0
                     yield

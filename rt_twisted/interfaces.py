@@ -136,6 +136,7 @@ class IExchange(Interface):
     query_string = Attribute("str: as it came, without the question mark.")
     address = Attribute("str: the client's address; from trusted proxies what they say it is.")
     local = Attribute("bool: the peer is on this machine, and no proxy stands in between.")
+    length = Attribute("int | None: bytes of the body, 0 if there is none; None for chunks.")
     secure = Attribute("bool: the client speaks TLS to us.")
     framed = Attribute("bool: a stream's bytes must be HTTP chunks (HTTP/1.1).")
 

@@ -14,7 +14,7 @@ from zope.interface import implementer
 
 from rt_twisted.access import Key, header_key
 from rt_twisted.codecs.errors import RemoteProtocolError
-from rt_twisted.codecs.publication import Submission, check_key, parse
+from rt_twisted.codecs.publication import check_key, parse
 from rt_twisted.house import House
 from rt_twisted.interfaces import IAction, IExchange, Match, Refusal, Unavailable
 from rt_twisted.message import Draft, Position
@@ -45,23 +45,27 @@ class Publish:
         """
         Read the body, publish, answer where it went.
         """
-        framed = exchange.header("content-length") or exchange.header("transfer-encoding")
-        if not framed and not exchange.query_string:
+        said = exchange.length != 0 or exchange.query_string
+        if not said and exchange.header("content-length") is None:
             raise Refusal(411, "the request has no body")
         publishers = self.house.publishers
-        if not publishers or header_key(exchange) is not None:
-            publishers.find(exchange, None)  # before a body is taken in vain
+        secret = header_key(exchange)
+        shown = None
+        if secret is not None or not publishers:
+            shown = publishers.find(exchange, secret)  # before a body is taken in vain
         fixed = [template.expand(exchange, match) for template in self.channel]
         body = exchange.read(self.house.max_body)
-        return body.addCallback(self._publish, exchange, fixed)
+        return body.addCallback(self._publish, exchange, fixed, shown)
 
-    def _publish(self, body: bytes, exchange: IExchange, fixed: list[str]) -> Deferred[None]:
+    def _publish(
+        self, body: bytes, exchange: IExchange, fixed: list[str], shown: Key | None
+    ) -> Deferred[None]:
         house = self.house
         try:
             submissions = parse(
                 exchange.header("content-type") or "", body, exchange.query(), house.max_batch
             )
-            key = check_key(exchange.header("idempotency-key") or "")
+            request_key = check_key(exchange.header("idempotency-key") or "")
         except RemoteProtocolError as error:
             raise Refusal(error.status, error.reason) from None
         # A batch shows one key and names few channels: each is checked once.
@@ -69,34 +73,33 @@ class Publish:
         allowed: set[tuple[Key, str]] = set()
         drafts: list[Draft] = []
         for number, submission in enumerate(submissions):
-            shown = keys.get(submission.key)
-            if shown is None:
-                shown = keys[submission.key] = house.publishers.find(exchange, submission.key)
+            key = shown or keys.get(submission.key)
+            if key is None:
+                key = keys[submission.key] = house.publishers.find(exchange, submission.key)
             channels = fixed or submission.channels
             if not channels:
                 raise Refusal(400, "channel is missing")
+            data = submission.message
+            if data is None:
+                raise Refusal(400, "message is missing")
+            if len(data) > house.max_message:
+                raise Refusal(413, f"the message is larger than {house.max_message} bytes")
+            if house.trim:
+                data = data.translate(_CONTROLS).strip()
+            own_key = submission.idempotency_key
+            if own_key is None and request_key is not None:
+                own_key = f"{request_key}.{number}" if len(submissions) > 1 else request_key
             for channel in channels:
-                if (shown, channel) not in allowed:
-                    shown.check(house.names.check(channel))
-                    allowed.add((shown, channel))
-            suffix = f".{number}" if len(submissions) > 1 else ""
-            own_key = submission.idempotency_key or (key and key + suffix)
-            data = self._data(submission)
-            drafts += [Draft(channel, data, submission.event, own_key) for channel in channels]
+                if (key, channel) not in allowed:
+                    key.check(house.names.check(channel))
+                    allowed.add((key, channel))
+                drafts.append(Draft(channel, data, submission.event, own_key))
             if len(drafts) > house.max_batch:
                 raise Refusal(413, f"more than {house.max_batch} messages in one request")
         receivers = sum([house.hub.readers_of(draft.channel) for draft in drafts])
         return house.hub.publish(drafts).addCallbacks(
             _accepted, _refused, callbackArgs=(exchange, receivers), errbackArgs=(exchange,)
         )
-
-    def _data(self, submission: Submission) -> bytes:
-        data = submission.message
-        if data is None:
-            raise Refusal(400, "message is missing")
-        if len(data) > self.house.max_message:
-            raise Refusal(413, f"the message is larger than {self.house.max_message} bytes")
-        return data.translate(_CONTROLS).strip() if self.house.trim else data
 
 
 def _accepted(positions: Sequence[Position], exchange: IExchange, receivers: int) -> None:

@@ -28,6 +28,8 @@ FORM = "application/x-www-form-urlencoded"
 MULTIPART = "multipart/form-data"
 _KNOWN = frozenset(("channel", "event", "idempotency_key", "key", "message"))
 
+Place = tuple[str, int]  # of what is wrong; made into words only if it is
+_BODY: Place = ("the body", 0)
 _NONE = object()  # not there; null is a message
 
 Fields = dict[str, list[bytes]]
@@ -71,7 +73,8 @@ def parse(
     """
     kind = content_type.partition(";")[0].strip().lower()
     if kind == JSON or kind in LINES:
-        return [_completed(one, query) for one in _parse_json(kind, body, most)]
+        submissions = _parse_json(kind, body, most)
+        return [_completed(one, query) for one in submissions] if query else submissions
     if kind == FORM:
         fields = _parse_form(body)
     elif kind == MULTIPART:
@@ -89,20 +92,23 @@ def _parse_json(kind: str, body: bytes, most: int) -> list[Submission]:
     if kind in LINES:
         lines = [(n, line) for n, line in enumerate(text.split("\n"), 1) if line.strip()]
         _check_count(len(lines), most)
-        return [_from_json(_load(line, f"line {n}"), f"line {n}") for n, line in lines]
-    value = _load(text, "the body")
+        return [_from_json(_load(line, ("line", n)), ("line", n)) for n, line in lines]
+    value = _load(text, _BODY)
     if not isinstance(value, list):
-        return [_from_json(value, "the body")]
+        return [_from_json(value, _BODY)]
     _check_count(len(value), most)
-    return [_from_json(item, f"item {n}") for n, item in enumerate(value, 1)]
+    return [_from_json(item, ("item", n)) for n, item in enumerate(value, 1)]
+
+
+def _at(place: Place) -> str:
+    word, number = place
+    return f"{word} {number}" if number else word
 
 
 def _completed(submission: Submission, query: Mapping[str, list[str]]) -> Submission:
     """
     With the channels and the key of the URL, if it has none of its own.
     """
-    if not query:
-        return submission
     key = submission.key
     if key is None and "key" in query:
         key = query["key"][-1].encode(errors="surrogateescape")
@@ -124,18 +130,18 @@ def _from_fields(fields: Fields) -> Submission:
     )
 
 
-def _from_json(value: Any, place: str) -> Submission:
+def _from_json(value: Any, place: Place) -> Submission:
     if type(value) is not dict:
-        raise RemoteProtocolError(f"{place} is not a JSON object")
+        raise RemoteProtocolError(f"{_at(place)} is not a JSON object")
     if not value.keys() <= _KNOWN:
         unknown = min(value.keys() - _KNOWN)
-        raise RemoteProtocolError(f"{place} has an unknown field {unknown[:100]!r}")
+        raise RemoteProtocolError(f"{_at(place)} has an unknown field {unknown[:100]!r}")
     channel = value.get("channel", ())
     channels = (channel,) if type(channel) is str else channel
     if type(channels) is list and any(type(name) is not str for name in channels):
         channels = None
     if type(channels) not in (tuple, list):
-        raise RemoteProtocolError(f"{place}: channel is a string, or an array of strings")
+        raise RemoteProtocolError(f"{_at(place)}: channel is a string, or an array of strings")
     try:
         for name in channels:
             name.encode()
@@ -159,15 +165,15 @@ def _from_json(value: Any, place: str) -> Submission:
             key.encode() if key else None,
         )
     except UnicodeEncodeError:
-        raise RemoteProtocolError(f"{place} has half a surrogate pair") from None
+        raise RemoteProtocolError(f"{_at(place)} has half a surrogate pair") from None
     except ValueError:
-        raise RemoteProtocolError(f"{place} has a number that is too large") from None
+        raise RemoteProtocolError(f"{_at(place)} has a number that is too large") from None
 
 
-def _string(value: dict[str, Any], name: str, place: str) -> str | None:
+def _string(value: dict[str, Any], name: str, place: Place) -> str | None:
     text = value.get(name)
     if text is not None and type(text) is not str:
-        raise RemoteProtocolError(f"{place}: {name} is a string")
+        raise RemoteProtocolError(f"{_at(place)}: {name} is a string")
     if text:
         text.encode()
     return text
@@ -251,11 +257,11 @@ _encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",",
 _decode = json.JSONDecoder(parse_constant=_refuse_constant).decode  # made once: dear to make
 
 
-def _load(text: str, place: str) -> Any:
+def _load(text: str, place: Place) -> Any:
     try:
         return _decode(text)
     except (ValueError, RecursionError):
-        raise RemoteProtocolError(f"{place} is not JSON") from None
+        raise RemoteProtocolError(f"{_at(place)} is not JSON") from None
 
 
 def _text(body: bytes) -> str:
