@@ -138,6 +138,14 @@ def _check_local(exchange: IExchange) -> None:
         raise Refusal(403, "no key is set on the server: pages from elsewhere may not do this")
 
 
+def _is_broken(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:  # bytes of a URL that are not UTF-8
+        return True
+    return False
+
+
 class ChannelNames:
     """
     Which names channels may have, and how many a reader may ask for.
@@ -158,7 +166,7 @@ class ChannelNames:
         Raises:
             Refusal: 400 if no channel may be called so.
         """
-        if not self._pattern.fullmatch(name):
+        if not self._pattern.fullmatch(name) or (not name.isascii() and _is_broken(name)):
             raise Refusal(400, f"a channel cannot be called {name[:100]!r}")
         return name
 

@@ -16,6 +16,7 @@ from rt_twisted.message import After, Message, Newest, Position, Since
 from rt_twisted.subscriber import Subscriber
 
 OVERHEAD = 1024  # bytes an empty channel takes (measured: about 1,000)
+UNREAD = 10_000  # channels that nobody reads and that remember nothing, kept in hand
 ROOM = 0.95  # of the limit is kept when it is reached, not to be there again at once
 
 
@@ -93,6 +94,7 @@ class Channels:
         self._floor = floor
         self._forgotten = forgotten
         self._channels: OrderedDict[str, Channel] = OrderedDict()  # by last message
+        self._empty: OrderedDict[str, None] = OrderedDict()  # unread, nothing remembered
         self._to_visit: list[str] = []
         self.bytes = 0
 
@@ -116,8 +118,22 @@ class Channels:
         if channel is None:
             channel = self._channels[name] = Channel(name, History(self._keep, self._floor))
             channel.idle_since = now
-            self.bytes += OVERHEAD
         return channel
+
+    def left(self, channel: Channel) -> None:
+        """
+        Nobody reads *channel* any more. Readers make names up: only so many
+        that were never published to are kept.
+        """
+        if not len(channel.history) and not channel.pending:
+            self._empty[channel.name] = None
+            self._empty.move_to_end(channel.name)
+            if len(self._empty) > UNREAD:
+                name = next(iter(self._empty))
+                del self._empty[name]
+                oldest = self._channels.get(name)
+                if oldest is not None and not oldest.readers and not len(oldest.history):
+                    self._forget(oldest)
 
     def append(self, message: Message, now: float) -> Channel:
         """
@@ -129,9 +145,9 @@ class Channels:
         channel = self.open(message.channel, now)
         self._channels.move_to_end(message.channel)
         history = channel.history
-        before = history.bytes
+        before = history.bytes or -OVERHEAD
         history.append(message, now)
-        self.bytes += history.bytes - before
+        self.bytes += (history.bytes or -OVERHEAD) - before
         if self.bytes > self._limit:
             self._make_room()
         return channel
@@ -142,7 +158,7 @@ class Channels:
         """
         self._floor = floor
         for channel in self._channels.values():
-            self.bytes -= channel.history.bytes
+            self._empty_out(channel)
             channel.history.restart(floor)
 
     def recall(
@@ -191,25 +207,29 @@ class Channels:
                 self._forget(channel)
 
     def _expire(self, history: History, now: float) -> None:
-        before = history.bytes
+        before = history.bytes or -OVERHEAD
         history.expire(now)
-        self.bytes += history.bytes - before
+        self.bytes += (history.bytes or -OVERHEAD) - before
 
     def _make_room(self) -> None:
         for channel in tuple(islice(self._channels.values(), 100)):
             if channel.readers:
-                self.bytes -= channel.history.bytes
-                channel.history.clear()
+                self._empty_out(channel)
                 self._channels.move_to_end(channel.name)
             else:
                 self._forget(channel)
             if self.bytes < self._limit * ROOM:
                 return
 
+    def _empty_out(self, channel: Channel) -> None:
+        if channel.history.bytes:
+            self.bytes -= channel.history.bytes + OVERHEAD
+        channel.history.clear()
+
     def _forget(self, channel: Channel) -> None:
         del self._channels[channel.name]
-        self.bytes -= channel.history.bytes + OVERHEAD
-        channel.history.clear()
+        self._empty.pop(channel.name, None)
+        self._empty_out(channel)
         horizon = channel.history.horizon
         if horizon.offset > self._floor.offset:
             self._floor = horizon

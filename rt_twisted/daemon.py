@@ -79,7 +79,8 @@ class Daemon(Service):
         """
         for description, endpoint in self._endpoints:
             failures: list[Failure] = []
-            endpoint.listen(self._front).addCallbacks(self._listens, failures.append)
+            listening = endpoint.listen(self._front)
+            listening.addCallback(self._listens).addErrback(failures.append)
             if failures:  # endpoints that listen fail at once
                 reason = getattr(failures[0].value, "socketError", failures[0].getErrorMessage())
                 sys.exit(f"realtime: cannot listen on {description}: {reason}")

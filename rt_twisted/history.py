@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass
+from itertools import islice
 
 from rt_twisted.message import Message, Position
 
@@ -118,7 +119,7 @@ class History:
         The last *count* messages that are kept, in order.
         """
         start = max(0, len(self._entries) - count)
-        return [self._entries[index][1] for index in range(start, len(self._entries))]
+        return [message for _, message in islice(self._entries, start, None)]
 
     def within(self, moment: float) -> list[Message]:
         """

@@ -185,7 +185,11 @@ class Hub:
         self.counts.joined += 1
         reader.bucket = self.counts.joined % len(self._buckets)
         self._buckets[reader.bucket].add(reader)
-        channels = self._wanted(names)
+        try:
+            channels = self._wanted(names)
+        except Exception:
+            reader.drop(Cause.LOST)  # the broker's fault; it may come back
+            raise
         replay = self._recall(channels, since)
         if self._archive is None or since is None or _is_enough(replay, since):
             self._start(reader, channels, replay, head)
@@ -211,6 +215,8 @@ class Hub:
         now = self._clock.seconds()
         for channel in reader.channels:
             channel.remove(reader, mixed, now)
+            if not channel.readers:
+                self._channels.left(channel)
         reader.channels = ()
 
     def seconds(self) -> float:
@@ -439,7 +445,12 @@ class Hub:
             counts.delivered += len(messages) * len(readers)
             for first in range(0, len(readers), BUNCH):
                 bunch = readers[first : first + BUNCH]
-                write_all(bunch, frame)
+                try:
+                    write_all(bunch, frame)
+                except Exception:
+                    _log.failure("while telling readers")
+                    for reader in bunch:  # they resume, and miss nothing
+                        reader.drop(Cause.LOST)
                 since_pause += len(bunch)
                 if since_pause >= BUNCH:
                     since_pause = 0

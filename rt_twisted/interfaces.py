@@ -182,6 +182,9 @@ class IExchange(Interface):
 
         The caller owns the transport from now on: it sets its protocol by
         `Subscriber`, and writes `Opened.head` before anything else.
+
+        Raises:
+            ConnectionLost: the client went away meanwhile; let it pass.
         """
 
     def render(site: Site, depth: int) -> None:

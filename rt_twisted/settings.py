@@ -18,6 +18,7 @@ from rt_twisted.access import CHANNEL_PATTERN, Key
 
 _UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
 _SECONDS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_DAY = 86400.0
 _TRUTH = {"yes": True, "true": True, "on": True, "no": False, "false": False, "off": False}
 
 
@@ -93,8 +94,15 @@ def _seconds(value: str) -> float:
 
 def _some_seconds(value: str) -> float:
     seconds = _seconds(value)
-    if seconds < 0.1:
-        raise ValueError("a time of at least 0.1 s")
+    if not 0.1 <= seconds <= _DAY:
+        raise ValueError("a time from 0.1 s to 1d")
+    return seconds
+
+
+def _up_to_a_day(value: str) -> float:
+    seconds = _seconds(value)
+    if seconds > _DAY:
+        raise ValueError("a time of up to 1d")
     return seconds
 
 
@@ -265,7 +273,7 @@ SECTIONS: tuple[tuple[str, tuple[Setting, ...]], ...] = (
             "How long a channel without readers is kept in hand, for one that comes back."),
     )),
     ("Readers", (
-        Setting("heartbeat", "30", _seconds, help=
+        Setting("heartbeat", "30", _up_to_a_day, help=
             "Time between two signs of life on a stream; 0 for none."),
         Setting("retry", "2", _seconds, help=
             "After how long a reader that was cut off shall come back; 0 leaves it to the "
@@ -277,7 +285,7 @@ SECTIONS: tuple[tuple[str, tuple[Setting, ...]], ...] = (
         Setting("backlog-bytes", "1m", _size, help=
             "How much may wait for one reader."),
         Setting("backlog-seconds", "30", _some_seconds, help=
-            "How long a reader may take nothing of it."),
+            "How long a reader may take nothing of it, or less than 16 KiB."),
         Setting("max-readers", "0", _count, help=
             "Readers at once; 0 for as many as there are file descriptors."),
         Setting("max-readers-per-address", "0", _count, help=
@@ -335,7 +343,7 @@ def read_file(path: str) -> Iterator[tuple[str, Given]]:
         WrongSetting: the file cannot be read, or a line is neither.
     """
     try:
-        text = Path(path).read_text()
+        text = Path(path).read_text(encoding="utf-8")
     except OSError as error:
         raise WrongSetting(f"{path}: {error.strerror}") from None
     except UnicodeDecodeError:

@@ -21,7 +21,7 @@ from zope.interface import implementer
 
 from rt_twisted.interfaces import IFormat
 from rt_twisted.message import Position
-from rt_twisted.wire import NOTSENT_LOWAT, Send, direct_send, hand_over
+from rt_twisted.wire import NOTSENT_LOWAT, Send, direct_send, hand_over, hang_up
 
 if TYPE_CHECKING:
     from twisted.python.failure import Failure
@@ -214,7 +214,7 @@ class Subscriber:
             self.drop(cause)
             return
         self._leave(cause)
-        self.transport.loseConnection()
+        hang_up(self.transport)
 
     # What Twisted calls.
 
@@ -289,8 +289,11 @@ class Subscriber:
     # Being behind.
 
     def _through_transport(self, frame: Any) -> int:
-        self.transport.write(bytes(frame))
-        return len(frame)
+        sent = 0
+        while sent < len(frame) and not self._paused:
+            self.transport.write(bytes(frame[sent : sent + PIECE]))
+            sent += PIECE
+        return min(sent, len(frame))
 
     def _fall_behind(self, rest: Any) -> None:
         self._backlog = deque((rest,) if len(rest) else ())
@@ -386,10 +389,11 @@ class _Limited:
 
     def __call__(self, frame: Any) -> int:
         sent = self._send(frame)
-        if self._left > 0:
-            self._left -= sent
-            if self._left <= 0 and sent == len(frame):
-                self._reader.end(Cause.LIMIT, 0)
+        self._left -= sent
+        reader = self._reader
+        if self._left <= 0 and sent == len(frame) and reader._backlog is None:
+            reader._send = self._send
+            reader.end(Cause.LIMIT, 0)
         return sent
 
 

@@ -8,6 +8,7 @@ import socket
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from twisted.protocols.policies import ProtocolWrapper
 from twisted.protocols.tls import TLSMemoryBIOProtocol
 
 if TYPE_CHECKING:
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 Send = Callable[[Any], int]
 
 NOTSENT_LOWAT = 16384  # a stalled reader then hides 0.15 MB in the kernel, not 3 to 4
+MOST_KEEPIDLE = 32767  # seconds; the kernel takes no more
 _TCP_USER_TIMEOUT = getattr(socket, "TCP_USER_TIMEOUT", 18)
 _TCP_NOTSENT_LOWAT = getattr(socket, "TCP_NOTSENT_LOWAT", 25)  # named from Python 3.12 on
 
@@ -35,7 +37,7 @@ def hand_over(transport: Any, protocol: IProtocol) -> None:
     """
     Make *protocol* the one who hears of *transport* from now on.
     """
-    if isinstance(transport, TLSMemoryBIOProtocol):
+    if isinstance(transport, ProtocolWrapper):
         transport.wrappedProtocol = protocol
     else:
         transport.protocol = protocol
@@ -59,7 +61,7 @@ def tune_listener(port: IListeningPort, dead_after: float) -> None:
         socket.AF_INET6,
     ):
         return
-    third = max(1, int(dead_after / 3))
+    third = min(MOST_KEEPIDLE, max(1, int(dead_after / 3)))
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     for option, value in (
         (socket.TCP_NODELAY, 1),
@@ -80,3 +82,14 @@ def start_draining(transport: Any, producer: IPullProducer) -> None:
     transport.registerProducer(producer, False)
     # Not in an interface: without it a transport that is empty never asks.
     transport.startWriting()
+
+
+def hang_up(transport: Any) -> None:
+    """
+    Close *transport* behind what is written. A TLS peer need not agree
+    (RFC 8446, 6.1): one that never does would hold the descriptor for ever.
+    """
+    transport.loseConnection()
+    below = transport.transport if isinstance(transport, TLSMemoryBIOProtocol) else None
+    if below is not None:
+        below.loseConnection()

@@ -741,6 +741,18 @@ def test_half_a_request_behind_a_late_answer_has_its_time_too() -> None:
     assert not caller.open
 
 
+def test_one_malformed_request_is_refused_once() -> None:
+    """
+    However long the answers before it take.
+    """
+    place = Place()
+    caller = place.call(get(b"/late") + b"NO\r\n\r\n")
+    place.wait(10 * LIMITS.body_seconds)
+    place.waiting[0].answer(200)
+
+    assert [answer.status for answer in caller.heard()] == [200, 400]
+
+
 def test_a_client_that_is_not_read_is_not_too_slow() -> None:
     """
     While one answer is late, the body behind it waits in the kernel: its time

@@ -17,6 +17,7 @@ from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from rt_twisted import channels as channels_module
 from rt_twisted import hub as hub_module
 from rt_twisted.brokers.memory import MemoryBroker
 from rt_twisted.codecs.sse import EventStream
@@ -306,6 +307,51 @@ def test_memory_of_all_channels_is_bounded(make: Callable[..., House]) -> None:
     newest = house.join("channel4999", since=After(Position("e", 9990)))
     assert b"gap" not in newest.read()
     assert b"gap" in house.join("channel0", since=After(Position("e", 0))).read()
+
+
+def test_names_that_readers_make_up_are_bounded(make: Callable[..., House]) -> None:
+    """
+    Whoever asks for ever new channels pushes nobody's history out.
+    """
+    house = make(limits=Limits(history_bytes=1 << 20))
+    house.publish(("orders", b"1"))
+    house.turn()
+    for number in range(200):
+        line = house.join(*[f"made-up-{number}-{each}" for each in range(100)])
+        line.hang_up()
+        house.lines.remove(line)
+    house.publish(("orders", b"2"), ("other", b""))
+    house.turn()
+
+    assert len(list(house.hub._channels)) <= channels_module.UNREAD + 2
+    got = house.join("orders", since=After(Position("e", 0))).read()
+    assert b"gap" not in got
+    assert texts(got) == [b"1", b"2"]
+
+
+def test_a_fault_in_telling_loses_readers_not_messages(
+    make: Callable[..., House], clean_reactor: list[Failure]
+) -> None:
+    """
+    Whom it hits comes back and resumes; the others hear all.
+    """
+
+    class Speechless(EventStream):
+        def gap(self, position: Position) -> bytes:
+            raise ZeroDivisionError
+
+    house = make()
+    patience = Patience(bytes=1000, policy=Policy.SKIP)
+    bad = house.join("a", format=Speechless(), buffer=4096, patience=patience)
+    good = house.join("a")
+    for number in range(60):
+        house.publish(("a", b"%d" % number + b"x" * 1000))
+        house.turn()
+
+    assert bad.aborted
+    assert len(texts(good.read())) == 60
+    assert clean_reactor.pop().check(ZeroDivisionError)
+    assert not clean_reactor
 
 
 def test_leaving_while_told_is_safe(

@@ -215,7 +215,7 @@ def test_values_are_read(name: str, text: str, value: object) -> None:
         ("max-body", "1t", "a size such as 65536, 64k, 1m or 1g, not '1t'"),
         ("history-age", "1w", "a time such as 30, 30s, 10m, 1h or 1d, not '1w'"),
         ("history-age", "-1", "a time such as 30, 30s, 10m, 1h or 1d, not '-1'"),
-        ("head-seconds", "0", "a time of at least 0.1 s, not '0'"),
+        ("head-seconds", "0", "a time from 0.1 s to 1d, not '0'"),
         ("use-ssl", "maybe", "1 or 0 (or yes or no), not 'maybe'"),
         ("slow", "wait", "disconnect or skip, not 'wait'"),
         ("channel-pattern", "(", "a regular expression (missing ), unterminated subpattern at "

@@ -268,6 +268,22 @@ def test_a_limited_stream_ends_in_order(line: Line, notes: Notes) -> None:
     assert notes.said == [Cause.LIMIT]
 
 
+def test_a_limited_stream_that_lags_ends_too(line: Line, notes: Notes) -> None:
+    """
+    Also if the kernel took only a part of the frame that reaches the limit.
+    """
+    subscriber = Subscriber(line, Chunked(EventStream()), notes, Patience(), limit=30_000)
+    sent = fill(subscriber)
+
+    got = line.read_all()
+    subscriber.write(b"next")
+    got += line.read_all()
+
+    assert got == sent + b"next" + b"0\r\n\r\n"
+    assert line.closed
+    assert notes.said[-1] is Cause.LIMIT
+
+
 def slow() -> Any:
     """
     A transport without a socket of its own, as TLS has it.

@@ -104,7 +104,7 @@ class Sse:
                 return
         house = self.house
         names = house.names.check_all(names)
-        since = _since(exchange, query)
+        since = _since(exchange, query, self.word != "sseraw")
         if since is None and self.history:
             since = Newest(self.history)
         address = exchange.address if house.count_addresses else ""
@@ -149,17 +149,22 @@ def _names(query: Mapping[str, list[str]]) -> list[str]:
     return [name for text in lists for name in text.split(",") if name]
 
 
-def _since(exchange: IExchange, query: Mapping[str, list[str]]) -> Since | None:
+def _since(exchange: IExchange, query: Mapping[str, list[str]], ours: bool) -> Since | None:
     """
     From where the client wants to go on. What it last received decides before
     what its URL says: a browser reconnects to the same URL.
+
+    Args:
+        exchange: the request.
+        query: of its URL.
+        ours: whether the ids that clients send back are positions.
     """
     last = exchange.header("last-event-id")
     if last:
-        return After(Position.parse(last))
+        return After(Position.parse(last)) if ours else None
     if not query:
         return None
-    for name in ("lastEventId", "evs_last_event_id"):
+    for name in ("lastEventId", "evs_last_event_id") if ours else ():
         text = query.get(name, [""])[-1]
         if text:
             return Within(math.inf) if text == "0" else After(Position.parse(text))

@@ -116,8 +116,16 @@ class Wsgi:
 
 class _Folder(File):
     """
-    A folder that is not listed.
+    A folder that is not listed, and without what is hidden in it.
     """
+
+    def getChild(self, path: bytes, request: Any) -> Any:
+        """
+        What is below, but nothing hidden: a .git or .env is not for the world.
+        """
+        if path.startswith(b"."):
+            return notFound()
+        return super().getChild(path, request)  # type: ignore[no-untyped-call]
 
     def directoryListing(self) -> Any:
         """

@@ -31,7 +31,7 @@ class AccessLog:
     def __init__(self, path: str) -> None:
         self._path = path
         # Open as long as the daemon runs; a line is whole or not there.
-        self._file: TextIO = sys.stdout if path == "-" else open(path, "a", buffering=1)  # noqa: SIM115
+        self._file: TextIO = sys.stdout if path == "-" else open(path, "a", 1, "utf-8")  # noqa: SIM115
         self._failing = False
 
     def __call__(self, exchange: HttpExchange, status: int, size: int) -> None:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import httptools
 from twisted.internet.defer import Deferred, ensureDeferred
 from twisted.internet.error import ConnectionLost
-from twisted.internet.interfaces import IAddress, IProtocol, IPullProducer
+from twisted.internet.interfaces import IProtocol, IPullProducer
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
@@ -60,15 +60,14 @@ class Connection:
         "_queue",
         "_send",
         "_unframed",
+        "_unread",
         "deadline",
         "front",
-        "peer",
         "transport",
     )
 
-    def __init__(self, front: Front, peer: IAddress) -> None:
+    def __init__(self, front: Front) -> None:
         self.front = front
-        self.peer = peer
         self.transport: Any = None
         self.deadline = math.inf
         self._parser: Any = None
@@ -85,6 +84,14 @@ class Connection:
         self._in_head = True
         self._head = Head(front.limits)
         self._unframed = 0  # bytes that belong to no body, of what is coming in
+
+    @property
+    def peer(self) -> Any:
+        """
+        The client's address, as the transport knows it: behind a PROXY line
+        that is not whom the port accepted.
+        """
+        return self.transport.getPeer()
 
     @property
     def secure(self) -> bool:
@@ -196,7 +203,7 @@ class Connection:
         if self._send is not None:
             self.transport.unregisterProducer()
         if self._closing:
-            self._shut()
+            self._hang_up()
             return
         self._next()
         self.rearm()
@@ -388,6 +395,7 @@ class Connection:
         """
         incoming, self._incoming = self._incoming, None
         self._deaf = True
+        self.deadline = math.inf  # the answers before it take what they take
         if incoming is not None:
             # Its head is fine: whoever reads its body gives the answer.
             incoming.body_lost(refusal)
@@ -478,16 +486,17 @@ class Connection:
         self._closing = self._deaf = True
         self._current = None
         self._queue.clear()
+        self._unread = unread
+        self.deadline = math.inf  # the transport finds out who takes nothing
+        if not self._draining:
+            self._hang_up()
+
+    def _hang_up(self) -> None:
+        self.deadline = self.front.clock.seconds() + LINGER
         if self._send is None:
             self.transport.unregisterProducer()
-        self.deadline = self.front.clock.seconds() + LINGER
-        if not unread or self._send is None:
+        if self._send is None or not self._unread:
             self.transport.loseConnection()
-        elif not self._draining:
-            self._shut()
-
-    def _shut(self) -> None:
-        if self.transport.disconnecting:
             return
         self._resume_reading()
         self.transport.loseWriteConnection()

@@ -5,6 +5,7 @@ One HTTP/1.1 request, and the right to answer it.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote_plus, unquote_to_bytes
@@ -108,7 +109,7 @@ class HttpExchange:
         """
         The address of the other end of the connection; "" for a unix socket.
         """
-        return getattr(self.connection.peer, "host", "")
+        return str(getattr(self.connection.peer, "host", "")).removeprefix("::ffff:")
 
     @property
     def address(self) -> str:
@@ -136,7 +137,7 @@ class HttpExchange:
         See `IExchange`.
         """
         peer = self.peer
-        near = not peer or peer == "::1" or peer.removeprefix("::ffff:").startswith("127.")
+        near = not peer or peer == "::1" or peer.startswith("127.")
         # nginx adds none of these headers by itself, but speaks HTTP/1.0.
         return near and self.framed and not any(name in self._headers for name in _FORWARDED)
 
@@ -288,6 +289,8 @@ class HttpExchange:
         """
         See `IExchange`.
         """
+        if self.answered:
+            raise ConnectionLost
         connection = self.connection
         self.started(200)
         origin = self.header("origin")
@@ -357,6 +360,9 @@ class _Whole:
             self.done.errback(reason)
 
 
+_unquote = partial(unquote_plus, errors="surrogateescape")  # a message may be any bytes
+
+
 def _parse_query(text: str) -> Mapping[str, list[str]]:
     """
     Cut a query apart (WHATWG URL, 5.1), quickly where nothing is escaped.
@@ -364,7 +370,7 @@ def _parse_query(text: str) -> Mapping[str, list[str]]:
     if text.count("&") >= MAX_FIELDS:
         raise Refusal(400, "too many fields in the query")
     escaped = "%" in text or "+" in text
-    read: Callable[[str], str] = unquote_plus if escaped else str
+    read: Callable[[str], str] = _unquote if escaped else str
     fields: dict[str, list[str]] = {}
     for pair in text.split("&"):
         name, _, value = pair.partition("=")

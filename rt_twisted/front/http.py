@@ -72,7 +72,7 @@ class Front(Factory):
         """
         A connection from *addr*.
         """
-        return Connection(self, addr)
+        return Connection(self)
 
     def acceptableProtocols(self) -> list[bytes]:
         """

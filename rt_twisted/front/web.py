@@ -91,7 +91,8 @@ class SiteChannel:
         """
         The head of the response.
         """
-        self._exchange.started(int(code))
+        length = (headers.getRawHeaders(b"Content-Length") or [b"0"])[0]
+        self._exchange.started(int(code), int(length))
         pairs = [(n, v) for n, values in headers.getAllRawHeaders() for v in values]
         if not self._connection.stays_open(self._exchange):
             pairs.append((b"Connection", b"close"))
