@@ -20,7 +20,7 @@ export WITHOUT
 run: .venv/.run
 	exec .venv/bin/twistd -n --pidfile= realtime --port=$(PORT) $(ARGS)
 
-test: system .venv/.test $(if $(filter carbon,$(WITHOUT)),,.venv-graphite/.carbon-$(CARBON))
+test: system .venv/.test $(if $(filter carbon,$(WITHOUT)),,.venv-graphite/.graphite-$(CARBON))
 	RT_REQUIRE_ALL=1 .venv/bin/python -m pytest $(ARGS)
 
 lint: format rules types
@@ -54,8 +54,8 @@ clean:
 	touch $@ .venv/.run
 
 # Apart, as Carbon runs on Python 3.11 only and brings its own idea of where to live.
-.venv-graphite/.carbon-$(CARBON):
+.venv-graphite/.graphite-$(CARBON):
 	$(PYTHON) -m venv .venv-graphite
 	GRAPHITE_NO_PREFIX=True .venv-graphite/bin/pip install --quiet --disable-pip-version-check \
-		carbon==$(CARBON) whisper==$(CARBON)
+		carbon==$(CARBON) whisper==$(CARBON) graphite-web==$(CARBON) gunicorn
 	touch $@

@@ -29,8 +29,10 @@ setup(
         "rt_twisted.actions",
         "rt_twisted.brokers",
         "rt_twisted.codecs",
+        "rt_twisted.doctor",
         "rt_twisted.exporters",
         "rt_twisted.front",
+        "rt_twisted.load",
         "twisted.plugins",
     ],
     package_data={
@@ -40,9 +42,11 @@ setup(
     zip_safe=False,
     install_requires=[
         "twisted[tls]>=26.10",  # before, twistd ended with 0 after a wrong option
+        "h2>=4.3",  # without it there is no HTTP/2, and everything else works
         "httptools>=0.7",
         "hiredis>=3.0",  # txredisapi takes it by itself, and is 20 times slower without
         "multipart>=1.2",
+        "prometheus_client>=0.26",
         "pyopenssl>=26.0",
         "txamqp>=0.8.2",
         "txredisapi>=1.6",

@@ -31,6 +31,8 @@ class Channel:
     __slots__ = (
         "history",
         "idle_since",
+        "last",
+        "messages",
         "mixed",
         "name",
         "pending",
@@ -48,6 +50,8 @@ class Channel:
         self.pending: list[Message] = []  # received in this turn, not told yet
         self.idle_since = math.inf  # when the last reader left
         self.wanted = False  # said to the broker
+        self.messages = 0  # received since it was opened
+        self.last: Position | None = None  # of the newest of them
 
     def add(self, reader: Subscriber, mixed: bool) -> None:
         """
@@ -104,6 +108,12 @@ class Channels:
         """
         return iter(self._channels.values())
 
+    def newest_first(self) -> Iterator[Channel]:
+        """
+        Each of them, what was published to last first.
+        """
+        return reversed(self._channels.values())
+
     def get(self, name: str) -> Channel | None:
         """
         The channel, if there is one.
@@ -148,9 +158,22 @@ class Channels:
         before = history.bytes or -OVERHEAD
         history.append(message, now)
         self.bytes += (history.bytes or -OVERHEAD) - before
+        channel.messages += 1
+        channel.last = message.position
         if self.bytes > self._limit:
             self._make_room()
         return channel
+
+    def adopt(self, keep: Keep, limit: int) -> None:
+        """
+        Go on with other bounds.
+        """
+        self._keep = keep
+        self._limit = limit
+        for channel in self._channels.values():
+            before = channel.history.bytes or -OVERHEAD
+            channel.history.adopt(keep)
+            self.bytes += (channel.history.bytes or -OVERHEAD) - before
 
     def restart(self, floor: Position) -> None:
         """

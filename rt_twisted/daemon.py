@@ -6,9 +6,10 @@ from __future__ import annotations
 
 import gc
 import resource
+import signal
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from twisted.application.service import Service
@@ -20,7 +21,8 @@ from twisted.python.failure import Failure
 
 from rt_twisted.front.http import Front
 from rt_twisted.hub import Hub
-from rt_twisted.wire import tune_listener
+from rt_twisted.supervisor import Supervisor
+from rt_twisted.wire import take_all, tune_listener
 
 _log = Logger()
 _exporting = _log.failureHandler("while exporting numbers")
@@ -29,7 +31,8 @@ _exporting = _log.failureHandler("while exporting numbers")
 # daemon with 10,000 channels spent half of a publish looking for cycles.
 GC_THRESHOLDS = (10_000, 20, 50)
 POLL = 0.05  # seconds between two looks whether everybody is gone
-FLUSH = 0.2  # seconds for the last bytes of streams to leave
+KEYS = ("http-secret", "publish-key", "stats-key")
+FLUSH = 0.2  # seconds for the last bytes of streams to leave, and the last requests to come
 
 
 def open_files() -> int:
@@ -47,12 +50,18 @@ class Daemon(Service):
     """
     Ports, front and hub, started and stopped together.
 
+    SIGHUP reads the settings again. SIGTERM and SIGINT stop in good order, and
+    the process ends with status 0; a second one does not wait for anybody.
+
     Args:
         reactor: the reactor.
         hub: all channels.
         front: what listens.
         endpoints: where, each with its description.
         options: every setting by name.
+        supervisor: is told what happens.
+        renew: reads the settings again, has everybody go on with them, and
+            returns them; if they are wrong, says so and returns those before.
     """
 
     def __init__(
@@ -62,13 +71,18 @@ class Daemon(Service):
         front: Front,
         endpoints: Sequence[tuple[str, IStreamServerEndpoint]],
         options: Mapping[str, Any],
+        supervisor: Supervisor,
+        renew: Callable[[], Mapping[str, Any]],
     ) -> None:
         self._reactor = reactor
         self._hub = hub
         self._front = front
         self._endpoints = endpoints
         self._options = options
+        self._supervisor = supervisor
+        self._renew = renew
         self._ports: list[IListeningPort] = []
+        self._asked = 0  # how often to stop
 
     def privilegedStartService(self) -> None:
         """
@@ -98,6 +112,35 @@ class Daemon(Service):
         gc.set_threshold(*GC_THRESHOLDS)
         self._hub.start()
         self._front.start()
+        self._say_what_is_open()
+        # The reactor sets its own signals when it begins to run.
+        self._reactor.callWhenRunning(self._runs)
+
+    def _runs(self) -> None:
+        for number, act in (
+            (signal.SIGHUP, self.reload),
+            (signal.SIGTERM, self._end),
+            (signal.SIGINT, self._end),
+        ):
+            signal.signal(number, lambda *_, act=act: self._reactor.callFromThread(act))
+        self._supervisor.ready()
+
+    def reload(self) -> None:
+        """
+        Go on with the settings as they are now. Nobody is hung up on.
+        """
+        self._supervisor.reloading()
+        before, self._options = self._options, self._renew()
+        if any(before[name] and not self._options[name] for name in KEYS):
+            self._say_what_is_open()
+        self._supervisor.ready()
+
+    def _end(self) -> None:
+        self._asked += 1
+        if self._asked == 1:
+            self._reactor.stop()
+
+    def _say_what_is_open(self) -> None:
         options = self._options
         if not options["http-secret"] and not options["publish-key"]:
             _log.info(
@@ -112,10 +155,14 @@ class Daemon(Service):
         Stop listening; tell readers when to come back; let requests finish.
         """
         super().stopService()  # type: ignore[no-untyped-call]
+        self._supervisor.stopping()
+        readers = self._hub.numbers().readers
+        _log.info("stopping: {readers} readers are told to come back", readers=readers)
+        for port in self._ports:
+            take_all(port)
         stopped = [maybeDeferred(port.stopListening) for port in self._ports]
         self._ports = []
         self._hub.stop(int(self._options["retry"] * 1000))
-        self._front.stop()
         stopped.append(ensureDeferred(self._quiet()))
         return DeferredList(stopped)
 
@@ -124,8 +171,14 @@ class Daemon(Service):
         Wait until every connection has done what it does, or time is up.
         """
         until = self._reactor.seconds() + self._options["stop-seconds"]
+        # Who is accepted already may be just about to ask.
         await deferLater(self._reactor, FLUSH)
-        while self._front.connections and self._reactor.seconds() < until:
+        self._front.stop()
+        while self._front.connections and self._asked < 2:
+            if self._reactor.seconds() >= until:
+                left = len(self._front.connections)
+                _log.warn("{left} requests did not finish in time", left=left)
+                return
             await deferLater(self._reactor, POLL)
 
 

@@ -49,6 +49,14 @@ class History:
         self._entries: deque[tuple[float, Message]] = deque()
         self.bytes = 0
 
+    def adopt(self, keep: Keep) -> None:
+        """
+        Go on with other bounds; what is over them is forgotten now, or when it
+        is too old.
+        """
+        self._keep = keep
+        self._trim()
+
     @property
     def horizon(self) -> Position:
         """
@@ -66,9 +74,7 @@ class History:
         """
         self._entries.append((now, message))
         self.bytes += len(message.data) + OVERHEAD
-        keep = self._keep
-        while len(self._entries) > keep.count or self.bytes > keep.bytes:
-            self._forget()
+        self._trim()
 
     def expire(self, now: float) -> None:
         """
@@ -126,6 +132,11 @@ class History:
         What came at *moment* (seconds) or later and is kept, in order.
         """
         return [message for when, message in self._entries if when >= moment]
+
+    def _trim(self) -> None:
+        keep = self._keep
+        while len(self._entries) > keep.count or self.bytes > keep.bytes:
+            self._forget()
 
     def _forget(self) -> None:
         _, message = self._entries.popleft()

@@ -11,8 +11,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from heapq import nlargest
 from itertools import chain
+from operator import attrgetter
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -21,9 +23,11 @@ from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from rt_twisted.admission import Admission
 from rt_twisted.channels import Channel, Channels, by_offset
+from rt_twisted.counts import ChannelCounts, Counts
 from rt_twisted.history import Keep
-from rt_twisted.interfaces import IBroker, IFormat, IHistory, Refusal
+from rt_twisted.interfaces import IBroker, IFormat, IHistory, IReady, Refusal
 from rt_twisted.message import After, Draft, Message, Newest, Position, Replay, Since
 from rt_twisted.subscriber import Cause, Subscriber, write_all
 
@@ -45,33 +49,22 @@ class Limits:
         readers_per_address: of those, from one address.
         history_bytes: kept for replay in all channels; what was published to
             longest ago is forgotten first.
+        replay_bytes: replayed to one reader; its own memory, not shared.
         linger: seconds the broker is still asked for a channel after its last
             reader left.
         heartbeat: seconds between two heartbeats of a reader; 0 for none.
+        join_rate: new readers per second.
+        join_queue: new readers that may wait for that; 0 for none.
     """
 
     readers: int = 0
     readers_per_address: int = 0
     history_bytes: int = 256 << 20
+    replay_bytes: int = 8 << 20
     linger: float = 60.0
     heartbeat: float = 30.0
-
-
-@dataclass(slots=True)
-class Counts:
-    """
-    The numbers as an exporter gets them (`interfaces.Numbers`).
-    """
-
-    channels: dict[str, int] = field(default_factory=dict)
-    readers: int = 0
-    behind: int = 0
-    history_bytes: int = 0
-    joined: int = 0
-    published: int = 0
-    delivered: int = 0
-    gaps: int = 0
-    closed: Counter[str] = field(default_factory=Counter)
+    join_rate: int = 0
+    join_queue: int = 0
 
 
 Bundle = tuple[IFormat, Sequence[Message], tuple[Subscriber, ...]]
@@ -93,6 +86,7 @@ class Hub:
     ) -> None:
         self._broker = broker
         self._archive: Any = IHistory(broker, None)
+        self._there: Any = IReady(broker, None)
         self._clock = clock
         self._limits = limits
         head = broker.position()
@@ -100,14 +94,15 @@ class Hub:
         self._marked: list[Channel] = []  # with pending messages, in order of the first
         self._turn: Iterator[None] | None = None  # the turn being told
         self._due = False  # a slice is on its way
+        self._first = 0.0  # when the first of what is pending was received
+        self._started = clock.seconds()
         self._head = head  # the last position received
         self._readers = 0
         self._addresses: Counter[str] = Counter()
         self._behind: set[Subscriber] = set()
-        seconds = max(1, round(limits.heartbeat)) if limits.heartbeat else 1
-        self._buckets: list[set[Subscriber]] = [set() for _ in range(seconds)]
-        self._beat = 0  # the bucket whose turn it is
-        self._beat_heads = [self._head] * seconds  # the cursor each bucket was last sent
+        self._buckets: list[set[Subscriber]] = []
+        self._share_out(())
+        self.admission = Admission(clock, limits.join_rate, limits.join_queue)
         self._stopping = False
         self._sweep = LoopingCall(self._swept)
         self._sweep.clock = clock
@@ -131,13 +126,16 @@ class Hub:
             self._tell_all()
             # What the new log held before, nobody here has seen.
             self._channels.restart(Position(position.epoch, position.offset - 1))
-        channel = self._channels.append(message, self._clock.seconds())
+        now = self._clock.seconds()
+        channel = self._channels.append(message, now)
         self._head = position
         self.counts.published += 1
         # Once something is pending, all that follows is: who joins now is told
         # of it in the turn to come, not by replay, and hears all in order.
         if channel.readers or self._marked:
             if not channel.pending:
+                if not self._marked:
+                    self._first = now
                 self._marked.append(channel)
             channel.pending.append(message)
             self._schedule()
@@ -148,6 +146,14 @@ class Hub:
         """
         found = self._channels.get(channel)
         return found.readers if found is not None else 0
+
+    def why_not_ready(self) -> str:
+        """
+        One word for why nobody should be sent here now; "" if all is well.
+        """
+        if self._stopping:
+            return "stopping"
+        return "broker" if self._there is not None and not self._there.ready() else ""
 
     # Joining and leaving.
 
@@ -161,11 +167,11 @@ class Hub:
         """
         limits = self._limits
         if self._stopping:
-            raise Refusal(503, "the server is stopping", [("Retry-After", "2")])
+            raise Refusal(503, "the server is stopping", retry=self.admission.later(2))
         if limits.readers and self._readers >= limits.readers:
-            raise Refusal(503, "too many readers", [("Retry-After", "10")])
+            raise Refusal(503, "too many readers", retry=self.admission.later(10))
         if limits.readers_per_address and self._addresses[address] >= limits.readers_per_address:
-            raise Refusal(429, "too many readers from your address", [("Retry-After", "10")])
+            raise Refusal(429, "too many readers from your address", retry=10)
 
     def join(
         self, reader: Subscriber, names: Sequence[str], since: Since | None, head: bytes = b""
@@ -255,7 +261,24 @@ class Hub:
         """
         Begin the sweep: once a second heartbeats, patience, forgetting.
         """
+        self._started = self._clock.seconds()
+        self.counts.note(self._started)
+        head = self._broker.position()
+        if head != self._head:  # a broker may know its log only once it is started
+            self._head = head
+            self._channels.restart(head)
+            self._share_out(())
         self._sweep.start(1.0, now=False)
+
+    def adopt(self, keep: Keep, limits: Limits) -> None:
+        """
+        Go on with other limits. Readers that are here stay, also over them.
+        """
+        self._limits = limits
+        self._channels.adopt(keep, limits.history_bytes)
+        self.admission.adopt(limits.join_rate, limits.join_queue)
+        if len(self._buckets) != _count_beats(limits):
+            self._share_out([reader for bucket in self._buckets for reader in bucket])
 
     def stop(self, retry: int) -> None:
         """
@@ -266,6 +289,7 @@ class Hub:
         if self._sweep.running:
             self._sweep.stop()
         self._tell_all()
+        self.admission.stop(retry / 1000)
         share = retry / max(1, self._readers)
         for index, reader in enumerate([r for bucket in self._buckets for r in bucket]):
             reader.end(Cause.SHUTDOWN, retry + int(index * share))
@@ -279,9 +303,36 @@ class Hub:
             channel.name: channel.readers for channel in self._channels if channel.readers
         }
         counts.readers = self._readers
+        counts.readers_limit = self._limits.readers
         counts.behind = len(self._behind)
+        counts.waiting_bytes = sum([reader.waiting for reader in self._behind])
         counts.history_bytes = self._channels.bytes
+        now = self._clock.seconds()
+        counts.uptime = now - self._started
+        counts.look(now)
         return counts
+
+    def busiest(self, most: int) -> tuple[list[ChannelCounts], ChannelCounts]:
+        """
+        The *most* channels with the most readers, among equals those published
+        to last; and all others as one without a name.
+        """
+        channels = list(self._channels.newest_first())
+        shown = nlargest(most, channels, key=attrgetter("readers"))
+        others = ChannelCounts(
+            "",
+            sum([channel.readers for channel in channels]) - sum([c.readers for c in shown]),
+            sum([channel.messages for channel in channels]) - sum([c.messages for c in shown]),
+            channels=len(channels) - len(shown),
+        )
+        return [_count(channel) for channel in shown], others
+
+    def count_channel(self, name: str) -> ChannelCounts:
+        """
+        The numbers of one channel; zeros if this node knows none of that name.
+        """
+        channel = self._channels.get(name)
+        return _count(channel) if channel is not None else ChannelCounts(name, 0, 0)
 
     # Replay.
 
@@ -316,6 +367,7 @@ class Hub:
     def _start(
         self, reader: Subscriber, channels: tuple[Channel, ...], replay: Replay, head: bytes
     ) -> None:
+        replay = _fitted(replay, self._limits.replay_bytes)
         mixed = len(channels) > 1
         for channel in channels:
             channel.add(reader, mixed)
@@ -364,7 +416,7 @@ class Hub:
         """
         What is pending is for those who listen by now, and for nobody else.
         """
-        turn = self._tell(self._snapshot())
+        turn = self._tell(self._snapshot(), self._first)
         self._turn = turn if self._turn is None else chain(self._turn, turn)
         self._schedule()
 
@@ -377,7 +429,7 @@ class Hub:
         self._due = False
         until = self._clock.seconds() + SLICE
         if self._turn is None:
-            self._turn = self._tell(self._snapshot())
+            self._turn = self._tell(self._snapshot(), self._first)
         with _telling:
             for _ in self._turn:
                 if self._clock.seconds() > until:
@@ -392,7 +444,7 @@ class Hub:
         The rest of this turn and the next one, without a pause.
         """
         with _telling:
-            for _ in chain(self._turn or (), self._tell(self._snapshot())):
+            for _ in chain(self._turn or (), self._tell(self._snapshot(), self._first)):
                 pass
         self._turn = None
 
@@ -423,9 +475,9 @@ class Hub:
             channel.pending = []
         return bundles
 
-    def _tell(self, bundles: Sequence[Bundle]) -> Iterator[None]:
+    def _tell(self, bundles: Sequence[Bundle], since: float) -> Iterator[None]:
         """
-        Write to everybody; a pause after each bunch of readers.
+        Write to everybody what came *since*; a pause after each bunch of readers.
         """
         counts = self.counts
         since_pause = 0
@@ -455,16 +507,34 @@ class Hub:
                 if since_pause >= BUNCH:
                     since_pause = 0
                     yield
+        if bundles:
+            counts.fanout.observe(self._clock.seconds() - since)
 
     # Once a second.
 
     def _swept(self) -> None:
-        for work in (self._beat_once, self._check_patience, self._visit):
+        for work in (self._beat_once, self._check_patience, self._visit, self._note):
             with _sweeping:
                 work()
 
     def _visit(self) -> None:
         self._channels.visit(self._clock.seconds(), self._limits.linger)
+
+    def _note(self) -> None:
+        self.counts.note(self._clock.seconds())
+
+    def _share_out(self, readers: Sequence[Subscriber]) -> None:
+        """
+        Each second is the turn of a bucket of readers, so that each has had its
+        heartbeat when all had their turn.
+        """
+        count = _count_beats(self._limits)
+        self._buckets = [set() for _ in range(count)]
+        self._beat = 0  # the bucket whose turn it is
+        self._beat_heads = [self._head] * count  # the cursor each bucket was last sent
+        for index, reader in enumerate(readers):
+            reader.bucket = index % count
+            self._buckets[reader.bucket].add(reader)
 
     def _beat_once(self) -> None:
         if not self._limits.heartbeat:
@@ -494,6 +564,24 @@ class Hub:
                 reader.too_late()
 
 
+def _count_beats(limits: Limits) -> int:
+    return max(1, round(limits.heartbeat))
+
+
+def _fitted(replay: Replay, most: int) -> Replay:
+    """
+    The newest of *replay* in *most* bytes, the very newest in any case: a replay
+    is a reader's own, so a thousand silent ones must not hold a thousand
+    histories. What is left out is a gap.
+    """
+    left = most
+    for index in range(len(replay.messages) - 1, -1, -1):
+        left -= len(replay.messages[index].data)
+        if left < 0 and index < len(replay.messages) - 1:
+            return Replay(replay.messages[index + 1 :], False, replay.position)
+    return replay
+
+
 def _is_enough(replay: Replay, since: Since) -> bool:
     """
     Whether nobody can remember more than *replay* has.
@@ -501,3 +589,8 @@ def _is_enough(replay: Replay, since: Since) -> bool:
     if isinstance(since, Newest):
         return len(replay.messages) >= since.count
     return isinstance(since, After) and replay.complete
+
+
+def _count(channel: Channel) -> ChannelCounts:
+    position = str(channel.last) if channel.last is not None else ""
+    return ChannelCounts(channel.name, channel.readers, channel.messages, position)

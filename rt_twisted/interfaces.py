@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from math import ceil
 from typing import TYPE_CHECKING, Any, Protocol
 
 from zope.interface import Attribute, Interface
@@ -15,6 +16,8 @@ from rt_twisted.message import Draft, Message, Position, Replay, Since
 if TYPE_CHECKING:
     from twisted.internet.defer import Deferred
     from twisted.web.server import Site
+
+    from rt_twisted.counts import Histogram
 
 Receive = Callable[[Message], None]
 
@@ -68,9 +71,29 @@ class IBroker(Interface):
         """
 
 
+class IReady(Interface):
+    """
+    Can be away: provided by a broker beside `IBroker`. One that does not
+    provide it is always there.
+    """
+
+    def ready() -> bool:
+        """
+        Whether messages can be published and received now. Known without
+        waiting: every look at `/readyz` asks.
+        """
+
+
 class Unavailable(Exception):
     """
     The broker cannot take messages now; its text is for the publisher.
+    """
+
+
+class Undurable(list["Position"]):
+    """
+    What `publish` fires with instead where messages reach readers now, but are
+    lost with the process, although this broker promises more: its disk is full.
     """
 
 
@@ -139,6 +162,7 @@ class IExchange(Interface):
     length = Attribute("int | None: bytes of the body, 0 if there is none; None for chunks.")
     secure = Attribute("bool: the client speaks TLS to us.")
     framed = Attribute("bool: a stream's bytes must be HTTP chunks (HTTP/1.1).")
+    answered = Attribute("bool: an answer has begun, or nobody is there to hear one.")
 
     def header(name: str) -> str | None:
         """
@@ -270,14 +294,19 @@ class Refusal(Exception):
     Args:
         status: HTTP status, 400 to 599.
         reason: one sentence for the client; nothing secret in it.
-        headers: further response headers, such as Retry-After.
+        headers: further response headers.
+        retry: seconds after which it is worth another try, said as Retry-After;
+            0 for nothing said.
     """
 
-    def __init__(self, status: int, reason: str, headers: Sequence[Header] = ()) -> None:
+    def __init__(
+        self, status: int, reason: str, headers: Sequence[Header] = (), retry: float = 0
+    ) -> None:
         super().__init__(reason)
         self.status = status
         self.reason = reason
-        self.headers = headers
+        self.headers = (*headers, ("Retry-After", str(ceil(retry)))) if retry else headers
+        self.retry = retry
 
 
 class IExporter(Interface):
@@ -299,10 +328,19 @@ class Numbers(Protocol):
 
     channels: Mapping[str, int]  # readers by channel; only channels with readers
     readers: int  # connected now
+    readers_limit: int  # how many may be; 0 for no limit
     behind: int  # of those, with bytes still waiting for them
+    waiting_bytes: int  # what waits for them, in this process
     history_bytes: int  # kept for replay, in all channels
     joined: int  # readers that ever joined
     published: int  # messages received from the broker
     delivered: int  # messages handed to readers' connections
     gaps: int  # times a reader was told of a gap
     closed: Mapping[str, int]  # readers gone, by cause
+    requests: Mapping[int, int]  # HTTP responses, by status
+    refused: Mapping[str, Mapping[str, int]]  # "readers" and "publishes", by reason
+    fanout: Histogram  # from receipt of a turn's first message to its last reader written
+    rates: Mapping[int, Mapping[str, float]]  # growth a second, over so many seconds
+    uptime: float  # seconds since the start
+    cpu_seconds: float  # that the process took
+    memory_bytes: int  # that it holds

@@ -20,6 +20,8 @@ from twisted.python.reflect import namedAny
 from zope.interface.exceptions import Invalid
 from zope.interface.verify import verifyObject
 
+from rt_twisted.actions.health import Alive, Ready
+from rt_twisted.actions.metrics import Metrics
 from rt_twisted.actions.page import Page
 from rt_twisted.actions.publish import Publish
 from rt_twisted.actions.sse import Sse
@@ -30,8 +32,11 @@ from rt_twisted.interfaces import IAction, Match
 from rt_twisted.template import Template, parse_template
 
 WORDS: dict[str, type[Any]] = {
+    "alive": Alive,
+    "metrics": Metrics,
     "page": Page,
     "publish": Publish,
+    "ready": Ready,
     "resource": Resource,
     "sse": Sse,
     "sseraw": Sse,
@@ -46,6 +51,9 @@ DEFAULT = (
     "^/$ sse:page=try",
     "^/publish$ publish",
     "^/stats$ stats",
+    "^/metrics$ metrics",
+    "^/healthz$ alive",
+    "^/readyz$ ready",
     "^/try$ page",
 )
 

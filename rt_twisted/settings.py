@@ -180,25 +180,31 @@ SECTIONS: tuple[tuple[str, tuple[Setting, ...]], ...] = (
             "systemd:domain=INET:index=0 or tcp:8080; may be repeated. The port is then "
             "listened on only if it is set too."),
         Setting("use-ssl", "0", _switch, help=
-            "Also listen for TLS."),
+            "Also listen for TLS, with HTTP/2 and HTTP/1.1. SIGHUP reads certificates again."),
         Setting("ssl-port", "8443", _port, help=
             "TCP port for TLS."),
         Setting("ssl-listen", "127.0.0.1", _text, help=
             "Address to bind for TLS."),
-        Setting("ssl-cert", "server.crt", _text, help=
-            "Certificate file (PEM), the chain behind it."),
-        Setting("ssl-key", "server.key", _text, help=
+        Setting("ssl-cert", "server.crt", _text, repeated=True, help=
+            "Certificate file (PEM), the chain behind it; may be repeated, each with its "
+            "ssl-key: the name a client asks for decides, the first is for all others."),
+        Setting("ssl-key", "server.key", _text, repeated=True, help=
             "Key file (PEM)."),
         Setting("dead-after", "90", _some_seconds, help=
             "A peer that has not acknowledged anything for so long is gone."),
         Setting("stop-seconds", "5", _seconds, help=
             "On SIGTERM, the time that running requests have to finish."),
+        Setting("reuse-port", "0", _switch, help=
+            "Let a second daemon of the same user listen on the same ports, and take over all "
+            "new connections: start the new one, then end the old one."),
+        Setting("log-format", "text", _choice("text", "json"), help=
+            "How the lines of the daemon's log look; where they go is twistd's --logfile."),
     )),
     ("What it serves", (
         Setting("route", "", _text, repeated=True, help=
             "[METHOD] REGEX ACTION[:ARGUMENTS], as in uWSGI; may be repeated, the first that "
-            "matches decides. Without any: / streams, /publish publishes, /stats counts, /try "
-            "is a page to try it all."),
+            "matches decides. Without any: / streams, /publish publishes, /stats and /metrics "
+            "count, /healthz and /readyz say how it is, /try is a page to try it all."),
         Setting("app", "", _text, short="r", help=
             "Dotted name of a function that takes (settings, hub) and returns the twisted.web "
             "resource for what no route claims."),
@@ -269,6 +275,15 @@ SECTIONS: tuple[tuple[str, tuple[Setting, ...]], ...] = (
         Setting("history-memory", "256m", _size, help=
             "Bytes all channels remember together; what was published to longest ago is "
             "forgotten first."),
+        Setting("history-file", "", _text, help=
+            "File in which the embedded broker keeps its log, so that it survives a restart."),
+        Setting("history-file-size", "1g", _size, help=
+            "Bytes of that file, about; what is oldest is forgotten first."),
+        Setting("unwritable", "serve", _choice("serve", "refuse"), help=
+            "What meets a message that cannot be written there: serve (readers get it, and its "
+            "publisher is told that it is not durable) or refuse (503)."),
+        Setting("replay-bytes", "8m", _size, help=
+            "Bytes replayed to one reader that comes back: the newest; what is left out is a gap."),
         Setting("linger", "60", _seconds, help=
             "How long a channel without readers is kept in hand, for one that comes back."),
     )),
@@ -292,6 +307,10 @@ SECTIONS: tuple[tuple[str, tuple[Setting, ...]], ...] = (
             "Of those, from one address; 0 for no limit."),
         Setting("max-reader-channels", "100", _number(1, 10_000), help=
             "Channels of one reader."),
+        Setting("join-rate", "0", _count, help=
+            "New readers per second, when all come back at once; 0 for no limit."),
+        Setting("join-queue", "10000", _count, help=
+            "How many may wait for that; others are told when to come back."),
         Setting("channel-pattern", CHANNEL_PATTERN, _pattern, help=
             "Regular expression for whole channel names, for readers and publishers."),
     )),
@@ -311,20 +330,22 @@ SECTIONS: tuple[tuple[str, tuple[Setting, ...]], ...] = (
     )),
     ("Numbers", (
         Setting("stats-key", "", read_secret, help=
-            "Key that may see /stats; without it only this machine may."),
+            "Key that may see /stats and /metrics; without it only this machine may."),
         Setting("export", "", _text, help=
             "graphite, or the dotted name of your own exporter, called with (reactor, "
             "settings)."),
         Setting("export-host", "", _text, help=
             "Host of carbon; needed for graphite."),
         Setting("export-port", "", _port, help=
-            "Its plaintext port; needed for graphite."),
-        Setting("export-protocol", "udp", _choice("udp", "tcp"), help=
-            "How to reach it."),
+            "Its port for the protocol, plaintext or pickle; needed for graphite."),
+        Setting("export-protocol", "udp", _choice("udp", "tcp", "pickle"), help=
+            "How to reach it: lines by udp or tcp, or pickles, which are by TCP too."),
         Setting("export-interval", "60", _some_seconds, help=
             "Time between two exports."),
         Setting("export-path", "cyclone-sse", _text, help=
             "What all exported names begin with."),
+        Setting("export-node", "", _text, help=
+            "A word behind that, which tells daemons apart that share a path."),
     )),
 )
 # fmt: on
@@ -356,7 +377,8 @@ def read_file(path: str) -> Iterator[tuple[str, Given]]:
         name, equals, value = line.partition("=")
         name = name.strip().removeprefix("--")
         if not equals:
-            raise WrongSetting(f"{place}: {line!r} is not 'name = value'")
+            # The rest of it may be a secret.
+            raise WrongSetting(f"{place}: {line.split()[0]!r} is not 'name = value'")
         if name not in SETTINGS:
             raise WrongSetting(f"{place}: there is no setting {name!r}{_like(name)}")
         yield name, Given(value.strip(), place)

@@ -181,6 +181,13 @@ class Subscriber:
         """
         return self._progress
 
+    @property
+    def waiting(self) -> int:
+        """
+        Bytes that wait here until it can be sent more.
+        """
+        return self._waiting + len(self._backlog[0]) if self._backlog else 0
+
     def write(self, frame: bytes) -> None:
         """
         Send *frame* now, or as soon as what waits before it is sent.

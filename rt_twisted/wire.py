@@ -4,19 +4,36 @@ What we know of Twisted's connections beyond their interfaces, in one place.
 
 from __future__ import annotations
 
+import ctypes
+import select
 import socket
+import struct
 from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.error import CannotListenError
+from twisted.internet.interfaces import IStreamServerEndpoint
 from twisted.protocols.policies import ProtocolWrapper
 from twisted.protocols.tls import TLSMemoryBIOProtocol
+from zope.interface import implementer
 
 if TYPE_CHECKING:
-    from twisted.internet.interfaces import IListeningPort, IProtocol, IPullProducer
+    from twisted.internet.interfaces import (
+        IListeningPort,
+        IProtocol,
+        IProtocolFactory,
+        IPullProducer,
+    )
 
 Send = Callable[[Any], int]
 
 NOTSENT_LOWAT = 16384  # a stalled reader then hides 0.15 MB in the kernel, not 3 to 4
+ROUNDS = 100  # of accept(2) over a listener that is about to close
+_ATTACH_BPF = getattr(socket, "SO_ATTACH_REUSEPORT_CBPF", 51)  # socket(7), Linux 4.5
+_RETURN = 0x06  # BPF_RET | BPF_K
 MOST_KEEPIDLE = 32767  # seconds; the kernel takes no more
 _TCP_USER_TIMEOUT = getattr(socket, "TCP_USER_TIMEOUT", 18)
 _TCP_NOTSENT_LOWAT = getattr(socket, "TCP_NOTSENT_LOWAT", 25)  # named from Python 3.12 on
@@ -93,3 +110,70 @@ def hang_up(transport: Any) -> None:
     below = transport.transport if isinstance(transport, TLSMemoryBIOProtocol) else None
     if below is not None:
         below.loseConnection()
+
+
+@implementer(IStreamServerEndpoint)
+@dataclass(frozen=True, slots=True)
+class SharedPort:
+    """
+    A TCP port that a second process of the same user may listen on as well
+    (SO_REUSEPORT), so that a new daemon can start before the old one ends.
+
+    Whoever comes last gets all new connections. The kernel would share them
+    out, and those on their way to the old one when it closes would be reset.
+
+    Args:
+        reactor: the reactor.
+        port: 0 takes any that is free.
+        interface: a numeric address.
+        backlog: connections the kernel holds.
+    """
+
+    reactor: Any
+    port: int
+    interface: str
+    backlog: int
+
+    def listen(self, factory: IProtocolFactory) -> Deferred[IListeningPort]:
+        """
+        See `IStreamServerEndpoint`.
+        """
+        family = socket.AF_INET6 if ":" in self.interface else socket.AF_INET
+        with socket.socket(family) as sock:
+            try:
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+                sock.bind((self.interface, self.port))
+                sock.listen(self.backlog)
+            except OSError as error:
+                return fail(CannotListenError(self.interface, self.port, error))
+            _prefer_second(sock)
+            sock.setblocking(False)
+            return succeed(self.reactor.adoptStreamPort(sock.fileno(), family, factory))
+
+
+def _prefer_second(sock: socket.socket) -> None:
+    """
+    Have the kernel choose the second of the sockets on this port; where there
+    is one only, it takes that. A program of one instruction: return 1.
+    """
+    program = ctypes.create_string_buffer(struct.pack("HBBI", _RETURN, 0, 0, 1))
+    described = struct.pack("HP", 1, ctypes.addressof(program))  # struct sock_fprog
+    with suppress(OSError):  # without it some connections may be reset, that is all
+        sock.setsockopt(socket.SOL_SOCKET, _ATTACH_BPF, described)
+
+
+def take_all(port: Any) -> None:
+    """
+    Accept what the kernel holds for *port*, which is about to close: it would
+    be reset.
+    """
+    listener = getattr(port, "socket", None)  # not in an interface either
+    if not isinstance(listener, socket.socket):
+        return
+    waiting = select.poll()
+    waiting.register(listener, select.POLLIN)
+    for _ in range(ROUNDS):
+        if not waiting.poll(0):
+            return
+        port.doRead()

@@ -25,7 +25,7 @@ HOUSE = Path(rt_twisted.__file__).parent
 # From the roof down. The rooms of one row do not know each other; a package is
 # one room. Some stand half a floor above the one they have to name.
 FLOORS = (
-    "tap",
+    "tap doctor load",
     "daemon settings",
     "front",
     "routes",
@@ -33,9 +33,9 @@ FLOORS = (
     "house",
     "hub",
     "channels",
-    "subscriber history codecs media access template",
-    "interfaces wire",
-    "message",
+    "subscriber history codecs media access template admission",
+    "interfaces wire logs supervisor",
+    "message counts",
 )
 FLOOR = {room: -number for number, row in enumerate(FLOORS) for room in row.split()}
 

@@ -4,6 +4,7 @@ What Graphite is told, and what becomes of it while carbon is away.
 
 from __future__ import annotations
 
+import pickle
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -25,20 +26,20 @@ from twisted.logger import ILogObserver, LogEvent, formatEvent, globalLogPublish
 from twisted.python.failure import Failure
 from zope.interface import implementer, verify
 
-from rt_twisted.exporters.graphite import (
+from rt_twisted.counts import Counts, Histogram
+from rt_twisted.exporters.carbon import (
     FRESH,
     LARGEST_DATAGRAM,
-    LONGEST,
-    MOST_CHANNELS,
+    LARGEST_PICKLE,
     PATIENCE,
-    GraphiteExporter,
-    component,
     datagrams,
 )
+from rt_twisted.exporters.graphite import LONGEST, MOST_CHANNELS, GraphiteExporter, component
 from rt_twisted.interfaces import IExporter
 
-LINE = re.compile(rb"cyclone-sse\.([A-Za-z0-9:@-][A-Za-z0-9_:@-]{0,199}) (\d+) (\d+)\n")
-OURS = re.compile(rb"cyclone-sse\.(_other|_daemon\.[a-z_.]+) (\d+) (\d+)\n")
+VALUE = rb"(\d+(?:\.\d+)?)"
+LINE = re.compile(rb"cyclone-sse\.([A-Za-z0-9:@-][A-Za-z0-9_:@-]{0,199}) " + VALUE + rb" (\d+)\n")
+OURS = re.compile(rb"cyclone-sse\.(_other|_daemon\.[a-z0-9_.]+) " + VALUE + rb" (\d+)\n")
 
 HOSTILE = {
     "": "-",
@@ -75,6 +76,46 @@ class Counted:
     delivered: int = 30
     gaps: int = 2
     closed: Mapping[str, int] = field(default_factory=lambda: {"left": 6, "behind": 1})
+    readers_limit: int = 100
+    waiting_bytes: int = 512
+    requests: Mapping[int, int] = field(default_factory=lambda: {200: 35, 204: 5, 503: 4})
+    refused: Mapping[str, Mapping[str, int]] = field(
+        default_factory=lambda: {"readers": {"unavailable": 4}, "publishes": {"key": 1}}
+    )
+    fanout: Histogram = field(default_factory=Histogram)
+    rates: Mapping[int, Mapping[str, float]] = field(default_factory=dict)
+    uptime: float = 10.0
+    cpu_seconds: float = 0.5
+    memory_bytes: int = 1 << 25
+
+
+DAEMON = {  # what is sent of `Counted`, beside its channels
+    "channels": 1,
+    "readers": 3,
+    "behind": 1,
+    "waiting_bytes": 512,
+    "history_bytes": 4096,
+    "joined": 10,
+    "published": 20,
+    "delivered": 30,
+    "gaps": 2,
+    "memory_bytes": 1 << 25,
+    "uptime": 10.0,
+    "cpu_seconds": 0.5,
+    "turns": 0,
+    "closed.left": 6,
+    "closed.behind": 1,
+    "requests.2xx": 40,
+    "requests.5xx": 4,
+    "refused.readers.unavailable": 4,
+    "refused.publishes.key": 1,
+    "rates.joined": 1.0,
+    "rates.left": 0.7,
+    "rates.published": 2.0,
+    "rates.delivered": 3.0,
+    "rates.requests": 4.4,
+    "rates.cpu": 0.05,
+}
 
 
 class Names:
@@ -180,7 +221,10 @@ def said() -> Iterator[list[str]]:
 
     @implementer(ILogObserver)
     def observe(event: LogEvent) -> None:
-        if event["log_namespace"] == "rt_twisted.exporters.graphite":
+        if event["log_namespace"] in (
+            "rt_twisted.exporters.graphite",
+            "rt_twisted.exporters.carbon",
+        ):
             texts.append(formatEvent(event))
 
     globalLogPublisher.addObserver(observe)
@@ -199,11 +243,11 @@ def by_udp(reactor: Reactor, node: str = "") -> GraphiteExporter:
     return exporter
 
 
-def by_tcp(reactor: Reactor) -> GraphiteExporter:
+def by_tcp(reactor: Reactor, protocol: str = "tcp") -> GraphiteExporter:
     """
     An exporter that begins to connect.
     """
-    exporter = GraphiteExporter(reactor, "carbon.example", 2003, "cyclone-sse", "tcp")
+    exporter = GraphiteExporter(reactor, "carbon.example", 2003, "cyclone-sse", protocol)
     IService(exporter).startService()
     return exporter
 
@@ -237,7 +281,7 @@ class Carbon:
         """
         self._protocol.connectionLost(Failure(ConnectionLost()))
 
-    def values(self) -> dict[str, int]:
+    def values(self) -> dict[str, float]:
         """
         The values it was sent since the last call, by name without the path.
         """
@@ -246,20 +290,20 @@ class Carbon:
         return values
 
 
-def parse(data: bytes) -> dict[str, int]:
+def parse(data: bytes) -> dict[str, float]:
     """
     Values by name without the path; every line must be well formed.
     """
-    values: dict[str, int] = {}
+    values: dict[str, float] = {}
     for line in data.splitlines(keepends=True):
         found = LINE.fullmatch(line) or OURS.fullmatch(line)
         assert found, line
         assert found[1].decode() not in values
-        values[found[1].decode()] = int(found[2])
+        values[found[1].decode()] = float(found[2])
     return values
 
 
-def shown(reactor: Reactor) -> dict[str, int]:
+def shown(reactor: Reactor) -> dict[str, float]:
     """
     What the newest socket sent since the last call.
     """
@@ -285,7 +329,7 @@ def wait(reactor: Reactor) -> None:
     reactor.pump([0.25] * 120)
 
 
-@pytest.mark.parametrize("protocol", ["udp", "tcp"])
+@pytest.mark.parametrize("protocol", ["udp", "tcp", "pickle"])
 def test_keeps_its_contracts(reactor: Reactor, protocol: str) -> None:
     """
     It is an exporter and a service.
@@ -308,7 +352,7 @@ def test_keeps_its_contracts(reactor: Reactor, protocol: str) -> None:
         {"path": "é"},
         {"path": "a\n"},
         {"path": "x" * 201},
-        {"protocol": "pickle"},
+        {"protocol": "json"},
     ],
 )
 def test_wrong_arguments_are_errors_at_start(reactor: Reactor, wrong: dict[str, Any]) -> None:
@@ -393,16 +437,7 @@ def test_the_daemon_has_a_subtree(reactor: Reactor) -> None:
         "-daemon_readers": 8,
         "-other": 9,
         "_other": 0,
-        "_daemon.channels": 3,
-        "_daemon.readers": 3,
-        "_daemon.behind": 1,
-        "_daemon.history_bytes": 4096,
-        "_daemon.joined": 10,
-        "_daemon.published": 20,
-        "_daemon.delivered": 30,
-        "_daemon.gaps": 2,
-        "_daemon.closed.left": 6,
-        "_daemon.closed.behind": 1,
+        **{f"_daemon.{name}": value for name, value in (DAEMON | {"channels": 3}).items()},
     }
 
 
@@ -633,6 +668,112 @@ def test_tcp_sends_over_one_connection(reactor: Reactor, said: list[str]) -> Non
     assert carbon.values()["news"] == 2
     assert len(reactor.tcpClients) == 1
     assert said == []
+
+
+def test_rates_are_those_between_two_exports(reactor: Reactor) -> None:
+    """
+    The first is since the start; after a pause the whole of it counts.
+    """
+    exporter = by_udp(reactor)
+    exporter.export(Counted({}), 1.0)
+    first = shown(reactor)
+    exporter.export(Counted({}, published=140, uptime=70.0, cpu_seconds=30.5), 2.0)
+    second = shown(reactor)
+    exporter.export(Counted({}, published=140, uptime=70.0), 3.0)
+
+    assert first["_daemon.rates.published"] == 2
+    assert second["_daemon.rates.published"] == 2
+    assert second["_daemon.rates.delivered"] == 0
+    assert second["_daemon.rates.cpu"] == 0.5
+    assert "_daemon.rates.published" not in shown(reactor)  # no time has passed
+
+
+def test_quantiles_are_those_between_two_exports(reactor: Reactor) -> None:
+    """
+    A slow minute is seen in that minute, and a quiet one has no value.
+    """
+    exporter = by_udp(reactor)
+    numbers = Counted({})
+    for _ in range(100):
+        numbers.fanout.observe(0.0009)
+    exporter.export(numbers, 1.0)
+    first = shown(reactor)
+    exporter.export(numbers, 2.0)
+    quiet = shown(reactor)
+    numbers.fanout.observe(0.2)
+    exporter.export(numbers, 3.0)
+    slow = shown(reactor)
+
+    assert 0.0005 < first["_daemon.fanout_seconds.p50"] < first["_daemon.fanout_seconds.p99"]
+    assert first["_daemon.fanout_seconds.p99"] <= 0.001
+    assert not [name for name in quiet if "fanout" in name]
+    assert 0.1 < slow["_daemon.fanout_seconds.p50"] <= 0.25
+    assert slow["_daemon.turns"] == 101
+
+
+def test_what_the_hub_counts_can_be_exported(reactor: Reactor) -> None:
+    """
+    `Counts` is what the daemon hands over.
+    """
+    counts: Any = Counts(channels={"news": 1}, uptime=1.0)
+    by_udp(reactor).export(counts, 1.0)
+
+    assert shown(reactor)["news"] == 1
+
+
+@given(st.dictionaries(st.text(st.characters()), st.integers(1, 10**6), max_size=20))
+def test_pickles_are_what_carbon_reads(channels: dict[str, int]) -> None:
+    """
+    The values of the lines, each pickle behind its length, in carbon's bounds.
+    """
+    reactor = Reactor()
+    exporter = by_tcp(reactor, "pickle")
+    carbon = Carbon(reactor)
+    carbon.accept()
+    by_lines = Reactor()
+    by_udp(by_lines).export(Counted(channels), 1e9)
+    exporter.export(Counted(channels), 1e9)
+
+    samples = unpickled(carbon.transport.value())
+
+    values = {path.removeprefix("cyclone-sse."): value for path, (_, value) in samples}
+    assert len(samples) == len(values)
+    assert values == shown(by_lines)
+    assert {stamp for _, (stamp, _) in samples} == {10**9}
+
+
+def test_many_channels_are_several_pickles(reactor: Reactor) -> None:
+    """
+    Carbon hangs up on one of more than a megabyte.
+    """
+    exporter = by_tcp(reactor, "pickle")
+    carbon = Carbon(reactor)
+    carbon.accept()
+    exporter.export(Counted({f"{number:0200}": 1 for number in range(MOST_CHANNELS)}), 1e9)
+
+    data = carbon.transport.value()
+    sizes = []
+    while data:
+        size = int.from_bytes(data[:4], "big")
+        sizes.append(size)
+        data = data[4 + size :]
+
+    assert len(sizes) == -(-(MOST_CHANNELS + len(DAEMON) + 1) // LARGEST_PICKLE)
+    assert max(sizes) < 1 << 20
+    assert len(unpickled(carbon.transport.value())) == MOST_CHANNELS + len(DAEMON) + 1
+
+
+def unpickled(data: bytes) -> list[tuple[str, tuple[int, float]]]:
+    """
+    The samples in *data*, which must be whole.
+    """
+    samples: list[tuple[str, tuple[int, float]]] = []
+    while data:
+        size = int.from_bytes(data[:4], "big")
+        assert len(data) >= 4 + size
+        samples += pickle.loads(data[4 : 4 + size])
+        data = data[4 + size :]
+    return samples
 
 
 def test_tcp_keeps_the_newest_export_while_carbon_is_away(

@@ -35,6 +35,7 @@ from rt_twisted.front.http import Front
 from rt_twisted.house import House
 from rt_twisted.hub import Hub
 from rt_twisted.interfaces import IExchange
+from rt_twisted.logs import LogFile
 from rt_twisted.message import Draft
 from rt_twisted.routes import Route, Routes, parse_route
 from rt_twisted.subscriber import Subscriber
@@ -970,9 +971,9 @@ def access_log(tmp_path: Path) -> Iterator[AccessLog]:
     """
     One that writes to access.log.
     """
-    log = AccessLog(str(tmp_path / "access.log"))
+    log = AccessLog(LogFile(str(tmp_path / "access.log")))
     yield log
-    log._file.close()
+    log.file.close()
 
 
 def test_the_access_log(access_log: AccessLog, tmp_path: Path) -> None:

@@ -309,6 +309,24 @@ def test_memory_of_all_channels_is_bounded(make: Callable[..., House]) -> None:
     assert b"gap" in house.join("channel0", since=After(Position("e", 0))).read()
 
 
+def test_a_replay_is_bounded(make: Callable[..., House]) -> None:
+    """
+    A reader gets the newest, and hears of the gap; one message of any size is
+    always possible.
+    """
+    house = make(keep=Keep(bytes=1 << 30), limits=Limits(replay_bytes=3500))
+    house.publish(*[("a", b"%d" % number + bytes(1000)) for number in range(1, 11)])
+    house.publish(("b", bytes(5000)))
+    house.turn()
+
+    got = house.join("a", since=Within(math.inf)).read()
+    assert got.index(b"event: gap\n") < got.index(b"id: e.8\n")
+    assert [number for number, _ in events(got)] == [8, 9, 10]
+    got = house.join("b", since=Within(math.inf)).read()
+    assert b"gap" not in got
+    assert [number for number, _ in events(got)] == [11]
+
+
 def test_names_that_readers_make_up_are_bounded(make: Callable[..., House]) -> None:
     """
     Whoever asks for ever new channels pushes nobody's history out.

@@ -16,7 +16,7 @@ from rt_twisted.access import Key, header_key
 from rt_twisted.codecs.errors import RemoteProtocolError
 from rt_twisted.codecs.publication import check_key, parse
 from rt_twisted.house import House
-from rt_twisted.interfaces import IAction, IExchange, Match, Refusal, Unavailable
+from rt_twisted.interfaces import IAction, IExchange, Match, Refusal, Unavailable, Undurable
 from rt_twisted.message import Draft, Position
 from rt_twisted.template import Template
 
@@ -104,6 +104,8 @@ class Publish:
 
 def _accepted(positions: Sequence[Position], exchange: IExchange, receivers: int) -> None:
     body = b'{"status": "ok", "position": "%s", "published": %d, "receivers": %d}\n'
+    if isinstance(positions, Undurable):
+        body = body.replace(b"}", b', "durable": false}')
     position = str(positions[-1]).encode()
     exchange.answer(200, body % (position, len(positions), receivers), "application/json")
 

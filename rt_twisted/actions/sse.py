@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from functools import cache
 from typing import ClassVar
 
+from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from zope.interface import implementer
 
@@ -24,6 +25,7 @@ from rt_twisted.template import Template
 
 _log = Logger()
 
+EVENT_STREAM = "text/event-stream"
 PADDING = 2056  # bytes of comment that old browsers wait for (amvtek's evs_preamble)
 HEADERS: Sequence[Header] = (
     ("Cache-Control", "no-cache, no-transform"),
@@ -90,9 +92,9 @@ class Sse:
         except Refusal as refusal:
             raise ValueError(refusal.reason) from None
 
-    def act(self, exchange: IExchange, match: Match) -> None:
+    def act(self, exchange: IExchange, match: Match) -> object:
         """
-        Open the stream, or refuse.
+        Open the stream, now or when it is this reader's turn; or refuse.
         """
         query = exchange.query()
         if self.subscribe:
@@ -101,33 +103,76 @@ class Sse:
             names = _names(query)
             if not names and self.page and "text/html" in (exchange.header("accept") or ""):
                 exchange.answer(303, headers=[("Location", self.page)])
-                return
+                return None
         house = self.house
         names = house.names.check_all(names)
         since = _since(exchange, query, self.word != "sseraw")
         if since is None and self.history:
             since = Newest(self.history)
-        address = exchange.address if house.count_addresses else ""
-        house.hub.admit(address)
+        limit = _count(query, "evs_buffer_size_limit") or 0
         retry = house.retry if self.retry is None else self.retry
         padded = bool(query) and (query.get("padding") == ["true"] or "evs_preamble" in query)
         format = _format(self.word, retry, padded, self.ids, exchange.framed)
-        if exchange.method == "HEAD":
-            exchange.answer(200, content_type=format.content_type, headers=HEADERS)
+        try:
+            house.hub.admit(self._address(exchange))
+            if exchange.method == "HEAD":
+                exchange.answer(200, content_type=format.content_type, headers=HEADERS)
+                return None
+            turn = house.hub.admission.turn(exchange)
+        except Refusal as refusal:
+            self._send_away(exchange, refusal)
+            return None
+        if turn is not None:
+            return self._wait(turn, exchange, format, names, since, limit)
+        self._open(exchange, format, names, since, limit)
+        return None
+
+    async def _wait(
+        self,
+        turn: Deferred[None],
+        exchange: IExchange,
+        format: IFormat,
+        names: Sequence[str],
+        since: Since | None,
+        limit: int,
+    ) -> None:
+        try:
+            await turn
+            self.house.hub.admit(self._address(exchange))
+        except Refusal as refusal:
+            self._send_away(exchange, refusal)
             return
+        self._open(exchange, format, names, since, limit)
+
+    def _open(
+        self,
+        exchange: IExchange,
+        format: IFormat,
+        names: Sequence[str],
+        since: Since | None,
+        limit: int,
+    ) -> None:
+        house = self.house
+        address = self._address(exchange)
         opened = exchange.open(format.content_type, HEADERS)
         patience = house.patience
         if self.slow is not None:
             patience = replace(patience, policy=self.slow)
-        reader = Subscriber(
-            opened.transport,
-            format,
-            house.hub,
-            patience,
-            address,
-            _count(query, "evs_buffer_size_limit") or 0,
-        )
+        reader = Subscriber(opened.transport, format, house.hub, patience, address, limit)
         house.hub.join(reader, names, since, opened.head)
+
+    def _address(self, exchange: IExchange) -> str:
+        return exchange.address if self.house.count_addresses else ""
+
+    def _send_away(self, exchange: IExchange, refusal: Refusal) -> None:
+        """
+        Refuse; but a browser's EventSource never comes back after a 503 (WHATWG
+        HTML, 9.2.3): it is told when to by a stream that ends.
+        """
+        if refusal.status != 503 or EVENT_STREAM not in (exchange.header("accept") or ""):
+            raise refusal
+        format = _format(self.word, 0, False, False, False)
+        exchange.answer(200, format.end(int(refusal.retry * 1000)), format.content_type, HEADERS)
 
 
 @cache

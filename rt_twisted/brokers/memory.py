@@ -19,6 +19,34 @@ KEY_MEMORY = 300.0  # seconds; five minutes, as Centrifugo keeps idempotency key
 KEYS = 10_000  # of those, before the oldest are forgotten early
 
 
+class KnownKeys:
+    """
+    Idempotency keys and where their messages went, for `KEY_MEMORY` seconds.
+    """
+
+    __slots__ = ("_known",)
+
+    def __init__(self) -> None:
+        self._known: OrderedDict[tuple[str, str], tuple[float, Position]] = OrderedDict()
+
+    def find(self, channel: str, key: str, now: float) -> Position | None:
+        """
+        Where the message of *channel* with *key* went; None for a new one.
+        """
+        known = self._known.get((channel, key))
+        return known[1] if known is not None and known[0] > now else None
+
+    def remember(self, channel: str, key: str, position: Position, now: float) -> None:
+        """
+        The message of *channel* with *key* went to *position* at *now* (seconds).
+        """
+        known = self._known
+        known[channel, key] = (now + KEY_MEMORY, position)
+        known.move_to_end((channel, key))
+        while len(known) > KEYS or next(iter(known.values()))[0] <= now:
+            known.popitem(last=False)
+
+
 @implementer(IBroker)
 class MemoryBroker:
     """
@@ -36,7 +64,7 @@ class MemoryBroker:
         self._clock = clock
         self._epoch = epoch or secrets.token_hex(4)
         self._offset = 0
-        self._keys: OrderedDict[tuple[str, str], tuple[float, Position]] = OrderedDict()
+        self._keys = KnownKeys()
         self._receive: Receive
 
     def attach(self, receive: Receive) -> None:
@@ -69,20 +97,12 @@ class MemoryBroker:
 
     def _append(self, draft: Draft) -> Position:
         if draft.key is not None:
-            known = self._keys.get((draft.channel, draft.key))
-            if known is not None and known[0] > self._clock.seconds():
-                return known[1]
+            known = self._keys.find(draft.channel, draft.key, self._clock.seconds())
+            if known is not None:
+                return known
         self._offset += 1
         position = Position(self._epoch, self._offset)
         if draft.key is not None:
-            self._remember((draft.channel, draft.key), position)
+            self._keys.remember(draft.channel, draft.key, position, self._clock.seconds())
         self._receive(Message(draft.channel, draft.data, position, draft.event))
         return position
-
-    def _remember(self, key: tuple[str, str], position: Position) -> None:
-        now = self._clock.seconds()
-        keys = self._keys
-        keys[key] = (now + KEY_MEMORY, position)
-        keys.move_to_end(key)
-        while len(keys) > KEYS or next(iter(keys.values()))[0] <= now:
-            keys.popitem(last=False)

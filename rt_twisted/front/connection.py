@@ -11,20 +11,18 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from inspect import iscoroutine
 from typing import TYPE_CHECKING, Any
 
 import httptools
-from twisted.internet.defer import Deferred, ensureDeferred
-from twisted.internet.error import ConnectionLost
-from twisted.internet.interfaces import IProtocol, IPullProducer
+from twisted.internet.interfaces import IHandshakeListener, IProtocol, IPullProducer
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from rt_twisted.front.exchange import HttpExchange
 from rt_twisted.front.head import Head, too_many
-from rt_twisted.interfaces import Header, Refusal
+from rt_twisted.front.serve import serve
+from rt_twisted.interfaces import Refusal
 from rt_twisted.wire import direct_send, start_draining
 
 if TYPE_CHECKING:
@@ -36,7 +34,7 @@ LINGER = 5.0  # seconds in which a refused client may read why
 HELD = 65536  # bytes of a body that are kept until somebody wants it
 
 
-@implementer(IProtocol, IPullProducer)
+@implementer(IProtocol, IPullProducer, IHandshakeListener)
 class Connection:
     """
     A client's connection until a stream takes it over.
@@ -118,6 +116,13 @@ class Connection:
         """
         Part of `IProtocol`; all is done in makeConnection.
         """
+
+    def handshakeCompleted(self) -> None:
+        """
+        TLS is agreed upon, and which HTTP (ALPN, RFC 7301).
+        """
+        if self.transport.negotiatedProtocol == b"h2":
+            self.front.speak_h2(self.let_go(), self.peer)
 
     def logPrefix(self) -> str:
         """
@@ -294,47 +299,7 @@ class Connection:
 
     def _begin(self, exchange: HttpExchange) -> None:
         self._current = exchange
-        try:
-            result = self._act(exchange)
-        except Refusal as refusal:
-            exchange.refuse(refusal)
-        except Exception:
-            _log.failure("while answering {path}", path=exchange.path)
-            exchange.refuse(Refusal(500, "internal error"))
-        else:
-            if iscoroutine(result):
-                result = ensureDeferred(result)
-            if isinstance(result, Deferred):
-                result.addErrback(self._failed, exchange)
-
-    def _act(self, exchange: HttpExchange) -> Any:
-        front = self.front
-        if exchange.path == "*":
-            exchange.answer(204)
-            return None
-        found = front.routes.find(exchange.method, exchange.path)
-        if isinstance(found, tuple):
-            action, match = found
-            return action.act(exchange, match)
-        if found is None:
-            if front.site is None:
-                raise Refusal(404, "nothing here")
-            return exchange.render(front.site, 0)
-        if exchange.method != "OPTIONS":
-            raise Refusal(405, f"{exchange.method} is not allowed here", [_allow(found)])
-        allow = [_allow(found)]
-        origin = exchange.header("origin")
-        if origin is not None and exchange.header("access-control-request-method"):
-            allow += front.cors.preflight(origin, found)
-        exchange.answer(204, headers=allow)
-        return None
-
-    def _failed(self, failure: Failure, exchange: HttpExchange) -> None:
-        if failure.check(Refusal):
-            exchange.refuse(failure.value)  # type: ignore[arg-type]  # it was checked
-        elif not failure.check(ConnectionLost):
-            _log.failure("while answering {path}", failure, path=exchange.path)
-            exchange.refuse(Refusal(500, "internal error"))
+        serve(self.front, exchange)
 
     def stays_open(self, exchange: HttpExchange) -> bool:
         """
@@ -540,10 +505,6 @@ class Connection:
         self._paused = False
         self.transport.resumeProducing()
         return True
-
-
-def _allow(methods: set[str]) -> Header:
-    return ("Allow", ", ".join(sorted(methods | {"OPTIONS"})))
 
 
 class _Behind:

@@ -105,6 +105,13 @@ class HttpExchange:
     # The request.
 
     @property
+    def version(self) -> str:
+        """
+        Of HTTP, as a log line has it.
+        """
+        return "1.1" if self.framed else "1.0"
+
+    @property
     def peer(self) -> str:
         """
         The address of the other end of the connection; "" for a unix socket.

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from http import HTTPStatus
 from typing import Any
 
-from twisted.internet.interfaces import IProtocolNegotiationFactory, IReactorTime
+from twisted.internet.interfaces import IAddress, IProtocolNegotiationFactory, IReactorTime
 from twisted.internet.protocol import Factory
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
@@ -21,6 +21,16 @@ from rt_twisted.front.exchange import HttpExchange
 from rt_twisted.front.head import HttpLimits
 from rt_twisted.interfaces import Header
 from rt_twisted.routes import Routes
+
+try:
+    from rt_twisted.front.h2 import Http2
+except ImportError:  # the h2 library is not installed
+    Http2 = None  # type: ignore[assignment,misc]  # one of the two
+
+try:
+    from rt_twisted.front.h2 import Http2
+except ImportError:  # the h2 library is not installed
+    Http2 = None  # type: ignore[assignment,misc]  # one of the two
 
 _log = Logger()
 _sweeping = _log.failureHandler("while looking for slow connections")
@@ -63,7 +73,7 @@ class Front(Factory):
         self.cors = cors
         self.site = site
         self.access_log = access_log
-        self.connections: set[Connection] = set()
+        self.connections: set[Connection | Http2] = set()
         self._heads: dict[Any, bytes] = {}  # of this second, as their Date
         self._sweep = LoopingCall(self._swept)
         self._sweep.clock = clock
@@ -78,7 +88,14 @@ class Front(Factory):
         """
         What TLS clients may choose from (ALPN, RFC 7301).
         """
-        return [b"http/1.1"]
+        return [b"http/1.1"] if Http2 is None else [b"h2", b"http/1.1"]
+
+    def speak_h2(self, transport: Any, peer: IAddress) -> None:
+        """
+        The client at the other end of *transport* has chosen so.
+        """
+        assert Http2 is not None
+        Http2(self, transport, peer)
 
     def start(self) -> None:
         """
@@ -94,6 +111,18 @@ class Front(Factory):
             self._sweep.stop()
         for connection in tuple(self.connections):
             connection.finish()
+
+    def adopt(
+        self, routes: Routes, limits: HttpLimits, cors: Cors, access_log: AccessLog | None
+    ) -> None:
+        """
+        Go on with other settings; requests that are being answered stay what they are.
+        """
+        self.routes = routes
+        self.limits = limits
+        self.cors = cors
+        self.access_log = access_log
+        self._heads.clear()
 
     def head(
         self, status: int, content_type: str, headers: Sequence[Header], origin: str | None

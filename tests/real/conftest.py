@@ -167,7 +167,7 @@ class Server:
         End it by a signal and wait until it is gone.
 
         Returns:
-            its exit status; negative if it died of a signal, as twistd always does.
+            its exit status; negative if it died of a signal.
         """
         self._running().send_signal(number)
         if not self._ended_within(STOP):
@@ -351,13 +351,14 @@ class Browser:
         driver: the port of a running chromedriver.
         chromium: where the program is.
         profile: an empty folder for what it remembers.
+        flags: for chromium, beside CHROMIUM.
     """
 
-    def __init__(self, driver: int, chromium: str, profile: Path) -> None:
+    def __init__(self, driver: int, chromium: str, profile: Path, *flags: str) -> None:
         self._driver = driver
         options = {
             "binary": chromium,
-            "args": [*CHROMIUM, f"--user-data-dir={profile}"],
+            "args": [*CHROMIUM, *flags, f"--user-data-dir={profile}"],
         }
         wanted = {
             "browserName": "chrome",

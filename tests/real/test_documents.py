@@ -27,7 +27,16 @@ import pytest
 
 from tests.real.conftest import PAUSE, ROOT, Browser, Server, StartDaemon, free_port, require
 
-DOCUMENTS = ("README.md", "docs/configuration.md", "docs/publishing.md", "docs/sse.md")
+DOCUMENTS = (
+    "README.md",
+    "docs/configuration.md",
+    "docs/migrating.md",
+    "docs/numbers.md",
+    "docs/operating.md",
+    "docs/publishing.md",
+    "docs/security.md",
+    "docs/sse.md",
+)
 PORT = "8080"  # in the documents
 EPOCH = "6c4fd964"  # what they call the log of the daemon that runs
 PATIENCE = 5.0  # seconds for a stream to show what it is to show

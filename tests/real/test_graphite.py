@@ -1,17 +1,22 @@
 """
-What a real carbon stores of the exports, read back from its whisper files.
+What a real carbon stores of the exports, read back from its whisper files; and
+what graphite-web makes of that.
 """
 
 from __future__ import annotations
 
+import http.client
 import json
 import os
 import signal
+import socket
 import subprocess
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import quote, urlencode
 
 import pytest
 import pytest_twisted
@@ -19,8 +24,9 @@ from twisted.application.service import IService
 from twisted.internet.task import deferLater
 
 from rt_twisted.exporters.graphite import GraphiteExporter, component
-from tests.real.conftest import ROOT, Serve, Server, free_port, require
-from tests.test_graphite import HOSTILE, Counted
+from tests.real.conftest import ROOT, Serve, Server, StartDaemon, free_port, require
+from tests.test_dashboards import graphite_targets, load
+from tests.test_graphite import DAEMON, HOSTILE, Counted
 
 CARBON = """
 [cache]
@@ -34,7 +40,8 @@ LINE_RECEIVER_PORT = {port}
 ENABLE_UDP_LISTENER = True
 UDP_RECEIVER_INTERFACE = 127.0.0.1
 UDP_RECEIVER_PORT = {port}
-PICKLE_RECEIVER_PORT = 0
+PICKLE_RECEIVER_INTERFACE = 127.0.0.1
+PICKLE_RECEIVER_PORT = {pickles}
 CACHE_QUERY_INTERFACE = 127.0.0.1
 CACHE_QUERY_PORT = {query}
 ENABLE_TAGS = False
@@ -75,7 +82,14 @@ class Carbon:
     """
 
     server: Server
+    pickles: int
     python: Path
+
+    def port(self, protocol: str) -> int:
+        """
+        Where it takes what comes by *protocol*.
+        """
+        return self.pickles if protocol == "pickle" else self.server.port
 
     def stored(self) -> dict[str, dict[int, float]]:
         """
@@ -98,21 +112,21 @@ class Carbon:
 @pytest.fixture
 def carbon(serve: Serve, tmp_path: Path) -> Carbon:
     """
-    Carbon with its plaintext listeners, TCP and UDP, on one port.
+    Carbon with its plaintext listeners, TCP and UDP, on one port, and that for pickles.
 
     It lives in a venv of its own; RT_GRAPHITE in the environment names another.
     """
     home = Path(os.environ.get("RT_GRAPHITE") or ROOT / ".venv-graphite")
     program = Path(require(str(home / "bin" / "carbon-cache.py"), "carbon"))
     python = program.with_name("python")
-    port = free_port()
+    port, pickles = free_port(), free_port()
     folder = tmp_path / "carbon"
     folder.mkdir()
     config = folder / "carbon.conf"
-    config.write_text(CARBON.format(folder=folder, port=port, query=free_port()))
+    config.write_text(CARBON.format(folder=folder, port=port, pickles=pickles, query=free_port()))
     (folder / "storage-schemas.conf").write_text(SCHEMAS)
     command = [str(python), str(program), "--debug", f"--config={config}", "start"]
-    return Carbon(serve(command, port, folder), python)
+    return Carbon(serve(command, port, folder), pickles, python)
 
 
 @pytest_twisted.async_yield_fixture
@@ -126,7 +140,7 @@ async def start(carbon: Carbon) -> AsyncIterator[Start]:
 
     def by(protocol: str) -> GraphiteExporter:
         exporter = GraphiteExporter(
-            reactor, "localhost", carbon.server.port, "cyclone-sse", protocol
+            reactor, "localhost", carbon.port(protocol), "cyclone-sse", protocol
         )
         started.append(exporter)
         started[-1].startService()
@@ -159,7 +173,7 @@ def nothing() -> None:
 
 
 @pytest.mark.limit(60)
-@pytest.mark.parametrize("protocol", ["tcp", "udp"])
+@pytest.mark.parametrize("protocol", ["tcp", "udp", "pickle"])
 async def test_carbon_stores_what_was_exported(carbon: Carbon, start: Start, protocol: str) -> None:
     """
     Every channel is one file where it belongs, however it is called, and nothing else is.
@@ -168,24 +182,18 @@ async def test_carbon_stores_what_was_exported(carbon: Carbon, start: Start, pro
     channels = {channel: size for size, channel in enumerate(HOSTILE, 1)}
     expected: dict[str, float] = {
         "_other": 0,
+        **{f"_daemon.{name}": n for name, n in DAEMON.items() if not name.startswith("rates.")},
         "_daemon.channels": len(channels),
-        "_daemon.readers": 3,
-        "_daemon.behind": 1,
-        "_daemon.history_bytes": 4096,
-        "_daemon.joined": 10,
-        "_daemon.published": 20,
-        "_daemon.delivered": 30,
-        "_daemon.gaps": 2,
-        "_daemon.closed.left": 6,
-        "_daemon.closed.behind": 1,
+        "_daemon.uptime": 0,
     }
     for channel, readers in channels.items():
         name = component(channel)
         expected[name] = expected.get(name, 0) + readers
     expected = {f"cyclone-sse.{name}": value for name, value in expected.items()}
 
+    # No time has passed, so there are no rates.
     await repeat(
-        lambda: exporter.export(Counted(channels), time.time()),
+        lambda: exporter.export(Counted(channels, uptime=0.0), time.time()),
         lambda: len(carbon.newest()) >= len(expected),
     )
 
@@ -193,7 +201,7 @@ async def test_carbon_stores_what_was_exported(carbon: Carbon, start: Start, pro
 
 
 @pytest.mark.limit(60)
-@pytest.mark.parametrize("protocol", ["tcp", "udp"])
+@pytest.mark.parametrize("protocol", ["tcp", "udp", "pickle"])
 async def test_a_channel_that_vanished_ends_in_zero(
     carbon: Carbon, start: Start, protocol: str
 ) -> None:
@@ -211,13 +219,14 @@ async def test_a_channel_that_vanished_ends_in_zero(
 
 
 @pytest.mark.limit(60)
+@pytest.mark.parametrize("protocol", ["tcp", "pickle"])
 async def test_tcp_brings_the_newest_export_to_a_carbon_that_was_killed(
-    carbon: Carbon, start: Start
+    carbon: Carbon, start: Start, protocol: str
 ) -> None:
     """
     After kill -9 and a new start carbon gets the last export made meanwhile, unasked.
     """
-    exporter = start("tcp")
+    exporter = start(protocol)
 
     def newest() -> float | None:
         return carbon.newest().get("cyclone-sse.news")
@@ -262,3 +271,169 @@ async def test_udp_goes_on_when_a_carbon_that_was_killed_is_back(
     await repeat(export(100), lambda: True)
     carbon.server.start()
     await repeat(export(9), lambda: newest() == 9)
+
+
+WEB = """
+STORAGE_DIR = LOG_DIR = {folder!r}
+WHISPER_DIR = {whisper!r}
+SECRET_KEY = "a secret for one test"
+TIME_ZONE = "UTC"
+CARBONLINK_HOSTS = []
+DATABASES = {{"default": {{"ENGINE": "django.db.backends.sqlite3", "NAME": {database!r}}}}}
+"""
+SECONDS = 12  # of work that the graphs show
+READERS = 40
+
+
+@dataclass(frozen=True, slots=True)
+class Web:
+    """
+    A graphite-web over carbon's files.
+    """
+
+    server: Server
+
+    def get(self, path: str, form: dict[str, str] | None = None) -> bytes:
+        """
+        The body of a successful answer; a form is posted.
+        """
+        connection = http.client.HTTPConnection("127.0.0.1", self.server.port, timeout=20)
+        if form is None:
+            connection.request("GET", path)
+        else:
+            head = {"Content-Type": "application/x-www-form-urlencoded"}
+            connection.request("POST", path, urlencode(form), head)
+        answer = connection.getresponse()
+        body = answer.read()
+        connection.close()
+        assert answer.status == 200, body[-500:]
+        return body
+
+    def evaluate(self, target: str) -> dict[str, list[float]]:
+        """
+        The values of each series of *target*, without those that are none.
+        """
+        path = f"/render?format=json&noCache=true&from=-2min&target={quote(target)}"
+        return {
+            series["target"]: [value for value, _ in series["datapoints"] if value is not None]
+            for series in json.loads(self.get(path))
+        }
+
+
+@pytest.fixture
+def web(carbon: Carbon, serve: Serve, tmp_path: Path) -> Web:
+    """
+    graphite-web, from the venv that carbon is in.
+    """
+    gunicorn = require(str(carbon.python.with_name("gunicorn")), "graphite-web")
+    folder = tmp_path / "web"
+    folder.mkdir()
+    whisper = carbon.server.folder / "whisper"
+    whisper.mkdir(exist_ok=True)  # graphite-web looks for it once, when it starts
+    settings = WEB.format(folder=str(folder), whisper=str(whisper), database=str(folder / "db"))
+    (folder / "web_settings.py").write_text(settings)
+    environment = {
+        "PYTHONPATH": str(folder),
+        "GRAPHITE_SETTINGS_MODULE": "web_settings",
+        "HOME": str(folder),  # gunicorn puts a socket there
+    }
+    migrate = [str(carbon.python), "-m", "django", "migrate", "--settings=graphite.settings"]
+    subprocess.run(
+        migrate, check=True, env={**os.environ, **environment}, stdout=subprocess.DEVNULL
+    )
+    port = free_port()
+    command = [str(carbon.python), gunicorn, f"--bind=127.0.0.1:{port}", "graphite.wsgi"]
+    return Web(serve(command, port, folder, environment))
+
+
+@pytest.fixture
+def work(carbon: Carbon, daemon: StartDaemon) -> Iterator[None]:
+    """
+    A daemon that exports to carbon every second, and some seconds of a day behind it:
+    readers come, go, and are refused; messages too.
+    """
+    server = daemon(
+        "--export=graphite",
+        "--export-host=localhost",
+        f"--export-port={carbon.pickles}",
+        "--export-protocol=pickle",
+        "--export-interval=1",
+        "--http-secret=correct",
+        "--retry=0",
+        f"--max-readers={READERS}",
+    )
+    with ExitStack() as stack:
+        publisher = http.client.HTTPConnection("127.0.0.1", server.port, timeout=5)
+        stack.callback(publisher.close)
+        readers: list[socket.socket] = []
+        for second in range(SECONDS):
+            began = time.monotonic()
+            for number in range(6):
+                channel = "news" if number % 2 else f"order-{second % 4}"
+                readers.append(_read(server.port, channel))
+                stack.callback(readers[-1].close)
+            readers[second * 2].close()
+            for number in range(20 + 10 * (second % 5)):
+                key = "wrong" if number % 15 == 14 else "correct"
+                channel = "news" if number % 3 else f"order-{number % 4}"
+                _publish(publisher, channel, key)
+            time.sleep(max(0.0, began + 1 - time.monotonic()))
+        time.sleep(1.5)  # the last second is exported, and on disk
+        yield
+
+
+def _read(port: int, channel: str) -> socket.socket:
+    reader = socket.create_connection(("127.0.0.1", port), timeout=5)
+    reader.sendall(b"GET /?channels=%s HTTP/1.1\r\nHost: a\r\n\r\n" % channel.encode())
+    reader.recv(4096)
+    return reader
+
+
+def _publish(connection: http.client.HTTPConnection, channel: str, key: str) -> None:
+    head = {"Authorization": f"Bearer {key}", "Content-Type": "application/x-www-form-urlencoded"}
+    connection.request("POST", "/publish", f"channel={channel}&message={'x' * 500}", head)
+    connection.getresponse().read()
+
+
+@pytest.mark.limit(90)
+def test_graphite_web_shows_every_graph_of_the_dashboards(
+    web: Web, work: None, tmp_path: Path
+) -> None:
+    """
+    Each target gives values of a daemon at work, and each graph can be drawn. RT_PICTURES in
+    the environment names a folder where they go, for docs/graphite.md.
+    """
+    found = {target: web.evaluate(target) for target in set(graphite_targets())}
+
+    assert [target for target, series in found.items() if not any(series.values())] == []
+    published = found["alias(cyclone-sse._daemon.rates.published,'published')"]["published"]
+    assert 20 < max(published) < 80
+    assert found["alias(cyclone-sse._daemon.readers,'connected')"]["connected"][-1] > 20
+    busiest = found["highestMax(aliasByNode(cyclone-sse.*,-1),10)"]
+    assert {"news", "order-0"} <= set(busiest)
+    fanout = found["aliasByNode(cyclone-sse._daemon.fanout_seconds.*,-1)"]
+    assert all(0 < value < 10 for values in fanout.values() for value in values)
+    refused = found["aliasByNode(perSecond(cyclone-sse._daemon.refused.*.*),-2,-1)"]
+    assert set(refused) == {"readers.unavailable", "publishes.key"}
+
+    pictures = Path(os.environ.get("RT_PICTURES") or tmp_path)
+    for number, (_, params, _) in enumerate(load("graphite.json")["graphs"]):
+        size = {"width": "440", "height": "240", "from": f"-{SECONDS + 2}s", "noCache": "true"}
+        look = {"bgcolor": "white", "fgcolor": "black", "lineWidth": "2"}
+        png = web.get("/render?" + urlencode({**params, **size, **look}, True))
+        assert png.startswith(b"\x89PNG") and len(png) > 4000
+        (pictures / f"graph-{number}.png").write_bytes(png)
+
+
+@pytest.mark.limit(60)
+def test_graphite_web_takes_the_dashboard(web: Web) -> None:
+    """
+    It is saved as docs/graphite.md says, and comes back whole.
+    """
+    state = load("graphite.json")
+
+    said = json.loads(web.get("/dashboard/save/realtime", {"state": json.dumps(state)}))
+    loaded = json.loads(web.get("/dashboard/load/realtime"))
+
+    assert said == {"success": True}
+    assert loaded["state"] == state

@@ -1,0 +1,533 @@
+"""
+The embedded broker with a file: its log survives the process.
+
+A message is told, and its publisher answered, when it is committed: no reader
+has ever seen a position that another message could get. What is published in
+one turn of the reactor, or while the file is being written, is one transaction.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import sys
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+from functools import partial
+from typing import Any
+
+from twisted.application.service import Service
+from twisted.internet.defer import Deferred, ensureDeferred, fail, succeed
+from twisted.internet.task import LoopingCall, deferLater
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from rt_twisted.brokers.journal import Journal, KeyUse, Question, Unusable, is_damage, look
+from rt_twisted.brokers.memory import KEYS, KnownKeys
+from rt_twisted.brokers.worker import Work, Worker
+from rt_twisted.history import OVERHEAD, Keep
+from rt_twisted.interfaces import IBroker, IHistory, IReady, Receive, Unavailable, Undurable
+from rt_twisted.message import After, Draft, Message, Position, Replay, Since
+
+_log = Logger()
+
+WAITING = 64 << 20  # bytes that may wait to be written before publishers are refused
+HELD = 64 << 20  # bytes kept for a file that cannot be written, until it can
+RETRY = 1.0  # seconds between two tries to write such a file
+TOLD = 60.0  # seconds; a disk that is full now and then is told of once in so long
+QUESTIONS = 32  # read in one go: their answers are in memory together
+ASKED = 256  # readers answered in one go: some milliseconds of the reactor
+
+
+class State(Enum):
+    """
+    How it stands with the file.
+    """
+
+    DURABLE = "what is published is written, then told"
+    AWAY = "it cannot be written; the next try is due"
+    DAMAGED = "it is being replaced; what is published waits"
+
+
+@dataclass(slots=True)
+class Publication:
+    """
+    What one call of `publish` handed in.
+    """
+
+    drafts: Sequence[Draft]
+    done: Deferred[list[Position]]
+    positions: list[Position] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class Batch:
+    """
+    What is written in one transaction: messages told already, while the file
+    could not be written, and then those of *publications*.
+    """
+
+    publications: list[Publication]
+    told: int
+    messages: list[Message]
+    keys: list[KeyUse]
+
+
+Threads = Callable[[Any, str, Callable[[], bool]], Work]
+Open = Callable[[Keep], Journal]
+
+
+@implementer(IBroker, IHistory, IReady)
+class DurableBroker(Service):
+    """
+    Numbers drafts, writes them to a journal, then hands them to the hub.
+
+    The journal is opened by `startService`: behind twistd's fork, and as the
+    user it becomes.
+
+    Args:
+        reactor: the reactor.
+        path: the history file, absolute.
+        open: opens it.
+        keep: what each channel remembers.
+        refuse: what meets a message that cannot be written: True, its publisher
+            is told to come again; False, it is told to readers all the same,
+            and the publisher that it is not durable.
+        threads: makes the two that write and read; tests have their own.
+    """
+
+    def __init__(
+        self,
+        reactor: Any,
+        path: str,
+        open: Open,
+        keep: Keep,
+        refuse: bool = False,
+        threads: Threads = Worker,
+    ) -> None:
+        self._reactor = reactor
+        self._path = path
+        self._open = open
+        self._keep = keep
+        self._refuse = refuse
+        self._threads = threads
+        self._state = State.DURABLE
+        self._head = Position("", 0)  # of what was told
+        self._written = 0  # offset up to which messages are in the file, and told
+        self._numbered = 0  # offset of the last that has a number
+        self._keys = KnownKeys()
+        self._waiting: list[Publication] = []
+        self._waiting_bytes = 0
+        self._writing = False
+        self._due = False  # a turn's batch is on its way
+        self._held: deque[Message] = deque()  # told, and not in the file
+        self._held_keys: list[KeyUse] = []
+        self._held_bytes = 0
+        self._lost = 0  # offset of the last that was held and let go
+        self._said = False  # that the file cannot be written
+        self._said_at = -TOLD
+        self._asked: deque[tuple[Question, Deferred[Replay]]] = deque()
+        self._reading = False
+        self._retry: Any = None  # the call that will
+        self._nudged = False
+        self._tick = LoopingCall(self._nudge)
+        self._tick.clock = reactor
+        self._receive: Receive
+        self._journal: Journal
+        self._writer: Work
+        self._reader: Work
+
+    # Life.
+
+    def privilegedStartService(self) -> None:
+        """
+        Look before anybody listens; nothing is made yet, as root would own it.
+
+        Raises:
+            SystemExit: one sentence, if the file cannot be used.
+        """
+        super().privilegedStartService()  # type: ignore[no-untyped-call]
+        try:
+            look(self._path)
+        except Unusable as error:
+            sys.exit(f"realtime: {error}")
+
+    def startService(self) -> None:
+        """
+        Open the file.
+
+        Raises:
+            SystemExit: one sentence, if that is not possible.
+        """
+        super().startService()  # type: ignore[no-untyped-call]
+        try:
+            journal = self._open(self._keep)
+        except Unusable as error:
+            sys.exit(f"realtime: {error}")
+        self._go_on(journal)
+        for use in journal.keys:
+            position = Position(journal.epoch, use.offset)
+            self._keys.remember(use.channel, use.key, position, use.time)
+        self._writer = self._threads(self._reactor, "journal writer", self._tidy)
+        self._reader = self._threads(self._reactor, "journal reader", _nothing)
+        self._tick.start(1.0, now=False)
+        # Not in stopService: requests that are running then may still publish.
+        self._reactor.addSystemEventTrigger("after", "shutdown", self.close)
+
+    def close(self) -> None:
+        """
+        Write what waits, and close the file. Blocks; the last that is called.
+        """
+        if self._tick.running:
+            self._tick.stop()
+        if self._retry is not None:
+            self._retry.cancel()
+        self._reader.do(self._journal.close_reading)
+        self._reader.stop()
+        if self._waiting or (self._held and not self._writing):
+            self._writer.do(partial(self._save, self._batch(self._waiting)))
+        self._writer.do(self._journal.close)
+        self._writer.stop()
+
+    def _save(self, batch: Batch) -> None:
+        self._journal.append(batch.messages, batch.keys, self._lost)
+        self._journal.mark(lossy=False)  # what was told is in it
+
+    def adopt(self, keep: Keep) -> None:
+        """
+        Go on with other bounds; what is over them is forgotten little by little.
+        """
+        self._keep = keep
+        self._writer.do(partial(self._journal.adopt, keep))
+
+    def _go_on(self, journal: Journal) -> None:
+        """
+        Go on where *journal* ends.
+        """
+        if journal.moved:
+            _log.error(
+                "the history file {file} is damaged; it is now {moved}, and a new log begins",
+                file=self._path,
+                moved=journal.moved,
+            )
+        self._journal = journal
+        self._head = Position(journal.epoch, journal.head)
+        self._written = self._numbered = journal.head
+
+    def _tidy(self) -> bool:
+        """
+        On the writing thread. What fails here fails for messages too, and is
+        said there.
+        """
+        journal = self._journal
+        try:
+            return journal.tidy()
+        except sqlite3.Error as error:
+            if is_damage(error):
+                self._reactor.callFromThread(self._replace, journal)
+        except Exception:
+            _log.failure("while tidying the history file")
+        return False
+
+    def _nudge(self) -> None:
+        """
+        Without messages, too, some grow too old.
+        """
+        if not self._nudged:
+            self._nudged = True
+            self._writer.do(_nothing).addCallback(self._was_nudged)
+
+    def _was_nudged(self, _: bool) -> None:
+        self._nudged = False
+
+    # What a broker does.
+
+    def attach(self, receive: Receive) -> None:
+        """
+        See `IBroker.attach`.
+        """
+        self._receive = receive
+
+    def position(self) -> Position:
+        """
+        The last one told; known once started.
+        """
+        return self._head
+
+    def subscribe(self, channel: str) -> None:
+        """
+        Nothing to do: every channel is received.
+        """
+
+    def unsubscribe(self, channel: str) -> None:
+        """
+        Nothing to do either.
+        """
+
+    def publish(self, drafts: Sequence[Draft]) -> Deferred[list[Position]]:
+        """
+        Fires when *drafts* are committed; with `Undurable` when they are told
+        without that.
+        """
+        if self._state is State.AWAY:
+            if self._refuse:
+                return fail(Unavailable("the history file cannot be written"))
+            return succeed(self._tell_only(drafts))
+        if self._waiting_bytes > WAITING:
+            return fail(Unavailable("the history file is too slow"))
+        publication = Publication(drafts, Deferred())
+        self._waiting.append(publication)
+        self._waiting_bytes += sum([len(draft.data) + OVERHEAD for draft in drafts])
+        if not self._due and not self._writing:
+            self._due = True
+            self._reactor.callLater(0, self._write)
+        return publication.done
+
+    def ready(self) -> bool:
+        """
+        Not while publishers are refused.
+        """
+        return self._state is State.DURABLE or not self._refuse
+
+    def after(self, channels: Sequence[str], since: Since) -> Deferred[Replay]:
+        """
+        See `IHistory.after`; read from the file.
+        """
+        done: Deferred[Replay] = Deferred()
+        self._asked.append(((tuple(channels), since), done))
+        self._read()
+        return done
+
+    # Writing.
+
+    def _write(self) -> None:
+        self._due = False
+        if self._writing or self._state is not State.DURABLE:
+            return
+        if not self._waiting and not self._held:
+            return
+        publications, self._waiting, self._waiting_bytes = self._waiting, [], 0
+        batch = self._batch(publications)
+        self._writing = True
+        written = self._append(batch)
+        written.addCallbacks(self._was_written, self._was_not, (batch,), errbackArgs=(batch,))
+        written.addErrback(_unexpected)
+
+    def _append(self, batch: Batch) -> Deferred[None]:
+        append = self._journal.append
+        return self._writer.do(partial(append, batch.messages, batch.keys, self._lost))
+
+    def _batch(self, publications: list[Publication]) -> Batch:
+        """
+        Number what was published. Nothing of it is remembered but how far the
+        numbers went.
+        """
+        batch = Batch(publications, len(self._held), list(self._held), list(self._held_keys))
+        now = self._reactor.seconds()
+        used: dict[tuple[str, str], Position] = {}
+        for publication in publications:
+            publication.positions = [
+                self._number(draft, batch, used, now) for draft in publication.drafts
+            ]
+        return batch
+
+    def _number(
+        self, draft: Draft, batch: Batch, used: dict[tuple[str, str], Position], now: float
+    ) -> Position:
+        if draft.key is not None:
+            known = used.get((draft.channel, draft.key))
+            known = known or self._keys.find(draft.channel, draft.key, now)
+            if known is not None:
+                return known
+        self._numbered += 1
+        position = Position(self._head.epoch, self._numbered)
+        batch.messages.append(Message(draft.channel, draft.data, position, draft.event))
+        if draft.key is not None:
+            used[draft.channel, draft.key] = position
+            batch.keys.append(KeyUse(draft.channel, draft.key, position.offset, now))
+        return position
+
+    def _was_written(self, _: None, batch: Batch) -> None:
+        self._writing = False
+        if self._said:
+            self._said = False
+            _log.info("the history file {file} is written again", file=self._path)
+        if batch.told:
+            self._let_go()
+            self._writer.do(partial(self._journal.mark, lossy=False))
+        self._tell(batch)
+        self._written = self._head.offset
+        for publication in batch.publications:
+            publication.done.callback(publication.positions)
+        self._write()
+
+    def _was_not(self, failure: Failure, batch: Batch) -> None:
+        self._writing = False
+        self._numbered = self._head.offset
+        self._waiting = batch.publications + self._waiting
+        if isinstance(failure.value, sqlite3.Error) and is_damage(failure.value):
+            self._replace(self._journal)
+            return
+        self._say(failure)
+        self._state = State.AWAY
+        self._retry = self._reactor.callLater(RETRY, self._try_again)
+        publications, self._waiting, self._waiting_bytes = self._waiting, [], 0
+        if self._refuse:
+            for publication in publications:
+                publication.done.errback(Unavailable("the history file cannot be written"))
+            return
+        if not self._held:
+            # These offsets are never given again, should the daemon die before
+            # the file can be written; who has seen them is then told of a gap.
+            self._numbered = self._journal.fresh_offset(self._head.offset) - 1
+            self._writer.do(partial(self._journal.mark, lossy=True)).addCallback(_marked)
+        for publication in publications:
+            publication.done.callback(self._tell_only(publication.drafts))
+
+    def _try_again(self) -> None:
+        self._retry = None
+        self._state = State.DURABLE  # unless the file knows better
+        self._write()
+
+    def _say(self, failure: Failure) -> None:
+        now = self._reactor.seconds()
+        if self._said or now - self._said_at < TOLD:
+            return
+        self._said, self._said_at = True, now
+        if not failure.check(sqlite3.Error):
+            _log.failure("while writing the history file", failure)
+            return
+        _log.error(
+            "the history file {file} cannot be written: {reason}; {meanwhile} until it can",
+            file=self._path,
+            reason=failure.getErrorMessage(),
+            meanwhile="publishers are refused" if self._refuse else "messages are not durable",
+        )
+
+    def _tell(self, batch: Batch) -> None:
+        for use in batch.keys:
+            position = Position(self._head.epoch, use.offset)
+            self._keys.remember(use.channel, use.key, position, use.time)
+        for message in batch.messages[batch.told :]:
+            self._head = message.position
+            self._receive(message)
+
+    # Without the file.
+
+    def _tell_only(self, drafts: Sequence[Draft]) -> Undurable:
+        """
+        Tell *drafts*, and keep them for the file.
+        """
+        publication = Publication(drafts, Deferred())
+        batch = Batch([publication], 0, [], [])
+        now = self._reactor.seconds()
+        used: dict[tuple[str, str], Position] = {}
+        positions = [self._number(draft, batch, used, now) for draft in drafts]
+        self._held.extend(batch.messages)
+        self._held_bytes += sum([len(message.data) + OVERHEAD for message in batch.messages])
+        while self._held_bytes > HELD:
+            message = self._held.popleft()
+            self._held_bytes -= len(message.data) + OVERHEAD
+            self._lost = message.position.offset
+        self._held_keys += batch.keys
+        del self._held_keys[:-KEYS]
+        self._tell(batch)
+        return Undurable(positions)
+
+    def _let_go(self) -> None:
+        """
+        What was told without the file is in it, or is lost with it.
+        """
+        self._held.clear()
+        self._held_keys.clear()
+        self._held_bytes = self._lost = 0
+
+    # A damaged file.
+
+    def _replace(self, journal: Journal) -> None:
+        # Both threads may find it, and say so late.
+        if self._state is not State.DAMAGED and journal is self._journal:
+            self._state = State.DAMAGED
+            ensureDeferred(self._begin_anew()).addErrback(_unexpected)
+
+    async def _begin_anew(self) -> None:
+        """
+        Move the file aside and begin another. Its epoch tells readers of the gap.
+        """
+        journal = self._journal
+        await self._reader.do(journal.close_reading)
+        moved = await self._writer.do(journal.discard)
+        while True:
+            try:
+                anew = await self._writer.do(partial(self._open, self._keep))
+                break
+            except Unusable as error:
+                self._say(Failure(error))
+                await deferLater(self._reactor, RETRY)
+        anew.moved = moved
+        self._go_on(anew)
+        self._let_go()
+        self._state = State.DURABLE
+        self._write()
+
+    # Reading.
+
+    def _read(self) -> None:
+        if self._reading or not self._asked:
+            return
+        asked: dict[Question, list[Deferred[Replay]]] = {}
+        for _ in range(min(ASKED, len(self._asked))):
+            question, done = self._asked[0]
+            if question not in asked and len(asked) == QUESTIONS:
+                break
+            asked.setdefault(question, []).append(done)
+            self._asked.popleft()
+        self._reading = True
+        answered = self._reader.do(partial(self._journal.replay, list(asked), self._written))
+        answered.addErrback(self._not_read, self._journal, asked)
+        answered.addCallback(self._was_read, asked)
+        answered.addErrback(_unexpected)
+
+    def _was_read(
+        self, replays: Sequence[Replay], asked: dict[Question, list[Deferred[Replay]]]
+    ) -> None:
+        self._reading = False
+        for replay, waiting in zip(replays, asked.values(), strict=True):
+            for done in waiting:
+                done.callback(replay)
+        self._read()
+
+    def _not_read(
+        self, failure: Failure, journal: Journal, asked: dict[Question, list[Deferred[Replay]]]
+    ) -> list[Replay]:
+        failure.trap(sqlite3.Error)
+        if isinstance(failure.value, sqlite3.Error) and is_damage(failure.value):
+            self._replace(journal)
+        _log.warn(
+            "the history file {file} cannot be read: {reason}",
+            file=self._path,
+            reason=failure.getErrorMessage(),
+        )
+        # Only what the hub remembers itself, then, and a gap before it.
+        return [
+            Replay((), False, since.position if isinstance(since, After) else self._head)
+            for _, since in asked
+        ]
+
+
+def _nothing() -> bool:
+    return False
+
+
+def _marked(possible: bool) -> None:
+    if not possible:
+        _log.warn(
+            "if the daemon is killed now, readers that are away "
+            "will not be told of what they missed"
+        )
+
+
+def _unexpected(failure: Failure) -> None:
+    _log.failure("in the durable broker", failure)

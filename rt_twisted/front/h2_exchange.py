@@ -1,0 +1,234 @@
+"""
+One HTTP/2 request, and the right to answer it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from twisted.internet.defer import Deferred
+from twisted.internet.error import ConnectionLost
+from zope.interface import implementer
+
+from rt_twisted.front.exchange import HttpExchange, too_large
+from rt_twisted.front.web import SiteChannel
+from rt_twisted.interfaces import Header, IExchange, Opened, Refusal
+
+if TYPE_CHECKING:
+    from twisted.web.server import Site
+
+    from rt_twisted.front.h2_stream import Stream
+
+
+@implementer(IExchange)
+class Http2Exchange:
+    """
+    Asks as an HTTP/1.1 request does, and answers on a stream.
+
+    Args:
+        stream: where the answer goes.
+        request: what was asked; its own answers are not used.
+    """
+
+    __slots__ = (
+        "_channel",
+        "_request",
+        "_stream",
+        "answered",
+        "length",
+        "method",
+        "path",
+        "query_string",
+        "raw_headers",
+        "target",
+    )
+
+    framed = False  # streams have frames of their own
+    secure = True
+    version = "2"
+
+    def __init__(self, stream: Stream, request: HttpExchange) -> None:
+        self._stream = stream
+        self._request = request
+        self._channel: SiteChannel | None = None
+        self.answered = False
+        self.method = request.method
+        self.path = request.path
+        self.query_string = request.query_string
+        self.target = request.target
+        self.length = request.length
+        self.raw_headers = request.raw_headers
+
+    # The request.
+
+    @property
+    def address(self) -> str:
+        """
+        See `IExchange`.
+        """
+        return self._request.address
+
+    @property
+    def local(self) -> bool:
+        """
+        See `IExchange`.
+        """
+        return self._request.local
+
+    def header(self, name: str) -> str | None:
+        """
+        See `IExchange`.
+        """
+        return self._request.header(name)
+
+    def query(self) -> Mapping[str, list[str]]:
+        """
+        See `IExchange`.
+        """
+        return self._request.query()
+
+    def cookies(self) -> Mapping[str, str]:
+        """
+        See `IExchange`.
+        """
+        return self._request.cookies()
+
+    def read(self, limit: int) -> Deferred[bytes]:
+        """
+        See `IExchange`.
+        """
+        return self._request.read(limit)
+
+    def receive(self, sink: Any) -> None:
+        """
+        See `IExchange`.
+        """
+        self._request.receive(sink)
+
+    def gone(self) -> None:
+        """
+        The client is: nobody hears an answer.
+        """
+        self.answered = True
+        self._request.body_lost(ConnectionLost())
+        if self._channel is not None:
+            self._channel.lost(ConnectionLost())
+
+    # The answer.
+
+    def answer(
+        self,
+        status: int,
+        body: bytes = b"",
+        content_type: str = "",
+        headers: Sequence[Header] = (),
+    ) -> None:
+        """
+        See `IExchange`.
+        """
+        if self.answered:
+            return
+        head = self._stream.front.head(status, content_type, headers, self.header("origin"))
+        if status != 204:
+            head += b"Content-Length: %d\r\n" % len(body)
+        if self.method == "HEAD":
+            body = b""
+        self.started(status, len(body))
+        self._stream.write_head(head, end=not body)
+        self._stream.write(body)
+        self.finished()
+
+    def refuse(self, refusal: Refusal) -> None:
+        """
+        Answer with an error, as short text.
+        """
+        text = f"{refusal.reason}\n".encode()
+        self.answer(refusal.status, text, "text/plain; charset=utf-8", refusal.headers)
+
+    def open(self, content_type: str, headers: Sequence[Header] = ()) -> Opened:
+        """
+        See `IExchange`.
+        """
+        self.started(200)
+        stream = self._stream
+        stream.write_head(stream.front.head(200, content_type, headers, self.header("origin")))
+        stream.let_go()
+        return Opened(stream, b"")
+
+    def render(self, site: Site, depth: int) -> None:
+        """
+        See `IExchange`.
+        """
+        limit = self._stream.front.limits.body
+        if self.length is not None and self.length > limit:
+            raise too_large(limit)
+        there: Any = _SiteConnection(self._stream)
+        here: Any = self
+        self._channel = SiteChannel(there, here, site, depth)
+        self._channel.start(self.length)
+        self._request.receive(self._channel)
+        self._request.streaming = False  # it is read whole, in the time for that
+
+    def started(self, status: int, size: int = 0) -> None:
+        """
+        The answer begins; it cannot be another one any more.
+        """
+        self.answered = True
+        log: Any = self._stream.front.access_log
+        if log is not None:
+            log(self, status, size)
+
+    def finished(self) -> None:
+        """
+        The answer is whole.
+        """
+        self._stream.loseConnection()
+
+
+class _SiteConnection:
+    """
+    What `SiteChannel` asks of a connection, and of its transport.
+
+    Args:
+        stream: that of the request.
+    """
+
+    def __init__(self, stream: Stream) -> None:
+        self.transport = self
+        self.front = stream.front
+        self._stream = stream
+        self._begun = False
+        self.lend = stream.registerProducer
+        self.take_back = stream.unregisterProducer
+        self.getPeer = stream.getPeer
+        self.getHost = stream.getHost
+        self.loseConnection = stream.loseConnection
+        self.abortConnection = stream.abortConnection
+
+    def stays_open(self, exchange: Any) -> bool:
+        """
+        Whatever becomes of this request, the connection serves others.
+        """
+        return True
+
+    def drain(self) -> None:
+        """
+        The response's end waits behind the response by itself.
+        """
+
+    def write(self, data: bytes) -> None:
+        """
+        The head first, then pieces of the body.
+        """
+        if self._begun:
+            self._stream.write(data)
+            return
+        self._begun = True
+        self._stream.write_head(data)
+
+    def writeSequence(self, pieces: Iterable[bytes]) -> None:
+        """
+        Some of them.
+        """
+        self.write(b"".join(pieces))

@@ -1,0 +1,58 @@
+"""
+Counts the responses of all connections, and who was refused why.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from rt_twisted.actions.publish import Publish
+from rt_twisted.actions.sse import Sse
+from rt_twisted.counts import Counts
+from rt_twisted.front.exchange import HttpExchange
+from rt_twisted.front.http import AccessLog, Front
+
+REFUSED: Mapping[type[Any], str] = {Publish: "publishes", Sse: "readers"}
+REASONS = {  # by status
+    400: "malformed",
+    401: "key",
+    403: "forbidden",
+    408: "slow",
+    411: "size",
+    413: "size",
+    429: "address",
+    503: "unavailable",  # full, stopping, or the broker is away
+}
+
+
+class Responses:
+    """
+    What `Front` tells of every response that begins.
+
+    Args:
+        front: knows whose request it was.
+        counts: where they are counted.
+        log: is told of them too.
+    """
+
+    def __init__(self, front: Front, counts: Counts, log: AccessLog | None) -> None:
+        self._front = front
+        self._counts = counts
+        self._log = log
+
+    def __call__(self, exchange: HttpExchange, status: int, size: int) -> None:
+        """
+        Count that *exchange* is answered with *status* and *size* bytes.
+        """
+        self._counts.requests[status] += 1
+        if status >= 400:
+            self._count_refusal(exchange, status)
+        if self._log is not None:
+            self._log(exchange, status, size)
+
+    def _count_refusal(self, exchange: HttpExchange, status: int) -> None:
+        found = self._front.routes.find(exchange.method, exchange.path)
+        kind = REFUSED.get(type(found[0])) if isinstance(found, tuple) else None
+        if kind is not None:
+            self._counts.refused[kind][REASONS.get(status, "other")] += 1

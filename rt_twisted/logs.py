@@ -1,0 +1,136 @@
+"""
+Where log lines go, and what they look like.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any, TextIO
+
+from twisted.application.service import MultiService
+from twisted.logger import FileLogObserver, ILogObserver, formatEvent, formatEventAsClassicLogText
+
+Owner = tuple[int, int]  # uid, gid; -1 for whoever it is now
+
+
+class LogFile:
+    """
+    A file to which whole lines are appended, until it is opened anew: whoever
+    rotates logs moves the file away and says so.
+
+    Args:
+        path: `-` for standard output.
+        owner: whom the file shall belong to, if root opens it for a daemon that
+            will not be root.
+
+    Raises:
+        OSError: it cannot be opened.
+    """
+
+    def __init__(self, path: str, owner: Owner = (-1, -1)) -> None:
+        # Whoever becomes a daemon changes its folder.
+        self.path = path if path == "-" else os.path.abspath(path)
+        self._owner = owner
+        self._file = self._open()
+
+    def write(self, text: str) -> None:
+        """
+        Append *text*, whole lines.
+
+        Raises:
+            OSError: the disk is full, for example.
+        """
+        self._file.write(text)
+
+    def flush(self) -> None:
+        """
+        Twisted asks for it; lines never wait here.
+        """
+        self._file.flush()
+
+    def reopen(self) -> None:
+        """
+        Go on in the file that has the name now, a new one if there is none.
+
+        Raises:
+            OSError: it cannot be opened; the one before stays in use.
+        """
+        file, self._file = self._file, self._open()
+        if file is not sys.stdout:
+            file.close()
+
+    def close(self) -> None:
+        """
+        No more will be written.
+        """
+        if self._file is not sys.stdout:
+            self._file.close()
+
+    def _open(self) -> TextIO:
+        if self.path == "-":
+            return sys.stdout
+        form: Any = {"buffering": 1, "encoding": "utf-8", "errors": "backslashreplace"}
+        file: TextIO = open(self.path, "a", **form)  # noqa: SIM115  # as long as the daemon runs
+        if os.geteuid() == 0 and self._owner != (-1, -1):
+            os.fchown(file.fileno(), *self._owner)
+        return file
+
+
+def as_json(event: Mapping[str, Any]) -> str:
+    """
+    One line of JSON: `time` (UTC), `level`, `from`, `text`, the event's own fields
+    that are text or numbers, and `traceback` if it is about a failure.
+    """
+    moment = datetime.fromtimestamp(event["log_time"], UTC)
+    level = event.get("log_level")
+    line: dict[str, Any] = {
+        "time": moment.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+        "level": level.name if level is not None else "info",
+        "from": event.get("log_namespace") or event.get("log_system") or "-",
+        "text": formatEvent(dict(event)),
+    }
+    for name, value in event.items():
+        if not name.startswith("log_") and isinstance(value, str | int | float | bool):
+            line.setdefault(name, value)
+    failure = event.get("log_failure")
+    if failure is not None:
+        line["traceback"] = failure.getTraceback()
+    return json.dumps(line, ensure_ascii=False) + "\n"
+
+
+def observer(file: Any, form: str) -> FileLogObserver:
+    """
+    What writes the daemon's log to *file*.
+
+    Args:
+        file: a `LogFile`.
+        form: `text` as twistd writes it, or `json`.
+    """
+    return FileLogObserver(file, as_json if form == "json" else formatEventAsClassicLogText)
+
+
+class Logged(MultiService):
+    """
+    Services whose application logs where they say.
+
+    Args:
+        file: None leaves the log to twistd.
+        form: see `observer`.
+    """
+
+    def __init__(self, file: LogFile | None, form: str) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]  # Twisted has none
+        self._file = file
+        self._form = form
+
+    def setServiceParent(self, parent: Any) -> None:
+        """
+        Twistd asks its application for an observer, after this.
+        """
+        if self._file is not None:
+            parent.setComponent(ILogObserver, observer(self._file, self._form))
+        super().setServiceParent(parent)  # type: ignore[no-untyped-call]  # as above

@@ -1,0 +1,112 @@
+"""
+Certificates for tests, signed by an authority of their own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from functools import cache
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Any
+
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+)
+
+Key = Any  # EC or RSA
+
+
+@cache
+def _rsa(number: int) -> rsa.RSAPrivateKey:
+    return rsa.generate_private_key(65537, 2048)  # slow: the same for all tests
+
+
+class Authority:
+    """
+    Signs what is asked for.
+
+    Args:
+        folder: where the files go; its own certificate is `ca.pem` there.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._key = ec.generate_private_key(ec.SECP256R1())
+        self._name = _name("an authority")
+        root = self._sign(self._name, self._key, [], True)
+        self._middle_key = ec.generate_private_key(ec.SECP256R1())
+        self.file = str(folder / "ca.pem")
+        Path(self.file).write_bytes(root.public_bytes(Encoding.PEM))
+        self._middle = self._sign(_name("its deputy"), self._middle_key, [], True)
+
+    def _sign(
+        self, name: x509.Name, key: Key, hosts: Sequence[str], may_sign: bool, deputy: bool = False,
+        days: int = 30,
+    ) -> x509.Certificate:  # fmt: skip
+        now = datetime.now(UTC)
+        issuer, signing = self._name, self._key
+        if deputy:
+            issuer, signing = self._middle.subject, self._middle_key
+        builder = (
+            x509.CertificateBuilder(issuer, name, key.public_key(), x509.random_serial_number())
+            .not_valid_before(now - timedelta(days=40))
+            .not_valid_after(now + timedelta(days=days))
+            .add_extension(x509.BasicConstraints(may_sign, None), True)
+        )
+        if hosts:
+            names = [_alternative(host) for host in hosts]
+            builder = builder.add_extension(x509.SubjectAlternativeName(names), False)
+        return builder.sign(signing, SHA256())
+
+    def pair(
+        self,
+        stem: str,
+        *hosts: str,
+        kind: str = "ecdsa",
+        deputy: bool = False,
+        days: int = 30,
+        word: bytes = b"",
+    ) -> tuple[str, str]:
+        """
+        Write `STEM.crt` and `STEM.key`; existing ones are replaced.
+
+        Args:
+            stem: of the files' names.
+            hosts: names and addresses; the common name is the first.
+            kind: `ecdsa` or `rsa`.
+            deputy: signed by another certificate, which stands behind it.
+            days: until it expires; may be negative.
+            word: the key is encrypted with it.
+
+        Returns:
+            the two paths.
+        """
+        key: Key = _rsa(0) if kind == "rsa" else ec.generate_private_key(ec.SECP256R1())
+        leaf = self._sign(_name(hosts[0]), key, hosts, False, deputy, days)
+        chain = [leaf, self._middle] if deputy else [leaf]
+        encryption = BestAvailableEncryption(word) if word else NoEncryption()
+        certificate, secret = self.folder / f"{stem}.crt", self.folder / f"{stem}.key"
+        certificate.write_bytes(b"".join(each.public_bytes(Encoding.PEM) for each in chain))
+        secret.write_bytes(
+            key.private_bytes(Encoding.PEM, PrivateFormat.TraditionalOpenSSL, encryption)
+        )
+        return str(certificate), str(secret)
+
+
+def _name(text: str) -> x509.Name:
+    return x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, text)])
+
+
+def _alternative(host: str) -> x509.GeneralName:
+    try:
+        return x509.IPAddress(ip_address(host))
+    except ValueError:
+        return x509.DNSName(host)

@@ -1,0 +1,92 @@
+"""
+Clients that send and take as little as they can, while others are served on time.
+"""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+import time
+
+import pytest
+
+from benchmarks.storm import Storm
+from tests.real.conftest import StartDaemon, require
+from tests.real.test_daemon import publish
+
+READERS = 1000
+MESSAGES = 40
+ATTACK = 14  # seconds; longer than head-seconds
+ON_TIME = 0.5  # seconds; two cores are shared with 600 attackers and 1,000 readers
+
+
+@pytest.mark.limit(120)
+def test_slow_ones_do_not_hurt_others(daemon: StartDaemon) -> None:
+    """
+    200 slow headers, 200 slow bodies and 200 slow reads of much history: 1,000 readers
+    hear each message within half a second, and the attackers are got rid of.
+    """
+    slow = require("slowhttptest", "slowhttptest")
+    server = daemon("--history=1000", "--history-bytes=8m", "--backlog-seconds=5")
+    for _ in range(40):
+        assert publish(server.port, channel="much", message="x" * 100_000) == 200
+    storm = Storm(server.port, READERS)
+    storm.rage(30)
+    attackers = [
+        subprocess.Popen(
+            [slow, *"-c 200 -r 200 -p 5 -i 2".split(), "-l", str(ATTACK), *options],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        for options in (
+            ("-H", "-u", f"{server.url}/"),
+            ("-B", "-s", "8192", "-u", f"{server.url}/publish"),
+            ("-X", *"-w 512 -y 1024 -n 2 -z 32 -k 1".split(),
+             "-u", f"{server.url}/?channels=much&history=40"),
+        )
+    ]  # fmt: skip
+    late = []
+    first, last = storm.comers[0].connection, storm.comers[-1].connection
+    assert first is not None
+    assert last is not None
+    try:
+        for number in range(MESSAGES):
+            begun = time.monotonic()
+            assert publish(server.port, channel="news", message=f"m{number}.") == 200
+            for connection in (first, last):
+                connection.settimeout(5)
+                text = b""
+                while b"m%d." % number not in text:
+                    text += connection.recv(65536)
+            late.append(time.monotonic() - begun)
+            time.sleep(ATTACK / MESSAGES)
+        for attacker in attackers:
+            attacker.wait(30)
+    finally:
+        for attacker in attackers:
+            attacker.kill()
+            attacker.wait()
+    late.sort()
+    assert late[-3] < ON_TIME, late
+    for comer in storm.comers[1:-1]:
+        assert comer.connection is not None
+        assert heard(comer.connection) == [f"m{number}." for number in range(MESSAGES)]
+    storm.end()
+    assert publish(server.port, channel="news", message="after") == 200
+
+
+def heard(connection: socket.socket) -> list[str]:
+    """
+    The data of all that has come.
+    """
+    connection.setblocking(False)
+    text = b""
+    while True:
+        try:
+            data = connection.recv(1 << 20)
+        except BlockingIOError:
+            break
+        assert data, "it was hung up on"
+        text += data
+    lines = text.decode().split("\n")
+    return [line.removeprefix("data: ") for line in lines if line.startswith("data: ")]

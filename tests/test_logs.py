@@ -1,0 +1,126 @@
+"""
+Log files that are moved away, and lines of JSON.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from twisted.application.service import Application
+from twisted.logger import ILogObserver, Logger
+from twisted.python.failure import Failure
+
+from rt_twisted.logs import LogFile, Logged, observer
+
+
+def lines(log: Any) -> list[dict[str, Any]]:
+    """
+    What *log* says, each a line of JSON.
+    """
+    file = io.StringIO()
+    log(Logger("shop", observer=observer(file, "json")))
+    return [json.loads(line) for line in file.getvalue().splitlines()]
+
+
+def test_a_line_of_json_has_text_and_fields() -> None:
+    """
+    Fields that are text or numbers are there by their names; others only in the text.
+    """
+    (line,) = lines(lambda log: log.warn("{n} of\n{what}", n=3, what="tea", thing=object()))
+
+    assert line.pop("time").endswith("Z")
+    assert line == {
+        "level": "warn", "from": "shop", "text": "3 of\ntea", "n": 3, "what": "tea",
+    }  # fmt: skip
+
+
+def test_a_failure_is_one_line_too() -> None:
+    """
+    With the traceback in a field of its own.
+    """
+
+    def fail(log: Logger) -> None:
+        try:
+            raise ValueError("no tea")
+        except ValueError:
+            log.failure("while brewing", Failure())
+
+    (line,) = lines(fail)
+
+    assert line["level"] == "critical"
+    assert line["text"] == "while brewing"
+    assert line["traceback"].splitlines()[0].startswith("Traceback")
+    assert "no tea" in line["traceback"]
+
+
+def test_a_field_cannot_pretend_to_be_another() -> None:
+    """
+    The time and the text are the log's.
+    """
+    (line,) = lines(lambda log: log.info("said", text="forged", time=1))
+
+    assert line["text"] == "said"
+    assert line["time"] != 1
+
+
+def test_a_file_goes_on_under_its_name(tmp_path: Path) -> None:
+    """
+    Moved away and opened anew, nothing is lost; nothing is cut off at the start.
+    """
+    path = tmp_path / "log"
+    path.write_text("before\n")
+    file = LogFile(str(path))
+    file.write("one\n")
+    path.rename(tmp_path / "old")
+    file.write("two\n")
+    file.reopen()
+    file.write("three \udcff\n")
+    file.close()
+
+    assert (tmp_path / "old").read_text() == "before\none\ntwo\n"
+    assert path.read_text() == "three \\udcff\n"
+
+
+def test_a_file_that_cannot_be_opened_anew_stays(tmp_path: Path) -> None:
+    """
+    The one before goes on.
+    """
+    folder = tmp_path / "logs"
+    folder.mkdir()
+    file = LogFile(str(folder / "log"))
+    folder.rename(tmp_path / "moved")
+    with pytest.raises(FileNotFoundError):
+        file.reopen()
+    file.write("still here\n")
+    file.close()
+
+    assert (tmp_path / "moved" / "log").read_text() == "still here\n"
+
+
+def test_standard_output_is_never_closed(capsys: pytest.CaptureFixture[str]) -> None:
+    """
+    `-` may be opened anew as often as one likes.
+    """
+    file = LogFile("-")
+    file.reopen()
+    file.close()
+    file.write("here\n")
+
+    assert capsys.readouterr().out == "here\n"
+
+
+def test_the_application_is_told_where_to_log(tmp_path: Path) -> None:
+    """
+    Twistd takes its observer from there; without a file of ours it makes its own.
+    """
+    file = LogFile(str(tmp_path / "log"))
+    for mine, wanted in ((file, True), (None, False)):
+        application: Any = Application("realtime")
+        Logged(mine, "text").setServiceParent(application)
+
+        assert (application.getComponent(ILogObserver, None) is not None) is wanted
+    file.close()
