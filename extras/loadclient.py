@@ -1,0 +1,405 @@
+#!/usr/bin/env python3
+"""
+Many readers of a server's event streams at once, from one process: how long it takes
+to connect them and to reach them, and whether each gets everything once and in order.
+
+    python extras/loadclient.py -n 1000 -c 200 -u http://127.0.0.1:8888/ --publish 5
+    python extras/loadclient.py -n 10000 -c 1000 --publish 2 --seconds 30 --png latency.png
+
+For your own servers only: to anybody else's this is an attack. It needs rt_twisted
+to be installed, nothing else. docs/loadclient.md has the whole story.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import json
+import resource
+import shutil
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, quote, urljoin, urlsplit
+
+from twisted.internet.defer import ensureDeferred
+from twisted.internet.task import LoopingCall, deferLater
+from twisted.python.failure import Failure
+
+from rt_twisted.load.crowd import Crowd, State
+from rt_twisted.load.ledger import Ledger
+from rt_twisted.load.pictures import png_histogram, text_histogram
+from rt_twisted.load.publisher import Publisher
+from rt_twisted.load.target import SetupError, Target
+
+CHANNELS = "general,base,extras,cats,dogs"  # cyclone-sse's
+SPARE_FILES = 64  # descriptors for everything but readers
+NOFILE = Path("/proc/sys/fs/nr_open")  # what root may raise the limit to
+LOOK = 0.05  # seconds between two looks whether something has come true
+TICK = 0.02  # seconds between two groups of connections
+ON_A_TERMINAL, ELSEWHERE = 0.5, 5.0  # seconds between two words about progress
+BUSY = 0.8  # of a core: above, the figures tell more of this program than of the server
+
+
+def parse(arguments: Sequence[str]) -> argparse.Namespace:
+    """
+    The options.
+
+    Raises:
+        SystemExit: they are wrong, or ask for help.
+    """
+    parser = argparse.ArgumentParser(
+        prog="loadclient",
+        description="Hold many event streams open and measure. For your own servers only.",
+        epilog="Exit status: 0 all arrived, 1 something was lost, repeated or out of order, "
+        "2 nothing could be measured.",
+    )
+    add = parser.add_argument
+    add("-n", "--num", type=_count, default=350, help="readers in all (%(default)s)")
+    add("-c", "--concurrency", type=_count, default=50, help="new ones a second (%(default)s)")
+    add("-u", "--url", default="http://localhost:8888/", help="of the stream (%(default)s)")
+    add(
+        "--channels",
+        default=CHANNELS,
+        help="every reader has the first, and one of the others by turns (%(default)s); "
+        "not used for reading if the URL names channels itself",
+    )
+    add("--publish", type=_rate, default=0.0, metavar="RATE", help="messages a second (none)")
+    add("--publish-url", metavar="URL", help="where to ('publish' beside the stream)")
+    add("--key", default="", help="the secret for publishing")
+    add("--size", type=_count, default=100, help="bytes of a message (%(default)s)")
+    add("--seconds", type=_rate, help="how long, once all are connected (10)")
+    add("--messages", type=_count, help="end after so many; without --publish, received ones")
+    add("--grace", type=_rate, default=5.0, help="seconds for the last to arrive (%(default)g)")
+    add("--timeout", type=_rate, default=30.0, help="seconds to connect (%(default)g)")
+    add("--reconnect", action="store_true", help="come back when cut, with Last-Event-ID")
+    add("--insecure", action="store_true", help="do not check the server's certificate")
+    add("--png", type=Path, metavar="FILE", help="draw the latencies into this file")
+    add("--json", action="store_true", help="the summary as JSON")
+    options = parser.parse_args(arguments)
+    options.names = [name for name in options.channels.split(",") if name]
+    if not options.names:
+        parser.error("--channels names none")
+    return options
+
+
+def _count(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError("at least 1")
+    return value
+
+
+def _rate(text: str) -> float:
+    value = float(text)
+    if not 0 <= value < 1e9:
+        raise argparse.ArgumentTypeError("not negative, and not that large")
+    return value
+
+
+def raise_limit(files: int) -> None:
+    """
+    Allow this process so many open files.
+
+    Raises:
+        SetupError: it may not.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard != resource.RLIM_INFINITY and hard < files:
+        hard = files  # root may
+    if soft == resource.RLIM_INFINITY or soft >= files:
+        return
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (files, hard))
+    except (OSError, ValueError):
+        raise SetupError(
+            f"{files} open files are needed and {hard if hard < files else soft} allowed: "
+            f"run it from a root shell after `ulimit -n {files}`, or raise `nofile` in "
+            f"/etc/security/limits.conf, and {NOFILE} if that is lower"
+        ) from None
+
+
+def path_for(url: str, names: Sequence[str]) -> str:
+    """
+    What a reader of the channels called *names* asks for.
+    """
+    parts = urlsplit(url)
+    query = parts.query
+    if "channels" not in parse_qs(query):
+        query += ("&" if query else "") + "channels=" + ",".join(quote(each) for each in names)
+    return f"{parts.path or '/'}?{query}"
+
+
+class Run:
+    """
+    One measurement.
+
+    Args:
+        options: what was asked for.
+        reactor: runs it.
+        screen: for progress.
+    """
+
+    def __init__(self, options: argparse.Namespace, reactor: Any, screen: Any) -> None:
+        self.options = options
+        verify = not options.insecure
+        target = Target.find(reactor, options.url, options.num, options.timeout, verify)
+        self.names = options.names
+        given = parse_qs(urlsplit(options.url).query).get("channels")
+        if given:
+            self.names = [name for text in given for name in text.split(",") if name]
+        self.shared = bool(given)  # all readers read all channels
+        self.ledger = Ledger(self.names, options.size)
+        self.crowd = Crowd(target, self.ledger, options.reconnect, reactor)
+        self.publisher: Publisher | None = None
+        if options.publish:
+            url = options.publish_url or urljoin(options.url, "publish")
+            there = Target.find(reactor, url, 1, options.timeout, verify)
+            errors = self.crowd.errors
+            self.publisher = Publisher(there, options.key, self.ledger, errors, reactor)
+        self.phase = "connecting"
+        self._reactor = reactor
+        self._screen = screen
+        self._terminal = screen.isatty()
+        self._began = reactor.seconds()
+        self._processor = time.process_time()
+        self._measured = 0.0  # seconds, without connecting
+        self._busy = 0.0
+
+    async def go(self) -> None:
+        """
+        Connect, publish, wait, hang up.
+        """
+        told = LoopingCall(self._tell)
+        told.clock = self._reactor
+        told.start(ON_A_TERMINAL if self._terminal else ELSEWHERE, now=False)
+        swept = LoopingCall(self.crowd.sweep)
+        swept.clock = self._reactor
+        swept.start(1, now=False)
+        try:
+            await self._connect()
+            # What lives now lives to the end: the collector need not look at it again.
+            gc.collect()
+            gc.freeze()
+            await self._measure()
+        finally:
+            for looping in (told, swept):
+                looping.stop()
+            self.finish()
+        await deferLater(self._reactor, 0)  # Twisted aborts connections in its next turn
+
+    def finish(self) -> None:
+        """
+        Count what is lost, hang up. May be called twice.
+        """
+        if self.phase == "over":
+            return
+        self.phase = "over"
+        self.lost = self.crowd.lost()
+        self.open_at_end = self.crowd.states[State.OPEN]
+        self.crowd.close()
+        if self.publisher is not None:
+            self.publisher.close()
+        if self._terminal:
+            self._screen.write("\r\033[K")
+
+    async def _connect(self) -> None:
+        options, crowd = self.options, self.crowd
+        began = self._reactor.seconds()
+        while len(crowd.readers) < options.num:
+            due = int((self._reactor.seconds() - began + TICK) * options.concurrency)
+            while len(crowd.readers) < min(due, options.num):
+                self._add()
+            await deferLater(self._reactor, TICK)
+        # Those who were refused and come back later need not be waited for.
+        await self._until(lambda: not crowd.states[State.CALLING], options.timeout + 2)
+
+    def _add(self) -> None:
+        number = len(self.crowd.readers)
+        if self.shared:
+            mine = list(range(len(self.names)))
+        else:
+            mine = [0]
+            if len(self.names) > 1:
+                mine.append(1 + number % (len(self.names) - 1))
+        self.crowd.add(mine, path_for(self.options.url, [self.names[each] for each in mine]))
+
+    async def _measure(self) -> None:
+        options, crowd, ledger = self.options, self.crowd, self.ledger
+        if not crowd.states[State.OPEN] and not options.reconnect:
+            return
+        self.phase = "measuring"
+        began, processor = self._reactor.seconds(), time.process_time()
+        seconds = options.seconds
+        if seconds is None:
+            seconds = float("inf") if options.messages else 10.0
+        asked = options.messages or float("inf")
+        if self.publisher is not None:
+            written = 0
+            while written < asked:
+                passed = self._reactor.seconds() - began
+                while written < min(asked, passed * options.publish) and passed < seconds:
+                    self.publisher.add()
+                    written += 1
+                self.publisher.push()
+                if passed >= seconds:
+                    break
+                rest = (written + 1) / options.publish - passed
+                await deferLater(self._reactor, min(max(rest, 0.001), LOOK))
+            # Its own answers keep it going.
+            await self._until(lambda: self.publisher is None or self.publisher.idle, options.grace)
+        else:
+            await self._until(lambda: crowd.others >= asked or self._abandoned(), seconds)
+        self._measured = self._reactor.seconds() - began
+        self._busy = (time.process_time() - processor) / max(self._measured, 1e-3)
+        if ledger.accepted:
+            self.phase = "waiting for the last"
+            await self._until(lambda: not crowd.lost() or self._abandoned(), options.grace)
+
+    def _abandoned(self) -> bool:
+        return not self.options.reconnect and not self.crowd.states[State.OPEN]
+
+    async def _until(self, condition: Any, seconds: float) -> None:
+        end = self._reactor.seconds() + seconds
+        while not condition() and self._reactor.seconds() < end:
+            await deferLater(self._reactor, LOOK)
+
+    def _tell(self) -> None:
+        crowd = self.crowd
+        line = (
+            f"{self._reactor.seconds() - self._began:6.1f} s  {self.phase}: "
+            f"{crowd.states[State.OPEN]:,} of {len(crowd.readers):,} open, "
+            f"{self.ledger.accepted:,} published, {crowd.delivered:,} delivered, "
+            f"{crowd.errors.total():,} errors, p50 {crowd.latency.percentile(0.5) * 1e3:.1f} ms"
+        )
+        if self._terminal:
+            columns = shutil.get_terminal_size().columns
+            self._screen.write(f"\r{line[: columns - 1]}\033[K")
+        else:
+            self._screen.write(line + "\n")
+        self._screen.flush()
+
+    def summary(self) -> dict[str, Any]:
+        """
+        All that was found, ready for JSON; times are milliseconds.
+        """
+        crowd, ledger = self.crowd, self.ledger
+        return {
+            "url": self.options.url,
+            "readers": {
+                "asked": self.options.num,
+                "opened": crowd.ever_open,
+                "open_at_end": self.open_at_end,
+                "reconnects": crowd.reconnects,
+            },
+            "connect_ms": crowd.connecting.summary(),
+            "seconds": round(self._measured, 3),
+            "published": ledger.accepted,
+            "unsure": len(ledger.unsure),
+            "delivered": crowd.delivered,
+            "latency_ms": crowd.latency.summary(),
+            "lost": self.lost,
+            "repeated": crowd.wrong["repeated"],
+            "out_of_order": crowd.wrong["out of order"],
+            "stray": crowd.wrong["stray"],
+            "gaps": crowd.gaps,
+            "other_events": crowd.others,
+            "errors": dict(crowd.errors.most_common()),
+            "client_busy": round(self._busy, 2),
+        }
+
+    def status(self) -> int:
+        """
+        The exit status.
+        """
+        crowd = self.crowd
+        if not crowd.ever_open or (self.publisher is not None and not self.ledger.accepted):
+            return 2
+        return 1 if self.lost or crowd.wrong.total() else 0
+
+
+def report(found: dict[str, Any]) -> str:
+    """
+    The summary for a person.
+    """
+    readers = found["readers"]
+
+    def times(values: dict[str, float]) -> str:
+        return "  ".join(f"{name} {value:,.1f} ms" for name, value in values.items())
+
+    lines = [
+        f"readers    {readers['opened']:,} of {readers['asked']:,} connected, "
+        f"{readers['open_at_end']:,} until the end, {readers['reconnects']:,} times again",
+        f"connect    {times(found['connect_ms'])}",
+        f"published  {found['published']:,} in {found['seconds']:.1f} s"
+        + (f", {found['unsure']:,} without a yes" if found["unsure"] else ""),
+        f"delivered  {found['delivered']:,}"
+        + (f", and {found['other_events']:,} of others" if found["other_events"] else ""),
+    ]
+    if found["delivered"]:
+        lines.append(f"latency    {times(found['latency_ms'])}")
+    lines.append(
+        f"wrong      {found['lost']:,} lost, {found['repeated']:,} repeated, "
+        f"{found['out_of_order']:,} out of order, {found['gaps']:,} gaps"
+        + (f", {found['stray']:,} of a channel not asked for" if found["stray"] else "")
+    )
+    lines += [f"error      {count:,} x {kind}" for kind, count in found["errors"].items()]
+    if found["client_busy"] > BUSY:
+        lines.append(
+            f"note       this client used {found['client_busy']:.0%} of a core: the latencies are "
+            "its own as much as the server's"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def main(arguments: Sequence[str]) -> int:
+    """
+    Measure and tell.
+
+    Returns:
+        the exit status.
+    """
+    options = parse(arguments)
+    try:
+        raise_limit(options.num + SPARE_FILES)
+        if options.png is not None:
+            options.png.touch()  # better now than after an hour
+    except (SetupError, OSError) as error:
+        print(f"loadclient: {error}", file=sys.stderr)
+        return 2
+    from twisted.internet import reactor
+
+    loop: Any = reactor
+    failures: list[Failure] = []
+    try:
+        run = Run(options, loop, sys.stderr)
+    except SetupError as error:
+        print(f"loadclient: {error}", file=sys.stderr)
+        return 2
+    # Ctrl-C ends the reactor; what was found until then is told as always.
+    loop.addSystemEventTrigger("before", "shutdown", run.finish)
+    going = ensureDeferred(run.go())
+    going.addErrback(lambda reason: failures.append(reason) if loop.running else None)
+    going.addBoth(lambda _: loop.stop() if loop.running else None)
+    loop.run()
+    for failure in failures:
+        failure.printTraceback(sys.stderr)
+    found = run.summary()
+    if options.json:
+        print(json.dumps(found, indent=2))
+    else:
+        columns = shutil.get_terminal_size().columns
+        print(report(found) + "\n" + text_histogram(run.crowd.latency, columns), end="")
+    if options.png is not None:
+        readers = found["readers"]["opened"]
+        title = f"{found['delivered']:,} deliveries to {readers:,} readers"
+        wrong = f"{found['lost']:,} lost, {found['repeated']:,} repeated"
+        subtitle = f"{found['published']:,} messages in {found['seconds']:.0f} s, {wrong}"
+        options.png.write_bytes(png_histogram(run.crowd.latency, title, subtitle))
+    return 2 if failures else run.status()
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(sys.argv[1:]))

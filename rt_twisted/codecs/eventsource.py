@@ -1,0 +1,133 @@
+"""
+Reading an event stream, as a browser's EventSource does (WHATWG HTML, 9.2.5 and 9.2.6).
+
+The other direction is `rt_twisted.codecs.sse`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from rt_twisted.codecs.errors import RemoteProtocolError
+
+LARGEST_EVENT = 16 * 1024 * 1024  # bytes of a line, and of the data of an event
+_MARK = b"\xef\xbb\xbf"  # byte order mark
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """
+    What a stream dispatched.
+
+    Args:
+        id: the last id the stream has said, perhaps with an earlier event; "" before any.
+        type: `message` if the event names none.
+        data: its lines, joined by LF.
+    """
+
+    id: str
+    type: str
+    data: str
+
+
+class EventReader:
+    """
+    Makes events of an event stream's bytes. What stands behind the last blank
+    line when the stream ends is no event (9.2.6).
+
+    Args:
+        last_id: where an earlier stream ended, if this one goes on from there.
+    """
+
+    __slots__ = (
+        "_cr", "_data", "_fresh", "_id", "_pieces", "_size", "_type", "comments", "last_id", "retry"
+    )  # fmt: skip
+
+    def __init__(self, last_id: str = "") -> None:
+        self.last_id = last_id  # what to come back with
+        self.retry: int | None = None  # milliseconds to wait before that
+        self.comments = 0  # how many comments came, heartbeats among them
+        self._id = last_id.encode()
+        self._type = b""
+        self._data: list[bytes] = []
+        self._pieces: list[bytes] = []  # of the line that has not ended
+        self._size = 0  # of these pieces and this data
+        self._cr = False  # a CR ended the last bytes; an LF next belongs to it
+        self._fresh = True
+
+    def feed(self, data: bytes) -> list[Event]:
+        """
+        Take the next bytes.
+
+        Linear in the bytes fed, however they are cut.
+
+        Args:
+            data: any length; b"" changes nothing.
+
+        Returns:
+            the events that *data* completed, in order; often none.
+
+        Raises:
+            RemoteProtocolError: a line or an event is larger than LARGEST_EVENT;
+                the reader is of no further use.
+        """
+        if (self._cr or b"\r" in data) and data:
+            if self._cr and data[0] == 0x0A:
+                data = data[1:]
+                self._cr = False
+            self._cr = data[-1] == 0x0D if data else False
+            data = data.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+        first, *lines = data.split(b"\n")
+        self._pieces.append(first)
+        self._grow(len(first))
+        if not lines:
+            return []
+        lines.insert(0, b"".join(self._pieces))
+        rest = lines.pop()
+        self._pieces = [rest]
+        if self._fresh:
+            lines[0] = lines[0].removeprefix(_MARK)
+            self._fresh = False
+        events = []
+        for line in lines:
+            if line:
+                self._take(line)
+                continue
+            event = self._dispatch()
+            if event is not None:
+                events.append(event)
+        self._size = sum(map(len, self._data))
+        self._grow(len(rest))
+        return events
+
+    def _grow(self, size: int) -> None:
+        self._size += size
+        if self._size > LARGEST_EVENT:
+            raise RemoteProtocolError(f"an event has more than {LARGEST_EVENT} bytes")
+
+    def _take(self, line: bytes) -> None:
+        name, _, value = line.partition(b":")
+        if value[:1] == b" ":
+            value = value[1:]
+        if name == b"data":
+            self._data.append(value)
+        elif name == b"id":
+            if b"\0" not in value:
+                self._id = value
+        elif name == b"event":
+            self._type = value
+        elif name == b"retry":
+            if value.isdigit() and len(value) < 16:  # bytes.isdigit knows ASCII only
+                self.retry = int(value)
+        elif not name:
+            self.comments += 1
+
+    def _dispatch(self) -> Event | None:
+        self.last_id = self._id.decode(errors="replace")
+        data, type = self._data, self._type
+        self._type = b""
+        if not data:
+            return None
+        self._data = []
+        text = b"\n".join(data).decode(errors="replace")
+        return Event(self.last_id, type.decode(errors="replace") or "message", text)

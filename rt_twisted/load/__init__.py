@@ -1,0 +1,3 @@
+"""
+Many readers at once, and what they find: what extras/loadclient.py is made of.
+"""

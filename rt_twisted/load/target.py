@@ -1,0 +1,187 @@
+"""
+Connections to a server, from one address of this machine or from several.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import socket
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from twisted.internet.interfaces import IProtocol, IProtocolFactory
+from twisted.internet.ssl import CertificateOptions, optionsForClientTLS
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+PORT_RANGE = Path("/proc/sys/net/ipv4/ip_local_port_range")
+PORTS_OF_AN_ADDRESS = 28_000  # Linux's range of ports for clients, if it cannot be read
+
+
+class SetupError(Exception):
+    """
+    The load cannot be made as asked; the text says why, and what to do.
+    """
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """
+    Where connections go.
+
+    Args:
+        reactor: makes them.
+        url: http:// or https://.
+        address: the host's, as number.
+        port: of the server.
+        security: for TLS; None for plain connections.
+        sources: addresses of this machine to connect from, in turn; "" leaves it to the system.
+        patience: seconds a connection attempt may take.
+    """
+
+    reactor: Any
+    url: str
+    address: str
+    port: int
+    security: Any
+    sources: Sequence[str]
+    patience: float
+
+    @classmethod
+    def find(
+        cls, reactor: Any, url: str, readers: int = 1, patience: float = 30.0, verify: bool = True
+    ) -> Target:
+        """
+        Resolve the host of *url*. More readers than an address has ports for come
+        from several, if the server is on this machine.
+
+        Raises:
+            SetupError: there is no such host, or the URL is no URL.
+        """
+        parts = urlsplit(url)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise SetupError(f"{url!r} is no http:// or https:// URL")
+        security = None
+        if parts.scheme == "https":
+            trusted = optionsForClientTLS(parts.hostname)
+            security = trusted if verify else CertificateOptions(verify=False)
+        try:
+            port = parts.port or (443 if security else 80)
+            found = socket.getaddrinfo(parts.hostname, port, type=socket.SOCK_STREAM)
+        except (OSError, ValueError) as error:
+            raise SetupError(f"{url}: {error}") from None
+        address = str(found[0][4][0])
+        return cls(reactor, url, address, port, security, _sources(address, readers), patience)
+
+    def connect(self, factory: IProtocolFactory, number: int = 0) -> None:
+        """
+        Begin to connect, as the reader of this *number*.
+        """
+        source = self.sources[number % len(self.sources)]
+        bind = (source, 0) if source else None
+        if self.security is None:
+            self.reactor.connectTCP(self.address, self.port, factory, self.patience, bind)
+            return
+        self.reactor.connectSSL(
+            self.address, self.port, factory, self.security, self.patience, bind
+        )
+
+    def request(self, line: str, headers: Iterable[str]) -> bytes:
+        """
+        The head of a request.
+
+        Args:
+            line: method and path.
+            headers: without those that every request has.
+        """
+        host = urlsplit(self.url).netloc.rpartition("@")[2]
+        lines = [f"{line} HTTP/1.1", f"Host: {host}", "User-Agent: rt_twisted loadclient", *headers]
+        return "\r\n".join([*lines, "", ""]).encode()
+
+
+def _sources(address: str, count: int) -> list[str]:
+    try:
+        low, high = map(int, PORT_RANGE.read_text().split())
+        ports = high - low + 1
+    except (OSError, ValueError):
+        ports = PORTS_OF_AN_ADDRESS
+    # A port of a closed connection rests for a minute, and others need some too.
+    wanted = math.ceil(count / (ports / 4))
+    if wanted < 2 or not address.startswith("127."):
+        return [""]
+    return [f"127.0.{number // 250}.{number % 250 + 1}" for number in range(wanted)]
+
+
+@implementer(IProtocolFactory)
+class Call:
+    """
+    Connection attempts of one protocol object, which is used again for each.
+
+    Args:
+        protocol: it.
+        failed: called with it if one fails.
+    """
+
+    __slots__ = ("_failed", "_protocol")
+    noisy = False
+
+    def __init__(self, protocol: Any, failed: Callable[[Any, Failure], None]) -> None:
+        self._protocol = protocol
+        self._failed = failed
+
+    def doStart(self) -> None:
+        """
+        Nothing to prepare.
+        """
+
+    def doStop(self) -> None:
+        """
+        Nothing to clear up.
+        """
+
+    def startedConnecting(self, connector: object) -> None:
+        """
+        It has begun.
+        """
+
+    def buildProtocol(self, address: object) -> IProtocol:
+        """
+        It is connected.
+        """
+        protocol: IProtocol = self._protocol
+        return protocol
+
+    def clientConnectionFailed(self, connector: object, reason: Failure) -> None:
+        """
+        It could not connect.
+        """
+        self._failed(self._protocol, reason)
+
+    def clientConnectionLost(self, connector: object, reason: Failure) -> None:
+        """
+        The protocol has heard it.
+        """
+
+
+def kind(reason: Failure) -> str:
+    """
+    A failure in a few words, the same for all of a kind.
+    """
+    error = reason.value
+    number = getattr(error, "osError", None) or getattr(error, "errno", None)
+    if isinstance(number, int) and type(error).__name__ == "ConnectError":
+        return os.strerror(number).lower()
+    # Twisted's classes are their own words: ConnectionRefusedError, TCPTimedOutError.
+    name = type(error).__name__.removesuffix("Error")
+    words = "".join(f" {each.lower()}" if each.isupper() else each for each in name).strip()
+    return {
+        "connection done": "closed by the server",
+        "connection lost": "connection reset",
+        "t c p timed out": "connecting timed out",
+        "timeout": "connecting timed out",
+        "": "TLS error",  # OpenSSL's class is called Error
+    }.get(words, words)

@@ -1,0 +1,167 @@
+"""
+The load client against a real daemon.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+
+from tests.real.conftest import ROOT, Server, StartDaemon, free_port
+from tests.real.test_doctor import Proxy, certificate, nginx
+
+__all__ = ["nginx"]  # a fixture
+
+pytestmark = pytest.mark.limit(45)
+
+SCRIPT = str(ROOT / "extras" / "loadclient.py")
+
+
+def load(server: Server | str, *arguments: str) -> tuple[int, dict[str, Any]]:
+    """
+    Run it.
+
+    Returns:
+        its exit status and its summary.
+    """
+    done = _run(server, "--json", *arguments)
+    assert "Traceback" not in done.stderr, done.stderr
+    return done.returncode, json.loads(done.stdout)
+
+
+def _run(server: Server | str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    url = server if isinstance(server, str) else server.url + "/"
+    command = [sys.executable, SCRIPT, "-u", url, "--timeout=5", *arguments]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "70"}
+    return subprocess.run(command, capture_output=True, text=True, timeout=40, env=environment)
+
+
+MANY = ("-n60", "-c600", "--publish=50", "--messages=40")
+
+
+def test_it_measures_and_ends_by_itself(daemon: StartDaemon) -> None:
+    """
+    Every reader gets each message of its channels, once and in order.
+    """
+    status, found = load(daemon(), *MANY)
+
+    assert status == 0
+    assert found["readers"] == {"asked": 60, "opened": 60, "open_at_end": 60, "reconnects": 0}
+    assert found["published"] == 40
+    # Eight on the channel of all, eight on each of four, which have 15 readers each.
+    assert found["delivered"] == 8 * 60 + 4 * 8 * 15
+    assert (found["lost"], found["repeated"], found["out_of_order"], found["gaps"]) == (0, 0, 0, 0)
+    assert found["errors"] == {}
+    assert 0 < found["connect_ms"]["p50"] <= found["connect_ms"]["max"]
+    assert (
+        0 < found["latency_ms"]["p50"] <= found["latency_ms"]["p99"] <= found["latency_ms"]["max"]
+    )
+
+
+def test_a_person_sees_a_histogram_and_gets_a_picture(daemon: StartDaemon, tmp_path: Any) -> None:
+    """
+    In the terminal and in a file.
+    """
+    picture = tmp_path / "latency.png"
+    done = _run(daemon(), *MANY, f"--png={picture}")
+
+    assert done.returncode == 0
+    assert "0 lost, 0 repeated, 0 out of order, 0 gaps" in done.stdout
+    assert "█" in done.stdout
+    assert picture.read_bytes().startswith(b"\x89PNG\r\n")
+
+
+def test_readers_that_are_cut_come_back_and_miss_nothing(daemon: StartDaemon) -> None:
+    """
+    The streams end by themselves all the time; with --reconnect nobody notices.
+    """
+    server = daemon("--retry=0.1")
+    url = f"{server.url}/?evs_buffer_size_limit=900"
+    status, found = load(url, *MANY, "--channels=news", "--reconnect", "--grace=20")
+
+    assert found["readers"]["reconnects"] > 60
+    assert found["errors"]["ended by the server"] > 60
+    assert (found["delivered"], found["lost"], found["repeated"]) == (40 * 60, 0, 0)
+    assert status == 0
+
+
+def test_what_a_server_loses_is_counted(daemon: StartDaemon) -> None:
+    """
+    Without history there are gaps, and the exit status says so.
+    """
+    server = daemon("--retry=0.1", "--history=0")
+    url = f"{server.url}/?evs_buffer_size_limit=900"
+    status, found = load(url, *MANY, "--channels=news", "--reconnect", "--grace=0.1")
+
+    assert status == 1
+    assert found["lost"] > 0
+    assert found["gaps"] > 0
+    assert found["delivered"] + found["lost"] == 40 * 60
+
+
+def test_it_goes_on_over_single_errors(daemon: StartDaemon) -> None:
+    """
+    Some are refused, the others measure.
+    """
+    status, found = load(daemon("--max-readers=20"), *MANY)
+
+    assert status == 0
+    assert found["readers"]["opened"] == 20
+    assert found["errors"] == {"sent away": 40}
+    assert found["lost"] == 0
+
+
+def test_what_cannot_be_measured_is_said(daemon: StartDaemon) -> None:
+    """
+    Nobody there; a key that is missing.
+    """
+    status, found = load(f"http://127.0.0.1:{free_port()}/", "-n3", "--seconds=1")
+    assert status == 2
+    assert found["errors"] == {"connection refused": 3}
+
+    server = daemon("--http-secret=sesame")
+    status, found = load(server, "-n3", "--publish=50", "--messages=2")
+    assert status == 2
+    assert set(found["errors"]) == {"publish: status 401"}
+    status, found = load(server, "-n3", "--publish=50", "--messages=2", "--key=sesame")
+    assert status == 0
+
+
+def test_messages_of_others_are_counted(daemon: StartDaemon) -> None:
+    """
+    Without --publish it waits for those that come, and Ctrl-C ends it with a summary.
+    """
+    server = daemon()
+    command = [sys.executable, SCRIPT, "-u", server.url + "/", "-n2", "--json", "--seconds=600"]
+    running = subprocess.Popen(
+        command, stdout=subprocess.PIPE, env={**os.environ, "PYTHONPATH": str(ROOT)}
+    )
+    other = load(server, "-n1", "--publish=50", "--messages=10")
+    running.send_signal(signal.SIGINT)
+    told, _ = running.communicate(timeout=20)
+
+    assert other[0] == 0
+    assert running.returncode == 0
+    found = json.loads(told)
+    assert found["readers"]["asked"] == 2
+    assert found["published"] == found["delivered"] == 0
+
+
+def test_it_speaks_tls(daemon: StartDaemon, nginx: Proxy, tmp_path: Any) -> None:
+    """
+    A certificate that nobody knows must be allowed by --insecure.
+    """
+    proxy = nginx(daemon(), certificate=certificate(tmp_path))
+    url = f"https://127.0.0.1:{proxy.port}/"
+    status, found = load(url, *MANY, "--insecure")
+    assert (status, found["delivered"]) == (0, 960)
+
+    status, found = load(url, "-n2", "--seconds=1")
+    assert status == 2
+    assert sum(found["errors"].values()) == 2
