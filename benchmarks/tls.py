@@ -1,0 +1,210 @@
+"""
+What TLS and HTTP/2 cost: CPU per delivery and memory per idle reader, of the
+same daemon by several ways.
+
+    python -m benchmarks.tls [READERS]
+
+The daemon is a process of its own, and so are its readers; its CPU and memory
+are the kernel's numbers (/proc). Ratios matter more than digits.
+"""
+
+from __future__ import annotations
+
+import http.client
+import multiprocessing
+import select
+import socket
+import ssl
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode
+
+import h2.config
+import h2.connection
+import h2.settings
+
+from tests.pems import Authority
+
+MESSAGES = 100
+PAUSE = 0.02  # seconds between two messages, so that none are joined
+ROUNDS = 3
+BODY = "x" * 100
+HUGE = 2**31 - 1
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """
+    How readers come.
+
+    Args:
+        name: for the table.
+        port: `plain`, `ours` or `twisted`: which of the daemon's.
+        streams: of HTTP/2 on each connection; 0 for HTTP/1.1.
+        kind: of the certificate's key.
+    """
+
+    name: str
+    port: str
+    streams: int = 0
+    kind: str = "ecdsa"
+
+
+WAYS = (
+    Way("plain, HTTP/1.1", "plain"),
+    Way("TLS, HTTP/1.1, `ssl:` endpoint (Twisted's transport)", "twisted"),
+    Way("TLS, HTTP/1.1, `--use-ssl` (ours)", "ours"),
+    Way("TLS, HTTP/2, one stream on each connection", "ours", 1),
+    Way("TLS, HTTP/2, 50 streams on each connection", "ours", 50),
+)
+
+
+def _port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+@contextmanager
+def _daemon(kind: str) -> Iterator[tuple[int, dict[str, int]]]:
+    with tempfile.TemporaryDirectory() as folder:
+        certificate, key = Authority(Path(folder)).pair("bench", "localhost", kind=kind)
+        ports = {name: _port() for name in ("plain", "ours", "twisted")}
+        command = [
+            *(str(Path(sys.executable).with_name("twistd")), "-n", "--pidfile=", "realtime"),
+            *(f"--port={ports['plain']}", "--use-ssl=1", f"--ssl-port={ports['ours']}"),
+            *(f"--ssl-cert={certificate}", f"--ssl-key={key}"),
+            f"--endpoint=ssl:{ports['twisted']}:interface=127.0.0.1"
+            f":privateKey={key}:certKey={certificate}",
+        ]
+        with subprocess.Popen(command, cwd=folder, stdout=subprocess.DEVNULL) as process:
+            try:
+                time.sleep(2)
+                yield process.pid, ports
+            finally:
+                process.terminate()
+
+
+def _read(port: int, way: Way, readers: int, ready: Any) -> None:
+    """
+    The readers: connect, tell how long it took, then take whatever comes.
+    """
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    context.set_alpn_protocols(["h2"] if way.streams else ["http/1.1"])
+    poll = select.epoll()
+    socks: dict[int, Any] = {}
+    for _ in range(readers // max(way.streams, 1)):
+        sock: Any = socket.create_connection(("127.0.0.1", port))
+        if way.port != "plain":
+            sock = context.wrap_socket(sock)
+        sock.sendall(_requests(way))
+        sock.setblocking(False)
+        socks[sock.fileno()] = sock
+        poll.register(sock, select.EPOLLIN)
+    ready.set()
+    while True:
+        for number, _ in poll.poll():
+            try:
+                while socks[number].recv(1 << 16):
+                    pass
+            except (BlockingIOError, ssl.SSLWantReadError):
+                pass
+
+
+def _requests(way: Way) -> bytes:
+    if not way.streams:
+        return b"GET /?channels=news HTTP/1.1\r\nHost: a\r\n\r\n"
+    talk = h2.connection.H2Connection(h2.config.H2Configuration(client_side=True))
+    window = h2.settings.SettingCodes.INITIAL_WINDOW_SIZE
+    talk.local_settings = h2.settings.Settings(client=True, initial_values={window: HUGE})
+    talk.initiate_connection()
+    talk.increment_flow_control_window(HUGE - 65535)
+    head = ((":method", "GET"), (":scheme", "https"), (":authority", "a"))
+    for number in range(1, 2 * way.streams, 2):
+        talk.send_headers(number, [*head, (":path", "/?channels=news")], end_stream=True)
+    return talk.data_to_send()
+
+
+def _cpu(pid: int) -> float:
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / 100
+
+
+def _memory(pid: int) -> float:
+    """
+    KiB.
+    """
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return float(next(line.split()[1] for line in lines if line.startswith("VmRSS")))
+
+
+def _publish(port: int, count: int) -> None:
+    connection = http.client.HTTPConnection("127.0.0.1", port)
+    body = urlencode({"channel": "news", "message": BODY})
+    headers = {"Content-Type": "application/x-www-form-urlencoded"}
+    for _ in range(count):
+        connection.request("POST", "/publish", body, headers)
+        connection.getresponse().read()
+        time.sleep(PAUSE)
+    connection.close()
+
+
+def _measure(way: Way, readers: int) -> tuple[float, float, float]:
+    """
+    Returns:
+        microseconds of CPU per delivery, and per new reader; KiB per idle reader.
+    """
+    with _daemon(way.kind) as (pid, ports):
+        _publish(ports["plain"], 20)
+        before = _cpu(pid)
+        _publish(ports["plain"], MESSAGES)
+        alone = _cpu(pid) - before
+        memory, before = _memory(pid), _cpu(pid)
+        ready = multiprocessing.Event()
+        arguments = (ports[way.port], way, readers, ready)
+        reading = multiprocessing.Process(target=_read, args=arguments, daemon=True)
+        reading.start()
+        ready.wait()
+        time.sleep(1)
+        joined = (_cpu(pid) - before) / readers
+        idle = (_memory(pid) - memory) / readers
+        spent = []
+        for _ in range(ROUNDS):
+            before = _cpu(pid)
+            _publish(ports["plain"], MESSAGES)
+            time.sleep(1)
+            spent.append(_cpu(pid) - before - alone)
+        reading.kill()
+        reading.join()
+    return statistics.median(spent) / MESSAGES / readers * 1e6, joined * 1e6, idle
+
+
+def main(readers: int) -> None:
+    """
+    Print a table.
+    """
+    print(f"{readers} readers, {MESSAGES} messages of {len(BODY)} bytes, median of {ROUNDS}\n")
+    print("| way | us per delivery | ratio | us per new reader | KiB per idle reader |")
+    print("| --- | --- | --- | --- | --- |")
+    least = 0.0
+    for way in WAYS:
+        delivery, joined, idle = _measure(way, readers)
+        least = least or delivery
+        print(
+            f"| {way.name} | {delivery:.1f} | {delivery / least:.1f} | {joined:.0f} | {idle:.1f} |",
+            flush=True,
+        )
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]) if len(sys.argv) > 1 else 500)
