@@ -59,20 +59,21 @@ class LogFile:
         Raises:
             OSError: it cannot be opened; the one before stays in use.
         """
-        file, self._file = self._file, self._open()
-        if file is not sys.stdout:
+        if self.path != "-":
+            file, self._file = self._file, self._open()
             file.close()
 
     def close(self) -> None:
         """
         No more will be written.
         """
-        if self._file is not sys.stdout:
+        if self.path != "-":
             self._file.close()
 
     def _open(self) -> TextIO:
         if self.path == "-":
-            return sys.stdout
+            # Not sys.stdout: twistd puts a file there that writes to the log.
+            return sys.__stdout__ or sys.stdout
         form: Any = {"buffering": 1, "encoding": "utf-8", "errors": "backslashreplace"}
         file: TextIO = open(self.path, "a", **form)  # noqa: SIM115  # as long as the daemon runs
         if os.geteuid() == 0 and self._owner != (-1, -1):

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import io
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -101,7 +102,7 @@ def test_a_file_that_cannot_be_opened_anew_stays(tmp_path: Path) -> None:
     assert (tmp_path / "moved" / "log").read_text() == "still here\n"
 
 
-def test_standard_output_is_never_closed(capsys: pytest.CaptureFixture[str]) -> None:
+def test_standard_output_is_never_closed(capfd: pytest.CaptureFixture[str]) -> None:
     """
     `-` may be opened anew as often as one likes.
     """
@@ -109,8 +110,9 @@ def test_standard_output_is_never_closed(capsys: pytest.CaptureFixture[str]) -> 
     file.reopen()
     file.close()
     file.write("here\n")
+    file.flush()
 
-    assert capsys.readouterr().out == "here\n"
+    assert capfd.readouterr().out == "here\n"
 
 
 def test_the_application_is_told_where_to_log(tmp_path: Path) -> None:
@@ -124,3 +126,21 @@ def test_the_application_is_told_where_to_log(tmp_path: Path) -> None:
 
         assert (application.getComponent(ILogObserver, None) is not None) is wanted
     file.close()
+
+
+def test_standard_output_stays_what_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    Once twistd runs, `sys.stdout` writes to the log: a log that wrote there
+    would write to itself for ever, from the first reload on.
+    """
+    written: list[str] = []
+    monkeypatch.setattr(sys, "__stdout__", type("Out", (), {"write": written.append})())
+    file = LogFile("-")
+    monkeypatch.setattr(sys, "stdout", type("Loop", (), {"write": file.write})())
+
+    file.reopen()
+    file.write("line\n")
+    LogFile("-").write("another\n")
+    file.close()
+
+    assert written == ["line\n", "another\n"]
