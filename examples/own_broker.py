@@ -19,7 +19,7 @@ from typing import Any
 from twisted.internet.defer import Deferred, succeed
 from zope.interface import implementer
 
-from rt_twisted.interfaces import IBroker, IHistory, Receive
+from rt_twisted.interfaces import IBroker, IHistory, IReceiver
 from rt_twisted.message import After, Draft, Message, Newest, Position, Replay, Since
 
 FILE = "messages.sqlite"
@@ -45,13 +45,14 @@ class SqliteBroker:
         if self._file.execute("select epoch from log").fetchone() is None:
             self._file.execute("insert into log values (?)", [secrets.token_hex(4)])
         (self._epoch,) = self._file.execute("select epoch from log").fetchone()
-        self._receive: Receive
+        self._receiver: IReceiver
+        self._begin = self.position()
 
-    def attach(self, receive: Receive) -> None:
+    def attach(self, receiver: IReceiver) -> None:
         """
         See `IBroker.attach`.
         """
-        self._receive = receive
+        self._receiver = receiver
 
     def position(self) -> Position:
         """
@@ -60,10 +61,11 @@ class SqliteBroker:
         row = self._file.execute("select seq from sqlite_sequence where name = 'message'")
         return Position(self._epoch, (row.fetchone() or (0,))[0])
 
-    def subscribe(self, channel: str) -> None:
+    def subscribe(self, channel: str) -> Deferred[Position]:
         """
-        Nothing to do: this process publishes all there is.
+        Nothing to do: this process publishes all there is, since it began.
         """
+        return succeed(self._begin)
 
     def unsubscribe(self, channel: str) -> None:
         """
@@ -84,7 +86,7 @@ class SqliteBroker:
             oldest = positions[-1].offset - KEPT
             self._file.execute("delete from message where offset <= ?", [oldest])
         for draft, position in zip(drafts, positions, strict=True):
-            self._receive(Message(draft.channel, draft.data, position, draft.event))
+            self._receiver.receive(Message(draft.channel, draft.data, position, draft.event))
         return succeed(positions)
 
     def after(self, channels: Sequence[str], since: Since) -> Deferred[Replay]:

@@ -9,6 +9,7 @@ import math
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
+from typing import Any
 
 from rt_twisted.history import History, Keep
 from rt_twisted.interfaces import IFormat
@@ -29,6 +30,7 @@ class Channel:
     """
 
     __slots__ = (
+        "heard",
         "history",
         "idle_since",
         "last",
@@ -38,6 +40,7 @@ class Channel:
         "pending",
         "readers",
         "single",
+        "waiting",
         "wanted",
     )
 
@@ -50,8 +53,17 @@ class Channel:
         self.pending: list[Message] = []  # received in this turn, not told yet
         self.idle_since = math.inf  # when the last reader left
         self.wanted = False  # said to the broker
+        self.heard = False  # and said by it
+        self.waiting: Any = ()  # who is on the way in; a set where there is somebody
         self.messages = 0  # received since it was opened
         self.last: Position | None = None  # of the newest of them
+
+    @property
+    def is_idle(self) -> bool:
+        """
+        Whether nobody reads it, or is about to.
+        """
+        return not self.readers and not self.waiting
 
     def add(self, reader: Subscriber, mixed: bool) -> None:
         """
@@ -142,7 +154,7 @@ class Channels:
                 name = next(iter(self._empty))
                 del self._empty[name]
                 oldest = self._channels.get(name)
-                if oldest is not None and not oldest.readers and not len(oldest.history):
+                if oldest is not None and oldest.is_idle and not len(oldest.history):
                     self._forget(oldest)
 
     def append(self, message: Message, now: float) -> Channel:
@@ -174,6 +186,17 @@ class Channels:
             before = channel.history.bytes or -OVERHEAD
             channel.history.adopt(keep)
             self.bytes += (channel.history.bytes or -OVERHEAD) - before
+
+    def begin(self, channel: Channel, position: Position) -> None:
+        """
+        *channel* is heard: it has seen everything after *position*, or after
+        its horizon, if that is earlier in this log.
+        """
+        history = channel.history
+        horizon = history.horizon
+        if position.epoch != horizon.epoch or position.offset > horizon.offset:
+            self._empty_out(channel)
+            history.restart(position)
 
     def restart(self, floor: Position) -> None:
         """
@@ -226,7 +249,7 @@ class Channels:
             if channel is None:
                 continue
             self._expire(channel.history, now)
-            if not len(channel.history) and now - channel.idle_since > linger:
+            if channel.is_idle and not len(channel.history) and now - channel.idle_since > linger:
                 self._forget(channel)
 
     def _expire(self, history: History, now: float) -> None:
@@ -236,7 +259,7 @@ class Channels:
 
     def _make_room(self) -> None:
         for channel in tuple(islice(self._channels.values(), 100)):
-            if channel.readers:
+            if not channel.is_idle:
                 self._empty_out(channel)
                 self._channels.move_to_end(channel.name)
             else:

@@ -99,6 +99,12 @@ class History:
         self.clear()
         self._horizon = horizon
 
+    def miss(self, position: Position) -> None:
+        """
+        Something before or at *position* never came; what is kept stays.
+        """
+        self._horizon = position
+
     def covers(self, position: Position) -> bool:
         """
         Whether nothing after *position* is forgotten.
@@ -141,4 +147,5 @@ class History:
     def _forget(self) -> None:
         _, message = self._entries.popleft()
         self.bytes -= len(message.data) + OVERHEAD
-        self._horizon = message.position
+        if message.position.offset > self._horizon.offset:  # not so before a hole
+            self._horizon = message.position

@@ -1,19 +1,14 @@
 """
-Who listens here, and the loop that tells them.
-
-What the broker receives within one turn of the reactor is told together: one
-write per reader, however many messages. A turn over many readers is cut into
-slices, between which the reactor does other work; the next turn waits for it,
-so that no reader ever hears things out of order.
+Who listens here: readers join, hear, and leave.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from heapq import nlargest
-from itertools import chain
 from operator import attrgetter
 from typing import Any
 
@@ -22,21 +17,28 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 from twisted.python.failure import Failure
+from zope.interface import implementer
 
 from rt_twisted.admission import Admission
-from rt_twisted.channels import Channel, Channels, by_offset
+from rt_twisted.channels import Channel, Channels
 from rt_twisted.counts import ChannelCounts, Counts
+from rt_twisted.heartbeats import Heartbeats
 from rt_twisted.history import Keep
-from rt_twisted.interfaces import IBroker, IFormat, IHistory, IReady, Refusal
+from rt_twisted.interfaces import (
+    IBroker,
+    IHistory,
+    IReady,
+    IReceiver,
+    Refusal,
+    Unavailable,
+)
 from rt_twisted.message import After, Draft, Message, Newest, Position, Replay, Since
-from rt_twisted.subscriber import Cause, Subscriber, write_all
+from rt_twisted.subscriber import Cause, Subscriber
+from rt_twisted.turns import Turns
 
 _log = Logger()
-_telling = _log.failureHandler("while telling readers")
 _sweeping = _log.failureHandler("while sweeping")
-
-SLICE = 0.008  # seconds a turn may hold the reactor; others shall not wait 20 ms
-BUNCH = 64  # readers between two looks at the clock: about half a millisecond of send(2)
+_heard = attrgetter("heard")
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,9 +69,33 @@ class Limits:
     join_queue: int = 0
 
 
-Bundle = tuple[IFormat, Sequence[Message], tuple[Subscriber, ...]]
+class Joining:
+    """
+    A reader on its way into channels, for which something has to be waited.
+
+    Args:
+        reader: which.
+        channels: that it does not hear yet.
+        since: what it shall be told of them first.
+        head: bytes to be written in front of that.
+    """
+
+    __slots__ = ("channels", "head", "reader", "since")
+
+    def __init__(
+        self,
+        reader: Subscriber,
+        channels: tuple[Channel, ...],
+        since: Since | None,
+        head: bytes,
+    ) -> None:
+        self.reader = reader
+        self.channels = channels
+        self.since = since
+        self.head = head
 
 
+@implementer(IReceiver)
 class Hub:
     """
     All channels of this node.
@@ -91,23 +117,20 @@ class Hub:
         self._limits = limits
         head = broker.position()
         self._channels = Channels(keep, limits.history_bytes, head, self._unwanted)
-        self._marked: list[Channel] = []  # with pending messages, in order of the first
-        self._turn: Iterator[None] | None = None  # the turn being told
-        self._due = False  # a slice is on its way
-        self._first = 0.0  # when the first of what is pending was received
         self._started = clock.seconds()
-        self._head = head  # the last position received
+        self._head = head  # everything up to here is received
         self._readers = 0
+        self._joining: dict[Subscriber, list[Joining]] = {}
         self._addresses: Counter[str] = Counter()
         self._behind: set[Subscriber] = set()
-        self._buckets: list[set[Subscriber]] = []
-        self._share_out(())
+        self._heartbeats = Heartbeats(limits.heartbeat, head)
         self.admission = Admission(clock, limits.join_rate, limits.join_queue)
         self._stopping = False
         self._sweep = LoopingCall(self._swept)
         self._sweep.clock = clock
         self.counts = Counts()
-        broker.attach(self.receive)
+        self._turns = Turns(clock, self.counts)
+        broker.attach(self)
 
     # Publishing.
 
@@ -119,26 +142,49 @@ class Hub:
 
     def receive(self, message: Message) -> None:
         """
-        What the broker calls for each message, in order.
+        See `IReceiver.receive`.
         """
         position = message.position
         if position.epoch != self._head.epoch:
-            self._tell_all()
             # What the new log held before, nobody here has seen.
-            self._channels.restart(Position(position.epoch, position.offset - 1))
+            self._begin(Position(position.epoch, position.offset - 1))
         now = self._clock.seconds()
         channel = self._channels.append(message, now)
         self._head = position
         self.counts.published += 1
         # Once something is pending, all that follows is: who joins now is told
         # of it in the turn to come, not by replay, and hears all in order.
-        if channel.readers or self._marked:
-            if not channel.pending:
-                if not self._marked:
-                    self._first = now
-                self._marked.append(channel)
-            channel.pending.append(message)
-            self._schedule()
+        if channel.readers or self._turns.marked:
+            self._turns.add(channel, message, now)
+
+    def reached(self, position: Position) -> None:
+        """
+        See `IReceiver.reached`.
+        """
+        if position.epoch != self._head.epoch:
+            self._begin(position)
+        elif position.offset > self._head.offset:
+            self._head = position
+
+    def missed(self, channel: str, position: Position) -> None:
+        """
+        See `IReceiver.missed`.
+        """
+        self.reached(position)
+        found = self._channels.get(channel)
+        if found is not None:
+            found.history.miss(position)
+            self._turns.gap((found,), position)
+
+    def _begin(self, head: Position) -> None:
+        """
+        Another log begins, heard whole after *head*.
+        """
+        known = bool(self._head.epoch)
+        self._head = head
+        if known:
+            self._turns.gap(self._channels, head)
+        self._channels.restart(head)
 
     def readers_of(self, channel: str) -> int:
         """
@@ -189,23 +235,36 @@ class Hub:
         self._readers += 1
         self._addresses[reader.address] += 1
         self.counts.joined += 1
-        reader.bucket = self.counts.joined % len(self._buckets)
-        self._buckets[reader.bucket].add(reader)
-        try:
-            channels = self._wanted(names)
-        except Exception:
-            reader.drop(Cause.LOST)  # the broker's fault; it may come back
-            raise
-        replay = self._recall(channels, since)
-        if self._archive is None or since is None or _is_enough(replay, since):
-            self._start(reader, channels, replay, head)
-            return
-        # Not in our memory, perhaps in the broker's. What is received
-        # meanwhile goes to our own history; the two meet when it answers.
-        reader.write(head)
-        asked: Deferred[Replay] = self._archive.after(names, since)
-        asked.addCallback(self._recalled, reader, names)
-        asked.addErrback(self._not_recalled, reader, names, since)
+        self._heartbeats.add(reader)
+        self._enter(reader, names, since, head)
+
+    def add(
+        self,
+        reader: Subscriber,
+        names: Sequence[str],
+        since: Since | None = None,
+        head: bytes = b"",
+    ) -> None:
+        """
+        Let *reader*, which has joined, hear the channels *names* too. *head* is
+        written first, then `format.start` of what *since* asks for of them.
+        """
+        here = {channel.name for channel in reader.channels}
+        for joining in self._joining.get(reader, ()):
+            here.update([channel.name for channel in joining.channels])
+        self._enter(reader, [name for name in names if name not in here], since, head)
+
+    def remove(self, reader: Subscriber, names: Sequence[str]) -> None:
+        """
+        Let *reader* hear the channels *names* no more. What is being told may
+        still come.
+        """
+        self._seat(reader, tuple([c for c in reader.channels if c.name not in names]))
+        for joining in tuple(self._joining.get(reader, ())):
+            self._let_go(joining)
+            joining.channels = tuple([c for c in joining.channels if c.name not in names])
+            self._hold(joining)
+            self._go_on(joining)
 
     def leave(self, reader: Subscriber, cause: Cause) -> None:
         """
@@ -215,15 +274,11 @@ class Hub:
         self._addresses[reader.address] -= 1
         if not self._addresses[reader.address]:
             del self._addresses[reader.address]
-        self._buckets[reader.bucket].discard(reader)
+        self._heartbeats.discard(reader)
         self.counts.closed[cause.value] += 1
-        mixed = len(reader.channels) > 1
-        now = self._clock.seconds()
-        for channel in reader.channels:
-            channel.remove(reader, mixed, now)
-            if not channel.readers:
-                self._channels.left(channel)
-        reader.channels = ()
+        for joining in self._joining.pop(reader, ()):
+            self._let_go(joining)
+        self._seat(reader, ())
 
     def seconds(self) -> float:
         """
@@ -265,9 +320,7 @@ class Hub:
         self.counts.note(self._started)
         head = self._broker.position()
         if head != self._head:  # a broker may know its log only once it is started
-            self._head = head
-            self._channels.restart(head)
-            self._share_out(())
+            self.reached(head)
         self._sweep.start(1.0, now=False)
 
     def adopt(self, keep: Keep, limits: Limits) -> None:
@@ -277,8 +330,7 @@ class Hub:
         self._limits = limits
         self._channels.adopt(keep, limits.history_bytes)
         self.admission.adopt(limits.join_rate, limits.join_queue)
-        if len(self._buckets) != _count_beats(limits):
-            self._share_out([reader for bucket in self._buckets for reader in bucket])
+        self._heartbeats = self._heartbeats.adopt(limits.heartbeat, self._head)
 
     def stop(self, retry: int) -> None:
         """
@@ -288,10 +340,10 @@ class Hub:
         self._stopping = True
         if self._sweep.running:
             self._sweep.stop()
-        self._tell_all()
+        self._turns.flush()
         self.admission.stop(retry / 1000)
         share = retry / max(1, self._readers)
-        for index, reader in enumerate([r for bucket in self._buckets for r in bucket]):
+        for index, reader in enumerate(tuple(self._heartbeats)):
             reader.end(Cause.SHUTDOWN, retry + int(index * share))
 
     def numbers(self) -> Counts:
@@ -334,18 +386,152 @@ class Hub:
         channel = self._channels.get(name)
         return _count(channel) if channel is not None else ChannelCounts(name, 0, 0)
 
-    # Replay.
+    # Into channels.
+
+    def _enter(
+        self, reader: Subscriber, names: Sequence[str], since: Since | None, head: bytes
+    ) -> None:
+        try:
+            channels = self._wanted(names)
+        except Exception:
+            reader.drop(Cause.LOST)  # the broker's fault; it may come back
+            raise
+        if all(map(_heard, channels)):
+            replay = self._recall(channels, since)
+            if self._suffices(replay, since) and not self._is_between(reader):
+                self._start(reader, channels, replay, head)
+                return
+        if not reader.channels:
+            reader.write(head)
+            head = b""
+        if reader.gone:
+            return
+        joining = Joining(reader, channels, since, head)
+        self._joining.setdefault(reader, []).append(joining)
+        self._hold(joining)
+        self._go_on(joining)
+
+    def _go_on(self, joining: Joining) -> None:
+        """
+        Take *joining* as far as it comes now.
+        """
+        if joining.reader.gone or not all(map(_heard, joining.channels)):
+            return
+        replay = self._recall(joining.channels, joining.since)
+        if self._suffices(replay, joining.since):
+            if self._is_between(joining.reader):
+                self._turns.afterwards(partial(self._go_on, joining))
+            else:
+                self._finish(joining, replay)
+            return
+        # Not in our memory, perhaps in the broker's. What is received
+        # meanwhile goes to our own history; the two meet when it answers.
+        names = [channel.name for channel in joining.channels]
+        asked: Deferred[Replay] = self._archive.after(names, joining.since)
+        asked.addCallbacks(
+            self._recalled, self._not_recalled, (joining,), errbackArgs=(joining,)
+        ).addErrback(self._unexpected, joining)
+
+    def _suffices(self, replay: Replay, since: Since | None) -> bool:
+        """
+        Whether nobody can remember more than *replay* has.
+        """
+        if self._archive is None or since is None:
+            return True
+        if isinstance(since, Newest):
+            return len(replay.messages) >= since.count
+        return isinstance(since, After) and replay.complete
+
+    def _recalled(self, replay: Replay, joining: Joining) -> None:
+        if joining.reader.gone:
+            return
+        ours = self._recall(joining.channels, After(replay.position))
+        if self._is_between(joining.reader):
+            self._turns.afterwards(partial(self._recalled, replay, joining))
+            return
+        complete = replay.complete and ours.complete
+        self._finish(joining, Replay(replay.messages + ours.messages, complete, ours.position))
+
+    def _not_recalled(self, failure: Failure, joining: Joining) -> None:
+        if not failure.check(Unavailable):
+            _log.failure("while asking the broker for its history", failure)
+        if joining.reader.gone:
+            return
+        # Of what we did not hear ourselves nobody could tell.
+        ours = self._recall(joining.channels, joining.since)
+        self._recalled(Replay(ours.messages, False, ours.position), joining)
+
+    def _unexpected(self, failure: Failure, joining: Joining) -> None:
+        _log.failure("while a reader joined", failure)
+        joining.reader.drop(Cause.LOST)
+
+    def _is_between(self, reader: Subscriber) -> bool:
+        """
+        Whether *reader* is still to be told of its channels what comes before
+        a replay of others.
+        """
+        return self._turns.running and bool(reader.channels)
+
+    def _finish(self, joining: Joining, replay: Replay) -> None:
+        reader = joining.reader
+        self._let_go(joining)
+        waiting = self._joining[reader]
+        waiting.remove(joining)
+        if not waiting:
+            del self._joining[reader]
+        self._start(reader, joining.channels, replay, joining.head)
+
+    def _hold(self, joining: Joining) -> None:
+        for channel in joining.channels:
+            if not channel.waiting:
+                channel.waiting = set()
+            channel.waiting.add(joining)
+
+    def _let_go(self, joining: Joining) -> None:
+        for channel in joining.channels:
+            if joining in channel.waiting:
+                channel.waiting.remove(joining)
+
+    def _start(
+        self, reader: Subscriber, channels: tuple[Channel, ...], replay: Replay, head: bytes
+    ) -> None:
+        replay = _fitted(replay, self._limits.replay_bytes)
+        self._seat(reader, reader.channels + channels)
+        if not replay.complete:
+            self.counts.gaps += 1
+        self.counts.delivered += len(replay.messages)
+        reader.write(head + reader.format.start(replay))
+
+    def _seat(self, reader: Subscriber, channels: tuple[Channel, ...]) -> None:
+        """
+        Have *reader* hear *channels* and nothing else.
+        """
+        before = reader.channels
+        mixed = len(before) > 1
+        now = self._clock.seconds() if before else 0.0
+        for channel in before:
+            channel.remove(reader, mixed, now)
+        mixed = len(channels) > 1
+        for channel in channels:
+            channel.add(reader, mixed)
+        reader.channels = channels
+        for channel in before:
+            if not channel.readers:
+                self._channels.left(channel)
 
     def _recall(self, channels: Sequence[Channel], since: Since | None) -> Replay:
         """
         What our own memory holds, up to the messages that are told to everybody
         in the turn to come: the reader hears those with the others.
         """
-        if isinstance(since, After) and self._is_pending(since.position):
-            self._close_turn()
-        upto = self._head
-        if self._marked:
-            upto = Position(upto.epoch, self._marked[0].pending[0].position.offset - 1)
+        turns = self._turns
+        turns.close_gap()
+        first = turns.pending_from()
+        if first is not None and isinstance(since, After) and _is_since(since.position, first):
+            # From the answer to its own publish, say: it must not be told all of the turn.
+            turns.close()
+            first = None
+        upto = self._head if first is None else Position(first.epoch, first.offset - 1)
         if since is None:
             return Replay((), True, upto)
         found, complete = self._channels.recall(channels, since, self._clock.seconds())
@@ -353,46 +539,6 @@ class Hub:
             complete = False  # from a future that a restart took back
         told = [message for message in found if message.position.offset <= upto.offset]
         return Replay(tuple(told), complete, upto)
-
-    def _is_pending(self, position: Position) -> bool:
-        """
-        Whether who is at *position* must not be told all that is pending. It
-        may have it from the answer to its own publish.
-        """
-        if not self._marked:
-            return False
-        first = self._marked[0].pending[0].position
-        return position.epoch == first.epoch and first.offset <= position.offset
-
-    def _start(
-        self, reader: Subscriber, channels: tuple[Channel, ...], replay: Replay, head: bytes
-    ) -> None:
-        replay = _fitted(replay, self._limits.replay_bytes)
-        mixed = len(channels) > 1
-        for channel in channels:
-            channel.add(reader, mixed)
-        reader.channels = channels
-        if not replay.complete:
-            self.counts.gaps += 1
-        self.counts.delivered += len(replay.messages)
-        reader.write(head + reader.format.start(replay))
-
-    def _recalled(self, replay: Replay, reader: Subscriber, names: Sequence[str]) -> None:
-        if reader.gone:
-            return
-        channels = self._wanted(names)
-        ours = self._recall(channels, After(replay.position))
-        complete = replay.complete and ours.complete
-        both = Replay(replay.messages + ours.messages, complete, ours.position)
-        self._start(reader, channels, both, b"")
-
-    def _not_recalled(
-        self, failure: Failure, reader: Subscriber, names: Sequence[str], since: Since
-    ) -> None:
-        _log.failure("while asking the broker for its history", failure)
-        if not reader.gone:
-            channels = self._wanted(names)
-            self._start(reader, channels, self._recall(channels, since), b"")
 
     def _wanted(self, names: Sequence[str]) -> tuple[Channel, ...]:
         """
@@ -403,117 +549,27 @@ class Hub:
         for channel in channels:
             if not channel.wanted:
                 channel.wanted = True
-                self._broker.subscribe(channel.name)
+                heard = self._broker.subscribe(channel.name)
+                heard.addCallback(self._hears, channel).addErrback(self._not_heard)
         return channels
+
+    def _hears(self, position: Position, channel: Channel) -> None:
+        channel.heard = True
+        self._channels.begin(channel, position)
+        for joining in tuple(channel.waiting):
+            self._go_on(joining)
+
+    def _not_heard(self, failure: Failure) -> None:
+        _log.failure("while subscribing", failure)
 
     def _unwanted(self, channel: Channel) -> None:
         if channel.wanted:
             self._broker.unsubscribe(channel.name)
 
-    # Telling.
-
-    def _close_turn(self) -> None:
-        """
-        What is pending is for those who listen by now, and for nobody else.
-        """
-        turn = self._tell(self._snapshot(), self._first)
-        self._turn = turn if self._turn is None else chain(self._turn, turn)
-        self._schedule()
-
-    def _schedule(self) -> None:
-        if not self._due:
-            self._due = True
-            self._clock.callLater(0, self._slice)
-
-    def _slice(self) -> None:
-        self._due = False
-        until = self._clock.seconds() + SLICE
-        if self._turn is None:
-            self._turn = self._tell(self._snapshot(), self._first)
-        with _telling:
-            for _ in self._turn:
-                if self._clock.seconds() > until:
-                    self._schedule()
-                    return
-        self._turn = None
-        if self._marked:
-            self._schedule()
-
-    def _tell_all(self) -> None:
-        """
-        The rest of this turn and the next one, without a pause.
-        """
-        with _telling:
-            for _ in chain(self._turn or (), self._tell(self._snapshot(), self._first)):
-                pass
-        self._turn = None
-
-    def _snapshot(self) -> list[Bundle]:
-        """
-        Take what is pending, and everybody who shall hear it.
-        """
-        marked, self._marked = self._marked, []
-        bundles: list[Bundle] = []
-        several: dict[Subscriber, list[Channel]] = {}
-        for channel in marked:
-            for format, readers in channel.single.items():
-                bundles.append((format, channel.pending, tuple(readers)))
-            for format, readers in channel.mixed.items():
-                if len(marked) == 1:
-                    bundles.append((format, channel.pending, tuple(readers)))
-                    continue
-                for reader in readers:
-                    several.setdefault(reader, []).append(channel)
-        alike: dict[tuple[Any, ...], list[Subscriber]] = {}
-        for reader, channels in several.items():
-            alike.setdefault((reader.format, *channels), []).append(reader)
-        for (format, *channels), group in alike.items():
-            messages = [message for channel in channels for message in channel.pending]
-            messages.sort(key=by_offset)
-            bundles.append((format, messages, tuple(group)))
-        for channel in marked:
-            channel.pending = []
-        return bundles
-
-    def _tell(self, bundles: Sequence[Bundle], since: float) -> Iterator[None]:
-        """
-        Write to everybody what came *since*; a pause after each bunch of readers.
-        """
-        counts = self.counts
-        since_pause = 0
-        for format, messages, readers in bundles:
-            try:
-                if len(messages) == 1:
-                    frame = format.encode(messages[0])
-                else:
-                    frame = b"".join(map(format.encode, messages))
-            except Exception:
-                # Somebody's own format. Nobody may miss a message unsaid:
-                # who comes back is told, or fails in the open.
-                _log.failure("{codec} cannot encode a message", codec=format)
-                for reader in readers:
-                    reader.drop(Cause.LOST)
-                continue
-            counts.delivered += len(messages) * len(readers)
-            for first in range(0, len(readers), BUNCH):
-                bunch = readers[first : first + BUNCH]
-                try:
-                    write_all(bunch, frame)
-                except Exception:
-                    _log.failure("while telling readers")
-                    for reader in bunch:  # they resume, and miss nothing
-                        reader.drop(Cause.LOST)
-                since_pause += len(bunch)
-                if since_pause >= BUNCH:
-                    since_pause = 0
-                    yield
-        if bundles:
-            counts.fanout.observe(self._clock.seconds() - since)
-
     # Once a second.
 
     def _swept(self) -> None:
-        for work in (self._beat_once, self._check_patience, self._visit, self._note):
+        for work in (self._beat, self._check_patience, self._visit, self._note):
             with _sweeping:
                 work()
 
@@ -523,49 +579,17 @@ class Hub:
     def _note(self) -> None:
         self.counts.note(self._clock.seconds())
 
-    def _share_out(self, readers: Sequence[Subscriber]) -> None:
-        """
-        Each second is the turn of a bucket of readers, so that each has had its
-        heartbeat when all had their turn.
-        """
-        count = _count_beats(self._limits)
-        self._buckets = [set() for _ in range(count)]
-        self._beat = 0  # the bucket whose turn it is
-        self._beat_heads = [self._head] * count  # the cursor each bucket was last sent
-        for index, reader in enumerate(readers):
-            reader.bucket = index % count
-            self._buckets[reader.bucket].add(reader)
-
-    def _beat_once(self) -> None:
-        if not self._limits.heartbeat:
-            return
-        self._beat = (self._beat + 1) % len(self._buckets)
+    def _beat(self) -> None:
         # A cursor says "everything up to here": while a turn is being told,
         # that is not true yet for everybody.
-        told = self._turn is None and not self._marked
-        moved = told and self._beat_heads[self._beat] != self._head
-        if moved:
-            self._beat_heads[self._beat] = self._head
-        frames: dict[IFormat, bytes] = {}
-        for reader in tuple(self._buckets[self._beat]):
-            if reader in self._behind or not reader.channels:
-                continue
-            frame = frames.get(reader.format)
-            if frame is None:
-                format = reader.format
-                frame = (moved and format.cursor(self._head)) or format.heartbeat
-                frames[format] = frame
-            reader.write(frame)
+        head = None if self._turns.busy else self._head
+        self._heartbeats.beat(head, self._behind, self._joining)
 
     def _check_patience(self) -> None:
         now = self._clock.seconds()
         for reader in tuple(self._behind):
             if now - reader.stuck_since > reader.patience.seconds:
                 reader.too_late()
-
-
-def _count_beats(limits: Limits) -> int:
-    return max(1, round(limits.heartbeat))
 
 
 def _fitted(replay: Replay, most: int) -> Replay:
@@ -582,13 +606,8 @@ def _fitted(replay: Replay, most: int) -> Replay:
     return replay
 
 
-def _is_enough(replay: Replay, since: Since) -> bool:
-    """
-    Whether nobody can remember more than *replay* has.
-    """
-    if isinstance(since, Newest):
-        return len(replay.messages) >= since.count
-    return isinstance(since, After) and replay.complete
+def _is_since(position: Position, first: Position) -> bool:
+    return position.epoch == first.epoch and position.offset >= first.offset
 
 
 def _count(channel: Channel) -> ChannelCounts:

@@ -4,7 +4,7 @@ The contracts between the floors; plug-ins are checked against them at start.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import ceil
 from typing import TYPE_CHECKING, Any, Protocol
@@ -19,7 +19,32 @@ if TYPE_CHECKING:
 
     from rt_twisted.counts import Histogram
 
-Receive = Callable[[Message], None]
+
+class IReceiver(Interface):
+    """
+    What a broker tells, on the reactor's thread; the hub provides it.
+    """
+
+    def receive(message: Message) -> None:
+        """
+        *message* is the next of the log: in order of position, each once.
+
+        A new epoch says that the log before is gone: every reader is told of a gap.
+        """
+
+    def reached(position: Position) -> None:
+        """
+        Every message up to *position*, of the channels that are heard, has been
+        received: readers' cursors may move there. Never goes back; a new epoch
+        says what it says in `receive`.
+        """
+
+    def missed(channel: str, position: Position) -> None:
+        """
+        Messages of *channel* may be lost, all of them up to *position*, which
+        lies behind what was received before, and before what is received next:
+        its readers are told of a gap.
+        """
 
 
 class IBroker(Interface):
@@ -29,27 +54,34 @@ class IBroker(Interface):
     A broker may also provide `twisted.application.service.IService`: it is then
     started and stopped with the daemon.
 
-    Order: `receive` is called in order of position, on the reactor's thread,
-    each message once. Delivery: what was published while the broker was
-    reachable reaches every node that wants its channel, or the epoch of the
-    next message differs, which tells every reader of a gap.
+    Delivery: what was published while the broker was reachable is received on
+    every node that hears its channel, once and in order of position. What came
+    while it was out of reach is received late, or it is said that it is
+    `missed`, or the epoch changes.
     """
 
-    def attach(receive: Receive) -> None:
+    def attach(receiver: IReceiver) -> None:
         """
-        Name the one who gets the messages. Called once, before anything else.
+        Name the one who is told. Called once, before anything else.
         """
 
     def position() -> Position:
         """
-        Where the log stands now; known without waiting once started.
+        Where the log stands, as it was last told; known without waiting once
+        started. Before a log is known it is NOWHERE.
         """
 
-    def subscribe(channel: str) -> None:
+    def subscribe(channel: str) -> Deferred[Position]:
         """
         Wish for *channel*: kept, and said again on every new connection.
 
         Saying it twice is saying it once.
+
+        Returns:
+            fires when the channel is heard, with a position that is not after
+            `position()`: everything after it is received. May have fired
+            already; waits while the broker is away; does not fail, and never
+            fires if the wish is taken back before.
         """
 
     def unsubscribe(channel: str) -> None:
@@ -63,7 +95,8 @@ class IBroker(Interface):
 
         Returns:
             their positions, in the same order; the old one for a draft whose
-            idempotency key is known. May have fired already.
+            idempotency key is known. May have fired already; may fire before
+            the message is received here, or after.
 
         Raises (in the Deferred):
             Unavailable: nothing or only a part was taken; a publisher that
@@ -108,6 +141,17 @@ class IHistory(Interface):
         What *since* asks for, over all of *channels*, in order of position.
 
         Never silently part: `complete` is False where something is forgotten.
+        All of *channels* are heard by now.
+
+        Returns:
+            fires when the live stream has reached the replay's position, and
+            not with one ahead of `IBroker.position()`. Waits while the broker
+            is away; takes no longer than the broker's own time limit for an
+            answer otherwise.
+
+        Raises (in the Deferred):
+            Unavailable: there is no answer; the reader is then told what this
+                node remembers, and of a gap before it.
         """
 
 
@@ -157,6 +201,7 @@ class IExchange(Interface):
     method = Attribute("str: upper case.")
     path = Attribute("str: percent-decoded, without query; begins with a slash or is '*'.")
     query_string = Attribute("str: as it came, without the question mark.")
+    version = Attribute("str: of HTTP; 1.0, 1.1 or 2.")
     address = Attribute("str: the client's address; from trusted proxies what they say it is.")
     local = Attribute("bool: the peer is on this machine, and no proxy stands in between.")
     length = Attribute("int | None: bytes of the body, 0 if there is none; None for chunks.")
@@ -229,10 +274,12 @@ class Opened:
     Args:
         transport: the connection.
         head: response headers to be written before anything else; may be empty.
+        rest: what the client has sent behind its request already.
     """
 
     transport: Any
     head: bytes
+    rest: bytes = b""
 
 
 class IBodySink(Interface):

@@ -7,8 +7,60 @@ from __future__ import annotations
 import socket
 from typing import Any
 
+from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionDone
 from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from rt_twisted.interfaces import IReceiver
+from rt_twisted.message import NOWHERE, Message, Position
+
+
+@implementer(IReceiver)
+class Ears:
+    """
+    Hears what a broker tells; holds it to the order it promises.
+    """
+
+    def __init__(self) -> None:
+        self.messages: list[Message] = []
+        self.missing: list[tuple[str, Position]] = []
+        self.epochs: list[str] = []  # in order
+        self.head = NOWHERE
+        self._waiting: list[tuple[int, Deferred[list[Message]]]] = []
+
+    def receive(self, message: Message) -> None:
+        self._advance(message.position, 1)
+        self.messages.append(message)
+        for count, done in tuple(self._waiting):
+            if len(self.messages) >= count:
+                self._waiting.remove((count, done))
+                done.callback(self.messages)
+
+    def reached(self, position: Position) -> None:
+        self._advance(position, 0)
+
+    def missed(self, channel: str, position: Position) -> None:
+        self._advance(position, 0)
+        self.missing.append((channel, position))
+
+    def until(self, count: int) -> Deferred[list[Message]]:
+        """
+        Fires with all messages when there are *count*.
+        """
+        done: Deferred[list[Message]] = Deferred()
+        if len(self.messages) >= count:
+            done.callback(self.messages)
+        else:
+            self._waiting.append((count, done))
+        return done
+
+    def _advance(self, position: Position, step: int) -> None:
+        if position.epoch != self.head.epoch:
+            self.epochs.append(position.epoch)
+        else:
+            assert position.offset >= self.head.offset + step
+        self.head = position
 
 
 class Line:

@@ -31,19 +31,19 @@ from rt_twisted.hub import Hub
 from rt_twisted.interfaces import IHistory, IReady, Unavailable, Undurable
 from rt_twisted.message import After, Draft, Message, Newest, Position, Since, Within
 from rt_twisted.subscriber import Patience, Subscriber
-from tests.contracts import BrokerContract
-from tests.fakes import Line
+from tests.contracts import BrokerContract, HistoryContract
+from tests.fakes import Ears, Line
 
 ALL = Keep(count=100_000, bytes=1 << 30, age=3600.0)
 
 
-class TestDurableBroker(BrokerContract):
+class TestDurableBroker(BrokerContract, HistoryContract):
     """
     It keeps the contract of all brokers, on its real threads.
     """
 
     @pytest_twisted.async_yield_fixture
-    async def broker(self, tmp_path: Path) -> AsyncIterator[DurableBroker]:
+    async def broker(self, tmp_path: Path, ears: Ears) -> AsyncIterator[DurableBroker]:
         """
         A fresh one.
         """
@@ -54,13 +54,12 @@ class TestDurableBroker(BrokerContract):
         broker = DurableBroker(
             loop, file, lambda keep: Journal(file, keep, 1 << 30, loop.seconds), ALL
         )
+        broker.attach(ears)
         broker.startService()
         yield broker
         broker.close()
 
-    async def test_its_history_comes_from_the_file(
-        self, broker: DurableBroker, received: list[Message]
-    ) -> None:
+    async def test_its_history_comes_from_the_file(self, broker: DurableBroker, ears: Ears) -> None:
         """
         Each of many readers that ask at once gets its own answer.
         """
@@ -72,9 +71,9 @@ class TestDurableBroker(BrokerContract):
         for number, answer in enumerate(asked[:150]):
             replay = await answer
             assert replay.complete
-            assert list(replay.messages) == received[number + 1 :]
+            assert list(replay.messages) == ears.messages[number + 1 :]
         for answer in asked[150:]:
-            assert list((await answer).messages) == received[-3:]
+            assert list((await answer).messages) == ears.messages[-3:]
 
 
 class Steps:

@@ -12,18 +12,18 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
 from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from rt_twisted import channels as channels_module
-from rt_twisted import hub as hub_module
+from rt_twisted import turns as turns_module
 from rt_twisted.brokers.memory import MemoryBroker
 from rt_twisted.codecs.sse import EventStream
 from rt_twisted.history import Keep
 from rt_twisted.hub import Hub, Limits
-from rt_twisted.interfaces import IBroker, IHistory, Receive, Refusal
+from rt_twisted.interfaces import IBroker, IHistory, IReceiver, Refusal
 from rt_twisted.message import (
     After,
     Draft,
@@ -378,8 +378,8 @@ def test_leaving_while_told_is_safe(
     """
     A turn is cut into slices; who leaves in between is not written to.
     """
-    monkeypatch.setattr(hub_module, "SLICE", -1.0)
-    monkeypatch.setattr(hub_module, "BUNCH", 1)
+    monkeypatch.setattr(turns_module, "SLICE", -1.0)
+    monkeypatch.setattr(turns_module, "BUNCH", 1)
     house = make()
     lines = [house.join("a") for _ in range(5)]
     house.publish(("a", b"1"))
@@ -461,8 +461,8 @@ def test_no_cursor_overtakes_a_message(
     A heartbeat between two slices of a turn does not say "everything up to
     here" to those who are still to be told.
     """
-    monkeypatch.setattr(hub_module, "SLICE", -1.0)
-    monkeypatch.setattr(hub_module, "BUNCH", 1)
+    monkeypatch.setattr(turns_module, "SLICE", -1.0)
+    monkeypatch.setattr(turns_module, "BUNCH", 1)
     house = make(limits=Limits(heartbeat=1))
     lines = [house.join("a") for _ in range(3)]
     house.publish(("a", b"1"))
@@ -605,14 +605,15 @@ class Remembering:
         self._epoch = "e"
         self.offset = 100
 
-    def attach(self, receive: Receive) -> None:
-        self.receive = receive
+    def attach(self, receiver: IReceiver) -> None:
+        self.receiver = receiver
 
     def position(self) -> Position:
         return Position(self._epoch, self.offset)
 
-    def subscribe(self, channel: str) -> None:
+    def subscribe(self, channel: str) -> Deferred[Position]:
         self.wanted.append(channel)
+        return succeed(self.position())
 
     def unsubscribe(self, channel: str) -> None:
         self.wanted.remove(channel)
@@ -627,7 +628,7 @@ class Remembering:
 
     def bring(self, data: bytes, epoch: str = "e") -> None:
         self.offset += 1
-        self.receive(Message("a", data, Position(epoch, self.offset)))
+        self.receiver.receive(Message("a", data, Position(epoch, self.offset)))
 
 
 def old(*offsets: int) -> tuple[Message, ...]:
@@ -793,8 +794,8 @@ def test_nothing_lost_repeated_or_out_of_order(steps: list[tuple[str, Any]], bun
     turn, slow reading and heartbeats: every reader ends with exactly what its
     channels had since it first came.
     """
-    slice_, bunch_ = hub_module.SLICE, hub_module.BUNCH
-    hub_module.SLICE, hub_module.BUNCH = -1.0, bunch
+    slice_, bunch_ = turns_module.SLICE, turns_module.BUNCH
+    turns_module.SLICE, turns_module.BUNCH = -1.0, bunch
     house = House(keep=Keep(count=10_000, bytes=1 << 30), limits=Limits(heartbeat=2))
     clients: list[Client] = []
     published: list[tuple[int, str]] = []
@@ -828,6 +829,6 @@ def test_nothing_lost_repeated_or_out_of_order(steps: list[tuple[str, Any]], bun
             wanted = [n for n, ch in published if ch in client.channels and n > client.since]
             assert client.got == wanted
     finally:
-        hub_module.SLICE, hub_module.BUNCH = slice_, bunch_
+        turns_module.SLICE, turns_module.BUNCH = slice_, bunch_
         for line in house.lines:
             line.close()

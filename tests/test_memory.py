@@ -8,8 +8,9 @@ import pytest
 from twisted.internet.task import Clock
 
 from rt_twisted.brokers.memory import KEY_MEMORY, KEYS, MemoryBroker
-from rt_twisted.message import Draft, Message
+from rt_twisted.message import Draft
 from tests.contracts import BrokerContract
+from tests.fakes import Ears
 
 
 class TestMemoryBroker(BrokerContract):
@@ -18,11 +19,13 @@ class TestMemoryBroker(BrokerContract):
     """
 
     @pytest.fixture
-    def broker(self) -> MemoryBroker:
+    def broker(self, ears: Ears) -> MemoryBroker:
         """
         A fresh one.
         """
-        return MemoryBroker(Clock())
+        broker = MemoryBroker(Clock())
+        broker.attach(ears)
+        return broker
 
 
 def test_every_start_is_a_new_log() -> None:
@@ -38,8 +41,8 @@ def test_keys_are_forgotten_after_five_minutes() -> None:
     """
     clock = Clock()
     broker = MemoryBroker(clock)
-    received: list[Message] = []
-    broker.attach(received.append)
+    ears = Ears()
+    broker.attach(ears)
 
     broker.publish([Draft("a", b"1", key="k")])
     clock.advance(KEY_MEMORY - 1)
@@ -47,7 +50,7 @@ def test_keys_are_forgotten_after_five_minutes() -> None:
     clock.advance(1)
     broker.publish([Draft("a", b"2", key="k")])
 
-    assert [message.data for message in received] == [b"1", b"2"]
+    assert [message.data for message in ears.messages] == [b"1", b"2"]
 
 
 def test_keys_are_bounded() -> None:
@@ -55,10 +58,10 @@ def test_keys_are_bounded() -> None:
     However many are used within five minutes, so many are remembered.
     """
     broker = MemoryBroker(Clock())
-    received: list[Message] = []
-    broker.attach(received.append)
+    ears = Ears()
+    broker.attach(ears)
     broker.publish([Draft("a", b"", key=str(number)) for number in range(KEYS + 1)])
 
     broker.publish([Draft("a", b"", key="1"), Draft("a", b"", key="0")])
 
-    assert len(received) == KEYS + 2  # 1 is still known, 0 is not
+    assert len(ears.messages) == KEYS + 2  # 1 is still known, 0 is not

@@ -28,7 +28,7 @@ from rt_twisted.brokers.journal import Journal, KeyUse, Question, Unusable, is_d
 from rt_twisted.brokers.memory import KEYS, KnownKeys
 from rt_twisted.brokers.worker import Work, Worker
 from rt_twisted.history import OVERHEAD, Keep
-from rt_twisted.interfaces import IBroker, IHistory, IReady, Receive, Unavailable, Undurable
+from rt_twisted.interfaces import IBroker, IHistory, IReady, IReceiver, Unavailable, Undurable
 from rt_twisted.message import After, Draft, Message, Position, Replay, Since
 
 _log = Logger()
@@ -134,7 +134,7 @@ class DurableBroker(Service):
         self._nudged = False
         self._tick = LoopingCall(self._nudge)
         self._tick.clock = reactor
-        self._receive: Receive
+        self._receiver: IReceiver
         self._journal: Journal
         self._writer: Work
         self._reader: Work
@@ -213,7 +213,7 @@ class DurableBroker(Service):
                 moved=journal.moved,
             )
         self._journal = journal
-        self._head = Position(journal.epoch, journal.head)
+        self._head = self._opened = Position(journal.epoch, journal.head)
         self._written = self._numbered = journal.head
 
     def _tidy(self) -> bool:
@@ -244,11 +244,11 @@ class DurableBroker(Service):
 
     # What a broker does.
 
-    def attach(self, receive: Receive) -> None:
+    def attach(self, receiver: IReceiver) -> None:
         """
         See `IBroker.attach`.
         """
-        self._receive = receive
+        self._receiver = receiver
 
     def position(self) -> Position:
         """
@@ -256,10 +256,12 @@ class DurableBroker(Service):
         """
         return self._head
 
-    def subscribe(self, channel: str) -> None:
+    def subscribe(self, channel: str) -> Deferred[Position]:
         """
-        Nothing to do: every channel is received.
+        Fires at once: every channel is received, from the end of the file as
+        it was opened.
         """
+        return succeed(self._opened)
 
     def unsubscribe(self, channel: str) -> None:
         """
@@ -412,7 +414,7 @@ class DurableBroker(Service):
             self._keys.remember(use.channel, use.key, position, use.time)
         for message in batch.messages[batch.told :]:
             self._head = message.position
-            self._receive(message)
+            self._receiver.receive(message)
 
     # Without the file.
 
@@ -468,6 +470,7 @@ class DurableBroker(Service):
                 await deferLater(self._reactor, RETRY)
         anew.moved = moved
         self._go_on(anew)
+        self._receiver.reached(self._head)
         self._let_go()
         self._state = State.DURABLE
         self._write()

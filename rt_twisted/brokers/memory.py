@@ -12,7 +12,7 @@ from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IReactorTime
 from zope.interface import implementer
 
-from rt_twisted.interfaces import IBroker, Receive
+from rt_twisted.interfaces import IBroker, IReceiver
 from rt_twisted.message import Draft, Message, Position
 
 KEY_MEMORY = 300.0  # seconds; five minutes, as Centrifugo keeps idempotency keys
@@ -65,13 +65,13 @@ class MemoryBroker:
         self._epoch = epoch or secrets.token_hex(4)
         self._offset = 0
         self._keys = KnownKeys()
-        self._receive: Receive
+        self._receiver: IReceiver
 
-    def attach(self, receive: Receive) -> None:
+    def attach(self, receiver: IReceiver) -> None:
         """
         See `IBroker.attach`.
         """
-        self._receive = receive
+        self._receiver = receiver
 
     def position(self) -> Position:
         """
@@ -79,10 +79,11 @@ class MemoryBroker:
         """
         return Position(self._epoch, self._offset)
 
-    def subscribe(self, channel: str) -> None:
+    def subscribe(self, channel: str) -> Deferred[Position]:
         """
-        Nothing to do: every channel is received.
+        Fires at once: every channel is received, from the first message.
         """
+        return succeed(Position(self._epoch, 0))
 
     def unsubscribe(self, channel: str) -> None:
         """
@@ -104,5 +105,5 @@ class MemoryBroker:
         position = Position(self._epoch, self._offset)
         if draft.key is not None:
             self._keys.remember(draft.channel, draft.key, position, self._clock.seconds())
-        self._receive(Message(draft.channel, draft.data, position, draft.event))
+        self._receiver.receive(Message(draft.channel, draft.data, position, draft.event))
         return position

@@ -1,0 +1,93 @@
+"""
+Signs of life: a proxy on the way shall not fall asleep, and a cursor not grow old.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Container, Iterator
+
+from rt_twisted.interfaces import IFormat
+from rt_twisted.message import Position
+from rt_twisted.subscriber import Subscriber
+
+
+class Heartbeats:
+    """
+    All readers in buckets: each second is the turn of one of them, so that each
+    reader has had its heartbeat when all had their turn.
+
+    Args:
+        seconds: between two heartbeats of a reader; 0 for none.
+        head: where the log stands.
+    """
+
+    def __init__(self, seconds: float, head: Position) -> None:
+        self._seconds = seconds
+        self._turn = 0  # of which bucket
+        self._next = 0  # bucket for who comes
+        self._buckets: list[set[Subscriber]] = [set() for _ in range(max(1, round(seconds)))]
+        self._heads = [head] * len(self._buckets)  # the cursor each was last sent
+
+    def __iter__(self) -> Iterator[Subscriber]:
+        """
+        Every reader.
+        """
+        for bucket in self._buckets:
+            yield from bucket
+
+    def add(self, reader: Subscriber) -> None:
+        """
+        Count *reader* in.
+        """
+        reader.bucket = self._next
+        self._buckets[self._next].add(reader)
+        self._next = (self._next + 1) % len(self._buckets)
+
+    def discard(self, reader: Subscriber) -> None:
+        """
+        The opposite of `add`.
+        """
+        self._buckets[reader.bucket].discard(reader)
+
+    def adopt(self, seconds: float, head: Position) -> Heartbeats:
+        """
+        These, or new ones with the same readers, at *seconds*.
+        """
+        if seconds == self._seconds:
+            return self
+        fresh = Heartbeats(seconds, head)
+        for reader in self:
+            fresh.add(reader)
+        return fresh
+
+    def beat(
+        self, head: Position | None, silent: Container[Subscriber], fresh: Container[Subscriber]
+    ) -> None:
+        """
+        Write to those whose turn it is; called once a second.
+
+        Args:
+            head: everything up to here has been told to everybody; None while
+                that is not so.
+            silent: who is not written to.
+            fresh: who has no cursor to be moved yet.
+        """
+        if not self._seconds:
+            return
+        self._turn = (self._turn + 1) % len(self._buckets)
+        moved = head is not None and self._heads[self._turn] != head
+        if head is not None:
+            self._heads[self._turn] = head
+        frames: dict[IFormat, bytes] = {}
+        for reader in tuple(self._buckets[self._turn]):
+            if reader in silent:
+                continue
+            format = reader.format
+            if not reader.channels or reader in fresh:
+                reader.write(format.heartbeat)
+                continue
+            frame = frames.get(format)
+            if frame is None:
+                cursor = format.cursor(head) if moved and head is not None else b""
+                frame = frames[format] = cursor or format.heartbeat
+            reader.write(frame)

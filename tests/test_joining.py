@@ -1,0 +1,449 @@
+"""
+Readers on their way into channels, where something has to be waited for; and
+what a broker tells beside messages.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import pytest
+from twisted.internet.defer import Deferred, fail
+from zope.interface import implementer
+
+from rt_twisted import turns as turns_module
+from rt_twisted.hub import Limits
+from rt_twisted.interfaces import IBroker, IHistory, IReceiver, Unavailable
+from rt_twisted.message import After, Draft, Message, Newest, Position, Replay, Since
+from tests.test_hub import House, events, make, texts
+
+__all__ = ["make"]  # the fixture
+
+
+@implementer(IBroker)
+class Distant:
+    """
+    A broker that does nothing before the test has it done.
+    """
+
+    def __init__(self) -> None:
+        self.head = Position("e", 100)
+        self.hearing: dict[str, Deferred[Position]] = {}
+        self.receiver: IReceiver
+
+    def attach(self, receiver: IReceiver) -> None:
+        self.receiver = receiver
+
+    def position(self) -> Position:
+        return self.head
+
+    def subscribe(self, channel: str) -> Deferred[Position]:
+        self.hearing[channel] = Deferred()
+        return self.hearing[channel]
+
+    def unsubscribe(self, channel: str) -> None:
+        del self.hearing[channel]
+
+    def publish(self, drafts: Sequence[Draft]) -> Deferred[list[Position]]:
+        raise NotImplementedError
+
+    def hear(self, *channels: str) -> None:
+        self.receiver.reached(self.head)
+        for channel in channels:
+            self.hearing[channel].callback(self.head)
+
+    def bring(self, channel: str, data: bytes) -> None:
+        self.head = Position(self.head.epoch, self.head.offset + 1)
+        self.receiver.receive(Message(channel, data, self.head))
+
+
+@implementer(IHistory)
+class Archived(Distant):
+    """
+    One that remembers, too.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked: list[tuple[list[str], Since, Deferred[Replay]]] = []
+
+    def after(self, channels: Sequence[str], since: Since) -> Deferred[Replay]:
+        self.asked.append((list(channels), since, Deferred()))
+        return self.asked[-1][2]
+
+
+def old(channel: str, *offsets: int) -> tuple[Message, ...]:
+    return tuple(Message(channel, b"old", Position("e", offset)) for offset in offsets)
+
+
+def test_nobody_is_started_before_the_channel_is_heard(make: Callable[..., House]) -> None:
+    """
+    What comes right behind the first bytes of a stream would be lost otherwise.
+    """
+    broker = Distant()
+    house = make(broker=broker)
+    line = house.join("a")
+    assert line.read() == b""
+
+    broker.head = Position("e", 120)
+    broker.hear("a")
+    broker.bring("a", b"1")
+    house.turn()
+
+    got = line.read()
+    assert b"id: e.120\n" in got
+    assert events(got) == [(121, b"1")]
+    assert b"gap" not in got
+
+
+def test_who_waits_gets_signs_of_life(make: Callable[..., House]) -> None:
+    """
+    A broker may be away for long.
+    """
+    house = make(broker=Distant(), limits=Limits(heartbeat=5, linger=10))
+    line = house.join("a")
+
+    house.clock.pump([1] * 60)
+
+    assert line.read().count(b":\n") >= 10
+    assert house.hub.numbers().readers == 1
+
+
+def test_who_waits_keeps_its_channel(make: Callable[..., House]) -> None:
+    """
+    Longer than channels without readers linger; and who goes lets it go.
+    """
+    broker = Distant()
+    house = make(broker=broker, limits=Limits(linger=10))
+    stays, goes = house.join("a"), house.join("b")
+    house.clock.pump([1] * 70)
+    assert list(broker.hearing) == ["a", "b"]
+
+    goes.hang_up()
+    house.clock.pump([1] * 130)
+
+    assert list(broker.hearing) == ["a"]
+    broker.hear("a")
+    broker.bring("a", b"1")
+    house.turn()
+    assert texts(stays.read()) == [b"1"]
+
+
+def test_a_channel_knows_nothing_of_before_it_was_heard(make: Callable[..., House]) -> None:
+    """
+    The hub has no claim to what it did not hear: that is a gap, or the archive's.
+    """
+    broker = Distant()
+    house = make(broker=broker)
+    broker.bring("a", b"by chance")  # nobody had asked for it
+    line = house.join("a", since=After(Position("e", 100)))
+    broker.bring("a", b"not heard yet")
+    broker.hear("a")
+
+    assert b"event: gap\n" in line.read()
+
+
+def test_the_archive_is_asked_when_all_are_heard(make: Callable[..., House]) -> None:
+    """
+    Not before: it could not know what comes in between.
+    """
+    broker = Archived()
+    house = make(broker=broker)
+    line = house.join("a", "b", since=After(Position("e", 90)))
+    broker.hear("a")
+    assert broker.asked == []
+    broker.bring("a", b"101")
+    broker.hear("b")
+    [(names, _, answer)] = broker.asked
+    assert names == ["a", "b"]
+    broker.bring("b", b"102")
+
+    answer.callback(
+        Replay((*old("a", 95), *old("b", 99), *old("a", 101)), True, Position("e", 101))
+    )
+    broker.bring("a", b"103")
+    house.turn()
+
+    assert [number for number, _ in events(line.read())] == [95, 99, 101, 102, 103]
+
+
+def test_an_archive_that_has_no_answer_is_a_gap(make: Callable[..., House]) -> None:
+    """
+    Said, with what the node remembers itself; and nothing for the log to shout about.
+    """
+    broker = Archived()
+    house = make(broker=broker)
+    line = house.join("a", since=After(Position("e", 90)))
+    broker.hear("a")
+    broker.bring("a", b"101")
+
+    broker.asked[0][2].errback(Unavailable("away"))
+    house.turn()
+
+    got = line.read()
+    assert b"event: gap\n" in got
+    assert texts(got) == [b"101"]
+
+
+def test_who_goes_while_it_waits_leaves_nothing(make: Callable[..., House]) -> None:
+    """
+    Neither for the hearing nor for the archive.
+    """
+    broker = Archived()
+    house = make(broker=broker)
+    first, second = (house.join("a", since=Newest(5)) for _ in range(2))
+    first.hang_up()
+    broker.hear("a")
+    [(_, _, answer)] = broker.asked
+    second.hang_up()
+    answer.callback(Replay((), True, Position("e", 100)))
+
+    assert house.hub.numbers().readers == 0
+    assert house.hub._joining == {}
+    assert not next(iter(house.hub._channels)).waiting
+
+
+def test_a_loss_is_told_to_live_readers(make: Callable[..., House]) -> None:
+    """
+    Between what came before and what comes after; only of that channel; and who
+    comes back from behind it is told nothing twice.
+    """
+    broker = Distant()
+    house = make(broker=broker)
+    a, b, both = house.join("a"), house.join("b"), house.join("a", "b")
+    broker.hear("a", "b")
+    broker.bring("a", b"1")
+    before = broker.head
+    broker.head = hole = Position("e", 110)
+    broker.receiver.missed("a", hole)
+    broker.bring("a", b"2")
+    broker.bring("b", b"3")
+    house.turn()
+
+    for line, expected in ((a, [b"1", b"2"]), (both, [b"1", b"2", b"3"])):
+        got = line.read()
+        assert texts(got) == expected
+        first, _, second = got.partition(b"event: gap\n")
+        assert texts(first) == [b"1"]
+        assert b"id: e.110\n" in second
+    assert b"gap" not in b.read()
+    assert house.hub.numbers().gaps == 2
+
+    got = house.join("a", since=After(before)).read()
+    assert b"event: gap\n" in got
+    assert texts(got) == [b"2"]
+    assert b"gap" not in house.join("a", since=After(hole)).read()
+    assert b"gap" not in house.join("b", since=After(before)).read()
+
+
+def test_who_joins_behind_a_loss_is_not_told_of_it(make: Callable[..., House]) -> None:
+    """
+    Only those who were there.
+    """
+    broker = Distant()
+    house = make(broker=broker)
+    there = house.join("a")
+    broker.hear("a")
+    broker.receiver.missed("a", Position("e", 110))
+    line = house.join("a")
+    house.turn()
+
+    assert b"gap" in there.read()
+    assert b"gap" not in line.read()
+
+
+def test_many_losses_are_told_once(make: Callable[..., House]) -> None:
+    """
+    A reader of a hundred channels hears of one gap.
+    """
+    broker = Distant()
+    house = make(broker=broker)
+    names = [f"c{number}" for number in range(100)]
+    line = house.join(*names)
+    broker.hear(*names)
+    line.read()
+    for name in names:
+        broker.receiver.missed(name, Position("e", 110))
+    house.turn()
+
+    assert line.read().count(b"event: gap\n") == 1
+
+
+def test_a_new_log_is_told_at_once(make: Callable[..., House]) -> None:
+    """
+    Not only with its first message; and that was the whole of it.
+    """
+    broker = Distant()
+    house = make(broker=broker)
+    line = house.join("a")
+    broker.hear("a")
+    broker.bring("a", b"last")
+    broker.head = Position("f", 7)
+    broker.receiver.reached(broker.head)
+    house.turn()
+
+    got = line.read()
+    assert texts(got) == [b"last"]
+    assert got.index(b"last") < got.index(b"event: gap\n") < got.index(b"id: f.7\n")
+    broker.bring("a", b"new")
+    house.turn()
+    assert line.read() == b"id: f.8\ndata: new\n\n"
+    assert b"gap" not in house.join("a", since=After(Position("f", 7))).read()
+
+
+def test_a_cursor_moves_without_messages(make: Callable[..., House]) -> None:
+    """
+    A reader of a quiet channel does not stay behind a busy log.
+    """
+    broker = Distant()
+    house = make(broker=broker, limits=Limits(heartbeat=1))
+    line = house.join("a")
+    broker.hear("a")
+    line.read()
+
+    broker.receiver.reached(Position("e", 500))
+    house.clock.advance(1)
+
+    assert line.read() == b"id: e.500\n\n"
+
+
+# More and fewer channels.
+
+
+def reader_of(house: House, line: Any) -> Any:
+    return line.protocol
+
+
+def test_a_reader_may_have_no_channel(make: Callable[..., House]) -> None:
+    """
+    Not yet, or not any more; it is counted, and gets its heartbeats.
+    """
+    house = make(limits=Limits(heartbeat=1))
+    line = house.join()
+    line.read()
+    house.clock.advance(1)
+
+    assert line.read() == b":\n\n"
+    assert house.hub.numbers().readers == 1
+
+
+def test_channels_can_be_added_and_removed(make: Callable[..., House]) -> None:
+    """
+    Each with its own replay; what is removed is not heard any more.
+    """
+    house = make()
+    line = house.join()
+    reader = reader_of(house, line)
+    house.publish(("a", b"a1"), ("b", b"b1"))
+    line.read()
+
+    house.hub.add(reader, ["a"], Newest(10), b"hello ")
+    got = line.read()
+    assert got.startswith(b"hello ")
+    assert texts(got) == [b"a1"]
+    house.hub.add(reader, ["b", "a"])
+    assert texts(line.read()) == []
+    house.publish(("b", b"b2"), ("a", b"a2"), ("b", b"b3"))
+    house.turn()
+    assert texts(line.read()) == [b"b2", b"a2", b"b3"]
+
+    house.hub.remove(reader, ["b"])
+    house.publish(("b", b"b4"), ("a", b"a3"))
+    house.turn()
+    assert texts(line.read()) == [b"a3"]
+    house.hub.remove(reader, ["a", "unknown"])
+    house.publish(("a", b"a4"))
+    house.turn()
+    assert line.read() == b""
+    assert house.hub.numbers().channels == {}
+    line.hang_up()
+    assert house.hub.numbers().readers == 0
+
+
+def test_a_channel_added_within_a_turn_waits_for_its_end(
+    make: Callable[..., House], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """
+    Its replay would move the cursor beyond what the reader is still to be told.
+    """
+    monkeypatch.setattr(turns_module, "SLICE", -1.0)
+    monkeypatch.setattr(turns_module, "BUNCH", 1)
+    house = make()
+    lines = [house.join("a") for _ in range(3)]
+    house.publish(("a", b"1"))
+    house.step()  # the first of them is told
+    house.publish(("b", b"2"))
+    for line in lines:
+        house.hub.add(reader_of(house, line), ["b"], Newest(10))
+    for _ in range(8):
+        house.step()
+    house.publish(("a", b"3"), ("b", b"4"))
+    house.turn()
+
+    for line in lines:
+        assert texts(line.read()) == [b"1", b"2", b"3", b"4"]
+
+
+def test_adding_waits_for_hearing_and_archive(make: Callable[..., House]) -> None:
+    """
+    The reader hears its other channels meanwhile; asking twice is asking once.
+    """
+    broker = Archived()
+    house = make(broker=broker)
+    line = house.join("a")
+    broker.hear("a")
+    reader = reader_of(house, line)
+    line.read()
+    house.hub.add(reader, ["b"], After(Position("e", 90)), b"b: ")
+    house.hub.add(reader, ["b"], After(Position("e", 90)))
+    broker.bring("a", b"101")
+    house.turn()
+    assert texts(line.read()) == [b"101"]
+    broker.hear("b")
+    [(_, _, answer)] = broker.asked
+    broker.bring("b", b"102")
+    house.turn()
+
+    answer.callback(Replay(old("b", 95), True, Position("e", 101)))
+    house.turn()
+
+    got = line.read()
+    assert b"b: " in got
+    assert [number for number, _ in events(got)] == [95, 102]
+
+
+def test_what_is_added_may_be_removed_before_it_came(make: Callable[..., House]) -> None:
+    """
+    It is not heard then; another one that was asked for with it is.
+    """
+    broker = Distant()
+    house = make(broker=broker)
+    line = house.join("a")
+    broker.hear("a")
+    reader = reader_of(house, line)
+    house.hub.add(reader, ["b", "c"])
+    broker.hear("c")
+    house.hub.remove(reader, ["b"])
+    broker.bring("c", b"heard")
+    house.turn()
+    assert texts(line.read()) == [b"heard"]
+    broker.hear("b")
+    broker.bring("b", b"removed")
+    house.turn()
+
+    assert texts(line.read()) == []
+
+
+def test_a_broker_that_fails_to_subscribe_is_said(
+    make: Callable[..., House], clean_reactor: list[Any]
+) -> None:
+    """
+    Its contract does not allow that: the operator hears of it.
+    """
+    broker = Distant()
+    broker.subscribe = lambda channel: fail(ZeroDivisionError())  # type: ignore[method-assign]
+    house = make(broker=broker)
+    house.join("a")
+
+    assert clean_reactor.pop().check(ZeroDivisionError)
