@@ -7,7 +7,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from heapq import nlargest
 from operator import attrgetter
 from typing import Any
@@ -16,23 +15,21 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
-from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from rt_twisted.admission import Admission
 from rt_twisted.channels import Channel, Channels
 from rt_twisted.counts import ChannelCounts, Counts
+from rt_twisted.entrance import Entrance
 from rt_twisted.heartbeats import Heartbeats
 from rt_twisted.history import Keep
 from rt_twisted.interfaces import (
     IBroker,
-    IHistory,
     IReady,
     IReceiver,
     Refusal,
-    Unavailable,
 )
-from rt_twisted.message import After, Draft, Message, Newest, Position, Replay, Since
+from rt_twisted.message import Draft, Message, Position, Since
 from rt_twisted.subscriber import Cause, Subscriber
 from rt_twisted.turns import Turns
 
@@ -69,32 +66,6 @@ class Limits:
     join_queue: int = 0
 
 
-class Joining:
-    """
-    A reader on its way into channels, for which something has to be waited.
-
-    Args:
-        reader: which.
-        channels: that it does not hear yet.
-        since: what it shall be told of them first.
-        head: bytes to be written in front of that.
-    """
-
-    __slots__ = ("channels", "head", "reader", "since")
-
-    def __init__(
-        self,
-        reader: Subscriber,
-        channels: tuple[Channel, ...],
-        since: Since | None,
-        head: bytes,
-    ) -> None:
-        self.reader = reader
-        self.channels = channels
-        self.since = since
-        self.head = head
-
-
 @implementer(IReceiver)
 class Hub:
     """
@@ -111,16 +82,13 @@ class Hub:
         self, broker: IBroker, clock: IReactorTime, keep: Keep = Keep(), limits: Limits = Limits()
     ) -> None:
         self._broker = broker
-        self._archive: Any = IHistory(broker, None)
         self._there: Any = IReady(broker, None)
         self._clock = clock
         self._limits = limits
         head = broker.position()
-        self._channels = Channels(keep, limits.history_bytes, head, self._unwanted)
         self._started = clock.seconds()
         self._head = head  # everything up to here is received
         self._readers = 0
-        self._joining: dict[Subscriber, list[Joining]] = {}
         self._addresses: Counter[str] = Counter()
         self._behind: set[Subscriber] = set()
         self._heartbeats = Heartbeats(limits.heartbeat, head)
@@ -130,6 +98,16 @@ class Hub:
         self._sweep.clock = clock
         self.counts = Counts()
         self._turns = Turns(clock, self.counts)
+        self._channels = Channels(keep, limits.history_bytes, head, self._forgotten)
+        self._entrance = Entrance(
+            broker,
+            clock,
+            self._channels,
+            self._turns,
+            self.counts,
+            self.position,
+            limits.replay_bytes,
+        )
         broker.attach(self)
 
     # Publishing.
@@ -236,7 +214,7 @@ class Hub:
         self._addresses[reader.address] += 1
         self.counts.joined += 1
         self._heartbeats.add(reader)
-        self._enter(reader, names, since, head)
+        self._entrance.enter(reader, names, since, head)
 
     def add(
         self,
@@ -249,22 +227,14 @@ class Hub:
         Let *reader*, which has joined, hear the channels *names* too. *head* is
         written first, then `format.start` of what *since* asks for of them.
         """
-        here = {channel.name for channel in reader.channels}
-        for joining in self._joining.get(reader, ()):
-            here.update([channel.name for channel in joining.channels])
-        self._enter(reader, [name for name in names if name not in here], since, head)
+        self._entrance.enter(reader, names, since, head)
 
     def remove(self, reader: Subscriber, names: Sequence[str]) -> None:
         """
         Let *reader* hear the channels *names* no more. What is being told may
         still come.
         """
-        self._seat(reader, tuple([c for c in reader.channels if c.name not in names]))
-        for joining in tuple(self._joining.get(reader, ())):
-            self._let_go(joining)
-            joining.channels = tuple([c for c in joining.channels if c.name not in names])
-            self._hold(joining)
-            self._go_on(joining)
+        self._entrance.remove(reader, names)
 
     def leave(self, reader: Subscriber, cause: Cause) -> None:
         """
@@ -276,9 +246,7 @@ class Hub:
             del self._addresses[reader.address]
         self._heartbeats.discard(reader)
         self.counts.closed[cause.value] += 1
-        for joining in self._joining.pop(reader, ()):
-            self._let_go(joining)
-        self._seat(reader, ())
+        self._entrance.leave(reader)
 
     def seconds(self) -> float:
         """
@@ -291,6 +259,9 @@ class Hub:
         The end of the log, as far as this node knows.
         """
         return self._head
+
+    def _forgotten(self, channel: Channel) -> None:
+        self._entrance.forgotten(channel)
 
     def fell_behind(self, reader: Subscriber) -> None:
         """
@@ -328,6 +299,7 @@ class Hub:
         Go on with other limits. Readers that are here stay, also over them.
         """
         self._limits = limits
+        self._entrance.replay_bytes = limits.replay_bytes
         self._channels.adopt(keep, limits.history_bytes)
         self.admission.adopt(limits.join_rate, limits.join_queue)
         self._heartbeats = self._heartbeats.adopt(limits.heartbeat, self._head)
@@ -386,186 +358,6 @@ class Hub:
         channel = self._channels.get(name)
         return _count(channel) if channel is not None else ChannelCounts(name, 0, 0)
 
-    # Into channels.
-
-    def _enter(
-        self, reader: Subscriber, names: Sequence[str], since: Since | None, head: bytes
-    ) -> None:
-        try:
-            channels = self._wanted(names)
-        except Exception:
-            reader.drop(Cause.LOST)  # the broker's fault; it may come back
-            raise
-        if all(map(_heard, channels)):
-            replay = self._recall(channels, since)
-            if self._suffices(replay, since) and not self._is_between(reader):
-                self._start(reader, channels, replay, head)
-                return
-        if not reader.channels:
-            reader.write(head)
-            head = b""
-        if reader.gone:
-            return
-        joining = Joining(reader, channels, since, head)
-        self._joining.setdefault(reader, []).append(joining)
-        self._hold(joining)
-        self._go_on(joining)
-
-    def _go_on(self, joining: Joining) -> None:
-        """
-        Take *joining* as far as it comes now.
-        """
-        if joining.reader.gone or not all(map(_heard, joining.channels)):
-            return
-        replay = self._recall(joining.channels, joining.since)
-        if self._suffices(replay, joining.since):
-            if self._is_between(joining.reader):
-                self._turns.afterwards(partial(self._go_on, joining))
-            else:
-                self._finish(joining, replay)
-            return
-        # Not in our memory, perhaps in the broker's. What is received
-        # meanwhile goes to our own history; the two meet when it answers.
-        names = [channel.name for channel in joining.channels]
-        asked: Deferred[Replay] = self._archive.after(names, joining.since)
-        asked.addCallbacks(
-            self._recalled, self._not_recalled, (joining,), errbackArgs=(joining,)
-        ).addErrback(self._unexpected, joining)
-
-    def _suffices(self, replay: Replay, since: Since | None) -> bool:
-        """
-        Whether nobody can remember more than *replay* has.
-        """
-        if self._archive is None or since is None:
-            return True
-        if isinstance(since, Newest):
-            return len(replay.messages) >= since.count
-        return isinstance(since, After) and replay.complete
-
-    def _recalled(self, replay: Replay, joining: Joining) -> None:
-        if joining.reader.gone:
-            return
-        ours = self._recall(joining.channels, After(replay.position))
-        if self._is_between(joining.reader):
-            self._turns.afterwards(partial(self._recalled, replay, joining))
-            return
-        complete = replay.complete and ours.complete
-        self._finish(joining, Replay(replay.messages + ours.messages, complete, ours.position))
-
-    def _not_recalled(self, failure: Failure, joining: Joining) -> None:
-        if not failure.check(Unavailable):
-            _log.failure("while asking the broker for its history", failure)
-        if joining.reader.gone:
-            return
-        # Of what we did not hear ourselves nobody could tell.
-        ours = self._recall(joining.channels, joining.since)
-        self._recalled(Replay(ours.messages, False, ours.position), joining)
-
-    def _unexpected(self, failure: Failure, joining: Joining) -> None:
-        _log.failure("while a reader joined", failure)
-        joining.reader.drop(Cause.LOST)
-
-    def _is_between(self, reader: Subscriber) -> bool:
-        """
-        Whether *reader* is still to be told of its channels what comes before
-        a replay of others.
-        """
-        return self._turns.running and bool(reader.channels)
-
-    def _finish(self, joining: Joining, replay: Replay) -> None:
-        reader = joining.reader
-        self._let_go(joining)
-        waiting = self._joining[reader]
-        waiting.remove(joining)
-        if not waiting:
-            del self._joining[reader]
-        self._start(reader, joining.channels, replay, joining.head)
-
-    def _hold(self, joining: Joining) -> None:
-        for channel in joining.channels:
-            if not channel.waiting:
-                channel.waiting = set()
-            channel.waiting.add(joining)
-
-    def _let_go(self, joining: Joining) -> None:
-        for channel in joining.channels:
-            if joining in channel.waiting:
-                channel.waiting.remove(joining)
-
-    def _start(
-        self, reader: Subscriber, channels: tuple[Channel, ...], replay: Replay, head: bytes
-    ) -> None:
-        replay = _fitted(replay, self._limits.replay_bytes)
-        self._seat(reader, reader.channels + channels)
-        if not replay.complete:
-            self.counts.gaps += 1
-        self.counts.delivered += len(replay.messages)
-        reader.write(head + reader.format.start(replay))
-
-    def _seat(self, reader: Subscriber, channels: tuple[Channel, ...]) -> None:
-        """
-        Have *reader* hear *channels* and nothing else.
-        """
-        before = reader.channels
-        mixed = len(before) > 1
-        now = self._clock.seconds() if before else 0.0
-        for channel in before:
-            channel.remove(reader, mixed, now)
-        mixed = len(channels) > 1
-        for channel in channels:
-            channel.add(reader, mixed)
-        reader.channels = channels
-        for channel in before:
-            if not channel.readers:
-                self._channels.left(channel)
-
-    def _recall(self, channels: Sequence[Channel], since: Since | None) -> Replay:
-        """
-        What our own memory holds, up to the messages that are told to everybody
-        in the turn to come: the reader hears those with the others.
-        """
-        turns = self._turns
-        turns.close_gap()
-        first = turns.pending_from()
-        if first is not None and isinstance(since, After) and _is_since(since.position, first):
-            # From the answer to its own publish, say: it must not be told all of the turn.
-            turns.close()
-            first = None
-        upto = self._head if first is None else Position(first.epoch, first.offset - 1)
-        if since is None:
-            return Replay((), True, upto)
-        found, complete = self._channels.recall(channels, since, self._clock.seconds())
-        if isinstance(since, After) and since.position.offset > self._head.offset:
-            complete = False  # from a future that a restart took back
-        told = [message for message in found if message.position.offset <= upto.offset]
-        return Replay(tuple(told), complete, upto)
-
-    def _wanted(self, names: Sequence[str]) -> tuple[Channel, ...]:
-        """
-        The channels *names*, and the broker is asked for them.
-        """
-        now = self._clock.seconds()
-        channels = tuple([self._channels.open(name, now) for name in names])
-        for channel in channels:
-            if not channel.wanted:
-                channel.wanted = True
-                heard = self._broker.subscribe(channel.name)
-                heard.addCallback(self._hears, channel).addErrback(self._not_heard)
-        return channels
-
-    def _hears(self, position: Position, channel: Channel) -> None:
-        channel.heard = True
-        self._channels.begin(channel, position)
-        for joining in tuple(channel.waiting):
-            self._go_on(joining)
-
-    def _not_heard(self, failure: Failure) -> None:
-        _log.failure("while subscribing", failure)
-
-    def _unwanted(self, channel: Channel) -> None:
-        if channel.wanted:
-            self._broker.unsubscribe(channel.name)
-
     # Once a second.
 
     def _swept(self) -> None:
@@ -583,31 +375,13 @@ class Hub:
         # A cursor says "everything up to here": while a turn is being told,
         # that is not true yet for everybody.
         head = None if self._turns.busy else self._head
-        self._heartbeats.beat(head, self._behind, self._joining)
+        self._heartbeats.beat(head, self._behind, self._entrance.waiting)
 
     def _check_patience(self) -> None:
         now = self._clock.seconds()
         for reader in tuple(self._behind):
             if now - reader.stuck_since > reader.patience.seconds:
                 reader.too_late()
-
-
-def _fitted(replay: Replay, most: int) -> Replay:
-    """
-    The newest of *replay* in *most* bytes, the very newest in any case: a replay
-    is a reader's own, so a thousand silent ones must not hold a thousand
-    histories. What is left out is a gap.
-    """
-    left = most
-    for index in range(len(replay.messages) - 1, -1, -1):
-        left -= len(replay.messages[index].data)
-        if left < 0 and index < len(replay.messages) - 1:
-            return Replay(replay.messages[index + 1 :], False, replay.position)
-    return replay
-
-
-def _is_since(position: Position, first: Position) -> bool:
-    return position.epoch == first.epoch and position.offset >= first.offset
 
 
 def _count(channel: Channel) -> ChannelCounts:

@@ -32,6 +32,7 @@ FLOORS = (
     "actions brokers exporters",
     "house",
     "hub",
+    "entrance",
     "turns heartbeats",
     "channels",
     "subscriber history codecs media access template admission",

@@ -200,7 +200,7 @@ def test_who_goes_while_it_waits_leaves_nothing(make: Callable[..., House]) -> N
     answer.callback(Replay((), True, Position("e", 100)))
 
     assert house.hub.numbers().readers == 0
-    assert house.hub._joining == {}
+    assert house.hub._entrance.waiting == {}
     assert not next(iter(house.hub._channels)).waiting
 
 
