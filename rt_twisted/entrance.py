@@ -108,7 +108,7 @@ class Entrance:
             raise
         if all(map(_heard, channels)):
             replay = self._recall(channels, since)
-            if self._suffices(replay, since) and not self._is_between(reader):
+            if self._suffices(replay, channels, since) and not self._is_between(reader):
                 self._start(reader, channels, replay, head)
                 return
         if not reader.channels:
@@ -116,10 +116,7 @@ class Entrance:
             head = b""
         if reader.gone:
             return
-        joining = Joining(reader, channels, since, head)
-        self.waiting.setdefault(reader, []).append(joining)
-        self._hold(joining)
-        self._go_on(joining)
+        self._wait(Joining(reader, channels, since, head))
 
     def remove(self, reader: Subscriber, names: Sequence[str]) -> None:
         """
@@ -127,16 +124,17 @@ class Entrance:
         """
         self._seat(reader, tuple([c for c in reader.channels if c.name not in names]))
         for joining in tuple(self.waiting.get(reader, ())):
-            self._let_go(joining)
-            joining.channels = tuple([c for c in joining.channels if c.name not in names])
-            self._hold(joining)
-            self._go_on(joining)
+            left = tuple([c for c in joining.channels if c.name not in names])
+            if left != joining.channels:
+                # Anew: an answer that is on its way is about the others, too.
+                self._let_go(joining)
+                self._wait(Joining(reader, left, joining.since, joining.head))
 
     def leave(self, reader: Subscriber) -> None:
         """
         *reader* is gone.
         """
-        for joining in self.waiting.pop(reader, ()):
+        for joining in tuple(self.waiting.get(reader, ())):
             self._let_go(joining)
         self._seat(reader, ())
 
@@ -147,14 +145,33 @@ class Entrance:
         if channel.wanted:
             self._broker.unsubscribe(channel.name)
 
+    def _wait(self, joining: Joining) -> None:
+        self.waiting.setdefault(joining.reader, []).append(joining)
+        for channel in joining.channels:
+            if not channel.waiting:
+                channel.waiting = set()
+            channel.waiting.add(joining)
+        self._go_on(joining)
+
+    def _let_go(self, joining: Joining) -> None:
+        for channel in joining.channels:
+            channel.waiting.discard(joining)
+        waiting = self.waiting[joining.reader]
+        waiting.remove(joining)
+        if not waiting:
+            del self.waiting[joining.reader]
+
+    def _waits(self, joining: Joining) -> bool:
+        return joining in self.waiting.get(joining.reader, ())
+
     def _go_on(self, joining: Joining) -> None:
         """
         Take *joining* as far as it comes now.
         """
-        if joining.reader.gone or not all(map(_heard, joining.channels)):
+        if not self._waits(joining) or not all(map(_heard, joining.channels)):
             return
         replay = self._recall(joining.channels, joining.since)
-        if self._suffices(replay, joining.since):
+        if self._suffices(replay, joining.channels, joining.since):
             if self._is_between(joining.reader):
                 self._turns.afterwards(partial(self._go_on, joining))
             else:
@@ -168,18 +185,18 @@ class Entrance:
             self._recalled, self._not_recalled, (joining,), errbackArgs=(joining,)
         ).addErrback(self._unexpected, joining)
 
-    def _suffices(self, replay: Replay, since: Since | None) -> bool:
+    def _suffices(self, replay: Replay, channels: Sequence[Channel], since: Since | None) -> bool:
         """
         Whether nobody can remember more than *replay* has.
         """
-        if self._archive is None or since is None:
+        if self._archive is None or since is None or not channels:
             return True
         if isinstance(since, Newest):
             return len(replay.messages) >= since.count
         return isinstance(since, After) and replay.complete
 
     def _recalled(self, replay: Replay, joining: Joining) -> None:
-        if joining.reader.gone:
+        if not self._waits(joining):
             return
         ours = self._recall(joining.channels, After(replay.position))
         if self._is_between(joining.reader):
@@ -191,7 +208,7 @@ class Entrance:
     def _not_recalled(self, failure: Failure, joining: Joining) -> None:
         if not failure.check(Unavailable):
             _log.failure("while asking the broker for its history", failure)
-        if joining.reader.gone:
+        if not self._waits(joining):
             return
         # Of what we did not hear ourselves nobody could tell.
         ours = self._recall(joining.channels, joining.since)
@@ -209,24 +226,8 @@ class Entrance:
         return self._turns.running and bool(reader.channels)
 
     def _finish(self, joining: Joining, replay: Replay) -> None:
-        reader = joining.reader
         self._let_go(joining)
-        waiting = self.waiting[reader]
-        waiting.remove(joining)
-        if not waiting:
-            del self.waiting[reader]
-        self._start(reader, joining.channels, replay, joining.head)
-
-    def _hold(self, joining: Joining) -> None:
-        for channel in joining.channels:
-            if not channel.waiting:
-                channel.waiting = set()
-            channel.waiting.add(joining)
-
-    def _let_go(self, joining: Joining) -> None:
-        for channel in joining.channels:
-            if joining in channel.waiting:
-                channel.waiting.remove(joining)
+        self._start(joining.reader, joining.channels, replay, joining.head)
 
     def _start(
         self, reader: Subscriber, channels: tuple[Channel, ...], replay: Replay, head: bytes

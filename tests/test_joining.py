@@ -435,6 +435,32 @@ def test_what_is_added_may_be_removed_before_it_came(make: Callable[..., House])
     assert texts(line.read()) == []
 
 
+def test_an_answer_about_a_removed_channel_is_not_told(make: Callable[..., House]) -> None:
+    """
+    The archive is asked anew for what is left; nobody waits for nothing.
+    """
+    broker = Archived()
+    house = make(broker=broker)
+    line = house.join()
+    reader = reader_of(house, line)
+    house.hub.add(reader, ["a", "b"], After(Position("e", 90)))
+    broker.hear("a", "b")
+    house.hub.remove(reader, ["b"])
+    (_, _, both), (names, _, rest) = broker.asked
+    assert names == ["a"]
+    line.read()
+
+    both.callback(Replay((*old("a", 95), *old("b", 96)), True, Position("e", 100)))
+    assert line.read() == b""
+    rest.callback(Replay(old("a", 95), True, Position("e", 100)))
+
+    assert [number for number, _ in events(line.read())] == [95]
+    house.hub.add(reader, ["c"], After(Position("e", 90)))
+    house.hub.remove(reader, ["c"])
+    assert len(broker.asked) == 2
+    assert house.hub._entrance.waiting == {}
+
+
 def test_a_broker_that_fails_to_subscribe_is_said(
     make: Callable[..., House], clean_reactor: list[Any]
 ) -> None:
