@@ -5,7 +5,7 @@ What the distribution is called, holds and needs; the tools are in pyproject.tom
 import re
 from pathlib import Path
 
-from setuptools import setup
+from setuptools import find_packages, setup
 
 _init = Path(__file__).with_name("rt_twisted").joinpath("__init__.py").read_text()
 _version = re.search(r'^__version__ = "(.+)"$', _init, re.MULTILINE)
@@ -24,20 +24,12 @@ setup(
     package_dir={"": "."},
     # twisted.plugins is a folder that many distributions share: it has no
     # __init__.py, here or anywhere, or it would hide Twisted itself.
-    packages=[
-        "rt_twisted",
-        "rt_twisted.actions",
-        "rt_twisted.brokers",
-        "rt_twisted.codecs",
-        "rt_twisted.doctor",
-        "rt_twisted.exporters",
-        "rt_twisted.front",
-        "rt_twisted.load",
-        "twisted.plugins",
-    ],
+    packages=[*find_packages(include=["rt_twisted", "rt_twisted.*"]), "twisted.plugins"],
     package_data={
         "rt_twisted": ["py.typed"],
         "rt_twisted.actions": ["*.html", "*.js", "*.css"],
+        "rt_twisted.brokers.amqp": ["*.xml"],
+        "rt_twisted.brokers.redis": ["*.lua"],
     },
     zip_safe=False,
     install_requires=[
@@ -50,14 +42,18 @@ setup(
         "pyopenssl>=26.0",
         "txamqp>=0.8.2",
         "txredisapi>=1.6",
+        "websockets>=17.4",  # before, messages could grow past the limit when inflated
         "zope.interface>=7.2",
     ],
     extras_require={
         "test": [
             "hypothesis>=6.170",
+            "pika>=1.4",  # another program that publishes by AMQP
             "pytest>=9.0",
             "pytest-twisted>=1.14.3",
+            "python-socketio[client]>=5.18",  # somebody else's client
             "sseclient-py>=1.9",  # somebody else's opinion of our event streams
+            "wsproto>=1.3",  # somebody else's opinion of our websockets
             "setuptools>=77",  # test_packaging builds with it, without asking the network
         ],
         "dev": [

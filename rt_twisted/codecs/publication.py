@@ -100,6 +100,16 @@ def _parse_json(kind: str, body: bytes, most: int) -> list[Submission]:
     return [_from_json(item, ("item", n)) for n, item in enumerate(value, 1)]
 
 
+def parse_object(value: Any) -> Submission:
+    """
+    Read one message from JSON that is parsed already.
+
+    Raises:
+        RemoteProtocolError: 400, it is none.
+    """
+    return _from_json(value, ("message", 0))
+
+
 def _at(place: Place) -> str:
     word, number = place
     return f"{word} {number}" if number else word

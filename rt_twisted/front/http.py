@@ -27,11 +27,6 @@ try:
 except ImportError:  # the h2 library is not installed
     Http2 = None  # type: ignore[assignment,misc]  # one of the two
 
-try:
-    from rt_twisted.front.h2 import Http2
-except ImportError:  # the h2 library is not installed
-    Http2 = None  # type: ignore[assignment,misc]  # one of the two
-
 _log = Logger()
 _sweeping = _log.failureHandler("while looking for slow connections")
 

@@ -1,0 +1,65 @@
+"""
+Server-sent events for programs: each message is a JSON object that names its
+channel, and keeps bytes that are no text.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from zope.interface import implementer
+
+from rt_twisted.codecs.poll import describe
+from rt_twisted.codecs.sse import EventStream
+from rt_twisted.interfaces import IFormat
+from rt_twisted.message import Message, Position, Replay
+
+
+@implementer(IFormat)
+@dataclass(frozen=True, slots=True)
+class JsonEventStream:
+    """
+    Events of one type; the message's own is in the object.
+
+    Args:
+        retry: as for `EventStream`.
+        padding: likewise.
+    """
+
+    retry: int = 0
+    padding: int = 0
+
+    content_type = "text/event-stream"
+    heartbeat = b":\n\n"
+
+    def start(self, replay: Replay) -> bytes:
+        """
+        As `EventStream.start`.
+        """
+        nothing = Replay((), replay.complete, replay.position)
+        head = EventStream(self.retry, self.padding, ids=False).start(nothing)
+        return b"".join([head, *map(self.encode, replay.messages), self.cursor(replay.position)])
+
+    def encode(self, message: Message) -> bytes:
+        """
+        One event: `id`, and `data` in one line.
+        """
+        return b"id: %s\ndata: %s\n\n" % (str(message.position).encode(), describe(message))
+
+    def cursor(self, position: Position) -> bytes:
+        """
+        As `EventStream.cursor`.
+        """
+        return EventStream().cursor(position)
+
+    def gap(self, position: Position) -> bytes:
+        """
+        As `EventStream.gap`.
+        """
+        return EventStream().gap(position)
+
+    def end(self, retry: int) -> bytes:
+        """
+        When to come back.
+        """
+        return EventStream().end(retry)

@@ -1,0 +1,147 @@
+"""
+Messages as Socket.IO events.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from zope.interface import implementer
+
+from rt_twisted.codecs.engineio import Kind as EngineKind
+from rt_twisted.codecs.engineio import text_of
+from rt_twisted.codecs.engineio_framing import Framing
+from rt_twisted.codecs.errors import RemoteProtocolError
+from rt_twisted.codecs.socketio import RESERVED, Kind, Packet, dump, encode, head_of, load
+from rt_twisted.interfaces import IFormat
+from rt_twisted.message import Message, Position, Replay
+
+MESSAGE = "message"  # the event of a message without a type
+GAP = "gap"
+POSITION = "position"
+
+_PLACEHOLDER = b'{"_placeholder":true,"num":0}'
+
+
+@implementer(IFormat)
+@dataclass(frozen=True, slots=True)
+class Events:
+    """
+    A message is an event of its type, or `message`: its data, and its position.
+
+    The data is a JSON object or array if it is one, as it was published; else
+    a string if it is UTF-8; else bytes. The position is a string and comes
+    last: that is where clients with connection state recovery look for it.
+
+    Args:
+        framing: how packets lie on the wire.
+        namespace: of the events.
+        positions: whether they are told; without them nobody can resume.
+        welcome: frames for a reader that joins now, before everything else...
+        welcome_back: ...and instead of them where nothing is missing. Readers
+            that differ in these alone share everything that follows.
+        quiet: it is told nothing when it joins, as it has heard all before.
+    """
+
+    framing: Framing
+    namespace: str = "/"
+    positions: bool = True
+    welcome: bytes = field(default=b"", compare=False)
+    welcome_back: bytes = field(default=b"", compare=False)
+    quiet: bool = field(default=False, compare=False)
+
+    heartbeat = b""  # sessions have pings of their own
+
+    @property
+    def content_type(self) -> str:
+        """
+        That of polls; websockets have none.
+        """
+        return str(getattr(self.framing, "content_type", ""))
+
+    def start(self, replay: Replay) -> bytes:
+        """
+        The welcome, a word about a gap, what was missed, and a cursor.
+        """
+        if self.quiet:
+            return b""
+        parts = [self.welcome_back if replay.complete else self.welcome]
+        if not replay.complete:
+            parts.append(self.gap(replay.position))
+        parts.extend(map(self.encode, replay.messages))
+        if not replay.messages or replay.messages[-1].position != replay.position:
+            parts.append(self.cursor(replay.position))
+        return b"".join(parts)
+
+    def encode(self, message: Message) -> bytes:
+        """
+        One event, with an attachment if its data is neither JSON nor text.
+        """
+        event = message.event
+        if event is None or event in RESERVED:
+            event = MESSAGE
+        position = b""
+        if self.positions:
+            position = b',"%s"' % str(message.position).encode()
+        data = _as_json(message.data)
+        kind, attachments = Kind.EVENT, 0
+        if data is None:
+            kind, attachments, data = Kind.BINARY_EVENT, 1, _PLACEHOLDER
+        head = head_of(kind, self.namespace, None, attachments)
+        framing = self.framing
+        frame = framing.text(b"4%s[%s,%s%s]" % (head, dump(event), data, position))
+        return frame + framing.binary(message.data) if attachments else frame
+
+    def cursor(self, position: Position) -> bytes:
+        """
+        An event `position`, which says nothing else: clients with recovery
+        remember it by themselves.
+        """
+        return self._say(POSITION, str(position)) if self.positions else b""
+
+    def gap(self, position: Position) -> bytes:
+        """
+        An event `gap`; it has an object with the position in it, not the
+        position: who is cut off right after it hears of the same gap again.
+        """
+        return self._say(GAP, {"position": str(position)})
+
+    def end(self, retry: int) -> bytes:
+        """
+        The end of the session; clients come back when their own settings say so.
+        """
+        return self.framing.end()
+
+    def _say(self, event: str, data: object) -> bytes:
+        return frames_of(Packet(Kind.EVENT, self.namespace, [event, data]), self.framing)
+
+
+def frames_of(packet: Packet, framing: Framing) -> bytes:
+    """
+    *packet* on a wire.
+
+    Raises:
+        TypeError: its data has something that JSON cannot say.
+        ValueError: NaN or infinity, or nested without end.
+    """
+    text, *attachments = encode(packet)
+    frame = framing.text(text_of(EngineKind.MESSAGE, text))
+    return frame + b"".join(map(framing.binary, attachments)) if attachments else frame
+
+
+def _as_json(data: bytes) -> bytes | None:
+    """
+    *data* as a JSON value; None if it is not text.
+    """
+    try:
+        text = data.decode()
+    except UnicodeDecodeError:
+        return None
+    if text.lstrip(" \t\r\n")[:1] in ("{", "["):
+        try:
+            load(text)
+        except RemoteProtocolError:
+            pass
+        else:
+            return data
+    return dump(text)

@@ -1,0 +1,173 @@
+"""
+What clients of the JSON protocol say (docs/websocket.md): one object a frame.
+"""
+
+from __future__ import annotations
+
+import json
+from base64 import b64decode
+from binascii import Error
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from rt_twisted.codecs.errors import RemoteProtocolError
+from rt_twisted.codecs.publication import Submission, parse_object
+
+LONGEST_ID = 64  # characters
+LARGEST_ID = 2**53 - 1  # what JavaScript counts exactly
+MOST_HISTORY = 10**9
+
+Id = str | int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Subscribe:
+    """
+    Hear further channels.
+
+    Args:
+        channels: at least one; not checked.
+        since: a position, an age or `all`, as in a URL; "" for the live stream.
+        history: how many messages to begin with instead; None for none.
+    """
+
+    channels: Sequence[str]
+    since: str = ""
+    history: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Unsubscribe:
+    """
+    Hear channels no more.
+    """
+
+    channels: Sequence[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Publish:
+    """
+    Publish a message.
+    """
+
+    submission: Submission
+
+
+@dataclass(frozen=True, slots=True)
+class ShowKey:
+    """
+    Publish with this key from now on.
+    """
+
+    key: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Ping:
+    """
+    Ask whether somebody is there: a page cannot send the protocol's own ping.
+    """
+
+
+Command = Subscribe | Unsubscribe | Publish | ShowKey | Ping
+
+_FIELDS = {
+    "subscribe": frozenset(("type", "id", "channels", "since", "history")),
+    "unsubscribe": frozenset(("type", "id", "channels")),
+    "key": frozenset(("type", "id", "key")),
+    "ping": frozenset(("type", "id")),
+}
+
+
+def read_frame(data: bytes) -> dict[str, Any]:
+    """
+    The object that a text frame holds.
+
+    Raises:
+        RemoteProtocolError: it holds something else.
+    """
+    try:
+        value = json.loads(data.decode())
+    except (ValueError, RecursionError):
+        raise RemoteProtocolError("this is not JSON") from None
+    if type(value) is not dict:
+        raise RemoteProtocolError("this is not a JSON object")
+    return value
+
+
+def read_id(value: dict[str, Any]) -> Id:
+    """
+    By what its answer shall be known; None for nothing.
+
+    Raises:
+        RemoteProtocolError: it cannot be.
+    """
+    given = value.get("id")
+    if given is None or (type(given) is int and abs(given) <= LARGEST_ID):
+        return given
+    if type(given) is str and len(given) <= LONGEST_ID:
+        return given
+    raise RemoteProtocolError(f"id is a whole number, or up to {LONGEST_ID} characters")
+
+
+def read_command(value: dict[str, Any]) -> Command:
+    """
+    What an object asks for.
+
+    Raises:
+        RemoteProtocolError: nothing that is known.
+    """
+    kind = value.get("type")
+    if kind == "publish":
+        return Publish(_read_submission(value))
+    known = _FIELDS.get(kind) if type(kind) is str else None
+    if known is None:
+        raise RemoteProtocolError("type is subscribe, unsubscribe, publish, key or ping")
+    if not value.keys() <= known:
+        unknown = min(value.keys() - known)
+        raise RemoteProtocolError(f"{kind} has no field {unknown[:100]!r}")
+    if kind == "subscribe":
+        return Subscribe(_channels(value), _string(value, "since"), _history(value))
+    if kind == "unsubscribe":
+        return Unsubscribe(_channels(value))
+    if kind == "key":
+        return ShowKey(_string(value, "key").encode(errors="replace"))
+    return Ping()
+
+
+def _read_submission(value: dict[str, Any]) -> Submission:
+    rest = {name: given for name, given in value.items() if name not in ("type", "id")}
+    packed = rest.pop("base64", None)
+    submission = parse_object(rest)
+    if packed is None:
+        return submission
+    if submission.message is not None:
+        raise RemoteProtocolError("it is message or base64, not both")
+    try:
+        return replace(submission, message=b64decode(packed, validate=True))
+    except (Error, TypeError, ValueError):
+        raise RemoteProtocolError("base64 is not base64") from None
+
+
+def _channels(value: dict[str, Any]) -> Sequence[str]:
+    given = value.get("channels")
+    names = [given] if type(given) is str else given
+    if type(names) is not list or not names or any(type(name) is not str for name in names):
+        raise RemoteProtocolError("channels is a string, or an array of strings")
+    return names
+
+
+def _string(value: dict[str, Any], name: str) -> str:
+    given = value.get(name, "")
+    if type(given) is not str:
+        raise RemoteProtocolError(f"{name} is a string")
+    return given
+
+
+def _history(value: dict[str, Any]) -> int | None:
+    given = value.get("history")
+    if given is None or (type(given) is int and 0 <= given <= MOST_HISTORY):
+        return given
+    raise RemoteProtocolError("history is a whole number")
