@@ -1,0 +1,24 @@
+-- The right to number the plain messages of channels. ARGV: run, node, token of
+-- the mark, owner's token, age (ms) from which another's lease may be taken (-1 for
+-- never); then the channels.
+--
+-- Answers: for each channel 1 if it is the caller's, 0 if another's. Behind the
+-- mark nobody else's numbers come.
+local log = open(ARGV[1])
+if not log then
+    return false
+end
+local now, take, answer = clock(), tonumber(ARGV[5]), {}
+for i = 6, #ARGV do
+    local lease = KEYS[1] .. 'o:' .. ARGV[i]
+    local owner, since = string.match(redis.call('GET', lease) or '', '^(%S+) (%d+)$')
+    local free = not owner or string.match(owner, '^[^:]+') == ARGV[2]
+    if free or (take >= 0 and now - since >= take) then
+        redis.call('SET', lease, ARGV[4] .. ' ' .. whole(now), 'PX', 60000)
+        answer[#answer + 1] = 1
+    else
+        answer[#answer + 1] = 0
+    end
+end
+mark(log, ARGV[2], ARGV[3])
+return answer

@@ -1,0 +1,376 @@
+"""
+Many nodes, one log in redis.
+
+Redis numbers each message, remembers it and publishes it in one step, so all
+nodes speak of the same positions, and replay what they never saw. A node has
+two connections: one asks, one listens. If either is lost, what was missed is
+fetched and told in order before the live stream goes on.
+"""
+
+from __future__ import annotations
+
+import random
+import secrets
+from collections.abc import Sequence
+from typing import Any
+
+from twisted.application.service import Service
+from twisted.internet.defer import CancelledError, Deferred, ensureDeferred
+from twisted.internet.task import LoopingCall, deferLater
+from twisted.logger import Logger
+from txredisapi import RedisError, ResponseError
+from zope.interface import implementer
+
+from rt_twisted.brokers.redis.archive import Archive
+from rt_twisted.brokers.redis.hearing import Hearing
+from rt_twisted.brokers.redis.links import (
+    NOT_NOW,
+    Away,
+    Ear,
+    Greeting,
+    Link,
+    Refused,
+    connect,
+    find_master,
+)
+from rt_twisted.brokers.redis.marks import Marks
+from rt_twisted.brokers.redis.outbox import Outbox, encode
+from rt_twisted.brokers.redis.plain import Plain
+from rt_twisted.brokers.redis.scripts import ALL, HELLO, Script
+from rt_twisted.brokers.redis.server import Address, Server
+from rt_twisted.brokers.redis.wishes import Wishes
+from rt_twisted.history import Keep
+from rt_twisted.interfaces import IBroker, IHistory, IReady, IReceiver
+from rt_twisted.message import Draft, Position, Replay, Since
+
+_log = Logger()
+
+TICK = 0.5  # seconds between two looks at everything
+PULSE = 2  # ticks between two marks
+SLOW_RETRY = 10.0  # seconds to another try where redis does not let us in
+LONGEST_RETRY = 5.0  # seconds to another try otherwise, when many have failed
+
+
+@implementer(IBroker, IHistory, IReady)
+class RedisBroker(Service):
+    """
+    Carries messages through redis.
+
+    Args:
+        reactor: the reactor.
+        server: where redis is.
+        keep: what each channel remembers.
+        prefix: what all our keys and names begin with; nodes that share a log
+            have the same.
+        plain: whether a plain `PUBLISH NAME data` reaches the channel NAME.
+        plain_prefix: what such a NAME has in front of the channel's.
+        wait: seconds a publication may wait while redis is away.
+        timeout: seconds after which a redis that does not answer is given up.
+    """
+
+    def __init__(
+        self,
+        reactor: Any,
+        server: Server,
+        keep: Keep = Keep(),
+        prefix: str = "realtime:",
+        plain: bool = True,
+        plain_prefix: str = "",
+        wait: float = 0.0,
+        timeout: float = 5.0,
+    ) -> None:
+        self._reactor = reactor
+        self._server = server
+        self._keep = keep
+        self._timeout = timeout
+        # Redis does not divide names of pub/sub by databases.
+        self._keys = (prefix, f"{prefix}{server.db}:")
+        node = secrets.token_hex(8)
+        self._link: Link | None = None
+        self._ear: Ear | None = None
+        self._greeting = Greeting("", False, False)
+        self._there = False  # both connections are
+        self._state = ""  # as it was said last
+        self._closed = False
+        self._ticks = 0
+        self._life: Deferred[None] | None = None
+        self._trigger: Any = None
+        self._tick = LoopingCall(self._look)
+        self._tick.clock = reactor
+        self._marks = Marks(reactor, self._call, node, timeout)
+        self._wishes = Wishes(reactor, self._marks, *self._keys, plain_prefix if plain else None)
+        self._archive = Archive(reactor, self._call, lambda: self._keep.age, self._marks, node)
+        self._plain = Plain(reactor, self._call, self._bounds, self._marks, node)
+        control = encode(f"{self._keys[1]}n:{node}")
+        self._hearing = Hearing(self._marks, self._wishes, self._archive, self._plain, control)
+        self._outbox = Outbox(reactor, self._call, self._bounds, self._hearing.learn, wait)
+
+    # Life.
+
+    def startService(self) -> None:
+        """
+        Connect, and stay connected.
+        """
+        super().startService()  # type: ignore[no-untyped-call]
+        self._tick.start(TICK, now=False)
+        self._life = ensureDeferred(self._stay())
+        self._life.addErrback(lambda failure: failure.trap(CancelledError))
+        # Not in stopService: requests that are running then may still publish.
+        self._trigger = self._reactor.addSystemEventTrigger("after", "shutdown", self.close)
+
+    def stopService(self) -> None:
+        """
+        Leave plain messages to other nodes; the rest goes on until `close`.
+        """
+        super().stopService()  # type: ignore[no-untyped-call]
+        self._plain.stop()
+
+    def close(self) -> None:
+        """
+        Let go of redis; nothing is told afterwards.
+        """
+        if self._closed or self._life is None:
+            return
+        self._closed = True
+        self._tick.stop()
+        if self._reactor.running:
+            self._reactor.removeSystemEventTrigger(self._trigger)
+        self._outbox.stop()
+        self._archive.stop()
+        self._life.cancel()
+        self._drop()  # it may be our own caller that is told so
+
+    def adopt(self, keep: Keep) -> None:
+        """
+        Go on with other bounds.
+        """
+        self._keep = keep
+
+    # What a broker does.
+
+    def attach(self, receiver: IReceiver) -> None:
+        """
+        See `IBroker.attach`.
+        """
+        self._hearing.receiver = receiver
+
+    def position(self) -> Position:
+        """
+        What was last told.
+        """
+        return self._hearing.head
+
+    def subscribe(self, channel: str) -> Deferred[Position]:
+        """
+        See `IBroker.subscribe`.
+        """
+        return self._wishes.add(channel, self._hearing.head)
+
+    def unsubscribe(self, channel: str) -> None:
+        """
+        See `IBroker.unsubscribe`.
+        """
+        self._wishes.remove(channel)
+        self._plain.forget(channel)
+
+    def publish(self, drafts: Sequence[Draft]) -> Deferred[list[Position]]:
+        """
+        Everything of one turn goes out together.
+        """
+        return self._outbox.publish(drafts)
+
+    def ready(self) -> bool:
+        """
+        Whether both connections are there.
+        """
+        return self._there
+
+    def after(self, channels: Sequence[str], since: Since) -> Deferred[Replay]:
+        """
+        See `IHistory.after`.
+        """
+        return self._archive.after(channels, since)
+
+    # Being connected.
+
+    async def _stay(self) -> None:
+        attempt = 0
+        while not self._closed:
+            pause = 0.0
+            try:
+                await self._be_connected()
+            except (Away, RedisError, ValueError) as error:
+                reason = str(error) or type(error).__name__
+                self._say(f"is away: {reason}")
+            except Refused as error:
+                reason = str(error)
+                pause = SLOW_RETRY
+                self._say(f"does not let us in: {reason}")
+            except CancelledError:
+                raise
+            except Exception as error:
+                reason = repr(error)
+                _log.failure("while connected to redis")
+            finally:
+                attempt = 0 if self._there else attempt + 1
+                self._there = False
+            if self._closed:
+                return
+            self._outbox.close(f"redis is away: {reason}")
+            await deferLater(self._reactor, pause or _backoff(attempt))
+
+    async def _be_connected(self) -> None:
+        """
+        Returns never.
+
+        Raises:
+            Away, Refused, ResponseError: there is no redis any more, or not yet.
+        """
+        address = await find_master(self._reactor, self._server, self._timeout)
+        link = Link(self._timeout)
+        try:
+            await self._connect(address, link)
+            self._greeting = await link.enter(self._server)
+            self._link = link
+            link.lost.addCallback(self._deafen)
+            await self._greet(link)
+            self._outbox.open()
+            attempt = 0
+            while link.connected and not self._closed:
+                try:
+                    await self._hear(address)
+                except Away as error:
+                    reason = str(error)
+                if link.connected and not self._closed:
+                    self._say(f"is not heard: {reason}")
+                    attempt = 0 if self._there else attempt + 1
+                    self._there = False
+                    await deferLater(self._reactor, _backoff(attempt))
+            raise Away(await link.lost or "the connection was lost")
+        finally:
+            self._link = None
+            if link.transport is not None:
+                link.transport.abortConnection()
+
+    async def _connect(self, address: Address | None, link: Link) -> None:
+        endpoint = self._server.endpoint(self._reactor, address, self._timeout)
+        await connect(endpoint, link)
+
+    async def _greet(self, link: Link) -> None:
+        """
+        Learn which log this is, or have redis begin one.
+        """
+        for script in ALL:
+            await link.execute_command("SCRIPT", "LOAD", script.text)
+        known = self._hearing.known
+        epoch, offset, _, leaps = await self._call(
+            HELLO, secrets.token_hex(4), known.epoch, known.offset, int(self._greeting.safe)
+        )
+        self._archive.epoch = epoch.decode()
+        offsets = [int(float(one)) for one in leaps]
+        self._archive.leaps = list(zip(offsets[::2], offsets[1::2], strict=True))
+        self._hearing.learn(Position(epoch.decode(), offset))
+        if self._greeting.evicts:
+            _log.warn("{server}: its maxmemory-policy may evict the log", server=self._server)
+
+    async def _hear(self, address: Address | None) -> None:
+        """
+        Listen until that is over.
+
+        Raises:
+            Away: it is.
+        """
+        ear = Ear(self._timeout, self._hearing)
+        try:
+            await self._connect(address, ear)
+            greeting = await ear.enter(self._server)
+            if greeting.run != self._greeting.run:
+                self._drop()
+                raise Away("another server answers now")
+            self._ear = ear
+            self._marks.begin()
+            ear.lost.addCallback(self._marks.end)
+            await self._hearing.begin(ear)
+            if self._closed:
+                return
+            self._there = True
+            self._say("is there")
+            self._wishes.open(ear)
+            self._archive.open()
+            self._plain.open()
+            raise Away(await ear.lost or "the connection was lost")
+        finally:
+            self._ear = None
+            self._wishes.close()
+            self._archive.close()
+            self._plain.close()
+            self._hearing.end()
+            self._marks.end("")
+            if ear.transport is not None:
+                ear.abort()
+
+    def _deafen(self, reason: str) -> str:
+        if self._ear is not None:
+            self._ear.abort()
+        return reason
+
+    def _drop(self) -> None:
+        """
+        Begin anew, with a hello.
+        """
+        if self._link is not None:
+            self._link.transport.abortConnection()
+
+    def _say(self, state: str) -> None:
+        if state != self._state:
+            self._state = state
+            tell = _log.info if state == "is there" else _log.error
+            tell("redis {server} {state}", server=self._server, state=state)
+
+    def _look(self) -> None:
+        """
+        Now and then: is redis still there, and does it still reach our ear?
+        """
+        if not self._there or self._ear is None:
+            return
+        silence = self._reactor.seconds() - self._marks.heard_at
+        if silence > self._timeout + TICK * PULSE:
+            self._ear.abort()
+            return
+        self._ticks += 1
+        if self._ticks % PULSE == 0:
+            ensureDeferred(self._marks.ask()).addErrback(
+                lambda failure: failure.trap(Away, ResponseError)
+            )
+        self._plain.look()
+
+    # Scripts.
+
+    def _call(self, script: Script, *arguments: Any) -> Deferred[Any]:
+        return ensureDeferred(self._run(script, arguments))
+
+    async def _run(self, script: Script, arguments: tuple[Any, ...]) -> Any:
+        link = self._link
+        if link is None:
+            raise Away("the connection was lost")
+        try:
+            answer = await link.run(script, self._keys, (self._greeting.run, *arguments))
+        except ResponseError as error:
+            if str(error).startswith(NOT_NOW):
+                self._drop()  # another is the master now
+            raise
+        if answer is None:  # its log is gone, or somebody else's
+            self._drop()
+            raise Away("the log has gone")
+        return answer
+
+    def _bounds(self) -> tuple[int, int, int]:
+        return self._keep.count, int(self._keep.age * 1000), self._keep.bytes
+
+
+def _backoff(attempt: int) -> float:
+    """
+    Seconds until the next try: soon at first, and not all nodes in one moment.
+    """
+    delay: float = min(LONGEST_RETRY, 0.05 * 2 ** min(attempt, 10))
+    return delay * random.uniform(0.5, 1.0)

@@ -1,0 +1,49 @@
+-- A connection begins. ARGV: run, a new epoch's name, the epoch and offset the
+-- node knows of ('' if none), whether this server's file holds all it ever said.
+--
+-- Answers: epoch, offset, since, leaps (old, new, old, new...).
+local run, fresh, known_epoch, known = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4])
+local safe = ARGV[5] == '1'
+local LEAP, MOST_LEAPS = 1048576, 50
+local found = redis.call('HMGET', LOG, 'run', 'epoch', 'offset', 'since')
+local epoch, offset, since = found[2], tonumber(found[3]), tonumber(found[4])
+local anew = not (epoch and offset and since)
+
+if anew then
+    offset, since = 0, 0
+    redis.call('DEL', LOG, LAST, TIMES, LEAPS)
+    redis.call('HSET', LOG, 'floor', 0, 'marked', 0)
+else
+    local witness = known_epoch == epoch
+    if found[1] ~= run then
+        -- Another process has this data, perhaps not all of it: no number that
+        -- may have been given is given again.
+        local old = offset
+        offset = old + LEAP
+        if witness then
+            anew = known > old
+        else
+            anew = not safe
+        end
+        redis.call('ZADD', LEAPS, offset, whole(old))
+        if redis.call('ZCARD', LEAPS) > MOST_LEAPS then
+            since = math.max(since, tonumber(redis.call('ZPOPMIN', LEAPS)[2]))
+        end
+    elseif witness then
+        anew = known > offset
+        local near = redis.call('ZRANGEBYSCORE', LEAPS, '(' .. whole(known), '+inf', 'LIMIT', 0, 1)[1]
+        if near and known > tonumber(near) then
+            anew = true -- it was given before the leap, and is lost
+        end
+    end
+    if anew then
+        since = offset
+        redis.call('DEL', LEAPS)
+    end
+end
+if anew then
+    epoch = fresh
+end
+redis.call('HSET', LOG, 'run', run, 'epoch', epoch, 'offset', whole(offset), 'since', whole(since))
+local leaps = redis.call('ZRANGE', LEAPS, 0, -1, 'WITHSCORES')
+return { epoch, offset, since, leaps }

@@ -1,0 +1,280 @@
+"""
+The two connections of a node: one asks, one listens.
+
+txredisapi speaks the protocol; what it would do on its own at the beginning of
+a connection, and with more than bytes, is left out.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeVar
+
+import hiredis
+import txredisapi
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.protocol import Factory
+from twisted.python.failure import Failure
+
+from rt_twisted.brokers.redis.scripts import Script
+from rt_twisted.brokers.redis.server import Server
+
+ENOUGH = 1 << 20  # bytes of names in one SUBSCRIBE
+NOT_NOW = ("LOADING", "MASTERDOWN", "READONLY", "BUSY")  # errors that pass
+
+
+class Away(Exception):
+    """
+    There is no redis now; says why.
+    """
+
+
+class Refused(Exception):
+    """
+    Redis does not let us in; says why. Trying at once again is of no use.
+    """
+
+
+@dataclass(frozen=True, slots=True)
+class Greeting:
+    """
+    Who answers.
+
+    Args:
+        run: of this process of redis.
+        safe: its data is all it ever had when it starts again (an append-only
+            file, and it has not taken over from another).
+        evicts: it may forget any key when memory is short.
+    """
+
+    run: str
+    safe: bool
+    evicts: bool
+
+
+class IListener(Protocol):
+    """
+    What an ear tells.
+    """
+
+    def heard(self, name: bytes, payload: bytes) -> None:
+        """
+        *payload* was published under *name*.
+        """
+
+    def ponged(self, token: bytes) -> None:
+        """
+        Everything that was asked before PING *token* is done.
+        """
+
+
+class Link(txredisapi.RedisProtocol):  # type: ignore[misc]  # it has no annotations
+    """
+    Asks. Every answer must come within *seconds*, or the connection is given up.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(charset=None, convertNumbers=False, replyTimeout=seconds)
+        self.lost: Deferred[str] = Deferred()  # fires with the reason
+        self._reason = ""
+
+    def connectionMade(self) -> None:
+        """
+        Nothing is sent but what we send ourselves.
+        """
+        if hasattr(self.transport, "setTcpNoDelay"):
+            self.transport.setTcpNoDelay(True)
+        self.connected = 1
+
+    def connectionLost(self, why: Failure) -> None:
+        """
+        What was asked fails.
+        """
+        self._reason = self._reason or why.getErrorMessage()
+        super().connectionLost(why)
+        if not self.lost.called:
+            self.lost.callback(self._reason)
+
+    def _build_command(self, *args: Any, **_: Any) -> bytes:
+        return _pack(*args)
+
+    async def enter(self, server: Server) -> Greeting:
+        """
+        Log in, choose the database, and see who answers.
+
+        Raises:
+            Refused: it does not let us in.
+            Away: it cannot be used now.
+        """
+        try:
+            if server.password:
+                login = (
+                    (server.username, server.password) if server.username else (server.password,)
+                )
+                await self.execute_command("AUTH", *login)
+            if server.db:
+                await self.execute_command("SELECT", server.db)
+            said: bytes = await self.execute_command("INFO")
+        except txredisapi.ResponseError as error:
+            if str(error).startswith(NOT_NOW):
+                raise Away(str(error)) from None
+            raise Refused(str(error)) from None
+        except txredisapi.ConnectionError as error:
+            raise Away(self._reason or str(error)) from None
+        lines = [line.partition(":") for line in said.decode(errors="replace").splitlines()]
+        info = {name: value for name, _, value in lines}
+        if info.get("loading", "0") != "0":
+            raise Away("it is loading its data")
+        return Greeting(
+            info.get("run_id", ""),
+            info.get("aof_enabled") == "1" and info.get("second_repl_offset", "-1") == "-1",
+            info.get("maxmemory", "0") != "0" and info.get("maxmemory_policy", "")[:3] == "all",
+        )
+
+    async def run(self, script: Script, keys: tuple[str, str], arguments: tuple[Any, ...]) -> Any:
+        """
+        Have redis run *script*.
+
+        Raises:
+            Away: the connection is lost, or there was no answer in time.
+            txredisapi.ResponseError: redis' own refusal.
+        """
+        try:
+            try:
+                return await self.execute_command("EVALSHA", script.digest, 2, *keys, *arguments)
+            except txredisapi.ResponseError as error:
+                if not str(error).startswith("NOSCRIPT"):
+                    raise
+                return await self.execute_command("EVAL", script.text, 2, *keys, *arguments)
+        except txredisapi.ConnectionError as error:
+            raise Away(self._reason or str(error)) from None
+
+
+class Ear(Link):
+    """
+    Listens.
+    """
+
+    def __init__(self, seconds: float, listener: IListener) -> None:
+        super().__init__(seconds)
+        self._listener = listener
+        self.deaf = False  # hears nothing more, although bytes may be there
+
+    def dataReceived(self, data: bytes, unpause: bool = False) -> None:
+        """
+        The hot path: straight from hiredis to the listener.
+        """
+        reader, listener = self._reader, self._listener
+        reader.feed(data)
+        while not self.deaf and (reply := reader.gets()) is not False:
+            if type(reply) is not list:
+                self._answered(reply)
+            elif reply[0] == b"message":
+                listener.heard(reply[1], reply[2])
+            elif reply[0] == b"pong":
+                listener.ponged(reply[1])
+            # Everything else confirms what PING confirms as well.
+
+    def connectionLost(self, why: Failure) -> None:
+        """
+        Nothing is heard after that.
+        """
+        self.deaf = True
+        super().connectionLost(why)
+
+    def _answered(self, reply: Any) -> None:
+        if self.replyQueue.waiting:
+            self.replyReceived(reply)
+        elif isinstance(reply, Exception):
+            # A SUBSCRIBE is refused: what is said to be heard would not be.
+            self._reason = str(reply)
+            self.abort()
+
+    def abort(self) -> None:
+        """
+        Hear nothing more.
+        """
+        self.deaf = True
+        self.transport.abortConnection()
+
+    def listen(self, names: list[bytes]) -> None:
+        """
+        Hear what is published under *names*, literally.
+        """
+        self._say(b"SUBSCRIBE", names)
+
+    def ignore(self, names: list[bytes]) -> None:
+        """
+        Do not hear it any more.
+        """
+        self._say(b"UNSUBSCRIBE", names)
+
+    def ping(self, token: bytes) -> None:
+        """
+        Have the listener told when all that was said before is done.
+        """
+        self.transport.write(_pack(b"PING", token))
+
+    def _say(self, command: bytes, names: list[bytes]) -> None:
+        # The answers come among the messages, so there is none to wait for.
+        some: list[bytes] = []
+        size = 0
+        for name in names:
+            some.append(name)
+            size += len(name)
+            if size > ENOUGH:
+                self.transport.write(_pack(command, *some))
+                some, size = [], 0
+        if some:
+            self.transport.write(_pack(command, *some))
+
+
+def _pack(*words: Any) -> bytes:
+    command: bytes = hiredis.pack_command(words)
+    return command
+
+
+AnyLink = TypeVar("AnyLink", bound=Link)
+
+
+async def connect(endpoint: Any, link: AnyLink) -> AnyLink:
+    """
+    Connect *link*.
+
+    Raises:
+        Away: nobody is there.
+    """
+    try:
+        await endpoint.connect(Factory.forProtocol(lambda: link))
+    except CancelledError:
+        raise
+    except Exception as error:  # whatever the endpoint may raise
+        raise Away(str(error) or type(error).__name__) from error
+    return link
+
+
+async def find_master(reactor: Any, server: Server, seconds: float) -> tuple[str, int] | None:
+    """
+    Where the sentinels say that the master is; None if *server* has none.
+
+    Raises:
+        Away: none of them knows.
+    """
+    if not server.master:
+        return None
+    reasons = []
+    for host, port in server.addresses:
+        one = Server(((host, port),))
+        link = Link(seconds)
+        try:
+            await connect(one.endpoint(reactor, None, seconds), link)
+            found = await link.execute_command("SENTINEL", "get-master-addr-by-name", server.master)
+            if found:
+                return found[0].decode(), int(found[1])
+            reasons.append(f"{one} knows no {server.master!r}")
+        except (Away, txredisapi.RedisError) as error:
+            reasons.append(f"{one}: {error}")
+        finally:
+            if link.transport is not None:
+                link.transport.abortConnection()
+    raise Away("; ".join(reasons))

@@ -1,0 +1,40 @@
+"""
+The redis broker on a real redis-server.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest_twisted
+
+from tests.contracts import BrokerContract, HistoryContract, SharedLogContract
+from tests.fakes import Ears
+from tests.real.conftest import Server
+from tests.real.readers import until
+from tests.real.redis_server import nodes, redis  # noqa: F401  # a fixture
+
+
+class TestRedisBroker(BrokerContract, HistoryContract, SharedLogContract):
+    """
+    It keeps the contracts, and two of them share a log.
+    """
+
+    @pytest_twisted.async_yield_fixture
+    async def broker(self, redis: Server, ears: Ears) -> AsyncIterator[Any]:  # noqa: F811
+        """
+        A node.
+        """
+        async with nodes([f"127.0.0.1:{redis.port}"], [ears]) as [(broker, _)]:
+            await until(broker.ready)
+            yield broker
+
+    @pytest_twisted.async_yield_fixture
+    async def other(self, redis: Server, other_ears: Ears) -> AsyncIterator[Any]:  # noqa: F811
+        """
+        Another one.
+        """
+        async with nodes([f"127.0.0.1:{redis.port}"], [other_ears]) as [(broker, _)]:
+            await until(broker.ready)
+            yield broker

@@ -1,0 +1,184 @@
+"""
+Which log it is, after redis was killed, has forgotten, or is another.
+"""
+
+from __future__ import annotations
+
+from signal import SIGKILL
+
+import pytest
+from twisted.internet.defer import gatherResults
+
+from rt_twisted.message import After, Draft, Position
+from tests.real.conftest import Serve, Server
+from tests.real.readers import pause, until
+from tests.real.redis_server import asking, nodes, proxies, redis, start_redis
+from tests.real.test_redis_failures import CHANNELS, MUCH, Log, hear
+
+__all__ = ["redis"]  # a fixture
+
+
+@pytest.mark.limit(60)
+async def test_killed_and_back_with_its_file(serve: Serve) -> None:
+    """
+    With an append-only file it is the same log, also for a node that was not there before.
+    """
+    redis = start_redis(serve, "--appendonly", "yes")
+    log = Log()
+    async with nodes([f"127.0.0.1:{redis.port}"] * 2, keep=MUCH) as made:
+        (one, ears), (two, other_ears) = made
+        await hear(one, two)
+        first = one.position()
+        log.start(one, two)
+        for _ in range(3):
+            await pause(0.2)
+            redis.kill(SIGKILL)
+            await until(lambda: not one.ready())
+            redis.start()
+            await until(lambda: one.ready() and two.ready())
+        await log.stop()
+        await log.is_heard(ears, other_ears)
+        assert len(ears.epochs) == 1
+    redis.restart(SIGKILL)
+    async with nodes([f"127.0.0.1:{redis.port}"], keep=MUCH) as [(fresh, _)]:
+        await hear(fresh)
+        replay = await fresh.after(CHANNELS, After(first))
+        assert replay.complete
+        assert list(replay.messages) == log.messages
+
+
+@pytest.mark.limit(30)
+async def test_killed_and_empty(redis: Server) -> None:
+    """
+    Another log begins; nobody's position is of it.
+    """
+    async with nodes([f"127.0.0.1:{redis.port}"] * 2) as [(one, ears), (two, other_ears)]:
+        await hear(one, two)
+        [old] = await one.publish([Draft("c1", b"old")])
+        redis.restart(SIGKILL)
+        await until(lambda: len(ears.epochs) == 2 and len(other_ears.epochs) == 2)
+        await until(lambda: one.ready() and two.ready())
+        [new] = await two.publish([Draft("c1", b"new")])
+        await until(lambda: ears.messages[-1].position == new == other_ears.messages[-1].position)
+        replay = await one.after(["c1"], After(old))
+
+    assert new.epoch != old.epoch
+    assert not replay.complete
+    assert [message.data for message in replay.messages] == [b"new"]
+
+
+@pytest.mark.limit(30)
+async def test_back_with_old_data(serve: Serve) -> None:
+    """
+    A node knows that there was more: another log begins, and no position is given twice.
+    """
+    redis = start_redis(serve, "--save", "900 1")
+    async with nodes([f"127.0.0.1:{redis.port}"]) as [(one, ears)]:
+        await hear(one)
+        [kept] = await one.publish([Draft("c1", b"kept")])
+        async with asking(redis.port) as ask:
+            await ask("SAVE")
+        [lost] = await one.publish([Draft("c1", b"lost")])
+        await ears.until(2)
+        redis.restart(SIGKILL)
+        await until(lambda: len(ears.epochs) == 2 and one.ready())
+        [new] = await one.publish([Draft("c1", b"new")])
+        replies = [await one.after(["c1"], After(each)) for each in (kept, lost)]
+
+    assert new.epoch != kept.epoch
+    assert new.offset > lost.offset
+    assert [replay.complete for replay in replies] == [False, False]
+
+
+@pytest.mark.limit(30)
+async def test_back_with_all_its_data(serve: Serve) -> None:
+    """
+    A node that lived through it knows that nothing is lost: the log goes on.
+    """
+    redis = start_redis(serve, "--save", "900 1")
+    async with nodes([f"127.0.0.1:{redis.port}"]) as [(one, ears)]:
+        await hear(one)
+        [old] = await one.publish([Draft("c1", b"old")])
+        await ears.until(1)
+        async with asking(redis.port) as ask:
+            await ask("SAVE")
+        redis.restart(SIGKILL)
+        await until(lambda: not one.ready())
+        await until(one.ready)
+        [new] = await one.publish([Draft("c1", b"new")])
+        await ears.until(2)
+        replay = await one.after(["c1"], After(old))
+        never = await one.after(["c1"], After(Position(old.epoch, old.offset + 5)))
+
+    assert new.epoch == old.epoch
+    assert len(ears.epochs) == 1
+    assert ears.missing == []
+    assert replay.complete
+    assert [message.data for message in replay.messages] == [b"new"]
+    assert not never.complete, "it may have been given before, and is lost"
+
+
+@pytest.mark.limit(30)
+async def test_nobody_who_knows(serve: Serve) -> None:
+    """
+    Without a node that lived through it, and without an append-only file,
+    nobody knows what is lost: another log begins.
+    """
+    redis = start_redis(serve, "--save", "900 1")
+    async with nodes([f"127.0.0.1:{redis.port}"]) as [(one, _)]:
+        await hear(one)
+        [old] = await one.publish([Draft("c1", b"old")])
+    async with asking(redis.port) as ask:
+        await ask("SAVE")
+    redis.restart(SIGKILL)
+    async with nodes([f"127.0.0.1:{redis.port}"]) as [(two, _)]:
+        await hear(two)
+        replay = await two.after(["c1"], After(old))
+
+    assert replay.position.epoch != old.epoch
+    assert not replay.complete
+
+
+@pytest.mark.limit(30)
+async def test_who_proves_a_loss_later_is_believed(serve: Serve) -> None:
+    """
+    A node that was away knows positions that redis does not: another log begins
+    for all.
+    """
+    redis = start_redis(serve, "--appendonly", "yes", "--save", "900 1")
+    async with proxies(redis.port, 1) as [way]:
+        urls = [f"127.0.0.1:{redis.port}", f"127.0.0.1:{way.port}"]
+        async with nodes(urls) as [(one, ears), (two, other_ears)]:
+            await hear(one, two)
+            async with asking(redis.port) as ask:
+                run = await ask("HGET", "realtime:log", "run")
+                await ask("SAVE")
+                [lost] = await two.publish([Draft("c1", b"lost")])
+                await until(lambda: two.position().offset >= lost.offset)
+                way.shut(True)
+                way.cut()
+                await until(lambda: not two.ready())
+                # What a failover to a replica looks like that lacks the last write.
+                await ask("HINCRBY", "realtime:log", "offset", -1)
+                await ask("HSET", "realtime:log", "run", b"another" + run)
+                await ask("HSET", "realtime:log", "run", run)
+                await ask("HINCRBY", "realtime:log", "offset", 1 << 20)
+                await ask("ZADD", "realtime:leaps", lost.offset - 1 + (1 << 20), lost.offset - 1)
+            way.shut(False)
+            await until(lambda: len(ears.epochs) == 2 and len(other_ears.epochs) == 2)
+
+
+@pytest.mark.limit(30)
+async def test_flushed(redis: Server) -> None:
+    """
+    `FLUSHALL` under running nodes is another log.
+    """
+    async with nodes([f"127.0.0.1:{redis.port}"] * 2) as [(one, ears), (two, other_ears)]:
+        await hear(one, two)
+        await one.publish([Draft("c1", b"1"), Draft("c1", b"2")])
+        async with asking(redis.port) as ask:
+            await ask("FLUSHALL")
+        await until(lambda: len(ears.epochs) == 2 and len(other_ears.epochs) == 2)
+        await until(lambda: one.ready() and two.ready())
+        await one.publish([Draft("c1", b"3")])
+        await gatherResults([ears.until(3), other_ears.until(3)])

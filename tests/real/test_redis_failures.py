@@ -1,0 +1,385 @@
+"""
+The redis broker when redis dies, sleeps, forgets, or cannot be reached.
+"""
+
+from __future__ import annotations
+
+from signal import SIGCONT, SIGKILL, SIGSTOP
+from typing import Any
+
+import pytest
+from twisted.internet.defer import Deferred, ensureDeferred, gatherResults
+
+from rt_twisted.history import Keep
+from rt_twisted.interfaces import Unavailable
+from rt_twisted.message import After, Draft, Message, Position
+from tests.fakes import Ears
+from tests.real.conftest import Server
+from tests.real.readers import pause, until
+from tests.real.redis_server import asking, nodes, proxies, redis, turn
+from tests.real.test_cut import chance
+
+__all__ = ["redis"]  # a fixture
+
+MUCH = Keep(100_000, 64 << 20)
+CHANNELS = [f"c{number}" for number in range(5)]
+
+
+class Log:
+    """
+    What was published and acknowledged, by any node.
+    """
+
+    def __init__(self) -> None:
+        self.by_position: dict[Position, tuple[str, bytes]] = {}
+        self._number = 0
+        self._running = True
+        self._publishing: list[Deferred[None]] = []
+
+    async def publish(self, broker: Any, channel: str) -> None:
+        """
+        One more; again and again with the same key until it is taken.
+        """
+        self._number += 1
+        number = self._number
+        draft = Draft(channel, b"%d" % number, key=str(number))
+        while True:
+            try:
+                [position] = await broker.publish([draft])
+            except Unavailable:
+                await pause(0.01)
+                continue
+            assert self.by_position.setdefault(position, (channel, draft.data)) == (
+                channel,
+                draft.data,
+            ), "a position was given twice"
+            return
+
+    def start(self, *brokers: Any) -> None:
+        """
+        Publish on all of them until `stop`.
+        """
+        self._running = True
+
+        async def go_on(broker: Any) -> None:
+            rng = chance()
+            while self._running:
+                await self.publish(broker, rng.choice(CHANNELS))
+                await pause(0.001)
+
+        self._publishing = [ensureDeferred(go_on(broker)) for broker in brokers]
+
+    async def stop(self) -> None:
+        """
+        Stop, when the last ones are taken.
+        """
+        self._running = False
+        await gatherResults(self._publishing)
+
+    async def is_heard(self, *ears: Ears) -> None:
+        """
+        All ears have all of it: once, in order, without a gap.
+        """
+        wanted = self.messages
+        for mine in ears:
+            await until(lambda mine=mine: len(mine.messages) >= len(wanted))  # type: ignore[misc]
+            assert mine.messages == wanted
+            assert mine.missing == []
+
+    @property
+    def messages(self) -> list[Message]:
+        """
+        In order.
+        """
+        ordered = sorted(self.by_position.items(), key=lambda item: item[0].offset)
+        return [Message(channel, data, position) for position, (channel, data) in ordered]
+
+
+async def hear(*brokers: Any, channels: list[str] = CHANNELS) -> None:
+    """
+    Have all of them hear *channels*.
+    """
+    await gatherResults([broker.subscribe(channel) for broker in brokers for channel in channels])
+
+
+@pytest.mark.limit(60)
+async def test_cut_again_and_again(redis: Server) -> None:
+    """
+    At any moment, while two nodes publish: each hears all of it.
+    """
+    rng = chance()
+    log = Log()
+    async with proxies(redis.port, 2) as ways:
+        urls = [f"127.0.0.1:{way.port}" for way in ways]
+        async with nodes(urls, keep=MUCH) as [(one, ears), (two, other_ears)]:
+            await hear(one, two)
+            log.start(one, two)
+            for _ in range(25):
+                await pause(rng.uniform(0.01, 0.2))
+                rng.choice(ways).cut()
+            await pause(0.2)
+            await log.stop()
+            await log.is_heard(ears, other_ears)
+            assert len(ears.epochs) == len(other_ears.epochs) == 1
+    assert len(log.messages) > 200
+
+
+@pytest.mark.limit(60)
+async def test_its_listeners_are_killed(redis: Server) -> None:
+    """
+    `CLIENT KILL` of the listening connection: publishing goes on, nothing is missed.
+    """
+    log = Log()
+    async with nodes([f"127.0.0.1:{redis.port}"] * 2, keep=MUCH) as made:
+        (one, ears), (two, other_ears) = made
+        await hear(one, two)
+        log.start(one, two)
+        async with asking(redis.port) as ask:
+            for _ in range(10):
+                await pause(0.05)
+                await ask("CLIENT", "KILL", "TYPE", "pubsub")
+        await pause(0.1)
+        await log.stop()
+        await log.is_heard(ears, other_ears)
+
+
+@pytest.mark.limit(30)
+async def test_it_sleeps(redis: Server) -> None:
+    """
+    A redis that does not answer is given up; when it does, all goes on.
+    """
+    async with nodes([f"127.0.0.1:{redis.port}"], timeout=1.0) as [(one, ears)]:
+        await hear(one)
+        redis.send(SIGSTOP)
+        asked = one.publish([Draft("c1", b"1", key="k")])
+        with pytest.raises(Unavailable):
+            await asked
+        await until(lambda: not one.ready())
+        with pytest.raises(Unavailable):
+            await one.publish([Draft("c1", b"2", key="l")])
+        redis.send(SIGCONT)
+        await until(one.ready)
+        await one.publish([Draft("c1", b"1", key="k"), Draft("c1", b"2", key="l")])
+        await ears.until(2)
+        await turn()
+
+    assert [message.data for message in ears.messages] == [b"1", b"2"]
+    assert ears.missing == []
+
+
+@pytest.mark.limit(30)
+async def test_only_its_ear_is_deaf(redis: Server) -> None:
+    """
+    A listening connection on which nothing comes is noticed, although the other works.
+    """
+    async with proxies(redis.port, 1) as [way]:
+        url = f"127.0.0.1:{way.port}"
+        async with nodes([url, f"127.0.0.1:{redis.port}"], timeout=1.0) as made:
+            (one, ears), (two, _) = made
+            await hear(one, two)
+            way.freeze(True)
+            await two.publish([Draft("c1", b"%d" % n) for n in range(10)])
+            await until(lambda: not one.ready())
+            way.freeze(False)
+            await ears.until(10)
+            assert ears.missing == []
+
+
+@pytest.mark.limit(60)
+async def test_too_slow_for_redis(redis: Server) -> None:
+    """
+    Redis drops a node that does not take its messages; it fetches them.
+    """
+    async with asking(redis.port) as ask, proxies(redis.port, 1) as [way]:
+        await ask("CONFIG", "SET", "client-output-buffer-limit", "pubsub 1mb 1mb 1")
+        url = f"127.0.0.1:{way.port}"
+        async with nodes([url, f"127.0.0.1:{redis.port}"], keep=MUCH, timeout=15.0) as made:
+            (one, ears), (two, _) = made
+            await hear(one)
+            way.freeze(True)
+            for number in range(300):
+                await two.publish([Draft("c1", b"%d:" % number + bytes(100_000))])
+            info: bytes = await ask("CLIENT", "LIST", "TYPE", "pubsub")
+            assert len(info.splitlines()) == 1, "the slow one was dropped"
+            way.freeze(False)
+            await ears.until(300)
+            assert ears.missing == []
+            numbers = [int(message.data.partition(b":")[0]) for message in ears.messages]
+            assert numbers == list(range(300))
+
+
+@pytest.mark.limit(30)
+async def test_what_is_forgotten_is_said(redis: Server) -> None:
+    """
+    Who was away for longer than redis remembers hears of a gap, where it is.
+    """
+    async with proxies(redis.port, 1) as [way]:
+        urls = [f"127.0.0.1:{way.port}", f"127.0.0.1:{redis.port}"]
+        async with nodes(urls, keep=Keep(5, 1 << 20)) as [(one, ears), (two, _)]:
+            await hear(one, two)
+            [before] = await two.publish([Draft("c1", b"before")])
+            await ears.until(1)
+            way.shut(True)
+            way.cut()
+            await until(lambda: not one.ready())
+            positions = await two.publish(
+                [Draft("c1", b"%d" % n) for n in range(20)] + [Draft("c2", b"all of it")]
+            )
+            way.shut(False)
+            await ears.until(7)
+            replay = await one.after(["c1"], After(before))
+
+    assert [m.data for m in ears.messages] == [
+        b"before", b"15", b"16", b"17", b"18", b"19", b"all of it"
+    ]  # fmt: skip
+    assert ears.missing == [("c1", positions[14])]
+    assert not replay.complete
+    assert [m.data for m in replay.messages] == [b"15", b"16", b"17", b"18", b"19"]
+
+
+@pytest.mark.limit(30)
+async def test_bytes_and_age_bound_what_is_remembered(redis: Server) -> None:
+    """
+    Each bound is kept, and what is over it is a gap; a large one is not kept at all.
+    """
+    keep = Keep(100, 10_000, 1.0)
+    async with nodes([f"127.0.0.1:{redis.port}"], keep=keep) as [(one, ears)]:
+        start = [await one.subscribe(name) for name in "abc"][-1]
+        positions = await one.publish([Draft("a", bytes(744)) for _ in range(30)])
+        replay = await one.after(["a"], After(start))
+        assert len(replay.messages) == 10
+        assert not replay.complete
+        assert (await one.after(["a"], After(positions[19]))).complete
+        assert not (await one.after(["a"], After(positions[18]))).complete
+
+        [small, large, after] = await one.publish(
+            [Draft("b", b"1"), Draft("b", bytes(10_000)), Draft("b", b"2")]
+        )
+        replay = await one.after(["b"], After(small))
+        assert not replay.complete
+        assert [message.data for message in replay.messages] == [b"2"]
+        assert (await one.after(["b"], After(large))).complete
+
+        await pause(1.1)
+        assert not (await one.after(["b"], After(large))).complete
+        assert (await one.after(["b"], After(after))).complete
+        await one.publish([Draft("c", b"")])
+        await pause(1.1)  # redis notes once a second where the log stood
+        [last] = await one.publish([Draft("c", b"")])
+        await pause(1.1)
+        await one.publish([Draft("a", b"")])
+        assert not (await one.after(["b"], After(large))).complete
+        assert (await one.after(["b"], After(last))).complete
+        await ears.until(36)
+
+
+@pytest.mark.limit(30)
+async def test_publishing_may_wait(redis: Server) -> None:
+    """
+    With `redis-wait` a publication waits for redis to come back, but not for ever.
+    """
+    redis.kill(SIGKILL)
+    async with nodes([f"127.0.0.1:{redis.port}"], wait=1.0) as [(one, _)]:
+        with pytest.raises(Unavailable):
+            await one.publish([Draft("c1", b"1")])
+        one.subscribe("c1")
+        waiting = one.publish([Draft("c1", b"2")])
+        redis.start()
+        [position] = await waiting
+        await until(one.ready)
+        replay = await one.after(["c1"], After(Position(position.epoch, 0)))
+
+    assert [message.data for message in replay.messages] == [b"2"]
+
+
+async def test_without_redis(redis: Server, clean_reactor: Any) -> None:
+    """
+    Publishing fails at once; wishes and questions wait.
+    """
+    redis.kill(SIGKILL)
+    async with nodes([f"127.0.0.1:{redis.port}"]) as [(one, _)]:
+        with pytest.raises(Unavailable):
+            await one.publish([Draft("c1", b"1")])
+        wish = one.subscribe("c1")
+        asked = one.after(["c1"], After(Position("e", 1)))
+        assert not one.ready()
+        redis.start()
+        position = await wish
+        replay = await asked
+        assert one.ready()
+
+    assert not replay.complete
+    assert position.epoch == replay.position.epoch
+
+
+@pytest.mark.limit(60)
+async def test_too_much_was_missed(redis: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    What has no room while a node comes back is a gap, and nothing of it is told twice.
+    """
+    monkeypatch.setattr("rt_twisted.brokers.redis.hearing.FETCHED", 1000)
+    monkeypatch.setattr("rt_twisted.brokers.redis.archive.CHUNK", 1)
+    async with proxies(redis.port, 1) as [way]:
+        urls = [f"127.0.0.1:{way.port}", f"127.0.0.1:{redis.port}"]
+        async with nodes(urls, keep=MUCH) as [(one, ears), (two, _)]:
+            await hear(one)
+            way.shut(True)
+            way.cut()
+            await until(lambda: not one.ready())
+            drafts = [Draft(channel, bytes(600)) for channel in CHANNELS]
+            await two.publish(drafts + drafts)
+            way.shut(False)
+            await until(lambda: len(ears.missing) == 4)
+            await two.publish(drafts)
+            await ears.until(7)
+
+    told = [message.channel for message in ears.messages]
+    [whole] = {channel for channel in CHANNELS if told.count(channel) == 3}
+    assert sorted(channel for channel, _ in ears.missing) == sorted({*CHANNELS} - {whole})
+    assert told.count(whole) == 3
+
+
+@pytest.mark.limit(60)
+async def test_too_much_comes_meanwhile(redis: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    A node that is flooded while it comes back tries again, and misses nothing.
+    """
+    monkeypatch.setattr("rt_twisted.brokers.redis.hearing.HELD", 2000)
+    log = Log()
+    async with nodes([f"127.0.0.1:{redis.port}"] * 2, keep=MUCH) as made:
+        (one, ears), (two, other_ears) = made
+        await hear(one, two)
+        log.start(two, two, two)
+        async with asking(redis.port) as ask:
+            for _ in range(5):
+                await pause(0.05)
+                await ask("CLIENT", "KILL", "TYPE", "pubsub")
+        await pause(0.1)
+        await log.stop()
+        await log.is_heard(ears, other_ears)
+
+
+@pytest.mark.limit(60)
+async def test_ten_thousand_channels(redis: Server) -> None:
+    """
+    They are asked for together, and fetched together after a cut.
+    """
+    names = [f"n{number}" for number in range(10_000)]
+    async with proxies(redis.port, 1) as [way]:
+        urls = [f"127.0.0.1:{way.port}", f"127.0.0.1:{redis.port}"]
+        async with nodes(urls) as [(one, ears), (two, _)]:
+            await hear(one, channels=names)
+            way.shut(True)
+            way.cut()
+            await until(lambda: not one.ready())
+            for start in range(0, len(names), 1000):
+                await two.publish([Draft(name, b"x") for name in names[start : start + 1000]])
+            way.shut(False)
+            messages = await ears.until(len(names))
+            async with asking(redis.port) as ask:
+                commands: bytes = await ask("INFO", "commandstats")
+
+    assert [message.channel for message in messages] == names
+    assert ears.missing == []
+    subscribes = int(commands.partition(b"cmdstat_subscribe:calls=")[2].partition(b",")[0])
+    assert subscribes < 10

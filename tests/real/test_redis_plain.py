@@ -1,0 +1,230 @@
+"""
+Plain `PUBLISH`, as every redis client sends it: once on every node, whatever happens to the nodes.
+"""
+
+from __future__ import annotations
+
+from contextlib import AsyncExitStack
+from typing import Any
+
+import pytest
+from twisted.internet.defer import gatherResults
+
+from rt_twisted.message import After, Draft
+from tests.real.conftest import Server
+from tests.real.readers import pause, until
+from tests.real.redis_server import asking, nodes, proxies, redis, turn
+from tests.real.test_cut import chance
+from tests.real.test_redis_failures import MUCH, hear
+
+__all__ = ["redis"]  # a fixture
+
+
+@pytest.mark.limit(60)
+@pytest.mark.parametrize("count", [1, 2, 3])
+async def test_once_on_every_node(redis: Server, count: int) -> None:
+    """
+    With the same number everywhere, bytes kept, among messages of our own.
+    """
+    big = bytes(range(256)) * (16 << 12)
+    texts = [b"hello", b"42", b"", b"1.50", b"\xff\x00\r\n", b"hello", b"hello", b"1_000"]
+    async with nodes([f"127.0.0.1:{redis.port}"] * count, keep=MUCH) as made:
+        for broker, _ in made:
+            await hear(broker, channels=["42", "*", "message"])
+        async with asking(redis.port) as ask:
+            for text in texts:
+                await ask("PUBLISH", "42", text)
+                await made[0][0].publish([Draft("42", b"ours")])
+            for channel in ("*", "message", "43"):
+                await ask("PUBLISH", channel, "x")
+            await ask("PUBLISH", "42", big)
+            total = 2 * len(texts) + 3
+            heard = await gatherResults([ears.until(total) for _, ears in made])
+            await pause(0.1)  # for what must not come
+
+    for messages in heard:
+        assert len(messages) == total
+        assert messages == heard[0]
+    plain = [message.data for message in heard[0] if message.channel == "42"]
+    assert [data for data in plain if data != b"ours"] == [*texts, big]
+    assert sorted(m.channel for m in heard[0] if m.channel != "42") == ["*", "message"]
+
+
+@pytest.mark.limit(30)
+async def test_they_are_replayed(redis: Server) -> None:
+    """
+    On a node that was not there, as all others.
+    """
+    url = f"127.0.0.1:{redis.port}"
+    async with nodes([url]) as [(one, ears)], asking(redis.port) as ask:
+        start = await one.subscribe("a")
+        for number in range(10):
+            await ask("PUBLISH", "a", str(number))
+        heard = list(await ears.until(10))
+        async with nodes([url]) as [(two, _)]:
+            await two.subscribe("a")
+            replay = await two.after(["a"], After(start))
+    assert replay.complete
+    assert list(replay.messages) == heard
+
+
+@pytest.mark.limit(30)
+async def test_prefix_and_switch(redis: Server) -> None:
+    """
+    Plain names may have something in front, or not be heard at all; nobody
+    reads our own names by asking for them.
+    """
+    url = f"127.0.0.1:{redis.port}"
+    async with (
+        asking(redis.port) as ask,
+        nodes([url], plain_prefix="news.") as [(one, ears)],
+        nodes([url], plain=False) as [(two, silent)],
+    ):
+        await hear(one, two, channels=["a", "realtime:0:m:a"])
+        assert await ask("PUBLISH", "a", "no") == 0
+        assert await ask("PUBLISH", "news.a", "yes") == 1
+        await gatherResults([ears.until(1), silent.until(1)])
+        assert ears.messages == silent.messages
+    async with nodes([url]) as [(one, ears)]:
+        await hear(one, channels=["realtime:0:m:a", "a"])
+        await one.publish([Draft("a", b"1")])
+        await ears.until(1)
+        await turn()
+        assert [message.channel for message in ears.messages] == ["a"]
+
+
+@pytest.mark.limit(30)
+async def test_forged_names(redis: Server) -> None:
+    """
+    What somebody else publishes under our names is no message, and breaks nothing.
+    """
+    async with nodes([f"127.0.0.1:{redis.port}"]) as [(one, ears)], asking(redis.port) as ask:
+        await one.subscribe("a")
+        names: list[bytes] = await ask("PUBSUB", "CHANNELS", "realtime:*")
+        for name in names:
+            for text in (b"", b"x", b"e 1 0 0", b"e x 0 0 \n", b"\xff 1 0 0 \nx", b"e 1 t t"):
+                await ask("PUBLISH", name, text)
+        await one.publish([Draft("a", b"1")])
+        await ears.until(1)
+        assert one.ready()
+
+
+@pytest.mark.limit(60)
+async def test_its_owner_is_frozen(redis: Server) -> None:
+    """
+    As by SIGSTOP: another node numbers what the owner does not, and the owner's
+    late tries are refused.
+    """
+    async with proxies(redis.port, 1) as [way], asking(redis.port) as ask:
+        urls = [f"127.0.0.1:{way.port}"] + [f"127.0.0.1:{redis.port}"] * 2
+        async with nodes(urls, keep=MUCH, timeout=20.0) as made:
+            owner, ears = made[0]
+            await owner.subscribe("a")
+            await ask("PUBLISH", "a", "0")
+            await ears.until(1)
+            await hear(*[broker for broker, _ in made[1:]], channels=["a"])
+            way.freeze(True)
+            for number in range(1, 200):
+                await ask("PUBLISH", "a", str(number))
+            others = await gatherResults([each.until(199) for _, each in made[1:]])
+            way.freeze(False)
+            mine = await ears.until(200)
+            await ask("PUBLISH", "a", "200")
+            await gatherResults([ears.until(201), *(each.until(200) for _, each in made[1:])])
+            await pause(0.1)
+            assert [message.data for message in mine] == [b"%d" % n for n in range(201)]
+            assert others[0] == others[1] == mine[1:]
+            assert [each.missing for _, each in made] == [[], [], []]
+
+
+@pytest.mark.limit(60)
+async def test_nodes_are_frozen_and_leave_at_random(redis: Server) -> None:
+    """
+    As long as one node hears a channel, each message is numbered once, in order.
+    """
+    rng = chance()
+    async with AsyncExitStack() as stack:
+        ask = await stack.enter_async_context(asking(redis.port))
+        ways = await stack.enter_async_context(proxies(redis.port, 2))
+        urls = [f"127.0.0.1:{way.port}" for way in ways] + [f"127.0.0.1:{redis.port}"]
+        made = await stack.enter_async_context(nodes(urls, keep=MUCH, timeout=20.0))
+        await hear(*[broker for broker, _ in made], channels=["a", "b"])
+        sent: dict[str, list[bytes]] = {"a": [], "b": []}
+        for round in range(12):
+            for way in ways:
+                way.freeze(rng.random() < 0.5)
+            if round % 4 == 3:
+                guest: Any = await stack.enter_async_context(nodes(urls[2:]))
+                await hear(guest[0][0], channels=["a"])
+            for _ in range(60):
+                channel = rng.choice("ab")
+                data = b"%d" % rng.randrange(3)  # many are the same
+                sent[channel].append(data)
+                await ask("PUBLISH", channel, data)
+                await pause(0.003)
+        for way in ways:
+            way.freeze(False)
+        heard = await gatherResults([ears.until(720) for _, ears in made])
+        await pause(0.1)
+        for messages, (_, ears) in zip(heard, made, strict=True):
+            assert messages == heard[0]
+            assert ears.missing == []
+        for channel in "ab":
+            assert [m.data for m in heard[0] if m.channel == channel] == sent[channel]
+
+
+@pytest.mark.limit(60)
+async def test_nobody_heard_it(redis: Server) -> None:
+    """
+    A plain message that comes while the only node is away is lost; readers
+    hear of a gap, here and on every node.
+    """
+    async with (
+        proxies(redis.port, 1) as [way],
+        asking(redis.port) as ask,
+        nodes([f"127.0.0.1:{way.port}"]) as [(one, ears)],
+    ):
+        start = await one.subscribe("a")
+        await ask("PUBLISH", "a", "1")
+        await ears.until(1)
+        way.shut(True)
+        way.cut()
+        await until(lambda: not one.ready())
+        assert await ask("PUBLISH", "a", "2") == 0
+        way.shut(False)
+        await until(lambda: bool(ears.missing))
+        await ask("PUBLISH", "a", "3")
+        await ears.until(2)
+        async with nodes([f"127.0.0.1:{redis.port}"]) as [(two, _)]:
+            await two.subscribe("a")
+            replay = await two.after(["a"], After(start))
+
+    assert [message.data for message in ears.messages] == [b"1", b"3"]
+    assert [channel for channel, _ in ears.missing] == ["a"]
+    assert not replay.complete
+    assert [message.data for message in replay.messages] == [b"1", b"3"]
+
+
+@pytest.mark.limit(60)
+async def test_cut_while_another_hears(redis: Server) -> None:
+    """
+    What came while one node was away comes by the other, also to the one.
+    """
+    async with proxies(redis.port, 1) as [way], asking(redis.port) as ask:
+        urls = [f"127.0.0.1:{way.port}", f"127.0.0.1:{redis.port}"]
+        async with nodes(urls, keep=MUCH) as [(one, ears), (two, other_ears)]:
+            await one.subscribe("a")
+            await ask("PUBLISH", "a", "0")
+            await ears.until(1)
+            await two.subscribe("a")
+            for number in range(1, 60):
+                if number == 20:
+                    way.shut(True)
+                    way.cut()
+                if number == 40:
+                    way.shut(False)
+                await ask("PUBLISH", "a", str(number))
+                await pause(0.01)
+            heard = await gatherResults([ears.until(60), other_ears.until(59)])
+            assert heard[0][1:] == heard[1]
+            assert sorted(int(message.data) for message in heard[0]) == list(range(60))

@@ -1,0 +1,189 @@
+"""
+What of the redis broker needs no redis: URLs, how messages look, and what they
+say of those that are missing.
+"""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rt_twisted.brokers.redis.entries import (
+    EVENT,
+    Entry,
+    Trail,
+    breaks,
+    merge,
+    read_live,
+    read_mark,
+    read_trail,
+)
+from rt_twisted.brokers.redis.server import Server
+from rt_twisted.message import Message, Position
+
+
+@pytest.mark.parametrize(
+    ("url", "server"),
+    [
+        ("redis", Server((("redis", 6379),))),
+        ("10.0.0.1:7000", Server((("10.0.0.1", 7000),))),
+        ("[::1]:7000", Server((("::1", 7000),))),
+        ("redis://h", Server((("h", 6379),))),
+        ("redis://h:7/3", Server((("h", 7),), db=3)),
+        ("redis://h?db=3", Server((("h", 6379),), db=3)),
+        ("redis://:p@h", Server((("h", 6379),), password="p")),
+        ("redis://u:p%40%2F%3A@h/1", Server((("h", 6379),), "", "", "u", "p@/:", 1)),
+        ("rediss://[fe80::1]", Server((("fe80::1", 6379),), tls=True)),
+        ("unix:///run/r.sock?db=2", Server((), "/run/r.sock", db=2)),
+        ("unix://u:p@/run/r.sock", Server((), "/run/r.sock", "", "u", "p")),
+        ("sentinel://a,b:1/m", Server((("a", 26379), ("b", 1)), "", "m")),
+        ("sentinels://:p@a/m/4", Server((("a", 26379),), "", "m", "", "p", 4, True)),
+    ],
+)
+def test_where_redis_is(url: str, server: Server) -> None:
+    """
+    Each way of writing it means one thing.
+    """
+    assert Server.parse(url) == server
+
+
+@pytest.mark.parametrize(
+    ("url", "reason"),
+    [
+        ("http://h", "does not begin with http://"),
+        ("redis://", "'' is not HOST or HOST:PORT"),
+        ("redis://:secret@h:port", "'h:port' is not HOST"),
+        ("redis://h:70000", "'h:70000' is not HOST"),
+        ("redis://h/x", "is a number, not 'x'"),
+        ("redis://h/1/2", "the number of the database alone"),
+        ("redis://h?tls=1", "has no 'tls'"),
+        ("redis://:sec#ret@h", "has to be written %23"),
+        ("unix://run/r.sock", "begins with a slash"),
+        ("sentinel://h", "comes the master's name"),
+    ],
+)
+def test_where_it_cannot_be(url: str, reason: str) -> None:
+    """
+    One sentence, without the password.
+    """
+    with pytest.raises(ValueError, match=reason) as raised:
+        Server.parse(url)
+    assert "secret" not in str(raised.value)
+
+
+def test_passwords_are_not_shown() -> None:
+    """
+    Neither in logs nor in tracebacks.
+    """
+    server = Server.parse("sentinel://u:secret@a,[::1]:5/m")
+
+    assert str(server) == "a:26379,[::1]:5/m"
+    assert "secret" not in repr(server)
+
+
+def entry(offset: int, prev: int, channel: str = "a") -> Entry:
+    return Entry(Message(channel, b"", Position("e", offset)), prev, 0)
+
+
+def test_what_comes_live() -> None:
+    """
+    Any data, any event.
+    """
+    data = b"a\nb \xff"
+    assert read_live("a", b"e 7 5 2 my event\n" + data) == Entry(
+        Message("a", data, Position("e", 7), "my event"), 5, EVENT
+    )
+    assert read_live("a", b"e 7 5 0 \n").message == Message("a", b"", Position("e", 7))
+    assert read_mark(b"e 7 tok") == (Position("e", 7), "tok")
+
+
+@given(st.binary())
+def test_others_may_publish_anything(payload: bytes) -> None:
+    """
+    It is refused in one way.
+    """
+    for read in (lambda: read_live("a", payload), lambda: read_mark(payload)):
+        try:
+            read()
+        except ValueError:
+            continue
+
+
+def test_what_is_too_old_is_left_out() -> None:
+    """
+    Whichever way round the rows are.
+    """
+    rows = [[b"7-0", [b"5 2000 0 0 ", b"x"]], [b"5-0", [b"0 1000 0 2 ev", b"y"]]]
+    trail = read_trail("a", "e", 3, 1500, b"7", rows)
+
+    assert [one.offset for one in trail.entries] == [7]
+    both = read_trail("a", "e", 3, 0, None, rows)
+    assert [(one.offset, one.prev, one.time) for one in both.entries] == [
+        (5, 0, 1000.0),
+        (7, 5, 2000.0),
+    ]
+    assert both.entries[0].message == Message("a", b"y", Position("e", 5), "ev")
+    assert both.last == 0
+
+
+@pytest.mark.parametrize(
+    ("trail", "offset", "holes"),
+    [
+        (Trail([], 0, 0), 0, []),  # nothing ever
+        (Trail([], 0, 9), 9, []),  # nothing that is young enough
+        (Trail([], 0, 9), 8, [9]),  # perhaps something too old
+        (Trail([], 7, 0), 7, []),
+        (Trail([], 7, 0), 6, [7]),  # forgotten
+        (Trail([entry(5, 3), entry(7, 5)], 7, 0), 3, []),
+        (Trail([entry(5, 3), entry(7, 5)], 7, 0), 4, []),  # others' numbers between
+        (Trail([entry(5, 3), entry(7, 5)], 7, 0), 5, []),
+        (Trail([entry(5, 3), entry(7, 5)], 7, 0), 2, [3]),
+        (Trail([entry(5, 3), entry(9, 7)], 9, 0), 3, [7]),  # one that was too large
+        (Trail([entry(5, 3)], 8, 0), 3, [8]),  # the last one was
+    ],
+)
+def test_what_is_missing_is_seen(trail: Trail, offset: int, holes: list[int]) -> None:
+    """
+    By each entry's word of the one before.
+    """
+    assert breaks(trail, offset) == holes
+
+
+@given(st.data())
+def test_past_and_present_are_one(data: st.DataObject) -> None:
+    """
+    However they overlap: all that is known, once, in order; a hole for what is
+    known to neither, behind what was before it.
+    """
+    names = data.draw(st.lists(st.sampled_from("ab"), max_size=30))
+    last = {"a": 0, "b": 0}
+    log = []
+    for number, name in enumerate(names, 1):
+        log.append(entry(number, last[name], name))
+        last[name] = number
+    head = data.draw(st.integers(0, len(log)))
+    listened = data.draw(st.integers(head, len(log)))
+    asked = data.draw(st.integers(listened, len(log)))
+    gone = data.draw(st.sets(st.sampled_from(range(1, len(log) + 1)))) if log else set()
+    live = [one for one in log if one.offset > listened]
+    trails = {}
+    for name in "ab":
+        mine = [one for one in log[:asked] if one.message.channel == name]
+        kept = [one for one in mine if one.offset > head and one.offset not in gone]
+        trails[name] = Trail(kept, mine[-1].offset if mine else 0, 0)
+
+    merged, holes = merge(live, trails, Position("e", head))
+
+    known = {one.offset for one in live} | {
+        one.offset for trail in trails.values() for one in trail.entries
+    }
+    assert [one.offset for one in merged] == sorted(known)
+    lost = [one for one in log[head:] if one.offset not in known]
+    for one in lost:
+        name = one.message.channel
+        following = [each.offset for each in log if each.message.channel == name
+                     and each.offset in known and each.offset > one.offset]  # fmt: skip
+        end = min(following, default=len(log) + 1)
+        assert any(one.offset <= hole < end for hole, where in holes if where == name)
+    assert {hole for hole, _ in holes} <= {one.offset for one in lost}
