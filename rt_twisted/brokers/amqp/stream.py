@@ -1,0 +1,360 @@
+"""
+RabbitMQ between the nodes, with a stream as the log of all: every node has the
+same positions, and a reader can go on at any of them.
+
+Every message passes every node; a node hands on those that are wanted there.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Sequence
+from typing import Any
+
+from twisted.application.service import Service
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.interfaces import IStreamClientEndpoint
+from twisted.internet.task import LoopingCall
+from twisted.logger import Logger
+from zope.interface import implementer
+
+from rt_twisted.brokers.amqp.archive import Archive, Take
+from rt_twisted.brokers.amqp.config import Retention, Server, Topology
+from rt_twisted.brokers.amqp.content import Delivery, Properties
+from rt_twisted.brokers.amqp.dialogue import Gone
+from rt_twisted.brokers.amqp.driver import Client
+from rt_twisted.brokers.amqp.incarnation import Incarnation
+from rt_twisted.brokers.amqp.link import Link
+from rt_twisted.brokers.amqp.outbox import Outbox
+from rt_twisted.brokers.amqp.reading import OFFSET, Start, read_stream
+from rt_twisted.brokers.amqp.routing import Routing, event_of, key_of
+from rt_twisted.brokers.memory import KnownKeys
+from rt_twisted.interfaces import IBroker, IHistory, IReady, IReceiver, Unavailable
+from rt_twisted.message import NOWHERE, Draft, Message, Position, Replay, Since
+
+_log = Logger()
+
+CONSUMER = "rt"
+SYNC = 10.0  # seconds until a mark must have come back
+
+
+@implementer(IBroker, IHistory, IReady)
+class StreamBroker(Service):
+    """
+    Sends drafts to an exchange, and hears of them, with those of others, by
+    the stream that is bound to it. A message's offset there is its position.
+
+    Args:
+        reactor: the reactor.
+        endpoint: where the server is.
+        server: how to log in there.
+        topology: which exchange; not a direct one.
+        spec: AMQP's specification (`load_specification`).
+        name: what the streams' names begin with.
+        retention: what the log keeps.
+    """
+
+    def __init__(
+        self,
+        reactor: Any,
+        endpoint: IStreamClientEndpoint,
+        server: Server,
+        topology: Topology,
+        spec: Any,
+        name: str,
+        retention: Retention,
+    ) -> None:
+        self._reactor = reactor
+        self._topology = topology
+        self._routing = Routing(topology)
+        self._token = secrets.token_hex(8)
+        self._outbox = Outbox(reactor, topology, self._routing, self._token, lambda: None)
+        self._link = Link(
+            reactor,
+            endpoint,
+            server,
+            topology,
+            spec,
+            f"realtime {self._token[:8]}",
+            self._prepare,
+            self._lost,
+            self._outbox.refuse,
+        )
+        self._incarnation = Incarnation(reactor, name, retention, topology.number)
+        self._archive = Archive(reactor, self._read, self._decode, self.position, self._catch_up)
+        self._wanted: set[str] = set()
+        self._waiting: list[tuple[str, Deferred[Position]]] = []  # for the log to be known
+        self._epoch = ""
+        self._head = -1  # offset of the last message that has passed
+        self._told = -1  # offset up to which the hub knows of it
+        self._tag = 0
+        self._marks: dict[str, Deferred[None]] = {}
+        self._count = 0  # of marks
+        self._tick = LoopingCall(self._outbox.tick)
+        self._tick.clock = reactor
+        self._receiver: IReceiver
+
+    # Life.
+
+    def startService(self) -> None:
+        """
+        Begin to connect.
+        """
+        super().startService()  # type: ignore[no-untyped-call]
+        self._tick.start(1.0, now=False)
+        self._link.start()
+
+    def stopService(self) -> Deferred[Any]:
+        """
+        Leave the server; the stream stays.
+        """
+        super().stopService()  # type: ignore[no-untyped-call]
+        self._tick.stop()
+        self._lost("the daemon is stopping")
+        return self._link.stop()
+
+    # What a broker does.
+
+    def attach(self, receiver: IReceiver) -> None:
+        """
+        See `IBroker.attach`.
+        """
+        self._receiver = receiver
+
+    def position(self) -> Position:
+        """
+        The last message that has passed here, wanted or not.
+        """
+        return Position(self._epoch, max(0, self._told)) if self._epoch else NOWHERE
+
+    def ready(self) -> bool:
+        """
+        See `IReady.ready`.
+        """
+        return self._link.ready()
+
+    def subscribe(self, channel: str) -> Deferred[Position]:
+        """
+        Fires at once, as every channel passes; or when the log is known first.
+        """
+        self._wanted.add(channel)
+        if self._epoch:
+            return succeed(self.position())
+        heard: Deferred[Position] = Deferred()
+        self._waiting.append((channel, heard))
+        return heard
+
+    def unsubscribe(self, channel: str) -> None:
+        """
+        Let it pass from now on.
+        """
+        self._wanted.discard(channel)
+        self._waiting = [one for one in self._waiting if one[0] != channel]
+
+    def publish(self, drafts: Sequence[Draft]) -> Deferred[list[Position]]:
+        """
+        Fires when *drafts* have come back, with their places in the log.
+        """
+        return self._outbox.publish(drafts, _always)
+
+    def after(self, channels: Sequence[str], since: Since) -> Deferred[Replay]:
+        """
+        See `IHistory.after`; read from the stream.
+        """
+        return self._archive.ask(channels, since)
+
+    # A new connection.
+
+    async def _prepare(self) -> None:
+        reader, writer, number = self._link.reader, self._link.writer, self._link.number
+        if reader is None or writer is None:
+            raise Gone("lost again")
+        everything = self._routing.everything()
+        assert everything is not None, "a direct exchange has no binding for everything"
+        epoch, bad = self._epoch, ""
+        while True:
+            epoch = await self._incarnation.find(reader, writer, epoch, bad)
+            queue = self._incarnation.queue(epoch)
+            await reader.call(
+                number,
+                "queue_bind",
+                queue=queue,
+                exchange=self._topology.exchange,
+                routing_key=everything.key,
+                arguments=everything.arguments,
+            )
+            end = await self._find_end(reader, writer, queue)
+            if epoch != self._epoch or end > self._head:
+                break
+            # It has lost its end, and gives numbers again that were given.
+            _log.error("the stream {queue} has lost messages: another begins", queue=queue)
+            bad = epoch
+        if epoch != self._epoch:
+            if self._epoch:
+                _log.warn("another log begins: the stream {queue}", queue=queue)
+            self._epoch, self._head, self._told = epoch, end, end
+            self._outbox.keys = KnownKeys()  # they lead into the other log
+            self._receiver.reached(self.position())
+        reader.consumers[CONSUMER] = self._deliver
+        reader.on_settled = self._settled
+        await reader.call(number, "basic_qos", prefetch_count=self._topology.prefetch)
+        await reader.call(
+            number,
+            "basic_consume",
+            queue=queue,
+            consumer_tag=CONSUMER,
+            arguments={OFFSET: self._head + 1},
+        )
+        self._outbox.open(writer)
+        self._archive.open()
+        waiting, self._waiting = self._waiting, []
+        for _, heard in waiting:
+            heard.callback(self.position())
+
+    async def _find_end(self, reader: Client, writer: Client, queue: str) -> int:
+        """
+        The offset of a mark that is written now.
+        """
+        name, end = self._name_mark(), 0
+
+        def take(delivery: Delivery, offset: int) -> bool:
+            nonlocal end
+            end = offset
+            return delivery.correlation_id == name
+
+        await read_stream(
+            reader,
+            self._reactor,
+            self._link.number + 1,
+            queue,
+            "next",
+            take,
+            lambda: self._mark(writer, queue, name),
+        )
+        return end
+
+    def _name_mark(self) -> str:
+        self._count += 1
+        return f"{self._token}.mark.{self._count}"
+
+    def _mark(self, writer: Client, queue: str, name: str) -> None:
+        # By the nameless exchange, which leads to this stream alone: whatever
+        # comes that way is nobody's message.
+        properties = Properties(correlation_id=name, persistent=True)
+        writer.publish(self._link.number, "", queue, b"", properties)
+
+    async def _catch_up(self) -> None:
+        """
+        Wait until everything that is in the log now has passed here.
+
+        Raises:
+            Unavailable: that takes too long.
+        """
+        writer = self._link.writer
+        if writer is None:
+            raise Unavailable("the AMQP server is away")
+        name = self._name_mark()
+        passed: Deferred[None] = Deferred()
+        self._marks[name] = passed
+        passed.addTimeout(SYNC, self._reactor)
+        self._mark(writer, self._incarnation.queue(self._epoch), name)
+        try:
+            await passed
+        except Exception:
+            raise Unavailable("the AMQP server is too slow, or away") from None
+        finally:
+            self._marks.pop(name, None)
+
+    def _lost(self, why: str) -> None:
+        self._tag = 0
+        self._archive.close()
+        self._outbox.close(why)
+
+    # Messages.
+
+    def _deliver(self, delivery: Delivery) -> None:
+        self._tag = delivery.tag
+        # Without its place, which only a monstrous table of headers hides, it is the next.
+        offset = delivery.headers().get(OFFSET, self._head + 1)
+        if offset <= self._head:
+            return
+        if offset > self._head + 1:
+            self._say_missed(offset - 1)
+        self._head = offset
+        if not delivery.exchange:
+            self._passed(delivery.correlation_id)
+            return
+        channel = self._routing.channel(delivery)
+        position = Position(self._epoch, offset)
+        key = key_of(delivery)
+        if key:
+            now = self._reactor.seconds()
+            known = self._outbox.keys.find(channel, key, now)
+            if known is not None:
+                self._outbox.came(delivery.correlation_id, known)
+                return
+            self._outbox.keys.remember(channel, key, position, now)
+        if channel in self._wanted:
+            self._told = offset
+            if delivery.body is None:
+                self._receiver.missed(channel, position)
+            else:
+                message = Message(channel, delivery.body, position, event_of(delivery))
+                self._receiver.receive(message)
+        if delivery.correlation_id:
+            self._outbox.came(delivery.correlation_id, position)
+
+    def _settled(self) -> None:
+        """
+        One acknowledgement, and one word of how far it is, for all that one
+        read has brought.
+        """
+        if self._tag and self._link.reader is not None:
+            self._link.reader.ack(self._link.number, self._tag)
+            self._tag = 0
+        self._say_reached()
+
+    def _say_reached(self) -> None:
+        if self._told < self._head:
+            self._told = self._head
+            self._receiver.reached(self.position())
+
+    def _say_missed(self, upto: int) -> None:
+        """
+        The stream has forgotten what we were not there for.
+        """
+        self._told = self._head = upto
+        for channel in tuple(self._wanted):
+            self._receiver.missed(channel, self.position())
+        self._receiver.reached(self.position())
+
+    def _passed(self, name: str) -> None:
+        mark = self._marks.pop(name, None)
+        if mark is not None:
+            self._say_reached()
+            mark.callback(None)
+
+    # The archive's.
+
+    async def _read(self, start: Start, take: Take) -> None:
+        reader = self._link.reader
+        if reader is None:
+            raise Gone("the AMQP server is away")
+        queue = self._incarnation.queue(self._epoch)
+        await read_stream(reader, self._reactor, self._link.number + 1, queue, start, take)
+
+    def _decode(self, delivery: Delivery, offset: int) -> Message | None:
+        if not delivery.exchange or delivery.body is None:
+            return None
+        channel = self._routing.channel(delivery)
+        key = key_of(delivery)
+        if key:
+            known = self._outbox.keys.find(channel, key, self._reactor.seconds())
+            if known is not None and known.offset != offset:
+                return None  # it was there before
+        position = Position(self._epoch, offset)
+        return Message(channel, delivery.body, position, event_of(delivery))
+
+
+def _always(_: str) -> bool:
+    return True

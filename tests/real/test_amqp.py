@@ -1,0 +1,64 @@
+"""
+The AMQP broker against a real RabbitMQ, without a stream.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest_twisted
+from twisted.internet.endpoints import HostnameEndpoint
+
+from tests.contracts import BrokerContract
+from tests.fakes import Ears
+from tests.real.rabbit import Rabbit, rabbit
+from tests.real.readers import until
+
+__all__ = ["rabbit"]
+
+
+def make(
+    server: Rabbit,
+    ears: Ears,
+    *,
+    port: int = 0,
+    stream: str = "",
+    user: str = "guest",
+    password: str = "guest",
+    **topology: Any,
+) -> Any:
+    """
+    A broker for *server*, started; by way of *port* if there is one.
+    """
+    from twisted.internet import reactor
+
+    from rt_twisted.brokers.amqp.broker import AmqpBroker
+    from rt_twisted.brokers.amqp.config import Retention, Server, Topology
+    from rt_twisted.brokers.amqp.specification import load_specification
+    from rt_twisted.brokers.amqp.stream import StreamBroker
+
+    loop: Any = reactor
+    where = Server(port=port or server.port, user=user, password=password, heartbeat=2)
+    endpoint = HostnameEndpoint(loop, where.host, where.port)
+    common = (loop, endpoint, where, Topology(**topology), load_specification())
+    broker: Any = StreamBroker(*common, stream, Retention()) if stream else AmqpBroker(*common)
+    broker.attach(ears)
+    broker.startService()
+    return broker
+
+
+class TestAmqpBroker(BrokerContract):
+    """
+    It keeps the contract of all brokers.
+    """
+
+    @pytest_twisted.async_yield_fixture
+    async def broker(self, rabbit: Rabbit, ears: Ears) -> AsyncIterator[Any]:
+        """
+        A fresh one.
+        """
+        broker = make(rabbit, ears)
+        await until(broker.ready)
+        yield broker
+        await broker.stopService()
