@@ -20,7 +20,7 @@ export WITHOUT
 run: .venv/.run
 	exec .venv/bin/twistd -n --pidfile= realtime --port=$(PORT) $(ARGS)
 
-test: system .venv/.test $(if $(filter carbon,$(WITHOUT)),,.venv-graphite/.graphite-$(CARBON))
+test: system .venv/.test $(if $(filter npm,$(WITHOUT)),,clients/js/node_modules tests/real/clients/node_modules) $(if $(filter carbon,$(WITHOUT)),,.venv-graphite/.graphite-$(CARBON))
 	RT_REQUIRE_ALL=1 .venv/bin/python -m pytest $(ARGS)
 
 lint: format rules types
@@ -52,6 +52,14 @@ clean:
 .venv/.test: setup.py pyproject.toml | .venv/bin/pip
 	.venv/bin/pip install --quiet --disable-pip-version-check -e '.[test,dev]'
 	touch $@ .venv/.run
+
+clients/js/node_modules: clients/js/package.json
+	cd clients/js && npm install --silent --no-audit --no-fund
+	touch $@
+
+tests/real/clients/node_modules: tests/real/clients/package.json
+	cd tests/real/clients && npm install --silent --no-audit --no-fund
+	touch $@
 
 # Apart, as Carbon runs on Python 3.11 only and brings its own idea of where to live.
 .venv-graphite/.graphite-$(CARBON):

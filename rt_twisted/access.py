@@ -83,6 +83,15 @@ class Keys:
         if not self._keys:
             _check_local(exchange)
             return _LOCAL
+        return self.match(secret)
+
+    def match(self, secret: bytes | None) -> Key:
+        """
+        The key with this secret, whoever shows it.
+
+        Raises:
+            Refusal: 401, there is none.
+        """
         if not secret:
             raise Refusal(401, "a key is needed", [("WWW-Authenticate", "Bearer")])
         found = None

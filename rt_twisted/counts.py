@@ -98,6 +98,8 @@ class Counts:
     readers_limit: int = 0
     behind: int = 0
     waiting_bytes: int = 0
+    joining: int = 0
+    broker_away: int = 0
     history_bytes: int = 0
     joined: int = 0
     published: int = 0

@@ -7,22 +7,19 @@ from __future__ import annotations
 import gc
 import resource
 import signal
-import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, DeferredList, ensureDeferred, maybeDeferred
 from twisted.internet.interfaces import IListeningPort, IStreamServerEndpoint
 from twisted.internet.task import LoopingCall, deferLater
 from twisted.logger import Logger
-from twisted.python.failure import Failure
 
 from rt_twisted.front.http import Front
-from rt_twisted.hub import Hub
-from rt_twisted.supervisor import Supervisor
-from rt_twisted.wire import take_all, tune_listener
+from rt_twisted.hubs import Hubs
+from rt_twisted.wire import listen_on, take_all, tune_listener
 
 _log = Logger()
 _exporting = _log.failureHandler("while exporting numbers")
@@ -46,6 +43,27 @@ def open_files() -> int:
     return hard if hard != resource.RLIM_INFINITY else 1 << 20
 
 
+class Told(Protocol):
+    """
+    Who hears how the daemon is: a `Supervisor`, or a worker's `Post`.
+    """
+
+    def ready(self) -> None:
+        """
+        Everything is as it shall be, from the start or after `reloading`.
+        """
+
+    def reloading(self) -> None:
+        """
+        Settings are read again; `ready` follows, whatever comes of it.
+        """
+
+    def stopping(self) -> None:
+        """
+        It is going.
+        """
+
+
 class Daemon(Service):
     """
     Ports, front and hub, started and stopped together.
@@ -55,7 +73,7 @@ class Daemon(Service):
 
     Args:
         reactor: the reactor.
-        hub: all channels.
+        hubs: all channels.
         front: what listens.
         endpoints: where, each with its description.
         options: every setting by name.
@@ -67,15 +85,15 @@ class Daemon(Service):
     def __init__(
         self,
         reactor: Any,
-        hub: Hub,
+        hubs: Hubs,
         front: Front,
         endpoints: Sequence[tuple[str, IStreamServerEndpoint]],
         options: Mapping[str, Any],
-        supervisor: Supervisor,
+        supervisor: Told,
         renew: Callable[[], Mapping[str, Any]],
     ) -> None:
         self._reactor = reactor
-        self._hub = hub
+        self._hubs = hubs
         self._front = front
         self._endpoints = endpoints
         self._options = options
@@ -91,17 +109,9 @@ class Daemon(Service):
         Raises:
             SystemExit: one sentence, somewhere that is not possible.
         """
-        for description, endpoint in self._endpoints:
-            failures: list[Failure] = []
-            listening = endpoint.listen(self._front)
-            listening.addCallback(self._listens).addErrback(failures.append)
-            if failures:  # endpoints that listen fail at once
-                reason = getattr(failures[0].value, "socketError", failures[0].getErrorMessage())
-                sys.exit(f"realtime: cannot listen on {description}: {reason}")
-
-    def _listens(self, port: IListeningPort) -> None:
-        self._ports.append(port)
-        tune_listener(port, self._options["dead-after"])
+        for port in listen_on(self._endpoints, self._front):
+            self._ports.append(port)
+            tune_listener(port, self._options["dead-after"])
 
     def startService(self) -> None:
         """
@@ -110,7 +120,7 @@ class Daemon(Service):
         super().startService()  # type: ignore[no-untyped-call]
         gc.freeze()  # what is loaded by now stays
         gc.set_threshold(*GC_THRESHOLDS)
-        self._hub.start()
+        self._hubs.start()
         self._front.start()
         self._say_what_is_open()
         # The reactor sets its own signals when it begins to run.
@@ -119,8 +129,8 @@ class Daemon(Service):
     def _runs(self) -> None:
         for number, act in (
             (signal.SIGHUP, self.reload),
-            (signal.SIGTERM, self._end),
-            (signal.SIGINT, self._end),
+            (signal.SIGTERM, self.end),
+            (signal.SIGINT, self.end),
         ):
             signal.signal(number, lambda *_, act=act: self._reactor.callFromThread(act))
         self._supervisor.ready()
@@ -135,7 +145,17 @@ class Daemon(Service):
             self._say_what_is_open()
         self._supervisor.ready()
 
-    def _end(self) -> None:
+    @property
+    def ending(self) -> bool:
+        """
+        Whether it was asked to stop.
+        """
+        return self._asked > 0
+
+    def end(self) -> None:
+        """
+        Stop in good order. Asked again it does not wait for anybody.
+        """
         self._asked += 1
         if self._asked == 1:
             self._reactor.stop()
@@ -156,13 +176,13 @@ class Daemon(Service):
         """
         super().stopService()  # type: ignore[no-untyped-call]
         self._supervisor.stopping()
-        readers = self._hub.numbers().readers
+        readers = self._hubs.readers
         _log.info("stopping: {readers} readers are told to come back", readers=readers)
         for port in self._ports:
             take_all(port)
         stopped = [maybeDeferred(port.stopListening) for port in self._ports]
         self._ports = []
-        self._hub.stop(int(self._options["retry"] * 1000))
+        self._hubs.stop(int(self._options["retry"] * 1000))
         stopped.append(ensureDeferred(self._quiet()))
         return DeferredList(stopped)
 
@@ -184,20 +204,20 @@ class Daemon(Service):
 
 class Exporting(Service):
     """
-    Hands the hub's numbers to an exporter, at an interval.
+    Hands the daemon's numbers to an exporter, at an interval.
 
     Args:
         exporter: provides `IExporter`.
-        hub: whose numbers.
+        source: whose `numbers()`; they may be a Deferred.
         clock: the reactor.
         interval: seconds.
     """
 
-    def __init__(self, exporter: Any, hub: Hub, clock: Any, interval: float) -> None:
+    def __init__(self, exporter: Any, source: Any, clock: Any, interval: float) -> None:
         self._exporter = exporter
-        self._hub = hub
+        self._source = source
         self._interval = interval
-        self._loop = LoopingCall(self._export)
+        self._loop = LoopingCall(lambda: ensureDeferred(self._export()))
         self._loop.clock = clock
 
     def startService(self) -> None:
@@ -215,6 +235,7 @@ class Exporting(Service):
         if self._loop.running:
             self._loop.stop()
 
-    def _export(self) -> None:
+    async def _export(self) -> None:
         with _exporting:
-            self._exporter.export(self._hub.numbers(), time.time())
+            numbers = await maybeDeferred(self._source.numbers)
+            self._exporter.export(numbers, time.time())

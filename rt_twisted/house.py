@@ -4,12 +4,69 @@ What the daemon lends to its actions.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from typing import Any
+
+from twisted.internet.defer import Deferred, succeed
 
 from rt_twisted.access import ChannelNames, Keys
 from rt_twisted.hub import Hub
+from rt_twisted.reports import NO_OTHERS, Look, Question
 from rt_twisted.subscriber import Patience
+
+
+@dataclass(frozen=True, slots=True)
+class WebsocketLimits:
+    """
+    What holds for all websockets.
+
+    Args:
+        message: bytes of one from a client.
+        message_seconds: that it may take.
+        rate: messages and other frames a client may send in a second; 0 for
+            no limit.
+        bytes: that it may send in a second; 0 for no limit.
+        silence: seconds after which a client that has not said anything, not
+            even in answer to a ping, is gone; 0 for never.
+        close_seconds: for the closing handshake.
+        compress_from: bytes from which a message is compressed for clients
+            that can; 0 for none.
+        origins: whose pages may open one; `same` stands for pages of the host
+            that is asked, `*` for all.
+    """
+
+    message: int = 1 << 20
+    message_seconds: float = 120.0
+    rate: int = 1000
+    bytes: int = 64 << 20
+    silence: float = 50.0
+    close_seconds: float = 5.0
+    compress_from: int = 512
+    origins: frozenset[str] = frozenset(("same",))
+
+
+@dataclass(frozen=True, slots=True)
+class SocketioLimits:
+    """
+    What holds for all Socket.IO sessions.
+
+    Args:
+        ping_interval: seconds between two pings.
+        ping_timeout: seconds to wait for the answer to one.
+        connect_seconds: for joining a namespace, after the session is opened.
+        upgrade_seconds: for changing from polling to a websocket.
+        max_payload: bytes of one post, or one websocket message, and of one
+            packet's attachments.
+        recovery: seconds for which is known who is gone, and what it heard.
+    """
+
+    ping_interval: float = 25.0
+    ping_timeout: float = 20.0
+    connect_seconds: float = 45.0
+    upgrade_seconds: float = 10.0
+    max_payload: int = 1_000_000
+    recovery: float = 120.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,11 +84,18 @@ class House:
         retry: milliseconds after which a cut-off reader shall come back; 0
             leaves it to the client.
         count_addresses: whether the hub limits readers per address.
+        poll_seconds: how long a poll may wait for its answer.
+        poll_bytes: of messages in one answer; what is left comes by the next poll.
         max_body: bytes of a publish request.
         max_message: bytes of one message.
         max_batch: messages of one request.
+        websockets: limits of those.
         trim: strip white space and blank control characters in messages, as
             cyclone-sse did.
+        socketio: limits of Socket.IO sessions.
+        kept: what actions keep over a reload, by a name of theirs.
+        hubs: the hub of a further server; raises ValueError, with one sentence.
+        ask: knows the numbers of all processes of this daemon; None if there is one.
     """
 
     hub: Hub
@@ -42,7 +106,44 @@ class House:
     patience: Patience = field(default_factory=Patience)
     retry: int = 2000
     count_addresses: bool = False
+    poll_seconds: float = 25.0
+    poll_bytes: int = 1 << 20
     max_body: int = 2 << 20
     max_message: int = 1 << 20
     max_batch: int = 1000
     trim: bool = False
+    websockets: WebsocketLimits = field(default_factory=WebsocketLimits)
+    socketio: SocketioLimits = field(default_factory=SocketioLimits)
+    kept: dict[str, Any] = field(default_factory=dict)
+    hubs: Callable[[str], Hub] | None = None
+    ask: Callable[[Question], Deferred[Look]] | None = None
+
+    def count(self, question: Question) -> Deferred[Look]:
+        """
+        The numbers of the whole daemon; may have fired already.
+
+        Raises (in the Deferred):
+            Refusal: they are not known now.
+        """
+        if self.ask is not None:
+            return self.ask(question)
+        hub = self.hub
+        counts = hub.numbers()
+        if question.names:
+            shown, others = [hub.count_channel(name) for name in question.names], NO_OTHERS
+        elif question.every:
+            shown, others = [], NO_OTHERS
+        else:
+            shown, others = hub.busiest(question.most)
+        return succeed(Look(counts, len(counts.channels), shown, others))
+
+    def at(self, server: str) -> House:
+        """
+        The same, with the channels of another *server*.
+
+        Raises:
+            ValueError: there is no way to it.
+        """
+        if self.hubs is None:
+            raise ValueError("there are no further servers here")
+        return replace(self, hub=self.hubs(server), ask=None)

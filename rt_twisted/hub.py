@@ -164,6 +164,13 @@ class Hub:
             self._turns.gap(self._channels, head)
         self._channels.restart(head)
 
+    @property
+    def readers(self) -> int:
+        """
+        How many are connected to this node.
+        """
+        return self._readers
+
     def readers_of(self, channel: str) -> int:
         """
         How many readers of *channel* are connected to this node.
@@ -177,7 +184,10 @@ class Hub:
         """
         if self._stopping:
             return "stopping"
-        return "broker" if self._there is not None and not self._there.ready() else ""
+        return "" if self._is_broker_there() else "broker"
+
+    def _is_broker_there(self) -> bool:
+        return self._there is None or bool(self._there.ready())
 
     # Joining and leaving.
 
@@ -301,6 +311,8 @@ class Hub:
         self._limits = limits
         self._entrance.replay_bytes = limits.replay_bytes
         self._channels.adopt(keep, limits.history_bytes)
+        if hasattr(self._broker, "adopt"):  # it keeps history itself
+            self._broker.adopt(keep)
         self.admission.adopt(limits.join_rate, limits.join_queue)
         self._heartbeats = self._heartbeats.adopt(limits.heartbeat, self._head)
 
@@ -329,6 +341,8 @@ class Hub:
         counts.readers = self._readers
         counts.readers_limit = self._limits.readers
         counts.behind = len(self._behind)
+        counts.joining = len(self._entrance.waiting)
+        counts.broker_away = int(not self._is_broker_there())
         counts.waiting_bytes = sum([reader.waiting for reader in self._behind])
         counts.history_bytes = self._channels.bytes
         now = self._clock.seconds()

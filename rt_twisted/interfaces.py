@@ -4,7 +4,7 @@ The contracts between the floors; plug-ins are checked against them at start.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from math import ceil
 from typing import TYPE_CHECKING, Any, Protocol
@@ -238,6 +238,12 @@ class IExchange(Interface):
         The body as a stream: *sink* gets each piece as it comes.
         """
 
+    def watch(lost: Callable[[], object]) -> None:
+        """
+        Have *lost* called, once, if the client goes away before it is answered;
+        for who lets it wait. Not called after `open`.
+        """
+
     def answer(
         status: int, body: bytes = b"", content_type: str = "", headers: Sequence[Header] = ()
     ) -> None:
@@ -253,6 +259,17 @@ class IExchange(Interface):
         `Subscriber`, and writes `Opened.head` before anything else.
 
         Raises:
+            ConnectionLost: the client went away meanwhile; let it pass.
+        """
+
+    def upgrade(headers: Sequence[Header]) -> Opened:
+        """
+        Answer 101 and take the connection over, as by `open`, for the protocol
+        that *headers* name. What the client has said behind its request is in
+        `Opened.rest`.
+
+        Raises:
+            Refusal: 501, this version of HTTP has no upgrades.
             ConnectionLost: the client went away meanwhile; let it pass.
         """
 
@@ -300,6 +317,90 @@ class IBodySink(Interface):
     def lost(reason: Exception) -> None:
         """
         It will never be.
+        """
+
+
+class ISocketApp(Interface):
+    """
+    What `app=` on a `socket.io` route names: called with the house, once.
+
+    A client is a `rt_twisted.actions.socketio_client.Client`. All three are
+    called on the reactor's thread, may be `async def` or return a
+    Deferred. What else they raise is logged, and is an internal error to the
+    client.
+    """
+
+    def on_connect(client: Any, auth: dict[str, Any]) -> object:
+        """
+        *client* wants to join its namespace: let it by returning.
+
+        Args:
+            client: what it is told and joins now reaches it behind the answer.
+            auth: what it says of itself; of revision 4 (Engine.IO 3) the
+                query's fields.
+
+        Raises:
+            Refusal: it may not, or there is no such namespace; the reason goes
+                to the client.
+        """
+
+    def on_event(client: Any, event: str, *arguments: Any) -> object:
+        """
+        *client* emits *event*. Events come in order; the next does not wait for
+        what this one waits for.
+
+        Args:
+            client: it has joined.
+            event: any name.
+            arguments: what JSON can say, and bytes.
+
+        Returns:
+            the acknowledgement, if the client wants one: a tuple for several
+            values, None for one without any.
+
+        Raises:
+            Refusal: acknowledged as {"status": "error", "error": reason}.
+        """
+
+    def on_disconnect(client: Any, why: str) -> object:
+        """
+        *client*, which had joined, is gone. Nothing reaches it any more.
+
+        Args:
+            client: whose `data` is kept for a while, for when it comes back.
+            why: `client namespace disconnect`, `transport close`, `ping
+                timeout`...
+        """
+
+
+class IConversation(Interface):
+    """
+    What an application is told of a websocket, on the reactor's thread.
+    """
+
+    def opened(websocket: Any) -> None:
+        """
+        It may be written to from now on. Called once, before anything else.
+
+        Args:
+            websocket: a `rt_twisted.actions.websocket_connection.WebSocket`.
+        """
+
+    def message(data: bytes, binary: bool) -> None:
+        """
+        A whole message, fragments joined and inflated; text is valid UTF-8.
+
+        What this raises is logged, and closes the websocket with 1011.
+        """
+
+    def closed(code: int, reason: str) -> None:
+        """
+        It is over. Called once, after everything else.
+
+        Args:
+            code: the client's, or the one it was closed with; 1005 if the
+                client gave none, 1006 if the connection was lost.
+            reason: that came with it; may be empty.
         """
 
 
@@ -377,6 +478,8 @@ class Numbers(Protocol):
     readers: int  # connected now
     readers_limit: int  # how many may be; 0 for no limit
     behind: int  # of those, with bytes still waiting for them
+    joining: int  # that wait for the broker's first word on their channels
+    broker_away: int  # processes that cannot publish and receive now
     waiting_bytes: int  # what waits for them, in this process
     history_bytes: int  # kept for replay, in all channels
     joined: int  # readers that ever joined

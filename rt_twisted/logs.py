@@ -4,6 +4,7 @@ Where log lines go, and what they look like.
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import sys
@@ -44,7 +45,11 @@ class LogFile:
         Raises:
             OSError: the disk is full, for example.
         """
-        self._file.write(text)
+        if isinstance(self._file, io.RawIOBase):
+            # At once: several processes may append to it.
+            self._file.write(text.encode(errors="backslashreplace"))
+        else:
+            self._file.write(text)
 
     def flush(self) -> None:
         """
@@ -70,21 +75,21 @@ class LogFile:
         if self.path != "-":
             self._file.close()
 
-    def _open(self) -> TextIO:
+    def _open(self) -> TextIO | io.FileIO:
         if self.path == "-":
             # Not sys.stdout: twistd puts a file there that writes to the log.
             return sys.__stdout__ or sys.stdout
-        form: Any = {"buffering": 1, "encoding": "utf-8", "errors": "backslashreplace"}
-        file: TextIO = open(self.path, "a", **form)  # noqa: SIM115  # as long as the daemon runs
+        file = io.FileIO(self.path, "a")
         if os.geteuid() == 0 and self._owner != (-1, -1):
             os.fchown(file.fileno(), *self._owner)
         return file
 
 
-def as_json(event: Mapping[str, Any]) -> str:
+def as_json(event: Mapping[str, Any], worker: int = 0) -> str:
     """
     One line of JSON: `time` (UTC), `level`, `from`, `text`, the event's own fields
-    that are text or numbers, and `traceback` if it is about a failure.
+    that are text or numbers, and `traceback` if it is about a failure; `worker` if it
+    is one's.
     """
     moment = datetime.fromtimestamp(event["log_time"], UTC)
     level = event.get("log_level")
@@ -94,6 +99,8 @@ def as_json(event: Mapping[str, Any]) -> str:
         "from": event.get("log_namespace") or event.get("log_system") or "-",
         "text": formatEvent(dict(event)),
     }
+    if worker:
+        line["worker"] = worker
     for name, value in event.items():
         if not name.startswith("log_") and isinstance(value, str | int | float | bool):
             line.setdefault(name, value)
@@ -103,15 +110,25 @@ def as_json(event: Mapping[str, Any]) -> str:
     return json.dumps(line, ensure_ascii=False) + "\n"
 
 
-def observer(file: Any, form: str) -> FileLogObserver:
+def as_text(event: Mapping[str, Any], worker: int = 0) -> str | None:
+    """
+    Lines as twistd writes them; those of a worker say which, behind the time.
+    """
+    text = formatEventAsClassicLogText(dict(event))
+    return text.replace(" [", f" [w{worker}] [", 1) if worker and text else text
+
+
+def observer(file: Any, form: str, worker: int = 0) -> FileLogObserver:
     """
     What writes the daemon's log to *file*.
 
     Args:
         file: a `LogFile`.
         form: `text` as twistd writes it, or `json`.
+        worker: the number of the worker this is, 0 for none.
     """
-    return FileLogObserver(file, as_json if form == "json" else formatEventAsClassicLogText)
+    write = as_json if form == "json" else as_text
+    return FileLogObserver(file, lambda event: write(event, worker))
 
 
 class Logged(MultiService):
@@ -121,17 +138,19 @@ class Logged(MultiService):
     Args:
         file: None leaves the log to twistd.
         form: see `observer`.
+        worker: the same.
     """
 
-    def __init__(self, file: LogFile | None, form: str) -> None:
+    def __init__(self, file: LogFile | None, form: str, worker: int = 0) -> None:
         super().__init__()  # type: ignore[no-untyped-call]  # Twisted has none
         self._file = file
         self._form = form
+        self._worker = worker
 
     def setServiceParent(self, parent: Any) -> None:
         """
         Twistd asks its application for an observer, after this.
         """
         if self._file is not None:
-            parent.setComponent(ILogObserver, observer(self._file, self._form))
+            parent.setComponent(ILogObserver, observer(self._file, self._form, self._worker))
         super().setServiceParent(parent)  # type: ignore[no-untyped-call]  # as above

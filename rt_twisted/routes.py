@@ -23,10 +23,14 @@ from zope.interface.verify import verifyObject
 from rt_twisted.actions.health import Alive, Ready
 from rt_twisted.actions.metrics import Metrics
 from rt_twisted.actions.page import Page
+from rt_twisted.actions.poll import Poll
 from rt_twisted.actions.publish import Publish
+from rt_twisted.actions.socketio import SocketIO
 from rt_twisted.actions.sse import Sse
 from rt_twisted.actions.stats import Stats
+from rt_twisted.actions.stream import Stream
 from rt_twisted.actions.web import Resource, Static, Wsgi
+from rt_twisted.actions.websocket import Websocket
 from rt_twisted.house import House
 from rt_twisted.interfaces import IAction, Match
 from rt_twisted.template import Template, parse_template
@@ -35,29 +39,38 @@ WORDS: dict[str, type[Any]] = {
     "alive": Alive,
     "metrics": Metrics,
     "page": Page,
+    "poll": Poll,
     "publish": Publish,
     "ready": Ready,
     "resource": Resource,
+    "socket.io": SocketIO,
     "sse": Sse,
     "sseraw": Sse,
     "static": Static,
     "stats": Stats,
+    "stream": Stream,
+    "websocket": Websocket,
     "wsgi": Wsgi,
 }
-NOT_BUILT = frozenset(
-    "interleaved istream mjpeg mjpg poll rtsp socket.io stream upload webm websocket".split()
-)
+NOT_BUILT = frozenset("interleaved istream mjpeg mjpg rtsp upload webm".split())
 DEFAULT = (
     "^/$ sse:page=try",
+    "^/poll$ poll",
+    "^/stream$ stream",
+    "^/ws$ websocket",
+    r"^/socket\.io/ socket.io",
     "^/publish$ publish",
     "^/stats$ stats",
     "^/metrics$ metrics",
     "^/healthz$ alive",
     "^/readyz$ ready",
     "^/try$ page",
+    r"^/realtime\.js$ page:realtime.js",
+    r"^/attributes\.js$ page:attributes.js",
 )
 
 _METHOD = re.compile(r"[A-Z]+")
+_CONTROLS = {"n": "\n", "r": "\r", "t": "\t"}
 _TRUTH = {"1": True, "yes": True, "true": True, "0": False, "no": False, "false": False}
 
 
@@ -132,7 +145,8 @@ def parse_route(line: str, house: House) -> Route:
 
 def split_arguments(text: str) -> list[tuple[str, str]]:
     r"""
-    Cut `name=value,name=value` apart; `\` takes the next character as it is.
+    Cut `name=value,name=value` apart; `\` takes the next character as it is,
+    but for `\n`, `\r` and `\t`, which are a line feed, a return and a tab.
 
     Raises:
         ValueError: a part without `=`, or a backslash at the end.
@@ -140,9 +154,11 @@ def split_arguments(text: str) -> list[tuple[str, str]]:
     parts = [""]
     escaped = False
     for character in text:
-        if escaped or character not in ",\\":
-            parts[-1] += character
+        if escaped:
+            parts[-1] += _CONTROLS.get(character, character)
             escaped = False
+        elif character not in ",\\":
+            parts[-1] += character
         elif character == "\\":
             escaped = True
         else:
@@ -170,6 +186,7 @@ def _build(word: str, text: str, groups: int, house: House) -> Any:
     given: dict[str, list[str]] = {}
     for name, value in pairs:
         given.setdefault(name, []).append(value)
+    house = _at_server(given.pop("server", []), house)
     try:
         hints = get_type_hints(action_class)
     except NameError as error:
@@ -202,6 +219,19 @@ def _build(word: str, text: str, groups: int, house: House) -> Any:
         reason = " ".join(str(error).split())
         raise ValueError(f"{word} is not an action: {reason}") from None
     return action
+
+
+def _at_server(servers: list[str], house: House) -> House:
+    """
+    Whose channels a route is about: the daemon's own, or those of the broker
+    that `server=` names, as in uWSGI.
+    """
+    if len(servers) > 1:
+        raise ValueError("server= is given twice")
+    try:
+        return house.at(servers[0]) if servers else house
+    except ValueError as error:
+        raise ValueError(f"server={servers[0]}: {error}") from None
 
 
 def _find_class(word: str) -> type[Any]:

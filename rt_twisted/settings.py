@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from rt_twisted.access import CHANNEL_PATTERN, Key
+from rt_twisted.brokers.amqp.config import Server, read_url
 
 _UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
 _SECONDS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
@@ -99,6 +100,13 @@ def _some_seconds(value: str) -> float:
     return seconds
 
 
+def _from_a_second(value: str) -> float:
+    seconds = _seconds(value)
+    if not 1 <= seconds <= _DAY:
+        raise ValueError("a time from 1 s to 1d")
+    return seconds
+
+
 def _up_to_a_day(value: str) -> float:
     seconds = _seconds(value)
     if seconds > _DAY:
@@ -160,6 +168,10 @@ def read_secret(value: str) -> str:
     return secret
 
 
+def _amqp_url(value: str) -> Server:
+    return read_url(read_secret(value))
+
+
 def _key(value: str) -> Key:
     if not value.strip():
         raise ValueError("a secret, then patterns of channel names")
@@ -197,14 +209,18 @@ SECTIONS: tuple[tuple[str, tuple[Setting, ...]], ...] = (
         Setting("reuse-port", "0", _switch, help=
             "Let a second daemon of the same user listen on the same ports, and take over all "
             "new connections: start the new one, then end the old one."),
+        Setting("workers", "1", _number(1, 256), help=
+            "Processes that share the ports, one for each core; more than one need a broker "
+            "outside them, such as redis. What limits readers and memory is divided among them."),
         Setting("log-format", "text", _choice("text", "json"), help=
             "How the lines of the daemon's log look; where they go is twistd's --logfile."),
     )),
     ("What it serves", (
         Setting("route", "", _text, repeated=True, help=
             "[METHOD] REGEX ACTION[:ARGUMENTS], as in uWSGI; may be repeated, the first that "
-            "matches decides. Without any: / streams, /publish publishes, /stats and /metrics "
-            "count, /healthz and /readyz say how it is, /try is a page to try it all."),
+            "matches decides. Without any: / streams, /ws is a websocket, /publish publishes, "
+            "/stats and /metrics count, /healthz and /readyz say how it is, /try is a page to "
+            "try it all."),
         Setting("app", "", _text, short="r", help=
             "Dotted name of a function that takes (settings, hub) and returns the twisted.web "
             "resource for what no route claims."),
@@ -239,31 +255,83 @@ SECTIONS: tuple[tuple[str, tuple[Setting, ...]], ...] = (
     )),
     ("Brokers", (
         Setting("broker", "http", _text, help=
-            "What carries messages: http (or memory) is the one in the process; redis and amqp "
-            "are not built yet; or the dotted name of your own, called with (reactor, "
-            "settings)."),
+            "What carries messages: http (or memory) is the one in the process; redis; amqp is "
+            "RabbitMQ; or the dotted name of your own, called with (reactor, settings)."),
+        Setting("redis-url", "", read_secret, help=
+            "Where redis is: redis://user:password@host:port/db, rediss:// for TLS, "
+            "unix:///path?db=0, or sentinel://host:port,host:port/master/db; instead of the next "
+            "two settings."),
         Setting("redis-host", "127.0.0.1", _text, help=
             "Host of redis."),
         Setting("redis-port", "6379", _port, help=
             "Port of redis."),
+        Setting("redis-username", "", _text, help=
+            "User of redis, unless the URL has one."),
+        Setting("redis-password", "", read_secret, help=
+            "Password of redis, unless the URL has one."),
+        Setting("redis-ca", "", _text, help=
+            "File with the certificates (PEM) that may vouch for redis; without, the system's."),
+        Setting("redis-prefix", "realtime:", _text, help=
+            "What all keys in redis begin with; daemons with the same one share one log."),
+        Setting("redis-plain", "1", _switch, help=
+            "Whether a plain PUBLISH of redis reaches the channel of that name."),
+        Setting("redis-plain-prefix", "", _text, help=
+            "What stands in front of the channel's name there."),
+        Setting("redis-wait", "0", _up_to_a_day, help=
+            "How long a message waits for a redis that is away before its publisher gets 503."),
+        Setting("redis-timeout", "5", _some_seconds, help=
+            "How long redis may take to answer before the connection is given up."),
+        Setting("amqp-url", "", _amqp_url, help=
+            "Where the AMQP server is, amqp://user:password@host:port/vhost, or amqps:// for "
+            "TLS; instead of the next six settings."),
         Setting("amqp-host", "127.0.0.1", _text, help=
             "Host of the AMQP server."),
         Setting("amqp-port", "5672", _port, help=
             "Its port."),
         Setting("amqp-vhost", "/", _text, help=
             "Its virtual host."),
-        Setting("amqp-spec", "rabbit.xml", _text, help=
-            "AMQP specification file."),
         Setting("amqp-username", "guest", _text, help=
             "AMQP user."),
         Setting("amqp-password", "guest", read_secret, help=
             "AMQP password."),
+        Setting("amqp-tls", "0", _switch, help=
+            "Whether to speak TLS to it; its certificate must be for the host's name."),
+        Setting("amqp-ca", "", _text, help=
+            "File with the certificates (PEM) that may vouch for it; without, the system's."),
+        Setting("amqp-heartbeat", "10", _number(0, 65535), help=
+            "Seconds between heartbeats; after two of them without a word the server is gone. "
+            "0 for none."),
         Setting("amqp-exchange-name", "sse-cyclone-server", _text, help=
-            "AMQP exchange."),
-        Setting("amqp-exchange-type", "direct", _text, help=
-            "Its type."),
-        Setting("amqp-channel", "1", _number(1, 65535), help=
+            "AMQP exchange; it is declared if it is not there."),
+        Setting("amqp-exchange-type", "direct", _choice("direct", "topic", "fanout", "headers"),
+            help=
+            "Its type. With direct and topic the routing key is the channel, with headers the "
+            "header named channel; with fanout every node gets everything. With a stream: topic "
+            "unless it is set."),
+        Setting("amqp-durable", "0", _switch, help=
+            "Whether the exchange is declared to outlive the AMQP server's restarts. What is "
+            "set here must be what it was declared with elsewhere."),
+        Setting("amqp-passive", "0", _switch, help=
+            "Whether the exchange has to be there already, however it was declared."),
+        Setting("amqp-pattern", "", _text, help=
+            "For a topic exchange: one pattern, such as news.#, that is bound for all channels, "
+            "instead of a binding for each that is read."),
+        Setting("amqp-persistent", "0", _switch, help=
+            "Whether messages published here outlive the AMQP server's restarts, in others' "
+            "queues; in a stream all do."),
+        Setting("amqp-prefetch", "1000", _number(1, 65535), help=
+            "Messages on their way to this node at once."),
+        Setting("amqp-channel", "1", _number(1, 65534), help=
             "AMQP channel number."),
+        Setting("amqp-spec", "", _text, help=
+            "AMQP specification file; without, the one for 0-9-1 that comes along."),
+        Setting("amqp-stream", "", _text, help=
+            "Name of a RabbitMQ stream (3.9 or later) that keeps all messages, so that all nodes "
+            "have the same positions, and a reader can go on at any of them."),
+        Setting("amqp-stream-age", "1d", _seconds, help=
+            "How long the stream keeps them; 0 for ever."),
+        Setting("amqp-stream-bytes", "1g", _size, help=
+            "Bytes it keeps, about; 0 for all."),
     )),
     ("History and replay", (
         Setting("history", "256", _count, help=
@@ -293,6 +361,11 @@ SECTIONS: tuple[tuple[str, tuple[Setting, ...]], ...] = (
         Setting("retry", "2", _seconds, help=
             "After how long a reader that was cut off shall come back; 0 leaves it to the "
             "browser."),
+        Setting("poll-seconds", "25", _some_seconds, help=
+            "How long a long-poll waits for news; its client may ask for less."),
+        Setting("poll-bytes", "1m", _size, help=
+            "Bytes of messages in one answer to a poll, one message in any case; the next poll "
+            "gets the rest."),
         Setting("slow", "disconnect", _choice("disconnect", "skip"), help=
             "What meets a reader that is too far behind: disconnect (it comes back and misses "
             "nothing that is remembered) or skip (it stays, is told of a gap, and goes on with "
@@ -313,6 +386,45 @@ SECTIONS: tuple[tuple[str, tuple[Setting, ...]], ...] = (
             "How many may wait for that; others are told when to come back."),
         Setting("channel-pattern", CHANNEL_PATTERN, _pattern, help=
             "Regular expression for whole channel names, for readers and publishers."),
+    )),
+    ("Websocket", (
+        Setting("websocket-origins", "same", _words, help=
+            "Origins whose pages may open a websocket, separated by blanks: same stands for "
+            "pages of the host that is asked, whatever their port, * for every one. Programs "
+            "that are no browsers name none and are let in."),
+        Setting("websocket-message", "1m", _size, help=
+            "Bytes of a message from a client, however it is cut or compressed; more closes "
+            "the websocket (1009)."),
+        Setting("websocket-message-seconds", "120", _some_seconds, help=
+            "How long a client may take to send one; the same (1008)."),
+        Setting("websocket-rate", "1000", _count, help=
+            "Messages and other frames a client may send in a second, 0 for no limit; more "
+            "closes the websocket (1008)."),
+        Setting("websocket-bytes", "64m", _size, help=
+            "Bytes a client may send in a second, 0 for no limit; the same."),
+        Setting("websocket-tolerance", "20", _up_to_a_day, help=
+            "How long a client may take to answer a ping, which goes out with each heartbeat; "
+            "any byte from it will do. 0 for as long as it likes."),
+        Setting("websocket-close-seconds", "5", _some_seconds, help=
+            "How long it may take to answer our goodbye."),
+        Setting("websocket-compress", "512", _size, help=
+            "Bytes from which a message is compressed for clients that can "
+            "(permessage-deflate), once for all of them; 0 for no compression."),
+    )),
+    ("Socket.IO", (
+        Setting("socketio-ping-interval", "25", _from_a_second, help=
+            "Time between two pings of a session."),
+        Setting("socketio-ping-timeout", "20", _from_a_second, help=
+            "How long the answer to one may take."),
+        Setting("socketio-connect-seconds", "45", _from_a_second, help=
+            "How long a client may take to join a namespace."),
+        Setting("socketio-upgrade-seconds", "10", _from_a_second, help=
+            "How long it may take to change from polling to a websocket."),
+        Setting("socketio-max-payload", "1000000", _size, help=
+            "Bytes of what a client posts at once, or of a message on a websocket."),
+        Setting("socketio-recovery", "120", _up_to_a_day, help=
+            "For how long a client that was cut off finds its channels and its id again; 0 for "
+            "no connection state recovery."),
     )),
     ("Requests", (
         Setting("max-line", "8k", _size, help=
@@ -395,7 +507,7 @@ def read_value(name: str, given: Given) -> Any:
     try:
         return setting.read(given.text)
     except ValueError as error:
-        shown = "" if setting.read in (read_secret, _key) else f", not {given.text!r}"
+        shown = "" if setting.read in (read_secret, _amqp_url, _key) else f", not {given.text!r}"
         raise WrongSetting(f"{at(name, given.place)} must be {error}{shown}") from None
 
 

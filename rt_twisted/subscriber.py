@@ -39,6 +39,9 @@ class Cause(Enum):
     BEHIND = "behind"  # too many bytes were waiting for it
     STALLED = "stalled"  # it took nothing for too long
     LIMIT = "limit"  # it had asked for no more than so many bytes
+    SILENT = "silent"  # it did not answer a ping
+    BROKEN = "broken"  # it broke the rules of its protocol, or a limit
+    ENDED = "ended"  # our side of its conversation was over
     SHUTDOWN = "shutdown"  # the daemon stops
 
 
@@ -175,6 +178,13 @@ class Subscriber:
         return self._send is _nowhere
 
     @property
+    def behind(self) -> bool:
+        """
+        Whether something waits for it.
+        """
+        return self._backlog is not None
+
+    @property
     def stuck_since(self) -> float:
         """
         When it last took something (`Audience.seconds`), if it is behind.
@@ -222,6 +232,13 @@ class Subscriber:
             return
         self._leave(cause)
         hang_up(self.transport)
+
+    def let_go(self, cause: Cause) -> None:
+        """
+        Write nothing more, and leave the connection as it is to whoever took
+        its transport over. Not while it is behind: what waits would be lost.
+        """
+        self._leave(cause)
 
     # What Twisted calls.
 
@@ -353,10 +370,10 @@ class Subscriber:
             return
         if not self._direct or self._backlog is not None:
             self.transport.unregisterProducer()
+        self._send = _nowhere
         if self._backlog is not None:
             self._backlog = None
             self.audience.caught_up(self)
-        self._send = _nowhere
         self.audience.leave(self, cause)
 
 

@@ -8,16 +8,19 @@ import ctypes
 import select
 import socket
 import struct
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from twisted.internet import unix
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IStreamServerEndpoint
 from twisted.protocols.policies import ProtocolWrapper
 from twisted.protocols.tls import TLSMemoryBIOProtocol
+from twisted.python.failure import Failure
 from zope.interface import implementer
 
 if TYPE_CHECKING:
@@ -33,7 +36,10 @@ Send = Callable[[Any], int]
 NOTSENT_LOWAT = 16384  # a stalled reader then hides 0.15 MB in the kernel, not 3 to 4
 ROUNDS = 100  # of accept(2) over a listener that is about to close
 _ATTACH_BPF = getattr(socket, "SO_ATTACH_REUSEPORT_CBPF", 51)  # socket(7), Linux 4.5
-_RETURN = 0x06  # BPF_RET | BPF_K
+# bpf(4), with the kernel's own load of a random number
+_LOAD, _MODULO, _IF_EQUAL, _RETURN = 0x20, 0x94, 0x15, 0x06
+_RANDOM = (-0x1000 + 56) & 0xFFFFFFFF
+MOST_WAITING = 4096  # connections that wait to be accepted
 MOST_KEEPIDLE = 32767  # seconds; the kernel takes no more
 _TCP_USER_TIMEOUT = getattr(socket, "TCP_USER_TIMEOUT", 18)
 _TCP_NOTSENT_LOWAT = getattr(socket, "TCP_NOTSENT_LOWAT", 25)  # named from Python 3.12 on
@@ -147,20 +153,72 @@ class SharedPort:
                 sock.listen(self.backlog)
             except OSError as error:
                 return fail(CannotListenError(self.interface, self.port, error))
-            _prefer_second(sock)
+            steer(sock, [1])  # whoever comes second; where there is one only, that
             sock.setblocking(False)
             return succeed(self.reactor.adoptStreamPort(sock.fileno(), family, factory))
 
 
-def _prefer_second(sock: socket.socket) -> None:
+def steer(sock: socket.socket, members: Sequence[int]) -> None:
     """
-    Have the kernel choose the second of the sockets on this port; where there
-    is one only, it takes that. A program of one instruction: return 1.
+    Have the kernel give new connections to some of the sockets on a port
+    (SO_REUSEPORT), to one by chance each time.
+
+    Args:
+        sock: any of them.
+        members: which, in the order in which they were bound. Where there is none of
+            that number, as where there is no such kernel, all have their share.
     """
-    program = ctypes.create_string_buffer(struct.pack("HBBI", _RETURN, 0, 0, 1))
-    described = struct.pack("HP", 1, ctypes.addressof(program))  # struct sock_fprog
-    with suppress(OSError):  # without it some connections may be reset, that is all
+    (single, *others) = members
+    program = []
+    if others:
+        # By chance one of so many, then from that to the member of this rank.
+        program += [(_LOAD, 0, 0, _RANDOM), (_MODULO, 0, 0, len(members))]
+        for rank, member in enumerate(others, 1):
+            program += [(_IF_EQUAL, 0, 1, rank), (_RETURN, 0, 0, member)]
+    program.append((_RETURN, 0, 0, single))
+    code = b"".join(struct.pack("HBBI", *instruction) for instruction in program)
+    held = ctypes.create_string_buffer(code)
+    described = struct.pack("HP", len(program), ctypes.addressof(held))  # struct sock_fprog
+    with suppress(OSError):  # without it some connections may wait or be reset, that is all
         sock.setsockopt(socket.SOL_SOCKET, _ATTACH_BPF, described)
+
+
+def accept_from(reactor: Any, descriptor: int, family: int, factory: Any) -> IListeningPort:
+    """
+    A port that accepts from a socket that listens already, and that other
+    processes accept from as well. The descriptor stays the caller's.
+    """
+    if family != socket.AF_UNIX:
+        port: IListeningPort = reactor.adoptStreamPort(descriptor, family, factory)
+        return port
+    shared: Any = unix.Port._fromListeningDescriptor(reactor, descriptor, factory)
+    # Not in an interface: Twisted would set the path's mode, and when this port closes
+    # remove the path and shut down the socket, for all of them.
+    shared._bindPath = b"\0" + shared._bindPath.lstrip(b"\0")
+    shared._shouldShutdown = False
+    shared.backlog = MOST_WAITING
+    shared.startListening()
+    port = shared
+    return port
+
+
+def listen_on(
+    endpoints: Iterable[tuple[str, IStreamServerEndpoint]], factory: Any
+) -> Iterator[IListeningPort]:
+    """
+    Listen on each of *endpoints*, which are given with their descriptions.
+
+    Raises:
+        SystemExit: one sentence, somewhere that is not possible.
+    """
+    for description, endpoint in endpoints:
+        ports: list[IListeningPort] = []
+        failures: list[Failure] = []
+        endpoint.listen(factory).addCallbacks(ports.append, failures.append)
+        if failures:  # endpoints that listen fail at once
+            reason = getattr(failures[0].value, "socketError", failures[0].getErrorMessage())
+            sys.exit(f"realtime: cannot listen on {description}: {reason}")
+        yield from ports
 
 
 def take_all(port: Any) -> None:

@@ -15,7 +15,7 @@ from twisted.internet.task import Clock
 
 from rt_twisted.settings import SETTINGS
 from rt_twisted.supervisor import Supervisor
-from rt_twisted.tap import LIVE
+from rt_twisted.tap.options import LIVE
 
 ROOT = Path(__file__).parents[1]
 

@@ -17,7 +17,9 @@ from twisted.internet.task import Clock
 
 from rt_twisted.actions.metrics import Numbers
 from rt_twisted.brokers.memory import MemoryBroker
+from rt_twisted.house import House
 from rt_twisted.hub import Hub
+from rt_twisted.reports import Look, Question
 from tests.test_graphite import DAEMON
 
 FOLDER = Path(__file__).parents[1] / "examples" / "dashboards"
@@ -74,8 +76,10 @@ def collected() -> set[str]:
     """
     clock = Clock()
     hub = Hub(MemoryBroker(clock, "e"), clock)
+    looks: list[Look] = []
+    House(hub).count(Question(most=10)).addCallback(looks.append)
     names = set()
-    for family in Numbers(hub, 10).collect():
+    for family in Numbers(looks[0]).collect():
         names |= {each.name for each in family.samples}
         names.add(f"{family.name}_total" if family.type == "counter" else family.name)
     return names

@@ -26,17 +26,17 @@ HOUSE = Path(rt_twisted.__file__).parent
 # one room. Some stand half a floor above the one they have to name.
 FLOORS = (
     "tap doctor load",
-    "daemon settings",
+    "daemon settings workers",
     "front",
     "routes",
     "actions brokers exporters",
-    "house",
+    "house hubs",
     "hub",
     "entrance",
     "turns heartbeats",
     "channels",
     "subscriber history codecs media access template admission",
-    "interfaces wire logs supervisor",
+    "reports interfaces wire logs supervisor",
     "message counts",
 )
 FLOOR = {room: -number for number, row in enumerate(FLOORS) for room in row.split()}

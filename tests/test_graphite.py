@@ -69,6 +69,8 @@ class Counted:
 
     channels: Mapping[str, int]
     readers: int = 3
+    joining: int = 4
+    broker_away: int = 1
     behind: int = 1
     history_bytes: int = 4096
     joined: int = 10
@@ -92,6 +94,8 @@ class Counted:
 DAEMON = {  # what is sent of `Counted`, beside its channels
     "channels": 1,
     "readers": 3,
+    "joining": 4,
+    "broker_away": 1,
     "behind": 1,
     "waiting_bytes": 512,
     "history_bytes": 4096,

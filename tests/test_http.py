@@ -1320,6 +1320,20 @@ async def test_a_large_file(listen: Listen, tmp_path: Path) -> None:
     assert answers[1].body == data[5:10]
 
 
+async def test_a_file_for_every_path(listen: Listen, tmp_path: Path) -> None:
+    """
+    Whatever the pattern leaves over, nothing at all included.
+    """
+    page = tmp_path / "page.html"
+    page.write_text("page")
+    peer = await listen(Place(f"^/$ static:{page}", f"^/app/ static:{page}"))()
+    peer.say(get(b"/") + get(b"/app/") + get(b"/app/a/b") + get())
+    await peer.until(lambda: peer.heard.endswith(b'"text": ""}'))
+
+    answers = read_answers(peer.heard)
+    assert [answer.body for answer in answers[:3]] == [b"page"] * 3
+
+
 async def test_folders_are_not_listed(listen: Listen, tmp_path: Path) -> None:
     """
     Nothing but the files themselves is shown, and nothing outside the folder.

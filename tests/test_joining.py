@@ -106,6 +106,7 @@ def test_who_waits_gets_signs_of_life(make: Callable[..., House]) -> None:
 
     house.clock.pump([1] * 60)
 
+    assert house.hub.numbers().joining == 1
     assert line.read().count(b":\n") >= 10
     assert house.hub.numbers().readers == 1
 

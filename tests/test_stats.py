@@ -166,8 +166,10 @@ def test_everything() -> None:
     assert said["version"]
     assert said["uptime"] == 10
     assert (said["epoch"], said["position"]) == ("e", "e.3")
+    assert said["broker"] == {"ready": True}
     assert said["readers"] == {
         "now": 1,
+        "joining": 0,
         "limit": 0,
         "joined": 2,
         "closed": {"client": 1},

@@ -34,7 +34,8 @@ from rt_twisted.front import http
 from rt_twisted.front.h2 import Http2
 from rt_twisted.front.tls import LeanTls, TlsContexts, TlsEndpoint
 from rt_twisted.settings import WrongSetting
-from rt_twisted.tap import Options, _endpoints
+from rt_twisted.tap.doors import make_endpoints
+from rt_twisted.tap.options import Options
 from tests.pems import Authority
 from tests.test_http import Place
 
@@ -282,12 +283,14 @@ def test_settings_name_pairs(authority: Authority) -> None:
     arguments += [f"--ssl-cert={second[0]}"]
     options.parseOptions(arguments)  # type: ignore[no-untyped-call]  # Twisted's
     with pytest.raises(WrongSetting, match="2 ssl-cert and 1 ssl-key are given; they are pairs"):
-        list(_endpoints(options, None, ()))
+        list(make_endpoints(options, None, ()))
 
     options = Options()
     arguments += [f"--ssl-key={second[1]}"]
     options.parseOptions(arguments)  # type: ignore[no-untyped-call]  # Twisted's
-    (endpoint,) = [one for _, one in _endpoints(options, None, ()) if isinstance(one, TlsEndpoint)]
+    (endpoint,) = [
+        one for _, one in make_endpoints(options, None, ()) if isinstance(one, TlsEndpoint)
+    ]
     assert meet(endpoint.contexts, trusting(authority), "b.test").name == "b.test"
     assert verifyObject(IStreamServerEndpoint, endpoint)
 

@@ -1,5 +1,5 @@
 """
-The hub's numbers for Prometheus.
+The daemon's numbers for Prometheus.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from prometheus_client.core import (
 )
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
 from prometheus_client.registry import Collector
+from twisted.internet.defer import Deferred
 from zope.interface import implementer
 
 from rt_twisted import __version__
@@ -25,11 +26,10 @@ from rt_twisted.actions.stats import NO_STORE, check_most, check_observer
 from rt_twisted.counts import BOUNDS, ChannelCounts, Histogram
 from rt_twisted.house import House
 from rt_twisted.interfaces import IAction, IExchange, Match
+from rt_twisted.reports import Look, Question, WorkerCounts
 
 if TYPE_CHECKING:
     from prometheus_client import Metric
-
-    from rt_twisted.hub import Hub
 
 LONGEST = 200  # characters of a channel's name in a label; settings may allow longer ones
 
@@ -57,34 +57,36 @@ class Metrics:
     def __post_init__(self) -> None:
         check_most(self.channels)
 
-    def act(self, exchange: IExchange, match: Match) -> None:
+    def act(self, exchange: IExchange, match: Match) -> Deferred[None]:
         """
         Answer, to who may see it.
         """
         check_observer(self.house, exchange)
-        body = generate_latest(Numbers(self.house.hub, self.channels))
-        exchange.answer(200, body, CONTENT_TYPE_PLAIN_0_0_4, NO_STORE)
+
+        def answer(look: Look) -> None:
+            if not exchange.answered:
+                body = generate_latest(Numbers(look))
+                exchange.answer(200, body, CONTENT_TYPE_PLAIN_0_0_4, NO_STORE)
+
+        return self.house.count(Question(most=self.channels)).addCallback(answer)
 
 
 class Numbers(Collector):
     """
-    What the hub counts, as Prometheus wants it; nothing is counted twice.
+    What the daemon counts, as Prometheus wants it; nothing is counted twice.
 
     Args:
-        hub: whose numbers.
-        channels: how many have series of their own.
+        look: at it.
     """
 
-    def __init__(self, hub: Hub, channels: int) -> None:
-        self._hub = hub
-        self._channels = channels
+    def __init__(self, look: Look) -> None:
+        self._look = look
 
     def collect(self) -> Iterator[Metric]:
         """
         All metrics as they stand now.
         """
-        n = self._hub.numbers()
-        shown, others = self._hub.busiest(self._channels)
+        n, shown, others = self._look.counts, self._look.shown, self._look.others
         yield InfoMetricFamily("realtime", "What runs here.", {"version": __version__})
         yield _gauge("realtime_uptime_seconds", "Since the start.", n.uptime)
         yield _total("process_cpu_seconds", "User and system time.", n.cpu_seconds)
@@ -92,6 +94,8 @@ class Numbers(Collector):
 
         yield _gauge("realtime_readers", "Readers connected now.", n.readers)
         yield _gauge("realtime_readers_limit", "Readers allowed at once.", n.readers_limit)
+        yield _gauge("realtime_readers_joining", "Readers waiting for the broker.", n.joining)
+        yield _gauge("realtime_broker_up", "Whether it can be reached.", int(not n.broker_away))
         yield _gauge("realtime_readers_behind", "Readers with bytes waiting.", n.behind)
         yield _gauge("realtime_backlog_bytes", "Bytes that wait for them.", n.waiting_bytes)
         yield _total("realtime_readers_joined", "Readers that ever joined.", n.joined)
@@ -111,7 +115,7 @@ class Numbers(Collector):
         yield _totals("realtime_http_requests", "Responses begun.", "status", statuses)
         yield _histogram("realtime_fanout_seconds", n.fanout)
 
-        yield _gauge("realtime_channels", "Channels with readers.", len(n.channels))
+        yield _gauge("realtime_channels", "Channels with readers.", self._look.with_readers)
         yield _by_channel(shown)
         yield _messages_by_channel(shown)
         yield _gauge(
@@ -119,6 +123,8 @@ class Numbers(Collector):
             "Subscriptions to channels without series.",
             others.readers,
         )
+        if self._look.workers:
+            yield from _by_worker(self._look.workers)
 
 
 def label(name: str) -> str:
@@ -179,3 +185,25 @@ def _messages_by_channel(shown: Iterable[ChannelCounts]) -> Metric:
     for name, count in messages.items():
         family.add_metric([name], count)
     return family
+
+
+def _by_worker(workers: Sequence[WorkerCounts]) -> Iterator[Metric]:
+    """
+    Where an imbalance shows. The sums are those above: under names of their own these
+    are not added to them by a query.
+    """
+    up = GaugeMetricFamily("realtime_worker_up", "Whether it counts.", labels=["worker"])
+    restarts = CounterMetricFamily("realtime_worker_restarts", "Successors.", labels=["worker"])
+    readers = GaugeMetricFamily("realtime_worker_readers", "Its readers.", labels=["worker"])
+    cpu = CounterMetricFamily("realtime_worker_cpu_seconds", "Its time.", labels=["worker"])
+    memory = GaugeMetricFamily("realtime_worker_memory_bytes", "Its memory.", labels=["worker"])
+    for one in workers:
+        which = [str(one.worker)]
+        is_up = one.state == "up"
+        up.add_metric(which, is_up)
+        restarts.add_metric(which, one.restarts)
+        if is_up:  # of others nothing is known; a counter that fell to 0 would be wrong
+            readers.add_metric(which, one.counts.readers)
+            cpu.add_metric(which, one.counts.cpu_seconds)
+            memory.add_metric(which, one.counts.memory_bytes)
+    return iter((up, restarts, readers, cpu, memory))

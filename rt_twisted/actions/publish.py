@@ -85,7 +85,7 @@ class Publish:
             if len(data) > house.max_message:
                 raise Refusal(413, f"the message is larger than {house.max_message} bytes")
             if house.trim:
-                data = data.translate(_CONTROLS).strip()
+                data = trimmed(data)
             own_key = submission.idempotency_key
             if own_key is None and request_key is not None:
                 own_key = f"{request_key}.{number}" if len(submissions) > 1 else request_key
@@ -100,6 +100,13 @@ class Publish:
         return house.hub.publish(drafts).addCallbacks(
             _accepted, _refused, callbackArgs=(exchange, receivers), errbackArgs=(exchange,)
         )
+
+
+def trimmed(data: bytes) -> bytes:
+    """
+    *data* as cyclone-sse would have sent it.
+    """
+    return data.translate(_CONTROLS).strip()
 
 
 def _accepted(positions: Sequence[Position], exchange: IExchange, receivers: int) -> None:

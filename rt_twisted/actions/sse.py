@@ -12,10 +12,13 @@ from functools import cache
 from typing import ClassVar
 
 from twisted.internet.defer import Deferred
-from twisted.logger import Logger
 from zope.interface import implementer
 
+from rt_twisted.actions.admitted import admitted
+from rt_twisted.actions.poll_answer import Terms, answer_once
 from rt_twisted.codecs.chunked import Chunked
+from rt_twisted.codecs.json_events import JsonEventStream
+from rt_twisted.codecs.poll import EventPoll
 from rt_twisted.codecs.sse import EventStream, RawEventStream
 from rt_twisted.house import House
 from rt_twisted.interfaces import Header, IAction, IExchange, IFormat, Match, Refusal
@@ -23,9 +26,8 @@ from rt_twisted.message import After, Newest, Position, Since, Within
 from rt_twisted.subscriber import Policy, Subscriber
 from rt_twisted.template import Template
 
-_log = Logger()
-
 EVENT_STREAM = "text/event-stream"
+XHR = "XMLHttpRequest"  # what jQuery says it is
 PADDING = 2056  # bytes of comment that old browsers wait for (amvtek's evs_preamble)
 HEADERS: Sequence[Header] = (
     ("Cache-Control", "no-cache, no-transform"),
@@ -55,7 +57,6 @@ class Sse:
             if not given.
         ids: whether events carry an `id`; without it nobody can resume.
         page: where a browser that asks for no channel is sent.
-        server: uWSGI's redis address.
         buffer_size: uWSGI's read size; nothing here needs it.
     """
 
@@ -67,7 +68,6 @@ class Sse:
     slow: Policy | None = None
     ids: bool = True
     page: str = ""
-    server: str = ""
     buffer_size: int = 0
 
     bare: ClassVar[str] = "subscribe"
@@ -76,21 +76,7 @@ class Sse:
     def __post_init__(self) -> None:
         if self.history < 0 or (self.retry or 0) < 0:
             raise ValueError("history= and retry= cannot be negative")
-        for template in self.subscribe:
-            if all(isinstance(part, str) for part in template.parts):
-                self._check(template.source)
-        if self.server:
-            _log.warn(
-                "route argument server={server}: the redis broker is not built yet, "
-                "this route reads the daemon's own channels",
-                server=self.server,
-            )
-
-    def _check(self, name: str) -> None:
-        try:
-            self.house.names.check(name)
-        except Refusal as refusal:
-            raise ValueError(refusal.reason) from None
+        check_fixed(self.subscribe, self.house)
 
     def act(self, exchange: IExchange, match: Match) -> object:
         """
@@ -100,19 +86,22 @@ class Sse:
         if self.subscribe:
             names = [template.expand(exchange, match) for template in self.subscribe]
         else:
-            names = _names(query)
+            names = read_names(query)
             if not names and self.page and "text/html" in (exchange.header("accept") or ""):
                 exchange.answer(303, headers=[("Location", self.page)])
                 return None
         house = self.house
         names = house.names.check_all(names)
-        since = _since(exchange, query, self.word != "sseraw")
+        since = read_since(exchange, query, self.word != "sseraw")
         if since is None and self.history:
             since = Newest(self.history)
-        limit = _count(query, "evs_buffer_size_limit") or 0
+        if self.ids and self.word == "sse" and exchange.header("x-requested-with") == XHR:
+            return self._poll(exchange, names, since)
+        limit = read_count(query, "evs_buffer_size_limit") or 0
         retry = house.retry if self.retry is None else self.retry
         padded = bool(query) and (query.get("padding") == ["true"] or "evs_preamble" in query)
-        format = _format(self.word, retry, padded, self.ids, exchange.framed)
+        word = "json" if query and self._wants_json(query) else self.word
+        format = _format(word, retry, padded, self.ids, exchange.framed)
         try:
             house.hub.admit(self._address(exchange))
             if exchange.method == "HEAD":
@@ -126,6 +115,20 @@ class Sse:
             return self._wait(turn, exchange, format, names, since, limit)
         self._open(exchange, format, names, since, limit)
         return None
+
+    def _wants_json(self, query: Mapping[str, list[str]]) -> bool:
+        return self.ids and self.word == "sse" and query.get("format") == ["json"]
+
+    async def _poll(self, exchange: IExchange, names: Sequence[str], since: Since | None) -> None:
+        """
+        cyclone-sse's clients without EventSource take one event, then come again.
+        """
+        if exchange.method == "HEAD":
+            exchange.answer(200, content_type=EVENT_STREAM, headers=HEADERS)
+            return
+        address = await admitted(self.house, exchange)
+        terms = Terms(EventPoll(), self.house.poll_seconds, count=1)
+        answer_once(exchange, self.house, names, since, terms, address)
 
     async def _wait(
         self,
@@ -184,17 +187,37 @@ def _format(word: str, retry: int, padded: bool, ids: bool, framed: bool) -> IFo
     format: IFormat
     if word == "sseraw":
         format = RawEventStream(retry, padding)
+    elif word == "json":
+        format = JsonEventStream(retry, padding)
     else:
         format = EventStream(retry, padding, ids)
     return Chunked(format) if framed else format
 
 
-def _names(query: Mapping[str, list[str]]) -> list[str]:
+def check_fixed(templates: Sequence[Template], house: House) -> None:
+    """
+    Check the names of channels that no request has a part in.
+
+    Raises:
+        ValueError: one cannot be.
+    """
+    for template in templates:
+        if all(isinstance(part, str) for part in template.parts):
+            try:
+                house.names.check(template.source)
+            except Refusal as refusal:
+                raise ValueError(refusal.reason) from None
+
+
+def read_names(query: Mapping[str, list[str]]) -> list[str]:
+    """
+    The channels that a query names.
+    """
     lists = query.get("channels", ())
     return [name for text in lists for name in text.split(",") if name]
 
 
-def _since(exchange: IExchange, query: Mapping[str, list[str]], ours: bool) -> Since | None:
+def read_since(exchange: IExchange, query: Mapping[str, list[str]], ours: bool) -> Since | None:
     """
     From where the client wants to go on. What it last received decides before
     what its URL says: a browser reconnects to the same URL.
@@ -216,7 +239,7 @@ def _since(exchange: IExchange, query: Mapping[str, list[str]], ours: bool) -> S
     text = query.get("since", [""])[-1]
     if text:
         return parse_since(text)
-    count = _count(query, "history")
+    count = read_count(query, "history")
     return None if count is None else Newest(count)
 
 
@@ -237,7 +260,13 @@ def parse_since(text: str) -> Since:
     raise Refusal(400, "since is a position, an age such as 30s, 10m, 2h, 1d, or all")
 
 
-def _count(query: Mapping[str, list[str]], name: str) -> int | None:
+def read_count(query: Mapping[str, list[str]], name: str) -> int | None:
+    """
+    A number in a query; None if it is not there.
+
+    Raises:
+        Refusal: 400, it is none.
+    """
     values = query.get(name)
     if values is None:
         return None

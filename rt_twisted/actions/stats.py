@@ -1,22 +1,24 @@
 """
-The hub's numbers: in cyclone-sse's shape, or all of them.
+The daemon's numbers: in cyclone-sse's shape, or all of them.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from itertools import accumulate
 from typing import Any, ClassVar
 
+from twisted.internet.defer import Deferred
 from zope.interface import implementer
 
 from rt_twisted import __version__
 from rt_twisted.counts import BOUNDS, ChannelCounts, by_class, quantile
 from rt_twisted.house import House
 from rt_twisted.interfaces import Header, IAction, IExchange, Match, Refusal
+from rt_twisted.reports import Look, Question, WorkerCounts
 
 NO_STORE: Sequence[Header] = (("Cache-Control", "no-store"),)
 QUANTILES = (0.5, 0.9, 0.99)
@@ -67,7 +69,7 @@ class Stats:
     def __post_init__(self) -> None:
         check_most(self.channels)
 
-    def act(self, exchange: IExchange, match: Match) -> None:
+    def act(self, exchange: IExchange, match: Match) -> Deferred[None]:
         """
         Answer, to who may see it.
         """
@@ -76,8 +78,18 @@ class Stats:
         names = query.get("channel", [])
         if names:
             names = self.house.names.check_all(names)
-        said = self._full(names) if self._shape(query) is Shape.FULL else self._counts(names)
-        exchange.answer(200, json.dumps(said).encode() + b"\n", "application/json", NO_STORE)
+        if self._shape(query) is Shape.FULL:
+            say: Callable[[Look, Sequence[str]], Any] = self._full
+            question = Question(names, self.channels)
+        else:
+            say, question = self._counts, Question(names, every=not names)
+
+        def answer(look: Look) -> None:
+            if not exchange.answered:
+                said = json.dumps(say(look, names)).encode() + b"\n"
+                exchange.answer(200, said, "application/json", NO_STORE)
+
+        return self.house.count(question).addCallback(answer)
 
     def _shape(self, query: Mapping[str, list[str]]) -> Shape:
         text = query.get("format", [self.format.value])[-1]
@@ -86,40 +98,36 @@ class Stats:
         except ValueError:
             raise Refusal(400, "format is counts or full") from None
 
-    def _counts(self, names: Sequence[str]) -> list[tuple[str, int]]:
-        hub = self.house.hub
+    def _counts(self, look: Look, names: Sequence[str]) -> list[tuple[str, int]]:
         if names:
-            pairs = [(name, hub.readers_of(name)) for name in names]
-            return sorted(pair for pair in pairs if pair[1])
-        return sorted(hub.numbers().channels.items())
+            return sorted((one.name, one.readers) for one in look.shown if one.readers)
+        return sorted(look.counts.channels.items())
 
-    def _full(self, names: Sequence[str]) -> dict[str, Any]:
-        hub = self.house.hub
-        n = hub.numbers()
-        position = hub.position()
-        if names:
-            channels: dict[str, Any] = {
-                "shown": [_channel(hub.count_channel(name)) for name in names]
-            }
-        else:
-            shown, others = hub.busiest(self.channels)
+    def _full(self, look: Look, names: Sequence[str]) -> dict[str, Any]:
+        n = look.counts
+        position = self.house.hub.position()
+        channels: dict[str, Any] = {"shown": [_channel(channel) for channel in look.shown]}
+        if not names:
             channels = {
-                "with_readers": len(n.channels),
-                "shown": [_channel(channel) for channel in shown],
+                "with_readers": look.with_readers,
+                **channels,
                 "others": {
-                    "channels": others.channels,
-                    "readers": others.readers,
-                    "messages": others.messages,
+                    "channels": look.others.channels,
+                    "readers": look.others.readers,
+                    "messages": look.others.messages,
                 },
             }
+        workers = {"workers": [_worker(one) for one in look.workers]} if look.workers else {}
         buckets = n.fanout.buckets
         return {
             "version": __version__,
             "uptime": round(n.uptime, 3),
             "epoch": position.epoch,
             "position": str(position),
+            "broker": {"ready": not n.broker_away},
             "readers": {
                 "now": n.readers,
+                "joining": n.joining,
                 "limit": n.readers_limit,
                 "joined": n.joined,
                 "closed": dict(n.closed),
@@ -149,6 +157,7 @@ class Stats:
                 "memory_bytes": n.memory_bytes,
             },
             "channels": channels,
+            **workers,
         }
 
 
@@ -167,4 +176,22 @@ def _channel(counts: ChannelCounts) -> dict[str, Any]:
         "readers": counts.readers,
         "messages": counts.messages,
         "position": counts.position,
+    }
+
+
+def _worker(one: WorkerCounts) -> dict[str, Any]:
+    n = one.counts
+    return {
+        "worker": one.worker,
+        "pid": one.pid,
+        "state": one.state,
+        "restarts": one.restarts,
+        "uptime": round(n.uptime, 3),
+        "readers": n.readers,
+        "joined": n.joined,
+        "published": n.published,
+        "delivered": n.delivered,
+        "backlog": {"readers": n.behind, "bytes": n.waiting_bytes},
+        "cpu_seconds": round(n.cpu_seconds, 3),
+        "memory_bytes": n.memory_bytes,
     }

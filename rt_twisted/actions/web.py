@@ -46,7 +46,10 @@ class Static:
     def __post_init__(self) -> None:
         if not os.path.exists(self.path):
             raise ValueError(f"there is no {self.path}")
-        object.__setattr__(self, "site", Site(_Folder(self.path)))
+        resource = _Folder(self.path)
+        # A file has nothing below it: whatever the rest of the path is, it answers.
+        resource.isLeaf = os.path.isfile(self.path)
+        object.__setattr__(self, "site", Site(resource))
 
     def act(self, exchange: IExchange, match: Match) -> None:
         """

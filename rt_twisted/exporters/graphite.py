@@ -25,6 +25,7 @@ QUANTILES = {"p50": 0.5, "p90": 0.9, "p99": 0.99}  # of the fan-out
 
 TOTALS = (
     "readers",
+    "joining",
     "behind",
     "waiting_bytes",
     "history_bytes",
@@ -33,6 +34,7 @@ TOTALS = (
     "delivered",
     "gaps",
     "memory_bytes",
+    "broker_away",
 )
 SECONDS = ("uptime", "cpu_seconds")
 

@@ -56,6 +56,7 @@ class Connection:
         "_parser",
         "_paused",
         "_queue",
+        "_rest",
         "_send",
         "_unframed",
         "_unread",
@@ -79,6 +80,7 @@ class Connection:
         self._current: HttpExchange | None = None  # being answered
         self._queue: deque[HttpExchange | Refusal] = deque()  # waiting for that
         self._incoming: HttpExchange | None = None  # its body is on the way
+        self._rest: bytes | None = None  # behind a request for another protocol
         self._in_head = True
         self._head = Head(front.limits)
         self._unframed = 0  # bytes that belong to no body, of what is coming in
@@ -134,6 +136,10 @@ class Connection:
         """
         Parse, and act on what is complete.
         """
+        if self._rest is not None:
+            self._rest += data
+            self.rearm()
+            return
         while data and not self._deaf:
             self._unframed += len(data)  # what the parser makes of it sets it back
             data = self._feed(data)
@@ -152,10 +158,17 @@ class Connection:
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade as upgrade:
-            # There is no protocol to upgrade to; proxies send the header on
-            # plain requests too, and `curl --http2` on every first one.
+            # Proxies send the header on plain requests too, and `curl --http2`
+            # on every first one: what it asks for may be ignored.
             self._parser = self._parser_behind()
-            return data[upgrade.args[0] :]
+            rest = data[upgrade.args[0] :]
+            if not self._queue or not _wants_websocket(self._queue[-1]):
+                return rest
+            # Whose the rest is, its answer says.
+            self._rest = rest
+            if self._current is None:
+                self._next()
+            return self._rest_of_http()
         except httptools.HttpParserError as error:
             if self._deaf:
                 return b""  # behind the last request that counts
@@ -210,8 +223,7 @@ class Connection:
         if self._closing:
             self._hang_up()
             return
-        self._next()
-        self.rearm()
+        self._go_on()
 
     def pauseProducing(self) -> None:
         """
@@ -265,7 +277,8 @@ class Connection:
         exchange = HttpExchange(self, method, head, version == "1.1", length)
         exchange.keep_alive = parser.should_keep_alive()
         self._incoming = exchange
-        if self._current is None and not self._queue and not self._draining:
+        idle = self._current is None and not self._queue and not self._draining
+        if idle and not (parser.should_upgrade() and _wants_websocket(exchange)):
             self._begin(exchange)
         else:
             self._queue.append(exchange)
@@ -319,8 +332,7 @@ class Connection:
             return
         self._current = None
         if not self._looping:
-            self._next()
-            self.rearm()
+            self._go_on()
 
     def finish(self) -> None:
         """
@@ -343,6 +355,29 @@ class Connection:
         if self._send is None:
             self.transport.unregisterProducer()
         return self.transport
+
+    def take_rest(self) -> bytes:
+        """
+        What has come behind the current request, for who takes the connection over.
+        """
+        rest, self._rest = self._rest, None
+        return rest or b""
+
+    def _rest_of_http(self) -> bytes:
+        """
+        The same, if the request has been answered as any other.
+        """
+        if self._current is not None or self._queue:
+            return b""
+        return self.take_rest()
+
+    def _go_on(self) -> None:
+        self._next()
+        rest = self._rest_of_http()
+        if rest:
+            self.dataReceived(rest)
+        elif not self._closing:
+            self.rearm()
 
     def _next(self) -> None:
         self._looping = True
@@ -473,7 +508,8 @@ class Connection:
         if self._closing:
             return
         incoming = self._incoming
-        if self._queue or (incoming is not None and incoming.held > HELD):
+        held = incoming.held if incoming is not None else len(self._rest or b"")
+        if self._queue or held > HELD:
             if not self._paused:
                 self._paused = True
                 self.transport.pauseProducing()
@@ -505,6 +541,12 @@ class Connection:
         self._paused = False
         self.transport.resumeProducing()
         return True
+
+
+def _wants_websocket(request: HttpExchange | Refusal) -> bool:
+    if isinstance(request, Refusal) or request.method != "GET" or request.length != 0:
+        return False
+    return "websocket" in (request.header("upgrade") or "").lower()
 
 
 class _Behind:

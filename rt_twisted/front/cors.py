@@ -8,7 +8,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 
 _REQUEST_HEADERS = (
-    "Authorization, Cache-Control, Content-Type, Idempotency-Key, Last-Event-ID, "
+    "Authorization, Cache-Control, Content-Type, Idempotency-Key, If-None-Match, Last-Event-ID, "
     "X-Publish-Key, X-Requested-With"
 )
 _PREFLIGHT_AGE = 7200  # seconds; Chromium takes no more

@@ -51,6 +51,7 @@ class HttpExchange:
         "_headers",
         "_query",
         "_sink",
+        "_watcher",
         "answered",
         "complete",
         "connection",
@@ -90,6 +91,7 @@ class HttpExchange:
         self._channel: SiteChannel | None = None
         self.held = 0  # bytes of the body that nobody wanted yet
         self._failure: Exception | None = None
+        self._watcher: Callable[[], object] | None = None
         self._body: list[bytes] = []  # pieces that came before somebody wanted them
         path, _, query = head.target.partition(b"?")
         if b"%" in path:
@@ -250,10 +252,19 @@ class HttpExchange:
         """
         The client is: nobody hears an answer.
         """
+        watcher = None if self.answered else self._watcher
         self.answered = True
+        if watcher is not None:
+            watcher()
         self.body_lost(ConnectionLost())
         if self._channel is not None:
             self._channel.lost(ConnectionLost())
+
+    def watch(self, lost: Callable[[], object]) -> None:
+        """
+        See `IExchange`.
+        """
+        self._watcher = lost
 
     # The answer.
 
@@ -271,7 +282,7 @@ class HttpExchange:
             return
         connection = self.connection
         lines = [connection.front.head(status, content_type, headers, self.header("origin"))]
-        if status != 204:
+        if status not in (204, 304):  # they never have a body (RFC 9110, 8.6)
             lines.append(b"Content-Length: %d\r\n" % len(body))
         if not connection.stays_open(self):
             lines.append(b"Connection: close\r\n\r\n")
@@ -304,6 +315,20 @@ class HttpExchange:
         head = connection.front.head(200, content_type, headers, origin)
         framing = b"Transfer-Encoding: chunked" if self.framed else b"Connection: close"
         return Opened(connection.let_go(), b"%s%s\r\n\r\n" % (head, framing))
+
+    def upgrade(self, headers: Sequence[Header]) -> Opened:
+        """
+        See `IExchange`.
+        """
+        if not self.framed:
+            raise Refusal(501, "HTTP/1.0 has no upgrades: ask by HTTP/1.1")
+        if self.answered:
+            raise ConnectionLost
+        connection = self.connection
+        self.started(101)
+        head = connection.front.head(101, "", headers, self.header("origin"))
+        rest = connection.take_rest()
+        return Opened(connection.let_go(), head + b"\r\n", rest)
 
     def render(self, site: Site, depth: int) -> None:
         """

@@ -4,7 +4,7 @@ One HTTP/2 request, and the right to answer it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import Deferred
@@ -35,6 +35,7 @@ class Http2Exchange:
         "_channel",
         "_request",
         "_stream",
+        "_watcher",
         "answered",
         "length",
         "method",
@@ -52,6 +53,7 @@ class Http2Exchange:
         self._stream = stream
         self._request = request
         self._channel: SiteChannel | None = None
+        self._watcher: Callable[[], object] | None = None
         self.answered = False
         self.method = request.method
         self.path = request.path
@@ -110,10 +112,19 @@ class Http2Exchange:
         """
         The client is: nobody hears an answer.
         """
+        watcher = None if self.answered else self._watcher
         self.answered = True
+        if watcher is not None:
+            watcher()
         self._request.body_lost(ConnectionLost())
         if self._channel is not None:
             self._channel.lost(ConnectionLost())
+
+    def watch(self, lost: Callable[[], object]) -> None:
+        """
+        See `IExchange`.
+        """
+        self._watcher = lost
 
     # The answer.
 
@@ -130,7 +141,7 @@ class Http2Exchange:
         if self.answered:
             return
         head = self._stream.front.head(status, content_type, headers, self.header("origin"))
-        if status != 204:
+        if status not in (204, 304):  # they never have a body (RFC 9110, 8.6)
             head += b"Content-Length: %d\r\n" % len(body)
         if self.method == "HEAD":
             body = b""
@@ -155,6 +166,13 @@ class Http2Exchange:
         stream.write_head(stream.front.head(200, content_type, headers, self.header("origin")))
         stream.let_go()
         return Opened(stream, b"")
+
+    def upgrade(self, headers: Sequence[Header]) -> Opened:
+        """
+        See `IExchange`. Nobody asks so for a websocket: browsers open an
+        HTTP/1.1 connection for it, unless RFC 8441 is offered to them.
+        """
+        raise Refusal(501, "HTTP/2 has no upgrades: ask by HTTP/1.1")
 
     def render(self, site: Site, depth: int) -> None:
         """

@@ -375,6 +375,31 @@ class Browser:
         """
         self._call("POST", "/url", {"url": url})
 
+    @property
+    def window(self) -> str:
+        """
+        What `switch` takes to come back to this tab.
+        """
+        return str(self._call("GET", "/window"))
+
+    def new_tab(self) -> None:
+        """
+        Open a tab and go there.
+        """
+        self.switch(self._call("POST", "/window/new", {"type": "tab"})["handle"])
+
+    def switch(self, window: str) -> None:
+        """
+        Go to another tab.
+        """
+        self._call("POST", "/window", {"handle": window})
+
+    def close_tab(self) -> None:
+        """
+        Close this one; another one has to be gone to.
+        """
+        self._call("DELETE", "/window")
+
     def evaluate(self, expression: str) -> Any:
         """
         The value of a JavaScript expression in the page; a promise is waited for.

@@ -33,9 +33,11 @@ DOCUMENTS = (
     "docs/migrating.md",
     "docs/numbers.md",
     "docs/operating.md",
+    "docs/polling.md",
     "docs/publishing.md",
     "docs/security.md",
     "docs/sse.md",
+    "docs/websocket.md",
 )
 PORT = "8080"  # in the documents
 EPOCH = "6c4fd964"  # what they call the log of the daemon that runs

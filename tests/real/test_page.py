@@ -1,5 +1,5 @@
 """
-The page at /try, in a real Chromium with its real EventSource.
+The page at /try, in a real Chromium.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from tests.real.conftest import TWISTD, Browser, Serve, Server, StartDaemon, fre
 pytestmark = pytest.mark.limit(45)
 
 MESSAGES = "[...document.querySelectorAll('#log .message .text')].reverse().map(e => e.textContent)"
-STATE = "document.getElementById('state').dataset.state"
+WAYS = ("sse", "websocket", "poll")
 WIDTH_ON_A_PHONE = """
 fetch("try").then(response => response.text()).then(html => new Promise(done => {
     const phone = document.createElement("iframe");
@@ -72,23 +72,35 @@ class Page:
         """
         return str(self.browser.evaluate(f"document.getElementById({id!r}).textContent"))
 
-    def wait_for_state(self, state: str) -> None:
+    def wait_for_state(self, state: str, *ways: str) -> None:
         """
-        Wait until the page says that the connection is in *state*.
+        Wait until the page says that connections are in *state*; all if none is named.
         """
-        self.browser.wait_for(f"{STATE} === {state!r}", 15)
+        for way in ways or WAYS:
+            shown = f"document.getElementById('state-{way}').dataset.state"
+            self.browser.wait_for(f"{shown} === {state!r}", 30)
 
-    def wait_for_count(self, count: int) -> list[str]:
+    def wait_for_count(self, count: int, *ways: str) -> list[str]:
         """
-        Wait until *count* messages were received since the page was loaded.
+        Wait until *count* messages have come by each of *ways*, all if none is named.
 
         Returns:
             the texts that are shown, the oldest first.
         """
-        count_shown = "Number(document.getElementById('count').textContent.replaceAll(',', ''))"
-        self.browser.wait_for(f"{count_shown} >= {count}", 15)
-        assert self.browser.evaluate(count_shown) == count
+        for way in ways or WAYS:
+            self.browser.wait_for(f"{came(way)}.length >= {min(count, 500)}", 30)
+        shown = "Number(document.getElementById('count').textContent.replaceAll(',', ''))"
+        self.browser.wait_for(f"{shown} >= {count}", 15)
+        assert self.browser.evaluate(shown) == count
+        assert self.browser.evaluate("document.querySelectorAll('[data-came=twice]').length") == 0
         return list(self.browser.evaluate(MESSAGES))
+
+    def how(self, way: str) -> list[str]:
+        """
+        How messages came by *way*, the oldest first: live, late, or not.
+        """
+        cells = f"[...document.querySelectorAll('#log .{way}')].reverse()"
+        return list(self.browser.evaluate(f"{cells}.map(e => e.dataset.came ?? '')"))
 
     def gaps(self) -> int:
         """
@@ -98,10 +110,17 @@ class Page:
 
     def connect(self) -> None:
         """
-        Connect and wait until the stream is open.
+        Connect and wait until all ways are open.
         """
         self.click("connect")
         self.wait_for_state("open")
+
+
+def came(way: str) -> str:
+    """
+    The cells of messages that came by *way*.
+    """
+    return f"document.querySelectorAll('#log .{way}[data-came]')"
 
 
 @pytest.fixture
@@ -112,6 +131,7 @@ def open_page(browser: Browser) -> Callable[[str], Page]:
 
     def open(url: str) -> Page:
         browser.open(url)
+        browser.wait_for("document.documentElement.dataset.ready")
         return Page(browser)
 
     return open
@@ -134,7 +154,7 @@ def test_what_the_form_publishes_appears(daemon: StartDaemon, open_page: OpenPag
     page.browser.wait_for("document.getElementById('answer').textContent")
     answer = json.loads(page.text("answer"))
     assert answer["status"] == "ok"
-    assert answer["receivers"] == 1
+    assert answer["receivers"] == 3
     assert page.text("last") == answer["position"]
 
 
@@ -151,10 +171,8 @@ def test_messages_are_text_whatever_is_in_them(daemon: StartDaemon, open_page: O
     texts = ["one\ntwo", "  leading", "<b>bold</b>", evil, "", "trailing\n"]
     for text in texts:
         publish(server, text)
-    page.fill("types", "<i>x</i>,error,open")
     for type in ("<i>x</i>", "error", "open"):
         publish(server, f"of type {type}", event=type)
-    publish(server, "of a type the page was not told", event="other")
     publish(server, "last")
 
     shown = page.wait_for_count(len(texts) + 4)
@@ -164,29 +182,37 @@ def test_messages_are_text_whatever_is_in_them(daemon: StartDaemon, open_page: O
     types = "[...document.querySelectorAll('#log .type')].reverse().map(e => e.textContent)"
     assert page.browser.evaluate(types) == ["<i>x</i>", "error", "open"]
     assert page.browser.evaluate("document.title").startswith("Try it")
-    assert page.browser.evaluate(STATE) == "open"
+    page.wait_for_state("open")
 
 
 def test_cut_and_come_back_misses_nothing(daemon: StartDaemon, open_page: OpenPage) -> None:
     """
-    What is published while the connection is cut is replayed, once, in order.
+    What is published while the connections are cut is replayed, once, in order; it
+    is shown by which way it came live, and by which later.
     """
     server = daemon()
     page = open_page(server.url + "/try")
     page.connect()
     publish(server, "before")
     page.wait_for_count(1)
+    page.click("cut-websocket")
+    page.wait_for_state("cut", "websocket")
+    publish(server, "to two")
+    page.wait_for_count(2, "sse", "poll")
+    assert page.how("websocket") == ["live", ""]
     page.click("cut")
     page.wait_for_state("cut")
     away = [f"away {number}" for number in range(3)]
     for text in away:
-        assert publish(server, text)["receivers"] == 0
-    assert page.wait_for_count(1) == ["before"]
+        publish(server, text)
+    assert page.wait_for_count(2, "sse") == ["before", "to two"]
     page.click("back")
-    page.wait_for_count(4)
+    page.wait_for_count(5)
     publish(server, "after")
 
-    assert page.wait_for_count(5) == ["before", *away, "after"]
+    assert page.wait_for_count(6) == ["before", "to two", *away, "after"]
+    assert page.how("websocket")[:2] == ["live", "late"]
+    assert page.how("sse")[:2] == ["live", "live"]
     assert page.gaps() == 0
 
 
@@ -205,7 +231,7 @@ def test_history_comes_first_if_asked_for(daemon: StartDaemon, open_page: OpenPa
 
     assert page.wait_for_count(10) == [f"old {number}" for number in range(2, 12)]
     page.browser.evaluate("location.reload()")
-    page.browser.wait_for(f"document.readyState === 'complete' && {STATE} === 'idle'")
+    page.browser.wait_for("document.documentElement.dataset.ready")
     assert page.browser.evaluate("document.getElementById('channels').value") == "more,news"
     page.connect()
     publish(server, "after the reload")
@@ -234,7 +260,7 @@ def test_the_browser_comes_back_by_itself(
     expected = []
     for round in range(2):
         hop.kill(SIGKILL)
-        page.wait_for_state("reconnecting")
+        page.wait_for_state("waiting", "sse")
         for number in range(3):
             expected.append(f"round {round}, {number}")
             publish(server, expected[-1])
@@ -258,11 +284,11 @@ def test_a_restarted_daemon_tells_of_the_gap(daemon: StartDaemon, open_page: Ope
     page.wait_for_count(1)
     server.restart(SIGKILL)
     page.wait_for_state("open")
-    page.browser.wait_for("document.querySelector('#log .gap')")
+    page.browser.wait_for("document.querySelectorAll('#log .gap').length >= 3")
     publish(server, "after")
 
     assert page.wait_for_count(2) == ["before", "after"]
-    assert page.gaps() == 1
+    assert page.gaps() == 3  # one for each way
     assert page.browser.evaluate("document.querySelector('#log .gap').offsetHeight") > 0
 
 
@@ -270,7 +296,7 @@ def test_thousands_of_messages_leave_the_newest(daemon: StartDaemon, open_page: 
     """
     All are counted, 500 rows stay.
     """
-    server = daemon()
+    server = daemon("--history=5000")
     page = open_page(server.url + "/try")
     page.connect()
     for first in range(0, 5000, 1000):
@@ -309,7 +335,8 @@ def test_it_works_below_a_prefix(daemon: StartDaemon, open_page: OpenPage) -> No
     the commands it shows do the same from a shell.
     """
     server = daemon(
-        *("--route=^/a/b/try$ page", "--route=^/a/b/$ sse", "--route=^/a/b/publish$ publish")
+        *("--route=^/a/b/try$ page", "--route=^/a/b/$ sse", "--route=^/a/b/publish$ publish"),
+        *("--route=^/a/b/poll$ poll", "--route=^/a/b/ws$ websocket"),
     )
     page = open_page(server.url + "/a/b/try?channels=news")
     page.connect()

@@ -1,0 +1,35 @@
+// Writes dist/, minified, and the copies that the daemon serves. With an argument: there, and
+// nothing else.
+
+import { copyFileSync } from "node:fs";
+import { build } from "esbuild";
+
+const here = new URL(".", import.meta.url);
+const NAMES = ["realtime", "attributes"];
+const out = new URL(process.argv[2] ?? "dist/", here);
+
+const beside = {  // the client is a file of its own, which pages may share
+  name: "beside",
+  setup: ({ onResolve }) => onResolve({ filter: /^\.\/realtime\.js$/ }, () => (
+    { path: "./realtime.js", external: true }
+  )),
+};
+
+for (const name of NAMES) {
+  await build({
+    entryPoints: [new URL(`src/${name}.js`, here).pathname],
+    outfile: new URL(`${name}.js`, out).pathname,
+    bundle: true,
+    minify: true,
+    format: "esm",
+    target: "es2022",
+    plugins: name === "attributes" ? [beside] : [],
+    banner: { js: "/* rt_twisted's client, MIT: clients/js has the source */" },
+  });
+}
+if (!process.argv[2]) {
+  for (const name of NAMES) {
+    const file = `${name}.js`;
+    copyFileSync(new URL(file, out), new URL(`../../rt_twisted/actions/${name}.min.js`, here));
+  }
+}

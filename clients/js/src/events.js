@@ -1,0 +1,31 @@
+// Reading an event stream (WHATWG HTML, 9.2.6), cursors included, which an
+// EventSource keeps to itself.
+
+/**
+ * Makes a function that takes the stream's text as it comes, and calls
+ * `take({ id, type, data, retry })` for each block; what a block lacks is undefined.
+ */
+export function eventReader(take) {
+  let rest = "";
+  let block = {};
+  return (text) => {
+    const lines = (rest + text).split("\n");
+    rest = lines.pop();
+    for (const ended of lines) {
+      const line = ended.endsWith("\r") ? ended.slice(0, -1) : ended;
+      if (!line) {
+        const whole = block;
+        block = {};
+        take(whole);
+        continue;
+      }
+      const colon = line.indexOf(":");
+      const name = colon < 0 ? line : line.slice(0, colon);
+      const value = colon < 0 ? "" : line.slice(colon + 1).replace(/^ /, "");
+      if (name === "data") block.data = block.data === undefined ? value : block.data + "\n" + value;
+      else if (name === "event") block.type = value;
+      else if (name === "id") block.id = value;
+      else if (name === "retry" && /^\d+$/.test(value)) block.retry = +value;
+    }
+  };
+}

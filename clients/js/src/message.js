@@ -1,0 +1,17 @@
+// What the server's JSON says.
+
+/** A message of `id`, `channel`, `event`, and `data` or `base64`. */
+export function toMessage({ id, channel, event = "message", data, base64 }) {
+  const bytes = base64 !== undefined
+    && Uint8Array.from(atob(base64), (one) => one.charCodeAt(0));
+  return { id, channel, event, data: bytes || data };
+}
+
+/** `url` with the fields of `query` added; undefined ones are left out. */
+export function withQuery(url, query) {
+  const made = new URL(url);
+  for (const [name, value] of Object.entries(query)) {
+    if (value !== undefined) made.searchParams.set(name, value);
+  }
+  return made.href;
+}

@@ -1,0 +1,269 @@
+// Messages from a server, in every tab, each once and in order.
+//
+// A tab knows of each channel up to where it has everything. It asks for what it missed
+// by itself, by polls that wait for nothing; then it tells the leader of the tabs from
+// where on it wants the rest. So it does not matter which tab leads, over which
+// transport, or how often that changes.
+
+import { Link } from "./link.js";
+import { toMessage, withQuery } from "./message.js";
+import { alike, later } from "./position.js";
+import { canShare, joinTabs, Leader } from "./tabs.js";
+import * as transports from "./transports.js";
+import { asker, delay, pause, Refused } from "./wire.js";
+
+export { Refused };
+
+const ORDER = {
+  auto: ["sse", "websocket", "poll"],
+  publish: ["websocket", "sse", "poll"],
+};
+
+class Realtime {
+  state = "connecting";
+  transport = "";
+
+  #options;
+  #urls;
+  #ask;
+  #listeners = new Map();
+  #have = new Map();  // channel -> up to where this tab has everything
+  #catching = new Map();  // channel -> what came while it is asked what was missed
+  #tab = Math.random().toString(36).slice(2);
+  #tabs;
+  #leader;
+  #link;
+  #over = new AbortController();
+
+  constructor(url, options) {
+    const { channels = [], since, history, share = true, ...rest } = options;
+    const base = new URL(url, globalThis.location?.href);
+    this.#options = { patience: 5000, silence: 75_000, ...rest };
+    this.#urls = { sse: base.href };
+    for (const name of ["poll", "websocket", "publish"]) {
+      this.#urls[name] = new URL(rest[`${name}Url`] ?? (name === "websocket" ? "ws" : name), base).href;
+    }
+    this.#ask = asker(rest);
+    if (share && canShare()) {
+      const name = `realtime ${base.href} ${rest.transport ?? ""} ${share}`;
+      this.#tabs = joinTabs(name, this.#tab, {
+        hear: (said) => this.#hear(said),
+        lead: () => this.#lead(),
+      });
+    } else this.#lead();
+    this.subscribe(channels, { since, history });
+  }
+
+  /** Up to where everything came, of all channels; begin there to miss nothing. */
+  get position() {
+    let first;
+    for (const one of this.#have.values()) if (!first || later(first, one)) first = one;
+    return first;
+  }
+
+  /** The channels that are heard. */
+  get channels() {
+    return [...this.#have.keys(), ...this.#catching.keys()];
+  }
+
+  on(type, listener) {
+    if (!this.#listeners.has(type)) this.#listeners.set(type, new Set());
+    this.#listeners.get(type).add(listener);
+    return () => this.#listeners.get(type).delete(listener);
+  }
+
+  async subscribe(channels, { since, history } = {}) {
+    const fresh = [channels].flat().filter((one) => !this.channels.includes(one));
+    if (!fresh.length) return;
+    for (const channel of fresh) this.#catching.set(channel, []);
+    await this.#catchUp(fresh, since, history);
+  }
+
+  unsubscribe(channels) {
+    for (const channel of [channels].flat()) {
+      this.#have.delete(channel);
+      this.#catching.delete(channel);
+    }
+    this.#say("wants", Object.fromEntries(this.#have));
+  }
+
+  async publish(channel, data, { event, key = crypto.randomUUID?.() } = {}) {
+    const text = typeof data === "string";
+    const socket = this.#link?.publish;
+    if (socket && text) {
+      try {
+        return await socket({ channel, message: data, event, idempotency_key: key });
+      } catch (error) {
+        if (!error.lost) throw error;  // else say it again: the key makes it one message
+      }
+    }
+    const response = await this.#ask(withQuery(this.#urls.publish, { channel, event }), {
+      method: "POST",
+      body: data,
+      headers: {
+        "Content-Type": text ? "text/plain" : "application/octet-stream",
+        ...(key && { "Idempotency-Key": key }),
+      },
+    });
+    return (await response.json()).position;
+  }
+
+  close() {
+    if (this.state === "closed") return;
+    this.#over.abort();
+    this.#leader?.close();
+    this.#leader = this.#link = undefined;
+    this.#have.clear();
+    this.#say("gone");
+    this.#tabs?.leave();
+    this.#enter("closed", "");
+  }
+
+  // Asking for what was missed.
+
+  async #catchUp(channels, since, history) {
+    const signal = this.#over.signal;
+    for (let failures = 0; !signal.aborted; failures += 1) {
+      let after = 0;
+      try {
+        for (let more = true; more && !signal.aborted;) {
+          const query = { channels: channels.join(","), since, history, wait: 0, format: "json" };
+          const response = await this.#ask(withQuery(this.#urls.poll, query), { signal });
+          const { messages, position, gap } = await response.json();
+          // Whoever has no position has missed nothing.
+          more = since !== undefined && messages.length > 0;
+          if (gap) this.#emit("gap", { position, channels });
+          for (const each of messages) {
+            if (this.#catching.has(each.channel)) this.#emit("message", toMessage(each));
+          }
+          since = position;
+          history = undefined;
+        }
+        return this.#caughtUp(channels, since);
+      } catch (error) {
+        if (signal.aborted) return;
+        if (error instanceof Refused) {
+          for (const channel of channels) this.#catching.delete(channel);
+          if (this.#have.size) return this.#emit("error", error);
+          return this.#refused(error);
+        }
+        after = error.after ?? 0;
+      }
+      if (!this.#have.size) this.#enter("waiting", this.transport);
+      await pause(Math.max(after, delay(1000, failures)), signal);
+    }
+  }
+
+  #caughtUp(channels, position) {
+    for (const channel of channels) {
+      const early = this.#catching.get(channel);
+      if (!early) continue;  // unsubscribed meanwhile
+      this.#catching.delete(channel);
+      this.#have.set(channel, position);
+      early.forEach((message) => this.#take(message));
+    }
+    this.#say("wants", Object.fromEntries(this.#have));
+  }
+
+  // The tabs among each other.
+
+  #say(type, value) {
+    const said = { type, tab: this.#tab, value };
+    this.#tabs?.post(said);
+    this.#hear(said);
+  }
+
+  #hear({ type, tab, value }) {
+    if (type === "wants") this.#wanted(tab, value);
+    else if (type === "gone") this.#leader?.wants(tab);
+    else if (type === "who") this.#say("wants", Object.fromEntries(this.#have));
+    else if (type === "message") this.#take(value);
+    else if (type === "cursor") this.#move(value);
+    else if (type === "gap") this.#missed(value);
+    else if (type === "refused") this.#refused(new Refused(value.status, value.reason));
+    else if (type === "state") this.#enter(value.state, value.transport);
+  }
+
+  #wanted(tab, value) {
+    if (!this.#leader) return;
+    this.#leader.wants(tab, value);
+    if (tab === this.#tab) return;
+    this.#say("state", { state: this.state, transport: this.transport });
+    this.#tabs.watch(tab, () => this.#leader?.wants(tab));
+  }
+
+  #lead() {
+    const { transport = "auto", token } = this.#options;
+    const order = ORDER[transport] ?? [transport].flat();
+    const means = {
+      urls: this.#urls,
+      ask: this.#ask,
+      token: token && (async () => (typeof token === "function" ? token() : token)),
+      patience: this.#options.patience,
+      silence: this.#options.silence,
+    };
+    const link = new Link(order, transports, means, {
+      message: (message) => this.#say("message", message),
+      cursor: (position) => this.#say("cursor", { position, channels: link.channels }),
+      gap: (position) => this.#say("gap", { position, channels: link.channels, since: link.since }),
+      state: (state, name) => this.#say("state", { state, transport: name }),
+      refused: ({ status, message }) => this.#say("refused", { status, reason: message }),
+    });
+    this.#link = link;
+    this.#leader = new Leader(link, later);
+    this.#say("who");
+  }
+
+  // What the leader tells.
+
+  #take(message) {
+    const { channel, id } = message;
+    const early = this.#catching.get(channel);
+    if (early) early.push(message);
+    const have = this.#have.get(channel);
+    if (have === undefined || !later(id, have)) return;
+    this.#have.set(channel, id);
+    this.#emit("message", message);
+  }
+
+  #move({ position, channels }) {
+    for (const channel of channels) {
+      const have = this.#have.get(channel);
+      if (have !== undefined && later(position, have)) this.#have.set(channel, position);
+    }
+  }
+
+  #missed({ position, channels, since }) {
+    // Who was further along than what the leader asked for has missed nothing.
+    const hit = channels.filter((channel) => {
+      const have = this.#have.get(channel);
+      return have !== undefined && (!alike(have, position) || !later(have, since));
+    });
+    if (hit.length) this.#emit("gap", { position, channels: hit });
+  }
+
+  #refused(error) {
+    this.#enter("refused", this.transport);
+    this.#emit("error", error);
+  }
+
+  #enter(state, transport) {
+    if (this.state === state && this.transport === transport) return;
+    this.state = state;
+    this.transport = transport;
+    this.#emit("state", { state, transport });
+  }
+
+  #emit(type, value) {
+    for (const listener of [...(this.#listeners.get(type) ?? [])]) {
+      try {
+        listener(value);
+      } catch (error) {
+        reportError(error);  // the page's own mistake is not the connection's
+      }
+    }
+  }
+}
+
+/** Connect to the streams at `url`; see realtime.d.ts for what there is. */
+export const connect = (url, options = {}) => new Realtime(url, options);

@@ -1,0 +1,110 @@
+// The ways to the server. Each is an async function of one attempt: it calls `link` for
+// what comes, returns when the server has ended it, and throws when it breaks.
+
+import { eventReader } from "./events.js";
+import { toMessage, withQuery } from "./message.js";
+import { watchdog } from "./wire.js";
+
+const POLL = 25;  // seconds
+const PING = 25_000;  // ms; proxies, too, hang up on who says nothing
+
+const fields = (link, more) => ({ channels: link.channels.join(","), since: link.since, ...more });
+
+/** Runs `work` under a watchdog; its error says if that was `late`. */
+async function watched(signal, ms, work) {
+  const dog = watchdog(signal, ms);
+  try {
+    return await work(dog);
+  } catch (error) {
+    if (dog.late) throw Object.assign(new Error("nothing came in time"), { late: true });
+    throw error;
+  } finally {
+    dog.off();
+  }
+}
+
+/** Server-sent events, read by fetch: it can send a token, and hears each byte. */
+export const sse = (link, signal) => watched(signal, link.patience, async (dog) => {
+  const url = withQuery(link.urls.sse, fields(link, { format: "json" }));
+  const response = await link.ask(url, { signal: dog.signal });
+  const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
+  const read = eventReader(({ id, type, data, retry }) => {
+    if (retry !== undefined) link.retry(retry);
+    if (type === "gap") link.gap(JSON.parse(data).position);
+    else if (data !== undefined) link.message(toMessage(JSON.parse(data)));
+    else if (id !== undefined) link.cursor(id);
+  });
+  for (let open = false; ; open = true) {
+    const { value, done } = await reader.read();
+    if (done) return;
+    dog.touch(link.silence);
+    if (!open) link.opened();
+    read(value);
+  }
+});
+
+/** A websocket (docs/websocket.md), on which the page can publish as well. */
+export const websocket = (link, signal) => watched(signal, link.patience, async (dog) => {
+  const url = withQuery(link.urls.websocket, fields(link)).replace(/^http/, "ws");
+  const key = await link.token?.();
+  await new Promise((done, failed) => {
+    const socket = new WebSocket(url);
+    const waiting = new Map();  // for the answer to what was published
+    const say = (value) => socket.send(JSON.stringify(value));
+    const pings = setInterval(() => { if (socket.readyState === 1) say({ type: "ping" }); }, PING);
+    let numbers = 0;
+    const publish = (command) => new Promise((yes, no) => {
+      numbers += 1;
+      waiting.set(numbers, [yes, no]);
+      say({ ...command, type: "publish", id: numbers });
+    });
+    const ended = (outcome, reason) => {
+      clearInterval(pings);
+      socket.onclose = socket.onmessage = null;
+      socket.close();
+      link.publish = undefined;
+      for (const [, no] of waiting.values()) no(Object.assign(new Error("lost"), { lost: true }));
+      outcome(reason);
+    };
+    dog.signal.addEventListener("abort", () => ended(failed, new Error("given up")));
+    socket.onclose = ({ code, reason }) => {
+      const retry = /^retry=(\d+)$/.exec(reason);
+      if (retry) link.retry(+retry[1]);
+      ended(code === 1001 ? done : failed, new Error(`closed: ${code} ${reason}`));
+    };
+    socket.onmessage = ({ data }) => {
+      dog.touch(link.silence);
+      const said = JSON.parse(data);
+      const { type, id, position } = said;
+      if (type === "message") link.message(toMessage({ ...said, id: position }));
+      else if (type === "gap") link.gap(position);
+      else if (type === "position") {
+        // The first word is this, or comes before it.
+        link.publish = publish;
+        link.opened();
+        link.cursor(position);
+      } else if (waiting.has(id)) {
+        const [yes, no] = waiting.get(id);
+        waiting.delete(id);
+        if (type === "ack") yes(position);
+        else no(Object.assign(new Error(`${said.status} ${said.reason}`), { status: said.status }));
+      }
+    };
+    socket.onopen = () => { if (key) say({ type: "key", key }); };
+  });
+});
+
+/** Long-polling: what gets through everywhere. */
+export async function poll(link, signal) {
+  for (let wait = 0; ; wait = POLL) {
+    const answer = await watched(signal, wait * 1000 + 2 * link.patience, async (dog) => {
+      const url = withQuery(link.urls.poll, fields(link, { format: "json", wait }));
+      return (await link.ask(url, { signal: dog.signal })).json();
+    });
+    if (!wait) link.opened();
+    if (answer.gap) link.gap(answer.position);
+    for (const each of answer.messages) link.message(toMessage(each));
+    link.cursor(answer.position);
+    if (answer.retry) return link.retry(answer.retry);
+  }
+}

@@ -1,0 +1,75 @@
+import assert from "node:assert/strict";
+import { once } from "node:events";
+import { createServer } from "node:http";
+import { after, before, test } from "node:test";
+import { toMessage, withQuery } from "../src/message.js";
+import { asker, delay, Refused, watchdog } from "../src/wire.js";
+
+const asked = [];
+const server = createServer((request, response) => {
+  const { authorization } = request.headers;
+  asked.push(authorization);
+  if (request.url === "/busy") response.writeHead(503, { "Retry-After": "3" }).end("full");
+  else if (request.url === "/bad") response.writeHead(400).end("no channel\n");
+  else if (authorization === "Bearer good") response.end("hello");
+  else response.writeHead(401).end("who are you");
+});
+let base;
+before(async () => {
+  server.listen(0, "127.0.0.1");
+  await once(server, "listening");
+  base = `http://127.0.0.1:${server.address().port}`;
+});
+after(() => server.close());
+
+test("a token that is not taken is asked for once more", async () => {
+  const tokens = ["old", "good", "never"];
+  const ask = asker({ token: async () => tokens.shift() });
+  asked.length = 0;
+  assert.equal(await (await ask(base)).text(), "hello");
+  assert.equal(await (await ask(base)).text(), "hello");
+  assert.deepEqual(asked, ["Bearer old", "Bearer good", "Bearer good"]);
+});
+
+test("a token that is never taken is the end", async () => {
+  let calls = 0;
+  const ask = asker({ token: () => `bad${calls += 1}` });
+  await assert.rejects(ask(base), (error) => error instanceof Refused && error.status === 401);
+  assert.equal(calls, 2);
+  await assert.rejects(asker({ token: "bad" })(base), Refused);
+  await assert.rejects(asker({})(`${base}/bad`), { status: 400, message: "400 no channel" });
+});
+
+test("a server that is busy says for how long", async () => {
+  await assert.rejects(asker({})(`${base}/busy`), (error) => !(error instanceof Refused) && error.after === 3000);
+});
+
+test("delays grow up to a bound, and are never less than the server wants", () => {
+  for (const random of [0, 0.5, 1]) {
+    assert.ok(delay(2000, 0, random) >= 2000);
+    assert.ok(delay(2000, 9, random) <= 45_000);
+    assert.ok(delay(60_000, 0, random) >= 60_000);
+    assert.ok(delay(1000, 3, random) >= 8000);
+  }
+  assert.notEqual(delay(1000, 0), delay(1000, 0));
+});
+
+test("a watchdog barks when nothing comes, and not when it is told off", async () => {
+  const outer = new AbortController();
+  const late = watchdog(outer.signal, 5);
+  await once(late.signal, "abort");
+  assert.ok(late.late);
+  const stopped = watchdog(outer.signal, 60_000);
+  outer.abort();
+  assert.ok(stopped.signal.aborted && !stopped.late);
+  stopped.off();
+});
+
+test("messages keep text and bytes", () => {
+  assert.deepEqual(toMessage({ id: "e.1", channel: "a", data: "" }),
+    { id: "e.1", channel: "a", event: "message", data: "" });
+  assert.deepEqual(toMessage({ id: "e.2", channel: "a", event: "x", base64: "/wA=" }).data,
+    Uint8Array.of(255, 0));
+  assert.equal(withQuery("http://a/b?x=1", { since: "e.1", none: undefined, channels: "a,b" }),
+    "http://a/b?x=1&since=e.1&channels=a%2Cb");
+});

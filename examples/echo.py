@@ -1,0 +1,42 @@
+"""
+A protocol of your own on a websocket: it says what it hears.
+
+    twistd -n realtime --route='^/echo$ websocket:app=echo.Echo'
+
+What is made for each websocket is told of its messages. `house.hub` publishes;
+with `subscribe=news` in the line the client hears that channel too.
+"""
+
+from __future__ import annotations
+
+from zope.interface import implementer
+
+from rt_twisted.actions.websocket_connection import WebSocket
+from rt_twisted.house import House
+from rt_twisted.interfaces import IConversation, IExchange
+
+
+@implementer(IConversation)
+class Echo:
+    """
+    Sends every message back, text as text and bytes as bytes.
+    """
+
+    def __init__(self, house: House, exchange: IExchange) -> None: ...
+
+    def opened(self, websocket: WebSocket) -> None:
+        """
+        Somebody is there.
+        """
+        self.websocket = websocket
+
+    def message(self, data: bytes, binary: bool) -> None:
+        """
+        He says something.
+        """
+        self.websocket.send(data, binary)
+
+    def closed(self, code: int, reason: str) -> None:
+        """
+        He has left.
+        """

@@ -1,0 +1,52 @@
+"""
+An application of your own for Socket.IO clients: a namespace, events, and who may come.
+
+    twistd -n realtime --port=8080 --route='^/socket\\.io/ socket.io:app=socketio_chat.Chat'
+
+    const chat = io("http://127.0.0.1:8080/chat", {auth: {name: "Ann"}})
+    chat.on("said", (line, position) => console.log(line.name, line.text))
+    chat.emit("say", "Hello!", answer => console.log(answer))
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from zope.interface import implementer
+
+from rt_twisted.actions.socketio_client import Client
+from rt_twisted.house import House
+from rt_twisted.interfaces import ISocketApp, Refusal
+
+
+@implementer(ISocketApp)
+class Chat:
+    """
+    Everybody with a name is in the channel `chat`.
+    """
+
+    def __init__(self, house: House) -> None:
+        self.house = house
+
+    def on_connect(self, client: Client, auth: dict[str, Any]) -> None:
+        """
+        Let in who has a name.
+        """
+        if client.namespace != "/chat" or not auth.get("name"):
+            raise Refusal(403, "this is /chat, for people with a name")
+        client.data["name"] = auth["name"]
+        client.join("chat")
+
+    async def on_event(self, client: Client, event: str, *arguments: Any) -> dict[str, Any]:
+        """
+        Tell everybody; acknowledge with the position of what was said.
+        """
+        line = {"name": client.data["name"], "text": arguments[0]}
+        position = await client.publish("chat", json.dumps(line).encode(), "said")
+        return {"position": str(position)}
+
+    def on_disconnect(self, client: Client, why: str) -> None:
+        """
+        Nobody is told.
+        """

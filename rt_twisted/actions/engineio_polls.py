@@ -1,0 +1,121 @@
+"""
+Engine.IO by long-polling: what a session says goes out with the next poll, what
+its client says comes in by posts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+from rt_twisted.actions.mailbox import Mailbox
+from rt_twisted.codecs.engineio import Kind, Packet, text_of
+from rt_twisted.codecs.engineio_framing import Framing, PollFraming, reframed
+from rt_twisted.codecs.errors import RemoteProtocolError
+from rt_twisted.house import House
+from rt_twisted.interfaces import Header, IExchange, IFormat
+from rt_twisted.subscriber import Cause, Subscriber
+
+HEADERS: Sequence[Header] = (("Cache-Control", "no-store"), ("X-Accel-Buffering", "no"))
+NOOP = text_of(Kind.NOOP)
+
+
+class Polls:
+    """
+    A session's transport while it polls, and behind its websocket, once it has
+    one, for what is still on the way to this reader.
+
+    Args:
+        house: the daemon.
+        framing: the client's.
+        format: its reader's; says nothing when it joins.
+        address: the client's, as the limits count it.
+        closed: called when the reader is gone, whoever ended it.
+    """
+
+    __slots__ = ("_house", "_mailbox", "_posting", "_waiting", "framing", "reader")
+
+    def __init__(
+        self,
+        house: House,
+        framing: PollFraming,
+        format: IFormat,
+        address: str,
+        closed: Callable[[], object],
+    ) -> None:
+        self.framing = framing
+        self._house = house
+        self._mailbox = Mailbox(house.reactor, closed)
+        self._posting = False
+        self._waiting: IExchange | None = None  # a poll
+        self.reader = Subscriber(self._mailbox, format, house.hub, house.patience, address)
+        house.hub.join(self.reader, (), None)
+
+    def poll(self, exchange: IExchange, lost: Callable[[], Any]) -> None:
+        """
+        Answer *exchange* with what waits, or with what comes next.
+
+        Args:
+            exchange: a poll.
+            lost: called if its client goes away before.
+
+        Raises:
+            RemoteProtocolError: another poll waits already.
+        """
+        if self._mailbox.asked:
+            raise RemoteProtocolError("two polls at once")
+        exchange.watch(lost)
+        self._waiting = exchange
+        self._mailbox.ask(partial(self._answer, exchange))
+
+    def _answer(self, exchange: IExchange, frames: bytes) -> None:
+        framing = self.framing
+        self._waiting = None
+        exchange.answer(200, framing.body(frames), framing.content_type, HEADERS)
+
+    def end_poll(self, last: bytes = NOOP) -> None:
+        """
+        Answer the poll that waits now, if one does, with the packet *last*.
+        """
+        if self._mailbox.asked:
+            self.reader.write(self.framing.text(last))
+            self._mailbox.deliver()
+
+    async def post(self, exchange: IExchange, framing: PollFraming) -> list[Packet]:
+        """
+        What *exchange* posts.
+
+        Raises:
+            RemoteProtocolError: it is malformed, or another post has not come
+                to its end.
+            Refusal: see `IExchange.read`.
+        """
+        if self._posting:
+            raise RemoteProtocolError("two posts at once")
+        self._posting = True
+        try:
+            body = await exchange.read(self._house.socketio.max_payload)
+        finally:
+            self._posting = False
+        return framing.packets(body)
+
+    def forward(self, framing: Framing, write: Callable[[bytes], object]) -> None:
+        """
+        From now on *write* what comes, in *framing*, instead of waiting for polls.
+        """
+        self._mailbox.ask(partial(self._forwarded, framing, write))
+
+    def _forwarded(self, framing: Framing, write: Callable[[bytes], object], frames: bytes) -> None:
+        write(reframed(frames, self.framing, framing))
+        self.forward(framing, write)
+
+    def close(self, cause: Cause) -> None:
+        """
+        The reader leaves. A poll that still waits fails, so that its client comes
+        back.
+        """
+        waiting, self._waiting = self._waiting, None
+        self.reader.drop(cause)
+        if waiting is not None:
+            waiting.answer(503, b"the session is over\n", "text/plain", HEADERS)

@@ -1,0 +1,376 @@
+"""
+One Engine.IO session: packets in and out, by polls or a websocket, or first by
+polls and then by a websocket.
+
+What the hub tells it goes to its reader. On a websocket that is the websocket's
+own, and broadcasts take the direct way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from rt_twisted.actions.engineio_heart import Heart, Pulse
+from rt_twisted.actions.engineio_polls import NOOP, Polls
+from rt_twisted.actions.engineio_speaker import Speaker
+from rt_twisted.actions.engineio_upgrade import Upgrade
+from rt_twisted.actions.websocket_connection import WebSocket
+from rt_twisted.codecs.engineio import Kind, Packet, decode, decode3, open_data, text_of
+from rt_twisted.codecs.engineio_framing import Framing, PollFraming, Socket3, Socket4
+from rt_twisted.codecs.errors import RemoteProtocolError
+from rt_twisted.codecs.websocket import Code
+from rt_twisted.house import House
+from rt_twisted.interfaces import IExchange, IFormat
+from rt_twisted.message import Since
+from rt_twisted.subscriber import Cause, Subscriber
+
+if TYPE_CHECKING:
+    from rt_twisted.actions.engineio_sessions import Sessions
+
+WEBSOCKET = "websocket"
+POLLING = "polling"
+
+_CLOSE = text_of(Kind.CLOSE)
+_PING = text_of(Kind.PING)
+
+
+class Session:
+    """
+    A session, from its first request to its end.
+
+    Args:
+        sessions: all of them.
+        house: the daemon.
+        dialogue: who speaks by it.
+        version: of Engine.IO: 3 or 4.
+        address: the client's, as the limits count it.
+        text_only: the client takes no bytes (revision 3).
+    """
+
+    __slots__ = (
+        "_address",
+        "_connect_by",
+        "_dialogue",
+        "_heart",
+        "_house",
+        "_names",
+        "_sessions",
+        "_text_only",
+        "_upgrade",
+        "_websocket",
+        "closed",
+        "due",
+        "framing",
+        "reader",
+        "sid",
+        "version",
+    )
+
+    def __init__(
+        self,
+        sessions: Sessions,
+        house: House,
+        dialogue: Speaker,
+        version: int,
+        address: str,
+        text_only: bool,
+    ) -> None:
+        now = house.reactor.seconds()
+        self.sid = sessions.new_id()
+        self.version = version
+        self.closed = False
+        self.reader: Subscriber
+        self.framing: Framing
+        self._sessions = sessions
+        self._house = house
+        self._dialogue = dialogue
+        self._address = address
+        self._text_only = text_only
+        self._heart = Heart(version, house.socketio, now)
+        self._upgrade: Upgrade | None = None  # if it began by polls
+        self._websocket: WebSocket | None = None
+        self._names: dict[str, None] = {}  # of the channels it hears, in order
+        self._connect_by = now + house.socketio.connect_seconds
+        self.due = min(self._heart.due, self._connect_by)  # when to `look`
+
+    @property
+    def transport(self) -> str:
+        """
+        The transport's name, as requests have it.
+        """
+        return WEBSOCKET if self._websocket is not None else POLLING
+
+    # What it says.
+
+    def write(self, frames: bytes) -> None:
+        """
+        Send whole frames of the session's framing, behind all that was sent.
+        """
+        if not self.closed:
+            self.reader.write(frames)
+
+    def join(self, names: Sequence[str], since: Since | None, format: IFormat) -> None:
+        """
+        Let it hear the channels *names* too.
+
+        Args:
+            names: distinct.
+            since: what it is told of them first.
+            format: whose `start` tells it; equal to the dialogue's.
+        """
+        self._names.update(dict.fromkeys(names))
+        self.enter(names, since, format)
+
+    def leave(self, names: Sequence[str]) -> None:
+        """
+        Let it hear the channels *names* no more.
+        """
+        for name in names:
+            self._names.pop(name, None)
+        self._house.hub.remove(self._hearing, names)
+
+    @property
+    def channels(self) -> tuple[str, ...]:
+        """
+        Those it hears, or wants to.
+        """
+        return tuple(self._names)
+
+    @property
+    def settled(self) -> bool:
+        """
+        Whether it hears all that it wants to; it may have to wait for a broker.
+        """
+        heard = {channel.name for channel in self._hearing.channels}
+        return heard.issuperset(self._names)
+
+    @property
+    def _hearing(self) -> Subscriber:
+        return self._upgrade.hearing if self._upgrade is not None else self.reader
+
+    # By polls.
+
+    def open_polls(self, framing: PollFraming) -> None:
+        """
+        Begin by polls: the first one is told about the session.
+        """
+        format = self._dialogue.format(framing, quiet=True)
+        polls = Polls(self._house, framing, format, self._address, self._reader_gone)
+        self.framing = framing
+        self.reader = polls.reader
+        self.reader.format = self._dialogue.format(framing)
+        self._upgrade = Upgrade(self, polls, self._house)
+        self._begin([WEBSOCKET])
+
+    def poll(self, exchange: IExchange) -> None:
+        """
+        Answer *exchange* with what waits, or with what comes next.
+
+        Raises:
+            RemoteProtocolError: another poll waits already: the session ends.
+        """
+        upgrade = self._upgrade
+        assert upgrade is not None
+        try:
+            upgrade.polls.poll(exchange, self._poll_lost)
+        except RemoteProtocolError:
+            self.close("transport error")
+            raise
+        upgrade.polled()
+
+    async def post(self, exchange: IExchange, framing: PollFraming) -> None:
+        """
+        Hear what *exchange* posts.
+
+        Raises:
+            RemoteProtocolError: it makes no sense, or another post has not come
+                to its end: the session ends.
+            Refusal: see `IExchange.read`.
+        """
+        assert self._upgrade is not None
+        try:
+            for packet in await self._upgrade.polls.post(exchange, framing):
+                self._hear(packet)
+        except RemoteProtocolError:
+            self.close("parse error")
+            raise
+
+    def _poll_lost(self) -> None:
+        self.close("transport close", cause=Cause.LOST)
+
+    def _reader_gone(self) -> None:
+        """
+        The reader under polling was dropped: too far behind, or the daemon stops.
+        """
+        if self._websocket is None:
+            self._over("transport close", Cause.LOST)
+
+    # By a websocket.
+
+    def open_socket(self, websocket: WebSocket) -> None:
+        """
+        Begin by a websocket.
+        """
+        self.take(websocket)
+        self._begin([])
+
+    @property
+    def may_change(self) -> bool:
+        """
+        Whether a websocket may take over.
+        """
+        return self._upgrade is not None and self._upgrade.free
+
+    def propose(self, websocket: WebSocket) -> None:
+        """
+        *websocket* wants to take over; it has to say so first.
+        """
+        assert self._upgrade is not None
+        self._upgrade.propose(websocket)
+        self.due = min(self.due, self._upgrade.due)
+
+    def said(self, websocket: WebSocket, data: bytes, binary: bool) -> None:
+        """
+        A message came by a websocket.
+        """
+        decoded = decode if self.version == 4 else decode3
+        upgrade = self._upgrade
+        candidate = upgrade if upgrade is not None and upgrade.is_by(websocket) else None
+        try:
+            packet = decoded(data if binary else data.decode())
+            if candidate is not None:
+                candidate.hear(packet)
+                self.due = min(self.due, candidate.due)
+            elif websocket is self._websocket:
+                self._hear(packet)
+        except RemoteProtocolError as error:
+            if candidate is not None:
+                candidate.refuse()
+            else:
+                self.close("parse error", reason=error.reason)
+
+    def lost(self, websocket: WebSocket) -> None:
+        """
+        A websocket is over.
+        """
+        if websocket is self._websocket:
+            self._over("transport close", Cause.CLIENT)
+        elif self._upgrade is not None and self._upgrade.is_by(websocket):
+            self._upgrade.lost()
+
+    # What `Upgrade` asks of it.
+
+    def take(self, websocket: WebSocket) -> None:
+        """
+        Speak by *websocket* from now on.
+        """
+        deflate = websocket.agreement.deflate
+        if self.version == 4:
+            self.framing = Socket4(deflate)
+        else:
+            self.framing = Socket3(deflate, self._text_only)
+        self._websocket = websocket
+        self.reader = websocket.reader
+        self.reader.format = self._dialogue.format(self.framing)
+
+    def silent(self) -> IFormat:
+        """
+        A format of its own that says nothing when its reader joins.
+        """
+        return self._dialogue.format(self.framing, quiet=True)
+
+    def enter(self, names: Sequence[str], since: Since | None, format: IFormat) -> None:
+        """
+        Have the reader of the moment join *names*, told by *format*.
+        """
+        reader = self._hearing
+        plain, reader.format = reader.format, format
+        self._house.hub.add(reader, names, since)
+        reader.format = plain
+
+    # What it hears.
+
+    def _hear(self, packet: Packet) -> None:
+        if self.closed:
+            return
+        kind = packet.kind
+        if kind is Kind.MESSAGE:
+            self._heart.heard(self._now(), beat=False)
+            self._dialogue.message(packet.data)
+        elif kind is (Kind.PING if self.version == 3 else Kind.PONG):
+            self._heart.heard(self._now(), beat=True)
+            if self.version == 3:
+                self.write(self.framing.text(text_of(Kind.PONG, str(packet.data).encode())))
+        elif kind is Kind.PING or kind is Kind.PONG:
+            raise RemoteProtocolError("a ping from the wrong side")
+        elif kind is Kind.CLOSE:
+            self.close("transport close", last=NOOP)
+
+    # Its life.
+
+    def look(self, now: float) -> None:
+        """
+        Ping, or find that it is over; called when it is `due`, or soon after.
+        """
+        if self._upgrade is not None:
+            self._upgrade.look(now)
+            if self._upgrade.done:
+                self._upgrade = None
+        if now >= self._connect_by and self._dialogue.idle():
+            self.close("nothing was joined")
+            return
+        pulse = self._heart.look(now)
+        if pulse is Pulse.GONE:
+            self.close("ping timeout", cause=Cause.LOST)
+            return
+        if pulse is Pulse.PING:
+            self.write(self.framing.text(_PING))
+        self.due = self._heart.due
+        if self._upgrade is not None:
+            self.due = min(self.due, self._upgrade.due)
+        if now < self._connect_by:
+            self.due = min(self.due, self._connect_by)
+
+    def close(
+        self, why: str, last: bytes = _CLOSE, cause: Cause = Cause.CLIENT, reason: str = ""
+    ) -> None:
+        """
+        End it.
+
+        Args:
+            why: for the dialogue.
+            last: the packet for a poll that waits.
+            cause: for the counts.
+            reason: for a client that has made a mistake, if it has a websocket.
+        """
+        if self.closed:
+            return
+        websocket, upgrade = self._websocket, self._upgrade
+        if websocket is None and upgrade is not None:
+            upgrade.polls.end_poll(last)
+        self._over(why, cause)
+        if websocket is not None:
+            websocket.close(Code.PROTOCOL_ERROR if reason else Code.NORMAL, reason)
+
+    def _over(self, why: str, cause: Cause) -> None:
+        if self.closed:
+            return
+        self.closed = True
+        self._sessions.forget(self)
+        if self._upgrade is not None:
+            self._upgrade.close(cause)
+        self._dialogue.closed(why)
+
+    def _begin(self, upgrades: list[str]) -> None:
+        limits = self._house.socketio
+        said = open_data(
+            self.sid, upgrades, limits.ping_interval, limits.ping_timeout, limits.max_payload
+        )
+        self.reader.write(self.framing.text(text_of(Kind.OPEN, said)))
+        self._sessions.add(self)
+        self._dialogue.opened(self)
+
+    def _now(self) -> float:
+        now: float = self._house.reactor.seconds()
+        return now

@@ -1,0 +1,116 @@
+"""
+Long-polling: one request, one answer, and the next request.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+from zope.interface import implementer
+
+from rt_twisted.actions.admitted import admitted
+from rt_twisted.actions.poll_answer import HEADERS, Terms, answer_once
+from rt_twisted.actions.sse import (
+    EVENT_STREAM,
+    check_fixed,
+    read_names,
+    read_since,
+)
+from rt_twisted.codecs.poll import EventPoll, JsonPoll
+from rt_twisted.house import House
+from rt_twisted.interfaces import IAction, IExchange, Match, Refusal
+from rt_twisted.message import After, Newest, Position, Since
+from rt_twisted.template import Template
+
+_TAG = re.compile(r'(?:W/)?"([^"]*)"')
+_SECONDS = re.compile(r"[0-9]{1,6}(?:\.[0-9]{1,3})?")
+
+
+@implementer(IAction)
+@dataclass(frozen=True, slots=True)
+class Poll:
+    """
+    `poll:CHANNEL`, or `poll:subscribe=A,subscribe=B,history=10`; without a
+    channel the client names them, as for `sse`.
+
+    Args:
+        house: the daemon.
+        subscribe: the channels.
+        history: messages for a client that does not say from where.
+        wait: seconds a poll may wait; the daemon's setting if not given.
+    """
+
+    house: House
+    subscribe: tuple[Template, ...] = ()
+    history: int = 0
+    wait: float | None = None
+
+    bare: ClassVar[str] = "subscribe"
+    methods: ClassVar[Sequence[str]] = ("GET",)
+
+    def __post_init__(self) -> None:
+        if self.history < 0:
+            raise ValueError("history= cannot be negative")
+        if self.wait is not None and not 0 <= self.wait <= 3600:
+            raise ValueError("wait= is a number of seconds, up to 3600")
+        check_fixed(self.subscribe, self.house)
+
+    async def act(self, exchange: IExchange, match: Match) -> None:
+        """
+        Answer with what came after the client's position, as soon as there is
+        something; or refuse. A client without a position is answered at once:
+        from then on it has one, and nothing can be lost between two polls.
+        """
+        house = self.house
+        query = exchange.query()
+        if self.subscribe:
+            names = [template.expand(exchange, match) for template in self.subscribe]
+        else:
+            names = read_names(query)
+        names = house.names.check_all(names)
+        format = _format(exchange, query)
+        since, conditional = _since(exchange, query)
+        if since is None and self.history:
+            since = Newest(self.history)
+        wait = min(_seconds(query), house.poll_seconds if self.wait is None else self.wait)
+        if not isinstance(since, After):
+            wait = 0.0
+        if exchange.method == "HEAD":
+            exchange.answer(200, content_type=format.content_type, headers=HEADERS)
+            return
+        address = await admitted(house, exchange)
+        terms = Terms(format, wait, conditional=conditional)
+        answer_once(exchange, house, names, since, terms, address)
+
+
+def _format(exchange: IExchange, query: Mapping[str, list[str]]) -> JsonPoll | EventPoll:
+    named = query.get("format")
+    if named is None:
+        return EventPoll() if EVENT_STREAM in (exchange.header("accept") or "") else JsonPoll()
+    if named[-1] not in ("json", "sse"):
+        raise Refusal(400, "format is json or sse")
+    return EventPoll() if named[-1] == "sse" else JsonPoll()
+
+
+def _since(exchange: IExchange, query: Mapping[str, list[str]]) -> tuple[Since | None, bool]:
+    """
+    Returns:
+        from where to go on, and whether the client asked by If-None-Match.
+    """
+    tag = _TAG.match(exchange.header("if-none-match") or "")
+    if tag is not None and exchange.header("last-event-id") is None:
+        return After(Position.parse(tag[1])), True
+    return read_since(exchange, query, True), False
+
+
+def _seconds(query: Mapping[str, list[str]]) -> float:
+    values = query.get("wait")
+    if values is None:
+        return math.inf
+    if not _SECONDS.fullmatch(values[-1]):
+        raise Refusal(400, "wait is a number of seconds")
+    return float(values[-1])

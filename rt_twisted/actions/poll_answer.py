@@ -1,0 +1,172 @@
+"""
+A reader that waits for one answer.
+
+It needs no session: the client says up to where it has everything, and is
+answered from history at once, or with the first turn that brings something.
+Between two polls nobody is there, and nothing is lost: the position is the client's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from twisted.internet.error import ConnectionDone
+from twisted.python.failure import Failure
+
+from rt_twisted.codecs.poll import EventPoll, Frames, JsonPoll
+from rt_twisted.house import House
+from rt_twisted.interfaces import Header, IExchange
+from rt_twisted.message import Since
+from rt_twisted.subscriber import Cause, Subscriber
+
+HEADERS: Sequence[Header] = (
+    ("Cache-Control", "no-store"),
+    ("Access-Control-Expose-Headers", "ETag"),
+)
+RETRY_AFTER = "2"  # seconds, when the broker fails
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """
+    What the client asked for.
+
+    Args:
+        format: of the answer.
+        wait: seconds to wait for news; 0 to answer with what there is.
+        count: messages in the answer, 0 for as many as come.
+        conditional: nothing new is 304, as it asked by `If-None-Match`.
+    """
+
+    format: JsonPoll | EventPoll
+    wait: float
+    count: int = 0
+    conditional: bool = False
+
+
+def answer_once(
+    exchange: IExchange,
+    house: House,
+    names: Sequence[str],
+    since: Since | None,
+    terms: Terms,
+    address: str,
+) -> None:
+    """
+    Join for as long as it takes to answer *exchange*.
+    """
+    waiting = Waiting(exchange, house, terms)
+    reader = Subscriber(waiting, terms.format, house.hub, house.patience, address)
+    exchange.watch(waiting.lost)
+    house.hub.join(reader, names, since)
+
+
+class Waiting:
+    """
+    A transport without a socket: what is written to it becomes the answer.
+
+    What is written within one turn of the reactor goes together.
+
+    Args:
+        exchange: to be answered.
+        house: the daemon.
+        terms: what was asked for.
+    """
+
+    protocol: Any = None  # the reader
+
+    def __init__(self, exchange: IExchange, house: House, terms: Terms) -> None:
+        self._exchange = exchange
+        self._terms = terms
+        self._most = house.poll_bytes
+        self._clock = house.reactor
+        self._pieces: list[bytes] = []
+        self._done = False
+        self._look: Any = None
+        self._timer = self._clock.callLater(terms.wait or house.poll_seconds, self._time_is_up)
+
+    # What the reader calls.
+
+    def write(self, data: bytes) -> None:
+        """
+        Keep a piece of what there is to tell.
+        """
+        self._pieces.append(data)
+        if self._look is None and not self._done:
+            self._look = self._clock.callLater(0, self._consider)
+
+    def registerProducer(self, producer: Any, streaming: bool) -> None:
+        """
+        Nothing ever waits here for room.
+        """
+
+    def unregisterProducer(self) -> None:
+        """
+        Nor does anybody.
+        """
+
+    def loseConnection(self) -> None:
+        """
+        The daemon stops: the answer is what came until now.
+        """
+        self._answer(self._take())
+
+    def abortConnection(self) -> None:
+        """
+        The broker failed, or a format; the client may try again.
+        """
+        if self._end():
+            body, type = b"the broker is not available\n", "text/plain; charset=utf-8"
+            self._exchange.answer(503, body, type, [("Retry-After", RETRY_AFTER)])
+
+    # What happens.
+
+    def lost(self) -> None:
+        """
+        The client is gone.
+        """
+        if self._end():
+            self.protocol.connectionLost(Failure(ConnectionDone()))
+
+    def _consider(self) -> None:
+        self._look = None
+        frames = self._take()
+        if frames.news or not self._terms.wait:
+            self._answer(frames)
+
+    def _time_is_up(self) -> None:
+        frames = self._take()
+        if frames.position:
+            self._answer(frames)
+        else:  # the broker has not said yet what there is
+            self.protocol.drop(Cause.LOST)
+
+    def _take(self) -> Frames:
+        return self._terms.format.take(b"".join(self._pieces), self._most, self._terms.count)
+
+    def _answer(self, frames: Frames) -> None:
+        if not self._end():
+            return
+        # First of all: the answer may begin the connection's next request.
+        self.protocol.drop(Cause.LIMIT)
+        format = self._terms.format
+        headers = [*HEADERS, ("ETag", f'"{frames.position}"')]
+        if self._terms.conditional and not frames.news:
+            self._exchange.answer(304, headers=headers)
+            return
+        self._exchange.answer(200, frames.body, format.content_type, headers)
+
+    def _end(self) -> bool:
+        """
+        Returns:
+            whether it is only now.
+        """
+        if self._done:
+            return False
+        self._done = True
+        for call in (self._timer, self._look):
+            if call is not None and call.active():
+                call.cancel()
+        return True

@@ -1,0 +1,277 @@
+r"""
+The route word `socket.io`: requests of Socket.IO clients find their sessions.
+
+    route = ^/socket\.io/ socket.io:subscribe=news
+
+The path is the route's; clients ask below `/socket.io/` unless told otherwise.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, ClassVar
+
+from twisted.python.reflect import namedAny
+from zope.interface import implementer
+from zope.interface.exceptions import Invalid
+from zope.interface.verify import verifyObject
+
+from rt_twisted.actions.admitted import admitted
+from rt_twisted.actions.engineio_session import POLLING, WEBSOCKET, Session
+from rt_twisted.actions.engineio_sessions import Sessions, sessions_of
+from rt_twisted.actions.engineio_socket import SocketEnd
+from rt_twisted.actions.socketio_dialogue import Dialogue
+from rt_twisted.actions.socketio_rooms import Rooms
+from rt_twisted.actions.sse import check_fixed
+from rt_twisted.actions.websockets import Websockets
+from rt_twisted.codecs.engineio_framing import (
+    BINARY,
+    Poll3,
+    Poll3Text,
+    Poll4,
+    PollFraming,
+    Socket4,
+)
+from rt_twisted.codecs.errors import RemoteProtocolError
+from rt_twisted.codecs.socketio_events import Events
+from rt_twisted.house import House
+from rt_twisted.interfaces import IAction, IExchange, ISocketApp, Match
+from rt_twisted.template import Template
+
+KEPT = ("authorization", "host", "origin", "user-agent", "x-publish-key")  # headers
+
+# Engine.IO's errors; who gets the second one opens a new session.
+TRANSPORT, SESSION, METHOD, REQUEST, VERSION = 0, 1, 2, 3, 5
+_WORDS = {
+    TRANSPORT: "Transport unknown",
+    SESSION: "Session ID unknown",
+    METHOD: "Bad handshake method",
+    REQUEST: "Bad request",
+    VERSION: "Unsupported protocol version",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Handshake:
+    """
+    What is kept of a session's first request.
+
+    Args:
+        address: the client's.
+        local: it is on this machine.
+        path: as it came.
+        query: its fields.
+        cookies: by name.
+        headers: those in KEPT.
+    """
+
+    address: str
+    local: bool
+    path: str
+    query: Mapping[str, list[str]]
+    cookies: Mapping[str, str]
+    headers: Mapping[str, str]
+
+    @classmethod
+    def of(cls, exchange: IExchange) -> Handshake:
+        """
+        That of *exchange*.
+        """
+        headers = {name: exchange.header(name) for name in KEPT}
+        return cls(
+            exchange.address,
+            exchange.local,
+            exchange.path,
+            exchange.query(),
+            exchange.cookies(),
+            {name: value for name, value in headers.items() if value is not None},
+        )
+
+    def header(self, name: str) -> str | None:
+        """
+        The value of one of the headers in KEPT.
+        """
+        return self.headers.get(name)
+
+
+class Mistaken(Exception):
+    """
+    A request that Engine.IO has an error for.
+
+    Args:
+        code: of the error.
+    """
+
+    def __init__(self, code: int) -> None:
+        super().__init__(_WORDS[code])
+        self.code = code
+
+
+@implementer(IAction)
+@dataclass(frozen=True, slots=True)
+class SocketIO:
+    """
+    `socket.io`, `socket.io:CHANNEL`, `socket.io:subscribe=A,publish=B`, or
+    `socket.io:app=DOTTED.NAME`.
+
+    Args:
+        house: the daemon.
+        subscribe: channels that each client hears; without any it asks for them.
+        publish: channels on which everything is published that clients emit;
+            everybody who may connect may do so. Without any they name the
+            channel, and need a key.
+        history: messages told of `subscribe` to who does not say from where.
+        app: the dotted name of a class that provides `ISocketApp`: it says what
+            clients hear and may.
+        positions: whether events carry their position, so that clients can
+            resume.
+    """
+
+    house: House
+    subscribe: tuple[Template, ...] = ()
+    publish: tuple[Template, ...] = ()
+    history: int = 0
+    app: str = ""
+    positions: bool = True
+    sessions: Sessions = field(init=False, compare=False, repr=False)
+    websockets: Websockets = field(init=False, compare=False, repr=False)
+    application: Any = field(init=False, compare=False, repr=False, default=None)
+
+    bare: ClassVar[str] = "subscribe"
+    methods: ClassVar[Sequence[str]] = ("GET", "POST")
+
+    def __post_init__(self) -> None:
+        if self.history < 0:
+            raise ValueError("history= cannot be negative")
+        if self.app and (self.subscribe or self.publish or self.history):
+            raise ValueError("app= decides what is heard and published, and nothing else does")
+        house = self.house
+        check_fixed(self.subscribe, house)
+        check_fixed(self.publish, house)
+        # Sessions ping by themselves, and know their own limit.
+        limits = replace(house.websockets, silence=0, message=house.socketio.max_payload)
+        made: dict[str, Any] = {
+            "sessions": sessions_of(house.kept, house.reactor),
+            "websockets": Websockets(replace(house, websockets=limits)),
+        }
+        if self.app:
+            made["application"] = _application(self.app, house)
+        for name, value in made.items():
+            object.__setattr__(self, name, value)
+
+    async def act(self, exchange: IExchange, match: Match) -> None:
+        """
+        Open a session, or go on with one.
+        """
+        try:
+            await self._serve(exchange, match)
+        except Mistaken as mistake:
+            said = {"code": mistake.code, "message": str(mistake)}
+            exchange.answer(400, json.dumps(said).encode(), "application/json")
+        except RemoteProtocolError as error:
+            said = {"code": REQUEST, "message": error.reason}
+            exchange.answer(error.status, json.dumps(said).encode(), "application/json")
+
+    async def _serve(self, exchange: IExchange, match: Match) -> None:
+        query = exchange.query()
+        transport, version = _last(query, "transport"), _last(query, "EIO")
+        sid = _last(query, "sid")
+        if transport not in (POLLING, WEBSOCKET):
+            raise Mistaken(TRANSPORT)
+        if version not in ("3", "4"):
+            raise Mistaken(VERSION)
+        if not sid:
+            await self._begin(exchange, match, transport, int(version))
+            return
+        session = self.sessions.find(sid)
+        if session is None:
+            raise Mistaken(SESSION)
+        if int(version) != session.version:
+            raise Mistaken(REQUEST)
+        if transport == WEBSOCKET:
+            self._propose(exchange, session)
+        elif session.transport != POLLING:
+            raise Mistaken(REQUEST)
+        elif exchange.method == "POST":
+            await session.post(exchange, _posted(exchange, session.version))
+            exchange.answer(200, b"ok", "text/html")
+        elif exchange.method == "GET":
+            session.poll(exchange)
+        else:  # HEAD would take what waits, and throw it away
+            raise Mistaken(REQUEST)
+
+    async def _begin(self, exchange: IExchange, match: Match, transport: str, version: int) -> None:
+        if exchange.method != "GET":
+            raise Mistaken(METHOD)
+        if transport == POLLING:
+            address = await admitted(self.house, exchange)
+            session = self._session(exchange, match, version, address)
+            session.open_polls(_polled(exchange, version))
+            session.poll(exchange)
+            return
+        agreement = self.websockets.check(exchange)
+        await self.websockets.admit(exchange)
+        address = exchange.address if self.house.count_addresses else ""
+        session = self._session(exchange, match, version, address)
+        end = SocketEnd(session, session.open_socket)
+        self.websockets.open(exchange, agreement, end, _SILENT)
+
+    def _propose(self, exchange: IExchange, session: Session) -> None:
+        agreement = self.websockets.check(exchange)
+        if not session.may_change:
+            raise Mistaken(REQUEST)
+        end = SocketEnd(session, session.propose)
+        self.websockets.open(exchange, agreement, end, _SILENT)
+
+    def _session(self, exchange: IExchange, match: Match, version: int, address: str) -> Session:
+        house = self.house
+        handshake = Handshake.of(exchange)
+        app = self.application
+        if app is None:
+            names = [template.expand(exchange, match) for template in self.subscribe]
+            publish = [template.expand(exchange, match) for template in self.publish]
+            for name in publish:
+                house.names.check(name)
+            if names:
+                names = house.names.check_all(names)
+            app = Rooms(house, handshake, names, publish, self.history)
+        dialogue = Dialogue(house, self.sessions, app, handshake, version, self.positions, address)
+        text_only = _last(exchange.query(), "b64") == "1"
+        return Session(self.sessions, house, dialogue, version, address, text_only)
+
+
+_SILENT = Events(Socket4(), quiet=True)  # until the session says how it speaks
+
+
+def _last(query: Mapping[str, list[str]], name: str) -> str:
+    return query.get(name, [""])[-1]
+
+
+def _polled(exchange: IExchange, version: int) -> PollFraming:
+    if version == 4:
+        return Poll4()
+    return Poll3Text() if _last(exchange.query(), "b64") == "1" else Poll3()
+
+
+def _posted(exchange: IExchange, version: int) -> PollFraming:
+    binary = (exchange.header("content-type") or "").partition(";")[0].strip() == BINARY
+    if version == 3:
+        return Poll3() if binary else Poll3Text()
+    if binary:
+        raise Mistaken(REQUEST)
+    return Poll4()
+
+
+def _application(name: str, house: House) -> Any:
+    try:
+        made = namedAny(name)(house)
+    except Exception as error:
+        raise ValueError(f"app={name}: {error!r}") from error
+    try:
+        verifyObject(ISocketApp, made)
+    except Invalid as error:
+        reason = " ".join(str(error).split())
+        raise ValueError(f"app={name} is not an application for socket.io: {reason}") from None
+    return made

@@ -1,0 +1,196 @@
+"""
+A Socket.IO client, as applications know it (`ISocketApp`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from twisted.internet.defer import Deferred
+from twisted.internet.error import ConnectionDone
+
+from rt_twisted.actions.socketio_seat import Seat
+from rt_twisted.codecs.socketio import RESERVED, Kind, Packet
+from rt_twisted.house import House
+from rt_twisted.interfaces import Refusal, Unavailable
+from rt_twisted.message import Draft, Position, Since
+
+if TYPE_CHECKING:
+    from rt_twisted.actions.socketio import Handshake
+
+MAX_CALLS = 1000  # that wait for one client's acknowledgement
+
+
+class Client:
+    """
+    A client in one namespace: what socket.io calls a socket.
+
+    Attributes:
+        id: its own; not the session's, which is a secret.
+        namespace: begins with a slash.
+        handshake: address, query, cookies and headers of its first request.
+        data: for the application; a client that recovers finds its own again.
+        recovered: it has come back in time: it hears again what it heard, from
+            where it was; `gap` tells it if something is missing all the same.
+    """
+
+    __slots__ = (
+        "_acknowledgements",
+        "_calls",
+        "_house",
+        "_seat",
+        "data",
+        "handshake",
+        "id",
+        "namespace",
+        "recovered",
+    )
+
+    def __init__(
+        self, house: House, seat: Seat, id: str, namespace: str, handshake: Handshake
+    ) -> None:
+        self.id = id
+        self.namespace = namespace
+        self.handshake = handshake
+        self.data: dict[str, Any] = {}
+        self.recovered = False
+        self._house = house
+        self._seat = seat
+        self._calls: dict[int, Deferred[list[Any]]] = {}
+        self._acknowledgements = 0
+
+    @property
+    def connected(self) -> bool:
+        """
+        Whether what is emitted may still arrive.
+        """
+        return self._seat.open
+
+    @property
+    def channels(self) -> tuple[str, ...]:
+        """
+        Those it hears, or will as soon as the broker is there.
+        """
+        return self._seat.channels
+
+    def emit(self, event: str, *arguments: Any) -> None:
+        """
+        Tell this client alone. Nothing of it is remembered.
+
+        Args:
+            event: none that clients keep for themselves, such as `connect`.
+            arguments: what JSON can say, and bytes.
+
+        Raises:
+            ValueError: *event* cannot be, or NaN, or nested without end.
+            TypeError: JSON cannot say that.
+        """
+        self._emit(event, arguments, None)
+
+    def call(self, event: str, *arguments: Any) -> Deferred[list[Any]]:
+        """
+        The same, and wait for the acknowledgement.
+
+        Returns:
+            what the client acknowledges with. It takes as long as the client
+            likes: `addTimeout` bounds it.
+
+        Raises (in the Deferred):
+            ConnectionDone: the client is gone.
+        """
+        if len(self._calls) >= MAX_CALLS:
+            raise ValueError(f"the client owes {MAX_CALLS} acknowledgements")
+        self._acknowledgements += 1
+        number = self._acknowledgements
+        called: Deferred[list[Any]] = Deferred(partial(self._forget, number))
+        if not self.connected:
+            called.errback(ConnectionDone())
+            return called
+        self._calls[number] = called
+        self._emit(event, arguments, number)
+        return called
+
+    def join(self, names: str | Sequence[str], since: Since | None = None) -> None:
+        """
+        Let it hear channels, as many as `max-reader-channels` allows.
+
+        Args:
+            names: one, or several.
+            since: what it is told of them first.
+
+        Raises:
+            Refusal: a channel cannot be called so, or too many.
+        """
+        names = [names] if isinstance(names, str) else list(names)
+        self._house.names.check_all([*self._seat.channels, *names])
+        self._seat.join(names, since)
+
+    def leave(self, names: str | Sequence[str]) -> None:
+        """
+        Let it hear channels no more.
+        """
+        self._seat.leave([names] if isinstance(names, str) else list(names))
+
+    async def publish(self, channel: str, data: bytes, event: str | None = None) -> Position:
+        """
+        Publish for everybody who hears *channel*; who may do so, the
+        application has to know.
+
+        Raises:
+            Refusal: 400 for the name, 413 for more than `max-message`, 503 if
+                the broker is away.
+        """
+        positions = await published(self._house, [Draft(channel, data, event)])
+        return positions[0]
+
+    def disconnect(self) -> None:
+        """
+        Have it leave the namespace; it does not come back by itself.
+        """
+        self._seat.expel()
+
+    # What `Dialogue` calls.
+
+    def acknowledged(self, number: int, values: list[Any]) -> None:
+        """
+        The client acknowledges a call, or something that nobody asked.
+        """
+        called = self._calls.pop(number, None)
+        if called is not None:
+            called.callback(values)
+
+    def gone(self) -> None:
+        """
+        Nobody will acknowledge anything.
+        """
+        calls, self._calls = self._calls, {}
+        for called in calls.values():
+            called.errback(ConnectionDone())
+
+    def _forget(self, number: int, called: Deferred[list[Any]]) -> None:
+        self._calls.pop(number, None)
+
+    def _emit(self, event: str, arguments: tuple[Any, ...], number: int | None) -> None:
+        if event in RESERVED:
+            raise ValueError(f"{event!r} is an event of the client's own")
+        self._seat.say(Packet(Kind.EVENT, self.namespace, [event, *arguments], number))
+
+
+async def published(house: House, drafts: Sequence[Draft]) -> Sequence[Position]:
+    """
+    Publish *drafts*, as `hub.publish`.
+
+    Raises:
+        Refusal: 400 for the name of a channel, 413 for more than
+            `max-message`, 503 if the broker is away.
+    """
+    for draft in drafts:
+        house.names.check(draft.channel)
+        if len(draft.data) > house.max_message:
+            raise Refusal(413, f"the message is larger than {house.max_message} bytes")
+    try:
+        return await house.hub.publish(drafts)
+    except Unavailable as error:
+        raise Refusal(503, str(error)) from None

@@ -1,0 +1,314 @@
+"""
+Socket.IO in a session: clients join namespaces, events come and go, and are
+acknowledged.
+"""
+
+from __future__ import annotations
+
+import secrets
+from functools import partial
+from inspect import iscoroutine
+from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qsl
+
+from twisted.internet.defer import Deferred, ensureDeferred, fail, succeed
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from rt_twisted.actions.engineio_session import Session
+from rt_twisted.actions.engineio_sessions import Left, Sessions
+from rt_twisted.actions.socketio_client import Client
+from rt_twisted.actions.socketio_seat import Branch, Ear, Seat
+from rt_twisted.codecs.engineio_framing import Framing
+from rt_twisted.codecs.errors import RemoteProtocolError
+from rt_twisted.codecs.socketio import Decoder, Kind, Packet
+from rt_twisted.codecs.socketio_events import Events
+from rt_twisted.house import House
+from rt_twisted.interfaces import Refusal
+from rt_twisted.message import Position
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from rt_twisted.actions.socketio import Handshake
+
+_log = Logger()
+
+MAX_NAMESPACES = 20  # of one session
+MAX_WAITING = 1000  # events of one session that wait for their application
+
+_OURS = frozenset(("EIO", "transport", "sid", "t", "b64"))  # of a query
+_RESUMABLE = frozenset(("transport close", "transport error", "ping timeout"))
+
+
+class Dialogue:
+    """
+    All clients of one session.
+
+    Args:
+        house: the daemon.
+        sessions: where clients are remembered that may come back.
+        app: provides `ISocketApp`.
+        handshake: of the session's first request.
+        version: of Engine.IO: 3 for Socket.IO 4, 4 for Socket.IO 5.
+        positions: events say them, and clients may recover.
+        address: as the limits count it.
+    """
+
+    __slots__ = (
+        "_address",
+        "_app",
+        "_clients",
+        "_decoder",
+        "_handshake",
+        "_house",
+        "_joining",
+        "_keys",
+        "_positions",
+        "_session",
+        "_sessions",
+        "_version",
+        "_waiting",
+    )
+
+    def __init__(
+        self,
+        house: House,
+        sessions: Sessions,
+        app: Any,
+        handshake: Handshake,
+        version: int,
+        positions: bool,
+        address: str,
+    ) -> None:
+        self._house = house
+        self._sessions = sessions
+        self._app = app
+        self._handshake = handshake
+        self._version = version
+        self._positions = positions
+        self._address = address
+        self._session: Any = None
+        self._decoder = Decoder(house.socketio.max_payload)
+        self._clients: dict[str, tuple[Client, Seat, Ear]] = {}
+        self._joining: set[str] = set()  # namespaces that are thought about
+        self._keys: dict[str, tuple[str, ...]] = {}  # with which they may come back
+        self._waiting = 0
+
+    # What the session calls.
+
+    def opened(self, session: Session) -> None:
+        """
+        See `Speaker`.
+        """
+        self._session = session
+        if self._version == 3:  # everybody is in the main namespace, without a word
+            query = self._handshake.query.items()
+            self._connect("/", {name: said[-1] for name, said in query if name not in _OURS})
+
+    def message(self, data: str | bytes) -> None:
+        """
+        See `Speaker`.
+        """
+        packet = self._decoder.feed(data)
+        if packet is None:
+            return
+        if packet.kind is Kind.CONNECT:
+            self._hear_connect(packet)
+            return
+        found = self._clients.get(packet.namespace)
+        if packet.kind is Kind.CONNECT_ERROR or found is None:
+            if packet.kind is Kind.DISCONNECT or packet.namespace in self._joining:
+                return  # the two have crossed
+            raise RemoteProtocolError("the namespace was not joined")
+        client = found[0]
+        if packet.kind is Kind.EVENT:
+            self._hear_event(client, packet)
+        elif packet.kind is Kind.ACK:
+            client.acknowledged(packet.id or 0, packet.data)
+        else:
+            self._remove(packet.namespace, "client namespace disconnect")
+            if not self._clients and not self._joining:
+                self._session.close("client namespace disconnect")
+
+    def closed(self, why: str) -> None:
+        """
+        See `Speaker`.
+        """
+        for namespace in tuple(self._clients):
+            self._remove(namespace, why)
+
+    def idle(self) -> bool:
+        """
+        See `Speaker`.
+        """
+        return not self._clients
+
+    def format(self, framing: Framing, quiet: bool = False) -> Events:
+        """
+        See `Speaker`.
+        """
+        return Events(framing, "/", self._positions, quiet=quiet)
+
+    # Namespaces.
+
+    def _hear_connect(self, packet: Packet) -> None:
+        namespace, auth = packet.namespace, packet.data or {}
+        if self._version == 3:
+            namespace, _, query = namespace.partition("?")
+            auth = dict(parse_qsl(query, keep_blank_values=True, max_num_fields=None))
+            if namespace == "/":
+                return  # it is there already
+        if namespace in self._clients or namespace in self._joining:
+            raise RemoteProtocolError("the namespace was joined before")
+        if len(self._clients) + len(self._joining) >= MAX_NAMESPACES:
+            raise RemoteProtocolError("too many namespaces")
+        self._connect(namespace, auth)
+
+    def _connect(self, namespace: str, auth: dict[str, Any]) -> None:
+        self._joining.add(namespace)
+        pid, offset = auth.pop("pid", None), auth.pop("offset", None)
+        left = None
+        if self._recovers and isinstance(pid, str):
+            left = self._sessions.take_back(pid, self._session)
+            if left is not None and left.namespace != namespace:
+                left = None
+        session = self._session
+        format = Events(session.framing, namespace, self._positions)
+        ear: Ear = session
+        if namespace != "/":
+            quiet = Events(session.framing, namespace, self._positions, quiet=True)
+            ear = Branch(self._house, session, quiet, self._address)
+        seat = Seat(ear, format, partial(self._expel, namespace))
+        client = Client(self._house, seat, self._new_id(namespace), namespace, self._handshake)
+        if left is not None:
+            client.id, client.data, client.recovered = left.id, left.data, True
+        decided = _result_of(self._app.on_connect, client, auth)
+        decided.addCallback(self._let_in, client, seat, ear, left, pid, offset)
+        decided.addErrback(self._turn_away, client, seat, ear)
+
+    @property
+    def _recovers(self) -> bool:
+        return self._version == 4 and self._positions and self._house.socketio.recovery > 0
+
+    def _new_id(self, namespace: str) -> str:
+        if self._version == 4:
+            return secrets.token_urlsafe(15)
+        # Clients of revision 3 make it up themselves, from the session's.
+        sid: str = self._session.sid
+        return sid if namespace == "/" else f"{namespace}#{sid}"
+
+    def _let_in(
+        self,
+        _: object,
+        client: Client,
+        seat: Seat,
+        ear: Ear,
+        left: Left | None,
+        pid: Any,
+        offset: Any,
+    ) -> None:
+        namespace = client.namespace
+        self._joining.discard(namespace)
+        if self._session.closed or seat.expelled:
+            self._abandon(seat, ear)
+            return
+        self._clients[namespace] = client, seat, ear
+        position = None
+        if self._recovers and isinstance(offset, str):
+            position = Position.parse(offset)
+        if left is not None:
+            seat.join(left.channels, None)
+        first = back = Packet(Kind.CONNECT, namespace)
+        if self._version == 4:
+            said = {"sid": client.id}
+            first = back = Packet(Kind.CONNECT, namespace, said)
+            if self._recovers:
+                fresh = secrets.token_urlsafe(15)
+                first = back = Packet(Kind.CONNECT, namespace, {**said, "pid": fresh})
+                self._keys[namespace] = (fresh,)
+                if left is not None:
+                    back = Packet(Kind.CONNECT, namespace, {**said, "pid": pid})
+                    self._keys[namespace] = (fresh, pid)
+        for key in self._keys.get(namespace, ()):
+            self._sessions.here(key, self._session)
+        seat.welcome(first, back, position)
+
+    def _turn_away(self, failure: Failure, client: Client, seat: Seat, ear: Ear) -> None:
+        namespace = client.namespace
+        self._joining.discard(namespace)
+        found = self._clients.pop(namespace, None)
+        if failure.check(Refusal) and found is None:
+            reason = failure.getErrorMessage()
+        else:
+            _log.failure("while a client joined namespace {name}", failure, name=namespace)
+            reason = "internal error"
+        error: Any = reason if self._version == 3 else {"message": reason}
+        seat.say(Packet(Kind.CONNECT_ERROR, namespace, error))
+        self._abandon(seat, ear)
+
+    def _abandon(self, seat: Seat, ear: Ear) -> None:
+        seat.open = False
+        if isinstance(ear, Branch):
+            ear.close()
+
+    def _expel(self, namespace: str) -> None:
+        found = self._clients.get(namespace)
+        if found is None:
+            return
+        found[1].say(Packet(Kind.DISCONNECT, namespace))
+        self._remove(namespace, "server namespace disconnect")
+
+    def _remove(self, namespace: str, why: str) -> None:
+        client, seat, ear = self._clients.pop(namespace)
+        channels = seat.channels
+        if not self._session.closed:
+            seat.leave(channels)
+        self._abandon(seat, ear)
+        until = self._house.reactor.seconds() + self._house.socketio.recovery
+        left = Left(client.id, namespace, channels, client.data, until)
+        for key in self._keys.pop(namespace, ()):
+            if why in _RESUMABLE:
+                self._sessions.keep(key, left)
+            else:
+                self._sessions.drop(key)
+        client.gone()
+        told = _result_of(self._app.on_disconnect, client, why)
+        told.addErrback(partial(_log.failure, "while an application heard that a client left"))
+
+    # Events.
+
+    def _hear_event(self, client: Client, packet: Packet) -> None:
+        if self._waiting >= MAX_WAITING:
+            raise RemoteProtocolError("too many events at once")
+        self._waiting += 1
+        done = _result_of(self._app.on_event, client, *packet.data)
+        done.addErrback(_refused, packet.data[0])
+        done.addCallback(self._acknowledge, client, packet.id)
+        done.addErrback(partial(_log.failure, "while acknowledging an event"))
+
+    def _acknowledge(self, result: Any, client: Client, id: int | None) -> None:
+        self._waiting -= 1
+        if id is None:
+            return
+        values = [] if result is None else list(result) if type(result) is tuple else [result]
+        found = self._clients.get(client.namespace)
+        if found is not None and found[0] is client:
+            found[1].say(Packet(Kind.ACK, client.namespace, values, id))
+
+
+def _refused(failure: Failure, event: str) -> dict[str, str]:
+    if failure.check(Refusal):
+        return {"status": "error", "error": failure.getErrorMessage()}
+    _log.failure("in an application, on event {event}", failure, event=event)
+    return {"status": "error", "error": "internal error"}
+
+
+def _result_of(call: Callable[..., object], *arguments: Any) -> Deferred[Any]:
+    try:
+        result = call(*arguments)
+    except Exception:
+        return fail()
+    if iscoroutine(result):
+        return ensureDeferred(result)
+    return result if isinstance(result, Deferred) else succeed(result)

@@ -1,0 +1,177 @@
+"""
+What `socket.io` routes do without an application: rooms are channels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from zope.interface import implementer
+
+from rt_twisted.access import header_key
+from rt_twisted.actions.socketio_client import Client, published
+from rt_twisted.actions.sse import parse_since
+from rt_twisted.codecs.errors import RemoteProtocolError
+from rt_twisted.codecs.publication import check_event
+from rt_twisted.codecs.socketio import dump
+from rt_twisted.codecs.socketio_events import MESSAGE
+from rt_twisted.house import House
+from rt_twisted.interfaces import ISocketApp, Refusal, Undurable
+from rt_twisted.message import Draft, Newest, Since
+
+if TYPE_CHECKING:
+    from rt_twisted.actions.socketio import Handshake
+
+MOST = 10**9  # of messages in a history
+
+
+@implementer(ISocketApp)
+class Rooms:
+    """
+    One session's client in the main namespace; there are no others.
+
+    It hears the channels of the route; if that has none, it asks for them by
+    `subscribe` (or `join`) and `unsubscribe` (or `leave`). What it emits is
+    published on the route's channels; if that has none, it publishes where its
+    key allows, by `publish`.
+
+    Args:
+        house: the daemon.
+        handshake: of the session's first request.
+        subscribe: the route's channels to hear.
+        publish: those to publish on.
+        history: messages that are told of the former.
+    """
+
+    def __init__(
+        self,
+        house: House,
+        handshake: Handshake,
+        subscribe: Sequence[str],
+        publish: Sequence[str],
+        history: int,
+    ) -> None:
+        self._house = house
+        self._handshake = handshake
+        self._subscribe = subscribe
+        self._publish = publish
+        self._history = history
+        self._secret: bytes | None = None
+
+    def on_connect(self, client: Client, auth: dict[str, Any]) -> None:
+        """
+        See `ISocketApp`. What is `key` in *auth* is for publishing.
+        """
+        if client.namespace != "/":
+            raise Refusal(404, "Invalid namespace")
+        key = auth.get("key")
+        if isinstance(key, str):
+            self._secret = key.encode(errors="replace")
+        if self._subscribe:
+            client.join(self._subscribe, Newest(self._history) if self._history else None)
+
+    async def on_event(self, client: Client, event: str, *arguments: Any) -> dict[str, Any]:
+        """
+        See `ISocketApp`.
+        """
+        if event in ("subscribe", "join"):
+            return self._join(client, arguments)
+        if event in ("unsubscribe", "leave"):
+            return self._leave(client, arguments)
+        drafts = self._drafts(event, arguments)
+        positions = await published(self._house, drafts)
+        said: dict[str, Any] = {"status": "ok", "position": str(positions[-1])}
+        if isinstance(positions, Undurable):
+            said["durable"] = False
+        return said
+
+    def on_disconnect(self, client: Client, why: str) -> None:
+        """
+        See `ISocketApp`.
+        """
+
+    def _join(self, client: Client, arguments: tuple[Any, ...]) -> dict[str, Any]:
+        if self._subscribe:
+            raise Refusal(403, "the channels are chosen here, not asked for")
+        names = _names(arguments)
+        options = arguments[1] if len(arguments) > 1 else {}
+        client.join(names, _since(options))
+        return {"status": "ok", "channels": list(client.channels)}
+
+    def _leave(self, client: Client, arguments: tuple[Any, ...]) -> dict[str, Any]:
+        if self._subscribe:
+            raise Refusal(403, "the channels are chosen here, not asked for")
+        client.leave(_names(arguments))
+        return {"status": "ok", "channels": list(client.channels)}
+
+    def _drafts(self, event: str, arguments: tuple[Any, ...]) -> list[Draft]:
+        if self._publish:
+            kind = _event_type(event)
+            data = _data(arguments)
+            return [Draft(channel, data, kind) for channel in self._publish]
+        if event != "publish":
+            raise Refusal(404, f"nothing is known about event {event[:100]!r}")
+        if not 2 <= len(arguments) <= 3 or not isinstance(arguments[0], str):
+            raise Refusal(400, "publish takes a channel, data, and perhaps an event type")
+        channel, data = arguments[0], _data(arguments[1:2])
+        kind = None
+        if len(arguments) == 3 and arguments[2] is not None:
+            if not isinstance(arguments[2], str):
+                raise Refusal(400, "an event type is a string")
+            kind = _event_type(arguments[2])
+        shown: Any = self._handshake  # as much of a request as is looked at
+        secret = self._secret or header_key(shown)
+        self._house.publishers.find(shown, secret).check(channel)
+        return [Draft(channel, data, kind)]
+
+
+def _names(arguments: tuple[Any, ...]) -> list[str]:
+    names = arguments[0] if arguments else None
+    if isinstance(names, str):
+        return [names]
+    if isinstance(names, list) and names and all(isinstance(name, str) for name in names):
+        return names
+    raise Refusal(400, "no channel: say its name, or a list of names")
+
+
+def _since(options: Any) -> Since | None:
+    if not isinstance(options, dict):
+        raise Refusal(400, "behind the channels there may be an object: since, or history")
+    since, history = options.get("since"), options.get("history")
+    if since is not None:
+        if not isinstance(since, str):
+            raise Refusal(400, "since is a string")
+        return parse_since(since)
+    if history is None:
+        return None
+    if type(history) is not int or not 0 <= history <= MOST:
+        raise Refusal(400, "history is a whole number")
+    return Newest(history)
+
+
+def _event_type(event: str) -> str | None:
+    if event == MESSAGE:
+        return None
+    try:
+        return check_event(event)
+    except RemoteProtocolError as error:
+        raise Refusal(error.status, error.reason) from None
+
+
+def _data(arguments: Sequence[Any]) -> bytes:
+    """
+    What is published of what was emitted: a string and bytes as they are,
+    anything else as JSON, several as an array.
+    """
+    if not arguments:
+        return b""
+    value = arguments[0] if len(arguments) == 1 else list(arguments)
+    if isinstance(value, bytes):
+        return value
+    if isinstance(value, str):
+        return value.encode(errors="replace")
+    try:
+        return dump(value)
+    except (TypeError, ValueError):
+        raise Refusal(400, "bytes within other data cannot be published") from None

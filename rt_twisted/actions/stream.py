@@ -1,0 +1,98 @@
+"""
+Plain streams: the bytes of each message, one behind the other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import ClassVar
+
+from zope.interface import implementer
+
+from rt_twisted.actions.admitted import admitted
+from rt_twisted.actions.sse import HEADERS, check_fixed, read_names, read_since
+from rt_twisted.codecs.chunked import Chunked
+from rt_twisted.codecs.raw import Raw
+from rt_twisted.house import House
+from rt_twisted.interfaces import IAction, IExchange, IFormat, Match
+from rt_twisted.message import Newest
+from rt_twisted.subscriber import Policy, Subscriber
+from rt_twisted.template import Template
+
+
+@implementer(IAction)
+@dataclass(frozen=True, slots=True)
+class Stream:
+    r"""
+    `stream:CHANNEL`, or `stream:subscribe=A,prefix=<,suffix=>\n,type=text/plain`;
+    without a channel the client names them, as for `sse`.
+
+    Args:
+        house: the daemon.
+        subscribe: the channels.
+        prefix: in front of each message.
+        suffix: behind it.
+        type: the stream's content type.
+        history: messages replayed to a client that does not say from where.
+        slow: what meets a reader that is too far behind; the daemon's setting
+            if not given.
+    """
+
+    house: House
+    subscribe: tuple[Template, ...] = ()
+    prefix: Template | None = None
+    suffix: Template | None = None
+    type: str = "application/octet-stream"
+    history: int = 0
+    slow: Policy | None = None
+
+    bare: ClassVar[str] = "subscribe"
+    methods: ClassVar[Sequence[str]] = ("GET",)
+
+    def __post_init__(self) -> None:
+        if self.history < 0:
+            raise ValueError("history= cannot be negative")
+        if not self.type.isascii() or not self.type.isprintable():
+            raise ValueError("type= must be a media type, such as text/plain")
+        check_fixed(self.subscribe, self.house)
+
+    async def act(self, exchange: IExchange, match: Match) -> None:
+        """
+        Open the stream when it is this reader's turn; or refuse.
+        """
+        house = self.house
+        query = exchange.query()
+        if self.subscribe:
+            names = [template.expand(exchange, match) for template in self.subscribe]
+        else:
+            names = read_names(query)
+        names = house.names.check_all(names)
+        since = read_since(exchange, query, True)
+        if since is None and self.history:
+            since = Newest(self.history)
+        around = [one.expand(exchange, match) if one else "" for one in (self.prefix, self.suffix)]
+        format = _format(self.type, *around, framed=exchange.framed)
+        address = await admitted(house, exchange)
+        if exchange.method == "HEAD":
+            exchange.answer(200, content_type=format.content_type, headers=HEADERS)
+            return
+        opened = exchange.open(format.content_type, HEADERS)
+        patience = house.patience
+        if self.slow is not None:
+            patience = replace(patience, policy=self.slow)
+        reader = Subscriber(opened.transport, format, house.hub, patience, address)
+        house.hub.join(reader, names, since, opened.head)
+
+
+@lru_cache(maxsize=256)
+def _format(type: str, prefix: str, suffix: str, framed: bool) -> IFormat:
+    """
+    The same object for all readers of a route, unless they have a part in it.
+    """
+    # surrogateescape: what a query has may be any bytes.
+    format = Raw(
+        type, prefix.encode(errors="surrogateescape"), suffix.encode(errors="surrogateescape")
+    )
+    return Chunked(format) if framed else format

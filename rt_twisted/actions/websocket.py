@@ -1,0 +1,180 @@
+"""
+The route word `websocket`: both ways on one connection.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from enum import Enum
+from functools import cache
+from typing import ClassVar
+
+from twisted.logger import Logger
+from twisted.python.reflect import namedAny
+from zope.interface import implementer
+
+from rt_twisted.access import Key, header_key
+from rt_twisted.actions.sse import check_fixed, read_names, read_since
+from rt_twisted.actions.websocket_json import JsonConversation
+from rt_twisted.actions.websocket_raw import RawConversation
+from rt_twisted.actions.websockets import Websockets
+from rt_twisted.codecs.websocket import Deflate
+from rt_twisted.codecs.websocket_formats import JsonFrames, RawFrames
+from rt_twisted.house import House
+from rt_twisted.interfaces import IAction, IExchange, IFormat, Match, Refusal
+from rt_twisted.message import Newest
+from rt_twisted.subscriber import Policy
+from rt_twisted.template import Template
+
+_log = Logger()
+
+
+class Wording(Enum):
+    """
+    What a frame holds.
+    """
+
+    RAW = "raw"  # a message
+    JSON = "json"  # an object that says what it is
+
+
+@implementer(IAction)
+@dataclass(frozen=True, slots=True)
+class Websocket:
+    """
+    `websocket:subscribe=A,publish=B`: what is published to A goes to the client,
+    what the client says is published to B, a frame a message. Without
+    channels the client names them, in JSON.
+
+    Args:
+        house: the daemon.
+        subscribe: the channels out.
+        publish: the channels in; everybody who may open the websocket may
+            publish to them.
+        prefix: goes in front of each message of a client, raw.
+        suffix: goes behind it.
+        protocol: raw where the line names a channel, else json.
+        binary: raw messages go out in binary frames, whatever is in them.
+        history: messages replayed to a client that does not say from where.
+        slow: what meets a reader that is too far behind; the daemon's setting
+            if not given, but for raw ones, which cannot be told of a gap.
+        subprotocol: what the application's frames are called
+            (`Sec-WebSocket-Protocol`); several are chosen from.
+        app: dotted name of the user's own protocol: called with the house and
+            the request for each websocket, it gives an `IConversation`.
+        server: uWSGI's redis address.
+    """
+
+    house: House
+    subscribe: tuple[Template, ...] = ()
+    publish: tuple[Template, ...] = ()
+    prefix: Template | None = None
+    suffix: Template | None = None
+    protocol: Wording | None = None
+    binary: bool = False
+    history: int = 0
+    slow: Policy | None = None
+    subprotocol: tuple[Template, ...] = ()
+    app: str = ""
+    server: str = ""
+    websockets: Websockets = field(init=False, compare=False)
+    make: Callable[[House, IExchange], object] | None = field(init=False, compare=False)
+
+    bare: ClassVar[str] = "subscribe"
+    methods: ClassVar[Sequence[str]] = ("GET",)
+
+    def __post_init__(self) -> None:
+        if self.history < 0:
+            raise ValueError("history= cannot be negative")
+        check_fixed(self.subscribe, self.house)
+        check_fixed(self.publish, self.house)
+        named = bool(self.subscribe or self.publish or self.app)
+        if self.protocol is Wording.RAW and not named:
+            raise ValueError("protocol=raw needs subscribe=, publish= or app=")
+        if self.protocol is None:
+            object.__setattr__(self, "protocol", Wording.RAW if named else Wording.JSON)
+        if self.protocol is Wording.JSON and (self.binary or self.prefix or self.suffix):
+            raise ValueError("binary=, prefix= and suffix= are for protocol=raw")
+        if self.app and (self.publish or self.protocol is Wording.JSON):
+            raise ValueError("with app= the application reads: no publish=, no protocol=json")
+        if self.server:
+            _log.warn(
+                "route argument server={server} means nothing here: the setting broker decides "
+                "where messages come from",
+                server=self.server,
+            )
+        object.__setattr__(self, "websockets", Websockets(self.house))
+        object.__setattr__(self, "make", _load(self.app) if self.app else None)
+
+    async def act(self, exchange: IExchange, match: Match) -> None:
+        """
+        Open the websocket, now or when it is this reader's turn; or refuse.
+        """
+        house, websockets = self.house, self.websockets
+        spoken = tuple([template.source for template in self.subprotocol])
+        agreement = websockets.check(exchange, spoken)
+        names = [template.expand(exchange, match) for template in self.subscribe]
+        publish = [template.expand(exchange, match) for template in self.publish]
+        for channel in publish:
+            house.names.check(channel)
+        fixed = bool(names)
+        if self.protocol is Wording.JSON and not fixed:
+            names = read_names(exchange.query())
+        if names:
+            names = house.names.check_all(names)
+        since = read_since(exchange, exchange.query(), True)
+        if since is None and self.history:
+            since = Newest(self.history)
+        policy = self.slow
+        conversation: object
+        if self.make is not None:
+            conversation = self.make(house, exchange)
+        elif self.protocol is Wording.JSON:
+            key = _key(exchange, house)
+            conversation = JsonConversation(house, names, fixed, publish, key)
+        else:
+            around = [
+                template.expand(exchange, match).encode(errors="surrogateescape")
+                if template is not None
+                else b""
+                for template in (self.prefix, self.suffix)
+            ]
+            conversation = RawConversation(house, publish, *around)
+            policy = policy or Policy.DISCONNECT
+        format = _format(self.protocol is Wording.JSON, agreement.deflate, self.binary)
+        patience = house.patience if policy is None else replace(house.patience, policy=policy)
+        await websockets.admit(exchange)
+        websockets.open(exchange, agreement, conversation, format, names, since, patience)
+
+
+def _load(name: str) -> Callable[[House, IExchange], object]:
+    try:
+        found = namedAny(name)
+    except Exception as error:
+        raise ValueError(f"cannot load {name}: {error}") from None
+    if not callable(found):
+        raise ValueError(f"{name} cannot be called")
+    return found  # type: ignore[no-any-return]  # it was checked
+
+
+def _key(exchange: IExchange, house: House) -> Key | None:
+    """
+    What the client may publish with: a page cannot set headers, so its query
+    will do. Without the right one it may still read.
+    """
+    secret = header_key(exchange)
+    if secret is None and "key" in exchange.query():
+        secret = exchange.query()["key"][-1].encode(errors="surrogateescape")
+    try:
+        return house.publishers.find(exchange, secret)
+    except Refusal:
+        return None
+
+
+@cache
+def _format(json: bool, deflate: Deflate | None, binary: bool) -> IFormat:
+    """
+    The same object for all readers that are told the same: they are many.
+    """
+    return JsonFrames(deflate) if json else RawFrames(deflate, binary)

@@ -1,0 +1,188 @@
+"""
+A websocket on which the client says what it wants to hear and to publish
+(docs/websocket.md).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from rt_twisted.access import Key
+from rt_twisted.actions.publish import trimmed
+from rt_twisted.actions.sse import parse_since
+from rt_twisted.actions.websocket_raw import IN_FLIGHT
+from rt_twisted.codecs.errors import RemoteProtocolError
+from rt_twisted.codecs.websocket_commands import (
+    Command,
+    Id,
+    Ping,
+    Publish,
+    ShowKey,
+    Subscribe,
+    Unsubscribe,
+    read_command,
+    read_frame,
+    read_id,
+)
+from rt_twisted.codecs.websocket_formats import JsonFrames
+from rt_twisted.house import House
+from rt_twisted.interfaces import IConversation, Refusal, Unavailable, Undurable
+from rt_twisted.message import Draft, Newest, Position, Since
+
+
+@implementer(IConversation)
+class JsonConversation:
+    """
+    Does what the client's commands say.
+
+    Args:
+        house: the daemon.
+        names: channels that it hears from the start.
+        fixed: whether these are for the route to say, and for nobody else.
+        publish: channels that the route lets everybody publish to.
+        key: that may publish to others; None for none.
+    """
+
+    __slots__ = ("_fixed", "_flying", "_house", "_key", "_names", "_publish", "_websocket")
+
+    def __init__(
+        self,
+        house: House,
+        names: Sequence[str],
+        fixed: bool,
+        publish: Sequence[str],
+        key: Key | None,
+    ) -> None:
+        self._house = house
+        self._names = tuple(names)
+        self._fixed = fixed
+        self._publish = publish
+        self._key = key
+        self._flying = 0
+        self._websocket: Any = None
+
+    def opened(self, websocket: Any) -> None:
+        """
+        See `IConversation`.
+        """
+        self._websocket = websocket
+
+    def message(self, data: bytes, binary: bool) -> None:
+        """
+        Do it, or say why not.
+        """
+        number: Id = None
+        try:
+            if binary:
+                raise RemoteProtocolError("commands are text")
+            value = read_frame(data)
+            number = read_id(value)
+            self._obey(read_command(value), number)
+        except RemoteProtocolError as error:
+            self._refuse(number, error.status, error.reason)
+        except Refusal as refusal:
+            self._refuse(number, refusal.status, refusal.reason)
+
+    def closed(self, code: int, reason: str) -> None:
+        """
+        See `IConversation`.
+        """
+        self._websocket = None
+
+    def _obey(self, command: Command, number: Id) -> None:
+        match command:
+            case Publish(submission):
+                self._send_out(submission, number)
+            case Subscribe():
+                self._subscribe(command, number)
+            case Unsubscribe(channels):
+                self._check_free()
+                self._house.hub.remove(self._websocket.reader, channels)
+                self._names = tuple([name for name in self._names if name not in channels])
+                self._say("ack", number)
+            case ShowKey(secret):
+                self._key = self._house.publishers.match(secret)
+                self._say("ack", number)
+            case Ping():
+                self._say("pong", number)
+
+    def _subscribe(self, command: Subscribe, number: Id) -> None:
+        self._check_free()
+        names = self._house.names.check_all([*self._names, *command.channels])
+        since: Since | None = parse_since(command.since) if command.since else None
+        if since is None and command.history:
+            since = Newest(command.history)
+        further = names[len(self._names) :]
+        self._names = tuple(names)
+        ack = b"" if number is None else self._format.say({"type": "ack", "id": number})
+        self._house.hub.add(self._websocket.reader, further, since, ack)
+
+    def _check_free(self) -> None:
+        if self._fixed:
+            raise Refusal(403, "the channels here are fixed")
+
+    def _send_out(self, submission: Any, number: Id) -> None:
+        house = self._house
+        data = submission.message
+        if data is None:
+            raise Refusal(400, "message is missing")
+        if len(data) > house.max_message:
+            raise Refusal(413, f"the message is larger than {house.max_message} bytes")
+        if house.trim:
+            data = trimmed(data)
+        channels = submission.channels or self._publish
+        if not channels:
+            raise Refusal(400, "channel is missing")
+        key = house.publishers.match(submission.key) if submission.key else self._key
+        for channel in house.names.check_all(channels):
+            if channel in self._publish:
+                continue
+            if key is None:
+                raise Refusal(403, f"a key is needed to publish to {channel!r}")
+            key.check(channel)
+        drafts = [
+            Draft(channel, data, submission.event, submission.idempotency_key)
+            for channel in channels
+        ]
+        self._flying += 1
+        if self._flying == IN_FLIGHT:
+            self._websocket.hold()
+        published = house.hub.publish(drafts)
+        published.addCallbacks(
+            self._published, self._not_published, callbackArgs=(number,), errbackArgs=(number,)
+        )
+        published.addCallback(self._landed)
+
+    def _published(self, positions: Sequence[Position], number: Id) -> None:
+        more: dict[str, object] = {"position": str(positions[-1])}
+        if isinstance(positions, Undurable):
+            more["durable"] = False
+        self._say("ack", number, more)
+
+    def _not_published(self, failure: Failure, number: Id) -> None:
+        failure.trap(Unavailable)
+        self._refuse(number, 503, failure.getErrorMessage())
+
+    def _landed(self, _: object) -> None:
+        self._flying -= 1
+        if self._flying == IN_FLIGHT - 1 and self._websocket is not None:
+            self._websocket.release()
+
+    @property
+    def _format(self) -> JsonFrames:
+        format: JsonFrames = self._websocket.reader.format
+        return format
+
+    def _say(self, kind: str, number: Id, more: dict[str, object] | None = None) -> None:
+        # Who gives no id wants no answer, but of a ping.
+        if self._websocket is None or (number is None and kind == "ack"):
+            return
+        named = {} if number is None else {"id": number}
+        self._websocket.write(self._format.say({"type": kind, **named, **(more or {})}))
+
+    def _refuse(self, number: Id, status: int, reason: str) -> None:
+        self._say("error", number, {"status": status, "reason": reason})

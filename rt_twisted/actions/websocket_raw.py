@@ -1,0 +1,88 @@
+"""
+A websocket on which a frame is a message, in and out, as in uwsgi-realtime.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from rt_twisted.actions.publish import trimmed
+from rt_twisted.codecs.websocket import Code
+from rt_twisted.house import House
+from rt_twisted.interfaces import IConversation, Unavailable
+from rt_twisted.message import Draft
+
+IN_FLIGHT = 32  # publishes of one client that the broker has not answered
+
+
+@implementer(IConversation)
+class RawConversation:
+    """
+    Publishes what the client says.
+
+    Args:
+        house: the daemon.
+        channels: where to; without any the client has nothing to say.
+        prefix: goes in front of each message.
+        suffix: goes behind it.
+    """
+
+    __slots__ = ("_channels", "_flying", "_house", "_prefix", "_suffix", "_websocket")
+
+    def __init__(
+        self, house: House, channels: Sequence[str], prefix: bytes = b"", suffix: bytes = b""
+    ) -> None:
+        self._house = house
+        self._channels = channels
+        self._prefix = prefix
+        self._suffix = suffix
+        self._flying = 0
+        self._websocket: Any = None
+
+    def opened(self, websocket: Any) -> None:
+        """
+        See `IConversation`.
+        """
+        self._websocket = websocket
+
+    def message(self, data: bytes, binary: bool) -> None:
+        """
+        Publish it, whatever kind it is.
+        """
+        house, websocket = self._house, self._websocket
+        if not self._channels:
+            websocket.close(Code.UNSUPPORTED, "nothing can be published here")
+            return
+        data = self._prefix + data + self._suffix
+        if len(data) > house.max_message:
+            websocket.close(Code.TOO_BIG, f"a message has up to {house.max_message} bytes")
+            return
+        if house.trim:
+            data = trimmed(data)
+        self._flying += 1
+        if self._flying == IN_FLIGHT:
+            websocket.hold()
+        published = house.hub.publish([Draft(channel, data) for channel in self._channels])
+        published.addErrback(self._not_published)
+        published.addCallback(self._landed)
+
+    def closed(self, code: int, reason: str) -> None:
+        """
+        See `IConversation`.
+        """
+        self._websocket = None
+
+    def _landed(self, _: object) -> None:
+        self._flying -= 1
+        if self._flying == IN_FLIGHT - 1 and self._websocket is not None:
+            self._websocket.release()
+
+    def _not_published(self, failure: Failure) -> None:
+        # There are no words for it here, and silence would be a lie.
+        failure.trap(Unavailable)
+        if self._websocket is not None:
+            self._websocket.close(Code.TRY_LATER, failure.getErrorMessage())

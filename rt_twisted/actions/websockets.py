@@ -1,0 +1,193 @@
+"""
+From a request to a websocket, and what all websockets of a route share: their
+limits, the parsers they borrow, and one look a second at who is silent.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from twisted.internet.interfaces import IDelayedCall
+from zope.interface.verify import verifyObject
+
+from rt_twisted.actions.admitted import admitted
+from rt_twisted.actions.websocket_connection import WebSocket
+from rt_twisted.codecs.errors import RemoteProtocolError
+from rt_twisted.codecs.websocket import REQUIRED, Agreement, agree
+from rt_twisted.codecs.websocket_inbound import Inbound
+from rt_twisted.house import House
+from rt_twisted.interfaces import IConversation, IExchange, IFormat, Refusal
+from rt_twisted.message import Since
+from rt_twisted.subscriber import Patience
+
+BUCKETS = 8  # each second one of them is looked at: silence is found so much late
+
+
+class Websockets:
+    """
+    Opens websockets, and looks after them until they are closed.
+
+    Args:
+        house: the daemon.
+    """
+
+    def __init__(self, house: House) -> None:
+        self.house = house
+        self.clock: Any = house.reactor
+        self.limits = house.websockets
+        self.limited = bool(self.limits.rate or self.limits.bytes)
+        self.second = 0  # counts while there are websockets
+        self._inbound = {
+            deflate: Inbound(self.limits.message, deflate) for deflate in (False, True)
+        }
+        self._buckets: list[set[WebSocket]] = [set() for _ in range(BUCKETS)]
+        self._closing: dict[WebSocket, int] = {}  # until which second
+        self._count = 0
+        self._sweep: IDelayedCall | None = None
+
+    def check(self, exchange: IExchange, subprotocols: tuple[str, ...] = ()) -> Agreement:
+        """
+        The opening handshake, as far as it is the client's.
+
+        Args:
+            exchange: the request.
+            subprotocols: that the application speaks.
+
+        Raises:
+            Refusal: 426 for a plain request, 400 for a malformed handshake, 403
+                for a page from elsewhere, 501 for another version of HTTP.
+        """
+        if exchange.method != "GET":
+            raise Refusal(405, "a websocket is opened by GET", [("Allow", "GET")])
+        if exchange.version != "1.1":
+            raise Refusal(501, "websockets are to be had by HTTP/1.1")
+        try:
+            agreement = agree(exchange.header, subprotocols, self.limits.compress_from)
+        except RemoteProtocolError as error:
+            required = REQUIRED if error.status == 426 else ()
+            raise Refusal(error.status, error.reason, required) from None
+        self._check_origin(exchange)
+        return agreement
+
+    async def admit(self, exchange: IExchange) -> None:
+        """
+        Wait until it is this client's turn.
+
+        Raises:
+            Refusal: 503 or 429, there are too many.
+        """
+        await admitted(self.house, exchange)
+
+    def open(
+        self,
+        exchange: IExchange,
+        agreement: Agreement,
+        conversation: object,
+        format: IFormat,
+        names: list[str] | tuple[str, ...] = (),
+        since: Since | None = None,
+        patience: Patience | None = None,
+    ) -> WebSocket:
+        """
+        Answer 101, and join the hub.
+
+        Args:
+            exchange: the request; it has been admitted.
+            agreement: what `check` gave.
+            conversation: provides `IConversation`.
+            format: how broadcasts look; see `IFormat`. Its heartbeat is sent
+                every `heartbeat` seconds: it shall contain a ping.
+            names: of the channels; may be none.
+            since: what is replayed first.
+            patience: the house's, if not given.
+
+        Raises:
+            ConnectionLost: the client is gone; let it pass.
+        """
+        assert verifyObject(IConversation, conversation)
+        opened = exchange.upgrade(agreement.headers)
+        websocket = WebSocket(
+            self,
+            self._inbound[agreement.deflate is not None],
+            agreement,
+            opened,
+            format,
+            patience or self.house.patience,
+            self._address(exchange),
+        )
+        websocket.bucket = self._count_in(websocket)
+        self.house.hub.join(websocket.reader, names, since, opened.head)
+        websocket.begin(conversation, opened.rest)
+        return websocket
+
+    # What websockets call.
+
+    def closing(self, websocket: WebSocket) -> None:
+        """
+        *websocket* is to be gone within `close_seconds`.
+        """
+        self._closing[websocket] = self.second + max(1, round(self.limits.close_seconds))
+
+    def forget(self, websocket: WebSocket) -> None:
+        """
+        It is gone.
+        """
+        self._closing.pop(websocket, None)
+        self._buckets[websocket.bucket].discard(websocket)
+        self._count -= 1
+        if not self._count and self._sweep is not None:
+            self._sweep.cancel()
+            self._sweep = None
+
+    # Within.
+
+    def _count_in(self, websocket: WebSocket) -> int:
+        self._count += 1
+        bucket = self._count % BUCKETS
+        self._buckets[bucket].add(websocket)
+        if self._sweep is None:
+            self._sweep = self.clock.callLater(1.0, self._swept)
+        return bucket
+
+    def _swept(self) -> None:
+        self.second += 1
+        self._sweep = self.clock.callLater(1.0, self._swept)
+        for websocket, until in tuple(self._closing.items()):
+            if self.second >= until:
+                websocket.took_too_long()
+            elif self.second - websocket.heard > 1:
+                websocket.fell_quiet()
+        silence = self.limits.silence or math.inf
+        for websocket in tuple(self._buckets[self.second % BUCKETS]):
+            if websocket.held:
+                continue  # its answer to a ping would not be heard
+            if self.second - websocket.heard > silence:
+                websocket.fell_silent()
+            elif websocket.is_slow():
+                websocket.fell_slow()
+
+    def _address(self, exchange: IExchange) -> str:
+        return exchange.address if self.house.count_addresses else ""
+
+    def _check_origin(self, exchange: IExchange) -> None:
+        """
+        Whose page it is: a browser lets every page open a websocket anywhere,
+        with the cookies of there (RFC 6455, 10.2).
+        """
+        origin = exchange.header("origin")
+        allowed = self.limits.origins
+        if origin is None or "*" in allowed or origin in allowed:
+            return
+        host = exchange.header("host") or ""
+        if "same" in allowed and _host(origin.partition("://")[2]) == _host(host):
+            return
+        raise Refusal(403, f"websocket-origins does not name {origin[:200]}")
+
+
+def _host(authority: str) -> str:
+    """
+    Without the port: a page on another port of a host has its cookies anyway.
+    """
+    name, colon, port = authority.rpartition(":")
+    return (name if colon and port.isdigit() else authority).lower()

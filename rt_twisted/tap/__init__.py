@@ -1,0 +1,199 @@
+"""
+`twistd realtime`: reads the settings, builds, wires.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from functools import partial
+from typing import Any
+
+from twisted.application.service import IService
+
+from rt_twisted.daemon import Daemon, Exporting
+from rt_twisted.front.access_log import AccessLog
+from rt_twisted.front.http import Front
+from rt_twisted.front.responses import Responses
+from rt_twisted.hub import Hub
+from rt_twisted.hubs import Hubs
+from rt_twisted.logs import LogFile, Logged
+from rt_twisted.routes import Routes
+from rt_twisted.settings import WrongSetting
+from rt_twisted.supervisor import Supervisor
+from rt_twisted.tap.doors import make_endpoints
+from rt_twisted.tap.options import Options
+from rt_twisted.tap.parts import (
+    EMBEDDED,
+    make_app,
+    make_broker,
+    make_cors,
+    make_exporter,
+    make_further_hub,
+    make_house,
+    make_routes,
+    open_access_log,
+    open_log,
+    read_http_limits,
+    read_keep,
+    read_limits,
+    wrong,
+)
+from rt_twisted.tap.renewal import Renewal, Rereading
+from rt_twisted.workers.census import Census
+from rt_twisted.workers.crew import Crew
+from rt_twisted.workers.post import Post
+from rt_twisted.workers.sockets import Binder, Heir
+
+
+def makeService(options: Options) -> IService:
+    """
+    The daemon that *options* describe.
+
+    Raises:
+        SystemExit: one sentence about what is wrong.
+    """
+    # Here, not at the top: twistd's own option may choose another one.
+    from twisted.internet import reactor
+
+    try:
+        return build(options, reactor)
+    except WrongSetting as error:
+        sys.exit(f"realtime: {error}")
+
+
+def build(options: Options, reactor: Any) -> IService:
+    """
+    Build everything and wire it; nothing runs yet.
+
+    Raises:
+        WrongSetting: with file and line.
+    """
+    log = open_log(options)
+    worker = options.inheritance
+    if worker is not None:
+        services = Logged(log, options["log-format"], worker.number)
+        _fill(services, options, reactor, log, Heir(reactor, worker.sockets))
+        return services
+    services = Logged(log, options["log-format"])
+    if options["workers"] > 1:
+        _man(services, options, reactor, log)
+    else:
+        _fill(services, options, reactor, log, reactor)
+    return services
+
+
+def _fill(services: Any, options: Options, reactor: Any, log: LogFile | None, net: Any) -> None:
+    """
+    What serves readers; *net* is the reactor by which it listens.
+    """
+    worker = options.inheritance
+    broker = make_broker(options, reactor)
+    if IService.providedBy(broker):
+        services.addService(broker)
+    hub = Hub(broker, reactor, read_keep(options), read_limits(options))
+    hubs = Hubs(hub, partial(make_further_hub, services, options, reactor))
+    post = Post(reactor, worker.line, hub) if worker is not None else None
+    ask = post.ask if post is not None else None
+    house = make_house(options, reactor, hubs, ask, {})
+    front = Front(
+        reactor,
+        Routes(make_routes(options, house)),
+        read_http_limits(options),
+        make_cors(options),
+        make_app(options, hub),
+    )
+    access_log = open_access_log(options)
+    front.access_log = Responses(front, hub.counts, AccessLog(access_log) if access_log else None)
+    if worker is None:
+        _export(services, options, reactor, hub)
+    endpoints = list(make_endpoints(options, net, front.acceptableProtocols()))
+    certificates = [one.contexts for _, one in endpoints if hasattr(one, "contexts")]
+    renew = Renewal(options, reactor, hubs, front, log, access_log, certificates, ask, house.kept)
+    supervisor = post or Supervisor(os.environ, reactor)
+    daemon = Daemon(reactor, hubs, front, endpoints, options, supervisor, renew)
+    if post is not None:
+        post.daemon = daemon
+        services.addService(post)
+    services.addService(daemon)
+
+
+def _man(services: Any, options: Options, reactor: Any, log: LogFile | None) -> None:
+    """
+    What starts workers, each of which builds what `_fill` does, and adds up their numbers.
+    """
+    size = options["workers"]
+    if options["history-file"]:
+        text = f"a history-file belongs to one process, not to {size}; take --broker redis or amqp"
+        raise wrong(options, "workers", f"{text} without it, or one worker")
+    if options["broker"] in EMBEDDED:
+        text = f"{size} processes cannot share the channels of the embedded broker"
+        raise wrong(options, "workers", f"{text}; take --broker redis or amqp, or one worker")
+    twistd: Any = options.parent or {}
+    if twistd.get("chroot"):
+        raise wrong(options, "workers", "they cannot be started in a --chroot")
+
+    def check() -> None:
+        """
+        Build it all as a worker does, and throw it away: so what is wrong is one
+        sentence here, not one from each.
+        """
+        _fill(Logged(None, "text"), options, reactor, None, Binder(reactor, size, second=False))
+
+    def check_again() -> None:
+        # Root may read what workers may not.
+        if any(twistd.get(name) is not None for name in ("uid", "gid")):
+            try:
+                options.again()
+                check()
+            except WrongSetting as error:
+                sys.exit(f"realtime: {error}")
+
+    check()
+    census = Census(reactor)
+    _export(services, options, reactor, census)
+    binder = Binder(reactor, size, options["reuse-port"])
+    crew = Crew(
+        reactor,
+        size,
+        list(make_endpoints(options, binder, ())),
+        binder,
+        lambda number: _words_for_twistd(options, log, number),
+        options.leave,
+        options.folder,
+        check_again,
+        census,
+        Supervisor(os.environ, reactor),
+        Rereading(options, log),
+        options,
+    )
+    services.addService(crew)
+
+
+def _words_for_twistd(options: Options, log: LogFile | None, number: int) -> Iterator[str]:
+    """
+    What the twistd of worker *number* is told; it is no daemon, and already who it shall be.
+    """
+    twistd: Any = options.parent or {}
+    yield from ("-n", "--pidfile=")
+    if log is not None:
+        yield f"--logfile={log.path}"
+    for name in ("reactor", "logger", "facility"):
+        if twistd.get(name):
+            yield f"--{name}={twistd[name]}"
+    if twistd.get("syslog"):
+        yield from ("--syslog", f"--prefix={twistd['prefix']}-w{number}")
+    if twistd.get("rundir", ".") != ".":
+        yield f"--rundir={os.path.join(options.folder, twistd['rundir'])}"
+
+
+def _export(services: Any, options: Options, reactor: Any, source: Any) -> None:
+    """
+    Have the numbers of *source* sent where they are wanted.
+    """
+    exporter = make_exporter(options, reactor)
+    if exporter is not None:
+        if IService.providedBy(exporter):
+            services.addService(exporter)
+        services.addService(Exporting(exporter, source, reactor, options["export-interval"]))

@@ -1,0 +1,346 @@
+"""
+What the settings describe, part by part.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from math import ceil
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.web.resource import IResource
+from twisted.web.server import Site
+from zope.interface import Interface
+from zope.interface.exceptions import Invalid
+from zope.interface.verify import verifyObject
+
+from rt_twisted.access import ChannelNames, Key, Keys
+from rt_twisted.brokers.durable import DurableBroker
+from rt_twisted.brokers.journal import Journal
+from rt_twisted.brokers.memory import MemoryBroker
+from rt_twisted.daemon import open_files
+from rt_twisted.exporters.graphite import GraphiteExporter
+from rt_twisted.front.cors import Cors
+from rt_twisted.front.head import HttpLimits
+from rt_twisted.history import Keep
+from rt_twisted.house import House, SocketioLimits, WebsocketLimits
+from rt_twisted.hub import Hub, Limits
+from rt_twisted.hubs import Hubs
+from rt_twisted.interfaces import IBroker, IExporter
+from rt_twisted.logs import LogFile, Owner
+from rt_twisted.reports import Look, Question
+from rt_twisted.routes import DEFAULT, Route, load, parse_route
+from rt_twisted.settings import WrongSetting, at
+from rt_twisted.subscriber import Patience, Policy
+from rt_twisted.tap.options import Options
+
+Ask = Callable[[Question], Deferred[Look]]
+
+EMBEDDED = ("http", "memory")  # the broker in the process
+SPARE_FILES = 100  # descriptors for everything that is not a reader
+
+
+def wrong(options: Options, name: str, text: str) -> WrongSetting:
+    """
+    What to raise: *text*, and where the setting *name* stands.
+    """
+    place = (options.places[name] or ["default"])[-1]
+    return WrongSetting(f"{at(name, place)}: {text}")
+
+
+def _own(options: Options, name: str, interface: type[Interface], *arguments: Any) -> Any:
+    """
+    The user's own object, by dotted name, checked.
+    """
+    dotted = options[name]
+    try:
+        found = load(dotted)(*arguments)
+        verifyObject(interface, found)
+    except Invalid as error:
+        reason = " ".join(str(error).split())
+        raise wrong(options, name, f"{dotted}: {reason}") from None
+    except ValueError as error:
+        raise wrong(options, name, str(error)) from error
+    except Exception as error:
+        raise wrong(options, name, f"{dotted}: {error!r}") from error
+    return found
+
+
+def make_broker(options: Options, reactor: Any) -> Any:
+    """
+    What carries messages.
+
+    Raises:
+        WrongSetting: with file and line; as all below.
+    """
+    word = options["broker"]
+    path = options["history-file"]
+    if word in EMBEDDED:
+        return _durable_broker(options, reactor, path) if path else MemoryBroker(reactor)
+    if path:
+        raise wrong(options, "history-file", f"the {word} broker has its own history")
+    if word == "amqp":
+        return _amqp_broker(options, reactor)
+    if word == "redis":
+        return _redis_broker(options, reactor)
+    if "." not in word:
+        raise wrong(options, "broker", f"there is no broker {word!r}; take http, or a dotted name")
+    return _own(options, "broker", IBroker, reactor, options)
+
+
+def _amqp_broker(options: Options, reactor: Any) -> Any:
+    # Here, not at the top: txamqp would choose the reactor.
+    from rt_twisted.brokers.amqp.build import Wrong, build_broker
+
+    try:
+        return build_broker(reactor, options, options.given, options.folder)
+    except Wrong as error:
+        raise wrong(options, error.name, str(error)) from None
+
+
+def _redis_broker(options: Options, reactor: Any) -> Any:
+    # Here, not at the top: txredisapi would choose the reactor.
+    from rt_twisted.brokers.redis.build import Wrong, build_broker
+
+    try:
+        return build_broker(reactor, options, options.given, read_keep(options))
+    except Wrong as error:
+        raise wrong(options, error.name, str(error)) from None
+
+
+def make_further_hub(services: Any, options: Options, reactor: Any, server: str) -> Hub:
+    """
+    The channels of the redis at *server*, for routes that name it.
+    """
+    from rt_twisted.brokers.redis.build import Wrong, build_broker
+
+    try:
+        broker = build_broker(reactor, options, options.given, read_keep(options), server)
+    except Wrong as error:
+        raise ValueError(str(error)) from None
+    services.addService(broker)
+    return Hub(broker, reactor, read_keep(options), read_limits(options))
+
+
+def _durable_broker(options: Options, reactor: Any, path: str) -> DurableBroker:
+    path = os.path.abspath(path)  # whoever becomes a daemon changes its folder
+    if not os.path.isdir(os.path.dirname(path)):
+        raise wrong(options, "history-file", f"{path}: there is no such folder")
+
+    def open_journal(keep: Keep) -> Journal:
+        return Journal(path, keep, options["history-file-size"], reactor.seconds)
+
+    refuse = options["unwritable"] == "refuse"
+    return DurableBroker(reactor, path, open_journal, read_keep(options), refuse)
+
+
+def make_exporter(options: Options, reactor: Any) -> Any:
+    """
+    What sends the numbers; None for nothing.
+    """
+    word = options["export"]
+    if word is None:
+        return None
+    if word != "graphite":
+        if "." not in word:
+            raise wrong(options, "export", f"there is no exporter {word!r}")
+        return _own(options, "export", IExporter, reactor, options)
+    for name in ("export-host", "export-port"):
+        if not options[name]:
+            raise wrong(options, "export", f"graphite needs {name}")
+    try:
+        return GraphiteExporter(
+            reactor,
+            options["export-host"],
+            options["export-port"],
+            options["export-path"],
+            options["export-protocol"],
+            options["export-node"] or "",
+        )
+    except ValueError as error:
+        raise wrong(options, "export-path", str(error)) from None
+
+
+def read_keep(options: Options) -> Keep:
+    """
+    What each channel remembers.
+    """
+    return Keep(options["history"], options["history-bytes"], options["history-age"])
+
+
+def _share(options: Options, name: str) -> int:
+    """
+    A worker's part of what the daemon may have.
+    """
+    whole, workers = int(options[name]), int(options["workers"])
+    return ceil(whole / workers)
+
+
+def read_limits(options: Options) -> Limits:
+    """
+    What a hub allows, of this process if there are workers.
+    """
+    return Limits(
+        readers=_share(options, "max-readers") or max(1, open_files() - SPARE_FILES),
+        readers_per_address=options["max-readers-per-address"],
+        history_bytes=_share(options, "history-memory"),
+        replay_bytes=options["replay-bytes"],
+        linger=options["linger"],
+        heartbeat=options["heartbeat"],
+        join_rate=_share(options, "join-rate"),
+        join_queue=_share(options, "join-queue"),
+    )
+
+
+def read_http_limits(options: Options) -> HttpLimits:
+    """
+    What a request may be.
+    """
+    return HttpLimits(
+        line=options["max-line"],
+        headers=options["max-headers"],
+        header_bytes=options["max-header-bytes"],
+        body=options["max-body"],
+        head_seconds=options["head-seconds"],
+        body_seconds=options["body-seconds"],
+        idle_seconds=options["idle-seconds"],
+        trusted_proxies=options["trusted-proxies"] or frozenset(),
+    )
+
+
+def make_house(
+    options: Options, reactor: Any, hubs: Hubs, ask: Ask | None, kept: dict[str, Any]
+) -> House:
+    """
+    What actions are lent.
+
+    Args:
+        options: the settings.
+        reactor: the reactor.
+        hubs: all channels.
+        ask: knows the numbers of all workers; None if there are none.
+        kept: see `House`.
+    """
+    publishers = list(options["publish-key"])
+    if options["http-secret"]:
+        publishers.append(Key.of(options["http-secret"]))
+    observers = [Key.of(options["stats-key"])] if options["stats-key"] else []
+    return House(
+        hubs.main,
+        reactor,
+        ChannelNames(options["channel-pattern"], options["max-reader-channels"]),
+        Keys(publishers),
+        Keys(observers),
+        Patience(options["backlog-bytes"], options["backlog-seconds"], Policy(options["slow"])),
+        retry=int(options["retry"] * 1000),
+        count_addresses=bool(options["max-readers-per-address"]),
+        poll_seconds=options["poll-seconds"],
+        poll_bytes=options["poll-bytes"],
+        max_body=options["max-body"],
+        max_message=options["max-message"],
+        max_batch=options["max-batch"],
+        trim=options["trim"],
+        websockets=_websocket_limits(options),
+        socketio=_socketio_limits(options),
+        kept=kept,
+        hubs=hubs.at,
+        ask=ask,
+    )
+
+
+def _socketio_limits(options: Options) -> SocketioLimits:
+    return SocketioLimits(
+        ping_interval=options["socketio-ping-interval"],
+        ping_timeout=options["socketio-ping-timeout"],
+        connect_seconds=options["socketio-connect-seconds"],
+        upgrade_seconds=options["socketio-upgrade-seconds"],
+        max_payload=options["socketio-max-payload"],
+        recovery=options["socketio-recovery"],
+    )
+
+
+def _websocket_limits(options: Options) -> WebsocketLimits:
+    beat, tolerance = options["heartbeat"], options["websocket-tolerance"]
+    return WebsocketLimits(
+        message=options["websocket-message"],
+        message_seconds=options["websocket-message-seconds"],
+        rate=options["websocket-rate"],
+        bytes=options["websocket-bytes"],
+        silence=beat + tolerance if beat and tolerance else 0.0,
+        close_seconds=options["websocket-close-seconds"],
+        compress_from=options["websocket-compress"],
+        origins=options["websocket-origins"] or frozenset(("same",)),
+    )
+
+
+def make_routes(options: Options, house: House) -> Iterator[Route]:
+    """
+    The lines of the settings, or those without any.
+    """
+    if not options["route"]:
+        for line in DEFAULT:
+            yield parse_route(line, house)
+    for line, place in zip(options["route"], options.places["route"], strict=True):
+        try:
+            yield parse_route(line, house)
+        except ValueError as error:
+            raise WrongSetting(f"{place}: route {line!r}: {error}") from None
+
+
+def make_cors(options: Options) -> Cors:
+    """
+    Which pages of other origins may read responses.
+    """
+    try:
+        return Cors(options["origins"], options["credentials"])
+    except ValueError as error:
+        raise wrong(options, "credentials", str(error)) from None
+
+
+def open_access_log(options: Options) -> LogFile | None:
+    """
+    Where a line per response goes; None for nowhere.
+    """
+    path = options["access-log"]
+    try:
+        return LogFile(path, _owner(options)) if path else None
+    except OSError as error:
+        raise wrong(options, "access-log", f"{path}: {error.strerror}") from None
+
+
+def open_log(options: Options) -> LogFile | None:
+    """
+    Where twistd was told to log, if that is for us to do.
+    """
+    twistd: Any = options.parent
+    if twistd is None or options["check"]:
+        return None
+    path = twistd.get("logfile") or ("-" if twistd.get("nodaemon") else "twistd.log")
+    theirs = path == "-" and (options["log-format"] == "text" or not twistd.get("nodaemon"))
+    theirs = theirs and options.inheritance is None  # a worker says which it is
+    if theirs or twistd.get("syslog") or twistd.get("logger"):
+        return None
+    try:
+        return LogFile(path, _owner(options))
+    except OSError as error:
+        raise WrongSetting(f"--logfile: {path}: {error.strerror}") from None
+
+
+def _owner(options: Options) -> Owner:
+    """
+    Whom log files belong to: whoever twistd was told to become.
+    """
+    twistd: Any = options.parent or {}
+    uid, gid = twistd.get("uid"), twistd.get("gid")
+    return -1 if uid is None else uid, -1 if gid is None else gid
+
+
+def make_app(options: Options, hub: Hub) -> Site | None:
+    """
+    What answers where no route does; None for nothing.
+    """
+    if options["app"] is None:
+        return None
+    return Site(_own(options, "app", IResource, options, hub))

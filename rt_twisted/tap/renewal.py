@@ -1,0 +1,175 @@
+"""
+What a reload does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from twisted.logger import Logger
+
+from rt_twisted.front.access_log import AccessLog
+from rt_twisted.front.http import Front
+from rt_twisted.front.responses import Responses
+from rt_twisted.hubs import Hubs
+from rt_twisted.logs import LogFile
+from rt_twisted.routes import Routes
+from rt_twisted.settings import SETTINGS, WrongSetting
+from rt_twisted.tap.options import LIVE, Options
+from rt_twisted.tap.parts import (
+    Ask,
+    make_cors,
+    make_house,
+    make_routes,
+    open_access_log,
+    read_http_limits,
+    read_keep,
+    read_limits,
+)
+
+_log = Logger()
+
+
+class Renewal:
+    """
+    Reads the settings again and has what runs go on with them.
+
+    Args:
+        options: as they were at the start.
+        reactor: the reactor.
+        hubs: all channels.
+        front: what listens.
+        log: opened anew each time; None if it is not ours.
+        access_log: the same.
+        certificates: have a `reload` that raises ValueError, with one sentence,
+            and then has changed nothing.
+        ask: knows the numbers of all workers; None if there are none.
+        kept: see `House`.
+    """
+
+    def __init__(
+        self,
+        options: Options,
+        reactor: Any,
+        hubs: Hubs,
+        front: Front,
+        log: LogFile | None,
+        access_log: LogFile | None,
+        certificates: Sequence[Any],
+        ask: Ask | None,
+        kept: dict[str, Any],
+    ) -> None:
+        self._start = self._now = options
+        self._kept = kept
+        self._reactor = reactor
+        self._hubs = hubs
+        self._front = front
+        self._log = log
+        self._access_log = access_log
+        self._certificates = certificates
+        self._ask = ask
+
+    def __call__(self) -> Mapping[str, Any]:
+        """
+        All of it, or nothing and a line in the log that says why.
+
+        Returns:
+            the settings that are in force now.
+        """
+        for file in (self._log, self._access_log):
+            _reopen(file)
+        try:
+            fresh = self._now.again()
+            self._take_on(fresh)
+        except WrongSetting as error:
+            _log.error("not reloaded, nothing has changed: {reason}", reason=str(error))
+        except Exception:  # a class of the user's
+            _log.failure("not reloaded, nothing has changed")
+        else:
+            self._tell(fresh)
+            self._now = fresh
+        return self._now
+
+    def _take_on(self, fresh: Options) -> None:
+        hubs, front = self._hubs, self._front
+        # Whatever may be wrong comes first.
+        house = make_house(fresh, self._reactor, hubs, self._ask, self._kept)
+        routes = Routes(make_routes(fresh, house))
+        keep, limits = read_keep(fresh), read_limits(fresh)
+        http_limits, cors = read_http_limits(fresh), make_cors(fresh)
+        same = fresh["access-log"] == self._now["access-log"]
+        access_log = self._access_log if same else open_access_log(fresh)
+        for one in self._certificates:
+            try:
+                one.reload()
+            except ValueError as error:
+                raise WrongSetting(str(error)) from None
+        hubs.adopt(keep, limits)
+        lines = AccessLog(access_log) if access_log else None
+        front.adopt(routes, http_limits, cors, Responses(front, hubs.main.counts, lines))
+        if not same and self._access_log is not None:
+            self._access_log.close()
+        self._access_log = access_log
+
+    def _tell(self, fresh: Options) -> None:
+        """
+        Which names have changed; values may be secrets.
+        """
+        changed = [name for name in SETTINGS if name in LIVE and _differ(fresh, self._now, name)]
+        _log.info("reloaded, changed: {names}", names=", ".join(changed) or "nothing")
+        _tell_fixed(fresh, self._start)
+
+
+class Rereading:
+    """
+    What a reload is for the parent of workers, which take on what is new by themselves.
+
+    Args:
+        options: as they were at the start.
+        log: opened anew each time; None if it is not ours.
+    """
+
+    def __init__(self, options: Options, log: LogFile | None) -> None:
+        self._start = self._now = options
+        self._log = log
+
+    def __call__(self) -> Mapping[str, Any]:
+        """
+        The settings that are in force now.
+        """
+        _reopen(self._log)
+        try:
+            self._now = self._now.again()
+        except WrongSetting as error:
+            _log.error("not reloaded, nothing has changed: {reason}", reason=str(error))
+        else:
+            _tell_fixed(self._now, self._start)
+        return self._now
+
+
+def _reopen(file: LogFile | None) -> None:
+    if file is not None:
+        try:
+            file.reopen()
+        except OSError as error:
+            _log.error("{path}: {reason}", path=file.path, reason=error.strerror)
+
+
+def _tell_fixed(fresh: Options, start: Options) -> None:
+    """
+    Which names wait for a restart.
+    """
+    fixed = [name for name in SETTINGS if name not in LIVE and _differ(fresh, start, name)]
+    if fixed:
+        _log.warn("these change at the next start only: {names}", names=", ".join(fixed))
+
+
+def _differ(one: Options, other: Options, name: str) -> bool:
+    values = [
+        [(key.secret, key.patterns) for key in options[name]]
+        if name == "publish-key"
+        else options[name]
+        for options in (one, other)
+    ]
+    return bool(values[0] != values[1])

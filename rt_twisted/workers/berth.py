@@ -1,0 +1,218 @@
+"""
+The place of one worker: whoever has it, or will.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+from collections.abc import Callable
+from contextlib import suppress
+from enum import Enum
+from typing import Any, Protocol
+
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.error import ProcessExitedAlready
+from twisted.internet.protocol import Factory, ProcessProtocol
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from rt_twisted.counts import Counts
+from rt_twisted.reports import Report
+from rt_twisted.workers.backoff import Backoff
+from rt_twisted.workers.line import Line
+
+_log = Logger()
+
+
+class State(Enum):
+    """
+    Of whoever has the place.
+    """
+
+    DOWN = "down"
+    STARTING = "starting"
+    UP = "up"
+    STOPPING = "stopping"
+
+
+class Told(Protocol):
+    """
+    Who hears of a berth.
+    """
+
+    def changed(self, berth: Berth) -> None:
+        """
+        Its state is another one.
+        """
+
+    def heard(self, berth: Berth, said: dict[str, Any]) -> None:
+        """
+        Its worker said something.
+        """
+
+    def buried(self, berth: Berth, last: Counts) -> None:
+        """
+        Its worker is gone; these are the last numbers it told.
+        """
+
+
+Spawn = Callable[[ProcessProtocol, int, int], Any]  # number, descriptor -> a Twisted process
+
+
+class Berth:
+    """
+    Starts a worker, and another when that one ends, until told to stop.
+
+    Args:
+        reactor: the reactor.
+        number: from 1 on.
+        spawn: starts the process.
+        told: hears of it.
+    """
+
+    def __init__(self, reactor: Any, number: int, spawn: Spawn, told: Told) -> None:
+        self.number = number
+        self.state = State.DOWN
+        self.restarts = 0
+        self.counts = Counts()  # the last that grew
+        self.report: Report | None = None  # the last whole one
+        self._reactor = reactor
+        self._spawn = spawn
+        self._told = told
+        self._backoff = Backoff()
+        self._born = 0.0
+        self._process: Any = None
+        self._pid = 0
+        self._line: Line | None = None
+        self._next: Any = None  # the call that starts another one
+        self._stopped: Deferred[None] | None = None
+
+    @property
+    def pid(self) -> int:
+        """
+        Of the process; 0 if there is none.
+        """
+        return self._pid if self._process is not None else 0
+
+    def start(self) -> None:
+        """
+        Put a worker here.
+        """
+        self._next = None
+        here, there = socket.socketpair()
+        with here, there:
+            here.setblocking(False)
+            self._line = line = Line(self._hears, lambda line: None)
+            factory = Factory.forProtocol(lambda: line)
+            factory.noisy = False
+            self._reactor.adoptStreamConnection(here.fileno(), here.family, factory)
+            self._born = self._reactor.seconds()
+            self._process = self._spawn(_Watch(self._ended), self.number, there.fileno())
+            self._pid = self._process.pid
+        self._move(State.STARTING)
+
+    def say(self, what: str, **fields: Any) -> None:
+        """
+        Tell the worker.
+        """
+        if self._line is not None:
+            self._line.say(what, **fields)
+
+    def offer(self, what: str, **fields: Any) -> bool:
+        """
+        Tell the worker if it is up and listens.
+        """
+        return self.state is State.UP and bool(self._line and self._line.offer(what, **fields))
+
+    def stop(self) -> Deferred[None]:
+        """
+        No more workers here.
+
+        Returns:
+            fires when the last is gone.
+        """
+        if self._next is not None:
+            self._next.cancel()
+            self._next = None
+        self._stopped = self._stopped or Deferred()
+        if self._process is None:
+            return succeed(None)
+        if self.state is State.STARTING:
+            self.signal(signal.SIGTERM)  # it does not listen yet
+        else:
+            self.say("stop")
+        return self._stopped
+
+    def signal(self, number: signal.Signals) -> None:
+        """
+        Send a signal to the worker, if there is one.
+        """
+        if self._process is not None:
+            with suppress(ProcessExitedAlready):  # `_ended` is on its way
+                self._process.signalProcess(number.name.removeprefix("SIG"))
+
+    def _hears(self, line: Line, said: dict[str, Any]) -> None:
+        if line is not self._line:
+            return
+        what = said["what"]
+        if what == "ready":
+            if self.state is State.STARTING:
+                _log.info("worker {worker} is up (pid {pid})", worker=self.number, pid=self.pid)
+            self._move(State.UP)
+        elif what == "stopping":
+            self._move(State.STOPPING)
+        self._told.heard(self, said)
+
+    def _ended(self, reason: Failure) -> None:
+        if self._line is not None and self._line.transport is not None:
+            self._line.transport.abortConnection()
+        lived = self._reactor.seconds() - self._born
+        self._process = self._line = None
+        self._told.buried(self, self.counts)
+        self.counts, self.report = Counts(), None
+        if self._stopped is not None:
+            self._move(State.DOWN)
+            self._stopped.callback(None)
+            return
+        wait = self._backoff.after(lived)
+        _log.warn(
+            "worker {worker} (pid {pid}) ended by {cause} after {lived:.1f} seconds, "
+            "another starts in {wait:.1f}",
+            worker=self.number,
+            pid=self._pid,
+            cause=_cause(reason),
+            lived=lived,
+            wait=wait,
+        )
+        self.restarts += 1
+        self._next = self._reactor.callLater(wait, self.start)
+        self._move(State.DOWN)
+
+    def _move(self, state: State) -> None:
+        self.state = state
+        self._told.changed(self)
+
+
+class _Watch(ProcessProtocol):
+    """
+    Says when the process is gone.
+    """
+
+    def __init__(self, ended: Callable[[Failure], None]) -> None:
+        self._end = ended
+
+    def processExited(self, reason: Failure) -> None:
+        self._end(reason)
+
+
+def _cause(reason: Failure) -> str:
+    status = getattr(reason.value, "status", None)
+    if status is not None and os.WIFSIGNALED(status):
+        number = os.WTERMSIG(status)
+        try:
+            return signal.Signals(number).name
+        except ValueError:  # a real-time signal
+            return f"signal {number}"
+    return f"status {getattr(reason.value, 'exitCode', None)}"

@@ -1,0 +1,82 @@
+"""
+The same as socketio_client.js, by python-socketio.
+
+    python socketio_client.py 4 URL '{"transports": ["polling"]}'
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import sys
+import threading
+from typing import Any
+from urllib.parse import urlsplit
+
+import socketio
+
+_printing = threading.Lock()
+
+
+def to_line(value: Any) -> Any:
+    """
+    What JSON cannot say.
+    """
+    return {"base64": base64.b64encode(value).decode()}
+
+
+def from_line(value: dict[str, Any]) -> Any:
+    """
+    Bytes as they were.
+    """
+    return base64.b64decode(value["base64"]) if "base64" in value else value
+
+
+def say(*words: Any) -> None:
+    """
+    Write a line.
+    """
+    with _printing:
+        sys.stdout.write(json.dumps(words, default=to_line) + "\n")
+        sys.stdout.flush()
+
+
+def main() -> None:
+    """
+    Connect, and do as told.
+    """
+    _, _, url, options = sys.argv
+    given = json.loads(options)
+    space = urlsplit(url).path or "/"
+    client = socketio.Client(reconnection_delay=0.05, reconnection_delay_max=0.2)
+    client.on("connect", lambda: say("connect", client.transport(), False), space)
+    client.on("connect_error", lambda said="": say("error", str(said)), space)
+    client.on("disconnect", lambda reason="": say("disconnect", reason), space)
+
+    @client.on("*", namespace=space)
+    def hear(name: str, *arguments: Any) -> Any:
+        say("event", name, *arguments)
+        return arguments if name == "ask" else None
+
+    where = {"socketio_path": given["path"]} if "path" in given else {}
+    client.connect(
+        url, namespaces=[space], transports=given.get("transports"), auth=given.get("auth"), **where
+    )
+    for line in sys.stdin:
+        what, *words = json.loads(line, object_hook=from_line)
+        if what == "emit":
+            client.emit(words[0], tuple(words[1:]), namespace=space)
+        elif what == "ask":
+            number, event, *arguments = words
+            client.emit(
+                event,
+                tuple(arguments),
+                namespace=space,
+                callback=lambda *answer, number=number: say("ack", number, *answer),
+            )
+        elif what == "close":
+            break
+    client.disconnect()
+
+
+main()

@@ -1,0 +1,236 @@
+"""
+Socket.IO clients as their makers ship them, each a process that is told by lines
+what to do and says by lines what happens.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import queue
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.real.conftest import require
+
+HOME = Path(__file__).parent / "clients"
+SECONDS = 30.0  # for anything that a client is waited for
+
+Line = list[Any]
+
+
+class Peer:
+    """
+    One client.
+
+    Args:
+        kind: `js 4` and `js 2` are npm's socket.io-client, `python` is python-socketio.
+        url: of the server, with the namespace.
+        options: such as `transports`, `auth`, `path`.
+    """
+
+    def __init__(self, kind: str, url: str, **options: Any) -> None:
+        self.lines: list[Line] = []
+        self._asked = 0
+        self._queue: queue.Queue[Line | None] = queue.Queue()
+        self._process = subprocess.Popen(
+            [*_command(kind), url, json.dumps(options)],
+            cwd=HOME,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        self._reading = threading.Thread(target=self._read, daemon=True)
+        self._reading.start()
+
+    def _read(self) -> None:
+        assert self._process.stdout is not None
+        for text in self._process.stdout:
+            self._queue.put(json.loads(text, object_hook=_from_line))
+        self._queue.put(None)
+
+    def tell(self, *words: Any) -> None:
+        """
+        One line to it.
+        """
+        assert self._process.stdin is not None
+        self._process.stdin.write(json.dumps(words, default=_to_line) + "\n")
+        self._process.stdin.flush()
+
+    def emit(self, event: str, *arguments: Any) -> None:
+        """
+        Have it emit.
+        """
+        self.tell("emit", event, *arguments)
+
+    def ask(self, event: str, *arguments: Any) -> Line:
+        """
+        Have it emit, and wait for the acknowledgement.
+        """
+        self._asked += 1
+        self.tell("ask", self._asked, event, *arguments)
+        return self.wait("ack", self._asked)[2:]
+
+    def wait(self, *words: Any) -> Line:
+        """
+        The next line that begins with *words*, or has come already unseen; lines
+        before it are kept in `lines`.
+        """
+        deadline = time.monotonic() + SECONDS
+        seen: list[Line] = []
+        while True:
+            try:
+                line = self._queue.get(timeout=max(0.0, deadline - time.monotonic()))
+            except queue.Empty:
+                raise AssertionError(f"never said: {words}; but: {seen[-20:]}") from None
+            assert line is not None, f"it ended without: {words}; but said: {seen[-20:]}"
+            self.lines.append(line)
+            if line[: len(words)] == list(words):
+                return line
+            seen.append(line)
+
+    def events(self, name: str, count: int) -> list[Line]:
+        """
+        The arguments of all events *name*, when there are *count* of them.
+        """
+        while True:
+            found = [line[2:] for line in self.lines if line[:2] == ["event", name]]
+            if len(found) >= count:
+                return found
+            self.wait("event", name)
+
+    def close(self) -> None:
+        """
+        End it.
+        """
+        if self._process.poll() is None:
+            self._process.kill()
+        self._process.wait(SECONDS)
+        self._reading.join(SECONDS)
+        for pipe in (self._process.stdin, self._process.stdout):
+            assert pipe is not None
+            pipe.close()
+
+
+class Cutter:
+    """
+    A way to a server on which connections break, in the middle of whatever they
+    carry, without a goodbye.
+
+    Args:
+        port: the server's.
+    """
+
+    def __init__(self, port: int) -> None:
+        self.server = port
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port: int = self._listener.getsockname()[1]
+        self.cuts = 0
+        self.budget: Callable[[], int | None] = lambda: None
+        self._threads = [threading.Thread(target=self._accept, daemon=True)]
+        self._threads[0].start()
+        self._open: set[socket.socket] = set()
+
+    @property
+    def url(self) -> str:
+        """
+        Where clients find the server.
+        """
+        return f"http://127.0.0.1:{self.port}"
+
+    def close(self) -> None:
+        """
+        End it.
+        """
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        self.cut()
+        for thread in self._threads:
+            thread.join(SECONDS)
+
+    def cut(self) -> None:
+        """
+        Break everything that is open now.
+        """
+        for each in tuple(self._open):
+            _shut(each)
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                near, _ = self._listener.accept()
+                far = socket.create_connection(("127.0.0.1", self.server))
+            except OSError:
+                return
+            self._open |= {near, far}
+            for source, sink, budget in ((near, far, None), (far, near, self.budget())):
+                thread = threading.Thread(
+                    target=self._pump, args=(source, sink, budget), daemon=True
+                )
+                self._threads.append(thread)
+                thread.start()
+
+    def _pump(self, source: socket.socket, sink: socket.socket, left: int | None) -> None:
+        """
+        Carry bytes; no more than *left* of them.
+        """
+        try:
+            while data := source.recv(65536):
+                if left is not None and len(data) >= left:
+                    sink.sendall(data[:left])
+                    self.cuts += 1
+                    break
+                sink.sendall(data)
+                left = left and left - len(data)
+        except OSError:
+            pass
+        for each in (source, sink):
+            _shut(each)
+            self._open.discard(each)
+
+
+def _shut(line: socket.socket) -> None:
+    with suppress(OSError):
+        line.shutdown(socket.SHUT_RDWR)
+    line.close()
+
+
+def require_clients(kind: str) -> None:
+    """
+    Fail or skip where *kind* cannot be had; see `require`.
+    """
+    if kind == "python":
+        return
+    require("node", "nodejs")
+    require("npm", "npm")
+    if (HOME / "node_modules" / "socket.io-client-2").is_dir():
+        return
+    reason = f"socket.io-client is missing: npm install in {HOME}, as make test does"
+    if os.environ.get("CI") or os.environ.get("RT_REQUIRE_ALL"):
+        pytest.fail(reason, pytrace=False)
+    pytest.skip(reason)
+
+
+def _command(kind: str) -> list[str]:
+    require_clients(kind)
+    if kind == "python":
+        return [sys.executable, "socketio_client.py", "4"]
+    return [require("node", "nodejs"), "socketio_client.js", kind.removeprefix("js ")]
+
+
+def _to_line(value: Any) -> Any:
+    return {"base64": base64.b64encode(value).decode()}
+
+
+def _from_line(value: dict[str, Any]) -> Any:
+    return base64.b64decode(value["base64"]) if "base64" in value else value

@@ -1,0 +1,234 @@
+"""
+Daemons with RabbitMQ between them, as users run them.
+"""
+
+from __future__ import annotations
+
+import http.client
+import itertools
+import json
+import random
+from typing import Any
+
+import pika
+import pytest
+from twisted.internet.defer import Deferred
+
+from tests.real.conftest import Server, StartDaemon
+from tests.real.rabbit import Rabbit, rabbit
+from tests.real.readers import Publisher, Reader, join_all, leaving, pause, publishers, until
+from tests.real.test_amqp_failures import SETTLED, foreign
+
+__all__ = ["rabbit"]
+
+COUNT = itertools.count()
+ROUNDS = 3
+
+
+def options(server: Rabbit, name: str, *more: str) -> tuple[str, ...]:
+    """
+    A daemon's, for exchange and stream *name*.
+    """
+    return (
+        "--broker=amqp",
+        f"--amqp-url=amqp://guest:guest@127.0.0.1:{server.port}",
+        f"--amqp-exchange-name={name}",
+        "--amqp-heartbeat=2",
+        "--history=10000",
+        "--heartbeat=1",
+        *more,
+    )
+
+
+async def ready(server: Server) -> None:
+    """
+    Wait until /readyz says so.
+    """
+
+    def is_ready() -> bool:
+        connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=10)
+        connection.request("GET", "/readyz")
+        status = connection.getresponse().status
+        connection.close()
+        return status == 200
+
+    await until(is_ready, 30)
+
+
+@pytest.mark.limit(60)
+async def test_cyclone_sses_own_options(rabbit: Rabbit, daemon: StartDaemon) -> None:
+    """
+    With them, and the publisher that came with it: exchange, type and key are as they were.
+    """
+    server = daemon(
+        "--broker=amqp",
+        "--amqp-host=127.0.0.1",
+        f"--amqp-port={rabbit.port}",
+        "--amqp-vhost=/",
+        "--amqp-username=guest",
+        "--amqp-password=guest",
+        "--amqp-exchange-name=sse-cyclone-server",
+        "--amqp-exchange-type=direct",
+        "--amqp-channel=1",
+    )
+    await ready(server)
+    reader = Reader(server.port, ["base", "42"])
+    async with leaving([reader]):
+        await join_all([reader])
+        connection = foreign(rabbit)
+        channel = connection.channel()
+        channel.exchange_declare("sse-cyclone-server", "direct")
+        for key in ("base", "42", "other"):
+            body = json.dumps(["comment", key])
+            channel.basic_publish("sse-cyclone-server", key, body)
+        connection.close()
+        await until(lambda: len(reader.messages) == 2)
+
+        assert [json.loads(text)[1] for text in reader.messages] == ["base", "42"]
+        async with publishers(server, 1) as [publisher]:
+            answer = await publisher.publish("base", b"by HTTP")
+        await until(lambda: len(reader.messages) == 3)
+        assert answer["position"] == reader.last_id
+
+
+@pytest.mark.limit(60)
+async def test_by_tls(rabbit: Rabbit, daemon: StartDaemon) -> None:
+    """
+    The server's name is checked: by another one, nobody logs in.
+    """
+    more = [f"--amqp-ca={rabbit.authority}", "--amqp-exchange-name=tls"]
+    url = f"--amqp-url=amqps://guest:guest@%s:{rabbit.tls_port}"
+    right = daemon("--broker=amqp", url % "localhost", *more)
+    wrong = daemon("--broker=amqp", url % "127.0.0.1", *more)
+    await ready(right)
+    async with publishers(right, 1) as [publisher]:
+        assert (await publisher.publish("news", b"1"))["published"] == 1
+    await until(lambda: "is away" in wrong.log)
+    assert "connected to" not in wrong.log
+
+
+@pytest.mark.limit(120)
+async def test_readers_change_nodes_while_the_server_is_killed(
+    rabbit: Rabbit, daemon: StartDaemon
+) -> None:
+    """
+    Nothing that was acknowledged is lost, repeated or out of order, and there
+    is no gap: the stream is the log of both daemons.
+    """
+    name = f"daemons{next(COUNT)}"
+    servers = [daemon(*options(rabbit, name, f"--amqp-stream={name}")) for _ in range(2)]
+    for server in servers:
+        await ready(server)
+    readers = [Reader(servers[n % 2].port, ["a", "b"]) for n in range(6)]
+    acknowledged: dict[int, str] = {}
+    going = [True]
+    rng = random.Random(7)
+
+    async def keep_publishing(publisher: Publisher, prefix: str) -> None:
+        for number in itertools.count():
+            if not going:
+                return
+            text = f"{prefix}.{number}"
+            try:
+                answer = await publisher.publish(rng.choice("ab"), text.encode())
+            except AssertionError:  # 503
+                await pause(0.1)
+                continue
+            acknowledged[int(answer["position"].rpartition(".")[2])] = text
+            await pause(0.005)
+
+    async with leaving(readers), publishers(servers[0], 1) as [one]:
+        async with publishers(servers[1], 1) as [other]:
+            await join_all(readers)
+            busy = [
+                Deferred.fromCoroutine(keep_publishing(publisher, prefix))
+                for publisher, prefix in ((one, "one"), (other, "other"))
+            ]
+            await pause(SETTLED)
+            for _ in range(ROUNDS):
+                await pause(rng.uniform(0.2, 0.5))
+                rabbit.kill()
+                for reader in readers:
+                    if rng.random() < 0.7:
+                        reader.cut("reset")
+                rabbit.start()
+                for reader in readers:
+                    if reader.connection is None:
+                        reader.port = rng.choice(servers).port
+                        await reader.join()
+                for server in servers:
+                    await ready(server)
+            going.clear()
+            for each in busy:
+                await each
+            last = max(acknowledged)
+            await until(lambda: all(int(r.last_id.rpartition(".")[2]) >= last for r in readers), 30)
+        for reader in readers:
+            heard = [
+                (int(event.id.rpartition(".")[2]), event.data)
+                for event in reader.heard
+                if event.type == "message"
+            ]
+            assert reader.gaps == 0
+            assert heard == sorted(set(heard))
+            assert len({offset for offset, _ in heard}) == len(heard)
+            found = dict(heard)
+            assert {o: t for o, t in acknowledged.items() if found.get(o) != t} == {}
+
+
+@pytest.mark.limit(60)
+async def test_without_a_stream_a_gap_is_said(rabbit: Rabbit, daemon: StartDaemon) -> None:
+    """
+    To every reader that was there while messages may have been lost.
+    """
+    name = f"daemons{next(COUNT)}"
+    server = daemon(*options(rabbit, name))
+    await ready(server)
+    reader = Reader(server.port, ["a"])
+    async with leaving([reader]), publishers(server, 1) as [publisher]:
+        await join_all([reader])
+        await publisher.publish("a", b"before")
+        rabbit.kill()
+        await until(lambda: "is away" in server.log)
+        with pytest.raises(AssertionError, match="503"):
+            await publisher.publish("a", b"lost")
+        rabbit.start()
+        await ready(server)
+        await publisher.publish("a", b"after")
+        await until(lambda: len(reader.messages) == 2)
+
+        assert reader.messages == ["before", "after"]
+        assert [event.type for event in reader.heard] == ["message", "gap", "message"]
+    assert server.log.count("is away") == 1
+    assert server.log.count("connected to the AMQP server") == 2
+
+
+@pytest.mark.limit(60)
+async def test_an_old_exchange_can_lead_into_the_stream(
+    rabbit: Rabbit, daemon: StartDaemon
+) -> None:
+    """
+    A direct exchange gives what nobody takes to its alternate: the way over
+    for publishers that cannot change, as documented.
+    """
+    name = f"daemons{next(COUNT)}"
+    connection: Any = foreign(rabbit)
+    channel = connection.channel()
+    channel.exchange_declare(f"old-{name}", "direct")
+    rabbit.control(
+        "set_policy",
+        "--apply-to",
+        "exchanges",
+        name,
+        f"^old-{name}$",
+        json.dumps({"alternate-exchange": name}),
+    )
+    server = daemon(*options(rabbit, name, f"--amqp-stream={name}"))
+    await ready(server)
+    reader = Reader(server.port, ["a.b"])
+    async with leaving([reader]):
+        await join_all([reader])
+        channel.basic_publish(f"old-{name}", "a.b", b"1", pika.BasicProperties(type="old"))
+        await until(lambda: len(reader.heard) == 1)
+        assert (reader.heard[0].data, reader.heard[0].type) == ("1", "old")
+    connection.close()

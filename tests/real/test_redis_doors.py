@@ -1,0 +1,230 @@
+"""
+The ways to redis: TLS, unix sockets, passwords, databases, Sentinel; and two daemons on one redis.
+"""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from signal import SIGKILL
+from typing import Any
+
+import pytest
+from twisted.internet.defer import gatherResults
+from twisted.logger import ILogObserver, globalLogPublisher
+from zope.interface import implementer
+
+from rt_twisted.brokers.redis.server import Server as Place
+from rt_twisted.message import After, Draft
+from tests.pems import Authority
+from tests.real.conftest import Serve, Server, StartDaemon, free_port, require
+from tests.real.readers import Reader, join_all, leaving, publishers, until
+from tests.real.redis_server import asking, nodes, redis, start_redis
+
+__all__ = ["redis"]  # a fixture
+
+
+async def carries(place: Place) -> None:
+    """
+    Through *place* a message comes back, and is remembered.
+    """
+    async with nodes([place]) as [(broker, ears)]:  # type: ignore[list-item]
+        start = await broker.subscribe("a")
+        await broker.publish([Draft("a", b"1")])
+        await ears.until(1)
+        replay = await broker.after(["a"], After(start))
+        assert replay.complete
+        assert list(replay.messages) == ears.messages
+
+
+@pytest.fixture
+def said() -> Iterator[list[str]]:
+    """
+    What the broker logs of its state.
+    """
+    states: list[str] = []
+
+    @implementer(ILogObserver)
+    def observe(event: Any) -> None:
+        if "state" in event:
+            states.append(event["state"])
+
+    globalLogPublisher.addObserver(observe)
+    yield states
+    globalLogPublisher.removeObserver(observe)
+
+
+@pytest.mark.limit(30)
+async def test_tls(serve: Serve, tmp_path: Path, said: list[str]) -> None:
+    """
+    With our authority it works; with the machine's, or for another name, it
+    does not, and it is said why.
+    """
+    authority = Authority(tmp_path)
+    certificate, key = authority.pair("redis", "localhost", "127.0.0.1")
+    port = free_port()
+    start_redis(
+        serve,
+        *("--tls-port", str(port), "--tls-cert-file", certificate, "--tls-key-file", key),
+        *("--tls-ca-cert-file", authority.file, "--tls-auth-clients", "no"),
+    )
+    await carries(Place.parse(f"rediss://localhost:{port}", ca=authority.file))
+    await carries(Place.parse(f"rediss://127.0.0.1:{port}/3", ca=authority.file))
+
+    async with nodes([f"rediss://localhost:{port}"]):
+        await until(lambda: bool(said) and "certificate verify failed" in said[-1])
+
+
+@pytest.mark.limit(30)
+async def test_a_unix_socket(serve: Serve, tmp_path: Path) -> None:
+    """
+    Databases are apart, also where pub/sub of redis is not.
+    """
+    start_redis(serve, "--unixsocket", f"{tmp_path}/sock")
+    url = f"unix://{tmp_path}/sock"
+    await carries(Place.parse(f"{url}?db=2"))
+    async with nodes([url, f"{url}?db=1"]) as [(one, ears), (two, other_ears)]:
+        await gatherResults([one.subscribe("a"), two.subscribe("a")])
+        await one.publish([Draft("a", b"0")])
+        await two.publish([Draft("a", b"1")])
+        await gatherResults([ears.until(1), other_ears.until(1)])
+    assert [m.data for m in ears.messages + other_ears.messages] == [b"0", b"1"]
+
+
+@pytest.mark.limit(30)
+async def test_users_and_passwords(redis: Server, said: list[str]) -> None:
+    """
+    A user who may do no more than the documentation says; a wrong password is said.
+    """
+    rules = (
+        "on >se:cr/et resetkeys ~realtime:* resetchannels &* -@all "
+        "+auth +select +info +ping +script|load +eval +evalsha +subscribe +unsubscribe +publish "
+        "+hmget +hset +hincrby +get +set +del +pexpire +time "
+        "+zadd +zscore +zcard +zpopmin +zrange +zrangebyscore +zrevrangebyscore +zremrangebyscore "
+        "+xadd +xdel +xrange +xrevrange"
+    )
+    async with asking(redis.port) as ask:
+        await ask("ACL", "SETUSER", "node", *rules.split())
+        await ask("CONFIG", "SET", "requirepass", "word")
+    host = f"127.0.0.1:{redis.port}"
+    await carries(Place.parse(f"redis://node:se%3Acr%2Fet@{host}"))
+    await carries(Place.parse(f"redis://:word@{host}/1"))
+    await carries(Place.parse(host, password="word"))
+    async with asking(redis.port) as ask:
+        await ask("AUTH", "word")
+        await ask("ACL", "SETUSER", "node", "resetchannels", "&realtime:*")
+    url = f"redis://node:se%3Acr%2Fet@{host}"
+    async with nodes([url], plain=False) as [(broker, ears)]:
+        await broker.subscribe("a")
+        await broker.publish([Draft("a", b"1")])
+        await ears.until(1)
+    async with nodes([url]) as [(broker, _)]:
+        broker.subscribe("a")
+        await until(lambda: bool(said) and said[-1].startswith("is not heard: NOPERM"))
+        assert not broker.ready()
+    async with nodes([f"redis://node:wrong@{host}"]) as [(broker, _)]:
+        await until(lambda: bool(said) and said[-1].startswith("does not let us in: WRONGPASS"))
+        assert not broker.ready()
+    async with nodes([host]):
+        await until(lambda: bool(said) and said[-1].startswith("does not let us in: NOAUTH"))
+
+
+@pytest.mark.limit(30)
+async def test_its_state_is_said_once(redis: Server, said: list[str]) -> None:
+    """
+    Not with every try.
+    """
+    async with nodes([f"127.0.0.1:{redis.port}"]) as [(broker, _)]:
+        await until(broker.ready)
+        redis.kill(SIGKILL)
+        await until(lambda: len(said) > 1)
+        redis.start()
+        await until(broker.ready)
+    assert said[0] == said[-1] == "is there"
+    assert len(said) <= 5
+    assert len(set(said)) >= len(said) - 1
+
+
+@pytest.mark.limit(90)
+async def test_sentinel(serve: Serve, tmp_path: Path) -> None:
+    """
+    The master dies, a replica takes over: nodes follow, and go on publishing;
+    what the replica has not got is told as another log.
+    """
+    master = start_redis(serve)
+    replica = start_redis(serve, "--replicaof", "127.0.0.1", str(master.port))
+    port = free_port()
+    folder = tmp_path / "sentinel"
+    folder.mkdir()
+    (folder / "sentinel.conf").write_text(
+        f"port {port}\nbind 127.0.0.1\nsentinel monitor mine 127.0.0.1 {master.port} 1\n"
+        "sentinel down-after-milliseconds mine 500\nsentinel failover-timeout mine 5000\n"
+    )
+    program = require("redis-server", "redis-server")
+    serve([program, "sentinel.conf", "--sentinel"], port, folder)
+    async with asking(replica.port) as ask, asking(port) as sentinel:
+        await _until_linked(ask, sentinel)
+        dead = free_port()
+        url = f"sentinel://127.0.0.1:{dead},127.0.0.1:{port}/mine"
+        async with nodes([url, url]) as [(one, ears), (two, other_ears)]:
+            await gatherResults([one.subscribe("a"), two.subscribe("a")])
+            [before] = await one.publish([Draft("a", b"1")])
+            await gatherResults([ears.until(1), other_ears.until(1)])
+            master.kill(SIGKILL)
+            await until(lambda: not one.ready(), 10)
+            await until(lambda: one.ready() and two.ready(), 40)
+            [after] = await two.publish([Draft("a", b"2")])
+            await gatherResults([ears.until(2), other_ears.until(2)])
+            assert ears.messages == other_ears.messages
+            assert after.epoch != before.epoch or after.offset > before.offset
+        master.start()  # its fixture wants it alive
+
+
+async def _until_linked(ask: Any, sentinel: Any) -> None:
+    from tests.real.readers import pause
+
+    while b"master_link_status:up" not in await ask("INFO", "replication"):
+        await pause(0.05)
+    while not await sentinel("SENTINEL", "replicas", "mine"):
+        await pause(0.05)
+
+
+def command_line(redis: Server, channel: str, text: str) -> int:
+    """
+    How many heard what redis-cli publishes.
+    """
+    program = require("redis-cli", "redis-tools")
+    command: Sequence[str] = [program, "-p", str(redis.port), "publish", channel, text]
+    return int(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+
+
+@pytest.mark.limit(60)
+async def test_two_daemons(redis: Server, daemon: StartDaemon, serve: Serve) -> None:
+    """
+    `redis-cli publish` reaches the readers of both, once, with the same id; one
+    is killed, and its readers go on at the other.
+    """
+    options = ("--broker=redis", f"--redis-port={redis.port}", "--heartbeat=1")
+    servers = [daemon(*options), daemon(*options)]
+    readers = [Reader(server.port, ["lotofnews"]) for server in servers for _ in range(2)]
+    async with leaving(readers):
+        await join_all(readers)
+        async with publishers(servers[1], 1) as [publisher]:
+            assert command_line(redis, "lotofnews", "hello") == 2
+            await until(lambda: all(len(reader.heard) == 1 for reader in readers))
+            await publisher.publish("lotofnews", b"posted")
+            await until(lambda: all(len(reader.heard) == 2 for reader in readers))
+            servers[0].kill(SIGKILL)
+            for number in range(5):
+                assert command_line(redis, "lotofnews", str(number)) == 1
+            await publisher.publish("lotofnews", b"last")
+            await until(lambda: all(reader.connection is None for reader in readers[:2]))
+            for reader in readers[:2]:
+                reader.port = servers[1].port
+            await join_all(readers)
+            texts = ["0", "1", "2", "3", "4", "hello", "last", "posted"]
+            await until(lambda: all(sorted(reader.messages) == texts for reader in readers))
+    assert len({tuple(reader.heard) for reader in readers}) == 1
+    assert [reader.gaps for reader in readers] == [0] * 4
+    servers[0].start()  # its fixture wants it alive

@@ -1,0 +1,376 @@
+"""
+Socket.IO clients from npm and PyPI, unmodified, on every transport.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import random
+import signal
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.real.conftest import Server, StartDaemon
+from tests.real.socketio_peers import Cutter, Peer
+
+pytestmark = pytest.mark.limit(120)
+
+ROOT = Path(__file__).parents[2]
+KINDS = ("js 4", "js 2", "python")
+TRANSPORTS: dict[str, list[str] | None] = {
+    "upgrade": None,
+    "polling": ["polling"],
+    "websocket": ["websocket"],
+}
+ROUTES = (r"--route=^/socket\.io/ socket.io", "--route=^/publish$ publish")
+
+Connect = Callable[..., Peer]
+
+
+@pytest.fixture
+def connect() -> Iterator[Connect]:
+    """
+    Clients that end with the test.
+    """
+    peers: list[Peer] = []
+
+    def connect(kind: str, url: str, transports: list[str] | None = None, **options: Any) -> Peer:
+        if transports is not None:
+            options["transports"] = transports
+        peer = Peer(kind, url, **options)
+        peers.append(peer)
+        return peer
+
+    yield connect
+    for peer in peers:
+        peer.close()
+
+
+def publish(port: int, channel: str, data: bytes, event: str = "") -> str:
+    """
+    Publish as others do, by HTTP; where it went.
+    """
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+    try:
+        path = (
+            f"/publish?channel={channel}&event={event}" if event else f"/publish?channel={channel}"
+        )
+        connection.request("POST", path, data, {"Content-Type": "application/octet-stream"})
+        answer = json.loads(connection.getresponse().read())
+        position: str = answer["position"]
+        return position
+    finally:
+        connection.close()
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+@pytest.mark.parametrize("kind", KINDS)
+def test_messages_both_ways(
+    kind: str, transport: str, daemon: StartDaemon, connect: Connect
+) -> None:
+    """
+    A client joins a channel, hears what others publish by HTTP, and publishes
+    itself: objects, text and bytes arrive as what they were.
+    """
+    server = daemon(*ROUTES)
+    peer = connect(kind, server.url, TRANSPORTS[transport])
+    peer.wait("connect")
+    [joined] = peer.ask("subscribe", ["news", "pictures"])
+    assert joined == {"status": "ok", "channels": ["news", "pictures"]}
+
+    first = publish(server.port, "news", b'{"n": 1, "words": ["\\u00e4", "\xf0\x9f\x98\x80"]}')
+    publish(server.port, "news", "hällo 😀\nline two".encode())
+    publish(server.port, "pictures", bytes(range(256)), "picture")
+    [said] = peer.ask("publish", "news", {"from": "me", "deep": [1, [2, {"x": None}]]})
+    [sent] = peer.ask("publish", "pictures", bytes(range(255, -1, -1)), "picture")
+    [text] = peer.ask("publish", "news", "😀 plain")
+
+    assert peer.events("message", 4) == [
+        [{"n": 1, "words": ["ä", "😀"]}, first],
+        ["hällo 😀\nline two", _next(first, 1)],
+        [{"from": "me", "deep": [1, [2, {"x": None}]]}, said["position"]],
+        ["😀 plain", text["position"]],
+    ]
+    assert peer.events("picture", 2) == [
+        [bytes(range(256)), _next(first, 2)],
+        [bytes(range(255, -1, -1)), sent["position"]],
+    ]
+
+
+def _next(position: str, count: int) -> str:
+    epoch, _, offset = position.partition(".")
+    return f"{epoch}.{int(offset) + count}"
+
+
+@pytest.mark.parametrize("kind", ["js 4", "js 2"])
+def test_a_stream_goes_on_over_the_upgrade(
+    kind: str, daemon: StartDaemon, connect: Connect
+) -> None:
+    """
+    While a client changes from polling to a websocket, messages come all the
+    time: each once, in order.
+    """
+    server = daemon(r"--route=^/socket\.io/ socket.io:subscribe=news", ROUTES[1])
+    peers = [connect(kind, server.url) for _ in range(8)]
+    count = 300
+    for number in range(count):
+        publish(server.port, "news", b"%d" % number)
+    publish(server.port, "news", b"last")
+
+    for peer in peers:
+        peer.wait("connect")
+    for peer in peers:
+        while not any(line[:3] == ["event", "message", "last"] for line in peer.lines):
+            if _has_connected_late(peer):
+                break
+            peer.wait("event")
+        heard = [line[2] for line in peer.lines if line[:2] == ["event", "message"]]
+        numbers = [int(text) for text in heard if text != "last"]
+        assert numbers == list(range(count - len(numbers), count))
+
+
+def _has_connected_late(peer: Peer) -> bool:
+    """
+    Whether it joined when all had been published: its cursor says so.
+    """
+    return any(
+        line[:2] == ["event", "position"] and line[2].endswith(".301") for line in peer.lines
+    )
+
+
+@pytest.mark.parametrize("transport", ["polling", "websocket"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_silence_is_no_end(
+    kind: str, transport: str, daemon: StartDaemon, connect: Connect
+) -> None:
+    """
+    Whoever has to ping does so, and is answered: over several intervals nobody
+    is cut off, and afterwards messages still come.
+    """
+    server = daemon(*ROUTES, "--socketio-ping-interval=1", "--socketio-ping-timeout=2")
+    peer = connect(kind, server.url, TRANSPORTS[transport])
+    clock = connect(kind, server.url, TRANSPORTS[transport])
+    for each in (peer, clock):
+        each.wait("connect")
+        each.ask("subscribe", "news")
+    # Eight intervals, by the server's own clock: a session that is not answered.
+    _wait_for_silent_sessions_to_end(server, 2)
+    publish(server.port, "news", b"still here")
+
+    for each in (peer, clock):
+        each.wait("event", "message", "still here")
+        assert not [line for line in each.lines if line[0] == "disconnect"]
+
+
+def _wait_for_silent_sessions_to_end(server: Server, times: int) -> None:
+    for _ in range(times):
+        sid = json.loads(_get(server, "EIO=4&transport=polling")[1][1:])["sid"]
+        status = 200
+        while status == 200:  # one that takes its pings and answers none
+            status, _ = _get(server, f"EIO=4&transport=polling&sid={sid}")
+        assert status == 400
+
+
+def _get(server: Server, query: str) -> tuple[int, bytes]:
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=60)
+    try:
+        connection.request("GET", f"/socket.io/?{query}")
+        response = connection.getresponse()
+        return response.status, response.read()
+    finally:
+        connection.close()
+
+
+@pytest.fixture
+def cutter(daemon: StartDaemon) -> Iterator[Cutter]:
+    """
+    A way to a daemon on which connections break.
+    """
+    cutter = Cutter(daemon(*ROUTES, "--history=10000", "--history-bytes=64m").port)
+    yield cutter
+    cutter.close()
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+def test_recovery_after_cuts(transport: str, cutter: Cutter, connect: Connect) -> None:
+    """
+    Connections break again and again, wherever they are: a client with
+    connection state recovery comes back by itself, hears again what it heard,
+    and misses and repeats nothing.
+    """
+    chance = random.Random(transport)
+    peer = connect("js 4", cutter.url, TRANSPORTS[transport])
+    peer.wait("connect")
+    peer.ask("subscribe", ["news", "sport"])
+    cutter.budget = lambda: chance.choice(
+        (chance.randrange(600, 4000), chance.randrange(4000, 60000))
+    )
+    cutter.cut()
+    total = 0
+    while cutter.cuts < 20:
+        for _ in range(20):
+            data = b'["%d", "%s"]' % (total, b"x" * chance.randrange(100))
+            publish(cutter.server, ("news", "sport")[total % 2], data)
+            total += 1
+        peer.wait("event")  # it keeps up, more or less
+    cutter.budget = lambda: None
+    publish(cutter.server, "news", b'["%d"]' % total)
+    while not any(
+        line[:2] == ["event", "message"] and line[2] == [str(total)] for line in peer.lines
+    ):
+        peer.wait("event", "message")
+
+    heard = [int(line[2][0]) for line in peer.lines if line[:2] == ["event", "message"]]
+    assert heard == list(range(total + 1))
+    assert not [line for line in peer.lines if line[:2] == ["event", "gap"]]
+    connects = [line for line in peer.lines if line[0] == "connect"]
+    assert len(connects) > 3
+    assert all(recovered for _, _, recovered in connects[1:])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_killed_daemon(kind: str, daemon: StartDaemon, connect: Connect) -> None:
+    """
+    Killed and started again, it has forgotten everything: clients come back by
+    themselves, and one that says where it was is told of the gap.
+    """
+    server = daemon(*ROUTES)
+    peer = connect(kind, server.url)
+    peer.wait("connect")
+    peer.ask("subscribe", "news")
+    position = publish(server.port, "news", b"before")
+    peer.wait("event", "message", "before")
+
+    server.restart(signal.SIGKILL)
+    assert peer.wait("connect")[2] is False
+    peer.ask("subscribe", ["news"], {"since": position})
+
+    [[gap]] = peer.events("gap", 1)
+    assert gap["position"].partition(".")[0] != position.partition(".")[0]
+    publish(server.port, "news", b"after")
+    peer.wait("event", "message", "after")
+
+
+def test_recovery_by_position_after_a_restart(
+    daemon: StartDaemon, connect: Connect, tmp_path: Path
+) -> None:
+    """
+    With a history on disk a restart costs nothing either: nobody remembers the
+    client, but it says where it was, and the route what it hears.
+    """
+    server = daemon(
+        r"--route=^/socket\.io/ socket.io:subscribe=news",
+        ROUTES[1],
+        f"--history-file={tmp_path}/log",
+    )
+    peer = connect("js 4", server.url, ["websocket"])
+    peer.wait("connect")
+    publish(server.port, "news", b"1")
+    peer.wait("event", "message", "1")
+    server.restart(signal.SIGKILL)
+    publish(server.port, "news", b"2")
+    publish(server.port, "news", b"3")
+    assert peer.wait("connect")[2] is False
+    peer.wait("event", "message", "3")
+
+    assert [line[0] for line in peer.events("message", 3)] == ["1", "2", "3"]
+    assert not [line for line in peer.lines if line[:2] == ["event", "gap"]]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_another_node(kind: str, daemon: StartDaemon, connect: Connect, cutter: Cutter) -> None:
+    """
+    A poll that comes to a node which does not know the session is refused so
+    that the client opens a new one there.
+    """
+    other = daemon(*ROUTES)
+    peer = connect(kind, cutter.url, ["polling"])
+    peer.wait("connect")
+    cutter.server = other.port
+    cutter.cut()
+
+    assert peer.wait("connect")[2] is False
+    peer.ask("subscribe", "news")
+    publish(other.port, "news", b"from there")
+    peer.wait("event", "message", "from there")
+
+
+def test_a_stopping_daemon_says_so(daemon: StartDaemon, connect: Connect) -> None:
+    """
+    On SIGTERM clients are let go in a way after which they come back by
+    themselves.
+    """
+    server = daemon(*ROUTES)
+    peers = [connect(kind, server.url, [way]) for kind in KINDS for way in ("polling", "websocket")]
+    for peer in peers:
+        peer.wait("connect")
+
+    server.restart()
+
+    for peer in peers:
+        peer.wait("disconnect")
+        peer.wait("connect")
+
+
+def test_a_reload_keeps_sessions(daemon: StartDaemon, connect: Connect, tmp_path: Path) -> None:
+    """
+    SIGHUP builds routes anew; who polls goes on polling.
+    """
+    config = tmp_path / "realtime.conf"
+    text = "route = ^/socket\\.io/ socket.io\nroute = ^/publish$ publish\n"
+    config.write_text(text)
+    server = daemon(f"--config={config}")
+    peer = connect("js 4", server.url, ["polling"])
+    peer.wait("connect")
+    peer.ask("subscribe", "news")
+
+    config.write_text(text + "heartbeat = 20\n")
+    server.send(signal.SIGHUP)
+    _wait_for(lambda: "reloaded, changed: heartbeat" in server.log)
+    publish(server.port, "news", b"after")
+
+    peer.wait("event", "message", "after")
+    peer.ask("publish", "news", "more")
+    assert not [line for line in peer.lines if line[0] == "disconnect"]
+
+
+def _wait_for(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_application_of_ones_own(
+    kind: str, transport: str, daemon: StartDaemon, connect: Connect
+) -> None:
+    """
+    The example: a namespace, who may come, an event with acknowledgement, and
+    everybody hears.
+    """
+    server = daemon(
+        r"--route=^/live/ socket.io:app=socketio_chat.Chat",
+        environment={"PYTHONPATH": str(ROOT / "examples")},
+    )
+    where = {"path": "/live/", "transports": TRANSPORTS[transport]}
+    name = {"query": {"name": "Ann"}} if kind == "js 2" else {"auth": {"name": "Ann"}}
+    url = f"{server.url}/chat" + ("?name=Ann" if kind == "js 2" else "")
+    ann = connect(kind, url, **where, **({} if kind == "js 2" else name))
+    bob = connect("js 4", f"{server.url}/chat", **where, auth={"name": "Bob"})
+    stranger = connect("js 4", f"{server.url}/chat", **where)
+    assert stranger.wait("error")[1] == "this is /chat, for people with a name"
+    for peer in (ann, bob):
+        peer.wait("connect")
+
+    [answer] = ann.ask("say", "Hello!")
+
+    said = {"name": "Ann", "text": "Hello!"}
+    for peer in (ann, bob):
+        assert peer.events("said", 1) == [[said, answer["position"]]]

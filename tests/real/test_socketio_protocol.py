@@ -1,0 +1,433 @@
+"""
+Engine.IO and Socket.IO word by word: what their documents and official servers do.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.sync.client import ClientConnection, connect
+
+from tests.real.conftest import Server, StartDaemon
+
+pytestmark = pytest.mark.limit(60)
+
+ROUTES = (r"--route=^/socket\.io/ socket.io", "--route=^/publish$ publish")
+SECONDS = 30.0
+
+
+class Http:
+    """
+    Requests to a server's sessions.
+
+    Args:
+        server: the daemon.
+        version: of Engine.IO.
+    """
+
+    def __init__(self, server: Server, version: int = 4) -> None:
+        self.server = server
+        self._version = version
+        self.headers: dict[str, str] = {}
+
+    def ask(
+        self, method: str, query: str, body: bytes | None = None, **headers: str
+    ) -> tuple[int, bytes]:
+        """
+        Status and body.
+        """
+        connection = http.client.HTTPConnection("127.0.0.1", self.server.port, timeout=SECONDS)
+        try:
+            named = {name.replace("_", "-"): value for name, value in headers.items()}
+            connection.request(method, f"/socket.io/?{query}", body, named)
+            response = connection.getresponse()
+            self.headers = {name.lower(): value for name, value in response.getheaders()}
+            return response.status, response.read()
+        finally:
+            connection.close()
+
+    def open(self) -> str:
+        """
+        A new session's id.
+        """
+        status, body = self.ask("GET", f"EIO={self._version}&transport=polling&b64=1")
+        assert status == 200
+        sid: str = json.loads(body[body.index(b"{") : body.index(b"}") + 1])["sid"]
+        return sid
+
+    def poll(self, sid: str) -> tuple[int, bytes]:
+        """
+        What waits, or comes next.
+        """
+        return self.ask("GET", f"EIO={self._version}&transport=polling&sid={sid}")
+
+    def post(self, sid: str, body: bytes, **headers: str) -> tuple[int, bytes]:
+        """
+        Post packets.
+        """
+        query = f"EIO={self._version}&transport=polling&sid={sid}"
+        return self.ask("POST", query, body, **headers)
+
+
+@contextmanager
+def websocket(server: Server, version: int = 4, sid: str = "") -> Iterator[ClientConnection]:
+    """
+    One that is open; the first message is the session's.
+    """
+    query = f"EIO={version}&transport=websocket" + (f"&sid={sid}" if sid else "")
+    url = f"ws://127.0.0.1:{server.port}/socket.io/?{query}"
+    with connect(url, ping_interval=None) as opened:
+        yield opened
+
+
+def is_closed(socket: ClientConnection) -> bool:
+    """
+    Whether it ends, whatever is said before.
+    """
+    try:
+        while True:
+            socket.recv(SECONDS)
+    except ConnectionClosed:
+        return True
+
+
+def code(body: bytes) -> Any:
+    """
+    The number of an error.
+    """
+    return json.loads(body)["code"]
+
+
+def test_the_handshake_by_polling(daemon: StartDaemon) -> None:
+    """
+    A session says who it is, and its times.
+    """
+    http = Http(daemon(*ROUTES, "--socketio-ping-interval=3", "--socketio-max-payload=1000"))
+    status, body = http.ask("GET", "EIO=4&transport=polling")
+
+    assert (status, body[:1]) == (200, b"0")
+    said = json.loads(body[1:])
+    assert len(said.pop("sid")) > 20
+    assert said == {
+        "upgrades": ["websocket"],
+        "pingInterval": 3000,
+        "pingTimeout": 20000,
+        "maxPayload": 1000,
+    }
+    assert http.headers["content-type"] == "text/plain; charset=UTF-8"
+    assert http.headers["cache-control"] == "no-store"
+
+
+def test_wrong_requests(daemon: StartDaemon) -> None:
+    """
+    They get Engine.IO's own errors, by number.
+    """
+    http = Http(daemon(*ROUTES, "--socketio-max-payload=1000"))
+    sid = http.open()
+    wrong = [
+        ("GET", "EIO=4", 0),
+        ("GET", "EIO=4&transport=abc", 0),
+        ("GET", "transport=polling", 5),
+        ("GET", "EIO=2&transport=polling", 5),
+        ("GET", "EIO=abc&transport=polling", 5),
+        ("POST", "EIO=4&transport=polling", 2),
+        ("GET", "EIO=4&transport=polling&sid=unknown", 1),
+        ("POST", "EIO=4&transport=polling&sid=unknown", 1),
+        ("GET", f"EIO=3&transport=polling&sid={sid}", 3),
+    ]
+    for method, query, number in wrong:
+        status, body = http.ask(method, query, b"" if method == "POST" else None)
+        assert (status, code(body)) == (400, number), query
+    assert http.ask("HEAD", f"EIO=4&transport=polling&sid={sid}")[0] == 400
+    assert http.ask("PUT", "EIO=4&transport=polling")[0] == 405
+    assert http.ask("GET", "EIO=4&transport=websocket")[0] == 426
+    assert http.post(sid, b"4" * 1001)[0] == 413
+    assert http.post(sid, b"40", content_type="application/octet-stream")[0] == 400
+    # None of these has cost the session anything.
+    assert http.post(sid, b"40") == (200, b"ok")
+
+
+def test_pages_of_other_origins(daemon: StartDaemon) -> None:
+    """
+    May poll where CORS lets them, and open a websocket where that is allowed.
+    """
+    server = daemon(*ROUTES, "--origins=https://good.example")
+    http = Http(server)
+    query = "EIO=4&transport=polling"
+    asks = {"access-control-request-method": "POST", "access-control-request-headers": "x"}
+    assert http.ask("OPTIONS", query, None, origin="https://good.example", **asks)[0] == 204
+    assert "POST" in http.headers["access-control-allow-methods"]
+    assert http.headers["access-control-allow-origin"] == "https://good.example"
+    http.ask("GET", query, None, origin="https://bad.example")
+    assert "access-control-allow-origin" not in http.headers
+
+    url = f"ws://127.0.0.1:{server.port}/socket.io/?EIO=4&transport=websocket"
+    with pytest.raises(InvalidStatus) as refused:
+        connect(url, additional_headers={"Origin": "https://bad.example"})
+    assert refused.value.response.status_code == 403
+
+
+@pytest.mark.parametrize("version", [3, 4])
+def test_polls_and_posts(version: int, daemon: StartDaemon) -> None:
+    """
+    A post is heard, the next poll has the answers, all of them.
+    """
+    http = Http(daemon(*ROUTES), version)
+    sid = http.open()
+    if version == 4:
+        assert http.post(sid, b"40") == (200, b"ok")
+        assert http.poll(sid)[1].startswith(b'40{"sid":"')
+        body = b'420["subscribe","a"]\x1e421["nothing"]'
+    else:
+        body = b'20:420["subscribe","a"]14:421["nothing"]'
+    assert http.post(sid, body) == (200, b"ok")
+
+    status, said = http.poll(sid)
+    assert status == 200
+    assert b'42["position","' in said
+    assert b'430[{"status":"ok","channels":["a"]}]' in said
+    assert b"""431[{"status":"error","error":"nothing is known about event 'nothing'"}]""" in said
+
+
+def test_bytes_by_revision_3(daemon: StartDaemon) -> None:
+    """
+    Clients that take bytes get polls in bytes, and may post them.
+    """
+    http = Http(daemon(*ROUTES), 3)
+    status, body = http.ask("GET", "EIO=3&transport=polling")
+    assert http.headers["content-type"] == "application/octet-stream"
+    assert (status, body[:1]) == (200, b"\x00")
+    length, _, rest = body[1:].partition(b"\xff")
+    size = int("".join(map(str, length)))
+    sid = json.loads(rest[1:size])["sid"]
+    assert rest[size:] == b"\x00\x02\xff40"
+
+    binary = {"content_type": "application/octet-stream"}
+    assert http.post(sid, b'\x00\x02\x00\xff420["subscribe","a"]', **binary) == (200, b"ok")
+    text = b'451-0["publish","a",{"_placeholder":true,"num":0}]'
+    packets = b"\x00%s\xff%s" % (bytes(map(int, str(len(text)))), text)
+    assert http.post(sid, packets + b"\x01\x04\xff\x04\x01\xff\x00", **binary) == (200, b"ok")
+    heard = b""
+    while b"\x01\x04\xff\x04\x01\xff\x00" not in heard:
+        heard += http.poll(sid)[1]
+    assert b'451-["message",{"_placeholder":true,"num":0},"' in heard
+
+
+@pytest.mark.parametrize(
+    ("version", "body"),
+    [
+        (4, b"abc"),
+        (4, b"2"),  # the server pings
+        (4, b"4abc"),
+        (4, b'42["before joining"]'),
+        (4, b"40\x1e40"),
+        (4, b"b!"),
+        (4, b"bAQID"),
+        (4, b'40\x1e450-["a"]'),
+        (3, b"abc"),
+        (3, b"1:3"),  # the client does
+        (3, b"5:4abc"),
+        (3, b"4:4abc"),
+    ],
+)
+def test_malformed_packets_end_the_session(version: int, body: bytes, daemon: StartDaemon) -> None:
+    """
+    400, and nobody finds it again.
+    """
+    http = Http(daemon(*ROUTES), version)
+    sid = http.open()
+
+    assert http.post(sid, body)[0] == 400
+    assert code(http.poll(sid)[1]) == 1
+
+
+@pytest.mark.parametrize("message", ["abc", "4abc", "2", b"\x01", '42["a"]', "4" + "9" * 50])
+def test_malformed_messages_end_the_session(message: str | bytes, daemon: StartDaemon) -> None:
+    """
+    The websocket is closed.
+    """
+    with websocket(daemon(*ROUTES)) as socket:
+        socket.recv(SECONDS)
+        socket.send(message)
+        assert is_closed(socket)
+
+
+@pytest.mark.parametrize("version", [3, 4])
+def test_two_polls_at_once_end_the_session(version: int, daemon: StartDaemon) -> None:
+    """
+    The first one is told so, the second one refused.
+    """
+    http = Http(daemon(*ROUTES), version)
+    sid = http.open()
+    with ThreadPoolExecutor(2) as threads:
+        both = list(threads.map(lambda _: Http(http.server, version).poll(sid), range(2)))
+
+    assert sorted(status for status, _ in both) == [200, 400]
+    assert {body for status, body in both if status == 200} == {b"1" if version == 4 else b"1:1"}
+    assert code(http.poll(sid)[1]) == 1
+
+
+@pytest.mark.parametrize("version", [3, 4])
+def test_a_client_says_goodbye(version: int, daemon: StartDaemon) -> None:
+    """
+    Its poll is answered with a noop.
+    """
+    http = Http(daemon(*ROUTES), version)
+    sid = http.open()
+    with ThreadPoolExecutor(1) as threads:
+        polled = threads.submit(Http(http.server, version).poll, sid)
+        assert http.post(sid, b"1" if version == 4 else b"1:1") == (200, b"ok")
+        status, body = polled.result(SECONDS)
+    # It may have been answered with what it was told, or come too late.
+    assert status in (200, 400)
+    assert code(http.poll(sid)[1]) == 1
+    assert body
+
+
+def test_the_client_pings_in_revision_3(daemon: StartDaemon) -> None:
+    """
+    And is answered with the same words.
+    """
+    server = daemon(*ROUTES)
+    http = Http(server, 3)
+    sid = http.open()
+    assert http.post(sid, b"6:2probe") == (200, b"ok")
+    assert http.poll(sid)[1].endswith(b"6:3probe")
+    with websocket(server, 3) as socket:
+        assert str(socket.recv(SECONDS)).startswith("0")
+        assert socket.recv(SECONDS) == "40"
+        socket.send("2")
+        assert socket.recv(SECONDS) == "3"
+
+
+@pytest.mark.parametrize("version", [3, 4])
+def test_who_is_silent_is_gone(version: int, daemon: StartDaemon) -> None:
+    """
+    Interval and timeout later, on either transport.
+    """
+    server = daemon(*ROUTES, "--socketio-ping-interval=1", "--socketio-ping-timeout=1")
+    http = Http(server, version)
+    sid = http.open()
+    with websocket(server, version) as socket:
+        heard = list(socket)  # until it is closed
+    assert ("2" in heard) == (version == 4)
+    status, body = 200, b""
+    while status == 200:
+        status, body = http.poll(sid)
+    assert code(body) == 1
+
+
+def test_who_joins_nothing_is_gone(daemon: StartDaemon) -> None:
+    """
+    After `socketio-connect-seconds`.
+    """
+    with websocket(daemon(*ROUTES, "--socketio-connect-seconds=1")) as socket:
+        assert is_closed(socket)
+
+
+def test_the_upgrade(daemon: StartDaemon) -> None:
+    """
+    Probe, answer, a noop for the poll; then the websocket is the session's, and
+    what was not polled comes by it.
+    """
+    server = daemon(*ROUTES)
+    http = Http(server)
+    sid = http.open()
+    http.post(sid, b"40")
+    with websocket(server, sid=sid) as socket:
+        socket.send("2probe")
+        assert socket.recv(SECONDS) == "3probe"
+        assert http.poll(sid)[1].startswith(b"40{")
+        assert http.poll(sid) == (200, b"6")
+        http.post(sid, b'420["subscribe","a"]')
+        socket.send("5")
+        assert str(socket.recv(SECONDS)).startswith('42["position"')
+        assert str(socket.recv(SECONDS)).startswith("430[")
+
+        status, body = http.poll(sid)
+        assert (status, code(body)) == (400, 3)
+        with pytest.raises(InvalidStatus), websocket(server, sid=sid):
+            pass
+        socket.send('421["publish","a","x"]')
+        assert {str(socket.recv(SECONDS))[:3] for _ in range(2)} == {"431", "42["}
+
+
+def test_an_upgrade_that_fails(daemon: StartDaemon) -> None:
+    """
+    Costs the session nothing: it goes on polling, and may try again.
+    """
+    server = daemon(*ROUTES, "--socketio-upgrade-seconds=1")
+    http = Http(server)
+    sid = http.open()
+    http.post(sid, b"40")
+    with websocket(server, sid=sid) as socket:
+        socket.send("4nonsense")
+        assert is_closed(socket)
+    with websocket(server, sid=sid) as socket:
+        socket.send("2probe")
+        assert socket.recv(SECONDS) == "3probe"
+        assert is_closed(socket)  # it never says that it takes over
+    assert http.poll(sid)[1].startswith(b"40{")
+    with websocket(server, sid=sid) as socket:
+        socket.send("2probe")
+        assert socket.recv(SECONDS) == "3probe"
+        socket.send("5")
+        socket.send("41")
+        assert is_closed(socket)
+
+
+def test_namespaces(daemon: StartDaemon) -> None:
+    """
+    Without an application there is but one; who leaves it, leaves.
+    """
+    with websocket(daemon(*ROUTES)) as socket:
+        assert str(socket.recv(SECONDS)).startswith('0{"sid":')
+        socket.send("40/random")
+        assert socket.recv(SECONDS) == '44/random,{"message":"Invalid namespace"}'
+        socket.send('40{"token":"123"}')
+        answer = str(socket.recv(SECONDS))
+        assert answer.startswith("40{")
+        assert set(json.loads(answer[2:])) == {"sid", "pid"}
+        socket.send("41")
+        assert is_closed(socket)
+
+
+def test_keys_and_routes_decide_who_publishes(daemon: StartDaemon) -> None:
+    """
+    A key in `auth`, or a route that publishes whatever is emitted.
+    """
+    server = daemon(
+        r"--route=^/chat/ socket.io:subscribe=chat,publish=chat,positions=no",
+        *ROUTES,
+        "--publish-key=secret news*",
+    )
+    with websocket(server) as socket:
+        socket.recv(SECONDS)
+        socket.send("40")
+        socket.recv(SECONDS)
+        socket.send('420["publish","news","x"]')
+        assert socket.recv(SECONDS) == '430[{"status":"error","error":"a key is needed"}]'
+    with websocket(server) as socket:
+        socket.recv(SECONDS)
+        socket.send('40{"key":"secret"}')
+        socket.recv(SECONDS)
+        socket.send('420["publish","news","x"]')
+        assert str(socket.recv(SECONDS)).startswith('430[{"status":"ok","position":"')
+        socket.send('421["publish","other","x"]')
+        assert "does not open channel" in str(socket.recv(SECONDS))
+    url = f"ws://127.0.0.1:{server.port}/chat/?EIO=4&transport=websocket"
+    with connect(url) as socket:
+        socket.recv(SECONDS)
+        socket.send("40")
+        assert set(json.loads(str(socket.recv(SECONDS))[2:])) == {"sid"}
+        socket.send('42["typing",{"who":"Ann"},true]')
+        assert socket.recv(SECONDS) == '42["typing",[{"who":"Ann"},true]]'
+        socket.send('420["subscribe","other"]')
+        assert "chosen here" in str(socket.recv(SECONDS))

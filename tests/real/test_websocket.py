@@ -1,0 +1,630 @@
+"""
+Websockets with the clients that people have: the `websockets` library, wsproto,
+and Chromium, against a daemon that was started as users start it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import random
+import resource
+import socket
+import ssl
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+from signal import SIGKILL, SIGTERM
+from typing import Any
+
+import pytest
+import websockets
+import websockets.sync.client
+import wsproto
+import wsproto.events
+from websockets.exceptions import ConnectionClosed, InvalidStatus
+
+from tests.pems import Authority
+from tests.real.conftest import ROOT, Browser, Serve, Server, StartDaemon, free_port
+from tests.real.test_proxies import haproxy, nginx
+from tests.test_websocket import HANDSHAKE
+from tests.test_websocket_codec import masked
+
+EXAMPLES = ROOT / "examples"
+OWN = {"PYTHONPATH": str(EXAMPLES)}
+ECHO = "--route=^/echo$ websocket:app=echo.Echo"
+WS = "--route=^/ws$ websocket"
+PUBLISH = "--route=^/publish$ publish"
+STATS = "--route=^/stats$ stats"
+LONG = 20.0  # seconds for whatever is waited for
+KIB = 1024
+
+
+def url(server: Server, path: str) -> str:
+    """
+    Where a websocket is.
+    """
+    return f"ws://127.0.0.1:{server.port}{path}"
+
+
+def connect(server: Server, path: str, **more: Any) -> Any:
+    """
+    A client of the `websockets` library that waits, but not for ever.
+    """
+    more.setdefault("max_size", None)
+    return websockets.sync.client.connect(url(server, path), open_timeout=LONG, **more)
+
+
+def code_of(client: Any) -> int:
+    """
+    With which the server closed.
+    """
+    code: int = client.protocol.close_rcvd.code
+    return code
+
+
+def hear(client: Any) -> Any:
+    """
+    The next message, as JSON if it is an object.
+    """
+    said = client.recv(LONG)
+    return json.loads(said) if isinstance(said, str) and said[:1] == "{" else said
+
+
+def publish(server: Server, message: bytes, channel: str = "news", key: str = "") -> dict[str, Any]:
+    """
+    Publish by POST, any bytes.
+    """
+    request = urllib.request.Request(f"{server.url}/publish?channel={channel}", message)
+    request.add_header("Content-Type", "application/octet-stream")
+    if key:
+        request.add_header("Idempotency-Key", key)
+    with urllib.request.urlopen(request, timeout=LONG) as response:
+        answer: dict[str, Any] = json.load(response)
+    return answer
+
+
+def stats(server: Server) -> Any:
+    """
+    All that is counted.
+    """
+    with urllib.request.urlopen(f"{server.url}/stats?format=full", timeout=LONG) as response:
+        return json.load(response)
+
+
+def until(true: Callable[[], Any], seconds: float = LONG) -> Any:
+    """
+    Wait until it is.
+    """
+    deadline = time.monotonic() + seconds
+    while True:
+        value = true()
+        if value:
+            return value
+        assert time.monotonic() < deadline, true
+        time.sleep(0.02)
+
+
+def raw(server: Server, path: str, extra: bytes = b"") -> socket.socket:
+    """
+    A websocket by hand, the handshake read, *extra* sent right behind it.
+    """
+    plain = socket.create_connection(("127.0.0.1", server.port), LONG)
+    plain.sendall(f"GET {path} HTTP/1.1\r\nHost: localhost\r\n{HANDSHAKE}\r\n".encode() + extra)
+    head = b""
+    while not head.endswith(b"\r\n\r\n"):
+        byte = plain.recv(1)
+        assert byte, head
+        head += byte
+    assert head.startswith(b"HTTP/1.1 101 "), head
+    return plain
+
+
+# What others' clients see.
+
+
+@pytest.mark.parametrize("compression", [None, "deflate"])
+def test_both_ways_with_the_websockets_client(daemon: StartDaemon, compression: str | None) -> None:
+    """
+    Subscribe, publish, hear, ping, leave: text and bytes, small and large.
+    """
+    server = daemon()
+    with connect(server, "/ws?channels=news", compression=compression) as client:
+        assert hear(client)["type"] == "position"
+        for data in ("ü" * 10, "x" * 5000, "é€" * 30_000):
+            client.send(json.dumps({"type": "publish", "channel": "news", "message": data}))
+            assert hear(client)["data"] == data
+        publish(server, b"\xff\x00")
+        assert hear(client)["base64"] == "/wA="
+        assert client.ping().wait(LONG)
+        client.close(4000, "enough")
+    assert code_of(client) == 4000
+    until(lambda: stats(server)["readers"]["now"] == 0)
+
+
+@pytest.mark.limit(60)
+@pytest.mark.parametrize("compression", [None, "deflate"])
+def test_an_echo_of_16_mib(daemon: StartDaemon, compression: str | None) -> None:
+    """
+    Ten lines of example hear and say them, whole and in fragments; a byte more is
+    refused with 1009, and the daemon has not grown by many times that.
+    """
+    size = 16 << 20
+    server = daemon(ECHO, STATS, f"--websocket-message={size}", environment=OWN)
+    data = random.Random(1).randbytes(1 << 20) * 16
+    with connect(server, "/echo", compression=compression) as client:
+        client.send(data)
+        assert client.recv(LONG) == data
+        client.send(data[at : at + (1 << 20)] for at in range(0, size, 1 << 20))
+        assert client.recv(LONG) == data
+        client.send("text")
+        assert client.recv(LONG) == "text"
+        with suppress(ConnectionClosed):  # the library may see it while it still sends
+            client.send(data + b"!")
+        with pytest.raises(ConnectionClosed):
+            client.recv(LONG)
+        assert code_of(client) == 1009
+    assert _rss(server.pid) < 300 << 20
+
+
+def test_wsproto(daemon: StartDaemon) -> None:
+    """
+    A second library agrees on the handshake, compression, fragments, pings and the close.
+    """
+    from wsproto.extensions import PerMessageDeflate
+
+    server = daemon(ECHO, environment=OWN)
+    client = wsproto.WSConnection(wsproto.ConnectionType.CLIENT)
+    request = wsproto.events.Request(
+        "localhost", "/echo", extensions=[PerMessageDeflate()], subprotocols=["mqtt"]
+    )
+    with socket.create_connection(("127.0.0.1", server.port), LONG) as plain:
+        plain.sendall(client.send(request))
+
+        def events() -> Iterator[Any]:
+            while True:
+                yield from client.events()
+                client.receive_data(plain.recv(65536) or None)
+
+        heard = events()
+        accepted = next(heard)
+        assert isinstance(accepted, wsproto.events.AcceptConnection)
+        assert accepted.subprotocol is None
+        assert len(accepted.extensions) == 1
+        for piece, last in (("x" * 600, False), ("y" * 600, True)):
+            plain.sendall(client.send(wsproto.events.TextMessage(piece, message_finished=last)))
+        assert next(heard).data == "x" * 600 + "y" * 600
+        plain.sendall(client.send(wsproto.events.Ping(b"?")))
+        assert next(heard) == wsproto.events.Pong(b"?")
+        plain.sendall(client.send(wsproto.events.CloseConnection(1000, "bye")))
+        assert next(heard) == wsproto.events.CloseConnection(1000, "bye")
+        assert plain.recv(100) == b""
+
+
+def test_behind_the_handshake_over_the_kernel(daemon: StartDaemon) -> None:
+    """
+    What comes in the same segment is heard.
+    """
+    server = daemon(ECHO, environment=OWN)
+    with raw(server, "/echo", masked(1, b"early")) as plain:
+        assert plain.recv(100) == b"\x81\x05early"
+
+
+def test_a_client_that_is_still_sending_sees_why_it_is_closed(daemon: StartDaemon) -> None:
+    """
+    The close frame is not taken away from it by a reset.
+    """
+    server = daemon(ECHO, "--websocket-message=1k", environment=OWN)
+    with raw(server, "/echo") as plain:
+        plain.sendall(masked(2, bytes(2000)) + bytes(1_000_000))
+        said = b""
+        while piece := plain.recv(65536):
+            said += piece
+
+    assert said[:4] == b"\x88" + bytes([len(said) - 2]) + (1009).to_bytes(2, "big")
+
+
+def test_tls(daemon: StartDaemon, tmp_path: Path) -> None:
+    """
+    wss: the same, also large, also where HTTP/2 is to be had, also at the end.
+    """
+    authority = Authority(tmp_path)
+    certificate, key = authority.pair("server", "localhost", "127.0.0.1")
+    port = free_port()
+    server = daemon(
+        ECHO,
+        WS,
+        PUBLISH,
+        "--use-ssl=1",
+        f"--ssl-port={port}",
+        f"--ssl-cert={certificate}",
+        f"--ssl-key={key}",
+        "--websocket-message=4m",
+        environment=OWN,
+    )
+    trust = ssl.create_default_context(cafile=str(tmp_path / "ca.pem"))
+    there = f"wss://127.0.0.1:{port}"
+    open_ = websockets.sync.client.connect
+    data = random.Random(1).randbytes(4 << 20)
+    with open_(f"{there}/echo", ssl=trust, max_size=None, open_timeout=LONG) as client:
+        client.send(data)
+        assert client.recv(LONG) == data
+        with suppress(ConnectionClosed):
+            client.send(data + b"!")
+        with pytest.raises(ConnectionClosed):
+            client.recv(LONG)
+        assert code_of(client) == 1009
+    with open_(f"{there}/ws?channels=news", ssl=trust, open_timeout=LONG) as client:
+        hear(client)
+        publish(server, b"x" * 100_000)
+        assert hear(client)["data"] == "x" * 100_000
+        assert server.kill(SIGTERM) == 0
+        with pytest.raises(ConnectionClosed):
+            client.recv(LONG)
+        assert code_of(client) == 1001
+
+
+def test_a_stop_is_said(daemon: StartDaemon) -> None:
+    """
+    1001 to everybody, with a time to come back of its own, and the daemon ends well.
+    """
+    server = daemon(WS, "--route=^/raw$ websocket:news")
+    reasons = set()
+    with ExitStack() as stack:
+        clients = [stack.enter_context(connect(server, path)) for path in ("/ws", "/raw") * 5]
+        for client in clients[::2]:
+            hear(client)
+        assert server.kill(SIGTERM) == 0
+        for client in clients:
+            with pytest.raises(ConnectionClosed):
+                client.recv(LONG)
+            assert code_of(client) == 1001
+            reasons.add(client.protocol.close_rcvd.reason)
+    assert len(reasons) == 10
+    assert all(2000 <= int(reason.removeprefix("retry=")) <= 4000 for reason in reasons)
+
+
+@pytest.mark.limit(45)
+def test_who_is_silent_is_cut_off(daemon: StartDaemon) -> None:
+    """
+    In real time: a client that answers pings stays, one that does not is told 1011.
+    """
+    server = daemon("--heartbeat=1", "--websocket-tolerance=1")
+    with connect(server, "/ws") as client, raw(server, "/ws") as dumb:
+        said = b""
+        while b"\x88" not in said:
+            piece = dumb.recv(1000)
+            assert piece
+            said += piece
+        assert b"\x89\x00" in said
+        assert said.endswith((1011).to_bytes(2, "big") + b"no answer to a ping")
+        assert client.ping().wait(LONG)
+
+
+@pytest.mark.limit(60)
+@pytest.mark.parametrize(("proxy", "path"), [(nginx, "/sse/ws"), (haproxy, "/ws")])
+def test_through_a_proxy(
+    proxy: Any, path: str, serve: Serve, daemon: StartDaemon, tmp_path: Path
+) -> None:
+    """
+    With the example files as they stand: a page's Origin is compared with what it
+    asked for, messages pass both ways, and nobody is local who came by the proxy.
+    """
+    server = daemon("--trusted-proxies=127.0.0.1")
+    front = proxy(serve, server.port, tmp_path)
+    plain = f"http://127.0.0.1:{front.port}{path.removesuffix('ws')}healthz"
+    until(lambda: _answers(plain))  # haproxy looks whether the daemon is there
+    page = f"http://127.0.0.1:{front.port}"
+    with connect(front, f"{path}?channels=news", origin=page) as client:
+        assert hear(client)["type"] == "position"
+        publish(server, b"hello")
+        assert hear(client)["data"] == "hello"
+        client.send(json.dumps({"type": "publish", "id": 1, "channel": "news", "message": "x"}))
+        assert hear(client)["status"] == 403
+        assert client.ping().wait(LONG)
+    with pytest.raises(InvalidStatus, match="403"), connect(front, path, origin="http://evil"):
+        pass
+
+
+def _answers(address: str) -> bool:
+    try:
+        with urllib.request.urlopen(address, timeout=LONG) as response:
+            return bool(response.status == 200)
+    except OSError:
+        return False
+
+
+# Over cuts.
+
+
+class Resuming:
+    """
+    A client that comes back by the rule of docs/websocket.md, with cuts at any moment.
+
+    Args:
+        server: the daemon.
+        count: how many messages it is to hear.
+    """
+
+    def __init__(self, server: Server, count: int) -> None:
+        self.heard: list[str] = []
+        self.gaps = 0
+        self.cuts = 0
+        self._server = server
+        self._count = count
+        self._position = ""
+
+    async def run(self) -> None:
+        """
+        Until all is heard.
+        """
+        chance = random.Random(7)
+        while len(self.heard) < self._count:
+            since = f"&since={self._position}" if self._position else ""
+            try:
+                client = await websockets.connect(
+                    url(self._server, f"/ws?channels=news{since}"), open_timeout=2
+                )
+            except (OSError, TimeoutError, websockets.exceptions.InvalidMessage, InvalidStatus):
+                await asyncio.sleep(0.05)
+                continue
+            left = chance.randrange(1, 80)
+            try:
+                while left and len(self.heard) < self._count:
+                    self._take(json.loads(await asyncio.wait_for(client.recv(), LONG)))
+                    left -= 1
+            except ConnectionClosed:
+                pass
+            self.cuts += 1
+            client.transport.abort()
+
+    def _take(self, said: dict[str, Any]) -> None:
+        if said["type"] == "gap":
+            self.gaps += 1
+        if said["type"] == "message":
+            self.heard.append(said["data"])
+        self._position = said.get("position", self._position)
+
+
+@pytest.mark.limit(120)
+def test_nothing_is_lost_or_repeated_over_cuts(daemon: StartDaemon, tmp_path: Path) -> None:
+    """
+    Connections are reset and the daemon is killed while messages come, published
+    through websockets and by POST: each reader hears each message once, in order.
+    """
+    count = 1500
+    server = daemon(f"--history-file={tmp_path / 'log'}", "--history=5000", "--websocket-rate=0")
+    readers = [Resuming(server, count) for _ in range(5)]
+
+    def talk() -> None:
+        for number in range(count):
+            while not _said(server, number):
+                time.sleep(0.05)
+            if number in (count // 3, 2 * count // 3):
+                server.restart(SIGKILL)
+
+    async def listen() -> None:
+        await asyncio.wait_for(asyncio.gather(*[reader.run() for reader in readers]), 100)
+
+    with ThreadPoolExecutor(1) as pool:
+        talking = pool.submit(talk)
+        try:
+            asyncio.run(listen())
+        except TimeoutError:
+            if talking.done():
+                talking.result()  # that is why
+            raise
+        talking.result(LONG)
+
+    for reader in readers:
+        assert reader.heard == [str(number) for number in range(count)]
+        assert reader.gaps == 0
+        assert reader.cuts > 20
+
+
+def _said(server: Server, number: int) -> bool:
+    """
+    Publish *number*, every tenth by websocket; again if it is not sure that it went.
+    """
+    try:
+        if number % 10:
+            return bool(publish(server, str(number).encode(), key=str(number)))
+        with connect(server, "/ws") as client:
+            fields = {"channel": "news", "message": str(number), "idempotency_key": str(number)}
+            client.send(json.dumps({"type": "publish", "id": number, **fields}))
+            while (said := hear(client)).get("id") != number:
+                pass
+            return bool(said["type"] == "ack")
+    except (OSError, TimeoutError, ConnectionClosed, websockets.exceptions.InvalidMessage):
+        return False
+
+
+def test_a_reader_that_takes_nothing(daemon: StartDaemon) -> None:
+    """
+    As with event streams: it is cut off when too much waits, and others hear all.
+    """
+    server = daemon(WS, PUBLISH, STATS, "--backlog-bytes=64k", "--websocket-message=8m")
+    with raw(server, "/ws?channels=news"), connect(server, "/ws?channels=news") as client:
+        hear(client)
+        sent = 0
+        while not stats(server)["readers"]["closed"].get("behind"):
+            publish(server, b"x" * 500_000)
+            assert len(hear(client)["data"]) == 500_000
+            sent += 1
+            assert sent < 100
+
+
+# Many.
+
+
+@contextmanager
+def files(count: int) -> Iterator[None]:
+    """
+    So many may be open.
+    """
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if before[0] < count:
+        if before[1] < count:
+            pytest.skip(f"{before[1]} open files are allowed, {count} are needed")
+        resource.setrlimit(resource.RLIMIT_NOFILE, (count, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+
+def _rss(pid: int) -> int:
+    pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE")
+
+
+@pytest.mark.limit(60)
+@pytest.mark.parametrize("path", ["/ws?channels=news", "/raw"])
+def test_thousands_of_idle_readers_hear_one_broadcast(daemon: StartDaemon, path: str) -> None:
+    """
+    Each of 3,000 takes no more than 3 KiB, and the same bytes arrive everywhere.
+    """
+    count, warm = 3000, 300
+    server = daemon(WS, "--route=^/raw$ websocket:news", PUBLISH)
+    with files(count + 500):
+        sockets = [raw(server, path) for _ in range(warm)]
+        before = _rss(server.pid)
+        sockets += [raw(server, path) for _ in range(count - warm)]
+        grown = (_rss(server.pid) - before) / (count - warm)
+        answer = publish(server, b"hello")
+        for plain in sockets:
+            said = b""
+            while b"hello" not in said:
+                said += plain.recv(1000)
+            plain.close()
+
+    assert answer["receivers"] == count
+    assert grown <= 3 * KIB, f"{grown:.0f} bytes a reader"
+
+
+# In a browser.
+
+
+@pytest.mark.limit(60)
+def test_a_page_in_chromium(daemon: StartDaemon, browser: Browser) -> None:
+    """
+    Its own WebSocket: text and bytes, compression, close codes, subprotocols.
+    """
+    server = daemon(
+        ECHO,
+        "--route=^/v2$ websocket:app=echo.Echo,subprotocol=v1,subprotocol=v2",
+        WS,
+        "--route=^/try$ page",
+        environment=OWN,
+    )
+    browser.open(f"{server.url}/try")
+    there = f"ws://127.0.0.1:{server.port}"
+
+    assert browser.evaluate(
+        f"""new Promise(done => {{
+            const socket = new WebSocket('{there}/echo'), heard = [];
+            socket.binaryType = 'arraybuffer';
+            socket.onopen = () => {{
+                socket.send('ü'.repeat(1000));
+                socket.send(new Uint8Array([0, 255, 128]));
+            }};
+            socket.onmessage = ({{data}}) => {{
+                heard.push(typeof data === 'string' ? data.length : [...new Uint8Array(data)]);
+                if (heard.length === 2) socket.close(4321, 'enough');
+            }};
+            socket.onclose = ({{code, reason, wasClean}}) =>
+                done([...heard, socket.extensions.split(';')[0], code, reason, wasClean]);
+        }})"""
+    ) == [1000, [0, 255, 128], "permessage-deflate", 4321, "enough", True]
+    assert (
+        browser.evaluate(
+            f"""new Promise(done => {{
+            const socket = new WebSocket('{there}/v2', ['v3', 'v2']);
+            socket.onopen = () => done(socket.protocol);
+            socket.onclose = () => done('closed');
+        }})"""
+        )
+        == "v2"
+    )
+
+
+@pytest.mark.limit(60)
+def test_a_page_from_elsewhere_gets_no_websocket(daemon: StartDaemon, browser: Browser) -> None:
+    """
+    Chromium sends its Origin, and cannot be told to lie; on another port of the same
+    host it gets one.
+    """
+    server, other = daemon(), daemon()
+    opened = """new Promise(done => {
+        const socket = new WebSocket('ws://127.0.0.1:%d/ws');
+        socket.onopen = () => done('open');
+        socket.onclose = () => done('refused');
+    })"""
+
+    browser.open(f"http://localhost:{other.port}/try")
+    assert browser.evaluate(opened % server.port) == "refused"
+    browser.open(f"{other.url}/try")
+    assert browser.evaluate(opened % server.port) == "open"
+
+
+CHAT = "[...document.querySelectorAll('#said li')].map(line => line.textContent)"
+SAY = """(() => {
+    document.querySelector('#text').value = %s;
+    document.querySelector('#form').requestSubmit();
+    return true;
+})()"""
+
+
+@pytest.mark.limit(60)
+@pytest.mark.parametrize("name", ["websocket_chat", "websocket_chat_inverse"])
+def test_the_chat(daemon: StartDaemon, browser: Browser, tmp_path: Path, name: str) -> None:
+    """
+    The examples as they stand: what is said is seen; over a restart the page comes back.
+    """
+    page = tmp_path / "websocket_chat.html"
+    page.write_bytes((EXAMPLES / page.name).read_bytes())
+    config = str(EXAMPLES / f"{name}.conf")
+    server = daemon(f"--config={config}", "--retry=0.2", folder=tmp_path)
+    inverse = name.endswith("inverse")
+    words = "olleh" if inverse else "hello"
+    with _inverter(server, inverse):
+        browser.open(server.url)
+        browser.wait_for("document.querySelector('#state').textContent === 'connected'", LONG)
+        browser.evaluate(SAY % '"hello"')
+        browser.wait_for(f"{CHAT}.includes('me: {words}')", LONG)
+        server.restart(SIGTERM)
+        browser.wait_for("document.querySelector('#state').textContent !== 'connected'", LONG)
+        browser.wait_for("document.querySelector('#state').textContent === 'connected'", LONG)
+        if inverse:
+            until(lambda: stats_of_said(server))
+        browser.evaluate(SAY % '"again"')
+        browser.wait_for(f"{CHAT}.includes('me: {'niaga' if inverse else 'again'}')", LONG)
+    assert [line for line in browser.console() if "Uncaught" in line] == []
+
+
+def stats_of_said(server: Server) -> bool:
+    """
+    Whether the program in between listens again.
+    """
+    return bool(publish(server, b"x: nobody", channel="said")["receivers"])
+
+
+@contextmanager
+def _inverter(server: Server, wanted: bool) -> Iterator[None]:
+    import subprocess
+    import sys
+
+    if not wanted:
+        yield
+        return
+    command = [sys.executable, str(EXAMPLES / "inverter.py"), server.url]
+    with subprocess.Popen(command) as worker:
+        try:
+            until(lambda: stats_of_said(server))
+            yield
+        finally:
+            worker.kill()
