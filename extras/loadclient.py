@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 """
-Many readers of a server's event streams at once, from one process: how long it takes
+Many readers of a server at once, from one process: how long it takes
 to connect them and to reach them, and whether each gets everything once and in order.
 
     python extras/loadclient.py -n 1000 -c 200 -u http://127.0.0.1:8888/ --publish 5
@@ -15,28 +15,31 @@ from __future__ import annotations
 import argparse
 import gc
 import json
-import resource
 import shutil
 import sys
 import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qs, quote, urljoin, urlsplit
+from urllib.parse import parse_qs, urljoin, urlsplit
 
 from twisted.internet.defer import ensureDeferred
 from twisted.internet.task import LoopingCall, deferLater
 from twisted.python.failure import Failure
 
-from rt_twisted.load.crowd import Crowd, State
+from rt_twisted.load.crowd import Crowd
 from rt_twisted.load.ledger import Ledger
+from rt_twisted.load.limits import raise_limit
 from rt_twisted.load.pictures import png_histogram, text_histogram
 from rt_twisted.load.publisher import Publisher
+from rt_twisted.load.reader import State
 from rt_twisted.load.target import SetupError, Target
+from rt_twisted.load.wires.choice import CHOICES, Choice, choose
+from rt_twisted.load.wires.contract import Asking
 
 CHANNELS = "general,base,extras,cats,dogs"  # cyclone-sse's
 SPARE_FILES = 64  # descriptors for everything but readers
-NOFILE = Path("/proc/sys/fs/nr_open")  # what root may raise the limit to
 LOOK = 0.05  # seconds between two looks whether something has come true
 TICK = 0.02  # seconds between two groups of connections
 ON_A_TERMINAL, ELSEWHERE = 0.5, 5.0  # seconds between two words about progress
@@ -52,7 +55,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     """
     parser = argparse.ArgumentParser(
         prog="loadclient",
-        description="Hold many event streams open and measure. For your own servers only.",
+        description="Hold many connections open and measure. For your own servers only.",
         epilog="Exit status: 0 all arrived, 1 something was lost, repeated or out of order, "
         "2 nothing could be measured.",
     )
@@ -66,6 +69,14 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
         help="every reader has the first, and one of the others by turns (%(default)s); "
         "not used for reading if the URL names channels itself",
     )
+    add(
+        "--transport",
+        type=_transport,
+        action="append",
+        metavar="NAME[=PATH]",
+        help=f"{', '.join(CHOICES)} (sse); several are used by turns. sse is at --url, and the "
+        "others beside it, where the daemon has them, or at PATH",
+    )
     add("--publish", type=_rate, default=0.0, metavar="RATE", help="messages a second (none)")
     add("--publish-url", metavar="URL", help="where to ('publish' beside the stream)")
     add("--key", default="", help="the secret for publishing")
@@ -74,12 +85,13 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     add("--messages", type=_count, help="end after so many; without --publish, received ones")
     add("--grace", type=_rate, default=5.0, help="seconds for the last to arrive (%(default)g)")
     add("--timeout", type=_rate, default=30.0, help="seconds to connect (%(default)g)")
-    add("--reconnect", action="store_true", help="come back when cut, with Last-Event-ID")
+    add("--reconnect", action="store_true", help="come back when cut, from where it was")
     add("--insecure", action="store_true", help="do not check the server's certificate")
     add("--png", type=Path, metavar="FILE", help="draw the latencies into this file")
     add("--json", action="store_true", help="the summary as JSON")
     options = parser.parse_args(arguments)
     options.names = [name for name in options.channels.split(",") if name]
+    options.transport = options.transport or [(CHOICES["sse"], "")]
     if not options.names:
         parser.error("--channels names none")
     return options
@@ -92,44 +104,18 @@ def _count(text: str) -> int:
     return value
 
 
+def _transport(text: str) -> tuple[Choice, str]:
+    try:
+        return choose(text)
+    except SetupError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
 def _rate(text: str) -> float:
     value = float(text)
     if not 0 <= value < 1e9:
         raise argparse.ArgumentTypeError("not negative, and not that large")
     return value
-
-
-def raise_limit(files: int) -> None:
-    """
-    Allow this process so many open files.
-
-    Raises:
-        SetupError: it may not.
-    """
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if hard != resource.RLIM_INFINITY and hard < files:
-        hard = files  # root may
-    if soft == resource.RLIM_INFINITY or soft >= files:
-        return
-    try:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (files, hard))
-    except (OSError, ValueError):
-        raise SetupError(
-            f"{files} open files are needed and {hard if hard < files else soft} allowed: "
-            f"run it from a root shell after `ulimit -n {files}`, or raise `nofile` in "
-            f"/etc/security/limits.conf, and {NOFILE} if that is lower"
-        ) from None
-
-
-def path_for(url: str, names: Sequence[str]) -> str:
-    """
-    What a reader of the channels called *names* asks for.
-    """
-    parts = urlsplit(url)
-    query = parts.query
-    if "channels" not in parse_qs(query):
-        query += ("&" if query else "") + "channels=" + ",".join(quote(each) for each in names)
-    return f"{parts.path or '/'}?{query}"
 
 
 class Run:
@@ -224,7 +210,13 @@ class Run:
             mine = [0]
             if len(self.names) > 1:
                 mine.append(1 + number % (len(self.names) - 1))
-        self.crowd.add(mine, path_for(self.options.url, [self.names[each] for each in mine]))
+        options = self.options
+        choice, place = options.transport[number % len(options.transport)]
+        url = choice.url(options.url, place)
+        # By turns of all of one kind: each kind has all its variants.
+        turn = number // len(options.transport)
+        asking = Asking(url, [self.names[each] for each in mine], turn, options.size)
+        self.crowd.add(mine, partial(choice.make, asking), choice.name)
 
     async def _measure(self) -> None:
         options, crowd, ledger = self.options, self.crowd, self.ledger
@@ -300,6 +292,12 @@ class Run:
             "unsure": len(ledger.unsure),
             "delivered": crowd.delivered,
             "latency_ms": crowd.latency.summary(),
+            "transports": {
+                name: {"delivered": latencies.count, "latency_ms": latencies.summary()}
+                for name, latencies in (
+                    crowd.transports.items() if len(crowd.transports) > 1 else ()
+                )
+            },
             "lost": self.lost,
             "repeated": crowd.wrong["repeated"],
             "out_of_order": crowd.wrong["out of order"],
@@ -340,6 +338,8 @@ def report(found: dict[str, Any]) -> str:
     ]
     if found["delivered"]:
         lines.append(f"latency    {times(found['latency_ms'])}")
+    for name, each in found["transports"].items():
+        lines.append(f"  {name:<9}{each['delivered']:,}  {times(each['latency_ms'])}")
     lines.append(
         f"wrong      {found['lost']:,} lost, {found['repeated']:,} repeated, "
         f"{found['out_of_order']:,} out of order, {found['gaps']:,} gaps"

@@ -8,6 +8,7 @@ import math
 import struct
 import zlib
 from collections import Counter
+from functools import partial
 from typing import Any
 
 import pytest
@@ -19,13 +20,16 @@ from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
 
 from rt_twisted.load import target as target_module
-from rt_twisted.load.crowd import Crowd, State
+from rt_twisted.load.crowd import Crowd
 from rt_twisted.load.latencies import Latencies
 from rt_twisted.load.ledger import Ledger, Receipt
 from rt_twisted.load.pictures import HEIGHT, WIDTH, duration, png_histogram, text_histogram
 from rt_twisted.load.png import Canvas
 from rt_twisted.load.publisher import BATCH, Publisher
+from rt_twisted.load.reader import State
 from rt_twisted.load.target import SetupError, Target, kind
+from rt_twisted.load.wires.contract import Asking
+from rt_twisted.load.wires.events import EventWire
 
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream; charset=utf-8\r\n\r\n"
 
@@ -137,8 +141,6 @@ class Server:
         protocol.makeConnection(transport)
         return protocol, transport
 
-    request = Target.request
-
 
 @pytest.fixture
 def server() -> Server:
@@ -164,7 +166,7 @@ def test_a_reader_measures(server: Server, clock: Clock) -> None:
     publish is counted apart.
     """
     crowd = crowd_of(server, clock)
-    crowd.add([0], "/?channels=a")
+    crowd.add([0], partial(EventWire, Asking(server.url, ["a"])))
     reader, transport = server.accept()
     request = transport.value().decode()
     assert request.startswith("GET /?channels=a HTTP/1.1\r\nHost: 127.0.0.1:8888\r\n")
@@ -180,7 +182,7 @@ def test_a_reader_measures(server: Server, clock: Clock) -> None:
 
     assert (crowd.delivered, crowd.others, crowd.latency.max) == (1, 1, 0.5)
     assert crowd.lost() == 0
-    assert reader.last_id == "e.1"
+    assert reader.position == "e.1"
     crowd.close()
 
 
@@ -190,7 +192,7 @@ def test_a_reader_that_was_cut_comes_back(server: Server, clock: Clock) -> None:
     until it has come.
     """
     crowd = crowd_of(server, clock, reconnect=True)
-    crowd.add([0], "/")
+    crowd.add([0], partial(EventWire, Asking(server.url)))
     reader, _ = server.accept()
     reader.dataReceived(HEAD + b"retry: 500\nid: e.4\n\n")
     lose(reader)
@@ -214,7 +216,7 @@ def test_single_errors_are_counted_by_kind(server: Server, clock: Clock) -> None
     """
     crowd = crowd_of(server, clock)
     for _ in range(6):
-        crowd.add([0], "/")
+        crowd.add([0], partial(EventWire, Asking(server.url)))
     server.calls.pop(0).clientConnectionFailed(None, Failure(ConnectionRefusedError()))
     server.calls.pop(0).clientConnectionFailed(None, Failure(TCPTimedOutError()))
     for answer in (
@@ -247,7 +249,7 @@ def test_a_reader_that_is_sent_away_comes_back_when_told(server: Server, clock: 
     An answer that is nothing but a `retry` opens no stream.
     """
     crowd = crowd_of(server, clock, reconnect=True)
-    crowd.add([0], "/")
+    crowd.add([0], partial(EventWire, Asking(server.url)))
     reader, _ = server.accept()
     reader.dataReceived(HEAD[:-2] + b"Content-Length: 14\r\n\r\nretry: 10000\n\n")
     lose(reader)

@@ -4,129 +4,33 @@ Readers, as many as you like.
 
 from __future__ import annotations
 
-import os
 import random
 from collections import Counter
-from collections.abc import Sequence
-from enum import Enum
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from twisted.internet.protocol import Protocol, connectionDone
-from twisted.python.failure import Failure
-
-from rt_twisted.codecs.errors import RemoteProtocolError
-from rt_twisted.codecs.eventsource import Event, EventReader
-from rt_twisted.codecs.response import ResponseHead, ResponseReader
-from rt_twisted.codecs.sse import GAP
 from rt_twisted.load.latencies import Latencies
 from rt_twisted.load.ledger import Ledger, Receipt
-from rt_twisted.load.target import Call, Target, kind
+from rt_twisted.load.reader import Reader, State
+from rt_twisted.load.target import Target
+from rt_twisted.load.wires.contract import Heard, Wire
 
-RETRY = 2.0  # seconds until a reader comes back if nobody says otherwise
+SOONEST = 0.05  # seconds until a reader comes back, if the server wants it at once
 
 
-class State(Enum):
+@dataclass(frozen=True, slots=True)
+class Seat:
     """
-    Where a reader is.
-    """
-
-    AWAY = "away"  # not yet connected, or waiting to come back
-    CALLING = "calling"
-    OPEN = "open"
-    GONE = "gone"
-
-
-class Reader(Protocol):
-    """
-    One reader, over all its connections.
+    What is known of a reader.
 
     Args:
-        crowd: whose.
-        number: of the reader.
-        channels: the numbers of its channels.
-        path: what it asks for.
+        got: which messages.
+        latencies: where to count how long they took.
     """
 
-    transport: Any
-
-    def __init__(self, crowd: Crowd, number: int, channels: Sequence[int], path: str) -> None:
-        self.number = number
-        self.path = path
-        self.state = State.AWAY
-        self.receipt = Receipt(channels)
-        self.last_id = ""
-        self.began = 0.0  # when it last began to connect
-        self.retry = RETRY
-        self.why = ""  # we hung up
-        self._crowd = crowd
-        self._response = ResponseReader()
-        self._events = EventReader()
-
-    def connectionMade(self) -> None:
-        """
-        Ask for the stream.
-        """
-        self.why = ""
-        self._response = ResponseReader()
-        self._events = EventReader(self.last_id)
-        headers = ["Accept: text/event-stream", "Cache-Control: no-cache"]
-        if self.last_id:
-            headers.append(f"Last-Event-ID: {self.last_id}")
-        self.transport.write(self._crowd.target.request(f"GET {self.path}", headers))
-
-    def dataReceived(self, data: bytes) -> None:
-        """
-        Hear what comes.
-        """
-        response, events = self._response, self._events
-        try:
-            body = response.feed(data)
-            if self.state is not State.OPEN and (
-                response.head is None or not self._opens(response.head)
-            ):
-                return
-            for event in events.feed(body) if body else ():
-                self._crowd.heard(self, event)
-        except RemoteProtocolError:
-            self.hang_up("malformed")
-            return
-        self.last_id = events.last_id
-        if events.retry is not None:
-            self.retry = events.retry / 1e3
-        if response.over:
-            self.hang_up("ended by the server" if self.state is State.OPEN else "sent away")
-
-    def _opens(self, head: ResponseHead) -> bool:
-        if self.state is State.GONE or self.why:
-            return False
-        media = (head.header("content-type") or "").partition(";")[0].strip()
-        if head.status == 200 and media == "text/event-stream":
-            # A stream whose end is known is none: its `retry` says when to come back.
-            if head.header("content-length") is None:
-                self._crowd.opened(self)
-            return True
-        wait = head.header("retry-after") or ""
-        if wait.isascii() and wait.isdigit():
-            self.retry = float(wait)
-        self.hang_up(
-            f"status {head.status}" if head.status != 200 else f"no event stream, but {media!r}"
-        )
-        return False
-
-    def hang_up(self, why: str) -> None:
-        """
-        End the connection.
-        """
-        self.why = self.why or why
-        if self.transport is not None:
-            self.transport.abortConnection()
-
-    def connectionLost(self, reason: Failure = connectionDone) -> None:
-        """
-        It has ended.
-        """
-        self.transport = None
-        self._crowd.ended(self, self.why or kind(reason))
+    got: Receipt
+    latencies: Latencies
 
 
 class Crowd:
@@ -153,13 +57,23 @@ class Crowd:
         self.ever_open = self.reconnects = 0
         self._reconnect = reconnect
         self._clock = clock
+        self.transports: dict[str, Latencies] = {}
         self._closing = False
 
-    def add(self, channels: Sequence[int], path: str) -> None:
+    def add(
+        self, channels: Sequence[int], make: Callable[[str], Wire], transport: str = ""
+    ) -> None:
         """
         One more reader, which connects at once.
+
+        Args:
+            channels: their numbers.
+            make: makes the wire of a connection, of the position it goes on from.
+            transport: what its latencies are counted as too.
         """
-        reader = Reader(self, len(self.readers), channels, path)
+        latencies = self.transports.setdefault(transport, Latencies())
+        seat = Seat(Receipt(channels), latencies)
+        reader = Reader(self, len(self.readers), make, seat)
         self.readers.append(reader)
         self.states[State.AWAY] += 1
         self._call(reader)
@@ -173,43 +87,45 @@ class Crowd:
         if self._closing:
             return
         self._move(reader, State.CALLING)
-        reader.began = self._clock.seconds()
-        try:
-            self.target.connect(Call(reader, self._failed), reader.number)
-        except OSError as error:  # no port left, no descriptor left
-            self.ended(reader, os.strerror(error.errno or 0).lower())
+        reader.call(self.target, self._clock.seconds())
 
     def opened(self, reader: Reader) -> None:
         """
-        The head of a stream has come.
+        A reader has been let in.
         """
         self.connecting.add(self._clock.seconds() - reader.began)
         self._move(reader, State.OPEN)
-        if reader.receipt.begin(self.ledger):
+        if reader.receipt.got.begin(self.ledger):
             self.ever_open += 1
         else:
             self.reconnects += 1
 
-    def heard(self, reader: Reader, event: Event) -> None:
+    def heard(self, reader: Reader, heard: Heard) -> None:
         """
         An event has come.
         """
-        sent = self.ledger.find(event.data)
-        if sent is None:
-            if event.type == GAP:
-                self.gaps += 1
-            else:
-                self.others += 1
+        if heard.gap:
+            self.gaps += 1
             return
-        wrong = reader.receipt.take(sent)
+        sent = self.ledger.find(heard.text)
+        if sent is None:
+            self.others += 1
+            return
+        seat: Seat = reader.receipt
+        wrong = seat.got.take(sent)
         if wrong:
             self.wrong[wrong] += 1
         if wrong in ("", "out of order"):
             self.delivered += 1
-            self.latency.add(self._clock.seconds() - sent.at)
+            took = self._clock.seconds() - sent.at
+            self.latency.add(took)
+            if len(self.transports) > 1:
+                seat.latencies.add(took)
 
-    def _failed(self, reader: Reader, reason: Failure) -> None:
-        self.ended(reader, kind(reason))
+    def moved(self, reader: Reader) -> None:
+        """
+        Where it is matters to itself alone.
+        """
 
     def ended(self, reader: Reader, why: str) -> None:
         """
@@ -221,10 +137,12 @@ class Crowd:
         self.errors[why] += 1
         if not self._reconnect:
             self._move(reader, State.GONE)
-            reader.receipt.end(self.ledger)
+            reader.receipt.got.end(self.ledger)
             return
         self._move(reader, State.AWAY)
-        self._clock.callLater(reader.retry * random.uniform(1, 1.5), self._call, reader)
+        self._clock.callLater(
+            max(reader.retry, SOONEST) * random.uniform(1, 1.5), self._call, reader
+        )
 
     def sweep(self) -> None:
         """
@@ -239,7 +157,7 @@ class Crowd:
         """
         Deliveries that have not come so far.
         """
-        return sum(reader.receipt.lost(self.ledger) for reader in self.readers)
+        return sum(reader.receipt.got.lost(self.ledger) for reader in self.readers)
 
     def close(self) -> None:
         """

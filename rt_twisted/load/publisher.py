@@ -16,6 +16,7 @@ from rt_twisted.codecs.errors import RemoteProtocolError
 from rt_twisted.codecs.response import ResponseReader
 from rt_twisted.load.ledger import Ledger
 from rt_twisted.load.target import Call, Target, kind
+from rt_twisted.load.wires.http import request
 
 BATCH = 500  # messages of one request; the daemon takes 1,000
 
@@ -81,7 +82,7 @@ class Publisher(Protocol):
         lines = [json.dumps({"channel": name, "message": text}) for name, text in self._asked]
         body = "\n".join(lines).encode()
         length = f"Content-Length: {len(body)}"
-        self.transport.write(self._target.request(self._line, [*self._headers, length]) + body)
+        self.transport.write(request(self._target.url, self._line, [*self._headers, length]) + body)
 
     def connectionMade(self) -> None:
         """

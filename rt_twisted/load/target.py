@@ -7,7 +7,7 @@ from __future__ import annotations
 import math
 import os
 import socket
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -89,18 +89,6 @@ class Target:
         self.reactor.connectSSL(
             self.address, self.port, factory, self.security, self.patience, bind
         )
-
-    def request(self, line: str, headers: Iterable[str]) -> bytes:
-        """
-        The head of a request.
-
-        Args:
-            line: method and path.
-            headers: without those that every request has.
-        """
-        host = urlsplit(self.url).netloc.rpartition("@")[2]
-        lines = [f"{line} HTTP/1.1", f"Host: {host}", "User-Agent: rt_twisted loadclient", *headers]
-        return "\r\n".join([*lines, "", ""]).encode()
 
 
 def _sources(address: str, count: int) -> list[str]:

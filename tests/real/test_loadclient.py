@@ -77,6 +77,37 @@ def test_a_person_sees_a_histogram_and_gets_a_picture(daemon: StartDaemon, tmp_p
     assert picture.read_bytes().startswith(b"\x89PNG\r\n")
 
 
+EACH = ("sse", "websocket", "poll", "stream", "socketio", "socketio-polling")
+
+
+def test_it_speaks_all_transports(daemon: StartDaemon) -> None:
+    """
+    By turns, each with latencies of its own; nothing is missing on any.
+    """
+    many = [f"--transport={name}" for name in EACH]
+    status, found = load(daemon(), *MANY, *many, "--channels=news")
+
+    assert status == 0
+    assert (found["readers"]["opened"], found["errors"]) == (60, {})
+    assert list(found["transports"]) == list(EACH)
+    for each in found["transports"].values():
+        assert each["delivered"] == 40 * 60 // len(EACH)
+        assert 0 < each["latency_ms"]["p50"] <= each["latency_ms"]["max"]
+    assert (found["lost"], found["repeated"], found["out_of_order"]) == (0, 0, 0)
+
+
+def test_a_transport_may_be_elsewhere(daemon: StartDaemon) -> None:
+    """
+    At a path of the user's own.
+    """
+    server = daemon("--route=^/deep/(.*)$ websocket", "--route=^/publish$ publish")
+    status, found = load(server, *MANY, "--transport=websocket=/deep/ws")
+    assert (status, found["delivered"], found["transports"]) == (0, 960, {})
+
+    status, found = load(server, "-n2", "--seconds=1", "--transport=websocket")
+    assert (status, found["errors"]) == (2, {"status 404": 2})
+
+
 def test_readers_that_are_cut_come_back_and_miss_nothing(daemon: StartDaemon) -> None:
     """
     The streams end by themselves all the time; with --reconnect nobody notices.

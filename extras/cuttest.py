@@ -1,0 +1,328 @@
+#!/usr/bin/env python3
+"""
+Does everybody hear everything, whatever happens to connections?
+
+Readers of every transport listen while numbered messages are published. All
+connections go through proxies of this program, which cut them again and again: by
+RST, by FIN, in the midst of a message, by silence. The readers come back and go
+on from where they were. Meanwhile commands of yours may restart what you like.
+
+    python extras/cuttest.py -u http://127.0.0.1:8080/
+    python extras/cuttest.py -u http://10.0.0.1:8080/ -u http://10.0.0.2:8080/ \\
+        --seconds 600 --disturb 'systemctl restart redis' --disturb 'systemctl restart realtime'
+
+Run it on a machine that reaches your servers; channels are its own and may be
+named. It needs rt_twisted to be installed. docs/cuttest.md has the whole story.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import shutil
+import sys
+from collections.abc import Sequence
+from typing import Any
+from urllib.parse import urljoin
+
+from twisted.internet.defer import ensureDeferred
+from twisted.internet.task import LoopingCall
+from twisted.python.failure import Failure
+
+from rt_twisted.load.cutting.terms import Terms
+from rt_twisted.load.cutting.trial import Trial
+from rt_twisted.load.limits import raise_limit
+from rt_twisted.load.reader import State
+from rt_twisted.load.target import SetupError
+from rt_twisted.load.wires.choice import CHOICES, Choice, choose
+
+ON_A_TERMINAL, ELSEWHERE = 0.5, 5.0  # seconds between two words about progress
+FILES_OF_A_READER = 3  # descriptors: its own, and two of the proxy
+SPARE_FILES = 128
+SHOWN = 5  # incidents that a person is told of in full
+
+
+def parse(arguments: Sequence[str]) -> tuple[Terms, bool]:
+    """
+    The options.
+
+    Returns:
+        what the trial is to be, and whether its result is wanted as JSON.
+
+    Raises:
+        SystemExit: they are wrong, or ask for help.
+    """
+    parser = argparse.ArgumentParser(
+        prog="cuttest",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        description=(__doc__ or "").strip(),
+        epilog="Exit status: 0 everything arrived once and in order, or a gap told of it; "
+        "1 something was lost,\nrepeated or reordered; 2 it cannot be said: nothing was "
+        "published or heard, or it was interrupted.",
+    )
+    add = parser.add_argument
+    add(
+        "-u",
+        "--url",
+        action="append",
+        metavar="URL",
+        help="of the event streams (http://127.0.0.1:8080/); once for each node of one broker",
+    )
+    add(
+        "--transport",
+        type=_transport,
+        action="append",
+        metavar="NAME[=PATH]",
+        help=f"only this one, at PATH if the daemon's own is not used; may be repeated. "
+        f"{', '.join(_resuming())} (all that are there)",
+    )
+    add("-n", "--num", type=_count, default=40, help="readers, by turns (%(default)s)")
+    add("--channels", default="cut-a,cut-b,cut-c", help="to publish to (%(default)s)")
+    add("--publish-url", action="append", metavar="URL", help="where to ('publish' beside --url)")
+    add("--key", default="", help="the secret for publishing")
+    add("--rate", type=_number, default=50.0, help="messages a second (%(default)g)")
+    add("--size", type=_count, default=100, help="bytes of a message (%(default)s)")
+    add("--seconds", type=_number, default=60.0, help="how long to cut (%(default)g)")
+    add("--away", type=_number, default=2.0, help="seconds a cut lasts (%(default)g)")
+    add(
+        "--every",
+        type=_number,
+        default=5.0,
+        help="seconds after which a connection is cut, on average (%(default)g)",
+    )
+    add(
+        "--disturb",
+        action="append",
+        default=[],
+        metavar="COMMAND",
+        help="run this at random moments, by the shell; may be repeated: one of them each time",
+    )
+    add(
+        "--disturb-every",
+        type=_number,
+        default=15.0,
+        metavar="SECONDS",
+        help="on average (%(default)g)",
+    )
+    add(
+        "--grace",
+        type=_number,
+        default=30.0,
+        help="seconds at the end for all to come back, and for the last to arrive (%(default)g)",
+    )
+    add("--timeout", type=_number, default=10.0, help="seconds to connect (%(default)g)")
+    add("--insecure", action="store_true", help="do not check the servers' certificates")
+    add("--seed", type=int, help="of chance, as an earlier run has told it")
+    add("--json", action="store_true", help="the result as JSON")
+    options = parser.parse_args(arguments)
+    channels = list(dict.fromkeys(name for name in options.channels.split(",") if name))
+    if not channels:
+        parser.error("--channels names none")
+    if min(options.rate, options.every) <= 0:
+        parser.error("--rate and --every must be more than 0")
+    urls = options.url or ["http://127.0.0.1:8080/"]
+    publish_urls = options.publish_url or [urljoin(url, "publish") for url in urls]
+    if len(publish_urls) != len(urls):
+        parser.error("as many --publish-url as --url, or none")
+    transports = options.transport or [(CHOICES[name], "") for name in _resuming()]
+    terms = Terms(
+        urls=urls,
+        publish_urls=publish_urls,
+        transports=transports,
+        chosen=bool(options.transport),
+        readers=options.num,
+        channels=channels,
+        rate=options.rate,
+        size=options.size,
+        seconds=options.seconds,
+        grace=options.grace,
+        away=options.away,
+        every=options.every,
+        commands=options.disturb,
+        disturb_every=options.disturb_every,
+        key=options.key,
+        patience=options.timeout,
+        verify=not options.insecure,
+        seed=random.SystemRandom().getrandbits(32) if options.seed is None else options.seed,
+    )
+    return terms, options.json
+
+
+def _resuming() -> list[str]:
+    return [name for name, choice in CHOICES.items() if choice.resumes]
+
+
+def _transport(text: str) -> tuple[Choice, str]:
+    try:
+        choice, place = choose(text)
+    except SetupError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+    if not choice.resumes:
+        raise argparse.ArgumentTypeError(
+            f"readers of {choice.name} cannot go on from where they were"
+        )
+    return choice, place
+
+
+def _count(text: str) -> int:
+    value = int(text)
+    if not 1 <= value <= 1_000_000:
+        raise argparse.ArgumentTypeError("from 1 to 1,000,000")
+    return value
+
+
+def _number(text: str) -> float:
+    value = float(text)
+    if not 0 <= value < 1e7:
+        raise argparse.ArgumentTypeError("not negative, and not that large")
+    return value
+
+
+def progress(trial: Trial, seconds: float) -> str:
+    """
+    How it stands, in a line.
+    """
+    readers = trial.audience.readers
+    open = sum(reader.state is State.OPEN for reader in readers)
+    cuts = sum(reader.receipt.cuts for reader in readers)
+    delivered = sum(reader.receipt.judge.delivered for reader in readers)
+    accepted = sum(map(trial.published.accepted, range(len(trial.terms.channels))))
+    return (
+        f"{seconds:6.1f} s  {trial.phase}: {open:,} of {len(readers):,} open, {cuts:,} cuts, "
+        f"{accepted:,} published, {delivered:,} delivered, {trial.faults():,} faults"
+    )
+
+
+COLUMNS = {
+    "readers": "readers",
+    "cuts": "cuts",
+    "owed": "owed",
+    "delivered": "delivered",
+    "percent": "%",
+    "lost": "lost",
+    "repeated": "repeated",
+    "out_of_order": "disordered",
+    "gaps": "gaps told",
+    "lost_in_gaps": "lost in them",
+}
+
+
+def percentage(value: float) -> str:
+    """
+    With three places, and 100 only if it is.
+    """
+    return f"{min(value, 99.999 if value < 100 else 100):.3f}"
+
+
+def report(found: dict[str, Any]) -> str:
+    """
+    The result for a person.
+    """
+    rows = [["", *COLUMNS.values()]]
+    for name, counts in [*found["transports"].items(), ("all", found["all"])]:
+        cells = [
+            percentage(counts[each]) if each == "percent" else f"{counts[each]:,}"
+            for each in COLUMNS
+        ]
+        rows.append([name, *cells])
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = [
+        "  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]).rstrip()
+        for row in rows
+    ]
+    lines.append(
+        f"\npublished {found['published']:,} messages by {found['requests']:,} requests in "
+        f"{found['seconds']:.1f} s; publishers were cut {found['publisher_cuts']:,} times"
+    )
+    if found["disturbances"]:
+        lines.append(
+            f"disturbed {found['disturbances']:,} times, {found['disturbances_failed']:,} failed"
+        )
+    whole = found["all"]
+    for name, words in (
+        ("misplaced", "messages at another position than their publisher was told"),
+        ("stray", "messages of a channel that was not asked for"),
+        ("twice_over_gaps", "messages again as a log began anew, behind a gap that told of it"),
+    ):
+        if whole[name]:
+            lines.append(f"{whole[name]:,} {words}")
+    if found["still_owed"]:
+        lines.append(f"{found['still_owed']:,} deliveries had not come when it was interrupted")
+    lines += [f"without {name}: {why}" for name, why in found["left_out"].items()]
+    lines += [f"{count:,} x {kind}" for kind, count in found["errors"].items()]
+    for each in found["incidents"][:SHOWN]:
+        lines.append(
+            f"\n{each['fault']}: {each['channel']} {each['number']} at {each['position']}, "
+            f"{each['transport']} reader {each['reader']}, after {each['at']:.3f} s"
+        )
+        lines += [f"    {line}" for line in each["story"]]
+    lines.append(f"seed {found['seed']}")
+    return "\n".join(lines) + "\n"
+
+
+def main(arguments: Sequence[str]) -> int:
+    """
+    Cut and tell.
+
+    Returns:
+        the exit status.
+    """
+    terms, as_json = parse(arguments)
+    from twisted.internet import reactor
+
+    loop: Any = reactor
+    screen = sys.stderr
+    terminal = screen.isatty()
+
+    def say(text: str) -> None:
+        print(f"\r\033[K{text}" if terminal else text, file=screen, flush=True)
+
+    try:
+        raise_limit(terms.readers * FILES_OF_A_READER + SPARE_FILES)
+        trial = Trial(terms, loop, say)
+    except SetupError as error:
+        print(f"cuttest: {error}", file=screen)
+        return 2
+    say(f"seed {terms.seed}")
+    failures: list[Failure] = []
+    began = loop.seconds()
+
+    def tell() -> None:
+        line = progress(trial, loop.seconds() - began)
+        if terminal:
+            columns = shutil.get_terminal_size().columns
+            screen.write(f"\r{line[: columns - 1]}\033[K")
+        else:
+            screen.write(line + "\n")
+        screen.flush()
+
+    telling = LoopingCall(tell)
+    telling.clock = loop
+    telling.start(ON_A_TERMINAL if terminal else ELSEWHERE, now=False)
+    # Ctrl-C ends the reactor; what was found until then is told as always.
+    loop.addSystemEventTrigger("before", "shutdown", trial.finish)
+    going = ensureDeferred(trial.go())
+    going.addErrback(lambda reason: failures.append(reason) if loop.running else None)
+    going.addBoth(lambda _: loop.stop() if loop.running else None)
+    loop.run()
+    if terminal:
+        screen.write("\r\033[K")
+    for failure in failures:
+        if failure.check(SetupError):
+            print(f"cuttest: {failure.getErrorMessage()}", file=screen)
+        else:
+            failure.printTraceback(screen)
+        return 2
+    found = trial.summary()
+    print(
+        json.dumps(found, indent=2) if as_json else report(found), end="" if not as_json else "\n"
+    )
+    refused = next((feed.refused for feed in trial.feeds if feed.refused), "")
+    if refused:
+        print(f"cuttest: publishing was refused: {refused}", file=screen)
+    return trial.status()
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(sys.argv[1:]))

@@ -1,0 +1,73 @@
+"""
+A server, and the proxy in front of it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+from rt_twisted.load.cutting.proxy import Link, Manner, Proxy
+from rt_twisted.load.target import Target
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """
+    One base URL.
+
+    Args:
+        url: where its event streams are.
+        publish_url: where messages go.
+        proxy: in front of it.
+    """
+
+    url: str
+    publish_url: str
+    proxy: Proxy
+
+    @classmethod
+    def find(cls, reactor: Any, url: str, publish_url: str, patience: float, verify: bool) -> Node:
+        """
+        Look for the server, and listen in front of it.
+
+        Raises:
+            SetupError: there is no such host.
+        """
+        target = Target.find(reactor, url, 1, patience, verify)
+        # What passes the proxy is what it was; TLS is between the two ends.
+        return cls(url, publish_url, Proxy(reactor, replace(target, security=None)))
+
+    def way(self, url: str, verify: bool = True) -> Way:
+        """
+        How *url*, of the same server, is reached through the proxy.
+        """
+        real = self.proxy.target
+        found = Target.find(self.proxy.reactor, url, 1, real.patience, verify)
+        return Way(self, url, replace(found, address="127.0.0.1", port=self.proxy.port))
+
+    def cut(self, connection: Any, manner: Manner, seconds: float, left: int) -> bool:
+        """
+        Cut a client's *connection*; see `Link.cut`.
+        """
+        link: Link | None = self.proxy.links.get(connection.getHost().port)
+        if link is not None:
+            return link.cut(manner, seconds, left)
+        connection.abortConnection()  # the proxy has not accepted it yet
+        return True
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """
+    How a route is reached.
+
+    Args:
+        node: of the server.
+        url: of the route.
+        target: through the proxy.
+    """
+
+    node: Node
+    url: str
+    target: Target

@@ -1,0 +1,74 @@
+"""
+What readers know of a wire.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class Asking:
+    """
+    What a reader asks for, on each of its connections.
+
+    Args:
+        url: of the wire's route.
+        channels: what it listens to; empty if the URL names them.
+        number: of the reader; where a wire can do a thing in two ways, it
+            decides.
+        size: bytes of a message of ours, for wires that do not tell where one ends.
+    """
+
+    url: str
+    channels: Sequence[str] = ()
+    number: int = 0
+    size: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """
+    What the server has said.
+
+    Args:
+        text: of a message; "" of a gap.
+        position: of the message, or where the gap ends; "" if the wire does
+            not tell.
+        gap: messages up to *position* may be missing.
+    """
+
+    text: str
+    position: str = ""
+    gap: bool = False
+
+
+class Wire(Protocol):
+    """
+    One connection of a reader, without the connection. Made anew for each.
+    """
+
+    position: str  # to come back with; "" for none yet
+    retry: float | None  # seconds after which to come back; None if not said
+    opened: bool  # what is published from now on will be told
+    over: str  # why the connection is to be ended; "" as long as it is not
+
+    def begin(self) -> bytes:
+        """
+        What to say first. Called once.
+        """
+
+    def feed(self, data: bytes) -> list[Heard]:
+        """
+        Take the next bytes; nothing is taken any more once `over` says something.
+
+        Raises:
+            RemoteProtocolError: they are nonsense; the wire is of no further use.
+        """
+
+    def take(self) -> bytes:
+        """
+        What is to be said now; often nothing.
+        """

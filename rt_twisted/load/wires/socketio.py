@@ -1,0 +1,154 @@
+"""
+Socket.IO 5 on Engine.IO 4, in a websocket.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+from urllib.parse import urljoin
+
+from rt_twisted.codecs import engineio, socketio
+from rt_twisted.codecs.errors import RemoteProtocolError
+from rt_twisted.codecs.socketio import Kind, Packet
+from rt_twisted.load.wires.contract import Asking, Heard
+from rt_twisted.load.wires.frames import LARGEST, Frames
+from rt_twisted.load.wires.http import path_for
+
+
+class Member:
+    """
+    A client's side of a session: joins its channels by an event `subscribe`,
+    and says there from where.
+
+    Args:
+        channels: their names.
+        position: where the session before this one ended.
+    """
+
+    def __init__(self, channels: Sequence[str], position: str) -> None:
+        self.position = position
+        self.opened = False
+        self.over = ""
+        self.sid = ""  # of the session
+        self._channels = list(channels)
+        # Where the session is says nothing about channels that are not yet ours.
+        self._deaf = bool(position)
+        self._packets = socketio.Decoder(LARGEST)
+        self._said: list[str] = []
+
+    def feed(self, message: str | bytes) -> Heard | None:
+        """
+        Take the next packet of Engine.IO.
+        """
+        packet = engineio.decode(message)
+        if packet.kind is engineio.Kind.PING:
+            self._said.append(f"{engineio.Kind.PONG:d}{packet.data!s}")
+        elif packet.kind is engineio.Kind.OPEN:
+            self._open(str(packet.data))
+        elif packet.kind is engineio.Kind.CLOSE:
+            self.over = self.over or "closed by the server"
+        elif packet.kind is engineio.Kind.MESSAGE:
+            return self._read(self._packets.feed(packet.data))
+        return None
+
+    def take(self) -> list[str]:
+        """
+        The packets of Engine.IO that are to be said now.
+        """
+        said, self._said = self._said, []
+        return said
+
+    def _open(self, data: str) -> None:
+        said = socketio.load(data)
+        if not isinstance(said, dict) or not isinstance(said.get("sid"), str):
+            raise RemoteProtocolError("a session without an id")
+        self.sid = said["sid"]
+        self._say(Packet(Kind.CONNECT))
+
+    def _say(self, packet: Packet) -> None:
+        (text,) = socketio.encode(packet)
+        self._said.append(engineio.text_of(engineio.Kind.MESSAGE, text).decode())
+
+    def _read(self, packet: Packet | None) -> Heard | None:
+        if packet is None:
+            return None
+        if packet.kind is Kind.CONNECT:
+            since = {"since": self.position} if self.position else {}
+            self._say(Packet(Kind.EVENT, data=["subscribe", self._channels, since], id=0))
+            return None
+        if packet.kind is Kind.ACK:
+            self._deaf = False
+            answer = packet.data[0] if packet.data else None
+            if not isinstance(answer, dict) or answer.get("status") != "ok":
+                self.over = "not let into the channels"
+            elif self.position:  # who comes back may have missed nothing, and is told nothing
+                self.opened = True
+            return None
+        if packet.kind is not Kind.EVENT:
+            self.over = "not let in" if packet.kind is Kind.CONNECT_ERROR else "disconnected"
+            return None
+        return self._hear(*packet.data)
+
+    def _hear(self, event: str, *arguments: Any) -> Heard | None:
+        if not arguments:
+            return None
+        if event == "gap":
+            position = arguments[0].get("position") if isinstance(arguments[0], dict) else None
+            return Heard("", position if isinstance(position, str) else "", True)
+        last = arguments[-1]
+        if not isinstance(last, str):
+            raise RemoteProtocolError("an event has no position")
+        if event == "position" and self._deaf:
+            return None
+        self.opened = True
+        self.position = last
+        return None if event == "position" else Heard(str(arguments[0]), last)
+
+
+class SocketioWire:
+    """
+    A websocket from the beginning; every second offers compression.
+
+    Args:
+        asking: what is asked for.
+        position: where the connection before this one ended.
+    """
+
+    def __init__(self, asking: Asking, position: str) -> None:
+        self.position = position
+        self.retry: float | None = None
+        self.opened = False
+        self.over = ""
+        self._member = Member(asking.channels, position)
+        path = path_for(asking.url, ())
+        path += f"{'&' if '?' in path else '?'}EIO=4&transport=websocket"
+        self._frames = Frames(urljoin(asking.url, path), asking.number % 2 == 1)
+
+    def begin(self) -> bytes:
+        """
+        See `Wire`.
+        """
+        return self._frames.begin()
+
+    def feed(self, data: bytes) -> list[Heard]:
+        """
+        See `Wire`.
+        """
+        frames, member = self._frames, self._member
+        heard = []
+        for message in frames.feed(data):
+            said = member.feed(message)
+            if said is not None:
+                heard.append(said)
+        for text in member.take():
+            frames.say(text)
+        self.position, self.opened = member.position, member.opened
+        self.over = self.over or member.over or frames.over
+        return heard
+
+    def take(self) -> bytes:
+        """
+        See `Wire`.
+        """
+        return self._frames.take()

@@ -1,0 +1,355 @@
+"""
+The cut test against real daemons: it finds nothing where all is well, and it
+finds what is wrong.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from twisted.internet.endpoints import TCP4ServerEndpoint, clientFromString, connectProtocol
+from twisted.internet.protocol import Factory, Protocol, connectionDone
+from twisted.internet.threads import deferToThread
+
+from tests.pems import Authority
+from tests.real.conftest import PAUSE, ROOT, Serve, Server, StartDaemon, free_port
+from tests.real.redis_server import start_redis
+
+pytestmark = pytest.mark.limit(90)
+
+SCRIPT = str(ROOT / "extras" / "cuttest.py")
+MUCH = "--history=100000"
+FAST = ("--every=1.5", "--away=0.4", "--rate=60", "--grace=20")
+NOTHING = ("lost", "repeated", "out_of_order", "stray", "misplaced")
+
+
+@contextmanager
+def started(urls: Sequence[str], *arguments: str) -> Iterator[subprocess.Popen[str]]:
+    """
+    It runs, and is ended if nothing else has.
+    """
+    command = [sys.executable, SCRIPT, *[f"--url={url}/" for url in urls], *arguments]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "70"}
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, env=environment) as running:
+        try:
+            yield running
+        finally:
+            running.kill()
+
+
+def cut(urls: Sequence[str], *arguments: str) -> tuple[int, dict[str, Any], str]:
+    """
+    Run it to its end.
+
+    Returns:
+        exit status, result, and what it said beside.
+    """
+    with started(urls, "--json", *arguments) as running:
+        out, said = running.communicate(timeout=80)
+    assert "Traceback" not in said, said
+    return running.returncode, json.loads(out) if out else {}, said
+
+
+def check_faultless(found: dict[str, Any], transports: Sequence[str]) -> None:
+    """
+    All was cut, all came back, all was heard.
+    """
+    assert set(found["transports"]) == set(transports)
+    for name, counts in found["transports"].items():
+        assert counts["cuts"] > counts["readers"], name
+        assert counts["delivered"] == counts["owed"] > 0, (name, found["incidents"])
+        assert [counts[fault] for fault in NOTHING] == [0] * len(NOTHING), found["incidents"]
+
+
+ALL = ("sse", "websocket", "poll", "socketio", "socketio-polling")
+
+
+def test_nothing_is_lost_on_any_transport(daemon: StartDaemon) -> None:
+    """
+    Connections of readers and publishers break in all ways; everybody hears
+    everything once, in order, and of no gap.
+    """
+    status, found, _ = cut([daemon(MUCH).url], *FAST, "-n30", "--seconds=10")
+
+    check_faultless(found, ALL)
+    assert found["all"]["percent"] == 100
+    assert found["all"]["gaps"] == 0
+    assert found["published"] > 100
+    assert found["publisher_cuts"] > 0
+    assert (status, found["ended"], found["still_owed"]) == (0, True, 0)
+
+
+def test_it_speaks_tls(daemon: StartDaemon, tmp_path: Path) -> None:
+    """
+    Between its two ends, through the proxy; who vouches for the server is checked.
+    """
+    certificate, key = Authority(tmp_path).pair("daemon", "localhost")
+    port = free_port()
+    daemon(
+        MUCH,
+        f"--endpoint=ssl:{port}:interface=127.0.0.1:privateKey={key}:certKey={certificate}",
+    )
+    url = f"https://localhost:{port}"
+    status, found, _ = cut([url], *FAST, "-n10", "--seconds=6", "--insecure")
+    check_faultless(found, ALL)
+    assert status == 0
+
+    status, found, said = cut([url], "-n5", "--seconds=1")
+    assert (status, found) == (2, {})
+    assert f"cuttest: sse at {url}/: TLS error\n" in said
+
+
+def test_what_gaps_tell_of_is_counted_apart(daemon: StartDaemon) -> None:
+    """
+    With little history much is missing, and no loss is left unsaid.
+    """
+    status, found, _ = cut([daemon("--history=3").url], *FAST, "-n12", "--seconds=8")
+
+    counts = found["all"]
+    assert counts["gaps"] > 0
+    assert counts["lost_in_gaps"] > 0
+    assert counts["owed"] == counts["delivered"] + counts["lost_in_gaps"]
+    assert counts["percent"] < 100
+    assert [counts[fault] for fault in NOTHING] == [0] * len(NOTHING), found["incidents"]
+    assert status == 0
+
+
+def test_nothing_is_lost_while_redis_is_killed(
+    serve: Serve, daemon: StartDaemon, tmp_path: Path
+) -> None:
+    """
+    Two daemons on one redis with a file; it is killed and started again while
+    readers and publishers change between the nodes.
+    """
+    redis = start_redis(serve, "--appendonly", "yes", "--save", "")
+    broker = ("--broker=redis", f"--redis-port={redis.port}", MUCH)
+    urls = [daemon(*broker).url, daemon(*broker).url]
+    # The program chooses the moment; who has started redis, restarts it.
+    asked = tmp_path / "asked"
+    command = f"touch {asked}; while [ -e {asked} ]; do sleep 0.05; done"
+    disturb = (f"--disturb={command}", "--disturb-every=4")
+    over = threading.Event()
+
+    def restart() -> None:
+        while not over.wait(PAUSE):
+            if asked.exists():
+                redis.restart(signal.SIGKILL)
+                asked.unlink()
+
+    restarting = threading.Thread(target=restart)
+    restarting.start()
+    try:
+        with started(urls, "--json", *FAST, "-n30", "--seconds=14", *disturb) as running:
+            out, said = running.communicate(timeout=80)
+    finally:
+        over.set()
+        restarting.join()
+    found = json.loads(out)
+
+    check_faultless(found, ALL)
+    assert found["all"]["gaps"] == 0
+    assert (found["disturbances"] > 0, found["disturbances_failed"]) == (True, 0), said
+    assert found["published"] > 100
+    assert running.returncode == 0
+
+
+class Forger(Protocol):
+    """
+    One end of a connection that passes through the test; what comes from the
+    server is forged.
+    """
+
+    transport: Any
+
+    def __init__(self, forge: Callable[[bytes], bytes], port: int) -> None:
+        self._forge = forge
+        self._port = port
+        self._other: Any = None
+        self._early = b""
+
+    def connectionMade(self) -> None:
+        """
+        Connect to the server, if this is the client's end.
+        """
+        if not self._port:
+            return
+        from twisted.internet import reactor
+
+        far = Forger(self._forge, 0)
+        far._other = self
+        endpoint = clientFromString(reactor, f"tcp:127.0.0.1:{self._port}")
+        connectProtocol(endpoint, far).addCallbacks(self._connected, self._failed)
+
+    def _connected(self, far: Forger) -> None:
+        self._other = far
+        far.transport.write(self._early)
+
+    def _failed(self, _: object) -> None:
+        self.transport.loseConnection()
+
+    def dataReceived(self, data: bytes) -> None:
+        """
+        Pass it on.
+        """
+        if self._other is None:
+            self._early += data
+        else:
+            self._other.transport.write(data if self._port else self._forge(data))
+
+    def connectionLost(self, reason: object = connectionDone) -> None:
+        """
+        The other goes too.
+        """
+        if self._other is not None:
+            self._other.transport.loseConnection()
+
+
+class Forgery:
+    """
+    Puts other messages in the place of some, in a way of its own: so positions
+    and lengths stay.
+
+    Args:
+        numbers: which message is put in whose place; None for nobody's.
+    """
+
+    def __init__(self, numbers: dict[int, int | None]) -> None:
+        self._numbers = numbers
+        self.done: set[int] = set()
+
+    def __call__(self, data: bytes) -> bytes:
+        """
+        Forge what is in *data*.
+        """
+        return re.sub(rb"cut-([0-9a-f]+)-0-([0-9]+)-", self._replaced, data)
+
+    def _replaced(self, found: re.Match[bytes]) -> bytes:
+        number = int(found[2])
+        if number not in self._numbers:
+            return found[0]
+        self.done.add(number)
+        other = self._numbers[number]
+        if other is None:
+            return b"CUT" + found[0][3:]
+        return b"cut-%s-0-%d-" % (found[1], other)
+
+
+@pytest.mark.parametrize(
+    ("transport", "numbers", "faults"),
+    [
+        *[(name, {30: None}, {"lost": 1}) for name in ALL],
+        ("sse", {31: 30}, {"lost": 1, "repeated": 1}),
+        ("poll", {31: 30}, {"lost": 1, "repeated": 1}),
+        ("sse", {30: None, 33: 30}, {"lost": 1, "out_of_order": 1}),
+        ("sse", {}, {}),
+    ],
+)
+async def test_what_is_wrong_is_found(
+    daemon: StartDaemon, transport: str, numbers: dict[int, int | None], faults: dict[str, int]
+) -> None:
+    """
+    A proxy loses, repeats or swaps messages: the program names it, shows what
+    happened to the reader, and ends with 1.
+    """
+    from twisted.internet import reactor
+
+    server = daemon(MUCH)
+    forgery = Forgery(numbers)
+    factory = Factory.forProtocol(lambda: Forger(forgery, server.port))
+    factory.noisy = False
+    port = await TCP4ServerEndpoint(reactor, 0, interface="127.0.0.1").listen(factory)
+    url = f"http://127.0.0.1:{port.getHost().port}"
+    calm = ("-n1", "--every=1000", "--rate=40", "--seconds=2", "--grace=15", "--channels=one")
+    try:
+        status, found, _ = await deferToThread(
+            cut, [url], f"--publish-url={server.url}/publish", f"--transport={transport}", *calm
+        )
+    finally:
+        await port.stopListening()
+
+    assert forgery.done == set(numbers)
+    counts = found["all"]
+    assert {fault: counts[fault] for fault in NOTHING if counts[fault]} == faults
+    assert status == bool(faults)
+    assert len(found["incidents"]) >= sum(faults.values())
+    assert all(each["story"] for each in found["incidents"])
+
+
+def test_what_is_not_there_is_left_out(daemon: StartDaemon) -> None:
+    """
+    And said; who asked for it by name is told that it is not there.
+    """
+    server = daemon("--route=^/$ sse", "--route=^/publish$ publish")
+    few = ("-n3", "--seconds=1", "--channels=one")
+    status, found, _ = cut([server.url], *few)
+    assert (status, list(found["transports"])) == (0, ["sse"])
+    assert set(found["left_out"]) == set(ALL) - {"sse"}
+
+    status, found, said = cut([server.url], *few, "--transport=poll")
+    assert (status, found) == (2, {})
+    assert said.startswith("seed ")
+    assert f"cuttest: poll at {server.url}/poll: status 404\n" in said
+
+
+def test_what_cannot_be_judged_is_said(daemon: StartDaemon) -> None:
+    """
+    Nobody there; a key that is missing.
+    """
+    status, found, said = cut([f"http://127.0.0.1:{free_port()}"], "-n3", "--seconds=1")
+    assert (status, found) == (2, {})
+    assert "cuttest: sse at " in said
+
+    server = daemon("--http-secret=sesame")
+    few = ("-n3", "--seconds=2", "--channels=one", "--transport=sse")
+    status, found, said = cut([server.url], *few)
+    assert (status, found["published"]) == (2, 0)
+    assert "cuttest: publishing was refused: status 401\n" in said
+    status, found, said = cut([server.url], *few, "--key=sesame")
+    assert status == 0
+
+
+def test_an_interrupted_run_says_what_it_has(daemon: StartDaemon) -> None:
+    """
+    And that it cannot tell whether all is well.
+    """
+    server = daemon(MUCH)
+    with started([server.url], *FAST, "-n8", "--seconds=600", "--seed=4711") as running:
+        wait_for_readers(server, 5)
+        running.send_signal(signal.SIGINT)
+        out, said = running.communicate(timeout=20)
+
+    assert running.returncode == 2
+    assert "seed 4711" in said
+    assert out.endswith("seed 4711\n")
+    assert re.search(r"^all +8 ", out, re.MULTILINE)
+    assert "Traceback" not in said
+
+
+def wait_for_readers(server: Server, count: int) -> None:
+    """
+    Until the daemon has that many.
+    """
+    deadline = time.monotonic() + 20
+    while True:
+        connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=10)
+        connection.request("GET", "/stats?format=full")
+        text = connection.getresponse().read()
+        connection.close()
+        if json.loads(text)["readers"]["now"] >= count:
+            return
+        assert time.monotonic() < deadline, text
+        time.sleep(PAUSE)
