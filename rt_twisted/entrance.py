@@ -10,7 +10,7 @@ from functools import partial
 from operator import attrgetter
 from typing import Any
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -37,7 +37,7 @@ class Joining:
         head: bytes to be written in front of that.
     """
 
-    __slots__ = ("channels", "head", "reader", "since")
+    __slots__ = ("asked", "channels", "head", "reader", "since")
 
     def __init__(
         self,
@@ -50,6 +50,7 @@ class Joining:
         self.channels = channels
         self.since = since
         self.head = head
+        self.asked: Deferred[Replay] | None = None  # what the archive was, if it was
 
 
 class Entrance:
@@ -160,6 +161,9 @@ class Entrance:
         waiting.remove(joining)
         if not waiting:
             del self.waiting[joining.reader]
+        if joining.asked is not None:
+            # While the broker is away, who comes and goes shall not be kept there.
+            joining.asked.cancel()
 
     def _waits(self, joining: Joining) -> bool:
         return joining in self.waiting.get(joining.reader, ())
@@ -181,6 +185,7 @@ class Entrance:
         # meanwhile goes to our own history; the two meet when it answers.
         names = [channel.name for channel in joining.channels]
         asked: Deferred[Replay] = self._archive.after(names, joining.since)
+        joining.asked = asked
         asked.addCallbacks(
             self._recalled, self._not_recalled, (joining,), errbackArgs=(joining,)
         ).addErrback(self._unexpected, joining)
@@ -206,7 +211,7 @@ class Entrance:
         self._finish(joining, Replay(replay.messages + ours.messages, complete, ours.position))
 
     def _not_recalled(self, failure: Failure, joining: Joining) -> None:
-        if not failure.check(Unavailable):
+        if not failure.check(Unavailable, CancelledError):
             _log.failure("while asking the broker for its history", failure)
         if not self._waits(joining):
             return

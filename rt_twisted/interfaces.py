@@ -147,7 +147,7 @@ class IHistory(Interface):
             fires when the live stream has reached the replay's position, and
             not with one ahead of `IBroker.position()`. Waits while the broker
             is away; takes no longer than the broker's own time limit for an
-            answer otherwise.
+            answer otherwise. It is cancelled when nobody waits for it any more.
 
         Raises (in the Deferred):
             Unavailable: there is no answer; the reader is then told what this

@@ -474,3 +474,19 @@ def test_a_broker_that_fails_to_subscribe_is_said(
     house.join("a")
 
     assert clean_reactor.pop().check(ZeroDivisionError)
+
+
+def test_who_leaves_does_not_wait_for_the_archive(make: Callable[..., House]) -> None:
+    """
+    While a broker is away, readers may come and go for hours.
+    """
+    broker = Archived()
+    house = make(broker=broker)
+    line = house.join("a", since=After(Position("e", 90)))
+    broker.hear("a")
+    [(_, _, asked)] = broker.asked
+
+    line.hang_up()
+
+    assert asked.called
+    assert house.hub.numbers().joining == 0

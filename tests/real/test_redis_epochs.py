@@ -9,13 +9,15 @@ from signal import SIGKILL
 import pytest
 from twisted.internet.defer import gatherResults
 
+from rt_twisted.interfaces import Unavailable
 from rt_twisted.message import After, Draft, Position
 from tests.real.conftest import Serve, Server
 from tests.real.readers import pause, until
 from tests.real.redis_server import asking, nodes, proxies, redis, start_redis
+from tests.real.test_redis_doors import said
 from tests.real.test_redis_failures import CHANNELS, MUCH, Log, hear
 
-__all__ = ["redis"]  # a fixture
+__all__ = ["redis", "said"]  # fixtures
 
 
 @pytest.mark.limit(60)
@@ -182,3 +184,49 @@ async def test_flushed(redis: Server) -> None:
         await until(lambda: one.ready() and two.ready())
         await one.publish([Draft("c1", b"3")])
         await gatherResults([ears.until(3), other_ears.until(3)])
+
+
+@pytest.mark.limit(30)
+async def test_late_in_another_log(redis: Server) -> None:
+    """
+    A node that comes to it later than others hears what it has missed of it.
+    """
+    async with proxies(redis.port, 1) as [way]:
+        urls = [f"127.0.0.1:{redis.port}", f"127.0.0.1:{way.port}"]
+        async with nodes(urls) as [(one, ears), (two, other_ears)]:
+            await hear(one, two)
+            await one.publish([Draft("c1", b"old")])
+            await gatherResults([ears.until(1), other_ears.until(1)])
+            way.shut(True)
+            way.cut()
+            redis.restart(SIGKILL)
+            await until(lambda: len(ears.epochs) == 2 and one.ready())
+            await one.publish([Draft("c1", b"1"), Draft("c2", b"2")])
+            way.shut(False)
+            await other_ears.until(3)
+
+    assert [message.data for message in other_ears.messages] == [b"old", b"1", b"2"]
+    assert other_ears.messages[1:] == ears.messages[1:]
+    assert len(other_ears.epochs) == 2
+
+
+@pytest.mark.limit(60)
+async def test_it_becomes_a_replica(redis: Server, said: list[str]) -> None:
+    """
+    One that takes no messages any more is no place to be.
+    """
+    async with nodes([f"127.0.0.1:{redis.port}"]) as [(one, ears)], asking(redis.port) as ask:
+        await hear(one)
+        await one.publish([Draft("c1", b"1")])
+        await ask("REPLICAOF", "127.0.0.1", "1")
+        with pytest.raises(Unavailable, match=r"^redis: READONLY [^@]*$"):
+            await one.publish([Draft("c1", b"2")])
+        await until(lambda: said[-1] == "is away: it is a replica")
+        assert not one.ready()
+        await ask("REPLICAOF", "NO", "ONE")
+        await until(one.ready)
+        await one.publish([Draft("c1", b"3")])
+        await ears.until(2)
+
+    assert [message.data for message in ears.messages] == [b"1", b"3"]
+    assert ears.missing == []

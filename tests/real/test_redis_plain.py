@@ -228,3 +228,34 @@ async def test_cut_while_another_hears(redis: Server) -> None:
             heard = await gatherResults([ears.until(60), other_ears.until(59)])
             assert heard[0][1:] == heard[1]
             assert sorted(int(message.data) for message in heard[0]) == list(range(60))
+
+
+@pytest.mark.limit(30)
+async def test_a_lease_runs_out(redis: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    After a minute without a message: the next does not wait for anybody's
+    patience, and what may be lost then is said as ever.
+    """
+    monkeypatch.setattr("rt_twisted.brokers.redis.plain.PATIENCE", 1000.0)
+    async with (
+        proxies(redis.port, 1) as [way],
+        asking(redis.port) as ask,
+        nodes([f"127.0.0.1:{way.port}"]) as [(one, ears)],
+    ):
+        await one.subscribe("a")
+        await ask("PUBLISH", "a", "1")
+        await ears.until(1)
+        await ask("DEL", "realtime:o:a")
+        for number in range(2, 5):
+            await ask("PUBLISH", "a", str(number))
+        await ears.until(4)
+        way.shut(True)
+        way.cut()
+        await until(lambda: not one.ready())
+        await ask("DEL", "realtime:o:a")
+        assert await ask("PUBLISH", "a", "lost") == 0
+        way.shut(False)
+        await until(lambda: bool(ears.missing))
+
+    assert [message.data for message in ears.messages] == [b"1", b"2", b"3", b"4"]
+    assert [channel for channel, _ in ears.missing] == ["a"]

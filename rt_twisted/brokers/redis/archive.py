@@ -9,10 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
-from twisted.internet.defer import Deferred, ensureDeferred, fail
+from twisted.internet.defer import Deferred, ensureDeferred
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 from txredisapi import ResponseError
 
 from rt_twisted.brokers.redis.entries import Entry, Trail, breaks, by_offset, read_trail
@@ -30,6 +32,7 @@ CHUNK_BYTES = 4 << 20  # and so many bytes, before it lets others in
 ROUND = 4096  # channels of one round; who comes later waits for the next
 
 Question = tuple[tuple[str, ...], Since]
+Waiting = dict[Deferred[Replay], None]  # those who ask the same, in order
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,18 +97,25 @@ class Archive:
         self._stopped = False
         self._due = False
         self._round: Deferred[None] | None = None
-        self._asked: dict[Question, list[Deferred[Replay]]] = {}
+        self._asked: dict[Question, Waiting] = {}
         self.epoch = ""  # of the log, and
         self.leaps: Sequence[tuple[int, int]] = ()  # between which offsets it has leapt
 
     def after(self, channels: Sequence[str], since: Since) -> Deferred[Replay]:
         """
-        See `IHistory.after`.
+        See `IHistory.after`. One that is cancelled is not asked, if it is not yet.
         """
-        done: Deferred[Replay] = Deferred()
-        self._asked.setdefault((tuple(channels), since), []).append(done)
+        question = tuple(channels), since
+        done: Deferred[Replay] = Deferred(partial(self._withdraw, question))
+        self._asked.setdefault(question, {})[done] = None
         self._schedule()
         return done
+
+    def _withdraw(self, question: Question, done: Deferred[Replay]) -> None:
+        waiting = self._asked.get(question, {})
+        waiting.pop(done, None)
+        if not waiting:
+            self._asked.pop(question, None)
 
     def open(self) -> None:
         """
@@ -128,8 +138,8 @@ class Archive:
         self._stopped = True
         asked, self._asked = self._asked, {}
         for waiting in asked.values():
-            for done in waiting:
-                fail(Unavailable("the server is stopping")).chainDeferred(done)
+            for done in _still(waiting):
+                done.errback(Unavailable("the server is stopping"))
 
     def _schedule(self) -> None:
         if self._open and self._asked and not self._due and self._round is None:
@@ -140,21 +150,27 @@ class Archive:
         self._due = False
         if not self._open or self._round is not None:
             return
-        asked: dict[Question, list[Deferred[Replay]]] = {}
+        asked: dict[Question, Waiting] = {}
         channels = 0
         while self._asked and channels < ROUND:
             question = next(iter(self._asked))
             asked[question] = self._asked.pop(question)
             channels += len(question[0])
         self._round = ensureDeferred(self._answer(asked))
-        self._round.addErrback(lambda failure: _log.failure("while asking redis", failure))
+        self._round.addErrback(self._unexpected, asked)
         self._round.addCallback(self._ended)
+
+    def _unexpected(self, failure: Failure, asked: dict[Question, Waiting]) -> None:
+        _log.failure("while asking redis", failure)
+        for waiting in asked.values():
+            for done in _still(waiting):
+                done.errback(Unavailable("redis gave an answer that we do not understand"))
 
     def _ended(self, _: object) -> None:
         self._round = None
         self._schedule()
 
-    async def _answer(self, asked: dict[Question, list[Deferred[Replay]]]) -> None:
+    async def _answer(self, asked: dict[Question, Waiting]) -> None:
         wanted = list(_merge(asked, self.epoch))
         token, reached = self._marks.expect()
         try:
@@ -164,17 +180,18 @@ class Archive:
             reached.addErrback(lambda _: None)
             if isinstance(error, Away):  # they wait for it to come back
                 for question, waiting in asked.items():
-                    self._asked.setdefault(question, []).extend(waiting)
+                    for done in _still(waiting):
+                        self._asked.setdefault(question, {})[done] = None
                 if self._stopped:
                     self.stop()
                 return
             for waiting in asked.values():
-                for done in waiting:
+                for done in _still(waiting):
                     done.errback(Unavailable(f"redis: {error}"))
             return
         for question, waiting in asked.items():
             replay = self._replay(question, recalled)
-            for done in waiting:
+            for done in _still(waiting):
                 done.callback(replay)
 
     async def fetch(
@@ -255,6 +272,15 @@ class Archive:
             oldest = recalled.now - since.seconds * 1000
             found = [entry for entry in found if entry.time >= oldest]
         return Replay(tuple([entry.message for entry in found]), complete, recalled.position)
+
+
+def _still(waiting: Waiting) -> Iterator[Deferred[Replay]]:
+    """
+    Those who have not gone meanwhile; one that is answered may have others go.
+    """
+    for done in tuple(waiting):
+        if not done.called:
+            yield done
 
 
 def _merge(asked: Iterable[Question], epoch: str) -> Iterator[Want]:

@@ -32,22 +32,24 @@ from rt_twisted.brokers.redis.links import (
     Refused,
     connect,
     find_master,
+    reason_of,
 )
 from rt_twisted.brokers.redis.marks import Marks
 from rt_twisted.brokers.redis.outbox import Outbox, encode
 from rt_twisted.brokers.redis.plain import Plain
-from rt_twisted.brokers.redis.scripts import ALL, HELLO, Script
+from rt_twisted.brokers.redis.scripts import ALL, HELLO, READING, Script
 from rt_twisted.brokers.redis.server import Address, Server
 from rt_twisted.brokers.redis.wishes import Wishes
 from rt_twisted.history import Keep
 from rt_twisted.interfaces import IBroker, IHistory, IReady, IReceiver
-from rt_twisted.message import Draft, Position, Replay, Since
+from rt_twisted.message import NOWHERE, Draft, Position, Replay, Since
 
 _log = Logger()
 
 TICK = 0.5  # seconds between two looks at everything
 PULSE = 2  # ticks between two marks
 SLOW_RETRY = 10.0  # seconds to another try where redis does not let us in
+QUIET = 5.0  # seconds without a refusal until all is said to be well again
 LONGEST_RETRY = 5.0  # seconds to another try otherwise, when many have failed
 
 
@@ -91,6 +93,8 @@ class RedisBroker(Service):
         self._greeting = Greeting("", False, False)
         self._there = False  # both connections are
         self._state = ""  # as it was said last
+        self._start = NOWHERE  # what the log may remember begins behind this
+        self._refused_at = 0.0  # when redis last refused something; 0 for never
         self._closed = False
         self._ticks = 0
         self._life: Deferred[None] | None = None
@@ -102,7 +106,9 @@ class RedisBroker(Service):
         self._archive = Archive(reactor, self._call, lambda: self._keep.age, self._marks, node)
         self._plain = Plain(reactor, self._call, self._bounds, self._marks, node)
         control = encode(f"{self._keys[1]}n:{node}")
-        self._hearing = Hearing(self._marks, self._wishes, self._archive, self._plain, control)
+        self._hearing = Hearing(
+            self._marks, self._wishes, self._archive, self._plain, control, self._drop
+        )
         self._outbox = Outbox(reactor, self._call, self._bounds, self._hearing.learn, wait)
 
     # Life.
@@ -138,7 +144,7 @@ class RedisBroker(Service):
         self._outbox.stop()
         self._archive.stop()
         self._life.cancel()
-        self._drop()  # it may be our own caller that is told so
+        self._drop("the server is stopping")  # it may be our own caller that is told so
 
     def adopt(self, keep: Keep) -> None:
         """
@@ -200,7 +206,7 @@ class RedisBroker(Service):
             try:
                 await self._be_connected()
             except (Away, RedisError, ValueError) as error:
-                reason = str(error) or type(error).__name__
+                reason = reason_of(error) or type(error).__name__
                 self._say(f"is away: {reason}")
             except Refused as error:
                 reason = str(error)
@@ -263,12 +269,13 @@ class RedisBroker(Service):
         for script in ALL:
             await link.execute_command("SCRIPT", "LOAD", script.text)
         known = self._hearing.known
-        epoch, offset, _, leaps = await self._call(
+        epoch, offset, start, leaps = await self._call(
             HELLO, secrets.token_hex(4), known.epoch, known.offset, int(self._greeting.safe)
         )
         self._archive.epoch = epoch.decode()
         offsets = [int(float(one)) for one in leaps]
         self._archive.leaps = list(zip(offsets[::2], offsets[1::2], strict=True))
+        self._start = Position(epoch.decode(), start)
         self._hearing.learn(Position(epoch.decode(), offset))
         if self._greeting.evicts:
             _log.warn("{server}: its maxmemory-policy may evict the log", server=self._server)
@@ -285,15 +292,16 @@ class RedisBroker(Service):
             await self._connect(address, ear)
             greeting = await ear.enter(self._server)
             if greeting.run != self._greeting.run:
-                self._drop()
+                self._drop("another server answers now")
                 raise Away("another server answers now")
             self._ear = ear
             self._marks.begin()
             ear.lost.addCallback(self._marks.end)
-            await self._hearing.begin(ear)
+            await self._hearing.begin(ear, self._start)
             if self._closed:
                 return
             self._there = True
+            self._refused_at = 0.0
             self._say("is there")
             self._wishes.open(ear)
             self._archive.open()
@@ -311,15 +319,15 @@ class RedisBroker(Service):
 
     def _deafen(self, reason: str) -> str:
         if self._ear is not None:
-            self._ear.abort()
+            self._ear.abort(reason)
         return reason
 
-    def _drop(self) -> None:
+    def _drop(self, reason: str) -> None:
         """
         Begin anew, with a hello.
         """
         if self._link is not None:
-            self._link.transport.abortConnection()
+            self._link.abort(reason)
 
     def _say(self, state: str) -> None:
         if state != self._state:
@@ -335,7 +343,7 @@ class RedisBroker(Service):
             return
         silence = self._reactor.seconds() - self._marks.heard_at
         if silence > self._timeout + TICK * PULSE:
-            self._ear.abort()
+            self._ear.abort(f"nothing is heard for {silence:.0f} seconds")
             return
         self._ticks += 1
         if self._ticks % PULSE == 0:
@@ -356,13 +364,25 @@ class RedisBroker(Service):
         try:
             answer = await link.run(script, self._keys, (self._greeting.run, *arguments))
         except ResponseError as error:
-            if str(error).startswith(NOT_NOW):
-                self._drop()  # another is the master now
+            reason = reason_of(error)
+            if reason.startswith(NOT_NOW):
+                self._drop(reason)  # another is the master now
+            elif self._there:
+                self._refused_at = self._reactor.seconds()
+                self._say(f"refuses: {reason}")
             raise
         if answer is None:  # its log is gone, or somebody else's
-            self._drop()
+            self._drop("the log has gone")
             raise Away("the log has gone")
+        if self._refused_at and script not in READING:
+            self._takes()
         return answer
+
+    def _takes(self) -> None:
+        # Not with each message, if it takes some and refuses others.
+        if self._reactor.seconds() - self._refused_at > QUIET:
+            self._refused_at = 0.0
+            self._say("is there")
 
     def _bounds(self) -> tuple[int, int, int]:
         return self._keep.count, int(self._keep.age * 1000), self._keep.bytes

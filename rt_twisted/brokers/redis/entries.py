@@ -72,6 +72,8 @@ def read_live(channel: str, payload: bytes) -> Entry:
     head, _, data = payload.partition(b"\n")
     epoch, offset, prev, flags, event = head.decode().split(" ", 4)
     bits = int(flags)
+    if bits & EVENT and ("\r" in event or "\0" in event):
+        raise ValueError("no type of an event")
     position = Position(epoch, int(offset))
     message = Message(channel, data, position, event if bits & EVENT else None)
     return Entry(message, int(prev), bits)
@@ -102,8 +104,14 @@ def read_trail(
         last: see `Trail`.
         rows: of its stream, in either order.
     """
-    entries = [_read_row(channel, epoch, row) for row in rows]
-    entries = [entry for entry in entries if entry.time >= oldest]
+    entries = []
+    for row in rows:
+        try:
+            entry = _read_row(channel, epoch, row)
+        except ValueError:
+            continue  # somebody else's
+        if entry.time >= oldest:
+            entries.append(entry)
     entries.sort(key=by_offset)
     return Trail(entries, int(float(last)) if last is not None else 0, floor)
 

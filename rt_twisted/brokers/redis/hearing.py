@@ -8,7 +8,7 @@ both together are told in order, with a gap where something is forgotten.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from twisted.logger import Logger
@@ -49,16 +49,24 @@ class Hearing:
         archive: fetches the past.
         plain: what becomes of plain messages.
         control: the name under which marks come.
+        renew: has another hello be said, for a reason.
     """
 
     def __init__(
-        self, marks: Marks, wishes: Wishes, archive: Archive, plain: Plain, control: bytes
+        self,
+        marks: Marks,
+        wishes: Wishes,
+        archive: Archive,
+        plain: Plain,
+        control: bytes,
+        renew: Callable[[str], None],
     ) -> None:
         self._marks = marks
         self._wishes = wishes
         self._archive = archive
         self._plain = plain
         self._control = control
+        self._renew = renew
         self._ear: Ear | None = None
         self._held: list[Held] | None = None  # while the past is fetched
         self._held_bytes = 0
@@ -96,6 +104,8 @@ class Hearing:
             if self._held is not None:
                 self._hold(self._held, entry, len(payload))
                 return
+            if entry.message.position.epoch != self.head.epoch:
+                return  # somebody else's; if there is another log, a mark says so
             if entry.flags & PLAIN:
                 self._plain.seen(channel, entry.message.data)
             self._tell(entry)
@@ -114,6 +124,12 @@ class Hearing:
             position, token = read_mark(payload)
         except ValueError:
             return
+        head = self.head
+        if position.epoch != self._archive.epoch or (
+            position.epoch == head.epoch and position.offset < head.offset
+        ):
+            self._renew("its log has changed")
+            return
         if self._held is None:
             self._reach(position)
         self._marks.came(token, position)
@@ -122,16 +138,15 @@ class Hearing:
         held.append(what)
         self._held_bytes += size + OVERHEAD
         if self._held_bytes > HELD and self._ear is not None:
-            self._ear.abort()  # what is held is fetched the next time
+            # What is held is fetched the next time.
+            self._ear.abort("too much comes while the past is fetched")
 
     # What the receiver is told.
 
     def _tell(self, entry: Entry) -> None:
         position = entry.message.position
-        if position.epoch == self.head.epoch and position.offset <= self.head.offset:
+        if position.offset <= self.head.offset:
             return
-        if position.epoch != self.head.epoch:
-            self._archive.epoch = position.epoch
         self.head = position
         self.learn(position)
         if entry.flags & GAP:
@@ -144,7 +159,6 @@ class Hearing:
         self.learn(position)
         if position.epoch != head.epoch or position.offset > head.offset:
             self.head = position
-            self._archive.epoch = position.epoch
             self.receiver.reached(position)
 
     def _miss(self, offset: int, channel: str) -> None:
@@ -153,23 +167,24 @@ class Hearing:
 
     # After an absence.
 
-    async def begin(self, ear: Ear) -> None:
+    async def begin(self, ear: Ear, start: Position) -> None:
         """
         Listen by *ear*, fetch what was missed, tell it in order with what came
-        meanwhile, and go live.
+        meanwhile, and go live. If the log is another than before, that is said
+        first, and what was missed is all that it has after *start*.
 
         Raises:
             Away: redis is not there, or does not remember itself.
         """
         self._ear = ear
         self._held, self._held_bytes = [], 0
+        if start.epoch != self.head.epoch:
+            self._reach(start)
         ear.listen([self._control])
         new = await self._wishes.say_again(ear)
         trails, skipped = await self._fetch()
         position = await self._marks.ask()
         held, self._held = self._held, None
-        if position.epoch != self.head.epoch:
-            trails, skipped = {}, set()  # all that was before is a gap anyway
         live = [one for one in held if isinstance(one, Entry)]
         live = [one for one in live if one.message.position.epoch == position.epoch]
         merged, holes = merge(live, trails, self.head)
@@ -199,7 +214,7 @@ class Hearing:
         What the receiver has missed; and the channels for which that is too much.
         """
         head = self.head
-        if not head.epoch or head.epoch != self._archive.epoch or not self._wishes.heard:
+        if not self._wishes.heard:
             return {}, set()
         wants = [Want(channel, after=head.offset) for channel in self._wishes.heard]
         try:
@@ -207,7 +222,7 @@ class Hearing:
         except ResponseError as error:
             raise Away(str(error)) from None
         if recalled.position.epoch != head.epoch:
-            return {}, set()
+            raise Away("its log has changed")
         return recalled.trails, set(recalled.skipped)
 
     def _match_plain(

@@ -1,11 +1,12 @@
 -- A connection begins. ARGV: run, a new epoch's name, the epoch and offset the
 -- node knows of ('' if none), whether this server's file holds all it ever said.
 --
--- Answers: epoch, offset, since, leaps (old, new, old, new...).
+-- Answers: epoch, offset, the offset after which this epoch may remember all,
+-- leaps (old, new, old, new...).
 local run, fresh, known_epoch, known = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4])
 local safe = ARGV[5] == '1'
 local LEAP, MOST_LEAPS = 1048576, 50
-local found = redis.call('HMGET', LOG, 'run', 'epoch', 'offset', 'since')
+local found = redis.call('HMGET', LOG, 'run', 'epoch', 'offset', 'since', 'floor')
 local epoch, offset, since = found[2], tonumber(found[3]), tonumber(found[4])
 local anew = not (epoch and offset and since)
 
@@ -44,6 +45,8 @@ end
 if anew then
     epoch = fresh
 end
-redis.call('HSET', LOG, 'run', run, 'epoch', epoch, 'offset', whole(offset), 'since', whole(since))
+if anew or found[1] ~= run then -- else nothing is written: there may be no memory for it
+    redis.call('HSET', LOG, 'run', run, 'epoch', epoch, 'offset', whole(offset), 'since', whole(since))
+end
 local leaps = redis.call('ZRANGE', LEAPS, 0, -1, 'WITHSCORES')
-return { epoch, offset, since, leaps }
+return { epoch, offset, math.max(since, tonumber(found[5]) or 0), leaps }

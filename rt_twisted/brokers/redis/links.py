@@ -52,6 +52,16 @@ class Greeting:
     evicts: bool
 
 
+def reason_of(error: BaseException | None) -> str:
+    """
+    What redis says, without the place in our script where it says so.
+    """
+    text = str(error)
+    if text.startswith("ERR Error running script"):  # redis before 7
+        text = text.rpartition(": -")[2]
+    return text.partition(" script: ")[0]
+
+
 class IListener(Protocol):
     """
     What an ear tells.
@@ -95,6 +105,13 @@ class Link(txredisapi.RedisProtocol):  # type: ignore[misc]  # it has no annotat
         if not self.lost.called:
             self.lost.callback(self._reason)
 
+    def abort(self, reason: str = "") -> None:
+        """
+        Give the connection up, for *reason*.
+        """
+        self._reason = self._reason or reason
+        self.transport.abortConnection()
+
     def _build_command(self, *args: Any, **_: Any) -> bytes:
         return _pack(*args)
 
@@ -125,6 +142,8 @@ class Link(txredisapi.RedisProtocol):  # type: ignore[misc]  # it has no annotat
         info = {name: value for name, _, value in lines}
         if info.get("loading", "0") != "0":
             raise Away("it is loading its data")
+        if info.get("role") == "slave":
+            raise Away("it is a replica")
         return Greeting(
             info.get("run_id", ""),
             info.get("aof_enabled") == "1" and info.get("second_repl_offset", "-1") == "-1",
@@ -187,15 +206,14 @@ class Ear(Link):
             self.replyReceived(reply)
         elif isinstance(reply, Exception):
             # A SUBSCRIBE is refused: what is said to be heard would not be.
-            self._reason = str(reply)
-            self.abort()
+            self.abort(str(reply))
 
-    def abort(self) -> None:
+    def abort(self, reason: str = "") -> None:
         """
         Hear nothing more.
         """
         self.deaf = True
-        self.transport.abortConnection()
+        super().abort(reason)
 
     def listen(self, names: list[bytes]) -> None:
         """
@@ -244,8 +262,10 @@ async def connect(endpoint: Any, link: AnyLink) -> AnyLink:
     Raises:
         Away: nobody is there.
     """
+    factory = Factory.forProtocol(lambda: link)
+    factory.noisy = False  # of its start and stop, with each try
     try:
-        await endpoint.connect(Factory.forProtocol(lambda: link))
+        await endpoint.connect(factory)
     except CancelledError:
         raise
     except Exception as error:  # whatever the endpoint may raise

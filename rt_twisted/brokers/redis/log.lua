@@ -35,7 +35,8 @@ end
 local function begin(log, most, count, age, bytes)
     log.now, log.count, log.age, log.bytes = clock(), tonumber(count), tonumber(age), tonumber(bytes)
     redis.call('HINCRBY', LOG, 'offset', most)
-    if log.now - log.marked < math.min(10000, math.max(1000, log.age / 20)) then
+    local passed = log.now - log.marked -- less than 0 if the clock was set back
+    if passed >= 0 and passed < math.min(10000, math.max(1000, log.age / 20)) then
         return
     end
     -- Now and then note where the log stands; what stood there `age` ago is the floor.

@@ -12,7 +12,7 @@ from twisted.internet.defer import Deferred, fail, succeed
 from twisted.python.failure import Failure
 from txredisapi import ResponseError
 
-from rt_twisted.brokers.redis.links import Away
+from rt_twisted.brokers.redis.links import Away, reason_of
 from rt_twisted.brokers.redis.scripts import PUBLISH
 from rt_twisted.interfaces import Unavailable
 from rt_twisted.message import Draft, Position
@@ -186,7 +186,7 @@ class Outbox:
     def _failed(self, failure: Failure, places: list[tuple[Publication, int]]) -> None:
         failure.trap(Away, ResponseError)
         for publication, _ in places:
-            publication.error = f"redis: {failure.getErrorMessage()}"
+            publication.error = f"redis: {reason_of(failure.value)}"
         self._count_down(places)
 
     def _count_down(self, places: list[tuple[Publication, int]]) -> None:

@@ -17,7 +17,6 @@ from enum import Enum
 from typing import Any
 
 from twisted.internet.defer import Deferred, ensureDeferred
-from twisted.logger import Logger
 from twisted.python.failure import Failure
 from txredisapi import ResponseError
 
@@ -25,8 +24,6 @@ from rt_twisted.brokers.redis.links import Away
 from rt_twisted.brokers.redis.marks import Marks
 from rt_twisted.brokers.redis.outbox import BATCH, BATCH_BYTES, OVERHEAD, Call, encode
 from rt_twisted.brokers.redis.scripts import ACQUIRE, NUMBER, RELEASE
-
-_log = Logger()
 
 PATIENCE = 1.0  # seconds an owner has to number a message
 PENDING = 64 << 20  # bytes that wait for their numbers
@@ -62,6 +59,7 @@ class Source:
     channel: str
     right: Right = Right.ANOTHER
     known: bool = False  # that another node has the lease
+    held: bool = False  # the lease may be in our name, as far as we know
     waiting: deque[Waiting] = field(default_factory=deque)
 
 
@@ -97,7 +95,8 @@ class Plain:
         self._bytes = 0
         self._due = False
         self._ready: list[tuple[Source, Waiting]] = []  # to be numbered in this turn
-        self._unheard: set[str] = set()  # channels that were ours while nothing was heard
+        self._owed: set[str] = set()  # channels of which something may be lost, unsaid yet
+        self._paying = 0  # answers to that which are awaited
         self._wanting: dict[Source, bool] = {}  # leases to be asked for, perhaps taken
 
     # What the ear hears.
@@ -115,8 +114,10 @@ class Plain:
             self._number(source, waiting)
         elif source.right is Right.ANOTHER and not source.known:
             self._want(source, take=False)
-        if self._bytes > PENDING or len(self._sources) > CHANNELS:
+        if self._bytes > PENDING:
             self._shed()
+        if len(self._sources) > CHANNELS:
+            self.forget(next(iter(self._sources)))
 
     def seen(self, channel: str, data: bytes) -> None:
         """
@@ -147,7 +148,7 @@ class Plain:
         """
         self.drop(channel)
         source = self._sources.pop(channel, None)
-        if source is not None and source.right is not Right.ANOTHER:
+        if source is not None and source.held:
             self._give_up([channel], lossy=False)
             source.right = Right.ANOTHER
 
@@ -161,20 +162,15 @@ class Plain:
         self._open = True
         self._session += 1
         for source in self._sources.values():
-            if source.right is Right.OURS:
-                self._unheard.add(source.channel)
-            source.right, source.known = Right.ANOTHER, False
+            if source.held:
+                self._owed.add(source.channel)
+            source.right, source.known, source.held = Right.ANOTHER, False, False
         self._ready.clear()
         self._wanting.clear()
-        if self._unheard:
-            self._give_up(self._unheard, lossy=True).addCallback(self._told)
+        self._pay()
         for source in self._sources.values():
             if source.waiting:
                 self._want(source, take=False)
-
-    def _told(self, count: int | None) -> None:
-        if count is not None:
-            self._unheard.clear()
 
     def close(self) -> None:
         """
@@ -195,10 +191,13 @@ class Plain:
 
     def look(self) -> None:
         """
-        Now and then: take over what its owner does not number.
+        Now and then: take over what its owner does not number, and say what is
+        still to be said of losses.
         """
         if not self._open or self._stopping:
             return
+        if self._owed and not self._paying:
+            self._pay()
         # Not all nodes in one moment.
         late = self._clock.seconds() - PATIENCE * random.uniform(1.0, 1.5)
         for source in self._sources.values():
@@ -210,6 +209,7 @@ class Plain:
     def _want(self, source: Source, take: bool) -> None:
         if self._open and not self._stopping:
             source.right = Right.ASKED
+            source.held = True
             self._wanting[source] = take
             self._schedule()
 
@@ -256,15 +256,17 @@ class Plain:
             await reached  # all that others have numbered is seen now
         except (Away, ResponseError):
             reached.addErrback(lambda _: None)
-            granted = [0] * len(sources)
-            raise
-        finally:
             if session == self._session:
-                for source, one in zip(sources, granted, strict=True):
-                    self._granted(source, bool(one))
+                for source in sources:  # tried again when something has waited too long
+                    source.right, source.known = Right.ANOTHER, True
+            raise
+        if session == self._session:
+            for source, one in zip(sources, granted, strict=True):
+                self._granted(source, bool(one))
 
     def _granted(self, source: Source, ours: bool) -> None:
         source.known = not ours
+        source.held = ours
         source.right = Right.ANOTHER
         if ours and self._sources.get(source.channel) is source and not self._stopping:
             source.right = Right.OURS
@@ -278,39 +280,64 @@ class Plain:
             for source, waiting in batch
             for argument in (encode(source.channel), waiting.data)
         ]
-        answer = [0] * len(batch)
         try:
             answer = await self._call(NUMBER, *self._bounds(), self._token(), *arguments)
-        finally:
+        except (Away, ResponseError):
             if session == self._session:
-                for (source, _), offset in zip(batch, answer, strict=True):
-                    if not offset:  # it is asked for again when it has waited too long
-                        source.right, source.known = Right.ANOTHER, True
+                for source, _ in batch:  # it is asked for again when it has waited too long
+                    source.right, source.known = Right.ANOTHER, True
+            raise
+        if session == self._session:
+            for (source, _), offset in zip(batch, answer, strict=True):
+                if not offset and source.right is Right.OURS:
+                    # The lease has run out, or another node has taken it.
+                    source.right, source.known = Right.ANOTHER, False
+                    self._want(source, take=False)
 
     def _give_up(self, channels: Iterable[str], lossy: bool) -> Deferred[Any]:
         names = [encode(channel) for channel in channels]
         done: Deferred[Any] = self._call(RELEASE, *self._bounds(), self._node, int(lossy), *names)
         return done.addErrback(_not_done)
 
+    def _pay(self) -> None:
+        """
+        Have the channels get a gap that are owed one, unless another node
+        numbers them: it has heard what we have not.
+        """
+        owed = list(self._owed)
+        for start in range(0, len(owed), BATCH):
+            some = owed[start : start + BATCH]
+            self._paying += 1
+            self._give_up(some, lossy=True).addCallback(self._paid, some)
+
+    def _paid(self, count: int | None, channels: Sequence[str]) -> None:
+        self._paying -= 1
+        if count is not None:
+            self._owed.difference_update(channels)
+
     def _token(self) -> str:
         return f"{self._node}:{self._session}"
 
     def _shed(self) -> None:
         """
-        Forget of the channel that has heard nothing for longest. If it is ours
-        to number, it gets a gap.
+        Give up half of what waits, where nothing was heard for longest.
         """
-        channel = next(iter(self._sources))
-        source = self._sources[channel]
-        if source.waiting and source.right is Right.OURS:
-            self._give_up([channel], lossy=True)
-            source.right = Right.ANOTHER
-        self.forget(channel)
+        for source in tuple(self._sources.values()):
+            if self._bytes <= PENDING // 2:
+                return
+            if source.waiting:
+                self._lose(source)
+
+    def _lose(self, source: Source) -> None:
+        self.drop(source.channel)
+        self._owed.add(source.channel)
+        if source.right is Right.OURS:  # the gap ends the lease
+            source.right, source.known = Right.ANOTHER, False
 
 
 def _not_done(failure: Failure) -> None:
     """
     Without redis nothing can be done; what waits is looked at when it is back.
+    The broker has said what there is to say.
     """
-    if not failure.check(Away):
-        _log.warn("plain messages are not numbered: {reason}", reason=failure.getErrorMessage())
+    failure.trap(Away, ResponseError)

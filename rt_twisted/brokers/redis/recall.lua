@@ -15,9 +15,12 @@ for i = 5, #ARGV, 3 do
     local stream, newest = KEYS[1] .. 's:' .. ARGV[i], tonumber(ARGV[i + 2])
     local entries
     if newest > 0 then
-        entries = redis.call('XREVRANGE', stream, '+', '-', 'COUNT', newest)
+        entries = redis.pcall('XREVRANGE', stream, '+', '-', 'COUNT', newest)
     else
-        entries = redis.call('XRANGE', stream, '(' .. ARGV[i + 1] .. '-0', '+')
+        entries = redis.pcall('XRANGE', stream, '(' .. ARGV[i + 1] .. '-0', '+')
+    end
+    if entries.err then -- somebody else's key: nothing is remembered
+        entries = {}
     end
     for _, entry in ipairs(entries) do
         left = left - #entry[2][2] - OVERHEAD

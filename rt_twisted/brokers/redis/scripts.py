@@ -37,4 +37,5 @@ RECALL = _read("recall")
 ACQUIRE = _read("acquire")
 NUMBER = _read("number")
 RELEASE = _read("release")
+READING = (MARK, RECALL)  # need no memory
 ALL = (HELLO, PUBLISH, MARK, RECALL, ACQUIRE, NUMBER, RELEASE)

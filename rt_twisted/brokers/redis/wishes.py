@@ -68,7 +68,10 @@ class Wishes:
         self._wanted.discard(channel)
         self.heard.discard(channel)
         self._waiting.pop(channel, None)
-        self._change(channel)
+        if channel in self._said:
+            self._change(channel)
+        else:
+            self._changed.discard(channel)
 
     async def say_again(self, ear: Ear) -> list[Told]:
         """
@@ -98,6 +101,7 @@ class Wishes:
         There is no ear.
         """
         self._ear = None
+        self._said = {}
 
     def are_heard(self, told: Iterable[Told], position: Position) -> None:
         """

@@ -1,0 +1,189 @@
+"""
+The redis broker when somebody else uses our names and keys, or fills the memory up.
+"""
+
+from __future__ import annotations
+
+import tracemalloc
+from typing import Any
+
+import pytest
+
+from rt_twisted.history import Keep
+from rt_twisted.interfaces import Unavailable
+from rt_twisted.message import After, Draft, Position, Within
+from tests.real.conftest import Server
+from tests.real.readers import pause, until
+from tests.real.redis_server import asking, nodes, proxies, redis
+from tests.real.test_redis_doors import said
+
+__all__ = ["redis", "said"]  # fixtures
+
+
+async def test_a_forged_log(redis: Server) -> None:
+    """
+    A message of a log that is none is no message, and nobody hears of a gap.
+    """
+    async with nodes([f"127.0.0.1:{redis.port}"]) as [(one, ears)], asking(redis.port) as ask:
+        await one.subscribe("a")
+        for epoch in ("another", "e\rdata:x", ""):
+            await ask("PUBLISH", "realtime:0:m:a", f"{epoch} 9000000 0 0 \nforged")
+        await ask("PUBLISH", "realtime:0:m:a", f"{one.position().epoch} 9 0 2 e\rdata: x\nforged")
+        await one.publish([Draft("a", b"1")])
+        await ears.until(1)
+
+    assert [message.data for message in ears.messages] == [b"1"]
+    assert len(ears.epochs) == 1
+
+
+@pytest.mark.limit(30)
+async def test_a_forged_offset(redis: Server) -> None:
+    """
+    It would have all that comes later look old. The next mark shows it: that is
+    another log, and messages go on.
+    """
+    async with nodes([f"127.0.0.1:{redis.port}"]) as [(one, ears)], asking(redis.port) as ask:
+        await one.subscribe("a")
+        [position] = await one.publish([Draft("a", b"1")])
+        await ears.until(1)
+        await ask("PUBLISH", "realtime:0:m:a", f"{position.epoch} {1 << 60} 0 0 \nforged")
+        await until(lambda: len(ears.epochs) == 2 and one.ready())
+        await one.publish([Draft("a", b"2")])
+        await ears.until(3)
+
+    assert [message.data for message in ears.messages] == [b"1", b"forged", b"2"]
+
+
+@pytest.mark.limit(30)
+async def test_somebody_writes_to_our_keys(redis: Server) -> None:
+    """
+    What is not ours is no message; what is lost by it is a gap; all else goes on.
+    """
+    async with (
+        proxies(redis.port, 1) as [way],
+        asking(redis.port) as ask,
+        nodes([f"127.0.0.1:{way.port}"]) as [(one, ears)],
+    ):
+        start = [await one.subscribe(name) for name in "abc"][-1]
+        await one.publish([Draft(name, name.encode()) for name in "abc"])
+        await ears.until(3)
+        await ask("XADD", "realtime:s:a", "*", "foo", "bar")
+        await ask("SET", "realtime:s:b", "foo")
+        whole, lost = [await one.after([name], After(start)) for name in "ab"]
+        way.cut()
+        await until(lambda: not one.ready())
+        await until(one.ready)
+        await one.publish([Draft("b", b"more")])
+        await ears.until(4)
+
+    assert [message.data for message in whole.messages] == [b"a"]
+    assert (lost.messages, lost.complete) == ((), False)
+    assert ears.missing == []
+
+
+@pytest.mark.limit(60)
+async def test_no_memory(redis: Server, said: list[str]) -> None:
+    """
+    Publishing fails, and that is said once; readers are heard, also after a
+    cut. When there is memory, what waited for its number comes.
+    """
+    async with (
+        proxies(redis.port, 1) as [way],
+        asking(redis.port) as ask,
+        nodes([f"127.0.0.1:{way.port}"]) as [(one, ears)],
+    ):
+        await one.subscribe("a")
+        await ask("PUBLISH", "a", "1")
+        await ears.until(1)
+        start = one.position()
+        await ask("CONFIG", "SET", "maxmemory", "1")
+        for _ in range(5):
+            with pytest.raises(Unavailable, match="OOM"):
+                await one.publish([Draft("a", b"refused")])
+        await ask("PUBLISH", "a", "2")
+        await pause(3)  # to be tried again and again, and not to be said each time
+        assert said[0] == "is there"
+        assert said[1].startswith("refuses: OOM command not allowed")
+        assert len(said) == 2
+        way.cut()
+        await until(lambda: not one.ready())
+        await until(one.ready)
+        replay = await one.after(["a"], After(start))
+        assert replay.complete
+        await ask("CONFIG", "SET", "maxmemory", "0")
+        await ears.until(2)
+        await until(lambda: bool(ears.missing))  # while it was cut, more may have come
+
+    assert [message.data for message in ears.messages] == [b"1", b"2"]
+
+
+@pytest.mark.limit(30)
+async def test_a_flood_without_numbers(redis: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    What waits for its number is bounded, whoever else was heard; what is given
+    up is a gap, as soon as redis takes it.
+    """
+    monkeypatch.setattr("rt_twisted.brokers.redis.plain.PENDING", 100_000)
+    async with nodes([f"127.0.0.1:{redis.port}"]) as [(one, ears)], asking(redis.port) as ask:
+        for name in ("idle", "a"):
+            await one.subscribe(name)
+            await ask("PUBLISH", name, "1")
+        await ears.until(2)
+        await ask("CONFIG", "SET", "maxmemory", "1")
+        for _ in range(20):
+            await ask("PUBLISH", "a", bytes(10_000))
+        await ask("CONFIG", "SET", "maxmemory", "0")
+        await until(lambda: bool(ears.missing))
+        await ask("PUBLISH", "idle", "2")
+        await until(lambda: ears.messages[-1].data == b"2")
+
+    assert {channel for channel, _ in ears.missing} == {"a"}
+    assert len(ears.messages) < 2 + 20
+
+
+async def test_readers_come_and_go_while_it_is_away() -> None:
+    """
+    Nothing is kept of those who have gone.
+    """
+    async with nodes(["127.0.0.1:1"]) as [(one, _)]:
+        tracemalloc.start()
+        try:
+            for number in range(5000):
+                name = f"{number:01000}"
+                one.subscribe(name)
+                asked: Any = one.after([name], After(Position("e", number)))
+                asked.addErrback(lambda _: None)
+                asked.cancel()
+                one.unsubscribe(name)
+            kept, _ = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+
+    assert kept < 1_000_000
+
+
+async def test_any_name(redis: Server) -> None:
+    """
+    No byte of a channel's name means anything to redis or to us.
+    """
+    names = ["a b", "\n", "\0", "*", "[a]", "a\r\nPUBLISH b c", "x" * 100_000, "ü\udc80", ":", "0"]
+    async with nodes([f"127.0.0.1:{redis.port}"] * 2, keep=Keep()) as made:
+        (one, ears), (two, other_ears) = made
+        for broker in (one, two):
+            for name in names:
+                await broker.subscribe(name)
+        drafts = [Draft(name, b"%d" % index, key=name) for index, name in enumerate(names)]
+        positions = await one.publish(drafts)
+        assert await two.publish(drafts) == positions
+        async with asking(redis.port) as ask:
+            for name in names:
+                await ask("PUBLISH", name.encode("utf-8", "surrogatepass"), "plain")
+        for mine in (ears, other_ears):
+            await mine.until(2 * len(names))
+            assert [(m.channel, m.data) for m in mine.messages[: len(names)]] == [
+                (draft.channel, draft.data) for draft in drafts
+            ]
+            plain = [m.channel for m in mine.messages[len(names) :]]
+            assert sorted(plain) == sorted(names)
+        replay = await two.after(names, Within(60))
+    assert list(replay.messages) == ears.messages
