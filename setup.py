@@ -51,6 +51,7 @@ setup(
             "pika>=1.4",  # another program that publishes by AMQP
             "pytest>=9.0",
             "pytest-twisted>=1.14.3",
+            "pytest-xdist>=3.8",
             "python-socketio[client]>=5.18",  # somebody else's client
             "sseclient-py>=1.9",  # somebody else's opinion of our event streams
             "wsproto>=1.3",  # somebody else's opinion of our websockets

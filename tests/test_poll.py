@@ -544,6 +544,21 @@ def test_an_archive_may_take_its_time() -> None:
     assert polls.hub.numbers().readers == 0
 
 
+def test_stopping_before_the_broker_has_said_where_the_log_is() -> None:
+    """
+    No answer has a position that is none: the client would go on from nowhere.
+    """
+    broker = Archive(Clock(), "e")
+    polls = Polls(broker=broker)
+    poll = polls.ask("channels=news&since=f.3")
+    polls.hub.stop(2000)
+    answer = only(poll)
+
+    assert answer.status == 503
+    assert answer.headers["retry-after"] == "2"
+    assert "etag" not in answer.headers
+
+
 # cyclone-sse's clients.
 
 XHR = "X-Requested-With: XMLHttpRequest"

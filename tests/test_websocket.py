@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
@@ -33,7 +33,7 @@ from rt_twisted.hub import Hub, Limits
 from rt_twisted.interfaces import IAction, IConversation, IExchange, Match, Unavailable
 from rt_twisted.message import Draft
 from rt_twisted.routes import Route, Routes, parse_route
-from rt_twisted.subscriber import Patience
+from rt_twisted.subscriber import Patience, Subscriber
 from tests.test_h2 import Client
 from tests.test_http import Caller, Place, get
 from tests.test_websocket_codec import KEY, masked
@@ -298,6 +298,34 @@ def test_requests_around_an_upgrade_that_is_refused() -> None:
     caller = place.call((get(b"/none") + refused) * 300 + get(b"/none"))
 
     assert [answer.status for answer in caller.heard()] == [404] * 601
+
+
+@pytest.mark.parametrize(
+    ("framing", "body"),
+    [("Content-Length: 5", b"hello"), ("Transfer-Encoding: chunked", b"5\r\nhello\r\n0\r\n\r\n")],
+)
+def test_a_handshake_has_no_body(framing: str, body: bytes) -> None:
+    """
+    A proxy would forward as a body what is read as frames here.
+    """
+    place = Sockets()
+    caller = place.call(get(b"/ws", f"{HANDSHAKE}{framing}\r\n".encode()) + body)
+    place.turn()
+
+    assert [answer.status for answer in caller.heard()] == [400]
+    assert not caller.open
+
+
+def test_a_page_without_a_host_is_nobody_s() -> None:
+    """
+    A sandboxed page's origin is null: it is not the same as no host at all.
+    """
+    place = Sockets()
+    handshake = get(b"/ws", f"{HANDSHAKE}Origin: null\r\n".encode())
+    peer = Peer(place)
+    peer.say(handshake.replace(b"Host: a", b"Host:"))
+
+    assert peer.status == 403
 
 
 def test_a_client_that_leaves_before_its_turn() -> None:
@@ -971,6 +999,46 @@ def test_without_a_key_only_this_machine_publishes() -> None:
         {"type": "ack", "id": 1, "position": "e.1"},
         {**message("x", 1), "event": "e"},
     ]
+
+
+def test_a_channel_that_is_named_again_and_again() -> None:
+    """
+    One frame is one message for each channel: nobody multiplies it.
+    """
+    place = Sockets("^/room$ websocket:subscribe=room,publish=room,protocol=json")
+    peer = place.open("/room")
+    peer.heard()
+    names = ["room"] * 500
+
+    assert peer.command(type="publish", id=1, channel=names, message="x") == [
+        {"type": "ack", "id": 1, "position": "e.1"},
+        message("x", 1, "room"),
+    ]
+
+
+def test_unsubscribing_from_what_is_not_heard() -> None:
+    """
+    Changes nothing, and takes no time for each name.
+    """
+    place = Sockets(websockets=WebsocketLimits())
+    peer = place.open("/ws?channels=news,sport")
+    peer.heard()
+    asked: list[Sequence[str]] = []
+    remove = place.hub.remove
+
+    def noted(reader: Subscriber, names: Sequence[str]) -> None:
+        asked.append(names)
+        remove(reader, names)
+
+    place.hub.remove = noted  # type: ignore[method-assign]  # it is looked at
+    others = [f"c{number}" for number in range(5000)]
+    assert peer.command(type="unsubscribe", id=1, channels=[*others, "sport"] * 2) == [
+        {"type": "ack", "id": 1}
+    ]
+    assert asked == [["sport"]]
+    place.publish("x", channel="sport")
+    place.publish("y")
+    assert peer.heard() == [message("y", 2)]
 
 
 def test_a_key_of_idempotency() -> None:

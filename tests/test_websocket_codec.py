@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 import zlib
+from threading import Thread
 from typing import Any
 
 import pytest
@@ -758,6 +759,30 @@ def test_any_object_is_a_command_or_a_mistake(value: dict[str, Any], kind: str) 
         return
     assert number is None or type(number) in (str, int)
     assert command is not None
+
+
+def test_no_depth_is_between_reading_and_writing() -> None:
+    """
+    What is nested so deep that it can be read but not written again is refused too.
+    """
+    problems: list[str] = []
+
+    def probe() -> None:  # a fresh stack: all depths on it are tried
+        for depth in range(800, 1100):
+            nested = "[" * depth + "]" * depth
+            text = f'{{"type":"publish","channel":"a","message":{nested}}}'
+            try:
+                read_command(read_frame(text.encode()))
+            except RemoteProtocolError:
+                continue
+            except BaseException as error:
+                problems.append(f"{depth}: {error!r}")
+
+    thread = Thread(target=probe)
+    thread.start()
+    thread.join()
+
+    assert problems == []
 
 
 def test_codes_have_the_numbers_of_the_rfc() -> None:

@@ -8,11 +8,12 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import ClassVar
 
 from zope.interface import implementer
 
-from rt_twisted.actions.admitted import admitted
+from rt_twisted.actions.admitted import when_admitted
 from rt_twisted.actions.poll_answer import HEADERS, Terms, answer_once
 from rt_twisted.actions.sse import (
     EVENT_STREAM,
@@ -59,7 +60,7 @@ class Poll:
             raise ValueError("wait= is a number of seconds, up to 3600")
         check_fixed(self.subscribe, self.house)
 
-    async def act(self, exchange: IExchange, match: Match) -> None:
+    def act(self, exchange: IExchange, match: Match) -> object:
         """
         Answer with what came after the client's position, as soon as there is
         something; or refuse. A client without a position is answered at once:
@@ -81,10 +82,10 @@ class Poll:
             wait = 0.0
         if exchange.method == "HEAD":
             exchange.answer(200, content_type=format.content_type, headers=HEADERS)
-            return
-        address = await admitted(house, exchange)
+            return None
         terms = Terms(format, wait, conditional=conditional)
-        answer_once(exchange, house, names, since, terms, address)
+        enter = partial(answer_once, exchange, house, names, since, terms)
+        return when_admitted(house, exchange, enter)
 
 
 def _format(exchange: IExchange, query: Mapping[str, list[str]]) -> JsonPoll | EventPoll:

@@ -111,7 +111,11 @@ class Waiting:
         """
         The daemon stops: the answer is what came until now.
         """
-        self._answer(self._take())
+        frames = self._take()
+        if frames.position:
+            self._answer(frames)
+        else:  # a client that went on from nowhere would miss something
+            self.abortConnection()
 
     def abortConnection(self) -> None:
         """

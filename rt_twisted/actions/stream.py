@@ -6,18 +6,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import ClassVar
 
 from zope.interface import implementer
 
-from rt_twisted.actions.admitted import admitted
+from rt_twisted.actions.admitted import when_admitted
 from rt_twisted.actions.sse import HEADERS, check_fixed, read_names, read_since
 from rt_twisted.codecs.chunked import Chunked
 from rt_twisted.codecs.raw import Raw
 from rt_twisted.house import House
 from rt_twisted.interfaces import IAction, IExchange, IFormat, Match
-from rt_twisted.message import Newest
+from rt_twisted.message import Newest, Since
 from rt_twisted.subscriber import Policy, Subscriber
 from rt_twisted.template import Template
 
@@ -58,7 +58,7 @@ class Stream:
             raise ValueError("type= must be a media type, such as text/plain")
         check_fixed(self.subscribe, self.house)
 
-    async def act(self, exchange: IExchange, match: Match) -> None:
+    def act(self, exchange: IExchange, match: Match) -> object:
         """
         Open the stream when it is this reader's turn; or refuse.
         """
@@ -74,10 +74,20 @@ class Stream:
             since = Newest(self.history)
         around = [one.expand(exchange, match) if one else "" for one in (self.prefix, self.suffix)]
         format = _format(self.type, *around, framed=exchange.framed)
-        address = await admitted(house, exchange)
         if exchange.method == "HEAD":
             exchange.answer(200, content_type=format.content_type, headers=HEADERS)
-            return
+            return None
+        return when_admitted(house, exchange, partial(self._open, exchange, format, names, since))
+
+    def _open(
+        self,
+        exchange: IExchange,
+        format: IFormat,
+        names: Sequence[str],
+        since: Since | None,
+        address: str,
+    ) -> None:
+        house = self.house
         opened = exchange.open(format.content_type, HEADERS)
         patience = house.patience
         if self.slow is not None:

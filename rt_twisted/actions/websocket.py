@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from enum import Enum
-from functools import cache
+from functools import cache, partial
 from typing import ClassVar
 
 from twisted.logger import Logger
@@ -15,15 +15,16 @@ from twisted.python.reflect import namedAny
 from zope.interface import implementer
 
 from rt_twisted.access import Key, header_key
+from rt_twisted.actions.admitted import when_admitted
 from rt_twisted.actions.sse import check_fixed, read_names, read_since
 from rt_twisted.actions.websocket_json import JsonConversation
 from rt_twisted.actions.websocket_raw import RawConversation
 from rt_twisted.actions.websockets import Websockets
-from rt_twisted.codecs.websocket import Deflate
+from rt_twisted.codecs.websocket import Agreement, Deflate
 from rt_twisted.codecs.websocket_formats import JsonFrames, RawFrames
 from rt_twisted.house import House
 from rt_twisted.interfaces import IAction, IExchange, IFormat, Match, Refusal
-from rt_twisted.message import Newest
+from rt_twisted.message import Newest, Since
 from rt_twisted.subscriber import Policy
 from rt_twisted.template import Template
 
@@ -79,6 +80,7 @@ class Websocket:
     app: str = ""
     server: str = ""
     websockets: Websockets = field(init=False, compare=False)
+    spoken: tuple[str, ...] = field(init=False, compare=False)
     make: Callable[[House, IExchange], object] | None = field(init=False, compare=False)
 
     bare: ClassVar[str] = "subscribe"
@@ -105,47 +107,61 @@ class Websocket:
                 server=self.server,
             )
         object.__setattr__(self, "websockets", Websockets(self.house))
+        object.__setattr__(self, "spoken", tuple([one.source for one in self.subprotocol]))
         object.__setattr__(self, "make", _load(self.app) if self.app else None)
 
-    async def act(self, exchange: IExchange, match: Match) -> None:
+    def act(self, exchange: IExchange, match: Match) -> object:
         """
         Open the websocket, now or when it is this reader's turn; or refuse.
         """
-        house, websockets = self.house, self.websockets
-        spoken = tuple([template.source for template in self.subprotocol])
-        agreement = websockets.check(exchange, spoken)
+        agreement = self.websockets.check(exchange, self.spoken)
         names = [template.expand(exchange, match) for template in self.subscribe]
-        publish = [template.expand(exchange, match) for template in self.publish]
-        for channel in publish:
-            house.names.check(channel)
-        fixed = bool(names)
-        if self.protocol is Wording.JSON and not fixed:
+        if not names and self.protocol is Wording.JSON:
             names = read_names(exchange.query())
         if names:
-            names = house.names.check_all(names)
+            names = self.house.names.check_all(names)
         since = read_since(exchange, exchange.query(), True)
         if since is None and self.history:
             since = Newest(self.history)
-        policy = self.slow
-        conversation: object
+        conversation = self._converse(exchange, match, names)
+        enter = partial(self._open, exchange, agreement, conversation, names, since)
+        return when_admitted(self.house, exchange, enter)
+
+    def _converse(self, exchange: IExchange, match: Match, names: Sequence[str]) -> object:
+        """
+        Returns:
+            an `IConversation`.
+        """
+        house = self.house
         if self.make is not None:
-            conversation = self.make(house, exchange)
-        elif self.protocol is Wording.JSON:
+            return self.make(house, exchange)
+        publish = [house.names.check(one.expand(exchange, match)) for one in self.publish]
+        if self.protocol is Wording.JSON:
             key = _key(exchange, house)
-            conversation = JsonConversation(house, names, fixed, publish, key)
-        else:
-            around = [
-                template.expand(exchange, match).encode(errors="surrogateescape")
-                if template is not None
-                else b""
-                for template in (self.prefix, self.suffix)
-            ]
-            conversation = RawConversation(house, publish, *around)
-            policy = policy or Policy.DISCONNECT
+            return JsonConversation(house, names, bool(self.subscribe), publish, key)
+        around = [
+            one.expand(exchange, match).encode(errors="surrogateescape") if one else b""
+            for one in (self.prefix, self.suffix)
+        ]
+        return RawConversation(house, publish, *around)
+
+    def _open(
+        self,
+        exchange: IExchange,
+        agreement: Agreement,
+        conversation: object,
+        names: list[str],
+        since: Since | None,
+        address: str,
+    ) -> None:
+        patience = self.house.patience
+        policy = self.slow
+        if policy is None and isinstance(conversation, RawConversation):
+            policy = Policy.DISCONNECT
+        if policy is not None:
+            patience = replace(patience, policy=policy)
         format = _format(self.protocol is Wording.JSON, agreement.deflate, self.binary)
-        patience = house.patience if policy is None else replace(house.patience, policy=policy)
-        await websockets.admit(exchange)
-        websockets.open(exchange, agreement, conversation, format, names, since, patience)
+        self.websockets.open(exchange, agreement, conversation, format, names, since, patience)
 
 
 def _load(name: str) -> Callable[[House, IExchange], object]:

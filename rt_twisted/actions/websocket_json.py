@@ -100,10 +100,7 @@ class JsonConversation:
             case Subscribe():
                 self._subscribe(command, number)
             case Unsubscribe(channels):
-                self._check_free()
-                self._house.hub.remove(self._websocket.reader, channels)
-                self._names = tuple([name for name in self._names if name not in channels])
-                self._say("ack", number)
+                self._unsubscribe(frozenset(channels), number)
             case ShowKey(secret):
                 self._key = self._house.publishers.match(secret)
                 self._say("ack", number)
@@ -121,6 +118,14 @@ class JsonConversation:
         ack = b"" if number is None else self._format.say({"type": "ack", "id": number})
         self._house.hub.add(self._websocket.reader, further, since, ack)
 
+    def _unsubscribe(self, channels: frozenset[str], number: Id) -> None:
+        self._check_free()
+        # Clients may name any number: only those that are heard cost anything.
+        heard = [name for name in self._names if name in channels]
+        self._names = tuple([name for name in self._names if name not in channels])
+        self._house.hub.remove(self._websocket.reader, heard)
+        self._say("ack", number)
+
     def _check_free(self) -> None:
         if self._fixed:
             raise Refusal(403, "the channels here are fixed")
@@ -137,8 +142,10 @@ class JsonConversation:
         channels = submission.channels or self._publish
         if not channels:
             raise Refusal(400, "channel is missing")
+        # Without repeats: one frame would become any number of messages.
+        channels = house.names.check_all(channels)
         key = house.publishers.match(submission.key) if submission.key else self._key
-        for channel in house.names.check_all(channels):
+        for channel in channels:
             if channel in self._publish:
                 continue
             if key is None:

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import math
 from typing import Any
+from weakref import WeakSet
 
 from twisted.internet.interfaces import IDelayedCall
 from zope.interface.verify import verifyObject
 
-from rt_twisted.actions.admitted import admitted
+from rt_twisted.actions.admitted import address_of, admitted
 from rt_twisted.actions.websocket_connection import WebSocket
 from rt_twisted.codecs.errors import RemoteProtocolError
 from rt_twisted.codecs.websocket import REQUIRED, Agreement, agree
@@ -43,6 +44,7 @@ class Websockets:
         }
         self._buckets: list[set[WebSocket]] = [set() for _ in range(BUCKETS)]
         self._closing: dict[WebSocket, int] = {}  # until which second
+        self._verified: WeakSet[type] = WeakSet()  # dear, and once is enough
         self._count = 0
         self._sweep: IDelayedCall | None = None
 
@@ -62,6 +64,9 @@ class Websockets:
             raise Refusal(405, "a websocket is opened by GET", [("Allow", "GET")])
         if exchange.version != "1.1":
             raise Refusal(501, "websockets are to be had by HTTP/1.1")
+        if exchange.length != 0:
+            # A proxy would take for a body what we take for frames.
+            raise Refusal(400, "who asks for a websocket sends no body")
         try:
             agreement = agree(exchange.header, subprotocols, self.limits.compress_from)
         except RemoteProtocolError as error:
@@ -105,7 +110,9 @@ class Websockets:
         Raises:
             ConnectionLost: the client is gone; let it pass.
         """
-        assert verifyObject(IConversation, conversation)
+        if type(conversation) not in self._verified:
+            verifyObject(IConversation, conversation)
+            self._verified.add(type(conversation))
         opened = exchange.upgrade(agreement.headers)
         websocket = WebSocket(
             self,
@@ -114,7 +121,7 @@ class Websockets:
             opened,
             format,
             patience or self.house.patience,
-            self._address(exchange),
+            address_of(exchange, self.house),
         )
         websocket.bucket = self._count_in(websocket)
         self.house.hub.join(websocket.reader, names, since, opened.head)
@@ -167,9 +174,6 @@ class Websockets:
             elif websocket.is_slow():
                 websocket.fell_slow()
 
-    def _address(self, exchange: IExchange) -> str:
-        return exchange.address if self.house.count_addresses else ""
-
     def _check_origin(self, exchange: IExchange) -> None:
         """
         Whose page it is: a browser lets every page open a websocket anywhere,
@@ -179,8 +183,9 @@ class Websockets:
         allowed = self.limits.origins
         if origin is None or "*" in allowed or origin in allowed:
             return
-        host = exchange.header("host") or ""
-        if "same" in allowed and _host(origin.partition("://")[2]) == _host(host):
+        page = _host(origin.partition("://")[2])
+        # "null" has no host, as little as a client that names none.
+        if page and "same" in allowed and page == _host(exchange.header("host") or ""):
             return
         raise Refusal(403, f"websocket-origins does not name {origin[:200]}")
 

@@ -11,6 +11,7 @@ from binascii import Error
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
+from functools import lru_cache
 from hashlib import sha1
 from struct import pack
 
@@ -251,6 +252,7 @@ def accept_key(key: str) -> str:
     return b64encode(sha1((key + _GUID).encode()).digest()).decode()
 
 
+@lru_cache(maxsize=64)  # each kind of client has its own words, always the same
 def _choose(offers: str, compress_from: int) -> tuple[Deflate | None, str]:
     """
     The first offer of compression that can be met (RFC 7692, 7).

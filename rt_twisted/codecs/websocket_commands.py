@@ -140,7 +140,10 @@ def read_command(value: dict[str, Any]) -> Command:
 def _read_submission(value: dict[str, Any]) -> Submission:
     rest = {name: given for name, given in value.items() if name not in ("type", "id")}
     packed = rest.pop("base64", None)
-    submission = parse_object(rest)
+    try:
+        submission = parse_object(rest)
+    except RecursionError:  # written again, JSON takes a little more than when it is read
+        raise RemoteProtocolError("this is not JSON") from None
     if packed is None:
         return submission
     if submission.message is not None:

@@ -7,6 +7,10 @@ export function toMessage({ id, channel, event = "message", data, base64 }) {
   return { id, channel, event, data: bytes || data };
 }
 
+/** An idempotency key. Not by randomUUID, which pages by http do not have. */
+export const newKey = () => [...crypto.getRandomValues(new Uint32Array(4))]
+  .map((one) => one.toString(36)).join("-");
+
 /** `url` with the fields of `query` added; undefined ones are left out. */
 export function withQuery(url, query) {
   const made = new URL(url);

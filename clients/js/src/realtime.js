@@ -6,7 +6,7 @@
 // transport, or how often that changes.
 
 import { Link } from "./link.js";
-import { toMessage, withQuery } from "./message.js";
+import { newKey, toMessage, withQuery } from "./message.js";
 import { alike, later } from "./position.js";
 import { canShare, joinTabs, Leader } from "./tabs.js";
 import * as transports from "./transports.js";
@@ -87,7 +87,7 @@ class Realtime {
     this.#say("wants", Object.fromEntries(this.#have));
   }
 
-  async publish(channel, data, { event, key = crypto.randomUUID?.() } = {}) {
+  async publish(channel, data, { event, key = newKey() } = {}) {
     const text = typeof data === "string";
     const socket = this.#link?.publish;
     if (socket && text) {
