@@ -196,7 +196,9 @@ def cutter(daemon: StartDaemon) -> Iterator[Cutter]:
     cutter.close()
 
 
-@pytest.mark.parametrize("transport", TRANSPORTS)
+# Over polling one cut loses the session, and the client's pauses grow with each: what
+# comes of that is extras/cuttest.py's to judge (test_cuttest.py).
+@pytest.mark.parametrize("transport", ["websocket"])
 def test_recovery_after_cuts(transport: str, cutter: Cutter, connect: Connect) -> None:
     """
     Connections break again and again, wherever they are: a client with
