@@ -10,15 +10,16 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from benchmarks import servers
-from benchmarks.figures import BARE, NCHAN, OURS
-from benchmarks.load import DeliveryError
+from benchmarks.figures import BARE, NCHAN, OURS, RESULTS
 from benchmarks.machine import HERE, SetupError, alone, cores, description, raise_file_limit
 from benchmarks.measures import MEASURES, QUICK, Stage, Work, programs
 from benchmarks.report import Run, table, write
+from benchmarks.rounds import play
 from benchmarks.servers import Server
 
 _SPARE_FILES = 300  # of the servers and the load, beside one a reader
@@ -80,36 +81,18 @@ def _measured(chosen: argparse.Namespace, folder: Path, words: Sequence[str]) ->
     os.sched_setaffinity(0, {load_core})
     load, probe = programs(folder)
     found = _found(chosen, folder)
-    rounds: dict[str, dict[str, list[dict[str, float]]]] = {
-        measure: {server.name: [] for server in found} for measure in chosen.measures
-    }
-    faults: list[str] = []
     machine = description() | {server.name: server.title for server in found}
-    for number in range(chosen.rounds or (1 if chosen.quick else 5)):
-        for measure in chosen.measures:
-            # Another one first each time, so that being first is nobody's advantage.
-            turn = number % max(len(found), 1)
-            for server in (*found[turn:], *found[:turn]):
-                _tell(f"round {number + 1}: {measure}, {server.name}")
-                stage = Stage(server, work, server_core, load, probe)
-                figures: dict[str, float] = {}
-                try:
-                    figures = MEASURES[measure](stage)
-                except DeliveryError as error:
-                    faults.append(f"{server.name}, {measure}, round {number + 1}: {error}")
-                except SetupError as error:
-                    faults.append(f"{server.name}, {measure}: {error}; left out from here on")
-                    found.remove(server)
-                rounds[measure][server.name].append(figures)
-    _tell("")
+    tasks = {
+        measure: {
+            server.name: partial(MEASURES[measure], Stage(server, work, server_core, load, probe))
+            for server in found
+        }
+        for measure in chosen.measures
+    }
+    rounds, faults = play(tasks, chosen.rounds or (1 if chosen.quick else 5))
     date = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime())
     command = shlex.join(["python", "-m", "benchmarks", *words])
-    return Run(date, machine, command, work, rounds, faults)
-
-
-def _tell(progress: str) -> None:
-    if sys.stderr.isatty():
-        print(f"{progress:40}", end="\r", file=sys.stderr, flush=True)
+    return Run(RESULTS, date, machine, command, work, rounds, faults)
 
 
 def main(words: Sequence[str]) -> int:

@@ -1,9 +1,10 @@
 /*
  * The kernel's own price of a fan-out: one loop over send(2), and nothing else.
  *
- *     bare PORT
+ *     bare PORT [websocket]
  *
  * `GET /NAME` makes a reader of channel NAME, `POST /NAME` sends its body to all of them.
+ * Readers are sent server-sent events, or websocket frames after a handshake that computes nothing.
  * The frames of one turn of the loop are joined, one send(2) a reader. NAME is a letter and
  * a number below CHANNELS; there is no history, no limit, no error page: it is a yardstick.
  */
@@ -33,6 +34,7 @@ static struct channel *marked[LETTERS * CHANNELS];
 static size_t marks;
 static struct connection *connections;
 static uint32_t messages;
+static int websocket;
 
 static struct channel *channel_of(const char *name) {
     unsigned letter = (unsigned)(name[0] - 'a');
@@ -42,6 +44,8 @@ static struct channel *channel_of(const char *name) {
 }
 
 static void join(int fd, struct channel *channel) {
+    static const char upgraded[] = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n"
+                                   "Connection: Upgrade\r\n\r\n";
     static const char head[] = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n"
                                "Cache-Control: no-store\r\n\r\n";
     if (channel->count == channel->room) {
@@ -50,7 +54,10 @@ static void join(int fd, struct channel *channel) {
     }
     channel->readers[channel->count++] = fd;
     connections[fd].channel = channel;
-    send_all(fd, head, sizeof head - 1);
+    if (websocket)
+        send_all(fd, upgraded, sizeof upgraded - 1);
+    else
+        send_all(fd, head, sizeof head - 1);
 }
 
 static void publish(int fd, struct channel *channel, const char *body, size_t size) {
@@ -63,6 +70,14 @@ static void publish(int fd, struct channel *channel, const char *body, size_t si
     }
     if (!channel->size) marked[marks++] = channel;
     char *end = channel->frames + channel->size;
+    if (websocket) {
+        if (size > 125) die("message size");
+        end[0] = (char)0x81;
+        end[1] = (char)size;
+        memcpy(end + 2, body, size);
+        channel->size += size + 2;
+        return;
+    }
     int id = sprintf(end, "id: e7.%010u\ndata: ", ++messages);
     memcpy(end + id, body, size);
     memcpy(end + id + size, "\n\n", 2);
@@ -117,7 +132,8 @@ static void feed(int fd) {
 }
 
 int main(int argc, char **argv) {
-    if (argc != 2) return 2;
+    if (argc < 2) return 2;
+    websocket = argc > 2;
     end_with_parent();
     struct rlimit files;
     getrlimit(RLIMIT_NOFILE, &files);

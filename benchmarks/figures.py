@@ -5,9 +5,9 @@ The figures that are reported, their goals, and how they follow from the rounds.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
-from typing import Final, Literal, TypeAlias
+from typing import Final, TypeAlias
 
-# Rounds: measure -> server -> the figures of each round; none where a round failed.
+# Rounds: measure -> column -> the figures of each round; none where a round failed.
 Rounds: TypeAlias = Mapping[str, Mapping[str, Sequence[Mapping[str, float]]]]
 
 OURS: Final = "ours"
@@ -18,19 +18,21 @@ BARE: Final = "bare"
 @dataclass(frozen=True, slots=True)
 class Goal:
     """
-    A bound for ours: `limit` times the figure of another server, or `limit` itself.
+    A bound for one column: `limit` times the figure of another, or `limit` itself.
     """
 
     limit: float
-    of: Literal["", "nchan", "bare"] = ""
+    of: str = ""
     least: bool = False
+    who: str = OURS
 
     def text(self, unit: str) -> str:
         """
         As it is printed.
         """
         bound = f"{self.limit:g} x {self.of}" if self.of else f"{self.limit:g} {unit}".strip()
-        return f"{'>=' if self.least else '<='} {bound}"
+        who = "" if self.who == OURS else f"{self.who} "
+        return f"{who}{'>=' if self.least else '<='} {bound}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,13 +56,14 @@ class Line:
     """
     A figure with its values: medians of the rounds, of ratios the median of each round's.
 
-    `reached` has one answer for each goal, None where a value is missing.
+    `ratios` are by pairs of columns: the first over the second. `reached` has one answer for
+    each goal, None where a value is missing.
     """
 
     figure: Figure
     title: str
     values: dict[str, float]
-    ratios: dict[str, float]
+    ratios: dict[tuple[str, str], float]
     reached: tuple[bool | None, ...]
 
     def verdict(self) -> str:
@@ -73,6 +76,30 @@ class Line:
         if not good and None in self.reached and False not in self.reached:
             return "?"
         return "yes" if good else "no"
+
+
+@dataclass(frozen=True, slots=True)
+class Sheet:
+    """
+    What a report shows.
+
+    Args:
+        name: of its files.
+        title: of the page.
+        about: a sentence under it.
+        columns: who is compared.
+        pairs: the ratios shown, each of the first over the second.
+        figures: the lines.
+        picture: whether the goals are drawn too.
+    """
+
+    name: str
+    title: str
+    about: str
+    columns: tuple[str, ...]
+    pairs: tuple[tuple[str, str], ...]
+    figures: tuple[Figure, ...]
+    picture: bool = False
 
 
 # The kernel's part grows too, with the sockets that no longer fit into the processor's caches:
@@ -138,43 +165,62 @@ FIGURES = (
 )
 
 
-def lines(rounds: Rounds, sizes: Mapping[str, int]) -> list[Line]:
+RESULTS = Sheet(
+    "results",
+    "Results",
+    "Server CPU, memory and delay, three servers in turn on the same work",
+    (OURS, NCHAN, BARE),
+    ((OURS, NCHAN), (OURS, BARE)),
+    FIGURES,
+    picture=True,
+)
+
+
+def lines(sheet: Sheet, rounds: Rounds, sizes: Mapping[str, int]) -> list[Line]:
     """
-    What there is to report, in the order of `FIGURES`.
+    What there is to report, in the order of the sheet.
 
     Args:
+        sheet: what is shown.
         rounds: those measured; figures without any value are left out.
         sizes: of the work, by name.
     """
     words = {name: f"{size:,}" for name, size in sizes.items()}
-    found = [_line(figure, rounds.get(figure.measure, {}), words) for figure in FIGURES]
+    found = [
+        _line(figure, rounds.get(figure.measure, {}), words, sheet.pairs)
+        for figure in sheet.figures
+    ]
     return [line for line in found if line.values]
 
 
 def _line(
     figure: Figure,
-    servers: Mapping[str, Sequence[Mapping[str, float]]],
+    columns: Mapping[str, Sequence[Mapping[str, float]]],
     words: Mapping[str, str],
+    pairs: Sequence[tuple[str, str]],
 ) -> Line:
     key = figure.key
     values = {
         name: median(round_[key] for round_ in rounds if key in round_)
-        for name, rounds in servers.items()
+        for name, rounds in columns.items()
         if any(key in round_ for round_ in rounds)
     }
-    ratios: dict[str, float] = {}
-    for other in (NCHAN, BARE):
-        pairs = zip(servers.get(OURS, ()), servers.get(other, ()), strict=False)
-        # A round's two servers ran within the same minute: compare them, not the medians.
-        of_rounds = [a[key] / b[key] for a, b in pairs if key in a and b.get(key)]
+    ratios: dict[tuple[str, str], float] = {}
+    goals = [(goal.who, goal.of) for goal in figure.goals if goal.of]
+    for one, other in {*pairs, *goals}:
+        both = zip(columns.get(one, ()), columns.get(other, ()), strict=False)
+        # A round's two ran within the same minute: compare them, not the medians.
+        of_rounds = [a[key] / b[key] for a, b in both if key in a and b.get(key)]
         if of_rounds:
-            ratios[other] = median(of_rounds)
+            ratios[one, other] = median(of_rounds)
     reached = tuple(_reached(goal, values, ratios) for goal in figure.goals)
     return Line(figure, figure.title.format_map(words), values, ratios, reached)
 
 
-def _reached(goal: Goal, values: Mapping[str, float], ratios: Mapping[str, float]) -> bool | None:
-    value = ratios.get(goal.of) if goal.of else values.get(OURS)
+def _reached(
+    goal: Goal, values: Mapping[str, float], ratios: Mapping[tuple[str, str], float]
+) -> bool | None:
+    value = ratios.get((goal.who, goal.of)) if goal.of else values.get(goal.who)
     if value is None:
         return None
     return value >= goal.limit if goal.least else value <= goal.limit

@@ -5,9 +5,9 @@ The two C programs that ask a server for work, as Python sees them.
 import json
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import IO
 
@@ -29,8 +29,8 @@ class Answer:
     """
     What a command to the load took.
 
-    `seconds`, `server_cpu`, `server_waited` (for its core, others had it) and `load_cpu` are
-    in s; `latencies` in ms, by the names load.c gives them.
+    `seconds`, `server_cpu`, `server_waited` (for its core, others had it), `load_cpu` and `others`
+    (the CPU of who else was watched) are in s; `latencies` in ms, by the names load.c gives them.
     """
 
     count: int
@@ -40,16 +40,20 @@ class Answer:
     server_waited: float
     load_cpu: float
     latencies: dict[str, float]
+    others: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class Load:
     """
     Readers and publishers of one running server; load.c explains the commands.
+
+    `watched` are processes whose CPU counts beside the server's, by name.
     """
 
     running: Running
     process: subprocess.Popen[str]
+    watched: Mapping[str, int] = field(default_factory=dict)
 
     def use(self, letter: str, count: int) -> None:
         """
@@ -60,6 +64,16 @@ class Load:
             count: how many.
         """
         self._tell(f"use {letter} {count}")
+
+    def by(self, way: str) -> None:
+        """
+        How messages are handed in from here on.
+
+        Args:
+            way: `http`, `websocket` (a connection a request in flight, to the first channel in
+                use), `redis` or `amqp` (past the daemon).
+        """
+        self._tell(f"by {way}")
 
     def open(self, count: int) -> Answer:
         """
@@ -100,36 +114,50 @@ class Load:
         """
         try:
             before = times(self.running.pid)
+            others = {name: times(pid).ran for name, pid in self.watched.items()}
             answer = json.loads(_ask(self.process, command))
             time.sleep(_SETTLE)
             after = times(self.running.pid)
+            others = {name: times(self.watched[name]).ran - ran for name, ran in others.items()}
         except (FileNotFoundError, ProcessLookupError) as error:
             raise DeliveryError(f"{command}: the server ended") from error
         counts = {name: answer.pop(name) for name in _FAULTS}
         faults = ", ".join(f"{count} {name}" for name, count in counts.items() if count)
         if faults:
             raise DeliveryError(f"{command}: {faults}")
-        known = {
-            field.name: answer.pop(field.name) for field in fields(Answer) if field.name in answer
-        }
+        known = {one.name: answer.pop(one.name) for one in fields(Answer) if one.name in answer}
         return Answer(
             server_cpu=after.ran - before.ran,
             server_waited=after.waited - before.waited,
             latencies=answer,
+            others=others,
             **known,
         )
 
 
 @contextmanager
-def loading(program: Path, running: Running) -> Iterator[Load]:
+def loading(
+    program: Path,
+    running: Running,
+    further: Sequence[Running] = (),
+    words: Sequence[str] = (),
+    watched: Mapping[str, int] | None = None,
+) -> Iterator[Load]:
     """
     Start the load for a server; end it, and so all its connections, at the end.
+
+    Args:
+        program: load.c, compiled.
+        running: the server that is measured.
+        further: servers that speak the same; readers are shared out among all.
+        words: more of what load.c takes.
+        watched: processes whose CPU counts, by name.
     """
     dialect = running.server.dialect
-    words = [f"{field.name}={getattr(dialect, field.name)}" for field in fields(dialect)]
-    command = [str(program), f"port={running.port}", *words]
-    with _piped(command) as process:
-        yield Load(running, process)
+    said = [f"{one.name}={getattr(dialect, one.name)}" for one in fields(dialect)]
+    ports = ",".join(str(one.port) for one in (running, *further))
+    with _piped([str(program), f"port={ports}", *said, *words]) as process:
+        yield Load(running, process, watched or {})
 
 
 @contextmanager

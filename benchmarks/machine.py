@@ -101,10 +101,18 @@ def free_port() -> int:
 def family(pid: int) -> list[int]:
     """
     A process and all its descendants.
+
+    Raises:
+        FileNotFoundError: there is no such process.
     """
     pids = [pid]
     for known in pids:
-        children = Path(f"/proc/{known}/task/{known}/children").read_text()
+        try:
+            children = Path(f"/proc/{known}/task/{known}/children").read_text()
+        except (FileNotFoundError, ProcessLookupError):
+            if known == pid:
+                raise
+            continue  # a child that ended meanwhile; RabbitMQ has such
         pids.extend(map(int, children.split()))
     return pids
 
@@ -126,7 +134,13 @@ def times(pid: int) -> Times:
     From schedstat, which counts nanoseconds, where the kernel has it; else from stat, which
     counts ticks of 10 ms and does not know who waited.
     """
-    each = [_times_of_one(one) for one in family(pid)]
+    each = []
+    for one in family(pid):
+        try:
+            each.append(_times_of_one(one))
+        except (FileNotFoundError, ProcessLookupError):
+            if one == pid:
+                raise
     return Times(sum(one.ran for one in each), sum(one.waited for one in each))
 
 

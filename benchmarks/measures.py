@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from time import sleep
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from benchmarks.load import Answer, Load, loading, probing
 from benchmarks.machine import compile_c, memory_kib
@@ -52,7 +52,7 @@ class Stage:
     """
 
     server: Server
-    work: Work
+    work: Any  # the sizes, of this comparison or another
     core: int
     load: Path
     probe: Path

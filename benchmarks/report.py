@@ -6,12 +6,10 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from benchmarks.chart import number, svg
-from benchmarks.figures import BARE, NCHAN, OURS, Line, Rounds, lines
-from benchmarks.measures import Work
-
-_HEADINGS = ("figure", OURS, NCHAN, BARE, "ours/nchan", "ours/bare", "goal", "reached")
+from benchmarks.figures import Line, Rounds, Sheet, lines
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,13 +18,14 @@ class Run:
     A whole run: when, where, how much, and what came out.
 
     `machine` has what a reader should know, by name; `faults` a sentence for each round that
-    failed; `command` repeats the run.
+    failed; `command` repeats the run; `work` is a dataclass with the sizes.
     """
 
+    sheet: Sheet
     date: str
     machine: Mapping[str, str]
     command: str
-    work: Work
+    work: Any
     rounds: Rounds
     faults: Sequence[str]
 
@@ -34,23 +33,35 @@ class Run:
         """
         How many rounds there were.
         """
-        return max(
-            (len(r) for servers in self.rounds.values() for r in servers.values()), default=0
-        )
+        return min(self._counts().values(), default=0)
+
+    def counted(self) -> str:
+        """
+        The same in words, with the measures that were taken more often.
+        """
+        counts, rounds = self._counts(), self.count()
+        more = [f"{measure} {count}" for measure, count in counts.items() if count > rounds]
+        return f"{rounds}{'; of ' if more else ''}{', '.join(more)}"
+
+    def _counts(self) -> dict[str, int]:
+        return {
+            measure: max(map(len, columns.values()), default=0)
+            for measure, columns in self.rounds.items()
+        }
 
     def lines(self) -> list[Line]:
         """
         The figures.
         """
-        return lines(self.rounds, asdict(self.work))
+        return lines(self.sheet, self.rounds, asdict(self.work))
 
 
 def table(run: Run) -> str:
     """
     For a terminal, in columns.
     """
-    rows = [_HEADINGS, *map(_cells, run.lines())]
-    widths = [max(len(row[i]) for row in rows) for i in range(len(_HEADINGS))]
+    rows = [_headings(run.sheet), *(_cells(run.sheet, line) for line in run.lines())]
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     text = [_aligned(row, widths) for row in rows]
     text.insert(1, "  ".join("-" * width for width in widths))
     return "\n".join([*text, *(f"failed: {fault}" for fault in run.faults)])
@@ -58,35 +69,38 @@ def table(run: Run) -> str:
 
 def write(run: Run, folder: Path) -> None:
     """
-    Write RESULTS.md, results.svg and results.json.
+    Write the page (RESULTS.md), the figures (results.json), and the picture if there is one.
     """
-    found = run.lines()
-    caption = f"{run.machine.get('processor', '')}, {run.date}, rounds: {run.count()}"
-    (folder / "results.svg").write_text(svg(found, caption))
-    (folder / "results.json").write_text(_json(run, found))
-    (folder / "RESULTS.md").write_text(_page(run, found))
+    found, name = run.lines(), run.sheet.name
+    if run.sheet.picture:
+        caption = f"{run.machine.get('processor', '')}, {run.date}, rounds: {run.count()}"
+        (folder / f"{name}.svg").write_text(svg(found, caption))
+    (folder / f"{name}.json").write_text(_json(run, found))
+    (folder / f"{name.upper()}.md").write_text(_page(run, found))
 
 
 def _page(run: Run, found: Sequence[Line]) -> str:
     facts = "\n".join(f"- {name}: {fact}" for name, fact in run.machine.items())
-    rows = "\n".join(f"| {' | '.join(_cells(line))} |" for line in found)
+    sheet = run.sheet
+    headings = _headings(sheet)
+    rows = "\n".join(f"| {' | '.join(_cells(sheet, line))} |" for line in found)
+    picture = f"\n![The figures that have a goal, as bars]({sheet.name}.svg)\n"
     faults = "".join(f"- failed: {fault}\n" for fault in run.faults)
-    return f"""# Results
+    return f"""# {sheet.title}
 
-Server CPU, memory and delay, three servers in turn on the same work;
+{sheet.about};
 [README.md](README.md) says how each figure is measured.
 
 - date: {run.date}
 {facts}
-- values: medians (rounds: {run.count()}); ratios: the median of each round's own ratio
+- values: medians (rounds: {run.counted()}); ratios: the median of each round's own ratio
 {faults}
-| {" | ".join(_HEADINGS)} |
-| --- |{" ---: |" * 5} --- | --- |
+| {" | ".join(headings)} |
+| --- |{" ---: |" * (len(headings) - 3)} --- | --- |
 {rows}
-
-![The figures that have a goal, as bars](results.svg)
-
-To repeat: `{run.command}` from the checkout; the raw figures are in [results.json](results.json).
+{picture if sheet.picture else ""}
+To repeat: `{run.command}` from the checkout; the raw figures are in
+[{sheet.name}.json]({sheet.name}.json).
 """
 
 
@@ -97,21 +111,27 @@ def _json(run: Run, found: Sequence[Line]) -> str:
             "title": line.title,
             "unit": line.figure.unit,
             "values": line.values,
-            "ratios": line.ratios,
+            "ratios": {f"{one}/{other}": ratio for (one, other), ratio in line.ratios.items()},
             "goals": [goal.text(line.figure.unit) for goal in line.figure.goals],
             "reached": line.verdict(),
         }
         for line in found
     ]
     everything = asdict(run) | {"figures": figures}
+    del everything["sheet"]
     return json.dumps(everything, indent=1) + "\n"
 
 
-def _cells(line: Line) -> tuple[str, ...]:
+def _headings(sheet: Sheet) -> tuple[str, ...]:
+    pairs = [f"{one}/{other}" for one, other in sheet.pairs]
+    return ("figure", *sheet.columns, *pairs, "goal", "reached")
+
+
+def _cells(sheet: Sheet, line: Line) -> tuple[str, ...]:
     unit = line.figure.unit
-    values = [_with_unit(line.values.get(name), unit) for name in (OURS, NCHAN, BARE)]
+    values = [_with_unit(line.values.get(name), unit) for name in sheet.columns]
     # What has no unit tells of the run itself: nothing to compare.
-    ratios = [_with_unit(line.ratios.get(name) if unit else None, "") for name in (NCHAN, BARE)]
+    ratios = [_with_unit(line.ratios.get(pair) if unit else None, "") for pair in sheet.pairs]
     word = " or " if line.figure.either else ", "
     goals = word.join(goal.text(unit) for goal in line.figure.goals)
     return (line.title, *values, *ratios, goals, line.verdict())
@@ -123,7 +143,7 @@ def _with_unit(value: float | None, unit: str) -> str:
 
 def _aligned(row: Sequence[str], widths: Sequence[int]) -> str:
     cells = [
-        cell.rjust(width) if 0 < i < 6 else cell.ljust(width)
+        cell.rjust(width) if 0 < i < len(row) - 2 else cell.ljust(width)
         for i, (cell, width) in enumerate(zip(row, widths, strict=True))
     ]
     return "  ".join(cells).rstrip()

@@ -33,7 +33,7 @@ class Dialect:
     """
     How to read and publish, for load.c: `{channel}` and `{message}` are filled in.
 
-    `batch` is empty where a request can carry only one message.
+    `batch` is empty where a request can carry only one message; `say` where websockets carry none.
     """
 
     read: str
@@ -43,6 +43,8 @@ class Dialect:
     batch: str = ""
     batch_headers: str = ""
     line: str = ""
+    speak: str = "events"
+    say: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,8 +87,8 @@ def ours(options: Sequence[str]) -> Server:
     twistd = Path(sys.executable).with_name("twistd")
     if not twistd.exists():
         raise SetupError(f"There is no {twistd}: run this with the Python that has Twisted.")
-    if not (HERE.parent / "rt_twisted" / "tap.py").exists():
-        raise SetupError("There is no rt_twisted/tap.py here: run this from a checkout.")
+    if not (HERE.parent / "rt_twisted" / "tap").exists():
+        raise SetupError("There is no rt_twisted/tap here: run this from a checkout.")
 
     def command(port: int, _: Path) -> Sequence[str]:
         words = (str(twistd), "-n", "--pidfile=", "realtime", f"--port={port}")
@@ -176,7 +178,7 @@ def running(server: Server, folder: Path, core: int) -> Iterator[Running]:
             stdout=output,
             stderr=subprocess.STDOUT,
             start_new_session=True,
-            preexec_fn=partial(_in_the_child, core),
+            preexec_fn=partial(in_the_child, core),
         )
     try:
         _wait_until_it_accepts(process, port)
@@ -193,7 +195,7 @@ def running(server: Server, folder: Path, core: int) -> Iterator[Running]:
             process.wait()
 
 
-def _in_the_child(core: int) -> None:
+def in_the_child(core: int) -> None:
     """
     Before the child becomes the server: its core, and an end when its parent ends.
     """

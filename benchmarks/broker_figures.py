@@ -1,0 +1,116 @@
+"""
+What `python -m benchmarks.brokers` reports: who is compared, on how much work, and the figures.
+"""
+
+from dataclasses import dataclass
+
+from benchmarks.figures import Figure, Goal, Sheet
+
+EMBEDDED, REDIS, AMQP, UWSGI, LEAN = "embedded", "redis", "amqp", "uwsgi", "lean"
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """
+    The sizes of the work.
+
+    `readers` of one channel; messages: `single` with one in flight, `burst` with sixteen, `intake`
+    for one reader, `plain` one at a time for one reader; `wanted` channels; `each` readers on each
+    of two nodes, `paced` messages at `rate` a second to them.
+    """
+
+    readers: int = 1000
+    single: int = 300
+    burst: int = 960
+    intake: int = 100_000
+    plain: int = 2000
+    hundred: int = 100
+    wanted: int = 10_000
+    each: int = 5000
+    paced: int = 150
+    rate: int = 5
+
+
+QUICK = Work(
+    readers=500, single=60, burst=160, intake=10_000, plain=300, wanted=2000, each=1000, paced=30
+)
+
+FIGURES = (
+    Figure(
+        "fan_out",
+        "cpu",
+        "CPU of the node per delivery, {readers} readers, 1 in flight",
+        "us",
+        (Goal(1.15, EMBEDDED, who=REDIS),),
+    ),
+    Figure("fan_out", "carrier", "of redis or RabbitMQ, the same", "us"),
+    Figure(
+        "burst",
+        "cpu",
+        "CPU of the node per delivery, 16 in flight",
+        "us",
+        (Goal(1.15, EMBEDDED, who=REDIS),),
+    ),
+    Figure("burst", "carrier", "of redis or RabbitMQ, the same", "us"),
+    Figure("burst", "rate", "deliveries a second, 16 in flight", "/s"),
+    Figure(
+        "intake",
+        "rate",
+        "messages a second taken in from another node's batches",
+        "/s",
+        (Goal(20_000, least=True, who=REDIS),),
+    ),
+    Figure("intake", "cpu", "CPU per message of the node that takes them in", "us"),
+    Figure("intake", "busy", "share of its core that it used", ""),
+    Figure("intake", "further", "of the node that is posted to", "us"),
+    Figure("intake", "carrier", "of redis or RabbitMQ", "us"),
+    Figure(
+        "foreign",
+        "rate",
+        "messages a second from a pipelining publisher past the daemon",
+        "/s",
+        (Goal(5000, least=True, who=AMQP),),
+    ),
+    Figure("foreign", "cpu", "CPU per message of the node", "us"),
+    Figure("foreign", "busy", "share of its core that it used", ""),
+    Figure("foreign", "carrier", "of redis or RabbitMQ", "us"),
+    Figure("hop", "post", "POST /publish, 1 in flight, 1 reader: p50", "ms"),
+    Figure("hop", "plain", "past the daemon, the same: p50", "ms"),
+    Figure("hop", "post_p99", "POST /publish: p99", "ms"),
+    Figure("hop", "plain_p99", "past the daemon: p99", "ms"),
+    Figure("hop", "post_cpu", "CPU of the node per message, POST", "us"),
+    Figure("hop", "plain_cpu", "CPU of the node per message, past the daemon", "us"),
+    Figure("hop", "post_carrier", "of redis or RabbitMQ per message, POST", "us"),
+    Figure("hop", "plain_carrier", "of redis or RabbitMQ per message, past the daemon", "us"),
+    Figure("wanted", "one", "CPU of the node per message, 1 wanted channel", "us"),
+    Figure("wanted", "hundred", "{hundred} wanted channels", "us"),
+    Figure("wanted", "many", "{wanted} wanted channels", "us"),
+    Figure(
+        "wanted",
+        "flat",
+        "growth, 1 to {wanted} channels",
+        "x",
+        (Goal(1.3, who=REDIS), Goal(1, EMBEDDED, who=REDIS)),
+        either=True,
+    ),
+    Figure("wanted", "batched", "in batches of 100: {hundred} channels", "us"),
+    Figure("wanted", "batched_many", "in batches of 100: {wanted} channels", "us"),
+    Figure("wanted", "carrier", "of redis or RabbitMQ per message, 1 channel", "us"),
+    Figure("wanted", "carrier_many", "of redis or RabbitMQ per message, {wanted} channels", "us"),
+    Figure("two", "each_p50", "two nodes, {each} readers each, {rate}/s: p50", "ms"),
+    Figure("two", "each_p99", "two nodes: p99", "ms"),
+    Figure("two", "last_p99", "two nodes, last reader: p99", "ms"),
+    Figure("two", "cpu", "CPU per delivery of the node that is posted to", "us"),
+    Figure("two", "further", "CPU per delivery of the other", "us"),
+    Figure("two", "carrier", "of redis or RabbitMQ per message", "us"),
+)
+
+SHEET = Sheet(
+    "brokers",
+    "Brokers",
+    "What redis and RabbitMQ between the nodes cost, beside the embedded broker and beside a redis "
+    "connection for each reader (as uWSGI waits, and lean)",
+    (EMBEDDED, REDIS, AMQP, UWSGI, LEAN),
+    ((REDIS, EMBEDDED), (AMQP, EMBEDDED), (REDIS, UWSGI)),
+    FIGURES,
+)

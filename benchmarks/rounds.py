@@ -1,0 +1,161 @@
+"""
+A comparison, run: rounds of measures, each on all who take part, in turn.
+"""
+
+import argparse
+import os
+import shlex
+import signal
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, TypeAlias
+
+from benchmarks.figures import Sheet
+from benchmarks.load import DeliveryError
+from benchmarks.machine import HERE, SetupError, alone, cores, description, raise_file_limit
+from benchmarks.report import Run, table, write
+
+Task: TypeAlias = Callable[[], dict[str, float]]
+Tasks: TypeAlias = Mapping[str, Mapping[str, Task]]  # measure -> column -> what to run
+
+
+def play(
+    tasks: Tasks, count: int, often: Mapping[str, int] | None = None
+) -> tuple[dict[str, dict[str, list[dict[str, float]]]], list[str]]:
+    """
+    Run all tasks, *count* times.
+
+    Args:
+        tasks: what there is to run.
+        count: rounds.
+        often: measures that are run more than once in a round, and how many times.
+
+    Returns:
+        the figures of each round, and a sentence for each that failed. Who cannot be started is
+        left out from there on.
+    """
+    rounds: dict[str, dict[str, list[dict[str, float]]]] = {
+        measure: {column: [] for column in columns} for measure, columns in tasks.items()
+    }
+    faults: list[str] = []
+    away: set[str] = set()
+    for number in range(count):
+        turns = [measure for measure in tasks for _ in range((often or {}).get(measure, 1))]
+        for turn, measure in enumerate(turns, number):
+            columns = tasks[measure]
+            present = [column for column in columns if column not in away]
+            # Another one first each time, so that being first is nobody's advantage.
+            first = turn % max(len(present), 1)
+            for column in (*present[first:], *present[:first]):
+                _tell(f"round {number + 1}: {measure}, {column}")
+                figures: dict[str, float] = {}
+                try:
+                    figures = columns[column]()
+                except DeliveryError as error:
+                    faults.append(f"{column}, {measure}, round {number + 1}: {error}")
+                except SetupError as error:
+                    faults.append(f"{column}, {measure}: {error}; left out from here on")
+                    away.add(column)
+                rounds[measure][column].append(figures)
+    _tell("")
+    return rounds, faults
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """
+    A program that compares.
+
+    Args:
+        command: its name, after `python -m`.
+        about: for --help.
+        sheet: what it reports.
+        work: the sizes, and `quick` the smaller ones; dataclasses.
+        measures: their names.
+        prepare: given the chosen options, a folder and the sizes, what there is to say of who
+            takes part, and the tasks; what it started ends with the context.
+        arguments: adds options of its own.
+        often: measures that a tight goal makes worth taking more than once in a round.
+    """
+
+    command: str
+    about: str
+    sheet: Sheet
+    work: Any
+    quick: Any
+    measures: Sequence[str]
+    prepare: Callable[
+        [argparse.Namespace, Path, Any], AbstractContextManager[tuple[dict[str, str], Tasks]]
+    ]
+    arguments: Callable[[argparse.ArgumentParser], None] = lambda _: None
+    often: Mapping[str, int] = field(default_factory=dict)
+
+    def main(self, words: Sequence[str]) -> int:
+        """
+        Run it.
+
+        Returns:
+            1 if somebody could not be measured or made a fault, else 0; goals do not count.
+        """
+        chosen = self._options(words)
+        # The way of Ctrl-C: every `finally` on the stack stops its server.
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
+        try:
+            with alone(), TemporaryDirectory(prefix="bench-") as folder:
+                run = self._run(chosen, Path(folder), words)
+        except SetupError as error:
+            print(error, file=sys.stderr)
+            return 1
+        except KeyboardInterrupt:
+            return 130  # as shells say it
+        print(table(run))
+        output = chosen.output or (None if chosen.quick else HERE)
+        if output:
+            write(run, output)
+        return 1 if run.faults else 0
+
+    def _options(self, words: Sequence[str]) -> argparse.Namespace:
+        parser = argparse.ArgumentParser(prog=f"python -m {self.command}", description=self.about)
+        add = parser.add_argument
+        add("--rounds", type=int, help="how often all is repeated (default: 3, with --quick 1)")
+        add("--quick", action="store_true", help="less work; for a look, not a claim")
+        add("--measures", default=",".join(self.measures), help="some of: %(default)s")
+        add("--columns", default=",".join(self.sheet.columns), help="some of: %(default)s")
+        add("--output", type=Path, help="folder of the report (default: here; with --quick none)")
+        self.arguments(parser)
+        chosen = parser.parse_args(words)
+        for name, known in (("measures", self.measures), ("columns", self.sheet.columns)):
+            setattr(chosen, name, getattr(chosen, name).split(","))
+            for word in getattr(chosen, name):
+                if word not in known:
+                    parser.error(f"--{name}: {word} is not one of {', '.join(known)}")
+        return chosen
+
+    def _run(self, chosen: argparse.Namespace, folder: Path, words: Sequence[str]) -> Run:
+        raise_file_limit()
+        os.sched_setaffinity(0, {cores()[1]})
+        work = self.quick if chosen.quick else self.work
+        with self.prepare(chosen, folder, work) as (titles, tasks):
+            wanted = {
+                measure: {
+                    column: task
+                    for column, task in tasks[measure].items()
+                    if column in chosen.columns
+                }
+                for measure in chosen.measures
+            }
+            count = chosen.rounds or (1 if chosen.quick else 3)
+            rounds, faults = play(wanted, count, {} if chosen.quick else self.often)
+        date = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime())
+        command = shlex.join(["python", "-m", self.command, *words])
+        return Run(self.sheet, date, description() | titles, command, work, rounds, faults)
+
+
+def _tell(progress: str) -> None:
+    if sys.stderr.isatty():
+        print(f"{progress:40}", end="\r", file=sys.stderr, flush=True)
