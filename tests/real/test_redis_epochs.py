@@ -61,7 +61,8 @@ async def test_killed_and_empty(redis: Server) -> None:
         await until(lambda: len(ears.epochs) == 2 and len(other_ears.epochs) == 2)
         await until(lambda: one.ready() and two.ready())
         [new] = await two.publish([Draft("c1", b"new")])
-        await until(lambda: ears.messages[-1].position == new == other_ears.messages[-1].position)
+        await until(lambda: bool(ears.messages) and ears.messages[-1].position == new)
+        await until(lambda: bool(other_ears.messages) and other_ears.messages[-1].position == new)
         replay = await one.after(["c1"], After(old))
 
     assert new.epoch != old.epoch
