@@ -358,6 +358,13 @@ class Resuming:
         self._count = count
         self._position = ""
 
+    @property
+    def joined(self) -> bool:
+        """
+        Whether it has a position to resume from.
+        """
+        return bool(self._position)
+
     async def run(self) -> None:
         """
         Until all is heard.
@@ -401,6 +408,8 @@ def test_nothing_is_lost_or_repeated_over_cuts(daemon: StartDaemon, tmp_path: Pa
     readers = [Resuming(server, count) for _ in range(5)]
 
     def talk() -> None:
+        while not all(reader.joined for reader in readers):
+            time.sleep(0.05)
         for number in range(count):
             while not _said(server, number):
                 time.sleep(0.05)
