@@ -9,6 +9,8 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
+from twisted.internet.task import deferLater
+
 from rt_twisted.actions.mailbox import Mailbox
 from rt_twisted.codecs.engineio import Kind, Packet, text_of
 from rt_twisted.codecs.engineio_framing import Framing, PollFraming, reframed
@@ -19,6 +21,7 @@ from rt_twisted.subscriber import Cause, Subscriber
 
 HEADERS: Sequence[Header] = (("Cache-Control", "no-store"), ("X-Accel-Buffering", "no"))
 NOOP = text_of(Kind.NOOP)
+SLICE = 0.01  # seconds in which one post is heard at a stretch
 
 
 class Polls:
@@ -82,13 +85,16 @@ class Polls:
             self.reader.write(self.framing.text(last))
             self._mailbox.deliver()
 
-    async def post(self, exchange: IExchange, framing: PollFraming) -> list[Packet]:
+    async def post(
+        self, exchange: IExchange, framing: PollFraming, hear: Callable[[Packet], object]
+    ) -> None:
         """
-        What *exchange* posts.
+        *hear* each packet that *exchange* posts, in order. Others have their turn
+        in between if that takes long.
 
         Raises:
             RemoteProtocolError: it is malformed, or another post has not come
-                to its end.
+                to its end; or raised by *hear*.
             Refusal: see `IExchange.read`.
         """
         if self._posting:
@@ -96,9 +102,15 @@ class Polls:
         self._posting = True
         try:
             body = await exchange.read(self._house.socketio.max_payload)
+            clock = self._house.reactor
+            until = clock.seconds() + SLICE
+            for packet in framing.packets(body):
+                if clock.seconds() > until:
+                    await deferLater(clock, 0)
+                    until = clock.seconds() + SLICE
+                hear(packet)
         finally:
             self._posting = False
-        return framing.packets(body)
 
     def forward(self, framing: Framing, write: Callable[[bytes], object]) -> None:
         """

@@ -19,7 +19,7 @@ from rt_twisted.actions.websocket_connection import WebSocket
 from rt_twisted.codecs.engineio import Kind, Packet, decode, decode3, open_data, text_of
 from rt_twisted.codecs.engineio_framing import Framing, PollFraming, Socket3, Socket4
 from rt_twisted.codecs.errors import RemoteProtocolError
-from rt_twisted.codecs.websocket import Code
+from rt_twisted.codecs.websocket import Agreement, Code
 from rt_twisted.house import House
 from rt_twisted.interfaces import IExchange, IFormat
 from rt_twisted.message import Since
@@ -54,11 +54,11 @@ class Session:
         "_dialogue",
         "_heart",
         "_house",
-        "_names",
         "_sessions",
         "_text_only",
         "_upgrade",
         "_websocket",
+        "channels",
         "closed",
         "due",
         "framing",
@@ -90,7 +90,7 @@ class Session:
         self._heart = Heart(version, house.socketio, now)
         self._upgrade: Upgrade | None = None  # if it began by polls
         self._websocket: WebSocket | None = None
-        self._names: dict[str, None] = {}  # of the channels it hears, in order
+        self.channels: tuple[str, ...] = ()  # that it hears, or wants to
         self._connect_by = now + house.socketio.connect_seconds
         self.due = min(self._heart.due, self._connect_by)  # when to `look`
 
@@ -110,32 +110,27 @@ class Session:
         if not self.closed:
             self.reader.write(frames)
 
-    def join(self, names: Sequence[str], since: Since | None, format: IFormat) -> None:
+    def join(
+        self, names: Sequence[str], since: Since | None, format: IFormat, head: bytes = b""
+    ) -> None:
         """
         Let it hear the channels *names* too.
 
         Args:
-            names: distinct.
+            names: distinct, and it hears none of them.
             since: what it is told of them first.
             format: whose `start` tells it; equal to the dialogue's.
+            head: whole frames, sent in front of that.
         """
-        self._names.update(dict.fromkeys(names))
-        self.enter(names, since, format)
+        self.channels += tuple(names)
+        self.enter(names, since, format, head)
 
     def leave(self, names: Sequence[str]) -> None:
         """
         Let it hear the channels *names* no more.
         """
-        for name in names:
-            self._names.pop(name, None)
+        self.channels = tuple([name for name in self.channels if name not in names])
         self._house.hub.remove(self._hearing, names)
-
-    @property
-    def channels(self) -> tuple[str, ...]:
-        """
-        Those it hears, or wants to.
-        """
-        return tuple(self._names)
 
     @property
     def settled(self) -> bool:
@@ -143,7 +138,7 @@ class Session:
         Whether it hears all that it wants to; it may have to wait for a broker.
         """
         heard = {channel.name for channel in self._hearing.channels}
-        return heard.issuperset(self._names)
+        return heard.issuperset(self.channels)
 
     @property
     def _hearing(self) -> Subscriber:
@@ -161,7 +156,8 @@ class Session:
         self.reader = polls.reader
         self.reader.format = self._dialogue.format(framing)
         self._upgrade = Upgrade(self, polls, self._house)
-        self._begin([WEBSOCKET])
+        self.reader.write(self._opening(framing, [WEBSOCKET]))
+        self._begin()
 
     def poll(self, exchange: IExchange) -> None:
         """
@@ -190,8 +186,7 @@ class Session:
         """
         assert self._upgrade is not None
         try:
-            for packet in await self._upgrade.polls.post(exchange, framing):
-                self._hear(packet)
+            await self._upgrade.polls.post(exchange, framing, self._hear)
         except RemoteProtocolError:
             self.close("parse error")
             raise
@@ -208,12 +203,19 @@ class Session:
 
     # By a websocket.
 
+    def opening(self, agreement: Agreement) -> IFormat:
+        """
+        How a websocket begins that is to be opened: with a word about the session.
+        """
+        framing = self._framing_of(agreement)
+        return self._dialogue.format(framing, quiet=True, welcome=self._opening(framing, []))
+
     def open_socket(self, websocket: WebSocket) -> None:
         """
-        Begin by a websocket.
+        Begin by a websocket, which was told so.
         """
         self.take(websocket)
-        self._begin([])
+        self._begin()
 
     @property
     def may_change(self) -> bool:
@@ -265,11 +267,7 @@ class Session:
         """
         Speak by *websocket* from now on.
         """
-        deflate = websocket.agreement.deflate
-        if self.version == 4:
-            self.framing = Socket4(deflate)
-        else:
-            self.framing = Socket3(deflate, self._text_only)
+        self.framing = self._framing_of(websocket.agreement)
         self._websocket = websocket
         self.reader = websocket.reader
         self.reader.format = self._dialogue.format(self.framing)
@@ -280,13 +278,16 @@ class Session:
         """
         return self._dialogue.format(self.framing, quiet=True)
 
-    def enter(self, names: Sequence[str], since: Since | None, format: IFormat) -> None:
+    def enter(
+        self, names: Sequence[str], since: Since | None, format: IFormat, head: bytes = b""
+    ) -> None:
         """
-        Have the reader of the moment join *names*, told by *format*.
+        Have the reader of the moment join *names*, told by *format*, with *head*
+        in front.
         """
         reader = self._hearing
         plain, reader.format = reader.format, format
-        self._house.hub.add(reader, names, since)
+        self._house.hub.add(reader, names, since, head)
         reader.format = plain
 
     # What it hears.
@@ -362,12 +363,19 @@ class Session:
             self._upgrade.close(cause)
         self._dialogue.closed(why)
 
-    def _begin(self, upgrades: list[str]) -> None:
+    def _framing_of(self, agreement: Agreement) -> Framing:
+        if self.version == 4:
+            return Socket4(agreement.deflate)
+        return Socket3(agreement.deflate, self._text_only)
+
+    def _opening(self, framing: Framing, upgrades: list[str]) -> bytes:
         limits = self._house.socketio
         said = open_data(
             self.sid, upgrades, limits.ping_interval, limits.ping_timeout, limits.max_payload
         )
-        self.reader.write(self.framing.text(text_of(Kind.OPEN, said)))
+        return framing.text(text_of(Kind.OPEN, said))
+
+    def _begin(self) -> None:
         self._sessions.add(self)
         self._dialogue.opened(self)
 

@@ -21,12 +21,13 @@ class SocketEnd:
 
     Args:
         session: which.
-        begin: what its websocket is for: `Session.open_socket` or `.propose`.
+        begin: what its websocket is for: `Session.open_socket` or `.propose`, of
+            the class: a bound method each would be remembered as long.
     """
 
     __slots__ = ("_begin", "_session", "_websocket")
 
-    def __init__(self, session: Session, begin: Callable[[WebSocket], None]) -> None:
+    def __init__(self, session: Session, begin: Callable[[Session, WebSocket], None]) -> None:
         self._session = session
         self._begin = begin
         self._websocket: Any = None
@@ -36,7 +37,7 @@ class SocketEnd:
         See `IConversation`.
         """
         self._websocket = websocket
-        self._begin(websocket)
+        self._begin(self._session, websocket)
 
     def message(self, data: bytes, binary: bool) -> None:
         """

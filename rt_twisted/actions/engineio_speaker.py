@@ -44,8 +44,8 @@ class Speaker(Protocol):
         Whether the client could as well not be there: it has joined nothing.
         """
 
-    def format(self, framing: Framing, quiet: bool = False) -> IFormat:
+    def format(self, framing: Framing, quiet: bool = False, welcome: bytes = b"") -> IFormat:
         """
         How what the hub tells looks to the session's reader; *quiet* to be told
-        nothing on joining.
+        nothing on joining but whole frames of *welcome*.
         """

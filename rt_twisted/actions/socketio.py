@@ -11,14 +11,16 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, ClassVar
+from urllib.parse import parse_qs
 
 from twisted.python.reflect import namedAny
 from zope.interface import implementer
 from zope.interface.exceptions import Invalid
 from zope.interface.verify import verifyObject
 
-from rt_twisted.actions.admitted import admitted
+from rt_twisted.actions.admitted import when_admitted
 from rt_twisted.actions.engineio_session import POLLING, WEBSOCKET, Session
 from rt_twisted.actions.engineio_sessions import Sessions, sessions_of
 from rt_twisted.actions.engineio_socket import SocketEnd
@@ -36,11 +38,13 @@ from rt_twisted.codecs.engineio_framing import (
 )
 from rt_twisted.codecs.errors import RemoteProtocolError
 from rt_twisted.codecs.socketio_events import Events
+from rt_twisted.codecs.websocket import Agreement
 from rt_twisted.house import House
 from rt_twisted.interfaces import IAction, IExchange, ISocketApp, Match
 from rt_twisted.template import Template
 
-KEPT = ("authorization", "host", "origin", "user-agent", "x-publish-key")  # headers
+# Headers.
+KEPT = ("authorization", "cookie", "host", "origin", "user-agent", "x-publish-key")
 
 # Engine.IO's errors; who gets the second one opens a new session.
 TRANSPORT, SESSION, METHOD, REQUEST, VERSION = 0, 1, 2, 3, 5
@@ -62,38 +66,57 @@ class Handshake:
         address: the client's.
         local: it is on this machine.
         path: as it came.
-        query: its fields.
-        cookies: by name.
-        headers: those in KEPT.
+        query_string: as it came; read when it is asked for, as few applications do.
+        kept: the values of the headers in KEPT; None for those that were not sent.
     """
 
     address: str
     local: bool
     path: str
-    query: Mapping[str, list[str]]
-    cookies: Mapping[str, str]
-    headers: Mapping[str, str]
+    query_string: str
+    kept: tuple[str | None, ...]
 
     @classmethod
     def of(cls, exchange: IExchange) -> Handshake:
         """
         That of *exchange*.
         """
-        headers = {name: exchange.header(name) for name in KEPT}
         return cls(
             exchange.address,
             exchange.local,
             exchange.path,
-            exchange.query(),
-            exchange.cookies(),
-            {name: value for name, value in headers.items() if value is not None},
+            exchange.query_string,
+            tuple(map(exchange.header, KEPT)),
         )
+
+    @property
+    def query(self) -> dict[str, list[str]]:
+        """
+        The fields of the query; see `IExchange.query`.
+        """
+        return parse_qs(self.query_string, keep_blank_values=True)
+
+    @property
+    def cookies(self) -> dict[str, str]:
+        """
+        The cookies by name.
+        """
+        pairs = (part.partition("=") for part in (self.header("cookie") or "").split(";"))
+        return {name.strip(): value.strip().strip('"') for name, equals, value in pairs if equals}
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """
+        The headers in KEPT that were sent, by name.
+        """
+        found = zip(KEPT, self.kept, strict=True)
+        return {name: value for name, value in found if value is not None}
 
     def header(self, name: str) -> str | None:
         """
         The value of one of the headers in KEPT.
         """
-        return self.headers.get(name)
+        return self.kept[KEPT.index(name)] if name in KEPT else None
 
 
 class Mistaken(Exception):
@@ -161,20 +184,17 @@ class SocketIO:
         for name, value in made.items():
             object.__setattr__(self, name, value)
 
-    async def act(self, exchange: IExchange, match: Match) -> None:
+    def act(self, exchange: IExchange, match: Match) -> object:
         """
         Open a session, or go on with one.
         """
         try:
-            await self._serve(exchange, match)
-        except Mistaken as mistake:
-            said = {"code": mistake.code, "message": str(mistake)}
-            exchange.answer(400, json.dumps(said).encode(), "application/json")
-        except RemoteProtocolError as error:
-            said = {"code": REQUEST, "message": error.reason}
-            exchange.answer(error.status, json.dumps(said).encode(), "application/json")
+            return self._serve(exchange, match)
+        except (Mistaken, RemoteProtocolError) as error:
+            _complain(exchange, error)
+            return None
 
-    async def _serve(self, exchange: IExchange, match: Match) -> None:
+    def _serve(self, exchange: IExchange, match: Match) -> object:
         query = exchange.query()
         transport, version = _last(query, "transport"), _last(query, "EIO")
         sid = _last(query, "sid")
@@ -183,8 +203,7 @@ class SocketIO:
         if version not in ("3", "4"):
             raise Mistaken(VERSION)
         if not sid:
-            await self._begin(exchange, match, transport, int(version))
-            return
+            return self._begin(exchange, match, transport, int(version))
         session = self.sessions.find(sid)
         if session is None:
             raise Mistaken(SESSION)
@@ -195,34 +214,40 @@ class SocketIO:
         elif session.transport != POLLING:
             raise Mistaken(REQUEST)
         elif exchange.method == "POST":
-            await session.post(exchange, _posted(exchange, session.version))
-            exchange.answer(200, b"ok", "text/html")
+            return _post(exchange, session, _posted(exchange, session.version))
         elif exchange.method == "GET":
             session.poll(exchange)
         else:  # HEAD would take what waits, and throw it away
             raise Mistaken(REQUEST)
+        return None
 
-    async def _begin(self, exchange: IExchange, match: Match, transport: str, version: int) -> None:
+    def _begin(self, exchange: IExchange, match: Match, transport: str, version: int) -> object:
         if exchange.method != "GET":
             raise Mistaken(METHOD)
         if transport == POLLING:
-            address = await admitted(self.house, exchange)
-            session = self._session(exchange, match, version, address)
-            session.open_polls(_polled(exchange, version))
-            session.poll(exchange)
-            return
-        agreement = self.websockets.check(exchange)
-        await self.websockets.admit(exchange)
-        address = exchange.address if self.house.count_addresses else ""
+            enter = partial(self._begin_polls, exchange, match, version)
+        else:
+            agreement = self.websockets.check(exchange)
+            enter = partial(self._begin_socket, exchange, match, version, agreement)
+        return when_admitted(self.house, exchange, enter)
+
+    def _begin_polls(self, exchange: IExchange, match: Match, version: int, address: str) -> None:
         session = self._session(exchange, match, version, address)
-        end = SocketEnd(session, session.open_socket)
-        self.websockets.open(exchange, agreement, end, _SILENT)
+        session.open_polls(_polled(exchange, version))
+        session.poll(exchange)
+
+    def _begin_socket(
+        self, exchange: IExchange, match: Match, version: int, agreement: Agreement, address: str
+    ) -> None:
+        session = self._session(exchange, match, version, address)
+        end = SocketEnd(session, Session.open_socket)
+        self.websockets.open(exchange, agreement, end, session.opening(agreement))
 
     def _propose(self, exchange: IExchange, session: Session) -> None:
         agreement = self.websockets.check(exchange)
         if not session.may_change:
             raise Mistaken(REQUEST)
-        end = SocketEnd(session, session.propose)
+        end = SocketEnd(session, Session.propose)
         self.websockets.open(exchange, agreement, end, _SILENT)
 
     def _session(self, exchange: IExchange, match: Match, version: int, address: str) -> Session:
@@ -242,7 +267,25 @@ class SocketIO:
         return Session(self.sessions, house, dialogue, version, address, text_only)
 
 
-_SILENT = Events(Socket4(), quiet=True)  # until the session says how it speaks
+_SILENT = Events(Socket4(), quiet=True)  # until it takes the session over
+
+
+async def _post(exchange: IExchange, session: Session, framing: PollFraming) -> None:
+    try:
+        await session.post(exchange, framing)
+    except RemoteProtocolError as error:
+        _complain(exchange, error)
+    else:
+        exchange.answer(200, b"ok", "text/html")
+
+
+def _complain(exchange: IExchange, error: Mistaken | RemoteProtocolError) -> None:
+    if isinstance(error, Mistaken):
+        status, code, reason = 400, error.code, str(error)
+    else:
+        status, code, reason = error.status, REQUEST, error.reason
+    said = {"code": code, "message": reason}
+    exchange.answer(status, json.dumps(said).encode(), "application/json")
 
 
 def _last(query: Mapping[str, list[str]], name: str) -> str:

@@ -31,7 +31,6 @@ class Client:
         id: its own; not the session's, which is a secret.
         namespace: begins with a slash.
         handshake: address, query, cookies and headers of its first request.
-        data: for the application; a client that recovers finds its own again.
         recovered: it has come back in time: it hears again what it heard, from
             where it was; `gap` tells it if something is missing all the same.
     """
@@ -39,9 +38,9 @@ class Client:
     __slots__ = (
         "_acknowledgements",
         "_calls",
+        "_data",
         "_house",
         "_seat",
-        "data",
         "handshake",
         "id",
         "namespace",
@@ -54,12 +53,25 @@ class Client:
         self.id = id
         self.namespace = namespace
         self.handshake = handshake
-        self.data: dict[str, Any] = {}
         self.recovered = False
         self._house = house
         self._seat = seat
-        self._calls: dict[int, Deferred[list[Any]]] = {}
+        self._data: dict[str, Any] | None = None
+        self._calls: dict[int, Deferred[list[Any]]] | None = None
         self._acknowledgements = 0
+
+    @property
+    def data(self) -> dict[str, Any]:
+        """
+        For the application; a client that recovers finds its own again.
+        """
+        if self._data is None:  # most applications have nothing to keep
+            self._data = {}
+        return self._data
+
+    @data.setter
+    def data(self, data: dict[str, Any]) -> None:
+        self._data = data
 
     @property
     def connected(self) -> bool:
@@ -100,7 +112,10 @@ class Client:
         Raises (in the Deferred):
             ConnectionDone: the client is gone.
         """
-        if len(self._calls) >= MAX_CALLS:
+        calls = self._calls
+        if calls is None:
+            calls = self._calls = {}
+        if len(calls) >= MAX_CALLS:
             raise ValueError(f"the client owes {MAX_CALLS} acknowledgements")
         self._acknowledgements += 1
         number = self._acknowledgements
@@ -108,7 +123,7 @@ class Client:
         if not self.connected:
             called.errback(ConnectionDone())
             return called
-        self._calls[number] = called
+        calls[number] = called
         self._emit(event, arguments, number)
         return called
 
@@ -157,7 +172,7 @@ class Client:
         """
         The client acknowledges a call, or something that nobody asked.
         """
-        called = self._calls.pop(number, None)
+        called = self._calls.pop(number, None) if self._calls else None
         if called is not None:
             called.callback(values)
 
@@ -165,12 +180,13 @@ class Client:
         """
         Nobody will acknowledge anything.
         """
-        calls, self._calls = self._calls, {}
-        for called in calls.values():
+        calls, self._calls = self._calls, None
+        for called in (calls or {}).values():
             called.errback(ConnectionDone())
 
     def _forget(self, number: int, called: Deferred[list[Any]]) -> None:
-        self._calls.pop(number, None)
+        if self._calls:
+            self._calls.pop(number, None)
 
     def _emit(self, event: str, arguments: tuple[Any, ...], number: int | None) -> None:
         if event in RESERVED:
@@ -183,14 +199,27 @@ async def published(house: House, drafts: Sequence[Draft]) -> Sequence[Position]
     Publish *drafts*, as `hub.publish`.
 
     Raises:
-        Refusal: 400 for the name of a channel, 413 for more than
+        Refusal: 400 for the name of a channel or event, 413 for more than
             `max-message`, 503 if the broker is away.
     """
     for draft in drafts:
         house.names.check(draft.channel)
+        if draft.event is not None and not _is_unicode(draft.event):
+            raise Refusal(400, "an event type has no half of a surrogate pair")
         if len(draft.data) > house.max_message:
             raise Refusal(413, f"the message is larger than {house.max_message} bytes")
     try:
         return await house.hub.publish(drafts)
     except Unavailable as error:
         raise Refusal(503, str(error)) from None
+
+
+def _is_unicode(text: str) -> bool:
+    """
+    JSON can say strings that are none: brokers and other readers could not.
+    """
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -6,7 +6,7 @@ acknowledged.
 from __future__ import annotations
 
 import secrets
-from functools import partial
+from functools import lru_cache, partial
 from inspect import iscoroutine
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl
@@ -63,7 +63,6 @@ class Dialogue:
         "_handshake",
         "_house",
         "_joining",
-        "_keys",
         "_positions",
         "_session",
         "_sessions",
@@ -90,9 +89,8 @@ class Dialogue:
         self._address = address
         self._session: Any = None
         self._decoder = Decoder(house.socketio.max_payload)
-        self._clients: dict[str, tuple[Client, Seat, Ear]] = {}
-        self._joining: set[str] = set()  # namespaces that are thought about
-        self._keys: dict[str, tuple[str, ...]] = {}  # with which they may come back
+        self._clients: dict[str, tuple[Client, Seat]] = {}
+        self._joining: tuple[str, ...] = ()  # namespaces that are thought about
         self._waiting = 0
 
     # What the session calls.
@@ -144,11 +142,19 @@ class Dialogue:
         """
         return not self._clients
 
-    def format(self, framing: Framing, quiet: bool = False) -> Events:
+    def format(
+        self,
+        framing: Framing,
+        quiet: bool = False,
+        welcome: bytes = b"",
+        namespace: str = "/",
+    ) -> Events:
         """
-        See `Speaker`.
+        See `Speaker`; the same for a client's *namespace*.
         """
-        return Events(framing, "/", self._positions, quiet=quiet)
+        if quiet:
+            return Events(framing, namespace, self._positions, welcome, quiet=True)
+        return _plain(framing, namespace, self._positions)
 
     # Namespaces.
 
@@ -166,7 +172,7 @@ class Dialogue:
         self._connect(namespace, auth)
 
     def _connect(self, namespace: str, auth: dict[str, Any]) -> None:
-        self._joining.add(namespace)
+        self._joining += (namespace,)
         pid, offset = auth.pop("pid", None), auth.pop("offset", None)
         left = None
         if self._recovers and isinstance(pid, str):
@@ -174,18 +180,17 @@ class Dialogue:
             if left is not None and left.namespace != namespace:
                 left = None
         session = self._session
-        format = Events(session.framing, namespace, self._positions)
         ear: Ear = session
         if namespace != "/":
-            quiet = Events(session.framing, namespace, self._positions, quiet=True)
-            ear = Branch(self._house, session, quiet, self._address)
-        seat = Seat(ear, format, partial(self._expel, namespace))
+            format = self.format(session.framing, quiet=True, namespace=namespace)
+            ear = Branch(self._house, session, format, self._address)
+        seat = Seat(self, ear, namespace)
         client = Client(self._house, seat, self._new_id(namespace), namespace, self._handshake)
         if left is not None:
             client.id, client.data, client.recovered = left.id, left.data, True
         decided = _result_of(self._app.on_connect, client, auth)
-        decided.addCallback(self._let_in, client, seat, ear, left, pid, offset)
-        decided.addErrback(self._turn_away, client, seat, ear)
+        decided.addCallback(self._let_in, client, seat, left, pid, offset)
+        decided.addErrback(self._turn_away, client, seat)
 
     @property
     def _recovers(self) -> bool:
@@ -203,17 +208,16 @@ class Dialogue:
         _: object,
         client: Client,
         seat: Seat,
-        ear: Ear,
         left: Left | None,
         pid: Any,
         offset: Any,
     ) -> None:
         namespace = client.namespace
-        self._joining.discard(namespace)
+        self._decided(namespace)
         if self._session.closed or seat.expelled:
-            self._abandon(seat, ear)
+            seat.abandon()
             return
-        self._clients[namespace] = client, seat, ear
+        self._clients[namespace] = client, seat
         position = None
         if self._recovers and isinstance(offset, str):
             position = Position.parse(offset)
@@ -226,33 +230,36 @@ class Dialogue:
             if self._recovers:
                 fresh = secrets.token_urlsafe(15)
                 first = back = Packet(Kind.CONNECT, namespace, {**said, "pid": fresh})
-                self._keys[namespace] = (fresh,)
+                seat.keys = (fresh,)
                 if left is not None:
                     back = Packet(Kind.CONNECT, namespace, {**said, "pid": pid})
-                    self._keys[namespace] = (fresh, pid)
-        for key in self._keys.get(namespace, ()):
+                    seat.keys = (fresh, pid)
+        for key in seat.keys:
             self._sessions.here(key, self._session)
         seat.welcome(first, back, position)
 
-    def _turn_away(self, failure: Failure, client: Client, seat: Seat, ear: Ear) -> None:
+    def _turn_away(self, failure: Failure, client: Client, seat: Seat) -> None:
         namespace = client.namespace
-        self._joining.discard(namespace)
+        self._decided(namespace)
         found = self._clients.pop(namespace, None)
         if failure.check(Refusal) and found is None:
             reason = failure.getErrorMessage()
         else:
             _log.failure("while a client joined namespace {name}", failure, name=namespace)
             reason = "internal error"
+        for key in seat.keys:
+            self._sessions.drop(key)
         error: Any = reason if self._version == 3 else {"message": reason}
         seat.say(Packet(Kind.CONNECT_ERROR, namespace, error))
-        self._abandon(seat, ear)
+        seat.abandon()
 
-    def _abandon(self, seat: Seat, ear: Ear) -> None:
-        seat.open = False
-        if isinstance(ear, Branch):
-            ear.close()
+    def _decided(self, namespace: str) -> None:
+        self._joining = tuple([name for name in self._joining if name != namespace])
 
-    def _expel(self, namespace: str) -> None:
+    def expel(self, namespace: str) -> None:
+        """
+        Have the client in *namespace* leave, if there is one.
+        """
         found = self._clients.get(namespace)
         if found is None:
             return
@@ -260,14 +267,14 @@ class Dialogue:
         self._remove(namespace, "server namespace disconnect")
 
     def _remove(self, namespace: str, why: str) -> None:
-        client, seat, ear = self._clients.pop(namespace)
+        client, seat = self._clients.pop(namespace)
         channels = seat.channels
         if not self._session.closed:
             seat.leave(channels)
-        self._abandon(seat, ear)
+        seat.abandon()
         until = self._house.reactor.seconds() + self._house.socketio.recovery
         left = Left(client.id, namespace, channels, client.data, until)
-        for key in self._keys.pop(namespace, ()):
+        for key in seat.keys:
             if why in _RESUMABLE:
                 self._sessions.keep(key, left)
             else:
@@ -295,6 +302,14 @@ class Dialogue:
         found = self._clients.get(client.namespace)
         if found is not None and found[0] is client:
             found[1].say(Packet(Kind.ACK, client.namespace, values, id))
+
+
+@lru_cache(256)
+def _plain(framing: Framing, namespace: str, positions: bool) -> Events:
+    """
+    One for all: readers would else remember one each.
+    """
+    return Events(framing, namespace, positions)
 
 
 def _refused(failure: Failure, event: str) -> dict[str, str]:

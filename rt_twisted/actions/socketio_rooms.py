@@ -174,4 +174,4 @@ def _data(arguments: Sequence[Any]) -> bytes:
     try:
         return dump(value)
     except (TypeError, ValueError):
-        raise Refusal(400, "bytes within other data cannot be published") from None
+        raise Refusal(400, "bytes within other data, and infinity, cannot be published") from None

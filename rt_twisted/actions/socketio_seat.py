@@ -4,19 +4,22 @@ A client's place in a session: what it is told, and the channels it hears.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import replace
-from typing import Any, Protocol
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Protocol
 
 from rt_twisted.actions.engineio_session import Session
 from rt_twisted.actions.mailbox import Mailbox
 from rt_twisted.codecs.engineio_framing import Framing, reframed
-from rt_twisted.codecs.socketio import Kind, Packet
-from rt_twisted.codecs.socketio_events import Events, frames_of
+from rt_twisted.codecs.socketio import Kind, Packet, encode
+from rt_twisted.codecs.socketio_events import Events, framed, frames_of
 from rt_twisted.house import House
 from rt_twisted.interfaces import IFormat
 from rt_twisted.message import After, Position, Since
 from rt_twisted.subscriber import Cause, Subscriber
+
+if TYPE_CHECKING:
+    from rt_twisted.actions.socketio_dialogue import Dialogue
 
 
 class Ear(Protocol):
@@ -41,9 +44,12 @@ class Ear(Protocol):
         Send whole frames behind all that was sent.
         """
 
-    def join(self, names: Sequence[str], since: Since | None, format: IFormat) -> None:
+    def join(
+        self, names: Sequence[str], since: Since | None, format: IFormat, head: bytes = b""
+    ) -> None:
         """
-        Hear channels too; the *format* says what comes first.
+        Hear channels too that it does not; *head* comes first, then what the
+        *format* says.
         """
 
     def leave(self, names: Sequence[str]) -> None:
@@ -88,13 +94,15 @@ class Branch:
         """
         self._reader.write(frames)
 
-    def join(self, names: Sequence[str], since: Since | None, format: IFormat) -> None:
+    def join(
+        self, names: Sequence[str], since: Since | None, format: IFormat, head: bytes = b""
+    ) -> None:
         """
         See `Ear`.
         """
         self._names.update(names)
         plain, self._reader.format = self._reader.format, format
-        self._hub.add(self._reader, names, since)
+        self._hub.add(self._reader, names, since, head)
         self._reader.format = plain
 
     def leave(self, names: Sequence[str]) -> None:
@@ -120,35 +128,56 @@ class Branch:
         self._mailbox.ask(self._pass_on)
 
 
+@dataclass(slots=True)
+class Early:
+    """
+    What a client shall be told and hear as soon as it is welcome.
+
+    Args:
+        joined: channels, and what it is told of them first.
+        said: packets, encoded.
+    """
+
+    joined: list[tuple[list[str], Since | None]] = field(default_factory=list)
+    said: list[list[bytes]] = field(default_factory=list)
+
+
 class Seat:
     """
     What a client has of its session. Before it is welcome, what it shall be told
     and hear is kept for then.
 
     Args:
+        dialogue: where it sits.
         ear: its own, or the session.
-        format: of what it hears; equal to the ear's.
-        expelled: called when the application wants it to go.
+        namespace: of the client.
+
+    Attributes:
+        channels: what it hears, or wants to.
+        keys: with which it may come back.
+        expelled: it has to go, or may not come.
     """
 
-    __slots__ = ("_ear", "_early", "_expelled", "_format", "_names", "_said", "expelled", "open")
+    __slots__ = (
+        "_dialogue",
+        "_ear",
+        "_early",
+        "_namespace",
+        "channels",
+        "expelled",
+        "keys",
+        "open",
+    )
 
-    def __init__(self, ear: Ear, format: Events, expelled: Callable[[], object]) -> None:
+    def __init__(self, dialogue: Dialogue, ear: Ear, namespace: str) -> None:
         self.open = True
         self.expelled = False
-        self._expelled = expelled
+        self.channels: tuple[str, ...] = ()
+        self.keys: tuple[str, ...] = ()
+        self._dialogue = dialogue
         self._ear = ear
-        self._format = format
-        self._names: dict[str, None] = {}
-        self._early: list[tuple[list[str], Since | None]] | None = []
-        self._said: list[Packet] = []
-
-    @property
-    def channels(self) -> tuple[str, ...]:
-        """
-        What it hears, or wants to.
-        """
-        return tuple(self._names)
+        self._namespace = namespace
+        self._early: Early | None = Early()
 
     def say(self, packet: Packet) -> None:
         """
@@ -160,31 +189,34 @@ class Seat:
         """
         if not self.open:
             return
+        pieces = encode(packet)
         if self._early is not None and packet.kind is not Kind.CONNECT_ERROR:
-            self._said.append(packet)
+            self._early.said.append(pieces)
             return
-        self._ear.write(frames_of(packet, self._ear.framing))
+        self._ear.write(framed(pieces, self._ear.framing))
 
     def join(self, names: Sequence[str], since: Since | None) -> None:
         """
         Hear *names* too; see `Client.join`.
         """
-        fresh = [name for name in dict.fromkeys(names) if name not in self._names]
+        fresh = [name for name in dict.fromkeys(names) if name not in self.channels]
         if not fresh or not self.open:
             return
-        self._names.update(dict.fromkeys(fresh))
+        self.channels += tuple(fresh)
         if self._early is not None:
-            self._early.append((fresh, since))
+            self._early.joined.append((fresh, since))
             return
-        self._ear.join(fresh, since, self._plain())
+        self._ear.join(fresh, since, self._format())
 
     def leave(self, names: Sequence[str]) -> None:
         """
         Hear *names* no more.
         """
-        here = [name for name in names if self._names.pop(name, 0) is None]
-        if self._early is not None:
-            self._early = [([n for n in some if n not in here], s) for some, s in self._early]
+        here = [name for name in self.channels if name in names]
+        self.channels = tuple([name for name in self.channels if name not in here])
+        early = self._early
+        if early is not None:
+            early.joined = [([n for n in some if n not in here], s) for some, s in early.joined]
         elif here and self.open:
             self._ear.leave(here)
 
@@ -193,7 +225,15 @@ class Seat:
         It has to go, or may not come.
         """
         self.expelled = True
-        self._expelled()
+        self._dialogue.expel(self._namespace)
+
+    def abandon(self) -> None:
+        """
+        Nobody sits here any more.
+        """
+        self.open = False
+        if isinstance(self._ear, Branch):
+            self._ear.close()
 
     def welcome(self, first: Packet, back: Packet, position: Position | None) -> None:
         """
@@ -204,22 +244,23 @@ class Seat:
             back: instead, if it hears all that came after *position*.
             position: where it was; None if it does not say.
         """
-        early, self._early = self._early or [], None
+        early, self._early = self._early or Early(), None
         framing = self._ear.framing
-        fresh = frames_of(first, framing)
-        if position is None or not self._names:
-            self._ear.write(fresh if position is None else frames_of(back, framing))
-            for names, since in early:
+        fresh = frames_of(first if position is None or self.channels else back, framing)
+        if position is None or not self.channels:
+            for names, since in early.joined:
                 if names:
-                    self._ear.join(names, since, self._plain())
+                    self._ear.join(names, since, self._format(), fresh)
+                    fresh = b""
+            self._ear.write(fresh)
         else:
-            format = replace(self._plain(), welcome=fresh, welcome_back=frames_of(back, framing))
-            self._ear.join(tuple(self._names), After(position), format)
+            format = self._format()
+            resuming = replace(format, welcome=fresh, welcome_back=frames_of(back, framing))
+            self._ear.join(self.channels, After(position), resuming)
             if not self._ear.settled:  # it is asked for elsewhere, and that takes time
                 self._ear.write(fresh)
-        said, self._said = self._said, []
-        for packet in said:
-            self.say(packet)
+        for pieces in early.said:
+            self._ear.write(framed(pieces, self._ear.framing))
 
-    def _plain(self) -> Events:
-        return replace(self._format, framing=self._ear.framing)
+    def _format(self) -> Events:
+        return self._dialogue.format(self._ear.framing, namespace=self._namespace)

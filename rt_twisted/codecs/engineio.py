@@ -76,7 +76,10 @@ def open_data(
         "pingTimeout": int(timeout * 1000),
         "maxPayload": payload,
     }
-    return json.dumps(said, separators=(",", ":")).encode()
+    return _json(said).encode()
+
+
+_json = json.JSONEncoder(separators=(",", ":")).encode
 
 
 def decode(message: str | bytes) -> Packet:

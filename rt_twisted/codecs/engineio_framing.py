@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import re
 import struct
+from collections.abc import Hashable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -26,7 +27,7 @@ _DIGITS = bytes.maketrans(bytes(range(10)), b"0123456789")
 _NUMERALS = bytes.maketrans(b"0123456789", bytes(range(10)))
 
 
-class Framing(Protocol):
+class Framing(Hashable, Protocol):
     """
     How packets become bytes on one kind of wire. Results are whole: any of them
     may be joined. Compares by value.

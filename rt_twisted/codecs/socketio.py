@@ -165,14 +165,17 @@ class Decoder:
         most: bytes of one packet's attachments together.
     """
 
-    __slots__ = ("_left", "_most", "_packet", "_pieces", "_wanted")
+    __slots__ = ("_left", "_most", "_packet", "_pieces", "_text", "_wanted")
 
     def __init__(self, most: int) -> None:
         self._most = most
         self._packet: Packet | None = None  # that waits for attachments
+        # Its JSON: who never sends them has us keep its bytes, and not the
+        # objects, which take twenty times as much.
+        self._text = ""
         self._wanted = 0
         self._left = 0  # bytes
-        self._pieces: list[bytes] = []
+        self._pieces: list[bytes] | None = None
 
     def feed(self, data: str | bytes) -> Packet | None:
         """
@@ -187,29 +190,30 @@ class Decoder:
         if isinstance(data, str):
             if self._packet is not None:
                 raise RemoteProtocolError("text where an attachment should be")
-            whole, self._wanted = _parse(data)
-            if not self._wanted:
-                return whole
-            self._packet, self._left, self._pieces = whole, self._most, []
+            packet, wanted, text = _parse(data)
+            if not wanted:
+                return _filled(packet, text, [])
+            self._packet, self._text, self._wanted = packet, text, wanted
+            self._left, self._pieces = self._most, []
             return None
-        packet = self._packet
-        if packet is None:
+        waiting, pieces = self._packet, self._pieces
+        if waiting is None or pieces is None:
             raise RemoteProtocolError("bytes where no attachment should be")
         self._left -= len(data)
         if self._left < 0:
             raise RemoteProtocolError("attachments that are too large", 413)
-        self._pieces.append(data)
-        if len(self._pieces) < self._wanted:
+        pieces.append(data)
+        if len(pieces) < self._wanted:
             return None
-        pieces, self._packet, self._pieces = self._pieces, None, []
-        data = _put_together(packet.data, pieces)
-        return Packet(packet.kind, packet.namespace, data, packet.id)
+        text, self._text = self._text, ""
+        self._packet = self._pieces = None
+        return _filled(waiting, text, pieces)
 
 
-def _parse(text: str) -> tuple[Packet, int]:
+def _parse(text: str) -> tuple[Packet, int, str]:
     """
     Returns:
-        the packet, and how many attachments follow.
+        the packet without its data, how many attachments follow, and the JSON.
     """
     head = _PACKET.match(text)
     if head is None:
@@ -224,13 +228,23 @@ def _parse(text: str) -> tuple[Packet, int]:
     kind = _PLAIN.get(kind, kind)
     if len(head[3] or "") > MAX_NAMESPACE:
         raise RemoteProtocolError("a namespace that is too long")
-    rest = text[head.end() :]
-    data = load(rest) if rest else None
-    if not _IS_FINE[kind](data):
-        raise RemoteProtocolError("malformed packet")
     if kind is Kind.ACK and id is None:
         raise RemoteProtocolError("an acknowledgement of nothing")
-    return Packet(kind, head[3] or "/", data, id), attachments
+    return Packet(kind, head[3] or "/", None, id), attachments, text[head.end() :]
+
+
+def _filled(packet: Packet, text: str, attachments: list[bytes]) -> Packet:
+    """
+    *packet* with its data: the JSON *text*, and *attachments* in it.
+    """
+    if not text and not attachments and _IS_FINE[packet.kind](None):
+        return packet
+    data = load(text)
+    if not _IS_FINE[packet.kind](data):
+        raise RemoteProtocolError("malformed packet")
+    if attachments:
+        data = _put_together(data, attachments)
+    return Packet(packet.kind, packet.namespace, data, packet.id)
 
 
 _IS_FINE: dict[Kind, Callable[[Any], bool]] = {

@@ -40,7 +40,8 @@ class Events:
         welcome: frames for a reader that joins now, before everything else...
         welcome_back: ...and instead of them where nothing is missing. Readers
             that differ in these alone share everything that follows.
-        quiet: it is told nothing when it joins, as it has heard all before.
+        quiet: it is told nothing but the welcome when it joins, as it has heard
+            all before, or hears nothing yet.
     """
 
     framing: Framing
@@ -64,7 +65,7 @@ class Events:
         The welcome, a word about a gap, what was missed, and a cursor.
         """
         if self.quiet:
-            return b""
+            return self.welcome
         parts = [self.welcome_back if replay.complete else self.welcome]
         if not replay.complete:
             parts.append(self.gap(replay.position))
@@ -124,7 +125,14 @@ def frames_of(packet: Packet, framing: Framing) -> bytes:
         TypeError: its data has something that JSON cannot say.
         ValueError: NaN or infinity, or nested without end.
     """
-    text, *attachments = encode(packet)
+    return framed(encode(packet), framing)
+
+
+def framed(pieces: list[bytes], framing: Framing) -> bytes:
+    """
+    A packet that `codecs.socketio.encode` has encoded, on a wire.
+    """
+    text, *attachments = pieces
     frame = framing.text(text_of(EngineKind.MESSAGE, text))
     return frame + b"".join(map(framing.binary, attachments)) if attachments else frame
 

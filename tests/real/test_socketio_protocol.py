@@ -220,43 +220,90 @@ def test_bytes_by_revision_3(daemon: StartDaemon) -> None:
     assert b'451-["message",{"_placeholder":true,"num":0},"' in heard
 
 
-@pytest.mark.parametrize(
-    ("version", "body"),
-    [
-        (4, b"abc"),
-        (4, b"2"),  # the server pings
-        (4, b"4abc"),
-        (4, b'42["before joining"]'),
-        (4, b"40\x1e40"),
-        (4, b"b!"),
-        (4, b"bAQID"),
-        (4, b'40\x1e450-["a"]'),
-        (3, b"abc"),
-        (3, b"1:3"),  # the client does
-        (3, b"5:4abc"),
-        (3, b"4:4abc"),
-    ],
-)
-def test_malformed_packets_end_the_session(version: int, body: bytes, daemon: StartDaemon) -> None:
+MALFORMED_POSTS = [
+    (4, b"abc"),
+    (4, b"2"),  # the server pings
+    (4, b"4abc"),
+    (4, b'42["before joining"]'),
+    (4, b"40\x1e40"),
+    (4, b"b!"),
+    (4, b"bAQID"),
+    (4, b'40\x1e450-["a"]'),
+    (4, b'40\x1e451-["a"\x1ebAQID'),
+    (4, b"40" + b"\x1e6" * 10_000),
+    (3, b"abc"),
+    (3, b"1:3"),  # the client does
+    (3, b"5:4abc"),
+    (3, b"4:4abc"),
+]
+
+
+def test_malformed_packets_end_the_session(daemon: StartDaemon) -> None:
     """
     400, and nobody finds it again.
     """
-    http = Http(daemon(*ROUTES), version)
-    sid = http.open()
+    server = daemon(*ROUTES)
+    for version, body in MALFORMED_POSTS:
+        http = Http(server, version)
+        sid = http.open()
 
-    assert http.post(sid, body)[0] == 400
-    assert code(http.poll(sid)[1]) == 1
+        assert http.post(sid, body)[0] == 400, body
+        assert code(http.poll(sid)[1]) == 1, body
 
 
-@pytest.mark.parametrize("message", ["abc", "4abc", "2", b"\x01", '42["a"]', "4" + "9" * 50])
-def test_malformed_messages_end_the_session(message: str | bytes, daemon: StartDaemon) -> None:
+def test_malformed_messages_end_the_session(daemon: StartDaemon) -> None:
     """
     The websocket is closed.
     """
-    with websocket(daemon(*ROUTES)) as socket:
+    server = daemon(*ROUTES)
+    for message in ("abc", "4abc", "2", b"\x01", '42["a"]', "4" + "9" * 50):
+        with websocket(server) as socket:
+            socket.recv(SECONDS)
+            socket.send(message)
+            assert is_closed(socket), message
+
+
+def test_odd_values_are_answered(daemon: StartDaemon) -> None:
+    """
+    Each has a reason, and costs the session nothing: what JSON can say is not
+    always text, or a number that others know.
+    """
+    server = daemon(r"--route=^/socket\.io/ socket.io:publish=news", ROUTES[1])
+    odd = [
+        ('["\\ud800","x"]', "an event type has no half of a surrogate pair"),
+        ('["a\\nb","x"]', "an event type is one line of up to 200 characters"),
+        ('["x",1e999]', "bytes within other data, and infinity, cannot be published"),
+        ('["subscribe","\\ud800"]', "a channel cannot be called '\\\\ud800'"),
+        ('["subscribe","a",{"since":"²s"}]', "since is a position, an age"),
+        ('["subscribe","a",{"history":99999999999999999999}]', "history is a whole number"),
+        (json.dumps(["subscribe", [f"c{number}" for number in range(5000)]]), "channels"),
+    ]
+    with websocket(server) as socket:
         socket.recv(SECONDS)
-        socket.send(message)
-        assert is_closed(socket)
+        socket.send('40{"pid":"\\ud800","offset":[],"key":"\\ud800"}')
+        assert str(socket.recv(SECONDS)).startswith("40{")
+        for event, reason in odd:
+            socket.send(f"420{event}")
+            answer = str(socket.recv(SECONDS))
+            assert answer.startswith('430[{"status":"error","error":"'), event
+            assert reason in answer
+        socket.send('421["x","\\ud800"]')
+        assert str(socket.recv(SECONDS)).startswith('431[{"status":"ok"')
+
+
+def test_thousands_of_packets_in_a_post(daemon: StartDaemon) -> None:
+    """
+    They are all heard, in order.
+    """
+    http = Http(daemon(*ROUTES))
+    sid = http.open()
+    assert http.post(sid, b"40") == (200, b"ok")
+    http.poll(sid)
+    asked = b"\x1e".join(b'42%d["x"]' % number for number in range(5000))
+    assert http.post(sid, asked) == (200, b"ok")
+
+    answers = http.poll(sid)[1].split(b"\x1e")
+    assert [int(answer[2 : answer.index(b"[")]) for answer in answers] == list(range(5000))
 
 
 @pytest.mark.parametrize("version", [3, 4])
