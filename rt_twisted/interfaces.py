@@ -273,6 +273,20 @@ class IExchange(Interface):
             ConnectionLost: the client went away meanwhile; let it pass.
         """
 
+    def pass_on(take: Take) -> Deferred[bool]:
+        """
+        Let somebody else answer, who gets the connection with all that has come
+        by it since this request began. Nobody may have asked for the body yet.
+
+        Args:
+            take: called with the transport, its origin and those bytes; returns
+                what is to be done with the transport when nobody here hears of
+                it any more, or None to leave the request to be answered here.
+
+        Returns:
+            fires with whether that was done.
+        """
+
     def render(site: Site, depth: int) -> None:
         """
         Let a twisted.web site answer, mounted below the first *depth*
@@ -281,6 +295,23 @@ class IExchange(Interface):
 
 
 Header = tuple[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """
+    Whose connection it is.
+
+    Args:
+        host: the address of the other end; "" for a unix socket.
+        secure: the client speaks TLS.
+    """
+
+    host: str
+    secure: bool
+
+
+Take = Callable[[Any, Origin, bytes], Callable[[Any], object] | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -297,6 +328,24 @@ class Opened:
     transport: Any
     head: bytes
     rest: bytes = b""
+
+
+class ISiblings(Interface):
+    """
+    The other processes of this daemon, if it has several.
+    """
+
+    mark = Attribute("str: letters and digits with which this one's ids begin, before a dash.")
+
+    def owner(id: str) -> int | None:
+        """
+        Which of the others made *id*; None for none of them.
+        """
+
+    def pass_on(exchange: IExchange, number: int) -> Deferred[bool]:
+        """
+        Let *exchange* be answered by sibling *number*; whether that was done.
+        """
 
 
 class IBodySink(Interface):

@@ -5,6 +5,7 @@ What we know of Twisted's connections beyond their interfaces, in one place.
 from __future__ import annotations
 
 import ctypes
+import os
 import select
 import socket
 import struct
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from twisted.internet import unix
 from twisted.internet.defer import Deferred, fail, succeed
-from twisted.internet.error import CannotListenError
+from twisted.internet.error import CannotListenError, ConnectionDone
 from twisted.internet.interfaces import IStreamServerEndpoint
 from twisted.protocols.policies import ProtocolWrapper
 from twisted.protocols.tls import TLSMemoryBIOProtocol
@@ -64,6 +65,20 @@ def hand_over(transport: Any, protocol: IProtocol) -> None:
         transport.wrappedProtocol = protocol
     else:
         transport.protocol = protocol
+
+
+def abandon(transport: Any) -> None:
+    """
+    Close our end of a plain connection that has another one by now, in another
+    process: the peer notices nothing.
+    """
+    while isinstance(transport, ProtocolWrapper):
+        transport = transport.transport
+    # Not in an interface: Twisted would shut the connection down, for both.
+    transport.stopReading()
+    transport.stopWriting()
+    os.close(transport.socket.detach())
+    transport.connectionLost(Failure(ConnectionDone()))
 
 
 def tune_listener(port: IListeningPort, dead_after: float) -> None:

@@ -458,7 +458,8 @@ def test_a_worker_inherits_once() -> None:
     All of it arrives, and its own children do not get it.
     """
     fixed = {"broker": [("redis", "a.conf:3")]}
-    left = Inheritance(2, 4, 3, [(4, 2)], {"port": [("1", "--port")]}, fixed, "a.conf", ["/x"])
+    given = {"port": [("1", "--port")]}
+    left = Inheritance(2, 4, 3, "ab", [5, 6], [(4, 2)], given, fixed, "a.conf", ["/x"])
     environment: dict[str, str] = {"HOME": "/"}
     left.leave(environment)
     taken = Inheritance.take(environment)
@@ -466,6 +467,7 @@ def test_a_worker_inherits_once() -> None:
     assert taken is not None
     assert (taken.number, taken.size, taken.line, taken.config) == (2, 4, 3, "a.conf")
     assert [tuple(each) for each in taken.sockets] == [(4, 2)]
+    assert (taken.mark, taken.ways) == ("ab", [5, 6])
     assert environment == {"HOME": "/"}
     assert Inheritance.take(environment) is None
 
@@ -480,7 +482,7 @@ def test_a_worker_keeps_what_a_reload_does_not_take_on(tmp_path: Any, monkeypatc
     parent = Options()
     parent.parseOptions([f"--config={file}", "--dead-after=30"])  # type: ignore[no-untyped-call]
     environment: dict[str, str] = {}
-    parent.leave(3, 5, []).leave(environment)
+    parent.leave(3, 5, "ab", [6], []).leave(environment)
     file.write_text("port = 7002\nretry = 4\nworkers = 2\n")
     monkeypatch.setenv(NAME, environment[NAME])
     worker = Options()

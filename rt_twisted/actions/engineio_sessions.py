@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 
 _log = Logger()
 
-MAX_LEFT = 10_000  # of whom something is kept for when they come back
+MAX_LEFT = 10_000  # of whom something is kept for when they come back...
+MAX_LEFT_CHANNELS = 200_000  # ...and what all of them together heard
 _LETTERS = string.ascii_letters + string.digits
 
 
@@ -54,14 +55,16 @@ class Sessions:
 
     Args:
         clock: the reactor.
+        node: that word; "" makes one.
     """
 
-    def __init__(self, clock: Any) -> None:
+    def __init__(self, clock: Any, node: str = "") -> None:
         self.clock = clock
-        self.node = "".join(secrets.choice(_LETTERS) for _ in range(6))
+        self.node = node or "".join(secrets.choice(_LETTERS) for _ in range(6))
         self._sessions: dict[str, Session] = {}
         self._here: dict[str, Session] = {}
         self._left: OrderedDict[str, Left] = OrderedDict()
+        self._left_channels = 0
         self._sweep: IDelayedCall | None = None
 
     def __len__(self) -> int:
@@ -113,14 +116,11 @@ class Sessions:
         Remember a client that may come back with *key*.
         """
         self.drop(key)
-        self._left.pop(key, None)
+        self._take(key)
         self._left[key] = left
-        now = self.clock.seconds()
-        while self._left:
-            first = next(iter(self._left))
-            if len(self._left) <= MAX_LEFT and self._left[first].until > now:
-                break
-            del self._left[first]
+        self._left_channels += len(left.channels)
+        while len(self._left) > MAX_LEFT or self._left_channels > MAX_LEFT_CHANNELS:
+            self._take(next(iter(self._left)))
 
     def take_back(self, key: str, session: Session) -> Left | None:
         """
@@ -130,12 +130,20 @@ class Sessions:
         before = self._here.get(key)
         if before is not None and before is not session:
             before.close("transport close", cause=Cause.LOST)
-        left = self._left.pop(key, None)
+        left = self._take(key)
         return left if left is not None and left.until > self.clock.seconds() else None
+
+    def _take(self, key: str) -> Left | None:
+        left = self._left.pop(key, None)
+        if left is not None:
+            self._left_channels -= len(left.channels)
+        return left
 
     def _swept(self) -> None:
         self._sweep = self.clock.callLater(1.0, self._swept)
         now = self.clock.seconds()
+        while self._left and self._left[first := next(iter(self._left))].until <= now:
+            self._take(first)
         due = [session for session in self._sessions.values() if session.due <= now]
         for session in due:
             try:
@@ -144,12 +152,12 @@ class Sessions:
                 _log.failure("while looking after a session")
 
 
-def sessions_of(kept: dict[str, Any], clock: Any) -> Sessions:
+def sessions_of(kept: dict[str, Any], clock: Any, node: str = "") -> Sessions:
     """
-    The sessions among what actions keep over a reload.
+    The sessions among what actions keep over a reload; see `Sessions`.
     """
     found = kept.get("engineio")
     if found is None:
-        found = kept["engineio"] = Sessions(clock)
+        found = kept["engineio"] = Sessions(clock, node)
     assert isinstance(found, Sessions)
     return found

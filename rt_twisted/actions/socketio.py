@@ -15,6 +15,7 @@ from functools import partial
 from typing import Any, ClassVar
 from urllib.parse import parse_qs
 
+from twisted.internet.defer import Deferred
 from twisted.python.reflect import namedAny
 from zope.interface import implementer
 from zope.interface.exceptions import Invalid
@@ -176,7 +177,9 @@ class SocketIO:
         # Sessions ping by themselves, and know their own limit.
         limits = replace(house.websockets, silence=0, message=house.socketio.max_payload)
         made: dict[str, Any] = {
-            "sessions": sessions_of(house.kept, house.reactor),
+            "sessions": sessions_of(
+                house.kept, house.reactor, house.siblings.mark if house.siblings else ""
+            ),
             "websockets": Websockets(replace(house, websockets=limits)),
         }
         if self.app:
@@ -206,7 +209,7 @@ class SocketIO:
             return self._begin(exchange, match, transport, int(version))
         session = self.sessions.find(sid)
         if session is None:
-            raise Mistaken(SESSION)
+            return self._find_elsewhere(exchange, sid)
         if int(version) != session.version:
             raise Mistaken(REQUEST)
         if transport == WEBSOCKET:
@@ -220,6 +223,16 @@ class SocketIO:
         else:  # HEAD would take what waits, and throw it away
             raise Mistaken(REQUEST)
         return None
+
+    def _find_elsewhere(self, exchange: IExchange, sid: str) -> object:
+        """
+        A session of another process of this daemon is served there.
+        """
+        siblings = self.house.siblings
+        number = siblings.owner(sid) if siblings is not None else None
+        if siblings is None or number is None:
+            raise Mistaken(SESSION)
+        return _pass_on(exchange, siblings.pass_on(exchange, number))
 
     def _begin(self, exchange: IExchange, match: Match, transport: str, version: int) -> object:
         if exchange.method != "GET":
@@ -268,6 +281,11 @@ class SocketIO:
 
 
 _SILENT = Events(Socket4(), quiet=True)  # until it takes the session over
+
+
+async def _pass_on(exchange: IExchange, passed: Deferred[bool]) -> None:
+    if not await passed:
+        _complain(exchange, Mistaken(SESSION))
 
 
 async def _post(exchange: IExchange, session: Session, framing: PollFraming) -> None:

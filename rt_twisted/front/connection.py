@@ -22,7 +22,7 @@ from zope.interface import implementer
 from rt_twisted.front.exchange import HttpExchange
 from rt_twisted.front.head import Head, too_many
 from rt_twisted.front.serve import serve
-from rt_twisted.interfaces import Refusal
+from rt_twisted.interfaces import Origin, Refusal, Take
 from rt_twisted.wire import direct_send, start_draining
 
 if TYPE_CHECKING:
@@ -41,6 +41,10 @@ class Connection:
 
     Requests are answered one after the other, each when the response before it
     has gone to the kernel; meanwhile nothing more is read.
+
+    Args:
+        front: whose.
+        origin: of a connection that came by another process.
     """
 
     __slots__ = (
@@ -53,6 +57,7 @@ class Connection:
         "_in_head",
         "_incoming",
         "_looping",
+        "_origin",
         "_parser",
         "_paused",
         "_queue",
@@ -65,8 +70,9 @@ class Connection:
         "transport",
     )
 
-    def __init__(self, front: Front) -> None:
+    def __init__(self, front: Front, origin: Origin | None = None) -> None:
         self.front = front
+        self._origin = origin
         self.transport: Any = None
         self.deadline = math.inf
         self._parser: Any = None
@@ -91,14 +97,14 @@ class Connection:
         The client's address, as the transport knows it: behind a PROXY line
         that is not whom the port accepted.
         """
-        return self.transport.getPeer()
+        return self._origin or self.transport.getPeer()
 
     @property
     def secure(self) -> bool:
         """
         Whether the client speaks TLS.
         """
-        return self._send is None
+        return self._send is None if self._origin is None else self._origin.secure
 
     # What Twisted calls.
 
@@ -355,6 +361,25 @@ class Connection:
         if self._send is None:
             self.transport.unregisterProducer()
         return self.transport
+
+    def pass_on(self, exchange: HttpExchange, take: Take) -> bool:
+        """
+        Give the connection away with *exchange* (`IExchange.pass_on`), if nothing
+        else of it is understood already.
+        """
+        if exchange is not self._current or exchange.answered:
+            return False
+        if self._queue or self._in_head or self._draining:
+            return False  # another request has begun, or an answer has not ended
+        if exchange.length is None and not exchange.complete:
+            return False  # somewhere in a chunk
+        data = exchange.repeated() + (self._rest or b"")
+        release = take(self.transport, Origin(exchange.peer, self.secure), data)
+        if release is None:
+            return False
+        exchange.answered = True
+        release(self.let_go())
+        return True
 
     def take_rest(self) -> bytes:
         """

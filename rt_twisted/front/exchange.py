@@ -16,7 +16,7 @@ from zope.interface import implementer
 
 from rt_twisted.front.head import Head
 from rt_twisted.front.web import SiteChannel
-from rt_twisted.interfaces import Header, IBodySink, IExchange, Opened, Refusal
+from rt_twisted.interfaces import Header, IBodySink, IExchange, Opened, Refusal, Take
 
 if TYPE_CHECKING:
     from twisted.web.server import Site
@@ -342,6 +342,28 @@ class HttpExchange:
         self._channel = SiteChannel(self.connection, self, site, depth)
         self._channel.start(self.length)
         self._take(self._channel)
+
+    def pass_on(self, take: Take) -> Deferred[bool]:
+        """
+        See `IExchange`.
+        """
+        done: Deferred[bool] = Deferred()
+        # What came with the head is parsed by then, and nothing else is read.
+        clock = self.connection.front.clock
+        clock.callLater(0, lambda: done.callback(self.connection.pass_on(self, take)))
+        return done
+
+    def repeated(self) -> bytes:
+        """
+        The request as it may have come, with what has come of its body.
+        """
+        lines = [b"%s %s HTTP/%s\r\n" % (self.method.encode(), self.target, self.version.encode())]
+        lines += [b"%s: %s\r\n" % header for header in self.raw_headers]
+        lines.append(b"\r\n")
+        body = b"".join(self._body)
+        if self.length is None:
+            body = b"%x\r\n%s\r\n0\r\n\r\n" % (len(body), body) if body else b"0\r\n\r\n"
+        return b"".join(lines) + body
 
     def started(self, status: int, size: int = 0) -> None:
         """

@@ -7,13 +7,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
 from twisted.internet.error import ConnectionLost
 from zope.interface import implementer
 
 from rt_twisted.front.exchange import HttpExchange, too_large
 from rt_twisted.front.web import SiteChannel
-from rt_twisted.interfaces import Header, IExchange, Opened, Refusal
+from rt_twisted.interfaces import Header, IExchange, Opened, Refusal, Take
 
 if TYPE_CHECKING:
     from twisted.web.server import Site
@@ -173,6 +173,13 @@ class Http2Exchange:
         HTTP/1.1 connection for it, unless RFC 8441 is offered to them.
         """
         raise Refusal(501, "HTTP/2 has no upgrades: ask by HTTP/1.1")
+
+    def pass_on(self, take: Take) -> Deferred[bool]:
+        """
+        See `IExchange`. Never: other streams have the same connection, which is
+        all that a client needs to come here each time.
+        """
+        return succeed(False)
 
     def render(self, site: Site, depth: int) -> None:
         """

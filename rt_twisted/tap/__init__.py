@@ -44,6 +44,7 @@ from rt_twisted.tap.renewal import Renewal, Rereading
 from rt_twisted.workers.census import Census
 from rt_twisted.workers.crew import Crew
 from rt_twisted.workers.post import Post
+from rt_twisted.workers.siblings import Siblings
 from rt_twisted.workers.sockets import Binder, Heir
 
 
@@ -95,8 +96,18 @@ def _fill(services: Any, options: Options, reactor: Any, log: LogFile | None, ne
     hub = Hub(broker, reactor, read_keep(options), read_limits(options))
     hubs = Hubs(hub, partial(make_further_hub, services, options, reactor))
     post = Post(reactor, worker.line, hub) if worker is not None else None
-    ask = post.ask if post is not None else None
-    house = make_house(options, reactor, hubs, ask, {})
+    siblings = None
+    if worker is not None:
+        siblings = Siblings.inherited(reactor, worker.mark, worker.number, worker.ways)
+    house_of = partial(
+        make_house,
+        reactor=reactor,
+        hubs=hubs,
+        ask=post.ask if post is not None else None,
+        siblings=siblings,
+        kept={},
+    )
+    house = house_of(options)
     front = Front(
         reactor,
         Routes(make_routes(options, house)),
@@ -110,9 +121,11 @@ def _fill(services: Any, options: Options, reactor: Any, log: LogFile | None, ne
         _export(services, options, reactor, hub)
     endpoints = list(make_endpoints(options, net, front.acceptableProtocols()))
     certificates = [one.contexts for _, one in endpoints if hasattr(one, "contexts")]
-    renew = Renewal(options, reactor, hubs, front, log, access_log, certificates, ask, house.kept)
+    renew = Renewal(options, hubs, front, log, access_log, certificates, house_of)
     supervisor = post or Supervisor(os.environ, reactor)
     daemon = Daemon(reactor, hubs, front, endpoints, options, supervisor, renew)
+    if siblings is not None:
+        reactor.callWhenRunning(siblings.start, front)
     if post is not None:
         post.daemon = daemon
         services.addService(post)

@@ -111,9 +111,16 @@ class Options(usage.Options):
         fresh._read()
         return fresh
 
-    def leave(self, number: int, line: int, sockets: Sequence[tuple[int, int]]) -> Inheritance:
+    def leave(
+        self,
+        number: int,
+        line: int,
+        mark: str,
+        ways: Sequence[int],
+        sockets: Sequence[tuple[int, int]],
+    ) -> Inheritance:
         """
-        What worker *number* inherits of these settings: the command line, the file,
+        What worker *number* inherits: of these settings the command line, the file,
         and what that said of all that a reload does not take on.
         """
         fixed = {name: given for name, given in self._from_file.items() if name not in LIVE}
@@ -123,7 +130,8 @@ class Options(usage.Options):
         )
         config, path = self["config"] or "", list(sys.path)
         size = self["workers"]
-        return Inheritance(number, size, line, sockets, given, fixed_texts, config, path)
+        shared = line, mark, ways, sockets
+        return Inheritance(number, size, *shared, given, fixed_texts, config, path)
 
     def _inherit(self, inheritance: Inheritance | None) -> None:
         self.inheritance = inheritance

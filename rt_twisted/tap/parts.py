@@ -28,7 +28,7 @@ from rt_twisted.history import Keep
 from rt_twisted.house import House, SocketioLimits, WebsocketLimits
 from rt_twisted.hub import Hub, Limits
 from rt_twisted.hubs import Hubs
-from rt_twisted.interfaces import IBroker, IExporter
+from rt_twisted.interfaces import IBroker, IExporter, ISiblings
 from rt_twisted.logs import LogFile, Owner
 from rt_twisted.reports import Look, Question
 from rt_twisted.routes import DEFAULT, Route, load, parse_route
@@ -211,7 +211,12 @@ def read_http_limits(options: Options) -> HttpLimits:
 
 
 def make_house(
-    options: Options, reactor: Any, hubs: Hubs, ask: Ask | None, kept: dict[str, Any]
+    options: Options,
+    reactor: Any,
+    hubs: Hubs,
+    ask: Ask | None,
+    siblings: ISiblings | None,
+    kept: dict[str, Any],
 ) -> House:
     """
     What actions are lent.
@@ -221,6 +226,7 @@ def make_house(
         reactor: the reactor.
         hubs: all channels.
         ask: knows the numbers of all workers; None if there are none.
+        siblings: the other workers; None likewise.
         kept: see `House`.
     """
     publishers = list(options["publish-key"])
@@ -247,6 +253,7 @@ def make_house(
         kept=kept,
         hubs=hubs.at,
         ask=ask,
+        siblings=siblings,
     )
 
 

@@ -4,7 +4,7 @@ What a reload does.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from twisted.logger import Logger
@@ -12,15 +12,14 @@ from twisted.logger import Logger
 from rt_twisted.front.access_log import AccessLog
 from rt_twisted.front.http import Front
 from rt_twisted.front.responses import Responses
+from rt_twisted.house import House
 from rt_twisted.hubs import Hubs
 from rt_twisted.logs import LogFile
 from rt_twisted.routes import Routes
 from rt_twisted.settings import SETTINGS, WrongSetting
 from rt_twisted.tap.options import LIVE, Options
 from rt_twisted.tap.parts import (
-    Ask,
     make_cors,
-    make_house,
     make_routes,
     open_access_log,
     read_http_limits,
@@ -37,38 +36,32 @@ class Renewal:
 
     Args:
         options: as they were at the start.
-        reactor: the reactor.
         hubs: all channels.
         front: what listens.
         log: opened anew each time; None if it is not ours.
         access_log: the same.
         certificates: have a `reload` that raises ValueError, with one sentence,
             and then has changed nothing.
-        ask: knows the numbers of all workers; None if there are none.
-        kept: see `House`.
+        make_house: what actions are lent, by other settings.
     """
 
     def __init__(
         self,
         options: Options,
-        reactor: Any,
         hubs: Hubs,
         front: Front,
         log: LogFile | None,
         access_log: LogFile | None,
         certificates: Sequence[Any],
-        ask: Ask | None,
-        kept: dict[str, Any],
+        make_house: Callable[[Options], House],
     ) -> None:
         self._start = self._now = options
-        self._kept = kept
-        self._reactor = reactor
         self._hubs = hubs
         self._front = front
         self._log = log
         self._access_log = access_log
         self._certificates = certificates
-        self._ask = ask
+        self._make_house = make_house
 
     def __call__(self) -> Mapping[str, Any]:
         """
@@ -94,7 +87,7 @@ class Renewal:
     def _take_on(self, fresh: Options) -> None:
         hubs, front = self._hubs, self._front
         # Whatever may be wrong comes first.
-        house = make_house(fresh, self._reactor, hubs, self._ask, self._kept)
+        house = self._make_house(fresh)
         routes = Routes(make_routes(fresh, house))
         keep, limits = read_keep(fresh), read_limits(fresh)
         http_limits, cors = read_http_limits(fresh), make_cors(fresh)

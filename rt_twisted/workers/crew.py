@@ -23,6 +23,7 @@ from rt_twisted.wire import listen_on
 from rt_twisted.workers.berth import Berth, State
 from rt_twisted.workers.census import Census
 from rt_twisted.workers.inheritance import Inheritance
+from rt_twisted.workers.siblings import Ways
 from rt_twisted.workers.sockets import Binder
 
 FIRST_SOCKET = 3  # what systemd's begin with (sd_listen_fds(3))
@@ -32,7 +33,7 @@ NOT_THEIRS = ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "LISTEN_PID")
 
 _log = Logger()
 
-Inherit = Callable[[int, int, Sequence[tuple[int, int]]], Inheritance]
+Inherit = Callable[[int, int, str, Sequence[int], Sequence[tuple[int, int]]], Inheritance]
 
 
 class Crew(Service):
@@ -45,7 +46,8 @@ class Crew(Service):
         endpoints: where they listen, each with its description; made for *binder*.
         binder: has the sockets.
         twistd: options for each worker's twistd.
-        inherit: of a worker's number, its line and its sockets, all of it.
+        inherit: of a worker's number, its line, the daemon's mark, the ways to the
+            others and its sockets, all of it.
         folder: where they start; relative paths of the settings begin there.
         check: whether the settings can be read by who we are now; raises
             SystemExit with one sentence.
@@ -81,6 +83,7 @@ class Crew(Service):
         self._supervisor = supervisor
         self._renew = renew
         self._options = options
+        self._ways = Ways(size)
         self._asked = 0  # how often to stop
         self._awaited: set[Berth] = set()  # who has yet to say that it is ready
         self._end: Any = None  # the call that waits no longer
@@ -154,6 +157,7 @@ class Crew(Service):
         return gone.addCallback(self._stopped)
 
     def _stopped(self, result: Any) -> None:
+        self._ways.close()
         if self._end.active():
             self._end.cancel()
 
@@ -219,7 +223,9 @@ class Crew(Service):
             sources = [0, 1, 2, *[nothing.fileno()] * taken, line, *[one.fileno() for one in mine]]
             first = FIRST_SOCKET + taken
             sockets = [(first + 1 + at, int(one.family)) for at, one in enumerate(mine)]
-            self._inherit(number, first, sockets).leave(environment)
+            ways = [len(sources) + at for at in range(len(self._berths) + 1)]
+            sources += self._ways.of(number)
+            self._inherit(number, first, self._ways.mark, ways, sockets).leave(environment)
             package = [sys.executable, "-m", "rt_twisted.workers"]
             return self._reactor.spawnProcess(
                 watch,

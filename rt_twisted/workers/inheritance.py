@@ -23,6 +23,8 @@ class Inheritance:
         number: of the worker, from 1 on.
         size: how many workers there are.
         line: descriptor of the socket to the parent.
+        mark: the daemon's, in what workers make ids of.
+        ways: descriptors by which connections are passed on; see `Ways.of`.
         sockets: descriptor and address family of each that is bound, in the
             order in which the endpoints ask.
         given: the parent's command line.
@@ -35,6 +37,8 @@ class Inheritance:
     number: int
     size: int
     line: int
+    mark: str
+    ways: Sequence[int]
     sockets: Sequence[tuple[int, int]]
     given: Texts
     fixed: Texts
