@@ -14,9 +14,10 @@ from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionLost
 from zope.interface import implementer
 
+from rt_twisted.front.body import Whole, too_large
 from rt_twisted.front.head import Head
 from rt_twisted.front.web import SiteChannel
-from rt_twisted.interfaces import Header, IBodySink, IExchange, Opened, Refusal, Take
+from rt_twisted.interfaces import Header, IExchange, Opened, Refusal, Take
 
 if TYPE_CHECKING:
     from twisted.web.server import Site
@@ -187,7 +188,7 @@ class HttpExchange:
         """
         See `IExchange`.
         """
-        whole = _Whole(limit)
+        whole = Whole(limit)
         if self.length is not None and self.length > limit:
             whole.lost(too_large(limit))
         else:
@@ -381,39 +382,6 @@ class HttpExchange:
         self.connection.finished(self)
 
 
-@implementer(IBodySink)
-class _Whole:
-    """
-    Collects a body of bounded size.
-    """
-
-    __slots__ = ("_limit", "_pieces", "_size", "done")
-
-    def __init__(self, limit: int) -> None:
-        self.done: Deferred[bytes] = Deferred()
-        self._limit = limit
-        self._size = 0
-        self._pieces: list[bytes] = []
-
-    def data(self, piece: bytes) -> None:
-        if self.done.called:
-            return
-        self._size += len(piece)
-        if self._size > self._limit:
-            self.lost(too_large(self._limit))
-            return
-        self._pieces.append(piece)
-
-    def end(self) -> None:
-        if not self.done.called:
-            self.done.callback(b"".join(self._pieces))
-
-    def lost(self, reason: Exception) -> None:
-        self._pieces = []
-        if not self.done.called:
-            self.done.errback(reason)
-
-
 _unquote = partial(unquote_plus, errors="surrogateescape")  # a message may be any bytes
 
 
@@ -431,10 +399,3 @@ def _parse_query(text: str) -> Mapping[str, list[str]]:
         if pair:
             fields.setdefault(read(name), []).append(read(value))
     return fields
-
-
-def too_large(limit: int) -> Refusal:
-    """
-    What answers a body of more than *limit* bytes.
-    """
-    return Refusal(413, f"the body is larger than {limit} bytes")

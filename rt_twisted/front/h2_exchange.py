@@ -11,7 +11,8 @@ from twisted.internet.defer import Deferred, succeed
 from twisted.internet.error import ConnectionLost
 from zope.interface import implementer
 
-from rt_twisted.front.exchange import HttpExchange, too_large
+from rt_twisted.front.body import too_large
+from rt_twisted.front.exchange import HttpExchange
 from rt_twisted.front.web import SiteChannel
 from rt_twisted.interfaces import Header, IExchange, Opened, Refusal, Take
 

@@ -1,18 +1,24 @@
 """
 The browser client's source: its own tests, its types, its size, and that what the daemon
-serves was made of it.
+serves was made of it; and in a real Chromium, tokens that are no longer taken.
 """
 
 from __future__ import annotations
 
 import gzip
 import json
+import re
 import subprocess
+import urllib.request
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from signal import SIGKILL
 
 import pytest
 
-from tests.real.conftest import ROOT, require
+from tests.real.conftest import ROOT, Browser, Server, StartDaemon, require
+from tests.real.gate import Gate
+from tests.real.test_client import publish
 
 CLIENT = ROOT / "clients" / "js"
 SERVED = ROOT / "rt_twisted" / "actions"
@@ -100,3 +106,229 @@ def test_it_can_be_published(tools: Path, tmp_path: Path) -> None:
     assert {"src/realtime.d.ts", "dist/realtime.js", "README.md"} <= {
         str(file.relative_to(place)) for file in place.rglob("*") if file.is_file()
     }
+
+
+CONNECT = """
+    import("/realtime.js").then(({ connect }) => {
+        Object.assign(window, { heard: [], gaps: 0, errors: [], states: [] });
+        Object.assign(window, { tokens: TOKENS, asked: 0 });
+        const token = async () => {
+            asked += 1;
+            return tokens.shift() ?? (await fetch("/token")).text();
+        };
+        window.live = connect("/", { channels: ["news"], transport: TRANSPORT, token });
+        live.on("message", ({ data }) => heard.push(data));
+        live.on("gap", () => { gaps += 1; });
+        live.on("error", ({ message }) => errors.push(message));
+        live.on("state", ({ state }) => states.push(state));
+    })
+"""
+
+
+def connect(browser: Browser, url: str, transport: str, *tokens: str) -> None:
+    """
+    Listen to `news` by *transport*; when *tokens* are used up, by what `/token` gives.
+    """
+    browser.open(f"{url}/healthz")
+    script = CONNECT.replace("TOKENS", json.dumps(tokens))
+    browser.evaluate(script.replace("TRANSPORT", json.dumps(transport)).strip())
+
+
+@pytest.fixture
+def gate() -> Iterator[Callable[[Server, str], Gate]]:
+    """
+    Puts gates in front of daemons.
+    """
+    gates: list[Gate] = []
+
+    def start(server: Server, token: str) -> Gate:
+        gates.append(Gate(server.port, token))
+        return gates[-1]
+
+    yield start
+    for each in gates:
+        each.close()
+
+
+MakeGate = Callable[[Server, str], Gate]
+
+
+@pytest.mark.parametrize("transport", ["sse", "websocket", "poll"])
+def test_a_token_that_runs_out(
+    transport: str, daemon: StartDaemon, gate: MakeGate, browser: Browser
+) -> None:
+    """
+    The client asks for another one and goes on where it was: with a token that was
+    out of date from the beginning, and when a stream is cut as its time is over. It
+    asks once each time.
+    """
+    server = daemon("--retry=0.3")
+    front = gate(server, "first")
+    connect(browser, front.url, transport, "out of date")
+    browser.wait_for("live.state === 'open'", 30)
+    expected: list[str] = []
+
+    def say(count: int) -> None:
+        for _ in range(count):
+            expected.append(f"message {len(expected)}")
+            publish(server, expected[-1])
+
+    for token in ("second", "third"):
+        say(3)
+        browser.wait_for(f"heard.length >= {len(expected)}", 30)
+        say(2)  # on their way when it is cut
+        front.change(token)
+        say(3)
+    browser.wait_for(f"heard.length >= {len(expected)}", 30)
+    browser.wait_for("live.state === 'open'", 30)
+    say(1)
+    browser.wait_for(f"heard.length >= {len(expected)}", 30)
+
+    assert browser.evaluate("heard") == expected
+    assert browser.evaluate("[gaps, errors, asked]") == [0, [], 4]
+    assert front.refused >= 3
+
+
+def test_a_token_that_is_never_taken(daemon: StartDaemon, gate: MakeGate, browser: Browser) -> None:
+    """
+    After the second one it is over, and says why.
+    """
+    front = gate(daemon(), "another")
+    connect(browser, front.url, "auto", "one", "two", "three")
+    browser.wait_for("errors.length", 30)
+
+    assert browser.evaluate("errors") == ["401 who are you"]
+    assert browser.evaluate("[live.state, asked]") == ["refused", 2]
+
+
+@pytest.mark.parametrize("transport", ["publish", "sse"])
+def test_a_key_that_is_changed(
+    transport: str, daemon: StartDaemon, browser: Browser, tmp_path: Path
+) -> None:
+    """
+    The daemon's own key for publishing: on a websocket, where it is said once, and in
+    requests, it is asked for again when it is not taken; once for all that wait.
+    """
+    key = tmp_path / "key"
+    key.write_text("first")
+    server = daemon(f"--http-secret=file:{key}", "--retry=0.3")
+    connect(browser, server.url, transport, "wrong", "first", "second", "never")
+    browser.wait_for("live.state === 'open'", 30)
+    three = "Promise.all([1, 2, 3].map((number) => live.publish('news', `ROUND ${number}`)))"
+    for round in ("old", "new"):
+        browser.evaluate(three.replace("ROUND", round))
+        browser.wait_for(f"heard.filter((one) => one.startsWith({round!r})).length >= 3", 30)
+        if round == "old":
+            key.write_text("second")
+            server.restart()
+            reopened = "states.lastIndexOf('open') > states.lastIndexOf('waiting')"
+            browser.wait_for(f"states.includes('waiting') && {reopened}", 30)
+
+    expected = [f"{round} {number}" for round in ("old", "new") for number in (1, 2, 3)]
+    assert sorted(browser.evaluate("heard")) == sorted(expected)
+    assert browser.evaluate("[asked, tokens, errors]") == [3, ["never"], []]
+    key.write_text("third")
+    server.restart()
+    refused = browser.evaluate("live.publish('news', 'x').catch(({ message }) => message)")
+    assert refused == "401 wrong key"
+
+
+def test_a_websocket_says_why_it_was_refused(daemon: StartDaemon, browser: Browser) -> None:
+    """
+    As browsers do not: where the route is missing, the client says so instead of
+    trying for ever, or takes another way if it may.
+    """
+    server = daemon(
+        *("--route=^/$ sse", "--route=^/poll$ poll", "--route=^/healthz$ alive"),
+        *("--route=^/realtime.js$ page:realtime.js", "--route=^/publish$ publish"),
+    )
+    connect(browser, server.url, "websocket", "any")
+    browser.wait_for("errors.length", 30)
+    assert browser.evaluate("errors") == ["404 nothing here"]
+    assert browser.evaluate("live.state") == "refused"
+    connect(browser, server.url, "publish", "any")
+    browser.wait_for("live.state === 'open'", 30)
+    assert browser.evaluate("[live.transport, errors]") == ["sse", []]
+
+
+def examples(language: str) -> list[str]:
+    """
+    What docs/javascript.md shows, in order.
+    """
+    text = (ROOT / "docs" / "javascript.md").read_text()
+    return re.findall(rf"^```{language}\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+
+
+def paste(browser: Browser, module: str) -> None:
+    """
+    Put *module* into the page, as it stands, with the names around it that it takes for given.
+    """
+    browser.evaluate(
+        "void (() => {"
+        "Object.assign(window, { heard: [], lamp: {}, alert: (text) => heard.push(text) });"
+        "window.show = (channel, data) => heard.push(`${channel}: ${data}`);"
+        "const script = document.createElement('script');"
+        f"Object.assign(script, {{ type: 'module', text: {json.dumps(module)} }});"
+        "document.head.append(script);"
+        "})()"
+    )
+
+
+def test_the_examples_do_what_they_say(
+    daemon: StartDaemon, gate: MakeGate, browser: Browser
+) -> None:
+    """
+    Each, pasted into a page: listening, what else there is, coming back after a
+    reload, tokens, elements.
+    """
+    listening, more, back, token = examples("js")
+    (elements,) = examples("html")
+    server = daemon("--retry=0.3")
+    for number in range(12):
+        publish(server, f"move {number}", channel="chess")
+    browser.open(f"{server.url}/healthz")
+    paste(browser, listening + more + "window.told = position;")
+    browser.wait_for("window.told", 30)
+    assert browser.evaluate("heard.filter((one) => one.startsWith('chess'))") == [
+        f"chess: move {number}" for number in range(2, 12)
+    ]
+    with urllib.request.urlopen(f"{server.url}/poll?channels=news&since=all&wait=0") as response:
+        (message,) = json.load(response)["messages"]
+    assert (message["event"], message["data"]) == ("greeting", "hello")
+    assert message["id"] == browser.evaluate("told")
+    assert browser.evaluate("lamp.title") == "closed "
+
+    hear = "live.on('message', ({ data }) => heard.push(data)); window.live = live;"
+    for said in ([], ["meanwhile"]):
+        browser.open(f"{server.url}/healthz")
+        for text in said:
+            publish(server, text)
+        paste(browser, back + hear)
+        browser.wait_for("window.live?.position", 30)
+        assert browser.evaluate("heard") == said
+    server.restart(SIGKILL)
+    browser.wait_for("!window.live && document.readyState === 'complete'", 30)  # loaded again
+    paste(browser, back + hear)
+    browser.wait_for("window.live?.state === 'open'", 30)
+    publish(server, "behind the gap")
+    browser.wait_for("heard.length", 30)
+    assert browser.evaluate("heard") == ["behind the gap"]
+
+    browser.open(f"{gate(server, 'sesame').url}/healthz")
+    paste(browser, token + hear)
+    browser.wait_for("window.live?.state === 'open'", 30)
+    publish(server, "with a token")
+    browser.wait_for("heard.length", 30)
+    assert browser.evaluate("heard") == ["with a token"]
+
+    browser.open(f"{server.url}/healthz")
+    browser.evaluate(
+        "void (document.open(), window.got = [], window.add = (goal) => got.push(goal),"
+        " addEventListener('sse.open', () => { window.ready = true; }),"
+        f" document.write({json.dumps(elements)}), document.close())"
+    )
+    browser.wait_for("window.ready", 30)
+    publish(server, '["goal", {"by": 7}]', channel="sport")
+    publish(server, '{"by": 9}', channel="news", event="goal")
+    browser.wait_for("got.length >= 2", 30)
+    assert browser.evaluate("got") == [{"by": 7}, {"by": 9}]

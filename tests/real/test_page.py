@@ -18,7 +18,7 @@ from tests.real.conftest import TWISTD, Browser, Serve, Server, StartDaemon, fre
 pytestmark = pytest.mark.limit(45)
 
 MESSAGES = "[...document.querySelectorAll('#log .message .text')].reverse().map(e => e.textContent)"
-WAYS = ("sse", "websocket", "poll")
+WAYS = ("sse", "websocket", "poll", "socketio")
 WIDTH_ON_A_PHONE = """
 fetch("try").then(response => response.text()).then(html => new Promise(done => {
     const phone = document.createElement("iframe");
@@ -154,7 +154,7 @@ def test_what_the_form_publishes_appears(daemon: StartDaemon, open_page: OpenPag
     page.browser.wait_for("document.getElementById('answer').textContent")
     answer = json.loads(page.text("answer"))
     assert answer["status"] == "ok"
-    assert answer["receivers"] == 3
+    assert answer["receivers"] == len(WAYS)
     assert page.text("last") == answer["position"]
 
 
@@ -195,11 +195,12 @@ def test_cut_and_come_back_misses_nothing(daemon: StartDaemon, open_page: OpenPa
     page.connect()
     publish(server, "before")
     page.wait_for_count(1)
-    page.click("cut-websocket")
-    page.wait_for_state("cut", "websocket")
+    for way in ("websocket", "socketio"):
+        page.click(f"cut-{way}")
+        page.wait_for_state("cut", way)
     publish(server, "to two")
     page.wait_for_count(2, "sse", "poll")
-    assert page.how("websocket") == ["live", ""]
+    assert page.how("websocket") == page.how("socketio") == ["live", ""]
     page.click("cut")
     page.wait_for_state("cut")
     away = [f"away {number}" for number in range(3)]
@@ -211,7 +212,7 @@ def test_cut_and_come_back_misses_nothing(daemon: StartDaemon, open_page: OpenPa
     publish(server, "after")
 
     assert page.wait_for_count(6) == ["before", "to two", *away, "after"]
-    assert page.how("websocket")[:2] == ["live", "late"]
+    assert page.how("websocket")[:2] == page.how("socketio")[:2] == ["live", "late"]
     assert page.how("sse")[:2] == ["live", "live"]
     assert page.gaps() == 0
 
@@ -284,11 +285,11 @@ def test_a_restarted_daemon_tells_of_the_gap(daemon: StartDaemon, open_page: Ope
     page.wait_for_count(1)
     server.restart(SIGKILL)
     page.wait_for_state("open")
-    page.browser.wait_for("document.querySelectorAll('#log .gap').length >= 3")
+    page.browser.wait_for(f"document.querySelectorAll('#log .gap').length >= {len(WAYS)}", 30)
     publish(server, "after")
 
     assert page.wait_for_count(2) == ["before", "after"]
-    assert page.gaps() == 3  # one for each way
+    assert page.gaps() == len(WAYS)
     assert page.browser.evaluate("document.querySelector('#log .gap').offsetHeight") > 0
 
 
@@ -329,6 +330,87 @@ def test_refusals_are_explained(daemon: StartDaemon, open_page: OpenPage) -> Non
     assert "sesame" not in page.browser.evaluate("document.body.innerText")
 
 
+def test_socketio_shows_messages_as_they_were_published(
+    daemon: StartDaemon, open_page: OpenPage
+) -> None:
+    """
+    Whoever brings a message first, it looks the same: JSON with its blanks, bytes,
+    and the channel, as soon as another way has said it, as Socket.IO does not.
+    """
+    server = daemon()
+    page = open_page(server.url + "/try")
+    page.fill("channels", "news, sport")
+    page.connect()
+    others = [way for way in WAYS if way != "socketio"]
+    for way in others:
+        page.click(f"cut-{way}")
+        page.wait_for_state("cut", way)
+    texts = ['{"goal":  1, "by": "a\\"b"}', '[1, "two"]', "42", '"quoted"', "{no json", 'x"],y', ""]
+    for text in texts:
+        publish(server, text, event='say "hi"')
+    request = urllib.request.Request(f"{server.url}/publish?channel=news", b"\xff\x00")
+    request.add_header("Content-Type", "application/octet-stream")
+    urllib.request.urlopen(request).close()
+
+    assert page.wait_for_count(8, "socketio") == [*texts, "2 bytes: ff 00"]
+    types = "[...document.querySelectorAll('#log .type')].map(e => e.textContent)"
+    assert page.browser.evaluate(types) == ['say "hi"'] * len(texts)
+    channels = "[...document.querySelectorAll('#log .channel')].map(e => e.textContent)"
+    assert page.browser.evaluate(channels) == [""] * 8
+    page.click("back")
+    assert page.wait_for_count(8) == [*texts, "2 bytes: ff 00"]
+    assert page.browser.evaluate(channels) == ["news"] * 8
+    assert page.gaps() == 0
+
+
+def test_socketio_answers_pings(daemon: StartDaemon, open_page: OpenPage) -> None:
+    """
+    So its session stays: a server that asks each second, and waits for no
+    more than five, keeps it.
+    """
+    server = daemon("--socketio-ping-interval=1", "--socketio-ping-timeout=5")
+    page = open_page(server.url + "/try")
+    page.browser.evaluate(
+        """void (WebSocket.prototype.send = new Proxy(WebSocket.prototype.send, {
+            apply(send, socket, said) {
+                if (said[0] === "3") window.pongs = (window.pongs ?? 0) + 1;
+                return Reflect.apply(send, socket, said);
+            },
+        }))"""
+    )
+    page.connect()
+    page.browser.wait_for("window.pongs >= 3", 35)  # so the first ones were taken
+    publish(server, "still here")
+
+    assert page.wait_for_count(1) == ["still here"]
+    assert page.how("socketio") == ["live"]
+    assert "lost" not in page.text("log")
+
+
+def test_ways_may_be_missing(daemon: StartDaemon, open_page: OpenPage) -> None:
+    """
+    Where no route has it, the column says so, and the others go on; so does that of
+    Socket.IO where its route names the channels, and nobody may ask for others.
+    """
+    routes = ("^/try$ page", "^/$ sse", "^/publish$ publish", "^/poll$ poll")
+    fixed = r"^/socket\.io/ socket.io:subscribe=sport"
+    for more, way, name, why in (
+        (("^/ws$ websocket",), "socketio", "Socket.IO", "404 nothing here"),
+        ((fixed,), "websocket", "Websocket", "404 nothing here"),
+        (("^/ws$ websocket", fixed), "socketio", "Socket.IO", "the channels are chosen here"),
+    ):
+        server = daemon(*(f"--route={line}" for line in (*routes, *more)))
+        page = open_page(server.url + "/try")
+        page.click("connect")
+        page.wait_for_state("refused", way)
+        shown = "document.getElementById('problem').textContent"
+        page.browser.wait_for(f"{shown}.includes('The server refused {name}: {why}')", 30)
+        page.wait_for_state("open", "sse", "poll")
+        publish(server, "hello")
+        assert page.wait_for_count(1, "sse", "poll") == ["hello"]
+        assert page.how(way) == [""]
+
+
 def test_it_works_below_a_prefix(daemon: StartDaemon, open_page: OpenPage) -> None:
     """
     The page finds the stream and /publish beside itself, wherever that is, and
@@ -337,6 +419,7 @@ def test_it_works_below_a_prefix(daemon: StartDaemon, open_page: OpenPage) -> No
     server = daemon(
         *("--route=^/a/b/try$ page", "--route=^/a/b/$ sse", "--route=^/a/b/publish$ publish"),
         *("--route=^/a/b/poll$ poll", "--route=^/a/b/ws$ websocket"),
+        r"--route=^/a/b/socket\.io/ socket.io",
     )
     page = open_page(server.url + "/a/b/try?channels=news")
     page.connect()

@@ -49,12 +49,15 @@ class Client:
     Says what it is told on a connection of its own, as browsers do with several.
 
     Args:
-        port: of the daemon.
+        port: of the daemon, or the path of its unix socket.
         secure: how by TLS; None for without.
     """
 
-    def __init__(self, port: int, secure: ssl.SSLContext | None = None) -> None:
-        self.line: socket.socket = socket.create_connection(("127.0.0.1", port), SECONDS)
+    def __init__(self, port: int | Path, secure: ssl.SSLContext | None = None) -> None:
+        local = isinstance(port, Path)
+        self.line = socket.socket(socket.AF_UNIX if local else socket.AF_INET)
+        self.line.settimeout(SECONDS)
+        self.line.connect(str(port) if local else ("127.0.0.1", port))
         if secure is not None:
             self.line = secure.wrap_socket(self.line, server_hostname="localhost")
         self.heard = b""
@@ -110,7 +113,7 @@ def request(path: str, body: bytes | None = None, extra: str = "") -> bytes:
     return head.encode() + body
 
 
-def opened(port: int, secure: ssl.SSLContext | None = None) -> str:
+def opened(port: int | Path, secure: ssl.SSLContext | None = None) -> str:
     """
     Open a session, join, and subscribe to `news`.
 
@@ -373,6 +376,20 @@ def test_the_address_behind_a_proxy_line(crew: Start, tmp_path: Path) -> None:
             client.ask(path, b"3")
     settled(lambda: log.read_text().count("\n") >= 9)
     assert {text.split()[0] for text in log.read_text().splitlines()} == {"192.0.2.7"}
+
+
+def test_by_a_unix_socket(crew: Start, tmp_path: Path) -> None:
+    """
+    As nginx may come: all workers accept from one socket.
+    """
+    where = tmp_path / "socket"
+    daemon = crew(f"--endpoint=unix:{where}").up()
+    path = opened(where)
+    for _ in range(20):
+        for at in (where, daemon.port):
+            with Client(at) as client:
+                assert client.ask(path, b"3") == "ok"
+                assert client.ask("/healthz") == "alive\n"
 
 
 def test_http_1_0(path: str, daemon_of_three: Crew) -> None:

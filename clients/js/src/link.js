@@ -58,9 +58,9 @@ export class Link {
         await this.#transports[name](attempt, signal);
       } catch (error) {
         if (signal.aborted) return;
-        if (error instanceof Refused) return this.#told.refused(error);
         after = error.after ?? 0;
         if (this.#another(name, open, error.late)) continue;
+        if (error instanceof Refused) return this.#told.refused(error);
       }
       if (signal.aborted) return;
       this.#told.state("waiting", name);

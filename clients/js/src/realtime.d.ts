@@ -33,6 +33,7 @@ export interface State {
 export class Refused extends Error {
   constructor(status: number, reason: string);
   readonly status: number;
+  readonly reason: string;
 }
 
 /** From where a channel begins; without either, now. */
@@ -50,13 +51,16 @@ export interface Options extends Beginning {
    * "publish": the websocket comes first. Or a list of your own.
    */
   transport?: "auto" | "publish" | TransportName | readonly TransportName[];
-  /** Sent as `Authorization: Bearer`; a function is called again on 401 and 403. */
+  /**
+   * Sent as `Authorization: Bearer`, and by a websocket as the key to publish with; a function
+   * is called again when it was not taken (401, 403).
+   */
   token?: string | (() => string | Promise<string>);
   /** As of `fetch`. */
   credentials?: RequestCredentials;
   /** One connection for all tabs of this origin; a string keeps apart what differs. */
   share?: boolean | string;
-  /** Ms until bytes must come, or another transport is tried. */
+  /** Ms until bytes must come, or another transport is tried; without those of `token`. */
   patience?: number;
   /** Ms of silence after which a stream counts as dead; over twice the server's heartbeat. */
   silence?: number;
@@ -69,7 +73,7 @@ export interface Options extends Beginning {
 export interface Publication {
   /** The event type. */
   event?: string;
-  /** The idempotency key; a random one if not given. */
+  /** The idempotency key; a random one if not given. The same again is the same message. */
   key?: string;
 }
 
@@ -84,10 +88,10 @@ export interface Realtime {
   on(type: "gap", listener: (gap: Gap) => void): () => void;
   on(type: "state", listener: (state: State) => void): () => void;
   on(type: "error", listener: (error: Refused) => void): () => void;
-  /** Resolves when what was missed has come. */
+  /** Resolves when what was missed has come, or after the `error` if it is refused. */
   subscribe(channels: string | readonly string[], beginning?: Beginning): Promise<void>;
   unsubscribe(channels: string | readonly string[]): void;
-  /** Resolves to the message's position. */
+  /** Resolves to the message's position; rejects with the `status` if it is refused. */
   publish(channel: string, data: string | Uint8Array, how?: Publication): Promise<string>;
   close(): void;
 }

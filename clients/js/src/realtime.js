@@ -10,7 +10,7 @@ import { newKey, toMessage, withQuery } from "./message.js";
 import { alike, later } from "./position.js";
 import { canShare, joinTabs, Leader } from "./tabs.js";
 import * as transports from "./transports.js";
-import { asker, delay, pause, Refused } from "./wire.js";
+import { asker, delay, pause, Refused, Token } from "./wire.js";
 
 export { Refused };
 
@@ -25,6 +25,7 @@ class Realtime {
 
   #options;
   #urls;
+  #token;
   #ask;
   #listeners = new Map();
   #have = new Map();  // channel -> up to where this tab has everything
@@ -43,7 +44,8 @@ class Realtime {
     for (const name of ["poll", "websocket", "publish"]) {
       this.#urls[name] = new URL(rest[`${name}Url`] ?? (name === "websocket" ? "ws" : name), base).href;
     }
-    this.#ask = asker(rest);
+    this.#token = new Token(rest.token);
+    this.#ask = asker(this.#token, rest.credentials);
     if (share && canShare()) {
       const name = `realtime ${base.href} ${rest.transport ?? ""} ${share}`;
       this.#tabs = joinTabs(name, this.#tab, {
@@ -193,12 +195,12 @@ class Realtime {
   }
 
   #lead() {
-    const { transport = "auto", token } = this.#options;
+    const { transport = "auto" } = this.#options;
     const order = ORDER[transport] ?? [transport].flat();
     const means = {
       urls: this.#urls,
       ask: this.#ask,
-      token: token && (async () => (typeof token === "function" ? token() : token)),
+      token: this.#token,
       patience: this.#options.patience,
       silence: this.#options.silence,
     };
@@ -207,7 +209,7 @@ class Realtime {
       cursor: (position) => this.#say("cursor", { position, channels: link.channels }),
       gap: (position) => this.#say("gap", { position, channels: link.channels, since: link.since }),
       state: (state, name) => this.#say("state", { state, transport: name }),
-      refused: ({ status, message }) => this.#say("refused", { status, reason: message }),
+      refused: ({ status, reason }) => this.#say("refused", { status, reason }),
     });
     this.#link = link;
     this.#leader = new Leader(link, later);

@@ -3,7 +3,7 @@
 
 import { eventReader } from "./events.js";
 import { toMessage, withQuery } from "./message.js";
-import { watchdog } from "./wire.js";
+import { unauthorized, watchdog } from "./wire.js";
 
 const POLL = 25;  // seconds
 const PING = 25_000;  // ms; proxies, too, hang up on who says nothing
@@ -26,7 +26,7 @@ async function watched(signal, ms, work) {
 /** Server-sent events, read by fetch: it can send a token, and hears each byte. */
 export const sse = (link, signal) => watched(signal, link.patience, async (dog) => {
   const url = withQuery(link.urls.sse, fields(link, { format: "json" }));
-  const response = await link.ask(url, { signal: dog.signal });
+  const response = await link.ask(url, { dog });
   const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
   const read = eventReader(({ id, type, data, retry }) => {
     if (retry !== undefined) link.retry(retry);
@@ -45,25 +45,42 @@ export const sse = (link, signal) => watched(signal, link.patience, async (dog) 
 
 /** A websocket (docs/websocket.md), on which the page can publish as well. */
 export const websocket = (link, signal) => watched(signal, link.patience, async (dog) => {
-  const url = withQuery(link.urls.websocket, fields(link)).replace(/^http/, "ws");
-  const key = await link.token?.();
+  const url = withQuery(link.urls.websocket, fields(link));
+  let known = link.token.get();
+  let key = await dog.rest(known);
+  let open = false;
   await new Promise((done, failed) => {
-    const socket = new WebSocket(url);
+    const socket = new WebSocket(url.replace(/^http/, "ws"));
     const waiting = new Map();  // for the answer to what was published
+    const lost = () => Object.assign(new Error("lost"), { lost: true });
     const say = (value) => socket.send(JSON.stringify(value));
     const pings = setInterval(() => { if (socket.readyState === 1) say({ type: "ping" }); }, PING);
     let numbers = 0;
-    const publish = (command) => new Promise((yes, no) => {
+    const showKey = () => { if (key) say({ type: "key", key }); };
+    const ask = (command) => new Promise((yes, no) => {
+      if (socket.readyState !== 1) return no(lost());
       numbers += 1;
       waiting.set(numbers, [yes, no]);
       say({ ...command, type: "publish", id: numbers });
     });
+    const publish = async (command) => {
+      const shown = known;
+      try {
+        return await ask(command);
+      } catch (error) {
+        if (!unauthorized(error.status) || !link.token.drop(shown)) throw error;
+        known = link.token.get();
+        key = await known;
+        showKey();
+        return ask(command);
+      }
+    };
     const ended = (outcome, reason) => {
       clearInterval(pings);
       socket.onclose = socket.onmessage = null;
       socket.close();
       link.publish = undefined;
-      for (const [, no] of waiting.values()) no(Object.assign(new Error("lost"), { lost: true }));
+      for (const [, no] of waiting.values()) no(lost());
       outcome(reason);
     };
     dog.signal.addEventListener("abort", () => ended(failed, new Error("given up")));
@@ -90,7 +107,18 @@ export const websocket = (link, signal) => watched(signal, link.patience, async 
         else no(Object.assign(new Error(`${said.status} ${said.reason}`), { status: said.status }));
       }
     };
-    socket.onopen = () => { if (key) say({ type: "key", key }); };
+    socket.onopen = () => {
+      open = true;
+      showKey();
+    };
+  }).catch(async (error) => {
+    // It does not say why it was refused; to who asks without an upgrade, the server does.
+    if (!open) {
+      await link.ask(url, { dog }).then(({ body }) => body.cancel(), (refused) => {
+        if (refused.status !== 426) throw refused;
+      });
+    }
+    throw error;
   });
 });
 
@@ -99,7 +127,7 @@ export async function poll(link, signal) {
   for (let wait = 0; ; wait = POLL) {
     const answer = await watched(signal, wait * 1000 + 2 * link.patience, async (dog) => {
       const url = withQuery(link.urls.poll, fields(link, { format: "json", wait }));
-      return (await link.ask(url, { signal: dog.signal })).json();
+      return (await link.ask(url, { dog })).json();
     });
     if (!wait) link.opened();
     if (answer.gap) link.gap(answer.position);

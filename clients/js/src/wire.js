@@ -8,29 +8,55 @@ export class Refused extends Error {
     super(`${status} ${reason}`.trim());
     this.name = "Refused";
     this.status = status;
+    this.reason = reason;
   }
 }
 
+/** What the page gives as `token`: text, or a function, called once until that is not taken. */
+export class Token {
+  #source;
+  #known;  // a promise, so that whoever needs it meanwhile waits for the same one
+
+  constructor(source) {
+    this.#source = source;
+  }
+
+  get() {
+    if (this.#known) return this.#known;
+    const known = (async () => (typeof this.#source === "function" ? this.#source() : this.#source))();
+    known.catch(() => this.drop(known));
+    return (this.#known = known);
+  }
+
+  /** The server did not take what `get` gave as `known`. Whether there may be another. */
+  drop(known) {
+    if (this.#known === known) this.#known = undefined;
+    return typeof this.#source === "function";
+  }
+}
+
+export const unauthorized = (status) => status === 401 || status === 403;
+
 /**
  * Makes `ask(url, init)`: a fetch with the token, which is asked for anew, once, when
- * the server does not take it.
+ * the server does not take it. `init.dog` is a watchdog for the answer.
  *
  * It throws Refused for what another attempt would not change; and other errors, some
  * with `after`, the ms that the server wants to be left alone.
  */
-export function asker({ token, credentials }) {
-  let known;
-  return async (url, init = {}) => {
+export function asker(token, credentials) {
+  return async (url, { dog, ...init } = {}) => {
     for (let fresh = false; ; fresh = true) {
-      const own = typeof token === "function";
-      if (own && (fresh || known === undefined)) known = await token();
-      const bearer = own ? known : token;
+      const known = token.get();
+      const bearer = await (dog ? dog.rest(known) : known);
       const headers = { ...init.headers, ...(bearer && { Authorization: `Bearer ${bearer}` }) };
-      const response = await fetch(url, { cache: "no-store", credentials, ...init, headers });
+      const response = await fetch(url, {
+        cache: "no-store", credentials, signal: dog?.signal, ...init, headers,
+      });
       if (response.ok) return response;
       const { status } = response;
       const reason = (await response.text()).trim();
-      if (own && !fresh && (status === 401 || status === 403)) continue;
+      if (unauthorized(status) && !fresh && token.drop(known)) continue;
       if (status < 500 && status !== 408 && status !== 429) throw new Refused(status, reason);
       const error = new Error(`${status} ${reason}`);
       error.after = 1000 * response.headers.get("Retry-After") || 0;
@@ -41,18 +67,24 @@ export function asker({ token, credentials }) {
 
 /**
  * A signal that aborts with `outer`, or when nobody has called `touch(ms)` for so long;
- * then `late` is true.
+ * then `late` is true. `rest(promise)` is that promise; it may take any time.
  */
 export function watchdog(outer, ms) {
   const inner = new AbortController();
   const stop = () => inner.abort();
   let timer;
+  let bound;
   const dog = {
     signal: inner.signal,
     late: false,
     touch(next) {
       clearTimeout(timer);
+      bound = next;
       timer = setTimeout(() => { dog.late = true; stop(); }, next);
+    },
+    rest(promise) {
+      clearTimeout(timer);
+      return promise.finally(() => dog.touch(bound));
     },
     off() {
       clearTimeout(timer);
