@@ -100,6 +100,7 @@ class Counts:
     waiting_bytes: int = 0
     joining: int = 0
     broker_away: int = 0
+    broker_refuses: int = 0
     history_bytes: int = 0
     joined: int = 0
     published: int = 0

@@ -5,7 +5,7 @@ wait for until then.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from operator import attrgetter
 from typing import Any
@@ -119,10 +119,11 @@ class Entrance:
             return
         self._wait(Joining(reader, channels, since, head))
 
-    def remove(self, reader: Subscriber, names: Sequence[str]) -> None:
+    def remove(self, reader: Subscriber, names: Iterable[str]) -> None:
         """
         Let *reader* hear the channels *names* no more, nor be about to.
         """
+        names = frozenset(names)
         self._seat(reader, tuple([c for c in reader.channels if c.name not in names]))
         for joining in tuple(self.waiting.get(reader, ())):
             left = tuple([c for c in joining.channels if c.name not in names])
@@ -249,15 +250,20 @@ class Entrance:
         Have *reader* hear *channels* and nothing else.
         """
         before = reader.channels
-        mixed = len(before) > 1
+        was_mixed, mixed = len(before) > 1, len(channels) > 1
+        left: Iterable[Channel] = before
+        new: Iterable[Channel] = channels
+        if before and channels and was_mixed is mixed:  # it may stay where it is
+            here, wanted = set(before), set(channels)
+            left = [channel for channel in before if channel not in wanted]
+            new = [channel for channel in channels if channel not in here]
         now = self._clock.seconds() if before else 0.0
-        for channel in before:
-            channel.remove(reader, mixed, now)
-        mixed = len(channels) > 1
-        for channel in channels:
+        for channel in left:
+            channel.remove(reader, was_mixed, now)
+        for channel in new:
             channel.add(reader, mixed)
         reader.channels = channels
-        for channel in before:
+        for channel in left:
             if not channel.readers:
                 self._channels.left(channel)
 
@@ -292,7 +298,7 @@ class Entrance:
             if not channel.wanted:
                 channel.wanted = True
                 heard = self._broker.subscribe(channel.name)
-                heard.addCallback(self._hears, channel).addErrback(self._not_heard)
+                heard.addCallbacks(self._hears, self._not_heard, (channel,))
         return channels
 
     def _hears(self, position: Position, channel: Channel) -> None:

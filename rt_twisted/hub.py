@@ -27,6 +27,7 @@ from rt_twisted.interfaces import (
     IBroker,
     IReady,
     IReceiver,
+    IRefusing,
     Refusal,
 )
 from rt_twisted.message import Draft, Message, Position, Since
@@ -83,6 +84,7 @@ class Hub:
     ) -> None:
         self._broker = broker
         self._there: Any = IReady(broker, None)
+        self._refusing: Any = IRefusing(broker, None)
         self._clock = clock
         self._limits = limits
         head = broker.position()
@@ -188,6 +190,9 @@ class Hub:
 
     def _is_broker_there(self) -> bool:
         return self._there is None or bool(self._there.ready())
+
+    def _does_broker_refuse(self) -> bool:
+        return self._refusing is not None and bool(self._refusing.refuses())
 
     # Joining and leaving.
 
@@ -343,6 +348,7 @@ class Hub:
         counts.behind = len(self._behind)
         counts.joining = len(self._entrance.waiting)
         counts.broker_away = int(not self._is_broker_there())
+        counts.broker_refuses = int(self._does_broker_refuse())
         counts.waiting_bytes = sum([reader.waiting for reader in self._behind])
         counts.history_bytes = self._channels.bytes
         now = self._clock.seconds()

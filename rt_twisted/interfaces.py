@@ -117,6 +117,20 @@ class IReady(Interface):
         """
 
 
+class IRefusing(Interface):
+    """
+    Can refuse what is published, on every node alike, while readers hear and
+    replay all there is: its memory or its disk is full. Provided by a broker
+    beside `IReady`. It stays ready: no other node could do better.
+    """
+
+    def refuses() -> bool:
+        """
+        Whether it takes no messages now although it is there. Known without
+        waiting.
+        """
+
+
 class Unavailable(Exception):
     """
     The broker cannot take messages now; its text is for the publisher.
@@ -529,6 +543,7 @@ class Numbers(Protocol):
     behind: int  # of those, with bytes still waiting for them
     joining: int  # that wait for the broker's first word on their channels
     broker_away: int  # processes that cannot publish and receive now
+    broker_refuses: int  # processes whose broker is there and takes no messages
     waiting_bytes: int  # what waits for them, in this process
     history_bytes: int  # kept for replay, in all channels
     joined: int  # readers that ever joined

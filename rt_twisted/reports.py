@@ -24,6 +24,7 @@ NOW = (
     "history_bytes",
     "memory_bytes",
     "broker_away",
+    "broker_refuses",
 )
 GROWING = ("joined", "published", "delivered", "gaps", "cpu_seconds")
 PLAIN = (*NOW, *GROWING, "uptime")

@@ -107,6 +107,13 @@ def _from_a_second(value: str) -> float:
     return seconds
 
 
+def _never_or_from_two(value: str) -> float:
+    seconds = _seconds(value)
+    if seconds and not 2 <= seconds <= _DAY:
+        raise ValueError("0, or a time from 2 s to 1d")
+    return seconds
+
+
 def _up_to_a_day(value: str) -> float:
     seconds = _seconds(value)
     if seconds > _DAY:
@@ -212,6 +219,9 @@ SECTIONS: tuple[tuple[str, tuple[Setting, ...]], ...] = (
         Setting("workers", "1", _number(1, 256), help=
             "Processes that share the ports, one for each core; more than one need a broker "
             "outside them, such as redis. What limits readers and memory is divided among them."),
+        Setting("worker-timeout", "60", _never_or_from_two, help=
+            "A worker that has said nothing to its parent for so long hangs: it is ended, and "
+            "another takes its place. 0 waits for ever."),
         Setting("log-format", "text", _choice("text", "json"), help=
             "How the lines of the daemon's log look; where they go is twistd's --logfile."),
     )),

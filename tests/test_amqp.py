@@ -1,5 +1,5 @@
 """
-AMQP as bytes: fields, contents, frames, names and URLs; no server.
+AMQP as bytes: fields, contents, frames, names and URLs; and who waits for an answer. No server.
 """
 
 from __future__ import annotations
@@ -28,8 +28,11 @@ from rt_twisted.brokers.amqp.fields import (
     write_fields,
     write_table,
 )
+from rt_twisted.brokers.amqp.outbox import Outbox
 from rt_twisted.brokers.amqp.routing import Routing
 from rt_twisted.brokers.amqp.specification import load_specification
+from rt_twisted.interfaces import Unavailable
+from rt_twisted.message import Draft, Position
 
 # One table, as a server writes it: every letter that RabbitMQ knows.
 BYTES = bytes.fromhex(
@@ -412,3 +415,44 @@ def test_specifications(tmp_path: Path) -> None:
             load_specification(str(own))
     with pytest.raises(ValueError, match="No such file"):
         load_specification(str(tmp_path / "none.xml"))
+
+
+class Taking:
+    """
+    A connection whose server takes all that is published.
+    """
+
+    blocked = ""
+    published = 0
+
+    def publish(self, number: int, exchange: str, key: str, body: bytes, _: Properties) -> int:
+        self.published += 1
+        return len(body)
+
+
+@pytest.mark.parametrize("log_is_there", [False, True])
+def test_a_message_that_does_not_come_back(log_is_there: bool) -> None:
+    """
+    Without a stream the server's word is enough, after a moment; with one its place is
+    not known before it has come, so there is time for a log that is long.
+    """
+    clock, topology, client = Clock(), Topology(type=Exchange.TOPIC), Taking()
+    late = None if log_is_there else lambda: Position("e", 7)
+    outbox = Outbox(clock, topology, Routing(topology), "token", late)
+    outbox.open(client)  # type: ignore[arg-type]  # what it needs of one
+    published = outbox.publish([Draft("a", b"1")], lambda _: True)
+    said: list[Any] = []
+    published.addBoth(said.append)
+    client.on_confirm(1, False, True)  # type: ignore[attr-defined]  # `open` sets it
+    times = []
+    while not said:
+        clock.advance(1)
+        outbox.tick()
+        times.append(clock.seconds())
+
+    if log_is_there:
+        assert said[0].check(Unavailable)
+        assert times[-1] == 10
+    else:
+        assert said == [[Position("e", 7)]]
+        assert times[-1] == 2

@@ -71,6 +71,7 @@ class Counted:
     readers: int = 3
     joining: int = 4
     broker_away: int = 1
+    broker_refuses: int = 2
     behind: int = 1
     history_bytes: int = 4096
     joined: int = 10
@@ -96,6 +97,7 @@ DAEMON = {  # what is sent of `Counted`, beside its channels
     "readers": 3,
     "joining": 4,
     "broker_away": 1,
+    "broker_refuses": 2,
     "behind": 1,
     "waiting_bytes": 512,
     "history_bytes": 4096,

@@ -13,7 +13,7 @@ from rt_twisted.actions.health import Alive, Ready
 from rt_twisted.brokers.memory import MemoryBroker
 from rt_twisted.house import House
 from rt_twisted.hub import Hub
-from rt_twisted.interfaces import IAction, IReady
+from rt_twisted.interfaces import IAction, IReady, IRefusing
 from tests.test_http import Caller
 from tests.test_stats import HERE, Place
 
@@ -35,6 +35,21 @@ class Absent(MemoryBroker):
         return self.there
 
 
+@implementer(IRefusing)
+class Full(MemoryBroker):
+    """
+    The embedded broker, as one that can be full.
+    """
+
+    full = True
+
+    def refuses(self) -> bool:
+        """
+        See `IRefusing.refuses`.
+        """
+        return self.full
+
+
 def test_they_are_actions() -> None:
     """
     Routes check that.
@@ -44,6 +59,7 @@ def test_they_are_actions() -> None:
     assert verifyObject(IAction, Alive())
     assert verifyObject(IAction, Ready(House(Hub(MemoryBroker(clock, "e"), clock))))
     assert verifyObject(IReady, Absent(clock, "e"))
+    assert verifyObject(IRefusing, Full(clock, "e"))
 
 
 @pytest.mark.parametrize("address", EVERYBODY)
@@ -79,6 +95,21 @@ def test_a_broker_that_is_away() -> None:
     assert away == (503, b"broker\n")
     assert alive == (200, b"alive\n")
     assert place.ask("/readyz", b"") == (200, b"ready\n")
+
+
+def test_a_broker_that_takes_nothing() -> None:
+    """
+    Readers should go on to be sent here: they get what there is. Watchers see it.
+    """
+    broker = Full(Clock(), "e")
+    place = Place(broker=broker)
+
+    assert place.ask("/readyz", b"") == (200, b"ready\n")
+    assert place.said("/stats?format=full")["broker"] == {"ready": True, "refuses": True}
+    assert b"\nrealtime_broker_refuses 1.0\n" in place.ask("/metrics")[1]
+    broker.full = False
+    assert place.said("/stats?format=full")["broker"] == {"ready": True, "refuses": False}
+    assert b"\nrealtime_broker_refuses 0.0\n" in place.ask("/metrics")[1]
 
 
 def test_a_daemon_that_stops() -> None:

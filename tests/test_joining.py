@@ -9,6 +9,8 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from twisted.internet.defer import Deferred, fail
 from zope.interface import implementer
 
@@ -360,6 +362,35 @@ def test_channels_can_be_added_and_removed(make: Callable[..., House]) -> None:
     assert house.hub.numbers().channels == {}
     line.hang_up()
     assert house.hub.numbers().readers == 0
+
+
+@settings(max_examples=100)
+@given(
+    st.lists(st.tuples(st.booleans(), st.sets(st.sampled_from("abcd"), min_size=1)), max_size=20)
+)
+def test_whatever_is_picked_is_heard_and_nothing_else(steps: list[tuple[bool, set[str]]]) -> None:
+    """
+    In order, each once, from one channel to several and back; and counted so.
+    """
+    house = House()
+    line, other = house.join(), house.join("a", "b")
+    picked: set[str] = set()
+    try:
+        for adds, names in steps:
+            (house.hub.add if adds else house.hub.remove)(reader_of(house, line), sorted(names))
+            picked = picked | names if adds else picked - names
+            for each in (line, other):
+                each.read()
+            house.publish(*[(name, name.encode()) for name in "dabc"])
+            house.turn()
+            assert texts(line.read()) == [name.encode() for name in "dabc" if name in picked]
+            assert texts(other.read()) == [b"a", b"b"]
+            counted = {name: (name in picked) + (name in "ab") for name in "abcd"}
+            said = house.hub.numbers().channels
+            assert said == {name: count for name, count in counted.items() if count}
+    finally:
+        for each in house.lines:
+            each.close()
 
 
 def test_a_channel_added_within_a_turn_waits_for_its_end(

@@ -166,7 +166,7 @@ def test_everything() -> None:
     assert said["version"]
     assert said["uptime"] == 10
     assert (said["epoch"], said["position"]) == ("e", "e.3")
-    assert said["broker"] == {"ready": True}
+    assert said["broker"] == {"ready": True, "refuses": False}
     assert said["readers"] == {
         "now": 1,
         "joining": 0,

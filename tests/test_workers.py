@@ -5,8 +5,13 @@ What several processes of one daemon need to be one: sums, waiting, sockets, wor
 from __future__ import annotations
 
 import json
+import os
+import signal
 import socket
+import subprocess
+import sys
 from collections import Counter
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -40,13 +45,16 @@ from rt_twisted.reports import (
 from rt_twisted.settings import WrongSetting
 from rt_twisted.tap import build
 from rt_twisted.tap.options import Options
+from rt_twisted.workers import last_words
 from rt_twisted.workers.backoff import FIRST, MOST, STEADY, Backoff
 from rt_twisted.workers.berth import State
 from rt_twisted.workers.census import PATIENCE, Census
 from rt_twisted.workers.inheritance import NAME, Inheritance
+from rt_twisted.workers.last_words import LastWords
 from rt_twisted.workers.line import Line
 from rt_twisted.workers.post import Post
 from rt_twisted.workers.sockets import Binder, Heir
+from rt_twisted.workers.vigil import TICK, Vigil
 
 # Waiting.
 
@@ -63,6 +71,117 @@ def test_who_ends_soon_waits_longer_each_time() -> None:
     assert waits[-1] == MOST
     assert longest.after(STEADY) == FIRST
     assert [shortest.after(0) for _ in range(12)] == [wait / 2 for wait in waits]
+
+
+# Silence.
+
+
+@dataclass
+class Silent:
+    """
+    A berth as a vigil sees it.
+    """
+
+    state: State = State.UP
+    silence: float = 0.0
+    given_up: int = 0
+
+    def give_up(self) -> None:
+        """
+        See `Berth.give_up`.
+        """
+        self.given_up += 1
+        self.state = State.STOPPING
+
+
+def vigil(clock: Clock, patience: float, *berths: Silent) -> Vigil:
+    """
+    One that looks.
+    """
+    made = Vigil(clock, berths, lambda: patience)  # type: ignore[arg-type]  # what it needs
+    made.start()
+    return made
+
+
+def test_who_says_nothing_is_given_up_once() -> None:
+    """
+    After so many seconds; not who speaks, comes up or stops.
+    """
+    clock = Clock()
+    others = [Silent(state) for state in State if state is not State.UP]
+    silent, spoken = Silent(), Silent()
+    looks = vigil(clock, 5, silent, spoken, *others)
+    for _ in range(10):
+        clock.pump([TICK, TICK])
+        spoken.silence = 0
+        assert not silent.given_up or clock.seconds() > 5
+    looks.stop()
+
+    assert silent.given_up == 1
+    assert not any(each.given_up for each in (spoken, *others))
+    assert not clock.getDelayedCalls()
+
+
+def test_nobody_is_given_up_if_that_is_not_wanted() -> None:
+    """
+    With 0.
+    """
+    clock, silent = Clock(), Silent()
+    looks = vigil(clock, 0, silent)
+    clock.pump([TICK] * 10_000)
+    looks.stop()
+
+    assert not silent.given_up
+
+
+def test_a_parent_that_slept_blames_nobody() -> None:
+    """
+    However long it was stopped, and however often: it has to hear first what was said
+    meanwhile. Nor does a clock that is set back or forth.
+    """
+    clock, berth = Clock(), Silent()
+    looks = vigil(clock, 2, berth)
+    for _ in range(10):
+        clock.advance(3600)
+        berth.silence = 0.0  # what it had said was waiting
+        clock.pump([TICK, TICK])
+    clock.rightNow -= 7200
+    clock.advance(0)
+    looks.stop()
+
+    assert not berth.given_up
+    assert berth.silence < 2
+
+
+def test_last_words() -> None:
+    """
+    Where a process was when it was aborted; nothing of one that ends by itself.
+    """
+    said = []
+    here = "print('here', flush=True)"
+    for code in (f"def hangs(): {here}; import time; time.sleep(1000)\nhangs()", here):
+        words = LastWords()
+        child = subprocess.Popen(
+            [
+                sys.executable,
+                "-c",
+                f"import os; from {last_words.__name__} import leave\nleave(os.environ)\n{code}",
+            ],
+            env={**os.environ, last_words.NAME: str(words.descriptor)},
+            pass_fds=[words.descriptor],
+            stdout=subprocess.PIPE,
+        )
+        words.close_other()
+        assert child.stdout is not None
+        assert child.stdout.readline() == b"here\n"
+        if code != here:
+            child.send_signal(signal.SIGABRT)
+        child.communicate()
+        said.append(words.hear())
+
+    assert said[0].startswith("Fatal Python error: Aborted")
+    assert "in hangs" in said[0]
+    assert said[1] == ""
 
 
 # Sums.

@@ -96,6 +96,7 @@ class Numbers(Collector):
         yield _gauge("realtime_readers_limit", "Readers allowed at once.", n.readers_limit)
         yield _gauge("realtime_readers_joining", "Readers waiting for the broker.", n.joining)
         yield _gauge("realtime_broker_up", "Whether it can be reached.", int(not n.broker_away))
+        yield _gauge("realtime_broker_refuses", "Takes no messages.", int(bool(n.broker_refuses)))
         yield _gauge("realtime_readers_behind", "Readers with bytes waiting.", n.behind)
         yield _gauge("realtime_backlog_bytes", "Bytes that wait for them.", n.waiting_bytes)
         yield _total("realtime_readers_joined", "Readers that ever joined.", n.joined)

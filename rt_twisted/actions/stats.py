@@ -124,7 +124,7 @@ class Stats:
             "uptime": round(n.uptime, 3),
             "epoch": position.epoch,
             "position": str(position),
-            "broker": {"ready": not n.broker_away},
+            "broker": {"ready": not n.broker_away, "refuses": bool(n.broker_refuses)},
             "readers": {
                 "now": n.readers,
                 "joining": n.joining,

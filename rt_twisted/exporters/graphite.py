@@ -35,6 +35,7 @@ TOTALS = (
     "gaps",
     "memory_bytes",
     "broker_away",
+    "broker_refuses",
 )
 SECONDS = ("uptime", "cpu_seconds")
 

@@ -24,7 +24,7 @@ LIVE = frozenset(
     "websocket-origins websocket-message websocket-message-seconds websocket-rate "
     "websocket-bytes websocket-tolerance websocket-close-seconds websocket-compress "
     "socketio-ping-interval socketio-ping-timeout socketio-connect-seconds "
-    "socketio-upgrade-seconds socketio-max-payload socketio-recovery".split()
+    "socketio-upgrade-seconds socketio-max-payload socketio-recovery worker-timeout".split()
 )
 
 

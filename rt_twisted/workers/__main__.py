@@ -9,6 +9,8 @@ from __future__ import annotations
 import os
 import sys
 
+from rt_twisted.workers.last_words import leave
+
 
 def main() -> None:
     """
@@ -17,6 +19,7 @@ def main() -> None:
     if "LISTEN_FDS" in os.environ:
         # systemd meant the parent; whoever reads a systemd endpoint asks for this.
         os.environ["LISTEN_PID"] = str(os.getpid())
+    leave(os.environ)
     sys.argv = ["twistd", *sys.argv[2:]]
 
     from twisted.scripts.twistd import run

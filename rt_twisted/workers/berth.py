@@ -21,7 +21,10 @@ from twisted.python.failure import Failure
 from rt_twisted.counts import Counts
 from rt_twisted.reports import Report
 from rt_twisted.workers.backoff import Backoff
+from rt_twisted.workers.last_words import LastWords
 from rt_twisted.workers.line import Line
+
+LAST = 3.0  # seconds to write down where it hangs; one that is stopped (SIGSTOP) cannot
 
 _log = Logger()
 
@@ -58,7 +61,8 @@ class Told(Protocol):
         """
 
 
-Spawn = Callable[[ProcessProtocol, int, int], Any]  # number, descriptor -> a Twisted process
+# Number, descriptor of the line, of its last words -> a Twisted process.
+Spawn = Callable[[ProcessProtocol, int, int, int], Any]
 
 
 class Berth:
@@ -78,6 +82,7 @@ class Berth:
         self.restarts = 0
         self.counts = Counts()  # the last that grew
         self.report: Report | None = None  # the last whole one
+        self.silence = 0.0  # seconds without a word, as `Vigil` counts them
         self._reactor = reactor
         self._spawn = spawn
         self._told = told
@@ -86,7 +91,9 @@ class Berth:
         self._process: Any = None
         self._pid = 0
         self._line: Line | None = None
+        self._words: LastWords | None = None
         self._next: Any = None  # the call that starts another one
+        self._end: Any = None  # the call that waits for last words no longer
         self._stopped: Deferred[None] | None = None
 
     @property
@@ -109,8 +116,11 @@ class Berth:
             factory.noisy = False
             self._reactor.adoptStreamConnection(here.fileno(), here.family, factory)
             self._born = self._reactor.seconds()
-            self._process = self._spawn(_Watch(self._ended), self.number, there.fileno())
+            self._words = words = LastWords()
+            watch = _Watch(self._ended)
+            self._process = self._spawn(watch, self.number, there.fileno(), words.descriptor)
             self._pid = self._process.pid
+            words.close_other()
         self._move(State.STARTING)
 
     def say(self, what: str, **fields: Any) -> None:
@@ -145,17 +155,32 @@ class Berth:
             self.say("stop")
         return self._stopped
 
+    def give_up(self) -> None:
+        """
+        End a worker that says nothing any more, after it has written down where it is.
+        """
+        _log.error(
+            "worker {worker} (pid {pid}) has said nothing for {silence:.0f} seconds, and is ended",
+            worker=self.number,
+            pid=self.pid,
+            silence=self.silence,
+        )
+        self._move(State.STOPPING)
+        self.signal(signal.SIGABRT)
+        self._end = self._reactor.callLater(LAST, self.signal, signal.SIGKILL)
+
     def signal(self, number: signal.Signals) -> None:
         """
         Send a signal to the worker, if there is one.
         """
         if self._process is not None:
             with suppress(ProcessExitedAlready):  # `_ended` is on its way
-                self._process.signalProcess(number.name.removeprefix("SIG"))
+                self._process.signalProcess(number)
 
     def _hears(self, line: Line, said: dict[str, Any]) -> None:
         if line is not self._line:
             return
+        self.silence = 0.0
         what = said["what"]
         if what == "ready":
             if self.state is State.STARTING:
@@ -168,8 +193,13 @@ class Berth:
     def _ended(self, reason: Failure) -> None:
         if self._line is not None and self._line.transport is not None:
             self._line.transport.abortConnection()
+        if self._end is not None and self._end.active():
+            self._end.cancel()
+        words = self._words.hear() if self._words is not None else ""
+        if words:
+            _log.error("worker {worker} was here:\n{words}", worker=self.number, words=words)
         lived = self._reactor.seconds() - self._born
-        self._process = self._line = None
+        self._process = self._line = self._words = None
         self._told.buried(self, self.counts)
         self.counts, self.report = Counts(), None
         if self._stopped is not None:

@@ -23,8 +23,10 @@ from rt_twisted.wire import listen_on
 from rt_twisted.workers.berth import Berth, State
 from rt_twisted.workers.census import Census
 from rt_twisted.workers.inheritance import Inheritance
+from rt_twisted.workers.last_words import NAME as LAST_WORDS
 from rt_twisted.workers.siblings import Ways
 from rt_twisted.workers.sockets import Binder
+from rt_twisted.workers.vigil import Vigil
 
 FIRST_SOCKET = 3  # what systemd's begin with (sd_listen_fds(3))
 GRACE = 3.0  # seconds beyond stop-seconds, after which a worker is not waited for
@@ -89,6 +91,7 @@ class Crew(Service):
         self._end: Any = None  # the call that waits no longer
         self._berths = [Berth(reactor, number, self._spawn, self) for number in range(1, size + 1)]
         census.berths = self._berths
+        self._vigil = Vigil(reactor, self._berths, lambda: self._options["worker-timeout"])
 
     def privilegedStartService(self) -> None:
         """
@@ -121,6 +124,7 @@ class Crew(Service):
         self._awaited = set(self._berths)
         for berth in self._berths:
             berth.start()
+        self._vigil.start()
 
     def _reload(self) -> None:
         self._supervisor.reloading()
@@ -151,6 +155,7 @@ class Crew(Service):
         for bound in self._binder.bound:
             bound.stopListening()
         self._census.stop()
+        self._vigil.stop()
         gone = DeferredList([berth.stop() for berth in self._berths])
         wait = self._options["stop-seconds"] + GRACE
         self._end = self._reactor.callLater(wait, self._kill)
@@ -206,9 +211,10 @@ class Crew(Service):
         if not self._awaited:
             self._supervisor.ready()
 
-    def _spawn(self, watch: ProcessProtocol, number: int, line: int) -> Any:
+    def _spawn(self, watch: ProcessProtocol, number: int, line: int, words: int) -> Any:
         """
-        Start the process of worker *number*; it gets *line* and its sockets.
+        Start the process of worker *number*; it gets *line*, its sockets, and *words*,
+        where it writes what it says last.
         """
         environment = {name: value for name, value in os.environ.items() if name not in NOT_THEIRS}
         mine = [bound.of(number - 1) for bound in self._binder.bound]
@@ -224,7 +230,8 @@ class Crew(Service):
             first = FIRST_SOCKET + taken
             sockets = [(first + 1 + at, int(one.family)) for at, one in enumerate(mine)]
             ways = [len(sources) + at for at in range(len(self._berths) + 1)]
-            sources += self._ways.of(number)
+            sources += [*self._ways.of(number), words]
+            environment[LAST_WORDS] = str(len(sources) - 1)
             self._inherit(number, first, self._ways.mark, ways, sockets).leave(environment)
             package = [sys.executable, "-m", "rt_twisted.workers"]
             return self._reactor.spawnProcess(

@@ -282,15 +282,18 @@ async def test_a_server_short_of_memory(node: Node, lines: list[str]) -> None:
     """
     node.server.control("set_vm_memory_high_watermark", "0.0001")
     try:
+        while "memory" not in node.server.control("eval", "rabbit_alarm:get_alarms()."):
+            await pause(0.1)
         with pytest.raises(Unavailable, match="memory"):
             await node.broker.publish([Draft("news", b"1", key="1")])
         with pytest.raises(Unavailable, match="memory"):
             await node.broker.publish([Draft("news", b"1", key="1")])
-        assert not node.broker.ready()
+        assert node.broker.ready()
+        assert node.broker.refuses()
         await node.broker.subscribe("other")
     finally:
         node.server.control("set_vm_memory_high_watermark", "0.4")
-    await node.came_back()
+    await until(lambda: not node.broker.refuses(), LONG)
     await node.broker.publish([Draft("news", b"1", key="1"), Draft("other", b"2")])
 
     await node.heard(b"1", b"2")

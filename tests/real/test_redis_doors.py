@@ -99,7 +99,7 @@ async def test_users_and_passwords(redis: Server, said: list[str]) -> None:
     """
     rules = (
         "on >se:cr/et resetkeys ~realtime:* resetchannels &* -@all "
-        "+auth +select +info +ping +script|load +eval +evalsha +subscribe +unsubscribe +publish "
+        "+auth +select +info +script|load +eval +evalsha +subscribe +unsubscribe +publish "
         "+hmget +hset +hincrby +get +set +del +pexpire +time "
         "+zadd +zscore +zcard +zpopmin +zrange +zrangebyscore +zrevrangebyscore +zremrangebyscore "
         "+xadd +xdel +xrange +xrevrange"

@@ -89,6 +89,16 @@ class Crew:
         """
         return [worker["pid"] for worker in self.stats()["workers"]]
 
+    def pids_when_up(self) -> list[int]:
+        """
+        Of the workers, as soon as all are.
+        """
+        while True:
+            workers = self.stats()["workers"]
+            if all(worker["state"] == "up" for worker in workers):
+                return [worker["pid"] for worker in workers]
+            time.sleep(PAUSE)
+
     def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
         """
         Send a signal to the parent alone, and wait until nobody is left.
@@ -333,6 +343,70 @@ def test_one_that_does_not_answer_is_left_out_and_said(crew: Start) -> None:
     finally:
         os.kill(pids[0], signal.SIGCONT)
     settled(lambda: daemon.stats()["workers"][0]["state"] == "up")
+
+
+@pytest.mark.limit(90)
+def test_a_worker_that_hangs_is_replaced_and_says_where(crew: Start, tmp_path: Path) -> None:
+    """
+    One that hangs in somebody's own code, and one that is stopped and can say nothing:
+    each is ended and another takes its place.
+    """
+    (tmp_path / "hanging.py").write_text(HANGING)
+    daemon = crew(
+        "--worker-timeout=3",
+        "--route=^/hang$ hanging.Hang",
+        "--route=^/stats$ stats",
+        env={"PYTHONPATH": f"{ROOT}{os.pathsep}{tmp_path}"},
+    ).up()
+    before = daemon.pids_when_up()
+    with socket.create_connection(("127.0.0.1", daemon.port), PATIENCE) as asking:
+        asking.sendall(b"GET /hang HTTP/1.1\r\nHost: a\r\n\r\n")
+        settled(lambda: "in hangs_here" in daemon.server.log)
+        assert asking.recv(100) == b"", "its connections are closed"
+    settled(lambda: re.search(r"worker \d \(pid \d+\) ended by SIGABRT after", daemon.server.log))
+    victim = daemon.pids_when_up()[0]
+    os.kill(victim, signal.SIGSTOP)
+    settled(lambda: f"(pid {victim}) ended by SIGKILL after" in daemon.server.log)
+    after = daemon.pids_when_up()
+
+    assert victim not in after
+    said = re.findall(r"worker \d \(pid (\d+)\) has said nothing for \d+ s", daemon.server.log)
+    assert str(victim) in said
+    assert set(map(int, said)) & set(before)
+
+
+HANGING = """
+import time
+from dataclasses import dataclass
+from rt_twisted.interfaces import IAction
+from zope.interface import implementer
+
+@implementer(IAction)
+@dataclass
+class Hang:
+    methods = ("GET",)
+
+    def act(self, exchange, match):
+        hangs_here()
+
+def hangs_here():
+    time.sleep(1000)
+"""
+
+
+@pytest.mark.limit(90)
+def test_a_parent_that_was_stopped_ends_nobody(crew: Start) -> None:
+    """
+    It hears first what its workers said meanwhile.
+    """
+    daemon = crew("--worker-timeout=5").up()
+    before = daemon.pids_when_up()
+    daemon.server.send(signal.SIGSTOP)
+    time.sleep(7)  # longer than the timeout: that is what it is about
+    daemon.server.send(signal.SIGCONT)
+
+    assert daemon.pids_when_up() == before
+    assert "has said nothing" not in daemon.server.log
 
 
 def _stats_of_another(daemon: Crew) -> Any:

@@ -24,7 +24,7 @@ from rt_twisted.brokers.amqp.dialogue import Gone
 from rt_twisted.brokers.amqp.link import Link
 from rt_twisted.brokers.amqp.outbox import Outbox
 from rt_twisted.brokers.amqp.routing import Binding, Routing, event_of, key_of
-from rt_twisted.interfaces import IBroker, IReady, IReceiver
+from rt_twisted.interfaces import IBroker, IReady, IReceiver, IRefusing
 from rt_twisted.message import Draft, Message, Position
 
 _log = Logger()
@@ -45,7 +45,7 @@ class Wish:
         self.waiting: list[Deferred[Position]] = []
 
 
-@implementer(IBroker, IReady)
+@implementer(IBroker, IReady, IRefusing)
 class AmqpBroker(Service):
     """
     Sends drafts to an exchange and numbers what comes from it.
@@ -129,6 +129,12 @@ class AmqpBroker(Service):
         See `IReady.ready`.
         """
         return self._link.ready()
+
+    def refuses(self) -> bool:
+        """
+        See `IRefusing.refuses`.
+        """
+        return self._link.refuses()
 
     def subscribe(self, channel: str) -> Deferred[Position]:
         """

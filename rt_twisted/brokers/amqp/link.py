@@ -106,9 +106,15 @@ class Link:
 
     def ready(self) -> bool:
         """
-        Whether messages can come and go.
+        Whether there are both connections.
         """
-        return self._state is State.UP and not self._blocked
+        return self._state is State.UP
+
+    def refuses(self) -> bool:
+        """
+        Whether the server takes no messages, being short of memory or disk.
+        """
+        return self.ready() and bool(self._blocked)
 
     def start(self) -> None:
         """

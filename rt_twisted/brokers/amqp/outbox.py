@@ -19,7 +19,7 @@ from rt_twisted.interfaces import Unavailable
 from rt_twisted.message import Draft, Position
 
 LIMIT = 10.0  # seconds until the server must have confirmed a message
-ECHO = 2.0  # seconds until it must have come back to us
+ECHO = 2.0  # seconds until it is answered although it has not come back to us
 WAITING = 64 << 20  # bytes that may be on their way to the server
 
 
@@ -80,7 +80,7 @@ class Outbox:
         routing: by which keys.
         token: letters that no other process has.
         late: the position of a message that the server has and that has not
-            come back; None if that is no success.
+            come back; None if that is no success, and has the time of all.
     """
 
     def __init__(
@@ -89,7 +89,7 @@ class Outbox:
         topology: Topology,
         routing: Routing,
         token: str,
-        late: Callable[[], Position | None],
+        late: Callable[[], Position] | None,
     ) -> None:
         self._clock = clock
         self._topology = topology
@@ -185,6 +185,7 @@ class Outbox:
         Once a second: nobody waits for ever.
         """
         now = self._clock.seconds()
+        echo = LIMIT if self._late is None else ECHO
         while self._unconfirmed:
             tag, sent = next(iter(self._unconfirmed.items()))
             if now - sent.since < LIMIT:
@@ -193,7 +194,7 @@ class Outbox:
             self._fail(sent, "the AMQP server has not confirmed in time")
         while self._coming:
             name, sent = next(iter(self._coming.items()))
-            if now - sent.since < (ECHO if sent.confirmed else LIMIT):
+            if now - sent.since < (echo if sent.confirmed else LIMIT):
                 break
             del self._coming[name]
             if sent.confirmed:
@@ -248,10 +249,10 @@ class Outbox:
                 self._overdue(sent)
 
     def _overdue(self, sent: Sent) -> None:
-        position = self._late()
-        if position is None:
+        if self._late is None:
             self._fail(sent, "the message has not come back from the AMQP server")
             return
+        position = self._late()
         if sent.draft.key is not None:
             now = self._clock.seconds()
             self.keys.remember(sent.draft.channel, sent.draft.key, position, now)

@@ -29,7 +29,7 @@ from rt_twisted.brokers.amqp.outbox import Outbox
 from rt_twisted.brokers.amqp.reading import OFFSET, Start, read_stream
 from rt_twisted.brokers.amqp.routing import Routing, event_of, key_of
 from rt_twisted.brokers.memory import KnownKeys
-from rt_twisted.interfaces import IBroker, IHistory, IReady, IReceiver, Unavailable
+from rt_twisted.interfaces import IBroker, IHistory, IReady, IReceiver, IRefusing, Unavailable
 from rt_twisted.message import NOWHERE, Draft, Message, Position, Replay, Since
 
 _log = Logger()
@@ -38,7 +38,7 @@ CONSUMER = "rt"
 SYNC = 10.0  # seconds until a mark must have come back
 
 
-@implementer(IBroker, IHistory, IReady)
+@implementer(IBroker, IHistory, IReady, IRefusing)
 class StreamBroker(Service):
     """
     Sends drafts to an exchange, and hears of them, with those of others, by
@@ -68,7 +68,7 @@ class StreamBroker(Service):
         self._topology = topology
         self._routing = Routing(topology)
         self._token = secrets.token_hex(8)
-        self._outbox = Outbox(reactor, topology, self._routing, self._token, lambda: None)
+        self._outbox = Outbox(reactor, topology, self._routing, self._token, None)
         self._link = Link(
             reactor,
             endpoint,
@@ -132,6 +132,12 @@ class StreamBroker(Service):
         See `IReady.ready`.
         """
         return self._link.ready()
+
+    def refuses(self) -> bool:
+        """
+        See `IRefusing.refuses`.
+        """
+        return self._link.refuses()
 
     def subscribe(self, channel: str) -> Deferred[Position]:
         """

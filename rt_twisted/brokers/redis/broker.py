@@ -39,9 +39,10 @@ from rt_twisted.brokers.redis.outbox import Outbox, encode
 from rt_twisted.brokers.redis.plain import Plain
 from rt_twisted.brokers.redis.scripts import ALL, HELLO, READING, Script
 from rt_twisted.brokers.redis.server import Address, Server
+from rt_twisted.brokers.redis.taking import Taking
 from rt_twisted.brokers.redis.wishes import Wishes
 from rt_twisted.history import Keep
-from rt_twisted.interfaces import IBroker, IHistory, IReady, IReceiver
+from rt_twisted.interfaces import IBroker, IHistory, IReady, IReceiver, IRefusing
 from rt_twisted.message import NOWHERE, Draft, Position, Replay, Since
 
 _log = Logger()
@@ -49,11 +50,10 @@ _log = Logger()
 TICK = 0.5  # seconds between two looks at everything
 PULSE = 2  # ticks between two marks
 SLOW_RETRY = 10.0  # seconds to another try where redis does not let us in
-QUIET = 5.0  # seconds without a refusal until all is said to be well again
 LONGEST_RETRY = 5.0  # seconds to another try otherwise, when many have failed
 
 
-@implementer(IBroker, IHistory, IReady)
+@implementer(IBroker, IHistory, IReady, IRefusing)
 class RedisBroker(Service):
     """
     Carries messages through redis.
@@ -94,21 +94,19 @@ class RedisBroker(Service):
         self._there = False  # both connections are
         self._state = ""  # as it was said last
         self._start = NOWHERE  # what the log may remember begins behind this
-        self._refused_at = 0.0  # when redis last refused something; 0 for never
         self._closed = False
         self._ticks = 0
         self._life: Deferred[None] | None = None
         self._trigger: Any = None
         self._tick = LoopingCall(self._look)
         self._tick.clock = reactor
-        self._marks = Marks(reactor, self._call, node, timeout)
+        control = encode(f"{self._keys[1]}n:{node}")
+        self._marks = Marks(reactor, self._call, node, control, timeout)
         self._wishes = Wishes(reactor, self._marks, *self._keys, plain_prefix if plain else None)
         self._archive = Archive(reactor, self._call, lambda: self._keep.age, self._marks, node)
         self._plain = Plain(reactor, self._call, self._bounds, self._marks, node)
-        control = encode(f"{self._keys[1]}n:{node}")
-        self._hearing = Hearing(
-            self._marks, self._wishes, self._archive, self._plain, control, self._drop
-        )
+        self._hearing = Hearing(self._marks, self._wishes, self._archive, self._plain, self._drop)
+        self._taking = Taking(reactor, self._call, self._bounds, self._say)
         self._outbox = Outbox(reactor, self._call, self._bounds, self._hearing.learn, wait)
 
     # Life.
@@ -190,6 +188,12 @@ class RedisBroker(Service):
         Whether both connections are there.
         """
         return self._there
+
+    def refuses(self) -> bool:
+        """
+        See `IRefusing.refuses`.
+        """
+        return self._there and self._taking.refuses
 
     def after(self, channels: Sequence[str], since: Since) -> Deferred[Replay]:
         """
@@ -301,7 +305,7 @@ class RedisBroker(Service):
             if self._closed:
                 return
             self._there = True
-            self._refused_at = 0.0
+            self._taking.begin()
             self._say("is there")
             self._wishes.open(ear)
             self._archive.open()
@@ -350,6 +354,7 @@ class RedisBroker(Service):
             ensureDeferred(self._marks.ask()).addErrback(
                 lambda failure: failure.trap(Away, ResponseError)
             )
+            self._taking.look()
         self._plain.look()
 
     # Scripts.
@@ -368,21 +373,14 @@ class RedisBroker(Service):
             if reason.startswith(NOT_NOW):
                 self._drop(reason)  # another is the master now
             elif self._there:
-                self._refused_at = self._reactor.seconds()
-                self._say(f"refuses: {reason}")
+                self._taking.refused(reason)
             raise
         if answer is None:  # its log is gone, or somebody else's
             self._drop("the log has gone")
             raise Away("the log has gone")
-        if self._refused_at and script not in READING:
-            self._takes()
+        if self._taking.refuses and script not in READING:
+            self._taking.took()
         return answer
-
-    def _takes(self) -> None:
-        # Not with each message, if it takes some and refuses others.
-        if self._reactor.seconds() - self._refused_at > QUIET:
-            self._refused_at = 0.0
-            self._say("is there")
 
     def _bounds(self) -> tuple[int, int, int]:
         return self._keep.count, int(self._keep.age * 1000), self._keep.bytes

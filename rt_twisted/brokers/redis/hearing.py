@@ -48,7 +48,6 @@ class Hearing:
         wishes: which names are which channel.
         archive: fetches the past.
         plain: what becomes of plain messages.
-        control: the name under which marks come.
         renew: has another hello be said, for a reason.
     """
 
@@ -58,14 +57,12 @@ class Hearing:
         wishes: Wishes,
         archive: Archive,
         plain: Plain,
-        control: bytes,
         renew: Callable[[str], None],
     ) -> None:
         self._marks = marks
         self._wishes = wishes
         self._archive = archive
         self._plain = plain
-        self._control = control
         self._renew = renew
         self._ear: Ear | None = None
         self._held: list[Held] | None = None  # while the past is fetched
@@ -84,11 +81,11 @@ class Hearing:
 
     # What the ear hears.
 
-    def ponged(self, token: bytes) -> None:
+    def ignored(self, name: bytes) -> None:
         """
-        See `IListener.ponged`.
+        See `IListener.ignored`.
         """
-        self._marks.came(token.decode(), None)
+        self._marks.ignored(name)
 
     def heard(self, name: bytes, payload: bytes) -> None:
         """
@@ -116,7 +113,7 @@ class Hearing:
                 self._hold(self._held, (channel, payload), len(payload))
             else:
                 self._plain.heard(channel, payload)
-        elif name == self._control:
+        elif name == self._marks.control:
             self._marked(payload)
 
     def _marked(self, payload: bytes) -> None:
@@ -180,7 +177,7 @@ class Hearing:
         self._held, self._held_bytes = [], 0
         if start.epoch != self.head.epoch:
             self._reach(start)
-        ear.listen([self._control])
+        ear.listen([self._marks.control])
         new = await self._wishes.say_again(ear)
         trails, skipped = await self._fetch()
         position = await self._marks.ask()

@@ -72,9 +72,9 @@ class IListener(Protocol):
         *payload* was published under *name*.
         """
 
-    def ponged(self, token: bytes) -> None:
+    def ignored(self, name: bytes) -> None:
         """
-        Everything that was asked before PING *token* is done.
+        *name* is not heard any more, and all that was asked before is done.
         """
 
 
@@ -190,9 +190,9 @@ class Ear(Link):
                 self._answered(reply)
             elif reply[0] == b"message":
                 listener.heard(reply[1], reply[2])
-            elif reply[0] == b"pong":
-                listener.ponged(reply[1])
-            # Everything else confirms what PING confirms as well.
+            elif reply[0] == b"unsubscribe":
+                listener.ignored(reply[1])
+            # That a name is heard is confirmed by what comes behind.
 
     def connectionLost(self, why: Failure) -> None:
         """
@@ -226,12 +226,6 @@ class Ear(Link):
         Do not hear it any more.
         """
         self._say(b"UNSUBSCRIBE", names)
-
-    def ping(self, token: bytes) -> None:
-        """
-        Have the listener told when all that was said before is done.
-        """
-        self.transport.write(_pack(b"PING", token))
 
     def _say(self, command: bytes, names: list[bytes]) -> None:
         # The answers come among the messages, so there is none to wait for.

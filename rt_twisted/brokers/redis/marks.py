@@ -26,14 +26,16 @@ class Marks:
         clock: the reactor.
         call: runs a script.
         node: where redis sends marks to.
+        control: the name under which they come.
         timeout: seconds after which nothing is expected any more.
     """
 
-    def __init__(self, clock: Any, call: Call, node: str, timeout: float) -> None:
+    def __init__(self, clock: Any, call: Call, node: str, control: bytes, timeout: float) -> None:
         self._clock = clock
         self._call = call
         self._node = node
         self._timeout = timeout
+        self.control = control
         self._token = 0
         self._waiting: dict[str, Deferred[Any]] = {}
         self.open = False  # whether anything can be heard
@@ -76,7 +78,7 @@ class Marks:
 
     def came(self, token: str, position: Position | None) -> None:
         """
-        The mark or pong *token* was heard.
+        The mark *token* was heard.
         """
         self.heard_at = self._clock.seconds()
         done = self._waiting.pop(token, None)
@@ -99,7 +101,7 @@ class Marks:
         position: Position = await self._in_time(reached)
         return position
 
-    async def ping(self, ear: Ear) -> None:
+    async def settle(self, ear: Ear) -> None:
         """
         Wait until *ear* has done all that it was asked.
 
@@ -107,8 +109,16 @@ class Marks:
             Away: it is lost.
         """
         token, done = self.expect()
-        ear.ping(token.encode())
+        # Not by a PING, which redis refuses while it cannot write its file.
+        ear.ignore([self.control + token.encode()])
         await self._in_time(done)
+
+    def ignored(self, name: bytes) -> None:
+        """
+        *name* is not heard any more; it may be that of `settle`.
+        """
+        if name.startswith(self.control):
+            self.came(name.removeprefix(self.control).decode(), None)
 
     def _in_time(self, done: Deferred[Any]) -> Deferred[Any]:
         """

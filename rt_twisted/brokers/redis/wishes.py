@@ -85,7 +85,7 @@ class Wishes:
         self.plain.clear()
         self._changed |= self._wanted
         new = self._say(ear)
-        await self._marks.ping(ear)
+        await self._marks.settle(ear)
         return new
 
     def open(self, ear: Ear) -> None:
@@ -133,7 +133,7 @@ class Wishes:
         new = self._say(ear)
         if new:
             # First that they are heard, then where the log stands.
-            await self._marks.ping(ear)
+            await self._marks.settle(ear)
             self.are_heard(new, await self._marks.ask())
 
     def _say(self, ear: Ear) -> list[Told]:

@@ -1,0 +1,132 @@
+"""
+A redis that is there and takes nothing: its memory or its disk is full, its replicas are gone.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import shutil
+from contextlib import AsyncExitStack, closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hiredis import ReplyError
+
+from rt_twisted.interfaces import IRefusing, Unavailable
+from rt_twisted.message import After, Draft
+from tests.real.conftest import Serve, Server, StartDaemon
+from tests.real.readers import Reader, join_all, leaving, until
+from tests.real.redis_server import asking, nodes, redis, start_redis, turn
+from tests.real.test_daemon import publish
+from tests.real.test_redis_doors import said
+
+__all__ = ["redis", "said"]  # fixtures
+
+SOON = 30.0  # seconds; some until it is tried again, and until all has been quiet
+
+
+def ask(server: Server, path: str) -> tuple[int, bytes]:
+    """
+    Status and body of GET.
+    """
+    with closing(http.client.HTTPConnection("127.0.0.1", server.port, timeout=SOON)) as connection:
+        connection.request("GET", path)
+        response = connection.getresponse()
+        return response.status, response.read()
+
+
+def broker_of(server: Server) -> Any:
+    """
+    What the daemon says of its broker.
+    """
+    return json.loads(ask(server, "/stats?format=full")[1])["broker"]
+
+
+@pytest.mark.limit(90)
+async def test_a_full_memory_is_seen_and_readers_are_served(
+    redis: Server, daemon: StartDaemon
+) -> None:
+    """
+    Publishers are refused; who balances goes on to send readers, who get their replay; who
+    watches sees it, also on a node that nobody publishes to, until it is over by itself.
+    """
+    options = ("--broker=redis", f"--redis-port={redis.port}")
+    servers = [daemon(*options), daemon(*options)]
+    reader = Reader(servers[1].port, ["news"])
+    async with leaving([reader]), asking(redis.port) as tell:
+        await join_all([reader])
+        await until(lambda: all(ask(each, "/readyz")[0] == 200 for each in servers), SOON)
+        assert publish(servers[0].port, channel="news", message="1") == 200
+        await until(lambda: reader.messages == ["1"])
+        assert [broker_of(server) for server in servers] == [{"ready": True, "refuses": False}] * 2
+        await tell("CONFIG", "SET", "maxmemory", "1")
+        assert publish(servers[0].port, channel="news", message="2") == 503
+        assert broker_of(servers[0]) == {"ready": True, "refuses": True}
+        assert ask(servers[0], "/readyz") == (200, b"ready\n")
+        assert b"\nrealtime_broker_refuses 1.0\n" in ask(servers[0], "/metrics")[1]
+        late = Reader(servers[0].port, ["news"])
+        late.last_id = f"{reader.last_id.rpartition('.')[0]}.0"
+        async with leaving([late]):
+            await join_all([late])
+            await until(lambda: late.messages == ["1"])
+        third = daemon(*options)
+        await until(lambda: broker_of(third)["refuses"], SOON)
+        await tell("CONFIG", "SET", "maxmemory", "0")
+        await until(lambda: not any(broker_of(each)["refuses"] for each in (*servers, third)), SOON)
+        assert b"\nrealtime_broker_refuses 0.0\n" in ask(servers[0], "/metrics")[1]
+        assert publish(servers[0].port, channel="news", message="3") == 200
+        await until(lambda: reader.messages == ["1", "3"])
+
+    assert [each.log.count("refuses: OOM") for each in (servers[0], third)] == [1, 1]
+
+
+async def _save_nothing(redis: Server) -> None:
+    async with asking(redis.port) as tell:
+        await tell("CONFIG", "SET", "save", "")
+
+
+@pytest.mark.limit(60)
+async def test_a_full_disk(serve: Serve, tmp_path: Path, said: list[str]) -> None:
+    """
+    Redis stops to take what it cannot save (MISCONF), and refuses even a PING then: readers
+    go on to be heard, and can be there newly, on channels that nobody wanted before.
+    """
+    data = tmp_path / "data"
+    data.mkdir()
+    server = start_redis(serve, "--save", "3600 1", "--dir", str(data))
+    async with (
+        AsyncExitStack() as ends,
+        asking(server.port) as tell,
+        nodes([f"127.0.0.1:{server.port}"]) as [(one, ears)],
+    ):
+        start = await one.subscribe("a")
+        await one.publish([Draft("a", b"1")])
+        await ears.until(1)
+        shutil.rmtree(data)  # nothing can be written there any more, so it would not stop either
+        ends.push_async_callback(_save_nothing, server)
+        await tell("BGSAVE")
+        while b"rdb_last_bgsave_status:err" not in await tell("INFO", "persistence"):
+            await turn()
+        with pytest.raises(Unavailable, match="MISCONF"):
+            await one.publish([Draft("a", b"refused")])
+        assert one.refuses()
+        assert one.ready()
+        replay = await one.after(["a"], After(start))
+        assert [message.data for message in replay.messages] == [b"1"]
+        await one.subscribe("b")
+        with pytest.raises(ReplyError, match="MISCONF"):
+            await tell("PING")
+        assert said[0] == "is there"
+        assert said[1].startswith("refuses: MISCONF")
+        assert len(said) == 2
+        await tell("CONFIG", "SET", "save", "")
+        await until(lambda: not one.refuses(), SOON)
+        await one.publish([Draft("b", b"2")])
+        await ears.until(2)
+
+    assert [message.data for message in ears.messages] == [b"1", b"2"]
+    assert ears.missing == []
+    assert said[2:] == ["is there"]
+    assert IRefusing.providedBy(one)
