@@ -240,6 +240,8 @@ def report(found: dict[str, Any]) -> str:
             f"disturbed {found['disturbances']:,} times, {found['disturbances_failed']:,} failed"
         )
     whole = found["all"]
+    if whole["recovered"]:
+        lines.append(f"servers knew sessions of Socket.IO again {whole['recovered']:,} times")
     for name, words in (
         ("misplaced", "messages at another position than their publisher was told"),
         ("stray", "messages of a channel that was not asked for"),

@@ -109,7 +109,7 @@ class House:
     retry: int = 2000
     count_addresses: bool = False
     poll_seconds: float = 25.0
-    poll_bytes: int = 1 << 20
+    poll_bytes: int = 256 << 10
     max_body: int = 2 << 20
     max_message: int = 1 << 20
     max_batch: int = 1000

@@ -373,7 +373,7 @@ SECTIONS: tuple[tuple[str, tuple[Setting, ...]], ...] = (
             "browser."),
         Setting("poll-seconds", "25", _some_seconds, help=
             "How long a long-poll waits for news; its client may ask for less."),
-        Setting("poll-bytes", "1m", _size, help=
+        Setting("poll-bytes", "256k", _size, help=
             "Bytes of messages in one answer to a poll, one message in any case; the next poll "
             "gets the rest."),
         Setting("slow", "disconnect", _choice("disconnect", "skip"), help=
@@ -411,7 +411,7 @@ SECTIONS: tuple[tuple[str, tuple[Setting, ...]], ...] = (
             "Messages and other frames a client may send in a second, 0 for no limit; more "
             "closes the websocket (1008)."),
         Setting("websocket-bytes", "64m", _size, help=
-            "Bytes a client may send in a second, 0 for no limit; the same."),
+            "Bytes a client may send in a second, inflated, 0 for no limit; the same."),
         Setting("websocket-tolerance", "20", _up_to_a_day, help=
             "How long a client may take to answer a ping, which goes out with each heartbeat; "
             "any byte from it will do. 0 for as long as it likes."),

@@ -185,7 +185,14 @@ def test_options_become_terms() -> None:
     assert terms.urls == ["http://127.0.0.1:8080/"]
     assert terms.publish_urls == ["http://127.0.0.1:8080/publish"]
     names = [choice.name for choice, _ in terms.transports]
-    assert names == ["sse", "websocket", "poll", "socketio", "socketio-polling"]
+    assert names == [
+        "sse",
+        "websocket",
+        "poll",
+        "socketio",
+        "socketio-polling",
+        "socketio-recovery",
+    ]
     assert (terms.chosen, as_json) == (False, False)
     assert parse([])[0].seed != terms.seed
 
@@ -229,9 +236,9 @@ def test_the_report_says_all() -> None:
     Each transport, what went wrong and with whom, and how to do it again.
     """
     counts = {
-        "readers": 1, "cuts": 2, "owed": 1000, "delivered": 990, "percent": 99.0, "lost": 10,
-        "repeated": 0, "out_of_order": 0, "stray": 0, "misplaced": 3, "gaps": 0,
-        "lost_in_gaps": 0, "twice_over_gaps": 0,
+        "readers": 1, "cuts": 2, "recovered": 3, "owed": 1000, "delivered": 990,
+        "percent": 99.0, "lost": 10, "repeated": 0, "out_of_order": 0, "stray": 0,
+        "misplaced": 3, "gaps": 0, "lost_in_gaps": 0, "twice_over_gaps": 0,
     }  # fmt: skip
     incident = {
         "at": 1.5, "fault": "lost", "transport": "sse", "reader": 4, "channel": "a",
@@ -249,5 +256,6 @@ def test_the_report_says_all() -> None:
         "99.000", "1,000", "disturbed 2 times, 1 failed", "3 messages at another position",
         "5 deliveries had not come", "without poll: status 404", "1 x publish: status 503",
         "lost: a 17 at e.9, sse reader 4", "1.400 reset at e.8", "seed 4711",
+        "sessions of Socket.IO again 3 times",
     ):  # fmt: skip
         assert words in text

@@ -123,6 +123,24 @@ def test_every_cut_is_noticed(framing: PollFraming) -> None:
             assert found == packets[: len(found)]
 
 
+@pytest.mark.parametrize("framing", FRAMINGS)
+@pytest.mark.parametrize("most", [1, 7, 20, 1000])
+def test_portions(framing: PollFraming, most: int) -> None:
+    """
+    Packets go out whole, as many as fit, or one that does not fit alone; of one
+    that is not all there, more is needed.
+    """
+    packets = [HELLO, BYTES, EURO, Packet(Kind.MESSAGE, "😀" * 9), EURO, Packet(Kind.NOOP)]
+    frames = [framed(framing, packet) for packet in packets * 3]
+    ends = [len(b"".join(frames[:count])) for count in range(1, len(frames) + 1)]
+    whole = b"".join(frames)
+
+    for there in range(1, len(whole) + 1):
+        reached = [end for end in ends if end <= there]
+        fitting = [end for end in reached if end <= most] or reached[:1] or [0]
+        assert framing.portion(whole[:there], most) == fitting[-1]
+
+
 texts = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\x1e"))
 packet_values = st.one_of(
     st.builds(Packet, st.sampled_from(Kind), texts),

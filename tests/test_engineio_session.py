@@ -1,18 +1,22 @@
 """
-Who pings whom, and whom a node remembers.
+Who pings whom, and when sessions are looked after.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
-import pytest
+from twisted.internet.defer import Deferred, ensureDeferred, succeed
 from twisted.internet.task import Clock
 
-from rt_twisted.actions import engineio_sessions
 from rt_twisted.actions.engineio_heart import Heart, Pulse
-from rt_twisted.actions.engineio_sessions import Left, Sessions
-from rt_twisted.house import SocketioLimits
+from rt_twisted.actions.engineio_session import Session
+from rt_twisted.actions.engineio_sessions import Sessions
+from rt_twisted.brokers.memory import MemoryBroker
+from rt_twisted.codecs.engineio_framing import Framing, Poll4
+from rt_twisted.codecs.socketio_events import Events
+from rt_twisted.house import House, SocketioLimits
+from rt_twisted.hub import Hub
 
 LIMITS = SocketioLimits(ping_interval=25, ping_timeout=20)
 
@@ -45,6 +49,110 @@ def test_revision_3_pings() -> None:
     assert heart.look(75.0) is Pulse.GONE
 
 
+class Speaker:
+    """
+    Nobody speaks.
+    """
+
+    def opened(self, session: Session) -> None:
+        pass
+
+    def closed(self, why: str) -> None:
+        pass
+
+    def idle(self) -> bool:
+        return False
+
+    def format(self, framing: Framing, quiet: bool = False, welcome: bytes = b"") -> Events:
+        return Events(framing, quiet=quiet, welcome=welcome)
+
+
+class Poll:
+    """
+    A request, and its answer.
+    """
+
+    def __init__(self) -> None:
+        self.body = b""
+
+    def watch(self, lost: object) -> None:
+        pass
+
+    def answer(self, status: int, body: bytes, *_: object) -> None:
+        self.body = body
+
+
+def test_who_fetches_much_in_portions_is_there() -> None:
+    """
+    Also while the ping has not come to it yet, as it waits behind the rest; not
+    once it fetches no more.
+    """
+    clock = Clock()
+    house = House(Hub(MemoryBroker(clock, "e"), clock), clock, socketio=LIMITS)
+    sessions = Sessions(clock)
+    speaker: Any = Speaker()
+    session = Session(sessions, house, speaker, 4, "", False)
+    session.open_polls(Poll4())
+    session.poll(cast(Any, Poll()))
+    session.write(b"".join(b"4%d\x1e" % number for number in range(100_000)))
+    clock.pump([1.0] * 26)
+    heard = b""
+    while not heard.endswith(b"\x1e2"):
+        poll: Any = Poll()
+        session.poll(poll)
+        assert poll.body
+        heard += b"\x1e" + poll.body
+        clock.pump([1.0] * 15)
+        assert not session.closed
+    assert clock.seconds() > 3 * LIMITS.ping_timeout
+
+    clock.pump([1.0] * 15)
+    assert session.closed
+
+
+class Post:
+    """
+    A request with a body.
+    """
+
+    def __init__(self, body: bytes) -> None:
+        self._body = body
+
+    def read(self, limit: int) -> Deferred[bytes]:
+        return succeed(self._body)
+
+
+def test_pings_come_at_each_interval() -> None:
+    """
+    Also where a client has longer than that to answer; who does not answer is gone, and
+    hears no CLOSE, after which python-socketio would not come back.
+    """
+    clock = Clock()
+    limits = SocketioLimits(ping_interval=1.0, ping_timeout=5.0)
+    house = House(Hub(MemoryBroker(clock, "e"), clock), clock, socketio=limits)
+    speaker: Any = Speaker()
+    session = Session(Sessions(clock), house, speaker, 4, "", False)
+    session.open_polls(Poll4())
+    session.poll(cast(Any, Poll()))
+    poll: Any = Poll()
+    session.poll(poll)
+    pings = 0
+    for _ in range(20):
+        clock.pump([1.0, 0.0])
+        if poll.body:
+            assert poll.body == b"2"
+            pings += 1
+            ensureDeferred(session.post(cast(Any, Post(b"3")), Poll4()))
+            session.poll(poll := cast(Any, Poll()))
+    assert pings >= 10
+
+    while not session.closed:
+        clock.pump([1.0, 0.0])
+        if poll.body == b"2":
+            session.poll(poll := cast(Any, Poll()))
+    assert poll.body == b"6"
+
+
 class Due:
     """
     A session that counts how often it is looked at.
@@ -54,14 +162,10 @@ class Due:
         self.sid = sid
         self.due = due
         self.looks: list[float] = []
-        self.closed: list[str] = []
 
     def look(self, now: float) -> None:
         self.looks.append(now)
         self.due = now + 2
-
-    def close(self, why: str, cause: Any) -> None:
-        self.closed.append(why)
 
 
 def test_one_look_a_second() -> None:
@@ -92,38 +196,3 @@ def test_ids_name_their_node() -> None:
     assert len(ids) == 1000
     assert {sid.partition("-")[0] for sid in ids} == {sessions.node}
     assert min(map(len, ids)) >= 30
-
-
-def test_who_comes_back_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    """
-    Is known once, until it is too late; the oldest are forgotten first.
-    """
-    monkeypatch.setattr(engineio_sessions, "MAX_LEFT", 3)
-    clock = Clock()
-    sessions = Sessions(clock)
-    me: Any = Due("me", 0.0)
-
-    def left(name: str) -> Left:
-        return Left(name, "/", ("news",), {}, clock.seconds() + 120)
-
-    for name in "abcd":
-        sessions.keep(name, left(name))
-    assert sessions.take_back("a", me) is None
-    assert sessions.take_back("b", me) == left("b")
-    assert sessions.take_back("b", me) is None
-    clock.advance(120)
-    assert sessions.take_back("c", me) is None
-
-
-def test_who_comes_back_before_it_is_missed() -> None:
-    """
-    Its old session ends.
-    """
-    sessions = Sessions(Clock())
-    old, new = Due("old", 0.0), Due("new", 0.0)
-    sessions.here("key", old)  # type: ignore[arg-type]
-
-    sessions.take_back("key", old)  # type: ignore[arg-type]
-    assert old.closed == []
-    sessions.take_back("key", new)  # type: ignore[arg-type]
-    assert old.closed == ["transport close"]

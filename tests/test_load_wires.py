@@ -31,6 +31,7 @@ from rt_twisted.load.wires.plain import PlainWire
 from rt_twisted.load.wires.poll import PollWire
 from rt_twisted.load.wires.socketio import SocketioWire
 from rt_twisted.load.wires.socketio_polling import SocketioPollingWire
+from rt_twisted.load.wires.socketio_recovery import recovering
 from rt_twisted.load.wires.websocket import WebsocketWire
 from rt_twisted.message import Message, Position, Replay
 
@@ -294,6 +295,48 @@ def test_socket_io_is_heard_by_polling(piece: int) -> None:
 
     feed(wire, b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n", piece)
     assert wire.over == "status 400"
+
+
+def test_socket_io_recovers() -> None:
+    """
+    With key and offset, if it has them. It asks for its channels where it is new,
+    and where it was never told that it has them.
+    """
+    framing = Socket4()
+    asking = Asking(URL, ["a"])
+    opening = framing.text(text_of(EngineKind.OPEN, open_data("s", [], 25, 20, 1000)))
+    joined = frames_of(Packet(Kind.ACK, data=[{"status": "ok"}], id=0), framing)
+    subscribe = '420["subscribe",["a"],{}]'
+    since = '420["subscribe",["a"],{"since":"e.6"}]'
+    for position, claim, key, wanted, told in (
+        ("", "40", "one", [subscribe], b""),
+        ("", '40{"pid":"one"}', "two", [subscribe], joined),
+        ("e.6", '40{"pid":"two","offset":"e.6"}', "two", [], b""),
+        ("e.6", '40{"pid":"two","offset":"e.6"}', "three", [since], b""),
+        ("e.6", '40{"pid":"three","offset":"e.6"}', "three", [since], joined),
+        ("e.6", '40{"pid":"three","offset":"e.6"}', "three", [], b""),
+    ):
+        wire = recovering(asking, position)
+        server, _ = agreed(wire)
+        wire.feed(opening)
+        assert said(server, wire) == [claim]
+        wire.feed(frames_of(Packet(Kind.CONNECT, data={"sid": "c", "pid": key}), framing))
+        assert said(server, wire) == wanted
+        assert wire.opened is not bool(wanted)
+        wire.feed(told)
+    assert asking.memory.recovered == 3
+
+    wire = recovering(asking, "")
+    agreed(wire)
+    wire.feed(opening)
+    with pytest.raises(RemoteProtocolError):
+        wire.feed(frames_of(Packet(Kind.CONNECT, data={"sid": "c"}), framing))
+
+    polling = recovering(Asking(URL, ["a"], 1, memory=asking.memory), "e.6")
+    polling.begin()
+    opening = Poll4().text(text_of(EngineKind.OPEN, open_data("s/1", [], 25, 20, 1000)))
+    polling.feed(answer(Poll4().body(opening)))
+    assert posted(polling) == '40{"pid":"three","offset":"e.6"}'
 
 
 def posted(wire: Wire) -> str:

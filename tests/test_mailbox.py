@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from twisted.internet.task import Clock
 
-from rt_twisted.actions.mailbox import Mailbox
+from rt_twisted.actions.mailbox import PORTION, Mailbox
 from rt_twisted.brokers.memory import MemoryBroker
 from rt_twisted.codecs.sse import RawEventStream
 from rt_twisted.hub import Hub
@@ -156,6 +156,83 @@ def test_what_waits_is_bounded() -> None:
             house.ask()
             assert len(house.taken[0]) < 3000
             assert b"event: gap" in house.taken[0]
+
+
+def cut_behind_blanks(frames: bytes, most: int) -> int:
+    """
+    Cuts behind blanks.
+    """
+    return frames.rfind(b" ", 0, most) + 1 or frames.find(b" ", most) + 1
+
+
+def test_portions(house: House) -> None:
+    """
+    Who wants no more gets whole frames up to that, or a larger one; the rest
+    waits, with what came meanwhile, and its subscriber knows how much that is.
+    """
+    words = [b"%d " % number for number in range(30_000)]
+    words.insert(20_000, b"x" * (5 * PORTION) + b" ")
+    house.publish(*words[:1000], b"".join(words[1000:]))
+    left = house.reader.waiting
+    assert left == len(b"".join(words))
+
+    house.mailbox.ask(house.taken.append, cut_behind_blanks)
+    house.publish(b"last ")
+    while True:
+        house.mailbox.ask(house.taken.append, cut_behind_blanks)
+        if house.mailbox.asked:
+            break
+        assert house.reader.waiting > left + 5 - len(b"".join(house.taken)) - 3 * PORTION
+    assert house.reader.waiting == 0
+    assert b"".join(house.taken) == b"".join(words) + b"last "
+    assert all(portion.endswith(b" ") for portion in house.taken)
+    assert max(map(len, house.taken)) == 5 * PORTION + 1
+    assert sorted(map(len, house.taken))[-2] <= PORTION
+
+    house.publish(b"new ")
+    assert house.taken[-1] == b"new "
+
+
+def test_the_rest_of_a_portion_may_be_had_at_once(house: House) -> None:
+    """
+    By who asks without a bound.
+    """
+    text = b"word " * PORTION
+    house.publish(text)
+    house.mailbox.ask(house.taken.append, cut_behind_blanks)
+    assert len(house.taken[0]) <= PORTION
+    house.ask()
+
+    assert b"".join(house.taken) == text
+    assert len(house.taken) == 2
+
+
+def test_portions_of_what_comes_in_one_turn(house: House) -> None:
+    """
+    To who waits for it already.
+    """
+    house.mailbox.ask(house.taken.append, cut_behind_blanks)
+    for _ in range(5):
+        house.reader.write(b"word " * (PORTION // 10))
+    house.clock.advance(0)
+
+    assert [len(portion) for portion in house.taken] == [PORTION // 5 * 5]
+    assert house.reader.waiting > PORTION
+
+
+def test_who_takes_portions_is_not_dropped() -> None:
+    """
+    However long it takes: its patience begins anew with each.
+    """
+    house = House(Patience(seconds=5))
+    house.ask()
+    house.publish(b"word " * PORTION)
+    while house.reader.waiting:
+        house.clock.pump([1.0] * 3)
+        house.mailbox.ask(house.taken.append, cut_behind_blanks)
+
+    assert len(house.taken) > 4
+    assert not house.reader.gone
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from rt_twisted.actions.socketio import Handshake
+from rt_twisted.actions.socketio_handshake import KEY_HEADERS, Handshake
 
 
 class Request:
@@ -49,6 +49,17 @@ def test_what_an_application_finds() -> None:
     assert handshake.header("host") == "example.org"
     assert handshake.header("origin") is None
     assert handshake.header("accept") is None
+
+
+def test_what_nobody_will_ask_for() -> None:
+    """
+    Is not kept.
+    """
+    request: Any = Request(cookie="a=1", authorization="Bearer x", origin="http://a")
+    handshake = Handshake.of(request, KEY_HEADERS)
+
+    assert handshake.headers == {"authorization": "Bearer x"}
+    assert handshake.cookies == {}
 
 
 def test_what_a_client_did_not_send() -> None:

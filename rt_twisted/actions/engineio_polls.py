@@ -57,7 +57,8 @@ class Polls:
 
     def poll(self, exchange: IExchange, lost: Callable[[], Any]) -> None:
         """
-        Answer *exchange* with what waits, or with what comes next.
+        Answer *exchange* with what waits, or with what comes next: with a portion
+        of it, as an answer comes whole or not at all.
 
         Args:
             exchange: a poll.
@@ -70,7 +71,7 @@ class Polls:
             raise RemoteProtocolError("two polls at once")
         exchange.watch(lost)
         self._waiting = exchange
-        self._mailbox.ask(partial(self._answer, exchange))
+        self._mailbox.ask(partial(self._answer, exchange), self.framing.portion)
 
     def _answer(self, exchange: IExchange, frames: bytes) -> None:
         framing = self.framing

@@ -168,6 +168,8 @@ class Session:
         """
         upgrade = self._upgrade
         assert upgrade is not None
+        # A ping may wait behind much that is fetched in portions.
+        self._heart.heard(self._now(), beat=False)
         try:
             upgrade.polls.poll(exchange, self._poll_lost)
         except RemoteProtocolError:
@@ -301,6 +303,7 @@ class Session:
             self._dialogue.message(packet.data)
         elif kind is (Kind.PING if self.version == 3 else Kind.PONG):
             self._heart.heard(self._now(), beat=True)
+            self.due = min(self.due, self._heart.due)
             if self.version == 3:
                 self.write(self.framing.text(text_of(Kind.PONG, str(packet.data).encode())))
         elif kind is Kind.PING or kind is Kind.PONG:
@@ -323,7 +326,8 @@ class Session:
             return
         pulse = self._heart.look(now)
         if pulse is Pulse.GONE:
-            self.close("ping timeout", cause=Cause.LOST)
+            # A poll that waits gets no CLOSE: python-socketio would stay away for good.
+            self.close("ping timeout", last=NOOP, cause=Cause.LOST)
             return
         if pulse is Pulse.PING:
             self.write(self.framing.text(_PING))

@@ -5,6 +5,7 @@ then to ask.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -12,6 +13,9 @@ from twisted.internet.error import ConnectionDone
 from twisted.python.failure import Failure
 
 Take = Callable[[bytes], object]
+Cut = Callable[[bytes, int], int]
+
+PORTION = 1 << 16  # bytes of one answer that is to come through on a bad line too
 
 
 class Mailbox:
@@ -25,7 +29,8 @@ class Mailbox:
     nothing; where the policy is to skip, it stays until `lose`. Who asks gets all
     that waits, at once; or, if nothing does, all that comes within one turn of
     the reactor, as soon as something comes. What is handed over is whole frames,
-    in order, each once.
+    in order, each once. Who asks for a portion leaves the rest to the next who
+    asks; it stays where it waits, in the subscriber.
 
         mailbox = Mailbox(reactor, closed)
         reader = Subscriber(mailbox, format, hub, patience)
@@ -39,7 +44,18 @@ class Mailbox:
             has said its last, which is handed over before if somebody asks.
     """
 
-    __slots__ = ("_clock", "_closed", "_due", "_pieces", "_producer", "_take", "protocol")
+    __slots__ = (
+        "_clock",
+        "_closed",
+        "_cut",
+        "_due",
+        "_pieces",
+        "_producer",
+        "_room",
+        "_size",
+        "_take",
+        "protocol",
+    )
 
     disconnecting = False
 
@@ -48,7 +64,10 @@ class Mailbox:
         self._clock = clock
         self._closed: Callable[[], object] | None = closed
         self._take: Take | None = None  # who asks
-        self._pieces: list[bytes] = []  # what came since it asked
+        self._cut: Cut | None = None  # for a portion
+        self._pieces: list[bytes] = []  # what came since it asked, and what it left
+        self._size = 0  # bytes of them...
+        self._room = sys.maxsize  # ...of which so many are enough
         self._producer: Any = None
         self._due = False  # a delivery is on its way
 
@@ -61,13 +80,21 @@ class Mailbox:
         """
         return self._take is not None
 
-    def ask(self, take: Take) -> None:
+    def ask(self, take: Take, cut: Cut | None = None) -> None:
         """
         Hand what waits to *take*, before this returns; or later what comes
         first. It is called once, never with nothing, unless `hush` comes before.
+
+        Args:
+            take: who asks.
+            cut: it wants about PORTION bytes, and says of bytes from a frame's
+                beginning on where the last frame ends that fits; 0 if it needs
+                more of the first one.
         """
         assert self._take is None, "somebody asks already"
         self._take = take
+        self._cut = cut
+        self._room = sys.maxsize if cut is None else PORTION
         if self._producer is not None:
             self._producer.resumeProducing()
         self.deliver()
@@ -76,14 +103,39 @@ class Mailbox:
         """
         Hand over what came in this turn now, and not at its end.
         """
-        take = self._take
+        take, cut = self._take, self._cut
         if take is None or not self._pieces:
             return
+        data = self._pick_up()
+        if cut is not None and len(data) >= PORTION:
+            data = self._portion(data, cut)
         self._take = None
-        data = b"".join(self._pieces)
-        self._pieces.clear()
         self._hold_up()
         take(data)
+
+    def _portion(self, data: bytes, cut: Cut) -> bytes:
+        while not (end := cut(data, PORTION)):
+            self._keep(data)
+            self._room = 2 * len(data)
+            if self._producer is not None:
+                self._producer.resumeProducing()
+            more = self._pick_up()
+            if len(more) == len(data):
+                return data  # there is no more of it
+            data = more
+        self._keep(data[end:])
+        return data[:end]
+
+    def _pick_up(self) -> bytes:
+        data = b"".join(self._pieces)
+        self._pieces.clear()
+        self._size = 0
+        return data
+
+    def _keep(self, data: bytes) -> None:
+        if data:
+            self._pieces.append(data)
+            self._size += len(data)
 
     def hush(self) -> None:
         """
@@ -114,6 +166,9 @@ class Mailbox:
         if self._closed is None:
             return
         self._pieces.append(data)
+        self._size += len(data)
+        if self._size >= self._room:
+            self._hold_up()
         if self._take is not None and not self._due:
             self._due = True
             self._clock.callLater(0, self._deliver_due)

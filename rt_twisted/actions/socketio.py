@@ -13,7 +13,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, ClassVar
-from urllib.parse import parse_qs
 
 from twisted.internet.defer import Deferred
 from twisted.python.reflect import namedAny
@@ -26,6 +25,8 @@ from rt_twisted.actions.engineio_session import POLLING, WEBSOCKET, Session
 from rt_twisted.actions.engineio_sessions import Sessions, sessions_of
 from rt_twisted.actions.engineio_socket import SocketEnd
 from rt_twisted.actions.socketio_dialogue import Dialogue
+from rt_twisted.actions.socketio_handshake import KEPT, KEY_HEADERS, Handshake
+from rt_twisted.actions.socketio_recovery import Recovery, recovery_of
 from rt_twisted.actions.socketio_rooms import Rooms
 from rt_twisted.actions.sse import check_fixed
 from rt_twisted.actions.websockets import Websockets
@@ -44,9 +45,6 @@ from rt_twisted.house import House
 from rt_twisted.interfaces import IAction, IExchange, ISocketApp, Match
 from rt_twisted.template import Template
 
-# Headers.
-KEPT = ("authorization", "cookie", "host", "origin", "user-agent", "x-publish-key")
-
 # Engine.IO's errors; who gets the second one opens a new session.
 TRANSPORT, SESSION, METHOD, REQUEST, VERSION = 0, 1, 2, 3, 5
 _WORDS = {
@@ -56,68 +54,6 @@ _WORDS = {
     REQUEST: "Bad request",
     VERSION: "Unsupported protocol version",
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Handshake:
-    """
-    What is kept of a session's first request.
-
-    Args:
-        address: the client's.
-        local: it is on this machine.
-        path: as it came.
-        query_string: as it came; read when it is asked for, as few applications do.
-        kept: the values of the headers in KEPT; None for those that were not sent.
-    """
-
-    address: str
-    local: bool
-    path: str
-    query_string: str
-    kept: tuple[str | None, ...]
-
-    @classmethod
-    def of(cls, exchange: IExchange) -> Handshake:
-        """
-        That of *exchange*.
-        """
-        return cls(
-            exchange.address,
-            exchange.local,
-            exchange.path,
-            exchange.query_string,
-            tuple(map(exchange.header, KEPT)),
-        )
-
-    @property
-    def query(self) -> dict[str, list[str]]:
-        """
-        The fields of the query; see `IExchange.query`.
-        """
-        return parse_qs(self.query_string, keep_blank_values=True)
-
-    @property
-    def cookies(self) -> dict[str, str]:
-        """
-        The cookies by name.
-        """
-        pairs = (part.partition("=") for part in (self.header("cookie") or "").split(";"))
-        return {name.strip(): value.strip().strip('"') for name, equals, value in pairs if equals}
-
-    @property
-    def headers(self) -> dict[str, str]:
-        """
-        The headers in KEPT that were sent, by name.
-        """
-        found = zip(KEPT, self.kept, strict=True)
-        return {name: value for name, value in found if value is not None}
-
-    def header(self, name: str) -> str | None:
-        """
-        The value of one of the headers in KEPT.
-        """
-        return self.kept[KEPT.index(name)] if name in KEPT else None
 
 
 class Mistaken(Exception):
@@ -160,6 +96,7 @@ class SocketIO:
     app: str = ""
     positions: bool = True
     sessions: Sessions = field(init=False, compare=False, repr=False)
+    recovery: Recovery = field(init=False, compare=False, repr=False)
     websockets: Websockets = field(init=False, compare=False, repr=False)
     application: Any = field(init=False, compare=False, repr=False, default=None)
 
@@ -180,6 +117,7 @@ class SocketIO:
             "sessions": sessions_of(
                 house.kept, house.reactor, house.siblings.mark if house.siblings else ""
             ),
+            "recovery": recovery_of(house.kept, house.reactor),
             "websockets": Websockets(replace(house, websockets=limits)),
         }
         if self.app:
@@ -265,8 +203,8 @@ class SocketIO:
 
     def _session(self, exchange: IExchange, match: Match, version: int, address: str) -> Session:
         house = self.house
-        handshake = Handshake.of(exchange)
         app = self.application
+        handshake = Handshake.of(exchange, KEPT if app is not None else KEY_HEADERS)
         if app is None:
             names = [template.expand(exchange, match) for template in self.subscribe]
             publish = [template.expand(exchange, match) for template in self.publish]
@@ -275,7 +213,7 @@ class SocketIO:
             if names:
                 names = house.names.check_all(names)
             app = Rooms(house, handshake, names, publish, self.history)
-        dialogue = Dialogue(house, self.sessions, app, handshake, version, self.positions, address)
+        dialogue = Dialogue(house, self.recovery, app, handshake, version, self.positions, address)
         text_only = _last(exchange.query(), "b64") == "1"
         return Session(self.sessions, house, dialogue, version, address, text_only)
 

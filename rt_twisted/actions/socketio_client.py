@@ -18,7 +18,7 @@ from rt_twisted.interfaces import Refusal, Unavailable
 from rt_twisted.message import Draft, Position, Since
 
 if TYPE_CHECKING:
-    from rt_twisted.actions.socketio import Handshake
+    from rt_twisted.actions.socketio_handshake import Handshake
 
 MAX_CALLS = 1000  # that wait for one client's acknowledgement
 

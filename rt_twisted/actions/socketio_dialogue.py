@@ -16,8 +16,8 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from rt_twisted.actions.engineio_session import Session
-from rt_twisted.actions.engineio_sessions import Left, Sessions
 from rt_twisted.actions.socketio_client import Client
+from rt_twisted.actions.socketio_recovery import Left, Recovery
 from rt_twisted.actions.socketio_seat import Branch, Ear, Seat
 from rt_twisted.codecs.engineio_framing import Framing
 from rt_twisted.codecs.errors import RemoteProtocolError
@@ -30,12 +30,13 @@ from rt_twisted.message import Position
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from rt_twisted.actions.socketio import Handshake
+    from rt_twisted.actions.socketio_handshake import Handshake
 
 _log = Logger()
 
 MAX_NAMESPACES = 20  # of one session
-MAX_WAITING = 1000  # events of one session that wait for their application
+MAX_WAITING = 1000  # events of one session that wait for their application...
+MAX_PAYLOADS = 4  # ...and as many bytes of them as so many of the largest posts
 
 _OURS = frozenset(("EIO", "transport", "sid", "t", "b64"))  # of a query
 _RESUMABLE = frozenset(("transport close", "transport error", "ping timeout"))
@@ -47,7 +48,7 @@ class Dialogue:
 
     Args:
         house: the daemon.
-        sessions: where clients are remembered that may come back.
+        recovery: where clients are remembered that may come back.
         app: provides `ISocketApp`.
         handshake: of the session's first request.
         version: of Engine.IO: 3 for Socket.IO 4, 4 for Socket.IO 5.
@@ -64,16 +65,18 @@ class Dialogue:
         "_house",
         "_joining",
         "_positions",
+        "_recovery",
         "_session",
-        "_sessions",
+        "_size",
         "_version",
         "_waiting",
+        "_waiting_size",
     )
 
     def __init__(
         self,
         house: House,
-        sessions: Sessions,
+        recovery: Recovery,
         app: Any,
         handshake: Handshake,
         version: int,
@@ -81,7 +84,7 @@ class Dialogue:
         address: str,
     ) -> None:
         self._house = house
-        self._sessions = sessions
+        self._recovery = recovery
         self._app = app
         self._handshake = handshake
         self._version = version
@@ -91,7 +94,9 @@ class Dialogue:
         self._decoder = Decoder(house.socketio.max_payload)
         self._clients: dict[str, tuple[Client, Seat]] = {}
         self._joining: tuple[str, ...] = ()  # namespaces that are thought about
+        self._size = 0  # of the packet that comes
         self._waiting = 0
+        self._waiting_size = 0
 
     # What the session calls.
 
@@ -108,9 +113,11 @@ class Dialogue:
         """
         See `Speaker`.
         """
+        self._size += len(data)
         packet = self._decoder.feed(data)
         if packet is None:
             return
+        size, self._size = self._size, 0
         if packet.kind is Kind.CONNECT:
             self._hear_connect(packet)
             return
@@ -121,7 +128,7 @@ class Dialogue:
             raise RemoteProtocolError("the namespace was not joined")
         client = found[0]
         if packet.kind is Kind.EVENT:
-            self._hear_event(client, packet)
+            self._hear_event(client, packet, size)
         elif packet.kind is Kind.ACK:
             client.acknowledged(packet.id or 0, packet.data)
         else:
@@ -176,8 +183,9 @@ class Dialogue:
         pid, offset = auth.pop("pid", None), auth.pop("offset", None)
         left = None
         if self._recovers and isinstance(pid, str):
-            left = self._sessions.take_back(pid, self._session)
-            if left is not None and left.namespace != namespace:
+            left = self._recovery.take_back(pid, self._session)
+            # Who does not say where it was holds itself for new, and asks for all again.
+            if left is not None and (left.namespace != namespace or not isinstance(offset, str)):
                 left = None
         session = self._session
         ear: Ear = session
@@ -235,7 +243,7 @@ class Dialogue:
                     back = Packet(Kind.CONNECT, namespace, {**said, "pid": pid})
                     seat.keys = (fresh, pid)
         for key in seat.keys:
-            self._sessions.here(key, self._session)
+            self._recovery.here(key, self._session)
         seat.welcome(first, back, position)
 
     def _turn_away(self, failure: Failure, client: Client, seat: Seat) -> None:
@@ -248,7 +256,7 @@ class Dialogue:
             _log.failure("while a client joined namespace {name}", failure, name=namespace)
             reason = "internal error"
         for key in seat.keys:
-            self._sessions.drop(key)
+            self._recovery.drop(key)
         error: Any = reason if self._version == 3 else {"message": reason}
         seat.say(Packet(Kind.CONNECT_ERROR, namespace, error))
         seat.abandon()
@@ -276,26 +284,29 @@ class Dialogue:
         left = Left(client.id, namespace, channels, client.data, until)
         for key in seat.keys:
             if why in _RESUMABLE:
-                self._sessions.keep(key, left)
+                self._recovery.keep(key, left)
             else:
-                self._sessions.drop(key)
+                self._recovery.drop(key)
         client.gone()
         told = _result_of(self._app.on_disconnect, client, why)
         told.addErrback(partial(_log.failure, "while an application heard that a client left"))
 
     # Events.
 
-    def _hear_event(self, client: Client, packet: Packet) -> None:
-        if self._waiting >= MAX_WAITING:
+    def _hear_event(self, client: Client, packet: Packet, size: int) -> None:
+        most = MAX_PAYLOADS * self._house.socketio.max_payload
+        if self._waiting >= MAX_WAITING or self._waiting_size + size > most:
             raise RemoteProtocolError("too many events at once")
         self._waiting += 1
+        self._waiting_size += size
         done = _result_of(self._app.on_event, client, *packet.data)
         done.addErrback(_refused, packet.data[0])
-        done.addCallback(self._acknowledge, client, packet.id)
+        done.addCallback(self._acknowledge, client, packet.id, size)
         done.addErrback(partial(_log.failure, "while acknowledging an event"))
 
-    def _acknowledge(self, result: Any, client: Client, id: int | None) -> None:
+    def _acknowledge(self, result: Any, client: Client, id: int | None, size: int) -> None:
         self._waiting -= 1
+        self._waiting_size -= size
         if id is None:
             return
         values = [] if result is None else list(result) if type(result) is tuple else [result]

@@ -21,7 +21,7 @@ from rt_twisted.interfaces import ISocketApp, Refusal, Undurable
 from rt_twisted.message import Draft, Newest, Since
 
 if TYPE_CHECKING:
-    from rt_twisted.actions.socketio import Handshake
+    from rt_twisted.actions.socketio_handshake import Handshake
 
 MOST = 10**9  # of messages in a history
 

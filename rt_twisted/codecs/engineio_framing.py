@@ -8,7 +8,7 @@ from __future__ import annotations
 import base64
 import re
 import struct
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -22,6 +22,7 @@ TEXT = "text/plain; charset=UTF-8"
 BINARY = "application/octet-stream"
 
 _LENGTH = re.compile(r"([0-9]{1,9}):")
+_UTF8_LENGTH = re.compile(rb"([0-9]{1,9}):")
 _BINARY_LENGTH = re.compile(rb"([\x00\x01])([\x00-\x09]{1,9})\xff")
 _DIGITS = bytes.maketrans(bytes(range(10)), b"0123456789")
 _NUMERALS = bytes.maketrans(b"0123456789", bytes(range(10)))
@@ -65,6 +66,13 @@ class PollFraming(Framing, Protocol):
         The body of an answer from frames that were joined, at least one.
         """
 
+    def portion(self, frames: bytes, most: int) -> int:
+        """
+        How many bytes of *frames*, which may be cut off anywhere, are for one
+        answer: those of whole packets up to *most* bytes, or of a first one that
+        is larger; 0 if that is not whole.
+        """
+
     def packets(self, body: bytes, most: int = MAX_PACKETS) -> list[Packet]:
         """
         What is in such a body, or in one that a client posts: at least one
@@ -106,6 +114,13 @@ class Poll4:
         Without the last separator.
         """
         return frames[:-1]
+
+    def portion(self, frames: bytes, most: int) -> int:
+        """
+        See `PollFraming`.
+        """
+        end = frames.rfind(SEPARATOR, 0, most) + 1
+        return end or frames.find(SEPARATOR, most) + 1
 
     def packets(self, body: bytes, most: int = MAX_PACKETS) -> list[Packet]:
         """
@@ -151,9 +166,15 @@ class Poll3:
 
     def body(self, frames: bytes) -> bytes:
         """
-        See `Framing`.
+        See `PollFraming`.
         """
         return frames
+
+    def portion(self, frames: bytes, most: int) -> int:
+        """
+        See `PollFraming`.
+        """
+        return _portion(frames, most, _behind_bytes)
 
     def packets(self, body: bytes, most: int = MAX_PACKETS) -> list[Packet]:
         """
@@ -208,9 +229,15 @@ class Poll3Text:
 
     def body(self, frames: bytes) -> bytes:
         """
-        See `Framing`.
+        See `PollFraming`.
         """
         return frames
+
+    def portion(self, frames: bytes, most: int) -> int:
+        """
+        See `PollFraming`.
+        """
+        return _portion(frames, most, _behind_text)
 
     def packets(self, body: bytes, most: int = MAX_PACKETS) -> list[Packet]:
         """
@@ -220,7 +247,8 @@ class Poll3Text:
         # Beyond the basic plane a character counts twice: cut units, not characters.
         wide = not text.isascii() and max(text) > "\uffff"
         if wide:
-            text = "".join(map(chr, _units_of(text)))
+            raw = text.encode("utf-16-le")
+            text = "".join(map(chr, struct.unpack(f"<{len(raw) // 2}H", raw)))
         found: list[Packet] = []
         at = 0
         while at < len(text):
@@ -316,6 +344,39 @@ def reframed(frames: bytes, before: PollFraming, after: Framing) -> bytes:
     return b"".join(pieces)
 
 
+def _portion(frames: bytes, most: int, behind: Callable[[bytes, int], int]) -> int:
+    """
+    See `PollFraming.portion`; *behind* says where the packet at an index ends:
+    beyond *frames* if it is cut off.
+    """
+    end = 0
+    while end < len(frames):
+        following = behind(frames, end)
+        if following > len(frames) or (end and following > most):
+            break
+        end = following
+    return end
+
+
+def _behind_bytes(frames: bytes, at: int) -> int:
+    head = _BINARY_LENGTH.match(frames, at)
+    return len(frames) + 1 if head is None else head.end() + int(head[2].translate(_DIGITS))
+
+
+def _behind_text(frames: bytes, at: int) -> int:
+    head = _UTF8_LENGTH.match(frames, at)
+    if head is None:
+        return len(frames) + 1
+    start, units = head.end(), int(head[1])
+    if frames[start : start + units].isascii():
+        return start + units
+    text = frames[start : start + 3 * units].decode(errors="ignore")  # the end may be cut off
+    wanted = text.encode("utf-16-le")[: 2 * units]
+    if len(wanted) < 2 * units:
+        return len(frames) + 1
+    return start + len(wanted.decode("utf-16-le").encode())
+
+
 def _with_binary_length(kind: bytes, packet: bytes) -> bytes:
     return b"%s%s\xff%s" % (kind, (b"%d" % len(packet)).translate(_NUMERALS), packet)
 
@@ -329,11 +390,6 @@ def _utf8(data: bytes) -> str:
 
 def _units(text: str) -> int:
     return len(text.encode("utf-16-le")) // 2
-
-
-def _units_of(text: str) -> tuple[int, ...]:
-    raw = text.encode("utf-16-le")
-    return struct.unpack(f"<{len(raw) // 2}H", raw)
 
 
 def _joined(units: str) -> str:

@@ -75,7 +75,7 @@ def check_faultless(found: dict[str, Any], transports: Sequence[str]) -> None:
         assert [counts[fault] for fault in NOTHING] == [0] * len(NOTHING), found["incidents"]
 
 
-ALL = ("sse", "websocket", "poll", "socketio", "socketio-polling")
+ALL = ("sse", "websocket", "poll", "socketio", "socketio-polling", "socketio-recovery")
 
 
 def test_nothing_is_lost_on_any_transport(daemon: StartDaemon) -> None:
@@ -88,6 +88,9 @@ def test_nothing_is_lost_on_any_transport(daemon: StartDaemon) -> None:
     check_faultless(found, ALL)
     assert found["all"]["percent"] == 100
     assert found["all"]["gaps"] == 0
+    recovered = {name: counts["recovered"] for name, counts in found["transports"].items()}
+    assert recovered.pop("socketio-recovery") > 0
+    assert set(recovered.values()) == {0}
     assert found["published"] > 100
     assert found["publisher_cuts"] > 0
     assert (status, found["ended"], found["still_owed"]) == (0, True, 0)

@@ -216,8 +216,8 @@ def test_recovery_after_cuts(transport: str, cutter: Cutter, connect: Connect) -
             data = b'["%d", "%s"]' % (total, b"x" * chance.randrange(100))
             publish(cutter.server, ("news", "sport")[total % 2], data)
             total += 1
-        # It keeps up, more or less: a poll's answer comes whole or not at all, so
-        # what was missed has to fit between two cuts.
+        # It keeps up, more or less: a portion of what was missed comes whole or not
+        # at all, so it has to fit between two cuts.
         while total - _heard(peer) > 100:
             peer.wait("event", "message")
     cutter.budget = lambda: None
@@ -231,6 +231,31 @@ def test_recovery_after_cuts(transport: str, cutter: Cutter, connect: Connect) -
     connects = [line for line in peer.lines if line[0] == "connect"]
     assert len(connects) > 3
     assert all(recovered for _, _, recovered in connects[1:])
+
+
+def test_a_large_replay_comes_through_cuts(cutter: Cutter, connect: Connect) -> None:
+    """
+    By polls on a line that never carries all of it: it comes in portions, and
+    after each cut what is left of it.
+    """
+    chance = random.Random(1)
+    peer = connect("js 4", cutter.url, ["polling"])
+    peer.wait("connect")
+    peer.ask("subscribe", "news")
+    publish(cutter.server, "news", b"[0]")
+    peer.events("message", 1)
+    cutter.budget = lambda: 1
+    cutter.cut()
+    count = 2000
+    for number in range(1, count):
+        publish(cutter.server, "news", b'[%d, "%s"]' % (number, b"x" * 1000))
+    cutter.budget = lambda: chance.randrange(20_000, 150_000)
+    cutter.cuts = 0
+
+    heard = peer.events("message", count)
+    assert [line[0][0] for line in heard] == list(range(count))
+    assert not [line for line in peer.lines if line[:2] == ["event", "gap"]]
+    assert cutter.cuts > 0
 
 
 def _heard(peer: Peer) -> int:

@@ -4,17 +4,18 @@ Engine.IO and Socket.IO word by word: what their documents and official servers 
 
 from __future__ import annotations
 
-import http.client
 import json
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
+from http.client import HTTPConnection
 from typing import Any
 
 import pytest
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
+from rt_twisted.codecs.engineio_framing import Poll3Text, Poll4
 from tests.real.conftest import Server, StartDaemon
 
 pytestmark = pytest.mark.limit(60)
@@ -43,7 +44,7 @@ class Http:
         """
         Status and body.
         """
-        connection = http.client.HTTPConnection("127.0.0.1", self.server.port, timeout=SECONDS)
+        connection = HTTPConnection("127.0.0.1", self.server.port, timeout=SECONDS)
         try:
             named = {name.replace("_", "-"): value for name, value in headers.items()}
             connection.request(method, f"/socket.io/?{query}", body, named)
@@ -96,6 +97,15 @@ def is_closed(socket: ClientConnection) -> bool:
             socket.recv(SECONDS)
     except ConnectionClosed:
         return True
+
+
+def publish(server: Server, channel: str, data: bytes) -> None:
+    """
+    As others do, by HTTP.
+    """
+    with closing(HTTPConnection("127.0.0.1", server.port, timeout=SECONDS)) as connection:
+        connection.request("POST", f"/publish?channel={channel}", data)
+        assert connection.getresponse().status == 200
 
 
 def code(body: bytes) -> Any:
@@ -302,8 +312,74 @@ def test_thousands_of_packets_in_a_post(daemon: StartDaemon) -> None:
     asked = b"\x1e".join(b'42%d["x"]' % number for number in range(5000))
     assert http.post(sid, asked) == (200, b"ok")
 
-    answers = http.poll(sid)[1].split(b"\x1e")
+    answers: list[bytes] = []
+    while len(answers) < 5000:
+        answers += http.poll(sid)[1].split(b"\x1e")
     assert [int(answer[2 : answer.index(b"[")]) for answer in answers] == list(range(5000))
+
+
+@pytest.mark.parametrize("version", [3, 4])
+def test_much_comes_in_portions(version: int, daemon: StartDaemon) -> None:
+    """
+    So that a bad line carries some of it: the rest is there for the next polls, at once.
+    """
+    http = Http(daemon(*ROUTES, "--history-bytes=10m"), version)
+    for number in range(200):
+        publish(http.server, "a", f"{number} ".encode() * 1000)
+    sid = http.open()
+    if version == 4:
+        http.post(sid, b"40")
+    event = '42["subscribe","a",{"since":"all"}]'
+    http.post(sid, (event if version == 4 else f"{len(event)}:{event}").encode())
+    answers: list[bytes] = []
+    while b'"199 ' not in b"".join(answers):
+        status, body = http.poll(sid)
+        assert (status, len(body) <= 65536) == (200, True)
+        answers.append(body)
+
+    framing = Poll4() if version == 4 else Poll3Text()
+    packets = [str(packet.data) for answer in answers for packet in framing.packets(answer)]
+    told = [packet for packet in packets if packet.startswith('2["message"')]
+    texts = [json.loads(packet[1:])[1] for packet in told]
+    assert [int(text.split()[0]) for text in texts] == list(range(200))
+    assert len(answers) < 30
+
+
+@pytest.mark.parametrize("version", [3, 4])
+def test_a_poll_fails_when_the_daemon_stops(version: int, daemon: StartDaemon) -> None:
+    """
+    By its status: python-socketio takes a CLOSE for a wish that it stay away.
+    """
+    http = Http(daemon(*ROUTES), version)
+    sid = http.open()
+    if version == 4:
+        http.post(sid, b"40")
+        http.poll(sid)
+    with closing(HTTPConnection("127.0.0.1", http.server.port, timeout=SECONDS)) as waiting:
+        waiting.request("GET", f"/socket.io/?EIO={version}&transport=polling&sid={sid}")
+        for _ in range(3):  # answered later than it is heard
+            http.ask("GET", "EIO=4")
+        http.server.restart()
+        answer = waiting.getresponse()
+        assert (answer.status, answer.read()) == (503, b"the session is over\n")
+
+
+def test_who_does_not_say_where_it_was_is_new(daemon: StartDaemon) -> None:
+    """
+    It was cut off before it heard anything: it asks once more, and is told.
+    """
+    server = daemon(*ROUTES)
+    publish(server, "a", b"first")
+    claim = "40"
+    for _ in range(2):
+        with websocket(server) as socket:
+            socket.recv(SECONDS)
+            socket.send(claim)
+            key = json.loads(str(socket.recv(SECONDS))[2:])["pid"]
+            assert key not in claim
+            claim = "40" + json.dumps({"pid": key})
+            socket.send('420["subscribe","a",{"since":"all"}]')
+            assert str(socket.recv(SECONDS)).startswith('42["message","first"')
 
 
 @pytest.mark.parametrize("version", [3, 4])
@@ -404,6 +480,30 @@ def test_the_upgrade(daemon: StartDaemon) -> None:
             pass
         socket.send('421["publish","a","x"]')
         assert {str(socket.recv(SECONDS))[:3] for _ in range(2)} == {"431", "42["}
+
+
+def test_an_upgrade_between_portions(daemon: StartDaemon) -> None:
+    """
+    What was not polled comes by the websocket, from the first packet that was not.
+    """
+    server = daemon(*ROUTES, "--history-bytes=10m")
+    http = Http(server)
+    for number in range(100):
+        publish(server, "a", f"{number} ".encode() * 1000)
+    sid = http.open()
+    http.post(sid, b'40\x1e42["subscribe","a",{"since":"all"}]')
+    packets = http.poll(sid)[1].split(b"\x1e")
+    with websocket(server, sid=sid) as socket:
+        socket.send("2probe")
+        assert socket.recv(SECONDS) == "3probe"
+        packets += http.poll(sid)[1].split(b"\x1e")
+        assert b'"99 ' not in packets[-1]
+        socket.send("5")
+        while b'"99 ' not in packets[-1]:
+            packets.append(str(socket.recv(SECONDS)).encode())
+
+    told = [json.loads(packet[2:])[1] for packet in packets if packet.startswith(b'42["message"')]
+    assert [int(text.split()[0]) for text in told] == list(range(100))
 
 
 def test_an_upgrade_that_fails(daemon: StartDaemon) -> None:

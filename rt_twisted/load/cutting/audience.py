@@ -16,7 +16,7 @@ from rt_twisted.load.cutting.proxy import Manner
 from rt_twisted.load.cutting.published import Published
 from rt_twisted.load.reader import Reader, State
 from rt_twisted.load.wires.choice import Choice
-from rt_twisted.load.wires.contract import Asking, Heard, Wire
+from rt_twisted.load.wires.contract import Asking, Heard, Memory, Wire
 from rt_twisted.message import Position
 
 STORY = 16  # events that are remembered of a reader
@@ -38,6 +38,7 @@ class Seat:
         names: of its channels.
         turn: its number among those of its kind.
         judge: judges it.
+        memory: what its wires remember.
         cuts: how often it was cut.
         wait: seconds until it comes back, as it was cut; None if it was not.
         timer: until it is cut, or comes back.
@@ -50,6 +51,7 @@ class Seat:
     names: Sequence[str]
     turn: int
     judge: Judge
+    memory: Memory = field(default_factory=Memory)
     cuts: int = 0
     wait: float | None = None
     timer: Any = None
@@ -59,7 +61,8 @@ class Seat:
         """
         Of its next connection.
         """
-        return self.choice.make(Asking(self.way.url, self.names, self.turn), position)
+        asking = Asking(self.way.url, self.names, self.turn, memory=self.memory)
+        return self.choice.make(asking, position)
 
     def put_off(self) -> None:
         """

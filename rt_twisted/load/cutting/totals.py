@@ -26,6 +26,7 @@ def count(readers: Sequence[Reader]) -> dict[str, Any]:
     return {
         "readers": len(readers),
         "cuts": sum(reader.receipt.cuts for reader in readers),
+        "recovered": sum(reader.receipt.memory.recovered for reader in readers),
         "owed": owed,
         "delivered": delivered,
         "percent": 100 * delivered / owed if owed else 0.0,

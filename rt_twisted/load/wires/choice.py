@@ -15,6 +15,7 @@ from rt_twisted.load.wires.plain import PlainWire
 from rt_twisted.load.wires.poll import PollWire
 from rt_twisted.load.wires.socketio import SocketioWire
 from rt_twisted.load.wires.socketio_polling import SocketioPollingWire
+from rt_twisted.load.wires.socketio_recovery import recovering
 from rt_twisted.load.wires.websocket import WebsocketWire
 
 
@@ -58,6 +59,7 @@ CHOICES = {
         Choice("stream", "stream", PlainWire, resumes=False),
         Choice("socketio", "socket.io/", SocketioWire),
         Choice("socketio-polling", "socket.io/", SocketioPollingWire),
+        Choice("socketio-recovery", "socket.io/", recovering),
     )
 }
 

@@ -5,8 +5,24 @@ What readers know of a wire.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
+
+
+@dataclass(slots=True)
+class Memory:
+    """
+    What a reader's connection leaves for the next, beside the position.
+
+    Args:
+        key: by which the server knows the reader again; "" for none.
+        joined: the server has said that the reader is in its channels.
+        recovered: how often the reader was known again.
+    """
+
+    key: str = ""
+    joined: bool = False
+    recovered: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,12 +36,14 @@ class Asking:
         number: of the reader; where a wire can do a thing in two ways, it
             decides.
         size: bytes of a message of ours, for wires that do not tell where one ends.
+        memory: of the reader.
     """
 
     url: str
     channels: Sequence[str] = ()
     number: int = 0
     size: int = 0
+    memory: Memory = field(default_factory=Memory)
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from urllib.parse import urljoin
 from rt_twisted.codecs import engineio, socketio
 from rt_twisted.codecs.errors import RemoteProtocolError
 from rt_twisted.codecs.socketio import Kind, Packet
-from rt_twisted.load.wires.contract import Asking, Heard
+from rt_twisted.load.wires.contract import Asking, Heard, Memory
 from rt_twisted.load.wires.frames import LARGEST, Frames
 from rt_twisted.load.wires.http import path_for
 
@@ -19,19 +19,24 @@ from rt_twisted.load.wires.http import path_for
 class Member:
     """
     A client's side of a session: joins its channels by an event `subscribe`,
-    and says there from where.
+    and says there from where. With a memory it lets the server do both for it,
+    as clients with connection state recovery do, where the server knows it still.
 
     Args:
         channels: their names.
         position: where the session before this one ended.
+        memory: of the sessions before; None not to recover any.
     """
 
-    def __init__(self, channels: Sequence[str], position: str) -> None:
+    def __init__(
+        self, channels: Sequence[str], position: str, memory: Memory | None = None
+    ) -> None:
         self.position = position
         self.opened = False
         self.over = ""
         self.sid = ""  # of the session
         self._channels = list(channels)
+        self._memory = memory
         # Where the session is says nothing about channels that are not yet ours.
         self._deaf = bool(position)
         self._packets = socketio.Decoder(LARGEST)
@@ -64,7 +69,12 @@ class Member:
         if not isinstance(said, dict) or not isinstance(said.get("sid"), str):
             raise RemoteProtocolError("a session without an id")
         self.sid = said["sid"]
-        self._say(Packet(Kind.CONNECT))
+        claim = None
+        if self._memory is not None and self._memory.key:
+            claim = {"pid": self._memory.key}
+            if self.position:
+                claim["offset"] = self.position
+        self._say(Packet(Kind.CONNECT, data=claim))
 
     def _say(self, packet: Packet) -> None:
         (text,) = socketio.encode(packet)
@@ -73,7 +83,11 @@ class Member:
     def _read(self, packet: Packet | None) -> Heard | None:
         if packet is None:
             return None
+        memory = self._memory
         if packet.kind is Kind.CONNECT:
+            if memory is not None and _is_known(memory, packet.data) and memory.joined:
+                self._deaf, self.opened = False, True
+                return None
             since = {"since": self.position} if self.position else {}
             self._say(Packet(Kind.EVENT, data=["subscribe", self._channels, since], id=0))
             return None
@@ -82,7 +96,10 @@ class Member:
             answer = packet.data[0] if packet.data else None
             if not isinstance(answer, dict) or answer.get("status") != "ok":
                 self.over = "not let into the channels"
-            elif self.position:  # who comes back may have missed nothing, and is told nothing
+                return None
+            if memory is not None:
+                memory.joined = True
+            if self.position:  # who comes back may have missed nothing, and is told nothing
                 self.opened = True
             return None
         if packet.kind is not Kind.EVENT:
@@ -106,6 +123,20 @@ class Member:
         return None if event == "position" else Heard(str(arguments[0]), last)
 
 
+def _is_known(memory: Memory, said: Any) -> bool:
+    """
+    Whether the server has *said* that it knows the client again; remembers its key.
+    """
+    key = said.get("pid") if isinstance(said, dict) else None
+    if not isinstance(key, str):
+        raise RemoteProtocolError("nothing to recover the session by")
+    known = key == memory.key
+    memory.key = key
+    memory.recovered += known
+    memory.joined = memory.joined and known
+    return known
+
+
 class SocketioWire:
     """
     A websocket from the beginning; every second offers compression.
@@ -113,14 +144,15 @@ class SocketioWire:
     Args:
         asking: what is asked for.
         position: where the connection before this one ended.
+        memory: see `Member`.
     """
 
-    def __init__(self, asking: Asking, position: str) -> None:
+    def __init__(self, asking: Asking, position: str, memory: Memory | None = None) -> None:
         self.position = position
         self.retry: float | None = None
         self.opened = False
         self.over = ""
-        self._member = Member(asking.channels, position)
+        self._member = Member(asking.channels, position, memory)
         path = path_for(asking.url, ())
         path += f"{'&' if '?' in path else '?'}EIO=4&transport=websocket"
         self._frames = Frames(urljoin(asking.url, path), asking.number % 2 == 1)

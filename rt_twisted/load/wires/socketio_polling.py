@@ -8,7 +8,7 @@ from urllib.parse import quote
 
 from rt_twisted.codecs.errors import RemoteProtocolError
 from rt_twisted.codecs.response import ResponseReader
-from rt_twisted.load.wires.contract import Asking, Heard
+from rt_twisted.load.wires.contract import Asking, Heard, Memory
 from rt_twisted.load.wires.http import path_for, request, seconds_to_wait
 from rt_twisted.load.wires.poll import LARGEST_ANSWER
 from rt_twisted.load.wires.socketio import Member
@@ -24,15 +24,16 @@ class SocketioPollingWire:
     Args:
         asking: what is asked for.
         position: where the session before this one ended.
+        memory: see `Member`.
     """
 
-    def __init__(self, asking: Asking, position: str) -> None:
+    def __init__(self, asking: Asking, position: str, memory: Memory | None = None) -> None:
         self.position = position
         self.retry: float | None = None
         self.opened = False
         self.over = ""
         self._asking = asking
-        self._member = Member(asking.channels, position)
+        self._member = Member(asking.channels, position, memory)
         self._response = ResponseReader()
         self._body = bytearray()
         self._polled = True  # the answer is one to a poll

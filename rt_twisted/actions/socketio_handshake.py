@@ -1,0 +1,78 @@
+"""
+What is remembered of how a client came.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from urllib.parse import parse_qs
+
+from rt_twisted.interfaces import IExchange
+
+# Headers; of a client without an application of its own those that a key may come by,
+# as cookies would take more than all else that is kept of it.
+KEY_HEADERS = ("authorization", "x-publish-key")
+KEPT = ("authorization", "cookie", "host", "origin", "user-agent", "x-publish-key")
+
+
+@dataclass(frozen=True, slots=True)
+class Handshake:
+    """
+    What is kept of a session's first request.
+
+    Args:
+        address: the client's.
+        local: it is on this machine.
+        path: as it came.
+        query_string: as it came; read when it is asked for, as few applications do.
+        kept: the values of the headers in KEPT; None for those that were not sent.
+    """
+
+    address: str
+    local: bool
+    path: str
+    query_string: str
+    kept: tuple[str | None, ...]
+
+    @classmethod
+    def of(cls, exchange: IExchange, headers: Sequence[str] = KEPT) -> Handshake:
+        """
+        That of *exchange*, with those of *headers* that are in KEPT.
+        """
+        return cls(
+            exchange.address,
+            exchange.local,
+            exchange.path,
+            exchange.query_string,
+            tuple([exchange.header(name) if name in headers else None for name in KEPT]),
+        )
+
+    @property
+    def query(self) -> dict[str, list[str]]:
+        """
+        The fields of the query; see `IExchange.query`.
+        """
+        return parse_qs(self.query_string, keep_blank_values=True)
+
+    @property
+    def cookies(self) -> dict[str, str]:
+        """
+        The cookies by name.
+        """
+        pairs = (part.partition("=") for part in (self.header("cookie") or "").split(";"))
+        return {name.strip(): value.strip().strip('"') for name, equals, value in pairs if equals}
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """
+        The headers in KEPT that were sent, by name.
+        """
+        found = zip(KEPT, self.kept, strict=True)
+        return {name: value for name, value in found if value is not None}
+
+    def header(self, name: str) -> str | None:
+        """
+        The value of one of the headers in KEPT.
+        """
+        return self.kept[KEPT.index(name)] if name in KEPT else None

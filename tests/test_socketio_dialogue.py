@@ -1,0 +1,132 @@
+"""
+Clients that join a session, and what they may ask of it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
+
+from rt_twisted.actions.socketio_client import Client
+from rt_twisted.actions.socketio_dialogue import MAX_PAYLOADS, Dialogue
+from rt_twisted.actions.socketio_recovery import Left, Recovery
+from rt_twisted.brokers.memory import MemoryBroker
+from rt_twisted.codecs.engineio_framing import Framing, Poll4
+from rt_twisted.codecs.errors import RemoteProtocolError
+from rt_twisted.house import House, SocketioLimits
+from rt_twisted.hub import Hub
+
+PAYLOAD = 1000
+
+
+class Session:
+    """
+    As much of one as a client in the main namespace needs.
+    """
+
+    closed = False
+    settled = True
+    framing: Framing = Poll4()
+
+    def __init__(self) -> None:
+        self.said: list[bytes] = []
+
+    def write(self, frames: bytes) -> None:
+        self.said.append(frames)
+
+    def join(self, names: Any, since: Any, format: Any, head: bytes = b"") -> None:
+        self.said += [head, b"joined " + b" ".join(name.encode() for name in names)]
+
+    def leave(self, names: Any) -> None:
+        pass
+
+
+class App:
+    """
+    Answers events when the test does.
+    """
+
+    def __init__(self) -> None:
+        self.clients: list[Client] = []
+        self.heard: list[Deferred[str]] = []
+
+    def on_connect(self, client: Client, auth: dict[str, Any]) -> None:
+        self.clients.append(client)
+
+    def on_event(self, client: Client, event: str, *arguments: Any) -> Deferred[str]:
+        self.heard.append(Deferred())
+        return self.heard[-1]
+
+    def on_disconnect(self, client: Client, why: str) -> None:
+        pass
+
+
+class Place:
+    """
+    A node, and sessions on it.
+    """
+
+    def __init__(self) -> None:
+        clock = Clock()
+        self.house = House(
+            Hub(MemoryBroker(clock, "e"), clock),
+            clock,
+            socketio=SocketioLimits(max_payload=PAYLOAD),
+        )
+        self.recovery = Recovery(clock)
+        self.app = App()
+
+    def open(self) -> tuple[Dialogue, Session]:
+        session: Any = Session()
+        handshake: Any = None
+        dialogue = Dialogue(self.house, self.recovery, self.app, handshake, 4, True, "")
+        dialogue.opened(session)
+        return dialogue, session
+
+
+@pytest.mark.parametrize("binary", [False, True])
+def test_events_that_wait_are_bounded_by_their_bytes(binary: bool) -> None:
+    """
+    Attachments included. What is answered does not count any more.
+    """
+    place = Place()
+    dialogue, session = place.open()
+    dialogue.message("0")
+
+    def emit() -> None:
+        if binary:
+            dialogue.message('51-7["a",{"_placeholder":true,"num":0}]')
+            dialogue.message(bytes(PAYLOAD - 100))
+        else:
+            dialogue.message('27["a","%s"]' % ("x" * (PAYLOAD - 100)))
+
+    for count in range(3 * MAX_PAYLOADS):
+        emit()
+        if count >= MAX_PAYLOADS - 1:
+            place.app.heard.pop(0).callback("done")
+            assert session.said[-1] == b'437["done"]\x1e'
+    emit()
+    with pytest.raises(RemoteProtocolError, match="too many events"):
+        emit()
+
+
+@pytest.mark.parametrize("where", ["", ',"offset":"e.7"'])
+def test_who_comes_back_says_where_it_was(where: str) -> None:
+    """
+    Otherwise it is a new one, for itself and for the application: it asks for its
+    channels, and is told what it missed of them.
+    """
+    place = Place()
+    place.recovery.keep("key", Left("me", "/", ("news",), {"mine": 1}, 60.0))
+    dialogue, session = place.open()
+    dialogue.message(f'0{{"pid":"key"{where}}}')
+
+    [client] = place.app.clients
+    recovered = bool(where)
+    assert client.recovered is recovered
+    assert (client.id == "me", client.data) == (recovered, {"mine": 1} if recovered else {})
+    assert client.channels == (("news",) if recovered else ())
+    assert (b"joined news" in session.said) is recovered
