@@ -409,7 +409,8 @@ SECTIONS: tuple[tuple[str, tuple[Setting, ...]], ...] = (
             "How long a client may take to send one; the same (1008)."),
         Setting("websocket-rate", "1000", _count, help=
             "Messages and other frames a client may send in a second, 0 for no limit; more "
-            "closes the websocket (1008)."),
+            "closes the websocket (1008). Ten channels that it subscribes to, or leaves, count "
+            "as one more."),
         Setting("websocket-bytes", "64m", _size, help=
             "Bytes a client may send in a second, inflated, 0 for no limit; the same."),
         Setting("websocket-tolerance", "20", _up_to_a_day, help=

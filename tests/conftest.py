@@ -27,7 +27,8 @@ from twisted.logger import ILogObserver, LogEvent, globalLogPublisher
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-LIMIT = 10.0  # seconds for a test without a mark of its own
+LIMIT = 30.0  # seconds for a test without a mark of its own...
+LEAST = 60.0  # ...and at least so many for one with processes, which a busy machine may hold up
 
 # How long an example takes says nothing on a machine that others use too.
 hypothesis.settings.register_profile("tests", hypothesis.settings(), deadline=None)
@@ -50,7 +51,10 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, object, o
     """
     __tracebackhide__ = True
     mark = pyfuncitem.get_closest_marker("limit")
-    end = time.monotonic() + (mark.args[0] if mark else LIMIT)
+    limit = mark.args[0] if mark else LIMIT
+    if "real" in pyfuncitem.path.parts:
+        limit = max(limit, LEAST)
+    end = time.monotonic() + limit
     examples = getattr(pyfuncitem.obj, "hypothesis", None)
     if examples is None:
         pyfuncitem.obj = _bounded(pyfuncitem.obj, end)

@@ -4,8 +4,11 @@ Websockets as clients meet them, without sockets: what a `Clock` drives.
 
 from __future__ import annotations
 
+import gc
 import json
 import re
+import tracemalloc
+import zlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -23,7 +26,7 @@ from zope.interface.verify import verifyObject
 
 from rt_twisted.access import Key, Keys
 from rt_twisted.actions.websocket import Websocket
-from rt_twisted.actions.websocket_connection import WebSocket
+from rt_twisted.actions.websocket_connection import IN_FLIGHT, WebSocket
 from rt_twisted.actions.websockets import BUCKETS, Websockets
 from rt_twisted.brokers.memory import MemoryBroker
 from rt_twisted.codecs.websocket_formats import RawFrames
@@ -31,17 +34,19 @@ from rt_twisted.front.http import Front
 from rt_twisted.house import House, WebsocketLimits
 from rt_twisted.hub import Hub, Limits
 from rt_twisted.interfaces import IAction, IConversation, IExchange, Match, Unavailable
-from rt_twisted.message import Draft
+from rt_twisted.message import Draft, Position
 from rt_twisted.routes import Route, Routes, parse_route
 from rt_twisted.subscriber import Patience, Subscriber
 from tests.test_h2 import Client
 from tests.test_http import Caller, Place, get
-from tests.test_websocket_codec import KEY, masked
+from tests.test_websocket_codec import KEY, masked, pressed
 
 HANDSHAKE = (
     "Upgrade: websocket\r\nConnection: Upgrade\r\n"
     f"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {KEY}\r\n"
 )
+DEFLATE = "Sec-WebSocket-Extensions: permessage-deflate\r\n"
+LARGE = WebsocketLimits(message=1 << 20, rate=0, bytes=0)
 LIMITS = WebsocketLimits(message=10_000, rate=50, bytes=100_000, silence=50.0)
 
 
@@ -186,6 +191,13 @@ def _plain(event: Frame) -> Any:
     if event.opcode is TheirOpcode.CLOSE:
         return Close.parse(event.data)
     return (event.opcode.name, bytes(event.data))
+
+
+def deflated(data: bytes) -> bytes:
+    """
+    A client's frame of bytes, compressed.
+    """
+    return masked(2, pressed(data), rsv=4)
 
 
 def position(offset: int) -> dict[str, Any]:
@@ -488,6 +500,24 @@ def test_mistakes_and_limits(data: bytes, code: int) -> None:
     assert place.own.notes[0].told[-1] == (code, close.reason)
 
 
+def test_many_channels_count_as_frames() -> None:
+    """
+    Ten of them as one more, in a second: a few dear frames would keep us busy otherwise.
+    """
+    place = Sockets()
+    names = [f"c{number}" for number in range(80)]
+    hasty, patient = place.open("/ws"), place.open("/ws")
+    for type in ("subscribe", "unsubscribe") * 4:
+        place.clock.advance(1.0)
+        assert {"type": "ack", "id": 1} in patient.command(type=type, id=1, channels=names)
+    said: list[Any] = []
+    for type in ("subscribe", "unsubscribe") * 4:
+        said += hasty.command(type=type, id=1, channels=names)
+
+    assert said.count({"type": "ack", "id": 1}) == 6
+    assert said[-1].code == 1008
+
+
 def test_the_rate_is_for_each_second() -> None:
     """
     Who keeps to it talks for ever.
@@ -577,6 +607,132 @@ def test_a_message_that_never_ends() -> None:
 
     assert drips.heard()[-1] == Close(1008, "a message took too long")
     assert Close not in map(type, talks.heard())
+
+
+def test_the_rate_counts_what_was_compressed() -> None:
+    """
+    A small message that grows is a large one.
+    """
+    place = Sockets()
+    peer = place.open("/own", DEFLATE)
+    peer.say(deflated(bytes(9_000)) * 11)
+    assert [len(data) for data, _ in place.own.notes[0].told] == [9_000] * 11
+    peer.say(deflated(bytes(9_000)))
+
+    assert peer.heard() == [Close(1008, "too much at once")]
+
+
+def test_others_have_their_turn_while_much_is_inflated() -> None:
+    """
+    Of a segment that becomes many MiB no more than two at a time, in order.
+    """
+    place = Sockets(websockets=LARGE)
+    peer = place.open("/own", DEFLATE)
+    told = place.own.notes[0].told
+    sent = [bytes([number]) * (1 << 20) for number in range(8)]
+    peer.caller.say(b"".join(map(deflated, sent)))
+    at_first = len(told)
+    assert 1 <= at_first <= 2
+    assert peer.caller.wire.producerState == "paused"
+    place.clock.pump([0] * 40)
+
+    assert [data for data, _ in told] == sent
+    assert peer.caller.wire.producerState == "producing"
+    peer.say(masked(1, b"more"))
+    assert told[-1] == (b"more", False)
+
+
+@pytest.mark.parametrize("both", [False, True])
+def test_an_end_amid_much_that_is_inflated(both: bool) -> None:
+    """
+    The close frame is said, whatever waits; and what waits is not waited for.
+    """
+    place = Sockets(websockets=LARGE)
+    peer = place.open("/own", DEFLATE)
+    notes = place.own.notes[0]
+    much = deflated(bytes(1 << 20)) * 8
+    if both:
+        notes.websocket.close(4000, "enough")
+        peer.caller.say(much)
+    else:
+        peer.caller.say(much)
+        notes.websocket.close(4000, "enough")
+    before = len(notes.told)
+    place.clock.pump([0] * 40)
+
+    assert peer.heard() == [Close(4000, "enough")]
+    assert len(notes.told) == before <= 2
+    place.clock.pump([1.0] * 7)
+    assert peer.gone
+    peer.hang_up()
+    assert notes.told[-1] == (4000, "enough")
+
+
+def test_others_have_their_turn_while_an_application_is_slow() -> None:
+    """
+    What one client says in a segment is done at several turns, if it takes
+    long; nothing of it is lost, or overtaken by what comes next.
+    """
+    place = Sockets()
+    peer = place.open("/own")
+    notes = place.own.notes[0]
+    plain = notes.message
+
+    def work(data: bytes, binary: bool) -> None:
+        plain(data, binary)
+        place.clock.rightNow += 0.1
+
+    notes.message = work  # type: ignore[method-assign]  # that is what it is for
+    peer.caller.say(b"".join(masked(1, b"%d" % number) for number in range(5)))
+    assert notes.told == [(b"0", False)]
+    peer.caller.say(masked(1, b"5"))
+    place.clock.pump([0] * 40)
+
+    assert notes.told == [(b"%d" % number, False) for number in range(6)]
+    assert peer.caller.wire.producerState == "producing"
+
+
+def test_who_broke_a_limit_keeps_no_memory() -> None:
+    """
+    While its close frame is awaited: what was inflated until then is gone.
+    """
+    place = Sockets(websockets=LARGE)
+    peers = [place.open("/own", DEFLATE) for _ in range(20)]
+    bomb = deflated(bytes(20 << 20))
+    peers.pop().say(bomb)
+    gc.collect()
+    gc.disable()
+    tracemalloc.start()
+    try:
+        for peer in peers:
+            peer.say(bomb)
+        kept, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+        gc.enable()
+
+    assert [peer.heard()[-1].code for peer in peers] == [1009] * len(peers)
+    assert kept / len(peers) < 200_000
+
+
+def test_an_application_publishes_in_its_clients_name() -> None:
+    """
+    The positions at once where the broker has them; else the client is not
+    listened to while too much is under way.
+    """
+    broker = Moody(Clock())
+    place, far = Sockets(), Sockets(broker=broker)
+    place.open("/own")
+    peer = far.open("/own")
+    draft = [Draft("news", b"x")]
+    assert place.own.notes[0].websocket.publish(draft) == [Position("e", 1)]
+
+    published = [far.own.notes[0].websocket.publish(draft) for _ in range(IN_FLIGHT)]
+    assert peer.caller.wire.producerState == "paused"
+    broker.answer()
+
+    assert peer.caller.wire.producerState == "producing"
+    assert [len(each.result) for each in published if each.called] == [1]
 
 
 def test_http_2_has_no_websockets() -> None:
@@ -1094,8 +1250,6 @@ def test_a_broadcast_is_compressed_once(monkeypatch: pytest.MonkeyPatch) -> None
     """
     For all who can, and not at all for the others; short messages for nobody.
     """
-    import zlib
-
     place = Sockets("^/listen$ websocket:news")
     able = "Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits\r\n"
     readers = [place.open("/listen", able) for _ in range(5)]
@@ -1117,6 +1271,23 @@ def test_a_broadcast_is_compressed_once(monkeypatch: pytest.MonkeyPatch) -> None
     sent = {reader.caller.written().partition(b"\r\n\r\n")[2] for reader in readers}
     assert len(sent) == 1
     assert len(sent.pop()) < 100
+
+
+def test_an_ack_may_overtake_messages() -> None:
+    """
+    So it is not where to resume from: who follows messages and positions misses nothing.
+    """
+    place = Sockets()
+    peer = place.open("/ws?channels=news")
+    assert peer.heard() == [position(0)]
+    place.hub.publish([Draft("news", b"first")])
+    peer.caller.say(masked(1, b'{"type":"publish","id":1,"channel":"sport","message":"x"}'))
+    assert peer.heard() == [{"type": "ack", "id": 1, "position": "e.2"}]
+    peer.hang_up()
+    place.turn()
+
+    back = place.open("/ws?channels=news&since=e.0")
+    assert back.heard() == [message("first", 1), position(2)]
 
 
 # The route word.

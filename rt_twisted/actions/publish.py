@@ -79,13 +79,7 @@ class Publish:
             channels = fixed or submission.channels
             if not channels:
                 raise Refusal(400, "channel is missing")
-            data = submission.message
-            if data is None:
-                raise Refusal(400, "message is missing")
-            if len(data) > house.max_message:
-                raise Refusal(413, f"the message is larger than {house.max_message} bytes")
-            if house.trim:
-                data = trimmed(data)
+            data = fitting(house, submission.message)
             own_key = submission.idempotency_key
             if own_key is None and request_key is not None:
                 own_key = f"{request_key}.{number}" if len(submissions) > 1 else request_key
@@ -100,6 +94,20 @@ class Publish:
         return house.hub.publish(drafts).addCallbacks(
             _accepted, _refused, callbackArgs=(exchange, receivers), errbackArgs=(exchange,)
         )
+
+
+def fitting(house: House, data: bytes | None) -> bytes:
+    """
+    *data* as it may be published.
+
+    Raises:
+        Refusal: 400, there is none; 413, there is too much.
+    """
+    if data is None:
+        raise Refusal(400, "message is missing")
+    if len(data) > house.max_message:
+        raise Refusal(413, f"the message is larger than {house.max_message} bytes")
+    return trimmed(data) if house.trim else data
 
 
 def trimmed(data: bytes) -> bytes:

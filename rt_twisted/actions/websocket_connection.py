@@ -9,48 +9,35 @@ wait for a client, nothing more is taken from it.
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Sequence
-from enum import Enum
 from typing import TYPE_CHECKING, Any
 
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IProtocol
 from twisted.logger import Logger
 from zope.interface import implementer
 
-from rt_twisted.codecs.websocket import (
-    Agreement,
-    Code,
-    Opcode,
-    close_frame,
-    data_frame,
-    frame,
-)
-from rt_twisted.codecs.websocket_inbound import Inbound, Parser, Said, close_of
+from rt_twisted.actions.websocket_intake import Intake
+from rt_twisted.actions.websocket_parting import Parting, Step
+from rt_twisted.codecs.websocket import Agreement, Code, Opcode, close_frame, data_frame, frame
+from rt_twisted.codecs.websocket_inbound import Inbound, Said, close_of
 from rt_twisted.interfaces import IFormat, Opened
-from rt_twisted.message import Position
+from rt_twisted.message import Draft, Position
 from rt_twisted.subscriber import Cause, Patience, Subscriber
-from rt_twisted.wire import direct_send, hand_over, hang_up
+from rt_twisted.wire import hand_over
 
 if TYPE_CHECKING:
     from twisted.python.failure import Failure
 
     from rt_twisted.actions.websockets import Websockets
 
+IN_FLIGHT = 32  # publishes of one client that the broker has not answered
+SLICE = 0.008  # seconds one client's messages may hold the reactor
 _log = Logger()
 _MESSAGES = (1, 2)  # Opcode.TEXT and BINARY
 _BINARY, _CLOSE, _PING = 2, 8, 9  # plain numbers: members of an enum take a look-up
-
-
-class State(Enum):
-    """
-    How far a websocket is on its way to the end.
-    """
-
-    OPEN = "open"
-    CLOSING = "closing"  # our close frame is said, or waits to be; theirs is awaited
-    ANSWERED = "answered"  # theirs came first, ours is said or waits to be
-    DEAF = "deaf"  # what they say has no meaning any more
 
 
 @implementer(IProtocol)
@@ -67,23 +54,16 @@ class WebSocket:
     """
 
     __slots__ = (
-        "_begun",
         "_behind",
-        "_bytes",
-        "_cause",
         "_conversation",
-        "_end",
-        "_frames",
+        "_flying",
         "_holds",
         "_hub",
-        "_inbound",
+        "_intake",
         "_joined",
-        "_last",
-        "_parser",
+        "_parting",
         "_pending",
-        "_second",
         "_shared",
-        "_state",
         "agreement",
         "bucket",
         "heard",
@@ -105,21 +85,14 @@ class WebSocket:
         self.bucket = -1  # of `Websockets`
         self._shared = shared
         self._hub: Any = shared.house.hub
-        self._inbound = inbound
+        self._intake = Intake(shared, inbound)
         self._conversation: Any = None
-        self._state = State.OPEN
-        self._parser: Parser | None = None  # only within a message
-        self._begun = 0  # when that message did
+        self._parting: Parting | None = None  # while it is open
         self._pending: deque[Said] | None = None  # said, while it is held
         self._holds = 0  # reasons not to listen
         self._behind = False  # which is one
+        self._flying = 0  # publishes that the broker has not answered
         self._joined = True  # the hub counts it
-        self._last = b""  # the close frame, until it is written
-        self._cause = Cause.CLIENT
-        self._end: tuple[int, str] = (Code.LOST, "")
-        self._second = 0  # that the next two belong to
-        self._frames = 0
-        self._bytes = 0
         self.reader = Subscriber(opened.transport, format, self, patience, address)
         hand_over(opened.transport, self)
 
@@ -130,7 +103,7 @@ class WebSocket:
         """
         Whether what is sent may still arrive.
         """
-        return self._state is State.OPEN and not self.reader.gone
+        return self._parting is None and not self.reader.gone
 
     def send(self, data: bytes, binary: bool = False) -> None:
         """
@@ -141,7 +114,7 @@ class WebSocket:
             data: valid UTF-8 unless *binary*.
             binary: else text.
         """
-        if self._state is State.OPEN:
+        if self._parting is None:
             self.reader.write(data_frame(data, binary, self.agreement.deflate))
 
     def write(self, frames: bytes) -> None:
@@ -149,7 +122,7 @@ class WebSocket:
         Send whole frames, such as `codecs.websocket.data_frame` makes, once for
         many.
         """
-        if self._state is State.OPEN:
+        if self._parting is None:
             self.reader.write(frames)
 
     def ping(self, payload: bytes = b"") -> None:
@@ -169,8 +142,30 @@ class WebSocket:
         """
         last = close_frame(code, reason)
         if self.open:
-            self._end = (int(code), reason)
-            self._part(last, State.CLOSING, Cause.ENDED)
+            self._part(Step.CLOSING, last, Cause.ENDED, (int(code), reason))
+
+    def publish(self, drafts: Sequence[Draft]) -> list[Position] | Deferred[list[Position]]:
+        """
+        As `Hub.publish`, in the client's name: while the broker owes it
+        `IN_FLIGHT` answers, nothing more is taken from it.
+
+        Returns:
+            the positions, where the broker gives them at once, as most do that
+            are in this process: callbacks cost as much as the rest.
+        """
+        published: Deferred[list[Position]] = self._hub.publish(drafts)
+        if published.called and isinstance(published.result, list):
+            return published.result
+        self._flying += 1
+        if self._flying == IN_FLIGHT:
+            self.hold()
+        return published.addBoth(self._landed)
+
+    def charge(self, frames: int) -> None:
+        """
+        Count a message of the client's as so many frames more (`websocket-rate`).
+        """
+        self._intake.charge(frames)
 
     def hold(self) -> None:
         """
@@ -188,8 +183,9 @@ class WebSocket:
         self._holds -= 1
         if not self._holds and self.open:
             # What it could not have said meanwhile is not held against it.
-            self.heard = self._begun = self._shared.second
-            if self._pending is None:
+            self.heard = self._shared.second
+            self._intake.excuse()
+            if self._pending is None and not self._intake.rest:
                 self.reader.transport.resumeProducing()
             else:
                 # Not within the call that told us: it may be the reader's own.
@@ -211,29 +207,18 @@ class WebSocket:
         """
         Whole messages go to the conversation, what is incomplete waits.
         """
-        shared = self._shared
-        self.heard = shared.second
-        state = self._state
-        if state is not State.OPEN and state is not State.CLOSING:
+        self.heard = self._shared.second
+        if self._parting is not None and self._parting.step is not Step.CLOSING:
             return
-        parser = self._parser or self._inbound.borrow()
-        said = parser.feed(data)
-        failure = parser.failure
-        if shared.limited and failure is None and not self._within_rate(parser, len(data)):
-            said, failure = [], (int(Code.POLICY), "too much at once")
-        if failure is None and parser.idle:
-            self._inbound.give_back(parser)
-            self._parser = None
-        else:
-            if self._parser is None or any(opcode in _MESSAGES for opcode, _ in said):
-                self._begun = shared.second
-            self._parser = parser
+        said, failure = self._intake.take(data)
         if self._pending is not None:
             self._pending.extend(said)
         elif said:
             self._deliver(said)
         if failure is not None:
             self._fail(*failure)
+        elif self._intake.rest:
+            self._breathe()
 
     def connectionLost(self, reason: Failure) -> None:
         """
@@ -241,11 +226,13 @@ class WebSocket:
         """
         self.reader.connectionLost(reason)
         self._shared.forget(self)
-        self._parser = self._pending = None
-        if self._conversation is None:
+        self._intake.end()
+        self._pending = None
+        parting = self._parting
+        if self._conversation is None or parting is None:
             return
         try:
-            self._conversation.closed(*self._end)
+            self._conversation.closed(*parting.end)
         except Exception:
             _log.failure("while telling a conversation that it is over")
 
@@ -282,8 +269,8 @@ class WebSocket:
         self._hub.caught_up(reader)
         self._behind = False
         self.release()
-        if self._state is not State.OPEN and not reader.gone:
-            self._say_last()
+        if self._parting is not None and not reader.gone:
+            self._parting.go_on()
 
     def skipped(self, reader: Subscriber) -> None:
         """
@@ -295,54 +282,24 @@ class WebSocket:
         """
         Nothing can be written any more.
         """
-        if cause is Cause.SHUTDOWN:
-            self._end = (int(Code.GOING_AWAY), "")
-        if self._state is State.OPEN:
-            self._state = State.DEAF
+        if self._parting is None:
+            code = Code.GOING_AWAY if cause is Cause.SHUTDOWN else Code.LOST
+            self._parting = Parting(reader, Step.DEAF, b"", cause, (int(code), ""))
         self._leave_hub(cause)
 
     # What `Websockets` calls.
 
-    @property
-    def held(self) -> bool:
+    def look(self) -> None:
         """
-        Whether it is not being listened to.
+        Is it silent, or has it been saying one message for too long?
         """
-        return self._holds > 0
-
-    def is_slow(self) -> bool:
-        """
-        Whether it has been saying one message for too long, which waits here.
-        """
-        spent = self._shared.second - self._begun
-        return self._parser is not None and spent > self._shared.limits.message_seconds
-
-    def fell_slow(self) -> None:
-        """
-        It will have to say that message faster.
-        """
-        self._fail(Code.POLICY, "a message took too long")
-
-    def fell_silent(self) -> None:
-        """
-        It has not even answered a ping.
-        """
-        self._fail(Code.INTERNAL_ERROR, "no answer to a ping", Cause.SILENT)
-
-    def fell_quiet(self) -> None:
-        """
-        It has not sent anything for a second, while it is being closed.
-        """
-        # TLS cannot close one half: now nothing is taken away any more.
-        if self._state is State.DEAF and self.reader.gone:
-            hang_up(self.reader.transport)
-
-    def took_too_long(self) -> None:
-        """
-        The time for the closing handshake is up.
-        """
-        self.reader.let_go(self._cause)
-        self.reader.transport.abortConnection()
+        if self._holds:
+            return  # its answer to a ping would not be heard
+        shared = self._shared
+        if shared.second - self.heard > shared.silence:
+            self._fail(Code.INTERNAL_ERROR, "no answer to a ping", Cause.SILENT)
+        elif self._intake.is_slow:
+            self._fail(Code.POLICY, "a message took too long")
 
     def begin(self, conversation: Any, rest: bytes) -> None:
         """
@@ -359,29 +316,19 @@ class WebSocket:
 
     # Within.
 
-    def _within_rate(self, parser: Parser, size: int) -> bool:
-        shared = self._shared
-        if self._second != shared.second:
-            self._second = shared.second
-            self._frames = self._bytes = 0
-        self._frames += parser.frames
-        self._bytes += size
-        limits = shared.limits
-        return not (
-            (limits.rate and self._frames > limits.rate)
-            or (limits.bytes and self._bytes > limits.bytes)
-        )
-
     def _deliver(self, said: Sequence[Said]) -> None:
         conversation = self._conversation
+        until = self.seconds() + SLICE if len(said) > 1 else math.inf
         for index, (opcode, payload) in enumerate(said):
+            if index and self.seconds() > until and self._parting is None:
+                self._breathe()
             if self._holds:
                 self._pending = deque(said[index:])
                 return
             if opcode == _CLOSE:
                 self._hear_close(payload)
                 return
-            if self._state is not State.OPEN:
+            if self._parting is not None:
                 continue
             if opcode in _MESSAGES:
                 try:
@@ -393,75 +340,63 @@ class WebSocket:
                 self.reader.write(frame(Opcode.PONG, payload))
 
     def _go_on(self) -> None:
-        pending = self._pending
-        if self._holds or pending is None or not self.open:
+        if self._holds or not self.open:
             return
-        self._pending = None
+        pending, self._pending = self._pending or (), None
         self._deliver(tuple(pending))
+        if self._intake.rest and not self._holds and self.open:
+            self.dataReceived(b"")
         if not self._holds and self.open:
             self.reader.transport.resumeProducing()
 
-    def _hear_close(self, payload: bytes) -> None:
-        if self._state is State.CLOSING:
-            self._answered()
+    def _breathe(self) -> None:
+        """
+        Let others have their turn before what this client has said besides.
+        """
+        if self._parting is not None:
+            self._parting.answered()  # its close frame is not looked for in all that
         else:
-            self._end = close_of(payload)
-            self._part(frame(Opcode.CLOSE, payload), State.ANSWERED, Cause.CLIENT)
+            self.hold()
+            self._shared.clock.callLater(0, self.release)
+
+    def _hear_close(self, payload: bytes) -> None:
+        if self._parting is not None:
+            self._parting.answered()
+        else:
+            last = frame(Opcode.CLOSE, payload)
+            self._part(Step.ANSWERED, last, Cause.CLIENT, close_of(payload))
 
     def _fail(self, code: int, reason: str, cause: Cause = Cause.BROKEN) -> None:
         """
         The client is not understood, or not tolerated, any further (7.1.7).
         """
-        if self._state is State.CLOSING:
-            self._answered()
+        if self._parting is not None:
+            self._parting.answered()
         elif self.open:
-            self._end = (int(code), reason)
-            self._part(close_frame(code, reason), State.DEAF, cause)
+            self._part(Step.DEAF, close_frame(code, reason), cause, (int(code), reason))
 
-    def _part(self, last: bytes, state: State, cause: Cause) -> None:
+    def _part(self, step: Step, last: bytes, cause: Cause, end: tuple[int, str]) -> None:
         """
         The hub tells nothing any more; *last* is said behind what it told.
         """
-        self._state = state
-        self._last = last
-        self._cause = cause
+        parting = self._parting = Parting(self.reader, step, last, cause, end)
         self._leave_hub(cause)
-        self._shared.closing(self)
+        self._shared.closing(self, parting)
         pending, self._pending = self._pending, None
-        if pending and pending[-1][0] == _CLOSE:
-            self._state = State.ANSWERED
+        if self._intake.rest:
+            parting.step = Step.DEAF if step is Step.CLOSING else step
+        elif pending and pending[-1][0] == _CLOSE:
+            parting.step = Step.ANSWERED
         if self._holds:
             self.reader.transport.resumeProducing()
         if not self.reader.behind:
-            self._say_last()
+            parting.go_on()
 
-    def _say_last(self) -> None:
-        """
-        The close frame, if it is not said yet; then what follows when it has gone.
-        """
-        reader = self.reader
-        last, self._last = self._last, b""
-        if last:
-            reader.write(last)
-        if reader.behind or reader.gone:
-            return
-        # A turn of the hub that has begun might still write.
-        reader.let_go(self._cause)
-        transport = reader.transport
-        if self._state is State.ANSWERED:
-            hang_up(transport)
-        elif self._state is State.DEAF and direct_send(transport) is not None:
-            # Closing on somebody who is still sending takes the close frame
-            # away from him: hear him out.
-            transport.loseWriteConnection()
-
-    def _answered(self) -> None:
-        """
-        Both close frames are said, or nothing is to be hoped for.
-        """
-        self._state = State.ANSWERED
-        if self.reader.gone:
-            hang_up(self.reader.transport)
+    def _landed(self, result: Any) -> Any:
+        self._flying -= 1
+        if self._flying == IN_FLIGHT - 1:
+            self.release()
+        return result
 
     def _leave_hub(self, cause: Cause) -> None:
         if self._joined:

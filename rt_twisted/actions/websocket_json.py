@@ -12,9 +12,8 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from rt_twisted.access import Key
-from rt_twisted.actions.publish import trimmed
+from rt_twisted.actions.publish import fitting
 from rt_twisted.actions.sse import parse_since
-from rt_twisted.actions.websocket_raw import IN_FLIGHT
 from rt_twisted.codecs.errors import RemoteProtocolError
 from rt_twisted.codecs.websocket_commands import (
     Command,
@@ -33,6 +32,8 @@ from rt_twisted.house import House
 from rt_twisted.interfaces import IConversation, Refusal, Unavailable, Undurable
 from rt_twisted.message import Draft, Newest, Position, Since
 
+CHANNELS = 10  # that begin or end to be heard cost as much as a frame does
+
 
 @implementer(IConversation)
 class JsonConversation:
@@ -47,7 +48,7 @@ class JsonConversation:
         key: that may publish to others; None for none.
     """
 
-    __slots__ = ("_fixed", "_flying", "_house", "_key", "_names", "_publish", "_websocket")
+    __slots__ = ("_fixed", "_house", "_key", "_names", "_publish", "_websocket")
 
     def __init__(
         self,
@@ -62,7 +63,6 @@ class JsonConversation:
         self._fixed = fixed
         self._publish = publish
         self._key = key
-        self._flying = 0
         self._websocket: Any = None
 
     def opened(self, websocket: Any) -> None:
@@ -114,6 +114,7 @@ class JsonConversation:
         if since is None and command.history:
             since = Newest(command.history)
         further = names[len(self._names) :]
+        self._websocket.charge(len(further) // CHANNELS)
         self._names = tuple(names)
         ack = b"" if number is None else self._format.say({"type": "ack", "id": number})
         self._house.hub.add(self._websocket.reader, further, since, ack)
@@ -122,6 +123,7 @@ class JsonConversation:
         self._check_free()
         # Clients may name any number: only those that are heard cost anything.
         heard = [name for name in self._names if name in channels]
+        self._websocket.charge(len(heard) // CHANNELS)
         self._names = tuple([name for name in self._names if name not in channels])
         self._house.hub.remove(self._websocket.reader, heard)
         self._say("ack", number)
@@ -132,13 +134,7 @@ class JsonConversation:
 
     def _send_out(self, submission: Any, number: Id) -> None:
         house = self._house
-        data = submission.message
-        if data is None:
-            raise Refusal(400, "message is missing")
-        if len(data) > house.max_message:
-            raise Refusal(413, f"the message is larger than {house.max_message} bytes")
-        if house.trim:
-            data = trimmed(data)
+        data = fitting(house, submission.message)
         channels = submission.channels or self._publish
         if not channels:
             raise Refusal(400, "channel is missing")
@@ -155,14 +151,13 @@ class JsonConversation:
             Draft(channel, data, submission.event, submission.idempotency_key)
             for channel in channels
         ]
-        self._flying += 1
-        if self._flying == IN_FLIGHT:
-            self._websocket.hold()
-        published = house.hub.publish(drafts)
+        published = self._websocket.publish(drafts)
+        if isinstance(published, list):
+            self._published(published, number)
+            return
         published.addCallbacks(
             self._published, self._not_published, callbackArgs=(number,), errbackArgs=(number,)
         )
-        published.addCallback(self._landed)
 
     def _published(self, positions: Sequence[Position], number: Id) -> None:
         more: dict[str, object] = {"position": str(positions[-1])}
@@ -173,11 +168,6 @@ class JsonConversation:
     def _not_published(self, failure: Failure, number: Id) -> None:
         failure.trap(Unavailable)
         self._refuse(number, 503, failure.getErrorMessage())
-
-    def _landed(self, _: object) -> None:
-        self._flying -= 1
-        if self._flying == IN_FLIGHT - 1 and self._websocket is not None:
-            self._websocket.release()
 
     @property
     def _format(self) -> JsonFrames:

@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
@@ -15,8 +16,6 @@ from rt_twisted.codecs.websocket import Code
 from rt_twisted.house import House
 from rt_twisted.interfaces import IConversation, Unavailable
 from rt_twisted.message import Draft
-
-IN_FLIGHT = 32  # publishes of one client that the broker has not answered
 
 
 @implementer(IConversation)
@@ -31,7 +30,7 @@ class RawConversation:
         suffix: goes behind it.
     """
 
-    __slots__ = ("_channels", "_flying", "_house", "_prefix", "_suffix", "_websocket")
+    __slots__ = ("_channels", "_house", "_prefix", "_suffix", "_websocket")
 
     def __init__(
         self, house: House, channels: Sequence[str], prefix: bytes = b"", suffix: bytes = b""
@@ -40,7 +39,6 @@ class RawConversation:
         self._channels = channels
         self._prefix = prefix
         self._suffix = suffix
-        self._flying = 0
         self._websocket: Any = None
 
     def opened(self, websocket: Any) -> None:
@@ -57,29 +55,22 @@ class RawConversation:
         if not self._channels:
             websocket.close(Code.UNSUPPORTED, "nothing can be published here")
             return
-        data = self._prefix + data + self._suffix
+        if self._prefix or self._suffix:
+            data = self._prefix + data + self._suffix
         if len(data) > house.max_message:
             websocket.close(Code.TOO_BIG, f"a message has up to {house.max_message} bytes")
             return
         if house.trim:
             data = trimmed(data)
-        self._flying += 1
-        if self._flying == IN_FLIGHT:
-            websocket.hold()
-        published = house.hub.publish([Draft(channel, data) for channel in self._channels])
-        published.addErrback(self._not_published)
-        published.addCallback(self._landed)
+        published = websocket.publish([Draft(channel, data) for channel in self._channels])
+        if isinstance(published, Deferred):
+            published.addErrback(self._not_published)
 
     def closed(self, code: int, reason: str) -> None:
         """
         See `IConversation`.
         """
         self._websocket = None
-
-    def _landed(self, _: object) -> None:
-        self._flying -= 1
-        if self._flying == IN_FLIGHT - 1 and self._websocket is not None:
-            self._websocket.release()
 
     def _not_published(self, failure: Failure) -> None:
         # There are no words for it here, and silence would be a lie.

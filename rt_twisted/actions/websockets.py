@@ -14,6 +14,7 @@ from zope.interface.verify import verifyObject
 
 from rt_twisted.actions.admitted import address_of, admitted
 from rt_twisted.actions.websocket_connection import WebSocket
+from rt_twisted.actions.websocket_parting import Parting
 from rt_twisted.codecs.errors import RemoteProtocolError
 from rt_twisted.codecs.websocket import REQUIRED, Agreement, agree
 from rt_twisted.codecs.websocket_inbound import Inbound
@@ -37,13 +38,15 @@ class Websockets:
         self.house = house
         self.clock: Any = house.reactor
         self.limits = house.websockets
-        self.limited = bool(self.limits.rate or self.limits.bytes)
+        self.most_frames = self.limits.rate or math.inf  # of one client, a second
+        self.most_bytes = self.limits.bytes or math.inf
+        self.silence = self.limits.silence or math.inf
         self.second = 0  # counts while there are websockets
         self._inbound = {
             deflate: Inbound(self.limits.message, deflate) for deflate in (False, True)
         }
         self._buckets: list[set[WebSocket]] = [set() for _ in range(BUCKETS)]
-        self._closing: dict[WebSocket, int] = {}  # until which second
+        self._closing: dict[WebSocket, tuple[Parting, int]] = {}  # until which second
         self._verified: WeakSet[type] = WeakSet()  # dear, and once is enough
         self._count = 0
         self._sweep: IDelayedCall | None = None
@@ -130,11 +133,12 @@ class Websockets:
 
     # What websockets call.
 
-    def closing(self, websocket: WebSocket) -> None:
+    def closing(self, websocket: WebSocket, parting: Parting) -> None:
         """
         *websocket* is to be gone within `close_seconds`.
         """
-        self._closing[websocket] = self.second + max(1, round(self.limits.close_seconds))
+        until = self.second + max(1, round(self.limits.close_seconds))
+        self._closing[websocket] = (parting, until)
 
     def forget(self, websocket: WebSocket) -> None:
         """
@@ -160,19 +164,13 @@ class Websockets:
     def _swept(self) -> None:
         self.second += 1
         self._sweep = self.clock.callLater(1.0, self._swept)
-        for websocket, until in tuple(self._closing.items()):
+        for websocket, (parting, until) in tuple(self._closing.items()):
             if self.second >= until:
-                websocket.took_too_long()
+                parting.cut()
             elif self.second - websocket.heard > 1:
-                websocket.fell_quiet()
-        silence = self.limits.silence or math.inf
+                parting.fell_quiet()
         for websocket in tuple(self._buckets[self.second % BUCKETS]):
-            if websocket.held:
-                continue  # its answer to a ping would not be heard
-            if self.second - websocket.heard > silence:
-                websocket.fell_silent()
-            elif websocket.is_slow():
-                websocket.fell_slow()
+            websocket.look()
 
     def _check_origin(self, exchange: IExchange) -> None:
         """

@@ -19,9 +19,9 @@ from websockets.protocol import OPEN, Protocol, Side
 from rt_twisted.codecs.websocket import Code, is_text
 
 SPARE = 64  # parsers kept for the next bytes
+PIECE = 4096  # bytes to be fed at a time: 680 frames at most
+SHRUNK = 1024  # likewise where they may be compressed: a MiB at most, inflated
 _CONT, _TEXT, _BINARY = TheirOpcode.CONT, TheirOpcode.TEXT, TheirOpcode.BINARY
-
-_MESSAGES = (_TEXT, _BINARY)
 
 Said = tuple[int, bytes]
 """
@@ -37,9 +37,15 @@ class Parser:
         limit: bytes of a message, however many frames it has and however it is
             compressed.
         deflate: compression was agreed on.
+
+    Attributes:
+        idle: whether it stands between two messages, and could serve any connection.
+        frames: in the bytes fed last.
+        bytes: of those frames, inflated.
+        failure: code and reason with which the connection has to be closed.
     """
 
-    __slots__ = ("_kind", "_limit", "_message", "_protocol", "failure", "frames")
+    __slots__ = ("_kind", "_limit", "_message", "_protocol", "bytes", "failure", "frames", "idle")
 
     def __init__(self, limit: int, deflate: bool) -> None:
         self._limit = limit
@@ -51,21 +57,10 @@ class Parser:
             self._protocol.extensions = [PerMessageDeflate(True, True, 15, 15)]
         self._kind = 0
         self._message: bytearray | None = None  # of a message in fragments, so far
-        self.frames = 0  # in the bytes fed last
+        self.idle = True
+        self.frames = 0
+        self.bytes = 0
         self.failure: tuple[int, str] | None = None
-
-    @property
-    def idle(self) -> bool:
-        """
-        Whether it stands between two messages, and could serve any connection.
-        """
-        protocol = self._protocol
-        return (
-            self._message is None
-            and not protocol.reader.buffer
-            and protocol.state is OPEN
-            and self.failure is None
-        )
 
     def feed(self, data: bytes) -> list[Said]:
         """
@@ -80,10 +75,13 @@ class Parser:
         protocol.receive_data(data)
         events = protocol.events_received()
         self.frames = len(events)
+        self.idle = False
         said: list[Said] = []
+        size = 0
         for event in events:
             opcode: int = event.opcode  # type: ignore[union-attr]  # no handshakes here
             payload = event.data  # type: ignore[union-attr]
+            size += len(payload)
             if opcode is _TEXT or opcode is _BINARY:
                 if not event.fin:  # type: ignore[union-attr]
                     self._kind = opcode
@@ -96,19 +94,26 @@ class Parser:
                     continue
                 opcode, payload = self._kind, bytes(self._message)
                 self._message = None
-            if opcode in _MESSAGES and len(payload) > self._limit:
+            else:
+                said.append((opcode, payload))  # type: ignore[arg-type]
+                continue
+            if len(payload) > self._limit:
                 self.failure = (Code.TOO_BIG, f"a message has up to {self._limit} bytes")
                 return said
             if opcode is _TEXT and not is_text(payload):  # type: ignore[arg-type]
                 self.failure = (Code.NOT_TEXT, "a text message is not UTF-8")
                 return said
             said.append((opcode, payload))  # type: ignore[arg-type]
+        self.bytes = size
+        self.idle = self._message is None and not protocol.reader.buffer
         if protocol.writes:  # the core's own answers; ours are made elsewhere
             protocol.data_to_send()
+            self.idle = self.idle and protocol.state is OPEN
             if protocol.parser_exc is not None:
                 sent = protocol.close_sent
                 assert sent is not None
                 self.failure = (sent.code, sent.reason)
+                protocol.parser_exc = None  # its traceback holds all that was inflated
         return said
 
 
@@ -119,11 +124,16 @@ class Inbound:
     Args:
         limit: bytes of a message.
         deflate: compression was agreed on.
+
+    Attributes:
+        piece: bytes a parser should be fed at a time, so that what comes of
+            them is no more than others can wait for.
     """
 
     def __init__(self, limit: int, deflate: bool) -> None:
         self._limit = limit
         self._deflate = deflate
+        self.piece = SHRUNK if deflate else PIECE
         self._spare: list[Parser] = []
 
     def borrow(self) -> Parser:
