@@ -51,6 +51,16 @@ def test_what_an_application_finds() -> None:
     assert handshake.header("accept") is None
 
 
+def test_bytes_that_are_no_text() -> None:
+    """
+    Are told apart, as in any query.
+    """
+    request: Any = Request()
+    request.query_string = "name=%ff%fe"
+
+    assert Handshake.of(request).query == {"name": ["\udcff\udcfe"]}
+
+
 def test_what_nobody_will_ask_for() -> None:
     """
     Is not kept.

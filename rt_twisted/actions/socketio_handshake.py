@@ -6,8 +6,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from urllib.parse import parse_qs
 
+from rt_twisted.codecs.fields import parse_cookies, parse_query
 from rt_twisted.interfaces import IExchange
 
 # Headers; of a client without an application of its own those that a key may come by,
@@ -53,15 +53,14 @@ class Handshake:
         """
         The fields of the query; see `IExchange.query`.
         """
-        return parse_qs(self.query_string, keep_blank_values=True)
+        return parse_query(self.query_string)
 
     @property
     def cookies(self) -> dict[str, str]:
         """
         The cookies by name.
         """
-        pairs = (part.partition("=") for part in (self.header("cookie") or "").split(";"))
-        return {name.strip(): value.strip().strip('"') for name, equals, value in pairs if equals}
+        return parse_cookies(self.header("cookie") or "")
 
     @property
     def headers(self) -> dict[str, str]:

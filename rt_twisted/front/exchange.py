@@ -5,15 +5,15 @@ One HTTP/1.1 request, and the right to answer it.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any
-from urllib.parse import unquote_plus, unquote_to_bytes
+from urllib.parse import unquote_to_bytes
 
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionLost
 from zope.interface import implementer
 
+from rt_twisted.codecs.fields import parse_cookies, parse_query
 from rt_twisted.front.body import Whole, too_large
 from rt_twisted.front.head import Head
 from rt_twisted.front.web import SiteChannel
@@ -172,15 +172,16 @@ class HttpExchange:
         if self._query is None:
             if not self.query_string:
                 return _NOTHING
-            self._query = _parse_query(self.query_string)
+            if self.query_string.count("&") >= MAX_FIELDS:
+                raise Refusal(400, "too many fields in the query")
+            self._query = parse_query(self.query_string)
         return self._query
 
     def cookies(self) -> Mapping[str, str]:
         """
         See `IExchange`.
         """
-        pairs = (part.partition("=") for part in (self.header("cookie") or "").split(";"))
-        return {name.strip(): value.strip().strip('"') for name, equals, value in pairs if equals}
+        return parse_cookies(self.header("cookie") or "")
 
     # Its body.
 
@@ -380,22 +381,3 @@ class HttpExchange:
         The answer is whole.
         """
         self.connection.finished(self)
-
-
-_unquote = partial(unquote_plus, errors="surrogateescape")  # a message may be any bytes
-
-
-def _parse_query(text: str) -> Mapping[str, list[str]]:
-    """
-    Cut a query apart (WHATWG URL, 5.1), quickly where nothing is escaped.
-    """
-    if text.count("&") >= MAX_FIELDS:
-        raise Refusal(400, "too many fields in the query")
-    escaped = "%" in text or "+" in text
-    read: Callable[[str], str] = _unquote if escaped else str
-    fields: dict[str, list[str]] = {}
-    for pair in text.split("&"):
-        name, _, value = pair.partition("=")
-        if pair:
-            fields.setdefault(read(name), []).append(read(value))
-    return fields
