@@ -14,7 +14,7 @@ from rt_twisted.access import ChannelNames, Keys
 from rt_twisted.hub import Hub
 from rt_twisted.interfaces import ISiblings
 from rt_twisted.reports import NO_OTHERS, Look, Question
-from rt_twisted.subscriber import Patience
+from rt_twisted.subscriber import Patience, Policy
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +139,12 @@ class House:
         else:
             shown, others = hub.busiest(question.most)
         return succeed(Look(counts, len(counts.channels), shown, others))
+
+    def patience_with(self, slow: Policy | None) -> Patience:
+        """
+        The patience of a route with a policy of its own; None for all routes'.
+        """
+        return self.patience if slow is None else replace(self.patience, policy=slow)
 
     def at(self, server: str) -> House:
         """

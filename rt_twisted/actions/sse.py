@@ -7,7 +7,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cache
 from typing import ClassVar
 
@@ -158,9 +158,7 @@ class Sse:
         house = self.house
         address = self._address(exchange)
         opened = exchange.open(format.content_type, HEADERS)
-        patience = house.patience
-        if self.slow is not None:
-            patience = replace(patience, policy=self.slow)
+        patience = house.patience_with(self.slow)
         reader = Subscriber(opened.transport, format, house.hub, patience, address, limit)
         house.hub.join(reader, names, since, opened.head)
 

@@ -5,7 +5,7 @@ Plain streams: the bytes of each message, one behind the other.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache, partial
 from typing import ClassVar
 
@@ -89,9 +89,7 @@ class Stream:
     ) -> None:
         house = self.house
         opened = exchange.open(format.content_type, HEADERS)
-        patience = house.patience
-        if self.slow is not None:
-            patience = replace(patience, policy=self.slow)
+        patience = house.patience_with(self.slow)
         reader = Subscriber(opened.transport, format, house.hub, patience, address)
         house.hub.join(reader, names, since, opened.head)
 

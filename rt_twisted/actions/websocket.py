@@ -5,7 +5,7 @@ The route word `websocket`: both ways on one connection.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from enum import Enum
 from functools import cache, partial
 from typing import ClassVar
@@ -154,12 +154,10 @@ class Websocket:
         since: Since | None,
         address: str,
     ) -> None:
-        patience = self.house.patience
         policy = self.slow
         if policy is None and isinstance(conversation, RawConversation):
             policy = Policy.DISCONNECT
-        if policy is not None:
-            patience = replace(patience, policy=policy)
+        patience = self.house.patience_with(policy)
         format = _format(self.protocol is Wording.JSON, agreement.deflate, self.binary)
         self.websockets.open(exchange, agreement, conversation, format, names, since, patience)
 

@@ -15,6 +15,7 @@ import socket
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import chain
 from typing import Any, Self
 
 from twisted.internet.defer import Deferred
@@ -50,7 +51,7 @@ class Ways:
         self._pairs = [
             socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET) for _ in range(size)
         ]
-        for one in (one for pair in self._pairs for one in pair):
+        for one in chain(*self._pairs):
             one.setblocking(False)
 
     def of(self, number: int) -> list[int]:
@@ -64,7 +65,7 @@ class Ways:
         """
         No more workers will be started.
         """
-        for one in (one for pair in self._pairs for one in pair):
+        for one in chain(*self._pairs):
             one.close()
 
 
