@@ -5,21 +5,19 @@
 import argparse
 import os
 import shlex
-import signal
 import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from benchmarks import servers
 from benchmarks.figures import BARE, NCHAN, OURS, RESULTS
-from benchmarks.machine import HERE, SetupError, alone, cores, description, raise_file_limit
+from benchmarks.machine import SetupError, cores, description, raise_file_limit
 from benchmarks.measures import MEASURES, QUICK, Stage, Work, programs
-from benchmarks.report import Run, table, write
-from benchmarks.rounds import play
+from benchmarks.report import Run
+from benchmarks.rounds import choose, play, report
 from benchmarks.servers import Server
 
 _SPARE_FILES = 300  # of the servers and the load, beside one a reader
@@ -36,13 +34,8 @@ def _options(words: Sequence[str]) -> argparse.Namespace:
     add("--crowd", type=int, help="the many readers (default: 15000)")
     add("--ours", default="", metavar="OPTIONS", help="more options for the daemon, one word")
     add("--output", type=Path, help="folder of the report (default: here; with --quick none)")
-    chosen = parser.parse_args(words)
-    for name, known in (("measures", list(MEASURES)), ("servers", [OURS, NCHAN, BARE])):
-        setattr(chosen, name, getattr(chosen, name).split(","))
-        for word in getattr(chosen, name):
-            if word not in known:
-                parser.error(f"--{name}: {word} is not one of {', '.join(known)}")
-    return chosen
+    known = {"measures": list(MEASURES), "servers": [OURS, NCHAN, BARE]}
+    return choose(parser, words, known)
 
 
 def _work(chosen: argparse.Namespace, files: int) -> Work:
@@ -103,21 +96,7 @@ def main(words: Sequence[str]) -> int:
         1 if a server could not be measured or made a fault, else 0; goals do not count.
     """
     chosen = _options(words)
-    # The way of Ctrl-C: every `finally` on the stack stops its server.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        with alone(), TemporaryDirectory(prefix="bench-") as folder:
-            run = _measured(chosen, Path(folder), words)
-    except SetupError as error:
-        print(error, file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        return 130  # as shells say it
-    print(table(run))
-    output = chosen.output or (None if chosen.quick else HERE)
-    if output:
-        write(run, output)
-    return 1 if run.faults else 0
+    return report(chosen, lambda folder: _measured(chosen, folder, words))
 
 
 if __name__ == "__main__":

@@ -5,16 +5,21 @@ What brokers need behind them: a redis and a RabbitMQ of the benchmark's own.
 import os
 import shutil
 import signal
-import socket
 import subprocess
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 
 from benchmarks.machine import SetupError, free_port
-from benchmarks.servers import Dialect, Running, Server, in_the_child, running
+from benchmarks.servers import (
+    Dialect,
+    Running,
+    Server,
+    in_the_child,
+    running,
+    wait_until_it_accepts,
+)
 
 _RABBIT = Path("/usr/lib/rabbitmq/bin/rabbitmq-server")  # that in sbin wants to be root
 _PATIENCE = 60  # s, for RabbitMQ to start
@@ -92,7 +97,11 @@ def rabbit(folder: Path, core: int) -> Iterator[Running]:
             preexec_fn=partial(in_the_child, core),
         )
     try:
-        _wait(process, port, log)
+        try:
+            wait_until_it_accepts(process, port, _PATIENCE)
+        except SetupError:
+            said = log.read_text(errors="replace")[-2000:]
+            raise SetupError(f"RabbitMQ did not start:\n{said}") from None
         server = Server("amqp", f"RabbitMQ {_rabbit_version()}", _NOTHING, lambda *_: ())
         yield Running(server, process.pid, port)
     finally:
@@ -102,18 +111,6 @@ def rabbit(folder: Path, core: int) -> Iterator[Running]:
         with suppress(FileNotFoundError):
             # It started this beside itself.
             subprocess.run(["epmd", "-kill"], env=environment, capture_output=True, timeout=20)
-
-
-def _wait(process: subprocess.Popen[bytes], port: int, log: Path) -> None:
-    until = time.monotonic() + _PATIENCE
-    while time.monotonic() < until and process.poll() is None:
-        try:
-            socket.create_connection(("127.0.0.1", port), 1).close()
-        except OSError:
-            time.sleep(0.2)
-            continue
-        return
-    raise SetupError(f"RabbitMQ did not start:\n{log.read_text(errors='replace')[-2000:]}")
 
 
 def _rabbit_version() -> str:

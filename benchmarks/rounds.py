@@ -66,6 +66,49 @@ def play(
     return rounds, faults
 
 
+def choose(
+    parser: argparse.ArgumentParser, words: Sequence[str], known: Mapping[str, Sequence[str]]
+) -> argparse.Namespace:
+    """
+    Read the options; those in *known* are lists of some of the words there.
+    """
+    chosen = parser.parse_args(words)
+    for name, possible in known.items():
+        setattr(chosen, name, getattr(chosen, name).split(","))
+        for word in getattr(chosen, name):
+            if word not in possible:
+                parser.error(f"--{name}: {word} is not one of {', '.join(possible)}")
+    return chosen
+
+
+def report(chosen: argparse.Namespace, measure: Callable[[Path], Run]) -> int:
+    """
+    Measure, print what came of it, and write it where *chosen* says.
+
+    Args:
+        chosen: the options, of which `output` and `quick` are looked at.
+        measure: given a folder for what it needs meanwhile.
+
+    Returns:
+        1 if somebody could not be measured or made a fault, else 0; goals do not count.
+    """
+    # The way of Ctrl-C: every `finally` on the stack stops its server.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        with alone(), TemporaryDirectory(prefix="bench-") as folder:
+            run = measure(Path(folder))
+    except SetupError as error:
+        print(error, file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130  # as shells say it
+    print(table(run))
+    output = chosen.output or (None if chosen.quick else HERE)
+    if output:
+        write(run, output)
+    return 1 if run.faults else 0
+
+
 @dataclass(frozen=True, slots=True)
 class Comparison:
     """
@@ -103,21 +146,7 @@ class Comparison:
             1 if somebody could not be measured or made a fault, else 0; goals do not count.
         """
         chosen = self._options(words)
-        # The way of Ctrl-C: every `finally` on the stack stops its server.
-        signal.signal(signal.SIGTERM, signal.default_int_handler)
-        try:
-            with alone(), TemporaryDirectory(prefix="bench-") as folder:
-                run = self._run(chosen, Path(folder), words)
-        except SetupError as error:
-            print(error, file=sys.stderr)
-            return 1
-        except KeyboardInterrupt:
-            return 130  # as shells say it
-        print(table(run))
-        output = chosen.output or (None if chosen.quick else HERE)
-        if output:
-            write(run, output)
-        return 1 if run.faults else 0
+        return report(chosen, lambda folder: self._run(chosen, folder, words))
 
     def _options(self, words: Sequence[str]) -> argparse.Namespace:
         parser = argparse.ArgumentParser(prog=f"python -m {self.command}", description=self.about)
@@ -128,13 +157,8 @@ class Comparison:
         add("--columns", default=",".join(self.sheet.columns), help="some of: %(default)s")
         add("--output", type=Path, help="folder of the report (default: here; with --quick none)")
         self.arguments(parser)
-        chosen = parser.parse_args(words)
-        for name, known in (("measures", self.measures), ("columns", self.sheet.columns)):
-            setattr(chosen, name, getattr(chosen, name).split(","))
-            for word in getattr(chosen, name):
-                if word not in known:
-                    parser.error(f"--{name}: {word} is not one of {', '.join(known)}")
-        return chosen
+        known = {"measures": self.measures, "columns": self.sheet.columns}
+        return choose(parser, words, known)
 
     def _run(self, chosen: argparse.Namespace, folder: Path, words: Sequence[str]) -> Run:
         raise_file_limit()

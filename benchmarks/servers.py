@@ -181,7 +181,7 @@ def running(server: Server, folder: Path, core: int) -> Iterator[Running]:
             preexec_fn=partial(in_the_child, core),
         )
     try:
-        _wait_until_it_accepts(process, port)
+        wait_until_it_accepts(process, port)
         yield Running(server, process.pid, port)
     except Exception:
         print(log.read_text(errors="replace")[-2000:], file=sys.stderr)
@@ -204,8 +204,14 @@ def in_the_child(core: int) -> None:
     ctypes.CDLL(None).prctl(set_parent_death_signal, signal.SIGTERM)
 
 
-def _wait_until_it_accepts(process: subprocess.Popen[bytes], port: int) -> None:
-    until = time.monotonic() + _PATIENCE
+def wait_until_it_accepts(
+    process: subprocess.Popen[bytes], port: int, patience: float = _PATIENCE
+) -> None:
+    """
+    Raises:
+        SetupError: it ended, or took more than *patience* seconds.
+    """
+    until = time.monotonic() + patience
     while time.monotonic() < until and process.poll() is None:
         try:
             socket.create_connection(("127.0.0.1", port), 1).close()
