@@ -55,7 +55,7 @@ pattern = .*
 retentions = 1s:1d
 """
 
-# Prints {name: {second: value}} of all files below a folder.
+# Prints {name: {second: value}} of all files below a folder; carbon may be about to make some.
 READ = """
 import json, os, sys, time, whisper
 found = {}
@@ -63,7 +63,10 @@ for folder, _, files in os.walk(sys.argv[1]):
     for file in files:
         path = os.path.join(folder, file)
         name = os.path.relpath(path, sys.argv[1])[:-len(".wsp")].replace(os.sep, ".")
-        (first, _, step), values = whisper.fetch(path, time.time() - 600)
+        try:
+            (first, _, step), values = whisper.fetch(path, time.time() - 600)
+        except whisper.CorruptWhisperFile:
+            continue
         found[name] = {first + step * at: value for at, value in enumerate(values)
                        if value is not None}
 print(json.dumps({name: found[name] for name in found if not name.startswith("carbon.")}))
