@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from zope.interface import implementer
 
-from rt_twisted.actions.websocket_connection import WebSocket
+from rt_twisted.actions.websocket.connection import WebSocket
 from rt_twisted.house import House
 from rt_twisted.interfaces import IConversation, IExchange
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from zope.interface import implementer
 
-from rt_twisted.actions.socketio_client import Client
+from rt_twisted.actions.socketio.client import Client
 from rt_twisted.house import House
 from rt_twisted.interfaces import ISocketApp, Refusal
 

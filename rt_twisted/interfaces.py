@@ -387,7 +387,7 @@ class ISocketApp(Interface):
     """
     What `app=` on a `socket.io` route names: called with the house, once.
 
-    A client is a `rt_twisted.actions.socketio_client.Client`. All three are
+    A client is a `rt_twisted.actions.socketio.client.Client`. All three are
     called on the reactor's thread, may be `async def` or return a
     Deferred. What else they raise is logged, and is an internal error to the
     client.
@@ -446,7 +446,7 @@ class IConversation(Interface):
         It may be written to from now on. Called once, before anything else.
 
         Args:
-            websocket: a `rt_twisted.actions.websocket_connection.WebSocket`.
+            websocket: a `rt_twisted.actions.websocket.connection.WebSocket`.
         """
 
     def message(data: bytes, binary: bool) -> None:

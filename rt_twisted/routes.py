@@ -25,12 +25,12 @@ from rt_twisted.actions.metrics import Metrics
 from rt_twisted.actions.page import Page
 from rt_twisted.actions.poll import Poll
 from rt_twisted.actions.publish import Publish
-from rt_twisted.actions.socketio import SocketIO
+from rt_twisted.actions.socketio.action import SocketIO
 from rt_twisted.actions.sse import Sse
 from rt_twisted.actions.stats import Stats
 from rt_twisted.actions.stream import Stream
 from rt_twisted.actions.web import Resource, Static, Wsgi
-from rt_twisted.actions.websocket import Websocket
+from rt_twisted.actions.websocket.action import Websocket
 from rt_twisted.house import House
 from rt_twisted.interfaces import IAction, Match
 from rt_twisted.template import Template, parse_template

@@ -9,7 +9,7 @@ from typing import Any
 from twisted.internet.defer import Deferred, ensureDeferred, succeed
 from twisted.internet.task import Clock
 
-from rt_twisted.actions.engineio_polls import SLICE, Polls
+from rt_twisted.actions.engineio.polls import SLICE, Polls
 from rt_twisted.brokers.memory import MemoryBroker
 from rt_twisted.codecs.engineio import Packet
 from rt_twisted.codecs.engineio_framing import Poll4

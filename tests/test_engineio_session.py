@@ -9,9 +9,9 @@ from typing import Any, cast
 from twisted.internet.defer import Deferred, ensureDeferred, succeed
 from twisted.internet.task import Clock
 
-from rt_twisted.actions.engineio_heart import Heart, Pulse
-from rt_twisted.actions.engineio_session import Session
-from rt_twisted.actions.engineio_sessions import Sessions
+from rt_twisted.actions.engineio.heart import Heart, Pulse
+from rt_twisted.actions.engineio.session import Session
+from rt_twisted.actions.engineio.sessions import Sessions
 from rt_twisted.brokers.memory import MemoryBroker
 from rt_twisted.codecs.engineio_framing import Framing, Poll4
 from rt_twisted.codecs.socketio_events import Events

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from twisted.internet.task import Clock
 
-from rt_twisted.actions.mailbox import PORTION, Mailbox
+from rt_twisted.actions.engineio.mailbox import PORTION, Mailbox
 from rt_twisted.brokers.memory import MemoryBroker
 from rt_twisted.codecs.sse import RawEventStream
 from rt_twisted.hub import Hub

@@ -10,9 +10,9 @@ import pytest
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
-from rt_twisted.actions.socketio_client import Client
-from rt_twisted.actions.socketio_dialogue import MAX_PAYLOADS, Dialogue
-from rt_twisted.actions.socketio_recovery import Left, Recovery
+from rt_twisted.actions.socketio.client import Client
+from rt_twisted.actions.socketio.dialogue import MAX_PAYLOADS, Dialogue
+from rt_twisted.actions.socketio.recovery import Left, Recovery
 from rt_twisted.brokers.memory import MemoryBroker
 from rt_twisted.codecs.engineio_framing import Framing, Poll4
 from rt_twisted.codecs.errors import RemoteProtocolError

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from rt_twisted.actions.socketio_handshake import KEY_HEADERS, Handshake
+from rt_twisted.actions.socketio.handshake import KEY_HEADERS, Handshake
 
 
 class Request:

@@ -10,8 +10,8 @@ from weakref import ref
 import pytest
 from twisted.internet.task import Clock
 
-from rt_twisted.actions import socketio_recovery
-from rt_twisted.actions.socketio_recovery import Left, Recovery
+from rt_twisted.actions.socketio import recovery as module
+from rt_twisted.actions.socketio.recovery import Left, Recovery
 
 
 class Session:
@@ -30,7 +30,7 @@ def test_who_comes_back_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
     """
     Is known once, until it is too late; the oldest are forgotten first.
     """
-    monkeypatch.setattr(socketio_recovery, "MAX_LEFT", 3)
+    monkeypatch.setattr(module, "MAX_LEFT", 3)
     clock = Clock()
     recovery = Recovery(clock)
     me: Any = Session()
@@ -51,7 +51,7 @@ def test_what_those_who_left_heard_is_bounded(monkeypatch: pytest.MonkeyPatch) -
     """
     However few they are; with the oldest go their channels.
     """
-    monkeypatch.setattr(socketio_recovery, "MAX_LEFT_CHANNELS", 10)
+    monkeypatch.setattr(module, "MAX_LEFT_CHANNELS", 10)
     recovery = Recovery(Clock())
     me: Any = Session()
     few, many = ("news",), tuple("abcde")

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from rt_twisted.actions.socketio_seat import Seat
+from rt_twisted.actions.socketio.seat import Seat
 from rt_twisted.codecs.engineio_framing import Framing, Poll4
 from rt_twisted.codecs.socketio import Kind, Packet
 from rt_twisted.codecs.socketio_events import Events

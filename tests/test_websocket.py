@@ -25,9 +25,9 @@ from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
 from rt_twisted.access import Key, Keys
-from rt_twisted.actions.websocket import Websocket
-from rt_twisted.actions.websocket_connection import IN_FLIGHT, WebSocket
-from rt_twisted.actions.websockets import BUCKETS, Websockets
+from rt_twisted.actions.websocket.action import Websocket
+from rt_twisted.actions.websocket.connection import IN_FLIGHT, WebSocket
+from rt_twisted.actions.websocket.websockets import BUCKETS, Websockets
 from rt_twisted.brokers.memory import MemoryBroker
 from rt_twisted.codecs.websocket_formats import RawFrames
 from rt_twisted.front.http import Front

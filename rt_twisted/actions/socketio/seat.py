@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
-from rt_twisted.actions.engineio_session import Session
-from rt_twisted.actions.mailbox import Mailbox
+from rt_twisted.actions.engineio.mailbox import Mailbox
+from rt_twisted.actions.engineio.session import Session
 from rt_twisted.codecs.engineio_framing import Framing, reframed
 from rt_twisted.codecs.socketio import Kind, Packet, encode
 from rt_twisted.codecs.socketio_events import Events, framed, frames_of
@@ -19,7 +19,7 @@ from rt_twisted.message import After, Position, Since
 from rt_twisted.subscriber import Cause, Subscriber
 
 if TYPE_CHECKING:
-    from rt_twisted.actions.socketio_dialogue import Dialogue
+    from rt_twisted.actions.socketio.dialogue import Dialogue
 
 
 class Ear(Protocol):

@@ -15,10 +15,10 @@ from twisted.internet.defer import Deferred, ensureDeferred, fail, succeed
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from rt_twisted.actions.engineio_session import Session
-from rt_twisted.actions.socketio_client import Client
-from rt_twisted.actions.socketio_recovery import Left, Recovery
-from rt_twisted.actions.socketio_seat import Branch, Ear, Seat
+from rt_twisted.actions.engineio.session import Session
+from rt_twisted.actions.socketio.client import Client
+from rt_twisted.actions.socketio.recovery import Left, Recovery
+from rt_twisted.actions.socketio.seat import Branch, Ear, Seat
 from rt_twisted.codecs.engineio_framing import Framing
 from rt_twisted.codecs.errors import RemoteProtocolError
 from rt_twisted.codecs.socketio import Decoder, Kind, Packet
@@ -30,7 +30,7 @@ from rt_twisted.message import Position
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from rt_twisted.actions.socketio_handshake import Handshake
+    from rt_twisted.actions.socketio.handshake import Handshake
 
 _log = Logger()
 

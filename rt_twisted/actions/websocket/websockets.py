@@ -13,8 +13,8 @@ from twisted.internet.interfaces import IDelayedCall
 from zope.interface.verify import verifyObject
 
 from rt_twisted.actions.admitted import address_of, admitted
-from rt_twisted.actions.websocket_connection import WebSocket
-from rt_twisted.actions.websocket_parting import Parting
+from rt_twisted.actions.websocket.connection import WebSocket
+from rt_twisted.actions.websocket.parting import Parting
 from rt_twisted.codecs.errors import RemoteProtocolError
 from rt_twisted.codecs.websocket import REQUIRED, Agreement, agree
 from rt_twisted.codecs.websocket_inbound import Inbound

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from rt_twisted.subscriber import Cause
 
 if TYPE_CHECKING:
-    from rt_twisted.actions.engineio_session import Session
+    from rt_twisted.actions.engineio.session import Session
 
 MAX_LEFT = 10_000  # of whom something is kept...
 MAX_LEFT_CHANNELS = 200_000  # ...and what all of them together heard

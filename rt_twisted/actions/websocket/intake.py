@@ -11,7 +11,7 @@ from rt_twisted.codecs.websocket import Code
 from rt_twisted.codecs.websocket_inbound import Inbound, Parser, Said
 
 if TYPE_CHECKING:
-    from rt_twisted.actions.websockets import Websockets
+    from rt_twisted.actions.websocket.websockets import Websockets
 
 BITE = 1 << 20  # bytes, inflated, after which others have their turn
 _MESSAGES = (1, 2)  # Opcode.TEXT and BINARY

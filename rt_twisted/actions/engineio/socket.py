@@ -9,8 +9,8 @@ from typing import Any
 
 from zope.interface import implementer
 
-from rt_twisted.actions.engineio_session import Session
-from rt_twisted.actions.websocket_connection import WebSocket
+from rt_twisted.actions.engineio.session import Session
+from rt_twisted.actions.websocket.connection import WebSocket
 from rt_twisted.interfaces import IConversation
 
 

@@ -21,15 +21,15 @@ from zope.interface.exceptions import Invalid
 from zope.interface.verify import verifyObject
 
 from rt_twisted.actions.admitted import when_admitted
-from rt_twisted.actions.engineio_session import POLLING, WEBSOCKET, Session
-from rt_twisted.actions.engineio_sessions import Sessions, sessions_of
-from rt_twisted.actions.engineio_socket import SocketEnd
-from rt_twisted.actions.socketio_dialogue import Dialogue
-from rt_twisted.actions.socketio_handshake import KEPT, KEY_HEADERS, Handshake
-from rt_twisted.actions.socketio_recovery import Recovery, recovery_of
-from rt_twisted.actions.socketio_rooms import Rooms
+from rt_twisted.actions.engineio.session import POLLING, WEBSOCKET, Session
+from rt_twisted.actions.engineio.sessions import Sessions, sessions_of
+from rt_twisted.actions.engineio.socket import SocketEnd
+from rt_twisted.actions.socketio.dialogue import Dialogue
+from rt_twisted.actions.socketio.handshake import KEPT, KEY_HEADERS, Handshake
+from rt_twisted.actions.socketio.recovery import Recovery, recovery_of
+from rt_twisted.actions.socketio.rooms import Rooms
 from rt_twisted.actions.sse import check_fixed
-from rt_twisted.actions.websockets import Websockets
+from rt_twisted.actions.websocket.websockets import Websockets
 from rt_twisted.codecs.engineio_framing import (
     BINARY,
     Poll3,

@@ -8,15 +8,15 @@ import math
 from enum import Enum
 from typing import TYPE_CHECKING
 
-from rt_twisted.actions.engineio_polls import Polls
-from rt_twisted.actions.websocket_connection import WebSocket
+from rt_twisted.actions.engineio.polls import Polls
+from rt_twisted.actions.websocket.connection import WebSocket
 from rt_twisted.codecs.engineio import Kind, Packet, text_of
 from rt_twisted.codecs.websocket import Code
 from rt_twisted.house import House
 from rt_twisted.subscriber import Cause, Subscriber
 
 if TYPE_CHECKING:
-    from rt_twisted.actions.engineio_session import Session
+    from rt_twisted.actions.engineio.session import Session
 
 STRAGGLE = 5.0  # seconds in which what is on the way to a reader has reached it
 

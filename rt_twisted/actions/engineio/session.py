@@ -11,11 +11,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from rt_twisted.actions.engineio_heart import Heart, Pulse
-from rt_twisted.actions.engineio_polls import NOOP, Polls
-from rt_twisted.actions.engineio_speaker import Speaker
-from rt_twisted.actions.engineio_upgrade import Upgrade
-from rt_twisted.actions.websocket_connection import WebSocket
+from rt_twisted.actions.engineio.heart import Heart, Pulse
+from rt_twisted.actions.engineio.polls import NOOP, Polls
+from rt_twisted.actions.engineio.speaker import Speaker
+from rt_twisted.actions.engineio.upgrade import Upgrade
+from rt_twisted.actions.websocket.connection import WebSocket
 from rt_twisted.codecs.engineio import Kind, Packet, decode, decode3, open_data, text_of
 from rt_twisted.codecs.engineio_framing import Framing, PollFraming, Socket3, Socket4
 from rt_twisted.codecs.errors import RemoteProtocolError
@@ -26,7 +26,7 @@ from rt_twisted.message import Since
 from rt_twisted.subscriber import Cause, Subscriber
 
 if TYPE_CHECKING:
-    from rt_twisted.actions.engineio_sessions import Sessions
+    from rt_twisted.actions.engineio.sessions import Sessions
 
 WEBSOCKET = "websocket"
 POLLING = "polling"

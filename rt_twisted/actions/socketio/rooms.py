@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from zope.interface import implementer
 
 from rt_twisted.access import header_key
-from rt_twisted.actions.socketio_client import Client, published
+from rt_twisted.actions.socketio.client import Client, published
 from rt_twisted.actions.sse import parse_since
 from rt_twisted.codecs.errors import RemoteProtocolError
 from rt_twisted.codecs.publication import check_event
@@ -21,7 +21,7 @@ from rt_twisted.interfaces import ISocketApp, Refusal, Undurable
 from rt_twisted.message import Draft, Newest, Since
 
 if TYPE_CHECKING:
-    from rt_twisted.actions.socketio_handshake import Handshake
+    from rt_twisted.actions.socketio.handshake import Handshake
 
 MOST = 10**9  # of messages in a history
 

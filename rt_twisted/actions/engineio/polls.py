@@ -11,7 +11,7 @@ from typing import Any
 
 from twisted.internet.task import deferLater
 
-from rt_twisted.actions.mailbox import Mailbox
+from rt_twisted.actions.engineio.mailbox import Mailbox
 from rt_twisted.codecs.engineio import Kind, Packet, text_of
 from rt_twisted.codecs.engineio_framing import Framing, PollFraming, reframed
 from rt_twisted.codecs.errors import RemoteProtocolError

@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Any
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionDone
 
-from rt_twisted.actions.socketio_seat import Seat
+from rt_twisted.actions.socketio.seat import Seat
 from rt_twisted.codecs.socketio import RESERVED, Kind, Packet
 from rt_twisted.house import House
 from rt_twisted.interfaces import Refusal, Unavailable
 from rt_twisted.message import Draft, Position, Since
 
 if TYPE_CHECKING:
-    from rt_twisted.actions.socketio_handshake import Handshake
+    from rt_twisted.actions.socketio.handshake import Handshake
 
 MAX_CALLS = 1000  # that wait for one client's acknowledgement
 

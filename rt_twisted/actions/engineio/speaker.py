@@ -10,7 +10,7 @@ from rt_twisted.codecs.engineio_framing import Framing
 from rt_twisted.interfaces import IFormat
 
 if TYPE_CHECKING:
-    from rt_twisted.actions.engineio_session import Session
+    from rt_twisted.actions.engineio.session import Session
 
 
 class Speaker(Protocol):

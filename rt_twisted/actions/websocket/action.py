@@ -17,9 +17,9 @@ from zope.interface import implementer
 from rt_twisted.access import Key, header_key
 from rt_twisted.actions.admitted import when_admitted
 from rt_twisted.actions.sse import check_fixed, read_names, read_since
-from rt_twisted.actions.websocket_json import JsonConversation
-from rt_twisted.actions.websocket_raw import RawConversation
-from rt_twisted.actions.websockets import Websockets
+from rt_twisted.actions.websocket.json_conversation import JsonConversation
+from rt_twisted.actions.websocket.raw_conversation import RawConversation
+from rt_twisted.actions.websocket.websockets import Websockets
 from rt_twisted.codecs.websocket import Agreement, Deflate
 from rt_twisted.codecs.websocket_formats import JsonFrames, RawFrames
 from rt_twisted.house import House

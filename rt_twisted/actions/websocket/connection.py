@@ -19,8 +19,8 @@ from twisted.internet.interfaces import IProtocol
 from twisted.logger import Logger
 from zope.interface import implementer
 
-from rt_twisted.actions.websocket_intake import Intake
-from rt_twisted.actions.websocket_parting import Parting, Step
+from rt_twisted.actions.websocket.intake import Intake
+from rt_twisted.actions.websocket.parting import Parting, Step
 from rt_twisted.codecs.websocket import Agreement, Code, Opcode, close_frame, data_frame, frame
 from rt_twisted.codecs.websocket_inbound import Inbound, Said, close_of
 from rt_twisted.interfaces import IFormat, Opened
@@ -31,7 +31,7 @@ from rt_twisted.wire import hand_over
 if TYPE_CHECKING:
     from twisted.python.failure import Failure
 
-    from rt_twisted.actions.websockets import Websockets
+    from rt_twisted.actions.websocket.websockets import Websockets
 
 IN_FLIGHT = 32  # publishes of one client that the broker has not answered
 SLICE = 0.008  # seconds one client's messages may hold the reactor

@@ -13,7 +13,7 @@ from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 
 if TYPE_CHECKING:
-    from rt_twisted.actions.engineio_session import Session
+    from rt_twisted.actions.engineio.session import Session
 
 _log = Logger()
 
