@@ -14,16 +14,17 @@ from collections import deque
 from typing import TYPE_CHECKING, Any
 
 import httptools
-from twisted.internet.interfaces import IHandshakeListener, IProtocol, IPullProducer
+from twisted.internet.interfaces import IHandshakeListener, IProtocol
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from rt_twisted.front.exchange import HttpExchange
 from rt_twisted.front.head import Head, too_many
+from rt_twisted.front.outlet import Outlet
 from rt_twisted.front.serve import serve
+from rt_twisted.front.upgrades import parser_behind, wants_websocket
 from rt_twisted.interfaces import Origin, Refusal, Take
-from rt_twisted.wire import direct_send, start_draining
 
 if TYPE_CHECKING:
     from rt_twisted.front.http import Front
@@ -34,7 +35,7 @@ LINGER = 5.0  # seconds in which a refused client may read why
 HELD = 65536  # bytes of a body that are kept until somebody wants it
 
 
-@implementer(IProtocol, IPullProducer, IHandshakeListener)
+@implementer(IProtocol, IHandshakeListener)
 class Connection:
     """
     A client's connection until a stream takes it over.
@@ -51,7 +52,6 @@ class Connection:
         "_closing",
         "_current",
         "_deaf",
-        "_draining",
         "_ending",
         "_head",
         "_in_head",
@@ -62,11 +62,11 @@ class Connection:
         "_paused",
         "_queue",
         "_rest",
-        "_send",
         "_unframed",
         "_unread",
         "deadline",
         "front",
+        "outlet",
         "transport",
     )
 
@@ -74,10 +74,9 @@ class Connection:
         self.front = front
         self._origin = origin
         self.transport: Any = None
+        self.outlet: Outlet
         self.deadline = math.inf
         self._parser: Any = None
-        self._send: Any = None
-        self._draining = False  # the transport has something of ours to send
         self._paused = False
         self._closing = False  # nothing more is written either
         self._deaf = False  # nothing more is understood
@@ -104,7 +103,7 @@ class Connection:
         """
         Whether the client speaks TLS.
         """
-        return self._send is None if self._origin is None else self._origin.secure
+        return self.outlet.sealed if self._origin is None else self._origin.secure
 
     # What Twisted calls.
 
@@ -113,12 +112,10 @@ class Connection:
         Begin.
         """
         self.transport = transport
-        self._send = direct_send(transport)
+        self.outlet = Outlet(transport, self._drained)
         self._parser = httptools.HttpRequestParser(self)
         self.deadline = self.front.clock.seconds() + self.front.limits.head_seconds
         self.front.connections.add(self)
-        if self._send is None:
-            transport.registerProducer(self, True)
 
     def connectionMade(self) -> None:
         """
@@ -166,9 +163,9 @@ class Connection:
         except httptools.HttpParserUpgrade as upgrade:
             # Proxies send the header on plain requests too, and `curl --http2`
             # on every first one: what it asks for may be ignored.
-            self._parser = self._parser_behind()
+            self._parser = parser_behind(self, self._incoming)
             rest = data[upgrade.args[0] :]
-            if not self._queue or not _wants_websocket(self._queue[-1]):
+            if not self._queue or not wants_websocket(self._queue[-1]):
                 return rest
             # Whose the rest is, its answer says.
             self._rest = rest
@@ -188,27 +185,12 @@ class Connection:
                 self._refuse(Refusal(400, "malformed request"))
         return b""
 
-    def _parser_behind(self) -> Any:
-        """
-        A parser for what follows a request with `Upgrade`: its body, if it has
-        one, and the next request.
-        """
-        incoming = self._incoming
-        if incoming is None:
-            return httptools.HttpRequestParser(self)
-        parser = httptools.HttpRequestParser(_Behind(self))
-        length = incoming.length
-        framing = b"Transfer-Encoding: chunked"
-        if length is not None:
-            framing = b"Content-Length: %d" % length
-        parser.feed_data(b"POST / HTTP/1.1\r\nHost: -\r\n%s\r\n\r\n" % framing)
-        return parser
-
     def connectionLost(self, reason: Failure) -> None:
         """
         The client is gone.
         """
         self.front.connections.discard(self)
+        self.outlet.lost()
         self._closing = self._deaf = True
         self._parser = None
         self._queue.clear()
@@ -217,30 +199,14 @@ class Connection:
             exchange.gone()
         self._incoming = self._current = None
 
-    def resumeProducing(self) -> None:
+    def _drained(self) -> None:
         """
         The transport has nothing left to send: the next request may begin.
         """
-        if not self._draining:
-            return  # asked at once on registering
-        self._draining = False
-        if self._send is not None:
-            self.transport.unregisterProducer()
         if self._closing:
             self._hang_up()
             return
         self._go_on()
-
-    def pauseProducing(self) -> None:
-        """
-        The transport has enough; only TLS says so.
-        """
-        self._draining = True
-
-    def stopProducing(self) -> None:
-        """
-        connectionLost follows.
-        """
 
     # What the parser calls.
 
@@ -283,8 +249,8 @@ class Connection:
         exchange = HttpExchange(self, method, head, version == "1.1", length)
         exchange.keep_alive = parser.should_keep_alive()
         self._incoming = exchange
-        idle = self._current is None and not self._queue and not self._draining
-        if idle and not (parser.should_upgrade() and _wants_websocket(exchange)):
+        idle = self._current is None and not self._queue and not self.outlet.draining
+        if idle and not (parser.should_upgrade() and wants_websocket(exchange)):
             self._begin(exchange)
         else:
             self._queue.append(exchange)
@@ -358,8 +324,7 @@ class Connection:
         self._queue.clear()
         self._closing = self._deaf = True
         self._resume_reading()
-        if self._send is None:
-            self.transport.unregisterProducer()
+        self.outlet.close()
         return self.transport
 
     def pass_on(self, exchange: HttpExchange, take: Take) -> bool:
@@ -369,7 +334,7 @@ class Connection:
         """
         if exchange is not self._current or exchange.answered:
             return False
-        if self._queue or self._in_head or self._draining:
+        if self._queue or self._in_head or self.outlet.draining:
             return False  # another request has begun, or an answer has not ended
         if exchange.length is None and not exchange.complete:
             return False  # somewhere in a chunk
@@ -406,7 +371,7 @@ class Connection:
 
     def _next(self) -> None:
         self._looping = True
-        while self._queue and self._current is None and not self._draining:
+        while self._queue and self._current is None and not self.outlet.draining:
             exchange = self._queue.popleft()
             if isinstance(exchange, Refusal):
                 self._answer_and_close(exchange)
@@ -427,7 +392,7 @@ class Connection:
             if not incoming.answered and incoming is self._current:
                 incoming.refuse(refusal)
             return
-        if self._current is not None or self._queue or self._draining:
+        if self._current is not None or self._queue or self.outlet.draining:
             self._queue.append(refusal)
             return
         self._answer_and_close(refusal)
@@ -452,55 +417,13 @@ class Connection:
         else:
             self.transport.abortConnection()
 
-    # Writing and closing.
+    # Answering and closing.
 
     def send_continue(self) -> None:
         """
         Somebody wants the body (RFC 9110, 10.1.1).
         """
-        self.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-
-    def write(self, data: bytes) -> None:
-        """
-        Send now what the kernel takes, the rest through the transport.
-        """
-        if self._send is None or self._draining:
-            self.transport.write(data)
-            return
-        try:
-            sent = self._send(data)
-        except BlockingIOError:
-            sent = 0
-        except OSError:
-            self.transport.abortConnection()
-            return
-        if sent != len(data):
-            self.transport.write(data[sent:])
-            self.drain()
-
-    def drain(self) -> None:
-        """
-        The transport has something to send: wait for it before the next answer.
-        """
-        if self._send is not None and not self._draining:
-            start_draining(self.transport, self)
-            self._draining = True
-
-    def lend(self, producer: Any, streaming: bool) -> None:
-        """
-        Somebody else produces what the transport sends.
-        """
-        if self._send is None:
-            self.transport.unregisterProducer()
-        self.transport.registerProducer(producer, streaming)
-
-    def take_back(self) -> None:
-        """
-        And has done so.
-        """
-        self.transport.unregisterProducer()
-        if self._send is None and not self._closing:
-            self.transport.registerProducer(self, True)
+        self.outlet.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
     def _close(self, unread: bool) -> None:
         """
@@ -513,14 +436,13 @@ class Connection:
         self._queue.clear()
         self._unread = unread
         self.deadline = math.inf  # the transport finds out who takes nothing
-        if not self._draining:
+        if not self.outlet.draining:
             self._hang_up()
 
     def _hang_up(self) -> None:
         self.deadline = self.front.clock.seconds() + LINGER
-        if self._send is None:
-            self.transport.unregisterProducer()
-        if self._send is None or not self._unread:
+        self.outlet.close()
+        if self.outlet.sealed or not self._unread:
             self.transport.loseConnection()
             return
         self._resume_reading()
@@ -549,7 +471,7 @@ class Connection:
         elif self._in_head and self._unframed:
             if resumed or self.deadline == math.inf:
                 self.deadline = now + limits.head_seconds
-        elif self._current is not None or self._draining:
+        elif self._current is not None or self.outlet.draining:
             self.deadline = math.inf
         elif not self._in_head or self.deadline == math.inf:
             self._in_head = True
@@ -566,40 +488,3 @@ class Connection:
         self._paused = False
         self.transport.resumeProducing()
         return True
-
-
-def _wants_websocket(request: HttpExchange | Refusal) -> bool:
-    if isinstance(request, Refusal) or request.method != "GET" or request.length != 0:
-        return False
-    return "websocket" in (request.header("upgrade") or "").lower()
-
-
-class _Behind:
-    """
-    Hears, from a second parser, the body of a request whose head the first one
-    has told already, and then everything else.
-    """
-
-    def __init__(self, connection: Connection) -> None:
-        self._connection: Any = connection
-        self._muted = True
-        self.on_chunk_header = connection.on_chunk_header
-        self.on_body = connection.on_body
-        self.on_message_complete = connection.on_message_complete
-
-    def on_message_begin(self) -> None:
-        if not self._muted:
-            self._connection.on_message_begin()
-
-    def on_url(self, piece: bytes) -> None:
-        if not self._muted:
-            self._connection.on_url(piece)
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        if not self._muted:
-            self._connection.on_header(name, value)
-
-    def on_headers_complete(self) -> None:
-        if not self._muted:
-            self._connection.on_headers_complete()
-        self._muted = False

@@ -295,7 +295,7 @@ class HttpExchange:
         if self.method != "HEAD":
             lines.append(body)
         self.started(status, len(body))
-        connection.write(b"".join(lines))
+        connection.outlet.write(b"".join(lines))
         self.finished()
 
     def refuse(self, refusal: Refusal) -> None:

@@ -221,7 +221,7 @@ class _SiteConnection:
     """
 
     def __init__(self, stream: Stream) -> None:
-        self.transport = self
+        self.transport = self.outlet = self
         self.front = stream.front
         self._stream = stream
         self._begun = False

@@ -116,20 +116,20 @@ class SiteChannel:
         """
         The response is whole.
         """
-        self._connection.drain()
+        self._connection.outlet.drain()
         self._exchange.finished()
 
     def registerProducer(self, producer: Any, streaming: bool) -> None:
         """
         The response comes from a producer.
         """
-        self._connection.lend(producer, streaming)
+        self._connection.outlet.lend(producer, streaming)
 
     def unregisterProducer(self) -> None:
         """
         It is done.
         """
-        self._connection.take_back()
+        self._connection.outlet.take_back()
 
     def getPeer(self) -> Any:
         """
