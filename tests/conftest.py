@@ -27,8 +27,8 @@ from twisted.logger import ILogObserver, LogEvent, globalLogPublisher
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-LIMIT = 30.0  # seconds for a test without a mark of its own...
-LEAST = 60.0  # ...and at least so many for one with processes, which a busy machine may hold up
+LIMIT = 60.0  # seconds for a test without a mark of its own...
+LEAST = 240.0  # ...and at least so many for one with processes, which a busy machine may hold up
 
 # How long an example takes says nothing on a machine that others use too.
 hypothesis.settings.register_profile("tests", hypothesis.settings(), deadline=None)

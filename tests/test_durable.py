@@ -628,7 +628,6 @@ class Client:
             self.line = None
 
 
-@pytest.mark.limit(60)
 @settings(
     max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )

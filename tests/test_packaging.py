@@ -80,7 +80,6 @@ def _link(source: str | Path, target: str | Path) -> None:
         shutil.copy2(source, target)
 
 
-@pytest.mark.limit(60)
 def test_the_wheel_gives_twistd_the_command(wheel: Path, python: Path, tmp_path: Path) -> None:
     """
     `pip install rt-twisted`, then `twistd realtime`, from anywhere.
@@ -90,7 +89,6 @@ def test_the_wheel_gives_twistd_the_command(wheel: Path, python: Path, tmp_path:
     _knows_realtime(python, tmp_path)
 
 
-@pytest.mark.limit(60)
 def test_an_editable_install_gives_twistd_the_command(
     source: Path, python: Path, tmp_path: Path
 ) -> None:
@@ -102,7 +100,6 @@ def test_an_editable_install_gives_twistd_the_command(
     _knows_realtime(python, tmp_path)
 
 
-@pytest.mark.limit(60)
 def test_the_wheel_holds_the_package_and_nothing_of_twisted(wheel: Path) -> None:
     """
     Every file of the package is in it; of Twisted's folder only the plug-in.
@@ -117,7 +114,6 @@ def test_the_wheel_holds_the_package_and_nothing_of_twisted(wheel: Path) -> None
     assert sorted(names) == sorted([*ours, "twisted/plugins/realtime_plugin.py"])
 
 
-@pytest.mark.limit(60)
 def test_the_source_distribution_holds_its_tests(source: Path) -> None:
     """
     Who packages it for a Linux distribution can test what they package.

@@ -25,8 +25,7 @@ from typing import Any, Protocol
 import pytest
 
 ROOT = Path(__file__).parents[2]
-START = 15.0  # seconds a server may take until it accepts connections
-STOP = 10.0  # seconds it may take to end when asked to
+PATIENCE = 60.0  # seconds for whatever is waited for: only what is broken takes so long
 PAUSE = 0.02  # seconds between two looks at another process
 
 CHROMIUM = (
@@ -145,13 +144,13 @@ class Server:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
-        deadline = time.monotonic() + START
+        deadline = time.monotonic() + PATIENCE
         while not self._accepts():
             if self._ended_within(PAUSE):
                 reason = f"it ended with status {self._reap()}"
             elif time.monotonic() > deadline:
                 self.kill(signal.SIGKILL)
-                reason = f"nobody listens on port {self.port} after {START:g} seconds"
+                reason = f"nobody listens on port {self.port} after {PATIENCE:g} seconds"
             else:
                 continue
             raise NotStarted(f"{self}: {reason}\n{self.log}")
@@ -170,9 +169,9 @@ class Server:
             its exit status; negative if it died of a signal.
         """
         self._running().send_signal(number)
-        if not self._ended_within(STOP):
+        if not self._ended_within(PATIENCE):
             self._reap()
-            raise AssertionError(f"{self}: still there {STOP:g} seconds after {number.name}")
+            raise AssertionError(f"{self}: still there {PATIENCE:g} seconds after {number.name}")
         return self._reap()
 
     def restart(self, number: signal.Signals = signal.SIGTERM) -> None:
@@ -227,7 +226,7 @@ class Server:
         self._process = None
         with suppress(ProcessLookupError):  # usually there are no children left
             os.killpg(process.pid, signal.SIGKILL)
-        return process.wait(STOP)
+        return process.wait(PATIENCE)
 
 
 class Serve(Protocol):
@@ -409,7 +408,7 @@ class Browser:
         """
         return self._call("POST", "/execute/sync", {"script": f"return ({expression})", "args": []})
 
-    def wait_for(self, expression: str, seconds: float = 10.0) -> Any:
+    def wait_for(self, expression: str, seconds: float = PATIENCE) -> Any:
         """
         Evaluate until the value is truthy, and return that.
 
@@ -444,7 +443,7 @@ class Browser:
         self._call("DELETE", "")
 
     def _call(self, method: str, path: str, body: object = None) -> Any:
-        connection = http.client.HTTPConnection("127.0.0.1", self._driver, timeout=60)
+        connection = http.client.HTTPConnection("127.0.0.1", self._driver, timeout=PATIENCE)
         try:
             connection.request(method, self._session + path, json.dumps(body) if body else None)
             response = connection.getresponse()

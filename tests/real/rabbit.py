@@ -17,11 +17,9 @@ from pathlib import Path
 import pytest
 
 from tests.pems import Authority
-from tests.real.conftest import PAUSE, free_port, require
+from tests.real.conftest import PATIENCE, PAUSE, free_port, require
 
 BIN = Path("/usr/lib/rabbitmq/bin")  # the wrappers in sbin want to be root or rabbitmq
-START = 60.0  # seconds; 7 on a machine with nothing else to do
-STOP = 20.0
 # One scheduler that sleeps when idle, on the loopback alone, and no 9 % of the
 # memory for a first alarm.
 ERLANG = "+S 1:1 +sbwt none -kernel inet_dist_use_interface {127,0,0,1}"
@@ -84,7 +82,7 @@ class Rabbit:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
-        deadline = time.monotonic() + START
+        deadline = time.monotonic() + PATIENCE
         while not self._accepts():
             assert self._process.poll() is None, log.read_text(errors="replace")
             assert time.monotonic() < deadline, log.read_text(errors="replace")
@@ -106,7 +104,7 @@ class Rabbit:
             env=self._environment,
             capture_output=True,
             text=True,
-            timeout=STOP * 3,
+            timeout=PATIENCE,
         )
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
@@ -135,7 +133,7 @@ class Rabbit:
         """
         assert self._process is not None
         self.send(signal.SIGKILL)
-        self._process.wait(STOP)
+        self._process.wait(PATIENCE)
         self._process = None
         while self._accepts():  # the script is gone before the machine it runs
             time.sleep(PAUSE)
@@ -148,10 +146,10 @@ class Rabbit:
         if self._process is not None:
             self.kill()
         environment = {**os.environ, "ERL_EPMD_PORT": str(self._epmd)}
-        deadline = time.monotonic() + STOP
+        deadline = time.monotonic() + PATIENCE
         while time.monotonic() < deadline:
             done = subprocess.run(
-                ["epmd", "-kill"], env=environment, capture_output=True, text=True, timeout=STOP
+                ["epmd", "-kill"], env=environment, capture_output=True, text=True, timeout=PATIENCE
             )
             if "not allowed" not in done.stdout + done.stderr:
                 return

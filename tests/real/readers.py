@@ -18,7 +18,7 @@ from twisted.internet.protocol import Protocol, connectionDone
 from twisted.internet.task import deferLater
 from twisted.python.failure import Failure
 
-from tests.real.conftest import Server
+from tests.real.conftest import PATIENCE, Server
 
 LOOK = 0.01  # seconds between two looks whether something has come true
 
@@ -377,7 +377,7 @@ async def pause(seconds: float) -> None:
     await deferLater(clock, seconds)
 
 
-async def until(condition: Callable[[], bool], seconds: float = 15.0) -> None:
+async def until(condition: Callable[[], bool], seconds: float = PATIENCE) -> None:
     """
     Wait until *condition* is true.
     """

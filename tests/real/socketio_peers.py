@@ -21,10 +21,9 @@ from typing import Any
 
 import pytest
 
-from tests.real.conftest import require
+from tests.real.conftest import PATIENCE, require
 
 HOME = Path(__file__).parent / "clients"
-SECONDS = 30.0  # for anything that a client is waited for
 
 Line = list[Any]
 
@@ -86,7 +85,7 @@ class Peer:
         The next line that begins with *words*, or has come already unseen; lines
         before it are kept in `lines`.
         """
-        deadline = time.monotonic() + SECONDS
+        deadline = time.monotonic() + PATIENCE
         seen: list[Line] = []
         while True:
             try:
@@ -115,8 +114,8 @@ class Peer:
         """
         if self._process.poll() is None:
             self._process.kill()
-        self._process.wait(SECONDS)
-        self._reading.join(SECONDS)
+        self._process.wait(PATIENCE)
+        self._reading.join(PATIENCE)
         for pipe in (self._process.stdin, self._process.stdout):
             assert pipe is not None
             pipe.close()
@@ -156,7 +155,7 @@ class Cutter:
         self._listener.close()
         self.cut()
         for thread in self._threads:
-            thread.join(SECONDS)
+            thread.join(PATIENCE)
 
     def cut(self) -> None:
         """

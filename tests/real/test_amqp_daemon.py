@@ -14,7 +14,7 @@ import pika
 import pytest
 from twisted.internet.defer import Deferred
 
-from tests.real.conftest import Server, StartDaemon
+from tests.real.conftest import PATIENCE, Server, StartDaemon
 from tests.real.rabbit import Rabbit, rabbit
 from tests.real.readers import Publisher, Reader, join_all, leaving, pause, publishers, until
 from tests.real.test_amqp_failures import SETTLED, foreign
@@ -46,16 +46,15 @@ async def ready(server: Server) -> None:
     """
 
     def is_ready() -> bool:
-        connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=10)
+        connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=PATIENCE)
         connection.request("GET", "/readyz")
         status = connection.getresponse().status
         connection.close()
         return status == 200
 
-    await until(is_ready, 30)
+    await until(is_ready)
 
 
-@pytest.mark.limit(60)
 async def test_cyclone_sses_own_options(rabbit: Rabbit, daemon: StartDaemon) -> None:
     """
     With them, and the publisher that came with it: exchange, type and key are as they were.
@@ -91,7 +90,6 @@ async def test_cyclone_sses_own_options(rabbit: Rabbit, daemon: StartDaemon) -> 
         assert answer["position"] == reader.last_id
 
 
-@pytest.mark.limit(60)
 async def test_by_tls(rabbit: Rabbit, daemon: StartDaemon) -> None:
     """
     The server's name is checked: by another one, nobody logs in.
@@ -107,7 +105,6 @@ async def test_by_tls(rabbit: Rabbit, daemon: StartDaemon) -> None:
     assert "connected to" not in wrong.log
 
 
-@pytest.mark.limit(120)
 async def test_readers_change_nodes_while_the_server_is_killed(
     rabbit: Rabbit, daemon: StartDaemon
 ) -> None:
@@ -176,7 +173,6 @@ async def test_readers_change_nodes_while_the_server_is_killed(
             assert {o: t for o, t in acknowledged.items() if found.get(o) != t} == {}
 
 
-@pytest.mark.limit(60)
 async def test_without_a_stream_a_gap_is_said(rabbit: Rabbit, daemon: StartDaemon) -> None:
     """
     To every reader that was there while messages may have been lost.
@@ -203,7 +199,6 @@ async def test_without_a_stream_a_gap_is_said(rabbit: Rabbit, daemon: StartDaemo
     assert server.log.count("connected to the AMQP server") == 2
 
 
-@pytest.mark.limit(60)
 async def test_an_old_exchange_can_lead_into_the_stream(
     rabbit: Rabbit, daemon: StartDaemon
 ) -> None:

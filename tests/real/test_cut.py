@@ -145,7 +145,6 @@ async def keep_cutting(readers: Sequence[Reader], rng: random.Random, rounds: in
         reader.cut("reset")  # the deaf and the half as well
 
 
-@pytest.mark.limit(75)
 async def test_nobody_misses_anything(daemon: StartDaemon) -> None:
     """
     Connections of many readers break in all ways at any moment, while much is
@@ -182,7 +181,6 @@ async def test_nobody_misses_anything(daemon: StartDaemon) -> None:
         assert reader.gaps == 0
 
 
-@pytest.mark.limit(60)
 async def test_what_is_lost_is_said(daemon: StartDaemon) -> None:
     """
     With little history, who is away too long misses something, and is told each
@@ -217,7 +215,6 @@ async def test_what_is_lost_is_said(daemon: StartDaemon) -> None:
     assert readers[-1].gaps == 0, "nothing of its channel was ever lost"
 
 
-@pytest.mark.limit(30)
 async def test_a_killed_daemon_is_heard_of(daemon: StartDaemon) -> None:
     """
     A daemon that was killed starts another log: each reader that comes back is
@@ -262,7 +259,6 @@ ROUTES = (
 LARGE = " " * 20_000
 
 
-@pytest.mark.limit(30)
 @pytest.mark.parametrize(
     "patience",
     [
@@ -290,7 +286,6 @@ async def test_a_reader_that_stalls_is_cut_off(daemon: StartDaemon, patience: li
     assert reader.gaps == 0
 
 
-@pytest.mark.limit(30)
 async def test_a_reader_that_stalls_may_skip(daemon: StartDaemon) -> None:
     """
     With `slow=skip` it stays: when it reads on it is told of the gap, and then
@@ -317,7 +312,6 @@ async def test_a_reader_that_stalls_may_skip(daemon: StartDaemon) -> None:
     assert lost_unsaid(log, reader) == []
 
 
-@pytest.mark.limit(90)
 async def test_stalled_readers_cost_little_and_hurt_nobody(daemon: StartDaemon) -> None:
     """
     50 MB are published to 100 readers who take nothing: the daemon does not grow

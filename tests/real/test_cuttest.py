@@ -25,10 +25,8 @@ from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.internet.threads import deferToThread
 
 from tests.pems import Authority
-from tests.real.conftest import PAUSE, ROOT, Serve, Server, StartDaemon, free_port
+from tests.real.conftest import PATIENCE, PAUSE, ROOT, Serve, Server, StartDaemon, free_port
 from tests.real.redis_server import start_redis
-
-pytestmark = pytest.mark.limit(90)
 
 SCRIPT = str(ROOT / "extras" / "cuttest.py")
 MUCH = "--history=100000"
@@ -59,7 +57,7 @@ def cut(urls: Sequence[str], *arguments: str) -> tuple[int, dict[str, Any], str]
         exit status, result, and what it said beside.
     """
     with started(urls, "--json", *arguments) as running:
-        out, said = running.communicate(timeout=80)
+        out, said = running.communicate(timeout=PATIENCE * 2)
     assert "Traceback" not in said, said
     return running.returncode, json.loads(out) if out else {}, said
 
@@ -157,7 +155,7 @@ def test_nothing_is_lost_while_redis_is_killed(
     restarting.start()
     try:
         with started(urls, "--json", *FAST, "-n30", "--seconds=14", *disturb) as running:
-            out, said = running.communicate(timeout=80)
+            out, said = running.communicate(timeout=PATIENCE * 2)
     finally:
         over.set()
         restarting.join()
@@ -333,7 +331,7 @@ def test_an_interrupted_run_says_what_it_has(daemon: StartDaemon) -> None:
     with started([server.url], *FAST, "-n8", "--seconds=600", "--seed=4711") as running:
         wait_for_readers(server, 5)
         running.send_signal(signal.SIGINT)
-        out, said = running.communicate(timeout=20)
+        out, said = running.communicate(timeout=PATIENCE * 2)
 
     assert running.returncode == 2
     assert "seed 4711" in said
@@ -346,9 +344,9 @@ def wait_for_readers(server: Server, count: int) -> None:
     """
     Until the daemon has that many.
     """
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + PATIENCE
     while True:
-        connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=10)
+        connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=PATIENCE)
         connection.request("GET", "/stats?format=full")
         text = connection.getresponse().read()
         connection.close()

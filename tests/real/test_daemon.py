@@ -18,9 +18,7 @@ from urllib.parse import urlencode
 
 import pytest
 
-from tests.real.conftest import TWISTD, Serve, StartDaemon, free_port, require
-
-TIMEOUT = 5.0  # seconds for an answer
+from tests.real.conftest import PATIENCE, TWISTD, Serve, StartDaemon, free_port, require
 
 
 class Stream:
@@ -62,7 +60,7 @@ def reading(port: int, path: str, host: str = "127.0.0.1") -> Iterator[Stream]:
     """
     A reader on a TCP port, who has joined.
     """
-    with socket.create_connection((host, port), TIMEOUT) as connection:
+    with socket.create_connection((host, port), PATIENCE) as connection:
         stream = Stream(connection, path)
         stream.until("\nid: ")
         yield stream
@@ -75,7 +73,7 @@ def publish(port: int, host: str = "127.0.0.1", **fields: str) -> int:
     Returns:
         the status.
     """
-    connection = http.client.HTTPConnection(host, port, timeout=TIMEOUT)
+    connection = http.client.HTTPConnection(host, port, timeout=PATIENCE)
     connection.request("POST", "/publish", urlencode(fields), {"Content-Type": FORM})
     status = connection.getresponse().status
     connection.close()
@@ -90,7 +88,7 @@ def refuses(host: str, port: int) -> bool:
     Whether nobody listens there.
     """
     try:
-        socket.create_connection((host, port), TIMEOUT).close()
+        socket.create_connection((host, port), PATIENCE).close()
     except ConnectionRefusedError:
         return True
     return False
@@ -101,7 +99,11 @@ def fails(*options: str, folder: Path) -> str:
     What a daemon says that cannot start.
     """
     done = subprocess.run(
-        [*TWISTD, "realtime", *options], cwd=folder, capture_output=True, text=True, timeout=20
+        [*TWISTD, "realtime", *options],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
     )
     assert done.returncode == 1
     assert "Traceback" not in done.stdout + done.stderr
@@ -114,7 +116,6 @@ def fails(*options: str, folder: Path) -> str:
 # Listening.
 
 
-@pytest.mark.limit(30)
 def test_all_endpoints_show_the_same_channels(daemon: StartDaemon, tmp_path: Path) -> None:
     """
     What is published by a unix socket is read on two TCP ports.
@@ -126,7 +127,7 @@ def test_all_endpoints_show_the_same_channels(daemon: StartDaemon, tmp_path: Pat
         reading(second, "/?channels=news") as other,
         socket.socket(socket.AF_UNIX) as publisher,
     ):
-        publisher.settimeout(TIMEOUT)
+        publisher.settimeout(PATIENCE)
         publisher.connect(str(path))
         body = "channel=news&message=by+socket"
         publisher.sendall(
@@ -141,7 +142,6 @@ def test_all_endpoints_show_the_same_channels(daemon: StartDaemon, tmp_path: Pat
     assert not path.exists()
 
 
-@pytest.mark.limit(30)
 def test_it_listens_to_this_machine_alone_unless_told(daemon: StartDaemon) -> None:
     """
     `--listen 0` is all of IPv4, the default one address.
@@ -155,7 +155,6 @@ def test_it_listens_to_this_machine_alone_unless_told(daemon: StartDaemon) -> No
         stream.until("data: hello\n")
 
 
-@pytest.mark.limit(30)
 def test_ipv6_and_ipv4_on_one_port(daemon: StartDaemon) -> None:
     """
     `--listen ::` is both; either counts as this machine.
@@ -172,7 +171,6 @@ def test_ipv6_and_ipv4_on_one_port(daemon: StartDaemon) -> None:
         assert "data: four\n" in stream.until("data: six\n")
 
 
-@pytest.mark.limit(30)
 def test_tls_beside_plain_http(daemon: StartDaemon, tmp_path: Path) -> None:
     """
     cyclone-sse's options; a message published on one port is read on the other.
@@ -183,7 +181,7 @@ def test_tls_beside_plain_http(daemon: StartDaemon, tmp_path: Path) -> None:
     server = daemon("--use-ssl=1", f"--ssl-port={secure}", folder=tmp_path)
     trusting = ssl.create_default_context(cafile=str(tmp_path / "server.crt"))
     with (
-        socket.create_connection(("127.0.0.1", secure), TIMEOUT) as plain,
+        socket.create_connection(("127.0.0.1", secure), PATIENCE) as plain,
         trusting.wrap_socket(plain, server_hostname="localhost") as connection,
     ):
         stream = Stream(connection, "/?channels=news")
@@ -196,7 +194,7 @@ def test_tls_beside_plain_http(daemon: StartDaemon, tmp_path: Path) -> None:
             input=b"x" * 300_000,
             capture_output=True,
             check=True,
-            timeout=TIMEOUT,
+            timeout=PATIENCE,
         )
         assert json.loads(answer.stdout)["receivers"] == 1
         stream.until("x" * 300_000 + "\n")
@@ -221,7 +219,6 @@ def self_signed(folder: Path) -> None:
 # Starting.
 
 
-@pytest.mark.limit(30)
 def test_a_port_in_use_is_one_sentence(daemon: StartDaemon, tmp_path: Path) -> None:
     """
     The second one names the port and ends with status 1; the first does not notice.
@@ -234,7 +231,6 @@ def test_a_port_in_use_is_one_sentence(daemon: StartDaemon, tmp_path: Path) -> N
     assert publish(first.port, channel="news", message="still here") == 200
 
 
-@pytest.mark.limit(30)
 @pytest.mark.parametrize(
     ("options", "words"),
     [
@@ -253,7 +249,6 @@ def test_what_cannot_be_listened_on_is_one_sentence(
     assert words in fails(*options, folder=tmp_path)
 
 
-@pytest.mark.limit(30)
 def test_secrets_stay_where_they_are(daemon: StartDaemon, tmp_path: Path) -> None:
     """
     From a file and from the environment, none is in the process list or in the log.
@@ -278,7 +273,6 @@ def test_secrets_stay_where_they_are(daemon: StartDaemon, tmp_path: Path) -> Non
     assert '"POST /publish HTTP/1.1" 401' in shown
 
 
-@pytest.mark.limit(30)
 def test_proxies_are_believed_only_if_trusted(daemon: StartDaemon, tmp_path: Path) -> None:
     """
     The access log names who a trusted proxy names; nobody else is believed.
@@ -286,7 +280,7 @@ def test_proxies_are_believed_only_if_trusted(daemon: StartDaemon, tmp_path: Pat
     log = tmp_path / "access.log"
     for trusted, address in (("", "127.0.0.1"), ("127.0.0.1", "192.0.2.7")):
         server = daemon(f"--trusted-proxies={trusted}", f"--access-log={log}")
-        connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=TIMEOUT)
+        connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=PATIENCE)
         connection.request("GET", "/nothing", headers={"X-Forwarded-For": "192.0.2.9, 192.0.2.7"})
         assert connection.getresponse().status == 404
         connection.close()
@@ -296,7 +290,6 @@ def test_proxies_are_believed_only_if_trusted(daemon: StartDaemon, tmp_path: Pat
 # Stopping.
 
 
-@pytest.mark.limit(30)
 def test_readers_are_told_when_to_come_back(daemon: StartDaemon) -> None:
     """
     SIGTERM: each stream ends whole, after a `retry` of its own; then it is gone at once.
@@ -318,7 +311,6 @@ def test_readers_are_told_when_to_come_back(daemon: StartDaemon) -> None:
     assert refuses("127.0.0.1", server.port)
 
 
-@pytest.mark.limit(30)
 def test_a_running_request_may_finish(daemon: StartDaemon) -> None:
     """
     A body that is half here when SIGTERM comes is still published; new readers
@@ -326,7 +318,7 @@ def test_a_running_request_may_finish(daemon: StartDaemon) -> None:
     """
     server = daemon("--stop-seconds=5")
     body = b"channel=news&message=in+time"
-    with socket.create_connection(("127.0.0.1", server.port), TIMEOUT) as connection:
+    with socket.create_connection(("127.0.0.1", server.port), PATIENCE) as connection:
         connection.sendall(
             b"POST /publish HTTP/1.1\r\nHost: localhost\r\nContent-Type: %s\r\n"
             b"Content-Length: %d\r\n\r\n%s" % (FORM.encode(), len(body), body[:10])
@@ -342,13 +334,12 @@ def test_a_running_request_may_finish(daemon: StartDaemon) -> None:
     assert server.kill(signal.SIGCONT) == 0  # which only waits for its end
 
 
-@pytest.mark.limit(30)
 def test_a_request_that_does_not_finish_is_not_waited_for(daemon: StartDaemon) -> None:
     """
     After the stop time it is over, whoever is still talking.
     """
     server = daemon("--stop-seconds=1")
-    with socket.create_connection(("127.0.0.1", server.port), TIMEOUT) as connection:
+    with socket.create_connection(("127.0.0.1", server.port), PATIENCE) as connection:
         connection.sendall(
             b"POST /publish HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\nx"
         )
@@ -359,7 +350,6 @@ def test_a_request_that_does_not_finish_is_not_waited_for(daemon: StartDaemon) -
         assert 0.8 < time.monotonic() - begun < 4
 
 
-@pytest.mark.limit(30)
 def test_it_starts_again_on_the_same_port_at_once(daemon: StartDaemon) -> None:
     """
     A reader that comes back after a restart is told of the gap.
@@ -369,12 +359,11 @@ def test_it_starts_again_on_the_same_port_at_once(daemon: StartDaemon) -> None:
     with reading(server.port, "/?channels=news") as stream:
         last = stream.until("\n\n\r\n").partition("\nid: ")[2].split()[0]
         server.restart()
-    with socket.create_connection(("127.0.0.1", server.port), TIMEOUT) as connection:
+    with socket.create_connection(("127.0.0.1", server.port), PATIENCE) as connection:
         back = Stream(connection, "/?channels=news", f"Last-Event-ID: {last}\r\n")
         back.until("event: gap\ndata: ")
 
 
-@pytest.mark.limit(30)
 def test_sockets_of_systemd(serve: Serve, tmp_path: Path) -> None:
     """
     A socket that somebody else has opened and handed over.

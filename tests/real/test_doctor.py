@@ -19,9 +19,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from tests.real.conftest import ROOT, Serve, Server, StartDaemon, free_port, require
-
-pytestmark = pytest.mark.limit(60)
+from tests.real.conftest import PATIENCE, ROOT, Serve, Server, StartDaemon, free_port, require
 
 NGINX = """
 daemon off; master_process off; pid nginx.pid; error_log stderr;
@@ -57,7 +55,7 @@ backend back
 """
 HAPROXY_GOOD = {"client": "60s", "server": "60s", "defaults": "", "lines": ""}
 KEY = "sesame"
-QUICK = ("--patience=0.5", "--timeout=1.5")
+QUICK = ("--patience=1", "--timeout=4")
 
 Proxy = Callable[..., Server]
 
@@ -161,7 +159,7 @@ def look(url: str, *arguments: str, key: str = KEY) -> Told:
         cwd=ROOT,
         capture_output=True,
         text=True,
-        timeout=50,
+        timeout=PATIENCE,
     )
     assert done.stderr == ""
     return Told(done.returncode, json.loads(done.stdout))

@@ -25,7 +25,16 @@ from typing import Any
 
 import pytest
 
-from tests.real.conftest import PAUSE, ROOT, Browser, Server, StartDaemon, free_port, require
+from tests.real.conftest import (
+    PATIENCE,
+    PAUSE,
+    ROOT,
+    Browser,
+    Server,
+    StartDaemon,
+    free_port,
+    require,
+)
 
 DOCUMENTS = (
     "README.md",
@@ -41,7 +50,6 @@ DOCUMENTS = (
 )
 PORT = "8080"  # in the documents
 EPOCH = "6c4fd964"  # what they call the log of the daemon that runs
-PATIENCE = 5.0  # seconds for a stream to show what it is to show
 
 _BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _COMMAND = re.compile(r"^\$ (.*)\n((?:(?!\$ ).*\n)*)", re.MULTILINE)
@@ -204,7 +212,6 @@ def blocks(text: str) -> Iterator[tuple[str, str]]:
         yield found[1], found[2]
 
 
-@pytest.mark.limit(90)
 @pytest.mark.parametrize("name", DOCUMENTS)
 def test_what_a_document_shows_is_what_happens(
     name: str, daemon: StartDaemon, tmp_path: Path
@@ -232,7 +239,6 @@ def test_what_a_document_shows_is_what_happens(
     assert typed
 
 
-@pytest.mark.limit(60)
 def test_the_script_in_the_readme_hears_everything(daemon: StartDaemon, browser: Browser) -> None:
     """
     Ten lines in a page hear plain messages and event types; a gap makes it load anew.

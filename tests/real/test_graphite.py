@@ -24,7 +24,7 @@ from twisted.application.service import IService
 from twisted.internet.task import deferLater
 
 from rt_twisted.exporters.graphite import GraphiteExporter, component
-from tests.real.conftest import ROOT, Serve, Server, StartDaemon, free_port, require
+from tests.real.conftest import PATIENCE, ROOT, Serve, Server, StartDaemon, free_port, require
 from tests.test_dashboards import graphite_targets, load
 from tests.test_graphite import DAEMON, HOSTILE, Counted
 
@@ -72,7 +72,6 @@ for folder, _, files in os.walk(sys.argv[1]):
 print(json.dumps({name: found[name] for name in found if not name.startswith("carbon.")}))
 """
 
-PATIENCE = 20.0  # seconds until what was sent must be on disk
 PAUSE = 0.3  # seconds between two looks
 
 Start = Callable[[str], GraphiteExporter]
@@ -175,7 +174,6 @@ def nothing() -> None:
     """
 
 
-@pytest.mark.limit(60)
 @pytest.mark.parametrize("protocol", ["tcp", "udp", "pickle"])
 async def test_carbon_stores_what_was_exported(carbon: Carbon, start: Start, protocol: str) -> None:
     """
@@ -203,7 +201,6 @@ async def test_carbon_stores_what_was_exported(carbon: Carbon, start: Start, pro
     assert carbon.newest() == expected
 
 
-@pytest.mark.limit(60)
 @pytest.mark.parametrize("protocol", ["tcp", "udp", "pickle"])
 async def test_a_channel_that_vanished_ends_in_zero(
     carbon: Carbon, start: Start, protocol: str
@@ -221,7 +218,6 @@ async def test_a_channel_that_vanished_ends_in_zero(
     await repeat(nothing, lambda: newest() == 0)
 
 
-@pytest.mark.limit(60)
 @pytest.mark.parametrize("protocol", ["tcp", "pickle"])
 async def test_tcp_brings_the_newest_export_to_a_carbon_that_was_killed(
     carbon: Carbon, start: Start, protocol: str
@@ -252,7 +248,6 @@ async def test_tcp_brings_the_newest_export_to_a_carbon_that_was_killed(
     assert kept == 1
 
 
-@pytest.mark.limit(60)
 async def test_udp_goes_on_when_a_carbon_that_was_killed_is_back(
     carbon: Carbon, start: Start
 ) -> None:
@@ -300,7 +295,7 @@ class Web:
         """
         The body of a successful answer; a form is posted.
         """
-        connection = http.client.HTTPConnection("127.0.0.1", self.server.port, timeout=20)
+        connection = http.client.HTTPConnection("127.0.0.1", self.server.port, timeout=PATIENCE)
         if form is None:
             connection.request("GET", path)
         else:
@@ -366,7 +361,7 @@ def work(carbon: Carbon, daemon: StartDaemon) -> Iterator[None]:
         f"--max-readers={READERS}",
     )
     with ExitStack() as stack:
-        publisher = http.client.HTTPConnection("127.0.0.1", server.port, timeout=5)
+        publisher = http.client.HTTPConnection("127.0.0.1", server.port, timeout=PATIENCE)
         stack.callback(publisher.close)
         readers: list[socket.socket] = []
         for second in range(SECONDS):
@@ -386,7 +381,7 @@ def work(carbon: Carbon, daemon: StartDaemon) -> Iterator[None]:
 
 
 def _read(port: int, channel: str) -> socket.socket:
-    reader = socket.create_connection(("127.0.0.1", port), timeout=5)
+    reader = socket.create_connection(("127.0.0.1", port), timeout=PATIENCE)
     reader.sendall(b"GET /?channels=%s HTTP/1.1\r\nHost: a\r\n\r\n" % channel.encode())
     reader.recv(4096)
     return reader
@@ -398,7 +393,6 @@ def _publish(connection: http.client.HTTPConnection, channel: str, key: str) -> 
     connection.getresponse().read()
 
 
-@pytest.mark.limit(90)
 def test_graphite_web_shows_every_graph_of_the_dashboards(
     web: Web, work: None, tmp_path: Path
 ) -> None:
@@ -428,7 +422,6 @@ def test_graphite_web_shows_every_graph_of_the_dashboards(
         (pictures / f"graph-{number}.png").write_bytes(png)
 
 
-@pytest.mark.limit(60)
 def test_graphite_web_takes_the_dashboard(web: Web) -> None:
     """
     It is saved as docs/graphite.md says, and comes back whole.

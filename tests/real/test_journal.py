@@ -19,7 +19,7 @@ import pytest
 from twisted.internet.defer import ensureDeferred, gatherResults
 from twisted.internet.error import ConnectionClosed
 
-from tests.real.conftest import NotStarted, Server, StartDaemon
+from tests.real.conftest import PATIENCE, NotStarted, Server, StartDaemon
 from tests.real.readers import Publisher, Reader, join_all, leaving, pause, publishers, until
 from tests.real.test_cut import CHANNELS, chance
 
@@ -68,7 +68,7 @@ def replayed(server: Server, query: str) -> list[tuple[str, str]]:
     """
     What a reader that comes now is told at once: ids and data.
     """
-    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=10)
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=PATIENCE)
     connection.request("GET", f"/?{query}")
     response = connection.getresponse()
     got: list[tuple[str, str]] = []
@@ -93,7 +93,7 @@ def publish(server: Server, channel: str, text: str, key: str = "") -> dict[str,
     """
     The answer to a message, with its status.
     """
-    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=10)
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=PATIENCE)
     headers = {"Content-Type": "text/plain", **({"Idempotency-Key": key} if key else {})}
     connection.request("POST", f"/publish?channel={channel}", text, headers)
     response = connection.getresponse()
@@ -103,7 +103,6 @@ def publish(server: Server, channel: str, text: str, key: str = "") -> dict[str,
     return {**answer, "http": response.status}
 
 
-@pytest.mark.limit(90)
 async def test_killed_in_the_middle_of_publishing(daemon: StartDaemon, tmp_path: Path) -> None:
     """
     Twenty times, at any moment, while many publish: every acknowledged message
@@ -159,7 +158,6 @@ async def test_killed_in_the_middle_of_publishing(daemon: StartDaemon, tmp_path:
         assert set(log.of(channel)) - set(offsets) == set()
 
 
-@pytest.mark.limit(30)
 def test_a_stop_in_good_order(daemon: StartDaemon, tmp_path: Path) -> None:
     """
     All of it is in one file afterwards; keys are known after it, too.
@@ -180,7 +178,7 @@ def until_said(server: Server, text: str) -> None:
     """
     Wait for a line in the log.
     """
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + PATIENCE
     while text not in server.log:
         assert time.monotonic() < deadline, server.log
         time.sleep(0.05)
@@ -283,7 +281,6 @@ def disk(request: pytest.FixtureRequest, tmp_path: Path) -> Disk:
 BIG = "x" * 100_000
 
 
-@pytest.mark.limit(30)
 async def test_a_full_disk(disk: Disk, daemon: StartDaemon) -> None:
     """
     It is said once; readers hear all, publishers that it is not durable. When
@@ -315,7 +312,6 @@ async def test_a_full_disk(disk: Disk, daemon: StartDaemon) -> None:
     assert reader.gaps == 0
 
 
-@pytest.mark.limit(30)
 async def test_killed_with_a_full_disk(disk: Disk, daemon: StartDaemon) -> None:
     """
     What was not durable is lost, and everybody who comes back is told.
@@ -340,7 +336,6 @@ async def test_killed_with_a_full_disk(disk: Disk, daemon: StartDaemon) -> None:
         await until(lambda: here.gaps == 1 and away.gaps == 1)
 
 
-@pytest.mark.limit(30)
 def test_a_full_disk_may_refuse(daemon: StartDaemon, tmp_path: Path) -> None:
     """
     With unwritable=refuse it is 503, and /readyz says so.
@@ -352,7 +347,7 @@ def test_a_full_disk_may_refuse(daemon: StartDaemon, tmp_path: Path) -> None:
     statuses = [publish(server, "a", BIG)["http"] for _ in range(20)]
     assert set(statuses) == {503}
     disk.free(server)
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + PATIENCE
     while publish(server, "a", "1")["http"] != 200:
         assert time.monotonic() < deadline
         time.sleep(0.1)
@@ -362,7 +357,6 @@ def test_a_full_disk_may_refuse(daemon: StartDaemon, tmp_path: Path) -> None:
     assert server.log.count("is written again") == 1
 
 
-@pytest.mark.limit(30)
 def test_a_read_only_disk_at_the_start(small: Path, daemon: StartDaemon) -> None:
     """
     One sentence, and status 1.
@@ -375,7 +369,6 @@ def test_a_read_only_disk_at_the_start(small: Path, daemon: StartDaemon) -> None
         daemon(f"--history-file={file}")
 
 
-@pytest.mark.limit(30)
 def test_a_damaged_file(daemon: StartDaemon, tmp_path: Path) -> None:
     """
     It is said and moved aside; a new log begins, and readers are told of the gap.
@@ -395,7 +388,6 @@ def test_a_damaged_file(daemon: StartDaemon, tmp_path: Path) -> None:
     assert after.partition(".")[0] != before.partition(".")[0]
 
 
-@pytest.mark.limit(30)
 def test_two_daemons_on_one_file(daemon: StartDaemon, tmp_path: Path) -> None:
     """
     The second says one sentence and ends; the first goes on.

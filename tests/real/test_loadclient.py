@@ -11,14 +11,10 @@ import subprocess
 import sys
 from typing import Any
 
-import pytest
-
-from tests.real.conftest import ROOT, Server, StartDaemon, free_port
+from tests.real.conftest import PATIENCE, ROOT, Server, StartDaemon, free_port
 from tests.real.test_doctor import Proxy, certificate, nginx
 
 __all__ = ["nginx"]  # a fixture
-
-pytestmark = pytest.mark.limit(45)
 
 SCRIPT = str(ROOT / "extras" / "loadclient.py")
 
@@ -37,9 +33,11 @@ def load(server: Server | str, *arguments: str) -> tuple[int, dict[str, Any]]:
 
 def _run(server: Server | str, *arguments: str) -> subprocess.CompletedProcess[str]:
     url = server if isinstance(server, str) else server.url + "/"
-    command = [sys.executable, SCRIPT, "-u", url, "--timeout=5", *arguments]
+    command = [sys.executable, SCRIPT, "-u", url, *arguments]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "70"}
-    return subprocess.run(command, capture_output=True, text=True, timeout=40, env=environment)
+    return subprocess.run(
+        command, capture_output=True, text=True, timeout=PATIENCE, env=environment
+    )
 
 
 MANY = ("-n60", "-c600", "--publish=50", "--messages=40")
@@ -175,7 +173,7 @@ def test_messages_of_others_are_counted(daemon: StartDaemon) -> None:
     )
     other = load(server, "-n1", "--publish=50", "--messages=10")
     running.send_signal(signal.SIGINT)
-    told, _ = running.communicate(timeout=20)
+    told, _ = running.communicate(timeout=PATIENCE)
 
     assert other[0] == 0
     assert running.returncode == 0

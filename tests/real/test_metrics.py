@@ -16,7 +16,7 @@ from urllib.parse import urlencode
 
 import pytest
 
-from tests.real.conftest import Serve, Server, StartDaemon, free_port, require
+from tests.real.conftest import PATIENCE, Serve, Server, StartDaemon, free_port, require
 from tests.test_dashboards import prometheus_queries
 
 CONFIG = """
@@ -32,7 +32,6 @@ scrape_configs:
 """
 HOSTILE = ['"} 1\nforged 7\n#', "\\", "\u2028", "новости", "a'b"]
 SECONDS = 6  # of work, and of scrapes
-PATIENCE = 15.0
 
 
 def get(url: str, key: str = "") -> bytes:
@@ -40,7 +39,9 @@ def get(url: str, key: str = "") -> bytes:
     The body of a successful answer.
     """
     headers = {"Authorization": f"Bearer {key}"} if key else {}
-    with urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=10) as answer:
+    with urllib.request.urlopen(
+        urllib.request.Request(url, headers=headers), timeout=PATIENCE
+    ) as answer:
         body: bytes = answer.read()
         return body
 
@@ -51,7 +52,9 @@ def status(url: str, body: bytes | None = None, key: str = "") -> int:
     """
     head = {"Authorization": f"Bearer {key}", "Content-Type": "application/json"}
     try:
-        with urllib.request.urlopen(urllib.request.Request(url, body, head), timeout=10) as answer:
+        with urllib.request.urlopen(
+            urllib.request.Request(url, body, head), timeout=PATIENCE
+        ) as answer:
             return int(answer.status)
     except urllib.error.HTTPError as error:
         error.close()
@@ -126,7 +129,6 @@ def _wait(until: Callable[[], bool]) -> None:
         time.sleep(0.1)
 
 
-@pytest.mark.limit(60)
 def test_prometheus_shows_every_graph_of_the_dashboard(
     daemon: StartDaemon, prometheus: Any
 ) -> None:
@@ -135,14 +137,16 @@ def test_prometheus_shows_every_graph_of_the_dashboard(
     """
     server = start(daemon)
     scraper = prometheus(server, "s")
-    readers = [urllib.request.urlopen(f"{server.url}/?channels=news", timeout=5) for _ in "123"]
+    readers = [
+        urllib.request.urlopen(f"{server.url}/?channels=news", timeout=PATIENCE) for _ in "123"
+    ]
     for _ in range(SECONDS):
         assert {publish(server, name) for name in ["news"] * 5 + HOSTILE} == {200}
         assert publish(server, "news", "wrong") == 401
         assert status(f"{server.url}/?channels=news") == 503  # three are allowed
         readers.pop().close()
         time.sleep(0.5)  # until that is seen
-        readers.append(urllib.request.urlopen(f"{server.url}/?channels=news", timeout=5))
+        readers.append(urllib.request.urlopen(f"{server.url}/?channels=news", timeout=PATIENCE))
         time.sleep(0.5)
     found = {query: ask(scraper, query) for query in prometheus_queries(".*", "10s")}
     channels = ask(scraper, "realtime_channel_messages_total")
@@ -163,7 +167,6 @@ def test_prometheus_shows_every_graph_of_the_dashboard(
     assert "out-of-order" not in scraper.log and "duplicate" not in scraper.log
 
 
-@pytest.mark.limit(30)
 def test_prometheus_hears_that_its_key_is_wrong(daemon: StartDaemon, prometheus: Any) -> None:
     """
     The target is down, and says why.
@@ -173,7 +176,6 @@ def test_prometheus_hears_that_its_key_is_wrong(daemon: StartDaemon, prometheus:
     assert health(scraper) == ("down", "server returned HTTP status 401 Unauthorized")
 
 
-@pytest.mark.limit(30)
 def test_promtool_has_nothing_to_say(daemon: StartDaemon) -> None:
     """
     Names, units and help are as Prometheus wants them.

@@ -11,12 +11,8 @@ import threading
 from typing import Any
 from urllib.parse import urlencode
 
-import pytest
-
-from tests.real.conftest import Server, StartDaemon, require
+from tests.real.conftest import PATIENCE, Server, StartDaemon, require
 from tests.real.test_daemon import publish
-
-pytestmark = pytest.mark.limit(60)
 
 
 def curl(*arguments: str) -> str:
@@ -45,7 +41,7 @@ class Polling:
         The next answer.
         """
         if self._connection is None:
-            self._connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=30)
+            self._connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=PATIENCE)
             self.connections += 1
         self.requests += 1
         self._connection.request("GET", f"{self._path}?{urlencode(self._query | query)}")
@@ -114,7 +110,7 @@ def test_cut_off_again_and_again(daemon: StartDaemon) -> None:
 
     def say() -> None:
         begun.wait()
-        connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=30)
+        connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=PATIENCE)
         for number in range(count):
             body = urlencode({"channel": f"c{number % 3}", "message": str(number)})
             form = {"Content-Type": "application/x-www-form-urlencoded"}

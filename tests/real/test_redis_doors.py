@@ -55,7 +55,6 @@ def said() -> Iterator[list[str]]:
     globalLogPublisher.removeObserver(observe)
 
 
-@pytest.mark.limit(30)
 async def test_tls(serve: Serve, tmp_path: Path, said: list[str]) -> None:
     """
     With our authority it works; with the machine's, or for another name, it
@@ -76,7 +75,6 @@ async def test_tls(serve: Serve, tmp_path: Path, said: list[str]) -> None:
         await until(lambda: bool(said) and "certificate verify failed" in said[-1])
 
 
-@pytest.mark.limit(30)
 async def test_a_unix_socket(serve: Serve, tmp_path: Path) -> None:
     """
     Databases are apart, also where pub/sub of redis is not.
@@ -92,7 +90,6 @@ async def test_a_unix_socket(serve: Serve, tmp_path: Path) -> None:
     assert [m.data for m in ears.messages + other_ears.messages] == [b"0", b"1"]
 
 
-@pytest.mark.limit(30)
 async def test_users_and_passwords(redis: Server, said: list[str]) -> None:
     """
     A user who may do no more than the documentation says; a wrong password is said.
@@ -130,7 +127,6 @@ async def test_users_and_passwords(redis: Server, said: list[str]) -> None:
         await until(lambda: bool(said) and said[-1].startswith("does not let us in: NOAUTH"))
 
 
-@pytest.mark.limit(30)
 async def test_its_state_is_said_once(redis: Server, said: list[str]) -> None:
     """
     Not with every try.
@@ -146,7 +142,6 @@ async def test_its_state_is_said_once(redis: Server, said: list[str]) -> None:
     assert len(set(said)) >= len(said) - 1
 
 
-@pytest.mark.limit(90)
 async def test_sentinel(serve: Serve, tmp_path: Path) -> None:
     """
     The master dies, a replica takes over: nodes follow, and go on publishing;
@@ -199,7 +194,6 @@ def command_line(redis: Server, channel: str, text: str) -> int:
     return int(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
 
 
-@pytest.mark.limit(60)
 async def test_two_daemons(redis: Server, daemon: StartDaemon, serve: Serve) -> None:
     """
     `redis-cli publish` reaches the readers of both, once, with the same id; one

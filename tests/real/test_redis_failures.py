@@ -102,7 +102,6 @@ async def hear(*brokers: Any, channels: list[str] = CHANNELS) -> None:
     await gatherResults([broker.subscribe(channel) for broker in brokers for channel in channels])
 
 
-@pytest.mark.limit(60)
 async def test_cut_again_and_again(redis: Server) -> None:
     """
     At any moment, while two nodes publish: each hears all of it.
@@ -124,7 +123,6 @@ async def test_cut_again_and_again(redis: Server) -> None:
     assert len(log.messages) > 200
 
 
-@pytest.mark.limit(60)
 async def test_its_listeners_are_killed(redis: Server) -> None:
     """
     `CLIENT KILL` of the listening connection: publishing goes on, nothing is missed.
@@ -143,7 +141,6 @@ async def test_its_listeners_are_killed(redis: Server) -> None:
         await log.is_heard(ears, other_ears)
 
 
-@pytest.mark.limit(30)
 async def test_it_sleeps(redis: Server) -> None:
     """
     A redis that does not answer is given up; when it does, all goes on.
@@ -167,7 +164,6 @@ async def test_it_sleeps(redis: Server) -> None:
     assert ears.missing == []
 
 
-@pytest.mark.limit(30)
 async def test_only_its_ear_is_deaf(redis: Server) -> None:
     """
     A listening connection on which nothing comes is noticed, although the other works.
@@ -185,7 +181,6 @@ async def test_only_its_ear_is_deaf(redis: Server) -> None:
             assert ears.missing == []
 
 
-@pytest.mark.limit(60)
 async def test_too_slow_for_redis(redis: Server) -> None:
     """
     Redis drops a node that does not take its messages; it fetches them.
@@ -208,7 +203,6 @@ async def test_too_slow_for_redis(redis: Server) -> None:
             assert numbers == list(range(300))
 
 
-@pytest.mark.limit(30)
 async def test_what_is_forgotten_is_said(redis: Server) -> None:
     """
     Who was away for longer than redis remembers hears of a gap, where it is.
@@ -237,7 +231,6 @@ async def test_what_is_forgotten_is_said(redis: Server) -> None:
     assert [m.data for m in replay.messages] == [b"15", b"16", b"17", b"18", b"19"]
 
 
-@pytest.mark.limit(30)
 async def test_bytes_and_age_bound_what_is_remembered(redis: Server) -> None:
     """
     Each bound is kept, and what is over it is a gap; a large one is not kept at all.
@@ -273,7 +266,6 @@ async def test_bytes_and_age_bound_what_is_remembered(redis: Server) -> None:
         await ears.until(36)
 
 
-@pytest.mark.limit(30)
 async def test_publishing_may_wait(redis: Server) -> None:
     """
     With `redis-wait` a publication waits for redis to come back, but not for ever.
@@ -312,7 +304,6 @@ async def test_without_redis(redis: Server, clean_reactor: Any) -> None:
     assert position.epoch == replay.position.epoch
 
 
-@pytest.mark.limit(60)
 async def test_too_much_was_missed(redis: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     """
     What has no room while a node comes back is a gap, and nothing of it is told twice.
@@ -339,7 +330,6 @@ async def test_too_much_was_missed(redis: Server, monkeypatch: pytest.MonkeyPatc
     assert told.count(whole) == 3
 
 
-@pytest.mark.limit(60)
 async def test_too_much_comes_meanwhile(redis: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     """
     A node that is flooded while it comes back tries again, and misses nothing.
@@ -359,7 +349,6 @@ async def test_too_much_comes_meanwhile(redis: Server, monkeypatch: pytest.Monke
         await log.is_heard(ears, other_ears)
 
 
-@pytest.mark.limit(60)
 async def test_ten_thousand_channels(redis: Server) -> None:
     """
     They are asked for together, and fetched together after a cut.

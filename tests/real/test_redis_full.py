@@ -16,7 +16,7 @@ from hiredis import ReplyError
 
 from rt_twisted.interfaces import IRefusing, Unavailable
 from rt_twisted.message import After, Draft
-from tests.real.conftest import Serve, Server, StartDaemon
+from tests.real.conftest import PATIENCE, Serve, Server, StartDaemon
 from tests.real.readers import Reader, join_all, leaving, until
 from tests.real.redis_server import asking, nodes, redis, start_redis, turn
 from tests.real.test_daemon import publish
@@ -24,14 +24,14 @@ from tests.real.test_redis_doors import said
 
 __all__ = ["redis", "said"]  # fixtures
 
-SOON = 30.0  # seconds; some until it is tried again, and until all has been quiet
-
 
 def ask(server: Server, path: str) -> tuple[int, bytes]:
     """
     Status and body of GET.
     """
-    with closing(http.client.HTTPConnection("127.0.0.1", server.port, timeout=SOON)) as connection:
+    with closing(
+        http.client.HTTPConnection("127.0.0.1", server.port, timeout=PATIENCE)
+    ) as connection:
         connection.request("GET", path)
         response = connection.getresponse()
         return response.status, response.read()
@@ -44,7 +44,6 @@ def broker_of(server: Server) -> Any:
     return json.loads(ask(server, "/stats?format=full")[1])["broker"]
 
 
-@pytest.mark.limit(90)
 async def test_a_full_memory_is_seen_and_readers_are_served(
     redis: Server, daemon: StartDaemon
 ) -> None:
@@ -57,7 +56,7 @@ async def test_a_full_memory_is_seen_and_readers_are_served(
     reader = Reader(servers[1].port, ["news"])
     async with leaving([reader]), asking(redis.port) as tell:
         await join_all([reader])
-        await until(lambda: all(ask(each, "/readyz")[0] == 200 for each in servers), SOON)
+        await until(lambda: all(ask(each, "/readyz")[0] == 200 for each in servers))
         assert publish(servers[0].port, channel="news", message="1") == 200
         await until(lambda: reader.messages == ["1"])
         assert [broker_of(server) for server in servers] == [{"ready": True, "refuses": False}] * 2
@@ -72,9 +71,11 @@ async def test_a_full_memory_is_seen_and_readers_are_served(
             await join_all([late])
             await until(lambda: late.messages == ["1"])
         third = daemon(*options)
-        await until(lambda: broker_of(third)["refuses"], SOON)
+        await until(lambda: broker_of(third)["refuses"])
         await tell("CONFIG", "SET", "maxmemory", "0")
-        await until(lambda: not any(broker_of(each)["refuses"] for each in (*servers, third)), SOON)
+        await until(
+            lambda: not any(broker_of(each)["refuses"] for each in (*servers, third)), PATIENCE
+        )
         assert b"\nrealtime_broker_refuses 0.0\n" in ask(servers[0], "/metrics")[1]
         assert publish(servers[0].port, channel="news", message="3") == 200
         await until(lambda: reader.messages == ["1", "3"])
@@ -87,7 +88,6 @@ async def _save_nothing(redis: Server) -> None:
         await tell("CONFIG", "SET", "save", "")
 
 
-@pytest.mark.limit(60)
 async def test_a_full_disk(serve: Serve, tmp_path: Path, said: list[str]) -> None:
     """
     Redis stops to take what it cannot save (MISCONF), and refuses even a PING then: readers
@@ -122,7 +122,7 @@ async def test_a_full_disk(serve: Serve, tmp_path: Path, said: list[str]) -> Non
         assert said[1].startswith("refuses: MISCONF")
         assert len(said) == 2
         await tell("CONFIG", "SET", "save", "")
-        await until(lambda: not one.refuses(), SOON)
+        await until(lambda: not one.refuses())
         await one.publish([Draft("b", b"2")])
         await ears.until(2)
 

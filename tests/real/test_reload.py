@@ -16,14 +16,14 @@ from pathlib import Path
 
 import pytest
 
-from tests.real.conftest import PAUSE, TWISTD, Serve, Server, StartDaemon, free_port
+from tests.real.conftest import PATIENCE, PAUSE, TWISTD, Serve, Server, StartDaemon, free_port
 from tests.real.readers import Reader, join_all, leaving, pause, publishers, until
 from tests.real.test_daemon import publish
 
 READERS = 500
 
 
-def settled(condition: Callable[[], bool], seconds: float = 5.0) -> None:
+def settled(condition: Callable[[], bool], seconds: float = PATIENCE) -> None:
     """
     Wait until *condition* is true.
     """
@@ -50,14 +50,13 @@ def get(server: Server, path: str, **headers: str) -> tuple[int, str]:
     """
     The status, and the Access-Control-Allow-Origin of *path*.
     """
-    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=5)
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=PATIENCE)
     connection.request("HEAD", path, headers=headers)
     response = connection.getresponse()
     connection.close()
     return response.status, response.headers.get("Access-Control-Allow-Origin", "")
 
 
-@pytest.mark.limit(30)
 def test_what_can_change_changes(daemon: StartDaemon, tmp_path: Path) -> None:
     """
     Keys, routes, limits and CORS are those of the file as it is now; what cannot
@@ -88,7 +87,6 @@ def test_what_can_change_changes(daemon: StartDaemon, tmp_path: Path) -> None:
     assert "these change at the next start only: broker\n" in said
 
 
-@pytest.mark.limit(30)
 def test_a_wrong_file_changes_nothing_and_says_why(daemon: StartDaemon, tmp_path: Path) -> None:
     """
     One line in the log, with file and line and without a secret; the old settings
@@ -118,7 +116,6 @@ def test_a_wrong_file_changes_nothing_and_says_why(daemon: StartDaemon, tmp_path
     assert ": hush" not in server.log
 
 
-@pytest.mark.limit(120)
 async def test_not_one_reader_is_dropped(daemon: StartDaemon, tmp_path: Path) -> None:
     """
     500 readers hear everything that is published while settings change ten times.
@@ -150,7 +147,6 @@ async def test_not_one_reader_is_dropped(daemon: StartDaemon, tmp_path: Path) ->
     assert server.log.count("not reloaded, nothing has changed") == 2
 
 
-@pytest.mark.limit(30)
 @pytest.mark.parametrize("form", ["text", "json"])
 def test_logs_may_be_moved_away(form: str, serve: Serve, tmp_path: Path) -> None:
     """
@@ -181,7 +177,6 @@ def test_logs_may_be_moved_away(form: str, serve: Serve, tmp_path: Path) -> None
         assert all({"time", "level", "from", "text"} <= line.keys() for line in lines)
 
 
-@pytest.mark.limit(30)
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root may become somebody else")
 def test_twistd_gives_up_root(serve: Serve, tmp_path: Path) -> None:
     """
@@ -215,7 +210,6 @@ def test_twistd_gives_up_root(serve: Serve, tmp_path: Path) -> None:
     assert "Traceback" not in log.read_text()
 
 
-@pytest.mark.limit(30)
 def test_in_the_background_paths_stay_what_they_were(tmp_path: Path) -> None:
     """
     `twistd` without -n, with another folder to run in: the file is found again.
@@ -226,7 +220,7 @@ def test_in_the_background_paths_stay_what_they_were(tmp_path: Path) -> None:
     port, pidfile, log = free_port(), tmp_path / "pid", tmp_path / "log"
     command = [TWISTD[0], f"--pidfile={pidfile}", "--logfile=log", f"--rundir={rundir}"]
     command += ["realtime", "--config=a.conf", f"--port={port}", "--access-log=access"]
-    subprocess.run(command, cwd=tmp_path, check=True, timeout=20)
+    subprocess.run(command, cwd=tmp_path, check=True, timeout=PATIENCE)
     settled(lambda: log.exists() and "only this machine" in log.read_text())
     pid = int(pidfile.read_text())
     try:

@@ -7,8 +7,6 @@ from __future__ import annotations
 from pathlib import Path
 from signal import SIGHUP, SIGKILL
 
-import pytest
-
 from tests.real.conftest import Serve, Server, StartDaemon
 from tests.real.readers import Reader, join_all, leaving, publishers, until
 from tests.real.redis_server import asking, redis, start_redis
@@ -23,7 +21,6 @@ route = ^/far/publish$ publish:server=127.0.0.1:{one}
 """
 
 
-@pytest.mark.limit(60)
 async def test_the_channels_of_another_server(
     redis: Server, daemon: StartDaemon, serve: Serve, tmp_path: Path
 ) -> None:

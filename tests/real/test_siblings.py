@@ -21,7 +21,7 @@ import pytest
 from websockets.sync.client import connect as open_websocket
 
 from tests.pems import Authority
-from tests.real.conftest import free_port
+from tests.real.conftest import PATIENCE, free_port
 from tests.real.socketio_peers import Peer
 from tests.real.test_socketio import KINDS, TRANSPORTS, Connect, connect
 from tests.real.test_workers import Crew, Start, broker, crew, relay, settled
@@ -29,11 +29,8 @@ from tests.test_tls import trusting
 
 __all__ = ["broker", "connect", "crew", "relay"]  # fixtures
 
-pytestmark = pytest.mark.limit(90)
-
 POLLING = "/socket.io/?EIO=4&transport=polling"
 UNKNOWN = {"code": 1, "message": "Session ID unknown"}
-SECONDS = 30.0
 
 
 @pytest.fixture
@@ -56,7 +53,7 @@ class Client:
     def __init__(self, port: int | Path, secure: ssl.SSLContext | None = None) -> None:
         local = isinstance(port, Path)
         self.line = socket.socket(socket.AF_UNIX if local else socket.AF_INET)
-        self.line.settimeout(SECONDS)
+        self.line.settimeout(PATIENCE)
         self.line.connect(str(port) if local else ("127.0.0.1", port))
         if secure is not None:
             self.line = secure.wrap_socket(self.line, server_hostname="localhost")
@@ -271,7 +268,7 @@ def test_what_cannot_be_passed_on(path: str, strangers: list[Client]) -> None:
         try:
             answers.append(client.hear())
         except TimeoutError:
-            client.line.settimeout(SECONDS)
+            client.line.settimeout(PATIENCE)
             client.say(b"xxxx\r\n0\r\n\r\n")
             answers.append(client.hear())
     assert UNKNOWN in answers[:6]
@@ -318,7 +315,7 @@ def test_a_worker_that_takes_nothing(daemon_of_three: Crew, path: str) -> None:
             client.line.settimeout(0.2)
             with suppress(TimeoutError):
                 refused += client.hear() == UNKNOWN
-            client.line.settimeout(SECONDS)
+            client.line.settimeout(PATIENCE)
     finally:
         os.kill(victim, signal.SIGCONT)
     with Client(daemon_of_three.port) as client:
@@ -351,10 +348,10 @@ def test_by_tls(crew: Start, tmp_path: Path) -> None:
         address = f"wss://localhost:{port}/socket.io/?EIO=4&transport=websocket&sid={sid}"
         with open_websocket(address, ssl=secure, max_size=None) as client_socket:
             client_socket.send("2probe")
-            assert client_socket.recv(SECONDS) == "3probe"
+            assert client_socket.recv(PATIENCE) == "3probe"
             client_socket.send("5")
             client_socket.send('421["publish","news","%s"]' % ("y" * 300_000))
-            heard = [client_socket.recv(SECONDS) for _ in range(2)]
+            heard = [client_socket.recv(PATIENCE) for _ in range(2)]
             assert max(map(len, heard)) > 300_000
     settled(lambda: daemon.stats()["readers"]["now"] <= 1)
 
@@ -397,7 +394,7 @@ def test_http_1_0(path: str, daemon_of_three: Crew) -> None:
     nginx speaks it by default to who is behind it.
     """
     for _ in range(6):
-        connection = http.client.HTTPConnection("127.0.0.1", daemon_of_three.port, SECONDS)
+        connection = http.client.HTTPConnection("127.0.0.1", daemon_of_three.port, PATIENCE)
         connection._http_vsn, connection._http_vsn_str = 10, "HTTP/1.0"  # type: ignore[attr-defined]
         with closing(connection):
             connection.request("POST", path, b"3")

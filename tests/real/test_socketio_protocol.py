@@ -16,12 +16,9 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
 from rt_twisted.codecs.engineio_framing import Poll3Text, Poll4
-from tests.real.conftest import Server, StartDaemon
-
-pytestmark = pytest.mark.limit(60)
+from tests.real.conftest import PATIENCE, Server, StartDaemon
 
 ROUTES = (r"--route=^/socket\.io/ socket.io", "--route=^/publish$ publish")
-SECONDS = 30.0
 
 
 class Http:
@@ -44,7 +41,7 @@ class Http:
         """
         Status and body.
         """
-        connection = HTTPConnection("127.0.0.1", self.server.port, timeout=SECONDS)
+        connection = HTTPConnection("127.0.0.1", self.server.port, timeout=PATIENCE)
         try:
             named = {name.replace("_", "-"): value for name, value in headers.items()}
             connection.request(method, f"/socket.io/?{query}", body, named)
@@ -94,7 +91,7 @@ def is_closed(socket: ClientConnection) -> bool:
     """
     try:
         while True:
-            socket.recv(SECONDS)
+            socket.recv(PATIENCE)
     except ConnectionClosed:
         return True
 
@@ -103,7 +100,7 @@ def publish(server: Server, channel: str, data: bytes) -> None:
     """
     As others do, by HTTP.
     """
-    with closing(HTTPConnection("127.0.0.1", server.port, timeout=SECONDS)) as connection:
+    with closing(HTTPConnection("127.0.0.1", server.port, timeout=PATIENCE)) as connection:
         connection.request("POST", f"/publish?channel={channel}", data)
         assert connection.getresponse().status == 200
 
@@ -268,7 +265,7 @@ def test_malformed_messages_end_the_session(daemon: StartDaemon) -> None:
     server = daemon(*ROUTES)
     for message in ("abc", "4abc", "2", b"\x01", '42["a"]', "4" + "9" * 50):
         with websocket(server) as socket:
-            socket.recv(SECONDS)
+            socket.recv(PATIENCE)
             socket.send(message)
             assert is_closed(socket), message
 
@@ -289,16 +286,16 @@ def test_odd_values_are_answered(daemon: StartDaemon) -> None:
         (json.dumps(["subscribe", [f"c{number}" for number in range(5000)]]), "channels"),
     ]
     with websocket(server) as socket:
-        socket.recv(SECONDS)
+        socket.recv(PATIENCE)
         socket.send('40{"pid":"\\ud800","offset":[],"key":"\\ud800"}')
-        assert str(socket.recv(SECONDS)).startswith("40{")
+        assert str(socket.recv(PATIENCE)).startswith("40{")
         for event, reason in odd:
             socket.send(f"420{event}")
-            answer = str(socket.recv(SECONDS))
+            answer = str(socket.recv(PATIENCE))
             assert answer.startswith('430[{"status":"error","error":"'), event
             assert reason in answer
         socket.send('421["x","\\ud800"]')
-        assert str(socket.recv(SECONDS)).startswith('431[{"status":"ok"')
+        assert str(socket.recv(PATIENCE)).startswith('431[{"status":"ok"')
 
 
 def test_thousands_of_packets_in_a_post(daemon: StartDaemon) -> None:
@@ -355,7 +352,7 @@ def test_a_poll_fails_when_the_daemon_stops(version: int, daemon: StartDaemon) -
     if version == 4:
         http.post(sid, b"40")
         http.poll(sid)
-    with closing(HTTPConnection("127.0.0.1", http.server.port, timeout=SECONDS)) as waiting:
+    with closing(HTTPConnection("127.0.0.1", http.server.port, timeout=PATIENCE)) as waiting:
         waiting.request("GET", f"/socket.io/?EIO={version}&transport=polling&sid={sid}")
         for _ in range(3):  # answered later than it is heard
             http.ask("GET", "EIO=4")
@@ -373,13 +370,13 @@ def test_who_does_not_say_where_it_was_is_new(daemon: StartDaemon) -> None:
     claim = "40"
     for _ in range(2):
         with websocket(server) as socket:
-            socket.recv(SECONDS)
+            socket.recv(PATIENCE)
             socket.send(claim)
-            key = json.loads(str(socket.recv(SECONDS))[2:])["pid"]
+            key = json.loads(str(socket.recv(PATIENCE))[2:])["pid"]
             assert key not in claim
             claim = "40" + json.dumps({"pid": key})
             socket.send('420["subscribe","a",{"since":"all"}]')
-            assert str(socket.recv(SECONDS)).startswith('42["message","first"')
+            assert str(socket.recv(PATIENCE)).startswith('42["message","first"')
 
 
 @pytest.mark.parametrize("version", [3, 4])
@@ -407,7 +404,7 @@ def test_a_client_says_goodbye(version: int, daemon: StartDaemon) -> None:
     with ThreadPoolExecutor(1) as threads:
         polled = threads.submit(Http(http.server, version).poll, sid)
         assert http.post(sid, b"1" if version == 4 else b"1:1") == (200, b"ok")
-        status, body = polled.result(SECONDS)
+        status, body = polled.result(PATIENCE)
     # It may have been answered with what it was told, or come too late.
     assert status in (200, 400)
     assert code(http.poll(sid)[1]) == 1
@@ -424,10 +421,10 @@ def test_the_client_pings_in_revision_3(daemon: StartDaemon) -> None:
     assert http.post(sid, b"6:2probe") == (200, b"ok")
     assert http.poll(sid)[1].endswith(b"6:3probe")
     with websocket(server, 3) as socket:
-        assert str(socket.recv(SECONDS)).startswith("0")
-        assert socket.recv(SECONDS) == "40"
+        assert str(socket.recv(PATIENCE)).startswith("0")
+        assert socket.recv(PATIENCE) == "40"
         socket.send("2")
-        assert socket.recv(SECONDS) == "3"
+        assert socket.recv(PATIENCE) == "3"
 
 
 @pytest.mark.parametrize("version", [3, 4])
@@ -466,20 +463,20 @@ def test_the_upgrade(daemon: StartDaemon) -> None:
     http.post(sid, b"40")
     with websocket(server, sid=sid) as socket:
         socket.send("2probe")
-        assert socket.recv(SECONDS) == "3probe"
+        assert socket.recv(PATIENCE) == "3probe"
         assert http.poll(sid)[1].startswith(b"40{")
         assert http.poll(sid) == (200, b"6")
         http.post(sid, b'420["subscribe","a"]')
         socket.send("5")
-        assert str(socket.recv(SECONDS)).startswith('42["position"')
-        assert str(socket.recv(SECONDS)).startswith("430[")
+        assert str(socket.recv(PATIENCE)).startswith('42["position"')
+        assert str(socket.recv(PATIENCE)).startswith("430[")
 
         status, body = http.poll(sid)
         assert (status, code(body)) == (400, 3)
         with pytest.raises(InvalidStatus), websocket(server, sid=sid):
             pass
         socket.send('421["publish","a","x"]')
-        assert {str(socket.recv(SECONDS))[:3] for _ in range(2)} == {"431", "42["}
+        assert {str(socket.recv(PATIENCE))[:3] for _ in range(2)} == {"431", "42["}
 
 
 def test_an_upgrade_between_portions(daemon: StartDaemon) -> None:
@@ -495,12 +492,12 @@ def test_an_upgrade_between_portions(daemon: StartDaemon) -> None:
     packets = http.poll(sid)[1].split(b"\x1e")
     with websocket(server, sid=sid) as socket:
         socket.send("2probe")
-        assert socket.recv(SECONDS) == "3probe"
+        assert socket.recv(PATIENCE) == "3probe"
         packets += http.poll(sid)[1].split(b"\x1e")
         assert b'"99 ' not in packets[-1]
         socket.send("5")
         while b'"99 ' not in packets[-1]:
-            packets.append(str(socket.recv(SECONDS)).encode())
+            packets.append(str(socket.recv(PATIENCE)).encode())
 
     told = [json.loads(packet[2:])[1] for packet in packets if packet.startswith(b'42["message"')]
     assert [int(text.split()[0]) for text in told] == list(range(100))
@@ -519,12 +516,12 @@ def test_an_upgrade_that_fails(daemon: StartDaemon) -> None:
         assert is_closed(socket)
     with websocket(server, sid=sid) as socket:
         socket.send("2probe")
-        assert socket.recv(SECONDS) == "3probe"
+        assert socket.recv(PATIENCE) == "3probe"
         assert is_closed(socket)  # it never says that it takes over
     assert http.poll(sid)[1].startswith(b"40{")
     with websocket(server, sid=sid) as socket:
         socket.send("2probe")
-        assert socket.recv(SECONDS) == "3probe"
+        assert socket.recv(PATIENCE) == "3probe"
         socket.send("5")
         socket.send("41")
         assert is_closed(socket)
@@ -535,11 +532,11 @@ def test_namespaces(daemon: StartDaemon) -> None:
     Without an application there is but one; who leaves it, leaves.
     """
     with websocket(daemon(*ROUTES)) as socket:
-        assert str(socket.recv(SECONDS)).startswith('0{"sid":')
+        assert str(socket.recv(PATIENCE)).startswith('0{"sid":')
         socket.send("40/random")
-        assert socket.recv(SECONDS) == '44/random,{"message":"Invalid namespace"}'
+        assert socket.recv(PATIENCE) == '44/random,{"message":"Invalid namespace"}'
         socket.send('40{"token":"123"}')
-        answer = str(socket.recv(SECONDS))
+        answer = str(socket.recv(PATIENCE))
         assert answer.startswith("40{")
         assert set(json.loads(answer[2:])) == {"sid", "pid"}
         socket.send("41")
@@ -556,25 +553,25 @@ def test_keys_and_routes_decide_who_publishes(daemon: StartDaemon) -> None:
         "--publish-key=secret news*",
     )
     with websocket(server) as socket:
-        socket.recv(SECONDS)
+        socket.recv(PATIENCE)
         socket.send("40")
-        socket.recv(SECONDS)
+        socket.recv(PATIENCE)
         socket.send('420["publish","news","x"]')
-        assert socket.recv(SECONDS) == '430[{"status":"error","error":"a key is needed"}]'
+        assert socket.recv(PATIENCE) == '430[{"status":"error","error":"a key is needed"}]'
     with websocket(server) as socket:
-        socket.recv(SECONDS)
+        socket.recv(PATIENCE)
         socket.send('40{"key":"secret"}')
-        socket.recv(SECONDS)
+        socket.recv(PATIENCE)
         socket.send('420["publish","news","x"]')
-        assert str(socket.recv(SECONDS)).startswith('430[{"status":"ok","position":"')
+        assert str(socket.recv(PATIENCE)).startswith('430[{"status":"ok","position":"')
         socket.send('421["publish","other","x"]')
-        assert "does not open channel" in str(socket.recv(SECONDS))
+        assert "does not open channel" in str(socket.recv(PATIENCE))
     url = f"ws://127.0.0.1:{server.port}/chat/?EIO=4&transport=websocket"
     with connect(url) as socket:
-        socket.recv(SECONDS)
+        socket.recv(PATIENCE)
         socket.send("40")
-        assert set(json.loads(str(socket.recv(SECONDS))[2:])) == {"sid"}
+        assert set(json.loads(str(socket.recv(PATIENCE))[2:])) == {"sid"}
         socket.send('42["typing",{"who":"Ann"},true]')
-        assert socket.recv(SECONDS) == '42["typing",[{"who":"Ann"},true]]'
+        assert socket.recv(PATIENCE) == '42["typing",[{"who":"Ann"},true]]'
         socket.send('420["subscribe","other"]')
-        assert "chosen here" in str(socket.recv(SECONDS))
+        assert "chosen here" in str(socket.recv(PATIENCE))

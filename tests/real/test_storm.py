@@ -8,17 +8,14 @@ from __future__ import annotations
 import socket
 import time
 
-import pytest
-
 from benchmarks.storm import Publishing, Storm
-from tests.real.conftest import StartDaemon
+from tests.real.conftest import PATIENCE, StartDaemon
 from tests.real.test_daemon import publish
 from tests.real.test_reload import settled
 
 READERS = 600
 
 
-@pytest.mark.limit(60)
 def test_everybody_is_served_in_turn(daemon: StartDaemon) -> None:
     """
     600 readers at 200 a second, 200 may wait: who is sent away comes back when told,
@@ -28,7 +25,7 @@ def test_everybody_is_served_in_turn(daemon: StartDaemon) -> None:
     storm = Storm(server.port, READERS)
     publishing = Publishing(server.port)
     try:
-        seconds = storm.rage(30)
+        seconds = storm.rage(PATIENCE)
         took = publishing.end()
     finally:
         publishing.end()
@@ -45,7 +42,6 @@ def test_everybody_is_served_in_turn(daemon: StartDaemon) -> None:
     settled(lambda: "nobody waits to join" in server.log)
 
 
-@pytest.mark.limit(30)
 def test_a_browser_is_told_by_a_stream(daemon: StartDaemon) -> None:
     """
     EventSource gives up for ever after a 503: it gets a stream that says `retry` and ends.
@@ -53,7 +49,7 @@ def test_a_browser_is_told_by_a_stream(daemon: StartDaemon) -> None:
     server = daemon("--join-rate=1", "--join-queue=0")
     texts = []
     for _ in range(4):
-        with socket.create_connection(("127.0.0.1", server.port), 5) as connection:
+        with socket.create_connection(("127.0.0.1", server.port), PATIENCE) as connection:
             connection.sendall(
                 b"GET /?channels=news HTTP/1.1\r\nHost: a\r\nAccept: text/event-stream\r\n"
                 b"Connection: close\r\n\r\n"
@@ -69,7 +65,6 @@ def test_a_browser_is_told_by_a_stream(daemon: StartDaemon) -> None:
     assert 1000 <= retries[0] < retries[1] < retries[2] <= 4000
 
 
-@pytest.mark.limit(30)
 def test_who_waits_and_hangs_up_is_forgotten(daemon: StartDaemon) -> None:
     """
     Its place in the line is free again; the others come in.
@@ -78,7 +73,7 @@ def test_who_waits_and_hangs_up_is_forgotten(daemon: StartDaemon) -> None:
     request = b"GET /?channels=news HTTP/1.1\r\nHost: a\r\n\r\n"
 
     def ask() -> socket.socket:
-        connection = socket.create_connection(("127.0.0.1", server.port), 5)
+        connection = socket.create_connection(("127.0.0.1", server.port), PATIENCE)
         connection.sendall(request)
         return connection
 
@@ -96,7 +91,6 @@ def test_who_waits_and_hangs_up_is_forgotten(daemon: StartDaemon) -> None:
     first.close()
 
 
-@pytest.mark.limit(30)
 def test_a_stop_reaches_those_who_wait(daemon: StartDaemon) -> None:
     """
     They are told when to come back, and not waited for.
@@ -104,7 +98,7 @@ def test_a_stop_reaches_those_who_wait(daemon: StartDaemon) -> None:
     server = daemon("--join-rate=1", "--join-queue=50", "--stop-seconds=20")
     connections = []
     for _ in range(20):
-        connection = socket.create_connection(("127.0.0.1", server.port), 5)
+        connection = socket.create_connection(("127.0.0.1", server.port), PATIENCE)
         connection.sendall(b"GET /?channels=news HTTP/1.1\r\nHost: a\r\n\r\n")
         connections.append(connection)
     publish(server.port, channel="news", message="hello")

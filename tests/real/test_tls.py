@@ -21,11 +21,10 @@ import h2.events
 import pytest
 
 from tests.pems import Authority
-from tests.real.conftest import Browser, Serve, Server, StartDaemon, free_port, require
+from tests.real.conftest import PATIENCE, Browser, Serve, Server, StartDaemon, free_port, require
 from tests.real.test_daemon import publish
 from tests.test_tls import trusting
 
-TIMEOUT = 10.0  # seconds for whatever is waited for
 EVENT_SOURCES = """(
     window.allHeard = Array.from({length: %d}, () => []),
     window.allStreams = allHeard.map((list, number) => {
@@ -105,7 +104,7 @@ class Secure:
         context = trusting(self.authority)
         if protocols:
             context.set_alpn_protocols(list(protocols))
-        plain = socket.create_connection(("127.0.0.1", self.port), TIMEOUT)
+        plain = socket.create_connection(("127.0.0.1", self.port), PATIENCE)
         return context.wrap_socket(plain)
 
 
@@ -113,9 +112,9 @@ def until(true: Callable[[], object], what: str) -> None:
     """
     Wait until *true* is; *what* is for the complaint.
     """
-    deadline = time.monotonic() + TIMEOUT
+    deadline = time.monotonic() + PATIENCE
     while not true():
-        assert time.monotonic() < deadline, f"no {what} after {TIMEOUT:g} seconds"
+        assert time.monotonic() < deadline, f"no {what} after {PATIENCE:g} seconds"
         time.sleep(0.05)
 
 
@@ -146,7 +145,6 @@ def read_until(process: subprocess.Popen[bytes], words: bytes) -> bytes:
     return heard
 
 
-@pytest.mark.limit(40)
 def test_curl_streams_by_http_2(daemon: StartDaemon, tmp_path: Path) -> None:
     """
     `curl --http2 -N` shows messages as they come; what curl publishes arrives;
@@ -161,13 +159,15 @@ def test_curl_streams_by_http_2(daemon: StartDaemon, tmp_path: Path) -> None:
             assert b"content-type: text/event-stream" in head.lower()
             publishing = secure.curl(version, "-d", "channel=news", "-d", "message=hello")
             answer = subprocess.run(
-                [*publishing, f"{secure.url}/publish"], capture_output=True, check=True, timeout=10
+                [*publishing, f"{secure.url}/publish"],
+                capture_output=True,
+                check=True,
+                timeout=PATIENCE,
             )
             assert json.loads(answer.stdout)["receivers"] == 1
             assert b"data: hello\n" in read_until(reader, b"data: hello\n")
 
 
-@pytest.mark.limit(40)
 def test_curl_and_all_the_rest(daemon: StartDaemon, tmp_path: Path) -> None:
     """
     Pages, numbers, static files and large bodies by HTTP/2, on one connection.
@@ -199,7 +199,7 @@ def test_curl_and_all_the_rest(daemon: StartDaemon, tmp_path: Path) -> None:
     answer = subprocess.run(
         secure.curl(*write, *(word for command in commands for word in command)),
         capture_output=True,
-        timeout=30,
+        timeout=PATIENCE,
         text=True,
     )
     lines = [line.split() for line in answer.stdout.splitlines()]
@@ -211,7 +211,6 @@ def test_curl_and_all_the_rest(daemon: StartDaemon, tmp_path: Path) -> None:
     assert lines[5][0] == "413", answer
 
 
-@pytest.mark.limit(40)
 def test_a_curl_that_is_killed(daemon: StartDaemon, tmp_path: Path) -> None:
     """
     Its reader is gone at once; the others do not notice.
@@ -270,7 +269,6 @@ class H2Client:
         self.sock.sendall(self.talk.data_to_send())
 
 
-@pytest.mark.limit(40)
 def test_a_hundred_streams_on_one_connection(daemon: StartDaemon, tmp_path: Path) -> None:
     """
     Each hears everything, in order, nothing twice.
@@ -292,7 +290,6 @@ def test_a_hundred_streams_on_one_connection(daemon: StartDaemon, tmp_path: Path
     secure.until_readers(0)
 
 
-@pytest.mark.limit(40)
 def test_a_slow_stream_meets_the_policy(daemon: StartDaemon, tmp_path: Path) -> None:
     """
     One stream of two opens its window no more: it is broken off, and the
@@ -307,7 +304,7 @@ def test_a_slow_stream_meets_the_policy(daemon: StartDaemon, tmp_path: Path) -> 
         secure.until_readers(2)
         for _ in range(20):
             secure.publish("x" * 50_000)
-        sock.settimeout(TIMEOUT)
+        sock.settimeout(PATIENCE)
         before = cpu_seconds(secure.server.pid)
         while slow not in client.over:
             client.read(take=False)
@@ -328,7 +325,6 @@ def cpu_seconds(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / 100
 
 
-@pytest.mark.limit(40)
 def test_a_quiet_stream_lives(daemon: StartDaemon, tmp_path: Path) -> None:
     """
     Longer than every timeout for requests, by heartbeats alone.
@@ -342,7 +338,6 @@ def test_a_quiet_stream_lives(daemon: StartDaemon, tmp_path: Path) -> None:
         assert read_until(reader, b"data: after all\n")
 
 
-@pytest.mark.limit(40)
 def test_old_versions_are_refused(daemon: StartDaemon, tmp_path: Path) -> None:
     """
     openssl's client gets TLS 1.2 and 1.3, and not 1.1.
@@ -353,7 +348,7 @@ def test_old_versions_are_refused(daemon: StartDaemon, tmp_path: Path) -> None:
     for version in ("-tls1_1", "-tls1_2", "-tls1_3"):
         command = [openssl, "s_client", "-connect", f"127.0.0.1:{secure.port}", version]
         command += ["-cipher", "ALL:@SECLEVEL=0", "-CAfile", secure.authority.file]
-        answer = subprocess.run(command, input=b"", capture_output=True, timeout=10)
+        answer = subprocess.run(command, input=b"", capture_output=True, timeout=PATIENCE)
         said[version] = answer.stdout + answer.stderr
 
     assert b"alert protocol version" in said["-tls1_1"]
@@ -361,7 +356,6 @@ def test_old_versions_are_refused(daemon: StartDaemon, tmp_path: Path) -> None:
     assert b"Verify return code: 0 (ok)" in said["-tls1_3"]
 
 
-@pytest.mark.limit(40)
 def test_certificates_are_read_again(daemon: StartDaemon, tmp_path: Path) -> None:
     """
     On SIGHUP: who connects then sees the new one, who is connected stays; a
@@ -390,7 +384,6 @@ def test_certificates_are_read_again(daemon: StartDaemon, tmp_path: Path) -> Non
         assert read_until(reader, b"data: still here\n")
 
 
-@pytest.mark.limit(40)
 def test_endpoint_strings_speak_both_versions(
     serve: Serve, daemon: StartDaemon, tmp_path: Path
 ) -> None:
@@ -404,7 +397,10 @@ def test_endpoint_strings_speak_both_versions(
     for version, words in (("--http2", b"HTTP/2 200"), ("--http1.1", b"HTTP/1.1 200")):
         command = [require("curl", "curl"), "-sS", "--cacert", authority.file, version, "-i"]
         page = subprocess.run(
-            [*command, f"https://127.0.0.1:{port}/try"], capture_output=True, check=True, timeout=10
+            [*command, f"https://127.0.0.1:{port}/try"],
+            capture_output=True,
+            check=True,
+            timeout=PATIENCE,
         )
         assert page.stdout.startswith(words)
 
@@ -422,7 +418,6 @@ def insecure_browser(serve: Serve, tmp_path: Path) -> Iterator[Browser]:
     browser.close()
 
 
-@pytest.mark.limit(60)
 def test_a_browser_has_more_than_six_streams(
     daemon: StartDaemon, insecure_browser: Browser, tmp_path: Path
 ) -> None:

@@ -29,7 +29,7 @@ import wsproto.events
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from tests.pems import Authority
-from tests.real.conftest import ROOT, Browser, Serve, Server, StartDaemon, free_port
+from tests.real.conftest import PATIENCE, ROOT, Browser, Serve, Server, StartDaemon, free_port
 from tests.real.test_proxies import haproxy, nginx
 from tests.test_websocket import HANDSHAKE
 from tests.test_websocket_codec import masked
@@ -40,7 +40,6 @@ ECHO = "--route=^/echo$ websocket:app=echo.Echo"
 WS = "--route=^/ws$ websocket"
 PUBLISH = "--route=^/publish$ publish"
 STATS = "--route=^/stats$ stats"
-LONG = 20.0  # seconds for whatever is waited for
 KIB = 1024
 
 
@@ -56,7 +55,7 @@ def connect(server: Server, path: str, **more: Any) -> Any:
     A client of the `websockets` library that waits, but not for ever.
     """
     more.setdefault("max_size", None)
-    return websockets.sync.client.connect(url(server, path), open_timeout=LONG, **more)
+    return websockets.sync.client.connect(url(server, path), open_timeout=PATIENCE, **more)
 
 
 def code_of(client: Any) -> int:
@@ -71,7 +70,7 @@ def hear(client: Any) -> Any:
     """
     The next message, as JSON if it is an object.
     """
-    said = client.recv(LONG)
+    said = client.recv(PATIENCE)
     return json.loads(said) if isinstance(said, str) and said[:1] == "{" else said
 
 
@@ -83,7 +82,7 @@ def publish(server: Server, message: bytes, channel: str = "news", key: str = ""
     request.add_header("Content-Type", "application/octet-stream")
     if key:
         request.add_header("Idempotency-Key", key)
-    with urllib.request.urlopen(request, timeout=LONG) as response:
+    with urllib.request.urlopen(request, timeout=PATIENCE) as response:
         answer: dict[str, Any] = json.load(response)
     return answer
 
@@ -92,11 +91,11 @@ def stats(server: Server) -> Any:
     """
     All that is counted.
     """
-    with urllib.request.urlopen(f"{server.url}/stats?format=full", timeout=LONG) as response:
+    with urllib.request.urlopen(f"{server.url}/stats?format=full", timeout=PATIENCE) as response:
         return json.load(response)
 
 
-def until(true: Callable[[], Any], seconds: float = LONG) -> Any:
+def until(true: Callable[[], Any], seconds: float = PATIENCE) -> Any:
     """
     Wait until it is.
     """
@@ -113,7 +112,7 @@ def raw(server: Server, path: str, extra: bytes = b"") -> socket.socket:
     """
     A websocket by hand, the handshake read, *extra* sent right behind it.
     """
-    plain = socket.create_connection(("127.0.0.1", server.port), LONG)
+    plain = socket.create_connection(("127.0.0.1", server.port), PATIENCE)
     plain.sendall(f"GET {path} HTTP/1.1\r\nHost: localhost\r\n{HANDSHAKE}\r\n".encode() + extra)
     head = b""
     while not head.endswith(b"\r\n\r\n"):
@@ -140,13 +139,12 @@ def test_both_ways_with_the_websockets_client(daemon: StartDaemon, compression: 
             assert hear(client)["data"] == data
         publish(server, b"\xff\x00")
         assert hear(client)["base64"] == "/wA="
-        assert client.ping().wait(LONG)
+        assert client.ping().wait(PATIENCE)
         client.close(4000, "enough")
     assert code_of(client) == 4000
     until(lambda: stats(server)["readers"]["now"] == 0)
 
 
-@pytest.mark.limit(60)
 @pytest.mark.parametrize("compression", [None, "deflate"])
 def test_an_echo_of_16_mib(daemon: StartDaemon, compression: str | None) -> None:
     """
@@ -158,15 +156,15 @@ def test_an_echo_of_16_mib(daemon: StartDaemon, compression: str | None) -> None
     data = random.Random(1).randbytes(1 << 20) * 16
     with connect(server, "/echo", compression=compression) as client:
         client.send(data)
-        assert client.recv(LONG) == data
+        assert client.recv(PATIENCE) == data
         client.send(data[at : at + (1 << 20)] for at in range(0, size, 1 << 20))
-        assert client.recv(LONG) == data
+        assert client.recv(PATIENCE) == data
         client.send("text")
-        assert client.recv(LONG) == "text"
+        assert client.recv(PATIENCE) == "text"
         with suppress(ConnectionClosed):  # the library may see it while it still sends
             client.send(data + b"!")
         with pytest.raises(ConnectionClosed):
-            client.recv(LONG)
+            client.recv(PATIENCE)
         assert code_of(client) == 1009
     assert _rss(server.pid) < 300 << 20
 
@@ -182,7 +180,7 @@ def test_wsproto(daemon: StartDaemon) -> None:
     request = wsproto.events.Request(
         "localhost", "/echo", extensions=[PerMessageDeflate()], subprotocols=["mqtt"]
     )
-    with socket.create_connection(("127.0.0.1", server.port), LONG) as plain:
+    with socket.create_connection(("127.0.0.1", server.port), PATIENCE) as plain:
         plain.sendall(client.send(request))
 
         def events() -> Iterator[Any]:
@@ -250,21 +248,21 @@ def test_tls(daemon: StartDaemon, tmp_path: Path) -> None:
     there = f"wss://127.0.0.1:{port}"
     open_ = websockets.sync.client.connect
     data = random.Random(1).randbytes(4 << 20)
-    with open_(f"{there}/echo", ssl=trust, max_size=None, open_timeout=LONG) as client:
+    with open_(f"{there}/echo", ssl=trust, max_size=None, open_timeout=PATIENCE) as client:
         client.send(data)
-        assert client.recv(LONG) == data
+        assert client.recv(PATIENCE) == data
         with suppress(ConnectionClosed):
             client.send(data + b"!")
         with pytest.raises(ConnectionClosed):
-            client.recv(LONG)
+            client.recv(PATIENCE)
         assert code_of(client) == 1009
-    with open_(f"{there}/ws?channels=news", ssl=trust, open_timeout=LONG) as client:
+    with open_(f"{there}/ws?channels=news", ssl=trust, open_timeout=PATIENCE) as client:
         hear(client)
         publish(server, b"x" * 100_000)
         assert hear(client)["data"] == "x" * 100_000
         assert server.kill(SIGTERM) == 0
         with pytest.raises(ConnectionClosed):
-            client.recv(LONG)
+            client.recv(PATIENCE)
         assert code_of(client) == 1001
 
 
@@ -281,14 +279,13 @@ def test_a_stop_is_said(daemon: StartDaemon) -> None:
         assert server.kill(SIGTERM) == 0
         for client in clients:
             with pytest.raises(ConnectionClosed):
-                client.recv(LONG)
+                client.recv(PATIENCE)
             assert code_of(client) == 1001
             reasons.add(client.protocol.close_rcvd.reason)
     assert len(reasons) == 10
     assert all(2000 <= int(reason.removeprefix("retry=")) <= 4000 for reason in reasons)
 
 
-@pytest.mark.limit(45)
 def test_who_is_silent_is_cut_off(daemon: StartDaemon) -> None:
     """
     In real time: a client that answers pings stays, one that does not is told 1011.
@@ -302,10 +299,9 @@ def test_who_is_silent_is_cut_off(daemon: StartDaemon) -> None:
             said += piece
         assert b"\x89\x00" in said
         assert said.endswith((1011).to_bytes(2, "big") + b"no answer to a ping")
-        assert client.ping().wait(LONG)
+        assert client.ping().wait(PATIENCE)
 
 
-@pytest.mark.limit(60)
 @pytest.mark.parametrize(("proxy", "path"), [(nginx, "/sse/ws"), (haproxy, "/ws")])
 def test_through_a_proxy(
     proxy: Any, path: str, serve: Serve, daemon: StartDaemon, tmp_path: Path
@@ -325,14 +321,14 @@ def test_through_a_proxy(
         assert hear(client)["data"] == "hello"
         client.send(json.dumps({"type": "publish", "id": 1, "channel": "news", "message": "x"}))
         assert hear(client)["status"] == 403
-        assert client.ping().wait(LONG)
+        assert client.ping().wait(PATIENCE)
     with pytest.raises(InvalidStatus, match="403"), connect(front, path, origin="http://evil"):
         pass
 
 
 def _answers(address: str) -> bool:
     try:
-        with urllib.request.urlopen(address, timeout=LONG) as response:
+        with urllib.request.urlopen(address, timeout=PATIENCE) as response:
             return bool(response.status == 200)
     except OSError:
         return False
@@ -382,7 +378,7 @@ class Resuming:
             left = chance.randrange(1, 80)
             try:
                 while left and len(self.heard) < self._count:
-                    self._take(json.loads(await asyncio.wait_for(client.recv(), LONG)))
+                    self._take(json.loads(await asyncio.wait_for(client.recv(), PATIENCE)))
                     left -= 1
             except ConnectionClosed:
                 pass
@@ -397,7 +393,6 @@ class Resuming:
         self._position = said.get("position", self._position)
 
 
-@pytest.mark.limit(120)
 def test_nothing_is_lost_or_repeated_over_cuts(daemon: StartDaemon, tmp_path: Path) -> None:
     """
     Connections are reset and the daemon is killed while messages come, published
@@ -427,7 +422,7 @@ def test_nothing_is_lost_or_repeated_over_cuts(daemon: StartDaemon, tmp_path: Pa
             if talking.done():
                 talking.result()  # that is why
             raise
-        talking.result(LONG)
+        talking.result(PATIENCE)
 
     for reader in readers:
         assert reader.heard == [str(number) for number in range(count)]
@@ -491,7 +486,6 @@ def _rss(pid: int) -> int:
     return pages * os.sysconf("SC_PAGE_SIZE")
 
 
-@pytest.mark.limit(60)
 @pytest.mark.parametrize("path", ["/ws?channels=news", "/raw"])
 def test_thousands_of_idle_readers_hear_one_broadcast(daemon: StartDaemon, path: str) -> None:
     """
@@ -518,7 +512,6 @@ def test_thousands_of_idle_readers_hear_one_broadcast(daemon: StartDaemon, path:
 # In a browser.
 
 
-@pytest.mark.limit(60)
 def test_a_page_in_chromium(daemon: StartDaemon, browser: Browser) -> None:
     """
     Its own WebSocket: text and bytes, compression, close codes, subprotocols.
@@ -561,7 +554,6 @@ def test_a_page_in_chromium(daemon: StartDaemon, browser: Browser) -> None:
     )
 
 
-@pytest.mark.limit(60)
 def test_a_page_from_elsewhere_gets_no_websocket(daemon: StartDaemon, browser: Browser) -> None:
     """
     Chromium sends its Origin, and cannot be told to lie; on another port of the same
@@ -588,7 +580,6 @@ SAY = """(() => {
 })()"""
 
 
-@pytest.mark.limit(60)
 @pytest.mark.parametrize("name", ["websocket_chat", "websocket_chat_inverse"])
 def test_the_chat(daemon: StartDaemon, browser: Browser, tmp_path: Path, name: str) -> None:
     """
@@ -602,16 +593,16 @@ def test_the_chat(daemon: StartDaemon, browser: Browser, tmp_path: Path, name: s
     words = "olleh" if inverse else "hello"
     with _inverter(server, inverse):
         browser.open(server.url)
-        browser.wait_for("document.querySelector('#state').textContent === 'connected'", LONG)
+        browser.wait_for("document.querySelector('#state').textContent === 'connected'")
         browser.evaluate(SAY % '"hello"')
-        browser.wait_for(f"{CHAT}.includes('me: {words}')", LONG)
+        browser.wait_for(f"{CHAT}.includes('me: {words}')")
         server.restart(SIGTERM)
-        browser.wait_for("document.querySelector('#state').textContent !== 'connected'", LONG)
-        browser.wait_for("document.querySelector('#state').textContent === 'connected'", LONG)
+        browser.wait_for("document.querySelector('#state').textContent !== 'connected'")
+        browser.wait_for("document.querySelector('#state').textContent === 'connected'")
         if inverse:
             until(lambda: stats_of_said(server))
         browser.evaluate(SAY % '"again"')
-        browser.wait_for(f"{CHAT}.includes('me: {'niaga' if inverse else 'again'}')", LONG)
+        browser.wait_for(f"{CHAT}.includes('me: {'niaga' if inverse else 'again'}')")
     assert [line for line in browser.console() if "Uncaught" in line] == []
 
 

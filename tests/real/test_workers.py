@@ -24,14 +24,13 @@ from typing import Any
 import pytest
 
 from tests.pems import Authority
-from tests.real.conftest import PAUSE, ROOT, TWISTD, Serve, Server, StartDaemon, free_port
+from tests.real.conftest import PATIENCE, PAUSE, ROOT, TWISTD, Serve, Server, StartDaemon, free_port
 from tests.real.readers import Reader, join_all, leaving, publishers, until
 from tests.real.redis_server import start_redis
 from tests.real.test_daemon import publish
 from tests.real.test_restart import Inheriting, Systemd
 from tests.test_tls import trusting
 
-PATIENCE = 30.0  # seconds for processes to come and go on a machine under load
 SIZE = 3
 
 
@@ -202,7 +201,6 @@ def crew(daemon: StartDaemon, broker: Broker) -> Start:
 
 
 @BOTH
-@pytest.mark.limit(90)
 async def test_everybody_hears_everything_once(crew: Start) -> None:
     """
     Readers are dealt out to all workers, publishers too; each reader hears each message
@@ -231,7 +229,6 @@ async def test_everybody_hears_everything_once(crew: Start) -> None:
 
 
 @BOTH
-@pytest.mark.limit(120)
 async def test_a_worker_that_is_killed_is_replaced(crew: Start) -> None:
     """
     kill -9, four times while publishers publish: its readers come back to whoever is
@@ -282,7 +279,6 @@ async def test_a_worker_that_is_killed_is_replaced(crew: Start) -> None:
     assert daemon.server.log.count("ended by SIGKILL after") == 4
 
 
-@pytest.mark.limit(60)
 def test_a_worker_that_is_told_to_stop_is_replaced(crew: Start) -> None:
     """
     SIGTERM to one worker: another takes its place, the others go on.
@@ -298,7 +294,6 @@ def test_a_worker_that_is_told_to_stop_is_replaced(crew: Start) -> None:
     assert "ended by status 0 after" in daemon.server.log
 
 
-@pytest.mark.limit(60)
 def test_nobody_is_sent_to_a_worker_that_cannot_start(crew: Start, tmp_path: Path) -> None:
     """
     One that ends at once again and again is tried again less and less often; meanwhile
@@ -324,7 +319,6 @@ def test_nobody_is_sent_to_a_worker_that_cannot_start(crew: Start, tmp_path: Pat
     assert daemon.stop() == 0
 
 
-@pytest.mark.limit(60)
 def test_one_that_does_not_answer_is_left_out_and_said(crew: Start) -> None:
     """
     A worker that hangs holds nobody up who looks at the numbers: it is `silent`, and
@@ -345,7 +339,6 @@ def test_one_that_does_not_answer_is_left_out_and_said(crew: Start) -> None:
     settled(lambda: daemon.stats()["workers"][0]["state"] == "up")
 
 
-@pytest.mark.limit(90)
 def test_a_worker_that_hangs_is_replaced_and_says_where(crew: Start, tmp_path: Path) -> None:
     """
     One that hangs in somebody's own code, and one that is stopped and can say nothing:
@@ -394,7 +387,6 @@ def hangs_here():
 """
 
 
-@pytest.mark.limit(90)
 def test_a_parent_that_was_stopped_ends_nobody(crew: Start) -> None:
     """
     It hears first what its workers said meanwhile.
@@ -423,7 +415,6 @@ def _stats_of_another(daemon: Crew) -> Any:
 # Signals.
 
 
-@pytest.mark.limit(60)
 async def test_a_reload_reaches_all_and_drops_nobody(crew: Start, tmp_path: Path) -> None:
     """
     SIGHUP to the parent: all workers take on the file as it is now, readers stay, and
@@ -458,7 +449,6 @@ async def test_a_reload_reaches_all_and_drops_nobody(crew: Start, tmp_path: Path
     assert all(re.fullmatch(line, each) for each in access.read_text().splitlines())
 
 
-@pytest.mark.limit(90)
 def test_sigterm_stops_all_in_good_order(crew: Start) -> None:
     """
     Readers are told when to come back; a request that is half here may finish; nobody
@@ -504,7 +494,6 @@ def test_sigterm_stops_all_in_good_order(crew: Start) -> None:
     assert daemon.server.kill(signal.SIGCONT) == 0
 
 
-@pytest.mark.limit(60)
 def test_a_parent_that_is_killed_leaves_nobody(crew: Start) -> None:
     """
     kill -9 of the parent: its workers end by themselves, and the port is free.
@@ -517,7 +506,6 @@ def test_a_parent_that_is_killed_leaves_nobody(crew: Start) -> None:
     daemon.up(2 * SIZE)
 
 
-@pytest.mark.limit(60)
 def test_systemd_hears_of_one_daemon(crew: Start, tmp_path: Path) -> None:
     """
     READY once, when all workers are; RELOADING and READY, STOPPING: from the parent.
@@ -541,7 +529,6 @@ def test_systemd_hears_of_one_daemon(crew: Start, tmp_path: Path) -> None:
 # Where it listens, and as whom.
 
 
-@pytest.mark.limit(60)
 def test_every_kind_of_endpoint_works(crew: Start, tmp_path: Path) -> None:
     """
     TLS by setting and by endpoint, a unix socket with its mode, TCP on port 0: all
@@ -593,7 +580,6 @@ def test_every_kind_of_endpoint_works(crew: Start, tmp_path: Path) -> None:
     assert not path.exists()
 
 
-@pytest.mark.limit(60)
 def test_a_socket_from_systemd_is_shared(relay: dict[str, str], tmp_path: Path) -> None:
     """
     Socket activation: all workers accept from the one that systemd made.
@@ -624,7 +610,6 @@ def test_a_socket_from_systemd_is_shared(relay: dict[str, str], tmp_path: Path) 
             server.stop()
 
 
-@pytest.mark.limit(60)
 def test_a_daemon_of_its_own_has_workers(relay: dict[str, str], tmp_path: Path) -> None:
     """
     Without -n, in another folder, as another user: a twistd that becomes a daemon. Paths
@@ -668,7 +653,6 @@ def test_a_daemon_of_its_own_has_workers(relay: dict[str, str], tmp_path: Path) 
 # What cannot be.
 
 
-@pytest.mark.limit(60)
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
@@ -714,7 +698,6 @@ def test_wrong_settings_are_one_sentence(
     assert "[w" not in ended.stdout
 
 
-@pytest.mark.limit(60)
 def test_a_port_in_use_is_said_and_not_shared(crew: Start, tmp_path: Path) -> None:
     """
     Workers' sockets could be shared with another daemon of the same user; only
@@ -740,7 +723,6 @@ def test_a_port_in_use_is_said_and_not_shared(crew: Start, tmp_path: Path) -> No
     assert "Address already in use" in ended.stdout
 
 
-@pytest.mark.limit(90)
 def test_one_crew_takes_over_from_another(crew: Start, tmp_path: Path) -> None:
     """
     `reuse-port`: while two listen, nobody new reaches the old one; when that ends,

@@ -10,9 +10,11 @@ import base64
 import json
 import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 from urllib.parse import urlsplit
 
+import engineio
 import socketio
 
 _printing = threading.Lock()
@@ -41,6 +43,34 @@ def say(*words: Any) -> None:
         sys.stdout.flush()
 
 
+class InOrder(engineio.Client):  # type: ignore[misc]
+    """
+    Each packet is heard in a thread of its own otherwise, in whatever order those
+    get to run, attachments before what they belong to.
+    """
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self._ear = ThreadPoolExecutor(max_workers=1)
+
+    def start_background_task(self, target: Any, *arguments: Any, **named: Any) -> Any:
+        """
+        Start what runs beside others, or what waits for its turn.
+        """
+        if target == self.handlers.get("message"):
+            return self._ear.submit(target, *arguments, **named)
+        return super().start_background_task(target, *arguments, **named)
+
+
+class Client(socketio.Client):  # type: ignore[misc]
+    """
+    One that keeps the order.
+    """
+
+    def _engineio_client_class(self) -> type[InOrder]:
+        return InOrder
+
+
 def main() -> None:
     """
     Connect, and do as told.
@@ -48,7 +78,7 @@ def main() -> None:
     _, _, url, options = sys.argv
     given = json.loads(options)
     space = urlsplit(url).path or "/"
-    client = socketio.Client(reconnection_delay=0.05, reconnection_delay_max=0.2)
+    client = Client(reconnection_delay=0.05, reconnection_delay_max=0.2)
     client.on("connect", lambda: say("connect", client.transport(), False), space)
     client.on("connect_error", lambda said="": say("error", str(said)), space)
     client.on("disconnect", lambda reason="": say("disconnect", reason), space)
