@@ -302,6 +302,48 @@ def test_parsers_are_lent() -> None:
     assert not half.idle
 
 
+@pytest.mark.parametrize("deflate", [False, True])
+@pytest.mark.parametrize("size", [0, 1, 125, 126, 65535, 65536])
+def test_a_parser_is_not_lent_in_the_middle(size: int, deflate: bool) -> None:
+    """
+    Wherever a frame is cut, between its header and its payload too.
+    """
+    data = masked(2, b"x" * size)
+    for cut in {*range(1, min(20, len(data))), len(data) - 1}:
+        parser = Parser(LIMIT, deflate)
+        parser.feed(masked(1, b"before") + data[:cut])
+        assert not parser.idle, cut
+        assert parser.feed(data[cut:]) == [(2, b"x" * size)]
+        assert parser.idle
+        assert parser.feed(masked(8, b"") + data[:cut]) == [(8, b"")]
+        assert not parser.idle
+
+
+@given(
+    st.lists(st.lists(st.binary(max_size=200), max_size=5), min_size=2, max_size=4), st.randoms()
+)
+def test_who_borrows_hears_but_its_own(said: list[list[bytes]], chance: Any) -> None:
+    """
+    Connections that say what they say in pieces, in any order, by the same parsers.
+    """
+    inbound = Inbound(LIMIT, False)
+    left = [b"".join(masked(2, message) for message in each) for each in said]
+    heard: list[list[bytes]] = [[] for _ in said]
+    kept: list[Parser | None] = [None] * len(said)
+    while any(left):
+        at = chance.choice([at for at, data in enumerate(left) if data])
+        size = chance.choice([1, 2, 4, 6, 8, 100])
+        parser = kept[at] or inbound.borrow()
+        heard[at] += [payload for _, payload in parser.feed(left[at][:size])]
+        left[at] = left[at][size:]
+        kept[at] = None if parser.idle else parser
+        if parser.idle:
+            inbound.give_back(parser)
+
+    assert heard == said
+    assert kept == [None] * len(said)
+
+
 # Frames out.
 
 

@@ -15,12 +15,14 @@ from __future__ import annotations
 from websockets.extensions.permessage_deflate import PerMessageDeflate
 from websockets.frames import Opcode as TheirOpcode
 from websockets.protocol import OPEN, Protocol, Side
+from websockets.streams import StreamReader
 
 from rt_twisted.codecs.websocket import Code, is_text
 
 SPARE = 64  # parsers kept for the next bytes
 PIECE = 4096  # bytes to be fed at a time: 680 frames at most
 SHRUNK = 1024  # likewise where they may be compressed: a MiB at most, inflated
+_BETWEEN = StreamReader.at_eof.__code__  # where the core waits for a frame's first byte
 _CONT, _TEXT, _BINARY = TheirOpcode.CONT, TheirOpcode.TEXT, TheirOpcode.BINARY
 
 Said = tuple[int, bytes]
@@ -105,7 +107,9 @@ class Parser:
                 return said
             said.append((opcode, payload))  # type: ignore[arg-type]
         self.bytes = size
-        self.idle = self._message is None and not protocol.reader.buffer
+        # An empty buffer would not do: a header is out of it before its payload comes.
+        waiting = getattr(protocol.parser, "gi_yieldfrom", None)
+        self.idle = self._message is None and getattr(waiting, "gi_code", None) is _BETWEEN
         if protocol.writes:  # the core's own answers; ours are made elsewhere
             protocol.data_to_send()
             self.idle = self.idle and protocol.state is OPEN

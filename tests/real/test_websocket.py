@@ -212,6 +212,25 @@ def test_behind_the_handshake_over_the_kernel(daemon: StartDaemon) -> None:
         assert plain.recv(100) == b"\x81\x05early"
 
 
+def test_a_frame_in_two_pieces_is_its_client_s_own(daemon: StartDaemon) -> None:
+    """
+    Whatever others say between its header and its payload, and whoever goes away there.
+    """
+    server = daemon(ECHO, environment=OWN)
+    slow = masked(1, b"slow")
+    with raw(server, "/echo") as first, raw(server, "/echo") as second:
+        first.sendall(slow[:-4])
+        second.sendall(masked(1, b"quick"))
+        assert second.recv(100) == b"\x81\x05quick"
+        for _ in range(3):
+            with raw(server, "/echo") as gone:
+                gone.sendall(slow[:-4])
+        second.sendall(masked(1, b"again"))
+        assert second.recv(100) == b"\x81\x05again"
+        first.sendall(slow[-4:])
+        assert first.recv(100) == b"\x81\x04slow"
+
+
 def test_a_client_that_is_still_sending_sees_why_it_is_closed(daemon: StartDaemon) -> None:
     """
     The close frame is not taken away from it by a reset.
