@@ -72,6 +72,33 @@ def test_where_it_cannot_be(url: str, reason: str) -> None:
     assert "secret" not in str(raised.value)
 
 
+@pytest.mark.parametrize(
+    ("said", "reason"),
+    [
+        (
+            "OOM command not allowed. script: DIGEST, on @user_script:14.",
+            "OOM command not allowed.",
+        ),
+        (
+            "ERR ACL failure in script: you can't run this command script: DIGEST, on @f:3.",
+            "ERR ACL failure in script: you can't run this command",
+        ),
+        (
+            "ERR Error running script (call to f_DIGEST): @f:3: @f: 3: -OOM no memory",
+            "OOM no memory",
+        ),
+        ("NOPERM this user has no permissions", "NOPERM this user has no permissions"),
+    ],
+)
+def test_what_redis_says_without_our_places(said: str, reason: str) -> None:
+    """
+    Of redis 7, 8, and 6, and what is not of a script.
+    """
+    from rt_twisted.brokers.redis.links import reason_of
+
+    assert reason_of(Exception(said.replace("DIGEST", "0123456789" * 4))) == reason
+
+
 def test_passwords_are_not_shown() -> None:
     """
     Neither in logs nor in tracebacks.
@@ -132,18 +159,18 @@ def test_what_is_too_old_is_left_out() -> None:
     [
         (Trail([], 0, 0), 0, []),  # nothing ever
         (Trail([], 0, 9), 9, []),  # nothing that is young enough
-        (Trail([], 0, 9), 8, [9]),  # perhaps something too old
+        (Trail([], 0, 9), 8, [(8, 9)]),  # perhaps something too old
         (Trail([], 7, 0), 7, []),
-        (Trail([], 7, 0), 6, [7]),  # forgotten
+        (Trail([], 7, 0), 6, [(6, 7)]),  # forgotten
         (Trail([entry(5, 3), entry(7, 5)], 7, 0), 3, []),
         (Trail([entry(5, 3), entry(7, 5)], 7, 0), 4, []),  # others' numbers between
         (Trail([entry(5, 3), entry(7, 5)], 7, 0), 5, []),
-        (Trail([entry(5, 3), entry(7, 5)], 7, 0), 2, [3]),
-        (Trail([entry(5, 3), entry(9, 7)], 9, 0), 3, [7]),  # one that was too large
-        (Trail([entry(5, 3)], 8, 0), 3, [8]),  # the last one was
+        (Trail([entry(5, 3), entry(7, 5)], 7, 0), 2, [(2, 3)]),
+        (Trail([entry(5, 3), entry(9, 7)], 9, 0), 3, [(5, 7)]),  # one that was too large
+        (Trail([entry(5, 3)], 8, 0), 3, [(5, 8)]),  # the last one was
     ],
 )
-def test_what_is_missing_is_seen(trail: Trail, offset: int, holes: list[int]) -> None:
+def test_what_is_missing_is_seen(trail: Trail, offset: int, holes: list[tuple[int, int]]) -> None:
     """
     By each entry's word of the one before.
     """

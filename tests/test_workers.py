@@ -599,13 +599,13 @@ def test_a_worker_keeps_what_a_reload_does_not_take_on(tmp_path: Any, monkeypatc
     file = tmp_path / "a.conf"
     file.write_text("port = 7001\nretry = 3\nworkers = 4\n")
     parent = Options()
-    parent.parseOptions([f"--config={file}", "--dead-after=30"])  # type: ignore[no-untyped-call]
+    parent.parseOptions([f"--config={file}", "--dead-after=30"])
     environment: dict[str, str] = {}
     parent.leave(3, 5, "ab", [6], []).leave(environment)
     file.write_text("port = 7002\nretry = 4\nworkers = 2\n")
     monkeypatch.setenv(NAME, environment[NAME])
     worker = Options()
-    worker.parseOptions([])  # type: ignore[no-untyped-call]
+    worker.parseOptions([])
 
     assert (worker["port"], worker["retry"], worker["workers"]) == (7001, 4, 4)
     assert worker["dead-after"] == 30
@@ -641,7 +641,7 @@ def test_what_workers_cannot_share_is_refused(
     monkeypatch.chdir(tmp_path)
     (tmp_path / "a.conf").write_text(lines)
     options = Options()
-    options.parseOptions(["--config=a.conf"])  # type: ignore[no-untyped-call]
+    options.parseOptions(["--config=a.conf"])
 
     with pytest.raises(WrongSetting) as wrong:
         build(options, Clock())

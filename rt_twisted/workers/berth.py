@@ -105,9 +105,24 @@ class Berth:
 
     def start(self) -> None:
         """
-        Put a worker here.
+        Put a worker here; later, if the machine has nothing left for one.
         """
         self._next = None
+        try:
+            self._begin()
+        except OSError as error:  # of descriptors, processes or memory
+            self._clear()
+            wait = self._wait(0)
+            _log.error(
+                "worker {worker} cannot be started: {reason}; it is tried again in {wait:.1f}",
+                worker=self.number,
+                reason=error.strerror,
+                wait=wait,
+            )
+            return
+        self._move(State.STARTING)
+
+    def _begin(self) -> None:
         here, there = socket.socketpair()
         with here, there:
             here.setblocking(False)
@@ -118,10 +133,11 @@ class Berth:
             self._born = self._reactor.seconds()
             self._words = words = LastWords()
             watch = _Watch(self._ended)
-            self._process = self._spawn(watch, self.number, there.fileno(), words.descriptor)
+            try:
+                self._process = self._spawn(watch, self.number, there.fileno(), words.descriptor)
+            finally:
+                words.close_other()
             self._pid = self._process.pid
-            words.close_other()
-        self._move(State.STARTING)
 
     def say(self, what: str, **fields: Any) -> None:
         """
@@ -191,22 +207,19 @@ class Berth:
         self._told.heard(self, said)
 
     def _ended(self, reason: Failure) -> None:
-        if self._line is not None and self._line.transport is not None:
-            self._line.transport.abortConnection()
         if self._end is not None and self._end.active():
             self._end.cancel()
-        words = self._words.hear() if self._words is not None else ""
+        words = self._clear()
         if words:
             _log.error("worker {worker} was here:\n{words}", worker=self.number, words=words)
         lived = self._reactor.seconds() - self._born
-        self._process = self._line = self._words = None
         self._told.buried(self, self.counts)
         self.counts, self.report = Counts(), None
         if self._stopped is not None:
             self._move(State.DOWN)
             self._stopped.callback(None)
             return
-        wait = self._backoff.after(lived)
+        wait = self._wait(lived)
         _log.warn(
             "worker {worker} (pid {pid}) ended by {cause} after {lived:.1f} seconds, "
             "another starts in {wait:.1f}",
@@ -217,8 +230,22 @@ class Berth:
             wait=wait,
         )
         self.restarts += 1
-        self._next = self._reactor.callLater(wait, self.start)
         self._move(State.DOWN)
+
+    def _wait(self, lived: float) -> float:
+        wait = self._backoff.after(lived)
+        self._next = self._reactor.callLater(wait, self.start)
+        return wait
+
+    def _clear(self) -> str:
+        """
+        Let go of what is left of a worker; returns its last words.
+        """
+        if self._line is not None and self._line.transport is not None:
+            self._line.transport.abortConnection()
+        words = self._words.hear() if self._words is not None else ""
+        self._process = self._line = self._words = None
+        return words
 
     def _move(self, state: State) -> None:
         self.state = state

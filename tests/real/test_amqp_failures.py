@@ -353,6 +353,26 @@ async def test_a_login_that_is_refused(rabbit: Rabbit, lines: list[str]) -> None
     rabbit.control("delete_user", "reader")
 
 
+async def test_a_right_that_is_missing(rabbit: Rabbit, lines: list[str]) -> None:
+    """
+    The line says which; there is nothing to be set otherwise here. Nor is there if the
+    exchange is to be taken as it is, and is not there.
+    """
+    rabbit.control("add_user", "low", "low")
+    rabbit.control("set_permissions", "low", "^amq\\.gen.*", ".*", ".*")
+    for reason, settings in (
+        ("ACCESS_REFUSED - access to exchange", {"user": "low", "password": "low"}),
+        ("NOT_FOUND - no exchange", {"passive": True}),
+    ):
+        lines.clear()
+        broker = make(rabbit, Ears(), exchange=f"theirs{next(COUNT)}", **settings)
+        await until(lambda: bool(lines))
+        assert f"cannot do what is needed: {reason}" in lines[0]
+        assert "set amqp" not in lines[0]
+        await broker.stopService()
+    rabbit.control("delete_user", "low")
+
+
 async def test_an_exchange_that_is_another(rabbit: Rabbit, lines: list[str]) -> None:
     """
     The line says what to set; with that, it works.

@@ -18,7 +18,8 @@ from twisted.internet.threads import deferToThread
 
 from rt_twisted.brokers.amqp.config import Exchange
 from rt_twisted.brokers.amqp.dialogue import Gone
-from rt_twisted.message import Draft, Newest
+from rt_twisted.brokers.memory import KnownKeys
+from rt_twisted.message import After, Draft, Newest
 from tests.fakes import Ears
 from tests.real.rabbit import Rabbit, rabbit
 from tests.real.readers import until
@@ -174,6 +175,23 @@ async def test_the_event_type_and_the_key_are_properties(place: Place) -> None:
     assert known == messages[0].position
 
 
+@pytest.mark.parametrize("place", [STREAM], indirect=True)
+async def test_a_message_sent_twice_is_replayed_once(place: Place) -> None:
+    """
+    Also to who comes back when the key is forgotten: the stream has it twice for ever.
+    """
+    start = place.broker.position()
+    for body, key in ((b"1", "k"), (b"1", "k"), (b"2", "")):
+        place.publish(body, message_id=key)
+    live = await place.ears.until(2)
+    place.broker._outbox.keys = KnownKeys()  # as five minutes later
+    replay = await place.broker.after(["news"], After(start))
+
+    assert [message.data for message in live] == [b"1", b"2"]
+    assert list(replay.messages) == live
+    assert replay.complete
+
+
 async def test_what_we_publish_looks_so(place: Place, rabbit: Rabbit) -> None:
     """
     Other consumers find type and key in the properties.
@@ -273,7 +291,6 @@ async def test_what_the_stream_has_forgotten_is_a_gap(rabbit: Rabbit) -> None:
     from rt_twisted.brokers.amqp.config import Retention, Server, Topology
     from rt_twisted.brokers.amqp.specification import load_specification
     from rt_twisted.brokers.amqp.stream import StreamBroker
-    from rt_twisted.message import After
 
     loop: Any = reactor
     name = f"short{next(COUNT)}"

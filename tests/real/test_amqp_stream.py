@@ -9,12 +9,15 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest_twisted
+from twisted.internet.defer import CancelledError
 
 from rt_twisted.brokers.amqp.config import Exchange
+from rt_twisted.message import After, Position
 from tests.contracts import BrokerContract, HistoryContract, SharedLogContract
 from tests.fakes import Ears
 from tests.real.rabbit import Rabbit, rabbit
 from tests.real.readers import until
+from tests.real.redis_server import Proxy
 from tests.real.test_amqp import make
 
 __all__ = ["rabbit"]
@@ -48,3 +51,27 @@ class TestStreamBroker(BrokerContract, HistoryContract, SharedLogContract):
         await until(other.ready)
         yield other
         await other.stopService()
+
+
+async def test_readers_come_and_go_while_it_is_away(rabbit: Rabbit) -> None:
+    """
+    Nothing is kept of those who have gone, however long that takes.
+    """
+    proxy = Proxy(rabbit.port)
+    await proxy.open()
+    broker = make(
+        rabbit, Ears(), port=proxy.port, stream="away", exchange="away", type=Exchange.TOPIC
+    )
+    await until(broker.ready)
+    proxy.shut(True)
+    proxy.cut()
+    await until(lambda: not broker.ready())
+    for number in range(100):
+        broker.subscribe("news")
+        asked: Any = broker.after(["news"], After(Position("e", number)))
+        asked.addErrback(lambda failure: failure.trap(CancelledError))
+        asked.cancel()
+        broker.unsubscribe("news")
+    assert not broker._archive._asked
+    await broker.stopService()
+    await proxy.close()

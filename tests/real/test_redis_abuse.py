@@ -36,7 +36,6 @@ async def test_a_forged_log(redis: Server) -> None:
     assert len(ears.epochs) == 1
 
 
-@pytest.mark.limit(30)
 async def test_a_forged_offset(redis: Server) -> None:
     """
     It would have all that comes later look old. The next mark shows it: that is
@@ -54,7 +53,6 @@ async def test_a_forged_offset(redis: Server) -> None:
     assert [message.data for message in ears.messages] == [b"1", b"forged", b"2"]
 
 
-@pytest.mark.limit(30)
 async def test_somebody_writes_to_our_keys(redis: Server) -> None:
     """
     What is not ours is no message; what is lost by it is a gap; all else goes on.
@@ -81,7 +79,6 @@ async def test_somebody_writes_to_our_keys(redis: Server) -> None:
     assert ears.missing == []
 
 
-@pytest.mark.limit(60)
 async def test_no_memory(redis: Server, said: list[str]) -> None:
     """
     Publishing fails, and that is said once; readers are heard, also after a
@@ -117,7 +114,6 @@ async def test_no_memory(redis: Server, said: list[str]) -> None:
     assert [message.data for message in ears.messages] == [b"1", b"2"]
 
 
-@pytest.mark.limit(30)
 async def test_a_flood_without_numbers(redis: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     """
     What waits for its number is bounded, whoever else was heard; what is given
@@ -139,6 +135,27 @@ async def test_a_flood_without_numbers(redis: Server, monkeypatch: pytest.Monkey
 
     assert {channel for channel, _ in ears.missing} == {"a"}
     assert len(ears.messages) < 2 + 20
+
+
+async def test_more_channels_without_numbers_than_are_remembered(
+    redis: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """
+    What is given up with the oldest of them is a gap, and no other is.
+    """
+    monkeypatch.setattr("rt_twisted.brokers.redis.plain.CHANNELS", 2)
+    async with nodes([f"127.0.0.1:{redis.port}"]) as [(one, ears)], asking(redis.port) as ask:
+        for name in "abc":
+            await one.subscribe(name)
+        await ask("CONFIG", "SET", "maxmemory", "1")
+        for name in "abc":
+            await ask("PUBLISH", name, name)
+        await ask("CONFIG", "SET", "maxmemory", "0")
+        await ears.until(2)
+        await until(lambda: bool(ears.missing))
+
+    assert [channel for channel, _ in ears.missing] == ["a"]
+    assert {message.channel for message in ears.messages} == {"b", "c"}
 
 
 async def test_readers_come_and_go_while_it_is_away() -> None:

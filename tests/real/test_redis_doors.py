@@ -20,7 +20,7 @@ from rt_twisted.message import After, Draft
 from tests.pems import Authority
 from tests.real.conftest import Serve, Server, StartDaemon, free_port, require
 from tests.real.readers import Reader, join_all, leaving, publishers, until
-from tests.real.redis_server import asking, nodes, redis, start_redis
+from tests.real.redis_server import asking, nodes, redis, start_redis, turn
 
 __all__ = ["redis"]  # a fixture
 
@@ -125,6 +125,50 @@ async def test_users_and_passwords(redis: Server, said: list[str]) -> None:
         assert not broker.ready()
     async with nodes([host]):
         await until(lambda: bool(said) and said[-1].startswith("does not let us in: NOAUTH"))
+    async with asking(redis.port) as ask:
+        await ask("AUTH", "word")
+        for right in ("script|load", "hmget"):
+            await ask("ACL", "SETUSER", right, *rules.replace(f"+{right} ", "").split())
+    for right in ("script|load", "hmget"):
+        said.clear()
+        async with nodes([f"redis://{right}:se%3Acr%2Fet@{host}"]):
+            await until(lambda: bool(said))
+            assert said[0].startswith("does not let us in: ")
+
+
+async def test_a_cluster_is_refused(serve: Serve, said: list[str]) -> None:
+    """
+    One order needs one place.
+    """
+    server = start_redis(serve, "--cluster-enabled", "yes", "--cluster-port", str(free_port()))
+    async with asking(server.port) as ask:
+        await ask("CLUSTER", "ADDSLOTS", *range(16384))
+        while b"cluster_state:ok" not in await ask("CLUSTER", "INFO"):
+            await turn()
+    async with nodes([f"127.0.0.1:{server.port}"]):
+        await until(lambda: bool(said) and said[-1].startswith("does not let us in: CROSSSLOT"))
+
+
+async def test_another_kind_of_server(daemon: StartDaemon, said: list[str]) -> None:
+    """
+    The port was that of HTTP, say: one line, and no traceback with each try.
+    """
+    async with nodes([f"127.0.0.1:{daemon().port}"]):
+        await until(lambda: bool(said))
+    assert said == ["is away: what came is not redis' protocol"]
+
+
+async def test_a_stop_is_no_failure(redis: Server, daemon: StartDaemon) -> None:
+    """
+    Whoever watches the log for errors is not woken by each deployment.
+    """
+    server = daemon("--broker=redis", f"--redis-port={redis.port}")
+    await until(lambda: "is there" in server.log)
+    server.restart()
+    await until(lambda: server.log.count("is there") == 2)
+
+    assert "is away" not in server.log
+    assert "#error" not in server.log
 
 
 async def test_its_state_is_said_once(redis: Server, said: list[str]) -> None:

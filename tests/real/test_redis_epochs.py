@@ -20,7 +20,6 @@ from tests.real.test_redis_failures import CHANNELS, MUCH, Log, hear
 __all__ = ["redis", "said"]  # fixtures
 
 
-@pytest.mark.limit(60)
 async def test_killed_and_back_with_its_file(serve: Serve) -> None:
     """
     With an append-only file it is the same log, also for a node that was not there before.
@@ -49,7 +48,6 @@ async def test_killed_and_back_with_its_file(serve: Serve) -> None:
         assert list(replay.messages) == log.messages
 
 
-@pytest.mark.limit(30)
 async def test_killed_and_empty(redis: Server) -> None:
     """
     Another log begins; nobody's position is of it.
@@ -70,7 +68,6 @@ async def test_killed_and_empty(redis: Server) -> None:
     assert [message.data for message in replay.messages] == [b"new"]
 
 
-@pytest.mark.limit(30)
 async def test_back_with_old_data(serve: Serve) -> None:
     """
     A node knows that there was more: another log begins, and no position is given twice.
@@ -93,7 +90,6 @@ async def test_back_with_old_data(serve: Serve) -> None:
     assert [replay.complete for replay in replies] == [False, False]
 
 
-@pytest.mark.limit(30)
 async def test_back_with_all_its_data(serve: Serve) -> None:
     """
     A node that lived through it knows that nothing is lost: the log goes on.
@@ -121,7 +117,6 @@ async def test_back_with_all_its_data(serve: Serve) -> None:
     assert not never.complete, "it may have been given before, and is lost"
 
 
-@pytest.mark.limit(30)
 async def test_nobody_who_knows(serve: Serve) -> None:
     """
     Without a node that lived through it, and without an append-only file,
@@ -142,7 +137,6 @@ async def test_nobody_who_knows(serve: Serve) -> None:
     assert not replay.complete
 
 
-@pytest.mark.limit(30)
 async def test_who_proves_a_loss_later_is_believed(serve: Serve) -> None:
     """
     A node that was away knows positions that redis does not: another log begins
@@ -171,7 +165,6 @@ async def test_who_proves_a_loss_later_is_believed(serve: Serve) -> None:
             await until(lambda: len(ears.epochs) == 2 and len(other_ears.epochs) == 2)
 
 
-@pytest.mark.limit(30)
 async def test_flushed(redis: Server) -> None:
     """
     `FLUSHALL` under running nodes is another log.
@@ -187,7 +180,6 @@ async def test_flushed(redis: Server) -> None:
         await gatherResults([ears.until(3), other_ears.until(3)])
 
 
-@pytest.mark.limit(30)
 async def test_late_in_another_log(redis: Server) -> None:
     """
     A node that comes to it later than others hears what it has missed of it.
@@ -211,7 +203,6 @@ async def test_late_in_another_log(redis: Server) -> None:
     assert len(other_ears.epochs) == 2
 
 
-@pytest.mark.limit(60)
 async def test_it_becomes_a_replica(redis: Server, said: list[str]) -> None:
     """
     One that takes no messages any more is no place to be.

@@ -9,6 +9,7 @@ import json
 import shutil
 from contextlib import AsyncExitStack, closing
 from pathlib import Path
+from signal import SIGKILL
 from typing import Any
 
 import pytest
@@ -81,6 +82,31 @@ async def test_a_full_memory_is_seen_and_readers_are_served(
         await until(lambda: reader.messages == ["1", "3"])
 
     assert [each.log.count("refuses: OOM") for each in (servers[0], third)] == [1, 1]
+
+
+async def test_it_was_full_when_it_stopped(serve: Serve, said: list[str]) -> None:
+    """
+    It comes back full: readers are heard and get their replay, as before.
+    """
+    server = start_redis(serve, "--appendonly", "yes")
+    async with nodes([f"127.0.0.1:{server.port}"]) as [(one, ears)]:
+        start = await one.subscribe("a")
+        await one.publish([Draft("a", b"1")])
+        await ears.until(1)
+        server.kill(SIGKILL)
+        await until(lambda: not one.ready())
+        server.command += ["--maxmemory", "1"]
+        server.start()
+        await until(one.ready)
+        replay = await one.after(["a"], After(start))
+        assert [message.data for message in replay.messages] == [b"1"]
+        assert replay.complete
+        await until(one.refuses)
+        with pytest.raises(Unavailable, match="OOM"):
+            await one.publish([Draft("a", b"refused")])
+
+    assert not ears.missing
+    assert len(ears.epochs) == 1
 
 
 async def _save_nothing(redis: Server) -> None:

@@ -9,6 +9,7 @@ import http.client
 import json
 import os
 import re
+import resource
 import signal
 import socket
 import ssl
@@ -292,6 +293,28 @@ def test_a_worker_that_is_told_to_stop_is_replaced(crew: Start) -> None:
     assert after[0] != before[0]
     assert after[1:] == before[1:]
     assert "ended by status 0 after" in daemon.server.log
+
+
+def test_a_worker_that_cannot_be_started_is_tried_again(crew: Start) -> None:
+    """
+    For a moment the parent gets no descriptors, at another place each time: when it gets
+    them again, the worker is there, and nothing is left of the tries.
+    """
+    daemon = crew().up()
+    parent = daemon.server.pid
+    before = os.listdir(f"/proc/{parent}/fd")
+    limits = resource.prlimit(parent, resource.RLIMIT_NOFILE)
+    refused = "worker 1 cannot be started: Too many open files"
+    for tries, left in enumerate((3, 5), 1):
+        # Two are free when a worker is gone.
+        resource.prlimit(parent, resource.RLIMIT_NOFILE, (len(before) - 2 + left, limits[1]))
+        seen = len(daemon.server.log)
+        os.kill(daemon.pids()[0], signal.SIGKILL)
+        settled(lambda seen=seen: refused in daemon.server.log[seen:])  # type: ignore[misc]
+        resource.prlimit(parent, resource.RLIMIT_NOFILE, limits)
+        daemon.up(SIZE + tries)
+
+    settled(lambda: len(os.listdir(f"/proc/{parent}/fd")) == len(before))
 
 
 def test_nobody_is_sent_to_a_worker_that_cannot_start(crew: Start, tmp_path: Path) -> None:

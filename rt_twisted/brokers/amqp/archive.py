@@ -34,12 +34,19 @@ Decode = Callable[[Delivery, int], Message | None]
 class Question:
     """
     Somebody who asks, and what is found for him.
+
+    Args:
+        channels: their names.
+        since: what of them.
+        gone: called with this if nobody waits for the answer any more.
     """
 
-    def __init__(self, channels: Sequence[str], since: Since) -> None:
+    def __init__(
+        self, channels: Sequence[str], since: Since, gone: Callable[[Question], None]
+    ) -> None:
         self.channels = frozenset(channels)
         self.since = since
-        self.done: Deferred[Replay] = Deferred()
+        self.done: Deferred[Replay] = Deferred(lambda _: gone(self))
         self.complete = True
         self.start = 0  # offset of the first that is looked for
         self._found: deque[Message] = deque()
@@ -112,7 +119,7 @@ class Archive:
         self._decode = decode
         self._head = head
         self._catch_up = catch_up
-        self._asked: list[Question] = []
+        self._asked: dict[Question, None] = {}  # in order
         self._open = False
         self._busy = False
 
@@ -120,10 +127,13 @@ class Archive:
         """
         See `IHistory.after`.
         """
-        question = Question(channels, since)
-        self._asked.append(question)
+        question = Question(channels, since, self._withdraw)
+        self._asked[question] = None
         self._go_on()
         return question.done
+
+    def _withdraw(self, question: Question) -> None:
+        self._asked.pop(question, None)
 
     def open(self) -> None:
         """
@@ -146,7 +156,7 @@ class Archive:
     async def _answer_all(self) -> None:
         try:
             while self._open and self._asked:
-                asked, self._asked = self._asked, []
+                asked, self._asked = list(self._asked), {}
                 try:
                     await self._answer(asked)
                 except (Gone, Unavailable) as error:

@@ -206,14 +206,20 @@ class Link:
 
     def _not_opened(self, error: Exception) -> None:
         if isinstance(error, Gone):
-            told = error.code in (ACCESS_REFUSED, NOT_FOUND, PRECONDITION_FAILED, NOT_ALLOWED)
-            self._attempted(self._step if told else State.AWAY, error.reason)
+            self._attempted(self._meaning(error.code), error.reason)
         elif isinstance(error, ConnectError):
             self._attempted(State.AWAY, str(error))
         else:
             _log.failure("while preparing a connection to the AMQP server")
             self._attempted(State.AWAY, repr(error))
         self._down(Gone(str(error)))
+
+    def _meaning(self, code: int) -> State:
+        if code not in (ACCESS_REFUSED, NOT_FOUND, PRECONDITION_FAILED, NOT_ALLOWED):
+            return State.AWAY
+        if self._step is State.WRONG and code != PRECONDITION_FAILED:
+            return State.UNABLE  # a right is missing, or what is not to be declared
+        return self._step
 
     # The end of a pair.
 

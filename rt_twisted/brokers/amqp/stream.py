@@ -18,7 +18,7 @@ from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 from zope.interface import implementer
 
-from rt_twisted.brokers.amqp.archive import Archive, Take
+from rt_twisted.brokers.amqp.archive import LOOK, Archive, Take
 from rt_twisted.brokers.amqp.config import Retention, Server, Topology
 from rt_twisted.brokers.amqp.content import Delivery, Properties
 from rt_twisted.brokers.amqp.dialogue import Gone
@@ -87,6 +87,7 @@ class StreamBroker(Service):
         self._epoch = ""
         self._head = -1  # offset of the last message that has passed
         self._told = -1  # offset up to which the hub knows of it
+        self._repeats: dict[int, None] = {}  # offsets of what was there before, in order
         self._tag = 0
         self._marks: dict[str, Deferred[None]] = {}
         self._count = 0  # of marks
@@ -200,6 +201,7 @@ class StreamBroker(Service):
                 _log.warn("another log begins: the stream {queue}", queue=queue)
             self._epoch, self._head, self._told = epoch, end, end
             self._outbox.keys = KnownKeys()  # they lead into the other log
+            self._repeats.clear()
             self._receiver.reached(self.position())
         reader.consumers[CONSUMER] = self._deliver
         reader.on_settled = self._settled
@@ -297,6 +299,9 @@ class StreamBroker(Service):
             now = self._reactor.seconds()
             known = self._outbox.keys.find(channel, key, now)
             if known is not None:
+                self._repeats[offset] = None
+                if (oldest := next(iter(self._repeats))) <= offset - LOOK:
+                    del self._repeats[oldest]  # nobody reads so far back
                 self._outbox.came(delivery.correlation_id, known)
                 return
             self._outbox.keys.remember(channel, key, position, now)
@@ -350,14 +355,9 @@ class StreamBroker(Service):
         await read_stream(reader, self._reactor, self._link.number + 1, queue, start, take)
 
     def _decode(self, delivery: Delivery, offset: int) -> Message | None:
-        if not delivery.exchange or delivery.body is None:
+        if not delivery.exchange or delivery.body is None or offset in self._repeats:
             return None
         channel = self._routing.channel(delivery)
-        key = key_of(delivery)
-        if key:
-            known = self._outbox.keys.find(channel, key, self._reactor.seconds())
-            if known is not None and known.offset != offset:
-                return None  # it was there before
         position = Position(self._epoch, offset)
         return Message(channel, delivery.body, position, event_of(delivery))
 

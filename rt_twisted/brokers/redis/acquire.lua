@@ -13,7 +13,8 @@ for i = 6, #ARGV do
     local lease = KEYS[1] .. 'o:' .. ARGV[i]
     local owner, since = string.match(redis.call('GET', lease) or '', '^(%S+) (%d+)$')
     local free = not owner or string.match(owner, '^[^:]+') == ARGV[2]
-    if free or (take >= 0 and now - since >= take) then
+    -- A lease from the future is one, too: the clock was set back.
+    if free or (take >= 0 and math.abs(now - since) >= take) then
         redis.call('SET', lease, ARGV[4] .. ' ' .. whole(now), 'PX', 60000)
         answer[#answer + 1] = 1
     else

@@ -264,7 +264,9 @@ class Archive:
             trail = trails[channel]
             found += [entry for entry in trail.entries if start < entry.offset <= upto]
             if isinstance(since, After):
-                complete = complete and not any(hole <= upto for hole in breaks(trail, start))
+                # One that ends later may begin before: the trail is newer than *upto*
+                # if the position came with the answer for other channels.
+                complete = complete and not any(hole < upto for hole, _ in breaks(trail, start))
         found.sort(key=by_offset)
         if isinstance(since, Newest):
             found = found[-since.count :] if since.count else []

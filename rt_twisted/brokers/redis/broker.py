@@ -24,6 +24,7 @@ from zope.interface import implementer
 from rt_twisted.brokers.redis.archive import Archive
 from rt_twisted.brokers.redis.hearing import Hearing
 from rt_twisted.brokers.redis.links import (
+    NEVER,
     NOT_NOW,
     Away,
     Ear,
@@ -270,12 +271,18 @@ class RedisBroker(Service):
         """
         Learn which log this is, or have redis begin one.
         """
-        for script in ALL:
-            await link.execute_command("SCRIPT", "LOAD", script.text)
         known = self._hearing.known
-        epoch, offset, start, leaps = await self._call(
-            HELLO, secrets.token_hex(4), known.epoch, known.offset, int(self._greeting.safe)
-        )
+        try:
+            for script in ALL:
+                await link.execute_command("SCRIPT", "LOAD", script.text)
+            epoch, offset, start, leaps = await self._call(
+                HELLO, secrets.token_hex(4), known.epoch, known.offset, int(self._greeting.safe)
+            )
+        except ResponseError as error:
+            reason = reason_of(error)
+            if reason.startswith(NEVER):
+                raise Refused(reason) from None
+            raise
         self._archive.epoch = epoch.decode()
         offsets = [int(float(one)) for one in leaps]
         self._archive.leaps = list(zip(offsets[::2], offsets[1::2], strict=True))
@@ -334,7 +341,8 @@ class RedisBroker(Service):
             self._link.abort(reason)
 
     def _say(self, state: str) -> None:
-        if state != self._state:
+        # A reactor that ends cuts our connections before it calls `close`.
+        if state != self._state and self._reactor.running:
             self._state = state
             tell = _log.info if state == "is there" else _log.error
             tell("redis {server} {state}", server=self._server, state=state)

@@ -62,13 +62,17 @@ def build_broker(
     except ValueError as error:
         name = "redis-ca" if options["redis-ca"] in str(error).split(":") else "redis-url"
         raise Wrong(name, str(error)) from None
+    prefix, plain_prefix = options["redis-prefix"], options["redis-plain-prefix"] or ""
+    if plain_prefix.startswith(prefix):
+        reason = "names that begin with redis-prefix are the daemon's own, and not listened to"
+        raise Wrong("redis-plain-prefix", reason)
     return RedisBroker(
         reactor,
         place,
         keep,
-        options["redis-prefix"],
+        prefix,
         options["redis-plain"],
-        options["redis-plain-prefix"] or "",
+        plain_prefix,
         options["redis-wait"],
         options["redis-timeout"],
     )

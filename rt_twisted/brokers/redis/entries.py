@@ -132,22 +132,22 @@ def by_offset(entry: Entry) -> int:
     return entry.offset
 
 
-def breaks(trail: Trail, offset: int) -> list[int]:
+def breaks(trail: Trail, offset: int) -> list[tuple[int, int]]:
     """
-    Where messages after *offset* are missing: for each hole the offset up to
-    which. Nothing is lost if there are none.
+    Where messages after *offset* are missing: for each hole the offsets after and
+    up to which. Nothing is lost if there are none.
     """
     found = []
     for entry in trail.entries:
         if entry.offset <= offset:
             continue
         if entry.prev > offset:
-            found.append(entry.prev)
+            found.append((offset, entry.prev))
         offset = entry.offset
     # Without a last one whatever there was is too old, and that ends at the floor.
     end = trail.last or trail.floor
     if end > offset:
-        found.append(end)
+        found.append((offset, end))
     return found
 
 
@@ -175,5 +175,5 @@ def merge(
         both = {entry.offset: entry for entry in (*trail.entries, *here.get(channel, ()))}
         entries.update(both)
         whole = Trail(sorted(both.values(), key=by_offset), trail.last, trail.floor)
-        holes += [(offset, channel) for offset in breaks(whole, head.offset)]
+        holes += [(upto, channel) for _, upto in breaks(whole, head.offset)]
     return sorted(entries.values(), key=by_offset), holes

@@ -8,12 +8,18 @@ local safe = ARGV[5] == '1'
 local LEAP, MOST_LEAPS = 1048576, 50
 local found = redis.call('HMGET', LOG, 'run', 'epoch', 'offset', 'since', 'floor')
 local epoch, offset, since = found[2], tonumber(found[3]), tonumber(found[4])
-local anew = not (epoch and offset and since)
+local anew = not (epoch and offset and since and redis.call('ZCARD', LAST) > 0)
 
 if anew then
-    offset, since = 0, 0
+    -- Streams may still be there, and go on being read: so numbers go on, too. What a
+    -- node knows may be forged; beyond 2^53 Lua does not count.
+    offset = math.max(offset or 0, math.min(known, 2 ^ 52))
+    offset = offset > 0 and offset + LEAP or 0
+    since = offset
     redis.call('DEL', LOG, LAST, TIMES, LEAPS)
-    redis.call('HSET', LOG, 'floor', 0, 'marked', 0)
+    redis.call('ZADD', LAST, '+inf', ALWAYS)
+    redis.call('HSET', LOG, 'floor', whole(offset), 'marked', 0)
+    found[5] = nil
 else
     local witness = known_epoch == epoch
     if found[1] ~= run then
@@ -21,6 +27,9 @@ else
         -- may have been given is given again.
         local old = offset
         offset = old + LEAP
+        -- A write that takes no memory: behind it redis lets all others of a script pass. It
+        -- may be full, and then readers shall be heard nevertheless.
+        redis.call('DEL', KEYS[1])
         if witness then
             anew = known > old
         else

@@ -7,6 +7,7 @@ a connection, and with more than bytes, is left out.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
@@ -21,6 +22,9 @@ from rt_twisted.brokers.redis.server import Server
 
 ENOUGH = 1 << 20  # bytes of names in one SUBSCRIBE
 NOT_NOW = ("LOADING", "MASTERDOWN", "READONLY", "BUSY")  # errors that pass
+# Errors that do not: a right that is missing, a command that a proxy does not know, a cluster.
+NEVER = ("NOPERM", "ERR", "CROSSSLOT", "MOVED")
+_PLACE = re.compile(r" script: [0-9a-f]{40}")
 
 
 class Away(Exception):
@@ -59,7 +63,7 @@ def reason_of(error: BaseException | None) -> str:
     text = str(error)
     if text.startswith("ERR Error running script"):  # redis before 7
         text = text.rpartition(": -")[2]
-    return text.partition(" script: ")[0]
+    return _PLACE.split(text)[0]
 
 
 class IListener(Protocol):
@@ -95,6 +99,15 @@ class Link(txredisapi.RedisProtocol):  # type: ignore[misc]  # it has no annotat
         if hasattr(self.transport, "setTcpNoDelay"):
             self.transport.setTcpNoDelay(True)
         self.connected = 1
+
+    def dataReceived(self, data: bytes, unpause: bool = False) -> None:
+        """
+        Take the next bytes, which may be those of another kind of server.
+        """
+        try:
+            super().dataReceived(data, unpause)
+        except txredisapi.InvalidData:
+            self.abort("what came is not redis' protocol")
 
     def connectionLost(self, why: Failure) -> None:
         """

@@ -4,6 +4,7 @@ local LOG, LAST, TIMES, LEAPS = KEYS[1] .. 'log', KEYS[1] .. 'last', KEYS[1] .. 
 local PLAIN, EVENT, GAP = 1, 2, 4 -- flags of a message
 local OVERHEAD = 256              -- bytes an entry counts beside its data
 local KEY_MEMORY = 300000         -- ms
+local ALWAYS = '\255'             -- in LAST, so that it is never empty; no channel's name
 
 local function whole(number)
     return string.format('%.0f', number) -- tostring(1e15) has an exponent
@@ -14,11 +15,11 @@ local function clock()
     return time[1] * 1000 + math.floor(time[2] / 1000)
 end
 
--- The log, if it is that of this run of the server. Whoever finds it is not
--- has to say hello first.
+-- The log, if it is that of this run of the server, and whole: redis may evict keys.
+-- Whoever finds it is not has to say hello first.
 local function open(run)
     local found = redis.call('HMGET', LOG, 'run', 'epoch', 'offset', 'floor', 'since', 'marked')
-    if found[1] ~= run or not found[2] then
+    if found[1] ~= run or not found[2] or redis.call('ZCARD', LAST) == 0 then
         return nil
     end
     return {
@@ -58,7 +59,11 @@ local function remember(log, channel, offset, prev, flags, event, data)
         return
     end
     local stream, counted = KEYS[1] .. 's:' .. channel, KEYS[1] .. 'b:' .. channel
-    local sum, base = string.match(redis.call('GET', counted) or '0 0', '(%d+) (%d+)')
+    local sum, base = string.match(redis.call('GET', counted) or '', '^(%d+) (%d+)$')
+    if not sum then
+        redis.call('DEL', stream) -- if it is there, its bytes are not known: the count was evicted
+        sum, base = 0, 0
+    end
     local head = prev .. ' ' .. whole(log.now) .. ' ' .. sum .. ' ' .. flags .. ' ' .. event
     local function add()
         return redis.pcall('XADD', stream, 'MAXLEN', '=', log.count, offset .. '-0', head, data)

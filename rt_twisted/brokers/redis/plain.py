@@ -117,7 +117,10 @@ class Plain:
         if self._bytes > PENDING:
             self._shed()
         if len(self._sources) > CHANNELS:
-            self.forget(next(iter(self._sources)))
+            oldest = next(iter(self._sources.values()))
+            if oldest.waiting:
+                self._lose(oldest)
+            self.forget(oldest.channel)
 
     def seen(self, channel: str, data: bytes) -> None:
         """
