@@ -67,7 +67,7 @@ def parse(arguments: Sequence[str]) -> tuple[Terms, bool]:
         "--url",
         action="append",
         metavar="URL",
-        help="of the event streams (http://127.0.0.1:8080/); once for each node of one broker",
+        help="of the event streams (http://127.0.0.1:8888/); once for each node of one broker",
     )
     add(
         "--transport",
@@ -121,7 +121,7 @@ def parse(arguments: Sequence[str]) -> tuple[Terms, bool]:
         parser.error("--channels names none")
     if min(options.rate, options.every) <= 0:
         parser.error("--rate and --every must be more than 0")
-    urls = options.url or ["http://127.0.0.1:8080/"]
+    urls = options.url or ["http://127.0.0.1:8888/"]
     publish_urls = options.publish_url or [urljoin(url, "publish") for url in urls]
     if len(publish_urls) != len(urls):
         parser.error("as many --publish-url as --url, or none")

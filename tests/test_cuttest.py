@@ -182,8 +182,8 @@ def test_options_become_terms() -> None:
     With the daemon's own places where nothing is said, and all transports that resume.
     """
     terms, as_json = parse([])
-    assert terms.urls == ["http://127.0.0.1:8080/"]
-    assert terms.publish_urls == ["http://127.0.0.1:8080/publish"]
+    assert terms.urls == ["http://127.0.0.1:8888/"]
+    assert terms.publish_urls == ["http://127.0.0.1:8888/publish"]
     names = [choice.name for choice, _ in terms.transports]
     assert names == [
         "sse",

@@ -914,6 +914,8 @@ def test_origins(
     names = ("allow-origin", "allow-credentials")
     found = [answer.headers.get(f"access-control-{name}") for name in names]
     assert (*found, answer.headers.get("vary")) == headers
+    exposed = "ETag, Retry-After" if origin and headers[0] else None
+    assert answer.headers.get("access-control-expose-headers") == exposed
 
 
 def test_preflights() -> None:

@@ -21,10 +21,7 @@ from rt_twisted.interfaces import Header, IExchange
 from rt_twisted.message import Since
 from rt_twisted.subscriber import Cause, Subscriber
 
-HEADERS: Sequence[Header] = (
-    ("Cache-Control", "no-store"),
-    ("Access-Control-Expose-Headers", "ETag"),
-)
+HEADERS: Sequence[Header] = (("Cache-Control", "no-store"),)
 RETRY_AFTER = "2"  # seconds, when the broker fails
 
 

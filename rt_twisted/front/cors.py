@@ -11,6 +11,7 @@ _REQUEST_HEADERS = (
     "Authorization, Cache-Control, Content-Type, Idempotency-Key, If-None-Match, Last-Event-ID, "
     "X-Publish-Key, X-Requested-With"
 )
+_EXPOSED = b"Access-Control-Expose-Headers: ETag, Retry-After\r\n"
 _PREFLIGHT_AGE = 7200  # seconds; Chromium takes no more
 
 
@@ -37,13 +38,14 @@ class Cors:
         None for a request that is not from a page, or from one of ours.
         """
         if "*" in self.origins:
-            return b"Access-Control-Allow-Origin: *\r\n"
+            lines = b"Access-Control-Allow-Origin: *\r\n"
+            return lines if origin is None else lines + _EXPOSED
         if origin is None or origin not in self.origins:
             return b"Vary: Origin\r\n"
         lines = b"Vary: Origin\r\nAccess-Control-Allow-Origin: %s\r\n" % origin.encode("latin-1")
         if self.credentials:
             lines += b"Access-Control-Allow-Credentials: true\r\n"
-        return lines
+        return lines + _EXPOSED
 
     def preflight(self, origin: str, methods: Collection[str]) -> list[tuple[str, str]]:
         """
