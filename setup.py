@@ -47,6 +47,8 @@ setup(
     ],
     extras_require={
         "test": [
+            "django>=5.2",  # an application that takes its example up
+            "flask>=3.1",  # another one
             "hypothesis>=6.170",
             "pika>=1.4",  # another program that publishes by AMQP
             "pytest>=9.0",

@@ -1,8 +1,26 @@
 """
 Django: tell browsers what was saved, once it is really saved.
 
-Put this into a module of your app, such as `shop/realtime.py`, and import it in
-the `ready` method of its AppConfig. Two settings, both optional:
+Put this into a module of your app, such as `shop/realtime.py`; then, anywhere:
+
+    publish("orders", {"id": order.pk}, event="paid")
+
+or have every save of a model told on the channel of its name, here `shop.order`:
+
+    class ShopConfig(AppConfig):
+        name = "shop"
+
+        def ready(self):
+            from shop.realtime import tell_saves_of
+
+            tell_saves_of("shop.Order")
+
+In a template, `onmessage` hears those without an event type:
+
+    const source = new EventSource("http://127.0.0.1:8080/?channels=shop.order");
+    source.addEventListener("created", (event) => console.log(JSON.parse(event.data).id));
+
+Two settings, both optional:
 
     REALTIME_URL = "http://127.0.0.1:8080/publish"
     REALTIME_KEY = os.environ["REALTIME_KEY"]
@@ -19,17 +37,36 @@ from urllib.request import Request, urlopen
 from django.conf import settings
 from django.db import models, transaction
 from django.db.models.signals import post_save
-from django.dispatch import receiver
 
 _log = logging.getLogger(__name__)
 
 
-def publish(channel: str | Sequence[str], message: object, event: str = "") -> None:
+def publish(
+    channel: str | Sequence[str], message: object, event: str = "", using: str | None = None
+) -> None:
     """
     Send *message*, a string or anything that JSON can hold, when the transaction
     that is under way has been committed; at once if there is none.
     """
-    transaction.on_commit(lambda: _send({"channel": channel, "message": message, "event": event}))
+    body = {"channel": channel, "message": message, "event": event}
+    transaction.on_commit(lambda: _send(body), using=using)
+
+
+def tell_saves_of(model: str) -> None:
+    """
+    Publish the id of each *model*, such as `shop.Order`, that is saved.
+
+    Name them one by one: whoever can name a channel reads it, and the id of one of
+    Django's sessions is the cookie of its user.
+    """
+    post_save.connect(_saved, sender=model)
+
+
+def _saved(
+    sender: type[models.Model], instance: models.Model, created: bool, using: str, **_: Any
+) -> None:
+    event = "created" if created else "changed"
+    publish(sender._meta.label_lower, {"id": instance.pk}, event, using)
 
 
 def _send(body: dict[str, object]) -> None:
@@ -42,9 +79,3 @@ def _send(body: dict[str, object]) -> None:
         urlopen(request, timeout=2).close()
     except OSError:  # HTTPError is one too; what was saved is saved all the same
         _log.exception("could not publish to %s", body["channel"])
-
-
-@receiver(post_save)
-def _saved(sender: type[models.Model], instance: models.Model, created: bool, **_: Any) -> None:
-    # Narrow this down to your own models: @receiver(post_save, sender=Order).
-    publish(sender._meta.label_lower, {"id": instance.pk}, "created" if created else "changed")

@@ -1,7 +1,7 @@
 """
 A protocol of your own on a websocket: it says what it hears.
 
-    twistd -n realtime --route='^/echo$ websocket:app=echo.Echo'
+    PYTHONPATH=. twistd -n realtime --port=8080 --route='^/echo$ websocket:app=echo.Echo'
 
 What is made for each websocket is told of its messages. `house.hub` publishes;
 with `subscribe=news` in the line the client hears that channel too.
@@ -32,11 +32,11 @@ class Echo:
 
     def message(self, data: bytes, binary: bool) -> None:
         """
-        He says something.
+        A whole message came.
         """
         self.websocket.send(data, binary)
 
     def closed(self, code: int, reason: str) -> None:
         """
-        He has left.
+        Nobody is there any more.
         """

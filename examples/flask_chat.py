@@ -4,6 +4,8 @@ connections.
 
     twistd -n realtime --port=8080
     flask --app flask_chat run
+
+in this folder, and open http://127.0.0.1:5000/ in two windows.
 """
 
 from __future__ import annotations
@@ -16,17 +18,25 @@ from flask import Flask, request
 REALTIME = "http://127.0.0.1:8080"
 
 PAGE = f"""<!doctype html>
+<html lang="en">
+<meta charset="utf-8">
 <title>Chat</title>
-<form method="post" action="/say" target="nowhere"><input name="text"><button>Say</button></form>
-<iframe name="nowhere" hidden></iframe>
+<form id="form"><input name="text" autocomplete="off" autofocus> <button>Say</button></form>
+<p id="state"></p>
 <ul id="said"></ul>
 <script>
-  const said = document.querySelector("#said");
+  const at = (id) => document.getElementById(id);
   const source = new EventSource("{REALTIME}/?channels=chat&history=20");
   source.onmessage = (event) => {{
-    said.append(Object.assign(document.createElement("li"), {{textContent: event.data}}));
+    at("said").prepend(Object.assign(document.createElement("li"), {{textContent: event.data}}));
   }};
-  source.addEventListener("gap", () => {{ said.replaceChildren(); }});
+  source.addEventListener("gap", () => at("said").replaceChildren());
+  at("form").onsubmit = async (event) => {{
+    event.preventDefault();
+    const answer = await fetch("say", {{method: "POST", body: new FormData(at("form"))}});
+    at("state").textContent = answer.ok ? "" : "Not said. Try again.";
+    if (answer.ok) at("form").reset();
+  }};
 </script>
 """
 
@@ -48,5 +58,9 @@ def say() -> tuple[str, int]:
     """
     body = json.dumps({"channel": "chat", "message": request.form["text"]}).encode()
     headers = {"Content-Type": "application/json"}
-    urlopen(Request(f"{REALTIME}/publish", body, headers), timeout=2).close()
+    try:
+        urlopen(Request(f"{REALTIME}/publish", body, headers), timeout=2).close()
+    except OSError:
+        app.logger.exception("could not publish")
+        return "", 503
     return "", 204

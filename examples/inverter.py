@@ -10,30 +10,54 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Iterator
+from urllib.error import HTTPError
 from urllib.parse import urlencode
 from urllib.request import Request, urlopen
 
 RETRY = 1.0  # seconds
+SILENCE = 75.0  # seconds; the daemon's heartbeat comes every 30
 
 
-def listen(url: str) -> Iterator[str]:
+def listen(url: str) -> Iterator[tuple[str, str]]:
     """
-    What is said, for ever; after a broken connection from where it broke.
+    The id and text of what is said, for ever; after a broken connection from where it broke.
     """
     last = ""
     while True:
+        request = Request(url, headers={"Last-Event-ID": last} if last else {})
         try:
-            with urlopen(Request(url, headers={"Last-Event-ID": last} if last else {})) as stream:
-                lines: list[str] = []
+            with urlopen(request, timeout=SILENCE) as stream:
+                event, lines = "", []
                 for line in stream:
                     name, _, value = line.decode().rstrip("\n").partition(": ")
                     if name == "id":
                         last = value
+                    elif name == "event":
+                        event = value
                     elif name == "data":
                         lines.append(value)
-                    elif not name and lines:
-                        yield "\n".join(lines)
-                        lines = []
+                    elif line == b"\n":
+                        if lines and event != "gap":
+                            yield last, "\n".join(lines)
+                        event, lines = "", []
+        except OSError:
+            pass
+        time.sleep(RETRY)
+
+
+def publish(url: str, text: str, key: str) -> None:
+    """
+    Say *text*, again until it is taken; by its *key* it is heard once.
+    """
+    form = urlencode({"channel": "chat", "message": text}).encode()
+    request = Request(f"{url}/publish", form, {"Idempotency-Key": key})
+    while True:
+        try:
+            urlopen(request, timeout=SILENCE).close()
+            return
+        except HTTPError as error:
+            if error.code != 503:
+                raise
         except OSError:
             pass
         time.sleep(RETRY)
@@ -43,10 +67,9 @@ def main(url: str) -> None:
     """
     Turn around what comes.
     """
-    for text in listen(f"{url}/said"):
+    for id, text in listen(f"{url}/said"):
         name, _, words = text.partition(": ")
-        form = urlencode({"channel": "chat", "message": f"{name}: {words[::-1]}"})
-        urlopen(f"{url}/publish", form.encode()).close()
+        publish(url, f"{name}: {words[::-1]}", id)
 
 
 if __name__ == "__main__":

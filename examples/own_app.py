@@ -1,7 +1,7 @@
 """
 A web application of your own, for every path that no route claims.
 
-    twistd -n realtime --port=8080 --app=own_app.make
+    PYTHONPATH=. twistd -n realtime --port=8080 --app=own_app.make
 
 It is a tree of twisted.web resources, so Klein, static files and WSGI fit in too.
 """

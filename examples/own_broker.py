@@ -2,7 +2,7 @@
 A broker of your own: messages in a SQLite file, so that readers miss nothing
 even when the daemon is restarted.
 
-    twistd -n realtime --broker=own_broker.SqliteBroker
+    PYTHONPATH=. twistd -n realtime --broker=own_broker.SqliteBroker
 
 It is called with (reactor, settings). A daemon with many messages a second would
 write in a thread; here it is one line, as it is an example.

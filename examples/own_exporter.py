@@ -1,7 +1,8 @@
-"""
+r"""
 An exporter of your own: the daemon's numbers as a JSON file.
 
-    twistd -n realtime --export=own_exporter.JsonFile --export-path=numbers.json --export-interval=5
+    PYTHONPATH=. twistd -n realtime --export=own_exporter.JsonFile \
+        --export-path=numbers.json --export-interval=5
 
 It is called with (reactor, settings), and gives what `export` is called on.
 """

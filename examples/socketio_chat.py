@@ -1,7 +1,8 @@
-"""
+r"""
 An application of your own for Socket.IO clients: a namespace, events, and who may come.
 
-    twistd -n realtime --port=8080 --route='^/socket\\.io/ socket.io:app=socketio_chat.Chat'
+    PYTHONPATH=. twistd -n realtime --port=8080 \
+        --route='^/socket\.io/ socket.io:app=socketio_chat.Chat'
 
     const chat = io("http://127.0.0.1:8080/chat", {auth: {name: "Ann"}})
     chat.on("said", (line, position) => console.log(line.name, line.text))

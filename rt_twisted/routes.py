@@ -16,7 +16,6 @@ from enum import Enum
 from types import NoneType
 from typing import Any, get_args, get_type_hints
 
-from twisted.python.reflect import namedAny
 from zope.interface.exceptions import Invalid
 from zope.interface.verify import verifyObject
 
@@ -31,6 +30,7 @@ from rt_twisted.actions.stats import Stats
 from rt_twisted.actions.stream import Stream
 from rt_twisted.actions.web import Resource, Static, Wsgi
 from rt_twisted.actions.websocket.action import Websocket
+from rt_twisted.dotted import load
 from rt_twisted.house import House
 from rt_twisted.interfaces import IAction, Match
 from rt_twisted.template import Template, parse_template
@@ -245,19 +245,6 @@ def _find_class(word: str) -> type[Any]:
     if not isinstance(found, type) or not is_dataclass(found):
         raise ValueError(f"{word} is not a dataclass that provides IAction")
     return found
-
-
-def load(name: str) -> Any:
-    """
-    The object with this dotted name.
-
-    Raises:
-        ValueError: there is none, or its module fails.
-    """
-    try:
-        return namedAny(name)
-    except Exception as error:
-        raise ValueError(f"cannot load {name}: {error}") from None
 
 
 def _required(argument: Field[Any]) -> bool:

@@ -11,6 +11,7 @@ import os
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from rt_twisted.brokers.amqp.config import Server, read_url
 _UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
 _SECONDS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _DAY = 86400.0
+_ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[^\sA-Z/?#@*]+")  # as a browser says it
 _TRUTH = {"yes": True, "true": True, "on": True, "no": False, "false": False, "off": False}
 
 
@@ -151,6 +153,30 @@ def _words(value: str) -> frozenset[str]:
     return frozenset(re.split(r"[\s,]+", value.strip()))
 
 
+def _origins(*words: str) -> Callable[[str], frozenset[str]]:
+    """
+    Origins, or one of *words*. Written otherwise than browsers send it, such as with a
+    slash behind it, an origin would never be met, and nobody would say so.
+    """
+
+    def read(value: str) -> frozenset[str]:
+        found = _words(value)
+        if not all(each in words or _ORIGIN.fullmatch(each) for each in found):
+            raise ValueError("origins such as https://www.example.org, in lower case, no path")
+        return found
+
+    return read
+
+
+def _proxies(value: str) -> frozenset[str]:
+    try:
+        return frozenset(
+            word if word == "unix" else str(ip_address(word)) for word in _words(value)
+        )
+    except ValueError:
+        raise ValueError("addresses such as 10.0.0.5, no names or networks") from None
+
+
 def read_secret(value: str) -> str:
     """
     A secret as it is, from a file (`file:PATH`), or from the environment
@@ -234,7 +260,7 @@ SECTIONS: tuple[tuple[str, tuple[Setting, ...]], ...] = (
         Setting("app", "", _text, short="r", help=
             "Dotted name of a function that takes (settings, hub) and returns the twisted.web "
             "resource for what no route claims."),
-        Setting("origins", "*", _words, help=
+        Setting("origins", "*", _origins("*", "null"), help=
             "Origins whose pages may read responses (CORS), separated by blanks; * for every "
             "one."),
         Setting("credentials", "0", _switch, help=
@@ -242,7 +268,7 @@ SECTIONS: tuple[tuple[str, tuple[Setting, ...]], ...] = (
         Setting("access-log", "", _text, help=
             "File to which a line per response is appended, without queries, cookies and keys; "
             "- for standard output."),
-        Setting("trusted-proxies", "", _words, help=
+        Setting("trusted-proxies", "", _proxies, help=
             "Addresses of proxies whose X-Forwarded-For is believed, separated by blanks; unix "
             "for those that come by a unix socket."),
     )),
@@ -398,7 +424,7 @@ SECTIONS: tuple[tuple[str, tuple[Setting, ...]], ...] = (
             "Regular expression for whole channel names, for readers and publishers."),
     )),
     ("Websocket", (
-        Setting("websocket-origins", "same", _words, help=
+        Setting("websocket-origins", "same", _origins("same", "*", "null"), help=
             "Origins whose pages may open a websocket, separated by blanks: same stands for "
             "pages of the host that is asked, whatever their port, * for every one. Programs "
             "that are no browsers name none and are let in."),
@@ -503,7 +529,7 @@ def read_file(path: str) -> Iterator[tuple[str, Given]]:
             # The rest of it may be a secret.
             raise WrongSetting(f"{place}: {line.split()[0]!r} is not 'name = value'")
         if name not in SETTINGS:
-            raise WrongSetting(f"{place}: there is no setting {name!r}{_like(name)}")
+            raise WrongSetting(f"{place}: there is no setting {name!r}{like(name)}")
         yield name, Given(value.strip(), place)
 
 
@@ -530,7 +556,10 @@ def at(name: str, place: str) -> str:
     return place if place.startswith("--") else f"{place}: {name}"
 
 
-def _like(name: str) -> str:
+def like(name: str) -> str:
+    """
+    The end of a sentence about the unknown setting *name*: which one may be meant.
+    """
     from difflib import get_close_matches
 
     near = get_close_matches(name, SETTINGS, 1)

@@ -36,7 +36,7 @@ FLOORS = (
     "turns heartbeats",
     "channels",
     "subscriber history codecs media access template admission",
-    "reports interfaces wire logs supervisor",
+    "reports interfaces wire logs supervisor dotted",
     "message counts",
 )
 FLOOR = {room: -number for number, row in enumerate(FLOORS) for room in row.split()}

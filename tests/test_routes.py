@@ -18,11 +18,12 @@ from rt_twisted.actions.publish import Publish
 from rt_twisted.actions.sse import Sse
 from rt_twisted.actions.web import Resource, Static, Wsgi
 from rt_twisted.brokers.memory import MemoryBroker
+from rt_twisted.dotted import load
 from rt_twisted.house import House
 from rt_twisted.hub import Hub
 from rt_twisted.hubs import Hubs
 from rt_twisted.interfaces import Match
-from rt_twisted.routes import DEFAULT, NOT_BUILT, WORDS, Routes, load, parse_route, split_arguments
+from rt_twisted.routes import DEFAULT, NOT_BUILT, WORDS, Routes, parse_route, split_arguments
 from rt_twisted.subscriber import Policy
 from rt_twisted.template import Template
 from tests.test_template import Asked

@@ -281,13 +281,13 @@ def test_settings_name_pairs(authority: Authority) -> None:
     options = Options()
     arguments = ["--use-ssl=1", f"--ssl-cert={first[0]}", f"--ssl-key={first[1]}"]
     arguments += [f"--ssl-cert={second[0]}"]
-    options.parseOptions(arguments)  # type: ignore[no-untyped-call]  # Twisted's
+    options.parseOptions(arguments)
     with pytest.raises(WrongSetting, match="2 ssl-cert and 1 ssl-key are given; they are pairs"):
         list(make_endpoints(options, None, ()))
 
     options = Options()
     arguments += [f"--ssl-key={second[1]}"]
-    options.parseOptions(arguments)  # type: ignore[no-untyped-call]  # Twisted's
+    options.parseOptions(arguments)
     (endpoint,) = [
         one for _, one in make_endpoints(options, None, ()) if isinstance(one, TlsEndpoint)
     ]

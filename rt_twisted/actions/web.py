@@ -12,7 +12,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
-from twisted.python.reflect import namedAny
 from twisted.web.pages import notFound
 from twisted.web.resource import IResource
 from twisted.web.server import Site
@@ -20,6 +19,7 @@ from twisted.web.static import File
 from twisted.web.wsgi import WSGIResource
 from zope.interface import implementer
 
+from rt_twisted.dotted import load
 from rt_twisted.house import House
 from rt_twisted.interfaces import IAction, IExchange, Match
 
@@ -73,7 +73,7 @@ class Resource:
     methods: ClassVar[Sequence[str]] = METHODS
 
     def __post_init__(self) -> None:
-        found = _load(self.name)
+        found = load(self.name)
         if not IResource.providedBy(found) and callable(found):
             found = found()
         if not IResource.providedBy(found):
@@ -103,7 +103,7 @@ class Wsgi:
     methods: ClassVar[Sequence[str]] = METHODS
 
     def __post_init__(self) -> None:
-        application = _load(self.name.replace(":", "."))
+        application = load(self.name.replace(":", "."))
         if not callable(application):
             raise ValueError(f"{self.name} cannot be called")
         reactor = self.house.reactor
@@ -142,10 +142,3 @@ def _depth(match: Match) -> int:
     How many segments of the path the pattern took: `/static/` took one.
     """
     return max(0, (match.groups[0] or "").rstrip("/").count("/"))
-
-
-def _load(name: str) -> Any:
-    try:
-        return namedAny(name)
-    except Exception as error:
-        raise ValueError(f"cannot load {name}: {error}") from None

@@ -5,12 +5,13 @@ The command line and the file, read.
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Callable, Sequence
 
 from twisted.python import usage
 
-from rt_twisted.settings import SETTINGS, Given, WrongSetting, read_file, read_value
+from rt_twisted.settings import SETTINGS, Given, WrongSetting, like, read_file, read_value
 from rt_twisted.workers.inheritance import Inheritance, Texts
 
 # What a reload takes on; everything else needs a restart.
@@ -74,6 +75,34 @@ class Options(usage.Options):
 
     def _give(self, name: str, value: str) -> None:
         self._given.setdefault(name, []).append(Given(value, f"--{name}"))
+
+    def parseOptions(self, options: Sequence[str] | None = None) -> None:
+        """
+        Read the command line.
+
+        Raises:
+            SystemExit: one sentence, where twistd would say it below all of its help.
+        """
+        try:
+            super().parseOptions(options)  # type: ignore[no-untyped-call]
+        except usage.UsageError as error:
+            sys.exit(f"realtime: {self._explained(str(error))}")
+
+    def parseArgs(self, *words: str) -> None:
+        """
+        There are none but options.
+        """
+        if words:
+            raise usage.UsageError(f"{words[0]!r} is not an option")
+
+    def _explained(self, reason: str) -> str:
+        option = re.fullmatch("option --?(.+) not recognized", reason)  # getopt's words
+        if option is None:
+            return reason
+        twistd = self.parent.longOpt if self.parent is not None else ()
+        if option[1] in (name.removesuffix("=") for name in twistd):
+            return f"--{option[1]} is twistd's own, and stands before the word realtime"
+        return f"there is no setting {option[1]!r}{like(option[1])}"
 
     def postOptions(self) -> None:
         """

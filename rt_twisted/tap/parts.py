@@ -21,6 +21,7 @@ from rt_twisted.brokers.durable import DurableBroker
 from rt_twisted.brokers.journal import Journal
 from rt_twisted.brokers.memory import MemoryBroker
 from rt_twisted.daemon import open_files
+from rt_twisted.dotted import load
 from rt_twisted.exporters.graphite import GraphiteExporter
 from rt_twisted.front.cors import Cors
 from rt_twisted.front.head import HttpLimits
@@ -31,7 +32,7 @@ from rt_twisted.hubs import Hubs
 from rt_twisted.interfaces import IBroker, IExporter, ISiblings
 from rt_twisted.logs import LogFile, Owner
 from rt_twisted.reports import Look, Question
-from rt_twisted.routes import DEFAULT, Route, load, parse_route
+from rt_twisted.routes import DEFAULT, Route, parse_route
 from rt_twisted.settings import WrongSetting, at
 from rt_twisted.subscriber import Patience, Policy
 from rt_twisted.tap.options import Options
@@ -86,7 +87,11 @@ def make_broker(options: Options, reactor: Any) -> Any:
     if word == "redis":
         return _redis_broker(options, reactor)
     if "." not in word:
-        raise wrong(options, "broker", f"there is no broker {word!r}; take http, or a dotted name")
+        raise wrong(
+            options,
+            "broker",
+            f"there is no broker {word!r}; take http, redis, amqp, or a dotted name",
+        )
     return _own(options, "broker", IBroker, reactor, options)
 
 

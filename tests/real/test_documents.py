@@ -258,6 +258,32 @@ def test_the_script_in_the_readme_hears_everything(daemon: StartDaemon, browser:
     assert browser.wait_for("heard.length === 4 && heard") == ["news:", "hello", "goal for", "Ajax"]
 
 
+PAGES = sorted({*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("benchmarks/*.md")})
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page: Path) -> None:
+    """
+    Each to a file that is there, and to a heading that is in it.
+    """
+    for link in re.findall(r"\]\(([^)\s]+)\)", _BLOCK.sub("", page.read_text())):
+        if link.startswith(("https://", "http://")):
+            continue
+        name, _, heading = link.partition("#")
+        there = page.parent / name if name else page
+        assert there.exists(), link
+        if heading:
+            headings = re.findall(r"^#+ (.+)$", _BLOCK.sub("", there.read_text()), re.MULTILINE)
+            assert heading in map(_anchor, headings), link
+
+
+def _anchor(heading: str) -> str:
+    """
+    What a heading is called behind a `#`.
+    """
+    return re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-")
+
+
 def _publish(server: Server, form: str) -> None:
     subprocess.run(
         ["curl", "-sf", "-d", form, f"{server.url}/publish"], check=True, timeout=PATIENCE

@@ -6,32 +6,51 @@ with the real programs between readers and the daemon.
 from __future__ import annotations
 
 import http.client
+import http.server
 import os
 import re
 import socket
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 import pytest
 
-from tests.real.conftest import ROOT, Serve, Server, StartDaemon, free_port, require
+from tests.real.conftest import PATIENCE, ROOT, Serve, Server, StartDaemon, free_port, require
 from tests.real.test_daemon import Stream, publish
 
-Proxy = Callable[[Serve, int, Path], Server]
-TIMEOUT = 10.0
-AT_ONCE = 1.0  # seconds; a proxy that waits for more waits for ever, or for its timeout
+Proxy = Callable[..., Server]
 
 
-def nginx(serve: Serve, port: int, folder: Path) -> Server:
+OTHER = "10.0.0.8:8888"  # the second node, in a comment
+UPGRADE = {
+    "Connection": "Upgrade",
+    "Upgrade": "websocket",
+    "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ==",
+    "Sec-WebSocket-Version": "13",
+}
+
+
+def nginx(serve: Serve, port: int, folder: Path, other: int = 0) -> Server:
     """
-    nginx with our file, in front of the daemon on *port*.
+    nginx with our file, in front of the daemon on *port*, and perhaps an *other* one.
     """
-    program = require("nginx", "nginx")
     front = free_port()
     site = (ROOT / "examples" / "nginx" / "realtime.conf").read_text()
     site = site.replace("listen 80;", f"listen 127.0.0.1:{front};")
     site = site.replace("server 127.0.0.1:8888;", f"server 127.0.0.1:{port};")
+    if other:
+        site = site.replace(f"# server {OTHER}", f"server 127.0.0.1:{other}")
+    return serve_nginx(serve, site, front, folder)
+
+
+def serve_nginx(serve: Serve, site: str, front: int, folder: Path) -> Server:
+    """
+    nginx with *site* in its http {}, which listens on *front*.
+    """
+    program = require("nginx", "nginx")
     paths = "client_body proxy fastcgi uwsgi scgi".split()
     temporary = "".join(f"{name}_temp_path {folder}/{name};\n" for name in paths)
     user = "user root;\n" if os.geteuid() == 0 else ""
@@ -44,21 +63,25 @@ def nginx(serve: Serve, port: int, folder: Path) -> Server:
     return serve([program, "-c", str(folder / "nginx.conf")], front)
 
 
-def haproxy(serve: Serve, port: int, folder: Path) -> Server:
+def haproxy(serve: Serve, port: int, folder: Path, other: int = 0) -> Server:
     """
-    HAProxy with our file, in front of the daemon on *port*.
+    HAProxy with our file, in front of the daemon on *port*, and perhaps an *other* one.
     """
     program = require("haproxy", "haproxy")
     front = free_port()
     text = (ROOT / "examples" / "haproxy" / "haproxy.cfg").read_text()
     text = text.replace("bind :80", f"bind 127.0.0.1:{front}")
     text = text.replace("127.0.0.1:8888", f"127.0.0.1:{port}").replace("20000", "100")
+    if other:
+        text = text.replace(f"# server other {OTHER}", f"server other 127.0.0.1:{other}")
     (folder / "haproxy.cfg").write_text(text)
     return serve([program, "-db", "-f", str(folder / "haproxy.cfg")], front)
 
 
-@pytest.mark.limit(60)
-@pytest.mark.parametrize(("proxy", "prefix"), [(nginx, "/sse"), (haproxy, "")])
+PROXIES = pytest.mark.parametrize(("proxy", "prefix"), [(nginx, "/sse"), (haproxy, "")])
+
+
+@PROXIES
 def test_through_a_proxy(
     proxy: Proxy, prefix: str, serve: Serve, daemon: StartDaemon, tmp_path: Path
 ) -> None:
@@ -69,24 +92,19 @@ def test_through_a_proxy(
     log = tmp_path / "access.log"
     server = daemon("--trusted-proxies=127.0.0.1", f"--access-log={log}")
     front = proxy(serve, server.port, tmp_path)
-    deadline = time.monotonic() + TIMEOUT
-    while ask(front, "GET", f"{prefix}/healthz") != 200:  # haproxy looks whether it is there
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    wait_for(front, prefix)
     path = f"{prefix}/?channels=news"
-    with socket.create_connection(("127.0.0.1", front.port), TIMEOUT) as connection:
+    with socket.create_connection(("127.0.0.1", front.port), PATIENCE) as connection:
         stream = Stream(connection, path, "X-Forwarded-For: 192.0.2.1\r\n")
         stream.until("\nid: ")
         for number in range(5):
-            begun = time.monotonic()
             assert publish(server.port, channel="news", message=f"m{number}") == 200
-            text = stream.until(f"data: m{number}\n")
-            assert time.monotonic() - begun < AT_ONCE
+            text = stream.until(f"data: m{number}\n")  # a proxy that collects waits for ever
     ids = re.findall(r"id: (\S+)\n", text)
     for number in range(5, 8):
         assert publish(server.port, channel="news", message=f"m{number}") == 200
     with socket.socket() as connection:
-        connection.settimeout(TIMEOUT)
+        connection.settimeout(PATIENCE)
         connection.bind(("127.0.0.9", 0))
         connection.connect(("127.0.0.1", front.port))
         stream = Stream(
@@ -104,12 +122,102 @@ def test_through_a_proxy(
     assert ask(front, "POST", f"{prefix}/%70ublish") == 404
 
 
-def ask(server: Server, method: str, path: str) -> int:
+@PROXIES
+def test_websockets_pass_a_proxy(
+    proxy: Proxy, prefix: str, serve: Serve, daemon: StartDaemon, tmp_path: Path
+) -> None:
+    """
+    Those of every route, Socket.IO's too.
+    """
+    front = proxy(serve, daemon().port, tmp_path)
+    wait_for(front, prefix)
+
+    for path in ("/ws", "/socket.io/?EIO=4&transport=websocket"):
+        assert ask(front, "GET", f"{prefix}{path}", UPGRADE) == 101
+
+
+@PROXIES
+def test_a_node_that_is_gone_refuses_no_reader(
+    proxy: Proxy, prefix: str, serve: Serve, daemon: StartDaemon, tmp_path: Path
+) -> None:
+    """
+    An EventSource never comes back after a 502 or 503, so it must not see one.
+    """
+    front = proxy(serve, daemon().port, tmp_path, other=free_port())
+
+    assert {ask(front, "GET", f"{prefix}/?channels=news") for _ in range(6)} == {200}
+
+
+@pytest.fixture
+def application() -> Iterator[int]:
+    """
+    The port of an application that lets the visitor of the cookie `ann` read two channels.
+    """
+
+    class Answer(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            known = self.path == "/may-read" and self.headers["Cookie"] == "visitor=ann"
+            self.send_response(200 if known else 403)
+            if known:
+                self.send_header("X-Channels", "user-ann,news")
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def log_message(self, format: str, *arguments: object) -> None:
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Answer) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield server.server_port
+        server.shutdown()
+        thread.join()
+
+
+def test_the_application_says_who_may_read(
+    application: int, serve: Serve, daemon: StartDaemon, tmp_path: Path
+) -> None:
+    """
+    By the lines of docs/security.md a visitor hears the channels that are his, whatever
+    he asks for, and resumes; whom the application does not know hears nothing.
+    """
+    server, front = daemon(), free_port()
+    text = (ROOT / "docs" / "security.md").read_text()
+    (site,) = re.findall(r"^```nginx\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    site = site.replace(":8080/", f":{server.port}/").replace(":8000;", f":{application};")
+    site = f"server {{\nlisten 127.0.0.1:{front};\n{site}}}"
+    proxy = serve_nginx(serve, site, front, tmp_path)
+    for name in ("user-ann", "user-bob", "news"):
+        assert publish(server.port, channel=name, message=f"for {name}") == 200
+
+    path = "/events?channels=user-bob"
+    assert ask(proxy, "GET", path) == 403
+    assert ask(proxy, "GET", "/may-read") == 404
+    with socket.create_connection(("127.0.0.1", front), PATIENCE) as connection:
+        cookie = "Cookie: visitor=ann\r\nLast-Event-ID: 00000000.0\r\n"
+        stream = Stream(connection, path, cookie)
+        said = stream.until("for news\n")
+    assert re.findall("data: for (.+)\n", said) == ["user-ann", "news"]
+
+
+def wait_for(front: Server, prefix: str) -> None:
+    """
+    Until the proxy has seen the daemon: haproxy looks whether it is there.
+    """
+    deadline = time.monotonic() + PATIENCE
+    while ask(front, "GET", f"{prefix}/healthz") != 200:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def ask(
+    server: Server, method: str, path: str, headers: Mapping[str, str] = MappingProxyType({})
+) -> int:
     """
     The status of an answer.
     """
-    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=TIMEOUT)
-    connection.request(method, path)
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=PATIENCE)
+    connection.request(method, path, headers=headers)
     status = connection.getresponse().status
     connection.close()
     return status

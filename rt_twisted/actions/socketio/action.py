@@ -15,7 +15,6 @@ from functools import partial
 from typing import Any, ClassVar
 
 from twisted.internet.defer import Deferred
-from twisted.python.reflect import namedAny
 from zope.interface import implementer
 from zope.interface.exceptions import Invalid
 from zope.interface.verify import verifyObject
@@ -41,6 +40,7 @@ from rt_twisted.codecs.engineio_framing import (
 from rt_twisted.codecs.errors import RemoteProtocolError
 from rt_twisted.codecs.socketio_events import Events
 from rt_twisted.codecs.websocket import Agreement
+from rt_twisted.dotted import load
 from rt_twisted.house import House
 from rt_twisted.interfaces import IAction, IExchange, ISocketApp, Match
 from rt_twisted.template import Template
@@ -264,8 +264,9 @@ def _posted(exchange: IExchange, version: int) -> PollFraming:
 
 
 def _application(name: str, house: House) -> Any:
+    make = load(name)
     try:
-        made = namedAny(name)(house)
+        made = make(house)
     except Exception as error:
         raise ValueError(f"app={name}: {error!r}") from error
     try:

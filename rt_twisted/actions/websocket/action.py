@@ -11,7 +11,6 @@ from functools import cache, partial
 from typing import ClassVar
 
 from twisted.logger import Logger
-from twisted.python.reflect import namedAny
 from zope.interface import implementer
 
 from rt_twisted.access import Key, header_key
@@ -22,6 +21,7 @@ from rt_twisted.actions.websocket.raw_conversation import RawConversation
 from rt_twisted.actions.websocket.websockets import Websockets
 from rt_twisted.codecs.websocket import Agreement, Deflate
 from rt_twisted.codecs.websocket_formats import JsonFrames, RawFrames
+from rt_twisted.dotted import load
 from rt_twisted.house import House
 from rt_twisted.interfaces import IAction, IExchange, IFormat, Match, Refusal
 from rt_twisted.message import Newest, Since
@@ -108,7 +108,7 @@ class Websocket:
             )
         object.__setattr__(self, "websockets", Websockets(self.house))
         object.__setattr__(self, "spoken", tuple([one.source for one in self.subprotocol]))
-        object.__setattr__(self, "make", _load(self.app) if self.app else None)
+        object.__setattr__(self, "make", _application(self.app) if self.app else None)
 
     def act(self, exchange: IExchange, match: Match) -> object:
         """
@@ -162,11 +162,8 @@ class Websocket:
         self.websockets.open(exchange, agreement, conversation, format, names, since, patience)
 
 
-def _load(name: str) -> Callable[[House, IExchange], object]:
-    try:
-        found = namedAny(name)
-    except Exception as error:
-        raise ValueError(f"cannot load {name}: {error}") from None
+def _application(name: str) -> Callable[[House, IExchange], object]:
+    found = load(name)
     if not callable(found):
         raise ValueError(f"{name} cannot be called")
     return found  # type: ignore[no-any-return]  # it was checked
