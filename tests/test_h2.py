@@ -707,23 +707,61 @@ def test_a_site_has_limits() -> None:
 # Abuse.
 
 
-def test_rapid_resets_are_bounded() -> None:
+@pytest.mark.parametrize("together", [False, True])
+def test_rapid_resets_are_bounded(together: bool) -> None:
     """
     Streams that are opened and reset at once: after RESETS the client is told
-    to calm down, and the connection closed (CVE-2023-44487).
+    to calm down, and the connection closed (CVE-2023-44487). What comes together
+    with its reset is not even begun.
     """
     place = Place()
     client = Client(place)
     for _ in range(RESETS * 2):
         number = client.begin("/late", "GET", True)
+        if not together:
+            client.turn(1)
         client.talk.reset_stream(number)
         client.turn(1)
         if client.goodbye is not None:
             break
 
     assert client.goodbye == Codes.ENHANCE_YOUR_CALM
-    assert RESETS <= len(place.waiting) <= RESETS + 1
+    assert len(place.waiting) == (0 if together else RESETS + 1)
     assert client.wire.disconnecting
+
+
+@pytest.mark.parametrize("body", [None, b"12345", b"1234567890"])
+def test_what_is_broken_off_at_once(body: bytes | None) -> None:
+    """
+    A request, or the end of its body, and a reset in the same bytes: nobody is
+    answered, others are.
+    """
+    client = Client(Place())
+    number = client.begin("/echo", "POST", False, ("content-length", "10"))
+    if body is not None:
+        client.turn(1)
+        client.talk.send_data(number, body, end_stream=len(body) == 10)
+    client.talk.reset_stream(number)
+    other = client.ask("/echo")
+    client.turn(1)
+
+    assert other.status == 200
+    assert client.goodbye is None
+
+
+def test_a_request_and_goodbye_at_once() -> None:
+    """
+    Nobody is there to be answered.
+    """
+    place = Place()
+    client = Client(place)
+    client.begin("/echo", "GET", True)
+    client.talk.close_connection()
+    client.turn(1)
+
+    assert client.wire.disconnecting
+    client.hang_up()
+    assert not place.front.connections
 
 
 def test_resets_now_and_then_are_well() -> None:

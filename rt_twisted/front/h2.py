@@ -161,11 +161,27 @@ class Http2:
         except h2.exceptions.ProtocolError:
             self._close(None)  # the library has written a GOAWAY
             return
+        if any(type(event) in _ENDS for event in events):
+            events = self._ends_first(events)
         for event in events:
             act = _ACTS.get(type(event))
             if act is not None and not self._closing:
                 act(self, event)
         self.transmit()
+
+    def _ends_first(self, events: list[h2.events.Event]) -> list[h2.events.Event]:
+        """
+        What is left to act on where a stream, or all, came to their end by the same
+        bytes: nothing more can be sent there, so nobody is to begin.
+        """
+        ends = [event for event in events if type(event) in _ENDS]
+        broken = {getattr(event, "stream_id", None) for event in ends}
+        for event in events:
+            if type(event) is h2.events.RequestReceived and event.stream_id in broken:
+                self._spend_reset()
+            elif type(event) not in _ENDS:
+                ends.append(event)
+        return ends
 
     def connectionLost(self, reason: Failure) -> None:
         """
@@ -227,6 +243,9 @@ class Http2:
             return
         self.forget(stream)
         stream.lost(Failure(ConnectionDone()))
+        self._spend_reset()
+
+    def _spend_reset(self) -> None:
         now = self.front.clock.seconds()
         earned = max(0.0, now - self._resets_at) * RESETS_PER_SECOND
         self._resets = min(float(RESETS), self._resets + earned) - 1
@@ -391,6 +410,7 @@ class Http2:
             stream.lost(reason)
 
 
+_ENDS = (h2.events.StreamReset, h2.events.ConnectionTerminated)
 _ACTS: dict[type[Any], Any] = {
     h2.events.RequestReceived: Http2._requested,
     h2.events.DataReceived: Http2._body,
