@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import hmac
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 from rt_twisted.interfaces import IExchange, Refusal
@@ -179,17 +179,24 @@ class ChannelNames:
             raise Refusal(400, f"a channel cannot be called {name[:100]!r}")
         return name
 
-    def check_all(self, names: Iterable[str]) -> list[str]:
+    def check_all(self, names: Iterable[str], held: Collection[str] = ()) -> list[str]:
         """
-        *names* without repeats, in order.
+        Those of *names* that the reader does not have yet, without repeats, in order.
+
+        Args:
+            names: that it asks for.
+            held: distinct, and checked when it got them; they count.
 
         Raises:
             Refusal: 400 if one is not allowed, there is none, or too many.
         """
         distinct = list(dict.fromkeys(names))
-        if not distinct:
+        if held:
+            known = frozenset(held)
+            distinct = [name for name in distinct if name not in known]
+        elif not distinct:
             raise Refusal(400, "no channel: ask for ?channels=NAME")
-        if len(distinct) > self._most:
+        if len(held) + len(distinct) > self._most:
             raise Refusal(400, f"too many channels: {self._most} are allowed")
         for name in distinct:
             self.check(name)

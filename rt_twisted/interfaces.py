@@ -403,8 +403,8 @@ class ISocketApp(Interface):
                 query's fields.
 
         Raises:
-            Refusal: it may not, or there is no such namespace; the reason goes
-                to the client.
+            Refusal: it may not, or there is no such namespace; reason and
+                status go to the client.
         """
 
     def on_event(client: Any, event: str, *arguments: Any) -> object:

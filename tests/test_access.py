@@ -330,3 +330,17 @@ def test_all_names_of_a_reader(names: list[str], found: list[str] | str) -> None
     with pytest.raises(Refusal) as raised:
         allowed.check_all(names)
     assert (raised.value.status, raised.value.reason) == (400, found)
+
+
+def test_what_a_reader_has_counts_and_is_not_checked_again() -> None:
+    """
+    What it asks for besides is what it gets, as long as there is room for both.
+    """
+    allowed = ChannelNames("[a-z]", most=3)
+
+    assert allowed.check_all(["b", "a", "b"], ("OLD", "a")) == ["b"]
+    assert allowed.check_all(["a"], ("a", "OLD", "c")) == []
+    with pytest.raises(Refusal, match="too many channels"):
+        allowed.check_all(["d"], ("a", "b", "c"))
+    with pytest.raises(Refusal, match="cannot be called"):
+        allowed.check_all(["B"], ("a",))

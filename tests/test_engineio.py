@@ -204,18 +204,22 @@ def test_we_read_another_library(values: list[Any]) -> None:
 
 def test_websocket_messages() -> None:
     """
-    A message is a packet; revision 3 puts the type in front of bytes as well.
+    A message is a packet; revision 3 puts the type in front of bytes as well. Who takes but
+    text has bytes as base64, both ways.
     """
     assert decode("4hello") == HELLO == decode3("4hello")
     assert decode(b"\x01\x02\x03\x04") == BYTES == decode3(b"\x04\x01\x02\x03\x04")
-    assert decode3("b4AQIDBA==") == BYTES
+    assert decode("bAQIDBA==") == BYTES == decode3("b4AQIDBA==")
     assert Socket4().text(b"4hello") == b"\x81\x064hello"
     assert Socket4().binary(b"\x01") == b"\x82\x01\x01"
     assert Socket3().binary(b"\x01") == b"\x82\x02\x04\x01"
     assert Socket3(base64=True).binary(b"\x01\x02\x03\x04") == b"\x81\x0ab4AQIDBA=="
-    for wrong in ("", "abc", "7", "٤"):
+    assert Socket4(base64=True).binary(b"\x01\x02\x03\x04") == b"\x81\x09bAQIDBA=="
+    for wrong in ("", "abc", "7", "٤", "b!"):
         with pytest.raises(RemoteProtocolError):
             decode(wrong)
+    with pytest.raises(RemoteProtocolError):
+        decode3("bAQIDBA==")
     for not_a_message in (b"", b"\x02", b"\x05a"):
         with pytest.raises(RemoteProtocolError):
             decode3(not_a_message)

@@ -7,7 +7,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.task import Clock
 
 from rt_twisted.actions.socketio.client import Client
@@ -18,6 +18,7 @@ from rt_twisted.codecs.engineio_framing import Framing, Poll4
 from rt_twisted.codecs.errors import RemoteProtocolError
 from rt_twisted.house import House, SocketioLimits
 from rt_twisted.hub import Hub
+from rt_twisted.interfaces import Refusal
 
 PAYLOAD = 1000
 
@@ -46,15 +47,17 @@ class Session:
 
 class App:
     """
-    Answers events when the test does.
+    Lets clients in when it is `decided`, and answers events when the test does.
     """
 
     def __init__(self) -> None:
         self.clients: list[Client] = []
         self.heard: list[Deferred[str]] = []
+        self.decided: Deferred[None] = succeed(None)
 
-    def on_connect(self, client: Client, auth: dict[str, Any]) -> None:
+    def on_connect(self, client: Client, auth: dict[str, Any]) -> Deferred[None]:
         self.clients.append(client)
+        return self.decided
 
     def on_event(self, client: Client, event: str, *arguments: Any) -> Deferred[str]:
         self.heard.append(Deferred())
@@ -130,3 +133,42 @@ def test_who_comes_back_says_where_it_was(where: str) -> None:
     assert (client.id == "me", client.data) == (recovered, {"mine": 1} if recovered else {})
     assert client.channels == (("news",) if recovered else ())
     assert (b"joined news" in session.said) is recovered
+
+
+def test_who_is_refused_may_come_back_with_another_token() -> None:
+    """
+    It still finds what was kept for it, until it is let in.
+    """
+    place = Place()
+    place.recovery.keep("key", Left("me", "/", ("news",), {"mine": 1}, 60.0))
+    place.app.decided = fail(Refusal(401, "too old"))
+    dialogue, session = place.open()
+    dialogue.message('0{"pid":"key","offset":"e.7"}')
+    assert session.said[-1] == b'44{"message":"too old","data":{"status":401}}\x1e'
+
+    place.app.decided = succeed(None)
+    dialogue.message('0{"pid":"key","offset":"e.7"}')
+
+    assert [(client.id, client.recovered) for client in place.app.clients] == [("me", True)] * 2
+    assert place.app.clients[1].channels == ("news",)
+
+
+def test_who_is_cut_off_before_it_is_let_in_comes_back_once_more() -> None:
+    """
+    While the application still thinks about the first time.
+    """
+    place = Place()
+    place.recovery.keep("key", Left("me", "/", ("news",), {"mine": 1}, 60.0))
+    place.app.decided = Deferred()
+    dialogue, session = place.open()
+    dialogue.message('0{"pid":"key","offset":"e.7"}')
+    session.closed = True
+    dialogue.closed("transport close")
+
+    first, place.app.decided = place.app.decided, succeed(None)
+    again, _ = place.open()
+    again.message('0{"pid":"key","offset":"e.7"}')
+    first.callback(None)
+
+    assert [client.data for client in place.app.clients] == [{"mine": 1}] * 2
+    assert place.app.clients[1].connected

@@ -28,7 +28,7 @@ class Session:
 
 def test_who_comes_back_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
     """
-    Is known once, until it is too late; the oldest are forgotten first.
+    Is known until it is let in, or until it is too late; the oldest are forgotten first.
     """
     monkeypatch.setattr(module, "MAX_LEFT", 3)
     clock = Clock()
@@ -40,11 +40,12 @@ def test_who_comes_back_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
 
     for name in "abcd":
         recovery.keep(name, left(name))
-    assert recovery.take_back("a", me) is None
-    assert recovery.take_back("b", me) == left("b")
-    assert recovery.take_back("b", me) is None
+    assert recovery.find("a", me) is None
+    assert recovery.find("b", me) == recovery.find("b", me) == left("b")
+    recovery.drop("b")
+    assert recovery.find("b", me) is None
     clock.advance(120)
-    assert recovery.take_back("c", me) is None
+    assert recovery.find("c", me) is None
 
 
 def test_what_those_who_left_heard_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -58,10 +59,10 @@ def test_what_those_who_left_heard_is_bounded(monkeypatch: pytest.MonkeyPatch) -
 
     for key, names in (("1", many), ("2", many), ("3", few), ("4", few), ("4", many)):
         recovery.keep(key, Left(key, "/", names, {}, 120.0))
-    assert [recovery.take_back(key, me) is not None for key in "1234"] == [False, False, True, True]
+    assert [recovery.find(key, me) is not None for key in "1234"] == [False, False, True, True]
     for key in "567":
         recovery.keep(key, Left(key, "/", many, {}, 120.0))
-    assert [recovery.take_back(key, me) is not None for key in "567"] == [False, True, True]
+    assert [recovery.find(key, me) is not None for key in "567"] == [False, True, True]
 
 
 class Data(dict[str, Any]):
@@ -95,7 +96,7 @@ def test_who_comes_back_before_it_is_missed() -> None:
     old, new = Session(), Session()
     recovery.here("key", old)  # type: ignore[arg-type]
 
-    recovery.take_back("key", old)  # type: ignore[arg-type]
+    recovery.find("key", old)  # type: ignore[arg-type]
     assert old.closed == []
-    recovery.take_back("key", new)  # type: ignore[arg-type]
+    recovery.find("key", new)  # type: ignore[arg-type]
     assert old.closed == ["transport close"]

@@ -84,17 +84,20 @@ _json = json.JSONEncoder(separators=(",", ":")).encode
 
 def decode(message: str | bytes) -> Packet:
     """
-    The packet in a websocket message of revision 4: text, or bytes as they are.
+    The packet in a websocket message of revision 4, or between the separators of
+    a poll: text, bytes as they are, or base64.
 
     Raises:
         RemoteProtocolError: no such packet; the session ends.
     """
     if isinstance(message, bytes):
         return Packet(Kind.MESSAGE, message)
-    digit = message[:1]
-    if not digit or digit not in "0123456":
-        raise RemoteProtocolError("unknown type of packet")
-    return Packet(Kind(int(digit)), message[1:])
+    kind = message[:1]
+    if kind and kind in "0123456":
+        return Packet(Kind(int(kind)), message[1:])
+    if kind == "b":
+        return Packet(Kind.MESSAGE, from_base64(message[1:]))
+    raise RemoteProtocolError("unknown type of packet")
 
 
 def decode3(message: str | bytes) -> Packet:
@@ -108,7 +111,9 @@ def decode3(message: str | bytes) -> Packet:
         if message[:1] != b"\x04":
             raise RemoteProtocolError("a binary packet that is no message")
         return Packet(Kind.MESSAGE, message[1:])
-    if message[:2] == "b4":
+    if message[:1] == "b":
+        if message[1:2] != "4":
+            raise RemoteProtocolError("a binary packet that is no message")
         return Packet(Kind.MESSAGE, from_base64(message[2:]))
     return decode(message)
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from typing import Protocol
 
-from rt_twisted.codecs.engineio import Kind, Packet, decode, decode3, from_base64, text_of
+from rt_twisted.codecs.engineio import Kind, Packet, decode, decode3, text_of
 from rt_twisted.codecs.errors import RemoteProtocolError
 from rt_twisted.codecs.websocket import Code, Deflate, close_frame, data_frame
 
@@ -128,13 +128,7 @@ class Poll4:
         """
         if body.count(SEPARATOR) >= most:
             raise RemoteProtocolError("too many packets in one request")
-        found = []
-        for text in _utf8(body).split("\x1e"):
-            if text[:1] == "b":
-                found.append(Packet(Kind.MESSAGE, from_base64(text[1:])))
-            else:
-                found.append(decode(text))
-        return found
+        return [decode(text) for text in _utf8(body).split("\x1e")]
 
 
 @dataclass(frozen=True, slots=True)
@@ -274,9 +268,11 @@ class Socket4:
 
     Args:
         deflate: what was agreed on with the client.
+        base64: the client takes but text.
     """
 
     deflate: Deflate | None = None
+    base64: bool = False
 
     def text(self, packet: bytes) -> bytes:
         """
@@ -288,6 +284,8 @@ class Socket4:
         """
         See `Framing`.
         """
+        if self.base64:
+            return self.text(b"b" + base64.b64encode(data))
         return data_frame(data, True, self.deflate)
 
     def end(self) -> bytes:

@@ -117,6 +117,67 @@ class Events:
         return frames_of(Packet(Kind.EVENT, self.namespace, [event, data]), self.framing)
 
 
+@implementer(IFormat)
+@dataclass(frozen=True, slots=True)
+class Earlier:
+    """
+    What channels had up to a position, and nothing else: for who has heard them from
+    there on.
+
+    Args:
+        events: how it looks.
+        until: that position.
+    """
+
+    events: Events
+    until: Position
+
+    heartbeat = b""
+
+    @property
+    def content_type(self) -> str:
+        """
+        That of the events.
+        """
+        return self.events.content_type
+
+    def start(self, replay: Replay) -> bytes:
+        """
+        A word about a gap, the messages, and the position.
+        """
+        events, until = self.events, self.until
+        parts = [] if replay.complete else [events.gap(replay.position)]
+        for message in replay.messages:
+            position = message.position
+            if position.epoch == until.epoch and position.offset <= until.offset:
+                parts.append(events.encode(message))
+        return b"".join([*parts, events.cursor(until)])
+
+    def encode(self, message: Message) -> bytes:
+        """
+        Nothing: it is told elsewhere.
+        """
+        return b""
+
+    def cursor(self, position: Position) -> bytes:
+        """
+        Nothing.
+        """
+        return b""
+
+    def gap(self, position: Position) -> bytes:
+        """
+        Nothing.
+        """
+        return b""
+
+    def end(self, retry: int) -> bytes:
+        """
+        Nothing.
+        """
+        return b""
+
+
 def frames_of(packet: Packet, framing: Framing) -> bytes:
     """
     *packet* on a wire.

@@ -17,9 +17,16 @@ from typing import Any
 
 import pytest
 
-from tests.real.conftest import TWISTD, Browser, Serve, Server, StartDaemon, free_port, require
-
-pytestmark = pytest.mark.limit(90)
+from tests.real.conftest import (
+    PATIENCE,
+    TWISTD,
+    Browser,
+    Serve,
+    Server,
+    StartDaemon,
+    free_port,
+    require,
+)
 
 SOON = "--retry=0.3"  # seconds until a client that was cut off comes back
 TRANSPORTS = ["sse", "websocket", "poll"]
@@ -70,7 +77,7 @@ class Tab:
         self.browser.switch(self.handle)
         return self.browser.evaluate(expression)
 
-    def wait_for(self, expression: str, seconds: float = 30) -> Any:
+    def wait_for(self, expression: str, seconds: float = PATIENCE) -> Any:
         """
         Wait until it is true in this tab.
         """
@@ -457,6 +464,96 @@ def test_in_a_sandbox_it_is_alone(daemon: StartDaemon, browser: Browser) -> None
     browser.evaluate(f"void (window.told = {SANDBOX.strip()}.then((data) => (window.got = data)))")
     browser.wait_for("window.got")
     assert browser.evaluate("got") == "hello"
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + PATIENCE
     while readers(server) != 1:
         assert time.monotonic() < deadline
+
+
+def test_close_is_the_end(daemon: StartDaemon, browser: Browser) -> None:
+    """
+    In whatever moment: nothing is heard any more, no connection is left behind, and
+    what a page does with it afterwards does no harm.
+    """
+    server = daemon(SOON)
+    for number in range(3):
+        publish(server, f"{number}")
+    tab = Tab(browser, server.url)
+    tab.wait_for("live.state === 'open'")
+    tab.evaluate("void (live.close(), live.close(), live.unsubscribe('news'))")
+    assert tab.evaluate("[live.state, live.channels]") == ["closed", []]
+
+    tab.evaluate(
+        "import('/realtime.js').then(({ connect }) => {"
+        " window.opened = 0;"
+        " window.WebSocket = class extends WebSocket {"
+        "  constructor(url) {"
+        "   super(url); opened += 1; this.addEventListener('close', () => { opened -= 1; });"
+        "  }"
+        " };"
+        " const options = { channels: ['news'], transport: 'websocket', share: false };"
+        " const first = connect('/', { ...options, since: 'all' });"
+        " window.told = [];"
+        " first.on('message', ({ data }) => { told.push(data); first.close(); });"
+        " const second = connect('/', options);"
+        " second.on('state', () => second.close());"
+        " window.live = connect('/', options);"
+        "})"
+    )
+    tab.wait_for("live.state === 'open'")
+    assert tab.evaluate("[told, opened]") == [["0"], 1]
+
+
+def test_a_long_history_is_there_when_it_is_said_to_be(
+    daemon: StartDaemon, browser: Browser
+) -> None:
+    """
+    An answer holds 256 KiB; all of it takes several.
+    """
+    server = daemon(SOON)
+    for number in range(10):
+        publish(server, f"{number}" + 60_000 * "x", channel="long")
+    tab = Tab(browser, server.url)
+
+    asked = "live.subscribe('long', { history: 8 }).then(() => heard.map(({ data }) => data[0]))"
+    assert tab.evaluate(asked) == list("23456789")
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+def test_a_page_that_is_kept_for_who_goes_back(
+    transport: str, daemon: StartDaemon, browser: Browser, tmp_path: Path
+) -> None:
+    """
+    The tab that leads goes to another page. Browsers keep the one before, with all that it
+    holds: the others do not wait for it, and whoever goes back finds all that came meanwhile.
+    """
+    page = tmp_path / "page.html"
+    page.write_text("<!doctype html><title>kept</title>")
+    routes = ("/$ sse", "/ws$ websocket", "/poll$ poll", "/publish$ publish", "/stats$ stats")
+    server = daemon(
+        SOON,
+        *[f"--route=^{route}" for route in routes],
+        *("--route=^/realtime.js$ page:realtime.js", f"--route=^/(healthz|other)$ static:{page}"),
+    )
+    tab = Tab(browser, server.url, transport=transport)
+    tab.wait_until_open(transport)
+    browser.new_tab()
+    other = Tab(browser, server.url, transport=transport)
+    other.wait_until_open(transport)
+    expected = ["before", "away", "back"]
+    publish(server, expected[0])
+    assert tab.texts(1) == other.texts(1) == expected[:1]
+
+    browser.switch(tab.handle)
+    browser.open(f"{server.url}/other")
+    publish(server, expected[1])
+    assert other.texts(2) == expected[:2]
+    tab.evaluate("void history.back()")
+    tab.wait_for("location.pathname === '/healthz'")
+    if tab.evaluate("'live' in window"):  # it may have had no room for it
+        assert tab.texts(2) == expected[:2]
+        publish(server, expected[2])
+        assert tab.texts(3) == other.texts(3) == expected
+        assert tab.evaluate("gaps.length + errors.length") == 0
+        deadline = time.monotonic() + PATIENCE
+        while readers(server) != 1:
+            assert time.monotonic() < deadline

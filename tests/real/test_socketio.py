@@ -15,10 +15,8 @@ from typing import Any
 
 import pytest
 
-from tests.real.conftest import Server, StartDaemon
+from tests.real.conftest import PATIENCE, Server, StartDaemon
 from tests.real.socketio_peers import Cutter, Peer
-
-pytestmark = pytest.mark.limit(120)
 
 ROOT = Path(__file__).parents[2]
 KINDS = ("js 4", "js 2", "python")
@@ -55,7 +53,7 @@ def publish(port: int, channel: str, data: bytes, event: str = "") -> str:
     """
     Publish as others do, by HTTP; where it went.
     """
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE)
     try:
         path = (
             f"/publish?channel={channel}&event={event}" if event else f"/publish?channel={channel}"
@@ -100,6 +98,20 @@ def test_messages_both_ways(
         [bytes(range(256)), _next(first, 2)],
         [bytes(range(255, -1, -1)), sent["position"]],
     ]
+
+
+@pytest.mark.parametrize("kind", ["js 4", "js 2"])
+def test_bytes_for_who_takes_but_text(kind: str, daemon: StartDaemon, connect: Connect) -> None:
+    """
+    With `forceBase64` bytes go as text by a websocket as well, both ways.
+    """
+    server = daemon(*ROUTES)
+    peer = connect(kind, server.url, ["websocket"], forceBase64=True)
+    peer.wait("connect")
+    peer.ask("subscribe", "pictures")
+
+    [sent] = peer.ask("publish", "pictures", bytes(range(256)))
+    assert peer.events("message", 1) == [[bytes(range(256)), sent["position"]]]
 
 
 def _next(position: str, count: int) -> str:
@@ -148,7 +160,7 @@ def test_silence_is_no_end(daemon: StartDaemon, connect: Connect) -> None:
     Whoever has to ping does so, and is answered: over several intervals nobody
     is cut off, and afterwards messages still come.
     """
-    server = daemon(*ROUTES, "--socketio-ping-interval=1", "--socketio-ping-timeout=2")
+    server = daemon(*ROUTES, "--socketio-ping-interval=1", "--socketio-ping-timeout=5")
     peers = {
         (kind, transport): connect(kind, server.url, TRANSPORTS[transport])
         for kind in KINDS
@@ -176,7 +188,7 @@ def _wait_for_silent_sessions_to_end(server: Server, times: int) -> None:
 
 
 def _get(server: Server, query: str) -> tuple[int, bytes]:
-    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=60)
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=PATIENCE)
     try:
         connection.request("GET", f"/socket.io/?{query}")
         response = connection.getresponse()
@@ -370,7 +382,7 @@ def test_a_reload_keeps_sessions(daemon: StartDaemon, connect: Connect, tmp_path
 
 
 def _wait_for(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + PATIENCE
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.02)

@@ -379,6 +379,47 @@ def test_who_does_not_say_where_it_was_is_new(daemon: StartDaemon) -> None:
             assert str(socket.recv(PATIENCE)).startswith('42["message","first"')
 
 
+def test_who_got_no_answer_asks_once_more(daemon: StartDaemon) -> None:
+    """
+    A client is cut off before it is told what it asked for. When it has come back, it
+    asks again, as `retries` has it do: it gets what came before it was cut off, and
+    nothing that it was told since; and if it asks a third time, nothing.
+    """
+    server = daemon(*ROUTES)
+    for number in range(3):
+        publish(server, "sport", b"sport %d" % number)
+    with websocket(server) as socket:
+        socket.recv(PATIENCE)
+        socket.send("40")
+        key = json.loads(str(socket.recv(PATIENCE))[2:])["pid"]
+        socket.send('420["subscribe","news"]')
+        while not str(socket.recv(PATIENCE)).startswith("430"):
+            pass
+        publish(server, "news", b"news 0")
+        while "news 0" not in (heard := str(socket.recv(PATIENCE))):
+            pass
+        offset = json.loads(heard[2:])[-1]
+        socket.send('42["subscribe","sport",{"since":"all"}]')  # and what follows is not read
+
+    def ask() -> list[str]:
+        socket.send('421["subscribe",["sport","news"],{"since":"all"}]')
+        found: list[str] = []
+        while not (heard := str(socket.recv(PATIENCE))).startswith("431"):
+            event, *arguments = json.loads(heard[2:])
+            found += arguments[:1] if event == "message" else []
+        return found
+
+    with websocket(server) as socket:
+        socket.recv(PATIENCE)
+        socket.send("40" + json.dumps({"pid": key, "offset": offset}))
+        assert json.loads(str(socket.recv(PATIENCE))[2:])["pid"] == key
+        publish(server, "sport", b"sport 3")
+        while "sport 3" not in str(socket.recv(PATIENCE)):
+            pass
+        assert ask() == ["sport 0", "sport 1", "sport 2", "news 0"]
+        assert ask() == []
+
+
 @pytest.mark.parametrize("version", [3, 4])
 def test_two_polls_at_once_end_the_session(version: int, daemon: StartDaemon) -> None:
     """
@@ -534,7 +575,8 @@ def test_namespaces(daemon: StartDaemon) -> None:
     with websocket(daemon(*ROUTES)) as socket:
         assert str(socket.recv(PATIENCE)).startswith('0{"sid":')
         socket.send("40/random")
-        assert socket.recv(PATIENCE) == '44/random,{"message":"Invalid namespace"}'
+        refused = '44/random,{"message":"Invalid namespace","data":{"status":404}}'
+        assert socket.recv(PATIENCE) == refused
         socket.send('40{"token":"123"}')
         answer = str(socket.recv(PATIENCE))
         assert answer.startswith("40{")

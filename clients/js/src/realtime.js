@@ -9,7 +9,7 @@ import { Link } from "./link.js";
 import { newKey, toMessage, withQuery } from "./message.js";
 import { alike, later } from "./position.js";
 import { canShare, joinTabs, Leader } from "./tabs.js";
-import * as transports from "./transports.js";
+import { poll, sse, websocket } from "./transports.js";
 import { asker, delay, pause, Refused, Token } from "./wire.js";
 
 export { Refused };
@@ -48,10 +48,23 @@ class Realtime {
     this.#ask = asker(this.#token, rest.credentials);
     if (share && canShare()) {
       const name = `realtime ${base.href} ${rest.transport ?? ""} ${share}`;
-      this.#tabs = joinTabs(name, this.#tab, {
-        hear: (said) => this.#hear(said),
-        lead: () => this.#lead(),
-      });
+      const join = () => {
+        this.#tabs = joinTabs(name, this.#tab, {
+          hear: (said) => this.#hear(said),
+          lead: () => this.#lead(),
+        });
+      };
+      join();
+      // Browsers keep pages for who goes back: until then, such a page does not lead.
+      const signal = this.#over.signal;
+      globalThis.addEventListener?.("pagehide", () => this.#part(), { signal });
+      globalThis.addEventListener?.("pageshow", ({ persisted }) => {
+        if (!persisted) return;
+        join();
+        const had = [...this.#have];
+        this.#have.clear();
+        for (const [channel, since] of had) this.subscribe(channel, { since });
+      }, { signal });
     } else this.#lead();
     this.subscribe(channels, { since, history });
   }
@@ -86,7 +99,7 @@ class Realtime {
       this.#have.delete(channel);
       this.#catching.delete(channel);
     }
-    this.#say("wants", Object.fromEntries(this.#have));
+    this.#sayWants();
   }
 
   async publish(channel, data, { event, key = newKey() } = {}) {
@@ -113,11 +126,9 @@ class Realtime {
   close() {
     if (this.state === "closed") return;
     this.#over.abort();
-    this.#leader?.close();
-    this.#leader = this.#link = undefined;
+    this.#part();
     this.#have.clear();
-    this.#say("gone");
-    this.#tabs?.leave();
+    this.#catching.clear();
     this.#enter("closed", "");
   }
 
@@ -132,8 +143,8 @@ class Realtime {
           const query = { channels: channels.join(","), since, history, wait: 0, format: "json" };
           const response = await this.#ask(withQuery(this.#urls.poll, query), { signal });
           const { messages, position, gap } = await response.json();
-          // Whoever has no position has missed nothing.
-          more = since !== undefined && messages.length > 0;
+          // Whoever has no position has missed nothing; a history may come in parts.
+          more = messages.length > 0 && (since !== undefined || messages.length < history);
           if (gap) this.#emit("gap", { position, channels });
           for (const each of messages) {
             if (this.#catching.has(each.channel)) this.#emit("message", toMessage(each));
@@ -164,10 +175,21 @@ class Realtime {
       this.#have.set(channel, position);
       early.forEach((message) => this.#take(message));
     }
-    this.#say("wants", Object.fromEntries(this.#have));
+    this.#sayWants();
   }
 
   // The tabs among each other.
+
+  #part() {
+    this.#leader?.close();
+    this.#leader = this.#link = undefined;
+    this.#tabs?.leave();
+    this.#tabs = undefined;
+  }
+
+  #sayWants() {
+    this.#say("wants", Object.fromEntries(this.#have));
+  }
 
   #say(type, value) {
     const said = { type, tab: this.#tab, value };
@@ -177,8 +199,7 @@ class Realtime {
 
   #hear({ type, tab, value }) {
     if (type === "wants") this.#wanted(tab, value);
-    else if (type === "gone") this.#leader?.wants(tab);
-    else if (type === "who") this.#say("wants", Object.fromEntries(this.#have));
+    else if (type === "who") this.#sayWants();
     else if (type === "message") this.#take(value);
     else if (type === "cursor") this.#move(value);
     else if (type === "gap") this.#missed(value);
@@ -204,7 +225,7 @@ class Realtime {
       patience: this.#options.patience,
       silence: this.#options.silence,
     };
-    const link = new Link(order, transports, means, {
+    const link = new Link(order, { sse, websocket, poll }, means, {
       message: (message) => this.#say("message", message),
       cursor: (position) => this.#say("cursor", { position, channels: link.channels }),
       gap: (position) => this.#say("gap", { position, channels: link.channels, since: link.since }),

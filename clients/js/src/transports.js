@@ -48,6 +48,7 @@ export const websocket = (link, signal) => watched(signal, link.patience, async 
   const url = withQuery(link.urls.websocket, fields(link));
   let known = link.token.get();
   let key = await dog.rest(known);
+  dog.signal.throwIfAborted();
   let open = false;
   await new Promise((done, failed) => {
     const socket = new WebSocket(url.replace(/^http/, "ws"));

@@ -45,7 +45,7 @@ class Session:
         dialogue: who speaks by it.
         version: of Engine.IO: 3 or 4.
         address: the client's, as the limits count it.
-        text_only: the client takes no bytes (revision 3).
+        text_only: the client takes no bytes.
     """
 
     __slots__ = (
@@ -368,9 +368,8 @@ class Session:
         self._dialogue.closed(why)
 
     def _framing_of(self, agreement: Agreement) -> Framing:
-        if self.version == 4:
-            return Socket4(agreement.deflate)
-        return Socket3(agreement.deflate, self._text_only)
+        framing = Socket4 if self.version == 4 else Socket3
+        return framing(agreement.deflate, self._text_only)
 
     def _opening(self, framing: Framing, upgrades: list[str]) -> bytes:
         limits = self._house.socketio

@@ -132,14 +132,16 @@ class Client:
         Let it hear channels, as many as `max-reader-channels` allows.
 
         Args:
-            names: one, or several.
+            names: one, or several. Those that it hears already change nothing;
+                only who has come back (`recovered`) may have been cut off before
+                it was told: once, it is told what lies before that.
             since: what it is told of them first.
 
         Raises:
             Refusal: a channel cannot be called so, or too many.
         """
         names = [names] if isinstance(names, str) else list(names)
-        self._house.names.check_all([*self._seat.channels, *names])
+        self._house.names.check_all(names, self._seat.channels)
         self._seat.join(names, since)
 
     def leave(self, names: str | Sequence[str]) -> None:

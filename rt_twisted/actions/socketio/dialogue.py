@@ -18,6 +18,7 @@ from twisted.python.failure import Failure
 from rt_twisted.actions.engineio.session import Session
 from rt_twisted.actions.socketio.client import Client
 from rt_twisted.actions.socketio.recovery import Left, Recovery
+from rt_twisted.actions.socketio.resumed import Resumed
 from rt_twisted.actions.socketio.seat import Branch, Ear, Seat
 from rt_twisted.codecs.engineio_framing import Framing
 from rt_twisted.codecs.errors import RemoteProtocolError
@@ -183,7 +184,7 @@ class Dialogue:
         pid, offset = auth.pop("pid", None), auth.pop("offset", None)
         left = None
         if self._recovers and isinstance(pid, str):
-            left = self._recovery.take_back(pid, self._session)
+            left = self._recovery.find(pid, self._session)
             # Who does not say where it was holds itself for new, and asks for all again.
             if left is not None and (left.namespace != namespace or not isinstance(offset, str)):
                 left = None
@@ -226,10 +227,12 @@ class Dialogue:
             seat.abandon()
             return
         self._clients[namespace] = client, seat
-        position = None
+        resumed = None
         if self._recovers and isinstance(offset, str):
-            position = Position.parse(offset)
+            resumed = Resumed(self._house, Position.parse(offset))
         if left is not None:
+            self._recovery.find(pid, self._session)  # who was let in by it meanwhile has to go
+            self._recovery.drop(pid)
             seat.join(left.channels, None)
         first = back = Packet(Kind.CONNECT, namespace)
         if self._version == 4:
@@ -244,21 +247,24 @@ class Dialogue:
                     seat.keys = (fresh, pid)
         for key in seat.keys:
             self._recovery.here(key, self._session)
-        seat.welcome(first, back, position)
+        seat.welcome(first, back, resumed)
 
     def _turn_away(self, failure: Failure, client: Client, seat: Seat) -> None:
         namespace = client.namespace
         self._decided(namespace)
         found = self._clients.pop(namespace, None)
-        if failure.check(Refusal) and found is None:
-            reason = failure.getErrorMessage()
+        error = failure.value
+        if isinstance(error, Refusal) and found is None:
+            status, reason = error.status, str(error)
         else:
             _log.failure("while a client joined namespace {name}", failure, name=namespace)
-            reason = "internal error"
+            status, reason = 500, "internal error"
         for key in seat.keys:
             self._recovery.drop(key)
-        error: Any = reason if self._version == 3 else {"message": reason}
-        seat.say(Packet(Kind.CONNECT_ERROR, namespace, error))
+        said: Any = {"message": reason, "data": {"status": status}}
+        if self._version == 3:
+            said = reason
+        seat.say(Packet(Kind.CONNECT_ERROR, namespace, said))
         seat.abandon()
 
     def _decided(self, namespace: str) -> None:

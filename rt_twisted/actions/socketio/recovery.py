@@ -61,38 +61,38 @@ class Recovery:
 
     def drop(self, key: str) -> None:
         """
-        Who had *key* will not come back.
+        Nobody comes back with *key* any more.
         """
         self._here.pop(key, None)
+        self._take(key)
 
     def keep(self, key: str, left: Left) -> None:
         """
         Remember a client that may come back with *key*.
         """
         self.drop(key)
-        self._take(key)
         self._left[key] = left
         self._channels += len(left.channels)
         while len(self._left) > MAX_LEFT or self._channels > MAX_LEFT_CHANNELS:
             self._take(next(iter(self._left)))
         self._forget_later()
 
-    def take_back(self, key: str, session: Session) -> Left | None:
+    def find(self, key: str, session: Session) -> Left | None:
         """
-        What is remembered of a client that has come back with *key* by *session*;
-        once. One whose last answer was lost may come back before it is missed.
+        What is remembered of a client that comes back with *key* by *session*, until
+        it is let in and *key* dropped: who is refused may try again, with another
+        token, say. One whose last answer was lost may come back before it is missed.
         """
         before = self._here.get(key)
         if before is not None and before is not session:
             before.close("transport close", cause=Cause.LOST)
-        left = self._take(key)
+        left = self._left.get(key)
         return left if left is not None and left.until > self._clock.seconds() else None
 
-    def _take(self, key: str) -> Left | None:
+    def _take(self, key: str) -> None:
         left = self._left.pop(key, None)
         if left is not None:
             self._channels -= len(left.channels)
-        return left
 
     def _forget_later(self) -> None:
         if self._left and self._forgetting is None:

@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from rt_twisted.actions.engineio.mailbox import Mailbox
 from rt_twisted.actions.engineio.session import Session
+from rt_twisted.actions.socketio.resumed import Resumed
 from rt_twisted.codecs.engineio_framing import Framing, reframed
 from rt_twisted.codecs.socketio import Kind, Packet, encode
 from rt_twisted.codecs.socketio_events import Events, framed, frames_of
 from rt_twisted.house import House
 from rt_twisted.interfaces import IFormat
-from rt_twisted.message import After, Position, Since
+from rt_twisted.message import After, Since
 from rt_twisted.subscriber import Cause, Subscriber
 
 if TYPE_CHECKING:
@@ -163,6 +164,7 @@ class Seat:
         "_ear",
         "_early",
         "_namespace",
+        "_resumed",
         "channels",
         "expelled",
         "keys",
@@ -178,6 +180,7 @@ class Seat:
         self._ear = ear
         self._namespace = namespace
         self._early: Early | None = Early()
+        self._resumed: Resumed | None = None
 
     def say(self, packet: Packet) -> None:
         """
@@ -199,8 +202,12 @@ class Seat:
         """
         Hear *names* too; see `Client.join`.
         """
+        if not self.open:
+            return
+        if self._resumed is not None and since is not None:
+            self._resumed.tell(names, since, self._ear, self._format())
         fresh = [name for name in dict.fromkeys(names) if name not in self.channels]
-        if not fresh or not self.open:
+        if not fresh:
             return
         self.channels += tuple(fresh)
         if self._early is not None:
@@ -219,6 +226,8 @@ class Seat:
             early.joined = [([n for n in some if n not in here], s) for some, s in early.joined]
         elif here and self.open:
             self._ear.leave(here)
+        if self._resumed is not None:
+            self._resumed.names.difference_update(here)
 
     def expel(self) -> None:
         """
@@ -232,22 +241,24 @@ class Seat:
         Nobody sits here any more.
         """
         self.open = False
+        if self._resumed is not None:
+            self._resumed.close()
         if isinstance(self._ear, Branch):
             self._ear.close()
 
-    def welcome(self, first: Packet, back: Packet, position: Position | None) -> None:
+    def welcome(self, first: Packet, back: Packet, resumed: Resumed | None) -> None:
         """
         Let it in.
 
         Args:
             first: what it is told.
-            back: instead, if it hears all that came after *position*.
-            position: where it was; None if it does not say.
+            back: instead, if it hears all that came after it left.
+            resumed: from where it goes on; None if it does not say.
         """
         early, self._early = self._early or Early(), None
         framing = self._ear.framing
-        fresh = frames_of(first if position is None or self.channels else back, framing)
-        if position is None or not self.channels:
+        fresh = frames_of(first if resumed is None or self.channels else back, framing)
+        if resumed is None or not self.channels:
             for names, since in early.joined:
                 if names:
                     self._ear.join(names, since, self._format(), fresh)
@@ -256,7 +267,9 @@ class Seat:
         else:
             format = self._format()
             resuming = replace(format, welcome=fresh, welcome_back=frames_of(back, framing))
-            self._ear.join(self.channels, After(position), resuming)
+            self._resumed = resumed
+            resumed.names.update(self.channels)
+            self._ear.join(self.channels, After(resumed.position), resuming)
             if not self._ear.settled:  # it is asked for elsewhere, and that takes time
                 self._ear.write(fresh)
         for pieces in early.said:

@@ -109,13 +109,12 @@ class JsonConversation:
 
     def _subscribe(self, command: Subscribe, number: Id) -> None:
         self._check_free()
-        names = self._house.names.check_all([*self._names, *command.channels])
+        further = self._house.names.check_all(command.channels, self._names)
         since: Since | None = parse_since(command.since) if command.since else None
         if since is None and command.history:
             since = Newest(command.history)
-        further = names[len(self._names) :]
         self._websocket.charge(len(further) // CHANNELS)
-        self._names = tuple(names)
+        self._names += tuple(further)
         ack = b"" if number is None else self._format.say({"type": "ack", "id": number})
         self._house.hub.add(self._websocket.reader, further, since, ack)
 
