@@ -35,6 +35,12 @@ class Heartbeats:
         for bucket in self._buckets:
             yield from bucket
 
+    def __contains__(self, reader: Subscriber) -> bool:
+        """
+        Whether *reader* is counted in.
+        """
+        return reader.bucket >= 0
+
     def add(self, reader: Subscriber) -> None:
         """
         Count *reader* in.
@@ -48,6 +54,7 @@ class Heartbeats:
         The opposite of `add`.
         """
         self._buckets[reader.bucket].discard(reader)
+        reader.bucket = -1
 
     def adopt(self, seconds: float, head: Position) -> Heartbeats:
         """

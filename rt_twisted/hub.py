@@ -240,9 +240,12 @@ class Hub:
     ) -> None:
         """
         Let *reader*, which has joined, hear the channels *names* too. *head* is
-        written first, then `format.start` of what *since* asks for of them.
+        written first, then `format.start` of what *since* asks for of them. One
+        that has left meanwhile, which whoever speaks for it may hear of later, hears
+        nothing.
         """
-        self._entrance.enter(reader, names, since, head)
+        if reader in self._heartbeats:  # nobody would ever take another out of them
+            self._entrance.enter(reader, names, since, head)
 
     def remove(self, reader: Subscriber, names: Sequence[str]) -> None:
         """

@@ -156,7 +156,7 @@ class Subscriber:
         self.patience = patience
         self.address = address
         self.channels: tuple[Any, ...] = ()  # the hub's
-        self.bucket = -1  # the hub's: when it is sent a heartbeat
+        self.bucket = -1  # the hub's: when it is sent a heartbeat; -1 while it has not joined
         self._backlog: deque[Any] | None = None  # None: nothing waits
         self._waiting = 0  # bytes in the backlog behind its first frame
         self._progress = 0.0  # when it last took something, while it is behind

@@ -18,6 +18,7 @@ from rt_twisted import turns as turns_module
 from rt_twisted.hub import Limits
 from rt_twisted.interfaces import IBroker, IHistory, IReceiver, Unavailable
 from rt_twisted.message import After, Draft, Message, Newest, Position, Replay, Since
+from rt_twisted.subscriber import Cause
 from tests.test_hub import House, events, make, texts
 
 __all__ = ["make"]  # the fixture
@@ -415,6 +416,25 @@ def test_a_channel_added_within_a_turn_waits_for_its_end(
 
     for line in lines:
         assert texts(line.read()) == [b"1", b"2", b"3", b"4"]
+
+
+def test_who_has_left_is_not_let_in_again(make: Callable[..., House]) -> None:
+    """
+    A session that hears of its reader's end a moment later may still ask for
+    channels: nothing is kept for a reader that nobody would take out again.
+    """
+    house = make(limits=Limits(linger=1.0))
+    line = house.join("a")
+    reader = reader_of(house, line)
+    reader.drop(Cause.LOST)
+
+    house.hub.add(reader, ["b"], Newest(10), b"hello ")
+    assert house.hub.readers_of("b") == 0
+    assert house.hub.readers == 0
+
+    house.publish(("b", b"b1"))
+    house.turn()
+    assert reader.channels == ()
 
 
 def test_adding_waits_for_hearing_and_archive(make: Callable[..., House]) -> None:
