@@ -61,9 +61,9 @@ class Channel:
     @property
     def is_idle(self) -> bool:
         """
-        Whether nobody reads it, or is about to.
+        Whether nobody reads it, or is about to: who joins now hears what is pending.
         """
-        return not self.readers and not self.waiting
+        return not (self.readers or self.waiting or self.pending)
 
     def add(self, reader: Subscriber, mixed: bool) -> None:
         """
@@ -173,7 +173,7 @@ class Channels:
         channel.messages += 1
         channel.last = message.position
         if self.bytes > self._limit:
-            self._make_room()
+            self._make_room(channel)
         return channel
 
     def adopt(self, keep: Keep, limit: int) -> None:
@@ -257,9 +257,9 @@ class Channels:
         history.expire(now)
         self.bytes += (history.bytes or -OVERHEAD) - before
 
-    def _make_room(self) -> None:
+    def _make_room(self, heard: Channel) -> None:
         for channel in tuple(islice(self._channels.values(), 100)):
-            if not channel.is_idle:
+            if channel is heard or not channel.is_idle:
                 self._empty_out(channel)
                 self._channels.move_to_end(channel.name)
             else:

@@ -198,7 +198,11 @@ class Entrance:
         if self._archive is None or since is None or not channels:
             return True
         if isinstance(since, Newest):
-            return len(replay.messages) >= since.count
+            found = replay.messages
+            if len(found) < since.count:
+                return False
+            # Of a channel that is heard only now others may know newer ones.
+            return not found or all(c.history.covers(found[0].position) for c in channels)
         return isinstance(since, After) and replay.complete
 
     def _recalled(self, replay: Replay, joining: Joining) -> None:
@@ -216,7 +220,9 @@ class Entrance:
             _log.failure("while asking the broker for its history", failure)
         if not self._waits(joining):
             return
-        # Of what we did not hear ourselves nobody could tell.
+        # Of what we did not hear ourselves nobody could tell; that may reach beyond where
+        # the turn to come begins.
+        self._turns.close()
         ours = self._recall(joining.channels, joining.since)
         self._recalled(Replay(ours.messages, False, ours.position), joining)
 

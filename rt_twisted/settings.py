@@ -473,7 +473,8 @@ SECTIONS: tuple[tuple[str, tuple[Setting, ...]], ...] = (
         Setting("head-seconds", "10", _some_seconds, help=
             "Time for a request's head."),
         Setting("body-seconds", "60", _some_seconds, help=
-            "Time for its body; for a streamed one, between two pieces."),
+            "Time for its body; for a streamed one, between two pieces. By HTTP/2 also "
+            "how long a client may take nothing of an answer."),
         Setting("idle-seconds", "75", _some_seconds, help=
             "Time between two requests on a connection."),
     )),

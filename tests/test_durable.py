@@ -467,6 +467,31 @@ def test_what_is_held_is_bounded(house: House) -> None:
     assert house.after(After(positions[10])).complete
 
 
+def test_nobody_is_told_what_a_death_would_hide(house: House, folder: Path) -> None:
+    """
+    What cannot be written is told when it is sure that the next daemon will speak of a gap.
+    """
+    line = house.join("a")
+    line.read()
+    break_file(house)
+    waiting = house.publish(Draft("a", LARGE))
+    house.clock.advance(0)
+    writer = house.workers["journal writer"]
+    writer.step()  # cannot write
+    house.clock.advance(0)
+    assert not waiting.called
+    assert line.read_all() == b""
+    last = house.broker.position()
+
+    writer.step()  # has left a mark
+    assert isinstance(result(waiting), Undurable)
+    again = house.die(folder).start()
+    try:
+        assert b"event: gap\n" in again.join("a", since=After(last)).read()
+    finally:
+        again.end()
+
+
 def test_a_full_disk_may_refuse(tmp_path: Path) -> None:
     """
     With unwritable=refuse publishers are told, nobody hears anything, and no
@@ -515,13 +540,10 @@ def test_damage_is_moved_aside(house: House, tmp_path: Path, folder: Path) -> No
         again.end()
 
 
-def test_damage_is_found_while_running(house: House) -> None:
+def damage(house: House) -> None:
     """
-    Then, too, another log begins, and what was being published is in it.
+    Make nonsense of all but the first page of the file.
     """
-    [position] = published(house, Draft("a", b"1"))
-    line = house.join("a")
-    line.read()
     house.broker._journal._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     pages = house.file.stat().st_size // 4096
     with house.file.open("r+b") as file:
@@ -530,11 +552,63 @@ def test_damage_is_found_while_running(house: House) -> None:
     # Nothing of it is in SQLite's own memory.
     house.broker._journal._db.execute("PRAGMA shrink_memory")
 
+
+def test_damage_is_found_while_running(house: House) -> None:
+    """
+    Then, too, another log begins, and what was being published is in it.
+    """
+    [position] = published(house, Draft("a", b"1"))
+    line = house.join("a")
+    line.read()
+    damage(house)
+
     results = [published(house, Draft("a", b"2")) for _ in range(3)]
 
     assert results[-1][0].epoch != position.epoch
     assert len(list(house.folder.glob("log.damaged-*"))) >= 1
     assert line.read_all().count(b"data: 2\n") == 3
+
+
+def test_damage_is_found_while_the_disk_is_full(house: House) -> None:
+    """
+    The next try to write waits for the new log, and so does what is published.
+    """
+    [position] = published(house, Draft("a", b"1"))
+    break_file(house)
+    assert isinstance(published(house, Draft("a", LARGE)), Undurable)
+    damage(house)
+    house.broker.after(["a"], Within(float("inf")))
+    house.workers["journal reader"].step()  # finds it
+    house.workers["journal reader"].step()  # closes it
+    house.clock.advance(1.0)  # the next try is due
+    waiting = house.publish(Draft("a", b"2"))
+    house.settle()
+
+    positions = result(waiting)
+    assert positions[0].epoch != position.epoch
+    assert not isinstance(positions, Undurable)
+    assert texts(house.after(After(position)).messages) == [b"2"]
+
+
+def test_damage_is_found_while_a_write_is_about_to_fail(house: House) -> None:
+    """
+    What was to be written then is published in the new log.
+    """
+    [position] = published(house, Draft("a", b"1"))
+    damage(house)
+    house.broker._journal._db.execute("PRAGMA query_only = 1")
+    house.broker.after(["a"], Within(float("inf")))
+    waiting = [house.publish(Draft("a", b"2"))]
+    house.clock.advance(0)
+    house.workers["journal reader"].step()  # finds it
+    house.workers["journal writer"].step()  # cannot write, for another reason
+    waiting.append(house.publish(Draft("a", b"3")))
+    house.settle()
+
+    for deferred in waiting:
+        assert result(deferred)[0].epoch != position.epoch
+        assert not isinstance(result(deferred), Undurable)
+    assert texts(house.after(After(position)).messages) == [b"2", b"3"]
 
 
 def test_the_second_of_two_does_not_start(house: House) -> None:

@@ -18,6 +18,7 @@ import h2.events
 import h2.exceptions
 import h2.settings
 import pytest
+from hyperframe.frame import GoAwayFrame
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.internet.error import ConnectionLost
@@ -191,6 +192,20 @@ def test_an_exchange_keeps_its_contract() -> None:
     assert exchange.cookies() == {"a": "1", "b": "2"}
     assert exchange.header("x-a") == "1" and exchange.header("host") == "a"
     assert exchange.length == 0
+
+
+def test_nobody_reads_a_stream_that_is_gone() -> None:
+    """
+    An action that waited, and opens a stream to who has left meanwhile, is told.
+    """
+    place = Place()
+    client = Client(place)
+    heard = client.ask("/late")
+    client.talk.reset_stream(client.number(heard))
+    client.turn()
+
+    with pytest.raises(ConnectionLost):
+        place.waiting[0].open("text/plain")
 
 
 def test_answers_need_not_come_in_order() -> None:
@@ -621,6 +636,34 @@ def test_windows_that_open_by_a_little() -> None:
     assert b"data: " + bytes(range(48, 58)) * 300 + b"\n\n" in reader.body
 
 
+@pytest.mark.parametrize(
+    "path", ["/files/large.txt", "/news?padding=true&evs_buffer_size_limit=10"]
+)
+def test_an_answer_that_nobody_takes(path: str, tmp_path: Path) -> None:
+    """
+    It is broken off when its client has taken nothing of it for so long, as are a reader's
+    last words; windows of others, and of the connection, are no reason to wait longer. Who
+    takes a little is waited for.
+    """
+    (tmp_path / "large.txt").write_bytes(b"0123456789" * 50_000)
+    place = Place(f"^/files/ static:{tmp_path}", limits=HttpLimits(body_seconds=20))
+    client = Client(place, greedy=False, window=5)
+    stuck, slow = client.ask(path), client.ask(path)
+    assert stuck.status == slow.status == 200
+    for _ in range(5):
+        place.wait(9)
+        client.talk.increment_flow_control_window(5)
+        client.talk.increment_flow_control_window(5, client.number(slow))
+        client.turn()
+
+    assert (stuck.reset, slow.reset) == (Codes.CANCEL, None)
+    assert (len(stuck.body), len(slow.body)) == (5, 30)
+    place.wait(25)
+    client.turn()
+    assert slow.reset == Codes.CANCEL
+    assert not client.server.streams and client.goodbye is None
+
+
 def test_a_client_may_close_its_windows() -> None:
     """
     Settings that make windows negative, then open again (RFC 9113, 6.9.2).
@@ -664,6 +707,27 @@ def test_sites_are_served(tmp_path: Path) -> None:
     assert (part.status, part.body) == (206, b"0123456789")
     assert missing.status == 404
     assert not client.server.streams
+
+
+def test_a_file_that_is_wanted_no_more(tmp_path: Path) -> None:
+    """
+    Who breaks a download off, or hangs up, leaves no file open.
+    """
+    (tmp_path / "large.txt").write_bytes(b"0123456789" * 50_000)
+
+    def opened() -> int:
+        here = [link for link in Path("/proc/self/fd").iterdir() if link.is_symlink()]
+        return sum(link.resolve().parent == tmp_path for link in here)
+
+    place = Place(f"^/files/ static:{tmp_path}", limits=HttpLimits())
+    client = Client(place, greedy=False)
+    first, _ = client.ask("/files/large.txt"), client.ask("/files/large.txt")
+    assert opened() == 2
+    client.talk.reset_stream(client.number(first))
+    client.turn()
+    assert opened() == 1
+    client.hang_up()
+    assert opened() == 0
 
 
 def test_a_site_that_takes_its_time() -> None:
@@ -751,17 +815,43 @@ def test_what_is_broken_off_at_once(body: bytes | None) -> None:
 
 def test_a_request_and_goodbye_at_once() -> None:
     """
-    Nobody is there to be answered.
+    After an error of the client's nobody is there to be answered.
     """
     place = Place()
     client = Client(place)
     client.begin("/echo", "GET", True)
-    client.talk.close_connection()
+    client.talk.close_connection(Codes.INTERNAL_ERROR)
     client.turn(1)
 
     assert client.wire.disconnecting
+    assert not place.echo.asked
     client.hang_up()
     assert not place.front.connections
+
+
+@pytest.mark.parametrize("together", [False, True])
+def test_who_asks_no_more_is_answered(together: bool) -> None:
+    """
+    A GOAWAY without an error is for what would come later: what was asked is answered
+    (RFC 9113, 6.8), then the connection ends.
+    """
+    place = Place(limits=HttpLimits())
+    client = Client(place)
+    late, reader = client.begin("/late", "GET", True), client.begin("/news", "GET", True)
+    if not together:
+        client.turn()
+    client.server.dataReceived(client.talk.data_to_send() + GoAwayFrame(0).serialize())
+    place.waiting[0].answer(200, b"x" * 100_000)
+    publish(place)
+    place.clock.advance(0.01)
+    client.turn(8)
+
+    assert client.streams[late].ended and len(client.streams[late].body) == 100_000
+    assert b"data: hello\n" in client.streams[reader].body
+    assert not client.wire.disconnecting
+    client.talk.reset_stream(reader)
+    client.turn()
+    assert client.wire.disconnecting
 
 
 def test_resets_now_and_then_are_well() -> None:

@@ -25,6 +25,7 @@ from twisted.internet.protocol import Protocol
 from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
+from twisted.web.server import Site
 
 from rt_twisted.brokers.memory import MemoryBroker
 from rt_twisted.front.access_log import AccessLog
@@ -577,6 +578,19 @@ def test_a_broken_body_is_refused_once() -> None:
     assert [answer.status for answer in caller.heard()] == [200, 400]
 
 
+@pytest.mark.parametrize("path", [b"/page", b"/late", b"/news"])
+def test_a_body_that_breaks_behind_another_request(path: bytes) -> None:
+    """
+    Its turn comes later: it is refused then, whoever was to read it.
+    """
+    place = Place(site=Site(Desk()))
+    caller = place.call(get(b"/late") + chunked(b"zz", b"", path=path).replace(b"POST", b"GET"))
+    place.waiting[0].answer(200)
+
+    assert [answer.status for answer in caller.heard()] == [200, 400]
+    assert not caller.open
+
+
 def test_upgrades_that_nobody_offers() -> None:
     """
     Proxies send `Connection: upgrade` on plain requests: these are plain requests.
@@ -711,6 +725,22 @@ def test_idle_connections_are_closed() -> None:
     assert not caller.wire.aborted
     place.wait(LINGER + 1)
     assert caller.wire.aborted
+
+
+@pytest.mark.parametrize("pieces", [[post(b"x") + b"\r\n"], [post(b"x"), b"\r\n"]])
+def test_blank_lines_are_no_request(pieces: list[bytes]) -> None:
+    """
+    Old clients send one behind a body (RFC 9112, 2.2): the connection is idle, however
+    that comes, and nobody is told of a request that was too slow.
+    """
+    place = Place()
+    caller = place.call(*pieces)
+    place.wait(LIMITS.idle_seconds - 2)
+    caller.say(b"\r\n")
+    place.wait(3)
+
+    assert status_of(caller) == 200
+    assert not caller.open
 
 
 def test_answers_may_take_any_time() -> None:
@@ -1430,8 +1460,6 @@ def test_a_resource_that_answers_later() -> None:
     """
     The next request waits for it; a client that leaves is told by notifyFinish.
     """
-    from twisted.web.server import Site
-
     desk = Desk()
     place = Place(site=Site(desk))
     caller = place.call(get(b"/desk/a?x=1", b"X: y\r\n") + get())
@@ -1453,8 +1481,6 @@ def test_a_resource_for_old_clients() -> None:
     """
     HTTP/1.0 gets no chunks; the end of the connection is the end of the answer.
     """
-    from twisted.web.server import Site
-
     desk = Desk()
     caller = Place(site=Site(desk)).call(get(b"/desk", version=b"1.0"))
     desk.requests[0].write(b"late")

@@ -309,6 +309,24 @@ def test_memory_of_all_channels_is_bounded(make: Callable[..., House]) -> None:
     assert b"gap" in house.join("channel0", since=After(Position("e", 0))).read()
 
 
+def test_no_room_for_what_is_not_told_yet(make: Callable[..., House]) -> None:
+    """
+    Who joins before the turn is told hears what its channel received in it, although
+    nothing of that may be remembered.
+    """
+    house = make(limits=Limits(history_bytes=0))
+    house.join("reader")
+    house.publish(("reader", b"1"), ("a", b"2"), ("b", b"3"))
+    lines = [house.join(name, since=After(Position("e", 0))) for name in "ab"]
+    house.turn()
+
+    for line, event in zip(lines, [(2, b"2"), (3, b"3")], strict=True):
+        got = line.read()
+        assert b'event: gap\ndata: {"position": "e.0"}\n' in got
+        assert events(got) == [event]
+    assert house.hub.numbers().history_bytes == 0
+
+
 def test_a_replay_is_bounded(make: Callable[..., House]) -> None:
     """
     A reader gets the newest, and hears of the gap; one message of any size is

@@ -100,6 +100,56 @@ def test_nobody_is_started_before_the_channel_is_heard(make: Callable[..., House
     assert b"gap" not in got
 
 
+def test_a_gap_reaches_to_where_the_channel_is_heard(make: Callable[..., House]) -> None:
+    """
+    Also within a turn that began before, if the archive fails.
+    """
+    broker = Archived()
+    house = make(broker=broker)
+    other = house.join("a")
+    broker.hear("a")
+    broker.bring("a", b"1")
+    broker.head = Position("e", 103)  # 102 and 103 were of b
+    line = house.join("b", since=After(Position("e", 99)))
+    broker.hear("b")
+    [(_, _, answer)] = broker.asked
+    broker.bring("b", b"2")
+    answer.errback(Unavailable())
+    house.turn()
+
+    got = line.read()
+    assert b'event: gap\ndata: {"position": "e.104"}\n' in got
+    assert texts(got) == [b"2"]
+    assert texts(other.read()) == [b"1"]
+
+
+def test_the_newest_of_several_channels(make: Callable[..., House]) -> None:
+    """
+    Messages enough of one channel are not the newest of all where another one is heard
+    only now: the archive is asked.
+    """
+    broker = Archived()
+    house = make(broker=broker)
+    house.join("a")
+    broker.hear("a")
+    broker.bring("a", b"1")
+    house.turn()
+    broker.head = Position("e", 103)  # 102 and 103 were of b
+    line = house.join("a", "b", since=Newest(1))
+    broker.hear("b")
+    [(names, since, answer)] = broker.asked
+    assert (names, since) == (["a", "b"], Newest(1))
+    answer.callback(Replay(old("b", 103), True, broker.head))
+    assert events(line.read()) == [(103, b"old")]
+
+    broker.bring("b", b"2")
+    broker.bring("a", b"3")
+    house.turn()
+    again = house.join("a", "b", since=Newest(2))
+    assert len(broker.asked) == 1
+    assert texts(again.read()) == [b"2", b"3"]
+
+
 def test_who_waits_gets_signs_of_life(make: Callable[..., House]) -> None:
     """
     A broker may be away for long.

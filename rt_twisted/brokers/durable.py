@@ -369,29 +369,49 @@ class DurableBroker(Service):
         self._writing = False
         self._numbered = self._head.offset
         self._waiting = batch.publications + self._waiting
+        if self._state is State.DAMAGED:
+            return  # for the new log
         if isinstance(failure.value, sqlite3.Error) and is_damage(failure.value):
             self._replace(self._journal)
             return
         self._say(failure)
+        if self._held or self._refuse:
+            self._go_without()
+            return
+        # Should the daemon die before the file can be written, whoever comes back is told
+        # of a gap: nobody is told a message before that is sure.
+        self._writing = True
+        marked = self._writer.do(partial(self._journal.mark, lossy=True))
+        marked.addCallback(self._marked).addErrback(_unexpected)
+
+    def _marked(self, possible: bool) -> None:
+        self._writing = False
+        if self._state is State.DAMAGED:
+            return  # for the new log
+        if not possible:
+            _log.warn(
+                "if the daemon is killed now, readers that are away "
+                "will not be told of what they missed"
+            )
+        # Offsets that are never given again, whatever becomes of the file.
+        self._numbered = self._journal.fresh_offset(self._head.offset) - 1
+        self._go_without()
+
+    def _go_without(self) -> None:
         self._state = State.AWAY
         self._retry = self._reactor.callLater(RETRY, self._try_again)
         publications, self._waiting, self._waiting_bytes = self._waiting, [], 0
-        if self._refuse:
-            for publication in publications:
-                publication.done.errback(Unavailable("the history file cannot be written"))
-            return
-        if not self._held:
-            # These offsets are never given again, should the daemon die before
-            # the file can be written; who has seen them is then told of a gap.
-            self._numbered = self._journal.fresh_offset(self._head.offset) - 1
-            self._writer.do(partial(self._journal.mark, lossy=True)).addCallback(_marked)
         for publication in publications:
-            publication.done.callback(self._tell_only(publication.drafts))
+            if self._refuse:
+                publication.done.errback(Unavailable("the history file cannot be written"))
+            else:
+                publication.done.callback(self._tell_only(publication.drafts))
 
     def _try_again(self) -> None:
         self._retry = None
-        self._state = State.DURABLE  # unless the file knows better
-        self._write()
+        if self._state is State.AWAY:
+            self._state = State.DURABLE  # unless the file knows better
+            self._write()
 
     def _say(self, failure: Failure) -> None:
         now = self._reactor.seconds()
@@ -522,14 +542,6 @@ class DurableBroker(Service):
 
 def _nothing() -> bool:
     return False
-
-
-def _marked(possible: bool) -> None:
-    if not possible:
-        _log.warn(
-            "if the daemon is killed now, readers that are away "
-            "will not be told of what they missed"
-        )
 
 
 def _unexpected(failure: Failure) -> None:

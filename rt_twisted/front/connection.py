@@ -49,6 +49,7 @@ class Connection:
     """
 
     __slots__ = (
+        "_begun",
         "_closing",
         "_current",
         "_deaf",
@@ -87,6 +88,7 @@ class Connection:
         self._incoming: HttpExchange | None = None  # its body is on the way
         self._rest: bytes | None = None  # behind a request for another protocol
         self._in_head = True
+        self._begun = False  # and there is something of it, beside blank lines in front
         self._head = Head(front.limits)
         self._unframed = 0  # bytes that belong to no body, of what is coming in
 
@@ -216,7 +218,7 @@ class Connection:
         """
         if self._deaf:
             return
-        self._in_head = True
+        self._in_head = self._begun = True
         self._unframed = 1  # where in the data it begins, the parser does not say
         self._head = Head(self.front.limits)
         self.deadline = self.front.clock.seconds() + self.front.limits.head_seconds
@@ -375,6 +377,9 @@ class Connection:
             exchange = self._queue.popleft()
             if isinstance(exchange, Refusal):
                 self._answer_and_close(exchange)
+            elif isinstance(exchange.failure, Refusal):
+                self._current = exchange  # its body broke before its turn came
+                exchange.refuse(exchange.failure)
             else:
                 self._begin(exchange)
         self._looping = False
@@ -410,7 +415,7 @@ class Connection:
         """
         if self._closing:
             self.transport.abortConnection()
-        elif self._in_head and self._unframed == 0:
+        elif self._in_head and not self._begun:
             self._close(unread=False)  # idle: nothing was asked
         elif self._in_head or self._incoming is not None:
             self._refuse(Refusal(408, "too slow"))
@@ -468,13 +473,14 @@ class Connection:
         if incoming is not None:
             if resumed or incoming.streaming:
                 self.deadline = now + limits.body_seconds
-        elif self._in_head and self._unframed:
+        elif self._in_head and self._begun:
             if resumed or self.deadline == math.inf:
                 self.deadline = now + limits.head_seconds
         elif self._current is not None or self.outlet.draining:
             self.deadline = math.inf
         elif not self._in_head or self.deadline == math.inf:
             self._in_head = True
+            self._begun = False
             self._unframed = 0
             self.deadline = now + limits.idle_seconds
 

@@ -48,7 +48,6 @@ class HttpExchange:
     __slots__ = (
         "_body",
         "_channel",
-        "_failure",
         "_headers",
         "_query",
         "_sink",
@@ -56,6 +55,7 @@ class HttpExchange:
         "answered",
         "complete",
         "connection",
+        "failure",
         "framed",
         "held",
         "keep_alive",
@@ -91,7 +91,7 @@ class HttpExchange:
         self._sink: Any = None
         self._channel: SiteChannel | None = None
         self.held = 0  # bytes of the body that nobody wanted yet
-        self._failure: Exception | None = None
+        self.failure: Exception | None = None  # why the body will never be whole
         self._watcher: Callable[[], object] | None = None
         self._body: list[bytes] = []  # pieces that came before somebody wanted them
         path, _, query = head.target.partition(b"?")
@@ -211,8 +211,8 @@ class HttpExchange:
         if self.held:
             self.held = 0
             self.connection.rearm()
-        if self._failure is not None:
-            self.body_lost(self._failure)
+        if self.failure is not None:
+            self.body_lost(self.failure)
         elif self.complete:
             self._end()
         elif self.framed and self.header("expect") is not None:
@@ -245,7 +245,7 @@ class HttpExchange:
         """
         It will never be: malformed, or too slow.
         """
-        self._failure = reason
+        self.failure = reason
         sink, self._sink = self._sink, None
         if sink is not None:
             sink.lost(reason)

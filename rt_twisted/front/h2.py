@@ -55,6 +55,19 @@ class _Wire(h2.connection.H2Connection):
     DEFAULT_MAX_INBOUND_FRAME_SIZE = FRAME
     MAX_CLOSED_STREAMS = FORGOTTEN
 
+    def _receive_goaway_frame(self, frame: Any) -> Any:
+        # Not in an interface. Without an error it says that no more will be asked, and
+        # what was asked is waited for (RFC 9113, 6.8); the library would break it off.
+        if frame.error_code == h2.errors.ErrorCodes.NO_ERROR:
+            return [], [_NoMore()]
+        return super()._receive_goaway_frame(frame)
+
+
+class _NoMore(h2.events.Event):
+    """
+    The client opens no more streams.
+    """
+
 
 def _wire(limits: HttpLimits) -> _Wire:
     wire = _Wire(h2.config.H2Configuration(client_side=False, header_encoding=None))
@@ -99,8 +112,8 @@ class Http2:
         "_unread",
         "front",
         "peer",
-        "reading",
         "streams",
+        "timed",
         "transport",
         "wire",
     )
@@ -112,7 +125,7 @@ class Http2:
         self.peer = peer
         self.wire = _wire(front.limits)
         self.streams: dict[int, Stream] = {}
-        self.reading: set[Stream] = set()  # whose bodies are on the way
+        self.timed: set[Stream] = set()  # that have a deadline
         self._ready: dict[Stream, None] = {}  # in order: have something to send
         self._scheduled: Any = None  # the call of _flush
         self._paused = False  # the transport has enough
@@ -135,7 +148,7 @@ class Http2:
         When somebody will have been too slow.
         """
         if self.streams and not self._closing:
-            return min((stream.deadline for stream in self.reading), default=math.inf)
+            return min((stream.deadline for stream in self.timed), default=math.inf)
         return self._idle_until
 
     # What Twisted calls.
@@ -256,8 +269,8 @@ class Http2:
     def _window(self, event: h2.events.WindowUpdated) -> None:
         if event.stream_id:
             stream = self.streams.get(event.stream_id)
-            if stream is not None and stream.queued:
-                self.wants(stream)
+            if stream is not None:
+                stream.window_moved()
             return
         self._retry_all()
 
@@ -269,8 +282,10 @@ class Http2:
 
     def _retry_all(self) -> None:
         for stream in self.streams.values():
-            if stream.queued:
-                self.wants(stream)
+            stream.window_moved()
+
+    def _no_more(self, event: _NoMore) -> None:
+        self.finish()
 
     def _goodbye(self, event: h2.events.ConnectionTerminated) -> None:
         self._close(None)
@@ -343,7 +358,7 @@ class Http2:
         *stream* is closed, on both sides.
         """
         self.streams.pop(stream.number, None)
-        self.reading.discard(stream)
+        self.timed.discard(stream)
         self._ready.pop(stream, None)
         self.acknowledge(stream.number, stream.take_unacknowledged())
         if not self.streams:
@@ -378,7 +393,7 @@ class Http2:
             self._close(h2.errors.ErrorCodes.NO_ERROR)
         else:
             now = self.front.clock.seconds()
-            for stream in tuple(self.reading):
+            for stream in tuple(self.timed):
                 if stream.deadline < now:
                     stream.too_slow()
 
@@ -405,7 +420,7 @@ class Http2:
     def _lose_all(self, reason: Failure) -> None:
         streams = tuple(self.streams.values())
         self.streams.clear()
-        self.reading.clear()
+        self.timed.clear()
         for stream in streams:
             stream.lost(reason)
 
@@ -419,4 +434,5 @@ _ACTS: dict[type[Any], Any] = {
     h2.events.WindowUpdated: Http2._window,
     h2.events.RemoteSettingsChanged: Http2._settings,
     h2.events.ConnectionTerminated: Http2._goodbye,
+    _NoMore: Http2._no_more,
 }

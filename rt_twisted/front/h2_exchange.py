@@ -162,6 +162,8 @@ class Http2Exchange:
         """
         See `IExchange`.
         """
+        if self.answered:
+            raise ConnectionLost
         self.started(200)
         stream = self._stream
         stream.write_head(stream.front.head(200, content_type, headers, self.header("origin")))

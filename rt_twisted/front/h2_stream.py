@@ -57,6 +57,7 @@ class Stream:
         "_pull",
         "_queue",
         "_request",
+        "_stalled",
         "_unacknowledged",
         "connection",
         "deadline",
@@ -78,7 +79,7 @@ class Stream:
         self.peer: IAddress = connection.peer
         self.protocol: Any = None  # who took the stream over
         self.exchange: Http2Exchange | None = None
-        self.deadline = math.inf  # for the body
+        self.deadline = math.inf  # for the body, or for the client to take some of the answer
         self.queued = 0  # bytes
         self._queue: deque[Any] = deque()
         self._request: HttpExchange | None = None
@@ -86,6 +87,7 @@ class Stream:
         self._producer: Any = None
         self._pull = False
         self._held_up = False  # the producer is paused
+        self._stalled = False  # the client takes nothing of it
         self._begun = False  # the response's head is sent
         self._end = False  # nothing follows what is queued
         self._gone = False
@@ -107,8 +109,7 @@ class Stream:
             return
         self.exchange = Http2Exchange(self, self._request)
         if not self._request.complete:
-            self.connection.reading.add(self)
-            self.deadline = self.front.clock.seconds() + self.front.limits.body_seconds
+            self._set_deadline()
         serve(self.front, self.exchange)
 
     def _read(self, headers: Any, ended: bool) -> HttpExchange:
@@ -151,7 +152,7 @@ class Stream:
             return False
         request.body_data(piece)
         if request.streaming:
-            self.deadline = self.front.clock.seconds() + self.front.limits.body_seconds
+            self._set_deadline()
         if not request.held:
             return False
         self._unacknowledged += size
@@ -161,15 +162,23 @@ class Stream:
         """
         Its body is whole.
         """
-        self.connection.reading.discard(self)
+        if not self._stalled:
+            self.connection.timed.discard(self)
         if self._request is not None:
             self._request.body_end()
 
+    def _set_deadline(self) -> None:
+        self.deadline = self.front.clock.seconds() + self.front.limits.body_seconds
+        self.connection.timed.add(self)
+
     def too_slow(self) -> None:
         """
-        Its body is.
+        The deadline has passed.
         """
-        self.connection.reading.discard(self)
+        if self._stalled:
+            self.abortConnection()
+            return
+        self.connection.timed.discard(self)
         request, exchange = self._request, self.exchange
         assert request is not None and exchange is not None
         refusal = Refusal(408, "too slow")
@@ -220,7 +229,7 @@ class Stream:
         """
         Whoever takes the stream over is its protocol; the request is forgotten.
         """
-        self.connection.reading.discard(self)
+        self.connection.timed.discard(self)
         self.rearm()
         self._request = self.exchange = None
 
@@ -261,6 +270,10 @@ class Stream:
         window = wire.local_flow_control_window(self.number)
         if window <= 0:
             self._hold_up()
+            # A reader's patience is the hub's; an answer, or a reader's last word, has its time.
+            if not self._stalled and (self.protocol is None or self._end):
+                self._stalled = True
+                self._set_deadline()
             return 0
         piece = self._take(min(window, wire.max_outbound_frame_size))
         self.queued -= len(piece)
@@ -273,6 +286,18 @@ class Stream:
         else:
             self._sent_all()
         return len(piece)
+
+    def window_moved(self) -> None:
+        """
+        The client may take more of it, or less.
+        """
+        if not self.queued:
+            return
+        if self._stalled and self.connection.wire.local_flow_control_window(self.number) > 0:
+            self._stalled = False
+            if self._request is None or self._request.complete:
+                self.connection.timed.discard(self)
+        self.connection.wants(self)
 
     def _take(self, most: int) -> bytes:
         queue = self._queue
@@ -380,7 +405,9 @@ class Stream:
         self._gone = True
         self.queued = 0
         self._queue.clear()
-        self._producer = None
+        producer, self._producer = self._producer, None
+        if producer is not None:
+            producer.stopProducing()  # of a page it may hold a file
         protocol, self.protocol = self.protocol, None
         exchange, self.exchange = self.exchange, None
         self._request = None
