@@ -4,11 +4,13 @@ Where log lines go, and what they look like.
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import os
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any, TextIO
 
@@ -40,14 +42,13 @@ class LogFile:
 
     def write(self, text: str) -> None:
         """
-        Append *text*, whole lines.
+        Append *text*, whole lines; or nothing.
 
         Raises:
             OSError: the disk is full, for example.
         """
-        if isinstance(self._file, io.RawIOBase):
-            # At once: several processes may append to it.
-            self._file.write(text.encode(errors="backslashreplace"))
+        if isinstance(self._file, io.FileIO):
+            _append(self._file, text.encode(errors="backslashreplace"))
         else:
             self._file.write(text)
 
@@ -83,6 +84,25 @@ class LogFile:
         if os.geteuid() == 0 and self._owner != (-1, -1):
             os.fchown(file.fileno(), *self._owner)
         return file
+
+
+def _append(file: io.FileIO, lines: bytes) -> None:
+    # At once: several processes may append to it.
+    done = file.write(lines) or 0
+    if done == len(lines):
+        return
+    try:
+        while rest := lines[done:]:  # whoever tries to write it learns why
+            written = file.write(rest)
+            if not written:
+                raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+            done += written
+    except OSError:
+        with suppress(OSError):  # a pipe, for example
+            # Half a line would spoil the next one too, unless that is there already.
+            if os.fstat(file.fileno()).st_size == file.tell():
+                file.truncate(file.tell() - done)
+        raise
 
 
 def as_json(event: Mapping[str, Any], worker: int = 0) -> str:

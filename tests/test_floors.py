@@ -37,7 +37,7 @@ FLOORS = (
     "channels",
     "subscriber history codecs media access template admission",
     "reports interfaces wire logs supervisor dotted",
-    "message counts",
+    "message counts clock lookups",
 )
 FLOOR = {room: -number for number, row in enumerate(FLOORS) for room in row.split()}
 

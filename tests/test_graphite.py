@@ -227,10 +227,7 @@ def said() -> Iterator[list[str]]:
 
     @implementer(ILogObserver)
     def observe(event: LogEvent) -> None:
-        if event["log_namespace"] in (
-            "rt_twisted.exporters.graphite",
-            "rt_twisted.exporters.carbon",
-        ):
+        if event["log_namespace"].startswith("rt_twisted.exporters."):
             texts.append(formatEvent(event))
 
     globalLogPublisher.addObserver(observe)

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import io
 import json
+import resource
 import sys
 from pathlib import Path
 from typing import Any
@@ -84,6 +85,27 @@ def test_a_file_goes_on_under_its_name(tmp_path: Path) -> None:
 
     assert (tmp_path / "old").read_text() == "before\none\ntwo\n"
     assert path.read_text() == "three \\udcff\n"
+
+
+def test_a_full_disk_leaves_whole_lines(tmp_path: Path) -> None:
+    """
+    What does not fit is not there at all, so that the next line stands alone.
+    """
+    path = tmp_path / "log"
+    file = LogFile(str(path))
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10, before[1]))
+    try:
+        file.write("first\n")
+        for _ in range(3):
+            with pytest.raises(OSError, match="File too large"):
+                file.write("second\n")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    file.write("third\n")
+    file.close()
+
+    assert path.read_text() == "first\nthird\n"
 
 
 def test_a_file_that_cannot_be_opened_anew_stays(tmp_path: Path) -> None:

@@ -501,6 +501,25 @@ def test_new_connections_come_when_the_broker_is_there(comes: bool) -> None:
     assert clock.getDelayedCalls() == []
 
 
+def test_a_worker_that_stops_does_not_say_that_it_is_ready() -> None:
+    """
+    Not even one that waited for the broker, and was told to read its settings again:
+    new connections would be sent to it.
+    """
+    clock = Clock()
+    broker = implementer(IReady)(Absent)(clock, "e")
+    post = Post(clock, -1, Hub(broker, clock))
+    transport = StringTransport()
+    post._line.makeConnection(transport)  # type: ignore[no-untyped-call]
+    post.ready()
+    clock.pump([0.1] * 10)
+    post.ready()
+    post.stopService()
+    clock.pump([0.1] * 50)
+
+    assert b"ready" not in transport.value()
+
+
 # Sockets.
 
 

@@ -18,7 +18,7 @@ from twisted.internet.endpoints import HostnameEndpoint
 from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IProtocol, IPushProducer, IResolutionReceiver
 from twisted.internet.protocol import DatagramProtocol, Factory, Protocol, connectionDone
-from twisted.logger import Logger
+from twisted.logger import Logger, LogPublisher
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
@@ -216,6 +216,9 @@ class Stream(ClientService):
         port: where it takes what *encode* gives.
         encode: `lines` or `pickles`.
     """
+
+    # Twisted's own says a line for each try, all night long; `_Outage` says it once.
+    _log = Logger(observer=LogPublisher())
 
     def __init__(self, reactor: Any, host: str, port: int, encode: Encode) -> None:
         self._reactor = reactor

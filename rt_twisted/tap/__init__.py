@@ -12,6 +12,7 @@ from typing import Any
 
 from twisted.application.service import IService
 
+from rt_twisted.clock import steady
 from rt_twisted.daemon import Daemon, Exporting
 from rt_twisted.front.access_log import AccessLog
 from rt_twisted.front.http import Front
@@ -19,6 +20,7 @@ from rt_twisted.front.responses import Responses
 from rt_twisted.hub import Hub
 from rt_twisted.hubs import Hubs
 from rt_twisted.logs import LogFile, Logged
+from rt_twisted.lookups import leave_lookups
 from rt_twisted.routes import Routes
 from rt_twisted.settings import WrongSetting
 from rt_twisted.supervisor import Supervisor
@@ -58,6 +60,8 @@ def makeService(options: Options) -> IService:
     # Here, not at the top: twistd's own option may choose another one.
     from twisted.internet import reactor
 
+    steady(reactor)
+    leave_lookups(reactor)
     try:
         return build(options, reactor)
     except WrongSetting as error:
@@ -85,9 +89,14 @@ def build(options: Options, reactor: Any) -> IService:
     return services
 
 
-def _fill(services: Any, options: Options, reactor: Any, log: LogFile | None, net: Any) -> None:
+def _fill(
+    services: Any, options: Options, reactor: Any, log: LogFile | None, net: Any
+) -> LogFile | None:
     """
     What serves readers; *net* is the reactor by which it listens.
+
+    Returns:
+        the access log, which is open.
     """
     worker = options.inheritance
     broker = make_broker(options, reactor)
@@ -130,6 +139,7 @@ def _fill(services: Any, options: Options, reactor: Any, log: LogFile | None, ne
         post.daemon = daemon
         services.addService(post)
     services.addService(daemon)
+    return access_log
 
 
 def _man(services: Any, options: Options, reactor: Any, log: LogFile | None) -> None:
@@ -152,7 +162,10 @@ def _man(services: Any, options: Options, reactor: Any, log: LogFile | None) -> 
         Build it all as a worker does, and throw it away: so what is wrong is one
         sentence here, not one from each.
         """
-        _fill(Logged(None, "text"), options, reactor, None, Binder(reactor, size, second=False))
+        net = Binder(reactor, size, second=False)
+        access_log = _fill(Logged(None, "text"), options, reactor, None, net)
+        if access_log is not None:
+            access_log.close()  # it would keep a file that is moved away, and its room on the disk
 
     def check_again() -> None:
         # Root may read what workers may not.

@@ -148,9 +148,9 @@ class Berth:
 
     def offer(self, what: str, **fields: Any) -> bool:
         """
-        Tell the worker if it is up and listens.
+        Tell the worker if it listens.
         """
-        return self.state is State.UP and bool(self._line and self._line.offer(what, **fields))
+        return self._line is not None and self._line.offer(what, **fields)
 
     def stop(self) -> Deferred[None]:
         """

@@ -104,7 +104,7 @@ class Census:
         for berth in self.berths:
             berth.report = None
         # Who owes an answer gets no further question: they would pile up.
-        free = [berth for berth in self.berths if berth not in self._deaf]
+        free = [one for one in self.berths if one.state is State.UP and one not in self._deaf]
         asked = {berth for berth in free if berth.offer("tell", round=self._round)}
         self._missing = asked
         self._timer = self._clock.callLater(PATIENCE if asked else 0, self._finish)

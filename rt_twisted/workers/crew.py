@@ -129,10 +129,11 @@ class Crew(Service):
     def _reload(self) -> None:
         self._supervisor.reloading()
         self._options = self._renew()
-        up = {berth for berth in self._berths if berth.state is State.UP}
-        self._awaited |= up
-        for berth in up:
-            berth.say("reload")
+        self._awaited |= {berth for berth in self._berths if berth.state is State.UP}
+        for berth in self._berths:
+            # One that is starting may have read the file before, and have the old logs open.
+            if berth.state in (State.STARTING, State.UP):
+                berth.say("reload")
         self._say_ready()
 
     def _stop(self) -> None:

@@ -95,8 +95,7 @@ class Post(Service):
         super().stopService()  # type: ignore[no-untyped-call]  # as above
         if self._loop.running:
             self._loop.stop()
-        if self._look is not None and self._look.active():
-            self._look.cancel()
+        self._look_no_more()
         self._report()
 
     # As a supervisor.
@@ -109,6 +108,7 @@ class Post(Service):
         """
         if not self._loop.running:
             self._loop.start(INTERVAL)
+        self._look_no_more()
         self._say_ready(self._reactor.seconds() + BROKER_SECONDS)
 
     def _say_ready(self, until: float) -> None:
@@ -116,6 +116,10 @@ class Post(Service):
             self._look = self._reactor.callLater(LOOK, self._say_ready, until)
         else:
             self._line.say("ready")
+
+    def _look_no_more(self) -> None:
+        if self._look is not None and self._look.active():
+            self._look.cancel()
 
     def reloading(self) -> None:
         """

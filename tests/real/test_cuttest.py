@@ -94,6 +94,22 @@ def test_nothing_is_lost_on_any_transport(daemon: StartDaemon) -> None:
     assert (status, found["ended"], found["still_owed"]) == (0, True, 0)
 
 
+def test_messages_may_take_another_door(daemon: StartDaemon, serve: Serve) -> None:
+    """
+    Readers come to one server, as to a balancer where nobody may publish, and
+    publishers to another.
+    """
+    options = (MUCH, "--broker=redis", f"--redis-port={start_redis(serve).port}")
+    outer = daemon(*options, "--route=^/$ sse")
+    inner = daemon(*options, "--route=^/inner$ publish")
+    publishing = f"--publish-url={inner.url}/inner"
+    status, found, said = cut([outer.url], *FAST, "-n5", "--seconds=5", publishing)
+
+    assert status == 0, said
+    assert found["published"] > 0
+    assert found["publisher_cuts"] > 0
+
+
 def test_it_speaks_tls(daemon: StartDaemon, tmp_path: Path) -> None:
     """
     Between its two ends, through the proxy; who vouches for the server is checked.

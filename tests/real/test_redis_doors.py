@@ -7,7 +7,7 @@ from __future__ import annotations
 import subprocess
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from signal import SIGKILL
+from signal import SIGCONT, SIGKILL, SIGSTOP
 from typing import Any
 
 import pytest
@@ -156,6 +156,21 @@ async def test_another_kind_of_server(daemon: StartDaemon, said: list[str]) -> N
     async with nodes([f"127.0.0.1:{daemon().port}"]):
         await until(lambda: bool(said))
     assert said == ["is away: what came is not redis' protocol"]
+
+
+async def test_who_does_not_answer_is_said_to(redis: Server, said: list[str]) -> None:
+    """
+    Not that we hung up, which is what happened then.
+    """
+    async with nodes([f"127.0.0.1:{redis.port}"], timeout=2.0):
+        await until(lambda: "is there" in said)
+        redis.send(SIGSTOP)
+        try:
+            await until(lambda: any(text.startswith("is away: ") for text in said))
+        finally:
+            redis.send(SIGCONT)
+
+    assert "is away: no answer for 2 seconds" in said
 
 
 async def test_a_stop_is_no_failure(redis: Server, daemon: StartDaemon) -> None:

@@ -18,7 +18,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -146,6 +146,17 @@ def children(pid: int) -> list[int]:
     """
     everybody = [int(each.name) for each in Path("/proc").iterdir() if each.name.isdigit()]
     return [each for each in everybody if stat(each)[1:2] == [str(pid)] and not gone(each)]
+
+
+def files(pid: int) -> list[str]:
+    """
+    What a process has open.
+    """
+    found = []
+    for each in Path(f"/proc/{pid}/fd").iterdir():
+        with suppress(FileNotFoundError):  # closed by now
+            found.append(os.readlink(each))
+    return found
 
 
 Start = Callable[..., Crew]
@@ -424,6 +435,16 @@ def test_a_parent_that_was_stopped_ends_nobody(crew: Start) -> None:
     assert "has said nothing" not in daemon.server.log
 
 
+def test_the_numbers_are_known_while_workers_wait_for_the_broker(daemon: StartDaemon) -> None:
+    """
+    One that is asked before it has said that it is up gets an answer all the same.
+    """
+    server = daemon(f"--workers={SIZE}", "--broker=redis", f"--redis-port={free_port()}")
+    said = Crew(server, SIZE).stats()
+
+    assert {worker["state"] for worker in said["workers"]} <= {"starting", "up"}
+
+
 def _stats_of_another(daemon: Crew) -> Any:
     """
     Ask until a worker that does not hang gets the question.
@@ -470,6 +491,36 @@ async def test_a_reload_reaches_all_and_drops_nobody(crew: Start, tmp_path: Path
     assert len(access.read_text().splitlines()) >= 40
     line = r'127\.0\.0\.1 - - \[\S+ \+0000\] "(POST|GET) /\S* HTTP/1\.1" (200|413) \d+'
     assert all(re.fullmatch(line, each) for each in access.read_text().splitlines())
+
+
+def test_a_log_that_is_moved_away_is_let_go(crew: Start, tmp_path: Path) -> None:
+    """
+    By the parent too, which only looks whether it can be opened: who deletes it gets
+    the disk's room back.
+    """
+    path = tmp_path / "access.log"
+    daemon = crew(f"--access-log={path}").up()
+    everybody = [daemon.server.pid, *children(daemon.server.pid)]
+    path.rename(tmp_path / "access.log.1")
+    daemon.server.send(signal.SIGHUP)
+
+    settled(lambda: not any("access.log.1" in name for pid in everybody for name in files(pid)))
+
+
+def test_a_reload_reaches_who_is_starting(daemon: StartDaemon, tmp_path: Path) -> None:
+    """
+    A worker that had read the file before, and waits for the broker, reads it again.
+    """
+    file = tmp_path / "a.conf"
+    file.write_text("")
+    options = [f"--workers={SIZE}", "--broker=redis", f"--redis-port={free_port()}"]
+    crew = Crew(daemon(f"--config={file}", *options), SIZE).up()
+    os.kill(crew.pids()[0], signal.SIGKILL)
+    settled(lambda: crew.server.log.count("no stats key is set") == SIZE + 1)
+    file.write_text("retry = 7\n")
+    crew.server.send(signal.SIGHUP)
+
+    settled(lambda: crew.server.log.count("reloaded, changed: retry") == SIZE)
 
 
 def test_sigterm_stops_all_in_good_order(crew: Start) -> None:

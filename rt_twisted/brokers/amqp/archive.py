@@ -4,11 +4,11 @@ Replays from the stream: one reading answers all who ask meanwhile.
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime
 from math import isfinite
-from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
@@ -99,7 +99,6 @@ class Archive:
     Answers questions, one reading after the other.
 
     Args:
-        clock: the reactor.
         read: reads the stream from a place until it is enough.
         decode: makes a message of what was read.
         head: where the log ends, as we know it.
@@ -108,13 +107,11 @@ class Archive:
 
     def __init__(
         self,
-        clock: Any,
         read: Read,
         decode: Decode,
         head: Callable[[], Position],
         catch_up: Callable[[], Awaitable[None]],
     ) -> None:
-        self._clock = clock
         self._read = read
         self._decode = decode
         self._head = head
@@ -174,7 +171,7 @@ class Archive:
         groups: dict[datetime | None, list[Question]] = {}
         for question in asked:
             question.begin(head)
-            groups.setdefault(_moment(question.since, self._clock.seconds()), []).append(question)
+            groups.setdefault(_moment(question.since, time.time()), []).append(question)
         for moment, questions in groups.items():
             if moment is None:
                 questions = [one for one in questions if one.start <= head.offset]

@@ -81,7 +81,7 @@ class StreamBroker(Service):
             self._outbox.refuse,
         )
         self._incarnation = Incarnation(reactor, name, retention, topology.number)
-        self._archive = Archive(reactor, self._read, self._decode, self.position, self._catch_up)
+        self._archive = Archive(self._read, self._decode, self.position, self._catch_up)
         self._wanted: set[str] = set()
         self._waiting: list[tuple[str, Deferred[Position]]] = []  # for the log to be known
         self._epoch = ""

@@ -14,6 +14,7 @@ from typing import Any, Protocol, TypeVar
 import hiredis
 import txredisapi
 from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.error import ConnectionAborted
 from twisted.internet.protocol import Factory
 from twisted.python.failure import Failure
 
@@ -113,6 +114,8 @@ class Link(txredisapi.RedisProtocol):  # type: ignore[misc]  # it has no annotat
         """
         What was asked fails.
         """
+        if why.check(ConnectionAborted):  # txredisapi does that, and says nothing
+            self._reason = self._reason or f"no answer for {self.replyTimeout:g} seconds"
         self._reason = self._reason or why.getErrorMessage()
         super().connectionLost(why)
         if not self.lost.called:

@@ -14,20 +14,18 @@ from rt_twisted.load.target import Target
 @dataclass(frozen=True, slots=True)
 class Node:
     """
-    One base URL.
+    One URL.
 
     Args:
-        url: where its event streams are.
-        publish_url: where messages go.
+        url: where its event streams are, or where messages go.
         proxy: in front of it.
     """
 
     url: str
-    publish_url: str
     proxy: Proxy
 
     @classmethod
-    def find(cls, reactor: Any, url: str, publish_url: str, patience: float, verify: bool) -> Node:
+    def find(cls, reactor: Any, url: str, patience: float, verify: bool) -> Node:
         """
         Look for the server, and listen in front of it.
 
@@ -36,7 +34,7 @@ class Node:
         """
         target = Target.find(reactor, url, 1, patience, verify)
         # What passes the proxy is what it was; TLS is between the two ends.
-        return cls(url, publish_url, Proxy(reactor, replace(target, security=None)))
+        return cls(url, Proxy(reactor, replace(target, security=None)))
 
     def way(self, url: str, verify: bool = True) -> Way:
         """

@@ -56,10 +56,12 @@ class Trial:
         self.published = Published(terms.channels, terms.size, run)
         self.errors: Counter[str] = Counter()
         self.audience = Audience(self.published, terms.away, terms.every, self._rng, reactor)
-        self._nodes: list[Node] = []
-        for url, publish_url in zip(terms.urls, terms.publish_urls, strict=True):
-            self._nodes.append(Node.find(reactor, url, publish_url, terms.patience, terms.verify))
-        ways = [node.way(node.publish_url, terms.verify) for node in self._nodes]
+        # Messages may go somewhere else: past the balancer that readers come through.
+        self._nodes, self._doors = (
+            [Node.find(reactor, url, terms.patience, terms.verify) for url in urls]
+            for urls in (terms.urls, terms.publish_urls)
+        )
+        ways = [door.way(door.url, terms.verify) for door in self._doors]
         self.feeds = [
             Feed(self._picking(ways), terms.key, self.published, channel, self.errors, reactor)
             for channel in range(len(terms.channels))
@@ -176,10 +178,10 @@ class Trial:
             if feed.transport is None or self._rng.random() > CUTS / self.terms.every:
                 continue
             port = feed.transport.getPeer().port
-            node = next(node for node in self._nodes if node.proxy.port == port)
+            door = next(door for door in self._doors if door.proxy.port == port)
             manner = self._rng.choice(tuple(Manner))
             left = self._rng.randint(0, 200)
-            self.feed_cuts += node.cut(feed.transport, manner, self.terms.away, left)
+            self.feed_cuts += door.cut(feed.transport, manner, self.terms.away, left)
 
     async def _finish(self) -> None:
         """
@@ -221,7 +223,7 @@ class Trial:
         self.audience.close()
         for feed in self.feeds:
             feed.close()
-        for node in self._nodes:
+        for node in (*self._nodes, *self._doors):
             node.proxy.close()
 
     def _every(self, seconds: float, call: Callable[[], object]) -> None:
