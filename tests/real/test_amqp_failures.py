@@ -337,7 +337,7 @@ async def test_a_login_that_is_refused(rabbit: Rabbit, lines: list[str]) -> None
     """
     One clear line, and slow tries; nothing else of the daemon suffers.
     """
-    rabbit.control("add_user", "reader", "right")
+    await deferToThread(rabbit.control, "add_user", "reader", "right")
     ears = Ears()
     from rt_twisted.brokers.amqp import link
 
@@ -350,7 +350,7 @@ async def test_a_login_that_is_refused(rabbit: Rabbit, lines: list[str]) -> None
     assert broker._link._delay(1) >= link.SLOW / 2
     assert not heard.called
     await broker.stopService()
-    rabbit.control("delete_user", "reader")
+    await deferToThread(rabbit.control, "delete_user", "reader")
 
 
 async def test_a_right_that_is_missing(rabbit: Rabbit, lines: list[str]) -> None:
@@ -358,8 +358,8 @@ async def test_a_right_that_is_missing(rabbit: Rabbit, lines: list[str]) -> None
     The line says which; there is nothing to be set otherwise here. Nor is there if the
     exchange is to be taken as it is, and is not there.
     """
-    rabbit.control("add_user", "low", "low")
-    rabbit.control("set_permissions", "low", "^amq\\.gen.*", ".*", ".*")
+    await deferToThread(rabbit.control, "add_user", "low", "low")
+    await deferToThread(rabbit.control, "set_permissions", "low", "^amq\\.gen.*", ".*", ".*")
     for reason, settings in (
         ("ACCESS_REFUSED - access to exchange", {"user": "low", "password": "low"}),
         ("NOT_FOUND - no exchange", {"passive": True}),
@@ -370,7 +370,7 @@ async def test_a_right_that_is_missing(rabbit: Rabbit, lines: list[str]) -> None
         assert f"cannot do what is needed: {reason}" in lines[0]
         assert "set amqp" not in lines[0]
         await broker.stopService()
-    rabbit.control("delete_user", "low")
+    await deferToThread(rabbit.control, "delete_user", "low")
 
 
 async def test_an_exchange_that_is_another(rabbit: Rabbit, lines: list[str]) -> None:
