@@ -40,7 +40,7 @@ def nginx(serve: Serve, port: int, folder: Path, other: int = 0) -> Server:
     front = free_port()
     site = (ROOT / "examples" / "nginx" / "realtime.conf").read_text()
     site = site.replace("listen 80;", f"listen 127.0.0.1:{front};")
-    site = site.replace("server 127.0.0.1:8888;", f"server 127.0.0.1:{port};")
+    site = site.replace("server 127.0.0.1:8888", f"server 127.0.0.1:{port}")
     if other:
         site = site.replace(f"# server {OTHER}", f"server 127.0.0.1:{other}")
     return serve_nginx(serve, site, front, folder)
@@ -146,6 +146,21 @@ def test_a_node_that_is_gone_refuses_no_reader(
     front = proxy(serve, daemon().port, tmp_path, other=free_port())
 
     assert {ask(front, "GET", f"{prefix}/?channels=news") for _ in range(6)} == {200}
+
+
+def test_a_rolling_restart_refuses_no_reader(
+    serve: Serve, daemon: StartDaemon, tmp_path: Path
+) -> None:
+    """
+    Nor where both nodes have been gone a moment ago: nginx asks the one that is back.
+    """
+    first, second = daemon(), daemon()
+    front = nginx(serve, first.port, tmp_path, other=second.port)
+    wait_for(front, "/sse")
+    for node in (first, second):
+        node.kill()
+        assert {ask(front, "GET", "/sse/?channels=news") for _ in range(6)} == {200}
+        daemon(port=node.port)
 
 
 @pytest.fixture
