@@ -480,10 +480,9 @@ class Absent(MemoryBroker):
         return self.there
 
 
-@pytest.mark.parametrize("comes", [True, False])
-def test_new_connections_come_when_the_broker_is_there(comes: bool) -> None:
+def waiting() -> tuple[Clock, Absent, Post, StringTransport]:
     """
-    Or after a while, if it is away.
+    The post of a worker that has been waiting for its broker for a second.
     """
     clock = Clock()
     broker = implementer(IReady)(Absent)(clock, "e")
@@ -492,6 +491,15 @@ def test_new_connections_come_when_the_broker_is_there(comes: bool) -> None:
     post._line.makeConnection(transport)  # type: ignore[no-untyped-call]
     post.ready()
     clock.pump([0.1] * 10)
+    return clock, broker, post, transport
+
+
+@pytest.mark.parametrize("comes", [True, False])
+def test_new_connections_come_when_the_broker_is_there(comes: bool) -> None:
+    """
+    Or after a while, if it is away.
+    """
+    clock, broker, post, transport = waiting()
     assert b"ready" not in transport.value()
     broker.there = comes
     clock.pump([0.1] * (1 if comes else 25))
@@ -506,13 +514,7 @@ def test_a_worker_that_stops_does_not_say_that_it_is_ready() -> None:
     Not even one that waited for the broker, and was told to read its settings again:
     new connections would be sent to it.
     """
-    clock = Clock()
-    broker = implementer(IReady)(Absent)(clock, "e")
-    post = Post(clock, -1, Hub(broker, clock))
-    transport = StringTransport()
-    post._line.makeConnection(transport)  # type: ignore[no-untyped-call]
-    post.ready()
-    clock.pump([0.1] * 10)
+    clock, _, post, transport = waiting()
     post.ready()
     post.stopService()
     clock.pump([0.1] * 50)

@@ -14,13 +14,14 @@ from typing import ClassVar
 from zope.interface import implementer
 
 from rt_twisted.actions.admitted import when_admitted
-from rt_twisted.actions.poll_answer import HEADERS, Terms, answer_once
+from rt_twisted.actions.poll_answer import Terms, answer_once
 from rt_twisted.actions.sse import (
     EVENT_STREAM,
     check_fixed,
     read_names,
     read_since,
 )
+from rt_twisted.actions.stats import NO_STORE
 from rt_twisted.codecs.poll import EventPoll, JsonPoll
 from rt_twisted.house import House
 from rt_twisted.interfaces import IAction, IExchange, Match, Refusal
@@ -81,7 +82,7 @@ class Poll:
         if not isinstance(since, After):
             wait = 0.0
         if exchange.method == "HEAD":
-            exchange.answer(200, content_type=format.content_type, headers=HEADERS)
+            exchange.answer(200, content_type=format.content_type, headers=NO_STORE)
             return None
         terms = Terms(format, wait, conditional=conditional)
         enter = partial(answer_once, exchange, house, names, since, terms)

@@ -15,13 +15,13 @@ from typing import Any
 from twisted.internet.error import ConnectionDone
 from twisted.python.failure import Failure
 
+from rt_twisted.actions.stats import NO_STORE
 from rt_twisted.codecs.poll import EventPoll, Frames, JsonPoll
 from rt_twisted.house import House
-from rt_twisted.interfaces import Header, IExchange
+from rt_twisted.interfaces import IExchange
 from rt_twisted.message import Since
 from rt_twisted.subscriber import Cause, Subscriber
 
-HEADERS: Sequence[Header] = (("Cache-Control", "no-store"),)
 RETRY_AFTER = "2"  # seconds, when the broker fails
 
 
@@ -153,7 +153,7 @@ class Waiting:
         # First of all: the answer may begin the connection's next request.
         self.protocol.drop(Cause.LIMIT)
         format = self._terms.format
-        headers = [*HEADERS, ("ETag", f'"{frames.position}"')]
+        headers = [*NO_STORE, ("ETag", f'"{frames.position}"')]
         if self._terms.conditional and not frames.news:
             self._exchange.answer(304, headers=headers)
             return

@@ -1,5 +1,5 @@
 """
-Clients that send and take as little as they can, while others are served on time.
+Clients that send and take as little as they can, while others are served.
 """
 
 from __future__ import annotations
