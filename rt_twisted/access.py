@@ -10,6 +10,7 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 from rt_twisted.interfaces import IExchange, Refusal
+from rt_twisted.wildcards import Wildcard
 
 CHANNEL_PATTERN = r"[^\x00-\x20\x7f,*?\[\]\\]{1,200}"
 _LOCAL_HOST = re.compile(r"(localhost|127(\.\d+){3}|\[::1\])(:\d+)?", re.IGNORECASE)
@@ -27,21 +28,20 @@ class Key:
     """
 
     secret: bytes
-    patterns: tuple[re.Pattern[str], ...] = ()
+    patterns: tuple[Wildcard, ...] = ()
 
     @classmethod
     def of(cls, secret: str, patterns: Iterable[str] = ()) -> Key:
         """
         A key from words as they stand in the settings.
         """
-        globs = (".*".join(map(re.escape, pattern.split("*"))) for pattern in patterns)
-        return cls(secret.encode(), tuple(re.compile(glob, re.DOTALL) for glob in globs))
+        return cls(secret.encode(), tuple(map(Wildcard.of, patterns)))
 
     def opens(self, channel: str) -> bool:
         """
         Whether *channel* is among its channels.
         """
-        return not self.patterns or any(p.fullmatch(channel) for p in self.patterns)
+        return not self.patterns or any(p.matches(channel) for p in self.patterns)
 
     def check(self, channel: str) -> None:
         """

@@ -1,0 +1,58 @@
+"""
+Wildcard patterns, in which `*` stands for any characters.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True)
+class Wildcard:
+    """
+    A parsed pattern; compares by its source.
+
+    A regular expression with several `.*` backtracks: its time grows with a power
+    of the text's length. This matcher never goes back, so it is safe for text
+    that clients send.
+
+    Args:
+        source: the pattern as it was written.
+        pieces: the text between the stars; one piece if there is no star.
+    """
+
+    source: str
+    pieces: tuple[str, ...] = field(compare=False)
+
+    @classmethod
+    def of(cls, source: str) -> Wildcard:
+        """
+        Parse *source*. No character but `*` is special; it cannot be escaped.
+        """
+        first, *others = source.split("*")
+        if not others:
+            return cls(source, (first,))
+        middle = (piece for piece in others[:-1] if piece)
+        return cls(source, (first, *middle, others[-1]))
+
+    def matches(self, text: str) -> bool:
+        """
+        Whether the pattern matches the whole of *text*.
+
+        Each piece is taken at its first place after the piece before it. A later
+        place could only leave less room for the rest, so none is tried again: the
+        time is linear in the length of *text*.
+        """
+        first = self.pieces[0]
+        if len(self.pieces) == 1:
+            return text == first
+        last = self.pieces[-1]
+        at, end = len(first), len(text) - len(last)
+        if at > end or not text.startswith(first) or not text.endswith(last):
+            return False
+        for piece in self.pieces[1:-1]:
+            found = text.find(piece, at, end)
+            if found < 0:
+                return False
+            at = found + len(piece)
+        return True
