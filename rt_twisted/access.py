@@ -8,8 +8,9 @@ import hmac
 import re
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
-from rt_twisted.interfaces import IExchange, Refusal
+from rt_twisted.interfaces import Refusal
 from rt_twisted.wildcards import Wildcard
 
 CHANNEL_PATTERN = r"[^\x00-\x20\x7f,*?\[\]\\]{1,200}"
@@ -68,30 +69,48 @@ class Keys:
     def __len__(self) -> int:
         return len(self._keys)
 
-    def find(self, exchange: IExchange, secret: bytes | None) -> Key:
+    def authorize(self, credentials: Credentials, channels: Iterable[str] = ()) -> Key:
         """
-        The key that a request shows.
+        Decide whether a request may do what these keys are for.
+
+        The only place where this is decided, for every protocol. With keys set,
+        the key that the request presents decides, and nothing else does. With
+        no key set, only programs on this machine and pages of this server may:
+        a browser on this machine gives its local address to every page that it
+        shows, and anybody can have a name point to 127.0.0.1 (DNS rebinding).
 
         Args:
-            exchange: the request, for its peer.
-            secret: the key it shows.
+            credentials: what the request presents.
+            channels: what it would act on; may be empty.
+
+        Returns:
+            the key that was found, to check further channels with.
 
         Raises:
-            Refusal: 401 for no key or a wrong one; 403 for a peer from
-                elsewhere where no key is set.
+            Refusal: 401 for no key or a wrong one; 403 for another machine or
+                page where no key is set, and for a channel that is not among
+                the key's.
         """
-        if not self._keys:
-            _check_local(exchange)
-            return _LOCAL
-        return self.match(secret)
+        key = self._match(credentials.key) if self._keys else _authorize_local(credentials)
+        for channel in channels:
+            key.check(channel)
+        return key
 
-    def match(self, secret: bytes | None) -> Key:
+    def check(self, request: IRequest, secret: bytes | None, channels: Iterable[str]) -> None:
         """
-        The key with this secret, whoever shows it.
+        Pass, or refuse; see `authorize`.
+
+        Args:
+            request: a key in its headers comes first.
+            secret: a key from its body or query.
+            channels: what it would act on; may be empty.
 
         Raises:
-            Refusal: 401, there is none.
+            Refusal: see `authorize`.
         """
+        self.authorize(Credentials.of(request, header_key(request) or secret), channels)
+
+    def _match(self, secret: bytes | None) -> Key:
         if not secret:
             raise Refusal(401, "a key is needed", [("WWW-Authenticate", "Bearer")])
         found = None
@@ -102,49 +121,87 @@ class Keys:
             raise Refusal(401, "wrong key", [("WWW-Authenticate", "Bearer")])
         return found
 
-    def check(self, exchange: IExchange, secret: bytes | None, channels: Iterable[str]) -> None:
-        """
-        Pass, or say why not: `find`, and then `Key.check` for each channel.
 
-        Args:
-            exchange: the request; a key in its headers comes first.
-            secret: a key from its body or query.
-            channels: what it wants to act on; may be empty.
+class IRequest(Protocol):
+    """
+    The part of a request that credentials are taken from: an `IExchange`, or
+    what was kept of one.
+    """
 
-        Raises:
-            Refusal: see there.
+    @property
+    def local(self) -> bool:
         """
-        key = self.find(exchange, header_key(exchange) or secret)
-        for channel in channels:
-            key.check(channel)
+        See `IExchange.local`.
+        """
+
+    def header(self, name: str) -> str | None:
+        """
+        See `IExchange.header`; of those in `CREDENTIAL_HEADERS`.
+        """
+
+
+# Whoever keeps something of a request for a later decision keeps at least these.
+CREDENTIAL_HEADERS = ("authorization", "x-publish-key", "host", "origin", "sec-fetch-site")
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """
+    What a request presents to be authorized by `Keys`.
+
+    Args:
+        key: the key that it shows; None or empty for none.
+        local: the peer is on this machine, and no proxy stands in between.
+        host: the `Host` header; None if it was not sent.
+        origin: the `Origin` header; None if it was not sent.
+        fetch_site: the `Sec-Fetch-Site` header (Fetch Metadata, 2.3); None if it
+            was not sent.
+    """
+
+    key: bytes | None = None
+    local: bool = False
+    host: str | None = None
+    origin: str | None = None
+    fetch_site: str | None = None
+
+    @classmethod
+    def of(cls, request: IRequest, key: bytes | None) -> Credentials:
+        """
+        The credentials of *request*, with *key* as the key that it shows.
+        """
+        header = request.header
+        return cls(key, request.local, header("host"), header("origin"), header("sec-fetch-site"))
+
+    def __repr__(self) -> str:
+        return "Credentials(...)"
 
 
 _LOCAL = Key(b"")  # stands for being on this machine: it opens everything
+_OWN_PAGES = ("same-origin", "none")  # `none`: the user typed the address, or opened a bookmark
 
 
-def header_key(exchange: IExchange) -> bytes | None:
+def header_key(request: IRequest) -> bytes | None:
     """
     The key in `Authorization: Bearer` (RFC 6750, 2.1) or `X-Publish-Key`.
     """
-    authorization = exchange.header("authorization")
+    authorization = request.header("authorization")
     if authorization is not None and authorization[:7].lower() == "bearer ":
         return authorization[7:].strip().encode("latin-1")
-    key = exchange.header("x-publish-key")
+    key = request.header("x-publish-key")
     return key.encode("latin-1") if key else None
 
 
-def _check_local(exchange: IExchange) -> None:
-    if not exchange.local:
+def _authorize_local(credentials: Credentials) -> Key:
+    host, origin, site = credentials.host, credentials.origin, credentials.fetch_site
+    if not credentials.local:
         raise Refusal(403, "no key is set on the server: only its own machine may do this")
-    # A browser on this machine lends its address to every page it shows, and a
-    # name of anybody's may be made to point here: only pages that this server
-    # served under a name of this machine are ours.
-    host = exchange.header("host")
-    origin = exchange.header("origin")
     if host is not None and not _LOCAL_HOST.fullmatch(host):
         raise Refusal(403, "no key is set on the server: ask it as localhost")
     if origin is not None and origin.partition("://")[2] != host:
         raise Refusal(403, "no key is set on the server: pages from elsewhere may not do this")
+    if site is not None and site not in _OWN_PAGES:
+        raise Refusal(403, "no key is set on the server: pages from elsewhere may not do this")
+    return _LOCAL
 
 
 def _is_broken(text: str) -> bool:

@@ -12,7 +12,7 @@ import pytest
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 from twisted.internet.task import Clock
 
-from rt_twisted.access import ChannelNames, Key, Keys, header_key
+from rt_twisted.access import ChannelNames, Credentials, Key, Keys, header_key
 from rt_twisted.front.exchange import HttpExchange
 from rt_twisted.front.head import Head, HttpLimits
 from rt_twisted.front.http import Front
@@ -250,6 +250,36 @@ def test_a_name_made_to_point_here_is_not_local_without_an_origin_either() -> No
     """
     assert refused(Keys(), Peer(headers={"host": "evil.example:8888"})) == 403
     assert refused(Keys(), Peer(headers={"host": "localhost:8888"})) == 0
+
+
+@pytest.mark.parametrize(
+    ("site", "status"),
+    [
+        ("same-origin", 0),
+        ("none", 0),
+        ("cross-site", 403),
+        ("same-site", 403),
+        ("CROSS-SITE", 403),
+        ("none, cross-site", 403),
+        ("", 403),
+    ],
+)
+def test_pages_of_other_sites_are_refused_without_a_key(site: str, status: int) -> None:
+    """
+    Without a key only pages of this server may act, as the browser reports it;
+    with a key the key decides.
+    """
+    headers = {"host": "localhost:8888", "sec-fetch-site": site}
+
+    assert refused(Keys(), Peer(headers=headers)) == status
+    assert refused(BOTH, Peer(headers=headers), b"any") == 0
+
+
+def test_credentials_are_not_shown() -> None:
+    """
+    A key that a request presents does not reach a log by way of its repr.
+    """
+    assert "secret" not in repr(Credentials(b"secret"))
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from rt_twisted.actions.socketio.handshake import KEY_HEADERS, Handshake
+from rt_twisted.access import CREDENTIAL_HEADERS
+from rt_twisted.actions.socketio.handshake import Handshake
 
 
 class Request:
@@ -63,12 +64,19 @@ def test_bytes_that_are_no_text() -> None:
 
 def test_what_nobody_will_ask_for() -> None:
     """
-    Is not kept.
+    Is not kept; what decides who may publish is.
     """
-    request: Any = Request(cookie="a=1", authorization="Bearer x", origin="http://a")
-    handshake = Handshake.of(request, KEY_HEADERS)
+    shown = {
+        "authorization": "Bearer x",
+        "x-publish-key": "y",
+        "host": "a",
+        "origin": "http://a",
+        "sec-fetch-site": "same-origin",
+    }
+    request: Any = Request(cookie="a=1", **shown)
+    handshake = Handshake.of(request, CREDENTIAL_HEADERS)
 
-    assert handshake.headers == {"authorization": "Bearer x"}
+    assert handshake.headers == shown
     assert handshake.cookies == {}
 
 

@@ -12,7 +12,7 @@ from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from rt_twisted.access import Key, header_key
+from rt_twisted.access import Credentials, Key, header_key
 from rt_twisted.codecs.errors import RemoteProtocolError
 from rt_twisted.codecs.publication import check_key, parse
 from rt_twisted.house import House
@@ -52,7 +52,9 @@ class Publish:
         secret = header_key(exchange)
         shown = None
         if secret is not None or not publishers:
-            shown = publishers.find(exchange, secret)  # before a body is taken in vain
+            shown = publishers.authorize(
+                Credentials.of(exchange, secret)
+            )  # before the body is read
         fixed = [template.expand(exchange, match) for template in self.channel]
         body = exchange.read(self.house.max_body)
         return body.addCallback(self._publish, exchange, fixed, shown)
@@ -75,7 +77,8 @@ class Publish:
         for number, submission in enumerate(submissions):
             key = shown or keys.get(submission.key)
             if key is None:
-                key = keys[submission.key] = house.publishers.find(exchange, submission.key)
+                credentials = Credentials.of(exchange, submission.key)
+                key = keys[submission.key] = house.publishers.authorize(credentials)
             channels = fixed or submission.channels
             if not channels:
                 raise Refusal(400, "channel is missing")

@@ -39,7 +39,7 @@ def check_observer(house: House, exchange: IExchange) -> None:
     or, if no key is set, from this machine.
 
     Raises:
-        Refusal: see `Keys.find`.
+        Refusal: see `Keys.authorize`.
     """
     secret = exchange.query().get("key", [""])[-1]
     house.observers.check(exchange, secret.encode(errors="replace"), ())

@@ -5,6 +5,7 @@ Engine.IO and Socket.IO word by word: what their documents and official servers 
 from __future__ import annotations
 
 import json
+import socket
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
@@ -15,7 +16,7 @@ import pytest
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
-from rt_twisted.codecs.engineio_framing import Poll3Text, Poll4
+from rt_twisted.codecs.engineio_framing import Poll3Text, Poll4, PollFraming
 from tests.real.conftest import PATIENCE, Server, StartDaemon
 
 ROUTES = (r"--route=^/socket\.io/ socket.io", "--route=^/publish$ publish")
@@ -617,3 +618,76 @@ def test_keys_and_routes_decide_who_publishes(daemon: StartDaemon) -> None:
         assert socket.recv(PATIENCE) == '42["typing",[{"who":"Ann"},true]]'
         socket.send('420["subscribe","other"]')
         assert "chosen here" in str(socket.recv(PATIENCE))
+
+
+@pytest.mark.parametrize("version", [3, 4])
+@pytest.mark.parametrize("transport", ["polling", "websocket"])
+def test_pages_from_elsewhere_cannot_publish_without_a_key(
+    version: int, transport: str, daemon: StartDaemon
+) -> None:
+    """
+    Without a key only this machine's programs and the server's own pages may
+    publish: not a page of another site, and not under a name that somebody
+    else made to point to this machine.
+    """
+    server = daemon(*ROUTES, "--websocket-origins=*")
+    local = f"localhost:{server.port}"
+    may: tuple[dict[str, str], ...] = (
+        {},
+        {"Host": local, "Origin": f"http://{local}", "Sec-Fetch-Site": "same-origin"},
+        {"Host": local, "Sec-Fetch-Site": "none"},
+    )
+    may_not: tuple[dict[str, str], ...] = (
+        {"Origin": "https://evil.example"},
+        {"Origin": "null"},
+        {"Host": "evil.example"},
+        {"Host": f"evil.example:{server.port}", "Origin": f"http://evil.example:{server.port}"},
+        {"Sec-Fetch-Site": "cross-site"},
+        {"Sec-Fetch-Site": "same-site"},
+        {"X-Forwarded-For": "127.0.0.1"},
+    )
+    emit = _emit_by_polls if transport == "polling" else _emit_by_websocket
+    for headers in may:
+        assert '"status":"ok"' in emit(server, version, headers), headers
+    for headers in may_not:
+        answer = emit(server, version, headers)
+        assert "no key is set" in answer, headers
+
+
+_PUBLISH = '421["publish","news","x"]'
+
+
+def _emit_by_polls(server: Server, version: int, headers: dict[str, str]) -> str:
+    query = f"EIO={version}&transport=polling&b64=1"
+    framed: PollFraming = Poll4() if version == 4 else Poll3Text()
+
+    def post(text: str) -> None:
+        body = framed.body(framed.text(text.encode()))
+        assert http.ask("POST", f"{query}&sid={sid}", body, **headers)[0] == 200
+
+    http = Http(server, version)
+    status, opening = http.ask("GET", query, None, **headers)
+    assert status == 200
+    sid = json.loads(opening[opening.index(b"{") : opening.index(b"}") + 1])["sid"]
+    if version == 4:
+        post("40")
+    post(_PUBLISH)
+    answer = b""
+    while b"430[" not in answer and b"431[" not in answer:
+        status, answer = http.ask("GET", f"{query}&sid={sid}", None, **headers)
+        assert status == 200
+    return answer.decode()
+
+
+def _emit_by_websocket(server: Server, version: int, headers: dict[str, str]) -> str:
+    with closing(socket.create_connection(("127.0.0.1", server.port), PATIENCE)) as line:
+        host = headers.get("Host", f"127.0.0.1:{server.port}")
+        more = {name: value for name, value in headers.items() if name != "Host"}
+        url = f"ws://{host}/socket.io/?EIO={version}&transport=websocket"
+        with connect(url, sock=line, additional_headers=more, ping_interval=None) as opened:
+            opened.recv(PATIENCE)
+            if version == 4:
+                opened.send("40")
+            opened.recv(PATIENCE)
+            opened.send(_PUBLISH)
+            return str(opened.recv(PATIENCE))

@@ -19,12 +19,13 @@ from zope.interface import implementer
 from zope.interface.exceptions import Invalid
 from zope.interface.verify import verifyObject
 
+from rt_twisted.access import CREDENTIAL_HEADERS
 from rt_twisted.actions.admitted import when_admitted
 from rt_twisted.actions.engineio.session import POLLING, WEBSOCKET, Session
 from rt_twisted.actions.engineio.sessions import Sessions, sessions_of
 from rt_twisted.actions.engineio.socket import SocketEnd
 from rt_twisted.actions.socketio.dialogue import Dialogue
-from rt_twisted.actions.socketio.handshake import KEPT, KEY_HEADERS, Handshake
+from rt_twisted.actions.socketio.handshake import KEPT, Handshake
 from rt_twisted.actions.socketio.recovery import Recovery, recovery_of
 from rt_twisted.actions.socketio.rooms import Rooms
 from rt_twisted.actions.sse import check_fixed
@@ -204,7 +205,7 @@ class SocketIO:
     def _session(self, exchange: IExchange, match: Match, version: int, address: str) -> Session:
         house = self.house
         app = self.application
-        handshake = Handshake.of(exchange, KEPT if app is not None else KEY_HEADERS)
+        handshake = Handshake.of(exchange, KEPT if app is not None else CREDENTIAL_HEADERS)
         if app is None:
             names = [template.expand(exchange, match) for template in self.subscribe]
             publish = [template.expand(exchange, match) for template in self.publish]

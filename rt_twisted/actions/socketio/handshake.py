@@ -4,16 +4,17 @@ What is remembered of how a client came.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from rt_twisted.access import CREDENTIAL_HEADERS
 from rt_twisted.codecs.fields import parse_cookies, parse_query
 from rt_twisted.interfaces import IExchange
 
-# Headers; of a client without an application of its own those that a key may come by,
-# as cookies would take more than all else that is kept of it.
-KEY_HEADERS = ("authorization", "x-publish-key")
-KEPT = ("authorization", "cookie", "host", "origin", "user-agent", "x-publish-key")
+# Headers. Only applications get all of them: of other clients cookies would take more
+# memory than all else that is kept.
+KEPT = (*CREDENTIAL_HEADERS, "cookie", "user-agent")
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +46,7 @@ class Handshake:
             exchange.local,
             exchange.path,
             exchange.query_string,
-            tuple([exchange.header(name) if name in headers else None for name in KEPT]),
+            tuple([_kept(exchange, name) if name in headers else None for name in KEPT]),
         )
 
     @property
@@ -75,3 +76,9 @@ class Handshake:
         The value of one of the headers in KEPT.
         """
         return self.kept[KEPT.index(name)] if name in KEPT else None
+
+
+def _kept(exchange: IExchange, name: str) -> str | None:
+    value = exchange.header(name)
+    # Thousands of sessions have the same Host and Origin.
+    return value if value is None else sys.intern(value)

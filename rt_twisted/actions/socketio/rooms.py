@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from zope.interface import implementer
 
-from rt_twisted.access import header_key
+from rt_twisted.access import Credentials, header_key
 from rt_twisted.actions.socketio.client import Client, published
 from rt_twisted.actions.sse import parse_since
 from rt_twisted.codecs.errors import RemoteProtocolError
@@ -120,9 +120,8 @@ class Rooms:
             if not isinstance(arguments[2], str):
                 raise Refusal(400, "an event type is a string")
             kind = _event_type(arguments[2])
-        shown: Any = self._handshake  # as much of a request as is looked at
-        secret = self._secret or header_key(shown)
-        self._house.publishers.find(shown, secret).check(channel)
+        secret = self._secret or header_key(self._handshake)
+        self._house.publishers.authorize(Credentials.of(self._handshake, secret), [channel])
         return [Draft(channel, data, kind)]
 
 

@@ -13,7 +13,7 @@ from typing import ClassVar
 from twisted.logger import Logger
 from zope.interface import implementer
 
-from rt_twisted.access import Key, header_key
+from rt_twisted.access import Credentials, Key, header_key
 from rt_twisted.actions.admitted import when_admitted
 from rt_twisted.actions.sse import check_fixed, read_names, read_since
 from rt_twisted.actions.websocket.json_conversation import JsonConversation
@@ -178,7 +178,7 @@ def _key(exchange: IExchange, house: House) -> Key | None:
     if secret is None and "key" in exchange.query():
         secret = exchange.query()["key"][-1].encode(errors="surrogateescape")
     try:
-        return house.publishers.find(exchange, secret)
+        return house.publishers.authorize(Credentials.of(exchange, secret))
     except Refusal:
         return None
 

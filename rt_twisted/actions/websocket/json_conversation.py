@@ -11,7 +11,7 @@ from typing import Any
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from rt_twisted.access import Key
+from rt_twisted.access import Credentials, Key
 from rt_twisted.actions.publish import fitting
 from rt_twisted.actions.sse import parse_since
 from rt_twisted.codecs.errors import RemoteProtocolError
@@ -102,7 +102,7 @@ class JsonConversation:
             case Unsubscribe(channels):
                 self._unsubscribe(frozenset(channels), number)
             case ShowKey(secret):
-                self._key = self._house.publishers.match(secret)
+                self._key = self._house.publishers.authorize(Credentials(secret))
                 self._say("ack", number)
             case Ping():
                 self._say("pong", number)
@@ -139,7 +139,9 @@ class JsonConversation:
             raise Refusal(400, "channel is missing")
         # Without repeats: one frame would become any number of messages.
         channels = house.names.check_all(channels)
-        key = house.publishers.match(submission.key) if submission.key else self._key
+        key = self._key
+        if submission.key:
+            key = house.publishers.authorize(Credentials(submission.key))
         for channel in channels:
             if channel in self._publish:
                 continue
