@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import hmac
 import re
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -219,11 +219,25 @@ class ChannelNames:
     Args:
         pattern: a regular expression for the whole name.
         most: channels of one reader.
+        broker: raises Refusal for a name that the broker cannot carry; None if it
+            carries every name.
     """
 
-    def __init__(self, pattern: str = CHANNEL_PATTERN, most: int = 100) -> None:
+    def __init__(
+        self,
+        pattern: str = CHANNEL_PATTERN,
+        most: int = 100,
+        broker: Callable[[str], None] | None = None,
+    ) -> None:
         self._pattern = re.compile(pattern)
         self._most = most
+        self._broker = broker
+
+    def at(self, broker: Callable[[str], None]) -> ChannelNames:
+        """
+        The same rules, with those of another *broker*.
+        """
+        return ChannelNames(self._pattern.pattern, self._most, broker)
 
     def check(self, name: str) -> str:
         """
@@ -234,6 +248,8 @@ class ChannelNames:
         """
         if not self._pattern.fullmatch(name) or (not name.isascii() and _is_broken(name)):
             raise Refusal(400, f"a channel cannot be called {name[:100]!r}")
+        if self._broker is not None:
+            self._broker(name)
         return name
 
     def check_all(self, names: Iterable[str], held: Collection[str] = ()) -> list[str]:

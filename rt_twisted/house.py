@@ -155,4 +155,5 @@ class House:
         """
         if self.hubs is None:
             raise ValueError("there are no further servers here")
-        return replace(self, hub=self.hubs(server), ask=None)
+        hub = self.hubs(server)
+        return replace(self, hub=hub, names=self.names.at(hub.check_channel), ask=None)

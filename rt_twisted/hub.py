@@ -25,6 +25,7 @@ from rt_twisted.heartbeats import Heartbeats
 from rt_twisted.history import Keep
 from rt_twisted.interfaces import (
     IBroker,
+    ILimited,
     IReady,
     IReceiver,
     IRefusing,
@@ -85,6 +86,7 @@ class Hub:
         self._broker = broker
         self._there: Any = IReady(broker, None)
         self._refusing: Any = IRefusing(broker, None)
+        self._limited: Any = ILimited(broker, None)
         self._clock = clock
         self._limits = limits
         head = broker.position()
@@ -119,6 +121,16 @@ class Hub:
         Hand *drafts* to the broker; see `IBroker.publish`.
         """
         return self._broker.publish(drafts)
+
+    def check_channel(self, name: str) -> None:
+        """
+        Accept the channel *name*, or refuse it if the broker cannot carry it.
+
+        Raises:
+            Refusal: 400; see `ILimited.check_channel`.
+        """
+        if self._limited is not None:
+            self._limited.check_channel(name)
 
     def receive(self, message: Message) -> None:
         """

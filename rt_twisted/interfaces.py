@@ -101,6 +101,8 @@ class IBroker(Interface):
         Raises (in the Deferred):
             Unavailable: nothing or only a part was taken; a publisher that
                 sends again with idempotency keys doubles nothing.
+            Refusal: 400 or 413, one of them can never be published, however often
+                it is sent. All are checked before any is sent.
         """
 
 
@@ -128,6 +130,21 @@ class IRefusing(Interface):
         """
         Whether it takes no messages now although it is there. Known without
         waiting.
+        """
+
+
+class ILimited(Interface):
+    """
+    Bounds channel names: provided by a broker beside `IBroker` if there are names
+    that it can never carry, whatever `channel-pattern` allows.
+    """
+
+    def check_channel(channel: str) -> None:
+        """
+        Accept *channel*, for subscribers and publishers, or refuse it.
+
+        Raises:
+            Refusal: 400, no message of this channel can pass.
         """
 
 

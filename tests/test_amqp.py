@@ -31,7 +31,7 @@ from rt_twisted.brokers.amqp.fields import (
 from rt_twisted.brokers.amqp.outbox import Outbox
 from rt_twisted.brokers.amqp.routing import Routing
 from rt_twisted.brokers.amqp.specification import load_specification
-from rt_twisted.interfaces import Unavailable
+from rt_twisted.interfaces import Refusal, Unavailable
 from rt_twisted.message import Draft, Position
 
 # One table, as a server writes it: every letter that RabbitMQ knows.
@@ -456,3 +456,74 @@ def test_a_message_that_does_not_come_back(log_is_there: bool) -> None:
     else:
         assert said == [[Position("e", 7)]]
         assert times[-1] == 2
+
+
+def rejected(outbox: Outbox, *drafts: Draft) -> int:
+    """
+    The status with which *drafts* are refused for good.
+    """
+    said: list[Any] = []
+    outbox.publish(drafts, lambda _: False).addErrback(said.append)
+    assert said[0].check(Refusal), said
+    return int(said[0].value.status)
+
+
+@pytest.mark.parametrize(
+    ("type", "name"),
+    [
+        (Exchange.DIRECT, "a" * 256),
+        (Exchange.FANOUT, "\U0001f600" * 64),
+        (Exchange.HEADERS, "é" * 128),
+        (Exchange.TOPIC, "*." * 127 + "a"),
+    ],
+)
+def test_a_name_that_amqp_cannot_carry_is_refused_for_good(type: Exchange, name: str) -> None:
+    """
+    255 bytes of UTF-8, those that a topic exchange adds included: 400, and nothing
+    of the same request is sent.
+    """
+    topology, client = Topology(type=type), Taking()
+    outbox = Outbox(Clock(), topology, Routing(topology), "token", None)
+    outbox.open(client)  # type: ignore[arg-type]  # what it needs of one
+
+    assert rejected(outbox, Draft("a", b"1"), Draft(name, b"2"), Draft("b", b"3")) == 400
+    with pytest.raises(Refusal, match="up to 255 bytes"):
+        outbox.check_channel(name)
+    outbox.check_channel("a" * 255)
+    assert client.published == 0
+
+
+@pytest.mark.parametrize("word", ["max size", "configured max size"])
+def test_the_server_says_how_large_a_message_may_be(word: str) -> None:
+    """
+    RabbitMQ closes the channel over a message that is too large: it is refused
+    for good, as is the next one, which is not sent.
+    """
+    topology, client = Topology(), Taking()
+    outbox = Outbox(Clock(), topology, Routing(topology), "token", None)
+    outbox.open(client)  # type: ignore[arg-type]  # what it needs of one
+    said: list[Any] = []
+    for size in (101, 100):
+        outbox.publish([Draft("a", b"x" * size)], lambda _: False).addErrback(said.append)
+
+    outbox.close(f"PRECONDITION_FAILED - message size 101 is larger than {word} 100")
+    outbox.open(client)  # type: ignore[arg-type]  # as above
+
+    assert said[0].check(Refusal)
+    assert said[0].value.status == 413
+    assert said[1].check(Unavailable)
+    assert rejected(outbox, Draft("a", b"x" * 101)) == 413
+    assert client.published == 2
+    outbox.publish([Draft("a", b"x" * 100)], lambda _: False)
+    assert client.published == 3
+
+
+def test_a_message_that_no_node_would_take_is_not_sent() -> None:
+    """
+    Consumers here drop what is over `LARGEST`: its publisher gets 413.
+    """
+    topology = Topology()
+    outbox = Outbox(Clock(), topology, Routing(topology), "token", None)
+    outbox.open(Taking())  # type: ignore[arg-type]  # what it needs of one
+
+    assert rejected(outbox, Draft("a", bytes(LARGEST + 1))) == 413

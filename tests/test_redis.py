@@ -5,9 +5,14 @@ say of those that are missing.
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
+from txredisapi import ResponseError
 
 from rt_twisted.brokers.redis.entries import (
     EVENT,
@@ -19,8 +24,10 @@ from rt_twisted.brokers.redis.entries import (
     read_mark,
     read_trail,
 )
+from rt_twisted.brokers.redis.outbox import Outbox
 from rt_twisted.brokers.redis.server import Server
-from rt_twisted.message import Message, Position
+from rt_twisted.interfaces import Unavailable
+from rt_twisted.message import Draft, Message, Position
 
 
 @pytest.mark.parametrize(
@@ -214,3 +221,53 @@ def test_past_and_present_are_one(data: st.DataObject) -> None:
         end = min(following, default=len(log) + 1)
         assert any(one.offset <= hole < end for hole, where in holes if where == name)
     assert {hole for hole, _ in holes} <= {one.offset for one in lost}
+
+
+def test_a_message_that_redis_never_takes_is_refused_for_good() -> None:
+    """
+    Redis closes the connection over a message that is larger than its
+    `proto-max-bulk-len`: 413, and the next one is not sent.
+    """
+    clock = Clock()
+    calls: list[Deferred[Any]] = []
+
+    def call(*arguments: Any) -> Deferred[Any]:
+        calls.append(Deferred())
+        return calls[-1]
+
+    outbox = Outbox(clock, call, lambda: (1, 2, 3), lambda _: None, 0)
+    outbox.open()
+    said: list[Any] = []
+    outbox.publish([Draft("a", b"1"), Draft("a", b"x" * 100)]).addErrback(said.append)
+    clock.advance(0)
+    calls[0].errback(ResponseError("ERR Protocol error: invalid bulk length"))
+    outbox.publish([Draft("a", b"1"), Draft("a", b"x" * 101)]).addErrback(said.append)
+
+    assert [failure.value.status for failure in said] == [413, 413]
+    outbox.publish([Draft("a", b"x" * 99)])
+    clock.advance(0)
+    assert len(calls) == 2
+
+
+def test_other_errors_of_redis_may_pass() -> None:
+    """
+    They are 503, and nothing is known about sizes.
+    """
+    clock = Clock()
+    calls: list[Deferred[Any]] = []
+
+    def call(*arguments: Any) -> Deferred[Any]:
+        calls.append(Deferred())
+        return calls[-1]
+
+    outbox = Outbox(clock, call, lambda: (1, 2, 3), lambda _: None, 0)
+    outbox.open()
+    said: list[Any] = []
+    outbox.publish([Draft("a", b"1")]).addErrback(said.append)
+    clock.advance(0)
+    calls[0].errback(ResponseError("OOM command not allowed"))
+
+    assert said[0].check(Unavailable)
+    outbox.publish([Draft("a", b"1")])
+    clock.advance(0)
+    assert len(calls) == 2

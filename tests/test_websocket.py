@@ -24,7 +24,7 @@ from websockets.protocol import Protocol, Side
 from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
-from rt_twisted.access import Key, Keys
+from rt_twisted.access import ChannelNames, Key, Keys
 from rt_twisted.actions.websocket.action import Websocket
 from rt_twisted.actions.websocket.connection import IN_FLIGHT, WebSocket
 from rt_twisted.actions.websocket.websockets import BUCKETS, Websockets
@@ -33,7 +33,15 @@ from rt_twisted.codecs.websocket_formats import RawFrames
 from rt_twisted.front.http import Front
 from rt_twisted.house import House, WebsocketLimits
 from rt_twisted.hub import Hub, Limits
-from rt_twisted.interfaces import IAction, IConversation, IExchange, Match, Unavailable
+from rt_twisted.interfaces import (
+    IAction,
+    IConversation,
+    IExchange,
+    ILimited,
+    Match,
+    Refusal,
+    Unavailable,
+)
 from rt_twisted.message import Draft, Position
 from rt_twisted.routes import Route, Routes, parse_route
 from rt_twisted.subscriber import Patience, Subscriber
@@ -1325,3 +1333,57 @@ def test_it_is_an_action() -> None:
 
     assert verifyObject(IAction, Websocket(place.house))
     assert verifyObject(IConversation, Notes())
+
+
+@implementer(ILimited)
+class Narrow(Moody):
+    """
+    A broker whose channel names are short, and that refuses messages for good.
+    """
+
+    def check_channel(self, channel: str) -> None:
+        if len(channel) > 8:
+            raise Refusal(400, "too long for the broker")
+
+
+@pytest.mark.parametrize(
+    ("path", "status", "said"),
+    [
+        ("/ws", 413, {"type": "error", "id": 1, "status": 413, "reason": "never"}),
+        ("/chat", 413, Close(1009, "never")),
+        ("/chat", 400, Close(1008, "never")),
+    ],
+)
+def test_a_message_that_the_broker_can_never_take(path: str, status: int, said: Any) -> None:
+    """
+    Whoever publishes it learns that another try is of no use.
+    """
+    broker = Narrow(Clock())
+    peer = Sockets(broker=broker).open(path)
+    peer.heard()
+    peer.text('{"type":"publish","id":1,"channel":"a","message":"x"}')
+    broker.asked.pop()[1].errback(Failure(Refusal(status, "never")))
+
+    assert peer.heard() == [said]
+
+
+def test_a_name_that_the_broker_cannot_carry_is_400_for_everybody() -> None:
+    """
+    Subscribers and publishers are refused at once, by the daemon's own broker and
+    by that of a route with `server=`.
+    """
+    clock = Clock()
+    far = Hub(Narrow(clock), clock)
+    names = ChannelNames(broker=far.check_channel)
+    place = Sockets(broker=Narrow(clock), hubs=lambda _: far, names=names)
+    elsewhere = place.house.at("elsewhere")
+
+    for house in (place.house, elsewhere):
+        house.names.check("short")
+        with pytest.raises(Refusal, match="too long for the broker") as caught:
+            house.names.check_all(["short", "longer-than-that"])
+        assert caught.value.status == 400
+    peer = place.open()
+    for kind in ("subscribe", "publish"):
+        peer.text(f'{{"type":"{kind}","channels":["short","longer-than-that"],"message":""}}')
+        assert peer.heard()[-1]["status"] == 400

@@ -241,7 +241,9 @@ def make_house(
     return House(
         hubs.main,
         reactor,
-        ChannelNames(options["channel-pattern"], options["max-reader-channels"]),
+        ChannelNames(
+            options["channel-pattern"], options["max-reader-channels"], hubs.main.check_channel
+        ),
         Keys(publishers),
         Keys(observers),
         Patience(options["backlog-bytes"], options["backlog-seconds"], Policy(options["slow"])),

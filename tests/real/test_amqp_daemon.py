@@ -9,6 +9,7 @@ import itertools
 import json
 import random
 from typing import Any
+from urllib.parse import quote, urlencode
 
 import pika
 import pytest
@@ -227,3 +228,50 @@ async def test_an_old_exchange_can_lead_into_the_stream(
         await until(lambda: len(reader.heard) == 1)
         assert (reader.heard[0].data, reader.heard[0].type) == ("1", "old")
     connection.close()
+
+
+def post(server: Server, channels: list[str], data: bytes) -> tuple[int, str]:
+    """
+    Status and text of the response to a publication.
+    """
+    query = urlencode([("channel", channel) for channel in channels])
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=PATIENCE)
+    connection.request(
+        "POST", f"/publish?{query}", data, {"Content-Type": "application/octet-stream"}
+    )
+    response = connection.getresponse()
+    answer = response.status, response.read().decode()
+    connection.close()
+    return answer
+
+
+async def test_what_amqp_can_never_carry(rabbit: Rabbit, daemon: StartDaemon) -> None:
+    """
+    A name over 255 bytes is 400 for publishers and subscribers, a message over
+    RabbitMQ's `max_message_size` is 413: nobody repeats it for ever, and a request
+    is refused as a whole.
+    """
+    server = daemon(*options(rabbit, f"limits{next(COUNT)}", "--max-message=2m", "--max-body=3m"))
+    await ready(server)
+    long = "\U0001f600" * 64
+    status, reason = post(server, ["news", long], b"x")
+    assert (status, "255 bytes" in reason) == (400, True)
+    for path in ("poll", "", "stream"):
+        connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=PATIENCE)
+        connection.request("GET", f"/{path}?channels={quote(long)}&wait=0")
+        assert connection.getresponse().status == 400
+        connection.close()
+    size = "application:set_env(rabbit, max_message_size, 1000000)"
+    before = rabbit.evaluate("{ok, N} = application:get_env(rabbit, max_message_size), N.")
+    rabbit.evaluate(f"{size}, persistent_term:erase(max_message_size).")
+    try:
+        server.restart()
+        await ready(server)
+        first, reason = post(server, ["news"], bytes(1 << 20))
+        assert (first, "1000000 bytes" in reason) == (413, True)
+        await ready(server)
+        assert post(server, ["news"], bytes(1 << 20))[0] == 413
+        assert post(server, ["news"], bytes(999_999))[0] == 200
+        assert server.log.count("is away") == 1
+    finally:
+        rabbit.evaluate(size.replace("1000000", before) + ".")

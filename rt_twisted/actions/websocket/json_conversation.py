@@ -167,8 +167,12 @@ class JsonConversation:
         self._say("ack", number, more)
 
     def _not_published(self, failure: Failure, number: Id) -> None:
-        failure.trap(Unavailable)
-        self._refuse(number, 503, failure.getErrorMessage())
+        status = 503
+        if isinstance(failure.value, Refusal):
+            status = failure.value.status
+        else:
+            failure.trap(Unavailable)
+        self._refuse(number, status, failure.getErrorMessage())
 
     @property
     def _format(self) -> JsonFrames:

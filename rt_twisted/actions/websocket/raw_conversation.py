@@ -14,8 +14,10 @@ from zope.interface import implementer
 from rt_twisted.actions.publish import trimmed
 from rt_twisted.codecs.websocket import Code
 from rt_twisted.house import House
-from rt_twisted.interfaces import IConversation, Unavailable
+from rt_twisted.interfaces import IConversation, Refusal, Unavailable
 from rt_twisted.message import Draft
+
+_CODES = {413: Code.TOO_BIG}  # of a Refusal; others are POLICY
 
 
 @implementer(IConversation)
@@ -74,6 +76,10 @@ class RawConversation:
 
     def _not_published(self, failure: Failure) -> None:
         # There are no words for it here, and silence would be a lie.
-        failure.trap(Unavailable)
+        code = Code.TRY_LATER
+        if isinstance(failure.value, Refusal):
+            code = _CODES.get(failure.value.status, Code.POLICY)
+        else:
+            failure.trap(Unavailable)
         if self._websocket is not None:
-            self._websocket.close(Code.TRY_LATER, failure.getErrorMessage())
+            self._websocket.close(code, failure.getErrorMessage())

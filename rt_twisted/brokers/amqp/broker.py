@@ -24,7 +24,7 @@ from rt_twisted.brokers.amqp.dialogue import Gone
 from rt_twisted.brokers.amqp.link import Link
 from rt_twisted.brokers.amqp.outbox import Outbox
 from rt_twisted.brokers.amqp.routing import Binding, Routing, event_of, key_of
-from rt_twisted.interfaces import IBroker, IReady, IReceiver, IRefusing
+from rt_twisted.interfaces import IBroker, ILimited, IReady, IReceiver, IRefusing
 from rt_twisted.message import Draft, Message, Position
 
 _log = Logger()
@@ -45,7 +45,7 @@ class Wish:
         self.waiting: list[Deferred[Position]] = []
 
 
-@implementer(IBroker, IReady, IRefusing)
+@implementer(IBroker, ILimited, IReady, IRefusing)
 class AmqpBroker(Service):
     """
     Sends drafts to an exchange and numbers what comes from it.
@@ -135,6 +135,12 @@ class AmqpBroker(Service):
         See `IRefusing.refuses`.
         """
         return self._link.refuses()
+
+    def check_channel(self, channel: str) -> None:
+        """
+        See `ILimited.check_channel`.
+        """
+        self._outbox.check_channel(channel)
 
     def subscribe(self, channel: str) -> Deferred[Position]:
         """

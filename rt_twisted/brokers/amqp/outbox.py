@@ -4,6 +4,7 @@ What was published and is not answered yet.
 
 from __future__ import annotations
 
+import re
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 
@@ -11,16 +12,19 @@ from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.interfaces import IReactorTime
 
 from rt_twisted.brokers.amqp.config import Topology
-from rt_twisted.brokers.amqp.content import Properties
+from rt_twisted.brokers.amqp.content import LARGEST, Properties
 from rt_twisted.brokers.amqp.driver import Client
+from rt_twisted.brokers.amqp.fields import SHORT
 from rt_twisted.brokers.amqp.routing import Routing
 from rt_twisted.brokers.memory import KnownKeys
-from rt_twisted.interfaces import Unavailable
+from rt_twisted.interfaces import Refusal, Unavailable
 from rt_twisted.message import Draft, Position
 
 LIMIT = 10.0  # seconds until the server must have confirmed a message
 ECHO = 2.0  # seconds until it is answered although it has not come back to us
 WAITING = 64 << 20  # bytes that may be on their way to the server
+# What RabbitMQ says as it closes the channel: `max_message_size`, which it announces nowhere.
+_TOO_LARGE = re.compile(r"larger than (?:configured )?max size ([0-9]{1,12})")
 
 
 class Publication:
@@ -44,12 +48,12 @@ class Publication:
         if not self._missing and not self.done.called:
             self.done.callback(self._positions)
 
-    def fail(self, reason: str) -> None:
+    def fail(self, reason: Exception) -> None:
         """
         Something of it was not taken.
         """
         if not self.done.called:
-            self.done.errback(Unavailable(reason))
+            self.done.errback(reason)
 
 
 class Sent:
@@ -101,6 +105,7 @@ class Outbox:
         self._coming: OrderedDict[str, Sent] = OrderedDict()  # back to us, oldest first
         self._by_key: dict[tuple[str, str], Sent] = {}
         self._bytes = 0
+        self._largest = LARGEST  # bytes of a body that the server takes, as far as is known
         self._client: Client | None = None
         self.why = "not connected to the AMQP server yet"
         self.keys = KnownKeys()
@@ -118,6 +123,10 @@ class Outbox:
         """
         self._client = None
         self.why = why
+        found = _TOO_LARGE.search(why)
+        if found is not None:
+            # It would close the channel, and with it the connections, each time.
+            self._largest = min(self._largest, int(found[1]))
         unconfirmed, self._unconfirmed = self._unconfirmed, OrderedDict()
         for sent in unconfirmed.values():
             self._fail(sent, why)
@@ -128,6 +137,18 @@ class Outbox:
         """
         for sent in tuple(self._unconfirmed.values()):
             self._fail(sent, why)
+
+    def check_channel(self, channel: str) -> None:
+        """
+        See `ILimited.check_channel`.
+        """
+        if self._routing.key(channel) is None:
+            raise Refusal(400, f"AMQP carries channel names of up to {SHORT} bytes in UTF-8")
+
+    def _check(self, draft: Draft) -> None:
+        if len(draft.data) > self._largest:
+            raise Refusal(413, f"the AMQP server takes messages of up to {self._largest} bytes")
+        self.check_channel(draft.channel)
 
     def publish(
         self, drafts: Sequence[Draft], expected: Callable[[str], bool]
@@ -146,10 +167,11 @@ class Outbox:
             return fail(Unavailable(f"the AMQP server takes nothing now: {client.blocked}"))
         if self._bytes > WAITING:
             return fail(Unavailable("the AMQP server is too slow"))
-        for draft in drafts:
-            if self._routing.key(draft.channel) is None:
-                reason = "a channel's name has up to 255 bytes in AMQP"
-                return fail(Unavailable(f"{reason}: {draft.channel[:20]}..."))
+        try:
+            for draft in drafts:
+                self._check(draft)
+        except Refusal:
+            return fail()
         if not drafts:
             return succeed([])
         publication = Publication(len(drafts))
@@ -265,8 +287,13 @@ class Outbox:
 
     def _fail(self, sent: Sent, why: str) -> None:
         self._settle(sent)
+        reason: Exception = Unavailable(why)
+        try:
+            self._check(sent.draft)
+        except Refusal as refusal:
+            reason = refusal
         for publication, _ in sent.waiting:
-            publication.fail(why)
+            publication.fail(reason)
         sent.waiting = []
 
     def _settle(self, sent: Sent) -> None:

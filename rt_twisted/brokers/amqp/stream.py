@@ -29,7 +29,15 @@ from rt_twisted.brokers.amqp.outbox import Outbox
 from rt_twisted.brokers.amqp.reading import OFFSET, Start, read_stream
 from rt_twisted.brokers.amqp.routing import Routing, event_of, key_of
 from rt_twisted.brokers.memory import KnownKeys
-from rt_twisted.interfaces import IBroker, IHistory, IReady, IReceiver, IRefusing, Unavailable
+from rt_twisted.interfaces import (
+    IBroker,
+    IHistory,
+    ILimited,
+    IReady,
+    IReceiver,
+    IRefusing,
+    Unavailable,
+)
 from rt_twisted.message import NOWHERE, Draft, Message, Position, Replay, Since
 
 _log = Logger()
@@ -38,7 +46,7 @@ CONSUMER = "rt"
 SYNC = 10.0  # seconds until a mark must have come back
 
 
-@implementer(IBroker, IHistory, IReady, IRefusing)
+@implementer(IBroker, IHistory, ILimited, IReady, IRefusing)
 class StreamBroker(Service):
     """
     Sends drafts to an exchange, and hears of them, with those of others, by
@@ -139,6 +147,12 @@ class StreamBroker(Service):
         See `IRefusing.refuses`.
         """
         return self._link.refuses()
+
+    def check_channel(self, channel: str) -> None:
+        """
+        See `ILimited.check_channel`.
+        """
+        self._outbox.check_channel(channel)
 
     def subscribe(self, channel: str) -> Deferred[Position]:
         """

@@ -14,13 +14,17 @@ from txredisapi import ResponseError
 
 from rt_twisted.brokers.redis.links import Away, reason_of
 from rt_twisted.brokers.redis.scripts import PUBLISH
-from rt_twisted.interfaces import Unavailable
+from rt_twisted.interfaces import Refusal, Unavailable
 from rt_twisted.message import Draft, Position
 
 BATCH = 256  # drafts in one script: redis does nothing else for about 2 ms
 BATCH_BYTES = 1 << 20
 WAITING = 64 << 20  # bytes on the way before publishers are refused
 OVERHEAD = 256
+# Bytes of a message: redis' default `proto-max-bulk-len`, less what is sent around it.
+LARGEST = (512 << 20) - 65536
+# What redis answers to a larger one before it closes the connection.
+_TOO_LARGE = "invalid bulk length"
 
 Call = Callable[..., Deferred[Any]]
 
@@ -69,6 +73,7 @@ class Outbox:
         self._reason = "redis is not there yet"
         self._waiting: list[Publication] = []
         self._bytes = 0  # of all that has no answer
+        self._largest = LARGEST  # bytes of a message that redis takes, as far as is known
         self._due = False
 
     def publish(self, drafts: Sequence[Draft]) -> Deferred[list[Position]]:
@@ -77,6 +82,11 @@ class Outbox:
         """
         if not drafts:
             return succeed([])
+        try:
+            for draft in drafts:
+                self._check(draft)
+        except Refusal:
+            return fail()
         if not self._open and not self._wait:
             return fail(Unavailable(self._reason))
         if self._bytes > WAITING:
@@ -185,9 +195,30 @@ class Outbox:
 
     def _failed(self, failure: Failure, places: list[tuple[Publication, int]]) -> None:
         failure.trap(Away, ResponseError)
+        reason = reason_of(failure.value)
+        if _TOO_LARGE in reason:
+            # Each further one would cost the node its connection again.
+            largest = max(len(publication.drafts[index].data) for publication, index in places)
+            self._largest = min(self._largest, max(0, largest - 1))
         for publication, _ in places:
-            publication.error = f"redis: {reason_of(failure.value)}"
+            publication.error = f"redis: {reason}"
         self._count_down(places)
+
+    def _check(self, draft: Draft) -> None:
+        if len(draft.data) > self._largest:
+            size = f"more than {self._largest} bytes (proto-max-bulk-len)"
+            raise Refusal(413, f"redis takes no message of {size}")
+
+    def _error_of(self, publication: Publication) -> Exception:
+        """
+        Unavailable, or the Refusal of what can never be published.
+        """
+        try:
+            for draft in publication.drafts:
+                self._check(draft)
+        except Refusal as refusal:
+            return refusal
+        return Unavailable(publication.error)
 
     def _count_down(self, places: list[tuple[Publication, int]]) -> None:
         for publication in dict.fromkeys([publication for publication, _ in places]):
@@ -196,7 +227,7 @@ class Outbox:
                 continue
             self._bytes -= publication.size
             if publication.error:
-                publication.done.errback(Unavailable(publication.error))
+                publication.done.errback(self._error_of(publication))
             else:
                 publication.done.callback(publication.positions)  # type: ignore[arg-type]  # full
 
