@@ -6,9 +6,8 @@ from __future__ import annotations
 
 import gc
 import resource
-import signal
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 from twisted.application.service import Service
@@ -19,6 +18,7 @@ from twisted.logger import Logger
 
 from rt_twisted.front.http import Front
 from rt_twisted.hubs import Hubs
+from rt_twisted.signals import handle_signals
 from rt_twisted.wire import listen_on, take_all, tune_listener
 
 _log = Logger()
@@ -64,12 +64,28 @@ class Told(Protocol):
         """
 
 
+class Renewable(Protocol):
+    """
+    Applies settings that have changed: `Renewal`, or `Rereading` in a parent of workers.
+    """
+
+    def __call__(self) -> Mapping[str, Any]:
+        """
+        Read the settings again, and return those in force: if they are wrong, those before.
+        """
+
+    def reopen_logs(self) -> None:
+        """
+        Open the log files again.
+        """
+
+
 class Daemon(Service):
     """
     Ports, front and hub, started and stopped together.
 
-    SIGHUP reads the settings again. SIGTERM and SIGINT stop in good order, and
-    the process ends with status 0; a second one does not wait for anybody.
+    Signals are those of `handle_signals`: after SIGTERM the process ends with status 0; a
+    second one does not wait for anybody.
 
     Args:
         reactor: the reactor.
@@ -78,8 +94,7 @@ class Daemon(Service):
         endpoints: where, each with its description.
         options: every setting by name.
         supervisor: is told what happens.
-        renew: reads the settings again, has everybody go on with them, and
-            returns them; if they are wrong, says so and returns those before.
+        renew: reads the settings again, and opens log files again.
     """
 
     def __init__(
@@ -90,7 +105,7 @@ class Daemon(Service):
         endpoints: Sequence[tuple[str, IStreamServerEndpoint]],
         options: Mapping[str, Any],
         supervisor: Told,
-        renew: Callable[[], Mapping[str, Any]],
+        renew: Renewable,
     ) -> None:
         self._reactor = reactor
         self._hubs = hubs
@@ -127,12 +142,7 @@ class Daemon(Service):
         self._reactor.callWhenRunning(self._runs)
 
     def _runs(self) -> None:
-        for number, act in (
-            (signal.SIGHUP, self.reload),
-            (signal.SIGTERM, self.end),
-            (signal.SIGINT, self.end),
-        ):
-            signal.signal(number, lambda *_, act=act: self._reactor.callFromThread(act))
+        handle_signals(self._reactor, self.reload, self.reopen_logs, self.end)
         self._supervisor.ready()
 
     def reload(self) -> None:
@@ -144,6 +154,12 @@ class Daemon(Service):
         if any(before[name] and not self._options[name] for name in KEYS):
             self._say_what_is_open()
         self._supervisor.ready()
+
+    def reopen_logs(self) -> None:
+        """
+        Open the log files again, which somebody has moved away; settings stay as they are.
+        """
+        self._renew.reopen_logs()
 
     @property
     def ending(self) -> bool:

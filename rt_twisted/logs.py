@@ -9,8 +9,8 @@ import io
 import json
 import os
 import sys
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext, suppress
 from datetime import UTC, datetime
 from typing import Any, TextIO
 
@@ -159,10 +159,18 @@ class Logged(MultiService):
         file: None leaves the log to twistd.
         form: see `observer`.
         worker: the same.
+        step: a context for each step of the start; its argument is whether it is the last.
     """
 
-    def __init__(self, file: LogFile | None, form: str, worker: int = 0) -> None:
+    def __init__(
+        self,
+        file: LogFile | None,
+        form: str,
+        worker: int = 0,
+        step: Callable[[bool], AbstractContextManager[None]] = lambda last: nullcontext(),
+    ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]  # Twisted has none
+        self._step = step
         self._file = file
         self._form = form
         self._worker = worker
@@ -174,3 +182,17 @@ class Logged(MultiService):
         if self._file is not None:
             parent.setComponent(ILogObserver, observer(self._file, self._form, self._worker))
         super().setServiceParent(parent)  # type: ignore[no-untyped-call]  # as above
+
+    def privilegedStartService(self) -> None:
+        """
+        Start what needs root.
+        """
+        with self._step(False):
+            super().privilegedStartService()  # type: ignore[no-untyped-call]  # as above
+
+    def startService(self) -> None:
+        """
+        Start the rest.
+        """
+        with self._step(True):
+            super().startService()  # type: ignore[no-untyped-call]  # as above

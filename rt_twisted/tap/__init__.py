@@ -23,6 +23,7 @@ from rt_twisted.logs import LogFile, Logged
 from rt_twisted.lookups import leave_lookups
 from rt_twisted.routes import Routes
 from rt_twisted.settings import WrongSetting
+from rt_twisted.signals import hold_signals
 from rt_twisted.supervisor import Supervisor
 from rt_twisted.tap.doors import make_endpoints
 from rt_twisted.tap.options import Options
@@ -43,6 +44,7 @@ from rt_twisted.tap.parts import (
     wrong,
 )
 from rt_twisted.tap.renewal import Renewal, Rereading
+from rt_twisted.tap.start import StartReport
 from rt_twisted.workers.census import Census
 from rt_twisted.workers.crew import Crew
 from rt_twisted.workers.post import Post
@@ -78,10 +80,16 @@ def build(options: Options, reactor: Any) -> IService:
     log = open_log(options)
     worker = options.inheritance
     if worker is not None:
+        hold_signals()
         services = Logged(log, options["log-format"], worker.number)
         _fill(services, options, reactor, log, Heir(reactor, worker.sockets))
         return services
-    services = Logged(log, options["log-format"])
+    twistd: Any = options.parent
+    if twistd is None or options["check"]:
+        services = Logged(log, options["log-format"])
+    else:
+        hold_signals()
+        services = Logged(log, options["log-format"], step=StartReport(twistd).step)
     if options["workers"] > 1:
         _man(services, options, reactor, log)
     else:

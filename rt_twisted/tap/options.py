@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from twisted.python import usage
 
 from rt_twisted.settings import SETTINGS, Given, WrongSetting, like, read_file, read_value
+from rt_twisted.tap.start import settle_pid_file
 from rt_twisted.workers.inheritance import Inheritance, Texts
 
 # What a reload takes on; everything else needs a restart.
@@ -122,6 +123,8 @@ class Options(usage.Options):
             makeService(self)
             print("realtime: the settings are right")  # noqa: T201  # the answer to --check
             sys.exit(0)
+        if self.parent is not None:
+            settle_pid_file(self.parent)
 
     def again(self) -> Options:
         """

@@ -70,8 +70,7 @@ class Renewal:
         Returns:
             the settings that are in force now.
         """
-        for file in (self._log, self._access_log):
-            _reopen(file)
+        self.reopen_logs()
         try:
             fresh = self._now.again()
             self._take_on(fresh)
@@ -83,6 +82,13 @@ class Renewal:
             self._tell(fresh)
             self._now = fresh
         return self._now
+
+    def reopen_logs(self) -> None:
+        """
+        Go on in the files that have the names of the logs now.
+        """
+        for file in (self._log, self._access_log):
+            _reopen(file)
 
     def _take_on(self, fresh: Options) -> None:
         hubs, front = self._hubs, self._front
@@ -131,7 +137,7 @@ class Rereading:
         """
         The settings that are in force now.
         """
-        _reopen(self._log)
+        self.reopen_logs()
         try:
             self._now = self._now.again()
         except WrongSetting as error:
@@ -139,6 +145,12 @@ class Rereading:
         else:
             _tell_fixed(self._now, self._start)
         return self._now
+
+    def reopen_logs(self) -> None:
+        """
+        Go on in the file that has the name of the log now.
+        """
+        _reopen(self._log)
 
 
 def _reopen(file: LogFile | None) -> None:

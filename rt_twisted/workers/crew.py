@@ -17,7 +17,9 @@ from twisted.internet.protocol import Factory, ProcessProtocol
 from twisted.logger import Logger
 
 from rt_twisted.counts import Counts
+from rt_twisted.daemon import Renewable
 from rt_twisted.reports import Question, pack_look
+from rt_twisted.signals import handle_signals
 from rt_twisted.supervisor import Supervisor
 from rt_twisted.wire import listen_on
 from rt_twisted.workers.berth import Berth, State
@@ -55,7 +57,7 @@ class Crew(Service):
             SystemExit with one sentence.
         census: adds up.
         supervisor: is told what happens.
-        renew: reads the settings again and returns those in force.
+        renew: reads the settings again, and opens log files again.
         options: every setting by name.
     """
 
@@ -71,7 +73,7 @@ class Crew(Service):
         check: Callable[[], None],
         census: Census,
         supervisor: Supervisor,
-        renew: Callable[[], Mapping[str, Any]],
+        renew: Renewable,
         options: Mapping[str, Any],
     ) -> None:
         self._reactor = reactor
@@ -115,12 +117,7 @@ class Crew(Service):
         self._reactor.callWhenRunning(self._runs)
 
     def _runs(self) -> None:
-        for number, act in (
-            (signal.SIGHUP, self._reload),
-            (signal.SIGTERM, self._stop),
-            (signal.SIGINT, self._stop),
-        ):
-            signal.signal(number, lambda *_, act=act: self._reactor.callFromThread(act))
+        handle_signals(self._reactor, self._reload, self._reopen_logs, self._stop)
         self._awaited = set(self._berths)
         for berth in self._berths:
             berth.start()
@@ -135,6 +132,12 @@ class Crew(Service):
             if berth.state in (State.STARTING, State.UP):
                 berth.say("reload")
         self._say_ready()
+
+    def _reopen_logs(self) -> None:
+        self._renew.reopen_logs()
+        for berth in self._berths:
+            if berth.state in (State.STARTING, State.UP):
+                berth.say("reopen")
 
     def _stop(self) -> None:
         self._asked += 1

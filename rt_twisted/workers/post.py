@@ -46,6 +46,11 @@ class Commanded(Protocol):
         Read the settings again.
         """
 
+    def reopen_logs(self) -> None:
+        """
+        Open the log files again.
+        """
+
     def end(self) -> None:
         """
         Stop in good order; the second time at once.
@@ -173,6 +178,8 @@ class Post(Service):
             return
         elif what == "reload":
             daemon.reload()
+        elif what == "reopen":
+            daemon.reopen_logs()
         elif what == "stop":
             # Whoever sends signals to a whole group of processes has said it already.
             if not daemon.ending:

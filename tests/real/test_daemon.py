@@ -113,6 +113,43 @@ def fails(*options: str, folder: Path) -> str:
     return said[0].partition("realtime: ")[2]
 
 
+def fails_in_background(*options: str, folder: Path) -> str:
+    """
+    What the command prints without `-n`, if the daemon cannot start.
+    """
+    done = subprocess.run(
+        [TWISTD[0], "--pidfile=pid", "--logfile=daemon.log", "realtime", *options],
+        cwd=folder,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+    )
+    assert done.returncode == 1
+    assert not (folder / "pid").exists()
+    assert "Traceback" not in done.stdout + done.stderr
+    return done.stderr
+
+
+def test_a_daemon_in_the_background_that_cannot_start_says_so(
+    daemon: StartDaemon, tmp_path: Path
+) -> None:
+    """
+    A port in use, with and without workers, and a history file in use: the command
+    prints one sentence and ends with status 1; no pid file stays.
+    """
+    running = daemon("--history-file=log", folder=tmp_path)
+    port = f"--port={running.port}"
+    workers = ("--workers=2", "--broker=redis", f"--redis-port={free_port()}")
+
+    said = fails_in_background(port, folder=tmp_path)
+    assert said.startswith(f"realtime: cannot listen on tcp:{running.port}:")
+    assert "Address already in use" in said
+    assert "Address already in use" in fails_in_background(port, *workers, folder=tmp_path)
+    said = fails_in_background("--port=0", "--history-file=log", folder=tmp_path)
+    assert "is in use by another daemon" in said
+
+
 # Listening.
 
 

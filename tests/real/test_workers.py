@@ -507,6 +507,22 @@ def test_a_log_that_is_moved_away_is_let_go(crew: Start, tmp_path: Path) -> None
     settled(lambda: not any("access.log.1" in name for pid in everybody for name in files(pid)))
 
 
+def test_sigusr1_opens_every_log_again(crew: Start, tmp_path: Path) -> None:
+    """
+    The parent and each worker write to the new files, and read no settings again.
+    """
+    path = tmp_path / "access.log"
+    daemon = crew(f"--access-log={path}").up()
+    everybody = [daemon.server.pid, *children(daemon.server.pid)]
+    path.rename(tmp_path / "access.log.1")
+    daemon.server.send(signal.SIGUSR2)
+    daemon.server.send(signal.SIGUSR1)
+
+    settled(lambda: not any("access.log.1" in name for pid in everybody for name in files(pid)))
+    assert [daemon.server.pid, *children(daemon.server.pid)] == everybody
+    assert "reloaded" not in daemon.server.log
+
+
 def test_a_reload_reaches_who_is_starting(daemon: StartDaemon, tmp_path: Path) -> None:
     """
     A worker that had read the file before, and waits for the broker, reads it again.

@@ -1,0 +1,74 @@
+"""
+Unix signals, as calls in the reactor's thread.
+"""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from twisted.logger import Logger
+
+DEBUGGER = "twisted.application.app"  # whose handler of SIGUSR2 `twistd --debug` sets
+# Sent by habit: they mean something to nearly every server, and by default end a process.
+HELD = (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
+
+_log = Logger()
+
+
+class _Held:
+    """
+    A handler that remembers whether its signal has arrived.
+    """
+
+    arrived = False
+
+    def __call__(self, number: int, frame: Any) -> None:
+        self.arrived = True
+
+
+def hold_signals() -> None:
+    """
+    Remember signals that arrive during the start, instead of ending by them.
+    """
+    for number in HELD:
+        signal.signal(number, _Held())
+
+
+def handle_signals(
+    reactor: Any,
+    reload: Callable[[], None],
+    reopen_logs: Callable[[], None],
+    stop: Callable[[], None],
+) -> None:
+    """
+    Call these when signals arrive, and for those that arrived since `hold_signals`.
+
+    To be called when the reactor runs, as it sets handlers of its own when it begins to.
+
+    Args:
+        reactor: the reactor.
+        reload: for SIGHUP.
+        reopen_logs: for SIGUSR1, which twistd's own users send to rotate logs.
+        stop: for SIGTERM, SIGINT and SIGQUIT.
+    """
+    actions: Mapping[int, Callable[[], None]] = {
+        signal.SIGHUP: reload,
+        signal.SIGUSR1: reopen_logs,
+        signal.SIGUSR2: _ignore,
+        signal.SIGTERM: stop,
+        signal.SIGINT: stop,
+        signal.SIGQUIT: stop,
+    }
+    for number, act in actions.items():
+        before = signal.getsignal(number)
+        if number == signal.SIGUSR2 and getattr(before, "__module__", "") == DEBUGGER:
+            continue
+        signal.signal(number, lambda *_, act=act: reactor.callFromThread(act))
+        if isinstance(before, _Held) and before.arrived:
+            reactor.callFromThread(act)
+
+
+def _ignore() -> None:
+    _log.info("SIGUSR2 is ignored: SIGHUP reloads, SIGUSR1 opens log files again, SIGTERM stops")
