@@ -46,7 +46,7 @@ static struct channel *channel_of(const char *name) {
 static void join(int fd, struct channel *channel) {
     static const char upgraded[] = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n"
                                    "Connection: Upgrade\r\n\r\n";
-    static const char head[] = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n"
+    static const char head[] = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream; charset=utf-8\r\n"
                                "Cache-Control: no-store\r\n\r\n";
     if (channel->count == channel->room) {
         channel->room = channel->room ? channel->room * 2 : 1;
@@ -78,10 +78,10 @@ static void publish(int fd, struct channel *channel, const char *body, size_t si
         channel->size += size + 2;
         return;
     }
-    int id = sprintf(end, "id: e7.%010u\ndata: ", ++messages);
-    memcpy(end + id, body, size);
-    memcpy(end + id + size, "\n\n", 2);
-    channel->size += (size_t)id + size + 2;
+    memcpy(end, "data: ", 6);
+    memcpy(end + 6, body, size);
+    int id = sprintf(end + 6 + size, "\nid: e7.%010u\n\n", ++messages);
+    channel->size += 6 + size + (size_t)id;
 }
 
 static void fan_out(struct channel *channel) {

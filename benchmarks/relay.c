@@ -71,7 +71,7 @@ static char *bulk(char *from, const char *end, char **text, size_t *size) {
 
 /* Take a push from redis. Returns where it ends, or NULL. */
 static char *push(struct connection *c, int reader, char *from, const char *end) {
-    static const char head[] = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n"
+    static const char head[] = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream; charset=utf-8\r\n"
                                "Cache-Control: no-cache\r\n\r\n";
     char *text, *kind, *at = memchr(from, '\n', (size_t)(end - from));
     size_t size;

@@ -285,7 +285,7 @@ def test_a_restart_goes_on(house: House, folder: Path) -> None:
         line = again.join("a", since=After(first))
         position = Position(first.epoch, 2)
         assert line.read().endswith(
-            b"id: %s\nevent: greeting\ndata: 2\n\n" % str(position).encode()
+            b"event: greeting\ndata: 2\nid: %s\n\n" % str(position).encode()
         )
         assert published(again, Draft("a", b"2", "greeting", "k")) == [position]
         assert published(again, Draft("a", b"3")) == [Position(first.epoch, 3)]

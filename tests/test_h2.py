@@ -479,12 +479,12 @@ def test_a_reader() -> None:
     client.turn()
 
     assert news.headers["content-type"].startswith("text/event-stream")
-    assert b"data: hello\n\n" in news.body
+    assert b"data: hello\nid: e.1\n\n" in news.body
     place.hub.start()
     place.wait(400)
     client.turn()
     assert not news.ended and client.goodbye is None
-    assert news.body.endswith(b":\n\n") or b"\n:" in news.body
+    assert news.body.endswith(b":\n") or b"\n:" in news.body
     place.hub.stop(1000)
     client.turn()
     assert news.ended and b"retry:" in news.body
@@ -588,7 +588,7 @@ def test_a_slow_reader_may_skip() -> None:
 
     assert slow.reset is None
     assert b"event: gap" in slow.body or b"gap" in slow.body
-    assert slow.body.endswith(b"data: live\n\n")
+    assert slow.body.endswith(b"data: live\nid: e.31\n\n")
 
 
 def test_large_windows_do_not_help_a_client_that_reads_nothing() -> None:
@@ -633,7 +633,7 @@ def test_windows_that_open_by_a_little() -> None:
         if len(reader.body) > 5000:
             break
 
-    assert b"data: " + bytes(range(48, 58)) * 300 + b"\n\n" in reader.body
+    assert b"data: " + bytes(range(48, 58)) * 300 + b"\nid: e.1\n\n" in reader.body
 
 
 @pytest.mark.parametrize(

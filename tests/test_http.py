@@ -367,7 +367,7 @@ def test_head_is_get_without_a_body() -> None:
     assert first.body == b""
     assert first.headers["content-length"] == second.headers["content-length"]
     (stream,) = Place().call(get(b"/news").replace(b"GET", b"HEAD")).heard("HEAD")
-    assert stream.headers["content-type"] == "text/event-stream"
+    assert stream.headers["content-type"] == "text/event-stream; charset=utf-8"
 
 
 def test_options_of_the_server() -> None:

@@ -37,7 +37,7 @@ from rt_twisted.message import (
 from rt_twisted.subscriber import Patience, Policy, Subscriber
 from tests.fakes import Line
 
-EVENT = re.compile(rb"id: e\.(\d+)\ndata: (.*)\n\n")
+EVENT = re.compile(rb"data: (.*)\nid: e\.(\d+)\n\n")
 
 
 class House:
@@ -104,7 +104,7 @@ def make() -> Iterator[Callable[..., House]]:
 
 
 def events(data: bytes) -> list[tuple[int, bytes]]:
-    return [(int(number), text) for number, text in EVENT.findall(data)]
+    return [(int(number), text) for text, number in EVENT.findall(data)]
 
 
 def texts(data: bytes) -> list[bytes]:
@@ -221,7 +221,7 @@ def test_who_joins_gets_a_cursor(make: Callable[..., House]) -> None:
 
     line = house.join("a")
 
-    assert b"\n\nid: e.1\n\n" in line.read()
+    assert b":\nid: e.1\n\n" in line.read()
 
 
 def test_a_gap_is_said_first(make: Callable[..., House]) -> None:
@@ -449,7 +449,7 @@ def test_heartbeats_come_from_one_timer(make: Callable[..., House]) -> None:
     for _ in range(10):
         house.clock.advance(1)
         got = [line.read() for line in lines]
-        assert set(got) <= {b"", b":\n\n"}
+        assert set(got) <= {b"", b":\n"}
         beats.append(sum(map(bool, got)))
 
     assert beats == [2] * 10
@@ -469,7 +469,7 @@ def test_a_quiet_stream_gets_its_cursor_moved(make: Callable[..., House]) -> Non
     house.clock.pump([1.0] * 10)
     assert quiet.read() == b"id: e.50\n\n"
     house.clock.pump([1.0] * 10)
-    assert quiet.read() == b":\n\n"
+    assert quiet.read() == b":\n"
 
 
 def test_no_cursor_overtakes_a_message(
@@ -490,7 +490,7 @@ def test_no_cursor_overtakes_a_message(
     got = [line.read() for line in lines]
 
     assert sorted(map(texts, got)) == [[], [], [b"1"]]
-    assert all(data.endswith(b":\n\n") for data in got)
+    assert all(data.endswith(b":\n") for data in got)
     assert [b"id: e.1" in data for data in got] == [bool(texts(data)) for data in got]
 
 
@@ -720,7 +720,7 @@ def test_a_new_log_is_a_gap_for_everybody_who_resumes(make: Callable[..., House]
     broker.bring(b"new", epoch="f")
     house.turn()
     assert b"data: old\n" in (got := line.read())
-    assert got.endswith(b"id: f.1\ndata: new\n\n")
+    assert got.endswith(b"data: new\nid: f.1\n\n")
     assert events(got) == [(101, b"old")]
 
     house.join("a", since=After(Position("e", 101)))

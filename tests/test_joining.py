@@ -342,7 +342,7 @@ def test_a_new_log_is_told_at_once(make: Callable[..., House]) -> None:
     assert got.index(b"last") < got.index(b"event: gap\n") < got.index(b"id: f.7\n")
     broker.bring("a", b"new")
     house.turn()
-    assert line.read() == b"id: f.8\ndata: new\n\n"
+    assert line.read() == b"data: new\nid: f.8\n\n"
     assert b"gap" not in house.join("a", since=After(Position("f", 7))).read()
 
 
@@ -378,7 +378,7 @@ def test_a_reader_may_have_no_channel(make: Callable[..., House]) -> None:
     line.read()
     house.clock.advance(1)
 
-    assert line.read() == b":\n\n"
+    assert line.read() == b":\n"
     assert house.hub.numbers().readers == 1
 
 

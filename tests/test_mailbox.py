@@ -54,7 +54,7 @@ def house() -> House:
     """
     house = House()
     house.ask()
-    assert house.taken == [b":\n\n"]
+    assert house.taken == [b":\n"]
     house.taken.clear()
     return house
 

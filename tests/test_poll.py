@@ -355,8 +355,8 @@ def test_as_events() -> None:
     polls = Polls()
     accept = "Accept: text/event-stream"
     first = only(polls.ask("channels=news", accept))
-    assert first.headers["content-type"] == "text/event-stream"
-    assert first.body.endswith(b"\n\nid: e.0\n\n")
+    assert first.headers["content-type"] == "text/event-stream; charset=utf-8"
+    assert first.body.endswith(b":\nid: e.0\n\n")
     poll = polls.ask("channels=news&format=sse", "Last-Event-ID: e.0")
     polls.tell("two\nlines", event="e")
     browser = Browser()
@@ -574,7 +574,7 @@ def test_xhr_on_a_stream_gets_one_event() -> None:
     assert poll.heard() == []
     polls.tell("one", "two")
     answer = only(poll)
-    assert answer.headers["content-type"] == "text/event-stream"
+    assert answer.headers["content-type"] == "text/event-stream; charset=utf-8"
     assert int(answer.headers["content-length"]) == len(answer.body)
     assert re.findall(rb"data: (.*)", answer.body) == [b"one"]
     assert re.findall(rb"id: (.*)", answer.body)[-1] == b"e.1"

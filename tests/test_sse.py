@@ -16,6 +16,8 @@ from sseclient import SSEClient
 from zope.interface.verify import verifyObject
 
 from rt_twisted.codecs.chunked import LAST, Chunked, chunk
+from rt_twisted.codecs.json_events import JsonEventStream
+from rt_twisted.codecs.poll import EventPoll
 from rt_twisted.codecs.sse import EventStream, RawEventStream
 from rt_twisted.interfaces import IFormat
 from rt_twisted.message import Message, Position, Replay
@@ -157,7 +159,7 @@ def test_a_message_arrives(data: bytes, lines: bytes, heard: str | None) -> None
     """
     frame = EventStream().encode(message(data))
 
-    assert frame == b"id: e.7\n" + lines + b"\n"
+    assert frame == lines + b"id: e.7\n\n"
     if len(data) < 1000:
         expected = text_of(data) if heard is None else heard
         assert read(frame, byte_wise(frame)).events == [Event("message", expected, "e.7")]
@@ -190,7 +192,7 @@ def test_a_type_stays_on_its_line(event: str | None, line: bytes, heard: str) ->
     """
     frame = EventStream().encode(message(b"x", event=event))
 
-    assert frame == b"id: e.7\n" + line + b"data: x\n\n"
+    assert frame == line + b"data: x\nid: e.7\n\n"
     assert read(frame).events == [Event(heard, "x", "e.7")]
 
 
@@ -219,35 +221,35 @@ def test_a_cursor_is_no_event() -> None:
 @pytest.mark.parametrize(
     ("format", "replay", "first"),
     [
-        (EventStream(), NOTHING, b":\n\nid: e.7\n\n"),
+        (EventStream(), NOTHING, b":\nid: e.7\n\n"),
         (EventStream(retry=2000), NOTHING, b":\nretry: 2000\n\nid: e.7\n\n"),
-        (EventStream(padding=3), NOTHING, b":   \n\nid: e.7\n\n"),
+        (EventStream(padding=3), NOTHING, b":   \nid: e.7\n\n"),
         (
             EventStream(),
             Replay((message(b"a", 6), message(b"b", 7)), True, AT),
-            b":\n\nid: e.6\ndata: a\n\nid: e.7\ndata: b\n\n",
+            b":\ndata: a\nid: e.6\n\ndata: b\nid: e.7\n\n",
         ),
         (
             EventStream(),
             Replay((message(b"a", 6),), True, AT),
-            b":\n\nid: e.6\ndata: a\n\nid: e.7\n\n",
+            b":\ndata: a\nid: e.6\n\nid: e.7\n\n",
         ),
         (
             EventStream(),
             Replay((), False, AT),
-            b':\n\nevent: gap\ndata: {"position": "e.7"}\n\nid: e.7\n\n',
+            b':\nevent: gap\ndata: {"position": "e.7"}\n\nid: e.7\n\n',
         ),
-        (RawEventStream(), NOTHING, b":\n\n"),
+        (RawEventStream(), NOTHING, b":\n"),
         (RawEventStream(retry=5, padding=1), NOTHING, b": \nretry: 5\n\n"),
         (
             RawEventStream(),
             Replay((message(b"id: mine\ndata: a\n\n"),), True, AT),
-            b":\n\nid: mine\ndata: a\n\n",
+            b":\nid: mine\ndata: a\n\n",
         ),
         (
             RawEventStream(),
             Replay((message(b"data: a\n\n"),), False, AT),
-            b':\n\nevent: gap\ndata: {"position": "e.7"}\n\ndata: a\n\n',
+            b':\nevent: gap\ndata: {"position": "e.7"}\n\ndata: a\n\n',
         ),
     ],
 )
@@ -338,7 +340,7 @@ def test_chunks_hold_the_inner_format() -> None:
     inner, outer = EventStream(retry=9), Chunked(EventStream(retry=9))
     replay = Replay((message(b"a"),), False, Position("e", 8))
 
-    assert outer.content_type == inner.content_type == "text/event-stream"
+    assert outer.content_type == inner.content_type == "text/event-stream; charset=utf-8"
     for coded, plain in (
         (outer.start(replay), inner.start(replay)),
         (outer.encode(message(b"x\ny")), inner.encode(message(b"x\ny"))),
@@ -423,6 +425,41 @@ def test_formats_keep_their_contract(contract: FormatContract) -> None:
     Formats are pure, compare by value, and differ where they write differently.
     """
     contract.check()
+
+
+def test_no_cut_inside_an_event_moves_an_eager_clients_id() -> None:
+    """
+    A client that stores an id when its line arrives, wherever it is cut off inside
+    an event, has not stored the id of data that it has yet to receive.
+    """
+    for format in (EventStream(), JsonEventStream(), EventPoll()):
+        for event in (None, "goal"):
+            frame = format.encode(message(b"one\n\ntwo", 7, event))
+            body, end = frame.index(b"\nid: e.7\n\n"), len(frame)
+
+            assert body + len(b"\nid: e.7\n\n") == end
+            assert b"\nid:" not in b"\n" + frame[:body]
+
+
+def test_comments_are_not_followed_by_an_empty_line() -> None:
+    """
+    A client that dispatches an event for every empty line gets one event for each
+    message, and none for comments, padding and heartbeats.
+    """
+    replay = Replay((message(b"a", 6), message(b"b", 7)), True, AT)
+    raw = Replay((message(b"data: a\n\n", 6), message(b"data: b\n\n", 7)), True, AT)
+    streams = [
+        (EventStream(padding=3), replay),
+        (EventStream(ids=False), replay),
+        (EventPoll(), replay),
+        (RawEventStream(padding=3), raw),
+    ]
+    for format, missed in streams:
+        stream = format.start(missed) + format.heartbeat + format.heartbeat
+        stream += format.encode(missed.messages[0]) + format.heartbeat
+
+        assert stream.count(b"\n\n") == stream.count(b"data: ") == 3
+        assert not stream.startswith(b"\n")
 
 
 @pytest.mark.parametrize("name", CONTRACTS)

@@ -19,7 +19,7 @@ from rt_twisted.actions.poll_answer import Terms, answer_once
 from rt_twisted.codecs.chunked import Chunked
 from rt_twisted.codecs.json_events import JsonEventStream
 from rt_twisted.codecs.poll import EventPoll
-from rt_twisted.codecs.sse import EventStream, RawEventStream
+from rt_twisted.codecs.sse import CONTENT_TYPE, EventStream, RawEventStream
 from rt_twisted.house import House
 from rt_twisted.interfaces import Header, IAction, IExchange, IFormat, Match, Refusal
 from rt_twisted.message import After, Newest, Position, Since, Within
@@ -124,7 +124,7 @@ class Sse:
         cyclone-sse's clients without EventSource take one event, then come again.
         """
         if exchange.method == "HEAD":
-            exchange.answer(200, content_type=EVENT_STREAM, headers=HEADERS)
+            exchange.answer(200, content_type=CONTENT_TYPE, headers=HEADERS)
             return
         address = await admitted(self.house, exchange)
         terms = Terms(EventPoll(), self.house.poll_seconds, count=1)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from zope.interface import implementer
 
 from rt_twisted.codecs.poll import describe
-from rt_twisted.codecs.sse import EventStream
+from rt_twisted.codecs.sse import CONTENT_TYPE, HEARTBEAT, EventStream
 from rt_twisted.interfaces import IFormat
 from rt_twisted.message import Message, Position, Replay
 
@@ -29,8 +29,8 @@ class JsonEventStream:
     retry: int = 0
     padding: int = 0
 
-    content_type = "text/event-stream"
-    heartbeat = b":\n\n"
+    content_type = CONTENT_TYPE
+    heartbeat = HEARTBEAT
 
     def start(self, replay: Replay) -> bytes:
         """
@@ -42,9 +42,9 @@ class JsonEventStream:
 
     def encode(self, message: Message) -> bytes:
         """
-        One event: `id`, and `data` in one line.
+        One event: `data` in one line, then `id`.
         """
-        return b"id: %s\ndata: %s\n\n" % (str(message.position).encode(), describe(message))
+        return b"data: %s\nid: %s\n\n" % (describe(message), str(message.position).encode())
 
     def cursor(self, position: Position) -> bytes:
         """

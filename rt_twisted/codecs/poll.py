@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 from zope.interface import implementer
 
-from rt_twisted.codecs.sse import EventStream
+from rt_twisted.codecs.sse import CONTENT_TYPE, HEARTBEAT, EventStream
 from rt_twisted.interfaces import IFormat
 from rt_twisted.message import Message, Position, Replay
 
@@ -144,7 +144,7 @@ class EventPoll:
     polling.
     """
 
-    content_type = "text/event-stream"
+    content_type = CONTENT_TYPE
     heartbeat = b""
 
     def start(self, replay: Replay) -> bytes:
@@ -184,15 +184,15 @@ class EventPoll:
         kept: list[bytes] = []
         position, messages, news = b"", 0, False
         for block in frames.split(b"\n\n")[:-1]:
-            id, _, rest = block.partition(b"\n")
-            if id.startswith(b"id: "):
+            rest, _, last = block.removeprefix(HEARTBEAT).rpartition(b"\n")
+            if last.startswith(b"id: "):
                 if rest:
                     most -= len(block)
                     if messages and (most < 0 or messages == count):
                         break
                     messages += 1
-                position = id[4:]
-            news = news or bool(rest) or block.startswith(b"retry: ")
+                position = last[4:]
+            news = news or bool(rest) or last.startswith(b"retry: ")
             kept.append(block + b"\n\n")
         return Frames(b"".join(kept), position.decode(), news)
 

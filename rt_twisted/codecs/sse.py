@@ -7,6 +7,13 @@ are not UTF-8 reach it as U+FFFD. Browsers would do both by themselves; doing
 it here means that every client sees the same, and none can be crashed by a
 publisher. Everything else arrives exactly: leading blanks, empty lines, NUL,
 a byte order mark, an empty message.
+
+`id` is the last field of an event. Some clients store the id when its line
+arrives, not when the event is dispatched; if the connection is cut inside an
+event that begins with its id, they resume behind a message they never got.
+
+A comment has no empty line behind it, as some clients dispatch an empty event
+for every empty line.
 """
 
 from __future__ import annotations
@@ -19,6 +26,8 @@ from zope.interface import implementer
 from rt_twisted.interfaces import IFormat
 from rt_twisted.message import Message, Position, Replay
 
+CONTENT_TYPE = "text/event-stream; charset=utf-8"
+HEARTBEAT = b":\n"
 GAP = "gap"  # the event type that tells of a gap; publishers may not use it
 
 
@@ -41,8 +50,8 @@ class EventStream:
     padding: int = 0
     ids: bool = True
 
-    content_type = "text/event-stream"
-    heartbeat = b":\n\n"
+    content_type = CONTENT_TYPE
+    heartbeat = HEARTBEAT
 
     def start(self, replay: Replay) -> bytes:
         """
@@ -53,8 +62,7 @@ class EventStream:
         """
         parts = [b":%s\n" % (b" " * self.padding)]
         if self.retry:
-            parts.append(b"retry: %d\n" % self.retry)
-        parts.append(b"\n")
+            parts.append(self.end(self.retry))
         if not replay.complete:
             parts.append(self.gap(replay.position))
         parts.extend(map(self.encode, replay.messages))
@@ -64,7 +72,7 @@ class EventStream:
 
     def encode(self, message: Message) -> bytes:
         """
-        One event: `id`, `event` if the message has a type, `data` per line.
+        One event: `event` if the message has a type, `data` per line, then `id`.
         """
         data = message.data
         if not data.isascii():
@@ -76,13 +84,14 @@ class EventStream:
             data = data.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
         if b"\n" in data:
             data = data.replace(b"\n", b"\ndata: ")
-        event = b"data: %s\n\n" % data
+        event = b""
         if message.event is not None:
-            event = b"event: %s\n%s" % (_one_line(message.event), event)
+            event = b"event: %s\n" % _one_line(message.event)
         if self.ids:
             position = message.position
-            event = f"id: {position.epoch}.{position.offset}\n".encode() + event
-        return event
+            id = f"{position.epoch}.{position.offset}".encode()
+            return b"%sdata: %s\nid: %s\n\n" % (event, data, id)
+        return b"%sdata: %s\n\n" % (event, data)
 
     def cursor(self, position: Position) -> bytes:
         """
@@ -120,8 +129,8 @@ class RawEventStream:
     retry: int = 0
     padding: int = 0
 
-    content_type = "text/event-stream"
-    heartbeat = b":\n\n"
+    content_type = CONTENT_TYPE
+    heartbeat = HEARTBEAT
 
     def start(self, replay: Replay) -> bytes:
         """
