@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from operator import attrgetter
 from typing import Any
+from weakref import WeakValueDictionary
 
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IReactorTime
@@ -18,7 +19,8 @@ from twisted.python.failure import Failure
 from rt_twisted.channels import Channel, Channels
 from rt_twisted.counts import Counts
 from rt_twisted.interfaces import IBroker, IHistory, Unavailable
-from rt_twisted.message import After, Newest, Position, Replay, Since
+from rt_twisted.message import After, Message, Newest, Position, Replay, Since
+from rt_twisted.replay_frames import ReplayFrames, shared_frames
 from rt_twisted.subscriber import Cause, Subscriber
 from rt_twisted.turns import Turns
 
@@ -66,7 +68,7 @@ class Entrance:
         turns: what is still to be told.
         counts: of replays and gaps.
         head: everything up to there is received.
-        replay_bytes: replayed to one reader; its own memory, not shared.
+        replay_bytes: replayed to one reader.
     """
 
     def __init__(
@@ -88,6 +90,9 @@ class Entrance:
         self._turns = turns
         self._counts = counts
         self._head = head
+        self._frames = shared_frames()
+        # What the archive was asked for, while it is sent: many may ask for the same.
+        self._fetched: WeakValueDictionary[Position, Message] = WeakValueDictionary()
 
     def enter(
         self, reader: Subscriber, names: Sequence[str], since: Since | None, head: bytes
@@ -213,7 +218,8 @@ class Entrance:
             self._turns.afterwards(partial(self._recalled, replay, joining))
             return
         complete = replay.complete and ours.complete
-        self._finish(joining, Replay(replay.messages + ours.messages, complete, ours.position))
+        fetched = tuple([self._fetched.setdefault(m.position, m) for m in replay.messages])
+        self._finish(joining, Replay(fetched + ours.messages, complete, ours.position))
 
     def _not_recalled(self, failure: Failure, joining: Joining) -> None:
         if not failure.check(Unavailable, CancelledError):
@@ -245,11 +251,13 @@ class Entrance:
         self, reader: Subscriber, channels: tuple[Channel, ...], replay: Replay, head: bytes
     ) -> None:
         replay = _fitted(replay, self.replay_bytes)
+        format = reader.format
         self._seat(reader, reader.channels + channels)
         if not replay.complete:
             self._counts.gaps += 1
         self._counts.delivered += len(replay.messages)
-        reader.write(head + reader.format.start(replay))
+        items = (head, *format.start(replay))
+        reader.write_replay(ReplayFrames(format, items, self._frames))
 
     def _seat(self, reader: Subscriber, channels: tuple[Channel, ...]) -> None:
         """
@@ -319,9 +327,8 @@ class Entrance:
 
 def _fitted(replay: Replay, most: int) -> Replay:
     """
-    The newest of *replay* in *most* bytes, the very newest in any case: a replay
-    is a reader's own, so a thousand silent ones must not hold a thousand
-    histories. What is left out is a gap.
+    The newest of *replay* in *most* bytes, the very newest in any case. What is
+    left out is a gap.
     """
     left = most
     for index in range(len(replay.messages) - 1, -1, -1):

@@ -50,7 +50,7 @@ class Limits:
         readers_per_address: of those, from one address.
         history_bytes: kept for replay in all channels; what was published to
             longest ago is forgotten first.
-        replay_bytes: replayed to one reader; its own memory, not shared.
+        replay_bytes: replayed to one reader.
         linger: seconds the broker is still asked for a channel after its last
             reader left.
         heartbeat: seconds between two heartbeats of a reader; 0 for none.

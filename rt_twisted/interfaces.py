@@ -196,10 +196,14 @@ class IFormat(Interface):
     content_type = Attribute("str: the media type of the stream.")
     heartbeat = Attribute("bytes: a frame that says nothing, to keep proxies awake; may be empty.")
 
-    def start(replay: Replay) -> bytes:
+    def start(replay: Replay) -> Sequence[bytes | Message]:
         """
-        The first bytes for a reader that joins now: preamble, a word about a
-        gap if the replay is not complete, what was missed, and a cursor.
+        What a subscriber that joins now is sent, in order: preamble, a gap if the
+        replay is not complete, what was missed, and a cursor.
+
+        Returns:
+            frames as bytes, which may be empty; and messages, as references. Each is
+            encoded by `encode` when there is room to send it, perhaps much later.
         """
 
     def encode(message: Message) -> bytes:

@@ -64,7 +64,7 @@ class Draft:
     key: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, weakref_slot=True)
 class Message:
     """
     One entry of the log: channel, data exactly as published, and its place.

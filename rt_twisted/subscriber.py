@@ -17,16 +17,18 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from twisted.internet.error import ConnectionDone
 from twisted.internet.interfaces import IProtocol, IPullProducer, IPushProducer
+from twisted.logger import Logger
 from zope.interface import implementer
 
 from rt_twisted.interfaces import IFormat
 from rt_twisted.message import Position
-from rt_twisted.wire import NOTSENT_LOWAT, Send, direct_send, hand_over, hang_up
+from rt_twisted.replay_frames import PIECE, ReplayFrames
+from rt_twisted.wire import Send, direct_send, hand_over, hang_up
 
 if TYPE_CHECKING:
     from twisted.python.failure import Failure
 
-PIECE = NOTSENT_LOWAT  # bytes the transport is given at a time
+_log = Logger()
 
 
 class Cause(Enum):
@@ -204,6 +206,30 @@ class Subscriber:
         """
         write_all((self,), frame)
 
+    def write_replay(self, replay: ReplayFrames) -> None:
+        """
+        Send *replay*, each piece as soon as there is room for it: what waits here is
+        references to its messages.
+        """
+        if self._backlog is not None:
+            self._queue(replay)
+            return
+        while piece := self._next_piece(replay):
+            try:
+                sent = self._send(piece)
+            except BlockingIOError:
+                sent = 0
+            except OSError:
+                self.drop(Cause.LOST)
+                return
+            if self.gone:  # that was as much as it had asked for
+                return
+            whole = sent == len(piece)
+            replay.sent(sent)
+            if not whole or self._backlog is not None:
+                self._fall_behind(replay)
+                return
+
     def too_late(self) -> None:
         """
         It has taken nothing for longer than its patience: apply the policy.
@@ -281,7 +307,9 @@ class Subscriber:
             return
         self._progress = self.audience.seconds()
         while backlog and not self._paused:
-            frame = backlog[0]
+            frame = replay = backlog[0]
+            if type(replay) is ReplayFrames:
+                frame = self._next_piece(replay)
             try:
                 sent = self._send(frame)
             except BlockingIOError:
@@ -289,19 +317,22 @@ class Subscriber:
             except OSError:
                 self.drop(Cause.LOST)
                 return
-            if sent == len(frame):
-                self._shift(backlog)
-                continue
+            if self._backlog is None:  # it is gone
+                return
             # Only the transport can tell when there is room again, and only
             # about bytes of its own: a piece of the frame is its reminder.
-            piece = bytes(frame[sent : sent + PIECE])
-            rest = memoryview(frame)[sent + PIECE :]
-            if len(rest):
-                backlog[0] = rest
-            else:
+            reminder = bytes(frame[sent : sent + PIECE])
+            if frame is not replay:
+                replay.sent(sent + len(reminder))
+                if not replay:
+                    self._shift(backlog)
+            elif sent + len(reminder) == len(frame):
                 self._shift(backlog)
-            self.transport.write(piece)
-            return
+            else:
+                backlog[0] = memoryview(frame)[sent + PIECE :]
+            if reminder:
+                self.transport.write(reminder)
+                return
         if not backlog and not self._paused:
             self._catch_up()
 
@@ -319,8 +350,17 @@ class Subscriber:
             sent += PIECE
         return min(sent, len(frame))
 
+    def _next_piece(self, replay: ReplayFrames) -> Any:
+        try:
+            return replay.piece()
+        except Exception:
+            # Somebody's own format. The client resumes, and misses nothing unsaid.
+            _log.failure("{codec} cannot encode a replay", codec=self.format)
+            self.drop(Cause.LOST)
+            return b""
+
     def _fall_behind(self, rest: Any) -> None:
-        self._backlog = deque((rest,) if len(rest) else ())
+        self._backlog = deque((rest,) if rest else ())
         self._waiting = 0
         self._progress = self.audience.seconds()
         self.audience.fell_behind(self)
@@ -335,7 +375,7 @@ class Subscriber:
             self.transport.unregisterProducer()
         self.audience.caught_up(self)
 
-    def _queue(self, frame: bytes) -> None:
+    def _queue(self, frame: bytes | ReplayFrames) -> None:
         backlog = self._backlog
         assert backlog is not None
         if self._waiting > self.patience.bytes:
@@ -345,7 +385,7 @@ class Subscriber:
             self._skip()
         self._append(backlog, frame)
 
-    def _append(self, backlog: deque[Any], frame: bytes) -> None:
+    def _append(self, backlog: deque[Any], frame: bytes | ReplayFrames) -> None:
         if backlog:
             self._waiting += len(frame)
         backlog.append(frame)

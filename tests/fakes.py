@@ -13,7 +13,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from rt_twisted.interfaces import IReceiver
-from rt_twisted.message import NOWHERE, Message, Position
+from rt_twisted.message import NOWHERE, Message, Position, Replay
 
 
 @implementer(IReceiver)
@@ -161,3 +161,11 @@ class Line:
         """
         self._here.close()
         self._there.close()
+
+
+def started(format: Any, replay: Replay) -> bytes:
+    """
+    What a subscriber of *format* that joins with *replay* is sent.
+    """
+    items = format.start(replay)
+    return b"".join([item if isinstance(item, bytes) else format.encode(item) for item in items])

@@ -13,6 +13,7 @@ from rt_twisted.codecs.errors import RemoteProtocolError
 from rt_twisted.codecs.eventsource import Event, EventReader
 from rt_twisted.codecs.sse import EventStream
 from rt_twisted.message import Message, Position, Replay
+from tests.fakes import started
 
 STREAMS = [
     (b"", []),
@@ -111,7 +112,7 @@ def test_what_the_daemon_writes_is_read(messages: list[tuple[str, str | None]], 
         Message("c", text.encode(errors="replace"), Position("e", number), event)
         for number, (text, event) in enumerate(messages)
     ]
-    wire = stream.start(Replay(tuple(log), True, Position("e", len(log) + 1)))
+    wire = started(stream, Replay(tuple(log), True, Position("e", len(log) + 1)))
     reader = EventReader()
     found = [event for i in range(0, len(wire), size) for event in reader.feed(wire[i : i + size])]
 

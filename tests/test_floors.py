@@ -36,6 +36,7 @@ FLOORS = (
     "turns heartbeats",
     "channels",
     "subscriber history codecs media access template admission",
+    "replay_frames",
     "reports interfaces wire logs supervisor dotted",
     "message counts clock lookups",
 )

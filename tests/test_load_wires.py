@@ -34,6 +34,7 @@ from rt_twisted.load.wires.socketio_polling import SocketioPollingWire
 from rt_twisted.load.wires.socketio_recovery import recovering
 from rt_twisted.load.wires.websocket import WebsocketWire
 from rt_twisted.message import Message, Position, Replay
+from tests.fakes import started
 
 URL = "http://127.0.0.1:8888/there"
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: %s\r\nTransfer-Encoding: chunked\r\n\r\n"
@@ -99,7 +100,7 @@ def test_events_are_heard(piece: int) -> None:
     assert asked.startswith("GET /there?channels=a,b%2Cc HTTP/1.1\r\nHost: 127.0.0.1:8888\r\n")
     assert "\r\nLast-Event-ID: e.2\r\n" in asked
     format = Chunked(EventStream(1500))
-    data = HEAD % b"text/event-stream; charset=utf-8" + format.start(MISSED)
+    data = HEAD % b"text/event-stream; charset=utf-8" + started(format, MISSED)
     assert feed(wire, data + format.encode(message(6)), piece) == HEARD
 
     assert (wire.position, wire.retry, wire.opened, wire.over) == ("e.6", 1.5, True, "")
@@ -115,7 +116,7 @@ def test_polls_are_heard_and_asked_for_again(piece: int, number: int) -> None:
     """
     wire = PollWire(Asking(URL, ["a"], number), "e.2")
     format = JsonPoll()
-    body = format.take(format.start(MISSED) + format.encode(message(6)), 10_000).body
+    body = format.take(started(format, MISSED) + format.encode(message(6)), 10_000).body
     answer = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body)
     way = ("since=e.2 ", 'If-None-Match: "e.2"\r\n')[number]
     assert way in wire.begin().decode()
@@ -164,7 +165,7 @@ def test_websockets_are_heard(piece: int, number: int) -> None:
         wire.feed(format.say({"type": "ack", "id": 1}))
     else:
         assert request.path == "/there?channels=a,b&since=e.2"
-    assert feed(wire, format.start(MISSED) + format.encode(message(6)), piece) == HEARD
+    assert feed(wire, started(format, MISSED) + format.encode(message(6)), piece) == HEARD
     assert (wire.position, wire.opened, wire.over) == ("e.6", True, "")
 
     assert feed(wire, format.end(2500), piece) == []
@@ -191,7 +192,7 @@ def test_socket_io_is_heard(piece: int) -> None:
     assert feed(wire, format.cursor(at(9)), piece) == []
     assert (wire.opened, wire.position) == (False, "e.2")
     joined = frames_of(Packet(Kind.ACK, data=[{"status": "ok"}], id=0), framing)
-    data = format.start(MISSED) + joined + format.encode(message(6))
+    data = started(format, MISSED) + joined + format.encode(message(6))
     assert feed(wire, data, piece) == HEARD
     assert (wire.position, wire.opened, wire.over) == ("e.6", True, "")
     feed(wire, format.cursor(at(8)), piece)
@@ -208,7 +209,7 @@ def test_who_has_missed_nothing_is_back_with_the_acknowledgement() -> None:
     wire = SocketioWire(Asking(URL, ["a"]), "e.2")
     agreed(wire)
     framing = Socket4()
-    wire.feed(Events(framing).start(Replay((), True, at(2))))
+    wire.feed(started(Events(framing), Replay((), True, at(2))))
     assert not wire.opened
     wire.feed(frames_of(Packet(Kind.ACK, data=[{"status": "ok"}], id=0), framing))
 
@@ -288,7 +289,7 @@ def test_socket_io_is_heard_by_polling(piece: int) -> None:
     feed(wire, answer(b"ok"), piece)
     wire.take()
     joined = frames_of(Packet(Kind.ACK, data=[{"status": "ok"}], id=0), framing)
-    frames = format.start(MISSED) + joined + format.encode(message(6))
+    frames = started(format, MISSED) + joined + format.encode(message(6))
     assert feed(wire, answer(framing.body(frames)), piece) == HEARD
     assert (wire.position, wire.opened, wire.over) == ("e.6", True, "")
     assert wire.take().startswith(b"GET ")

@@ -28,6 +28,7 @@ from rt_twisted.hub import Hub, Limits
 from rt_twisted.interfaces import IAction, IFormat, IHistory
 from rt_twisted.message import Draft, Message, Position, Replay, Since
 from rt_twisted.routes import Routes, parse_route
+from tests.fakes import started
 from tests.test_h2 import Client
 from tests.test_http import Answer, Caller, Place, get
 from tests.test_sse import Browser, Event
@@ -112,7 +113,7 @@ def test_json_carries_any_bytes(data: list[bytes]) -> None:
     Text as text, whatever is in it; other bytes in base64, and marked.
     """
     format = JsonPoll()
-    frames = format.start(Replay((), True, Position("e", 0)))
+    frames = started(format, Replay((), True, Position("e", 0)))
     frames += b"".join(format.encode(message(each, 1 + n)) for n, each in enumerate(data))
 
     answer = json.loads(format.take(frames, 1 << 20).body)
@@ -131,7 +132,7 @@ def test_the_whole_of_an_answer() -> None:
     """
     format = JsonPoll()
     replay = Replay((message(b"one"), message(b"\xff", 9, "e")), False, Position("e", 12))
-    frames = format.take(format.start(replay) + format.end(1500), 1 << 20)
+    frames = format.take(started(format, replay) + format.end(1500), 1 << 20)
 
     assert json.loads(frames.body) == {
         "messages": [
@@ -186,7 +187,7 @@ def test_an_answer_is_bounded(most: int, count: int, kept: int) -> None:
     messages = tuple(message(b"x" * 40, offset) for offset in (7, 8, 9, 10))
     replay = Replay(messages, True, Position("e", 12))
     for format in (JsonPoll(), EventPoll()):
-        frames = format.take(format.start(replay), most, count)
+        frames = format.take(started(format, replay), most, count)
         if isinstance(format, JsonPoll):
             found = [each["id"] for each in json.loads(frames.body)["messages"]]
         else:
@@ -204,7 +205,7 @@ def test_what_is_news(format: JsonPoll | EventPoll) -> None:
     """
     A message, even an empty one, a gap, and the word to go; a cursor is not.
     """
-    quiet = format.start(Replay((), True, AT))
+    quiet = started(format, Replay((), True, AT))
     for news in (format.encode(message(b"")), format.gap(AT), format.end(5)):
         assert not format.take(quiet, 1).news
         assert format.take(quiet + news, 1).news

@@ -29,6 +29,7 @@ from rt_twisted.codecs.socketio import (
 from rt_twisted.codecs.socketio_events import Events
 from rt_twisted.interfaces import IFormat
 from rt_twisted.message import Message, Position, Replay
+from tests.fakes import started
 
 MOST = 1000
 
@@ -330,14 +331,14 @@ def test_what_a_reader_is_told_first() -> None:
     seven, nine = message(b"x"), Position("e", 9)
 
     assert verifyObject(IFormat, format)
-    assert format.start(Replay((seven,), True, seven.position)) == (
+    assert started(format, Replay((seven,), True, seven.position)) == (
         b'again\x1e42["message","x","e.7"]\x1e'
     )
-    assert format.start(Replay((seven,), False, nine)) == (
+    assert started(format, Replay((seven,), False, nine)) == (
         b'new\x1e42["gap",{"position":"e.9"}]\x1e42["message","x","e.7"]\x1e'
         b'42["position","e.9"]\x1e'
     )
-    assert Events(Poll4(), quiet=True).start(Replay((), True, nine)) == b""
+    assert started(Events(Poll4(), quiet=True), Replay((), True, nine)) == b""
 
 
 def test_readers_share_encodings() -> None:

@@ -21,6 +21,7 @@ from rt_twisted.codecs.poll import EventPoll
 from rt_twisted.codecs.sse import EventStream, RawEventStream
 from rt_twisted.interfaces import IFormat
 from rt_twisted.message import Message, Position, Replay
+from tests.fakes import started
 
 AT = Position("e", 7)
 NOTHING = Replay((), True, AT)
@@ -201,7 +202,7 @@ def test_events_without_ids_do_not_move_the_cursor() -> None:
     With ids=False a reader never has anything to resume from.
     """
     format = EventStream(ids=False)
-    stream = format.start(NOTHING) + format.encode(message(b"x")) + format.cursor(AT)
+    stream = started(format, NOTHING) + format.encode(message(b"x")) + format.cursor(AT)
 
     assert b"id:" not in stream
     assert format.cursor(AT) == b""
@@ -257,7 +258,7 @@ def test_how_a_stream_begins(format: IFormat, replay: Replay, first: bytes) -> N
     """
     A comment, retry, a gap before what was missed, and where the reader is now.
     """
-    assert format.start(replay) == first
+    assert started(format, replay) == first
 
 
 def test_a_stream_begins_with_its_own_mark() -> None:
@@ -266,8 +267,8 @@ def test_a_stream_begins_with_its_own_mark() -> None:
     """
     first = Replay((message(b"\xef\xbb\xbfx"),), True, AT)
 
-    assert read(EventStream().start(first)).events[0].data == "\ufeffx"
-    assert read(EventStream(ids=False).start(first)).events[0].data == "\ufeffx"
+    assert read(started(EventStream(), first)).events[0].data == "\ufeffx"
+    assert read(started(EventStream(ids=False), first)).events[0].data == "\ufeffx"
 
 
 def test_a_gap_is_heard_and_does_not_move_the_cursor() -> None:
@@ -342,7 +343,7 @@ def test_chunks_hold_the_inner_format() -> None:
 
     assert outer.content_type == inner.content_type == "text/event-stream; charset=utf-8"
     for coded, plain in (
-        (outer.start(replay), inner.start(replay)),
+        (started(outer, replay), started(inner, replay)),
         (outer.encode(message(b"x\ny")), inner.encode(message(b"x\ny"))),
         (outer.cursor(AT), inner.cursor(AT)),
         (outer.gap(AT), inner.gap(AT)),
@@ -390,8 +391,8 @@ class FormatContract:
         messages = [message(data, number) for number, data in enumerate(self.data, 1)]
         replay = Replay(tuple(messages), True, Position("e", len(messages)))
         return [
-            format.start(Replay((), False, AT)),
-            format.start(replay),
+            started(format, Replay((), False, AT)),
+            started(format, replay),
             *map(format.encode, messages),
             format.heartbeat,
             format.cursor(AT),
@@ -503,7 +504,7 @@ def test_clients_of_others_agree(published: list[tuple[bytes, str | None]], slow
     messages = [message(data, at, event) for at, (data, event) in enumerate(published, 1)]
     format = EventStream()
     end = Position("e", len(messages))
-    stream = b"".join([format.start(Replay((), True, Position("e", 0))), format.heartbeat])
+    stream = b"".join([started(format, Replay((), True, Position("e", 0))), format.heartbeat])
     stream += b"".join(map(format.encode, messages))
     pieces = byte_wise(stream) if slow else [stream]
     browser = read(stream, pieces)

@@ -14,6 +14,7 @@ from rt_twisted.codecs.raw import Raw
 from rt_twisted.interfaces import IFormat
 from rt_twisted.message import Draft, Message, Position, Replay
 from rt_twisted.routes import parse_route
+from tests.fakes import started
 from tests.test_h2 import Client
 from tests.test_http import Caller, Place, get
 from tests.test_routes import HOUSE
@@ -73,14 +74,14 @@ def test_each_message_has_its_surroundings(data: list[bytes], prefix: bytes, suf
 
     verifyObject(IFormat, format)
     expected = b"".join(prefix + each + suffix for each in data)
-    assert format.start(replay) == expected
+    assert started(format, replay) == expected
     assert b"".join(map(format.encode, messages)) == expected
     framed = Chunked(format)
     for nothing in (
         framed.heartbeat,
         framed.cursor(replay.position),
         framed.gap(replay.position),
-        framed.start(Replay((), True, replay.position)),
+        started(framed, Replay((), True, replay.position)),
     ):
         assert nothing == b""
     assert framed.end(7) == b"0\r\n\r\n"

@@ -50,6 +50,7 @@ from rt_twisted.codecs.websocket_formats import JsonFrames, RawFrames
 from rt_twisted.codecs.websocket_inbound import Inbound, Parser, close_of
 from rt_twisted.interfaces import IFormat
 from rt_twisted.message import Message, Position, Replay
+from tests.fakes import started
 
 LIMIT = 100_000
 KEY = "dGhlIHNhbXBsZSBub25jZQ=="
@@ -656,7 +657,7 @@ def test_raw_frames_are_messages_and_nothing_else() -> None:
     format = RawFrames()
     replay = Replay((message(b"1"), message(b"2")), False, Position("e", 9))
 
-    assert read(format.start(replay)) == [1, 2]
+    assert read(started(format, replay)) == [1, 2]
     assert format.gap(Position("e", 9)) == b""
     assert read(format.cursor(Position("e", 9))) == ["PING"]
 
@@ -668,7 +669,7 @@ def test_json_frames_say_what_they_are() -> None:
     format = JsonFrames()
     missed = (message("ü".encode(), "greeting", 7), message(b"\xff", None, 8))
 
-    assert read(format.start(Replay(missed, False, Position("e", 9)))) == [
+    assert read(started(format, Replay(missed, False, Position("e", 9)))) == [
         {"type": "gap", "position": "e.9"},
         {
             "type": "message",

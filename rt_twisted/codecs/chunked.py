@@ -4,6 +4,7 @@ The chunked transfer coding for streams (RFC 9112, 7.1).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from zope.interface import implementer
@@ -44,11 +45,12 @@ class Chunked:
         """
         return chunk(self.inner.heartbeat)
 
-    def start(self, replay: Replay) -> bytes:
+    def start(self, replay: Replay) -> Sequence[bytes | Message]:
         """
-        The inner format's first bytes.
+        The inner format's first frames.
         """
-        return chunk(self.inner.start(replay))
+        items: Sequence[bytes | Message] = self.inner.start(replay)
+        return [chunk(item) if isinstance(item, bytes) else item for item in items]
 
     def encode(self, message: Message) -> bytes:
         """

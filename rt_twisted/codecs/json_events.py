@@ -5,6 +5,7 @@ channel, and keeps bytes that are no text.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from zope.interface import implementer
@@ -32,13 +33,13 @@ class JsonEventStream:
     content_type = CONTENT_TYPE
     heartbeat = HEARTBEAT
 
-    def start(self, replay: Replay) -> bytes:
+    def start(self, replay: Replay) -> Sequence[bytes | Message]:
         """
         As `EventStream.start`.
         """
         nothing = Replay((), replay.complete, replay.position)
         head = EventStream(self.retry, self.padding, ids=False).start(nothing)
-        return b"".join([head, *map(self.encode, replay.messages), self.cursor(replay.position)])
+        return [head[0], *replay.messages, self.cursor(replay.position)]
 
     def encode(self, message: Message) -> bytes:
         """

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 from base64 import b64encode
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from zope.interface import implementer
@@ -69,14 +69,12 @@ class JsonPoll:
     content_type = "application/json"
     heartbeat = b""
 
-    def start(self, replay: Replay) -> bytes:
+    def start(self, replay: Replay) -> Sequence[bytes | Message]:
         """
         A line for the gap, one for each message, and one for the cursor.
         """
-        parts = [] if replay.complete else [self.gap(replay.position)]
-        parts.extend(map(self.encode, replay.messages))
-        parts.append(self.cursor(replay.position))
-        return b"".join(parts)
+        gap = [] if replay.complete else [self.gap(replay.position)]
+        return [*gap, *replay.messages, self.cursor(replay.position)]
 
     def encode(self, message: Message) -> bytes:
         """
@@ -147,7 +145,7 @@ class EventPoll:
     content_type = CONTENT_TYPE
     heartbeat = b""
 
-    def start(self, replay: Replay) -> bytes:
+    def start(self, replay: Replay) -> Sequence[bytes | Message]:
         """
         As a stream begins, the cursor behind it.
         """

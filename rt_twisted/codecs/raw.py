@@ -4,6 +4,7 @@ Messages as bytes, and nothing else but what a route puts around them.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from zope.interface import implementer
@@ -33,11 +34,11 @@ class Raw:
 
     heartbeat = b""
 
-    def start(self, replay: Replay) -> bytes:
+    def start(self, replay: Replay) -> Sequence[bytes | Message]:
         """
         What was missed.
         """
-        return b"".join(map(self.encode, replay.messages))
+        return replay.messages
 
     def encode(self, message: Message) -> bytes:
         """

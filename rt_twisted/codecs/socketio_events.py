@@ -4,6 +4,7 @@ Messages as Socket.IO events.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from zope.interface import implementer
@@ -60,19 +61,19 @@ class Events:
         """
         return str(getattr(self.framing, "content_type", ""))
 
-    def start(self, replay: Replay) -> bytes:
+    def start(self, replay: Replay) -> Sequence[bytes | Message]:
         """
         The welcome, a word about a gap, what was missed, and a cursor.
         """
         if self.quiet:
-            return self.welcome
-        parts = [self.welcome_back if replay.complete else self.welcome]
+            return [self.welcome]
+        items: list[bytes | Message] = [self.welcome_back if replay.complete else self.welcome]
         if not replay.complete:
-            parts.append(self.gap(replay.position))
-        parts.extend(map(self.encode, replay.messages))
+            items.append(self.gap(replay.position))
+        items.extend(replay.messages)
         if not replay.messages or replay.messages[-1].position != replay.position:
-            parts.append(self.cursor(replay.position))
-        return b"".join(parts)
+            items.append(self.cursor(replay.position))
+        return items
 
     def encode(self, message: Message) -> bytes:
         """
@@ -141,23 +142,25 @@ class Earlier:
         """
         return self.events.content_type
 
-    def start(self, replay: Replay) -> bytes:
+    def start(self, replay: Replay) -> Sequence[bytes | Message]:
         """
         A word about a gap, the messages, and the position.
         """
         events, until = self.events, self.until
-        parts = [] if replay.complete else [events.gap(replay.position)]
-        for message in replay.messages:
-            position = message.position
-            if position.epoch == until.epoch and position.offset <= until.offset:
-                parts.append(events.encode(message))
-        return b"".join([*parts, events.cursor(until)])
+        gap = [] if replay.complete else [events.gap(replay.position)]
+        earlier = [message for message in replay.messages if self._covers(message.position)]
+        return [*gap, *earlier, events.cursor(until)]
 
     def encode(self, message: Message) -> bytes:
         """
-        Nothing: it is told elsewhere.
+        One event of what came up to the position; nothing for what came later.
         """
-        return b""
+        encoded: bytes = self.events.encode(message) if self._covers(message.position) else b""
+        return encoded
+
+    def _covers(self, position: Position) -> bool:
+        until = self.until
+        return position.epoch == until.epoch and position.offset <= until.offset
 
     def cursor(self, position: Position) -> bytes:
         """

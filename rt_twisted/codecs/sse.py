@@ -19,6 +19,7 @@ for every empty line.
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from zope.interface import implementer
@@ -53,7 +54,7 @@ class EventStream:
     content_type = CONTENT_TYPE
     heartbeat = HEARTBEAT
 
-    def start(self, replay: Replay) -> bytes:
+    def start(self, replay: Replay) -> Sequence[bytes | Message]:
         """
         A comment, `retry`, perhaps a gap, what was missed, and the cursor.
 
@@ -65,10 +66,10 @@ class EventStream:
             parts.append(self.end(self.retry))
         if not replay.complete:
             parts.append(self.gap(replay.position))
-        parts.extend(map(self.encode, replay.messages))
+        items: list[bytes | Message] = [b"".join(parts), *replay.messages]
         if not replay.messages or replay.messages[-1].position != replay.position:
-            parts.append(self.cursor(replay.position))
-        return b"".join(parts)
+            items.append(self.cursor(replay.position))
+        return items
 
     def encode(self, message: Message) -> bytes:
         """
@@ -132,13 +133,13 @@ class RawEventStream:
     content_type = CONTENT_TYPE
     heartbeat = HEARTBEAT
 
-    def start(self, replay: Replay) -> bytes:
+    def start(self, replay: Replay) -> Sequence[bytes | Message]:
         """
         As `EventStream.start`, the messages verbatim and without a cursor.
         """
         nothing = Replay((), replay.complete, replay.position)
         first = EventStream(self.retry, self.padding, ids=False).start(nothing)
-        return first + b"".join(message.data for message in replay.messages)
+        return [first[0], *replay.messages]
 
     def encode(self, message: Message) -> bytes:
         """

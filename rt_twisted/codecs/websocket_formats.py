@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from base64 import b64encode
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from zope.interface import implementer
@@ -37,11 +37,11 @@ class RawFrames:
     content_type = ""
     heartbeat = PING
 
-    def start(self, replay: Replay) -> bytes:
+    def start(self, replay: Replay) -> Sequence[bytes | Message]:
         """
         What was missed.
         """
-        return b"".join(map(self.encode, replay.messages))
+        return replay.messages
 
     def encode(self, message: Message) -> bytes:
         """
@@ -84,14 +84,12 @@ class JsonFrames:
     content_type = ""
     heartbeat = PING
 
-    def start(self, replay: Replay) -> bytes:
+    def start(self, replay: Replay) -> Sequence[bytes | Message]:
         """
         Perhaps a gap, what was missed, and the position.
         """
-        parts = [] if replay.complete else [self.gap(replay.position)]
-        parts.extend(map(self.encode, replay.messages))
-        parts.append(self._position(replay.position))
-        return b"".join(parts)
+        gap = [] if replay.complete else [self.gap(replay.position)]
+        return [*gap, *replay.messages, self._position(replay.position)]
 
     def encode(self, message: Message) -> bytes:
         """
