@@ -434,6 +434,30 @@ def test_closing() -> None:
     assert place.hub.numbers().closed == {"ended": 1}
 
 
+@pytest.mark.parametrize("deflate", [False, True])
+@pytest.mark.parametrize("path", ["/own", "/ws"])
+def test_bytes_after_a_close_frame_harm_no_other_client(path: str, deflate: bool) -> None:
+    """
+    A client sends a close frame and 9,000 more bytes in one write; the pings of
+    other clients of the route are answered before and afterwards.
+    """
+    place = Sockets()
+    offer = "Sec-WebSocket-Extensions: permessage-deflate\r\n" if deflate else ""
+
+    def is_answered() -> bool:
+        peer = place.open(path, offer)
+        peer.say(masked(9, b"there?"))
+        return ("PONG", b"there?") in peer.heard()
+
+    assert is_answered()
+    for tail in (bytes(9000), masked(9, b"") * 3000, masked(8, b"") * 3000):
+        closing = place.open(path, offer)
+        closing.say(masked(8, b"\x03\xe8") + tail)
+        assert closing.heard()[-1] == Close(1000, "")
+        closing.hang_up()
+        assert [is_answered() for _ in range(3)] == [True] * 3
+
+
 def test_a_goodbye_that_is_not_answered() -> None:
     """
     After some seconds the connection is cut.

@@ -320,6 +320,22 @@ def test_a_parser_is_not_lent_in_the_middle(size: int, deflate: bool) -> None:
         assert not parser.idle
 
 
+@pytest.mark.parametrize("deflate", [False, True])
+@pytest.mark.parametrize("end", [masked(8, b"\x03\xe8"), masked(8, b""), masked(3, b"")])
+@pytest.mark.parametrize("more", [[b"\0" * 9000], [b"\0"] * 3, [b""], [masked(1, b"x"), b"\xff"]])
+def test_a_closed_parser_is_never_idle(end: bytes, more: list[bytes], deflate: bool) -> None:
+    """
+    A parser that has read a close frame or a protocol error serves no other
+    connection, however many bytes follow.
+    """
+    parser = Parser(LIMIT, deflate)
+    parser.feed(end)
+    for data in more:
+        assert not parser.idle
+        assert parser.feed(data) == []
+    assert not parser.idle
+
+
 @given(
     st.lists(st.lists(st.binary(max_size=200), max_size=5), min_size=2, max_size=4), st.randoms()
 )

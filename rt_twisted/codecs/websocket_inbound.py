@@ -108,11 +108,15 @@ class Parser:
             said.append((opcode, payload))  # type: ignore[arg-type]
         self.bytes = size
         # An empty buffer would not do: a header is out of it before its payload comes.
+        # After a close the core discards what comes, and waits at the same place.
         waiting = getattr(protocol.parser, "gi_yieldfrom", None)
-        self.idle = self._message is None and getattr(waiting, "gi_code", None) is _BETWEEN
+        self.idle = (
+            protocol.state is OPEN
+            and self._message is None
+            and getattr(waiting, "gi_code", None) is _BETWEEN
+        )
         if protocol.writes:  # the core's own answers; ours are made elsewhere
             protocol.data_to_send()
-            self.idle = self.idle and protocol.state is OPEN
             if protocol.parser_exc is not None:
                 sent = protocol.close_sent
                 assert sent is not None

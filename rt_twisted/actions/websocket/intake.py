@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 BITE = 1 << 20  # bytes, inflated, after which others have their turn
 _MESSAGES = (1, 2)  # Opcode.TEXT and BINARY
+_CLOSE = 8
 
 
 class Intake:
@@ -72,8 +73,8 @@ class Intake:
             before = self._bytes
             more, failure = self._feed(data[at : at + piece])
             said += more
-            if failure is not None:
-                return said, failure
+            if failure is not None or (more and more[-1][0] == _CLOSE):
+                return said, failure  # bytes after a close frame are discarded (1.4)
             bite += max(0, self._bytes - before)  # a second may have begun
             if bite > BITE:
                 self.rest = data[at + piece :]
