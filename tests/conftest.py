@@ -52,7 +52,7 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, object, o
     __tracebackhide__ = True
     mark = pyfuncitem.get_closest_marker("limit")
     limit = mark.args[0] if mark else LIMIT
-    if "real" in pyfuncitem.path.parts:
+    if {"real", "recorded"} & set(pyfuncitem.path.parts):
         limit = max(limit, LEAST)
     end = time.monotonic() + limit
     examples = getattr(pyfuncitem.obj, "hypothesis", None)
