@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from math import ceil
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
 
 from zope.interface import Attribute, Interface
 
@@ -283,7 +283,28 @@ class IExchange(Interface):
         status: int, body: bytes = b"", content_type: str = "", headers: Sequence[Header] = ()
     ) -> None:
         """
-        Answer whole. For HEAD the body is left out and its length kept.
+        Answer whole. For HEAD the body is left out and its length kept; an empty
+        body then says nothing about the length, as that of a stream is not known.
+        """
+
+    def answer_file(
+        status: int,
+        file: BinaryIO,
+        parts: Sequence[bytes | range],
+        content_type: str,
+        headers: Sequence[Header] = (),
+    ) -> None:
+        """
+        Answer with parts of *file*, read and sent as the client takes them.
+
+        Args:
+            status: of the response.
+            file: unbuffered; closed when the response ends, however it does.
+            parts: bytes that are sent as they are, and ranges of the file that it
+                has now. If it has not when their turn comes, the response is
+                broken off.
+            content_type: of the body.
+            headers: further ones.
         """
 
     def open(content_type: str, headers: Sequence[Header] = ()) -> Opened:
@@ -517,6 +538,13 @@ class Match:
 
     groups: Sequence[str | None]
     rest: str
+
+    @property
+    def depth(self) -> int:
+        """
+        How many segments of the path the pattern took: `/static/` took one.
+        """
+        return max(0, (self.groups[0] or "").rstrip("/").count("/"))
 
 
 class Refusal(Exception):

@@ -26,9 +26,10 @@ from rt_twisted.actions.poll import Poll
 from rt_twisted.actions.publish import Publish
 from rt_twisted.actions.socketio.action import SocketIO
 from rt_twisted.actions.sse import Sse
+from rt_twisted.actions.static import Static
 from rt_twisted.actions.stats import Stats
 from rt_twisted.actions.stream import Stream
-from rt_twisted.actions.web import Resource, Static, Wsgi
+from rt_twisted.actions.web import Resource, Wsgi
 from rt_twisted.actions.websocket.action import Websocket
 from rt_twisted.dotted import load
 from rt_twisted.house import House

@@ -16,7 +16,8 @@ from twisted.internet.task import Clock
 
 from rt_twisted.actions.publish import Publish
 from rt_twisted.actions.sse import Sse
-from rt_twisted.actions.web import Resource, Static, Wsgi
+from rt_twisted.actions.static import Static
+from rt_twisted.actions.web import Resource, Wsgi
 from rt_twisted.brokers.memory import MemoryBroker
 from rt_twisted.dotted import load
 from rt_twisted.house import House

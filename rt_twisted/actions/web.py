@@ -1,5 +1,5 @@
 """
-What twisted.web serves: folders, resources, WSGI applications.
+What twisted.web serves: resources and WSGI applications.
 
 The part of the path that the route's pattern matched is the mount point; what
 follows is looked up below it.
@@ -7,15 +7,12 @@ follows is looked up below it.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import ClassVar
 
-from twisted.web.pages import notFound
 from twisted.web.resource import IResource
 from twisted.web.server import Site
-from twisted.web.static import File
 from twisted.web.wsgi import WSGIResource
 from zope.interface import implementer
 
@@ -24,38 +21,6 @@ from rt_twisted.house import House
 from rt_twisted.interfaces import IAction, IExchange, Match
 
 METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "PROPFIND", "REPORT")
-
-
-@implementer(IAction)
-@dataclass(frozen=True, slots=True)
-class Static:
-    """
-    `static:DIR` or `static:FILE`.
-
-    Args:
-        path: a folder, whose index.html is served for the folder itself and
-            which is never listed; or one file for every path that matches.
-    """
-
-    path: str
-    site: Site = field(init=False)
-
-    bare: ClassVar[str] = "path"
-    methods: ClassVar[Sequence[str]] = ("GET",)
-
-    def __post_init__(self) -> None:
-        if not os.path.exists(self.path):
-            raise ValueError(f"there is no {self.path}")
-        resource = _Folder(self.path)
-        # A file has nothing below it: whatever the rest of the path is, it answers.
-        resource.isLeaf = os.path.isfile(self.path)
-        object.__setattr__(self, "site", Site(resource))
-
-    def act(self, exchange: IExchange, match: Match) -> None:
-        """
-        Let twisted.web look it up.
-        """
-        exchange.render(self.site, 0 if os.path.isfile(self.path) else _depth(match))
 
 
 @implementer(IAction)
@@ -84,7 +49,7 @@ class Resource:
         """
         Let it answer.
         """
-        exchange.render(self.site, _depth(match))
+        exchange.render(self.site, match.depth)
 
 
 @implementer(IAction)
@@ -108,37 +73,11 @@ class Wsgi:
             raise ValueError(f"{self.name} cannot be called")
         reactor = self.house.reactor
         resource = WSGIResource(reactor, reactor.getThreadPool(), application)
-        object.__setattr__(self, "site", Site(resource))
+        # A form is the application's to read, from wsgi.input.
+        object.__setattr__(self, "site", Site(resource, parsePOSTFormSubmission=False))
 
     def act(self, exchange: IExchange, match: Match) -> None:
         """
         Let it answer.
         """
-        exchange.render(self.site, _depth(match))
-
-
-class _Folder(File):
-    """
-    A folder that is not listed, and without what is hidden in it.
-    """
-
-    def getChild(self, path: bytes, request: Any) -> Any:
-        """
-        What is below, but nothing hidden: a .git or .env is not for the world.
-        """
-        if path.startswith(b"."):
-            return notFound()
-        return super().getChild(path, request)  # type: ignore[no-untyped-call]
-
-    def directoryListing(self) -> Any:
-        """
-        Not found, instead of the names of all files.
-        """
-        return notFound()
-
-
-def _depth(match: Match) -> int:
-    """
-    How many segments of the path the pattern took: `/static/` took one.
-    """
-    return max(0, (match.groups[0] or "").rstrip("/").count("/"))
+        exchange.render(self.site, match.depth)

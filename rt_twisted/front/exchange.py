@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from ipaddress import ip_address
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 from urllib.parse import unquote_to_bytes
 
 from twisted.internet.defer import Deferred
@@ -15,6 +15,7 @@ from zope.interface import implementer
 
 from rt_twisted.codecs.fields import parse_cookies, parse_query
 from rt_twisted.front.body import Whole, too_large
+from rt_twisted.front.file_body import FileBody
 from rt_twisted.front.head import Head
 from rt_twisted.front.web import SiteChannel
 from rt_twisted.interfaces import Header, IExchange, Opened, Refusal, Take
@@ -48,6 +49,7 @@ class HttpExchange:
     __slots__ = (
         "_body",
         "_channel",
+        "_file",
         "_headers",
         "_query",
         "_sink",
@@ -90,6 +92,7 @@ class HttpExchange:
         self._query: Mapping[str, list[str]] | None = None
         self._sink: Any = None
         self._channel: SiteChannel | None = None
+        self._file: FileBody | None = None  # being sent
         self.held = 0  # bytes of the body that nobody wanted yet
         self.failure: Exception | None = None  # why the body will never be whole
         self._watcher: Callable[[], object] | None = None
@@ -261,6 +264,8 @@ class HttpExchange:
         self.body_lost(ConnectionLost())
         if self._channel is not None:
             self._channel.lost(ConnectionLost())
+        if self._file is not None:
+            self._file.stopProducing()
 
     def watch(self, lost: Callable[[], object]) -> None:
         """
@@ -282,21 +287,60 @@ class HttpExchange:
         """
         if self.answered:
             return
+        head = self._head(status, content_type, headers, len(body))
+        if self.method == "HEAD":
+            body = b""
+        self.started(status, len(body))
+        self.connection.outlet.write(head + body)
+        self.finished()
+
+    def answer_file(
+        self,
+        status: int,
+        file: BinaryIO,
+        parts: Sequence[bytes | range],
+        content_type: str,
+        headers: Sequence[Header] = (),
+    ) -> None:
+        """
+        See `IExchange`.
+        """
+        connection = self.connection
+        outlet, transport = connection.outlet, connection.transport
+        size = sum(map(len, parts))
+
+        def done() -> None:
+            outlet.take_back()
+            outlet.drain()
+            self.finished()
+
+        if self.answered:
+            file.close()
+            return
+        head = self._head(status, content_type, headers, size)
+        if self.method == "HEAD" or not size:
+            file.close()
+            self.started(status)
+            outlet.write(head)
+            self.finished()
+            return
+        self.started(status, size)
+        transport.write(head)
+        self._file = FileBody(file, parts, transport.write, done, transport.abortConnection)
+        outlet.lend(self._file, False)
+
+    def _head(self, status: int, content_type: str, headers: Sequence[Header], size: int) -> bytes:
         connection = self.connection
         lines = [connection.front.head(status, content_type, headers, self.header("origin"))]
-        if status not in (204, 304):  # they never have a body (RFC 9110, 8.6)
-            lines.append(b"Content-Length: %d\r\n" % len(body))
+        if has_length(self.method, status, size):
+            lines.append(b"Content-Length: %d\r\n" % size)
         if not connection.stays_open(self):
             lines.append(b"Connection: close\r\n\r\n")
         elif self.framed:
             lines.append(b"\r\n")
         else:
             lines.append(b"Connection: keep-alive\r\n\r\n")
-        if self.method != "HEAD":
-            lines.append(body)
-        self.started(status, len(body))
-        connection.outlet.write(b"".join(lines))
-        self.finished()
+        return b"".join(lines)
 
     def refuse(self, refusal: Refusal) -> None:
         """
@@ -381,3 +425,11 @@ class HttpExchange:
         The answer is whole.
         """
         self.connection.finished(self)
+
+
+def has_length(method: str, status: int, size: int) -> bool:
+    """
+    Whether a response says its length (RFC 9110, 8.6): 204 and 304 never have a
+    body, and to HEAD none may be said that a GET would not have.
+    """
+    return status not in (204, 304) and (size > 0 or method != "HEAD")

@@ -5,14 +5,15 @@ One HTTP/2 request, and the right to answer it.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.error import ConnectionLost
 from zope.interface import implementer
 
 from rt_twisted.front.body import too_large
-from rt_twisted.front.exchange import HttpExchange
+from rt_twisted.front.exchange import HttpExchange, has_length
+from rt_twisted.front.file_body import FileBody
 from rt_twisted.front.web import SiteChannel
 from rt_twisted.interfaces import Header, IExchange, Opened, Refusal, Take
 
@@ -141,15 +142,50 @@ class Http2Exchange:
         """
         if self.answered:
             return
-        head = self._stream.front.head(status, content_type, headers, self.header("origin"))
-        if status not in (204, 304):  # they never have a body (RFC 9110, 8.6)
-            head += b"Content-Length: %d\r\n" % len(body)
+        head = self._head(status, content_type, headers, len(body))
         if self.method == "HEAD":
             body = b""
         self.started(status, len(body))
         self._stream.write_head(head, end=not body)
         self._stream.write(body)
         self.finished()
+
+    def answer_file(
+        self,
+        status: int,
+        file: BinaryIO,
+        parts: Sequence[bytes | range],
+        content_type: str,
+        headers: Sequence[Header] = (),
+    ) -> None:
+        """
+        See `IExchange`.
+        """
+        stream, size = self._stream, sum(map(len, parts))
+
+        def done() -> None:
+            stream.unregisterProducer()
+            self.finished()
+
+        if self.answered:
+            file.close()
+            return
+        empty = self.method == "HEAD" or not size
+        self.started(status, 0 if empty else size)
+        stream.write_head(self._head(status, content_type, headers, size), end=empty)
+        if empty:
+            file.close()
+            self.finished()
+            return
+        stream.registerProducer(
+            FileBody(file, parts, stream.write, done, stream.abortConnection), False
+        )
+
+    def _head(self, status: int, content_type: str, headers: Sequence[Header], size: int) -> bytes:
+        head = self._stream.front.head(status, content_type, headers, self.header("origin"))
+        if has_length(self.method, status, size):
+            head += b"Content-Length: %d\r\n" % size
+        return head
 
     def refuse(self, refusal: Refusal) -> None:
         """

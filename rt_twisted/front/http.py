@@ -141,7 +141,11 @@ class Front(Factory):
             self.cors.headers(origin),
         ]
         if content_type:
-            lines.append(b"Content-Type: %s\r\n" % content_type.encode("latin-1"))
+            # Without nosniff browsers guess, and hold the start of text/plain streams back.
+            lines.append(
+                b"Content-Type: %s\r\nX-Content-Type-Options: nosniff\r\n"
+                % content_type.encode("latin-1")
+            )
         for name, value in headers:
             if not value.isprintable():
                 raise ValueError(f"header {name} cannot be {value!r}")

@@ -1,0 +1,91 @@
+"""
+The `Range` header (RFC 9110, 14.1.2 and 14.2), within limits.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from itertools import pairwise
+
+MOST = 16  # ranges of one request; RFC 9110, 17.15, advises a limit
+
+_SPEC = re.compile(r"(\d{0,18})-(\d{0,18})", re.ASCII)
+
+
+def parse_ranges(text: str, size: int) -> list[range] | None:
+    """
+    Read what a client asks of *size* bytes.
+
+    Args:
+        text: the header's value.
+        size: of the whole, in bytes.
+
+    Returns:
+        the ranges that can be satisfied, in the client's order, none of them empty; an
+        empty list if none can be (416); None if the header is to be ignored (200): it is
+        malformed, has another unit, names more than MOST ranges, or ranges overlap.
+    """
+    unit, equals, rest = text.partition("=")
+    if not equals or unit.strip(" \t").lower() != "bytes":
+        return None
+    specs = [spec for each in rest.split(",") if (spec := each.strip(" \t"))]
+    if not 0 < len(specs) <= MOST:
+        return None
+    found: list[range] = []
+    for spec in specs:
+        match = _SPEC.fullmatch(spec)
+        if match is None or spec == "-":
+            return None
+        first, last = match.groups()
+        if not first:
+            start, stop = max(0, size - int(last)), size
+        else:
+            start, stop = int(first), size
+            if last:
+                if int(last) < start:
+                    return None
+                stop = min(size, int(last) + 1)
+        if start < stop:
+            found.append(range(start, stop))
+    return None if _overlap(found) else found
+
+
+def byteranges(
+    ranges: Sequence[range], size: int, content_type: str, boundary: str
+) -> list[bytes | range]:
+    """
+    The body that carries several ranges (RFC 9110, 14.6): the text around
+    them, and each range itself in its place.
+
+    Args:
+        ranges: two or more.
+        size: of the whole, in bytes.
+        content_type: of the whole.
+        boundary: a string that the whole does not contain.
+    """
+    parts: list[bytes | range] = []
+    before = ""
+    for each in ranges:
+        head = (
+            f"{before}--{boundary}\r\n"
+            f"Content-Type: {content_type}\r\n"
+            f"Content-Range: {content_range(each, size)}\r\n\r\n"
+        )
+        parts += [head.encode("latin-1"), each]
+        before = "\r\n"
+    parts.append(f"\r\n--{boundary}--\r\n".encode("latin-1"))
+    return parts
+
+
+def content_range(part: range | None, size: int) -> str:
+    """
+    The value of `Content-Range` for *part* of *size* bytes; None if no range
+    can be satisfied.
+    """
+    return f"bytes */{size}" if part is None else f"bytes {part.start}-{part.stop - 1}/{size}"
+
+
+def _overlap(ranges: Sequence[range]) -> bool:
+    ordered = sorted(ranges, key=lambda each: each.start)
+    return any(a.stop > b.start for a, b in pairwise(ordered))
