@@ -139,6 +139,26 @@ def test_portions(framing: PollFraming, most: int) -> None:
         reached = [end for end in ends if end <= there]
         fitting = [end for end in reached if end <= most] or reached[:1] or [0]
         assert framing.portion(whole[:there], most) == fitting[-1]
+        for count in (1, 2, 5, 100):
+            assert framing.portion(whole[:there], most, count) == fitting[:count][-1]
+
+
+def test_answers_of_revision_3_are_text_unless_there_are_bytes() -> None:
+    """
+    Also to clients that accept bytes, as by the official server; lengths count in
+    UTF-16.
+    """
+    framing = Poll3()
+    text = [HELLO, EURO, Packet(Kind.MESSAGE, "😀")]
+    frames = b"".join(framed(framing, packet) for packet in text)
+    content_type, body = framing.response(frames)
+
+    assert content_type == "text/plain; charset=UTF-8"
+    assert Poll3Text().packets(body) == text
+    assert body.endswith("3:4😀".encode())
+
+    frames += framed(framing, BYTES)
+    assert framing.response(frames) == ("application/octet-stream", frames)
 
 
 texts = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\x1e"))

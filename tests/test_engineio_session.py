@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from typing import Any, cast
 
+import pytest
 from twisted.internet.defer import Deferred, ensureDeferred, succeed
 from twisted.internet.task import Clock
 
@@ -72,14 +73,59 @@ class Poll:
     A request, and its answer.
     """
 
-    def __init__(self) -> None:
+    query_string = "EIO=4&transport=polling&t=PkX1abc.0"
+
+    def __init__(self, agent: str | None = None) -> None:
         self.body = b""
+        self._agent = agent
+
+    def header(self, name: str) -> str | None:
+        return self._agent if name == "user-agent" else None
 
     def watch(self, lost: object) -> None:
         pass
 
     def answer(self, status: int, body: bytes, *_: object) -> None:
         self.body = body
+
+
+@pytest.mark.parametrize(
+    ("query", "agent", "packets"),
+    [
+        ("EIO=4&transport=polling&t=PkX1abc.0", "Mozilla/5.0", 100),
+        ("EIO=4&transport=polling&t=m5k0q9xa3f", None, 100),
+        ("EIO=4&transport=polling", "okhttp/4.9", 100),
+        ("EIO=4&transport=polling", "python-requests/2.34.2", 16),
+        ("EIO=4&transport=polling", "Python/3.11 aiohttp/3.9.1", 16),
+        ("transport=polling&EIO=4&t=1718000000.123456", "Mozilla/5.0", 16),
+        ("t=1718000000.5&transport=polling&EIO=4&sid=x", None, 16),
+        ("EIO=4&transport=polling&at=1.5", None, 100),
+    ],
+)
+def test_python_gets_sixteen_packets_at_once(query: str, agent: str | None, packets: int) -> None:
+    """
+    python-engineio accepts no more in one answer, and reconnects: it is known by
+    its time stamp or its User-Agent. What is left comes with the next polls, and
+    all other clients get all that waits.
+    """
+    clock = Clock()
+    house = House(Hub(MemoryBroker(clock, "e"), clock), clock, socketio=LIMITS)
+    speaker: Any = Speaker()
+    session = Session(Sessions(clock), house, speaker, 4, "", False)
+    session.open_polls(Poll4())
+    session.poll(cast(Any, Poll()))
+    session.write(b"".join(b"4%d\x1e" % number for number in range(100)))
+    heard: list[bytes] = []
+    while len(heard) < 100:
+        poll: Any = Poll(agent)
+        poll.query_string = query
+        session.poll(poll)
+        answer = poll.body.split(b"\x1e")
+        heard += answer
+        assert len(answer) == packets or len(heard) == 100
+    session.close("over")
+
+    assert heard == [b"4%d" % number for number in range(100)]
 
 
 def test_who_fetches_much_in_portions_is_there() -> None:

@@ -99,7 +99,6 @@ def test_nothing_else_is_told() -> None:
     earlier = Earlier(Events(Poll4()), WHERE)
 
     assert verifyObject(IFormat, earlier)
-    assert earlier.content_type == Poll4.content_type
     [message] = old("a", 60)
     assert earlier.encode(message) == b""
     nothing = (earlier.heartbeat, earlier.cursor(WHERE), earlier.gap(WHERE), earlier.end(2000))

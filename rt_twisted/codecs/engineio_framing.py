@@ -55,22 +55,22 @@ class PollFraming(Framing, Protocol):
     The same in the bodies of polls, which can be read too.
     """
 
-    @property
-    def content_type(self) -> str:
-        """
-        The media type of an answer.
-        """
-
     def body(self, frames: bytes) -> bytes:
         """
         The body of an answer from frames that were joined, at least one.
         """
 
-    def portion(self, frames: bytes, most: int) -> int:
+    def response(self, frames: bytes) -> tuple[str, bytes]:
+        """
+        The media type of an answer and its body, from frames as in `body`.
+        """
+
+    def portion(self, frames: bytes, most: int, count: int = 0) -> int:
         """
         How many bytes of *frames*, which may be cut off anywhere, are for one
         answer: those of whole packets up to *most* bytes, or of a first one that
-        is larger; 0 if that is not whole.
+        is larger; 0 if that is not whole. No more than *count* packets; 0 stands
+        for any number.
         """
 
     def packets(self, body: bytes, most: int = MAX_PACKETS) -> list[Packet]:
@@ -88,8 +88,6 @@ class Poll4:
     """
     Revision 4: packets with a separator in between, binary as base64.
     """
-
-    content_type = TEXT
 
     def text(self, packet: bytes) -> bytes:
         """
@@ -115,12 +113,23 @@ class Poll4:
         """
         return frames[:-1]
 
-    def portion(self, frames: bytes, most: int) -> int:
+    def response(self, frames: bytes) -> tuple[str, bytes]:
         """
         See `PollFraming`.
         """
-        end = frames.rfind(SEPARATOR, 0, most) + 1
-        return end or frames.find(SEPARATOR, most) + 1
+        return TEXT, self.body(frames)
+
+    def portion(self, frames: bytes, most: int, count: int = 0) -> int:
+        """
+        See `PollFraming`.
+        """
+        end = frames.rfind(SEPARATOR, 0, most) + 1 or frames.find(SEPARATOR, most) + 1
+        at = 0
+        for _ in range(count):
+            at = frames.find(SEPARATOR, at, end) + 1
+            if not at:
+                return end
+        return at or end
 
     def packets(self, body: bytes, most: int = MAX_PACKETS) -> list[Packet]:
         """
@@ -135,10 +144,10 @@ class Poll4:
 class Poll3:
     """
     Revision 3 for clients that take bytes: `0` or `1` for text or binary, the
-    length in digits, each a byte of that value, 255, and the packet.
+    length in digits, each a byte of that value, 255, and the packet. An answer
+    without a binary message goes as `Poll3Text`, as the official server's does:
+    not every client that accepts bytes expects them where there are none.
     """
-
-    content_type = BINARY
 
     def text(self, packet: bytes) -> bytes:
         """
@@ -164,11 +173,24 @@ class Poll3:
         """
         return frames
 
-    def portion(self, frames: bytes, most: int) -> int:
+    def response(self, frames: bytes) -> tuple[str, bytes]:
         """
         See `PollFraming`.
         """
-        return _portion(frames, most, _behind_bytes)
+        packets = []
+        at = 0
+        while head := _BINARY_LENGTH.match(frames, at):
+            if head[1] == b"\x01":
+                return BINARY, frames
+            start, at = head.end(), head.end() + int(head[2].translate(_DIGITS))
+            packets.append(_with_length(frames[start:at]))
+        return TEXT, b"".join(packets)
+
+    def portion(self, frames: bytes, most: int, count: int = 0) -> int:
+        """
+        See `PollFraming`.
+        """
+        return _portion(frames, most, count, _behind_bytes)
 
     def packets(self, body: bytes, most: int = MAX_PACKETS) -> list[Packet]:
         """
@@ -200,14 +222,11 @@ class Poll3Text:
     in units of UTF-16.
     """
 
-    content_type = TEXT
-
     def text(self, packet: bytes) -> bytes:
         """
         See `Framing`.
         """
-        length = len(packet) if packet.isascii() else _units(packet.decode())
-        return b"%d:%s" % (length, packet)
+        return _with_length(packet)
 
     def binary(self, data: bytes) -> bytes:
         """
@@ -227,11 +246,17 @@ class Poll3Text:
         """
         return frames
 
-    def portion(self, frames: bytes, most: int) -> int:
+    def response(self, frames: bytes) -> tuple[str, bytes]:
         """
         See `PollFraming`.
         """
-        return _portion(frames, most, _behind_text)
+        return TEXT, frames
+
+    def portion(self, frames: bytes, most: int, count: int = 0) -> int:
+        """
+        See `PollFraming`.
+        """
+        return _portion(frames, most, count, _behind_text)
 
     def packets(self, body: bytes, most: int = MAX_PACKETS) -> list[Packet]:
         """
@@ -342,17 +367,20 @@ def reframed(frames: bytes, before: PollFraming, after: Framing) -> bytes:
     return b"".join(pieces)
 
 
-def _portion(frames: bytes, most: int, behind: Callable[[bytes, int], int]) -> int:
+def _portion(frames: bytes, most: int, count: int, behind: Callable[[bytes, int], int]) -> int:
     """
     See `PollFraming.portion`; *behind* says where the packet at an index ends:
     beyond *frames* if it is cut off.
     """
-    end = 0
+    end = found = 0
     while end < len(frames):
         following = behind(frames, end)
         if following > len(frames) or (end and following > most):
             break
         end = following
+        found += 1
+        if found == count:
+            break
     return end
 
 
@@ -373,6 +401,11 @@ def _behind_text(frames: bytes, at: int) -> int:
     if len(wanted) < 2 * units:
         return len(frames) + 1
     return start + len(wanted.decode("utf-16-le").encode())
+
+
+def _with_length(packet: bytes) -> bytes:
+    length = len(packet) if packet.isascii() else _units(packet.decode())
+    return b"%d:%s" % (length, packet)
 
 
 def _with_binary_length(kind: bytes, packet: bytes) -> bytes:

@@ -52,14 +52,8 @@ class Events:
     welcome_back: bytes = field(default=b"", compare=False)
     quiet: bool = field(default=False, compare=False)
 
+    content_type = ""  # sessions answer by themselves
     heartbeat = b""  # sessions have pings of their own
-
-    @property
-    def content_type(self) -> str:
-        """
-        That of polls; websockets have none.
-        """
-        return str(getattr(self.framing, "content_type", ""))
 
     def start(self, replay: Replay) -> Sequence[bytes | Message]:
         """
@@ -133,14 +127,8 @@ class Earlier:
     events: Events
     until: Position
 
+    content_type = ""
     heartbeat = b""
-
-    @property
-    def content_type(self) -> str:
-        """
-        That of the events.
-        """
-        return self.events.content_type
 
     def start(self, replay: Replay) -> Sequence[bytes | Message]:
         """

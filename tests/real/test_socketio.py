@@ -114,6 +114,42 @@ def test_bytes_for_who_takes_but_text(kind: str, daemon: StartDaemon, connect: C
     assert peer.events("message", 1) == [[bytes(range(256)), sent["position"]]]
 
 
+@pytest.mark.parametrize("agent", [None, "Mozilla/5.0"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_many_messages_by_polling(
+    kind: str, agent: str | None, daemon: StartDaemon, connect: Connect
+) -> None:
+    """
+    A long replay and a burst reach every client that polls, each message once and
+    in order, and none reconnects: python-engineio accepts 16 packets in an answer.
+    """
+    server = daemon(r"--route=^/socket\.io/ socket.io:subscribe=news,history=100", ROUTES[1])
+    batch = "\n".join(json.dumps({"channel": "news", "message": f"{n}"}) for n in range(100))
+    _publish_lines(server.port, batch)
+    options = {} if agent is None else {"headers": {"User-Agent": agent}}
+    peer = connect(kind, server.url, TRANSPORTS["polling"], **options)
+    peer.events("message", 100)
+    _publish_lines(server.port, batch)
+    [said] = peer.ask("publish", "news", "last")
+
+    assert said["status"] == "ok"
+    told = [arguments[0] for arguments in peer.events("message", 201)]
+    assert told == [*map(str, range(100)), *map(str, range(100)), "last"]
+    assert [line[0] for line in peer.lines].count("connect") == 1
+    assert not [line for line in peer.lines if line[0] == "disconnect"]
+
+
+def _publish_lines(port: int, lines: str) -> None:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE)
+    try:
+        connection.request(
+            "POST", "/publish", lines.encode(), {"Content-Type": "application/x-ndjson"}
+        )
+        assert connection.getresponse().status == 200
+    finally:
+        connection.close()
+
+
 def _next(position: str, count: int) -> str:
     epoch, _, offset = position.partition(".")
     return f"{epoch}.{int(offset) + count}"

@@ -87,9 +87,9 @@ class Mailbox:
 
         Args:
             take: who asks.
-            cut: it wants about PORTION bytes, and says of bytes from a frame's
-                beginning on where the last frame ends that fits; 0 if it needs
-                more of the first one.
+            cut: it wants about PORTION bytes, or less, and says of bytes from a
+                frame's beginning on where the last frame ends that fits; 0 if it
+                needs more of the first one.
         """
         assert self._take is None, "somebody asks already"
         self._take = take
@@ -107,7 +107,7 @@ class Mailbox:
         if take is None or not self._pieces:
             return
         data = self._pick_up()
-        if cut is not None and len(data) >= PORTION:
+        if cut is not None:
             data = self._portion(data, cut)
         self._take = None
         self._hold_up()

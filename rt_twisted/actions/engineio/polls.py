@@ -5,6 +5,7 @@ its client says comes in by posts.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
@@ -22,6 +23,11 @@ from rt_twisted.subscriber import Cause, Subscriber
 HEADERS: Sequence[Header] = (("Cache-Control", "no-store"), ("X-Accel-Buffering", "no"))
 NOOP = text_of(Kind.NOOP)
 SLICE = 0.01  # seconds in which one post is heard at a stretch
+
+# python-engineio refuses an answer with more (`Payload.max_decode_packets`) and reconnects.
+PYTHON_PACKETS = 16
+# Its `t` is the time in seconds with a fraction; other clients write theirs in base 36 or 64.
+_PYTHON_TIME = re.compile(r"(?:^|&)t=[0-9]+\.[0-9]+(?:&|$)")
 
 
 class Polls:
@@ -58,7 +64,9 @@ class Polls:
     def poll(self, exchange: IExchange, lost: Callable[[], Any]) -> None:
         """
         Answer *exchange* with what waits, or with what comes next: with a portion
-        of it, as an answer comes whole or not at all.
+        of it, as an answer comes whole or not at all. Clients in Python get
+        PYTHON_PACKETS at once; the others get as many as there are, as ten times
+        as many answers would take ten times as long.
 
         Args:
             exchange: a poll.
@@ -71,12 +79,15 @@ class Polls:
             raise RemoteProtocolError("two polls at once")
         exchange.watch(lost)
         self._waiting = exchange
-        self._mailbox.ask(partial(self._answer, exchange), self.framing.portion)
+        cut = self.framing.portion
+        if _is_python(exchange):
+            cut = partial(cut, count=PYTHON_PACKETS)
+        self._mailbox.ask(partial(self._answer, exchange), cut)
 
     def _answer(self, exchange: IExchange, frames: bytes) -> None:
-        framing = self.framing
         self._waiting = None
-        exchange.answer(200, framing.body(frames), framing.content_type, HEADERS)
+        content_type, body = self.framing.response(frames)
+        exchange.answer(200, body, content_type, HEADERS)
 
     def end_poll(self, last: bytes = NOOP) -> None:
         """
@@ -132,3 +143,14 @@ class Polls:
         self.reader.drop(cause)
         if waiting is not None:
             waiting.answer(503, b"the session is over\n", "text/plain", HEADERS)
+
+
+def _is_python(exchange: IExchange) -> bool:
+    """
+    Whether a poll is python-engineio's: by its `t`, which can be switched off, or
+    by its User-Agent, which the application or a proxy may change.
+    """
+    if _PYTHON_TIME.search(exchange.query_string):
+        return True
+    agent = (exchange.header("user-agent") or "").lower()
+    return "python" in agent or "aiohttp" in agent
