@@ -162,6 +162,7 @@ class Line:
         self.clock = Clock()
         self.client = Client(load_specification(), self.clock, "test", "/", 0)
         self.client.MAX_LENGTH = 4096
+        self.client.greeted = True
         self.transport = StringTransport()
         self.heard: list[Delivery] = []
         self.ended: list[Gone] = []

@@ -71,6 +71,7 @@ class Delegate(TwistedDelegate):  # type: ignore[misc]  # txamqp has no annotati
         """
         Say who we are and what we understand.
         """
+        self.client.greeted = True
         ch.connection_start_ok(
             client_properties={
                 "product": "rt_twisted",

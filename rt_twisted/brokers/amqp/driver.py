@@ -43,7 +43,9 @@ from rt_twisted.brokers.amqp.dialogue import (
     gone_of,
 )
 from rt_twisted.brokers.amqp.fields import Malformed, read_fields, write_short
+from rt_twisted.brokers.peers import describe, explain
 
+SILENCE = 3.0  # seconds until a server must have answered the protocol header
 _frame = Struct("!BHL")  # type, channel, size of the payload
 _ack = Struct("!QB")
 _END = b"\xce"
@@ -63,16 +65,27 @@ class Client(AMQClient):  # type: ignore[misc]  # as above
         name: shown in RabbitMQ's list of connections.
         vhost: the virtual host.
         beat: seconds between heartbeats; 0 for none.
+        tls: whether the transport is encrypted.
     """
 
-    def __init__(self, spec: Any, clock: IReactorTime, name: str, vhost: str, beat: int) -> None:
+    def __init__(
+        self,
+        spec: Any,
+        clock: IReactorTime,
+        name: str,
+        vhost: str,
+        beat: int,
+        tls: bool = False,
+    ) -> None:
         super().__init__(Delegate(), vhost, spec, heartbeat=0, clock=clock)
         self.name = name
         self.beat = beat
+        self._tls = tls
         self.channelFactory = type("Channel", (Channel, spec.klass), {})
         self.closed = False
         self.blocked = ""  # why it takes nothing that is published
         self.why: Gone | None = None  # it ended
+        self.greeted = False  # by a server of AMQP 0-9-1
         self.published = 0  # messages; what the server confirms are their numbers
         self.consumers: dict[str, Callable[[Delivery], None]] = {}
         self.spare: set[int] = set()  # channels whose end is nobody else's business
@@ -84,6 +97,7 @@ class Client(AMQClient):  # type: ignore[misc]  # as above
         self.on_closed: Callable[[Gone], None] = _nothing  # a channel or a consumer
         self.on_lost: Callable[[Gone], None] = _nothing  # all of it
         self._rest = b""  # of the last frame, which is not whole
+        self._broken = False  # what came is not AMQP: nothing more is read
         self._contents: dict[int, Delivery] = {}  # by channel, those that are not whole
         self._delivered = False  # in this piece
         self._read_since = self._wrote_since = False  # the last look
@@ -142,11 +156,25 @@ class Client(AMQClient):  # type: ignore[misc]  # as above
         """
         if self._beating.running:
             self._beating.stop()
-        why = self.why = self.why or Gone(reason.getErrorMessage())
+        if self.why is None:
+            self.why = Gone(self._explain(reason.value, reason.getErrorMessage()))
+        why = self.why
         super().connectionLost(reason)
         for lost in tuple(self.readings):
             lost(why)
         self.on_lost(why)
+
+    def _explain(self, error: BaseException | None, words: str) -> str:
+        if self._rest and not self.greeted:
+            return describe(self._rest)
+        return explain(error, words, self._tls, self.greeted)
+
+    def _give_up(self) -> None:
+        """
+        End a connection whose server has not begun to speak AMQP.
+        """
+        if not self.greeted:
+            self.abort(Gone(self._explain(None, f"silent for {SILENCE:g} seconds")))
 
     def channel_failed(self, channel: Any, reason: Any) -> None:
         """
@@ -173,10 +201,14 @@ class Client(AMQClient):  # type: ignore[misc]  # as above
         """
         self.mechanism, self.locale = "PLAIN", "en_US"
         self.response = f"\0{user}\0{password}"
+        silence = self.clock.callLater(SILENCE, self._give_up)
         try:
             await self.started.wait()
         except Closed as error:
             raise self.why or gone_of(error.args[0]) from None
+        finally:
+            if silence.active():
+                silence.cancel()
         await self.call(0, "connection_open", virtual_host=self.vhost)
 
     async def call(self, number: int, method: str, **arguments: Any) -> Any:
@@ -275,7 +307,7 @@ class Client(AMQClient):  # type: ignore[misc]  # as above
         data = self._rest + data if self._rest else data
         at, end = 0, len(data)
         try:
-            while end - at > 7 and not self.closed:
+            while end - at > 7 and not (self.closed or self._broken):
                 kind, number, size = _frame.unpack_from(data, at)
                 if size > self.MAX_LENGTH and size > 4096:
                     raise Malformed(f"a frame of {size} bytes")
@@ -287,12 +319,14 @@ class Client(AMQClient):  # type: ignore[misc]  # as above
                 self._take(kind, number, data[at + 7 : after])
                 at = after + 1
         except (Malformed, IndexError, error) as reason:
-            self.abort(Gone(f"what came is not AMQP: {reason}"))
-            self.closed = True
+            # Not `closed`: txAMQP would then leave those waiting who wait for the login.
+            self._broken = True
+            words = f"what came is not AMQP: {reason}" if self.greeted else describe(data)
+            self.abort(Gone(words))
         self._rest = data[at:]
         if self._delivered:
             self._delivered = False
-            if not self.closed:
+            if not (self.closed or self._broken):
                 self.on_settled()
 
     def _take(self, kind: int, number: int, payload: bytes) -> None:
@@ -344,12 +378,21 @@ class Factory(ClientFactory):
         name: shown in RabbitMQ's list of connections.
         vhost: the virtual host.
         beat: seconds between heartbeats; 0 for none.
+        tls: whether the transport is encrypted.
     """
 
     noisy = False
 
-    def __init__(self, spec: Any, clock: IReactorTime, name: str, vhost: str, beat: int) -> None:
-        self._arguments = (spec, clock, name, vhost, beat)
+    def __init__(
+        self,
+        spec: Any,
+        clock: IReactorTime,
+        name: str,
+        vhost: str,
+        beat: int,
+        tls: bool = False,
+    ) -> None:
+        self._arguments = (spec, clock, name, vhost, beat, tls)
 
     def buildProtocol(self, address: object) -> Client:
         """

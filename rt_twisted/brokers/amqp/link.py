@@ -85,7 +85,7 @@ class Link:
         self._lost = lost
         self._refuse = refuse
         self._endpoint = endpoint
-        self._factory = Factory(spec, reactor, name, server.vhost, server.heartbeat)
+        self._factory = Factory(spec, reactor, name, server.vhost, server.heartbeat, server.tls)
         self._begun: list[Client] = []  # all there are, ready or not
         self._step = State.AWAY  # what it means if the server says no now
         self._prepared = False

@@ -13,11 +13,13 @@ from typing import Any, Protocol, TypeVar
 
 import hiredis
 import txredisapi
+from OpenSSL.SSL import Error as TlsError
 from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.error import ConnectionAborted
+from twisted.internet.error import ConnectionAborted, ConnectionDone, ConnectionLost
 from twisted.internet.protocol import Factory
 from twisted.python.failure import Failure
 
+from rt_twisted.brokers.peers import describe, explain
 from rt_twisted.brokers.redis.scripts import Script
 from rt_twisted.brokers.redis.server import Server
 
@@ -92,6 +94,9 @@ class Link(txredisapi.RedisProtocol):  # type: ignore[misc]  # it has no annotat
         super().__init__(charset=None, convertNumbers=False, replyTimeout=seconds)
         self.lost: Deferred[str] = Deferred()  # fires with the reason
         self._reason = ""
+        self._error: BaseException | None = None  # that ended it
+        self._answered = False  # in redis' protocol
+        self._tls = False
 
     def connectionMade(self) -> None:
         """
@@ -107,8 +112,15 @@ class Link(txredisapi.RedisProtocol):  # type: ignore[misc]  # it has no annotat
         """
         try:
             super().dataReceived(data, unpause)
+            self._answered = True
         except txredisapi.InvalidData:
+            self._foreign(data)
+
+    def _foreign(self, data: bytes) -> None:
+        if self._answered:
             self.abort("what came is not redis' protocol")
+        else:
+            self.abort(describe(data))
 
     def connectionLost(self, why: Failure) -> None:
         """
@@ -116,10 +128,19 @@ class Link(txredisapi.RedisProtocol):  # type: ignore[misc]  # it has no annotat
         """
         if why.check(ConnectionAborted):  # txredisapi does that, and says nothing
             self._reason = self._reason or f"no answer for {self.replyTimeout:g} seconds"
+        self._error = why.value
         self._reason = self._reason or why.getErrorMessage()
         super().connectionLost(why)
         if not self.lost.called:
             self.lost.callback(self._reason)
+
+    def explain(self, error: Exception) -> str:
+        """
+        Why nothing came of a command: *error*, or what ended the connection.
+        """
+        if self._reason and not isinstance(self._error, (ConnectionDone, ConnectionLost, TlsError)):
+            return self._reason
+        return explain(self._error, self._reason or str(error), self._tls, self._answered)
 
     def abort(self, reason: str = "") -> None:
         """
@@ -139,6 +160,7 @@ class Link(txredisapi.RedisProtocol):  # type: ignore[misc]  # it has no annotat
             Refused: it does not let us in.
             Away: it cannot be used now.
         """
+        self._tls = server.tls
         try:
             if server.password:
                 login = (
@@ -153,7 +175,7 @@ class Link(txredisapi.RedisProtocol):  # type: ignore[misc]  # it has no annotat
                 raise Away(str(error)) from None
             raise Refused(str(error)) from None
         except txredisapi.ConnectionError as error:
-            raise Away(self._reason or str(error)) from None
+            raise Away(self.explain(error)) from None
         lines = [line.partition(":") for line in said.decode(errors="replace").splitlines()]
         info = {name: value for name, _, value in lines}
         if info.get("loading", "0") != "0":
@@ -201,14 +223,17 @@ class Ear(Link):
         """
         reader, listener = self._reader, self._listener
         reader.feed(data)
-        while not self.deaf and (reply := reader.gets()) is not False:
-            if type(reply) is not list:
-                self._answered(reply)
-            elif reply[0] == b"message":
-                listener.heard(reply[1], reply[2])
-            elif reply[0] == b"unsubscribe":
-                listener.ignored(reply[1])
-            # That a name is heard is confirmed by what comes behind.
+        try:
+            while not self.deaf and (reply := reader.gets()) is not False:
+                if type(reply) is not list:
+                    self._take_reply(reply)
+                elif reply[0] == b"message":
+                    listener.heard(reply[1], reply[2])
+                elif reply[0] == b"unsubscribe":
+                    listener.ignored(reply[1])
+                # That a name is heard is confirmed by what comes behind.
+        except txredisapi.InvalidData:
+            self._foreign(data)
 
     def connectionLost(self, why: Failure) -> None:
         """
@@ -217,7 +242,8 @@ class Ear(Link):
         self.deaf = True
         super().connectionLost(why)
 
-    def _answered(self, reply: Any) -> None:
+    def _take_reply(self, reply: Any) -> None:
+        self._answered = True
         if self.replyQueue.waiting:
             self.replyReceived(reply)
         elif isinstance(reply, Exception):
@@ -302,8 +328,10 @@ async def find_master(reactor: Any, server: Server, seconds: float) -> tuple[str
             if found:
                 return found[0].decode(), int(found[1])
             reasons.append(f"{one} knows no {server.master!r}")
-        except (Away, txredisapi.RedisError) as error:
+        except Away as error:
             reasons.append(f"{one}: {error}")
+        except txredisapi.RedisError as error:
+            reasons.append(f"{one}: {link.explain(error)}")
         finally:
             if link.transport is not None:
                 link.transport.abortConnection()

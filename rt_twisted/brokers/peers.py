@@ -1,0 +1,94 @@
+"""
+What is wrong when another kind of server listens at a broker's port: sentences for
+the log, made from its first bytes and from how the connection ended.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from OpenSSL.SSL import Error as TlsError
+
+SHOWN = 24  # bytes of an unknown protocol that are quoted
+
+# How servers begin, which wait for no request or respond to any.
+_NAMES = (
+    (b"HTTP/", "HTTP"),
+    (b"<", "HTTP"),
+    (b"AMQP\x00\x01", "AMQP 1.0"),
+    (b"AMQP\x02\x01", "AMQP 1.0"),  # by TLS
+    (b"AMQP\x03\x01", "AMQP 1.0"),  # by SASL
+    (b"AMQP\x01\x01\x00\x0a", "AMQP 0-10"),
+    (b"AMQP\x00\x00\x09\x01", "AMQP 0-9-1"),
+    (b"AMQP", "another version of AMQP"),
+    (b"SSH-", "SSH"),
+    (b"-ERR", "the protocol of redis"),
+    (b"-NOAUTH", "the protocol of redis"),
+    (b"-DENIED", "the protocol of redis"),
+    (b"RFB ", "VNC"),
+    (b"220", "SMTP or FTP"),
+)
+_NO_TLS = (
+    "wrong version number",
+    "http request",
+    "unknown protocol",
+    "unsupported protocol",
+    "packet length too long",
+    "record layer failure",
+)
+
+
+def describe(data: bytes) -> str:
+    """
+    Name the protocol of a server.
+
+    Args:
+        data: its first bytes, at least one.
+
+    Returns:
+        a sentence without a full stop; bytes of an unknown protocol are quoted.
+    """
+    # A record of TLS: an alert or a handshake, of version 3.x (RFC 8446, 5.1).
+    if data[:1] in (b"\x15", b"\x16") and data[1:2] in (b"\x03", b""):
+        return "the server speaks TLS at this port"
+    for start, name in _NAMES:
+        if data.startswith(start):
+            return f"the server speaks {name} at this port"
+    return f"the server speaks an unknown protocol: it began with {data[:SHOWN]!r}"
+
+
+def explain(error: Any, reason: str, tls: bool, answered: bool) -> str:
+    """
+    Say why a connection ended before the login.
+
+    Args:
+        error: the exception that ended it.
+        reason: its text, or a better one.
+        tls: whether we spoke TLS.
+        answered: whether any byte of the broker's protocol came.
+
+    Returns:
+        a sentence without a full stop, with *reason* in it.
+    """
+    if isinstance(error, TlsError):
+        return _explain_tls(error)
+    if answered:
+        return reason
+    reason = reason.rstrip(".")
+    if tls:
+        return f"{reason}; it has not answered: does it speak TLS at this port?"
+    return f"{reason}; it has not answered: is this its port, and without TLS?"
+
+
+def _explain_tls(error: TlsError) -> str:
+    found = error.args[0] if error.args and isinstance(error.args[0], list) else []
+    reason = ", ".join(str(one[-1]) for one in found) or str(error) or "no reason given"
+    if any(words in reason for words in _NO_TLS):
+        return f"the server does not speak TLS at this port ({reason})"
+    if "certificate required" in reason:
+        return f"the server requires a client certificate ({reason})"
+    if "alert" in reason:
+        return f"the server refused the TLS handshake ({reason})"
+    if "certificate verify failed" in reason:
+        return f"the server's certificate is not trusted ({reason})"
+    return f"TLS failed: {reason}"
