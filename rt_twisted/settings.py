@@ -307,6 +307,11 @@ SECTIONS: tuple[tuple[str, tuple[Setting, ...]], ...] = (
             "Password of redis, unless the URL has one."),
         Setting("redis-ca", "", _text, help=
             "File with the certificates (PEM) that may vouch for redis; without, the system's."),
+        Setting("redis-client-cert", "", _text, help=
+            "Certificate file (PEM), the chain behind it, that the daemon presents to redis "
+            "(rediss://); read for each connection."),
+        Setting("redis-client-key", "", _text, help=
+            "Its key file (PEM); without, the key is in the file of redis-client-cert."),
         Setting("redis-prefix", "realtime:", _text, help=
             "What all keys in redis begin with; daemons with the same one share one log."),
         Setting("redis-plain", "1", _switch, help=
@@ -319,9 +324,10 @@ SECTIONS: tuple[tuple[str, tuple[Setting, ...]], ...] = (
             "How long redis may take to answer before the connection is given up."),
         Setting("amqp-url", "", _amqp_url, help=
             "Where the AMQP server is, amqp://user:password@host:port/vhost, or amqps:// for "
-            "TLS; instead of the next six settings."),
+            "TLS; several hosts with commas between them; instead of the next six settings."),
         Setting("amqp-host", "127.0.0.1", _text, help=
-            "Host of the AMQP server."),
+            "Host of the AMQP server. Several, HOST or HOST:PORT with commas between them, are "
+            "tried in this order, the next one after each failure."),
         Setting("amqp-port", "5672", _port, help=
             "Its port."),
         Setting("amqp-vhost", "/", _text, help=
@@ -334,6 +340,11 @@ SECTIONS: tuple[tuple[str, tuple[Setting, ...]], ...] = (
             "Whether to speak TLS to it; its certificate must be for the host's name."),
         Setting("amqp-ca", "", _text, help=
             "File with the certificates (PEM) that may vouch for it; without, the system's."),
+        Setting("amqp-client-cert", "", _text, help=
+            "Certificate file (PEM), the chain behind it, that the daemon presents to the AMQP "
+            "server; read for each connection."),
+        Setting("amqp-client-key", "", _text, help=
+            "Its key file (PEM); without, the key is in the file of amqp-client-cert."),
         Setting("amqp-heartbeat", "10", _number(0, 65535), help=
             "Seconds between heartbeats; after two of them without a word the server is gone. "
             "0 for none."),

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 
-from rt_twisted.brokers.amqp.config import Exchange, Server, Topology, read_url
+from rt_twisted.brokers.amqp.config import Exchange, Server, Topology, read_hosts, read_url
 from rt_twisted.brokers.amqp.content import LARGEST, Delivery, Properties
 from rt_twisted.brokers.amqp.dialogue import Gone
 from rt_twisted.brokers.amqp.driver import Client
@@ -388,6 +388,14 @@ def test_urls() -> None:
         "::1", 5671, "/v w", "u@x", "p/", True
     )
     assert str(read_url("amqp://u:p@host:1/v")) == "host:1/v"
+    several = read_url("amqp://u:p@a,b:1,[::1]:2/v")
+    assert several.addresses == (("a", 5672), ("b", 1), ("::1", 2))
+    assert [several.name(number) for number in range(3)] == ["a:5672/v", "b:1/v", "[::1]:2/v"]
+    assert read_hosts("::1", 7) == [("::1", 7)]
+    assert read_hosts("a, b:2", 7) == [("a", 7), ("b", 2)]
+    for wrong in ("", "a,", "a:x", "a:0", "u@a", "a/b", "[::1"):
+        with pytest.raises(ValueError, match="hosts such as"):
+            read_hosts(wrong, 7)
     for wrong in ("http://a", "amqp://", "amqp://a:x", "amqp://a?heartbeat=1", "a"):
         with pytest.raises(ValueError, match="a URL such as"):
             read_url(wrong)

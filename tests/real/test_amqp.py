@@ -41,7 +41,7 @@ def make(
     loop: Any = reactor
     where = Server(port=port or server.port, user=user, password=password, heartbeat=2)
     endpoint = HostnameEndpoint(loop, where.host, where.port)
-    common = (loop, endpoint, where, Topology(**topology), load_specification())
+    common = (loop, [endpoint], where, Topology(**topology), load_specification())
     broker: Any = StreamBroker(*common, stream, Retention()) if stream else AmqpBroker(*common)
     broker.attach(ears)
     broker.startService()

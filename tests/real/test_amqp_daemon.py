@@ -15,7 +15,7 @@ import pika
 import pytest
 from twisted.internet.defer import Deferred
 
-from tests.real.conftest import PATIENCE, Server, StartDaemon
+from tests.real.conftest import PATIENCE, Server, StartDaemon, free_port
 from tests.real.rabbit import Rabbit, rabbit
 from tests.real.readers import Publisher, Reader, join_all, leaving, pause, publishers, until
 from tests.real.test_amqp_failures import SETTLED, foreign
@@ -104,6 +104,26 @@ async def test_by_tls(rabbit: Rabbit, daemon: StartDaemon) -> None:
         assert (await publisher.publish("news", b"1"))["published"] == 1
     await until(lambda: "is away" in wrong.log)
     assert "connected to" not in wrong.log
+
+
+async def test_several_hosts(rabbit: Rabbit, daemon: StartDaemon) -> None:
+    """
+    The next host is tried at once where nobody listens, or where another program
+    does; and again when the connection is lost.
+    """
+    wrong = daemon()
+    hosts = f"127.0.0.1:{free_port()},127.0.0.1:{wrong.port},127.0.0.1:{rabbit.port}"
+    server = daemon(
+        "--broker=amqp", f"--amqp-host={hosts}", "--amqp-exchange-name=hosts", "--amqp-heartbeat=2"
+    )
+    await ready(server)
+    assert f"connected to the AMQP server 127.0.0.1:{rabbit.port}" in server.log
+    rabbit.evaluate('[rabbit_networking:close_connection(P, "test") || P <- '
+                    "rabbit_networking:connections()].")  # fmt: skip
+    await until(lambda: server.log.count("connected to") == 2)
+    await ready(server)
+    async with publishers(server, 1) as [publisher]:
+        assert (await publisher.publish("news", b"1"))["published"] == 1
 
 
 async def test_readers_change_nodes_while_the_server_is_killed(

@@ -297,7 +297,7 @@ async def test_what_the_stream_has_forgotten_is_a_gap(rabbit: Rabbit) -> None:
     server = Server(port=rabbit.port)
     broker = StreamBroker(
         loop,
-        HostnameEndpoint(loop, server.host, server.port),
+        [HostnameEndpoint(loop, server.host, server.port)],
         server,
         Topology(exchange=name, type=Exchange.TOPIC),
         load_specification(),

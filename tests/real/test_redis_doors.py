@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import subprocess
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from signal import SIGCONT, SIGKILL, SIGSTOP
 from typing import Any
@@ -15,6 +16,7 @@ from twisted.internet.defer import gatherResults
 from twisted.logger import ILogObserver, globalLogPublisher
 from zope.interface import implementer
 
+from rt_twisted.brokers.client_tls import ClientTls
 from rt_twisted.brokers.redis.server import Server as Place
 from rt_twisted.message import After, Draft
 from tests.pems import Authority
@@ -68,11 +70,39 @@ async def test_tls(serve: Serve, tmp_path: Path, said: list[str]) -> None:
         *("--tls-port", str(port), "--tls-cert-file", certificate, "--tls-key-file", key),
         *("--tls-ca-cert-file", authority.file, "--tls-auth-clients", "no"),
     )
-    await carries(Place.parse(f"rediss://localhost:{port}", ca=authority.file))
-    await carries(Place.parse(f"rediss://127.0.0.1:{port}/3", ca=authority.file))
+    files = ClientTls(authority.file)
+    await carries(Place.parse(f"rediss://localhost:{port}", files=files))
+    await carries(Place.parse(f"rediss://127.0.0.1:{port}/3", files=files))
 
     async with nodes([f"rediss://localhost:{port}"]):
         await until(lambda: bool(said) and "certificate verify failed" in said[-1])
+
+
+async def test_a_client_certificate(serve: Serve, tmp_path: Path, said: list[str]) -> None:
+    """
+    A redis that requires one (`tls-auth-clients yes`) gets it, with its chain; without
+    one the log names the cause. A certificate that is renewed needs no restart.
+    """
+    authority = Authority(tmp_path)
+    certificate, key = authority.pair("redis", "localhost")
+    mine, my_key = authority.pair("daemon", "daemon", deputy=True)
+    port = free_port()
+    start_redis(
+        serve,
+        *("--tls-port", str(port), "--tls-cert-file", certificate, "--tls-key-file", key),
+        *("--tls-ca-cert-file", authority.file, "--tls-auth-clients", "yes"),
+    )
+    place = Place.parse(f"rediss://localhost:{port}", files=ClientTls(authority.file, mine, my_key))
+    await carries(place)
+
+    both = tmp_path / "both.pem"
+    both.write_bytes(Path(mine).read_bytes() + Path(my_key).read_bytes())
+    await carries(replace(place, files=ClientTls(authority.file, str(both))))
+
+    said.clear()
+    url = f"rediss://localhost:{port}"
+    async with nodes([Place.parse(url, files=ClientTls(authority.file))]):  # type: ignore[list-item]
+        await until(lambda: any("requires a client certificate" in one for one in said))
 
 
 async def test_a_unix_socket(serve: Serve, tmp_path: Path) -> None:
@@ -155,7 +185,7 @@ async def test_another_kind_of_server(daemon: StartDaemon, said: list[str]) -> N
     """
     async with nodes([f"127.0.0.1:{daemon().port}"]):
         await until(lambda: bool(said))
-    assert said == ["is away: what came is not redis' protocol"]
+    assert said == ["is away: the server speaks HTTP at this port"]
 
 
 async def test_who_does_not_answer_is_said_to(redis: Server, said: list[str]) -> None:

@@ -52,7 +52,7 @@ class AmqpBroker(Service):
 
     Args:
         reactor: the reactor.
-        endpoint: where the server is.
+        endpoints: where the members of the cluster are, as in `server.addresses`.
         server: how to log in there.
         topology: what is declared there.
         spec: AMQP's specification (`load_specification`).
@@ -61,7 +61,7 @@ class AmqpBroker(Service):
     def __init__(
         self,
         reactor: Any,
-        endpoint: IStreamClientEndpoint,
+        endpoints: Sequence[IStreamClientEndpoint],
         server: Server,
         topology: Topology,
         spec: Any,
@@ -74,7 +74,7 @@ class AmqpBroker(Service):
         self._outbox = Outbox(reactor, topology, self._routing, secrets.token_hex(8), self.position)
         self._link = Link(
             reactor,
-            endpoint,
+            endpoints,
             server,
             topology,
             spec,

@@ -9,16 +9,17 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from twisted.internet.endpoints import HostnameEndpoint, wrapClientTLS
+from twisted.internet.endpoints import HostnameEndpoint
 from twisted.internet.interfaces import IStreamClientEndpoint
-from twisted.internet.ssl import Certificate, optionsForClientTLS, trustRootFromCertificates
 
 from rt_twisted.brokers.amqp.broker import AmqpBroker
-from rt_twisted.brokers.amqp.config import Exchange, Retention, Server, Topology
+from rt_twisted.brokers.amqp.config import Exchange, Retention, Server, Topology, read_hosts
 from rt_twisted.brokers.amqp.specification import load_specification
 from rt_twisted.brokers.amqp.stream import StreamBroker
+from rt_twisted.brokers.client_tls import ClientTls, TlsEndpoint, WrongFile
 
-_END = b"-----END CERTIFICATE-----"
+CONNECT = 10.0  # seconds that connecting to one host may take
+_FILES = {"ca": "amqp-ca", "cert": "amqp-client-cert", "key": "amqp-client-key"}
 
 
 class Wrong(Exception):
@@ -50,9 +51,7 @@ def build_broker(
     Raises:
         Wrong: which setting, and why.
     """
-    server = _server(settings, given)
-    if server.ca:
-        server = replace(server, ca=os.path.join(folder, server.ca))
+    server = _server(settings, given, folder)
     stream = settings["amqp-stream"] or ""
     topology = _topology(settings, stream and not given("amqp-exchange-type"))
     path = settings["amqp-spec"]
@@ -60,17 +59,17 @@ def build_broker(
         spec = load_specification(os.path.join(folder, path) if path else "")
     except ValueError as error:
         raise Wrong("amqp-spec", str(error)) from None
-    endpoint = _endpoint(reactor, server)
+    endpoints = _endpoints(reactor, server)
     if not stream:
-        return AmqpBroker(reactor, endpoint, server, topology, spec)
+        return AmqpBroker(reactor, endpoints, server, topology, spec)
     if topology.type is Exchange.DIRECT:
         reason = "a direct exchange has no binding for everything; with amqp-stream take topic"
         raise Wrong("amqp-exchange-type", reason)
     retention = Retention(settings["amqp-stream-age"], settings["amqp-stream-bytes"])
-    return StreamBroker(reactor, endpoint, server, topology, spec, stream, retention)
+    return StreamBroker(reactor, endpoints, server, topology, spec, stream, retention)
 
 
-def _server(settings: Mapping[str, Any], given: Callable[[str], bool]) -> Server:
+def _server(settings: Mapping[str, Any], given: Callable[[str], bool], folder: str) -> Server:
     names = ("host", "port", "vhost", "username", "password", "tls")
     server: Server | None = settings["amqp-url"]
     if server is not None:
@@ -78,8 +77,22 @@ def _server(settings: Mapping[str, Any], given: Callable[[str], bool]) -> Server
             if given(f"amqp-{name}"):
                 raise Wrong(f"amqp-{name}", "this is said by amqp-url already")
     else:
-        server = Server(*[settings[f"amqp-{name}"] for name in names])
-    return replace(server, ca=settings["amqp-ca"] or "", heartbeat=settings["amqp-heartbeat"])
+        try:
+            (host, port), *others = read_hosts(settings["amqp-host"], settings["amqp-port"])
+        except ValueError as error:
+            raise Wrong("amqp-host", f"must be {error}") from None
+        further = [settings[f"amqp-{name}"] for name in names[2:]]
+        server = replace(Server(host, port, *further), others=tuple(others))
+    paths = {
+        role: os.path.abspath(os.path.join(folder, settings[name]))
+        for role, name in _FILES.items()
+        if settings[name]
+    }
+    if paths and not server.tls:
+        raise Wrong(_FILES[next(iter(paths))], "this is of use with amqp-tls or amqps:// only")
+    if "key" in paths and "cert" not in paths:
+        raise Wrong("amqp-client-key", "amqp-client-cert is not set")
+    return replace(server, files=ClientTls(**paths), heartbeat=settings["amqp-heartbeat"])
 
 
 def _topology(settings: Mapping[str, Any], free: object) -> Topology:
@@ -99,25 +112,16 @@ def _topology(settings: Mapping[str, Any], free: object) -> Topology:
     )
 
 
-def _endpoint(reactor: Any, server: Server) -> IStreamClientEndpoint:
-    endpoint: IStreamClientEndpoint = HostnameEndpoint(reactor, server.host, server.port)
+def _endpoints(reactor: Any, server: Server) -> list[IStreamClientEndpoint]:
     if not server.tls:
-        if server.ca:
-            raise Wrong("amqp-ca", "this is of use with amqp-tls or amqps:// only")
-        return endpoint
+        return [
+            HostnameEndpoint(reactor, host, port, timeout=CONNECT)
+            for host, port in server.addresses
+        ]
     try:
-        root = trustRootFromCertificates(_certificates(server.ca)) if server.ca else None
-        options = optionsForClientTLS(server.host, trustRoot=root)
-    except OSError as error:
-        raise Wrong("amqp-ca", f"{server.ca}: {error.strerror}") from None
-    except Exception as error:
-        raise Wrong("amqp-ca", f"{server.ca or server.host}: {error}") from None
-    return wrapClientTLS(options, endpoint)
-
-
-def _certificates(path: str) -> list[Any]:
-    with open(path, "rb") as file:
-        pieces = file.read().split(_END)[:-1]
-    if not pieces:
-        raise ValueError("no certificate in it")
-    return [Certificate.loadPEM(piece + _END) for piece in pieces]
+        server.files.check()
+    except WrongFile as error:
+        raise Wrong(_FILES[error.role], str(error)) from None
+    return [
+        TlsEndpoint(reactor, host, port, server.files, CONNECT) for host, port in server.addresses
+    ]

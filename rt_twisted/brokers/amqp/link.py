@@ -12,7 +12,7 @@ lost before it is prepared, as one is whose login is refused, for a mistake.
 from __future__ import annotations
 
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from enum import Enum
 from typing import Any
 
@@ -55,7 +55,7 @@ class Link:
 
     Args:
         reactor: the reactor.
-        endpoint: where the server is.
+        endpoints: where the members of the cluster are, as in `server.addresses`.
         server: how to log in there.
         topology: which channel and exchange to use.
         spec: AMQP's specification.
@@ -69,7 +69,7 @@ class Link:
     def __init__(
         self,
         reactor: Any,
-        endpoint: IStreamClientEndpoint,
+        endpoints: Sequence[IStreamClientEndpoint],
         server: Server,
         topology: Topology,
         spec: Any,
@@ -84,7 +84,8 @@ class Link:
         self._prepare = prepare
         self._lost = lost
         self._refuse = refuse
-        self._endpoint = endpoint
+        self._endpoints = endpoints
+        self._host = 0  # number of the endpoint that is used, or tried next
         self._factory = Factory(spec, reactor, name, server.vhost, server.heartbeat, server.tls)
         self._begun: list[Client] = []  # all there are, ready or not
         self._step = State.AWAY  # what it means if the server says no now
@@ -164,6 +165,7 @@ class Link:
                 self._attempted(State.UP)
                 await self._over
             await deferLater(self._reactor, self._delay(attempts))
+            self._host = (self._host + 1) % len(self._endpoints)
 
     async def _open(self) -> None:
         # Not an await's own limit: where it waits for both, one would go on.
@@ -187,7 +189,7 @@ class Link:
             raise Gone("lost again")
 
     async def _connect(self) -> Client:
-        client: Any = await self._endpoint.connect(self._factory)
+        client: Any = await self._endpoints[self._host].connect(self._factory)
         self._begun.append(client)
         client.on_lost = client.on_closed = self._down
         await client.login(self._server.user, self._server.password)
@@ -255,7 +257,7 @@ class Link:
             _log.debug("still not: {reason}", reason=reason)
             return
         self._state = state
-        server = str(self._server)
+        server = self._server.name(self._host)
         if state is State.UP:
             _log.info("connected to the AMQP server {server}", server=server)
         elif state is State.AWAY:
@@ -291,11 +293,16 @@ class Link:
     def _delay(self, attempts: int) -> float:
         """
         Seconds before the next try; different for each node, so that not all come at once.
+
+        Several hosts are tried one after the other, then the pause grows.
         """
+        rounds, tried = divmod(attempts, len(self._endpoints))
+        if tried:
+            return FIRST * random.uniform(0.5, 1.5)
         if self._state in (State.REFUSED, State.WRONG):
             return SLOW * random.uniform(0.5, 1.5)
         # A float's power overflows after a week away.
-        return min(MOST, FIRST * GROWTH ** min(attempts, 50)) * random.uniform(0.5, 1.5)
+        return min(MOST, FIRST * GROWTH ** min(rounds, 50)) * random.uniform(0.5, 1.5)
 
 
 def _ignore(*_: object) -> None:

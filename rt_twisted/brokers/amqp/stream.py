@@ -54,7 +54,7 @@ class StreamBroker(Service):
 
     Args:
         reactor: the reactor.
-        endpoint: where the server is.
+        endpoints: where the members of the cluster are, as in `server.addresses`.
         server: how to log in there.
         topology: which exchange; not a direct one.
         spec: AMQP's specification (`load_specification`).
@@ -65,7 +65,7 @@ class StreamBroker(Service):
     def __init__(
         self,
         reactor: Any,
-        endpoint: IStreamClientEndpoint,
+        endpoints: Sequence[IStreamClientEndpoint],
         server: Server,
         topology: Topology,
         spec: Any,
@@ -79,7 +79,7 @@ class StreamBroker(Service):
         self._outbox = Outbox(reactor, topology, self._routing, self._token, None)
         self._link = Link(
             reactor,
-            endpoint,
+            endpoints,
             server,
             topology,
             spec,

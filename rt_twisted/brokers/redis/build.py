@@ -5,8 +5,10 @@ A redis broker from settings.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from os.path import abspath
 from typing import Any
 
+from rt_twisted.brokers.client_tls import ClientTls, WrongFile
 from rt_twisted.brokers.redis.broker import RedisBroker
 from rt_twisted.brokers.redis.server import Server
 from rt_twisted.history import Keep
@@ -51,17 +53,29 @@ def build_broker(
         for name in ("redis-host", "redis-port"):
             if given(name):
                 raise Wrong("redis-url", f"{name} is set too; the URL has both")
+    names = {
+        "ca": "redis-ca",
+        "cert": "redis-client-cert",
+        "key": "redis-client-key",
+    }
+    # Whoever becomes a daemon may change its folder before it connects.
+    paths = {role: abspath(options[name]) for role, name in names.items() if options[name]}
+    if "key" in paths and "cert" not in paths:
+        raise Wrong("redis-client-key", "redis-client-cert is not set")
     try:
         place = Server.parse(
             server or options["redis-url"] or _address(options),
             options["redis-username"] or "",
             options["redis-password"] or "",
-            options["redis-ca"] or "",
+            ClientTls(**paths),
         )
-        place.trust()
+        place.files.check()
+    except WrongFile as error:
+        raise Wrong(names[error.role], str(error)) from None
     except ValueError as error:
-        name = "redis-ca" if options["redis-ca"] in str(error).split(":") else "redis-url"
-        raise Wrong(name, str(error)) from None
+        raise Wrong("redis-url", str(error)) from None
+    if "cert" in paths and not place.tls and not server:
+        raise Wrong("redis-client-cert", "this is of use with rediss:// or sentinels:// only")
     prefix, plain_prefix = options["redis-prefix"], options["redis-plain-prefix"] or ""
     if plain_prefix.startswith(prefix):
         reason = "names that begin with redis-prefix are the daemon's own, and not listened to"

@@ -13,9 +13,8 @@ from typing import Any, Protocol, TypeVar
 
 import hiredis
 import txredisapi
-from OpenSSL.SSL import Error as TlsError
 from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.error import ConnectionAborted, ConnectionDone, ConnectionLost
+from twisted.internet.error import ConnectionAborted
 from twisted.internet.protocol import Factory
 from twisted.python.failure import Failure
 
@@ -96,6 +95,7 @@ class Link(txredisapi.RedisProtocol):  # type: ignore[misc]  # it has no annotat
         self._reason = ""
         self._error: BaseException | None = None  # that ended it
         self._answered = False  # in redis' protocol
+        self._given_up = False  # by us, for `_reason`
         self._tls = False
 
     def connectionMade(self) -> None:
@@ -138,7 +138,7 @@ class Link(txredisapi.RedisProtocol):  # type: ignore[misc]  # it has no annotat
         """
         Why nothing came of a command: *error*, or what ended the connection.
         """
-        if self._reason and not isinstance(self._error, (ConnectionDone, ConnectionLost, TlsError)):
+        if self._given_up:
             return self._reason
         return explain(self._error, self._reason or str(error), self._tls, self._answered)
 
@@ -146,6 +146,7 @@ class Link(txredisapi.RedisProtocol):  # type: ignore[misc]  # it has no annotat
         """
         Give the connection up, for *reason*.
         """
+        self._given_up = self._given_up or bool(reason)
         self._reason = self._reason or reason
         self.transport.abortConnection()
 

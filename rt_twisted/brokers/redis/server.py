@@ -5,17 +5,15 @@ Where redis is and how to get there: URLs, TLS, Sentinel.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 from urllib.parse import SplitResult, parse_qs, unquote, urlsplit
 
-from twisted.internet.endpoints import HostnameEndpoint, UNIXClientEndpoint, wrapClientTLS
-from twisted.internet.interfaces import IStreamClientEndpoint
-from twisted.internet.ssl import Certificate, optionsForClientTLS, trustRootFromCertificates
+from twisted.internet.endpoints import HostnameEndpoint, UNIXClientEndpoint
+
+from rt_twisted.brokers.client_tls import NO_FILES, ClientTls, TlsEndpoint
 
 PORT = 6379
 SENTINEL_PORT = 26379
-MARK = b"-----BEGIN CERTIFICATE-----"
 
 Address = tuple[str, int]
 
@@ -33,8 +31,7 @@ class Server:
         password: "" for none.
         db: number of the database.
         tls: whether the connection is TLS; the server's name is verified.
-        ca: file of the authorities it may be signed by (PEM); "" for those of
-            the machine.
+        files: for TLS.
     """
 
     addresses: tuple[Address, ...] = (("127.0.0.1", PORT),)
@@ -44,10 +41,12 @@ class Server:
     password: str = field(default="", repr=False)
     db: int = 0
     tls: bool = False
-    ca: str = ""
+    files: ClientTls = NO_FILES
 
     @classmethod
-    def parse(cls, text: str, username: str = "", password: str = "", ca: str = "") -> Server:
+    def parse(
+        cls, text: str, username: str = "", password: str = "", files: ClientTls = NO_FILES
+    ) -> Server:
         """
         Read where a redis is.
 
@@ -58,7 +57,7 @@ class Server:
                 the master by TLS), or `HOST[:PORT]`.
             username: unless the text has one.
             password: unless the text has one.
-            ca: see `Server`.
+            files: see `Server`.
 
         Raises:
             ValueError: one sentence, without secrets.
@@ -74,7 +73,7 @@ class Server:
             "username": unquote(user) or username,
             "password": unquote(secret) or password,
             "tls": url.scheme in ("rediss", "sentinels"),
-            "ca": ca,
+            "files": files,
         }
         if url.scheme == "unix":
             if place or not url.path.startswith("/"):
@@ -103,34 +102,13 @@ class Server:
             reactor: the reactor.
             address: where the master is now; None for the first of *addresses*.
             seconds: that connecting may take.
-
-        Raises:
-            ValueError: the authorities' file cannot be used.
         """
         if self.path:
             return UNIXClientEndpoint(reactor, self.path, timeout=seconds)
         host, port = address or self.addresses[0]
-        plain: IStreamClientEndpoint = HostnameEndpoint(reactor, host, port, timeout=seconds)
-        if not self.tls:
-            return plain
-        return wrapClientTLS(optionsForClientTLS(host, self.trust()), plain)
-
-    def trust(self) -> Any:
-        """
-        Who may have signed the server's certificate; None for the machine's own list.
-
-        Raises:
-            ValueError: the file cannot be used.
-        """
-        if not self.ca:
-            return None
-        try:
-            pieces = Path(self.ca).read_bytes().split(MARK)[1:]
-            return trustRootFromCertificates([Certificate.loadPEM(MARK + one) for one in pieces])
-        except OSError as error:
-            raise ValueError(f"{self.ca}: {error.strerror}") from None
-        except Exception as error:  # whatever OpenSSL says of what is no certificate
-            raise ValueError(f"{self.ca}: not PEM certificates ({error})") from None
+        if self.tls:
+            return TlsEndpoint(reactor, host, port, self.files, seconds)
+        return HostnameEndpoint(reactor, host, port, timeout=seconds)
 
 
 def _database(url: SplitResult, segment: str) -> int:
