@@ -12,6 +12,7 @@ from twisted.internet.defer import Deferred, succeed
 
 from rt_twisted.access import ChannelNames, Keys
 from rt_twisted.hub import Hub
+from rt_twisted.inbound_memory import InboundMemory
 from rt_twisted.interfaces import ISiblings
 from rt_twisted.reports import NO_OTHERS, Look, Question
 from rt_twisted.subscriber import Patience, Policy
@@ -96,6 +97,7 @@ class House:
         socketio: limits of Socket.IO sessions.
         kept: what actions keep over a reload, by a name of theirs.
         hubs: the hub of a further server; raises ValueError, with one sentence.
+        inbound: bounds unfinished input, in sum over all connections.
         ask: knows the numbers of all processes of this daemon; None if there is one.
         siblings: the other processes; None likewise.
     """
@@ -117,6 +119,7 @@ class House:
     websockets: WebsocketLimits = field(default_factory=WebsocketLimits)
     socketio: SocketioLimits = field(default_factory=SocketioLimits)
     kept: dict[str, Any] = field(default_factory=dict)
+    inbound: InboundMemory = field(default_factory=lambda: InboundMemory(None, 0))
     hubs: Callable[[str], Hub] | None = None
     ask: Callable[[Question], Deferred[Look]] | None = None
     siblings: ISiblings | None = None

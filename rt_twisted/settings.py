@@ -283,6 +283,10 @@ SECTIONS: tuple[tuple[str, tuple[Setting, ...]], ...] = (
             "Bytes of a request's body, to publish or to an application behind."),
         Setting("max-message", "1m", _size, help=
             "Bytes of one message."),
+        Setting("inbound-memory", "64m", _size, help=
+            "Bytes of request bodies and websocket messages that are not complete yet, of all "
+            "connections together; above it reading pauses, and what is not complete within "
+            "five seconds is refused (503, or close code 1013). 0 for no limit."),
         Setting("max-batch", "1000", _number(1, 100_000), help=
             "Messages in one request."),
         Setting("trim", "0", _switch, help=

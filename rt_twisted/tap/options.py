@@ -19,7 +19,7 @@ from rt_twisted.workers.inheritance import Inheritance, Texts
 LIVE = frozenset(
     "stop-seconds route origins credentials access-log trusted-proxies http-secret publish-key "
     "max-body max-message max-batch trim history history-bytes history-age history-memory "
-    "replay-bytes linger heartbeat retry poll-seconds poll-bytes slow backlog-bytes "
+    "inbound-memory replay-bytes linger heartbeat retry poll-seconds poll-bytes slow backlog-bytes "
     "backlog-seconds max-readers max-readers-per-address max-reader-channels join-rate join-queue "
     "channel-pattern "
     "max-line max-headers max-header-bytes head-seconds body-seconds idle-seconds stats-key "

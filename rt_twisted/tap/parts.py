@@ -29,6 +29,7 @@ from rt_twisted.history import Keep
 from rt_twisted.house import House, SocketioLimits, WebsocketLimits
 from rt_twisted.hub import Hub, Limits
 from rt_twisted.hubs import Hubs
+from rt_twisted.inbound_memory import InboundMemory
 from rt_twisted.interfaces import IBroker, IExporter, ISiblings
 from rt_twisted.logs import LogFile, Owner
 from rt_twisted.reports import Look, Question
@@ -258,10 +259,28 @@ def make_house(
         websockets=_websocket_limits(options),
         socketio=_socketio_limits(options),
         kept=kept,
+        inbound=make_inbound_memory(options, reactor, kept),
         hubs=hubs.at,
         ask=ask,
         siblings=siblings,
     )
+
+
+def make_inbound_memory(options: Options, reactor: Any, kept: dict[str, Any]) -> InboundMemory:
+    """
+    The bound on unfinished input; the same object after a reload, as connections
+    outlive it.
+    """
+    memory = InboundMemory(reactor, read_inbound_limit(options))
+    found: InboundMemory = kept.setdefault("inbound-memory", memory)
+    return found
+
+
+def read_inbound_limit(options: Options) -> int:
+    """
+    Bytes of unfinished input in this process.
+    """
+    return _share(options, "inbound-memory")
 
 
 def _socketio_limits(options: Options) -> SocketioLimits:

@@ -23,6 +23,7 @@ from rt_twisted.tap.parts import (
     make_routes,
     open_access_log,
     read_http_limits,
+    read_inbound_limit,
     read_keep,
     read_limits,
 )
@@ -105,6 +106,7 @@ class Renewal:
             except ValueError as error:
                 raise WrongSetting(str(error)) from None
         hubs.adopt(keep, limits)
+        house.inbound.limit = read_inbound_limit(fresh)
         lines = AccessLog(access_log) if access_log else None
         front.adopt(routes, http_limits, cors, Responses(front, hubs.main.counts, lines))
         if not same and self._access_log is not None:
