@@ -11,11 +11,11 @@ import os
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
 from rt_twisted.access import CHANNEL_PATTERN, Key
+from rt_twisted.addresses import AddressHeader, Networks
 from rt_twisted.brokers.amqp.config import Server, read_url
 
 _UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
@@ -168,13 +168,11 @@ def _origins(*words: str) -> Callable[[str], frozenset[str]]:
     return read
 
 
-def _proxies(value: str) -> frozenset[str]:
+def _networks(value: str) -> Networks:
     try:
-        return frozenset(
-            word if word == "unix" else str(ip_address(word)) for word in _words(value)
-        )
+        return Networks.of(_words(value))
     except ValueError:
-        raise ValueError("addresses such as 10.0.0.5, no names or networks") from None
+        raise ValueError("addresses or networks such as 10.0.0.5 or 10.0.0.0/8") from None
 
 
 def read_secret(value: str) -> str:
@@ -222,8 +220,8 @@ SECTIONS: tuple[tuple[str, tuple[Setting, ...]], ...] = (
             "Address to bind; 0 or 0.0.0.0 for all of IPv4, :: for IPv6 too."),
         Setting("endpoint", "", _text, repeated=True, help=
             "A Twisted endpoint to listen on, such as unix:/run/realtime.sock, "
-            "systemd:domain=INET:index=0 or tcp:8080; may be repeated. The port is then "
-            "listened on only if it is set too."),
+            "systemd:domain=INET:index=0, tcp:8080 or haproxy:tcp:8081 (the PROXY protocol); may "
+            "be repeated. The port is then listened on only if it is set too."),
         Setting("use-ssl", "0", _switch, help=
             "Also listen for TLS, with HTTP/2 and HTTP/1.1. SIGHUP reads certificates again."),
         Setting("ssl-port", "8443", _port, help=
@@ -268,9 +266,15 @@ SECTIONS: tuple[tuple[str, tuple[Setting, ...]], ...] = (
         Setting("access-log", "", _text, help=
             "File to which a line per response is appended, without queries, cookies and keys; "
             "- for standard output."),
-        Setting("trusted-proxies", "", _proxies, help=
-            "Addresses of proxies whose X-Forwarded-For is believed, separated by blanks; unix "
-            "for those that come by a unix socket."),
+        Setting("trusted-proxies", "", _networks, help=
+            "Addresses and networks (10.0.0.0/8) of proxies whose header with the client's address "
+            "is used, separated by blanks; unix for those that come by a unix socket."),
+        Setting("client-address-header", "x-forwarded-for", _choice(*AddressHeader), help=
+            "The header in which trusted proxies give the client's address: x-forwarded-for, "
+            "forwarded (RFC 7239) or x-real-ip. They must set it, or append to it."),
+        Setting("proxy-protocol-senders", "127.0.0.1 ::1 unix", _networks, help=
+            "Addresses and networks that may connect to haproxy: endpoints, separated by blanks: "
+            "whoever sends a PROXY header can claim any client address."),
     )),
     ("Publishing", (
         Setting("http-secret", "", read_secret, help=

@@ -13,6 +13,7 @@ from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 from twisted.internet.task import Clock
 
 from rt_twisted.access import ChannelNames, Credentials, Key, Keys, header_key
+from rt_twisted.addresses import Networks
 from rt_twisted.front.exchange import HttpExchange
 from rt_twisted.front.head import Head, HttpLimits
 from rt_twisted.front.http import Front
@@ -35,7 +36,7 @@ class Peer:
 
     address: str = "127.0.0.1"
     headers: dict[str, str] = field(default_factory=dict)
-    trusted: frozenset[str] = frozenset()
+    trusted: Networks = field(default_factory=Networks)
 
     @property
     def exchange(self) -> Any:
@@ -206,8 +207,8 @@ def test_a_proxy_does_not_make_the_world_local(header: str) -> None:
     if the proxy is trusted and says that it did not.
     """
     assert refused(Keys(), Peer(headers={header: "127.0.0.1"})) == 403
-    assert refused(Keys(), Peer("", {header: "127.0.0.1"}, frozenset(["unix"]))) == 403
-    trusted = frozenset([ELSEWHERE])
+    assert refused(Keys(), Peer("", {header: "127.0.0.1"}, Networks.of(["unix"]))) == 403
+    trusted = Networks.of([ELSEWHERE])
     assert refused(Keys(), Peer(ELSEWHERE, {header: "127.0.0.1"}, trusted)) == 403
 
 

@@ -27,6 +27,7 @@ from twisted.web.resource import Resource
 from twisted.web.server import Site
 from zope.interface.verify import verifyObject
 
+from rt_twisted.addresses import Networks
 from rt_twisted.front import h2 as front_h2
 from rt_twisted.front.access_log import AccessLog
 from rt_twisted.front.cors import Cors
@@ -258,7 +259,7 @@ def test_proxies_that_are_trusted() -> None:
     """
     Their X-Forwarded-For is believed, as by HTTP/1.1.
     """
-    place = Place(limits=HttpLimits(trusted_proxies=frozenset(("192.0.2.1",))))
+    place = Place(limits=HttpLimits(trusted_proxies=Networks.of(("192.0.2.1",))))
     client = Client(place)
     client.ask("/late", None, "", ("x-forwarded-for", "198.51.100.7"))
 

@@ -27,6 +27,7 @@ from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
 from twisted.web.server import Site
 
+from rt_twisted.addresses import Networks
 from rt_twisted.brokers.memory import MemoryBroker
 from rt_twisted.front.access_log import AccessLog
 from rt_twisted.front.connection import LINGER
@@ -991,7 +992,7 @@ def test_proxies(trusted: str, peer: str, forwarded: str, address: str) -> None:
     """
     Only trusted ones are believed, and of theirs only what they saw themselves.
     """
-    place = Place(limits=HttpLimits(trusted_proxies=frozenset(trusted.split())))
+    place = Place(limits=HttpLimits(trusted_proxies=Networks.of(trusted.split())))
     header = f"X-Forwarded-For: {forwarded}\r\n".encode()
     place.call(get(b"/late", header), address=peer)
 
@@ -1039,7 +1040,7 @@ def test_nobody_writes_into_the_access_log(
     """
     A target stays within its quotes, an address is one word, whatever a client sends.
     """
-    limits = HttpLimits(trusted_proxies=frozenset(["192.0.2.1"]))
+    limits = HttpLimits(trusted_proxies=Networks.of(["192.0.2.1"]))
     place = Place(access_log=access_log, limits=limits)
     place.call(get(path, b'X-Forwarded-For: 1.1.1.1 - - [now] "GET /fake HTTP/1.1" 200 1\r\n'))
 

@@ -17,6 +17,7 @@ from twisted.internet.testing import MemoryReactorClock
 from twisted.python.threadpool import ThreadPool
 
 from rt_twisted.access import Key
+from rt_twisted.addresses import Networks
 from rt_twisted.routes import NOT_BUILT
 from rt_twisted.settings import SECTIONS, SETTINGS, Given, WrongSetting, read_secret, read_value
 from rt_twisted.tap import build
@@ -197,8 +198,8 @@ def test_the_file_is_right_as_it_is_and_with_every_line_in_force(tmp_path: Path)
         ("origins", "*", {"*"}),
         ("origins", "http://localhost:3000 null", {"http://localhost:3000", "null"}),
         ("websocket-origins", "same capacitor://localhost", {"same", "capacitor://localhost"}),
-        ("trusted-proxies", "127.0.0.1 unix", {"127.0.0.1", "unix"}),
-        ("trusted-proxies", "0:0::1", {"::1"}),
+        ("trusted-proxies", "127.0.0.1 unix", Networks.of(("127.0.0.1", "unix"))),
+        ("trusted-proxies", "0:0::1 10.0.0.0/8", Networks.of(("::1", "10.0.0.0/8"))),
         ("http-secret", "grandmother", "grandmother"),
     ],
 )  # fmt: skip
@@ -230,8 +231,8 @@ def test_values_are_read(name: str, text: str, value: object) -> None:
         *((name, text, "origins such as https://www.example.org, in lower case, no path, "
            f"not '{text}'") for name in ("origins", "websocket-origins")
           for text in ("https://a.example/", "a.example", "https://A.example", "https://*.example")),
-        *(("trusted-proxies", text, "addresses such as 10.0.0.5, no names or networks, "
-           f"not '{text}'") for text in ("10.0.0.0/8", "nginx")),
+        *(("trusted-proxies", text, "addresses or networks such as 10.0.0.5 or 10.0.0.0/8, "
+           f"not '{text}'") for text in ("10.0.0.1/8", "10.0.0.0/33", "nginx", "unix:/run/x")),
     ],
 )  # fmt: skip
 def test_a_wrong_value_is_one_sentence_with_its_place(
@@ -684,3 +685,26 @@ def test_help_shows_every_setting(tmp_path: Path) -> None:
     for name in SETTINGS:
         assert f"--{name}=" in shown
     assert "[default: 8888]" in shown
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "mode"),
+    [
+        ("unix:/run/rt.sock", 0o660),
+        ("unix:/run/rt.sock:lockfile=0", 0o660),
+        (r"unix:/run/a\:mode\=7:backlog=9", 0o660),
+        ("unix:address=/run/rt.sock", 0o660),
+        ("haproxy:unix:/run/rt.sock", 0o660),
+        ("unix:/run/rt.sock:mode=666", 0o666),
+        ("unix:/run/rt.sock:600", 0o600),
+        ("haproxy:unix:/run/rt.sock:mode=600", 0o600),
+    ],
+)
+def test_unix_sockets_are_for_the_user_and_the_group(endpoint: str, mode: int) -> None:
+    """
+    Unless the endpoint names another mode: who can connect counts as this machine.
+    """
+    reactor: Any = MemoryReactorClock()
+    build(parse(f"--endpoint={endpoint}"), reactor).privilegedStartService()
+
+    assert [each[3] for each in reactor.unixServers] == [mode]

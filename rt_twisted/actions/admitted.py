@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 from twisted.internet.defer import Deferred
 
+from rt_twisted.addresses import counted
 from rt_twisted.house import House
 from rt_twisted.interfaces import IExchange
 
@@ -61,4 +62,4 @@ def address_of(exchange: IExchange, house: House) -> str:
     """
     The client's, as the limits count it: "" where they do not.
     """
-    return exchange.address if house.count_addresses else ""
+    return counted(exchange.address) if house.count_addresses else ""

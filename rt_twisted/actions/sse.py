@@ -14,7 +14,7 @@ from typing import ClassVar
 from twisted.internet.defer import Deferred
 from zope.interface import implementer
 
-from rt_twisted.actions.admitted import admitted
+from rt_twisted.actions.admitted import address_of, admitted
 from rt_twisted.actions.poll_answer import Terms, answer_once
 from rt_twisted.codecs.chunked import Chunked
 from rt_twisted.codecs.json_events import JsonEventStream
@@ -103,7 +103,7 @@ class Sse:
         word = "json" if query and self._wants_json(query) else self.word
         format = _format(word, retry, padded, self.ids, exchange.framed)
         try:
-            house.hub.admit(self._address(exchange))
+            house.hub.admit(address_of(exchange, house))
             if exchange.method == "HEAD":
                 exchange.answer(200, content_type=format.content_type, headers=HEADERS)
                 return None
@@ -141,7 +141,7 @@ class Sse:
     ) -> None:
         try:
             await turn
-            self.house.hub.admit(self._address(exchange))
+            self.house.hub.admit(address_of(exchange, self.house))
         except Refusal as refusal:
             self._send_away(exchange, refusal)
             return
@@ -156,14 +156,11 @@ class Sse:
         limit: int,
     ) -> None:
         house = self.house
-        address = self._address(exchange)
+        address = address_of(exchange, house)
         opened = exchange.open(format.content_type, HEADERS)
         patience = house.patience_with(self.slow)
         reader = Subscriber(opened.transport, format, house.hub, patience, address, limit)
         house.hub.join(reader, names, since, opened.head)
-
-    def _address(self, exchange: IExchange) -> str:
-        return exchange.address if self.house.count_addresses else ""
 
     def _send_away(self, exchange: IExchange, refusal: Refusal) -> None:
         """

@@ -5,7 +5,6 @@ One HTTP/1.1 request, and the right to answer it.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any, BinaryIO
 from urllib.parse import unquote_to_bytes
 
@@ -13,6 +12,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionLost
 from zope.interface import implementer
 
+from rt_twisted.addresses import client_address
 from rt_twisted.codecs.fields import parse_cookies, parse_query
 from rt_twisted.front.body import Whole, too_large
 from rt_twisted.front.file_body import FileBody
@@ -129,20 +129,11 @@ class HttpExchange:
         """
         See `IExchange`.
         """
-        address = self.peer
-        trusted = self.connection.front.limits.trusted_proxies
-        if not trusted or (address or "unix") not in trusted:
-            return address
-        # Each proxy appends who it heard from; what the client itself wrote
-        # stands before the first address that no proxy of ours gave.
-        for hop in reversed((self.header("x-forwarded-for") or "").split(",")):
-            try:
-                address = str(ip_address(hop.strip()))
-            except ValueError:
-                break
-            if address not in trusted:
-                break
-        return address
+        limits = self.connection.front.limits
+        if not limits.trusted_proxies:
+            return self.peer
+        kind = limits.address_header
+        return client_address(self.peer, self.header(kind) or "", kind, limits.trusted_proxies)
 
     @property
     def local(self) -> bool:

@@ -6,8 +6,9 @@ The head of a request while it comes in, and what llhttp does not check of it
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from rt_twisted.addresses import AddressHeader, Networks
 from rt_twisted.interfaces import Refusal
 
 _HOST = re.compile(rb"[\w.~!$&'()*+,;=%:\[\]-]*")  # RFC 3986, 3.2.2 and 3.2.3
@@ -28,8 +29,8 @@ class HttpLimits:
         body_seconds: for a body that is read whole; between two pieces of one
             that is a stream.
         idle_seconds: between two requests.
-        trusted_proxies: addresses whose X-Forwarded-For is believed; `unix`
-            for the peers of unix sockets.
+        trusted_proxies: whose *address_header* is used.
+        address_header: in which they give the client's address.
     """
 
     line: int = 8192
@@ -39,7 +40,8 @@ class HttpLimits:
     head_seconds: float = 10.0
     body_seconds: float = 60.0
     idle_seconds: float = 75.0
-    trusted_proxies: frozenset[str] = frozenset()
+    trusted_proxies: Networks = field(default_factory=Networks)
+    address_header: AddressHeader = AddressHeader.X_FORWARDED_FOR
 
 
 class Head:

@@ -4,6 +4,7 @@ Where to listen.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -15,13 +16,19 @@ from twisted.internet.endpoints import (
 )
 from twisted.internet.interfaces import IStreamServerEndpoint
 
+from rt_twisted.addresses import Networks
+from rt_twisted.front.proxied import ProxiedEndpoint
 from rt_twisted.front.tls import TlsContexts, TlsEndpoint
 from rt_twisted.settings import WrongSetting
 from rt_twisted.tap.options import Options
 from rt_twisted.tap.parts import wrong
 from rt_twisted.wire import SharedPort
 
+PROXIED = "haproxy:"
+MODE = "660"  # of unix sockets: the user and the group of the daemon
 BACKLOG = 4096  # connections the kernel holds for us in a storm; Twisted's 50 lose some
+
+_NAMED = re.compile(r"(?:\\.|[^\\=])*=")
 
 
 def make_endpoints(
@@ -47,10 +54,26 @@ def make_endpoints(
             plain = SharedPort(reactor, port, address, BACKLOG)
         yield f"TLS port {port} of {address}", TlsEndpoint(plain, _tls(options, protocols), reactor)
     for string, place in strings:
+        inner = string.removeprefix(PROXIED)
         try:
-            yield string, serverFromString(reactor, string)
+            endpoint = serverFromString(reactor, _with_mode(inner))
+            if inner != string:
+                senders = options["proxy-protocol-senders"] or Networks()
+                endpoint = ProxiedEndpoint(endpoint, senders, reactor.seconds)
+            yield string, endpoint
         except Exception as error:  # whatever the endpoint's own parser raises
             raise WrongSetting(f"{place}: cannot listen on {string}: {error}") from None
+
+
+def _with_mode(string: str) -> str:
+    """
+    A `unix:` endpoint with MODE, unless *string* names a mode: Twisted's own is 0666, and
+    whoever can connect counts as this machine.
+    """
+    kind, *arguments = re.split(r"(?<!\\):", string)
+    positional = [each for each in arguments if not _NAMED.match(each)]
+    named = any(each.startswith("mode=") for each in arguments)
+    return string if kind != "unix" or named or len(positional) > 1 else f"{string}:mode={MODE}"
 
 
 def _tls(options: Options, protocols: Sequence[bytes]) -> TlsContexts:

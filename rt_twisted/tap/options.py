@@ -17,7 +17,9 @@ from rt_twisted.workers.inheritance import Inheritance, Texts
 
 # What a reload takes on; everything else needs a restart.
 LIVE = frozenset(
-    "stop-seconds route origins credentials access-log trusted-proxies http-secret publish-key "
+    "stop-seconds route origins credentials access-log trusted-proxies "
+    "client-address-header http-secret "
+    "publish-key "
     "max-body max-message max-batch trim history history-bytes history-age history-memory "
     "inbound-memory replay-bytes linger heartbeat retry poll-seconds poll-bytes slow backlog-bytes "
     "backlog-seconds max-readers max-readers-per-address max-reader-channels join-rate join-queue "

@@ -17,6 +17,7 @@ from zope.interface.exceptions import Invalid
 from zope.interface.verify import verifyObject
 
 from rt_twisted.access import ChannelNames, Key, Keys
+from rt_twisted.addresses import AddressHeader, Networks
 from rt_twisted.brokers.durable import DurableBroker
 from rt_twisted.brokers.journal import Journal
 from rt_twisted.brokers.memory import MemoryBroker
@@ -212,7 +213,8 @@ def read_http_limits(options: Options) -> HttpLimits:
         head_seconds=options["head-seconds"],
         body_seconds=options["body-seconds"],
         idle_seconds=options["idle-seconds"],
-        trusted_proxies=options["trusted-proxies"] or frozenset(),
+        trusted_proxies=options["trusted-proxies"] or Networks(),
+        address_header=AddressHeader(options["client-address-header"]),
     )
 
 

@@ -1,0 +1,129 @@
+"""
+The PROXY protocol, versions 1 and 2 (haproxy.org, proxy-protocol.txt): who connected to
+the proxy, sent before the first byte of the client.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv6Address
+
+LONGEST = 107  # bytes of a line of version 1, with its end
+SIGNATURE = b"\r\n\r\n\0\r\nQUIT\n"
+HEAD = len(SIGNATURE) + 4
+MOST = 4096  # bytes of a header of version 2: with TLVs, proxies send some hundred
+LOCAL, PROXY = 0, 1  # commands
+INET, INET6 = 1, 2  # address families
+_PORT = re.compile(rb"0|[1-9][0-9]{0,4}")
+Address = IPv4Address | IPv6Address
+
+
+class NoProxyHeader(Exception):
+    """
+    The peer sent something else, or a malformed header: the connection must be closed.
+    """
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """
+    Address and port; both of the client, or both of where it connected to.
+    """
+
+    address: Address
+    port: int
+
+
+@dataclass(frozen=True, slots=True)
+class ProxyHeader:
+    """
+    A header, and what came behind it.
+
+    Args:
+        source: the client; None for the proxy itself (`UNKNOWN`, `LOCAL`), which checks us.
+        destination: where it connected to; None likewise.
+        rest: bytes of the client.
+    """
+
+    source: Endpoint | None
+    destination: Endpoint | None
+    rest: bytes
+
+
+class ProxyParser:
+    """
+    Reads one header. `feed` returns it once; the parser cannot be used again.
+    """
+
+    def __init__(self) -> None:
+        self._data = b""
+
+    def feed(self, data: bytes) -> ProxyHeader | None:
+        """
+        Parse the next bytes of a connection, however they are split.
+
+        Returns:
+            None until the header is complete.
+
+        Raises:
+            NoProxyHeader: it is malformed.
+        """
+        self._data = data = self._data + data
+        if data[: len(SIGNATURE)] == SIGNATURE[: len(data)]:
+            return _version_2(data)
+        if data[:6] == b"PROXY "[: len(data)]:
+            return _version_1(data)
+        raise NoProxyHeader("no header")
+
+
+def _version_1(data: bytes) -> ProxyHeader | None:
+    line, end, rest = data.partition(b"\r\n")
+    if len(line) > LONGEST - 2:
+        raise NoProxyHeader("the line is too long")
+    if not end:
+        return None
+    words = line.split(b" ")
+    if words[1] == b"UNKNOWN":  # whatever follows
+        return ProxyHeader(None, None, rest)
+    if words[1] not in (b"TCP4", b"TCP6") or len(words) != 6:
+        raise NoProxyHeader("malformed line")
+    kind = IPv4Address if words[1] == b"TCP4" else IPv6Address
+    source, destination = (
+        _endpoint(kind, address, port) for address, port in zip(words[2:4], words[4:], strict=True)
+    )
+    return ProxyHeader(source, destination, rest)
+
+
+def _endpoint(kind: type[IPv4Address] | type[IPv6Address], address: bytes, port: bytes) -> Endpoint:
+    try:
+        found = kind(address.decode("ascii"))
+    except ValueError:  # UnicodeDecodeError too
+        raise NoProxyHeader("malformed address") from None
+    if not _PORT.fullmatch(port) or int(port) > 65535 or b"%" in address:
+        raise NoProxyHeader("malformed port or zone")
+    return Endpoint(found, int(port))
+
+
+def _version_2(data: bytes) -> ProxyHeader | None:
+    if len(data) < HEAD:
+        return None
+    version, command = data[12] >> 4, data[12] & 15
+    length = int.from_bytes(data[14:HEAD])
+    if version != 2 or command not in (LOCAL, PROXY) or length > MOST:
+        raise NoProxyHeader("unknown version or command, or too long")
+    if len(data) < HEAD + length:
+        return None
+    body, rest = data[HEAD : HEAD + length], data[HEAD + length :]
+    family = data[13] >> 4
+    if command == LOCAL or family not in (INET, INET6):
+        return ProxyHeader(None, None, rest)  # unix and unspecified addresses: the proxy's own
+    kind, size = (IPv4Address, 4) if family == INET else (IPv6Address, 16)
+    if length < 2 * size + 4:
+        raise NoProxyHeader("the addresses are incomplete")
+    ports = body[2 * size : 2 * size + 4]
+    return ProxyHeader(
+        Endpoint(kind(body[:size]), int.from_bytes(ports[:2])),
+        Endpoint(kind(body[size : 2 * size]), int.from_bytes(ports[2:])),
+        rest,
+    )
