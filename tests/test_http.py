@@ -706,7 +706,7 @@ def test_a_stream_of_a_body_ends_once() -> None:
     place.waiting[1].receive(cut)
     other.hang_up()
 
-    assert whole.said == [b"a", b"bc", "end"]
+    assert whole.said == [b"abc", "end"]
     assert cut.said == [b"ab", "lost"]
 
 

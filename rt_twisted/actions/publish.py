@@ -14,7 +14,7 @@ from zope.interface import implementer
 
 from rt_twisted.access import Credentials, Key, header_key
 from rt_twisted.codecs.errors import RemoteProtocolError
-from rt_twisted.codecs.publication import check_key, parse
+from rt_twisted.codecs.publication import check_key, may_have_fields, parse
 from rt_twisted.house import House
 from rt_twisted.interfaces import IAction, IExchange, Match, Refusal, Unavailable, Undurable
 from rt_twisted.message import Draft, Position
@@ -48,16 +48,29 @@ class Publish:
         said = exchange.length != 0 or exchange.query_string
         if not said and exchange.header("content-length") is None:
             raise Refusal(411, "the request has no body")
-        publishers = self.house.publishers
-        secret = header_key(exchange)
-        shown = None
-        if secret is not None or not publishers:
-            shown = publishers.authorize(
-                Credentials.of(exchange, secret)
-            )  # before the body is read
+        shown = self._find_key(exchange)
         fixed = [template.expand(exchange, match) for template in self.channel]
         body = exchange.read(self.house.max_body)
         return body.addCallback(self._publish, exchange, fixed, shown)
+
+    def _find_key(self, exchange: IExchange) -> Key | None:
+        """
+        The key that counts for the whole request, checked before its body is read.
+
+        Returns:
+            None if the body decides: it may have a key of its own.
+
+        Raises:
+            Refusal: 401 or 403, whatever the body has.
+        """
+        publishers = self.house.publishers
+        secret = header_key(exchange)
+        if secret is not None or not publishers:
+            return publishers.authorize(Credentials.of(exchange, secret))
+        shown = exchange.query().get("key", [""])[-1].encode(errors="surrogateescape")
+        if shown or not may_have_fields(exchange.header("content-type") or ""):
+            publishers.authorize(Credentials.of(exchange, shown or None))
+        return None
 
     def _publish(
         self, body: bytes, exchange: IExchange, fixed: list[str], shown: Key | None

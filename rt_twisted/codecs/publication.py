@@ -71,7 +71,7 @@ def parse(
         RemoteProtocolError: 400 for what cannot be read, 413 for more than
             *most* messages.
     """
-    kind = content_type.partition(";")[0].strip().lower()
+    kind = _kind_of(content_type)
     if kind == JSON or kind in LINES:
         submissions = _parse_json(kind, body, most)
         return [_completed(one, query) for one in submissions] if query else submissions
@@ -85,6 +85,18 @@ def parse(
         if name in _KNOWN and name not in fields:
             fields[name] = [value.encode(errors="surrogateescape") for value in values]
     return [_from_fields(fields)]
+
+
+def may_have_fields(content_type: str) -> bool:
+    """
+    Whether a body of this type can name a key.
+    """
+    kind = _kind_of(content_type)
+    return kind in (JSON, FORM, MULTIPART) or kind in LINES
+
+
+def _kind_of(content_type: str) -> str:
+    return content_type.partition(";")[0].strip().lower()
 
 
 def _parse_json(kind: str, body: bytes, most: int) -> list[Submission]:

@@ -19,6 +19,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from rt_twisted.front.body import too_many_bodies
 from rt_twisted.front.exchange import HttpExchange
 from rt_twisted.front.head import Head, too_many
 from rt_twisted.front.outlet import Outlet
@@ -345,6 +346,7 @@ class Connection:
         if release is None:
             return False
         exchange.answered = True
+        exchange.forget_body()
         release(self.let_go())
         return True
 
@@ -402,6 +404,15 @@ class Connection:
             return
         self._answer_and_close(refusal)
 
+    def refuse_body(self, exchange: HttpExchange, refusal: Refusal) -> None:
+        """
+        The body of *exchange* is not kept any longer.
+        """
+        if exchange is self._incoming:
+            self._refuse(refusal)
+        else:  # it is whole, and waits for its turn
+            exchange.body_lost(refusal)
+
     def _answer_and_close(self, refusal: Refusal) -> None:
         head = Head(self.front.limits)
         head.target = b"/"
@@ -418,7 +429,8 @@ class Connection:
         elif self._in_head and not self._begun:
             self._close(unread=False)  # idle: nothing was asked
         elif self._in_head or self._incoming is not None:
-            self._refuse(Refusal(408, "too slow"))
+            waits = self._incoming is not None and self._incoming.waits
+            self._refuse(too_many_bodies() if waits else Refusal(408, "too slow"))
         else:
             self.transport.abortConnection()
 
@@ -461,17 +473,22 @@ class Connection:
             return
         incoming = self._incoming
         held = incoming.held if incoming is not None else len(self._rest or b"")
-        if self._queue or held > HELD:
+        unwanted = bool(self._queue) or held > HELD
+        limits = self.front.limits
+        now = self.front.clock.seconds()
+        if unwanted or (incoming is not None and incoming.waits):
             if not self._paused:
                 self._paused = True
                 self.transport.pauseProducing()
-            self.deadline = math.inf  # nobody can be too slow who is not read
+            if unwanted:
+                self.deadline = math.inf  # nobody can be too slow who is not read
+            elif self.deadline == math.inf:
+                self.deadline = now + limits.body_seconds
             return
-        limits = self.front.limits
-        now = self.front.clock.seconds()
         resumed = self._resume_reading()
         if incoming is not None:
-            if resumed or incoming.streaming:
+            # Who had to wait for other bodies has no more time: those have a deadline, too.
+            if (resumed and self.deadline == math.inf) or incoming.streaming:
                 self.deadline = now + limits.body_seconds
         elif self._in_head and self._begun:
             if resumed or self.deadline == math.inf:

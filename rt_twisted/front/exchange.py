@@ -14,10 +14,11 @@ from zope.interface import implementer
 
 from rt_twisted.addresses import client_address
 from rt_twisted.codecs.fields import parse_cookies, parse_query
-from rt_twisted.front.body import Whole, too_large
+from rt_twisted.front.body import Whole, too_large, too_many_bodies
 from rt_twisted.front.file_body import FileBody
 from rt_twisted.front.head import Head
 from rt_twisted.front.web import SiteChannel
+from rt_twisted.inbound_memory import Reservation
 from rt_twisted.interfaces import Header, IExchange, Opened, Refusal, Take
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from rt_twisted.front.connection import Connection
 
 MAX_FIELDS = 1000  # in a query
+ON_DISK = 100_000  # bytes of a body from which twisted.web has it in a file
 _FORWARDED = (b"x-forwarded-for", b"forwarded", b"x-real-ip", b"via")
 _NOTHING: Mapping[str, list[str]] = {}
 
@@ -49,9 +51,11 @@ class HttpExchange:
     __slots__ = (
         "_body",
         "_channel",
+        "_counts",
         "_file",
         "_headers",
         "_query",
+        "_reserved",
         "_sink",
         "_watcher",
         "answered",
@@ -68,6 +72,7 @@ class HttpExchange:
         "raw_headers",
         "streaming",
         "target",
+        "waits",
     )
 
     def __init__(
@@ -94,9 +99,12 @@ class HttpExchange:
         self._channel: SiteChannel | None = None
         self._file: FileBody | None = None  # being sent
         self.held = 0  # bytes of the body that nobody wanted yet
+        self.waits = False  # it is not read on, as all bodies together are too large
+        self._reserved: Reservation | None = None  # for the body, once some of it is here
+        self._counts = True  # it is in memory
         self.failure: Exception | None = None  # why the body will never be whole
         self._watcher: Callable[[], object] | None = None
-        self._body: list[bytes] = []  # pieces that came before somebody wanted them
+        self._body = bytearray()  # what came before somebody wanted it
         path, _, query = head.target.partition(b"?")
         if b"%" in path:
             path = unquote_to_bytes(path)
@@ -195,13 +203,14 @@ class HttpExchange:
         See `IExchange`.
         """
         self.streaming = True
+        self.forget_body()
         self._take(sink)
 
     def _take(self, sink: Any) -> None:
         self._sink = sink
-        for piece in self._body:
-            sink.data(piece)
-        self._body = []
+        if self._body:
+            body, self._body = bytes(self._body), bytearray()
+            sink.data(body)
         if self.held:
             self.held = 0
             self.connection.rearm()
@@ -216,15 +225,49 @@ class HttpExchange:
         sink, self._sink = self._sink, None
         if sink is not None:
             sink.end()
+            self.forget_body()
+
+    def pause_input(self) -> None:
+        """
+        See `IncompleteInput`.
+        """
+        self.waits = True  # the connection asks when it has parsed what it has read
+
+    def resume_input(self) -> None:
+        """
+        See `IncompleteInput`.
+        """
+        self.waits = False
+        self.connection.rearm()
+
+    def drop_input(self) -> None:
+        """
+        See `IncompleteInput`.
+        """
+        self.waits = self._counts = False
+        self.connection.refuse_body(self, too_many_bodies())
+
+    def forget_body(self) -> None:
+        """
+        It does not count any more.
+        """
+        self._counts = self.waits = False
+        if self._reserved is not None:
+            self._reserved.close()
+            self._reserved = None
 
     def body_data(self, piece: bytes) -> None:
         """
         The next piece has come.
         """
+        if self._counts:
+            if self._reserved is None:
+                self._reserved = self.connection.front.inbound.open(self)
+            self._reserved.grow(len(piece))
         if self._sink is not None:
             self._sink.data(piece)
-        else:
-            self._body.append(piece)
+        elif not self.answered:
+            self._body += piece
             self.held += len(piece)
 
     def body_end(self) -> None:
@@ -240,6 +283,7 @@ class HttpExchange:
         It will never be: malformed, or too slow.
         """
         self.failure = reason
+        self.forget_body()
         sink, self._sink = self._sink, None
         if sink is not None:
             sink.lost(reason)
@@ -377,8 +421,16 @@ class HttpExchange:
         if not self.framed:
             self.keep_alive = False
         self._channel = SiteChannel(self.connection, self, site, depth)
-        self._channel.start(self.length)
-        self._take(self._channel)
+        self.feed_site(self._channel)
+
+    def feed_site(self, channel: SiteChannel) -> None:
+        """
+        Let *channel* have the body, whole.
+        """
+        channel.start(self.length)
+        if self.length is None or self.length >= ON_DISK:
+            self.forget_body()
+        self._take(channel)
 
     def pass_on(self, take: Take) -> Deferred[bool]:
         """
@@ -397,7 +449,7 @@ class HttpExchange:
         lines = [b"%s %s HTTP/%s\r\n" % (self.method.encode(), self.target, self.version.encode())]
         lines += [b"%s: %s\r\n" % header for header in self.raw_headers]
         lines.append(b"\r\n")
-        body = b"".join(self._body)
+        body = bytes(self._body)
         if self.length is None:
             body = b"%x\r\n%s\r\n0\r\n\r\n" % (len(body), body) if body else b"0\r\n\r\n"
         return b"".join(lines) + body
@@ -407,6 +459,7 @@ class HttpExchange:
         The answer begins; it cannot be another one any more.
         """
         self.answered = True
+        self.forget_body()
         log = self.connection.front.access_log
         if log is not None:
             log(self, status, size)

@@ -230,15 +230,14 @@ class Http2Exchange:
         there: Any = _SiteConnection(self._stream)
         here: Any = self
         self._channel = SiteChannel(there, here, site, depth)
-        self._channel.start(self.length)
-        self._request.receive(self._channel)
-        self._request.streaming = False  # it is read whole, in the time for that
+        self._request.feed_site(self._channel)
 
     def started(self, status: int, size: int = 0) -> None:
         """
         The answer begins; it cannot be another one any more.
         """
         self.answered = True
+        self._request.forget_body()
         log: Any = self._stream.front.access_log
         if log is not None:
             log(self, status, size)

@@ -15,6 +15,7 @@ from twisted.internet.error import ConnectionAborted, ConnectionDone
 from twisted.internet.interfaces import IAddress
 from twisted.python.failure import Failure
 
+from rt_twisted.front.body import too_many_bodies
 from rt_twisted.front.exchange import HttpExchange
 from rt_twisted.front.h2_exchange import Http2Exchange
 from rt_twisted.front.head import Head
@@ -153,7 +154,7 @@ class Stream:
         request.body_data(piece)
         if request.streaming:
             self._set_deadline()
-        if not request.held:
+        if not request.held and not request.waits:
             return False
         self._unacknowledged += size
         return True
@@ -178,13 +179,18 @@ class Stream:
         if self._stalled:
             self.abortConnection()
             return
+        request = self._request
+        assert request is not None
+        self.refuse_body(request, too_many_bodies() if request.waits else Refusal(408, "too slow"))
+
+    def refuse_body(self, request: HttpExchange, refusal: Refusal) -> None:
+        """
+        The body of *request* is not kept any longer.
+        """
         self.connection.timed.discard(self)
-        request, exchange = self._request, self.exchange
-        assert request is not None and exchange is not None
-        refusal = Refusal(408, "too slow")
         request.body_lost(refusal)
-        if not exchange.answered:
-            exchange.refuse(refusal)
+        if self.exchange is not None and not self.exchange.answered:
+            self.exchange.refuse(refusal)
 
     def take_unacknowledged(self) -> int:
         """

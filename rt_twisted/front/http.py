@@ -19,6 +19,7 @@ from rt_twisted.front.connection import Connection
 from rt_twisted.front.cors import Cors
 from rt_twisted.front.exchange import HttpExchange
 from rt_twisted.front.head import HttpLimits
+from rt_twisted.inbound_memory import InboundMemory
 from rt_twisted.interfaces import Header
 from rt_twisted.routes import Routes
 
@@ -49,6 +50,7 @@ class Front(Factory):
         cors: for every response of ours.
         site: the twisted.web site for what no route claims; None answers 404.
         access_log: is told of every response that begins.
+        inbound: for the bodies of requests.
     """
 
     noisy = False
@@ -61,6 +63,7 @@ class Front(Factory):
         cors: Cors = Cors(),
         site: Any = None,
         access_log: AccessLog | None = None,
+        inbound: InboundMemory | None = None,
     ) -> None:
         self.clock = clock
         self.routes = routes
@@ -68,6 +71,7 @@ class Front(Factory):
         self.cors = cors
         self.site = site
         self.access_log = access_log
+        self.inbound = inbound or InboundMemory(clock, 0)
         self.connections: set[Connection | Http2] = set()
         self._heads: dict[Any, bytes] = {}  # of this second, as their Date
         self._sweep = LoopingCall(self._swept)

@@ -131,6 +131,7 @@ def _fill(
         read_http_limits(options),
         make_cors(options),
         make_app(options, hub),
+        inbound=house.inbound,
     )
     access_log = open_access_log(options)
     front.access_log = Responses(front, hub.counts, AccessLog(access_log) if access_log else None)
