@@ -526,10 +526,11 @@ def test_a_slow_disk_refuses_before_memory_is_full(house: House) -> None:
 
 def test_damage_is_moved_aside(house: House, tmp_path: Path, folder: Path) -> None:
     """
-    A file that is none begins another log; the old one is kept for a look.
+    A file that was ours and is nonsense begins another log; the old one is kept for a look.
     """
     [position] = published(house, Draft("a", b"1"))
     (folder / "log").write_bytes(b"nothing of the kind" * 1000)
+    (folder / "log.lock").write_bytes(b" ")  # what a daemon leaves that had it open
     again = House(folder).start()
     try:
         [moved] = folder.glob("log.damaged-*")
@@ -538,6 +539,132 @@ def test_damage_is_moved_aside(house: House, tmp_path: Path, folder: Path) -> No
         assert b"event: gap\n" in again.join("a", since=After(position)).read()
     finally:
         again.end()
+
+
+def lose(house: House, how: str, folder: Path) -> None:
+    """
+    Do to the files of *house* what happens to files.
+    """
+    parts = [Path(f"{house.file}{suffix}") for suffix in ("", "-wal", "-shm")]
+    if how == "deleted":
+        for part in parts:
+            part.unlink()
+    elif how == "moved":
+        house.file.rename(folder / "elsewhere")
+    elif how == "replaced":
+        (folder / "new").write_bytes(b"")
+        (folder / "new").rename(house.file)
+    elif how == "emptied":
+        os.truncate(house.file, 0)
+    elif how == "truncated":
+        house.broker._journal._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        os.truncate(house.file, 4096)
+    elif how == "log truncated":
+        os.truncate(parts[1], 32)
+    elif how == "folder removed":
+        shutil.rmtree(house.folder)
+        house.folder.mkdir()
+    else:
+        Path(f"{house.file}{how}").unlink()
+
+
+LOSSES = ["deleted", "moved", "replaced", "emptied", "truncated", "log truncated", "folder removed"]
+
+
+@pytest.mark.parametrize("how", LOSSES)
+def test_a_file_that_is_lost_is_made_again(
+    house: House, how: str, folder: Path, tmp_path: Path
+) -> None:
+    """
+    Within a second: readers are told of a gap, what is published then is durable, and a
+    message says so only if it is.
+    """
+    [before] = published(house, Draft("a", b"1" * 9000))
+    reader = house.join("a")
+    lose(house, how, folder)
+    house.clock.advance(1)
+    house.settle()
+    [after] = published(house, Draft("a", b"2"))
+
+    assert after.epoch != before.epoch
+    assert b"event: gap\n" in reader.read()
+    (tmp_path / "next").mkdir()
+    again = house.die(tmp_path / "next").start()
+    try:
+        [message] = again.after(Newest(9), "a").messages
+        assert (message.position, message.data) == (after, b"2")
+    finally:
+        again.end()
+
+
+@pytest.mark.parametrize("how", ["-wal", "-shm", ".lock"])
+def test_a_part_that_is_lost_loses_nothing(house: House, how: str, tmp_path: Path) -> None:
+    """
+    What was only there is written to the file, and the same log goes on without a gap.
+    """
+    [before] = published(house, Draft("a", b"1"))
+    reader = house.join("a")
+    lose(house, how, tmp_path)
+    house.clock.advance(1)
+    house.settle()
+    [after] = published(house, Draft("a", b"2"))
+
+    assert after.epoch == before.epoch
+    assert b"event: gap\n" not in reader.read()
+    (tmp_path / "next").mkdir()
+    again = house.die(tmp_path / "next").start()
+    try:
+        assert [each.data for each in again.after(Newest(9), "a").messages] == [b"1", b"2"]
+    finally:
+        again.end()
+
+
+@pytest.mark.parametrize("refuse", [False, True])
+def test_a_file_that_cannot_be_made_again(refuse: bool, tmp_path: Path) -> None:
+    """
+    Meanwhile messages are told as not durable, or refused, as on a full disk; nobody waits.
+    """
+    home = tmp_path / "home"
+    home.mkdir()
+    house = House(home, refuse=refuse).start()
+    try:
+        [before] = published(house, Draft("a", b"1"))
+        shutil.rmtree(home)
+        house.clock.advance(1)
+        house.settle()
+        answers: list[Any] = []
+        house.publish(Draft("a", b"2")).addBoth(answers.append)
+        house.settle()
+        assert house.broker.ready() is not refuse
+        answer = getattr(answers[0], "value", answers[0])
+        assert isinstance(answer, Unavailable if refuse else Undurable)
+
+        home.mkdir()
+        house.clock.advance(1)
+        house.settle()
+        [after] = published(house, Draft("a", b"3"))
+        assert after.epoch != before.epoch
+        assert house.broker.ready()
+    finally:
+        house.end()
+
+
+def test_an_older_copy_of_the_file_gives_no_position_twice(house: House, folder: Path) -> None:
+    """
+    Somebody puts yesterday's backup in place of the file.
+    """
+    published(house, Draft("a", b"1"))
+    house.broker._journal._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    shutil.copy(house.file, folder / "backup")
+    [before] = published(house, Draft("a", b"2"))
+    (folder / "backup").rename(house.file)
+    house.clock.advance(1)
+    house.settle()
+    [after] = published(house, Draft("a", b"3"))
+
+    assert after.epoch == before.epoch
+    assert after.offset > before.offset
+    assert not house.after(After(before)).complete
 
 
 def damage(house: House) -> None:

@@ -8,13 +8,14 @@ import os
 import shutil
 import sqlite3
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 from twisted.internet.task import Clock
 
 from rt_twisted.brokers import journal as journal_module
-from rt_twisted.brokers.journal import Journal, KeyUse, Unusable, is_damage
+from rt_twisted.brokers.journal import APPLICATION, Journal, KeyUse, Unusable, is_damage
 from rt_twisted.brokers.memory import KEY_MEMORY
 from rt_twisted.history import Keep
 from rt_twisted.message import After, Message, Newest, Position, Replay
@@ -390,3 +391,61 @@ def test_other_bounds(desk: Desk) -> None:
     tidy(journal)
 
     assert len(offsets(after(journal, 0))) == 10
+
+
+def other_database(path: Path, statement: str) -> None:
+    """
+    Make a database of another program.
+    """
+    with closing(sqlite3.connect(path)) as db:
+        db.execute(statement)
+        db.commit()
+
+
+@pytest.mark.parametrize(
+    "kind", ["text", "binary", "database", "same table", "another number", "folder", "pipe"]
+)
+def test_what_was_never_ours_is_left_alone(kind: str, tmp_path: Path) -> None:
+    """
+    A file named by mistake: it is refused, nothing of it is changed, and nothing is made beside it.
+    """
+    path = tmp_path / "other"
+    if kind == "text":
+        path.write_text("port = 1\n")
+    elif kind == "binary":
+        path.write_bytes(bytes(range(256)) * 100)
+    elif kind == "folder":
+        path.mkdir()
+    elif kind == "pipe":
+        os.mkfifo(path)
+    else:
+        table = "log" if kind == "same table" else "visitors"
+        other_database(path, f"CREATE TABLE {table} (id INTEGER)")
+        if kind == "another number":
+            other_database(path, "PRAGMA application_id = 7")
+    before = path.read_bytes() if path.is_file() else b""
+
+    for _ in range(2):
+        with pytest.raises(Unusable, match=r"cannot be used: it is (another|not a regular)"):
+            Journal(str(path), Keep(), 1 << 30, lambda: 1e9)
+    assert [each.name for each in tmp_path.iterdir()] == ["other"]
+    assert (path.read_bytes() if path.is_file() else b"") == before
+
+
+def test_a_damaged_file_is_recognized_by_its_header(tmp_path: Path) -> None:
+    """
+    It is moved aside though its lock file is gone.
+    """
+    path = tmp_path / "log"
+    with closing(sqlite3.connect(path)) as db:
+        db.execute("CREATE TABLE a (b)")
+        db.execute(f"PRAGMA application_id = {APPLICATION}")
+        db.commit()
+    with path.open("r+b") as file:
+        file.seek(100)
+        file.write(b"nonsense" * 400)
+    journal = Journal(str(path), Keep(), 1 << 30, lambda: 1e9)
+    journal.close_reading()
+    journal.close()
+
+    assert journal.moved

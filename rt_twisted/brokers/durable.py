@@ -8,6 +8,7 @@ one turn of the reactor, or while the file is being written, is one transaction.
 
 from __future__ import annotations
 
+import secrets
 import sqlite3
 import sys
 from collections import deque
@@ -24,7 +25,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from rt_twisted.brokers.journal import Journal, KeyUse, Question, Unusable, is_damage, look
+from rt_twisted.brokers.journal import Journal, KeyUse, Loss, Question, Unusable, is_damage, look
 from rt_twisted.brokers.memory import KEYS, KnownKeys
 from rt_twisted.brokers.worker import Work, Worker
 from rt_twisted.history import OVERHEAD, Keep
@@ -49,6 +50,7 @@ class State(Enum):
     DURABLE = "what is published is written, then told"
     AWAY = "it cannot be written; the next try is due"
     DAMAGED = "it is being replaced; what is published waits"
+    GONE = "there is none, and none can be made; the next try is due"
 
 
 @dataclass(slots=True)
@@ -212,6 +214,12 @@ class DurableBroker(Service):
                 file=self._path,
                 moved=journal.moved,
             )
+        elif journal.missing:
+            _log.warn(
+                "the history file {file} {missing} since the last start; a new log begins",
+                file=self._path,
+                missing=journal.missing,
+            )
         self._journal = journal
         self._head = self._opened = Position(journal.epoch, journal.head)
         self._written = self._numbered = journal.head
@@ -233,14 +241,21 @@ class DurableBroker(Service):
 
     def _nudge(self) -> None:
         """
-        Without messages, too, some grow too old.
+        Look whether the file is still there. Without messages, too, some grow too old.
         """
-        if not self._nudged:
+        if not self._nudged and self._state in (State.DURABLE, State.AWAY):
             self._nudged = True
-            self._writer.do(_nothing).addCallback(self._was_nudged)
+            looked = self._writer.do(self._journal.lost)
+            looked.addBoth(self._was_nudged, self._journal).addErrback(_unexpected)
 
-    def _was_nudged(self, _: bool) -> None:
+    def _was_nudged(self, found: Loss | Failure | None, journal: Journal) -> None:
         self._nudged = False
+        if isinstance(found, Failure):
+            found.trap(
+                OSError, sqlite3.Error
+            )  # the disk; messages meet it too, and it is said there
+        elif found is not None and self._state in (State.DURABLE, State.AWAY):
+            self._replace(journal, found)
 
     # What a broker does.
 
@@ -273,7 +288,7 @@ class DurableBroker(Service):
         Fires when *drafts* are committed; with `Undurable` when they are told
         without that.
         """
-        if self._state is State.AWAY:
+        if self._state in (State.AWAY, State.GONE):
             if self._refuse:
                 return fail(Unavailable("the history file cannot be written"))
             return succeed(self._tell_only(drafts))
@@ -369,6 +384,9 @@ class DurableBroker(Service):
         self._writing = False
         self._numbered = self._head.offset
         self._waiting = batch.publications + self._waiting
+        if self._state is State.GONE:
+            self._let_pass()
+            return
         if self._state is State.DAMAGED:
             return  # for the new log
         if isinstance(failure.value, sqlite3.Error) and is_damage(failure.value):
@@ -400,6 +418,12 @@ class DurableBroker(Service):
     def _go_without(self) -> None:
         self._state = State.AWAY
         self._retry = self._reactor.callLater(RETRY, self._try_again)
+        self._let_pass()
+
+    def _let_pass(self) -> None:
+        """
+        Answer publishers who wait, without the file.
+        """
         publications, self._waiting, self._waiting_bytes = self._waiting, [], 0
         for publication in publications:
             if self._refuse:
@@ -418,14 +442,19 @@ class DurableBroker(Service):
         if self._said or now - self._said_at < TOLD:
             return
         self._said, self._said_at = True, now
+        meanwhile = "publishers are refused" if self._refuse else "messages are not durable"
+        reason = failure.getErrorMessage()
+        if failure.check(Unusable):
+            _log.error("{reason}; {meanwhile} until it can", reason=reason, meanwhile=meanwhile)
+            return
         if not failure.check(sqlite3.Error):
             _log.failure("while writing the history file", failure)
             return
         _log.error(
             "the history file {file} cannot be written: {reason}; {meanwhile} until it can",
             file=self._path,
-            reason=failure.getErrorMessage(),
-            meanwhile="publishers are refused" if self._refuse else "messages are not durable",
+            reason=reason,
+            meanwhile=meanwhile,
         )
 
     def _tell(self, batch: Batch) -> None:
@@ -466,34 +495,76 @@ class DurableBroker(Service):
         self._held_keys.clear()
         self._held_bytes = self._lost = 0
 
-    # A damaged file.
+    # A file that is damaged or lost.
 
-    def _replace(self, journal: Journal) -> None:
+    def _replace(self, journal: Journal, loss: Loss | None = None) -> None:
         # Both threads may find it, and say so late.
-        if self._state is not State.DAMAGED and journal is self._journal:
+        if self._state not in (State.DAMAGED, State.GONE) and journal is self._journal:
             self._state = State.DAMAGED
-            ensureDeferred(self._begin_anew()).addErrback(_unexpected)
+            ensureDeferred(self._begin_anew(loss)).addErrback(_unexpected)
 
-    async def _begin_anew(self) -> None:
+    async def _begin_anew(self, loss: Loss | None) -> None:
         """
-        Move the file aside and begin another. Its epoch tells readers of the gap.
+        Move a damaged file aside, or close one that is lost, and open what is there or a
+        new one. Its epoch tells readers of the gap.
         """
-        journal = self._journal
+        journal, before = self._journal, self._head
+        if loss is not None:
+            _log.error(
+                "the history file {file} is lost: {reason}; it is opened again, or made",
+                file=self._path,
+                reason=loss.reason,
+            )
+        whole = loss is not None and not loss.damaged
         await self._reader.do(journal.close_reading)
-        moved = await self._writer.do(journal.discard)
+        moved = await self._writer.do(journal.abandon if whole else journal.discard)
         while True:
             try:
-                anew = await self._writer.do(partial(self._open, self._keep))
+                anew = await self._writer.do(partial(self._open_again, before))
                 break
-            except Unusable as error:
+            except (Unusable, sqlite3.Error) as error:
                 self._say(Failure(error))
+                self._go_on_without()
                 await deferLater(self._reactor, RETRY)
-        anew.moved = moved
+        anew.moved, anew.missing = moved, ""
         self._go_on(anew)
+        if loss is not None:
+            same = anew.epoch == before.epoch
+            _log.info(
+                "the history file {file} is in use again: {what}",
+                file=self._path,
+                what="the same log goes on" if same else "another log begins",
+            )
         self._receiver.reached(self._head)
         self._let_go()
         self._state = State.DURABLE
         self._write()
+
+    def _open_again(self, before: Position) -> Journal:
+        """
+        Open the file. If it is a copy of this log from earlier, no position is given twice.
+        """
+        journal = self._open(self._keep)
+        try:
+            if journal.epoch == before.epoch:
+                journal.continue_after(before.offset)
+        except sqlite3.Error:
+            journal.close_reading()
+            journal.close()
+            raise
+        return journal
+
+    def _go_on_without(self) -> None:
+        """
+        Tell messages without a file, in an epoch of their own: the file may come back.
+        """
+        if self._state is State.DAMAGED:
+            self._state = State.GONE
+            self._let_go()
+            self._head = self._opened = Position(secrets.token_hex(4), 0)
+            self._numbered = 0
+            self._receiver.reached(self._head)
+            self._let_pass()
 
     # Reading.
 
@@ -528,11 +599,12 @@ class DurableBroker(Service):
         failure.trap(sqlite3.Error)
         if isinstance(failure.value, sqlite3.Error) and is_damage(failure.value):
             self._replace(journal)
-        _log.warn(
-            "the history file {file} cannot be read: {reason}",
-            file=self._path,
-            reason=failure.getErrorMessage(),
-        )
+        if self._state not in (State.DAMAGED, State.GONE):  # which is in the log
+            _log.warn(
+                "the history file {file} cannot be read: {reason}",
+                file=self._path,
+                reason=failure.getErrorMessage(),
+            )
         # Only what the hub remembers itself, then, and a gap before it.
         return [
             Replay((), False, since.position if isinstance(since, After) else self._head)

@@ -11,10 +11,12 @@ import fcntl
 import os
 import secrets
 import sqlite3
+import stat
+import sys
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from itertools import islice, takewhile
 from pathlib import Path
@@ -57,6 +59,11 @@ WAL_LIMIT = 16 << 20  # bytes the write-ahead log keeps when it starts over
 
 SOUND, LOSSY = b" ", b"!"  # the lock file's byte
 
+MAGIC = b"SQLite format 3\0"  # sqlite.org/fileformat2.html, 1.3
+HEADER = 100  # bytes of the header of a database
+WAL_HEADER, FRAME_HEADER = 32, 24  # bytes; 4.1
+PARTS = ("", "-wal", "-shm")  # of a database that is open
+
 
 class Unusable(Exception):
     """
@@ -78,6 +85,20 @@ class KeyUse:
     key: str
     offset: int
     time: float
+
+
+@dataclass(frozen=True, slots=True)
+class Loss:
+    """
+    Why what is written now would not be found at the next start.
+
+    Args:
+        reason: the end of a sentence about the file.
+        damaged: the file itself is broken, and of no more use.
+    """
+
+    reason: str
+    damaged: bool = False
 
 
 @dataclass(slots=True)
@@ -126,6 +147,10 @@ class Journal:
         self._keep = keep
         self._limit = limit
         self._seconds = seconds
+        self.missing = ""  # what has become of a file that was here before
+        self._closed = False
+        self._parts: dict[str, int] = {}
+        look_at(path)
         self._lock = _lock(path)
         self._db = sqlite3.connect(":memory:")  # that there is one to close
         self._loads: OrderedDict[bytes, Load] = OrderedDict()
@@ -143,17 +168,19 @@ class Journal:
                 self.moved = _move_aside(path)
                 self._open(_boot() if boot is None else boot)
         except (sqlite3.Error, OSError, Unusable) as error:
-            self._db.close()
-            os.close(self._lock)
+            self._close()
             reason = getattr(error, "strerror", None) or str(error)
             raise Unusable(f"the history file {path} cannot be used: {reason}") from None
 
     def _open(self, boot: str) -> None:
         # SQLite would let everybody read it; its other files get this one's mode.
         os.close(os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        known = bool(os.pread(self._lock, 1, 0))
         db = self._db = self._connect()
-        if not _one(db, "SELECT count(*) FROM sqlite_schema"):
+        created = not _one(db, "SELECT count(*) FROM sqlite_schema")
+        if created:
             self._create()
+            self.missing = "was deleted or emptied" if known and not self.moved else ""
         if _one(db, "PRAGMA application_id") != APPLICATION:
             raise Unusable("it is another program's")
         if _one(db, "PRAGMA user_version") != VERSION:
@@ -171,7 +198,7 @@ class Journal:
         self.epoch, head, floor, last_boot, clean = row
         head = max(head, _one(db, "SELECT max(offset) FROM messages") or 0)
         lossy = os.pread(self._lock, 1, 0) == LOSSY
-        if lossy or not (clean or boot == last_boot):
+        if (lossy and not created) or not (clean or boot == last_boot):
             # What readers have seen may be gone from here. Its offsets shall not
             # come again, and who comes back is told.
             head = floor = self.fresh_offset(head)
@@ -190,6 +217,11 @@ class Journal:
         ]
         self._reading = self._connect()
         self._reading.execute("PRAGMA query_only = 1")
+        for suffix in PARTS:
+            # Held until the last connection is closed: closing any descriptor of a file
+            # gives up all locks that SQLite has on it in this process (fcntl(2)).
+            with suppress(FileNotFoundError):
+                self._parts[suffix] = os.open(self.path + suffix, os.O_RDONLY | os.O_CLOEXEC)
 
     def _connect(self) -> sqlite3.Connection:
         return sqlite3.connect(
@@ -299,14 +331,116 @@ class Journal:
         """
         self._keep = keep
 
+    def lost(self) -> Loss | None:
+        """
+        Whether the next start would find what is written now: somebody may have deleted,
+        moved, replaced or truncated the file, its write-ahead log or its lock file. Their
+        descriptors would go on working.
+        """
+        for suffix, held in (*self._parts.items(), (".lock", self._lock)):
+            path = self.path + suffix
+            try:
+                found = os.stat(path)
+            except (FileNotFoundError, NotADirectoryError):
+                return Loss(f"{path} was deleted or moved")
+            except OSError:
+                continue  # out of sight, such as by the folder's mode; it may be there
+            if not os.path.samestat(found, os.fstat(held)):
+                return Loss(f"{path} was replaced by another file")
+        header = os.pread(self._parts[""], HEADER, 0)
+        if header[: len(MAGIC)] != MAGIC:
+            return Loss("it was truncated or overwritten", damaged=True)
+        if self._is_short(header) and not self._is_sound():
+            return Loss("it was truncated", damaged=True)
+        return None
+
+    def _is_at(self, suffix: str, path: str) -> bool:
+        """
+        Whether the part with this *suffix* that is open is what *path* names.
+        """
+        try:
+            return os.path.samestat(os.stat(path), os.fstat(self._parts[suffix]))
+        except (OSError, KeyError):
+            return False
+
+    def _is_short(self, header: bytes) -> bool:
+        """
+        Whether the file or its write-ahead log has fewer bytes than it should.
+        """
+        size = int.from_bytes(header[16:18]) or 1
+        pages = int.from_bytes(header[28:32]) if header[24:28] == header[92:96] else 0
+        size = 1 << 16 if size == 1 else size
+        if os.fstat(self._parts[""]).st_size < pages * size:
+            return True
+        if "-wal" not in self._parts or "-shm" not in self._parts:
+            return False
+        # The index of the write-ahead log: 4 words before the number of its frames, in the
+        # byte order of this machine (sqlite.org/walformat.html, 2.1).
+        frames = int.from_bytes(os.pread(self._parts["-shm"], 4, 16), sys.byteorder)
+        needed = WAL_HEADER + frames * (FRAME_HEADER + size) if frames else 0
+        return os.fstat(self._parts["-wal"]).st_size < needed
+
+    def _is_sound(self) -> bool:
+        """
+        Read all of it anew, as what is cached may be whole.
+        """
+        try:
+            with closing(self._connect()) as db:
+                return str(db.execute("PRAGMA quick_check(1)").fetchone()[0]) == "ok"
+        except sqlite3.Error:
+            return False
+
+    def continue_after(self, offset: int) -> None:
+        """
+        Give no offset up to *offset* again: it was told, and is missing here.
+
+        Raises:
+            sqlite3.Error: that cannot be written.
+        """
+        if offset > self.head:
+            self.head = self.fresh_offset(offset)
+            self._db.execute("UPDATE log SET head = ?, floor = ?", (self.head, self.head))
+
     def close(self) -> None:
         """
         Close after a last word to the next start; `close_reading` comes before.
         """
+        if self._closed:
+            return
         with suppress(sqlite3.Error):
             self._db.execute("UPDATE log SET head = ?, clean = 1", (self.head,))
+        self._close()
+
+    def _close(self) -> None:
+        self._closed = True
         self._db.close()
+        for held in self._parts.values():
+            os.close(held)
+        self._parts.clear()
         os.close(self._lock)
+
+    def abandon(self) -> str:
+        """
+        Close what `lost` says is lost; `close_reading` comes before. What is only in the
+        write-ahead log goes to the file first, wherever that is now.
+
+        Returns:
+            "", as nothing is moved.
+        """
+        try:
+            self._db.execute("UPDATE log SET head = ?, clean = 1", (self.head,))
+            busy = _one(self._db, "PRAGMA wal_checkpoint(TRUNCATE)")
+        except sqlite3.Error:
+            busy = 1
+        if busy:
+            self.mark(lossy=True)
+        if not self._is_at("", self.path):
+            # They are empty, and would be taken for those of the next file.
+            for suffix in PARTS[1:]:
+                if self._is_at(suffix, self.path + suffix):
+                    os.unlink(self.path + suffix)
+        self._close()
+        return ""
 
     def discard(self) -> str:
         """
@@ -317,7 +451,7 @@ class Journal:
         """
         self._db.close()
         moved = _move_aside(self.path)
-        os.close(self._lock)
+        self._close()
         return moved
 
     @contextmanager
@@ -536,8 +670,46 @@ def look(path: str) -> None:
     """
     if not os.access(os.path.dirname(path), os.W_OK):
         raise Unusable(f"the history file {path} cannot be used: its folder cannot be written")
+    look_at(path)
     if os.path.exists(f"{path}.lock"):
         os.close(_lock(path))
+
+
+def look_at(path: str) -> None:
+    """
+    Whether the file is ours, or is not there yet. Only what was ours once may be moved aside
+    when it is damaged: its header says so, or the lock file beside it, which has a byte.
+
+    Raises:
+        Unusable: it is another program's, a folder or a device.
+    """
+    try:
+        status = os.stat(path)
+        if not stat.S_ISREG(status.st_mode):
+            raise Unusable(f"the history file {path} cannot be used: it is not a regular file")
+        if status.st_size == 0 or _size(f"{path}.lock"):
+            return
+        with open(path, "rb") as file:
+            header = file.read(HEADER)
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise Unusable(f"the history file {path} cannot be used: {error.strerror}") from None
+    application = int.from_bytes(header[68:72])
+    # Until it is copied from the write-ahead log, the header has no number.
+    pending = application == 0 and _size(f"{path}-wal")
+    if header[: len(MAGIC)] != MAGIC or not (application == APPLICATION or pending):
+        raise Unusable(
+            f"the history file {path} cannot be used: it is another program's; "
+            "nothing of it was changed"
+        )
+
+
+def _size(path: str) -> int:
+    try:
+        return os.stat(path).st_size
+    except OSError:
+        return 0
 
 
 def is_damage(error: sqlite3.Error) -> bool:

@@ -19,7 +19,7 @@ from zope.interface.verify import verifyObject
 from rt_twisted.access import ChannelNames, Key, Keys
 from rt_twisted.addresses import AddressHeader, Networks
 from rt_twisted.brokers.durable import DurableBroker
-from rt_twisted.brokers.journal import Journal
+from rt_twisted.brokers.journal import Journal, Unusable, look_at
 from rt_twisted.brokers.memory import MemoryBroker
 from rt_twisted.daemon import open_files
 from rt_twisted.dotted import load
@@ -135,6 +135,11 @@ def _durable_broker(options: Options, reactor: Any, path: str) -> DurableBroker:
     path = os.path.abspath(path)  # whoever becomes a daemon changes its folder
     if not os.path.isdir(os.path.dirname(path)):
         raise wrong(options, "history-file", f"{path}: there is no such folder")
+
+    try:
+        look_at(path)
+    except Unusable as error:
+        raise wrong(options, "history-file", str(error)) from None
 
     def open_journal(keep: Keep) -> Journal:
         return Journal(path, keep, options["history-file-size"], reactor.seconds)
