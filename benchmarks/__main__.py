@@ -95,6 +95,10 @@ def main(words: Sequence[str]) -> int:
     Returns:
         1 if a server could not be measured or made a fault, else 0; goals do not count.
     """
+    if words[:1] == ["soak"]:
+        from benchmarks import soak
+
+        return soak.main(words[1:])
     chosen = _options(words)
     return report(chosen, lambda folder: _measured(chosen, folder, words))
 

@@ -162,3 +162,13 @@ def test_a_stop_sends_everybody_away() -> None:
     assert len(set(moments)) == 3
     assert all(2 <= moment <= 4 for moment in moments)
     assert door.clock.getDelayedCalls() == []
+
+
+def test_each_that_is_sent_away_counts_once() -> None:
+    """
+    The counter is what an operator sees of a full line.
+    """
+    door = Door(1, 1)
+    door.come(50)
+
+    assert door.admission.sent_away == len(door.refused) > 0

@@ -1491,3 +1491,91 @@ def test_a_resource_for_old_clients() -> None:
     assert answer.body == b"late"
     assert "transfer-encoding" not in answer.headers
     assert not caller.open
+
+
+@pytest.mark.parametrize(("line", "stated"), [("?channels=news", False), ("?padding=true", True)])
+def test_padding_is_sent_where_it_is_asked_for(line: str, stated: bool) -> None:
+    """
+    Old proxies need 2 KiB before they pass anything on; nobody else pays for them.
+    """
+    caller = Place("^/sse$ sse:subscribe=news").call(get(b"/sse" + line.encode()))
+
+    assert (len(caller.written()) > 2048) is stated
+
+
+@pytest.mark.parametrize(
+    "words", ["sse:subscribe=a,history=-1", "sse:subscribe=a,retry=-1", "sse:subscribe=a*b"]
+)
+def test_routes_of_streams_that_cannot_be(words: str) -> None:
+    """
+    Each wrong argument alone is refused at the start.
+    """
+    with pytest.raises(ValueError, match=r"negative|cannot be called"):
+        Place(f"^/sse$ {words}")
+
+
+@pytest.mark.parametrize("query", [b"history=x", b"evs_buffer_size_limit=x"])
+def test_a_number_in_a_query_that_is_none(query: bytes) -> None:
+    """
+    400: the request is wrong, not the client's rights.
+    """
+    caller = Place("^/sse$ sse").call(get(b"/sse?channels=a&" + query))
+
+    assert [answer.status for answer in caller.heard()] == [400]
+
+
+def test_a_new_connection_has_the_time_of_a_head() -> None:
+    """
+    A client may connect before it knows what to ask.
+    """
+    place = Place()
+    caller = place.call()
+    place.wait(LIMITS.head_seconds - 3)
+    assert caller.open
+
+    place.wait(6)
+    assert not caller.open
+
+
+def test_an_error_of_ours_while_reading_is_500(
+    monkeypatch: pytest.MonkeyPatch, clean_reactor: list[Failure]
+) -> None:
+    """
+    The client gets a response, and the log the traceback.
+    """
+
+    def fail(*_: object) -> None:
+        raise RuntimeError("ours")
+
+    monkeypatch.setattr("rt_twisted.front.head.Head.add_header", fail)
+    caller = Place().call(get())
+
+    assert [answer.status for answer in caller.heard()] == [500]
+    assert [str(failure.value) for failure in clean_reactor] == ["ours"]
+    clean_reactor.clear()
+
+
+def test_limits_of_the_head_are_inclusive() -> None:
+    """
+    A target of exactly `line` bytes, and headers of exactly `header_bytes`, are allowed.
+    """
+    target = b"/echo?" + b"x" * (LIMITS.line - 6)
+    assert [one.status for one in Place().call(get(target)).heard()] == [200]
+    assert [one.status for one in Place().call(get(target + b"x")).heard()] == [414]
+
+    value = b"y" * (LIMITS.header_bytes - len("Host") - len("a") - len("X"))
+    for more, status in ((b"", 200), (b"y", 431)):
+        caller = Place().call(get(headers=b"X: " + value + more + b"\r\n"))
+        assert [one.status for one in caller.heard()] == [status]
+
+
+def test_websockets_by_http_1_0_are_501() -> None:
+    """
+    There are no upgrades in HTTP/1.0.
+    """
+    caller = Place("^/ws$ websocket").call(
+        b"GET /ws HTTP/1.0\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+    )
+
+    assert [answer.status for answer in caller.heard()] == [501]

@@ -34,7 +34,7 @@ from rt_twisted.message import (
     Since,
     Within,
 )
-from rt_twisted.subscriber import Patience, Policy, Subscriber
+from rt_twisted.subscriber import Cause, Patience, Policy, Subscriber
 from tests.fakes import Line
 
 EVENT = re.compile(rb"data: (.*)\nid: e\.(\d+)\n\n")
@@ -850,3 +850,122 @@ def test_nothing_lost_repeated_or_out_of_order(steps: list[tuple[str, Any]], bun
         turns_module.SLICE, turns_module.BUNCH = slice_, bunch_
         for line in house.lines:
             line.close()
+
+
+class Failing(MemoryBroker):
+    """
+    A broker that cannot subscribe.
+    """
+
+    def subscribe(self, channel: str) -> Deferred[Position]:
+        raise RuntimeError("no")
+
+
+def test_a_broker_that_fails_costs_no_place(make: Callable[..., House]) -> None:
+    """
+    The subscriber is dropped: it may reconnect, and its place is free.
+    """
+    house = make(broker=Failing(Clock(), "e"))
+    with pytest.raises(RuntimeError):
+        house.join("news")
+
+    assert house.hub.readers == 0
+
+
+def test_who_comes_back_to_what_is_pending_gets_it_once(make: Callable[..., House]) -> None:
+    """
+    A position of this very turn: what is after it comes, and nothing else.
+    """
+    house = make()
+    house.join("news")
+    house.publish(("news", b"1"), ("news", b"2"))
+    line = house.join("news", since=After(Position("e", 1)))
+    house.turn()
+    house.turn()
+
+    assert texts(line.read()) == [b"2"]
+
+
+def test_every_subscriber_gets_heartbeats(make: Callable[..., House]) -> None:
+    """
+    Also those of the first bucket count as subscribers that can be added to channels.
+    """
+    house = make(limits=Limits(heartbeat=2))
+    for _ in range(4):
+        line = house.join("a")
+        [reader] = [one for one in house.hub._heartbeats if one.transport is line]
+        house.hub.add(reader, ["b"])
+    house.publish(("b", b"1"))
+    house.turn()
+
+    assert [texts(line.read()) for line in house.lines] == [[b"1"]] * 4
+
+
+def test_a_place_of_an_address_is_given_back_once(make: Callable[..., House]) -> None:
+    """
+    Its limit holds after some have left, too.
+    """
+    house = make(limits=Limits(readers_per_address=3))
+    lines = [house.join("a", address="h") for _ in range(3)]
+    [reader] = [one for one in house.hub._heartbeats if one.transport is lines[0]]
+    reader.drop(Cause.LOST)
+    house.hub.admit("h")
+    house.join("a", address="h")
+
+    with pytest.raises(Refusal) as caught:
+        house.hub.admit("h")
+    assert caught.value.status == 429
+
+
+def test_a_daemon_that_stops_sends_elsewhere_soon(make: Callable[..., House]) -> None:
+    """
+    Two to four seconds later the next one is there.
+    """
+    house = make()
+    house.hub.stop(1000)
+    for _ in range(20):
+        with pytest.raises(Refusal) as caught:
+            house.hub.admit("")
+        assert caught.value.status == 503
+        assert 2 <= caught.value.retry <= 4
+
+
+def test_a_smaller_history_counts_at_once(make: Callable[..., House]) -> None:
+    """
+    After a reload no more is replayed than is now remembered.
+    """
+    house = make()
+    house.publish(*[("news", b"%d" % number) for number in range(5)])
+    house.hub.adopt(Keep(count=2), Limits())
+
+    assert texts(house.join("news", since=Newest(9)).read()) == [b"3", b"4"]
+
+
+def test_the_other_channels_are_counted_without_the_shown_ones(
+    make: Callable[..., House],
+) -> None:
+    """
+    The sums of both are those of all.
+    """
+    house = make()
+    house.join("big")
+    house.publish(("big", b"1"), ("big", b"2"), ("small", b"3"))
+    house.turn()
+    shown, others = house.hub.busiest(1)
+
+    assert [(one.name, one.messages) for one in shown] == [("big", 2)]
+    assert (others.messages, others.channels) == (1, 1)
+
+
+def test_the_time_of_the_fan_out_is_observed(make: Callable[..., House]) -> None:
+    """
+    Once for each turn that reached somebody.
+    """
+    house = make()
+    house.join("news")
+    before = sum(house.hub.counts.fanout.buckets)
+    house.publish(("news", b"1"))
+    house.turn()
+    house.turn()
+
+    assert sum(house.hub.counts.fanout.buckets) == before + 1

@@ -55,3 +55,21 @@ def test_no_text_breaks_it(text: str) -> None:
     Whatever a client sends is a position or nowhere.
     """
     assert Position.parse(text).offset <= LARGEST_OFFSET
+
+
+def test_positions_have_up_to_19_digits() -> None:
+    """
+    More are no position of ours; the largest ones are clamped.
+    """
+    assert Position.parse("e." + "9" * 19) == Position("e", LARGEST_OFFSET)
+    for text in (
+        "e" + "." + "1" * 20,
+        "e." + "0" * 20,
+        "e.1x",
+        ".1",
+        "e!.1",
+        "e.\u00b2",
+        "e.",
+        "1",
+    ):
+        assert Position.parse(text) == NOWHERE, text

@@ -605,3 +605,23 @@ def test_others_get_a_stream(header: str) -> None:
     Exactly that word, as in cyclone-sse.
     """
     assert Polls().ask("channels=news", header, path="/sse").streams
+
+
+@pytest.mark.parametrize("format", [JsonPoll(), EventPoll()])
+def test_a_body_is_filled_to_its_bounds(format: Any) -> None:
+    """
+    A message that fits exactly is in it; one byte less, and it waits for the next.
+    Without a count there are as many as fit.
+    """
+    frames = b"".join(format.encode(Message("a", b"1", Position("e", n))) for n in (1, 2, 3))
+    counts: dict[int, int] = {}
+    for most in range(400):
+        body = format.take(frames, most).body
+        counts.setdefault(body.count(b"e.") - (isinstance(format, JsonPoll)), most)
+
+    assert sorted(counts) == [1, 2, 3]
+    step = counts[3] - counts[2]
+    assert counts[2] == 2 * step
+    for count in (1, 2):
+        found = format.take(frames, 10_000, count).body
+        assert found.count(b"e.") - isinstance(format, JsonPoll) == count

@@ -360,3 +360,15 @@ def test_the_end() -> None:
     """
     assert Events(Poll4()).end(2000) == b""
     assert Events(Socket4()).end(2000) == b"\x88\x02\x03\xe9"
+
+
+def test_attachments_that_are_too_large_are_413() -> None:
+    """
+    The status says that the size was the reason.
+    """
+    decoder = Decoder(10)
+    decoder.feed('51-["a",{"_placeholder":true,"num":0}]')
+    with pytest.raises(RemoteProtocolError) as caught:
+        decoder.feed(bytes(11))
+
+    assert caught.value.status == 413
