@@ -17,7 +17,7 @@ PREFIX = 64  # bits that count of an IPv6 address: a network gets no fewer (RFC 
 
 # RFC 7239, 4: pairs of a token and a token or quoted string. Values without quotes may have
 # colons and brackets here, as several proxies send them.
-_PAIR = re.compile(r'\s*([\w!#$%&\'*+.^`|~-]+)=("(?:[^"\\]|\\.)*"|[^\s",;]*)\s*')
+_PAIR = re.compile(r'\s*([\w!#$%&\'*+.^`|~-]+)=("(?:[^"\\]|\\.)*"|[^\s",;]*)\s*', re.ASCII)
 _QUOTED = re.compile(r"\\(.)", re.DOTALL)
 _WITH_PORT = re.compile(r"([0-9.]+):[\w.-]+|\[([^\]]*)\](?::[\w.-]+)?")
 
@@ -138,6 +138,40 @@ def client_address(peer: str, header: str, kind: AddressHeader, trusted: Network
         if hop not in trusted:
             break
     return address
+
+
+def last_scheme(header: str) -> str:
+    """
+    The scheme in `X-Forwarded-Proto`: of several the last, which the nearest proxy wrote.
+
+    Returns:
+        http, https, or "" if it names neither.
+    """
+    named = header.rpartition(",")[2].strip(" \t").lower()
+    return named if named in ("http", "https") else ""
+
+
+def forwarded_scheme(header: str) -> str:
+    """
+    The scheme that the last element of `Forwarded` names (RFC 7239, 5.4).
+
+    Returns:
+        http, https, or "" if it names neither.
+    """
+    at, named = 0, ""
+    while at < len(header):
+        pair = _PAIR.match(header, at)
+        if pair is not None:
+            at = pair.end()
+            if pair[1].lower() == "proto":
+                named = pair[2].strip('"')
+        separator = header[at : at + 1]
+        if separator == ",":
+            named = ""
+        elif separator not in (";", ""):
+            return ""
+        at += 1
+    return last_scheme(named)
 
 
 def _hops(header: str, kind: AddressHeader) -> Iterator[str | None]:

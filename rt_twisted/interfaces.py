@@ -241,6 +241,7 @@ class IExchange(Interface):
     local = Attribute("bool: the peer is on this machine, and no proxy stands in between.")
     length = Attribute("int | None: bytes of the body, 0 if there is none; None for chunks.")
     secure = Attribute("bool: the client speaks TLS to us.")
+    scheme = Attribute("str: http or https; from trusted proxies what they say it is.")
     framed = Attribute("bool: a stream's bytes must be HTTP chunks (HTTP/1.1).")
     answered = Attribute("bool: an answer has begun, or nobody is there to hear one.")
 

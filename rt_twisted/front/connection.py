@@ -176,16 +176,15 @@ class Connection:
                 self._next()
             return self._rest_of_http()
         except httptools.HttpParserError as error:
-            if self._deaf:
-                return b""  # behind the last request that counts
             cause = error.__context__
+            refusal = Refusal(400, "malformed request")
             if isinstance(cause, Refusal):
-                self._refuse(cause)
+                refusal = cause
             elif isinstance(error, httptools.HttpParserCallbackError):
                 _log.failure("while reading a request", Failure(cause or error))
-                self._refuse(Refusal(500, "internal error"))
-            else:
-                self._refuse(Refusal(400, "malformed request"))
+                refusal = Refusal(500, "internal error")
+            if not self._deaf:  # else it stands behind the last request that counts
+                self._refuse(refusal)
         return b""
 
     def connectionLost(self, reason: Failure) -> None:
@@ -308,6 +307,15 @@ class Connection:
         self._current = None
         if not self._looping:
             self._go_on()
+
+    def body_failed(self, exchange: HttpExchange) -> None:
+        """
+        The one who reads the body of *exchange* has raised.
+        """
+        if exchange.answered:
+            self.transport.abortConnection()
+        else:
+            exchange.refuse(Refusal(500, "internal error"))
 
     def finish(self) -> None:
         """

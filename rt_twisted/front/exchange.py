@@ -10,9 +10,15 @@ from urllib.parse import unquote_to_bytes
 
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionLost
+from twisted.logger import Logger
 from zope.interface import implementer
 
-from rt_twisted.addresses import client_address
+from rt_twisted.addresses import (
+    AddressHeader,
+    client_address,
+    forwarded_scheme,
+    last_scheme,
+)
 from rt_twisted.codecs.fields import parse_cookies, parse_query
 from rt_twisted.front.body import Whole, too_large, too_many_bodies
 from rt_twisted.front.file_body import FileBody
@@ -25,6 +31,8 @@ if TYPE_CHECKING:
     from twisted.web.server import Site
 
     from rt_twisted.front.connection import Connection
+
+_log = Logger()
 
 MAX_FIELDS = 1000  # in a query
 ON_DISK = 100_000  # bytes of a body from which twisted.web has it in a file
@@ -160,6 +168,19 @@ class HttpExchange:
         """
         return self.connection.secure
 
+    @property
+    def scheme(self) -> str:
+        """
+        See `IExchange`.
+        """
+        limits = self.connection.front.limits
+        own = "https" if self.connection.secure else "http"
+        if self.peer not in limits.trusted_proxies:
+            return own
+        if limits.address_header is AddressHeader.FORWARDED:
+            return forwarded_scheme(self.header("forwarded") or "") or own
+        return last_scheme(self.header("x-forwarded-proto") or "") or own
+
     def header(self, name: str) -> str | None:
         """
         See `IExchange`.
@@ -210,7 +231,7 @@ class HttpExchange:
         self._sink = sink
         if self._body:
             body, self._body = bytes(self._body), bytearray()
-            sink.data(body)
+            self._give(body)
         if self.held:
             self.held = 0
             self.connection.rearm()
@@ -224,7 +245,10 @@ class HttpExchange:
     def _end(self) -> None:
         sink, self._sink = self._sink, None
         if sink is not None:
-            sink.end()
+            try:
+                sink.end()
+            except Exception:
+                self._fail()
             self.forget_body()
 
     def pause_input(self) -> None:
@@ -256,6 +280,21 @@ class HttpExchange:
             self._reserved.close()
             self._reserved = None
 
+    def _give(self, piece: bytes) -> None:
+        if self._sink is not None:
+            try:
+                self._sink.data(piece)
+            except Exception:
+                self._fail()
+
+    def _fail(self) -> None:
+        """
+        Who reads the body has raised: log it, and answer, or close if that is too late.
+        """
+        self._sink = None
+        _log.failure("while reading the body of {path}", path=self.path)
+        self.connection.body_failed(self)
+
     def body_data(self, piece: bytes) -> None:
         """
         The next piece has come.
@@ -265,7 +304,7 @@ class HttpExchange:
                 self._reserved = self.connection.front.inbound.open(self)
             self._reserved.grow(len(piece))
         if self._sink is not None:
-            self._sink.data(piece)
+            self._give(piece)
         elif not self.answered:
             self._body += piece
             self.held += len(piece)

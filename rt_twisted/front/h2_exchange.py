@@ -80,6 +80,13 @@ class Http2Exchange:
         """
         return self._request.local
 
+    @property
+    def scheme(self) -> str:
+        """
+        See `IExchange`.
+        """
+        return self._request.scheme
+
     def header(self, name: str) -> str | None:
         """
         See `IExchange`.

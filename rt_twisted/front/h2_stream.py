@@ -119,6 +119,8 @@ class Stream:
         for name, value in headers:
             if name == b":method":
                 method = value
+            elif name == b":path" and value[:1] not in (b"/", b"*"):
+                raise Refusal(400, "malformed request target")  # RFC 9113, 8.3.1
             elif name == b":path":
                 head.add_target(value)
             elif name == b":authority":
@@ -200,6 +202,16 @@ class Stream:
         return size
 
     # What its exchange asks of a connection.
+
+    def body_failed(self, request: HttpExchange) -> None:
+        """
+        The one who reads its body has raised.
+        """
+        exchange = self.exchange
+        if exchange is None or exchange.answered:
+            self.abortConnection()
+        else:
+            exchange.refuse(Refusal(500, "internal error"))
 
     def rearm(self) -> None:
         """

@@ -7,12 +7,16 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
+from ipaddress import ip_address
 
 from rt_twisted.addresses import AddressHeader, Networks
 from rt_twisted.interfaces import Refusal
 
-_HOST = re.compile(rb"[\w.~!$&'()*+,;=%:\[\]-]*")  # RFC 3986, 3.2.2 and 3.2.3
-_ABSOLUTE = re.compile(rb"https?://[^/?#]*", re.IGNORECASE)
+_AUTHORITY = re.compile(  # RFC 3986, 3.2.2 and 3.2.3; no userinfo (RFC 9110, 4.2.4)
+    rb"(?:\[(?P<six>[0-9A-Fa-f:.]+)\]|(?P<name>(?:[\w.~!$&'()*+,;=-]|%[0-9A-Fa-f]{2})*))"
+    rb"(?::(?P<port>[0-9]{0,5}))?"
+)
+_ABSOLUTE = re.compile(rb"https?://([^/?#]*)", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +119,7 @@ class Head:
         if host is None:
             if version == "1.1":
                 raise Refusal(400, "no Host")
-        elif not _HOST.fullmatch(host):
+        elif not is_authority(host):
             raise Refusal(400, "malformed Host")
         expect = headers.get(b"expect")
         if expect is not None and expect.lower() != b"100-continue":
@@ -138,8 +142,32 @@ class Head:
         if absolute is not None:
             path = self.target[absolute.end() :]
             self.target = path if path[:1] == b"/" else b"/" + path
+            authority = absolute[1]
+            if authority[:1] in (b"", b":") or not is_authority(authority):
+                raise Refusal(400, "malformed host in the request target")
+            # It counts instead of what Host says (RFC 9112, 3.2.2).
+            self.headers[b"host"] = authority
+            others = [each for each in self.raw_headers if each[0].lower() != b"host"]
+            self.raw_headers = [(b"Host", authority), *others]
         elif self.target != b"*" or method != "OPTIONS":
             raise Refusal(400, "malformed request target")
+
+
+def is_authority(text: bytes) -> bool:
+    """
+    Whether *text* can be a Host header (RFC 9110, 7.2): a host, which may be
+    empty, and perhaps a port.
+    """
+    match = _AUTHORITY.fullmatch(text)
+    if match is None or int(match["port"] or 0) > 65535:
+        return False
+    if match["six"] is None:
+        return True
+    try:
+        ip_address(match["six"].decode())
+    except ValueError:
+        return False
+    return b":" in match["six"]
 
 
 def too_many(limits: HttpLimits) -> Refusal:

@@ -5,19 +5,28 @@ twisted.web behind our parser: a `Site` sees requests as from its own channel.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from twisted.internet.address import IPv4Address, IPv6Address
+from twisted.logger import Logger
 from twisted.web.http import Request
 from twisted.web.http_headers import Headers
 from twisted.web.pages import notFound
 from twisted.web.resource import getChildForRequest
-from twisted.web.server import Site
+from twisted.web.server import Site, version
 
+from rt_twisted.codecs.errors import RemoteProtocolError
+from rt_twisted.codecs.forms import parse_fields
 from rt_twisted.interfaces import Refusal
 
 if TYPE_CHECKING:
     from rt_twisted.front.connection import Connection
     from rt_twisted.front.exchange import HttpExchange
+
+_log = Logger()
+
+_TWISTED = version  # how twisted.web names itself
 
 
 class SiteChannel:
@@ -25,6 +34,11 @@ class SiteChannel:
     What a `twisted.web.http.Request` expects of its channel, for one request.
 
     This is the interface that Twisted's own HTTP/2 streams offer to requests.
+
+    The site's applications see the client as our own code does: behind a trusted
+    proxy, its address and scheme are the ones that the proxy names. Headers with
+    an underscore in their name do not reach them: WSGI (PEP 3333) cannot tell them from
+    those with a hyphen, which a proxy may vouch for.
 
     Args:
         connection: the response goes out through its transport.
@@ -44,11 +58,22 @@ class SiteChannel:
         self._exchange = exchange
         self._size = 0  # of the body so far
         self._lost = False
-        self.request: Request = site.requestFactory(self, False)
+        self._declared: int | None = None  # length of the response
+        self._sent = 0  # bytes of it
+        self.request: Any = site.requestFactory(self, False)
         headers = self.request.requestHeaders
         for name, value in exchange.raw_headers:
-            headers.addRawHeader(name, value)
+            if b"_" not in name:
+                headers.addRawHeader(name, value)
         self.request.parseCookies()
+        # twisted.web would parse forms by the email package, which raises what it
+        # likes, and has no limits. These are its private names.
+        if getattr(site, "_parsePOSTFormSubmission", True):
+            process = self.request.process
+            self.request.process = partial(  # type: ignore[method-assign]  # it is Any
+                self._process_form, process
+            )
+        self.request._parsePOSTFormSubmission = False
 
     def start(self, length: int | None) -> None:
         """
@@ -77,6 +102,20 @@ class SiteChannel:
         version = b"HTTP/1.1" if exchange.framed else b"HTTP/1.0"
         self.request.requestReceived(exchange.method.encode(), exchange.target, version)
 
+    def _process_form(self, process: Any) -> None:
+        request = self.request
+        if request.method == b"POST" and self._size:
+            content_type = self._exchange.header("content-type") or ""
+            try:
+                fields = parse_fields(content_type, request.content.read())
+            except RemoteProtocolError as error:
+                _log.debug("malformed form: {why}", why=error.reason)
+                self._exchange.refuse(Refusal(error.status, error.reason))
+                return
+            request.args.update(fields)
+            request.content.seek(0, 0)
+        process()
+
     def lost(self, reason: Exception) -> None:
         """
         The client went away, or its body is refused.
@@ -91,10 +130,17 @@ class SiteChannel:
         """
         The head of the response.
         """
-        length = (headers.getRawHeaders(b"Content-Length") or [b"0"])[0]
-        self._exchange.started(int(code), int(length))
+        exchange = self._exchange
+        declared = headers.getRawHeaders(b"Content-Length")
+        if declared and exchange.method != "HEAD" and code not in (b"204", b"304"):
+            self._declared = int(declared[0])
+        exchange.started(int(code), int(declared[0]) if declared else 0)
+        if headers.getRawHeaders(b"Server", [_TWISTED]) == [_TWISTED]:
+            headers.setRawHeaders(b"Server", [b"rt_twisted"])
+        if not headers.hasHeader(b"X-Content-Type-Options"):
+            headers.setRawHeaders(b"X-Content-Type-Options", [b"nosniff"])
         pairs = [(n, v) for n, values in headers.getAllRawHeaders() for v in values]
-        if not self._connection.stays_open(self._exchange):
+        if not self._connection.stays_open(exchange):
             pairs.append((b"Connection", b"close"))
         lines = [b"%s %s %s\r\n" % (version, code, reason)]
         lines += [b"%s: %s\r\n" % pair for pair in pairs]
@@ -102,8 +148,11 @@ class SiteChannel:
 
     def write(self, data: bytes) -> None:
         """
-        A piece of the response.
+        A piece of the response; no more than the length that it declared.
         """
+        if self._declared is not None:
+            data = data[: self._declared - self._sent]
+        self._sent += len(data)
         self.transport.write(data)
 
     def writeSequence(self, pieces: Iterable[bytes]) -> None:
@@ -116,6 +165,15 @@ class SiteChannel:
         """
         The response is whole.
         """
+        if self._declared is not None and self._sent < self._declared:
+            _log.warn(
+                "{path}: the application wrote {sent} of {declared} bytes; connection closed",
+                path=self._exchange.path,
+                sent=self._sent,
+                declared=self._declared,
+            )
+            self.transport.abortConnection()  # there is no other way to end it
+            return
         self._connection.outlet.drain()
         self._exchange.finished()
 
@@ -133,25 +191,32 @@ class SiteChannel:
 
     def getPeer(self) -> Any:
         """
-        The client's address.
+        The client's address, as the limits count it, with a host in any case: ""
+        behind a unix socket. The port is 0 if nobody knows it.
         """
-        return self.transport.getPeer()
+        peer, host = self.transport.getPeer(), self._exchange.address
+        if getattr(peer, "host", None) == host:
+            return peer
+        return _address(host, 0)
 
     def getHost(self) -> Any:
         """
-        Ours.
+        Ours; behind a unix socket what the client calls us.
         """
-        return self.transport.getHost()
+        here = self.transport.getHost()
+        if hasattr(here, "host"):
+            return here
+        name, _, port = (self._exchange.header("host") or "").rpartition(":")
+        if not port.isdecimal():
+            name, port = f"{name}:{port}" if name else port, ""
+        default = 443 if self.isSecure() else 80
+        return _address(name.strip("[]") or "localhost", int(port or default))
 
     def isSecure(self) -> bool:
         """
-        Whether this is TLS.
+        Whether the client speaks TLS, to us or to a trusted proxy.
         """
-        return self._exchange.secure
-
-    def _respondToBadRequestAndDisconnect(self) -> None:
-        # twisted.web's own name: a form in the body cannot be parsed.
-        self._exchange.refuse(Refusal(400, "malformed form"))
+        return self._exchange.scheme == "https"
 
     def loseConnection(self) -> None:
         """
@@ -164,6 +229,11 @@ class SiteChannel:
         At once.
         """
         self.transport.abortConnection()
+
+
+def _address(host: str, port: int) -> IPv4Address | IPv6Address:
+    kind = IPv6Address if ":" in host else IPv4Address
+    return kind("TCP", host, port)
 
 
 class _Mounted:
