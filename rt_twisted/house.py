@@ -57,6 +57,9 @@ class SocketioLimits:
         ping_interval: seconds between two pings.
         ping_timeout: seconds to wait for the answer to one.
         connect_seconds: for joining a namespace, after the session is opened.
+        handshake_seconds: for a second request, if it is opened by polling.
+        max_pending: sessions by polling that have not sent one, or have joined no
+            namespace: they are no subscribers yet.
         upgrade_seconds: for changing from polling to a websocket.
         max_payload: bytes of one post, or one websocket message, and of one
             packet's attachments.
@@ -66,6 +69,8 @@ class SocketioLimits:
     ping_interval: float = 25.0
     ping_timeout: float = 20.0
     connect_seconds: float = 45.0
+    handshake_seconds: float = 10.0
+    max_pending: int = 1000
     upgrade_seconds: float = 10.0
     max_payload: int = 1_000_000
     recovery: float = 120.0

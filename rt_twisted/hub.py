@@ -94,6 +94,7 @@ class Hub:
         self._head = head  # everything up to here is received
         self._readers = 0
         self._addresses: Counter[str] = Counter()
+        self._uncounted: set[Subscriber] = set()  # joined, and no subscribers yet
         self._behind: set[Subscriber] = set()
         self._heartbeats = Heartbeats(limits.heartbeat, head)
         self.admission = Admission(clock, limits.join_rate, limits.join_queue)
@@ -225,7 +226,12 @@ class Hub:
             raise Refusal(429, "too many readers from your address", retry=10)
 
     def join(
-        self, reader: Subscriber, names: Sequence[str], since: Since | None, head: bytes = b""
+        self,
+        reader: Subscriber,
+        names: Sequence[str],
+        since: Since | None,
+        head: bytes = b"",
+        counted: bool = True,
     ) -> None:
         """
         Replay to *reader* what *since* asks for of the channels *names*, then
@@ -236,12 +242,29 @@ class Hub:
             names: distinct, at least one.
             since: None for the live stream alone.
             head: bytes to be written in front, such as HTTP headers.
+            counted: whether it counts as a subscriber, in the limits and in the
+                numbers; if not, it does from `count` on.
         """
+        if counted:
+            self._count_in(reader)
+        else:
+            self._uncounted.add(reader)
+        self._heartbeats.add(reader)
+        self._entrance.enter(reader, names, since, head)
+
+    def count(self, reader: Subscriber) -> None:
+        """
+        Count *reader*, which joined uncounted, as a subscriber from now on. It is
+        for the caller to `admit` it before.
+        """
+        if reader in self._uncounted:
+            self._uncounted.remove(reader)
+            self._count_in(reader)
+
+    def _count_in(self, reader: Subscriber) -> None:
         self._readers += 1
         self._addresses[reader.address] += 1
         self.counts.joined += 1
-        self._heartbeats.add(reader)
-        self._entrance.enter(reader, names, since, head)
 
     def add(
         self,
@@ -270,12 +293,15 @@ class Hub:
         """
         *reader* is gone; called by itself.
         """
-        self._readers -= 1
-        self._addresses[reader.address] -= 1
-        if not self._addresses[reader.address]:
-            del self._addresses[reader.address]
+        if reader in self._uncounted:
+            self._uncounted.remove(reader)
+        else:
+            self._readers -= 1
+            self._addresses[reader.address] -= 1
+            if not self._addresses[reader.address]:
+                del self._addresses[reader.address]
+            self.counts.closed[cause.value] += 1
         self._heartbeats.discard(reader)
-        self.counts.closed[cause.value] += 1
         self._entrance.leave(reader)
 
     def seconds(self) -> float:

@@ -474,6 +474,12 @@ SECTIONS: tuple[tuple[str, tuple[Setting, ...]], ...] = (
             "How long the answer to one may take."),
         Setting("socketio-connect-seconds", "45", _from_a_second, help=
             "How long a client may take to join a namespace."),
+        Setting("socketio-handshake-seconds", "10", _from_a_second, help=
+            "How long a client that polls may take to send its second request."),
+        Setting("socketio-max-pending", "1000", _number(1, 1_000_000), help=
+            "Sessions by polling that have not sent a second request or joined a namespace: they "
+            "do not count as readers. One more ends the oldest of the address that has most of "
+            "them."),
         Setting("socketio-upgrade-seconds", "10", _from_a_second, help=
             "How long it may take to change from polling to a websocket."),
         Setting("socketio-max-payload", "1000000", _size, help=

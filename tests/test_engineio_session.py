@@ -17,7 +17,8 @@ from rt_twisted.brokers.memory import MemoryBroker
 from rt_twisted.codecs.engineio_framing import Framing, Poll4
 from rt_twisted.codecs.socketio_events import Events
 from rt_twisted.house import House, SocketioLimits
-from rt_twisted.hub import Hub
+from rt_twisted.hub import Hub, Limits
+from rt_twisted.interfaces import Refusal
 
 LIMITS = SocketioLimits(ping_interval=25, ping_timeout=20)
 
@@ -140,6 +141,7 @@ def test_who_fetches_much_in_portions_is_there() -> None:
     session = Session(sessions, house, speaker, 4, "", False)
     session.open_polls(Poll4())
     session.poll(cast(Any, Poll()))
+    session.confirm()
     session.write(b"".join(b"4%d\x1e" % number for number in range(100_000)))
     clock.pump([1.0] * 26)
     heard = b""
@@ -180,6 +182,7 @@ def test_pings_come_at_each_interval() -> None:
     session = Session(Sessions(clock), house, speaker, 4, "", False)
     session.open_polls(Poll4())
     session.poll(cast(Any, Poll()))
+    session.confirm()
     poll: Any = Poll()
     session.poll(poll)
     pings = 0
@@ -242,3 +245,98 @@ def test_ids_name_their_node() -> None:
     assert len(ids) == 1000
     assert {sid.partition("-")[0] for sid in ids} == {sessions.node}
     assert min(map(len, ids)) >= 30
+
+
+class Place:
+    """
+    A node with room for two subscribers and three pending sessions.
+    """
+
+    def __init__(self) -> None:
+        self.clock = Clock()
+        self.hub = Hub(MemoryBroker(self.clock, "e"), self.clock, limits=Limits(readers=2))
+        limits = SocketioLimits(max_pending=3)
+        self.house = House(self.hub, self.clock, socketio=limits)
+        self.sessions = Sessions(self.clock)
+
+    def open(self, address: str = "a", poll: Any = None) -> Session:
+        speaker: Any = Speaker()
+        session = Session(self.sessions, self.house, speaker, 4, "", False)
+        session.open_polls(Poll4(), address)
+        session.poll(poll or cast(Any, Poll()))
+        return session
+
+
+def test_a_handshake_alone_is_no_subscriber() -> None:
+    """
+    A session that polls counts when its client has sent a second request and has
+    joined something, in either order, and not before.
+    """
+    place = Place()
+    first, second, third = place.open(), place.open(), place.open()
+    first.admit()
+    first.joined()
+    second.confirm()
+    assert (place.hub.readers, place.hub.counts.joined) == (0, 0)
+
+    first.confirm()
+    second.joined()
+    second.joined()
+    assert place.hub.readers == 2
+    with pytest.raises(Refusal):
+        third.admit()
+
+    third.close("over")
+    second.close("over")
+    assert (place.hub.readers, place.hub.counts.joined) == (1, 2)
+    assert sum(place.hub.counts.closed.values()) == 1
+
+
+def test_who_finds_no_room_by_the_second_request_is_refused() -> None:
+    """
+    And its session ends.
+    """
+    place = Place()
+    sessions = [place.open() for _ in range(3)]
+    for session in sessions:
+        session.joined()
+    sessions[0].confirm()
+    sessions[1].confirm()
+    with pytest.raises(Refusal) as refused:
+        sessions[2].confirm()
+
+    assert refused.value.status == 503
+    assert [session.closed for session in sessions] == [False, False, True]
+    assert place.hub.readers == 2
+
+
+def test_pending_sessions_take_room_from_their_own_address() -> None:
+    """
+    One more than there may be ends the oldest of the address that has most; its
+    poll is answered. Who has been confirmed stays.
+    """
+    place = Place()
+    honest = place.open("b")
+    poll: Any = Poll()
+    crowd = [place.open("a", poll if n == 0 else None) for n in range(20)]
+
+    assert not honest.closed
+    assert [session.closed for session in crowd] == [True] * 18 + [False] * 2
+    honest.confirm()
+    honest.joined()
+    for _ in range(20):
+        place.open("a")
+    assert not honest.closed
+
+
+def test_who_sends_no_second_request_is_gone() -> None:
+    """
+    After `handshake_seconds`, while a client that does may take longer to join.
+    """
+    place = Place()
+    silent, slow = place.open(), place.open()
+    slow.confirm()
+    place.clock.pump([1.0] * 12)
+
+    assert (silent.closed, slow.closed) == (True, False)
+    assert place.hub.readers == 0

@@ -38,6 +38,12 @@ class Session:
     def write(self, frames: bytes) -> None:
         self.said.append(frames)
 
+    def admit(self) -> None:
+        pass
+
+    def joined(self) -> None:
+        pass
+
     def join(self, names: Any, since: Any, format: Any, head: bytes = b"") -> None:
         self.said += [head, b"joined " + b" ".join(name.encode() for name in names)]
 

@@ -28,6 +28,7 @@ LIVE = frozenset(
     "websocket-origins websocket-message websocket-message-seconds websocket-rate "
     "websocket-bytes websocket-tolerance websocket-close-seconds websocket-compress "
     "socketio-ping-interval socketio-ping-timeout socketio-connect-seconds "
+    "socketio-handshake-seconds socketio-max-pending "
     "socketio-upgrade-seconds socketio-max-payload socketio-recovery worker-timeout".split()
 )
 

@@ -295,6 +295,8 @@ def _socketio_limits(options: Options) -> SocketioLimits:
         ping_interval=options["socketio-ping-interval"],
         ping_timeout=options["socketio-ping-timeout"],
         connect_seconds=options["socketio-connect-seconds"],
+        handshake_seconds=options["socketio-handshake-seconds"],
+        max_pending=_share(options, "socketio-max-pending"),
         upgrade_seconds=options["socketio-upgrade-seconds"],
         max_payload=options["socketio-max-payload"],
         recovery=options["socketio-recovery"],

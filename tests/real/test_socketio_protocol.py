@@ -154,7 +154,11 @@ def test_wrong_requests(daemon: StartDaemon) -> None:
         status, body = http.ask(method, query, b"" if method == "POST" else None)
         assert (status, code(body)) == (400, number), query
     assert http.ask("HEAD", f"EIO=4&transport=polling&sid={sid}")[0] == 400
-    assert http.ask("PUT", "EIO=4&transport=polling")[0] == 405
+    for method in ("PUT", "PATCH", "DELETE"):
+        status, body = http.ask(method, "EIO=4&transport=polling", b"")
+        assert (status, code(body)) == (400, 2)
+        status, body = http.ask(method, f"EIO=4&transport=polling&sid={sid}", b"40")
+        assert (status, code(body)) == (400, 3)
     assert http.ask("GET", "EIO=4&transport=websocket")[0] == 426
     assert http.post(sid, b"4" * 1001)[0] == 413
     assert http.post(sid, b"40", content_type="application/octet-stream")[0] == 400
@@ -483,6 +487,25 @@ def test_who_is_silent_is_gone(version: int, daemon: StartDaemon) -> None:
     while status == 200:
         status, body = http.poll(sid)
     assert code(body) == 1
+
+
+@pytest.mark.parametrize("version", [3, 4])
+def test_handshakes_take_no_place(version: int, daemon: StartDaemon) -> None:
+    """
+    Any number of them that nobody follows up leaves room for subscribers, for
+    Socket.IO's too.
+    """
+    http = Http(daemon(*ROUTES, "--max-readers=5", "--socketio-max-pending=10"), version)
+    for _ in range(30):
+        http.open()
+    sid = http.open()
+    if version == 4:
+        assert http.post(sid, b"40") == (200, b"ok")
+    else:
+        assert http.post(sid, b"1:2") == (200, b"ok")
+    assert http.poll(sid)[0] == 200
+    with websocket(http.server, version) as opened:
+        assert str(opened.recv(PATIENCE)).startswith("0{")
 
 
 def test_who_joins_nothing_is_gone(daemon: StartDaemon) -> None:

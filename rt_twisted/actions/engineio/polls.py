@@ -59,7 +59,7 @@ class Polls:
         self._posting = False
         self._waiting: IExchange | None = None  # a poll
         self.reader = Subscriber(self._mailbox, format, house.hub, house.patience, address)
-        house.hub.join(self.reader, (), None)
+        house.hub.join(self.reader, (), None, counted=False)
 
     def poll(self, exchange: IExchange, lost: Callable[[], Any]) -> None:
         """

@@ -8,6 +8,7 @@ own, and broadcasts take the direct way.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -21,7 +22,7 @@ from rt_twisted.codecs.engineio_framing import Framing, PollFraming, Socket3, So
 from rt_twisted.codecs.errors import RemoteProtocolError
 from rt_twisted.codecs.websocket import Agreement, Code
 from rt_twisted.house import House
-from rt_twisted.interfaces import IExchange, IFormat
+from rt_twisted.interfaces import IExchange, IFormat, Refusal
 from rt_twisted.message import Since
 from rt_twisted.subscriber import Cause, Subscriber
 
@@ -46,14 +47,21 @@ class Session:
         version: of Engine.IO: 3 or 4.
         address: the client's, as the limits count it.
         text_only: the client takes no bytes.
+
+    Until its client has joined something, and has sent a second request if it
+    polls, a session is no subscriber: it is pending. There may be only so many of
+    these, and not for long.
     """
 
     __slots__ = (
         "_address",
+        "_confirm_by",
         "_connect_by",
+        "_counted",
         "_dialogue",
         "_heart",
         "_house",
+        "_joined",
         "_sessions",
         "_text_only",
         "_upgrade",
@@ -92,6 +100,9 @@ class Session:
         self._websocket: WebSocket | None = None
         self.channels: tuple[str, ...] = ()  # that it hears, or wants to
         self._connect_by = now + house.socketio.connect_seconds
+        self._confirm_by = now + house.socketio.handshake_seconds  # inf: it has been confirmed
+        self._joined = False
+        self._counted = False  # as a subscriber
         self.due = min(self._heart.due, self._connect_by)  # when to `look`
 
     @property
@@ -146,9 +157,13 @@ class Session:
 
     # By polls.
 
-    def open_polls(self, framing: PollFraming) -> None:
+    def open_polls(self, framing: PollFraming, address: str = "") -> None:
         """
         Begin by polls: the first one is told about the session.
+
+        Args:
+            framing: of the polls.
+            address: the client's, whether the limits count it or not.
         """
         format = self._dialogue.format(framing, quiet=True)
         polls = Polls(self._house, framing, format, self._address, self._reader_gone)
@@ -157,7 +172,57 @@ class Session:
         self.reader.format = self._dialogue.format(framing)
         self._upgrade = Upgrade(self, polls, self._house)
         self.reader.write(self._opening(framing, [WEBSOCKET]))
+        self.due = min(self.due, self._confirm_by)
+        self._sessions.add_pending(self, address, self._house.socketio.max_pending)
         self._begin()
+
+    def confirm(self) -> None:
+        """
+        The client of a session by polls has sent another request than the first.
+
+        Raises:
+            Refusal: there are too many subscribers, and the session would be one
+                more; it ends.
+        """
+        if self._confirm_by != math.inf:
+            self._confirm_by = math.inf
+            self._count()
+
+    def admit(self) -> None:
+        """
+        Check that the client may join something.
+
+        Raises:
+            Refusal: there are too many subscribers, and the session would be one more.
+        """
+        if not self._counted:
+            self._house.hub.admit(self._address)
+
+    def joined(self) -> None:
+        """
+        The client has joined something, after `admit`.
+        """
+        self._joined = True
+        self._count(admitted=True)
+
+    def _count(self, admitted: bool = False) -> None:
+        if self._counted or not self._joined or self._confirm_by != math.inf:
+            return
+        if not admitted:
+            try:
+                self.admit()
+            except Refusal:
+                self.close("transport close", cause=Cause.LOST)
+                raise
+        self._counted = True
+        self._sessions.confirm(self)
+        self._house.hub.count(self.reader)
+
+    def expire(self) -> None:
+        """
+        There are too many pending sessions.
+        """
+        self.close("nothing was joined", last=NOOP)
 
     def poll(self, exchange: IExchange) -> None:
         """
@@ -216,6 +281,7 @@ class Session:
         """
         Begin by a websocket, which was told so.
         """
+        self._confirm_by = math.inf
         self.take(websocket)
         self._begin()
 
@@ -271,7 +337,9 @@ class Session:
         """
         self.framing = self._framing_of(websocket.agreement)
         self._websocket = websocket
-        self.reader = websocket.reader
+        self.reader = websocket.reader  # a connection counts as a subscriber
+        self._counted = True
+        self._sessions.confirm(self)
         self.reader.format = self._dialogue.format(self.framing)
 
     def silent(self) -> IFormat:
@@ -321,7 +389,7 @@ class Session:
             self._upgrade.look(now)
             if self._upgrade.done:
                 self._upgrade = None
-        if now >= self._connect_by and self._dialogue.idle():
+        if (now >= self._connect_by and self._dialogue.idle()) or now >= self._confirm_by:
             self.close("nothing was joined")
             return
         pulse = self._heart.look(now)
@@ -335,7 +403,7 @@ class Session:
         if self._upgrade is not None:
             self.due = min(self.due, self._upgrade.due)
         if now < self._connect_by:
-            self.due = min(self.due, self._connect_by)
+            self.due = min(self.due, self._connect_by, self._confirm_by)
 
     def close(
         self, why: str, last: bytes = _CLOSE, cause: Cause = Cause.CLIENT, reason: str = ""

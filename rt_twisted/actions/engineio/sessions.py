@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 
+from rt_twisted.shares import Shares
+
 if TYPE_CHECKING:
     from rt_twisted.actions.engineio.session import Session
 
@@ -37,6 +39,7 @@ class Sessions:
         self.node = node or "".join(secrets.choice(_LETTERS) for _ in range(6))
         self._sessions: dict[str, Session] = {}
         self._sweep: IDelayedCall | None = None
+        self._pending: Shares[Session] = Shares()
 
     def __len__(self) -> int:
         return len(self._sessions)
@@ -61,10 +64,28 @@ class Sessions:
         if self._sweep is None:
             self._sweep = self.clock.callLater(1.0, self._swept)
 
+    def add_pending(self, session: Session, address: str, most: int) -> None:
+        """
+        Count *session* among those that have only shaken hands. One more than
+        *most* ends the oldest of the address that has most of them.
+        """
+        self._pending.add(session, address)
+        if len(self._pending) > most:
+            oldest = self._pending.largest()
+            assert oldest is not None
+            oldest.expire()
+
+    def confirm(self, session: Session) -> None:
+        """
+        *session* is pending no longer.
+        """
+        self._pending.discard(session)
+
     def forget(self, session: Session) -> None:
         """
         It is over.
         """
+        self._pending.discard(session)
         self._sessions.pop(session.sid, None)
         if not self._sessions and self._sweep is not None:
             self._sweep.cancel()

@@ -102,7 +102,8 @@ class SocketIO:
     application: Any = field(init=False, compare=False, repr=False, default=None)
 
     bare: ClassVar[str] = "subscribe"
-    methods: ClassVar[Sequence[str]] = ("GET", "POST")
+    # All but the first two are answered by Engine.IO's own error.
+    methods: ClassVar[Sequence[str]] = ("GET", "POST", "PUT", "PATCH", "DELETE")
 
     def __post_init__(self) -> None:
         if self.history < 0:
@@ -153,14 +154,14 @@ class SocketIO:
             raise Mistaken(REQUEST)
         if transport == WEBSOCKET:
             self._propose(exchange, session)
-        elif session.transport != POLLING:
+            return None
+        # HEAD would take what waits, and throw it away.
+        if session.transport != POLLING or exchange.method not in ("GET", "POST"):
             raise Mistaken(REQUEST)
-        elif exchange.method == "POST":
+        session.confirm()
+        if exchange.method == "POST":
             return _post(exchange, session, _posted(exchange, session.version))
-        elif exchange.method == "GET":
-            session.poll(exchange)
-        else:  # HEAD would take what waits, and throw it away
-            raise Mistaken(REQUEST)
+        session.poll(exchange)
         return None
 
     def _find_elsewhere(self, exchange: IExchange, sid: str) -> object:
@@ -185,7 +186,7 @@ class SocketIO:
 
     def _begin_polls(self, exchange: IExchange, match: Match, version: int, address: str) -> None:
         session = self._session(exchange, match, version, address)
-        session.open_polls(_polled(exchange, version))
+        session.open_polls(_polled(exchange, version), exchange.address)
         session.poll(exchange)
 
     def _begin_socket(
@@ -199,6 +200,8 @@ class SocketIO:
         agreement = self.websockets.check(exchange)
         if not session.may_change:
             raise Mistaken(REQUEST)
+        session.confirm()
+        session.admit()  # the websocket counts as a subscriber, whatever is joined
         end = SocketEnd(session, Session.propose)
         self.websockets.open(exchange, agreement, end, _SILENT)
 

@@ -197,7 +197,12 @@ class Dialogue:
         client = Client(self._house, seat, self._new_id(namespace), namespace, self._handshake)
         if left is not None:
             client.id, client.data, client.recovered = left.id, left.data, True
-        decided = _result_of(self._app.on_connect, client, auth)
+        try:
+            session.admit()
+        except Refusal:
+            decided: Deferred[Any] = fail()
+        else:
+            decided = _result_of(self._app.on_connect, client, auth)
         decided.addCallback(self._let_in, client, seat, left, pid, offset)
         decided.addErrback(self._turn_away, client, seat)
 
@@ -227,6 +232,7 @@ class Dialogue:
             seat.abandon()
             return
         self._clients[namespace] = client, seat
+        self._session.joined()
         resumed = None
         if self._recovers and isinstance(offset, str):
             resumed = Resumed(self._house, Position.parse(offset))

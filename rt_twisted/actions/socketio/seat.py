@@ -79,7 +79,7 @@ class Branch:
         self._names: set[str] = set()
         self._mailbox = Mailbox(house.reactor, lambda: None)
         self._reader = Subscriber(self._mailbox, format, house.hub, house.patience, address)
-        house.hub.join(self._reader, (), None)
+        house.hub.join(self._reader, (), None, counted=False)
         self._mailbox.ask(self._pass_on)
 
     @property
@@ -112,6 +112,12 @@ class Branch:
         """
         self._names.difference_update(names)
         self._hub.remove(self._reader, names)
+
+    def count(self) -> None:
+        """
+        The namespace is joined: the reader counts as a subscriber.
+        """
+        self._hub.count(self._reader)
 
     def close(self) -> None:
         """
@@ -255,6 +261,8 @@ class Seat:
             back: instead, if it hears all that came after it left.
             resumed: from where it goes on; None if it does not say.
         """
+        if isinstance(self._ear, Branch):
+            self._ear.count()
         early, self._early = self._early or Early(), None
         framing = self._ear.framing
         fresh = frames_of(first if resumed is None or self.channels else back, framing)
