@@ -47,7 +47,7 @@ from rt_twisted.routes import Route, Routes, parse_route
 from rt_twisted.subscriber import Patience, Subscriber
 from tests.test_h2 import Client
 from tests.test_http import Caller, Place, get
-from tests.test_websocket_codec import KEY, masked, pressed
+from tests.test_websocket_codec import FRAMES, KEY, masked, pressed
 
 HANDSHAKE = (
     "Upgrade: websocket\r\nConnection: Upgrade\r\n"
@@ -456,6 +456,38 @@ def test_bytes_after_a_close_frame_harm_no_other_client(path: str, deflate: bool
         assert closing.heard()[-1] == Close(1000, "")
         closing.hang_up()
         assert [is_answered() for _ in range(3)] == [True] * 3
+
+
+@given(
+    st.lists(FRAMES | st.binary(max_size=30) | st.just(bytes(9000)), max_size=10).map(b"".join),
+    st.booleans(),
+    st.sampled_from(["/ws", "/chat", "/own"]),
+    st.sampled_from([1, 50, 4096, 65536]),
+    st.booleans(),
+)
+def test_whatever_one_client_sends_others_are_answered(
+    data: bytes, deflate: bool, path: str, cut: int, leaves: bool
+) -> None:
+    """
+    Clients of the same route, there before or opened afterwards, with and without
+    compression, have each message processed.
+    """
+    place = Sockets()
+    offer = "Sec-WebSocket-Extensions: permessage-deflate\r\n"
+    early = [place.open(path, headers) for headers in ("", offer)]
+    wild = place.open(path, offer if deflate else "")
+    for at in range(0, len(data), max(cut, len(data) // 50)):
+        if not wild.gone:
+            wild.say(data[at : at + max(cut, len(data) // 50)])
+    if leaves:
+        wild.hang_up()
+    for peer in (*early, *(place.open(path, headers) for headers in ("", offer))):
+        peer.say(masked(9, b"1") + masked(2, b"?", fin=False) + masked(9, b"2") + masked(0, b""))
+        pongs = [each for each in peer.heard() if isinstance(each, tuple)]
+        assert pongs == [("PONG", b"1"), ("PONG", b"2")]
+        if path == "/own":
+            peer.say(masked(1, b"a word"))
+            assert (b"a word", False) in [each for note in place.own.notes for each in note.told]
 
 
 def test_a_goodbye_that_is_not_answered() -> None:

@@ -15,7 +15,10 @@ import wsproto.events
 from hypothesis import given
 from hypothesis import strategies as st
 from websockets.client import ClientProtocol
-from websockets.extensions.permessage_deflate import ClientPerMessageDeflateFactory
+from websockets.extensions.permessage_deflate import (
+    ClientPerMessageDeflateFactory,
+    PerMessageDeflate,
+)
 from websockets.frames import Frame
 from websockets.frames import Opcode as TheirOpcode
 from websockets.http11 import Response
@@ -47,7 +50,7 @@ from rt_twisted.codecs.websocket_commands import (
     read_id,
 )
 from rt_twisted.codecs.websocket_formats import JsonFrames, RawFrames
-from rt_twisted.codecs.websocket_inbound import Inbound, Parser, close_of
+from rt_twisted.codecs.websocket_inbound import Parser, close_of
 from rt_twisted.interfaces import IFormat
 from rt_twisted.message import Message, Position, Replay
 from tests.fakes import started
@@ -280,32 +283,9 @@ def test_nearly_right(data: st.DataObject) -> None:
         assert close_frame(*failure)
 
 
-def test_parsers_are_lent() -> None:
-    """
-    One that stands between two messages serves the next connection; what it
-    read before does not show.
-    """
-    inbound = Inbound(LIMIT, True)
-    parser = inbound.borrow()
-    parser.feed(masked(1, pressed(b"one"), rsv=4))
-    assert parser.idle
-    inbound.give_back(parser)
-
-    again = inbound.borrow()
-    assert again is parser
-    assert inbound.borrow() is not again
-    assert again.feed(masked(1, b"two")) == [(1, b"two")]
-    assert again.frames == 1
-    again.feed(masked(1, b"three", fin=False))
-    assert not again.idle
-    half = inbound.borrow()
-    half.feed(masked(1, b"four")[:-1])
-    assert not half.idle
-
-
 @pytest.mark.parametrize("deflate", [False, True])
 @pytest.mark.parametrize("size", [0, 1, 125, 126, 65535, 65536])
-def test_a_parser_is_not_lent_in_the_middle(size: int, deflate: bool) -> None:
+def test_a_parser_is_not_idle_in_the_middle(size: int, deflate: bool) -> None:
     """
     Wherever a frame is cut, between its header and its payload too.
     """
@@ -336,29 +316,199 @@ def test_a_closed_parser_is_never_idle(end: bytes, more: list[bytes], deflate: b
     assert not parser.idle
 
 
-@given(
-    st.lists(st.lists(st.binary(max_size=200), max_size=5), min_size=2, max_size=4), st.randoms()
-)
-def test_who_borrows_hears_but_its_own(said: list[list[bytes]], chance: Any) -> None:
+def steps(data: bytes, deflate: bool = False) -> int:
     """
-    Connections that say what they say in pieces, in any order, by the same parsers.
+    How many bytes of *data*, one by one, a parser reads before it fails.
     """
-    inbound = Inbound(LIMIT, False)
-    left = [b"".join(masked(2, message) for message in each) for each in said]
-    heard: list[list[bytes]] = [[] for _ in said]
-    kept: list[Parser | None] = [None] * len(said)
-    while any(left):
-        at = chance.choice([at for at, data in enumerate(left) if data])
-        size = chance.choice([1, 2, 4, 6, 8, 100])
-        parser = kept[at] or inbound.borrow()
-        heard[at] += [payload for _, payload in parser.feed(left[at][:size])]
-        left[at] = left[at][size:]
-        kept[at] = None if parser.idle else parser
-        if parser.idle:
-            inbound.give_back(parser)
+    parser = Parser(LIMIT, deflate)
+    for at in range(len(data)):
+        parser.feed(data[at : at + 1])
+        if parser.failure:
+            assert parser.failure[0] == 1007
+            return at + 1
+    raise AssertionError("no failure")
 
-    assert heard == said
-    assert kept == [None] * len(said)
+
+GREEK = "κόσμε".encode()  # 11 bytes, as in Autobahn 6.4
+
+
+@pytest.mark.parametrize(
+    ("bad", "read"),
+    [
+        (b"\xff", 1),
+        (b"\xc0", 1),
+        (b"\xf5", 1),
+        (b"\x80", 1),
+        (b"\xe0\x80", 2),
+        (b"\xed\xa0", 2),  # half of a surrogate
+        (b"\xf4\x90", 2),  # above U+10FFFF
+        (b"\xf0\x80", 2),
+        (b"\xc3\x28", 2),
+        (b"\xe2\x82\x28", 3),
+    ],
+)
+def test_text_fails_at_the_first_bad_byte(bad: bytes, read: int) -> None:
+    """
+    Invalid UTF-8 is refused as soon as it can be known, within a frame, across
+    fragments, and whatever would come later.
+    """
+    tail = b"edited"
+    whole = masked(1, GREEK + bad + tail)
+    assert steps(whole) == 6 + len(GREEK) + read
+
+    pieces = masked(1, GREEK, fin=False) + masked(0, bad + tail, fin=False)
+    assert steps(pieces) == 2 * 6 + len(GREEK) + read
+
+    cut = masked(1, GREEK, fin=False) + b"".join(
+        masked(0, bytes([byte]), fin=False) for byte in bad + tail
+    )
+    assert steps(cut) == 6 + len(GREEK) + 7 * read
+
+
+def test_text_fails_at_the_first_bad_byte_compressed() -> None:
+    """
+    As soon as the inflated bytes are there, and not at the end of the message.
+    """
+    press = zlib.compressobj(wbits=-15)
+    first = press.compress(GREEK + b"\xed\xa0") + press.flush(zlib.Z_SYNC_FLUSH)
+    rest = press.compress(b"edited") + press.flush(zlib.Z_SYNC_FLUSH)
+    data = masked(1, first, fin=False, rsv=4) + masked(0, rest[:-4])
+
+    assert steps(data, deflate=True) <= 6 + len(first)
+
+
+@pytest.mark.parametrize("deflate", [False, True])
+def test_a_close_within_a_fragmented_message(deflate: bool) -> None:
+    """
+    A control frame may stand between fragments, a close too (RFC 6455, 5.4): its
+    own code is answered, and the message is forgotten.
+    """
+    said, failure, idle = feed(HEL + masked(8, b"\x03\xe8") + LO, deflate=deflate, cut=3)
+
+    assert said == [(8, b"\x03\xe8")]
+    assert failure is None
+    assert not idle
+
+
+def test_a_length_is_refused_before_the_payload_comes() -> None:
+    """
+    A header that announces too much is enough, also for the sum of fragments.
+    """
+    half = masked(2, bytes(LIMIT // 2), fin=False)
+    head = b"\x80\xff" + (LIMIT // 2 + 1).to_bytes(8, "big")
+
+    _, failure, _ = feed(half + head)
+
+    assert failure is not None
+    assert failure[0] == 1009
+
+
+def test_memory_that_is_held() -> None:
+    """
+    An incomplete message counts with the bytes that are there, inflated, and
+    with the state of zlib; a complete one does not.
+    """
+    parser = Parser(LIMIT, True)
+    parser.feed(masked(2, b"x" * 1000, fin=False)[:-1])
+    assert parser.held == 999
+    parser.feed(masked(2, b"x" * 1000, fin=False)[-1:] + masked(0, b"")[:3])
+    assert parser.held == 1000
+    parser.feed(masked(0, b"")[3:])
+    assert (parser.held, parser.idle) == (0, True)
+    data = pressed(bytes(50_000))
+    parser.feed(masked(2, data, rsv=4)[:-1])
+    assert parser.held > 80_000
+    parser.feed(masked(2, data, rsv=4)[-1:])
+    assert (parser.held, parser.idle) == (0, True)
+    parser.feed(masked(2, b"x" * 1000, fin=False) + masked(3, b""))
+    assert (parser.held, parser.closed) == (0, True)
+
+
+def test_nothing_behind_a_final_block_is_kept() -> None:
+    """
+    Bytes behind a final deflate block are ignored, at a cost linear in their number.
+    """
+    final = zlib.compressobj(wbits=-15)
+    first = final.compress(b"Hello") + final.flush(zlib.Z_FINISH)
+    parser = Parser(LIMIT, True)
+    parser.feed(masked(1, first, fin=False, rsv=4))
+    for _ in range(100):
+        assert parser.feed(masked(0, b"x" * 1000, fin=False)) == []
+    held = parser.held
+
+    assert held < 50_000
+    assert parser.feed(masked(0, b"")) == [(1, b"Hello")]
+
+
+def library(data: bytes, deflate: bool, limit: int, cut: int) -> tuple[list[Any], int]:
+    """
+    What the `websockets` library makes of the same bytes: frames joined to messages,
+    and the code it fails with; 0 for none.
+    """
+    protocol = Protocol(Side.SERVER, max_size=limit)
+    if deflate:
+        protocol.extensions = [PerMessageDeflate(True, True, 15, 15)]
+    said: list[Any] = []
+    kind, message = 0, b""
+    for at in range(0, len(data), cut):
+        protocol.receive_data(data[at : at + cut])
+        events: Any = protocol.events_received()
+        for event in events:
+            if event.opcode >= 8:
+                said.append((int(event.opcode), bytes(event.data)))
+                continue
+            kind = event.opcode or kind
+            message += bytes(event.data)
+            if event.fin:
+                said.append((int(kind), message))
+                message = b""
+        if protocol.parser_exc is not None:
+            assert protocol.close_sent is not None
+            return said, int(protocol.close_sent.code)
+        if protocol.close_rcvd is not None:
+            break
+    return said, 0
+
+
+PAYLOADS = st.one_of(
+    st.sampled_from([b"", b"x", b"\x03\xe8", b"x" * 125, b"x" * 126, b"x" * 2000, GREEK]),
+    st.binary(max_size=130),
+)
+FRAMES = st.builds(
+    lambda opcode, payload, fin, rsv, small: masked(
+        opcode, pressed(payload) if small else payload, fin, 4 if small else rsv
+    ),
+    st.sampled_from([0, 0, 1, 1, 2, 2, 8, 9, 10, 3]),
+    PAYLOADS,
+    st.sampled_from([True, True, False]),
+    st.sampled_from([0, 0, 0, 0, 0, 0, 4, 1]),
+    st.sampled_from([False, False, True]),
+)
+
+
+@given(
+    st.lists(FRAMES | st.binary(max_size=20), max_size=8).map(b"".join),
+    st.booleans(),
+    st.sampled_from([1, 3, 100, 10_000]),
+)
+def test_another_library_reads_the_same(data: bytes, deflate: bool, cut: int) -> None:
+    """
+    Whatever comes, the messages are those of the `websockets` library, and both
+    fail, or neither; but that it checks no text, reads a payload before it refuses
+    its header, and refuses a close within a message.
+    """
+    found, failure, _ = feed(data, deflate=deflate, limit=1000, cut=cut)
+    theirs, code = library(data, deflate, 1000, cut)
+
+    if code == 1002 and found[-1:] and found[-1][0] == 8:  # a close within a message
+        assert found[:-1] == theirs
+    elif failure is not None and failure[0] == 1007:
+        assert found == theirs[: len(found)]
+    elif failure is not None and not code:  # known from the header alone
+        assert found == theirs
+        assert library(data + bytes(1 << 14), deflate, 1000, 1000)[1]
+    else:
+        assert (found, bool(failure)) == (theirs, bool(code))
 
 
 # Frames out.

@@ -94,7 +94,7 @@ def close_frame(code: int, reason: str = "") -> bytes:
     """
     if code == Code.NO_CODE:
         return frame(Opcode.CLOSE, b"")
-    if not (code in _SENT or 3000 <= code < 5000):
+    if not (code in SENT or 3000 <= code < 5000):
         raise ValueError(f"{code} is not a code to close with")
     text = reason.encode(errors="replace")
     if len(text) > LONGEST_REASON:
@@ -102,7 +102,7 @@ def close_frame(code: int, reason: str = "") -> bytes:
     return frame(Opcode.CLOSE, pack("!H", code) + text)
 
 
-_SENT = frozenset((*range(1000, 1004), *range(1007, 1015)))
+SENT = frozenset((*range(1000, 1004), *range(1007, 1015)))
 
 
 @dataclass(frozen=True, slots=True)

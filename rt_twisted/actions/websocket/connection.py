@@ -22,7 +22,7 @@ from zope.interface import implementer
 from rt_twisted.actions.websocket.intake import Intake
 from rt_twisted.actions.websocket.parting import Parting, Step
 from rt_twisted.codecs.websocket import Agreement, Code, Opcode, close_frame, data_frame, frame
-from rt_twisted.codecs.websocket_inbound import Inbound, Said, close_of
+from rt_twisted.codecs.websocket_inbound import Said, close_of
 from rt_twisted.interfaces import IFormat, Opened
 from rt_twisted.message import Draft, Position
 from rt_twisted.subscriber import Cause, Patience, Subscriber
@@ -73,7 +73,6 @@ class WebSocket:
     def __init__(
         self,
         shared: Websockets,
-        inbound: Inbound,
         agreement: Agreement,
         opened: Opened,
         format: IFormat,
@@ -85,7 +84,7 @@ class WebSocket:
         self.bucket = -1  # of `Websockets`
         self._shared = shared
         self._hub: Any = shared.house.hub
-        self._intake = Intake(shared, inbound)
+        self._intake = Intake(shared, agreement.deflate is not None)
         self._conversation: Any = None
         self._parting: Parting | None = None  # while it is open
         self._pending: deque[Said] | None = None  # said, while it is held

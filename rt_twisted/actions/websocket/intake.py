@@ -1,5 +1,5 @@
 """
-What one websocket's client says, as bytes: whole messages come of it, within
+What one websocket's client sends, as bytes: whole messages come of it, within
 the limits.
 """
 
@@ -8,14 +8,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from rt_twisted.codecs.websocket import Code
-from rt_twisted.codecs.websocket_inbound import Inbound, Parser, Said
+from rt_twisted.codecs.websocket_inbound import Parser, Said
 
 if TYPE_CHECKING:
     from rt_twisted.actions.websocket.websockets import Websockets
 
 BITE = 1 << 20  # bytes, inflated, after which others have their turn
 _MESSAGES = (1, 2)  # Opcode.TEXT and BINARY
-_CLOSE = 8
 
 
 class Intake:
@@ -24,28 +23,20 @@ class Intake:
 
     Args:
         shared: the limits, and the second it is.
-        inbound: lends a parser while a message is incomplete.
+        deflate: compression was agreed on.
 
     Attributes:
         rest: bytes that wait for the next `take`: others shall have their turn
             before what comes of them.
     """
 
-    __slots__ = (
-        "_begun",
-        "_bytes",
-        "_frames",
-        "_inbound",
-        "_parser",
-        "_second",
-        "_shared",
-        "rest",
-    )
+    __slots__ = ("_begun", "_bytes", "_deflate", "_frames", "_parser", "_second", "_shared", "rest")
 
-    def __init__(self, shared: Websockets, inbound: Inbound) -> None:
+    def __init__(self, shared: Websockets, deflate: bool) -> None:
         self._shared = shared
-        self._inbound = inbound
-        self._parser: Parser | None = None  # only within a message
+        self._deflate = deflate
+        # Only within a message: a parser costs less to make than to keep.
+        self._parser: Parser | None = None
         self.rest = b""  # not fed yet
         self._begun = 0  # when that message did
         self._frames = 0  # what was said in one second
@@ -63,49 +54,47 @@ class Intake:
             what they completed, in order; and, if the connection has to be
             closed, the code and the reason.
         """
-        piece = self._inbound.piece
-        if len(data) <= piece and not self.rest:
-            return self._feed(data)
+        parser = self._parser
+        if parser is None:
+            parser = Parser(self._shared.limits.message, self._deflate)
+        if len(data) <= parser.piece and not self.rest:
+            return self._feed(parser, data)
         data, self.rest = self.rest + data, b""
         said: list[Said] = []
         bite = 0
-        for at in range(0, len(data), piece):
+        for at in range(0, len(data), parser.piece):
             before = self._bytes
-            more, failure = self._feed(data[at : at + piece])
+            more, failure = self._feed(parser, data[at : at + parser.piece])
             said += more
-            if failure is not None or (more and more[-1][0] == _CLOSE):
+            if parser.closed:
                 return said, failure  # bytes after a close frame are discarded (1.4)
             bite += max(0, self._bytes - before)  # a second may have begun
             if bite > BITE:
-                self.rest = data[at + piece :]
+                self.rest = data[at + parser.piece :]
                 break
         return said, None
 
-    def _feed(self, data: bytes) -> tuple[list[Said], tuple[int, str] | None]:
+    def _feed(self, parser: Parser, data: bytes) -> tuple[list[Said], tuple[int, str] | None]:
         shared = self._shared
-        parser = self._parser or self._inbound.borrow()
         said = parser.feed(data)
-        failure = parser.failure
         if self._second != shared.second:
             self._second = shared.second
             self._frames = self._bytes = 0
         self._frames += parser.frames
         size = len(data)
         self._bytes += size if size > parser.bytes else parser.bytes
-        if failure is None and (
+        if parser.failure is None and (
             self._frames > shared.most_frames or self._bytes > shared.most_bytes
         ):
-            said, failure = [], (int(Code.POLICY), "too much at once")
-        if failure is not None:
-            self._parser = None  # it may hold much, and is not asked again
-        elif parser.idle:
-            self._inbound.give_back(parser)
+            said = []
+            parser.fail(Code.POLICY, "too much at once")
+        if parser.idle:
             self._parser = None
         else:
             if self._parser is None or any(opcode in _MESSAGES for opcode, _ in said):
                 self._begun = shared.second
             self._parser = parser
-        return said, failure
+        return said, parser.failure
 
     def charge(self, frames: int) -> None:
         """
@@ -119,8 +108,17 @@ class Intake:
         """
         Whether the client has been saying one message for too long, which waits here.
         """
-        spent = self._shared.second - self._begun
-        return self._parser is not None and spent > self._shared.limits.message_seconds
+        parser = self._parser
+        if parser is None or parser.closed:
+            return False
+        return self._shared.second - self._begun > self._shared.limits.message_seconds
+
+    @property
+    def held(self) -> int:
+        """
+        Bytes, about, that wait here for more.
+        """
+        return len(self.rest) + (self._parser.held if self._parser is not None else 0)
 
     def excuse(self) -> None:
         """

@@ -1,6 +1,6 @@
 """
 From a request to a websocket, and what all websockets of a route share: their
-limits, the parsers they borrow, and one look a second at who is silent.
+limits, and one look a second at who is silent.
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ from rt_twisted.actions.websocket.connection import WebSocket
 from rt_twisted.actions.websocket.parting import Parting
 from rt_twisted.codecs.errors import RemoteProtocolError
 from rt_twisted.codecs.websocket import REQUIRED, Agreement, agree
-from rt_twisted.codecs.websocket_inbound import Inbound
 from rt_twisted.house import House
 from rt_twisted.interfaces import IConversation, IExchange, IFormat, Refusal
 from rt_twisted.message import Since
@@ -42,9 +41,6 @@ class Websockets:
         self.most_bytes = self.limits.bytes or math.inf
         self.silence = self.limits.silence or math.inf
         self.second = 0  # counts while there are websockets
-        self._inbound = {
-            deflate: Inbound(self.limits.message, deflate) for deflate in (False, True)
-        }
         self._buckets: list[set[WebSocket]] = [set() for _ in range(BUCKETS)]
         self._closing: dict[WebSocket, tuple[Parting, int]] = {}  # until which second
         self._verified: WeakSet[type] = WeakSet()  # dear, and once is enough
@@ -119,7 +115,6 @@ class Websockets:
         opened = exchange.upgrade(agreement.headers)
         websocket = WebSocket(
             self,
-            self._inbound[agreement.deflate is not None],
             agreement,
             opened,
             format,
