@@ -186,7 +186,7 @@ def read_secret(value: str) -> str:
     kind, _, rest = value.partition(":")
     if kind == "file":
         try:
-            secret = Path(rest).read_text().strip()
+            secret = Path(rest).read_text(encoding="utf-8-sig").strip()
         except (OSError, UnicodeDecodeError) as error:
             reason = getattr(error, "strerror", None) or "not text"
             raise ValueError(f"readable: file {rest}: {reason}") from None
@@ -539,7 +539,7 @@ def read_file(path: str) -> Iterator[tuple[str, Given]]:
         WrongSetting: the file cannot be read, or a line is neither.
     """
     try:
-        text = Path(path).read_text(encoding="utf-8")
+        text = Path(path).read_text(encoding="utf-8-sig")  # editors write a byte order mark
     except OSError as error:
         raise WrongSetting(f"{path}: {error.strerror}") from None
     except UnicodeDecodeError:

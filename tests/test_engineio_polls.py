@@ -27,6 +27,9 @@ class Posted:
     def __init__(self, body: bytes) -> None:
         self.body = body
 
+    def header(self, name: str) -> None:
+        return None
+
     def read(self, limit: int) -> Deferred[bytes]:
         assert len(self.body) <= limit
         return succeed(self.body)

@@ -406,6 +406,17 @@ def test_a_secret_comes_from_a_file_or_the_environment(
     assert parse("--amqp-password=env:RT_SECRET")["amqp-password"] == "from the environment"
 
 
+def test_a_byte_order_mark_is_no_part_of_a_file(tmp_path: Path) -> None:
+    """
+    Some editors write one in front of settings and secrets.
+    """
+    secret, config = tmp_path / "secret", tmp_path / "conf"
+    secret.write_bytes(b"\xef\xbb\xbfhush\n")
+    config.write_bytes(b"\xef\xbb\xbfstats-key = file:%s\n" % str(secret).encode())
+
+    assert parse(f"--config={config}")["stats-key"] == "hush"
+
+
 def test_a_publish_key_has_patterns(monkeypatch: pytest.MonkeyPatch) -> None:
     """
     The secret comes first, then the channels; `*` stands for any characters.

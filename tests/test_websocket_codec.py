@@ -878,7 +878,8 @@ def test_commands(text: str, command: object) -> None:
     ("text", "data"),
     [
         ('"message":"ü"', "ü".encode()),
-        ('"message":{"a":[1, 2]}', b'{"a":[1,2]}'),
+        ('"message":{"a":[1, 2]}', b'{"a":[1, 2]}'),
+        ('"message":1.10', b"1.10"),
         ('"base64":"/w=="', b"\xff"),
     ],
 )
@@ -962,7 +963,8 @@ def test_any_object_is_a_command_or_a_mistake(value: dict[str, Any], kind: str) 
     """
     try:
         number = read_id(value)
-        command = read_command({**value, "type": kind})
+        frame = read_frame(json.dumps({**value, "type": kind}).encode())
+        command = read_command(frame)
     except RemoteProtocolError as error:
         assert error.status == 400
         return

@@ -13,6 +13,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from rt_twisted.access import Credentials, Key, header_key
+from rt_twisted.actions.bodies import read_body
 from rt_twisted.codecs.errors import RemoteProtocolError
 from rt_twisted.codecs.publication import check_key, may_have_fields, parse
 from rt_twisted.house import House
@@ -50,7 +51,7 @@ class Publish:
             raise Refusal(411, "the request has no body")
         shown = self._find_key(exchange)
         fixed = [template.expand(exchange, match) for template in self.channel]
-        body = exchange.read(self.house.max_body)
+        body = read_body(exchange, self.house.max_body)
         return body.addCallback(self._publish, exchange, fixed, shown)
 
     def _find_key(self, exchange: IExchange) -> Key | None:
@@ -76,9 +77,13 @@ class Publish:
         self, body: bytes, exchange: IExchange, fixed: list[str], shown: Key | None
     ) -> Deferred[None]:
         house = self.house
+        there = exchange.length != 0 or exchange.header("content-length") is not None
         try:
             submissions = parse(
-                exchange.header("content-type") or "", body, exchange.query(), house.max_batch
+                exchange.header("content-type") or "",
+                body if there else None,
+                exchange.query(),
+                house.max_batch,
             )
             request_key = check_key(exchange.header("idempotency-key") or "")
         except RemoteProtocolError as error:

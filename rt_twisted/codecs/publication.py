@@ -2,13 +2,14 @@
 What publishers send: forms, multipart, JSON, lines of JSON, plain bodies.
 
 In forms and plain bodies a message is bytes, and stays exactly these bytes. In
-JSON it is a string, which becomes UTF-8, or any other value, which is written
-again as compact JSON.
+JSON it is a string, which becomes UTF-8, or any other value, which stays as it is
+written: numbers keep all their digits, objects the order of their members.
 """
 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NoReturn
@@ -26,6 +27,10 @@ JSON = "application/json"
 LINES = ("application/x-ndjson", "application/ndjson", "application/jsonl")
 FORM = "application/x-www-form-urlencoded"
 MULTIPART = "multipart/form-data"
+_JSON_TYPE = re.compile(r"(?:application|text)/json|application/[^\s;]+\+json")
+_BRACKETED = re.compile(r"channels?\[[0-9]{0,9}\]")  # as PHP and Rails write a list
+_MARK = b"\xef\xbb\xbf"  # byte order mark
+_BLANK = re.compile(r"[ \t\n\r]*")
 _KNOWN = frozenset(("channel", "event", "idempotency_key", "key", "message"))
 
 Place = tuple[str, int]  # of what is wrong; made into words only if it is
@@ -33,6 +38,15 @@ _BODY: Place = ("the body", 0)
 _NONE = object()  # not there; null is a message
 
 Fields = dict[str, list[bytes]]
+
+
+@dataclass(frozen=True, slots=True)
+class Verbatim:
+    """
+    A JSON value that is no string, as it is written.
+    """
+
+    data: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,14 +70,14 @@ class Submission:
 
 
 def parse(
-    content_type: str, body: bytes, query: Mapping[str, list[str]], most: int
+    content_type: str, body: bytes | None, query: Mapping[str, list[str]], most: int
 ) -> list[Submission]:
     """
     Read a request to publish.
 
     Args:
         content_type: the header; "" if there is none.
-        body: whole.
+        body: whole; None if there is none, which is no empty message.
         query: fields of the URL; the body's come first.
         most: messages in one request.
 
@@ -72,19 +86,31 @@ def parse(
             *most* messages.
     """
     kind = _kind_of(content_type)
-    if kind == JSON or kind in LINES:
-        submissions = _parse_json(kind, body, most)
+    if _JSON_TYPE.fullmatch(kind) or kind in LINES:
+        submissions = _parse_json(kind, body or b"", most)
         return [_completed(one, query) for one in submissions] if query else submissions
     if kind == FORM:
-        fields = _parse_form(body)
+        fields = _parse_form((body or b"").removeprefix(_MARK))
     elif kind == MULTIPART:
-        fields = _parse_multipart(content_type, body)
+        fields = _parse_multipart(content_type, body or b"")
     else:
-        fields = {"message": [body]} if body else {}
-    for name, values in query.items():
+        is_there = body or (body is not None and "message" not in query)
+        fields = {"message": [body or b""]} if is_there else {}
+    for name, values in _unbracketed(query).items():
         if name in _KNOWN and name not in fields:
             fields[name] = [value.encode(errors="surrogateescape") for value in values]
     return [_from_fields(fields)]
+
+
+def _unbracketed(query: Mapping[str, list[str]]) -> Mapping[str, list[str]]:
+    """
+    *query* with all lists of channels in `channel`.
+    """
+    bracketed = [name for name in query if name[-1:] == "]" and _BRACKETED.fullmatch(name)]
+    if not bracketed:
+        return query
+    channels = [channel for name in ("channel", *bracketed) for channel in query.get(name, ())]
+    return {**query, "channel": channels}
 
 
 def may_have_fields(content_type: str) -> bool:
@@ -92,7 +118,7 @@ def may_have_fields(content_type: str) -> bool:
     Whether a body of this type can name a key.
     """
     kind = _kind_of(content_type)
-    return kind in (JSON, FORM, MULTIPART) or kind in LINES
+    return kind in (FORM, MULTIPART, *LINES) or bool(_JSON_TYPE.fullmatch(kind))
 
 
 def _kind_of(content_type: str) -> str:
@@ -100,15 +126,19 @@ def _kind_of(content_type: str) -> str:
 
 
 def _parse_json(kind: str, body: bytes, most: int) -> list[Submission]:
-    text = _text(body)
+    text = _text(body.removeprefix(_MARK))
     if kind in LINES:
         lines = [(n, line) for n, line in enumerate(text.split("\n"), 1) if line.strip()]
         _check_count(len(lines), most)
-        return [_from_json(_load(line, ("line", n)), ("line", n)) for n, line in lines]
-    value = _load(text, _BODY)
+        return [_from_json(_load_object(line, ("line", n)), ("line", n)) for n, line in lines]
+    value = _load_object(text, _BODY)
     if not isinstance(value, list):
         return [_from_json(value, _BODY)]
     _check_count(len(value), most)
+    if any(map(_has_other, value)):
+        for item, message in zip(value, _written(text), strict=True):
+            if _has_other(item):
+                item["message"] = Verbatim(message.encode())
     return [_from_json(item, ("item", n)) for n, item in enumerate(value, 1)]
 
 
@@ -116,8 +146,12 @@ def parse_object(value: Any) -> Submission:
     """
     Read one message from JSON that is parsed already.
 
+    Args:
+        value: its message is a string, or `Verbatim`.
+
     Raises:
         RemoteProtocolError: 400, it is none.
+        TypeError: *value* was not read by `load`.
     """
     return _from_json(value, ("message", 0))
 
@@ -131,6 +165,7 @@ def _completed(submission: Submission, query: Mapping[str, list[str]]) -> Submis
     """
     With the channels and the key of the URL, if it has none of its own.
     """
+    query = _unbracketed(query)
     key = submission.key
     if key is None and "key" in query:
         key = query["key"][-1].encode(errors="surrogateescape")
@@ -168,12 +203,13 @@ def _from_json(value: Any, place: Place) -> Submission:
         for name in channels:
             name.encode()
         message = value.get("message", _NONE)
+        data: bytes | None = None
         if type(message) is str:
-            data: bytes | None = message.encode()
-        elif message is _NONE:
-            data = None
-        else:
-            data = _encode(message).encode()
+            data = message.encode()
+        elif type(message) is Verbatim:
+            data = message.data
+        elif message is not _NONE:
+            raise TypeError("a message that is not verbatim")
         if len(value) == 2 and "channel" in value and data is not None:  # nearly always
             return Submission(channels, data)
         event = _string(value, "event", place)
@@ -188,8 +224,6 @@ def _from_json(value: Any, place: Place) -> Submission:
         )
     except UnicodeEncodeError:
         raise RemoteProtocolError(f"{_at(place)} has half a surrogate pair") from None
-    except ValueError:
-        raise RemoteProtocolError(f"{_at(place)} has a number that is too large") from None
 
 
 def _string(value: dict[str, Any], name: str, place: Place) -> str | None:
@@ -239,8 +273,12 @@ def _parse_form(body: bytes) -> Fields:
         raw_name, _, value = pair.partition(b"=")
         name = _unquote(raw_name)
         if name.isascii():
-            fields.setdefault(name.decode(), []).append(_unquote(value))
+            fields.setdefault(_field_of(name.decode()), []).append(_unquote(value))
     return fields
+
+
+def _field_of(name: str) -> str:
+    return "channel" if name[-1:] == "]" and _BRACKETED.fullmatch(name) else name
 
 
 def _unquote(text: bytes) -> bytes:
@@ -262,7 +300,7 @@ def _parse_multipart(content_type: str, body: bytes) -> Fields:
         )
         for event in (*parser.parse(body), *parser.parse(b"")):
             if isinstance(event, multipart.MultipartSegment):
-                values = fields.setdefault(event.name, [])
+                values = fields.setdefault(_field_of(event.name), [])
                 values.append(b"")
             elif event is not None and values is not None:
                 values[-1] += event
@@ -275,15 +313,90 @@ def _refuse_constant(name: str) -> NoReturn:
     raise ValueError(name)  # NaN and Infinity are not JSON (RFC 8259, 6)
 
 
-_encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
-_decode = json.JSONDecoder(parse_constant=_refuse_constant).decode  # made once: dear to make
+def _integer(digits: str) -> int:
+    return int(digits[:40])  # of what has more digits nobody wants the value
 
 
-def _load(text: str, place: Place) -> Any:
+_decoder = json.JSONDecoder(parse_constant=_refuse_constant, parse_int=_integer)  # dear to make
+_decode, _decode_at = _decoder.decode, _decoder.raw_decode
+
+
+def load(text: str) -> Any:
+    """
+    What the JSON *text* says (RFC 8259). Of whole numbers with more than 40 digits
+    only the first 40 are read. If it is an object, its `message` is a string or
+    `Verbatim`.
+
+    Raises:
+        ValueError: it is not JSON; NaN and infinity are not.
+        RecursionError: it is nested too deeply.
+    """
+    value = _decode(text)
+    if _has_other(value):
+        [message] = _written(text)
+        value["message"] = Verbatim(message.encode())
+    return value
+
+
+def _load_object(text: str, place: Place) -> Any:
     try:
-        return _decode(text)
+        return load(text)
     except (ValueError, RecursionError):
         raise RemoteProtocolError(f"{_at(place)} is not JSON") from None
+
+
+def _has_other(value: Any) -> bool:
+    """
+    Whether *value* has a message that is not a string.
+    """
+    return type(value) is dict and type(value.get("message", "")) is not str
+
+
+def _written(text: str) -> list[str]:
+    """
+    How `message` is written in an object, or in each item of an array; "" for what
+    has none. Of several members of that name the last one counts.
+
+    Args:
+        text: JSON that was read without an error.
+    """
+    start = _behind_blanks(text, 0)
+    if text[start] == "{":
+        return [_written_in(text, start)[0]]
+    messages: list[str] = []
+    while text[start] != "]":
+        start = _behind_blanks(text, start + 1)  # behind the bracket or a comma
+        if text[start] == "{":
+            message, start = _written_in(text, start)
+        else:
+            message, (_, start) = "", _decode_at(text, start)
+        messages.append(message)
+        start = _behind_blanks(text, start)
+    return messages
+
+
+def _written_in(text: str, start: int) -> tuple[str, int]:
+    """
+    Returns:
+        the last message of the object that begins at *start*, and where that ends.
+    """
+    message = ""
+    start = _behind_blanks(text, start + 1)
+    while text[start] != "}":
+        if text[start] == ",":
+            start = _behind_blanks(text, start + 1)
+        name, start = _decode_at(text, start)
+        start = _behind_blanks(text, _behind_blanks(text, start) + 1)  # the colon
+        _, end = _decode_at(text, start)
+        if name == "message":
+            message = text[start:end]
+        start = _behind_blanks(text, end)
+    return message, start + 1
+
+
+def _behind_blanks(text: str, start: int) -> int:
+    found = _BLANK.match(text, start)
+    return found.end() if found else start
 
 
 def _text(body: bytes) -> str:

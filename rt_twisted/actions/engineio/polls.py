@@ -12,6 +12,7 @@ from typing import Any
 
 from twisted.internet.task import deferLater
 
+from rt_twisted.actions.bodies import read_body
 from rt_twisted.actions.engineio.mailbox import Mailbox
 from rt_twisted.codecs.engineio import Kind, Packet, text_of
 from rt_twisted.codecs.engineio_framing import Framing, PollFraming, reframed
@@ -113,7 +114,7 @@ class Polls:
             raise RemoteProtocolError("two posts at once")
         self._posting = True
         try:
-            body = await exchange.read(self._house.socketio.max_payload)
+            body = await read_body(exchange, self._house.socketio.max_payload)
             clock = self._house.reactor
             until = clock.seconds() + SLICE
             for packet in framing.packets(body):

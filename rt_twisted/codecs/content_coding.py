@@ -1,0 +1,100 @@
+"""
+Content codings of request bodies (RFC 9110, 8.4): what `Content-Encoding` names.
+"""
+
+from __future__ import annotations
+
+import zlib
+
+from rt_twisted.codecs.errors import RemoteProtocolError
+
+ACCEPTED = "gzip, deflate, identity"  # as Accept-Encoding says it (RFC 9110, 12.5.3)
+MAX_CODINGS = 2  # one within the other
+MAX_MEMBERS = 100  # of one gzip file (RFC 1952, 2.2): each takes a decompressor
+_STEP = 65536  # bytes inflated at a time
+
+_GZIP, _ZLIB, _RAW = 16 + zlib.MAX_WBITS, zlib.MAX_WBITS, -zlib.MAX_WBITS
+
+
+def read_codings(header: str) -> list[str]:
+    """
+    The codings of a body, in the order in which they were applied.
+
+    Args:
+        header: the value of Content-Encoding; "" if there is none.
+
+    Returns:
+        `gzip` and `deflate`, without `identity`.
+
+    Raises:
+        RemoteProtocolError: 415, another coding or more than MAX_CODINGS. Respond
+            with `Accept-Encoding: ACCEPTED`.
+    """
+    codings = [word.strip().lower().removeprefix("x-") for word in header.split(",")]
+    codings = [coding for coding in codings if coding not in ("", "identity")]
+    for coding in codings:
+        if coding not in ("gzip", "deflate"):
+            raise RemoteProtocolError(f"the content coding {coding[:40]!r} is not known", 415)
+    if len(codings) > MAX_CODINGS:
+        raise RemoteProtocolError(f"more than {MAX_CODINGS} content codings", 415)
+    return codings
+
+
+def decode(codings: list[str], body: bytes, most: int) -> bytes:
+    """
+    Undo *codings*, the last one first.
+
+    Args:
+        codings: from `read_codings`.
+        body: as it came.
+        most: bytes of the result, and of what is in between.
+
+    Raises:
+        RemoteProtocolError: 400, it is malformed or cut off; 413, it is larger.
+    """
+    for coding in reversed(codings):
+        if coding == "gzip":
+            body = _members(body, most)
+        else:
+            # zlib's format (RFC 9110, 8.4.1.2); some clients send it without its head.
+            is_zlib = len(body) > 1 and body[0] & 15 == 8 and (body[0] << 8 | body[1]) % 31 == 0
+            body, rest = _inflate(body, _ZLIB if is_zlib else _RAW, most)
+            if rest:
+                raise _malformed()
+    return body
+
+
+def _members(body: bytes, most: int) -> bytes:
+    pieces: list[bytes] = []
+    for _ in range(MAX_MEMBERS):
+        piece, body = _inflate(body, _GZIP, most)
+        pieces.append(piece)
+        most -= len(piece)
+        if not body:
+            return b"".join(pieces)
+    raise RemoteProtocolError(f"more than {MAX_MEMBERS} gzip members in the body")
+
+
+def _inflate(body: bytes, window: int, most: int) -> tuple[bytes, bytes]:
+    """
+    Returns:
+        what is in *body* up to its end, and the bytes behind that.
+    """
+    inflater = zlib.decompressobj(window)
+    inflated = bytearray()
+    try:
+        while not inflater.eof:
+            piece = inflater.decompress(body, _STEP)
+            inflated += piece
+            if len(inflated) > most:
+                raise RemoteProtocolError(f"the decoded body is larger than {most} bytes", 413)
+            body = inflater.unconsumed_tail
+            if not piece and not body and not inflater.eof:
+                raise _malformed()
+    except zlib.error:
+        raise _malformed() from None
+    return bytes(inflated), inflater.unused_data
+
+
+def _malformed() -> RemoteProtocolError:
+    return RemoteProtocolError("the body is not what Content-Encoding says")
