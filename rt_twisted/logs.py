@@ -15,7 +15,15 @@ from datetime import UTC, datetime
 from typing import Any, TextIO
 
 from twisted.application.service import MultiService
-from twisted.logger import FileLogObserver, ILogObserver, formatEvent, formatEventAsClassicLogText
+from twisted.logger import (
+    FileLogObserver,
+    ILogObserver,
+    LegacyLogObserverWrapper,
+    formatEvent,
+    formatEventAsClassicLogText,
+)
+
+from rt_twisted.log_filter import LogFilter, printable, printable_json
 
 Owner = tuple[int, int]  # uid, gid; -1 for whoever it is now
 
@@ -50,7 +58,8 @@ class LogFile:
         if isinstance(self._file, io.FileIO):
             _append(self._file, text.encode(errors="backslashreplace"))
         else:
-            self._file.write(text)
+            encoding = getattr(self._file, "encoding", None) or "utf-8"
+            self._file.write(text.encode(encoding, "backslashreplace").decode(encoding))
 
     def flush(self) -> None:
         """
@@ -127,7 +136,7 @@ def as_json(event: Mapping[str, Any], worker: int = 0) -> str:
     failure = event.get("log_failure")
     if failure is not None:
         line["traceback"] = failure.getTraceback()
-    return json.dumps(line, ensure_ascii=False) + "\n"
+    return printable_json(json.dumps(line, ensure_ascii=False)) + "\n"
 
 
 def as_text(event: Mapping[str, Any], worker: int = 0) -> str | None:
@@ -135,6 +144,7 @@ def as_text(event: Mapping[str, Any], worker: int = 0) -> str | None:
     Lines as twistd writes them; those of a worker say which, behind the time.
     """
     text = formatEventAsClassicLogText(dict(event))
+    text = printable(text) if text else text
     return text.replace(" [", f" [w{worker}] [", 1) if worker and text else text
 
 
@@ -156,9 +166,12 @@ class Logged(MultiService):
     Services whose application logs where they say.
 
     Args:
-        file: None leaves the log to twistd.
+        file: None leaves the log to twistd, but for *syslog*.
         form: see `observer`.
         worker: the same.
+        level: see `LogFilter`; as the next.
+        later: the same.
+        syslog: the prefix for the system's log, if that is where to log.
         step: a context for each step of the start; its argument is whether it is the last.
     """
 
@@ -167,20 +180,30 @@ class Logged(MultiService):
         file: LogFile | None,
         form: str,
         worker: int = 0,
+        level: str = "info",
+        later: Callable[[float, Callable[[], None]], None] | None = None,
+        syslog: str | None = None,
         step: Callable[[bool], AbstractContextManager[None]] = lambda last: nullcontext(),
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]  # Twisted has none
         self._step = step
-        self._file = file
-        self._form = form
-        self._worker = worker
+        observe: Any = None
+        if file is not None:
+            observe = observer(file, form, worker)
+        elif syslog is not None:
+            from twisted.python.syslog import SyslogObserver  # opens the log
+
+            emit: Any = SyslogObserver(syslog).emit
+            observe = LegacyLogObserverWrapper(emit)
+        self.filter = LogFilter(observe, level, later)
+        self._observes = observe is not None
 
     def setServiceParent(self, parent: Any) -> None:
         """
         Twistd asks its application for an observer, after this.
         """
-        if self._file is not None:
-            parent.setComponent(ILogObserver, observer(self._file, self._form, self._worker))
+        if self._observes:
+            parent.setComponent(ILogObserver, self.filter)
         super().setServiceParent(parent)  # type: ignore[no-untyped-call]  # as above
 
     def privilegedStartService(self) -> None:

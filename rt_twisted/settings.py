@@ -246,6 +246,8 @@ SECTIONS: tuple[tuple[str, tuple[Setting, ...]], ...] = (
         Setting("worker-timeout", "60", _never_or_from_two, help=
             "A worker that has said nothing to its parent for so long hangs: it is ended, and "
             "another takes its place. 0 waits for ever."),
+        Setting("log-level", "info", _choice("debug", "info", "warn", "error"), help=
+            "Lines of the daemon's log from this level on; debug has one for each attempt."),
         Setting("log-format", "text", _choice("text", "json"), help=
             "How the lines of the daemon's log look; where they go is twistd's --logfile."),
     )),

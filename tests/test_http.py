@@ -1033,7 +1033,10 @@ def test_the_access_log(access_log: AccessLog, tmp_path: Path) -> None:
     assert "hush" not in text
 
 
-@pytest.mark.parametrize("path", [b'/a"b', b"/a\\x22", b"/%0a%0d%22", b"/\x7f"])
+@pytest.mark.parametrize(
+    "path",
+    [b'/a"b', b"/a\\x22", b"/%0a%0d%22", b"/\x7f", b"/\xc2\x9b31m", b"/\x1b[31m", b"/\xe2\x80\xae"],
+)
 def test_nobody_writes_into_the_access_log(
     path: bytes, access_log: AccessLog, tmp_path: Path
 ) -> None:

@@ -13,9 +13,10 @@ from typing import Any
 
 import pytest
 from twisted.application.service import Application
-from twisted.logger import ILogObserver, Logger
+from twisted.logger import ILogObserver, Logger, LogLevel, capturedLogs, formatEvent
 from twisted.python.failure import Failure
 
+from rt_twisted.log_filter import OURS, REPEATS, WINDOW, LogFilter
 from rt_twisted.logs import LogFile, Logged, observer
 
 
@@ -166,3 +167,93 @@ def test_standard_output_stays_what_it_was(monkeypatch: pytest.MonkeyPatch) -> N
     file.close()
 
     assert written == ["line\n", "another\n"]
+
+
+@pytest.mark.parametrize("form", ["text", "json"])
+@pytest.mark.parametrize(
+    "bad", ["\x1b[31m", "\x9b31m", "\x7f", "\r", "\x85", "\u202e", "\u2028", "\0"]
+)
+def test_no_text_is_a_command_for_a_terminal(bad: str, form: str) -> None:
+    """
+    Control characters are escaped, wherever they are: in a field, a name, an exception.
+    """
+    file = io.StringIO()
+    log = Logger("shop", observer=observer(file, form))
+    log.info("path {path}", path=f"/a{bad}b")
+    try:
+        raise ValueError(f"no{bad}tea")
+    except ValueError:
+        log.failure(f"while{bad}brewing", Failure())
+
+    text = file.getvalue()
+    assert bad not in text
+    assert all(each.isprintable() or each in "\n\t" for each in text)
+    if form == "json":
+        first, second = map(json.loads, text.splitlines())
+        assert first["path"] == f"/a{bad}b"
+        assert f"no{bad}tea" in second["traceback"]
+
+
+def test_a_line_of_a_client_begins_with_a_tab() -> None:
+    """
+    It cannot be taken for a line of its own.
+    """
+    file = io.StringIO()
+    Logger("shop", observer=observer(file, "text")).info("{path}", path="/\n2026-11-29 forged")
+
+    assert "\n\t2026-11-29 forged\n" in file.getvalue()
+
+
+class Filtered:
+    """
+    A filter, and what passes it.
+    """
+
+    def __init__(self, level: str = "info") -> None:
+        self.events: list[Any] = []
+        self.calls: list[Any] = []
+        later: Any = lambda seconds, call: self.calls.append((seconds, call))  # noqa: E731
+        self.filter = LogFilter(self.events.append, level, later)
+
+    def log(self, text: str, level: LogLevel = LogLevel.info, name: str = "shop") -> None:
+        self.filter({"log_format": text, "log_level": level, "log_namespace": name})
+
+
+def test_events_pass_from_a_level_on() -> None:
+    """
+    The level may be set again; what has none always passes.
+    """
+    filtered = Filtered()
+    filtered.log("one", LogLevel.debug)
+    filtered.log("two", LogLevel.info)
+    filtered.filter.set_level("error")
+    filtered.log("three", LogLevel.warn)
+    filtered.log("four", LogLevel.critical)
+    filtered.filter.set_level("debug")
+    filtered.log("five", LogLevel.debug)
+    filtered.filter({"message": ("six",)})
+
+    said = [event.get("log_format", "six") for event in filtered.events]
+    assert said == ["two", "four", "five", "six"]
+
+
+@pytest.mark.parametrize(("name", "most"), [("twisted.internet.tcp.Port", REPEATS), ("shop", OURS)])
+def test_a_line_is_not_repeated_without_end(name: str, most: int) -> None:
+    """
+    The rest is counted, and said when the window is over; then it begins anew.
+    """
+    filtered = Filtered()
+    said: list[str] = []
+    with capturedLogs() as captured:
+        for _ in range(2):
+            for _ in range(most + 7):
+                filtered.log("EMFILE {n}", name=name)
+            assert len(filtered.events) == most
+            [(seconds, call)] = filtered.calls
+            assert seconds == WINDOW
+            filtered.events.clear()
+            filtered.calls.clear()
+            call()
+        said = [formatEvent(event) for event in captured if "left out" in event["log_format"]]
+
+    assert said == ["in 60 seconds 7 more lines of this kind were left out: EMFILE {n}"] * 2

@@ -4,15 +4,20 @@ A line per response, for operators who switch it on.
 
 from __future__ import annotations
 
+import string
 import time
 from typing import TYPE_CHECKING
+from urllib.parse import quote
 
 from twisted.logger import Logger
 
+from rt_twisted.log_filter import printable
 from rt_twisted.logs import LogFile
 
 if TYPE_CHECKING:
     from rt_twisted.front.exchange import HttpExchange
+
+PLAIN = string.punctuation.translate({ord('"'): None, ord("\\"): None})  # as they came
 
 _log = Logger()
 
@@ -35,13 +40,12 @@ class AccessLog:
         Write that *exchange* is answered with *status* and *size* bytes; a
         stream's size is 0, as it is only beginning.
         """
-        path = exchange.target.partition(b"?")[0].decode("latin-1")
-        target = path.replace("\\", "%5C").replace('"', "%22")
+        target = quote(exchange.target.partition(b"?")[0], PLAIN)
         version = exchange.version
         now = time.strftime("%d/%b/%Y:%H:%M:%S %z")
         line = (
             f"{exchange.address or '-'} - - [{now}] "
-            f'"{exchange.method} {target} HTTP/{version}" {status} {size}\n'
+            f'"{printable(exchange.method)} {target} HTTP/{version}" {status} {size}\n'
         )
         try:
             self.file.write(line)

@@ -79,17 +79,25 @@ def build(options: Options, reactor: Any) -> IService:
     """
     log = open_log(options)
     worker = options.inheritance
+    twistd: Any = options.parent
+    logged = partial(
+        Logged,
+        log,
+        options["log-format"],
+        level=options["log-level"],
+        later=lambda seconds, call: reactor.callFromThread(reactor.callLater, seconds, call),
+        syslog=twistd["prefix"] if twistd and twistd.get("syslog") else None,
+    )
     if worker is not None:
         hold_signals()
-        services = Logged(log, options["log-format"], worker.number)
+        services = logged(worker.number)
         _fill(services, options, reactor, log, Heir(reactor, worker.sockets))
         return services
-    twistd: Any = options.parent
     if twistd is None or options["check"]:
-        services = Logged(log, options["log-format"])
+        services = logged()
     else:
         hold_signals()
-        services = Logged(log, options["log-format"], step=StartReport(twistd).step)
+        services = logged(step=StartReport(twistd).step)
     if options["workers"] > 1:
         _man(services, options, reactor, log)
     else:
@@ -139,7 +147,7 @@ def _fill(
         _export(services, options, reactor, hub)
     endpoints = list(make_endpoints(options, net, front.acceptableProtocols()))
     certificates = [one.contexts for _, one in endpoints if hasattr(one, "contexts")]
-    renew = Renewal(options, hubs, front, log, access_log, certificates, house_of)
+    renew = Renewal(options, hubs, front, log, access_log, certificates, house_of, services.filter)
     supervisor = post or Supervisor(os.environ, reactor)
     daemon = Daemon(reactor, hubs, front, endpoints, options, supervisor, renew)
     if siblings is not None:
@@ -200,7 +208,7 @@ def _man(services: Any, options: Options, reactor: Any, log: LogFile | None) -> 
         check_again,
         census,
         Supervisor(os.environ, reactor),
-        Rereading(options, log),
+        Rereading(options, log, services.filter),
         options,
     )
     services.addService(crew)

@@ -29,6 +29,7 @@ LIVE = frozenset(
     "websocket-bytes websocket-tolerance websocket-close-seconds websocket-compress "
     "socketio-ping-interval socketio-ping-timeout socketio-connect-seconds "
     "socketio-handshake-seconds socketio-max-pending "
+    "log-level "
     "socketio-upgrade-seconds socketio-max-payload socketio-recovery worker-timeout".split()
 )
 

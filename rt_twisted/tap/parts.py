@@ -360,8 +360,7 @@ def open_log(options: Options) -> LogFile | None:
     if twistd is None or options["check"]:
         return None
     path = twistd.get("logfile") or ("-" if twistd.get("nodaemon") else "twistd.log")
-    theirs = path == "-" and (options["log-format"] == "text" or not twistd.get("nodaemon"))
-    theirs = theirs and options.inheritance is None  # a worker says which it is
+    theirs = path == "-" and not twistd.get("nodaemon")  # twistd refuses it
     if theirs or twistd.get("syslog") or twistd.get("logger"):
         return None
     try:

@@ -14,6 +14,7 @@ from rt_twisted.front.http import Front
 from rt_twisted.front.responses import Responses
 from rt_twisted.house import House
 from rt_twisted.hubs import Hubs
+from rt_twisted.log_filter import LogFilter
 from rt_twisted.logs import LogFile
 from rt_twisted.routes import Routes
 from rt_twisted.settings import SETTINGS, WrongSetting
@@ -44,6 +45,7 @@ class Renewal:
         certificates: have a `reload` that raises ValueError, with one sentence,
             and then has changed nothing.
         make_house: what actions are lent, by other settings.
+        log_filter: has the level of the log.
     """
 
     def __init__(
@@ -55,6 +57,7 @@ class Renewal:
         access_log: LogFile | None,
         certificates: Sequence[Any],
         make_house: Callable[[Options], House],
+        log_filter: LogFilter,
     ) -> None:
         self._start = self._now = options
         self._hubs = hubs
@@ -63,6 +66,7 @@ class Renewal:
         self._access_log = access_log
         self._certificates = certificates
         self._make_house = make_house
+        self._log_filter = log_filter
 
     def __call__(self) -> Mapping[str, Any]:
         """
@@ -105,6 +109,7 @@ class Renewal:
                 one.reload()
             except ValueError as error:
                 raise WrongSetting(str(error)) from None
+        self._log_filter.set_level(fresh["log-level"])
         hubs.adopt(keep, limits)
         house.inbound.limit = read_inbound_limit(fresh)
         lines = AccessLog(access_log) if access_log else None
@@ -129,11 +134,13 @@ class Rereading:
     Args:
         options: as they were at the start.
         log: opened anew each time; None if it is not ours.
+        log_filter: has the level of the log.
     """
 
-    def __init__(self, options: Options, log: LogFile | None) -> None:
+    def __init__(self, options: Options, log: LogFile | None, log_filter: LogFilter) -> None:
         self._start = self._now = options
         self._log = log
+        self._log_filter = log_filter
 
     def __call__(self) -> Mapping[str, Any]:
         """
@@ -145,6 +152,7 @@ class Rereading:
         except WrongSetting as error:
             _log.error("not reloaded, nothing has changed: {reason}", reason=str(error))
         else:
+            self._log_filter.set_level(self._now["log-level"])
             _tell_fixed(self._now, self._start)
         return self._now
 

@@ -253,10 +253,12 @@ class RedisBroker(Service):
                 except Away as error:
                     reason = str(error)
                 if link.connected and not self._closed:
-                    self._say(f"is not heard: {reason}")
                     attempt = 0 if self._there else attempt + 1
                     self._there = False
                     await deferLater(self._reactor, _backoff(attempt))
+                    # A redis that ends closes both connections, and is away.
+                    if link.connected and not self._closed:
+                        self._say(f"is not heard: {reason}")
             raise Away(await link.lost or "the connection was lost")
         finally:
             self._link = None
@@ -342,9 +344,16 @@ class RedisBroker(Service):
 
     def _say(self, state: str) -> None:
         # A reactor that ends cuts our connections before it calls `close`.
-        if state != self._state and self._reactor.running:
-            self._state = state
-            tell = _log.info if state == "is there" else _log.error
+        if not self._reactor.running:
+            return
+        before, self._state = self._state, state
+        if state == "is there":
+            tell = _log.info
+        elif state.partition(":")[0] == before.partition(":")[0]:
+            tell = _log.debug  # still, if for another reason: refused, after it was lost
+        else:
+            tell = _log.error
+        if state != before:
             tell("redis {server} {state}", server=self._server, state=state)
 
     def _look(self) -> None:
