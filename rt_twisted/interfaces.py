@@ -308,6 +308,14 @@ class IExchange(Interface):
             headers: further ones.
         """
 
+    def refuse(refusal: Refusal) -> None:
+        """
+        Answer with the status and the reason of *refusal*. An EventSource that is
+        refused for now (429, 503) gets an event stream that says when to reconnect.
+
+        Raising a Refusal from `IAction.act` does the same.
+        """
+
     def open(content_type: str, headers: Sequence[Header] = ()) -> Opened:
         """
         Answer 200 with a stream and take the connection over.

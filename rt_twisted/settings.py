@@ -17,11 +17,12 @@ from typing import Any
 from rt_twisted.access import CHANNEL_PATTERN, Key
 from rt_twisted.addresses import AddressHeader, Networks
 from rt_twisted.brokers.amqp.config import Server, read_url
+from rt_twisted.origins import is_origin
 
 _UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
 _SECONDS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _DAY = 86400.0
-_ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[^\sA-Z/?#@*]+")  # as a browser says it
+_HEADER = re.compile(r"\*|[!#$%&'+.^_`|~0-9A-Za-z-]{1,200}")  # RFC 9110, 5.6.2
 _TRUTH = {"yes": True, "true": True, "on": True, "no": False, "false": False, "off": False}
 
 
@@ -161,11 +162,18 @@ def _origins(*words: str) -> Callable[[str], frozenset[str]]:
 
     def read(value: str) -> frozenset[str]:
         found = _words(value)
-        if not all(each in words or _ORIGIN.fullmatch(each) for each in found):
+        if not all(each in words or is_origin(each) for each in found):
             raise ValueError("origins such as https://www.example.org, in lower case, no path")
         return found
 
     return read
+
+
+def _headers(value: str) -> frozenset[str]:
+    found = _words(value)
+    if not all(map(_HEADER.fullmatch, found)):
+        raise ValueError("names of headers, separated by blanks, or *")
+    return found
 
 
 def _networks(value: str) -> Networks:
@@ -261,10 +269,17 @@ SECTIONS: tuple[tuple[str, tuple[Setting, ...]], ...] = (
             "Dotted name of a function that takes (settings, hub) and returns the twisted.web "
             "resource for what no route claims."),
         Setting("origins", "*", _origins("*", "null"), help=
-            "Origins whose pages may read responses (CORS), separated by blanks; * for every "
-            "one."),
+            "Origins whose pages may read responses (CORS), separated by blanks; "
+            "https://*.example.org for all subdomains of a host, file:// and null for files, "
+            "* for every one."),
         Setting("credentials", "0", _switch, help=
             "Whether pages of these origins may send cookies; needs a list of origins."),
+        Setting("allowed-headers", "*", _headers, help=
+            "Request headers that pages of these origins may send beside those that the daemon "
+            "reads itself, separated by blanks; * for those that a page asks for."),
+        Setting("exposed-headers", "", _headers, help=
+            "Response headers that such pages may read beside ETag and Retry-After, separated "
+            "by blanks; * for all, which needs credentials = 0."),
         Setting("access-log", "", _text, help=
             "File to which a line per response is appended, without queries, cookies and keys; "
             "- for standard output."),
@@ -447,7 +462,8 @@ SECTIONS: tuple[tuple[str, tuple[Setting, ...]], ...] = (
     ("Websocket", (
         Setting("websocket-origins", "same", _origins("same", "*", "null"), help=
             "Origins whose pages may open a websocket, separated by blanks: same stands for "
-            "pages of the host that is asked, whatever their port, * for every one. Programs "
+            "pages of the host that is asked, whatever their port, https://*.example.org for "
+            "subdomains of a host, file:// and null for files, * for every one. Programs "
             "that are no browsers name none and are let in."),
         Setting("websocket-message", "1m", _size, help=
             "Bytes of a message from a client, however it is cut or compressed; more closes "

@@ -180,6 +180,10 @@ class Place:
             parse_route("^/news$ sse:news", self.house),
             parse_route("^/publish$ publish", self.house),
             parse_route("^/refuse/(400|401)$ tests.words.Refusing:status=401", self.house),
+            *(
+                parse_route(f"^/refuse/{n}$ tests.words.Refusing:status={n}", self.house)
+                for n in (403, 413, 429, 503)
+            ),
             parse_route("^/odd$ tests.words.Refusing:status=599", self.house),
             parse_route("^/broken$ tests.words.Refusing", self.house),
         ]
@@ -970,6 +974,85 @@ def test_preflights() -> None:
     assert preflight(b"", b"/none").status == 404
     with pytest.raises(ValueError):
         Cors(credentials=True)
+    with pytest.raises(ValueError):
+        Cors(frozenset(["https://a.example"]), True, exposed=frozenset("*"))
+
+
+USUAL = (
+    "Authorization, Cache-Control, Content-Type, Idempotency-Key, If-None-Match, Last-Event-ID, "
+    "X-Publish-Key, X-Requested-With"
+)
+
+
+@pytest.mark.parametrize(
+    ("allowed", "asked", "more"),
+    [
+        ("*", "", []),
+        ("*", "x-clientid", ["x-clientid"]),
+        ("*", "x-clientid,content-type , traceparent", ["x-clientid", "traceparent"]),
+        ("*", "x-a,x-a", ["x-a"]),
+        ("*", "x a, x:b, \u00e9, x-c\x7f, " + "x" * 201, []),
+        ("*", ",".join(f"x-{n}" for n in range(300)), [f"x-{n}" for n in range(100)]),
+        ("X-CSRF-Token traceparent", "x-other", ["X-CSRF-Token", "traceparent"]),
+        ("Content-Type", "x-other", []),
+    ],
+)
+def test_headers_that_pages_may_send(allowed: str, asked: str, more: list[str]) -> None:
+    """
+    A page may send headers of its own: those that a preflight asks for, or those
+    that the settings list. A name that cannot be a header's is never repeated.
+    """
+    cors = Cors(allowed=frozenset(allowed.split()))
+    lines = f"Origin: https://a.example\r\nAccess-Control-Request-Headers: {asked}\r\n"
+    request = get(b"/publish", lines.encode("latin-1") + b"Access-Control-Request-Method: POST\r\n")
+    found = dict(cors.preflight("https://a.example", ["POST"], asked))
+
+    assert found["Access-Control-Allow-Headers"] == ", ".join([USUAL, *more])
+    if "\x7f" not in asked and len(asked) < 1000:
+        answer = Place(cors=cors).call(request.replace(b"GET", b"OPTIONS")).heard()[0]
+        assert answer.headers["access-control-allow-headers"] == ", ".join([USUAL, *more])
+
+
+def test_headers_that_pages_may_read() -> None:
+    """
+    Those of the setting, beside those that the daemon's own clients need.
+    """
+    cors = Cors(frozenset(["https://*.a.example"]), exposed=frozenset(["X-B", "X-A"]))
+    lines = cors.headers("https://shop.a.example")
+
+    assert b"Access-Control-Allow-Origin: https://shop.a.example\r\n" in lines
+    assert b"Access-Control-Expose-Headers: ETag, Retry-After, X-A, X-B\r\n" in lines
+    assert cors.headers("https://a.example") == b"Vary: Origin\r\n"
+    assert cors.preflight("https://evil-a.example", ["GET"]) == []
+
+
+EVENT_SOURCE = b"Accept: text/event-stream\r\nCache-Control: no-cache\r\n"
+
+
+@pytest.mark.parametrize("status", [429, 503])
+def test_an_eventsource_refused_for_now_gets_a_stream(status: int) -> None:
+    """
+    It never reconnects after an error status, so it is told when to by a stream
+    that ends; whichever route it asks.
+    """
+    place = Place()
+    answer = place.call(get(b"/refuse/%d" % status, EVENT_SOURCE)).heard()[0]
+
+    assert answer.status == 200
+    assert answer.headers["content-type"] == "text/event-stream; charset=utf-8"
+    assert b"data" not in answer.body and b"\nid" not in answer.body
+    assert answer.body.startswith(b": %d " % status)
+    plain = place.call(get(b"/refuse/%d" % status)).heard()[0]
+    assert plain.status == status
+
+
+@pytest.mark.parametrize("status", [401, 403, 404, 405, 413])
+def test_an_eventsource_refused_for_good_gets_the_status(status: int) -> None:
+    """
+    Reconnecting would not help, so it gives up.
+    """
+    path = {404: b"/none", 405: b"/publish"}.get(status, b"/refuse/%d" % status)
+    assert Place().call(get(path, EVENT_SOURCE)).heard()[0].status == status
 
 
 # Who asks, and what is written down.

@@ -269,6 +269,32 @@ def test_a_poll_waits_for_news() -> None:
 
 
 @pytest.mark.parametrize(
+    "tag",
+    [
+        '"33a64df551425fcc-gzip"',
+        "*",
+        "",
+        '"',
+        'W/""',
+        '"1.2.3"',
+        '"e.1x"',
+        '"e.12345678901234567890"',
+    ],
+)
+def test_an_unknown_entity_tag_counts_as_none(tag: str) -> None:
+    """
+    A proxy may replace entity tags by its own. Such a poll gets neither the whole
+    history nor a gap.
+    """
+    polls = Polls()
+    polls.tell("before")
+    poll = polls.ask("channels=news", f"If-None-Match: {tag}")
+
+    assert only(poll).status == 200
+    assert said(poll) == {"messages": [], "position": "e.1", "gap": False}
+
+
+@pytest.mark.parametrize(
     ("query", "header", "status"),
     [
         ("since=e.1", "X: y", 200),
@@ -276,6 +302,17 @@ def test_a_poll_waits_for_news() -> None:
         ("lastEventId=e.1", "X: y", 200),
         ("", 'If-None-Match: "e.1"', 304),
         ("since=e.0", 'If-None-Match: W/"e.1"', 304),
+        ("", 'If-None-Match: "e.1-gzip"', 304),
+        ("", 'If-None-Match: W/"e.1--gzip"', 304),
+        ("", 'If-None-Match: "e.1;gzip"', 304),
+        ("", 'If-None-Match: "e.1"-br', 304),
+        ("", 'If-None-Match: "e.1.zst"', 304),
+        ("", 'If-None-Match: "gzip:e.1"', 304),
+        ("", "If-None-Match: e.1", 304),
+        ("", 'If-None-Match: "other", W/"e.1-gzip"', 304),
+        ("", 'If-None-Match: "e.0", "e.1", "f.9"', 304),
+        ("since=e.1", 'If-None-Match: "33a64df551425fcc"', 200),
+        ("since=e.1", "If-None-Match: *", 200),
     ],
 )
 def test_nothing_comes(query: str, header: str, status: int) -> None:
@@ -605,6 +642,38 @@ def test_others_get_a_stream(header: str) -> None:
     Exactly that word, as in cyclone-sse.
     """
     assert Polls().ask("channels=news", header, path="/sse").streams
+
+
+@pytest.mark.parametrize(
+    ("query", "accept"),
+    [
+        ("&evs_buffer_size_limit=262144", "text/event-stream"),
+        ("&evs_buffer_size_limit=262144", "*/*"),
+        ("&evs_preamble=1", "*/*"),
+        ("&evs_last_event_id=e.0", "*/*"),
+        ("", "text/event-stream"),
+    ],
+)
+def test_amvteks_polyfill_gets_a_stream(query: str, accept: str) -> None:
+    """
+    It says XMLHttpRequest as well; its parameters and `Accept` tell it apart.
+    """
+    poll = Polls().ask(f"channels=news{query}", XHR, f"Accept: {accept}", path="/sse")
+
+    assert poll.streams
+
+
+def test_an_eventsource_that_polls_is_told_when_to_reconnect() -> None:
+    """
+    Here too an error status would end it.
+    """
+    polls = Polls(Limits(readers_per_address=1), count_addresses=True)
+    polls.ask("channels=news&since=e.0")
+    answer = only(polls.ask("channels=news&since=e.0", "Accept: text/event-stream"))
+
+    assert answer.status == 200
+    assert answer.body == b": 429 too many readers from your address\nretry: 10000\n\n"
+    assert answer.headers["retry-after"] == "10"
 
 
 @pytest.mark.parametrize("format", [JsonPoll(), EventPoll()])

@@ -456,7 +456,7 @@ def test_comments_are_not_followed_by_an_empty_line() -> None:
         (RawEventStream(padding=3), raw),
     ]
     for format, missed in streams:
-        stream = format.start(missed) + format.heartbeat + format.heartbeat
+        stream = started(format, missed) + format.heartbeat + format.heartbeat
         stream += format.encode(missed.messages[0]) + format.heartbeat
 
         assert stream.count(b"\n\n") == stream.count(b"data: ") == 3

@@ -28,7 +28,9 @@ from rt_twisted.interfaces import IAction, IExchange, Match, Refusal
 from rt_twisted.message import After, Newest, Position, Since
 from rt_twisted.template import Template
 
-_TAG = re.compile(r'(?:W/)?"([^"]*)"')
+# The position in an entity tag, which proxies change when they compress: "TAG-gzip",
+# "TAG;gzip", "TAG"-br. Whatever they add is not of letters and digits alone.
+_POSITION = re.compile(r"(?<![^\W_]|\.)([0-9A-Za-z]+\.[0-9]{1,19})(?![^\W_]|\.[0-9])")
 _SECONDS = re.compile(r"[0-9]{1,6}(?:\.[0-9]{1,3})?")
 
 
@@ -75,7 +77,7 @@ class Poll:
             names = read_names(query)
         names = house.names.check_all(names)
         format = _format(exchange, query)
-        since, conditional = _since(exchange, query)
+        since, conditional = _since(exchange, query, house.hub.position().epoch)
         if since is None and self.history:
             since = Newest(self.history)
         wait = min(_seconds(query), house.poll_seconds if self.wait is None else self.wait)
@@ -98,15 +100,38 @@ def _format(exchange: IExchange, query: Mapping[str, list[str]]) -> JsonPoll | E
     return EventPoll() if named[-1] == "sse" else JsonPoll()
 
 
-def _since(exchange: IExchange, query: Mapping[str, list[str]]) -> tuple[Since | None, bool]:
+def _since(
+    exchange: IExchange, query: Mapping[str, list[str]], epoch: str
+) -> tuple[Since | None, bool]:
     """
     Returns:
         from where to go on, and whether the client asked by If-None-Match.
     """
-    tag = _TAG.match(exchange.header("if-none-match") or "")
-    if tag is not None and exchange.header("last-event-id") is None:
-        return After(Position.parse(tag[1])), True
+    tags = exchange.header("if-none-match")
+    if tags is not None and exchange.header("last-event-id") is None:
+        position = _position_in(tags, epoch)
+        if position is not None:
+            return After(position), True
     return read_since(exchange, query, True), False
+
+
+def _position_in(tags: str, epoch: str) -> Position | None:
+    """
+    The position that an `If-None-Match` header names.
+
+    Of several, it is the furthest in the current log: a condition is met if any tag
+    matches (RFC 9110, 13.1.2).
+
+    Args:
+        tags: the header, a list of entity tags.
+        epoch: of the current log.
+
+    Returns:
+        None if no tag is one of ours, so that it counts as if it were not there.
+    """
+    found = [Position.parse(text) for text in _POSITION.findall(tags)]
+    current = [position for position in found if position.epoch == epoch]
+    return max(current or found, key=lambda position: position.offset, default=None)
 
 
 def _seconds(query: Mapping[str, list[str]]) -> float:

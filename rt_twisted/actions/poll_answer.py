@@ -18,11 +18,11 @@ from twisted.python.failure import Failure
 from rt_twisted.actions.stats import NO_STORE
 from rt_twisted.codecs.poll import EventPoll, Frames, JsonPoll
 from rt_twisted.house import House
-from rt_twisted.interfaces import IExchange
+from rt_twisted.interfaces import IExchange, Refusal
 from rt_twisted.message import Since
 from rt_twisted.subscriber import Cause, Subscriber
 
-RETRY_AFTER = "2"  # seconds, when the broker fails
+RETRY_AFTER = 2  # seconds, when the broker fails
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,8 +119,8 @@ class Waiting:
         The broker failed, or a format; the client may try again.
         """
         if self._end():
-            body, type = b"the broker is not available\n", "text/plain; charset=utf-8"
-            self._exchange.answer(503, body, type, [("Retry-After", RETRY_AFTER)])
+            refusal = Refusal(503, "the broker is not available", retry=RETRY_AFTER)
+            self._exchange.refuse(refusal)
 
     # What happens.
 

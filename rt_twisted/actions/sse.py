@@ -95,22 +95,18 @@ class Sse:
         since = read_since(exchange, query, self.word != "sseraw")
         if since is None and self.history:
             since = Newest(self.history)
-        if self.ids and self.word == "sse" and exchange.header("x-requested-with") == XHR:
+        if self.ids and self.word == "sse" and _is_long_poller(exchange, query):
             return self._poll(exchange, names, since)
         limit = read_count(query, "evs_buffer_size_limit") or 0
         retry = house.retry if self.retry is None else self.retry
         padded = bool(query) and (query.get("padding") == ["true"] or "evs_preamble" in query)
         word = "json" if query and self._wants_json(query) else self.word
         format = _format(word, retry, padded, self.ids, exchange.framed)
-        try:
-            house.hub.admit(address_of(exchange, house))
-            if exchange.method == "HEAD":
-                exchange.answer(200, content_type=format.content_type, headers=HEADERS)
-                return None
-            turn = house.hub.admission.turn(exchange)
-        except Refusal as refusal:
-            self._send_away(exchange, refusal)
+        house.hub.admit(address_of(exchange, house))
+        if exchange.method == "HEAD":
+            exchange.answer(200, content_type=format.content_type, headers=HEADERS)
             return None
+        turn = house.hub.admission.turn(exchange)
         if turn is not None:
             return self._wait(turn, exchange, format, names, since, limit)
         self._open(exchange, format, names, since, limit)
@@ -139,12 +135,8 @@ class Sse:
         since: Since | None,
         limit: int,
     ) -> None:
-        try:
-            await turn
-            self.house.hub.admit(address_of(exchange, self.house))
-        except Refusal as refusal:
-            self._send_away(exchange, refusal)
-            return
+        await turn
+        self.house.hub.admit(address_of(exchange, self.house))
         self._open(exchange, format, names, since, limit)
 
     def _open(
@@ -162,15 +154,18 @@ class Sse:
         reader = Subscriber(opened.transport, format, house.hub, patience, address, limit)
         house.hub.join(reader, names, since, opened.head)
 
-    def _send_away(self, exchange: IExchange, refusal: Refusal) -> None:
-        """
-        Refuse; but a browser's EventSource never comes back after a 503 (WHATWG
-        HTML, 9.2.3): it is told when to by a stream that ends.
-        """
-        if refusal.status != 503 or EVENT_STREAM not in (exchange.header("accept") or ""):
-            raise refusal
-        format = _format(self.word, 0, False, False, False)
-        exchange.answer(200, format.end(int(refusal.retry * 1000)), format.content_type, HEADERS)
+
+def _is_long_poller(exchange: IExchange, query: Mapping[str, list[str]]) -> bool:
+    """
+    Whether the client is cyclone-sse's jQuery plugin, which takes one event a response.
+
+    amvtek's polyfill sends the same `X-Requested-With` and reads a stream: it also
+    sends `Accept`, and parameters whose names begin with `evs_`.
+    """
+    if exchange.header("x-requested-with") != XHR:
+        return False
+    streams = EVENT_STREAM in (exchange.header("accept") or "")
+    return not streams and not any(name.startswith("evs_") for name in query)
 
 
 @cache

@@ -23,6 +23,7 @@ from rt_twisted.codecs.fields import parse_cookies, parse_query
 from rt_twisted.front.body import Whole, too_large, too_many_bodies
 from rt_twisted.front.file_body import FileBody
 from rt_twisted.front.head import Head
+from rt_twisted.front.refusals import respond_to
 from rt_twisted.front.web import SiteChannel
 from rt_twisted.inbound_memory import Reservation
 from rt_twisted.interfaces import Header, IExchange, Opened, Refusal, Take
@@ -78,6 +79,7 @@ class HttpExchange:
         "path",
         "query_string",
         "raw_headers",
+        "refused",
         "streaming",
         "target",
         "waits",
@@ -99,6 +101,7 @@ class HttpExchange:
         self.length = length
         self.keep_alive = True  # the client wants to ask more
         self.answered = False
+        self.refused = 0  # the status of the refusal that it is answered with
         self.complete = length == 0  # the body has come
         self.streaming = False  # the body may take as long as it likes
         self._headers = head.headers
@@ -418,10 +421,11 @@ class HttpExchange:
 
     def refuse(self, refusal: Refusal) -> None:
         """
-        Answer with an error, as short text.
+        See `IExchange`.
         """
-        text = f"{refusal.reason}\n".encode()
-        self.answer(refusal.status, text, "text/plain; charset=utf-8", refusal.headers)
+        response = respond_to(self, refusal)
+        self.refused = refusal.status
+        self.answer(response.status, response.body, response.content_type, response.headers)
 
     def open(self, content_type: str, headers: Sequence[Header] = ()) -> Opened:
         """

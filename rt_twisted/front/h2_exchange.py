@@ -14,6 +14,7 @@ from zope.interface import implementer
 from rt_twisted.front.body import too_large
 from rt_twisted.front.exchange import HttpExchange, has_length
 from rt_twisted.front.file_body import FileBody
+from rt_twisted.front.refusals import respond_to
 from rt_twisted.front.web import SiteChannel
 from rt_twisted.interfaces import Header, IExchange, Opened, Refusal, Take
 
@@ -44,6 +45,7 @@ class Http2Exchange:
         "path",
         "query_string",
         "raw_headers",
+        "refused",
         "target",
     )
 
@@ -57,6 +59,7 @@ class Http2Exchange:
         self._channel: SiteChannel | None = None
         self._watcher: Callable[[], object] | None = None
         self.answered = False
+        self.refused = 0  # the status of the refusal that it is answered with
         self.method = request.method
         self.path = request.path
         self.query_string = request.query_string
@@ -196,10 +199,11 @@ class Http2Exchange:
 
     def refuse(self, refusal: Refusal) -> None:
         """
-        Answer with an error, as short text.
+        See `IExchange`.
         """
-        text = f"{refusal.reason}\n".encode()
-        self.answer(refusal.status, text, "text/plain; charset=utf-8", refusal.headers)
+        response = respond_to(self, refusal)
+        self.refused = refusal.status
+        self.answer(response.status, response.body, response.content_type, response.headers)
 
     def open(self, content_type: str, headers: Sequence[Header] = ()) -> Opened:
         """

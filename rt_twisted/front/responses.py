@@ -46,8 +46,10 @@ class Responses:
         Count that *exchange* is answered with *status* and *size* bytes.
         """
         self._counts.requests[status] += 1
-        if status >= 400:
-            self._count_refusal(exchange, status)
+        # An EventSource that is refused for now gets a 200 (front/refusals.py).
+        refused = exchange.refused or status
+        if refused >= 400:
+            self._count_refusal(exchange, refused)
         if self._log is not None:
             self._log(exchange, status, size)
 

@@ -57,7 +57,9 @@ def _act(front: Front, exchange: HttpExchange | Http2Exchange) -> Any:
     allow = [_allow(found)]
     origin = exchange.header("origin")
     if origin is not None and exchange.header("access-control-request-method"):
-        allow += front.cors.preflight(origin, found)
+        allow += front.cors.preflight(
+            origin, found, exchange.header("access-control-request-headers") or ""
+        )
     exchange.answer(204, headers=allow)
     return None
 

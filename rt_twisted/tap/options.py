@@ -17,7 +17,8 @@ from rt_twisted.workers.inheritance import Inheritance, Texts
 
 # What a reload takes on; everything else needs a restart.
 LIVE = frozenset(
-    "stop-seconds route origins credentials access-log trusted-proxies "
+    "stop-seconds route origins credentials allowed-headers exposed-headers access-log "
+    "trusted-proxies "
     "client-address-header http-secret "
     "publish-key "
     "max-body max-message max-batch trim history history-bytes history-age history-memory "

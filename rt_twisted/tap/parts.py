@@ -336,7 +336,12 @@ def make_cors(options: Options) -> Cors:
     Which pages of other origins may read responses.
     """
     try:
-        return Cors(options["origins"], options["credentials"])
+        return Cors(
+            options["origins"],
+            options["credentials"],
+            options["allowed-headers"] or frozenset(),
+            options["exposed-headers"] or frozenset(),
+        )
     except ValueError as error:
         raise wrong(options, "credentials", str(error)) from None
 

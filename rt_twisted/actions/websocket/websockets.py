@@ -20,6 +20,7 @@ from rt_twisted.codecs.websocket import REQUIRED, Agreement, agree
 from rt_twisted.house import House
 from rt_twisted.interfaces import IConversation, IExchange, IFormat, Refusal
 from rt_twisted.message import Since
+from rt_twisted.origins import matches_origin
 from rt_twisted.subscriber import Patience
 
 BUCKETS = 8  # each second one of them is looked at: silence is found so much late
@@ -174,7 +175,7 @@ class Websockets:
         """
         origin = exchange.header("origin")
         allowed = self.limits.origins
-        if origin is None or "*" in allowed or origin in allowed:
+        if origin is None or "*" in allowed or matches_origin(allowed, origin):
             return
         page = _host(origin.partition("://")[2])
         # "null" has no host, as little as a client that names none.

@@ -1,0 +1,50 @@
+"""
+Lists of origins (RFC 6454) in the settings, and the `Origin` headers they match.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+
+# As browsers serialize an origin. Pages from files have no host: some browsers and
+# WebViews send `file://` for them, others `null`.
+# A pattern for a whole top-level domain would name everybody.
+_HOST = r"[^\sA-Z/?#@*]+"
+_ORIGIN = re.compile(
+    rf"file://|[a-z][a-z0-9+.-]*://(?:{_HOST}|\*\.(?:{_HOST}\.{_HOST}|localhost(?::[0-9]+)?))"
+)
+_WILDCARD = "://*."
+_SUBDOMAINS = r"://(?:[a-z0-9_-]+\.)+"
+
+
+def is_origin(text: str) -> bool:
+    """
+    Whether *text* is an origin, or a pattern for all subdomains of a host, such as
+    `https://*.shop.example`.
+    """
+    return _ORIGIN.fullmatch(text) is not None
+
+
+def matches_origin(origins: frozenset[str], origin: str) -> bool:
+    """
+    Whether *origins* name the page that sent *origin*.
+
+    `https://*.shop.example` matches every subdomain at any depth, but neither
+    `https://shop.example` itself, nor another scheme or port. Runs in time linear
+    in *origin*.
+
+    Args:
+        origins: origins and patterns, as `is_origin` accepts them. Words with
+            a meaning of their own (`*`, `same`) match only themselves.
+        origin: an `Origin` header, which may be any text.
+    """
+    return _compiled(origins).fullmatch(origin) is not None
+
+
+@lru_cache(maxsize=32)
+def _compiled(origins: frozenset[str]) -> re.Pattern[str]:
+    patterns = [
+        re.escape(each).replace(re.escape(_WILDCARD), _SUBDOMAINS) for each in sorted(origins)
+    ]
+    return re.compile("|".join(patterns) if patterns else "(?!)")
