@@ -276,6 +276,8 @@ AS_EVENTS: list[tuple[Message, bytes]] = [
     (message(b"true", "said"), b'42["said","true","e.7"]\x1e'),
     (message(b"x", 'a"b'), b'42["a\\"b","x","e.7"]\x1e'),
     (message(b"x", "connect"), b'42["message","x","e.7"]\x1e'),
+    (message(b"x", "position"), b'42["message","x","e.7"]\x1e'),
+    (message(b"x", "gap"), b'42["message","x","e.7"]\x1e'),
     (
         message(b"\xff\x00"),
         b'451-["message",{"_placeholder":true,"num":0},"e.7"]\x1eb/wA=\x1e',

@@ -44,6 +44,9 @@ class Session:
     def joined(self) -> None:
         pass
 
+    def left(self) -> None:
+        pass
+
     def join(self, names: Any, since: Any, format: Any, head: bytes = b"") -> None:
         self.said += [head, b"joined " + b" ".join(name.encode() for name in names)]
 

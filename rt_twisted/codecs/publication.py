@@ -18,6 +18,7 @@ from urllib.parse import unquote_to_bytes
 import multipart
 
 from rt_twisted.codecs.errors import RemoteProtocolError
+from rt_twisted.codecs.socketio_events import POSITION
 from rt_twisted.codecs.sse import GAP
 
 MAX_FIELDS = 1000  # of one form
@@ -235,6 +236,11 @@ def _string(value: dict[str, Any], name: str, place: Place) -> str | None:
     return text
 
 
+# A subscriber could not tell a publisher's from the server's. They are refused for all
+# transports, as a publisher does not know by which one a message will be received.
+SERVER_EVENTS = frozenset((GAP, POSITION))
+
+
 def check_event(event: str) -> str | None:
     """
     *event* if it may be an event type; None for the empty one.
@@ -244,8 +250,8 @@ def check_event(event: str) -> str | None:
     """
     if len(event) > MAX_EVENT or any(character in event for character in "\r\n\0"):
         raise RemoteProtocolError(f"an event type is one line of up to {MAX_EVENT} characters")
-    if event == GAP:
-        raise RemoteProtocolError(f"the event type {GAP!r} is the server's own")
+    if event in SERVER_EVENTS:
+        raise RemoteProtocolError(f"the event type {event!r} is the server's own")
     return event or None
 
 

@@ -56,6 +56,7 @@ class Kind(IntEnum):
     BINARY_ACK = 6
 
 
+_BARE = (Kind.CONNECT, Kind.DISCONNECT)  # need no data
 _PLAIN = {Kind.BINARY_EVENT: Kind.EVENT, Kind.BINARY_ACK: Kind.ACK}
 _BINARY = {plain: binary for binary, plain in _PLAIN.items()}
 
@@ -177,6 +178,13 @@ class Decoder:
         self._left = 0  # bytes
         self._pieces: list[bytes] | None = None
 
+    @property
+    def waiting(self) -> bool:
+        """
+        Whether the next message has to be an attachment.
+        """
+        return self._packet is not None
+
     def feed(self, data: str | bytes) -> Packet | None:
         """
         Take the next message.
@@ -237,7 +245,7 @@ def _filled(packet: Packet, text: str, attachments: list[bytes]) -> Packet:
     """
     *packet* with its data: the JSON *text*, and *attachments* in it.
     """
-    if not text and not attachments and _IS_FINE[packet.kind](None):
+    if not text and not attachments and packet.kind in _BARE:
         return packet
     data = load(text)
     if not _IS_FINE[packet.kind](data):
@@ -257,7 +265,8 @@ _IS_FINE: dict[Kind, Callable[[Any], bool]] = {
         and data[0] not in RESERVED
     ),
     Kind.ACK: lambda data: isinstance(data, list),
-    Kind.CONNECT_ERROR: lambda data: isinstance(data, str | dict),
+    # Clients of Socket.IO 2 report an ERROR with any data (`44"encode error"`).
+    Kind.CONNECT_ERROR: lambda data: data is None or isinstance(data, str | dict | list),
 }
 
 

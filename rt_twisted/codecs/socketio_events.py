@@ -21,6 +21,8 @@ MESSAGE = "message"  # the event of a message without a type
 GAP = "gap"
 POSITION = "position"
 
+_NOT_TYPES = RESERVED | {GAP, POSITION}  # of messages: the client's and the server's own
+
 _PLACEHOLDER = b'{"_placeholder":true,"num":0}'
 
 
@@ -74,7 +76,7 @@ class Events:
         One event, with an attachment if its data is neither JSON nor text.
         """
         event = message.event
-        if event is None or event in RESERVED:
+        if event is None or event in _NOT_TYPES:
             event = MESSAGE
         position = b""
         if self.positions:

@@ -4,6 +4,7 @@ Engine.IO and Socket.IO word by word: what their documents and official servers 
 
 from __future__ import annotations
 
+import base64
 import json
 import socket
 from collections.abc import Iterator
@@ -587,13 +588,13 @@ def test_an_upgrade_that_fails(daemon: StartDaemon) -> None:
         socket.send("2probe")
         assert socket.recv(PATIENCE) == "3probe"
         socket.send("5")
-        socket.send("41")
+        socket.send("1")
         assert is_closed(socket)
 
 
 def test_namespaces(daemon: StartDaemon) -> None:
     """
-    Without an application there is but one; who leaves it, leaves.
+    Without an application there is but one; who leaves it may join again.
     """
     with websocket(daemon(*ROUTES)) as socket:
         assert str(socket.recv(PATIENCE)).startswith('0{"sid":')
@@ -605,7 +606,85 @@ def test_namespaces(daemon: StartDaemon) -> None:
         assert answer.startswith("40{")
         assert set(json.loads(answer[2:])) == {"sid", "pid"}
         socket.send("41")
+        socket.send("40")
+        assert str(socket.recv(PATIENCE)).startswith("40{")
+        socket.send('420["subscribe","a"]')
+        assert str(socket.recv(PATIENCE)).startswith('42["position",')
+        assert socket.recv(PATIENCE) == '430[{"status":"ok","channels":["a"]}]'
+
+
+def test_socketio_2_reports_errors_and_leaves(daemon: StartDaemon) -> None:
+    """
+    With Engine.IO 3 a client may report an error of its own, speak in a namespace
+    that it has not joined, leave the last one and join it again; its session stays.
+    """
+    with websocket(daemon(*ROUTES), 3) as socket:
+        assert str(socket.recv(PATIENCE)).startswith("0{")
+        assert socket.recv(PATIENCE) == "40"
+        for text in ('44"encode error"', '44["any"]', "44null", '42/none,["x"]', "41", "40"):
+            socket.send(text)
+        assert socket.recv(PATIENCE) == "40"
+        socket.send("40/none")
+        assert socket.recv(PATIENCE) == '44/none,"Invalid namespace"'
+        socket.send('420["subscribe","a"]')
+        assert str(socket.recv(PATIENCE)).startswith('42["position",')
+        assert socket.recv(PATIENCE) == '430[{"status":"ok","channels":["a"]}]'
+
+
+@pytest.mark.parametrize("version", [3, 4])
+def test_another_parser_is_named(version: int, daemon: StartDaemon) -> None:
+    """
+    A client with socket.io-msgpack-parser is told by the close frame and by the
+    answer to its post what is wrong, and so is the log.
+    """
+    server = daemon(*ROUTES)
+    connect_packet = b"\x83\xa4type\x00\xa3nsp\xa1/\xa4data\xc0"
+    with websocket(server, version) as socket:
+        socket.send(connect_packet if version == 4 else b"\x04" + connect_packet)
         assert is_closed(socket)
+        assert "not msgpack" in str(socket.close_reason)
+    http = Http(server, version)
+    text = ("b" if version == 4 else "b4") + base64.b64encode(connect_packet).decode()
+    framed = text if version == 4 else f"{len(text)}:{text}"
+    status, body = http.post(http.open(), framed.encode())
+    assert (status, "not msgpack" in json.loads(body)["message"]) == (400, True)
+    assert server.log.count("socket.io-msgpack-parser is not supported") == 1
+
+
+def test_events_of_the_server_cannot_be_published(daemon: StartDaemon) -> None:
+    """
+    Whoever publishes them, and however: a subscriber could not tell them apart.
+    """
+    server = daemon(
+        r"--route=^/chat/ socket.io:subscribe=chat,publish=chat", "--route=^/ws$ websocket", *ROUTES
+    )
+    url = f"ws://127.0.0.1:{server.port}"
+    with (
+        websocket(server) as asking,
+        connect(f"{url}/chat/?EIO=4&transport=websocket") as chatting,
+        connect(f"{url}/ws") as plain,
+    ):
+        for line in (asking, chatting):
+            line.recv(PATIENCE)
+            line.send("40")
+            while not str(line.recv(PATIENCE)).startswith("40"):
+                pass
+        assert str(chatting.recv(PATIENCE)).startswith('42["position",')
+        for event in ("gap", "position"):
+            with closing(HTTPConnection("127.0.0.1", server.port, timeout=PATIENCE)) as http:
+                http.request("POST", f"/publish?channel=a&event={event}", b"x")
+                assert http.getresponse().status == 400
+            asking.send(f'420["publish","a","x","{event}"]')
+            assert "is the server's own" in str(asking.recv(PATIENCE))
+            chatting.send(f'420["{event}","x"]')
+            assert "is the server's own" in str(chatting.recv(PATIENCE))
+            said = {"type": "publish", "id": 1, "channel": "a", "message": "x", "event": event}
+            plain.send(json.dumps(said))
+            answer = json.loads(plain.recv(PATIENCE))
+            while answer["type"] != "error":
+                assert answer["type"] == "position"
+                answer = json.loads(plain.recv(PATIENCE))
+            assert answer["status"] == 400
 
 
 def test_keys_and_routes_decide_who_publishes(daemon: StartDaemon) -> None:

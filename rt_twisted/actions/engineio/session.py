@@ -205,6 +205,13 @@ class Session:
         self._joined = True
         self._count(admitted=True)
 
+    def left(self) -> None:
+        """
+        The client has left all that it had joined, and may join something again.
+        """
+        self._connect_by = self._now() + self._house.socketio.connect_seconds
+        self.due = min(self.due, self._connect_by)
+
     def _count(self, admitted: bool = False) -> None:
         if self._counted or not self._joined or self._confirm_by != math.inf:
             return

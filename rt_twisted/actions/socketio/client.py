@@ -12,6 +12,8 @@ from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionDone
 
 from rt_twisted.actions.socketio.seat import Seat
+from rt_twisted.codecs.errors import RemoteProtocolError
+from rt_twisted.codecs.publication import SERVER_EVENTS, check_event
 from rt_twisted.codecs.socketio import RESERVED, Kind, Packet
 from rt_twisted.house import House
 from rt_twisted.interfaces import Refusal, Unavailable
@@ -92,7 +94,8 @@ class Client:
         Tell this client alone. Nothing of it is remembered.
 
         Args:
-            event: none that clients keep for themselves, such as `connect`.
+            event: none that clients keep for themselves, such as `connect`, or
+                that the server sends itself: `gap` and `position`.
             arguments: what JSON can say, and bytes.
 
         Raises:
@@ -193,6 +196,8 @@ class Client:
     def _emit(self, event: str, arguments: tuple[Any, ...], number: int | None) -> None:
         if event in RESERVED:
             raise ValueError(f"{event!r} is an event of the client's own")
+        if event in SERVER_EVENTS:
+            raise ValueError(f"{event!r} is an event of the server's own")
         self._seat.say(Packet(Kind.EVENT, self.namespace, [event, *arguments], number))
 
 
@@ -206,6 +211,11 @@ async def published(house: House, drafts: Sequence[Draft]) -> Sequence[Position]
     """
     for draft in drafts:
         house.names.check(draft.channel)
+        if draft.event is not None:
+            try:
+                check_event(draft.event)
+            except RemoteProtocolError as error:
+                raise Refusal(error.status, error.reason) from None
         if draft.event is not None and not _is_unicode(draft.event):
             raise Refusal(400, "an event type has no half of a surrogate pair")
         if len(draft.data) > house.max_message:

@@ -39,6 +39,9 @@ MAX_NAMESPACES = 20  # of one session
 MAX_WAITING = 1000  # events of one session that wait for their application...
 MAX_PAYLOADS = 4  # ...and as many bytes of them as so many of the largest posts
 
+MSGPACK_LOG = 60.0  # seconds between two log lines about clients with msgpack
+_MSGPACK = "socketio-msgpack"  # in `House.kept`: when the next one may be written
+
 _OURS = frozenset(("EIO", "transport", "sid", "t", "b64"))  # of a query
 _RESUMABLE = frozenset(("transport close", "transport error", "ping timeout"))
 
@@ -114,6 +117,8 @@ class Dialogue:
         """
         See `Speaker`.
         """
+        if isinstance(data, bytes) and not self._decoder.waiting:
+            self._refuse_binary(data)
         self._size += len(data)
         packet = self._decoder.feed(data)
         if packet is None:
@@ -123,10 +128,18 @@ class Dialogue:
             self._hear_connect(packet)
             return
         found = self._clients.get(packet.namespace)
-        if packet.kind is Kind.CONNECT_ERROR or found is None:
-            if packet.kind is Kind.DISCONNECT or packet.namespace in self._joining:
-                return  # the two have crossed
+        if found is None:
+            # A client leaves or speaks before it has received that it was refused or
+            # disconnected. The server of Socket.IO 2 ignores such packets, the one of 3
+            # and 4 ends the session.
+            crossed = packet.kind is Kind.DISCONNECT or packet.namespace in self._joining
+            if crossed or self._version == 3:
+                return
             raise RemoteProtocolError("the namespace was not joined")
+        if packet.kind is Kind.CONNECT_ERROR:
+            # Such as `44"encode error"` of Socket.IO 2: the client could not send an event.
+            _log.debug("a client reported an error in namespace {name}", name=packet.namespace)
+            return
         client = found[0]
         if packet.kind is Kind.EVENT:
             self._hear_event(client, packet, size)
@@ -134,8 +147,6 @@ class Dialogue:
             client.acknowledged(packet.id or 0, packet.data)
         else:
             self._remove(packet.namespace, "client namespace disconnect")
-            if not self._clients and not self._joining:
-                self._session.close("client namespace disconnect")
 
     def closed(self, why: str) -> None:
         """
@@ -171,8 +182,8 @@ class Dialogue:
         if self._version == 3:
             namespace, _, query = namespace.partition("?")
             auth = dict(parse_qsl(query, keep_blank_values=True, max_num_fields=None))
-            if namespace == "/":
-                return  # it is there already
+            if namespace == "/" and (namespace in self._clients or namespace in self._joining):
+                return  # it is there already, unless it has left
         if namespace in self._clients or namespace in self._joining:
             raise RemoteProtocolError("the namespace was joined before")
         if len(self._clients) + len(self._joining) >= MAX_NAMESPACES:
@@ -291,6 +302,8 @@ class Dialogue:
         channels = seat.channels
         if not self._session.closed:
             seat.leave(channels)
+            if not self._clients:
+                self._session.left()
         seat.abandon()
         until = self._house.reactor.seconds() + self._house.socketio.recovery
         left = Left(client.id, namespace, channels, client.data, until)
@@ -302,6 +315,28 @@ class Dialogue:
         client.gone()
         told = _result_of(self._app.on_disconnect, client, why)
         told.addErrback(partial(_log.failure, "while an application heard that a client left"))
+
+    def _refuse_binary(self, data: bytes) -> None:
+        """
+        Name the cause where it can only be guessed from outside: clients with
+        another parser get no answer that they understand.
+
+        Raises:
+            RemoteProtocolError: always.
+        """
+        now = self._house.reactor.seconds()
+        kept = self._house.kept
+        # socket.io-msgpack-parser sends each packet as a map of up to 15 fields.
+        if data[:1] and 0x80 <= data[0] <= 0x8F and now >= kept.get(_MSGPACK, 0.0):
+            kept[_MSGPACK] = now + MSGPACK_LOG
+            _log.warn(
+                "a Socket.IO client at {address} sent a binary packet that looks like msgpack: "
+                "socket.io-msgpack-parser is not supported; use the default parser",
+                address=self._handshake.address,
+            )
+        raise RemoteProtocolError(
+            "binary data without a text packet: use the default parser of Socket.IO, not msgpack"
+        )
 
     # Events.
 
