@@ -525,6 +525,8 @@ class IAction(Interface):
     """
 
     methods = Attribute("Collection[str]: the request methods it serves; others get 405.")
+    # spare_methods (optional), Collection[str]: further ones, served where no other route
+    # serves them on the same path.
 
     def act(exchange: IExchange, match: Match) -> object:
         """

@@ -109,17 +109,25 @@ class Routes:
             OPTIONS is nobody's: it gets the set.
         """
         allowed: set[str] = set()
+        spare: tuple[Any, Match] | None = None
         for route in self._routes:
             found = route.pattern.search(path)
             if found is None:
                 continue
             methods = route.action.methods if route.method is None else (route.method,)
             if method in methods or (method == "HEAD" and "GET" in methods):
-                return route.action, Match((found[0], *found.groups()), path[found.end() :])
-            allowed.update(methods)
+                return route.action, _match(found, path)
+            others = getattr(route.action, "spare_methods", ()) if route.method is None else ()
+            if method in others and spare is None:
+                spare = route.action, _match(found, path)
+            allowed.update(methods, others)
             if "GET" in methods:
                 allowed.add("HEAD")
-        return allowed or None
+        return spare or allowed or None
+
+
+def _match(found: re.Match[str], path: str) -> Match:
+    return Match((found[0], *found.groups()), path[found.end() :])
 
 
 def parse_route(line: str, house: House) -> Route:

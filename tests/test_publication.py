@@ -14,8 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rt_twisted.codecs.errors import RemoteProtocolError
+from rt_twisted.codecs.fields import FORM
 from rt_twisted.codecs.publication import (
-    FORM,
     JSON,
     LINES,
     MAX_EVENT,

@@ -386,14 +386,15 @@ def test_what_a_pattern_found() -> None:
 @pytest.mark.parametrize(
     ("lines", "method", "allowed"),
     [
-        (["^/x sse:a"], "POST", {"GET", "HEAD"}),
+        (["GET ^/x sse:a"], "POST", {"GET", "HEAD"}),
+        (["^/x sse:a"], "PUT", {"GET", "HEAD", "POST"}),
         (["^/x publish"], "GET", {"POST"}),
         (["^/x publish"], "HEAD", {"POST"}),
         (["^/x publish", "^/x sse:a"], "PUT", {"GET", "HEAD", "POST"}),
         (["PUT ^/x sse:a"], "GET", {"PUT"}),
-        (["^/x sse:a"], "OPTIONS", {"GET", "HEAD"}),
+        (["^/x sse:a"], "OPTIONS", {"GET", "HEAD", "POST"}),
         (["^/y sse:a"], "OPTIONS", None),
-        (["^/x sse:a"], "get", {"GET", "HEAD"}),
+        (["^/x sse:a"], "get", {"GET", "HEAD", "POST"}),
     ],
 )
 def test_wrong_methods(lines: list[str], method: str, allowed: set[str] | None) -> None:
@@ -401,6 +402,20 @@ def test_wrong_methods(lines: list[str], method: str, allowed: set[str] | None) 
     What would be served, over all lines that match; HEAD is wherever GET is.
     """
     assert routes(*lines).find(method, "/x") == allowed
+
+
+@pytest.mark.parametrize("word", ["sse:a", "stream:a", "poll:a", "sseraw:a"])
+def test_what_a_route_serves_besides_comes_last(word: str) -> None:
+    """
+    A stream may be opened by POST where nothing else takes one.
+    """
+    alone = routes(f"^/x {word}").find("POST", "/x")
+    both = routes(f"^/x {word}", "POST ^/x publish:a").find("POST", "/x")
+
+    assert isinstance(alone, tuple)
+    assert isinstance(both, tuple)
+    assert "POST" not in alone[0].methods
+    assert "POST" in both[0].methods
 
 
 def test_words_have_actions() -> None:

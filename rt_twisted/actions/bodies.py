@@ -4,10 +4,14 @@ The body of a request, decoded.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from inspect import isawaitable
+
 from twisted.internet.defer import Deferred
 
 from rt_twisted.codecs.content_coding import ACCEPTED, decode, read_codings
 from rt_twisted.codecs.errors import RemoteProtocolError
+from rt_twisted.codecs.fields import parse_fields
 from rt_twisted.interfaces import IExchange, Refusal
 
 
@@ -37,3 +41,27 @@ def _decoded(body: bytes, codings: list[str], limit: int) -> bytes:
         return decode(codings, body, limit)
     except RemoteProtocolError as error:
         raise Refusal(error.status, error.reason) from None
+
+
+async def with_fields(
+    exchange: IExchange, limit: int, act: Callable[[Mapping[str, list[str]]], object]
+) -> None:
+    """
+    Call *act* with the fields of a POST: those of its body, then those of its URL.
+
+    Args:
+        exchange: the request.
+        limit: bytes of the body.
+        act: answers; may return something to wait for.
+
+    Raises:
+        Refusal: the body cannot be read; see `read_body` and `parse_fields`.
+    """
+    body = await read_body(exchange, limit)
+    try:
+        fields = parse_fields(exchange.header("content-type") or "", body)
+    except RemoteProtocolError as error:
+        raise Refusal(error.status, error.reason) from None
+    result = act({**exchange.query(), **fields})
+    if isawaitable(result):
+        await result

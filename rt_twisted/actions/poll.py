@@ -14,6 +14,7 @@ from typing import ClassVar
 from zope.interface import implementer
 
 from rt_twisted.actions.admitted import when_admitted
+from rt_twisted.actions.bodies import with_fields
 from rt_twisted.actions.poll_answer import Terms, answer_once
 from rt_twisted.actions.sse import (
     EVENT_STREAM,
@@ -55,6 +56,7 @@ class Poll:
 
     bare: ClassVar[str] = "subscribe"
     methods: ClassVar[Sequence[str]] = ("GET",)
+    spare_methods: ClassVar[Sequence[str]] = ("POST",)
 
     def __post_init__(self) -> None:
         if self.history < 0:
@@ -69,8 +71,13 @@ class Poll:
         something; or refuse. A client without a position is answered at once:
         from then on it has one, and nothing can be lost between two polls.
         """
+        if exchange.method == "POST":
+            act = partial(self._act, exchange, match)
+            return with_fields(exchange, self.house.max_body, act)
+        return self._act(exchange, match, exchange.query())
+
+    def _act(self, exchange: IExchange, match: Match, query: Mapping[str, list[str]]) -> object:
         house = self.house
-        query = exchange.query()
         if self.subscribe:
             names = [template.expand(exchange, match) for template in self.subscribe]
         else:

@@ -8,15 +8,17 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from typing import ClassVar
 
 from twisted.internet.defer import Deferred
 from zope.interface import implementer
 
 from rt_twisted.actions.admitted import address_of, admitted
+from rt_twisted.actions.bodies import with_fields
 from rt_twisted.actions.poll_answer import Terms, answer_once
 from rt_twisted.codecs.chunked import Chunked
+from rt_twisted.codecs.fields import BRACKETED
 from rt_twisted.codecs.json_events import JsonEventStream
 from rt_twisted.codecs.poll import EventPoll
 from rt_twisted.codecs.sse import CONTENT_TYPE, EventStream, RawEventStream
@@ -72,6 +74,7 @@ class Sse:
 
     bare: ClassVar[str] = "subscribe"
     methods: ClassVar[Sequence[str]] = ("GET",)
+    spare_methods: ClassVar[Sequence[str]] = ("POST",)
 
     def __post_init__(self) -> None:
         if self.history < 0 or (self.retry or 0) < 0:
@@ -82,7 +85,12 @@ class Sse:
         """
         Open the stream, now or when it is this reader's turn; or refuse.
         """
-        query = exchange.query()
+        if exchange.method == "POST":
+            act = partial(self._act, exchange, match)
+            return with_fields(exchange, self.house.max_body, act)
+        return self._act(exchange, match, exchange.query())
+
+    def _act(self, exchange: IExchange, match: Match, query: Mapping[str, list[str]]) -> object:
         if self.subscribe:
             names = [template.expand(exchange, match) for template in self.subscribe]
         else:
@@ -203,7 +211,10 @@ def read_names(query: Mapping[str, list[str]]) -> list[str]:
     """
     The channels that a query names.
     """
-    lists = query.get("channels", ())
+    lists = list(query.get("channels", ()))
+    for name, values in query.items():
+        if name[-1:] == "]" and BRACKETED.fullmatch(name):
+            lists += values
     return [name for text in lists for name in text.split(",") if name]
 
 

@@ -4,7 +4,7 @@ Plain streams: the bytes of each message, one behind the other.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from typing import ClassVar
@@ -12,6 +12,7 @@ from typing import ClassVar
 from zope.interface import implementer
 
 from rt_twisted.actions.admitted import when_admitted
+from rt_twisted.actions.bodies import with_fields
 from rt_twisted.actions.sse import HEADERS, check_fixed, read_names, read_since
 from rt_twisted.codecs.chunked import Chunked
 from rt_twisted.codecs.raw import Raw
@@ -50,6 +51,7 @@ class Stream:
 
     bare: ClassVar[str] = "subscribe"
     methods: ClassVar[Sequence[str]] = ("GET",)
+    spare_methods: ClassVar[Sequence[str]] = ("POST",)
 
     def __post_init__(self) -> None:
         if self.history < 0:
@@ -62,8 +64,13 @@ class Stream:
         """
         Open the stream when it is this reader's turn; or refuse.
         """
+        if exchange.method == "POST":
+            act = partial(self._act, exchange, match)
+            return with_fields(exchange, self.house.max_body, act)
+        return self._act(exchange, match, exchange.query())
+
+    def _act(self, exchange: IExchange, match: Match, query: Mapping[str, list[str]]) -> object:
         house = self.house
-        query = exchange.query()
         if self.subscribe:
             names = [template.expand(exchange, match) for template in self.subscribe]
         else:

@@ -1,12 +1,25 @@
 """
-Names and values: of a query, and of cookies.
+Names and values: of a query, of a body with the same fields, and of cookies.
 """
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 from urllib.parse import unquote_plus
+
+from rt_twisted.codecs.errors import RemoteProtocolError
+
+MAX_FIELDS = 1000  # of a form, or of an object; MAX_VALUES each
+MAX_VALUES = 10_000
+FORM = "application/x-www-form-urlencoded"
+BRACKETED = re.compile(r"channels?\[[0-9]{0,9}\]")  # as PHP and Rails write a list
+MARK = b"\xef\xbb\xbf"  # byte order mark
+
+_JSON = re.compile(r"(?:application|text)/json|application/[^\s;]+\+json")
 
 _unquote = partial(unquote_plus, errors="surrogateescape")  # a message may be any bytes
 
@@ -31,3 +44,61 @@ def parse_cookies(text: str) -> dict[str, str]:
     """
     pairs = (part.partition("=") for part in text.split(";"))
     return {name.strip(): value.strip().strip('"') for name, equals, value in pairs if equals}
+
+
+def media_type(content_type: str) -> str:
+    """
+    The type in a Content-Type, without its parameters, in lower case.
+    """
+    return content_type.partition(";")[0].strip().lower()
+
+
+def is_json(kind: str) -> bool:
+    """
+    Whether a media type is JSON (RFC 8259, and RFC 6839, 3.1).
+    """
+    return bool(_JSON.fullmatch(kind))
+
+
+def parse_fields(content_type: str, body: bytes) -> dict[str, list[str]]:
+    """
+    Read a body that has what a query may have, for lists that a URL is too short for.
+
+    Args:
+        content_type: of a form, or of JSON: an object, whose values are strings,
+            numbers, truth values, null for nothing, or arrays of these.
+        body: whole; an empty one has no fields, whatever its type.
+
+    Raises:
+        RemoteProtocolError: 415, another type; 400, malformed or too many fields.
+    """
+    if not body:
+        return {}
+    kind = media_type(content_type)
+    if not is_json(kind) and kind != FORM:
+        raise RemoteProtocolError(f"the body is a form ({FORM}) or JSON", 415)
+    try:
+        text = body.removeprefix(MARK).decode()
+    except UnicodeDecodeError:
+        raise RemoteProtocolError("the body is not UTF-8") from None
+    if kind == FORM:
+        if text.count("&") >= MAX_FIELDS:
+            raise RemoteProtocolError("too many fields")
+        return parse_query(text)
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        raise RemoteProtocolError("the body is not JSON") from None
+    if type(value) is not dict or len(value) > MAX_FIELDS:
+        raise RemoteProtocolError(f"the body is a JSON object of up to {MAX_FIELDS} fields")
+    return {name: _texts(name, given) for name, given in value.items() if given is not None}
+
+
+def _texts(name: str, given: Any) -> list[str]:
+    values = given if type(given) is list else [given]
+    if len(values) > MAX_VALUES or any(type(one) not in (str, int, float, bool) for one in values):
+        raise RemoteProtocolError(f"{name[:100]!r} is a string, a number, or an array of these")
+    try:
+        return [one if type(one) is str else json.dumps(one) for one in values]
+    except ValueError:  # more digits than Python writes
+        raise RemoteProtocolError(f"{name[:100]!r} is too large") from None

@@ -18,6 +18,7 @@ from urllib.parse import unquote_to_bytes
 import multipart
 
 from rt_twisted.codecs.errors import RemoteProtocolError
+from rt_twisted.codecs.fields import BRACKETED, FORM, MARK, is_json, media_type
 from rt_twisted.codecs.socketio_events import POSITION
 from rt_twisted.codecs.sse import GAP
 
@@ -26,11 +27,7 @@ MAX_EVENT = 200  # characters of an event type
 MAX_KEY = 200  # characters of an idempotency key
 JSON = "application/json"
 LINES = ("application/x-ndjson", "application/ndjson", "application/jsonl")
-FORM = "application/x-www-form-urlencoded"
 MULTIPART = "multipart/form-data"
-_JSON_TYPE = re.compile(r"(?:application|text)/json|application/[^\s;]+\+json")
-_BRACKETED = re.compile(r"channels?\[[0-9]{0,9}\]")  # as PHP and Rails write a list
-_MARK = b"\xef\xbb\xbf"  # byte order mark
 _BLANK = re.compile(r"[ \t\n\r]*")
 _KNOWN = frozenset(("channel", "event", "idempotency_key", "key", "message"))
 
@@ -86,12 +83,12 @@ def parse(
         RemoteProtocolError: 400 for what cannot be read, 413 for more than
             *most* messages.
     """
-    kind = _kind_of(content_type)
-    if _JSON_TYPE.fullmatch(kind) or kind in LINES:
+    kind = media_type(content_type)
+    if is_json(kind) or kind in LINES:
         submissions = _parse_json(kind, body or b"", most)
         return [_completed(one, query) for one in submissions] if query else submissions
     if kind == FORM:
-        fields = _parse_form((body or b"").removeprefix(_MARK))
+        fields = _parse_form((body or b"").removeprefix(MARK))
     elif kind == MULTIPART:
         fields = _parse_multipart(content_type, body or b"")
     else:
@@ -107,7 +104,7 @@ def _unbracketed(query: Mapping[str, list[str]]) -> Mapping[str, list[str]]:
     """
     *query* with all lists of channels in `channel`.
     """
-    bracketed = [name for name in query if name[-1:] == "]" and _BRACKETED.fullmatch(name)]
+    bracketed = [name for name in query if name[-1:] == "]" and BRACKETED.fullmatch(name)]
     if not bracketed:
         return query
     channels = [channel for name in ("channel", *bracketed) for channel in query.get(name, ())]
@@ -118,16 +115,12 @@ def may_have_fields(content_type: str) -> bool:
     """
     Whether a body of this type can name a key.
     """
-    kind = _kind_of(content_type)
-    return kind in (FORM, MULTIPART, *LINES) or bool(_JSON_TYPE.fullmatch(kind))
-
-
-def _kind_of(content_type: str) -> str:
-    return content_type.partition(";")[0].strip().lower()
+    kind = media_type(content_type)
+    return kind in (FORM, MULTIPART, *LINES) or is_json(kind)
 
 
 def _parse_json(kind: str, body: bytes, most: int) -> list[Submission]:
-    text = _text(body.removeprefix(_MARK))
+    text = _text(body.removeprefix(MARK))
     if kind in LINES:
         lines = [(n, line) for n, line in enumerate(text.split("\n"), 1) if line.strip()]
         _check_count(len(lines), most)
@@ -284,7 +277,7 @@ def _parse_form(body: bytes) -> Fields:
 
 
 def _field_of(name: str) -> str:
-    return "channel" if name[-1:] == "]" and _BRACKETED.fullmatch(name) else name
+    return "channel" if name[-1:] == "]" and BRACKETED.fullmatch(name) else name
 
 
 def _unquote(text: bytes) -> bytes:
