@@ -81,6 +81,16 @@ def abandon(transport: Any) -> None:
     transport.connectionLost(Failure(ConnectionDone()))
 
 
+def end_at_fin(transport: Any) -> None:
+    """
+    End a connection whose peer has closed its sending side, as Twisted does by
+    itself where no protocol provides `IHalfCloseableProtocol`.
+    """
+    while isinstance(transport, ProtocolWrapper):
+        transport = transport.transport
+    transport.connectionLost(Failure(ConnectionDone()))
+
+
 def tune_listener(port: IListeningPort, dead_after: float) -> None:
     """
     Set what every connection that *port* accepts inherits (Linux does so).

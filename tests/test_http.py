@@ -170,7 +170,7 @@ class Place:
     def __init__(self, *lines: str, reactor: Any = None, **arguments: Any) -> None:
         self.clock = Clock()
         self.hub = Hub(MemoryBroker(self.clock, "e"), self.clock)
-        self.house = House(self.hub, reactor)
+        self.house = House(self.hub, self.clock if reactor is None else reactor)
         self.echo = Echo()
         self.later = Later()
         routes = [
@@ -256,7 +256,8 @@ def test_requests_are_answered_in_order(cut: Callable[[bytes], list[bytes]]) -> 
     assert answers[6].said["path"] == "/echo//\u00fc"
     assert answers[6].said["query"] == {"n": ["+ "]}
     assert caller.open
-    assert not any("connection" in answer.headers for answer in answers)
+    assert {answer.headers["connection"] for answer in answers} == {"keep-alive"}
+    assert {answer.headers["keep-alive"] for answer in answers} == {"timeout=75"}
 
 
 @pytest.mark.parametrize("late", [False, True])
@@ -310,7 +311,8 @@ def test_every_request_before_the_last_is_answered(last: bytes) -> None:
     place.waiting[0].answer(200, b"")
 
     assert [answer.status for answer in caller.heard()] == [200, 200, 200]
-    assert [answer.headers.get("connection") for answer in caller.heard()] == [None, None, "close"]
+    said = [answer.headers["connection"] for answer in caller.heard()]
+    assert said == ["keep-alive", "keep-alive", "close"]
     assert not caller.open
 
 
@@ -342,7 +344,7 @@ def test_nothing_follows_a_request_that_closes() -> None:
 @pytest.mark.parametrize(
     ("request_", "connection"),
     [
-        (get(), None),
+        (get(), "keep-alive"),
         (get(headers=b"Connection: close\r\n"), "close"),
         (get(headers=b"Connection: Close, x\r\n"), "close"),
         (get(version=b"1.0"), "close"),
@@ -350,15 +352,19 @@ def test_nothing_follows_a_request_that_closes() -> None:
         (b"GET /echo HTTP/1.0\r\n\r\n", "close"),
     ],
 )
-def test_staying_open(request_: bytes, connection: str | None) -> None:
+def test_staying_open(request_: bytes, connection: str) -> None:
     """
-    HTTP/1.1 stays open unless told to close, HTTP/1.0 the other way round.
+    HTTP/1.1 stays open unless told to close, HTTP/1.0 the other way round; the client
+    learns for how long.
     """
     caller = Place().call(request_)
 
     (answer,) = caller.heard()
     assert answer.status == 200
-    assert answer.headers.get("connection") == connection
+    assert answer.headers["connection"] == connection
+    assert answer.headers.get("keep-alive") == (
+        "timeout=75" if connection == "keep-alive" else None
+    )
     assert caller.open is (connection != "close")
 
 
@@ -467,7 +473,7 @@ def test_refusals(request_: bytes, status: int, closing: bool) -> None:
     assert answer.headers["content-type"] == "text/plain; charset=utf-8"
     assert answer.body.endswith(b"\n")
     assert answer.headers["access-control-allow-origin"] == "*"
-    assert caller.open is ("connection" not in answer.headers)
+    assert caller.open is (answer.headers["connection"] != "close")
     assert not (closing and caller.open)
     if status == 405:
         assert "OPTIONS" in answer.headers["allow"]

@@ -14,7 +14,12 @@ from collections import deque
 from typing import TYPE_CHECKING, Any
 
 import httptools
-from twisted.internet.interfaces import IHandshakeListener, IProtocol
+from twisted.internet.error import ConnectionLost
+from twisted.internet.interfaces import (
+    IHalfCloseableProtocol,
+    IHandshakeListener,
+    IProtocol,
+)
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
@@ -36,13 +41,17 @@ LINGER = 5.0  # seconds in which a refused client may read why
 HELD = 65536  # bytes of a body that are kept until somebody wants it
 
 
-@implementer(IProtocol, IHandshakeListener)
+@implementer(IProtocol, IHandshakeListener, IHalfCloseableProtocol)
 class Connection:
     """
     A client's connection until a stream takes it over.
 
     Requests are answered one after the other, each when the response before it
     has gone to the kernel; meanwhile nothing more is read.
+
+    A client that closes its sending side still gets the responses to all that it has
+    asked (RFC 9112, 9.6), and then the connection is closed. Only streams end with it: most
+    clients that close that side are gone, and a stream would not find out for long.
 
     Args:
         front: whose.
@@ -68,6 +77,7 @@ class Connection:
         "_unread",
         "deadline",
         "front",
+        "half_closed",
         "outlet",
         "transport",
     )
@@ -80,7 +90,9 @@ class Connection:
         self.deadline = math.inf
         self._parser: Any = None
         self._paused = False
+        self.half_closed = False  # the client sends nothing more
         self._closing = False  # nothing more is written either
+        self._unread = False  # the client may still be sending
         self._deaf = False  # nothing more is understood
         self._ending = False  # the current answer is the last
         self._looping = False  # _next is at work
@@ -201,6 +213,22 @@ class Connection:
             exchange.gone()
         self._incoming = self._current = None
 
+    def readConnectionLost(self) -> None:
+        """
+        The client has closed its sending side (`IHalfCloseableProtocol`).
+        """
+        self.half_closed = True
+        self._unread = False
+        if not self._closing:
+            self.rearm()
+        elif not self.outlet.draining:
+            self.transport.loseConnection()
+
+    def writeConnectionLost(self) -> None:
+        """
+        We have closed ours; part of `IHalfCloseableProtocol`.
+        """
+
     def _drained(self) -> None:
         """
         The transport has nothing left to send: the next request may begin.
@@ -293,6 +321,8 @@ class Connection:
         Whether another request may follow *exchange*: its client wants to, and
         all of its body has come.
         """
+        if self.half_closed and not self._queue:
+            return False
         return exchange.keep_alive and exchange.complete and not self._ending
 
     def finished(self, exchange: HttpExchange) -> None:
@@ -316,6 +346,19 @@ class Connection:
             self.transport.abortConnection()
         else:
             exchange.refuse(Refusal(500, "internal error"))
+
+    def refuse_half_closed(self, exchange: HttpExchange) -> None:
+        """
+        Close instead of making a stream of *exchange* for a client that has closed
+        its sending side.
+
+        Raises:
+            ConnectionLost: it has.
+        """
+        if self.half_closed:
+            exchange.answered = True
+            self._close(unread=False)
+            raise ConnectionLost
 
     def finish(self) -> None:
         """
@@ -459,7 +502,7 @@ class Connection:
         self._closing = self._deaf = True
         self._current = None
         self._queue.clear()
-        self._unread = unread
+        self._unread = unread and not self.half_closed
         self.deadline = math.inf  # the transport finds out who takes nothing
         if not self.outlet.draining:
             self._hang_up()
@@ -478,6 +521,9 @@ class Connection:
         Set the deadline for what comes next; read on, or not.
         """
         if self._closing:
+            return
+        if self.half_closed and self._rest is None:
+            self._answer_the_rest()
             return
         incoming = self._incoming
         held = incoming.held if incoming is not None else len(self._rest or b"")
@@ -509,12 +555,24 @@ class Connection:
             self._unframed = 0
             self.deadline = now + limits.idle_seconds
 
+    def _answer_the_rest(self) -> None:
+        """
+        Nothing more comes: close as soon as all is answered.
+        """
+        self.deadline = math.inf
+        if not self._deaf and (self._incoming is not None or (self._in_head and self._begun)):
+            self._refuse(Refusal(400, "the request is not complete"))
+        self._deaf = True
+        idle = self._current is None and not self._queue and not self.outlet.draining
+        if idle and not self._closing:
+            self._close(unread=False)
+
     def _resume_reading(self) -> bool:
         """
         Returns:
             whether it was paused.
         """
-        if not self._paused:
+        if not self._paused or self.half_closed:
             return False
         self._paused = False
         self.transport.resumeProducing()

@@ -411,12 +411,11 @@ class HttpExchange:
         lines = [connection.front.head(status, content_type, headers, self.header("origin"))]
         if has_length(self.method, status, size):
             lines.append(b"Content-Length: %d\r\n" % size)
-        if not connection.stays_open(self):
-            lines.append(b"Connection: close\r\n\r\n")
-        elif self.framed:
-            lines.append(b"\r\n")
+        if connection.stays_open(self):
+            lines.append(connection.front.kept_alive)
         else:
-            lines.append(b"Connection: keep-alive\r\n\r\n")
+            lines.append(b"Connection: close\r\n")
+        lines.append(b"\r\n")
         return b"".join(lines)
 
     def refuse(self, refusal: Refusal) -> None:
@@ -434,6 +433,7 @@ class HttpExchange:
         if self.answered:
             raise ConnectionLost
         connection = self.connection
+        connection.refuse_half_closed(self)
         self.started(200)
         origin = self.header("origin")
         head = connection.front.head(200, content_type, headers, origin)
@@ -449,6 +449,7 @@ class HttpExchange:
         if self.answered:
             raise ConnectionLost
         connection = self.connection
+        connection.refuse_half_closed(self)
         self.started(101)
         head = connection.front.head(101, "", headers, self.header("origin"))
         rest = connection.take_rest()

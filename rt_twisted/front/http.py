@@ -68,6 +68,7 @@ class Front(Factory):
         self.clock = clock
         self.routes = routes
         self.limits = limits
+        self.kept_alive = _kept_alive(limits)
         self.cors = cors
         self.site = site
         self.access_log = access_log
@@ -119,6 +120,7 @@ class Front(Factory):
         """
         self.routes = routes
         self.limits = limits
+        self.kept_alive = _kept_alive(limits)
         self.cors = cors
         self.access_log = access_log
         self._heads.clear()
@@ -166,3 +168,13 @@ class Front(Factory):
             for connection in tuple(self.connections):
                 if connection.deadline < now:
                     connection.too_slow()
+
+
+def _kept_alive(limits: HttpLimits) -> bytes:
+    """
+    The headers of a response behind which the connection stays open, by HTTP/1: clients
+    stop using it in time, instead of sending a request while it closes.
+    """
+    seconds = int(limits.idle_seconds)
+    timeout = b"Keep-Alive: timeout=%d\r\n" % seconds if seconds else b""
+    return b"Connection: keep-alive\r\n" + timeout

@@ -15,6 +15,7 @@ from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import (
     IAddress,
+    IHalfCloseableProtocol,
     IListeningPort,
     IProtocolFactory,
     IStreamServerEndpoint,
@@ -25,12 +26,14 @@ from zope.interface import implementer
 
 from rt_twisted.addresses import Networks, canonical
 from rt_twisted.codecs.proxy_protocol import Endpoint, NoProxyHeader, ProxyHeader, ProxyParser
+from rt_twisted.wire import end_at_fin
 
 REPEAT = 60.0  # seconds between two log lines about senders that are not trusted
 
 _log = Logger()
 
 
+@implementer(IHalfCloseableProtocol)
 class ProxiedProtocol(ProtocolWrapper):
     """
     A connection from a proxy, whose peer is the client that connected there.
@@ -63,6 +66,21 @@ class ProxiedProtocol(ProtocolWrapper):
             self._parser, self._header = None, header
             if header.rest:
                 self.wrappedProtocol.dataReceived(header.rest)
+
+    def readConnectionLost(self) -> None:
+        """
+        The client has closed its sending side (`IHalfCloseableProtocol`).
+        """
+        protocol: Any = self.wrappedProtocol
+        if self._parser is None and IHalfCloseableProtocol.providedBy(protocol):
+            protocol.readConnectionLost()
+        else:
+            end_at_fin(self)
+
+    def writeConnectionLost(self) -> None:
+        """
+        We have closed ours; part of `IHalfCloseableProtocol`.
+        """
 
     def getPeer(self) -> IAddress:
         """

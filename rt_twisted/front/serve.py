@@ -30,6 +30,8 @@ def serve(front: Front, exchange: HttpExchange | Http2Exchange) -> None:
         result = _act(front, exchange)
     except Refusal as refusal:
         exchange.refuse(refusal)
+    except ConnectionLost:
+        pass
     except Exception:
         _log.failure("while answering {path}", path=exchange.path)
         exchange.refuse(Refusal(500, "internal error"))

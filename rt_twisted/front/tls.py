@@ -20,6 +20,7 @@ from cryptography.hazmat.primitives.serialization import (
 from OpenSSL import SSL
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import (
+    IHalfCloseableProtocol,
     IListeningPort,
     IOpenSSLServerConnectionCreator,
     IProtocolFactory,
@@ -29,6 +30,8 @@ from twisted.logger import Logger
 from twisted.protocols.tls import TLSMemoryBIOFactory, TLSMemoryBIOProtocol
 from twisted.python.failure import Failure
 from zope.interface import implementer
+
+from rt_twisted.wire import end_at_fin
 
 _log = Logger()
 
@@ -213,14 +216,57 @@ class TlsEndpoint:
         return self._endpoint.listen(sealed)
 
 
+@implementer(IHalfCloseableProtocol)
 class LeanTls(TLSMemoryBIOProtocol):
     """
-    A TLS connection that sends a small write at once.
+    A TLS connection that sends a small write at once, and whose protocol may go on
+    writing when the peer has said that it sends nothing more (RFC 8446, 6.1).
 
     Twisted's own collects writes until its next turn, copies them through two
     buffers and asks the kernel whether it may write. Our writes are whole and
     once a turn already. All of Twisted's private names for TLS are here.
     """
+
+    half_closed = False
+
+    def _flushReceiveBIO(self) -> None:
+        # Twisted's, but for the peer's close_notify.
+        while not self._lostTLSConnection and not self.half_closed:
+            try:
+                data = self._tlsConnection.recv(2**15)
+            except SSL.WantReadError:
+                break
+            except SSL.ZeroReturnError:
+                self._peer_closed()
+            except SSL.Error:
+                self._tlsShutdownFinished(Failure())  # type: ignore[no-untyped-call]  # Twisted's
+            else:
+                if not self._aborted:
+                    self.wrappedProtocol.dataReceived(data)
+        self._flushSendBIO()  # type: ignore[no-untyped-call]  # the same
+
+    def readConnectionLost(self) -> None:
+        """
+        The peer has closed its sending side without a close_notify: what it sent may be
+        cut short (RFC 8446, 6.1), so this is the end.
+        """
+        end_at_fin(self)
+
+    def writeConnectionLost(self) -> None:
+        """
+        Part of `IHalfCloseableProtocol`.
+        """
+
+    def _peer_closed(self) -> None:
+        protocol: Any = self.wrappedProtocol
+        if self.disconnecting or not IHalfCloseableProtocol.providedBy(protocol):
+            self._shutdownTLS()  # type: ignore[no-untyped-call]  # the same
+            self._tlsShutdownFinished(None)  # type: ignore[no-untyped-call]  # the same
+            return
+        self.half_closed = True
+        transport: Any = self.transport
+        transport.pauseProducing()  # whatever came now would only be kept
+        protocol.readConnectionLost()
 
     def write(self, data: bytes) -> None:
         """

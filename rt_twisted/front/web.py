@@ -140,10 +140,12 @@ class SiteChannel:
         if not headers.hasHeader(b"X-Content-Type-Options"):
             headers.setRawHeaders(b"X-Content-Type-Options", [b"nosniff"])
         pairs = [(n, v) for n, values in headers.getAllRawHeaders() for v in values]
-        if not self._connection.stays_open(exchange):
-            pairs.append((b"Connection", b"close"))
         lines = [b"%s %s %s\r\n" % (version, code, reason)]
         lines += [b"%s: %s\r\n" % pair for pair in pairs]
+        if self._connection.stays_open(exchange):
+            lines.append(self._connection.front.kept_alive)
+        else:
+            lines.append(b"Connection: close\r\n")
         self.transport.write(b"".join(lines) + b"\r\n")
 
     def write(self, data: bytes) -> None:

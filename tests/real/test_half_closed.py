@@ -1,0 +1,69 @@
+"""
+A daemon whose clients close their sending side behind the request, as Jetty does with
+`Connection: close`, and `nc -N`.
+"""
+
+from __future__ import annotations
+
+import json
+import socket
+from pathlib import Path
+
+from tests.real.conftest import PATIENCE, Server, StartDaemon
+
+APPLICATION = """
+import time
+
+def application(environ, start_response):
+    time.sleep(0.3)
+    start_response("200 OK", [("Content-Type", "text/plain")])
+    return [b"waited"]
+"""
+
+
+def ask(server: Server, request: str) -> tuple[bytes, bytes]:
+    """
+    Send *request* and close the sending side.
+
+    Returns:
+        the status line and the body.
+    """
+    with socket.create_connection(("127.0.0.1", server.port), PATIENCE) as sock:
+        sock.sendall(request.encode())
+        sock.shutdown(socket.SHUT_WR)
+        heard = b""
+        while piece := sock.recv(65536):
+            heard += piece
+    head, _, body = heard.partition(b"\r\n\r\n")
+    return head.partition(b"\r\n")[0], body
+
+
+def test_half_closed_clients_are_answered(daemon: StartDaemon, tmp_path: Path) -> None:
+    """
+    Whatever the answer waits for: a disk, a message, a thread.
+    """
+    (tmp_path / "waiting.py").write_text(APPLICATION)
+    server = daemon(
+        f"--history-file={tmp_path}/log",
+        "--route=^/publish$ publish",
+        "--route=^/poll$ poll",
+        "--route=^/app wsgi:waiting:application",
+        environment={"PYTHONPATH": str(tmp_path)},
+    )
+    head = "Host: 127.0.0.1\r\nConnection: close\r\n"
+    publish = f"POST /publish?channel=a HTTP/1.1\r\n{head}Content-Length: 1\r\n\r\nx"
+
+    status, body = ask(server, publish)
+    position = json.loads(body)["position"]
+    poll = f"GET /poll?channels=a&wait=1&since={position} HTTP/1.1\r\n{head}\r\n"
+    polled = ask(server, poll)
+    waited = ask(server, f"GET /app HTTP/1.1\r\n{head}\r\n")
+    both = ask(server, f"GET /app HTTP/1.1\r\nHost: a\r\n\r\nGET /app HTTP/1.1\r\n{head}\r\n")
+    cut = ask(server, publish[:-1])
+
+    assert status == b"HTTP/1.1 200 OK"
+    assert polled[0] == b"HTTP/1.1 200 OK"
+    assert json.loads(polled[1])["messages"] == []
+    assert waited == (b"HTTP/1.1 200 OK", b"6\r\nwaited\r\n0\r\n\r\n")
+    assert both[1].count(b"waited") == 2
+    assert cut[0] == b"HTTP/1.1 400 Bad Request"
