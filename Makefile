@@ -45,12 +45,12 @@ clean:
 	PYTHON=$(PYTHON) sh tests/install python3-venv
 	$(PYTHON) -m venv .venv
 
-.venv/.run: setup.py pyproject.toml | .venv/bin/pip
-	.venv/bin/pip install --quiet --disable-pip-version-check -e .
+.venv/.run: setup.py pyproject.toml constraints.txt | .venv/bin/pip
+	.venv/bin/pip install --quiet --disable-pip-version-check -c constraints.txt -e .
 	touch $@
 
-.venv/.test: setup.py pyproject.toml | .venv/bin/pip
-	.venv/bin/pip install --quiet --disable-pip-version-check -e '.[test,dev]'
+.venv/.test: setup.py pyproject.toml constraints.txt | .venv/bin/pip
+	.venv/bin/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test,dev]'
 	touch $@ .venv/.run
 
 clients/js/node_modules: clients/js/package.json

@@ -33,16 +33,17 @@ setup(
     },
     zip_safe=False,
     install_requires=[
-        "twisted[tls]>=26.10",  # before, twistd ended with 0 after a wrong option
-        "h2>=4.3",  # without it there is no HTTP/2, and everything else works
+        # Upper bounds where names are used that the library does not promise.
+        "twisted[tls]>=26.10,<27",  # before, twistd ended with 0 after a wrong option
+        "h2>=4.3,<4.5",  # without it there is no HTTP/2, and everything else works
         "httptools>=0.7",
         "hiredis>=3.0",  # txredisapi takes it by itself, and is 20 times slower without
         "multipart>=1.2",
         "prometheus_client>=0.26",
         "pyopenssl>=26.0",
-        "txamqp>=0.8.2",
-        "txredisapi>=1.6",
-        "websockets>=17.4",  # before, messages could grow past the limit when inflated
+        "txamqp>=0.8.2,<0.9",
+        "txredisapi>=1.6,<2",
+        "websockets>=17.4,<18",  # before, messages could grow past the limit when inflated
         "zope.interface>=7.2",
     ],
     extras_require={

@@ -18,7 +18,7 @@ from twisted.logger import Logger
 
 from rt_twisted.front.http import Front
 from rt_twisted.hubs import Hubs
-from rt_twisted.signals import handle_signals
+from rt_twisted.signals import Renewable, handle_signals
 from rt_twisted.wire import listen_on, take_all, tune_listener
 
 _log = Logger()
@@ -61,22 +61,6 @@ class Told(Protocol):
     def stopping(self) -> None:
         """
         It is going.
-        """
-
-
-class Renewable(Protocol):
-    """
-    Applies settings that have changed: `Renewal`, or `Rereading` in a parent of workers.
-    """
-
-    def __call__(self) -> Mapping[str, Any]:
-        """
-        Read the settings again, and return those in force: if they are wrong, those before.
-        """
-
-    def reopen_logs(self) -> None:
-        """
-        Open the log files again.
         """
 
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Protocol
 
 from twisted.logger import Logger
 
@@ -15,6 +15,22 @@ DEBUGGER = "twisted.application.app"  # whose handler of SIGUSR2 `twistd --debug
 HELD = (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 
 _log = Logger()
+
+
+class Renewable(Protocol):
+    """
+    Applies settings that have changed: `Renewal`, or `Rereading` in a parent of workers.
+    """
+
+    def __call__(self) -> Mapping[str, Any]:
+        """
+        Read the settings again, and return those in force: if they are wrong, those before.
+        """
+
+    def reopen_logs(self) -> None:
+        """
+        Open the log files again.
+        """
 
 
 class _Held:

@@ -38,7 +38,7 @@ FLOORS = (
     "subscriber history codecs media access template admission",
     "replay_frames",
     "reports interfaces wire logs supervisor dotted",
-    "message counts clock lookups origins shares",
+    "message counts clock lookups origins shares addresses signals log_filter",
 )
 FLOOR = {room: -number for number, row in enumerate(FLOORS) for room in row.split()}
 

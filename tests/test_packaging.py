@@ -12,9 +12,12 @@ import sysconfig
 import venv
 import zipfile
 from collections.abc import Mapping
+from importlib import metadata
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parents[1]
 
@@ -149,3 +152,29 @@ def _run(command: list[str], folder: Path, settings: Mapping[str, str] | None = 
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
+
+
+def test_constraints_pin_what_is_required() -> None:
+    """
+    Each library that is installed by `make` has one tested version, and setup.py allows it.
+    """
+    lines = (ROOT / "constraints.txt").read_text().splitlines()
+    pins = [Requirement(line) for line in lines if line and not line.startswith("#")]
+    versions = {canonicalize_name(pin.name): str(pin.specifier) for pin in pins}
+    assert all(version.startswith("==") for version in versions.values())
+
+    needed, seen = [Requirement(each) for each in metadata.requires("rt-twisted") or ()], set()
+    while needed:
+        requirement = needed.pop()
+        name = canonicalize_name(requirement.name)
+        assert requirement.specifier.contains(versions[name].removeprefix("=="), True), name
+        if (name, *requirement.extras) not in seen:
+            seen.add((name, *requirement.extras))
+            needed += [
+                each
+                for each in map(Requirement, metadata.requires(name) or ())
+                if each.marker is None
+                or any(
+                    each.marker.evaluate({"extra": extra}) for extra in ("", *requirement.extras)
+                )
+            ]

@@ -185,7 +185,7 @@ def test_in_the_foreground_there_is_no_default_pid_file() -> None:
 
 
 @pytest.fixture
-def handlers() -> Iterator[None]:
+def signals_as_before() -> Iterator[None]:
     """
     Signal handlers, put back afterwards.
     """
@@ -199,7 +199,7 @@ def handlers() -> Iterator[None]:
         signal.signal(number, handler)
 
 
-def test_signals_of_the_start_are_handled_when_it_is_over(handlers: None) -> None:
+def test_signals_of_the_start_are_handled_when_it_is_over(signals_as_before: None) -> None:
     """
     A log that is rotated during the start is opened again, and the process lives.
     """

@@ -17,9 +17,8 @@ from twisted.internet.protocol import Factory, ProcessProtocol
 from twisted.logger import Logger
 
 from rt_twisted.counts import Counts
-from rt_twisted.daemon import Renewable
 from rt_twisted.reports import Question, pack_look
-from rt_twisted.signals import handle_signals
+from rt_twisted.signals import Renewable, handle_signals
 from rt_twisted.supervisor import Supervisor
 from rt_twisted.wire import listen_on
 from rt_twisted.workers.berth import Berth, State
