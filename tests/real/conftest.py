@@ -423,6 +423,14 @@ class Browser:
             assert time.monotonic() < deadline, f"after {seconds:g} seconds: {expression} = {value}"
             time.sleep(PAUSE)
 
+    def freeze(self, frozen: bool = True) -> None:
+        """
+        Stop the page from running, as browsers do with background tabs; or let it go on.
+        """
+        params = {"state": "frozen" if frozen else "active"}
+        command = {"cmd": "Page.setWebLifecycleState", "params": params}
+        self._call("POST", "/goog/cdp/execute", command)
+
     def console(self) -> list[str]:
         """
         What the page, and the browser about it, said on the console since the last call.

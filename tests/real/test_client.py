@@ -306,6 +306,41 @@ def test_tabs_share_one_connection(daemon: StartDaemon, browser: Browser) -> Non
     assert all(tab.evaluate("gaps.length + errors.length") == 0 for tab in tabs)
 
 
+def test_a_frozen_leader_loses_its_turn(daemon: StartDaemon, browser: Browser) -> None:
+    """
+    A leading tab that the browser freezes keeps its lock. Another takes over; when the
+    first runs again, there is one leader, and nobody has missed or repeated anything.
+    """
+    server = daemon(SOON)
+    tabs = [Tab(browser, server.url)]
+    tabs[0].wait_until_open("sse")
+    for _ in range(2):
+        browser.new_tab()
+        tabs.append(Tab(browser, server.url))
+        tabs[-1].wait_until_open("sse")
+    publish(server, "before")
+    for tab in tabs:
+        assert tab.texts(1) == ["before"]
+
+    browser.switch(tabs[0].handle)
+    browser.freeze()
+    publish(server, "meanwhile")
+    for tab in tabs[1:]:
+        assert tab.texts(2) == ["before", "meanwhile"]
+    browser.switch(tabs[0].handle)
+    browser.freeze(False)
+    publish(server, "after")
+
+    for tab in tabs:
+        assert tab.texts(3) == ["before", "meanwhile", "after"]
+        assert tab.evaluate("gaps.length + errors.length") == 0
+    tabs[0].wait_until_open("sse")
+    deadline = time.monotonic() + PATIENCE
+    while readers(server) != 1 and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert readers(server) == 1
+
+
 def test_a_tab_begins_where_it_wants(daemon: StartDaemon, browser: Browser) -> None:
     """
     Also beside one that is further along: each has its own past.

@@ -31,7 +31,9 @@ class Realtime {
   #have = new Map();  // channel -> up to where this tab has everything
   #catching = new Map();  // channel -> what came while it is asked what was missed
   #tab = Math.random().toString(36).slice(2);
+  #name;
   #tabs;
+  #term = 0;  // grows with every tab that begins to lead; what an earlier one posts is ignored
   #leader;
   #link;
   #over = new AbortController();
@@ -47,23 +49,14 @@ class Realtime {
     this.#token = new Token(rest.token);
     this.#ask = asker(this.#token, rest.credentials);
     if (share && canShare()) {
-      const name = `realtime ${base.href} ${rest.transport ?? ""} ${share}`;
-      const join = () => {
-        this.#tabs = joinTabs(name, this.#tab, {
-          hear: (said) => this.#hear(said),
-          lead: () => this.#lead(),
-        });
-      };
-      join();
+      // The number changes with what tabs post: pages of two versions do not share.
+      this.#name = `realtime 2 ${base.href} ${rest.transport ?? ""} ${share}`;
+      this.#join();
       // Browsers keep pages for who goes back: until then, such a page does not lead.
       const signal = this.#over.signal;
       globalThis.addEventListener?.("pagehide", () => this.#part(), { signal });
       globalThis.addEventListener?.("pageshow", ({ persisted }) => {
-        if (!persisted) return;
-        join();
-        const had = [...this.#have];
-        this.#have.clear();
-        for (const [channel, since] of had) this.subscribe(channel, { since });
+        if (persisted) this.#rejoin();
       }, { signal });
     } else this.#lead();
     this.subscribe(channels, { since, history });
@@ -180,6 +173,15 @@ class Realtime {
 
   // The tabs among each other.
 
+  #join() {
+    this.#tabs = joinTabs(this.#name, this.#tab, {
+      hear: (said) => this.#hear(said),
+      ask: () => this.#tabs.post({ type: "ask", tab: this.#tab }),
+      lead: () => this.#lead(),
+      lost: () => this.#rejoin(),
+    });
+  }
+
   #part() {
     this.#leader?.close();
     this.#leader = this.#link = undefined;
@@ -187,19 +189,44 @@ class Realtime {
     this.#tabs = undefined;
   }
 
+  /** Begin anew among the tabs, where this one ended: it may have missed what others posted. */
+  #rejoin() {
+    this.#part();
+    this.#join();
+    const behind = new Map();  // position -> channels
+    for (const [channel, since] of this.#have) {
+      if (!behind.has(since)) behind.set(since, []);
+      behind.get(since).push(channel);
+    }
+    this.#have.clear();
+    for (const [since, channels] of behind) this.subscribe(channels, { since });
+  }
+
   #sayWants() {
     this.#say("wants", Object.fromEntries(this.#have));
   }
 
   #say(type, value) {
-    const said = { type, tab: this.#tab, value };
+    const said = { type, tab: this.#tab, term: this.#term, value };
     this.#tabs?.post(said);
     this.#hear(said);
   }
 
-  #hear({ type, tab, value }) {
-    if (type === "wants") this.#wanted(tab, value);
-    else if (type === "who") this.#sayWants();
+  #hear({ type, tab, term, value }) {
+    if (type === "wants") return this.#wanted(tab, value);
+    if (type === "ask") {
+      // By a timer: a frozen tab of Chromium still gets messages, but nothing from the network.
+      if (this.#leader) setTimeout(() => this.#leader && this.#say("here"), 0);
+      return;
+    }
+    // The rest is what a leader posts.
+    if (term < this.#term) return;
+    if (term > this.#term) {
+      this.#term = term;
+      if (this.#leader) return this.#rejoin();  // it took over while this tab did not run
+    }
+    if (tab !== this.#tab) this.#tabs?.alive();
+    if (type === "who") this.#sayWants();
     else if (type === "message") this.#take(value);
     else if (type === "cursor") this.#move(value);
     else if (type === "gap") this.#missed(value);
@@ -232,6 +259,8 @@ class Realtime {
       state: (state, name) => this.#say("state", { state, transport: name }),
       refused: ({ status, reason }) => this.#say("refused", { status, reason }),
     });
+    this.#leader?.close();
+    this.#term = Math.max(Date.now() + Math.random(), this.#term + 1);
     this.#link = link;
     this.#leader = new Leader(link, later);
     this.#say("who");
