@@ -447,7 +447,8 @@ SECTIONS: tuple[tuple[str, tuple[Setting, ...]], ...] = (
         Setting("backlog-seconds", "30", _some_seconds, help=
             "How long a reader may take nothing of it, or less than 16 KiB."),
         Setting("max-readers", "0", _count, help=
-            "Readers at once; 0 for as many as there are file descriptors."),
+            "Readers at once; 0 for as many as there are file descriptors, without those for idle "
+            "connections and a hundred more."),
         Setting("max-readers-per-address", "0", _count, help=
             "Of those, from one address; 0 for no limit."),
         Setting("max-reader-channels", "100", _number(1, 10_000), help=
@@ -520,6 +521,10 @@ SECTIONS: tuple[tuple[str, tuple[Setting, ...]], ...] = (
             "how long a client may take nothing of an answer."),
         Setting("idle-seconds", "75", _some_seconds, help=
             "Time between two requests on a connection."),
+        Setting("max-idle-connections", "0", _count, help=
+            "Connections on which no request is being answered. Above it the idlest are closed, "
+            "of the address that has most of them. 0 for a tenth of the file descriptors, at "
+            "least 50."),
     )),
     ("Numbers", (
         Setting("stats-key", "", read_secret, help=

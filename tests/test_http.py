@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -736,6 +736,32 @@ def test_idle_connections_are_closed() -> None:
     assert not caller.wire.aborted
     place.wait(LINGER + 1)
     assert caller.wire.aborted
+
+
+def test_idle_connections_have_a_bound() -> None:
+    """
+    Above it the idlest are closed, of the address that has most: also those that
+    never sent anything or half of a head, none on which a request is answered, and
+    none that has been idle for a moment only.
+    """
+    place = Place(limits=replace(LIMITS, idle_connections=4))
+    busy = [place.call(get(b"/late")) for _ in range(8)]
+    other = place.call(get(), address="192.0.2.2")
+    first = place.call(get())
+    crowd = [place.call(*pieces) for pieces in ([], [b"GET /"], [get()], [], [get()])]
+    place.wait(1)
+    assert all(caller.open for caller in (first, *crowd))
+
+    first.say(get())  # is the newest of its address now
+    place.wait(3)
+    assert all(caller.open for caller in (other, first, *busy))
+    assert [caller.open for caller in crowd].count(True) == 2
+
+    for exchange in place.waiting:
+        exchange.answer(200)
+    place.wait(4)
+    assert [caller.open for caller in (other, first, *crowd, *busy)].count(True) == 4
+    assert other.open
 
 
 @pytest.mark.parametrize("pieces", [[post(b"x") + b"\r\n"], [post(b"x"), b"\r\n"]])

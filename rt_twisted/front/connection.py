@@ -65,6 +65,7 @@ class Connection:
         "_deaf",
         "_ending",
         "_head",
+        "_idle_since",
         "_in_head",
         "_incoming",
         "_looping",
@@ -120,6 +121,19 @@ class Connection:
         """
         return self.outlet.sealed if self._origin is None else self._origin.secure
 
+    @property
+    def idle_since(self) -> float | None:
+        """
+        Since when it has been doing nothing for its client, or waits for the rest
+        of a request's head; None while a request is being answered, and when it
+        closes anyway.
+        """
+        if self._closing or self.deadline == math.inf or self._current is not None:
+            return None
+        if not self._in_head:
+            return None
+        return self.deadline - self.front.limits.head_seconds if self._begun else self._idle_since
+
     # What Twisted calls.
 
     def makeConnection(self, transport: Any) -> None:
@@ -129,7 +143,8 @@ class Connection:
         self.transport = transport
         self.outlet = Outlet(transport, self._drained)
         self._parser = httptools.HttpRequestParser(self)
-        self.deadline = self.front.clock.seconds() + self.front.limits.head_seconds
+        self._idle_since = self.front.clock.seconds()
+        self.deadline = self._idle_since + self.front.limits.head_seconds
         self.front.connections.add(self)
 
     def connectionMade(self) -> None:
@@ -553,6 +568,7 @@ class Connection:
             self._in_head = True
             self._begun = False
             self._unframed = 0
+            self._idle_since = now
             self.deadline = now + limits.idle_seconds
 
     def _answer_the_rest(self) -> None:

@@ -103,6 +103,7 @@ class Http2:
     __slots__ = (
         "_closing",
         "_ending",
+        "_idle_since",
         "_idle_until",
         "_paused",
         "_ready",
@@ -134,6 +135,7 @@ class Http2:
         self._closing = False  # nothing at all
         self._resets = float(RESETS)  # tokens left
         self._resets_at = now
+        self._idle_since = now
         self._idle_until = now + front.limits.head_seconds
         hand_over(transport, self)
         front.connections.add(self)
@@ -150,6 +152,14 @@ class Http2:
         if self.streams and not self._closing:
             return min((stream.deadline for stream in self.timed), default=math.inf)
         return self._idle_until
+
+    @property
+    def idle_since(self) -> float | None:
+        """
+        Since when no request is being answered; None while one is, and when it
+        closes anyway.
+        """
+        return None if self._closing or self.streams else self._idle_since
 
     # What Twisted calls.
 
@@ -362,7 +372,8 @@ class Http2:
         self._ready.pop(stream, None)
         self.acknowledge(stream.number, stream.take_unacknowledged())
         if not self.streams:
-            self._idle_until = self.front.clock.seconds() + self.front.limits.idle_seconds
+            self._idle_since = self.front.clock.seconds()
+            self._idle_until = self._idle_since + self.front.limits.idle_seconds
             if self._ending:
                 self._close(h2.errors.ErrorCodes.NO_ERROR)
 

@@ -33,6 +33,7 @@ class HttpLimits:
         body_seconds: for a body that is read whole; between two pieces of one
             that is a stream.
         idle_seconds: between two requests.
+        idle_connections: on which no request is being answered; 0 for any number.
         trusted_proxies: whose *address_header* is used.
         address_header: in which they give the client's address.
     """
@@ -44,6 +45,7 @@ class HttpLimits:
     head_seconds: float = 10.0
     body_seconds: float = 60.0
     idle_seconds: float = 75.0
+    idle_connections: int = 0
     trusted_proxies: Networks = field(default_factory=Networks)
     address_header: AddressHeader = AddressHeader.X_FORWARDED_FOR
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from http import HTTPStatus
+from operator import itemgetter
 from typing import Any
 
 from twisted.internet.interfaces import IAddress, IProtocolNegotiationFactory, IReactorTime
@@ -15,6 +16,7 @@ from twisted.logger import Logger
 from twisted.web.http import datetimeToString
 from zope.interface import implementer
 
+from rt_twisted.addresses import counted
 from rt_twisted.front.connection import Connection
 from rt_twisted.front.cors import Cors
 from rt_twisted.front.exchange import HttpExchange
@@ -22,6 +24,7 @@ from rt_twisted.front.head import HttpLimits
 from rt_twisted.inbound_memory import InboundMemory
 from rt_twisted.interfaces import Header
 from rt_twisted.routes import Routes
+from rt_twisted.shares import Shares
 
 try:
     from rt_twisted.front.h2 import Http2
@@ -32,6 +35,9 @@ _log = Logger()
 _sweeping = _log.failureHandler("while looking for slow connections")
 
 HEADS = 100  # responses of one second whose first lines are kept for the next alike
+
+IDLE_GRACE = 3.0  # seconds in which a request may come that the client has sent already
+IDLE_LOG = 60.0  # seconds between two log lines about idle connections
 
 _KNOWN = frozenset(HTTPStatus)
 
@@ -75,6 +81,8 @@ class Front(Factory):
         self.inbound = inbound or InboundMemory(clock, 0)
         self.connections: set[Connection | Http2] = set()
         self._heads: dict[Any, bytes] = {}  # of this second, as their Date
+        self._evicted = 0  # idle connections, since the last log line about them...
+        self._evictions_at = 0.0  # ...and when the next one may be written
         self._sweep = LoopingCall(self._swept)
         self._sweep.clock = clock
 
@@ -168,6 +176,49 @@ class Front(Factory):
             for connection in tuple(self.connections):
                 if connection.deadline < now:
                     connection.too_slow()
+            self._evict_idle(now)
+
+    def _evict_idle(self, now: float) -> None:
+        """
+        Close the idlest connections above `idle_connections`, of the address that
+        has most of them; a proxy or client opens another when it needs one.
+        """
+        most = self.limits.idle_connections
+        if most and len(self.connections) > most:
+            found = [(each.idle_since, each) for each in self.connections]
+            idle = [(since, each) for since, each in found if since is not None]
+            if len(idle) > most:
+                self._evict(sorted(idle, key=itemgetter(0)), len(idle) - most, now)
+        if self._evicted and now >= self._evictions_at:
+            self._evictions_at = now + IDLE_LOG
+            _log.warn(
+                "closed {count} idle connections: more than {most} were idle at once "
+                "(max-idle-connections)",
+                count=self._evicted,
+                most=most,
+            )
+            self._evicted = 0
+
+    def _evict(
+        self, idle: Sequence[tuple[float, Connection | Http2]], count: int, now: float
+    ) -> None:
+        """
+        Args:
+            idle: since when, and which; the idlest first.
+            count: how many are too many.
+            now: the time.
+        """
+        shares: Shares[Connection | Http2] = Shares()
+        since = {connection: when for when, connection in idle}
+        for connection in since:
+            shares.add(connection, counted(str(getattr(connection.peer, "host", ""))))
+        for _ in range(count):
+            idlest = shares.largest()
+            if idlest is None or now - since[idlest] < IDLE_GRACE:
+                return  # others shall not make room for these
+            shares.discard(idlest)
+            idlest.too_slow()
+            self._evicted += 1
 
 
 def _kept_alive(limits: HttpLimits) -> bytes:

@@ -42,7 +42,9 @@ from rt_twisted.tap.options import Options
 Ask = Callable[[Question], Deferred[Look]]
 
 EMBEDDED = ("http", "memory")  # the broker in the process
-SPARE_FILES = 100  # descriptors for everything that is not a reader
+SPARE_FILES = 100  # descriptors for everything that is neither a reader nor idle
+IDLE_PART = 10  # of all descriptors one in so many is for idle connections
+LEAST_IDLE = 50
 
 
 def wrong(options: Options, name: str, text: str) -> WrongSetting:
@@ -190,12 +192,17 @@ def _share(options: Options, name: str) -> int:
     return ceil(whole / workers)
 
 
+def _idle_connections(options: Options) -> int:
+    return _share(options, "max-idle-connections") or max(LEAST_IDLE, open_files() // IDLE_PART)
+
+
 def read_limits(options: Options) -> Limits:
     """
     What a hub allows, of this process if there are workers.
     """
     return Limits(
-        readers=_share(options, "max-readers") or max(1, open_files() - SPARE_FILES),
+        readers=_share(options, "max-readers")
+        or max(1, open_files() - SPARE_FILES - _idle_connections(options)),
         readers_per_address=options["max-readers-per-address"],
         history_bytes=_share(options, "history-memory"),
         replay_bytes=options["replay-bytes"],
@@ -218,6 +225,7 @@ def read_http_limits(options: Options) -> HttpLimits:
         head_seconds=options["head-seconds"],
         body_seconds=options["body-seconds"],
         idle_seconds=options["idle-seconds"],
+        idle_connections=_idle_connections(options),
         trusted_proxies=options["trusted-proxies"] or Networks(),
         address_header=AddressHeader(options["client-address-header"]),
     )

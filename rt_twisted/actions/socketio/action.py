@@ -30,6 +30,7 @@ from rt_twisted.actions.socketio.recovery import Recovery, recovery_of
 from rt_twisted.actions.socketio.rooms import Rooms
 from rt_twisted.actions.sse import check_fixed
 from rt_twisted.actions.websocket.websockets import Websockets
+from rt_twisted.addresses import counted
 from rt_twisted.codecs.engineio_framing import (
     BINARY,
     Poll3,
@@ -186,7 +187,7 @@ class SocketIO:
 
     def _begin_polls(self, exchange: IExchange, match: Match, version: int, address: str) -> None:
         session = self._session(exchange, match, version, address)
-        session.open_polls(_polled(exchange, version), exchange.address)
+        session.open_polls(_polled(exchange, version), counted(exchange.address))
         session.poll(exchange)
 
     def _begin_socket(
