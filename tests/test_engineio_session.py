@@ -166,6 +166,9 @@ class Post:
     def __init__(self, body: bytes) -> None:
         self._body = body
 
+    def header(self, name: str) -> None:
+        return None
+
     def read(self, limit: int) -> Deferred[bytes]:
         return succeed(self._body)
 
