@@ -306,8 +306,9 @@ SECTIONS: tuple[tuple[str, tuple[Setting, ...]], ...] = (
             "Bytes of one message."),
         Setting("inbound-memory", "64m", _size, help=
             "Bytes of request bodies and websocket messages that are not complete yet, of all "
-            "connections together; above it reading pauses, and what is not complete within "
-            "five seconds is refused (503, or close code 1013). 0 for no limit."),
+            "connections together. Above half of it reading pauses, and while others wait, "
+            "input of which less than 4k a second comes is refused (503, or close code 1013), "
+            "above it the oldest. 0 for no limit."),
         Setting("max-batch", "1000", _number(1, 100_000), help=
             "Messages in one request."),
         Setting("trim", "0", _switch, help=

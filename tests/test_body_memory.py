@@ -29,7 +29,7 @@ def make_place() -> Place:
     One with little memory for bodies.
     """
     place = Place(limits=LIMITS)
-    place.front.inbound = InboundMemory(place.clock, 100_000)
+    place.front.inbound = InboundMemory(place.clock, 200_000, always=1)
     return place
 
 
@@ -123,7 +123,7 @@ def test_a_whole_body_that_waits_for_its_turn_may_be_dropped() -> None:
     place.waiting[0].answer(200)
 
     assert [answer.status for answer in caller.heard()][:2] == [200, 503]
-    assert place.front.inbound.used <= place.front.inbound.most
+    assert place.front.inbound.used <= place.front.inbound.limit
 
 
 def test_by_http_2_the_window_stays_closed() -> None:

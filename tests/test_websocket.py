@@ -33,6 +33,7 @@ from rt_twisted.codecs.websocket_formats import RawFrames
 from rt_twisted.front.http import Front
 from rt_twisted.house import House, WebsocketLimits
 from rt_twisted.hub import Hub, Limits
+from rt_twisted.inbound_memory import InboundMemory
 from rt_twisted.interfaces import (
     IAction,
     IConversation,
@@ -111,6 +112,7 @@ class Sockets(Place):
         self.clock = Clock()
         self.hub = Hub(broker or MemoryBroker(self.clock, "e"), self.clock, limits=limits)
         house.setdefault("websockets", LIMITS)
+        house.setdefault("inbound", InboundMemory(self.clock, 0))
         self.house = House(self.hub, self.clock, **house)
         self.own = Own(self.house)
         lines = (
@@ -185,6 +187,10 @@ class Peer:
         assert self._reader.parser_exc is None
         events: Any = self._reader.events_received()
         return [_plain(event) for event in events]
+
+    @property
+    def is_read(self) -> bool:
+        return self.caller.wire.producerState == "producing"
 
     def hang_up(self) -> None:
         self.caller.hang_up()
@@ -684,6 +690,107 @@ def test_the_rate_counts_what_was_compressed() -> None:
     peer.say(deflated(bytes(9_000)))
 
     assert peer.heard() == [Close(1008, "too much at once")]
+
+
+HALF = masked(2, bytes(60_000), fin=False)
+ROOMY = WebsocketLimits(message=1 << 20, rate=0, bytes=0, silence=0.0)
+
+
+def test_unfinished_messages_are_bounded_in_sum() -> None:
+    """
+    Clients that send half of a message each take no more than the limit and a
+    quarter; what stalls is closed (1013) while others wait, who are read then.
+    """
+    place = Sockets(websockets=ROOMY)
+    memory = place.house.inbound
+    memory.limit = 1 << 20
+    stalled = [place.open("/own") for _ in range(100)]
+    for peer in stalled:
+        peer.say(HALF)
+        assert memory.used <= memory.limit
+    dropped = [peer for peer in stalled if [each.code for each in peer.heard()] == [1013]]
+    assert len(dropped) == memory.dropped > 50
+
+    small = place.open("/own")
+    small.say(masked(1, b"a whole ", fin=False))
+    small.say(masked(0, b"message"))
+    assert place.own.notes[-1].told == [(b"a whole message", False)]
+    healthy = place.open("/own")
+    healthy.say(HALF)
+    for _ in range(30):
+        if not healthy.is_read:
+            place.clock.pump([1.0])
+    healthy.say(masked(0, b""))
+    assert place.own.notes[-1].told == [(bytes(60_000), True)]
+    for peer in stalled:
+        peer.hang_up()
+    assert (memory.used, memory.waiting) == (0, 0)
+
+
+def test_messages_that_wait_count_as_unfinished() -> None:
+    """
+    Whole messages that are kept while their websocket is held are bounded likewise.
+    """
+    place = Sockets(websockets=ROOMY)
+    memory = place.house.inbound
+    peers = [place.open("/own") for _ in range(3)]
+    for note in place.own.notes:
+        note.websocket.hold()
+    for peer in peers:
+        peer.say(masked(2, bytes(1000)) * 4)
+    assert 3 * 4000 < memory.used < 3 * 5000
+    peers[0].hang_up()
+    assert memory.used < 2 * 5000
+    for note in place.own.notes[1:]:
+        note.websocket.release()
+    place.turn()
+
+    assert [len(note.told) for note in place.own.notes[1:]] == [4, 4]
+    assert memory.used == 0
+
+
+def test_a_large_message_waits_for_others_and_arrives() -> None:
+    """
+    Many clients send large messages piece by piece: all of them arrive.
+    """
+    place = Sockets(websockets=ROOMY)
+    memory = place.house.inbound
+    memory.limit = 4 << 20
+    peers = [place.open("/own") for _ in range(30)]
+    left = [3] * len(peers)
+    for _ in range(100):
+        for at, peer in enumerate(peers):
+            if left[at] and peer.is_read:
+                left[at] -= 1
+                kind = 2 if left[at] == 2 else 0
+                peer.say(masked(kind, bytes(50_000), fin=not left[at]))
+        place.turn()
+
+    assert [[len(data) for data, _ in note.told] for note in place.own.notes] == [[150_000]] * 30
+    assert (memory.used, memory.waiting, memory.dropped) == (0, 0, 0)
+
+
+@pytest.mark.parametrize("how", ["close", "fail", "lost", "too big"])
+def test_an_end_gives_its_memory_back(how: str) -> None:
+    """
+    However a websocket ends, what it had sent counts no more.
+    """
+    place = Sockets(websockets=ROOMY)
+    memory = place.house.inbound
+    peer = place.open("/own")
+    peer.say(HALF)
+    assert memory.used == 60_000
+    match how:
+        case "close":
+            peer.say(masked(8, b""))
+        case "fail":
+            peer.say(masked(3, b""))
+        case "lost":
+            peer.hang_up()
+        case "too big":
+            peer.say(b"\x80\xff" + (1 << 30).to_bytes(8, "big"))
+
+    assert memory.used == 0
 
 
 def test_others_have_their_turn_while_much_is_inflated() -> None:

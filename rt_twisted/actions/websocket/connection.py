@@ -23,6 +23,7 @@ from rt_twisted.actions.websocket.intake import Intake
 from rt_twisted.actions.websocket.parting import Parting, Step
 from rt_twisted.codecs.websocket import Agreement, Code, Opcode, close_frame, data_frame, frame
 from rt_twisted.codecs.websocket_inbound import Said, close_of
+from rt_twisted.inbound_memory import Reservation
 from rt_twisted.interfaces import IFormat, Opened
 from rt_twisted.message import Draft, Position
 from rt_twisted.subscriber import Cause, Patience, Subscriber
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 
     from rt_twisted.actions.websocket.websockets import Websockets
 
+OVERHEAD = 120  # bytes of a message that waits, beside its payload
 IN_FLIGHT = 32  # publishes of one client that the broker has not answered
 SLICE = 0.008  # seconds one client's messages may hold the reactor
 _log = Logger()
@@ -63,6 +65,7 @@ class WebSocket:
         "_joined",
         "_parting",
         "_pending",
+        "_reserved",
         "_shared",
         "agreement",
         "bucket",
@@ -88,6 +91,7 @@ class WebSocket:
         self._conversation: Any = None
         self._parting: Parting | None = None  # while it is open
         self._pending: deque[Said] | None = None  # said, while it is held
+        self._reserved: Reservation | None = None  # for what is incomplete, or waits
         self._holds = 0  # reasons not to listen
         self._behind = False  # which is one
         self._flying = 0  # publishes that the broker has not answered
@@ -218,6 +222,8 @@ class WebSocket:
             self._fail(*failure)
         elif self._intake.rest:
             self._breathe()
+        if self._pending is not None or self._intake.held or self._reserved is not None:
+            self._reserve()
 
     def connectionLost(self, reason: Failure) -> None:
         """
@@ -227,6 +233,7 @@ class WebSocket:
         self._shared.forget(self)
         self._intake.end()
         self._pending = None
+        self._reserve()
         parting = self._parting
         if self._conversation is None or parting is None:
             return
@@ -285,6 +292,27 @@ class WebSocket:
             code = Code.GOING_AWAY if cause is Cause.SHUTDOWN else Code.LOST
             self._parting = Parting(reader, Step.DEAF, b"", cause, (int(code), ""))
         self._leave_hub(cause)
+
+    # What `InboundMemory` calls.
+
+    def pause_input(self) -> None:
+        """
+        See `IncompleteInput`.
+        """
+        self.hold()
+
+    def resume_input(self) -> None:
+        """
+        See `IncompleteInput`.
+        """
+        self.release()
+
+    def drop_input(self) -> None:
+        """
+        See `IncompleteInput`.
+        """
+        self._reserved = None
+        self._fail(Code.TRY_LATER, "too many unfinished messages")
 
     # What `Websockets` calls.
 
@@ -345,6 +373,7 @@ class WebSocket:
         self._deliver(tuple(pending))
         if self._intake.rest and not self._holds and self.open:
             self.dataReceived(b"")
+        self._reserve()
         if not self._holds and self.open:
             self.reader.transport.resumeProducing()
 
@@ -371,6 +400,7 @@ class WebSocket:
         """
         if self._parting is not None:
             self._parting.answered()
+            self._discard()
         elif self.open:
             self._part(Step.DEAF, close_frame(code, reason), cause, (int(code), reason))
 
@@ -386,10 +416,37 @@ class WebSocket:
             parting.step = Step.DEAF if step is Step.CLOSING else step
         elif pending and pending[-1][0] == _CLOSE:
             parting.step = Step.ANSWERED
+        if parting.step is not Step.CLOSING:
+            self._discard()
         if self._holds:
             self.reader.transport.resumeProducing()
         if not self.reader.behind:
             parting.go_on()
+
+    def _discard(self) -> None:
+        """
+        Keep nothing of what the client has sent.
+        """
+        self._intake.end()
+        self._pending = None
+        self._reserve()
+
+    def _reserve(self) -> None:
+        """
+        Count what is incomplete, and what waits while nothing is read.
+        """
+        size = self._intake.held
+        if self._pending:
+            size += sum([len(payload) + OVERHEAD for _, payload in self._pending])
+        if self._reserved is not None:
+            if size:
+                self._reserved.resize(size)
+            else:
+                self._reserved.close()
+                self._reserved = None
+        elif size:
+            self._reserved = self._shared.house.inbound.open(self)
+            self._reserved.grow(size)
 
     def _landed(self, result: Any) -> Any:
         self._flying -= 1
