@@ -412,7 +412,9 @@ class HttpExchange:
         if has_length(self.method, status, size):
             lines.append(b"Content-Length: %d\r\n" % size)
         if connection.stays_open(self):
-            lines.append(connection.front.kept_alive)
+            # A 426 has `Connection: Upgrade`; by HTTP/1.1 the connection stays open anyway.
+            if not any(name == "Connection" for name, _ in headers):
+                lines.append(connection.front.kept_alive)
         else:
             lines.append(b"Connection: close\r\n")
         lines.append(b"\r\n")
