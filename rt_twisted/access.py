@@ -10,6 +10,7 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from rt_twisted.codecs.websocket import offered_key
 from rt_twisted.interfaces import Refusal
 from rt_twisted.wildcards import Wildcard
 
@@ -141,7 +142,14 @@ class IRequest(Protocol):
 
 
 # Whoever keeps something of a request for a later decision keeps at least these.
-CREDENTIAL_HEADERS = ("authorization", "x-publish-key", "host", "origin", "sec-fetch-site")
+CREDENTIAL_HEADERS = (
+    "authorization",
+    "x-publish-key",
+    "sec-websocket-protocol",
+    "host",
+    "origin",
+    "sec-fetch-site",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,13 +190,16 @@ _OWN_PAGES = ("same-origin", "none")  # `none`: the user typed the address, or o
 
 def header_key(request: IRequest) -> bytes | None:
     """
-    The key in `Authorization: Bearer` (RFC 6750, 2.1) or `X-Publish-Key`.
+    The key in `Authorization: Bearer` (RFC 6750, 2.1), `X-Publish-Key`, or among the
+    subprotocols of a websocket (`offered_key`).
     """
     authorization = request.header("authorization")
     if authorization is not None and authorization[:7].lower() == "bearer ":
         return authorization[7:].strip().encode("latin-1")
     key = request.header("x-publish-key")
-    return key.encode("latin-1") if key else None
+    if key:
+        return key.encode("latin-1")
+    return offered_key(request.header("sec-websocket-protocol"))
 
 
 def _authorize_local(credentials: Credentials) -> Key:

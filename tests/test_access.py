@@ -293,11 +293,14 @@ def test_credentials_are_not_shown() -> None:
         ({"x-publish-key": "b"}, b"b"),
         ({"x-publish-key": ""}, None),
         ({"authorization": "Bearer a", "x-publish-key": "b"}, b"a"),
+        ({"sec-websocket-protocol": "realtime, key.Yw"}, b"c"),
+        ({"sec-websocket-protocol": "realtime, key.!"}, None),
+        ({"x-publish-key": "b", "sec-websocket-protocol": "realtime, key.Yw"}, b"b"),
     ],
 )
 def test_keys_in_headers(headers: dict[str, str], key: bytes | None) -> None:
     """
-    `Authorization: Bearer` before `X-Publish-Key`.
+    `Authorization: Bearer` before `X-Publish-Key`, before subprotocols.
     """
     assert header_key(Peer(headers=headers).exchange) == key
 

@@ -1306,9 +1306,29 @@ def test_who_may_publish() -> None:
         place.open("/ws?key=s3cret"),
         place.open(headers="Authorization: Bearer s3cret\r\n"),
         place.open(headers="X-Publish-Key: s3cret\r\n"),
+        place.open(headers="Sec-WebSocket-Protocol: realtime, key.czNjcmV0\r\n"),
     ):
         peer.heard()
         assert status(peer) == "ack"
+
+
+@pytest.mark.parametrize("path", ["/ws", "/chat", "/own", "/socket.io/?EIO=4&transport=websocket"])
+def test_a_response_names_a_subprotocol_and_never_a_key(path: str) -> None:
+    """
+    On every route with websockets; a key that stands alone is refused.
+    """
+    place = Sockets("^/socket.io/ socket.io", publishers=SECRETS)
+    own = path == "/own"
+    name = "mqtt" if own else "realtime"
+    peer = place.open(path, f"Sec-WebSocket-Protocol: key.czNjcmV0, {name}\r\n")
+
+    assert peer.status == 101
+    assert f"Sec-WebSocket-Protocol: {name}" in peer.head.split("\r\n")
+    assert "czNjcmV0" not in peer.head
+    assert place.open(path, "Sec-WebSocket-Protocol: key.czNjcmV0\r\n").status == 400
+    for wrong in ("key.", "key.a b", "key.=="):
+        refused = place.open(path, f"Sec-WebSocket-Protocol: {name}, {wrong}\r\n")
+        assert refused.status == 400
 
 
 def test_without_a_key_only_this_machine_publishes() -> None:
@@ -1475,6 +1495,7 @@ def test_an_ack_may_overtake_messages() -> None:
         ("websocket:subscribe=a,protocol=json,prefix=x", "are for protocol=raw"),
         ("websocket:subscribe=a,protocol=xml", "protocol= must be one of raw, json"),
         ("websocket:room=a", "has no argument 'room'"),
+        ("websocket:subscribe=a,subprotocol=key.v1", "subprotocol= cannot begin with key."),
         ("websocket:app=tests.nowhere.Echo", "cannot load tests.nowhere.Echo"),
         ("websocket:app=tests.test_websocket.LIMITS", "cannot be called"),
         ("websocket:app=examples.echo.Echo,publish=a", "with app= the application reads"),

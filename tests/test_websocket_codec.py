@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 import zlib
+from base64 import urlsafe_b64encode
 from threading import Thread
 from typing import Any
 
@@ -38,6 +39,7 @@ from rt_twisted.codecs.websocket import (
     close_frame,
     data_frame,
     frame,
+    offered_key,
 )
 from rt_twisted.codecs.websocket_commands import (
     Ping,
@@ -314,6 +316,13 @@ def test_a_closed_parser_is_never_idle(end: bytes, more: list[bytes], deflate: b
         assert not parser.idle
         assert parser.feed(data) == []
     assert not parser.idle
+
+
+def offer(key: bytes) -> str:
+    """
+    *key* as a subprotocol.
+    """
+    return "key." + urlsafe_b64encode(key).decode().rstrip("=")
 
 
 def steps(data: bytes, deflate: bool = False) -> int:
@@ -704,6 +713,57 @@ def test_the_client_s_first_subprotocol_that_is_spoken(wanted: str | None, chose
 
     assert agreement.subprotocol == chosen
     assert (("Sec-WebSocket-Protocol", chosen) in agreement.headers) is bool(chosen)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "chosen"),
+    [
+        ("realtime", "realtime"),
+        ("a, b", "a"),
+        (f"realtime, {offer(b'secret')}", "realtime"),
+        (f"{offer(b'secret')},mqtt", "mqtt"),
+        ("a b, c", "c"),
+        (", ,x", "x"),
+        ("a;b", ""),
+    ],
+)
+def test_any_subprotocol_will_do_where_none_is_set(wanted: str, chosen: str) -> None:
+    """
+    A browser closes a websocket if none of what it offered is chosen, so the first is; a
+    key never is, nor what is no token.
+    """
+    assert agree(asked(sec_websocket_protocol=wanted)).subprotocol == chosen
+
+
+@pytest.mark.parametrize("key", [b"x", b"secret", "a ключ, ü".encode(), bytes(range(256))])
+def test_a_key_among_the_subprotocols(key: bytes) -> None:
+    """
+    Any bytes, in base64url without padding.
+    """
+    assert offered_key(f"realtime, {offer(key)}") == key
+    assert offered_key(f"{offer(key)},realtime") == key
+
+
+@pytest.mark.parametrize("wanted", [None, "", "realtime", "keys, a.key.b", "x-key.YQ"])
+def test_subprotocols_without_a_key(wanted: str | None) -> None:
+    """
+    Only an entry that begins with the mark is one.
+    """
+    assert offered_key(wanted) is None
+
+
+@pytest.mark.parametrize(
+    "wanted", [offer(b"secret"), "a, key.", "a, key.=", "a, key.YQ==", "a, key.a", "a, key.a+b/"]
+)
+def test_malformed_keys_among_the_subprotocols(wanted: str) -> None:
+    """
+    Also a key that stands alone: there is nothing that the response could choose.
+    """
+    with pytest.raises(RemoteProtocolError) as caught:
+        agree(asked(sec_websocket_protocol=wanted))
+
+    assert caught.value.status == 400
+    assert "secret" not in caught.value.reason
 
 
 @pytest.mark.parametrize(

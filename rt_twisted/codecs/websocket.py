@@ -5,8 +5,9 @@ and frames to send. Frames that come in are read by `websocket_inbound`.
 
 from __future__ import annotations
 
+import re
 import zlib
-from base64 import b64decode, b64encode
+from base64 import b64decode, b64encode, urlsafe_b64decode
 from binascii import Error
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -25,6 +26,9 @@ VERSION = "13"
 DEFLATE = "permessage-deflate"
 LONGEST_CONTROL = 125  # bytes of a control frame's payload (5.5)
 LONGEST_REASON = LONGEST_CONTROL - 2
+KEY_MARK = "key."  # a subprotocol that begins so is a publish key
+_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,100}")  # RFC 9110, 5.6.2
+_BASE64URL = re.compile(r"[A-Za-z0-9_-]+")
 _GUID = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # 1.3
 _TAIL = b"\x00\x00\xff\xff"  # RFC 7692, 7.2.1: every message ends so, none says it
 
@@ -215,7 +219,8 @@ def agree(
     Args:
         header: gives headers by lower-case name.
         subprotocols: that the application speaks; the first of the client's
-            that is among them is chosen.
+            that is among them is chosen. If none are given, the client's first is: a
+            browser closes a websocket for which none of those it offered is chosen.
         compress_from: bytes of a message that is worth compressing; 0 to agree
             on no compression.
 
@@ -236,13 +241,28 @@ def agree(
     key = header("sec-websocket-key")
     if key is None or not _is_key(key):
         raise RemoteProtocolError("Sec-WebSocket-Key is not 16 bytes in base64")
-    wanted = _list(header("sec-websocket-protocol"))
-    chosen = next((name for name in wanted if name in subprotocols), "")
+    chosen = _choose_subprotocol(header("sec-websocket-protocol"), subprotocols)
     deflate, extension = None, ""
     offers = header("sec-websocket-extensions")
     if offers and compress_from:
         deflate, extension = _choose(offers, compress_from)
     return Agreement(key, chosen, deflate, extension)
+
+
+def offered_key(offer: str | None) -> bytes | None:
+    """
+    The publish key in `Sec-WebSocket-Protocol`, the only header a page can choose: an
+    entry `key.` and the key in base64url, without padding (RFC 4648, 5).
+
+    Returns:
+        None if there is none, or it is malformed; `agree` refuses that.
+    """
+    if not offer or KEY_MARK not in offer:
+        return None
+    for name in _list(offer):
+        if name.startswith(KEY_MARK):
+            return _read_key(name)
+    return None
 
 
 def accept_key(key: str) -> str:
@@ -274,6 +294,35 @@ def _choose(offers: str, compress_from: int) -> tuple[Deflate | None, str]:
         window = agreed.local_max_window_bits
         return Deflate(compress_from, window), build_extension([(name, answer)])
     return None, ""
+
+
+def _choose_subprotocol(offer: str | None, spoken: Sequence[str]) -> str:
+    """
+    The one that the response names; "" for none. It is never a key.
+    """
+    if not offer:
+        return ""
+    names = []
+    for name in _list(offer):
+        if not name.startswith(KEY_MARK):
+            names.append(name)
+        elif _read_key(name) is None:
+            raise RemoteProtocolError(f"{KEY_MARK} is followed by a key in base64url")
+    if not names:
+        raise RemoteProtocolError("offer a subprotocol beside the key, such as realtime")
+    if spoken:
+        return next((name for name in names if name in spoken), "")
+    return next((name for name in names if _TOKEN.fullmatch(name)), "")
+
+
+def _read_key(name: str) -> bytes | None:
+    text = name.removeprefix(KEY_MARK)
+    if not _BASE64URL.fullmatch(text):
+        return None
+    try:
+        return urlsafe_b64decode(text + "=" * (-len(text) % 4))
+    except Error:
+        return None
 
 
 def _is_key(key: str) -> bool:

@@ -191,7 +191,7 @@ def test_wsproto(daemon: StartDaemon) -> None:
         heard = events()
         accepted = next(heard)
         assert isinstance(accepted, wsproto.events.AcceptConnection)
-        assert accepted.subprotocol is None
+        assert accepted.subprotocol == "mqtt"  # a browser would not go on without
         assert len(accepted.extensions) == 1
         for piece, last in (("x" * 600, False), ("y" * 600, True)):
             plain.sendall(client.send(wsproto.events.TextMessage(piece, message_finished=last)))
@@ -571,6 +571,31 @@ def test_a_page_in_chromium(daemon: StartDaemon, browser: Browser) -> None:
         )
         == "v2"
     )
+
+
+def test_a_page_sends_its_key_as_a_subprotocol(daemon: StartDaemon, browser: Browser) -> None:
+    """
+    Chromium opens the websocket, learns the other name, and may publish; it opens one
+    with any subprotocol that it asks for.
+    """
+    server = daemon("--http-secret=s3cret")
+    browser.open(f"{server.url}/try")
+    ask = """new Promise(done => {
+        const socket = new WebSocket('ws://127.0.0.1:%d/ws', %s);
+        socket.onopen = () => socket.send(
+            JSON.stringify({type: 'publish', id: 1, channel: 'news', message: 'x'}));
+        socket.onmessage = ({data}) => {
+            const said = JSON.parse(data);
+            if (said.id) done([socket.protocol, said.type, said.status || 0]);
+        };
+        socket.onclose = ({code}) => done(code);
+    })"""
+
+    key = ["realtime", "key.czNjcmV0"]
+    assert browser.evaluate(ask % (server.port, key)) == ["realtime", "ack", 0]
+    assert browser.evaluate(ask % (server.port, key[::-1])) == ["realtime", "ack", 0]
+    assert browser.evaluate(ask % (server.port, ["chat", "x"])) == ["chat", "error", 403]
+    assert browser.evaluate(ask % (server.port, key[1:])) == 1006
 
 
 def test_a_page_from_elsewhere_gets_no_websocket(daemon: StartDaemon, browser: Browser) -> None:

@@ -19,7 +19,7 @@ from rt_twisted.actions.sse import check_fixed, read_names, read_since
 from rt_twisted.actions.websocket.json_conversation import JsonConversation
 from rt_twisted.actions.websocket.raw_conversation import RawConversation
 from rt_twisted.actions.websocket.websockets import Websockets
-from rt_twisted.codecs.websocket import Agreement, Deflate
+from rt_twisted.codecs.websocket import KEY_MARK, Agreement, Deflate
 from rt_twisted.codecs.websocket_formats import JsonFrames, RawFrames
 from rt_twisted.dotted import load
 from rt_twisted.house import House
@@ -106,6 +106,9 @@ class Websocket:
                 "where messages come from",
                 server=self.server,
             )
+        for name in self.subprotocol:
+            if name.source.startswith(KEY_MARK):
+                raise ValueError(f"subprotocol= cannot begin with {KEY_MARK}: that is a key")
         object.__setattr__(self, "websockets", Websockets(self.house))
         object.__setattr__(self, "spoken", tuple([one.source for one in self.subprotocol]))
         object.__setattr__(self, "make", _application(self.app) if self.app else None)
@@ -171,8 +174,8 @@ def _application(name: str) -> Callable[[House, IExchange], object]:
 
 def _key(exchange: IExchange, house: House) -> Key | None:
     """
-    What the client may publish with: a page cannot set headers, so its query
-    will do. Without the right one it may still read.
+    What the client may publish with: a page cannot set headers but that for
+    subprotocols, so its query will do. Without the right one it may still read.
     """
     secret = header_key(exchange)
     if secret is None and "key" in exchange.query():
