@@ -72,19 +72,16 @@ def replayed(server: Server, query: str) -> list[tuple[str, str]]:
     connection.request("GET", f"/?{query}")
     response = connection.getresponse()
     got: list[tuple[str, str]] = []
-    id = type = ""
+    fields: dict[str, str] = {}
     publish(server, "end", "end")
-    while True:
+    while fields.get("data") != "end":
         name, _, value = response.readline().decode().rstrip("\n").partition(": ")
-        if name == "id":
-            id = value
-        elif name == "event":
-            type = value
-        elif name == "data":
-            if value == "end":
-                break
-            got.append((type or id, value))
-            type = ""
+        if name:
+            fields[name] = value
+            continue
+        if "data" in fields:
+            got.append((fields.get("event") or fields.get("id", ""), fields["data"]))
+        fields = {}
     connection.close()
     return got
 
