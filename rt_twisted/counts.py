@@ -16,6 +16,8 @@ from dataclasses import dataclass, field
 from itertools import accumulate
 from pathlib import Path
 
+from rt_twisted.inbound_memory import InboundMemory
+
 # Seconds; Prometheus' customary ones, with finer steps where a fan-out to 1,000 readers lies.
 BOUNDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 WINDOWS = (10, 60)  # seconds over which rates are taken
@@ -102,10 +104,15 @@ class Counts:
     broker_away: int = 0
     broker_refuses: int = 0
     history_bytes: int = 0
+    websockets: int = 0
+    inbound_bytes: int = 0
     joined: int = 0
     published: int = 0
     delivered: int = 0
     gaps: int = 0
+    websocket_frames: int = 0
+    websocket_messages: int = 0
+    inbound_dropped: int = 0
     closed: Counter[str] = field(default_factory=Counter)
     requests: Counter[int] = field(default_factory=Counter)
     refused: Mapping[str, Counter[str]] = field(
@@ -116,6 +123,7 @@ class Counts:
     uptime: float = 0.0
     cpu_seconds: float = 0.0
     memory_bytes: int = 0
+    inbound: InboundMemory | None = field(default=None, repr=False, compare=False)
     # The totals at each of the last seconds, the newest last.
     _seconds: deque[tuple[float, dict[str, int]]] = field(
         default_factory=lambda: deque(maxlen=max(WINDOWS) + 1)
@@ -144,6 +152,9 @@ class Counts:
         Work out what is not counted as it happens: rates, and what the process takes.
         """
         self.rates = {window: self._rate(now, window) for window in WINDOWS}
+        if self.inbound is not None:
+            self.inbound_bytes = self.inbound.used
+            self.inbound_dropped = self.inbound.dropped
         self.cpu_seconds = time.process_time()
         self.memory_bytes = _memory()
 

@@ -606,10 +606,15 @@ class Numbers(Protocol):
     broker_refuses: int  # processes whose broker is there and takes no messages
     waiting_bytes: int  # what waits for them, in this process
     history_bytes: int  # kept for replay, in all channels
+    websockets: int  # open now, those of Socket.IO too
+    inbound_bytes: int  # of request bodies and websocket messages that are not complete
     joined: int  # readers that ever joined
     published: int  # messages received from the broker
     delivered: int  # messages handed to readers' connections
     gaps: int  # times a reader was told of a gap
+    websocket_frames: int  # received from clients, control frames too
+    websocket_messages: int  # of clients, processed
+    inbound_dropped: int  # incomplete input refused because memory was short
     closed: Mapping[str, int]  # readers gone, by cause
     requests: Mapping[int, int]  # HTTP responses, by status
     refused: Mapping[str, Mapping[str, int]]  # "readers" and "publishes", by reason

@@ -22,11 +22,22 @@ NOW = (
     "behind",
     "waiting_bytes",
     "history_bytes",
+    "websockets",
+    "inbound_bytes",
     "memory_bytes",
     "broker_away",
     "broker_refuses",
 )
-GROWING = ("joined", "published", "delivered", "gaps", "cpu_seconds")
+GROWING = (
+    "joined",
+    "published",
+    "delivered",
+    "gaps",
+    "websocket_frames",
+    "websocket_messages",
+    "inbound_dropped",
+    "cpu_seconds",
+)
 PLAIN = (*NOW, *GROWING, "uptime")
 NO_OTHERS = ChannelCounts("", 0, 0, channels=0)
 

@@ -74,10 +74,15 @@ class Counted:
     broker_refuses: int = 2
     behind: int = 1
     history_bytes: int = 4096
+    websockets: int = 2
+    inbound_bytes: int = 1000
     joined: int = 10
     published: int = 20
     delivered: int = 30
     gaps: int = 2
+    websocket_frames: int = 50
+    websocket_messages: int = 7
+    inbound_dropped: int = 1
     closed: Mapping[str, int] = field(default_factory=lambda: {"left": 6, "behind": 1})
     readers_limit: int = 100
     waiting_bytes: int = 512
@@ -101,10 +106,15 @@ DAEMON = {  # what is sent of `Counted`, beside its channels
     "behind": 1,
     "waiting_bytes": 512,
     "history_bytes": 4096,
+    "websockets": 2,
+    "inbound_bytes": 1000,
     "joined": 10,
     "published": 20,
     "delivered": 30,
     "gaps": 2,
+    "websocket_frames": 50,
+    "websocket_messages": 7,
+    "inbound_dropped": 1,
     "memory_bytes": 1 << 25,
     "uptime": 10.0,
     "cpu_seconds": 0.5,

@@ -770,6 +770,26 @@ def test_a_large_message_waits_for_others_and_arrives() -> None:
     assert (memory.used, memory.waiting, memory.dropped) == (0, 0, 0)
 
 
+def test_what_clients_send_is_counted() -> None:
+    """
+    Open websockets, frames of every kind, and messages that were processed: an
+    operator sees that input comes in and is not processed.
+    """
+    place = Sockets()
+    counts = place.hub.counts
+    first, second = place.open("/own"), place.open("/ws")
+    assert counts.websockets == 2
+    first.say(masked(10, b"") + masked(1, b"a", fin=False) + masked(0, b"b"))
+    second.say(masked(9, b"") + masked(3, b""))
+    assert (counts.websocket_frames, counts.websocket_messages) == (4, 1)
+    first.say(masked(8, b"") + masked(1, b"late"))
+    first.hang_up()
+    second.hang_up()
+
+    assert counts.websockets == 0
+    assert (counts.websocket_frames, counts.websocket_messages) == (5, 1)
+
+
 @pytest.mark.parametrize("how", ["close", "fail", "lost", "too big"])
 def test_an_end_gives_its_memory_back(how: str) -> None:
     """

@@ -112,6 +112,13 @@ class Numbers(Collector):
         )
         yield _total("realtime_gaps", "Times a reader was told of a gap.", n.gaps)
         yield _gauge("realtime_history_bytes", "Bytes kept for replay.", n.history_bytes)
+        yield _gauge("realtime_websockets", "Websockets open now.", n.websockets)
+        yield _total("realtime_websocket_frames", "Frames received.", n.websocket_frames)
+        yield _total(
+            "realtime_websocket_messages", "Clients' messages processed.", n.websocket_messages
+        )
+        yield _gauge("realtime_inbound_bytes", "Incomplete input.", n.inbound_bytes)
+        yield _total("realtime_inbound_dropped", "Incomplete input refused.", n.inbound_dropped)
         statuses = {str(status): count for status, count in n.requests.items()}
         yield _totals("realtime_http_requests", "Responses begun.", "status", statuses)
         yield _histogram("realtime_fanout_seconds", n.fanout)

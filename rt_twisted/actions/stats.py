@@ -141,6 +141,12 @@ class Stats:
             },
             "backlog": {"readers": n.behind, "bytes": n.waiting_bytes},
             "history": {"bytes": n.history_bytes},
+            "websockets": {
+                "now": n.websockets,
+                "frames": n.websocket_frames,
+                "messages": n.websocket_messages,
+            },
+            "inbound": {"bytes": n.inbound_bytes, "dropped": n.inbound_dropped},
             "requests": by_class(n.requests),
             "rates": {
                 str(window): {name: round(rate, 3) for name, rate in rates.items()}

@@ -160,7 +160,7 @@ class Parser:
                 self._take_control(piece, said)
             else:
                 self._take_data(piece, said)
-            if self._left:
+            if self._left > 0:
                 turn = len(piece) % 4
                 self._mask = self._mask[turn:] + self._mask[:turn]
                 return

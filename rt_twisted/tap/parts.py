@@ -253,6 +253,8 @@ def make_house(
     publishers = list(options["publish-key"])
     if options["http-secret"]:
         publishers.append(Key.of(options["http-secret"]))
+    inbound = make_inbound_memory(options, reactor, kept)
+    hubs.main.counts.inbound = inbound
     observers = [Key.of(options["stats-key"])] if options["stats-key"] else []
     return House(
         hubs.main,
@@ -274,7 +276,7 @@ def make_house(
         websockets=_websocket_limits(options),
         socketio=_socketio_limits(options),
         kept=kept,
-        inbound=make_inbound_memory(options, reactor, kept),
+        inbound=inbound,
         hubs=hubs.at,
         ask=ask,
         siblings=siblings,

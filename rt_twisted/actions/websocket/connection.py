@@ -358,6 +358,7 @@ class WebSocket:
             if self._parting is not None:
                 continue
             if opcode in _MESSAGES:
+                self._shared.counts.websocket_messages += 1
                 try:
                     conversation.message(payload, opcode == _BINARY)
                 except Exception:

@@ -81,6 +81,7 @@ class Intake:
             self._second = shared.second
             self._frames = self._bytes = 0
         self._frames += parser.frames
+        shared.counts.websocket_frames += parser.frames
         size = len(data)
         self._bytes += size if size > parser.bytes else parser.bytes
         if parser.failure is None and (

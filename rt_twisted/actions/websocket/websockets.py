@@ -17,6 +17,7 @@ from rt_twisted.actions.websocket.connection import WebSocket
 from rt_twisted.actions.websocket.parting import Parting
 from rt_twisted.codecs.errors import RemoteProtocolError
 from rt_twisted.codecs.websocket import REQUIRED, Agreement, agree
+from rt_twisted.counts import Counts
 from rt_twisted.house import House
 from rt_twisted.interfaces import IConversation, IExchange, IFormat, Refusal
 from rt_twisted.message import Since
@@ -38,6 +39,7 @@ class Websockets:
         self.house = house
         self.clock: Any = house.reactor
         self.limits = house.websockets
+        self.counts: Counts = house.hub.counts
         self.most_frames = self.limits.rate or math.inf  # of one client, a second
         self.most_bytes = self.limits.bytes or math.inf
         self.silence = self.limits.silence or math.inf
@@ -143,6 +145,7 @@ class Websockets:
         self._closing.pop(websocket, None)
         self._buckets[websocket.bucket].discard(websocket)
         self._count -= 1
+        self.counts.websockets -= 1
         if not self._count and self._sweep is not None:
             self._sweep.cancel()
             self._sweep = None
@@ -151,6 +154,7 @@ class Websockets:
 
     def _count_in(self, websocket: WebSocket) -> int:
         self._count += 1
+        self.counts.websockets += 1
         bucket = self._count % BUCKETS
         self._buckets[bucket].add(websocket)
         if self._sweep is None:
