@@ -220,6 +220,10 @@ class SiteChannel:
         """
         return self._exchange.scheme == "https"
 
+    def _respondToBadRequestAndDisconnect(self) -> None:
+        # twisted.web's own name, for forms that it would parse itself.
+        self._exchange.refuse(Refusal(400, "malformed form"))
+
     def loseConnection(self) -> None:
         """
         The resource wants no more of this client.
