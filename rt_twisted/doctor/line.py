@@ -162,7 +162,8 @@ class Line(Protocol):
         else in it; None if not.
         """
         reader = self._reader
-        said = self.events or reader.last_id or reader.comments
+        # A refusal has one comment, its status and reason.
+        said = self.events or reader.last_id or reader.comments > 1
         if not self.done or said or reader.retry is None:
             return None
         return reader.retry / 1e3
