@@ -14,7 +14,6 @@ import struct
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from types import TracebackType
 from typing import Any, Self
 
 from tests.real.conftest import PATIENCE, Server
@@ -63,12 +62,7 @@ class HttpPeer:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.socket.close()
 
     def send(self, line: str, *headers: str, body: bytes | str = b"") -> None:
@@ -270,7 +264,8 @@ class WebSocketPeer:
         """
         opcode = opcode or (1 if isinstance(data, str) else 2)
         payload = data.encode() if isinstance(data, str) else data
-        self._http.transcript.sent(f"{self.NAMES[opcode]} {_show(opcode, payload)}\n")
+        name = self.NAMES.get(opcode, str(opcode))
+        self._http.transcript.sent(f"{name} {_show(opcode, payload)}\n")
         size = len(payload)
         length = bytes([0x80 | size]) if size < 126 else struct.pack("!BH", 0xFE, size)
         self._http.socket.sendall(bytes([0x80 | opcode]) + length + bytes(4) + payload)
@@ -281,28 +276,43 @@ class WebSocketPeer:
         """
         payload = b""
         for _ in range(count):
-            first, second = self._take(2)
-            size = second & 0x7F
-            if size == 126:
-                (size,) = struct.unpack("!H", self._take(2))
-            elif size == 127:
-                (size,) = struct.unpack("!Q", self._take(8))
-            payload = self._take(size)
-            opcode = first & 0x0F
-            flags = "" if first & 0xF0 == 0x80 else f" flags={first >> 4:04b}"
-            shown = _show(opcode, payload)
-            if first & 0x40:
-                inflate = zlib.decompressobj(-15)
-                plain = inflate.decompress(payload + b"\x00\x00\xff\xff")
-                shown = f"inflated: {_show(opcode, plain)}"
-            self._http.transcript.received(f"{self.NAMES[opcode]}{flags} {shown}\n")
+            _, payload = self.receive_frame()
         return payload
+
+    def receive_frame(self) -> tuple[int, bytes]:
+        """
+        Opcode and payload of the next frame.
+        """
+        first, second = self._take(2)
+        size = second & 0x7F
+        if size == 126:
+            (size,) = struct.unpack("!H", self._take(2))
+        elif size == 127:
+            (size,) = struct.unpack("!Q", self._take(8))
+        payload = self._take(size)
+        opcode = first & 0x0F
+        flags = "" if first & 0xF0 == 0x80 else f" flags={first >> 4:04b}"
+        shown = _show(opcode, payload)
+        if first & 0x40:
+            plain = zlib.decompressobj(-15).decompress(payload + b"\x00\x00\xff\xff")
+            shown = f"inflated: {_show(opcode, plain)}"
+        self._http.transcript.received(f"{self.NAMES[opcode]}{flags} {shown}\n")
+        return opcode, payload
 
     def end(self) -> None:
         """
         Wait until the daemon closes the connection.
         """
         self._http.end()
+
+    def end_after_frames(self) -> None:
+        """
+        Receive up to a close frame, answer it, and wait for the end.
+        """
+        while self.receive_frame()[0] != 8:
+            pass
+        self.send(b"", 8)
+        self.end()
 
     def _take(self, size: int) -> bytes:
         while len(self._http.data) < size:
@@ -322,8 +332,31 @@ def _show(opcode: int, payload: bytes) -> str:
             reason = "TEXT"
         return f"{code} {reason}".rstrip()
     if opcode == 1:
-        return payload.decode()
+        return payload.decode(errors="backslashreplace")
     return repr(payload)[1:]
+
+
+class SilentPeers:
+    """
+    Connections that stay open to the end of a block.
+    """
+
+    def __init__(self) -> None:
+        self._peers: list[HttpPeer] = []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        for peer in self._peers:
+            peer.leave()
+
+    def add(self, peer: HttpPeer) -> HttpPeer:
+        """
+        Close *peer* at the end.
+        """
+        self._peers.append(peer)
+        return peer
 
 
 def get(server: Server, path: str) -> Response:

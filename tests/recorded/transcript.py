@@ -89,6 +89,14 @@ class Transcript:
         if value:
             self._ids.setdefault(value, name)
 
+    def identify(self, value: str, kind: str) -> None:
+        """
+        Replace *value* by *kind* and a number; the same value is always the same one.
+        """
+        if value not in self._ids:
+            count = sum(name.startswith(kind) for name in self._ids.values())
+            self._ids[value] = f"{kind}{count + 1}"
+
     def __str__(self) -> str:
         text = "\n".join(self._lines) + "\n"
         for value, name in self._ids.items():
