@@ -58,6 +58,7 @@ class HttpPeer:
         self.socket = socket.create_connection((HOST, server.port), PATIENCE)
         self.transcript = transcript or Transcript()
         self.data = b""
+        self.decoded = b""
 
     def __enter__(self) -> Self:
         return self
@@ -176,13 +177,13 @@ class HttpPeer:
 
     def _body(self, response: Response, until: str) -> bytes:
         self._decode = response.get("Transfer-Encoding") == "chunked"
-        self._decoded = b""
+        self.decoded = b""
         if until:
             return self._stream(until)
         if self._decode:
             while not self._unchunk():
                 self.read()
-            return self._decoded
+            return self.decoded
         length = response.get("Content-Length")
         if not length:
             body, self.data = self.data + self._rest(), b""
@@ -197,10 +198,10 @@ class HttpPeer:
             if self._decode:
                 self._unchunk()
             else:
-                self._decoded, self.data = self._decoded + self.data, b""
-            found = re.search(until.encode(), self._decoded, re.DOTALL)
+                self.decoded, self.data = self.decoded + self.data, b""
+            found = re.search(until.encode(), self.decoded, re.DOTALL)
             if found:
-                body, self._decoded = self._decoded[: found.end()], self._decoded[found.end() :]
+                body, self.decoded = self.decoded[: found.end()], self.decoded[found.end() :]
                 return body
             self.read()
 
@@ -213,7 +214,7 @@ class HttpPeer:
             end = found.end() + size
             if len(self.data) < end + 2:
                 return False
-            self._decoded += self.data[found.end() : end]
+            self.decoded += self.data[found.end() : end]
             self.data = self.data[end + 2 :]
             if not size:
                 return True
@@ -223,7 +224,10 @@ class HttpPeer:
         """
         Wait for more bytes and append them to `data`.
         """
-        data = self.socket.recv(65536)
+        try:
+            data = self.socket.recv(65536)
+        except TimeoutError:
+            raise AssertionError(f"nothing came behind {self.decoded + self.data!r}") from None
         assert data, f"the connection was closed behind {self.data!r}"
         self.data += data
 
