@@ -11,6 +11,7 @@ import json
 import re
 import socket
 import struct
+import time
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -55,6 +56,7 @@ class HttpPeer:
     """
 
     def __init__(self, server: Server, transcript: Transcript | None = None) -> None:
+        self._end = time.monotonic() + PATIENCE
         self.socket = socket.create_connection((HOST, server.port), PATIENCE)
         self.transcript = transcript or Transcript()
         self.data = b""
@@ -224,6 +226,8 @@ class HttpPeer:
         """
         Wait for more bytes and append them to `data`.
         """
+        # A stream that brings heartbeats only shall not go on for ever.
+        self.socket.settimeout(max(self._end - time.monotonic(), 0.001))
         try:
             data = self.socket.recv(65536)
         except TimeoutError:

@@ -132,7 +132,7 @@ def test_commands(redis: Server, monitor: Monitor, daemon: StartDaemon, check: C
             for _ in range(2):
                 other.ask("POST /publish", "Content-Type: application/json",
                           "Idempotency-Key: key", body=body)  # fmt: skip
-        http.more(":1.*?\n\n")
+        http.more(r"\{.*?\n\n")
         step("two messages, twice with the same key")
         monitor.ask("PUBLISH", "plain", b"\xff plain")
         http.more("plain.*?\n\n")

@@ -102,7 +102,7 @@ def test_sse_refused(shared: Server, check: Check) -> None:
         "GET /?channels=a&since=yesterday",
         "GET /?channels=a&history=x",
         "GET /?channels=a&evs_buffer_size_limit=x",
-        "POST /?channels=a",
+        "PUT /?channels=a",
         "DELETE /?channels=a",
         "GET /nothing",
     ):
@@ -203,7 +203,7 @@ def test_poll(shared: Server, check: Check) -> None:
         http.end()
     record.title("refused")
     for line in ("GET /poll", "GET /poll?channels=a&wait=x", "GET /poll?channels=a&format=x",
-                 "POST /poll?channels=a"):  # fmt: skip
+                 "PUT /poll?channels=a"):  # fmt: skip
         with HttpPeer(shared, record) as http:
             http.ask(line)
     check("poll.txt", record)
@@ -248,3 +248,30 @@ def test_stop(check: Check, tmp_path_factory: pytest.TempPathFactory) -> None:
         socket.receive()
         socket.end()
     check("stop.txt", record)
+
+
+def test_opened_by_post(shared: Server, check: Check) -> None:
+    """
+    Streams and polls whose channels are in the body of a POST.
+    """
+    record = dialogue(shared)
+    publish(shared, "post-a", "hello")
+    form, json = "Content-Type: application/x-www-form-urlencoded", "Content-Type: application/json"
+    fields = '{"channels": ["post-a", "post-b"], "since": "all"}'
+    record.title("form")
+    with HttpPeer(shared, record) as http:
+        http.send("POST /", form, body="channels[]=post-a&channels[]=post-b&history=1")
+        http.receive("hello.*?\n\n")
+    record.title("JSON")
+    with HttpPeer(shared, record) as http:
+        http.send("POST /", json, body=fields)
+        http.receive("hello.*?\n\n")
+    with HttpPeer(shared, record) as http:
+        http.send("POST /stream", json, body=fields)
+        http.receive("hello")
+    with HttpPeer(shared, record) as http:
+        http.ask("POST /poll", json, body=fields)
+        http.ask("POST /poll", json, body="[]")
+    with HttpPeer(shared, record) as http:
+        http.ask("POST /poll", "Content-Type: text/plain", body="x")
+    check("opened-by-post.txt", record)

@@ -19,6 +19,7 @@ VARYING: Sequence[tuple[str, Replace]] = (
     (r"(?m)^(. [Ll]ast-[Mm]odified: ).*", r"\1DATE"),
     (r"(?m)^(. [Ss]erver: TwistedWeb/).*", r"\1VERSION"),
     (r"\b127\.0\.0\.1:\d+", "127.0.0.1:PORT"),
+    (r"(?m)^(< : \d{3} ).*", r"\1TEXT"),
     (r'("(?:reason|error)": ?)"(?:[^"\\]|\\.)*"', r'\1"TEXT"'),
 )
 
