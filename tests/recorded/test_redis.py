@@ -140,7 +140,7 @@ def test_commands(redis: Server, monitor: Monitor, daemon: StartDaemon, check: C
         monitor.ask("PUBLISH", "plain", b"again")
         http.more("again.*?\n\n")
         step("another one")
-    get(server, "/?channels=news,other&since=all&evs_buffer_size_limit=1")
+    get(server, "/poll?channels=other&since=all")
     step("a reader with history")
     server.kill()
     step("the end")
