@@ -18,6 +18,7 @@ from rt_twisted.codecs.engineio_framing import Framing, Poll4
 from rt_twisted.codecs.errors import RemoteProtocolError
 from rt_twisted.house import House, SocketioLimits
 from rt_twisted.hub import Hub
+from rt_twisted.inbound_memory import InboundMemory
 from rt_twisted.interfaces import Refusal
 
 PAYLOAD = 1000
@@ -53,6 +54,10 @@ class Session:
     def leave(self, names: Any) -> None:
         pass
 
+    def close(self, why: str, reason: str) -> None:
+        self.closed = True
+        self.said.append(reason.encode())
+
 
 class App:
     """
@@ -87,6 +92,7 @@ class Place:
             Hub(MemoryBroker(clock, "e"), clock),
             clock,
             socketio=SocketioLimits(max_payload=PAYLOAD),
+            inbound=InboundMemory(clock, 0),
         )
         self.recovery = Recovery(clock)
         self.app = App()
@@ -123,6 +129,35 @@ def test_events_that_wait_are_bounded_by_their_bytes(binary: bool) -> None:
     emit()
     with pytest.raises(RemoteProtocolError, match="too many events"):
         emit()
+
+
+def test_packets_whose_attachments_are_missing_are_bounded_in_sum() -> None:
+    """
+    They count while they are incomplete; above the limit the oldest sessions end.
+    """
+    place = Place()
+    memory = place.house.inbound
+    memory.limit = 20 * PAYLOAD
+    head = '52-["a",{"_placeholder":true,"num":0},{"_placeholder":true,"num":1}]'
+    opened = [place.open() for _ in range(30)]
+    for dialogue, _ in opened:
+        dialogue.message("0")
+        dialogue.message(head)
+        dialogue.message(bytes(PAYLOAD - 10))
+        assert memory.used <= memory.limit
+    ended = [session for _, session in opened if session.closed]
+    assert ended == [session for _, session in opened[: len(ended)]]
+    assert len(ended) >= 10
+    assert ended[0].said[-1] == b"too many unfinished packets"
+
+    for dialogue, _ in opened[len(ended) :]:
+        dialogue.message(b"x")
+    assert memory.used == 0
+    assert len(place.app.heard) == 30 - len(ended)
+    opened[-1][0].message(head)
+    assert memory.used > 0
+    opened[-1][0].closed("transport close")
+    assert memory.used == 0
 
 
 @pytest.mark.parametrize("where", ["", ',"offset":"e.7"'])

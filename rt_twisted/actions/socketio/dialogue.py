@@ -25,6 +25,7 @@ from rt_twisted.codecs.errors import RemoteProtocolError
 from rt_twisted.codecs.socketio import Decoder, Kind, Packet
 from rt_twisted.codecs.socketio_events import Events
 from rt_twisted.house import House
+from rt_twisted.inbound_memory import Reservation
 from rt_twisted.interfaces import Refusal
 from rt_twisted.message import Position
 
@@ -70,6 +71,7 @@ class Dialogue:
         "_joining",
         "_positions",
         "_recovery",
+        "_reserved",
         "_session",
         "_size",
         "_version",
@@ -99,6 +101,7 @@ class Dialogue:
         self._clients: dict[str, tuple[Client, Seat]] = {}
         self._joining: tuple[str, ...] = ()  # namespaces that are thought about
         self._size = 0  # of the packet that comes
+        self._reserved: Reservation | None = None  # for it, while attachments are missing
         self._waiting = 0
         self._waiting_size = 0
 
@@ -122,7 +125,9 @@ class Dialogue:
         self._size += len(data)
         packet = self._decoder.feed(data)
         if packet is None:
+            self._reserve(len(data))
             return
+        self._release()
         size, self._size = self._size, 0
         if packet.kind is Kind.CONNECT:
             self._hear_connect(packet)
@@ -152,8 +157,39 @@ class Dialogue:
         """
         See `Speaker`.
         """
+        self._release()
         for namespace in tuple(self._clients):
             self._remove(namespace, why)
+
+    # What `InboundMemory` calls. A session cannot be paused, only its transport can: each
+    # message of a client is complete, only the packet is not.
+
+    def pause_input(self) -> None:
+        """
+        See `IncompleteInput`.
+        """
+
+    def resume_input(self) -> None:
+        """
+        See `IncompleteInput`.
+        """
+
+    def drop_input(self) -> None:
+        """
+        See `IncompleteInput`.
+        """
+        self._reserved = None
+        self._session.close("transport error", reason="too many unfinished packets")
+
+    def _reserve(self, size: int) -> None:
+        if self._reserved is None:
+            self._reserved = self._house.inbound.open(self)
+        self._reserved.grow(size)
+
+    def _release(self) -> None:
+        reserved, self._reserved = self._reserved, None
+        if reserved is not None:
+            reserved.close()
 
     def idle(self) -> bool:
         """
