@@ -11,18 +11,19 @@ from __future__ import annotations
 
 from zope.interface import implementer
 
+from rt_twisted.actions.context import ActionContext
+from rt_twisted.actions.interfaces import IWebSocketApp
 from rt_twisted.actions.websocket.connection import WebSocket
-from rt_twisted.house import House
-from rt_twisted.interfaces import IConversation, IExchange
+from rt_twisted.http.interfaces import IExchange
 
 
-@implementer(IConversation)
+@implementer(IWebSocketApp)
 class Echo:
     """
     Sends every message back, text as text and bytes as bytes.
     """
 
-    def __init__(self, house: House, exchange: IExchange) -> None: ...
+    def __init__(self, context: ActionContext, exchange: IExchange) -> None: ...
 
     def opened(self, websocket: WebSocket) -> None:
         """

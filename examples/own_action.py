@@ -15,10 +15,11 @@ from typing import ClassVar
 
 from zope.interface import implementer
 
-from rt_twisted.house import House
-from rt_twisted.interfaces import IAction, IExchange, Match
-from rt_twisted.message import Draft
-from rt_twisted.template import Template
+from rt_twisted.actions.context import ActionContext
+from rt_twisted.actions.interfaces import IAction, Match
+from rt_twisted.actions.template import Template
+from rt_twisted.http.interfaces import IExchange
+from rt_twisted.model.message import Draft
 
 
 @implementer(IAction)
@@ -28,7 +29,7 @@ class Announce:
     Publish a text that the route line makes of the request.
     """
 
-    house: House
+    context: ActionContext
     text: Template
     channel: str = "news"
 
@@ -39,7 +40,7 @@ class Announce:
         """
         Ask for a key where one is set, publish, answer.
         """
-        self.house.publishers.check(exchange, None, [self.channel])
+        self.context.publishers.check(exchange, None, [self.channel])
         text = self.text.expand(exchange, match)
-        await self.house.hub.publish([Draft(self.channel, text.encode(), "deployed")])
+        await self.context.hub.publish([Draft(self.channel, text.encode(), "deployed")])
         exchange.answer(200, f"announced: {text}\n".encode(), "text/plain; charset=utf-8")

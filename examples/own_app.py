@@ -14,8 +14,8 @@ from typing import Any
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Request
 
-from rt_twisted.hub import Hub
-from rt_twisted.message import Draft
+from rt_twisted.hub.hub import Hub
+from rt_twisted.model.message import Draft
 
 
 def make(settings: Mapping[str, Any], hub: Hub) -> Resource:
@@ -40,7 +40,7 @@ class Say(Resource):
         """
         How many there are.
         """
-        return f"{self._hub.readers_of('chat')} reading\n".encode()
+        return f"{self._hub.subscribers_of('chat')} reading\n".encode()
 
     def render_POST(self, request: Request) -> int:
         """

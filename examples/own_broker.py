@@ -19,8 +19,8 @@ from typing import Any
 from twisted.internet.defer import Deferred, succeed
 from zope.interface import implementer
 
-from rt_twisted.interfaces import IBroker, IHistory, IReceiver
-from rt_twisted.message import After, Draft, Message, Newest, Position, Replay, Since
+from rt_twisted.brokers.interfaces import IBroker, IHistory, IReceiver
+from rt_twisted.model.message import After, Draft, Message, Newest, Position, Replay, Since
 
 FILE = "messages.sqlite"
 KEPT = 10_000  # messages in the file

@@ -16,7 +16,7 @@ from typing import Any
 
 from zope.interface import implementer
 
-from rt_twisted.interfaces import IExporter, Numbers
+from rt_twisted.metrics.interfaces import IExporter, MetricValues
 
 
 @implementer(IExporter)
@@ -28,13 +28,13 @@ class JsonFile:
     def __init__(self, reactor: Any, settings: Mapping[str, Any]) -> None:
         self._path = settings["export-path"]
 
-    def export(self, numbers: Numbers, now: float) -> None:
+    def export(self, numbers: MetricValues, now: float) -> None:
         """
         Write beside it and rename, so that nobody reads half a file.
         """
         shown = {
             "time": round(now),
-            "readers": numbers.readers,
+            "readers": numbers.subscribers,
             "published": numbers.published,
             "delivered": numbers.delivered,
             "channels": numbers.channels,

@@ -16,30 +16,31 @@ from typing import Any
 
 from zope.interface import implementer
 
-from rt_twisted.actions.socketio.client import Client
-from rt_twisted.house import House
-from rt_twisted.interfaces import ISocketApp, Refusal
+from rt_twisted.actions.context import ActionContext
+from rt_twisted.actions.interfaces import ISocketIOApp
+from rt_twisted.actions.socketio.socket import Socket
+from rt_twisted.model.errors import HttpError
 
 
-@implementer(ISocketApp)
+@implementer(ISocketIOApp)
 class Chat:
     """
     Everybody with a name is in the channel `chat`.
     """
 
-    def __init__(self, house: House) -> None:
-        self.house = house
+    def __init__(self, context: ActionContext) -> None:
+        self.context = context
 
-    def on_connect(self, client: Client, auth: dict[str, Any]) -> None:
+    def on_connect(self, client: Socket, auth: dict[str, Any]) -> None:
         """
         Let in who has a name.
         """
         if client.namespace != "/chat" or not auth.get("name"):
-            raise Refusal(403, "this is /chat, for people with a name")
+            raise HttpError(403, "this is /chat, for people with a name")
         client.data["name"] = auth["name"]
         client.join("chat")
 
-    async def on_event(self, client: Client, event: str, *arguments: Any) -> dict[str, Any]:
+    async def on_event(self, client: Socket, event: str, *arguments: Any) -> dict[str, Any]:
         """
         Tell everybody; acknowledge with the position of what was said.
         """
@@ -47,7 +48,7 @@ class Chat:
         position = await client.publish("chat", json.dumps(line).encode(), "said")
         return {"position": str(position)}
 
-    def on_disconnect(self, client: Client, why: str) -> None:
+    def on_disconnect(self, client: Socket, why: str) -> None:
         """
         Nobody is told.
         """

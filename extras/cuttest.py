@@ -30,12 +30,12 @@ from twisted.internet.defer import ensureDeferred
 from twisted.internet.task import LoopingCall
 from twisted.python.failure import Failure
 
-from rt_twisted.load.cutting.terms import Terms
-from rt_twisted.load.cutting.trial import Trial
-from rt_twisted.load.limits import raise_limit
-from rt_twisted.load.reader import State
-from rt_twisted.load.target import SetupError
-from rt_twisted.load.wires.choice import CHOICES, Choice, choose
+from rt_twisted.tools.clients.registry import CLIENT_TYPES, ClientType, choose
+from rt_twisted.tools.cuttest.options import CutTestOptions
+from rt_twisted.tools.cuttest.test_run import CutTest
+from rt_twisted.tools.load.limits import raise_limit
+from rt_twisted.tools.load.subscriber import ClientState
+from rt_twisted.tools.load.target import SetupError
 
 ON_A_TERMINAL, ELSEWHERE = 0.5, 5.0  # seconds between two words about progress
 FILES_OF_A_READER = 3  # descriptors: its own, and two of the proxy
@@ -43,7 +43,7 @@ SPARE_FILES = 128
 SHOWN = 5  # incidents that a person is told of in full
 
 
-def parse(arguments: Sequence[str]) -> tuple[Terms, bool]:
+def parse(arguments: Sequence[str]) -> tuple[CutTestOptions, bool]:
     """
     The options.
 
@@ -125,8 +125,8 @@ def parse(arguments: Sequence[str]) -> tuple[Terms, bool]:
     publish_urls = options.publish_url or [urljoin(url, "publish") for url in urls]
     if len(publish_urls) != len(urls):
         parser.error("as many --publish-url as --url, or none")
-    transports = options.transport or [(CHOICES[name], "") for name in _resuming()]
-    terms = Terms(
+    transports = options.transport or [(CLIENT_TYPES[name], "") for name in _resuming()]
+    terms = CutTestOptions(
         urls=urls,
         publish_urls=publish_urls,
         transports=transports,
@@ -150,10 +150,10 @@ def parse(arguments: Sequence[str]) -> tuple[Terms, bool]:
 
 
 def _resuming() -> list[str]:
-    return [name for name, choice in CHOICES.items() if choice.resumes]
+    return [name for name, choice in CLIENT_TYPES.items() if choice.resumes]
 
 
-def _transport(text: str) -> tuple[Choice, str]:
+def _transport(text: str) -> tuple[ClientType, str]:
     try:
         choice, place = choose(text)
     except SetupError as error:
@@ -179,12 +179,12 @@ def _number(text: str) -> float:
     return value
 
 
-def progress(trial: Trial, seconds: float) -> str:
+def progress(trial: CutTest, seconds: float) -> str:
     """
     How it stands, in a line.
     """
     readers = trial.audience.readers
-    open = sum(reader.state is State.OPEN for reader in readers)
+    open = sum(reader.state is ClientState.OPEN for reader in readers)
     cuts = sum(reader.receipt.cuts for reader in readers)
     delivered = sum(reader.receipt.judge.delivered for reader in readers)
     accepted = sum(map(trial.published.accepted, range(len(trial.terms.channels))))
@@ -282,7 +282,7 @@ def main(arguments: Sequence[str]) -> int:
 
     try:
         raise_limit(terms.readers * FILES_OF_A_READER + SPARE_FILES)
-        trial = Trial(terms, loop, say)
+        trial = CutTest(terms, loop, say)
     except SetupError as error:
         print(f"cuttest: {error}", file=screen)
         return 2

@@ -1,5 +1,5 @@
 """
-Write down what rt_twisted.settings says: all of etc/realtime.conf, and the
+Write down what rt_twisted.tap.settings says: all of etc/realtime.conf, and the
 tables of docs/configuration.md between their two marks.
 
     python extras/describe_settings.py            write both
@@ -12,7 +12,7 @@ import sys
 import textwrap
 from pathlib import Path
 
-from rt_twisted.settings import SECTIONS, Setting
+from rt_twisted.tap.settings import SECTIONS, Setting
 
 ROOT = Path(__file__).parents[1]
 FILE = ROOT / "etc" / "realtime.conf"

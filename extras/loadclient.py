@@ -28,15 +28,15 @@ from twisted.internet.defer import ensureDeferred
 from twisted.internet.task import LoopingCall, deferLater
 from twisted.python.failure import Failure
 
-from rt_twisted.load.crowd import Crowd
-from rt_twisted.load.ledger import Ledger
-from rt_twisted.load.limits import raise_limit
-from rt_twisted.load.pictures import png_histogram, text_histogram
-from rt_twisted.load.publisher import Publisher
-from rt_twisted.load.reader import State
-from rt_twisted.load.target import SetupError, Target
-from rt_twisted.load.wires.choice import CHOICES, Choice, choose
-from rt_twisted.load.wires.contract import Asking
+from rt_twisted.tools.clients.interfaces import ClientRequest
+from rt_twisted.tools.clients.registry import CLIENT_TYPES, ClientType, choose
+from rt_twisted.tools.load.charts import png_histogram, text_histogram
+from rt_twisted.tools.load.limits import raise_limit
+from rt_twisted.tools.load.publisher import Publisher
+from rt_twisted.tools.load.sent import SentLog
+from rt_twisted.tools.load.subscriber import ClientState
+from rt_twisted.tools.load.subscribers import LoadSubscribers
+from rt_twisted.tools.load.target import SetupError, Target
 
 CHANNELS = "general,base,extras,cats,dogs"  # cyclone-sse's
 SPARE_FILES = 64  # descriptors for everything but readers
@@ -74,7 +74,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
         type=_transport,
         action="append",
         metavar="NAME[=PATH]",
-        help=f"{', '.join(CHOICES)} (sse); several are used by turns. sse is at --url, and the "
+        help=f"{', '.join(CLIENT_TYPES)} (sse); several take turns. sse is at --url, and the "
         "others beside it, where the daemon has them, or at PATH",
     )
     add("--publish", type=_rate, default=0.0, metavar="RATE", help="messages a second (none)")
@@ -91,7 +91,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     add("--json", action="store_true", help="the summary as JSON")
     options = parser.parse_args(arguments)
     options.names = [name for name in options.channels.split(",") if name]
-    options.transport = options.transport or [(CHOICES["sse"], "")]
+    options.transport = options.transport or [(CLIENT_TYPES["sse"], "")]
     if not options.names:
         parser.error("--channels names none")
     return options
@@ -104,7 +104,7 @@ def _count(text: str) -> int:
     return value
 
 
-def _transport(text: str) -> tuple[Choice, str]:
+def _transport(text: str) -> tuple[ClientType, str]:
     try:
         return choose(text)
     except SetupError as error:
@@ -137,8 +137,8 @@ class Run:
         if given:
             self.names = [name for text in given for name in text.split(",") if name]
         self.shared = bool(given)  # all readers read all channels
-        self.ledger = Ledger(self.names, options.size)
-        self.crowd = Crowd(target, self.ledger, options.reconnect, reactor)
+        self.ledger = SentLog(self.names, options.size)
+        self.crowd = LoadSubscribers(target, self.ledger, options.reconnect, reactor)
         self.publisher: Publisher | None = None
         if options.publish:
             url = options.publish_url or urljoin(options.url, "publish")
@@ -184,7 +184,7 @@ class Run:
             return
         self.phase = "over"
         self.lost = self.crowd.lost()
-        self.open_at_end = self.crowd.states[State.OPEN]
+        self.open_at_end = self.crowd.states[ClientState.OPEN]
         self.crowd.close()
         if self.publisher is not None:
             self.publisher.close()
@@ -200,7 +200,7 @@ class Run:
                 self._add()
             await deferLater(self._reactor, TICK)
         # Those who were refused and come back later need not be waited for.
-        await self._until(lambda: not crowd.states[State.CALLING], options.timeout + 2)
+        await self._until(lambda: not crowd.states[ClientState.CALLING], options.timeout + 2)
 
     def _add(self) -> None:
         number = len(self.crowd.readers)
@@ -215,12 +215,12 @@ class Run:
         url = choice.url(options.url, place)
         # By turns of all of one kind: each kind has all its variants.
         turn = number // len(options.transport)
-        asking = Asking(url, [self.names[each] for each in mine], turn, options.size)
+        asking = ClientRequest(url, [self.names[each] for each in mine], turn, options.size)
         self.crowd.add(mine, partial(choice.make, asking), choice.name)
 
     async def _measure(self) -> None:
         options, crowd, ledger = self.options, self.crowd, self.ledger
-        if not crowd.states[State.OPEN] and not options.reconnect:
+        if not crowd.states[ClientState.OPEN] and not options.reconnect:
             return
         self.phase = "measuring"
         began, processor = self._reactor.seconds(), time.process_time()
@@ -251,7 +251,7 @@ class Run:
             await self._until(lambda: not crowd.lost() or self._abandoned(), options.grace)
 
     def _abandoned(self) -> bool:
-        return not self.options.reconnect and not self.crowd.states[State.OPEN]
+        return not self.options.reconnect and not self.crowd.states[ClientState.OPEN]
 
     async def _until(self, condition: Any, seconds: float) -> None:
         end = self._reactor.seconds() + seconds
@@ -262,7 +262,7 @@ class Run:
         crowd = self.crowd
         line = (
             f"{self._reactor.seconds() - self._began:6.1f} s  {self.phase}: "
-            f"{crowd.states[State.OPEN]:,} of {len(crowd.readers):,} open, "
+            f"{crowd.states[ClientState.OPEN]:,} of {len(crowd.readers):,} open, "
             f"{self.ledger.accepted:,} published, {crowd.delivered:,} delivered, "
             f"{crowd.errors.total():,} errors, p50 {crowd.latency.percentile(0.5) * 1e3:.1f} ms"
         )

@@ -19,39 +19,39 @@ from typing import Any, get_args, get_type_hints
 from zope.interface.exceptions import Invalid
 from zope.interface.verify import verifyObject
 
-from rt_twisted.actions.health import Alive, Ready
-from rt_twisted.actions.metrics import Metrics
-from rt_twisted.actions.page import Page
-from rt_twisted.actions.poll import Poll
-from rt_twisted.actions.publish import Publish
-from rt_twisted.actions.socketio.action import SocketIO
-from rt_twisted.actions.sse import Sse
+from rt_twisted.actions.context import ActionContext
+from rt_twisted.actions.health import LivenessAction, ReadinessAction
+from rt_twisted.actions.interfaces import IAction, Match
+from rt_twisted.actions.metrics import MetricsAction
+from rt_twisted.actions.page import PageAction
+from rt_twisted.actions.poll import PollAction
+from rt_twisted.actions.publish import PublishAction
+from rt_twisted.actions.site import ResourceAction, WsgiAction
+from rt_twisted.actions.socketio.action import SocketIOAction
+from rt_twisted.actions.sse import SseAction
 from rt_twisted.actions.static import Static
-from rt_twisted.actions.stats import Stats
-from rt_twisted.actions.stream import Stream
-from rt_twisted.actions.web import Resource, Wsgi
-from rt_twisted.actions.websocket.action import Websocket
-from rt_twisted.dotted import load
-from rt_twisted.house import House
-from rt_twisted.interfaces import IAction, Match
-from rt_twisted.template import Template, parse_template
+from rt_twisted.actions.stats import StatsAction
+from rt_twisted.actions.stream import StreamAction
+from rt_twisted.actions.template import Template, parse_template
+from rt_twisted.actions.websocket.action import WebSocketAction
+from rt_twisted.load_object import load_object
 
 WORDS: dict[str, type[Any]] = {
-    "alive": Alive,
-    "metrics": Metrics,
-    "page": Page,
-    "poll": Poll,
-    "publish": Publish,
-    "ready": Ready,
-    "resource": Resource,
-    "socket.io": SocketIO,
-    "sse": Sse,
-    "sseraw": Sse,
+    "alive": LivenessAction,
+    "metrics": MetricsAction,
+    "page": PageAction,
+    "poll": PollAction,
+    "publish": PublishAction,
+    "ready": ReadinessAction,
+    "resource": ResourceAction,
+    "socket.io": SocketIOAction,
+    "sse": SseAction,
+    "sseraw": SseAction,
     "static": Static,
-    "stats": Stats,
-    "stream": Stream,
-    "websocket": Websocket,
-    "wsgi": Wsgi,
+    "stats": StatsAction,
+    "stream": StreamAction,
+    "websocket": WebSocketAction,
+    "wsgi": WsgiAction,
 }
 NOT_BUILT = frozenset("interleaved istream mjpeg mjpg rtsp upload webm".split())
 DEFAULT = (
@@ -130,7 +130,7 @@ def _match(found: re.Match[str], path: str) -> Match:
     return Match((found[0], *found.groups()), path[found.end() :])
 
 
-def parse_route(line: str, house: House) -> Route:
+def parse_route(line: str, context: ActionContext) -> Route:
     """
     Build what a route line says.
 
@@ -149,7 +149,7 @@ def parse_route(line: str, house: House) -> Route:
     except (re.error, OverflowError, RecursionError, FutureWarning) as error:
         raise ValueError(f"{words[0]!r} is not a regular expression: {error}") from None
     word, _, text = words[1].strip().partition(":")
-    return Route(pattern, method, _build(word, text, pattern.groups, house))
+    return Route(pattern, method, _build(word, text, pattern.groups, context))
 
 
 def split_arguments(text: str) -> list[tuple[str, str]]:
@@ -183,7 +183,7 @@ def split_arguments(text: str) -> list[tuple[str, str]]:
     return pairs
 
 
-def _build(word: str, text: str, groups: int, house: House) -> Any:
+def _build(word: str, text: str, groups: int, context: ActionContext) -> Any:
     action_class = _find_class(word)
     if "=" in text:
         pairs = split_arguments(text)
@@ -195,12 +195,12 @@ def _build(word: str, text: str, groups: int, house: House) -> Any:
     given: dict[str, list[str]] = {}
     for name, value in pairs:
         given.setdefault(name, []).append(value)
-    house = _at_server(given.pop("server", []), house)
+    context = _at_server(given.pop("server", []), context)
     try:
         hints = get_type_hints(action_class)
     except NameError as error:
         raise ValueError(f"{word}: the types of its arguments are not there: {error}") from None
-    lent = {"house": house, "word": word}
+    lent = {"context": context, "word": word}
     arguments: dict[str, Any] = {}
     wanted = [argument for argument in fields(action_class) if argument.init]
     for argument in wanted:
@@ -230,7 +230,7 @@ def _build(word: str, text: str, groups: int, house: House) -> Any:
     return action
 
 
-def _at_server(servers: list[str], house: House) -> House:
+def _at_server(servers: list[str], context: ActionContext) -> ActionContext:
     """
     Whose channels a route is about: the daemon's own, or those of the broker
     that `server=` names, as in uWSGI.
@@ -238,7 +238,7 @@ def _at_server(servers: list[str], house: House) -> House:
     if len(servers) > 1:
         raise ValueError("server= is given twice")
     try:
-        return house.at(servers[0]) if servers else house
+        return context.at(servers[0]) if servers else context
     except ValueError as error:
         raise ValueError(f"server={servers[0]}: {error}") from None
 
@@ -250,7 +250,7 @@ def _find_class(word: str) -> type[Any]:
         raise ValueError(f"action {word!r} is not built yet")
     if "." not in word:
         raise ValueError(f"unknown action {word!r}; there are: {', '.join(sorted(WORDS))}")
-    found = load(word)
+    found = load_object(word)
     if not isinstance(found, type) or not is_dataclass(found):
         raise ValueError(f"{word} is not a dataclass that provides IAction")
     return found

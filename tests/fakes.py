@@ -12,8 +12,8 @@ from twisted.internet.error import ConnectionDone
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from rt_twisted.interfaces import IReceiver
-from rt_twisted.message import NOWHERE, Message, Position, Replay
+from rt_twisted.brokers.interfaces import IReceiver
+from rt_twisted.model.message import NOWHERE, Message, Position, Replay
 
 
 @implementer(IReceiver)

@@ -13,8 +13,10 @@ from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Request
 from zope.interface import implementer
 
-from rt_twisted.interfaces import IAction, IExchange, Match, Refusal
-from rt_twisted.template import Template
+from rt_twisted.actions.interfaces import IAction, Match
+from rt_twisted.actions.template import Template
+from rt_twisted.http.interfaces import IExchange
+from rt_twisted.model.errors import HttpError
 
 
 @implementer(IAction)
@@ -81,7 +83,7 @@ class Refusing:
         Refuse, or fail.
         """
         if self.status:
-            raise Refusal(self.status, "not today")
+            raise HttpError(self.status, "not today")
         raise ZeroDivisionError
 
 

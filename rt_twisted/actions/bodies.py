@@ -11,8 +11,9 @@ from twisted.internet.defer import Deferred
 
 from rt_twisted.codecs.content_coding import ACCEPTED, decode, read_codings
 from rt_twisted.codecs.errors import RemoteProtocolError
-from rt_twisted.codecs.fields import parse_fields
-from rt_twisted.interfaces import IExchange, Refusal
+from rt_twisted.codecs.query import parse_fields
+from rt_twisted.http.interfaces import IExchange
+from rt_twisted.model.errors import HttpError
 
 
 def read_body(exchange: IExchange, limit: int) -> Deferred[bytes]:
@@ -31,7 +32,7 @@ def read_body(exchange: IExchange, limit: int) -> Deferred[bytes]:
         codings = read_codings(exchange.header("content-encoding") or "")
     except RemoteProtocolError as error:
         accepted = [("Accept-Encoding", ACCEPTED)]
-        raise Refusal(error.status, error.reason, accepted) from None
+        raise HttpError(error.status, error.reason, accepted) from None
     body = exchange.read(limit)
     return body.addCallback(_decoded, codings, limit) if codings else body
 
@@ -40,7 +41,7 @@ def _decoded(body: bytes, codings: list[str], limit: int) -> bytes:
     try:
         return decode(codings, body, limit)
     except RemoteProtocolError as error:
-        raise Refusal(error.status, error.reason) from None
+        raise HttpError(error.status, error.reason) from None
 
 
 async def with_fields(
@@ -61,7 +62,7 @@ async def with_fields(
     try:
         fields = parse_fields(exchange.header("content-type") or "", body)
     except RemoteProtocolError as error:
-        raise Refusal(error.status, error.reason) from None
+        raise HttpError(error.status, error.reason) from None
     result = act({**exchange.query(), **fields})
     if isawaitable(result):
         await result

@@ -14,16 +14,17 @@ from typing import ClassVar
 
 from zope.interface import implementer
 
+from rt_twisted.actions.context import ActionContext
+from rt_twisted.actions.interfaces import IAction, Match
 from rt_twisted.actions.stats import NO_STORE
-from rt_twisted.house import House
-from rt_twisted.interfaces import IAction, IExchange, Match
+from rt_twisted.http.interfaces import IExchange
 
 _TEXT = "text/plain; charset=utf-8"
 
 
 @implementer(IAction)
 @dataclass(frozen=True, slots=True)
-class Alive:
+class LivenessAction:
     """
     `alive`: 200, from everywhere, to everybody.
     """
@@ -39,13 +40,13 @@ class Alive:
 
 @implementer(IAction)
 @dataclass(frozen=True, slots=True)
-class Ready:
+class ReadinessAction:
     """
     `ready`: 200 while readers and publishers may be sent here; else 503 and one
     word: `stopping`, or `broker` while that is away. Open to everybody.
     """
 
-    house: House
+    context: ActionContext
 
     methods: ClassVar[Sequence[str]] = ("GET",)
 
@@ -53,7 +54,7 @@ class Ready:
         """
         Answer from what is known.
         """
-        why_not = self.house.hub.why_not_ready()
+        why_not = self.context.hub.why_not_ready()
         if why_not:
             exchange.answer(503, f"{why_not}\n".encode(), _TEXT, NO_STORE)
         else:

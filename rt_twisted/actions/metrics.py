@@ -22,11 +22,12 @@ from twisted.internet.defer import Deferred
 from zope.interface import implementer
 
 from rt_twisted import __version__
+from rt_twisted.actions.context import ActionContext
+from rt_twisted.actions.interfaces import IAction, Match
 from rt_twisted.actions.stats import NO_STORE, check_most, check_observer
-from rt_twisted.counts import BOUNDS, ChannelCounts, Histogram
-from rt_twisted.house import House
-from rt_twisted.interfaces import IAction, IExchange, Match
-from rt_twisted.reports import Look, Question, WorkerCounts
+from rt_twisted.http.interfaces import IExchange
+from rt_twisted.metrics.metrics import BOUNDS, ChannelCounts, Histogram
+from rt_twisted.metrics.snapshot import Snapshot, StatsQuery, WorkerMetrics
 
 if TYPE_CHECKING:
     from prometheus_client import Metric
@@ -36,7 +37,7 @@ LONGEST = 200  # characters of a channel's name in a label; settings may allow l
 
 @implementer(IAction)
 @dataclass(frozen=True, slots=True)
-class Metrics:
+class MetricsAction:
     """
     `metrics`: what Prometheus scrapes (text format 0.0.4), for who may see the
     numbers; the key goes as `Authorization: Bearer` or `?key=`.
@@ -48,7 +49,7 @@ class Metrics:
             series that Prometheus keeps.
     """
 
-    house: House
+    context: ActionContext
     channels: int = 100
 
     bare: ClassVar[str] = "channels"
@@ -61,17 +62,17 @@ class Metrics:
         """
         Answer, to who may see it.
         """
-        check_observer(self.house, exchange)
+        check_observer(self.context, exchange)
 
-        def answer(look: Look) -> None:
+        def answer(look: Snapshot) -> None:
             if not exchange.answered:
-                body = generate_latest(Numbers(look))
+                body = generate_latest(MetricsCollector(look))
                 exchange.answer(200, body, CONTENT_TYPE_PLAIN_0_0_4, NO_STORE)
 
-        return self.house.count(Question(most=self.channels)).addCallback(answer)
+        return self.context.count(StatsQuery(most=self.channels)).addCallback(answer)
 
 
-class Numbers(Collector):
+class MetricsCollector(Collector):
     """
     What the daemon counts, as Prometheus wants it; nothing is counted twice.
 
@@ -79,21 +80,21 @@ class Numbers(Collector):
         look: at it.
     """
 
-    def __init__(self, look: Look) -> None:
+    def __init__(self, look: Snapshot) -> None:
         self._look = look
 
     def collect(self) -> Iterator[Metric]:
         """
         All metrics as they stand now.
         """
-        n, shown, others = self._look.counts, self._look.shown, self._look.others
+        n, shown, others = self._look.metrics, self._look.shown, self._look.others
         yield InfoMetricFamily("realtime", "What runs here.", {"version": __version__})
         yield _gauge("realtime_uptime_seconds", "Since the start.", n.uptime)
         yield _total("process_cpu_seconds", "User and system time.", n.cpu_seconds)
         yield _gauge("process_resident_memory_bytes", "Memory held.", n.memory_bytes)
 
-        yield _gauge("realtime_readers", "Readers connected now.", n.readers)
-        yield _gauge("realtime_readers_limit", "Readers allowed at once.", n.readers_limit)
+        yield _gauge("realtime_readers", "Readers connected now.", n.subscribers)
+        yield _gauge("realtime_readers_limit", "Readers allowed at once.", n.subscribers_limit)
         yield _gauge("realtime_readers_joining", "Readers waiting for the broker.", n.joining)
         yield _gauge("realtime_broker_up", "Whether it can be reached.", int(not n.broker_away))
         yield _gauge("realtime_broker_refuses", "Takes no messages.", int(bool(n.broker_refuses)))
@@ -123,13 +124,15 @@ class Numbers(Collector):
         yield _totals("realtime_http_requests", "Responses begun.", "status", statuses)
         yield _histogram("realtime_fanout_seconds", n.fanout)
 
-        yield _gauge("realtime_channels", "Channels with readers.", self._look.with_readers)
+        yield _gauge(
+            "realtime_channels", "Channels with readers.", self._look.channels_with_subscribers
+        )
         yield _by_channel(shown)
         yield _messages_by_channel(shown)
         yield _gauge(
             "realtime_other_channels_readers",
             "Subscriptions to channels without series.",
-            others.readers,
+            others.subscribers,
         )
         if self._look.workers:
             yield from _by_worker(self._look.workers)
@@ -175,10 +178,10 @@ def _by_channel(shown: Iterable[ChannelCounts]) -> Metric:
         "realtime_channel_readers", "Readers by channel.", labels=["channel"]
     )
     # Names that were cut may be alike; a series may be there once.
-    readers: Counter[str] = Counter()
+    subscribers: Counter[str] = Counter()
     for channel in shown:
-        readers[label(channel.name)] += channel.readers
-    for name, count in readers.items():
+        subscribers[label(channel.name)] += channel.subscribers
+    for name, count in subscribers.items():
         family.add_metric([name], count)
     return family
 
@@ -195,14 +198,14 @@ def _messages_by_channel(shown: Iterable[ChannelCounts]) -> Metric:
     return family
 
 
-def _by_worker(workers: Sequence[WorkerCounts]) -> Iterator[Metric]:
+def _by_worker(workers: Sequence[WorkerMetrics]) -> Iterator[Metric]:
     """
     Where an imbalance shows. The sums are those above: under names of their own these
     are not added to them by a query.
     """
     up = GaugeMetricFamily("realtime_worker_up", "Whether it counts.", labels=["worker"])
     restarts = CounterMetricFamily("realtime_worker_restarts", "Successors.", labels=["worker"])
-    readers = GaugeMetricFamily("realtime_worker_readers", "Its readers.", labels=["worker"])
+    subscribers = GaugeMetricFamily("realtime_worker_readers", "Its readers.", labels=["worker"])
     cpu = CounterMetricFamily("realtime_worker_cpu_seconds", "Its time.", labels=["worker"])
     memory = GaugeMetricFamily("realtime_worker_memory_bytes", "Its memory.", labels=["worker"])
     for one in workers:
@@ -211,7 +214,7 @@ def _by_worker(workers: Sequence[WorkerCounts]) -> Iterator[Metric]:
         up.add_metric(which, is_up)
         restarts.add_metric(which, one.restarts)
         if is_up:  # of others nothing is known; a counter that fell to 0 would be wrong
-            readers.add_metric(which, one.counts.readers)
-            cpu.add_metric(which, one.counts.cpu_seconds)
-            memory.add_metric(which, one.counts.memory_bytes)
-    return iter((up, restarts, readers, cpu, memory))
+            subscribers.add_metric(which, one.metrics.subscribers)
+            cpu.add_metric(which, one.metrics.cpu_seconds)
+            memory.add_metric(which, one.metrics.memory_bytes)
+    return iter((up, restarts, subscribers, cpu, memory))

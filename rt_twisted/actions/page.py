@@ -12,7 +12,9 @@ from typing import ClassVar
 
 from zope.interface import implementer
 
-from rt_twisted.interfaces import Header, IAction, IExchange, Match
+from rt_twisted.actions.interfaces import IAction, Match
+from rt_twisted.http.interfaces import IExchange
+from rt_twisted.model.errors import Header
 
 _HEADERS: Sequence[Header] = (
     ("Cache-Control", "no-cache"),
@@ -33,7 +35,7 @@ FILES = {  # what is asked for: where it is, and what
 
 @implementer(IAction)
 @dataclass(frozen=True, slots=True)
-class Page:
+class PageAction:
     """
     `page`: HTML without anything from elsewhere. It expects the default routes
     beside it. `page:realtime.js` is the client, for pages of your own.

@@ -13,21 +13,18 @@ from typing import ClassVar
 
 from zope.interface import implementer
 
-from rt_twisted.actions.admitted import when_admitted
 from rt_twisted.actions.bodies import with_fields
-from rt_twisted.actions.poll_answer import Terms, answer_once
-from rt_twisted.actions.sse import (
-    EVENT_STREAM,
-    check_fixed,
-    read_names,
-    read_since,
-)
+from rt_twisted.actions.context import ActionContext
+from rt_twisted.actions.interfaces import IAction, Match
+from rt_twisted.actions.poll_response import PollRequest, respond_once
+from rt_twisted.actions.sse import EVENT_STREAM, check_fixed, read_names, read_since
 from rt_twisted.actions.stats import NO_STORE
-from rt_twisted.codecs.poll import EventPoll, JsonPoll
-from rt_twisted.house import House
-from rt_twisted.interfaces import IAction, IExchange, Match, Refusal
-from rt_twisted.message import After, Newest, Position, Since
-from rt_twisted.template import Template
+from rt_twisted.actions.subscription import when_admitted
+from rt_twisted.actions.template import Template
+from rt_twisted.formats.poll import EventPoll, JsonPoll
+from rt_twisted.http.interfaces import IExchange
+from rt_twisted.model.errors import HttpError
+from rt_twisted.model.message import After, Newest, Position, Since
 
 # The position in an entity tag, which proxies change when they compress: "TAG-gzip",
 # "TAG;gzip", "TAG"-br. Whatever they add is not of letters and digits alone.
@@ -37,7 +34,7 @@ _SECONDS = re.compile(r"[0-9]{1,6}(?:\.[0-9]{1,3})?")
 
 @implementer(IAction)
 @dataclass(frozen=True, slots=True)
-class Poll:
+class PollAction:
     """
     `poll:CHANNEL`, or `poll:subscribe=A,subscribe=B,history=10`; without a
     channel the client names them, as for `sse`.
@@ -49,7 +46,7 @@ class Poll:
         wait: seconds a poll may wait; the daemon's setting if not given.
     """
 
-    house: House
+    context: ActionContext
     subscribe: tuple[Template, ...] = ()
     history: int = 0
     wait: float | None = None
@@ -63,7 +60,7 @@ class Poll:
             raise ValueError("history= cannot be negative")
         if self.wait is not None and not 0 <= self.wait <= 3600:
             raise ValueError("wait= is a number of seconds, up to 3600")
-        check_fixed(self.subscribe, self.house)
+        check_fixed(self.subscribe, self.context)
 
     def act(self, exchange: IExchange, match: Match) -> object:
         """
@@ -73,29 +70,29 @@ class Poll:
         """
         if exchange.method == "POST":
             act = partial(self._act, exchange, match)
-            return with_fields(exchange, self.house.max_body, act)
+            return with_fields(exchange, self.context.max_body, act)
         return self._act(exchange, match, exchange.query())
 
     def _act(self, exchange: IExchange, match: Match, query: Mapping[str, list[str]]) -> object:
-        house = self.house
+        context = self.context
         if self.subscribe:
             names = [template.expand(exchange, match) for template in self.subscribe]
         else:
             names = read_names(query)
-        names = house.names.check_all(names)
+        names = context.names.check_all(names)
         format = _format(exchange, query)
-        since, conditional = _since(exchange, query, house.hub.position().epoch)
+        since, conditional = _since(exchange, query, context.hub.position().epoch)
         if since is None and self.history:
             since = Newest(self.history)
-        wait = min(_seconds(query), house.poll_seconds if self.wait is None else self.wait)
+        wait = min(_seconds(query), context.poll_seconds if self.wait is None else self.wait)
         if not isinstance(since, After):
             wait = 0.0
         if exchange.method == "HEAD":
             exchange.answer(200, content_type=format.content_type, headers=NO_STORE)
             return None
-        terms = Terms(format, wait, conditional=conditional)
-        enter = partial(answer_once, exchange, house, names, since, terms)
-        return when_admitted(house, exchange, enter)
+        terms = PollRequest(format, wait, conditional=conditional)
+        enter = partial(respond_once, exchange, context, names, since, terms)
+        return when_admitted(context, exchange, enter)
 
 
 def _format(exchange: IExchange, query: Mapping[str, list[str]]) -> JsonPoll | EventPoll:
@@ -103,7 +100,7 @@ def _format(exchange: IExchange, query: Mapping[str, list[str]]) -> JsonPoll | E
     if named is None:
         return EventPoll() if EVENT_STREAM in (exchange.header("accept") or "") else JsonPoll()
     if named[-1] not in ("json", "sse"):
-        raise Refusal(400, "format is json or sse")
+        raise HttpError(400, "format is json or sse")
     return EventPoll() if named[-1] == "sse" else JsonPoll()
 
 
@@ -146,5 +143,5 @@ def _seconds(query: Mapping[str, list[str]]) -> float:
     if values is None:
         return math.inf
     if not _SECONDS.fullmatch(values[-1]):
-        raise Refusal(400, "wait is a number of seconds")
+        raise HttpError(400, "wait is a number of seconds")
     return float(values[-1])

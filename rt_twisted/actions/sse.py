@@ -14,19 +14,22 @@ from typing import ClassVar
 from twisted.internet.defer import Deferred
 from zope.interface import implementer
 
-from rt_twisted.actions.admitted import address_of, admitted
 from rt_twisted.actions.bodies import with_fields
-from rt_twisted.actions.poll_answer import Terms, answer_once
-from rt_twisted.codecs.chunked import Chunked
-from rt_twisted.codecs.fields import BRACKETED
-from rt_twisted.codecs.json_events import JsonEventStream
-from rt_twisted.codecs.poll import EventPoll
-from rt_twisted.codecs.sse import CONTENT_TYPE, EventStream, RawEventStream
-from rt_twisted.house import House
-from rt_twisted.interfaces import Header, IAction, IExchange, IFormat, Match, Refusal
-from rt_twisted.message import After, Newest, Position, Since, Within
-from rt_twisted.subscriber import Policy, Subscriber
-from rt_twisted.template import Template
+from rt_twisted.actions.context import ActionContext
+from rt_twisted.actions.interfaces import IAction, Match
+from rt_twisted.actions.poll_response import PollRequest, respond_once
+from rt_twisted.actions.subscription import address_of, admitted
+from rt_twisted.actions.template import Template
+from rt_twisted.codecs.query import BRACKETED
+from rt_twisted.formats.chunked import Chunked
+from rt_twisted.formats.json_events import JsonEventStream
+from rt_twisted.formats.poll import EventPoll
+from rt_twisted.formats.sse import CONTENT_TYPE, EventStream, RawEventStream
+from rt_twisted.http.interfaces import IExchange
+from rt_twisted.hub.subscriber import SlowConsumerPolicy, Subscriber
+from rt_twisted.model.errors import Header, HttpError
+from rt_twisted.model.interfaces import IFormat
+from rt_twisted.model.message import After, Newest, Position, Since, Within
 
 EVENT_STREAM = "text/event-stream"
 XHR = "XMLHttpRequest"  # what jQuery says it is
@@ -42,7 +45,7 @@ _COUNT = re.compile(r"[0-9]{1,9}")
 
 @implementer(IAction)
 @dataclass(frozen=True, slots=True)
-class Sse:
+class SseAction:
     """
     `sse:CHANNEL`, or `sse:subscribe=A,subscribe=B,history=10`; without a
     channel the client names them: `?channels=a&channels=b` or `?channels=a,b`.
@@ -63,11 +66,11 @@ class Sse:
     """
 
     word: str
-    house: House
+    context: ActionContext
     subscribe: tuple[Template, ...] = ()
     history: int = 0
     retry: int | None = None
-    slow: Policy | None = None
+    slow: SlowConsumerPolicy | None = None
     ids: bool = True
     page: str = ""
     buffer_size: int = 0
@@ -79,7 +82,7 @@ class Sse:
     def __post_init__(self) -> None:
         if self.history < 0 or (self.retry or 0) < 0:
             raise ValueError("history= and retry= cannot be negative")
-        check_fixed(self.subscribe, self.house)
+        check_fixed(self.subscribe, self.context)
 
     def act(self, exchange: IExchange, match: Match) -> object:
         """
@@ -87,7 +90,7 @@ class Sse:
         """
         if exchange.method == "POST":
             act = partial(self._act, exchange, match)
-            return with_fields(exchange, self.house.max_body, act)
+            return with_fields(exchange, self.context.max_body, act)
         return self._act(exchange, match, exchange.query())
 
     def _act(self, exchange: IExchange, match: Match, query: Mapping[str, list[str]]) -> object:
@@ -98,23 +101,23 @@ class Sse:
             if not names and self.page and "text/html" in (exchange.header("accept") or ""):
                 exchange.answer(303, headers=[("Location", self.page)])
                 return None
-        house = self.house
-        names = house.names.check_all(names)
+        context = self.context
+        names = context.names.check_all(names)
         since = read_since(exchange, query, self.word != "sseraw")
         if since is None and self.history:
             since = Newest(self.history)
         if self.ids and self.word == "sse" and _is_long_poller(exchange, query):
             return self._poll(exchange, names, since)
         limit = read_count(query, "evs_buffer_size_limit") or 0
-        retry = house.retry if self.retry is None else self.retry
+        retry = context.retry if self.retry is None else self.retry
         padded = bool(query) and (query.get("padding") == ["true"] or "evs_preamble" in query)
         word = "json" if query and self._wants_json(query) else self.word
         format = _format(word, retry, padded, self.ids, exchange.framed)
-        house.hub.admit(address_of(exchange, house))
+        context.hub.admit(address_of(exchange, context))
         if exchange.method == "HEAD":
             exchange.answer(200, content_type=format.content_type, headers=HEADERS)
             return None
-        turn = house.hub.admission.turn(exchange)
+        turn = context.hub.admission.turn(exchange)
         if turn is not None:
             return self._wait(turn, exchange, format, names, since, limit)
         self._open(exchange, format, names, since, limit)
@@ -130,9 +133,9 @@ class Sse:
         if exchange.method == "HEAD":
             exchange.answer(200, content_type=CONTENT_TYPE, headers=HEADERS)
             return
-        address = await admitted(self.house, exchange)
-        terms = Terms(EventPoll(), self.house.poll_seconds, count=1)
-        answer_once(exchange, self.house, names, since, terms, address)
+        address = await admitted(self.context, exchange)
+        terms = PollRequest(EventPoll(), self.context.poll_seconds, count=1)
+        respond_once(exchange, self.context, names, since, terms, address)
 
     async def _wait(
         self,
@@ -144,7 +147,7 @@ class Sse:
         limit: int,
     ) -> None:
         await turn
-        self.house.hub.admit(address_of(exchange, self.house))
+        self.context.hub.admit(address_of(exchange, self.context))
         self._open(exchange, format, names, since, limit)
 
     def _open(
@@ -155,12 +158,14 @@ class Sse:
         since: Since | None,
         limit: int,
     ) -> None:
-        house = self.house
-        address = address_of(exchange, house)
+        context = self.context
+        address = address_of(exchange, context)
         opened = exchange.open(format.content_type, HEADERS)
-        patience = house.patience_with(self.slow)
-        reader = Subscriber(opened.transport, format, house.hub, patience, address, limit)
-        house.hub.join(reader, names, since, opened.head)
+        backlog_limits = context.backlog_limits_for(self.slow)
+        subscriber = Subscriber(
+            opened.transport, format, context.hub, backlog_limits, address, limit
+        )
+        context.hub.join(subscriber, names, since, opened.head)
 
 
 def _is_long_poller(exchange: IExchange, query: Mapping[str, list[str]]) -> bool:
@@ -192,7 +197,7 @@ def _format(word: str, retry: int, padded: bool, ids: bool, framed: bool) -> IFo
     return Chunked(format) if framed else format
 
 
-def check_fixed(templates: Sequence[Template], house: House) -> None:
+def check_fixed(templates: Sequence[Template], context: ActionContext) -> None:
     """
     Check the names of channels that no request has a part in.
 
@@ -202,8 +207,8 @@ def check_fixed(templates: Sequence[Template], house: House) -> None:
     for template in templates:
         if all(isinstance(part, str) for part in template.parts):
             try:
-                house.names.check(template.source)
-            except Refusal as refusal:
+                context.names.check(template.source)
+            except HttpError as refusal:
                 raise ValueError(refusal.reason) from None
 
 
@@ -258,7 +263,7 @@ def parse_since(text: str) -> Since:
         return Within(int(age[1]) * _UNITS[age[2]])
     if "." in text:
         return After(Position.parse(text))
-    raise Refusal(400, "since is a position, an age such as 30s, 10m, 2h, 1d, or all")
+    raise HttpError(400, "since is a position, an age such as 30s, 10m, 2h, 1d, or all")
 
 
 def read_count(query: Mapping[str, list[str]], name: str) -> int | None:
@@ -272,5 +277,5 @@ def read_count(query: Mapping[str, list[str]], name: str) -> int | None:
     if values is None:
         return None
     if not _COUNT.fullmatch(values[-1]):
-        raise Refusal(400, f"{name} is a whole number")
+        raise HttpError(400, f"{name} is a whole number")
     return int(values[-1])

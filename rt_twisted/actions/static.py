@@ -22,8 +22,10 @@ from urllib.parse import quote
 from twisted.logger import Logger
 from zope.interface import implementer
 
+from rt_twisted.actions.interfaces import IAction, Match
 from rt_twisted.codecs.ranges import byteranges, content_range, parse_ranges
-from rt_twisted.interfaces import Header, IAction, IExchange, Match, Refusal
+from rt_twisted.http.interfaces import IExchange
+from rt_twisted.model.errors import Header, HttpError
 
 INDEX = ("index.html", "index.htm")  # served for a folder itself
 
@@ -85,14 +87,14 @@ class Static:
         try:
             self._act(exchange, match)
         except ValueError:  # a name that cannot be one here
-            raise Refusal(404, "nothing here") from None
+            raise HttpError(404, "nothing here") from None
         except OSError as error:
             if error.errno in _ABSENT:
-                raise Refusal(404, "nothing here") from None
+                raise HttpError(404, "nothing here") from None
             if error.errno in (EACCES, EPERM):
-                raise Refusal(403, "not for you") from None
+                raise HttpError(403, "not for you") from None
             _log.warn("cannot read below {root}: {why}", root=self.root, why=error.strerror)
-            raise Refusal(503, "it cannot be read now", retry=2) from None
+            raise HttpError(503, "it cannot be read now", retry=2) from None
 
     def _act(self, exchange: IExchange, match: Match) -> None:
         root = os.open(self.root, _FLAGS)
@@ -102,7 +104,7 @@ class Static:
                 return
             segments = exchange.path.split("/")[1 + match.depth :]
             if any(_is_hidden(segment) for segment in segments[:-1]) or "" in segments[:-1]:
-                raise Refusal(404, "nothing here")
+                raise HttpError(404, "nothing here")
             if segments and segments[-1]:
                 self._send_named(exchange, root, segments)
             else:
@@ -112,7 +114,7 @@ class Static:
 
     def _send_named(self, exchange: IExchange, root: int, segments: Sequence[str]) -> None:
         if _is_hidden(segments[-1]):
-            raise Refusal(404, "nothing here")
+            raise HttpError(404, "nothing here")
         found = self._open(root, segments)
         if S_ISDIR(os.fstat(found).st_mode):
             os.close(found)
@@ -128,7 +130,7 @@ class Static:
                 continue
             _send(exchange, found, name)
             return
-        raise Refusal(404, "nothing here")
+        raise HttpError(404, "nothing here")
 
     def _open(self, root: int, segments: Sequence[str]) -> int:
         """
@@ -150,10 +152,10 @@ class Static:
         base = os.path.realpath(self.root)
         target = os.path.realpath(os.path.join(base, *segments), strict=True)
         if target == base or os.path.commonpath((base, target)) != base:
-            raise Refusal(404, "nothing here")
+            raise HttpError(404, "nothing here")
         segments = os.path.relpath(target, base).split("/")
         if any(map(_is_hidden, segments)):
-            raise Refusal(404, "nothing here")
+            raise HttpError(404, "nothing here")
         return _open_beneath(root, segments)
 
 
@@ -203,7 +205,7 @@ def _send(exchange: IExchange, descriptor: int, name: str) -> None:
         file = stack.enter_context(os.fdopen(descriptor, "rb", buffering=0))
         status = os.fstat(file.fileno())
         if not S_ISREG(status.st_mode):
-            raise Refusal(404, "nothing here")
+            raise HttpError(404, "nothing here")
         modified = formatdate(int(status.st_mtime), usegmt=True)
         content_type, headers = _kind(name)
         headers += [("Last-Modified", modified), ("Accept-Ranges", "bytes")]
@@ -215,7 +217,7 @@ def _send(exchange: IExchange, descriptor: int, name: str) -> None:
         code = 200
         ranges = _ranges(exchange, size, modified)
         if ranges is not None and not ranges:
-            raise Refusal(416, "no such range", [("Content-Range", content_range(None, size))])
+            raise HttpError(416, "no such range", [("Content-Range", content_range(None, size))])
         if ranges is not None and len(ranges) == 1:
             code, parts = 206, [ranges[0]]
             headers.append(("Content-Range", content_range(ranges[0], size)))

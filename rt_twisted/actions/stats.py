@@ -15,16 +15,18 @@ from twisted.internet.defer import Deferred
 from zope.interface import implementer
 
 from rt_twisted import __version__
-from rt_twisted.counts import BOUNDS, ChannelCounts, by_class, quantile
-from rt_twisted.house import House
-from rt_twisted.interfaces import Header, IAction, IExchange, Match, Refusal
-from rt_twisted.reports import Look, Question, WorkerCounts
+from rt_twisted.actions.context import ActionContext
+from rt_twisted.actions.interfaces import IAction, Match
+from rt_twisted.http.interfaces import IExchange
+from rt_twisted.metrics.metrics import BOUNDS, ChannelCounts, by_class, quantile
+from rt_twisted.metrics.snapshot import Snapshot, StatsQuery, WorkerMetrics
+from rt_twisted.model.errors import Header, HttpError
 
 NO_STORE: Sequence[Header] = (("Cache-Control", "no-store"),)
 QUANTILES = (0.5, 0.9, 0.99)
 
 
-class Shape(Enum):
+class StatsFormat(Enum):
     """
     What `stats` answers.
     """
@@ -33,7 +35,7 @@ class Shape(Enum):
     FULL = "full"
 
 
-def check_observer(house: House, exchange: IExchange) -> None:
+def check_observer(context: ActionContext, exchange: IExchange) -> None:
     """
     Let pass who may see the numbers: by `Authorization: Bearer`, by `?key=`,
     or, if no key is set, from this machine.
@@ -42,12 +44,12 @@ def check_observer(house: House, exchange: IExchange) -> None:
         Refusal: see `Keys.authorize`.
     """
     secret = exchange.query().get("key", [""])[-1]
-    house.observers.check(exchange, secret.encode(errors="replace"), ())
+    context.stats_keys.check(exchange, secret.encode(errors="replace"), ())
 
 
 @implementer(IAction)
 @dataclass(frozen=True, slots=True)
-class Stats:
+class StatsAction:
     """
     `stats`: a JSON array of `[channel, readers]`, channels with readers only.
     `stats:full`, or `?format=full`: a JSON object with everything that is
@@ -59,8 +61,8 @@ class Stats:
         channels: how many are shown in full; the others are summed.
     """
 
-    house: House
-    format: Shape = Shape.COUNTS
+    context: ActionContext
+    format: StatsFormat = StatsFormat.COUNTS
     channels: int = 100
 
     bare: ClassVar[str] = "format"
@@ -73,47 +75,47 @@ class Stats:
         """
         Answer, to who may see it.
         """
-        check_observer(self.house, exchange)
+        check_observer(self.context, exchange)
         query = exchange.query()
         names = query.get("channel", [])
         if names:
-            names = self.house.names.check_all(names)
-        if self._shape(query) is Shape.FULL:
-            say: Callable[[Look, Sequence[str]], Any] = self._full
-            question = Question(names, self.channels)
+            names = self.context.names.check_all(names)
+        if self._shape(query) is StatsFormat.FULL:
+            say: Callable[[Snapshot, Sequence[str]], Any] = self._full
+            question = StatsQuery(names, self.channels)
         else:
-            say, question = self._counts, Question(names, every=not names)
+            say, question = self._metrics, StatsQuery(names, every=not names)
 
-        def answer(look: Look) -> None:
+        def answer(look: Snapshot) -> None:
             if not exchange.answered:
                 said = json.dumps(say(look, names)).encode() + b"\n"
                 exchange.answer(200, said, "application/json", NO_STORE)
 
-        return self.house.count(question).addCallback(answer)
+        return self.context.count(question).addCallback(answer)
 
-    def _shape(self, query: Mapping[str, list[str]]) -> Shape:
+    def _shape(self, query: Mapping[str, list[str]]) -> StatsFormat:
         text = query.get("format", [self.format.value])[-1]
         try:
-            return Shape(text)
+            return StatsFormat(text)
         except ValueError:
-            raise Refusal(400, "format is counts or full") from None
+            raise HttpError(400, "format is counts or full") from None
 
-    def _counts(self, look: Look, names: Sequence[str]) -> list[tuple[str, int]]:
+    def _metrics(self, look: Snapshot, names: Sequence[str]) -> list[tuple[str, int]]:
         if names:
-            return sorted((one.name, one.readers) for one in look.shown if one.readers)
-        return sorted(look.counts.channels.items())
+            return sorted((one.name, one.subscribers) for one in look.shown if one.subscribers)
+        return sorted(look.metrics.channels.items())
 
-    def _full(self, look: Look, names: Sequence[str]) -> dict[str, Any]:
-        n = look.counts
-        position = self.house.hub.position()
+    def _full(self, look: Snapshot, names: Sequence[str]) -> dict[str, Any]:
+        n = look.metrics
+        position = self.context.hub.position()
         channels: dict[str, Any] = {"shown": [_channel(channel) for channel in look.shown]}
         if not names:
             channels = {
-                "with_readers": look.with_readers,
+                "with_readers": look.channels_with_subscribers,
                 **channels,
                 "others": {
                     "channels": look.others.channels,
-                    "readers": look.others.readers,
+                    "readers": look.others.subscribers,
                     "messages": look.others.messages,
                 },
             }
@@ -126,9 +128,9 @@ class Stats:
             "position": str(position),
             "broker": {"ready": not n.broker_away, "refuses": bool(n.broker_refuses)},
             "readers": {
-                "now": n.readers,
+                "now": n.subscribers,
                 "joining": n.joining,
-                "limit": n.readers_limit,
+                "limit": n.subscribers_limit,
                 "joined": n.joined,
                 "closed": dict(n.closed),
                 "refused": dict(n.refused["readers"]),
@@ -176,24 +178,24 @@ def check_most(channels: int) -> None:
         raise ValueError("channels= must be from 0 to 10000")
 
 
-def _channel(counts: ChannelCounts) -> dict[str, Any]:
+def _channel(metrics: ChannelCounts) -> dict[str, Any]:
     return {
-        "channel": counts.name,
-        "readers": counts.readers,
-        "messages": counts.messages,
-        "position": counts.position,
+        "channel": metrics.name,
+        "readers": metrics.subscribers,
+        "messages": metrics.messages,
+        "position": metrics.position,
     }
 
 
-def _worker(one: WorkerCounts) -> dict[str, Any]:
-    n = one.counts
+def _worker(one: WorkerMetrics) -> dict[str, Any]:
+    n = one.metrics
     return {
         "worker": one.worker,
         "pid": one.pid,
         "state": one.state,
         "restarts": one.restarts,
         "uptime": round(n.uptime, 3),
-        "readers": n.readers,
+        "readers": n.subscribers,
         "joined": n.joined,
         "published": n.published,
         "delivered": n.delivered,

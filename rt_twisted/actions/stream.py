@@ -11,21 +11,23 @@ from typing import ClassVar
 
 from zope.interface import implementer
 
-from rt_twisted.actions.admitted import when_admitted
 from rt_twisted.actions.bodies import with_fields
+from rt_twisted.actions.context import ActionContext
+from rt_twisted.actions.interfaces import IAction, Match
 from rt_twisted.actions.sse import HEADERS, check_fixed, read_names, read_since
-from rt_twisted.codecs.chunked import Chunked
-from rt_twisted.codecs.raw import Raw
-from rt_twisted.house import House
-from rt_twisted.interfaces import IAction, IExchange, IFormat, Match
-from rt_twisted.message import Newest, Since
-from rt_twisted.subscriber import Policy, Subscriber
-from rt_twisted.template import Template
+from rt_twisted.actions.subscription import when_admitted
+from rt_twisted.actions.template import Template
+from rt_twisted.formats.chunked import Chunked
+from rt_twisted.formats.raw import Raw
+from rt_twisted.http.interfaces import IExchange
+from rt_twisted.hub.subscriber import SlowConsumerPolicy, Subscriber
+from rt_twisted.model.interfaces import IFormat
+from rt_twisted.model.message import Newest, Since
 
 
 @implementer(IAction)
 @dataclass(frozen=True, slots=True)
-class Stream:
+class StreamAction:
     r"""
     `stream:CHANNEL`, or `stream:subscribe=A,prefix=<,suffix=>\n,type=text/plain`;
     without a channel the client names them, as for `sse`.
@@ -41,13 +43,13 @@ class Stream:
             if not given.
     """
 
-    house: House
+    context: ActionContext
     subscribe: tuple[Template, ...] = ()
     prefix: Template | None = None
     suffix: Template | None = None
     type: str = "application/octet-stream"
     history: int = 0
-    slow: Policy | None = None
+    slow: SlowConsumerPolicy | None = None
 
     bare: ClassVar[str] = "subscribe"
     methods: ClassVar[Sequence[str]] = ("GET",)
@@ -58,7 +60,7 @@ class Stream:
             raise ValueError("history= cannot be negative")
         if not self.type.isascii() or not self.type.isprintable():
             raise ValueError("type= must be a media type, such as text/plain")
-        check_fixed(self.subscribe, self.house)
+        check_fixed(self.subscribe, self.context)
 
     def act(self, exchange: IExchange, match: Match) -> object:
         """
@@ -66,16 +68,16 @@ class Stream:
         """
         if exchange.method == "POST":
             act = partial(self._act, exchange, match)
-            return with_fields(exchange, self.house.max_body, act)
+            return with_fields(exchange, self.context.max_body, act)
         return self._act(exchange, match, exchange.query())
 
     def _act(self, exchange: IExchange, match: Match, query: Mapping[str, list[str]]) -> object:
-        house = self.house
+        context = self.context
         if self.subscribe:
             names = [template.expand(exchange, match) for template in self.subscribe]
         else:
             names = read_names(query)
-        names = house.names.check_all(names)
+        names = context.names.check_all(names)
         since = read_since(exchange, query, True)
         if since is None and self.history:
             since = Newest(self.history)
@@ -84,7 +86,7 @@ class Stream:
         if exchange.method == "HEAD":
             exchange.answer(200, content_type=format.content_type, headers=HEADERS)
             return None
-        return when_admitted(house, exchange, partial(self._open, exchange, format, names, since))
+        return when_admitted(context, exchange, partial(self._open, exchange, format, names, since))
 
     def _open(
         self,
@@ -94,11 +96,11 @@ class Stream:
         since: Since | None,
         address: str,
     ) -> None:
-        house = self.house
+        context = self.context
         opened = exchange.open(format.content_type, HEADERS)
-        patience = house.patience_with(self.slow)
-        reader = Subscriber(opened.transport, format, house.hub, patience, address)
-        house.hub.join(reader, names, since, opened.head)
+        backlog_limits = context.backlog_limits_for(self.slow)
+        subscriber = Subscriber(opened.transport, format, context.hub, backlog_limits, address)
+        context.hub.join(subscriber, names, since, opened.head)
 
 
 @lru_cache(maxsize=256)

@@ -12,8 +12,8 @@ from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IReactorTime
 from zope.interface import implementer
 
-from rt_twisted.interfaces import IBroker, IReceiver
-from rt_twisted.message import Draft, Message, Position
+from rt_twisted.brokers.interfaces import IBroker, IReceiver
+from rt_twisted.model.message import Draft, Message, Position
 
 KEY_MEMORY = 300.0  # seconds; five minutes, as Centrifugo keeps idempotency keys
 KEYS = 10_000  # of those, before the oldest are forgotten early

@@ -21,7 +21,7 @@ from enum import IntEnum
 from rt_twisted.codecs.errors import RemoteProtocolError
 
 
-class Kind(IntEnum):
+class EngineIOPacketType(IntEnum):
     """
     Types of packets.
     """
@@ -36,7 +36,7 @@ class Kind(IntEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Packet:
+class EngineIOPacket:
     """
     One packet.
 
@@ -45,11 +45,11 @@ class Packet:
         data: text, or the bytes of a binary message.
     """
 
-    kind: Kind
+    kind: EngineIOPacketType
     data: str | bytes = ""
 
 
-def text_of(kind: Kind, data: bytes = b"") -> bytes:
+def text_of(kind: EngineIOPacketType, data: bytes = b"") -> bytes:
     """
     A text packet, ready for `Framing.text`; *data* is UTF-8.
     """
@@ -82,7 +82,7 @@ def open_data(
 _json = json.JSONEncoder(separators=(",", ":")).encode
 
 
-def decode(message: str | bytes) -> Packet:
+def decode(message: str | bytes) -> EngineIOPacket:
     """
     The packet in a websocket message of revision 4, or between the separators of
     a poll: text, bytes as they are, or base64.
@@ -91,16 +91,16 @@ def decode(message: str | bytes) -> Packet:
         RemoteProtocolError: no such packet; the session ends.
     """
     if isinstance(message, bytes):
-        return Packet(Kind.MESSAGE, message)
+        return EngineIOPacket(EngineIOPacketType.MESSAGE, message)
     kind = message[:1]
     if kind and kind in "0123456":
-        return Packet(Kind(int(kind)), message[1:])
+        return EngineIOPacket(EngineIOPacketType(int(kind)), message[1:])
     if kind == "b":
-        return Packet(Kind.MESSAGE, from_base64(message[1:]))
+        return EngineIOPacket(EngineIOPacketType.MESSAGE, from_base64(message[1:]))
     raise RemoteProtocolError("unknown type of packet")
 
 
-def decode3(message: str | bytes) -> Packet:
+def decode3(message: str | bytes) -> EngineIOPacket:
     """
     The same of revision 3: its type is in front of bytes too.
 
@@ -110,11 +110,11 @@ def decode3(message: str | bytes) -> Packet:
     if isinstance(message, bytes):
         if message[:1] != b"\x04":
             raise RemoteProtocolError("a binary packet that is no message")
-        return Packet(Kind.MESSAGE, message[1:])
+        return EngineIOPacket(EngineIOPacketType.MESSAGE, message[1:])
     if message[:1] == "b":
         if message[1:2] != "4":
             raise RemoteProtocolError("a binary packet that is no message")
-        return Packet(Kind.MESSAGE, from_base64(message[2:]))
+        return EngineIOPacket(EngineIOPacketType.MESSAGE, from_base64(message[2:]))
     return decode(message)
 
 

@@ -12,9 +12,9 @@ from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from typing import Protocol
 
-from rt_twisted.codecs.engineio import Kind, Packet, decode, decode3, text_of
+from rt_twisted.codecs.engineio import EngineIOPacket, EngineIOPacketType, decode, decode3, text_of
 from rt_twisted.codecs.errors import RemoteProtocolError
-from rt_twisted.codecs.websocket import Code, Deflate, close_frame, data_frame
+from rt_twisted.codecs.websocket import CloseCode, DeflateParameters, close_frame, data_frame
 
 MAX_PACKETS = 10_000  # in a request: a megabyte could hold half a million
 SEPARATOR = b"\x1e"
@@ -73,7 +73,7 @@ class PollFraming(Framing, Protocol):
         for any number.
         """
 
-    def packets(self, body: bytes, most: int = MAX_PACKETS) -> list[Packet]:
+    def packets(self, body: bytes, most: int = MAX_PACKETS) -> list[EngineIOPacket]:
         """
         What is in such a body, or in one that a client posts: at least one
         packet, and *most* of them.
@@ -131,7 +131,7 @@ class Poll4:
                 return end
         return at or end
 
-    def packets(self, body: bytes, most: int = MAX_PACKETS) -> list[Packet]:
+    def packets(self, body: bytes, most: int = MAX_PACKETS) -> list[EngineIOPacket]:
         """
         See `Framing`.
         """
@@ -192,11 +192,11 @@ class Poll3:
         """
         return _portion(frames, most, count, _behind_bytes)
 
-    def packets(self, body: bytes, most: int = MAX_PACKETS) -> list[Packet]:
+    def packets(self, body: bytes, most: int = MAX_PACKETS) -> list[EngineIOPacket]:
         """
         See `Framing`.
         """
-        found: list[Packet] = []
+        found: list[EngineIOPacket] = []
         at = 0
         while at < len(body):
             head = _BINARY_LENGTH.match(body, at)
@@ -258,7 +258,7 @@ class Poll3Text:
         """
         return _portion(frames, most, count, _behind_text)
 
-    def packets(self, body: bytes, most: int = MAX_PACKETS) -> list[Packet]:
+    def packets(self, body: bytes, most: int = MAX_PACKETS) -> list[EngineIOPacket]:
         """
         See `Framing`.
         """
@@ -268,7 +268,7 @@ class Poll3Text:
         if wide:
             raw = text.encode("utf-16-le")
             text = "".join(map(chr, struct.unpack(f"<{len(raw) // 2}H", raw)))
-        found: list[Packet] = []
+        found: list[EngineIOPacket] = []
         at = 0
         while at < len(text):
             head = _LENGTH.match(text, at)
@@ -296,7 +296,7 @@ class Socket4:
         base64: the client takes but text.
     """
 
-    deflate: Deflate | None = None
+    deflate: DeflateParameters | None = None
     base64: bool = False
 
     def text(self, packet: bytes) -> bytes:
@@ -317,7 +317,7 @@ class Socket4:
         """
         See `Framing`.
         """
-        return close_frame(Code.GOING_AWAY)
+        return close_frame(CloseCode.GOING_AWAY)
 
 
 @dataclass(frozen=True, slots=True)
@@ -330,7 +330,7 @@ class Socket3:
         base64: the client takes but text.
     """
 
-    deflate: Deflate | None = None
+    deflate: DeflateParameters | None = None
     base64: bool = False
 
     def text(self, packet: bytes) -> bytes:
@@ -351,7 +351,7 @@ class Socket3:
         """
         See `Framing`.
         """
-        return close_frame(Code.GOING_AWAY)
+        return close_frame(CloseCode.GOING_AWAY)
 
 
 def reframed(frames: bytes, before: PollFraming, after: Framing) -> bytes:
@@ -362,7 +362,9 @@ def reframed(frames: bytes, before: PollFraming, after: Framing) -> bytes:
     for packet in before.packets(before.body(frames), len(frames)):
         if isinstance(packet.data, bytes):
             pieces.append(after.binary(packet.data))
-        elif packet.kind is not Kind.NOOP:  # it ends polls, and means nothing elsewhere
+        elif (
+            packet.kind is not EngineIOPacketType.NOOP
+        ):  # it ends polls, and means nothing elsewhere
             pieces.append(after.text(text_of(packet.kind, packet.data.encode())))
     return b"".join(pieces)
 

@@ -1,7 +1,7 @@
 """
 Reading an event stream, as a browser's EventSource does (WHATWG HTML, 9.2.5 and 9.2.6).
 
-The other direction is `rt_twisted.codecs.sse`.
+The other direction is `rt_twisted.formats.sse`.
 """
 
 from __future__ import annotations

@@ -18,9 +18,9 @@ from urllib.parse import unquote_to_bytes
 import multipart
 
 from rt_twisted.codecs.errors import RemoteProtocolError
-from rt_twisted.codecs.fields import BRACKETED, FORM, MARK, is_json, media_type
-from rt_twisted.codecs.socketio_events import POSITION
-from rt_twisted.codecs.sse import GAP
+from rt_twisted.codecs.query import BRACKETED, FORM, MARK, is_json, media_type
+from rt_twisted.formats.socketio import POSITION
+from rt_twisted.model.message import GAP
 
 MAX_FIELDS = 1000  # of one form
 MAX_EVENT = 200  # characters of an event type

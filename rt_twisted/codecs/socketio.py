@@ -42,7 +42,7 @@ _PACKET = re.compile(
 )
 
 
-class Kind(IntEnum):
+class SocketIOPacketType(IntEnum):
     """
     Types of packets. The binary ones are seen on the wire alone.
     """
@@ -56,13 +56,16 @@ class Kind(IntEnum):
     BINARY_ACK = 6
 
 
-_BARE = (Kind.CONNECT, Kind.DISCONNECT)  # need no data
-_PLAIN = {Kind.BINARY_EVENT: Kind.EVENT, Kind.BINARY_ACK: Kind.ACK}
+_BARE = (SocketIOPacketType.CONNECT, SocketIOPacketType.DISCONNECT)  # need no data
+_PLAIN = {
+    SocketIOPacketType.BINARY_EVENT: SocketIOPacketType.EVENT,
+    SocketIOPacketType.BINARY_ACK: SocketIOPacketType.ACK,
+}
 _BINARY = {plain: binary for binary, plain in _PLAIN.items()}
 
 
 @dataclass(frozen=True, slots=True)
-class Packet:
+class SocketIOPacket:
     """
     One packet.
 
@@ -74,13 +77,15 @@ class Packet:
         id: with an EVENT, the sender wants an ACK of the same id.
     """
 
-    kind: Kind
+    kind: SocketIOPacketType
     namespace: str = "/"
     data: Any = None
     id: int | None = None
 
 
-def head_of(kind: Kind, namespace: str, id: int | None = None, attachments: int = 0) -> bytes:
+def head_of(
+    kind: SocketIOPacketType, namespace: str, id: int | None = None, attachments: int = 0
+) -> bytes:
     """
     What a packet has in front of its JSON.
     """
@@ -94,7 +99,7 @@ def head_of(kind: Kind, namespace: str, id: int | None = None, attachments: int 
     return b"".join(parts)
 
 
-def encode(packet: Packet) -> list[bytes]:
+def encode(packet: SocketIOPacket) -> list[bytes]:
     """
     The packet's text, then its attachments.
 
@@ -170,7 +175,7 @@ class Decoder:
 
     def __init__(self, most: int) -> None:
         self._most = most
-        self._packet: Packet | None = None  # that waits for attachments
+        self._packet: SocketIOPacket | None = None  # that waits for attachments
         # Its JSON: who never sends them has us keep its bytes, and not the
         # objects, which take twenty times as much.
         self._text = ""
@@ -185,7 +190,7 @@ class Decoder:
         """
         return self._packet is not None
 
-    def feed(self, data: str | bytes) -> Packet | None:
+    def feed(self, data: str | bytes) -> SocketIOPacket | None:
         """
         Take the next message.
 
@@ -218,7 +223,7 @@ class Decoder:
         return _filled(waiting, text, pieces)
 
 
-def _parse(text: str) -> tuple[Packet, int, str]:
+def _parse(text: str) -> tuple[SocketIOPacket, int, str]:
     """
     Returns:
         the packet without its data, how many attachments follow, and the JSON.
@@ -226,22 +231,24 @@ def _parse(text: str) -> tuple[Packet, int, str]:
     head = _PACKET.match(text)
     if head is None:
         raise RemoteProtocolError("unknown type of packet")
-    kind = Kind(int(head[1]))
+    kind = SocketIOPacketType(int(head[1]))
     attachments = int(head[2] or 0)
     if (kind in _PLAIN) != bool(attachments) or attachments > MAX_ATTACHMENTS:
         raise RemoteProtocolError("wrong number of attachments")
     id = int(head[4]) if head[4] else None
-    if id is not None and (id > MAX_ID or kind in (Kind.CONNECT, Kind.DISCONNECT)):
+    if id is not None and (
+        id > MAX_ID or kind in (SocketIOPacketType.CONNECT, SocketIOPacketType.DISCONNECT)
+    ):
         raise RemoteProtocolError("malformed acknowledgement id")
     kind = _PLAIN.get(kind, kind)
     if len(head[3] or "") > MAX_NAMESPACE:
         raise RemoteProtocolError("a namespace that is too long")
-    if kind is Kind.ACK and id is None:
+    if kind is SocketIOPacketType.ACK and id is None:
         raise RemoteProtocolError("an acknowledgement of nothing")
-    return Packet(kind, head[3] or "/", None, id), attachments, text[head.end() :]
+    return SocketIOPacket(kind, head[3] or "/", None, id), attachments, text[head.end() :]
 
 
-def _filled(packet: Packet, text: str, attachments: list[bytes]) -> Packet:
+def _filled(packet: SocketIOPacket, text: str, attachments: list[bytes]) -> SocketIOPacket:
     """
     *packet* with its data: the JSON *text*, and *attachments* in it.
     """
@@ -252,21 +259,23 @@ def _filled(packet: Packet, text: str, attachments: list[bytes]) -> Packet:
         raise RemoteProtocolError("malformed packet")
     if attachments:
         data = _put_together(data, attachments)
-    return Packet(packet.kind, packet.namespace, data, packet.id)
+    return SocketIOPacket(packet.kind, packet.namespace, data, packet.id)
 
 
-_IS_FINE: dict[Kind, Callable[[Any], bool]] = {
-    Kind.CONNECT: lambda data: data is None or isinstance(data, dict),
-    Kind.DISCONNECT: lambda data: data is None,
-    Kind.EVENT: lambda data: (
+_IS_FINE: dict[SocketIOPacketType, Callable[[Any], bool]] = {
+    SocketIOPacketType.CONNECT: lambda data: data is None or isinstance(data, dict),
+    SocketIOPacketType.DISCONNECT: lambda data: data is None,
+    SocketIOPacketType.EVENT: lambda data: (
         isinstance(data, list)
         and bool(data)
         and isinstance(data[0], str)
         and data[0] not in RESERVED
     ),
-    Kind.ACK: lambda data: isinstance(data, list),
+    SocketIOPacketType.ACK: lambda data: isinstance(data, list),
     # Clients of Socket.IO 2 report an ERROR with any data (`44"encode error"`).
-    Kind.CONNECT_ERROR: lambda data: data is None or isinstance(data, str | dict | list),
+    SocketIOPacketType.CONNECT_ERROR: lambda data: (
+        data is None or isinstance(data, str | dict | list)
+    ),
 }
 
 

@@ -46,7 +46,7 @@ class Opcode(IntEnum):
     PONG = 10
 
 
-class Code(IntEnum):
+class CloseCode(IntEnum):
     """
     Why a websocket is closed (7.4.1); an application's own are 3000 to 4999.
     """
@@ -96,7 +96,7 @@ def close_frame(code: int, reason: str = "") -> bytes:
     Raises:
         ValueError: *code* is none that may be sent (7.4).
     """
-    if code == Code.NO_CODE:
+    if code == CloseCode.NO_CODE:
         return frame(Opcode.CLOSE, b"")
     if not (code in SENT or 3000 <= code < 5000):
         raise ValueError(f"{code} is not a code to close with")
@@ -110,7 +110,7 @@ SENT = frozenset((*range(1000, 1004), *range(1007, 1015)))
 
 
 @dataclass(frozen=True, slots=True)
-class Deflate:
+class DeflateParameters:
     """
     Whether messages to a client are compressed, as agreed (RFC 7692).
 
@@ -136,7 +136,7 @@ class Deflate:
         return small[: -len(_TAIL)] if len(small) - len(_TAIL) < len(payload) else None
 
 
-def data_frame(payload: bytes, binary: bool, deflate: Deflate | None = None) -> bytes:
+def data_frame(payload: bytes, binary: bool, deflate: DeflateParameters | None = None) -> bytes:
     """
     A message as one frame.
 
@@ -166,7 +166,7 @@ def is_text(payload: bytes) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
-class Agreement:
+class WebSocketHandshake:
     """
     What the opening handshake came to.
 
@@ -180,7 +180,7 @@ class Agreement:
 
     key: str
     subprotocol: str = ""
-    deflate: Deflate | None = None
+    deflate: DeflateParameters | None = None
     extension: str = ""
 
     @property
@@ -211,7 +211,7 @@ def agree(
     header: Callable[[str], str | None],
     subprotocols: Sequence[str] = (),
     compress_from: int = 0,
-) -> Agreement:
+) -> WebSocketHandshake:
     """
     Read the client's side of the opening handshake (4.2.1). That it is a GET of
     HTTP/1.1 is for the caller to know.
@@ -246,7 +246,7 @@ def agree(
     offers = header("sec-websocket-extensions")
     if offers and compress_from:
         deflate, extension = _choose(offers, compress_from)
-    return Agreement(key, chosen, deflate, extension)
+    return WebSocketHandshake(key, chosen, deflate, extension)
 
 
 def offered_key(offer: str | None) -> bytes | None:
@@ -273,7 +273,7 @@ def accept_key(key: str) -> str:
 
 
 @lru_cache(maxsize=64)  # each kind of client has its own words, always the same
-def _choose(offers: str, compress_from: int) -> tuple[Deflate | None, str]:
+def _choose(offers: str, compress_from: int) -> tuple[DeflateParameters | None, str]:
     """
     The first offer of compression that can be met (RFC 7692, 7).
     """
@@ -292,7 +292,7 @@ def _choose(offers: str, compress_from: int) -> tuple[Deflate | None, str]:
         except NegotiationError:
             continue
         window = agreed.local_max_window_bits
-        return Deflate(compress_from, window), build_extension([(name, answer)])
+        return DeflateParameters(compress_from, window), build_extension([(name, answer)])
     return None, ""
 
 

@@ -21,7 +21,7 @@ Id = str | int | None
 
 
 @dataclass(frozen=True, slots=True)
-class Subscribe:
+class SubscribeCommand:
     """
     Hear further channels.
 
@@ -37,7 +37,7 @@ class Subscribe:
 
 
 @dataclass(frozen=True, slots=True)
-class Unsubscribe:
+class UnsubscribeCommand:
     """
     Hear channels no more.
     """
@@ -46,7 +46,7 @@ class Unsubscribe:
 
 
 @dataclass(frozen=True, slots=True)
-class Publish:
+class PublishCommand:
     """
     Publish a message.
     """
@@ -55,7 +55,7 @@ class Publish:
 
 
 @dataclass(frozen=True, slots=True)
-class ShowKey:
+class KeyCommand:
     """
     Publish with this key from now on.
     """
@@ -64,13 +64,13 @@ class ShowKey:
 
 
 @dataclass(frozen=True, slots=True)
-class Ping:
+class PingCommand:
     """
     Ask whether somebody is there: a page cannot send the protocol's own ping.
     """
 
 
-Command = Subscribe | Unsubscribe | Publish | ShowKey | Ping
+Command = SubscribeCommand | UnsubscribeCommand | PublishCommand | KeyCommand | PingCommand
 
 _FIELDS = {
     "subscribe": frozenset(("type", "id", "channels", "since", "history")),
@@ -120,7 +120,7 @@ def read_command(value: dict[str, Any]) -> Command:
     """
     kind = value.get("type")
     if kind == "publish":
-        return Publish(_read_submission(value))
+        return PublishCommand(_read_submission(value))
     known = _FIELDS.get(kind) if type(kind) is str else None
     if known is None:
         raise RemoteProtocolError("type is subscribe, unsubscribe, publish, key or ping")
@@ -128,12 +128,12 @@ def read_command(value: dict[str, Any]) -> Command:
         unknown = min(value.keys() - known)
         raise RemoteProtocolError(f"{kind} has no field {unknown[:100]!r}")
     if kind == "subscribe":
-        return Subscribe(_channels(value), _string(value, "since"), _history(value))
+        return SubscribeCommand(_channels(value), _string(value, "since"), _history(value))
     if kind == "unsubscribe":
-        return Unsubscribe(_channels(value))
+        return UnsubscribeCommand(_channels(value))
     if kind == "key":
-        return ShowKey(_string(value, "key").encode(errors="replace"))
-    return Ping()
+        return KeyCommand(_string(value, "key").encode(errors="replace"))
+    return PingCommand()
 
 
 def _read_submission(value: dict[str, Any]) -> Submission:

@@ -22,7 +22,7 @@ except ImportError:  # the library was installed without its compiled part
     from websockets.utils import apply_mask
 
 from rt_twisted.codecs.errors import RemoteProtocolError
-from rt_twisted.codecs.websocket import LONGEST_CONTROL, SENT, Code, is_text
+from rt_twisted.codecs.websocket import LONGEST_CONTROL, SENT, CloseCode, is_text
 
 PIECE = 4096  # bytes: 680 frames at most
 SHRUNK = 1024  # bytes that may be compressed: a MiB at most, inflated
@@ -36,7 +36,7 @@ An opcode and its payload: a whole message, or a control frame.
 """
 
 
-class Parser:
+class FrameParser:
     """
     Reads one connection's bytes.
 
@@ -183,7 +183,7 @@ class Parser:
         opcode, length = first & 15, second & 127
         self._check_head(first, opcode, length)
         if not second & 128:
-            raise RemoteProtocolError("a client's frame has to be masked", Code.PROTOCOL_ERROR)
+            raise RemoteProtocolError("a client's frame has to be masked", CloseCode.PROTOCOL_ERROR)
         masked = at + 2
         if length > 125:
             size = 2 if length == 126 else 8
@@ -209,21 +209,21 @@ class Parser:
     def _check_head(self, first: int, opcode: int, length: int) -> None:
         reserved = first & 0x70
         if reserved and not (reserved == 0x40 and self._deflate and opcode in (_TEXT, _BINARY)):
-            raise RemoteProtocolError("reserved bits must be 0", Code.PROTOCOL_ERROR)
+            raise RemoteProtocolError("reserved bits must be 0", CloseCode.PROTOCOL_ERROR)
         if opcode >= _CLOSE:
             if opcode > _PONG:
-                raise RemoteProtocolError("invalid opcode", Code.PROTOCOL_ERROR)
+                raise RemoteProtocolError("invalid opcode", CloseCode.PROTOCOL_ERROR)
             if first < 128:
-                raise RemoteProtocolError("fragmented control frame", Code.PROTOCOL_ERROR)
+                raise RemoteProtocolError("fragmented control frame", CloseCode.PROTOCOL_ERROR)
             if length > LONGEST_CONTROL:
-                raise RemoteProtocolError("control frame too long", Code.PROTOCOL_ERROR)
+                raise RemoteProtocolError("control frame too long", CloseCode.PROTOCOL_ERROR)
         elif opcode > _BINARY:
-            raise RemoteProtocolError("invalid opcode", Code.PROTOCOL_ERROR)
+            raise RemoteProtocolError("invalid opcode", CloseCode.PROTOCOL_ERROR)
         elif opcode == _CONT:
             if not self._kind:
-                raise RemoteProtocolError("unexpected continuation frame", Code.PROTOCOL_ERROR)
+                raise RemoteProtocolError("unexpected continuation frame", CloseCode.PROTOCOL_ERROR)
         elif self._kind:
-            raise RemoteProtocolError("expected a continuation frame", Code.PROTOCOL_ERROR)
+            raise RemoteProtocolError("expected a continuation frame", CloseCode.PROTOCOL_ERROR)
 
     def _check_length(self, length: int, compressed: bool) -> None:
         limit = self._limit
@@ -292,7 +292,7 @@ class Parser:
         try:
             found: bytes = inflate.decompress(piece, most)
         except zlib.error:
-            raise RemoteProtocolError("decompression failed", Code.PROTOCOL_ERROR) from None
+            raise RemoteProtocolError("decompression failed", CloseCode.PROTOCOL_ERROR) from None
         return found
 
     def _check_text(self, piece: bytes, whole: bool) -> None:
@@ -311,7 +311,7 @@ class Parser:
             raise _not_text()
 
     def _too_big(self) -> RemoteProtocolError:
-        return RemoteProtocolError(f"a message has up to {self._limit} bytes", Code.TOO_BIG)
+        return RemoteProtocolError(f"a message has up to {self._limit} bytes", CloseCode.TOO_BIG)
 
     def _end(self) -> None:
         """
@@ -329,7 +329,7 @@ def close_of(payload: bytes) -> tuple[int, str]:
     Code and reason of a close frame that a parser has let pass.
     """
     if not payload:
-        return Code.NO_CODE, ""
+        return CloseCode.NO_CODE, ""
     return int.from_bytes(payload[:2], "big"), payload[2:].decode()
 
 
@@ -341,10 +341,10 @@ def _check_close(payload: bytes) -> None:
         return
     code = int.from_bytes(payload[:2], "big")
     if len(payload) == 1 or not (code in SENT or 3000 <= code < 5000):
-        raise RemoteProtocolError("invalid close code", Code.PROTOCOL_ERROR)
+        raise RemoteProtocolError("invalid close code", CloseCode.PROTOCOL_ERROR)
     if not is_text(payload[2:]):
         raise _not_text()
 
 
 def _not_text() -> RemoteProtocolError:
-    return RemoteProtocolError("a text message is not UTF-8", Code.NOT_TEXT)
+    return RemoteProtocolError("a text message is not UTF-8", CloseCode.NOT_TEXT)

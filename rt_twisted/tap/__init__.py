@@ -12,44 +12,44 @@ from typing import Any
 
 from twisted.application.service import IService
 
-from rt_twisted.clock import steady
-from rt_twisted.daemon import Daemon, Exporting
-from rt_twisted.front.access_log import AccessLog
-from rt_twisted.front.http import Front
-from rt_twisted.front.responses import Responses
-from rt_twisted.hub import Hub
-from rt_twisted.hubs import Hubs
-from rt_twisted.logs import LogFile, Logged
-from rt_twisted.lookups import leave_lookups
+from rt_twisted.http.server import HttpServer
+from rt_twisted.hub.hub import Hub
+from rt_twisted.hub.registry import HubRegistry
+from rt_twisted.metrics.responses import ResponseMetrics
+from rt_twisted.net.clock import use_monotonic_clock
+from rt_twisted.net.resolver import use_daemon_resolver
+from rt_twisted.net.signals import hold_signals
+from rt_twisted.net.systemd import SystemdNotifier
 from rt_twisted.routes import Routes
-from rt_twisted.settings import WrongSetting
-from rt_twisted.signals import hold_signals
-from rt_twisted.supervisor import Supervisor
-from rt_twisted.tap.doors import make_endpoints
-from rt_twisted.tap.options import Options
-from rt_twisted.tap.parts import (
+from rt_twisted.tap.access_log import AccessLog
+from rt_twisted.tap.daemon import Daemon, ExporterService
+from rt_twisted.tap.endpoints import make_endpoints
+from rt_twisted.tap.factories import (
     EMBEDDED,
     make_app,
     make_broker,
+    make_context,
     make_cors,
     make_exporter,
     make_further_hub,
-    make_house,
     make_routes,
     open_access_log,
     open_log,
     read_http_limits,
-    read_keep,
     read_limits,
+    read_retention,
     wrong,
 )
-from rt_twisted.tap.renewal import Renewal, Rereading
+from rt_twisted.tap.logfiles import LogFile, Logged
+from rt_twisted.tap.options import Options
+from rt_twisted.tap.reload import ParentReloader, Reloader
+from rt_twisted.tap.settings import SettingError
 from rt_twisted.tap.start import StartReport
-from rt_twisted.workers.census import Census
-from rt_twisted.workers.crew import Crew
-from rt_twisted.workers.post import Post
-from rt_twisted.workers.siblings import Siblings
-from rt_twisted.workers.sockets import Binder, Heir
+from rt_twisted.workers.control import ControlClient
+from rt_twisted.workers.handoff import ConnectionHandoff
+from rt_twisted.workers.sockets import InheritedListeners, ListenerBinder
+from rt_twisted.workers.stats import StatsAggregator
+from rt_twisted.workers.supervisor import Supervisor
 
 
 def makeService(options: Options) -> IService:
@@ -62,11 +62,11 @@ def makeService(options: Options) -> IService:
     # Here, not at the top: twistd's own option may choose another one.
     from twisted.internet import reactor
 
-    steady(reactor)
-    leave_lookups(reactor)
+    use_monotonic_clock(reactor)
+    use_daemon_resolver(reactor)
     try:
         return build(options, reactor)
-    except WrongSetting as error:
+    except SettingError as error:
         sys.exit(f"realtime: {error}")
 
 
@@ -91,7 +91,7 @@ def build(options: Options, reactor: Any) -> IService:
     if worker is not None:
         hold_signals()
         services = logged(worker.number)
-        _fill(services, options, reactor, log, Heir(reactor, worker.sockets))
+        _build_server(services, options, reactor, log, InheritedListeners(reactor, worker.sockets))
         return services
     if twistd is None or options["check"]:
         services = logged()
@@ -99,13 +99,13 @@ def build(options: Options, reactor: Any) -> IService:
         hold_signals()
         services = logged(step=StartReport(twistd).step)
     if options["workers"] > 1:
-        _man(services, options, reactor, log)
+        _build_parent(services, options, reactor, log)
     else:
-        _fill(services, options, reactor, log, reactor)
+        _build_server(services, options, reactor, log, reactor)
     return services
 
 
-def _fill(
+def _build_server(
     services: Any, options: Options, reactor: Any, log: LogFile | None, net: Any
 ) -> LogFile | None:
     """
@@ -118,40 +118,46 @@ def _fill(
     broker = make_broker(options, reactor)
     if IService.providedBy(broker):
         services.addService(broker)
-    hub = Hub(broker, reactor, read_keep(options), read_limits(options))
-    hubs = Hubs(hub, partial(make_further_hub, services, options, reactor))
-    post = Post(reactor, worker.line, hub) if worker is not None else None
-    siblings = None
+    hub = Hub(broker, reactor, read_retention(options), read_limits(options))
+    hubs = HubRegistry(hub, partial(make_further_hub, services, options, reactor))
+    post = ControlClient(reactor, worker.line, hub) if worker is not None else None
+    handoff = None
     if worker is not None:
-        siblings = Siblings.inherited(reactor, worker.mark, worker.number, worker.ways)
-    house_of = partial(
-        make_house,
+        handoff = ConnectionHandoff.inherited(
+            reactor, worker.mark, worker.number, worker.handoff_sockets
+        )
+    context_of = partial(
+        make_context,
         reactor=reactor,
         hubs=hubs,
         ask=post.ask if post is not None else None,
-        siblings=siblings,
+        handoff=handoff,
         kept={},
     )
-    house = house_of(options)
-    front = Front(
+    context = context_of(options)
+    front = HttpServer(
         reactor,
-        Routes(make_routes(options, house)),
+        Routes(make_routes(options, context)),
         read_http_limits(options),
         make_cors(options),
         make_app(options, hub),
-        inbound=house.inbound,
+        inbound=context.inbound,
     )
     access_log = open_access_log(options)
-    front.access_log = Responses(front, hub.counts, AccessLog(access_log) if access_log else None)
+    front.access_log = ResponseMetrics(
+        front, hub.metrics, AccessLog(access_log) if access_log else None
+    )
     if worker is None:
         _export(services, options, reactor, hub)
     endpoints = list(make_endpoints(options, net, front.acceptableProtocols()))
     certificates = [one.contexts for _, one in endpoints if hasattr(one, "contexts")]
-    renew = Renewal(options, hubs, front, log, access_log, certificates, house_of, services.filter)
-    supervisor = post or Supervisor(os.environ, reactor)
+    renew = Reloader(
+        options, hubs, front, log, access_log, certificates, context_of, services.filter
+    )
+    supervisor = post or SystemdNotifier(os.environ, reactor)
     daemon = Daemon(reactor, hubs, front, endpoints, options, supervisor, renew)
-    if siblings is not None:
-        reactor.callWhenRunning(siblings.start, front)
+    if handoff is not None:
+        reactor.callWhenRunning(handoff.start, front)
     if post is not None:
         post.daemon = daemon
         services.addService(post)
@@ -159,7 +165,7 @@ def _fill(
     return access_log
 
 
-def _man(services: Any, options: Options, reactor: Any, log: LogFile | None) -> None:
+def _build_parent(services: Any, options: Options, reactor: Any, log: LogFile | None) -> None:
     """
     What starts workers, each of which builds what `_fill` does, and adds up their numbers.
     """
@@ -179,8 +185,8 @@ def _man(services: Any, options: Options, reactor: Any, log: LogFile | None) -> 
         Build it all as a worker does, and throw it away: so what is wrong is one
         sentence here, not one from each.
         """
-        net = Binder(reactor, size, second=False)
-        access_log = _fill(Logged(None, "text"), options, reactor, None, net)
+        net = ListenerBinder(reactor, size, second=False)
+        access_log = _build_server(Logged(None, "text"), options, reactor, None, net)
         if access_log is not None:
             access_log.close()  # it would keep a file that is moved away, and its room on the disk
 
@@ -190,14 +196,14 @@ def _man(services: Any, options: Options, reactor: Any, log: LogFile | None) -> 
             try:
                 options.again()
                 check()
-            except WrongSetting as error:
+            except SettingError as error:
                 sys.exit(f"realtime: {error}")
 
     check()
-    census = Census(reactor)
+    census = StatsAggregator(reactor)
     _export(services, options, reactor, census)
-    binder = Binder(reactor, size, options["reuse-port"])
-    crew = Crew(
+    binder = ListenerBinder(reactor, size, options["reuse-port"])
+    crew = Supervisor(
         reactor,
         size,
         list(make_endpoints(options, binder, ())),
@@ -207,8 +213,8 @@ def _man(services: Any, options: Options, reactor: Any, log: LogFile | None) -> 
         options.folder,
         check_again,
         census,
-        Supervisor(os.environ, reactor),
-        Rereading(options, log, services.filter),
+        SystemdNotifier(os.environ, reactor),
+        ParentReloader(options, log, services.filter),
         options,
     )
     services.addService(crew)
@@ -239,4 +245,4 @@ def _export(services: Any, options: Options, reactor: Any, source: Any) -> None:
     if exporter is not None:
         if IService.providedBy(exporter):
             services.addService(exporter)
-        services.addService(Exporting(exporter, source, reactor, options["export-interval"]))
+        services.addService(ExporterService(exporter, source, reactor, options["export-interval"]))

@@ -11,9 +11,9 @@ from collections.abc import Callable, Sequence
 
 from twisted.python import usage
 
-from rt_twisted.settings import SETTINGS, Given, WrongSetting, like, read_file, read_value
+from rt_twisted.tap.settings import SETTINGS, GivenValue, SettingError, like, read_file, read_value
 from rt_twisted.tap.start import settle_pid_file
-from rt_twisted.workers.inheritance import Inheritance, Texts
+from rt_twisted.workers.environment import Texts, WorkerEnvironment
 
 # What a reload takes on; everything else needs a restart.
 LIVE = frozenset(
@@ -74,14 +74,14 @@ class Options(usage.Options):
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self._given: dict[str, list[Given]] = {}
-        self._from_file: dict[str, list[Given]] = {}
+        self._given: dict[str, list[GivenValue]] = {}
+        self._from_file: dict[str, list[GivenValue]] = {}
         self._folder = os.getcwd()
         self.places: dict[str, list[str]] = {}
-        self.inheritance: Inheritance | None = None  # a worker's
+        self.inheritance: WorkerEnvironment | None = None  # a worker's
 
     def _give(self, name: str, value: str) -> None:
-        self._given.setdefault(name, []).append(Given(value, f"--{name}"))
+        self._given.setdefault(name, []).append(GivenValue(value, f"--{name}"))
 
     def parseOptions(self, options: Sequence[str] | None = None) -> None:
         """
@@ -118,10 +118,10 @@ class Options(usage.Options):
         Raises:
             SystemExit: one sentence about the first thing that is wrong.
         """
-        self._inherit(Inheritance.take(os.environ))
+        self._inherit(WorkerEnvironment.take(os.environ))
         try:
             self._read()
-        except WrongSetting as error:
+        except SettingError as error:
             sys.exit(f"realtime: {error}")
         if self["check"]:
             from rt_twisted.tap import makeService
@@ -154,9 +154,9 @@ class Options(usage.Options):
         number: int,
         line: int,
         mark: str,
-        ways: Sequence[int],
+        handoff_sockets: Sequence[int],
         sockets: Sequence[tuple[int, int]],
-    ) -> Inheritance:
+    ) -> WorkerEnvironment:
         """
         What worker *number* inherits: of these settings the command line, the file,
         and what that said of all that a reload does not take on.
@@ -168,10 +168,10 @@ class Options(usage.Options):
         )
         config, path = self["config"] or "", list(sys.path)
         size = self["workers"]
-        shared = line, mark, ways, sockets
-        return Inheritance(number, size, *shared, given, fixed_texts, config, path)
+        shared = line, mark, handoff_sockets, sockets
+        return WorkerEnvironment(number, size, *shared, given, fixed_texts, config, path)
 
-    def _inherit(self, inheritance: Inheritance | None) -> None:
+    def _inherit(self, inheritance: WorkerEnvironment | None) -> None:
         self.inheritance = inheritance
         if inheritance is not None:
             sys.path[:] = inheritance.path
@@ -195,7 +195,7 @@ class Options(usage.Options):
         for name, setting in SETTINGS.items():
             if not setting.repeated and self[name] is not None:
                 self._give(name, self[name])
-        from_file: dict[str, list[Given]] = {}
+        from_file: dict[str, list[GivenValue]] = {}
         if self["config"]:
             for name, given in read_file(self["config"]):
                 from_file.setdefault(name, []).append(given)
@@ -208,16 +208,16 @@ class Options(usage.Options):
             found = self._given.get(name) or from_file.get(name) or []
             if setting.repeated:
                 found = [given for given in found if given.text]
-                defaults = [Given(setting.default, "default")] if setting.default else []
+                defaults = [GivenValue(setting.default, "default")] if setting.default else []
                 self[name] = [read_value(name, given) for given in found or defaults]
             else:
                 last = found[-1:] if found and found[-1].text else []
-                default = Given(setting.default, "default")
+                default = GivenValue(setting.default, "default")
                 found = last
                 value = last[0] if last else default
                 self[name] = read_value(name, value) if value.text else None
             self.places[name] = [given.place for given in found]
 
 
-def _given(texts: Texts) -> dict[str, list[Given]]:
-    return {name: [Given(*each) for each in found] for name, found in texts.items()}
+def _given(texts: Texts) -> dict[str, list[GivenValue]]:
+    return {name: [GivenValue(*each) for each in found] for name, found in texts.items()}

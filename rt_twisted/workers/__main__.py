@@ -1,7 +1,7 @@
 """
 A worker's beginning: `python -m rt_twisted.workers 2/4 TWISTD-OPTIONS realtime`.
 
-Started by `rt_twisted.workers.crew` only, which leaves what is needed in the environment.
+Started by `rt_twisted.workers.supervisor` only, which leaves what is needed in the environment.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import sys
 
-from rt_twisted.workers.last_words import leave
+from rt_twisted.workers.crash_log import leave
 
 
 def main() -> None:

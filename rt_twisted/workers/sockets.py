@@ -18,12 +18,12 @@ from twisted.internet.interfaces import IListeningPort
 from twisted.protocols.tls import TLSMemoryBIOFactory
 from zope.interface import implementer
 
-from rt_twisted.wire import accept_from, steer
+from rt_twisted.net.listeners import accept_from, steer
 
 
 @implementer(IListeningPort)
 @dataclass(frozen=True, slots=True)
-class Bound:
+class BoundListener:
     """
     An address, and its sockets: one for each worker, or one for all.
 
@@ -79,7 +79,7 @@ class Bound:
         return (known or address.IPv4Address)("TCP", host, port)
 
 
-class Binder:
+class ListenerBinder:
     """
     A reactor for endpoints, which binds and does not accept.
 
@@ -90,7 +90,7 @@ class Binder:
     """
 
     def __init__(self, reactor: Any, workers: int, second: bool) -> None:
-        self.bound: list[Bound] = []
+        self.bound: list[BoundListener] = []
         self._reactor = reactor
         self._workers = workers
         self._second = second
@@ -98,7 +98,9 @@ class Binder:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._reactor, name)
 
-    def listenTCP(self, port: int, factory: Any, backlog: int = 50, interface: str = "") -> Bound:
+    def listenTCP(
+        self, port: int, factory: Any, backlog: int = 50, interface: str = ""
+    ) -> BoundListener:
         """
         See `IReactorTCP`.
         """
@@ -119,35 +121,37 @@ class Binder:
             for one in sockets:
                 one.close()
             raise CannotListenError(interface, port, error) from None
-        bound = self._keep(Bound(sockets, before=self._workers if self._second else 0))
+        bound = self._keep(BoundListener(sockets, before=self._workers if self._second else 0))
         bound.steer(range(self._workers))
         return bound
 
     def listenSSL(
         self, port: int, factory: Any, contextFactory: Any, backlog: int = 50, interface: str = ""
-    ) -> Bound:
+    ) -> BoundListener:
         """
         See `IReactorSSL`.
         """
         return self.listenTCP(port, factory, backlog, interface)
 
-    def listenUNIX(self, *args: Any, **kwargs: Any) -> Bound:
+    def listenUNIX(self, *args: Any, **kwargs: Any) -> BoundListener:
         """
         See `IReactorUNIX`. One socket for all: a path has but one.
         """
         return self._adopt(self._reactor.listenUNIX(*args, **kwargs))
 
-    def adoptStreamPort(self, descriptor: int, family: Any, factory: Any) -> Bound:
+    def adoptStreamPort(self, descriptor: int, family: Any, factory: Any) -> BoundListener:
         """
         See `IReactorSocket`. What systemd has bound is one for all.
         """
         return self._adopt(self._reactor.adoptStreamPort(descriptor, family, factory))
 
-    def _adopt(self, port: Any) -> Bound:
+    def _adopt(self, port: Any) -> BoundListener:
         port.stopReading()
-        return self._keep(Bound([socket.socket(fileno=socket.dup(port.fileno()))], port=port))
+        return self._keep(
+            BoundListener([socket.socket(fileno=socket.dup(port.fileno()))], port=port)
+        )
 
-    def _keep(self, bound: Bound) -> Bound:
+    def _keep(self, bound: BoundListener) -> BoundListener:
         self.bound.append(bound)
         return bound
 
@@ -167,7 +171,7 @@ def _alone(family: int, interface: str, port: int) -> int:
         return number
 
 
-class Heir:
+class InheritedListeners:
     """
     A reactor for endpoints, which accepts from sockets that are bound.
 

@@ -130,7 +130,7 @@ async def nodes(
     from twisted.internet import reactor
 
     from rt_twisted.brokers.redis.broker import RedisBroker
-    from rt_twisted.brokers.redis.server import Server as Place
+    from rt_twisted.brokers.redis.server import RedisServer as Place
 
     made = []
     for index, url in enumerate(urls):

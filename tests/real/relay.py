@@ -23,8 +23,9 @@ from twisted.internet.protocol import Factory
 from twisted.protocols.basic import NetstringReceiver
 from zope.interface import implementer
 
-from rt_twisted.interfaces import IBroker, IHistory, IReady, IReceiver, Unavailable
-from rt_twisted.message import NOWHERE, After, Draft, Message, Newest, Position, Replay, Since
+from rt_twisted.brokers.interfaces import IBroker, IHistory, IReady, IReceiver
+from rt_twisted.model.errors import Unavailable
+from rt_twisted.model.message import NOWHERE, After, Draft, Message, Newest, Position, Replay, Since
 
 Entry = tuple[int, str, str, str | None]  # offset, channel, data as Latin-1, event
 

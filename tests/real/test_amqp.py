@@ -10,7 +10,7 @@ from typing import Any
 import pytest_twisted
 from twisted.internet.endpoints import HostnameEndpoint
 
-from tests.contracts import BrokerContract
+from tests.contracts.brokers import BrokerContract
 from tests.fakes import Ears
 from tests.real.rabbit import Rabbit, rabbit
 from tests.real.readers import until
@@ -34,15 +34,17 @@ def make(
     from twisted.internet import reactor
 
     from rt_twisted.brokers.amqp.broker import AmqpBroker
-    from rt_twisted.brokers.amqp.config import Retention, Server, Topology
+    from rt_twisted.brokers.amqp.config import AmqpServer, StreamRetention, Topology
     from rt_twisted.brokers.amqp.specification import load_specification
     from rt_twisted.brokers.amqp.stream import StreamBroker
 
     loop: Any = reactor
-    where = Server(port=port or server.port, user=user, password=password, heartbeat=2)
+    where = AmqpServer(port=port or server.port, user=user, password=password, heartbeat=2)
     endpoint = HostnameEndpoint(loop, where.host, where.port)
     common = (loop, [endpoint], where, Topology(**topology), load_specification())
-    broker: Any = StreamBroker(*common, stream, Retention()) if stream else AmqpBroker(*common)
+    broker: Any = (
+        StreamBroker(*common, stream, StreamRetention()) if stream else AmqpBroker(*common)
+    )
     broker.attach(ears)
     broker.startService()
     return broker

@@ -18,9 +18,9 @@ from twisted.internet.threads import deferToThread
 from twisted.logger import ILogObserver, LogEvent, LogLevel, globalLogPublisher
 from zope.interface import implementer
 
-from rt_twisted.brokers.amqp.config import Exchange
-from rt_twisted.interfaces import Unavailable
-from rt_twisted.message import After, Draft
+from rt_twisted.brokers.amqp.config import ExchangeOptions
+from rt_twisted.model.errors import Unavailable
+from rt_twisted.model.message import After, Draft
 from tests.fakes import Ears
 from tests.real.rabbit import Rabbit, rabbit
 from tests.real.readers import pause, until
@@ -54,7 +54,7 @@ class Node:
         Begin to connect.
         """
         stream = self.name if self.mode == STREAM else ""
-        type = Exchange.TOPIC if stream else Exchange.DIRECT
+        type = ExchangeOptions.TOPIC if stream else ExchangeOptions.DIRECT
         self.broker = make(
             self.server,
             self.ears,
@@ -339,7 +339,7 @@ async def test_a_login_that_is_refused(rabbit: Rabbit, lines: list[str]) -> None
     """
     await deferToThread(rabbit.control, "add_user", "reader", "right")
     ears = Ears()
-    from rt_twisted.brokers.amqp import link
+    from rt_twisted.brokers.amqp import connector
 
     broker = make(rabbit, ears, user="reader", password="wrong")
     heard: Deferred[Any] = broker.subscribe("news")
@@ -347,7 +347,7 @@ async def test_a_login_that_is_refused(rabbit: Rabbit, lines: list[str]) -> None
     assert "does not let reader in: ACCESS_REFUSED" in lines[0]
     assert lines[0].startswith("error")
     assert not broker.ready()
-    assert broker._link._delay(1) >= link.SLOW / 2
+    assert broker._link._delay(1) >= connector.SLOW / 2
     assert not heard.called
     await broker.stopService()
     await deferToThread(rabbit.control, "delete_user", "reader")
@@ -387,7 +387,7 @@ async def test_an_exchange_that_is_another(rabbit: Rabbit, lines: list[str]) -> 
     assert "PRECONDITION_FAILED" in lines[0]
     assert "set amqp-exchange-type and amqp-durable" in lines[0]
     await broker.stopService()
-    for settings in ({"type": Exchange.TOPIC, "durable": True}, {"passive": True}):
+    for settings in ({"type": ExchangeOptions.TOPIC, "durable": True}, {"passive": True}):
         ears = Ears()
         broker = make(rabbit, ears, exchange=name, **settings)
         await broker.subscribe("a.b")
@@ -439,7 +439,7 @@ async def test_a_stream_that_is_deleted_is_another_log(node: Node, rabbit: Rabbi
     Its epoch is new on every node, so that every reader is told of the gap.
     """
     ears = Ears()
-    other = make(rabbit, ears, stream=node.name, exchange=node.name, type=Exchange.TOPIC)
+    other = make(rabbit, ears, stream=node.name, exchange=node.name, type=ExchangeOptions.TOPIC)
     await other.subscribe("news")
     [old] = await node.broker.publish([Draft("news", b"1")])
     await ears.until(1)

@@ -16,10 +16,10 @@ import pytest
 import pytest_twisted
 from twisted.internet.threads import deferToThread
 
-from rt_twisted.brokers.amqp.config import Exchange
-from rt_twisted.brokers.amqp.dialogue import Gone
+from rt_twisted.brokers.amqp.channel import AmqpConnectionClosed
+from rt_twisted.brokers.amqp.config import ExchangeOptions
 from rt_twisted.brokers.memory import KnownKeys
-from rt_twisted.message import After, Draft, Newest
+from rt_twisted.model.message import After, Draft, Newest
 from tests.fakes import Ears
 from tests.real.rabbit import Rabbit, rabbit
 from tests.real.readers import until
@@ -55,7 +55,7 @@ class Place:
         self.name = f"foreign{next(COUNT)}"
         self.table = FLAT if mode == STREAM else TABLE
         self.ears = ears
-        type = Exchange.TOPIC if mode == STREAM else Exchange.DIRECT
+        type = ExchangeOptions.TOPIC if mode == STREAM else ExchangeOptions.DIRECT
         stream = self.name if mode == STREAM else ""
         self.broker = make(server, ears, stream=stream, exchange=self.name, type=type)
         self._connection = foreign(server)
@@ -212,7 +212,7 @@ async def test_a_channel_that_was_closed_can_be_opened_again(place: Place) -> No
     client.spare.add(7)
     for _ in range(2):
         await client.call(7, "channel_open")
-        with pytest.raises(Gone, match="NOT_FOUND"):
+        with pytest.raises(AmqpConnectionClosed, match="NOT_FOUND"):
             await client.call(7, "queue_declare", queue="none", passive=True)
     assert place.broker.ready()
 
@@ -227,13 +227,13 @@ async def test_a_backlog_is_bounded(place: Place) -> None:
     assert [m.data for m in await place.ears.until(5000)] == [b"%d" % n for n in range(5000)]
 
 
-@pytest.mark.parametrize("type", list(Exchange))
+@pytest.mark.parametrize("type", list(ExchangeOptions))
 @pytest.mark.parametrize("mode", [QUEUE, STREAM])
-async def test_every_type_of_exchange(rabbit: Rabbit, type: Exchange, mode: str) -> None:
+async def test_every_type_of_exchange(rabbit: Rabbit, type: ExchangeOptions, mode: str) -> None:
     """
     A message reaches its channel and no other; what is not wanted passes by.
     """
-    if mode == STREAM and type is Exchange.DIRECT:
+    if mode == STREAM and type is ExchangeOptions.DIRECT:
         return  # refused at the start: test_settings
     ears, name = Ears(), f"typed{next(COUNT)}"
     stream = name if mode == STREAM else ""
@@ -266,7 +266,7 @@ async def test_a_pattern_of_the_configuration(rabbit: Rabbit) -> None:
     One binding for all; channels that it does not match have nothing.
     """
     ears, name = Ears(), f"pattern{next(COUNT)}"
-    broker = make(rabbit, ears, exchange=name, type=Exchange.TOPIC, pattern="news.#")
+    broker = make(rabbit, ears, exchange=name, type=ExchangeOptions.TOPIC, pattern="news.#")
     for channel in ("news.a", "other"):
         await broker.subscribe(channel)
 
@@ -288,21 +288,21 @@ async def test_what_the_stream_has_forgotten_is_a_gap(rabbit: Rabbit) -> None:
     from twisted.internet import reactor
     from twisted.internet.endpoints import HostnameEndpoint
 
-    from rt_twisted.brokers.amqp.config import Retention, Server, Topology
+    from rt_twisted.brokers.amqp.config import AmqpServer, StreamRetention, Topology
     from rt_twisted.brokers.amqp.specification import load_specification
     from rt_twisted.brokers.amqp.stream import StreamBroker
 
     loop: Any = reactor
     name = f"short{next(COUNT)}"
-    server = Server(port=rabbit.port)
+    server = AmqpServer(port=rabbit.port)
     broker = StreamBroker(
         loop,
         [HostnameEndpoint(loop, server.host, server.port)],
         server,
-        Topology(exchange=name, type=Exchange.TOPIC),
+        Topology(exchange=name, type=ExchangeOptions.TOPIC),
         load_specification(),
         name,
-        Retention(0, 200_000),
+        StreamRetention(0, 200_000),
     )
     ears = Ears()
     broker.attach(ears)

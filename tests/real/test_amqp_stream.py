@@ -11,9 +11,9 @@ from typing import Any
 import pytest_twisted
 from twisted.internet.defer import CancelledError
 
-from rt_twisted.brokers.amqp.config import Exchange
-from rt_twisted.message import After, Position
-from tests.contracts import BrokerContract, HistoryContract, SharedLogContract
+from rt_twisted.brokers.amqp.config import ExchangeOptions
+from rt_twisted.model.message import After, Position
+from tests.contracts.brokers import BrokerContract, HistoryContract, SharedLogContract
 from tests.fakes import Ears
 from tests.real.rabbit import Rabbit, rabbit
 from tests.real.readers import until
@@ -37,7 +37,9 @@ class TestStreamBroker(BrokerContract, HistoryContract, SharedLogContract):
         A fresh one, on a fresh log.
         """
         self.name = f"log{next(COUNT)}"
-        broker = make(rabbit, ears, stream=self.name, exchange=self.name, type=Exchange.TOPIC)
+        broker = make(
+            rabbit, ears, stream=self.name, exchange=self.name, type=ExchangeOptions.TOPIC
+        )
         await until(broker.ready)
         yield broker
         await broker.stopService()
@@ -47,7 +49,9 @@ class TestStreamBroker(BrokerContract, HistoryContract, SharedLogContract):
         """
         A second node.
         """
-        other = make(rabbit, other_ears, stream=self.name, exchange=self.name, type=Exchange.TOPIC)
+        other = make(
+            rabbit, other_ears, stream=self.name, exchange=self.name, type=ExchangeOptions.TOPIC
+        )
         await until(other.ready)
         yield other
         await other.stopService()
@@ -60,7 +64,7 @@ async def test_readers_come_and_go_while_it_is_away(rabbit: Rabbit) -> None:
     proxy = Proxy(rabbit.port)
     await proxy.open()
     broker = make(
-        rabbit, Ears(), port=proxy.port, stream="away", exchange="away", type=Exchange.TOPIC
+        rabbit, Ears(), port=proxy.port, stream="away", exchange="away", type=ExchangeOptions.TOPIC
     )
     await until(broker.ready)
     proxy.shut(True)

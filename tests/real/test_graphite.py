@@ -23,10 +23,10 @@ import pytest_twisted
 from twisted.application.service import IService
 from twisted.internet.task import deferLater
 
-from rt_twisted.exporters.graphite import GraphiteExporter, component
+from rt_twisted.metrics.graphite import GraphiteExporter, component
 from tests.real.conftest import PATIENCE, ROOT, Serve, Server, StartDaemon, free_port, require
-from tests.test_dashboards import graphite_targets, load
-from tests.test_graphite import DAEMON, HOSTILE, Counted
+from tests.unit.metrics.test_dashboards import graphite_targets, load
+from tests.unit.metrics.test_graphite import DAEMON, HOSTILE, Counted
 
 CARBON = """
 [cache]

@@ -17,7 +17,7 @@ from urllib.parse import urlencode
 import pytest
 
 from tests.real.conftest import PATIENCE, Serve, Server, StartDaemon, free_port, require
-from tests.test_dashboards import prometheus_queries
+from tests.unit.metrics.test_dashboards import prometheus_queries
 
 CONFIG = """
 global:

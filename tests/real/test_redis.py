@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest_twisted
 
-from tests.contracts import BrokerContract, HistoryContract, SharedLogContract
+from tests.contracts.brokers import BrokerContract, HistoryContract, SharedLogContract
 from tests.fakes import Ears
 from tests.real.conftest import Server
 from tests.real.readers import until

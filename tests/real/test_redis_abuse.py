@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from rt_twisted.history import Keep
-from rt_twisted.interfaces import Unavailable
-from rt_twisted.message import After, Draft, Position, Within
+from rt_twisted.model.errors import Unavailable
+from rt_twisted.model.message import After, Draft, Position, Within
+from rt_twisted.model.retention import Retention
 from tests.real.conftest import Server
 from tests.real.readers import pause, until
 from tests.real.redis_server import asking, nodes, proxies, redis
@@ -119,7 +119,7 @@ async def test_a_flood_without_numbers(redis: Server, monkeypatch: pytest.Monkey
     What waits for its number is bounded, whoever else was heard; what is given
     up is a gap, as soon as redis takes it.
     """
-    monkeypatch.setattr("rt_twisted.brokers.redis.plain.PENDING", 100_000)
+    monkeypatch.setattr("rt_twisted.brokers.redis.sequencer.PENDING", 100_000)
     async with nodes([f"127.0.0.1:{redis.port}"]) as [(one, ears)], asking(redis.port) as ask:
         for name in ("idle", "a"):
             await one.subscribe(name)
@@ -143,7 +143,7 @@ async def test_more_channels_without_numbers_than_are_remembered(
     """
     What is given up with the oldest of them is a gap, and no other is.
     """
-    monkeypatch.setattr("rt_twisted.brokers.redis.plain.CHANNELS", 2)
+    monkeypatch.setattr("rt_twisted.brokers.redis.sequencer.CHANNELS", 2)
     async with nodes([f"127.0.0.1:{redis.port}"]) as [(one, ears)], asking(redis.port) as ask:
         for name in "abc":
             await one.subscribe(name)
@@ -184,7 +184,7 @@ async def test_any_name(redis: Server) -> None:
     No byte of a channel's name means anything to redis or to us.
     """
     names = ["a b", "\n", "\0", "*", "[a]", "a\r\nPUBLISH b c", "x" * 100_000, "ü\udc80", ":", "0"]
-    async with nodes([f"127.0.0.1:{redis.port}"] * 2, keep=Keep()) as made:
+    async with nodes([f"127.0.0.1:{redis.port}"] * 2, retention=Retention()) as made:
         (one, ears), (two, other_ears) = made
         for broker in (one, two):
             for name in names:

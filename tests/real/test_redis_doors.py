@@ -17,8 +17,8 @@ from twisted.logger import ILogObserver, globalLogPublisher
 from zope.interface import implementer
 
 from rt_twisted.brokers.client_tls import ClientTls
-from rt_twisted.brokers.redis.server import Server as Place
-from rt_twisted.message import After, Draft
+from rt_twisted.brokers.redis.server import RedisServer as Place
+from rt_twisted.model.message import After, Draft
 from tests.pems import Authority
 from tests.real.conftest import Serve, Server, StartDaemon, free_port, require
 from tests.real.readers import Reader, join_all, leaving, publishers, until

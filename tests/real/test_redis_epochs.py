@@ -9,8 +9,8 @@ from signal import SIGKILL
 import pytest
 from twisted.internet.defer import gatherResults
 
-from rt_twisted.interfaces import Unavailable
-from rt_twisted.message import After, Draft, Position
+from rt_twisted.model.errors import Unavailable
+from rt_twisted.model.message import After, Draft, Position
 from tests.real.conftest import Serve, Server
 from tests.real.readers import pause, until
 from tests.real.redis_server import asking, nodes, proxies, redis, start_redis
@@ -26,7 +26,7 @@ async def test_killed_and_back_with_its_file(serve: Serve) -> None:
     """
     redis = start_redis(serve, "--appendonly", "yes")
     log = Log()
-    async with nodes([f"127.0.0.1:{redis.port}"] * 2, keep=MUCH) as made:
+    async with nodes([f"127.0.0.1:{redis.port}"] * 2, retention=MUCH) as made:
         (one, ears), (two, other_ears) = made
         await hear(one, two)
         first = one.position()
@@ -41,7 +41,7 @@ async def test_killed_and_back_with_its_file(serve: Serve) -> None:
         await log.is_heard(ears, other_ears)
         assert len(ears.epochs) == 1
     redis.restart(SIGKILL)
-    async with nodes([f"127.0.0.1:{redis.port}"], keep=MUCH) as [(fresh, _)]:
+    async with nodes([f"127.0.0.1:{redis.port}"], retention=MUCH) as [(fresh, _)]:
         await hear(fresh)
         replay = await fresh.after(CHANNELS, After(first))
         assert replay.complete

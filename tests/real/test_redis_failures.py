@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 from twisted.internet.defer import Deferred, ensureDeferred, gatherResults
 
-from rt_twisted.history import Keep
-from rt_twisted.interfaces import Unavailable
-from rt_twisted.message import After, Draft, Message, Position
+from rt_twisted.model.errors import Unavailable
+from rt_twisted.model.message import After, Draft, Message, Position
+from rt_twisted.model.retention import Retention
 from tests.fakes import Ears
 from tests.real.conftest import Server
 from tests.real.readers import pause, until
@@ -21,7 +21,7 @@ from tests.real.test_cut import chance
 
 __all__ = ["redis"]  # a fixture
 
-MUCH = Keep(100_000, 64 << 20)
+MUCH = Retention(100_000, 64 << 20)
 CHANNELS = [f"c{number}" for number in range(5)]
 
 
@@ -110,7 +110,7 @@ async def test_cut_again_and_again(redis: Server) -> None:
     log = Log()
     async with proxies(redis.port, 2) as ways:
         urls = [f"127.0.0.1:{way.port}" for way in ways]
-        async with nodes(urls, keep=MUCH) as [(one, ears), (two, other_ears)]:
+        async with nodes(urls, retention=MUCH) as [(one, ears), (two, other_ears)]:
             await hear(one, two)
             log.start(one, two)
             for _ in range(25):
@@ -128,7 +128,7 @@ async def test_its_listeners_are_killed(redis: Server) -> None:
     `CLIENT KILL` of the listening connection: publishing goes on, nothing is missed.
     """
     log = Log()
-    async with nodes([f"127.0.0.1:{redis.port}"] * 2, keep=MUCH) as made:
+    async with nodes([f"127.0.0.1:{redis.port}"] * 2, retention=MUCH) as made:
         (one, ears), (two, other_ears) = made
         await hear(one, two)
         log.start(one, two)
@@ -188,7 +188,7 @@ async def test_too_slow_for_redis(redis: Server) -> None:
     async with asking(redis.port) as ask, proxies(redis.port, 1) as [way]:
         await ask("CONFIG", "SET", "client-output-buffer-limit", "pubsub 1mb 1mb 1")
         url = f"127.0.0.1:{way.port}"
-        async with nodes([url, f"127.0.0.1:{redis.port}"], keep=MUCH, timeout=15.0) as made:
+        async with nodes([url, f"127.0.0.1:{redis.port}"], retention=MUCH, timeout=15.0) as made:
             (one, ears), (two, _) = made
             await hear(one)
             way.freeze(True)
@@ -209,7 +209,7 @@ async def test_what_is_forgotten_is_said(redis: Server) -> None:
     """
     async with proxies(redis.port, 1) as [way]:
         urls = [f"127.0.0.1:{way.port}", f"127.0.0.1:{redis.port}"]
-        async with nodes(urls, keep=Keep(5, 1 << 20)) as [(one, ears), (two, _)]:
+        async with nodes(urls, retention=Retention(5, 1 << 20)) as [(one, ears), (two, _)]:
             await hear(one, two)
             [before] = await two.publish([Draft("c1", b"before")])
             await ears.until(1)
@@ -235,8 +235,8 @@ async def test_bytes_and_age_bound_what_is_remembered(redis: Server) -> None:
     """
     Each bound is kept, and what is over it is a gap; a large one is not kept at all.
     """
-    keep = Keep(100, 10_000, 1.0)
-    async with nodes([f"127.0.0.1:{redis.port}"], keep=keep) as [(one, ears)]:
+    retention = Retention(100, 10_000, 1.0)
+    async with nodes([f"127.0.0.1:{redis.port}"], retention=retention) as [(one, ears)]:
         start = [await one.subscribe(name) for name in "abc"][-1]
         positions = await one.publish([Draft("a", bytes(744)) for _ in range(30)])
         replay = await one.after(["a"], After(start))
@@ -308,11 +308,11 @@ async def test_too_much_was_missed(redis: Server, monkeypatch: pytest.MonkeyPatc
     """
     What has no room while a node comes back is a gap, and nothing of it is told twice.
     """
-    monkeypatch.setattr("rt_twisted.brokers.redis.hearing.FETCHED", 1000)
-    monkeypatch.setattr("rt_twisted.brokers.redis.archive.CHUNK", 1)
+    monkeypatch.setattr("rt_twisted.brokers.redis.receiver.FETCHED", 1000)
+    monkeypatch.setattr("rt_twisted.brokers.redis.history.CHUNK", 1)
     async with proxies(redis.port, 1) as [way]:
         urls = [f"127.0.0.1:{way.port}", f"127.0.0.1:{redis.port}"]
-        async with nodes(urls, keep=MUCH) as [(one, ears), (two, _)]:
+        async with nodes(urls, retention=MUCH) as [(one, ears), (two, _)]:
             await hear(one)
             way.shut(True)
             way.cut()
@@ -334,9 +334,9 @@ async def test_too_much_comes_meanwhile(redis: Server, monkeypatch: pytest.Monke
     """
     A node that is flooded while it comes back tries again, and misses nothing.
     """
-    monkeypatch.setattr("rt_twisted.brokers.redis.hearing.HELD", 2000)
+    monkeypatch.setattr("rt_twisted.brokers.redis.receiver.HELD", 2000)
     log = Log()
-    async with nodes([f"127.0.0.1:{redis.port}"] * 2, keep=MUCH) as made:
+    async with nodes([f"127.0.0.1:{redis.port}"] * 2, retention=MUCH) as made:
         (one, ears), (two, other_ears) = made
         await hear(one, two)
         log.start(two, two, two)

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from rt_twisted.history import Keep
-from rt_twisted.message import After, Draft
+from rt_twisted.model.message import After, Draft
+from rt_twisted.model.retention import Retention
 from tests.real.conftest import Server
 from tests.real.readers import until
 from tests.real.redis_server import asking, nodes, redis
@@ -42,9 +42,9 @@ async def test_a_count_of_bytes_is_evicted(redis: Server) -> None:
     """
     What is there then is forgotten, as nobody knows how much it is; the bound holds.
     """
-    keep = Keep(1000, 10_000)
+    retention = Retention(1000, 10_000)
     async with (
-        nodes([f"127.0.0.1:{redis.port}"], keep=keep) as [(one, _)],
+        nodes([f"127.0.0.1:{redis.port}"], retention=retention) as [(one, _)],
         asking(redis.port) as ask,
     ):
         start = await one.subscribe("a")
@@ -66,21 +66,21 @@ async def test_messages_are_forgotten_while_it_answers(
     A replay of many channels takes several questions: what is forgotten between them is
     a gap, although it was there when the first was answered.
     """
-    monkeypatch.setattr("rt_twisted.brokers.redis.archive.CHUNK", 1)
+    monkeypatch.setattr("rt_twisted.brokers.redis.history.CHUNK", 1)
     url = f"127.0.0.1:{redis.port}"
-    async with nodes([url, url], keep=Keep(1)) as [(one, ears), (two, _)]:
+    async with nodes([url, url], retention=Retention(1)) as [(one, ears), (two, _)]:
         start = [await one.subscribe(name) for name in "ab"][-1]
         await until(two.ready)
         await two.publish([Draft("b", b"forgotten")])
         await ears.until(1)
-        recall: Any = one._archive._call
+        recall: Any = one._history._call
 
         async def answer(*arguments: Any) -> Any:
             said = await recall(*arguments)
             await two.publish([Draft("b", b"new"), Draft("b", b"newer")])
             return said
 
-        monkeypatch.setattr(one._archive, "_call", answer)
+        monkeypatch.setattr(one._history, "_call", answer)
         replay = await one.after(["a", "b"], After(start))
         unhurt = await one.after(["a"], After(start))
 

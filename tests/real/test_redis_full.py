@@ -15,8 +15,9 @@ from typing import Any
 import pytest
 from hiredis import ReplyError
 
-from rt_twisted.interfaces import IRefusing, Unavailable
-from rt_twisted.message import After, Draft
+from rt_twisted.brokers.interfaces import IRefusing
+from rt_twisted.model.errors import Unavailable
+from rt_twisted.model.message import After, Draft
 from tests.real.conftest import PATIENCE, Serve, Server, StartDaemon
 from tests.real.readers import Reader, join_all, leaving, until
 from tests.real.redis_server import asking, nodes, redis, start_redis, turn

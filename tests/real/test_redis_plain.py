@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from twisted.internet.defer import gatherResults
 
-from rt_twisted.message import After, Draft
+from rt_twisted.model.message import After, Draft
 from tests.real.conftest import Server
 from tests.real.readers import pause, until
 from tests.real.redis_server import asking, nodes, proxies, redis, turn
@@ -27,7 +27,7 @@ async def test_once_on_every_node(redis: Server, count: int) -> None:
     """
     big = bytes(range(256)) * (16 << 12)
     texts = [b"hello", b"42", b"", b"1.50", b"\xff\x00\r\n", b"hello", b"hello", b"1_000"]
-    async with nodes([f"127.0.0.1:{redis.port}"] * count, keep=MUCH) as made:
+    async with nodes([f"127.0.0.1:{redis.port}"] * count, retention=MUCH) as made:
         for broker, _ in made:
             await hear(broker, channels=["42", "*", "message"])
         async with asking(redis.port) as ask:
@@ -112,7 +112,7 @@ async def test_its_owner_is_frozen(redis: Server) -> None:
     """
     async with proxies(redis.port, 1) as [way], asking(redis.port) as ask:
         urls = [f"127.0.0.1:{way.port}"] + [f"127.0.0.1:{redis.port}"] * 2
-        async with nodes(urls, keep=MUCH, timeout=20.0) as made:
+        async with nodes(urls, retention=MUCH, timeout=20.0) as made:
             owner, ears = made[0]
             await owner.subscribe("a")
             await ask("PUBLISH", "a", "0")
@@ -141,7 +141,7 @@ async def test_nodes_are_frozen_and_leave_at_random(redis: Server) -> None:
         ask = await stack.enter_async_context(asking(redis.port))
         ways = await stack.enter_async_context(proxies(redis.port, 2))
         urls = [f"127.0.0.1:{way.port}" for way in ways] + [f"127.0.0.1:{redis.port}"]
-        made = await stack.enter_async_context(nodes(urls, keep=MUCH, timeout=20.0))
+        made = await stack.enter_async_context(nodes(urls, retention=MUCH, timeout=20.0))
         await hear(*[broker for broker, _ in made], channels=["a", "b"])
         sent: dict[str, list[bytes]] = {"a": [], "b": []}
         for round in range(12):
@@ -204,7 +204,7 @@ async def test_cut_while_another_hears(redis: Server) -> None:
     """
     async with proxies(redis.port, 1) as [way], asking(redis.port) as ask:
         urls = [f"127.0.0.1:{way.port}", f"127.0.0.1:{redis.port}"]
-        async with nodes(urls, keep=MUCH) as [(one, ears), (two, other_ears)]:
+        async with nodes(urls, retention=MUCH) as [(one, ears), (two, other_ears)]:
             await one.subscribe("a")
             await ask("PUBLISH", "a", "0")
             await ears.until(1)
@@ -227,7 +227,7 @@ async def test_a_lease_runs_out(redis: Server, monkeypatch: pytest.MonkeyPatch) 
     After a minute without a message: the next does not wait for anybody's
     patience, and what may be lost then is said as ever.
     """
-    monkeypatch.setattr("rt_twisted.brokers.redis.plain.PATIENCE", 1000.0)
+    monkeypatch.setattr("rt_twisted.brokers.redis.sequencer.PATIENCE", 1000.0)
     async with (
         proxies(redis.port, 1) as [way],
         asking(redis.port) as ask,

@@ -25,7 +25,7 @@ from tests.real.conftest import PATIENCE, free_port
 from tests.real.socketio_peers import Peer
 from tests.real.test_socketio import KINDS, TRANSPORTS, Connect, connect
 from tests.real.test_workers import Crew, Start, broker, crew, relay, settled
-from tests.test_tls import trusting
+from tests.unit.net.test_tls import trusting
 
 __all__ = ["broker", "connect", "crew", "relay"]  # fixtures
 

@@ -23,7 +23,7 @@ import pytest
 from tests.pems import Authority
 from tests.real.conftest import PATIENCE, Browser, Serve, Server, StartDaemon, free_port, require
 from tests.real.test_daemon import publish
-from tests.test_tls import trusting
+from tests.unit.net.test_tls import trusting
 
 EVENT_SOURCES = """(
     window.allHeard = Array.from({length: %d}, () => []),

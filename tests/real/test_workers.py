@@ -30,7 +30,7 @@ from tests.real.readers import Reader, join_all, leaving, publishers, until
 from tests.real.redis_server import start_redis
 from tests.real.test_daemon import publish
 from tests.real.test_restart import Inheriting, Systemd
-from tests.test_tls import trusting
+from tests.unit.net.test_tls import trusting
 
 SIZE = 3
 

@@ -12,28 +12,37 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from rt_twisted.actions.engineio.heart import Heart, Pulse
-from rt_twisted.actions.engineio.polls import NOOP, Polls
-from rt_twisted.actions.engineio.speaker import Speaker
+from rt_twisted.actions.context import ActionContext
+from rt_twisted.actions.engineio.keepalive import Keepalive, KeepaliveAction
+from rt_twisted.actions.engineio.observer import SessionObserver
+from rt_twisted.actions.engineio.polling import NOOP, PollingTransport
 from rt_twisted.actions.engineio.upgrade import Upgrade
 from rt_twisted.actions.websocket.connection import WebSocket
-from rt_twisted.codecs.engineio import Kind, Packet, decode, decode3, open_data, text_of
+from rt_twisted.codecs.engineio import (
+    EngineIOPacket,
+    EngineIOPacketType,
+    decode,
+    decode3,
+    open_data,
+    text_of,
+)
 from rt_twisted.codecs.engineio_framing import Framing, PollFraming, Socket3, Socket4
 from rt_twisted.codecs.errors import RemoteProtocolError
-from rt_twisted.codecs.websocket import Agreement, Code
-from rt_twisted.house import House
-from rt_twisted.interfaces import IExchange, IFormat, Refusal
-from rt_twisted.message import Since
-from rt_twisted.subscriber import Cause, Subscriber
+from rt_twisted.codecs.websocket import CloseCode, WebSocketHandshake
+from rt_twisted.http.interfaces import IExchange
+from rt_twisted.hub.subscriber import DisconnectReason, Subscriber
+from rt_twisted.model.errors import HttpError
+from rt_twisted.model.interfaces import IFormat
+from rt_twisted.model.message import Since
 
 if TYPE_CHECKING:
-    from rt_twisted.actions.engineio.sessions import Sessions
+    from rt_twisted.actions.engineio.registry import SessionRegistry
 
 WEBSOCKET = "websocket"
 POLLING = "polling"
 
-_CLOSE = text_of(Kind.CLOSE)
-_PING = text_of(Kind.PING)
+_CLOSE = text_of(EngineIOPacketType.CLOSE)
+_PING = text_of(EngineIOPacketType.PING)
 
 
 class Session:
@@ -57,10 +66,10 @@ class Session:
         "_address",
         "_confirm_by",
         "_connect_by",
+        "_context",
         "_counted",
         "_dialogue",
         "_heart",
-        "_house",
         "_joined",
         "_sessions",
         "_text_only",
@@ -70,37 +79,37 @@ class Session:
         "closed",
         "due",
         "framing",
-        "reader",
         "sid",
+        "subscriber",
         "version",
     )
 
     def __init__(
         self,
-        sessions: Sessions,
-        house: House,
-        dialogue: Speaker,
+        sessions: SessionRegistry,
+        context: ActionContext,
+        dialogue: SessionObserver,
         version: int,
         address: str,
         text_only: bool,
     ) -> None:
-        now = house.reactor.seconds()
+        now = context.reactor.seconds()
         self.sid = sessions.new_id()
         self.version = version
         self.closed = False
-        self.reader: Subscriber
+        self.subscriber: Subscriber
         self.framing: Framing
         self._sessions = sessions
-        self._house = house
+        self._context = context
         self._dialogue = dialogue
         self._address = address
         self._text_only = text_only
-        self._heart = Heart(version, house.socketio, now)
+        self._heart = Keepalive(version, context.socketio, now)
         self._upgrade: Upgrade | None = None  # if it began by polls
         self._websocket: WebSocket | None = None
         self.channels: tuple[str, ...] = ()  # that it hears, or wants to
-        self._connect_by = now + house.socketio.connect_seconds
-        self._confirm_by = now + house.socketio.handshake_seconds  # inf: it has been confirmed
+        self._connect_by = now + context.socketio.connect_seconds
+        self._confirm_by = now + context.socketio.handshake_seconds  # inf: it has been confirmed
         self._joined = False
         self._counted = False  # as a subscriber
         self.due = min(self._heart.due, self._connect_by)  # when to `look`
@@ -119,7 +128,7 @@ class Session:
         Send whole frames of the session's framing, behind all that was sent.
         """
         if not self.closed:
-            self.reader.write(frames)
+            self.subscriber.write(frames)
 
     def join(
         self, names: Sequence[str], since: Since | None, format: IFormat, head: bytes = b""
@@ -141,7 +150,7 @@ class Session:
         Let it hear the channels *names* no more.
         """
         self.channels = tuple([name for name in self.channels if name not in names])
-        self._house.hub.remove(self._hearing, names)
+        self._context.hub.remove(self._hearing, names)
 
     @property
     def settled(self) -> bool:
@@ -153,7 +162,7 @@ class Session:
 
     @property
     def _hearing(self) -> Subscriber:
-        return self._upgrade.hearing if self._upgrade is not None else self.reader
+        return self._upgrade.hearing if self._upgrade is not None else self.subscriber
 
     # By polls.
 
@@ -166,14 +175,16 @@ class Session:
             address: the client's, whether the limits count it or not.
         """
         format = self._dialogue.format(framing, quiet=True)
-        polls = Polls(self._house, framing, format, self._address, self._reader_gone)
+        polls = PollingTransport(
+            self._context, framing, format, self._address, self._subscriber_left
+        )
         self.framing = framing
-        self.reader = polls.reader
-        self.reader.format = self._dialogue.format(framing)
-        self._upgrade = Upgrade(self, polls, self._house)
-        self.reader.write(self._opening(framing, [WEBSOCKET]))
+        self.subscriber = polls.subscriber
+        self.subscriber.format = self._dialogue.format(framing)
+        self._upgrade = Upgrade(self, polls, self._context)
+        self.subscriber.write(self._opening(framing, [WEBSOCKET]))
         self.due = min(self.due, self._confirm_by)
-        self._sessions.add_pending(self, address, self._house.socketio.max_pending)
+        self._sessions.add_pending(self, address, self._context.socketio.max_pending)
         self._begin()
 
     def confirm(self) -> None:
@@ -196,7 +207,7 @@ class Session:
             Refusal: there are too many subscribers, and the session would be one more.
         """
         if not self._counted:
-            self._house.hub.admit(self._address)
+            self._context.hub.admit(self._address)
 
     def joined(self) -> None:
         """
@@ -209,7 +220,7 @@ class Session:
         """
         The client has left all that it had joined, and may join something again.
         """
-        self._connect_by = self._now() + self._house.socketio.connect_seconds
+        self._connect_by = self._now() + self._context.socketio.connect_seconds
         self.due = min(self.due, self._connect_by)
 
     def _count(self, admitted: bool = False) -> None:
@@ -218,12 +229,12 @@ class Session:
         if not admitted:
             try:
                 self.admit()
-            except Refusal:
-                self.close("transport close", cause=Cause.LOST)
+            except HttpError:
+                self.close("transport close", cause=DisconnectReason.LOST)
                 raise
         self._counted = True
         self._sessions.confirm(self)
-        self._house.hub.count(self.reader)
+        self._context.hub.count(self.subscriber)
 
     def expire(self) -> None:
         """
@@ -266,18 +277,18 @@ class Session:
             raise
 
     def _poll_lost(self) -> None:
-        self.close("transport close", cause=Cause.LOST)
+        self.close("transport close", cause=DisconnectReason.LOST)
 
-    def _reader_gone(self) -> None:
+    def _subscriber_left(self) -> None:
         """
         The reader under polling was dropped: too far behind, or the daemon stops.
         """
         if self._websocket is None:
-            self._over("transport close", Cause.LOST)
+            self._over("transport close", DisconnectReason.LOST)
 
     # By a websocket.
 
-    def opening(self, agreement: Agreement) -> IFormat:
+    def opening(self, agreement: WebSocketHandshake) -> IFormat:
         """
         How a websocket begins that is to be opened: with a word about the session.
         """
@@ -332,7 +343,7 @@ class Session:
         A websocket is over.
         """
         if websocket is self._websocket:
-            self._over("transport close", Cause.CLIENT)
+            self._over("transport close", DisconnectReason.CLIENT)
         elif self._upgrade is not None and self._upgrade.is_by(websocket):
             self._upgrade.lost()
 
@@ -344,10 +355,10 @@ class Session:
         """
         self.framing = self._framing_of(websocket.agreement)
         self._websocket = websocket
-        self.reader = websocket.reader  # a connection counts as a subscriber
+        self.subscriber = websocket.subscriber  # a connection counts as a subscriber
         self._counted = True
         self._sessions.confirm(self)
-        self.reader.format = self._dialogue.format(self.framing)
+        self.subscriber.format = self._dialogue.format(self.framing)
 
     def silent(self) -> IFormat:
         """
@@ -362,28 +373,30 @@ class Session:
         Have the reader of the moment join *names*, told by *format*, with *head*
         in front.
         """
-        reader = self._hearing
-        plain, reader.format = reader.format, format
-        self._house.hub.add(reader, names, since, head)
-        reader.format = plain
+        subscriber = self._hearing
+        plain, subscriber.format = subscriber.format, format
+        self._context.hub.add(subscriber, names, since, head)
+        subscriber.format = plain
 
     # What it hears.
 
-    def _hear(self, packet: Packet) -> None:
+    def _hear(self, packet: EngineIOPacket) -> None:
         if self.closed:
             return
         kind = packet.kind
-        if kind is Kind.MESSAGE:
+        if kind is EngineIOPacketType.MESSAGE:
             self._heart.heard(self._now(), beat=False)
             self._dialogue.message(packet.data)
-        elif kind is (Kind.PING if self.version == 3 else Kind.PONG):
+        elif kind is (EngineIOPacketType.PING if self.version == 3 else EngineIOPacketType.PONG):
             self._heart.heard(self._now(), beat=True)
             self.due = min(self.due, self._heart.due)
             if self.version == 3:
-                self.write(self.framing.text(text_of(Kind.PONG, str(packet.data).encode())))
-        elif kind is Kind.PING or kind is Kind.PONG:
+                self.write(
+                    self.framing.text(text_of(EngineIOPacketType.PONG, str(packet.data).encode()))
+                )
+        elif kind is EngineIOPacketType.PING or kind is EngineIOPacketType.PONG:
             raise RemoteProtocolError("a ping from the wrong side")
-        elif kind is Kind.CLOSE:
+        elif kind is EngineIOPacketType.CLOSE:
             self.close("transport close", last=NOOP)
 
     # Its life.
@@ -400,11 +413,11 @@ class Session:
             self.close("nothing was joined")
             return
         pulse = self._heart.look(now)
-        if pulse is Pulse.GONE:
+        if pulse is KeepaliveAction.GONE:
             # A poll that waits gets no CLOSE: python-socketio would stay away for good.
-            self.close("ping timeout", last=NOOP, cause=Cause.LOST)
+            self.close("ping timeout", last=NOOP, cause=DisconnectReason.LOST)
             return
-        if pulse is Pulse.PING:
+        if pulse is KeepaliveAction.PING:
             self.write(self.framing.text(_PING))
         self.due = self._heart.due
         if self._upgrade is not None:
@@ -413,7 +426,11 @@ class Session:
             self.due = min(self.due, self._connect_by, self._confirm_by)
 
     def close(
-        self, why: str, last: bytes = _CLOSE, cause: Cause = Cause.CLIENT, reason: str = ""
+        self,
+        why: str,
+        last: bytes = _CLOSE,
+        cause: DisconnectReason = DisconnectReason.CLIENT,
+        reason: str = "",
     ) -> None:
         """
         End it.
@@ -431,9 +448,9 @@ class Session:
             upgrade.polls.end_poll(last)
         self._over(why, cause)
         if websocket is not None:
-            websocket.close(Code.PROTOCOL_ERROR if reason else Code.NORMAL, reason)
+            websocket.close(CloseCode.PROTOCOL_ERROR if reason else CloseCode.NORMAL, reason)
 
-    def _over(self, why: str, cause: Cause) -> None:
+    def _over(self, why: str, cause: DisconnectReason) -> None:
         if self.closed:
             return
         self.closed = True
@@ -442,21 +459,21 @@ class Session:
             self._upgrade.close(cause)
         self._dialogue.closed(why)
 
-    def _framing_of(self, agreement: Agreement) -> Framing:
+    def _framing_of(self, agreement: WebSocketHandshake) -> Framing:
         framing = Socket4 if self.version == 4 else Socket3
         return framing(agreement.deflate, self._text_only)
 
     def _opening(self, framing: Framing, upgrades: list[str]) -> bytes:
-        limits = self._house.socketio
+        limits = self._context.socketio
         said = open_data(
             self.sid, upgrades, limits.ping_interval, limits.ping_timeout, limits.max_payload
         )
-        return framing.text(text_of(Kind.OPEN, said))
+        return framing.text(text_of(EngineIOPacketType.OPEN, said))
 
     def _begin(self) -> None:
         self._sessions.add(self)
         self._dialogue.opened(self)
 
     def _now(self) -> float:
-        now: float = self._house.reactor.seconds()
+        now: float = self._context.reactor.seconds()
         return now

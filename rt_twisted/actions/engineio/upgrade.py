@@ -8,12 +8,12 @@ import math
 from enum import Enum
 from typing import TYPE_CHECKING
 
-from rt_twisted.actions.engineio.polls import Polls
+from rt_twisted.actions.context import ActionContext
+from rt_twisted.actions.engineio.polling import PollingTransport
 from rt_twisted.actions.websocket.connection import WebSocket
-from rt_twisted.codecs.engineio import Kind, Packet, text_of
-from rt_twisted.codecs.websocket import Code
-from rt_twisted.house import House
-from rt_twisted.subscriber import Cause, Subscriber
+from rt_twisted.codecs.engineio import EngineIOPacket, EngineIOPacketType, text_of
+from rt_twisted.codecs.websocket import CloseCode
+from rt_twisted.hub.subscriber import DisconnectReason, Subscriber
 
 if TYPE_CHECKING:
     from rt_twisted.actions.engineio.session import Session
@@ -23,7 +23,7 @@ STRAGGLE = 5.0  # seconds in which what is on the way to a reader has reached it
 _PROBE = "probe"
 
 
-class Step(Enum):
+class UpgradeState(Enum):
     """
     How far it is.
     """
@@ -48,13 +48,13 @@ class Upgrade:
         house: the daemon.
     """
 
-    __slots__ = ("_by", "_candidate", "_house", "_session", "_step", "polls")
+    __slots__ = ("_by", "_candidate", "_context", "_session", "_step", "polls")
 
-    def __init__(self, session: Session, polls: Polls, house: House) -> None:
+    def __init__(self, session: Session, polls: PollingTransport, context: ActionContext) -> None:
         self.polls = polls
         self._session = session
-        self._house = house
-        self._step = Step.POLLS
+        self._context = context
+        self._step = UpgradeState.POLLS
         self._candidate: WebSocket | None = None
         self._by = math.inf  # when the next step has to be taken
 
@@ -63,44 +63,44 @@ class Upgrade:
         """
         Whether the session still polls.
         """
-        return self._step in (Step.POLLS, Step.PROPOSED, Step.PROBED)
+        return self._step in (UpgradeState.POLLS, UpgradeState.PROPOSED, UpgradeState.PROBED)
 
     @property
     def free(self) -> bool:
         """
         Whether a websocket may propose to take over.
         """
-        return self._step is Step.POLLS
+        return self._step is UpgradeState.POLLS
 
     @property
     def done(self) -> bool:
         """
         Whether there is nothing left to do.
         """
-        return self._step is Step.DONE
+        return self._step is UpgradeState.DONE
 
     @property
     def due(self) -> float:
         """
         When to `look`.
         """
-        return 0.0 if self._step is Step.TAKEN else self._by
+        return 0.0 if self._step is UpgradeState.TAKEN else self._by
 
     @property
     def hearing(self) -> Subscriber:
         """
         The reader that is in the channels.
         """
-        moved = self._step in (Step.MOVED, Step.DONE)
-        return self._session.reader if moved else self.polls.reader
+        moved = self._step in (UpgradeState.MOVED, UpgradeState.DONE)
+        return self._session.subscriber if moved else self.polls.subscriber
 
     def propose(self, websocket: WebSocket) -> None:
         """
         *websocket* may take over, if it says so.
         """
         self._candidate = websocket
-        self._step = Step.PROPOSED
-        self._by = self._now() + self._house.socketio.upgrade_seconds
+        self._step = UpgradeState.PROPOSED
+        self._by = self._now() + self._context.socketio.upgrade_seconds
 
     def is_by(self, websocket: WebSocket) -> bool:
         """
@@ -108,17 +108,17 @@ class Upgrade:
         """
         return websocket is self._candidate
 
-    def hear(self, packet: Packet) -> None:
+    def hear(self, packet: EngineIOPacket) -> None:
         """
         What it says.
         """
         candidate = self._candidate
         assert candidate is not None
-        if packet == Packet(Kind.PING, _PROBE):
-            self._step = Step.PROBED
-            candidate.send(text_of(Kind.PONG, _PROBE.encode()))
+        if packet == EngineIOPacket(EngineIOPacketType.PING, _PROBE):
+            self._step = UpgradeState.PROBED
+            candidate.send(text_of(EngineIOPacketType.PONG, _PROBE.encode()))
             self.polls.end_poll()
-        elif packet.kind is Kind.UPGRADE:
+        elif packet.kind is EngineIOPacketType.UPGRADE:
             self._take_over(candidate)
         else:
             self.refuse()
@@ -130,42 +130,42 @@ class Upgrade:
         candidate = self._candidate
         if candidate is not None:
             self.lost()
-            candidate.close(Code.PROTOCOL_ERROR)
+            candidate.close(CloseCode.PROTOCOL_ERROR)
 
     def lost(self) -> None:
         """
         It is gone.
         """
         self._candidate = None
-        self._step = Step.POLLS
+        self._step = UpgradeState.POLLS
         self._by = math.inf
 
     def polled(self) -> None:
         """
         The client polls once more, which it will not do for long.
         """
-        if self._step is Step.PROBED:
+        if self._step is UpgradeState.PROBED:
             self.polls.end_poll()
 
     def look(self, now: float) -> None:
         """
         Take the next step, if it is time.
         """
-        if self._step is Step.TAKEN:
+        if self._step is UpgradeState.TAKEN:
             self._move_channels()
         elif now < self._by:
             return
-        elif self._step is Step.MOVED:
-            self.close(Cause.CLIENT)
+        elif self._step is UpgradeState.MOVED:
+            self.close(DisconnectReason.CLIENT)
         else:
             self.refuse()
 
-    def close(self, cause: Cause) -> None:
+    def close(self, cause: DisconnectReason) -> None:
         """
         The reader under polling leaves.
         """
         candidate, self._candidate = self._candidate, None
-        self._step = Step.DONE
+        self._step = UpgradeState.DONE
         self._by = math.inf
         self.polls.close(cause)
         if candidate is not None:
@@ -175,7 +175,7 @@ class Upgrade:
         session = self._session
         self.polls.end_poll()
         self._candidate = None
-        self._step = Step.TAKEN
+        self._step = UpgradeState.TAKEN
         session.take(websocket)
         self.polls.forward(session.framing, session.write)
         self._move_channels()
@@ -190,11 +190,11 @@ class Upgrade:
         if not session.settled:
             return
         names = session.channels
-        self._house.hub.remove(self.polls.reader, names)
-        self._step = Step.MOVED
+        self._context.hub.remove(self.polls.subscriber, names)
+        self._step = UpgradeState.MOVED
         self._by = self._now() + STRAGGLE
         session.enter(names, None, session.silent())
 
     def _now(self) -> float:
-        now: float = self._house.reactor.seconds()
+        now: float = self._context.reactor.seconds()
         return now

@@ -19,33 +19,27 @@ from zope.interface import implementer
 from zope.interface.exceptions import Invalid
 from zope.interface.verify import verifyObject
 
-from rt_twisted.access import CREDENTIAL_HEADERS
-from rt_twisted.actions.admitted import when_admitted
+from rt_twisted.access.keys import CREDENTIAL_HEADERS
+from rt_twisted.actions.context import ActionContext
+from rt_twisted.actions.engineio.registry import SessionRegistry, registry_of
 from rt_twisted.actions.engineio.session import POLLING, WEBSOCKET, Session
-from rt_twisted.actions.engineio.sessions import Sessions, sessions_of
-from rt_twisted.actions.engineio.socket import SocketEnd
-from rt_twisted.actions.socketio.dialogue import Dialogue
+from rt_twisted.actions.engineio.websocket_transport import WebSocketTransport
+from rt_twisted.actions.interfaces import IAction, ISocketIOApp, Match
+from rt_twisted.actions.socketio.channel_app import ChannelApp
+from rt_twisted.actions.socketio.connection import SocketIOConnection
 from rt_twisted.actions.socketio.handshake import KEPT, Handshake
-from rt_twisted.actions.socketio.recovery import Recovery, recovery_of
-from rt_twisted.actions.socketio.rooms import Rooms
+from rt_twisted.actions.socketio.session_store import SessionStore, session_store_of
 from rt_twisted.actions.sse import check_fixed
-from rt_twisted.actions.websocket.websockets import Websockets
-from rt_twisted.addresses import counted
-from rt_twisted.codecs.engineio_framing import (
-    BINARY,
-    Poll3,
-    Poll3Text,
-    Poll4,
-    PollFraming,
-    Socket4,
-)
+from rt_twisted.actions.subscription import when_admitted
+from rt_twisted.actions.template import Template
+from rt_twisted.actions.websocket.endpoint import WebSocketEndpoint
+from rt_twisted.codecs.addresses import counted
+from rt_twisted.codecs.engineio_framing import BINARY, Poll3, Poll3Text, Poll4, PollFraming, Socket4
 from rt_twisted.codecs.errors import RemoteProtocolError
-from rt_twisted.codecs.socketio_events import Events
-from rt_twisted.codecs.websocket import Agreement
-from rt_twisted.dotted import load
-from rt_twisted.house import House
-from rt_twisted.interfaces import IAction, IExchange, ISocketApp, Match
-from rt_twisted.template import Template
+from rt_twisted.codecs.websocket import WebSocketHandshake
+from rt_twisted.formats.socketio import SocketIOEvents
+from rt_twisted.http.interfaces import IExchange
+from rt_twisted.load_object import load_object
 
 # Engine.IO's errors; who gets the second one opens a new session.
 TRANSPORT, SESSION, METHOD, REQUEST, VERSION = 0, 1, 2, 3, 5
@@ -58,7 +52,7 @@ _WORDS = {
 }
 
 
-class Mistaken(Exception):
+class EngineIOError(Exception):
     """
     A request that Engine.IO has an error for.
 
@@ -73,7 +67,7 @@ class Mistaken(Exception):
 
 @implementer(IAction)
 @dataclass(frozen=True, slots=True)
-class SocketIO:
+class SocketIOAction:
     """
     `socket.io`, `socket.io:CHANNEL`, `socket.io:subscribe=A,publish=B`, or
     `socket.io:app=DOTTED.NAME`.
@@ -91,15 +85,15 @@ class SocketIO:
             resume.
     """
 
-    house: House
+    context: ActionContext
     subscribe: tuple[Template, ...] = ()
     publish: tuple[Template, ...] = ()
     history: int = 0
     app: str = ""
     positions: bool = True
-    sessions: Sessions = field(init=False, compare=False, repr=False)
-    recovery: Recovery = field(init=False, compare=False, repr=False)
-    websockets: Websockets = field(init=False, compare=False, repr=False)
+    sessions: SessionRegistry = field(init=False, compare=False, repr=False)
+    recovery: SessionStore = field(init=False, compare=False, repr=False)
+    websockets: WebSocketEndpoint = field(init=False, compare=False, repr=False)
     application: Any = field(init=False, compare=False, repr=False, default=None)
 
     bare: ClassVar[str] = "subscribe"
@@ -111,20 +105,20 @@ class SocketIO:
             raise ValueError("history= cannot be negative")
         if self.app and (self.subscribe or self.publish or self.history):
             raise ValueError("app= decides what is heard and published, and nothing else does")
-        house = self.house
-        check_fixed(self.subscribe, house)
-        check_fixed(self.publish, house)
+        context = self.context
+        check_fixed(self.subscribe, context)
+        check_fixed(self.publish, context)
         # Sessions ping by themselves, and know their own limit.
-        limits = replace(house.websockets, silence=0, message=house.socketio.max_payload)
+        limits = replace(context.websockets, silence=0, message=context.socketio.max_payload)
         made: dict[str, Any] = {
-            "sessions": sessions_of(
-                house.kept, house.reactor, house.siblings.mark if house.siblings else ""
+            "sessions": registry_of(
+                context.kept, context.reactor, context.handoff.mark if context.handoff else ""
             ),
-            "recovery": recovery_of(house.kept, house.reactor),
-            "websockets": Websockets(replace(house, websockets=limits)),
+            "recovery": session_store_of(context.kept, context.reactor),
+            "websockets": WebSocketEndpoint(replace(context, websockets=limits)),
         }
         if self.app:
-            made["application"] = _application(self.app, house)
+            made["application"] = _application(self.app, context)
         for name, value in made.items():
             object.__setattr__(self, name, value)
 
@@ -134,7 +128,7 @@ class SocketIO:
         """
         try:
             return self._serve(exchange, match)
-        except (Mistaken, RemoteProtocolError) as error:
+        except (EngineIOError, RemoteProtocolError) as error:
             _complain(exchange, error)
             return None
 
@@ -143,22 +137,22 @@ class SocketIO:
         transport, version = _last(query, "transport"), _last(query, "EIO")
         sid = _last(query, "sid")
         if transport not in (POLLING, WEBSOCKET):
-            raise Mistaken(TRANSPORT)
+            raise EngineIOError(TRANSPORT)
         if version not in ("3", "4"):
-            raise Mistaken(VERSION)
+            raise EngineIOError(VERSION)
         if not sid:
             return self._begin(exchange, match, transport, int(version))
         session = self.sessions.find(sid)
         if session is None:
             return self._find_elsewhere(exchange, sid)
         if int(version) != session.version:
-            raise Mistaken(REQUEST)
+            raise EngineIOError(REQUEST)
         if transport == WEBSOCKET:
             self._propose(exchange, session)
             return None
         # HEAD would take what waits, and throw it away.
         if session.transport != POLLING or exchange.method not in ("GET", "POST"):
-            raise Mistaken(REQUEST)
+            raise EngineIOError(REQUEST)
         session.confirm()
         if exchange.method == "POST":
             return _post(exchange, session, _posted(exchange, session.version))
@@ -169,21 +163,21 @@ class SocketIO:
         """
         A session of another process of this daemon is served there.
         """
-        siblings = self.house.siblings
-        number = siblings.owner(sid) if siblings is not None else None
-        if siblings is None or number is None:
-            raise Mistaken(SESSION)
-        return _pass_on(exchange, siblings.pass_on(exchange, number))
+        handoff = self.context.handoff
+        number = handoff.owner(sid) if handoff is not None else None
+        if handoff is None or number is None:
+            raise EngineIOError(SESSION)
+        return _hand_off(exchange, handoff.hand_off(exchange, number))
 
     def _begin(self, exchange: IExchange, match: Match, transport: str, version: int) -> object:
         if exchange.method != "GET":
-            raise Mistaken(METHOD)
+            raise EngineIOError(METHOD)
         if transport == POLLING:
             enter = partial(self._begin_polls, exchange, match, version)
         else:
             agreement = self.websockets.check(exchange)
             enter = partial(self._begin_socket, exchange, match, version, agreement)
-        return when_admitted(self.house, exchange, enter)
+        return when_admitted(self.context, exchange, enter)
 
     def _begin_polls(self, exchange: IExchange, match: Match, version: int, address: str) -> None:
         session = self._session(exchange, match, version, address)
@@ -191,44 +185,51 @@ class SocketIO:
         session.poll(exchange)
 
     def _begin_socket(
-        self, exchange: IExchange, match: Match, version: int, agreement: Agreement, address: str
+        self,
+        exchange: IExchange,
+        match: Match,
+        version: int,
+        agreement: WebSocketHandshake,
+        address: str,
     ) -> None:
         session = self._session(exchange, match, version, address)
-        end = SocketEnd(session, Session.open_socket)
+        end = WebSocketTransport(session, Session.open_socket)
         self.websockets.open(exchange, agreement, end, session.opening(agreement))
 
     def _propose(self, exchange: IExchange, session: Session) -> None:
         agreement = self.websockets.check(exchange)
         if not session.may_change:
-            raise Mistaken(REQUEST)
+            raise EngineIOError(REQUEST)
         session.confirm()
         session.admit()  # the websocket counts as a subscriber, whatever is joined
-        end = SocketEnd(session, Session.propose)
+        end = WebSocketTransport(session, Session.propose)
         self.websockets.open(exchange, agreement, end, _SILENT)
 
     def _session(self, exchange: IExchange, match: Match, version: int, address: str) -> Session:
-        house = self.house
+        context = self.context
         app = self.application
         handshake = Handshake.of(exchange, KEPT if app is not None else CREDENTIAL_HEADERS)
         if app is None:
             names = [template.expand(exchange, match) for template in self.subscribe]
             publish = [template.expand(exchange, match) for template in self.publish]
             for name in publish:
-                house.names.check(name)
+                context.names.check(name)
             if names:
-                names = house.names.check_all(names)
-            app = Rooms(house, handshake, names, publish, self.history)
-        dialogue = Dialogue(house, self.recovery, app, handshake, version, self.positions, address)
+                names = context.names.check_all(names)
+            app = ChannelApp(context, handshake, names, publish, self.history)
+        dialogue = SocketIOConnection(
+            context, self.recovery, app, handshake, version, self.positions, address
+        )
         text_only = _last(exchange.query(), "b64") == "1"
-        return Session(self.sessions, house, dialogue, version, address, text_only)
+        return Session(self.sessions, context, dialogue, version, address, text_only)
 
 
-_SILENT = Events(Socket4(), quiet=True)  # until it takes the session over
+_SILENT = SocketIOEvents(Socket4(), quiet=True)  # until it takes the session over
 
 
-async def _pass_on(exchange: IExchange, passed: Deferred[bool]) -> None:
+async def _hand_off(exchange: IExchange, passed: Deferred[bool]) -> None:
     if not await passed:
-        _complain(exchange, Mistaken(SESSION))
+        _complain(exchange, EngineIOError(SESSION))
 
 
 async def _post(exchange: IExchange, session: Session, framing: PollFraming) -> None:
@@ -240,8 +241,8 @@ async def _post(exchange: IExchange, session: Session, framing: PollFraming) -> 
         exchange.answer(200, b"ok", "text/html")
 
 
-def _complain(exchange: IExchange, error: Mistaken | RemoteProtocolError) -> None:
-    if isinstance(error, Mistaken):
+def _complain(exchange: IExchange, error: EngineIOError | RemoteProtocolError) -> None:
+    if isinstance(error, EngineIOError):
         status, code, reason = 400, error.code, str(error)
     else:
         status, code, reason = error.status, REQUEST, error.reason
@@ -264,18 +265,18 @@ def _posted(exchange: IExchange, version: int) -> PollFraming:
     if version == 3:
         return Poll3() if binary else Poll3Text()
     if binary:
-        raise Mistaken(REQUEST)
+        raise EngineIOError(REQUEST)
     return Poll4()
 
 
-def _application(name: str, house: House) -> Any:
-    make = load(name)
+def _application(name: str, context: ActionContext) -> Any:
+    make = load_object(name)
     try:
-        made = make(house)
+        made = make(context)
     except Exception as error:
         raise ValueError(f"app={name}: {error!r}") from error
     try:
-        verifyObject(ISocketApp, made)
+        verifyObject(ISocketIOApp, made)
     except Invalid as error:
         reason = " ".join(str(error).split())
         raise ValueError(f"app={name} is not an application for socket.io: {reason}") from None

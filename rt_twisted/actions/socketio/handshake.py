@@ -8,9 +8,9 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from rt_twisted.access import CREDENTIAL_HEADERS
-from rt_twisted.codecs.fields import parse_cookies, parse_query
-from rt_twisted.interfaces import IExchange
+from rt_twisted.access.keys import CREDENTIAL_HEADERS
+from rt_twisted.codecs.query import parse_cookies, parse_query
+from rt_twisted.http.interfaces import IExchange
 
 # Headers. Only applications get all of them: of other clients cookies would take more
 # memory than all else that is kept.

@@ -7,15 +7,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from rt_twisted.actions.engineio.mailbox import Mailbox
+from rt_twisted.actions.context import ActionContext
+from rt_twisted.actions.engineio.poll_buffer import PollBuffer
 from rt_twisted.codecs.engineio_framing import reframed
-from rt_twisted.codecs.socketio_events import Earlier, Events
-from rt_twisted.house import House
-from rt_twisted.message import Position, Since
-from rt_twisted.subscriber import Cause, Subscriber
+from rt_twisted.formats.socketio import ResumedSocketIOEvents, SocketIOEvents
+from rt_twisted.hub.subscriber import DisconnectReason, Subscriber
+from rt_twisted.model.message import Position, Since
 
 if TYPE_CHECKING:
-    from rt_twisted.actions.socketio.seat import Ear
+    from rt_twisted.actions.socketio.namespace_seat import ChannelSubscription
 
 
 class Resumed:
@@ -34,15 +34,17 @@ class Resumed:
         names: of the channels that it may ask for once more.
     """
 
-    __slots__ = ("_house", "_readers", "names", "position")
+    __slots__ = ("_context", "_subscribers", "names", "position")
 
-    def __init__(self, house: House, position: Position) -> None:
+    def __init__(self, context: ActionContext, position: Position) -> None:
         self.names: set[str] = set()
         self.position = position
-        self._house = house
-        self._readers: set[Subscriber] = set()  # what they ask for may have to be fetched
+        self._context = context
+        self._subscribers: set[Subscriber] = set()  # what they ask for may have to be fetched
 
-    def tell(self, names: Sequence[str], since: Since, ear: Ear, format: Events) -> None:
+    def tell(
+        self, names: Sequence[str], since: Since, ear: ChannelSubscription, format: SocketIOEvents
+    ) -> None:
         """
         Tell *ear* of those of *names* that may be asked for, what *since* asks for.
         """
@@ -50,16 +52,16 @@ class Resumed:
         if not asked:
             return
         self.names -= asked
-        house = self._house
+        context = self._context
         before: Any = ear.framing  # that of polls, if it changes
-        mailbox = Mailbox(house.reactor, lambda: None)
-        earlier = Earlier(format, self.position)
-        reader = Subscriber(mailbox, earlier, house.hub, house.patience)
-        self._readers.add(reader)
+        mailbox = PollBuffer(context.reactor, lambda: None)
+        earlier = ResumedSocketIOEvents(format, self.position)
+        subscriber = Subscriber(mailbox, earlier, context.hub, context.backlog_limits)
+        self._subscribers.add(subscriber)
 
         def told(frames: bytes) -> None:
-            self._readers.discard(reader)
-            reader.drop(Cause.ENDED)
+            self._subscribers.discard(subscriber)
+            subscriber.drop(DisconnectReason.ENDED)
             if ear.framing != before:  # it has changed over to a websocket
                 frames = reframed(frames, before, ear.framing)
             if ear.settled:
@@ -67,12 +69,12 @@ class Resumed:
             else:
                 ear.write(frames)
 
-        house.hub.join(reader, list(asked), since)
+        context.hub.join(subscriber, list(asked), since)
         mailbox.ask(told)
 
     def close(self) -> None:
         """
         Nobody is there to be told.
         """
-        for reader in tuple(self._readers):
-            reader.drop(Cause.CLIENT)
+        for subscriber in tuple(self._subscribers):
+            subscriber.drop(DisconnectReason.CLIENT)

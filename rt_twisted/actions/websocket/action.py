@@ -13,25 +13,28 @@ from typing import ClassVar
 from twisted.logger import Logger
 from zope.interface import implementer
 
-from rt_twisted.access import Credentials, Key, header_key
-from rt_twisted.actions.admitted import when_admitted
+from rt_twisted.access.keys import Credentials, Key, header_key
+from rt_twisted.actions.context import ActionContext
+from rt_twisted.actions.interfaces import IAction, Match
 from rt_twisted.actions.sse import check_fixed, read_names, read_since
-from rt_twisted.actions.websocket.json_conversation import JsonConversation
-from rt_twisted.actions.websocket.raw_conversation import RawConversation
-from rt_twisted.actions.websocket.websockets import Websockets
-from rt_twisted.codecs.websocket import KEY_MARK, Agreement, Deflate
-from rt_twisted.codecs.websocket_formats import JsonFrames, RawFrames
-from rt_twisted.dotted import load
-from rt_twisted.house import House
-from rt_twisted.interfaces import IAction, IExchange, IFormat, Match, Refusal
-from rt_twisted.message import Newest, Since
-from rt_twisted.subscriber import Policy
-from rt_twisted.template import Template
+from rt_twisted.actions.subscription import when_admitted
+from rt_twisted.actions.template import Template
+from rt_twisted.actions.websocket.endpoint import WebSocketEndpoint
+from rt_twisted.actions.websocket.json_app import JsonApp
+from rt_twisted.actions.websocket.raw_app import RawApp
+from rt_twisted.codecs.websocket import KEY_MARK, DeflateParameters, WebSocketHandshake
+from rt_twisted.formats.websocket import JsonFrames, RawFrames
+from rt_twisted.http.interfaces import IExchange
+from rt_twisted.hub.subscriber import SlowConsumerPolicy
+from rt_twisted.load_object import load_object
+from rt_twisted.model.errors import HttpError
+from rt_twisted.model.interfaces import IFormat
+from rt_twisted.model.message import Newest, Since
 
 _log = Logger()
 
 
-class Wording(Enum):
+class MessageMode(Enum):
     """
     What a frame holds.
     """
@@ -42,7 +45,7 @@ class Wording(Enum):
 
 @implementer(IAction)
 @dataclass(frozen=True, slots=True)
-class Websocket:
+class WebSocketAction:
     """
     `websocket:subscribe=A,publish=B`: what is published to A goes to the client,
     what the client says is published to B, a frame a message. Without
@@ -67,21 +70,21 @@ class Websocket:
         server: uWSGI's redis address.
     """
 
-    house: House
+    context: ActionContext
     subscribe: tuple[Template, ...] = ()
     publish: tuple[Template, ...] = ()
     prefix: Template | None = None
     suffix: Template | None = None
-    protocol: Wording | None = None
+    protocol: MessageMode | None = None
     binary: bool = False
     history: int = 0
-    slow: Policy | None = None
+    slow: SlowConsumerPolicy | None = None
     subprotocol: tuple[Template, ...] = ()
     app: str = ""
     server: str = ""
-    websockets: Websockets = field(init=False, compare=False)
+    websockets: WebSocketEndpoint = field(init=False, compare=False)
     spoken: tuple[str, ...] = field(init=False, compare=False)
-    make: Callable[[House, IExchange], object] | None = field(init=False, compare=False)
+    make: Callable[[ActionContext, IExchange], object] | None = field(init=False, compare=False)
 
     bare: ClassVar[str] = "subscribe"
     methods: ClassVar[Sequence[str]] = ("GET",)
@@ -89,16 +92,16 @@ class Websocket:
     def __post_init__(self) -> None:
         if self.history < 0:
             raise ValueError("history= cannot be negative")
-        check_fixed(self.subscribe, self.house)
-        check_fixed(self.publish, self.house)
+        check_fixed(self.subscribe, self.context)
+        check_fixed(self.publish, self.context)
         named = bool(self.subscribe or self.publish or self.app)
-        if self.protocol is Wording.RAW and not named:
+        if self.protocol is MessageMode.RAW and not named:
             raise ValueError("protocol=raw needs subscribe=, publish= or app=")
         if self.protocol is None:
-            object.__setattr__(self, "protocol", Wording.RAW if named else Wording.JSON)
-        if self.protocol is Wording.JSON and (self.binary or self.prefix or self.suffix):
+            object.__setattr__(self, "protocol", MessageMode.RAW if named else MessageMode.JSON)
+        if self.protocol is MessageMode.JSON and (self.binary or self.prefix or self.suffix):
             raise ValueError("binary=, prefix= and suffix= are for protocol=raw")
-        if self.app and (self.publish or self.protocol is Wording.JSON):
+        if self.app and (self.publish or self.protocol is MessageMode.JSON):
             raise ValueError("with app= the application reads: no publish=, no protocol=json")
         if self.server:
             _log.warn(
@@ -109,7 +112,7 @@ class Websocket:
         for name in self.subprotocol:
             if name.source.startswith(KEY_MARK):
                 raise ValueError(f"subprotocol= cannot begin with {KEY_MARK}: that is a key")
-        object.__setattr__(self, "websockets", Websockets(self.house))
+        object.__setattr__(self, "websockets", WebSocketEndpoint(self.context))
         object.__setattr__(self, "spoken", tuple([one.source for one in self.subprotocol]))
         object.__setattr__(self, "make", _application(self.app) if self.app else None)
 
@@ -119,60 +122,62 @@ class Websocket:
         """
         agreement = self.websockets.check(exchange, self.spoken)
         names = [template.expand(exchange, match) for template in self.subscribe]
-        if not names and self.protocol is Wording.JSON:
+        if not names and self.protocol is MessageMode.JSON:
             names = read_names(exchange.query())
         if names:
-            names = self.house.names.check_all(names)
+            names = self.context.names.check_all(names)
         since = read_since(exchange, exchange.query(), True)
         if since is None and self.history:
             since = Newest(self.history)
         conversation = self._converse(exchange, match, names)
         enter = partial(self._open, exchange, agreement, conversation, names, since)
-        return when_admitted(self.house, exchange, enter)
+        return when_admitted(self.context, exchange, enter)
 
     def _converse(self, exchange: IExchange, match: Match, names: Sequence[str]) -> object:
         """
         Returns:
             an `IConversation`.
         """
-        house = self.house
+        context = self.context
         if self.make is not None:
-            return self.make(house, exchange)
-        publish = [house.names.check(one.expand(exchange, match)) for one in self.publish]
-        if self.protocol is Wording.JSON:
-            key = _key(exchange, house)
-            return JsonConversation(house, names, bool(self.subscribe), publish, key)
+            return self.make(context, exchange)
+        publish = [context.names.check(one.expand(exchange, match)) for one in self.publish]
+        if self.protocol is MessageMode.JSON:
+            key = _key(exchange, context)
+            return JsonApp(context, names, bool(self.subscribe), publish, key)
         around = [
             one.expand(exchange, match).encode(errors="surrogateescape") if one else b""
             for one in (self.prefix, self.suffix)
         ]
-        return RawConversation(house, publish, *around)
+        return RawApp(context, publish, *around)
 
     def _open(
         self,
         exchange: IExchange,
-        agreement: Agreement,
+        agreement: WebSocketHandshake,
         conversation: object,
         names: list[str],
         since: Since | None,
         address: str,
     ) -> None:
         policy = self.slow
-        if policy is None and isinstance(conversation, RawConversation):
-            policy = Policy.DISCONNECT
-        patience = self.house.patience_with(policy)
-        format = _format(self.protocol is Wording.JSON, agreement.deflate, self.binary)
-        self.websockets.open(exchange, agreement, conversation, format, names, since, patience)
+        if policy is None and isinstance(conversation, RawApp):
+            policy = SlowConsumerPolicy.DISCONNECT
+        backlog_limits = self.context.backlog_limits_for(policy)
+        format = _format(self.protocol is MessageMode.JSON, agreement.deflate, self.binary)
+        self.websockets.open(
+            exchange, agreement, conversation, format, names, since, backlog_limits
+        )
 
 
-def _application(name: str) -> Callable[[House, IExchange], object]:
-    found = load(name)
+def _application(name: str) -> Callable[[ActionContext, IExchange], object]:
+    found = load_object(name)
     if not callable(found):
         raise ValueError(f"{name} cannot be called")
     return found  # type: ignore[no-any-return]  # it was checked
 
 
-def _key(exchange: IExchange, house: House) -> Key | None:
+def _key(exchange: IExchange, context: ActionContext) -> Key | None:
     """
     What the client may publish with: a page cannot set headers but that for
     subprotocols, so its query will do. Without the right one it may still read.
@@ -181,13 +186,13 @@ def _key(exchange: IExchange, house: House) -> Key | None:
     if secret is None and "key" in exchange.query():
         secret = exchange.query()["key"][-1].encode(errors="surrogateescape")
     try:
-        return house.publishers.authorize(Credentials.of(exchange, secret))
-    except Refusal:
+        return context.publish_keys.authorize(Credentials.of(exchange, secret))
+    except HttpError:
         return None
 
 
 @cache
-def _format(json: bool, deflate: Deflate | None, binary: bool) -> IFormat:
+def _format(json: bool, deflate: DeflateParameters | None, binary: bool) -> IFormat:
     """
     The same object for all readers that are told the same: they are many.
     """

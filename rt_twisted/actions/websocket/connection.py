@@ -19,20 +19,28 @@ from twisted.internet.interfaces import IProtocol
 from twisted.logger import Logger
 from zope.interface import implementer
 
-from rt_twisted.actions.websocket.intake import Intake
-from rt_twisted.actions.websocket.parting import Parting, Step
-from rt_twisted.codecs.websocket import Agreement, Code, Opcode, close_frame, data_frame, frame
+from rt_twisted.actions.websocket.closing import CloseHandshake, CloseState
+from rt_twisted.actions.websocket.receiver import MessageReceiver
+from rt_twisted.codecs.websocket import (
+    CloseCode,
+    Opcode,
+    WebSocketHandshake,
+    close_frame,
+    data_frame,
+    frame,
+)
 from rt_twisted.codecs.websocket_inbound import Said, close_of
-from rt_twisted.inbound_memory import Reservation
-from rt_twisted.interfaces import IFormat, Opened
-from rt_twisted.message import Draft, Position
-from rt_twisted.subscriber import Cause, Patience, Subscriber
-from rt_twisted.wire import hand_over
+from rt_twisted.http.interfaces import StreamHandle
+from rt_twisted.hub.subscriber import BacklogLimits, DisconnectReason, Subscriber
+from rt_twisted.model.interfaces import IFormat
+from rt_twisted.model.message import Draft, Position
+from rt_twisted.net.inbound_memory import Reservation
+from rt_twisted.net.transports import hand_over
 
 if TYPE_CHECKING:
     from twisted.python.failure import Failure
 
-    from rt_twisted.actions.websocket.websockets import Websockets
+    from rt_twisted.actions.websocket.endpoint import WebSocketEndpoint
 
 OVERHEAD = 120  # bytes of a message that waits, beside its payload
 IN_FLIGHT = 32  # publishes of one client that the broker has not answered
@@ -70,33 +78,33 @@ class WebSocket:
         "agreement",
         "bucket",
         "heard",
-        "reader",
+        "subscriber",
     )
 
     def __init__(
         self,
-        shared: Websockets,
-        agreement: Agreement,
-        opened: Opened,
+        shared: WebSocketEndpoint,
+        agreement: WebSocketHandshake,
+        opened: StreamHandle,
         format: IFormat,
-        patience: Patience,
+        backlog_limits: BacklogLimits,
         address: str,
     ) -> None:
         self.agreement = agreement
         self.heard = shared.second  # when it last said something
         self.bucket = -1  # of `Websockets`
         self._shared = shared
-        self._hub: Any = shared.house.hub
-        self._intake = Intake(shared, agreement.deflate is not None)
+        self._hub: Any = shared.context.hub
+        self._intake = MessageReceiver(shared, agreement.deflate is not None)
         self._conversation: Any = None
-        self._parting: Parting | None = None  # while it is open
+        self._parting: CloseHandshake | None = None  # while it is open
         self._pending: deque[Said] | None = None  # said, while it is held
         self._reserved: Reservation | None = None  # for what is incomplete, or waits
         self._holds = 0  # reasons not to listen
         self._behind = False  # which is one
         self._flying = 0  # publishes that the broker has not answered
         self._joined = True  # the hub counts it
-        self.reader = Subscriber(opened.transport, format, self, patience, address)
+        self.subscriber = Subscriber(opened.transport, format, self, backlog_limits, address)
         hand_over(opened.transport, self)
 
     # For the conversation.
@@ -106,7 +114,7 @@ class WebSocket:
         """
         Whether what is sent may still arrive.
         """
-        return self._parting is None and not self.reader.gone
+        return self._parting is None and not self.subscriber.gone
 
     def send(self, data: bytes, binary: bool = False) -> None:
         """
@@ -118,7 +126,7 @@ class WebSocket:
             binary: else text.
         """
         if self._parting is None:
-            self.reader.write(data_frame(data, binary, self.agreement.deflate))
+            self.subscriber.write(data_frame(data, binary, self.agreement.deflate))
 
     def write(self, frames: bytes) -> None:
         """
@@ -126,7 +134,7 @@ class WebSocket:
         many.
         """
         if self._parting is None:
-            self.reader.write(frames)
+            self.subscriber.write(frames)
 
     def ping(self, payload: bytes = b"") -> None:
         """
@@ -134,7 +142,7 @@ class WebSocket:
         """
         self.write(frame(Opcode.PING, payload))
 
-    def close(self, code: int = Code.NORMAL, reason: str = "") -> None:
+    def close(self, code: int = CloseCode.NORMAL, reason: str = "") -> None:
         """
         Say goodbye behind everything that was sent, wait for the client's
         answer, and hang up. Nothing it says meanwhile is heard. A second call
@@ -145,7 +153,7 @@ class WebSocket:
         """
         last = close_frame(code, reason)
         if self.open:
-            self._part(Step.CLOSING, last, Cause.ENDED, (int(code), reason))
+            self._part(CloseState.CLOSING, last, DisconnectReason.ENDED, (int(code), reason))
 
     def publish(self, drafts: Sequence[Draft]) -> list[Position] | Deferred[list[Position]]:
         """
@@ -164,11 +172,11 @@ class WebSocket:
             self.hold()
         return published.addBoth(self._landed)
 
-    def charge(self, frames: int) -> None:
+    def consume_rate(self, frames: int) -> None:
         """
         Count a message of the client's as so many frames more (`websocket-rate`).
         """
-        self._intake.charge(frames)
+        self._intake.consume_rate(frames)
 
     def hold(self) -> None:
         """
@@ -177,7 +185,7 @@ class WebSocket:
         """
         self._holds += 1
         if self._holds == 1 and self.open:
-            self.reader.transport.pauseProducing()
+            self.subscriber.transport.pauseProducing()
 
     def release(self) -> None:
         """
@@ -189,7 +197,7 @@ class WebSocket:
             self.heard = self._shared.second
             self._intake.excuse()
             if self._pending is None and not self._intake.rest:
-                self.reader.transport.resumeProducing()
+                self.subscriber.transport.resumeProducing()
             else:
                 # Not within the call that told us: it may be the reader's own.
                 self._shared.clock.callLater(0, self._go_on)
@@ -211,7 +219,7 @@ class WebSocket:
         Whole messages go to the conversation, what is incomplete waits.
         """
         self.heard = self._shared.second
-        if self._parting is not None and self._parting.step is not Step.CLOSING:
+        if self._parting is not None and self._parting.step is not CloseState.CLOSING:
             return
         said, failure = self._intake.take(data)
         if self._pending is not None:
@@ -229,7 +237,7 @@ class WebSocket:
         """
         It is over.
         """
-        self.reader.connectionLost(reason)
+        self.subscriber.connectionLost(reason)
         self._shared.forget(self)
         self._intake.end()
         self._pending = None
@@ -258,39 +266,39 @@ class WebSocket:
         position: Position = self._hub.position()
         return position
 
-    def fell_behind(self, reader: Subscriber) -> None:
+    def fell_behind(self, subscriber: Subscriber) -> None:
         """
         Who does not read is not read.
         """
         if self._joined:
-            self._hub.fell_behind(reader)
+            self._hub.fell_behind(subscriber)
         if not self._behind:  # it may be said twice
             self._behind = True
             self.hold()
 
-    def caught_up(self, reader: Subscriber) -> None:
+    def caught_up(self, subscriber: Subscriber) -> None:
         """
         What was sent is sent.
         """
-        self._hub.caught_up(reader)
+        self._hub.caught_up(subscriber)
         self._behind = False
         self.release()
-        if self._parting is not None and not reader.gone:
+        if self._parting is not None and not subscriber.gone:
             self._parting.go_on()
 
-    def skipped(self, reader: Subscriber) -> None:
+    def skipped(self, subscriber: Subscriber) -> None:
         """
         See `Audience`.
         """
-        self._hub.skipped(reader)
+        self._hub.skipped(subscriber)
 
-    def leave(self, reader: Subscriber, cause: Cause) -> None:
+    def leave(self, subscriber: Subscriber, cause: DisconnectReason) -> None:
         """
         Nothing can be written any more.
         """
         if self._parting is None:
-            code = Code.GOING_AWAY if cause is Cause.SHUTDOWN else Code.LOST
-            self._parting = Parting(reader, Step.DEAF, b"", cause, (int(code), ""))
+            code = CloseCode.GOING_AWAY if cause is DisconnectReason.SHUTDOWN else CloseCode.LOST
+            self._parting = CloseHandshake(subscriber, CloseState.DEAF, b"", cause, (int(code), ""))
         self._leave_hub(cause)
 
     # What `InboundMemory` calls.
@@ -312,7 +320,7 @@ class WebSocket:
         See `IncompleteInput`.
         """
         self._reserved = None
-        self._fail(Code.TRY_LATER, "too many unfinished messages")
+        self._fail(CloseCode.TRY_LATER, "too many unfinished messages")
 
     # What `Websockets` calls.
 
@@ -324,9 +332,9 @@ class WebSocket:
             return  # its answer to a ping would not be heard
         shared = self._shared
         if shared.second - self.heard > shared.silence:
-            self._fail(Code.INTERNAL_ERROR, "no answer to a ping", Cause.SILENT)
+            self._fail(CloseCode.INTERNAL_ERROR, "no answer to a ping", DisconnectReason.SILENT)
         elif self._intake.is_slow:
-            self._fail(Code.POLICY, "a message took too long")
+            self._fail(CloseCode.POLICY, "a message took too long")
 
     def begin(self, conversation: Any, rest: bytes) -> None:
         """
@@ -337,7 +345,7 @@ class WebSocket:
             conversation.opened(self)
         except Exception:
             _log.failure("in a websocket's conversation")
-            self.close(Code.INTERNAL_ERROR, "internal error")
+            self.close(CloseCode.INTERNAL_ERROR, "internal error")
         if rest:
             self.dataReceived(rest)
 
@@ -358,14 +366,14 @@ class WebSocket:
             if self._parting is not None:
                 continue
             if opcode in _MESSAGES:
-                self._shared.counts.websocket_messages += 1
+                self._shared.metrics.websocket_messages += 1
                 try:
                     conversation.message(payload, opcode == _BINARY)
                 except Exception:
                     _log.failure("in a websocket's conversation")
-                    self.close(Code.INTERNAL_ERROR, "internal error")
+                    self.close(CloseCode.INTERNAL_ERROR, "internal error")
             elif opcode == _PING:
-                self.reader.write(frame(Opcode.PONG, payload))
+                self.subscriber.write(frame(Opcode.PONG, payload))
 
     def _go_on(self) -> None:
         if self._holds or not self.open:
@@ -376,7 +384,7 @@ class WebSocket:
             self.dataReceived(b"")
         self._reserve()
         if not self._holds and self.open:
-            self.reader.transport.resumeProducing()
+            self.subscriber.transport.resumeProducing()
 
     def _breathe(self) -> None:
         """
@@ -393,9 +401,11 @@ class WebSocket:
             self._parting.answered()
         else:
             last = frame(Opcode.CLOSE, payload)
-            self._part(Step.ANSWERED, last, Cause.CLIENT, close_of(payload))
+            self._part(CloseState.ANSWERED, last, DisconnectReason.CLIENT, close_of(payload))
 
-    def _fail(self, code: int, reason: str, cause: Cause = Cause.BROKEN) -> None:
+    def _fail(
+        self, code: int, reason: str, cause: DisconnectReason = DisconnectReason.BROKEN
+    ) -> None:
         """
         The client is not understood, or not tolerated, any further (7.1.7).
         """
@@ -403,25 +413,27 @@ class WebSocket:
             self._parting.answered()
             self._discard()
         elif self.open:
-            self._part(Step.DEAF, close_frame(code, reason), cause, (int(code), reason))
+            self._part(CloseState.DEAF, close_frame(code, reason), cause, (int(code), reason))
 
-    def _part(self, step: Step, last: bytes, cause: Cause, end: tuple[int, str]) -> None:
+    def _part(
+        self, step: CloseState, last: bytes, cause: DisconnectReason, end: tuple[int, str]
+    ) -> None:
         """
         The hub tells nothing any more; *last* is said behind what it told.
         """
-        parting = self._parting = Parting(self.reader, step, last, cause, end)
+        parting = self._parting = CloseHandshake(self.subscriber, step, last, cause, end)
         self._leave_hub(cause)
         self._shared.closing(self, parting)
         pending, self._pending = self._pending, None
         if self._intake.rest:
-            parting.step = Step.DEAF if step is Step.CLOSING else step
+            parting.step = CloseState.DEAF if step is CloseState.CLOSING else step
         elif pending and pending[-1][0] == _CLOSE:
-            parting.step = Step.ANSWERED
-        if parting.step is not Step.CLOSING:
+            parting.step = CloseState.ANSWERED
+        if parting.step is not CloseState.CLOSING:
             self._discard()
         if self._holds:
-            self.reader.transport.resumeProducing()
-        if not self.reader.behind:
+            self.subscriber.transport.resumeProducing()
+        if not self.subscriber.behind:
             parting.go_on()
 
     def _discard(self) -> None:
@@ -446,7 +458,7 @@ class WebSocket:
                 self._reserved.close()
                 self._reserved = None
         elif size:
-            self._reserved = self._shared.house.inbound.open(self)
+            self._reserved = self._shared.context.inbound.open(self)
             self._reserved.grow(size)
 
     def _landed(self, result: Any) -> Any:
@@ -455,8 +467,8 @@ class WebSocket:
             self.release()
         return result
 
-    def _leave_hub(self, cause: Cause) -> None:
+    def _leave_hub(self, cause: DisconnectReason) -> None:
         if self._joined:
             self._joined = False
-            self._hub.caught_up(self.reader)
-            self._hub.leave(self.reader, cause)
+            self._hub.caught_up(self.subscriber)
+            self._hub.leave(self.subscriber, cause)

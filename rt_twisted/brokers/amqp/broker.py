@@ -18,21 +18,21 @@ from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 from zope.interface import implementer
 
-from rt_twisted.brokers.amqp.config import Server, Topology
+from rt_twisted.brokers.amqp.channel import AmqpConnectionClosed
+from rt_twisted.brokers.amqp.config import AmqpServer, Topology
+from rt_twisted.brokers.amqp.connector import ConnectionPair
 from rt_twisted.brokers.amqp.content import Delivery
-from rt_twisted.brokers.amqp.dialogue import Gone
-from rt_twisted.brokers.amqp.link import Link
-from rt_twisted.brokers.amqp.outbox import Outbox
+from rt_twisted.brokers.amqp.publisher import AmqpPublisher
 from rt_twisted.brokers.amqp.routing import Binding, Routing, event_of, key_of
-from rt_twisted.interfaces import IBroker, ILimited, IReady, IReceiver, IRefusing
-from rt_twisted.message import Draft, Message, Position
+from rt_twisted.brokers.interfaces import IBroker, ILimited, IReady, IReceiver, IRefusing
+from rt_twisted.model.message import Draft, Message, Position
 
 _log = Logger()
 
 CONSUMER = "rt"
 
 
-class Wish:
+class AmqpSubscription:
     """
     A channel that is wanted.
     """
@@ -62,7 +62,7 @@ class AmqpBroker(Service):
         self,
         reactor: Any,
         endpoints: Sequence[IStreamClientEndpoint],
-        server: Server,
+        server: AmqpServer,
         topology: Topology,
         spec: Any,
     ) -> None:
@@ -71,8 +71,10 @@ class AmqpBroker(Service):
         self._routing = Routing(topology)
         self._epoch = secrets.token_hex(4)
         self._offset = 0
-        self._outbox = Outbox(reactor, topology, self._routing, secrets.token_hex(8), self.position)
-        self._link = Link(
+        self._publisher = AmqpPublisher(
+            reactor, topology, self._routing, secrets.token_hex(8), self.position
+        )
+        self._link = ConnectionPair(
             reactor,
             endpoints,
             server,
@@ -81,13 +83,13 @@ class AmqpBroker(Service):
             f"realtime {self._epoch}",
             self._prepare,
             self._lost,
-            self._outbox.refuse,
+            self._publisher.refuse,
         )
-        self._wishes: dict[str, Wish] = {}
+        self._subscriptions: dict[str, AmqpSubscription] = {}
         self._queue = ""  # its name; "" while there is none
         self._consuming = False
         self._tag = 0  # of the last delivery that is to be acknowledged
-        self._tick = LoopingCall(self._outbox.tick)
+        self._tick = LoopingCall(self._publisher.tick)
         self._tick.clock = reactor
         self._receiver: IReceiver
 
@@ -140,15 +142,15 @@ class AmqpBroker(Service):
         """
         See `ILimited.check_channel`.
         """
-        self._outbox.check_channel(channel)
+        self._publisher.check_channel(channel)
 
     def subscribe(self, channel: str) -> Deferred[Position]:
         """
         Fires when the server has bound *channel* to our queue.
         """
-        wish = self._wishes.get(channel)
+        wish = self._subscriptions.get(channel)
         if wish is None:
-            wish = self._wishes[channel] = Wish()
+            wish = self._subscriptions[channel] = AmqpSubscription()
             if self._queue:
                 self._bind(channel, wish)
         if wish.bound and self._consuming:
@@ -161,7 +163,7 @@ class AmqpBroker(Service):
         """
         Unbind it; nobody waits for that.
         """
-        if self._wishes.pop(channel, None) is None or self._link.reader is None:
+        if self._subscriptions.pop(channel, None) is None or self._link.reader is None:
             return
         binding = self._binding(channel)
         if self._queue and binding is not None:
@@ -172,10 +174,10 @@ class AmqpBroker(Service):
         Fires when the server has confirmed *drafts*, and those of channels that
         are heard here have come back.
         """
-        return self._outbox.publish(drafts, self._is_heard)
+        return self._publisher.publish(drafts, self._is_heard)
 
     def _is_heard(self, channel: str) -> bool:
-        wish = self._wishes.get(channel)
+        wish = self._subscriptions.get(channel)
         return wish is not None and wish.bound and self._consuming
 
     # A new connection.
@@ -183,30 +185,30 @@ class AmqpBroker(Service):
     async def _prepare(self) -> None:
         reader, writer, number = self._link.reader, self._link.writer, self._link.number
         if reader is None or writer is None:
-            raise Gone("lost again")
+            raise AmqpConnectionClosed("lost again")
         declared = await reader.call(number, "queue_declare", exclusive=True, auto_delete=True)
         self._queue = declared.queue
         await reader.call(number, "basic_qos", prefetch_count=self._topology.prefetch)
         common = self._routing.common()
         bound = [self._say("queue_bind", common)] if common is not None else []
-        bound += [self._bind(channel, wish) for channel, wish in self._wishes.items()]
+        bound += [self._bind(channel, wish) for channel, wish in self._subscriptions.items()]
         await gatherResults(bound)
-        self._say_missed([name for name, wish in self._wishes.items() if wish.heard])
+        self._say_missed([name for name, wish in self._subscriptions.items() if wish.heard])
         reader.consumers[CONSUMER] = self._deliver
         reader.on_settled = self._settled
         await reader.call(number, "basic_consume", queue=self._queue, consumer_tag=CONSUMER)
         self._consuming = True
-        self._outbox.open(writer)
-        for wish in tuple(self._wishes.values()):
+        self._publisher.open(writer)
+        for wish in tuple(self._subscriptions.values()):
             if wish.bound:
                 self._fire(wish)
 
     def _lost(self, why: str) -> None:
         self._tag = 0
         self._queue, self._consuming = "", False
-        for wish in self._wishes.values():
+        for wish in self._subscriptions.values():
             wish.bound = False
-        self._outbox.close(why)
+        self._publisher.close(why)
 
     def _say_missed(self, channels: Iterable[str]) -> None:
         """
@@ -230,14 +232,14 @@ class AmqpBroker(Service):
             return None
         return self._routing.binding(channel)
 
-    def _bind(self, channel: str, wish: Wish) -> Deferred[Any]:
+    def _bind(self, channel: str, wish: AmqpSubscription) -> Deferred[Any]:
         binding = self._binding(channel)
         done = succeed(None) if binding is None else self._say("queue_bind", binding)
         queue = self._queue
 
         def bound(_: object) -> None:
             # Meanwhile it may be another connection, or another wish.
-            if self._queue == queue and self._wishes.get(channel) is wish:
+            if self._queue == queue and self._subscriptions.get(channel) is wish:
                 wish.bound = True
                 if self._consuming:
                     self._fire(wish)
@@ -245,7 +247,7 @@ class AmqpBroker(Service):
         # Where this fails, the connection has: it is said again on the next one.
         return done.addCallback(bound).addErrback(_let_pass)
 
-    def _fire(self, wish: Wish) -> None:
+    def _fire(self, wish: AmqpSubscription) -> None:
         wish.heard = True
         waiting, wish.waiting = wish.waiting, []
         for heard in waiting:
@@ -267,16 +269,16 @@ class AmqpBroker(Service):
     def _deliver(self, delivery: Delivery) -> None:
         self._tag = delivery.tag
         channel = self._routing.channel(delivery)
-        if channel not in self._wishes:
+        if channel not in self._subscriptions:
             # Taken back, or a fanout's. Its publisher may be ours all the same.
-            self._outbox.came(delivery.correlation_id, self.position())
+            self._publisher.came(delivery.correlation_id, self.position())
             return
         key = key_of(delivery)
         if key:
             now = self._reactor.seconds()
-            known = self._outbox.keys.find(channel, key, now)
+            known = self._publisher.keys.find(channel, key, now)
             if known is not None:
-                self._outbox.came(delivery.correlation_id, known)
+                self._publisher.came(delivery.correlation_id, known)
                 return
         self._offset += 1
         position = self.position()
@@ -286,9 +288,9 @@ class AmqpBroker(Service):
             message = Message(channel, delivery.body, position, event_of(delivery))
             self._receiver.receive(message)
         if key:
-            self._outbox.keys.remember(channel, key, position, now)
+            self._publisher.keys.remember(channel, key, position, now)
         if delivery.correlation_id:
-            self._outbox.came(delivery.correlation_id, position)
+            self._publisher.came(delivery.correlation_id, position)
 
     def _settled(self) -> None:
         """

@@ -14,7 +14,7 @@ PORT = 5672
 TLS_PORT = 5671
 
 
-class Exchange(Enum):
+class ExchangeOptions(Enum):
     """
     The types of exchanges, by AMQP's names.
     """
@@ -26,7 +26,7 @@ class Exchange(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Server:
+class AmqpServer:
     """
     Where to log in.
 
@@ -89,7 +89,7 @@ class Topology:
     """
 
     exchange: str = "sse-cyclone-server"
-    type: Exchange = Exchange.DIRECT
+    type: ExchangeOptions = ExchangeOptions.DIRECT
     durable: bool = False
     passive: bool = False
     pattern: str = ""
@@ -99,7 +99,7 @@ class Topology:
 
 
 @dataclass(frozen=True, slots=True)
-class Retention:
+class StreamRetention:
     """
     What the stream keeps.
 
@@ -112,7 +112,7 @@ class Retention:
     bytes: int = 1 << 30
 
 
-def read_url(url: str) -> Server:
+def read_url(url: str) -> AmqpServer:
     """
     Read `amqp://user:password@host:port/vhost`, or `amqps://`, as RabbitMQ has
     it: the vhost is percent-encoded, and `/` where there is none. There may be
@@ -132,8 +132,8 @@ def read_url(url: str) -> Server:
     if parts.scheme not in ("amqp", "amqps") or parts.query or parts.fragment:
         raise ValueError(wrong)
     user, _, password = login.partition(":")
-    default = Server()
-    return Server(
+    default = AmqpServer()
+    return AmqpServer(
         host=host,
         port=port,
         vhost=unquote(parts.path[1:]) or "/",

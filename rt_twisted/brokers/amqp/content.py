@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from struct import Struct
 from typing import Any, Final
 
-from rt_twisted.brokers.amqp.fields import (
-    Malformed,
+from rt_twisted.brokers.amqp.table import (
+    MalformedTable,
     read_short,
     read_table,
     write_short,
@@ -23,7 +23,7 @@ HEADER: Final = Struct("!HHQH")  # class, weight, size of the body, property fla
 
 
 @dataclass(slots=True)
-class Properties:
+class MessageProperties:
     """
     What travels beside a body; "" and None are not sent.
 
@@ -109,7 +109,7 @@ class Delivery:
         """
         try:
             return read_table(self._headers) if self._headers else {}
-        except Malformed:
+        except MalformedTable:
             return {}
 
     def begin(self, payload: bytes) -> bool:
@@ -161,7 +161,7 @@ class Delivery:
         """
         self._left -= len(payload)
         if self._left < 0:
-            raise Malformed("a body is longer than its header says")
+            raise MalformedTable("a body is longer than its header says")
         if self.body is not None:
             self._pieces.append(payload)
         if self._left:

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-from rt_twisted.brokers.amqp.config import Exchange, Topology
+from rt_twisted.brokers.amqp.config import ExchangeOptions, Topology
 from rt_twisted.brokers.amqp.content import Delivery
-from rt_twisted.brokers.amqp.fields import SHORT
+from rt_twisted.brokers.amqp.table import SHORT
 from rt_twisted.codecs.errors import RemoteProtocolError
 from rt_twisted.codecs.publication import check_event
 
@@ -54,11 +54,11 @@ class Routing:
         The binding that brings every channel; None for a direct exchange,
         which has none.
         """
-        if self._type is Exchange.TOPIC:
+        if self._type is ExchangeOptions.TOPIC:
             return Binding(self._pattern or "#", {})
-        if self._type is Exchange.FANOUT:
+        if self._type is ExchangeOptions.FANOUT:
             return Binding("", {})
-        if self._type is Exchange.HEADERS:
+        if self._type is ExchangeOptions.HEADERS:
             return Binding("", {"x-match": "all"})
         return None
 
@@ -66,7 +66,7 @@ class Routing:
         """
         The binding for all channels, if there is not one for each.
         """
-        if self._type is Exchange.FANOUT or self._pattern:
+        if self._type is ExchangeOptions.FANOUT or self._pattern:
             return self.everything()
         return None
 
@@ -78,7 +78,7 @@ class Routing:
         key = self.key(channel)
         if key is None:
             return None
-        if self._type is Exchange.HEADERS:
+        if self._type is ExchangeOptions.HEADERS:
             return Binding("", {"x-match": "all", HEADER: channel})
         return Binding(key, {})
 
@@ -89,23 +89,23 @@ class Routing:
         In a topic exchange, a word that is but `*` or `#` gets a `~` in front
         (and one more if it has some), so that nothing in a name is a pattern.
         """
-        key = _WILD.sub(r"~\1", channel) if self._type is Exchange.TOPIC else channel
+        key = _WILD.sub(r"~\1", channel) if self._type is ExchangeOptions.TOPIC else channel
         return key if len(key) * 4 <= SHORT or len(key.encode()) <= SHORT else None
 
     def headers(self, channel: str) -> Mapping[str, Any]:
         """
         The headers of *channel*'s messages.
         """
-        return {HEADER: channel} if self._type is Exchange.HEADERS else {}
+        return {HEADER: channel} if self._type is ExchangeOptions.HEADERS else {}
 
     def channel(self, delivery: Delivery) -> str:
         """
         Whose message it is.
         """
-        if self._type is Exchange.TOPIC:
+        if self._type is ExchangeOptions.TOPIC:
             key = delivery.key
             return _TAMED.sub(r"\1", key) if "~" in key else key
-        if self._type is Exchange.HEADERS:
+        if self._type is ExchangeOptions.HEADERS:
             name = delivery.headers().get(HEADER)
             return name if isinstance(name, str) else ""
         return delivery.key

@@ -18,27 +18,20 @@ from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 from zope.interface import implementer
 
-from rt_twisted.brokers.amqp.archive import LOOK, Archive, Take
-from rt_twisted.brokers.amqp.config import Retention, Server, Topology
-from rt_twisted.brokers.amqp.content import Delivery, Properties
-from rt_twisted.brokers.amqp.dialogue import Gone
-from rt_twisted.brokers.amqp.driver import Client
-from rt_twisted.brokers.amqp.incarnation import Incarnation
-from rt_twisted.brokers.amqp.link import Link
-from rt_twisted.brokers.amqp.outbox import Outbox
-from rt_twisted.brokers.amqp.reading import OFFSET, Start, read_stream
+from rt_twisted.brokers.amqp.channel import AmqpConnectionClosed
+from rt_twisted.brokers.amqp.config import AmqpServer, StreamRetention, Topology
+from rt_twisted.brokers.amqp.connector import ConnectionPair
+from rt_twisted.brokers.amqp.content import Delivery, MessageProperties
+from rt_twisted.brokers.amqp.history import LOOK, AmqpHistoryReader, Take
+from rt_twisted.brokers.amqp.protocol import AmqpConnection
+from rt_twisted.brokers.amqp.publisher import AmqpPublisher
 from rt_twisted.brokers.amqp.routing import Routing, event_of, key_of
+from rt_twisted.brokers.amqp.stream_epoch import StreamEpoch
+from rt_twisted.brokers.amqp.stream_reader import OFFSET, Start, read_stream
+from rt_twisted.brokers.interfaces import IBroker, IHistory, ILimited, IReady, IReceiver, IRefusing
 from rt_twisted.brokers.memory import KnownKeys
-from rt_twisted.interfaces import (
-    IBroker,
-    IHistory,
-    ILimited,
-    IReady,
-    IReceiver,
-    IRefusing,
-    Unavailable,
-)
-from rt_twisted.message import NOWHERE, Draft, Message, Position, Replay, Since
+from rt_twisted.model.errors import Unavailable
+from rt_twisted.model.message import NOWHERE, Draft, Message, Position, Replay, Since
 
 _log = Logger()
 
@@ -66,18 +59,18 @@ class StreamBroker(Service):
         self,
         reactor: Any,
         endpoints: Sequence[IStreamClientEndpoint],
-        server: Server,
+        server: AmqpServer,
         topology: Topology,
         spec: Any,
         name: str,
-        retention: Retention,
+        retention: StreamRetention,
     ) -> None:
         self._reactor = reactor
         self._topology = topology
         self._routing = Routing(topology)
         self._token = secrets.token_hex(8)
-        self._outbox = Outbox(reactor, topology, self._routing, self._token, None)
-        self._link = Link(
+        self._publisher = AmqpPublisher(reactor, topology, self._routing, self._token, None)
+        self._link = ConnectionPair(
             reactor,
             endpoints,
             server,
@@ -86,10 +79,10 @@ class StreamBroker(Service):
             f"realtime {self._token[:8]}",
             self._prepare,
             self._lost,
-            self._outbox.refuse,
+            self._publisher.refuse,
         )
-        self._incarnation = Incarnation(reactor, name, retention, topology.number)
-        self._archive = Archive(self._read, self._decode, self.position, self._catch_up)
+        self._incarnation = StreamEpoch(reactor, name, retention, topology.number)
+        self._history = AmqpHistoryReader(self._read, self._decode, self.position, self._catch_up)
         self._wanted: set[str] = set()
         self._waiting: list[tuple[str, Deferred[Position]]] = []  # for the log to be known
         self._epoch = ""
@@ -99,7 +92,7 @@ class StreamBroker(Service):
         self._tag = 0
         self._marks: dict[str, Deferred[None]] = {}
         self._count = 0  # of marks
-        self._tick = LoopingCall(self._outbox.tick)
+        self._tick = LoopingCall(self._publisher.tick)
         self._tick.clock = reactor
         self._receiver: IReceiver
 
@@ -152,7 +145,7 @@ class StreamBroker(Service):
         """
         See `ILimited.check_channel`.
         """
-        self._outbox.check_channel(channel)
+        self._publisher.check_channel(channel)
 
     def subscribe(self, channel: str) -> Deferred[Position]:
         """
@@ -176,20 +169,20 @@ class StreamBroker(Service):
         """
         Fires when *drafts* have come back, with their places in the log.
         """
-        return self._outbox.publish(drafts, _always)
+        return self._publisher.publish(drafts, _always)
 
     def after(self, channels: Sequence[str], since: Since) -> Deferred[Replay]:
         """
         See `IHistory.after`; read from the stream.
         """
-        return self._archive.ask(channels, since)
+        return self._history.ask(channels, since)
 
     # A new connection.
 
     async def _prepare(self) -> None:
         reader, writer, number = self._link.reader, self._link.writer, self._link.number
         if reader is None or writer is None:
-            raise Gone("lost again")
+            raise AmqpConnectionClosed("lost again")
         everything = self._routing.everything()
         assert everything is not None, "a direct exchange has no binding for everything"
         epoch, bad = self._epoch, ""
@@ -214,7 +207,7 @@ class StreamBroker(Service):
             if self._epoch:
                 _log.warn("another log begins: the stream {queue}", queue=queue)
             self._epoch, self._head, self._told = epoch, end, end
-            self._outbox.keys = KnownKeys()  # they lead into the other log
+            self._publisher.keys = KnownKeys()  # they lead into the other log
             self._repeats.clear()
             self._receiver.reached(self.position())
         reader.consumers[CONSUMER] = self._deliver
@@ -227,13 +220,13 @@ class StreamBroker(Service):
             consumer_tag=CONSUMER,
             arguments={OFFSET: self._head + 1},
         )
-        self._outbox.open(writer)
-        self._archive.open()
+        self._publisher.open(writer)
+        self._history.open()
         waiting, self._waiting = self._waiting, []
         for _, heard in waiting:
             heard.callback(self.position())
 
-    async def _find_end(self, reader: Client, writer: Client, queue: str) -> int:
+    async def _find_end(self, reader: AmqpConnection, writer: AmqpConnection, queue: str) -> int:
         """
         The offset of a mark that is written now.
         """
@@ -259,10 +252,10 @@ class StreamBroker(Service):
         self._count += 1
         return f"{self._token}.mark.{self._count}"
 
-    def _mark(self, writer: Client, queue: str, name: str) -> None:
+    def _mark(self, writer: AmqpConnection, queue: str, name: str) -> None:
         # By the nameless exchange, which leads to this stream alone: whatever
         # comes that way is nobody's message.
-        properties = Properties(correlation_id=name, persistent=True)
+        properties = MessageProperties(correlation_id=name, persistent=True)
         writer.publish(self._link.number, "", queue, b"", properties)
 
     async def _catch_up(self) -> None:
@@ -289,8 +282,8 @@ class StreamBroker(Service):
 
     def _lost(self, why: str) -> None:
         self._tag = 0
-        self._archive.close()
-        self._outbox.close(why)
+        self._history.close()
+        self._publisher.close(why)
 
     # Messages.
 
@@ -311,14 +304,14 @@ class StreamBroker(Service):
         key = key_of(delivery)
         if key:
             now = self._reactor.seconds()
-            known = self._outbox.keys.find(channel, key, now)
+            known = self._publisher.keys.find(channel, key, now)
             if known is not None:
                 self._repeats[offset] = None
                 if (oldest := next(iter(self._repeats))) <= offset - LOOK:
                     del self._repeats[oldest]  # nobody reads so far back
-                self._outbox.came(delivery.correlation_id, known)
+                self._publisher.came(delivery.correlation_id, known)
                 return
-            self._outbox.keys.remember(channel, key, position, now)
+            self._publisher.keys.remember(channel, key, position, now)
         if channel in self._wanted:
             self._told = offset
             if delivery.body is None:
@@ -327,7 +320,7 @@ class StreamBroker(Service):
                 message = Message(channel, delivery.body, position, event_of(delivery))
                 self._receiver.receive(message)
         if delivery.correlation_id:
-            self._outbox.came(delivery.correlation_id, position)
+            self._publisher.came(delivery.correlation_id, position)
 
     def _settled(self) -> None:
         """
@@ -364,7 +357,7 @@ class StreamBroker(Service):
     async def _read(self, start: Start, take: Take) -> None:
         reader = self._link.reader
         if reader is None:
-            raise Gone("the AMQP server is away")
+            raise AmqpConnectionClosed("the AMQP server is away")
         queue = self._incarnation.queue(self._epoch)
         await read_stream(reader, self._reactor, self._link.number + 1, queue, start, take)
 

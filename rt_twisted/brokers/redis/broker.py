@@ -21,30 +21,30 @@ from twisted.logger import Logger
 from txredisapi import RedisError, ResponseError
 from zope.interface import implementer
 
-from rt_twisted.brokers.redis.archive import Archive
-from rt_twisted.brokers.redis.hearing import Hearing
-from rt_twisted.brokers.redis.links import (
+from rt_twisted.brokers.interfaces import IBroker, IHistory, IReady, IReceiver, IRefusing
+from rt_twisted.brokers.redis.barriers import Barriers
+from rt_twisted.brokers.redis.connections import (
     NEVER,
     NOT_NOW,
-    Away,
-    Ear,
-    Greeting,
-    Link,
-    Refused,
+    AuthFailed,
+    CommandConnection,
+    PubSubConnection,
+    RedisUnavailable,
+    ServerInfo,
     connect,
     find_master,
     reason_of,
 )
-from rt_twisted.brokers.redis.marks import Marks
-from rt_twisted.brokers.redis.outbox import Outbox, encode
-from rt_twisted.brokers.redis.plain import Plain
+from rt_twisted.brokers.redis.history import RedisHistoryReader
+from rt_twisted.brokers.redis.publisher import RedisPublisher, encode
+from rt_twisted.brokers.redis.receiver import RedisReceiver
 from rt_twisted.brokers.redis.scripts import ALL, HELLO, READING, Script
-from rt_twisted.brokers.redis.server import Address, Server
-from rt_twisted.brokers.redis.taking import Taking
-from rt_twisted.brokers.redis.wishes import Wishes
-from rt_twisted.history import Keep
-from rt_twisted.interfaces import IBroker, IHistory, IReady, IReceiver, IRefusing
-from rt_twisted.message import NOWHERE, Draft, Position, Replay, Since
+from rt_twisted.brokers.redis.sequencer import Sequencer
+from rt_twisted.brokers.redis.server import Address, RedisServer
+from rt_twisted.brokers.redis.subscriptions import RedisSubscriptions
+from rt_twisted.brokers.redis.write_probe import WriteProbe
+from rt_twisted.model.message import NOWHERE, Draft, Position, Replay, Since
+from rt_twisted.model.retention import Retention
 
 _log = Logger()
 
@@ -74,8 +74,8 @@ class RedisBroker(Service):
     def __init__(
         self,
         reactor: Any,
-        server: Server,
-        keep: Keep = Keep(),
+        server: RedisServer,
+        retention: Retention = Retention(),
         prefix: str = "realtime:",
         plain: bool = True,
         plain_prefix: str = "",
@@ -84,14 +84,14 @@ class RedisBroker(Service):
     ) -> None:
         self._reactor = reactor
         self._server = server
-        self._keep = keep
+        self._retention = retention
         self._timeout = timeout
         # Redis does not divide names of pub/sub by databases.
         self._keys = (prefix, f"{prefix}{server.db}:")
         node = secrets.token_hex(8)
-        self._link: Link | None = None
-        self._ear: Ear | None = None
-        self._greeting = Greeting("", False, False)
+        self._link: CommandConnection | None = None
+        self._ear: PubSubConnection | None = None
+        self._greeting = ServerInfo("", False, False)
         self._there = False  # both connections are
         self._state = ""  # as it was said last
         self._start = NOWHERE  # what the log may remember begins behind this
@@ -102,13 +102,21 @@ class RedisBroker(Service):
         self._tick = LoopingCall(self._look)
         self._tick.clock = reactor
         control = encode(f"{self._keys[1]}n:{node}")
-        self._marks = Marks(reactor, self._call, node, control, timeout)
-        self._wishes = Wishes(reactor, self._marks, *self._keys, plain_prefix if plain else None)
-        self._archive = Archive(reactor, self._call, lambda: self._keep.age, self._marks, node)
-        self._plain = Plain(reactor, self._call, self._bounds, self._marks, node)
-        self._hearing = Hearing(self._marks, self._wishes, self._archive, self._plain, self._drop)
-        self._taking = Taking(reactor, self._call, self._bounds, self._say)
-        self._outbox = Outbox(reactor, self._call, self._bounds, self._hearing.learn, wait)
+        self._barriers = Barriers(reactor, self._call, node, control, timeout)
+        self._subscriptions = RedisSubscriptions(
+            reactor, self._barriers, *self._keys, plain_prefix if plain else None
+        )
+        self._history = RedisHistoryReader(
+            reactor, self._call, lambda: self._retention.age, self._barriers, node
+        )
+        self._plain = Sequencer(reactor, self._call, self._bounds, self._barriers, node)
+        self._hearing = RedisReceiver(
+            self._barriers, self._subscriptions, self._history, self._plain, self._drop
+        )
+        self._taking = WriteProbe(reactor, self._call, self._bounds, self._say)
+        self._publisher = RedisPublisher(
+            reactor, self._call, self._bounds, self._hearing.learn, wait
+        )
 
     # Life.
 
@@ -140,16 +148,16 @@ class RedisBroker(Service):
         self._tick.stop()
         if self._reactor.running:
             self._reactor.removeSystemEventTrigger(self._trigger)
-        self._outbox.stop()
-        self._archive.stop()
+        self._publisher.stop()
+        self._history.stop()
         self._life.cancel()
         self._drop("the server is stopping")  # it may be our own caller that is told so
 
-    def adopt(self, keep: Keep) -> None:
+    def reconfigure(self, retention: Retention) -> None:
         """
         Go on with other bounds.
         """
-        self._keep = keep
+        self._retention = retention
 
     # What a broker does.
 
@@ -169,20 +177,20 @@ class RedisBroker(Service):
         """
         See `IBroker.subscribe`.
         """
-        return self._wishes.add(channel, self._hearing.head)
+        return self._subscriptions.add(channel, self._hearing.head)
 
     def unsubscribe(self, channel: str) -> None:
         """
         See `IBroker.unsubscribe`.
         """
-        self._wishes.remove(channel)
+        self._subscriptions.remove(channel)
         self._plain.forget(channel)
 
     def publish(self, drafts: Sequence[Draft]) -> Deferred[list[Position]]:
         """
         Everything of one turn goes out together.
         """
-        return self._outbox.publish(drafts)
+        return self._publisher.publish(drafts)
 
     def ready(self) -> bool:
         """
@@ -200,7 +208,7 @@ class RedisBroker(Service):
         """
         See `IHistory.after`.
         """
-        return self._archive.after(channels, since)
+        return self._history.after(channels, since)
 
     # Being connected.
 
@@ -210,10 +218,10 @@ class RedisBroker(Service):
             pause = 0.0
             try:
                 await self._be_connected()
-            except (Away, RedisError, ValueError) as error:
+            except (RedisUnavailable, RedisError, ValueError) as error:
                 reason = reason_of(error) or type(error).__name__
                 self._say(f"is away: {reason}")
-            except Refused as error:
+            except AuthFailed as error:
                 reason = str(error)
                 pause = SLOW_RETRY
                 self._say(f"does not let us in: {reason}")
@@ -227,7 +235,7 @@ class RedisBroker(Service):
                 self._there = False
             if self._closed:
                 return
-            self._outbox.close(f"redis is away: {reason}")
+            self._publisher.close(f"redis is away: {reason}")
             await deferLater(self._reactor, pause or _backoff(attempt))
 
     async def _be_connected(self) -> None:
@@ -238,19 +246,19 @@ class RedisBroker(Service):
             Away, Refused, ResponseError: there is no redis any more, or not yet.
         """
         address = await find_master(self._reactor, self._server, self._timeout)
-        link = Link(self._timeout)
+        link = CommandConnection(self._timeout)
         try:
             await self._connect(address, link)
             self._greeting = await link.enter(self._server)
             self._link = link
             link.lost.addCallback(self._deafen)
             await self._greet(link)
-            self._outbox.open()
+            self._publisher.open()
             attempt = 0
             while link.connected and not self._closed:
                 try:
                     await self._hear(address)
-                except Away as error:
+                except RedisUnavailable as error:
                     reason = str(error)
                 if link.connected and not self._closed:
                     attempt = 0 if self._there else attempt + 1
@@ -259,17 +267,17 @@ class RedisBroker(Service):
                     # A redis that ends closes both connections, and is away.
                     if link.connected and not self._closed:
                         self._say(f"is not heard: {reason}")
-            raise Away(await link.lost or "the connection was lost")
+            raise RedisUnavailable(await link.lost or "the connection was lost")
         finally:
             self._link = None
             if link.transport is not None:
                 link.transport.abortConnection()
 
-    async def _connect(self, address: Address | None, link: Link) -> None:
+    async def _connect(self, address: Address | None, link: CommandConnection) -> None:
         endpoint = self._server.endpoint(self._reactor, address, self._timeout)
         await connect(endpoint, link)
 
-    async def _greet(self, link: Link) -> None:
+    async def _greet(self, link: CommandConnection) -> None:
         """
         Learn which log this is, or have redis begin one.
         """
@@ -283,11 +291,11 @@ class RedisBroker(Service):
         except ResponseError as error:
             reason = reason_of(error)
             if reason.startswith(NEVER):
-                raise Refused(reason) from None
+                raise AuthFailed(reason) from None
             raise
-        self._archive.epoch = epoch.decode()
+        self._history.epoch = epoch.decode()
         offsets = [int(float(one)) for one in leaps]
-        self._archive.leaps = list(zip(offsets[::2], offsets[1::2], strict=True))
+        self._history.leaps = list(zip(offsets[::2], offsets[1::2], strict=True))
         self._start = Position(epoch.decode(), start)
         self._hearing.learn(Position(epoch.decode(), offset))
         if self._greeting.evicts:
@@ -300,33 +308,33 @@ class RedisBroker(Service):
         Raises:
             Away: it is.
         """
-        ear = Ear(self._timeout, self._hearing)
+        ear = PubSubConnection(self._timeout, self._hearing)
         try:
             await self._connect(address, ear)
             greeting = await ear.enter(self._server)
             if greeting.run != self._greeting.run:
                 self._drop("another server answers now")
-                raise Away("another server answers now")
+                raise RedisUnavailable("another server answers now")
             self._ear = ear
-            self._marks.begin()
-            ear.lost.addCallback(self._marks.end)
+            self._barriers.begin()
+            ear.lost.addCallback(self._barriers.end)
             await self._hearing.begin(ear, self._start)
             if self._closed:
                 return
             self._there = True
             self._taking.begin()
             self._say("is there")
-            self._wishes.open(ear)
-            self._archive.open()
+            self._subscriptions.open(ear)
+            self._history.open()
             self._plain.open()
-            raise Away(await ear.lost or "the connection was lost")
+            raise RedisUnavailable(await ear.lost or "the connection was lost")
         finally:
             self._ear = None
-            self._wishes.close()
-            self._archive.close()
+            self._subscriptions.close()
+            self._history.close()
             self._plain.close()
             self._hearing.end()
-            self._marks.end("")
+            self._barriers.end("")
             if ear.transport is not None:
                 ear.abort()
 
@@ -362,14 +370,14 @@ class RedisBroker(Service):
         """
         if not self._there or self._ear is None:
             return
-        silence = self._reactor.seconds() - self._marks.heard_at
+        silence = self._reactor.seconds() - self._barriers.heard_at
         if silence > self._timeout + TICK * PULSE:
             self._ear.abort(f"nothing is heard for {silence:.0f} seconds")
             return
         self._ticks += 1
         if self._ticks % PULSE == 0:
-            ensureDeferred(self._marks.ask()).addErrback(
-                lambda failure: failure.trap(Away, ResponseError)
+            ensureDeferred(self._barriers.ask()).addErrback(
+                lambda failure: failure.trap(RedisUnavailable, ResponseError)
             )
             self._taking.look()
         self._plain.look()
@@ -382,7 +390,7 @@ class RedisBroker(Service):
     async def _run(self, script: Script, arguments: tuple[Any, ...]) -> Any:
         link = self._link
         if link is None:
-            raise Away("the connection was lost")
+            raise RedisUnavailable("the connection was lost")
         try:
             answer = await link.run(script, self._keys, (self._greeting.run, *arguments))
         except ResponseError as error:
@@ -394,13 +402,13 @@ class RedisBroker(Service):
             raise
         if answer is None:  # its log is gone, or somebody else's
             self._drop("the log has gone")
-            raise Away("the log has gone")
+            raise RedisUnavailable("the log has gone")
         if self._taking.refuses and script not in READING:
             self._taking.took()
         return answer
 
     def _bounds(self) -> tuple[int, int, int]:
-        return self._keep.count, int(self._keep.age * 1000), self._keep.bytes
+        return self._retention.count, int(self._retention.age * 1000), self._retention.bytes
 
 
 def _backoff(attempt: int) -> float:

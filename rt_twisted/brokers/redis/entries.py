@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from rt_twisted.message import Message, Position
+from rt_twisted.model.message import Message, Position
 
 PLAIN = 1  # flags; log.lua has the same
 EVENT = 2
@@ -46,7 +46,7 @@ class Entry:
 
 
 @dataclass(frozen=True, slots=True)
-class Trail:
+class ChannelSlice:
     """
     What is left of a channel after some offset.
 
@@ -90,9 +90,9 @@ def read_mark(payload: bytes) -> tuple[Position, str]:
     return Position(epoch, int(offset)), token
 
 
-def read_trail(
+def read_slice(
     channel: str, epoch: str, floor: int, oldest: float, last: bytes | None, rows: Iterable[Any]
-) -> Trail:
+) -> ChannelSlice:
     """
     What recall.lua answers for a channel.
 
@@ -113,7 +113,7 @@ def read_trail(
         if entry.time >= oldest:
             entries.append(entry)
     entries.sort(key=by_offset)
-    return Trail(entries, int(float(last)) if last is not None else 0, floor)
+    return ChannelSlice(entries, int(float(last)) if last is not None else 0, floor)
 
 
 def _read_row(channel: str, epoch: str, row: Any) -> Entry:
@@ -132,7 +132,7 @@ def by_offset(entry: Entry) -> int:
     return entry.offset
 
 
-def breaks(trail: Trail, offset: int) -> list[tuple[int, int]]:
+def find_gaps(trail: ChannelSlice, offset: int) -> list[tuple[int, int]]:
     """
     Where messages after *offset* are missing: for each hole the offsets after and
     up to which. Nothing is lost if there are none.
@@ -152,7 +152,7 @@ def breaks(trail: Trail, offset: int) -> list[tuple[int, int]]:
 
 
 def merge(
-    live: Sequence[Entry], trails: Mapping[str, Trail], head: Position
+    live: Sequence[Entry], trails: Mapping[str, ChannelSlice], head: Position
 ) -> tuple[list[Entry], list[tuple[int, str]]]:
     """
     Join what came live and what was remembered, which overlap.
@@ -174,6 +174,6 @@ def merge(
     for channel, trail in trails.items():
         both = {entry.offset: entry for entry in (*trail.entries, *here.get(channel, ()))}
         entries.update(both)
-        whole = Trail(sorted(both.values(), key=by_offset), trail.last, trail.floor)
-        holes += [(upto, channel) for _, upto in breaks(whole, head.offset)]
+        whole = ChannelSlice(sorted(both.values(), key=by_offset), trail.last, trail.floor)
+        holes += [(upto, channel) for _, upto in find_gaps(whole, head.offset)]
     return sorted(entries.values(), key=by_offset), holes

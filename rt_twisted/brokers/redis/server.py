@@ -19,7 +19,7 @@ Address = tuple[str, int]
 
 
 @dataclass(frozen=True, slots=True)
-class Server:
+class RedisServer:
     """
     One redis, and what it is told at the door.
 
@@ -46,7 +46,7 @@ class Server:
     @classmethod
     def parse(
         cls, text: str, username: str = "", password: str = "", files: ClientTls = NO_FILES
-    ) -> Server:
+    ) -> RedisServer:
         """
         Read where a redis is.
 

@@ -1,0 +1,3 @@
+"""
+Who may publish and who may read statistics: keys and channel names.
+"""

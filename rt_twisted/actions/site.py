@@ -1,0 +1,84 @@
+"""
+What twisted.web serves: resources and WSGI applications.
+
+The part of the path that the route's pattern matched is the mount point; what
+follows is looked up below it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+from twisted.web.resource import IResource
+from twisted.web.server import Site
+from twisted.web.wsgi import WSGIResource
+from zope.interface import implementer
+
+from rt_twisted.actions.context import ActionContext
+from rt_twisted.actions.interfaces import IAction, Match
+from rt_twisted.http.interfaces import IExchange
+from rt_twisted.load_object import load_object
+
+METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "PROPFIND", "REPORT")
+
+
+@implementer(IAction)
+@dataclass(frozen=True, slots=True)
+class ResourceAction:
+    """
+    `resource:pkg.mod.name`: a twisted.web resource, or what makes one when
+    called without arguments.
+    """
+
+    name: str
+    site: Site = field(init=False)
+
+    bare: ClassVar[str] = "name"
+    methods: ClassVar[Sequence[str]] = METHODS
+
+    def __post_init__(self) -> None:
+        found = load_object(self.name)
+        if not IResource.providedBy(found) and callable(found):
+            found = found()
+        if not IResource.providedBy(found):
+            raise ValueError(f"{self.name} is not a twisted.web resource")
+        object.__setattr__(self, "site", Site(found))
+
+    def act(self, exchange: IExchange, match: Match) -> None:
+        """
+        Let it answer.
+        """
+        exchange.render(self.site, match.depth)
+
+
+@implementer(IAction)
+@dataclass(frozen=True, slots=True)
+class WsgiAction:
+    """
+    `wsgi:pkg.mod:application`: a WSGI application (PEP 3333) on the reactor's
+    threads; SCRIPT_NAME is the part of the path that matched.
+    """
+
+    name: str
+    context: ActionContext
+    site: Site = field(init=False)
+
+    bare: ClassVar[str] = "name"
+    methods: ClassVar[Sequence[str]] = METHODS
+
+    def __post_init__(self) -> None:
+        application = load_object(self.name.replace(":", "."))
+        if not callable(application):
+            raise ValueError(f"{self.name} cannot be called")
+        reactor = self.context.reactor
+        resource = WSGIResource(reactor, reactor.getThreadPool(), application)
+        # A form is the application's to read, from wsgi.input.
+        object.__setattr__(self, "site", Site(resource, parsePOSTFormSubmission=False))
+
+    def act(self, exchange: IExchange, match: Match) -> None:
+        """
+        Let it answer.
+        """
+        exchange.render(self.site, match.depth)

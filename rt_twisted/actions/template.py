@@ -1,0 +1,99 @@
+"""
+Text with places for what a request brings: `channel_$1`, `${qs[name]}`.
+
+The variables are uWSGI's: `$0` to `$9` for the groups of the route's pattern,
+`${qs[NAME]}`, `${cookie[NAME]}`, `${HTTP_NAME}` for a header, `${PATH_INFO}`,
+`${QUERY_STRING}`, `${REMOTE_ADDR}`, `${REQUEST_METHOD}`, `${uwsgi[uuid]}`. What
+a request does not bring is empty.
+"""
+
+from __future__ import annotations
+
+import re
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from rt_twisted.actions.interfaces import Match
+from rt_twisted.http.interfaces import IExchange
+
+_VARIABLE = re.compile(r"\$(?:(\d)|\{([^{}]*)\})")
+_Part = Callable[[IExchange, Match], str]
+
+
+@dataclass(frozen=True, slots=True)
+class Template:
+    """
+    A parsed text; compares by its source.
+
+    Args:
+        source: as it stood in the settings.
+        parts: what gives its pieces, in order; none for an empty text.
+    """
+
+    source: str
+    parts: tuple[str | _Part, ...] = field(compare=False)
+
+    def expand(self, exchange: IExchange, match: Match) -> str:
+        """
+        The text for this request.
+        """
+        return "".join(
+            [part if isinstance(part, str) else part(exchange, match) for part in self.parts]
+        )
+
+
+def parse_template(source: str, groups: int) -> Template:
+    """
+    Parse *source*.
+
+    Args:
+        source: the text.
+        groups: how many groups the route's pattern has.
+
+    Raises:
+        ValueError: a group the pattern lacks, an unknown variable, or one
+            without an end.
+    """
+    parts: list[str | _Part] = []
+    end = 0
+    for found in _VARIABLE.finditer(source):
+        parts.append(source[end : found.start()])
+        digit, name = found.groups()
+        parts.append(_group(int(digit), groups) if digit else _variable(name))
+        end = found.end()
+    parts.append(source[end:])
+    if any(isinstance(part, str) and "${" in part for part in parts):
+        raise ValueError("a variable is not closed: ${ needs a }")
+    return Template(source, tuple(part for part in parts if part != ""))
+
+
+def _group(number: int, groups: int) -> _Part:
+    if number > groups:
+        raise ValueError(f"${number} needs a pattern with {number} groups, this one has {groups}")
+    return lambda exchange, match: match.groups[number] or ""
+
+
+def _variable(name: str) -> _Part:
+    if name.startswith("qs[") and name.endswith("]"):
+        field = name[3:-1]
+        return lambda exchange, match: (exchange.query().get(field) or [""])[-1]
+    if name.startswith("cookie[") and name.endswith("]"):
+        cookie = name[7:-1]
+        return lambda exchange, match: exchange.cookies().get(cookie, "")
+    if name.startswith("HTTP_") and len(name) > 5:
+        header = name[5:].replace("_", "-").lower()
+        return lambda exchange, match: exchange.header(header) or ""
+    try:
+        return _VARIABLES[name]
+    except KeyError:
+        raise ValueError(f"unknown variable ${{{name}}}") from None
+
+
+_VARIABLES: dict[str, _Part] = {
+    "PATH_INFO": lambda exchange, match: exchange.path,
+    "QUERY_STRING": lambda exchange, match: exchange.query_string,
+    "REMOTE_ADDR": lambda exchange, match: exchange.address,
+    "REQUEST_METHOD": lambda exchange, match: exchange.method,
+    "uwsgi[uuid]": lambda exchange, match: str(uuid.uuid4()),
+}

@@ -1,0 +1,90 @@
+"""
+A websocket on which a frame is a message, in and out, as in uwsgi-realtime.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from rt_twisted.actions.context import ActionContext
+from rt_twisted.actions.interfaces import IWebSocketApp
+from rt_twisted.actions.publish import trimmed
+from rt_twisted.codecs.websocket import CloseCode
+from rt_twisted.model.errors import HttpError, Unavailable
+from rt_twisted.model.message import Draft
+
+_CODES = {413: CloseCode.TOO_BIG}  # of a Refusal; others are POLICY
+
+
+@implementer(IWebSocketApp)
+class RawApp:
+    """
+    Publishes what the client says.
+
+    Args:
+        house: the daemon.
+        channels: where to; without any the client has nothing to say.
+        prefix: goes in front of each message.
+        suffix: goes behind it.
+    """
+
+    __slots__ = ("_channels", "_context", "_prefix", "_suffix", "_websocket")
+
+    def __init__(
+        self,
+        context: ActionContext,
+        channels: Sequence[str],
+        prefix: bytes = b"",
+        suffix: bytes = b"",
+    ) -> None:
+        self._context = context
+        self._channels = channels
+        self._prefix = prefix
+        self._suffix = suffix
+        self._websocket: Any = None
+
+    def opened(self, websocket: Any) -> None:
+        """
+        See `IConversation`.
+        """
+        self._websocket = websocket
+
+    def message(self, data: bytes, binary: bool) -> None:
+        """
+        Publish it, whatever kind it is.
+        """
+        context, websocket = self._context, self._websocket
+        if not self._channels:
+            websocket.close(CloseCode.UNSUPPORTED, "nothing can be published here")
+            return
+        if self._prefix or self._suffix:
+            data = self._prefix + data + self._suffix
+        if len(data) > context.max_message:
+            websocket.close(CloseCode.TOO_BIG, f"a message has up to {context.max_message} bytes")
+            return
+        if context.trim:
+            data = trimmed(data)
+        published = websocket.publish([Draft(channel, data) for channel in self._channels])
+        if isinstance(published, Deferred):
+            published.addErrback(self._not_published)
+
+    def closed(self, code: int, reason: str) -> None:
+        """
+        See `IConversation`.
+        """
+        self._websocket = None
+
+    def _not_published(self, failure: Failure) -> None:
+        # There are no words for it here, and silence would be a lie.
+        code = CloseCode.TRY_LATER
+        if isinstance(failure.value, HttpError):
+            code = _CODES.get(failure.value.status, CloseCode.POLICY)
+        else:
+            failure.trap(Unavailable)
+        if self._websocket is not None:
+            self._websocket.close(code, failure.getErrorMessage())

@@ -1,0 +1,135 @@
+"""
+From settings to a broker.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any
+
+from twisted.internet.endpoints import HostnameEndpoint
+from twisted.internet.interfaces import IStreamClientEndpoint
+
+from rt_twisted.brokers.amqp.broker import AmqpBroker
+from rt_twisted.brokers.amqp.config import (
+    AmqpServer,
+    ExchangeOptions,
+    StreamRetention,
+    Topology,
+    read_hosts,
+)
+from rt_twisted.brokers.amqp.specification import load_specification
+from rt_twisted.brokers.amqp.stream import StreamBroker
+from rt_twisted.brokers.client_tls import ClientTls, TlsEndpoint, WrongFile
+
+CONNECT = 10.0  # seconds that connecting to one host may take
+_FILES = {"ca": "amqp-ca", "cert": "amqp-client-cert", "key": "amqp-client-key"}
+
+
+class AmqpConfigError(Exception):
+    """
+    A setting that cannot be.
+
+    Args:
+        name: which.
+        reason: one sentence.
+    """
+
+    def __init__(self, name: str, reason: str) -> None:
+        super().__init__(reason)
+        self.name = name
+
+
+def build_broker(
+    reactor: Any, settings: Mapping[str, Any], given: Callable[[str], bool], folder: str
+) -> AmqpBroker | StreamBroker:
+    """
+    The broker that the `amqp-` settings describe.
+
+    Args:
+        reactor: the reactor.
+        settings: every setting by its name.
+        given: whether a setting is set, by its name.
+        folder: where relative paths begin.
+
+    Raises:
+        Wrong: which setting, and why.
+    """
+    server = _server(settings, given, folder)
+    stream = settings["amqp-stream"] or ""
+    topology = _topology(settings, stream and not given("amqp-exchange-type"))
+    path = settings["amqp-spec"]
+    try:
+        spec = load_specification(os.path.join(folder, path) if path else "")
+    except ValueError as error:
+        raise AmqpConfigError("amqp-spec", str(error)) from None
+    endpoints = _endpoints(reactor, server)
+    if not stream:
+        return AmqpBroker(reactor, endpoints, server, topology, spec)
+    if topology.type is ExchangeOptions.DIRECT:
+        reason = "a direct exchange has no binding for everything; with amqp-stream take topic"
+        raise AmqpConfigError("amqp-exchange-type", reason)
+    retention = StreamRetention(settings["amqp-stream-age"], settings["amqp-stream-bytes"])
+    return StreamBroker(reactor, endpoints, server, topology, spec, stream, retention)
+
+
+def _server(settings: Mapping[str, Any], given: Callable[[str], bool], folder: str) -> AmqpServer:
+    names = ("host", "port", "vhost", "username", "password", "tls")
+    server: AmqpServer | None = settings["amqp-url"]
+    if server is not None:
+        for name in names:
+            if given(f"amqp-{name}"):
+                raise AmqpConfigError(f"amqp-{name}", "this is said by amqp-url already")
+    else:
+        try:
+            (host, port), *others = read_hosts(settings["amqp-host"], settings["amqp-port"])
+        except ValueError as error:
+            raise AmqpConfigError("amqp-host", f"must be {error}") from None
+        further = [settings[f"amqp-{name}"] for name in names[2:]]
+        server = replace(AmqpServer(host, port, *further), others=tuple(others))
+    paths = {
+        role: os.path.abspath(os.path.join(folder, settings[name]))
+        for role, name in _FILES.items()
+        if settings[name]
+    }
+    if paths and not server.tls:
+        raise AmqpConfigError(
+            _FILES[next(iter(paths))], "this is of use with amqp-tls or amqps:// only"
+        )
+    if "key" in paths and "cert" not in paths:
+        raise AmqpConfigError("amqp-client-key", "amqp-client-cert is not set")
+    return replace(server, files=ClientTls(**paths), heartbeat=settings["amqp-heartbeat"])
+
+
+def _topology(settings: Mapping[str, Any], free: object) -> Topology:
+    type = ExchangeOptions.TOPIC if free else ExchangeOptions(settings["amqp-exchange-type"])
+    pattern = settings["amqp-pattern"] or ""
+    if pattern and type is not ExchangeOptions.TOPIC:
+        raise AmqpConfigError("amqp-pattern", "only a topic exchange knows patterns")
+    return Topology(
+        settings["amqp-exchange-name"],
+        type,
+        settings["amqp-durable"],
+        settings["amqp-passive"],
+        pattern,
+        settings["amqp-channel"],
+        settings["amqp-persistent"],
+        settings["amqp-prefetch"],
+    )
+
+
+def _endpoints(reactor: Any, server: AmqpServer) -> list[IStreamClientEndpoint]:
+    if not server.tls:
+        return [
+            HostnameEndpoint(reactor, host, port, timeout=CONNECT)
+            for host, port in server.addresses
+        ]
+    try:
+        server.files.check()
+    except WrongFile as error:
+        raise AmqpConfigError(_FILES[error.role], str(error)) from None
+    return [
+        TlsEndpoint(reactor, host, port, server.files, CONNECT) for host, port in server.addresses
+    ]

@@ -1,0 +1,3 @@
+"""
+The embedded broker with its history in SQLite.
+"""

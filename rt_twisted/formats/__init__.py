@@ -1,0 +1,3 @@
+"""
+How messages look on each kind of wire.
+"""

@@ -1,0 +1,3 @@
+"""
+HTTP/1.1 and HTTP/2 servers.
+"""

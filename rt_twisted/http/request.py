@@ -1,0 +1,181 @@
+"""
+The head of a request while it comes in, and what llhttp does not check of it
+(RFC 9112, 3.2, 6.1 and 7.1; RFC 9110, 5.3 and 10.1.1).
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from ipaddress import ip_address
+
+from rt_twisted.codecs.addresses import AddressHeader, Networks
+from rt_twisted.model.errors import HttpError
+
+_AUTHORITY = re.compile(  # RFC 3986, 3.2.2 and 3.2.3; no userinfo (RFC 9110, 4.2.4)
+    rb"(?:\[(?P<six>[0-9A-Fa-f:.]+)\]|(?P<name>(?:[\w.~!$&'()*+,;=-]|%[0-9A-Fa-f]{2})*))"
+    rb"(?::(?P<port>[0-9]{0,5}))?"
+)
+_ABSOLUTE = re.compile(rb"https?://([^/?#]*)", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class HttpLimits:
+    """
+    What a client may ask of the front.
+
+    Args:
+        line: bytes of the request target.
+        headers: how many.
+        header_bytes: of all header names and values together.
+        body: bytes of a body for twisted.web.
+        head_seconds: for the request line and the headers, from the first byte.
+        body_seconds: for a body that is read whole; between two pieces of one
+            that is a stream.
+        idle_seconds: between two requests.
+        idle_connections: on which no request is being answered; 0 for any number.
+        trusted_proxies: whose *address_header* is used.
+        address_header: in which they give the client's address.
+    """
+
+    line: int = 8192
+    headers: int = 100
+    header_bytes: int = 32768
+    body: int = 2 << 20
+    head_seconds: float = 10.0
+    body_seconds: float = 60.0
+    idle_seconds: float = 75.0
+    idle_connections: int = 0
+    trusted_proxies: Networks = field(default_factory=Networks)
+    address_header: AddressHeader = AddressHeader.X_FORWARDED_FOR
+
+
+class RequestHead:
+    """
+    Collects the target and the headers of one request, within the limits.
+
+    Args:
+        limits: the front's.
+    """
+
+    __slots__ = ("_limits", "_size", "headers", "raw_headers", "target")
+
+    def __init__(self, limits: HttpLimits) -> None:
+        self._limits = limits
+        self._size = 0
+        self.target = b""
+        self.headers: dict[bytes, bytes] = {}  # by lower-case name; several are joined
+        self.raw_headers: list[tuple[bytes, bytes]] = []  # as they came
+
+    def add_target(self, piece: bytes) -> None:
+        """
+        A piece of the request target.
+
+        Raises:
+            Refusal: 414, it is too long.
+        """
+        self.target += piece
+        if len(self.target) > self._limits.line:
+            raise HttpError(414, f"the request target is longer than {self._limits.line} bytes")
+
+    def add_header(self, name: bytes, value: bytes) -> None:
+        """
+        A header.
+
+        Raises:
+            Refusal: 431, it is one too many; 400, it must not be repeated.
+        """
+        limits = self._limits
+        self._size += len(name) + len(value)
+        if self._size > limits.header_bytes or len(self.raw_headers) >= limits.headers:
+            raise too_many(limits)
+        value = value.rstrip(b" \t")  # llhttp takes off the blanks in front only
+        self.raw_headers.append((name, value))
+        name = name.lower()
+        known = self.headers.get(name)
+        if known is None:
+            self.headers[name] = value
+        elif name == b"host":
+            raise HttpError(400, "more than one Host")
+        else:
+            self.headers[name] = known + (b"; " if name == b"cookie" else b", ") + value
+
+    def check(self, method: str, version: str) -> int | None:
+        """
+        The head is whole: refuse what must not be.
+
+        Args:
+            method: upper case.
+            version: as in `HTTP/1.1`.
+
+        Returns:
+            the length of the body; None if it comes in chunks.
+
+        Raises:
+            Refusal: 400, 417, 501 or 505.
+        """
+        if version not in ("1.1", "1.0"):
+            raise HttpError(505, "HTTP/1.1 and HTTP/1.0 are spoken here")
+        headers = self.headers
+        host = headers.get(b"host")
+        if host is None:
+            if version == "1.1":
+                raise HttpError(400, "no Host")
+        elif not is_authority(host):
+            raise HttpError(400, "malformed Host")
+        expect = headers.get(b"expect")
+        if expect is not None and expect.lower() != b"100-continue":
+            raise HttpError(417, "the only expectation is 100-continue")
+        if self.target[:1] != b"/":
+            self._to_path(method)
+        if b"#" in self.target:
+            raise HttpError(400, "a request target has no fragment")
+        coding = headers.get(b"transfer-encoding")
+        if coding is None:
+            return int(headers.get(b"content-length", b"0"))
+        if version == "1.0":
+            raise HttpError(400, "HTTP/1.0 has no chunks")
+        if coding.lower() != b"chunked":
+            raise HttpError(501, "the only transfer coding is chunked")
+        return None
+
+    def _to_path(self, method: str) -> None:
+        absolute = _ABSOLUTE.match(self.target)
+        if absolute is not None:
+            path = self.target[absolute.end() :]
+            self.target = path if path[:1] == b"/" else b"/" + path
+            authority = absolute[1]
+            if authority[:1] in (b"", b":") or not is_authority(authority):
+                raise HttpError(400, "malformed host in the request target")
+            # It counts instead of what Host says (RFC 9112, 3.2.2).
+            self.headers[b"host"] = authority
+            others = [each for each in self.raw_headers if each[0].lower() != b"host"]
+            self.raw_headers = [(b"Host", authority), *others]
+        elif self.target != b"*" or method != "OPTIONS":
+            raise HttpError(400, "malformed request target")
+
+
+def is_authority(text: bytes) -> bool:
+    """
+    Whether *text* can be a Host header (RFC 9110, 7.2): a host, which may be
+    empty, and perhaps a port.
+    """
+    match = _AUTHORITY.fullmatch(text)
+    if match is None or int(match["port"] or 0) > 65535:
+        return False
+    if match["six"] is None:
+        return True
+    try:
+        ip_address(match["six"].decode())
+    except ValueError:
+        return False
+    return b":" in match["six"]
+
+
+def too_many(limits: HttpLimits) -> HttpError:
+    """
+    What answers too many headers, or too long ones.
+    """
+    return HttpError(
+        431, f"more than {limits.headers} headers, or {limits.header_bytes} bytes of them"
+    )

@@ -1,0 +1,3 @@
+"""
+Channels, fan-out and subscribers of this node.
+"""

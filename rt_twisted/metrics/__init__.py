@@ -1,0 +1,3 @@
+"""
+Counters, snapshots and exporters.
+"""

@@ -1,0 +1,190 @@
+"""
+What is counted: totals, how they grew in the last minute, how long turns take.
+
+Counting costs the hub something per turn and per message, never per reader.
+What needs arithmetic is done when somebody asks.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from bisect import bisect_left
+from collections import Counter, deque
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import accumulate
+from pathlib import Path
+
+from rt_twisted.net.inbound_memory import InboundMemory
+
+# Seconds; Prometheus' customary ones, with finer steps where a fan-out to 1,000 readers lies.
+BOUNDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+WINDOWS = (10, 60)  # seconds over which rates are taken
+
+_STATM = Path("/proc/self/statm")
+_PAGE = os.sysconf("SC_PAGE_SIZE")
+
+
+class Histogram:
+    """
+    How often something took how long.
+
+    Attributes:
+        buckets: observations of at most `BOUNDS[i]` and more than the bound
+            before; the last is for those over all bounds.
+        seconds: their sum.
+    """
+
+    __slots__ = ("buckets", "seconds")
+
+    def __init__(self) -> None:
+        self.buckets = [0] * (len(BOUNDS) + 1)
+        self.seconds = 0.0
+
+    def observe(self, seconds: float) -> None:
+        """
+        Count one that took so long; clocks that go back make it 0.
+        """
+        seconds = max(0.0, seconds)
+        self.buckets[bisect_left(BOUNDS, seconds)] += 1
+        self.seconds += seconds
+
+
+def quantile(buckets: Sequence[int], share: float) -> float | None:
+    """
+    The time within which *share* (0 to 1) of the observations in *buckets* lie,
+    as if those of a bucket were spread evenly in it; for those over all bounds
+    the last bound. None if there is no observation.
+    """
+    rank = share * sum(buckets)
+    if not any(buckets):
+        return None
+    low = 0.0
+    before = 0
+    for bound, count, upto in zip(BOUNDS, buckets, accumulate(buckets), strict=False):
+        if upto >= rank and count:
+            return low + (bound - low) * max(0.0, rank - before) / count
+        low, before = bound, upto
+    return BOUNDS[-1]
+
+
+@dataclass(frozen=True, slots=True)
+class ChannelCounts:
+    """
+    One channel, or the sum of several.
+
+    Args:
+        name: of the channel.
+        readers: connected to it now; of several channels a reader counts in each.
+        messages: received since this node last opened it.
+        position: of the last of them; "" if there is none.
+        channels: how many these are.
+    """
+
+    name: str
+    subscribers: int
+    messages: int
+    position: str = ""
+    channels: int = 1
+
+
+@dataclass(slots=True)
+class Metrics:
+    """
+    The numbers as an exporter gets them (`interfaces.Numbers`).
+    """
+
+    channels: dict[str, int] = field(default_factory=dict)
+    subscribers: int = 0
+    subscribers_limit: int = 0
+    behind: int = 0
+    waiting_bytes: int = 0
+    joining: int = 0
+    broker_away: int = 0
+    broker_refuses: int = 0
+    history_bytes: int = 0
+    websockets: int = 0
+    inbound_bytes: int = 0
+    joined: int = 0
+    published: int = 0
+    delivered: int = 0
+    gaps: int = 0
+    websocket_frames: int = 0
+    websocket_messages: int = 0
+    inbound_dropped: int = 0
+    closed: Counter[str] = field(default_factory=Counter)
+    requests: Counter[int] = field(default_factory=Counter)
+    refused: Mapping[str, Counter[str]] = field(
+        default_factory=lambda: {"readers": Counter(), "publishes": Counter()}
+    )
+    fanout: Histogram = field(default_factory=Histogram)
+    rates: dict[int, dict[str, float]] = field(default_factory=dict)
+    uptime: float = 0.0
+    cpu_seconds: float = 0.0
+    memory_bytes: int = 0
+    inbound: InboundMemory | None = field(default=None, repr=False, compare=False)
+    # The totals at each of the last seconds, the newest last.
+    _seconds: deque[tuple[float, dict[str, int]]] = field(
+        default_factory=lambda: deque(maxlen=max(WINDOWS) + 1)
+    )
+
+    def totals(self) -> dict[str, int]:
+        """
+        What rates are taken of; each only grows.
+        """
+        return {
+            "joined": self.joined,
+            "left": self.closed.total(),
+            "published": self.published,
+            "delivered": self.delivered,
+            "requests": self.requests.total(),
+        }
+
+    def sample(self, now: float) -> None:
+        """
+        Remember the totals at *now* (seconds of the hub's clock); called once a second.
+        """
+        self._seconds.append((now, self.totals()))
+
+    def refresh(self, now: float) -> None:
+        """
+        Work out what is not counted as it happens: rates, and what the process takes.
+        """
+        self.rates = {window: self._rate(now, window) for window in WINDOWS}
+        if self.inbound is not None:
+            self.inbound_bytes = self.inbound.used
+            self.inbound_dropped = self.inbound.dropped
+        self.cpu_seconds = time.process_time()
+        self.memory_bytes = _memory()
+
+    def _rate(self, now: float, window: int) -> dict[str, float]:
+        totals = self.totals()
+        base = (now, totals)
+        for base in reversed(self._seconds):
+            if now - base[0] >= window - 0.5:  # ticks may come a little late
+                break
+        then, before = base
+        if then >= now:  # nothing noted yet, or the clock went back
+            return dict.fromkeys(totals, 0.0)
+        return {name: (totals[name] - before[name]) / (now - then) for name in totals}
+
+
+def by_class(requests: Mapping[int, int]) -> dict[str, int]:
+    """
+    Responses by the class of their status: `{"2xx": 7}`.
+    """
+    classes: Counter[str] = Counter()
+    for status, count in sorted(requests.items()):
+        classes[f"{status // 100}xx"] += count
+    return dict(classes)
+
+
+def _memory() -> int:
+    """
+    Bytes of memory the process holds; 0 where the kernel does not say.
+    """
+    try:
+        return int(_STATM.read_text().split()[1]) * _PAGE
+    except (OSError, IndexError, ValueError):
+        return 0

@@ -1,0 +1,3 @@
+"""
+Messages, positions, retention, interfaces and errors.
+"""

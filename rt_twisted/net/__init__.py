@@ -1,0 +1,3 @@
+"""
+Sockets, listeners, TLS, clock, resolver, systemd.
+"""

@@ -1,0 +1,96 @@
+"""
+Where to listen.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from twisted.internet.endpoints import (
+    TCP4ServerEndpoint,
+    TCP6ServerEndpoint,
+    quoteStringArgument,
+    serverFromString,
+)
+from twisted.internet.interfaces import IStreamServerEndpoint
+
+from rt_twisted.codecs.addresses import Networks
+from rt_twisted.http.proxy_endpoint import ProxiedEndpoint
+from rt_twisted.net.listeners import SharedPort
+from rt_twisted.net.tls import TlsContexts, TlsEndpoint
+from rt_twisted.tap.factories import wrong
+from rt_twisted.tap.options import Options
+from rt_twisted.tap.settings import SettingError
+
+PROXIED = "haproxy:"
+MODE = "660"  # of unix sockets: the user and the group of the daemon
+BACKLOG = 4096  # connections the kernel holds for us in a storm; Twisted's 50 lose some
+
+_NAMED = re.compile(r"(?:\\.|[^\\=])*=")
+
+
+def make_endpoints(
+    options: Options, reactor: Any, protocols: Sequence[bytes]
+) -> Iterator[tuple[str, IStreamServerEndpoint]]:
+    """
+    Where to listen, each with its description; by TLS, for which *protocols*.
+    """
+    strings = list(zip(options["endpoint"], options.places["endpoint"], strict=True))
+    if not strings or options.given("port"):
+        where = f"tcp:{options['port']}:interface={_interface(options['listen'])}:backlog={BACKLOG}"
+        # Workers' sockets are shared with a second daemon by `Binder`.
+        if options["reuse-port"] and options["workers"] == 1:
+            yield where, SharedPort(reactor, options["port"], _address(options["listen"]), BACKLOG)
+        else:
+            strings.append((where, (options.places["port"] or ["default"])[-1]))
+    if options["use-ssl"]:
+        port, address = options["ssl-port"], _address(options["ssl-listen"])
+        plain: IStreamServerEndpoint = TCP4ServerEndpoint(reactor, port, BACKLOG, address)
+        if ":" in address:
+            plain = TCP6ServerEndpoint(reactor, port, BACKLOG, address)
+        if options["reuse-port"] and options["workers"] == 1:
+            plain = SharedPort(reactor, port, address, BACKLOG)
+        yield f"TLS port {port} of {address}", TlsEndpoint(plain, _tls(options, protocols), reactor)
+    for string, place in strings:
+        inner = string.removeprefix(PROXIED)
+        try:
+            endpoint = serverFromString(reactor, _with_mode(inner))
+            if inner != string:
+                senders = options["proxy-protocol-senders"] or Networks()
+                endpoint = ProxiedEndpoint(endpoint, senders, reactor.seconds)
+            yield string, endpoint
+        except Exception as error:  # whatever the endpoint's own parser raises
+            raise SettingError(f"{place}: cannot listen on {string}: {error}") from None
+
+
+def _with_mode(string: str) -> str:
+    """
+    A `unix:` endpoint with MODE, unless *string* names a mode: Twisted's own is 0666, and
+    whoever can connect counts as this machine.
+    """
+    kind, *arguments = re.split(r"(?<!\\):", string)
+    positional = [each for each in arguments if not _NAMED.match(each)]
+    named = any(each.startswith("mode=") for each in arguments)
+    return string if kind != "unix" or named or len(positional) > 1 else f"{string}:mode={MODE}"
+
+
+def _tls(options: Options, protocols: Sequence[bytes]) -> TlsContexts:
+    files = options["ssl-cert"], options["ssl-key"]
+    certificates, keys = (len(each) for each in files)
+    if certificates != keys:
+        text = f"{certificates} ssl-cert and {keys} ssl-key are given; they are pairs"
+        raise wrong(options, "ssl-cert", text)
+    try:
+        return TlsContexts(list(zip(*files, strict=True)), protocols)
+    except ValueError as error:
+        raise wrong(options, "use-ssl", str(error)) from None
+
+
+def _interface(address: str | None) -> str:
+    return str(quoteStringArgument(_address(address)))
+
+
+def _address(listen: str | None) -> str:
+    return "0.0.0.0" if listen is None or listen == "0" else listen

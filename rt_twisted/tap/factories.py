@@ -1,0 +1,408 @@
+"""
+What the settings describe, part by part.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from math import ceil
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.web.resource import IResource
+from twisted.web.server import Site
+from zope.interface import Interface
+from zope.interface.exceptions import Invalid
+from zope.interface.verify import verifyObject
+
+from rt_twisted.access.keys import ChannelNames, Key, Keys
+from rt_twisted.actions.context import ActionContext, SocketIOLimits, WebSocketLimits
+from rt_twisted.brokers.interfaces import IBroker
+from rt_twisted.brokers.memory import MemoryBroker
+from rt_twisted.brokers.sqlite.broker import SqliteBroker
+from rt_twisted.brokers.sqlite.store import Store, UnusableStore, look_at
+from rt_twisted.codecs.addresses import AddressHeader, Networks
+from rt_twisted.http.cors import Cors
+from rt_twisted.http.interfaces import IConnectionHandoff
+from rt_twisted.http.request import HttpLimits
+from rt_twisted.hub.hub import Hub, HubLimits
+from rt_twisted.hub.registry import HubRegistry
+from rt_twisted.hub.subscriber import BacklogLimits, SlowConsumerPolicy
+from rt_twisted.load_object import load_object
+from rt_twisted.metrics.graphite import GraphiteExporter
+from rt_twisted.metrics.interfaces import IExporter
+from rt_twisted.metrics.snapshot import Snapshot, StatsQuery
+from rt_twisted.model.retention import Retention
+from rt_twisted.net.inbound_memory import InboundMemory
+from rt_twisted.routes import DEFAULT, Route, parse_route
+from rt_twisted.tap.daemon import open_files
+from rt_twisted.tap.logfiles import LogFile, Owner
+from rt_twisted.tap.options import Options
+from rt_twisted.tap.settings import SettingError, at
+
+Ask = Callable[[StatsQuery], Deferred[Snapshot]]
+
+EMBEDDED = ("http", "memory")  # the broker in the process
+SPARE_FILES = 100  # descriptors for everything that is neither a reader nor idle
+IDLE_PART = 10  # of all descriptors one in so many is for idle connections
+LEAST_IDLE = 50
+
+
+def wrong(options: Options, name: str, text: str) -> SettingError:
+    """
+    What to raise: *text*, and where the setting *name* stands.
+    """
+    place = (options.places[name] or ["default"])[-1]
+    return SettingError(f"{at(name, place)}: {text}")
+
+
+def _own(options: Options, name: str, interface: type[Interface], *arguments: Any) -> Any:
+    """
+    The user's own object, by dotted name, checked.
+    """
+    dotted = options[name]
+    try:
+        found = load_object(dotted)(*arguments)
+        verifyObject(interface, found)
+    except Invalid as error:
+        reason = " ".join(str(error).split())
+        raise wrong(options, name, f"{dotted}: {reason}") from None
+    except ValueError as error:
+        raise wrong(options, name, str(error)) from error
+    except Exception as error:
+        raise wrong(options, name, f"{dotted}: {error!r}") from error
+    return found
+
+
+def make_broker(options: Options, reactor: Any) -> Any:
+    """
+    What carries messages.
+
+    Raises:
+        WrongSetting: with file and line; as all below.
+    """
+    word = options["broker"]
+    path = options["history-file"]
+    if word in EMBEDDED:
+        return _durable_broker(options, reactor, path) if path else MemoryBroker(reactor)
+    if path:
+        raise wrong(options, "history-file", f"the {word} broker has its own history")
+    if word == "amqp":
+        return _amqp_broker(options, reactor)
+    if word == "redis":
+        return _redis_broker(options, reactor)
+    if "." not in word:
+        raise wrong(
+            options,
+            "broker",
+            f"there is no broker {word!r}; take http, redis, amqp, or a dotted name",
+        )
+    return _own(options, "broker", IBroker, reactor, options)
+
+
+def _amqp_broker(options: Options, reactor: Any) -> Any:
+    # Here, not at the top: txamqp would choose the reactor.
+    from rt_twisted.brokers.amqp.factory import AmqpConfigError, build_broker
+
+    try:
+        return build_broker(reactor, options, options.given, options.folder)
+    except AmqpConfigError as error:
+        raise wrong(options, error.name, str(error)) from None
+
+
+def _redis_broker(options: Options, reactor: Any) -> Any:
+    # Here, not at the top: txredisapi would choose the reactor.
+    from rt_twisted.brokers.redis.factory import RedisConfigError, build_broker
+
+    try:
+        return build_broker(reactor, options, options.given, read_retention(options))
+    except RedisConfigError as error:
+        raise wrong(options, error.name, str(error)) from None
+
+
+def make_further_hub(services: Any, options: Options, reactor: Any, server: str) -> Hub:
+    """
+    The channels of the redis at *server*, for routes that name it.
+    """
+    from rt_twisted.brokers.redis.factory import RedisConfigError, build_broker
+
+    try:
+        broker = build_broker(reactor, options, options.given, read_retention(options), server)
+    except RedisConfigError as error:
+        raise ValueError(str(error)) from None
+    services.addService(broker)
+    return Hub(broker, reactor, read_retention(options), read_limits(options))
+
+
+def _durable_broker(options: Options, reactor: Any, path: str) -> SqliteBroker:
+    path = os.path.abspath(path)  # whoever becomes a daemon changes its folder
+    if not os.path.isdir(os.path.dirname(path)):
+        raise wrong(options, "history-file", f"{path}: there is no such folder")
+
+    try:
+        look_at(path)
+    except UnusableStore as error:
+        raise wrong(options, "history-file", str(error)) from None
+
+    def open_journal(retention: Retention) -> Store:
+        return Store(path, retention, options["history-file-size"], reactor.seconds)
+
+    refuse = options["unwritable"] == "refuse"
+    return SqliteBroker(reactor, path, open_journal, read_retention(options), refuse)
+
+
+def make_exporter(options: Options, reactor: Any) -> Any:
+    """
+    What sends the numbers; None for nothing.
+    """
+    word = options["export"]
+    if word is None:
+        return None
+    if word != "graphite":
+        if "." not in word:
+            raise wrong(options, "export", f"there is no exporter {word!r}")
+        return _own(options, "export", IExporter, reactor, options)
+    for name in ("export-host", "export-port"):
+        if not options[name]:
+            raise wrong(options, "export", f"graphite needs {name}")
+    try:
+        return GraphiteExporter(
+            reactor,
+            options["export-host"],
+            options["export-port"],
+            options["export-path"],
+            options["export-protocol"],
+            options["export-node"] or "",
+        )
+    except ValueError as error:
+        raise wrong(options, "export-path", str(error)) from None
+
+
+def read_retention(options: Options) -> Retention:
+    """
+    What each channel remembers.
+    """
+    return Retention(options["history"], options["history-bytes"], options["history-age"])
+
+
+def _share(options: Options, name: str) -> int:
+    """
+    A worker's part of what the daemon may have.
+    """
+    whole, workers = int(options[name]), int(options["workers"])
+    return ceil(whole / workers)
+
+
+def _idle_connections(options: Options) -> int:
+    return _share(options, "max-idle-connections") or max(LEAST_IDLE, open_files() // IDLE_PART)
+
+
+def read_limits(options: Options) -> HubLimits:
+    """
+    What a hub allows, of this process if there are workers.
+    """
+    return HubLimits(
+        subscribers=_share(options, "max-readers")
+        or max(1, open_files() - SPARE_FILES - _idle_connections(options)),
+        subscribers_per_address=options["max-readers-per-address"],
+        history_bytes=_share(options, "history-memory"),
+        replay_bytes=options["replay-bytes"],
+        linger=options["linger"],
+        heartbeat=options["heartbeat"],
+        join_rate=_share(options, "join-rate"),
+        join_queue=_share(options, "join-queue"),
+    )
+
+
+def read_http_limits(options: Options) -> HttpLimits:
+    """
+    What a request may be.
+    """
+    return HttpLimits(
+        line=options["max-line"],
+        headers=options["max-headers"],
+        header_bytes=options["max-header-bytes"],
+        body=options["max-body"],
+        head_seconds=options["head-seconds"],
+        body_seconds=options["body-seconds"],
+        idle_seconds=options["idle-seconds"],
+        idle_connections=_idle_connections(options),
+        trusted_proxies=options["trusted-proxies"] or Networks(),
+        address_header=AddressHeader(options["client-address-header"]),
+    )
+
+
+def make_context(
+    options: Options,
+    reactor: Any,
+    hubs: HubRegistry,
+    ask: Ask | None,
+    handoff: IConnectionHandoff | None,
+    kept: dict[str, Any],
+) -> ActionContext:
+    """
+    What actions are lent.
+
+    Args:
+        options: the settings.
+        reactor: the reactor.
+        hubs: all channels.
+        ask: knows the numbers of all workers; None if there are none.
+        siblings: the other workers; None likewise.
+        kept: see `House`.
+    """
+    publish_keys = list(options["publish-key"])
+    if options["http-secret"]:
+        publish_keys.append(Key.of(options["http-secret"]))
+    inbound = make_inbound_memory(options, reactor, kept)
+    hubs.main.metrics.inbound = inbound
+    stats_keys = [Key.of(options["stats-key"])] if options["stats-key"] else []
+    return ActionContext(
+        hubs.main,
+        reactor,
+        ChannelNames(
+            options["channel-pattern"], options["max-reader-channels"], hubs.main.check_channel
+        ),
+        Keys(publish_keys),
+        Keys(stats_keys),
+        BacklogLimits(
+            options["backlog-bytes"],
+            options["backlog-seconds"],
+            SlowConsumerPolicy(options["slow"]),
+        ),
+        retry=int(options["retry"] * 1000),
+        count_addresses=bool(options["max-readers-per-address"]),
+        poll_seconds=options["poll-seconds"],
+        poll_bytes=options["poll-bytes"],
+        max_body=options["max-body"],
+        max_message=options["max-message"],
+        max_batch=options["max-batch"],
+        trim=options["trim"],
+        websockets=_websocket_limits(options),
+        socketio=_socketio_limits(options),
+        kept=kept,
+        inbound=inbound,
+        hubs=hubs.at,
+        ask=ask,
+        handoff=handoff,
+    )
+
+
+def make_inbound_memory(options: Options, reactor: Any, kept: dict[str, Any]) -> InboundMemory:
+    """
+    The bound on unfinished input; the same object after a reload, as connections
+    outlive it.
+    """
+    memory = InboundMemory(reactor, read_inbound_limit(options))
+    found: InboundMemory = kept.setdefault("inbound-memory", memory)
+    return found
+
+
+def read_inbound_limit(options: Options) -> int:
+    """
+    Bytes of unfinished input in this process.
+    """
+    return _share(options, "inbound-memory")
+
+
+def _socketio_limits(options: Options) -> SocketIOLimits:
+    return SocketIOLimits(
+        ping_interval=options["socketio-ping-interval"],
+        ping_timeout=options["socketio-ping-timeout"],
+        connect_seconds=options["socketio-connect-seconds"],
+        handshake_seconds=options["socketio-handshake-seconds"],
+        max_pending=_share(options, "socketio-max-pending"),
+        upgrade_seconds=options["socketio-upgrade-seconds"],
+        max_payload=options["socketio-max-payload"],
+        recovery=options["socketio-recovery"],
+    )
+
+
+def _websocket_limits(options: Options) -> WebSocketLimits:
+    beat, tolerance = options["heartbeat"], options["websocket-tolerance"]
+    return WebSocketLimits(
+        message=options["websocket-message"],
+        message_seconds=options["websocket-message-seconds"],
+        rate=options["websocket-rate"],
+        bytes=options["websocket-bytes"],
+        silence=beat + tolerance if beat and tolerance else 0.0,
+        close_seconds=options["websocket-close-seconds"],
+        compress_from=options["websocket-compress"],
+        origins=options["websocket-origins"] or frozenset(("same",)),
+    )
+
+
+def make_routes(options: Options, context: ActionContext) -> Iterator[Route]:
+    """
+    The lines of the settings, or those without any.
+    """
+    if not options["route"]:
+        for line in DEFAULT:
+            yield parse_route(line, context)
+    for line, place in zip(options["route"], options.places["route"], strict=True):
+        try:
+            yield parse_route(line, context)
+        except ValueError as error:
+            raise SettingError(f"{place}: route {line!r}: {error}") from None
+
+
+def make_cors(options: Options) -> Cors:
+    """
+    Which pages of other origins may read responses.
+    """
+    try:
+        return Cors(
+            options["origins"],
+            options["credentials"],
+            options["allowed-headers"] or frozenset(),
+            options["exposed-headers"] or frozenset(),
+        )
+    except ValueError as error:
+        raise wrong(options, "credentials", str(error)) from None
+
+
+def open_access_log(options: Options) -> LogFile | None:
+    """
+    Where a line per response goes; None for nowhere.
+    """
+    path = options["access-log"]
+    try:
+        return LogFile(path, _owner(options)) if path else None
+    except OSError as error:
+        raise wrong(options, "access-log", f"{path}: {error.strerror}") from None
+
+
+def open_log(options: Options) -> LogFile | None:
+    """
+    Where twistd was told to log, if that is for us to do.
+    """
+    twistd: Any = options.parent
+    if twistd is None or options["check"]:
+        return None
+    path = twistd.get("logfile") or ("-" if twistd.get("nodaemon") else "twistd.log")
+    theirs = path == "-" and not twistd.get("nodaemon")  # twistd refuses it
+    if theirs or twistd.get("syslog") or twistd.get("logger"):
+        return None
+    try:
+        return LogFile(path, _owner(options))
+    except OSError as error:
+        raise SettingError(f"--logfile: {path}: {error.strerror}") from None
+
+
+def _owner(options: Options) -> Owner:
+    """
+    Whom log files belong to: whoever twistd was told to become.
+    """
+    twistd: Any = options.parent or {}
+    uid, gid = twistd.get("uid"), twistd.get("gid")
+    return -1 if uid is None else uid, -1 if gid is None else gid
+
+
+def make_app(options: Options, hub: Hub) -> Site | None:
+    """
+    What answers where no route does; None for nothing.
+    """
+    if options["app"] is None:
+        return None
+    return Site(_own(options, "app", IResource, options, hub))

@@ -1,0 +1,3 @@
+"""
+Load client, cut test and doctor; not part of the daemon.
+"""

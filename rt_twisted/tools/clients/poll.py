@@ -1,0 +1,105 @@
+"""
+Long-polling: one request after the other on one connection.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+from urllib.parse import quote
+
+from rt_twisted.codecs.errors import RemoteProtocolError
+from rt_twisted.codecs.response import ResponseReader
+from rt_twisted.tools.clients.http import path_for, request, seconds_to_wait
+from rt_twisted.tools.clients.interfaces import ClientEvent, ClientRequest
+
+LARGEST_ANSWER = 64 * 1024 * 1024  # bytes
+
+
+class PollClient:
+    """
+    Asks, and asks again from where the answer ended: by `If-None-Match` or by
+    `since=`, by the reader's number.
+
+    Args:
+        asking: what is asked for.
+        position: where the last answer ended.
+    """
+
+    def __init__(self, asking: ClientRequest, position: str) -> None:
+        self.position = position
+        self.retry: float | None = None
+        self.opened = bool(position)  # the first answer may take as long as there is no news
+        self.over = ""
+        self._asking = asking
+        self._path = path_for(asking.url, asking.channels)
+        self._by_tag = asking.number % 2 == 1
+        self._response = ResponseReader()
+        self._body = bytearray()
+        self._next = b""
+
+    def begin(self) -> bytes:
+        """
+        See `Wire`.
+        """
+        headers = ["Accept: application/json"]
+        path = self._path
+        if self.position and self._by_tag:
+            headers.append(f'If-None-Match: "{self.position}"')
+        elif self.position:
+            path += f"{'&' if '?' in path else '?'}since={quote(self.position)}"
+        return request(self._asking.url, f"GET {path}", headers)
+
+    def feed(self, data: bytes) -> list[ClientEvent]:
+        """
+        See `Wire`.
+        """
+        response = self._response
+        self._body += response.feed(data)
+        if len(self._body) > LARGEST_ANSWER:
+            raise RemoteProtocolError(f"an answer has more than {LARGEST_ANSWER} bytes")
+        if response.head is None or not response.over:
+            return []
+        status = response.head.status
+        heard: list[ClientEvent] = []
+        if status == 200:
+            heard = self._read(bytes(self._body))
+        elif status != 304:
+            self.retry = seconds_to_wait(response.head)
+            self.over = f"status {status}"
+            return []
+        self.opened = True
+        if self.retry:
+            self.over = "sent away"
+        elif not response.keep_alive:
+            self.over, self.retry = "ended by the server", 0.0
+        else:
+            self._response = ResponseReader()
+            self._body.clear()
+            self._next = self.begin()
+        return heard
+
+    def _read(self, body: bytes) -> list[ClientEvent]:
+        try:
+            answer: dict[str, Any] = json.loads(body)
+            position = str(answer["position"])
+            heard = [
+                ClientEvent(str(message.get("data", "")), str(message["id"]))
+                for message in answer["messages"]
+            ]
+            if answer["gap"]:
+                heard.insert(0, ClientEvent("", position, True))
+            retry = answer.get("retry")
+        except (ValueError, KeyError, TypeError, AttributeError):
+            raise RemoteProtocolError("an answer to a poll is not as it should be") from None
+        self.position = position
+        if isinstance(retry, int):
+            self.retry = retry / 1e3
+        return heard
+
+    def take(self) -> bytes:
+        """
+        See `Wire`.
+        """
+        said, self._next = self._next, b""
+        return said

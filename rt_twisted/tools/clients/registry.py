@@ -1,0 +1,81 @@
+"""
+Which wires there are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from urllib.parse import parse_qsl, urlencode, urljoin, urlsplit, urlunsplit
+
+from rt_twisted.tools.clients.interfaces import ClientRequest, IClient
+from rt_twisted.tools.clients.poll import PollClient
+from rt_twisted.tools.clients.socketio import SocketIOClient
+from rt_twisted.tools.clients.socketio_polling import SocketIOPollingClient
+from rt_twisted.tools.clients.socketio_recovery import recovering
+from rt_twisted.tools.clients.sse import SseClient
+from rt_twisted.tools.clients.stream import StreamClient
+from rt_twisted.tools.clients.websocket import WebSocketClient
+from rt_twisted.tools.load.target import SetupError
+
+
+@dataclass(frozen=True, slots=True)
+class ClientType:
+    """
+    A kind of wire.
+
+    Args:
+        name: as users call it.
+        place: of the daemon's own route, beside that of event streams.
+        make: makes the wire of one connection, of what is asked for and the position.
+        resumes: whether its readers can go on from where they were.
+    """
+
+    name: str
+    place: str
+    make: Callable[[ClientRequest, str], IClient]
+    resumes: bool = True
+
+    def url(self, base: str, place: str = "") -> str:
+        """
+        Where its route is; its channels are for the wire to name.
+
+        Args:
+            base: where event streams are.
+            place: URL or path; "" for the daemon's own.
+        """
+        found = urlsplit(urljoin(base, place or self.place))
+        query = found.query or ("" if place else urlsplit(base).query)
+        kept = [(name, value) for name, value in parse_qsl(query, True) if name != "channels"]
+        return urlunsplit(found._replace(query=urlencode(kept)))
+
+
+CLIENT_TYPES = {
+    each.name: each
+    for each in (
+        ClientType("sse", "", SseClient),
+        ClientType("websocket", "ws", WebSocketClient),
+        ClientType("poll", "poll", PollClient),
+        ClientType("stream", "stream", StreamClient, resumes=False),
+        ClientType("socketio", "socket.io/", SocketIOClient),
+        ClientType("socketio-polling", "socket.io/", SocketIOPollingClient),
+        ClientType("socketio-recovery", "socket.io/", recovering),
+    )
+}
+
+
+def choose(text: str) -> tuple[ClientType, str]:
+    """
+    Read `NAME` or `NAME=PATH`.
+
+    Returns:
+        the kind of wire, and where its route is; "" for where the daemon has it.
+
+    Raises:
+        SetupError: there is no such kind.
+    """
+    name, _, place = text.partition("=")
+    choice = CLIENT_TYPES.get(name)
+    if choice is None:
+        raise SetupError(f"{name!r} is none of {', '.join(CLIENT_TYPES)}")
+    return choice, place

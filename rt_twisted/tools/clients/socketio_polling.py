@@ -1,0 +1,101 @@
+"""
+Socket.IO 5 on Engine.IO 4, by polling.
+"""
+
+from __future__ import annotations
+
+from urllib.parse import quote
+
+from rt_twisted.codecs.errors import RemoteProtocolError
+from rt_twisted.codecs.response import ResponseReader
+from rt_twisted.tools.clients.http import path_for, request, seconds_to_wait
+from rt_twisted.tools.clients.interfaces import ClientEvent, ClientRequest, SessionState
+from rt_twisted.tools.clients.poll import LARGEST_ANSWER
+from rt_twisted.tools.clients.socketio import SocketIODialogue
+
+_BETWEEN = "\x1e"  # packets of a payload
+
+
+class SocketIOPollingClient:
+    """
+    Polls and posts by turns, on one connection: what it has to say is an answer
+    to what a poll brought.
+
+    Args:
+        asking: what is asked for.
+        position: where the session before this one ended.
+        memory: see `Member`.
+    """
+
+    def __init__(
+        self, asking: ClientRequest, position: str, memory: SessionState | None = None
+    ) -> None:
+        self.position = position
+        self.retry: float | None = None
+        self.opened = False
+        self.over = ""
+        self._asking = asking
+        self._member = SocketIODialogue(asking.channels, position, memory)
+        self._response = ResponseReader()
+        self._body = bytearray()
+        self._polled = True  # the answer is one to a poll
+        self._next = b""
+
+    def begin(self) -> bytes:
+        """
+        See `Wire`.
+        """
+        return self._request("GET", [])
+
+    def _request(self, method: str, headers: list[str]) -> bytes:
+        path = path_for(self._asking.url, ())
+        path += f"{'&' if '?' in path else '?'}EIO=4&transport=polling"
+        if self._member.sid:
+            path += f"&sid={quote(self._member.sid)}"
+        return request(self._asking.url, f"{method} {path}", headers)
+
+    def feed(self, data: bytes) -> list[ClientEvent]:
+        """
+        See `Wire`.
+        """
+        response = self._response
+        self._body += response.feed(data)
+        if len(self._body) > LARGEST_ANSWER:
+            raise RemoteProtocolError(f"an answer has more than {LARGEST_ANSWER} bytes")
+        if response.head is None or not response.over:
+            return []
+        if response.head.status != 200:
+            self.retry = seconds_to_wait(response.head)
+            self.over = f"status {response.head.status}"
+            return []
+        heard = self._read(bytes(self._body)) if self._polled else []
+        if not response.keep_alive:
+            self.over = self.over or "ended by the server"
+            return heard
+        self._response = ResponseReader()
+        self._body.clear()
+        said = _BETWEEN.join(self._member.take()).encode()
+        self._polled = not said
+        if said:
+            headers = ["Content-Type: text/plain; charset=UTF-8", f"Content-Length: {len(said)}"]
+            self._next = self._request("POST", headers) + said
+        else:
+            self._next = self._request("GET", [])
+        return heard
+
+    def _read(self, body: bytes) -> list[ClientEvent]:
+        member = self._member
+        try:
+            packets = body.decode().split(_BETWEEN)
+        except UnicodeDecodeError:
+            raise RemoteProtocolError("a payload is not UTF-8") from None
+        heard = [said for said in map(member.feed, packets) if said is not None]
+        self.position, self.opened, self.over = member.position, member.opened, member.over
+        return heard
+
+    def take(self) -> bytes:
+        """
+        See `Wire`.
+        """
+        said, self._next = self._next, b""
+        return said

@@ -1,0 +1,27 @@
+"""
+Socket.IO with connection state recovery.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from rt_twisted.tools.clients.interfaces import ClientRequest, IClient
+from rt_twisted.tools.clients.socketio import SocketIOClient
+from rt_twisted.tools.clients.socketio_polling import SocketIOPollingClient
+
+
+def recovering(asking: ClientRequest, position: str) -> IClient:
+    """
+    A websocket for every second reader, polls for the others: with the key and
+    the offset of the session before, so that the server finds its channels. Where
+    it is not known again, they are asked for from the position on.
+
+    Args:
+        asking: what is asked for.
+        position: where the connection before this one ended.
+    """
+    half = replace(asking, number=asking.number // 2)
+    if asking.number % 2:
+        return SocketIOPollingClient(half, position, asking.memory)
+    return SocketIOClient(half, position, asking.memory)

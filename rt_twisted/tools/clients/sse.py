@@ -1,0 +1,98 @@
+"""
+Server-sent events.
+"""
+
+from __future__ import annotations
+
+import json
+
+from rt_twisted.codecs.eventsource import EventReader
+from rt_twisted.codecs.response import ResponseHead, ResponseReader
+from rt_twisted.model.message import GAP
+from rt_twisted.tools.clients.http import path_for, request, seconds_to_wait
+from rt_twisted.tools.clients.interfaces import ClientEvent, ClientRequest
+
+EVENT_STREAM = "text/event-stream"
+
+
+class SseClient:
+    """
+    What an EventSource does.
+
+    Args:
+        asking: what is asked for.
+        position: where the connection before this one ended.
+    """
+
+    def __init__(self, asking: ClientRequest, position: str) -> None:
+        self.position = position
+        self.retry: float | None = None
+        self.opened = False
+        self.over = ""
+        self._asking = asking
+        self._response = ResponseReader()
+        self._events = EventReader(position)
+        self._ends = False  # the end of the stream is known: it is none
+
+    def begin(self) -> bytes:
+        """
+        See `Wire`.
+        """
+        asking = self._asking
+        headers = [f"Accept: {EVENT_STREAM}", "Cache-Control: no-cache"]
+        if self.position:
+            headers.append(f"Last-Event-ID: {self.position}")
+        return request(asking.url, f"GET {path_for(asking.url, asking.channels)}", headers)
+
+    def feed(self, data: bytes) -> list[ClientEvent]:
+        """
+        See `Wire`.
+        """
+        response, events = self._response, self._events
+        body = response.feed(data)
+        known = self.opened or self._ends
+        if not known and (response.head is None or not self._opens(response.head)):
+            return []
+        heard = [
+            ClientEvent("", gap_end(event.data), True)
+            if event.type == GAP
+            else ClientEvent(event.data, event.id)
+            for event in (events.feed(body) if body else ())
+        ]
+        self.position = events.last_id
+        if events.retry is not None:
+            self.retry = events.retry / 1e3
+        if response.over:
+            self.over = "sent away" if self._ends else "ended by the server"
+        return heard
+
+    def _opens(self, head: ResponseHead) -> bool:
+        media = (head.header("content-type") or "").partition(";")[0].strip()
+        if head.status != 200 or media != EVENT_STREAM:
+            self.retry = seconds_to_wait(head)
+            self.over = f"status {head.status}"
+            if head.status == 200:
+                self.over = f"no event stream, but {media!r}"
+            return False
+        # A stream whose end is known is none: its `retry` says when to come back.
+        self._ends = head.header("content-length") is not None
+        self.opened = not self._ends
+        return True
+
+    def take(self) -> bytes:
+        """
+        See `Wire`.
+        """
+        return b""
+
+
+def gap_end(data: str) -> str:
+    """
+    The position in a gap's data; "" if it has none.
+    """
+    try:
+        said = json.loads(data)
+    except ValueError:
+        return ""
+    position = said.get("position") if isinstance(said, dict) else None
+    return position if isinstance(position, str) else ""

@@ -1,0 +1,96 @@
+"""
+Websockets on which a frame is a JSON object (docs/websocket.md).
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+from urllib.parse import quote, urljoin
+
+from rt_twisted.codecs.errors import RemoteProtocolError
+from rt_twisted.tools.clients.http import path_for
+from rt_twisted.tools.clients.interfaces import ClientEvent, ClientRequest
+from rt_twisted.tools.clients.websocket_connection import WebSocketConnection
+
+_RETRY = re.compile(r"retry=([0-9]{1,9})")
+
+
+class WebSocketClient:
+    """
+    Names its channels and its position in the URL, or by a command, as its
+    reader's number is; half of both offer compression.
+
+    Args:
+        asking: what is asked for.
+        position: where the connection before this one ended.
+    """
+
+    def __init__(self, asking: ClientRequest, position: str) -> None:
+        self.position = position
+        self.retry: float | None = None
+        self.opened = False
+        self.over = ""
+        self._channels = list(asking.channels)
+        self._by_command = bool(self._channels) and asking.number % 2 == 1
+        self._asked = False
+        # What is said before the channels are ours says nothing about them.
+        self._deaf = self._by_command and bool(position)
+        path = path_for(asking.url, () if self._by_command else asking.channels)
+        if position and not self._by_command:
+            path += f"{'&' if '?' in path else '?'}since={quote(position)}"
+        self._frames = WebSocketConnection(urljoin(asking.url, path), asking.number // 2 % 2 == 1)
+
+    def begin(self) -> bytes:
+        """
+        See `Wire`.
+        """
+        return self._frames.begin()
+
+    def feed(self, data: bytes) -> list[ClientEvent]:
+        """
+        See `Wire`.
+        """
+        frames = self._frames
+        heard = []
+        for text in frames.feed(data):
+            said = self._read(text)
+            if said is not None:
+                heard.append(said)
+        if frames.open and self._by_command and not self._asked:
+            self._asked = True
+            wanted: dict[str, Any] = {"type": "subscribe", "id": 1, "channels": self._channels}
+            if self.position:
+                wanted["since"] = self.position
+            frames.say(json.dumps(wanted))
+        self.over = self.over or frames.over
+        retry = _RETRY.search(frames.reason)
+        if retry:
+            self.retry = int(retry[1]) / 1e3
+        return heard
+
+    def _read(self, text: str | bytes) -> ClientEvent | None:
+        try:
+            said: dict[str, Any] = json.loads(text)
+            kind, position = said["type"], said.get("position", "")
+            if kind == "error":
+                self.over = f"error {said['status']:d}"
+                return None
+        except (ValueError, KeyError, TypeError):
+            raise RemoteProtocolError("a frame is not as it should be") from None
+        if kind == "ack":
+            self._deaf = False
+        if kind not in ("message", "position", "gap") or self._deaf:
+            return None
+        self.opened = True
+        if kind == "gap":
+            return ClientEvent("", position, True)
+        self.position = position
+        return ClientEvent(str(said.get("data", "")), position) if kind == "message" else None
+
+    def take(self) -> bytes:
+        """
+        See `Wire`.
+        """
+        return self._frames.take()

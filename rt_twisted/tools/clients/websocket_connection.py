@@ -1,0 +1,122 @@
+"""
+The client's end of a websocket, on the `websockets` library's protocol without a socket.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from websockets.client import ClientProtocol
+from websockets.exceptions import InvalidStatus
+from websockets.extensions.permessage_deflate import ClientPerMessageDeflateFactory
+from websockets.frames import Frame, Opcode
+from websockets.protocol import State
+from websockets.uri import parse_uri
+
+from rt_twisted.codecs.errors import RemoteProtocolError
+
+LARGEST = 64 * 1024 * 1024  # bytes of a message
+_BODIES = (Opcode.TEXT, Opcode.BINARY, Opcode.CONT)
+
+
+class WebSocketConnection:
+    """
+    Messages of a websocket.
+
+    Args:
+        url: http:// or https://, path and query included.
+        deflate: whether to offer compression.
+        headers: of the request.
+    """
+
+    def __init__(
+        self, url: str, deflate: bool = False, headers: Iterable[tuple[str, str]] = ()
+    ) -> None:
+        offered = [ClientPerMessageDeflateFactory()] if deflate else None
+        uri = parse_uri("ws" + url.removeprefix("http"))
+        self._protocol = ClientProtocol(uri, extensions=offered, max_size=LARGEST)
+        self._headers = tuple(headers)
+        self._pieces: list[bytes] = []
+        self._text = True
+
+    def begin(self) -> bytes:
+        """
+        The request.
+        """
+        asked = self._protocol.connect()
+        for name, value in self._headers:
+            asked.headers[name] = value
+        self._protocol.send_request(asked)
+        return self.take()
+
+    @property
+    def open(self) -> bool:
+        """
+        Whether the server has agreed.
+        """
+        return self._protocol.state is State.OPEN
+
+    @property
+    def over(self) -> str:
+        """
+        Why it has ended; "" as long as it has not.
+        """
+        protocol = self._protocol
+        refused = protocol.handshake_exc
+        if isinstance(refused, InvalidStatus):
+            return f"status {refused.response.status_code}"
+        if refused is not None:
+            return "malformed"
+        if protocol.close_rcvd is not None:
+            return f"closed with {protocol.close_rcvd.code:d}"
+        return "malformed" if protocol.close_sent is not None else ""
+
+    @property
+    def reason(self) -> str:
+        """
+        What the server said when it closed.
+        """
+        received = self._protocol.close_rcvd
+        return received.reason if received is not None else ""
+
+    def feed(self, data: bytes) -> list[str | bytes]:
+        """
+        Take the next bytes.
+
+        Returns:
+            the messages that they complete.
+
+        Raises:
+            RemoteProtocolError: text that is not UTF-8.
+        """
+        protocol = self._protocol
+        protocol.receive_data(data)
+        messages: list[str | bytes] = []
+        for event in protocol.events_received():
+            if not isinstance(event, Frame) or event.opcode not in _BODIES:
+                continue
+            if event.opcode is not Opcode.CONT:
+                self._text = event.opcode is Opcode.TEXT
+            self._pieces.append(bytes(event.data))
+            if event.fin:
+                whole, self._pieces = b"".join(self._pieces), []
+                messages.append(self._decode(whole) if self._text else whole)
+        return messages
+
+    def _decode(self, data: bytes) -> str:
+        try:
+            return data.decode()
+        except UnicodeDecodeError:
+            raise RemoteProtocolError("a text message is not UTF-8") from None
+
+    def say(self, text: str) -> None:
+        """
+        Send a message.
+        """
+        self._protocol.send_text(text.encode())
+
+    def take(self) -> bytes:
+        """
+        The bytes to be sent now, pongs among them.
+        """
+        return b"".join(self._protocol.data_to_send())

@@ -1,0 +1,281 @@
+"""
+What a reader has got, and what is wrong with it.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from enum import Enum
+
+from rt_twisted.model.message import Position
+from rt_twisted.tools.cuttest.published import Published, Rank
+
+MOST_MISSING = 10_000  # lost messages of a reader that are known by number
+MOST_GAPS = 64  # that are remembered of a reader
+
+
+class Fault(Enum):
+    """
+    What must not happen.
+    """
+
+    LOST = "lost"  # and no gap told of it
+    REPEATED = "repeated"
+    DISORDERED = "out of order"
+    STRAY = "of a channel not asked for"
+    MISPLACED = "at another position than its publisher was told"
+
+
+Finding = tuple[Fault, int, int]  # with channel and number of the message
+
+
+@dataclass(frozen=True, slots=True)
+class ReportedGap:
+    """
+    What a reader was told of.
+
+    Args:
+        begin: where the reader was.
+        end: up to where something may be missing.
+        counts: messages written by then, per channel.
+    """
+
+    begin: Rank
+    end: Rank
+    counts: tuple[int, ...]
+
+
+class Checker:
+    """
+    Judges what one reader hears. From its first position on it is owed each
+    message of its channels: once, in the order of positions over all channels.
+
+    Args:
+        channels: the numbers of its channels.
+        published: what there is.
+    """
+
+    __slots__ = (
+        "_begin",
+        "_cursor",
+        "_fresh",
+        "_gaps",
+        "_last",
+        "_missing",
+        "_next",
+        "_published",
+        "_told",
+        "channels",
+        "delivered",
+        "faults",
+        "gaps",
+        "said",
+        "twice",
+    )
+
+    def __init__(self, channels: Sequence[int], published: Published) -> None:
+        self.channels = channels
+        self.delivered = 0  # each once
+        self.said = 0  # not delivered, but a gap told of it
+        self.twice = (
+            0  # repeated as the log, and with it their keys, began anew; a gap told of that
+        )
+        self.gaps = 0
+        self.faults: Counter[Fault] = Counter()
+        self._published = published
+        self._begin: Rank | None = None
+        self._cursor: Rank = (0, 0)
+        self._last: Rank = (-1, 0)  # of a message
+        self._next: dict[int, int] = {}
+        self._missing: set[tuple[int, int]] = set()
+        self._gaps: deque[ReportedGap] = deque(maxlen=MOST_GAPS)
+        self._fresh = False  # nothing was heard since the last gap
+        self._told: set[int] = set()  # logs whose beginning a gap has told of
+
+    @property
+    def begun(self) -> bool:
+        """
+        Whether the reader knows where it is, and so is owed what follows.
+        """
+        return self._begin is not None
+
+    def moved(self, position: Position) -> list[Finding]:
+        """
+        The reader has learned where it is.
+
+        Returns:
+            as `take`.
+        """
+        cursor = self._published.rank(position)
+        self._fresh = self._fresh and cursor == self._cursor
+        self._cursor = cursor
+        if self._begin is None:
+            self._start(self._cursor)
+        return self._pass(cursor)
+
+    def _start(self, begin: Rank) -> None:
+        published = self._published
+        self._begin = begin
+        for channel in self.channels:
+            number = published.accepted(channel)
+            while number > published.first(channel) and self._after(channel, number - 1, begin):
+                number -= 1
+            self._next[channel] = number
+
+    def gap(self, position: Position) -> None:
+        """
+        A gap was told.
+        """
+        self.gaps += 1
+        published = self._published
+        begin, end = self._cursor, published.rank(position)
+        if self._gaps and self._fresh:
+            begin = self._gaps.pop().begin  # told once more, or a further one right behind
+        if end[0] != begin[0]:
+            self._told.add(end[0])
+        self._gaps.append(ReportedGap(begin, end, tuple(published.counts)))
+        self._fresh = True
+
+    def take(self, channel: int, number: int, position: Position) -> list[Finding]:
+        """
+        A message has come.
+
+        Returns:
+            what is wrong, with which messages; usually nothing.
+        """
+        rank = self._published.rank(position)
+        if self._begin is None:
+            self._start((rank[0], rank[1] - 1))
+        expected = self._next.get(channel)
+        if expected is None:
+            return self._note(Fault.STRAY, channel, number)
+        if number < expected:
+            return self._late(channel, number, rank)
+        faults = self._skip(channel, number)
+        if self._last[0] == rank[0] and rank <= self._last:
+            faults += self._note(Fault.DISORDERED, channel, number)
+        known = self._published.position(channel, number)
+        if known is not None and known.epoch == position.epoch and known != position:
+            faults += self._note(Fault.MISPLACED, channel, number)
+        self.delivered += 1
+        self._next[channel] = number + 1
+        self._last = self._cursor = rank
+        self._fresh = False
+        return faults + self._pass(rank)
+
+    def _late(self, channel: int, number: int, rank: Rank) -> list[Finding]:
+        if (channel, number) in self._missing:
+            self._missing.remove((channel, number))
+            self.faults[Fault.LOST] -= 1
+            self.delivered += 1
+            return self._note(Fault.DISORDERED, channel, number)
+        # A server that lost its log may have lost the publisher's keys with it.
+        known = self._published.position(channel, number)
+        elsewhere = known is None or self._published.rank(known)[0] != rank[0]
+        if rank[0] in self._told and elsewhere:
+            self.twice += 1
+            return []
+        return self._note(Fault.REPEATED, channel, number)
+
+    def _pass(self, cursor: Rank) -> list[Finding]:
+        """
+        Everything up to *cursor* has come, or does not come any more.
+        """
+        published, faults = self._published, []
+        for channel, following in tuple(self._next.items()):
+            number = following
+            while (place := published.position(channel, number)) is not None:
+                rank = published.rank(place)
+                if rank[0] != cursor[0] or rank > cursor:
+                    break
+                number += 1
+            faults += self._skip(channel, number)
+        return faults
+
+    def _skip(self, channel: int, number: int) -> list[Finding]:
+        """
+        Whatever of *channel* comes before *number* and has not come is missing.
+        """
+        faults = []
+        for missed in range(self._next[channel], number):
+            if self._is_missing(channel, missed):
+                faults += self._note(Fault.LOST, channel, missed)
+                if len(self._missing) < MOST_MISSING:
+                    self._missing.add((channel, missed))
+        self._next[channel] = number
+        return faults
+
+    def _note(self, fault: Fault, channel: int, number: int) -> list[Finding]:
+        self.faults[fault] += 1
+        return [(fault, channel, number)]
+
+    def _is_missing(self, channel: int, number: int) -> bool:
+        """
+        Whether a message that has not come is owed, and no gap told of it; counts
+        those that one told of.
+        """
+        if self._begin is not None and not self._after(channel, number, self._begin):
+            return False
+        if self._in_gap(channel, number):
+            self.said += 1
+            return False
+        return True
+
+    def _in_gap(self, channel: int, number: int) -> bool:
+        position = self._published.position(channel, number)
+        if position is None:
+            return False
+        rank = self._published.rank(position)
+        for gap in self._gaps:
+            if rank[0] == gap.end[0]:
+                if gap.begin < rank <= gap.end:
+                    return True
+            elif number < gap.counts[channel] and rank > gap.begin:
+                return True
+        return False
+
+    def _after(self, channel: int, number: int, rank: Rank) -> bool:
+        position = self._published.position(channel, number)
+        return position is not None and self._published.rank(position) > rank
+
+    def needs(self, channel: int) -> int:
+        """
+        The number of the first message of *channel* that it has not yet heard.
+        """
+        return self._next.get(channel, self._published.accepted(channel))
+
+    def waits(self) -> bool:
+        """
+        Whether something accepted is still to come.
+        """
+        return next(self._owed(), None) is not None
+
+    def owing(self) -> int:
+        """
+        How many accepted messages have not come, and may still.
+        """
+        return sum(1 for _ in self._owed())
+
+    def _owed(self) -> Iterator[tuple[int, int]]:
+        if self._begin is None:
+            return
+        for channel, following in self._next.items():
+            for number in range(following, self._published.accepted(channel)):
+                after = self._after(channel, number, self._begin)
+                if after and not self._in_gap(channel, number):
+                    yield channel, number
+
+    def close(self) -> list[Finding]:
+        """
+        Nothing comes any more: what is missing now is lost.
+
+        Returns:
+            as `take`.
+        """
+        return [
+            finding
+            for channel, following in tuple(self._next.items())
+            for finding in self._skip(channel, max(following, self._published.accepted(channel)))
+        ]

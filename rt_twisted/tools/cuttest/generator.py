@@ -1,0 +1,234 @@
+"""
+A channel's messages, published at a rate, each until the server has it.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+from urllib.parse import urlsplit
+
+from twisted.internet.protocol import Protocol, connectionDone
+from twisted.python.failure import Failure
+
+from rt_twisted.codecs.errors import RemoteProtocolError
+from rt_twisted.codecs.response import ResponseReader
+from rt_twisted.model.message import NOWHERE, Position
+from rt_twisted.tools.clients.http import request, seconds_to_wait
+from rt_twisted.tools.cuttest.published import Published
+from rt_twisted.tools.load.target import Call, Target, kind
+
+AGAIN = 0.2  # seconds until a message is tried again
+LONGEST = 2.0  # the same, whatever the server says
+PATIENCE = 10.0  # seconds for an answer
+PASSING = frozenset((408, 425, 429, 500, 502, 503, 504))  # statuses that may not be there next time
+LARGEST_ANSWER = 64 * 1024  # bytes
+
+
+class Generator(Protocol):
+    """
+    Publishes the messages of one channel: one request at a time, so that their
+    order is known, and each again with the same idempotency key until the server
+    says that it has it, over whatever node.
+
+    Args:
+        pick: says which node is next.
+        key: the secret, if the server wants one.
+        published: makes the messages.
+        channel: its number.
+        errors: counts what went wrong.
+        clock: the reactor.
+    """
+
+    transport: Any = None
+
+    def __init__(
+        self,
+        pick: Callable[[], Target],
+        key: str,
+        published: Published,
+        channel: int,
+        errors: Counter[str],
+        clock: Any,
+    ) -> None:
+        self.refused = ""  # why it is of no use to go on
+        self.tried = 0  # requests
+        self._pick = pick
+        self._key = key
+        self._published = published
+        self._channel = channel
+        self._errors = errors
+        self._clock = clock
+        self._due = 0
+        self._number: int | None = None  # of the message that the server has not confirmed
+        self._target: Any = None
+        self._response = ResponseReader()
+        self._body = b""
+        self._asked = False
+        self._calling = False
+        self._timer: Any = None  # until the next try
+        self._alarm: Any = None  # if there is no answer
+        self._closed = False
+
+    @property
+    def idle(self) -> bool:
+        """
+        Whether all that was due is accepted.
+        """
+        return self._number is None and not self._due
+
+    def add(self, count: int = 1) -> None:
+        """
+        So many more are due.
+        """
+        self._due += count
+        self.push()
+
+    def drop(self) -> None:
+        """
+        Forget what is due and not yet sent.
+        """
+        self._due = 0
+
+    def push(self) -> None:
+        """
+        Send the next message, if none is under way.
+        """
+        if self._asked or self._timer is not None or self._closed or self.refused:
+            return
+        if self._number is None:
+            if not self._due or not self._published.room():
+                return
+            self._due -= 1
+            self._number = self._published.write(self._channel)
+        if self.transport is not None:
+            self._ask()
+        elif not self._calling:
+            self._calling = True
+            self._target = self._pick()
+            self._target.connect(Call(self, Generator._failed))
+
+    def _ask(self) -> None:
+        number = self._number
+        assert number is not None
+        published = self._published
+        name = published.channels[self._channel]
+        text = published.text(self._channel, number)
+        body = json.dumps({"channel": name, "message": text}).encode()
+        # The mark of the run is in the text: another run's keys are others.
+        headers = [
+            "Content-Type: application/json",
+            f"Content-Length: {len(body)}",
+            f"Idempotency-Key: {text[:100].rstrip('x')}",
+        ]
+        if self._key:
+            headers.append(f"Authorization: Bearer {self._key}")
+        parts = urlsplit(self._target.url)
+        line = f"POST {parts.path or '/'}{'?' if parts.query else ''}{parts.query}"
+        self._asked = True
+        self._response, self._body = ResponseReader(), b""
+        self.tried += 1
+        self._alarm = self._clock.callLater(PATIENCE, self._too_late)
+        self.transport.write(request(self._target.url, line, headers) + body)
+
+    def connectionMade(self) -> None:
+        """
+        Ask at once.
+        """
+        self._calling = False
+        self.push()
+
+    def dataReceived(self, data: bytes) -> None:
+        """
+        Read the answer.
+        """
+        response = self._response
+        try:
+            self._body += response.feed(data)
+        except RemoteProtocolError:
+            self._errors["publish: malformed"] += 1
+            self.transport.abortConnection()
+            return
+        if len(self._body) > LARGEST_ANSWER:
+            self._errors["publish: too long an answer"] += 1
+            self.transport.abortConnection()
+            return
+        if response.head is None or not response.over or not self._asked:
+            return
+        self._answered()
+        status = response.head.status
+        if status == 200:
+            self._accepted()
+        else:
+            self._errors[f"publish: status {status}"] += 1
+            if status not in PASSING:
+                self.refused = f"status {status}"
+                return
+            wait = seconds_to_wait(response.head)
+            self._wait(AGAIN if wait is None else min(max(wait, AGAIN), LONGEST))
+        if not response.keep_alive:
+            self.transport.loseConnection()
+            return
+        self.push()
+
+    def _accepted(self) -> None:
+        try:
+            position = Position.parse(str(json.loads(self._body)["position"]))
+        except (ValueError, KeyError, TypeError):
+            position = NOWHERE
+        if position == NOWHERE:
+            self.refused = "no position in the answer"
+            return
+        self._published.accept(self._channel, position)
+        self._number = None
+
+    def _answered(self) -> None:
+        self._asked = False
+        if self._alarm is not None:
+            self._alarm.cancel()
+            self._alarm = None
+
+    def _too_late(self) -> None:
+        self._alarm = None
+        self._errors["publish: no answer"] += 1
+        if self.transport is not None:
+            self.transport.abortConnection()
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        """
+        The server may have it or not: the same again.
+        """
+        self.transport = None
+        if self._asked:
+            self._answered()
+            self._errors[f"publish: {kind(reason)}"] += 1
+        self._wait(AGAIN)
+
+    def _failed(self, reason: Failure) -> None:
+        self._calling = False
+        self._errors[f"publish: {kind(reason)}"] += 1
+        self._wait(AGAIN)
+
+    def _wait(self, seconds: float) -> None:
+        if self._timer is None and not self._closed:
+            wait = seconds * random.uniform(1, 1.5)
+            self._timer = self._clock.callLater(wait, self._go_on)
+
+    def _go_on(self) -> None:
+        self._timer = None
+        self.push()
+
+    def close(self) -> None:
+        """
+        Hang up.
+        """
+        self._closed = True
+        for call in (self._timer, self._alarm):
+            if call is not None and call.active():
+                call.cancel()
+        self._timer = self._alarm = None
+        if self.transport is not None:
+            self.transport.abortConnection()

@@ -1,0 +1,152 @@
+"""
+Commands that restart servers at random moments.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import tempfile
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.internet.protocol import ProcessProtocol
+from twisted.python.failure import Failure
+
+LONGEST = 60.0  # seconds a command may take
+KEPT = 500  # bytes of what it says
+
+
+class Nemesis:
+    """
+    Runs commands by the shell, one at a time, at random moments.
+
+    Args:
+        commands: one of them each time, by chance.
+        every: seconds from the end of one to the next, on average.
+        rng: the chance.
+        reactor: runs it.
+        say: is told of each.
+    """
+
+    def __init__(
+        self,
+        commands: Sequence[str],
+        every: float,
+        rng: random.Random,
+        reactor: Any,
+        say: Callable[[str], object],
+    ) -> None:
+        self.count = 0
+        self.failed = 0
+        self._commands = commands
+        self._every = every
+        self._rng = rng
+        self._reactor = reactor
+        self._say = say
+        self._timer: Any = None
+        self._running: NemesisCommand | None = None
+        self._stopping = False
+        self._ended: list[Deferred[None]] = []
+
+    def start(self) -> None:
+        """
+        Begin.
+        """
+        if self._commands and not self._stopping:
+            wait = self._rng.uniform(0.5, 1.5) * self._every
+            self._timer = self._reactor.callLater(wait, self._run)
+
+    def stop(self) -> Deferred[None]:
+        """
+        Begin no more; one that runs may end.
+
+        Returns:
+            fires when none runs.
+        """
+        self._stopping = True
+        if self._timer is not None and self._timer.active():
+            self._timer.cancel()
+        ended: Deferred[None] = Deferred()
+        if self._running is None:
+            ended.callback(None)
+        else:
+            self._ended.append(ended)
+        return ended
+
+    def kill(self) -> None:
+        """
+        Let none run.
+        """
+        self.stop()
+        if self._running is not None:
+            self._running.kill()
+
+    def _run(self) -> None:
+        command = self._rng.choice(self._commands)
+        self.count += 1
+        self._say(f"runs {command!r}")
+        self._running = NemesisCommand(command, self._reactor, self._over)
+
+    def _over(self, command: str, status: str, said: str) -> None:
+        self._running = None
+        if status:
+            self.failed += 1
+            self._say(f"{command!r}: {status}{': ' if said else ''}{said}")
+        self.start()
+        ended, self._ended = self._ended, []
+        for each in ended:
+            each.callback(None)
+
+
+class NemesisCommand(ProcessProtocol):
+    """
+    One command, with all that it starts.
+
+    Args:
+        command: for the shell.
+        reactor: runs it.
+        over: called with the command, how it failed or "", and its last words.
+    """
+
+    transport: Any
+
+    def __init__(self, command: str, reactor: Any, over: Callable[[str, str, str], object]) -> None:
+        self._command = command
+        self._over = over
+        # A file, not a pipe: a server that it leaves running may go on writing.
+        self._said = tempfile.TemporaryFile()  # noqa: SIM115 - closed when it ends
+        self._timer = reactor.callLater(LONGEST, self.kill)
+        # A session of its own: it can be ended with all that it has started.
+        shell = ["setsid", "/bin/sh", "-c", command]
+        said = self._said.fileno()
+        with open(os.devnull, "rb") as nothing:
+            streams = {0: nothing.fileno(), 1: said, 2: said}
+            reactor.spawnProcess(self, "/usr/bin/setsid", shell, None, childFDs=streams)
+
+    def kill(self) -> None:
+        """
+        It takes too long.
+        """
+        pid = self.transport.pid
+        if pid is not None:
+            try:
+                os.killpg(pid, signal.SIGKILL)
+            except ProcessLookupError:
+                self.transport.signalProcess("KILL")
+
+    def processEnded(self, reason: Failure) -> None:
+        """
+        It has ended; servers that it has started may go on.
+        """
+        if self._timer.active():
+            self._timer.cancel()
+        number = getattr(reason.value, "signal", None)
+        status = getattr(reason.value, "exitCode", None)
+        how = f"signal {number}" if number else f"exit status {status}" if status else ""
+        with self._said as file:
+            file.seek(max(0, file.seek(0, os.SEEK_END) - KEPT))
+            last = file.read().decode(errors="replace").strip()
+        self._over(self._command, how, last)

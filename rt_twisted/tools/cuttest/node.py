@@ -1,0 +1,71 @@
+"""
+A server, and the proxy in front of it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+from rt_twisted.tools.cuttest.proxy import CutMode, ProxiedConnection, Proxy
+from rt_twisted.tools.load.target import Target
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """
+    One URL.
+
+    Args:
+        url: where its event streams are, or where messages go.
+        proxy: in front of it.
+    """
+
+    url: str
+    proxy: Proxy
+
+    @classmethod
+    def find(cls, reactor: Any, url: str, patience: float, verify: bool) -> Node:
+        """
+        Look for the server, and listen in front of it.
+
+        Raises:
+            SetupError: there is no such host.
+        """
+        target = Target.find(reactor, url, 1, patience, verify)
+        # What passes the proxy is what it was; TLS is between the two ends.
+        return cls(url, Proxy(reactor, replace(target, security=None)))
+
+    def way(self, url: str, verify: bool = True) -> NodeRoute:
+        """
+        How *url*, of the same server, is reached through the proxy.
+        """
+        real = self.proxy.target
+        found = Target.find(self.proxy.reactor, url, 1, real.patience, verify)
+        return NodeRoute(self, url, replace(found, address="127.0.0.1", port=self.proxy.port))
+
+    def cut(self, connection: Any, manner: CutMode, seconds: float, left: int) -> bool:
+        """
+        Cut a client's *connection*; see `Link.cut`.
+        """
+        link: ProxiedConnection | None = self.proxy.links.get(connection.getHost().port)
+        if link is not None:
+            return link.cut(manner, seconds, left)
+        connection.abortConnection()  # the proxy has not accepted it yet
+        return True
+
+
+@dataclass(frozen=True, slots=True)
+class NodeRoute:
+    """
+    How a route is reached.
+
+    Args:
+        node: of the server.
+        url: of the route.
+        target: through the proxy.
+    """
+
+    node: Node
+    url: str
+    target: Target

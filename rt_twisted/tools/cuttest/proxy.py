@@ -1,0 +1,255 @@
+"""
+A TCP proxy that cuts connections.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import Any
+
+from twisted.internet.protocol import Factory, Protocol, connectionDone
+from twisted.python.failure import Failure
+
+from rt_twisted.tools.load.target import Call, Target
+
+HELD = 1 << 20  # bytes of a stalled connection, per direction; the rest waits in the kernel
+SLOWEST = 1.0  # seconds until a cut comes that waits for further bytes
+
+
+class CutMode(Enum):
+    """
+    How a connection ends.
+    """
+
+    RESET = "reset"  # RST: what was under way is thrown away
+    CLOSE = "close"  # FIN: what was under way still arrives
+    STALL = "stall"  # nothing passes, nobody is told; then RST
+    PAUSE = "pause"  # the same, and then it goes on
+
+
+class ProxiedConnection:
+    """
+    A connection through the proxy: the *near* end is the client's, the *far*
+    end the server's.
+
+    Args:
+        proxy: whose.
+    """
+
+    def __init__(self, proxy: Proxy) -> None:
+        self.near = ProxyEnd(self, "near")
+        self.far = ProxyEnd(self, "far")
+        self._proxy = proxy
+        self._left: int | None = None  # bytes to the client until it is cut
+        self._timer: Any = None
+        self._over = False
+        self._port = 0
+
+    def accepted(self) -> None:
+        """
+        A client has connected.
+        """
+        self._port = self.near.transport.getPeer().port
+        self._proxy.links[self._port] = self
+        self.near.transport.pauseProducing()
+        self._proxy.target.connect(Call(self.far, lambda far, reason: self.end(CutMode.RESET)))
+
+    def connected(self) -> None:
+        """
+        The server has accepted.
+        """
+        near, far = self.near.transport, self.far.transport
+        if self._over or near is None:
+            far.abortConnection()
+            return
+        near.registerProducer(far, True)
+        far.registerProducer(near, True)
+        if not self.near.stalled:
+            near.resumeProducing()
+
+    def passed(self, end: ProxyEnd, data: bytes) -> None:
+        """
+        *end* has received *data* for the other.
+        """
+        if self._over:
+            return
+        if end is self.near:
+            if self.far.transport is not None:
+                self.far.transport.write(data)
+            return
+        if self._left is not None:
+            data = data[: self._left]
+            self._left -= len(data)
+        if self.near.transport is not None:
+            self.near.transport.write(data)
+        if self._left == 0:
+            # Not RST: the client would not get to see the half that was let through.
+            self.end(CutMode.CLOSE)
+
+    def cut(self, manner: CutMode, seconds: float, left: int = 0) -> bool:
+        """
+        Cut it.
+
+        Args:
+            manner: how.
+            seconds: how long a stall lasts.
+            left: bytes that the client still gets before it is closed.
+
+        Returns:
+            False if it is being cut already.
+        """
+        clock = self._proxy.reactor
+        if self._over or self._timer is not None:
+            return False
+        if manner in (CutMode.STALL, CutMode.PAUSE):
+            self.near.stall()
+            self.far.stall()
+            after = self._go_on if manner is CutMode.PAUSE else self.end
+            self._timer = clock.callLater(seconds, after)
+        elif manner is CutMode.CLOSE and left:
+            self._left = left
+            self._timer = clock.callLater(SLOWEST, self.end, CutMode.CLOSE)
+        else:
+            self.end(manner)
+        return True
+
+    def _go_on(self) -> None:
+        self._timer = None
+        self.near.go_on()
+        self.far.go_on()
+
+    def end(self, manner: CutMode = CutMode.RESET) -> None:
+        """
+        Both ends hang up; nothing passes any more.
+        """
+        if self._over:
+            return
+        self._over = True
+        self._proxy.links.pop(self._port, None)
+        if self._timer is not None and self._timer.active():
+            self._timer.cancel()
+        for end in (self.near, self.far):
+            end.hang_up(manner)
+
+    def lost(self) -> None:
+        """
+        One end has hung up: so does the other.
+        """
+        if not self.near.stalled:  # nobody is to hear of it before the stall is over
+            self.end(CutMode.CLOSE)
+
+
+class ProxyEnd(Protocol):
+    """
+    One end of a link.
+
+    Args:
+        link: whose.
+        side: near or far.
+    """
+
+    transport: Any = None
+
+    def __init__(self, link: ProxiedConnection, side: str) -> None:
+        self.stalled = False
+        self._link = link
+        self._side = side
+        self._held: list[bytes] = []
+
+    def connectionMade(self) -> None:
+        """
+        It is there.
+        """
+        self.transport.setTcpNoDelay(True)
+        if self._side == "near":
+            self._link.accepted()
+        else:
+            self._link.connected()
+
+    def dataReceived(self, data: bytes) -> None:
+        """
+        Pass it on, now or when the stall is over.
+        """
+        if not self.stalled:
+            self._link.passed(self, data)
+            return
+        self._held.append(data)
+        if sum(map(len, self._held)) > HELD:
+            self.transport.pauseProducing()
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        """
+        It is gone.
+        """
+        self.transport = None
+        self._link.lost()
+
+    def stall(self) -> None:
+        """
+        Keep what comes.
+        """
+        self.stalled = True
+
+    def go_on(self) -> None:
+        """
+        The stall is over.
+        """
+        self.stalled = False
+        held, self._held = self._held, []
+        if self.transport is None:
+            self._link.lost()
+            return
+        self.transport.resumeProducing()
+        for data in held:
+            self._link.passed(self, data)
+
+    def hang_up(self, manner: CutMode) -> None:
+        """
+        End the connection.
+        """
+        self._held = []
+        transport = self.transport
+        if transport is None:
+            return
+        if manner is CutMode.CLOSE:
+            transport.unregisterProducer()
+            transport.loseConnection()
+        else:
+            transport.abortConnection()
+
+
+class Proxy:
+    """
+    Listens on a port of 127.0.0.1 and passes everything on.
+
+    Args:
+        reactor: runs it.
+        target: where to.
+    """
+
+    def __init__(self, reactor: Any, target: Target) -> None:
+        self.reactor = reactor
+        self.target = target
+        self.links: dict[int, ProxiedConnection] = {}  # by the client's port
+        self._port = reactor.listenTCP(0, self._factory(), 1000, "127.0.0.1")
+
+    def _factory(self) -> Any:
+        factory: Any = Factory.forProtocol(lambda: ProxiedConnection(self).near)
+        factory.noisy = False
+        return factory
+
+    @property
+    def port(self) -> int:
+        """
+        Where it listens.
+        """
+        port: int = self._port.getHost().port
+        return port
+
+    def close(self) -> None:
+        """
+        Stop listening, and end all connections.
+        """
+        self._port.stopListening()
+        for link in tuple(self.links.values()):
+            link.end()

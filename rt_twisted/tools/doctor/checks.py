@@ -1,0 +1,451 @@
+"""
+The checks themselves.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Awaitable, Callable
+from typing import Any
+from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+
+from twisted.internet.defer import Deferred, ensureDeferred
+
+from rt_twisted.codecs.eventsource import EventReader
+from rt_twisted.model.message import GAP
+from rt_twisted.tools.doctor import findings as of
+from rt_twisted.tools.doctor.findings import CHECKS, Check, Finding, Verdict
+from rt_twisted.tools.doctor.probe import ProbeConnection, ProbeTarget, Unreachable
+
+LATE = 0.5  # seconds from publishing to arrival that are no longer "at once"
+FILLER = 32 * 1024  # bytes of each message that is pushed behind one that does not come
+MOST_FILLER = 512 * 1024
+LARGE = 1536 * 1024  # bytes of a request: nginx takes 1 MiB by default, the daemon 2
+
+HINTS = {
+    301: "use the URL it redirects to: %s",
+    302: "use the URL it redirects to: %s",
+    307: "use the URL it redirects to: %s",
+    308: "use the URL it redirects to: %s",
+    303: "the daemon sends browsers elsewhere when no channel is named",
+    401: "the proxy wants a password, which EventSource cannot send",
+    403: "the proxy refuses",
+    404: "no such path, at the proxy or at the daemon: look at location and route",
+    429: "too many readers from this address: trusted-proxies lets the daemon see each one's own",
+    502: "the proxy does not reach the daemon",
+    503: "the daemon or the proxy takes nobody now",
+    504: "the proxy got no answer from the daemon in time",
+}
+
+
+class ProxyCheck:
+    """
+    One look at everything.
+
+    Args:
+        place: the stream's URL.
+        publishing: where to publish.
+        key: the secret for that, or "".
+        channel: that the URL always reads, if it names channels itself; "" to ask for our own.
+        patience: seconds to watch a quiet stream.
+    """
+
+    def __init__(
+        self, place: ProbeTarget, publishing: ProbeTarget, key: str, channel: str, patience: float
+    ) -> None:
+        self._place = place
+        self._publishing = publishing
+        self._key = key
+        self._channel = channel
+        self._patience = patience
+        self._clock = place.reactor
+        self._mark = f"doctor-{random.getrandbits(48):012x}"
+        self._sent = 0
+        self._lines: list[ProbeConnection] = []
+        self._findings: dict[Check, Finding] = {}
+        self._no_publishing = ""  # why nothing can be published
+        self._receivers: object = None  # how many readers the last message had, if that was said
+
+    async def go(self) -> list[Finding]:
+        """
+        Check all, in about as long as the patience lasts.
+
+        Returns:
+            a finding for each check, in the order of CHECKS.
+        """
+        try:
+            await self._all()
+        finally:
+            for line in self._lines:
+                line.close()
+        return [self._findings[check] for check in CHECKS]
+
+    def _say(self, check: Check, verdict: Verdict, said: str) -> None:
+        self._findings[check] = Finding(check, verdict, said)
+
+    async def _all(self) -> None:
+        stream = await self._first()
+        if stream is None:
+            self._skip_rest("without a stream there is nothing to look at")
+            return
+        watching: Deferred[Any] | None = None
+        if stream.head is not None:
+            watching = ensureDeferred(self._guarded(of.IDLE, self._idle))
+        try:
+            await self._guarded(of.BUFFERING, lambda: self._buffering(stream))
+            stream.close()
+            flows = self._findings[of.BUFFERING].verdict is not Verdict.FAIL
+            if self._no_publishing:
+                self._say(of.RESUME, Verdict.SKIP, self._no_publishing)
+                self._say(of.CACHE, Verdict.SKIP, self._no_publishing)
+            else:
+                await self._guarded(of.CACHE, self._cache)
+            if flows and not self._no_publishing:
+                await self._guarded(of.RESUME, self._resume)
+            if flows:
+                await self._guarded(of.COMPRESSION, self._compression)
+            await self._guarded(of.KEEP_ALIVE, self._keep_alive)
+            await self._guarded(of.SIZE, self._size)
+            if watching is not None:
+                await watching
+        except BaseException:
+            if watching is not None:
+                watching.addErrback(lambda _: None)
+                watching.cancel()
+            raise
+        self._skip_rest("as nothing comes through, this cannot be seen")
+
+    def _skip_rest(self, why: str) -> None:
+        for check in CHECKS:
+            if check not in self._findings:
+                self._say(check, Verdict.SKIP, why)
+
+    async def _guarded(self, check: Check, look: Callable[[], Awaitable[None]]) -> None:
+        try:
+            await look()
+        except Unreachable as error:
+            self._say(check, Verdict.FAIL, f"a further connection was not possible: {error}")
+
+    # The stream.
+
+    def _path(self, channel: str, **more: str) -> str:
+        """
+        The URL's path, for a channel of ours unless it names its own.
+        """
+        parts = urlsplit(self._place.path)
+        query = parse_qsl(parts.query, keep_blank_values=True)
+        if not self._channel:
+            query = [(name, value) for name, value in query if name != "channels"]
+            query.append(("channels", channel))
+        query += more.items()
+        return urlunsplit(("", "", parts.path, urlencode(query), ""))
+
+    async def _open(
+        self, channel: str, headers: dict[str, str] | None = None, **more: str
+    ) -> ProbeConnection:
+        wanted = {"Accept": "text/event-stream", "Cache-Control": "no-cache", **(headers or {})}
+        line = await self._place.ask("GET", self._path(channel, **more), wanted)
+        self._lines.append(line)
+        return line
+
+    async def _first(self) -> ProbeConnection | None:
+        """
+        Reach it, and judge the head.
+
+        Returns:
+            a stream, its head there unless a proxy holds it back; None if there is none.
+        """
+        began = self._clock.seconds()
+        try:
+            line = await self._open(self._name("a"))
+        except Unreachable as error:
+            self._say(of.REACH, Verdict.FAIL, str(error))
+            return None
+        seconds = self._clock.seconds() - began
+        await line.answered()
+        if line.head is None and line.closed is not None:
+            broken = line.reason.startswith("TLS")
+            self._say(of.REACH, Verdict.FAIL if broken else Verdict.OK, line.reason or "connected")
+            if not broken:
+                self._say(of.STATUS, Verdict.FAIL, f"hung up without an answer: {line.reason}")
+            return None
+        self._say(of.REACH, Verdict.OK, f"connected in {seconds * 1e3:.0f} ms")
+        head = line.head
+        if head is None:
+            # A proxy that waits for more of the body holds the head back with it, but
+            # there is no body to wait for when only the head is asked for.
+            bare = await self._place.ask("HEAD", self._path(self._name("a")))
+            self._lines.append(bare)
+            await bare.answered()
+            head = bare.head
+        timeout = self._place.timeout
+        if head is None:
+            self._say(of.STATUS, Verdict.FAIL, f"no answer in {timeout:g} s")
+            return None
+        if head.status != 200:
+            hint = HINTS.get(head.status, "look into the proxy's log, then the daemon's")
+            hint = hint.replace("%s", head.header("location") or "")
+            self._say(of.STATUS, Verdict.FAIL, f"{head.status}: {hint}")
+            return None
+        if line.head is not None and head.header("content-length") is not None:
+            await line.finished()
+            if line.sent_away is not None:
+                said = f"200, but to come back in {line.sent_away:g} s: the daemon takes nobody now"
+                self._say(of.STATUS, Verdict.FAIL, f"{said} (max-readers, or a rush)")
+                return None
+        held = (
+            "" if line.head is not None else f", but to HEAD only: GET is silent for {timeout:g} s"
+        )
+        self._say(of.STATUS, Verdict.OK, f"200{held}")
+        media = (head.header("content-type") or "none").strip()
+        good = media.partition(";")[0].strip().lower() == "text/event-stream"
+        self._say(of.CONTENT_TYPE, Verdict.OK if good else Verdict.FAIL, media)
+        if not good:
+            return None
+        self._findings[of.HTTP] = of.judge_version(head)
+        self._findings[of.HEADERS] = of.judge_headers(head, bare=line.head is None)
+        return line
+
+    # Messages.
+
+    def _name(self, suffix: str) -> str:
+        return self._channel or f"{self._mark}-{suffix}"
+
+    def _text(self) -> str:
+        self._sent += 1
+        return f"{self._mark} {self._sent}"
+
+    async def _publish(self, channel: str, text: str) -> str:
+        """
+        Publish.
+
+        Returns:
+            "" or why it did not go.
+        """
+        body = json.dumps({"channel": channel, "message": text}).encode()
+        try:
+            line = await self._publishing.ask(
+                "POST", self._publishing.path, self._fields("application/json"), body
+            )
+        except Unreachable as error:
+            return f"cannot publish: {error}"
+        self._lines.append(line)
+        await line.finished()
+        line.close()
+        head = line.head
+        if head is not None and head.status == 200:
+            self._receivers = _receivers(line.body)
+            return ""
+        if head is None:
+            return f"cannot publish: no answer from {self._publishing.url}"
+        hint = {
+            401: "a KEY is needed, or this one is wrong",
+            403: "a KEY is needed, or this one does not open it",
+            404: "it is elsewhere: say where by --publish URL",
+            405: "it is elsewhere: say where by --publish URL",
+        }.get(head.status, "")
+        return f"cannot publish, status {head.status}: {hint}".rstrip(": ")
+
+    def _fields(self, media: str) -> dict[str, str]:
+        fields = {"Content-Type": media}
+        if self._key:
+            fields["Authorization"] = f"Bearer {self._key}"
+        return fields
+
+    async def _buffering(self, line: ProbeConnection) -> None:
+        timeout = self._place.timeout
+        early = await line.until(lambda: bool(line.arrivals))
+        start = (
+            f"the first bytes came after {((line.arrivals or [0])[0] - line.began) * 1e3:.0f} ms"
+        )
+        if not early:
+            start = f"the first bytes did not come in {timeout:g} s"
+        text = self._text()
+        sent = self._clock.seconds()
+        self._no_publishing = await self._publish(self._name("a"), text)
+        if self._no_publishing:
+            if early:
+                said = f"{start}; more cannot be said: {self._no_publishing}"
+                self._say(of.BUFFERING, Verdict.SKIP, said)
+            else:
+                self._say(of.BUFFERING, Verdict.FAIL, start)
+            return
+        if await line.until(lambda: text in line.texts):
+            took = next(when for when, event in line.events if event.data == text) - sent
+            late = took > LATE or not early
+            said = f"{start}, a message {took * 1e3:.0f} ms after it was published"
+            self._say(of.BUFFERING, Verdict.WARN if late else Verdict.OK, said)
+            return
+        if line.closed is not None:
+            self._say(of.BUFFERING, Verdict.FAIL, f"cut before a message came: {line.reason}")
+            return
+        if self._receivers == 0:
+            said = (
+                f"{start}, a message never, as the daemon that took it sees no reader: the route "
+                "names its channel itself (say which by --channel), or there are several daemons"
+            )
+            self._say(of.BUFFERING, Verdict.FAIL, said)
+            return
+        pushed = 0
+        while pushed < MOST_FILLER and text not in line.texts and line.closed is None:
+            await self._publish(self._name("a"), f"{self._mark} filler ".ljust(FILLER, "."))
+            pushed += FILLER
+            await line.until(lambda: text in line.texts, 0.1)
+        if text in line.texts:
+            said = f"{start}; a message came only when {pushed // 1024} KiB had been sent behind it"
+        else:
+            said = f"{start}, a message not either, nor {pushed // 1024} KiB behind it"
+        self._say(of.BUFFERING, Verdict.FAIL, said)
+
+    async def _compression(self) -> None:
+        line = await self._open(self._name("z"), {"Accept-Encoding": "gzip, deflate"})
+        if not await line.answered() or line.head is None:
+            self._say(of.COMPRESSION, Verdict.FAIL, "no answer when gzip is allowed")
+            return
+        coding = line.head.header("content-encoding")
+        if coding in (None, "", "identity"):
+            self._say(of.COMPRESSION, Verdict.OK, "not compressed, even if allowed")
+            return
+        if self._no_publishing:
+            said = f"compressed with {coding}; whether it is late cannot be said"
+            self._say(of.COMPRESSION, Verdict.WARN, said)
+            return
+        text = self._text()
+        # The head may be there before the daemon has been asked at all.
+        await line.until(lambda: bool(line.arrivals))
+        sent = self._clock.seconds()
+        await self._publish(self._name("z"), text)
+        if await line.until(lambda: text in line.texts):
+            took = self._clock.seconds() - sent
+            said = f"compressed with {coding}; a message comes after {took * 1e3:.0f} ms"
+            self._say(of.COMPRESSION, Verdict.WARN, said)
+        else:
+            said = f"compressed with {coding}, and a message does not come any more"
+            self._say(of.COMPRESSION, Verdict.FAIL, said)
+
+    async def _resume(self) -> None:
+        channel = self._name("r")
+        first, *missed = [self._text() for _ in range(4)]
+        line = await self._open(channel)
+        await line.until(lambda: bool(line.arrivals))
+        await self._publish(channel, first)
+        if not await line.until(lambda: first in line.texts) or not line.last_id:
+            self._say(of.RESUME, Verdict.SKIP, "no event with an id came")
+            return
+        last_id = line.last_id
+        line.close()
+        for text in missed[:-1]:
+            await self._publish(channel, text)
+        found = await self._come_back(channel, missed, {"Last-Event-ID": last_id})
+        if found.verdict is Verdict.FAIL:
+            # Is it the header, or the history?
+            missed.append(self._text())
+            again = await self._come_back(channel, missed, None, lastEventId=last_id)
+            if again.verdict is Verdict.OK:
+                said = "the header Last-Event-ID is stripped: the same id in the URL works"
+                found = Finding(of.RESUME, Verdict.FAIL, said)
+        self._findings[of.RESUME] = found
+
+    async def _come_back(
+        self, channel: str, missed: list[str], headers: dict[str, str] | None, **more: str
+    ) -> Finding:
+        line = await self._open(channel, headers, **more)
+        # What comes before the live message is the replay; so nothing waits for what never comes.
+        await line.until(lambda: bool(line.arrivals))
+        await self._publish(channel, missed[-1])
+        await line.until(lambda: missed[-1] in line.texts)
+        gap = any(event.type == GAP for _, event in line.events)
+        line.close()
+        ours = [text for text in line.texts if text.startswith(self._mark)]
+        return of.judge_resume(missed, ours, gap)
+
+    # Requests.
+
+    async def _keep_alive(self) -> None:
+        request = self._place.request("HEAD", self._path(self._name("k")))
+        line = await self._place.connect()
+        self._lines.append(line)
+        for turn in ("first", "second"):
+            line.send(request, "HEAD")
+            if not await line.answered():
+                cut = turn == "second" and line.closed is not None
+                verdict = Verdict.WARN if cut else Verdict.SKIP
+                self._say(of.KEEP_ALIVE, verdict, f"the {turn} request got no answer")
+                return
+            if not line.stays:
+                self._say(of.KEEP_ALIVE, Verdict.WARN, "each answer ends its connection")
+                return
+        self._say(of.KEEP_ALIVE, Verdict.OK, "a second request went over the same connection")
+        line.close()
+
+    async def _size(self) -> None:
+        # It names no channel: the daemon reads all of it, and publishes nothing.
+        body = b"x=" + b"x" * (LARGE - 2)
+        line = await self._publishing.ask(
+            "POST",
+            urlsplit(self._publishing.path).path,
+            self._fields("application/x-www-form-urlencoded"),
+            body,
+        )
+        self._lines.append(line)
+        await line.answered()
+        head = line.head
+        line.close()
+        size = f"{LARGE / 1024 / 1024:g} MiB"
+        if head is None:
+            said = f"a request of {size} got no answer: {line.reason or 'nothing came'}"
+            self._say(of.SIZE, Verdict.WARN, said)
+        elif head.status == 400:
+            self._say(of.SIZE, Verdict.OK, f"a request of {size} reaches the daemon")
+        elif head.status == 413:
+            self._say(of.SIZE, Verdict.WARN, f"a request of {size} is too large (413)")
+        else:
+            said = f"status {head.status}: {self._no_publishing or 'not what the daemon answers'}"
+            self._say(of.SIZE, Verdict.SKIP, said)
+
+    async def _cache(self) -> None:
+        """
+        The same URL twice, for a stream that ends by itself, with something new in between.
+        """
+        channel = self._name("c")
+        answers = []
+        for _ in range(2):
+            text = self._text()
+            await self._publish(channel, text)
+            line = await self._open(channel, since="all", evs_buffer_size_limit="1")
+            if not await line.finished() or line.head is None:
+                self._say(of.CACHE, Verdict.SKIP, "the stream that shall end at once does not")
+                return
+            answers.append(_texts(line.body))
+            line.close()
+            head = line.head
+        said = [
+            head.header(name) or "" for name in ("x-cache", "x-cache-status", "cf-cache-status")
+        ]
+        hit = any("hit" in each.lower() for each in said) or (head.header("age") or "0") != "0"
+        if text not in answers[1] or hit:
+            self._say(of.CACHE, Verdict.FAIL, "the second answer is the first one, kept")
+        else:
+            self._say(of.CACHE, Verdict.OK, "two requests of one URL got two answers")
+
+    async def _idle(self) -> None:
+        line = await self._open(self._name("i"))
+        await line.until(lambda: line.done, self._patience)
+        if line.opened is None:
+            self._say(of.IDLE, Verdict.SKIP, "the stream to watch was not opened")
+            return
+        now = self._clock.seconds()
+        closed = line.closed or (now if line.done else None)
+        self._findings[of.IDLE] = of.judge_idle(line.opened, line.arrivals, closed, now)
+
+
+def _receivers(answer: bytes | bytearray) -> object:
+    try:
+        return json.loads(answer)["receivers"]
+    except (ValueError, TypeError, KeyError):
+        return None
+
+
+def _texts(body: bytes | bytearray) -> list[str]:
+    return [event.data for event in EventReader().feed(bytes(body))]

@@ -1,0 +1,288 @@
+"""
+What is looked at, why it matters, and which line of a proxy's configuration cures it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import Enum
+from itertools import pairwise
+
+from rt_twisted.codecs.response import ResponseHead
+
+
+class Verdict(Enum):
+    """
+    How a check went. The better ones come first.
+    """
+
+    OK = "ok"
+    SKIP = "skip"  # it could not be checked
+    WARN = "warn"
+    FAIL = "fail"
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """
+    Something that a proxy can do wrong.
+
+    Args:
+        name: one word, or two.
+        why: one sentence on what readers notice.
+        nginx: the line that cures it.
+        haproxy: the same.
+    """
+
+    name: str
+    why: str
+    nginx: str
+    haproxy: str
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """
+    What one check found.
+
+    Args:
+        check: which.
+        verdict: how it went.
+        said: what was measured; one sentence.
+    """
+
+    check: Check
+    verdict: Verdict
+    said: str
+
+
+REACH = Check(
+    "reach",
+    "Nobody can read what they cannot reach.",
+    "listen 443 ssl; server_name HOST; ssl_certificate FULLCHAIN;",
+    "bind :443 ssl crt FULLCHAIN_AND_KEY",
+)
+STATUS = Check(
+    "status",
+    "A browser's EventSource gives up for good on every answer but 200.",
+    "proxy_pass http://127.0.0.1:8888/;  # where the daemon listens",
+    "server daemon 127.0.0.1:8888  # where the daemon listens",
+)
+CONTENT_TYPE = Check(
+    "content type",
+    "A browser's EventSource gives up on everything but text/event-stream.",
+    "no proxy_hide_header Content-Type; no error_page in this location",
+    "no http-response set-header Content-Type",
+)
+HTTP = Check(
+    "http version",
+    "HTTP/1.0 has no chunks and no kept connections: each request pays for a new one, and the "
+    "end of a stream looks like an accident.",
+    'proxy_http_version 1.1; proxy_set_header Connection "";',
+    "nothing needed, it speaks HTTP/1.1; look at what stands in front of it",
+)
+HEADERS = Check(
+    "headers",
+    "Without Cache-Control: no-cache, no-transform the next proxy may keep or compress the stream.",
+    "no proxy_hide_header Cache-Control; expires off;",
+    "no http-response del-header, set-header or replace-header on Cache-Control",
+)
+BUFFERING = Check(
+    "buffering",
+    "A proxy that collects bytes before it hands them on makes realtime late, or never.",
+    "proxy_buffering off; proxy_http_version 1.1;  # and no proxy_ignore_headers X-Accel-Buffering",
+    "no http-response wait-for-body",
+)
+COMPRESSION = Check(
+    "compression",
+    "A compressor waits for more before it writes, and costs memory for every reader.",
+    "gzip off;  # or text/event-stream out of gzip_types",
+    "no text/event-stream in compression type",
+)
+RESUME = Check(
+    "resume",
+    "A reader that was cut must get what it missed, or messages are lost without a word.",
+    "proxy_set_header Last-Event-ID $http_last_event_id;",
+    "no http-request del-header Last-Event-ID; several daemons need a common broker",
+)
+KEEP_ALIVE = Check(
+    "keep-alive",
+    "A publisher that must connect anew for every message is slow, more so with TLS.",
+    "keepalive_timeout 75s;",
+    "option http-keep-alive  # not option httpclose",
+)
+SIZE = Check(
+    "request size",
+    "Messages and batches that the daemon would take are refused by the proxy.",
+    "client_max_body_size 2m;  # the daemon's max-body",
+    "no rule on req.body_size below 2097152, the daemon's max-body",
+)
+CACHE = Check(
+    "caching",
+    "A cached answer shows one reader what was meant for another, some time ago.",
+    "proxy_cache off;  # and no proxy_ignore_headers Cache-Control",
+    "no http-request cache-use, no http-response cache-store",
+)
+IDLE = Check(
+    "idle streams",
+    "A quiet stream that is cut comes back again and again, and costs more than it carries.",
+    "proxy_read_timeout 75s;  # more than twice the daemon's heartbeat",
+    "timeout server 75s  # more than twice the daemon's heartbeat",
+)
+
+CHECKS = (
+    REACH,
+    STATUS,
+    CONTENT_TYPE,
+    HTTP,
+    HEADERS,
+    BUFFERING,
+    COMPRESSION,
+    RESUME,
+    KEEP_ALIVE,
+    SIZE,
+    CACHE,
+    IDLE,
+)  # in the order in which they are told
+
+
+def worst(findings: Iterable[Finding]) -> Verdict:
+    """
+    The verdict on the whole; OK if there is nothing worse than a skip.
+    """
+    order = list(Verdict)
+    found = max((finding.verdict for finding in findings), key=order.index, default=Verdict.OK)
+    return Verdict.OK if found is Verdict.SKIP else found
+
+
+def as_text(findings: Iterable[Finding]) -> str:
+    """
+    The findings for a person; cures for what is not in order.
+    """
+    lines = []
+    for finding in findings:
+        check = finding.check
+        lines.append(f"{finding.verdict.value:<5} {check.name:<13} {finding.said}")
+        lines.append(f"{'':<19} {check.why}")
+        if finding.verdict in (Verdict.WARN, Verdict.FAIL):
+            lines.append(f"{'':<19} nginx:   {check.nginx}")
+            lines.append(f"{'':<19} haproxy: {check.haproxy}")
+    return "\n".join(lines) + "\n"
+
+
+def as_dicts(findings: Iterable[Finding]) -> list[dict[str, str]]:
+    """
+    The findings for a program.
+    """
+    return [
+        {
+            "check": finding.check.name,
+            "verdict": finding.verdict.value,
+            "said": finding.said,
+            "why": finding.check.why,
+            "nginx": finding.check.nginx,
+            "haproxy": finding.check.haproxy,
+        }
+        for finding in findings
+    ]
+
+
+# The judgements that take a thought.
+
+
+def judge_version(head: ResponseHead) -> Finding:
+    """
+    Which HTTP is spoken, as far as it can be seen.
+    """
+    via = head.header("via") or ""
+    if head.version == "1.0":
+        return Finding(HTTP, Verdict.WARN, "the answer comes in HTTP/1.0")
+    if any(each.split()[:1] in (["1.0"], ["HTTP/1.0"]) for each in via.split(",")):
+        return Finding(HTTP, Verdict.WARN, f"a proxy on the way was spoken to in 1.0: {via}")
+    said = (
+        f"HTTP/{head.version} to here; what nginx speaks with the daemon cannot be seen: "
+        "1.0 unless proxy_http_version says 1.1"
+    )
+    return Finding(HTTP, Verdict.SKIP, said)
+
+
+def judge_headers(head: ResponseHead, bare: bool) -> Finding:
+    """
+    Whether the headers are those that the daemon sent.
+
+    Args:
+        head: of the answer.
+        bare: only the head was asked for; a Content-Length says nothing then.
+    """
+    cache = (head.header("cache-control") or "").lower().replace(" ", "").split(",")
+    missing = [word for word in ("no-cache", "no-transform") if word not in cache]
+    others = [word for word in cache if word.startswith(("max-age", "public", "s-maxage"))]
+    if not bare and head.header("content-length") is not None:
+        return Finding(HEADERS, Verdict.FAIL, "a Content-Length on a stream that does not end")
+    if others:
+        said = f"Cache-Control was rewritten: {', '.join(others)}"
+        return Finding(HEADERS, Verdict.FAIL, said)
+    if missing:
+        said = f"Cache-Control was stripped of {' and '.join(missing)}"
+        return Finding(HEADERS, Verdict.WARN, said)
+    taken = head.header("x-accel-buffering") is None
+    said = "X-Accel-Buffering was taken, as nginx does" if taken else "all are the daemon's"
+    return Finding(HEADERS, Verdict.OK, f"Cache-Control is whole; {said}")
+
+
+def judge_idle(opened: float, arrivals: list[float], closed: float | None, now: float) -> Finding:
+    """
+    What became of a stream on which nothing was published.
+
+    Args:
+        opened: when its head came.
+        arrivals: when something came on it, the start among it.
+        closed: when it was cut, if it was.
+        now: when the watching ended.
+    """
+    moments = [opened, *arrivals]
+    # What comes at once with the head is the start of the stream, not a heartbeat.
+    beats = [moment for moment in arrivals if moment - opened > 0.5]
+    pauses = [later - earlier for earlier, later in pairwise(beats)]
+    if closed is not None:
+        quiet, whole = closed - moments[-1], closed - opened
+        if pauses and quiet < max(pauses) * 0.9:
+            said = (
+                f"cut after {whole:.1f} s although heartbeats came: something bounds its whole life"
+            )
+        else:
+            said = f"cut after {quiet:.1f} s of silence"
+        return Finding(IDLE, Verdict.FAIL, said)
+    watched = now - opened
+    if beats:
+        often = f"the longest silence was {max(pauses):.1f} s" if pauses else "one came"
+        said = f"{len(beats)} heartbeats in {watched:.0f} s, {often}; nobody cut it"
+        return Finding(IDLE, Verdict.OK, said)
+    if watched > 45:  # the daemon's default is a heartbeat in 30 s
+        return Finding(IDLE, Verdict.WARN, f"no heartbeat in {watched:.0f} s; nobody cut it")
+    return Finding(
+        IDLE, Verdict.SKIP, f"not cut in {watched:.0f} s, and no heartbeat: --patience 75 sees more"
+    )
+
+
+def judge_resume(missed: list[str], got: list[str], gap: bool) -> Finding:
+    """
+    What a reader got that came back with a Last-Event-ID.
+
+    Args:
+        missed: what was published while it was away, and one message afterwards.
+        got: what it received up to that last one.
+        gap: whether it was told of a gap.
+    """
+    if got == missed and not gap:
+        return Finding(RESUME, Verdict.OK, "came back and got exactly what it had missed")
+    if gap:
+        said = "it was told of a gap at once: another daemon answered, or history is off"
+    elif set(got) > set(missed):
+        said = "it got messages again that it already had"
+    elif len(got) < len(missed):
+        said = "what was published while it was away did not come: Last-Event-ID was ignored"
+    else:
+        said = f"it got other messages than it had missed, or in another order: {len(got)}"
+    return Finding(RESUME, Verdict.FAIL, said)

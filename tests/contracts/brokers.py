@@ -1,0 +1,329 @@
+"""
+What every implementation of an interface is held to.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+from twisted.internet.defer import Deferred, gatherResults
+from twisted.internet.task import deferLater
+from zope.interface.verify import verifyObject
+
+from rt_twisted.brokers.interfaces import IBroker, IHistory
+from rt_twisted.model.message import After, Draft, Message, Newest, Position, Within
+from tests.fakes import Ears
+
+
+def soon() -> Deferred[None]:
+    """
+    Fires when others had their turn.
+    """
+    from twisted.internet import reactor
+
+    clock: Any = reactor
+    return deferLater(clock, 0.01)
+
+
+class BrokerContract:
+    """
+    Subclasses give `broker`, a fixture that attaches `ears` to a fresh broker
+    and starts it, and returns it when it is ready.
+    """
+
+    @pytest.fixture
+    def ears(self) -> Ears:
+        """
+        Hears what the broker tells.
+        """
+        return Ears()
+
+    def test_provides_the_interface(self, broker: Any) -> None:
+        """
+        It is what the hub expects.
+        """
+        assert verifyObject(IBroker, broker)
+
+    async def test_messages_come_back_as_published(self, broker: Any, ears: Ears) -> None:
+        """
+        Channel, bytes and event type are those of the draft.
+        """
+        await broker.subscribe("news")
+        data = bytes(range(256))
+
+        [position] = await broker.publish([Draft("news", data, "comment")])
+
+        assert await ears.until(1) == [Message("news", data, position, "comment")]
+
+    async def test_any_bytes_and_any_name(self, broker: Any, ears: Ears) -> None:
+        """
+        Nothing in them means anything to the broker.
+        """
+        names = ["42", "a.b", "*", "a.*", "#", "é☃", "a b", "[a]?", "{a}", "message", "x" * 200]
+        texts = [b"", b"42", b"1.5", b"\r\n", b"\xff\x00", "é☃".encode(), b"null", b"*3\r\n$1"]
+        await gatherResults([broker.subscribe(name) for name in names])
+
+        for name in names:
+            await broker.publish([Draft(name, data) for data in texts])
+
+        received = await ears.until(len(names) * len(texts))
+        assert [(m.channel, m.data) for m in received] == [(n, t) for n in names for t in texts]
+
+    async def test_positions_grow(self, broker: Any, ears: Ears) -> None:
+        """
+        Over all channels, in the order of publishing, in one epoch.
+        """
+        for channel in "ab":
+            await broker.subscribe(channel)
+
+        first = await broker.publish([Draft("a", b"1"), Draft("b", b"2"), Draft("a", b"3")])
+        second = await broker.publish([Draft("b", b"4")])
+
+        positions = first + second
+        received = await ears.until(4)
+        assert [message.data for message in received] == [b"1", b"2", b"3", b"4"]
+        assert [message.position for message in received] == positions
+        assert len({position.epoch for position in positions}) == 1
+        offsets = [position.offset for position in positions]
+        assert offsets == sorted(set(offsets))
+
+    async def test_position_is_what_was_told(self, broker: Any, ears: Ears) -> None:
+        """
+        Before the first message it is before it, afterwards not before its own.
+        """
+        heard = await broker.subscribe("a")
+        before = broker.position()
+
+        [position] = await broker.publish([Draft("a", b"")])
+
+        await ears.until(1)
+        assert heard.epoch == before.epoch == position.epoch
+        assert heard.offset <= before.offset < position.offset
+        assert broker.position().epoch == position.epoch
+        assert broker.position().offset >= position.offset
+
+    async def test_it_is_heard_from_when_it_says_so(self, broker: Any, ears: Ears) -> None:
+        """
+        Whatever is published once `subscribe` has fired is received.
+        """
+        for number in range(20):
+            channel = f"c{number}"
+            await broker.subscribe(channel)
+            await broker.publish([Draft(channel, b"first")])
+
+        received = await ears.until(20)
+        assert [message.channel for message in received] == [f"c{n}" for n in range(20)]
+
+    async def test_saying_it_twice_is_saying_it_once(self, broker: Any, ears: Ears) -> None:
+        """
+        Each message comes once.
+        """
+        await gatherResults([broker.subscribe("a"), broker.subscribe("a")])
+        await broker.subscribe("a")
+
+        await broker.publish([Draft("a", b"1"), Draft("a", b"2")])
+
+        assert [message.data for message in await ears.until(2)] == [b"1", b"2"]
+
+    async def test_a_wish_can_be_taken_back_and_said_again(self, broker: Any, ears: Ears) -> None:
+        """
+        However quickly.
+        """
+        await broker.subscribe("a")
+        broker.unsubscribe("a")
+        broker.subscribe("a")
+        broker.unsubscribe("a")
+        await broker.subscribe("a")
+
+        await broker.publish([Draft("a", b"1")])
+
+        assert [message.data for message in await ears.until(1)] == [b"1"]
+
+    async def test_the_same_key_is_published_once(self, broker: Any, ears: Ears) -> None:
+        """
+        A publisher that sends again gets the old position, readers nothing.
+        """
+        await broker.subscribe("a")
+        [first] = await broker.publish([Draft("a", b"1", key="k")])
+        [again] = await broker.publish([Draft("a", b"1", key="k")])
+        [other] = await broker.publish([Draft("a", b"2", key="l")])
+
+        assert first == again != other
+        assert [message.data for message in await ears.until(2)] == [b"1", b"2"]
+
+    async def test_a_key_holds_for_its_channel(self, broker: Any, ears: Ears) -> None:
+        """
+        One key for several channels is one message for each.
+        """
+        for channel in "ab":
+            await broker.subscribe(channel)
+        await broker.publish([Draft("a", b"1", key="k"), Draft("b", b"1", key="k")])
+
+        assert [message.channel for message in await ears.until(2)] == ["a", "b"]
+
+    async def test_many_at_once(self, broker: Any, ears: Ears) -> None:
+        """
+        Publications that wait for each other's answers keep their order.
+        """
+        await broker.subscribe("a")
+        drafts = [[Draft("a", b"%d.%d" % (n, m)) for m in range(10)] for n in range(50)]
+
+        answers = await gatherResults([broker.publish(some) for some in drafts])
+
+        received = await ears.until(500)
+        assert [m.data for m in received] == [draft.data for some in drafts for draft in some]
+        assert [m.position for m in received] == [p for positions in answers for p in positions]
+
+
+class HistoryContract:
+    """
+    For brokers with `IHistory`, beside `BrokerContract`; nothing is forgotten
+    by its bounds.
+    """
+
+    def test_provides_the_history(self, broker: Any) -> None:
+        """
+        It is what the hub asks for.
+        """
+        assert verifyObject(IHistory, broker)
+
+    async def test_it_replays(self, broker: Any, ears: Ears) -> None:
+        """
+        Of the channels that are asked for, in order, what came afterwards.
+        """
+        for channel in "abc":
+            await broker.subscribe(channel)
+        drafts = [Draft("abc"[n % 3], b"%d" % n, "odd" if n % 2 else None) for n in range(30)]
+        positions = await broker.publish(drafts)
+        log = await ears.until(30)
+
+        replay = await broker.after(["a", "c"], After(positions[7]))
+        assert replay.complete
+        assert list(replay.messages) == [m for m in log[8:] if m.channel != "b"]
+        assert not replay.position.offset > broker.position().offset
+        assert replay.position.offset >= positions[-1].offset
+
+        replay = await broker.after(["a", "c"], Newest(3))
+        assert list(replay.messages) == [m for m in log if m.channel != "b"][-3:]
+        replay = await broker.after(["b"], Within(math.inf))
+        assert list(replay.messages) == [m for m in log if m.channel == "b"]
+        replay = await broker.after(["never"], After(positions[7]))
+        assert replay.complete
+        assert replay.messages == ()
+
+    async def test_it_says_what_it_cannot_know(self, broker: Any, ears: Ears) -> None:
+        """
+        Another log's position, and one that was never given, are gaps.
+        """
+        await broker.subscribe("a")
+        [position] = await broker.publish([Draft("a", b"1")])
+        await ears.until(1)
+
+        for unknown in (
+            Position("other", 1),
+            Position("", 0),
+            Position(position.epoch, position.offset + 1000),
+        ):
+            replay = await broker.after(["a"], After(unknown))
+            assert not replay.complete
+
+    async def test_a_position_of_its_own_is_complete(self, broker: Any, ears: Ears) -> None:
+        """
+        Also where nothing has come since, or before.
+        """
+        start = await broker.subscribe("a")
+        replay = await broker.after(["a"], After(start))
+        assert replay.complete
+        assert replay.messages == ()
+
+        [position] = await broker.publish([Draft("a", b"1")])
+        replay = await broker.after(["a"], After(position))
+        assert replay.complete
+        assert replay.messages == ()
+        replay = await broker.after(["a"], After(start))
+        assert replay.complete
+        assert [message.data for message in replay.messages] == [b"1"]
+
+
+class SharedLogContract:
+    """
+    For brokers that carry one log between nodes. Subclasses give `broker` and
+    `ears`, and `other` and `other_ears`: a second node on the same server.
+    """
+
+    @pytest.fixture
+    def other_ears(self) -> Ears:
+        """
+        Hears what the other node's broker tells.
+        """
+        return Ears()
+
+    async def test_both_nodes_hear_the_same(
+        self, broker: Any, ears: Ears, other: Any, other_ears: Ears
+    ) -> None:
+        """
+        The same messages at the same positions, in the same order, whoever
+        published them.
+        """
+        await gatherResults([node.subscribe("a") for node in (broker, other)])
+
+        await gatherResults(
+            [node.publish([Draft("a", b"%d" % n)]) for n in range(100) for node in (broker, other)]
+        )
+
+        assert await ears.until(200) == await other_ears.until(200)
+
+    async def test_a_node_replays_what_it_never_saw(
+        self, broker: Any, ears: Ears, other: Any, other_ears: Ears
+    ) -> None:
+        """
+        A reader comes back to the other node and misses nothing.
+        """
+        await broker.subscribe("a")
+        positions = await broker.publish([Draft("a", b"%d" % n) for n in range(10)])
+        log = await ears.until(10)
+
+        await other.subscribe("a")
+        replay = await other.after(["a"], After(positions[4]))
+
+        # A node that is behind when it subscribes hears the end of it later.
+        while log[-1] not in [*replay.messages, *other_ears.messages]:
+            await soon()
+        heard = other_ears.messages
+        later = [one for one in heard if one.position.offset > replay.position.offset]
+        assert replay.complete
+        assert [*replay.messages, *later] == log[5:]
+        assert heard == log[len(log) - len(heard) :]
+
+    async def test_who_is_ahead_is_not_told_twice(
+        self, broker: Any, ears: Ears, other: Any, other_ears: Ears
+    ) -> None:
+        """
+        A position from one node is never ahead of the other's replay, and what
+        the other receives after its answer comes after it.
+        """
+        await gatherResults([node.subscribe("a") for node in (broker, other)])
+        for n in range(50):
+            [position] = await broker.publish([Draft("a", b"%d" % n)])
+            replay = await other.after(["a"], After(position))
+            assert replay.complete
+            assert replay.messages == ()
+            heard = other_ears.messages[-1].position
+            assert heard.offset >= position.offset
+            assert other.position().offset >= position.offset
+
+    async def test_a_key_holds_on_every_node(
+        self, broker: Any, ears: Ears, other: Any, other_ears: Ears
+    ) -> None:
+        """
+        A publisher that tries again elsewhere doubles nothing.
+        """
+        await broker.subscribe("a")
+        [first] = await broker.publish([Draft("a", b"1", key="k")])
+        [again] = await other.publish([Draft("a", b"1", key="k")])
+        await broker.publish([Draft("a", b"2")])
+
+        assert first == again
+        assert [message.data for message in await ears.until(2)] == [b"1", b"2"]

@@ -1,0 +1,3 @@
+"""
+Unit tests; they mirror the package.
+"""

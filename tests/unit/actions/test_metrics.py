@@ -1,0 +1,190 @@
+"""
+What Prometheus scrapes, and the dashboards that are made for it.
+"""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from prometheus_client import REGISTRY
+from prometheus_client.core import Metric
+from prometheus_client.parser import text_string_to_metric_families
+from twisted.internet.task import Clock
+from zope.interface.verify import verifyObject
+
+from rt_twisted.actions.context import ActionContext
+from rt_twisted.actions.interfaces import IAction
+from rt_twisted.actions.metrics import LONGEST, MetricsAction, label
+from rt_twisted.brokers.memory import MemoryBroker
+from rt_twisted.hub.hub import Hub
+from rt_twisted.metrics.metrics import BOUNDS
+from rt_twisted.model.message import Draft
+from tests.unit.actions.test_stats import KEY, Place
+from tests.unit.http.test_h1 import Caller, get
+
+HOSTILE = [
+    "",
+    '"} 1\nforged 7\n#',
+    "\\",
+    '\\"',
+    "\r\n",
+    "\0",
+    "\u2028\x85\x0b",
+    "\ud800",
+    "новости",
+    'a{b="c"}',
+]
+
+
+def scraped(place: Place, path: str = "/metrics") -> dict[str, Metric]:
+    """
+    What Prometheus' own parser makes of it, by name.
+    """
+    status, body = place.ask(path)
+    assert status == 200
+    families = list(text_string_to_metric_families(body.decode()))
+    names = [family.name for family in families]
+    assert len(set(names)) == len(names)
+    for family in families:
+        keys = [(each.name, tuple(sorted(each.labels.items()))) for each in family.samples]
+        assert len(set(keys)) == len(keys), "a series is there twice"
+    return {family.name: family for family in families}
+
+
+def value(metrics: dict[str, Metric], name: str, **labels: str) -> float:
+    for family in metrics.values():
+        for sample in family.samples:
+            if sample.name == name and sample.labels == labels:
+                return float(sample.value)
+    raise AssertionError(f"no {name} {labels}")
+
+
+def test_it_is_an_action() -> None:
+    """
+    Routes check that.
+    """
+    clock = Clock()
+
+    assert verifyObject(IAction, MetricsAction(ActionContext(Hub(MemoryBroker(clock, "e"), clock))))
+
+
+def test_the_hub_is_what_is_counted() -> None:
+    """
+    Every number is the hub's own.
+    """
+    place = Place()
+    place.read("a")
+    place.read("a", "b").hang_up()
+    place.publish("a", "b")
+    place.pass_seconds(3)
+
+    metrics = scraped(place)
+
+    assert value(metrics, "realtime_readers") == 1
+    assert value(metrics, "realtime_readers_joined_total") == 2
+    assert value(metrics, "realtime_readers_closed_total", cause="client") == 1
+    assert value(metrics, "realtime_messages_published_total") == 2
+    assert value(metrics, "realtime_messages_delivered_total") == 1
+    assert value(metrics, "realtime_http_requests_total", status="200") == 2
+    assert value(metrics, "realtime_uptime_seconds") == 3
+    assert value(metrics, "realtime_fanout_seconds_count") == 1
+    assert value(metrics, "realtime_fanout_seconds_bucket", le="+Inf") == 1
+    assert value(metrics, "realtime_channels") == 1
+    assert value(metrics, "realtime_channel_readers", channel="a") == 1
+    assert value(metrics, "realtime_channel_messages_total", channel="b") == 1
+    assert value(metrics, "process_resident_memory_bytes") > 1 << 20
+    buckets = metrics["realtime_fanout_seconds"].samples
+    bounds = [each.labels["le"] for each in buckets if each.name.endswith("_bucket")]
+    assert [float(bound) for bound in bounds] == [*BOUNDS, float("inf")]
+
+
+def test_it_says_what_it_is() -> None:
+    """
+    The media type that Prometheus 2 and 3 both take, and nothing is cached.
+    """
+    (answer,) = Caller(Place().server).say(get(b"/metrics", KEY)).heard()
+
+    assert answer.headers["content-type"] == "text/plain; version=0.0.4; charset=utf-8"
+    assert answer.headers["cache-control"] == "no-store"
+
+
+@pytest.mark.parametrize("accept", [b"*/*", b"application/openmetrics-text; version=nonsense"])
+def test_whatever_is_accepted(accept: bytes) -> None:
+    """
+    There is one form, and no header to trip over.
+    """
+    headers = KEY + b"Accept: %s\r\n" % accept
+
+    assert Place().ask("/metrics", headers)[0] == 200
+
+
+def test_only_the_busiest_channels_have_series() -> None:
+    """
+    Clients that invent channels do not fill Prometheus.
+    """
+    place = Place("^/few$ metrics:3")
+    for number in range(10):
+        place.read(*[f"c{n}" for n in range(number + 1)])
+
+    metrics = scraped(place, "/few")
+
+    shown = {
+        each.labels["channel"]: each.value for each in metrics["realtime_channel_readers"].samples
+    }
+    assert shown == {"c0": 10, "c1": 9, "c2": 8}
+    assert value(metrics, "realtime_other_channels_readers") == 7 + 6 + 5 + 4 + 3 + 2 + 1
+    assert value(metrics, "realtime_channels") == 10
+
+
+@pytest.mark.parametrize("name", HOSTILE, ids=ascii)
+def test_hostile_names_are_one_label(name: str) -> None:
+    """
+    Nothing is forged, and the name comes back as it was, as far as it is text.
+    """
+    place = Place()
+    place.hub.publish([Draft(name, b"")])
+
+    metrics = scraped(place)
+
+    shown = name.replace("\ud800", "?")
+    assert value(metrics, "realtime_channel_messages_total", channel=shown) == 1
+    assert "forged" not in metrics
+
+
+@given(st.lists(st.text(st.characters()), unique=True, max_size=20))
+def test_any_names_are_well_formed(names: list[str]) -> None:
+    """
+    All messages are in the series, each of which is there once.
+    """
+    place = Place()
+    place.hub.publish([Draft(name, b"") for name in names])
+
+    samples = scraped(place)["realtime_channel_messages"].samples
+
+    assert sum(each.value for each in samples) == len(names)
+    assert {each.labels["channel"] for each in samples} == set(map(label, names))
+
+
+def test_long_names_are_cut_and_summed() -> None:
+    """
+    A setting may allow names of any length; a label has a bound.
+    """
+    place = Place()
+    place.hub.publish([Draft("x" * 1000 + end, b"") for end in "ab"])
+
+    metrics = scraped(place)
+
+    assert value(metrics, "realtime_channel_messages_total", channel="x" * LONGEST) == 2
+
+
+def test_nothing_is_registered_for_all() -> None:
+    """
+    An application in the same process keeps its own registry to itself.
+    """
+    place = Place()
+    before = {family.name for family in REGISTRY.collect()}
+    scraped(place)
+
+    assert {family.name for family in REGISTRY.collect()} == before
+    assert not [name for name in before if name.startswith("realtime")]

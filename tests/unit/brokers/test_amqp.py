@@ -1,0 +1,548 @@
+"""
+AMQP as bytes: fields, contents, frames, names and URLs; and who waits for an answer. No server.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from datetime import UTC, datetime
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from twisted.internet.task import Clock
+from twisted.internet.testing import StringTransport
+
+from rt_twisted.brokers.amqp.channel import AmqpConnectionClosed
+from rt_twisted.brokers.amqp.config import (
+    AmqpServer,
+    ExchangeOptions,
+    Topology,
+    read_hosts,
+    read_url,
+)
+from rt_twisted.brokers.amqp.content import LARGEST, Delivery, MessageProperties
+from rt_twisted.brokers.amqp.protocol import AmqpConnection
+from rt_twisted.brokers.amqp.publisher import AmqpPublisher
+from rt_twisted.brokers.amqp.routing import Routing
+from rt_twisted.brokers.amqp.specification import load_specification
+from rt_twisted.brokers.amqp.table import (
+    DEPTH,
+    MalformedTable,
+    read_fields,
+    read_table,
+    write_fields,
+    write_table,
+)
+from rt_twisted.model.errors import HttpError, Unavailable
+from rt_twisted.model.message import Draft, Position
+
+# One table, as a server writes it: every letter that RabbitMQ knows.
+BYTES = bytes.fromhex(
+    "017474" "01"
+    "016262" "fb"
+    "014242" "fb"
+    "017373" "fffb"
+    "017575" "fffb"
+    "014949" "fffffffb"
+    "016969" "fffffffb"
+    "016c6c" "fffffffffffffffb"
+    "014c4c" "fffffffffffffffb"
+    "016666" "3fc00000"
+    "016464" "3ff8000000000000"
+    "014444" "020000007d"
+    "015353" "00000003c3a97a"
+    "017878" "00000002ff00"
+    "015454" "0000000069567980"
+    "015656"
+    "014141" "0000000a" "49ffffffff" "5300000000"
+    "014646" "0000000b" "0161" "46" "00000004" "01627401"
+)  # fmt: skip
+VALUES = {
+    "t": True,
+    "b": -5,
+    "B": 251,
+    "s": -5,
+    "u": 65531,
+    "I": -5,
+    "i": 4294967291,
+    "l": -5,
+    "L": -5,
+    "f": 1.5,
+    "d": 1.5,
+    "D": Decimal("1.25"),
+    "S": "éz",
+    "x": b"\xff\x00",
+    "T": datetime(2026, 1, 1, 13, 41, 20, tzinfo=UTC),
+    "V": None,
+    "A": [-1, ""],
+    "F": {"a": {"b": True}},
+}
+SCALARS = (
+    st.none()
+    | st.booleans()
+    | st.integers(-(1 << 63), (1 << 63) - 1)
+    | st.floats(allow_nan=False)
+    | st.text(max_size=20)
+    | st.binary(max_size=20)
+    | st.datetimes(datetime(1970, 1, 1), datetime(2200, 1, 1), timezones=st.just(UTC)).map(
+        lambda moment: moment.replace(microsecond=0)
+    )
+)
+TABLES = st.dictionaries(
+    st.text(max_size=40),
+    st.recursive(
+        SCALARS,
+        lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=9), inner),
+        max_leaves=10,
+    ),
+    max_size=5,
+)
+
+
+def test_every_type_of_field_is_read() -> None:
+    """
+    With its sign, its size and its place.
+    """
+    assert read_table(len(BYTES).to_bytes(4, "big") + BYTES) == VALUES
+
+
+@given(TABLES)
+def test_tables_come_back_as_they_were_written(table: dict[str, Any]) -> None:
+    """
+    However they nest.
+    """
+    assert read_table(write_table(table)) == table
+
+
+@given(
+    st.binary(max_size=100) | TABLES.map(write_table), st.integers(0, 100), st.binary(max_size=3)
+)
+def test_no_bytes_do_more_than_be_malformed(data: bytes, at: int, other: bytes) -> None:
+    """
+    Cut, changed, or never a table.
+    """
+    data = data[:at] + other + data[at + len(other) :]
+    with suppress(MalformedTable):
+        read_table(data)
+
+
+def test_tables_within_tables_have_a_bound() -> None:
+    """
+    A message cannot take the stack.
+    """
+    table: dict[str, Any] = {}
+    for _ in range(DEPTH + 1):
+        table = {"": table}
+
+    with pytest.raises(MalformedTable, match="32"):
+        read_table(write_table(table))
+
+
+def test_the_fields_of_a_method() -> None:
+    """
+    Bits share an octet until something else comes.
+    """
+    types = "short shortstr bit bit bit shortstr bit table longstr longstr timestamp octet".split()
+    values = (1, "é", True, False, True, "x", True, {"a": 1}, "text", b"\xff", 7, 9)
+
+    assert read_fields(types, write_fields(types, values)) == values
+    assert read_fields(["bit"] * 10, write_fields(["bit"] * 10, [True, False] * 5)) == (
+        (True, False) * 5
+    )
+    with pytest.raises(MalformedTable):
+        read_fields(types, b"\0\1\5x")
+    with pytest.raises(ValueError):
+        write_fields(["shortstr"], ["é" * 128])
+
+
+class Line:
+    """
+    A connection that is logged in, and whose other side is the test.
+    """
+
+    def __init__(self) -> None:
+        self.clock = Clock()
+        self.client = AmqpConnection(load_specification(), self.clock, "test", "/", 0)
+        self.client.MAX_LENGTH = 4096
+        self.client.greeted = True
+        self.transport = StringTransport()
+        self.heard: list[Delivery] = []
+        self.ended: list[AmqpConnectionClosed] = []
+        self.client.consumers["c"] = self.heard.append
+        self.client.on_lost = self.ended.append
+        self.client.makeConnection(self.transport)
+
+    def close(self) -> None:
+        """
+        It is lost.
+        """
+        from twisted.internet.error import ConnectionDone
+        from twisted.python.failure import Failure
+
+        self.client.connectionLost(Failure(ConnectionDone()))
+
+
+def frame(kind: int, payload: bytes, channel: int = 1) -> bytes:
+    """
+    A frame.
+    """
+    return b"%c%b%b%b\xce" % (
+        kind,
+        channel.to_bytes(2, "big"),
+        len(payload).to_bytes(4, "big"),
+        payload,
+    )
+
+
+def deliver(tag: int, channel: int = 1) -> bytes:
+    """
+    The method `basic.deliver`.
+    """
+    payload = b"\0\x3c\0\x3c\1c" + tag.to_bytes(8, "big") + b"\0\2ex\3key"
+    return frame(1, payload, channel)
+
+
+def header(size: int, flags: int = 0, fields: bytes = b"", channel: int = 1) -> bytes:
+    """
+    A content header.
+    """
+    payload = b"\0\x3c\0\0" + size.to_bytes(8, "big") + flags.to_bytes(2, "big") + fields
+    return frame(2, payload, channel)
+
+
+STREAM = (
+    deliver(1)
+    + header(0)
+    + deliver(2)
+    + header(5, 1 << 5, b"\4type")
+    + frame(3, b"a\xce\0")
+    + frame(8, b"", 0)
+    # Another channel's content comes in between.
+    + deliver(3, channel=2)
+    + header(1, channel=2)
+    + frame(3, b"bc")
+    + frame(3, b"d", 2)
+)
+
+
+@pytest.mark.parametrize("size", [1, 2, 7, 50, 1000])
+def test_frames_however_they_are_cut(size: int) -> None:
+    """
+    Contents are put together by channel.
+    """
+    line = Line()
+    for first in range(0, len(STREAM), size):
+        line.client.dataReceived(STREAM[first : first + size])
+
+    found = [(d.tag, d.exchange, d.key, d.type, d.body) for d in line.heard]
+    assert found == [
+        (1, "ex", "key", "", b""),
+        (2, "ex", "key", "type", b"a\xce\0bc"),
+        (3, "ex", "key", "", b"d"),
+    ]
+    line.close()
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"\1\0\1\0\0\0\0\0",  # no end
+        b"\1\0\1\xff\xff\xff\xff\0",  # too long
+        b"AMQP\0\0\x09\x01",  # another version
+        frame(1, b"\0"),  # half a method
+        frame(1, b"\0\x3c\xff\xff"),  # an unknown one
+        frame(1, b"\0\x3c\0\x3c\xff"),  # one that is cut off
+        deliver(1) + frame(2, b"\0\x3c"),
+        deliver(1) + header(1, 0xFFFC),
+        deliver(1) + header(1) + frame(3, b"ab"),
+    ],
+)
+def test_what_is_not_amqp_ends_the_connection(data: bytes) -> None:
+    """
+    And nothing else.
+    """
+    line = Line()
+    line.client.dataReceived(data)
+
+    assert line.transport.disconnected
+    line.close()
+    assert "not AMQP" in line.ended[0].reason
+
+
+def test_headers_that_are_malformed_are_none() -> None:
+    """
+    The message itself arrives.
+    """
+    line = Line()
+    line.client.dataReceived(deliver(1) + header(1, 1 << 13, b"\0\0\0\3\1a?") + frame(3, b"x"))
+
+    assert line.heard[0].body == b"x"
+    assert line.heard[0].headers() == {}
+    line.close()
+
+
+def test_a_body_beyond_all_bounds_is_not_kept() -> None:
+    """
+    It passes, and is known to be missing.
+    """
+    line = Line()
+    line.client.dataReceived(deliver(1) + header(LARGEST + 1))
+    piece = frame(3, b"x" * 4000)
+    for _ in range(LARGEST // 4000):
+        line.client.dataReceived(piece)
+    line.client.dataReceived(frame(3, b"x" * (LARGEST % 4000 + 1)) + deliver(2) + header(0))
+
+    assert [delivery.body for delivery in line.heard] == [None, b""]
+    line.close()
+
+
+def test_what_we_publish_is_cut_into_frames() -> None:
+    """
+    Of the size that was agreed on, head and end included; a peer reads it back.
+    """
+    line, peer = Line(), Line()
+    line.transport.clear()
+    body = bytes(range(256)) * 40
+    properties = MessageProperties("type", "key", "corr", True, {"a": -1})
+    line.client.publish(1, "ex", "key", body, properties)
+
+    sent = line.transport.value()
+    method = frame(1, b"\0\x3c\0\x28\0\0\2ex\3key\0")
+    assert sent.startswith(method)
+    peer.client.dataReceived(deliver(1) + sent[len(method) :])
+    [found] = peer.heard
+    assert (found.body, found.type, found.message_id) == (body, "type", "key")
+    assert (found.correlation_id, found.headers()) == ("corr", {"a": -1})
+    line.close()
+    peer.close()
+
+
+def test_text_in_txamqps_own_content_is_utf_8() -> None:
+    """
+    Its size is counted in bytes.
+    """
+    from txamqp.content import Content
+
+    line = Line()
+    line.transport.clear()
+    channel: Any = line.client.channel(1).result
+    content = Content("héllo", properties={"content type": "text/plain"})
+    channel.basic_publish(exchange="ex", routing_key="key", content=content)
+
+    assert line.transport.value().endswith(frame(3, "héllo".encode()))
+    line.close()
+
+
+def test_silence_ends_the_connection() -> None:
+    """
+    After two intervals; until then we say that we live.
+    """
+    line = Line()
+    line.transport.clear()
+    line.client.start_beating(10)
+    for _ in range(2):
+        line.clock.advance(5)
+    assert line.transport.value().count(frame(8, b"", 0)) == 2
+    line.client.dataReceived(frame(8, b"", 0))
+    for _ in range(4):
+        line.clock.advance(5)
+    assert not line.transport.disconnected
+    line.clock.advance(5)
+
+    assert line.transport.disconnected
+    line.close()
+    assert line.ended[0].reason == "no heartbeat"
+
+
+@pytest.mark.parametrize("type", [ExchangeOptions.DIRECT, ExchangeOptions.TOPIC])
+@given(st.lists(st.sampled_from(["*", "#", "~*", "~~#", "a", "~", "", "*a"]), min_size=1))
+def test_names_are_never_patterns(type: ExchangeOptions, words: list[str]) -> None:
+    """
+    Every name has a key of its own, which binds it alone, and comes back.
+    """
+    name = ".".join(words)
+    routing = Routing(Topology(type=type))
+    binding = routing.binding(name)
+    assert binding is not None
+    delivery = Delivery("c", 1, "ex", binding.key)
+
+    assert routing.channel(delivery) == name
+    if type is ExchangeOptions.TOPIC:
+        assert not {"*", "#"} & set(binding.key.split("."))
+
+
+def test_a_name_that_no_key_can_hold() -> None:
+    """
+    Nothing can be published there, so there is nothing to bind.
+    """
+    routing = Routing(Topology())
+
+    assert routing.binding("é" * 127) is not None
+    assert routing.binding("é" * 128) is None
+
+
+def test_urls() -> None:
+    """
+    As RabbitMQ has them.
+    """
+    assert read_url("amqp://a") == AmqpServer("a")
+    assert read_url("amqps://u%40x:p%2F@[::1]/%2Fv%20w") == AmqpServer(
+        "::1", 5671, "/v w", "u@x", "p/", True
+    )
+    assert str(read_url("amqp://u:p@host:1/v")) == "host:1/v"
+    several = read_url("amqp://u:p@a,b:1,[::1]:2/v")
+    assert several.addresses == (("a", 5672), ("b", 1), ("::1", 2))
+    assert [several.name(number) for number in range(3)] == ["a:5672/v", "b:1/v", "[::1]:2/v"]
+    assert read_hosts("::1", 7) == [("::1", 7)]
+    assert read_hosts("a, b:2", 7) == [("a", 7), ("b", 2)]
+    for wrong in ("", "a,", "a:x", "a:0", "u@a", "a/b", "[::1"):
+        with pytest.raises(ValueError, match="hosts such as"):
+            read_hosts(wrong, 7)
+    for wrong in ("http://a", "amqp://", "amqp://a:x", "amqp://a?heartbeat=1", "a"):
+        with pytest.raises(ValueError, match="a URL such as"):
+            read_url(wrong)
+
+
+def test_specifications(tmp_path: Path) -> None:
+    """
+    One's own is taken if it is of this version and has what RabbitMQ has.
+    """
+    import rt_twisted.brokers.amqp as package
+
+    ours = (Path(package.__path__[0]) / "amqp0-9-1.xml").read_text()
+    own = tmp_path / "own.xml"
+    own.write_text(ours)
+    assert load_specification(str(own)).minor == 9
+    # cyclone-sse's own was of 0-8: what is there now is used instead.
+    own.write_text('<amqp major="8" minor="0"/>')
+    assert load_specification(str(own)).minor == 9
+    for text, words in (
+        (ours.replace('"confirm"', '"conform"'), "lacks confirm.select"),
+        (ours.replace('minor="9"', 'minor="10"'), "another version"),
+        ("<html>", "not an AMQP specification"),
+    ):
+        own.write_text(text)
+        with pytest.raises(ValueError, match=words):
+            load_specification(str(own))
+    with pytest.raises(ValueError, match="No such file"):
+        load_specification(str(tmp_path / "none.xml"))
+
+
+class Taking:
+    """
+    A connection whose server takes all that is published.
+    """
+
+    blocked = ""
+    published = 0
+
+    def publish(
+        self, number: int, exchange: str, key: str, body: bytes, _: MessageProperties
+    ) -> int:
+        self.published += 1
+        return len(body)
+
+
+@pytest.mark.parametrize("log_is_there", [False, True])
+def test_a_message_that_does_not_come_back(log_is_there: bool) -> None:
+    """
+    Without a stream the server's word is enough, after a moment; with one its place is
+    not known before it has come, so there is time for a log that is long.
+    """
+    clock, topology, client = Clock(), Topology(type=ExchangeOptions.TOPIC), Taking()
+    late = None if log_is_there else lambda: Position("e", 7)
+    outbox = AmqpPublisher(clock, topology, Routing(topology), "token", late)
+    outbox.open(client)  # type: ignore[arg-type]  # what it needs of one
+    published = outbox.publish([Draft("a", b"1")], lambda _: True)
+    said: list[Any] = []
+    published.addBoth(said.append)
+    client.on_confirm(1, False, True)  # type: ignore[attr-defined]  # `open` sets it
+    times = []
+    while not said:
+        clock.advance(1)
+        outbox.tick()
+        times.append(clock.seconds())
+
+    if log_is_there:
+        assert said[0].check(Unavailable)
+        assert times[-1] == 10
+    else:
+        assert said == [[Position("e", 7)]]
+        assert times[-1] == 2
+
+
+def rejected(outbox: AmqpPublisher, *drafts: Draft) -> int:
+    """
+    The status with which *drafts* are refused for good.
+    """
+    said: list[Any] = []
+    outbox.publish(drafts, lambda _: False).addErrback(said.append)
+    assert said[0].check(HttpError), said
+    return int(said[0].value.status)
+
+
+@pytest.mark.parametrize(
+    ("type", "name"),
+    [
+        (ExchangeOptions.DIRECT, "a" * 256),
+        (ExchangeOptions.FANOUT, "\U0001f600" * 64),
+        (ExchangeOptions.HEADERS, "é" * 128),
+        (ExchangeOptions.TOPIC, "*." * 127 + "a"),
+    ],
+)
+def test_a_name_that_amqp_cannot_carry_is_refused_for_good(
+    type: ExchangeOptions, name: str
+) -> None:
+    """
+    255 bytes of UTF-8, those that a topic exchange adds included: 400, and nothing
+    of the same request is sent.
+    """
+    topology, client = Topology(type=type), Taking()
+    outbox = AmqpPublisher(Clock(), topology, Routing(topology), "token", None)
+    outbox.open(client)  # type: ignore[arg-type]  # what it needs of one
+
+    assert rejected(outbox, Draft("a", b"1"), Draft(name, b"2"), Draft("b", b"3")) == 400
+    with pytest.raises(HttpError, match="up to 255 bytes"):
+        outbox.check_channel(name)
+    outbox.check_channel("a" * 255)
+    assert client.published == 0
+
+
+@pytest.mark.parametrize("word", ["max size", "configured max size"])
+def test_the_server_says_how_large_a_message_may_be(word: str) -> None:
+    """
+    RabbitMQ closes the channel over a message that is too large: it is refused
+    for good, as is the next one, which is not sent.
+    """
+    topology, client = Topology(), Taking()
+    outbox = AmqpPublisher(Clock(), topology, Routing(topology), "token", None)
+    outbox.open(client)  # type: ignore[arg-type]  # what it needs of one
+    said: list[Any] = []
+    for size in (101, 100):
+        outbox.publish([Draft("a", b"x" * size)], lambda _: False).addErrback(said.append)
+
+    outbox.close(f"PRECONDITION_FAILED - message size 101 is larger than {word} 100")
+    outbox.open(client)  # type: ignore[arg-type]  # as above
+
+    assert said[0].check(HttpError)
+    assert said[0].value.status == 413
+    assert said[1].check(Unavailable)
+    assert rejected(outbox, Draft("a", b"x" * 101)) == 413
+    assert client.published == 2
+    outbox.publish([Draft("a", b"x" * 100)], lambda _: False)
+    assert client.published == 3
+
+
+def test_a_message_that_no_node_would_take_is_not_sent() -> None:
+    """
+    Consumers here drop what is over `LARGEST`: its publisher gets 413.
+    """
+    topology = Topology()
+    outbox = AmqpPublisher(Clock(), topology, Routing(topology), "token", None)
+    outbox.open(Taking())  # type: ignore[arg-type]  # what it needs of one
+
+    assert rejected(outbox, Draft("a", bytes(LARGEST + 1))) == 413

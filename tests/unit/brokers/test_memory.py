@@ -1,0 +1,67 @@
+"""
+The embedded broker.
+"""
+
+from __future__ import annotations
+
+import pytest
+from twisted.internet.task import Clock
+
+from rt_twisted.brokers.memory import KEY_MEMORY, KEYS, MemoryBroker
+from rt_twisted.model.message import Draft
+from tests.contracts.brokers import BrokerContract
+from tests.fakes import Ears
+
+
+class TestMemoryBroker(BrokerContract):
+    """
+    It keeps the contract of all brokers.
+    """
+
+    @pytest.fixture
+    def broker(self, ears: Ears) -> MemoryBroker:
+        """
+        A fresh one.
+        """
+        broker = MemoryBroker(Clock())
+        broker.attach(ears)
+        return broker
+
+
+def test_every_start_is_a_new_log() -> None:
+    """
+    Positions of the last start are unknown to the next, so a gap can be told.
+    """
+    assert MemoryBroker(Clock()).position().epoch != MemoryBroker(Clock()).position().epoch
+
+
+def test_keys_are_forgotten_after_five_minutes() -> None:
+    """
+    A key may be used again later, and memory does not grow with keys.
+    """
+    clock = Clock()
+    broker = MemoryBroker(clock)
+    ears = Ears()
+    broker.attach(ears)
+
+    broker.publish([Draft("a", b"1", key="k")])
+    clock.advance(KEY_MEMORY - 1)
+    broker.publish([Draft("a", b"1", key="k")])
+    clock.advance(1)
+    broker.publish([Draft("a", b"2", key="k")])
+
+    assert [message.data for message in ears.messages] == [b"1", b"2"]
+
+
+def test_keys_are_bounded() -> None:
+    """
+    However many are used within five minutes, so many are remembered.
+    """
+    broker = MemoryBroker(Clock())
+    ears = Ears()
+    broker.attach(ears)
+    broker.publish([Draft("a", b"", key=str(number)) for number in range(KEYS + 1)])
+
+    broker.publish([Draft("a", b"", key="1"), Draft("a", b"", key="0")])
+
+    assert len(ears.messages) == KEYS + 2  # 1 is still known, 0 is not

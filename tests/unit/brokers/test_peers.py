@@ -1,0 +1,123 @@
+"""
+What the log says of another kind of server at a broker's port.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from OpenSSL.SSL import Error
+from twisted.internet.defer import Deferred
+from twisted.internet.error import ConnectionDone
+from twisted.internet.task import Clock
+from twisted.internet.testing import StringTransport
+from twisted.python.failure import Failure
+
+from rt_twisted.brokers.amqp.channel import AmqpConnectionClosed
+from rt_twisted.brokers.amqp.protocol import SILENCE, AmqpConnection
+from rt_twisted.brokers.amqp.specification import load_specification
+from rt_twisted.brokers.peers import describe, explain
+from rt_twisted.brokers.redis.connections import CommandConnection, RedisUnavailable
+from rt_twisted.brokers.redis.server import RedisServer
+
+FOREIGN = [
+    (b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n", "speaks HTTP"),
+    (b"<html>", "speaks HTTP"),
+    (b"AMQP\x00\x01\x00\x00", "speaks AMQP 1.0"),
+    (b"AMQP\x03\x01\x00\x00", "speaks AMQP 1.0"),
+    (b"AMQP\x01\x01\x00\x0a", "speaks AMQP 0-10"),
+    (b"AMQP\x00\x00\x08\x00", "speaks another version of AMQP"),
+    (b"\x15\x03\x01\x00\x02\x02\x46", "speaks TLS"),
+    (b"SSH-2.0-OpenSSH_9.2\r\n", "speaks SSH"),
+    (b"220 mail.example ESMTP\r\n", "speaks SMTP"),
+    (b"\x4a\x00\x00\x00\x0a8.0.36\x00", "unknown protocol: it began with b'J"),
+]
+
+
+def amqp_client() -> tuple[Clock, AmqpConnection, list[Any]]:
+    """
+    A connection that waits for the login, and what becomes of it.
+    """
+    clock = Clock()
+    client = AmqpConnection(load_specification(), clock, "name", "/", 10)
+    client.makeConnection(StringTransport())
+    said: list[Any] = []
+    Deferred.fromCoroutine(client.login("guest", "guest")).addErrback(said.append)
+    return clock, client, said
+
+
+@pytest.mark.parametrize("piece", [1, 100])
+@pytest.mark.parametrize(("data", "words"), [*FOREIGN, (b"-ERR no\r\n", "protocol of redis")])
+def test_another_server_at_the_port_of_amqp(data: bytes, words: str, piece: int) -> None:
+    """
+    The login fails as soon as it hangs up, with the name of what it speaks.
+    """
+    _, client, said = amqp_client()
+    for at in range(0, len(data), piece):
+        client.dataReceived(data[at : at + piece])
+    client.connectionLost(Failure(ConnectionDone()))
+
+    assert said[0].check(AmqpConnectionClosed)
+    assert words in said[0].value.reason
+
+
+def test_a_server_that_says_nothing() -> None:
+    """
+    The login does not wait for long, whether the peer stays or hangs up.
+    """
+    clock, client, said = amqp_client()
+    transport: Any = client.transport
+    clock.advance(SILENCE - 0.1)
+    assert not transport.disconnecting
+    clock.advance(0.2)
+    client.connectionLost(Failure(ConnectionDone()))
+    assert "silent for 3 seconds" in said[0].value.reason
+
+    _, client, said = amqp_client()
+    client.connectionLost(Failure(ConnectionDone()))
+    assert "it has not answered: is this its port, and without TLS?" in said[0].value.reason
+
+
+@pytest.mark.parametrize(("data", "words"), FOREIGN)
+def test_another_server_at_the_port_of_redis(data: bytes, words: str) -> None:
+    """
+    The same.
+    """
+    link = CommandConnection(5)
+    link.makeConnection(StringTransport())
+    said: list[Any] = []
+    Deferred.fromCoroutine(link.enter(RedisServer())).addErrback(said.append)
+    link.dataReceived(data)
+    link.connectionLost(Failure(ConnectionDone()))
+
+    assert said[0].check(RedisUnavailable)
+    assert words in str(said[0].value)
+
+
+@pytest.mark.parametrize(
+    ("reason", "words"),
+    [
+        ("wrong version number", "does not speak TLS at this port (wrong version number)"),
+        ("http request", "does not speak TLS"),
+        ("tlsv13 alert certificate required", "requires a client certificate"),
+        ("certificate verify failed", "certificate is not trusted"),
+        ("sslv3 alert handshake failure", "refused the TLS handshake"),
+        ("something new", "TLS failed: something new"),
+    ],
+)
+def test_what_openssl_says(reason: str, words: str) -> None:
+    """
+    In words, with OpenSSL's own behind them.
+    """
+    assert words in explain(Error([("SSL routines", "", reason)]), "", True, False)
+
+
+def test_an_end_after_an_answer_is_no_matter_of_protocols() -> None:
+    """
+    The reason stays as it is; without an answer it has a question behind it.
+    """
+    lost = ConnectionDone("x")
+    assert explain(lost, "gone", False, True) == "gone"
+    assert explain(lost, "gone.", True, False).startswith("gone; it has not answered: does it")
+    assert describe(b"\x16") == "the server speaks TLS at this port"

@@ -1,0 +1,453 @@
+"""
+The durable broker's file.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from twisted.internet.task import Clock
+
+from rt_twisted.brokers.memory import KEY_MEMORY
+from rt_twisted.brokers.sqlite import store as journal_module
+from rt_twisted.brokers.sqlite.store import APPLICATION, KeyUse, Store, UnusableStore, is_damage
+from rt_twisted.model.message import After, Message, Newest, Position, Replay
+from rt_twisted.model.retention import Retention
+
+LARGE = 1 << 30
+
+
+class Desk:
+    """
+    A journal in a file, on a clock.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.clock = Clock()
+        self.clock.advance(1e9)
+        self.journals: list[Store] = []
+
+    def open(
+        self, retention: Retention = Retention(), limit: int = LARGE, boot: str = "b"
+    ) -> Store:
+        journal = Store(str(self.path), retention, limit, self.clock.seconds, boot)
+        self.journals.append(journal)
+        return journal
+
+    def close(self) -> None:
+        while self.journals:
+            journal = self.journals.pop()
+            journal.close_reading()
+            journal.close()
+
+    def crash(self) -> None:
+        """
+        Go on with what kill -9 leaves.
+        """
+        other = self.path.with_name("other")
+        for suffix in ("", "-wal", ".lock"):
+            shutil.copy(f"{self.path}{suffix}", f"{other}{suffix}")
+        self.close()
+        self.path = other
+
+
+@pytest.fixture
+def desk(tmp_path: Path) -> Iterator[Desk]:
+    """
+    A fresh one.
+    """
+    desk = Desk(tmp_path / "log")
+    yield desk
+    desk.close()
+
+
+def write(journal: Store, count: int, channel: str = "a", size: int = 10) -> None:
+    messages = []
+    for offset in range(journal.head + 1, journal.head + count + 1):
+        text = b"%d" % offset
+        messages.append(Message(channel, text.ljust(size), Position(journal.epoch, offset)))
+    journal.append(messages)
+
+
+def vacuum_step(journal: Store) -> int:
+    steps = 0
+    while journal.vacuum_step():
+        steps += 1
+    return steps
+
+
+def after(journal: Store, offset: int, *channels: str) -> Replay:
+    since = After(Position(journal.epoch, offset))
+    [replay] = journal.replay([(channels or ("a",), since)], journal.head)
+    return replay
+
+
+def offsets(replay: Replay) -> list[int]:
+    return [message.position.offset for message in replay.messages]
+
+
+@pytest.mark.parametrize("count", [1, 9, 10, 11, 99, 100, 101, 321])
+def test_batches_of_all_sizes_are_whole(desk: Desk, count: int) -> None:
+    """
+    However many messages one transaction has.
+    """
+    journal = desk.open(Retention(count=1000))
+    write(journal, count)
+
+    assert offsets(after(journal, 0)) == list(range(1, count + 1))
+
+
+def test_all_or_nothing(desk: Desk) -> None:
+    """
+    A batch that fails leaves nothing behind, and the next one is as any.
+    """
+    journal = desk.open()
+    write(journal, 1)
+    again = Message("a", b"", Position(journal.epoch, 1))
+    new = Message("a", b"", Position(journal.epoch, 2))
+
+    with pytest.raises(sqlite3.IntegrityError) as caught:
+        journal.append([new, again])
+    assert not is_damage(caught.value)
+    write(journal, 1)
+    assert offsets(after(journal, 0)) == [1, 2]
+
+
+def test_keys_are_there_after_a_crash(desk: Desk) -> None:
+    """
+    Those that are still to be known, oldest first.
+    """
+    journal = desk.open()
+    old, new = (KeyUse("a", f"k{n}", n, desk.clock.seconds() + n) for n in (1, 2))
+    messages = [Message("a", b"", Position(journal.epoch, n)) for n in (1, 2)]
+    journal.append(messages, [old, new])
+    desk.crash()
+    assert desk.open().keys == [old, new]
+    desk.close()
+    desk.clock.advance(KEY_MEMORY + 1)
+    journal = desk.open()
+    assert journal.keys == [new]
+    vacuum_step(journal)
+    assert journal._db.execute("SELECT count(*) FROM keys").fetchone() == (1,)
+
+
+def test_each_channel_remembers_so_many(desk: Desk) -> None:
+    """
+    An eighth more at most; and what is forgotten is known for each channel.
+    """
+    journal = desk.open(Retention(count=80))
+    write(journal, 3, "quiet")
+    write(journal, 91)
+    assert vacuum_step(journal)
+    assert not vacuum_step(journal)
+
+    assert offsets(after(journal, 0)) == list(range(15, 95))
+    assert not after(journal, 13).complete
+    assert after(journal, 14).complete
+    assert after(journal, 0, "quiet").complete
+    write(journal, 10)
+    vacuum_step(journal)
+    assert len(offsets(after(journal, 0))) == 90  # not one by one
+
+
+def test_each_channel_remembers_so_many_bytes(desk: Desk) -> None:
+    """
+    A message that is larger than that is not kept at all.
+    """
+    journal = desk.open(Retention(bytes=10_000))
+    write(journal, 20, size=1000)
+    vacuum_step(journal)
+    assert len(offsets(after(journal, 0))) == 7
+    write(journal, 1, size=20_000)
+    vacuum_step(journal)
+    assert offsets(after(journal, 0)) == []
+    assert not after(journal, 20).complete
+    assert after(journal, 21).complete
+
+
+def test_nothing_is_remembered_with_a_history_of_none(desk: Desk) -> None:
+    """
+    But positions go on, over restarts too.
+    """
+    journal = desk.open(Retention(count=0))
+    write(journal, 5)
+    vacuum_step(journal)
+    assert offsets(after(journal, 0)) == []
+    desk.crash()
+    assert desk.open().head == 5
+
+
+def test_a_crash_in_the_middle_of_forgetting(desk: Desk) -> None:
+    """
+    Counts are those of the file, not of the process.
+    """
+    journal = desk.open(Retention(count=80))
+    write(journal, 1000)
+    assert journal.vacuum_step()
+    desk.crash()
+    journal = desk.open(Retention(count=80))
+    write(journal, 1)
+    vacuum_step(journal)
+    assert offsets(after(journal, 0)) == list(range(922, 1002))
+
+
+def test_the_file_does_not_grow(desk: Desk) -> None:
+    """
+    Ten times its limit is written: what is oldest goes, and steps are small.
+    """
+    journal = desk.open(Retention(count=10**6, bytes=LARGE), 4 << 20)
+    largest = 0
+    for round in range(40):
+        write(journal, 1000, f"c{round % 7}", size=1000)
+        vacuum_step(journal)
+        largest = max(largest, sum(path.stat().st_size for path in desk.path.parent.iterdir()))
+
+    assert largest < (4 << 20) * 3 + journal_module.WAL_LIMIT
+    assert not after(journal, 0, "c1").complete
+    assert journal.replay([(("c4",), Newest(1))], journal.head)[0].messages
+
+
+def test_a_lower_limit_gives_room_back(desk: Desk) -> None:
+    """
+    Little by little.
+    """
+    journal = desk.open(Retention(count=10**6, bytes=LARGE))
+    write(journal, 20_000, size=1000)
+    desk.close()
+    before = desk.path.stat().st_size
+
+    journal = desk.open(Retention(count=10**6, bytes=LARGE), 4 << 20)
+    assert vacuum_step(journal) > 20
+    desk.close()
+
+    assert desk.path.stat().st_size < before / 2
+
+
+def test_horizons_are_bounded(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    Channels come and go: of those forgotten longest ago, one for all is known.
+    """
+    monkeypatch.setattr(journal_module, "HORIZONS", 50)
+    journal = desk.open(Retention(age=10.0))
+    for number in range(80):
+        write(journal, 1, f"c{number}")
+    desk.clock.advance(70)
+    write(journal, 1, "last")
+    vacuum_step(journal)
+
+    assert not after(journal, 29, "never").complete
+    assert after(journal, 30, "never").complete
+    assert not after(journal, 30, "c40").complete
+    assert after(journal, 41, "c40").complete
+
+
+def test_a_reading_is_of_one_moment(desk: Desk) -> None:
+    """
+    What is written later is for the next one: nothing is there twice.
+    """
+    journal = desk.open()
+    write(journal, 10)
+
+    [replay] = journal.replay([(("a",), After(Position(journal.epoch, 2)))], 7)
+
+    assert offsets(replay) == [3, 4, 5, 6, 7]
+    assert replay.position == Position(journal.epoch, 7)
+
+
+def test_a_machine_that_lost_power(desk: Desk) -> None:
+    """
+    The last messages may be gone: no position comes again, and who comes back
+    from before is told.
+    """
+    journal = desk.open(boot="monday")
+    write(journal, 3)
+    desk.crash()
+    journal = desk.open(boot="tuesday")
+    assert journal.head >= 10**15
+    assert offsets(after(journal, 1)) == [2, 3]
+    assert not after(journal, 3).complete
+    head = journal.head
+    assert after(journal, head).complete
+    desk.close()
+
+    assert desk.open(boot="wednesday").head == head, "stopped in good order"
+
+
+def test_a_crash_while_messages_were_lossy(desk: Desk) -> None:
+    """
+    The same, on the same machine.
+    """
+    journal = desk.open()
+    write(journal, 3)
+    assert journal.mark(lossy=True)
+    desk.crash()
+    assert desk.open().head >= 10**15
+    head = desk.journals[0].head
+    desk.close()
+    assert desk.open().head == head
+
+
+def header(path: Path) -> None:
+    path.write_bytes(b"x" * 100 + path.read_bytes()[100:])
+
+
+def pages(path: Path) -> None:
+    data = path.read_bytes()
+    path.write_bytes(data[:4096] + os.urandom(len(data) - 4096))
+
+
+def table(path: Path) -> None:
+    db = sqlite3.connect(path)
+    db.execute("DROP TABLE log")
+    db.close()
+
+
+def row(path: Path) -> None:
+    db = sqlite3.connect(path, isolation_level=None)
+    db.execute("DELETE FROM log")
+    db.close()
+
+
+def half(path: Path) -> None:
+    os.truncate(path, 6000)
+
+
+@pytest.mark.parametrize("break_it", [header, pages, table, row, half])
+def test_a_damaged_file_is_moved_aside(desk: Desk, break_it: Callable[[Path], None]) -> None:
+    """
+    However it is damaged; a new log begins in a new file.
+    """
+    journal = desk.open()
+    write(journal, 3)
+    desk.close()
+    break_it(desk.path)
+
+    anew = desk.open()
+
+    assert anew.epoch != journal.epoch
+    assert (anew.head, anew.keys) == (0, [])
+    assert Path(anew.moved).exists()
+    assert anew.moved.startswith(f"{desk.path}.damaged-")
+    write(anew, 1)
+    desk.close()
+    assert desk.open().moved == ""
+
+
+def test_an_empty_file_is_a_new_one(desk: Desk) -> None:
+    """
+    Not a damaged one.
+    """
+    desk.path.touch()
+
+    assert desk.open().moved == ""
+
+
+def test_nobody_else_may_read_it(desk: Desk) -> None:
+    """
+    Messages are for those who may.
+    """
+    write(desk.open(), 1)
+
+    modes = {path.name: path.stat().st_mode & 0o777 for path in desk.path.parent.iterdir()}
+    assert set(modes.values()) == {0o600}
+    assert "log-wal" in modes
+
+
+def test_two_at_once(desk: Desk) -> None:
+    """
+    The second is told, and the first is not disturbed.
+    """
+    journal = desk.open()
+    with pytest.raises(UnusableStore, match="in use by another daemon"):
+        desk.open()
+    write(journal, 1)
+
+
+def test_a_version_of_tomorrow(desk: Desk) -> None:
+    """
+    Is left alone.
+    """
+    desk.open()._db.execute("PRAGMA user_version = 99")
+    desk.close()
+
+    with pytest.raises(UnusableStore, match="another version wrote it"):
+        desk.open()
+
+
+def test_other_bounds(desk: Desk) -> None:
+    """
+    A reload changes them.
+    """
+    journal = desk.open(Retention(count=100))
+    write(journal, 100)
+    vacuum_step(journal)
+    journal.reconfigure(Retention(count=10))
+    write(journal, 1)
+    vacuum_step(journal)
+
+    assert len(offsets(after(journal, 0))) == 10
+
+
+def other_database(path: Path, statement: str) -> None:
+    """
+    Make a database of another program.
+    """
+    with closing(sqlite3.connect(path)) as db:
+        db.execute(statement)
+        db.commit()
+
+
+@pytest.mark.parametrize(
+    "kind", ["text", "binary", "database", "same table", "another number", "folder", "pipe"]
+)
+def test_what_was_never_ours_is_left_alone(kind: str, tmp_path: Path) -> None:
+    """
+    A file named by mistake: it is refused, nothing of it is changed, and nothing is made beside it.
+    """
+    path = tmp_path / "other"
+    if kind == "text":
+        path.write_text("port = 1\n")
+    elif kind == "binary":
+        path.write_bytes(bytes(range(256)) * 100)
+    elif kind == "folder":
+        path.mkdir()
+    elif kind == "pipe":
+        os.mkfifo(path)
+    else:
+        table = "log" if kind == "same table" else "visitors"
+        other_database(path, f"CREATE TABLE {table} (id INTEGER)")
+        if kind == "another number":
+            other_database(path, "PRAGMA application_id = 7")
+    before = path.read_bytes() if path.is_file() else b""
+
+    for _ in range(2):
+        with pytest.raises(UnusableStore, match=r"cannot be used: it is (another|not a regular)"):
+            Store(str(path), Retention(), 1 << 30, lambda: 1e9)
+    assert [each.name for each in tmp_path.iterdir()] == ["other"]
+    assert (path.read_bytes() if path.is_file() else b"") == before
+
+
+def test_a_damaged_file_is_recognized_by_its_header(tmp_path: Path) -> None:
+    """
+    It is moved aside though its lock file is gone.
+    """
+    path = tmp_path / "log"
+    with closing(sqlite3.connect(path)) as db:
+        db.execute("CREATE TABLE a (b)")
+        db.execute(f"PRAGMA application_id = {APPLICATION}")
+        db.commit()
+    with path.open("r+b") as file:
+        file.seek(100)
+        file.write(b"nonsense" * 400)
+    journal = Store(str(path), Retention(), 1 << 30, lambda: 1e9)
+    journal.close_reading()
+    journal.close()
+
+    assert journal.moved

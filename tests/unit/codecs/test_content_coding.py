@@ -1,0 +1,132 @@
+"""
+Bodies with a Content-Encoding are decoded, within bounds, or refused with 415.
+"""
+
+from __future__ import annotations
+
+import gzip
+import zlib
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rt_twisted.codecs.content_coding import ACCEPTED, MAX_MEMBERS, decode, read_codings
+from rt_twisted.codecs.errors import RemoteProtocolError
+from tests.unit.http.test_h1 import Place, post
+
+BODY = b'{"channel": "a", "message": "hello"}'
+
+
+def raw_deflate(data: bytes) -> bytes:
+    deflater = zlib.compressobj(wbits=-15)
+    return deflater.compress(data) + deflater.flush()
+
+
+@pytest.mark.parametrize(
+    ("header", "body"),
+    [
+        ("", BODY),
+        ("identity", BODY),
+        (" Identity , identity", BODY),
+        ("gzip", gzip.compress(BODY)),
+        ("GZIP", gzip.compress(BODY)),
+        ("x-gzip", gzip.compress(BODY)),
+        ("gzip", gzip.compress(BODY[:9]) + gzip.compress(b"") + gzip.compress(BODY[9:])),
+        ("deflate", zlib.compress(BODY)),
+        ("deflate", raw_deflate(BODY)),
+        ("gzip, identity, deflate", zlib.compress(gzip.compress(BODY))),
+        ("deflate,gzip", gzip.compress(zlib.compress(BODY))),
+        ("gzip, gzip", gzip.compress(gzip.compress(BODY))),
+    ],
+)
+def test_what_is_decoded(header: str, body: bytes) -> None:
+    """
+    Several codings are undone in the other order; deflate with or without its head.
+    """
+    assert decode(read_codings(header), body, 1000) == BODY
+
+
+@pytest.mark.parametrize(
+    ("header", "body", "status"),
+    [
+        ("br", b"", 415),
+        ("zstd", b"", 415),
+        ("gzip, br", b"", 415),
+        ("gzip, gzip, gzip", b"", 415),
+        ("nonsense" * 1000, b"", 415),
+        ("gzip", BODY, 400),
+        ("gzip", b"", 400),
+        ("gzip", gzip.compress(BODY)[:-1], 400),
+        ("gzip", gzip.compress(BODY)[:-8], 400),
+        ("gzip", gzip.compress(BODY)[:-5] + bytes(5), 400),
+        ("gzip", gzip.compress(BODY) + b"x", 400),
+        ("gzip", gzip.compress(b"") * (MAX_MEMBERS + 1), 400),
+        ("deflate", b"", 400),
+        ("deflate", BODY, 400),
+        ("deflate", zlib.compress(BODY) + b"x", 400),
+        ("deflate", zlib.compress(BODY)[:-1], 400),
+        ("gzip", gzip.compress(bytes(1001)), 413),
+        ("gzip", gzip.compress(bytes(600)) * 2, 413),
+        ("gzip", gzip.compress(bytes(50_000_000)), 413),
+        ("gzip, gzip", gzip.compress(gzip.compress(bytes(50_000_000))), 413),
+        ("deflate", zlib.compress(bytes(1001)), 413),
+    ],
+)
+def test_what_is_refused(header: str, body: bytes, status: int) -> None:
+    """
+    Other codings, what is malformed or cut off, and what is large only when decoded.
+    """
+    with pytest.raises(RemoteProtocolError) as raised:
+        decode(read_codings(header), body, 1000)
+
+    assert raised.value.status == status
+    assert len(raised.value.reason) < 200
+
+
+@given(st.binary(max_size=200), st.sampled_from(["gzip", "deflate", "deflate, gzip"]))
+def test_any_bytes_are_a_body_or_a_mistake(body: bytes, header: str) -> None:
+    """
+    Whatever a client sends.
+    """
+    try:
+        assert len(decode(read_codings(header), body, 1000)) <= 1000
+    except RemoteProtocolError as error:
+        assert error.status in (400, 413)
+
+
+def test_a_request_may_be_compressed() -> None:
+    """
+    The message is what was compressed; an unknown coding is answered before the body is
+    read, by which ones are known.
+    """
+    place = Place()
+    kind = b"Content-Type: application/json\r\nHost: localhost\r\nContent-Encoding: %s\r\n"
+    good = post(gzip.compress(BODY), b"/publish", kind % b"gzip").replace(b"Host: a\r\n", b"")
+    bad = post(b"", b"/publish", kind % b"br").replace(b"Host: a\r\n", b"")
+    bad = bad.replace(b"h: 0", b"h: 9")
+    local = "127.0.0.1"
+
+    assert place.call(good, address=local).heard()[0].status == 200
+    [message] = place.hub._channels.get("a").history.newest(9)  # type: ignore[union-attr]  # it is there
+    assert message.data == b"hello"
+    [refused] = place.call(bad, address=local).heard()
+    assert (refused.status, refused.headers["accept-encoding"]) == (415, ACCEPTED)
+
+
+def test_no_body_is_not_an_empty_message() -> None:
+    """
+    A plain body of no bytes is a message; a request without a body has none.
+    """
+    place = Place()
+    request = b"POST /publish?channel=a HTTP/1.1\r\nHost: localhost\r\n%s\r\n"
+    for line, status in (
+        (b"Content-Length: 0\r\n", 200),
+        (b"Content-Length: 0\r\nContent-Type: text/plain\r\n", 200),
+        (b"Content-Length: 0\r\nContent-Type: application/json\r\n", 400),
+        (b"Transfer-Encoding: chunked\r\n", 200),
+        (b"", 400),
+    ):
+        end = b"0\r\n\r\n" if line[:1] == b"T" else b""
+        caller = place.call(request % line + end, address="127.0.0.1")
+        assert [answer.status for answer in caller.heard()] == [status]

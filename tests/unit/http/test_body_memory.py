@@ -1,0 +1,210 @@
+"""
+Request bodies that are not whole are bounded in sum, and nobody waits for ever.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from twisted.internet.task import Clock
+
+from rt_twisted.access.keys import Key, Keys
+from rt_twisted.actions.context import ActionContext
+from rt_twisted.http.body import BodyBuffer
+from rt_twisted.http.request import HttpLimits
+from rt_twisted.http.server import HttpServer
+from rt_twisted.net.inbound_memory import InboundMemory
+from rt_twisted.routes import Routes, parse_route
+from tests.unit.http.test_h1 import Caller, Place, get, post
+from tests.unit.http.test_h2 import Client
+
+LIMITS = HttpLimits(body=1 << 20)
+PART = bytes(30_000)
+HEAD = b"POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n"
+
+
+def make_place() -> Place:
+    """
+    One with little memory for bodies.
+    """
+    place = Place(limits=LIMITS)
+    place.server.inbound = InboundMemory(place.clock, 200_000, always=1)
+    return place
+
+
+def begun(place: Place, size: int = len(PART) + 2, part: bytes = PART) -> Caller:
+    return Caller(place.server).say(HEAD % size, part)
+
+
+def states(callers: list[Caller]) -> list[str]:
+    return [caller.wire.producerState for caller in callers]
+
+
+def test_reading_pauses_and_goes_on_in_order() -> None:
+    """
+    What brings the sum over the limit waits until those before it are whole.
+    """
+    place = make_place()
+    callers = [begun(place) for _ in range(5)]
+    assert states(callers) == ["producing"] * 3 + ["paused"] * 2
+
+    for caller in callers:
+        assert caller.wire.producerState == "producing"
+        assert [answer.status for answer in caller.say(b"ab").heard()] == [200]
+        place.clock.advance(0)
+    assert place.server.inbound.used == 0
+
+
+def test_who_goes_away_makes_room() -> None:
+    """
+    As does a request that is answered without its body.
+    """
+    place = make_place()
+    callers = [begun(place) for _ in range(4)]
+    for caller in callers[:3]:
+        caller.hang_up()
+    place.clock.advance(0)
+    assert states(callers[3:]) == ["producing"]
+    late = Caller(place.server).say(b"POST /nowhere HTTP/1.1\r\nHost: a\r\n")
+    late.say(b"Content-Length: 99999\r\n\r\n" + PART, PART)
+    callers[3].hang_up()
+
+    assert late.heard()[0].status == 404
+    assert place.server.inbound.used == 0
+
+
+def test_a_body_that_is_dropped_is_told_when_to_come_back() -> None:
+    """
+    While others wait, who sends nothing more is refused after a while; so are those
+    that wait, when the time for a body is over.
+    """
+    place = make_place()
+    callers = [begun(place) for _ in range(6)]
+    place.wait(61)
+
+    assert [caller.heard()[0].status for caller in callers[:3]] == [503] * 3
+    assert callers[0].heard()[0].headers["retry-after"] == "2"
+    assert all(caller.heard()[0].status in (408, 503) for caller in callers)
+    assert place.server.inbound.used == 0
+
+
+def test_a_trickle_does_not_prolong_its_time() -> None:
+    """
+    Pausing and resuming over and over is no new beginning of `body-seconds`.
+    """
+    place = make_place()
+    caller = begun(place, 200_000)
+    exchange: Any = place.echo
+    for _ in range(62):
+        exchange = next(iter(place.server.inbound._read))._owner
+        exchange.pause_input()
+        caller.say(b"x")
+        assert caller.wire.producerState == "paused"
+        exchange.resume_input()
+        assert caller.wire.producerState == "producing"
+        place.clock.advance(1)
+        if caller.heard():
+            break
+
+    assert caller.heard()[0].status == 408
+    assert 59 < place.clock.seconds() <= 62
+
+
+def test_a_whole_body_that_waits_for_its_turn_may_be_dropped() -> None:
+    """
+    Its request is refused when its turn comes; nothing else on the connection is.
+    """
+    place = make_place()
+    body = bytes(10_000)
+    caller = place.call(post(b"x", b"/late"), post(body), get())
+    place.call(*[post(b"", b"/late").replace(b"h: 0", b"h: 200000") + bytes(60_000)] * 3)
+    place.wait(10)
+    place.waiting[0].answer(200)
+
+    assert [answer.status for answer in caller.heard()][:2] == [200, 503]
+    assert place.server.inbound.used <= place.server.inbound.limit
+
+
+def test_by_http_2_the_window_stays_closed() -> None:
+    """
+    What waits gets no WINDOW_UPDATE until there is room.
+    """
+    place = make_place()
+    clients = [Client(place) for _ in range(3)]
+    numbers = [client.begin("/echo", "POST", False) for client in clients]
+    pairs = list(zip(clients, numbers, strict=True))
+    for client, number in pairs:
+        for _ in range(4):
+            client.talk.send_data(number, bytes(11_000))
+        client.turn()
+    windows = [client.talk.local_flow_control_window(number) for client, number in pairs]
+    assert min(windows[:2]) > 30_000
+    assert windows[2] < 30_000
+
+    for client, number in pairs:
+        client.talk.send_data(number, b"ab", end_stream=True)
+        client.turn()
+        assert client.streams[number].status == 200
+    assert place.server.inbound.used == 0
+
+
+def test_by_http_2_a_body_is_dropped_with_its_stream() -> None:
+    """
+    The answer is 503; the connection stays.
+    """
+    place = make_place()
+    client = Client(place)
+    number = client.begin("/echo", "POST", False)
+    client.talk.send_data(number, bytes(15_000))
+    client.turn()
+    next(iter(place.server.inbound._read)).drop()
+    client.turn()
+
+    assert client.streams[number].status == 503
+    assert client.ask("/echo").status == 200
+    assert place.server.inbound.used == 0
+
+
+@pytest.mark.parametrize(
+    ("query", "lines", "status"),
+    [
+        (b"?channel=a&key=wrong", b"Content-Type: application/json\r\n", 401),
+        (b"?channel=a&key=", b"Content-Type: application/json\r\n", 100),
+        (b"?channel=a", b"X-Publish-Key: wrong\r\n", 401),
+        (b"?channel=a", b"", 401),  # a plain body has no place for a key
+        (b"?channel=a", b"Content-Type: text/plain\r\n", 401),
+        (b"?channel=a", b"Content-Type: application/json\r\n", 100),
+        (b"?channel=a", b"Content-Type: multipart/form-data\r\n", 100),
+        (b"?channel=a&key=right", b"", 100),
+        (b"?channel=a", b"X-Publish-Key: right\r\n", 100),
+    ],
+)
+def test_a_key_is_checked_before_the_body_is_read(query: bytes, lines: bytes, status: int) -> None:
+    """
+    Unless the body itself may have one; so who shows none cannot fill the memory.
+    """
+    hub = Place().hub
+    publish = parse_route(
+        "^/keyed$ publish", ActionContext(hub, publish_keys=Keys([Key.of("right")]))
+    )
+    head = b"POST /keyed%s HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n" % query
+    caller = Caller(HttpServer(Clock(), Routes([publish]))).say(
+        head + lines + b"Expect: 100-continue\r\n\r\n"
+    )
+
+    assert [answer.status for answer in caller.heard()] == [status]
+
+
+def test_a_body_in_tiny_chunks_takes_its_size() -> None:
+    """
+    Not an object for each byte.
+    """
+    whole = BodyBuffer(1 << 20)
+    for _ in range(1000):
+        whole.data(b"x")
+    assert whole.__sizeof__() < 1000
+    whole.end()
+    got: list[bytes] = []
+    whole.done.addCallback(got.append)
+    assert got == [b"x" * 1000]

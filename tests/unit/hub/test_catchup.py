@@ -1,0 +1,596 @@
+"""
+Readers on their way into channels, where something has to be waited for; and
+what a broker tells beside messages.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from twisted.internet.defer import Deferred, fail
+from zope.interface import implementer
+
+from rt_twisted.brokers.interfaces import IBroker, IHistory, IReceiver
+from rt_twisted.hub import fanout as fanout_module
+from rt_twisted.hub.hub import HubLimits
+from rt_twisted.hub.subscriber import DisconnectReason
+from rt_twisted.model.errors import Unavailable
+from rt_twisted.model.message import After, Draft, Message, Newest, Position, Replay, Since
+from tests.unit.hub.test_hub import House, events, make, texts
+
+__all__ = ["make"]  # the fixture
+
+
+@implementer(IBroker)
+class Distant:
+    """
+    A broker that does nothing before the test has it done.
+    """
+
+    def __init__(self) -> None:
+        self.head = Position("e", 100)
+        self.hearing: dict[str, Deferred[Position]] = {}
+        self.receiver: IReceiver
+
+    def attach(self, receiver: IReceiver) -> None:
+        self.receiver = receiver
+
+    def position(self) -> Position:
+        return self.head
+
+    def subscribe(self, channel: str) -> Deferred[Position]:
+        self.hearing[channel] = Deferred()
+        return self.hearing[channel]
+
+    def unsubscribe(self, channel: str) -> None:
+        del self.hearing[channel]
+
+    def publish(self, drafts: Sequence[Draft]) -> Deferred[list[Position]]:
+        raise NotImplementedError
+
+    def hear(self, *channels: str) -> None:
+        self.receiver.reached(self.head)
+        for channel in channels:
+            self.hearing[channel].callback(self.head)
+
+    def bring(self, channel: str, data: bytes) -> None:
+        self.head = Position(self.head.epoch, self.head.offset + 1)
+        self.receiver.receive(Message(channel, data, self.head))
+
+
+@implementer(IHistory)
+class Archived(Distant):
+    """
+    One that remembers, too.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked: list[tuple[list[str], Since, Deferred[Replay]]] = []
+
+    def after(self, channels: Sequence[str], since: Since) -> Deferred[Replay]:
+        self.asked.append((list(channels), since, Deferred()))
+        return self.asked[-1][2]
+
+
+def old(channel: str, *offsets: int) -> tuple[Message, ...]:
+    return tuple(Message(channel, b"old", Position("e", offset)) for offset in offsets)
+
+
+def test_nobody_is_started_before_the_channel_is_heard(make: Callable[..., House]) -> None:
+    """
+    What comes right behind the first bytes of a stream would be lost otherwise.
+    """
+    broker = Distant()
+    context = make(broker=broker)
+    line = context.join("a")
+    assert line.read() == b""
+
+    broker.head = Position("e", 120)
+    broker.hear("a")
+    broker.bring("a", b"1")
+    context.turn()
+
+    got = line.read()
+    assert b"id: e.120\n" in got
+    assert events(got) == [(121, b"1")]
+    assert b"gap" not in got
+
+
+def test_a_gap_reaches_to_where_the_channel_is_heard(make: Callable[..., House]) -> None:
+    """
+    Also within a turn that began before, if the archive fails.
+    """
+    broker = Archived()
+    context = make(broker=broker)
+    other = context.join("a")
+    broker.hear("a")
+    broker.bring("a", b"1")
+    broker.head = Position("e", 103)  # 102 and 103 were of b
+    line = context.join("b", since=After(Position("e", 99)))
+    broker.hear("b")
+    [(_, _, answer)] = broker.asked
+    broker.bring("b", b"2")
+    answer.errback(Unavailable())
+    context.turn()
+
+    got = line.read()
+    assert b'event: gap\ndata: {"position": "e.104"}\n' in got
+    assert texts(got) == [b"2"]
+    assert texts(other.read()) == [b"1"]
+
+
+def test_the_newest_of_several_channels(make: Callable[..., House]) -> None:
+    """
+    Messages enough of one channel are not the newest of all where another one is heard
+    only now: the archive is asked.
+    """
+    broker = Archived()
+    context = make(broker=broker)
+    context.join("a")
+    broker.hear("a")
+    broker.bring("a", b"1")
+    context.turn()
+    broker.head = Position("e", 103)  # 102 and 103 were of b
+    line = context.join("a", "b", since=Newest(1))
+    broker.hear("b")
+    [(names, since, answer)] = broker.asked
+    assert (names, since) == (["a", "b"], Newest(1))
+    answer.callback(Replay(old("b", 103), True, broker.head))
+    assert events(line.read()) == [(103, b"old")]
+
+    broker.bring("b", b"2")
+    broker.bring("a", b"3")
+    context.turn()
+    again = context.join("a", "b", since=Newest(2))
+    assert len(broker.asked) == 1
+    assert texts(again.read()) == [b"2", b"3"]
+
+
+def test_who_waits_gets_signs_of_life(make: Callable[..., House]) -> None:
+    """
+    A broker may be away for long.
+    """
+    context = make(broker=Distant(), limits=HubLimits(heartbeat=5, linger=10))
+    line = context.join("a")
+
+    context.clock.pump([1] * 60)
+
+    assert context.hub.numbers().joining == 1
+    assert line.read().count(b":\n") >= 10
+    assert context.hub.numbers().subscribers == 1
+
+
+def test_who_waits_keeps_its_channel(make: Callable[..., House]) -> None:
+    """
+    Longer than channels without readers linger; and who goes lets it go.
+    """
+    broker = Distant()
+    context = make(broker=broker, limits=HubLimits(linger=10))
+    stays, goes = context.join("a"), context.join("b")
+    context.clock.pump([1] * 70)
+    assert list(broker.hearing) == ["a", "b"]
+
+    goes.hang_up()
+    context.clock.pump([1] * 130)
+
+    assert list(broker.hearing) == ["a"]
+    broker.hear("a")
+    broker.bring("a", b"1")
+    context.turn()
+    assert texts(stays.read()) == [b"1"]
+
+
+def test_a_channel_knows_nothing_of_before_it_was_heard(make: Callable[..., House]) -> None:
+    """
+    The hub has no claim to what it did not hear: that is a gap, or the archive's.
+    """
+    broker = Distant()
+    context = make(broker=broker)
+    broker.bring("a", b"by chance")  # nobody had asked for it
+    line = context.join("a", since=After(Position("e", 100)))
+    broker.bring("a", b"not heard yet")
+    broker.hear("a")
+
+    assert b"event: gap\n" in line.read()
+
+
+def test_the_archive_is_asked_when_all_are_heard(make: Callable[..., House]) -> None:
+    """
+    Not before: it could not know what comes in between.
+    """
+    broker = Archived()
+    context = make(broker=broker)
+    line = context.join("a", "b", since=After(Position("e", 90)))
+    broker.hear("a")
+    assert broker.asked == []
+    broker.bring("a", b"101")
+    broker.hear("b")
+    [(names, _, answer)] = broker.asked
+    assert names == ["a", "b"]
+    broker.bring("b", b"102")
+
+    answer.callback(
+        Replay((*old("a", 95), *old("b", 99), *old("a", 101)), True, Position("e", 101))
+    )
+    broker.bring("a", b"103")
+    context.turn()
+
+    assert [number for number, _ in events(line.read())] == [95, 99, 101, 102, 103]
+
+
+def test_an_archive_that_has_no_answer_is_a_gap(make: Callable[..., House]) -> None:
+    """
+    Said, with what the node remembers itself; and nothing for the log to shout about.
+    """
+    broker = Archived()
+    context = make(broker=broker)
+    line = context.join("a", since=After(Position("e", 90)))
+    broker.hear("a")
+    broker.bring("a", b"101")
+
+    broker.asked[0][2].errback(Unavailable("away"))
+    context.turn()
+
+    got = line.read()
+    assert b"event: gap\n" in got
+    assert texts(got) == [b"101"]
+
+
+def test_who_goes_while_it_waits_leaves_nothing(make: Callable[..., House]) -> None:
+    """
+    Neither for the hearing nor for the archive.
+    """
+    broker = Archived()
+    context = make(broker=broker)
+    first, second = (context.join("a", since=Newest(5)) for _ in range(2))
+    first.hang_up()
+    broker.hear("a")
+    [(_, _, answer)] = broker.asked
+    second.hang_up()
+    answer.callback(Replay((), True, Position("e", 100)))
+
+    assert context.hub.numbers().subscribers == 0
+    assert context.hub._catchup.waiting == {}
+    assert not next(iter(context.hub._channels)).waiting
+
+
+def test_a_loss_is_told_to_live_readers(make: Callable[..., House]) -> None:
+    """
+    Between what came before and what comes after; only of that channel; and who
+    comes back from behind it is told nothing twice.
+    """
+    broker = Distant()
+    context = make(broker=broker)
+    a, b, both = context.join("a"), context.join("b"), context.join("a", "b")
+    broker.hear("a", "b")
+    broker.bring("a", b"1")
+    before = broker.head
+    broker.head = hole = Position("e", 110)
+    broker.receiver.missed("a", hole)
+    broker.bring("a", b"2")
+    broker.bring("b", b"3")
+    context.turn()
+
+    for line, expected in ((a, [b"1", b"2"]), (both, [b"1", b"2", b"3"])):
+        got = line.read()
+        assert texts(got) == expected
+        first, _, second = got.partition(b"event: gap\n")
+        assert texts(first) == [b"1"]
+        assert b"id: e.110\n" in second
+    assert b"gap" not in b.read()
+    assert context.hub.numbers().gaps == 2
+
+    got = context.join("a", since=After(before)).read()
+    assert b"event: gap\n" in got
+    assert texts(got) == [b"2"]
+    assert b"gap" not in context.join("a", since=After(hole)).read()
+    assert b"gap" not in context.join("b", since=After(before)).read()
+
+
+def test_who_joins_behind_a_loss_is_not_told_of_it(make: Callable[..., House]) -> None:
+    """
+    Only those who were there.
+    """
+    broker = Distant()
+    context = make(broker=broker)
+    there = context.join("a")
+    broker.hear("a")
+    broker.receiver.missed("a", Position("e", 110))
+    line = context.join("a")
+    context.turn()
+
+    assert b"gap" in there.read()
+    assert b"gap" not in line.read()
+
+
+def test_many_losses_are_told_once(make: Callable[..., House]) -> None:
+    """
+    A reader of a hundred channels hears of one gap.
+    """
+    broker = Distant()
+    context = make(broker=broker)
+    names = [f"c{number}" for number in range(100)]
+    line = context.join(*names)
+    broker.hear(*names)
+    line.read()
+    for name in names:
+        broker.receiver.missed(name, Position("e", 110))
+    context.turn()
+
+    assert line.read().count(b"event: gap\n") == 1
+
+
+def test_a_new_log_is_told_at_once(make: Callable[..., House]) -> None:
+    """
+    Not only with its first message; and that was the whole of it.
+    """
+    broker = Distant()
+    context = make(broker=broker)
+    line = context.join("a")
+    broker.hear("a")
+    broker.bring("a", b"last")
+    broker.head = Position("f", 7)
+    broker.receiver.reached(broker.head)
+    context.turn()
+
+    got = line.read()
+    assert texts(got) == [b"last"]
+    assert got.index(b"last") < got.index(b"event: gap\n") < got.index(b"id: f.7\n")
+    broker.bring("a", b"new")
+    context.turn()
+    assert line.read() == b"data: new\nid: f.8\n\n"
+    assert b"gap" not in context.join("a", since=After(Position("f", 7))).read()
+
+
+def test_a_cursor_moves_without_messages(make: Callable[..., House]) -> None:
+    """
+    A reader of a quiet channel does not stay behind a busy log.
+    """
+    broker = Distant()
+    context = make(broker=broker, limits=HubLimits(heartbeat=1))
+    line = context.join("a")
+    broker.hear("a")
+    line.read()
+
+    broker.receiver.reached(Position("e", 500))
+    context.clock.advance(1)
+
+    assert line.read() == b"id: e.500\n\n"
+
+
+# More and fewer channels.
+
+
+def reader_of(context: House, line: Any) -> Any:
+    return line.protocol
+
+
+def test_a_reader_may_have_no_channel(make: Callable[..., House]) -> None:
+    """
+    Not yet, or not any more; it is counted, and gets its heartbeats.
+    """
+    context = make(limits=HubLimits(heartbeat=1))
+    line = context.join()
+    line.read()
+    context.clock.advance(1)
+
+    assert line.read() == b":\n"
+    assert context.hub.numbers().subscribers == 1
+
+
+def test_channels_can_be_added_and_removed(make: Callable[..., House]) -> None:
+    """
+    Each with its own replay; what is removed is not heard any more.
+    """
+    context = make()
+    line = context.join()
+    subscriber = reader_of(context, line)
+    context.publish(("a", b"a1"), ("b", b"b1"))
+    line.read()
+
+    context.hub.add(subscriber, ["a"], Newest(10), b"hello ")
+    got = line.read()
+    assert got.startswith(b"hello ")
+    assert texts(got) == [b"a1"]
+    context.hub.add(subscriber, ["b", "a"])
+    assert texts(line.read()) == []
+    context.publish(("b", b"b2"), ("a", b"a2"), ("b", b"b3"))
+    context.turn()
+    assert texts(line.read()) == [b"b2", b"a2", b"b3"]
+
+    context.hub.remove(subscriber, ["b"])
+    context.publish(("b", b"b4"), ("a", b"a3"))
+    context.turn()
+    assert texts(line.read()) == [b"a3"]
+    context.hub.remove(subscriber, ["a", "unknown"])
+    context.publish(("a", b"a4"))
+    context.turn()
+    assert line.read() == b""
+    assert context.hub.numbers().channels == {}
+    line.hang_up()
+    assert context.hub.numbers().subscribers == 0
+
+
+@settings(max_examples=100)
+@given(
+    st.lists(st.tuples(st.booleans(), st.sets(st.sampled_from("abcd"), min_size=1)), max_size=20)
+)
+def test_whatever_is_picked_is_heard_and_nothing_else(steps: list[tuple[bool, set[str]]]) -> None:
+    """
+    In order, each once, from one channel to several and back; and counted so.
+    """
+    context = House()
+    line, other = context.join(), context.join("a", "b")
+    picked: set[str] = set()
+    try:
+        for adds, names in steps:
+            (context.hub.add if adds else context.hub.remove)(
+                reader_of(context, line), sorted(names)
+            )
+            picked = picked | names if adds else picked - names
+            for each in (line, other):
+                each.read()
+            context.publish(*[(name, name.encode()) for name in "dabc"])
+            context.turn()
+            assert texts(line.read()) == [name.encode() for name in "dabc" if name in picked]
+            assert texts(other.read()) == [b"a", b"b"]
+            counted = {name: (name in picked) + (name in "ab") for name in "abcd"}
+            said = context.hub.numbers().channels
+            assert said == {name: count for name, count in counted.items() if count}
+    finally:
+        for each in context.lines:
+            each.close()
+
+
+def test_a_channel_added_within_a_turn_waits_for_its_end(
+    make: Callable[..., House], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """
+    Its replay would move the cursor beyond what the reader is still to be told.
+    """
+    monkeypatch.setattr(fanout_module, "SLICE", -1.0)
+    monkeypatch.setattr(fanout_module, "CHUNK", 1)
+    context = make()
+    lines = [context.join("a") for _ in range(3)]
+    context.publish(("a", b"1"))
+    context.step()  # the first of them is told
+    context.publish(("b", b"2"))
+    for line in lines:
+        context.hub.add(reader_of(context, line), ["b"], Newest(10))
+    for _ in range(8):
+        context.step()
+    context.publish(("a", b"3"), ("b", b"4"))
+    context.turn()
+
+    for line in lines:
+        assert texts(line.read()) == [b"1", b"2", b"3", b"4"]
+
+
+def test_who_has_left_is_not_let_in_again(make: Callable[..., House]) -> None:
+    """
+    A session that hears of its reader's end a moment later may still ask for
+    channels: nothing is kept for a reader that nobody would take out again.
+    """
+    context = make(limits=HubLimits(linger=1.0))
+    line = context.join("a")
+    subscriber = reader_of(context, line)
+    subscriber.drop(DisconnectReason.LOST)
+
+    context.hub.add(subscriber, ["b"], Newest(10), b"hello ")
+    assert context.hub.subscribers_of("b") == 0
+    assert context.hub.subscribers == 0
+
+    context.publish(("b", b"b1"))
+    context.turn()
+    assert subscriber.channels == ()
+
+
+def test_adding_waits_for_hearing_and_archive(make: Callable[..., House]) -> None:
+    """
+    The reader hears its other channels meanwhile; asking twice is asking once.
+    """
+    broker = Archived()
+    context = make(broker=broker)
+    line = context.join("a")
+    broker.hear("a")
+    subscriber = reader_of(context, line)
+    line.read()
+    context.hub.add(subscriber, ["b"], After(Position("e", 90)), b"b: ")
+    context.hub.add(subscriber, ["b"], After(Position("e", 90)))
+    broker.bring("a", b"101")
+    context.turn()
+    assert texts(line.read()) == [b"101"]
+    broker.hear("b")
+    [(_, _, answer)] = broker.asked
+    broker.bring("b", b"102")
+    context.turn()
+
+    answer.callback(Replay(old("b", 95), True, Position("e", 101)))
+    context.turn()
+
+    got = line.read()
+    assert b"b: " in got
+    assert [number for number, _ in events(got)] == [95, 102]
+
+
+def test_what_is_added_may_be_removed_before_it_came(make: Callable[..., House]) -> None:
+    """
+    It is not heard then; another one that was asked for with it is.
+    """
+    broker = Distant()
+    context = make(broker=broker)
+    line = context.join("a")
+    broker.hear("a")
+    subscriber = reader_of(context, line)
+    context.hub.add(subscriber, ["b", "c"])
+    broker.hear("c")
+    context.hub.remove(subscriber, ["b"])
+    broker.bring("c", b"heard")
+    context.turn()
+    assert texts(line.read()) == [b"heard"]
+    broker.hear("b")
+    broker.bring("b", b"removed")
+    context.turn()
+
+    assert texts(line.read()) == []
+
+
+def test_an_answer_about_a_removed_channel_is_not_told(make: Callable[..., House]) -> None:
+    """
+    The archive is asked anew for what is left; nobody waits for nothing.
+    """
+    broker = Archived()
+    context = make(broker=broker)
+    line = context.join()
+    subscriber = reader_of(context, line)
+    context.hub.add(subscriber, ["a", "b"], After(Position("e", 90)))
+    broker.hear("a", "b")
+    context.hub.remove(subscriber, ["b"])
+    (_, _, both), (names, _, rest) = broker.asked
+    assert names == ["a"]
+    line.read()
+
+    both.callback(Replay((*old("a", 95), *old("b", 96)), True, Position("e", 100)))
+    assert line.read() == b""
+    rest.callback(Replay(old("a", 95), True, Position("e", 100)))
+
+    assert [number for number, _ in events(line.read())] == [95]
+    context.hub.add(subscriber, ["c"], After(Position("e", 90)))
+    context.hub.remove(subscriber, ["c"])
+    assert len(broker.asked) == 2
+    assert context.hub._catchup.waiting == {}
+
+
+def test_a_broker_that_fails_to_subscribe_is_said(
+    make: Callable[..., House], clean_reactor: list[Any]
+) -> None:
+    """
+    Its contract does not allow that: the operator hears of it.
+    """
+    broker = Distant()
+    broker.subscribe = lambda channel: fail(ZeroDivisionError())  # type: ignore[method-assign]
+    context = make(broker=broker)
+    context.join("a")
+
+    assert clean_reactor.pop().check(ZeroDivisionError)
+
+
+def test_who_leaves_does_not_wait_for_the_archive(make: Callable[..., House]) -> None:
+    """
+    While a broker is away, readers may come and go for hours.
+    """
+    broker = Archived()
+    context = make(broker=broker)
+    line = context.join("a", since=After(Position("e", 90)))
+    broker.hear("a")
+    [(_, _, asked)] = broker.asked
+
+    line.hang_up()
+
+    assert asked.called
+    assert context.hub.numbers().joining == 0

@@ -1,0 +1,187 @@
+"""
+The dashboards in examples/: of the right shape, and about metrics that exist.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, urlencode
+
+import pytest
+from twisted.internet.task import Clock
+
+from rt_twisted.actions.context import ActionContext
+from rt_twisted.actions.metrics import MetricsCollector
+from rt_twisted.brokers.memory import MemoryBroker
+from rt_twisted.hub.hub import Hub
+from rt_twisted.metrics.snapshot import Snapshot, StatsQuery
+from tests.unit.metrics.test_graphite import DAEMON
+
+FOLDER = Path(__file__).parents[3] / "examples" / "dashboards"
+GRAFANA = ["grafana-graphite.json", "grafana-prometheus.json"]
+
+_PATH = re.compile(r"[a-z-]+(?:\.[a-z0-9_*]+)+")
+_QUERY_WORDS = frozenset(
+    "sum by rate topk histogram_quantile instance le cause reason status channel".split()
+)
+
+
+def load(name: str) -> Any:
+    """
+    The dashboard in this file.
+    """
+    return json.loads((FOLDER / name).read_text())
+
+
+def graphite_targets() -> list[str]:
+    """
+    All that the dashboards ask of Graphite, with the default path.
+    """
+    targets = [
+        target for _, params, _ in load("graphite.json")["graphs"] for target in params["target"]
+    ]
+    for panel in load("grafana-graphite.json")["panels"]:
+        targets += [each["target"].replace("$path", "cyclone-sse") for each in panel["targets"]]
+    return targets
+
+
+def prometheus_queries(instance: str, interval: str) -> list[str]:
+    """
+    All that the dashboard asks of Prometheus, with its variables filled in.
+    """
+    return [
+        target["expr"].replace("$instance", instance).replace("$__rate_interval", interval)
+        for panel in load("grafana-prometheus.json")["panels"]
+        for target in panel["targets"]
+    ]
+
+
+def exported() -> set[str]:
+    """
+    The names that Graphite may see: `Counted` with a channel, and the fan-out's.
+    """
+    names = {f"_daemon.{name}" for name in DAEMON}
+    names |= {f"_daemon.fanout_seconds.{name}" for name in ("p50", "p90", "p99")}
+    return {f"cyclone-sse.{name}" for name in names | {"news", "_other"}}
+
+
+def collected() -> set[str]:
+    """
+    The names that Prometheus may see.
+    """
+    clock = Clock()
+    hub = Hub(MemoryBroker(clock, "e"), clock)
+    looks: list[Snapshot] = []
+    ActionContext(hub).count(StatsQuery(most=10)).addCallback(looks.append)
+    names = set()
+    for family in MetricsCollector(looks[0]).collect():
+        names |= {each.name for each in family.samples}
+        names.add(f"{family.name}_total" if family.type == "counter" else family.name)
+    return names
+
+
+@pytest.mark.parametrize("target", sorted(set(graphite_targets())))
+def test_graphite_targets_name_what_is_exported(target: str) -> None:
+    """
+    Each path in them is one, or stands for some.
+    """
+    paths = _PATH.findall(target)
+
+    assert paths
+    for path in paths:
+        found = [
+            name
+            for name in exported()
+            if fnmatchcase(name, path) and name.count(".") == path.count(".")
+        ]
+        assert found, f"{path} is nothing that is exported"
+
+
+@pytest.mark.parametrize("query", sorted(set(prometheus_queries(".*", "1m"))))
+def test_prometheus_queries_name_what_is_collected(query: str) -> None:
+    """
+    Each word in them is a metric, a label or a function.
+    """
+    words = set(re.findall(r"[a-z_][a-z0-9_]{2,}", re.sub(r'"[^"]*"|\[[^]]*\]', "", query)))
+
+    assert words & collected()
+    assert words - collected() - _QUERY_WORDS == set()
+
+
+def test_the_graphite_dashboard_has_its_shape() -> None:
+    """
+    That which graphite-web's own script reads (content/js/dashboard.js, applyState).
+    """
+    state = load("graphite.json")
+
+    assert {type(state[name]) for name in ("timeConfig", "refreshConfig", "graphSize")} == {dict}
+    assert state["timeConfig"]["type"] == "relative"
+    assert type(state["refreshConfig"]["interval"]) is int
+    assert {type(size) for size in state["graphSize"].values()} == {int}
+    assert type(state["defaultGraphParams"]) is dict
+    assert len(state["graphs"]) > 5
+    for key, params, url in state["graphs"]:
+        assert key == urlencode({"target": params["target"]}, True)
+        assert params["title"]
+        assert parse_qs(url.partition("?")[2])["target"] == params["target"]
+
+
+@pytest.mark.parametrize("name", GRAFANA)
+def test_grafana_dashboards_have_their_shape(name: str) -> None:
+    """
+    Grafana's JSON model: what it needs to show panels, none over another.
+    """
+    model = load(name)
+    variables = {each["name"] for each in model["templating"]["list"]}
+    covered: set[tuple[int, int]] = set()
+
+    assert model["uid"] and len(model["uid"]) <= 40
+    assert "id" not in model  # of one installation
+    assert model["schemaVersion"] >= 39
+    assert len({panel["id"] for panel in model["panels"]}) == len(model["panels"]) > 5
+    for panel in model["panels"]:
+        assert panel["type"] == "timeseries"
+        assert panel["title"]
+        assert panel["fieldConfig"]["defaults"]["unit"]
+        place = panel["gridPos"]
+        cells = {
+            (x, y)
+            for x in range(place["x"], place["x"] + place["w"])
+            for y in range(place["y"], place["y"] + place["h"])
+        }
+        assert max(x for x, _ in cells) < 24
+        assert not cells & covered
+        covered |= cells
+        references = [target["refId"] for target in panel["targets"]]
+        assert len(set(references)) == len(references) > 0
+        for each in (panel, *panel["targets"]):
+            assert each["datasource"]["uid"] == "${datasource}"
+        kind = panel["datasource"]["type"]
+        assert all(target["datasource"]["type"] == kind for target in panel["targets"])
+    unknown = set(_variables(model)) - variables - {"__rate_interval", "__all"}
+    assert unknown == set()
+
+
+def test_both_ways_show_the_same() -> None:
+    """
+    Whoever changes from Graphite to Prometheus finds the graphs again.
+    """
+    titles = [[panel["title"] for panel in load(name)["panels"]] for name in GRAFANA]
+    graphite = [params["title"] for _, params, _ in load("graphite.json")["graphs"]]
+
+    assert titles[0] == titles[1] == graphite
+
+
+def _variables(value: Any) -> Iterator[str]:
+    if isinstance(value, dict):
+        value = list(value.values())
+    if isinstance(value, list):
+        for each in value:
+            yield from _variables(each)
+    if isinstance(value, str):
+        yield from re.findall(r"\$\{?([a-z_]+)", value)

@@ -1,0 +1,954 @@
+"""
+What Graphite is told, and what becomes of it while carbon is away.
+"""
+
+from __future__ import annotations
+
+import pickle
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from twisted.application.service import IService
+from twisted.internet.address import IPv4Address, IPv6Address
+from twisted.internet.defer import Deferred, DeferredQueue
+from twisted.internet.endpoints import TCP4ServerEndpoint
+from twisted.internet.error import CannotListenError, ConnectionLost, ConnectionRefusedError
+from twisted.internet.protocol import Factory, Protocol
+from twisted.internet.task import deferLater
+from twisted.internet.testing import MemoryReactorClock, StringTransport
+from twisted.logger import ILogObserver, LogEvent, formatEvent, globalLogPublisher
+from twisted.python.failure import Failure
+from zope.interface import implementer, verify
+
+from rt_twisted.metrics.carbon import FRESH, LARGEST_DATAGRAM, LARGEST_PICKLE, PATIENCE, datagrams
+from rt_twisted.metrics.graphite import LONGEST, MOST_CHANNELS, GraphiteExporter, component
+from rt_twisted.metrics.interfaces import IExporter
+from rt_twisted.metrics.metrics import Histogram, Metrics
+
+VALUE = rb"(\d+(?:\.\d+)?)"
+LINE = re.compile(rb"cyclone-sse\.([A-Za-z0-9:@-][A-Za-z0-9_:@-]{0,199}) " + VALUE + rb" (\d+)\n")
+OURS = re.compile(rb"cyclone-sse\.(_other|_daemon\.[a-z0-9_.]+) " + VALUE + rb" (\d+)\n")
+
+HOSTILE = {
+    "": "-",
+    ".": "-",
+    "news.sport": "news_sport",
+    "a b 1 2\nforged.name 7 7": "a_b_1_2_forged_name_7_7",
+    "../../etc/passwd": "-_____etc_passwd",
+    "/news": "-news",
+    "_daemon": "-daemon",
+    "_daemon.readers": "-daemon_readers",
+    "_other": "-other",
+    "*{a,b}[c]?": "-_a_b__c__",
+    "tag;name=value": "tag_name_value",
+    "новости": "-______",
+    "\u2028\x85\x0b\x1c\0": "-____",
+    "\ud800": "-",
+    "user:42@home": "user:42@home",
+    "x" * 300: "x" * LONGEST,
+}
+
+
+@dataclass(slots=True)
+class Counted:
+    """
+    Numbers as the hub counts them.
+    """
+
+    channels: Mapping[str, int]
+    subscribers: int = 3
+    joining: int = 4
+    broker_away: int = 1
+    broker_refuses: int = 2
+    behind: int = 1
+    history_bytes: int = 4096
+    websockets: int = 2
+    inbound_bytes: int = 1000
+    joined: int = 10
+    published: int = 20
+    delivered: int = 30
+    gaps: int = 2
+    websocket_frames: int = 50
+    websocket_messages: int = 7
+    inbound_dropped: int = 1
+    closed: Mapping[str, int] = field(default_factory=lambda: {"left": 6, "behind": 1})
+    subscribers_limit: int = 100
+    waiting_bytes: int = 512
+    requests: Mapping[int, int] = field(default_factory=lambda: {200: 35, 204: 5, 503: 4})
+    refused: Mapping[str, Mapping[str, int]] = field(
+        default_factory=lambda: {"readers": {"unavailable": 4}, "publishes": {"key": 1}}
+    )
+    fanout: Histogram = field(default_factory=Histogram)
+    rates: Mapping[int, Mapping[str, float]] = field(default_factory=dict)
+    uptime: float = 10.0
+    cpu_seconds: float = 0.5
+    memory_bytes: int = 1 << 25
+
+
+DAEMON = {  # what is sent of `Counted`, beside its channels
+    "channels": 1,
+    "readers": 3,
+    "joining": 4,
+    "broker_away": 1,
+    "broker_refuses": 2,
+    "behind": 1,
+    "waiting_bytes": 512,
+    "history_bytes": 4096,
+    "websockets": 2,
+    "inbound_bytes": 1000,
+    "joined": 10,
+    "published": 20,
+    "delivered": 30,
+    "gaps": 2,
+    "websocket_frames": 50,
+    "websocket_messages": 7,
+    "inbound_dropped": 1,
+    "memory_bytes": 1 << 25,
+    "uptime": 10.0,
+    "cpu_seconds": 0.5,
+    "turns": 0,
+    "closed.left": 6,
+    "closed.behind": 1,
+    "requests.2xx": 40,
+    "requests.5xx": 4,
+    "refused.readers.unavailable": 4,
+    "refused.publishes.key": 1,
+    "rates.joined": 1.0,
+    "rates.left": 0.7,
+    "rates.published": 2.0,
+    "rates.delivered": 3.0,
+    "rates.requests": 4.4,
+    "rates.cpu": 0.05,
+}
+
+
+class Names:
+    """
+    Resolves as `answers` says; later, when `ask` is called.
+    """
+
+    def __init__(self) -> None:
+        self.answers: list[str] = ["192.0.2.1"]
+        self.asked: list[tuple[str, str]] = []
+        self._waiting: list[Any] = []
+
+    def resolveHostName(
+        self,
+        receiver: Any,
+        name: str,
+        port: int = 0,
+        types: object = None,
+        transportSemantics: str = "TCP",
+    ) -> None:
+        """
+        Keep the question.
+        """
+        self.asked.append((name, transportSemantics))
+        self._waiting.append(receiver)
+
+    def answer(self) -> None:
+        """
+        Answer all that was asked.
+        """
+        waiting, self._waiting = self._waiting, []
+        for receiver in waiting:
+            receiver.resolutionBegan(None)
+            for host in self.answers:
+                family = IPv6Address if ":" in host else IPv4Address
+                receiver.addressResolved(family("UDP", host, 2003))
+            receiver.resolutionComplete()
+
+
+class Socket:
+    """
+    A UDP port that keeps what it was given.
+    """
+
+    def __init__(self, interface: str) -> None:
+        self.interface = interface
+        self.peer: tuple[str, int] | None = None
+        self.sent: list[bytes] = []
+        self.open = True
+        self.error: OSError | None = None
+
+    def write(self, datagram: bytes, peer: tuple[str, int]) -> None:
+        """
+        Keep *datagram*, or fail.
+        """
+        self.peer = peer
+        if self.error:
+            raise self.error
+        self.sent.append(datagram)
+
+    def stopListening(self) -> None:
+        """
+        Close at once.
+        """
+        self.open = False
+
+
+class Reactor(MemoryReactorClock):
+    """
+    In memory, with UDP ports and names.
+    """
+
+    def __init__(self) -> None:
+        MemoryReactorClock.__init__(self)
+        self.names = Names()
+        self.sockets: list[Socket] = []
+        self.error: OSError | None = None
+
+    def listenUDP(self, port: int, protocol: object, interface: str = "") -> Socket:
+        """
+        Open a socket, or fail.
+        """
+        if self.error:
+            raise CannotListenError(interface, port, self.error)
+        self.sockets.append(Socket(interface))
+        return self.sockets[-1]
+
+
+@pytest.fixture
+def reactor() -> Reactor:
+    """
+    A reactor without a world.
+    """
+    return Reactor()
+
+
+@pytest.fixture
+def said() -> Iterator[list[str]]:
+    """
+    What the exporter logs.
+    """
+    texts: list[str] = []
+
+    @implementer(ILogObserver)
+    def observe(event: LogEvent) -> None:
+        if event["log_namespace"].startswith("rt_twisted.metrics."):
+            texts.append(formatEvent(event))
+
+    globalLogPublisher.addObserver(observe)
+    yield texts
+    globalLogPublisher.removeObserver(observe)
+
+
+def by_udp(reactor: Reactor, node: str = "") -> GraphiteExporter:
+    """
+    An exporter that knows carbon's address.
+    """
+    reactor.nameResolver = reactor.names  # type: ignore[assignment]  # it need not verify
+    exporter = GraphiteExporter(reactor, "carbon.example", 2003, "cyclone-sse", "udp", node)
+    IService(exporter).startService()
+    reactor.names.answer()
+    return exporter
+
+
+def by_tcp(reactor: Reactor, protocol: str = "tcp") -> GraphiteExporter:
+    """
+    An exporter that begins to connect.
+    """
+    exporter = GraphiteExporter(reactor, "carbon.example", 2003, "cyclone-sse", protocol)
+    IService(exporter).startService()
+    return exporter
+
+
+class Carbon:
+    """
+    The far end of the newest connection attempt of *reactor*.
+    """
+
+    def __init__(self, reactor: Reactor) -> None:
+        self._factory: Any = reactor.tcpClients[-1][2]
+        self._connector: Any = reactor.connectors[-1]
+        self.transport: Any = StringTransport()
+
+    def accept(self) -> None:
+        """
+        Let it in.
+        """
+        self._protocol = self._factory.buildProtocol(None)
+        self._protocol.makeConnection(self.transport)
+
+    def refuse(self) -> None:
+        """
+        Do not.
+        """
+        self._factory.clientConnectionFailed(self._connector, Failure(ConnectionRefusedError()))
+
+    def vanish(self) -> None:
+        """
+        Break the connection.
+        """
+        self._protocol.connectionLost(Failure(ConnectionLost()))
+
+    def values(self) -> dict[str, float]:
+        """
+        The values it was sent since the last call, by name without the path.
+        """
+        values = parse(self.transport.value())
+        self.transport.clear()
+        return values
+
+
+def parse(data: bytes) -> dict[str, float]:
+    """
+    Values by name without the path; every line must be well formed.
+    """
+    values: dict[str, float] = {}
+    for line in data.splitlines(keepends=True):
+        found = LINE.fullmatch(line) or OURS.fullmatch(line)
+        assert found, line
+        assert found[1].decode() not in values
+        values[found[1].decode()] = float(found[2])
+    return values
+
+
+def shown(reactor: Reactor) -> dict[str, float]:
+    """
+    What the newest socket sent since the last call.
+    """
+    sent = b"".join(reactor.sockets[-1].sent)
+    reactor.sockets[-1].sent.clear()
+    return parse(sent)
+
+
+def ended(exporter: IService) -> list[bool]:
+    """
+    Stop *exporter*; the list gets True when that is done.
+    """
+    done: list[bool] = []
+    stopping: Deferred[object] = exporter.stopService()
+    stopping.addCallback(lambda _: done.append(True))
+    return done
+
+
+def wait(reactor: Reactor) -> None:
+    """
+    Half a minute, in steps: endpoint and retries each set timers of their own.
+    """
+    reactor.pump([0.25] * 120)
+
+
+@pytest.mark.parametrize("protocol", ["udp", "tcp", "pickle"])
+def test_keeps_its_contracts(reactor: Reactor, protocol: str) -> None:
+    """
+    It is an exporter and a service.
+    """
+    exporter = GraphiteExporter(reactor, "::1", 2003, "sse.", protocol)
+
+    assert verify.verifyObject(IExporter, exporter)
+    assert verify.verifyObject(IService, exporter)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"host": ""},
+        {"port": 0},
+        {"port": 65536},
+        {"path": ""},
+        {"path": "a b"},
+        {"path": "a..b"},
+        {"path": "é"},
+        {"path": "a\n"},
+        {"path": "x" * 201},
+        {"protocol": "json"},
+    ],
+)
+def test_wrong_arguments_are_errors_at_start(reactor: Reactor, wrong: dict[str, Any]) -> None:
+    """
+    A wrong setting is one sentence, before anything is opened.
+    """
+    right: dict[str, Any] = {
+        "host": "carbon",
+        "port": 2003,
+        "path": "cyclone-sse",
+        "protocol": "udp",
+    }
+
+    with pytest.raises(ValueError, match="graphite"):
+        GraphiteExporter(reactor, **right | wrong)
+
+
+@pytest.mark.parametrize(("channel", "name"), HOSTILE.items())
+def test_names_are_harmless(channel: str, name: str) -> None:
+    """
+    Whatever a client calls its channel, carbon sees one component.
+    """
+    assert component(channel) == name
+
+
+@given(st.dictionaries(st.text(st.characters()), st.integers(1, 10**6), max_size=50))
+def test_any_channels_are_well_formed_lines(channels: dict[str, int]) -> None:
+    """
+    Nothing is forged, nothing is lost: the readers of all lines are all readers.
+    """
+    reactor = Reactor()
+    by_udp(reactor).export(Counted(channels), 1e9)
+
+    values = shown(reactor)
+
+    of_channels = [count for name, count in values.items() if not name.startswith("_")]
+    assert sum(of_channels) == sum(channels.values())
+    assert {name for name in values if not name.startswith("_")} == set(map(component, channels))
+    assert values["_daemon.channels"] == len(channels)
+    assert values["_other"] == 0
+
+
+@given(st.lists(st.integers(2, LARGEST_DATAGRAM), max_size=100))
+def test_datagrams_hold_whole_lines(sizes: list[int]) -> None:
+    """
+    All lines arrive in order, in datagrams that need no fragments.
+    """
+    lines = [b"x" * (size - 1) + b"\n" for size in sizes]
+
+    sent = list(datagrams(lines))
+
+    assert b"".join(sent) == b"".join(lines)
+    assert all(0 < len(datagram) <= LARGEST_DATAGRAM for datagram in sent)
+    assert all(datagram.endswith(b"\n") for datagram in sent)
+    # As few as there can be in this order: no datagram had room for the next line.
+    for datagram, following in pairwise(sent):
+        assert len(datagram) + following.index(b"\n") + 1 > LARGEST_DATAGRAM
+
+
+def test_lines_are_what_cyclone_sse_sent(reactor: Reactor) -> None:
+    """
+    Dashboards made for cyclone-sse go on: its names, whole seconds.
+    """
+    by_udp(reactor).export(Counted({"news": 2, "chat": 1}), 1700000000.9)
+
+    lines = b"".join(reactor.sockets[0].sent).splitlines()
+    assert lines[:2] == [
+        b"cyclone-sse.news 2 1700000000",
+        b"cyclone-sse.chat 1 1700000000",
+    ]
+    assert reactor.sockets[0].peer == ("192.0.2.1", 2003)
+
+
+def test_the_daemon_has_a_subtree(reactor: Reactor) -> None:
+    """
+    Its totals stand apart from all channels, whatever they are called.
+    """
+    by_udp(reactor).export(Counted({"_daemon": 7, "_daemon.readers": 8, "_other": 9}), 1.0)
+
+    assert shown(reactor) == {
+        "-daemon": 7,
+        "-daemon_readers": 8,
+        "-other": 9,
+        "_other": 0,
+        **{f"_daemon.{name}": value for name, value in (DAEMON | {"channels": 3}).items()},
+    }
+
+
+def test_a_node_has_its_own_subtree(reactor: Reactor) -> None:
+    """
+    Several daemons share a path; a host name's dots are not sub-trees.
+    """
+    by_udp(reactor, "web1.example").export(Counted({"news": 2}), 1.0)
+
+    assert reactor.sockets[0].sent[0].startswith(b"cyclone-sse.web1_example.news 2 1\n")
+
+
+def test_channels_with_one_name_are_summed(reactor: Reactor) -> None:
+    """
+    Names that become the same are one line with all their readers.
+    """
+    by_udp(reactor).export(Counted({"a.b": 1, "a b": 2, "a_b": 4}), 1.0)
+
+    assert shown(reactor)["a_b"] == 7
+
+
+def test_a_channel_that_vanished_is_zero_once(reactor: Reactor) -> None:
+    """
+    A graph falls to zero when the last reader leaves, and then costs nothing.
+    """
+    exporter = by_udp(reactor)
+    exporter.export(Counted({"news": 2, "a.b": 1, "a/b": 1}), 1.0)
+    shown(reactor)
+
+    exporter.export(Counted({"a/b": 1}), 2.0)
+    second = shown(reactor)
+    exporter.export(Counted({"a/b": 1}), 3.0)
+    third = shown(reactor)
+
+    assert (second["news"], second["a_b"]) == (0, 1)
+    assert "news" not in third
+
+
+def test_only_the_biggest_channels_are_shown(reactor: Reactor) -> None:
+    """
+    Clients that invent channels cannot fill carbon's disk in one go.
+    """
+    exporter = by_udp(reactor)
+    channels = {f"c{number}": 1 for number in range(MOST_CHANNELS + 50)}
+    exporter.export(Counted(channels | {"a": 5}), 1.0)
+    first = shown(reactor)
+    exporter.export(Counted({f"d{number}": 2 for number in range(MOST_CHANNELS)} | channels), 2.0)
+    second = shown(reactor)
+
+    names = [name for name in first if not name.startswith("_")]
+    assert len(names) == MOST_CHANNELS
+    assert first["a"] == 5
+    assert first["_other"] == 51
+    assert first["_daemon.channels"] == MOST_CHANNELS + 51
+    # Those that only became small are no zero: their readers are still there.
+    assert second["_other"] == MOST_CHANNELS + 50
+    assert second["a"] == 0
+    assert "c0" not in second
+
+
+def test_broken_numbers_do_not_reach_the_caller(
+    reactor: Reactor, clean_reactor: list[Failure]
+) -> None:
+    """
+    Whatever goes wrong, the next export has its chance.
+    """
+    exporter = by_udp(reactor)
+    numbers: Any = None
+    exporter.export(numbers, 1.0)
+    exporter.export(Counted({"news": 1}), 2.0)
+
+    assert len(clean_reactor) == 1
+    clean_reactor.clear()
+    assert shown(reactor)["news"] == 1
+
+
+def test_nothing_is_sent_unless_it_runs(reactor: Reactor) -> None:
+    """
+    Before start and after stop an export is dropped, and no socket is open.
+    """
+    exporter = by_udp(reactor)
+    ended(exporter)
+    reactor.advance(FRESH)
+    exporter.export(Counted({"news": 1}), 1.0)
+    reactor.names.answer()
+
+    assert not reactor.sockets[0].open
+    assert reactor.sockets[0].sent == []
+    assert len(reactor.sockets) == 1
+
+
+def test_a_name_that_comes_after_the_stop_opens_nothing(reactor: Reactor) -> None:
+    """
+    A slow name server cannot leave a socket behind.
+    """
+    reactor.nameResolver = reactor.names  # type: ignore[assignment]  # it need not verify
+    exporter = GraphiteExporter(reactor, "carbon.example", 2003, "cyclone-sse", "udp")
+    IService(exporter).startService()
+    ended(exporter)
+    reactor.names.answer()
+
+    assert reactor.sockets == []
+
+
+@pytest.mark.parametrize(
+    ("answers", "peer", "interface"),
+    [
+        (["2001:db8::1"], "2001:db8::1", "::"),
+        (["2001:db8::1", "203.0.113.1"], "203.0.113.1", ""),
+        (["192.0.2.7", "192.0.2.8"], "192.0.2.7", ""),
+    ],
+)
+def test_udp_takes_the_address_carbon_likely_has(
+    reactor: Reactor, answers: list[str], peer: str, interface: str
+) -> None:
+    """
+    IPv6 where there is only that; carbon binds IPv4 unless told otherwise.
+    """
+    reactor.names.answers = answers
+    by_udp(reactor).export(Counted({}), 1.0)
+
+    assert reactor.names.asked == [("carbon.example", "UDP")]
+    assert reactor.sockets[0].peer == (peer, 2003)
+    assert reactor.sockets[0].interface == interface
+
+
+def test_udp_follows_a_name_that_moves(reactor: Reactor, said: list[str]) -> None:
+    """
+    The name is asked for again now and then; while it fails the old address serves.
+    """
+    exporter = by_udp(reactor)
+    exporter.export(Counted({"news": 1}), 1.0)
+    asked_early = len(reactor.names.asked)
+    shown(reactor)
+
+    reactor.advance(FRESH)
+    reactor.names.answers = []
+    exporter.export(Counted({"news": 2}), 2.0)
+    reactor.names.answer()
+    shown(reactor)
+    exporter.export(Counted({"news": 3}), 3.0)
+    old = shown(reactor)["news"]
+
+    reactor.names.answers = ["192.0.2.9"]
+    reactor.names.answer()
+    exporter.export(Counted({"news": 4}), 4.0)
+
+    assert asked_early == 1
+    assert old == 3
+    assert [socket.open for socket in reactor.sockets] == [False, True]
+    assert reactor.sockets[1].peer == ("192.0.2.9", 2003)
+    assert shown(reactor)["news"] == 4
+    assert said == []
+
+
+def test_udp_stays_while_its_address_is_one_of_the_answers(reactor: Reactor) -> None:
+    """
+    A name that turns its answers round does not scatter the numbers.
+    """
+    exporter = by_udp(reactor)
+    reactor.advance(FRESH)
+    reactor.names.answers = ["192.0.2.8", "192.0.2.1"]
+    exporter.export(Counted({"news": 1}), 1.0)
+    reactor.names.answer()
+
+    assert len(reactor.sockets) == 1
+    assert len(reactor.names.asked) == 2
+
+
+def test_an_unknown_name_is_said_once(reactor: Reactor, said: list[str]) -> None:
+    """
+    Each export asks again; the log has the loss once and the return once.
+    """
+    reactor.names.answers = []
+    exporter = by_udp(reactor)
+    for second in range(5):
+        exporter.export(Counted({"news": 1}), second)
+        reactor.names.answer()
+    reactor.names.answers = ["192.0.2.1"]
+    for second in range(5):
+        exporter.export(Counted({"news": 1}), second)
+        reactor.names.answer()
+
+    assert said == [
+        "carbon at carbon.example, port 2003: lost, its name is not known",
+        "carbon at carbon.example, port 2003: back",
+    ]
+
+
+@pytest.mark.parametrize("when", ["opening", "sending"])
+def test_a_network_that_fails_is_said_once(reactor: Reactor, said: list[str], when: str) -> None:
+    """
+    An unreachable network neither raises nor fills the log, and heals by itself.
+    """
+    if when == "opening":
+        reactor.error = OSError(101, "Network is unreachable")
+    exporter = by_udp(reactor)
+    if when == "sending":
+        reactor.sockets[0].error = OSError(101, "Network is unreachable")
+    for second in range(3):
+        exporter.export(Counted({"news": 1}), second)
+        reactor.names.answer()
+    reactor.error = None
+    for socket in reactor.sockets:
+        socket.error = None
+    for second in range(3):
+        exporter.export(Counted({"news": 1}), second)
+        reactor.names.answer()
+
+    assert len(said) == 2
+    assert "Network is unreachable" in said[0]
+    assert said[1].endswith("back")
+    assert sum(socket.open for socket in reactor.sockets) == 1
+
+
+def test_tcp_sends_over_one_connection(reactor: Reactor, said: list[str]) -> None:
+    """
+    Exports follow each other; a healthy day says nothing.
+    """
+    exporter = by_tcp(reactor)
+    carbon = Carbon(reactor)
+    carbon.accept()
+    exporter.export(Counted({"news": 1}), 1.0)
+    first = carbon.values()
+    exporter.export(Counted({"news": 2}), 2.0)
+
+    assert first["news"] == 1
+    assert carbon.values()["news"] == 2
+    assert len(reactor.tcpClients) == 1
+    assert said == []
+
+
+def test_rates_are_those_between_two_exports(reactor: Reactor) -> None:
+    """
+    The first is since the start; after a pause the whole of it counts.
+    """
+    exporter = by_udp(reactor)
+    exporter.export(Counted({}), 1.0)
+    first = shown(reactor)
+    exporter.export(Counted({}, published=140, uptime=70.0, cpu_seconds=30.5), 2.0)
+    second = shown(reactor)
+    exporter.export(Counted({}, published=140, uptime=70.0), 3.0)
+
+    assert first["_daemon.rates.published"] == 2
+    assert second["_daemon.rates.published"] == 2
+    assert second["_daemon.rates.delivered"] == 0
+    assert second["_daemon.rates.cpu"] == 0.5
+    assert "_daemon.rates.published" not in shown(reactor)  # no time has passed
+
+
+def test_quantiles_are_those_between_two_exports(reactor: Reactor) -> None:
+    """
+    A slow minute is seen in that minute, and a quiet one has no value.
+    """
+    exporter = by_udp(reactor)
+    numbers = Counted({})
+    for _ in range(100):
+        numbers.fanout.observe(0.0009)
+    exporter.export(numbers, 1.0)
+    first = shown(reactor)
+    exporter.export(numbers, 2.0)
+    quiet = shown(reactor)
+    numbers.fanout.observe(0.2)
+    exporter.export(numbers, 3.0)
+    slow = shown(reactor)
+
+    assert 0.0005 < first["_daemon.fanout_seconds.p50"] < first["_daemon.fanout_seconds.p99"]
+    assert first["_daemon.fanout_seconds.p99"] <= 0.001
+    assert not [name for name in quiet if "fanout" in name]
+    assert 0.1 < slow["_daemon.fanout_seconds.p50"] <= 0.25
+    assert slow["_daemon.turns"] == 101
+
+
+def test_what_the_hub_counts_can_be_exported(reactor: Reactor) -> None:
+    """
+    `Counts` is what the daemon hands over.
+    """
+    metrics: Any = Metrics(channels={"news": 1}, uptime=1.0)
+    by_udp(reactor).export(metrics, 1.0)
+
+    assert shown(reactor)["news"] == 1
+
+
+@given(st.dictionaries(st.text(st.characters()), st.integers(1, 10**6), max_size=20))
+def test_pickles_are_what_carbon_reads(channels: dict[str, int]) -> None:
+    """
+    The values of the lines, each pickle behind its length, in carbon's bounds.
+    """
+    reactor = Reactor()
+    exporter = by_tcp(reactor, "pickle")
+    carbon = Carbon(reactor)
+    carbon.accept()
+    by_lines = Reactor()
+    by_udp(by_lines).export(Counted(channels), 1e9)
+    exporter.export(Counted(channels), 1e9)
+
+    samples = unpickled(carbon.transport.value())
+
+    values = {path.removeprefix("cyclone-sse."): value for path, (_, value) in samples}
+    assert len(samples) == len(values)
+    assert values == shown(by_lines)
+    assert {stamp for _, (stamp, _) in samples} == {10**9}
+
+
+def test_many_channels_are_several_pickles(reactor: Reactor) -> None:
+    """
+    Carbon hangs up on one of more than a megabyte.
+    """
+    exporter = by_tcp(reactor, "pickle")
+    carbon = Carbon(reactor)
+    carbon.accept()
+    exporter.export(Counted({f"{number:0200}": 1 for number in range(MOST_CHANNELS)}), 1e9)
+
+    data = carbon.transport.value()
+    sizes = []
+    while data:
+        size = int.from_bytes(data[:4], "big")
+        sizes.append(size)
+        data = data[4 + size :]
+
+    assert len(sizes) == -(-(MOST_CHANNELS + len(DAEMON) + 1) // LARGEST_PICKLE)
+    assert max(sizes) < 1 << 20
+    assert len(unpickled(carbon.transport.value())) == MOST_CHANNELS + len(DAEMON) + 1
+
+
+def unpickled(data: bytes) -> list[tuple[str, tuple[int, float]]]:
+    """
+    The samples in *data*, which must be whole.
+    """
+    samples: list[tuple[str, tuple[int, float]]] = []
+    while data:
+        size = int.from_bytes(data[:4], "big")
+        assert len(data) >= 4 + size
+        samples += pickle.loads(data[4 : 4 + size])
+        data = data[4 + size :]
+    return samples
+
+
+def test_tcp_keeps_the_newest_export_while_carbon_is_away(
+    reactor: Reactor, said: list[str]
+) -> None:
+    """
+    On its return carbon gets the last export and no other, with the zeros it missed.
+    """
+    exporter = by_tcp(reactor)
+    carbon = Carbon(reactor)
+    carbon.accept()
+    exporter.export(Counted({"news": 1, "chat": 1}), 1.0)
+    carbon.vanish()
+    for second in range(2, 100):
+        exporter.export(Counted({"news": second}), second)
+    wait(reactor)
+    Carbon(reactor).refuse()
+    wait(reactor)
+    again = Carbon(reactor)
+    again.accept()
+
+    values = again.values()
+    assert len(reactor.tcpClients) == 3
+    assert (values["news"], values["chat"]) == (99, 0)
+    assert len(said) == 2
+    assert said[0].startswith("carbon at carbon.example, port 2003: lost, ")
+    assert said[1] == "carbon at carbon.example, port 2003: back"
+
+
+def test_tcp_says_once_that_it_never_found_carbon(reactor: Reactor, said: list[str]) -> None:
+    """
+    A wrong address is in the log at the first try, not at each.
+    """
+    exporter = by_tcp(reactor)
+    for second in range(5):
+        Carbon(reactor).refuse()
+        exporter.export(Counted({"news": 1}), second)
+        wait(reactor)
+
+    assert len(reactor.tcpClients) > 4
+    assert len(said) == 1
+    assert "refused" in said[0]
+
+
+def test_a_carbon_that_does_not_read_is_left(reactor: Reactor, said: list[str]) -> None:
+    """
+    Behind for a whole interval: the connection is aborted and made again.
+    """
+    exporter = by_tcp(reactor)
+    carbon = Carbon(reactor)
+    carbon.accept()
+    exporter.export(Counted({"news": 1}), 1.0)
+    carbon.transport.producer.pauseProducing()
+    carbon.values()
+    exporter.export(Counted({"news": 2}), 2.0)
+    exporter.export(Counted({"news": 3}), 3.0)
+
+    assert carbon.transport.disconnected
+    assert carbon.values() == {}
+    carbon.vanish()
+    wait(reactor)
+    again = Carbon(reactor)
+    again.accept()
+    assert again.values()["news"] == 3
+    assert said[0].endswith("it does not read")
+    assert len(said) == 2
+
+
+def test_a_carbon_that_catches_up_is_kept(reactor: Reactor) -> None:
+    """
+    Being slow within an interval is no fault.
+    """
+    exporter = by_tcp(reactor)
+    carbon = Carbon(reactor)
+    carbon.accept()
+    for second in range(3):
+        exporter.export(Counted({"news": 1}), second)
+        carbon.transport.producer.pauseProducing()
+        carbon.transport.producer.resumeProducing()
+
+    assert not carbon.transport.disconnected
+    assert carbon.transport.value().count(b"cyclone-sse.news") == 3
+
+
+def test_the_stop_lets_the_last_lines_leave(reactor: Reactor, said: list[str]) -> None:
+    """
+    An orderly end: the connection is closed, not cut, and nobody calls it a loss.
+    """
+    exporter = by_tcp(reactor)
+    carbon = Carbon(reactor)
+    carbon.accept()
+    stopped = ended(exporter)
+    assert carbon.transport.disconnecting
+    assert carbon.transport.producer is None
+    assert stopped == []
+
+    carbon.vanish()
+
+    assert not carbon.transport.disconnected
+    assert stopped == [True]
+    assert said == []
+    assert reactor.getDelayedCalls() == []
+
+
+def test_the_stop_does_not_wait_for_a_carbon_that_does_not_read(reactor: Reactor) -> None:
+    """
+    After a moment the connection is cut.
+    """
+    exporter = by_tcp(reactor)
+    carbon = Carbon(reactor)
+    carbon.accept()
+    carbon.transport.producer.pauseProducing()
+    ended(exporter)
+    reactor.advance(PATIENCE)
+
+    assert carbon.transport.disconnected
+
+
+def test_the_stop_ends_the_attempts(reactor: Reactor, said: list[str]) -> None:
+    """
+    Stopped while carbon is away: no timer is left, nothing is said.
+    """
+    exporter = by_tcp(reactor)
+    Carbon(reactor).refuse()
+    wait(reactor)
+    Carbon(reactor).refuse()
+    reactor.advance(1)
+    stopped = ended(exporter)
+
+    assert stopped == [True]
+    assert len(said) == 1
+    assert reactor.getDelayedCalls() == []
+
+
+async def test_a_full_connection_is_cut_and_made_again(said: list[str]) -> None:
+    """
+    The same over real sockets: what the system and the transport hold is bounded.
+    """
+    from twisted.internet import reactor
+
+    accepted: DeferredQueue[Protocol] = DeferredQueue()
+
+    class Deaf(Protocol):
+        def connectionMade(self) -> None:
+            transport: Any = self.transport
+            transport.pauseProducing()
+            accepted.put(self)
+
+    listening: Any = await TCP4ServerEndpoint(reactor, 0, interface="127.0.0.1").listen(
+        Factory.forProtocol(Deaf)
+    )
+    exporter = GraphiteExporter(
+        reactor, "127.0.0.1", listening.getHost().port, "cyclone-sse", "tcp"
+    )
+    IService(exporter).startService()
+    first = await accepted.get()
+    many = Counted({f"{number:0200}": 1 for number in range(MOST_CHANNELS)})
+    exports = 0
+    while not said:
+        exporter.export(many, 1.0)
+        exports += 1
+        await deferLater(reactor, 0.01)
+    second = await accepted.get()
+    await IService(exporter).stopService()
+    for deaf in (first, second):
+        transport: Any = deaf.transport
+        transport.abortConnection()
+    await listening.stopListening()
+
+    assert exports < 100  # of 0.2 MB each
+    assert said[0].endswith("it does not read")

@@ -1,0 +1,348 @@
+"""
+The bound on unfinished input of all connections together.
+"""
+
+from __future__ import annotations
+
+from random import Random
+
+from hypothesis import given
+from hypothesis import strategies as st
+from twisted.internet.task import Clock
+
+from rt_twisted.net.inbound_memory import ALWAYS, GRACE, LEAST, PIECE, SMALL, InboundMemory
+
+LIMIT = 40 * PIECE  # reading pauses above half of it
+
+
+class Upload:
+    """
+    Input of a known size that is read piece by piece.
+    """
+
+    def __init__(self, memory: InboundMemory, size: int) -> None:
+        self.reading = True
+        self.dropped = False
+        self.complete = False
+        self.left = size
+        self.held = memory.open(self)
+
+    def pause_input(self) -> None:
+        assert self.reading and not self.dropped
+        self.reading = False
+
+    def resume_input(self) -> None:
+        assert not self.reading and not self.dropped
+        self.reading = True
+
+    def drop_input(self) -> None:
+        assert not self.dropped
+        self.dropped = True
+
+    def read(self, size: int = PIECE) -> None:
+        """
+        Receive up to *size* bytes, if the input is read.
+        """
+        if not self.reading or self.dropped or self.complete:
+            return
+        size = min(size, self.left)
+        self.left -= size
+        self.held.grow(size)
+        if not self.left and not self.dropped:
+            self.complete = True
+            self.held.close()
+
+
+def fill(memory: InboundMemory, size: int = LIMIT // 2 - 10) -> list[Upload]:
+    """
+    Those that are always read, of *size* bytes together, and each of one more.
+    """
+    uploads = [Upload(memory, size // ALWAYS + 1) for _ in range(ALWAYS)]
+    for upload in uploads:
+        upload.read(size // ALWAYS)
+    return uploads
+
+
+def test_below_the_limit_nothing_happens() -> None:
+    """
+    Input within the limit is read without a pause, and nothing is scheduled.
+    """
+    clock = Clock()
+    memory = InboundMemory(clock, LIMIT)
+    uploads = [Upload(memory, 5 * PIECE) for _ in range(2)]
+    for _ in range(5):
+        for upload in uploads:
+            upload.read()
+
+    assert all(upload.complete for upload in uploads)
+    assert (memory.used, memory.waiting, memory.dropped) == (0, 0, 0)
+    assert clock.getDelayedCalls() == []
+
+
+def test_no_limit() -> None:
+    """
+    A limit of 0 bounds nothing.
+    """
+    memory = InboundMemory(Clock(), 0)
+    uploads = [Upload(memory, 100 * PIECE) for _ in range(100)]
+    for upload in uploads:
+        upload.read(50 * PIECE)
+
+    assert all(upload.reading and not upload.dropped for upload in uploads)
+    assert memory.used == 5000 * PIECE
+
+
+def test_above_the_limit_input_waits_in_order() -> None:
+    """
+    Those above the limit are paused, and read again in the order of their pauses
+    as others become complete.
+    """
+    clock = Clock()
+    memory = InboundMemory(clock, LIMIT)
+    first = fill(memory)
+    later = [Upload(memory, 2 * PIECE) for _ in range(3)]
+    for upload in later:
+        upload.read(SMALL + 1)
+
+    assert [upload.reading for upload in later] == [False] * 3
+    assert all(upload.reading for upload in first)
+    for upload in first[:2]:
+        upload.read()
+    assert not any(upload.reading for upload in later)  # not within the call
+    clock.advance(0)
+    assert all(upload.reading for upload in later)
+    assert memory.waiting == 0
+
+
+def test_some_are_always_read() -> None:
+    """
+    When all that is unfinished is above the limit, the first that wait go on
+    nevertheless, fewer of them the further it is exceeded.
+    """
+    clock = Clock()
+    memory = InboundMemory(clock, 4 * LIMIT)
+    uploads = [Upload(memory, 4 * PIECE) for _ in range(60)]
+    for _ in range(3):
+        for upload in uploads:
+            upload.read()
+    assert 1 <= [upload.reading for upload in uploads].count(True) <= ALWAYS
+    for _ in range(400):
+        for upload in uploads:
+            upload.read()
+        clock.advance(0)
+
+    assert all(upload.complete for upload in uploads)
+    assert memory.used == 0
+
+
+def test_stalled_input_is_dropped_while_others_wait() -> None:
+    """
+    Input that fills the memory and goes on no more is dropped after a few
+    seconds, but only if somebody waits.
+    """
+    clock = Clock()
+    memory = InboundMemory(clock, LIMIT)
+    stalled = fill(memory)
+    clock.advance(100)
+    assert not any(upload.dropped for upload in stalled)
+
+    healthy = Upload(memory, 2 * PIECE)
+    healthy.read()
+    assert not healthy.reading
+    clock.pump([1.0] * 2)
+    healthy.read()
+
+    assert healthy.complete
+    assert all(upload.dropped for upload in stalled)
+    assert memory.dropped == ALWAYS
+    clock.pump([1.0] * 2)
+    assert clock.getDelayedCalls() == []
+
+
+def test_many_that_stall_are_dropped_soon() -> None:
+    """
+    Those that were paused have to bring something as soon as they are read again;
+    a slow client that brings a little all the time is spared.
+    """
+    clock = Clock()
+    memory = InboundMemory(clock, LIMIT)
+    slow = Upload(memory, 10 * PIECE)
+    slow.read(2 * PIECE)
+    stalled = [Upload(memory, 2 * PIECE) for _ in range(100)]
+    for upload in stalled:
+        upload.read()
+    healthy = Upload(memory, 3 * PIECE)
+    for _ in range(20):
+        healthy.read()
+        slow.read(LEAST)
+        clock.advance(1.0)
+
+    assert healthy.complete
+    assert not slow.dropped
+    assert memory.used <= LIMIT
+    assert memory.waiting == 0
+
+
+def test_nobody_waits_for_ever() -> None:
+    """
+    Clients that bring just enough hold up others for WAIT seconds at most: then
+    those that wait are refused, or have their turn.
+    """
+    clock = Clock()
+    memory = InboundMemory(clock, LIMIT, always=1)
+    slow = [Upload(memory, 1000 * PIECE) for _ in range(30)]
+    for upload in slow:
+        upload.read()
+    waiting = [upload for upload in slow if not upload.reading]
+    clock.pump([0.5] * 10)
+    healthy = Upload(memory, 2 * PIECE)
+    healthy.read()
+    assert not healthy.reading
+    for _ in range(60):
+        for upload in slow:
+            upload.read(LEAST)
+        healthy.read()
+        clock.advance(0.5)
+
+    assert healthy.complete or healthy.dropped
+    assert all(upload.dropped or upload.held.size > PIECE for upload in waiting)
+    assert memory.used <= LIMIT
+
+
+def test_small_input_that_stalls_stops_nobody() -> None:
+    """
+    Small input is neither paused nor counted as the one that is read.
+    """
+    clock = Clock()
+    memory = InboundMemory(clock, LIMIT)
+    small = [Upload(memory, SMALL) for _ in range(20)]
+    for upload in small:
+        upload.read(10)
+    large = [Upload(memory, 9 * PIECE) for _ in range(6)]
+    for _ in range(60):
+        for upload in large:
+            upload.read()
+        clock.advance(0)
+
+    assert all(upload.complete for upload in large)
+    assert all(upload.reading and not upload.dropped for upload in small)
+
+
+def test_far_above_the_limit_the_oldest_are_dropped() -> None:
+    """
+    What many connections send at once, before a pause takes effect, is bounded too.
+    """
+    memory = InboundMemory(Clock(), LIMIT)
+    uploads = [Upload(memory, 2 * PIECE) for _ in range(100)]
+    for upload in uploads:
+        upload.read()
+        assert memory.used <= memory.limit
+
+    assert memory.dropped >= 50
+    small = [Upload(memory, SMALL) for _ in range(5000)]
+    for upload in small:
+        upload.read(SMALL - 1)
+        assert memory.used <= memory.limit + SMALL
+    assert not small[-1].dropped
+
+
+def test_input_larger_than_the_limit_passes_alone() -> None:
+    """
+    One piece of input is bounded by its own limit, not by this one.
+    """
+    memory = InboundMemory(Clock(), LIMIT)
+    upload = Upload(memory, 10 * LIMIT)
+    while upload.reading and not upload.complete:
+        upload.read()
+
+    assert upload.complete
+    assert memory.used == 0
+
+
+def test_closing() -> None:
+    """
+    A closed reservation counts no more, whatever is called.
+    """
+    clock = Clock()
+    memory = InboundMemory(clock, LIMIT)
+    uploads = [*fill(memory), Upload(memory, LIMIT)]
+    uploads[-1].read()
+    assert not uploads[-1].reading
+    for upload in uploads:
+        upload.held.close()
+        upload.held.close()
+        upload.held.grow(100)
+    clock.pump([1.0] * 3)
+
+    assert memory.used == 0
+    assert not uploads[-1].reading  # it waits no more
+    assert clock.getDelayedCalls() == []
+
+
+def test_what_shrinks_makes_room() -> None:
+    """
+    A reservation that becomes smaller counts as new, and others go on.
+    """
+    clock = Clock()
+    memory = InboundMemory(clock, LIMIT)
+    first = fill(memory)
+    other = Upload(memory, LIMIT)
+    other.read()
+    assert not other.reading
+    clock.advance(GRACE - 0.5)
+    first[0].held.resize(SMALL + 1)
+    first[1].held.resize(10)
+    clock.advance(0)
+    assert other.reading
+    clock.advance(1.0)
+
+    assert not first[0].dropped and not first[1].dropped
+    assert memory.used == sum(upload.held.size for upload in [*first, other])
+
+
+def test_a_limit_that_changes() -> None:
+    """
+    A limit that changes holds from the next piece on.
+    """
+    memory = InboundMemory(Clock(), 0)
+    uploads = [Upload(memory, LIMIT) for _ in range(10)]
+    for upload in uploads:
+        upload.read(PIECE)
+    memory.limit = 18 * PIECE
+    uploads[0].read(1)
+
+    assert not uploads[0].reading
+
+
+@given(
+    st.lists(st.integers(1, 20 * PIECE), min_size=1, max_size=30),
+    st.randoms(use_true_random=False),
+)
+def test_everybody_ends(sizes: list[int], chance: Random) -> None:
+    """
+    Whatever the sizes and the order of reads: the sum stays bounded, and nobody
+    waits for ever, although some stall.
+    """
+    clock = Clock()
+    memory = InboundMemory(clock, LIMIT)
+    uploads = [Upload(memory, size) for size in sizes]
+    stalls = [upload for upload in uploads if chance.random() < 0.3]
+    most = memory.limit + max(sizes)
+    for _ in range(200):
+        upload = chance.choice(uploads)
+        if upload in stalls and upload.left <= sizes[uploads.index(upload)] // 2:
+            continue
+        upload.read(chance.randint(1, 2 * PIECE))
+        assert memory.used <= most
+        assert memory.used == sum(
+            one.held.size for one in uploads if not one.complete and not one.dropped
+        )
+        clock.advance(0)
+    for _ in range(40 * len(uploads)):
+        for upload in uploads:
+            if upload not in stalls:
+                upload.read()
+        clock.advance(GRACE / 10)
+
+    assert all(upload.complete or upload.dropped for upload in uploads if upload not in stalls)
+    assert memory.waiting == 0

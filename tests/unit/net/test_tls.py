@@ -1,0 +1,509 @@
+"""
+TLS: which certificate for whom, what is refused at start and on reload, and
+the transport.
+
+The other end is Python's own ssl module, without sockets where that suffices.
+"""
+
+from __future__ import annotations
+
+import inspect
+import socket
+import ssl
+from collections.abc import AsyncIterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_twisted
+from cryptography import x509
+from OpenSSL import SSL
+from twisted.internet.abstract import FileDescriptor
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IOpenSSLServerConnectionCreator, IStreamServerEndpoint
+from twisted.internet.protocol import Factory, Protocol
+from twisted.internet.task import deferLater
+from twisted.internet.tcp import Connection
+from twisted.internet.threads import deferToThread
+from twisted.protocols.tls import TLSMemoryBIOProtocol
+from twisted.python.failure import Failure
+from zope.interface.verify import verifyObject
+
+from rt_twisted.http.h2 import Http2Connection
+from rt_twisted.net.tls import LeanTls, TlsContexts, TlsEndpoint
+from rt_twisted.tap.endpoints import make_endpoints
+from rt_twisted.tap.options import Options
+from rt_twisted.tap.settings import SettingError
+from tests.pems import Authority
+from tests.unit.http.test_h1 import Place
+
+
+@pytest.fixture
+def authority(tmp_path: Path) -> Authority:
+    """
+    Signs certificates.
+    """
+    return Authority(tmp_path)
+
+
+class Met:
+    """
+    What a client learned by a handshake.
+    """
+
+    def __init__(self, client: ssl.SSLObject) -> None:
+        seen = x509.load_der_x509_certificate(client.getpeercert(True) or b"")
+        self.kind = type(seen.public_key()).__name__
+        self.serial = seen.serial_number
+        name = seen.subject.get_attributes_for_oid(x509.NameOID.COMMON_NAME)[0].value
+        self.name = str(name)
+        self.version = client.version()
+        self.protocol = client.selected_alpn_protocol()
+        self.cipher = (client.cipher() or ("",))[0]
+
+
+def trusting(authority: Authority) -> ssl.SSLContext:
+    """
+    A client that believes *authority*, and checks no names.
+    """
+    context = ssl.create_default_context(cafile=authority.file)
+    context.check_hostname = False
+    return context
+
+
+def meet(contexts: TlsContexts, client: ssl.SSLContext, name: str | None = None) -> Met:
+    """
+    Shake hands in memory.
+    """
+    protocol: Any = None
+    server = contexts.serverConnectionForTLS(protocol)
+    server.set_accept_state()
+    to_client, to_server = ssl.MemoryBIO(), ssl.MemoryBIO()
+    caller = client.wrap_bio(to_client, to_server, server_hostname=name)
+    done = False
+    for _ in range(10):
+        try:
+            caller.do_handshake()
+            done = True
+        except ssl.SSLWantReadError:
+            pass
+        if to_server.pending:
+            server.bio_write(to_server.read())
+        with suppress(SSL.WantReadError):
+            server.do_handshake()
+        try:
+            to_client.write(server.bio_read(1 << 16))
+        except SSL.WantReadError:
+            if done:
+                break
+    return Met(caller)
+
+
+# Which certificate.
+
+
+@pytest.mark.parametrize("kind", ["ecdsa", "rsa"])
+def test_one_certificate_for_everybody(authority: Authority, kind: str) -> None:
+    """
+    With and without a name, of both kinds, the chain behind it: who trusts the
+    root alone is content.
+    """
+    contexts = TlsContexts([authority.pair("a", "a.test", kind=kind, deputy=True)])
+
+    for name in (None, "a.test", "other.test"):
+        met = meet(contexts, trusting(authority), name)
+        assert (met.name, met.version) == ("a.test", "TLSv1.3")
+    assert verifyObject(IOpenSSLServerConnectionCreator, contexts)
+
+
+def test_names_choose(authority: Authority) -> None:
+    """
+    Exact names before wildcards, of one label only; everybody else gets the first.
+    """
+    pairs = [
+        authority.pair("first", "a.test", "www.a.test"),
+        authority.pair("second", "b.test"),
+        authority.pair("wild", "*.c.test"),
+        authority.pair("exact", "x.c.test"),
+    ]
+    contexts = TlsContexts(pairs)
+    client = trusting(authority)
+    chosen = {
+        name: meet(contexts, client, name).name
+        for name in "a.test WWW.A.test b.test y.c.test x.c.test z.y.c.test no.test".split()
+    }
+
+    assert chosen == {
+        "a.test": "a.test",
+        "WWW.A.test": "a.test",
+        "b.test": "b.test",
+        "y.c.test": "*.c.test",
+        "x.c.test": "x.c.test",
+        "z.y.c.test": "a.test",
+        "no.test": "a.test",
+    }
+
+
+def test_kinds_of_keys_stand_for_each_other(authority: Authority) -> None:
+    """
+    ECDSA and RSA for the same names: who cannot do one gets the other, with
+    the chain of each.
+    """
+    contexts = TlsContexts(
+        [
+            authority.pair("one", "a.test", deputy=True),
+            authority.pair("two", "a.test", kind="rsa"),
+        ]
+    )
+    old = trusting(authority)
+    old.maximum_version = ssl.TLSVersion.TLSv1_2
+    old.set_ciphers("ECDHE-RSA-AES128-GCM-SHA256")
+
+    assert "EC" in meet(contexts, trusting(authority), "a.test").kind
+    assert "RSA" in meet(contexts, old, "a.test").kind
+
+
+def test_a_name_that_is_no_name(authority: Authority) -> None:
+    """
+    Whatever a client says for its host, it gets the first certificate.
+    """
+    contexts = TlsContexts([authority.pair("a", "a.test")])
+    for name in ("xn--bcher-kva.test", "a" * 63 + ".test", "*.test"):
+        assert meet(contexts, trusting(authority), name).name == "a.test"
+
+
+# What is spoken.
+
+
+@pytest.mark.parametrize("cipher", ["AES128-GCM-SHA256", "ECDHE-RSA-AES128-SHA256"])
+def test_old_ciphers_are_refused(authority: Authority, cipher: str) -> None:
+    """
+    TLS 1.2 is spoken, but only with forward secrecy and authenticated encryption.
+    """
+    contexts = TlsContexts([authority.pair("a", "a.test", kind="rsa")])
+    client = trusting(authority)
+    client.maximum_version = ssl.TLSVersion.TLSv1_2
+    assert meet(contexts, client).version == "TLSv1.2"
+    client.set_ciphers(cipher)
+
+    with pytest.raises((ssl.SSLError, SSL.Error)):
+        meet(contexts, client)
+
+
+def test_protocols_are_agreed_upon(authority: Authority) -> None:
+    """
+    Ours come in our order; a client without ALPN, or without any of ours, is
+    served with HTTP/1.1.
+    """
+    contexts = TlsContexts([authority.pair("a", "a.test")], [b"h2", b"http/1.1"])
+    agreed = []
+    for offered in (["http/1.1", "h2"], ["http/1.1"], ["spdy/1"], []):
+        client = trusting(authority)
+        if offered:
+            client.set_alpn_protocols(offered)
+        agreed.append(meet(contexts, client).protocol)
+
+    assert agreed == ["h2", "http/1.1", None, None]
+
+
+def test_without_the_library_there_is_no_http_2(monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    It is not offered then.
+    """
+    server = Place().server
+    assert server.acceptableProtocols() == [b"h2", b"http/1.1"]
+    monkeypatch.setattr(server, "Http2", None)
+    assert server.acceptableProtocols() == [b"http/1.1"]
+
+
+# What is wrong.
+
+
+def test_wrong_files_are_one_sentence(authority: Authority, tmp_path: Path) -> None:
+    """
+    It names the file, and what is wrong with it.
+    """
+    crt, key = authority.pair("a", "a.test")
+    _, other = authority.pair("b", "b.test")
+    locked = authority.pair("c", "c.test", word=b"secret")
+    empty = tmp_path / "empty"
+    empty.write_bytes(b"")
+    broken = tmp_path / "broken.crt"
+    broken.write_text(Path(crt).read_text()[:100])
+    chain = tmp_path / "chain.crt"
+    chain.write_text(
+        Path(crt).read_text() + "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"
+    )
+    for pair, words in (
+        ((str(tmp_path / "none"), key), "none: No such file"),
+        ((crt, str(tmp_path / "none")), "none: No such file"),
+        ((str(tmp_path), key), f"{tmp_path}: Is a directory"),
+        ((str(empty), key), "empty: there is no PEM certificate in it"),
+        ((str(broken), key), "broken.crt: there is no PEM certificate in it"),
+        ((str(chain), key), "chain.crt: "),
+        ((crt, crt), "a.crt: there is no PEM private key in it"),
+        ((crt, other), "b.key: not the key of "),
+        (locked, "c.key: the key is encrypted"),
+    ):
+        with pytest.raises(ValueError) as wrong:
+            TlsContexts([pair])
+        assert words in str(wrong.value)
+        assert "\n" not in str(wrong.value)
+
+
+def test_files_are_read_again(authority: Authority) -> None:
+    """
+    Who connects from then on gets the new certificate; a wrong file changes
+    nothing and says why.
+    """
+    pair = authority.pair("a", "a.test")
+    contexts = TlsContexts([pair])
+    before = meet(contexts, trusting(authority)).serial
+    authority.pair("a", "a.test")
+    assert meet(contexts, trusting(authority)).serial == before
+    contexts.reload()
+    after = meet(contexts, trusting(authority)).serial
+    assert after != before
+
+    Path(pair[0]).write_text("nonsense")
+    with pytest.raises(ValueError, match=r"a\.crt: there is no PEM certificate"):
+        contexts.reload()
+    assert meet(contexts, trusting(authority)).serial == after
+
+
+def test_settings_name_pairs(authority: Authority) -> None:
+    """
+    One or several; a number of keys that is not that of the certificates is wrong.
+    """
+    first, second = authority.pair("a", "a.test"), authority.pair("b", "b.test")
+    options = Options()
+    arguments = ["--use-ssl=1", f"--ssl-cert={first[0]}", f"--ssl-key={first[1]}"]
+    arguments += [f"--ssl-cert={second[0]}"]
+    options.parseOptions(arguments)
+    with pytest.raises(SettingError, match="2 ssl-cert and 1 ssl-key are given; they are pairs"):
+        list(make_endpoints(options, None, ()))
+
+    options = Options()
+    arguments += [f"--ssl-key={second[1]}"]
+    options.parseOptions(arguments)
+    (endpoint,) = [
+        one for _, one in make_endpoints(options, None, ()) if isinstance(one, TlsEndpoint)
+    ]
+    assert meet(endpoint.contexts, trusting(authority), "b.test").name == "b.test"
+    assert verifyObject(IStreamServerEndpoint, endpoint)
+
+
+# The transport.
+
+
+class Ear(Protocol):
+    """
+    Keeps what it hears, and who made it.
+    """
+
+    def __init__(self) -> None:
+        self.heard = b""
+        self.ready: Deferred[Any] = Deferred()
+        self.lost: Deferred[None] = Deferred()
+
+    def connectionMade(self) -> None:
+        self.ready.callback(self.transport)
+
+    def dataReceived(self, data: bytes) -> None:
+        self.heard += data
+
+    def connectionLost(self, reason: Failure = Failure(ValueError())) -> None:
+        self.lost.callback(None)
+
+
+class Line:
+    """
+    A TLS connection over 127.0.0.1: here our transport, there a blocking client.
+    """
+
+    def __init__(self, port: Any, ear: Ear, client: ssl.SSLSocket) -> None:
+        self.port = port
+        self.ear = ear
+        self.client = client
+
+    @property
+    def transport(self) -> Any:
+        return self.ear.transport
+
+    async def read(self, size: int) -> bytes:
+        def read() -> bytes:
+            pieces = b""
+            while len(pieces) < size:
+                piece = self.client.recv(65536)
+                if not piece:
+                    break
+                pieces += piece
+            return pieces
+
+        return await deferToThread(read)
+
+
+@pytest_twisted.async_yield_fixture
+async def line(authority: Authority) -> AsyncIterator[Line]:
+    """
+    A connection, its handshake done.
+    """
+    from twisted.internet import reactor
+    from twisted.internet.endpoints import TCP4ServerEndpoint
+
+    loop: Any = reactor
+    ear = Ear()
+    factory = Factory.forProtocol(lambda: ear)
+    factory.noisy = False
+    contexts = TlsContexts([authority.pair("a", "a.test")])
+    plain = TCP4ServerEndpoint(loop, 0, interface="127.0.0.1")
+    port: Any = await TlsEndpoint(plain, contexts, loop).listen(factory)
+    number = port.getHost().port
+
+    def connect() -> ssl.SSLSocket:
+        sock = socket.create_connection(("127.0.0.1", number), 5)
+        return trusting(authority).wrap_socket(sock)
+
+    client = await deferToThread(connect)
+    await ear.ready
+    below: Any = ear.transport.transport  # type: ignore[union-attr]  # it is TLS
+    while not ear.transport._handshakeDone or below.dataBuffer or below._tempDataLen:  # type: ignore[union-attr]  # the same
+        await deferLater(loop, 0)
+    yield Line(port, ear, client)
+    client.close()
+    await port.stopListening()
+    if not ear.lost.called:
+        ear.transport.abortConnection()  # type: ignore[union-attr]  # it is TLS
+        await ear.lost
+
+
+async def test_small_writes_leave_at_once(line: Line) -> None:
+    """
+    They need no turn of the reactor, and arrive in order with large ones.
+    """
+    assert isinstance(line.transport, LeanTls)
+    line.transport.write(b"at once")
+    assert line.client.recv(100) == b"at once"  # the reactor has not turned
+    sent = b""
+    for size in (1, 16384, 16385, 300_000, 5, 100_000, 1, 0, 7):
+        piece = bytes([size % 251]) * size
+        line.transport.write(piece)
+        sent += piece
+
+    assert await line.read(len(sent)) == sent
+
+
+async def test_a_full_socket_pauses_the_producer(line: Line) -> None:
+    """
+    What does not fit waits in Twisted's transport, which says so, and goes on
+    when there is room, in order.
+    """
+    asked: list[str] = []
+
+    class Producer:
+        def pauseProducing(self) -> None:
+            asked.append("pause")
+
+        def resumeProducing(self) -> None:
+            asked.append("resume")
+
+        def stopProducing(self) -> None:
+            asked.append("stop")
+
+    line.transport.registerProducer(Producer(), True)
+    sent = b""
+    while not asked:
+        piece = b"%07d" % len(sent) * 500
+        line.transport.write(piece)
+        sent += piece
+    assert await line.read(len(sent)) == sent
+    while asked[-1] != "resume":
+        await deferLater(line.port.reactor, 0)
+    assert asked[:2] == ["pause", "resume"]
+    line.transport.unregisterProducer()
+
+
+async def test_a_write_to_a_peer_that_is_gone(line: Line) -> None:
+    """
+    The connection is lost, nothing is raised.
+    """
+    line.client.setsockopt(
+        socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0"
+    )  # a reset, not an end
+    line.client.close()
+    for _ in range(10):
+        line.transport.write(b"x" * 1000)
+    await line.ear.lost
+    line.transport.write(b"x")
+
+
+async def test_losing_sends_what_was_written(line: Line) -> None:
+    """
+    And nothing that is written afterwards.
+    """
+    line.transport.write(b"x" * 200_000)
+    line.transport.write(b"last")
+    line.transport.loseConnection()
+    line.transport.write(b"late")
+
+    assert await line.read(1 << 20) == b"x" * 200_000 + b"last"
+
+
+def test_names_of_twisted_s_tls() -> None:
+    """
+    front.tls.LeanTls: what it uses of Twisted's connections is still there.
+    """
+    source = inspect.getsource(TLSMemoryBIOProtocol)
+    for name in (
+        "_appSendBuffer",
+        "_handshakeDone",
+        "_lostTLSConnection",
+        "_tlsConnection",
+        "def _bufferedWrite(self, octets)",
+        "def _flushReceiveBIO(self)",
+        "def _flushSendBIO(self)",
+        "def _shutdownTLS(self)",
+        "if not self._aborted",
+        "def _tlsShutdownFinished(self, reason)",
+        "self.wrappedProtocol.handshakeCompleted()",
+        "except WantReadError:\n                self._bufferedWrite(bytes[alreadySent:])",
+    ):
+        assert name in source
+    plain = inspect.getsource(FileDescriptor)
+    for name in ("dataBuffer", "_tempDataLen", "disconnected"):
+        assert f"self.{name}" in plain
+    assert "self.socket" in inspect.getsource(Connection)
+
+
+async def test_clients_that_choose_http_2_get_it(authority: Authority) -> None:
+    """
+    One port for both versions: what was a connection of HTTP/1.1 hands over
+    when the handshake is done.
+    """
+    from twisted.internet import reactor
+    from twisted.internet.endpoints import TCP4ServerEndpoint
+
+    loop: Any = reactor
+    place = Place()
+    place.server.clock = loop
+    contexts = TlsContexts([authority.pair("a", "a.test")], place.server.acceptableProtocols())
+    plain = TCP4ServerEndpoint(loop, 0, interface="127.0.0.1")
+    port: Any = await TlsEndpoint(plain, contexts, loop).listen(place.server)
+    client = trusting(authority)
+    client.set_alpn_protocols(["h2"])
+
+    def greet() -> bytes:
+        address = ("127.0.0.1", port.getHost().port)
+        with client.wrap_socket(socket.create_connection(address, 5)) as sock:
+            sock.send(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\4\0\0\0\0\0")
+            return sock.recv(100)
+
+    settings = await deferToThread(greet)
+    kinds = {type(connection) for connection in place.server.connections}
+    while place.server.connections:
+        await deferLater(loop, 0.01)
+    await port.stopListening()
+
+    assert settings[3] == 4  # SETTINGS (RFC 9113, 6.5)
+    assert kinds <= {Http2Connection}

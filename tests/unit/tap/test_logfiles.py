@@ -1,0 +1,259 @@
+"""
+Log files that are moved away, and lines of JSON.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import resource
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from twisted.application.service import Application
+from twisted.logger import ILogObserver, Logger, LogLevel, capturedLogs, formatEvent
+from twisted.python.failure import Failure
+
+from rt_twisted.tap.log_filter import OURS, REPEATS, WINDOW, LogFilter
+from rt_twisted.tap.logfiles import LogFile, Logged, observer
+
+
+def lines(log: Any) -> list[dict[str, Any]]:
+    """
+    What *log* says, each a line of JSON.
+    """
+    file = io.StringIO()
+    log(Logger("shop", observer=observer(file, "json")))
+    return [json.loads(line) for line in file.getvalue().splitlines()]
+
+
+def test_a_line_of_json_has_text_and_fields() -> None:
+    """
+    Fields that are text or numbers are there by their names; others only in the text.
+    """
+    (line,) = lines(lambda log: log.warn("{n} of\n{what}", n=3, what="tea", thing=object()))
+
+    assert line.pop("time").endswith("Z")
+    assert line == {
+        "level": "warn", "from": "shop", "text": "3 of\ntea", "n": 3, "what": "tea",
+    }  # fmt: skip
+
+
+def test_a_failure_is_one_line_too() -> None:
+    """
+    With the traceback in a field of its own.
+    """
+
+    def fail(log: Logger) -> None:
+        try:
+            raise ValueError("no tea")
+        except ValueError:
+            log.failure("while brewing", Failure())
+
+    (line,) = lines(fail)
+
+    assert line["level"] == "critical"
+    assert line["text"] == "while brewing"
+    assert line["traceback"].splitlines()[0].startswith("Traceback")
+    assert "no tea" in line["traceback"]
+
+
+def test_a_field_cannot_pretend_to_be_another() -> None:
+    """
+    The time and the text are the log's.
+    """
+    (line,) = lines(lambda log: log.info("said", text="forged", time=1))
+
+    assert line["text"] == "said"
+    assert line["time"] != 1
+
+
+def test_a_file_goes_on_under_its_name(tmp_path: Path) -> None:
+    """
+    Moved away and opened anew, nothing is lost; nothing is cut off at the start.
+    """
+    path = tmp_path / "log"
+    path.write_text("before\n")
+    file = LogFile(str(path))
+    file.write("one\n")
+    path.rename(tmp_path / "old")
+    file.write("two\n")
+    file.reopen()
+    file.write("three \udcff\n")
+    file.close()
+
+    assert (tmp_path / "old").read_text() == "before\none\ntwo\n"
+    assert path.read_text() == "three \\udcff\n"
+
+
+def test_a_full_disk_leaves_whole_lines(tmp_path: Path) -> None:
+    """
+    What does not fit is not there at all, so that the next line stands alone.
+    """
+    path = tmp_path / "log"
+    file = LogFile(str(path))
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10, before[1]))
+    try:
+        file.write("first\n")
+        for _ in range(3):
+            with pytest.raises(OSError, match="File too large"):
+                file.write("second\n")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    file.write("third\n")
+    file.close()
+
+    assert path.read_text() == "first\nthird\n"
+
+
+def test_a_file_that_cannot_be_opened_anew_stays(tmp_path: Path) -> None:
+    """
+    The one before goes on.
+    """
+    folder = tmp_path / "logs"
+    folder.mkdir()
+    file = LogFile(str(folder / "log"))
+    folder.rename(tmp_path / "moved")
+    with pytest.raises(FileNotFoundError):
+        file.reopen()
+    file.write("still here\n")
+    file.close()
+
+    assert (tmp_path / "moved" / "log").read_text() == "still here\n"
+
+
+def test_standard_output_is_never_closed(capfd: pytest.CaptureFixture[str]) -> None:
+    """
+    `-` may be opened anew as often as one likes.
+    """
+    file = LogFile("-")
+    file.reopen()
+    file.close()
+    file.write("here\n")
+    file.flush()
+
+    assert capfd.readouterr().out == "here\n"
+
+
+def test_the_application_is_told_where_to_log(tmp_path: Path) -> None:
+    """
+    Twistd takes its observer from there; without a file of ours it makes its own.
+    """
+    file = LogFile(str(tmp_path / "log"))
+    for mine, wanted in ((file, True), (None, False)):
+        application: Any = Application("realtime")
+        Logged(mine, "text").setServiceParent(application)
+
+        assert (application.getComponent(ILogObserver, None) is not None) is wanted
+    file.close()
+
+
+def test_standard_output_stays_what_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    Once twistd runs, `sys.stdout` writes to the log: a log that wrote there
+    would write to itself for ever, from the first reload on.
+    """
+    written: list[str] = []
+    monkeypatch.setattr(sys, "__stdout__", type("Out", (), {"write": written.append})())
+    file = LogFile("-")
+    monkeypatch.setattr(sys, "stdout", type("Loop", (), {"write": file.write})())
+
+    file.reopen()
+    file.write("line\n")
+    LogFile("-").write("another\n")
+    file.close()
+
+    assert written == ["line\n", "another\n"]
+
+
+@pytest.mark.parametrize("form", ["text", "json"])
+@pytest.mark.parametrize(
+    "bad", ["\x1b[31m", "\x9b31m", "\x7f", "\r", "\x85", "\u202e", "\u2028", "\0"]
+)
+def test_no_text_is_a_command_for_a_terminal(bad: str, form: str) -> None:
+    """
+    Control characters are escaped, wherever they are: in a field, a name, an exception.
+    """
+    file = io.StringIO()
+    log = Logger("shop", observer=observer(file, form))
+    log.info("path {path}", path=f"/a{bad}b")
+    try:
+        raise ValueError(f"no{bad}tea")
+    except ValueError:
+        log.failure(f"while{bad}brewing", Failure())
+
+    text = file.getvalue()
+    assert bad not in text
+    assert all(each.isprintable() or each in "\n\t" for each in text)
+    if form == "json":
+        first, second = map(json.loads, text.splitlines())
+        assert first["path"] == f"/a{bad}b"
+        assert f"no{bad}tea" in second["traceback"]
+
+
+def test_a_line_of_a_client_begins_with_a_tab() -> None:
+    """
+    It cannot be taken for a line of its own.
+    """
+    file = io.StringIO()
+    Logger("shop", observer=observer(file, "text")).info("{path}", path="/\n2026-11-29 forged")
+
+    assert "\n\t2026-11-29 forged\n" in file.getvalue()
+
+
+class Filtered:
+    """
+    A filter, and what passes it.
+    """
+
+    def __init__(self, level: str = "info") -> None:
+        self.events: list[Any] = []
+        self.calls: list[Any] = []
+        later: Any = lambda seconds, call: self.calls.append((seconds, call))  # noqa: E731
+        self.filter = LogFilter(self.events.append, level, later)
+
+    def log(self, text: str, level: LogLevel = LogLevel.info, name: str = "shop") -> None:
+        self.filter({"log_format": text, "log_level": level, "log_namespace": name})
+
+
+def test_events_pass_from_a_level_on() -> None:
+    """
+    The level may be set again; what has none always passes.
+    """
+    filtered = Filtered()
+    filtered.log("one", LogLevel.debug)
+    filtered.log("two", LogLevel.info)
+    filtered.filter.set_level("error")
+    filtered.log("three", LogLevel.warn)
+    filtered.log("four", LogLevel.critical)
+    filtered.filter.set_level("debug")
+    filtered.log("five", LogLevel.debug)
+    filtered.filter({"message": ("six",)})
+
+    said = [event.get("log_format", "six") for event in filtered.events]
+    assert said == ["two", "four", "five", "six"]
+
+
+@pytest.mark.parametrize(("name", "most"), [("twisted.internet.tcp.Port", REPEATS), ("shop", OURS)])
+def test_a_line_is_not_repeated_without_end(name: str, most: int) -> None:
+    """
+    The rest is counted, and said when the window is over; then it begins anew.
+    """
+    filtered = Filtered()
+    said: list[str] = []
+    with capturedLogs() as captured:
+        for _ in range(2):
+            for _ in range(most + 7):
+                filtered.log("EMFILE {n}", name=name)
+            assert len(filtered.events) == most
+            [(seconds, call)] = filtered.calls
+            assert seconds == WINDOW
+            filtered.events.clear()
+            filtered.calls.clear()
+            call()
+        said = [formatEvent(event) for event in captured if "left out" in event["log_format"]]
+
+    assert said == ["in 60 seconds 7 more lines of this kind were left out: EMFILE {n}"] * 2

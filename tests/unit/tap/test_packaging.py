@@ -1,0 +1,180 @@
+"""
+Whoever installs the distribution finds `realtime` among twistd's commands.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import sysconfig
+import venv
+import zipfile
+from collections.abc import Mapping
+from importlib import metadata
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+ROOT = Path(__file__).parents[3]
+
+# What pip makes of Twisted's entry point in bin/twistd.
+TWISTD = "import sys; from twisted.scripts.twistd import run; sys.argv[0] = 'twistd'; run()"
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """
+    What a source distribution of this checkout holds, unpacked.
+    """
+    folder = tmp_path_factory.mktemp("source")
+    checkout = folder / "checkout"
+    # Copied first, as building writes beside the sources.
+    shutil.copytree(
+        ROOT, checkout, ignore=shutil.ignore_patterns(".*", "*.egg-info", "__pycache__")
+    )
+    _run([sys.executable, "setup.py", "-q", "sdist", "--dist-dir", str(folder)], checkout)
+    (archive,) = folder.glob("*.tar.gz")
+    _run(["tar", "-xf", archive.name], folder)
+    return folder / archive.name.removesuffix(".tar.gz")
+
+
+@pytest.fixture(scope="module")
+def wheel(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """
+    A wheel built from the source distribution.
+    """
+    folder = tmp_path_factory.mktemp("wheel")
+    _pip("wheel", "--no-build-isolation", "--wheel-dir", str(folder), str(source))
+    (built,) = folder.glob("*.whl")
+    return built
+
+
+@pytest.fixture
+def python(tmp_path: Path) -> Path:
+    """
+    The interpreter of a fresh venv that has all we need, but not us.
+
+    The files are links to those of the venv that the tests run in: as if pip
+    had installed them, and a hundred times faster.
+    """
+    home = tmp_path / "venv"
+    venv.create(home, symlinks=True)
+    packages = next(home.glob("lib/python*/site-packages"))
+    for entry in Path(sysconfig.get_path("purelib")).iterdir():
+        if "rt_twisted" in entry.name or entry.name in {"mypy", "mypyc", "__pycache__"}:
+            continue
+        if entry.is_dir():
+            shutil.copytree(entry, packages / entry.name, copy_function=_link)
+        else:
+            _link(entry, packages / entry.name)
+    for leftover in ("realtime_plugin.py", "dropin.cache"):
+        (packages / "twisted" / "plugins" / leftover).unlink(missing_ok=True)
+    return home / "bin" / "python"
+
+
+def _link(source: str | Path, target: str | Path) -> None:
+    try:
+        os.link(source, target)
+    except OSError:  # another file system
+        shutil.copy2(source, target)
+
+
+def test_the_wheel_gives_twistd_the_command(wheel: Path, python: Path, tmp_path: Path) -> None:
+    """
+    `pip install rt-twisted`, then `twistd realtime`, from anywhere.
+    """
+    _pip("--python", str(python), "install", str(wheel))
+
+    _knows_realtime(python, tmp_path)
+
+
+def test_an_editable_install_gives_twistd_the_command(
+    source: Path, python: Path, tmp_path: Path
+) -> None:
+    """
+    `pip install -e .`, then `twistd realtime`, from anywhere.
+    """
+    _pip("--python", str(python), "install", "--no-build-isolation", "--editable", str(source))
+
+    _knows_realtime(python, tmp_path)
+
+
+def test_the_wheel_holds_the_package_and_nothing_of_twisted(wheel: Path) -> None:
+    """
+    Every file of the package is in it; of Twisted's folder only the plug-in.
+    """
+    names = [name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name]
+    ours = [
+        str(path.relative_to(ROOT))
+        for path in (ROOT / "rt_twisted").rglob("*.*")
+        if path.is_file() and path.suffix != ".pyc"
+    ]
+
+    assert sorted(names) == sorted([*ours, "twisted/plugins/realtime_plugin.py"])
+
+
+def test_the_source_distribution_holds_its_tests(source: Path) -> None:
+    """
+    Who packages it for a Linux distribution can test what they package.
+    """
+    for path in (
+        "LICENSE",
+        "Makefile",
+        "pyproject.toml",
+        "tests/install",
+        "tests/unit/tap/test_packaging.py",
+    ):
+        assert (source / path).exists()
+
+
+def _knows_realtime(python: Path, folder: Path) -> None:
+    place = folder / "elsewhere"
+    place.mkdir(mode=0o555)
+
+    assert "\n    realtime " in _run([str(python), "-c", TWISTD, "--help"], place)
+    assert "--port" in _run([str(python), "-c", TWISTD, "-n", "realtime", "--help"], place)
+    assert list(place.iterdir()) == []
+
+
+def _pip(*arguments: str) -> None:
+    # No index, no dependencies: they are there already, and the network may not be.
+    alone = {"PIP_NO_DEPS": "1", "PIP_NO_INDEX": "1", "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
+    _run([sys.executable, "-m", "pip", "--quiet", *arguments], ROOT, alone)
+
+
+def _run(command: list[str], folder: Path, settings: Mapping[str, str] | None = None) -> str:
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    environment.update(settings or {})
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def test_constraints_pin_what_is_required() -> None:
+    """
+    Each library that is installed by `make` has one tested version, and setup.py allows it.
+    """
+    lines = (ROOT / "constraints.txt").read_text().splitlines()
+    pins = [Requirement(line) for line in lines if line and not line.startswith("#")]
+    versions = {canonicalize_name(pin.name): str(pin.specifier) for pin in pins}
+    assert all(version.startswith("==") for version in versions.values())
+
+    needed, seen = [Requirement(each) for each in metadata.requires("rt-twisted") or ()], set()
+    while needed:
+        requirement = needed.pop()
+        name = canonicalize_name(requirement.name)
+        assert requirement.specifier.contains(versions[name].removeprefix("=="), True), name
+        if (name, *requirement.extras) not in seen:
+            seen.add((name, *requirement.extras))
+            needed += [
+                each
+                for each in map(Requirement, metadata.requires(name) or ())
+                if each.marker is None
+                or any(
+                    each.marker.evaluate({"extra": extra}) for extra in ("", *requirement.extras)
+                )
+            ]

@@ -1,0 +1,728 @@
+"""
+Settings: from the command line, a file, and defaults; and what is said of wrong ones.
+"""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from twisted.application.service import IService
+from twisted.internet.testing import MemoryReactorClock
+from twisted.python.threadpool import ThreadPool
+
+from rt_twisted.access.keys import Key
+from rt_twisted.codecs.addresses import Networks
+from rt_twisted.routes import NOT_BUILT
+from rt_twisted.tap import build
+from rt_twisted.tap.options import Options
+from rt_twisted.tap.settings import (
+    SECTIONS,
+    SETTINGS,
+    GivenValue,
+    SettingError,
+    read_secret,
+    read_value,
+)
+
+ROOT = Path(__file__).parents[3]
+TWISTD = (str(Path(sys.executable).with_name("twistd")), "-n", "--pidfile=", "realtime")
+SECRETS = (
+    "http-secret", "publish-key", "stats-key", "amqp-password", "redis-url", "redis-password"
+)  # fmt: skip
+
+# All that cyclone-sse 0.7.7 had, as its own file would say it.
+CYCLONE = """\
+--port=9000
+--listen=127.0.0.1
+--app=
+--use-ssl=0
+--ssl-port=8443
+--ssl-listen=127.0.0.1
+--ssl-cert=server.crt
+--ssl-key=server.key
+--broker=http
+--http-secret=
+--redis-host=127.0.0.1
+--redis-port=6379
+--amqp-host=127.0.0.1
+--amqp-port=5672
+--amqp-vhost=/
+--amqp-spec=rabbit.xml
+--amqp-username=guest
+--amqp-password=guest
+--amqp-exchange-name=sse-cyclone-server
+--amqp-exchange-type=direct
+--amqp-channel=1
+--export=
+--export-host=127.0.0.1
+--export-port=0
+--export-interval=60
+--export-path=cyclone-sse
+"""
+
+
+def parse(*arguments: str) -> Options:
+    """
+    What `twistd realtime` makes of *arguments*.
+    """
+    options = Options()
+    options.parseOptions(list(arguments))
+    return options
+
+
+def complaint(act: Callable[..., object], *arguments: Any) -> str:
+    """
+    The one sentence with which *act* refuses *arguments*.
+    """
+    with pytest.raises((SystemExit, SettingError)) as stopped:
+        act(*arguments)
+    sentence = str(stopped.value)
+    assert "\n" not in sentence
+    return sentence
+
+
+def wired(*arguments: str) -> IService:
+    """
+    The daemon of *arguments*, on a reactor in memory.
+    """
+    reactor: Any = MemoryReactorClock()
+    reactor.getThreadPool = ThreadPool  # for WSGI; no thread is started
+    return build(parse(*arguments), reactor)
+
+
+def file(folder: Path, text: str) -> Path:
+    """
+    A settings file with *text*.
+    """
+    path = folder / "realtime.conf"
+    path.write_text(text)
+    return path
+
+
+def uncommented(text: str) -> str:
+    """
+    etc/realtime.conf with every setting in force.
+    """
+    return re.sub(r"(?m)^# (?=[a-z-]+ =)", "", text)
+
+
+# Documents.
+
+
+def test_the_file_shows_every_setting_with_its_default() -> None:
+    """
+    etc/realtime.conf has all settings, in order, each with its default.
+    """
+    text = (ROOT / "etc" / "realtime.conf").read_text()
+    shown = re.findall(r"(?m)^# ([a-z-]+) =(?: (.*))?$", text)
+
+    assert shown == [(one.name, one.default) for one in SETTINGS.values()]
+
+
+def test_the_page_shows_every_setting_with_its_default() -> None:
+    """
+    docs/configuration.md has all settings, section by section, with default and meaning.
+    """
+    text = (ROOT / "docs" / "configuration.md").read_text()
+
+    for title, settings in SECTIONS:
+        section = text.partition(f"### {title}\n")[2].partition("\n#")[0]
+        rows = re.findall(r"(?m)^\| `([a-z-]+)`(?:, `-[a-z]`)? \| (.+?) \| (.+) \|$", section)
+        assert rows == [
+            (one.name, f"`{one.default}`" if one.default else "unset", one.help) for one in settings
+        ]
+
+
+def test_both_are_as_the_script_writes_them() -> None:
+    """
+    extras/describe_settings.py would change nothing.
+    """
+    script = str(ROOT / "extras" / "describe_settings.py")
+    done = subprocess.run([sys.executable, script, "--check"], capture_output=True, text=True)
+
+    assert (done.returncode, done.stdout) == (0, ""), done.stdout + done.stderr
+
+
+def test_the_file_is_right_as_it_is_and_with_every_line_in_force(tmp_path: Path) -> None:
+    """
+    Taking the comment sign away changes nothing, wherever it is done.
+    """
+    example = ROOT / "etc" / "realtime.conf"
+    everything = file(tmp_path, uncommented(example.read_text()))
+    default = {name: parse()[name] for name in SETTINGS}
+
+    for path in (example, everything):
+        options = parse("--config", str(path))
+        assert {name: options[name] for name in SETTINGS} == default
+    assert all(options.given(name) == bool(SETTINGS[name].default) for name in SETTINGS)
+    assert wired("--config", str(everything))
+
+
+# Reading.
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "value"),
+    [
+        ("port", "0", 0),
+        ("port", "65535", 65535),
+        ("history", "0", 0),
+        ("history", "1000000000", 10**9),
+        ("max-batch", "1", 1),
+        ("max-body", "0", 0),
+        ("max-body", "65536", 65536),
+        ("max-body", "64k", 65536),
+        ("max-body", "64KB", 65536),
+        ("max-body", "2m", 2 << 20),
+        ("max-body", "1G", 1 << 30),
+        ("history-age", "0", 0.0),
+        ("history-age", "30", 30.0),
+        ("history-age", "1.5s", 1.5),
+        ("history-age", "10m", 600.0),
+        ("history-age", "2h", 7200.0),
+        ("history-age", "1D", 86400.0),
+        ("head-seconds", "0.1", 0.1),
+        ("use-ssl", "1", True),
+        ("use-ssl", "Yes", True),
+        ("use-ssl", "true", True),
+        ("use-ssl", "on", True),
+        ("use-ssl", "2", True),  # cyclone-sse: any number but 0
+        ("use-ssl", "0", False),
+        ("use-ssl", "no", False),
+        ("use-ssl", "FALSE", False),
+        ("use-ssl", "off", False),
+        ("slow", "skip", "skip"),
+        ("export-protocol", "tcp", "tcp"),
+        ("listen", "::1", "::1"),
+        ("channel-pattern", "[a-z]+", "[a-z]+"),
+        ("origins", "https://a.example, https://b.example", {"https://a.example", "https://b.example"}),
+        ("origins", "*", {"*"}),
+        ("origins", "http://localhost:3000 null", {"http://localhost:3000", "null"}),
+        ("websocket-origins", "same capacitor://localhost", {"same", "capacitor://localhost"}),
+        ("trusted-proxies", "127.0.0.1 unix", Networks.of(("127.0.0.1", "unix"))),
+        ("trusted-proxies", "0:0::1 10.0.0.0/8", Networks.of(("::1", "10.0.0.0/8"))),
+        ("http-secret", "grandmother", "grandmother"),
+    ],
+)  # fmt: skip
+def test_values_are_read(name: str, text: str, value: object) -> None:
+    """
+    Numbers, sizes, times, switches, words and patterns mean what they say.
+    """
+    assert parse(f"--{name}={text}")[name] == value
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "must_be"),
+    [
+        ("port", "65536", "a number from 0 to 65535, not '65536'"),
+        ("port", "-1", "a number from 0 to 65535, not '-1'"),
+        ("port", "http", "a number from 0 to 65535, not 'http'"),
+        ("port", "٨٠", "a number from 0 to 65535, not '٨٠'"),
+        ("max-batch", "0", "a number from 1 to 100000, not '0'"),
+        ("history", "many", "a number from 0 to 1000000000, not 'many'"),
+        ("max-body", "2 m", "a size such as 65536, 64k, 1m or 1g, not '2 m'"),
+        ("max-body", "1t", "a size such as 65536, 64k, 1m or 1g, not '1t'"),
+        ("history-age", "1w", "a time such as 30, 30s, 10m, 1h or 1d, not '1w'"),
+        ("history-age", "-1", "a time such as 30, 30s, 10m, 1h or 1d, not '-1'"),
+        ("head-seconds", "0", "a time from 0.1 s to 1d, not '0'"),
+        ("use-ssl", "maybe", "1 or 0 (or yes or no), not 'maybe'"),
+        ("slow", "wait", "disconnect or skip, not 'wait'"),
+        ("channel-pattern", "(", "a regular expression (missing ), unterminated subpattern at "
+         "position 0), not '('"),
+        *((name, text, "origins such as https://www.example.org, in lower case, no path, "
+           f"not '{text}'") for name in ("origins", "websocket-origins")
+          for text in ("https://a.example/", "a.example", "https://A.example", "https://*.example")),
+        *(("trusted-proxies", text, "addresses or networks such as 10.0.0.5 or 10.0.0.0/8, "
+           f"not '{text}'") for text in ("10.0.0.1/8", "10.0.0.0/33", "nginx", "unix:/run/x")),
+    ],
+)  # fmt: skip
+def test_a_wrong_value_is_one_sentence_with_its_place(
+    name: str, text: str, must_be: str, tmp_path: Path
+) -> None:
+    """
+    It says where, what, and what would be right; by file and line, or by option.
+    """
+    path = file(tmp_path, f"# a comment\n\n{name} = {text}\n")
+
+    by_file = complaint(parse, "--config", str(path))
+    assert by_file == f"realtime: {path}:3: {name} must be {must_be}"
+    assert complaint(parse, f"--{name}={text}") == f"realtime: --{name} must be {must_be}"
+
+
+@pytest.mark.parametrize(
+    ("line", "sentence"),
+    [
+        ("port 8080", "'port' is not 'name = value'"),
+        ("histroy = 5", "there is no setting 'histroy'; did you mean 'history'?"),
+        ("--ssl-prot=5", "there is no setting 'ssl-prot'; did you mean 'ssl-port'?"),
+        ("Port = 80", "there is no setting 'Port'; did you mean 'port'?"),
+        ("xyzzy = 5", "there is no setting 'xyzzy'"),
+        ("config = other.conf", "there is no setting 'config'"),
+        ("= 5", "there is no setting ''"),
+    ],
+)
+def test_a_wrong_line_is_one_sentence_with_its_place(
+    line: str, sentence: str, tmp_path: Path
+) -> None:
+    """
+    Unknown names come with the nearest known one, if there is any.
+    """
+    path = file(tmp_path, f"port = 8080\n{line}\n")
+
+    assert complaint(parse, "--config", str(path)) == f"realtime: {path}:2: {sentence}"
+
+
+def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    """
+    Missing, a folder, or not text.
+    """
+    binary = tmp_path / "binary"
+    binary.write_bytes(b"\xff\xfe")
+
+    missing = tmp_path / "missing"
+    assert complaint(parse, f"--config={missing}") == (
+        f"realtime: {missing}: No such file or directory"
+    )
+    assert complaint(parse, f"--config={tmp_path}") == f"realtime: {tmp_path}: Is a directory"
+    assert complaint(parse, f"--config={binary}") == f"realtime: {binary}: not UTF-8"
+
+
+def test_blanks_and_comments_do_not_matter(tmp_path: Path) -> None:
+    """
+    Quotes and hash signs within a value belong to it.
+    """
+    path = file(tmp_path, '\n  # port = 1\n\tport=80 \r\nexport-path  =  "a#b"\n')
+    options = parse("--config", str(path))
+
+    assert (options["port"], options["export-path"]) == (80, '"a#b"')
+
+
+# Who decides.
+
+
+def test_the_command_line_overrides_the_file(tmp_path: Path) -> None:
+    """
+    The file overrides the default, the command line both, wherever --config stands.
+    """
+    path = file(tmp_path, "history = 7\nretry = 8\n")
+
+    for arguments in (["--history=9", f"--config={path}"], ["-c", str(path), "--history=9"]):
+        options = parse(*arguments)
+        assert (options["history"], options["retry"], options["linger"]) == (9, 8.0, 60.0)
+
+
+def test_an_empty_value_is_an_unset_one(tmp_path: Path) -> None:
+    """
+    It brings back the default; on the command line, over the file too.
+    """
+    path = file(tmp_path, "history = 7\nhttp-secret = x\npublish-key = y news\nroute = ^/$ sse\n")
+    options = parse(
+        "--config", str(path), "--history=", "--http-secret=", "--publish-key=", "--route="
+    )
+
+    assert options["history"] == 256
+    assert options["http-secret"] is None
+    assert options["publish-key"] == options["route"] == []
+    assert not any(map(options.given, ("history", "http-secret", "publish-key", "route")))
+
+
+def test_the_last_one_counts(tmp_path: Path) -> None:
+    """
+    Said twice in one place, the second is meant; an empty one as well.
+    """
+    path = file(tmp_path, "port = 1\nport = 2\nretry = 5\nretry =\n")
+    options = parse("--config", str(path), "--history=3", "--history=4")
+
+    assert (options["port"], options["retry"], options["history"]) == (2, 2.0, 4)
+
+
+def test_what_may_be_repeated_is_kept_in_order(tmp_path: Path) -> None:
+    """
+    From the command line, or from the file; never mixed.
+    """
+    path = file(tmp_path, "route = ^/a$ sse:a\nport = 80\nroute = ^/b$ sse:b\n")
+    from_file = parse("--config", str(path))
+    overridden = parse("--config", str(path), "--route=^/c$ sse:c", "--route=^/d$ sse:d")
+
+    assert from_file["route"] == ["^/a$ sse:a", "^/b$ sse:b"]
+    assert from_file.places["route"] == [f"{path}:1", f"{path}:3"]
+    assert overridden["route"] == ["^/c$ sse:c", "^/d$ sse:d"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "listening"),
+    [
+        ((), [8888]),
+        (("--port=80",), [80]),
+        (("-p", "80"), [80]),
+        (("--endpoint=tcp:81",), [81]),
+        (("--endpoint=tcp:81", "--endpoint=tcp:82"), [81, 82]),
+        (("--endpoint=tcp:81", "--port=80"), [81, 80]),
+        (("--endpoint=tcp:81", "--port="), [81]),
+    ],
+)
+def test_where_it_listens(arguments: tuple[str, ...], listening: list[int]) -> None:
+    """
+    On the port, or on the endpoints and the port if that is set too.
+    """
+    reactor = MemoryReactorClock()
+    service: Any = build(parse(*arguments), reactor)
+    service.privilegedStartService()
+
+    assert [port for port, *_ in reactor.tcpServers] == listening
+
+
+@pytest.mark.parametrize(
+    ("listen", "interface"),
+    [("0", "0.0.0.0"), ("0.0.0.0", "0.0.0.0"), ("::", "::"), ("", "127.0.0.1"), ("::1", "::1")],
+)
+def test_on_which_addresses(listen: str, interface: str) -> None:
+    """
+    `-l 0` is all of IPv4, as in cyclone-sse; colons need no escape.
+    """
+    reactor = MemoryReactorClock()
+    service: Any = build(parse("-l", listen), reactor)
+    service.privilegedStartService()
+
+    assert reactor.tcpServers[0][3] == interface
+
+
+# Secrets.
+
+
+def test_a_secret_comes_from_a_file_or_the_environment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """
+    Blanks at the ends of a file are not part of it; a colon alone means nothing.
+    """
+    kept = tmp_path / "secret"
+    kept.write_text("  from the file \n")
+    monkeypatch.setenv("RT_SECRET", "from the environment")
+
+    assert read_secret(f"file:{kept}") == "from the file"
+    assert read_secret("env:RT_SECRET") == "from the environment"
+    assert read_secret("other:thing") == "other:thing"
+    assert parse(f"--stats-key=file:{kept}")["stats-key"] == "from the file"
+    assert parse("--amqp-password=env:RT_SECRET")["amqp-password"] == "from the environment"
+
+
+def test_a_byte_order_mark_is_no_part_of_a_file(tmp_path: Path) -> None:
+    """
+    Some editors write one in front of settings and secrets.
+    """
+    secret, config = tmp_path / "secret", tmp_path / "conf"
+    secret.write_bytes(b"\xef\xbb\xbfhush\n")
+    config.write_bytes(b"\xef\xbb\xbfstats-key = file:%s\n" % str(secret).encode())
+
+    assert parse(f"--config={config}")["stats-key"] == "hush"
+
+
+def test_a_publish_key_has_patterns(monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    The secret comes first, then the channels; `*` stands for any characters.
+    """
+    monkeypatch.setenv("RT_SECRET", "battery")
+    orders, everything = parse("--publish-key=env:RT_SECRET order-* stock", "--publish-key=x")[
+        "publish-key"
+    ]
+
+    assert isinstance(orders, Key)
+    assert orders.secret == b"battery"
+    names = ("order-1", "stock", "stocks", "border-1")
+    assert [orders.permits(name) for name in names] == [True, True, False, False]
+    assert everything.permits("anything")
+
+
+@pytest.mark.parametrize("name", SECRETS)
+def test_a_secret_that_is_not_there_is_said(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """
+    A missing file, an empty one, an unset variable: never an open door.
+    """
+    monkeypatch.delenv("RT_SECRET", raising=False)
+    empty = file(tmp_path, "\n")
+    option = f"--{name}"
+
+    for value, words in (
+        ("env:RT_SECRET", "a secret: env:RT_SECRET is empty"),
+        (f"file:{empty}", f"a secret: file:{empty} is empty"),
+        ("file:/nowhere/it/is", "readable: file /nowhere/it/is: No such file or directory"),
+    ):
+        sentence = complaint(parse, f"{option}={value}")
+        assert sentence == f"realtime: {option} must be {words}"
+
+
+@pytest.mark.parametrize("name", SECRETS)
+def test_a_secret_is_never_shown(name: str) -> None:
+    """
+    Whatever is wrong with it, and in whatever is printed of it.
+    """
+    secret = "grandmother"
+    value = read_value(name, GivenValue(secret, "here"))
+
+    assert secret not in repr(value) or isinstance(value, str)
+    options = (f"--{name}={secret}", "--port=x")
+    assert secret not in complaint(parse, *options)
+    assert secret not in complaint(wired, f"--{name}={secret}", "--broker=nosuch")
+
+
+def test_a_publish_key_of_blanks_is_said() -> None:
+    """
+    Quoted blanks are a mistake, not a key.
+    """
+    sentence = complaint(parse, "--publish-key= ")
+
+    assert sentence.startswith("realtime: --publish-key must be ")
+    assert "unpack" not in sentence
+
+
+# Wiring.
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--redis-url=http://a", "--broker=redis"], "does not begin with http://"),
+        (["--redis-url=a", "--redis-port=1", "--broker=redis"], "redis-port is set too"),
+        (["--redis-ca=no.pem", "--broker=redis"], "no.pem: No such file"),
+        (["--redis-plain-prefix=ab", "--redis-prefix=a", "--broker=redis"], "daemon's own"),
+        (["--amqp-spec=no.xml", "--broker=amqp"], "no.xml: No such file"),
+        (["--amqp-ca=x", "--broker=amqp"], "this is of use with amqp-tls"),
+        (["--amqp-ca=no.pem", "--amqp-tls=1", "--broker=amqp"], "no.pem: No such file"),
+        (["--amqp-port=1", "--amqp-url=amqp://a/", "--broker=amqp"], "said by amqp-url already"),
+        (["--amqp-pattern=a.#", "--broker=amqp"], "only a topic exchange knows patterns"),
+        (
+            ["--amqp-exchange-type=direct", "--amqp-stream=log", "--broker=amqp"],
+            "a direct exchange has no binding for everything",
+        ),
+        (["--broker=carrier"], "there is no broker 'carrier'"),
+        (
+            ["--broker=no.such.Broker"],
+            "cannot load no.such.Broker: no module 'no' is found, here or in PYTHONPATH",
+        ),
+        (["--broker=builtins.dict"], "builtins.dict:"),
+        (["--export=statsd"], "there is no exporter 'statsd'"),
+        (["--export=graphite"], "graphite needs export-host"),
+        (["--export=graphite", "--export-host=x"], "graphite needs export-port"),
+        (
+            ["--export=graphite", "--export-host=x", "--export-port=0"],
+            "graphite needs export-port",
+        ),
+        (
+            ["--export-path=a b", "--export=graphite", "--export-host=x", "--export-port=1"],
+            "graphite's path is words with dots between, not 'a b'",
+        ),
+        (["--app=no.such.app"], "cannot load no.such.app"),
+        (["--app=builtins.print"], "builtins.print: "),
+        (["--credentials=1"], "credentials need a list of origins"),
+        (["--access-log=/nowhere/at/all"], "/nowhere/at/all: No such file or directory"),
+        (["--use-ssl=1", "--ssl-cert=/nowhere"], "/nowhere"),
+        (["--endpoint=carrier:pigeon"], "cannot listen on carrier:pigeon: Unknown"),
+        (["--endpoint=tcp"], "cannot listen on tcp: "),
+        (["--route=^/$"], "route '^/$': a route is '[METHOD] REGEX ACTION[:ARGUMENTS]'"),
+        (["--route=^/( sse:a"], "is not a regular expression"),
+        (["--route=^/$ see:a"], "unknown action 'see'; there are: alive, "),
+        (["--route=^/$ sse:$1"], "$1 needs a pattern with 1 groups, this one has 0"),
+        (["--route=^/$ sse:${qs}"], "unknown variable ${qs}"),
+        (["--route=^/$ sse:subscribe=a,history=x"], "history= must be a whole number, not 'x'"),
+        (["--route=^/$ sse:subscribe=a,slow=x"], "slow= must be one of disconnect, skip, not 'x'"),
+        (["--route=^/$ sse:subscribe=a,color=red"], "has no argument 'color'; it has: subscribe"),
+        (["--route=^/$ page:a"], "page: has no file 'a'"),
+        (["--route=^/$ static:/nowhere/at/all"], "there is no /nowhere/at/all"),
+        (["--route=^/$ no.such.Action"], "cannot load no.such.Action"),
+        (["--route=^/$ builtins.dict"], "builtins.dict is not a dataclass"),
+        (["--route=^/$ wsgi:no.such:app"], "cannot load no.such.app"),
+    ],
+    ids=str,
+)
+def test_what_cannot_be_wired_is_one_sentence(arguments: list[str], words: str) -> None:
+    """
+    With the option it is about, and what is the matter with it.
+    """
+    sentence = complaint(wired, *arguments)
+
+    assert sentence.startswith(arguments[0].partition("=")[0] + ": ")
+    assert words in sentence
+
+
+@pytest.mark.parametrize("word", sorted(NOT_BUILT))
+def test_route_words_that_are_not_built_say_so(word: str) -> None:
+    """
+    uWSGI's words are known, and are not taken for something else.
+    """
+    assert f"action {word!r} is not built yet" in complaint(wired, f"--route=^/$ {word}:a")
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "^/$ static:{folder}",
+        "^/$ resource:twisted.web.resource.Resource",
+        "^/$ wsgi:wsgiref.simple_server:demo_app",
+        "^/$ page",
+        "^/$ stats",
+        "POST ^/$ publish:news",
+        r"^/news$ sse:lotofnews",
+        r"^/events/(\d+)$ sse:channel_$1",
+        r"^/foobar sse:server=127.0.0.1:4040,subscribe=foobar",
+        r"^/raw$ sseraw:subscribe=a\:b,subscribe=${qs[x]},history=3,retry=0,slow=skip,ids=no",
+    ],
+)
+def test_every_word_of_the_route_language_can_be_used(line: str, tmp_path: Path) -> None:
+    """
+    With the arguments that the documents show; lines of uWSGI are taken as they are.
+    """
+    assert wired("--route=" + line.replace("{folder}", str(tmp_path)))
+
+
+def test_the_place_of_a_wrong_route_is_its_line(tmp_path: Path) -> None:
+    """
+    Of several, the one that is wrong.
+    """
+    path = file(tmp_path, "route = ^/a$ sse:a\n\nroute = ^/b$ mjpeg:b\n")
+
+    assert complaint(wired, "--config", str(path)) == (
+        f"{path}:3: route '^/b$ mjpeg:b': action 'mjpeg' is not built yet"
+    )
+
+
+# cyclone-sse.
+
+
+def test_its_file_is_accepted_as_it_is(tmp_path: Path) -> None:
+    """
+    By --config, and pasted into the command line; all its names mean what they meant.
+    """
+    path = file(tmp_path, CYCLONE)
+
+    for arguments in (CYCLONE.split(), ["--config", str(path)]):
+        options = parse(*arguments)
+        assert options["port"] == 9000
+        assert options["app"] is options["export"] is options["http-secret"] is None
+        assert options["export-port"] == 0
+        assert options["export-interval"] == 60.0
+        assert wired(*arguments)
+
+
+def test_its_defaults_are_ours() -> None:
+    """
+    Who gave no option there gives none here.
+    """
+    options = parse()
+    pairs = dict(line.removeprefix("--").split("=", 1) for line in CYCLONE.splitlines())
+    named = {name: text for name, text in pairs.items() if text and name != "port"}
+    del named["export-port"], named["export-host"]  # none there by default
+    del named["amqp-spec"]  # ours comes with the package
+
+    assert options["port"] == 8888
+    for name, text in named.items():
+        value = read_value(name, GivenValue(text, ""))
+        assert options[name] == ([value] if SETTINGS[name].repeated else value), name
+
+
+# As a command.
+
+
+def run(*arguments: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    """
+    The real twistd, with *arguments*.
+    """
+    return subprocess.run(
+        [*TWISTD, *arguments], cwd=folder, capture_output=True, text=True, timeout=20
+    )
+
+
+def test_check_says_that_all_is_right(tmp_path: Path) -> None:
+    """
+    Exit status 0, and nothing is started: the port may be in use.
+    """
+    path = file(tmp_path, uncommented((ROOT / "etc" / "realtime.conf").read_text()))
+    done = run("--config", str(path), "--check", folder=tmp_path)
+
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == "realtime: the settings are right\n"
+
+
+@pytest.mark.parametrize("check", [(), ("--check",)], ids=["start", "check"])
+@pytest.mark.parametrize(
+    ("option", "sentence"),
+    [
+        ("--port=x", "realtime: --port must be a number from 0 to 65535, not 'x'\n"),
+        ("--route=^/$ webm:a", "route '^/$ webm:a': action 'webm' is not built yet\n"),
+        ("--app=no.such.app", "no.such.app"),
+        ("--access-log=/nowhere/at/all", "No such file or directory\n"),
+    ],
+)
+def test_a_mistake_ends_it_with_one_sentence(
+    option: str, sentence: str, check: tuple[str, ...], tmp_path: Path
+) -> None:
+    """
+    On standard error, exit status 1, no traceback.
+    """
+    done = run(option, *check, folder=tmp_path)
+
+    assert done.returncode == 1
+    assert done.stderr.startswith("realtime: ")
+    assert sentence in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert "Traceback" not in done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(
+    ("option", "sentence"),
+    [
+        ("--prot=80", "there is no setting 'prot'; did you mean 'port'?"),
+        ("--logfile=x", "--logfile is twistd's own, and stands before the word realtime"),
+        ("--port", "option --port requires argument"),
+        ("my.conf", "'my.conf' is not an option"),
+    ],
+)
+def test_an_unknown_option_ends_it(option: str, sentence: str, tmp_path: Path) -> None:
+    """
+    One sentence, without all the help around it, and exit status 1.
+    """
+    done = run(option, folder=tmp_path)
+
+    assert (done.returncode, done.stderr) == (1, f"realtime: {sentence}\n")
+
+
+def test_help_shows_every_setting(tmp_path: Path) -> None:
+    """
+    `twistd realtime --help` has them all, with their defaults.
+    """
+    shown = run("--help", folder=tmp_path).stdout
+
+    for name in SETTINGS:
+        assert f"--{name}=" in shown
+    assert "[default: 8888]" in shown
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "mode"),
+    [
+        ("unix:/run/rt.sock", 0o660),
+        ("unix:/run/rt.sock:lockfile=0", 0o660),
+        (r"unix:/run/a\:mode\=7:backlog=9", 0o660),
+        ("unix:address=/run/rt.sock", 0o660),
+        ("haproxy:unix:/run/rt.sock", 0o660),
+        ("unix:/run/rt.sock:mode=666", 0o666),
+        ("unix:/run/rt.sock:600", 0o600),
+        ("haproxy:unix:/run/rt.sock:mode=600", 0o600),
+    ],
+)
+def test_unix_sockets_are_for_the_user_and_the_group(endpoint: str, mode: int) -> None:
+    """
+    Unless the endpoint names another mode: who can connect counts as this machine.
+    """
+    reactor: Any = MemoryReactorClock()
+    build(parse(f"--endpoint={endpoint}"), reactor).privilegedStartService()
+
+    assert [each[3] for each in reactor.unixServers] == [mode]

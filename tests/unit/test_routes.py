@@ -1,0 +1,439 @@
+"""
+Route lines: what they may say, and which of them answers.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from twisted.internet.task import Clock
+
+from rt_twisted.actions.context import ActionContext
+from rt_twisted.actions.interfaces import Match
+from rt_twisted.actions.publish import PublishAction
+from rt_twisted.actions.site import ResourceAction, WsgiAction
+from rt_twisted.actions.sse import SseAction
+from rt_twisted.actions.static import Static
+from rt_twisted.actions.template import Template
+from rt_twisted.brokers.memory import MemoryBroker
+from rt_twisted.hub.hub import Hub
+from rt_twisted.hub.registry import HubRegistry
+from rt_twisted.hub.subscriber import SlowConsumerPolicy
+from rt_twisted.load_object import load_object
+from rt_twisted.routes import DEFAULT, NOT_BUILT, WORDS, Routes, parse_route, split_arguments
+from tests.unit.actions.test_template import Asked
+from tests.words import Echo
+
+
+def make_context() -> ActionContext:
+    clock = Clock()
+    return ActionContext(Hub(MemoryBroker(clock, "e"), clock))
+
+
+HOUSE = make_context()
+
+
+def action(line: str) -> Any:
+    return parse_route(line, HOUSE).action
+
+
+def channels(line: str, path: str = "/", asked: Asked | None = None) -> list[str]:
+    """
+    What a reader would be subscribed to by *line*.
+    """
+    route = parse_route(line, HOUSE)
+    found = route.pattern.search(path)
+    assert found is not None
+    match = Match((found[0], *found.groups()), "")
+    return [template.expand(asked or Asked(), match) for template in route.action.subscribe]
+
+
+@pytest.mark.parametrize("line", DEFAULT)
+def test_the_default_lines(line: str) -> None:
+    """
+    What the daemon does without any settings can be said in settings.
+    """
+    assert parse_route(line, HOUSE).method is None
+
+
+@pytest.mark.parametrize(
+    ("line", "path", "names"),
+    [
+        ("^/news$ sse:lotofnews", "/news", ["lotofnews"]),
+        (r"^/events/(\d+)$ sse:channel_$1", "/events/7", ["channel_7"]),
+        ("^/x sse:subscribe=a,subscribe=b", "/x", ["a", "b"]),
+        ("^/x sse:subscribe=a,buffer_size=4096,subscribe=b", "/x", ["a", "b"]),
+        (r"^/x sse:subscribe=a\:b", "/x", ["a:b"]),
+        (r"^/x sse:subscribe=a=b", "/x", ["a=b"]),
+        ("^/x sse: subscribe=a", "/x", ["a"]),
+        ("^/x sse:history=5, subscribe=a", "/x", ["a"]),
+        ("^/x   sse:spaced", "/x", ["spaced"]),
+        ("^/x\tsse:tabbed", "/x", ["tabbed"]),
+        ("^/x sse:a:b", "/x", ["a:b"]),
+        ("^/(a)?x sse:<$1>", "/x", ["<>"]),
+        ("/([^/]+)/ sse:$1", "/p/q/", ["p"]),
+        ("^/x sse:subscribe=${qs[room]},subscribe=$0", "/x", ["kitchen", "/x"]),
+        ("^/x sse", "/x", []),
+        ("^/x sse:", "/x", []),
+        ("GET sse:a", "/GET", ["a"]),  # without a third word it is the pattern
+    ],
+)
+def test_lines_of_uwsgi(line: str, path: str, names: list[str]) -> None:
+    """
+    What follows the colon is the channel, or `name=value` separated by commas.
+    """
+    assert channels(line, path, Asked({"room": ["kitchen"]})) == names
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "^/stream.mjpg$ mjpeg:stream",
+        "GET ^/stream.webm$ webm:uwsgi",
+        "POST ^/stream.webm$ istream:uwsgi",
+        "SOURCE ^/metal istream:icecast2",
+        "^/rtsp rtsp:publish=foobar,audio_demuxer=aac,video_demuxer=h264,track_prefix=1",
+        "^/upload upload:FILE",
+        "^/x interleaved:1.2.3.4:5",
+        "^/x mjpg:a",
+    ],
+)
+def test_words_that_are_not_built(line: str) -> None:
+    """
+    A migrator is told so, instead of that there is no such thing.
+    """
+    word = line.split()[-1].partition(":")[0]
+    assert word in NOT_BUILT
+    with pytest.raises(ValueError, match=f"^action '{re.escape(word)}' is not built yet$"):
+        action(line)
+
+
+@pytest.mark.parametrize(
+    ("line", "method", "pattern"),
+    [
+        ("POST ^/x$ publish:a", "POST", "^/x$"),
+        ("GET ^/x$ sse:a", "GET", "^/x$"),
+        ("PROPFIND /x sse:a", "PROPFIND", "/x"),
+        ("^/x$ sse:a", None, "^/x$"),
+        ("Get$ sse:a", None, "Get$"),
+    ],
+)
+def test_a_method_in_front(line: str, method: str | None, pattern: str) -> None:
+    """
+    Upper case, and only if a pattern and an action follow.
+    """
+    route = parse_route(line, HOUSE)
+
+    assert (route.method, route.pattern.pattern) == (method, pattern)
+
+
+def test_arguments_have_types() -> None:
+    """
+    Numbers, switches and choices are what they are called.
+    """
+    line = "^/x sse:subscribe=a,history=10,retry=0,slow=skip,ids=no,page=/p"
+    route = parse_route(line, HOUSE)
+
+    assert route.action == SseAction(
+        "sse", HOUSE, (Template("a", ("a",)),), 10, 0, SlowConsumerPolicy.SKIP, False, "/p"
+    )
+    assert action("^/x sseraw:a").word == "sseraw"
+    for text in ("1", "yes", "TRUE"):
+        assert action(f"^/x sse:ids={text}").ids is True
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        ("", "a route is '[METHOD] REGEX ACTION[:ARGUMENTS]'"),
+        ("^/x", "a route is '[METHOD] REGEX ACTION[:ARGUMENTS]'"),
+        ("POST ^/x", "unknown action '^/x'"),
+        ("^/( sse:a", "'^/(' is not a regular expression"),
+        ("^/x nope:a", "unknown action 'nope'; there are: alive, metrics, page, poll, publish, "),
+        ("^/x SSE:a", "unknown action 'SSE'"),
+        ("get ^/x sse:a", "unknown action"),
+        ("^/x sse:subscribe=a,nope=1", "action 'sse' has no argument 'nope'; it has: subscribe,"),
+        ("^/x sse:house=1", "action 'sse' has no argument 'house'"),
+        ("^/x sse:word=sseraw", "action 'sse' has no argument 'word'"),
+        ("^/x sse:=a", "action 'sse' has no argument ''"),
+        ("^/x sse:subscribe=a,b", "'b' is not 'name=value'"),
+        ("^/x sse:subscribe=a,", "'' is not 'name=value'"),
+        ("^/x sse:history=1,history=2,subscribe=a", "history= is given twice"),
+        ("^/x sse:history=x", "history= must be a whole number, not 'x'"),
+        ("^/x sse:history=", "history= must be a whole number, not ''"),
+        ("^/x sse:history=${qs[n]}", "history= must be a whole number, not '${qs[n]}'"),
+        ("^/x sse:ids=maybe", "ids= must be yes or no, not 'maybe'"),
+        ("^/x sse:slow=wait", "slow= must be one of disconnect, skip, not 'wait'"),
+        ("^/x sse:$1", "$1 needs a pattern with 1 groups, this one has 0"),
+        ("^/x sse:${NOPE}", "unknown variable ${NOPE}"),
+        ("^/x sse:subscribe=${qs[a,subscribe=b", None),
+        ("^/x stats:a", "format= must be one of counts, full, not 'a'"),
+        ("^/x stats:channels=-1", "channels= must be from 0 to 10000"),
+        ("^/x metrics:10001", "channels= must be from 0 to 10000"),
+        ("^/x ready:a", "action 'ready' takes no argument"),
+        ("^/x page:a", "page: has no file 'a'"),
+        ("^/x static", "action 'static' needs path="),
+        ("^/x static:/no/such/folder", "there is no /no/such/folder"),
+        ("^/x static:path=/tmp,site=x", "action 'static' has no argument 'site'"),
+        ("^/x resource", "action 'resource' needs name="),
+        ("^/x resource:tests.words.Deaf", "tests.words.Deaf is not a twisted.web resource"),
+        ("^/x wsgi", "action 'wsgi' needs name="),
+        ("^/x tests.words.Nope", "cannot load tests.words.Nope: "),
+        ("^/x no.such.module", "cannot load no.such.module: "),
+        ("^/x .a", "cannot load .a: "),
+        ("^/x tests.words.Plain", "tests.words.Plain is not a dataclass that provides IAction"),
+        ("^/x os.path", "os.path is not a dataclass that provides IAction"),
+        ("^/x tests.words.Deaf", "tests.words.Deaf is not an action: "),
+        ("^/x tests.words.Mute", "tests.words.Mute is not an action: "),
+        ("^/x tests.words.Odd:where=a", "where= has a type that a route line cannot give: "),
+        ("^/x tests.words.Odd", "action 'tests.words.Odd' needs where="),
+        ("^/x tests.words.Echo:times=x", "times= must be a whole number, not 'x'"),
+    ],
+)
+def test_mistakes(line: str, reason: str | None) -> None:
+    """
+    One sentence about the first one, at start.
+    """
+    with pytest.raises(ValueError) as raised:
+        action(line)
+
+    assert reason is None or str(raised.value).startswith(reason)
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize("name", ["history", "retry"])
+def test_counts_are_not_negative(name: str) -> None:
+    """
+    Less than nothing is a mistake as well.
+    """
+    with pytest.raises(ValueError):
+        action(f"^/x sse:subscribe=a,{name}=-3")
+
+
+def test_a_backslash_at_the_end_takes_nothing() -> None:
+    """
+    It has nothing to escape: a slip, not a silent loss.
+    """
+    with pytest.raises(ValueError):
+        action("^/x sse:subscribe=a\\")
+
+
+@pytest.mark.parametrize(
+    ("text", "pairs"),
+    [
+        ("a=1", [("a", "1")]),
+        ("a=1,b=2", [("a", "1"), ("b", "2")]),
+        ("a=", [("a", "")]),
+        ("a=1, b = 2", [("a", "1"), ("b", " 2")]),
+        (r"a=1\,2,b=\\", [("a", "1,2"), ("b", "\\")]),
+        (r"a=\x\=", [("a", "x=")]),
+        (r"a=<\r\n\t\\n>", [("a", "<\r\n\t\\n>")]),
+        ("a=b=c", [("a", "b=c")]),
+    ],
+)
+def test_arguments(text: str, pairs: list[tuple[str, str]]) -> None:
+    """
+    A comma separates, a backslash takes the next character as it is, or makes a
+    line end or a tab.
+    """
+    assert split_arguments(text) == pairs
+
+
+@given(st.lists(st.text(max_size=8), min_size=1, max_size=4))
+def test_any_value_can_be_written(values: list[str]) -> None:
+    """
+    With commas and backslashes escaped, whatever it holds.
+    """
+    escaped = [value.replace("\\", "\\\\").replace(",", "\\,") for value in values]
+
+    found = split_arguments(",".join(f"subscribe={value}" for value in escaped))
+    assert found == [("subscribe", value) for value in values]
+
+
+HOSTILE = st.text() | st.sampled_from(
+    ["x,subscribe=secret", "x\\,y", "a=b", "${PATH_INFO}", "$1", "", "\n", ",history=999"]
+)
+
+
+@given(st.lists(HOSTILE, min_size=1, max_size=3), HOSTILE)
+def test_a_request_cannot_inject(values: list[str], path: str) -> None:
+    """
+    Whatever a request brings becomes one channel's name: no other argument and
+    no other channel changes.
+    """
+    line = "^/(?s:(.*))$ sse:subscribe=a.${qs[v]},subscribe=$1,history=3,subscribe=fixed"
+    before = action(line)
+
+    found = channels(line, f"/{path}", Asked({"v": values}))
+
+    assert found == [f"a.{values[-1]}", path, "fixed"]
+    assert (before.history, before.retry, before.page) == (3, None, "")
+
+
+def test_a_route_names_another_server() -> None:
+    """
+    As in uWSGI: it is about the channels of that broker; any action's route may.
+    """
+    others: dict[str, Hub] = {}
+
+    def build(server: str) -> Hub:
+        if ":" not in server:
+            raise ValueError("a server is HOST:PORT")
+        others[server] = make_context().hub
+        return others[server]
+
+    hubs = HubRegistry(make_context().hub, build)
+    context = replace(HOUSE, hub=hubs.at(""), hubs=hubs.at)
+    lines = [
+        "^/a sse:server=10.0.0.1:6379,subscribe=a",
+        "^/b sseraw:subscribe=b,server=10.0.0.1:6379",
+        "^/c publish:server=10.0.0.2:6379",
+        "^/d sse:subscribe=a",
+    ]
+
+    found = [parse_route(line, context).action.context.hub for line in lines]
+
+    one, two = others["10.0.0.1:6379"], others["10.0.0.2:6379"]
+    assert found == [one, one, two, context.hub]
+    assert list(hubs) == [context.hub, one, two]
+    with pytest.raises(ValueError, match=r"server=x: a server is HOST:PORT"):
+        parse_route("^/x sse:server=x", context)
+    with pytest.raises(ValueError, match=r"server=h:1: there are no further servers here"):
+        parse_route("^/x sse:server=h:1", HOUSE)
+    with pytest.raises(ValueError, match="given twice"):
+        parse_route("^/x sse:server=h:1,server=h:2", context)
+
+
+def test_actions_of_ones_own() -> None:
+    """
+    A dotted name is a class of the user's; arguments as those of our own words.
+    """
+    assert isinstance(action("^/x tests.words.Echo"), Echo)
+    built = action("^/x tests.words.Echo:times=2,text=<$0>")
+    assert (built.times, built.text.source) == (2, "<$0>")
+    assert action("^/x tests.words.Echo:hello").text.source == "hello"
+    assert load_object("tests.words.Echo") is Echo
+
+
+def test_what_twisted_web_serves(tmp_path: Path) -> None:
+    """
+    Folders, files, resources and WSGI applications can be named in a line.
+    """
+    tmp_path.joinpath("a.txt").write_text("a")
+
+    assert isinstance(action(f"^/s/ static:{tmp_path}"), Static)
+    assert isinstance(action(f"^/s static:path={tmp_path}/a.txt"), Static)
+    assert isinstance(action("^/r resource:tests.words.Form"), ResourceAction)
+    assert isinstance(action("^/r resource:name=tests.words.Desk"), ResourceAction)
+
+
+def test_wsgi_applications() -> None:
+    """
+    The application is named as by other servers: `module:name`.
+    """
+    from twisted.internet import reactor
+
+    context = ActionContext(HOUSE.hub, reactor)
+
+    for line in ("^/w wsgi:tests.words:application", "^/w wsgi:name=tests.words.application"):
+        assert isinstance(parse_route(line, context).action, WsgiAction)
+    for name in ("tests.words:nope", "tests.words:__doc__", "no.such:thing"):
+        with pytest.raises(ValueError):
+            parse_route(f"^/w wsgi:{name}", context)
+
+
+def routes(*lines: str) -> Routes:
+    return Routes([parse_route(line, HOUSE) for line in lines])
+
+
+def test_the_first_line_decides() -> None:
+    """
+    By path, and by method where lines differ in that.
+    """
+    table = routes(
+        "^/a$ sse:first", "^/a sse:second", "POST ^/m$ publish:x", "GET ^/m$ sse:y", "^/m stats"
+    )
+
+    def found(method: str, path: str) -> Any:
+        result = table.find(method, path)
+        assert isinstance(result, tuple)
+        return result[0]
+
+    assert found("GET", "/a").subscribe[0].source == "first"
+    assert found("GET", "/ab").subscribe[0].source == "second"
+    assert isinstance(found("POST", "/m"), PublishAction)
+    assert found("GET", "/m").subscribe[0].source == "y"
+    assert found("HEAD", "/m").subscribe[0].source == "y"
+    assert table.find("GET", "/none") is None
+
+
+def test_what_a_pattern_found() -> None:
+    """
+    It is searched in the path; groups, and the rest for what is mounted there.
+    """
+    found = routes(r"/(\w+)(x)?/ sse:$1").find("GET", "/a/b")
+
+    assert isinstance(found, tuple)
+    assert found[1] == Match(("/a/", "a", None), "b")
+
+
+@pytest.mark.parametrize(
+    ("lines", "method", "allowed"),
+    [
+        (["GET ^/x sse:a"], "POST", {"GET", "HEAD"}),
+        (["^/x sse:a"], "PUT", {"GET", "HEAD", "POST"}),
+        (["^/x publish"], "GET", {"POST"}),
+        (["^/x publish"], "HEAD", {"POST"}),
+        (["^/x publish", "^/x sse:a"], "PUT", {"GET", "HEAD", "POST"}),
+        (["PUT ^/x sse:a"], "GET", {"PUT"}),
+        (["^/x sse:a"], "OPTIONS", {"GET", "HEAD", "POST"}),
+        (["^/y sse:a"], "OPTIONS", None),
+        (["^/x sse:a"], "get", {"GET", "HEAD", "POST"}),
+    ],
+)
+def test_wrong_methods(lines: list[str], method: str, allowed: set[str] | None) -> None:
+    """
+    What would be served, over all lines that match; HEAD is wherever GET is.
+    """
+    assert routes(*lines).find(method, "/x") == allowed
+
+
+@pytest.mark.parametrize("word", ["sse:a", "stream:a", "poll:a", "sseraw:a"])
+def test_what_a_route_serves_besides_comes_last(word: str) -> None:
+    """
+    A stream may be opened by POST where nothing else takes one.
+    """
+    alone = routes(f"^/x {word}").find("POST", "/x")
+    both = routes(f"^/x {word}", "POST ^/x publish:a").find("POST", "/x")
+
+    assert isinstance(alone, tuple)
+    assert isinstance(both, tuple)
+    assert "POST" not in alone[0].methods
+    assert "POST" in both[0].methods
+
+
+def test_words_have_actions() -> None:
+    """
+    Every word builds something, or is said to be missing; none is both.
+    """
+    assert not WORDS.keys() & NOT_BUILT
+    for each in WORDS.values():
+        assert isinstance(each, type)
+        assert isinstance(each.methods, tuple)
+
+
+@given(st.text(alphabet="^$/ab()[]*+?\\ =,:{}sepubli\t\n", max_size=40))
+def test_no_line_is_too_odd(line: str) -> None:
+    """
+    A line is a route, or a mistake that is explained.
+    """
+    try:
+        parse_route(line, HOUSE)
+    except ValueError as error:
+        assert str(error)

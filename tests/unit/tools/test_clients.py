@@ -1,0 +1,381 @@
+"""
+The client's side of each wire understands what the daemon's formats say.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from websockets.http11 import Request
+from websockets.server import ServerProtocol
+
+from rt_twisted.codecs.engineio import EngineIOPacketType as EngineKind
+from rt_twisted.codecs.engineio import open_data, text_of
+from rt_twisted.codecs.engineio_framing import Poll4, Socket4
+from rt_twisted.codecs.errors import RemoteProtocolError
+from rt_twisted.codecs.socketio import SocketIOPacket, SocketIOPacketType
+from rt_twisted.formats.chunked import Chunked
+from rt_twisted.formats.poll import JsonPoll
+from rt_twisted.formats.raw import Raw
+from rt_twisted.formats.socketio import SocketIOEvents, frames_of
+from rt_twisted.formats.sse import EventStream
+from rt_twisted.formats.websocket import JsonFrames
+from rt_twisted.model.message import Message, Position, Replay
+from rt_twisted.tools.clients.interfaces import ClientEvent, ClientRequest, IClient
+from rt_twisted.tools.clients.poll import PollClient
+from rt_twisted.tools.clients.registry import CLIENT_TYPES, choose
+from rt_twisted.tools.clients.socketio import SocketIOClient
+from rt_twisted.tools.clients.socketio_polling import SocketIOPollingClient
+from rt_twisted.tools.clients.socketio_recovery import recovering
+from rt_twisted.tools.clients.sse import SseClient
+from rt_twisted.tools.clients.stream import StreamClient
+from rt_twisted.tools.clients.websocket import WebSocketClient
+from rt_twisted.tools.load.target import SetupError
+from tests.fakes import started
+
+URL = "http://127.0.0.1:8888/there"
+HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: %s\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+
+def at(offset: int) -> Position:
+    return Position("e", offset)
+
+
+def message(offset: int) -> Message:
+    return Message("a", f"text {offset}".encode(), at(offset))
+
+
+MISSED = Replay((message(3), message(4)), False, at(5))
+HEARD = [
+    ClientEvent("", "e.5", True),
+    ClientEvent("text 3", "e.3"),
+    ClientEvent("text 4", "e.4"),
+    ClientEvent("text 6", "e.6"),
+]
+
+
+def feed(wire: IClient, data: bytes, piece: int) -> list[ClientEvent]:
+    """
+    In pieces of so many bytes.
+    """
+    return [
+        heard for start in range(0, len(data), piece) for heard in wire.feed(data[start:][:piece])
+    ]
+
+
+def agreed(wire: IClient) -> tuple[Any, Request]:
+    """
+    The server's side of a websocket, and what it was asked; it has agreed.
+    """
+    server = ServerProtocol()
+    server.receive_data(wire.begin())
+    (request,) = server.events_received()
+    assert isinstance(request, Request)
+    server.send_response(server.accept(request))
+    assert wire.feed(b"".join(server.data_to_send())) == []
+    return server, request
+
+
+def said(server: Any, wire: IClient) -> list[str]:
+    """
+    What the client has sent to the server.
+    """
+    server.receive_data(wire.take())
+    return [event.data.decode() for event in server.events_received()]
+
+
+pieces = pytest.mark.parametrize("piece", [1, 7, 100_000])
+
+
+@pieces
+def test_events_are_heard(piece: int) -> None:
+    """
+    Messages with their positions, and a gap, which moves nothing.
+    """
+    wire = SseClient(ClientRequest(URL, ["a", "b,c"]), "e.2")
+    asked = wire.begin().decode()
+    assert asked.startswith("GET /there?channels=a,b%2Cc HTTP/1.1\r\nHost: 127.0.0.1:8888\r\n")
+    assert "\r\nLast-Event-ID: e.2\r\n" in asked
+    format = Chunked(EventStream(1500))
+    data = HEAD % b"text/event-stream; charset=utf-8" + started(format, MISSED)
+    assert feed(wire, data + format.encode(message(6)), piece) == HEARD
+
+    assert (wire.position, wire.retry, wire.opened, wire.over) == ("e.6", 1.5, True, "")
+    wire.feed(b"0\r\n\r\n")
+    assert wire.over == "ended by the server"
+
+
+@pieces
+@pytest.mark.parametrize("number", [0, 1])
+def test_polls_are_heard_and_asked_for_again(piece: int, number: int) -> None:
+    """
+    From where the answer before ended, in one of two ways; nothing new is heard as nothing.
+    """
+    wire = PollClient(ClientRequest(URL, ["a"], number), "e.2")
+    format = JsonPoll()
+    body = format.take(started(format, MISSED) + format.encode(message(6)), 10_000).body
+    answer = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body)
+    way = ("since=e.2 ", 'If-None-Match: "e.2"\r\n')[number]
+    assert way in wire.begin().decode()
+    # The gap is everything's up to the answer's end.
+    assert feed(wire, answer, piece) == [ClientEvent("", "e.6", True), *HEARD[1:]]
+    assert (wire.position, wire.opened, wire.over) == ("e.6", True, "")
+    assert ("since=e.6 ", 'If-None-Match: "e.6"\r\n')[number] in wire.take().decode()
+    assert wire.take() == b""
+    assert feed(wire, b"HTTP/1.1 304 Not Modified\r\n\r\n", piece) == []
+    assert wire.take() != b""
+
+    assert (
+        feed(wire, b"HTTP/1.1 503 No\r\nRetry-After: 7\r\nContent-Length: 0\r\n\r\n", piece) == []
+    )
+    assert (wire.over, wire.retry) == ("status 503", 7.0)
+
+
+@pytest.mark.parametrize("body", [b"[]", b"{}", b"{", b'{"messages": [1], "position": "e.1"}'])
+def test_answers_that_are_none_are_refused(body: bytes) -> None:
+    """
+    Whatever is wrong with them.
+    """
+    wire = PollClient(ClientRequest(URL, ["a"]), "")
+    wire.begin()
+    with pytest.raises(RemoteProtocolError):
+        wire.feed(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body))
+
+
+@pieces
+@pytest.mark.parametrize("number", range(4))
+def test_websockets_are_heard(piece: int, number: int) -> None:
+    """
+    With channels and position in the URL or in a command, compressed or not.
+    """
+    wire = WebSocketClient(ClientRequest(URL, ["a", "b"], number), "e.2")
+    server, request = agreed(wire)
+    assert ("Sec-WebSocket-Extensions" in request.headers) is (number > 1)
+    format = JsonFrames()
+    if number % 2:
+        assert request.path == "/there"
+        wanted = {"type": "subscribe", "id": 1, "channels": ["a", "b"], "since": "e.2"}
+        assert list(map(json.loads, said(server, wire))) == [wanted]
+        # It was not in its channels yet: that says nothing about them.
+        assert feed(wire, format.cursor(at(9)), piece) == []
+        assert (wire.opened, wire.position) == (False, "e.2")
+        wire.feed(format.say({"type": "ack", "id": 1}))
+    else:
+        assert request.path == "/there?channels=a,b&since=e.2"
+    assert feed(wire, started(format, MISSED) + format.encode(message(6)), piece) == HEARD
+    assert (wire.position, wire.opened, wire.over) == ("e.6", True, "")
+
+    assert feed(wire, format.end(2500), piece) == []
+    assert (wire.over, wire.retry) == ("closed with 1001", 2.5)
+
+
+@pieces
+def test_socket_io_is_heard(piece: int) -> None:
+    """
+    It joins its channels by an event, answers pings, and learns where it is.
+    """
+    wire = SocketIOClient(ClientRequest(URL, ["a", "b"]), "e.2")
+    server, request = agreed(wire)
+    assert request.path == "/there?EIO=4&transport=websocket"
+    framing = Socket4()
+    format = SocketIOEvents(framing)
+    wire.feed(framing.text(text_of(EngineKind.OPEN, open_data("s", [], 25, 20, 1000))))
+    assert said(server, wire) == ["40"]
+    wire.feed(frames_of(SocketIOPacket(SocketIOPacketType.CONNECT, data={"sid": "c"}), framing))
+    assert said(server, wire) == ['420["subscribe",["a","b"],{"since":"e.2"}]']
+    wire.feed(framing.text(b"2"))
+    assert said(server, wire) == ["3"]
+    # It was not in its channels yet.
+    assert feed(wire, format.cursor(at(9)), piece) == []
+    assert (wire.opened, wire.position) == (False, "e.2")
+    joined = frames_of(
+        SocketIOPacket(SocketIOPacketType.ACK, data=[{"status": "ok"}], id=0), framing
+    )
+    data = started(format, MISSED) + joined + format.encode(message(6))
+    assert feed(wire, data, piece) == HEARD
+    assert (wire.position, wire.opened, wire.over) == ("e.6", True, "")
+    feed(wire, format.cursor(at(8)), piece)
+    assert wire.position == "e.8"
+
+    assert feed(wire, format.end(0), piece) == []
+    assert wire.over == "closed with 1001"
+
+
+def test_who_has_missed_nothing_is_back_with_the_acknowledgement() -> None:
+    """
+    What comes before that is not about its channels, or not known to be.
+    """
+    wire = SocketIOClient(ClientRequest(URL, ["a"]), "e.2")
+    agreed(wire)
+    framing = Socket4()
+    wire.feed(started(SocketIOEvents(framing), Replay((), True, at(2))))
+    assert not wire.opened
+    wire.feed(
+        frames_of(SocketIOPacket(SocketIOPacketType.ACK, data=[{"status": "ok"}], id=0), framing)
+    )
+
+    assert (wire.opened, wire.position) == (True, "e.2")
+
+
+def test_who_may_not_join_is_told() -> None:
+    """
+    A refusal ends it.
+    """
+    wire = SocketIOClient(ClientRequest(URL, ["a"]), "")
+    agreed(wire)
+    refused = SocketIOPacket(
+        SocketIOPacketType.ACK, data=[{"status": "error", "error": "no"}], id=0
+    )
+    wire.feed(frames_of(refused, Socket4()))
+    assert wire.over == "not let into the channels"
+
+    socket = WebSocketClient(ClientRequest(URL, ["a"]), "")
+    agreed(socket)
+    socket.feed(JsonFrames().say({"type": "error", "id": 1, "status": 403, "reason": "no"}))
+    assert socket.over == "error 403"
+
+
+MINE = "load-77-0123abcd-0-{}-"
+
+
+@pieces
+def test_plain_streams_are_cut_into_our_messages(piece: int) -> None:
+    """
+    Of what others publish in between nothing is heard.
+    """
+    wire = StreamClient(ClientRequest(URL, ["a"], size=40), "")
+    assert b"GET /there?channels=a HTTP/1.1\r\n" in wire.begin()
+    texts = [MINE.format(number).ljust(40, "x") for number in range(12)]
+    format = Chunked(Raw("text/plain", b"", b""))
+    data = HEAD % b"text/plain"
+    for text in texts:
+        for each in ("x" * 5, text, "load-", "somebody else's " * 20):
+            data += format.encode(Message("a", each.encode(), at(1)))
+    assert feed(wire, data, piece) == [ClientEvent(text) for text in texts]
+
+    assert (wire.opened, wire.position) == (True, "")
+
+
+@pytest.mark.parametrize("make", [choice.make for choice in CLIENT_TYPES.values()])
+def test_who_is_refused_knows_why(make: Callable[[ClientRequest, str], IClient]) -> None:
+    """
+    By the status.
+    """
+    wire = make(ClientRequest(URL, ["a"]), "")
+    wire.begin()
+    wire.feed(b"HTTP/1.1 404 Not Found\r\nContent-Length: 3\r\n\r\nno\n")
+
+    assert (wire.over, wire.opened) == ("status 404", False)
+
+
+def answer(body: bytes) -> bytes:
+    return b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body)
+
+
+@pieces
+def test_socket_io_is_heard_by_polling(piece: int) -> None:
+    """
+    Polls and posts by turns on one connection.
+    """
+    wire = SocketIOPollingClient(ClientRequest(URL, ["a", "b"]), "e.2")
+    assert wire.begin().startswith(b"GET /there?EIO=4&transport=polling HTTP/1.1\r\n")
+    framing = Poll4()
+    format = SocketIOEvents(framing)
+    opening = framing.text(text_of(EngineKind.OPEN, open_data("s/1", [], 25, 20, 1000)))
+    feed(wire, answer(framing.body(opening)), piece)
+    assert posted(wire) == "40"
+    assert feed(wire, answer(b"ok"), piece) == []
+    assert wire.take().startswith(b"GET /there?EIO=4&transport=polling&sid=s/1 HTTP/1.1\r\n")
+    welcome = frames_of(SocketIOPacket(SocketIOPacketType.CONNECT, data={"sid": "c"}), framing)
+    feed(wire, answer(framing.body(welcome + framing.text(b"2"))), piece)
+    assert posted(wire) == '420["subscribe",["a","b"],{"since":"e.2"}]\x1e3'
+    feed(wire, answer(b"ok"), piece)
+    wire.take()
+    joined = frames_of(
+        SocketIOPacket(SocketIOPacketType.ACK, data=[{"status": "ok"}], id=0), framing
+    )
+    frames = started(format, MISSED) + joined + format.encode(message(6))
+    assert feed(wire, answer(framing.body(frames)), piece) == HEARD
+    assert (wire.position, wire.opened, wire.over) == ("e.6", True, "")
+    assert wire.take().startswith(b"GET ")
+
+    feed(wire, b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n", piece)
+    assert wire.over == "status 400"
+
+
+def test_socket_io_recovers() -> None:
+    """
+    With key and offset, if it has them. It asks for its channels where it is new,
+    and where it was never told that it has them.
+    """
+    framing = Socket4()
+    asking = ClientRequest(URL, ["a"])
+    opening = framing.text(text_of(EngineKind.OPEN, open_data("s", [], 25, 20, 1000)))
+    joined = frames_of(
+        SocketIOPacket(SocketIOPacketType.ACK, data=[{"status": "ok"}], id=0), framing
+    )
+    subscribe = '420["subscribe",["a"],{}]'
+    since = '420["subscribe",["a"],{"since":"e.6"}]'
+    for position, claim, key, wanted, told in (
+        ("", "40", "one", [subscribe], b""),
+        ("", '40{"pid":"one"}', "two", [subscribe], joined),
+        ("e.6", '40{"pid":"two","offset":"e.6"}', "two", [], b""),
+        ("e.6", '40{"pid":"two","offset":"e.6"}', "three", [since], b""),
+        ("e.6", '40{"pid":"three","offset":"e.6"}', "three", [since], joined),
+        ("e.6", '40{"pid":"three","offset":"e.6"}', "three", [], b""),
+    ):
+        wire = recovering(asking, position)
+        server, _ = agreed(wire)
+        wire.feed(opening)
+        assert said(server, wire) == [claim]
+        wire.feed(
+            frames_of(
+                SocketIOPacket(SocketIOPacketType.CONNECT, data={"sid": "c", "pid": key}), framing
+            )
+        )
+        assert said(server, wire) == wanted
+        assert wire.opened is not bool(wanted)
+        wire.feed(told)
+    assert asking.memory.recovered == 3
+
+    wire = recovering(asking, "")
+    agreed(wire)
+    wire.feed(opening)
+    with pytest.raises(RemoteProtocolError):
+        wire.feed(frames_of(SocketIOPacket(SocketIOPacketType.CONNECT, data={"sid": "c"}), framing))
+
+    polling = recovering(ClientRequest(URL, ["a"], 1, memory=asking.memory), "e.6")
+    polling.begin()
+    opening = Poll4().text(text_of(EngineKind.OPEN, open_data("s/1", [], 25, 20, 1000)))
+    polling.feed(answer(Poll4().body(opening)))
+    assert posted(polling) == '40{"pid":"three","offset":"e.6"}'
+
+
+def posted(wire: IClient) -> str:
+    """
+    The body of what it posts.
+    """
+    head, _, body = wire.take().decode().partition("\r\n\r\n")
+    assert head.startswith("POST /there?EIO=4&transport=polling&sid=s/1 HTTP/1.1\r\n")
+    assert f"Content-Length: {len(body)}" in head
+    return body
+
+
+def test_routes_are_beside_each_other() -> None:
+    """
+    Where the daemon has them, or where the user does; the channels go to the wire.
+    """
+    base = "https://h:1/deep/?channels=a,b&key=k"
+    sse, socket = CLIENT_TYPES["sse"], CLIENT_TYPES["websocket"]
+    assert sse.url(base) == "https://h:1/deep/?key=k"
+    assert socket.url(base) == "https://h:1/deep/ws?key=k"
+    assert socket.url(base, "/chat?x=1") == "https://h:1/chat?x=1"
+    assert choose("websocket=/chat") == (socket, "/chat")
+    assert choose("sse") == (sse, "")
+    with pytest.raises(
+        SetupError, match="none of sse, websocket, poll, stream, socketio, socketio-polling"
+    ):
+        choose("smoke")

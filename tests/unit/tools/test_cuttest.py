@@ -1,0 +1,261 @@
+"""
+How the cut test publishes and disturbs, and what it says.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+from twisted.internet.error import ConnectionRefusedError
+from twisted.internet.task import Clock, deferLater
+from twisted.internet.testing import StringTransport
+from twisted.python.failure import Failure
+
+from extras.cuttest import parse, percentage, report
+from rt_twisted.model.message import Position
+from rt_twisted.tools.cuttest.generator import Generator
+from rt_twisted.tools.cuttest.nemesis import Nemesis
+from rt_twisted.tools.cuttest.published import Published
+
+
+class Server:
+    """
+    Takes the connections that a target would make.
+    """
+
+    url = "http://127.0.0.1:8888/publish"
+
+    def __init__(self) -> None:
+        self.calls: list[Any] = []
+
+    def connect(self, factory: Any, number: int = 0) -> None:
+        """
+        Remember it.
+        """
+        self.calls.append(factory)
+
+    def accept(self) -> StringTransport:
+        """
+        Let the oldest through.
+        """
+        protocol = self.calls.pop(0).buildProtocol(None)
+        transport = StringTransport()
+        transport.abortConnection = transport.loseConnection  # type: ignore[method-assign]
+        protocol.makeConnection(transport)
+        return transport
+
+
+class Feeding:
+    """
+    A feed of channel 0, and its servers.
+    """
+
+    def __init__(self) -> None:
+        self.server = Server()
+        self.clock = Clock()
+        self.errors: Counter[str] = Counter()
+        self.published = Published(["a"], 40, "77")
+        self.feed = Generator(
+            lambda: self.server,  # type: ignore[arg-type, return-value]
+            "sesame",
+            self.published,
+            0,
+            self.errors,
+            self.clock,
+        )
+
+    def answer(self, status: int, body: bytes = b"", headers: str = "") -> None:
+        """
+        What the server says.
+        """
+        head = f"HTTP/1.1 {status} X\r\nContent-Length: {len(body)}\r\n{headers}\r\n"
+        self.feed.dataReceived(head.encode() + body)
+
+
+def request(transport: StringTransport) -> tuple[str, dict[str, str]]:
+    """
+    The idempotency key and the body of the one request that was sent.
+    """
+    head, body = transport.value().decode().split("\r\n\r\n")
+    assert head.count("POST /publish HTTP/1.1") == 1
+    assert "Authorization: Bearer sesame" in head
+    transport.clear()
+    return head.partition("Idempotency-Key: ")[2].partition("\r\n")[0], json.loads(body)
+
+
+def test_a_message_is_published_until_it_is_accepted() -> None:
+    """
+    Refused for now, cut off, not connected, not answered: the same again with
+    the same key; then the next.
+    """
+    feeding = Feeding()
+    feeding.feed.add(2)
+    feeding.server.calls.pop(0).clientConnectionFailed(None, Failure(ConnectionRefusedError()))
+    feeding.clock.advance(1)
+    transport = feeding.server.accept()
+    first = request(transport)
+    assert first[1] == {"channel": "a", "message": feeding.published.text(0, 0)}
+    feeding.answer(503, headers="Retry-After: 1\r\n")
+    feeding.clock.advance(0.9)
+    assert transport.value() == b""
+    feeding.clock.advance(1)
+    assert request(transport) == first
+    feeding.clock.advance(11)
+    assert transport.disconnecting
+    feeding.feed.connectionLost()
+    feeding.clock.advance(1)
+    transport = feeding.server.accept()
+    assert request(transport) == first
+    assert feeding.published.accepted(0) == 0
+    feeding.answer(200, b'{"position": "e.7"}')
+    assert feeding.published.position(0, 0) == Position("e", 7)
+    assert request(transport)[1]["message"] == feeding.published.text(0, 1)
+    feeding.answer(200, b'{"position": "e.9"}')
+
+    assert feeding.feed.idle
+    assert (feeding.feed.tried, feeding.feed.refused) == (4, "")
+    assert feeding.errors.total() == 4
+    feeding.feed.close()
+    assert feeding.clock.getDelayedCalls() == []
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "why"),
+    [(401, b"", "status 401"), (200, b"{}", "no position in the answer")],
+)
+def test_what_will_never_be_accepted_is_not_tried_again(status: int, body: bytes, why: str) -> None:
+    """
+    And the reason is kept.
+    """
+    feeding = Feeding()
+    feeding.feed.add()
+    transport = feeding.server.accept()
+    request(transport)
+    feeding.answer(status, body)
+    feeding.clock.advance(60)
+
+    assert feeding.feed.refused == why
+    assert transport.value() == b""
+    feeding.feed.close()
+
+
+async def test_commands_run_at_random_moments(tmp_path: Path) -> None:
+    """
+    One at a time; one that fails is told of with its last words; the servers
+    they leave running hold nothing up, and one that hangs is ended.
+    """
+    from twisted.internet import reactor
+
+    loop: Any = reactor
+    told: list[str] = []
+    file = tmp_path / "ran"
+    commands = [f"echo x >> {file}; sleep 60 & echo $! >> {tmp_path}/left", "echo no >&2; exit 3"]
+    disturbance = Nemesis(commands, 0.01, random.Random(1), loop, told.append)
+    disturbance.start()
+    while disturbance.failed < 2 or not file.exists():
+        await deferLater(loop, 0.01)
+    await disturbance.stop()
+    count = disturbance.count
+    assert len(file.read_text().split()) + disturbance.failed == count
+    assert "'echo no >&2; exit 3': exit status 3: no" in told
+    for pid in (tmp_path / "left").read_text().split():
+        os.kill(int(pid), 9)
+    hanging = Nemesis(
+        [f"touch {tmp_path}/begun; sleep 60"], 0.01, random.Random(1), loop, told.append
+    )
+    hanging.start()
+    while not (tmp_path / "begun").exists():
+        await deferLater(loop, 0.01)
+    hanging.kill()
+    await hanging.stop()
+    assert (hanging.count, hanging.failed) == (1, 1)
+
+
+def test_options_become_terms() -> None:
+    """
+    With the daemon's own places where nothing is said, and all transports that resume.
+    """
+    terms, as_json = parse([])
+    assert terms.urls == ["http://127.0.0.1:8888/"]
+    assert terms.publish_urls == ["http://127.0.0.1:8888/publish"]
+    names = [choice.name for choice, _ in terms.transports]
+    assert names == [
+        "sse",
+        "websocket",
+        "poll",
+        "socketio",
+        "socketio-polling",
+        "socketio-recovery",
+    ]
+    assert (terms.chosen, as_json) == (False, False)
+    assert parse([])[0].seed != terms.seed
+
+    terms, _ = parse("-u http://h/a/ -u http://i/ --transport poll=/p --seed 7".split())
+    assert terms.publish_urls == ["http://h/a/publish", "http://i/publish"]
+    assert [(choice.name, place) for choice, place in terms.transports] == [("poll", "/p")]
+    assert (terms.chosen, terms.seed) == (True, 7)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        "-n 0",
+        "--channels ,",
+        "--rate 0",
+        "--transport stream",
+        "--transport smoke",
+        "--publish-url http://h/ -u http://h/ -u http://i/",
+    ],
+)
+def test_wrong_options_end_it(wrong: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """
+    With one sentence.
+    """
+    with pytest.raises(SystemExit, match="2"):
+        parse(wrong.split())
+    assert "error:" in capsys.readouterr().err
+
+
+def test_a_hundred_percent_is_said_of_nothing_less() -> None:
+    """
+    However little is missing.
+    """
+    assert percentage(100.0) == "100.000"
+    assert percentage(100 * 9_999_999 / 10_000_000) == "99.999"
+    assert percentage(0) == "0.000"
+
+
+def test_the_report_says_all() -> None:
+    """
+    Each transport, what went wrong and with whom, and how to do it again.
+    """
+    counts = {
+        "readers": 1, "cuts": 2, "recovered": 3, "owed": 1000, "delivered": 990,
+        "percent": 99.0, "lost": 10, "repeated": 0, "out_of_order": 0, "stray": 0,
+        "misplaced": 3, "gaps": 0, "lost_in_gaps": 0, "twice_over_gaps": 0,
+    }  # fmt: skip
+    incident = {
+        "at": 1.5, "fault": "lost", "transport": "sse", "reader": 4, "channel": "a",
+        "number": 17, "position": "e.9", "story": ["1.400 reset at e.8"],
+    }  # fmt: skip
+    text = report(
+        {
+            "transports": {"sse": counts}, "all": counts, "published": 1000, "requests": 1001,
+            "seconds": 2.0, "publisher_cuts": 1, "disturbances": 2, "disturbances_failed": 1,
+            "still_owed": 5, "left_out": {"poll": "status 404 at /poll"},
+            "errors": {"publish: status 503": 1}, "incidents": [incident], "seed": 4711,
+        }
+    )  # fmt: skip
+    for words in (
+        "99.000", "1,000", "disturbed 2 times, 1 failed", "3 messages at another position",
+        "5 deliveries had not come", "without poll: status 404", "1 x publish: status 503",
+        "lost: a 17 at e.9, sse reader 4", "1.400 reset at e.8", "seed 4711",
+        "sessions of Socket.IO again 3 times",
+    ):  # fmt: skip
+        assert words in text

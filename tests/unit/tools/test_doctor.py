@@ -1,0 +1,255 @@
+"""
+What the doctor makes of what it has measured.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from twisted.internet.defer import ensureDeferred
+from twisted.internet.task import Clock
+from twisted.internet.testing import StringTransport
+
+from rt_twisted.codecs.response import ResponseHead
+from rt_twisted.tools.doctor import findings as of
+from rt_twisted.tools.doctor.command import parse
+from rt_twisted.tools.doctor.findings import (
+    CHECKS,
+    Finding,
+    Verdict,
+    as_dicts,
+    as_text,
+    judge_headers,
+    judge_idle,
+    judge_resume,
+    judge_version,
+    worst,
+)
+from rt_twisted.tools.doctor.probe import ProbeConnection, ProbeTarget
+
+HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    ("arrivals", "closed", "now", "verdict", "words"),
+    [
+        (
+            [0.0, 30.0, 60.0],
+            None,
+            65.0,
+            Verdict.OK,
+            "2 heartbeats in 65 s, the longest silence was 30",
+        ),
+        ([0.0], None, 65.0, Verdict.WARN, "no heartbeat in 65 s"),
+        ([0.0], None, 10.0, Verdict.SKIP, "--patience"),
+        ([0.0], 5.0, 5.0, Verdict.FAIL, "cut after 5.0 s of silence"),
+        ([], 5.0, 5.0, Verdict.FAIL, "cut after 5.0 s of silence"),
+        ([0.0, 10.0, 20.0], 50.0, 50.0, Verdict.FAIL, "cut after 30.0 s of silence"),
+        ([0.0, 10.0, 20.0], 25.0, 25.0, Verdict.FAIL, "bounds its whole life"),
+    ],
+)
+def test_the_end_of_a_quiet_stream_is_explained(
+    arrivals: list[float], closed: float | None, now: float, verdict: Verdict, words: str
+) -> None:
+    """
+    Silence, or age: the cure is another one.
+    """
+    found = judge_idle(0.0, arrivals, closed, now)
+
+    assert found.verdict is verdict
+    assert words in found.said
+
+
+@pytest.mark.parametrize(
+    ("got", "gap", "verdict", "words"),
+    [
+        (["2", "3"], False, Verdict.OK, "exactly"),
+        (["2", "3"], True, Verdict.FAIL, "gap"),
+        (["3"], False, Verdict.FAIL, "ignored"),
+        (["1", "2", "3"], False, Verdict.FAIL, "already had"),
+        (["3", "2"], False, Verdict.FAIL, "another order"),
+    ],
+)
+def test_a_resume_is_exact_or_broken(
+    got: list[str], gap: bool, verdict: Verdict, words: str
+) -> None:
+    """
+    Each message once, in order, without a gap.
+    """
+    found = judge_resume(["2", "3"], got, gap)
+
+    assert found.verdict is verdict
+    assert words in found.said
+
+
+def head_of(version: str = "1.1", **headers: str) -> ResponseHead:
+    return ResponseHead(
+        version, 200, [(name.replace("_", "-"), value) for name, value in headers.items()]
+    )
+
+
+@pytest.mark.parametrize(
+    ("head", "verdict"),
+    [
+        (head_of(), Verdict.SKIP),
+        (head_of("1.0"), Verdict.WARN),
+        (head_of(via="1.1 a, 1.0 b"), Verdict.WARN),
+        (head_of(via="1.1 a"), Verdict.SKIP),
+    ],
+)
+def test_http_1_0_is_seen_where_it_shows(head: ResponseHead, verdict: Verdict) -> None:
+    """
+    In the answer, or in Via; elsewhere it cannot be seen.
+    """
+    assert judge_version(head).verdict is verdict
+
+
+@pytest.mark.parametrize(
+    ("head", "bare", "verdict"),
+    [
+        (head_of(cache_control="no-cache, no-transform"), False, Verdict.OK),
+        (head_of(cache_control="No-Cache,No-Transform", content_length="0"), True, Verdict.OK),
+        (head_of(cache_control="no-cache"), False, Verdict.WARN),
+        (head_of(), False, Verdict.WARN),
+        (head_of(cache_control="no-cache, max-age=60"), False, Verdict.FAIL),
+        (head_of(cache_control="no-cache, no-transform", content_length="9"), False, Verdict.FAIL),
+    ],
+)
+def test_headers_that_somebody_touched_are_seen(
+    head: ResponseHead, bare: bool, verdict: Verdict
+) -> None:
+    """
+    Taken away is a warning, turned into the opposite is worse.
+    """
+    assert judge_headers(head, bare).verdict is verdict
+
+
+def test_the_worst_decides() -> None:
+    """
+    What could not be checked does not.
+    """
+    everything = [Finding(of.REACH, verdict, "") for verdict in Verdict]
+
+    assert worst(everything) is Verdict.FAIL
+    assert worst(everything[:3]) is Verdict.WARN
+    assert worst(everything[:2]) is Verdict.OK
+    assert worst([]) is Verdict.OK
+
+
+def test_cures_are_shown_for_what_is_wrong() -> None:
+    """
+    Why it matters always; as JSON everything always.
+    """
+    good, bad = Finding(of.REACH, Verdict.OK, "so"), Finding(of.CACHE, Verdict.FAIL, "no")
+    shown = as_text([good, bad])
+
+    assert of.REACH.why in shown
+    assert of.REACH.nginx not in shown
+    assert f"nginx:   {of.CACHE.nginx}" in shown
+    assert f"haproxy: {of.CACHE.haproxy}" in shown
+    assert [value["nginx"] for value in as_dicts([good, bad])] == [of.REACH.nginx, of.CACHE.nginx]
+    assert all(check.why and check.nginx and check.haproxy for check in CHECKS)
+
+
+def test_the_publish_url_is_beside_the_stream() -> None:
+    """
+    Unless it is said.
+    """
+    assert parse(["https://h/a/events?x=1"]).publish == "https://h/a/publish"
+    assert parse(["http://h/", "--publish", "http://i/in"]).publish == "http://i/in"
+
+
+@pytest.mark.parametrize("url", ["h:8888", "ftp://h/", "http://", "http://h:99999/", ""])
+def test_what_is_no_url_ends_it(url: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """
+    With one sentence.
+    """
+    with pytest.raises(SystemExit, match="2"):
+        parse([url])
+    assert "is no http:// or https:// URL" in capsys.readouterr().err
+
+
+class Watched:
+    """
+    A line, and time that passes when told.
+    """
+
+    def __init__(self) -> None:
+        self.clock = Clock()
+        self.line = ProbeConnection(self.clock, 5.0)
+        self.transport = StringTransport()
+        self.transport.abortConnection = lambda: None  # type: ignore[method-assign]
+        self.line.makeConnection(self.transport)  # type: ignore[no-untyped-call]  # Twisted's
+        place = ProbeTarget(self.clock, "http://h:81/x", True, 5.0)
+        self.line.send(place.request("GET", place.path, {"Accept": "text/event-stream"}))
+
+    def hear(self, data: bytes, after: float = 0.0) -> None:
+        """
+        Bytes come.
+        """
+        self.clock.advance(after)
+        self.line.dataReceived(data)
+
+    def wait(self, condition: Any, seconds: float | None = None) -> list[bool]:
+        """
+        What the line says about *condition*, once it has.
+        """
+        said: list[bool] = []
+        ensureDeferred(self.line.until(condition, seconds)).addCallback(said.append)
+        return said
+
+
+@pytest.fixture
+def watched() -> Watched:
+    return Watched()
+
+
+def test_a_line_notes_when_what_came(watched: Watched) -> None:
+    """
+    The head, the first bytes, each event.
+    """
+    line = watched.line
+    assert watched.transport.value().startswith(b"GET /x HTTP/1.1\r\nHost: h:81\r\n")
+    opened = watched.wait(lambda: line.head is not None)
+    watched.hear(HEAD, 1.0)
+    assert opened == [True]
+    there = watched.wait(lambda: "x" in line.texts)
+    watched.hear(b":\n\n", 1.0)
+    assert there == []
+    watched.hear(b"id: 4\ndata: x\n\n", 1.0)
+
+    assert there == [True]
+    assert (line.opened, line.arrivals, line.last_id) == (1.0, [2.0, 3.0], "4")
+    assert line.events[0][0] == 3.0
+    line.close()
+
+
+def test_a_line_waits_no_longer_than_told(watched: Watched) -> None:
+    """
+    Its timeout, or the caller's; a cut ends every wait at once.
+    """
+    said = watched.wait(lambda: False)
+    sooner = watched.wait(lambda: False, 2.0)
+    watched.clock.advance(3.0)
+    assert (said, sooner) == ([], [False])
+    watched.clock.advance(2.5)
+    assert said == [False]
+    cut = watched.wait(lambda: False)
+    watched.line.connectionLost()
+
+    assert cut == [False]
+    assert watched.line.done
+    assert watched.line.closed == 5.5
+    assert watched.clock.getDelayedCalls() == []
+
+
+def test_a_line_that_hears_nonsense_hangs_up(watched: Watched) -> None:
+    """
+    And says what it heard.
+    """
+    said = watched.wait(lambda: False)
+    watched.hear(b"SSH-2.0-OpenSSH\r\n")
+
+    assert said == [False]
+    assert "not HTTP" in watched.line.reason

@@ -1,0 +1,455 @@
+"""
+What many readers find is counted right, and drawn.
+"""
+
+from __future__ import annotations
+
+import math
+import struct
+import zlib
+from collections import Counter
+from functools import partial
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from twisted.internet.error import ConnectionDone, ConnectionRefusedError, TCPTimedOutError
+from twisted.internet.task import Clock
+from twisted.internet.testing import StringTransport
+from twisted.python.failure import Failure
+
+from rt_twisted.tools.clients.interfaces import ClientRequest
+from rt_twisted.tools.clients.sse import SseClient
+from rt_twisted.tools.load import target as target_module
+from rt_twisted.tools.load.charts import HEIGHT, WIDTH, duration, png_histogram, text_histogram
+from rt_twisted.tools.load.latencies import Latencies
+from rt_twisted.tools.load.png import Canvas
+from rt_twisted.tools.load.publisher import BATCH, Publisher
+from rt_twisted.tools.load.sent import DeliveryTracker, SentLog
+from rt_twisted.tools.load.subscriber import ClientState
+from rt_twisted.tools.load.subscribers import LoadSubscribers
+from rt_twisted.tools.load.target import SetupError, Target, kind
+
+HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream; charset=utf-8\r\n\r\n"
+
+
+@given(st.lists(st.floats(1e-6, 100), min_size=1), st.floats(0.01, 1))
+def test_percentiles_are_right_to_two_hundredths(times: list[float], part: float) -> None:
+    """
+    Whatever the times are; the longest is exact.
+    """
+    latencies = Latencies()
+    for time in times:
+        latencies.add(time)
+    exact = sorted(times)[math.ceil(part * len(times)) - 1]
+
+    assert latencies.percentile(part) == pytest.approx(exact, rel=0.02)
+    assert latencies.percentile(1.0) == latencies.max == max(times)
+    assert sum(latencies.bars([1e-3, 1.0])) == len(times)
+
+
+def test_nothing_measured_is_nothing() -> None:
+    """
+    No times, no picture, no error.
+    """
+    assert Latencies().summary() == {"p50": 0, "p90": 0, "p99": 0, "max": 0}
+    assert text_histogram(Latencies()) == ""
+    assert pixels(png_histogram(Latencies(), "nothing", "")) is not None
+
+
+def sent(ledger: SentLog, count: int) -> list[Any]:
+    return [ledger.find(ledger.write(0.0)[1]) for _ in range(count)]
+
+
+@pytest.mark.parametrize(
+    ("order", "found", "lost"),
+    [
+        ([0, 1, 2, 3], {"": 4}, 0),
+        ([0, 1, 3], {"": 3}, 1),
+        ([0, 2, 1, 3], {"": 3, "out of order": 1}, 0),
+        ([0, 1, 1, 2, 3, 0], {"": 4, "repeated": 2}, 0),
+        ([3], {"": 1}, 3),
+        ([3, 2, 1, 0], {"": 1, "out of order": 3}, 0),
+        ([0, 2, 2, 1, 1], {"": 2, "repeated": 2, "out of order": 1}, 1),
+        ([], {}, 4),
+    ],
+)
+def test_what_is_wrong_with_an_order_is_named(
+    order: list[int], found: dict[str, int], lost: int
+) -> None:
+    """
+    Lost, repeated, out of order: each once.
+    """
+    ledger = SentLog(["a"], 100)
+    receipt = DeliveryTracker([0])
+    receipt.begin(ledger)
+    messages = sent(ledger, 4)
+
+    assert Counter(receipt.take(messages[number]) for number in order) == found
+    assert receipt.lost(ledger) == lost
+
+
+def test_only_what_must_come_is_missed() -> None:
+    """
+    Nothing from before the opening, after the end, of other channels, and nothing
+    that the server did not accept.
+    """
+    ledger = SentLog(["a", "b"], 100)
+    before = sent(ledger, 4)  # a0 b0 a1 b1
+    receipt = DeliveryTracker([0])
+    assert receipt.begin(ledger)
+    assert receipt.lost(ledger) == 0
+    assert receipt.take(before[2]) == ""  # it was under way
+    assert receipt.take(before[1]) == "stray"
+    messages = sent(ledger, 4)
+    ledger.doubt(ledger.write(0.0)[1])
+    assert receipt.take(messages[0]) == ""
+    assert receipt.lost(ledger) == 1
+    assert receipt.take(messages[2]) == ""
+    assert receipt.lost(ledger) == 0
+    receipt.end(ledger)
+    sent(ledger, 6)
+    assert receipt.lost(ledger) == 0
+    assert not receipt.begin(ledger)
+
+
+class Server:
+    """
+    Takes the connections that a target would make.
+    """
+
+    url = "http://127.0.0.1:8888/"
+    patience = 5.0
+
+    def __init__(self) -> None:
+        self.calls: list[Any] = []
+
+    def connect(self, factory: Any, number: int = 0) -> None:
+        """
+        Remember it.
+        """
+        self.calls.append(factory)
+
+    def accept(self) -> tuple[Any, StringTransport]:
+        """
+        Let the oldest through.
+        """
+        protocol = self.calls.pop(0).buildProtocol(None)
+        transport = StringTransport()
+        transport.abortConnection = lambda: None  # type: ignore[method-assign]
+        protocol.makeConnection(transport)
+        return protocol, transport
+
+
+@pytest.fixture
+def server() -> Server:
+    return Server()
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+def crowd_of(server: Any, clock: Clock, reconnect: bool = False) -> LoadSubscribers:
+    return LoadSubscribers(server, SentLog(["a"], 60), reconnect, clock)
+
+
+def lose(protocol: Any, error: Exception | None = None) -> None:
+    protocol.connectionLost(Failure(error or ConnectionDone()))
+
+
+def test_a_reader_measures(server: Server, clock: Clock) -> None:
+    """
+    How long the stream took to open, and each message to arrive; what others
+    publish is counted apart.
+    """
+    crowd = crowd_of(server, clock)
+    crowd.add([0], partial(SseClient, ClientRequest(server.url, ["a"])))
+    reader, transport = server.accept()
+    request = transport.value().decode()
+    assert request.startswith("GET /?channels=a HTTP/1.1\r\nHost: 127.0.0.1:8888\r\n")
+    assert "Last-Event-ID" not in request
+    clock.advance(0.25)
+    reader.dataReceived(HEAD)
+    assert crowd.states[ClientState.OPEN] == crowd.ever_open == 1
+    assert crowd.connecting.max == 0.25
+    _, text = crowd.ledger.write(clock.seconds())
+    clock.advance(0.5)
+    reader.dataReceived(b"id: e.1\ndata: " + text.encode()[:10])
+    reader.dataReceived(text.encode()[10:] + b"\n\ndata: hello\n\n")
+
+    assert (crowd.delivered, crowd.others, crowd.latency.max) == (1, 1, 0.5)
+    assert crowd.lost() == 0
+    assert reader.position == "e.1"
+    crowd.close()
+
+
+def test_a_reader_that_was_cut_comes_back(server: Server, clock: Clock) -> None:
+    """
+    With its last id, after the time that the server has set; what it missed counts
+    until it has come.
+    """
+    crowd = crowd_of(server, clock, reconnect=True)
+    crowd.add([0], partial(SseClient, ClientRequest(server.url)))
+    reader, _ = server.accept()
+    reader.dataReceived(HEAD + b"retry: 500\nid: e.4\n\n")
+    lose(reader)
+    _, text = crowd.ledger.write(clock.seconds())
+    assert crowd.lost() == 1
+    assert crowd.errors == {"closed by the server": 1}
+    clock.advance(0.4)
+    assert server.calls == []
+    clock.advance(0.4)
+    reader, transport = server.accept()
+    assert b"Last-Event-ID: e.4\r\n" in transport.value()
+    reader.dataReceived(HEAD + b"event: gap\ndata: {}\n\ndata: " + text.encode() + b"\n\n")
+
+    assert (crowd.lost(), crowd.gaps, crowd.reconnects, crowd.ever_open) == (0, 1, 1, 1)
+    crowd.close()
+
+
+def test_single_errors_are_counted_by_kind(server: Server, clock: Clock) -> None:
+    """
+    And the others go on.
+    """
+    crowd = crowd_of(server, clock)
+    for _ in range(6):
+        crowd.add([0], partial(SseClient, ClientRequest(server.url)))
+    server.calls.pop(0).clientConnectionFailed(None, Failure(ConnectionRefusedError()))
+    server.calls.pop(0).clientConnectionFailed(None, Failure(TCPTimedOutError()))
+    for answer in (
+        b"HTTP/1.1 503 Busy\r\nRetry-After: 9\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\n\r\n",
+        b"nonsense\r\n",
+    ):
+        reader, _ = server.accept()
+        reader.dataReceived(answer)
+        lose(reader)
+    silent, _ = server.accept()
+    clock.advance(server.patience + 1)
+    crowd.sweep()
+    lose(silent)
+
+    assert crowd.errors == {
+        "connection refused": 1,
+        "connecting timed out": 1,
+        "status 503": 1,
+        "no event stream, but 'text/html'": 1,
+        "malformed": 1,
+        "no answer": 1,
+    }
+    assert crowd.states[ClientState.GONE] == 6
+    assert crowd.ever_open == 0
+
+
+def test_a_reader_that_is_sent_away_comes_back_when_told(server: Server, clock: Clock) -> None:
+    """
+    An answer that is nothing but a `retry` opens no stream.
+    """
+    crowd = crowd_of(server, clock, reconnect=True)
+    crowd.add([0], partial(SseClient, ClientRequest(server.url)))
+    reader, _ = server.accept()
+    reader.dataReceived(HEAD[:-2] + b"Content-Length: 14\r\n\r\nretry: 10000\n\n")
+    lose(reader)
+    assert crowd.errors == {"sent away": 1}
+    assert (crowd.ever_open, crowd.connecting.count) == (0, 0)
+    clock.advance(9.9)
+    assert server.calls == []
+    clock.advance(5.1)
+    reader, _ = server.accept()
+    reader.dataReceived(HEAD)
+
+    assert (crowd.ever_open, crowd.reconnects) == (1, 0)
+    crowd.close()
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (ConnectionDone(), "closed by the server"),
+        (ConnectionRefusedError(), "connection refused"),
+        (OSError(), "o s"),
+        (RuntimeError("x"), "runtime"),
+    ],
+)
+def test_kinds_are_words(error: Exception, words: str) -> None:
+    """
+    The same for all of a kind.
+    """
+    assert kind(Failure(error)) == words
+
+
+class Publishing:
+    """
+    A publisher and the server it talks to.
+    """
+
+    def __init__(self, server: Server, clock: Clock, key: str = "") -> None:
+        self.ledger = SentLog(["a", "b"], 60)
+        self.errors: Counter[str] = Counter()
+        self.publisher = Publisher(
+            server,  # type: ignore[arg-type]
+            key,
+            self.ledger,
+            self.errors,
+            clock,
+        )
+
+    def due(self, count: int) -> None:
+        """
+        So many messages.
+        """
+        for _ in range(count):
+            self.publisher.add()
+        self.publisher.push()
+
+
+OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
+
+
+def test_what_waits_for_an_answer_goes_together(server: Server, clock: Clock) -> None:
+    """
+    One request at a time, so that the order is known; no more than BATCH in one.
+    """
+    publishing = Publishing(server, clock, "sesame")
+    publishing.due(1)
+    publisher, transport = server.accept()
+    assert b"Authorization: Bearer sesame\r\n" in transport.value()
+    assert transport.value().count(b'"channel"') == 1
+    publishing.due(BATCH + 2)
+    assert transport.value().count(b"POST ") == 1
+    transport.clear()
+    publisher.dataReceived(OK)
+    assert transport.value().count(b'"channel"') == BATCH
+    publisher.dataReceived(OK[:30])
+    publisher.dataReceived(OK[30:])
+    assert not publisher.idle
+    publisher.dataReceived(OK)
+
+    assert publisher.idle
+    assert publishing.ledger.accepted == sum(publishing.ledger.counts) == BATCH + 3
+    assert publishing.ledger.counts == [BATCH // 2 + 2, BATCH // 2 + 1]
+    assert not publishing.errors
+
+
+def test_what_was_not_accepted_is_not_expected(server: Server, clock: Clock) -> None:
+    """
+    Refused, cut off before the answer, not even connected: counted, and it goes on.
+    """
+    publishing = Publishing(server, clock)
+    publishing.due(1)
+    server.calls.pop(0).clientConnectionFailed(None, Failure(ConnectionRefusedError()))
+    publishing.due(1)
+    publisher, _ = server.accept()
+    publisher.dataReceived(b"HTTP/1.1 401 No\r\nContent-Length: 0\r\n\r\n")
+    publishing.due(1)
+    lose(publisher)
+    publishing.due(1)
+    publisher, _ = server.accept()
+    publisher.dataReceived(OK)
+
+    assert publishing.errors == {
+        "publish: connection refused": 1,
+        "publish: status 401": 1,
+        "publish: closed by the server": 1,
+    }
+    assert publishing.ledger.accepted == 1
+    assert publishing.ledger.unsure == {(0, 0), (1, 0), (0, 1)}
+
+
+def test_addresses_are_as_many_as_are_needed(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Any
+) -> None:
+    """
+    More readers than ports: from several addresses, on this machine only.
+    """
+    file = tmp_path / "range"
+    file.write_text("10000\t29999\n")
+    monkeypatch.setattr(target_module, "PORT_RANGE", file)
+
+    assert Target.find(None, "http://127.0.0.1:1/", 5_000).sources == [""]
+    sources = Target.find(None, "http://127.0.0.1:1/", 17_500).sources
+    assert sources == ["127.0.0.1", "127.0.0.2", "127.0.0.3", "127.0.0.4"]
+    assert Target.find(None, "http://192.0.2.1:1/", 35_000).sources == [""]
+
+
+@pytest.mark.parametrize(
+    "url", ["ftp://127.0.0.1/", "nonsense", "http://", "http://127.0.0.1:99999/"]
+)
+def test_what_is_no_url_is_said(url: str) -> None:
+    """
+    Before anything happens.
+    """
+    with pytest.raises(SetupError):
+        Target.find(None, url)
+
+
+def pixels(png: bytes) -> tuple[list[bytes], list[bytes]]:
+    """
+    Rows and colors of a PNG of ours, each part's checksum verified.
+    """
+    assert png.startswith(b"\x89PNG\r\n\x1a\n")
+    parts, place = {}, 8
+    while place < len(png):
+        (length,) = struct.unpack_from(">I", png, place)
+        name, data = png[place + 4 : place + 8], png[place + 8 : place + 8 + length]
+        (checksum,) = struct.unpack_from(">I", png, place + 8 + length)
+        assert checksum == zlib.crc32(name + data)
+        parts[name] = data
+        place += 12 + length
+    width, height, *kinds = struct.unpack(">IIBBBBB", parts[b"IHDR"])
+    assert kinds == [8, 3, 0, 0, 0]
+    raw = zlib.decompress(parts[b"IDAT"])
+    assert len(raw) == height * (width + 1)
+    rows = [raw[i * (width + 1) : (i + 1) * (width + 1)] for i in range(height)]
+    assert {row[0] for row in rows} == {0}
+    palette = parts[b"PLTE"]
+    return [row[1:] for row in rows], [palette[i : i + 3] for i in range(0, len(palette), 3)]
+
+
+def test_a_canvas_is_a_png() -> None:
+    """
+    What is drawn is there, what lies outside is left out.
+    """
+    canvas = Canvas(6, 9, (255, 255, 255))
+    canvas.fill(-5, 7, 8, 100, (0, 0, 255))
+    canvas.fill(4, 4, -3, 2, (9, 9, 9))
+    canvas.text(0, 0, "l", (255, 0, 0))
+    rows, colors = pixels(canvas.encode())
+
+    assert colors == [b"\xff\xff\xff", b"\0\0\xff", b"\xff\0\0"]
+    assert rows[0] == bytes([0, 2, 2, 0, 0, 0])
+    assert rows[6] == bytes([0, 2, 2, 2, 0, 0])
+    assert rows[7] == bytes([1, 1, 1, 0, 0, 0])
+
+
+@pytest.mark.parametrize(
+    "times", [[0.01], [1e-7], [1e-6, 100.0], [0.001 * n for n in range(1, 300)]]
+)
+def test_any_times_make_pictures(times: list[float]) -> None:
+    """
+    One, the shortest, the widest apart, many.
+    """
+    latencies = Latencies()
+    for time in times:
+        latencies.add(time)
+    rows, colors = pixels(png_histogram(latencies, "title", "subtitle"))
+
+    assert (len(rows), len(rows[0])) == (HEIGHT, WIDTH)
+    assert len(colors) == 6
+    lines = text_histogram(latencies, 60).splitlines()
+    assert sum(int(line[12:24].replace(",", "")) for line in lines) == len(times)
+    assert max(map(len, lines)) <= 60
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0, "0 us"), (2e-6, "2 us"), (1.5e-3, "1.5 ms"), (0.123456, "123 ms"), (12.34, "12.3 s")],
+)
+def test_times_are_short(seconds: float, text: str) -> None:
+    """
+    Three digits at most.
+    """
+    assert duration(seconds) == text

@@ -1,0 +1,173 @@
+"""
+The load client's options, and what it makes of what was found.
+"""
+
+from __future__ import annotations
+
+import io
+import resource
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from extras import loadclient
+from extras.loadclient import Run, parse, report
+from rt_twisted.tools.clients.http import path_for
+from rt_twisted.tools.load.limits import raise_limit
+from rt_twisted.tools.load.target import SetupError
+
+SCRIPT = Path(loadclient.__file__)
+
+
+def test_the_options_of_cyclone_sse_mean_the_same() -> None:
+    """
+    -n, -c and -u, with the same defaults.
+    """
+    options = parse([])
+    assert (options.num, options.concurrency) == (350, 50)
+    assert options.url == "http://localhost:8888/"
+    assert options.names == ["general", "base", "extras", "cats", "dogs"]
+
+    options = parse("-n 7 -c 3 -u http://127.0.0.1:1/".split())
+    assert (options.num, options.concurrency, options.url) == (7, 3, "http://127.0.0.1:1/")
+
+
+@pytest.mark.parametrize("wrong", ["-n 0", "-c x", "--channels ,", "--publish -1", "--seconds inf"])
+def test_wrong_options_end_it(wrong: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """
+    With one sentence.
+    """
+    with pytest.raises(SystemExit, match="2"):
+        parse(wrong.split())
+    assert "error:" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("url", "path"),
+    [
+        ("http://h", "/?channels=a,b%2Cc"),
+        ("http://h/x", "/x?channels=a,b%2Cc"),
+        ("http://h/x?since=1m", "/x?since=1m&channels=a,b%2Cc"),
+        ("http://h/x?channels=news", "/x?channels=news"),
+    ],
+)
+def test_channels_come_from_the_url_or_are_added(url: str, path: str) -> None:
+    """
+    A URL that names channels stays as it is.
+    """
+    assert path_for(url, ["a", "b,c"]) == path
+
+
+def test_it_says_how_to_allow_more_files(monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    The limit is raised as far as it may be; if not, the sentence names the command.
+    """
+    limits: list[tuple[int, int]] = []
+
+    def refuse(which: int, wanted: tuple[int, int]) -> None:
+        limits.append(wanted)
+        if wanted[1] > 4096:
+            raise ValueError("not allowed to raise maximum limit")
+
+    monkeypatch.setattr(resource, "getrlimit", lambda which: (1024, 4096))
+    monkeypatch.setattr(resource, "setrlimit", refuse)
+    raise_limit(1000)
+    assert limits == []
+    raise_limit(4000)
+    assert limits == [(4000, 4096)]
+    with pytest.raises(SetupError, match="ulimit -n 10064"):
+        raise_limit(10_064)
+
+
+class Loop:
+    """
+    A reactor of which only the time is asked.
+    """
+
+    def seconds(self) -> float:
+        """
+        Always the same.
+        """
+        return 0.0
+
+    def connectTCP(self, *arguments: object) -> None:
+        """
+        Nobody answers.
+        """
+
+
+def run_of(*arguments: str) -> Any:
+    return Run(parse(["-u", "http://127.0.0.1:1/", *arguments]), Loop(), io.StringIO())
+
+
+def test_readers_have_the_first_channel_and_one_of_the_others() -> None:
+    """
+    By turns, as cyclone-sse's took them at random.
+    """
+    run = run_of()
+    for _ in range(5):
+        run._add()
+
+    assert [asked(reader) for reader in run.crowd.readers] == [
+        f"/?channels=general,{other}" for other in ("base", "extras", "cats", "dogs", "base")
+    ]
+    one = run_of("--channels=news")
+    one._add()
+    assert asked(one.crowd.readers[0]) == "/?channels=news"
+
+
+def asked(reader: Any) -> str:
+    path: str = reader._make("").begin().decode().split()[1]
+    return path
+
+
+def test_the_exit_status_tells() -> None:
+    """
+    0 all is well, 1 something was lost, repeated or out of order, 2 nothing was measured.
+    """
+    run = run_of("--publish=1")
+    run.lost = run.open_at_end = 0
+    assert run.status() == 2
+    run.crowd.ever_open = 3
+    assert run.status() == 2
+    run.ledger.accepted = 5
+    assert run.status() == 0
+    run.lost = 1
+    assert run.status() == 1
+    run.lost = 0
+    run.crowd.wrong["repeated"] = 1
+    assert run.status() == 1
+
+
+def test_the_report_says_all() -> None:
+    """
+    Every kind of error, and when the client itself was the slow one.
+    """
+    run = run_of("--publish=1")
+    run.lost = run.open_at_end = 0
+    run.crowd.errors["status 503"] = 1200
+    run.crowd.delivered = 7
+    run.crowd.latency.add(0.0125)
+    found = run.summary()
+    calm = report(found)
+    assert "error      1,200 x status 503" in calm
+    assert "p50 12.5 ms" in calm
+    assert "note" not in calm
+    assert "note" in report({**found, "client_busy": 0.97})
+
+
+def test_the_script_runs_from_anywhere(tmp_path: Path) -> None:
+    """
+    With nothing beside it, and says whom it is for.
+    """
+    copy = tmp_path / "loadclient.py"
+    copy.write_bytes(SCRIPT.read_bytes())
+    done = subprocess.run(
+        [sys.executable, str(copy), "--help"], cwd=tmp_path, capture_output=True, text=True
+    )
+
+    assert done.returncode == 0, done.stderr
+    assert "your own servers only" in " ".join(done.stdout.split())
