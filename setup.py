@@ -64,7 +64,7 @@ setup(
             "mypy==2.4.*",
             "mypy-zope==1.0.17",  # moves together with mypy
             "ruff==0.17.*",
-        "import-linter==2.*",
+            "import-linter==2.*",
         ],
     },
     classifiers=[
