@@ -19,8 +19,7 @@ import multipart
 
 from rt_twisted.codecs.errors import RemoteProtocolError
 from rt_twisted.codecs.query import BRACKETED, FORM, MARK, is_json, media_type
-from rt_twisted.formats.socketio import POSITION
-from rt_twisted.model.message import GAP
+from rt_twisted.model.message import GAP, POSITION
 
 MAX_FIELDS = 1000  # of one form
 MAX_EVENT = 200  # characters of an event type

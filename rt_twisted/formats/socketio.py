@@ -23,11 +23,9 @@ from rt_twisted.codecs.socketio import (
     load,
 )
 from rt_twisted.model.interfaces import IFormat
-from rt_twisted.model.message import Message, Position, Replay
+from rt_twisted.model.message import GAP, POSITION, Message, Position, Replay
 
 MESSAGE = "message"  # the event of a message without a type
-GAP = "gap"
-POSITION = "position"
 
 _NOT_TYPES = RESERVED | {GAP, POSITION}  # of messages: the client's and the server's own
 

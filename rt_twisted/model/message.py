@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 LARGEST_OFFSET = 2**63 - 1  # what redis, AMQP and SQLite integers hold
 GAP = "gap"  # the event type that reports a gap; refused from publishers
+POSITION = "position"  # the event type that reports a position (Socket.IO); refused likewise
 
 
 @dataclass(frozen=True, slots=True)
