@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IProtocol
@@ -20,6 +20,7 @@ from twisted.logger import Logger
 from zope.interface import implementer
 
 from rt_twisted.actions.websocket.closing import CloseHandshake, CloseState
+from rt_twisted.actions.websocket.context import WebSocketContext
 from rt_twisted.actions.websocket.receiver import MessageReceiver
 from rt_twisted.codecs.websocket import (
     CloseCode,
@@ -40,14 +41,28 @@ from rt_twisted.net.transports import hand_over
 if TYPE_CHECKING:
     from twisted.python.failure import Failure
 
-    from rt_twisted.actions.websocket.endpoint import WebSocketEndpoint
-
 OVERHEAD = 120  # bytes of a message that waits, beside its payload
 IN_FLIGHT = 32  # publishes of one client that the broker has not answered
 SLICE = 0.008  # seconds one client's messages may hold the reactor
 _log = Logger()
 _MESSAGES = (1, 2)  # Opcode.TEXT and BINARY
 _BINARY, _CLOSE, _PING = 2, 8, 9  # plain numbers: members of an enum take a look-up
+
+
+class WebSocketObserver(Protocol):
+    """
+    Is notified when a websocket ends.
+    """
+
+    def on_closing(self, websocket: WebSocket, handshake: CloseHandshake) -> None:
+        """
+        *websocket* has begun its closing handshake, which has to be aborted in time.
+        """
+
+    def on_closed(self, websocket: WebSocket) -> None:
+        """
+        The connection of *websocket* is lost; called once.
+        """
 
 
 @implementer(IProtocol)
@@ -65,16 +80,16 @@ class WebSocket:
 
     __slots__ = (
         "_behind",
+        "_context",
         "_conversation",
         "_flying",
         "_holds",
-        "_hub",
         "_intake",
         "_joined",
+        "_observer",
         "_parting",
         "_pending",
         "_reserved",
-        "_shared",
         "agreement",
         "bucket",
         "heard",
@@ -83,7 +98,9 @@ class WebSocket:
 
     def __init__(
         self,
-        shared: WebSocketEndpoint,
+        context: WebSocketContext,
+        observer: WebSocketObserver,
+        bucket: int,
         agreement: WebSocketHandshake,
         opened: StreamHandle,
         format: IFormat,
@@ -91,11 +108,11 @@ class WebSocket:
         address: str,
     ) -> None:
         self.agreement = agreement
-        self.heard = shared.second  # when it last said something
-        self.bucket = -1  # of `Websockets`
-        self._shared = shared
-        self._hub: Any = shared.context.hub
-        self._intake = MessageReceiver(shared, agreement.deflate is not None)
+        self.heard = context.second  # when it last said something
+        self.bucket = bucket
+        self._context = context
+        self._observer = observer
+        self._intake = MessageReceiver(context, agreement.deflate is not None)
         self._conversation: Any = None
         self._parting: CloseHandshake | None = None  # while it is open
         self._pending: deque[Said] | None = None  # said, while it is held
@@ -164,7 +181,7 @@ class WebSocket:
             the positions, where the broker gives them at once, as most do that
             are in this process: callbacks cost as much as the rest.
         """
-        published: Deferred[list[Position]] = self._hub.publish(drafts)
+        published: Deferred[list[Position]] = self._context.hub.publish(drafts)
         if published.called and isinstance(published.result, list):
             return published.result
         self._flying += 1
@@ -194,13 +211,13 @@ class WebSocket:
         self._holds -= 1
         if not self._holds and self.open:
             # What it could not have said meanwhile is not held against it.
-            self.heard = self._shared.second
+            self.heard = self._context.second
             self._intake.excuse()
             if self._pending is None and not self._intake.rest:
                 self.subscriber.transport.resumeProducing()
             else:
                 # Not within the call that told us: it may be the reader's own.
-                self._shared.clock.callLater(0, self._go_on)
+                self._context.clock.callLater(0, self._go_on)
 
     # What Twisted calls.
 
@@ -218,7 +235,7 @@ class WebSocket:
         """
         Whole messages go to the conversation, what is incomplete waits.
         """
-        self.heard = self._shared.second
+        self.heard = self._context.second
         if self._parting is not None and self._parting.step is not CloseState.CLOSING:
             return
         said, failure = self._intake.take(data)
@@ -238,7 +255,7 @@ class WebSocket:
         It is over.
         """
         self.subscriber.connectionLost(reason)
-        self._shared.forget(self)
+        self._observer.on_closed(self)
         self._intake.end()
         self._pending = None
         self._reserve()
@@ -256,14 +273,14 @@ class WebSocket:
         """
         See `Audience`.
         """
-        now: float = self._shared.clock.seconds()
+        now: float = self._context.clock.seconds()
         return now
 
     def position(self) -> Position:
         """
         See `Audience`.
         """
-        position: Position = self._hub.position()
+        position: Position = self._context.hub.position()
         return position
 
     def fell_behind(self, subscriber: Subscriber) -> None:
@@ -271,7 +288,7 @@ class WebSocket:
         Who does not read is not read.
         """
         if self._joined:
-            self._hub.fell_behind(subscriber)
+            self._context.hub.fell_behind(subscriber)
         if not self._behind:  # it may be said twice
             self._behind = True
             self.hold()
@@ -280,7 +297,7 @@ class WebSocket:
         """
         What was sent is sent.
         """
-        self._hub.caught_up(subscriber)
+        self._context.hub.caught_up(subscriber)
         self._behind = False
         self.release()
         if self._parting is not None and not subscriber.gone:
@@ -290,7 +307,7 @@ class WebSocket:
         """
         See `Audience`.
         """
-        self._hub.skipped(subscriber)
+        self._context.hub.skipped(subscriber)
 
     def leave(self, subscriber: Subscriber, cause: DisconnectReason) -> None:
         """
@@ -330,8 +347,8 @@ class WebSocket:
         """
         if self._holds:
             return  # its answer to a ping would not be heard
-        shared = self._shared
-        if shared.second - self.heard > shared.silence:
+        context = self._context
+        if context.second - self.heard > context.silence:
             self._fail(CloseCode.INTERNAL_ERROR, "no answer to a ping", DisconnectReason.SILENT)
         elif self._intake.is_slow:
             self._fail(CloseCode.POLICY, "a message took too long")
@@ -366,7 +383,7 @@ class WebSocket:
             if self._parting is not None:
                 continue
             if opcode in _MESSAGES:
-                self._shared.metrics.websocket_messages += 1
+                self._context.metrics.websocket_messages += 1
                 try:
                     conversation.message(payload, opcode == _BINARY)
                 except Exception:
@@ -394,7 +411,7 @@ class WebSocket:
             self._parting.answered()  # its close frame is not looked for in all that
         else:
             self.hold()
-            self._shared.clock.callLater(0, self.release)
+            self._context.clock.callLater(0, self.release)
 
     def _hear_close(self, payload: bytes) -> None:
         if self._parting is not None:
@@ -423,7 +440,7 @@ class WebSocket:
         """
         parting = self._parting = CloseHandshake(self.subscriber, step, last, cause, end)
         self._leave_hub(cause)
-        self._shared.closing(self, parting)
+        self._observer.on_closing(self, parting)
         pending, self._pending = self._pending, None
         if self._intake.rest:
             parting.step = CloseState.DEAF if step is CloseState.CLOSING else step
@@ -458,7 +475,7 @@ class WebSocket:
                 self._reserved.close()
                 self._reserved = None
         elif size:
-            self._reserved = self._shared.context.inbound.open(self)
+            self._reserved = self._context.inbound.open(self)
             self._reserved.grow(size)
 
     def _landed(self, result: Any) -> Any:
@@ -470,5 +487,5 @@ class WebSocket:
     def _leave_hub(self, cause: DisconnectReason) -> None:
         if self._joined:
             self._joined = False
-            self._hub.caught_up(self.subscriber)
-            self._hub.leave(self.subscriber, cause)
+            self._context.hub.caught_up(self.subscriber)
+            self._context.hub.leave(self.subscriber, cause)

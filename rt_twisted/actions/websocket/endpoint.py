@@ -5,8 +5,6 @@ limits, and one look a second at who is silent.
 
 from __future__ import annotations
 
-import math
-from typing import Any
 from weakref import WeakSet
 
 from twisted.internet.interfaces import IDelayedCall
@@ -14,15 +12,15 @@ from zope.interface.verify import verifyObject
 
 from rt_twisted.actions.context import ActionContext
 from rt_twisted.actions.interfaces import IWebSocketApp
-from rt_twisted.actions.subscription import address_of, admitted
+from rt_twisted.actions.subscription import address_of
 from rt_twisted.actions.websocket.closing import CloseHandshake
 from rt_twisted.actions.websocket.connection import WebSocket
+from rt_twisted.actions.websocket.context import WebSocketContext
 from rt_twisted.codecs.errors import RemoteProtocolError
 from rt_twisted.codecs.origins import matches_origin
 from rt_twisted.codecs.websocket import REQUIRED, WebSocketHandshake, agree
 from rt_twisted.http.interfaces import IExchange
 from rt_twisted.hub.subscriber import BacklogLimits
-from rt_twisted.metrics.metrics import Metrics
 from rt_twisted.model.errors import HttpError
 from rt_twisted.model.interfaces import IFormat
 from rt_twisted.model.message import Since
@@ -40,13 +38,9 @@ class WebSocketEndpoint:
 
     def __init__(self, context: ActionContext) -> None:
         self.context = context
-        self.clock: Any = context.reactor
-        self.limits = context.websockets
-        self.metrics: Metrics = context.hub.metrics
-        self.most_frames = self.limits.rate or math.inf  # of one client, a second
-        self.most_bytes = self.limits.bytes or math.inf
-        self.silence = self.limits.silence or math.inf
-        self.second = 0  # counts while there are websockets
+        self.shared = WebSocketContext(
+            context.hub, context.inbound, context.websockets, context.reactor
+        )
         self._buckets: list[set[WebSocket]] = [set() for _ in range(BUCKETS)]
         self._closing: dict[WebSocket, tuple[CloseHandshake, int]] = {}  # until which second
         self._verified: WeakSet[type] = WeakSet()  # dear, and once is enough
@@ -73,21 +67,12 @@ class WebSocketEndpoint:
             # A proxy would take for a body what we take for frames.
             raise HttpError(400, "who asks for a websocket sends no body")
         try:
-            agreement = agree(exchange.header, subprotocols, self.limits.compress_from)
+            agreement = agree(exchange.header, subprotocols, self.shared.limits.compress_from)
         except RemoteProtocolError as error:
             required = REQUIRED if error.status == 426 else ()
             raise HttpError(error.status, error.reason, required) from None
         self._check_origin(exchange)
         return agreement
-
-    async def admit(self, exchange: IExchange) -> None:
-        """
-        Wait until it is this client's turn.
-
-        Raises:
-            Refusal: 503 or 429, there are too many.
-        """
-        await admitted(self.context, exchange)
 
     def open(
         self,
@@ -120,59 +105,59 @@ class WebSocketEndpoint:
             self._verified.add(type(conversation))
         opened = exchange.upgrade(agreement.headers)
         websocket = WebSocket(
+            self.shared,
             self,
+            self._count % BUCKETS,
             agreement,
             opened,
             format,
             backlog_limits or self.context.backlog_limits,
             address_of(exchange, self.context),
         )
-        websocket.bucket = self._count_in(websocket)
+        self._add(websocket)
         self.context.hub.join(websocket.subscriber, names, since, opened.head)
         websocket.begin(conversation, opened.rest)
         return websocket
 
     # What websockets call.
 
-    def closing(self, websocket: WebSocket, parting: CloseHandshake) -> None:
+    def on_closing(self, websocket: WebSocket, handshake: CloseHandshake) -> None:
         """
         *websocket* is to be gone within `close_seconds`.
         """
-        until = self.second + max(1, round(self.limits.close_seconds))
-        self._closing[websocket] = (parting, until)
+        until = self.shared.second + max(1, round(self.shared.limits.close_seconds))
+        self._closing[websocket] = (handshake, until)
 
-    def forget(self, websocket: WebSocket) -> None:
+    def on_closed(self, websocket: WebSocket) -> None:
         """
         It is gone.
         """
         self._closing.pop(websocket, None)
         self._buckets[websocket.bucket].discard(websocket)
         self._count -= 1
-        self.metrics.websockets -= 1
+        self.shared.metrics.websockets -= 1
         if not self._count and self._sweep is not None:
             self._sweep.cancel()
             self._sweep = None
 
     # Within.
 
-    def _count_in(self, websocket: WebSocket) -> int:
+    def _add(self, websocket: WebSocket) -> None:
         self._count += 1
-        self.metrics.websockets += 1
-        bucket = self._count % BUCKETS
-        self._buckets[bucket].add(websocket)
+        self.shared.metrics.websockets += 1
+        self._buckets[websocket.bucket].add(websocket)
         if self._sweep is None:
-            self._sweep = self.clock.callLater(1.0, self._swept)
-        return bucket
+            self._sweep = self.shared.clock.callLater(1.0, self._swept)
 
     def _swept(self) -> None:
-        self.second += 1
-        self._sweep = self.clock.callLater(1.0, self._swept)
+        self.shared.second += 1
+        self._sweep = self.shared.clock.callLater(1.0, self._swept)
         for websocket, (parting, until) in tuple(self._closing.items()):
-            if self.second >= until:
+            if self.shared.second >= until:
                 parting.cut()
-            elif self.second - websocket.heard > 1:
+            elif self.shared.second - websocket.heard > 1:
                 parting.fell_quiet()
-        for websocket in tuple(self._buckets[self.second % BUCKETS]):
+        for websocket in tuple(self._buckets[self.shared.second % BUCKETS]):
             websocket.look()
 
     def _check_origin(self, exchange: IExchange) -> None:
@@ -181,7 +166,7 @@ class WebSocketEndpoint:
         with the cookies of there (RFC 6455, 10.2).
         """
         origin = exchange.header("origin")
-        allowed = self.limits.origins
+        allowed = self.shared.limits.origins
         if origin is None or "*" in allowed or matches_origin(allowed, origin):
             return
         page = _host(origin.partition("://")[2])

@@ -5,13 +5,9 @@ the limits.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
+from rt_twisted.actions.websocket.context import WebSocketContext
 from rt_twisted.codecs.websocket import CloseCode
 from rt_twisted.codecs.websocket_inbound import FrameParser, Said
-
-if TYPE_CHECKING:
-    from rt_twisted.actions.websocket.endpoint import WebSocketEndpoint
 
 READ_QUOTA = 1 << 20  # bytes, inflated, after which others have their turn
 _MESSAGES = (1, 2)  # Opcode.TEXT and BINARY
@@ -22,7 +18,7 @@ class MessageReceiver:
     One client's.
 
     Args:
-        shared: the limits, and the second it is.
+        context: the limits, and the second it is.
         deflate: compression was agreed on.
 
     Attributes:
@@ -30,10 +26,19 @@ class MessageReceiver:
             before what comes of them.
     """
 
-    __slots__ = ("_begun", "_bytes", "_deflate", "_frames", "_parser", "_second", "_shared", "rest")
+    __slots__ = (
+        "_begun",
+        "_bytes",
+        "_context",
+        "_deflate",
+        "_frames",
+        "_parser",
+        "_second",
+        "rest",
+    )
 
-    def __init__(self, shared: WebSocketEndpoint, deflate: bool) -> None:
-        self._shared = shared
+    def __init__(self, context: WebSocketContext, deflate: bool) -> None:
+        self._context = context
         self._deflate = deflate
         # Only within a message: a parser costs less to make than to keep.
         self._parser: FrameParser | None = None
@@ -56,7 +61,7 @@ class MessageReceiver:
         """
         parser = self._parser
         if parser is None:
-            parser = FrameParser(self._shared.limits.message, self._deflate)
+            parser = FrameParser(self._context.limits.message, self._deflate)
         if len(data) <= parser.piece and not self.rest:
             return self._feed(parser, data)
         data, self.rest = self.rest + data, b""
@@ -75,17 +80,17 @@ class MessageReceiver:
         return said, None
 
     def _feed(self, parser: FrameParser, data: bytes) -> tuple[list[Said], tuple[int, str] | None]:
-        shared = self._shared
+        context = self._context
         said = parser.feed(data)
-        if self._second != shared.second:
-            self._second = shared.second
+        if self._second != context.second:
+            self._second = context.second
             self._frames = self._bytes = 0
         self._frames += parser.frames
-        shared.metrics.websocket_frames += parser.frames
+        context.metrics.websocket_frames += parser.frames
         size = len(data)
         self._bytes += size if size > parser.bytes else parser.bytes
         if parser.failure is None and (
-            self._frames > shared.most_frames or self._bytes > shared.most_bytes
+            self._frames > context.max_frames or self._bytes > context.max_bytes
         ):
             said = []
             parser.fail(CloseCode.POLICY, "too much at once")
@@ -93,7 +98,7 @@ class MessageReceiver:
             self._parser = None
         else:
             if self._parser is None or any(opcode in _MESSAGES for opcode, _ in said):
-                self._begun = shared.second
+                self._begun = context.second
             self._parser = parser
         return said, parser.failure
 
@@ -112,7 +117,7 @@ class MessageReceiver:
         parser = self._parser
         if parser is None or parser.closed:
             return False
-        return self._shared.second - self._begun > self._shared.limits.message_seconds
+        return self._context.second - self._begun > self._context.limits.message_seconds
 
     @property
     def held(self) -> int:
@@ -125,7 +130,7 @@ class MessageReceiver:
         """
         It was not listened to until now: what it is saying has only begun.
         """
-        self._begun = self._shared.second
+        self._begun = self._context.second
 
     def end(self) -> None:
         """

@@ -1,0 +1,50 @@
+"""
+What all websockets of one endpoint share.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+
+from twisted.internet.interfaces import IReactorTime
+
+from rt_twisted.actions.context import WebSocketLimits
+from rt_twisted.hub.hub import Hub
+from rt_twisted.metrics.metrics import Metrics
+from rt_twisted.net.inbound_memory import InboundMemory
+
+
+@dataclass(slots=True, eq=False)
+class WebSocketContext:
+    """
+    The hub, the limits, and a clock that costs one attribute to read.
+
+    Args:
+        hub: of the endpoint's route.
+        inbound: bounds unfinished messages, in sum over all connections.
+        limits: of each websocket.
+        clock: for exact times and delayed calls.
+
+    Attributes:
+        second: seconds in which at least one websocket was open; the endpoint counts them.
+        max_frames: that a client may send in one second.
+        max_bytes: that a client may send in one second.
+        silence: seconds after which a client that sends nothing is disconnected.
+    """
+
+    hub: Hub
+    inbound: InboundMemory
+    limits: WebSocketLimits
+    clock: IReactorTime
+    second: int = field(init=False, default=0)
+    metrics: Metrics = field(init=False)
+    max_frames: float = field(init=False)
+    max_bytes: float = field(init=False)
+    silence: float = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.metrics = self.hub.metrics
+        self.max_frames = self.limits.rate or math.inf
+        self.max_bytes = self.limits.bytes or math.inf
+        self.silence = self.limits.silence or math.inf
