@@ -244,7 +244,7 @@ class ChannelNames:
         self._most = most
         self._broker = broker
 
-    def at(self, broker: Callable[[str], None]) -> ChannelNames:
+    def with_broker(self, broker: Callable[[str], None]) -> ChannelNames:
         """
         The same rules, with those of another *broker*.
         """

@@ -139,13 +139,13 @@ class ActionContext:
         if self.ask is not None:
             return self.ask(question)
         hub = self.hub
-        metrics = hub.numbers()
+        metrics = hub.current_metrics()
         if question.names:
-            shown, others = [hub.count_channel(name) for name in question.names], NO_OTHERS
+            shown, others = [hub.channel_counts(name) for name in question.names], NO_OTHERS
         elif question.every:
             shown, others = [], NO_OTHERS
         else:
-            shown, others = hub.busiest(question.most)
+            shown, others = hub.busiest_channels(question.most)
         return succeed(Snapshot(metrics, len(metrics.channels), shown, others))
 
     def backlog_limits_for(self, slow: SlowConsumerPolicy | None) -> BacklogLimits:
@@ -164,4 +164,4 @@ class ActionContext:
         if self.hubs is None:
             raise ValueError("there are no further servers here")
         hub = self.hubs(server)
-        return replace(self, hub=hub, names=self.names.at(hub.check_channel), ask=None)
+        return replace(self, hub=hub, names=self.names.with_broker(hub.check_channel), ask=None)

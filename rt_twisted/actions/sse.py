@@ -117,9 +117,9 @@ class SseAction:
         if exchange.method == "HEAD":
             exchange.answer(200, content_type=format.content_type, headers=HEADERS)
             return None
-        turn = context.hub.admission.turn(exchange)
-        if turn is not None:
-            return self._wait(turn, exchange, format, names, since, limit)
+        slot = context.hub.admission.request_slot(lambda: exchange.answered)
+        if slot is not None:
+            return self._wait(slot, exchange, format, names, since, limit)
         self._open(exchange, format, names, since, limit)
         return None
 
@@ -139,14 +139,14 @@ class SseAction:
 
     async def _wait(
         self,
-        turn: Deferred[None],
+        slot: Deferred[None],
         exchange: IExchange,
         format: IFormat,
         names: Sequence[str],
         since: Since | None,
         limit: int,
     ) -> None:
-        await turn
+        await slot
         self.context.hub.admit(address_of(exchange, self.context))
         self._open(exchange, format, names, since, limit)
 

@@ -29,17 +29,17 @@ def when_admitted(
     """
     address = address_of(exchange, context)
     context.hub.admit(address)
-    turn = context.hub.admission.turn(exchange)
-    if turn is not None:
-        return _wait(turn, context, address, enter)
+    slot = context.hub.admission.request_slot(lambda: exchange.answered)
+    if slot is not None:
+        return _wait(slot, context, address, enter)
     enter(address)
     return None
 
 
 async def _wait(
-    turn: Deferred[None], context: ActionContext, address: str, enter: Callable[[str], object]
+    slot: Deferred[None], context: ActionContext, address: str, enter: Callable[[str], object]
 ) -> None:
-    await turn
+    await slot
     context.hub.admit(address)
     enter(address)
 
@@ -53,9 +53,9 @@ async def admitted(context: ActionContext, exchange: IExchange) -> str:
     """
     address = address_of(exchange, context)
     context.hub.admit(address)
-    turn = context.hub.admission.turn(exchange)
-    if turn is not None:
-        await turn
+    slot = context.hub.admission.request_slot(lambda: exchange.answered)
+    if slot is not None:
+        await slot
         context.hub.admit(address)
     return address
 

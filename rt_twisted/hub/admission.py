@@ -1,159 +1,165 @@
 """
-So many new readers a second, when all come back at once.
+Rate limit for new subscribers, for the moment when all of them reconnect at once.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from typing import Any
+from collections.abc import Callable
 
 from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 
-from rt_twisted.http.interfaces import IExchange
 from rt_twisted.model.errors import HttpError
 
 _log = Logger()
 
-TICK = 0.05  # seconds between two groups that are let in
-BURST = 0.1  # seconds' worth of readers that may come in at once
-LONGEST = 300.0  # seconds that nobody is sent away for longer
-_SPREAD = 0.618034  # of an interval, again and again, never falls on the same place
+TICK = 0.05  # seconds between two groups that are admitted
+BURST = 0.1  # seconds' worth of subscribers that may be admitted at once
+MAX_RETRY = 300.0  # seconds; the longest Retry-After
+_SPREAD = 0.618034  # multiples of the golden ratio spread evenly over an interval
 
 
 class Admission:
     """
-    A line of bounded length, in front of the hub.
+    Token bucket with a bounded queue of requests that wait for a slot.
 
-    Whoever waits keeps a connection and costs nothing else: there is one timer
-    for all, and only while somebody waits. Who finds the line full is told when
-    there will be room, each for another moment.
+    A queued request costs its connection and nothing else: one timer serves all, and
+    runs only while the queue is not empty. When the queue is full, a request is
+    rejected with a Retry-After that differs from one to the next.
 
     Args:
         clock: the reactor.
-        rate: new readers per second; 0 for no limit.
-        most: who may wait.
+        rate: new subscribers per second; 0 for no limit.
+        queue_limit: requests that may wait.
     """
 
-    def __init__(self, clock: Any, rate: int = 0, most: int = 0) -> None:
+    def __init__(self, clock: IReactorTime, rate: int = 0, queue_limit: int = 0) -> None:
+        self.rejected = 0  # since the start
         self._clock = clock
-        self._line: deque[tuple[IExchange, Deferred[None]]] = deque()
-        self._timer: Any = None
+        self._queue: deque[tuple[Callable[[], bool], Deferred[None]]] = deque()
+        self._timer: IDelayedCall | None = None
         self._refilled = clock.seconds()
-        self._searched = -1.0  # when the line was last searched for who is gone
-        self._promised = 0.0  # up to when all moments are given away
+        self._purged = -1.0  # when closed requests were last removed from the queue
+        self._promised = 0.0  # the last moment that was given as a Retry-After
         self._spread = 0.0
-        self._since = 0.0  # when the line began
-        self._let_in = self._sent_away = 0  # since then
-        self.sent_away = 0  # since the start
-        self.reconfigure(rate, most)
+        self._queue_began = 0.0  # when the queue was last empty
+        self._admitted_since = self._rejected_since = 0  # since then
+        self.reconfigure(rate, queue_limit)
 
-    def reconfigure(self, rate: int, most: int) -> None:
+    def reconfigure(self, rate: int, queue_limit: int) -> None:
         """
-        Go on with other limits; who waits already may.
+        Use other limits. Requests that are queued stay queued.
         """
         self._rate = rate
-        self._most = most
+        self._queue_limit = queue_limit
         self._burst = max(1.0, rate * BURST)
-        self._room = self._burst  # how many may come in now
+        self._tokens = self._burst  # requests that can be admitted now
 
     @property
-    def waiting(self) -> int:
+    def queued(self) -> int:
         """
-        How many stand in line.
+        Number of requests that wait.
         """
-        return len(self._line)
+        return len(self._queue)
 
-    def turn(self, exchange: IExchange) -> Deferred[None] | None:
+    def request_slot(self, is_closed: Callable[[], bool]) -> Deferred[None] | None:
         """
-        Ask for a turn.
+        Admit a request now, or queue it.
+
+        Args:
+            is_closed: return whether the client is gone. Such a request takes no slot.
 
         Returns:
-            None to come in at once; or what fires when it is time, and never if
-            the client is gone by then. It fails by a `Refusal` when the daemon stops.
+            None if the request is admitted now. Otherwise a Deferred that fires when
+            it is admitted, and never if the client is gone by then. It fails with an
+            `HttpError` when the daemon stops.
 
         Raises:
-            Refusal: 503, the line is full.
+            HttpError: 503, the queue is full.
         """
         if not self._rate:
             return None
         self._refill()
-        if not self._line and self._room >= 1:
-            self._room -= 1
+        if not self._queue and self._tokens >= 1:
+            self._tokens -= 1
             return None
-        if len(self._line) >= self._most:
-            self._forget_gone()
-        if len(self._line) >= self._most:
-            self._sent_away += 1
-            self.sent_away += 1
-            raise HttpError(503, "too many readers at once", retry=self._moment())
+        if len(self._queue) >= self._queue_limit:
+            self._purge_closed()
+        if len(self._queue) >= self._queue_limit:
+            self._rejected_since += 1
+            self.rejected += 1
+            raise HttpError(503, "too many readers at once", retry=self._next_retry())
         if self._timer is None:
-            self._since = self._clock.seconds()
-            self._timer = self._clock.callLater(TICK, self._let_some_in)
-        turn: Deferred[None] = Deferred()
-        self._line.append((exchange, turn))
-        return turn
+            self._queue_began = self._clock.seconds()
+            self._timer = self._clock.callLater(TICK, self._admit_queued)
+        slot: Deferred[None] = Deferred()
+        self._queue.append((is_closed, slot))
+        return slot
 
-    def later(self, least: float) -> float:
+    def spread_retry(self, least: float) -> float:
         """
-        Seconds from *least* to twice that, each time others.
+        Return seconds between *least* and twice *least*, different with each call.
         """
         self._spread = (self._spread + _SPREAD) % 1
         return least * (1 + self._spread)
 
     def stop(self, least: float) -> None:
         """
-        Send away who waits, for *least* seconds or up to twice that.
+        Reject all queued requests with a Retry-After of `spread_retry` of *least*.
         """
-        line, self._line = self._line, deque()
+        queue, self._queue = self._queue, deque()
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        for exchange, turn in line:
-            if not exchange.answered:
-                turn.errback(HttpError(503, "the server is stopping", retry=self.later(least)))
+        for is_closed, slot in queue:
+            if not is_closed():
+                retry = self.spread_retry(least)
+                slot.errback(HttpError(503, "the server is stopping", retry=retry))
 
-    def _let_some_in(self) -> None:
+    def _admit_queued(self) -> None:
         self._timer = None
         self._refill()
-        line = self._line
-        while line and (self._room >= 1 or not self._rate):
-            exchange, turn = line.popleft()
-            if not exchange.answered:  # which it also is when its client is gone
-                self._room -= 1
-                self._let_in += 1
-                turn.callback(None)
-        if line:
-            self._timer = self._clock.callLater(TICK, self._let_some_in)
+        queue = self._queue
+        while queue and (self._tokens >= 1 or not self._rate):
+            is_closed, slot = queue.popleft()
+            if not is_closed():
+                self._tokens -= 1
+                self._admitted_since += 1
+                slot.callback(None)
+        if queue:
+            self._timer = self._clock.callLater(TICK, self._admit_queued)
             return
         _log.info(
-            "after {seconds:.1f} seconds nobody waits to join: {let_in} let in, "
-            "{sent_away} told to come later",
-            seconds=self._clock.seconds() - self._since,
-            let_in=self._let_in,
-            sent_away=self._sent_away,
+            "join queue empty after {seconds:.1f} s: {admitted} admitted, "
+            "{rejected} rejected with Retry-After",
+            seconds=self._clock.seconds() - self._queue_began,
+            admitted=self._admitted_since,
+            rejected=self._rejected_since,
         )
-        self._let_in = self._sent_away = 0
+        self._admitted_since = self._rejected_since = 0
 
     def _refill(self) -> None:
         now = self._clock.seconds()
-        self._room = min(self._burst, self._room + (now - self._refilled) * self._rate)
+        self._tokens = min(self._burst, self._tokens + (now - self._refilled) * self._rate)
         self._refilled = now
 
-    def _forget_gone(self) -> None:
-        # Once a tick: searching for each who comes would be a storm of its own.
+    def _purge_closed(self) -> None:
+        # Once per tick: to search the queue for each new request would be expensive.
         now = self._clock.seconds()
-        if now - self._searched >= TICK:
-            self._searched = now
-            self._line = deque([one for one in self._line if not one[0].answered])
+        if now - self._purged >= TICK:
+            self._purged = now
+            self._queue = deque([one for one in self._queue if not one[0]()])
 
-    def _moment(self) -> float:
+    def _next_retry(self) -> float:
         """
-        Seconds until there is room for one more, if all come back as they are told.
+        Return the seconds until there is room for one more request, if all that were
+        rejected come back when they were told to.
         """
-        now: float = self._clock.seconds()
-        drained = now + len(self._line) / self._rate
-        if not drained < self._promised < now + LONGEST:
+        now = self._clock.seconds()
+        drained = now + len(self._queue) / self._rate
+        if not drained < self._promised < now + MAX_RETRY:
             self._promised = drained
         self._promised += 1 / self._rate
-        return min(self._promised - now, LONGEST)
+        return min(self._promised - now, MAX_RETRY)

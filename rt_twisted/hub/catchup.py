@@ -121,7 +121,7 @@ class CatchUp:
         if not subscriber.channels:
             subscriber.write(head)
             head = b""
-        if subscriber.gone:
+        if subscriber.closed:
             return
         self._wait(PendingSubscription(subscriber, channels, since, head))
 

@@ -217,9 +217,9 @@ class Hub:
         """
         limits = self._limits
         if self._stopping:
-            raise HttpError(503, "the server is stopping", retry=self.admission.later(2))
+            raise HttpError(503, "the server is stopping", retry=self.admission.spread_retry(2))
         if limits.subscribers and self._subscribers >= limits.subscribers:
-            raise HttpError(503, "too many readers", retry=self.admission.later(10))
+            raise HttpError(503, "too many readers", retry=self.admission.spread_retry(10))
         if (
             limits.subscribers_per_address
             and self._addresses[address] >= limits.subscribers_per_address
@@ -253,7 +253,7 @@ class Hub:
         self._heartbeats.add(subscriber)
         self._catchup.enter(subscriber, names, since, head)
 
-    def count(self, subscriber: Subscriber) -> None:
+    def count_subscriber(self, subscriber: Subscriber) -> None:
         """
         Count *reader*, which joined uncounted, as a subscriber from now on. It is
         for the caller to `admit` it before.
@@ -267,7 +267,7 @@ class Hub:
         self._addresses[subscriber.address] += 1
         self.metrics.joined += 1
 
-    def add(
+    def add_channels(
         self,
         subscriber: Subscriber,
         names: Sequence[str],
@@ -283,7 +283,7 @@ class Hub:
         if subscriber in self._heartbeats:  # nobody would ever take another out of them
             self._catchup.enter(subscriber, names, since, head)
 
-    def remove(self, subscriber: Subscriber, names: Sequence[str]) -> None:
+    def remove_channels(self, subscriber: Subscriber, names: Sequence[str]) -> None:
         """
         Let *reader* hear the channels *names* no more. What is being told may
         still come.
@@ -377,7 +377,7 @@ class Hub:
         for index, subscriber in enumerate(tuple(self._heartbeats)):
             subscriber.end(DisconnectReason.SHUTDOWN, retry + int(index * share))
 
-    def numbers(self) -> Metrics:
+    def current_metrics(self) -> Metrics:
         """
         The counts as they stand now; the channels are those with readers.
         """
@@ -391,14 +391,14 @@ class Hub:
         metrics.joining = len(self._catchup.waiting)
         metrics.broker_away = int(not self._is_broker_there())
         metrics.broker_refuses = int(self._does_broker_refuse())
-        metrics.waiting_bytes = sum([subscriber.waiting for subscriber in self._behind])
+        metrics.waiting_bytes = sum([subscriber.backlog_bytes for subscriber in self._behind])
         metrics.history_bytes = self._channels.bytes
         now = self._clock.seconds()
         metrics.uptime = now - self._started
         metrics.refresh(now)
         return metrics
 
-    def busiest(self, most: int) -> tuple[list[ChannelCounts], ChannelCounts]:
+    def busiest_channels(self, most: int) -> tuple[list[ChannelCounts], ChannelCounts]:
         """
         The *most* channels with the most readers, among equals those published
         to last; and all others as one without a name.
@@ -414,7 +414,7 @@ class Hub:
         )
         return [_count(channel) for channel in shown], others
 
-    def count_channel(self, name: str) -> ChannelCounts:
+    def channel_counts(self, name: str) -> ChannelCounts:
         """
         The numbers of one channel; zeros if this node knows none of that name.
         """

@@ -32,7 +32,7 @@ class HubRegistry:
         """
         return iter(self._hubs.values())
 
-    def at(self, server: str) -> Hub:
+    def for_server(self, server: str) -> Hub:
         """
         The hub of *server*; the same for the same words.
 

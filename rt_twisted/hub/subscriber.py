@@ -135,11 +135,11 @@ class Subscriber:
         "_send",
         "_waiting",
         "address",
-        "audience",
         "backlog_limits",
         "bucket",
         "channels",
         "format",
+        "observer",
         "transport",
     )
 
@@ -147,14 +147,14 @@ class Subscriber:
         self,
         transport: Any,
         format: IFormat,
-        audience: SubscriberObserver,
+        observer: SubscriberObserver,
         backlog_limits: BacklogLimits,
         address: str = "",
         limit: int = 0,
     ) -> None:
         self.transport = transport
         self.format = format
-        self.audience = audience
+        self.observer = observer
         self.backlog_limits = backlog_limits
         self.address = address
         self.channels: tuple[Any, ...] = ()  # the hub's
@@ -173,7 +173,7 @@ class Subscriber:
             transport.registerProducer(self, True)
 
     @property
-    def gone(self) -> bool:
+    def closed(self) -> bool:
         """
         Whether it has left; what is written to it then goes nowhere.
         """
@@ -194,7 +194,7 @@ class Subscriber:
         return self._progress
 
     @property
-    def waiting(self) -> int:
+    def backlog_bytes(self) -> int:
         """
         Bytes that wait here until it can be sent more.
         """
@@ -222,7 +222,7 @@ class Subscriber:
             except OSError:
                 self.drop(DisconnectReason.LOST)
                 return
-            if self.gone:  # that was as much as it had asked for
+            if self.closed:  # that was as much as it had asked for
                 return
             whole = sent == len(piece)
             replay.sent(sent)
@@ -251,7 +251,7 @@ class Subscriber:
         Say when to come back (*retry* ms), then hang up. A reader that is
         behind is dropped: it resumes from its position.
         """
-        if not self.gone and self._backlog is None:
+        if not self.closed and self._backlog is None:
             self.write(self.format.end(retry))
         if self._backlog is not None:
             self.drop(cause)
@@ -296,7 +296,7 @@ class Subscriber:
         The transport has enough; only transports without a socket say so.
         """
         self._paused = True
-        if self._backlog is None and not self.gone:
+        if self._backlog is None and not self.closed:
             self._fall_behind(b"")
 
     def resumeProducing(self) -> None:
@@ -307,7 +307,7 @@ class Subscriber:
         backlog = self._backlog
         if backlog is None:
             return
-        self._progress = self.audience.seconds()
+        self._progress = self.observer.seconds()
         while backlog and not self._paused:
             frame = replay = backlog[0]
             if type(replay) is ReplayFrames:
@@ -364,8 +364,8 @@ class Subscriber:
     def _fall_behind(self, rest: Any) -> None:
         self._backlog = deque((rest,) if rest else ())
         self._waiting = 0
-        self._progress = self.audience.seconds()
-        self.audience.fell_behind(self)
+        self._progress = self.observer.seconds()
+        self.observer.fell_behind(self)
         if self._direct:
             # A pull producer is asked at once, and again whenever the
             # transport has nothing left.
@@ -375,7 +375,7 @@ class Subscriber:
         self._backlog = None
         if self._direct:
             self.transport.unregisterProducer()
-        self.audience.caught_up(self)
+        self.observer.caught_up(self)
 
     def _queue(self, frame: bytes | ReplayFrames) -> None:
         backlog = self._backlog
@@ -404,19 +404,19 @@ class Subscriber:
         while len(backlog) > 1:
             backlog.pop()
         self._waiting = 0
-        self._append(backlog, self.format.gap(self.audience.position()))
-        self.audience.skipped(self)
+        self._append(backlog, self.format.gap(self.observer.position()))
+        self.observer.skipped(self)
 
     def _leave(self, cause: DisconnectReason) -> None:
-        if self.gone:
+        if self.closed:
             return
         if not self._direct or self._backlog is not None:
             self.transport.unregisterProducer()
         self._send = _discard
         if self._backlog is not None:
             self._backlog = None
-            self.audience.caught_up(self)
-        self.audience.leave(self, cause)
+            self.observer.caught_up(self)
+        self.observer.leave(self, cause)
 
 
 def broadcast(subscribers: Iterable[Subscriber], frame: bytes) -> None:

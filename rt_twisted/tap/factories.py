@@ -283,7 +283,7 @@ def make_context(
         socketio=_socketio_limits(options),
         kept=kept,
         inbound=inbound,
-        hubs=hubs.at,
+        hubs=hubs.for_server,
         ask=ask,
         handoff=handoff,
     )

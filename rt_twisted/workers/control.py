@@ -205,7 +205,9 @@ class ControlClient(Service):
         """
         with _reporting:
             if round:
-                report = WorkerReport(self._hub.numbers(), *self._hub.busiest(MOST_CHANNELS))
+                report = WorkerReport(
+                    self._hub.current_metrics(), *self._hub.busiest_channels(MOST_CHANNELS)
+                )
             else:
                 self._hub.metrics.cpu_seconds = time.process_time()
                 report = WorkerReport(self._hub.metrics)

@@ -289,7 +289,7 @@ def test_a_route_names_another_server() -> None:
         return others[server]
 
     hubs = HubRegistry(make_context().hub, build)
-    context = replace(HOUSE, hub=hubs.at(""), hubs=hubs.at)
+    context = replace(HOUSE, hub=hubs.for_server(""), hubs=hubs.for_server)
     lines = [
         "^/a sse:server=10.0.0.1:6379,subscribe=a",
         "^/b sseraw:subscribe=b,server=10.0.0.1:6379",

@@ -150,7 +150,7 @@ class Session:
         Let it hear the channels *names* no more.
         """
         self.channels = tuple([name for name in self.channels if name not in names])
-        self._context.hub.remove(self._hearing, names)
+        self._context.hub.remove_channels(self._hearing, names)
 
     @property
     def settled(self) -> bool:
@@ -234,7 +234,7 @@ class Session:
                 raise
         self._counted = True
         self._sessions.confirm(self)
-        self._context.hub.count(self.subscriber)
+        self._context.hub.count_subscriber(self.subscriber)
 
     def expire(self) -> None:
         """
@@ -375,7 +375,7 @@ class Session:
         """
         subscriber = self._hearing
         plain, subscriber.format = subscriber.format, format
-        self._context.hub.add(subscriber, names, since, head)
+        self._context.hub.add_channels(subscriber, names, since, head)
         subscriber.format = plain
 
     # What it hears.

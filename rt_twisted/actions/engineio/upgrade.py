@@ -190,7 +190,7 @@ class Upgrade:
         if not session.settled:
             return
         names = session.channels
-        self._context.hub.remove(self.polls.subscriber, names)
+        self._context.hub.remove_channels(self.polls.subscriber, names)
         self._step = UpgradeState.MOVED
         self._by = self._now() + STRAGGLE
         session.enter(names, None, session.silent())

@@ -107,7 +107,7 @@ class NamespaceSubscription:
         """
         self._names.update(names)
         plain, self._subscriber.format = self._subscriber.format, format
-        self._hub.add(self._subscriber, names, since, head)
+        self._hub.add_channels(self._subscriber, names, since, head)
         self._subscriber.format = plain
 
     def leave(self, names: Sequence[str]) -> None:
@@ -115,13 +115,13 @@ class NamespaceSubscription:
         See `Ear`.
         """
         self._names.difference_update(names)
-        self._hub.remove(self._subscriber, names)
+        self._hub.remove_channels(self._subscriber, names)
 
     def count(self) -> None:
         """
         The namespace is joined: the reader counts as a subscriber.
         """
-        self._hub.count(self._subscriber)
+        self._hub.count_subscriber(self._subscriber)
 
     def close(self) -> None:
         """

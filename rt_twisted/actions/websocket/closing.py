@@ -57,7 +57,7 @@ class CloseHandshake:
         last, self._last = self._last, b""
         if last:
             subscriber.write(last)
-        if subscriber.behind or subscriber.gone:
+        if subscriber.behind or subscriber.closed:
             return
         # A turn of the hub that has begun might still write.
         subscriber.detach(self._cause)
@@ -75,7 +75,7 @@ class CloseHandshake:
         """
         if self.step is CloseState.CLOSING:
             self.step = CloseState.ANSWERED
-            if self._subscriber.gone:
+            if self._subscriber.closed:
                 hang_up(self._subscriber.transport)
 
     def fell_quiet(self) -> None:
@@ -83,7 +83,7 @@ class CloseHandshake:
         The client has not sent anything for a second.
         """
         # TLS cannot close one half: now nothing is taken away any more.
-        if self.step is CloseState.DEAF and self._subscriber.gone:
+        if self.step is CloseState.DEAF and self._subscriber.closed:
             hang_up(self._subscriber.transport)
 
     def cut(self) -> None:

@@ -131,7 +131,7 @@ class WebSocket:
         """
         Whether what is sent may still arrive.
         """
-        return self._parting is None and not self.subscriber.gone
+        return self._parting is None and not self.subscriber.closed
 
     def send(self, data: bytes, binary: bool = False) -> None:
         """
@@ -300,7 +300,7 @@ class WebSocket:
         self._context.hub.caught_up(subscriber)
         self._behind = False
         self.release()
-        if self._parting is not None and not subscriber.gone:
+        if self._parting is not None and not subscriber.closed:
             self._parting.go_on()
 
     def skipped(self, subscriber: Subscriber) -> None:

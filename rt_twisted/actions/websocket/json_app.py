@@ -118,7 +118,7 @@ class JsonApp:
         self._websocket.consume_rate(len(further) // CHANNELS)
         self._names += tuple(further)
         ack = b"" if number is None else self._format.say({"type": "ack", "id": number})
-        self._context.hub.add(self._websocket.subscriber, further, since, ack)
+        self._context.hub.add_channels(self._websocket.subscriber, further, since, ack)
 
     def _unsubscribe(self, channels: frozenset[str], number: Id) -> None:
         self._check_free()
@@ -126,7 +126,7 @@ class JsonApp:
         heard = [name for name in self._names if name in channels]
         self._websocket.consume_rate(len(heard) // CHANNELS)
         self._names = tuple([name for name in self._names if name not in channels])
-        self._context.hub.remove(self._websocket.subscriber, heard)
+        self._context.hub.remove_channels(self._websocket.subscriber, heard)
         self._say("ack", number)
 
     def _check_free(self) -> None:

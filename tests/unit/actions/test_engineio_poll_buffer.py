@@ -139,11 +139,11 @@ def test_who_does_not_come_is_dropped() -> None:
     context.ask()
     context.ask()  # waits
     context.clock.pump([1.0] * 20)
-    assert not context.subscriber.gone
+    assert not context.subscriber.closed
     context.mailbox.hush()
     context.clock.pump([1.0] * 7)
 
-    assert context.subscriber.gone
+    assert context.subscriber.closed
     assert context.closed == 1
     assert context.hub.metrics.closed[DisconnectReason.STALLED.value] == 1
 
@@ -178,7 +178,7 @@ def test_portions(context: House) -> None:
     words = [b"%d " % number for number in range(30_000)]
     words.insert(20_000, b"x" * (5 * PORTION) + b" ")
     context.publish(*words[:1000], b"".join(words[1000:]))
-    left = context.subscriber.waiting
+    left = context.subscriber.backlog_bytes
     assert left == len(b"".join(words))
 
     context.mailbox.ask(context.taken.append, cut_behind_blanks)
@@ -187,8 +187,10 @@ def test_portions(context: House) -> None:
         context.mailbox.ask(context.taken.append, cut_behind_blanks)
         if context.mailbox.asked:
             break
-        assert context.subscriber.waiting > left + 5 - len(b"".join(context.taken)) - 3 * PORTION
-    assert context.subscriber.waiting == 0
+        assert (
+            context.subscriber.backlog_bytes > left + 5 - len(b"".join(context.taken)) - 3 * PORTION
+        )
+    assert context.subscriber.backlog_bytes == 0
     assert b"".join(context.taken) == b"".join(words) + b"last "
     assert all(portion.endswith(b" ") for portion in context.taken)
     assert max(map(len, context.taken)) == 5 * PORTION + 1
@@ -222,7 +224,7 @@ def test_portions_of_what_comes_in_one_turn(context: House) -> None:
     context.clock.advance(0)
 
     assert [len(portion) for portion in context.taken] == [PORTION // 5 * 5]
-    assert context.subscriber.waiting > PORTION
+    assert context.subscriber.backlog_bytes > PORTION
 
 
 def test_who_takes_portions_is_not_dropped() -> None:
@@ -232,12 +234,12 @@ def test_who_takes_portions_is_not_dropped() -> None:
     context = House(BacklogLimits(seconds=5))
     context.ask()
     context.publish(b"word " * PORTION)
-    while context.subscriber.waiting:
+    while context.subscriber.backlog_bytes:
         context.clock.pump([1.0] * 3)
         context.mailbox.ask(context.taken.append, cut_behind_blanks)
 
     assert len(context.taken) > 4
-    assert not context.subscriber.gone
+    assert not context.subscriber.closed
 
 
 @pytest.mark.parametrize(
@@ -254,6 +256,6 @@ def test_the_end(context: House, end: Callable[[House], Any]) -> None:
     context.clock.advance(0)
 
     assert context.closed == 1
-    assert context.subscriber.gone
-    assert context.hub.numbers().subscribers == 0
+    assert context.subscriber.closed
+    assert context.hub.current_metrics().subscribers == 0
     assert context.taken in ([], [b"last"])

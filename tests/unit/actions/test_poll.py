@@ -246,7 +246,7 @@ def test_a_first_poll_gets_the_position() -> None:
     second = polls.ask(f"channels=news&since={first['position']}")
 
     assert texts(second) == ["between"]
-    assert polls.hub.numbers().subscribers == 0
+    assert polls.hub.current_metrics().subscribers == 0
     verifyObject(IAction, PollAction(polls.context))
 
 
@@ -257,7 +257,7 @@ def test_a_poll_waits_for_news() -> None:
     polls = Polls()
     poll = polls.ask("channels=news,sport&since=e.0")
     assert poll.heard() == []
-    assert polls.hub.numbers().channels == {"news": 1, "sport": 1}
+    assert polls.hub.current_metrics().channels == {"news": 1, "sport": 1}
     polls.clock.advance(3)
     polls.hub.publish([Draft("other", b"no"), Draft("sport", b"1:0"), Draft("news", b"two")])
     polls.turn()
@@ -268,7 +268,7 @@ def test_a_poll_waits_for_news() -> None:
     assert answer.headers["content-type"] == "application/json"
     assert answer.headers["cache-control"] == "no-store"
     assert answer.headers["etag"] == '"e.3"'
-    assert polls.hub.numbers().subscribers == 0
+    assert polls.hub.current_metrics().subscribers == 0
     assert not [call for call in polls.clock.getDelayedCalls() if call.getTime() > 20]
 
 
@@ -458,7 +458,7 @@ def test_over_http_2() -> None:
     client = Client(polls)
     polling = client.ask("/poll?channels=news&since=e.0")
     other = client.ask("/poll?channels=sport&since=e.0")
-    assert polls.hub.numbers().subscribers == 2
+    assert polls.hub.current_metrics().subscribers == 2
     polls.tell("hello")
     client.turn()
 
@@ -467,8 +467,8 @@ def test_over_http_2() -> None:
     assert not other.ended
     client.talk.reset_stream(client.number(other))
     client.turn()
-    assert polls.hub.numbers().subscribers == 0
-    assert polls.hub.numbers().closed["client"] == 1
+    assert polls.hub.current_metrics().subscribers == 0
+    assert polls.hub.current_metrics().closed["client"] == 1
 
 
 # What may happen meanwhile.
@@ -482,8 +482,8 @@ def test_a_client_that_goes_away_leaves() -> None:
     poll = polls.ask("channels=news&since=e.0")
     poll.hang_up()
 
-    assert polls.hub.numbers().subscribers == 0
-    assert polls.hub.numbers().closed["client"] == 1
+    assert polls.hub.current_metrics().subscribers == 0
+    assert polls.hub.current_metrics().closed["client"] == 1
     polls.tell("nobody hears")
     polls.clock.advance(WAIT)
     assert poll.heard() == []
@@ -582,7 +582,7 @@ def test_an_archive_may_take_its_time() -> None:
     assert answer.status == 503
     assert answer.headers["retry-after"] == "2"
     broker.asked.callback(Replay((), True, Position("e", 0)))
-    assert polls.hub.numbers().subscribers == 0
+    assert polls.hub.current_metrics().subscribers == 0
 
 
 def test_stopping_before_the_broker_has_said_where_the_log_is() -> None:

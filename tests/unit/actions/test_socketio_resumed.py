@@ -89,7 +89,7 @@ def test_what_came_before_is_told_once(framing: Framing, settled: bool) -> None:
     texts = (b'42["message","old","e.40"]', b'42["message","old","e.50"]', b'42["position","e.50"]')
     assert place.ear.told == [(b"".join(map(framing.text, texts)), settled)]
     assert len(place.broker.asked) == 1
-    assert place.hub.numbers().subscribers == 0
+    assert place.hub.current_metrics().subscribers == 0
 
 
 def test_nothing_else_is_told() -> None:
@@ -121,7 +121,7 @@ def test_nothing_may_be_there() -> None:
 
     told: Any = (Poll4().text(b'42["position","e.50"]'), True)
     assert place.ear.told == [told]
-    assert place.hub.numbers().subscribers == 1
+    assert place.hub.current_metrics().subscribers == 1
 
 
 def test_nobody_waits_for_who_is_gone() -> None:
@@ -130,9 +130,9 @@ def test_nobody_waits_for_who_is_gone() -> None:
     """
     place = Place()
     place.ask("a")
-    assert place.hub.numbers().subscribers == 1
+    assert place.hub.current_metrics().subscribers == 1
     place.resumed.close()
-    assert place.hub.numbers().subscribers == 0
+    assert place.hub.current_metrics().subscribers == 0
 
     place.broker.hear("a")
     place.clock.advance(0)

@@ -276,16 +276,16 @@ def test_rates_forget() -> None:
     place.pass_seconds(100)
     place.publish(*["a"] * 60)
     place.pass_seconds(5)
-    fresh = place.hub.numbers().rates
+    fresh = place.hub.current_metrics().rates
     fresh_10, fresh_60 = fresh[10]["published"], fresh[60]["published"]
     place.pass_seconds(6)
-    later = place.hub.numbers().rates
+    later = place.hub.current_metrics().rates
     place_10, place_60 = later[10]["published"], later[60]["published"]
     place.pass_seconds(60)
 
     assert (fresh_10, fresh_60) == (6, 1)
     assert (place_10, place_60) == (0, 1)
-    assert place.hub.numbers().rates[60]["published"] == 0
+    assert place.hub.current_metrics().rates[60]["published"] == 0
 
 
 def test_rates_of_a_clock_that_goes_back_are_none() -> None:

@@ -155,7 +155,7 @@ def test_head(place: Place) -> None:
     head = place.call(b"HEAD /lines HTTP/1.1\r\nHost: a\r\n\r\n")
 
     assert b"Content-Type: text/plain\r\n" in head.written()
-    assert place.hub.numbers().subscribers == 0
+    assert place.hub.current_metrics().subscribers == 0
     assert head.open
 
 

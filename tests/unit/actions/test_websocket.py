@@ -360,7 +360,7 @@ def test_a_client_that_leaves_before_its_turn() -> None:
         peer.hang_up()
     place.clock.pump([0.5] * 20)
 
-    assert place.hub.numbers().subscribers == 0
+    assert place.hub.current_metrics().subscribers == 0
     assert len(place.clock.getDelayedCalls()) == before
 
 
@@ -393,7 +393,7 @@ def test_messages_of_both_kinds() -> None:
     assert peer.gone
     peer.hang_up()
     assert notes.told == [(b"ab", False), (b"\xff", True), (4000, "so long")]
-    assert place.hub.numbers().closed == {"client": 1}
+    assert place.hub.current_metrics().closed == {"client": 1}
 
 
 def test_broadcasts_and_own_words_in_one_order() -> None:
@@ -427,12 +427,12 @@ def test_closing() -> None:
 
     assert peer.heard() == ["last", Close(4001, "done")]
     assert not peer.gone
-    assert place.hub.numbers().subscribers == 0
+    assert place.hub.current_metrics().subscribers == 0
     peer.say(masked(8, b"\x0f\xa1"))
     assert peer.gone
     peer.hang_up()
     assert notes.told == [(4001, "done")]
-    assert place.hub.numbers().closed == {"ended": 1}
+    assert place.hub.current_metrics().closed == {"ended": 1}
 
 
 @pytest.mark.parametrize("deflate", [False, True])
@@ -557,7 +557,7 @@ def test_mistakes_and_limits(data: bytes, code: int) -> None:
 
     (close,) = peer.heard()
     assert close.code == code
-    assert place.hub.numbers().closed == {"broken": 1}
+    assert place.hub.current_metrics().closed == {"broken": 1}
     assert (b"more", False) not in place.own.notes[0].told
     place.clock.pump([1.0] * 7)
     assert peer.caller.wire.aborted
@@ -628,7 +628,7 @@ def test_a_stop() -> None:
         assert peer.gone
         peer.hang_up()
     assert place.own.notes[0].told == [(1001, "")]
-    assert place.hub.numbers().closed == {"shutdown": 2}
+    assert place.hub.current_metrics().closed == {"shutdown": 2}
 
 
 # The server's clock.
@@ -653,7 +653,7 @@ def test_pings_and_silence() -> None:
     assert pings == 4
     assert dumb.heard()[-1] == Close(1011, "no answer to a ping")
     assert [peer.heard()[-1] for peer in (talks, unasked)] == [("PING", b"")] * 2
-    assert place.hub.numbers().closed == {"silent": 1}
+    assert place.hub.current_metrics().closed == {"silent": 1}
 
 
 def test_a_message_that_never_ends() -> None:
@@ -1092,8 +1092,8 @@ def test_patience() -> None:
     assert peer.caller.wire.aborted
     peer.hang_up()
     assert place.own.notes[0].told == [(1006, "")]
-    assert place.hub.numbers().closed == {"behind": 1}
-    assert place.hub.numbers().behind == 0
+    assert place.hub.current_metrics().closed == {"behind": 1}
+    assert place.hub.current_metrics().behind == 0
 
 
 # Raw.
@@ -1197,7 +1197,7 @@ def test_a_slow_broker_slows_its_publishers(path: str) -> None:
         broker.answer()
         place.turn()
 
-    assert place.hub.numbers().published == 40
+    assert place.hub.current_metrics().published == 40
 
 
 # JSON.
@@ -1386,13 +1386,13 @@ def test_unsubscribing_from_what_is_not_heard() -> None:
     peer = place.open("/ws?channels=news,sport")
     peer.heard()
     asked: list[Sequence[str]] = []
-    remove = place.hub.remove
+    remove = place.hub.remove_channels
 
     def noted(subscriber: Subscriber, names: Sequence[str]) -> None:
         asked.append(names)
         remove(subscriber, names)
 
-    place.hub.remove = noted  # type: ignore[method-assign]  # it is looked at
+    place.hub.remove_channels = noted  # type: ignore[method-assign]  # it is looked at
     others = [f"c{number}" for number in range(5000)]
     assert peer.command(type="unsubscribe", id=1, channels=[*others, "sport"] * 2) == [
         {"type": "ack", "id": 1}

@@ -1374,7 +1374,7 @@ async def test_the_reader_behind_a_late_answer_is_heard_leaving(listen: Listen) 
     await peer.closed()
     for _ in range(50):
         await turns()
-    left = place.hub.numbers().subscribers
+    left = place.hub.current_metrics().subscribers
     place.hub.stop(0)
 
     assert left == 0
@@ -1448,7 +1448,7 @@ async def test_news_come_over_a_socket(listen: Listen) -> None:
     place.clock.advance(0)
     await peer.until(lambda: b"data: hello" in peer.heard)
     peer.transport.loseConnection()
-    while place.hub.numbers().subscribers:
+    while place.hub.current_metrics().subscribers:
         await turns()
 
 

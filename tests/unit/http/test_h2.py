@@ -504,7 +504,7 @@ def test_a_hundred_readers_on_one_connection() -> None:
     client.turn()
 
     assert all(b"x" * 500 in subscriber.body for subscriber in subscribers)
-    assert place.hub.numbers().subscribers == STREAMS
+    assert place.hub.current_metrics().subscribers == STREAMS
     with pytest.raises(h2.exceptions.TooManyStreamsError):
         client.ask("/news")
 
@@ -519,10 +519,10 @@ def test_readers_leave_one_by_one() -> None:
     first, _, _ = (client.ask("/news") for _ in range(3))
     client.talk.reset_stream(client.number(first), Codes.CANCEL)
     client.turn()
-    assert place.hub.numbers().subscribers == 2
+    assert place.hub.current_metrics().subscribers == 2
     client.hang_up()
 
-    numbers = place.hub.numbers()
+    numbers = place.hub.current_metrics()
     assert numbers.subscribers == 0
     assert (numbers.closed["client"], numbers.closed["lost"]) == (1, 2)
     assert not place.server.connections
@@ -549,7 +549,7 @@ def test_a_slow_reader_is_dropped() -> None:
 
     assert slow.reset == Codes.CANCEL
     assert len(slow.body) <= 65535
-    assert place.hub.numbers().closed["behind"] == 1
+    assert place.hub.current_metrics().closed["behind"] == 1
     assert other.status == 200 and client.goodbye is None
 
 
@@ -566,7 +566,7 @@ def test_a_stalled_reader_is_dropped() -> None:
     client.turn()
 
     assert slow.reset == Codes.CANCEL
-    assert place.hub.numbers().closed["stalled"] == 1
+    assert place.hub.current_metrics().closed["stalled"] == 1
     place.hub.stop(1000)
 
 
@@ -611,7 +611,7 @@ def test_large_windows_do_not_help_a_client_that_reads_nothing() -> None:
         waiting = max(waiting, stream.queued)
 
     assert waiting < 50_000
-    assert place.hub.numbers().closed["behind"] == 1
+    assert place.hub.current_metrics().closed["behind"] == 1
     client.server.resumeProducing()
     client.turn()
     assert slow.reset == Codes.CANCEL

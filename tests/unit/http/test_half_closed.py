@@ -157,7 +157,7 @@ def test_a_stream_ends_with_its_client() -> None:
 
     assert statuses(waiting) == [200]
     assert not waiting.open
-    assert place.hub.numbers().subscribers == 0
+    assert place.hub.current_metrics().subscribers == 0
 
 
 def test_who_is_half_closed_is_not_waited_for() -> None:
@@ -371,10 +371,10 @@ async def test_a_stream_is_left(opened: tuple[Port, list[Any]]) -> None:
     sockets.append(sock)
     await deferToThread(sock.sendall, get(b"/news"))
     await deferToThread(sock.recv, 100)
-    assert port.place.hub.numbers().subscribers == 1
+    assert port.place.hub.current_metrics().subscribers == 1
     await deferToThread(sock.say_all, b"")
 
-    while port.place.hub.numbers().subscribers:
+    while port.place.hub.current_metrics().subscribers:
         await turns()
 
 

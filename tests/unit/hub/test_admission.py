@@ -1,5 +1,5 @@
 """
-The line in front of the hub.
+The rate limit for new subscribers.
 """
 
 from __future__ import annotations
@@ -10,165 +10,170 @@ from typing import Any
 import pytest
 from twisted.internet.task import Clock
 
-from rt_twisted.hub.admission import BURST, LONGEST, TICK, Admission
+from rt_twisted.hub.admission import BURST, MAX_RETRY, TICK, Admission
 from rt_twisted.model.errors import HttpError
 
 
 @dataclass(eq=False)
 class Client:
     """
-    A request, as far as the line looks at it.
+    A request, as far as the queue uses it.
     """
 
-    answered: bool = False
+    closed: bool = False
+
+    def is_closed(self) -> bool:
+        """
+        Return whether the client is gone.
+        """
+        return self.closed
 
 
-class Door:
+class Arrivals:
     """
-    A line, and who has come through.
+    An admission queue, and the clients that were admitted and rejected.
 
     Args:
         rate: see `Admission`.
-        most: the same.
+        queue_limit: the same.
     """
 
-    def __init__(self, rate: int, most: int) -> None:
+    def __init__(self, rate: int, queue_limit: int) -> None:
         self.clock = Clock()
-        self.admission = Admission(self.clock, rate, most)
-        self.inside: list[Client] = []
-        self.refused: list[HttpError] = []
+        self.admission = Admission(self.clock, rate, queue_limit)
+        self.admitted: list[Client] = []
+        self.rejected: list[HttpError] = []
 
-    def come(self, count: int) -> list[Client]:
+    def arrive(self, count: int) -> list[Client]:
         """
-        So many ask at once.
+        Request slots for *count* clients at once.
         """
         clients = [Client() for _ in range(count)]
         for client in clients:
-            self._ask(client)
+            self._request(client)
         return clients
 
-    def _ask(self, client: Client) -> None:
-        exchange: Any = client
+    def _request(self, client: Client) -> None:
         try:
-            turn = self.admission.turn(exchange)
-        except HttpError as refusal:
-            self.refused.append(refusal)
+            slot = self.admission.request_slot(client.is_closed)
+        except HttpError as error:
+            self.rejected.append(error)
             return
-        if turn is None:
-            self.inside.append(client)
+        if slot is None:
+            self.admitted.append(client)
             return
-        turn.addCallbacks(lambda _: self.inside.append(client), self._send_away)
+        slot.addCallbacks(lambda _: self.admitted.append(client), self._on_rejected)
 
-    def _send_away(self, failure: Any) -> None:
-        self.refused.append(failure.value)
+    def _on_rejected(self, failure: Any) -> None:
+        self.rejected.append(failure.value)
 
     def wait(self, seconds: float) -> None:
         """
-        Let time pass, a little at once.
+        Let time pass in small steps.
         """
         self.clock.pump([TICK / 5] * round(seconds / TICK * 5))
 
 
-def test_without_a_rate_everybody_comes_in() -> None:
+def test_without_a_rate_all_are_admitted() -> None:
     """
-    0 is no limit, whatever may wait.
+    A rate of 0 is no limit, whatever the limit of the queue is.
     """
-    door = Door(0, 0)
-    door.come(1000)
+    arrivals = Arrivals(0, 0)
+    arrivals.arrive(1000)
 
-    assert len(door.inside) == 1000
-    assert door.clock.getDelayedCalls() == []
+    assert len(arrivals.admitted) == 1000
+    assert arrivals.clock.getDelayedCalls() == []
 
 
-def test_so_many_a_second_in_order() -> None:
+def test_clients_are_admitted_at_the_rate_and_in_order() -> None:
     """
-    A tenth of a second's worth at once, the rest at the rate, first come first;
-    one timer for all, none when nobody waits.
+    A tenth of a second's worth is admitted at once, the rest at the rate, first come
+    first served. One timer serves all; there is none when the queue is empty.
     """
-    door = Door(100, 1000)
-    clients = door.come(300)
-    assert len(door.inside) == 100 * BURST
-    assert door.admission.waiting == 290
-    assert len(door.clock.getDelayedCalls()) == 1
+    arrivals = Arrivals(100, 1000)
+    clients = arrivals.arrive(300)
+    assert len(arrivals.admitted) == 100 * BURST
+    assert arrivals.admission.queued == 290
+    assert len(arrivals.clock.getDelayedCalls()) == 1
 
-    door.wait(1)
-    assert 105 <= len(door.inside) <= 115
-    door.wait(2)
-    assert door.inside == clients
-    assert door.clock.getDelayedCalls() == []
+    arrivals.wait(1)
+    assert 105 <= len(arrivals.admitted) <= 115
+    arrivals.wait(2)
+    assert arrivals.admitted == clients
+    assert arrivals.clock.getDelayedCalls() == []
 
 
-def test_a_full_line_sends_away_each_for_another_moment() -> None:
+def test_a_full_queue_rejects_each_client_with_another_retry() -> None:
     """
-    503 with Retry-After: as many for each second as the rate lets in, after those
-    who wait already.
+    The response is 503 with Retry-After: as many clients for each second as the rate
+    admits, after those that are queued already.
     """
-    door = Door(10, 20)
-    door.come(71)
-    assert len(door.inside) == 1
-    moments = [refusal.retry for refusal in door.refused]
-    assert all(refusal.status == 503 for refusal in door.refused)
-    assert moments == sorted(set(moments))
-    assert moments[0] == pytest.approx(2.1)
-    assert moments[-1] == pytest.approx(7)
-    assert door.refused[0].headers == (("Retry-After", "3"),)
+    arrivals = Arrivals(10, 20)
+    arrivals.arrive(71)
+    assert len(arrivals.admitted) == 1
+    retries = [error.retry for error in arrivals.rejected]
+    assert all(error.status == 503 for error in arrivals.rejected)
+    assert retries == sorted(set(retries))
+    assert retries[0] == pytest.approx(2.1)
+    assert retries[-1] == pytest.approx(7)
+    assert arrivals.rejected[0].headers == (("Retry-After", "3"),)
 
-    door.come(100_000 // 10)
-    assert max(refusal.retry for refusal in door.refused) <= LONGEST
+    arrivals.arrive(100_000 // 10)
+    assert max(error.retry for error in arrivals.rejected) <= MAX_RETRY
 
 
-def test_who_hangs_up_is_forgotten() -> None:
+def test_a_closed_client_takes_no_slot() -> None:
     """
-    It takes nobody's turn, and nobody's place in a full line.
+    A client that is gone takes no slot, and no place in a full queue.
     """
-    door = Door(10, 20)
-    clients = door.come(21)
+    arrivals = Arrivals(10, 20)
+    clients = arrivals.arrive(21)
     for client in clients[1:11]:
-        client.answered = True
-    door.wait(TICK)
-    door.come(10)
-    assert door.refused == []
-    door.wait(2.1)
+        client.closed = True
+    arrivals.wait(TICK)
+    arrivals.arrive(10)
+    assert arrivals.rejected == []
+    arrivals.wait(2.1)
 
-    assert len(door.inside) == 21
-    assert not any(client in door.inside for client in clients[1:11])
+    assert len(arrivals.admitted) == 21
+    assert not any(client in arrivals.admitted for client in clients[1:11])
 
 
-def test_other_limits_hold_at_once() -> None:
+def test_other_limits_apply_at_once() -> None:
     """
-    A lower rate, none at all: who waits is let in by what holds now.
+    Queued clients are admitted by the new rate, also when there is none any more.
     """
-    door = Door(10, 1000)
-    door.come(101)
-    door.admission.reconfigure(50, 1000)
-    door.wait(1)
-    assert 46 <= len(door.inside) <= 57
-    door.admission.reconfigure(0, 0)
-    door.come(1)
-    door.wait(TICK)
+    arrivals = Arrivals(10, 1000)
+    arrivals.arrive(101)
+    arrivals.admission.reconfigure(50, 1000)
+    arrivals.wait(1)
+    assert 46 <= len(arrivals.admitted) <= 57
+    arrivals.admission.reconfigure(0, 0)
+    arrivals.arrive(1)
+    arrivals.wait(TICK)
 
-    assert len(door.inside) == 102
+    assert len(arrivals.admitted) == 102
 
 
-def test_a_stop_sends_everybody_away() -> None:
+def test_a_stop_rejects_all_queued_clients() -> None:
     """
-    Each with another time; who has hung up hears nothing.
+    Each gets another Retry-After; those that are gone get no response.
     """
-    door = Door(1, 10)
-    door.come(5)[1].answered = True
-    door.admission.stop(2)
+    arrivals = Arrivals(1, 10)
+    arrivals.arrive(5)[1].closed = True
+    arrivals.admission.stop(2)
 
-    moments = [refusal.retry for refusal in door.refused]
-    assert len(set(moments)) == 3
-    assert all(2 <= moment <= 4 for moment in moments)
-    assert door.clock.getDelayedCalls() == []
+    retries = [error.retry for error in arrivals.rejected]
+    assert len(set(retries)) == 3
+    assert all(2 <= retry <= 4 for retry in retries)
+    assert arrivals.clock.getDelayedCalls() == []
 
 
-def test_each_that_is_sent_away_counts_once() -> None:
+def test_each_rejected_client_counts_once() -> None:
     """
-    The counter is what an operator sees of a full line.
+    The counter is what an operator sees of a full queue.
     """
-    door = Door(1, 1)
-    door.come(50)
+    arrivals = Arrivals(1, 1)
+    arrivals.arrive(50)
 
-    assert door.admission.sent_away == len(door.refused) > 0
+    assert arrivals.admission.rejected == len(arrivals.rejected) > 0

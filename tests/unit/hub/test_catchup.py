@@ -160,9 +160,9 @@ def test_who_waits_gets_signs_of_life(make: Callable[..., House]) -> None:
 
     context.clock.pump([1] * 60)
 
-    assert context.hub.numbers().joining == 1
+    assert context.hub.current_metrics().joining == 1
     assert line.read().count(b":\n") >= 10
-    assert context.hub.numbers().subscribers == 1
+    assert context.hub.current_metrics().subscribers == 1
 
 
 def test_who_waits_keeps_its_channel(make: Callable[..., House]) -> None:
@@ -254,7 +254,7 @@ def test_who_goes_while_it_waits_leaves_nothing(make: Callable[..., House]) -> N
     second.hang_up()
     answer.callback(Replay((), True, Position("e", 100)))
 
-    assert context.hub.numbers().subscribers == 0
+    assert context.hub.current_metrics().subscribers == 0
     assert context.hub._catchup.waiting == {}
     assert not next(iter(context.hub._channels)).waiting
 
@@ -283,7 +283,7 @@ def test_a_loss_is_told_to_live_readers(make: Callable[..., House]) -> None:
         assert texts(first) == [b"1"]
         assert b"id: e.110\n" in second
     assert b"gap" not in b.read()
-    assert context.hub.numbers().gaps == 2
+    assert context.hub.current_metrics().gaps == 2
 
     got = context.join("a", since=After(before)).read()
     assert b"event: gap\n" in got
@@ -380,7 +380,7 @@ def test_a_reader_may_have_no_channel(make: Callable[..., House]) -> None:
     context.clock.advance(1)
 
     assert line.read() == b":\n"
-    assert context.hub.numbers().subscribers == 1
+    assert context.hub.current_metrics().subscribers == 1
 
 
 def test_channels_can_be_added_and_removed(make: Callable[..., House]) -> None:
@@ -393,27 +393,27 @@ def test_channels_can_be_added_and_removed(make: Callable[..., House]) -> None:
     context.publish(("a", b"a1"), ("b", b"b1"))
     line.read()
 
-    context.hub.add(subscriber, ["a"], Newest(10), b"hello ")
+    context.hub.add_channels(subscriber, ["a"], Newest(10), b"hello ")
     got = line.read()
     assert got.startswith(b"hello ")
     assert texts(got) == [b"a1"]
-    context.hub.add(subscriber, ["b", "a"])
+    context.hub.add_channels(subscriber, ["b", "a"])
     assert texts(line.read()) == []
     context.publish(("b", b"b2"), ("a", b"a2"), ("b", b"b3"))
     context.turn()
     assert texts(line.read()) == [b"b2", b"a2", b"b3"]
 
-    context.hub.remove(subscriber, ["b"])
+    context.hub.remove_channels(subscriber, ["b"])
     context.publish(("b", b"b4"), ("a", b"a3"))
     context.turn()
     assert texts(line.read()) == [b"a3"]
-    context.hub.remove(subscriber, ["a", "unknown"])
+    context.hub.remove_channels(subscriber, ["a", "unknown"])
     context.publish(("a", b"a4"))
     context.turn()
     assert line.read() == b""
-    assert context.hub.numbers().channels == {}
+    assert context.hub.current_metrics().channels == {}
     line.hang_up()
-    assert context.hub.numbers().subscribers == 0
+    assert context.hub.current_metrics().subscribers == 0
 
 
 @settings(max_examples=100)
@@ -429,7 +429,7 @@ def test_whatever_is_picked_is_heard_and_nothing_else(steps: list[tuple[bool, se
     picked: set[str] = set()
     try:
         for adds, names in steps:
-            (context.hub.add if adds else context.hub.remove)(
+            (context.hub.add_channels if adds else context.hub.remove_channels)(
                 reader_of(context, line), sorted(names)
             )
             picked = picked | names if adds else picked - names
@@ -440,7 +440,7 @@ def test_whatever_is_picked_is_heard_and_nothing_else(steps: list[tuple[bool, se
             assert texts(line.read()) == [name.encode() for name in "dabc" if name in picked]
             assert texts(other.read()) == [b"a", b"b"]
             counted = {name: (name in picked) + (name in "ab") for name in "abcd"}
-            said = context.hub.numbers().channels
+            said = context.hub.current_metrics().channels
             assert said == {name: count for name, count in counted.items() if count}
     finally:
         for each in context.lines:
@@ -461,7 +461,7 @@ def test_a_channel_added_within_a_turn_waits_for_its_end(
     context.step()  # the first of them is told
     context.publish(("b", b"2"))
     for line in lines:
-        context.hub.add(reader_of(context, line), ["b"], Newest(10))
+        context.hub.add_channels(reader_of(context, line), ["b"], Newest(10))
     for _ in range(8):
         context.step()
     context.publish(("a", b"3"), ("b", b"4"))
@@ -481,7 +481,7 @@ def test_who_has_left_is_not_let_in_again(make: Callable[..., House]) -> None:
     subscriber = reader_of(context, line)
     subscriber.drop(DisconnectReason.LOST)
 
-    context.hub.add(subscriber, ["b"], Newest(10), b"hello ")
+    context.hub.add_channels(subscriber, ["b"], Newest(10), b"hello ")
     assert context.hub.subscribers_of("b") == 0
     assert context.hub.subscribers == 0
 
@@ -500,8 +500,8 @@ def test_adding_waits_for_hearing_and_archive(make: Callable[..., House]) -> Non
     broker.hear("a")
     subscriber = reader_of(context, line)
     line.read()
-    context.hub.add(subscriber, ["b"], After(Position("e", 90)), b"b: ")
-    context.hub.add(subscriber, ["b"], After(Position("e", 90)))
+    context.hub.add_channels(subscriber, ["b"], After(Position("e", 90)), b"b: ")
+    context.hub.add_channels(subscriber, ["b"], After(Position("e", 90)))
     broker.bring("a", b"101")
     context.turn()
     assert texts(line.read()) == [b"101"]
@@ -527,9 +527,9 @@ def test_what_is_added_may_be_removed_before_it_came(make: Callable[..., House])
     line = context.join("a")
     broker.hear("a")
     subscriber = reader_of(context, line)
-    context.hub.add(subscriber, ["b", "c"])
+    context.hub.add_channels(subscriber, ["b", "c"])
     broker.hear("c")
-    context.hub.remove(subscriber, ["b"])
+    context.hub.remove_channels(subscriber, ["b"])
     broker.bring("c", b"heard")
     context.turn()
     assert texts(line.read()) == [b"heard"]
@@ -548,9 +548,9 @@ def test_an_answer_about_a_removed_channel_is_not_told(make: Callable[..., House
     context = make(broker=broker)
     line = context.join()
     subscriber = reader_of(context, line)
-    context.hub.add(subscriber, ["a", "b"], After(Position("e", 90)))
+    context.hub.add_channels(subscriber, ["a", "b"], After(Position("e", 90)))
     broker.hear("a", "b")
-    context.hub.remove(subscriber, ["b"])
+    context.hub.remove_channels(subscriber, ["b"])
     (_, _, both), (names, _, rest) = broker.asked
     assert names == ["a"]
     line.read()
@@ -560,8 +560,8 @@ def test_an_answer_about_a_removed_channel_is_not_told(make: Callable[..., House
     rest.callback(Replay(old("a", 95), True, Position("e", 100)))
 
     assert [number for number, _ in events(line.read())] == [95]
-    context.hub.add(subscriber, ["c"], After(Position("e", 90)))
-    context.hub.remove(subscriber, ["c"])
+    context.hub.add_channels(subscriber, ["c"], After(Position("e", 90)))
+    context.hub.remove_channels(subscriber, ["c"])
     assert len(broker.asked) == 2
     assert context.hub._catchup.waiting == {}
 
@@ -593,4 +593,4 @@ def test_who_leaves_does_not_wait_for_the_archive(make: Callable[..., House]) ->
     line.hang_up()
 
     assert asked.called
-    assert context.hub.numbers().joining == 0
+    assert context.hub.current_metrics().joining == 0

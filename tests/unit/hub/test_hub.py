@@ -238,7 +238,7 @@ def test_a_gap_is_said_first(make: Callable[..., House]) -> None:
             assert gap < got.index(b"data: 4\n")
             assert texts(got) == [b"4", b"5"]
     assert b"gap" not in context.join("a", since=After(Position("e", 3))).read()
-    assert context.hub.numbers().gaps == 4
+    assert context.hub.current_metrics().gaps == 4
 
 
 def test_newest_and_within_are_no_gaps(make: Callable[..., House]) -> None:
@@ -281,7 +281,7 @@ def test_a_forgotten_channel_is_a_gap_too(make: Callable[..., House]) -> None:
     context.publish(("a", b"1"), ("b", b"2"))
     context.turn()
     context.clock.pump([1.0] * 60)
-    assert context.hub.numbers().history_bytes == 0
+    assert context.hub.current_metrics().history_bytes == 0
 
     assert b"gap" in context.join("a", since=After(Position("e", 0))).read()
     assert b"gap" not in context.join("a", since=After(Position("e", 2))).read()
@@ -296,7 +296,7 @@ def test_memory_of_all_channels_is_bounded(make: Callable[..., House]) -> None:
     context.join("reader")
     for number in range(5000):
         context.publish((f"channel{number}", bytes(1000)), ("reader", b""))
-        assert context.hub.numbers().history_bytes <= limit
+        assert context.hub.current_metrics().history_bytes <= limit
         if number % 100 == 0:
             context.turn()
     context.turn()
@@ -321,7 +321,7 @@ def test_no_room_for_what_is_not_told_yet(make: Callable[..., House]) -> None:
         got = line.read()
         assert b'event: gap\ndata: {"position": "e.0"}\n' in got
         assert events(got) == [event]
-    assert context.hub.numbers().history_bytes == 0
+    assert context.hub.current_metrics().history_bytes == 0
 
 
 def test_a_replay_is_bounded(make: Callable[..., House]) -> None:
@@ -513,12 +513,12 @@ def test_a_stalled_reader_is_found(make: Callable[..., House]) -> None:
     line = context.join("a", buffer=4096, backlog_limits=backlog_limits)
     context.publish(("a", bytes(100_000)))
     context.turn()
-    assert context.hub.numbers().behind == 1
+    assert context.hub.current_metrics().behind == 1
 
     context.clock.pump([1.0] * 7)
 
     assert line.aborted
-    numbers = context.hub.numbers()
+    numbers = context.hub.current_metrics()
     assert (numbers.behind, numbers.subscribers) == (0, 0)
     assert numbers.closed == {"stalled": 1}
 
@@ -540,8 +540,8 @@ def test_a_skipping_reader_stays(make: Callable[..., House]) -> None:
 
     assert b"event: gap\n" in got
     assert texts(got)[-1] == b"newest"
-    assert context.hub.numbers().gaps > 0
-    assert context.hub.numbers().subscribers == 1
+    assert context.hub.current_metrics().gaps > 0
+    assert context.hub.current_metrics().subscribers == 1
 
 
 def test_limits_on_readers(make: Callable[..., House]) -> None:
@@ -576,7 +576,7 @@ def test_numbers(make: Callable[..., House]) -> None:
     context.turn()
     line.hang_up()
 
-    numbers = context.hub.numbers()
+    numbers = context.hub.current_metrics()
 
     assert numbers.channels == {"b": 1}
     assert (numbers.subscribers, numbers.joined) == (1, 2)
@@ -701,8 +701,8 @@ def test_a_reader_may_leave_before_the_history_answers(make: Callable[..., House
 
     broker.asked[0][2].callback(Replay(old(95), True, Position("e", 100)))
 
-    assert context.hub.numbers().subscribers == 0
-    assert context.hub.numbers().channels == {}
+    assert context.hub.current_metrics().subscribers == 0
+    assert context.hub.current_metrics().channels == {}
 
 
 def test_a_new_log_is_a_gap_for_everybody_who_resumes(make: Callable[..., House]) -> None:
@@ -891,7 +891,7 @@ def test_every_subscriber_gets_heartbeats(make: Callable[..., House]) -> None:
     for _ in range(4):
         line = context.join("a")
         [subscriber] = [one for one in context.hub._heartbeats if one.transport is line]
-        context.hub.add(subscriber, ["b"])
+        context.hub.add_channels(subscriber, ["b"])
     context.publish(("b", b"1"))
     context.turn()
 
@@ -948,7 +948,7 @@ def test_the_other_channels_are_counted_without_the_shown_ones(
     context.join("big")
     context.publish(("big", b"1"), ("big", b"2"), ("small", b"3"))
     context.turn()
-    shown, others = context.hub.busiest(1)
+    shown, others = context.hub.busiest_channels(1)
 
     assert [(one.name, one.messages) for one in shown] == [("big", 2)]
     assert (others.messages, others.channels) == (1, 1)

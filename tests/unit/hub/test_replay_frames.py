@@ -139,7 +139,7 @@ def test_a_subscriber_that_does_not_read_has_references(line: Line, notes: Notes
 
     assert notes.said == ["behind"]
     assert len(format.encoded) < 200
-    assert 1_800_000 < subscriber.waiting < 2_000_000
+    assert 1_800_000 < subscriber.backlog_bytes < 2_000_000
     subscriber.write(b"live")
     expected = b"".join([one.data for one in messages if isinstance(one, Message)])
     assert line.read_all() == expected + b"live"
@@ -203,7 +203,7 @@ def test_silent_subscribers_of_a_hub_share_what_they_are_replayed(
     """
     All messages of the replay exist once, whatever the number of subscribers.
     """
-    context = make(keep=Retention(bytes=1 << 30), limits=HubLimits(replay_bytes=1 << 30))
+    context = make(retention=Retention(bytes=1 << 30), limits=HubLimits(replay_bytes=1 << 30))
     context.publish(*[("a", b"%d" % number + bytes(50_000)) for number in range(1, 21)])
     context.turn()
     format: Any = Counting()

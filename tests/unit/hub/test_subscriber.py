@@ -109,7 +109,7 @@ def test_it_hears_of_its_connection(line: Line, notes: Notes) -> None:
     subscriber.connectionLost(Failure(ConnectionLost()))
 
     assert notes.said == [DisconnectReason.LOST]
-    assert subscriber.gone
+    assert subscriber.closed
 
 
 def test_what_does_not_fit_follows_in_order(line: Line, notes: Notes) -> None:
