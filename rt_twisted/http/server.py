@@ -16,13 +16,13 @@ from twisted.logger import Logger
 from twisted.web.http import datetimeToString
 from zope.interface import implementer
 
-from rt_twisted.actions.engineio.shares import Shares
 from rt_twisted.codecs.addresses import counted
 from rt_twisted.http.cors import Cors
 from rt_twisted.http.exchange import HttpExchange
 from rt_twisted.http.h1 import Http1Connection
 from rt_twisted.http.request import HttpLimits
 from rt_twisted.model.errors import Header
+from rt_twisted.net.address_groups import AddressGroups
 from rt_twisted.net.inbound_memory import InboundMemory
 from rt_twisted.routes import Routes
 
@@ -211,15 +211,15 @@ class HttpServer(Factory):
             count: how many are too many.
             now: the time.
         """
-        shares: Shares[Http1Connection | Http2Connection] = Shares()
+        groups: AddressGroups[Http1Connection | Http2Connection] = AddressGroups()
         since = {connection: when for when, connection in idle}
         for connection in since:
-            shares.add(connection, counted(str(getattr(connection.peer, "host", ""))))
+            groups.add(connection, counted(str(getattr(connection.peer, "host", ""))))
         for _ in range(count):
-            idlest = shares.largest()
+            idlest = groups.oldest_of_largest()
             if idlest is None or now - since[idlest] < IDLE_GRACE:
                 return  # others shall not make room for these
-            shares.discard(idlest)
+            groups.discard(idlest)
             idlest.too_slow()
             self._evicted += 1
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 
-from rt_twisted.actions.engineio.shares import Shares
+from rt_twisted.net.address_groups import AddressGroups
 
 if TYPE_CHECKING:
     from rt_twisted.actions.engineio.session import Session
@@ -39,7 +39,7 @@ class SessionRegistry:
         self.node = node or "".join(secrets.choice(_LETTERS) for _ in range(6))
         self._sessions: dict[str, Session] = {}
         self._sweep: IDelayedCall | None = None
-        self._pending: Shares[Session] = Shares()
+        self._pending: AddressGroups[Session] = AddressGroups()
 
     def __len__(self) -> int:
         return len(self._sessions)
@@ -71,7 +71,7 @@ class SessionRegistry:
         """
         self._pending.add(session, address)
         if len(self._pending) > most:
-            oldest = self._pending.largest()
+            oldest = self._pending.oldest_of_largest()
             assert oldest is not None
             oldest.expire()
 

@@ -30,7 +30,7 @@ def test_who_comes_back_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
     """
     Is known until it is let in, or until it is too late; the oldest are forgotten first.
     """
-    monkeypatch.setattr(module, "MAX_LEFT", 3)
+    monkeypatch.setattr(module, "MAX_SAVED", 3)
     clock = Clock()
     recovery = SessionStore(clock)
     me: Any = Session()
@@ -52,7 +52,7 @@ def test_what_those_who_left_heard_is_bounded(monkeypatch: pytest.MonkeyPatch) -
     """
     However few they are; with the oldest go their channels.
     """
-    monkeypatch.setattr(module, "MAX_LEFT_CHANNELS", 10)
+    monkeypatch.setattr(module, "MAX_SAVED_CHANNELS", 10)
     recovery = SessionStore(Clock())
     me: Any = Session()
     few, many = ("news",), tuple("abcde")

@@ -1,5 +1,5 @@
 """
-Fair shares of a bounded resource: whose member has to go when it is used up.
+Members grouped by client address, to choose which one must free a bounded resource.
 """
 
 from __future__ import annotations
@@ -9,15 +9,14 @@ from typing import Generic, TypeVar
 T = TypeVar("T")
 
 
-class Shares(Generic[T]):
+class AddressGroups(Generic[T]):
     """
-    Members grouped by address, each group in the order in which its members were
-    added. All methods take constant time.
+    Members grouped by address, each group in the order in which members were added.
 
-    When a bounded resource is used up, the member to end is the oldest of the
-    address that has most: one address that takes all it can get only takes it
-    from itself. Where all members have one address, behind a proxy, it is the
-    oldest of all.
+    All methods take constant time. When a bounded resource is used up, end the
+    oldest member of the largest group: an address that takes as much as it can get
+    then displaces only its own members. Where all members share one address, behind
+    a proxy, this is the oldest member of all.
     """
 
     def __init__(self) -> None:
@@ -34,45 +33,38 @@ class Shares(Generic[T]):
 
     def add(self, member: T, address: str) -> None:
         """
-        Add *member* as the newest of *address*; one that is there already moves.
+        Add *member* as the newest of *address*; a known member moves there.
         """
         self.discard(member)
         group = self._groups.setdefault(address, {})
         group[member] = None
         self._addresses[member] = address
-        self._resized(address, len(group) - 1, len(group))
+        self._resize(address, len(group) - 1, len(group))
         self._largest = max(self._largest, len(group))
 
     def discard(self, member: T) -> None:
         """
-        Remove *member*, if it is there.
+        Remove *member*, if it is present.
         """
         address = self._addresses.pop(member, None)
         if address is None:
             return
         group = self._groups[address]
         del group[member]
-        self._resized(address, len(group) + 1, len(group))
+        self._resize(address, len(group) + 1, len(group))
         if not group:
             del self._groups[address]
         if self._largest not in self._sizes:
             self._largest -= 1
 
-    def largest(self) -> T | None:
+    def oldest_of_largest(self) -> T | None:
         """
-        The oldest member of the address that has most; None if there is none.
+        Return the oldest member of the largest group; None without members.
         """
         addresses = self._sizes.get(self._largest)
         return next(iter(self._groups[next(iter(addresses))])) if addresses else None
 
-    def oldest(self, address: str, most: int) -> T | None:
-        """
-        The oldest member of *address* if it has more than *most*, else None.
-        """
-        group = self._groups.get(address, {})
-        return next(iter(group)) if len(group) > most else None
-
-    def _resized(self, address: str, before: int, after: int) -> None:
+    def _resize(self, address: str, before: int, after: int) -> None:
         if before:
             addresses = self._sizes[before]
             del addresses[address]
