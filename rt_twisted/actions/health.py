@@ -15,8 +15,8 @@ from typing import ClassVar
 from zope.interface import implementer
 
 from rt_twisted.actions.context import ActionContext
+from rt_twisted.actions.headers import NO_STORE
 from rt_twisted.actions.interfaces import IAction, Match
-from rt_twisted.actions.stats import NO_STORE
 from rt_twisted.http.interfaces import IExchange
 
 _TEXT = "text/plain; charset=utf-8"

@@ -23,8 +23,9 @@ from zope.interface import implementer
 
 from rt_twisted import __version__
 from rt_twisted.actions.context import ActionContext
+from rt_twisted.actions.headers import NO_STORE
 from rt_twisted.actions.interfaces import IAction, Match
-from rt_twisted.actions.stats import NO_STORE, check_most, check_observer
+from rt_twisted.actions.stats import check_most, check_observer
 from rt_twisted.http.interfaces import IExchange
 from rt_twisted.metrics.metrics import BOUNDS, ChannelCounts, Histogram
 from rt_twisted.metrics.snapshot import Snapshot, StatsQuery, WorkerMetrics

@@ -15,11 +15,16 @@ from zope.interface import implementer
 
 from rt_twisted.actions.bodies import with_fields
 from rt_twisted.actions.context import ActionContext
+from rt_twisted.actions.headers import NO_STORE
 from rt_twisted.actions.interfaces import IAction, Match
 from rt_twisted.actions.poll_response import PollRequest, respond_once
-from rt_twisted.actions.sse import EVENT_STREAM, check_fixed, read_names, read_since
-from rt_twisted.actions.stats import NO_STORE
-from rt_twisted.actions.subscription import when_admitted
+from rt_twisted.actions.sse import EVENT_STREAM
+from rt_twisted.actions.subscription import (
+    check_static_channels,
+    requested_channels,
+    requested_start,
+    when_admitted,
+)
 from rt_twisted.actions.template import Template
 from rt_twisted.formats.poll import EventPoll, JsonPoll
 from rt_twisted.http.interfaces import IExchange
@@ -60,7 +65,7 @@ class PollAction:
             raise ValueError("history= cannot be negative")
         if self.wait is not None and not 0 <= self.wait <= 3600:
             raise ValueError("wait= is a number of seconds, up to 3600")
-        check_fixed(self.subscribe, self.context)
+        check_static_channels(self.subscribe, self.context)
 
     def act(self, exchange: IExchange, match: Match) -> object:
         """
@@ -78,7 +83,7 @@ class PollAction:
         if self.subscribe:
             names = [template.expand(exchange, match) for template in self.subscribe]
         else:
-            names = read_names(query)
+            names = requested_channels(query)
         names = context.names.check_all(names)
         format = _format(exchange, query)
         since, conditional = _since(exchange, query, context.hub.position().epoch)
@@ -116,7 +121,7 @@ def _since(
         position = _position_in(tags, epoch)
         if position is not None:
             return After(position), True
-    return read_since(exchange, query, True), False
+    return requested_start(exchange, query, True), False
 
 
 def _position_in(tags: str, epoch: str) -> Position | None:

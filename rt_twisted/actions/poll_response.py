@@ -16,7 +16,7 @@ from twisted.internet.error import ConnectionDone
 from twisted.python.failure import Failure
 
 from rt_twisted.actions.context import ActionContext
-from rt_twisted.actions.stats import NO_STORE
+from rt_twisted.actions.headers import NO_STORE
 from rt_twisted.formats.poll import EventPoll, JsonPoll, PollFrames
 from rt_twisted.http.interfaces import IExchange
 from rt_twisted.hub.subscriber import DisconnectReason, Subscriber

@@ -4,8 +4,6 @@ Server-sent events: a connection becomes a reader.
 
 from __future__ import annotations
 
-import math
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
@@ -16,31 +14,30 @@ from zope.interface import implementer
 
 from rt_twisted.actions.bodies import with_fields
 from rt_twisted.actions.context import ActionContext
+from rt_twisted.actions.headers import STREAM_HEADERS
 from rt_twisted.actions.interfaces import IAction, Match
 from rt_twisted.actions.poll_response import PollRequest, respond_once
-from rt_twisted.actions.subscription import address_of, admitted
+from rt_twisted.actions.subscription import (
+    address_of,
+    admitted,
+    check_static_channels,
+    requested_channels,
+    requested_number,
+    requested_start,
+)
 from rt_twisted.actions.template import Template
-from rt_twisted.codecs.query import BRACKETED
 from rt_twisted.formats.chunked import Chunked
 from rt_twisted.formats.json_events import JsonEventStream
 from rt_twisted.formats.poll import EventPoll
 from rt_twisted.formats.sse import CONTENT_TYPE, EventStream, RawEventStream
 from rt_twisted.http.interfaces import IExchange
 from rt_twisted.hub.subscriber import SlowConsumerPolicy, Subscriber
-from rt_twisted.model.errors import Header, HttpError
 from rt_twisted.model.interfaces import IFormat
-from rt_twisted.model.message import After, Newest, Position, Since, Within
+from rt_twisted.model.message import Newest, Since
 
 EVENT_STREAM = "text/event-stream"
 XHR = "XMLHttpRequest"  # what jQuery says it is
 PADDING = 2056  # bytes of comment that old browsers wait for (amvtek's evs_preamble)
-HEADERS: Sequence[Header] = (
-    ("Cache-Control", "no-cache, no-transform"),
-    ("X-Accel-Buffering", "no"),  # nginx would hold events back
-)
-_UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
-_AGE = re.compile(r"([0-9]{1,9})([smhd])")
-_COUNT = re.compile(r"[0-9]{1,9}")
 
 
 @implementer(IAction)
@@ -82,7 +79,7 @@ class SseAction:
     def __post_init__(self) -> None:
         if self.history < 0 or (self.retry or 0) < 0:
             raise ValueError("history= and retry= cannot be negative")
-        check_fixed(self.subscribe, self.context)
+        check_static_channels(self.subscribe, self.context)
 
     def act(self, exchange: IExchange, match: Match) -> object:
         """
@@ -97,25 +94,25 @@ class SseAction:
         if self.subscribe:
             names = [template.expand(exchange, match) for template in self.subscribe]
         else:
-            names = read_names(query)
+            names = requested_channels(query)
             if not names and self.page and "text/html" in (exchange.header("accept") or ""):
                 exchange.answer(303, headers=[("Location", self.page)])
                 return None
         context = self.context
         names = context.names.check_all(names)
-        since = read_since(exchange, query, self.word != "sseraw")
+        since = requested_start(exchange, query, self.word != "sseraw")
         if since is None and self.history:
             since = Newest(self.history)
         if self.ids and self.word == "sse" and _is_long_poller(exchange, query):
             return self._poll(exchange, names, since)
-        limit = read_count(query, "evs_buffer_size_limit") or 0
+        limit = requested_number(query, "evs_buffer_size_limit") or 0
         retry = context.retry if self.retry is None else self.retry
         padded = bool(query) and (query.get("padding") == ["true"] or "evs_preamble" in query)
         word = "json" if query and self._wants_json(query) else self.word
         format = _format(word, retry, padded, self.ids, exchange.framed)
         context.hub.admit(address_of(exchange, context))
         if exchange.method == "HEAD":
-            exchange.answer(200, content_type=format.content_type, headers=HEADERS)
+            exchange.answer(200, content_type=format.content_type, headers=STREAM_HEADERS)
             return None
         slot = context.hub.admission.request_slot(lambda: exchange.answered)
         if slot is not None:
@@ -131,7 +128,7 @@ class SseAction:
         cyclone-sse's clients without EventSource take one event, then come again.
         """
         if exchange.method == "HEAD":
-            exchange.answer(200, content_type=CONTENT_TYPE, headers=HEADERS)
+            exchange.answer(200, content_type=CONTENT_TYPE, headers=STREAM_HEADERS)
             return
         address = await admitted(self.context, exchange)
         terms = PollRequest(EventPoll(), self.context.poll_seconds, count=1)
@@ -160,7 +157,7 @@ class SseAction:
     ) -> None:
         context = self.context
         address = address_of(exchange, context)
-        opened = exchange.open(format.content_type, HEADERS)
+        opened = exchange.open(format.content_type, STREAM_HEADERS)
         backlog_limits = context.backlog_limits_for(self.slow)
         subscriber = Subscriber(
             opened.transport, format, context.hub, backlog_limits, address, limit
@@ -195,87 +192,3 @@ def _format(word: str, retry: int, padded: bool, ids: bool, framed: bool) -> IFo
     else:
         format = EventStream(retry, padding, ids)
     return Chunked(format) if framed else format
-
-
-def check_fixed(templates: Sequence[Template], context: ActionContext) -> None:
-    """
-    Check the names of channels that no request has a part in.
-
-    Raises:
-        ValueError: one cannot be.
-    """
-    for template in templates:
-        if all(isinstance(part, str) for part in template.parts):
-            try:
-                context.names.check(template.source)
-            except HttpError as refusal:
-                raise ValueError(refusal.reason) from None
-
-
-def read_names(query: Mapping[str, list[str]]) -> list[str]:
-    """
-    The channels that a query names.
-    """
-    lists = list(query.get("channels", ()))
-    for name, values in query.items():
-        if name[-1:] == "]" and BRACKETED.fullmatch(name):
-            lists += values
-    return [name for text in lists for name in text.split(",") if name]
-
-
-def read_since(exchange: IExchange, query: Mapping[str, list[str]], ours: bool) -> Since | None:
-    """
-    From where the client wants to go on. What it last received decides before
-    what its URL says: a browser reconnects to the same URL.
-
-    Args:
-        exchange: the request.
-        query: of its URL.
-        ours: whether the ids that clients send back are positions.
-    """
-    last = exchange.header("last-event-id")
-    if last:
-        return After(Position.parse(last)) if ours else None
-    if not query:
-        return None
-    for name in ("lastEventId", "evs_last_event_id") if ours else ():
-        text = query.get(name, [""])[-1]
-        if text:
-            return Within(math.inf) if text == "0" else After(Position.parse(text))
-    text = query.get("since", [""])[-1]
-    if text:
-        return parse_since(text)
-    count = read_count(query, "history")
-    return None if count is None else Newest(count)
-
-
-def parse_since(text: str) -> Since:
-    """
-    Read `since=`: a position, an age such as `30s`, `10m`, `2h`, `1d`, or `all`.
-
-    Raises:
-        Refusal: 400 for anything else.
-    """
-    if text in ("all", "0"):
-        return Within(math.inf)
-    age = _AGE.fullmatch(text)
-    if age is not None:
-        return Within(int(age[1]) * _UNITS[age[2]])
-    if "." in text:
-        return After(Position.parse(text))
-    raise HttpError(400, "since is a position, an age such as 30s, 10m, 2h, 1d, or all")
-
-
-def read_count(query: Mapping[str, list[str]], name: str) -> int | None:
-    """
-    A number in a query; None if it is not there.
-
-    Raises:
-        Refusal: 400, it is none.
-    """
-    values = query.get(name)
-    if values is None:
-        return None
-    if not _COUNT.fullmatch(values[-1]):
-        raise HttpError(400, f"{name} is a whole number")
-    return int(values[-1])

@@ -16,13 +16,13 @@ from zope.interface import implementer
 
 from rt_twisted import __version__
 from rt_twisted.actions.context import ActionContext
+from rt_twisted.actions.headers import NO_STORE
 from rt_twisted.actions.interfaces import IAction, Match
 from rt_twisted.http.interfaces import IExchange
 from rt_twisted.metrics.metrics import BOUNDS, ChannelCounts, by_class, quantile
 from rt_twisted.metrics.snapshot import Snapshot, StatsQuery, WorkerMetrics
-from rt_twisted.model.errors import Header, HttpError
+from rt_twisted.model.errors import HttpError
 
-NO_STORE: Sequence[Header] = (("Cache-Control", "no-store"),)
 QUANTILES = (0.5, 0.9, 0.99)
 
 

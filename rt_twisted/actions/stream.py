@@ -13,9 +13,14 @@ from zope.interface import implementer
 
 from rt_twisted.actions.bodies import with_fields
 from rt_twisted.actions.context import ActionContext
+from rt_twisted.actions.headers import STREAM_HEADERS
 from rt_twisted.actions.interfaces import IAction, Match
-from rt_twisted.actions.sse import HEADERS, check_fixed, read_names, read_since
-from rt_twisted.actions.subscription import when_admitted
+from rt_twisted.actions.subscription import (
+    check_static_channels,
+    requested_channels,
+    requested_start,
+    when_admitted,
+)
 from rt_twisted.actions.template import Template
 from rt_twisted.formats.chunked import Chunked
 from rt_twisted.formats.raw import Raw
@@ -60,7 +65,7 @@ class StreamAction:
             raise ValueError("history= cannot be negative")
         if not self.type.isascii() or not self.type.isprintable():
             raise ValueError("type= must be a media type, such as text/plain")
-        check_fixed(self.subscribe, self.context)
+        check_static_channels(self.subscribe, self.context)
 
     def act(self, exchange: IExchange, match: Match) -> object:
         """
@@ -76,15 +81,15 @@ class StreamAction:
         if self.subscribe:
             names = [template.expand(exchange, match) for template in self.subscribe]
         else:
-            names = read_names(query)
+            names = requested_channels(query)
         names = context.names.check_all(names)
-        since = read_since(exchange, query, True)
+        since = requested_start(exchange, query, True)
         if since is None and self.history:
             since = Newest(self.history)
         around = [one.expand(exchange, match) if one else "" for one in (self.prefix, self.suffix)]
         format = _format(self.type, *around, framed=exchange.framed)
         if exchange.method == "HEAD":
-            exchange.answer(200, content_type=format.content_type, headers=HEADERS)
+            exchange.answer(200, content_type=format.content_type, headers=STREAM_HEADERS)
             return None
         return when_admitted(context, exchange, partial(self._open, exchange, format, names, since))
 
@@ -97,7 +102,7 @@ class StreamAction:
         address: str,
     ) -> None:
         context = self.context
-        opened = exchange.open(format.content_type, HEADERS)
+        opened = exchange.open(format.content_type, STREAM_HEADERS)
         backlog_limits = context.backlog_limits_for(self.slow)
         subscriber = Subscriber(opened.transport, format, context.hub, backlog_limits, address)
         context.hub.join(subscriber, names, since, opened.head)

@@ -29,8 +29,7 @@ from rt_twisted.actions.socketio.channel_app import ChannelApp
 from rt_twisted.actions.socketio.connection import SocketIOConnection
 from rt_twisted.actions.socketio.handshake import KEPT, Handshake
 from rt_twisted.actions.socketio.session_store import SessionStore, session_store_of
-from rt_twisted.actions.sse import check_fixed
-from rt_twisted.actions.subscription import when_admitted
+from rt_twisted.actions.subscription import check_static_channels, when_admitted
 from rt_twisted.actions.template import Template
 from rt_twisted.actions.websocket.endpoint import WebSocketEndpoint
 from rt_twisted.codecs.addresses import counted
@@ -106,8 +105,8 @@ class SocketIOAction:
         if self.app and (self.subscribe or self.publish or self.history):
             raise ValueError("app= decides what is heard and published, and nothing else does")
         context = self.context
-        check_fixed(self.subscribe, context)
-        check_fixed(self.publish, context)
+        check_static_channels(self.subscribe, context)
+        check_static_channels(self.publish, context)
         # Sessions ping by themselves, and know their own limit.
         limits = replace(context.websockets, silence=0, message=context.socketio.max_payload)
         made: dict[str, Any] = {

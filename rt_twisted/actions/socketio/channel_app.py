@@ -13,7 +13,7 @@ from rt_twisted.access.keys import Credentials, header_key
 from rt_twisted.actions.context import ActionContext
 from rt_twisted.actions.interfaces import ISocketIOApp
 from rt_twisted.actions.socketio.socket import Socket, published
-from rt_twisted.actions.sse import parse_since
+from rt_twisted.actions.subscription import parse_start
 from rt_twisted.brokers.interfaces import Undurable
 from rt_twisted.codecs.errors import RemoteProtocolError
 from rt_twisted.codecs.publication import check_event
@@ -143,7 +143,7 @@ def _since(options: Any) -> Since | None:
     if since is not None:
         if not isinstance(since, str):
             raise HttpError(400, "since is a string")
-        return parse_since(since)
+        return parse_start(since)
     if history is None:
         return None
     if type(history) is not int or not 0 <= history <= MOST:

@@ -16,8 +16,12 @@ from zope.interface import implementer
 from rt_twisted.access.keys import Credentials, Key, header_key
 from rt_twisted.actions.context import ActionContext
 from rt_twisted.actions.interfaces import IAction, Match
-from rt_twisted.actions.sse import check_fixed, read_names, read_since
-from rt_twisted.actions.subscription import when_admitted
+from rt_twisted.actions.subscription import (
+    check_static_channels,
+    requested_channels,
+    requested_start,
+    when_admitted,
+)
 from rt_twisted.actions.template import Template
 from rt_twisted.actions.websocket.endpoint import WebSocketEndpoint
 from rt_twisted.actions.websocket.json_app import JsonApp
@@ -92,8 +96,8 @@ class WebSocketAction:
     def __post_init__(self) -> None:
         if self.history < 0:
             raise ValueError("history= cannot be negative")
-        check_fixed(self.subscribe, self.context)
-        check_fixed(self.publish, self.context)
+        check_static_channels(self.subscribe, self.context)
+        check_static_channels(self.publish, self.context)
         named = bool(self.subscribe or self.publish or self.app)
         if self.protocol is MessageMode.RAW and not named:
             raise ValueError("protocol=raw needs subscribe=, publish= or app=")
@@ -123,10 +127,10 @@ class WebSocketAction:
         agreement = self.websockets.check(exchange, self.spoken)
         names = [template.expand(exchange, match) for template in self.subscribe]
         if not names and self.protocol is MessageMode.JSON:
-            names = read_names(exchange.query())
+            names = requested_channels(exchange.query())
         if names:
             names = self.context.names.check_all(names)
-        since = read_since(exchange, exchange.query(), True)
+        since = requested_start(exchange, exchange.query(), True)
         if since is None and self.history:
             since = Newest(self.history)
         conversation = self._converse(exchange, match, names)

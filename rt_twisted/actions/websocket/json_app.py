@@ -15,7 +15,7 @@ from rt_twisted.access.keys import Credentials, Key
 from rt_twisted.actions.context import ActionContext
 from rt_twisted.actions.interfaces import IWebSocketApp
 from rt_twisted.actions.publish import fitting
-from rt_twisted.actions.sse import parse_since
+from rt_twisted.actions.subscription import parse_start
 from rt_twisted.brokers.interfaces import Undurable
 from rt_twisted.codecs.errors import RemoteProtocolError
 from rt_twisted.codecs.websocket_commands import (
@@ -112,7 +112,7 @@ class JsonApp:
     def _subscribe(self, command: SubscribeCommand, number: Id) -> None:
         self._check_free()
         further = self._context.names.check_all(command.channels, self._names)
-        since: Since | None = parse_since(command.since) if command.since else None
+        since: Since | None = parse_start(command.since) if command.since else None
         if since is None and command.history:
             since = Newest(command.history)
         self._websocket.consume_rate(len(further) // CHANNELS)
