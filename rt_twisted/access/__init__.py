@@ -1,3 +1,3 @@
 """
-Who may publish and who may read statistics: keys and channel names.
+Access control: keys, and rules for channel names.
 """

@@ -10,7 +10,8 @@ from typing import Any
 
 from twisted.internet.defer import Deferred, succeed
 
-from rt_twisted.access.keys import ChannelNames, Keys
+from rt_twisted.access.channel_names import ChannelNames
+from rt_twisted.access.keys import Keys
 from rt_twisted.http.interfaces import IConnectionHandoff
 from rt_twisted.hub.hub import Hub
 from rt_twisted.hub.subscriber import BacklogLimits, SlowConsumerPolicy

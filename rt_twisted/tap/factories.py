@@ -16,7 +16,8 @@ from zope.interface import Interface
 from zope.interface.exceptions import Invalid
 from zope.interface.verify import verifyObject
 
-from rt_twisted.access.keys import ChannelNames, Key, Keys
+from rt_twisted.access.channel_names import ChannelNames
+from rt_twisted.access.keys import Key, Keys
 from rt_twisted.actions.context import ActionContext, SocketIOLimits, WebSocketLimits
 from rt_twisted.brokers.interfaces import IBroker
 from rt_twisted.brokers.memory import MemoryBroker

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rt_twisted.access.keys import CHANNEL_PATTERN, Key
+from rt_twisted.access.channel_names import CHANNEL_PATTERN
+from rt_twisted.access.keys import Key
 from rt_twisted.brokers.amqp.config import AmqpServer, read_url
 from rt_twisted.codecs.addresses import AddressHeader, Networks
 from rt_twisted.codecs.origins import is_origin

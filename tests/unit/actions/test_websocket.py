@@ -24,7 +24,8 @@ from websockets.protocol import Protocol, Side
 from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
-from rt_twisted.access.keys import ChannelNames, Key, Keys
+from rt_twisted.access.channel_names import ChannelNames
+from rt_twisted.access.keys import Key, Keys
 from rt_twisted.actions.context import ActionContext, WebSocketLimits
 from rt_twisted.actions.interfaces import IAction, IWebSocketApp, Match
 from rt_twisted.actions.websocket.action import WebSocketAction
@@ -1573,7 +1574,7 @@ def test_a_name_that_the_broker_cannot_carry_is_400_for_everybody() -> None:
     """
     clock = Clock()
     far = Hub(Narrow(clock), clock)
-    names = ChannelNames(broker=far.check_channel)
+    names = ChannelNames(check_broker=far.check_channel)
     place = Sockets(broker=Narrow(clock), hubs=lambda _: far, names=names)
     elsewhere = place.context.at("elsewhere")
 
