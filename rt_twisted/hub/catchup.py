@@ -23,6 +23,7 @@ from rt_twisted.hub.replay_frames import ReplayFrames, shared_frames
 from rt_twisted.hub.subscriber import DisconnectReason, Subscriber
 from rt_twisted.metrics.metrics import Metrics
 from rt_twisted.model.errors import Unavailable
+from rt_twisted.model.interfaces import IFormat
 from rt_twisted.model.message import After, Message, Newest, Position, Replay, Since
 
 _log = Logger()
@@ -96,12 +97,18 @@ class CatchUp:
         self._fetched: WeakValueDictionary[Position, Message] = WeakValueDictionary()
 
     def enter(
-        self, subscriber: Subscriber, names: Sequence[str], since: Since | None, head: bytes
+        self,
+        subscriber: Subscriber,
+        names: Sequence[str],
+        since: Since | None,
+        head: bytes,
+        format: IFormat | None = None,
     ) -> None:
         """
         Let *reader* hear the channels *names*, as soon as that can be, and tell
         it first what *since* asks for, with *head* in front. Channels that it
-        hears, or is about to, are left out.
+        hears, or is about to, are left out. *format* replaces the subscriber's in a
+        replay that is written before this returns.
         """
         if subscriber.channels or subscriber in self.waiting:
             here = {channel.name for channel in subscriber.channels}
@@ -116,7 +123,7 @@ class CatchUp:
         if all(map(_subscribed, channels)):
             replay = self._recall(channels, since)
             if self._suffices(replay, channels, since) and not self._is_between(subscriber):
-                self._start(subscriber, channels, replay, head)
+                self._start(subscriber, channels, replay, head, format or subscriber.format)
                 return
         if not subscriber.channels:
             subscriber.write(head)
@@ -246,13 +253,18 @@ class CatchUp:
 
     def _finish(self, pending: PendingSubscription, replay: Replay) -> None:
         self._withdraw(pending)
-        self._start(pending.subscriber, pending.channels, replay, pending.head)
+        subscriber = pending.subscriber
+        self._start(subscriber, pending.channels, replay, pending.head, subscriber.format)
 
     def _start(
-        self, subscriber: Subscriber, channels: tuple[Channel, ...], replay: Replay, head: bytes
+        self,
+        subscriber: Subscriber,
+        channels: tuple[Channel, ...],
+        replay: Replay,
+        head: bytes,
+        format: IFormat,
     ) -> None:
         replay = _fitted(replay, self.replay_bytes)
-        format = subscriber.format
         self._seat(subscriber, subscriber.channels + channels)
         if not replay.complete:
             self._metrics.gaps += 1

@@ -26,6 +26,7 @@ from rt_twisted.hub.heartbeats import Heartbeats
 from rt_twisted.hub.subscriber import DisconnectReason, Subscriber
 from rt_twisted.metrics.metrics import ChannelCounts, Metrics
 from rt_twisted.model.errors import HttpError
+from rt_twisted.model.interfaces import IFormat
 from rt_twisted.model.message import Draft, Message, Position, Since
 from rt_twisted.model.retention import Retention
 
@@ -233,6 +234,7 @@ class Hub:
         since: Since | None,
         head: bytes = b"",
         counted: bool = True,
+        format: IFormat | None = None,
     ) -> None:
         """
         Replay to *reader* what *since* asks for of the channels *names*, then
@@ -245,13 +247,15 @@ class Hub:
             head: bytes to be written in front, such as HTTP headers.
             counted: whether it counts as a subscriber, in the limits and in the
                 numbers; if not, it does from `count` on.
+            format: replaces the subscriber's format in a replay that is written
+                before this returns; see `add`.
         """
         if counted:
             self._count_in(subscriber)
         else:
             self._uncounted.add(subscriber)
         self._heartbeats.add(subscriber)
-        self._catchup.enter(subscriber, names, since, head)
+        self._catchup.enter(subscriber, names, since, head, format)
 
     def count_subscriber(self, subscriber: Subscriber) -> None:
         """
@@ -273,15 +277,19 @@ class Hub:
         names: Sequence[str],
         since: Since | None = None,
         head: bytes = b"",
+        format: IFormat | None = None,
     ) -> None:
         """
         Let *reader*, which has joined, hear the channels *names* too. *head* is
         written first, then `format.start` of what *since* asks for of them. One
         that has left meanwhile, which whoever speaks for it may hear of later, hears
         nothing.
+
+        *format* replaces the subscriber's format in a replay that is written before
+        this returns. A replay that waits for the broker has the subscriber's format.
         """
         if subscriber in self._heartbeats:  # nobody would ever take another out of them
-            self._catchup.enter(subscriber, names, since, head)
+            self._catchup.enter(subscriber, names, since, head, format)
 
     def remove_channels(self, subscriber: Subscriber, names: Sequence[str]) -> None:
         """

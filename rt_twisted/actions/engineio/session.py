@@ -373,10 +373,7 @@ class Session:
         Have the reader of the moment join *names*, told by *format*, with *head*
         in front.
         """
-        subscriber = self._hearing
-        plain, subscriber.format = subscriber.format, format
-        self._context.hub.add_channels(subscriber, names, since, head)
-        subscriber.format = plain
+        self._context.hub.add_channels(self._hearing, names, since, head, format)
 
     # What it hears.
 

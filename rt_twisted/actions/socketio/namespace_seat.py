@@ -106,9 +106,7 @@ class NamespaceSubscription:
         See `Ear`.
         """
         self._names.update(names)
-        plain, self._subscriber.format = self._subscriber.format, format
-        self._hub.add_channels(self._subscriber, names, since, head)
-        self._subscriber.format = plain
+        self._hub.add_channels(self._subscriber, names, since, head, format)
 
     def leave(self, names: Sequence[str]) -> None:
         """

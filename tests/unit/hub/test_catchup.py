@@ -15,11 +15,13 @@ from twisted.internet.defer import Deferred, fail
 from zope.interface import implementer
 
 from rt_twisted.brokers.interfaces import IBroker, IHistory, IReceiver
+from rt_twisted.formats.sse import EventStream, RawEventStream
 from rt_twisted.hub import fanout as fanout_module
 from rt_twisted.hub.hub import HubLimits
-from rt_twisted.hub.subscriber import DisconnectReason
+from rt_twisted.hub.subscriber import BacklogLimits, DisconnectReason, Subscriber
 from rt_twisted.model.errors import Unavailable
 from rt_twisted.model.message import After, Draft, Message, Newest, Position, Replay, Since
+from tests.fakes import Line
 from tests.unit.hub.test_hub import House, events, make, texts
 
 __all__ = ["make"]  # the fixture
@@ -594,3 +596,33 @@ def test_who_leaves_does_not_wait_for_the_archive(make: Callable[..., House]) ->
 
     assert asked.called
     assert context.hub.current_metrics().joining == 0
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_added_channels_can_be_replayed_in_another_format(
+    make: Callable[..., House], known: bool
+) -> None:
+    """
+    The other format writes a replay that is sent at once; the subscriber keeps its own for
+    live messages, and for a replay that waits for the broker.
+    """
+    broker = Distant()
+    context = make(broker=broker)
+    if known:
+        context.join("a")
+        broker.hear("a")
+    line = Line(1 << 20)
+    context.lines.append(line)
+    subscriber = Subscriber(line, EventStream(), context.hub, BacklogLimits())
+    context.hub.join(subscriber, (), None)
+    line.read()
+
+    context.hub.add_channels(subscriber, ["a"], None, b"", RawEventStream())
+    if not known:
+        broker.hear("a")
+    broker.bring("a", b"1")
+    context.turn()
+
+    got = line.read()
+    assert (b"id: e.100\n" in got) is not known
+    assert events(got) == [(101, b"1")]
