@@ -116,7 +116,7 @@ class PublishAction:
                 raise HttpError(413, f"more than {context.max_batch} messages in one request")
         receivers = sum([context.hub.subscribers_of(draft.channel) for draft in drafts])
         return context.hub.publish(drafts).addCallbacks(
-            _accepted, _refused, callbackArgs=(exchange, receivers), errbackArgs=(exchange,)
+            _accepted, _refused, callbackArgs=(exchange, receivers)
         )
 
 
@@ -141,6 +141,19 @@ def trimmed(data: bytes) -> bytes:
     return data.translate(_CONTROLS).strip()
 
 
+def publish_error(failure: Failure) -> HttpError:
+    """
+    Return what a publisher is answered when `Hub.publish` has failed.
+
+    Raises:
+        Exception: *failure* is neither an HttpError nor Unavailable.
+    """
+    if isinstance(failure.value, HttpError):
+        return failure.value
+    failure.trap(Unavailable)
+    return HttpError(503, failure.getErrorMessage(), [("Retry-After", RETRY_AFTER)])
+
+
 def _accepted(positions: Sequence[Position], exchange: IExchange, receivers: int) -> None:
     body = b'{"status": "ok", "position": "%s", "published": %d, "receivers": %d}\n'
     if isinstance(positions, Undurable):
@@ -149,6 +162,5 @@ def _accepted(positions: Sequence[Position], exchange: IExchange, receivers: int
     exchange.answer(200, body % (position, len(positions), receivers), "application/json")
 
 
-def _refused(failure: Failure, exchange: IExchange) -> None:
-    failure.trap(Unavailable)
-    raise HttpError(503, failure.getErrorMessage(), [("Retry-After", RETRY_AFTER)])
+def _refused(failure: Failure) -> None:
+    raise publish_error(failure)

@@ -14,7 +14,7 @@ from zope.interface import implementer
 from rt_twisted.access.keys import Credentials, Key
 from rt_twisted.actions.context import ActionContext
 from rt_twisted.actions.interfaces import IWebSocketApp
-from rt_twisted.actions.publish import fitting
+from rt_twisted.actions.publish import fitting, publish_error
 from rt_twisted.actions.subscription import parse_start
 from rt_twisted.brokers.interfaces import Undurable
 from rt_twisted.codecs.errors import RemoteProtocolError
@@ -31,7 +31,7 @@ from rt_twisted.codecs.websocket_commands import (
     read_id,
 )
 from rt_twisted.formats.websocket import JsonFrames
-from rt_twisted.model.errors import HttpError, Unavailable
+from rt_twisted.model.errors import HttpError
 from rt_twisted.model.message import Draft, Newest, Position, Since
 
 CHANNELS = 10  # that begin or end to be heard cost as much as a frame does
@@ -169,12 +169,8 @@ class JsonApp:
         self._say("ack", number, more)
 
     def _not_published(self, failure: Failure, number: Id) -> None:
-        status = 503
-        if isinstance(failure.value, HttpError):
-            status = failure.value.status
-        else:
-            failure.trap(Unavailable)
-        self._refuse(number, status, failure.getErrorMessage())
+        error = publish_error(failure)
+        self._refuse(number, error.status, error.reason)
 
     @property
     def _format(self) -> JsonFrames:

@@ -13,12 +13,12 @@ from zope.interface import implementer
 
 from rt_twisted.actions.context import ActionContext
 from rt_twisted.actions.interfaces import IWebSocketApp
-from rt_twisted.actions.publish import trimmed
+from rt_twisted.actions.publish import fitting, publish_error
 from rt_twisted.codecs.websocket import CloseCode
-from rt_twisted.model.errors import HttpError, Unavailable
+from rt_twisted.model.errors import HttpError
 from rt_twisted.model.message import Draft
 
-_CODES = {413: CloseCode.TOO_BIG}  # of a Refusal; others are POLICY
+_CODES = {413: CloseCode.TOO_BIG, 503: CloseCode.TRY_LATER}  # by status; others are POLICY
 
 
 @implementer(IWebSocketApp)
@@ -64,11 +64,11 @@ class RawApp:
             return
         if self._prefix or self._suffix:
             data = self._prefix + data + self._suffix
-        if len(data) > context.max_message:
-            websocket.close(CloseCode.TOO_BIG, f"a message has up to {context.max_message} bytes")
+        try:
+            data = fitting(context, data)
+        except HttpError as error:
+            self._close(error)
             return
-        if context.trim:
-            data = trimmed(data)
         published = websocket.publish([Draft(channel, data) for channel in self._channels])
         if isinstance(published, Deferred):
             published.addErrback(self._not_published)
@@ -80,11 +80,9 @@ class RawApp:
         self._websocket = None
 
     def _not_published(self, failure: Failure) -> None:
-        # There are no words for it here, and silence would be a lie.
-        code = CloseCode.TRY_LATER
-        if isinstance(failure.value, HttpError):
-            code = _CODES.get(failure.value.status, CloseCode.POLICY)
-        else:
-            failure.trap(Unavailable)
+        self._close(publish_error(failure))
+
+    def _close(self, error: HttpError) -> None:
+        # A raw route has no frame for errors; keeping quiet would hide the loss.
         if self._websocket is not None:
-            self._websocket.close(code, failure.getErrorMessage())
+            self._websocket.close(_CODES.get(error.status, CloseCode.POLICY), error.reason)

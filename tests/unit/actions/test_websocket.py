@@ -1143,7 +1143,7 @@ def test_a_message_that_is_too_large_to_publish() -> None:
     peer = place.open("/chat")
     peer.text("x" * 100)
 
-    assert peer.heard() == [Close(1009, "a message has up to 100 bytes")]
+    assert peer.heard() == [Close(1009, "the message is larger than 100 bytes")]
 
 
 class Moody(MemoryBroker):
