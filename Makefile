@@ -1,6 +1,7 @@
 # make run     start the daemon from this checkout: http://127.0.0.1:8080/
 # make test    install what the tests need, then run all of them
-# make lint    format, rules, types
+# make check   format, rules, types, and the unit tests, which need no servers
+# make lint    the same without the tests
 #
 #   make run PORT=9000 ARGS='--debug'
 #   make test ARGS='-k history'
@@ -14,7 +15,7 @@ CARBON := 1.1.10
 
 export WITHOUT
 
-.PHONY: run test lint format rules types system clean
+.PHONY: run test check unit lint format rules types imports system clean
 .NOTPARALLEL:
 
 run: .venv/.run
@@ -22,6 +23,11 @@ run: .venv/.run
 
 test: system .venv/.test $(if $(filter npm,$(WITHOUT)),,clients/js/node_modules tests/real/clients/node_modules) $(if $(filter carbon,$(WITHOUT)),,.venv-graphite/.graphite-$(CARBON))
 	RT_REQUIRE_ALL=1 .venv/bin/python -m pytest -n 2 --dist loadfile $(ARGS)
+
+check: lint unit
+
+unit: .venv/.test
+	.venv/bin/python -m pytest -q -n 2 tests/unit tests/contracts $(ARGS)
 
 lint: format rules types
 
@@ -33,6 +39,9 @@ rules: .venv/.test
 
 types: .venv/.test
 	.venv/bin/mypy
+
+imports: .venv/.test
+	.venv/bin/lint-imports
 
 system:
 	PYTHON=$(PYTHON) sh tests/install

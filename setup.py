@@ -61,10 +61,10 @@ setup(
             "setuptools>=77",  # test_packaging builds with it, without asking the network
         ],
         "dev": [
+            "import-linter==2.*",
             "mypy==2.4.*",
             "mypy-zope==1.0.17",  # moves together with mypy
             "ruff==0.17.*",
-            "import-linter==2.*",
         ],
     },
     classifiers=[
