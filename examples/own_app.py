@@ -48,6 +48,8 @@ class Say(Resource):
         """
         text = request.args.get(b"text", [b""])[0]
         published = self._hub.publish([Draft("chat", text)])
-        published.addCallback(lambda positions: request.write(f"said at {positions[0]}\n".encode()))
+        published.addCallback(
+            lambda result: request.write(f"said at {result.positions[0]}\n".encode())
+        )
         published.addCallbacks(lambda _: request.finish(), request.processingFailed)
         return NOT_DONE_YET

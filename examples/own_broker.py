@@ -20,7 +20,16 @@ from twisted.internet.defer import Deferred, succeed
 from zope.interface import implementer
 
 from rt_twisted.brokers.interfaces import IBroker, IHistory, IReceiver
-from rt_twisted.model.message import After, Draft, Message, Newest, Position, Replay, Since
+from rt_twisted.model.message import (
+    After,
+    Draft,
+    Message,
+    Newest,
+    Position,
+    PublishResult,
+    Replay,
+    Since,
+)
 
 FILE = "messages.sqlite"
 KEPT = 10_000  # messages in the file
@@ -72,7 +81,7 @@ class SqliteBroker:
         Nothing to do either.
         """
 
-    def publish(self, drafts: Sequence[Draft]) -> Deferred[list[Position]]:
+    def publish(self, drafts: Sequence[Draft]) -> Deferred[PublishResult]:
         """
         Write them all, or none, then tell the hub.
         """
@@ -87,7 +96,7 @@ class SqliteBroker:
             self._file.execute("delete from message where offset <= ?", [oldest])
         for draft, position in zip(drafts, positions, strict=True):
             self._receiver.receive(Message(draft.channel, draft.data, position, draft.event))
-        return succeed(positions)
+        return succeed(PublishResult(tuple(positions)))
 
     def after(self, channels: Sequence[str], since: Since) -> Deferred[Replay]:
         """

@@ -17,12 +17,11 @@ from rt_twisted.actions.bodies import read_body
 from rt_twisted.actions.context import ActionContext
 from rt_twisted.actions.interfaces import IAction, Match
 from rt_twisted.actions.template import Template
-from rt_twisted.brokers.interfaces import Undurable
 from rt_twisted.codecs.errors import RemoteProtocolError
 from rt_twisted.codecs.publication import check_key, may_have_fields, parse
 from rt_twisted.http.interfaces import IExchange
 from rt_twisted.model.errors import HttpError, Unavailable
-from rt_twisted.model.message import Draft, Position
+from rt_twisted.model.message import Draft, PublishResult
 
 RETRY_AFTER = "2"  # seconds, when the broker is away
 _CONTROLS = bytes(0x20 if b < 9 or 14 <= b < 32 else b for b in range(256))
@@ -154,12 +153,12 @@ def publish_error(failure: Failure) -> HttpError:
     return HttpError(503, failure.getErrorMessage(), [("Retry-After", RETRY_AFTER)])
 
 
-def _accepted(positions: Sequence[Position], exchange: IExchange, receivers: int) -> None:
+def _accepted(result: PublishResult, exchange: IExchange, receivers: int) -> None:
     body = b'{"status": "ok", "position": "%s", "published": %d, "receivers": %d}\n'
-    if isinstance(positions, Undurable):
+    if not result.durable:
         body = body.replace(b"}", b', "durable": false}')
-    position = str(positions[-1]).encode()
-    exchange.answer(200, body % (position, len(positions), receivers), "application/json")
+    position = str(result.positions[-1]).encode()
+    exchange.answer(200, body % (position, len(result.positions), receivers), "application/json")
 
 
 def _refused(failure: Failure) -> None:

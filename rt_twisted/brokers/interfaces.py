@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from zope.interface import Interface
 
-from rt_twisted.model.message import Draft, Message, Position, Replay, Since
+from rt_twisted.model.message import Draft, Message, Position, PublishResult, Replay, Since
 
 if TYPE_CHECKING:
     from twisted.internet.defer import Deferred
@@ -84,14 +84,15 @@ class IBroker(Interface):
         Take the wish back. A message may still come afterwards.
         """
 
-    def publish(drafts: Sequence[Draft]) -> Deferred[list[Position]]:
+    def publish(drafts: Sequence[Draft]) -> Deferred[PublishResult]:
         """
         Append *drafts* to the log, in order.
 
         Returns:
-            their positions, in the same order; the old one for a draft whose
-            idempotency key is known. May have fired already; may fire before
-            the message is received here, or after.
+            the positions, in the order of *drafts*; the old one for a draft whose
+            idempotency key is known. `durable` is False if the broker could not
+            store the messages although it promises to. May have fired already; may
+            fire before the messages are received here, or after.
 
         Raises (in the Deferred):
             Unavailable: nothing or only a part was taken; a publisher that
@@ -141,13 +142,6 @@ class ILimited(Interface):
         Raises:
             Refusal: 400, no message of this channel can pass.
         """
-
-
-class Undurable(list["Position"]):
-    """
-    What `publish` fires with instead where messages reach readers now, but are
-    lost with the process, although this broker promises more: its disk is full.
-    """
 
 
 class IHistory(Interface):

@@ -13,7 +13,7 @@ from twisted.internet.interfaces import IReactorTime
 from zope.interface import implementer
 
 from rt_twisted.brokers.interfaces import IBroker, IReceiver
-from rt_twisted.model.message import Draft, Message, Position
+from rt_twisted.model.message import Draft, Message, Position, PublishResult
 
 KEY_MEMORY = 300.0  # seconds; five minutes, as Centrifugo keeps idempotency keys
 KEYS = 10_000  # of those, before the oldest are forgotten early
@@ -90,11 +90,11 @@ class MemoryBroker:
         Nothing to do either.
         """
 
-    def publish(self, drafts: Sequence[Draft]) -> Deferred[list[Position]]:
+    def publish(self, drafts: Sequence[Draft]) -> Deferred[PublishResult]:
         """
         Fires at once; cannot fail.
         """
-        return succeed([self._append(draft) for draft in drafts])
+        return succeed(PublishResult(tuple([self._append(draft) for draft in drafts])))
 
     def _append(self, draft: Draft) -> Position:
         if draft.key is not None:

@@ -27,7 +27,7 @@ from rt_twisted.hub.subscriber import DisconnectReason, Subscriber
 from rt_twisted.metrics.metrics import ChannelCounts, Metrics
 from rt_twisted.model.errors import HttpError
 from rt_twisted.model.interfaces import IFormat
-from rt_twisted.model.message import Draft, Message, Position, Since
+from rt_twisted.model.message import Draft, Message, Position, PublishResult, Since
 from rt_twisted.model.retention import Retention
 
 _log = Logger()
@@ -116,7 +116,7 @@ class Hub:
 
     # Publishing.
 
-    def publish(self, drafts: Sequence[Draft]) -> Deferred[list[Position]]:
+    def publish(self, drafts: Sequence[Draft]) -> Deferred[PublishResult]:
         """
         Hand *drafts* to the broker; see `IBroker.publish`.
         """

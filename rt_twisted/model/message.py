@@ -66,6 +66,21 @@ class Draft:
     key: str | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class PublishResult:
+    """
+    Where a broker put the drafts of one publish.
+
+    Args:
+        positions: one for each draft, in the same order.
+        durable: False if the messages reach subscribers now but are lost with the
+            process, although this broker promises more: its disk is full.
+    """
+
+    positions: tuple[Position, ...]
+    durable: bool = True
+
+
 @dataclass(frozen=True, slots=True, weakref_slot=True)
 class Message:
     """

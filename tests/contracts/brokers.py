@@ -53,7 +53,7 @@ class BrokerContract:
         await broker.subscribe("news")
         data = bytes(range(256))
 
-        [position] = await broker.publish([Draft("news", data, "comment")])
+        [position] = (await broker.publish([Draft("news", data, "comment")])).positions
 
         assert await ears.until(1) == [Message("news", data, position, "comment")]
 
@@ -78,13 +78,15 @@ class BrokerContract:
         for channel in "ab":
             await broker.subscribe(channel)
 
-        first = await broker.publish([Draft("a", b"1"), Draft("b", b"2"), Draft("a", b"3")])
-        second = await broker.publish([Draft("b", b"4")])
+        first = (
+            await broker.publish([Draft("a", b"1"), Draft("b", b"2"), Draft("a", b"3")])
+        ).positions
+        second = (await broker.publish([Draft("b", b"4")])).positions
 
         positions = first + second
         received = await ears.until(4)
         assert [message.data for message in received] == [b"1", b"2", b"3", b"4"]
-        assert [message.position for message in received] == positions
+        assert tuple([message.position for message in received]) == positions
         assert len({position.epoch for position in positions}) == 1
         offsets = [position.offset for position in positions]
         assert offsets == sorted(set(offsets))
@@ -96,7 +98,7 @@ class BrokerContract:
         heard = await broker.subscribe("a")
         before = broker.position()
 
-        [position] = await broker.publish([Draft("a", b"")])
+        [position] = (await broker.publish([Draft("a", b"")])).positions
 
         await ears.until(1)
         assert heard.epoch == before.epoch == position.epoch
@@ -146,9 +148,9 @@ class BrokerContract:
         A publisher that sends again gets the old position, readers nothing.
         """
         await broker.subscribe("a")
-        [first] = await broker.publish([Draft("a", b"1", key="k")])
-        [again] = await broker.publish([Draft("a", b"1", key="k")])
-        [other] = await broker.publish([Draft("a", b"2", key="l")])
+        [first] = (await broker.publish([Draft("a", b"1", key="k")])).positions
+        [again] = (await broker.publish([Draft("a", b"1", key="k")])).positions
+        [other] = (await broker.publish([Draft("a", b"2", key="l")])).positions
 
         assert first == again != other
         assert [message.data for message in await ears.until(2)] == [b"1", b"2"]
@@ -170,11 +172,11 @@ class BrokerContract:
         await broker.subscribe("a")
         drafts = [[Draft("a", b"%d.%d" % (n, m)) for m in range(10)] for n in range(50)]
 
-        answers = await gatherResults([broker.publish(some) for some in drafts])
+        results = await gatherResults([broker.publish(some) for some in drafts])
 
         received = await ears.until(500)
         assert [m.data for m in received] == [draft.data for some in drafts for draft in some]
-        assert [m.position for m in received] == [p for positions in answers for p in positions]
+        assert [m.position for m in received] == [p for each in results for p in each.positions]
 
 
 class HistoryContract:
@@ -196,7 +198,7 @@ class HistoryContract:
         for channel in "abc":
             await broker.subscribe(channel)
         drafts = [Draft("abc"[n % 3], b"%d" % n, "odd" if n % 2 else None) for n in range(30)]
-        positions = await broker.publish(drafts)
+        positions = (await broker.publish(drafts)).positions
         log = await ears.until(30)
 
         replay = await broker.after(["a", "c"], After(positions[7]))
@@ -218,7 +220,7 @@ class HistoryContract:
         Another log's position, and one that was never given, are gaps.
         """
         await broker.subscribe("a")
-        [position] = await broker.publish([Draft("a", b"1")])
+        [position] = (await broker.publish([Draft("a", b"1")])).positions
         await ears.until(1)
 
         for unknown in (
@@ -238,7 +240,7 @@ class HistoryContract:
         assert replay.complete
         assert replay.messages == ()
 
-        [position] = await broker.publish([Draft("a", b"1")])
+        [position] = (await broker.publish([Draft("a", b"1")])).positions
         replay = await broker.after(["a"], After(position))
         assert replay.complete
         assert replay.messages == ()
@@ -282,7 +284,7 @@ class SharedLogContract:
         A reader comes back to the other node and misses nothing.
         """
         await broker.subscribe("a")
-        positions = await broker.publish([Draft("a", b"%d" % n) for n in range(10)])
+        positions = (await broker.publish([Draft("a", b"%d" % n) for n in range(10)])).positions
         log = await ears.until(10)
 
         await other.subscribe("a")
@@ -306,7 +308,7 @@ class SharedLogContract:
         """
         await gatherResults([node.subscribe("a") for node in (broker, other)])
         for n in range(50):
-            [position] = await broker.publish([Draft("a", b"%d" % n)])
+            [position] = (await broker.publish([Draft("a", b"%d" % n)])).positions
             replay = await other.after(["a"], After(position))
             assert replay.complete
             assert replay.messages == ()
@@ -321,8 +323,8 @@ class SharedLogContract:
         A publisher that tries again elsewhere doubles nothing.
         """
         await broker.subscribe("a")
-        [first] = await broker.publish([Draft("a", b"1", key="k")])
-        [again] = await other.publish([Draft("a", b"1", key="k")])
+        [first] = (await broker.publish([Draft("a", b"1", key="k")])).positions
+        [again] = (await other.publish([Draft("a", b"1", key="k")])).positions
         await broker.publish([Draft("a", b"2")])
 
         assert first == again

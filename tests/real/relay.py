@@ -25,7 +25,17 @@ from zope.interface import implementer
 
 from rt_twisted.brokers.interfaces import IBroker, IHistory, IReady, IReceiver
 from rt_twisted.model.errors import Unavailable
-from rt_twisted.model.message import NOWHERE, After, Draft, Message, Newest, Position, Replay, Since
+from rt_twisted.model.message import (
+    NOWHERE,
+    After,
+    Draft,
+    Message,
+    Newest,
+    Position,
+    PublishResult,
+    Replay,
+    Since,
+)
 
 Entry = tuple[int, str, str, str | None]  # offset, channel, data as Latin-1, event
 
@@ -141,11 +151,13 @@ class RelayBroker(Service):
     def unsubscribe(self, channel: str) -> None:
         self._waiting = [each for each in self._waiting if each[0] != channel]
 
-    def publish(self, drafts: Sequence[Draft]) -> Deferred[list[Position]]:
+    def publish(self, drafts: Sequence[Draft]) -> Deferred[PublishResult]:
         packed = [[d.channel, d.data.decode("latin-1"), d.event, d.key] for d in drafts]
         answer = self._ask(drafts=packed)
         return answer.addCallback(
-            lambda said: [Position(self._position.epoch, offset) for offset in said["offsets"]]
+            lambda said: PublishResult(
+                tuple([Position(self._position.epoch, offset) for offset in said["offsets"]])
+            )
         )
 
     def after(self, channels: Sequence[str], since: Since) -> Deferred[Replay]:

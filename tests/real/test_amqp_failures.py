@@ -157,7 +157,7 @@ async def check_healed(node: Node) -> None:
     """
     await node.came_back()
     before = node.broker.position()
-    [position] = await node.broker.publish([Draft("news", b"after")])
+    [position] = (await node.broker.publish([Draft("news", b"after")])).positions
     await until(lambda: b"after" in [m.data for m in node.ears.messages])
     assert position.offset > before.offset
     assert position.epoch == before.epoch
@@ -416,7 +416,7 @@ async def test_a_stream_that_has_lost_its_end_is_given_up(node: Node, lines: lis
     A server whose disk went back in time would give numbers again that were
     given: the log goes on in another stream.
     """
-    [old] = await node.broker.publish([Draft("news", b"1")])
+    [old] = (await node.broker.publish([Draft("news", b"1")])).positions
     node.broker._head += 1000  # what we have seen, and the stream has no more
     node.proxy.cut()
     await until(lambda: node.broker.position().epoch != old.epoch)
@@ -441,7 +441,7 @@ async def test_a_stream_that_is_deleted_is_another_log(node: Node, rabbit: Rabbi
     ears = Ears()
     other = make(rabbit, ears, stream=node.name, exchange=node.name, type=ExchangeOptions.TOPIC)
     await other.subscribe("news")
-    [old] = await node.broker.publish([Draft("news", b"1")])
+    [old] = (await node.broker.publish([Draft("news", b"1")])).positions
     await ears.until(1)
 
     connection = foreign(rabbit)
@@ -452,7 +452,7 @@ async def test_a_stream_that_is_deleted_is_another_log(node: Node, rabbit: Rabbi
     await node.came_back()
     await until(other.ready)
 
-    [new] = await node.broker.publish([Draft("news", b"2")])
+    [new] = (await node.broker.publish([Draft("news", b"2")])).positions
     await ears.until(2)
     assert [message.position.epoch for message in ears.messages] == [old.epoch, new.epoch]
     assert node.ears.messages == ears.messages

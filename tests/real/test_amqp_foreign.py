@@ -160,9 +160,9 @@ async def test_the_event_type_and_the_key_are_properties(place: Place) -> None:
     place.publish(b"4", headers={"type": "é" * 150})
     await place.ears.until(4)
     long = Draft("news", b"5", "é" * 200, "☃" * 200)
-    [position] = await place.broker.publish([long])
-    assert await place.broker.publish([long]) == [position]
-    [known] = await place.broker.publish([Draft("news", b"1", key="k")])
+    [position] = (await place.broker.publish([long])).positions
+    assert (await place.broker.publish([long])).positions == (position,)
+    [known] = (await place.broker.publish([Draft("news", b"1", key="k")])).positions
 
     messages = await place.ears.until(5)
     assert [(message.data, message.event) for message in messages] == [
@@ -309,9 +309,9 @@ async def test_what_the_stream_has_forgotten_is_a_gap(rabbit: Rabbit) -> None:
     broker.startService()
     await broker.subscribe("news")
     await until(broker.ready)
-    [first] = await broker.publish([Draft("news", b"first")])
+    [first] = (await broker.publish([Draft("news", b"first")])).positions
     for _ in range(40):
-        [last] = (await broker.publish([Draft("news", b"x" * 1000)] * 25))[-1:]
+        last = (await broker.publish([Draft("news", b"x" * 1000)] * 25)).positions[-1]
 
     replay = await broker.after(["news"], After(first))
     assert not replay.complete

@@ -43,7 +43,7 @@ async def test_a_forged_offset(redis: Server) -> None:
     """
     async with nodes([f"127.0.0.1:{redis.port}"]) as [(one, ears)], asking(redis.port) as ask:
         await one.subscribe("a")
-        [position] = await one.publish([Draft("a", b"1")])
+        [position] = (await one.publish([Draft("a", b"1")])).positions
         await ears.until(1)
         await ask("PUBLISH", "realtime:0:m:a", f"{position.epoch} {1 << 60} 0 0 \nforged")
         await until(lambda: len(ears.epochs) == 2 and one.ready())
@@ -190,8 +190,8 @@ async def test_any_name(redis: Server) -> None:
             for name in names:
                 await broker.subscribe(name)
         drafts = [Draft(name, b"%d" % index, key=name) for index, name in enumerate(names)]
-        positions = await one.publish(drafts)
-        assert await two.publish(drafts) == positions
+        positions = (await one.publish(drafts)).positions
+        assert (await two.publish(drafts)).positions == positions
         async with asking(redis.port) as ask:
             for name in names:
                 await ask("PUBLISH", name.encode("utf-8", "surrogatepass"), "plain")

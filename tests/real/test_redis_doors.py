@@ -253,12 +253,12 @@ async def test_sentinel(serve: Serve, tmp_path: Path) -> None:
         url = f"sentinel://127.0.0.1:{dead},127.0.0.1:{port}/mine"
         async with nodes([url, url]) as [(one, ears), (two, other_ears)]:
             await gatherResults([one.subscribe("a"), two.subscribe("a")])
-            [before] = await one.publish([Draft("a", b"1")])
+            [before] = (await one.publish([Draft("a", b"1")])).positions
             await gatherResults([ears.until(1), other_ears.until(1)])
             master.kill(SIGKILL)
             await until(lambda: not one.ready(), 10)
             await until(lambda: one.ready() and two.ready(), 40)
-            [after] = await two.publish([Draft("a", b"2")])
+            [after] = (await two.publish([Draft("a", b"2")])).positions
             await gatherResults([ears.until(2), other_ears.until(2)])
             assert ears.messages == other_ears.messages
             assert after.epoch != before.epoch or after.offset > before.offset

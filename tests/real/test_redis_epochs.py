@@ -54,11 +54,11 @@ async def test_killed_and_empty(redis: Server) -> None:
     """
     async with nodes([f"127.0.0.1:{redis.port}"] * 2) as [(one, ears), (two, other_ears)]:
         await hear(one, two)
-        [old] = await one.publish([Draft("c1", b"old")])
+        [old] = (await one.publish([Draft("c1", b"old")])).positions
         redis.restart(SIGKILL)
         await until(lambda: len(ears.epochs) == 2 and len(other_ears.epochs) == 2)
         await until(lambda: one.ready() and two.ready())
-        [new] = await two.publish([Draft("c1", b"new")])
+        [new] = (await two.publish([Draft("c1", b"new")])).positions
         await until(lambda: bool(ears.messages) and ears.messages[-1].position == new)
         await until(lambda: bool(other_ears.messages) and other_ears.messages[-1].position == new)
         replay = await one.after(["c1"], After(old))
@@ -75,14 +75,14 @@ async def test_back_with_old_data(serve: Serve) -> None:
     redis = start_redis(serve, "--save", "900 1")
     async with nodes([f"127.0.0.1:{redis.port}"]) as [(one, ears)]:
         await hear(one)
-        [kept] = await one.publish([Draft("c1", b"kept")])
+        [kept] = (await one.publish([Draft("c1", b"kept")])).positions
         async with asking(redis.port) as ask:
             await ask("SAVE")
-        [lost] = await one.publish([Draft("c1", b"lost")])
+        [lost] = (await one.publish([Draft("c1", b"lost")])).positions
         await ears.until(2)
         redis.restart(SIGKILL)
         await until(lambda: len(ears.epochs) == 2 and one.ready())
-        [new] = await one.publish([Draft("c1", b"new")])
+        [new] = (await one.publish([Draft("c1", b"new")])).positions
         replies = [await one.after(["c1"], After(each)) for each in (kept, lost)]
 
     assert new.epoch != kept.epoch
@@ -97,14 +97,14 @@ async def test_back_with_all_its_data(serve: Serve) -> None:
     redis = start_redis(serve, "--save", "900 1")
     async with nodes([f"127.0.0.1:{redis.port}"]) as [(one, ears)]:
         await hear(one)
-        [old] = await one.publish([Draft("c1", b"old")])
+        [old] = (await one.publish([Draft("c1", b"old")])).positions
         await ears.until(1)
         async with asking(redis.port) as ask:
             await ask("SAVE")
         redis.restart(SIGKILL)
         await until(lambda: not one.ready())
         await until(one.ready)
-        [new] = await one.publish([Draft("c1", b"new")])
+        [new] = (await one.publish([Draft("c1", b"new")])).positions
         await ears.until(2)
         replay = await one.after(["c1"], After(old))
         never = await one.after(["c1"], After(Position(old.epoch, old.offset + 5)))
@@ -125,7 +125,7 @@ async def test_nobody_who_knows(serve: Serve) -> None:
     redis = start_redis(serve, "--save", "900 1")
     async with nodes([f"127.0.0.1:{redis.port}"]) as [(one, _)]:
         await hear(one)
-        [old] = await one.publish([Draft("c1", b"old")])
+        [old] = (await one.publish([Draft("c1", b"old")])).positions
     async with asking(redis.port) as ask:
         await ask("SAVE")
     redis.restart(SIGKILL)
@@ -150,7 +150,7 @@ async def test_who_proves_a_loss_later_is_believed(serve: Serve) -> None:
             async with asking(redis.port) as ask:
                 run = await ask("HGET", "realtime:log", "run")
                 await ask("SAVE")
-                [lost] = await two.publish([Draft("c1", b"lost")])
+                [lost] = (await two.publish([Draft("c1", b"lost")])).positions
                 await until(lambda: two.position().offset >= lost.offset)
                 way.shut(True)
                 way.cut()

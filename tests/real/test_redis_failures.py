@@ -45,7 +45,7 @@ class Log:
         draft = Draft(channel, b"%d" % number, key=str(number))
         while True:
             try:
-                [position] = await broker.publish([draft])
+                [position] = (await broker.publish([draft])).positions
             except Unavailable:
                 await pause(0.01)
                 continue
@@ -211,14 +211,13 @@ async def test_what_is_forgotten_is_said(redis: Server) -> None:
         urls = [f"127.0.0.1:{way.port}", f"127.0.0.1:{redis.port}"]
         async with nodes(urls, retention=Retention(5, 1 << 20)) as [(one, ears), (two, _)]:
             await hear(one, two)
-            [before] = await two.publish([Draft("c1", b"before")])
+            [before] = (await two.publish([Draft("c1", b"before")])).positions
             await ears.until(1)
             way.shut(True)
             way.cut()
             await until(lambda: not one.ready())
-            positions = await two.publish(
-                [Draft("c1", b"%d" % n) for n in range(20)] + [Draft("c2", b"all of it")]
-            )
+            drafts = [Draft("c1", b"%d" % n) for n in range(20)] + [Draft("c2", b"all of it")]
+            positions = (await two.publish(drafts)).positions
             way.shut(False)
             await ears.until(7)
             replay = await one.after(["c1"], After(before))
@@ -238,16 +237,15 @@ async def test_bytes_and_age_bound_what_is_remembered(redis: Server) -> None:
     retention = Retention(100, 10_000, 1.0)
     async with nodes([f"127.0.0.1:{redis.port}"], retention=retention) as [(one, ears)]:
         start = [await one.subscribe(name) for name in "abc"][-1]
-        positions = await one.publish([Draft("a", bytes(744)) for _ in range(30)])
+        positions = (await one.publish([Draft("a", bytes(744)) for _ in range(30)])).positions
         replay = await one.after(["a"], After(start))
         assert len(replay.messages) == 10
         assert not replay.complete
         assert (await one.after(["a"], After(positions[19]))).complete
         assert not (await one.after(["a"], After(positions[18]))).complete
 
-        [small, large, after] = await one.publish(
-            [Draft("b", b"1"), Draft("b", bytes(10_000)), Draft("b", b"2")]
-        )
+        drafts = [Draft("b", b"1"), Draft("b", bytes(10_000)), Draft("b", b"2")]
+        [small, large, after] = (await one.publish(drafts)).positions
         replay = await one.after(["b"], After(small))
         assert not replay.complete
         assert [message.data for message in replay.messages] == [b"2"]
@@ -258,7 +256,7 @@ async def test_bytes_and_age_bound_what_is_remembered(redis: Server) -> None:
         assert (await one.after(["b"], After(after))).complete
         await one.publish([Draft("c", b"")])
         await pause(1.1)  # redis notes once a second where the log stood
-        [last] = await one.publish([Draft("c", b"")])
+        [last] = (await one.publish([Draft("c", b"")])).positions
         await pause(1.1)
         await one.publish([Draft("a", b"")])
         assert not (await one.after(["b"], After(large))).complete
@@ -277,7 +275,7 @@ async def test_publishing_may_wait(redis: Server) -> None:
         one.subscribe("c1")
         waiting = one.publish([Draft("c1", b"2")])
         redis.start()
-        [position] = await waiting
+        [position] = (await waiting).positions
         await until(one.ready)
         replay = await one.after(["c1"], After(Position(position.epoch, 0)))
 

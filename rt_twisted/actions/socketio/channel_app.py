@@ -14,7 +14,6 @@ from rt_twisted.actions.context import ActionContext
 from rt_twisted.actions.interfaces import ISocketIOApp
 from rt_twisted.actions.socketio.socket import Socket, published
 from rt_twisted.actions.subscription import parse_start
-from rt_twisted.brokers.interfaces import Undurable
 from rt_twisted.codecs.errors import RemoteProtocolError
 from rt_twisted.codecs.publication import check_event
 from rt_twisted.codecs.socketio import dump
@@ -82,9 +81,9 @@ class ChannelApp:
         if event in ("unsubscribe", "leave"):
             return self._leave(client, arguments)
         drafts = self._drafts(event, arguments)
-        positions = await published(self._context, drafts)
-        said: dict[str, Any] = {"status": "ok", "position": str(positions[-1])}
-        if isinstance(positions, Undurable):
+        result = await published(self._context, drafts)
+        said: dict[str, Any] = {"status": "ok", "position": str(result.positions[-1])}
+        if not result.durable:
             said["durable"] = False
         return said
 

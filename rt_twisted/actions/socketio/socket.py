@@ -17,7 +17,7 @@ from rt_twisted.codecs.errors import RemoteProtocolError
 from rt_twisted.codecs.publication import SERVER_EVENTS, check_event
 from rt_twisted.codecs.socketio import RESERVED, SocketIOPacket, SocketIOPacketType
 from rt_twisted.model.errors import HttpError, Unavailable
-from rt_twisted.model.message import Draft, Position, Since
+from rt_twisted.model.message import Draft, Position, PublishResult, Since
 
 if TYPE_CHECKING:
     from rt_twisted.actions.socketio.handshake import Handshake
@@ -167,8 +167,8 @@ class Socket:
             Refusal: 400 for the name, 413 for more than `max-message`, 503 if
                 the broker is away.
         """
-        positions = await published(self._context, [Draft(channel, data, event)])
-        return positions[0]
+        result = await published(self._context, [Draft(channel, data, event)])
+        return result.positions[0]
 
     def disconnect(self) -> None:
         """
@@ -208,7 +208,7 @@ class Socket:
         )
 
 
-async def published(context: ActionContext, drafts: Sequence[Draft]) -> Sequence[Position]:
+async def published(context: ActionContext, drafts: Sequence[Draft]) -> PublishResult:
     """
     Publish *drafts*, as `hub.publish`.
 

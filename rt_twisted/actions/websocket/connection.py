@@ -34,7 +34,7 @@ from rt_twisted.codecs.websocket_inbound import Said, close_of
 from rt_twisted.http.interfaces import StreamHandle
 from rt_twisted.hub.subscriber import BacklogLimits, DisconnectReason, Subscriber
 from rt_twisted.model.interfaces import IFormat
-from rt_twisted.model.message import Draft, Position
+from rt_twisted.model.message import Draft, Position, PublishResult
 from rt_twisted.net.inbound_memory import Reservation
 from rt_twisted.net.transports import hand_over
 
@@ -172,17 +172,17 @@ class WebSocket:
         if self.open:
             self._part(CloseState.CLOSING, last, DisconnectReason.ENDED, (int(code), reason))
 
-    def publish(self, drafts: Sequence[Draft]) -> list[Position] | Deferred[list[Position]]:
+    def publish(self, drafts: Sequence[Draft]) -> PublishResult | Deferred[PublishResult]:
         """
         As `Hub.publish`, in the client's name: while the broker owes it
         `IN_FLIGHT` answers, nothing more is taken from it.
 
         Returns:
-            the positions, where the broker gives them at once, as most do that
+            the result itself where the broker has it at once, as most do that
             are in this process: callbacks cost as much as the rest.
         """
-        published: Deferred[list[Position]] = self._context.hub.publish(drafts)
-        if published.called and isinstance(published.result, list):
+        published: Deferred[PublishResult] = self._context.hub.publish(drafts)
+        if published.called and isinstance(published.result, PublishResult):
             return published.result
         self._flying += 1
         if self._flying == IN_FLIGHT:

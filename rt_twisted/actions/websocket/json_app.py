@@ -16,7 +16,6 @@ from rt_twisted.actions.context import ActionContext
 from rt_twisted.actions.interfaces import IWebSocketApp
 from rt_twisted.actions.publish import fitting, publish_error
 from rt_twisted.actions.subscription import parse_start
-from rt_twisted.brokers.interfaces import Undurable
 from rt_twisted.codecs.errors import RemoteProtocolError
 from rt_twisted.codecs.websocket_commands import (
     Command,
@@ -32,7 +31,7 @@ from rt_twisted.codecs.websocket_commands import (
 )
 from rt_twisted.formats.websocket import JsonFrames
 from rt_twisted.model.errors import HttpError
-from rt_twisted.model.message import Draft, Newest, Position, Since
+from rt_twisted.model.message import Draft, Newest, PublishResult, Since
 
 CHANNELS = 10  # that begin or end to be heard cost as much as a frame does
 
@@ -155,16 +154,16 @@ class JsonApp:
             for channel in channels
         ]
         published = self._websocket.publish(drafts)
-        if isinstance(published, list):
+        if isinstance(published, PublishResult):
             self._published(published, number)
             return
         published.addCallbacks(
             self._published, self._not_published, callbackArgs=(number,), errbackArgs=(number,)
         )
 
-    def _published(self, positions: Sequence[Position], number: Id) -> None:
-        more: dict[str, object] = {"position": str(positions[-1])}
-        if isinstance(positions, Undurable):
+    def _published(self, result: PublishResult, number: Id) -> None:
+        more: dict[str, object] = {"position": str(result.positions[-1])}
+        if not result.durable:
             more["durable"] = False
         self._say("ack", number, more)
 

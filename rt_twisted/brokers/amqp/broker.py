@@ -25,7 +25,7 @@ from rt_twisted.brokers.amqp.content import Delivery
 from rt_twisted.brokers.amqp.publisher import AmqpPublisher
 from rt_twisted.brokers.amqp.routing import Binding, Routing, event_of, key_of
 from rt_twisted.brokers.interfaces import IBroker, ILimited, IReady, IReceiver, IRefusing
-from rt_twisted.model.message import Draft, Message, Position
+from rt_twisted.model.message import Draft, Message, Position, PublishResult
 
 _log = Logger()
 
@@ -169,7 +169,7 @@ class AmqpBroker(Service):
         if self._queue and binding is not None:
             self._say("queue_unbind", binding).addErrback(_let_pass)
 
-    def publish(self, drafts: Sequence[Draft]) -> Deferred[list[Position]]:
+    def publish(self, drafts: Sequence[Draft]) -> Deferred[PublishResult]:
         """
         Fires when the server has confirmed *drafts*, and those of channels that
         are heard here have come back.

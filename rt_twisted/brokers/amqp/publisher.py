@@ -18,7 +18,7 @@ from rt_twisted.brokers.amqp.routing import Routing
 from rt_twisted.brokers.amqp.table import SHORT
 from rt_twisted.brokers.memory import KnownKeys
 from rt_twisted.model.errors import HttpError, Unavailable
-from rt_twisted.model.message import Draft, Position
+from rt_twisted.model.message import Draft, Position, PublishResult
 
 LIMIT = 10.0  # seconds until the server must have confirmed a message
 ECHO = 2.0  # seconds until it is answered although it has not come back to us
@@ -35,7 +35,7 @@ class AmqpPublication:
     __slots__ = ("_missing", "_positions", "done")
 
     def __init__(self, count: int) -> None:
-        self.done: Deferred[list[Position]] = Deferred()
+        self.done: Deferred[PublishResult] = Deferred()
         self._positions: list[Position] = [Position("", 0)] * count
         self._missing = count
 
@@ -46,7 +46,7 @@ class AmqpPublication:
         self._positions[index] = position
         self._missing -= 1
         if not self._missing and not self.done.called:
-            self.done.callback(self._positions)
+            self.done.callback(PublishResult(tuple(self._positions)))
 
     def fail(self, reason: Exception) -> None:
         """
@@ -152,7 +152,7 @@ class AmqpPublisher:
 
     def publish(
         self, drafts: Sequence[Draft], expected: Callable[[str], bool]
-    ) -> Deferred[list[Position]]:
+    ) -> Deferred[PublishResult]:
         """
         See `IBroker.publish`.
 
@@ -173,7 +173,7 @@ class AmqpPublisher:
         except HttpError:
             return fail()
         if not drafts:
-            return succeed([])
+            return succeed(PublishResult(()))
         publication = AmqpPublication(len(drafts))
         now = self._clock.seconds()
         for index, draft in enumerate(drafts):

@@ -31,7 +31,15 @@ from rt_twisted.brokers.amqp.stream_reader import OFFSET, Start, read_stream
 from rt_twisted.brokers.interfaces import IBroker, IHistory, ILimited, IReady, IReceiver, IRefusing
 from rt_twisted.brokers.memory import KnownKeys
 from rt_twisted.model.errors import Unavailable
-from rt_twisted.model.message import NOWHERE, Draft, Message, Position, Replay, Since
+from rt_twisted.model.message import (
+    NOWHERE,
+    Draft,
+    Message,
+    Position,
+    PublishResult,
+    Replay,
+    Since,
+)
 
 _log = Logger()
 
@@ -165,7 +173,7 @@ class StreamBroker(Service):
         self._wanted.discard(channel)
         self._waiting = [one for one in self._waiting if one[0] != channel]
 
-    def publish(self, drafts: Sequence[Draft]) -> Deferred[list[Position]]:
+    def publish(self, drafts: Sequence[Draft]) -> Deferred[PublishResult]:
         """
         Fires when *drafts* have come back, with their places in the log.
         """

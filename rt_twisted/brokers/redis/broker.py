@@ -43,7 +43,7 @@ from rt_twisted.brokers.redis.sequencer import Sequencer
 from rt_twisted.brokers.redis.server import Address, RedisServer
 from rt_twisted.brokers.redis.subscriptions import RedisSubscriptions
 from rt_twisted.brokers.redis.write_probe import WriteProbe
-from rt_twisted.model.message import NOWHERE, Draft, Position, Replay, Since
+from rt_twisted.model.message import NOWHERE, Draft, Position, PublishResult, Replay, Since
 from rt_twisted.model.retention import Retention
 
 _log = Logger()
@@ -186,7 +186,7 @@ class RedisBroker(Service):
         self._subscriptions.remove(channel)
         self._plain.forget(channel)
 
-    def publish(self, drafts: Sequence[Draft]) -> Deferred[list[Position]]:
+    def publish(self, drafts: Sequence[Draft]) -> Deferred[PublishResult]:
         """
         Everything of one turn goes out together.
         """

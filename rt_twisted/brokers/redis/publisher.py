@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.python.failure import Failure
@@ -15,7 +15,7 @@ from txredisapi import ResponseError
 from rt_twisted.brokers.redis.connections import RedisUnavailable, reason_of
 from rt_twisted.brokers.redis.scripts import PUBLISH
 from rt_twisted.model.errors import HttpError, Unavailable
-from rt_twisted.model.message import Draft, Position
+from rt_twisted.model.message import Draft, Position, PublishResult
 
 BATCH = 256  # drafts in one script: redis does nothing else for about 2 ms
 BATCH_BYTES = 1 << 20
@@ -36,7 +36,7 @@ class RedisPublication:
     """
 
     drafts: Sequence[Draft]
-    done: Deferred[list[Position]]
+    done: Deferred[PublishResult]
     size: int
     positions: list[Position | None] = field(default_factory=list)
     left: int = 0  # batches without an answer
@@ -76,12 +76,12 @@ class RedisPublisher:
         self._largest = LARGEST  # bytes of a message that redis takes, as far as is known
         self._due = False
 
-    def publish(self, drafts: Sequence[Draft]) -> Deferred[list[Position]]:
+    def publish(self, drafts: Sequence[Draft]) -> Deferred[PublishResult]:
         """
         See `IBroker.publish`.
         """
         if not drafts:
-            return succeed([])
+            return succeed(PublishResult(()))
         try:
             for draft in drafts:
                 self._check(draft)
@@ -229,7 +229,8 @@ class RedisPublisher:
             if publication.error:
                 publication.done.errback(self._error_of(publication))
             else:
-                publication.done.callback(publication.positions)  # type: ignore[arg-type]  # full
+                positions = cast(list[Position], publication.positions)  # all are set now
+                publication.done.callback(PublishResult(tuple(positions)))
 
 
 def encode(name: str) -> bytes:

@@ -25,7 +25,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from rt_twisted.brokers.interfaces import IBroker, IHistory, IReady, IReceiver, Undurable
+from rt_twisted.brokers.interfaces import IBroker, IHistory, IReady, IReceiver
 from rt_twisted.brokers.memory import KEYS, KnownKeys
 from rt_twisted.brokers.sqlite.io_thread import Executor, IoThread
 from rt_twisted.brokers.sqlite.store import (
@@ -38,7 +38,15 @@ from rt_twisted.brokers.sqlite.store import (
     look,
 )
 from rt_twisted.model.errors import Unavailable
-from rt_twisted.model.message import After, Draft, Message, Position, Replay, Since
+from rt_twisted.model.message import (
+    After,
+    Draft,
+    Message,
+    Position,
+    PublishResult,
+    Replay,
+    Since,
+)
 from rt_twisted.model.retention import OVERHEAD, Retention
 
 _log = Logger()
@@ -69,7 +77,7 @@ class SqlitePublication:
     """
 
     drafts: Sequence[Draft]
-    done: Deferred[list[Position]]
+    done: Deferred[PublishResult]
     positions: list[Position] = field(default_factory=list)
 
 
@@ -295,9 +303,9 @@ class SqliteBroker(Service):
         Nothing to do either.
         """
 
-    def publish(self, drafts: Sequence[Draft]) -> Deferred[list[Position]]:
+    def publish(self, drafts: Sequence[Draft]) -> Deferred[PublishResult]:
         """
-        Fires when *drafts* are committed; with `Undurable` when they are told
+        Fires when *drafts* are committed, or, not durable, when they are told
         without that.
         """
         if self._state in (SqliteBrokerState.AWAY, SqliteBrokerState.GONE):
@@ -389,7 +397,7 @@ class SqliteBroker(Service):
         self._tell(batch)
         self._written = self._head.offset
         for publication in batch.publications:
-            publication.done.callback(publication.positions)
+            publication.done.callback(PublishResult(tuple(publication.positions)))
         self._write()
 
     def _was_not(self, failure: Failure, batch: SqliteBatch) -> None:
@@ -479,7 +487,7 @@ class SqliteBroker(Service):
 
     # Without the file.
 
-    def _tell_only(self, drafts: Sequence[Draft]) -> Undurable:
+    def _tell_only(self, drafts: Sequence[Draft]) -> PublishResult:
         """
         Tell *drafts*, and keep them for the file.
         """
@@ -497,7 +505,7 @@ class SqliteBroker(Service):
         self._held_keys += batch.keys
         del self._held_keys[:-KEYS]
         self._tell(batch)
-        return Undurable(positions)
+        return PublishResult(tuple(positions), durable=False)
 
     def _let_go(self) -> None:
         """

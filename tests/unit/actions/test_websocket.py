@@ -39,7 +39,7 @@ from rt_twisted.http.server import HttpServer
 from rt_twisted.hub.hub import Hub, HubLimits
 from rt_twisted.hub.subscriber import BacklogLimits, Subscriber
 from rt_twisted.model.errors import HttpError, Unavailable
-from rt_twisted.model.message import Draft, Position
+from rt_twisted.model.message import Draft, Position, PublishResult
 from rt_twisted.net.inbound_memory import InboundMemory
 from rt_twisted.routes import Route, Routes, parse_route
 from tests.unit.codecs.test_websocket import FRAMES, KEY, masked, pressed
@@ -912,14 +912,14 @@ def test_an_application_publishes_in_its_clients_name() -> None:
     place.open("/own")
     peer = far.open("/own")
     draft = [Draft("news", b"x")]
-    assert place.own.notes[0].websocket.publish(draft) == [Position("e", 1)]
+    assert place.own.notes[0].websocket.publish(draft) == PublishResult((Position("e", 1),))
 
     published = [far.own.notes[0].websocket.publish(draft) for _ in range(IN_FLIGHT)]
     assert peer.caller.wire.producerState == "paused"
     broker.answer()
 
     assert peer.caller.wire.producerState == "producing"
-    assert [len(each.result) for each in published if each.called] == [1]
+    assert [len(each.result.positions) for each in published if each.called] == [1]
 
 
 def test_http_2_has_no_websockets() -> None:

@@ -38,7 +38,7 @@ from rt_twisted.brokers.amqp.table import (
     write_table,
 )
 from rt_twisted.model.errors import HttpError, Unavailable
-from rt_twisted.model.message import Draft, Position
+from rt_twisted.model.message import Draft, Position, PublishResult
 
 # One table, as a server writes it: every letter that RabbitMQ knows.
 BYTES = bytes.fromhex(
@@ -471,7 +471,7 @@ def test_a_message_that_does_not_come_back(log_is_there: bool) -> None:
         assert said[0].check(Unavailable)
         assert times[-1] == 10
     else:
-        assert said == [[Position("e", 7)]]
+        assert said == [PublishResult((Position("e", 7),))]
         assert times[-1] == 2
 
 

@@ -22,7 +22,7 @@ from twisted.internet.testing import MemoryReactorClock
 from twisted.python.failure import Failure
 from zope.interface.verify import verifyObject
 
-from rt_twisted.brokers.interfaces import IHistory, IReady, Undurable
+from rt_twisted.brokers.interfaces import IHistory, IReady
 from rt_twisted.brokers.memory import KEY_MEMORY
 from rt_twisted.brokers.sqlite.broker import HELD, WAITING, SqliteBroker
 from rt_twisted.brokers.sqlite.store import Store
@@ -30,7 +30,16 @@ from rt_twisted.formats.sse import EventStream
 from rt_twisted.hub.hub import Hub
 from rt_twisted.hub.subscriber import BacklogLimits, Subscriber
 from rt_twisted.model.errors import Unavailable
-from rt_twisted.model.message import After, Draft, Message, Newest, Position, Since, Within
+from rt_twisted.model.message import (
+    After,
+    Draft,
+    Message,
+    Newest,
+    Position,
+    PublishResult,
+    Since,
+    Within,
+)
 from rt_twisted.model.retention import Retention
 from tests.contracts.brokers import BrokerContract, HistoryContract
 from tests.fakes import Ears, Line
@@ -64,7 +73,8 @@ class TestDurableBroker(BrokerContract, HistoryContract):
         """
         Each of many readers that ask at once gets its own answer.
         """
-        positions = await broker.publish([Draft("a", b"%d" % n, key=f"{n}") for n in range(150)])
+        drafts = [Draft("a", b"%d" % n, key=f"{n}") for n in range(150)]
+        positions = (await broker.publish(drafts)).positions
 
         asked = [broker.after(["a"], After(position)) for position in positions]
         asked += [broker.after(["a"], Newest(3)) for _ in range(300)]
@@ -151,7 +161,7 @@ class House:
         self.hub.start()
         return self
 
-    def publish(self, *drafts: Draft) -> Deferred[list[Position]]:
+    def publish(self, *drafts: Draft) -> Deferred[PublishResult]:
         return self.hub.publish(drafts)
 
     def settle(self) -> None:
@@ -254,7 +264,7 @@ def test_nobody_hears_before_it_is_written(context: House) -> None:
 
     context.settle()
 
-    assert result(publishing) == [context.broker.position()]
+    assert result(publishing).positions == (context.broker.position(),)
     assert b"data: 1\n" in line.read()
 
 
@@ -288,18 +298,29 @@ def test_a_restart_goes_on(context: House, folder: Path) -> None:
         assert line.read().endswith(
             b"event: greeting\ndata: 2\nid: %s\n\n" % str(position).encode()
         )
-        assert published(again, Draft("a", b"2", "greeting", "k")) == [position]
-        assert published(again, Draft("a", b"3")) == [Position(first.epoch, 3)]
+        assert published(again, Draft("a", b"2", "greeting", "k")) == (position,)
+        assert published(again, Draft("a", b"3")) == (Position(first.epoch, 3),)
         again.clock.advance(KEY_MEMORY)
-        assert published(again, Draft("a", b"4", key="k")) == [Position(first.epoch, 4)]
+        assert published(again, Draft("a", b"4", key="k")) == (Position(first.epoch, 4),)
     finally:
         again.end()
 
 
-def published(context: House, *drafts: Draft) -> Any:
+def outcome(context: House, *drafts: Draft) -> Any:
+    """
+    Publish *drafts*; returns the PublishResult, or the Failure.
+    """
     publishing = context.publish(*drafts)
     context.settle()
     return result(publishing)
+
+
+def published(context: House, *drafts: Draft) -> Sequence[Position]:
+    """
+    Publish *drafts*, which succeeds; returns their positions.
+    """
+    positions: Sequence[Position] = outcome(context, *drafts).positions
+    return positions
 
 
 def test_a_key_that_waits_is_known_too(context: House) -> None:
@@ -311,9 +332,9 @@ def test_a_key_that_waits_is_known_too(context: House) -> None:
     publishing.append(context.publish(Draft("a", b"1", key="k"), Draft("a", b"2")))
     context.settle()
 
-    first = result(publishing[0])
-    assert result(publishing[1]) == first
-    assert result(publishing[2]) == [*first, Position(first[0].epoch, 2)]
+    first = result(publishing[0]).positions
+    assert result(publishing[1]).positions == first
+    assert result(publishing[2]).positions == (*first, Position(first[0].epoch, 2))
 
 
 def test_committed_and_not_known(context: House, folder: Path) -> None:
@@ -329,7 +350,7 @@ def test_committed_and_not_known(context: House, folder: Path) -> None:
     try:
         assert not publishing.called
         assert texts(again.after(After(start)).messages) == [b"1"]
-        assert published(again, Draft("a", b"1", key="k")) == [Position(start.epoch, 1)]
+        assert published(again, Draft("a", b"1", key="k")) == (Position(start.epoch, 1),)
     finally:
         again.end()
 
@@ -392,23 +413,27 @@ def test_a_full_disk_serves_on(context: House) -> None:
     [before] = published(context, Draft("a", b"0"))
     heal = break_file(context)
 
-    first = published(context, Draft("a", LARGE, key="k"))
-    second = published(context, Draft("a", b"2"), Draft("a", LARGE, key="k"))
-    assert isinstance(first, Undurable)
-    assert isinstance(second, Undurable)
-    assert second[1] == first[0]
+    first = outcome(context, Draft("a", LARGE, key="k"))
+    second = outcome(context, Draft("a", b"2"), Draft("a", LARGE, key="k"))
+    assert not first.durable
+    assert not second.durable
+    assert second.positions[1] == first.positions[0]
     assert context.broker.ready()
     assert line.read_all().count(b"data: ") == 3
     heal()
     context.clock.advance(1.0)
     context.settle()
 
-    last = published(context, Draft("a", b"3"))
-    assert not isinstance(last, Undurable)
+    last = outcome(context, Draft("a", b"3"))
+    assert last.durable
     replay = context.after(After(before))
     assert replay.complete
     assert texts(replay.messages) == [LARGE, b"2", b"3"]
-    assert [message.position for message in replay.messages] == [*first, second[0], *last]
+    assert [message.position for message in replay.messages] == [
+        *first.positions,
+        second.positions[0],
+        *last.positions,
+    ]
 
 
 def test_killed_while_the_disk_is_full(context: House, folder: Path) -> None:
@@ -485,7 +510,7 @@ def test_nobody_is_told_what_a_death_would_hide(context: House, folder: Path) ->
     last = context.broker.position()
 
     writer.step()  # has left a mark
-    assert isinstance(result(waiting), Undurable)
+    assert not result(waiting).durable
     again = context.die(folder).start()
     try:
         assert b"event: gap\n" in again.join("a", since=After(last)).read()
@@ -503,8 +528,8 @@ def test_a_full_disk_may_refuse(tmp_path: Path) -> None:
     heal = break_file(context)
     line.read()
 
-    assert published(context, Draft("a", LARGE, key="k")).check(Unavailable)
-    assert published(context, Draft("a", b"1")).check(Unavailable)
+    assert outcome(context, Draft("a", LARGE, key="k")).check(Unavailable)
+    assert outcome(context, Draft("a", b"1")).check(Unavailable)
     assert not context.broker.ready()
     assert line.read_all() == b""
     heal()
@@ -522,7 +547,7 @@ def test_a_slow_disk_refuses_before_memory_is_full(context: House) -> None:
 
     assert result(context.publish(Draft("a", b""))).check(Unavailable)
     context.settle()
-    assert all(isinstance(result(one), list) for one in waiting)
+    assert all(isinstance(result(one), PublishResult) for one in waiting)
 
 
 def test_damage_is_moved_aside(context: House, tmp_path: Path, folder: Path) -> None:
@@ -638,7 +663,8 @@ def test_a_file_that_cannot_be_made_again(refuse: bool, tmp_path: Path) -> None:
         context.settle()
         assert context.broker.ready() is not refuse
         answer = getattr(answers[0], "value", answers[0])
-        assert isinstance(answer, Unavailable if refuse else Undurable)
+        assert isinstance(answer, Unavailable if refuse else PublishResult)
+        assert not getattr(answer, "durable", False)
 
         home.mkdir()
         context.clock.advance(1)
@@ -703,7 +729,7 @@ def test_damage_is_found_while_the_disk_is_full(context: House) -> None:
     """
     [position] = published(context, Draft("a", b"1"))
     break_file(context)
-    assert isinstance(published(context, Draft("a", LARGE)), Undurable)
+    assert not outcome(context, Draft("a", LARGE)).durable
     damage(context)
     context.broker.after(["a"], Within(float("inf")))
     context.workers["journal reader"].step()  # finds it
@@ -712,9 +738,9 @@ def test_damage_is_found_while_the_disk_is_full(context: House) -> None:
     waiting = context.publish(Draft("a", b"2"))
     context.settle()
 
-    positions = result(waiting)
-    assert positions[0].epoch != position.epoch
-    assert not isinstance(positions, Undurable)
+    written = result(waiting)
+    assert written.positions[0].epoch != position.epoch
+    assert written.durable
     assert texts(context.after(After(position)).messages) == [b"2"]
 
 
@@ -734,8 +760,9 @@ def test_damage_is_found_while_a_write_is_about_to_fail(context: House) -> None:
     context.settle()
 
     for deferred in waiting:
-        assert result(deferred)[0].epoch != position.epoch
-        assert not isinstance(result(deferred), Undurable)
+        written = result(deferred)
+        assert written.positions[0].epoch != position.epoch
+        assert written.durable
     assert texts(context.after(After(position)).messages) == [b"2", b"3"]
 
 
@@ -856,8 +883,8 @@ def test_complete_or_a_gap(
             for position, text in client.got:
                 assert where.setdefault(position, text) == text
 
-    def say(positions: list[Position], texts: list[bytes]) -> None:
-        acknowledged.update(zip(texts, positions, strict=True))
+    def acknowledge(result: PublishResult, texts: list[bytes]) -> None:
+        acknowledged.update(zip(texts, result.positions, strict=True))
 
     try:
         for word, value in steps:
@@ -868,7 +895,7 @@ def test_complete_or_a_gap(
                     published.append((channel, text))
                     drafts.append(Draft(channel, text))
                 publishing = context.hub.publish(drafts)
-                publishing.addCallback(say, [draft.data for draft in drafts])
+                publishing.addCallback(acknowledge, [draft.data for draft in drafts])
             elif word == "join":
                 clients.append(Client(value))
                 clients[-1].connect(context, published)

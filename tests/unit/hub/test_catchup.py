@@ -20,7 +20,16 @@ from rt_twisted.hub import fanout as fanout_module
 from rt_twisted.hub.hub import HubLimits
 from rt_twisted.hub.subscriber import BacklogLimits, DisconnectReason, Subscriber
 from rt_twisted.model.errors import Unavailable
-from rt_twisted.model.message import After, Draft, Message, Newest, Position, Replay, Since
+from rt_twisted.model.message import (
+    After,
+    Draft,
+    Message,
+    Newest,
+    Position,
+    PublishResult,
+    Replay,
+    Since,
+)
 from tests.fakes import Line
 from tests.unit.hub.test_hub import House, events, make, texts
 
@@ -51,7 +60,7 @@ class Distant:
     def unsubscribe(self, channel: str) -> None:
         del self.hearing[channel]
 
-    def publish(self, drafts: Sequence[Draft]) -> Deferred[list[Position]]:
+    def publish(self, drafts: Sequence[Draft]) -> Deferred[PublishResult]:
         raise NotImplementedError
 
     def hear(self, *channels: str) -> None:

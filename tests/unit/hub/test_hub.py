@@ -30,7 +30,17 @@ from rt_twisted.hub.subscriber import (
     Subscriber,
 )
 from rt_twisted.model.errors import HttpError
-from rt_twisted.model.message import After, Draft, Message, Newest, Position, Replay, Since, Within
+from rt_twisted.model.message import (
+    After,
+    Draft,
+    Message,
+    Newest,
+    Position,
+    PublishResult,
+    Replay,
+    Since,
+    Within,
+)
 from rt_twisted.model.retention import Retention
 from tests.fakes import Line
 
@@ -633,7 +643,7 @@ class Remembering:
     def unsubscribe(self, channel: str) -> None:
         self.wanted.remove(channel)
 
-    def publish(self, drafts: Sequence[Draft]) -> Deferred[list[Position]]:
+    def publish(self, drafts: Sequence[Draft]) -> Deferred[PublishResult]:
         raise NotImplementedError
 
     def after(self, channels: Sequence[str], since: Since) -> Deferred[Replay]:
