@@ -108,6 +108,8 @@ class IAction(Interface):
     methods = Attribute("Collection[str]: the request methods it serves; others get 405.")
     # spare_methods (optional), Collection[str]: further ones, served where no other route
     # serves them on the same path.
+    # counts_as (optional), str: what its refused requests count as in the metrics:
+    # `metrics.responses.SUBSCRIBERS` or PUBLISHES; not counted without it.
 
     def act(exchange: IExchange, match: Match) -> object:
         """

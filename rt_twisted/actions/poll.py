@@ -28,6 +28,7 @@ from rt_twisted.actions.subscription import (
 from rt_twisted.actions.template import Template
 from rt_twisted.formats.poll import EventPoll, JsonPoll
 from rt_twisted.http.interfaces import IExchange
+from rt_twisted.metrics.responses import SUBSCRIBERS
 from rt_twisted.model.errors import HttpError
 from rt_twisted.model.message import After, Newest, Position, Since
 
@@ -57,6 +58,7 @@ class PollAction:
     wait: float | None = None
 
     bare: ClassVar[str] = "subscribe"
+    counts_as: ClassVar[str] = SUBSCRIBERS
     methods: ClassVar[Sequence[str]] = ("GET",)
     spare_methods: ClassVar[Sequence[str]] = ("POST",)
 

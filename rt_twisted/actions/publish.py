@@ -20,6 +20,7 @@ from rt_twisted.actions.template import Template
 from rt_twisted.codecs.errors import RemoteProtocolError
 from rt_twisted.codecs.publication import check_key, may_have_fields, parse
 from rt_twisted.http.interfaces import IExchange
+from rt_twisted.metrics.responses import PUBLISHES
 from rt_twisted.model.errors import HttpError, Unavailable
 from rt_twisted.model.message import Draft, PublishResult
 
@@ -42,6 +43,7 @@ class PublishAction:
     channel: tuple[Template, ...] = ()
 
     bare: ClassVar[str] = "channel"
+    counts_as: ClassVar[str] = PUBLISHES
     methods: ClassVar[Sequence[str]] = ("POST",)
 
     def act(self, exchange: IExchange, match: Match) -> Deferred[None]:

@@ -32,6 +32,7 @@ from rt_twisted.formats.poll import EventPoll
 from rt_twisted.formats.sse import CONTENT_TYPE, EventStream, RawEventStream
 from rt_twisted.http.interfaces import IExchange
 from rt_twisted.hub.subscriber import SlowConsumerPolicy, Subscriber
+from rt_twisted.metrics.responses import SUBSCRIBERS
 from rt_twisted.model.interfaces import IFormat
 from rt_twisted.model.message import Newest, Since
 
@@ -73,6 +74,7 @@ class SseAction:
     buffer_size: int = 0
 
     bare: ClassVar[str] = "subscribe"
+    counts_as: ClassVar[str] = SUBSCRIBERS
     methods: ClassVar[Sequence[str]] = ("GET",)
     spare_methods: ClassVar[Sequence[str]] = ("POST",)
 

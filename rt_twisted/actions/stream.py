@@ -26,6 +26,7 @@ from rt_twisted.formats.chunked import Chunked
 from rt_twisted.formats.raw import Raw
 from rt_twisted.http.interfaces import IExchange
 from rt_twisted.hub.subscriber import SlowConsumerPolicy, Subscriber
+from rt_twisted.metrics.responses import SUBSCRIBERS
 from rt_twisted.model.interfaces import IFormat
 from rt_twisted.model.message import Newest, Since
 
@@ -57,6 +58,7 @@ class StreamAction:
     slow: SlowConsumerPolicy | None = None
 
     bare: ClassVar[str] = "subscribe"
+    counts_as: ClassVar[str] = SUBSCRIBERS
     methods: ClassVar[Sequence[str]] = ("GET",)
     spare_methods: ClassVar[Sequence[str]] = ("POST",)
 

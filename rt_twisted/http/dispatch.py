@@ -46,7 +46,7 @@ def _act(server: HttpServer, exchange: HttpExchange | Http2Exchange) -> Any:
     if exchange.path == "*":
         exchange.answer(204)
         return None
-    found = server.routes.find(exchange.method, exchange.path)
+    found = server.find(exchange.method, exchange.path)
     if isinstance(found, tuple):
         action, match = found
         return action.act(exchange, match)

@@ -199,6 +199,11 @@ class IConnectionHandoff(Interface):
         """
 
 
+# Return the action for a method and a path, and what its pattern matched; the
+# methods that would be served if only the method is wrong; None for no route.
+Find = Callable[[str, str], tuple[Any, Any] | set[str] | None]
+
+
 class IBodySink(Interface):
     """
     Takes a request body piece by piece; exactly one of `end` and `lost` closes it.

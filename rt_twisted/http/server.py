@@ -20,11 +20,11 @@ from rt_twisted.codecs.addresses import counted
 from rt_twisted.http.cors import Cors
 from rt_twisted.http.exchange import HttpExchange
 from rt_twisted.http.h1 import Http1Connection
+from rt_twisted.http.interfaces import Find
 from rt_twisted.http.request import HttpLimits
 from rt_twisted.model.errors import Header
 from rt_twisted.net.address_groups import AddressGroups
 from rt_twisted.net.inbound_memory import InboundMemory
-from rt_twisted.routes import Routes
 
 try:
     from rt_twisted.http.h2 import Http2Connection
@@ -51,7 +51,7 @@ class HttpServer(Factory):
 
     Args:
         clock: the reactor.
-        routes: who answers what.
+        find: return the action for a method and a path.
         limits: for every connection.
         cors: for every response of ours.
         site: the twisted.web site for what no route claims; None answers 404.
@@ -64,7 +64,7 @@ class HttpServer(Factory):
     def __init__(
         self,
         clock: IReactorTime,
-        routes: Routes,
+        find: Find,
         limits: HttpLimits = HttpLimits(),
         cors: Cors = Cors(),
         site: Any = None,
@@ -72,7 +72,7 @@ class HttpServer(Factory):
         inbound: InboundMemory | None = None,
     ) -> None:
         self.clock = clock
-        self.routes = routes
+        self.find = find
         self.limits = limits
         self.kept_alive = _kept_alive(limits)
         self.cors = cors
@@ -121,12 +121,12 @@ class HttpServer(Factory):
             connection.finish()
 
     def reconfigure(
-        self, routes: Routes, limits: HttpLimits, cors: Cors, access_log: AccessLog | None
+        self, find: Find, limits: HttpLimits, cors: Cors, access_log: AccessLog | None
     ) -> None:
         """
         Go on with other settings; requests that are being answered stay what they are.
         """
-        self.routes = routes
+        self.find = find
         self.limits = limits
         self.kept_alive = _kept_alive(limits)
         self.cors = cors

@@ -1,19 +1,18 @@
 """
-Counts the responses of all connections, and who was refused why.
+Count HTTP responses by status, and refused subscribers and publish requests by reason.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable
+from typing import Any, Protocol
 
-from rt_twisted.actions.publish import PublishAction
-from rt_twisted.actions.sse import SseAction
-from rt_twisted.http.exchange import HttpExchange
-from rt_twisted.http.server import AccessLog, HttpServer
 from rt_twisted.metrics.metrics import Metrics
 
-REFUSED: Mapping[type[Any], str] = {PublishAction: "publishes", SseAction: "readers"}
+# What a refused request counts as: values of an action's `counts_as`, keys of `Metrics.refused`.
+SUBSCRIBERS = "readers"
+PUBLISHES = "publishes"
+
 REASONS = {  # by status
     400: "malformed",
     401: "key",
@@ -26,35 +25,61 @@ REASONS = {  # by status
 }
 
 
+class AnsweredRequest(Protocol):
+    """
+    The part of an exchange that decides how its response is counted.
+    """
+
+    method: str
+    path: str
+    refused: int  # status of the error it is answered with; 0 for none
+
+
 class ResponseMetrics:
     """
-    What `Front` tells of every response that begins.
+    Counts each response when it begins, and passes it on to the access log.
 
     Args:
-        front: knows whose request it was.
-        counts: where they are counted.
-        log: is told of them too.
+        find: returns the action for a method and a path with what its pattern matched;
+            anything but a tuple if there is none.
+        metrics: where responses are counted.
+        log: called with the same arguments; None for no access log.
     """
 
-    def __init__(self, server: HttpServer, metrics: Metrics, log: AccessLog | None) -> None:
-        self._front = server
+    def __init__(
+        self,
+        find: Callable[[str, str], object],
+        metrics: Metrics,
+        log: Callable[[Any, int, int], None] | None,
+    ) -> None:
+        self._find = find
         self._metrics = metrics
         self._log = log
 
-    def __call__(self, exchange: HttpExchange, status: int, size: int) -> None:
+    def __call__(self, exchange: AnsweredRequest, status: int, size: int) -> None:
         """
-        Count that *exchange* is answered with *status* and *size* bytes.
+        Count that *exchange* is answered with *status* and a body of *size* bytes.
         """
         self._metrics.requests[status] += 1
-        # An EventSource that is refused for now gets a 200 (front/refusals.py).
+        # An EventSource that is refused for now gets a 200 (http/refusals.py).
         refused = exchange.refused or status
         if refused >= 400:
-            self._count_refusal(exchange, refused)
+            found = self._find(exchange.method, exchange.path)
+            if isinstance(found, tuple):
+                count_refusal(self._metrics, getattr(found[0], "counts_as", ""), refused)
         if self._log is not None:
             self._log(exchange, status, size)
 
-    def _count_refusal(self, exchange: HttpExchange, status: int) -> None:
-        found = self._front.routes.find(exchange.method, exchange.path)
-        kind = REFUSED.get(type(found[0])) if isinstance(found, tuple) else None
-        if kind is not None:
-            self._metrics.refused[kind][REASONS.get(status, "other")] += 1
+
+def count_refusal(metrics: Metrics, counts_as: str, status: int) -> None:
+    """
+    Count a request that was refused with *status*.
+
+    Args:
+        metrics: where it is counted.
+        counts_as: SUBSCRIBERS or PUBLISHES; anything else is not counted.
+        status: HTTP status, also of refusals within another protocol.
+    """
+    reasons = metrics.refused.get(counts_as)
+    if reasons is not None:
+        reasons[REASONS.get(status, "other")] += 1

@@ -135,9 +135,10 @@ def _build_server(
         kept={},
     )
     context = context_of(options)
+    routes = Routes(make_routes(options, context))
     front = HttpServer(
         reactor,
-        Routes(make_routes(options, context)),
+        routes.find,
         read_http_limits(options),
         make_cors(options),
         make_app(options, hub),
@@ -145,7 +146,7 @@ def _build_server(
     )
     access_log = open_access_log(options)
     front.access_log = ResponseMetrics(
-        front, hub.metrics, AccessLog(access_log) if access_log else None
+        routes.find, hub.metrics, AccessLog(access_log) if access_log else None
     )
     if worker is None:
         _export(services, options, reactor, hub)

@@ -114,7 +114,10 @@ class Reloader:
         context.inbound.limit = read_inbound_limit(fresh)
         lines = AccessLog(access_log) if access_log else None
         front.reconfigure(
-            routes, http_limits, cors, ResponseMetrics(front, hubs.main.metrics, lines)
+            routes.find,
+            http_limits,
+            cors,
+            ResponseMetrics(routes.find, hubs.main.metrics, lines),
         )
         if not same and self._access_log is not None:
             self._access_log.close()

@@ -39,6 +39,7 @@ from rt_twisted.codecs.websocket import WebSocketHandshake
 from rt_twisted.formats.socketio import SocketIOEvents
 from rt_twisted.http.interfaces import IExchange
 from rt_twisted.load_object import load_object
+from rt_twisted.metrics.responses import SUBSCRIBERS
 
 # Engine.IO's errors; who gets the second one opens a new session.
 TRANSPORT, SESSION, METHOD, REQUEST, VERSION = 0, 1, 2, 3, 5
@@ -96,6 +97,7 @@ class SocketIOAction:
     application: Any = field(init=False, compare=False, repr=False, default=None)
 
     bare: ClassVar[str] = "subscribe"
+    counts_as: ClassVar[str] = SUBSCRIBERS
     # All but the first two are answered by Engine.IO's own error.
     methods: ClassVar[Sequence[str]] = ("GET", "POST", "PUT", "PATCH", "DELETE")
 

@@ -29,6 +29,7 @@ from rt_twisted.codecs.engineio_framing import Framing
 from rt_twisted.codecs.errors import RemoteProtocolError
 from rt_twisted.codecs.socketio import Decoder, SocketIOPacket, SocketIOPacketType
 from rt_twisted.formats.socketio import SocketIOEvents
+from rt_twisted.metrics.responses import SUBSCRIBERS, count_refusal
 from rt_twisted.model.errors import HttpError
 from rt_twisted.model.message import Position
 from rt_twisted.net.inbound_memory import Reservation
@@ -319,6 +320,7 @@ class SocketIOConnection:
         error = failure.value
         if isinstance(error, HttpError) and found is None:
             status, reason = error.status, str(error)
+            count_refusal(self._context.hub.metrics, SUBSCRIBERS, status)
         else:
             _log.failure("while a client joined namespace {name}", failure, name=namespace)
             status, reason = 500, "internal error"

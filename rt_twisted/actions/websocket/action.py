@@ -31,6 +31,7 @@ from rt_twisted.formats.websocket import JsonFrames, RawFrames
 from rt_twisted.http.interfaces import IExchange
 from rt_twisted.hub.subscriber import SlowConsumerPolicy
 from rt_twisted.load_object import load_object
+from rt_twisted.metrics.responses import SUBSCRIBERS
 from rt_twisted.model.errors import HttpError
 from rt_twisted.model.interfaces import IFormat
 from rt_twisted.model.message import Newest, Since
@@ -91,6 +92,7 @@ class WebSocketAction:
     make: Callable[[ActionContext, IExchange], object] | None = field(init=False, compare=False)
 
     bare: ClassVar[str] = "subscribe"
+    counts_as: ClassVar[str] = SUBSCRIBERS
     methods: ClassVar[Sequence[str]] = ("GET",)
 
     def __post_init__(self) -> None:

@@ -40,7 +40,7 @@ class Peer:
 
     @property
     def exchange(self) -> Any:
-        server = HttpServer(Clock(), Routes([]), HttpLimits(trusted_proxies=self.trusted))
+        server = HttpServer(Clock(), Routes([]).find, HttpLimits(trusted_proxies=self.trusted))
         peer: Any = UNIXAddress(b"/run/x")
         if self.address:
             kind = IPv6Address if ":" in self.address else IPv4Address

@@ -50,7 +50,7 @@ class Polls(Place):
         self.context = ActionContext(self.hub, self.clock, poll_seconds=WAIT, **context)
         lines = ["^/poll$ poll", "^/own$ poll:subscribe=news,history=2,wait=5", "^/sse$ sse"]
         self.server = HttpServer(
-            self.clock, Routes([parse_route(line, self.context) for line in lines])
+            self.clock, Routes([parse_route(line, self.context) for line in lines]).find
         )
         self.server.start()
         self.hub.start()

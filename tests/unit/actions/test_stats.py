@@ -51,10 +51,10 @@ class Place:
         stats_keys = Keys([Key.of(key)] if key else [])
         context = ActionContext(self.hub, stats_keys=stats_keys, publish_keys=Keys([Key.of("p")]))
         routes = [parse_route(line, context) for line in (*lines, *DEFAULT)]
-        self.server = HttpServer(self.clock, Routes(routes), HttpLimits())
+        self.server = HttpServer(self.clock, Routes(routes).find, HttpLimits())
         self.logged: list[int] = []
         log: Any = lambda exchange, status, size: self.logged.append(status)  # noqa: E731
-        self.server.access_log = ResponseMetrics(self.server, self.hub.metrics, log)
+        self.server.access_log = ResponseMetrics(self.server.find, self.hub.metrics, log)
         self.hub.start()
 
     def ask(self, path: str, headers: bytes = KEY, address: str = ELSEWHERE) -> tuple[int, bytes]:
@@ -372,7 +372,7 @@ def test_the_access_log_is_optional() -> None:
     """
     place = Place()
     none: AccessLog | None = None
-    place.server.access_log = ResponseMetrics(place.server, place.hub.metrics, none)
+    place.server.access_log = ResponseMetrics(place.server.find, place.hub.metrics, none)
 
     place.ask("/stats")
 

@@ -119,7 +119,7 @@ class Sockets(Place):
         )
         routes = [parse_route(line, self.context) for line in lines]
         routes.append(Route(re.compile("^/own$"), None, self.own))
-        self.server = HttpServer(self.clock, Routes(routes))
+        self.server = HttpServer(self.clock, Routes(routes).find)
         self.server.start()
         self.hub.start()
 

@@ -189,7 +189,7 @@ def test_a_key_is_checked_before_the_body_is_read(query: bytes, lines: bytes, st
         "^/keyed$ publish", ActionContext(hub, publish_keys=Keys([Key.of("right")]))
     )
     head = b"POST /keyed%s HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n" % query
-    caller = Caller(HttpServer(Clock(), Routes([publish]))).say(
+    caller = Caller(HttpServer(Clock(), Routes([publish]).find)).say(
         head + lines + b"Expect: 100-continue\r\n\r\n"
     )
 

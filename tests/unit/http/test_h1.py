@@ -188,7 +188,7 @@ class Place:
             parse_route("^/broken$ tests.words.Refusing", self.context),
         ]
         arguments.setdefault("limits", LIMITS)
-        self.server = HttpServer(self.clock, Routes(routes), **arguments)
+        self.server = HttpServer(self.clock, Routes(routes).find, **arguments)
         self.server.start()
 
     def call(self, *pieces: bytes, address: str = "192.0.2.1") -> Caller:
@@ -1665,7 +1665,7 @@ def test_an_error_of_ours_while_reading_is_500(
     def fail(*_: object) -> None:
         raise RuntimeError("ours")
 
-    monkeypatch.setattr("rt_twisted.server.head.Head.add_header", fail)
+    monkeypatch.setattr("rt_twisted.http.request.RequestHead.add_header", fail)
     caller = Place().call(get())
 
     assert [answer.status for answer in caller.heard()] == [500]

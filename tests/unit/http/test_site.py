@@ -21,7 +21,7 @@ from rt_twisted.codecs.errors import RemoteProtocolError
 from rt_twisted.codecs.forms import MAX_FIELDS, parse_fields
 from rt_twisted.http.interfaces import IExchange, PeerInfo
 from rt_twisted.http.request import HttpLimits, is_authority
-from rt_twisted.routes import Route
+from rt_twisted.routes import Route, Routes
 from tests.unit.http.test_h1 import Answer, Caller, Place, chunked, get, post
 from tests.unit.http.test_h2 import Client
 from tests.words import Desk
@@ -386,7 +386,7 @@ def test_who_fails_while_reading_is_answered_for(
     import re
 
     place = Place()
-    place.server.routes._routes = (Route(re.compile("^/b"), None, Breaking(at)),)
+    place.server.find = Routes([Route(re.compile("^/b"), None, Breaking(at))]).find
     request = post(b"body", b"/b", close)
     caller = place.call(request[: len(request) - cut], request[len(request) - cut :])
     client = Client(place)
