@@ -530,7 +530,7 @@ def test_readers_leave_one_by_one() -> None:
 
 def slow_place(policy: SlowConsumerPolicy) -> Place:
     place = Place()
-    object.__setattr__(place.context, "patience", BacklogLimits(50_000, 30.0, policy))
+    object.__setattr__(place.context, "backlog_limits", BacklogLimits(50_000, 30.0, policy))
     return place
 
 
