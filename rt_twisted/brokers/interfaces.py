@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from zope.interface import Interface
 
 from rt_twisted.model.message import Draft, Message, Position, PublishResult, Replay, Since
+from rt_twisted.model.retention import Retention
 
 if TYPE_CHECKING:
     from twisted.internet.defer import Deferred
@@ -141,6 +142,18 @@ class ILimited(Interface):
 
         Raises:
             Refusal: 400, no message of this channel can pass.
+        """
+
+
+class IReconfigurable(Interface):
+    """
+    Accepts new settings while it runs: provided by a broker beside `IBroker` if it
+    retains messages itself.
+    """
+
+    def reconfigure(retention: Retention) -> None:
+        """
+        Retain messages by *retention* from now on, after a reload of the settings.
         """
 
 

@@ -17,7 +17,14 @@ from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 from zope.interface import implementer
 
-from rt_twisted.brokers.interfaces import IBroker, ILimited, IReady, IReceiver, IRefusing
+from rt_twisted.brokers.interfaces import (
+    IBroker,
+    ILimited,
+    IReady,
+    IReceiver,
+    IReconfigurable,
+    IRefusing,
+)
 from rt_twisted.hub.admission import Admission
 from rt_twisted.hub.catchup import CatchUp
 from rt_twisted.hub.channel import Channel, ChannelTable
@@ -366,7 +373,7 @@ class Hub:
         self._limits = limits
         self._catchup.replay_bytes = limits.replay_bytes
         self._channels.reconfigure(retention, limits.history_bytes)
-        if hasattr(self._broker, "reconfigure"):  # it keeps history itself
+        if IReconfigurable.providedBy(self._broker):
             self._broker.reconfigure(retention)
         self.admission.reconfigure(limits.join_rate, limits.join_queue)
         self._heartbeats = self._heartbeats.reconfigure(limits.heartbeat, self._head)

@@ -21,7 +21,14 @@ from twisted.logger import Logger
 from txredisapi import RedisError, ResponseError
 from zope.interface import implementer
 
-from rt_twisted.brokers.interfaces import IBroker, IHistory, IReady, IReceiver, IRefusing
+from rt_twisted.brokers.interfaces import (
+    IBroker,
+    IHistory,
+    IReady,
+    IReceiver,
+    IReconfigurable,
+    IRefusing,
+)
 from rt_twisted.brokers.redis.barriers import Barriers
 from rt_twisted.brokers.redis.connections import (
     NEVER,
@@ -54,7 +61,7 @@ SLOW_RETRY = 10.0  # seconds to another try where redis does not let us in
 LONGEST_RETRY = 5.0  # seconds to another try otherwise, when many have failed
 
 
-@implementer(IBroker, IHistory, IReady, IRefusing)
+@implementer(IBroker, IHistory, IReady, IReconfigurable, IRefusing)
 class RedisBroker(Service):
     """
     Carries messages through redis.

@@ -25,7 +25,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from rt_twisted.brokers.interfaces import IBroker, IHistory, IReady, IReceiver
+from rt_twisted.brokers.interfaces import IBroker, IHistory, IReady, IReceiver, IReconfigurable
 from rt_twisted.brokers.memory import KEYS, KnownKeys
 from rt_twisted.brokers.sqlite.io_thread import Executor, IoThread
 from rt_twisted.brokers.sqlite.store import (
@@ -98,7 +98,7 @@ Threads = Callable[[Any, str, Callable[[], bool]], Executor]
 Open = Callable[[Retention], Store]
 
 
-@implementer(IBroker, IHistory, IReady)
+@implementer(IBroker, IHistory, IReady, IReconfigurable)
 class SqliteBroker(Service):
     """
     Numbers drafts, writes them to a journal, then hands them to the hub.

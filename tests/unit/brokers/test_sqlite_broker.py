@@ -22,12 +22,12 @@ from twisted.internet.testing import MemoryReactorClock
 from twisted.python.failure import Failure
 from zope.interface.verify import verifyObject
 
-from rt_twisted.brokers.interfaces import IHistory, IReady
+from rt_twisted.brokers.interfaces import IHistory, IReady, IReconfigurable
 from rt_twisted.brokers.memory import KEY_MEMORY
 from rt_twisted.brokers.sqlite.broker import HELD, WAITING, SqliteBroker
 from rt_twisted.brokers.sqlite.store import Store
 from rt_twisted.formats.sse import EventStream
-from rt_twisted.hub.hub import Hub
+from rt_twisted.hub.hub import Hub, HubLimits
 from rt_twisted.hub.subscriber import BacklogLimits, Subscriber
 from rt_twisted.model.errors import Unavailable
 from rt_twisted.model.message import (
@@ -248,6 +248,7 @@ def test_provides_its_interfaces(context: House) -> None:
     """
     assert verifyObject(IHistory, context.broker)
     assert verifyObject(IReady, context.broker)
+    assert verifyObject(IReconfigurable, context.broker)
 
 
 def test_nobody_hears_before_it_is_written(context: House) -> None:
@@ -266,6 +267,20 @@ def test_nobody_hears_before_it_is_written(context: House) -> None:
 
     assert result(publishing).positions == (context.broker.position(),)
     assert b"data: 1\n" in line.read()
+
+
+def test_a_reload_changes_what_the_file_retains(context: House) -> None:
+    """
+    The hub passes a new retention on to a broker that retains messages itself.
+    """
+    start = context.broker.position()
+    published(context, *[Draft("a", b"%d" % n) for n in range(10)])
+
+    context.hub.reconfigure(Retention(count=2), HubLimits())
+    context.settle()
+    published(context, Draft("a", b"10"))
+
+    assert texts(context.after(After(start)).messages) == [b"9", b"10"]
 
 
 def test_a_turn_is_one_transaction(context: House) -> None:
