@@ -14,7 +14,7 @@ from rt_twisted.access.channel_names import ChannelNames
 from rt_twisted.access.keys import Keys
 from rt_twisted.http.interfaces import IConnectionHandoff
 from rt_twisted.hub.hub import Hub
-from rt_twisted.hub.subscriber import BacklogLimits, SlowConsumerPolicy
+from rt_twisted.hub.limits import BacklogLimits, SlowConsumerPolicy
 from rt_twisted.metrics.snapshot import NO_OTHERS, Snapshot, StatsQuery
 from rt_twisted.net.inbound_memory import InboundMemory
 

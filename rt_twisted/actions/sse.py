@@ -31,7 +31,8 @@ from rt_twisted.formats.json_events import JsonEventStream
 from rt_twisted.formats.poll import EventPoll
 from rt_twisted.formats.sse import CONTENT_TYPE, EventStream, RawEventStream
 from rt_twisted.http.interfaces import IExchange
-from rt_twisted.hub.subscriber import SlowConsumerPolicy, Subscriber
+from rt_twisted.hub.limits import SlowConsumerPolicy
+from rt_twisted.hub.subscriber import Subscriber
 from rt_twisted.metrics.responses import SUBSCRIBERS
 from rt_twisted.model.interfaces import IFormat
 from rt_twisted.model.message import Newest, Since

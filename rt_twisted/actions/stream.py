@@ -25,7 +25,8 @@ from rt_twisted.actions.template import Template
 from rt_twisted.formats.chunked import Chunked
 from rt_twisted.formats.raw import Raw
 from rt_twisted.http.interfaces import IExchange
-from rt_twisted.hub.subscriber import SlowConsumerPolicy, Subscriber
+from rt_twisted.hub.limits import SlowConsumerPolicy
+from rt_twisted.hub.subscriber import Subscriber
 from rt_twisted.metrics.responses import SUBSCRIBERS
 from rt_twisted.model.interfaces import IFormat
 from rt_twisted.model.message import Newest, Since

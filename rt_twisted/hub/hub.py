@@ -6,7 +6,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
 from heapq import nlargest
 from operator import attrgetter
 from typing import Any
@@ -30,6 +29,7 @@ from rt_twisted.hub.catchup import CatchUp
 from rt_twisted.hub.channel import Channel, ChannelTable
 from rt_twisted.hub.fanout import Fanout
 from rt_twisted.hub.heartbeats import Heartbeats
+from rt_twisted.hub.limits import HubLimits
 from rt_twisted.hub.subscriber import DisconnectReason, Subscriber
 from rt_twisted.metrics.metrics import ChannelCounts, Metrics
 from rt_twisted.model.errors import HttpError
@@ -40,34 +40,6 @@ from rt_twisted.model.retention import Retention
 _log = Logger()
 _sweeping = _log.failureHandler("while sweeping")
 _subscribed = attrgetter("subscribed")
-
-
-@dataclass(frozen=True, slots=True)
-class HubLimits:
-    """
-    What the hub allows; 0 means no limit of ours.
-
-    Args:
-        readers: connected at once.
-        readers_per_address: of those, from one address.
-        history_bytes: kept for replay in all channels; what was published to
-            longest ago is forgotten first.
-        replay_bytes: replayed to one reader.
-        linger: seconds the broker is still asked for a channel after its last
-            reader left.
-        heartbeat: seconds between two heartbeats of a reader; 0 for none.
-        join_rate: new readers per second.
-        join_queue: new readers that may wait for that; 0 for none.
-    """
-
-    subscribers: int = 0
-    subscribers_per_address: int = 0
-    history_bytes: int = 256 << 20
-    replay_bytes: int = 8 << 20
-    linger: float = 60.0
-    heartbeat: float = 30.0
-    join_rate: int = 0
-    join_queue: int = 0
 
 
 @implementer(IReceiver)

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable
-from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -20,6 +19,7 @@ from twisted.internet.interfaces import IProtocol, IPullProducer, IPushProducer
 from twisted.logger import Logger
 from zope.interface import implementer
 
+from rt_twisted.hub.limits import BacklogLimits, SlowConsumerPolicy
 from rt_twisted.hub.replay_frames import PIECE, ReplayFrames
 from rt_twisted.model.interfaces import IFormat
 from rt_twisted.model.message import Position
@@ -45,32 +45,6 @@ class DisconnectReason(Enum):
     BROKEN = "broken"  # it broke the rules of its protocol, or a limit
     ENDED = "ended"  # our side of its conversation was over
     SHUTDOWN = "shutdown"  # the daemon stops
-
-
-class SlowConsumerPolicy(Enum):
-    """
-    What meets a reader that is too far behind.
-    """
-
-    DISCONNECT = "disconnect"  # it comes back and resumes from its position
-    SKIP = "skip"  # it stays, is told of a gap, and goes on with the newest
-
-
-@dataclass(frozen=True, slots=True)
-class BacklogLimits:
-    """
-    How far behind a reader may be.
-
-    Args:
-        bytes: what may wait behind the frame it is being sent; one frame of
-            any size, such as the replay it asked for, is always allowed.
-        seconds: how long it may take nothing at all.
-        policy: what happens to it then.
-    """
-
-    bytes: int = 1 << 20
-    seconds: float = 30.0
-    policy: SlowConsumerPolicy = SlowConsumerPolicy.DISCONNECT
 
 
 class SubscriberObserver(Protocol):

@@ -27,9 +27,9 @@ from rt_twisted.codecs.addresses import AddressHeader, Networks
 from rt_twisted.http.cors import Cors
 from rt_twisted.http.interfaces import IConnectionHandoff
 from rt_twisted.http.request import HttpLimits
-from rt_twisted.hub.hub import Hub, HubLimits
+from rt_twisted.hub.hub import Hub
+from rt_twisted.hub.limits import BacklogLimits, HubLimits, SlowConsumerPolicy
 from rt_twisted.hub.registry import HubRegistry
-from rt_twisted.hub.subscriber import BacklogLimits, SlowConsumerPolicy
 from rt_twisted.load_object import load_object
 from rt_twisted.metrics.graphite import GraphiteExporter
 from rt_twisted.metrics.interfaces import IExporter

@@ -23,8 +23,8 @@ from rt_twisted.actions.static import Static
 from rt_twisted.actions.template import Template
 from rt_twisted.brokers.memory import MemoryBroker
 from rt_twisted.hub.hub import Hub
+from rt_twisted.hub.limits import SlowConsumerPolicy
 from rt_twisted.hub.registry import HubRegistry
-from rt_twisted.hub.subscriber import SlowConsumerPolicy
 from rt_twisted.load_object import load_object
 from rt_twisted.routes import DEFAULT, NOT_BUILT, WORDS, Routes, parse_route, split_arguments
 from tests.unit.actions.test_template import Asked

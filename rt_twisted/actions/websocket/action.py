@@ -29,7 +29,7 @@ from rt_twisted.actions.websocket.raw_app import RawApp
 from rt_twisted.codecs.websocket import KEY_MARK, DeflateParameters, WebSocketHandshake
 from rt_twisted.formats.websocket import JsonFrames, RawFrames
 from rt_twisted.http.interfaces import IExchange
-from rt_twisted.hub.subscriber import SlowConsumerPolicy
+from rt_twisted.hub.limits import SlowConsumerPolicy
 from rt_twisted.load_object import load_object
 from rt_twisted.metrics.responses import SUBSCRIBERS
 from rt_twisted.model.errors import HttpError

@@ -32,7 +32,8 @@ from rt_twisted.codecs.websocket import (
 )
 from rt_twisted.codecs.websocket_inbound import Said, close_of
 from rt_twisted.http.interfaces import StreamHandle
-from rt_twisted.hub.subscriber import BacklogLimits, DisconnectReason, Subscriber
+from rt_twisted.hub.limits import BacklogLimits
+from rt_twisted.hub.subscriber import DisconnectReason, Subscriber
 from rt_twisted.model.interfaces import IFormat
 from rt_twisted.model.message import Draft, Position, PublishResult
 from rt_twisted.net.inbound_memory import Reservation

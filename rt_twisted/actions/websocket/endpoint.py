@@ -20,7 +20,7 @@ from rt_twisted.codecs.errors import RemoteProtocolError
 from rt_twisted.codecs.origins import matches_origin
 from rt_twisted.codecs.websocket import REQUIRED, WebSocketHandshake, agree
 from rt_twisted.http.interfaces import IExchange
-from rt_twisted.hub.subscriber import BacklogLimits
+from rt_twisted.hub.limits import BacklogLimits
 from rt_twisted.model.errors import HttpError
 from rt_twisted.model.interfaces import IFormat
 from rt_twisted.model.message import Since

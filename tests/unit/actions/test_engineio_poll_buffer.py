@@ -14,12 +14,8 @@ from rt_twisted.actions.engineio.poll_buffer import PORTION, PollBuffer
 from rt_twisted.brokers.memory import MemoryBroker
 from rt_twisted.formats.sse import RawEventStream
 from rt_twisted.hub.hub import Hub
-from rt_twisted.hub.subscriber import (
-    BacklogLimits,
-    DisconnectReason,
-    SlowConsumerPolicy,
-    Subscriber,
-)
+from rt_twisted.hub.limits import BacklogLimits, SlowConsumerPolicy
+from rt_twisted.hub.subscriber import DisconnectReason, Subscriber
 from rt_twisted.model.message import Draft
 
 BIG = b"x" * 100_000

@@ -17,7 +17,8 @@ from rt_twisted.actions.engineio.session import Session
 from rt_twisted.brokers.memory import MemoryBroker
 from rt_twisted.codecs.engineio_framing import Framing, Poll4
 from rt_twisted.formats.socketio import SocketIOEvents
-from rt_twisted.hub.hub import Hub, HubLimits
+from rt_twisted.hub.hub import Hub
+from rt_twisted.hub.limits import HubLimits
 from rt_twisted.model.errors import HttpError
 
 LIMITS = SocketIOLimits(ping_interval=25, ping_timeout=20)

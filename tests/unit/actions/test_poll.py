@@ -26,7 +26,8 @@ from rt_twisted.brokers.memory import MemoryBroker
 from rt_twisted.formats.json_events import JsonEventStream
 from rt_twisted.formats.poll import EventPoll, JsonPoll
 from rt_twisted.http.server import HttpServer
-from rt_twisted.hub.hub import Hub, HubLimits
+from rt_twisted.hub.hub import Hub
+from rt_twisted.hub.limits import HubLimits
 from rt_twisted.model.interfaces import IFormat
 from rt_twisted.model.message import Draft, Message, Position, Replay, Since
 from rt_twisted.routes import Routes, parse_route

@@ -20,7 +20,8 @@ from rt_twisted.actions.stats import StatsAction, StatsFormat
 from rt_twisted.brokers.memory import MemoryBroker
 from rt_twisted.http.request import HttpLimits
 from rt_twisted.http.server import HttpServer
-from rt_twisted.hub.hub import Hub, HubLimits
+from rt_twisted.hub.hub import Hub
+from rt_twisted.hub.limits import HubLimits
 from rt_twisted.metrics.metrics import BOUNDS, Histogram, Metrics, by_class, quantile
 from rt_twisted.metrics.responses import ResponseMetrics
 from rt_twisted.model.message import Draft

@@ -36,8 +36,9 @@ from rt_twisted.brokers.memory import MemoryBroker
 from rt_twisted.formats.websocket import RawFrames
 from rt_twisted.http.interfaces import IExchange
 from rt_twisted.http.server import HttpServer
-from rt_twisted.hub.hub import Hub, HubLimits
-from rt_twisted.hub.subscriber import BacklogLimits, Subscriber
+from rt_twisted.hub.hub import Hub
+from rt_twisted.hub.limits import BacklogLimits, HubLimits
+from rt_twisted.hub.subscriber import Subscriber
 from rt_twisted.model.errors import HttpError, Unavailable
 from rt_twisted.model.message import Draft, Position, PublishResult
 from rt_twisted.net.inbound_memory import InboundMemory

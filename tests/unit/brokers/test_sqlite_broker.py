@@ -27,8 +27,9 @@ from rt_twisted.brokers.memory import KEY_MEMORY
 from rt_twisted.brokers.sqlite.broker import HELD, WAITING, SqliteBroker
 from rt_twisted.brokers.sqlite.store import Store
 from rt_twisted.formats.sse import EventStream
-from rt_twisted.hub.hub import Hub, HubLimits
-from rt_twisted.hub.subscriber import BacklogLimits, Subscriber
+from rt_twisted.hub.hub import Hub
+from rt_twisted.hub.limits import BacklogLimits, HubLimits
+from rt_twisted.hub.subscriber import Subscriber
 from rt_twisted.model.errors import Unavailable
 from rt_twisted.model.message import (
     After,

@@ -33,7 +33,7 @@ from rt_twisted.http.cors import Cors
 from rt_twisted.http.h2 import LINGER, RESETS, STREAMS, UNREAD, WINDOW, Http2Connection
 from rt_twisted.http.interfaces import IExchange
 from rt_twisted.http.request import HttpLimits
-from rt_twisted.hub.subscriber import BacklogLimits, SlowConsumerPolicy
+from rt_twisted.hub.limits import BacklogLimits, SlowConsumerPolicy
 from rt_twisted.model.errors import HttpError
 from rt_twisted.model.message import Draft
 from rt_twisted.tap.access_log import AccessLog

@@ -17,8 +17,8 @@ from zope.interface import implementer
 from rt_twisted.brokers.interfaces import IBroker, IHistory, IReceiver
 from rt_twisted.formats.sse import EventStream, RawEventStream
 from rt_twisted.hub import fanout as fanout_module
-from rt_twisted.hub.hub import HubLimits
-from rt_twisted.hub.subscriber import BacklogLimits, DisconnectReason, Subscriber
+from rt_twisted.hub.limits import BacklogLimits, HubLimits
+from rt_twisted.hub.subscriber import DisconnectReason, Subscriber
 from rt_twisted.model.errors import Unavailable
 from rt_twisted.model.message import (
     After,

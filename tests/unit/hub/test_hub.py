@@ -22,13 +22,9 @@ from rt_twisted.brokers.memory import MemoryBroker
 from rt_twisted.formats.sse import EventStream
 from rt_twisted.hub import channel as channels_module
 from rt_twisted.hub import fanout as fanout_module
-from rt_twisted.hub.hub import Hub, HubLimits
-from rt_twisted.hub.subscriber import (
-    BacklogLimits,
-    DisconnectReason,
-    SlowConsumerPolicy,
-    Subscriber,
-)
+from rt_twisted.hub.hub import Hub
+from rt_twisted.hub.limits import BacklogLimits, HubLimits, SlowConsumerPolicy
+from rt_twisted.hub.subscriber import DisconnectReason, Subscriber
 from rt_twisted.model.errors import HttpError
 from rt_twisted.model.message import (
     After,

@@ -17,9 +17,9 @@ from twisted.internet.testing import StringTransport
 from zope.interface import implementer
 
 from rt_twisted.formats.raw import Raw
-from rt_twisted.hub.hub import HubLimits
+from rt_twisted.hub.limits import BacklogLimits, HubLimits
 from rt_twisted.hub.replay_frames import PIECE, ReplayFrames, shared_frames
-from rt_twisted.hub.subscriber import BacklogLimits, DisconnectReason, Subscriber
+from rt_twisted.hub.subscriber import DisconnectReason, Subscriber
 from rt_twisted.model.interfaces import IFormat
 from rt_twisted.model.message import After, Message, Position, Replay, Within
 from rt_twisted.model.retention import Retention

@@ -15,12 +15,8 @@ from twisted.python.failure import Failure
 
 from rt_twisted.formats.chunked import Chunked
 from rt_twisted.formats.sse import EventStream
-from rt_twisted.hub.subscriber import (
-    BacklogLimits,
-    DisconnectReason,
-    SlowConsumerPolicy,
-    Subscriber,
-)
+from rt_twisted.hub.limits import BacklogLimits, SlowConsumerPolicy
+from rt_twisted.hub.subscriber import DisconnectReason, Subscriber
 from rt_twisted.model.message import Position
 from tests.fakes import Line
 

@@ -11,7 +11,8 @@ from rt_twisted.access.keys import Key, Keys
 from rt_twisted.actions.context import ActionContext
 from rt_twisted.brokers.memory import MemoryBroker
 from rt_twisted.http.server import HttpServer
-from rt_twisted.hub.hub import Hub, HubLimits
+from rt_twisted.hub.hub import Hub
+from rt_twisted.hub.limits import HubLimits
 from rt_twisted.metrics.responses import ResponseMetrics
 from rt_twisted.routes import DEFAULT, Routes, parse_route
 from tests.unit.http.test_h1 import Caller, get, post
