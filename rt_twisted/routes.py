@@ -13,9 +13,13 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import MISSING, Field, dataclass, fields, is_dataclass
 from enum import Enum
+from functools import partial
 from types import NoneType
 from typing import Any, get_args, get_type_hints
 
+from twisted.application.service import IService, MultiService
+from twisted.internet.defer import DeferredList, maybeDeferred
+from twisted.logger import Logger
 from zope.interface.exceptions import Invalid
 from zope.interface.verify import verifyObject
 
@@ -35,6 +39,8 @@ from rt_twisted.actions.stream import StreamAction
 from rt_twisted.actions.template import Template, parse_template
 from rt_twisted.actions.websocket.action import WebSocketAction
 from rt_twisted.load_object import load_object
+
+_log = Logger()
 
 WORDS: dict[str, type[Any]] = {
     "alive": LivenessAction,
@@ -84,11 +90,15 @@ class Route:
         pattern: searched in the percent-decoded path.
         method: only this one; None for all that the action serves.
         action: provides `IAction`.
+        line: the route line.
+        context: what the action was given; None if it has no field for it.
     """
 
     pattern: re.Pattern[str]
     method: str | None
     action: Any
+    line: str = ""
+    context: ActionContext | None = None
 
 
 class Routes:
@@ -98,6 +108,33 @@ class Routes:
 
     def __init__(self, routes: Iterable[Route]) -> None:
         self._routes = tuple(routes)
+
+    @property
+    def services(self) -> list[IService]:
+        """
+        The actions that are services, in the order of their lines.
+        """
+        return [one.action for one in self._routes if IService.providedBy(one.action)]
+
+    def keep_services(self, running: Routes) -> Routes:
+        """
+        Return these routes with those services of *running* that have not changed.
+
+        An action that provides `IService` is kept if its route line is the same and
+        the context that it was given is equal: no setting that reaches it has changed.
+
+        Args:
+            running: the routes in force; they are not changed.
+        """
+        kept: dict[str, list[Route]] = {}
+        for route in running._routes:
+            if IService.providedBy(route.action):
+                kept.setdefault(route.line, []).append(route)
+        routes = []
+        for route in self._routes:
+            same = kept.get(route.line)
+            routes.append(same.pop(0) if same and same[0].context == route.context else route)
+        return Routes(routes)
 
     def find(self, method: str, path: str) -> tuple[Any, Match] | set[str] | None:
         """
@@ -126,6 +163,48 @@ class Routes:
         return spare or allowed or None
 
 
+class RouteServices(MultiService):
+    """
+    Start and stop the actions that are services.
+
+    Args:
+        routes: the routes at the start; afterwards an attribute, the routes in force.
+    """
+
+    def __init__(self, routes: Routes) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.routes = routes
+        for service in routes.services:
+            service.setServiceParent(self)
+
+    def replace(self, routes: Routes) -> None:
+        """
+        Stop the services that *routes* lack, then start those that are new.
+
+        A new one may need what an old one holds, such as a port: it is started when
+        all of them have stopped. Errors are logged, as a reload cannot be undone then.
+
+        Args:
+            routes: the routes that are in force from now on.
+        """
+        self.routes = routes
+        wanted = routes.services
+        gone = [one for one in self if not any(one is kept for kept in wanted)]
+        stopped = [maybeDeferred(service.disownServiceParent) for service in gone]
+        for one in stopped:
+            one.addErrback(partial(_log.failure, "while stopping the action of a route"))
+        DeferredList(stopped).addCallback(self._start_new)
+
+    def _start_new(self, _: object) -> None:
+        # Another reload may have been there while services stopped.
+        for service in self.routes.services:
+            if service.parent is None:
+                try:
+                    service.setServiceParent(self)
+                except Exception:
+                    _log.failure("cannot start the action of a route")
+
+
 def _match(found: re.Match[str], path: str) -> Match:
     return Match((found[0], *found.groups()), path[found.end() :])
 
@@ -149,7 +228,8 @@ def parse_route(line: str, context: ActionContext) -> Route:
     except (re.error, OverflowError, RecursionError, FutureWarning) as error:
         raise ValueError(f"{words[0]!r} is not a regular expression: {error}") from None
     word, _, text = words[1].strip().partition(":")
-    return Route(pattern, method, _build(word, text, pattern.groups, context))
+    action, given = _build(word, text, pattern.groups, context)
+    return Route(pattern, method, action, line, given)
 
 
 def split_arguments(text: str) -> list[tuple[str, str]]:
@@ -183,7 +263,13 @@ def split_arguments(text: str) -> list[tuple[str, str]]:
     return pairs
 
 
-def _build(word: str, text: str, groups: int, context: ActionContext) -> Any:
+def _build(
+    word: str, text: str, groups: int, context: ActionContext
+) -> tuple[Any, ActionContext | None]:
+    """
+    Returns:
+        the action, and the context that it was given, if any.
+    """
     action_class = _find_class(word)
     if "=" in text:
         pairs = split_arguments(text)
@@ -224,10 +310,12 @@ def _build(word: str, text: str, groups: int, context: ActionContext) -> Any:
         raise ValueError(f"action {word!r} cannot be built: {error!r}") from error
     try:
         verifyObject(IAction, action)
+        if IService.providedBy(action):
+            verifyObject(IService, action)
     except Invalid as error:
         reason = " ".join(str(error).split())
         raise ValueError(f"{word} is not an action: {reason}") from None
-    return action
+    return action, arguments.get("context")
 
 
 def _at_server(servers: list[str], context: ActionContext) -> ActionContext:

@@ -33,6 +33,16 @@ class ChannelNames:
         self._max_channels = max_channels
         self._check_broker = check_broker
 
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, ChannelNames) and self._rules == other._rules
+
+    def __hash__(self) -> int:
+        return hash(self._rules)
+
+    @property
+    def _rules(self) -> tuple[object, ...]:
+        return self._pattern, self._max_channels, self._check_broker
+
     def with_broker(self, check_broker: Callable[[str], None]) -> ChannelNames:
         """
         Return the same rules with those of another broker.

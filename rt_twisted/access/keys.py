@@ -17,7 +17,7 @@ from rt_twisted.model.errors import HttpError
 _LOCAL_HOST = re.compile(r"(localhost|127(\.\d+){3}|\[::1\])(:\d+)?", re.IGNORECASE)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True)
 class Key:
     """
     A secret, and the channels that it permits.
@@ -65,6 +65,12 @@ class Keys:
 
     def __init__(self, keys: Sequence[Key] = ()) -> None:
         self._keys = tuple(keys)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Keys) and self._keys == other._keys
+
+    def __hash__(self) -> int:
+        return hash(self._keys)
 
     def __len__(self) -> int:
         return len(self._keys)

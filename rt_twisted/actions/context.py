@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, TypeVar, cast
 
 from twisted.internet.defer import Deferred, succeed
 
@@ -77,6 +77,32 @@ class SocketIOLimits:
     recovery: float = 120.0
 
 
+_T = TypeVar("_T")
+
+
+class SharedState:
+    """
+    Objects that the actions of all routes share, one of each class.
+
+    They outlive a reload, which builds actions anew.
+    """
+
+    def __init__(self) -> None:
+        self._objects: dict[type[object], object] = {}
+
+    def get(self, kind: type[_T], make: Callable[[], _T]) -> _T:
+        """
+        Return the shared object of class *kind*.
+
+        Args:
+            kind: the class, which is also the key.
+            make: builds the object when it is first requested.
+        """
+        if kind not in self._objects:
+            self._objects[kind] = make()
+        return cast(_T, self._objects[kind])
+
+
 @dataclass(frozen=True, slots=True)
 class ActionContext:
     """
@@ -101,7 +127,7 @@ class ActionContext:
         trim: strip white space and blank control characters in messages, as
             cyclone-sse did.
         socketio: limits of Socket.IO sessions.
-        kept: what actions keep over a reload, by a name of theirs.
+        shared: what the actions of all routes share; it outlives reloads.
         hubs: the hub of a further server; raises ValueError, with one sentence.
         inbound: bounds unfinished input, in sum over all connections.
         ask: knows the numbers of all processes of this daemon; None if there is one.
@@ -124,7 +150,7 @@ class ActionContext:
     trim: bool = False
     websockets: WebSocketLimits = field(default_factory=WebSocketLimits)
     socketio: SocketIOLimits = field(default_factory=SocketIOLimits)
-    kept: dict[str, Any] = field(default_factory=dict)
+    shared: SharedState = field(default_factory=SharedState)
     inbound: InboundMemory = field(default_factory=lambda: InboundMemory(None, 0))
     hubs: Callable[[str], Hub] | None = None
     ask: Callable[[StatsQuery], Deferred[Snapshot]] | None = None

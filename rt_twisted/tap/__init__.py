@@ -12,15 +12,17 @@ from typing import Any
 
 from twisted.application.service import IService
 
+from rt_twisted.actions.context import SharedState
 from rt_twisted.http.server import HttpServer
 from rt_twisted.hub.hub import Hub
 from rt_twisted.hub.registry import HubRegistry
 from rt_twisted.metrics.responses import ResponseMetrics
 from rt_twisted.net.clock import use_monotonic_clock
+from rt_twisted.net.inbound_memory import InboundMemory
 from rt_twisted.net.resolver import use_daemon_resolver
 from rt_twisted.net.signals import hold_signals
 from rt_twisted.net.systemd import SystemdNotifier
-from rt_twisted.routes import Routes
+from rt_twisted.routes import Routes, RouteServices
 from rt_twisted.tap.access_log import AccessLog
 from rt_twisted.tap.daemon import Daemon, ExporterService
 from rt_twisted.tap.endpoints import make_endpoints
@@ -36,6 +38,7 @@ from rt_twisted.tap.factories import (
     open_access_log,
     open_log,
     read_http_limits,
+    read_inbound_limit,
     read_limits,
     read_retention,
     wrong,
@@ -126,23 +129,25 @@ def _build_server(
         handoff = ConnectionHandoff.inherited(
             reactor, worker.mark, worker.number, worker.handoff_sockets
         )
+    inbound = hub.metrics.inbound = InboundMemory(reactor, read_inbound_limit(options))
     context_of = partial(
         make_context,
         reactor=reactor,
         hubs=hubs,
         ask=post.ask if post is not None else None,
         handoff=handoff,
-        kept={},
+        shared=SharedState(),
+        inbound=inbound,
     )
-    context = context_of(options)
-    routes = Routes(make_routes(options, context))
+    routes = Routes(make_routes(options, context_of(options)))
+    route_services = RouteServices(routes)
     front = HttpServer(
         reactor,
         routes.find,
         read_http_limits(options),
         make_cors(options),
         make_app(options, hub),
-        inbound=context.inbound,
+        inbound=inbound,
     )
     access_log = open_access_log(options)
     front.access_log = ResponseMetrics(
@@ -153,7 +158,15 @@ def _build_server(
     endpoints = list(make_endpoints(options, net, front.acceptableProtocols()))
     certificates = [one.contexts for _, one in endpoints if hasattr(one, "contexts")]
     renew = Reloader(
-        options, hubs, front, log, access_log, certificates, context_of, services.filter
+        options,
+        hubs,
+        front,
+        log,
+        access_log,
+        certificates,
+        context_of,
+        route_services,
+        services.filter,
     )
     supervisor = post or SystemdNotifier(os.environ, reactor)
     daemon = Daemon(reactor, hubs, front, endpoints, options, supervisor, renew)
@@ -163,6 +176,7 @@ def _build_server(
         post.daemon = daemon
         services.addService(post)
     services.addService(daemon)
+    services.addService(route_services)  # last: they are started when the hub is
     return access_log
 
 

@@ -18,7 +18,7 @@ from zope.interface.verify import verifyObject
 
 from rt_twisted.access.channel_names import ChannelNames
 from rt_twisted.access.keys import Key, Keys
-from rt_twisted.actions.context import ActionContext, SocketIOLimits, WebSocketLimits
+from rt_twisted.actions.context import ActionContext, SharedState, SocketIOLimits, WebSocketLimits
 from rt_twisted.brokers.interfaces import IBroker
 from rt_twisted.brokers.memory import MemoryBroker
 from rt_twisted.brokers.sqlite.broker import SqliteBroker
@@ -240,7 +240,8 @@ def make_context(
     hubs: HubRegistry,
     ask: Ask | None,
     handoff: IConnectionHandoff | None,
-    kept: dict[str, Any],
+    shared: SharedState,
+    inbound: InboundMemory,
 ) -> ActionContext:
     """
     What actions are lent.
@@ -251,13 +252,12 @@ def make_context(
         hubs: all channels.
         ask: knows the numbers of all workers; None if there are none.
         siblings: the other workers; None likewise.
-        kept: see `House`.
+        shared: what actions share; it outlives reloads.
+        inbound: bounds unfinished input; connections outlive a reload, so it is never replaced.
     """
     publish_keys = list(options["publish-key"])
     if options["http-secret"]:
         publish_keys.append(Key.of(options["http-secret"]))
-    inbound = make_inbound_memory(options, reactor, kept)
-    hubs.main.metrics.inbound = inbound
     stats_keys = [Key.of(options["stats-key"])] if options["stats-key"] else []
     return ActionContext(
         hubs.main,
@@ -282,22 +282,12 @@ def make_context(
         trim=options["trim"],
         websockets=_websocket_limits(options),
         socketio=_socketio_limits(options),
-        kept=kept,
+        shared=shared,
         inbound=inbound,
         hubs=hubs.for_server,
         ask=ask,
         handoff=handoff,
     )
-
-
-def make_inbound_memory(options: Options, reactor: Any, kept: dict[str, Any]) -> InboundMemory:
-    """
-    The bound on unfinished input; the same object after a reload, as connections
-    outlive it.
-    """
-    memory = InboundMemory(reactor, read_inbound_limit(options))
-    found: InboundMemory = kept.setdefault("inbound-memory", memory)
-    return found
 
 
 def read_inbound_limit(options: Options) -> int:

@@ -13,7 +13,7 @@ from rt_twisted.actions.context import ActionContext
 from rt_twisted.http.server import HttpServer
 from rt_twisted.hub.registry import HubRegistry
 from rt_twisted.metrics.responses import ResponseMetrics
-from rt_twisted.routes import Routes
+from rt_twisted.routes import Routes, RouteServices
 from rt_twisted.tap.access_log import AccessLog
 from rt_twisted.tap.factories import (
     make_cors,
@@ -44,7 +44,8 @@ class Reloader:
         access_log: the same.
         certificates: have a `reload` that raises ValueError, with one sentence,
             and then has changed nothing.
-        make_house: what actions are lent, by other settings.
+        make_context: builds what actions are given from other settings.
+        route_services: the actions that are services.
         log_filter: has the level of the log.
     """
 
@@ -57,6 +58,7 @@ class Reloader:
         access_log: LogFile | None,
         certificates: Sequence[Any],
         make_context: Callable[[Options], ActionContext],
+        route_services: RouteServices,
         log_filter: LogFilter,
     ) -> None:
         self._start = self._now = options
@@ -66,6 +68,7 @@ class Reloader:
         self._access_log = access_log
         self._certificates = certificates
         self._make_context = make_context
+        self._route_services = route_services
         self._log_filter = log_filter
 
     def __call__(self) -> Mapping[str, Any]:
@@ -99,7 +102,8 @@ class Reloader:
         hubs, front = self._hubs, self._front
         # Whatever may be wrong comes first.
         context = self._make_context(fresh)
-        routes = Routes(make_routes(fresh, context))
+        running = self._route_services.routes
+        routes = Routes(make_routes(fresh, context)).keep_services(running)
         retention, limits = read_retention(fresh), read_limits(fresh)
         http_limits, cors = read_http_limits(fresh), make_cors(fresh)
         same = fresh["access-log"] == self._now["access-log"]
@@ -119,6 +123,7 @@ class Reloader:
             cors,
             ResponseMetrics(routes.find, hubs.main.metrics, lines),
         )
+        self._route_services.replace(routes)
         if not same and self._access_log is not None:
             self._access_log.close()
         self._access_log = access_log
@@ -186,10 +191,4 @@ def _tell_fixed(fresh: Options, start: Options) -> None:
 
 
 def _differ(one: Options, other: Options, name: str) -> bool:
-    values = [
-        [(key.secret, key.patterns) for key in options[name]]
-        if name == "publish-key"
-        else options[name]
-        for options in (one, other)
-    ]
-    return bool(values[0] != values[1])
+    return bool(one[name] != other[name])

@@ -100,14 +100,3 @@ class SessionRegistry:
                 session.look(now)
             except Exception:
                 _log.failure("while looking after a session")
-
-
-def registry_of(kept: dict[str, Any], clock: Any, node: str = "") -> SessionRegistry:
-    """
-    The sessions among what actions keep over a reload; see `Sessions`.
-    """
-    found = kept.get("engineio")
-    if found is None:
-        found = kept["engineio"] = SessionRegistry(clock, node)
-    assert isinstance(found, SessionRegistry)
-    return found

@@ -21,14 +21,14 @@ from zope.interface.verify import verifyObject
 
 from rt_twisted.access.keys import CREDENTIAL_HEADERS
 from rt_twisted.actions.context import ActionContext
-from rt_twisted.actions.engineio.registry import SessionRegistry, registry_of
+from rt_twisted.actions.engineio.registry import SessionRegistry
 from rt_twisted.actions.engineio.session import POLLING, WEBSOCKET, Session
 from rt_twisted.actions.engineio.websocket_transport import WebSocketTransport
 from rt_twisted.actions.interfaces import IAction, ISocketIOApp, Match
 from rt_twisted.actions.socketio.channel_app import ChannelApp
 from rt_twisted.actions.socketio.connection import SocketIOConnection
 from rt_twisted.actions.socketio.handshake import KEPT, Handshake
-from rt_twisted.actions.socketio.session_store import SessionStore, session_store_of
+from rt_twisted.actions.socketio.session_store import SessionStore
 from rt_twisted.actions.subscription import check_static_channels, when_admitted
 from rt_twisted.actions.template import Template
 from rt_twisted.actions.websocket.endpoint import WebSocketEndpoint
@@ -111,11 +111,12 @@ class SocketIOAction:
         check_static_channels(self.publish, context)
         # Sessions ping by themselves, and know their own limit.
         limits = replace(context.websockets, silence=0, message=context.socketio.max_payload)
+        node = context.handoff.mark if context.handoff else ""
         made: dict[str, Any] = {
-            "sessions": registry_of(
-                context.kept, context.reactor, context.handoff.mark if context.handoff else ""
+            "sessions": context.shared.get(
+                SessionRegistry, partial(SessionRegistry, context.reactor, node)
             ),
-            "recovery": session_store_of(context.kept, context.reactor),
+            "recovery": context.shared.get(SessionStore, partial(SessionStore, context.reactor)),
             "websockets": WebSocketEndpoint(replace(context, websockets=limits)),
         }
         if self.app:

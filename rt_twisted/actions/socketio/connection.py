@@ -6,6 +6,7 @@ acknowledged.
 from __future__ import annotations
 
 import secrets
+from dataclasses import dataclass
 from functools import lru_cache, partial
 from inspect import iscoroutine
 from typing import TYPE_CHECKING, Any
@@ -46,10 +47,21 @@ MAX_WAITING = 1000  # events of one session that wait for their application...
 MAX_PAYLOADS = 4  # ...and as many bytes of them as so many of the largest posts
 
 MSGPACK_LOG = 60.0  # seconds between two log lines about clients with msgpack
-_MSGPACK = "socketio-msgpack"  # in `House.kept`: when the next one may be written
 
 _OURS = frozenset(("EIO", "transport", "sid", "t", "b64"))  # of a query
 _RESUMABLE = frozenset(("transport close", "transport error", "ping timeout"))
+
+
+@dataclass(slots=True)
+class MsgpackWarnings:
+    """
+    Limits the log lines about clients that use msgpack.
+
+    Args:
+        not_before: when the next one may be written, by the reactor's clock.
+    """
+
+    not_before: float = 0.0
 
 
 class SocketIOConnection:
@@ -373,10 +385,10 @@ class SocketIOConnection:
             RemoteProtocolError: always.
         """
         now = self._context.reactor.seconds()
-        kept = self._context.kept
+        warnings = self._context.shared.get(MsgpackWarnings, MsgpackWarnings)
         # socket.io-msgpack-parser sends each packet as a map of up to 15 fields.
-        if data[:1] and 0x80 <= data[0] <= 0x8F and now >= kept.get(_MSGPACK, 0.0):
-            kept[_MSGPACK] = now + MSGPACK_LOG
+        if data[:1] and 0x80 <= data[0] <= 0x8F and now >= warnings.not_before:
+            warnings.not_before = now + MSGPACK_LOG
             _log.warn(
                 "a Socket.IO client at {address} sent a binary packet that looks like msgpack: "
                 "socket.io-msgpack-parser is not supported; use the default parser",

@@ -109,14 +109,3 @@ class SessionStore:
                 break
             self._take(first)
         self._forget_later()
-
-
-def session_store_of(kept: dict[str, Any], clock: Any) -> SessionStore:
-    """
-    The one among what actions keep over a reload.
-    """
-    found = kept.get("socketio")
-    if found is None:
-        found = kept["socketio"] = SessionStore(clock)
-    assert isinstance(found, SessionStore)
-    return found

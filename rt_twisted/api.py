@@ -1,0 +1,79 @@
+"""
+The names that plug-ins import.
+
+An action, application, broker, exporter or format of your own imports from this
+module only. Importing it loads no broker's client library and installs no reactor.
+"""
+
+from __future__ import annotations
+
+from rt_twisted.access.channel_names import ChannelNames
+from rt_twisted.access.keys import Key, Keys
+from rt_twisted.actions.context import ActionContext, SharedState
+from rt_twisted.actions.interfaces import IAction, ISocketIOApp, IWebSocketApp, Match
+from rt_twisted.actions.socketio.socket import Socket
+from rt_twisted.actions.template import Template
+from rt_twisted.actions.websocket.connection import WebSocket
+from rt_twisted.brokers.interfaces import (
+    IBroker,
+    IHistory,
+    ILimited,
+    IReady,
+    IReceiver,
+    IRefusing,
+)
+from rt_twisted.http.interfaces import IExchange
+from rt_twisted.hub.hub import Hub
+from rt_twisted.hub.limits import SlowConsumerPolicy
+from rt_twisted.metrics.interfaces import IExporter, MetricValues
+from rt_twisted.model.errors import HttpError, Unavailable
+from rt_twisted.model.interfaces import IFormat
+from rt_twisted.model.message import (
+    After,
+    Draft,
+    Message,
+    Newest,
+    Position,
+    PublishResult,
+    Replay,
+    Since,
+    Within,
+)
+
+__all__ = [
+    "ActionContext",
+    "After",
+    "ChannelNames",
+    "Draft",
+    "HttpError",
+    "Hub",
+    "IAction",
+    "IBroker",
+    "IExchange",
+    "IExporter",
+    "IFormat",
+    "IHistory",
+    "ILimited",
+    "IReady",
+    "IReceiver",
+    "IRefusing",
+    "ISocketIOApp",
+    "IWebSocketApp",
+    "Key",
+    "Keys",
+    "Match",
+    "Message",
+    "MetricValues",
+    "Newest",
+    "Position",
+    "PublishResult",
+    "Replay",
+    "SharedState",
+    "Since",
+    "SlowConsumerPolicy",
+    "Socket",
+    "Template",
+    "Unavailable",
+    "WebSocket",
+    "Within",
+]
