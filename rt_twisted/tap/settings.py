@@ -16,8 +16,8 @@ from typing import Any
 
 from rt_twisted.access.channel_names import CHANNEL_PATTERN
 from rt_twisted.access.keys import Key
-from rt_twisted.brokers.amqp.config import AmqpServer, read_url
 from rt_twisted.codecs.addresses import AddressHeader, Networks
+from rt_twisted.codecs.amqp_url import AmqpUrl, parse_amqp_url
 from rt_twisted.codecs.origins import is_origin
 
 _UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
@@ -208,8 +208,8 @@ def read_secret(value: str) -> str:
     return secret
 
 
-def _amqp_url(value: str) -> AmqpServer:
-    return read_url(read_secret(value))
+def _amqp_url(value: str) -> AmqpUrl:
+    return parse_amqp_url(read_secret(value))
 
 
 def _key(value: str) -> Key:

@@ -6,12 +6,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
-from urllib.parse import unquote, urlsplit
 
 from rt_twisted.brokers.client_tls import NO_FILES, ClientTls
-
-PORT = 5672
-TLS_PORT = 5671
+from rt_twisted.codecs.amqp_url import PORT
 
 
 class ExchangeOptions(Enum):
@@ -110,64 +107,3 @@ class StreamRetention:
 
     age: float = 86400.0
     bytes: int = 1 << 30
-
-
-def read_url(url: str) -> AmqpServer:
-    """
-    Read `amqp://user:password@host:port/vhost`, or `amqps://`, as RabbitMQ has
-    it: the vhost is percent-encoded, and `/` where there is none. There may be
-    several hosts with commas between them.
-
-    Raises:
-        ValueError: the rest of the sentence "the URL must be ...".
-    """
-    wrong = "a URL such as amqp://user:password@host:5672,host2/vhost"
-    try:
-        parts = urlsplit(url)
-        login, _, place = parts.netloc.rpartition("@")
-        tls = parts.scheme == "amqps"
-        (host, port), *others = read_hosts(place, TLS_PORT if tls else PORT)
-    except ValueError:
-        raise ValueError(wrong) from None
-    if parts.scheme not in ("amqp", "amqps") or parts.query or parts.fragment:
-        raise ValueError(wrong)
-    user, _, password = login.partition(":")
-    default = AmqpServer()
-    return AmqpServer(
-        host=host,
-        port=port,
-        vhost=unquote(parts.path[1:]) or "/",
-        user=unquote(user) or default.user,
-        password=unquote(password) or default.password,
-        tls=tls,
-        others=tuple(others),
-    )
-
-
-def read_hosts(text: str, port: int) -> list[tuple[str, int]]:
-    """
-    Read `HOST[:PORT]`, or several with commas between them; an IPv6 address has
-    brackets, or stands without a port.
-
-    Args:
-        text: the hosts.
-        port: of those that name none.
-
-    Raises:
-        ValueError: one of them is not HOST or HOST:PORT; the rest of the sentence
-            "the hosts must be ...".
-    """
-    found = []
-    for each in text.split(","):
-        each = each.strip()
-        try:
-            parts = urlsplit(
-                f"//[{each}]" if each.count(":") > 1 and each[0] != "[" else f"//{each}"
-            )
-            host, given = parts.hostname, parts.port
-        except ValueError:
-            host, given = None, None
-        if not host or given == 0 or parts.path or parts.query or parts.username is not None:
-            raise ValueError(f"hosts such as 10.0.0.6 or 10.0.0.6:{PORT},10.0.0.7")
-        found.append((host, given or port))
-    return found

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from typing import Any
 
 from twisted.internet.endpoints import HostnameEndpoint
@@ -18,11 +17,11 @@ from rt_twisted.brokers.amqp.config import (
     ExchangeOptions,
     StreamRetention,
     Topology,
-    read_hosts,
 )
 from rt_twisted.brokers.amqp.specification import load_specification
 from rt_twisted.brokers.amqp.stream import StreamBroker
 from rt_twisted.brokers.client_tls import ClientTls, TlsEndpoint, WrongFile
+from rt_twisted.codecs.amqp_url import AmqpUrl, parse_hosts
 
 CONNECT = 10.0  # seconds that connecting to one host may take
 _FILES = {"ca": "amqp-ca", "cert": "amqp-client-cert", "key": "amqp-client-key"}
@@ -77,30 +76,40 @@ def build_broker(
 
 def _server(settings: Mapping[str, Any], given: Callable[[str], bool], folder: str) -> AmqpServer:
     names = ("host", "port", "vhost", "username", "password", "tls")
-    server: AmqpServer | None = settings["amqp-url"]
-    if server is not None:
+    url: AmqpUrl | None = settings["amqp-url"]
+    if url is not None:
         for name in names:
             if given(f"amqp-{name}"):
                 raise AmqpConfigError(f"amqp-{name}", "this is said by amqp-url already")
     else:
         try:
-            (host, port), *others = read_hosts(settings["amqp-host"], settings["amqp-port"])
+            hosts = parse_hosts(settings["amqp-host"], settings["amqp-port"])
         except ValueError as error:
             raise AmqpConfigError("amqp-host", f"must be {error}") from None
-        further = [settings[f"amqp-{name}"] for name in names[2:]]
-        server = replace(AmqpServer(host, port, *further), others=tuple(others))
+        url = AmqpUrl(hosts, *[settings[f"amqp-{name}"] for name in names[2:]])
     paths = {
         role: os.path.abspath(os.path.join(folder, settings[name]))
         for role, name in _FILES.items()
         if settings[name]
     }
-    if paths and not server.tls:
+    if paths and not url.tls:
         raise AmqpConfigError(
             _FILES[next(iter(paths))], "this is of use with amqp-tls or amqps:// only"
         )
     if "key" in paths and "cert" not in paths:
         raise AmqpConfigError("amqp-client-key", "amqp-client-cert is not set")
-    return replace(server, files=ClientTls(**paths), heartbeat=settings["amqp-heartbeat"])
+    (host, port), *others = url.hosts
+    return AmqpServer(
+        host,
+        port,
+        url.vhost,
+        url.user,
+        url.password,
+        url.tls,
+        ClientTls(**paths),
+        settings["amqp-heartbeat"],
+        tuple(others),
+    )
 
 
 def _topology(settings: Mapping[str, Any], free: object) -> Topology:

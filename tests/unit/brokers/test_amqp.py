@@ -21,8 +21,6 @@ from rt_twisted.brokers.amqp.config import (
     AmqpServer,
     ExchangeOptions,
     Topology,
-    read_hosts,
-    read_url,
 )
 from rt_twisted.brokers.amqp.content import LARGEST, Delivery, MessageProperties
 from rt_twisted.brokers.amqp.protocol import AmqpConnection
@@ -385,26 +383,14 @@ def test_a_name_that_no_key_can_hold() -> None:
     assert routing.binding("é" * 128) is None
 
 
-def test_urls() -> None:
+def test_servers_have_names_for_the_log() -> None:
     """
-    As RabbitMQ has them.
+    A server is named in the log by host, port and virtual host; the default one is left out.
     """
-    assert read_url("amqp://a") == AmqpServer("a")
-    assert read_url("amqps://u%40x:p%2F@[::1]/%2Fv%20w") == AmqpServer(
-        "::1", 5671, "/v w", "u@x", "p/", True
-    )
-    assert str(read_url("amqp://u:p@host:1/v")) == "host:1/v"
-    several = read_url("amqp://u:p@a,b:1,[::1]:2/v")
-    assert several.addresses == (("a", 5672), ("b", 1), ("::1", 2))
+    several = AmqpServer("a", vhost="v", others=(("b", 1), ("::1", 2)))
+
     assert [several.name(number) for number in range(3)] == ["a:5672/v", "b:1/v", "[::1]:2/v"]
-    assert read_hosts("::1", 7) == [("::1", 7)]
-    assert read_hosts("a, b:2", 7) == [("a", 7), ("b", 2)]
-    for wrong in ("", "a,", "a:x", "a:0", "u@a", "a/b", "[::1"):
-        with pytest.raises(ValueError, match="hosts such as"):
-            read_hosts(wrong, 7)
-    for wrong in ("http://a", "amqp://", "amqp://a:x", "amqp://a?heartbeat=1", "a"):
-        with pytest.raises(ValueError, match="a URL such as"):
-            read_url(wrong)
+    assert str(AmqpServer("host", 1)) == "host:1"
 
 
 def test_specifications(tmp_path: Path) -> None:
