@@ -24,9 +24,9 @@ from rt_twisted.codecs.errors import RemoteProtocolError
 
 VERSION = "13"
 DEFLATE = "permessage-deflate"
-LONGEST_CONTROL = 125  # bytes of a control frame's payload (5.5)
-LONGEST_REASON = LONGEST_CONTROL - 2
-KEY_MARK = "key."  # a subprotocol that begins so is a publish key
+MAX_CONTROL_PAYLOAD = 125  # bytes of a control frame's payload (5.5)
+MAX_CLOSE_REASON = MAX_CONTROL_PAYLOAD - 2
+KEY_PREFIX = "key."  # a subprotocol that begins so is a publish key
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,100}")  # RFC 9110, 5.6.2
 _BASE64URL = re.compile(r"[A-Za-z0-9_-]+")
 _GUID = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # 1.3
@@ -70,7 +70,7 @@ def frame(opcode: int, payload: bytes, compressed: bool = False) -> bytes:
 
     Args:
         opcode: see `Opcode`.
-        payload: of a control frame no more than LONGEST_CONTROL bytes.
+        payload: of a control frame no more than MAX_CONTROL_PAYLOAD bytes.
         compressed: *payload* is what `deflate` made (RFC 7692, 6).
     """
     first = 0x80 | 0x40 * compressed | opcode
@@ -98,15 +98,15 @@ def close_frame(code: int, reason: str = "") -> bytes:
     """
     if code == CloseCode.NO_CODE:
         return frame(Opcode.CLOSE, b"")
-    if not (code in SENT or 3000 <= code < 5000):
+    if not (code in SENDABLE_CODES or 3000 <= code < 5000):
         raise ValueError(f"{code} is not a code to close with")
     text = reason.encode(errors="replace")
-    if len(text) > LONGEST_REASON:
-        text = text[:LONGEST_REASON].decode(errors="ignore").encode()
+    if len(text) > MAX_CLOSE_REASON:
+        text = text[:MAX_CLOSE_REASON].decode(errors="ignore").encode()
     return frame(Opcode.CLOSE, pack("!H", code) + text)
 
 
-SENT = frozenset((*range(1000, 1004), *range(1007, 1015)))
+SENDABLE_CODES = frozenset((*range(1000, 1004), *range(1007, 1015)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,20 +118,20 @@ class DeflateParameters:
     compressed for one reader is right for all.
 
     Args:
-        least: bytes from which it is worth the time.
-        window: the compressor's, in bits; 9 to 15.
+        min_size: bytes from which it is worth the time.
+        window_bits: the compressor's, in bits; 9 to 15.
     """
 
-    least: int = 512
-    window: int = 15
+    min_size: int = 512
+    window_bits: int = 15
 
-    def shrink(self, payload: bytes) -> bytes | None:
+    def compress(self, payload: bytes) -> bytes | None:
         """
         *payload* compressed; None if it stays as it is.
         """
-        if len(payload) < self.least:
+        if len(payload) < self.min_size:
             return None
-        press = zlib.compressobj(wbits=-self.window, memLevel=8)
+        press = zlib.compressobj(wbits=-self.window_bits, memLevel=8)
         small = press.compress(payload) + press.flush(zlib.Z_SYNC_FLUSH)
         return small[: -len(_TAIL)] if len(small) - len(_TAIL) < len(payload) else None
 
@@ -146,7 +146,7 @@ def data_frame(payload: bytes, binary: bool, deflate: DeflateParameters | None =
         deflate: what was agreed with the readers; None for nothing.
     """
     opcode = Opcode.BINARY if binary else Opcode.TEXT
-    small = deflate.shrink(payload) if deflate is not None else None
+    small = deflate.compress(payload) if deflate is not None else None
     if small is not None:
         return frame(opcode, small, compressed=True)
     return frame(opcode, payload)
@@ -207,7 +207,7 @@ REQUIRED = (  # with a 426
 )
 
 
-def agree(
+def negotiate(
     header: Callable[[str], str | None],
     subprotocols: Sequence[str] = (),
     compress_from: int = 0,
@@ -221,7 +221,7 @@ def agree(
         subprotocols: that the application speaks; the first of the client's
             that is among them is chosen. If none are given, the client's first is: a
             browser closes a websocket for which none of those it offered is chosen.
-        compress_from: bytes of a message that is worth compressing; 0 to agree
+        compress_from: bytes of a message that is worth compressing; 0 to negotiate
             on no compression.
 
     Raises:
@@ -229,9 +229,9 @@ def agree(
             another version: answer with the headers REQUIRED; 400, it is a
             malformed one.
     """
-    if "websocket" not in _tokens(header("upgrade")):
+    if "websocket" not in _split_tokens(header("upgrade")):
         raise RemoteProtocolError("this is a websocket: ask with Upgrade: websocket", 426)
-    if "upgrade" not in _tokens(header("connection")):
+    if "upgrade" not in _split_tokens(header("connection")):
         raise RemoteProtocolError("Connection lacks Upgrade")
     version = header("sec-websocket-version")
     if version is None:
@@ -245,7 +245,7 @@ def agree(
     deflate, extension = None, ""
     offers = header("sec-websocket-extensions")
     if offers and compress_from:
-        deflate, extension = _choose(offers, compress_from)
+        deflate, extension = _negotiate_deflate(offers, compress_from)
     return WebSocketHandshake(key, chosen, deflate, extension)
 
 
@@ -255,12 +255,12 @@ def offered_key(offer: str | None) -> bytes | None:
     entry `key.` and the key in base64url, without padding (RFC 4648, 5).
 
     Returns:
-        None if there is none, or it is malformed; `agree` refuses that.
+        None if there is none, or it is malformed; `negotiate` refuses that.
     """
-    if not offer or KEY_MARK not in offer:
+    if not offer or KEY_PREFIX not in offer:
         return None
-    for name in _list(offer):
-        if name.startswith(KEY_MARK):
+    for name in _split_list(offer):
+        if name.startswith(KEY_PREFIX):
             return _read_key(name)
     return None
 
@@ -273,7 +273,7 @@ def accept_key(key: str) -> str:
 
 
 @lru_cache(maxsize=64)  # each kind of client has its own words, always the same
-def _choose(offers: str, compress_from: int) -> tuple[DeflateParameters | None, str]:
+def _negotiate_deflate(offers: str, compress_from: int) -> tuple[DeflateParameters | None, str]:
     """
     The first offer of compression that can be met (RFC 7692, 7).
     """
@@ -291,8 +291,8 @@ def _choose(offers: str, compress_from: int) -> tuple[DeflateParameters | None, 
             answer, agreed = factory.process_request_params(parameters, [])
         except NegotiationError:
             continue
-        window = agreed.local_max_window_bits
-        return DeflateParameters(compress_from, window), build_extension([(name, answer)])
+        window_bits = agreed.local_max_window_bits
+        return DeflateParameters(compress_from, window_bits), build_extension([(name, answer)])
     return None, ""
 
 
@@ -303,11 +303,11 @@ def _choose_subprotocol(offer: str | None, spoken: Sequence[str]) -> str:
     if not offer:
         return ""
     names = []
-    for name in _list(offer):
-        if not name.startswith(KEY_MARK):
+    for name in _split_list(offer):
+        if not name.startswith(KEY_PREFIX):
             names.append(name)
         elif _read_key(name) is None:
-            raise RemoteProtocolError(f"{KEY_MARK} is followed by a key in base64url")
+            raise RemoteProtocolError(f"{KEY_PREFIX} is followed by a key in base64url")
     if not names:
         raise RemoteProtocolError("offer a subprotocol beside the key, such as realtime")
     if spoken:
@@ -316,7 +316,7 @@ def _choose_subprotocol(offer: str | None, spoken: Sequence[str]) -> str:
 
 
 def _read_key(name: str) -> bytes | None:
-    text = name.removeprefix(KEY_MARK)
+    text = name.removeprefix(KEY_PREFIX)
     if not _BASE64URL.fullmatch(text):
         return None
     try:
@@ -332,9 +332,9 @@ def _is_key(key: str) -> bool:
         return False
 
 
-def _list(value: str | None) -> list[str]:
+def _split_list(value: str | None) -> list[str]:
     return [item.strip() for item in (value or "").split(",")]
 
 
-def _tokens(value: str | None) -> list[str]:
-    return _list(value.lower()) if value else []
+def _split_tokens(value: str | None) -> list[str]:
+    return _split_list(value.lower()) if value else []

@@ -13,11 +13,11 @@ from typing import Any
 from rt_twisted.codecs.errors import RemoteProtocolError
 from rt_twisted.codecs.publication import Submission, load, parse_object
 
-LONGEST_ID = 64  # characters
-LARGEST_ID = 2**53 - 1  # what JavaScript counts exactly
-MOST_HISTORY = 10**9
+MAX_ID_LENGTH = 64  # characters
+MAX_ID_NUMBER = 2**53 - 1  # what JavaScript counts exactly
+MAX_HISTORY = 10**9
 
-Id = str | int | None
+CommandId = str | int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +96,7 @@ def read_frame(data: bytes) -> dict[str, Any]:
     return value
 
 
-def read_id(value: dict[str, Any]) -> Id:
+def read_id(value: dict[str, Any]) -> CommandId:
     """
     By what its answer shall be known; None for nothing.
 
@@ -104,11 +104,11 @@ def read_id(value: dict[str, Any]) -> Id:
         RemoteProtocolError: it cannot be.
     """
     given = value.get("id")
-    if given is None or (type(given) is int and abs(given) <= LARGEST_ID):
+    if given is None or (type(given) is int and abs(given) <= MAX_ID_NUMBER):
         return given
-    if type(given) is str and len(given) <= LONGEST_ID:
+    if type(given) is str and len(given) <= MAX_ID_LENGTH:
         return given
-    raise RemoteProtocolError(f"id is a whole number, or up to {LONGEST_ID} characters")
+    raise RemoteProtocolError(f"id is a whole number, or up to {MAX_ID_LENGTH} characters")
 
 
 def read_command(value: dict[str, Any]) -> Command:
@@ -167,6 +167,6 @@ def _string(value: dict[str, Any], name: str) -> str:
 
 def _history(value: dict[str, Any]) -> int | None:
     given = value.get("history")
-    if given is None or (type(given) is int and 0 <= given <= MOST_HISTORY):
+    if given is None or (type(given) is int and 0 <= given <= MAX_HISTORY):
         return given
     raise RemoteProtocolError("history is a whole number")

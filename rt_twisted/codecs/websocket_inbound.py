@@ -22,7 +22,7 @@ except ImportError:  # the library was installed without its compiled part
     from websockets.utils import apply_mask
 
 from rt_twisted.codecs.errors import RemoteProtocolError
-from rt_twisted.codecs.websocket import LONGEST_CONTROL, SENT, CloseCode, is_text
+from rt_twisted.codecs.websocket import MAX_CONTROL_PAYLOAD, SENDABLE_CODES, CloseCode, is_text
 
 PIECE = 4096  # bytes: 680 frames at most
 SHRUNK = 1024  # bytes that may be compressed: a MiB at most, inflated
@@ -30,7 +30,7 @@ INFLATE_STATE = 40_000  # bytes that zlib takes for a message that is being infl
 _CONT, _TEXT, _BINARY, _CLOSE, _PING, _PONG = 0, 1, 2, 8, 9, 10
 _TAIL = b"\x00\x00\xff\xff"  # RFC 7692, 7.2.2
 
-Said = tuple[int, bytes]
+WebSocketEvent = tuple[int, bytes]
 """
 An opcode and its payload: a whole message, or a control frame.
 """
@@ -92,7 +92,7 @@ class FrameParser:
         self.failure: tuple[int, str] | None = None
 
     @property
-    def piece(self) -> int:
+    def max_feed(self) -> int:
         """
         Bytes to be fed at a time, so that what comes of them is no more than others
         can wait for.
@@ -107,14 +107,14 @@ class FrameParser:
         return self._left < 0 and not self._kind and not self._head and not self.closed
 
     @property
-    def held(self) -> int:
+    def buffered(self) -> int:
         """
         Bytes that the incomplete message takes, about.
         """
         size = len(self._message) if self._message is not None else 0
         return size + INFLATE_STATE if self._inflate is not None else size
 
-    def feed(self, data: bytes) -> list[Said]:
+    def feed(self, data: bytes) -> list[WebSocketEvent]:
         """
         Take the next bytes, however they are cut; linear in their number.
 
@@ -124,7 +124,7 @@ class FrameParser:
             afterwards, the connection has to be closed with that code and reason.
         """
         self.frames = self.bytes = 0
-        said: list[Said] = []
+        said: list[WebSocketEvent] = []
         if self.closed:
             return said
         try:
@@ -140,7 +140,7 @@ class FrameParser:
         self.failure = (int(code), reason)
         self._end()
 
-    def _read(self, data: bytes, said: list[Said]) -> None:
+    def _read(self, data: bytes, said: list[WebSocketEvent]) -> None:
         if self._head:
             data, self._head = self._head + data, b""
         at, end = 0, len(data)
@@ -215,7 +215,7 @@ class FrameParser:
                 raise RemoteProtocolError("invalid opcode", CloseCode.PROTOCOL_ERROR)
             if first < 128:
                 raise RemoteProtocolError("fragmented control frame", CloseCode.PROTOCOL_ERROR)
-            if length > LONGEST_CONTROL:
+            if length > MAX_CONTROL_PAYLOAD:
                 raise RemoteProtocolError("control frame too long", CloseCode.PROTOCOL_ERROR)
         elif opcode > _BINARY:
             raise RemoteProtocolError("invalid opcode", CloseCode.PROTOCOL_ERROR)
@@ -235,7 +235,7 @@ class FrameParser:
         if length > limit:
             raise self._too_big()
 
-    def _take_control(self, piece: bytes, said: list[Said]) -> None:
+    def _take_control(self, piece: bytes, said: list[WebSocketEvent]) -> None:
         if self._left:
             if self._control is None:
                 self._control = bytearray()
@@ -250,7 +250,7 @@ class FrameParser:
             self._end()
         said.append((self._opcode, piece))
 
-    def _take_data(self, piece: bytes, said: list[Said]) -> None:
+    def _take_data(self, piece: bytes, said: list[WebSocketEvent]) -> None:
         whole = self._fin and not self._left
         if self._inflate is not None:
             piece = self._inflated(piece, whole)
@@ -324,7 +324,7 @@ class FrameParser:
         self._head = self._cut = b""
 
 
-def close_of(payload: bytes) -> tuple[int, str]:
+def parse_close(payload: bytes) -> tuple[int, str]:
     """
     Code and reason of a close frame that a parser has let pass.
     """
@@ -340,7 +340,7 @@ def _check_close(payload: bytes) -> None:
     if not payload:
         return
     code = int.from_bytes(payload[:2], "big")
-    if len(payload) == 1 or not (code in SENT or 3000 <= code < 5000):
+    if len(payload) == 1 or not (code in SENDABLE_CODES or 3000 <= code < 5000):
         raise RemoteProtocolError("invalid close code", CloseCode.PROTOCOL_ERROR)
     if not is_text(payload[2:]):
         raise _not_text()

@@ -115,7 +115,7 @@ class JsonFrames:
             said["data"] = data.decode()
         else:
             said["base64"] = b64encode(data).decode()
-        return self.say(said)
+        return self.encode_object(said)
 
     def cursor(self, position: Position) -> bytes:
         """
@@ -127,7 +127,7 @@ class JsonFrames:
         """
         Up to where messages are missing.
         """
-        return self.say({"type": "gap", "position": str(position)})
+        return self.encode_object({"type": "gap", "position": str(position)})
 
     def end(self, retry: int) -> bytes:
         """
@@ -135,14 +135,14 @@ class JsonFrames:
         """
         return _goodbye(retry)
 
-    def say(self, value: Mapping[str, object]) -> bytes:
+    def encode_object(self, value: Mapping[str, object]) -> bytes:
         """
         The frame of any object.
         """
         return data_frame(encode_json(value).encode(errors="replace"), False, self.deflate)
 
     def _position(self, position: Position) -> bytes:
-        return self.say({"type": "position", "position": str(position)})
+        return self.encode_object({"type": "position", "position": str(position)})
 
 
 def _goodbye(retry: int) -> bytes:

@@ -353,7 +353,7 @@ class Session:
         """
         Speak by *websocket* from now on.
         """
-        self.framing = self._framing_of(websocket.agreement)
+        self.framing = self._framing_of(websocket.handshake)
         self._websocket = websocket
         self.subscriber = websocket.subscriber  # a connection counts as a subscriber
         self._counted = True

@@ -1,5 +1,7 @@
 """
-Websockets: a route's word (`action`), what all websockets of a route share
-(`websockets`), one of them from its first frame to its close (`connection`,
-`intake`, `parting`), and the two conversations we hold on them ourselves.
+The route word `websocket` (RFC 6455).
+
+`action` parses the route's arguments, `endpoint` performs the opening handshake,
+`connection` is one websocket, with `receiver` for its input and `closing` for its end.
+`json_app` and `raw_app` are the applications that come with the daemon.
 """

@@ -1,5 +1,5 @@
 """
-The route word `websocket`: both ways on one connection.
+The route word `websocket`: subscribe and publish on one connection.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from rt_twisted.actions.template import Template
 from rt_twisted.actions.websocket.endpoint import WebSocketEndpoint
 from rt_twisted.actions.websocket.json_app import JsonApp
 from rt_twisted.actions.websocket.raw_app import RawApp
-from rt_twisted.codecs.websocket import KEY_MARK, DeflateParameters, WebSocketHandshake
+from rt_twisted.codecs.websocket import KEY_PREFIX, DeflateParameters, WebSocketHandshake
 from rt_twisted.formats.websocket import JsonFrames, RawFrames
 from rt_twisted.http.interfaces import IExchange
 from rt_twisted.hub.limits import SlowConsumerPolicy
@@ -41,38 +41,38 @@ _log = Logger()
 
 class MessageMode(Enum):
     """
-    What a frame holds.
+    The protocol inside the websocket's messages.
     """
 
-    RAW = "raw"  # a message
-    JSON = "json"  # an object that says what it is
+    RAW = "raw"  # each is a published message
+    JSON = "json"  # each is a command, or an event, of docs/websocket.md
 
 
 @implementer(IAction)
 @dataclass(frozen=True, slots=True)
 class WebSocketAction:
     """
-    `websocket:subscribe=A,publish=B`: what is published to A goes to the client,
-    what the client says is published to B, a frame a message. Without
-    channels the client names them, in JSON.
+    Opens a websocket: `websocket:subscribe=A,publish=B`.
+
+    Messages of A are sent to the client, and the client's messages are published to B.
+    Without channels in the route, clients name them by JSON commands.
 
     Args:
-        house: the daemon.
-        subscribe: the channels out.
-        publish: the channels in; everybody who may open the websocket may
-            publish to them.
-        prefix: goes in front of each message of a client, raw.
-        suffix: goes behind it.
-        protocol: raw where the line names a channel, else json.
-        binary: raw messages go out in binary frames, whatever is in them.
-        history: messages replayed to a client that does not say from where.
-        slow: what meets a reader that is too far behind; the daemon's setting
-            if not given, but for raw ones, which cannot be told of a gap.
-        subprotocol: what the application's frames are called
-            (`Sec-WebSocket-Protocol`); several are chosen from.
-        app: dotted name of the user's own protocol: called with the house and
-            the request for each websocket, it gives an `IConversation`.
-        server: uWSGI's redis address.
+        context: the daemon.
+        subscribe: channels that are sent to the client.
+        publish: channels to which the client's messages are published, without a key.
+        prefix: is put before each message of the client; raw only.
+        suffix: is put after each message of the client; raw only.
+        protocol: raw if the route names a channel, json if not.
+        binary: send all raw messages in binary frames.
+        history: messages replayed to a client that names no start position.
+        slow: policy for slow consumers. None for the daemon's, but raw clients are
+            disconnected, as they cannot be notified of a gap.
+        subprotocol: names for `Sec-WebSocket-Protocol`; the first that the client
+            offers is chosen.
+        app: dotted name of an application. It is called with the context and the
+            exchange for each websocket, and returns an `IWebSocketApp`.
+        server: the redis address of uwsgi-realtime; ignored with a warning.
     """
 
     context: ActionContext
@@ -87,9 +87,11 @@ class WebSocketAction:
     subprotocol: tuple[Template, ...] = ()
     app: str = ""
     server: str = ""
-    websockets: WebSocketEndpoint = field(init=False, compare=False)
-    spoken: tuple[str, ...] = field(init=False, compare=False)
-    make: Callable[[ActionContext, IExchange], object] | None = field(init=False, compare=False)
+    endpoint: WebSocketEndpoint = field(init=False, compare=False)
+    subprotocols: tuple[str, ...] = field(init=False, compare=False)
+    app_factory: Callable[[ActionContext, IExchange], object] | None = field(
+        init=False, compare=False
+    )
 
     bare: ClassVar[str] = "subscribe"
     counts_as: ClassVar[str] = SUBSCRIBERS
@@ -111,22 +113,19 @@ class WebSocketAction:
             raise ValueError("with app= the application reads: no publish=, no protocol=json")
         if self.server:
             _log.warn(
-                "route argument server={server} means nothing here: the setting broker decides "
+                "route argument server={server} is ignored: the setting broker decides "
                 "where messages come from",
                 server=self.server,
             )
         for name in self.subprotocol:
-            if name.source.startswith(KEY_MARK):
-                raise ValueError(f"subprotocol= cannot begin with {KEY_MARK}: that is a key")
-        object.__setattr__(self, "websockets", WebSocketEndpoint(self.context))
-        object.__setattr__(self, "spoken", tuple([one.source for one in self.subprotocol]))
-        object.__setattr__(self, "make", _application(self.app) if self.app else None)
+            if name.source.startswith(KEY_PREFIX):
+                raise ValueError(f"subprotocol= cannot begin with {KEY_PREFIX}: that is a key")
+        object.__setattr__(self, "endpoint", WebSocketEndpoint(self.context))
+        object.__setattr__(self, "subprotocols", tuple([name.source for name in self.subprotocol]))
+        object.__setattr__(self, "app_factory", _load_app(self.app) if self.app else None)
 
     def act(self, exchange: IExchange, match: Match) -> object:
-        """
-        Open the websocket, now or when it is this reader's turn; or refuse.
-        """
-        agreement = self.websockets.check(exchange, self.spoken)
+        handshake = self.endpoint.check(exchange, self.subprotocols)
         names = [template.expand(exchange, match) for template in self.subscribe]
         if not names and self.protocol is MessageMode.JSON:
             names = requested_channels(exchange.query())
@@ -135,58 +134,53 @@ class WebSocketAction:
         since = requested_start(exchange, exchange.query(), True)
         if since is None and self.history:
             since = Newest(self.history)
-        conversation = self._converse(exchange, match, names)
-        enter = partial(self._open, exchange, agreement, conversation, names, since)
+        app = self._make_app(exchange, match, names)
+        enter = partial(self._open, exchange, handshake, app, names, since)
         return when_admitted(self.context, exchange, enter)
 
-    def _converse(self, exchange: IExchange, match: Match, names: Sequence[str]) -> object:
-        """
-        Returns:
-            an `IConversation`.
-        """
+    def _make_app(self, exchange: IExchange, match: Match, names: Sequence[str]) -> object:
         context = self.context
-        if self.make is not None:
-            return self.make(context, exchange)
-        publish = [context.names.check(one.expand(exchange, match)) for one in self.publish]
+        if self.app_factory is not None:
+            return self.app_factory(context, exchange)
+        publish = [context.names.check(name.expand(exchange, match)) for name in self.publish]
         if self.protocol is MessageMode.JSON:
             key = _key(exchange, context)
             return JsonApp(context, names, bool(self.subscribe), publish, key)
-        around = [
-            one.expand(exchange, match).encode(errors="surrogateescape") if one else b""
-            for one in (self.prefix, self.suffix)
+        affixes = [
+            text.expand(exchange, match).encode(errors="surrogateescape") if text else b""
+            for text in (self.prefix, self.suffix)
         ]
-        return RawApp(context, publish, *around)
+        return RawApp(context, publish, *affixes)
 
     def _open(
         self,
         exchange: IExchange,
-        agreement: WebSocketHandshake,
-        conversation: object,
+        handshake: WebSocketHandshake,
+        app: object,
         names: list[str],
         since: Since | None,
         address: str,
     ) -> None:
         policy = self.slow
-        if policy is None and isinstance(conversation, RawApp):
+        if policy is None and isinstance(app, RawApp):
             policy = SlowConsumerPolicy.DISCONNECT
         backlog_limits = self.context.backlog_limits_for(policy)
-        format = _format(self.protocol is MessageMode.JSON, agreement.deflate, self.binary)
-        self.websockets.open(
-            exchange, agreement, conversation, format, names, since, backlog_limits
-        )
+        format = _format(self.protocol is MessageMode.JSON, handshake.deflate, self.binary)
+        self.endpoint.open(exchange, handshake, app, format, names, since, backlog_limits)
 
 
-def _application(name: str) -> Callable[[ActionContext, IExchange], object]:
-    found = load_object(name)
-    if not callable(found):
+def _load_app(name: str) -> Callable[[ActionContext, IExchange], object]:
+    factory = load_object(name)
+    if not callable(factory):
         raise ValueError(f"{name} cannot be called")
-    return found  # type: ignore[no-any-return]  # it was checked
+    return factory  # type: ignore[no-any-return]  # it is callable
 
 
 def _key(exchange: IExchange, context: ActionContext) -> Key | None:
     """
-    What the client may publish with: a page cannot set headers but that for
-    subprotocols, so its query will do. Without the right one it may still read.
+    Return the client's publish key; None without a valid one: it may still subscribe.
+
+    The key may stand in the query, as a page can set no header but that for subprotocols.
     """
     secret = header_key(exchange)
     if secret is None and "key" in exchange.query():
@@ -200,6 +194,6 @@ def _key(exchange: IExchange, context: ActionContext) -> Key | None:
 @cache
 def _format(json: bool, deflate: DeflateParameters | None, binary: bool) -> IFormat:
     """
-    The same object for all readers that are told the same: they are many.
+    Return one shared object for all subscribers with the same format.
     """
     return JsonFrames(deflate) if json else RawFrames(deflate, binary)

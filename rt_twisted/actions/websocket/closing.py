@@ -1,6 +1,5 @@
 """
-How a websocket comes to its end: both sides say goodbye, behind everything else
-that is said (RFC 6455, 7.1), or one of them is not waited for.
+The closing handshake of a websocket (RFC 6455, 7.1).
 """
 
 from __future__ import annotations
@@ -13,82 +12,82 @@ from rt_twisted.net.transports import direct_send, hang_up
 
 class CloseState(Enum):
     """
-    How far it is.
+    How far the closing handshake is.
     """
 
-    CLOSING = "closing"  # our close frame is said, or waits to be; theirs is awaited
-    ANSWERED = "answered"  # theirs came first, ours is said or waits to be
-    DEAF = "deaf"  # what they say has no meaning any more
+    CLOSING = "closing"  # our close frame is sent or queued; the client's is awaited
+    ANSWERED = "answered"  # the client's close frame was received; ours is sent or queued
+    IGNORING = "ignoring"  # our close frame is sent or queued; all input is discarded
 
 
 class CloseHandshake:
     """
-    The end of one websocket; there is none while it is open.
+    The end of one websocket. Sends the close frame behind all queued frames.
 
     Args:
-        reader: by whom the close frame goes out. The hub has let it go.
-        step: where it begins.
-        last: the close frame; b"" if none is to be said.
-        cause: what is counted.
-        end: code and reason that the conversation is told.
+        subscriber: sends the close frame. It has left the hub.
+        state: the first state.
+        frame: the close frame; b"" to send none.
+        reason: counted in the statistics.
+        status: close code and reason for `IWebSocketApp.closed`.
     """
 
-    __slots__ = ("_cause", "_last", "_subscriber", "end", "step")
+    __slots__ = ("_frame", "_reason", "_subscriber", "state", "status")
 
     def __init__(
         self,
         subscriber: Subscriber,
-        step: CloseState,
-        last: bytes,
-        cause: DisconnectReason,
-        end: tuple[int, str],
+        state: CloseState,
+        frame: bytes,
+        reason: DisconnectReason,
+        status: tuple[int, str],
     ) -> None:
         self._subscriber = subscriber
-        self._last = last
-        self._cause = cause
-        self.step = step
-        self.end = end
+        self._frame = frame
+        self._reason = reason
+        self.state = state
+        self.status = status
 
-    def go_on(self) -> None:
+    def advance(self) -> None:
         """
-        Say the close frame, if it is not said yet; do what follows when it has gone.
+        Send the close frame, if it has not been sent; close once all output is sent.
         """
         subscriber = self._subscriber
-        last, self._last = self._last, b""
-        if last:
-            subscriber.write(last)
+        frame, self._frame = self._frame, b""
+        if frame:
+            subscriber.write(frame)
         if subscriber.behind or subscriber.closed:
             return
-        # A turn of the hub that has begun might still write.
-        subscriber.detach(self._cause)
+        # A flush of the hub that has begun might still write.
+        subscriber.detach(self._reason)
         transport = subscriber.transport
-        if self.step is CloseState.ANSWERED:
+        if self.state is CloseState.ANSWERED:
             hang_up(transport)
-        elif self.step is CloseState.DEAF and direct_send(transport) is not None:
-            # Closing on somebody who is still sending takes the close frame
-            # away from him: hear him out.
+        elif self.state is CloseState.IGNORING and direct_send(transport) is not None:
+            # Closing both directions while the client still sends makes the kernel reset
+            # the connection, and the client loses the close frame: keep reading.
             transport.loseWriteConnection()
 
-    def answered(self) -> None:
+    def on_answered(self) -> None:
         """
-        The close frame that was awaited is there, or not to be hoped for.
+        Close: the client's close frame was received, or is no longer waited for.
         """
-        if self.step is CloseState.CLOSING:
-            self.step = CloseState.ANSWERED
+        if self.state is CloseState.CLOSING:
+            self.state = CloseState.ANSWERED
             if self._subscriber.closed:
                 hang_up(self._subscriber.transport)
 
-    def fell_quiet(self) -> None:
+    def on_input_idle(self) -> None:
         """
-        The client has not sent anything for a second.
+        Close a connection whose input is ignored: no byte has arrived for a second.
         """
-        # TLS cannot close one half: now nothing is taken away any more.
-        if self.step is CloseState.DEAF and self._subscriber.closed:
+        # TLS cannot close one direction alone. Now the client cannot lose the close frame.
+        if self.state is CloseState.IGNORING and self._subscriber.closed:
             hang_up(self._subscriber.transport)
 
-    def cut(self) -> None:
+    def on_timeout(self) -> None:
         """
-        The time is up.
+        Abort the connection: the handshake has taken too long.
         """
-        self._subscriber.detach(self._cause)
+        self._subscriber.detach(self._reason)
         self._subscriber.transport.abortConnection()

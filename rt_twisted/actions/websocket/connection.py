@@ -1,10 +1,9 @@
 """
-One websocket: what its client says goes to a conversation, what the
-conversation and the hub say goes to the client.
+One websocket, between its client, its application and the hub.
 
-Frames out take the direct way of `Subscriber`, those of broadcasts and those of
-the conversation alike, in one order. Who does not read is not read: while bytes
-wait for a client, nothing more is taken from it.
+Messages of the hub and of the application leave in one order, through the direct
+write of `Subscriber`. While output is buffered for a client, nothing is read from it
+(back-pressure).
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ from rt_twisted.codecs.websocket import (
     data_frame,
     frame,
 )
-from rt_twisted.codecs.websocket_inbound import Said, close_of
+from rt_twisted.codecs.websocket_inbound import WebSocketEvent, parse_close
 from rt_twisted.http.interfaces import StreamHandle
 from rt_twisted.hub.limits import BacklogLimits
 from rt_twisted.hub.subscriber import DisconnectReason, Subscriber
@@ -42,58 +41,60 @@ from rt_twisted.net.transports import hand_over
 if TYPE_CHECKING:
     from twisted.python.failure import Failure
 
-OVERHEAD = 120  # bytes of a message that waits, beside its payload
-IN_FLIGHT = 32  # publishes of one client that the broker has not answered
-SLICE = 0.008  # seconds one client's messages may hold the reactor
+OVERHEAD = 120  # bytes that a queued message takes beside its payload
+IN_FLIGHT = 32  # publishes of one client that the broker has not confirmed
+SLICE = 0.008  # seconds for one client's messages, then other connections are served
 _log = Logger()
 _MESSAGES = (1, 2)  # Opcode.TEXT and BINARY
-_BINARY, _CLOSE, _PING = 2, 8, 9  # plain numbers: members of an enum take a look-up
+_BINARY, _CLOSE, _PING = 2, 8, 9  # plain numbers: access to an enum's members is slower
 
 
 class WebSocketObserver(Protocol):
     """
-    Is notified when a websocket ends.
+    Is notified of the end of websockets.
     """
 
-    def on_closing(self, websocket: WebSocket, handshake: CloseHandshake) -> None:
+    def on_closing(self, websocket: WebSocket, closing: CloseHandshake) -> None:
         """
-        *websocket* has begun its closing handshake, which has to be aborted in time.
+        Abort *closing*, which has just begun, unless it ends in time.
         """
 
     def on_closed(self, websocket: WebSocket) -> None:
         """
-        The connection of *websocket* is lost; called once.
+        Release what belongs to *websocket*: its connection is lost. Called once.
         """
 
 
 @implementer(IProtocol)
 class WebSocket:
     """
-    A connection after its opening handshake. `Websockets.open` makes it.
+    A websocket after its opening handshake. Created by `WebSocketEndpoint.open`.
 
-    To Twisted it is the connection's protocol; to its reader it is the audience,
-    between it and the hub.
+    It is the connection's Twisted protocol, and the observer of its subscriber: it
+    passes the subscriber's notifications on to the hub.
 
     Attributes:
-        reader: its end of the hub: for `hub.add`, `hub.remove`, `reader.format`.
-        agreement: what the handshake came to: subprotocol, compression.
+        subscriber: for `Hub.add_channels` and `Hub.remove_channels`.
+        handshake: the negotiated subprotocol and compression.
+        bucket: in which the endpoint keeps it.
+        last_input: second of `WebSocketContext` in which the client last sent something.
     """
 
     __slots__ = (
-        "_behind",
+        "_app",
+        "_closing",
         "_context",
-        "_conversation",
-        "_flying",
-        "_holds",
-        "_intake",
-        "_joined",
+        "_is_behind",
+        "_is_joined",
         "_observer",
-        "_parting",
+        "_pauses",
         "_pending",
+        "_receiver",
         "_reserved",
-        "agreement",
+        "_unconfirmed",
         "bucket",
-        "heard",
+        "handshake",
+        "last_input",
         "subscriber",
     )
 
@@ -102,371 +103,343 @@ class WebSocket:
         context: WebSocketContext,
         observer: WebSocketObserver,
         bucket: int,
-        agreement: WebSocketHandshake,
+        handshake: WebSocketHandshake,
         opened: StreamHandle,
         format: IFormat,
         backlog_limits: BacklogLimits,
         address: str,
     ) -> None:
-        self.agreement = agreement
-        self.heard = context.second  # when it last said something
+        self.handshake = handshake
+        self.last_input = context.second
         self.bucket = bucket
         self._context = context
         self._observer = observer
-        self._intake = MessageReceiver(context, agreement.deflate is not None)
-        self._conversation: Any = None
-        self._parting: CloseHandshake | None = None  # while it is open
-        self._pending: deque[Said] | None = None  # said, while it is held
-        self._reserved: Reservation | None = None  # for what is incomplete, or waits
-        self._holds = 0  # reasons not to listen
-        self._behind = False  # which is one
-        self._flying = 0  # publishes that the broker has not answered
-        self._joined = True  # the hub counts it
+        self._receiver = MessageReceiver(context, handshake.deflate is not None)
+        self._app: Any = None
+        self._closing: CloseHandshake | None = None  # None while the websocket is open
+        self._pending: deque[WebSocketEvent] | None = None  # received while reading is paused
+        self._reserved: Reservation | None = None  # memory of incomplete and pending messages
+        self._pauses = 0  # calls of `pause_reading` without their `resume_reading`
+        self._is_behind = False  # output is buffered, which is one of these calls
+        self._unconfirmed = 0  # publishes that the broker has not confirmed
+        self._is_joined = True  # the hub counts the subscriber
         self.subscriber = Subscriber(opened.transport, format, self, backlog_limits, address)
         hand_over(opened.transport, self)
 
-    # For the conversation.
+    # For applications.
 
     @property
     def open(self) -> bool:
         """
-        Whether what is sent may still arrive.
+        Whether the closing handshake has not begun and the connection is not lost.
         """
-        return self._parting is None and not self.subscriber.closed
+        return self._closing is None and not self.subscriber.closed
 
     def send(self, data: bytes, binary: bool = False) -> None:
         """
-        Send a message, compressed if that was agreed on and worth it. After the
-        end it goes nowhere.
+        Send a message, compressed if that was negotiated and makes it smaller.
+
+        Does nothing once the websocket is closing.
 
         Args:
             data: valid UTF-8 unless *binary*.
-            binary: else text.
+            binary: send a binary message, not a text message.
         """
-        if self._parting is None:
-            self.subscriber.write(data_frame(data, binary, self.agreement.deflate))
+        if self._closing is None:
+            self.subscriber.write(data_frame(data, binary, self.handshake.deflate))
 
     def write(self, frames: bytes) -> None:
         """
-        Send whole frames, such as `codecs.websocket.data_frame` makes, once for
-        many.
+        Send whole frames, such as `codecs.websocket.data_frame` returns.
+
+        The frames of one message can be encoded once for many websockets.
         """
-        if self._parting is None:
+        if self._closing is None:
             self.subscriber.write(frames)
 
     def ping(self, payload: bytes = b"") -> None:
         """
-        Send a ping of up to 125 bytes. The hub's heartbeats ping already.
+        Send a ping with up to 125 bytes. The hub's heartbeats contain pings already.
         """
         self.write(frame(Opcode.PING, payload))
 
     def close(self, code: int = CloseCode.NORMAL, reason: str = "") -> None:
         """
-        Say goodbye behind everything that was sent, wait for the client's
-        answer, and hang up. Nothing it says meanwhile is heard. A second call
-        changes nothing.
+        Send a close frame behind all queued frames, and wait for the client's.
+
+        Messages that the client sends in the meantime are discarded. A second call
+        does nothing.
 
         Raises:
-            ValueError: *code* is none that may be sent (RFC 6455, 7.4).
+            ValueError: *code* must not be sent (RFC 6455, 7.4).
         """
-        last = close_frame(code, reason)
+        frame = close_frame(code, reason)
         if self.open:
-            self._part(CloseState.CLOSING, last, DisconnectReason.ENDED, (int(code), reason))
+            self._close(CloseState.CLOSING, frame, DisconnectReason.ENDED, (int(code), reason))
 
     def publish(self, drafts: Sequence[Draft]) -> PublishResult | Deferred[PublishResult]:
         """
-        As `Hub.publish`, in the client's name: while the broker owes it
-        `IN_FLIGHT` answers, nothing more is taken from it.
+        Publish messages of this client, as `Hub.publish`.
+
+        While IN_FLIGHT publishes are unconfirmed, nothing is read from the client.
 
         Returns:
-            the result itself where the broker has it at once, as most do that
-            are in this process: callbacks cost as much as the rest.
+            the result itself if the broker has it at once, as brokers in this process
+            mostly do: a callback would cost as much as the rest of this method.
         """
-        published: Deferred[PublishResult] = self._context.hub.publish(drafts)
+        published = self._context.hub.publish(drafts)
         if published.called and isinstance(published.result, PublishResult):
             return published.result
-        self._flying += 1
-        if self._flying == IN_FLIGHT:
-            self.hold()
-        return published.addBoth(self._landed)
+        self._unconfirmed += 1
+        if self._unconfirmed == IN_FLIGHT:
+            self.pause_reading()
+        return published.addBoth(self._on_confirmed)
 
     def consume_rate(self, frames: int) -> None:
         """
-        Count a message of the client's as so many frames more (`websocket-rate`).
+        Count an expensive message of the client as *frames* more (`websocket-rate`).
         """
-        self._intake.consume_rate(frames)
+        self._receiver.consume_rate(frames)
 
-    def hold(self) -> None:
+    def pause_reading(self) -> None:
         """
-        Listen no more until `release`; for who cannot take more messages now.
-        Each call needs one `release`.
+        Stop reading from the client until `resume_reading`.
+
+        Pauses nest: each call needs one `resume_reading`.
         """
-        self._holds += 1
-        if self._holds == 1 and self.open:
+        self._pauses += 1
+        if self._pauses == 1 and self.open:
             self.subscriber.transport.pauseProducing()
 
-    def release(self) -> None:
+    def resume_reading(self) -> None:
         """
-        Take one `hold` back.
+        Undo one `pause_reading`. Pending messages are delivered in the next reactor turn.
         """
-        self._holds -= 1
-        if not self._holds and self.open:
-            # What it could not have said meanwhile is not held against it.
-            self.heard = self._context.second
-            self._intake.excuse()
-            if self._pending is None and not self._intake.rest:
+        self._pauses -= 1
+        if not self._pauses and self.open:
+            # The client could not be read in the meantime: its timeouts start again.
+            self.last_input = self._context.second
+            self._receiver.restart_timer()
+            if self._pending is None and not self._receiver.unparsed:
                 self.subscriber.transport.resumeProducing()
             else:
-                # Not within the call that told us: it may be the reader's own.
-                self._context.clock.callLater(0, self._go_on)
+                # Not within this call, which may come from the subscriber's write.
+                self._context.clock.callLater(0, self._continue_input)
 
     # What Twisted calls.
 
     def makeConnection(self, transport: Any) -> None:
-        """
-        Not called: the connection was made before it was taken over.
-        """
+        pass  # never called: an existing connection was taken over
 
     def connectionMade(self) -> None:
-        """
-        Not called either.
-        """
+        pass  # never called, likewise
 
     def dataReceived(self, data: bytes) -> None:
-        """
-        Whole messages go to the conversation, what is incomplete waits.
-        """
-        self.heard = self._context.second
-        if self._parting is not None and self._parting.step is not CloseState.CLOSING:
+        self.last_input = self._context.second
+        if self._closing is not None and self._closing.state is not CloseState.CLOSING:
             return
-        said, failure = self._intake.take(data)
+        events, failure = self._receiver.receive(data)
         if self._pending is not None:
-            self._pending.extend(said)
-        elif said:
-            self._deliver(said)
+            self._pending.extend(events)
+        elif events:
+            self._deliver(events)
         if failure is not None:
             self._fail(*failure)
-        elif self._intake.rest:
-            self._breathe()
-        if self._pending is not None or self._intake.held or self._reserved is not None:
-            self._reserve()
+        elif self._receiver.unparsed:
+            self._yield_to_reactor()
+        if self._pending is not None or self._receiver.buffered or self._reserved is not None:
+            self._update_reservation()
 
     def connectionLost(self, reason: Failure) -> None:
-        """
-        It is over.
-        """
         self.subscriber.connectionLost(reason)
         self._observer.on_closed(self)
-        self._intake.end()
-        self._pending = None
-        self._reserve()
-        parting = self._parting
-        if self._conversation is None or parting is None:
+        self._discard_input()
+        closing = self._closing
+        if self._app is None or closing is None:
             return
         try:
-            self._conversation.closed(*parting.end)
+            self._app.closed(*closing.status)
         except Exception:
-            _log.failure("while telling a conversation that it is over")
+            _log.failure("a websocket application failed in closed()")
 
-    # What the reader calls.
+    # What the subscriber calls.
 
     def seconds(self) -> float:
-        """
-        See `Audience`.
-        """
         now: float = self._context.clock.seconds()
         return now
 
     def position(self) -> Position:
-        """
-        See `Audience`.
-        """
         position: Position = self._context.hub.position()
         return position
 
     def fell_behind(self, subscriber: Subscriber) -> None:
-        """
-        Who does not read is not read.
-        """
-        if self._joined:
+        if self._is_joined:
             self._context.hub.fell_behind(subscriber)
-        if not self._behind:  # it may be said twice
-            self._behind = True
-            self.hold()
+        if not self._is_behind:  # TLS may report it twice
+            self._is_behind = True
+            self.pause_reading()  # back-pressure
 
     def caught_up(self, subscriber: Subscriber) -> None:
-        """
-        What was sent is sent.
-        """
         self._context.hub.caught_up(subscriber)
-        self._behind = False
-        self.release()
-        if self._parting is not None and not subscriber.closed:
-            self._parting.go_on()
+        self._is_behind = False
+        self.resume_reading()
+        if self._closing is not None and not subscriber.closed:
+            self._closing.advance()
 
     def skipped(self, subscriber: Subscriber) -> None:
-        """
-        See `Audience`.
-        """
         self._context.hub.skipped(subscriber)
 
     def leave(self, subscriber: Subscriber, cause: DisconnectReason) -> None:
-        """
-        Nothing can be written any more.
-        """
-        if self._parting is None:
+        if self._closing is None:
             code = CloseCode.GOING_AWAY if cause is DisconnectReason.SHUTDOWN else CloseCode.LOST
-            self._parting = CloseHandshake(subscriber, CloseState.DEAF, b"", cause, (int(code), ""))
+            status = (int(code), "")
+            self._closing = CloseHandshake(subscriber, CloseState.IGNORING, b"", cause, status)
         self._leave_hub(cause)
 
     # What `InboundMemory` calls.
 
     def pause_input(self) -> None:
-        """
-        See `IncompleteInput`.
-        """
-        self.hold()
+        self.pause_reading()
 
     def resume_input(self) -> None:
-        """
-        See `IncompleteInput`.
-        """
-        self.release()
+        self.resume_reading()
 
     def drop_input(self) -> None:
-        """
-        See `IncompleteInput`.
-        """
         self._reserved = None
         self._fail(CloseCode.TRY_LATER, "too many unfinished messages")
 
-    # What `Websockets` calls.
+    # What `WebSocketEndpoint` calls.
 
-    def look(self) -> None:
+    def check_timeouts(self) -> None:
         """
-        Is it silent, or has it been saying one message for too long?
+        Disconnect a client that has sent nothing, or no whole message, for too long.
         """
-        if self._holds:
-            return  # its answer to a ping would not be heard
+        if self._pauses:
+            return  # the answer to a ping would not be read
         context = self._context
-        if context.second - self.heard > context.silence:
+        if context.second - self.last_input > context.silence:
             self._fail(CloseCode.INTERNAL_ERROR, "no answer to a ping", DisconnectReason.SILENT)
-        elif self._intake.is_slow:
+        elif self._receiver.is_slow:
             self._fail(CloseCode.POLICY, "a message took too long")
 
-    def begin(self, conversation: Any, rest: bytes) -> None:
+    def start(self, app: Any, rest: bytes) -> None:
         """
-        The hub has been joined; *rest* is what the client has said already.
+        Start the application, after the subscriber has joined the hub.
+
+        Args:
+            app: provides `IWebSocketApp`.
+            rest: bytes that the client sent behind its request.
         """
-        self._conversation = conversation
+        self._app = app
         try:
-            conversation.opened(self)
+            app.opened(self)
         except Exception:
-            _log.failure("in a websocket's conversation")
-            self.close(CloseCode.INTERNAL_ERROR, "internal error")
+            self._on_app_failed()
         if rest:
             self.dataReceived(rest)
 
-    # Within.
+    def _on_app_failed(self) -> None:
+        _log.failure("a websocket application failed; its websocket is closed with 1011")
+        self.close(CloseCode.INTERNAL_ERROR, "internal error")
 
-    def _deliver(self, said: Sequence[Said]) -> None:
-        conversation = self._conversation
-        until = self.seconds() + SLICE if len(said) > 1 else math.inf
-        for index, (opcode, payload) in enumerate(said):
-            if index and self.seconds() > until and self._parting is None:
-                self._breathe()
-            if self._holds:
-                self._pending = deque(said[index:])
+    def _deliver(self, events: Sequence[WebSocketEvent]) -> None:
+        app = self._app
+        until = self.seconds() + SLICE if len(events) > 1 else math.inf
+        for index, (opcode, payload) in enumerate(events):
+            if index and self.seconds() > until and self._closing is None:
+                self._yield_to_reactor()
+            if self._pauses:
+                self._pending = deque(events[index:])
                 return
             if opcode == _CLOSE:
-                self._hear_close(payload)
+                self._on_close_frame(payload)
                 return
-            if self._parting is not None:
+            if self._closing is not None:
                 continue
             if opcode in _MESSAGES:
                 self._context.metrics.websocket_messages += 1
                 try:
-                    conversation.message(payload, opcode == _BINARY)
+                    app.message(payload, opcode == _BINARY)
                 except Exception:
-                    _log.failure("in a websocket's conversation")
-                    self.close(CloseCode.INTERNAL_ERROR, "internal error")
+                    self._on_app_failed()
             elif opcode == _PING:
                 self.subscriber.write(frame(Opcode.PONG, payload))
 
-    def _go_on(self) -> None:
-        if self._holds or not self.open:
+    def _continue_input(self) -> None:
+        """
+        Deliver pending messages, parse what is left, and read on.
+        """
+        if self._pauses or not self.open:
             return
         pending, self._pending = self._pending or (), None
         self._deliver(tuple(pending))
-        if self._intake.rest and not self._holds and self.open:
+        if self._receiver.unparsed and not self._pauses and self.open:
             self.dataReceived(b"")
-        self._reserve()
-        if not self._holds and self.open:
+        self._update_reservation()
+        if not self._pauses and self.open:
             self.subscriber.transport.resumeProducing()
 
-    def _breathe(self) -> None:
+    def _yield_to_reactor(self) -> None:
         """
-        Let others have their turn before what this client has said besides.
+        Continue with this client's input in the next reactor turn.
         """
-        if self._parting is not None:
-            self._parting.answered()  # its close frame is not looked for in all that
+        if self._closing is not None:
+            self._closing.on_answered()  # its close frame is not searched in so much input
         else:
-            self.hold()
-            self._context.clock.callLater(0, self.release)
+            self.pause_reading()
+            self._context.clock.callLater(0, self.resume_reading)
 
-    def _hear_close(self, payload: bytes) -> None:
-        if self._parting is not None:
-            self._parting.answered()
+    def _on_close_frame(self, payload: bytes) -> None:
+        if self._closing is not None:
+            self._closing.on_answered()
         else:
             last = frame(Opcode.CLOSE, payload)
-            self._part(CloseState.ANSWERED, last, DisconnectReason.CLIENT, close_of(payload))
+            reason = DisconnectReason.CLIENT
+            self._close(CloseState.ANSWERED, last, reason, parse_close(payload))
 
     def _fail(
-        self, code: int, reason: str, cause: DisconnectReason = DisconnectReason.BROKEN
+        self, code: int, text: str, reason: DisconnectReason = DisconnectReason.BROKEN
     ) -> None:
         """
-        The client is not understood, or not tolerated, any further (7.1.7).
+        Close because of the client's fault, and ignore its input from now on (7.1.7).
         """
-        if self._parting is not None:
-            self._parting.answered()
-            self._discard()
+        if self._closing is not None:
+            self._closing.on_answered()
+            self._discard_input()
         elif self.open:
-            self._part(CloseState.DEAF, close_frame(code, reason), cause, (int(code), reason))
+            self._close(CloseState.IGNORING, close_frame(code, text), reason, (int(code), text))
 
-    def _part(
-        self, step: CloseState, last: bytes, cause: DisconnectReason, end: tuple[int, str]
+    def _close(
+        self, state: CloseState, last: bytes, reason: DisconnectReason, status: tuple[int, str]
     ) -> None:
         """
-        The hub tells nothing any more; *last* is said behind what it told.
+        Leave the hub, and send the close frame *last* behind all queued frames.
         """
-        parting = self._parting = CloseHandshake(self.subscriber, step, last, cause, end)
-        self._leave_hub(cause)
-        self._observer.on_closing(self, parting)
+        closing = self._closing = CloseHandshake(self.subscriber, state, last, reason, status)
+        self._leave_hub(reason)
+        self._observer.on_closing(self, closing)
         pending, self._pending = self._pending, None
-        if self._intake.rest:
-            parting.step = CloseState.DEAF if step is CloseState.CLOSING else step
+        if self._receiver.unparsed:
+            closing.state = CloseState.IGNORING if state is CloseState.CLOSING else state
         elif pending and pending[-1][0] == _CLOSE:
-            parting.step = CloseState.ANSWERED
-        if parting.step is not CloseState.CLOSING:
-            self._discard()
-        if self._holds:
+            closing.state = CloseState.ANSWERED
+        if closing.state is not CloseState.CLOSING:
+            self._discard_input()
+        if self._pauses:
             self.subscriber.transport.resumeProducing()
         if not self.subscriber.behind:
-            parting.go_on()
+            closing.advance()
 
-    def _discard(self) -> None:
-        """
-        Keep nothing of what the client has sent.
-        """
-        self._intake.end()
+    def _discard_input(self) -> None:
+        self._receiver.discard()
         self._pending = None
-        self._reserve()
+        self._update_reservation()
 
-    def _reserve(self) -> None:
+    def _update_reservation(self) -> None:
         """
-        Count what is incomplete, and what waits while nothing is read.
+        Reserve memory for incomplete messages, and for pending ones while reading is paused.
         """
-        size = self._intake.held
+        size = self._receiver.buffered
         if self._pending:
             size += sum([len(payload) + OVERHEAD for _, payload in self._pending])
         if self._reserved is not None:
@@ -479,14 +452,14 @@ class WebSocket:
             self._reserved = self._context.inbound.open(self)
             self._reserved.grow(size)
 
-    def _landed(self, result: Any) -> Any:
-        self._flying -= 1
-        if self._flying == IN_FLIGHT - 1:
-            self.release()
+    def _on_confirmed(self, result: Any) -> Any:
+        self._unconfirmed -= 1
+        if self._unconfirmed == IN_FLIGHT - 1:
+            self.resume_reading()
         return result
 
-    def _leave_hub(self, cause: DisconnectReason) -> None:
-        if self._joined:
-            self._joined = False
+    def _leave_hub(self, reason: DisconnectReason) -> None:
+        if self._is_joined:
+            self._is_joined = False
             self._context.hub.caught_up(self.subscriber)
-            self._context.hub.leave(self.subscriber, cause)
+            self._context.hub.leave(self.subscriber, reason)

@@ -18,19 +18,20 @@ from rt_twisted.net.inbound_memory import InboundMemory
 @dataclass(slots=True, eq=False)
 class WebSocketContext:
     """
-    The hub, the limits, and a clock that costs one attribute to read.
+    The hub, the limits, and a clock of whole seconds that is cheap to read.
 
     Args:
         hub: of the endpoint's route.
         inbound: bounds unfinished messages, in sum over all connections.
-        limits: of each websocket.
+        limits: for each websocket.
         clock: for exact times and delayed calls.
 
     Attributes:
-        second: seconds in which at least one websocket was open; the endpoint counts them.
-        max_frames: that a client may send in one second.
-        max_bytes: that a client may send in one second.
-        silence: seconds after which a client that sends nothing is disconnected.
+        second: seconds in which at least one websocket was open. The endpoint counts them.
+        metrics: of the hub.
+        max_frames: frames that a client may send in one second.
+        max_bytes: bytes that a client may send in one second, after decompression.
+        silence: seconds without input after which a client is disconnected.
     """
 
     hub: Hub

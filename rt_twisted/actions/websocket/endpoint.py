@@ -1,6 +1,5 @@
 """
-From a request to a websocket, and what all websockets of a route share: their
-limits, and one look a second at who is silent.
+The opening handshake of websockets, and one timer for all websockets of a route.
 """
 
 from __future__ import annotations
@@ -18,97 +17,99 @@ from rt_twisted.actions.websocket.connection import WebSocket
 from rt_twisted.actions.websocket.context import WebSocketContext
 from rt_twisted.codecs.errors import RemoteProtocolError
 from rt_twisted.codecs.origins import matches_origin
-from rt_twisted.codecs.websocket import REQUIRED, WebSocketHandshake, agree
+from rt_twisted.codecs.websocket import REQUIRED, WebSocketHandshake, negotiate
 from rt_twisted.http.interfaces import IExchange
 from rt_twisted.hub.limits import BacklogLimits
 from rt_twisted.model.errors import HttpError
 from rt_twisted.model.interfaces import IFormat
 from rt_twisted.model.message import Since
 
-BUCKETS = 8  # each second one of them is looked at: silence is found so much late
+BUCKETS = 8  # one is checked each second, so timeouts are detected up to 8 seconds late
 
 
 class WebSocketEndpoint:
     """
-    Opens websockets, and looks after them until they are closed.
+    Opens websockets, and closes those that time out.
 
     Args:
-        house: the daemon.
+        context: the daemon.
     """
 
     def __init__(self, context: ActionContext) -> None:
         self.context = context
-        self.shared = WebSocketContext(
+        self._shared = WebSocketContext(
             context.hub, context.inbound, context.websockets, context.reactor
         )
         self._buckets: list[set[WebSocket]] = [set() for _ in range(BUCKETS)]
-        self._closing: dict[WebSocket, tuple[CloseHandshake, int]] = {}  # until which second
-        self._verified: WeakSet[type] = WeakSet()  # dear, and once is enough
+        # The second in which each closing handshake is aborted.
+        self._closing: dict[WebSocket, tuple[CloseHandshake, int]] = {}
+        self._verified: WeakSet[type] = WeakSet()  # verifyObject is slow: once per class
         self._count = 0
-        self._sweep: IDelayedCall | None = None
+        self._timer: IDelayedCall | None = None
 
     def check(self, exchange: IExchange, subprotocols: tuple[str, ...] = ()) -> WebSocketHandshake:
         """
-        The opening handshake, as far as it is the client's.
+        Check a request that asks for a websocket, and negotiate its parameters.
 
         Args:
             exchange: the request.
-            subprotocols: that the application speaks.
+            subprotocols: that the application supports.
 
         Raises:
-            Refusal: 426 for a plain request, 400 for a malformed handshake, 403
-                for a page from elsewhere, 501 for another version of HTTP.
+            HttpError: 426 for a plain request, 400 for a malformed handshake, 403 for
+                a page of an origin that is not allowed, 501 for another version of HTTP.
         """
         if exchange.method != "GET":
             raise HttpError(405, "a websocket is opened by GET", [("Allow", "GET")])
         if exchange.version != "1.1":
-            raise HttpError(501, "websockets are to be had by HTTP/1.1")
+            raise HttpError(501, "WebSocket requires HTTP/1.1")
         if exchange.length != 0:
-            # A proxy would take for a body what we take for frames.
-            raise HttpError(400, "who asks for a websocket sends no body")
+            # A proxy would forward as a body what is read as frames here.
+            raise HttpError(400, "a WebSocket request must not have a body")
         try:
-            agreement = agree(exchange.header, subprotocols, self.shared.limits.compress_from)
+            compress_from = self.context.websockets.compress_from
+            handshake = negotiate(exchange.header, subprotocols, compress_from)
         except RemoteProtocolError as error:
             required = REQUIRED if error.status == 426 else ()
             raise HttpError(error.status, error.reason, required) from None
         self._check_origin(exchange)
-        return agreement
+        return handshake
 
     def open(
         self,
         exchange: IExchange,
-        agreement: WebSocketHandshake,
-        conversation: object,
+        handshake: WebSocketHandshake,
+        app: object,
         format: IFormat,
         names: list[str] | tuple[str, ...] = (),
         since: Since | None = None,
         backlog_limits: BacklogLimits | None = None,
     ) -> WebSocket:
         """
-        Answer 101, and join the hub.
+        Respond 101, and subscribe the websocket to channels.
 
         Args:
-            exchange: the request; it has been admitted.
-            agreement: what `check` gave.
-            conversation: provides `IConversation`.
-            format: how broadcasts look; see `IFormat`. Its heartbeat is sent
-                every `heartbeat` seconds: it shall contain a ping.
-            names: of the channels; may be none.
-            since: what is replayed first.
-            patience: the house's, if not given.
+            exchange: the request, after admission.
+            handshake: from `check`.
+            app: provides `IWebSocketApp`.
+            format: how the hub's messages are encoded. Its heartbeat, sent every
+                `heartbeat` seconds, has to contain a ping.
+            names: the channels; may be empty.
+            since: where the replay starts; None for no replay.
+            backlog_limits: None for those of the daemon.
 
         Raises:
-            ConnectionLost: the client is gone; let it pass.
+            ConnectionLost: the client has disconnected; let the exception pass.
         """
-        if type(conversation) not in self._verified:
-            verifyObject(IWebSocketApp, conversation)
-            self._verified.add(type(conversation))
-        opened = exchange.upgrade(agreement.headers)
+        if type(app) not in self._verified:
+            verifyObject(IWebSocketApp, app)
+            self._verified.add(type(app))
+        opened = exchange.upgrade(handshake.headers)
         websocket = WebSocket(
-            self.shared,
+            self._shared,
             self,
             self._count % BUCKETS,
-            agreement,
+            handshake,
             opened,
             format,
             backlog_limits or self.context.backlog_limits,
@@ -116,61 +117,57 @@ class WebSocketEndpoint:
         )
         self._add(websocket)
         self.context.hub.join(websocket.subscriber, names, since, opened.head)
-        websocket.begin(conversation, opened.rest)
+        websocket.start(app, opened.rest)
         return websocket
 
-    # What websockets call.
-
-    def on_closing(self, websocket: WebSocket, handshake: CloseHandshake) -> None:
-        """
-        *websocket* is to be gone within `close_seconds`.
-        """
-        until = self.shared.second + max(1, round(self.shared.limits.close_seconds))
-        self._closing[websocket] = (handshake, until)
+    def on_closing(self, websocket: WebSocket, closing: CloseHandshake) -> None:
+        seconds = max(1, round(self.context.websockets.close_seconds))
+        self._closing[websocket] = (closing, self._shared.second + seconds)
 
     def on_closed(self, websocket: WebSocket) -> None:
-        """
-        It is gone.
-        """
         self._closing.pop(websocket, None)
         self._buckets[websocket.bucket].discard(websocket)
         self._count -= 1
-        self.shared.metrics.websockets -= 1
-        if not self._count and self._sweep is not None:
-            self._sweep.cancel()
-            self._sweep = None
-
-    # Within.
+        self._shared.metrics.websockets -= 1
+        if not self._count and self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
 
     def _add(self, websocket: WebSocket) -> None:
         self._count += 1
-        self.shared.metrics.websockets += 1
+        self._shared.metrics.websockets += 1
         self._buckets[websocket.bucket].add(websocket)
-        if self._sweep is None:
-            self._sweep = self.shared.clock.callLater(1.0, self._swept)
+        if self._timer is None:
+            self._start_timer()
 
-    def _swept(self) -> None:
-        self.shared.second += 1
-        self._sweep = self.shared.clock.callLater(1.0, self._swept)
-        for websocket, (parting, until) in tuple(self._closing.items()):
-            if self.shared.second >= until:
-                parting.cut()
-            elif self.shared.second - websocket.heard > 1:
-                parting.fell_quiet()
-        for websocket in tuple(self._buckets[self.shared.second % BUCKETS]):
-            websocket.look()
+    def _start_timer(self) -> None:
+        self._timer = self._shared.clock.callLater(1.0, self._check_timeouts)
+
+    def _check_timeouts(self) -> None:
+        shared = self._shared
+        shared.second += 1
+        self._start_timer()
+        for websocket, (closing, deadline) in tuple(self._closing.items()):
+            if shared.second >= deadline:
+                closing.on_timeout()
+            elif shared.second - websocket.last_input > 1:
+                closing.on_input_idle()
+        for websocket in tuple(self._buckets[shared.second % BUCKETS]):
+            websocket.check_timeouts()
 
     def _check_origin(self, exchange: IExchange) -> None:
         """
-        Whose page it is: a browser lets every page open a websocket anywhere,
-        with the cookies of there (RFC 6455, 10.2).
+        Check which page opens the websocket.
+
+        A browser lets any page open a websocket to any host, and sends that host's
+        cookies (RFC 6455, 10.2).
         """
         origin = exchange.header("origin")
-        allowed = self.shared.limits.origins
+        allowed = self.context.websockets.origins
         if origin is None or "*" in allowed or matches_origin(allowed, origin):
             return
         page = _host(origin.partition("://")[2])
-        # "null" has no host, as little as a client that names none.
+        # Neither the origin "null" nor a request without Host names a host: they never match.
         if page and "same" in allowed and page == _host(exchange.header("host") or ""):
             return
         raise HttpError(403, f"websocket-origins does not name {origin[:200]}")
@@ -178,7 +175,7 @@ class WebSocketEndpoint:
 
 def _host(authority: str) -> str:
     """
-    Without the port: a page on another port of a host has its cookies anyway.
+    Return *authority* without the port: cookies are not separated by port.
     """
     name, colon, port = authority.rpartition(":")
     return (name if colon and port.isdigit() else authority).lower()

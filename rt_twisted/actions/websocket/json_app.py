@@ -1,6 +1,6 @@
 """
-A websocket on which the client says what it wants to hear and to publish
-(docs/websocket.md).
+Websocket application for the JSON protocol: clients subscribe, unsubscribe and publish by
+commands (docs/websocket.md).
 """
 
 from __future__ import annotations
@@ -17,9 +17,10 @@ from rt_twisted.actions.interfaces import IWebSocketApp
 from rt_twisted.actions.publish import fitting, publish_error
 from rt_twisted.actions.subscription import parse_start
 from rt_twisted.codecs.errors import RemoteProtocolError
+from rt_twisted.codecs.publication import Submission
 from rt_twisted.codecs.websocket_commands import (
     Command,
-    Id,
+    CommandId,
     KeyCommand,
     PingCommand,
     PublishCommand,
@@ -33,20 +34,20 @@ from rt_twisted.formats.websocket import JsonFrames
 from rt_twisted.model.errors import HttpError
 from rt_twisted.model.message import Draft, Newest, PublishResult, Since
 
-CHANNELS = 10  # that begin or end to be heard cost as much as a frame does
+CHANNELS_PER_FRAME = 10  # (un)subscribing so many channels costs as much as parsing a frame
 
 
 @implementer(IWebSocketApp)
 class JsonApp:
     """
-    Does what the client's commands say.
+    Executes the client's commands.
 
     Args:
-        house: the daemon.
-        names: channels that it hears from the start.
-        fixed: whether these are for the route to say, and for nobody else.
-        publish: channels that the route lets everybody publish to.
-        key: that may publish to others; None for none.
+        context: the daemon.
+        names: channels that the websocket is subscribed to from the start.
+        fixed: the route names the channels; the client cannot change them.
+        publish: channels that clients of the route publish to without a key.
+        key: the client's key for publishing to other channels; None for no key.
     """
 
     __slots__ = ("_context", "_fixed", "_key", "_names", "_publish", "_websocket")
@@ -67,78 +68,67 @@ class JsonApp:
         self._websocket: Any = None
 
     def opened(self, websocket: Any) -> None:
-        """
-        See `IConversation`.
-        """
         self._websocket = websocket
 
     def message(self, data: bytes, binary: bool) -> None:
-        """
-        Do it, or say why not.
-        """
-        number: Id = None
+        id: CommandId = None
         try:
             if binary:
                 raise RemoteProtocolError("commands are text")
             value = read_frame(data)
-            number = read_id(value)
-            self._obey(read_command(value), number)
-        except RemoteProtocolError as error:
-            self._refuse(number, error.status, error.reason)
-        except HttpError as refusal:
-            self._refuse(number, refusal.status, refusal.reason)
+            id = read_id(value)
+            self._execute(read_command(value), id)
+        except (RemoteProtocolError, HttpError) as error:
+            self._send_error(id, error.status, error.reason)
 
     def closed(self, code: int, reason: str) -> None:
-        """
-        See `IConversation`.
-        """
         self._websocket = None
 
-    def _obey(self, command: Command, number: Id) -> None:
+    def _execute(self, command: Command, id: CommandId) -> None:
         match command:
             case PublishCommand(submission):
-                self._send_out(submission, number)
+                self._publish_message(submission, id)
             case SubscribeCommand():
-                self._subscribe(command, number)
+                self._subscribe(command, id)
             case UnsubscribeCommand(channels):
-                self._unsubscribe(frozenset(channels), number)
+                self._unsubscribe(frozenset(channels), id)
             case KeyCommand(secret):
                 self._key = self._context.publish_keys.authorize(Credentials(secret))
-                self._say("ack", number)
+                self._send("ack", id)
             case PingCommand():
-                self._say("pong", number)
+                self._send("pong", id)
 
-    def _subscribe(self, command: SubscribeCommand, number: Id) -> None:
-        self._check_free()
-        further = self._context.names.check_all(command.channels, self._names)
+    def _subscribe(self, command: SubscribeCommand, id: CommandId) -> None:
+        self._check_not_fixed()
+        added = self._context.names.check_all(command.channels, self._names)
         since: Since | None = parse_start(command.since) if command.since else None
         if since is None and command.history:
             since = Newest(command.history)
-        self._websocket.consume_rate(len(further) // CHANNELS)
-        self._names += tuple(further)
-        ack = b"" if number is None else self._format.say({"type": "ack", "id": number})
-        self._context.hub.add_channels(self._websocket.subscriber, further, since, ack)
+        self._websocket.consume_rate(len(added) // CHANNELS_PER_FRAME)
+        self._names += tuple(added)
+        ack = b"" if id is None else self._format.encode_object({"type": "ack", "id": id})
+        self._context.hub.add_channels(self._websocket.subscriber, added, since, ack)
 
-    def _unsubscribe(self, channels: frozenset[str], number: Id) -> None:
-        self._check_free()
-        # Clients may name any number: only those that are heard cost anything.
-        heard = [name for name in self._names if name in channels]
-        self._websocket.consume_rate(len(heard) // CHANNELS)
+    def _unsubscribe(self, channels: frozenset[str], id: CommandId) -> None:
+        self._check_not_fixed()
+        # A client may name any number of channels: only subscribed ones cost time.
+        removed = [name for name in self._names if name in channels]
+        self._websocket.consume_rate(len(removed) // CHANNELS_PER_FRAME)
         self._names = tuple([name for name in self._names if name not in channels])
-        self._context.hub.remove_channels(self._websocket.subscriber, heard)
-        self._say("ack", number)
+        self._context.hub.remove_channels(self._websocket.subscriber, removed)
+        self._send("ack", id)
 
-    def _check_free(self) -> None:
+    def _check_not_fixed(self) -> None:
         if self._fixed:
             raise HttpError(403, "the channels here are fixed")
 
-    def _send_out(self, submission: Any, number: Id) -> None:
+    def _publish_message(self, submission: Submission, id: CommandId) -> None:
         context = self._context
         data = fitting(context, submission.message)
         channels = submission.channels or self._publish
         if not channels:
             raise HttpError(400, "channel is missing")
-        # Without repeats: one frame would become any number of messages.
+        # Repeated names are dropped: one frame must not become many messages of a channel.
         channels = context.names.check_all(channels)
         key = self._key
         if submission.key:
@@ -155,33 +145,33 @@ class JsonApp:
         ]
         published = self._websocket.publish(drafts)
         if isinstance(published, PublishResult):
-            self._published(published, number)
+            self._on_published(published, id)
             return
         published.addCallbacks(
-            self._published, self._not_published, callbackArgs=(number,), errbackArgs=(number,)
+            self._on_published, self._on_publish_failed, callbackArgs=(id,), errbackArgs=(id,)
         )
 
-    def _published(self, result: PublishResult, number: Id) -> None:
+    def _on_published(self, result: PublishResult, id: CommandId) -> None:
         more: dict[str, object] = {"position": str(result.positions[-1])}
         if not result.durable:
             more["durable"] = False
-        self._say("ack", number, more)
+        self._send("ack", id, more)
 
-    def _not_published(self, failure: Failure, number: Id) -> None:
+    def _on_publish_failed(self, failure: Failure, id: CommandId) -> None:
         error = publish_error(failure)
-        self._refuse(number, error.status, error.reason)
+        self._send_error(id, error.status, error.reason)
 
     @property
     def _format(self) -> JsonFrames:
         format: JsonFrames = self._websocket.subscriber.format
         return format
 
-    def _say(self, kind: str, number: Id, more: dict[str, object] | None = None) -> None:
-        # Who gives no id wants no answer, but of a ping.
-        if self._websocket is None or (number is None and kind == "ack"):
+    def _send(self, kind: str, id: CommandId, more: dict[str, object] | None = None) -> None:
+        # A command without an id gets no ack.
+        if self._websocket is None or (id is None and kind == "ack"):
             return
-        named = {} if number is None else {"id": number}
-        self._websocket.write(self._format.say({"type": kind, **named, **(more or {})}))
+        named = {} if id is None else {"id": id}
+        self._websocket.write(self._format.encode_object({"type": kind, **named, **(more or {})}))
 
-    def _refuse(self, number: Id, status: int, reason: str) -> None:
-        self._say("error", number, {"status": status, "reason": reason})
+    def _send_error(self, id: CommandId, status: int, reason: str) -> None:
+        self._send("error", id, {"status": status, "reason": reason})

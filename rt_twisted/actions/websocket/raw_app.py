@@ -1,5 +1,5 @@
 """
-A websocket on which a frame is a message, in and out, as in uwsgi-realtime.
+Websocket application in which one frame is one message, as in uwsgi-realtime.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ _CODES = {413: CloseCode.TOO_BIG, 503: CloseCode.TRY_LATER}  # by status; others
 @implementer(IWebSocketApp)
 class RawApp:
     """
-    Publishes what the client says.
+    Publishes each message of the client.
 
     Args:
-        house: the daemon.
-        channels: where to; without any the client has nothing to say.
-        prefix: goes in front of each message.
-        suffix: goes behind it.
+        context: the daemon.
+        channels: to publish to; a client that sends to a route without any is disconnected.
+        prefix: is put before each message.
+        suffix: is put after each message.
     """
 
     __slots__ = ("_channels", "_context", "_prefix", "_suffix", "_websocket")
@@ -49,40 +49,31 @@ class RawApp:
         self._websocket: Any = None
 
     def opened(self, websocket: Any) -> None:
-        """
-        See `IConversation`.
-        """
         self._websocket = websocket
 
     def message(self, data: bytes, binary: bool) -> None:
-        """
-        Publish it, whatever kind it is.
-        """
-        context, websocket = self._context, self._websocket
+        websocket = self._websocket
         if not self._channels:
             websocket.close(CloseCode.UNSUPPORTED, "nothing can be published here")
             return
         if self._prefix or self._suffix:
             data = self._prefix + data + self._suffix
         try:
-            data = fitting(context, data)
+            data = fitting(self._context, data)
         except HttpError as error:
             self._close(error)
             return
         published = websocket.publish([Draft(channel, data) for channel in self._channels])
         if isinstance(published, Deferred):
-            published.addErrback(self._not_published)
+            published.addErrback(self._on_publish_failed)
 
     def closed(self, code: int, reason: str) -> None:
-        """
-        See `IConversation`.
-        """
         self._websocket = None
 
-    def _not_published(self, failure: Failure) -> None:
+    def _on_publish_failed(self, failure: Failure) -> None:
         self._close(publish_error(failure))
 
     def _close(self, error: HttpError) -> None:
-        # A raw route has no frame for errors; keeping quiet would hide the loss.
+        # A raw route has no error frame; without the close the client would not notice.
         if self._websocket is not None:
             self._websocket.close(_CODES.get(error.status, CloseCode.POLICY), error.reason)

@@ -1,87 +1,87 @@
 """
-What one websocket's client sends, as bytes: whole messages come of it, within
-the limits.
+The input of one websocket: bytes in, whole messages out, within the limits.
 """
 
 from __future__ import annotations
 
 from rt_twisted.actions.websocket.context import WebSocketContext
 from rt_twisted.codecs.websocket import CloseCode
-from rt_twisted.codecs.websocket_inbound import FrameParser, Said
+from rt_twisted.codecs.websocket_inbound import FrameParser, WebSocketEvent
 
-READ_QUOTA = 1 << 20  # bytes, inflated, after which others have their turn
+READ_QUOTA = 1 << 20  # decompressed bytes of one client, then other connections are served
 _MESSAGES = (1, 2)  # Opcode.TEXT and BINARY
 
 
 class MessageReceiver:
     """
-    One client's.
+    Parses the frames of one client, and enforces its rate and size limits.
 
     Args:
-        context: the limits, and the second it is.
-        deflate: compression was agreed on.
+        context: limits, metrics and the current second.
+        deflate: whether compression was negotiated.
 
     Attributes:
-        rest: bytes that wait for the next `take`: others shall have their turn
-            before what comes of them.
+        unparsed: bytes that wait for the next `receive`, because READ_QUOTA was reached.
     """
 
     __slots__ = (
-        "_begun",
         "_bytes",
         "_context",
         "_deflate",
         "_frames",
         "_parser",
         "_second",
-        "rest",
+        "_started",
+        "unparsed",
     )
 
     def __init__(self, context: WebSocketContext, deflate: bool) -> None:
         self._context = context
         self._deflate = deflate
-        # Only within a message: a parser costs less to make than to keep.
+        # None between messages: creating a parser is cheaper than keeping one per client.
         self._parser: FrameParser | None = None
-        self.rest = b""  # not fed yet
-        self._begun = 0  # when that message did
-        self._frames = 0  # what was said in one second
-        self._bytes = 0
-        self._second = 0  # and in which
+        self.unparsed = b""
+        self._started = 0  # second in which the incomplete message began
+        self._frames = 0  # received in `_second`
+        self._bytes = 0  # received in `_second`, decompressed
+        self._second = 0
 
-    def take(self, data: bytes) -> tuple[list[Said], tuple[int, str] | None]:
+    def receive(self, data: bytes) -> tuple[list[WebSocketEvent], tuple[int, str] | None]:
         """
-        Take the next bytes, however they are cut.
+        Parse the next bytes, however they are split.
 
         Args:
-            data: b"" to go on with `rest`.
+            data: b"" to continue with `unparsed`.
 
         Returns:
-            what they completed, in order; and, if the connection has to be
-            closed, the code and the reason.
+            the completed messages and control frames, in order; and code and reason
+            if the connection has to be closed, else None.
         """
         parser = self._parser
         if parser is None:
             parser = FrameParser(self._context.limits.message, self._deflate)
-        if len(data) <= parser.piece and not self.rest:
+        if len(data) <= parser.max_feed and not self.unparsed:
             return self._feed(parser, data)
-        data, self.rest = self.rest + data, b""
-        said: list[Said] = []
-        bite = 0
-        for at in range(0, len(data), parser.piece):
+        data, self.unparsed = self.unparsed + data, b""
+        events: list[WebSocketEvent] = []
+        size = 0
+        for at in range(0, len(data), parser.max_feed):
             before = self._bytes
-            more, failure = self._feed(parser, data[at : at + parser.piece])
-            said += more
+            more, failure = self._feed(parser, data[at : at + parser.max_feed])
+            events += more
             if parser.closed:
-                return said, failure  # bytes after a close frame are discarded (1.4)
-            bite += max(0, self._bytes - before)  # a second may have begun
-            if bite > READ_QUOTA:
-                self.rest = data[at + parser.piece :]
+                return events, failure  # bytes after a close frame are discarded (1.4)
+            size += max(0, self._bytes - before)  # negative: the next second has begun
+            if size > READ_QUOTA:
+                self.unparsed = data[at + parser.max_feed :]
                 break
-        return said, None
+        return events, None
 
-    def _feed(self, parser: FrameParser, data: bytes) -> tuple[list[Said], tuple[int, str] | None]:
+    def _feed(
+        self, parser: FrameParser, data: bytes
+    ) -> tuple[list[WebSocketEvent], tuple[int, str] | None]:
         context = self._context
-        said = parser.feed(data)
+        events = parser.feed(data)
         if self._second != context.second:
             self._second = context.second
             self._frames = self._bytes = 0
@@ -92,49 +92,50 @@ class MessageReceiver:
         if parser.failure is None and (
             self._frames > context.max_frames or self._bytes > context.max_bytes
         ):
-            said = []
+            events = []
             parser.fail(CloseCode.POLICY, "too much at once")
         if parser.idle:
             self._parser = None
         else:
-            if self._parser is None or any(opcode in _MESSAGES for opcode, _ in said):
-                self._begun = context.second
+            if self._parser is None or any(opcode in _MESSAGES for opcode, _ in events):
+                self._started = context.second
             self._parser = parser
-        return said, parser.failure
+        return events, parser.failure
 
     def consume_rate(self, frames: int) -> None:
         """
-        What the client said was as dear as so many frames more: they count in
-        this second, and what it says next is too much if they are.
+        Count an expensive message as *frames* more frames of this second.
+
+        The limit takes effect with the next bytes of the client.
         """
         self._frames += frames
 
     @property
     def is_slow(self) -> bool:
         """
-        Whether the client has been saying one message for too long, which waits here.
+        Whether one message has been incomplete for longer than its time limit.
         """
         parser = self._parser
         if parser is None or parser.closed:
             return False
-        return self._context.second - self._begun > self._context.limits.message_seconds
+        return self._context.second - self._started > self._context.limits.message_seconds
 
     @property
-    def held(self) -> int:
+    def buffered(self) -> int:
         """
-        Bytes, about, that wait here for more.
+        Bytes that wait for more input, approximately.
         """
-        return len(self.rest) + (self._parser.held if self._parser is not None else 0)
+        return len(self.unparsed) + (self._parser.buffered if self._parser is not None else 0)
 
-    def excuse(self) -> None:
+    def restart_timer(self) -> None:
         """
-        It was not listened to until now: what it is saying has only begun.
+        Give the incomplete message its full time again, after reading was paused.
         """
-        self._begun = self._context.second
+        self._started = self._context.second
 
-    def end(self) -> None:
+    def discard(self) -> None:
         """
-        Keep nothing.
+        Free all buffered input.
         """
         self._parser = None
-        self.rest = b""
+        self.unparsed = b""

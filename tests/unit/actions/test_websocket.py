@@ -732,14 +732,14 @@ def test_messages_that_wait_count_as_unfinished() -> None:
     memory = place.context.inbound
     peers = [place.open("/own") for _ in range(3)]
     for note in place.own.notes:
-        note.websocket.hold()
+        note.websocket.pause_reading()
     for peer in peers:
         peer.say(masked(2, bytes(1000)) * 4)
     assert 3 * 4000 < memory.used < 3 * 5000
     peers[0].hang_up()
     assert memory.used < 2 * 5000
     for note in place.own.notes[1:]:
-        note.websocket.release()
+        note.websocket.resume_reading()
     place.turn()
 
     assert [len(note.told) for note in place.own.notes[1:]] == [4, 4]
@@ -1016,16 +1016,16 @@ def test_holding() -> None:
 
     def hear(data: bytes, binary: bool) -> None:
         plain(data, binary)
-        websocket.hold()
+        websocket.pause_reading()
 
     notes.message = hear  # type: ignore[method-assign]  # that is what it is for
     peer.say(masked(1, b"1") + masked(1, b"2"))
     assert notes.told == [(b"1", False)]
-    websocket.release()
+    websocket.resume_reading()
     place.turn()
     assert notes.told == [(b"1", False), (b"2", False)]
     assert peer.caller.wire.producerState == "paused"
-    websocket.release()
+    websocket.resume_reading()
 
     assert peer.caller.wire.producerState == "producing"
 
@@ -1037,10 +1037,10 @@ def test_who_is_not_heard_is_not_silent() -> None:
     place = Sockets()
     peer = place.open("/own")
     websocket = place.own.notes[0].websocket
-    websocket.hold()
+    websocket.pause_reading()
     place.clock.pump([1.0] * 100)
     assert set(peer.heard()) == {("PING", b"")}
-    websocket.release()
+    websocket.resume_reading()
     place.clock.pump([1.0] * 40)
     assert set(peer.heard()) == {("PING", b"")}
     place.clock.pump([1.0] * 40)
@@ -1055,7 +1055,7 @@ def test_a_close_that_waits_behind_what_is_held() -> None:
     place = Sockets()
     peer = place.open("/own")
     websocket = place.own.notes[0].websocket
-    websocket.hold()
+    websocket.pause_reading()
     peer.say(masked(1, b"1") + masked(8, b""))
     websocket.close(4000)
 

@@ -35,10 +35,10 @@ from rt_twisted.codecs.websocket import (
     Opcode,
     WebSocketHandshake,
     accept_key,
-    agree,
     close_frame,
     data_frame,
     frame,
+    negotiate,
     offered_key,
 )
 from rt_twisted.codecs.websocket_commands import (
@@ -51,7 +51,7 @@ from rt_twisted.codecs.websocket_commands import (
     read_frame,
     read_id,
 )
-from rt_twisted.codecs.websocket_inbound import FrameParser, close_of
+from rt_twisted.codecs.websocket_inbound import FrameParser, parse_close
 from rt_twisted.formats.websocket import JsonFrames, RawFrames
 from rt_twisted.model.interfaces import IFormat
 from rt_twisted.model.message import Message, Position, Replay
@@ -419,18 +419,18 @@ def test_memory_that_is_held() -> None:
     """
     parser = FrameParser(LIMIT, True)
     parser.feed(masked(2, b"x" * 1000, fin=False)[:-1])
-    assert parser.held == 999
+    assert parser.buffered == 999
     parser.feed(masked(2, b"x" * 1000, fin=False)[-1:] + masked(0, b"")[:3])
-    assert parser.held == 1000
+    assert parser.buffered == 1000
     parser.feed(masked(0, b"")[3:])
-    assert (parser.held, parser.idle) == (0, True)
+    assert (parser.buffered, parser.idle) == (0, True)
     data = pressed(bytes(50_000))
     parser.feed(masked(2, data, rsv=4)[:-1])
-    assert parser.held > 80_000
+    assert parser.buffered > 80_000
     parser.feed(masked(2, data, rsv=4)[-1:])
-    assert (parser.held, parser.idle) == (0, True)
+    assert (parser.buffered, parser.idle) == (0, True)
     parser.feed(masked(2, b"x" * 1000, fin=False) + masked(3, b""))
-    assert (parser.held, parser.closed) == (0, True)
+    assert (parser.buffered, parser.closed) == (0, True)
 
 
 def test_nothing_behind_a_final_block_is_kept() -> None:
@@ -443,7 +443,7 @@ def test_nothing_behind_a_final_block_is_kept() -> None:
     parser.feed(masked(1, first, fin=False, rsv=4))
     for _ in range(100):
         assert parser.feed(masked(0, b"x" * 1000, fin=False)) == []
-    held = parser.held
+    held = parser.buffered
 
     assert held < 50_000
     assert parser.feed(masked(0, b"")) == [(1, b"Hello")]
@@ -547,7 +547,7 @@ def test_a_reason_is_cut_to_what_fits() -> None:
     data = close_frame(4000, "€" * 100)
 
     assert data[1] == 2 + 123
-    assert close_of(data[2:]) == (4000, "€" * 41)
+    assert parse_close(data[2:]) == (4000, "€" * 41)
 
 
 @pytest.mark.parametrize("code", [0, 999, 1004, 1006, 1015, 1016, 2999, 5000])
@@ -664,7 +664,7 @@ def test_the_key_of_the_rfc() -> None:
     RFC 6455, 1.3.
     """
     assert accept_key(KEY) == "s3pPLMBiTxaQ9kYGzzhZRbK+xOo="
-    assert ("Sec-WebSocket-Accept", "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=") in agree(asked()).headers
+    assert ("Sec-WebSocket-Accept", "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=") in negotiate(asked()).headers
 
 
 @pytest.mark.parametrize(
@@ -689,7 +689,7 @@ def test_handshakes_that_are_none(headers: dict[str, str | None], status: int) -
     426 says how to ask, 400 what is wrong (RFC 6455, 4.2.1 and 4.4).
     """
     with pytest.raises(RemoteProtocolError) as refused:
-        agree(asked(**headers), (), 512)
+        negotiate(asked(**headers), (), 512)
 
     assert refused.value.status == status
 
@@ -698,7 +698,7 @@ def test_headers_may_be_written_in_many_ways() -> None:
     """
     Firefox sends a list in Connection, and case means nothing.
     """
-    agreement = agree(asked(connection="keep-alive, upgrade", upgrade="foo, WebSocket"))
+    agreement = negotiate(asked(connection="keep-alive, upgrade", upgrade="foo, WebSocket"))
 
     assert agreement == WebSocketHandshake(KEY)
 
@@ -711,7 +711,7 @@ def test_the_client_s_first_subprotocol_that_is_spoken(wanted: str | None, chose
     """
     Without one in common none is named, and the client decides what it makes of that.
     """
-    agreement = agree(asked(sec_websocket_protocol=wanted), ("mqtt", "wamp"))
+    agreement = negotiate(asked(sec_websocket_protocol=wanted), ("mqtt", "wamp"))
 
     assert agreement.subprotocol == chosen
     assert (("Sec-WebSocket-Protocol", chosen) in agreement.headers) is bool(chosen)
@@ -734,7 +734,7 @@ def test_any_subprotocol_will_do_where_none_is_set(wanted: str, chosen: str) -> 
     A browser closes a websocket if none of what it offered is chosen, so the first is; a
     key never is, nor what is no token.
     """
-    assert agree(asked(sec_websocket_protocol=wanted)).subprotocol == chosen
+    assert negotiate(asked(sec_websocket_protocol=wanted)).subprotocol == chosen
 
 
 @pytest.mark.parametrize("key", [b"x", b"secret", "a ключ, ü".encode(), bytes(range(256))])
@@ -762,14 +762,14 @@ def test_malformed_keys_among_the_subprotocols(wanted: str) -> None:
     Also a key that stands alone: there is nothing that the response could choose.
     """
     with pytest.raises(RemoteProtocolError) as caught:
-        agree(asked(sec_websocket_protocol=wanted))
+        negotiate(asked(sec_websocket_protocol=wanted))
 
     assert caught.value.status == 400
     assert "secret" not in caught.value.reason
 
 
 @pytest.mark.parametrize(
-    ("offer", "window", "answer"),
+    ("offer", "window_bits", "answer"),
     [
         ("permessage-deflate", 15, ""),
         ("permessage-deflate; client_max_window_bits", 15, ""),
@@ -782,16 +782,18 @@ def test_malformed_keys_among_the_subprotocols(wanted: str) -> None:
         ("bbf-usp-protocol", None, None),
     ],
 )
-def test_compression_without_memory(offer: str, window: int | None, answer: str | None) -> None:
+def test_compression_without_memory(
+    offer: str, window_bits: int | None, answer: str | None
+) -> None:
     """
     Neither side keeps what it compressed with; what cannot be met is left out.
     """
-    agreement = agree(asked(sec_websocket_extensions=offer), (), 512)
+    agreement = negotiate(asked(sec_websocket_extensions=offer), (), 512)
 
-    if window is None:
+    if window_bits is None:
         assert (agreement.deflate, agreement.extension) == (None, "")
         return
-    assert agreement.deflate == DeflateParameters(512, window)
+    assert agreement.deflate == DeflateParameters(512, window_bits)
     taken = "permessage-deflate; server_no_context_takeover; client_no_context_takeover"
     assert agreement.extension == f"{taken}{answer}"
 
@@ -800,7 +802,7 @@ def test_compression_can_be_off() -> None:
     """
     By the setting; malformed offers then do not matter.
     """
-    assert agree(asked(sec_websocket_extensions="permessage-deflate"), (), 0).deflate is None
+    assert negotiate(asked(sec_websocket_extensions="permessage-deflate"), (), 0).deflate is None
 
 
 def test_the_websockets_client_takes_our_answer() -> None:
@@ -814,7 +816,7 @@ def test_the_websockets_client_takes_our_answer() -> None:
     )
     request = client.connect()
     headers = {name.lower(): value for name, value in request.headers.raw_items()}
-    agreement = agree(headers.get, ("mqtt",), 512)
+    agreement = negotiate(headers.get, ("mqtt",), 512)
     client.send_request(request)
     lines = "".join(f"{name}: {value}\r\n" for name, value in agreement.headers)
 

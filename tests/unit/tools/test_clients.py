@@ -162,7 +162,7 @@ def test_websockets_are_heard(piece: int, number: int) -> None:
         # It was not in its channels yet: that says nothing about them.
         assert feed(wire, format.cursor(at(9)), piece) == []
         assert (wire.opened, wire.position) == (False, "e.2")
-        wire.feed(format.say({"type": "ack", "id": 1}))
+        wire.feed(format.encode_object({"type": "ack", "id": 1}))
     else:
         assert request.path == "/there?channels=a,b&since=e.2"
     assert feed(wire, started(format, MISSED) + format.encode(message(6)), piece) == HEARD
@@ -234,7 +234,9 @@ def test_who_may_not_join_is_told() -> None:
 
     socket = WebSocketClient(ClientRequest(URL, ["a"]), "")
     agreed(socket)
-    socket.feed(JsonFrames().say({"type": "error", "id": 1, "status": 403, "reason": "no"}))
+    socket.feed(
+        JsonFrames().encode_object({"type": "error", "id": 1, "status": 403, "reason": "no"})
+    )
     assert socket.over == "error 403"
 
 
