@@ -1,5 +1,5 @@
 """
-The body of a request, decoded.
+Read the bodies and parameters of requests.
 """
 
 from __future__ import annotations
@@ -18,15 +18,18 @@ from rt_twisted.model.errors import HttpError
 
 def read_body(exchange: IExchange, limit: int) -> Deferred[bytes]:
     """
-    The whole body of *exchange*, without its content codings.
+    Read the whole body of *exchange* and decode its content codings.
 
     Args:
-        exchange: the request; its body is not read by anybody else.
-        limit: bytes, of the body as it comes and of the decoded one.
+        exchange: the request; its body is read here only.
+        limit: bytes, both of the body as received and of the decoded body.
+
+    Returns:
+        A Deferred of the body. It fails with HttpError: see `IExchange.read`; 400 or
+        413 if the body cannot be decoded.
 
     Raises:
-        Refusal: 415 before anything is read, if it has an unknown coding.
-        Refusal (in the Deferred): see `IExchange.read`; 400 or 413, it cannot be decoded.
+        HttpError: 415 for an unknown coding, before anything is read.
     """
     try:
         codings = read_codings(exchange.header("content-encoding") or "")
@@ -44,20 +47,34 @@ def _decoded(body: bytes, codings: list[str], limit: int) -> bytes:
         raise HttpError(error.status, error.reason) from None
 
 
-async def with_fields(
+def with_parameters(
     exchange: IExchange, limit: int, act: Callable[[Mapping[str, list[str]]], object]
-) -> None:
+) -> object:
     """
-    Call *act* with the fields of a POST: those of its body, then those of its URL.
+    Call *act* with the parameters of a request.
+
+    They are those of its URL; for POST those of its body come before them.
 
     Args:
         exchange: the request.
         limit: bytes of the body.
-        act: answers; may return something to wait for.
+        act: answers the request; returns what `IAction.act` may return.
+
+    Returns:
+        What `IAction.act` may return.
 
     Raises:
-        Refusal: the body cannot be read; see `read_body` and `parse_fields`.
+        HttpError: the body cannot be read; see `read_body` and `parse_fields`.
+            Raised by the returned coroutine.
     """
+    if exchange.method == "POST":
+        return _with_body(exchange, limit, act)
+    return act(exchange.query())
+
+
+async def _with_body(
+    exchange: IExchange, limit: int, act: Callable[[Mapping[str, list[str]]], object]
+) -> None:
     body = await read_body(exchange, limit)
     try:
         fields = parse_fields(exchange.header("content-type") or "", body)

@@ -13,7 +13,7 @@ from typing import ClassVar
 
 from zope.interface import implementer
 
-from rt_twisted.actions.bodies import with_fields
+from rt_twisted.actions.bodies import with_parameters
 from rt_twisted.actions.context import ActionContext
 from rt_twisted.actions.headers import NO_STORE
 from rt_twisted.actions.interfaces import IAction, Match
@@ -21,7 +21,7 @@ from rt_twisted.actions.poll_response import PollRequest, respond_once
 from rt_twisted.actions.sse import EVENT_STREAM
 from rt_twisted.actions.subscription import (
     check_static_channels,
-    requested_channels,
+    read_channels,
     requested_start,
     when_admitted,
 )
@@ -30,7 +30,7 @@ from rt_twisted.formats.poll import EventPoll, JsonPoll
 from rt_twisted.http.interfaces import IExchange
 from rt_twisted.metrics.responses import SUBSCRIBERS
 from rt_twisted.model.errors import HttpError
-from rt_twisted.model.message import After, Newest, Position, Since
+from rt_twisted.model.message import After, Position, Since
 
 # The position in an entity tag, which proxies change when they compress: "TAG-gzip",
 # "TAG;gzip", "TAG"-br. Whatever they add is not of letters and digits alone.
@@ -70,36 +70,28 @@ class PollAction:
         check_static_channels(self.subscribe, self.context)
 
     def act(self, exchange: IExchange, match: Match) -> object:
-        """
-        Answer with what came after the client's position, as soon as there is
-        something; or refuse. A client without a position is answered at once:
-        from then on it has one, and nothing can be lost between two polls.
-        """
-        if exchange.method == "POST":
-            act = partial(self._act, exchange, match)
-            return with_fields(exchange, self.context.max_body, act)
-        return self._act(exchange, match, exchange.query())
+        # A client without a position is answered at once: it has one from then on, and
+        # loses nothing between two polls.
+        act = partial(self._act, exchange, match)
+        return with_parameters(exchange, self.context.max_body, act)
 
     def _act(self, exchange: IExchange, match: Match, query: Mapping[str, list[str]]) -> object:
         context = self.context
-        if self.subscribe:
-            names = [template.expand(exchange, match) for template in self.subscribe]
-        else:
-            names = requested_channels(query)
-        names = context.names.check_all(names)
+        names = read_channels(context, self.subscribe, exchange, match, query)
         format = _format(exchange, query)
-        since, conditional = _since(exchange, query, context.hub.position().epoch)
-        if since is None and self.history:
-            since = Newest(self.history)
+        start = _position_of_etag(exchange, context.hub.position().epoch)
+        conditional = start is not None
+        if start is None:
+            start = requested_start(exchange, query, self.history)
         wait = min(_seconds(query), context.poll_seconds if self.wait is None else self.wait)
-        if not isinstance(since, After):
+        if not isinstance(start, After):
             wait = 0.0
         if exchange.method == "HEAD":
             exchange.answer(200, content_type=format.content_type, headers=NO_STORE)
             return None
-        terms = PollRequest(format, wait, conditional=conditional)
-        enter = partial(respond_once, exchange, context, names, since, terms)
-        return when_admitted(context, exchange, enter)
+        request = PollRequest(format, wait, conditional=conditional)
+        join = partial(respond_once, exchange, context, names, start, request)
+        return when_admitted(context, exchange, join)
 
 
 def _format(exchange: IExchange, query: Mapping[str, list[str]]) -> JsonPoll | EventPoll:
@@ -111,19 +103,15 @@ def _format(exchange: IExchange, query: Mapping[str, list[str]]) -> JsonPoll | E
     return EventPoll() if named[-1] == "sse" else JsonPoll()
 
 
-def _since(
-    exchange: IExchange, query: Mapping[str, list[str]], epoch: str
-) -> tuple[Since | None, bool]:
+def _position_of_etag(exchange: IExchange, epoch: str) -> Since | None:
     """
-    Returns:
-        from where to go on, and whether the client asked by If-None-Match.
+    Return where a client continues that polls with `If-None-Match`; None for others.
     """
     tags = exchange.header("if-none-match")
-    if tags is not None and exchange.header("last-event-id") is None:
-        position = _position_in(tags, epoch)
-        if position is not None:
-            return After(position), True
-    return requested_start(exchange, query, True), False
+    if tags is None or exchange.header("last-event-id") is not None:
+        return None
+    position = _position_in(tags, epoch)
+    return None if position is None else After(position)
 
 
 def _position_in(tags: str, epoch: str) -> Position | None:

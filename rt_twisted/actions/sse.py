@@ -9,21 +9,22 @@ from dataclasses import dataclass
 from functools import cache, partial
 from typing import ClassVar
 
-from twisted.internet.defer import Deferred
 from zope.interface import implementer
 
-from rt_twisted.actions.bodies import with_fields
+from rt_twisted.actions.bodies import with_parameters
 from rt_twisted.actions.context import ActionContext
 from rt_twisted.actions.headers import STREAM_HEADERS
 from rt_twisted.actions.interfaces import IAction, Match
 from rt_twisted.actions.poll_response import PollRequest, respond_once
 from rt_twisted.actions.subscription import (
     address_of,
-    admitted,
     check_static_channels,
+    open_stream,
+    read_channels,
     requested_channels,
     requested_number,
     requested_start,
+    when_admitted,
 )
 from rt_twisted.actions.template import Template
 from rt_twisted.formats.chunked import Chunked
@@ -32,10 +33,9 @@ from rt_twisted.formats.poll import EventPoll
 from rt_twisted.formats.sse import CONTENT_TYPE, EventStream, RawEventStream
 from rt_twisted.http.interfaces import IExchange
 from rt_twisted.hub.limits import SlowConsumerPolicy
-from rt_twisted.hub.subscriber import Subscriber
 from rt_twisted.metrics.responses import SUBSCRIBERS
 from rt_twisted.model.interfaces import IFormat
-from rt_twisted.model.message import Newest, Since
+from rt_twisted.model.message import Since
 
 EVENT_STREAM = "text/event-stream"
 XHR = "XMLHttpRequest"  # what jQuery says it is
@@ -85,87 +85,45 @@ class SseAction:
         check_static_channels(self.subscribe, self.context)
 
     def act(self, exchange: IExchange, match: Match) -> object:
-        """
-        Open the stream, now or when it is this reader's turn; or refuse.
-        """
-        if exchange.method == "POST":
-            act = partial(self._act, exchange, match)
-            return with_fields(exchange, self.context.max_body, act)
-        return self._act(exchange, match, exchange.query())
+        act = partial(self._act, exchange, match)
+        return with_parameters(exchange, self.context.max_body, act)
 
     def _act(self, exchange: IExchange, match: Match, query: Mapping[str, list[str]]) -> object:
-        if self.subscribe:
-            names = [template.expand(exchange, match) for template in self.subscribe]
-        else:
-            names = requested_channels(query)
-            if not names and self.page and "text/html" in (exchange.header("accept") or ""):
-                exchange.answer(303, headers=[("Location", self.page)])
-                return None
         context = self.context
-        names = context.names.check_all(names)
-        since = requested_start(exchange, query, self.word != "sseraw")
-        if since is None and self.history:
-            since = Newest(self.history)
+        if self._shows_page(exchange, query):
+            exchange.answer(303, headers=[("Location", self.page)])
+            return None
+        names = read_channels(context, self.subscribe, exchange, match, query)
+        start = requested_start(exchange, query, self.history, positions=self.word != "sseraw")
         if self.ids and self.word == "sse" and _is_long_poller(exchange, query):
-            return self._poll(exchange, names, since)
+            return self._poll(exchange, names, start)
         limit = requested_number(query, "evs_buffer_size_limit") or 0
         retry = context.retry if self.retry is None else self.retry
         padded = bool(query) and (query.get("padding") == ["true"] or "evs_preamble" in query)
         word = "json" if query and self._wants_json(query) else self.word
         format = _format(word, retry, padded, self.ids, exchange.framed)
-        context.hub.admit(address_of(exchange, context))
         if exchange.method == "HEAD":
-            exchange.answer(200, content_type=format.content_type, headers=STREAM_HEADERS)
-            return None
-        slot = context.hub.admission.request_slot(lambda: exchange.answered)
-        if slot is not None:
-            return self._wait(slot, exchange, format, names, since, limit)
-        self._open(exchange, format, names, since, limit)
-        return None
+            context.hub.admit(address_of(exchange, context))
+        return open_stream(context, exchange, names, start, format, self.slow, limit)
+
+    def _shows_page(self, exchange: IExchange, query: Mapping[str, list[str]]) -> bool:
+        if not self.page or self.subscribe or requested_channels(query):
+            return False
+        return "text/html" in (exchange.header("accept") or "")
 
     def _wants_json(self, query: Mapping[str, list[str]]) -> bool:
         return self.ids and self.word == "sse" and query.get("format") == ["json"]
 
-    async def _poll(self, exchange: IExchange, names: Sequence[str], since: Since | None) -> None:
+    def _poll(self, exchange: IExchange, names: Sequence[str], start: Since | None) -> object:
         """
-        cyclone-sse's clients without EventSource take one event, then come again.
+        Answer with one event: cyclone-sse's clients without EventSource poll for each.
         """
         if exchange.method == "HEAD":
             exchange.answer(200, content_type=CONTENT_TYPE, headers=STREAM_HEADERS)
-            return
-        address = await admitted(self.context, exchange)
-        terms = PollRequest(EventPoll(), self.context.poll_seconds, count=1)
-        respond_once(exchange, self.context, names, since, terms, address)
-
-    async def _wait(
-        self,
-        slot: Deferred[None],
-        exchange: IExchange,
-        format: IFormat,
-        names: Sequence[str],
-        since: Since | None,
-        limit: int,
-    ) -> None:
-        await slot
-        self.context.hub.admit(address_of(exchange, self.context))
-        self._open(exchange, format, names, since, limit)
-
-    def _open(
-        self,
-        exchange: IExchange,
-        format: IFormat,
-        names: Sequence[str],
-        since: Since | None,
-        limit: int,
-    ) -> None:
-        context = self.context
-        address = address_of(exchange, context)
-        opened = exchange.open(format.content_type, STREAM_HEADERS)
-        backlog_limits = context.backlog_limits_for(self.slow)
-        subscriber = Subscriber(
-            opened.transport, format, context.hub, backlog_limits, address, limit
-        )
-        context.hub.join(subscriber, names, since, opened.head)
+            return None
+        request = PollRequest(EventPoll(), self.context.poll_seconds, count=1)
+        join = partial(respond_once, exchange, self.context, names, start, request)
+        return when_admitted(self.context, exchange, join)
 
 
 def _is_long_poller(exchange: IExchange, query: Mapping[str, list[str]]) -> bool:

@@ -11,25 +11,22 @@ from typing import ClassVar
 
 from zope.interface import implementer
 
-from rt_twisted.actions.bodies import with_fields
+from rt_twisted.actions.bodies import with_parameters
 from rt_twisted.actions.context import ActionContext
-from rt_twisted.actions.headers import STREAM_HEADERS
 from rt_twisted.actions.interfaces import IAction, Match
 from rt_twisted.actions.subscription import (
     check_static_channels,
-    requested_channels,
+    open_stream,
+    read_channels,
     requested_start,
-    when_admitted,
 )
 from rt_twisted.actions.template import Template
 from rt_twisted.formats.chunked import Chunked
 from rt_twisted.formats.raw import Raw
 from rt_twisted.http.interfaces import IExchange
 from rt_twisted.hub.limits import SlowConsumerPolicy
-from rt_twisted.hub.subscriber import Subscriber
 from rt_twisted.metrics.responses import SUBSCRIBERS
 from rt_twisted.model.interfaces import IFormat
-from rt_twisted.model.message import Newest, Since
 
 
 @implementer(IAction)
@@ -71,44 +68,15 @@ class StreamAction:
         check_static_channels(self.subscribe, self.context)
 
     def act(self, exchange: IExchange, match: Match) -> object:
-        """
-        Open the stream when it is this reader's turn; or refuse.
-        """
-        if exchange.method == "POST":
-            act = partial(self._act, exchange, match)
-            return with_fields(exchange, self.context.max_body, act)
-        return self._act(exchange, match, exchange.query())
+        act = partial(self._act, exchange, match)
+        return with_parameters(exchange, self.context.max_body, act)
 
     def _act(self, exchange: IExchange, match: Match, query: Mapping[str, list[str]]) -> object:
-        context = self.context
-        if self.subscribe:
-            names = [template.expand(exchange, match) for template in self.subscribe]
-        else:
-            names = requested_channels(query)
-        names = context.names.check_all(names)
-        since = requested_start(exchange, query, True)
-        if since is None and self.history:
-            since = Newest(self.history)
+        names = read_channels(self.context, self.subscribe, exchange, match, query)
+        start = requested_start(exchange, query, self.history)
         around = [one.expand(exchange, match) if one else "" for one in (self.prefix, self.suffix)]
         format = _format(self.type, *around, framed=exchange.framed)
-        if exchange.method == "HEAD":
-            exchange.answer(200, content_type=format.content_type, headers=STREAM_HEADERS)
-            return None
-        return when_admitted(context, exchange, partial(self._open, exchange, format, names, since))
-
-    def _open(
-        self,
-        exchange: IExchange,
-        format: IFormat,
-        names: Sequence[str],
-        since: Since | None,
-        address: str,
-    ) -> None:
-        context = self.context
-        opened = exchange.open(format.content_type, STREAM_HEADERS)
-        backlog_limits = context.backlog_limits_for(self.slow)
-        subscriber = Subscriber(opened.transport, format, context.hub, backlog_limits, address)
-        context.hub.join(subscriber, names, since, opened.head)
+        return open_stream(self.context, exchange, names, start, format, self.slow)
 
 
 @lru_cache(maxsize=256)

@@ -1,5 +1,5 @@
 """
-The way into the hub for one more reader.
+Subscribe to channels over HTTP: which ones, from where, and when there is room.
 """
 
 from __future__ import annotations
@@ -11,11 +11,16 @@ from collections.abc import Callable, Mapping, Sequence
 from twisted.internet.defer import Deferred
 
 from rt_twisted.actions.context import ActionContext
+from rt_twisted.actions.headers import STREAM_HEADERS
+from rt_twisted.actions.interfaces import Match
 from rt_twisted.actions.template import Template
 from rt_twisted.codecs.addresses import counted
 from rt_twisted.codecs.query import BRACKETED
 from rt_twisted.http.interfaces import IExchange
+from rt_twisted.hub.limits import SlowConsumerPolicy
+from rt_twisted.hub.subscriber import Subscriber
 from rt_twisted.model.errors import HttpError
+from rt_twisted.model.interfaces import IFormat
 from rt_twisted.model.message import After, Newest, Position, Since, Within
 
 _UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
@@ -23,66 +28,125 @@ _AGE = re.compile(r"([0-9]{1,9})([smhd])")
 _COUNT = re.compile(r"[0-9]{1,9}")
 
 
-def when_admitted(
-    context: ActionContext, exchange: IExchange, enter: Callable[[str], object]
+def open_stream(
+    context: ActionContext,
+    exchange: IExchange,
+    channels: Sequence[str],
+    start: Since | None,
+    format: IFormat,
+    slow: SlowConsumerPolicy | None,
+    limit: int = 0,
 ) -> object:
     """
-    Call *enter*, with the client's address as the limits count it, when it is
-    this reader's turn: before this returns, unless others wait.
+    Admit the client, open its response as a stream, and join the hub.
+
+    Args:
+        context: the hub and the limits.
+        exchange: the request. HEAD is answered with the stream's headers.
+        channels: distinct and checked, at least one.
+        start: what is replayed first; None for the live stream alone.
+        format: how messages are written; it frames the body as *exchange* needs it.
+        slow: the route's policy for slow consumers; None for the daemon's.
+        limit: bytes after which the stream ends; 0 for no limit.
 
     Returns:
-        what `IAction.act` may return.
+        What `IAction.act` may return.
 
-    Raises (here, or when it is waited for):
-        Refusal: 503 when the daemon is full or stopping, 429 when the address
-            has its share.
+    Raises:
+        HttpError: see `when_admitted`.
+    """
+    if exchange.method == "HEAD":
+        exchange.answer(200, content_type=format.content_type, headers=STREAM_HEADERS)
+        return None
+
+    def join(address: str) -> None:
+        opened = exchange.open(format.content_type, STREAM_HEADERS)
+        backlog_limits = context.backlog_limits_for(slow)
+        subscriber = Subscriber(
+            opened.transport, format, context.hub, backlog_limits, address, limit
+        )
+        context.hub.join(subscriber, channels, start, opened.head)
+
+    return when_admitted(context, exchange, join)
+
+
+def when_admitted(
+    context: ActionContext, exchange: IExchange, join: Callable[[str], object]
+) -> object:
+    """
+    Call *join* when admission control admits the client.
+
+    It is called before this returns, unless other clients are queued.
+
+    Args:
+        context: the hub and the limits.
+        exchange: the request.
+        join: called with the client's address as the limits count it.
+
+    Returns:
+        What `IAction.act` may return.
+
+    Raises:
+        HttpError: 503 when the daemon is full or stopping, 429 when the address has
+            too many subscribers. Raised here, or by the returned coroutine.
     """
     address = address_of(exchange, context)
     context.hub.admit(address)
     slot = context.hub.admission.request_slot(lambda: exchange.answered)
     if slot is not None:
-        return _wait(slot, context, address, enter)
-    enter(address)
+        return _join_later(slot, context, address, join)
+    join(address)
     return None
 
 
-async def _wait(
-    slot: Deferred[None], context: ActionContext, address: str, enter: Callable[[str], object]
+async def _join_later(
+    slot: Deferred[None], context: ActionContext, address: str, join: Callable[[str], object]
 ) -> None:
     await slot
     context.hub.admit(address)
-    enter(address)
-
-
-async def admitted(context: ActionContext, exchange: IExchange) -> str:
-    """
-    `when_admitted` for who waits anyway.
-
-    Returns:
-        the client's address.
-    """
-    address = address_of(exchange, context)
-    context.hub.admit(address)
-    slot = context.hub.admission.request_slot(lambda: exchange.answered)
-    if slot is not None:
-        await slot
-        context.hub.admit(address)
-    return address
+    join(address)
 
 
 def address_of(exchange: IExchange, context: ActionContext) -> str:
     """
-    The client's, as the limits count it: "" where they do not.
+    Return the client's address as the limits count it; "" if they do not.
     """
     return counted(exchange.address) if context.count_addresses else ""
 
 
-def check_static_channels(templates: Sequence[Template], context: ActionContext) -> None:
+def read_channels(
+    context: ActionContext,
+    templates: Sequence[Template],
+    exchange: IExchange,
+    match: Match,
+    parameters: Mapping[str, list[str]],
+) -> list[str]:
     """
-    Check the names of channels that no request has a part in.
+    Return the channels of a route; without any, those that the client requests.
+
+    Args:
+        context: has the rules for names.
+        templates: the channels of the route line; may be empty.
+        exchange: the request.
+        match: what the route's pattern matched.
+        parameters: of the request's query or body.
 
     Raises:
-        ValueError: one cannot be.
+        HttpError: 400 if a name is not allowed, there is none, or there are too many.
+    """
+    if templates:
+        names = [template.expand(exchange, match) for template in templates]
+    else:
+        names = requested_channels(parameters)
+    return context.names.check_all(names)
+
+
+def check_static_channels(templates: Sequence[Template], context: ActionContext) -> None:
+    """
+    Check the channel names of a route line that do not depend on the request.
+
+    Raises:
+        ValueError: a name is not allowed.
     """
     for template in templates:
         if all(isinstance(part, str) for part in template.parts):
@@ -92,51 +156,66 @@ def check_static_channels(templates: Sequence[Template], context: ActionContext)
                 raise ValueError(refusal.reason) from None
 
 
-def requested_channels(query: Mapping[str, list[str]]) -> list[str]:
+def requested_channels(parameters: Mapping[str, list[str]]) -> list[str]:
     """
-    The channels that a query names.
+    Return the channels that a client requests: `channels=a,b`, or `channels[]=a`.
     """
-    lists = list(query.get("channels", ()))
-    for name, values in query.items():
+    lists = list(parameters.get("channels", ()))
+    for name, values in parameters.items():
         if name[-1:] == "]" and BRACKETED.fullmatch(name):
             lists += values
     return [name for text in lists for name in text.split(",") if name]
 
 
 def requested_start(
-    exchange: IExchange, query: Mapping[str, list[str]], ours: bool
+    exchange: IExchange,
+    parameters: Mapping[str, list[str]],
+    history: int = 0,
+    positions: bool = True,
 ) -> Since | None:
     """
-    From where the client wants to go on. What it last received decides before
-    what its URL says: a browser reconnects to the same URL.
+    Return where the replay for a client starts; None for the live stream alone.
+
+    `Last-Event-ID` comes before the parameters: a browser reconnects to the same URL.
 
     Args:
         exchange: the request.
-        query: of its URL.
-        ours: whether the ids that clients send back are positions.
+        parameters: of its query or body.
+        history: how many messages are replayed if the request says nothing.
+        positions: whether the event ids that clients send back are positions.
+
+    Raises:
+        HttpError: 400 for a parameter that cannot be read.
     """
+    requested = _requested_start(exchange, parameters, positions)
+    return Newest(history) if requested is None and history else requested
+
+
+def _requested_start(
+    exchange: IExchange, parameters: Mapping[str, list[str]], positions: bool
+) -> Since | None:
     last = exchange.header("last-event-id")
     if last:
-        return After(Position.parse(last)) if ours else None
-    if not query:
+        return After(Position.parse(last)) if positions else None
+    if not parameters:
         return None
-    for name in ("lastEventId", "evs_last_event_id") if ours else ():
-        text = query.get(name, [""])[-1]
+    for name in ("lastEventId", "evs_last_event_id") if positions else ():
+        text = parameters.get(name, [""])[-1]
         if text:
             return Within(math.inf) if text == "0" else After(Position.parse(text))
-    text = query.get("since", [""])[-1]
+    text = parameters.get("since", [""])[-1]
     if text:
         return parse_start(text)
-    count = requested_number(query, "history")
+    count = requested_number(parameters, "history")
     return None if count is None else Newest(count)
 
 
 def parse_start(text: str) -> Since:
     """
-    Read `since=`: a position, an age such as `30s`, `10m`, `2h`, `1d`, or `all`.
+    Parse `since=`: a position, an age such as `30s`, `10m`, `2h`, `1d`, or `all`.
 
     Raises:
-        Refusal: 400 for anything else.
+        HttpError: 400 for anything else.
     """
     if text in ("all", "0"):
         return Within(math.inf)
@@ -148,14 +227,14 @@ def parse_start(text: str) -> Since:
     raise HttpError(400, "since is a position, an age such as 30s, 10m, 2h, 1d, or all")
 
 
-def requested_number(query: Mapping[str, list[str]], name: str) -> int | None:
+def requested_number(parameters: Mapping[str, list[str]], name: str) -> int | None:
     """
-    A number in a query; None if it is not there.
+    Return the last value of parameter *name* as a number; None if it is not given.
 
     Raises:
-        Refusal: 400, it is none.
+        HttpError: 400 if it is not a whole number of up to nine digits.
     """
-    values = query.get(name)
+    values = parameters.get(name)
     if values is None:
         return None
     if not _COUNT.fullmatch(values[-1]):

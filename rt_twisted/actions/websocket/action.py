@@ -34,7 +34,7 @@ from rt_twisted.load_object import load_object
 from rt_twisted.metrics.responses import SUBSCRIBERS
 from rt_twisted.model.errors import HttpError
 from rt_twisted.model.interfaces import IFormat
-from rt_twisted.model.message import Newest, Since
+from rt_twisted.model.message import Since
 
 _log = Logger()
 
@@ -131,9 +131,7 @@ class WebSocketAction:
             names = requested_channels(exchange.query())
         if names:
             names = self.context.names.check_all(names)
-        since = requested_start(exchange, exchange.query(), True)
-        if since is None and self.history:
-            since = Newest(self.history)
+        since = requested_start(exchange, exchange.query(), self.history)
         app = self._make_app(exchange, match, names)
         enter = partial(self._open, exchange, handshake, app, names, since)
         return when_admitted(self.context, exchange, enter)
