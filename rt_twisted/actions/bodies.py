@@ -9,7 +9,7 @@ from inspect import isawaitable
 
 from twisted.internet.defer import Deferred
 
-from rt_twisted.codecs.content_coding import ACCEPTED, decode, read_codings
+from rt_twisted.codecs.content_coding import ACCEPT_ENCODING, decode, read_codings
 from rt_twisted.codecs.errors import RemoteProtocolError
 from rt_twisted.codecs.query import parse_fields
 from rt_twisted.http.interfaces import IExchange
@@ -34,7 +34,7 @@ def read_body(exchange: IExchange, limit: int) -> Deferred[bytes]:
     try:
         codings = read_codings(exchange.header("content-encoding") or "")
     except RemoteProtocolError as error:
-        accepted = [("Accept-Encoding", ACCEPTED)]
+        accepted = [("Accept-Encoding", ACCEPT_ENCODING)]
         raise HttpError(error.status, error.reason, accepted) from None
     body = exchange.read(limit)
     return body.addCallback(_decoded, codings, limit) if codings else body

@@ -17,7 +17,7 @@ from twisted.python.failure import Failure
 
 from rt_twisted.actions.context import ActionContext
 from rt_twisted.actions.headers import NO_STORE
-from rt_twisted.formats.poll import EventPoll, JsonPoll, PollFrames
+from rt_twisted.formats.poll import EventPoll, JsonPoll, PollBody
 from rt_twisted.http.interfaces import IExchange
 from rt_twisted.hub.subscriber import DisconnectReason, Subscriber
 from rt_twisted.model.errors import HttpError
@@ -33,7 +33,7 @@ class PollRequest:
 
     Args:
         format: of the answer.
-        wait: seconds to wait for news; 0 to answer with what there is.
+        wait: seconds to wait for has_content; 0 to answer with what there is.
         count: messages in the answer, 0 for as many as come.
         conditional: nothing new is 304, as it asked by `If-None-Match`.
     """
@@ -135,7 +135,7 @@ class PollTransport:
     def _consider(self) -> None:
         self._look = None
         frames = self._take()
-        if frames.news or not self._terms.wait:
+        if frames.has_content or not self._terms.wait:
             self._answer(frames)
 
     def _time_is_up(self) -> None:
@@ -145,17 +145,17 @@ class PollTransport:
         else:  # the broker has not said yet what there is
             self.protocol.drop(DisconnectReason.LOST)
 
-    def _take(self) -> PollFrames:
-        return self._terms.format.take(b"".join(self._pieces), self._most, self._terms.count)
+    def _take(self) -> PollBody:
+        return self._terms.format.build_body(b"".join(self._pieces), self._most, self._terms.count)
 
-    def _answer(self, frames: PollFrames) -> None:
+    def _answer(self, frames: PollBody) -> None:
         if not self._end():
             return
         # First of all: the answer may begin the connection's next request.
         self.protocol.drop(DisconnectReason.LIMIT)
         format = self._terms.format
         headers = [*NO_STORE, ("ETag", f'"{frames.position}"')]
-        if self._terms.conditional and not frames.news:
+        if self._terms.conditional and not frames.has_content:
             self._exchange.answer(304, headers=headers)
             return
         self._exchange.answer(200, frames.body, format.content_type, headers)

@@ -14,7 +14,7 @@ from rt_twisted.actions.context import ActionContext
 from rt_twisted.actions.headers import STREAM_HEADERS
 from rt_twisted.actions.interfaces import Match
 from rt_twisted.actions.template import Template
-from rt_twisted.codecs.addresses import counted
+from rt_twisted.codecs.addresses import limit_key
 from rt_twisted.codecs.query import BRACKETED
 from rt_twisted.http.interfaces import IExchange
 from rt_twisted.hub.limits import SlowConsumerPolicy
@@ -111,7 +111,7 @@ def address_of(exchange: IExchange, context: ActionContext) -> str:
     """
     Return the client's address as the limits count it; "" if they do not.
     """
-    return counted(exchange.address) if context.count_addresses else ""
+    return limit_key(exchange.address) if context.count_addresses else ""
 
 
 def read_channels(

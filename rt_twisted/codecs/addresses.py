@@ -100,7 +100,7 @@ def canonical(text: str) -> str:
     return str(address)
 
 
-def counted(address: str) -> str:
+def limit_key(address: str) -> str:
     """
     What limits per address count of a canonical *address*: all of IPv4, the network of IPv6.
     """

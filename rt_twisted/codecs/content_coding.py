@@ -8,7 +8,7 @@ import zlib
 
 from rt_twisted.codecs.errors import RemoteProtocolError
 
-ACCEPTED = "gzip, deflate, identity"  # as Accept-Encoding says it (RFC 9110, 12.5.3)
+ACCEPT_ENCODING = "gzip, deflate, identity"  # as Accept-Encoding says it (RFC 9110, 12.5.3)
 MAX_CODINGS = 2  # one within the other
 MAX_MEMBERS = 100  # of one gzip file (RFC 1952, 2.2): each takes a decompressor
 _STEP = 65536  # bytes inflated at a time
@@ -28,7 +28,7 @@ def read_codings(header: str) -> list[str]:
 
     Raises:
         RemoteProtocolError: 415, another coding or more than MAX_CODINGS. Respond
-            with `Accept-Encoding: ACCEPTED`.
+            with `Accept-Encoding: ACCEPT_ENCODING`.
     """
     codings = [word.strip().lower().removeprefix("x-") for word in header.split(",")]
     codings = [coding for coding in codings if coding not in ("", "identity")]

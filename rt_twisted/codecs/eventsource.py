@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 from rt_twisted.codecs.errors import RemoteProtocolError
 
-LARGEST_EVENT = 16 * 1024 * 1024  # bytes of a line, and of the data of an event
-_MARK = b"\xef\xbb\xbf"  # byte order mark
+MAX_EVENT_BYTES = 16 * 1024 * 1024  # bytes of a line, and of the data of an event
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"  # byte order mark
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +68,7 @@ class EventReader:
             the events that *data* completed, in order; often none.
 
         Raises:
-            RemoteProtocolError: a line or an event is larger than LARGEST_EVENT;
+            RemoteProtocolError: a line or an event is larger than MAX_EVENT_BYTES;
                 the reader is of no further use.
         """
         if (self._cr or b"\r" in data) and data:
@@ -86,7 +86,7 @@ class EventReader:
         rest = lines.pop()
         self._pieces = [rest]
         if self._fresh:
-            lines[0] = lines[0].removeprefix(_MARK)
+            lines[0] = lines[0].removeprefix(_BYTE_ORDER_MARK)
             self._fresh = False
         events = []
         for line in lines:
@@ -102,8 +102,8 @@ class EventReader:
 
     def _grow(self, size: int) -> None:
         self._size += size
-        if self._size > LARGEST_EVENT:
-            raise RemoteProtocolError(f"an event has more than {LARGEST_EVENT} bytes")
+        if self._size > MAX_EVENT_BYTES:
+            raise RemoteProtocolError(f"an event has more than {MAX_EVENT_BYTES} bytes")
 
     def _take(self, line: bytes) -> None:
         name, _, value = line.partition(b":")

@@ -9,10 +9,10 @@ import re
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
 
-LONGEST = 107  # bytes of a line of version 1, with its end
+MAX_LINE = 107  # bytes of a line of version 1, with its end
 SIGNATURE = b"\r\n\r\n\0\r\nQUIT\n"
-HEAD = len(SIGNATURE) + 4
-MOST = 4096  # bytes of a header of version 2: with TLVs, proxies send some hundred
+HEADER_SIZE = len(SIGNATURE) + 4
+MAX_LENGTH = 4096  # bytes of a header of version 2: with TLVs, proxies send some hundred
 LOCAL, PROXY = 0, 1  # commands
 INET, INET6 = 1, 2  # address families
 _PORT = re.compile(rb"0|[1-9][0-9]{0,4}")
@@ -79,7 +79,7 @@ class ProxyParser:
 
 def _version_1(data: bytes) -> ProxyHeader | None:
     line, end, rest = data.partition(b"\r\n")
-    if len(line) > LONGEST - 2:
+    if len(line) > MAX_LINE - 2:
         raise NoProxyHeader("the line is too long")
     if not end:
         return None
@@ -106,15 +106,15 @@ def _endpoint(kind: type[IPv4Address] | type[IPv6Address], address: bytes, port:
 
 
 def _version_2(data: bytes) -> ProxyHeader | None:
-    if len(data) < HEAD:
+    if len(data) < HEADER_SIZE:
         return None
     version, command = data[12] >> 4, data[12] & 15
-    length = int.from_bytes(data[14:HEAD])
-    if version != 2 or command not in (LOCAL, PROXY) or length > MOST:
+    length = int.from_bytes(data[14:HEADER_SIZE])
+    if version != 2 or command not in (LOCAL, PROXY) or length > MAX_LENGTH:
         raise NoProxyHeader("unknown version or command, or too long")
-    if len(data) < HEAD + length:
+    if len(data) < HEADER_SIZE + length:
         return None
-    body, rest = data[HEAD : HEAD + length], data[HEAD + length :]
+    body, rest = data[HEADER_SIZE : HEADER_SIZE + length], data[HEADER_SIZE + length :]
     family = data[13] >> 4
     if command == LOCAL or family not in (INET, INET6):
         return ProxyHeader(None, None, rest)  # unix and unspecified addresses: the proxy's own

@@ -18,7 +18,7 @@ from urllib.parse import unquote_to_bytes
 import multipart
 
 from rt_twisted.codecs.errors import RemoteProtocolError
-from rt_twisted.codecs.query import BRACKETED, FORM, MARK, is_json, media_type
+from rt_twisted.codecs.query import BRACKETED, BYTE_ORDER_MARK, FORM, is_json, media_type
 from rt_twisted.model.message import GAP, POSITION
 
 MAX_FIELDS = 1000  # of one form
@@ -30,15 +30,15 @@ MULTIPART = "multipart/form-data"
 _BLANK = re.compile(r"[ \t\n\r]*")
 _KNOWN = frozenset(("channel", "event", "idempotency_key", "key", "message"))
 
-Place = tuple[str, int]  # of what is wrong; made into words only if it is
-_BODY: Place = ("the body", 0)
+Location = tuple[str, int]  # of what is wrong; made into words only if it is
+_BODY: Location = ("the body", 0)
 _NONE = object()  # not there; null is a message
 
 Fields = dict[str, list[bytes]]
 
 
 @dataclass(frozen=True, slots=True)
-class Verbatim:
+class VerbatimJson:
     """
     A JSON value that is no string, as it is written.
     """
@@ -67,7 +67,7 @@ class Submission:
 
 
 def parse(
-    content_type: str, body: bytes | None, query: Mapping[str, list[str]], most: int
+    content_type: str, body: bytes | None, query: Mapping[str, list[str]], max_messages: int
 ) -> list[Submission]:
     """
     Read a request to publish.
@@ -76,18 +76,18 @@ def parse(
         content_type: the header; "" if there is none.
         body: whole; None if there is none, which is no empty message.
         query: fields of the URL; the body's come first.
-        most: messages in one request.
+        max_messages: messages in one request.
 
     Raises:
         RemoteProtocolError: 400 for what cannot be read, 413 for more than
-            *most* messages.
+            *max_messages* messages.
     """
     kind = media_type(content_type)
     if is_json(kind) or kind in LINES:
-        submissions = _parse_json(kind, body or b"", most)
-        return [_completed(one, query) for one in submissions] if query else submissions
+        submissions = _parse_json(kind, body or b"", max_messages)
+        return [_with_query_defaults(one, query) for one in submissions] if query else submissions
     if kind == FORM:
-        fields = _parse_form((body or b"").removeprefix(MARK))
+        fields = _parse_form((body or b"").removeprefix(BYTE_ORDER_MARK))
     elif kind == MULTIPART:
         fields = _parse_multipart(content_type, body or b"")
     else:
@@ -118,20 +118,20 @@ def may_have_fields(content_type: str) -> bool:
     return kind in (FORM, MULTIPART, *LINES) or is_json(kind)
 
 
-def _parse_json(kind: str, body: bytes, most: int) -> list[Submission]:
-    text = _text(body.removeprefix(MARK))
+def _parse_json(kind: str, body: bytes, max_messages: int) -> list[Submission]:
+    text = _text(body.removeprefix(BYTE_ORDER_MARK))
     if kind in LINES:
         lines = [(n, line) for n, line in enumerate(text.split("\n"), 1) if line.strip()]
-        _check_count(len(lines), most)
+        _check_count(len(lines), max_messages)
         return [_from_json(_load_object(line, ("line", n)), ("line", n)) for n, line in lines]
     value = _load_object(text, _BODY)
     if not isinstance(value, list):
         return [_from_json(value, _BODY)]
-    _check_count(len(value), most)
-    if any(map(_has_other, value)):
-        for item, message in zip(value, _written(text), strict=True):
-            if _has_other(item):
-                item["message"] = Verbatim(message.encode())
+    _check_count(len(value), max_messages)
+    if any(map(_has_non_string, value)):
+        for item, message in zip(value, _message_texts(text), strict=True):
+            if _has_non_string(item):
+                item["message"] = VerbatimJson(message.encode())
     return [_from_json(item, ("item", n)) for n, item in enumerate(value, 1)]
 
 
@@ -140,21 +140,21 @@ def parse_object(value: Any) -> Submission:
     Read one message from JSON that is parsed already.
 
     Args:
-        value: its message is a string, or `Verbatim`.
+        value: its message is a string, or `VerbatimJson`.
 
     Raises:
         RemoteProtocolError: 400, it is none.
-        TypeError: *value* was not read by `load`.
+        TypeError: *value* was not read by `load_json`.
     """
     return _from_json(value, ("message", 0))
 
 
-def _at(place: Place) -> str:
-    word, number = place
+def _at(location: Location) -> str:
+    word, number = location
     return f"{word} {number}" if number else word
 
 
-def _completed(submission: Submission, query: Mapping[str, list[str]]) -> Submission:
+def _with_query_defaults(submission: Submission, query: Mapping[str, list[str]]) -> Submission:
     """
     With the channels and the key of the URL, if it has none of its own.
     """
@@ -180,18 +180,18 @@ def _from_fields(fields: Fields) -> Submission:
     )
 
 
-def _from_json(value: Any, place: Place) -> Submission:
+def _from_json(value: Any, location: Location) -> Submission:
     if type(value) is not dict:
-        raise RemoteProtocolError(f"{_at(place)} is not a JSON object")
+        raise RemoteProtocolError(f"{_at(location)} is not a JSON object")
     if not value.keys() <= _KNOWN:
         unknown = min(value.keys() - _KNOWN)
-        raise RemoteProtocolError(f"{_at(place)} has an unknown field {unknown[:100]!r}")
+        raise RemoteProtocolError(f"{_at(location)} has an unknown field {unknown[:100]!r}")
     channel = value.get("channel", ())
     channels = (channel,) if type(channel) is str else channel
     if type(channels) is list and any(type(name) is not str for name in channels):
         channels = None
     if type(channels) not in (tuple, list):
-        raise RemoteProtocolError(f"{_at(place)}: channel is a string, or an array of strings")
+        raise RemoteProtocolError(f"{_at(location)}: channel is a string, or an array of strings")
     try:
         for name in channels:
             name.encode()
@@ -199,15 +199,15 @@ def _from_json(value: Any, place: Place) -> Submission:
         data: bytes | None = None
         if type(message) is str:
             data = message.encode()
-        elif type(message) is Verbatim:
+        elif type(message) is VerbatimJson:
             data = message.data
         elif message is not _NONE:
             raise TypeError("a message that is not verbatim")
         if len(value) == 2 and "channel" in value and data is not None:  # nearly always
             return Submission(channels, data)
-        event = _string(value, "event", place)
-        idempotency_key = _string(value, "idempotency_key", place)
-        key = _string(value, "key", place)
+        event = _string(value, "event", location)
+        idempotency_key = _string(value, "idempotency_key", location)
+        key = _string(value, "key", location)
         return Submission(
             channels,
             data,
@@ -216,13 +216,13 @@ def _from_json(value: Any, place: Place) -> Submission:
             key.encode() if key else None,
         )
     except UnicodeEncodeError:
-        raise RemoteProtocolError(f"{_at(place)} has half a surrogate pair") from None
+        raise RemoteProtocolError(f"{_at(location)} has half a surrogate pair") from None
 
 
-def _string(value: dict[str, Any], name: str, place: Place) -> str | None:
+def _string(value: dict[str, Any], name: str, location: Location) -> str | None:
     text = value.get(name)
     if text is not None and type(text) is not str:
-        raise RemoteProtocolError(f"{_at(place)}: {name} is a string")
+        raise RemoteProtocolError(f"{_at(location)}: {name} is a string")
     if text:
         text.encode()
     return text
@@ -319,38 +319,38 @@ _decoder = json.JSONDecoder(parse_constant=_refuse_constant, parse_int=_integer)
 _decode, _decode_at = _decoder.decode, _decoder.raw_decode
 
 
-def load(text: str) -> Any:
+def load_json(text: str) -> Any:
     """
     What the JSON *text* says (RFC 8259). Of whole numbers with more than 40 digits
     only the first 40 are read. If it is an object, its `message` is a string or
-    `Verbatim`.
+    `VerbatimJson`.
 
     Raises:
         ValueError: it is not JSON; NaN and infinity are not.
         RecursionError: it is nested too deeply.
     """
     value = _decode(text)
-    if _has_other(value):
-        [message] = _written(text)
-        value["message"] = Verbatim(message.encode())
+    if _has_non_string(value):
+        [message] = _message_texts(text)
+        value["message"] = VerbatimJson(message.encode())
     return value
 
 
-def _load_object(text: str, place: Place) -> Any:
+def _load_object(text: str, location: Location) -> Any:
     try:
-        return load(text)
+        return load_json(text)
     except (ValueError, RecursionError):
-        raise RemoteProtocolError(f"{_at(place)} is not JSON") from None
+        raise RemoteProtocolError(f"{_at(location)} is not JSON") from None
 
 
-def _has_other(value: Any) -> bool:
+def _has_non_string(value: Any) -> bool:
     """
     Whether *value* has a message that is not a string.
     """
     return type(value) is dict and type(value.get("message", "")) is not str
 
 
-def _written(text: str) -> list[str]:
+def _message_texts(text: str) -> list[str]:
     """
     How `message` is written in an object, or in each item of an array; "" for what
     has none. Of several members of that name the last one counts.
@@ -358,41 +358,41 @@ def _written(text: str) -> list[str]:
     Args:
         text: JSON that was read without an error.
     """
-    start = _behind_blanks(text, 0)
+    start = _skip_blanks(text, 0)
     if text[start] == "{":
-        return [_written_in(text, start)[0]]
+        return [_message_text_in(text, start)[0]]
     messages: list[str] = []
     while text[start] != "]":
-        start = _behind_blanks(text, start + 1)  # behind the bracket or a comma
+        start = _skip_blanks(text, start + 1)  # behind the bracket or a comma
         if text[start] == "{":
-            message, start = _written_in(text, start)
+            message, start = _message_text_in(text, start)
         else:
             message, (_, start) = "", _decode_at(text, start)
         messages.append(message)
-        start = _behind_blanks(text, start)
+        start = _skip_blanks(text, start)
     return messages
 
 
-def _written_in(text: str, start: int) -> tuple[str, int]:
+def _message_text_in(text: str, start: int) -> tuple[str, int]:
     """
     Returns:
         the last message of the object that begins at *start*, and where that ends.
     """
     message = ""
-    start = _behind_blanks(text, start + 1)
+    start = _skip_blanks(text, start + 1)
     while text[start] != "}":
         if text[start] == ",":
-            start = _behind_blanks(text, start + 1)
+            start = _skip_blanks(text, start + 1)
         name, start = _decode_at(text, start)
-        start = _behind_blanks(text, _behind_blanks(text, start) + 1)  # the colon
+        start = _skip_blanks(text, _skip_blanks(text, start) + 1)  # the colon
         _, end = _decode_at(text, start)
         if name == "message":
             message = text[start:end]
-        start = _behind_blanks(text, end)
+        start = _skip_blanks(text, end)
     return message, start + 1
 
 
-def _behind_blanks(text: str, start: int) -> int:
+def _skip_blanks(text: str, start: int) -> int:
     found = _BLANK.match(text, start)
     return found.end() if found else start
 
@@ -401,15 +401,15 @@ def _text(body: bytes) -> str:
     return _utf8(body, "the body")
 
 
-def _utf8(value: bytes, place: str) -> str:
+def _utf8(value: bytes, location: str) -> str:
     try:
         return value.decode()
     except UnicodeDecodeError:
-        raise RemoteProtocolError(f"{place} is not UTF-8") from None
+        raise RemoteProtocolError(f"{location} is not UTF-8") from None
 
 
-def _check_count(count: int, most: int) -> None:
-    if count > most:
-        raise RemoteProtocolError(f"more than {most} messages in one request", 413)
+def _check_count(count: int, max_messages: int) -> None:
+    if count > max_messages:
+        raise RemoteProtocolError(f"more than {max_messages} messages in one request", 413)
     if not count:
         raise RemoteProtocolError("no message")

@@ -17,7 +17,7 @@ MAX_FIELDS = 1000  # of a form, or of an object; MAX_VALUES each
 MAX_VALUES = 10_000
 FORM = "application/x-www-form-urlencoded"
 BRACKETED = re.compile(r"channels?\[[0-9]{0,9}\]")  # as PHP and Rails write a list
-MARK = b"\xef\xbb\xbf"  # byte order mark
+BYTE_ORDER_MARK = b"\xef\xbb\xbf"  # byte order mark
 
 _JSON = re.compile(r"(?:application|text)/json|application/[^\s;]+\+json")
 
@@ -78,7 +78,7 @@ def parse_fields(content_type: str, body: bytes) -> dict[str, list[str]]:
     if not is_json(kind) and kind != FORM:
         raise RemoteProtocolError(f"the body is a form ({FORM}) or JSON", 415)
     try:
-        text = body.removeprefix(MARK).decode()
+        text = body.removeprefix(BYTE_ORDER_MARK).decode()
     except UnicodeDecodeError:
         raise RemoteProtocolError("the body is not UTF-8") from None
     if kind == FORM:

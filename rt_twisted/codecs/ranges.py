@@ -8,7 +8,7 @@ import re
 from collections.abc import Sequence
 from itertools import pairwise
 
-MOST = 16  # ranges of one request; RFC 9110, 17.15, advises a limit
+MAX_RANGES = 16  # ranges of one request; RFC 9110, 17.15, advises a limit
 
 _SPEC = re.compile(r"(\d{0,18})-(\d{0,18})", re.ASCII)
 
@@ -24,13 +24,13 @@ def parse_ranges(text: str, size: int) -> list[range] | None:
     Returns:
         the ranges that can be satisfied, in the client's order, none of them empty; an
         empty list if none can be (416); None if the header is to be ignored (200): it is
-        malformed, has another unit, names more than MOST ranges, or ranges overlap.
+        malformed, has another unit, names more than MAX_RANGES ranges, or ranges overlap.
     """
     unit, equals, rest = text.partition("=")
     if not equals or unit.strip(" \t").lower() != "bytes":
         return None
     specs = [spec for each in rest.split(",") if (spec := each.strip(" \t"))]
-    if not 0 < len(specs) <= MOST:
+    if not 0 < len(specs) <= MAX_RANGES:
         return None
     found: list[range] = []
     for spec in specs:

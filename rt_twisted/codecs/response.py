@@ -10,7 +10,7 @@ import httptools
 
 from rt_twisted.codecs.errors import RemoteProtocolError
 
-LARGEST_HEAD = 64 * 1024  # bytes
+MAX_HEAD_BYTES = 64 * 1024  # bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,14 +40,14 @@ class ResponseReader:
     """
     Makes a head and a body of a response's bytes; the chunked coding is taken off.
 
-    The response to a HEAD request ends with its head: do not wait for `over`.
+    The response to a HEAD request ends with its head: do not wait for `complete`.
     """
 
-    __slots__ = ("_body", "_fed", "_headers", "_parser", "head", "keep_alive", "over")
+    __slots__ = ("_body", "_fed", "_headers", "_parser", "complete", "head", "keep_alive")
 
     def __init__(self) -> None:
         self.head: ResponseHead | None = None  # as soon as it is whole
-        self.over = False  # the body is whole; one that a close ends never is
+        self.complete = False  # the body is whole; one that a close ends never is
         self.keep_alive = False  # whether the connection may be used again
         self._headers: list[tuple[str, str]] = []
         self._body: list[bytes] = []
@@ -66,7 +66,7 @@ class ResponseReader:
 
         Raises:
             RemoteProtocolError: this is no HTTP, or the head is larger than
-                LARGEST_HEAD; the reader is of no further use.
+                MAX_HEAD_BYTES; the reader is of no further use.
         """
         self._body.clear()
         try:
@@ -77,8 +77,8 @@ class ResponseReader:
             raise RemoteProtocolError(f"not HTTP: {error}") from None
         if self.head is None:
             self._fed += len(data)
-            if self._fed > LARGEST_HEAD:
-                raise RemoteProtocolError(f"the head has more than {LARGEST_HEAD} bytes")
+            if self._fed > MAX_HEAD_BYTES:
+                raise RemoteProtocolError(f"the head has more than {MAX_HEAD_BYTES} bytes")
         body = self._body
         return body[0] if len(body) == 1 else b"".join(body)
 
@@ -106,13 +106,13 @@ class ResponseReader:
         """
         A piece of the body.
         """
-        if not self.over:
+        if not self.complete:
             self._body.append(data)
 
     def on_message_complete(self) -> None:
         """
         The body is whole.
         """
-        if self.head is not None and not self.over:
-            self.over = True
+        if self.head is not None and not self.complete:
+            self.complete = True
             self.keep_alive = self._parser.should_keep_alive()

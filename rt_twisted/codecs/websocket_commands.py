@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from rt_twisted.codecs.errors import RemoteProtocolError
-from rt_twisted.codecs.publication import Submission, load, parse_object
+from rt_twisted.codecs.publication import Submission, load_json, parse_object
 
 MAX_ID_LENGTH = 64  # characters
 MAX_ID_NUMBER = 2**53 - 1  # what JavaScript counts exactly
@@ -88,7 +88,7 @@ def read_frame(data: bytes) -> dict[str, Any]:
         RemoteProtocolError: it holds something else.
     """
     try:
-        value = load(data.decode().removeprefix("\ufeff"))
+        value = load_json(data.decode().removeprefix("\ufeff"))
     except (ValueError, RecursionError):
         raise RemoteProtocolError("this is not JSON") from None
     if type(value) is not dict:

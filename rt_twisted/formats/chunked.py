@@ -12,7 +12,7 @@ from zope.interface import implementer
 from rt_twisted.model.interfaces import IFormat
 from rt_twisted.model.message import Message, Position, Replay
 
-LAST = b"0\r\n\r\n"
+LAST_CHUNK = b"0\r\n\r\n"
 
 
 def chunk(data: bytes) -> bytes:
@@ -74,4 +74,4 @@ class Chunked:
         """
         The inner format's last bytes, and the end of the body.
         """
-        return chunk(self.inner.end(retry)) + LAST
+        return chunk(self.inner.end(retry)) + LAST_CHUNK

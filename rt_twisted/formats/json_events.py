@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from zope.interface import implementer
 
-from rt_twisted.formats.poll import describe
+from rt_twisted.formats.poll import message_json
 from rt_twisted.formats.sse import CONTENT_TYPE, HEARTBEAT, EventStream
 from rt_twisted.model.interfaces import IFormat
 from rt_twisted.model.message import Message, Position, Replay
@@ -45,7 +45,7 @@ class JsonEventStream:
         """
         One event: `data` in one line, then `id`.
         """
-        return b"data: %s\nid: %s\n\n" % (describe(message), str(message.position).encode())
+        return b"data: %s\nid: %s\n\n" % (message_json(message), str(message.position).encode())
 
     def cursor(self, position: Position) -> bytes:
         """

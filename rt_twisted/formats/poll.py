@@ -27,7 +27,7 @@ _RETRY = b'{"retry": '
 
 
 @dataclass(frozen=True, slots=True)
-class PollFrames:
+class PollBody:
     """
     What came for a reader, as far as one answer takes it.
 
@@ -35,15 +35,15 @@ class PollFrames:
         body: of the answer.
         position: up to here; where the next poll begins. "" if the frames do
             not say.
-        news: whether there is a message, or a gap, or the server's word to go.
+        has_content: whether there is a message, or a gap, or the server's word to go.
     """
 
     body: bytes
     position: str
-    news: bool
+    has_content: bool
 
 
-def describe(message: Message) -> bytes:
+def message_json(message: Message) -> bytes:
     """
     *message* as a JSON object: `id`, `channel`, `event` if there is one, and
     `data`; or `base64` for bytes that are not UTF-8. No line end is in it.
@@ -80,7 +80,7 @@ class JsonPoll:
         """
         A line; see `describe`.
         """
-        return describe(message) + b"\n"
+        return message_json(message) + b"\n"
 
     def cursor(self, position: Position) -> bytes:
         """
@@ -100,7 +100,7 @@ class JsonPoll:
         """
         return _line({"retry": retry}) if retry else b""
 
-    def take(self, frames: bytes, most: int, count: int = 0) -> PollFrames:
+    def build_body(self, frames: bytes, most: int, count: int = 0) -> PollBody:
         """
         Make a body of *frames*.
 
@@ -131,7 +131,7 @@ class JsonPoll:
             b"true" if gap else b"false",
             retry,
         )
-        return PollFrames(body, position[1:-1].decode(), bool(messages or gap or retry))
+        return PollBody(body, position[1:-1].decode(), bool(messages or gap or retry))
 
 
 @implementer(IFormat)
@@ -175,12 +175,12 @@ class EventPoll:
         """
         return _EVENTS.end(retry)
 
-    def take(self, frames: bytes, most: int, count: int = 0) -> PollFrames:
+    def build_body(self, frames: bytes, most: int, count: int = 0) -> PollBody:
         """
-        As `JsonPoll.take`.
+        As `JsonPoll.build_body`.
         """
         kept: list[bytes] = []
-        position, messages, news = b"", 0, False
+        position, messages, has_content = b"", 0, False
         for block in frames.split(b"\n\n")[:-1]:
             rest, _, last = block.removeprefix(HEARTBEAT).rpartition(b"\n")
             if last.startswith(b"id: "):
@@ -190,9 +190,9 @@ class EventPoll:
                         break
                     messages += 1
                 position = last[4:]
-            news = news or bool(rest) or last.startswith(b"retry: ")
+            has_content = has_content or bool(rest) or last.startswith(b"retry: ")
             kept.append(block + b"\n\n")
-        return PollFrames(b"".join(kept), position.decode(), news)
+        return PollBody(b"".join(kept), position.decode(), has_content)
 
 
 _EVENTS = EventStream()

@@ -16,7 +16,7 @@ from twisted.logger import Logger
 from twisted.web.http import datetimeToString
 from zope.interface import implementer
 
-from rt_twisted.codecs.addresses import counted
+from rt_twisted.codecs.addresses import limit_key
 from rt_twisted.http.cors import Cors
 from rt_twisted.http.exchange import HttpExchange
 from rt_twisted.http.h1 import Http1Connection
@@ -214,7 +214,7 @@ class HttpServer(Factory):
         groups: AddressGroups[Http1Connection | Http2Connection] = AddressGroups()
         since = {connection: when for when, connection in idle}
         for connection in since:
-            groups.add(connection, counted(str(getattr(connection.peer, "host", ""))))
+            groups.add(connection, limit_key(str(getattr(connection.peer, "host", ""))))
         for _ in range(count):
             idlest = groups.oldest_of_largest()
             if idlest is None or now - since[idlest] < IDLE_GRACE:

@@ -32,7 +32,7 @@ from rt_twisted.actions.socketio.session_store import SessionStore
 from rt_twisted.actions.subscription import check_static_channels, when_admitted
 from rt_twisted.actions.template import Template
 from rt_twisted.actions.websocket.endpoint import WebSocketEndpoint
-from rt_twisted.codecs.addresses import counted
+from rt_twisted.codecs.addresses import limit_key
 from rt_twisted.codecs.engineio_framing import BINARY, Poll3, Poll3Text, Poll4, PollFraming, Socket4
 from rt_twisted.codecs.errors import RemoteProtocolError
 from rt_twisted.codecs.websocket import WebSocketHandshake
@@ -183,7 +183,7 @@ class SocketIOAction:
 
     def _begin_polls(self, exchange: IExchange, match: Match, version: int, address: str) -> None:
         session = self._session(exchange, match, version, address)
-        session.open_polls(_polled(exchange, version), counted(exchange.address))
+        session.open_polls(_polled(exchange, version), limit_key(exchange.address))
         session.poll(exchange)
 
     def _begin_socket(

@@ -58,7 +58,7 @@ class PollClient:
         self._body += response.feed(data)
         if len(self._body) > LARGEST_ANSWER:
             raise RemoteProtocolError(f"an answer has more than {LARGEST_ANSWER} bytes")
-        if response.head is None or not response.over:
+        if response.head is None or not response.complete:
             return []
         status = response.head.status
         heard: list[ClientEvent] = []

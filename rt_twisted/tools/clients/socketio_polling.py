@@ -62,7 +62,7 @@ class SocketIOPollingClient:
         self._body += response.feed(data)
         if len(self._body) > LARGEST_ANSWER:
             raise RemoteProtocolError(f"an answer has more than {LARGEST_ANSWER} bytes")
-        if response.head is None or not response.over:
+        if response.head is None or not response.complete:
             return []
         if response.head.status != 200:
             self.retry = seconds_to_wait(response.head)

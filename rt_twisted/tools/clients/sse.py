@@ -62,7 +62,7 @@ class SseClient:
         self.position = events.last_id
         if events.retry is not None:
             self.retry = events.retry / 1e3
-        if response.over:
+        if response.complete:
             self.over = "sent away" if self._ends else "ended by the server"
         return heard
 

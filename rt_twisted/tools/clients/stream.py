@@ -56,7 +56,7 @@ class StreamClient:
         self.opened = True
         self._rest += body
         heard = self._cut()
-        if response.over:
+        if response.complete:
             self.over = "ended by the server"
         return heard
 

@@ -156,7 +156,7 @@ class Generator(Protocol):
             self._errors["publish: too long an answer"] += 1
             self.transport.abortConnection()
             return
-        if response.head is None or not response.over or not self._asked:
+        if response.head is None or not response.complete or not self._asked:
             return
         self._answered()
         status = response.head.status

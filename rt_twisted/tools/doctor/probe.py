@@ -144,7 +144,7 @@ class ProbeConnection(Protocol):
         Whether no more of this answer will come.
         """
         bare = self._method == "HEAD" and self.head is not None
-        return self._response.over or bare or self.closed is not None
+        return self._response.complete or bare or self.closed is not None
 
     @property
     def stays(self) -> bool:

@@ -103,7 +103,7 @@ class Publisher(Protocol):
             self._doubt("malformed")
             self.transport.abortConnection()
             return
-        if not response.over or response.head is None:
+        if not response.complete or response.head is None:
             return
         self._response = ResponseReader()
         if response.head.status == 200:

@@ -121,7 +121,7 @@ def test_json_carries_any_bytes(data: list[bytes]) -> None:
     frames = started(format, Replay((), True, Position("e", 0)))
     frames += b"".join(format.encode(message(each, 1 + n)) for n, each in enumerate(data))
 
-    answer = json.loads(format.take(frames, 1 << 20).body)
+    answer = json.loads(format.build_body(frames, 1 << 20).body)
     found = [
         base64.b64decode(each["base64"]) if "base64" in each else each["data"].encode()
         for each in answer["messages"]
@@ -137,7 +137,7 @@ def test_the_whole_of_an_answer() -> None:
     """
     format = JsonPoll()
     replay = Replay((message(b"one"), message(b"\xff", 9, "e")), False, Position("e", 12))
-    frames = format.take(started(format, replay) + format.end(1500), 1 << 20)
+    frames = format.build_body(started(format, replay) + format.end(1500), 1 << 20)
 
     assert json.loads(frames.body) == {
         "messages": [
@@ -192,7 +192,7 @@ def test_an_answer_is_bounded(most: int, count: int, kept: int) -> None:
     messages = tuple(message(b"x" * 40, offset) for offset in (7, 8, 9, 10))
     replay = Replay(messages, True, Position("e", 12))
     for format in (JsonPoll(), EventPoll()):
-        frames = format.take(started(format, replay), most, count)
+        frames = format.build_body(started(format, replay), most, count)
         if isinstance(format, JsonPoll):
             found = [each["id"] for each in json.loads(frames.body)["messages"]]
         else:
@@ -202,7 +202,7 @@ def test_an_answer_is_bounded(most: int, count: int, kept: int) -> None:
             assert browser.last_event_id == frames.position
         assert found == [str(each.position) for each in messages[:kept]]
         assert frames.position == ("e.12" if kept == 4 else found[-1])
-        assert frames.news
+        assert frames.has_content
 
 
 @pytest.mark.parametrize("format", [JsonPoll(), EventPoll()])
@@ -212,8 +212,8 @@ def test_what_is_news(format: JsonPoll | EventPoll) -> None:
     """
     quiet = started(format, Replay((), True, AT))
     for news in (format.encode(message(b"")), format.gap(AT), format.end(5)):
-        assert not format.take(quiet, 1).news
-        assert format.take(quiet + news, 1).news
+        assert not format.build_body(quiet, 1).has_content
+        assert format.build_body(quiet + news, 1).has_content
 
 
 @given(st.lists(st.binary(max_size=12), min_size=1, max_size=5), st.integers(1, 200))
@@ -226,7 +226,7 @@ def test_events_are_cut_between_events(data: list[bytes], most: int) -> None:
     messages = [message(each, 1 + n) for n, each in enumerate(data)]
     whole, part = Browser(), Browser()
     whole.feed(b"".join(map(format.encode, messages)))
-    part.feed(format.take(b"".join(map(format.encode, messages)), most).body)
+    part.feed(format.build_body(b"".join(map(format.encode, messages)), most).body)
 
     assert part.events == whole.events[: len(part.events)]
     assert part.events
@@ -690,12 +690,12 @@ def test_a_body_is_filled_to_its_bounds(format: Any) -> None:
     frames = b"".join(format.encode(Message("a", b"1", Position("e", n))) for n in (1, 2, 3))
     metrics: dict[int, int] = {}
     for most in range(400):
-        body = format.take(frames, most).body
+        body = format.build_body(frames, most).body
         metrics.setdefault(body.count(b"e.") - (isinstance(format, JsonPoll)), most)
 
     assert sorted(metrics) == [1, 2, 3]
     step = metrics[3] - metrics[2]
     assert metrics[2] == 2 * step
     for count in (1, 2):
-        found = format.take(frames, 10_000, count).body
+        found = format.build_body(frames, 10_000, count).body
         assert found.count(b"e.") - isinstance(format, JsonPoll) == count

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from sseclient import SSEClient
 from zope.interface.verify import verifyObject
 
-from rt_twisted.formats.chunked import LAST, Chunked, chunk
+from rt_twisted.formats.chunked import LAST_CHUNK, Chunked, chunk
 from rt_twisted.formats.json_events import JsonEventStream
 from rt_twisted.formats.poll import EventPoll
 from rt_twisted.formats.sse import EventStream, RawEventStream
@@ -315,7 +315,7 @@ def test_chunks(data: bytes, coded: bytes) -> None:
     One chunk holds it all; nothing makes no chunk, as that would end the body.
     """
     assert chunk(data) == coded
-    assert unchunk(coded + LAST) == data
+    assert unchunk(coded + LAST_CHUNK) == data
 
 
 def unchunk(body: bytes) -> bytes:
@@ -349,9 +349,9 @@ def test_chunks_hold_the_inner_format() -> None:
         (outer.gap(AT), inner.gap(AT)),
         (outer.heartbeat, inner.heartbeat),
     ):
-        assert unchunk(coded + LAST) == plain
+        assert unchunk(coded + LAST_CHUNK) == plain
     assert unchunk(outer.end(3)) == inner.end(3)
-    assert outer.end(0) == LAST
+    assert outer.end(0) == LAST_CHUNK
     assert Chunked(RawEventStream()).cursor(AT) == b""
 
 
@@ -474,8 +474,8 @@ def test_frames_join_and_split(name: str, data: st.DataObject) -> None:
     frames = data.draw(st.lists(st.sampled_from(contract.frames(format)), max_size=8))
     joined = b"".join(frames)
     if name == "Chunked":
-        joined = unchunk(joined + LAST)
-        frames = [unchunk(frame + LAST) for frame in frames]
+        joined = unchunk(joined + LAST_CHUNK)
+        frames = [unchunk(frame + LAST_CHUNK) for frame in frames]
     cuts = sorted(data.draw(st.lists(st.integers(0, len(joined)), max_size=8)))
     pieces = [joined[a:b] for a, b in zip([0, *cuts], [*cuts, len(joined)], strict=True)]
 

@@ -13,7 +13,7 @@ from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.testing import StringTransport
 
-from rt_twisted.codecs.addresses import AddressHeader, Networks, client_address, counted
+from rt_twisted.codecs.addresses import AddressHeader, Networks, client_address, limit_key
 from rt_twisted.codecs.proxy_protocol import SIGNATURE, NoProxyHeader, ProxyHeader, ProxyParser
 from rt_twisted.http.proxy_endpoint import ProxiedFactory
 
@@ -108,11 +108,11 @@ def test_ipv6_networks_count_as_one() -> None:
     """
     A home has 2^64 addresses.
     """
-    assert counted("2001:db8:1:2:3:4:5:6") == counted("2001:db8:1:2::") == "2001:db8:1:2::/64"
-    assert counted("2001:db8:1:3::") != counted("2001:db8:1:2::")
-    assert counted("192.0.2.1") == "192.0.2.1"
-    assert counted("") == ""
-    assert counted("fe80::1%eth0") == "fe80::/64"
+    assert limit_key("2001:db8:1:2:3:4:5:6") == limit_key("2001:db8:1:2::") == "2001:db8:1:2::/64"
+    assert limit_key("2001:db8:1:3::") != limit_key("2001:db8:1:2::")
+    assert limit_key("192.0.2.1") == "192.0.2.1"
+    assert limit_key("") == ""
+    assert limit_key("fe80::1%eth0") == "fe80::/64"
 
 
 # The PROXY protocol.

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rt_twisted.codecs.content_coding import ACCEPTED, MAX_MEMBERS, decode, read_codings
+from rt_twisted.codecs.content_coding import ACCEPT_ENCODING, MAX_MEMBERS, decode, read_codings
 from rt_twisted.codecs.errors import RemoteProtocolError
 from tests.unit.http.test_h1 import Place, post
 
@@ -113,7 +113,7 @@ def test_a_request_may_be_compressed() -> None:
     [message] = place.hub._channels.get("a").history.newest(9)  # type: ignore[union-attr]  # it is there
     assert message.data == b"hello"
     [refused] = place.call(bad, address=local).heard()
-    assert (refused.status, refused.headers["accept-encoding"]) == (415, ACCEPTED)
+    assert (refused.status, refused.headers["accept-encoding"]) == (415, ACCEPT_ENCODING)
 
 
 def test_no_body_is_not_an_empty_message() -> None:

@@ -87,7 +87,7 @@ def test_what_has_no_end_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     """
     Neither a line nor an event may grow for ever; many events may.
     """
-    monkeypatch.setattr(eventsource, "LARGEST_EVENT", 100)
+    monkeypatch.setattr(eventsource, "MAX_EVENT_BYTES", 100)
     subscriber = EventReader()
     for _ in range(50):
         subscriber.feed(b"data: x\n\n")

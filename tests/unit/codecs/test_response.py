@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rt_twisted.codecs.errors import RemoteProtocolError
-from rt_twisted.codecs.response import LARGEST_HEAD, ResponseReader
+from rt_twisted.codecs.response import MAX_HEAD_BYTES, ResponseReader
 
 CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n"
 
@@ -40,7 +40,7 @@ def test_bodies_come_out(wire: bytes, body: bytes, over: bool, keep: bool, size:
     assert found == body
     assert subscriber.head is not None
     assert subscriber.head.status == 200
-    assert (subscriber.over, subscriber.keep_alive) == (over, keep)
+    assert (subscriber.complete, subscriber.keep_alive) == (over, keep)
 
 
 def test_headers_are_found_by_name() -> None:
@@ -63,7 +63,7 @@ def test_headers_are_found_by_name() -> None:
         b"hello\r\n\r\n",
         b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nxyz\r\n",
         b"HTTP/1.1 101 Switching\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n",
-        b"HTTP/1.1 200 OK\r\nX: " + b"x" * LARGEST_HEAD,
+        b"HTTP/1.1 200 OK\r\nX: " + b"x" * MAX_HEAD_BYTES,
     ],
 )
 def test_what_is_no_response_is_refused(wire: bytes) -> None:

@@ -116,7 +116,7 @@ def test_polls_are_heard_and_asked_for_again(piece: int, number: int) -> None:
     """
     wire = PollClient(ClientRequest(URL, ["a"], number), "e.2")
     format = JsonPoll()
-    body = format.take(started(format, MISSED) + format.encode(message(6)), 10_000).body
+    body = format.build_body(started(format, MISSED) + format.encode(message(6)), 10_000).body
     answer = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body)
     way = ("since=e.2 ", 'If-None-Match: "e.2"\r\n')[number]
     assert way in wire.begin().decode()
