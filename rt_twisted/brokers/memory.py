@@ -5,46 +5,15 @@ The embedded broker: one process, one log, nothing survives a restart.
 from __future__ import annotations
 
 import secrets
-from collections import OrderedDict
 from collections.abc import Sequence
 
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IReactorTime
 from zope.interface import implementer
 
+from rt_twisted.brokers.idempotency import IdempotencyKeys
 from rt_twisted.brokers.interfaces import IBroker, IReceiver
 from rt_twisted.model.message import Draft, Message, Position, PublishResult
-
-KEY_MEMORY = 300.0  # seconds; five minutes, as Centrifugo keeps idempotency keys
-KEYS = 10_000  # of those, before the oldest are forgotten early
-
-
-class KnownKeys:
-    """
-    Idempotency keys and where their messages went, for `KEY_MEMORY` seconds.
-    """
-
-    __slots__ = ("_known",)
-
-    def __init__(self) -> None:
-        self._known: OrderedDict[tuple[str, str], tuple[float, Position]] = OrderedDict()
-
-    def find(self, channel: str, key: str, now: float) -> Position | None:
-        """
-        Where the message of *channel* with *key* went; None for a new one.
-        """
-        known = self._known.get((channel, key))
-        return known[1] if known is not None and known[0] > now else None
-
-    def remember(self, channel: str, key: str, position: Position, now: float) -> None:
-        """
-        The message of *channel* with *key* went to *position* at *now* (seconds).
-        """
-        known = self._known
-        known[channel, key] = (now + KEY_MEMORY, position)
-        known.move_to_end((channel, key))
-        while len(known) > KEYS or next(iter(known.values()))[0] <= now:
-            known.popitem(last=False)
 
 
 @implementer(IBroker)
@@ -64,7 +33,7 @@ class MemoryBroker:
         self._clock = clock
         self._epoch = epoch or secrets.token_hex(4)
         self._offset = 0
-        self._keys = KnownKeys()
+        self._keys = IdempotencyKeys()
         self._receiver: IReceiver
 
     def attach(self, receiver: IReceiver) -> None:

@@ -18,7 +18,7 @@ from twisted.internet.threads import deferToThread
 
 from rt_twisted.brokers.amqp.channel import AmqpConnectionClosed
 from rt_twisted.brokers.amqp.config import ExchangeOptions
-from rt_twisted.brokers.memory import KnownKeys
+from rt_twisted.brokers.idempotency import IdempotencyKeys
 from rt_twisted.model.message import After, Draft, Newest
 from tests.fakes import Ears
 from tests.real.rabbit import Rabbit, rabbit
@@ -184,7 +184,7 @@ async def test_a_message_sent_twice_is_replayed_once(place: Place) -> None:
     for body, key in ((b"1", "k"), (b"1", "k"), (b"2", "")):
         place.publish(body, message_id=key)
     live = await place.ears.until(2)
-    place.broker._outbox.keys = KnownKeys()  # as five minutes later
+    place.broker._publisher.keys = IdempotencyKeys()  # as five minutes later
     replay = await place.broker.after(["news"], After(start))
 
     assert [message.data for message in live] == [b"1", b"2"]

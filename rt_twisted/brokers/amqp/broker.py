@@ -83,13 +83,13 @@ class AmqpBroker(Service):
             f"realtime {self._epoch}",
             self._prepare,
             self._lost,
-            self._publisher.refuse,
+            self._publisher.on_blocked,
         )
         self._subscriptions: dict[str, AmqpSubscription] = {}
         self._queue = ""  # its name; "" while there is none
         self._consuming = False
         self._tag = 0  # of the last delivery that is to be acknowledged
-        self._tick = LoopingCall(self._publisher.tick)
+        self._tick = LoopingCall(self._publisher.check_timeouts)
         self._tick.clock = reactor
         self._receiver: IReceiver
 
@@ -271,14 +271,14 @@ class AmqpBroker(Service):
         channel = self._routing.channel(delivery)
         if channel not in self._subscriptions:
             # Taken back, or a fanout's. Its publisher may be ours all the same.
-            self._publisher.came(delivery.correlation_id, self.position())
+            self._publisher.on_delivered(delivery.correlation_id, self.position())
             return
         key = key_of(delivery)
         if key:
             now = self._reactor.seconds()
             known = self._publisher.keys.find(channel, key, now)
             if known is not None:
-                self._publisher.came(delivery.correlation_id, known)
+                self._publisher.on_delivered(delivery.correlation_id, known)
                 return
         self._offset += 1
         position = self.position()
@@ -290,7 +290,7 @@ class AmqpBroker(Service):
         if key:
             self._publisher.keys.remember(channel, key, position, now)
         if delivery.correlation_id:
-            self._publisher.came(delivery.correlation_id, position)
+            self._publisher.on_delivered(delivery.correlation_id, position)
 
     def _settled(self) -> None:
         """

@@ -1,5 +1,5 @@
 """
-What was published and is not answered yet.
+The publisher of the AMQP brokers: it follows each message until it is acknowledged.
 """
 
 from __future__ import annotations
@@ -16,75 +16,53 @@ from rt_twisted.brokers.amqp.content import LARGEST, MessageProperties
 from rt_twisted.brokers.amqp.protocol import AmqpConnection
 from rt_twisted.brokers.amqp.routing import Routing
 from rt_twisted.brokers.amqp.table import SHORT
-from rt_twisted.brokers.memory import KnownKeys
+from rt_twisted.brokers.idempotency import IdempotencyKeys
+from rt_twisted.brokers.publisher import MAX_PENDING_BYTES, Publication
 from rt_twisted.model.errors import HttpError, Unavailable
 from rt_twisted.model.message import Draft, Position, PublishResult
 
-LIMIT = 10.0  # seconds until the server must have confirmed a message
-ECHO = 2.0  # seconds until it is answered although it has not come back to us
-WAITING = 64 << 20  # bytes that may be on their way to the server
-# What RabbitMQ says as it closes the channel: `max_message_size`, which it announces nowhere.
+CONFIRM_TIMEOUT = 10.0  # seconds until the server must have confirmed a message
+# Seconds until a confirmed message that was not delivered here is acknowledged all the same.
+DELIVERY_TIMEOUT = 2.0
+# The text with which RabbitMQ closes the channel: `max_message_size`, which it announces nowhere.
 _TOO_LARGE = re.compile(r"larger than (?:configured )?max size ([0-9]{1,12})")
-
-
-class AmqpPublication:
-    """
-    What one call of `publish` handed in.
-    """
-
-    __slots__ = ("_missing", "_positions", "done")
-
-    def __init__(self, count: int) -> None:
-        self.done: Deferred[PublishResult] = Deferred()
-        self._positions: list[Position] = [Position("", 0)] * count
-        self._missing = count
-
-    def place(self, index: int, position: Position) -> None:
-        """
-        The draft *index* is at *position*.
-        """
-        self._positions[index] = position
-        self._missing -= 1
-        if not self._missing and not self.done.called:
-            self.done.callback(PublishResult(tuple(self._positions)))
-
-    def fail(self, reason: Exception) -> None:
-        """
-        Something of it was not taken.
-        """
-        if not self.done.called:
-            self.done.errback(reason)
 
 
 class Unconfirmed:
     """
-    A message on its way.
+    A message that was sent and is not acknowledged to its publisher yet.
+
+    Args:
+        draft: what was sent.
+        subscribed: whether the server delivers the message to this node too.
+        sent_at: seconds.
     """
 
-    __slots__ = ("bytes", "confirmed", "draft", "expected", "position", "since", "waiting")
+    __slots__ = ("confirmed", "draft", "position", "sent_at", "size", "subscribed", "waiting")
 
-    def __init__(self, draft: Draft, expected: bool, since: float) -> None:
+    def __init__(self, draft: Draft, subscribed: bool, sent_at: float) -> None:
         self.draft = draft
-        self.expected = expected  # to come back to us
-        self.since = since
-        self.bytes = 0
+        self.subscribed = subscribed
+        self.sent_at = sent_at
+        self.size = 0  # bytes that count as pending
         self.confirmed = False
         self.position: Position | None = None
-        self.waiting: list[tuple[AmqpPublication, int]] = []
+        self.waiting: list[tuple[Publication, int]] = []  # and the index of the draft there
 
 
 class AmqpPublisher:
     """
-    Publishes, and knows for each message whether the server has it, and where
-    in the log it is.
+    Publish messages, and acknowledge each once the server has confirmed it and its
+    position is known.
 
     Args:
         clock: the reactor.
-        topology: where to.
-        routing: by which keys.
-        token: letters that no other process has.
-        late: the position of a message that the server has and that has not
-            come back; None if that is no success, and has the time of all.
+        topology: the exchange to publish to.
+        routing: the routing keys.
+        token: unique to this process; correlation ids begin with it.
+        fallback_position: returns the position of a message that was confirmed and
+            not delivered here within `DELIVERY_TIMEOUT`; None if such a message has
+            failed after `CONFIRM_TIMEOUT`.
     """
 
     def __init__(
@@ -93,79 +71,78 @@ class AmqpPublisher:
         topology: Topology,
         routing: Routing,
         token: str,
-        late: Callable[[], Position] | None,
+        fallback_position: Callable[[], Position] | None,
     ) -> None:
         self._clock = clock
         self._topology = topology
         self._routing = routing
         self._token = token
-        self._late = late
-        self._count = 0  # of messages ever sent; names them
-        self._unconfirmed: OrderedDict[int, Unconfirmed] = OrderedDict()
-        self._coming: OrderedDict[str, Unconfirmed] = OrderedDict()  # back to us, oldest first
+        self._fallback_position = fallback_position
+        self._count = 0  # of messages ever sent; part of their correlation ids
+        self._unconfirmed: OrderedDict[int, Unconfirmed] = OrderedDict()  # by delivery tag
+        self._undelivered: OrderedDict[str, Unconfirmed] = OrderedDict()  # by correlation id
         self._by_key: dict[tuple[str, str], Unconfirmed] = {}
-        self._bytes = 0
-        self._largest = LARGEST  # bytes of a body that the server takes, as far as is known
+        self._pending_bytes = 0
+        self._max_message = LARGEST  # bytes; lower once the server has refused a message
         self._client: AmqpConnection | None = None
-        self.why = "not connected to the AMQP server yet"
-        self.keys = KnownKeys()
+        self._closed_reason = "not connected to the AMQP server yet"
+        self.keys = IdempotencyKeys()
 
     def open(self, client: AmqpConnection) -> None:
         """
-        From now on messages go by *client*, whose channel confirms.
+        Publish by *client* from now on; its channel is in confirm mode.
         """
         self._client = client
-        client.on_confirm = self._confirm
+        client.on_confirm = self._on_confirm
 
-    def close(self, why: str) -> None:
+    def close(self, reason: str) -> None:
         """
-        The connection is gone: what was not confirmed may be lost.
+        Fail what is not confirmed: it may be lost with the connection.
         """
         self._client = None
-        self.why = why
-        found = _TOO_LARGE.search(why)
+        self._closed_reason = reason
+        found = _TOO_LARGE.search(reason)
         if found is not None:
-            # It would close the channel, and with it the connections, each time.
-            self._largest = min(self._largest, int(found[1]))
+            # Another message of that size would close the channel, and the connections, again.
+            self._max_message = min(self._max_message, int(found[1]))
         unconfirmed, self._unconfirmed = self._unconfirmed, OrderedDict()
-        for sent in unconfirmed.values():
-            self._fail(sent, why)
+        for message in unconfirmed.values():
+            self._fail(message, reason)
 
-    def refuse(self, why: str) -> None:
+    def on_blocked(self, reason: str) -> None:
         """
-        The server takes nothing at the moment; what is on its way waits there.
+        Fail what is not confirmed: the server has stopped reading (`connection.blocked`).
         """
-        for sent in tuple(self._unconfirmed.values()):
-            self._fail(sent, why)
+        for message in tuple(self._unconfirmed.values()):
+            self._fail(message, reason)
 
     def check_channel(self, channel: str) -> None:
-        """
-        See `ILimited.check_channel`.
-        """
         if self._routing.key(channel) is None:
             raise HttpError(400, f"AMQP carries channel names of up to {SHORT} bytes in UTF-8")
 
     def _check(self, draft: Draft) -> None:
-        if len(draft.data) > self._largest:
-            raise HttpError(413, f"the AMQP server takes messages of up to {self._largest} bytes")
+        if len(draft.data) > self._max_message:
+            raise HttpError(
+                413, f"the AMQP server takes messages of up to {self._max_message} bytes"
+            )
         self.check_channel(draft.channel)
 
     def publish(
-        self, drafts: Sequence[Draft], expected: Callable[[str], bool]
+        self, drafts: Sequence[Draft], is_subscribed: Callable[[str], bool]
     ) -> Deferred[PublishResult]:
         """
-        See `IBroker.publish`.
+        Send *drafts* to the exchange; see `IBroker.publish`.
 
         Args:
-            drafts: what.
-            expected: whether a message of a channel comes back to us.
+            drafts: the messages.
+            is_subscribed: tells whether the server delivers a channel to this node.
         """
         client = self._client
         if client is None:
-            return fail(Unavailable(self.why))
+            return fail(Unavailable(self._closed_reason))
         if client.blocked:
             return fail(Unavailable(f"the AMQP server takes nothing now: {client.blocked}"))
-        if self._bytes > WAITING:
+        if self._pending_bytes > MAX_PENDING_BYTES:
             return fail(Unavailable("the AMQP server is too slow"))
         try:
             for draft in drafts:
@@ -174,7 +151,7 @@ class AmqpPublisher:
             return fail()
         if not drafts:
             return succeed(PublishResult(()))
-        publication = AmqpPublication(len(drafts))
+        publication = Publication(drafts)
         now = self._clock.seconds()
         for index, draft in enumerate(drafts):
             if draft.key is not None:
@@ -186,46 +163,47 @@ class AmqpPublisher:
                 if same is not None:
                     same.waiting.append((publication, index))
                     continue
-            sent = Unconfirmed(draft, expected(draft.channel), now)
-            sent.waiting.append((publication, index))
-            self._send(client, sent)
+            message = Unconfirmed(draft, is_subscribed(draft.channel), now)
+            message.waiting.append((publication, index))
+            self._send(client, message)
         return publication.done
 
-    def came(self, name: str, position: Position) -> None:
+    def on_delivered(self, correlation_id: str, position: Position) -> None:
         """
-        A message is back, or known from before; *name* is its correlation id.
+        Take the *position* of a message that was delivered here, or of the earlier
+        message with its idempotency key. Other nodes' correlation ids change nothing.
         """
-        sent = self._coming.get(name)
-        if sent is not None:
-            sent.position = position
-            del self._coming[name]
-            if sent.confirmed:
-                self._place(sent, position)
+        message = self._undelivered.get(correlation_id)
+        if message is not None:
+            message.position = position
+            del self._undelivered[correlation_id]
+            if message.confirmed:
+                self._place(message, position)
 
-    def tick(self) -> None:
+    def check_timeouts(self) -> None:
         """
-        Once a second: nobody waits for ever.
+        Settle messages whose time is over; called once a second.
         """
         now = self._clock.seconds()
-        echo = LIMIT if self._late is None else ECHO
+        timeout = CONFIRM_TIMEOUT if self._fallback_position is None else DELIVERY_TIMEOUT
         while self._unconfirmed:
-            tag, sent = next(iter(self._unconfirmed.items()))
-            if now - sent.since < LIMIT:
+            tag, message = next(iter(self._unconfirmed.items()))
+            if now - message.sent_at < CONFIRM_TIMEOUT:
                 break
             del self._unconfirmed[tag]
-            self._fail(sent, "the AMQP server has not confirmed in time")
-        while self._coming:
-            name, sent = next(iter(self._coming.items()))
-            if now - sent.since < (echo if sent.confirmed else LIMIT):
+            self._fail(message, "the AMQP server did not confirm the message in time")
+        while self._undelivered:
+            name, message = next(iter(self._undelivered.items()))
+            if now - message.sent_at < (timeout if message.confirmed else CONFIRM_TIMEOUT):
                 break
-            del self._coming[name]
-            if sent.confirmed:
-                self._overdue(sent)
+            del self._undelivered[name]
+            if message.confirmed:
+                self._on_undelivered(message)
 
-    def _send(self, client: AmqpConnection, sent: Unconfirmed) -> None:
-        draft = sent.draft
+    def _send(self, client: AmqpConnection, message: Unconfirmed) -> None:
+        draft = message.draft
         self._count += 1
-        name = f"{self._token}.{self._count}" if sent.expected else ""
+        correlation_id = f"{self._token}.{self._count}" if message.subscribed else ""
         headers = dict(self._routing.headers(draft.channel))
         type = draft.event or ""
         if len(type) > 63 and len(type.encode()) > 255:
@@ -233,21 +211,21 @@ class AmqpPublisher:
         key = draft.key or ""
         if len(key) > 63 and len(key.encode()) > 255:
             headers["message-id"], key = key, ""
-        sent.bytes = client.publish(
+        message.size = client.publish(
             self._topology.number,
             self._topology.exchange,
             self._routing.key(draft.channel) or "",
             draft.data,
-            MessageProperties(type, key, name, self._topology.persistent, headers),
+            MessageProperties(type, key, correlation_id, self._topology.persistent, headers),
         )
-        self._bytes += sent.bytes
-        self._unconfirmed[client.published] = sent
+        self._pending_bytes += message.size
+        self._unconfirmed[client.published] = message
         if draft.key is not None:
-            self._by_key[draft.channel, draft.key] = sent
-        if name:
-            self._coming[name] = sent
+            self._by_key[draft.channel, draft.key] = message
+        if correlation_id:
+            self._undelivered[correlation_id] = message
 
-    def _confirm(self, tag: int, multiple: bool, taken: bool) -> None:
+    def _on_confirm(self, tag: int, multiple: bool, accepted: bool) -> None:
         tags = [tag]
         if multiple:
             tags = []
@@ -256,49 +234,49 @@ class AmqpPublisher:
                     break
                 tags.append(one)
         for one in tags:
-            sent = self._unconfirmed.pop(one, None)
-            if sent is None:
+            message = self._unconfirmed.pop(one, None)
+            if message is None:
                 continue
-            if not taken:
-                self._fail(sent, "the AMQP server could not take it")
+            if not accepted:
+                self._fail(message, "the AMQP server rejected the message")
                 continue
-            sent.confirmed = True
-            self._bytes -= sent.bytes
-            sent.bytes = 0
-            if sent.position is not None:
-                self._place(sent, sent.position)
-            elif not sent.expected:
-                self._overdue(sent)
+            message.confirmed = True
+            self._pending_bytes -= message.size
+            message.size = 0
+            if message.position is not None:
+                self._place(message, message.position)
+            elif not message.subscribed:
+                self._on_undelivered(message)
 
-    def _overdue(self, sent: Unconfirmed) -> None:
-        if self._late is None:
-            self._fail(sent, "the message has not come back from the AMQP server")
+    def _on_undelivered(self, message: Unconfirmed) -> None:
+        if self._fallback_position is None:
+            self._fail(message, "the AMQP server did not deliver the message in time")
             return
-        position = self._late()
-        if sent.draft.key is not None:
+        position = self._fallback_position()
+        if message.draft.key is not None:
             now = self._clock.seconds()
-            self.keys.remember(sent.draft.channel, sent.draft.key, position, now)
-        self._place(sent, position)
+            self.keys.remember(message.draft.channel, message.draft.key, position, now)
+        self._place(message, position)
 
-    def _place(self, sent: Unconfirmed, position: Position) -> None:
-        self._settle(sent)
-        for publication, index in sent.waiting:
+    def _place(self, message: Unconfirmed, position: Position) -> None:
+        self._release(message)
+        for publication, index in message.waiting:
             publication.place(index, position)
 
-    def _fail(self, sent: Unconfirmed, why: str) -> None:
-        self._settle(sent)
-        reason: Exception = Unavailable(why)
+    def _fail(self, message: Unconfirmed, reason: str) -> None:
+        self._release(message)
+        error: Exception = Unavailable(reason)
         try:
-            self._check(sent.draft)
-        except HttpError as refusal:
-            reason = refusal
-        for publication, _ in sent.waiting:
-            publication.fail(reason)
-        sent.waiting = []
+            self._check(message.draft)
+        except HttpError as never:
+            error = never
+        for publication, _ in message.waiting:
+            publication.fail(error)
+        message.waiting = []
 
-    def _settle(self, sent: Unconfirmed) -> None:
-        self._bytes -= sent.bytes
-        sent.bytes = 0
-        draft = sent.draft
-        if draft.key is not None and self._by_key.get((draft.channel, draft.key)) is sent:
+    def _release(self, message: Unconfirmed) -> None:
+        self._pending_bytes -= message.size
+        message.size = 0
+        draft = message.draft
+        if draft.key is not None and self._by_key.get((draft.channel, draft.key)) is message:
             del self._by_key[draft.channel, draft.key]

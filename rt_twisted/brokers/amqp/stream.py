@@ -28,8 +28,8 @@ from rt_twisted.brokers.amqp.publisher import AmqpPublisher
 from rt_twisted.brokers.amqp.routing import Routing, event_of, key_of
 from rt_twisted.brokers.amqp.stream_epoch import StreamEpoch
 from rt_twisted.brokers.amqp.stream_reader import OFFSET, Start, read_stream
+from rt_twisted.brokers.idempotency import IdempotencyKeys
 from rt_twisted.brokers.interfaces import IBroker, IHistory, ILimited, IReady, IReceiver, IRefusing
-from rt_twisted.brokers.memory import KnownKeys
 from rt_twisted.model.errors import Unavailable
 from rt_twisted.model.message import (
     NOWHERE,
@@ -87,7 +87,7 @@ class StreamBroker(Service):
             f"realtime {self._token[:8]}",
             self._prepare,
             self._lost,
-            self._publisher.refuse,
+            self._publisher.on_blocked,
         )
         self._incarnation = StreamEpoch(reactor, name, retention, topology.number)
         self._history = AmqpHistoryReader(self._read, self._decode, self.position, self._catch_up)
@@ -100,7 +100,7 @@ class StreamBroker(Service):
         self._tag = 0
         self._marks: dict[str, Deferred[None]] = {}
         self._count = 0  # of marks
-        self._tick = LoopingCall(self._publisher.tick)
+        self._tick = LoopingCall(self._publisher.check_timeouts)
         self._tick.clock = reactor
         self._receiver: IReceiver
 
@@ -215,7 +215,7 @@ class StreamBroker(Service):
             if self._epoch:
                 _log.warn("another log begins: the stream {queue}", queue=queue)
             self._epoch, self._head, self._told = epoch, end, end
-            self._publisher.keys = KnownKeys()  # they lead into the other log
+            self._publisher.keys = IdempotencyKeys()  # they lead into the other log
             self._repeats.clear()
             self._receiver.reached(self.position())
         reader.consumers[CONSUMER] = self._deliver
@@ -317,7 +317,7 @@ class StreamBroker(Service):
                 self._repeats[offset] = None
                 if (oldest := next(iter(self._repeats))) <= offset - LOOK:
                     del self._repeats[oldest]  # nobody reads so far back
-                self._publisher.came(delivery.correlation_id, known)
+                self._publisher.on_delivered(delivery.correlation_id, known)
                 return
             self._publisher.keys.remember(channel, key, position, now)
         if channel in self._wanted:
@@ -328,7 +328,7 @@ class StreamBroker(Service):
                 message = Message(channel, delivery.body, position, event_of(delivery))
                 self._receiver.receive(message)
         if delivery.correlation_id:
-            self._publisher.came(delivery.correlation_id, position)
+            self._publisher.on_delivered(delivery.correlation_id, position)
 
     def _settled(self) -> None:
         """

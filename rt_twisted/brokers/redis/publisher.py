@@ -1,17 +1,17 @@
 """
-What is published here, on its way to redis: everything of one turn together.
+The publisher of the redis broker: it sends what one reactor turn publishes in batches.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import Any
 
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.python.failure import Failure
 from txredisapi import ResponseError
 
+from rt_twisted.brokers.publisher import MAX_PENDING_BYTES, Publication
 from rt_twisted.brokers.redis.connections import RedisUnavailable, reason_of
 from rt_twisted.brokers.redis.scripts import PUBLISH
 from rt_twisted.model.errors import HttpError, Unavailable
@@ -19,41 +19,26 @@ from rt_twisted.model.message import Draft, Position, PublishResult
 
 BATCH = 256  # drafts in one script: redis does nothing else for about 2 ms
 BATCH_BYTES = 1 << 20
-WAITING = 64 << 20  # bytes on the way before publishers are refused
-OVERHEAD = 256
+OVERHEAD = 256  # bytes counted for a draft beside its data
 # Bytes of a message: redis' default `proto-max-bulk-len`, less what is sent around it.
-LARGEST = (512 << 20) - 65536
+MAX_MESSAGE_BYTES = (512 << 20) - 65536
 # What redis answers to a larger one before it closes the connection.
 _TOO_LARGE = "invalid bulk length"
 
 Call = Callable[..., Deferred[Any]]
-
-
-@dataclass(slots=True, eq=False)
-class RedisPublication:
-    """
-    What one call of `publish` handed in.
-    """
-
-    drafts: Sequence[Draft]
-    done: Deferred[PublishResult]
-    size: int
-    positions: list[Position | None] = field(default_factory=list)
-    left: int = 0  # batches without an answer
-    late: Any = None  # the call that gives up waiting
-    error: str = ""
+Batch = list[tuple[Publication, int]]  # the drafts of one script: publication and index
 
 
 class RedisPublisher:
     """
-    Publications, in order.
+    Sends publications to redis, in order.
 
     Args:
         clock: the reactor.
         call: runs a script.
-        bounds: of the channels' history, as scripts take them.
-        known: is told of each position that is given.
-        wait: seconds a publication may wait for redis to come back.
+        bounds: returns the bounds of the channels' history, as scripts take them.
+        on_position: called with the newest position of each batch.
+        wait: seconds that a publication may wait for redis to come back.
     """
 
     def __init__(
@@ -61,24 +46,25 @@ class RedisPublisher:
         clock: Any,
         call: Call,
         bounds: Callable[[], tuple[int, int, int]],
-        known: Callable[[Position], None],
+        on_position: Callable[[Position], None],
         wait: float,
     ) -> None:
         self._clock = clock
         self._call = call
         self._bounds = bounds
-        self._known = known
+        self._on_position = on_position
         self._wait = wait
         self._open = False
         self._reason = "redis is not there yet"
-        self._waiting: list[RedisPublication] = []
-        self._bytes = 0  # of all that has no answer
-        self._largest = LARGEST  # bytes of a message that redis takes, as far as is known
-        self._due = False
+        self._waiting: list[Publication] = []
+        self._timeouts: dict[Publication, Any] = {}  # delayed calls, while redis is away
+        self._pending_bytes = 0
+        self._max_message = MAX_MESSAGE_BYTES  # lower once redis has refused a message
+        self._scheduled = False
 
     def publish(self, drafts: Sequence[Draft]) -> Deferred[PublishResult]:
         """
-        See `IBroker.publish`.
+        Queue *drafts*; see `IBroker.publish`.
         """
         if not drafts:
             return succeed(PublishResult(()))
@@ -89,152 +75,149 @@ class RedisPublisher:
             return fail()
         if not self._open and not self._wait:
             return fail(Unavailable(self._reason))
-        if self._bytes > WAITING:
+        if self._pending_bytes > MAX_PENDING_BYTES:
             return fail(Unavailable("redis is too slow"))
-        size = sum([len(draft.data) + OVERHEAD for draft in drafts])
-        publication = RedisPublication(drafts, Deferred(), size)
-        self._bytes += size
+        publication = Publication(drafts)
+        self._pending_bytes += _size(drafts)
         self._waiting.append(publication)
         if self._open:
             self._schedule()
         else:
-            publication.late = self._clock.callLater(self._wait, self._too_late, publication)
+            self._start_timeout(publication)
         return publication.done
 
     def open(self) -> None:
         """
-        Redis is there.
+        Send what waits: redis is connected.
         """
         self._open = True
-        for publication in self._waiting:
-            if publication.late is not None:
-                publication.late.cancel()
-                publication.late = None
+        self._cancel_timeouts()
         self._schedule()
 
     def close(self, reason: str) -> None:
         """
-        It is not. What was sent fails by its connection; what was not may wait.
+        Stop sending: redis is away.
+
+        What was sent already fails with its connection; the rest waits for the time
+        that is left to it.
         """
         self._open = False
         self._reason = reason
         for publication in tuple(self._waiting):
-            if publication.late is not None:
-                continue
-            if self._wait:
-                publication.late = self._clock.callLater(self._wait, self._too_late, publication)
-            else:
-                self._too_late(publication)
+            if publication not in self._timeouts:
+                self._start_timeout(publication)
 
     def stop(self) -> None:
         """
-        Nothing is sent any more.
+        Fail what waits, and refuse all that is published from now on.
         """
         self._wait = 0
-        for publication in self._waiting:
-            if publication.late is not None:
-                publication.late.cancel()
-                publication.late = None
+        self._cancel_timeouts()
         self.close("the server is stopping")
 
-    def _too_late(self, publication: RedisPublication) -> None:
-        publication.late = None
+    def _start_timeout(self, publication: Publication) -> None:
+        if self._wait:
+            timeout = self._clock.callLater(self._wait, self._expire, publication)
+            self._timeouts[publication] = timeout
+        else:
+            self._expire(publication)
+
+    def _cancel_timeouts(self) -> None:
+        for timeout in self._timeouts.values():
+            timeout.cancel()
+        self._timeouts.clear()
+
+    def _expire(self, publication: Publication) -> None:
+        self._timeouts.pop(publication, None)
         self._waiting.remove(publication)
-        self._bytes -= publication.size
-        publication.done.errback(Unavailable(self._reason))
+        self._pending_bytes -= _size(publication.drafts)
+        publication.fail(Unavailable(self._reason))
 
     def _schedule(self) -> None:
-        if not self._due and self._waiting:
-            self._due = True
+        if not self._scheduled and self._waiting:
+            self._scheduled = True
             self._clock.callLater(0, self._send)
 
     def _send(self) -> None:
-        self._due = False
+        self._scheduled = False
         if not self._open:
             return
         publications, self._waiting = self._waiting, []
-        places: list[tuple[RedisPublication, int]] = []
-        arguments: list[Any] = []
+        batch: Batch = []
         size = 0
-        batches = []
         for publication in publications:
-            publication.positions = [None] * len(publication.drafts)
             for index, draft in enumerate(publication.drafts):
-                if places and (len(places) >= BATCH or size + len(draft.data) > BATCH_BYTES):
-                    batches.append((places, arguments))
-                    places, arguments, size = [], [], 0
-                places.append((publication, index))
-                arguments += (
-                    encode(draft.channel),
-                    draft.data,
-                    b"" if draft.event is None else b"e" + draft.event.encode(),
-                    b"" if draft.key is None else b"k" + encode(draft.key),
-                )
+                if batch and (len(batch) >= BATCH or size + len(draft.data) > BATCH_BYTES):
+                    self._send_batch(batch)
+                    batch, size = [], 0
+                batch.append((publication, index))
                 size += len(draft.data)
-        if places:
-            batches.append((places, arguments))
-        for places, _ in batches:
-            for publication in dict.fromkeys([publication for publication, _ in places]):
-                publication.left += 1
-        for places, arguments in batches:
-            answer = self._call(PUBLISH, *self._bounds(), *arguments)
-            answer.addCallbacks(self._answered, self._failed, (places,), errbackArgs=(places,))
+        if batch:
+            self._send_batch(batch)
 
-    def _answered(self, answer: list[Any], places: list[tuple[RedisPublication, int]]) -> None:
+    def _send_batch(self, batch: Batch) -> None:
+        arguments: list[Any] = []
+        for publication, index in batch:
+            draft = publication.drafts[index]
+            arguments += (
+                encode(draft.channel),
+                draft.data,
+                b"" if draft.event is None else b"e" + draft.event.encode(),
+                b"" if draft.key is None else b"k" + encode(draft.key),
+            )
+        answer = self._call(PUBLISH, *self._bounds(), *arguments)
+        answer.addCallbacks(self._on_answer, self._on_failure, (batch,), errbackArgs=(batch,))
+
+    def _on_answer(self, answer: list[Any], batch: Batch) -> None:
+        self._pending_bytes -= _batch_size(batch)
         epoch = answer[0].decode()
-        newest = 0
-        for (publication, index), given in zip(places, answer[1:], strict=True):
-            if type(given) is int:
-                publication.positions[index] = Position(epoch, given)
-                newest = given
-            else:
-                publication.positions[index] = Position.parse(given.decode())
-        if newest:
-            self._known(Position(epoch, newest))
-        self._count_down(places)
+        offsets = [given for given in answer[1:] if type(given) is int]
+        if offsets:  # those of known idempotency keys are positions of before, as text
+            self._on_position(Position(epoch, offsets[-1]))
+        for (publication, index), given in zip(batch, answer[1:], strict=True):
+            known = type(given) is not int
+            publication.place(
+                index, Position.parse(given.decode()) if known else Position(epoch, given)
+            )
 
-    def _failed(self, failure: Failure, places: list[tuple[RedisPublication, int]]) -> None:
+    def _on_failure(self, failure: Failure, batch: Batch) -> None:
         failure.trap(RedisUnavailable, ResponseError)
+        self._pending_bytes -= _batch_size(batch)
         reason = reason_of(failure.value)
         if _TOO_LARGE in reason:
             # Each further one would cost the node its connection again.
-            largest = max(len(publication.drafts[index].data) for publication, index in places)
-            self._largest = min(self._largest, max(0, largest - 1))
-        for publication, _ in places:
-            publication.error = f"redis: {reason}"
-        self._count_down(places)
+            largest = max(len(publication.drafts[index].data) for publication, index in batch)
+            self._max_message = min(self._max_message, max(0, largest - 1))
+        for publication in dict.fromkeys([publication for publication, _ in batch]):
+            publication.fail(self._error_of(publication, reason))
 
     def _check(self, draft: Draft) -> None:
-        if len(draft.data) > self._largest:
-            size = f"more than {self._largest} bytes (proto-max-bulk-len)"
+        if len(draft.data) > self._max_message:
+            size = f"more than {self._max_message} bytes (proto-max-bulk-len)"
             raise HttpError(413, f"redis takes no message of {size}")
 
-    def _error_of(self, publication: RedisPublication) -> Exception:
+    def _error_of(self, publication: Publication, reason: str) -> Exception:
         """
-        Unavailable, or the Refusal of what can never be published.
+        Return Unavailable, or the HttpError of a draft that can never be published.
         """
         try:
             for draft in publication.drafts:
                 self._check(draft)
-        except HttpError as refusal:
-            return refusal
-        return Unavailable(publication.error)
+        except HttpError as error:
+            return error
+        return Unavailable(f"redis: {reason}")
 
-    def _count_down(self, places: list[tuple[RedisPublication, int]]) -> None:
-        for publication in dict.fromkeys([publication for publication, _ in places]):
-            publication.left -= 1
-            if publication.left:
-                continue
-            self._bytes -= publication.size
-            if publication.error:
-                publication.done.errback(self._error_of(publication))
-            else:
-                positions = cast(list[Position], publication.positions)  # all are set now
-                publication.done.callback(PublishResult(tuple(positions)))
+
+def _size(drafts: Sequence[Draft]) -> int:
+    return sum([len(draft.data) + OVERHEAD for draft in drafts])
+
+
+def _batch_size(batch: Batch) -> int:
+    return _size([publication.drafts[index] for publication, index in batch])
 
 
 def encode(name: str) -> bytes:
     """
-    A name as redis has it; any text has its own.
+    Return *name* as redis gets it; lone surrogates are encoded too.
     """
     return name.encode("utf-8", "surrogatepass")

@@ -25,8 +25,8 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from rt_twisted.brokers.idempotency import MAX_KEYS, IdempotencyKeys
 from rt_twisted.brokers.interfaces import IBroker, IHistory, IReady, IReceiver, IReconfigurable
-from rt_twisted.brokers.memory import KEYS, KnownKeys
 from rt_twisted.brokers.sqlite.io_thread import Executor, IoThread
 from rt_twisted.brokers.sqlite.store import (
     KeyUse,
@@ -136,7 +136,7 @@ class SqliteBroker(Service):
         self._head = Position("", 0)  # of what was told
         self._written = 0  # offset up to which messages are in the file, and told
         self._numbered = 0  # offset of the last that has a number
-        self._keys = KnownKeys()
+        self._keys = IdempotencyKeys()
         self._waiting: list[SqlitePublication] = []
         self._waiting_bytes = 0
         self._writing = False
@@ -503,7 +503,7 @@ class SqliteBroker(Service):
             self._held_bytes -= len(message.data) + OVERHEAD
             self._lost = message.position.offset
         self._held_keys += batch.keys
-        del self._held_keys[:-KEYS]
+        del self._held_keys[:-MAX_KEYS]
         self._tell(batch)
         return PublishResult(tuple(positions), durable=False)
 

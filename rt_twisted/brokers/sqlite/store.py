@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from itertools import islice, takewhile
 from pathlib import Path
 
-from rt_twisted.brokers.memory import KEY_MEMORY, KEYS
+from rt_twisted.brokers.idempotency import KEY_SECONDS, MAX_KEYS
 from rt_twisted.model.message import After, Message, Newest, Position, Replay, Since
 from rt_twisted.model.retention import OVERHEAD, Retention
 
@@ -210,9 +210,9 @@ class Store:
             )
         self.head = head
         self.mark(lossy=False)
-        oldest = self._seconds() - KEY_MEMORY
+        oldest = self._seconds() - KEY_SECONDS
         newest = "SELECT offset, channel, key, time FROM keys WHERE time > ? ORDER BY offset DESC"
-        rows = db.execute(f"{newest} LIMIT {KEYS}", (oldest,)).fetchall()
+        rows = db.execute(f"{newest} LIMIT {MAX_KEYS}", (oldest,)).fetchall()
         self.keys = [
             KeyUse(_text(channel), _text(key), offset, when)
             for offset, channel, key, when in reversed(rows)
@@ -528,7 +528,7 @@ class Store:
         first = f"SELECT offset, time FROM keys ORDER BY offset LIMIT {STEP}"
         forgotten = self._db.execute(
             f"DELETE FROM keys WHERE offset <= (SELECT max(offset) FROM ({first}) WHERE time <= ?)",
-            (now - KEY_MEMORY,),
+            (now - KEY_SECONDS,),
         ).rowcount
         if STEP in (len(rows), forgotten):
             return True

@@ -7,7 +7,8 @@ from __future__ import annotations
 import pytest
 from twisted.internet.task import Clock
 
-from rt_twisted.brokers.memory import KEY_MEMORY, KEYS, MemoryBroker
+from rt_twisted.brokers.idempotency import KEY_SECONDS, MAX_KEYS
+from rt_twisted.brokers.memory import MemoryBroker
 from rt_twisted.model.message import Draft
 from tests.contracts.brokers import BrokerContract
 from tests.fakes import Ears
@@ -45,7 +46,7 @@ def test_keys_are_forgotten_after_five_minutes() -> None:
     broker.attach(ears)
 
     broker.publish([Draft("a", b"1", key="k")])
-    clock.advance(KEY_MEMORY - 1)
+    clock.advance(KEY_SECONDS - 1)
     broker.publish([Draft("a", b"1", key="k")])
     clock.advance(1)
     broker.publish([Draft("a", b"2", key="k")])
@@ -60,8 +61,8 @@ def test_keys_are_bounded() -> None:
     broker = MemoryBroker(Clock())
     ears = Ears()
     broker.attach(ears)
-    broker.publish([Draft("a", b"", key=str(number)) for number in range(KEYS + 1)])
+    broker.publish([Draft("a", b"", key=str(number)) for number in range(MAX_KEYS + 1)])
 
     broker.publish([Draft("a", b"", key="1"), Draft("a", b"", key="0")])
 
-    assert len(ears.messages) == KEYS + 2  # 1 is still known, 0 is not
+    assert len(ears.messages) == MAX_KEYS + 2  # 1 is still known, 0 is not

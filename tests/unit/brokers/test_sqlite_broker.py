@@ -22,8 +22,8 @@ from twisted.internet.testing import MemoryReactorClock
 from twisted.python.failure import Failure
 from zope.interface.verify import verifyObject
 
+from rt_twisted.brokers.idempotency import KEY_SECONDS
 from rt_twisted.brokers.interfaces import IHistory, IReady, IReconfigurable
-from rt_twisted.brokers.memory import KEY_MEMORY
 from rt_twisted.brokers.sqlite.broker import HELD, WAITING, SqliteBroker
 from rt_twisted.brokers.sqlite.store import Store
 from rt_twisted.formats.sse import EventStream
@@ -316,7 +316,7 @@ def test_a_restart_goes_on(context: House, folder: Path) -> None:
         )
         assert published(again, Draft("a", b"2", "greeting", "k")) == (position,)
         assert published(again, Draft("a", b"3")) == (Position(first.epoch, 3),)
-        again.clock.advance(KEY_MEMORY)
+        again.clock.advance(KEY_SECONDS)
         assert published(again, Draft("a", b"4", key="k")) == (Position(first.epoch, 4),)
     finally:
         again.end()

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from twisted.internet.task import Clock
 
-from rt_twisted.brokers.memory import KEY_MEMORY
+from rt_twisted.brokers.idempotency import KEY_SECONDS
 from rt_twisted.brokers.sqlite import store as journal_module
 from rt_twisted.brokers.sqlite.store import APPLICATION, KeyUse, Store, UnusableStore, is_damage
 from rt_twisted.model.message import After, Message, Newest, Position, Replay
@@ -131,7 +131,7 @@ def test_keys_are_there_after_a_crash(desk: Desk) -> None:
     desk.crash()
     assert desk.open().keys == [old, new]
     desk.close()
-    desk.clock.advance(KEY_MEMORY + 1)
+    desk.clock.advance(KEY_SECONDS + 1)
     journal = desk.open()
     assert journal.keys == [new]
     vacuum_step(journal)
