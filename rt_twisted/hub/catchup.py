@@ -1,6 +1,5 @@
 """
-The way into channels: what a reader that joins is told first, and what it has to
-wait for until then.
+Catch-up: subscribes to channels, and replays missed messages before live ones.
 """
 
 from __future__ import annotations
@@ -8,7 +7,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from operator import attrgetter
-from typing import Any
 from weakref import WeakValueDictionary
 
 from twisted.internet.defer import CancelledError, Deferred
@@ -32,16 +30,16 @@ _subscribed = attrgetter("subscribed")
 
 class PendingSubscription:
     """
-    A reader on its way into channels, for which something has to be waited.
+    A subscriber and channels that it has requested and does not receive yet.
 
     Args:
-        reader: which.
-        channels: that it does not hear yet.
-        since: what it shall be told of them first.
-        head: bytes to be written in front of that.
+        subscriber: the subscriber.
+        channels: that it waits for.
+        since: what is replayed of them first.
+        head: bytes written in front of the replay.
     """
 
-    __slots__ = ("asked", "channels", "head", "since", "subscriber")
+    __slots__ = ("channels", "head", "history_request", "since", "subscriber")
 
     def __init__(
         self,
@@ -54,23 +52,25 @@ class PendingSubscription:
         self.channels = channels
         self.since = since
         self.head = head
-        self.asked: Deferred[Replay] | None = None  # what the archive was, if it was
+        self.history_request: Deferred[Replay] | None = None  # to the broker's history
 
 
 class CatchUp:
     """
-    Lets readers into channels: when the broker hears them, when what they ask
-    for is found, here or in the broker's archive, and when they have been told
-    what comes before it.
+    Joins subscribers to channels without loss or repeat between replay and live stream.
+
+    A subscription is pending until the broker delivers its channels, the replay is found
+    in our own history or in the broker's, and the subscriber has received what precedes
+    the replay.
 
     Args:
-        broker: is asked for channels, and for its history if it has one.
+        broker: is subscribed to channels, and queried for its history if it has one.
         clock: the reactor.
         channels: of this node.
-        turns: what is still to be told.
-        counts: of replays and gaps.
-        head: everything up to there is received.
-        replay_bytes: replayed to one reader.
+        fanout: delivers live messages.
+        metrics: counts replayed messages and gaps.
+        head: return the position up to which everything is received.
+        replay_bytes: replayed to one subscriber.
     """
 
     def __init__(
@@ -84,19 +84,19 @@ class CatchUp:
         replay_bytes: int,
     ) -> None:
         self.replay_bytes = replay_bytes
-        self.waiting: dict[Subscriber, list[PendingSubscription]] = {}
+        self.pending_subscriptions: dict[Subscriber, list[PendingSubscription]] = {}
         self._broker = broker
-        self._history: Any = IHistory(broker, None)
+        self._history: IHistory | None = IHistory(broker, None)
         self._clock = clock
         self._channels = channels
         self._fanout = fanout
         self._metrics = metrics
         self._head = head
         self._frames = shared_frames()
-        # What the archive was asked for, while it is sent: many may ask for the same.
+        # Messages of the broker's history while they are sent: equal replays share them.
         self._fetched: WeakValueDictionary[Position, Message] = WeakValueDictionary()
 
-    def enter(
+    def subscribe(
         self,
         subscriber: Subscriber,
         names: Sequence[str],
@@ -105,108 +105,118 @@ class CatchUp:
         format: IFormat | None = None,
     ) -> None:
         """
-        Let *reader* hear the channels *names*, as soon as that can be, and tell
-        it first what *since* asks for, with *head* in front. Channels that it
-        hears, or is about to, are left out. *format* replaces the subscriber's in a
-        replay that is written before this returns.
+        Join *subscriber* to the channels *names* as soon as possible, after the replay of
+        what *since* selects, with *head* in front.
+
+        Channels that it has, or has requested, are skipped. *format* replaces the
+        subscriber's in a replay that is written before this returns.
         """
-        if subscriber.channels or subscriber in self.waiting:
-            here = {channel.name for channel in subscriber.channels}
-            for pending in self.waiting.get(subscriber, ()):
-                here.update([channel.name for channel in pending.channels])
-            names = [name for name in names if name not in here]
+        if subscriber.channels or subscriber in self.pending_subscriptions:
+            current = {channel.name for channel in subscriber.channels}
+            for pending in self.pending_subscriptions.get(subscriber, ()):
+                current.update([channel.name for channel in pending.channels])
+            names = [name for name in names if name not in current]
         try:
             channels = self._request(names)
         except Exception:
-            subscriber.drop(DisconnectReason.LOST)  # the broker's fault; it may come back
+            subscriber.drop(DisconnectReason.LOST)  # the broker failed; the client may reconnect
             raise
         if all(map(_subscribed, channels)):
-            replay = self._recall(channels, since)
-            if self._suffices(replay, channels, since) and not self._is_between(subscriber):
-                self._start(subscriber, channels, replay, head, format or subscriber.format)
+            replay = self._local_replay(channels, since)
+            if self._is_sufficient(replay, channels, since) and not self._must_wait_for_flush(
+                subscriber
+            ):
+                self._join(subscriber, channels, replay, head, format or subscriber.format)
                 return
         if not subscriber.channels:
             subscriber.write(head)
             head = b""
         if subscriber.closed:
             return
-        self._wait(PendingSubscription(subscriber, channels, since, head))
+        self._add_pending(PendingSubscription(subscriber, channels, since, head))
 
-    def remove(self, subscriber: Subscriber, names: Iterable[str]) -> None:
+    def unsubscribe(self, subscriber: Subscriber, names: Iterable[str]) -> None:
         """
-        Let *reader* hear the channels *names* no more, nor be about to.
+        Remove *subscriber* from the channels *names*, also where it is still pending.
         """
         names = frozenset(names)
-        self._seat(subscriber, tuple([c for c in subscriber.channels if c.name not in names]))
-        for pending in tuple(self.waiting.get(subscriber, ())):
-            left = tuple([c for c in pending.channels if c.name not in names])
-            if left != pending.channels:
-                # Anew: an answer that is on its way is about the others, too.
-                self._withdraw(pending)
-                self._wait(PendingSubscription(subscriber, left, pending.since, pending.head))
+        self._set_channels(
+            subscriber, tuple([c for c in subscriber.channels if c.name not in names])
+        )
+        for pending in tuple(self.pending_subscriptions.get(subscriber, ())):
+            kept = tuple([c for c in pending.channels if c.name not in names])
+            if kept != pending.channels:
+                # A new one: a running request covers the removed channels, too.
+                self._remove_pending(pending)
+                self._add_pending(
+                    PendingSubscription(subscriber, kept, pending.since, pending.head)
+                )
 
-    def leave(self, subscriber: Subscriber) -> None:
+    def remove_subscriber(self, subscriber: Subscriber) -> None:
         """
-        *reader* is gone.
+        Remove *subscriber* from all channels.
         """
-        for pending in tuple(self.waiting.get(subscriber, ())):
-            self._withdraw(pending)
-        self._seat(subscriber, ())
+        for pending in tuple(self.pending_subscriptions.get(subscriber, ())):
+            self._remove_pending(pending)
+        self._set_channels(subscriber, ())
 
-    def forgotten(self, channel: Channel) -> None:
+    def on_channel_dropped(self, channel: Channel) -> None:
         """
-        *channel* is: the broker need not send it any more.
+        Unsubscribe from *channel* at the broker: it is not open any more.
         """
         if channel.requested:
             self._broker.unsubscribe(channel.name)
 
-    def _wait(self, pending: PendingSubscription) -> None:
-        self.waiting.setdefault(pending.subscriber, []).append(pending)
+    def _add_pending(self, pending: PendingSubscription) -> None:
+        self.pending_subscriptions.setdefault(pending.subscriber, []).append(pending)
         for channel in pending.channels:
-            if not channel.waiting:
-                channel.waiting = set()
-            channel.waiting.add(pending)
-        self._go_on(pending)
+            if not channel.pending_subscriptions:
+                channel.pending_subscriptions = set()
+            channel.pending_subscriptions.add(pending)
+        self._advance(pending)
 
-    def _withdraw(self, pending: PendingSubscription) -> None:
+    def _remove_pending(self, pending: PendingSubscription) -> None:
         for channel in pending.channels:
-            channel.waiting.discard(pending)
-        waiting = self.waiting[pending.subscriber]
+            channel.pending_subscriptions.discard(pending)
+        waiting = self.pending_subscriptions[pending.subscriber]
         waiting.remove(pending)
         if not waiting:
-            del self.waiting[pending.subscriber]
-        if pending.asked is not None:
-            # While the broker is away, who comes and goes shall not be kept there.
-            pending.asked.cancel()
+            del self.pending_subscriptions[pending.subscriber]
+        if pending.history_request is not None:
+            # While the broker is unavailable, requests of closed clients must not pile up.
+            pending.history_request.cancel()
 
-    def _waits(self, pending: PendingSubscription) -> bool:
-        return pending in self.waiting.get(pending.subscriber, ())
+    def _is_pending(self, pending: PendingSubscription) -> bool:
+        return pending in self.pending_subscriptions.get(pending.subscriber, ())
 
-    def _go_on(self, pending: PendingSubscription) -> None:
+    def _advance(self, pending: PendingSubscription) -> None:
         """
-        Take *joining* as far as it comes now.
+        Finish *pending* if possible; otherwise start what it has to wait for.
         """
-        if not self._waits(pending) or not all(map(_subscribed, pending.channels)):
+        if not self._is_pending(pending) or not all(map(_subscribed, pending.channels)):
             return
-        replay = self._recall(pending.channels, pending.since)
-        if self._suffices(replay, pending.channels, pending.since):
-            if self._is_between(pending.subscriber):
-                self._fanout.call_after_flush(partial(self._go_on, pending))
+        replay = self._local_replay(pending.channels, pending.since)
+        if self._is_sufficient(replay, pending.channels, pending.since):
+            if self._must_wait_for_flush(pending.subscriber):
+                self._fanout.call_after_flush(partial(self._advance, pending))
             else:
                 self._finish(pending, replay)
             return
-        # Not in our memory, perhaps in the broker's. What is received
-        # meanwhile goes to our own history; the two meet when it answers.
+        # Perhaps the broker's history has more. What is received meanwhile is in our own
+        # history; the two are joined when the broker responds.
         names = [channel.name for channel in pending.channels]
-        asked: Deferred[Replay] = self._history.after(names, pending.since)
-        pending.asked = asked
-        asked.addCallbacks(
-            self._recalled, self._not_recalled, (pending,), errbackArgs=(pending,)
-        ).addErrback(self._unexpected, pending)
+        assert self._history is not None and pending.since is not None  # _is_sufficient
+        history_request = self._history.after(names, pending.since)
+        pending.history_request = history_request
+        history_request.addCallbacks(
+            self._on_history, self._on_history_failed, (pending,), errbackArgs=(pending,)
+        ).addErrback(self._on_unexpected_error, pending)
 
-    def _suffices(self, replay: Replay, channels: Sequence[Channel], since: Since | None) -> bool:
+    def _is_sufficient(
+        self, replay: Replay, channels: Sequence[Channel], since: Since | None
+    ) -> bool:
         """
-        Whether nobody can remember more than *replay* has.
+        Return whether the broker's history cannot have more than *replay* has.
         """
         if self._history is None or since is None or not channels:
             return True
@@ -214,49 +224,49 @@ class CatchUp:
             found = replay.messages
             if len(found) < since.count:
                 return False
-            # Of a channel that is heard only now others may know newer ones.
+            # Of a channel that is new here other nodes may have newer messages.
             return not found or all(c.history.covers(found[0].position) for c in channels)
         return isinstance(since, After) and replay.complete
 
-    def _recalled(self, replay: Replay, pending: PendingSubscription) -> None:
-        if not self._waits(pending):
+    def _on_history(self, replay: Replay, pending: PendingSubscription) -> None:
+        if not self._is_pending(pending):
             return
-        ours = self._recall(pending.channels, After(replay.position))
-        if self._is_between(pending.subscriber):
-            self._fanout.call_after_flush(partial(self._recalled, replay, pending))
+        local = self._local_replay(pending.channels, After(replay.position))
+        if self._must_wait_for_flush(pending.subscriber):
+            self._fanout.call_after_flush(partial(self._on_history, replay, pending))
             return
-        complete = replay.complete and ours.complete
+        complete = replay.complete and local.complete
         fetched = tuple([self._fetched.setdefault(m.position, m) for m in replay.messages])
-        self._finish(pending, Replay(fetched + ours.messages, complete, ours.position))
+        self._finish(pending, Replay(fetched + local.messages, complete, local.position))
 
-    def _not_recalled(self, failure: Failure, pending: PendingSubscription) -> None:
+    def _on_history_failed(self, failure: Failure, pending: PendingSubscription) -> None:
         if not failure.check(Unavailable, CancelledError):
-            _log.failure("while asking the broker for its history", failure)
-        if not self._waits(pending):
+            _log.failure("while reading the broker's history", failure)
+        if not self._is_pending(pending):
             return
-        # Of what we did not hear ourselves nobody could tell; that may reach beyond where
-        # the turn to come begins.
-        self._fanout.close()
-        ours = self._recall(pending.channels, pending.since)
-        self._recalled(Replay(ours.messages, False, ours.position), pending)
+        # What this node did not receive itself is lost to the subscriber; that gap may
+        # reach beyond the first undelivered message.
+        self._fanout.start_flush()
+        local = self._local_replay(pending.channels, pending.since)
+        self._on_history(Replay(local.messages, False, local.position), pending)
 
-    def _unexpected(self, failure: Failure, pending: PendingSubscription) -> None:
-        _log.failure("while a reader joined", failure)
+    def _on_unexpected_error(self, failure: Failure, pending: PendingSubscription) -> None:
+        _log.failure("while a subscriber joined its channels", failure)
         pending.subscriber.drop(DisconnectReason.LOST)
 
-    def _is_between(self, subscriber: Subscriber) -> bool:
+    def _must_wait_for_flush(self, subscriber: Subscriber) -> bool:
         """
-        Whether *reader* is still to be told of its channels what comes before
-        a replay of others.
+        Return whether *subscriber* is still to receive messages of its channels that
+        precede a replay of others.
         """
-        return self._fanout.running and bool(subscriber.channels)
+        return self._fanout.is_flushing and bool(subscriber.channels)
 
     def _finish(self, pending: PendingSubscription, replay: Replay) -> None:
-        self._withdraw(pending)
+        self._remove_pending(pending)
         subscriber = pending.subscriber
-        self._start(subscriber, pending.channels, replay, pending.head, subscriber.format)
+        self._join(subscriber, pending.channels, replay, pending.head, subscriber.format)
 
-    def _start(
+    def _join(
         self,
         subscriber: Subscriber,
         channels: tuple[Channel, ...],
@@ -264,60 +274,60 @@ class CatchUp:
         head: bytes,
         format: IFormat,
     ) -> None:
-        replay = _fitted(replay, self.replay_bytes)
-        self._seat(subscriber, subscriber.channels + channels)
+        replay = _limit_replay(replay, self.replay_bytes)
+        self._set_channels(subscriber, subscriber.channels + channels)
         if not replay.complete:
             self._metrics.gaps += 1
         self._metrics.delivered += len(replay.messages)
         items = (head, *format.start(replay))
         subscriber.write_replay(ReplayFrames(format, items, self._frames))
 
-    def _seat(self, subscriber: Subscriber, channels: tuple[Channel, ...]) -> None:
+    def _set_channels(self, subscriber: Subscriber, channels: tuple[Channel, ...]) -> None:
         """
-        Have *reader* hear *channels* and nothing else.
+        Make *channels* the subscriber's channels, in place of those it had.
         """
         before = subscriber.channels
-        was_mixed, mixed = len(before) > 1, len(channels) > 1
+        had_several, has_several = len(before) > 1, len(channels) > 1
         left: Iterable[Channel] = before
         new: Iterable[Channel] = channels
-        if before and channels and was_mixed is mixed:  # it may stay where it is
-            here, requested = set(before), set(channels)
+        if before and channels and had_several is has_several:  # it may stay where it is
+            current, requested = set(before), set(channels)
             left = [channel for channel in before if channel not in requested]
-            new = [channel for channel in channels if channel not in here]
+            new = [channel for channel in channels if channel not in current]
         now = self._clock.seconds() if before else 0.0
         for channel in left:
-            channel.remove(subscriber, was_mixed, now)
+            channel.remove(subscriber, had_several, now)
         for channel in new:
-            channel.add(subscriber, mixed)
+            channel.add(subscriber, has_several)
         subscriber.channels = channels
         for channel in left:
             if not channel.subscribers:
-                self._channels.left(channel)
+                self._channels.on_last_subscriber_left(channel)
 
-    def _recall(self, channels: Sequence[Channel], since: Since | None) -> Replay:
+    def _local_replay(self, channels: Sequence[Channel], since: Since | None) -> Replay:
         """
-        What our own memory holds, up to the messages that are told to everybody
-        in the turn to come: the reader hears those with the others.
+        Return what our own history has, up to the first undelivered message: the next
+        flush delivers the rest to this subscriber as to all others.
         """
         fanout = self._fanout
-        fanout.close_gap()
-        first = fanout.pending_from()
+        fanout.start_gap_flush()
+        first = fanout.first_undelivered()
         if first is not None and isinstance(since, After) and _is_since(since.position, first):
-            # From the answer to its own publish, say: it must not be told all of the turn.
-            fanout.close()
+            # Such as the position of its own publication: it must not receive what precedes.
+            fanout.start_flush()
             first = None
-        upto = self._head() if first is None else Position(first.epoch, first.offset - 1)
+        end = self._head() if first is None else Position(first.epoch, first.offset - 1)
         if since is None:
-            return Replay((), True, upto)
-        found, complete = self._channels.recall(channels, since, self._clock.seconds())
+            return Replay((), True, end)
+        found, complete = self._channels.replay(channels, since, self._clock.seconds())
         if isinstance(since, After) and since.position.offset > self._head().offset:
-            complete = False  # from a future that a restart took back
-        told = [message for message in found if message.position.offset <= upto.offset]
-        return Replay(tuple(told), complete, upto)
+            complete = False  # the log was cut by a restart
+        messages = [message for message in found if message.position.offset <= end.offset]
+        return Replay(tuple(messages), complete, end)
 
     def _request(self, names: Sequence[str]) -> tuple[Channel, ...]:
         """
-        The channels *names*, and the broker is asked for them.
+        Return the channels *names*; subscribe to them at the broker where needed.
         """
         now = self._clock.seconds()
         channels = tuple([self._channels.open(name, now) for name in names])
@@ -330,20 +340,20 @@ class CatchUp:
 
     def _on_subscribed(self, position: Position, channel: Channel) -> None:
         channel.subscribed = True
-        self._channels.begin(channel, position)
-        for pending in tuple(channel.waiting):
-            self._go_on(pending)
+        self._channels.on_subscribed(channel, position)
+        for pending in tuple(channel.pending_subscriptions):
+            self._advance(pending)
 
     def _on_subscribe_failed(self, failure: Failure) -> None:
-        _log.failure("while subscribing", failure)
+        _log.failure("while subscribing to a channel at the broker", failure)
 
 
-def _fitted(replay: Replay, most: int) -> Replay:
+def _limit_replay(replay: Replay, max_bytes: int) -> Replay:
     """
-    The newest of *replay* in *most* bytes, the very newest in any case. What is
-    left out is a gap.
+    Return the newest messages of *replay* within *max_bytes*, and always the last one.
+    What is left out makes the replay incomplete.
     """
-    left = most
+    left = max_bytes
     for index in range(len(replay.messages) - 1, -1, -1):
         left -= len(replay.messages[index].data)
         if left < 0 and index < len(replay.messages) - 1:

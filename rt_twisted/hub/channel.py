@@ -1,6 +1,5 @@
 """
-The channels of this node: what each remembers, and what is known of those
-that are forgotten.
+The channels of this node: their retained messages, and their subscribers by format.
 """
 
 from __future__ import annotations
@@ -16,69 +15,71 @@ from rt_twisted.model.interfaces import IFormat
 from rt_twisted.model.message import After, Message, Newest, Position, Since
 from rt_twisted.model.retention import History, Retention
 
-OVERHEAD = 1024  # bytes an empty channel takes (measured: about 1,000)
-UNREAD = 10_000  # channels that nobody reads and that remember nothing, kept in hand
-ROOM = 0.95  # of the limit is kept when it is reached, not to be there again at once
+CHANNEL_OVERHEAD = 1024  # bytes an empty channel takes (measured: about 1,000)
+MAX_UNUSED = 10_000  # open channels without subscribers and messages
+EVICT_TO = 0.95  # of the limit: evict a little more, so that the next message need not
 
 
 class Channel:
     """
-    A name, its history, and its readers by format.
+    A name, its history, and its subscribers by format.
 
-    Readers of several channels stand apart: what they are told may have to be
-    merged with their other channels.
+    Subscribers of several channels are kept apart: their frames may have to be merged
+    with those of their other channels.
     """
 
     __slots__ = (
         "history",
         "idle_since",
-        "last",
-        "messages",
-        "mixed",
+        "last_position",
+        "multi_channel",
         "name",
-        "pending",
+        "pending_subscriptions",
+        "received_count",
         "requested",
-        "single",
+        "single_channel",
         "subscribed",
         "subscribers",
-        "waiting",
+        "undelivered",
     )
 
     def __init__(self, name: str, history: History) -> None:
         self.name = name
         self.history = history
-        self.single: dict[IFormat, set[Subscriber]] = {}
-        self.mixed: dict[IFormat, set[Subscriber]] = {}
+        self.single_channel: dict[IFormat, set[Subscriber]] = {}
+        self.multi_channel: dict[IFormat, set[Subscriber]] = {}
         self.subscribers = 0  # in both
-        self.pending: list[Message] = []  # received in this turn, not told yet
-        self.idle_since = math.inf  # when the last reader left
-        self.requested = False  # said to the broker
-        self.subscribed = False  # and said by it
-        self.waiting: Any = ()  # who is on the way in; a set where there is somebody
-        self.messages = 0  # received since it was opened
-        self.last: Position | None = None  # of the newest of them
+        self.undelivered: list[Message] = []  # received, and not in a flush yet
+        self.idle_since = math.inf  # when the last subscriber left
+        self.requested = False  # subscribe() was called on the broker
+        self.subscribed = False  # and has succeeded
+        self.pending_subscriptions: Any = ()  # a set if there are some: it saves memory
+        self.received_count = 0  # since it was opened
+        self.last_position: Position | None = None  # of the newest of them
 
     @property
     def is_idle(self) -> bool:
         """
-        Whether nobody reads it, or is about to: who joins now hears what is pending.
+        Return whether the channel has no subscribers, no pending subscriptions and no
+        undelivered messages, which a subscriber that joins now would receive.
         """
-        return not (self.subscribers or self.waiting or self.pending)
+        return not (self.subscribers or self.pending_subscriptions or self.undelivered)
 
-    def add(self, subscriber: Subscriber, mixed: bool) -> None:
+    def add(self, subscriber: Subscriber, several: bool) -> None:
         """
-        Let *reader* hear what is received from now on.
+        Deliver what is received from now on to *subscriber*, which has *several* channels
+        or only this one.
         """
-        groups = self.mixed if mixed else self.single
+        groups = self.multi_channel if several else self.single_channel
         groups.setdefault(subscriber.format, set()).add(subscriber)
         self.subscribers += 1
         self.idle_since = math.inf
 
-    def remove(self, subscriber: Subscriber, mixed: bool, now: float) -> None:
+    def remove(self, subscriber: Subscriber, several: bool, now: float) -> None:
         """
-        The opposite of `add`, at *now* (seconds).
+        Undo `add`, at *now* (seconds).
         """
-        groups = self.mixed if mixed else self.single
+        groups = self.multi_channel if several else self.single_channel
         group = groups[subscriber.format]
         group.remove(subscriber)
         if not group:
@@ -92,14 +93,15 @@ class ChannelTable:
     """
     All channels by name, within a bound of memory.
 
-    A channel that is let go leaves its horizon behind: one that is opened
-    later under any name has seen everything after that, and nothing before.
+    A channel that is dropped leaves its start position behind: a channel of any name
+    that is opened later has every message after that, and none before.
 
     Args:
-        keep: what each remembers.
-        limit: bytes for all; what was published to longest ago goes first.
-        floor: where the log stands now.
-        forgotten: is told of each channel that is let go.
+        retention: of each channel.
+        limit: bytes for all. The history of the channels that were published to
+            longest ago is dropped first.
+        floor: where the log is now.
+        on_dropped: called with each channel that is dropped.
     """
 
     def __init__(
@@ -107,38 +109,38 @@ class ChannelTable:
         retention: Retention,
         limit: int,
         floor: Position,
-        forgotten: Callable[[Channel], None],
+        on_dropped: Callable[[Channel], None],
     ) -> None:
         self._retention = retention
         self._limit = limit
         self._floor = floor
-        self._forgotten = forgotten
+        self._on_dropped = on_dropped
         self._channels: OrderedDict[str, Channel] = OrderedDict()  # by last message
-        self._empty: OrderedDict[str, None] = OrderedDict()  # unread, nothing remembered
-        self._to_visit: list[str] = []
+        self._unused: OrderedDict[str, None] = OrderedDict()  # no subscribers, no messages
+        self._unswept: list[str] = []
         self.bytes = 0
 
     def __iter__(self) -> Iterator[Channel]:
         """
-        Each of them, also those that nobody reads.
+        Iterate over all channels, with and without subscribers.
         """
         return iter(self._channels.values())
 
     def newest_first(self) -> Iterator[Channel]:
         """
-        Each of them, what was published to last first.
+        Iterate over all channels, those that were published to last first.
         """
         return reversed(self._channels.values())
 
     def get(self, name: str) -> Channel | None:
         """
-        The channel, if there is one.
+        Return the channel *name*, if it is open.
         """
         return self._channels.get(name)
 
     def open(self, name: str, now: float) -> Channel:
         """
-        The channel; a new one if need be.
+        Return the channel *name*; create it if need be, at *now* (seconds).
         """
         channel = self._channels.get(name)
         if channel is None:
@@ -146,80 +148,82 @@ class ChannelTable:
             channel.idle_since = now
         return channel
 
-    def left(self, channel: Channel) -> None:
+    def on_last_subscriber_left(self, channel: Channel) -> None:
         """
-        Nobody reads *channel* any more. Readers make names up: only so many
-        that were never published to are kept.
+        Bound the channels without messages and subscribers.
+
+        Subscribers can invent names: of channels that were never published to, MAX_UNUSED
+        are kept open.
         """
-        if not len(channel.history) and not channel.pending:
-            self._empty[channel.name] = None
-            self._empty.move_to_end(channel.name)
-            if len(self._empty) > UNREAD:
-                name = next(iter(self._empty))
-                del self._empty[name]
+        if not len(channel.history) and not channel.undelivered:
+            self._unused[channel.name] = None
+            self._unused.move_to_end(channel.name)
+            if len(self._unused) > MAX_UNUSED:
+                name = next(iter(self._unused))
+                del self._unused[name]
                 oldest = self._channels.get(name)
                 if oldest is not None and oldest.is_idle and not len(oldest.history):
-                    self._forget(oldest)
+                    self._drop(oldest)
 
     def append(self, message: Message, now: float) -> Channel:
         """
-        Remember *message*, which came at *now*; what is over the limit goes.
+        Append *message*, received at *now* (seconds), and evict what is over the limit.
 
         Returns:
-            its channel.
+            The message's channel.
         """
         channel = self.open(message.channel, now)
         self._channels.move_to_end(message.channel)
         history = channel.history
-        before = history.bytes or -OVERHEAD
+        before = history.bytes or -CHANNEL_OVERHEAD
         history.append(message, now)
-        self.bytes += (history.bytes or -OVERHEAD) - before
-        channel.messages += 1
-        channel.last = message.position
+        self.bytes += (history.bytes or -CHANNEL_OVERHEAD) - before
+        channel.received_count += 1
+        channel.last_position = message.position
         if self.bytes > self._limit:
-            self._make_room(channel)
+            self._evict(channel)
         return channel
 
     def reconfigure(self, retention: Retention, limit: int) -> None:
         """
-        Go on with other bounds.
+        Use other bounds.
         """
         self._retention = retention
         self._limit = limit
         for channel in self._channels.values():
-            before = channel.history.bytes or -OVERHEAD
+            before = channel.history.bytes or -CHANNEL_OVERHEAD
             channel.history.reconfigure(retention)
-            self.bytes += (channel.history.bytes or -OVERHEAD) - before
+            self.bytes += (channel.history.bytes or -CHANNEL_OVERHEAD) - before
 
-    def begin(self, channel: Channel, position: Position) -> None:
+    def on_subscribed(self, channel: Channel, position: Position) -> None:
         """
-        *channel* is heard: it has seen everything after *position*, or after
-        its horizon, if that is earlier in this log.
+        Note that the broker delivers *channel* from *position* on: the history has every
+        message after it, or after its own start position if that is earlier in this log.
         """
         history = channel.history
         start_position = history.start_position
         if position.epoch != start_position.epoch or position.offset > start_position.offset:
-            self._empty_out(channel)
+            self._clear_history(channel)
             history.restart(position)
 
     def restart(self, floor: Position) -> None:
         """
-        Another log begins, seen whole after *floor*.
+        Clear all histories: another log begins, of which all after *floor* is received.
         """
         self._floor = floor
         for channel in self._channels.values():
-            self._empty_out(channel)
+            self._clear_history(channel)
             channel.history.restart(floor)
 
-    def recall(
+    def replay(
         self, channels: Sequence[Channel], since: Since, now: float
     ) -> tuple[list[Message], bool]:
         """
-        What is remembered of *channels*, in order of position.
+        Return the retained messages of *channels* that *since* selects, in order.
 
         Returns:
-            the messages, and whether nothing after *since* is forgotten;
-            always so for those who ask for what there is.
+            The messages, and whether all after *since* are retained. That is always so
+            for `Newest` and `Within`, which select among retained messages.
         """
         found: list[Message] = []
         complete = True
@@ -239,55 +243,55 @@ class ChannelTable:
             found = found[-since.count :] if since.count else []
         return found, complete
 
-    def visit(self, now: float, linger: float) -> None:
+    def sweep(self, now: float, linger: float) -> None:
         """
-        Forget what is too old in a sixtieth of the channels, and those of them
-        that have remembered nothing and been read by nobody for *linger* seconds.
+        Expire old messages of a sixtieth of the channels, and drop those of them that have
+        had no messages and no subscribers for *linger* seconds. Called once per second.
         """
-        if not self._to_visit:
-            self._to_visit = list(self._channels)
+        if not self._unswept:
+            self._unswept = list(self._channels)
         share = max(100, len(self._channels) // 60)
-        names, self._to_visit = self._to_visit[-share:], self._to_visit[:-share]
+        names, self._unswept = self._unswept[-share:], self._unswept[:-share]
         for name in names:
             channel = self._channels.get(name)
             if channel is None:
                 continue
             self._expire(channel.history, now)
             if channel.is_idle and not len(channel.history) and now - channel.idle_since > linger:
-                self._forget(channel)
+                self._drop(channel)
 
     def _expire(self, history: History, now: float) -> None:
-        before = history.bytes or -OVERHEAD
+        before = history.bytes or -CHANNEL_OVERHEAD
         history.expire(now)
-        self.bytes += (history.bytes or -OVERHEAD) - before
+        self.bytes += (history.bytes or -CHANNEL_OVERHEAD) - before
 
-    def _make_room(self, subscribed: Channel) -> None:
+    def _evict(self, published: Channel) -> None:
         for channel in tuple(islice(self._channels.values(), 100)):
-            if channel is subscribed or not channel.is_idle:
-                self._empty_out(channel)
+            if channel is published or not channel.is_idle:
+                self._clear_history(channel)
                 self._channels.move_to_end(channel.name)
             else:
-                self._forget(channel)
-            if self.bytes < self._limit * ROOM:
+                self._drop(channel)
+            if self.bytes < self._limit * EVICT_TO:
                 return
 
-    def _empty_out(self, channel: Channel) -> None:
+    def _clear_history(self, channel: Channel) -> None:
         if channel.history.bytes:
-            self.bytes -= channel.history.bytes + OVERHEAD
+            self.bytes -= channel.history.bytes + CHANNEL_OVERHEAD
         channel.history.clear()
 
-    def _forget(self, channel: Channel) -> None:
+    def _drop(self, channel: Channel) -> None:
         del self._channels[channel.name]
-        self._empty.pop(channel.name, None)
-        self._empty_out(channel)
+        self._unused.pop(channel.name, None)
+        self._clear_history(channel)
         start_position = channel.history.start_position
         if start_position.offset > self._floor.offset:
             self._floor = start_position
-        self._forgotten(channel)
+        self._on_dropped(channel)
 
 
 def by_offset(message: Message) -> int:
     """
-    The order of the log, for sorting.
+    Return the offset of *message*, as a sort key.
     """
     return message.position.offset

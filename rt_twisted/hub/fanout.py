@@ -1,10 +1,10 @@
 """
-The loop that tells readers what their channels received.
+Fan-out: delivers what channels received to their subscribers.
 
-What is received within one turn of the reactor is told together: one write per
-reader, however many messages. A turn over many readers is cut into slices,
-between which the reactor does other work; the next turn waits for it, so that
-no reader ever hears things out of order.
+All messages received within one reactor iteration are delivered in one flush: one
+write per subscriber, however many messages. A flush over many subscribers yields to
+the reactor in slices. The next flush waits for it, so that each subscriber receives
+messages in order.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ from rt_twisted.model.interfaces import IFormat
 from rt_twisted.model.message import Message, Position
 
 _log = Logger()
-_delivering = _log.failureHandler("while telling readers")
+_delivering = _log.failureHandler("while delivering messages")
 
-SLICE = 0.008  # seconds a turn may hold the reactor; others shall not wait 20 ms
-CHUNK = 64  # readers between two looks at the clock: about half a millisecond of send(2)
+SLICE_SECONDS = 0.008  # of a flush before it yields: other work must not wait 20 ms
+CHUNK_SIZE = 64  # subscribers between two reads of the clock: about 0.5 ms of send(2)
 
 Bundle = tuple[IFormat, Sequence[Message], tuple[Subscriber, ...]]
 Frame = tuple[bytes, tuple[Subscriber, ...]]
@@ -34,176 +34,184 @@ Frame = tuple[bytes, tuple[Subscriber, ...]]
 
 class Fanout:
     """
-    What is received and not told yet, and the turns that are being told.
+    Messages that were received and not delivered yet, and the flushes in progress.
 
     Args:
         clock: the reactor.
-        counts: of deliveries, gaps, and how long turns take.
+        metrics: counts deliveries and gaps, and measures how long flushes take.
     """
 
     def __init__(self, clock: IReactorTime, metrics: Metrics) -> None:
-        self.dirty: list[Channel] = []  # with pending messages, in order of the first
+        self.dirty: list[Channel] = []  # with undelivered messages, in order of the first
         self._clock = clock
         self._metrics = metrics
-        self._first = 0.0  # when the first of what is pending was received
-        self._gapped: list[Channel] = []  # that missed something before what is pending
-        self._gap_position = Position("", 0)  # up to where
-        self._closed: deque[Iterator[None]] = deque()  # turns in order, the first being told
-        self._due = False  # a slice is on its way
+        self._first_received = 0.0  # when the first undelivered message was received
+        self._gapped: list[Channel] = []  # that missed messages before the undelivered ones
+        self._gap_position = Position("", 0)  # where the gap ends
+        self._flushes: deque[Iterator[None]] = deque()  # in order; the first is in progress
+        self._scheduled = False  # a slice is due
         self._after_flush: list[Callable[[], object]] = []
 
     @property
     def busy(self) -> bool:
         """
-        Whether some readers may not have heard yet what others have.
+        Return whether some subscribers may not have received what others have.
         """
-        return bool(self._closed or self.dirty or self._gapped)
+        return bool(self._flushes or self.dirty or self._gapped)
 
     @property
-    def running(self) -> bool:
+    def is_flushing(self) -> bool:
         """
-        Whether a turn is being told, or is to be, that is closed to who joins now.
+        Return whether a flush is in progress, or is due, that excludes new subscribers.
         """
-        return bool(self._closed)
+        return bool(self._flushes)
 
     def add(self, channel: Channel, message: Message, now: float) -> None:
         """
-        Let *message*, received *now* (seconds), be told to the readers that
-        *channel* has when the turn begins.
+        Deliver *message*, received at *now* (seconds), to the subscribers that *channel*
+        has when the flush begins.
         """
-        if not channel.pending:
+        if not channel.undelivered:
             if not self.dirty:
-                self._first = now
+                self._first_received = now
             self.dirty.append(channel)
-        channel.pending.append(message)
-        if not self._due:
+        channel.undelivered.append(message)
+        if not self._scheduled:
             self._schedule()
 
-    def gap(self, channels: Iterable[Channel], position: Position) -> None:
+    def add_gap(self, channels: Iterable[Channel], position: Position) -> None:
         """
-        Let the readers of *channels* be told, behind what is pending and before
-        what comes next, that something up to *position* is missing.
+        Send the subscribers of *channels* a gap up to *position*, after all that was
+        received before and before all that is received later.
         """
         if self.dirty:
-            self.close()
+            self.start_flush()
         self._gapped += [channel for channel in channels if channel.subscribers]
         self._gap_position = position
-        if self._gapped and not self._due:
+        if self._gapped and not self._scheduled:
             self._schedule()
 
-    def pending_from(self) -> Position | None:
+    def first_undelivered(self) -> Position | None:
         """
-        The first position that will be told to everybody in the turn to come.
+        Return the first position that the next flush delivers to all subscribers.
         """
-        return self.dirty[0].pending[0].position if self.dirty else None
+        return self.dirty[0].undelivered[0].position if self.dirty else None
 
-    def close(self) -> None:
+    def start_flush(self) -> None:
         """
-        What is pending is for those who listen by now, and for nobody else.
+        Deliver what is undelivered to the present subscribers, and not to later ones.
         """
-        self._close()
-        if self._closed and not self._due:
+        self._start_flush()
+        if self._flushes and not self._scheduled:
             self._schedule()
 
-    def _close(self) -> None:
+    def _start_flush(self) -> None:
         if self._gapped:
-            self._closed.append(_deliver(self._gaps(self._take_gaps())))
+            self._flushes.append(_deliver(self._gap_frames(self._take_gaps())))
         if self.dirty:
-            self._closed.append(_deliver(self._messages(self._take_pending(), self._first)))
+            self._flushes.append(
+                _deliver(self._message_frames(self._take_undelivered(), self._first_received))
+            )
 
-    def close_gap(self) -> None:
+    def start_gap_flush(self) -> None:
         """
-        A gap that is not told yet is not for who joins now.
+        Send gaps that are not sent yet to the present subscribers, and not to later ones.
         """
         if self._gapped:
-            self.close()
+            self.start_flush()
 
-    def flush(self) -> None:
+    def flush_now(self) -> None:
         """
-        Tell everything, without a pause.
+        Deliver everything without yielding to the reactor.
         """
-        self._close()
-        while self._closed:
+        self._start_flush()
+        while self._flushes:
             with _delivering:
-                for _ in self._closed.popleft():
+                for _ in self._flushes.popleft():
                     pass
 
     def call_after_flush(self, call: Callable[[], object]) -> None:
         """
-        Call *call* when the turns are told that are closed now.
+        Call *call* when the flushes that have begun are finished.
         """
         self._after_flush.append(call)
 
     def _schedule(self) -> None:
-        self._due = True
-        self._clock.callLater(0, self._slice)
+        self._scheduled = True
+        self._clock.callLater(0, self._run_slice)
 
-    def _slice(self) -> None:
-        self._due = False
-        until = self._clock.seconds() + SLICE
-        if not self._closed:
-            self._close()
+    def _run_slice(self) -> None:
+        self._scheduled = False
+        until = self._clock.seconds() + SLICE_SECONDS
+        if not self._flushes:
+            self._start_flush()
         with _delivering:
-            while self._closed:
-                for _ in self._closed[0]:
+            while self._flushes:
+                for _ in self._flushes[0]:
                     if self._clock.seconds() > until:
                         self._schedule()
                         return
-                self._closed.popleft()
-        if not self._closed:
+                self._flushes.popleft()
+        if not self._flushes:
             calls, self._after_flush = self._after_flush, []
             for call in calls:
                 with _delivering:
                     call()
-        if self.busy and not self._due:
+        if self.busy and not self._scheduled:
             self._schedule()
 
     def _take_gaps(self) -> tuple[Position, dict[IFormat, set[Subscriber]]]:
         subscribers: dict[IFormat, set[Subscriber]] = {}
         for channel in self._gapped:
-            for groups in (channel.single, channel.mixed):
+            for groups in (channel.single_channel, channel.multi_channel):
                 for format, group in groups.items():
                     subscribers.setdefault(format, set()).update(group)
         self._gapped = []
         return self._gap_position, subscribers
 
-    def _gaps(self, taken: tuple[Position, dict[IFormat, set[Subscriber]]]) -> Iterator[Frame]:
+    def _gap_frames(
+        self, taken: tuple[Position, dict[IFormat, set[Subscriber]]]
+    ) -> Iterator[Frame]:
         position, groups = taken
         for format, subscribers in groups.items():
             self._metrics.gaps += len(subscribers)
-            # With a cursor: who comes back afterwards has heard of the gap.
+            # With a cursor: a subscriber that reconnects later knows of the gap already.
             yield format.gap(position) + format.cursor(position), tuple(subscribers)
 
-    def _take_pending(self) -> list[Bundle]:
+    def _take_undelivered(self) -> list[Bundle]:
         """
-        Everything pending, with everybody who shall hear it.
+        Take all undelivered messages, with the subscribers that will receive them.
         """
         dirty, self.dirty = self.dirty, []
         bundles: list[Bundle] = []
-        several: dict[Subscriber, list[Channel]] = {}
+        by_subscriber: dict[Subscriber, list[Channel]] = {}
         for channel in dirty:
-            for format, subscribers in channel.single.items():
-                bundles.append((format, channel.pending, tuple(subscribers)))
-            for format, subscribers in channel.mixed.items():
+            for format, subscribers in channel.single_channel.items():
+                bundles.append((format, channel.undelivered, tuple(subscribers)))
+            for format, subscribers in channel.multi_channel.items():
                 if len(dirty) == 1:
-                    bundles.append((format, channel.pending, tuple(subscribers)))
+                    bundles.append((format, channel.undelivered, tuple(subscribers)))
                     continue
                 for subscriber in subscribers:
-                    several.setdefault(subscriber, []).append(channel)
-        alike: dict[tuple[Any, ...], list[Subscriber]] = {}
-        for subscriber, channels in several.items():
-            alike.setdefault((subscriber.format, *channels), []).append(subscriber)
-        for (format, *channels), group in alike.items():
-            messages = [message for channel in channels for message in channel.pending]
+                    by_subscriber.setdefault(subscriber, []).append(channel)
+        merged: dict[tuple[Any, ...], list[Subscriber]] = {}
+        for subscriber, channels in by_subscriber.items():
+            merged.setdefault((subscriber.format, *channels), []).append(subscriber)
+        for (format, *channels), group in merged.items():
+            messages = [message for channel in channels for message in channel.undelivered]
             messages.sort(key=by_offset)
             bundles.append((format, messages, tuple(group)))
         for channel in dirty:
-            channel.pending = []
+            channel.undelivered = []
         return bundles
 
-    def _messages(self, bundles: Sequence[Bundle], since: float) -> Iterator[Frame]:
+    def _message_frames(self, bundles: Sequence[Bundle], since: float) -> Iterator[Frame]:
         """
-        What came *since*, as each format has it.
+        Encode the messages of each bundle once per format.
+
+        Args:
+            bundles: the messages and their subscribers.
+            since: when the first of the messages was received (seconds).
         """
         metrics = self._metrics
         for format, messages, subscribers in bundles:
@@ -213,9 +221,9 @@ class Fanout:
                 else:
                     frame = b"".join(map(format.encode, messages))
             except Exception:
-                # Somebody's own format. Nobody may miss a message unsaid:
-                # who comes back is told, or fails in the open.
-                _log.failure("{codec} cannot encode a message", codec=format)
+                # A format of a plug-in. No message may be lost silently: subscribers
+                # that reconnect get it by replay, or fail visibly.
+                _log.failure("{encoder} cannot encode a message", encoder=format)
                 for subscriber in subscribers:
                     subscriber.drop(DisconnectReason.LOST)
                 continue
@@ -227,19 +235,19 @@ class Fanout:
 
 def _deliver(frames: Iterator[Frame]) -> Iterator[None]:
     """
-    Write each frame to its readers; a pause after each bunch of them.
+    Write each frame to its subscribers; yield after each chunk of them.
     """
     since_pause = 0
     for frame, subscribers in frames:
-        for first in range(0, len(subscribers), CHUNK):
-            chunk = subscribers[first : first + CHUNK]
+        for first in range(0, len(subscribers), CHUNK_SIZE):
+            chunk = subscribers[first : first + CHUNK_SIZE]
             try:
                 broadcast(chunk, frame)
             except Exception:
-                _log.failure("while telling readers")
-                for subscriber in chunk:  # they resume, and miss nothing
+                _log.failure("while delivering messages")
+                for subscriber in chunk:  # they reconnect and resume without loss
                     subscriber.drop(DisconnectReason.LOST)
             since_pause += len(chunk)
-            if since_pause >= CHUNK:
+            if since_pause >= CHUNK_SIZE:
                 since_pause = 0
                 yield

@@ -1,5 +1,5 @@
 """
-Signs of life: a proxy on the way shall not fall asleep, and a cursor not grow old.
+Heartbeats: keep proxies from closing idle streams, and advance Last-Event-ID.
 """
 
 from __future__ import annotations
@@ -13,37 +13,37 @@ from rt_twisted.model.message import Position
 
 class Heartbeats:
     """
-    All readers in buckets: each second is the turn of one of them, so that each
-    reader has had its heartbeat when all had their turn.
+    All subscribers in buckets: each second one bucket is sent a heartbeat, so that
+    each subscriber gets one per interval.
 
     Args:
-        seconds: between two heartbeats of a reader; 0 for none.
-        head: where the log stands.
+        seconds: between two heartbeats of a subscriber; 0 for none.
+        head: where the log is.
     """
 
     def __init__(self, seconds: float, head: Position) -> None:
         self._seconds = seconds
-        self._turn = 0  # of which bucket
-        self._next = 0  # bucket for who comes
+        self._current = 0  # index of the bucket written last
+        self._next = 0  # index of the bucket for the next subscriber
         self._buckets: list[set[Subscriber]] = [set() for _ in range(max(1, round(seconds)))]
-        self._heads = [head] * len(self._buckets)  # the cursor each was last sent
+        self._cursors = [head] * len(self._buckets)  # that each bucket was last sent
 
     def __iter__(self) -> Iterator[Subscriber]:
         """
-        Every reader.
+        Iterate over all subscribers.
         """
         for bucket in self._buckets:
             yield from bucket
 
     def __contains__(self, subscriber: Subscriber) -> bool:
         """
-        Whether *reader* is counted in.
+        Return whether *subscriber* was added.
         """
         return subscriber.bucket >= 0
 
     def add(self, subscriber: Subscriber) -> None:
         """
-        Count *reader* in.
+        Add *subscriber* to the next bucket.
         """
         subscriber.bucket = self._next
         self._buckets[self._next].add(subscriber)
@@ -51,14 +51,15 @@ class Heartbeats:
 
     def discard(self, subscriber: Subscriber) -> None:
         """
-        The opposite of `add`.
+        Remove *subscriber*.
         """
         self._buckets[subscriber.bucket].discard(subscriber)
         subscriber.bucket = -1
 
     def reconfigure(self, seconds: float, head: Position) -> Heartbeats:
         """
-        These, or new ones with the same readers, at *seconds*.
+        Return this object if the interval is the same; otherwise a new one with the same
+        subscribers.
         """
         if seconds == self._seconds:
             return self
@@ -67,30 +68,30 @@ class Heartbeats:
             fresh.add(subscriber)
         return fresh
 
-    def beat(
-        self, head: Position | None, silent: Container[Subscriber], fresh: Container[Subscriber]
+    def send(
+        self, head: Position | None, behind: Container[Subscriber], pending: Container[Subscriber]
     ) -> None:
         """
-        Write to those whose turn it is; called once a second.
+        Write to the subscribers of the next bucket; called once per second.
 
         Args:
-            head: everything up to here has been told to everybody; None while
-                that is not so.
-            silent: who is not written to.
-            fresh: who has no cursor to be moved yet.
+            head: the position up to which all subscribers have received everything;
+                None while there is no such position.
+            behind: subscribers that are not written to.
+            pending: subscribers whose cursor must not move yet.
         """
         if not self._seconds:
             return
-        self._turn = (self._turn + 1) % len(self._buckets)
-        moved = head is not None and self._heads[self._turn] != head
+        self._current = (self._current + 1) % len(self._buckets)
+        moved = head is not None and self._cursors[self._current] != head
         if head is not None:
-            self._heads[self._turn] = head
+            self._cursors[self._current] = head
         frames: dict[IFormat, bytes] = {}
-        for subscriber in tuple(self._buckets[self._turn]):
-            if subscriber in silent:
+        for subscriber in tuple(self._buckets[self._current]):
+            if subscriber in behind:
                 continue
             format = subscriber.format
-            if not subscriber.channels or subscriber in fresh:
+            if not subscriber.channels or subscriber in pending:
                 subscriber.write(format.heartbeat)
                 continue
             frame = frames.get(format)

@@ -1,5 +1,5 @@
 """
-Who listens here: readers join, hear, and leave.
+The hub: all channels of this node, and the subscribers that join and leave them.
 """
 
 from __future__ import annotations
@@ -8,7 +8,6 @@ from collections import Counter
 from collections.abc import Sequence
 from heapq import nlargest
 from operator import attrgetter
-from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
@@ -38,8 +37,7 @@ from rt_twisted.model.message import Draft, Message, Position, PublishResult, Si
 from rt_twisted.model.retention import Retention
 
 _log = Logger()
-_sweeping = _log.failureHandler("while sweeping")
-_subscribed = attrgetter("subscribed")
+_sweeping = _log.failureHandler("while sweeping channels and subscribers")
 
 
 @implementer(IReceiver)
@@ -48,10 +46,10 @@ class Hub:
     All channels of this node.
 
     Args:
-        broker: gives messages their positions and carries them.
+        broker: gives messages their positions and carries them between nodes.
         clock: the reactor.
-        keep: what each channel remembers.
-        limits: what is allowed.
+        retention: of each channel.
+        limits: of subscribers, memory and rates.
     """
 
     def __init__(
@@ -62,26 +60,28 @@ class Hub:
         limits: HubLimits = HubLimits(),
     ) -> None:
         self._broker = broker
-        self._there: Any = IReady(broker, None)
-        self._refusing: Any = IRefusing(broker, None)
-        self._limited: Any = ILimited(broker, None)
+        self._ready: IReady | None = IReady(broker, None)
+        self._refusing: IRefusing | None = IRefusing(broker, None)
+        self._channel_limits: ILimited | None = ILimited(broker, None)
         self._clock = clock
         self._limits = limits
         head = broker.position()
         self._started = clock.seconds()
-        self._head = head  # everything up to here is received
+        self._head = head  # all messages up to here are received
         self._subscribers = 0
         self._addresses: Counter[str] = Counter()
-        self._uncounted: set[Subscriber] = set()  # joined, and no subscribers yet
+        self._uncounted: set[Subscriber] = set()  # joined, and not in the counts and limits yet
         self._behind: set[Subscriber] = set()
         self._heartbeats = Heartbeats(limits.heartbeat, head)
         self.admission = Admission(clock, limits.join_rate, limits.join_queue)
         self._stopping = False
-        self._sweep = LoopingCall(self._swept)
-        self._sweep.clock = clock
+        self._sweep_loop = LoopingCall(self._sweep_once)
+        self._sweep_loop.clock = clock
         self.metrics = Metrics()
         self._fanout = Fanout(clock, self.metrics)
-        self._channels = ChannelTable(retention, limits.history_bytes, head, self._forgotten)
+        self._channels = ChannelTable(
+            retention, limits.history_bytes, head, self._on_channel_dropped
+        )
         self._catchup = CatchUp(
             broker,
             clock,
@@ -103,97 +103,89 @@ class Hub:
 
     def check_channel(self, name: str) -> None:
         """
-        Accept the channel *name*, or refuse it if the broker cannot carry it.
+        Check that the broker can carry the channel *name*.
 
         Raises:
-            Refusal: 400; see `ILimited.check_channel`.
+            HttpError: 400; see `ILimited.check_channel`.
         """
-        if self._limited is not None:
-            self._limited.check_channel(name)
+        if self._channel_limits is not None:
+            self._channel_limits.check_channel(name)
 
     def receive(self, message: Message) -> None:
-        """
-        See `IReceiver.receive`.
-        """
         position = message.position
         if position.epoch != self._head.epoch:
-            # What the new log held before, nobody here has seen.
-            self._begin(Position(position.epoch, position.offset - 1))
+            # This node has received nothing of the new log before this message.
+            self._begin_log(Position(position.epoch, position.offset - 1))
         now = self._clock.seconds()
         channel = self._channels.append(message, now)
         self._head = position
         self.metrics.published += 1
-        # Once something is pending, all that follows is: who joins now is told
-        # of it in the turn to come, not by replay, and hears all in order.
+        # While something is undelivered, all that follows is too: a subscriber that joins
+        # now receives it by the next flush and not by replay, so that all is in order.
         if channel.subscribers or self._fanout.dirty:
             self._fanout.add(channel, message, now)
 
     def reached(self, position: Position) -> None:
-        """
-        See `IReceiver.reached`.
-        """
         if position.epoch != self._head.epoch:
-            self._begin(position)
+            self._begin_log(position)
         elif position.offset > self._head.offset:
             self._head = position
 
     def missed(self, channel: str, position: Position) -> None:
-        """
-        See `IReceiver.missed`.
-        """
         self.reached(position)
         found = self._channels.get(channel)
         if found is not None:
             found.history.miss(position)
-            self._fanout.gap((found,), position)
+            self._fanout.add_gap((found,), position)
 
-    def _begin(self, head: Position) -> None:
+    def _begin_log(self, head: Position) -> None:
         """
-        Another log begins, heard whole after *head*.
+        Begin another log, of which all after *head* will be received.
         """
         known = bool(self._head.epoch)
         self._head = head
         if known:
-            self._fanout.gap(self._channels, head)
+            self._fanout.add_gap(self._channels, head)
         self._channels.restart(head)
 
     @property
     def subscribers(self) -> int:
         """
-        How many are connected to this node.
+        Return the number of subscribers connected to this node.
         """
         return self._subscribers
 
     def subscribers_of(self, channel: str) -> int:
         """
-        How many readers of *channel* are connected to this node.
+        Return the number of subscribers of *channel* connected to this node.
         """
         found = self._channels.get(channel)
         return found.subscribers if found is not None else 0
 
     def why_not_ready(self) -> str:
         """
-        One word for why nobody should be sent here now; "" if all is well.
+        Return one word for why new clients should not be sent to this node; "" if it is
+        ready.
         """
         if self._stopping:
             return "stopping"
-        return "" if self._is_broker_there() else "broker"
+        return "" if self._is_broker_ready() else "broker"
 
-    def _is_broker_there(self) -> bool:
-        return self._there is None or bool(self._there.ready())
+    def _is_broker_ready(self) -> bool:
+        return self._ready is None or bool(self._ready.ready())
 
-    def _does_broker_refuse(self) -> bool:
+    def _is_broker_refusing(self) -> bool:
         return self._refusing is not None and bool(self._refusing.refuses())
 
     # Joining and leaving.
 
     def admit(self, address: str) -> None:
         """
-        Check that one more reader from *address* is allowed.
+        Check that one more subscriber from *address* is allowed.
 
         Raises:
-            Refusal: 503 when the daemon is full or stopping, 429 when the
-                address has its share.
+            HttpError: 503 when the daemon is full or stopping, 429 when the address has
+                as many subscribers as one address may have.
         """
         limits = self._limits
         if self._stopping:
@@ -216,36 +208,37 @@ class Hub:
         format: IFormat | None = None,
     ) -> None:
         """
-        Replay to *reader* what *since* asks for of the channels *names*, then
-        tell it what they receive, without loss or repeat in between.
+        Replay to *subscriber* what *since* selects of the channels *names*, then deliver
+        what they receive, without loss or repeat in between.
 
         Args:
-            reader: new; it belongs to the hub until it leaves.
+            subscriber: a new one; the hub has it until it leaves.
             names: distinct, at least one.
             since: None for the live stream alone.
             head: bytes to be written in front, such as HTTP headers.
             counted: whether it counts as a subscriber, in the limits and in the
-                numbers; if not, it does from `count` on.
+                metrics; if not, it does from `count_subscriber` on.
             format: replaces the subscriber's format in a replay that is written
-                before this returns; see `add`.
+                before this returns; see `add_channels`.
         """
         if counted:
-            self._count_in(subscriber)
+            self._count(subscriber)
         else:
             self._uncounted.add(subscriber)
         self._heartbeats.add(subscriber)
-        self._catchup.enter(subscriber, names, since, head, format)
+        self._catchup.subscribe(subscriber, names, since, head, format)
 
     def count_subscriber(self, subscriber: Subscriber) -> None:
         """
-        Count *reader*, which joined uncounted, as a subscriber from now on. It is
-        for the caller to `admit` it before.
+        Count *subscriber*, which joined uncounted, from now on.
+
+        The caller must `admit` it first.
         """
         if subscriber in self._uncounted:
             self._uncounted.remove(subscriber)
-            self._count_in(subscriber)
+            self._count(subscriber)
 
-    def _count_in(self, subscriber: Subscriber) -> None:
+    def _count(self, subscriber: Subscriber) -> None:
         self._subscribers += 1
         self._addresses[subscriber.address] += 1
         self.metrics.joined += 1
@@ -259,28 +252,25 @@ class Hub:
         format: IFormat | None = None,
     ) -> None:
         """
-        Let *reader*, which has joined, hear the channels *names* too. *head* is
-        written first, then `format.start` of what *since* asks for of them. One
-        that has left meanwhile, which whoever speaks for it may hear of later, hears
-        nothing.
+        Join *subscriber*, which has joined the hub, to the channels *names* too.
+
+        *head* is written first, then `format.start` of the replay that *since* selects. A
+        subscriber that has left meanwhile is ignored: callers may learn of that later.
 
         *format* replaces the subscriber's format in a replay that is written before
         this returns. A replay that waits for the broker has the subscriber's format.
         """
-        if subscriber in self._heartbeats:  # nobody would ever take another out of them
-            self._catchup.enter(subscriber, names, since, head, format)
+        if subscriber in self._heartbeats:  # one that has left would never be removed again
+            self._catchup.subscribe(subscriber, names, since, head, format)
 
     def remove_channels(self, subscriber: Subscriber, names: Sequence[str]) -> None:
         """
-        Let *reader* hear the channels *names* no more. What is being told may
-        still come.
+        Remove *subscriber* from the channels *names*. Messages of a flush in progress may
+        still be delivered.
         """
-        self._catchup.remove(subscriber, names)
+        self._catchup.unsubscribe(subscriber, names)
 
-    def leave(self, subscriber: Subscriber, cause: DisconnectReason) -> None:
-        """
-        *reader* is gone; called by itself.
-        """
+    def leave(self, subscriber: Subscriber, reason: DisconnectReason) -> None:
         if subscriber in self._uncounted:
             self._uncounted.remove(subscriber)
         else:
@@ -288,59 +278,47 @@ class Hub:
             self._addresses[subscriber.address] -= 1
             if not self._addresses[subscriber.address]:
                 del self._addresses[subscriber.address]
-            self.metrics.closed[cause.value] += 1
+            self.metrics.closed[reason.value] += 1
         self._heartbeats.discard(subscriber)
-        self._catchup.leave(subscriber)
+        self._catchup.remove_subscriber(subscriber)
 
     def seconds(self) -> float:
-        """
-        The time (`Audience.seconds`).
-        """
         return self._clock.seconds()
 
     def position(self) -> Position:
         """
-        The end of the log, as far as this node knows.
+        Return the end of the log, as far as this node knows.
         """
         return self._head
 
-    def _forgotten(self, channel: Channel) -> None:
-        self._catchup.forgotten(channel)
+    def _on_channel_dropped(self, channel: Channel) -> None:
+        self._catchup.on_channel_dropped(channel)
 
     def fell_behind(self, subscriber: Subscriber) -> None:
-        """
-        Watch *reader* (`Audience.fell_behind`).
-        """
         self._behind.add(subscriber)
 
     def caught_up(self, subscriber: Subscriber) -> None:
-        """
-        Stop watching it.
-        """
         self._behind.discard(subscriber)
 
     def skipped(self, subscriber: Subscriber) -> None:
-        """
-        Count a gap.
-        """
         self.metrics.gaps += 1
 
-    # Life.
+    # Start and stop.
 
     def start(self) -> None:
         """
-        Begin the sweep: once a second heartbeats, patience, forgetting.
+        Start the sweep, once per second: heartbeats, stall timeouts, retention, samples.
         """
         self._started = self._clock.seconds()
         self.metrics.sample(self._started)
         head = self._broker.position()
-        if head != self._head:  # a broker may know its log only once it is started
+        if head != self._head:  # a broker may know its log only after its start
             self.reached(head)
-        self._sweep.start(1.0, now=False)
+        self._sweep_loop.start(1.0, now=False)
 
     def reconfigure(self, retention: Retention, limits: HubLimits) -> None:
         """
-        Go on with other limits. Readers that are here stay, also over them.
+        Use other limits. Connected subscribers stay, also above the new limits.
         """
         self._limits = limits
         self._catchup.replay_bytes = limits.replay_bytes
@@ -352,13 +330,14 @@ class Hub:
 
     def stop(self, retry: int) -> None:
         """
-        Tell every reader to come back after *retry* to twice *retry* ms, each
-        at another time, and hang up. Nobody joins any more.
+        Disconnect all subscribers, and refuse new ones.
+
+        Each is told to reconnect after *retry* to twice *retry* ms, each at another time.
         """
         self._stopping = True
-        if self._sweep.running:
-            self._sweep.stop()
-        self._fanout.flush()
+        if self._sweep_loop.running:
+            self._sweep_loop.stop()
+        self._fanout.flush_now()
         self.admission.stop(retry / 1000)
         share = retry / max(1, self._subscribers)
         for index, subscriber in enumerate(tuple(self._heartbeats)):
@@ -366,7 +345,7 @@ class Hub:
 
     def current_metrics(self) -> Metrics:
         """
-        The counts as they stand now; the channels are those with readers.
+        Return the metrics as they are now; their `channels` are those with subscribers.
         """
         metrics = self.metrics
         metrics.channels = {
@@ -375,9 +354,9 @@ class Hub:
         metrics.subscribers = self._subscribers
         metrics.subscribers_limit = self._limits.subscribers
         metrics.behind = len(self._behind)
-        metrics.joining = len(self._catchup.waiting)
-        metrics.broker_away = int(not self._is_broker_there())
-        metrics.broker_refuses = int(self._does_broker_refuse())
+        metrics.joining = len(self._catchup.pending_subscriptions)
+        metrics.broker_away = int(not self._is_broker_ready())
+        metrics.broker_refuses = int(self._is_broker_refusing())
         metrics.waiting_bytes = sum([subscriber.backlog_bytes for subscriber in self._behind])
         metrics.history_bytes = self._channels.bytes
         now = self._clock.seconds()
@@ -385,47 +364,50 @@ class Hub:
         metrics.refresh(now)
         return metrics
 
-    def busiest_channels(self, most: int) -> tuple[list[ChannelCounts], ChannelCounts]:
+    def busiest_channels(self, limit: int) -> tuple[list[ChannelCounts], ChannelCounts]:
         """
-        The *most* channels with the most readers, among equals those published
-        to last; and all others as one without a name.
+        Return the *limit* channels with the most subscribers, and the sum of all others.
+
+        Among equals, those that were published to last come first.
         """
         channels = list(self._channels.newest_first())
-        shown = nlargest(most, channels, key=attrgetter("subscribers"))
+        shown = nlargest(limit, channels, key=attrgetter("subscribers"))
+        total, part = _sums(channels), _sums(shown)
         others = ChannelCounts(
-            "",
-            sum([channel.subscribers for channel in channels])
-            - sum([c.subscribers for c in shown]),
-            sum([channel.messages for channel in channels]) - sum([c.messages for c in shown]),
-            channels=len(channels) - len(shown),
+            "", total[0] - part[0], total[1] - part[1], channels=len(channels) - len(shown)
         )
-        return [_count(channel) for channel in shown], others
+        return [_channel_counts(channel) for channel in shown], others
 
     def channel_counts(self, name: str) -> ChannelCounts:
         """
-        The numbers of one channel; zeros if this node knows none of that name.
+        Return the counts of one channel; zeros if it is not open on this node.
         """
         channel = self._channels.get(name)
-        return _count(channel) if channel is not None else ChannelCounts(name, 0, 0)
+        return _channel_counts(channel) if channel is not None else ChannelCounts(name, 0, 0)
 
-    # Once a second.
+    # The sweep.
 
-    def _swept(self) -> None:
-        for work in (self._beat, self._check_stalled, self._visit, self._sample):
+    def _sweep_once(self) -> None:
+        for work in (
+            self._send_heartbeats,
+            self._check_stalled,
+            self._sweep_channels,
+            self._sample_metrics,
+        ):
             with _sweeping:
                 work()
 
-    def _visit(self) -> None:
-        self._channels.visit(self._clock.seconds(), self._limits.linger)
+    def _sweep_channels(self) -> None:
+        self._channels.sweep(self._clock.seconds(), self._limits.linger)
 
-    def _sample(self) -> None:
+    def _sample_metrics(self) -> None:
         self.metrics.sample(self._clock.seconds())
 
-    def _beat(self) -> None:
-        # A cursor says "everything up to here": while a turn is being told,
-        # that is not true yet for everybody.
+    def _send_heartbeats(self) -> None:
+        # A cursor means "everything up to here": during a flush, that is not true yet for
+        # all subscribers.
         head = None if self._fanout.busy else self._head
-        self._heartbeats.beat(head, self._behind, self._catchup.waiting)
+        self._heartbeats.send(head, self._behind, self._catchup.pending_subscriptions)
 
     def _check_stalled(self) -> None:
         now = self._clock.seconds()
@@ -434,6 +416,13 @@ class Hub:
                 subscriber.on_stall_timeout()
 
 
-def _count(channel: Channel) -> ChannelCounts:
-    position = str(channel.last) if channel.last is not None else ""
-    return ChannelCounts(channel.name, channel.subscribers, channel.messages, position)
+def _channel_counts(channel: Channel) -> ChannelCounts:
+    position = str(channel.last_position) if channel.last_position is not None else ""
+    return ChannelCounts(channel.name, channel.subscribers, channel.received_count, position)
+
+
+def _sums(channels: Sequence[Channel]) -> tuple[int, int]:
+    return (
+        sum([channel.subscribers for channel in channels]),
+        sum([channel.received_count for channel in channels]),
+    )

@@ -1,5 +1,5 @@
 """
-The daemon's own hub, and one for each further server that a route names.
+The hubs of a daemon: its main hub, and one for each further server of a route.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from rt_twisted.model.retention import Retention
 
 class HubRegistry:
     """
-    All of them, started and stopped together.
+    All hubs, started and stopped together.
 
     Args:
         main: for routes that name no server.
-        build: makes the hub of a server, and has its broker started; raises
-            ValueError, with one sentence, for one that cannot be.
+        build: make the hub of a server and start its broker; raise ValueError, with
+            one sentence, for a server that is not valid.
     """
 
     def __init__(self, main: Hub, build: Callable[[str], Hub]) -> None:
@@ -29,13 +29,13 @@ class HubRegistry:
 
     def __iter__(self) -> Iterator[Hub]:
         """
-        Each of them, the daemon's own first.
+        Iterate over all hubs, the main hub first.
         """
         return iter(self._hubs.values())
 
     def for_server(self, server: str) -> Hub:
         """
-        The hub of *server*; the same for the same words.
+        Return the hub of *server*; the same one for the same text.
 
         Raises:
             ValueError: see `build`.
@@ -49,7 +49,7 @@ class HubRegistry:
 
     def start(self) -> None:
         """
-        See `Hub.start`.
+        Start all hubs, and those that are added later.
         """
         self._running = True
         for hub in self:
@@ -57,7 +57,7 @@ class HubRegistry:
 
     def reconfigure(self, retention: Retention, limits: HubLimits) -> None:
         """
-        See `Hub.adopt`.
+        Reconfigure all hubs; see `Hub.reconfigure`.
         """
         for hub in self:
             hub.reconfigure(retention, limits)
@@ -65,13 +65,13 @@ class HubRegistry:
     @property
     def subscribers(self) -> int:
         """
-        How many are connected.
+        Return the number of connected subscribers.
         """
         return sum([hub.subscribers for hub in self])
 
     def stop(self, retry: int) -> None:
         """
-        See `Hub.stop`.
+        Stop all hubs; see `Hub.stop`.
         """
         for hub in self:
             hub.stop(retry)

@@ -1,9 +1,9 @@
 """
-What a subscriber is sent when it joins, encoded piece by piece as it is taken.
+What a subscriber is sent when it joins, encoded piece by piece as it is sent.
 
-A replay may have megabytes, and a client that does not read may have asked for it.
-So a subscriber queues references to messages, which all subscribers share, and a
-piece is encoded only when there is room to send it.
+A replay may have megabytes, and a client that does not read may have requested it. So a
+subscriber queues references to messages, which all subscribers share. A piece is
+encoded only when there is room to send it.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ PIECE = 16384  # bytes that are joined for one send(2); a large frame is a piece
 
 class SharedFrame:
     """
-    A large message in one format, shared by all that are being sent it.
+    A large message in one format, shared by all subscribers that it is being sent to.
 
     Args:
         data: the encoded message.
@@ -36,7 +36,7 @@ SharedFrames = MutableMapping[tuple[IFormat, Position], SharedFrame]
 
 def shared_frames() -> SharedFrames:
     """
-    An empty set of frames, each kept for as long as some replay is sending it.
+    Return an empty table of frames; each entry lives while a replay is sending it.
     """
     return WeakValueDictionary()
 
@@ -63,13 +63,13 @@ class ReplayFrames:
         self._items = items
         self._shared = shared
         self._next = 0  # index of the first item that is in no piece yet
-        self._left = -1  # bytes of the items from there on, once somebody asked
+        self._left = -1  # bytes of the items from there on; -1: not computed yet
         self._piece: memoryview | bytes = b""  # what is left of the current piece
-        self._frame: SharedFrame | None = None  # keeps a shared one alive, if it is one
+        self._frame: SharedFrame | None = None  # a reference keeps a shared frame alive
 
     def __len__(self) -> int:
         """
-        About how many bytes are left: those of messages, before they are encoded.
+        Return about how many bytes are left: messages count before they are encoded.
         """
         if self._left < 0:
             self._left = sum(map(_size, self._items[self._next :]))
@@ -77,21 +77,21 @@ class ReplayFrames:
 
     def __bool__(self) -> bool:
         """
-        Whether something is left.
+        Return whether something is left.
         """
         return bool(self._piece) or self._next < len(self._items)
 
     def piece(self) -> memoryview | bytes:
         """
-        The next bytes to send; empty at the end. The same until `sent` is called.
+        Return the next bytes to send, b"" at the end; the same until `sent` is called.
         """
         while not self._piece and self._next < len(self._items):
-            self._piece = self._take()
+            self._piece = self._next_piece()
         return self._piece
 
     def sent(self, size: int) -> None:
         """
-        The first *size* bytes of the current piece are sent.
+        Note that the first *size* bytes of the current piece are sent.
         """
         piece = self._piece
         if size == len(piece):
@@ -99,7 +99,7 @@ class ReplayFrames:
         else:
             self._piece = memoryview(piece)[size:]
 
-    def _take(self) -> bytes:
+    def _next_piece(self) -> bytes:
         items, encode = self._items, self._format.encode
         first = index = self._next
         frames: list[bytes] = []

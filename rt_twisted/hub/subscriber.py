@@ -1,10 +1,10 @@
 """
-One reader: its format, its transport, and how far it is behind.
+One subscriber: its format, its transport and its backlog.
 
-Writing is the hot path. A reader for whom nothing waits is written by the
-socket's own `send`; what does not fit waits here, as references to frames that
-all readers share, and the transport gets one small piece at a time, so that it
-calls back when the kernel has room again.
+Writing is the hot path. A subscriber without a backlog is written by the socket's own
+`send`. What does not fit is queued here, as references to frames that all subscribers
+share. The transport gets one small piece at a time, so that it calls back when the
+kernel has room again.
 """
 
 from __future__ import annotations
@@ -33,81 +33,85 @@ _log = Logger()
 
 class DisconnectReason(Enum):
     """
-    Why a reader is gone; the values are the names of the counters.
+    Why a subscriber was disconnected; the values are the names of the counters.
     """
 
-    CLIENT = "client"  # it hung up
-    LOST = "lost"  # its connection broke, or its host is silent
-    BEHIND = "behind"  # too many bytes were waiting for it
-    STALLED = "stalled"  # it took nothing for too long
-    LIMIT = "limit"  # it had asked for no more than so many bytes
-    SILENT = "silent"  # it did not answer a ping
-    BROKEN = "broken"  # it broke the rules of its protocol, or a limit
-    ENDED = "ended"  # our side of its conversation was over
-    SHUTDOWN = "shutdown"  # the daemon stops
+    CLIENT = "client"  # the client closed the connection
+    LOST = "lost"  # the connection broke, or the peer does not respond
+    BEHIND = "behind"  # its backlog was too large
+    STALLED = "stalled"  # its connection accepted nothing for too long
+    LIMIT = "limit"  # it received as many bytes as it had requested
+    SILENT = "silent"  # it did not respond to a ping
+    BROKEN = "broken"  # it violated its protocol, or a limit
+    ENDED = "ended"  # the daemon ended the session
+    SHUTDOWN = "shutdown"  # the daemon stopped
 
 
 class SubscriberObserver(Protocol):
     """
-    Who is told how a subscriber fares: the hub.
+    Receives the events of a subscriber; the hub is one.
     """
 
     def seconds(self) -> float:
         """
-        The time; does not go back.
+        Return the time; it never goes back.
         """
 
     def position(self) -> Position:
         """
-        The end of the log.
+        Return the end of the log.
         """
 
     def fell_behind(self, subscriber: Subscriber) -> None:
         """
-        Bytes wait for it from now on.
+        Note that *subscriber* has a backlog from now on.
         """
 
     def caught_up(self, subscriber: Subscriber) -> None:
         """
-        None wait any more.
+        Note that *subscriber* has no backlog any more.
         """
 
     def skipped(self, subscriber: Subscriber) -> None:
         """
-        Messages were dropped for it, and it was told.
+        Note that the subscriber's backlog was replaced by a gap event.
         """
 
-    def leave(self, subscriber: Subscriber, cause: DisconnectReason) -> None:
+    def leave(self, subscriber: Subscriber, reason: DisconnectReason) -> None:
         """
-        It is gone. Called once, whatever happens.
+        Note that *subscriber* is disconnected. Called once, whatever happens.
         """
 
 
 @implementer(IProtocol, IPullProducer, IPushProducer)
 class Subscriber:
     """
-    A reader's end of a connection that was taken over for a stream.
+    The subscriber's end of a connection that was taken over for a stream.
 
-    To Twisted it is the connection's protocol and, while it is behind, its
-    producer.
+    To Twisted it is the connection's protocol and, while it has a backlog, its producer.
 
     Args:
-        transport: the connection; nobody else writes to it from now on.
-        format: what messages look like to this reader.
-        audience: who is told.
-        patience: how far behind it may be.
+        transport: the connection; only the subscriber writes to it from now on.
+        format: how messages look to this subscriber.
+        observer: receives its events.
+        backlog_limits: how far behind it may be.
         address: the client's, as the limits count it.
-        limit: bytes after which the stream ends, for clients that keep all
-            they got in memory; 0 for none.
+        limit: bytes after which the stream ends, for clients that keep all that they
+            received in memory; 0 for none.
+
+    Attributes:
+        channels: written by the hub's catch-up only; empty while it has not joined any.
+        bucket: written by the hub's heartbeats only: when it is sent a heartbeat; -1
+            while it has not joined the hub.
     """
 
     __slots__ = (
         "_backlog",
         "_direct",
+        "_last_progress",
         "_paused",
-        "_progress",
+        "_queued_bytes",
         "_send",
-        "_waiting",
         "address",
         "backlog_limits",
         "bucket",
@@ -131,62 +135,63 @@ class Subscriber:
         self.observer = observer
         self.backlog_limits = backlog_limits
         self.address = address
-        self.channels: tuple[Any, ...] = ()  # the hub's
-        self.bucket = -1  # the hub's: when it is sent a heartbeat; -1 while it has not joined
-        self._backlog: deque[Any] | None = None  # None: nothing waits
-        self._waiting = 0  # bytes in the backlog behind its first frame
-        self._progress = 0.0  # when it last took something, while it is behind
-        self._paused = False  # transports without a socket say when to stop
+        self.channels: tuple[Any, ...] = ()
+        self.bucket = -1
+        self._backlog: deque[Any] | None = None  # None: it is not behind
+        self._queued_bytes = 0  # bytes in the backlog behind its first frame
+        self._last_progress = 0.0  # when bytes were last accepted, while it is behind
+        self._paused = False  # by a transport without a socket
         send = direct_send(transport)
         hand_over(transport, self)
         self._direct = send is not None
-        self._send: Send = send or self._through_transport
+        self._send: Send = send or self._send_by_transport
         if limit:
-            self._send = _Limited(self._send, limit, self)
+            self._send = _LimitedSend(self._send, limit, self)
         if not self._direct:
             transport.registerProducer(self, True)
 
     @property
     def closed(self) -> bool:
         """
-        Whether it has left; what is written to it then goes nowhere.
+        Return whether it is disconnected; what is written to it then is discarded.
         """
         return self._send is _discard
 
     @property
     def behind(self) -> bool:
         """
-        Whether something waits for it.
+        Return whether it has a backlog.
         """
         return self._backlog is not None
 
     @property
     def stalled_since(self) -> float:
         """
-        When it last took something (`Audience.seconds`), if it is behind.
+        Return when its connection last accepted bytes (`SubscriberObserver.seconds`), while
+        it has a backlog.
         """
-        return self._progress
+        return self._last_progress
 
     @property
     def backlog_bytes(self) -> int:
         """
-        Bytes that wait here until it can be sent more.
+        Return the size of its backlog.
         """
-        return self._waiting + len(self._backlog[0]) if self._backlog else 0
+        return self._queued_bytes + len(self._backlog[0]) if self._backlog else 0
 
     def write(self, frame: bytes) -> None:
         """
-        Send *frame* now, or as soon as what waits before it is sent.
+        Send *frame* now, or after the backlog.
         """
         broadcast((self,), frame)
 
     def write_replay(self, replay: ReplayFrames) -> None:
         """
-        Send *replay*, each piece as soon as there is room for it: what waits here is
-        references to its messages.
+        Send *replay* piece by piece, each as soon as there is room for it. The backlog has
+        references to the messages, and not their frames.
         """
         if self._backlog is not None:
-            self._queue(replay)
+            self._enqueue(replay)
             return
         while piece := self._next_piece(replay):
             try:
@@ -196,7 +201,7 @@ class Subscriber:
             except OSError:
                 self.drop(DisconnectReason.LOST)
                 return
-            if self.closed:  # that was as much as it had asked for
+            if self.closed:  # it reached its limit
                 return
             whole = sent == len(piece)
             replay.sent(sent)
@@ -206,82 +211,69 @@ class Subscriber:
 
     def on_stall_timeout(self) -> None:
         """
-        It has taken nothing for longer than its patience: apply the policy.
+        Apply the policy: its connection accepted nothing for `BacklogLimits.seconds`.
         """
         if self.backlog_limits.policy is SlowConsumerPolicy.DISCONNECT:
             self.drop(DisconnectReason.STALLED)
         elif self._backlog is not None and len(self._backlog) > 2:
-            self._skip()
+            self._skip_backlog()
 
-    def drop(self, cause: DisconnectReason) -> None:
+    def drop(self, reason: DisconnectReason) -> None:
         """
-        Hang up at once; what waits is lost.
+        Abort the connection; the backlog is lost.
         """
-        self._leave(cause)
+        self._close(reason)
         self.transport.abortConnection()
 
-    def end(self, cause: DisconnectReason, retry: int) -> None:
+    def end(self, reason: DisconnectReason, retry: int) -> None:
         """
-        Say when to come back (*retry* ms), then hang up. A reader that is
-        behind is dropped: it resumes from its position.
+        Send when to reconnect (*retry* ms), then close the connection.
+
+        A subscriber with a backlog is dropped instead: it resumes from its position.
         """
         if not self.closed and self._backlog is None:
             self.write(self.format.end(retry))
         if self._backlog is not None:
-            self.drop(cause)
+            self.drop(reason)
             return
-        self._leave(cause)
+        self._close(reason)
         hang_up(self.transport)
 
-    def detach(self, cause: DisconnectReason) -> None:
+    def detach(self, reason: DisconnectReason) -> None:
         """
-        Write nothing more, and leave the connection as it is to whoever took
-        its transport over. Not while it is behind: what waits would be lost.
-        """
-        self._leave(cause)
+        Stop writing, and leave the connection open for the new owner of its transport.
 
-    # What Twisted calls.
+        Not while there is a backlog, which would be lost.
+        """
+        self._close(reason)
+
+    # IProtocol and producers.
 
     def makeConnection(self, transport: Any) -> None:
-        """
-        Not called: the connection was made before it was taken over.
-        """
+        pass
 
     def connectionMade(self) -> None:
-        """
-        Not called either.
-        """
+        pass
 
     def dataReceived(self, data: bytes) -> None:
-        """
-        What a reader says after its request has no meaning.
-        """
+        pass
 
-    def connectionLost(self, reason: Failure) -> None:
-        """
-        The client hung up, or is found to be gone.
-        """
-        self._leave(
-            DisconnectReason.CLIENT if reason.check(ConnectionDone) else DisconnectReason.LOST
+    def connectionLost(self, failure: Failure) -> None:
+        self._close(
+            DisconnectReason.CLIENT if failure.check(ConnectionDone) else DisconnectReason.LOST
         )
 
     def pauseProducing(self) -> None:
-        """
-        The transport has enough; only transports without a socket say so.
-        """
         self._paused = True
         if self._backlog is None and not self.closed:
             self._fall_behind(b"")
 
     def resumeProducing(self) -> None:
-        """
-        The transport has sent what it had: give it the next piece.
-        """
         self._paused = False
         backlog = self._backlog
         if backlog is None:
             return
-        self._progress = self.observer.seconds()
+        self._last_progress = self.observer.seconds()
         while backlog and not self._paused:
             frame = replay = backlog[0]
             if type(replay) is ReplayFrames:
@@ -293,33 +285,31 @@ class Subscriber:
             except OSError:
                 self.drop(DisconnectReason.LOST)
                 return
-            if self._backlog is None:  # it is gone
+            if self._backlog is None:  # it was disconnected
                 return
-            # Only the transport can tell when there is room again, and only
-            # about bytes of its own: a piece of the frame is its reminder.
-            reminder = bytes(frame[sent : sent + PIECE])
+            # Only the transport learns when there is room again, and only for bytes
+            # that it has itself: it gets a piece of the frame.
+            handed = bytes(frame[sent : sent + PIECE])
             if frame is not replay:
-                replay.sent(sent + len(reminder))
+                replay.sent(sent + len(handed))
                 if not replay:
                     self._shift(backlog)
-            elif sent + len(reminder) == len(frame):
+            elif sent + len(handed) == len(frame):
                 self._shift(backlog)
             else:
                 backlog[0] = memoryview(frame)[sent + PIECE :]
-            if reminder:
-                self.transport.write(reminder)
+            if handed:
+                self.transport.write(handed)
                 return
         if not backlog and not self._paused:
             self._catch_up()
 
     def stopProducing(self) -> None:
-        """
-        The connection is being lost; connectionLost follows.
-        """
+        pass
 
-    # Being behind.
+    # Backlog.
 
-    def _through_transport(self, frame: Any) -> int:
+    def _send_by_transport(self, frame: Any) -> int:
         sent = 0
         while sent < len(frame) and not self._paused:
             self.transport.write(bytes(frame[sent : sent + PIECE]))
@@ -330,19 +320,19 @@ class Subscriber:
         try:
             return replay.piece()
         except Exception:
-            # Somebody's own format. The client resumes, and misses nothing unsaid.
-            _log.failure("{codec} cannot encode a replay", codec=self.format)
+            # A format of a plug-in. The client reconnects and resumes without loss.
+            _log.failure("{encoder} cannot encode a replay", encoder=self.format)
             self.drop(DisconnectReason.LOST)
             return b""
 
     def _fall_behind(self, rest: Any) -> None:
         self._backlog = deque((rest,) if rest else ())
-        self._waiting = 0
-        self._progress = self.observer.seconds()
+        self._queued_bytes = 0
+        self._last_progress = self.observer.seconds()
         self.observer.fell_behind(self)
         if self._direct:
-            # A pull producer is asked at once, and again whenever the
-            # transport has nothing left.
+            # A pull producer is resumed at once, and again whenever the transport's
+            # buffer is empty.
             self.transport.registerProducer(self, False)
 
     def _catch_up(self) -> None:
@@ -351,37 +341,37 @@ class Subscriber:
             self.transport.unregisterProducer()
         self.observer.caught_up(self)
 
-    def _queue(self, frame: bytes | ReplayFrames) -> None:
+    def _enqueue(self, frame: bytes | ReplayFrames) -> None:
         backlog = self._backlog
         assert backlog is not None
-        if self._waiting > self.backlog_limits.bytes:
+        if self._queued_bytes > self.backlog_limits.bytes:
             if self.backlog_limits.policy is SlowConsumerPolicy.DISCONNECT:
                 self.drop(DisconnectReason.BEHIND)
                 return
-            self._skip()
+            self._skip_backlog()
         self._append(backlog, frame)
 
     def _append(self, backlog: deque[Any], frame: bytes | ReplayFrames) -> None:
         if backlog:
-            self._waiting += len(frame)
+            self._queued_bytes += len(frame)
         backlog.append(frame)
 
     def _shift(self, backlog: deque[Any]) -> None:
         backlog.popleft()
         if backlog:
-            self._waiting -= len(backlog[0])
+            self._queued_bytes -= len(backlog[0])
 
-    def _skip(self) -> None:
+    def _skip_backlog(self) -> None:
         backlog = self._backlog
         assert backlog is not None
-        # The first frame may be sent in part: it has to stay.
+        # The first frame may be sent in part: it must stay.
         while len(backlog) > 1:
             backlog.pop()
-        self._waiting = 0
+        self._queued_bytes = 0
         self._append(backlog, self.format.gap(self.observer.position()))
         self.observer.skipped(self)
 
-    def _leave(self, cause: DisconnectReason) -> None:
+    def _close(self, reason: DisconnectReason) -> None:
         if self.closed:
             return
         if not self._direct or self._backlog is not None:
@@ -390,18 +380,20 @@ class Subscriber:
         if self._backlog is not None:
             self._backlog = None
             self.observer.caught_up(self)
-        self.observer.leave(self, cause)
+        self.observer.leave(self, reason)
 
 
 def broadcast(subscribers: Iterable[Subscriber], frame: bytes) -> None:
     """
-    `Subscriber.write` for each of *readers*: the loop that everything else is
-    there for. A call per reader, or a second look at an attribute, shows.
+    Write *frame* to each of *subscribers*, as `Subscriber.write` does.
+
+    This is the hottest loop of the daemon: a call or a further attribute lookup per
+    subscriber is measurable.
     """
     size = len(frame)
     for subscriber in subscribers:
         if subscriber._backlog is not None:
-            subscriber._queue(frame)
+            subscriber._enqueue(frame)
             continue
         send = subscriber._send
         try:
@@ -415,9 +407,9 @@ def broadcast(subscribers: Iterable[Subscriber], frame: bytes) -> None:
             subscriber._fall_behind(memoryview(frame)[sent:])
 
 
-class _Limited:
+class _LimitedSend:
     """
-    Counts what is sent, and ends the stream when it is enough.
+    Counts the bytes sent, and ends the stream at the limit.
     """
 
     __slots__ = ("_left", "_send", "_subscriber")

@@ -266,8 +266,8 @@ def test_who_goes_while_it_waits_leaves_nothing(make: Callable[..., House]) -> N
     answer.callback(Replay((), True, Position("e", 100)))
 
     assert context.hub.current_metrics().subscribers == 0
-    assert context.hub._catchup.waiting == {}
-    assert not next(iter(context.hub._channels)).waiting
+    assert context.hub._catchup.pending_subscriptions == {}
+    assert not next(iter(context.hub._channels)).pending_subscriptions
 
 
 def test_a_loss_is_told_to_live_readers(make: Callable[..., House]) -> None:
@@ -464,8 +464,8 @@ def test_a_channel_added_within_a_turn_waits_for_its_end(
     """
     Its replay would move the cursor beyond what the reader is still to be told.
     """
-    monkeypatch.setattr(fanout_module, "SLICE", -1.0)
-    monkeypatch.setattr(fanout_module, "CHUNK", 1)
+    monkeypatch.setattr(fanout_module, "SLICE_SECONDS", -1.0)
+    monkeypatch.setattr(fanout_module, "CHUNK_SIZE", 1)
     context = make()
     lines = [context.join("a") for _ in range(3)]
     context.publish(("a", b"1"))
@@ -574,7 +574,7 @@ def test_an_answer_about_a_removed_channel_is_not_told(make: Callable[..., House
     context.hub.add_channels(subscriber, ["c"], After(Position("e", 90)))
     context.hub.remove_channels(subscriber, ["c"])
     assert len(broker.asked) == 2
-    assert context.hub._catchup.waiting == {}
+    assert context.hub._catchup.pending_subscriptions == {}
 
 
 def test_a_broker_that_fails_to_subscribe_is_said(

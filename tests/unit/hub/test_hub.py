@@ -362,7 +362,7 @@ def test_names_that_readers_make_up_are_bounded(make: Callable[..., House]) -> N
     context.publish(("orders", b"2"), ("other", b""))
     context.turn()
 
-    assert len(list(context.hub._channels)) <= channels_module.UNREAD + 2
+    assert len(list(context.hub._channels)) <= channels_module.MAX_UNUSED + 2
     got = context.join("orders", since=After(Position("e", 0))).read()
     assert b"gap" not in got
     assert texts(got) == [b"1", b"2"]
@@ -399,8 +399,8 @@ def test_leaving_while_told_is_safe(
     """
     A turn is cut into slices; who leaves in between is not written to.
     """
-    monkeypatch.setattr(fanout_module, "SLICE", -1.0)
-    monkeypatch.setattr(fanout_module, "CHUNK", 1)
+    monkeypatch.setattr(fanout_module, "SLICE_SECONDS", -1.0)
+    monkeypatch.setattr(fanout_module, "CHUNK_SIZE", 1)
     context = make()
     lines = [context.join("a") for _ in range(5)]
     context.publish(("a", b"1"))
@@ -482,13 +482,13 @@ def test_no_cursor_overtakes_a_message(
     A heartbeat between two slices of a turn does not say "everything up to
     here" to those who are still to be told.
     """
-    monkeypatch.setattr(fanout_module, "SLICE", -1.0)
-    monkeypatch.setattr(fanout_module, "CHUNK", 1)
+    monkeypatch.setattr(fanout_module, "SLICE_SECONDS", -1.0)
+    monkeypatch.setattr(fanout_module, "CHUNK_SIZE", 1)
     context = make(limits=HubLimits(heartbeat=1))
     lines = [context.join("a") for _ in range(3)]
     context.publish(("a", b"1"))
     context.step()
-    context.hub._swept()
+    context.hub._sweep_once()
 
     got = [line.read() for line in lines]
 
@@ -815,8 +815,8 @@ def test_nothing_lost_repeated_or_out_of_order(steps: list[tuple[str, Any]], chu
     turn, slow reading and heartbeats: every reader ends with exactly what its
     channels had since it first came.
     """
-    slice_, bunch_ = fanout_module.SLICE, fanout_module.CHUNK
-    fanout_module.SLICE, fanout_module.CHUNK = -1.0, chunk
+    slice_, bunch_ = fanout_module.SLICE_SECONDS, fanout_module.CHUNK_SIZE
+    fanout_module.SLICE_SECONDS, fanout_module.CHUNK_SIZE = -1.0, chunk
     context = House(retention=Retention(count=10_000, bytes=1 << 30), limits=HubLimits(heartbeat=2))
     clients: list[Client] = []
     published: list[tuple[int, str]] = []
@@ -850,7 +850,7 @@ def test_nothing_lost_repeated_or_out_of_order(steps: list[tuple[str, Any]], chu
             wanted = [n for n, ch in published if ch in client.channels and n > client.since]
             assert client.got == wanted
     finally:
-        fanout_module.SLICE, fanout_module.CHUNK = slice_, bunch_
+        fanout_module.SLICE_SECONDS, fanout_module.CHUNK_SIZE = slice_, bunch_
         for line in context.lines:
             line.close()
 
