@@ -50,5 +50,4 @@ def test_tables(daemon: StartDaemon, check: Check, tmp_path: Path) -> None:
     record.add(
         f"names beside it: {sorted(each.name for each in tmp_path.glob('*.*') if each.is_file())}"
     )
-    server.start()
     check("history-tables.txt", record)

@@ -144,7 +144,6 @@ def test_commands(redis: Server, monitor: Monitor, daemon: StartDaemon, check: C
     step("a reader with history")
     server.kill()
     step("the end")
-    server.start()
     keys = sorted(monitor.ask("KEYS", "*"))
     record.title("keys: types and whether they expire")
     for key in keys:

@@ -134,7 +134,7 @@ def test_upgrade(shared: Server, check: Check) -> None:
         peer = SocketPeer(http)
         peer.receive()
         peer.send("40" + json.dumps({"pid": pid, "offset": position}))
-        peer.receive(3)
+        peer.receive(2)
     check("socketio-upgrade.txt", record)
 
 
