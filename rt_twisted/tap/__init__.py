@@ -24,7 +24,7 @@ from rt_twisted.net.signals import hold_signals
 from rt_twisted.net.systemd import SystemdNotifier
 from rt_twisted.routes import Routes, RouteServices
 from rt_twisted.tap.access_log import AccessLog
-from rt_twisted.tap.daemon import Daemon, ExporterService
+from rt_twisted.tap.daemon import Daemon, ExporterService, MetricsSource
 from rt_twisted.tap.endpoints import make_endpoints
 from rt_twisted.tap.factories import (
     EMBEDDED,
@@ -252,7 +252,7 @@ def _words_for_twistd(options: Options, log: LogFile | None, number: int) -> Ite
         yield f"--rundir={os.path.join(options.folder, twistd['rundir'])}"
 
 
-def _export(services: Any, options: Options, reactor: Any, source: Any) -> None:
+def _export(services: Any, options: Options, reactor: Any, source: MetricsSource) -> None:
     """
     Have the numbers of *source* sent where they are wanted.
     """

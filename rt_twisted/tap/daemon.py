@@ -18,6 +18,7 @@ from twisted.logger import Logger
 
 from rt_twisted.http.server import HttpServer
 from rt_twisted.hub.registry import HubRegistry
+from rt_twisted.metrics.metrics import Metrics
 from rt_twisted.net.listeners import listen_on, take_all, tune_listener
 from rt_twisted.net.signals import Renewable, handle_signals
 
@@ -202,18 +203,29 @@ class Daemon(Service):
             await deferLater(self._reactor, POLL)
 
 
+class MetricsSource(Protocol):
+    """
+    What has the metrics to export: a hub, or the sum over worker processes.
+    """
+
+    def current_metrics(self) -> Metrics | Deferred[Metrics]:
+        """
+        All metrics as they are now.
+        """
+
+
 class ExporterService(Service):
     """
     Hands the daemon's numbers to an exporter, at an interval.
 
     Args:
         exporter: provides `IExporter`.
-        source: whose `numbers()`; they may be a Deferred.
+        source: of what is exported.
         clock: the reactor.
         interval: seconds.
     """
 
-    def __init__(self, exporter: Any, source: Any, clock: Any, interval: float) -> None:
+    def __init__(self, exporter: Any, source: MetricsSource, clock: Any, interval: float) -> None:
         self._exporter = exporter
         self._source = source
         self._interval = interval
@@ -237,5 +249,5 @@ class ExporterService(Service):
 
     async def _export(self) -> None:
         with _exporting:
-            numbers = await maybeDeferred(self._source.numbers)
+            numbers = await maybeDeferred(self._source.current_metrics)
             self._exporter.export(numbers, time.time())

@@ -63,7 +63,7 @@ class StatsAggregator:
             self._ask()
         return answer
 
-    def numbers(self) -> Deferred[Metrics]:
+    def current_metrics(self) -> Deferred[Metrics]:
         """
         The sum, as exporters want it.
         """
