@@ -1,3 +1,3 @@
 """
-Bytes to values and back; nothing here knows Twisted, a clock or a log.
+Codecs: bytes to values and back. Pure: no Twisted, no clock, no log.
 """

@@ -1,5 +1,6 @@
 """
-Client addresses: which proxies are trusted, and what their headers say.
+The address of a client behind trusted proxies, from `Forwarded` (RFC 7239),
+`X-Forwarded-For` or `X-Real-IP`.
 """
 
 from __future__ import annotations
@@ -12,8 +13,8 @@ from functools import lru_cache
 from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import Self
 
-UNIX = "unix"  # stands for the peers of unix sockets, who have no address
-PREFIX = 64  # bits that count of an IPv6 address: a network gets no fewer (RFC 6177)
+UNIX = "unix"  # stands for the peers of unix sockets, which have no address
+PREFIX = 64  # bits of an IPv6 address: a site gets at least so large a network (RFC 6177)
 
 # RFC 7239, 4: pairs of a token and a token or quoted string. Values without quotes may have
 # colons and brackets here, as several proxies send them.
@@ -48,10 +49,10 @@ class Networks:
     @classmethod
     def of(cls, words: Iterable[str]) -> Self:
         """
-        The set that *words* describe: `10.0.0.5`, `10.0.0.0/8`, `2001:db8::/32`, `unix`.
+        Parse *words*: `10.0.0.5`, `10.0.0.0/8`, `2001:db8::/32`, `unix`.
 
         Raises:
-            ValueError: a word is none of these, or a network has bits set behind its prefix.
+            ValueError: a word is none of these, or a network has bits set after its prefix.
         """
         addresses, networks = set(), []
         for word in words:
@@ -67,9 +68,6 @@ class Networks:
         return len(self.addresses) + len(self.networks)
 
     def __contains__(self, address: str) -> bool:
-        """
-        Whether *address* is one of these: canonical, or "" for the peer of a unix socket.
-        """
         if (address or UNIX) in self.addresses:
             return True
         return bool(self.networks and address) and _in_one(self.networks, address)
@@ -86,10 +84,10 @@ def _in_one(networks: Sequence[IPv4Network | IPv6Network], address: str) -> bool
 
 def canonical(text: str) -> str:
     """
-    An address in its shortest form; IPv4 mapped into IPv6 as IPv4, without a zone.
+    Return the shortest form of an address, without zone; IPv4 mapped into IPv6 as IPv4.
 
     Raises:
-        ValueError: it is no address.
+        ValueError: *text* is not an address.
     """
     address = ip_address(text)
     if isinstance(address, IPv6Address):
@@ -102,7 +100,10 @@ def canonical(text: str) -> str:
 
 def limit_key(address: str) -> str:
     """
-    What limits per address count of a canonical *address*: all of IPv4, the network of IPv6.
+    Return what limits per address count: an IPv4 address, or the /64 network of an IPv6 one.
+
+    Args:
+        address: in canonical form.
     """
     if ":" not in address:
         return address
@@ -114,10 +115,10 @@ def limit_key(address: str) -> str:
 
 def client_address(peer: str, header: str, kind: AddressHeader, trusted: Networks) -> str:
     """
-    The address of the client behind the trusted proxies.
+    Return the address of the client behind the trusted proxies.
 
-    Each proxy appends the address from which it received the request. What the client
-    itself sent stands in front of the first address that no trusted proxy gave.
+    Each proxy appends the address from which it received the request. Addresses that
+    the client itself sent stand before the first that a trusted proxy has appended.
 
     Args:
         peer: of the connection, canonical; "" for a unix socket.
@@ -142,10 +143,10 @@ def client_address(peer: str, header: str, kind: AddressHeader, trusted: Network
 
 def last_scheme(header: str) -> str:
     """
-    The scheme in `X-Forwarded-Proto`: of several the last, which the nearest proxy wrote.
+    Return the last scheme in `X-Forwarded-Proto`, which the nearest proxy wrote.
 
     Returns:
-        http, https, or "" if it names neither.
+        http, https, or "" for anything else.
     """
     named = header.rpartition(",")[2].strip(" \t").lower()
     return named if named in ("http", "https") else ""
@@ -153,10 +154,10 @@ def last_scheme(header: str) -> str:
 
 def forwarded_scheme(header: str) -> str:
     """
-    The scheme that the last element of `Forwarded` names (RFC 7239, 5.4).
+    Return the scheme in the last element of `Forwarded` (RFC 7239, 5.4).
 
     Returns:
-        http, https, or "" if it names neither.
+        http, https, or "" for anything else.
     """
     at, named = 0, ""
     while at < len(header):
@@ -176,20 +177,20 @@ def forwarded_scheme(header: str) -> str:
 
 def _hops(header: str, kind: AddressHeader) -> Iterator[str | None]:
     """
-    The addresses in *header*, the client's first; None for each that is not known.
+    Yield the addresses in *header*, the client's first; None for each unknown one.
     """
     if kind is AddressHeader.FORWARDED:
         yield from _forwarded(header)
         return
     hops = header.split(",")
-    # X-Real-IP is no list: a proxy sets it. Of several the last is the nearest proxy's.
+    # X-Real-IP is not a list. Of several headers the nearest proxy has set the last.
     for hop in hops[-1:] if kind is AddressHeader.X_REAL_IP else hops:
         yield _node(hop.strip().strip('"'))
 
 
 def _forwarded(header: str) -> Iterator[str | None]:
     """
-    The `for` of each element of `Forwarded` (RFC 7239).
+    Yield the `for` of each element of `Forwarded` (RFC 7239, 5.2).
     """
     at, node = 0, ""
     while at < len(header):
@@ -204,7 +205,7 @@ def _forwarded(header: str) -> Iterator[str | None]:
             yield _node(node)
             node = ""
         elif separator not in (";", ""):
-            # Malformed: what follows may be the client's own text, so no address is known.
+            # Malformed: the rest may be the client's own text, so the address is unknown.
             yield None
             return
         at += 1
@@ -213,10 +214,10 @@ def _forwarded(header: str) -> Iterator[str | None]:
 
 def _node(text: str) -> str | None:
     """
-    The address in *text*, which may have a port and brackets (RFC 7239, 6).
+    Parse a node, which may have a port and brackets (RFC 7239, 6).
 
     Returns:
-        None if it has none: `unknown`, `_hidden`, or malformed.
+        its address; None for `unknown`, `_hidden`, and malformed text.
     """
     found = _WITH_PORT.fullmatch(text)
     try:

@@ -1,5 +1,5 @@
 """
-Content codings of request bodies (RFC 9110, 8.4): what `Content-Encoding` names.
+Content codings of request bodies: the header `Content-Encoding` (RFC 9110, 8.4).
 """
 
 from __future__ import annotations
@@ -8,9 +8,9 @@ import zlib
 
 from rt_twisted.codecs.errors import RemoteProtocolError
 
-ACCEPT_ENCODING = "gzip, deflate, identity"  # as Accept-Encoding says it (RFC 9110, 12.5.3)
-MAX_CODINGS = 2  # one within the other
-MAX_MEMBERS = 100  # of one gzip file (RFC 1952, 2.2): each takes a decompressor
+ACCEPT_ENCODING = "gzip, deflate, identity"  # the header's value (RFC 9110, 12.5.3)
+MAX_CODINGS = 2  # nested
+MAX_MEMBERS = 100  # of one gzip file (RFC 1952, 2.2): each needs a decompressor
 _STEP = 65536  # bytes inflated at a time
 
 _GZIP, _ZLIB, _RAW = 16 + zlib.MAX_WBITS, zlib.MAX_WBITS, -zlib.MAX_WBITS
@@ -18,7 +18,7 @@ _GZIP, _ZLIB, _RAW = 16 + zlib.MAX_WBITS, zlib.MAX_WBITS, -zlib.MAX_WBITS
 
 def read_codings(header: str) -> list[str]:
     """
-    The codings of a body, in the order in which they were applied.
+    Parse the codings of a body, in the order in which they were applied.
 
     Args:
         header: the value of Content-Encoding; "" if there is none.
@@ -28,7 +28,7 @@ def read_codings(header: str) -> list[str]:
 
     Raises:
         RemoteProtocolError: 415, another coding or more than MAX_CODINGS. Respond
-            with `Accept-Encoding: ACCEPT_ENCODING`.
+            with the header `Accept-Encoding: {ACCEPT_ENCODING}`.
     """
     codings = [word.strip().lower().removeprefix("x-") for word in header.split(",")]
     codings = [coding for coding in codings if coding not in ("", "identity")]
@@ -40,45 +40,48 @@ def read_codings(header: str) -> list[str]:
     return codings
 
 
-def decode(codings: list[str], body: bytes, most: int) -> bytes:
+def decode(codings: list[str], body: bytes, max_size: int) -> bytes:
     """
-    Undo *codings*, the last one first.
+    Decode *body*, the last coding first.
 
     Args:
         codings: from `read_codings`.
-        body: as it came.
-        most: bytes of the result, and of what is in between.
+        body: as received.
+        max_size: bytes of the result, and of each intermediate result.
 
     Raises:
-        RemoteProtocolError: 400, it is malformed or cut off; 413, it is larger.
+        RemoteProtocolError: 400, the body is malformed or truncated; 413, the result is
+            larger than *max_size*.
     """
     for coding in reversed(codings):
         if coding == "gzip":
-            body = _members(body, most)
+            body = _gunzip(body, max_size)
         else:
-            # zlib's format (RFC 9110, 8.4.1.2); some clients send it without its head.
+            # The zlib format (RFC 9110, 8.4.1.2); some clients send it without its header.
             is_zlib = len(body) > 1 and body[0] & 15 == 8 and (body[0] << 8 | body[1]) % 31 == 0
-            body, rest = _inflate(body, _ZLIB if is_zlib else _RAW, most)
+            body, rest = _inflate(body, _ZLIB if is_zlib else _RAW, max_size)
             if rest:
                 raise _malformed()
     return body
 
 
-def _members(body: bytes, most: int) -> bytes:
+def _gunzip(body: bytes, max_size: int) -> bytes:
     pieces: list[bytes] = []
     for _ in range(MAX_MEMBERS):
-        piece, body = _inflate(body, _GZIP, most)
+        piece, body = _inflate(body, _GZIP, max_size)
         pieces.append(piece)
-        most -= len(piece)
+        max_size -= len(piece)
         if not body:
             return b"".join(pieces)
     raise RemoteProtocolError(f"more than {MAX_MEMBERS} gzip members in the body")
 
 
-def _inflate(body: bytes, window: int, most: int) -> tuple[bytes, bytes]:
+def _inflate(body: bytes, window: int, max_size: int) -> tuple[bytes, bytes]:
     """
+    Decompress one stream at the start of *body*.
+
     Returns:
-        what is in *body* up to its end, and the bytes behind that.
+        its content, and the bytes after its end.
     """
     inflater = zlib.decompressobj(window)
     inflated = bytearray()
@@ -86,8 +89,8 @@ def _inflate(body: bytes, window: int, most: int) -> tuple[bytes, bytes]:
         while not inflater.eof:
             piece = inflater.decompress(body, _STEP)
             inflated += piece
-            if len(inflated) > most:
-                raise RemoteProtocolError(f"the decoded body is larger than {most} bytes", 413)
+            if len(inflated) > max_size:
+                raise RemoteProtocolError(f"the decoded body is larger than {max_size} bytes", 413)
             body = inflater.unconsumed_tail
             if not piece and not body and not inflater.eof:
                 raise _malformed()

@@ -1,5 +1,5 @@
 """
-What codecs raise.
+The errors that codecs raise.
 """
 
 from __future__ import annotations
@@ -7,11 +7,11 @@ from __future__ import annotations
 
 class RemoteProtocolError(Exception):
     """
-    The peer's mistake.
+    The peer broke the protocol.
 
     Args:
         reason: one sentence for the peer.
-        status: the HTTP status to answer.
+        status: to send: an HTTP status, or a websocket close code.
     """
 
     def __init__(self, reason: str, status: int = 400) -> None:

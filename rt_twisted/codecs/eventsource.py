@@ -1,7 +1,7 @@
 """
-Reading an event stream, as a browser's EventSource does (WHATWG HTML, 9.2.5 and 9.2.6).
+Parser for event streams, as a browser's EventSource (WHATWG HTML, 9.2.5 and 9.2.6).
 
-The other direction is `rt_twisted.formats.sse`.
+`rt_twisted.formats.sse` is the encoder.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ _BYTE_ORDER_MARK = b"\xef\xbb\xbf"  # byte order mark
 @dataclass(frozen=True, slots=True)
 class Event:
     """
-    What a stream dispatched.
+    One dispatched event.
 
     Args:
-        id: the last id the stream has said, perhaps with an earlier event; "" before any.
-        type: `message` if the event names none.
+        id: the last id of the stream, of this or an earlier event; "" before any.
+        type: `message` if the event has none.
         data: its lines, joined by LF.
     """
 
@@ -32,44 +32,56 @@ class Event:
 
 class EventReader:
     """
-    Makes events of an event stream's bytes. What stands behind the last blank
-    line when the stream ends is no event (9.2.6).
+    Parses one event stream. An event is complete with its blank line: what follows the last
+    one when the stream ends is discarded (9.2.6).
 
     Args:
-        last_id: where an earlier stream ended, if this one goes on from there.
+        last_id: the last id of an earlier stream that this one continues.
+
+    Attributes:
+        last_id: to send as `Last-Event-ID` when reconnecting.
+        retry: milliseconds to wait before reconnecting; None if the stream names none.
+        comments: number of comments received, heartbeats among them.
     """
 
     __slots__ = (
-        "_cr", "_data", "_fresh", "_id", "_pieces", "_size", "_type", "comments", "last_id", "retry"
-    )  # fmt: skip
+        "_at_start",
+        "_cr",
+        "_data",
+        "_id",
+        "_pieces",
+        "_size",
+        "_type",
+        "comments",
+        "last_id",
+        "retry",
+    )
 
     def __init__(self, last_id: str = "") -> None:
-        self.last_id = last_id  # what to come back with
-        self.retry: int | None = None  # milliseconds to wait before that
-        self.comments = 0  # how many comments came, heartbeats among them
+        self.last_id = last_id
+        self.retry: int | None = None
+        self.comments = 0
         self._id = last_id.encode()
         self._type = b""
         self._data: list[bytes] = []
-        self._pieces: list[bytes] = []  # of the line that has not ended
-        self._size = 0  # of these pieces and this data
-        self._cr = False  # a CR ended the last bytes; an LF next belongs to it
-        self._fresh = True
+        self._pieces: list[bytes] = []  # of the incomplete line
+        self._size = 0  # of `_pieces` and `_data`
+        self._cr = False  # the last byte was CR: an LF that follows belongs to it
+        self._at_start = True
 
     def feed(self, data: bytes) -> list[Event]:
         """
-        Take the next bytes.
-
-        Linear in the bytes fed, however they are cut.
+        Parse the next bytes, however they are split, in time linear in their number.
 
         Args:
             data: any length; b"" changes nothing.
 
         Returns:
-            the events that *data* completed, in order; often none.
+            the completed events, in order.
 
         Raises:
             RemoteProtocolError: a line or an event is larger than MAX_EVENT_BYTES;
-                the reader is of no further use.
+                the reader cannot be used again.
         """
         if (self._cr or b"\r" in data) and data:
             if self._cr and data[0] == 0x0A:
@@ -85,13 +97,13 @@ class EventReader:
         lines.insert(0, b"".join(self._pieces))
         rest = lines.pop()
         self._pieces = [rest]
-        if self._fresh:
+        if self._at_start:
             lines[0] = lines[0].removeprefix(_BYTE_ORDER_MARK)
-            self._fresh = False
+            self._at_start = False
         events = []
         for line in lines:
             if line:
-                self._take(line)
+                self._process_line(line)
                 continue
             event = self._dispatch()
             if event is not None:
@@ -105,7 +117,7 @@ class EventReader:
         if self._size > MAX_EVENT_BYTES:
             raise RemoteProtocolError(f"an event has more than {MAX_EVENT_BYTES} bytes")
 
-    def _take(self, line: bytes) -> None:
+    def _process_line(self, line: bytes) -> None:
         name, _, value = line.partition(b":")
         if value[:1] == b" ":
             value = value[1:]
@@ -117,7 +129,7 @@ class EventReader:
         elif name == b"event":
             self._type = value
         elif name == b"retry":
-            if value.isdigit() and len(value) < 16:  # bytes.isdigit knows ASCII only
+            if value.isdigit() and len(value) < 16:  # bytes.isdigit accepts ASCII digits only
                 self.retry = int(value)
         elif not name:
             self.comments += 1

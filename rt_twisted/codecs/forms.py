@@ -1,5 +1,6 @@
 """
-Forms for applications: every field, whatever its name.
+Forms for WSGI and CGI style applications: all fields, with names and values as bytes
+(WHATWG URL, 5.1; RFC 7578).
 """
 
 from __future__ import annotations
@@ -17,14 +18,14 @@ Form = dict[bytes, list[bytes]]
 
 def parse_fields(content_type: str, body: bytes) -> Form:
     """
-    Read the fields of a form (WHATWG URL, 5.1; RFC 7578).
+    Parse the fields of a form.
 
     Args:
         content_type: the header; "" if there is none.
         body: whole.
 
     Returns:
-        the values of each field, in order; empty if the type is not a form's.
+        the values of each field, in order; empty for other content types.
 
     Raises:
         RemoteProtocolError: 400, the form is malformed or has more than

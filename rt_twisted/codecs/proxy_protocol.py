@@ -1,6 +1,6 @@
 """
-The PROXY protocol, versions 1 and 2 (haproxy.org, proxy-protocol.txt): who connected to
-the proxy, sent before the first byte of the client.
+The PROXY protocol, versions 1 and 2 (haproxy.org, proxy-protocol.txt, 2.1 and 2.2): the
+client's address, which a proxy sends before the first byte of the client.
 """
 
 from __future__ import annotations
@@ -9,10 +9,10 @@ import re
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
 
-MAX_LINE = 107  # bytes of a line of version 1, with its end
+MAX_LINE = 107  # bytes of a version 1 header, with CR LF
 SIGNATURE = b"\r\n\r\n\0\r\nQUIT\n"
 HEADER_SIZE = len(SIGNATURE) + 4
-MAX_LENGTH = 4096  # bytes of a header of version 2: with TLVs, proxies send some hundred
+MAX_LENGTH = 4096  # bytes of a version 2 header after its fixed part: with TLVs some hundred
 LOCAL, PROXY = 0, 1  # commands
 INET, INET6 = 1, 2  # address families
 _PORT = re.compile(rb"0|[1-9][0-9]{0,4}")
@@ -28,7 +28,7 @@ class NoProxyHeader(Exception):
 @dataclass(frozen=True, slots=True)
 class Endpoint:
     """
-    Address and port; both of the client, or both of where it connected to.
+    Address and port of one end of the client's connection to the proxy.
     """
 
     address: Address
@@ -38,12 +38,13 @@ class Endpoint:
 @dataclass(frozen=True, slots=True)
 class ProxyHeader:
     """
-    A header, and what came behind it.
+    A parsed header, and the bytes after it.
 
     Args:
-        source: the client; None for the proxy itself (`UNKNOWN`, `LOCAL`), which checks us.
-        destination: where it connected to; None likewise.
-        rest: bytes of the client.
+        source: the client; None for a health check of the proxy itself (`UNKNOWN`,
+            `LOCAL`).
+        destination: to which the client connected; None likewise.
+        rest: first bytes of the client.
     """
 
     source: Endpoint | None
@@ -53,7 +54,7 @@ class ProxyHeader:
 
 class ProxyParser:
     """
-    Reads one header. `feed` returns it once; the parser cannot be used again.
+    Parses one header. `feed` returns it once; then the parser cannot be used again.
     """
 
     def __init__(self) -> None:
@@ -67,7 +68,7 @@ class ProxyParser:
             None until the header is complete.
 
         Raises:
-            NoProxyHeader: it is malformed.
+            NoProxyHeader: the header is missing or malformed.
         """
         self._data = data = self._data + data
         if data[: len(SIGNATURE)] == SIGNATURE[: len(data)]:
@@ -84,7 +85,7 @@ def _version_1(data: bytes) -> ProxyHeader | None:
     if not end:
         return None
     words = line.split(b" ")
-    if words[1] == b"UNKNOWN":  # whatever follows
+    if words[1] == b"UNKNOWN":  # the rest of the line is ignored
         return ProxyHeader(None, None, rest)
     if words[1] not in (b"TCP4", b"TCP6") or len(words) != 6:
         raise NoProxyHeader("malformed line")

@@ -1,9 +1,10 @@
 """
-What publishers send: forms, multipart, JSON, lines of JSON, plain bodies.
+Bodies of publish requests: forms (WHATWG URL, 5.1), multipart (RFC 7578), JSON (RFC 8259),
+lines of JSON, and plain bodies.
 
-In forms and plain bodies a message is bytes, and stays exactly these bytes. In
-JSON it is a string, which becomes UTF-8, or any other value, which stays as it is
-written: numbers keep all their digits, objects the order of their members.
+Messages in forms and plain bodies are bytes, and are published unchanged. In JSON a string
+is published as UTF-8, and any other value as it is written: numbers keep all their digits,
+objects the order of their members.
 """
 
 from __future__ import annotations
@@ -30,9 +31,9 @@ MULTIPART = "multipart/form-data"
 _BLANK = re.compile(r"[ \t\n\r]*")
 _KNOWN = frozenset(("channel", "event", "idempotency_key", "key", "message"))
 
-Location = tuple[str, int]  # of what is wrong; made into words only if it is
+Location = tuple[str, int]  # of an error: a name and a number, joined only if there is an error
 _BODY: Location = ("the body", 0)
-_NONE = object()  # not there; null is a message
+_NONE = object()  # no message; null is one
 
 Fields = dict[str, list[bytes]]
 
@@ -40,7 +41,7 @@ Fields = dict[str, list[bytes]]
 @dataclass(frozen=True, slots=True)
 class VerbatimJson:
     """
-    A JSON value that is no string, as it is written.
+    A JSON value other than a string, as it is written.
     """
 
     data: bytes
@@ -49,14 +50,14 @@ class VerbatimJson:
 @dataclass(frozen=True, slots=True)
 class Submission:
     """
-    One message as somebody wants it published.
+    One message of a publish request.
 
     Args:
-        channels: their names, as sent; empty if the request names none.
+        channels: names, unchecked; empty if the request names none.
         message: None if the request has none.
         event: the event type; None for none.
         idempotency_key: None for none.
-        key: the secret that came with it; None for none.
+        key: the publish key in the body or query; None for none.
     """
 
     channels: Sequence[str]
@@ -70,16 +71,16 @@ def parse(
     content_type: str, body: bytes | None, query: Mapping[str, list[str]], max_messages: int
 ) -> list[Submission]:
     """
-    Read a request to publish.
+    Parse a publish request.
 
     Args:
         content_type: the header; "" if there is none.
-        body: whole; None if there is none, which is no empty message.
-        query: fields of the URL; the body's come first.
-        max_messages: messages in one request.
+        body: whole; None if the request has no body. An empty body is an empty message.
+        query: fields of the URL, for those that the body does not have.
+        max_messages: in one request.
 
     Raises:
-        RemoteProtocolError: 400 for what cannot be read, 413 for more than
+        RemoteProtocolError: 400, the request is malformed; 413, it has more than
             *max_messages* messages.
     """
     kind = media_type(content_type)
@@ -101,7 +102,7 @@ def parse(
 
 def _unbracketed(query: Mapping[str, list[str]]) -> Mapping[str, list[str]]:
     """
-    *query* with all lists of channels in `channel`.
+    Return *query* with the channels of `channel[]` and the like in `channel`.
     """
     bracketed = [name for name in query if name[-1:] == "]" and BRACKETED.fullmatch(name)]
     if not bracketed:
@@ -112,7 +113,7 @@ def _unbracketed(query: Mapping[str, list[str]]) -> Mapping[str, list[str]]:
 
 def may_have_fields(content_type: str) -> bool:
     """
-    Whether a body of this type can name a key.
+    Return whether a body of this type can contain a publish key.
     """
     kind = media_type(content_type)
     return kind in (FORM, MULTIPART, *LINES) or is_json(kind)
@@ -137,14 +138,14 @@ def _parse_json(kind: str, body: bytes, max_messages: int) -> list[Submission]:
 
 def parse_object(value: Any) -> Submission:
     """
-    Read one message from JSON that is parsed already.
+    Convert parsed JSON to a message.
 
     Args:
-        value: its message is a string, or `VerbatimJson`.
+        value: from `load_json`: its message is a string or `VerbatimJson`.
 
     Raises:
-        RemoteProtocolError: 400, it is none.
-        TypeError: *value* was not read by `load_json`.
+        RemoteProtocolError: 400, *value* is not a valid message.
+        TypeError: *value* is not from `load_json`.
     """
     return _from_json(value, ("message", 0))
 
@@ -156,7 +157,7 @@ def _at(location: Location) -> str:
 
 def _with_query_defaults(submission: Submission, query: Mapping[str, list[str]]) -> Submission:
     """
-    With the channels and the key of the URL, if it has none of its own.
+    Fill in the channels and the key from the URL if *submission* has none.
     """
     query = _unbracketed(query)
     key = submission.key
@@ -203,7 +204,7 @@ def _from_json(value: Any, location: Location) -> Submission:
             data = message.data
         elif message is not _NONE:
             raise TypeError("a message that is not verbatim")
-        if len(value) == 2 and "channel" in value and data is not None:  # nearly always
+        if len(value) == 2 and "channel" in value and data is not None:  # the usual case
             return Submission(channels, data)
         event = _string(value, "event", location)
         idempotency_key = _string(value, "idempotency_key", location)
@@ -228,17 +229,17 @@ def _string(value: dict[str, Any], name: str, location: Location) -> str | None:
     return text
 
 
-# A subscriber could not tell a publisher's from the server's. They are refused for all
-# transports, as a publisher does not know by which one a message will be received.
+# Subscribers could not distinguish a publisher's event from the server's. These types are
+# refused for all transports, as a publisher does not know how a message will be received.
 SERVER_EVENTS = frozenset((GAP, POSITION))
 
 
 def check_event(event: str) -> str | None:
     """
-    *event* if it may be an event type; None for the empty one.
+    Return *event*, or None if it is empty.
 
     Raises:
-        RemoteProtocolError: it would not fit on a line, or is ours.
+        RemoteProtocolError: it is too long, has line ends or NUL, or is in SERVER_EVENTS.
     """
     if len(event) > MAX_EVENT or any(character in event for character in "\r\n\0"):
         raise RemoteProtocolError(f"an event type is one line of up to {MAX_EVENT} characters")
@@ -249,10 +250,10 @@ def check_event(event: str) -> str | None:
 
 def check_key(key: str) -> str | None:
     """
-    *key* if it may be an idempotency key; None for the empty one.
+    Return the idempotency key *key*, or None if it is empty.
 
     Raises:
-        RemoteProtocolError: it is too long.
+        RemoteProtocolError: it is longer than MAX_KEY.
     """
     if len(key) > MAX_KEY:
         raise RemoteProtocolError(f"an idempotency key has up to {MAX_KEY} characters")
@@ -261,7 +262,7 @@ def check_key(key: str) -> str | None:
 
 def _parse_form(body: bytes) -> Fields:
     """
-    Cut a form apart (WHATWG URL, 5.1), bytes as they are.
+    Parse a form (WHATWG URL, 5.1). Values may be any bytes.
     """
     pairs = body.split(b"&", MAX_FIELDS + 1)
     if len(pairs) > MAX_FIELDS:
@@ -287,7 +288,7 @@ def _unquote(text: bytes) -> bytes:
 
 def _parse_multipart(content_type: str, body: bytes) -> Fields:
     """
-    Cut a multipart body apart (RFC 7578).
+    Parse a multipart body (RFC 7578).
     """
     _, options = multipart.parse_options_header(content_type)
     fields: Fields = {}
@@ -312,22 +313,25 @@ def _refuse_constant(name: str) -> NoReturn:
 
 
 def _integer(digits: str) -> int:
-    return int(digits[:40])  # of what has more digits nobody wants the value
+    return int(digits[:40])  # converting very long integers takes quadratic time
 
 
-_decoder = json.JSONDecoder(parse_constant=_refuse_constant, parse_int=_integer)  # dear to make
+_decoder = json.JSONDecoder(parse_constant=_refuse_constant, parse_int=_integer)  # slow to create
 _decode, _decode_at = _decoder.decode, _decoder.raw_decode
 
 
 def load_json(text: str) -> Any:
     """
-    What the JSON *text* says (RFC 8259). Of whole numbers with more than 40 digits
-    only the first 40 are read. If it is an object, its `message` is a string or
-    `VerbatimJson`.
+    Parse JSON (RFC 8259), keeping a `message` that is not a string verbatim.
+
+    Integers are cut to 40 digits, except in a message.
+
+    Returns:
+        the value. If it is an object, its `message` is a string or `VerbatimJson`.
 
     Raises:
-        ValueError: it is not JSON; NaN and infinity are not.
-        RecursionError: it is nested too deeply.
+        ValueError: *text* is not JSON; NaN and Infinity are not.
+        RecursionError: *text* is nested too deeply.
     """
     value = _decode(text)
     if _has_non_string(value):
@@ -345,25 +349,26 @@ def _load_object(text: str, location: Location) -> Any:
 
 def _has_non_string(value: Any) -> bool:
     """
-    Whether *value* has a message that is not a string.
+    Return whether *value* is an object whose message is not a string.
     """
     return type(value) is dict and type(value.get("message", "")) is not str
 
 
 def _message_texts(text: str) -> list[str]:
     """
-    How `message` is written in an object, or in each item of an array; "" for what
-    has none. Of several members of that name the last one counts.
+    Return the text of `message` in an object, or in each item of an array.
+
+    Of several members of that name the last one counts. "" stands for no message.
 
     Args:
-        text: JSON that was read without an error.
+        text: valid JSON.
     """
     start = _skip_blanks(text, 0)
     if text[start] == "{":
         return [_message_text_in(text, start)[0]]
     messages: list[str] = []
     while text[start] != "]":
-        start = _skip_blanks(text, start + 1)  # behind the bracket or a comma
+        start = _skip_blanks(text, start + 1)  # after the bracket or a comma
         if text[start] == "{":
             message, start = _message_text_in(text, start)
         else:
@@ -375,8 +380,7 @@ def _message_texts(text: str) -> list[str]:
 
 def _message_text_in(text: str, start: int) -> tuple[str, int]:
     """
-    Returns:
-        the last message of the object that begins at *start*, and where that ends.
+    Return the text of the last `message` of the object at *start*, and the object's end.
     """
     message = ""
     start = _skip_blanks(text, start + 1)

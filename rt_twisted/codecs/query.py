@@ -1,5 +1,6 @@
 """
-Names and values: of a query, of a body with the same fields, and of cookies.
+Fields of query strings, of forms and JSON bodies with the same fields, and of cookies
+(WHATWG URL, 5.1; RFC 6265, 4.2.1).
 """
 
 from __future__ import annotations
@@ -13,11 +14,11 @@ from urllib.parse import unquote_plus
 
 from rt_twisted.codecs.errors import RemoteProtocolError
 
-MAX_FIELDS = 1000  # of a form, or of an object; MAX_VALUES each
-MAX_VALUES = 10_000
+MAX_FIELDS = 1000  # of a form or a JSON object
+MAX_VALUES = 10_000  # of one field
 FORM = "application/x-www-form-urlencoded"
-BRACKETED = re.compile(r"channels?\[[0-9]{0,9}\]")  # as PHP and Rails write a list
-BYTE_ORDER_MARK = b"\xef\xbb\xbf"  # byte order mark
+BRACKETED = re.compile(r"channels?\[[0-9]{0,9}\]")  # lists of PHP and Rails
+BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 _JSON = re.compile(r"(?:application|text)/json|application/[^\s;]+\+json")
 
@@ -26,7 +27,7 @@ _unquote = partial(unquote_plus, errors="surrogateescape")  # a message may be a
 
 def parse_query(text: str) -> dict[str, list[str]]:
     """
-    Cut a query apart (WHATWG URL, 5.1), quickly where nothing is escaped.
+    Parse a query string (WHATWG URL, 5.1). Fast if nothing is escaped.
     """
     escaped = "%" in text or "+" in text
     read: Callable[[str], str] = _unquote if escaped else str
@@ -40,7 +41,7 @@ def parse_query(text: str) -> dict[str, list[str]]:
 
 def parse_cookies(text: str) -> dict[str, str]:
     """
-    Cut a `Cookie` header apart (RFC 6265, 4.2.1), however it is written.
+    Parse a `Cookie` header (RFC 6265, 4.2.1). Malformed parts are skipped.
     """
     pairs = (part.partition("=") for part in text.split(";"))
     return {name.strip(): value.strip().strip('"') for name, equals, value in pairs if equals}
@@ -48,29 +49,30 @@ def parse_cookies(text: str) -> dict[str, str]:
 
 def media_type(content_type: str) -> str:
     """
-    The type in a Content-Type, without its parameters, in lower case.
+    Return the media type of a `Content-Type` in lower case, without parameters.
     """
     return content_type.partition(";")[0].strip().lower()
 
 
 def is_json(kind: str) -> bool:
     """
-    Whether a media type is JSON (RFC 8259, and RFC 6839, 3.1).
+    Return whether a media type is JSON (RFC 8259; RFC 6839, 3.1).
     """
     return bool(_JSON.fullmatch(kind))
 
 
 def parse_fields(content_type: str, body: bytes) -> dict[str, list[str]]:
     """
-    Read a body that has what a query may have, for lists that a URL is too short for.
+    Parse a body with the fields of a query, for lists that are too long for a URL.
 
     Args:
-        content_type: of a form, or of JSON: an object, whose values are strings,
-            numbers, truth values, null for nothing, or arrays of these.
+        content_type: of a form, or of JSON: an object whose values are strings, numbers,
+            booleans, or arrays of these. Fields with null are left out.
         body: whole; an empty one has no fields, whatever its type.
 
     Raises:
-        RemoteProtocolError: 415, another type; 400, malformed or too many fields.
+        RemoteProtocolError: 415, another type; 400, the body is malformed or has too
+            many fields.
     """
     if not body:
         return {}
@@ -100,5 +102,5 @@ def _texts(name: str, given: Any) -> list[str]:
         raise RemoteProtocolError(f"{name[:100]!r} is a string, a number, or an array of these")
     try:
         return [one if type(one) is str else json.dumps(one) for one in values]
-    except ValueError:  # more digits than Python writes
+    except ValueError:  # an integer with more digits than Python converts to text
         raise RemoteProtocolError(f"{name[:100]!r} is too large") from None

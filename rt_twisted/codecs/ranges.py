@@ -15,16 +15,16 @@ _SPEC = re.compile(r"(\d{0,18})-(\d{0,18})", re.ASCII)
 
 def parse_ranges(text: str, size: int) -> list[range] | None:
     """
-    Read what a client asks of *size* bytes.
+    Parse a `Range` header.
 
     Args:
         text: the header's value.
-        size: of the whole, in bytes.
+        size: of the whole representation, in bytes.
 
     Returns:
-        the ranges that can be satisfied, in the client's order, none of them empty; an
-        empty list if none can be (416); None if the header is to be ignored (200): it is
-        malformed, has another unit, names more than MAX_RANGES ranges, or ranges overlap.
+        the satisfiable ranges, in the client's order, none of them empty. An empty list
+        if none can be satisfied (416). None if the header has to be ignored (200): it is
+        malformed, has another unit, has more than MAX_RANGES ranges, or they overlap.
     """
     unit, equals, rest = text.partition("=")
     if not equals or unit.strip(" \t").lower() != "bytes":
@@ -55,8 +55,8 @@ def byteranges(
     ranges: Sequence[range], size: int, content_type: str, boundary: str
 ) -> list[bytes | range]:
     """
-    The body that carries several ranges (RFC 9110, 14.6): the text around
-    them, and each range itself in its place.
+    Build a body with several ranges (RFC 9110, 14.6): the text between them, and in place
+    of its bytes each range itself.
 
     Args:
         ranges: two or more.
@@ -80,8 +80,11 @@ def byteranges(
 
 def content_range(part: range | None, size: int) -> str:
     """
-    The value of `Content-Range` for *part* of *size* bytes; None if no range
-    can be satisfied.
+    Return the value of `Content-Range` (RFC 9110, 14.4).
+
+    Args:
+        part: None if no range can be satisfied.
+        size: of the whole representation, in bytes.
     """
     return f"bytes */{size}" if part is None else f"bytes {part.start}-{part.stop - 1}/{size}"
 

@@ -1,5 +1,5 @@
 """
-Reading the response to a request of ours (RFC 9112), on the httptools parser.
+Parser for HTTP/1.1 responses (RFC 9112), on httptools.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ MAX_HEAD_BYTES = 64 * 1024  # bytes
 @dataclass(frozen=True, slots=True)
 class ResponseHead:
     """
-    Status and headers.
+    Status and headers of a response.
 
     Args:
         version: of HTTP, `1.1` or `1.0`.
-        status: 200 and the like.
-        headers: names in lower case, in the order of the wire.
+        status: 200 to 599.
+        headers: names in lower case, in the order received.
     """
 
     version: str
@@ -30,7 +30,7 @@ class ResponseHead:
 
     def header(self, name: str) -> str | None:
         """
-        The values of all headers called *name* (in lower case), joined by commas.
+        Return the values of all headers *name* (in lower case), joined by commas.
         """
         values = [value for each, value in self.headers if each == name]
         return ", ".join(values) if values else None
@@ -38,17 +38,22 @@ class ResponseHead:
 
 class ResponseReader:
     """
-    Makes a head and a body of a response's bytes; the chunked coding is taken off.
+    Parses one response, and decodes the chunked coding.
 
     The response to a HEAD request ends with its head: do not wait for `complete`.
+
+    Attributes:
+        head: None until it is complete.
+        complete: the body is complete; never set for a body that ends with the connection.
+        keep_alive: whether the connection can be used for another request.
     """
 
     __slots__ = ("_body", "_fed", "_headers", "_parser", "complete", "head", "keep_alive")
 
     def __init__(self) -> None:
-        self.head: ResponseHead | None = None  # as soon as it is whole
-        self.complete = False  # the body is whole; one that a close ends never is
-        self.keep_alive = False  # whether the connection may be used again
+        self.head: ResponseHead | None = None
+        self.complete = False
+        self.keep_alive = False
         self._headers: list[tuple[str, str]] = []
         self._body: list[bytes] = []
         self._fed = 0
@@ -56,17 +61,17 @@ class ResponseReader:
 
     def feed(self, data: bytes) -> bytes:
         """
-        Take the next bytes.
+        Parse the next bytes, however they are split.
 
         Args:
             data: any length.
 
         Returns:
-            the bytes of the body that are among them.
+            the decoded bytes of the body in *data*.
 
         Raises:
-            RemoteProtocolError: this is no HTTP, or the head is larger than
-                MAX_HEAD_BYTES; the reader is of no further use.
+            RemoteProtocolError: the response is malformed, or its head is larger than
+                MAX_HEAD_BYTES; the reader cannot be used again.
         """
         self._body.clear()
         try:
@@ -82,37 +87,25 @@ class ResponseReader:
         body = self._body
         return body[0] if len(body) == 1 else b"".join(body)
 
-    # What the parser calls.
+    # What httptools calls.
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """
-        One header.
-        """
         if self.head is None:
             self._headers.append((name.decode("latin-1").lower(), value.decode("latin-1")))
 
     def on_headers_complete(self) -> None:
-        """
-        The head is there; one of 1xx is only a word in between.
-        """
         parser = self._parser
         status = parser.get_status_code()
-        if status < 200:
+        if status < 200:  # an interim response (RFC 9110, 15.2)
             self._headers = []
         elif self.head is None:
             self.head = ResponseHead(parser.get_http_version(), status, self._headers)
 
     def on_body(self, data: bytes) -> None:
-        """
-        A piece of the body.
-        """
         if not self.complete:
             self._body.append(data)
 
     def on_message_complete(self) -> None:
-        """
-        The body is whole.
-        """
         if self.head is not None and not self.complete:
             self.complete = True
             self.keep_alive = self._parser.should_keep_alive()

@@ -1,6 +1,6 @@
 """
-The websocket protocol (RFC 6455) as a server speaks it: the opening handshake,
-and frames to send. Frames that come in are read by `websocket_inbound`.
+The server's side of WebSocket (RFC 6455): the opening handshake (4.2), frames to send (5),
+and compression (RFC 7692). `websocket_inbound` parses received frames.
 """
 
 from __future__ import annotations
@@ -26,16 +26,16 @@ VERSION = "13"
 DEFLATE = "permessage-deflate"
 MAX_CONTROL_PAYLOAD = 125  # bytes of a control frame's payload (5.5)
 MAX_CLOSE_REASON = MAX_CONTROL_PAYLOAD - 2
-KEY_PREFIX = "key."  # a subprotocol that begins so is a publish key
+KEY_PREFIX = "key."  # of a subprotocol that contains a publish key
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,100}")  # RFC 9110, 5.6.2
 _BASE64URL = re.compile(r"[A-Za-z0-9_-]+")
 _GUID = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # 1.3
-_TAIL = b"\x00\x00\xff\xff"  # RFC 7692, 7.2.1: every message ends so, none says it
+_TAIL = b"\x00\x00\xff\xff"  # RFC 7692, 7.2.1: the end of every compressed message, never sent
 
 
 class Opcode(IntEnum):
     """
-    What a frame is (5.2).
+    The type of a frame (5.2).
     """
 
     CONTINUATION = 0
@@ -48,14 +48,14 @@ class Opcode(IntEnum):
 
 class CloseCode(IntEnum):
     """
-    Why a websocket is closed (7.4.1); an application's own are 3000 to 4999.
+    Why a websocket is closed (7.4.1). 3000 to 4999 are for applications (7.4.2).
     """
 
     NORMAL = 1000
     GOING_AWAY = 1001
     PROTOCOL_ERROR = 1002
     UNSUPPORTED = 1003
-    NO_CODE = 1005  # never sent: the close frame had none
+    NO_CODE = 1005  # never sent: the close frame had no code
     LOST = 1006  # never sent: there was no close frame
     NOT_TEXT = 1007
     POLICY = 1008
@@ -66,12 +66,12 @@ class CloseCode(IntEnum):
 
 def frame(opcode: int, payload: bytes, compressed: bool = False) -> bytes:
     """
-    One whole frame from server to client: final, not masked (5.2).
+    Encode one frame from server to client: final, not masked (5.2).
 
     Args:
-        opcode: see `Opcode`.
+        opcode: an `Opcode`.
         payload: of a control frame no more than MAX_CONTROL_PAYLOAD bytes.
-        compressed: *payload* is what `deflate` made (RFC 7692, 6).
+        compressed: *payload* is from `DeflateParameters.compress` (RFC 7692, 6).
     """
     first = 0x80 | 0x40 * compressed | opcode
     size = len(payload)
@@ -87,14 +87,14 @@ PING = frame(Opcode.PING, b"")
 
 def close_frame(code: int, reason: str = "") -> bytes:
     """
-    A close frame (5.5.1).
+    Encode a close frame (5.5.1).
 
     Args:
         code: 1005 for a frame without code and reason.
-        reason: cut to what fits.
+        reason: cut to MAX_CLOSE_REASON bytes.
 
     Raises:
-        ValueError: *code* is none that may be sent (7.4).
+        ValueError: *code* must not be sent (7.4).
     """
     if code == CloseCode.NO_CODE:
         return frame(Opcode.CLOSE, b"")
@@ -112,14 +112,14 @@ SENDABLE_CODES = frozenset((*range(1000, 1004), *range(1007, 1015)))
 @dataclass(frozen=True, slots=True)
 class DeflateParameters:
     """
-    Whether messages to a client are compressed, as agreed (RFC 7692).
+    How messages to a client are compressed, as negotiated (RFC 7692).
 
-    No compressor outlives its message (`server_no_context_takeover`): what is
-    compressed for one reader is right for all.
+    Each message has a compressor of its own (`server_no_context_takeover`): a frame
+    compressed for one subscriber is valid for all with equal parameters.
 
     Args:
-        min_size: bytes from which it is worth the time.
-        window_bits: the compressor's, in bits; 9 to 15.
+        min_size: bytes from which a message is worth compressing.
+        window_bits: size of the compressor's window; 9 to 15.
     """
 
     min_size: int = 512
@@ -127,34 +127,34 @@ class DeflateParameters:
 
     def compress(self, payload: bytes) -> bytes | None:
         """
-        *payload* compressed; None if it stays as it is.
+        Return *payload* compressed; None if it is small, or would not become smaller.
         """
         if len(payload) < self.min_size:
             return None
-        press = zlib.compressobj(wbits=-self.window_bits, memLevel=8)
-        small = press.compress(payload) + press.flush(zlib.Z_SYNC_FLUSH)
-        return small[: -len(_TAIL)] if len(small) - len(_TAIL) < len(payload) else None
+        compressor = zlib.compressobj(wbits=-self.window_bits, memLevel=8)
+        compressed = compressor.compress(payload) + compressor.flush(zlib.Z_SYNC_FLUSH)
+        return compressed[: -len(_TAIL)] if len(compressed) - len(_TAIL) < len(payload) else None
 
 
 def data_frame(payload: bytes, binary: bool, deflate: DeflateParameters | None = None) -> bytes:
     """
-    A message as one frame.
+    Encode a message as one frame.
 
     Args:
         payload: valid UTF-8 unless *binary*.
-        binary: else text.
-        deflate: what was agreed with the readers; None for nothing.
+        binary: send a binary frame, not a text frame.
+        deflate: as negotiated with the subscribers; None for no compression.
     """
     opcode = Opcode.BINARY if binary else Opcode.TEXT
-    small = deflate.compress(payload) if deflate is not None else None
-    if small is not None:
-        return frame(opcode, small, compressed=True)
+    compressed = deflate.compress(payload) if deflate is not None else None
+    if compressed is not None:
+        return frame(opcode, compressed, compressed=True)
     return frame(opcode, payload)
 
 
 def is_text(payload: bytes) -> bool:
     """
-    Whether *payload* may go in a text frame: it is valid UTF-8.
+    Return whether *payload* is valid UTF-8, as text frames require.
     """
     if payload.isascii():
         return True
@@ -168,13 +168,13 @@ def is_text(payload: bytes) -> bool:
 @dataclass(frozen=True, slots=True)
 class WebSocketHandshake:
     """
-    What the opening handshake came to.
+    The result of an opening handshake.
 
     Args:
-        key: for `Sec-WebSocket-Accept`.
+        key: the client's `Sec-WebSocket-Key`.
         subprotocol: the chosen one; "" for none.
-        deflate: how messages to the client are compressed; None for not at all,
-            neither way.
+        deflate: how messages to the client are compressed; None for no compression in
+            either direction.
         extension: for `Sec-WebSocket-Extensions`; "" for none.
     """
 
@@ -186,7 +186,7 @@ class WebSocketHandshake:
     @property
     def headers(self) -> list[tuple[str, str]]:
         """
-        Those of the 101 response (4.2.2).
+        The headers of the 101 response (4.2.2).
         """
         headers = [
             ("Upgrade", "websocket"),
@@ -200,7 +200,7 @@ class WebSocketHandshake:
         return headers
 
 
-REQUIRED = (  # with a 426
+REQUIRED = (  # headers of a 426 response
     ("Upgrade", "websocket"),
     ("Connection", "Upgrade"),
     ("Sec-WebSocket-Version", VERSION),
@@ -213,31 +213,31 @@ def negotiate(
     compress_from: int = 0,
 ) -> WebSocketHandshake:
     """
-    Read the client's side of the opening handshake (4.2.1). That it is a GET of
-    HTTP/1.1 is for the caller to know.
+    Check the client's opening handshake (4.2.1), and choose subprotocol and compression.
+
+    The caller checks method and version of the request.
 
     Args:
-        header: gives headers by lower-case name.
-        subprotocols: that the application speaks; the first of the client's
-            that is among them is chosen. If none are given, the client's first is: a
-            browser closes a websocket for which none of those it offered is chosen.
-        compress_from: bytes of a message that is worth compressing; 0 to negotiate
-            on no compression.
+        header: returns a header by its lower-case name.
+        subprotocols: that the application supports. The first of the client's that is
+            among them is chosen. If empty, the client's first is chosen, as a browser
+            closes a websocket if none of those that it offered is chosen.
+        compress_from: bytes from which a message is worth compressing; 0 to refuse
+            compression.
 
     Raises:
-        RemoteProtocolError: 426, it is no websocket handshake, or one of
-            another version: answer with the headers REQUIRED; 400, it is a
-            malformed one.
+        RemoteProtocolError: 426, the request is no websocket handshake, or of another
+            version: respond with the headers REQUIRED; 400, the handshake is malformed.
     """
     if "websocket" not in _split_tokens(header("upgrade")):
-        raise RemoteProtocolError("this is a websocket: ask with Upgrade: websocket", 426)
+        raise RemoteProtocolError("this is a WebSocket URL: send Upgrade: websocket", 426)
     if "upgrade" not in _split_tokens(header("connection")):
         raise RemoteProtocolError("Connection lacks Upgrade")
     version = header("sec-websocket-version")
     if version is None:
         raise RemoteProtocolError("no Sec-WebSocket-Version")
     if version != VERSION:
-        raise RemoteProtocolError("the websocket version spoken here is 13", 426)
+        raise RemoteProtocolError("only version 13 of WebSocket is supported", 426)
     key = header("sec-websocket-key")
     if key is None or not _is_key(key):
         raise RemoteProtocolError("Sec-WebSocket-Key is not 16 bytes in base64")
@@ -251,11 +251,12 @@ def negotiate(
 
 def offered_key(offer: str | None) -> bytes | None:
     """
-    The publish key in `Sec-WebSocket-Protocol`, the only header a page can choose: an
-    entry `key.` and the key in base64url, without padding (RFC 4648, 5).
+    Return the publish key in `Sec-WebSocket-Protocol`, the only header that a page can set.
+
+    It is an entry of `key.` and the key in base64url without padding (RFC 4648, 5).
 
     Returns:
-        None if there is none, or it is malformed; `negotiate` refuses that.
+        None without a key, or if it is malformed, which `negotiate` refuses.
     """
     if not offer or KEY_PREFIX not in offer:
         return None
@@ -267,15 +268,15 @@ def offered_key(offer: str | None) -> bytes | None:
 
 def accept_key(key: str) -> str:
     """
-    What proves that a server has understood the handshake (4.2.2, 5.4).
+    Return the value of `Sec-WebSocket-Accept` (4.2.2, step 5.4).
     """
     return b64encode(sha1((key + _GUID).encode()).digest()).decode()
 
 
-@lru_cache(maxsize=64)  # each kind of client has its own words, always the same
+@lru_cache(maxsize=64)  # each kind of client always sends the same offer
 def _negotiate_deflate(offers: str, compress_from: int) -> tuple[DeflateParameters | None, str]:
     """
-    The first offer of compression that can be met (RFC 7692, 7).
+    Accept the first offer of compression that can be met (RFC 7692, 7).
     """
     factory = ServerPerMessageDeflateFactory(
         server_no_context_takeover=True, client_no_context_takeover=True
@@ -296,9 +297,9 @@ def _negotiate_deflate(offers: str, compress_from: int) -> tuple[DeflateParamete
     return None, ""
 
 
-def _choose_subprotocol(offer: str | None, spoken: Sequence[str]) -> str:
+def _choose_subprotocol(offer: str | None, supported: Sequence[str]) -> str:
     """
-    The one that the response names; "" for none. It is never a key.
+    Choose the subprotocol for the response; "" for none. Never a key.
     """
     if not offer:
         return ""
@@ -310,8 +311,8 @@ def _choose_subprotocol(offer: str | None, spoken: Sequence[str]) -> str:
             raise RemoteProtocolError(f"{KEY_PREFIX} is followed by a key in base64url")
     if not names:
         raise RemoteProtocolError("offer a subprotocol beside the key, such as realtime")
-    if spoken:
-        return next((name for name in names if name in spoken), "")
+    if supported:
+        return next((name for name in names if name in supported), "")
     return next((name for name in names if _TOKEN.fullmatch(name)), "")
 
 

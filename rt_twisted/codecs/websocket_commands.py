@@ -1,5 +1,5 @@
 """
-What clients of the JSON protocol say (docs/websocket.md): one object a frame.
+Commands of the JSON protocol on websockets: one object in each frame (docs/websocket.md).
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from rt_twisted.codecs.errors import RemoteProtocolError
 from rt_twisted.codecs.publication import Submission, load_json, parse_object
 
 MAX_ID_LENGTH = 64  # characters
-MAX_ID_NUMBER = 2**53 - 1  # what JavaScript counts exactly
+MAX_ID_NUMBER = 2**53 - 1  # the largest integer that JavaScript represents exactly
 MAX_HISTORY = 10**9
 
 CommandId = str | int | None
@@ -23,12 +23,12 @@ CommandId = str | int | None
 @dataclass(frozen=True, slots=True)
 class SubscribeCommand:
     """
-    Hear further channels.
+    Subscribe to more channels.
 
     Args:
-        channels: at least one; not checked.
-        since: a position, an age or `all`, as in a URL; "" for the live stream.
-        history: how many messages to begin with instead; None for none.
+        channels: at least one; names are not checked.
+        since: a position, an age or `all`, as in a URL; "" for no replay.
+        history: number of messages to replay if *since* is ""; None for none.
     """
 
     channels: Sequence[str]
@@ -39,7 +39,7 @@ class SubscribeCommand:
 @dataclass(frozen=True, slots=True)
 class UnsubscribeCommand:
     """
-    Hear channels no more.
+    Unsubscribe from channels.
     """
 
     channels: Sequence[str]
@@ -57,7 +57,7 @@ class PublishCommand:
 @dataclass(frozen=True, slots=True)
 class KeyCommand:
     """
-    Publish with this key from now on.
+    Use a key for all following publishes.
     """
 
     key: bytes
@@ -66,7 +66,7 @@ class KeyCommand:
 @dataclass(frozen=True, slots=True)
 class PingCommand:
     """
-    Ask whether somebody is there: a page cannot send the protocol's own ping.
+    Request a pong: a page cannot send the ping frames of WebSocket.
     """
 
 
@@ -82,10 +82,10 @@ _FIELDS = {
 
 def read_frame(data: bytes) -> dict[str, Any]:
     """
-    The object that a text frame holds.
+    Parse the JSON object in a text frame.
 
     Raises:
-        RemoteProtocolError: it holds something else.
+        RemoteProtocolError: the frame holds something else.
     """
     try:
         value = load_json(data.decode().removeprefix("\ufeff"))
@@ -98,10 +98,10 @@ def read_frame(data: bytes) -> dict[str, Any]:
 
 def read_id(value: dict[str, Any]) -> CommandId:
     """
-    By what its answer shall be known; None for nothing.
+    Return the id that the response to a command repeats; None for none.
 
     Raises:
-        RemoteProtocolError: it cannot be.
+        RemoteProtocolError: the id has another type or is too large.
     """
     given = value.get("id")
     if given is None or (type(given) is int and abs(given) <= MAX_ID_NUMBER):
@@ -113,10 +113,10 @@ def read_id(value: dict[str, Any]) -> CommandId:
 
 def read_command(value: dict[str, Any]) -> Command:
     """
-    What an object asks for.
+    Convert a JSON object to a command.
 
     Raises:
-        RemoteProtocolError: nothing that is known.
+        RemoteProtocolError: the type is unknown, or a field is unknown or invalid.
     """
     kind = value.get("type")
     if kind == "publish":

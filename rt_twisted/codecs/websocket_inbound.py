@@ -1,13 +1,14 @@
 """
-What websocket clients send: bytes in, whole messages out (RFC 6455, 5; RFC 7692).
+Parser for frames of websocket clients: bytes in, whole messages out (RFC 6455, 5;
+RFC 7692).
 
-A parser belongs to one connection and is never shared. Between two messages it has
-no state, so a connection keeps it only while a message is incomplete, and makes a
-new one when the next bytes come: an idle websocket has none.
+A parser belongs to one connection and is never shared. Between messages it has no state:
+a connection keeps its parser only while a message is incomplete, and an idle websocket
+has none.
 
-Everything is checked as early as the bytes allow it: headers before payloads, the
-length before the payload comes, UTF-8 up to the last byte received, also within
-fragments and compressed messages.
+Everything is checked as early as possible: headers before payloads, lengths before the
+payload arrives, UTF-8 up to the last byte received, also within fragments and compressed
+messages.
 """
 
 from __future__ import annotations
@@ -18,45 +19,44 @@ from typing import Any
 
 try:
     from websockets.speedups import apply_mask
-except ImportError:  # the library was installed without its compiled part
+except ImportError:  # the library is installed without its C extension
     from websockets.utils import apply_mask
 
 from rt_twisted.codecs.errors import RemoteProtocolError
 from rt_twisted.codecs.websocket import MAX_CONTROL_PAYLOAD, SENDABLE_CODES, CloseCode, is_text
 
-PIECE = 4096  # bytes: 680 frames at most
-SHRUNK = 1024  # bytes that may be compressed: a MiB at most, inflated
-INFLATE_STATE = 40_000  # bytes that zlib takes for a message that is being inflated
+MAX_FEED = 4096  # bytes: 680 frames at most
+MAX_COMPRESSED_FEED = 1024  # bytes: at most 1 MiB after decompression
+INFLATE_STATE = 40_000  # bytes of zlib's state while a message is being decompressed
 _CONT, _TEXT, _BINARY, _CLOSE, _PING, _PONG = 0, 1, 2, 8, 9, 10
 _TAIL = b"\x00\x00\xff\xff"  # RFC 7692, 7.2.2
 
 WebSocketEvent = tuple[int, bytes]
 """
-An opcode and its payload: a whole message, or a control frame.
+Opcode and payload of a whole message or a control frame.
 """
 
 
 class FrameParser:
     """
-    Reads one connection's bytes.
+    Parses the input of one connection.
 
     Args:
-        limit: bytes of a message, however many frames it has and however it is
-            compressed.
-        deflate: compression was agreed on, without context takeover by the client.
+        limit: bytes of a message, in all its frames, after decompression.
+        deflate: compression was negotiated, without context takeover by the client.
 
     Attributes:
         idle: no message or frame is incomplete, and the input has not ended: a new
-            parser would do as well for the bytes that follow.
+            parser could continue.
         closed: a close frame or a failure ended the input; more bytes are discarded.
-        frames: completed by the bytes fed last.
-        bytes: of payload in the bytes fed last, inflated.
-        failure: code and reason with which the connection has to be closed.
+        frames: completed by the last `feed`.
+        bytes: of payload in the last `feed`, after decompression.
+        failure: code and reason with which the connection has to be closed; None for
+            no failure.
     """
 
     __slots__ = (
         "_control",
-        "_cut",
         "_deflate",
         "_fin",
         "_head",
@@ -67,6 +67,7 @@ class FrameParser:
         "_mask",
         "_message",
         "_opcode",
+        "_partial_character",
         "bytes",
         "closed",
         "failure",
@@ -76,16 +77,16 @@ class FrameParser:
     def __init__(self, limit: int, deflate: bool) -> None:
         self._limit = limit
         self._deflate = deflate
-        self._head = b""  # of a frame, incomplete
-        self._left = -1  # bytes that a frame's payload lacks; -1 between frames
-        self._mask = b""  # of that payload, from its next byte on
+        self._head = b""  # incomplete header of a frame
+        self._left = -1  # bytes missing of a frame's payload; -1 between frames
+        self._mask = b""  # of that frame, rotated to the payload's next byte
         self._opcode = 0  # of that frame
-        self._fin = False  # likewise
-        self._control: bytearray | None = None  # payload of a control frame, so far
-        self._kind = 0  # opcode of the message that is incomplete; 0 for none
-        self._message: bytearray | None = None  # of it, so far, inflated
-        self._inflate: Any = None  # inflates it; None if it is not compressed
-        self._cut = b""  # its last bytes, if they are the beginning of a character
+        self._fin = False  # of that frame
+        self._control: bytearray | None = None  # payload received of a control frame
+        self._kind = 0  # opcode of the incomplete message; 0 for none
+        self._message: bytearray | None = None  # its payload received so far, decompressed
+        self._inflate: Any = None  # its decompressor; None if it is not compressed
+        self._partial_character = b""  # its last bytes, if they begin an incomplete character
         self.closed = False
         self.frames = 0
         self.bytes = 0
@@ -94,53 +95,52 @@ class FrameParser:
     @property
     def max_feed(self) -> int:
         """
-        Bytes to be fed at a time, so that what comes of them is no more than others
-        can wait for.
+        Bytes to feed at once, so that processing them does not delay other connections.
         """
-        return SHRUNK if self._deflate else PIECE
+        return MAX_COMPRESSED_FEED if self._deflate else MAX_FEED
 
     @property
     def idle(self) -> bool:
         """
-        See the class.
+        Whether a new parser could continue; see the class.
         """
         return self._left < 0 and not self._kind and not self._head and not self.closed
 
     @property
     def buffered(self) -> int:
         """
-        Bytes that the incomplete message takes, about.
+        Bytes of memory that the incomplete message takes, approximately.
         """
         size = len(self._message) if self._message is not None else 0
         return size + INFLATE_STATE if self._inflate is not None else size
 
     def feed(self, data: bytes) -> list[WebSocketEvent]:
         """
-        Take the next bytes, however they are cut; linear in their number.
+        Parse the next bytes, however they are split, in time linear in their number.
 
         Returns:
-            what they completed, in order. Nothing comes after a CLOSE, whose
-            payload is valid; what follows it is discarded. If `failure` is set
-            afterwards, the connection has to be closed with that code and reason.
+            the completed messages and control frames, in order. CLOSE is the last, and
+            its payload is valid. If `failure` is set afterwards, the connection has to
+            be closed with that code and reason.
         """
         self.frames = self.bytes = 0
-        said: list[WebSocketEvent] = []
+        events: list[WebSocketEvent] = []
         if self.closed:
-            return said
+            return events
         try:
-            self._read(data, said)
+            self._read(data, events)
         except RemoteProtocolError as error:
             self.fail(error.status, error.reason)
-        return said
+        return events
 
     def fail(self, code: int, reason: str) -> None:
         """
-        Discard what follows: the connection has to be closed with *code* and *reason*.
+        End the input: the connection has to be closed with *code* and *reason*.
         """
         self.failure = (int(code), reason)
         self._end()
 
-    def _read(self, data: bytes, said: list[WebSocketEvent]) -> None:
+    def _read(self, data: bytes, events: list[WebSocketEvent]) -> None:
         if self._head:
             data, self._head = self._head + data, b""
         at, end = 0, len(data)
@@ -157,12 +157,12 @@ class FrameParser:
             if piece:
                 piece = apply_mask(piece, self._mask)
             if self._opcode >= _CLOSE:
-                self._take_control(piece, said)
+                self._on_control_payload(piece, events)
             else:
-                self._take_data(piece, said)
+                self._on_data_payload(piece, events)
             if self._left > 0:
-                turn = len(piece) % 4
-                self._mask = self._mask[turn:] + self._mask[:turn]
+                shift = len(piece) % 4
+                self._mask = self._mask[shift:] + self._mask[:shift]
                 return
             self._left = -1
             self.frames += 1
@@ -171,13 +171,13 @@ class FrameParser:
 
     def _read_head(self, data: bytes, at: int) -> int:
         """
-        Read a frame's header, as far as it is there, and check what it says (5.2).
+        Parse and check the header of a frame at *at* (5.2).
 
         Returns:
-            where the payload begins; *at* if the header is incomplete.
+            the start of the payload; *at* if the header is incomplete.
         """
-        there = len(data) - at
-        if there < 2:
+        available = len(data) - at
+        if available < 2:
             return at
         first, second = data[at], data[at + 1]
         opcode, length = first & 15, second & 127
@@ -187,7 +187,7 @@ class FrameParser:
         masked = at + 2
         if length > 125:
             size = 2 if length == 126 else 8
-            if there < 2 + size:
+            if available < 2 + size:
                 return at
             masked += size
             length = int.from_bytes(data[at + 2 : masked], "big")
@@ -195,7 +195,7 @@ class FrameParser:
             self._check_length(length, compressed=bool(first & 64))
         if len(data) < masked + 4:
             return at
-        # Nothing has changed up to here: an incomplete header is read once more.
+        # No state was changed above: an incomplete header is parsed again.
         self._mask = data[masked : masked + 4]
         self._opcode = opcode
         self._fin = first >= 128
@@ -228,14 +228,14 @@ class FrameParser:
     def _check_length(self, length: int, compressed: bool) -> None:
         limit = self._limit
         if compressed or self._inflate is not None:
-            # What cannot be compressed is a little larger when it is.
+            # Compression makes incompressible data slightly larger.
             limit += (limit >> 6) + 1024
         elif self._message is not None:
             limit -= len(self._message)
         if length > limit:
             raise self._too_big()
 
-    def _take_control(self, piece: bytes, said: list[WebSocketEvent]) -> None:
+    def _on_control_payload(self, piece: bytes, events: list[WebSocketEvent]) -> None:
         if self._left:
             if self._control is None:
                 self._control = bytearray()
@@ -248,14 +248,14 @@ class FrameParser:
         if self._opcode == _CLOSE:
             _check_close(piece)
             self._end()
-        said.append((self._opcode, piece))
+        events.append((self._opcode, piece))
 
-    def _take_data(self, piece: bytes, said: list[WebSocketEvent]) -> None:
+    def _on_data_payload(self, piece: bytes, events: list[WebSocketEvent]) -> None:
         whole = self._fin and not self._left
         if self._inflate is not None:
-            piece = self._inflated(piece, whole)
+            piece = self._decompress(piece, whole)
         self.bytes += len(piece)
-        if whole and self._message is None:  # the usual: one frame, all of it there
+        if whole and self._message is None:  # the usual case: one frame, received whole
             kind = self._kind
             if len(piece) > self._limit:
                 raise self._too_big()
@@ -263,7 +263,7 @@ class FrameParser:
                 raise _not_text()
             self._kind = 0
             self._inflate = None
-            said.append((kind, piece))
+            events.append((kind, piece))
             return
         if self._message is None:
             self._message = bytearray()
@@ -273,40 +273,39 @@ class FrameParser:
         if self._kind == _TEXT:
             self._check_text(piece, whole)
         if whole:
-            said.append((self._kind, bytes(self._message)))
+            events.append((self._kind, bytes(self._message)))
             self._kind = 0
             self._message = None
             self._inflate = None
 
-    def _inflated(self, piece: bytes, whole: bool) -> bytes:
+    def _decompress(self, piece: bytes, whole: bool) -> bytes:
         """
-        Inflate the next bytes of a message (RFC 7692, 7.2.2), not much more
-        of them than may be.
+        Decompress the next bytes of a message (RFC 7692, 7.2.2), just over the limit at most.
         """
         inflate = self._inflate
-        most = self._limit + 1 - (len(self._message) if self._message is not None else 0)
+        max_length = self._limit + 1 - (len(self._message) if self._message is not None else 0)
         if whole:
             piece += _TAIL
-        if inflate.eof or not piece:  # behind a final block nothing is looked at
+        if inflate.eof or not piece:  # data after a final block is ignored
             return b""
         try:
-            found: bytes = inflate.decompress(piece, most)
+            inflated: bytes = inflate.decompress(piece, max_length)
         except zlib.error:
             raise RemoteProtocolError("decompression failed", CloseCode.PROTOCOL_ERROR) from None
-        return found
+        return inflated
 
     def _check_text(self, piece: bytes, whole: bool) -> None:
         """
-        Check the next bytes of a text (8.1), which may begin and end within a character.
+        Check the next bytes of a text message (8.1), which may split a character.
         """
-        if self._cut:
-            piece = self._cut + piece
+        if self._partial_character:
+            piece = self._partial_character + piece
         try:
             _, size = utf_8_decode(piece, "strict", whole)
         except UnicodeDecodeError:
             raise _not_text() from None
-        self._cut = cut = piece[size:]
-        # Half of a surrogate is found at its third byte otherwise.
+        self._partial_character = cut = piece[size:]
+        # The decoder would report half of a surrogate pair only at its third byte.
         if cut[:1] == b"\xed" and cut[1:2] >= b"\xa0":
             raise _not_text()
 
@@ -315,18 +314,18 @@ class FrameParser:
 
     def _end(self) -> None:
         """
-        Nothing is read any more, and nothing kept.
+        Free all state, and discard all further input.
         """
         self.closed = True
         self._control = self._message = self._inflate = None
         self._kind = 0
         self._left = -1
-        self._head = self._cut = b""
+        self._head = self._partial_character = b""
 
 
 def parse_close(payload: bytes) -> tuple[int, str]:
     """
-    Code and reason of a close frame that a parser has let pass.
+    Return code and reason of a close frame that `FrameParser` has accepted.
     """
     if not payload:
         return CloseCode.NO_CODE, ""

@@ -12,9 +12,8 @@ class Wildcard:
     """
     A parsed pattern; compares by its source.
 
-    A regular expression with several `.*` backtracks: its time grows with a power
-    of the text's length. This matcher never goes back, so it is safe for text
-    that clients send.
+    A regular expression with several `.*` backtracks: its time grows with a power of the
+    text's length. This matcher does not, so it is safe for text that clients send.
 
     Args:
         source: the pattern as it was written.
@@ -27,7 +26,7 @@ class Wildcard:
     @classmethod
     def of(cls, source: str) -> Wildcard:
         """
-        Parse *source*. No character but `*` is special; it cannot be escaped.
+        Parse *source*. Only `*` is special; it cannot be escaped.
         """
         first, *others = source.split("*")
         if not others:
@@ -37,11 +36,11 @@ class Wildcard:
 
     def matches(self, text: str) -> bool:
         """
-        Whether the pattern matches the whole of *text*.
+        Return whether the pattern matches the whole of *text*, in linear time.
 
-        Each piece is taken at its first place after the piece before it. A later
-        place could only leave less room for the rest, so none is tried again: the
-        time is linear in the length of *text*.
+        Each piece is searched from the end of the piece before it, and its first
+        occurrence is used. A later one could only leave less room for the other pieces,
+        so the search never goes back.
         """
         first = self.pieces[0]
         if len(self.pieces) == 1:

@@ -1,3 +1,3 @@
 """
-How messages look on each kind of wire.
+Formats: how messages look on each kind of connection. Pure: values in, bytes out.
 """

@@ -1,6 +1,7 @@
 """
-Server-sent events for programs: each message is a JSON object that names its
-channel, and keeps bytes that are no text.
+Server-sent events whose data is a JSON object, for programs.
+
+The object names the message's channel, and holds data that is not UTF-8 in base64.
 """
 
 from __future__ import annotations
@@ -20,11 +21,11 @@ from rt_twisted.model.message import Message, Position, Replay
 @dataclass(frozen=True, slots=True)
 class JsonEventStream:
     """
-    Events of one type; the message's own is in the object.
+    Encodes all messages as events without a type; the message's event type is in the object.
 
     Args:
         retry: as for `EventStream`.
-        padding: likewise.
+        padding: as for `EventStream`.
     """
 
     retry: int = 0
@@ -34,33 +35,18 @@ class JsonEventStream:
     heartbeat = HEARTBEAT
 
     def start(self, replay: Replay) -> Sequence[bytes | Message]:
-        """
-        As `EventStream.start`.
-        """
         nothing = Replay((), replay.complete, replay.position)
         head = EventStream(self.retry, self.padding, ids=False).start(nothing)
         return [head[0], *replay.messages, self.cursor(replay.position)]
 
     def encode(self, message: Message) -> bytes:
-        """
-        One event: `data` in one line, then `id`.
-        """
         return b"data: %s\nid: %s\n\n" % (message_json(message), str(message.position).encode())
 
     def cursor(self, position: Position) -> bytes:
-        """
-        As `EventStream.cursor`.
-        """
         return EventStream().cursor(position)
 
     def gap(self, position: Position) -> bytes:
-        """
-        As `EventStream.gap`.
-        """
         return EventStream().gap(position)
 
     def end(self, retry: int) -> bytes:
-        """
-        When to come back.
-        """
         return EventStream().end(retry)

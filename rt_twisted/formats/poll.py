@@ -1,10 +1,8 @@
 """
-Answers to polls: what a reader is sent until there is something to answer with,
-and the body that is made of it.
+Responses to long polls: the frames collected for a subscriber, and the body made of them.
 
-A poll's frames are shared with all who wait for the same, as any other
-format's. They are kept apart by what ends them, so that an answer can hold as
-many as its client takes, and say how far it reaches.
+Frames are shared by all polls of the same format. Each frame is recognizable by its end,
+so that a response can hold as many as its client accepts, and name their position.
 """
 
 from __future__ import annotations
@@ -29,13 +27,12 @@ _RETRY = b'{"retry": '
 @dataclass(frozen=True, slots=True)
 class PollBody:
     """
-    What came for a reader, as far as one answer takes it.
+    The body of one response to a poll.
 
     Args:
-        body: of the answer.
-        position: up to here; where the next poll begins. "" if the frames do
-            not say.
-        has_content: whether there is a message, or a gap, or the server's word to go.
+        body: its bytes.
+        position: from which the next poll continues; "" if no frame names one.
+        has_content: whether it holds a message, a gap or a retry delay.
     """
 
     body: bytes
@@ -45,8 +42,10 @@ class PollBody:
 
 def message_json(message: Message) -> bytes:
     """
-    *message* as a JSON object: `id`, `channel`, `event` if there is one, and
-    `data`; or `base64` for bytes that are not UTF-8. No line end is in it.
+    Encode *message* as a JSON object without line ends.
+
+    It has `id`, `channel`, `event` if the message has one, and `data`; or `base64` for
+    data that is not UTF-8.
     """
     fields = {"id": str(message.position), "channel": message.channel}
     if message.event is not None:
@@ -62,60 +61,47 @@ def message_json(message: Message) -> bytes:
 @dataclass(frozen=True, slots=True)
 class JsonPoll:
     """
-    One object: `messages`, `position`, `gap`, and `retry` (ms) if the server
-    wants to be left alone for a while.
+    Responses that are one JSON object.
+
+    It has `messages`, `position`, `gap`, and `retry` (ms) if the server asks the client
+    to wait. Each frame is one line.
     """
 
     content_type = "application/json"
     heartbeat = b""
 
     def start(self, replay: Replay) -> Sequence[bytes | Message]:
-        """
-        A line for the gap, one for each message, and one for the cursor.
-        """
         gap = [] if replay.complete else [self.gap(replay.position)]
         return [*gap, *replay.messages, self.cursor(replay.position)]
 
     def encode(self, message: Message) -> bytes:
-        """
-        A line; see `describe`.
-        """
         return message_json(message) + b"\n"
 
     def cursor(self, position: Position) -> bytes:
-        """
-        A line of the position.
-        """
         return _line({"position": str(position)})
 
     def gap(self, position: Position) -> bytes:
-        """
-        A line that says so.
-        """
         return _line({"gap": str(position)})
 
     def end(self, retry: int) -> bytes:
-        """
-        A line with the time; nothing for 0.
-        """
         return _line({"retry": retry}) if retry else b""
 
-    def build_body(self, frames: bytes, most: int, count: int = 0) -> PollBody:
+    def build_body(self, frames: bytes, max_bytes: int, max_count: int = 0) -> PollBody:
         """
-        Make a body of *frames*.
+        Build the body of one response.
 
         Args:
-            frames: all that was sent to the reader so far, whole.
-            most: bytes of messages, of which there is one in any case; what is
-                left out comes again by its position.
-            count: messages, 0 for as many as come.
+            frames: all whole frames for the subscriber so far.
+            max_bytes: bytes of messages; the first is included whatever its size. The next
+                poll replays the messages that are left out.
+            max_count: messages; 0 for no limit.
         """
         messages: list[bytes] = []
         position, gap, retry = b'""', b"", b""
         for line in frames.splitlines():
             if line.startswith(_MESSAGE):
-                most -= len(line)
-                if messages and (most < 0 or len(messages) == count):
+                max_bytes -= len(line)
+                if messages and (max_bytes < 0 or len(messages) == max_count):
                     break
                 messages.append(line)
                 position = line[len(_MESSAGE) : line.index(b",")]
@@ -138,46 +124,30 @@ class JsonPoll:
 @dataclass(frozen=True, slots=True)
 class EventPoll:
     """
-    Events, as `EventStream` has them: for clients that read event streams by
-    polling.
+    Responses that are events, as of `EventStream`, for clients that poll an event stream.
     """
 
     content_type = CONTENT_TYPE
     heartbeat = b""
 
     def start(self, replay: Replay) -> Sequence[bytes | Message]:
-        """
-        As a stream begins, the cursor behind it.
-        """
         return _EVENTS.start(replay)
 
     def encode(self, message: Message) -> bytes:
-        """
-        One event.
-        """
         return _EVENTS.encode(message)
 
     def cursor(self, position: Position) -> bytes:
-        """
-        An `id` alone.
-        """
         return _EVENTS.cursor(position)
 
     def gap(self, position: Position) -> bytes:
-        """
-        An event of type `gap`.
-        """
         return _EVENTS.gap(position)
 
     def end(self, retry: int) -> bytes:
-        """
-        `retry`; nothing for 0.
-        """
         return _EVENTS.end(retry)
 
-    def build_body(self, frames: bytes, most: int, count: int = 0) -> PollBody:
+    def build_body(self, frames: bytes, max_bytes: int, max_count: int = 0) -> PollBody:
         """
-        As `JsonPoll.build_body`.
+        Build the body of one response, as `JsonPoll.build_body`.
         """
         kept: list[bytes] = []
         position, messages, has_content = b"", 0, False
@@ -185,8 +155,8 @@ class EventPoll:
             rest, _, last = block.removeprefix(HEARTBEAT).rpartition(b"\n")
             if last.startswith(b"id: "):
                 if rest:
-                    most -= len(block)
-                    if messages and (most < 0 or messages == count):
+                    max_bytes -= len(block)
+                    if messages and (max_bytes < 0 or messages == max_count):
                         break
                     messages += 1
                 position = last[4:]

@@ -1,5 +1,5 @@
 """
-Messages as bytes, and nothing else but what a route puts around them.
+Streams of bare messages, each between a prefix and a suffix.
 """
 
 from __future__ import annotations
@@ -17,15 +17,14 @@ from rt_twisted.model.message import Message, Position, Replay
 @dataclass(frozen=True, slots=True)
 class Raw:
     """
-    Each message between *prefix* and *suffix*.
+    Encodes each message as its own bytes between *prefix* and *suffix*.
 
-    There is no room for anything else: no heartbeat, no cursor, no word about
-    a gap or the end.
+    The stream has no heartbeats, and reports neither positions nor gaps.
 
     Args:
         content_type: of the whole stream.
-        prefix: in front of each message.
-        suffix: behind it.
+        prefix: is put before each message.
+        suffix: is put after each message.
     """
 
     content_type: str = "application/octet-stream"
@@ -35,31 +34,16 @@ class Raw:
     heartbeat = b""
 
     def start(self, replay: Replay) -> Sequence[bytes | Message]:
-        """
-        What was missed.
-        """
         return replay.messages
 
     def encode(self, message: Message) -> bytes:
-        """
-        The message's own bytes.
-        """
         return b"%b%b%b" % (self.prefix, message.data, self.suffix)
 
     def cursor(self, position: Position) -> bytes:
-        """
-        Nothing.
-        """
         return b""
 
     def gap(self, position: Position) -> bytes:
-        """
-        Nothing.
-        """
         return b""
 
     def end(self, retry: int) -> bytes:
-        """
-        Nothing.
-        """
         return b""

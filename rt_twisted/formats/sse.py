@@ -1,19 +1,18 @@
 """
 Server-sent events: the event stream format (WHATWG HTML, 9.2).
 
-The format is UTF-8 text cut into lines. So of a message's bytes two things
-cannot pass as they are: a CR or CR LF reaches the reader as LF, and bytes that
-are not UTF-8 reach it as U+FFFD. Browsers would do both by themselves; doing
-it here means that every client sees the same, and none can be crashed by a
-publisher. Everything else arrives exactly: leading blanks, empty lines, NUL,
-a byte order mark, an empty message.
+The format is UTF-8 text in lines, so two parts of a message cannot be sent unchanged:
+CR and CR LF become LF, and bytes that are not UTF-8 become U+FFFD. Browsers would do
+both; done here, every client receives the same, and no publisher can crash a client.
+Everything else arrives unchanged: leading blanks, empty lines, NUL, a byte order mark, an
+empty message.
 
-`id` is the last field of an event. Some clients store the id when its line
-arrives, not when the event is dispatched; if the connection is cut inside an
-event that begins with its id, they resume behind a message they never got.
+`id` is the last field of an event. Some clients store the id when its line arrives, not
+when the event is dispatched. If the connection were lost inside an event that begins with
+its id, they would resume behind a message that they never received.
 
-A comment has no empty line behind it, as some clients dispatch an empty event
-for every empty line.
+No empty line follows a comment, as some clients dispatch an empty event for every empty
+line.
 """
 
 from __future__ import annotations
@@ -35,15 +34,15 @@ HEARTBEAT = b":\n"
 @dataclass(frozen=True, slots=True)
 class EventStream:
     """
-    Messages as events.
+    Encodes messages as events: `event` if there is a type, `data` for each line, then `id`.
 
     Args:
-        retry: milliseconds after which a cut-off reader shall come back;
-            0 leaves it to the browser.
-        padding: bytes of comment in front, for clients that hold back the
-            start of a stream (Yaffle's `padding`, amvtek's `evs_preamble`).
-        ids: whether events carry their position as `id`; without it no
-            reader can resume.
+        retry: milliseconds after which a disconnected client reconnects; 0 leaves it
+            to the client.
+        padding: bytes of comment at the start, for clients that buffer the start of a
+            stream (Yaffle's `padding`, amvtek's `evs_preamble`).
+        ids: whether events carry their position as `id`; without it no client can
+            resume.
     """
 
     retry: int = 0
@@ -54,12 +53,8 @@ class EventStream:
     heartbeat = HEARTBEAT
 
     def start(self, replay: Replay) -> Sequence[bytes | Message]:
-        """
-        A comment, `retry`, perhaps a gap, what was missed, and the cursor.
-
-        The comment comes first so that a byte order mark in the first message
-        is not taken for the stream's own (9.2.6 strips one).
-        """
+        # A comment comes first: clients strip a byte order mark at the start of the stream
+        # (9.2.6), and the first message may begin with one.
         parts = [b":%s\n" % (b" " * self.padding)]
         if self.retry:
             parts.append(self.end(self.retry))
@@ -71,9 +66,6 @@ class EventStream:
         return items
 
     def encode(self, message: Message) -> bytes:
-        """
-        One event: `event` if the message has a type, `data` per line, then `id`.
-        """
         data = message.data
         if not data.isascii():
             try:
@@ -94,25 +86,16 @@ class EventStream:
         return b"%sdata: %s\n\n" % (event, data)
 
     def cursor(self, position: Position) -> bytes:
-        """
-        An `id` without data: moves the last event ID, dispatches nothing (9.2.6).
-        """
+        # An `id` without data sets the last event ID and dispatches no event (9.2.6).
         return b"id: %s\n\n" % str(position).encode() if self.ids else b""
 
     def gap(self, position: Position) -> bytes:
-        """
-        An event of type `gap`; its data is JSON: {"position": where it ends}.
-
-        It carries no `id`: a reader that is cut off right after it hears of
-        the same gap again, instead of resuming behind it.
-        """
+        # Without an `id`: a subscriber that is disconnected right after the gap event
+        # receives it again, instead of resuming behind the gap.
         data = json.dumps({"position": str(position)}).encode()
         return b"event: %s\ndata: %s\n\n" % (GAP.encode(), data)
 
     def end(self, retry: int) -> bytes:
-        """
-        When to come back; 0 leaves it to the browser.
-        """
         return b"retry: %d\n\n" % retry if retry else b""
 
 
@@ -120,10 +103,10 @@ class EventStream:
 @dataclass(frozen=True, slots=True)
 class RawEventStream:
     """
-    Messages that are event stream text already, forwarded as they are.
+    Sends messages that already are event stream text, unchanged.
 
-    The publisher answers for whole events, ids and line ends; nothing of ours
-    but comments, `retry` and the gap event comes in between.
+    The publisher is responsible for whole events, ids and line ends. Only comments,
+    `retry` and gap events are inserted between messages.
     """
 
     retry: int = 0
@@ -133,40 +116,25 @@ class RawEventStream:
     heartbeat = HEARTBEAT
 
     def start(self, replay: Replay) -> Sequence[bytes | Message]:
-        """
-        As `EventStream.start`, the messages verbatim and without a cursor.
-        """
         nothing = Replay((), replay.complete, replay.position)
         first = EventStream(self.retry, self.padding, ids=False).start(nothing)
         return [first[0], *replay.messages]
 
     def encode(self, message: Message) -> bytes:
-        """
-        The message's own bytes.
-        """
         return message.data
 
     def cursor(self, position: Position) -> bytes:
-        """
-        Nothing: the ids belong to the publisher.
-        """
         return b""
 
     def gap(self, position: Position) -> bytes:
-        """
-        As `EventStream.gap`.
-        """
         return EventStream().gap(position)
 
     def end(self, retry: int) -> bytes:
-        """
-        When to come back.
-        """
         return EventStream().end(retry)
 
 
 def _one_line(text: str) -> bytes:
-    # A type with a line end in it would become fields of its own.
+    # A line end within the type would start another field.
     return text.encode(errors="replace").translate(_BLANKED)
 
 

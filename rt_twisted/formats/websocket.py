@@ -1,6 +1,6 @@
 """
-How messages look to the readers of a websocket: by themselves, or with channel
-and position as JSON (docs/websocket.md).
+Messages in websocket frames: bare, or in JSON objects with channel and position
+(RFC 6455, 5; docs/websocket.md).
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ encode_json = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 @dataclass(frozen=True, slots=True)
 class RawFrames:
     """
-    A frame is a message, and nothing else is said: no position, no gap.
+    Encodes each message as one frame. Neither positions nor gaps are reported.
 
     Args:
-        deflate: agreed with the readers; None for nothing.
-        binary: all messages go in binary frames; else those that are valid
-            UTF-8 go in text frames, and all others in binary ones.
+        deflate: as negotiated with the subscribers; None for no compression.
+        binary: send all messages in binary frames; if not, messages that are valid
+            UTF-8 are sent in text frames and all others in binary frames.
     """
 
     deflate: DeflateParameters | None = None
@@ -45,45 +45,32 @@ class RawFrames:
     heartbeat = PING
 
     def start(self, replay: Replay) -> Sequence[bytes | Message]:
-        """
-        What was missed.
-        """
         return replay.messages
 
     def encode(self, message: Message) -> bytes:
-        """
-        The message's own bytes in a frame.
-        """
         data = message.data
         return data_frame(data, self.binary or not is_text(data), self.deflate)
 
     def cursor(self, position: Position) -> bytes:
-        """
-        Nothing, but the heartbeat goes on.
-        """
         return PING
 
     def gap(self, position: Position) -> bytes:
-        """
-        Nothing: every frame is a message.
-        """
         return b""
 
     def end(self, retry: int) -> bytes:
-        """
-        A close frame, 1001.
-        """
-        return _goodbye(retry)
+        return _close_frame(retry)
 
 
 @implementer(IFormat)
 @dataclass(frozen=True, slots=True)
 class JsonFrames:
     """
-    A frame is a JSON object that says what it is.
+    Encodes messages, positions and gaps as JSON objects with a `type`, one in each frame.
+
+    A message has its data in `data`, or in `base64` if it is not UTF-8.
 
     Args:
-        deflate: agreed with the readers; None for nothing.
+        deflate: as negotiated with the subscribers; None for no compression.
     """
 
     deflate: DeflateParameters | None = None
@@ -92,52 +79,36 @@ class JsonFrames:
     heartbeat = PING
 
     def start(self, replay: Replay) -> Sequence[bytes | Message]:
-        """
-        Perhaps a gap, what was missed, and the position.
-        """
         gap = [] if replay.complete else [self.gap(replay.position)]
         return [*gap, *replay.messages, self._position(replay.position)]
 
     def encode(self, message: Message) -> bytes:
-        """
-        Channel, position, event type if it has one, and the data: text, or
-        base64 for bytes that are not UTF-8.
-        """
         data = message.data
-        said = {
+        fields = {
             "type": "message",
             "channel": message.channel,
             "position": str(message.position),
         }
         if message.event is not None:
-            said["event"] = message.event
+            fields["event"] = message.event
         if is_text(data):
-            said["data"] = data.decode()
+            fields["data"] = data.decode()
         else:
-            said["base64"] = b64encode(data).decode()
-        return self.encode_object(said)
+            fields["base64"] = b64encode(data).decode()
+        return self.encode_object(fields)
 
     def cursor(self, position: Position) -> bytes:
-        """
-        The position, and a ping.
-        """
         return self._position(position) + PING
 
     def gap(self, position: Position) -> bytes:
-        """
-        Up to where messages are missing.
-        """
         return self.encode_object({"type": "gap", "position": str(position)})
 
     def end(self, retry: int) -> bytes:
-        """
-        A close frame, 1001.
-        """
-        return _goodbye(retry)
+        return _close_frame(retry)
 
     def encode_object(self, value: Mapping[str, object]) -> bytes:
         """
-        The frame of any object.
+        Encode any JSON object as a text frame.
         """
         return data_frame(encode_json(value).encode(errors="replace"), False, self.deflate)
 
@@ -145,8 +116,8 @@ class JsonFrames:
         return self.encode_object({"type": "position", "position": str(position)})
 
 
-def _goodbye(retry: int) -> bytes:
+def _close_frame(retry: int) -> bytes:
     """
-    When to come back stands in the reason, which browsers hand to the page.
+    Encode a close frame whose reason, which browsers pass to the page, names the delay.
     """
     return close_frame(CloseCode.GOING_AWAY, f"retry={retry}" if retry else "")
