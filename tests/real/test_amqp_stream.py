@@ -76,6 +76,6 @@ async def test_readers_come_and_go_while_it_is_away(rabbit: Rabbit) -> None:
         asked.addErrback(lambda failure: failure.trap(CancelledError))
         asked.cancel()
         broker.unsubscribe("news")
-    assert not broker._archive._asked
+    assert not broker._history.batcher._queries
     await broker.stopService()
     await proxy.close()

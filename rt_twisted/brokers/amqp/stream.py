@@ -22,7 +22,7 @@ from rt_twisted.brokers.amqp.channel import AmqpConnectionClosed
 from rt_twisted.brokers.amqp.config import AmqpServer, StreamRetention, Topology
 from rt_twisted.brokers.amqp.connector import ConnectionPair
 from rt_twisted.brokers.amqp.content import Delivery, MessageProperties
-from rt_twisted.brokers.amqp.history import LOOK, AmqpHistoryReader, Take
+from rt_twisted.brokers.amqp.history import MAX_READ, AmqpHistoryReader, OnDelivery
 from rt_twisted.brokers.amqp.protocol import AmqpConnection
 from rt_twisted.brokers.amqp.publisher import AmqpPublisher
 from rt_twisted.brokers.amqp.routing import Routing, event_of, key_of
@@ -90,7 +90,9 @@ class StreamBroker(Service):
             self._publisher.on_blocked,
         )
         self._incarnation = StreamEpoch(reactor, name, retention, topology.number)
-        self._history = AmqpHistoryReader(self._read, self._decode, self.position, self._catch_up)
+        self._history = AmqpHistoryReader(
+            reactor, self._read, self._decode, self.position, self._catch_up
+        )
         self._wanted: set[str] = set()
         self._waiting: list[tuple[str, Deferred[Position]]] = []  # for the log to be known
         self._epoch = ""
@@ -183,7 +185,7 @@ class StreamBroker(Service):
         """
         See `IHistory.after`; read from the stream.
         """
-        return self._history.ask(channels, since)
+        return self._history.batcher.ask(channels, since)
 
     # A new connection.
 
@@ -229,7 +231,7 @@ class StreamBroker(Service):
             arguments={OFFSET: self._head + 1},
         )
         self._publisher.open(writer)
-        self._history.open()
+        self._history.batcher.open()
         waiting, self._waiting = self._waiting, []
         for _, heard in waiting:
             heard.callback(self.position())
@@ -290,7 +292,7 @@ class StreamBroker(Service):
 
     def _lost(self, why: str) -> None:
         self._tag = 0
-        self._history.close()
+        self._history.batcher.close()
         self._publisher.close(why)
 
     # Messages.
@@ -315,7 +317,7 @@ class StreamBroker(Service):
             known = self._publisher.keys.find(channel, key, now)
             if known is not None:
                 self._repeats[offset] = None
-                if (oldest := next(iter(self._repeats))) <= offset - LOOK:
+                if (oldest := next(iter(self._repeats))) <= offset - MAX_READ:
                     del self._repeats[oldest]  # nobody reads so far back
                 self._publisher.on_delivered(delivery.correlation_id, known)
                 return
@@ -362,7 +364,7 @@ class StreamBroker(Service):
 
     # The archive's.
 
-    async def _read(self, start: Start, take: Take) -> None:
+    async def _read(self, start: Start, take: OnDelivery) -> None:
         reader = self._link.reader
         if reader is None:
             raise AmqpConnectionClosed("the AMQP server is away")

@@ -156,7 +156,7 @@ class RedisBroker(Service):
         if self._reactor.running:
             self._reactor.removeSystemEventTrigger(self._trigger)
         self._publisher.stop()
-        self._history.stop()
+        self._history.batcher.stop()
         self._life.cancel()
         self._drop("the server is stopping")  # it may be our own caller that is told so
 
@@ -215,7 +215,7 @@ class RedisBroker(Service):
         """
         See `IHistory.after`.
         """
-        return self._history.after(channels, since)
+        return self._history.batcher.ask(channels, since)
 
     # Being connected.
 
@@ -292,7 +292,7 @@ class RedisBroker(Service):
         try:
             for script in ALL:
                 await link.execute_command("SCRIPT", "LOAD", script.text)
-            epoch, offset, start, leaps = await self._call(
+            epoch, offset, start, jumps = await self._call(
                 HELLO, secrets.token_hex(4), known.epoch, known.offset, int(self._greeting.safe)
             )
         except ResponseError as error:
@@ -301,8 +301,8 @@ class RedisBroker(Service):
                 raise AuthFailed(reason) from None
             raise
         self._history.epoch = epoch.decode()
-        offsets = [int(float(one)) for one in leaps]
-        self._history.leaps = list(zip(offsets[::2], offsets[1::2], strict=True))
+        offsets = [int(float(one)) for one in jumps]
+        self._history.offset_jumps = list(zip(offsets[::2], offsets[1::2], strict=True))
         self._start = Position(epoch.decode(), start)
         self._hearing.learn(Position(epoch.decode(), offset))
         if self._greeting.evicts:
@@ -332,13 +332,13 @@ class RedisBroker(Service):
             self._taking.begin()
             self._say("is there")
             self._subscriptions.open(ear)
-            self._history.open()
+            self._history.batcher.open()
             self._plain.open()
             raise RedisUnavailable(await ear.lost or "the connection was lost")
         finally:
             self._ear = None
             self._subscriptions.close()
-            self._history.close()
+            self._history.batcher.close()
             self._plain.close()
             self._hearing.end()
             self._barriers.end("")

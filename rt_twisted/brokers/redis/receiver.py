@@ -215,12 +215,12 @@ class RedisReceiver:
             return {}, set()
         wants = [ChannelQuery(channel, after=head.offset) for channel in self._subscriptions.heard]
         try:
-            recalled = await self._history.fetch(wants, "", FETCHED)
+            result = await self._history.fetch(wants, "", FETCHED)
         except ResponseError as error:
             raise RedisUnavailable(str(error)) from None
-        if recalled.position.epoch != head.epoch:
+        if result.position.epoch != head.epoch:
             raise RedisUnavailable("its log has changed")
-        return recalled.trails, set(recalled.skipped)
+        return result.slices, set(result.skipped)
 
     def _match_plain(
         self, held: Sequence[Held], trails: Mapping[str, ChannelSlice], lost: Iterable[str]
