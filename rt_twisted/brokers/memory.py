@@ -19,14 +19,14 @@ from rt_twisted.model.message import Draft, Message, Position, PublishResult
 @implementer(IBroker)
 class MemoryBroker:
     """
-    Numbers drafts and hands them straight to the hub.
+    Gives drafts positions and hands them straight to the hub.
 
-    Its epoch is new with every start, so a reader that comes back after a
-    restart is told of the gap.
+    Its epoch is new with every start, so that a subscriber that reconnects after a
+    restart receives a gap.
 
     Args:
         clock: for the age of idempotency keys.
-        epoch: only tests name one.
+        epoch: set by tests only.
     """
 
     def __init__(self, clock: IReactorTime, epoch: str = "") -> None:
@@ -37,32 +37,18 @@ class MemoryBroker:
         self._receiver: IReceiver
 
     def attach(self, receiver: IReceiver) -> None:
-        """
-        See `IBroker.attach`.
-        """
         self._receiver = receiver
 
     def position(self) -> Position:
-        """
-        The last number given.
-        """
         return Position(self._epoch, self._offset)
 
     def subscribe(self, channel: str) -> Deferred[Position]:
-        """
-        Fires at once: every channel is received, from the first message.
-        """
         return succeed(Position(self._epoch, 0))
 
     def unsubscribe(self, channel: str) -> None:
-        """
-        Nothing to do either.
-        """
+        pass
 
     def publish(self, drafts: Sequence[Draft]) -> Deferred[PublishResult]:
-        """
-        Fires at once; cannot fail.
-        """
         return succeed(PublishResult(tuple([self._append(draft) for draft in drafts])))
 
     def _append(self, draft: Draft) -> Position:

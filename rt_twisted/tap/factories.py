@@ -22,7 +22,7 @@ from rt_twisted.actions.context import ActionContext, SharedState, SocketIOLimit
 from rt_twisted.brokers.interfaces import IBroker
 from rt_twisted.brokers.memory import MemoryBroker
 from rt_twisted.brokers.sqlite.broker import SqliteBroker
-from rt_twisted.brokers.sqlite.store import Store, UnusableStore, look_at
+from rt_twisted.brokers.sqlite.store import Store, UnusableStore, check_ownership
 from rt_twisted.codecs.addresses import AddressHeader, Networks
 from rt_twisted.http.cors import Cors
 from rt_twisted.http.interfaces import IConnectionHandoff
@@ -142,7 +142,7 @@ def _durable_broker(options: Options, reactor: Any, path: str) -> SqliteBroker:
         raise wrong(options, "history-file", f"{path}: there is no such folder")
 
     try:
-        look_at(path)
+        check_ownership(path)
     except UnusableStore as error:
         raise wrong(options, "history-file", str(error)) from None
 

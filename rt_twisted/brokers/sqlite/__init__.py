@@ -1,3 +1,3 @@
 """
-The embedded broker with its history in SQLite.
+The embedded broker with a history file.
 """

@@ -1,9 +1,9 @@
 """
-The embedded broker with a file: its log survives the process.
+The embedded broker with a history file: its log survives the process.
 
-A message is told, and its publisher answered, when it is committed: no reader
-has ever seen a position that another message could get. What is published in
-one turn of the reactor, or while the file is being written, is one transaction.
+A message is delivered, and its publisher answered, when it is committed: no subscriber
+has ever seen a position that another message could get. What is published in one
+reactor iteration, or while the file is being written, is one transaction.
 """
 
 from __future__ import annotations
@@ -25,18 +25,19 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from rt_twisted.brokers.idempotency import MAX_KEYS, IdempotencyKeys
+from rt_twisted.brokers.idempotency import IdempotencyKeys
 from rt_twisted.brokers.interfaces import IBroker, IHistory, IReady, IReceiver, IReconfigurable
 from rt_twisted.brokers.sqlite.io_thread import Executor, IoThread
 from rt_twisted.brokers.sqlite.store import (
+    HistoryQuery,
     KeyUse,
     Loss,
-    Question,
     Store,
     UnusableStore,
+    check_usable,
     is_damage,
-    look,
 )
+from rt_twisted.brokers.sqlite.unwritten import UnwrittenMessages
 from rt_twisted.model.errors import Unavailable
 from rt_twisted.model.message import (
     After,
@@ -51,29 +52,42 @@ from rt_twisted.model.retention import OVERHEAD, Retention
 
 _log = Logger()
 
-WAITING = 64 << 20  # bytes that may wait to be written before publishers are refused
-HELD = 64 << 20  # bytes kept for a file that cannot be written, until it can
-RETRY = 1.0  # seconds between two tries to write such a file
-TOLD = 60.0  # seconds; a disk that is full now and then is told of once in so long
-QUESTIONS = 32  # read in one go: their answers are in memory together
-ASKED = 256  # readers answered in one go: some milliseconds of the reactor
+MAX_QUEUED_BYTES = 64 << 20  # of publications, before further ones are refused
+RETRY_SECONDS = 1.0  # between two attempts to write a file that could not be written
+LOG_INTERVAL = 60.0  # seconds between two log lines for a disk that is full now and then
+MAX_QUERIES = 32  # different ones in one read: their replays are in memory together
+MAX_REPLAYS = 256  # subscribers served by one read: some milliseconds of the reactor
 
 
 class SqliteBrokerState(Enum):
     """
-    How it stands with the file.
+    State of the history file.
     """
 
-    DURABLE = "what is published is written, then told"
-    AWAY = "it cannot be written; the next try is due"
-    DAMAGED = "it is being replaced; what is published waits"
-    GONE = "there is none, and none can be made; the next try is due"
+    DURABLE = "messages are written, then delivered"
+    UNWRITABLE = "the file cannot be written; a retry is due"
+    REPLACING = "the file is being replaced; publications wait"
+    UNAVAILABLE = "there is no file, and none can be created; a retry is due"
+
+
+class WriteState(Enum):
+    """
+    State of the writing thread, as the reactor's thread knows it.
+    """
+
+    IDLE = "nothing is being written"
+    SCHEDULED = "a batch will be written in the next reactor iteration"
+    WRITING = "a batch, or the mark of the lock file, is being written"
+
+
+# States in which the file is not in use.
+_WITHOUT_FILE = (SqliteBrokerState.REPLACING, SqliteBrokerState.UNAVAILABLE)
 
 
 @dataclass(slots=True)
 class SqlitePublication:
     """
-    What one call of `publish` handed in.
+    The drafts of one call of `publish`.
     """
 
     drafts: Sequence[Draft]
@@ -84,37 +98,37 @@ class SqlitePublication:
 @dataclass(slots=True)
 class SqliteBatch:
     """
-    What is written in one transaction: messages told already, while the file
-    could not be written, and then those of *publications*.
+    What is written in one transaction: first *delivered* messages that were delivered
+    already, while the file could not be written, then those of *publications*.
     """
 
     publications: list[SqlitePublication]
-    told: int
+    delivered: int
     messages: list[Message]
     keys: list[KeyUse]
 
 
-Threads = Callable[[Any, str, Callable[[], bool]], Executor]
+ExecutorFactory = Callable[[Any, str, Callable[[], bool]], Executor]
 Open = Callable[[Retention], Store]
 
 
 @implementer(IBroker, IHistory, IReady, IReconfigurable)
 class SqliteBroker(Service):
     """
-    Numbers drafts, writes them to a journal, then hands them to the hub.
+    Gives drafts positions, writes them to a `Store`, then delivers them to the hub.
 
-    The journal is opened by `startService`: behind twistd's fork, and as the
-    user it becomes.
+    The store is opened by `startService`: after twistd's fork, and as the user that the
+    daemon runs as.
 
     Args:
         reactor: the reactor.
         path: the history file, absolute.
-        open: opens it.
-        keep: what each channel remembers.
-        refuse: what meets a message that cannot be written: True, its publisher
-            is told to come again; False, it is told to readers all the same,
-            and the publisher that it is not durable.
-        threads: makes the two that write and read; tests have their own.
+        open: open it.
+        retention: of each channel.
+        refuse: what happens to messages that cannot be written: True, the publisher is
+            told to retry; False, they are delivered all the same, and the publisher
+            is told that they are not durable.
+        make_executor: make the two threads that write and read; tests have their own.
     """
 
     def __init__(
@@ -124,52 +138,49 @@ class SqliteBroker(Service):
         open: Open,
         retention: Retention,
         refuse: bool = False,
-        threads: Threads = IoThread,
+        make_executor: ExecutorFactory = IoThread,
     ) -> None:
         self._reactor = reactor
         self._path = path
         self._open = open
         self._retention = retention
         self._refuse = refuse
-        self._threads = threads
+        self._make_executor = make_executor
         self._state = SqliteBrokerState.DURABLE
-        self._head = Position("", 0)  # of what was told
-        self._written = 0  # offset up to which messages are in the file, and told
-        self._numbered = 0  # offset of the last that has a number
+        self._head = Position("", 0)  # of the last delivered message
+        self._written_offset = 0  # messages up to here are in the file, and delivered
+        self._last_offset = 0  # of the last message that has a position
         self._keys = IdempotencyKeys()
-        self._waiting: list[SqlitePublication] = []
-        self._waiting_bytes = 0
-        self._writing = False
-        self._due = False  # a turn's batch is on its way
-        self._held: deque[Message] = deque()  # told, and not in the file
-        self._held_keys: list[KeyUse] = []
-        self._held_bytes = 0
-        self._lost = 0  # offset of the last that was held and let go
-        self._said = False  # that the file cannot be written
-        self._said_at = -TOLD
-        self._asked: deque[tuple[Question, Deferred[Replay]]] = deque()
+        self._queue: list[SqlitePublication] = []
+        self._queued_bytes = 0
+        self._write_state = WriteState.IDLE
+        self._unwritten = UnwrittenMessages()
+        self._outage_logged = False  # the present outage
+        self._outage_logged_at = -LOG_INTERVAL
+        self._queries: deque[tuple[HistoryQuery, Deferred[Replay]]] = deque()
         self._reading = False
-        self._retry: Any = None  # the call that will
-        self._nudged = False
-        self._tick = LoopingCall(self._nudge)
-        self._tick.clock = reactor
+        self._retry: Any = None  # the call of _retry_writing
+        self._checking_file = False
+        self._check_loop = LoopingCall(self._check_file)
+        self._check_loop.clock = reactor
         self._receiver: IReceiver
-        self._journal: Store
+        self._store: Store
         self._writer: Executor
         self._reader: Executor
 
-    # Life.
+    # Start and stop.
 
     def privilegedStartService(self) -> None:
         """
-        Look before anybody listens; nothing is made yet, as root would own it.
+        Check that the file can be used, before any listener is opened. Nothing is created
+        yet, as it would belong to root.
 
         Raises:
             SystemExit: one sentence, if the file cannot be used.
         """
         super().privilegedStartService()  # type: ignore[no-untyped-call]
         try:
-            look(self._path)
+            check_usable(self._path)
         except UnusableStore as error:
             sys.exit(f"realtime: {error}")
 
@@ -182,195 +193,174 @@ class SqliteBroker(Service):
         """
         super().startService()  # type: ignore[no-untyped-call]
         try:
-            journal = self._open(self._retention)
+            store = self._open(self._retention)
         except UnusableStore as error:
             sys.exit(f"realtime: {error}")
-        self._go_on(journal)
-        for use in journal.keys:
-            position = Position(journal.epoch, use.offset)
+        self._use_store(store)
+        for use in store.keys:
+            position = Position(store.epoch, use.offset)
             self._keys.remember(use.channel, use.key, position, use.time)
-        self._writer = self._threads(self._reactor, "journal writer", self._tidy)
-        self._reader = self._threads(self._reactor, "journal reader", _nothing)
-        self._tick.start(1.0, now=False)
-        # Not in stopService: requests that are running then may still publish.
+        self._writer = self._make_executor(self._reactor, "sqlite writer", self._vacuum_step)
+        self._reader = self._make_executor(self._reactor, "sqlite reader", _no_idle_work)
+        self._check_loop.start(1.0, now=False)
+        # Not in stopService: requests in progress may still publish then.
         self._reactor.addSystemEventTrigger("after", "shutdown", self.close)
 
     def close(self) -> None:
         """
-        Write what waits, and close the file. Blocks; the last that is called.
+        Write what is queued, and close the file. Blocks; nothing may be called afterwards.
         """
-        if self._tick.running:
-            self._tick.stop()
+        if self._check_loop.running:
+            self._check_loop.stop()
         if self._retry is not None:
             self._retry.cancel()
-        self._reader.do(self._journal.close_reading)
+        self._reader.submit(self._store.close_reading)
         self._reader.stop()
-        if self._waiting or (self._held and not self._writing):
-            self._writer.do(partial(self._save, self._batch(self._waiting)))
-        self._writer.do(self._journal.close)
+        if self._queue or (self._unwritten and self._write_state is not WriteState.WRITING):
+            self._writer.submit(partial(self._append_last, self._make_batch(self._queue)))
+        self._writer.submit(self._store.close)
         self._writer.stop()
 
-    def _save(self, batch: SqliteBatch) -> None:
-        self._journal.append(batch.messages, batch.keys, self._lost)
-        self._journal.mark(lossy=False)  # what was told is in it
+    def _append_last(self, batch: SqliteBatch) -> None:
+        self._store.append(batch.messages, batch.keys, self._unwritten.lost_offset)
+        self._store.mark(lossy=False)  # all that was delivered is in the file
 
     def reconfigure(self, retention: Retention) -> None:
-        """
-        Go on with other bounds; what is over them is forgotten little by little.
-        """
         self._retention = retention
-        self._writer.do(partial(self._journal.reconfigure, retention))
+        self._writer.submit(partial(self._store.reconfigure, retention))
 
-    def _go_on(self, journal: Store) -> None:
+    def _use_store(self, store: Store) -> None:
         """
-        Go on where *journal* ends.
+        Continue where *store* ends.
         """
-        if journal.moved:
+        if store.moved_to:
             _log.error(
                 "the history file {file} is damaged; it is now {moved}, and a new log begins",
                 file=self._path,
-                moved=journal.moved,
+                moved=store.moved_to,
             )
-        elif journal.missing:
+        elif store.missing:
             _log.warn(
                 "the history file {file} {missing} since the last start; a new log begins",
                 file=self._path,
-                missing=journal.missing,
+                missing=store.missing,
             )
-        self._journal = journal
-        self._head = self._opened = Position(journal.epoch, journal.head)
-        self._written = self._numbered = journal.head
+        self._store = store
+        self._head = self._opened_at = Position(store.epoch, store.head)
+        self._written_offset = self._last_offset = store.head
 
-    def _tidy(self) -> bool:
+    def _vacuum_step(self) -> bool:
         """
-        On the writing thread. What fails here fails for messages too, and is
-        said there.
+        Run on the writing thread while it is idle. Errors that messages meet too are logged
+        when they do.
         """
-        journal = self._journal
+        store = self._store
         try:
-            return journal.vacuum_step()
+            return store.vacuum_step()
         except sqlite3.Error as error:
             if is_damage(error):
-                self._reactor.callFromThread(self._replace, journal)
+                self._reactor.callFromThread(self._replace_store, store)
         except Exception:
-            _log.failure("while tidying the history file")
+            _log.failure("while trimming the history file")
         return False
 
-    def _nudge(self) -> None:
+    def _check_file(self) -> None:
         """
-        Look whether the file is still there. Without messages, too, some grow too old.
+        Check that the file is still there, and let the writing thread expire old messages.
         """
-        if not self._nudged and self._state in (SqliteBrokerState.DURABLE, SqliteBrokerState.AWAY):
-            self._nudged = True
-            looked = self._writer.do(self._journal.lost)
-            looked.addBoth(self._was_nudged, self._journal).addErrback(_unexpected)
+        if not self._checking_file and self._state not in _WITHOUT_FILE:
+            self._checking_file = True
+            looked = self._writer.submit(self._store.find_loss)
+            looked.addBoth(self._on_file_checked, self._store).addErrback(_log_unexpected)
 
-    def _was_nudged(self, found: Loss | Failure | None, journal: Store) -> None:
-        self._nudged = False
+    def _on_file_checked(self, found: Loss | Failure | None, store: Store) -> None:
+        self._checking_file = False
         if isinstance(found, Failure):
             found.trap(
                 OSError, sqlite3.Error
-            )  # the disk; messages meet it too, and it is said there
-        elif found is not None and self._state in (
-            SqliteBrokerState.DURABLE,
-            SqliteBrokerState.AWAY,
-        ):
-            self._replace(journal, found)
+            )  # of the disk; messages meet it too, and it is logged then
+        elif found is not None and self._state not in _WITHOUT_FILE:
+            self._replace_store(store, found)
 
-    # What a broker does.
+    # IBroker, IReady, IHistory.
 
     def attach(self, receiver: IReceiver) -> None:
-        """
-        See `IBroker.attach`.
-        """
         self._receiver = receiver
 
     def position(self) -> Position:
-        """
-        The last one told; known once started.
-        """
         return self._head
 
     def subscribe(self, channel: str) -> Deferred[Position]:
-        """
-        Fires at once: every channel is received, from the end of the file as
-        it was opened.
-        """
-        return succeed(self._opened)
+        return succeed(self._opened_at)
 
     def unsubscribe(self, channel: str) -> None:
-        """
-        Nothing to do either.
-        """
+        pass
 
     def publish(self, drafts: Sequence[Draft]) -> Deferred[PublishResult]:
-        """
-        Fires when *drafts* are committed, or, not durable, when they are told
-        without that.
-        """
-        if self._state in (SqliteBrokerState.AWAY, SqliteBrokerState.GONE):
+        if self._state in (SqliteBrokerState.UNWRITABLE, SqliteBrokerState.UNAVAILABLE):
             if self._refuse:
                 return fail(Unavailable("the history file cannot be written"))
-            return succeed(self._tell_only(drafts))
-        if self._waiting_bytes > WAITING:
+            return succeed(self._deliver_unwritten(drafts))
+        if self._queued_bytes > MAX_QUEUED_BYTES:
             return fail(Unavailable("the history file is too slow"))
         publication = SqlitePublication(drafts, Deferred())
-        self._waiting.append(publication)
-        self._waiting_bytes += sum([len(draft.data) + OVERHEAD for draft in drafts])
-        if not self._due and not self._writing:
-            self._due = True
-            self._reactor.callLater(0, self._write)
+        self._queue.append(publication)
+        self._queued_bytes += sum([len(draft.data) + OVERHEAD for draft in drafts])
+        if self._write_state is WriteState.IDLE:
+            self._write_state = WriteState.SCHEDULED
+            self._reactor.callLater(0, self._write_batch)
         return publication.done
 
     def ready(self) -> bool:
-        """
-        Not while publishers are refused.
-        """
         return self._state is SqliteBrokerState.DURABLE or not self._refuse
 
     def after(self, channels: Sequence[str], since: Since) -> Deferred[Replay]:
-        """
-        See `IHistory.after`; read from the file.
-        """
         done: Deferred[Replay] = Deferred()
-        self._asked.append(((tuple(channels), since), done))
-        self._read()
+        self._queries.append(((tuple(channels), since), done))
+        self._read_replays()
         return done
 
     # Writing.
 
-    def _write(self) -> None:
-        self._due = False
-        if self._writing or self._state is not SqliteBrokerState.DURABLE:
+    def _write_batch(self) -> None:
+        if self._write_state is WriteState.WRITING:
             return
-        if not self._waiting and not self._held:
+        self._write_state = WriteState.IDLE
+        if self._state is not SqliteBrokerState.DURABLE:
             return
-        publications, self._waiting, self._waiting_bytes = self._waiting, [], 0
-        batch = self._batch(publications)
-        self._writing = True
-        written = self._append(batch)
-        written.addCallbacks(self._was_written, self._was_not, (batch,), errbackArgs=(batch,))
-        written.addErrback(_unexpected)
+        if not self._queue and not self._unwritten:
+            return
+        publications, self._queue, self._queued_bytes = self._queue, [], 0
+        batch = self._make_batch(publications)
+        self._write_state = WriteState.WRITING
+        written = self._append_batch(batch)
+        written.addCallbacks(
+            self._on_written, self._on_write_failed, (batch,), errbackArgs=(batch,)
+        )
+        written.addErrback(_log_unexpected)
 
-    def _append(self, batch: SqliteBatch) -> Deferred[None]:
-        append = self._journal.append
-        return self._writer.do(partial(append, batch.messages, batch.keys, self._lost))
+    def _append_batch(self, batch: SqliteBatch) -> Deferred[None]:
+        append = self._store.append
+        return self._writer.submit(
+            partial(append, batch.messages, batch.keys, self._unwritten.lost_offset)
+        )
 
-    def _batch(self, publications: list[SqlitePublication]) -> SqliteBatch:
+    def _make_batch(self, publications: list[SqlitePublication]) -> SqliteBatch:
         """
-        Number what was published. Nothing of it is remembered but how far the
-        numbers went.
+        Assign positions to what was published. Only the last offset is kept: if the batch
+        fails, its publications are queued again.
         """
-        batch = SqliteBatch(publications, len(self._held), list(self._held), list(self._held_keys))
+        messages, keys = self._unwritten.snapshot()
+        batch = SqliteBatch(publications, len(messages), messages, keys)
         now = self._reactor.seconds()
         used: dict[tuple[str, str], Position] = {}
         for publication in publications:
             publication.positions = [
-                self._number(draft, batch, used, now) for draft in publication.drafts
+                self._assign_position(draft, batch, used, now) for draft in publication.drafts
             ]
         return batch
 
-    def _number(
+    def _assign_position(
         self, draft: Draft, batch: SqliteBatch, used: dict[tuple[str, str], Position], now: float
     ) -> Position:
         if draft.key is not None:
@@ -378,90 +368,90 @@ class SqliteBroker(Service):
             known = known or self._keys.find(draft.channel, draft.key, now)
             if known is not None:
                 return known
-        self._numbered += 1
-        position = Position(self._head.epoch, self._numbered)
+        self._last_offset += 1
+        position = Position(self._head.epoch, self._last_offset)
         batch.messages.append(Message(draft.channel, draft.data, position, draft.event))
         if draft.key is not None:
             used[draft.channel, draft.key] = position
             batch.keys.append(KeyUse(draft.channel, draft.key, position.offset, now))
         return position
 
-    def _was_written(self, _: None, batch: SqliteBatch) -> None:
-        self._writing = False
-        if self._said:
-            self._said = False
+    def _on_written(self, _: None, batch: SqliteBatch) -> None:
+        self._write_state = WriteState.IDLE
+        if self._outage_logged:
+            self._outage_logged = False
             _log.info("the history file {file} is written again", file=self._path)
-        if batch.told:
-            self._let_go()
-            self._writer.do(partial(self._journal.mark, lossy=False))
-        self._tell(batch)
-        self._written = self._head.offset
+        if batch.delivered:
+            self._unwritten.clear()
+            self._writer.submit(partial(self._store.mark, lossy=False))
+        self._deliver(batch)
+        self._written_offset = self._head.offset
         for publication in batch.publications:
             publication.done.callback(PublishResult(tuple(publication.positions)))
-        self._write()
+        self._write_batch()
 
-    def _was_not(self, failure: Failure, batch: SqliteBatch) -> None:
-        self._writing = False
-        self._numbered = self._head.offset
-        self._waiting = batch.publications + self._waiting
-        if self._state is SqliteBrokerState.GONE:
-            self._let_pass()
+    def _on_write_failed(self, failure: Failure, batch: SqliteBatch) -> None:
+        self._write_state = WriteState.IDLE
+        self._last_offset = self._head.offset
+        self._queue = batch.publications + self._queue
+        if self._state is SqliteBrokerState.UNAVAILABLE:
+            self._answer_queued()
             return
-        if self._state is SqliteBrokerState.DAMAGED:
-            return  # for the new log
+        if self._state is SqliteBrokerState.REPLACING:
+            return  # the new log will take the queue
         if isinstance(failure.value, sqlite3.Error) and is_damage(failure.value):
-            self._replace(self._journal)
+            self._replace_store(self._store)
             return
-        self._say(failure)
-        if self._held or self._refuse:
-            self._go_without()
+        self._log_outage(failure)
+        if self._unwritten or self._refuse:
+            self._pause_writing()
             return
-        # Should the daemon die before the file can be written, whoever comes back is told
-        # of a gap: nobody is told a message before that is sure.
-        self._writing = True
-        marked = self._writer.do(partial(self._journal.mark, lossy=True))
-        marked.addCallback(self._marked).addErrback(_unexpected)
+        # If the daemon is killed before the file can be written, subscribers that reconnect
+        # must get a gap: no message is delivered before that mark is written.
+        self._write_state = WriteState.WRITING
+        marked = self._writer.submit(partial(self._store.mark, lossy=True))
+        marked.addCallback(self._on_marked).addErrback(_log_unexpected)
 
-    def _marked(self, possible: bool) -> None:
-        self._writing = False
-        if self._state is SqliteBrokerState.DAMAGED:
-            return  # for the new log
+    def _on_marked(self, possible: bool) -> None:
+        self._write_state = WriteState.IDLE
+        if self._state is SqliteBrokerState.REPLACING:
+            return  # the new log will take the queue
         if not possible:
             _log.warn(
-                "if the daemon is killed now, readers that are away "
-                "will not be told of what they missed"
+                "if the daemon is killed now, subscribers that reconnect "
+                "will not be notified of missed messages"
             )
-        # Offsets that are never given again, whatever becomes of the file.
-        self._numbered = self._journal.fresh_offset(self._head.offset) - 1
-        self._go_without()
+        # Offsets that are never assigned again, whatever happens to the file.
+        self._last_offset = self._store.fresh_offset(self._head.offset) - 1
+        self._pause_writing()
 
-    def _go_without(self) -> None:
-        self._state = SqliteBrokerState.AWAY
-        self._retry = self._reactor.callLater(RETRY, self._try_again)
-        self._let_pass()
+    def _pause_writing(self) -> None:
+        self._state = SqliteBrokerState.UNWRITABLE
+        self._retry = self._reactor.callLater(RETRY_SECONDS, self._retry_writing)
+        self._answer_queued()
 
-    def _let_pass(self) -> None:
+    def _answer_queued(self) -> None:
         """
-        Answer publishers who wait, without the file.
+        Answer queued publications without the file.
         """
-        publications, self._waiting, self._waiting_bytes = self._waiting, [], 0
+        publications, self._queue, self._queued_bytes = self._queue, [], 0
         for publication in publications:
             if self._refuse:
                 publication.done.errback(Unavailable("the history file cannot be written"))
             else:
-                publication.done.callback(self._tell_only(publication.drafts))
+                publication.done.callback(self._deliver_unwritten(publication.drafts))
 
-    def _try_again(self) -> None:
+    def _retry_writing(self) -> None:
         self._retry = None
-        if self._state is SqliteBrokerState.AWAY:
-            self._state = SqliteBrokerState.DURABLE  # unless the file knows better
-            self._write()
+        if self._state is SqliteBrokerState.UNWRITABLE:
+            self._state = SqliteBrokerState.DURABLE  # until the next write fails
+            self._write_batch()
 
-    def _say(self, failure: Failure) -> None:
+    def _log_outage(self, failure: Failure) -> None:
         now = self._reactor.seconds()
-        if self._said or now - self._said_at < TOLD:
+        if self._outage_logged or now - self._outage_logged_at < LOG_INTERVAL:
             return
-        self._said, self._said_at = True, now
+        self._outage_logged, self._outage_logged_at = True, now
         meanwhile = "publishers are refused" if self._refuse else "messages are not durable"
         reason = failure.getErrorMessage()
         if failure.check(UnusableStore):
@@ -477,80 +467,62 @@ class SqliteBroker(Service):
             meanwhile=meanwhile,
         )
 
-    def _tell(self, batch: SqliteBatch) -> None:
+    def _deliver(self, batch: SqliteBatch) -> None:
         for use in batch.keys:
             position = Position(self._head.epoch, use.offset)
             self._keys.remember(use.channel, use.key, position, use.time)
-        for message in batch.messages[batch.told :]:
+        for message in batch.messages[batch.delivered :]:
             self._head = message.position
             self._receiver.receive(message)
 
     # Without the file.
 
-    def _tell_only(self, drafts: Sequence[Draft]) -> PublishResult:
+    def _deliver_unwritten(self, drafts: Sequence[Draft]) -> PublishResult:
         """
-        Tell *drafts*, and keep them for the file.
+        Deliver *drafts*, and keep them until the file can be written.
         """
         publication = SqlitePublication(drafts, Deferred())
         batch = SqliteBatch([publication], 0, [], [])
         now = self._reactor.seconds()
         used: dict[tuple[str, str], Position] = {}
-        positions = [self._number(draft, batch, used, now) for draft in drafts]
-        self._held.extend(batch.messages)
-        self._held_bytes += sum([len(message.data) + OVERHEAD for message in batch.messages])
-        while self._held_bytes > HELD:
-            message = self._held.popleft()
-            self._held_bytes -= len(message.data) + OVERHEAD
-            self._lost = message.position.offset
-        self._held_keys += batch.keys
-        del self._held_keys[:-MAX_KEYS]
-        self._tell(batch)
+        positions = [self._assign_position(draft, batch, used, now) for draft in drafts]
+        self._unwritten.add(batch.messages, batch.keys)
+        self._deliver(batch)
         return PublishResult(tuple(positions), durable=False)
-
-    def _let_go(self) -> None:
-        """
-        What was told without the file is in it, or is lost with it.
-        """
-        self._held.clear()
-        self._held_keys.clear()
-        self._held_bytes = self._lost = 0
 
     # A file that is damaged or lost.
 
-    def _replace(self, journal: Store, loss: Loss | None = None) -> None:
-        # Both threads may find it, and say so late.
-        if (
-            self._state not in (SqliteBrokerState.DAMAGED, SqliteBrokerState.GONE)
-            and journal is self._journal
-        ):
-            self._state = SqliteBrokerState.DAMAGED
-            ensureDeferred(self._begin_anew(loss)).addErrback(_unexpected)
+    def _replace_store(self, store: Store, loss: Loss | None = None) -> None:
+        # Both threads may find the same damage, also after the file was replaced.
+        if self._state not in _WITHOUT_FILE and store is self._store:
+            self._state = SqliteBrokerState.REPLACING
+            ensureDeferred(self._reopen(loss)).addErrback(_log_unexpected)
 
-    async def _begin_anew(self, loss: Loss | None) -> None:
+    async def _reopen(self, loss: Loss | None) -> None:
         """
         Move a damaged file aside, or close one that is lost, and open what is there or a
-        new one. Its epoch tells readers of the gap.
+        new one. A new epoch makes subscribers receive a gap.
         """
-        journal, before = self._journal, self._head
+        store, before = self._store, self._head
         if loss is not None:
             _log.error(
-                "the history file {file} is lost: {reason}; it is opened again, or made",
+                "the history file {file} is lost: {reason}; it is opened again or created",
                 file=self._path,
                 reason=loss.reason,
             )
         whole = loss is not None and not loss.damaged
-        await self._reader.do(journal.close_reading)
-        moved = await self._writer.do(journal.abandon if whole else journal.discard)
+        await self._reader.submit(store.close_reading)
+        moved = await self._writer.submit(store.abandon if whole else store.discard)
         while True:
             try:
-                anew = await self._writer.do(partial(self._open_again, before))
+                anew = await self._writer.submit(partial(self._open_continued, before))
                 break
             except (UnusableStore, sqlite3.Error) as error:
-                self._say(Failure(error))
-                self._go_on_without()
-                await deferLater(self._reactor, RETRY)
-        anew.moved, anew.missing = moved, ""
-        self._go_on(anew)
+                self._log_outage(Failure(error))
+                self._continue_without_file()
+                await deferLater(self._reactor, RETRY_SECONDS)
+        anew.moved_to, anew.missing = moved, ""
+        self._use_store(anew)
         if loss is not None:
             same = anew.epoch == before.epoch
             _log.info(
@@ -559,88 +531,87 @@ class SqliteBroker(Service):
                 what="the same log goes on" if same else "another log begins",
             )
         self._receiver.reached(self._head)
-        self._let_go()
+        self._unwritten.clear()
         self._state = SqliteBrokerState.DURABLE
-        self._write()
+        self._write_batch()
 
-    def _open_again(self, before: Position) -> Store:
+    def _open_continued(self, before: Position) -> Store:
         """
-        Open the file. If it is a copy of this log from earlier, no position is given twice.
+        Open the file. If it is an older copy of this log, no position is assigned twice.
         """
-        journal = self._open(self._retention)
+        store = self._open(self._retention)
         try:
-            if journal.epoch == before.epoch:
-                journal.continue_after(before.offset)
+            if store.epoch == before.epoch:
+                store.continue_after(before.offset)
         except sqlite3.Error:
-            journal.close_reading()
-            journal.close()
+            store.close_reading()
+            store.close()
             raise
-        return journal
+        return store
 
-    def _go_on_without(self) -> None:
+    def _continue_without_file(self) -> None:
         """
-        Tell messages without a file, in an epoch of their own: the file may come back.
+        Deliver messages without a file, in an epoch of their own: the file may come back.
         """
-        if self._state is SqliteBrokerState.DAMAGED:
-            self._state = SqliteBrokerState.GONE
-            self._let_go()
-            self._head = self._opened = Position(secrets.token_hex(4), 0)
-            self._numbered = 0
+        if self._state is SqliteBrokerState.REPLACING:
+            self._state = SqliteBrokerState.UNAVAILABLE
+            self._unwritten.clear()
+            self._head = self._opened_at = Position(secrets.token_hex(4), 0)
+            self._last_offset = 0
             self._receiver.reached(self._head)
-            self._let_pass()
+            self._answer_queued()
 
     # Reading.
 
-    def _read(self) -> None:
-        if self._reading or not self._asked:
+    def _read_replays(self) -> None:
+        if self._reading or not self._queries:
             return
-        asked: dict[Question, list[Deferred[Replay]]] = {}
-        for _ in range(min(ASKED, len(self._asked))):
-            question, done = self._asked[0]
-            if question not in asked and len(asked) == QUESTIONS:
+        asked: dict[HistoryQuery, list[Deferred[Replay]]] = {}
+        for _ in range(min(MAX_REPLAYS, len(self._queries))):
+            question, done = self._queries[0]
+            if question not in asked and len(asked) == MAX_QUERIES:
                 break
             asked.setdefault(question, []).append(done)
-            self._asked.popleft()
+            self._queries.popleft()
         self._reading = True
-        answered = self._reader.do(partial(self._journal.replay, list(asked), self._written))
-        answered.addErrback(self._not_read, self._journal, asked)
-        answered.addCallback(self._was_read, asked)
-        answered.addErrback(_unexpected)
+        answered = self._reader.submit(
+            partial(self._store.replay, list(asked), self._written_offset)
+        )
+        answered.addErrback(self._on_read_failed, self._store, asked)
+        answered.addCallback(self._on_read, asked)
+        answered.addErrback(_log_unexpected)
 
-    def _was_read(
-        self, replays: Sequence[Replay], asked: dict[Question, list[Deferred[Replay]]]
+    def _on_read(
+        self, replays: Sequence[Replay], asked: dict[HistoryQuery, list[Deferred[Replay]]]
     ) -> None:
         self._reading = False
         for replay, waiting in zip(replays, asked.values(), strict=True):
             for done in waiting:
                 done.callback(replay)
-        self._read()
+        self._read_replays()
 
-    def _not_read(
-        self, failure: Failure, journal: Store, asked: dict[Question, list[Deferred[Replay]]]
+    def _on_read_failed(
+        self, failure: Failure, store: Store, asked: dict[HistoryQuery, list[Deferred[Replay]]]
     ) -> list[Replay]:
         failure.trap(sqlite3.Error)
         if isinstance(failure.value, sqlite3.Error) and is_damage(failure.value):
-            self._replace(journal)
-        if self._state not in (
-            SqliteBrokerState.DAMAGED,
-            SqliteBrokerState.GONE,
-        ):  # which is in the log
+            self._replace_store(store)
+        if self._state not in _WITHOUT_FILE:  # otherwise it was logged already
             _log.warn(
                 "the history file {file} cannot be read: {reason}",
                 file=self._path,
                 reason=failure.getErrorMessage(),
             )
-        # Only what the hub remembers itself, then, and a gap before it.
+        # Subscribers get what the hub retains itself, and a gap before it.
         return [
             Replay((), False, since.position if isinstance(since, After) else self._head)
             for _, since in asked
         ]
 
 
-def _nothing() -> bool:
+def _no_idle_work() -> bool:
     return False
 
 
-def _unexpected(failure: Failure) -> None:
-    _log.failure("in the durable broker", failure)
+def _log_unexpected(failure: Failure) -> None:
+    _log.failure("unexpected error in the broker of the history file", failure)

@@ -1,5 +1,5 @@
 """
-A thread that does one thing after the other.
+A thread that runs one call after the other, for blocking input and output.
 """
 
 from __future__ import annotations
@@ -13,57 +13,54 @@ from typing import Any, Protocol, TypeVar
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
-CLOSE = 10.0  # seconds a disk may take to end what is under way when the daemon stops
+CLOSE_SECONDS = 10.0  # for calls in progress when the daemon stops
 
 T = TypeVar("T")
 
 
 class Executor(Protocol):
     """
-    Does one thing after the other, where blocking does no harm.
+    Runs one call after the other, where blocking is allowed.
     """
 
-    def do(self, work: Callable[[], T]) -> Deferred[T]:
+    def submit(self, call: Callable[[], T]) -> Deferred[T]:
         """
-        Do *work* after all that was asked for before.
+        Run *call* after all that was submitted before.
 
         Returns:
-            what it returned, or raised; on the reactor's thread.
+            Fires on the reactor's thread with what *call* returned or raised.
         """
 
     def stop(self) -> None:
         """
-        Do what was asked for, then end. Blocks; no Deferred fires any more.
+        Run what was submitted, then end. Blocks; no Deferred fires any more.
         """
 
 
 class IoThread:
     """
-    A thread.
+    An executor with a thread of its own.
 
     Args:
         reactor: where Deferreds fire.
         name: of the thread.
-        between: is called after each work, for as long as that took, and on
-            and on while nothing waits; until it returns False.
+        idle_step: called after each call for at most as long as that call took, and
+            repeatedly while none is queued; until it returns False.
     """
 
-    def __init__(self, reactor: Any, name: str, between: Callable[[], bool]) -> None:
+    def __init__(self, reactor: Any, name: str, idle_step: Callable[[], bool]) -> None:
         self._reactor = reactor
-        self._between = between
+        self._idle_step = idle_step
         self._queue: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
         self._thread = Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
 
-    def do(self, work: Callable[[], T]) -> Deferred[T]:
-        """
-        See `Work.do`.
-        """
+    def submit(self, call: Callable[[], T]) -> Deferred[T]:
         done: Deferred[T] = Deferred()
 
         def run() -> None:
             try:
-                result: Any = work()
+                result: Any = call()
             except Exception:
                 result = Failure()
             self._reactor.callFromThread(done.callback, result)
@@ -72,19 +69,16 @@ class IoThread:
         return done
 
     def stop(self) -> None:
-        """
-        See `Work.stop`.
-        """
         self._queue.put(None)
-        self._thread.join(CLOSE)
+        self._thread.join(CLOSE_SECONDS)
 
     def _run(self) -> None:
         while True:
-            work = self._queue.get()
-            if work is None:
+            call = self._queue.get()
+            if call is None:
                 return
             start = monotonic()
-            work()
+            call()
             until = 2 * monotonic() - start
-            while self._between() and (self._queue.empty() or monotonic() < until):
+            while self._idle_step() and (self._queue.empty() or monotonic() < until):
                 pass

@@ -1,8 +1,8 @@
 """
-The file behind the durable broker: its log in SQLite.
+The history file: the log of the durable broker, in SQLite.
 
-A journal is opened where it may block, then written by one thread and read by
-another; it starts none itself. What it promises is in docs/durable.md.
+A store is opened where it may block, then written by one thread and read by another;
+it starts no threads itself. Its guarantees are in docs/durable.md.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from rt_twisted.brokers.idempotency import KEY_SECONDS, MAX_KEYS
 from rt_twisted.model.message import After, Message, Newest, Position, Replay, Since
 from rt_twisted.model.retention import OVERHEAD, Retention
 
-APPLICATION = 0x72745477  # SQLite's application_id: "rtTw"
+APPLICATION_ID = 0x72745477  # SQLite's application_id: "rtTw"
 VERSION = 1  # of the tables, SQLite's user_version
 SCHEMA = """
 CREATE TABLE log (
@@ -44,26 +44,24 @@ CREATE TABLE keys (
 );
 """
 
-# SQLite lets go of the interpreter for each statement and then waits for its
-# turn beside a busy reactor: many rows in one statement are one such wait.
+# SQLite releases the interpreter lock for each statement and then waits for it beside a
+# busy reactor: many rows in one statement wait once.
 ROWS = (100, 10, 1)
 INSERTS = {rows: f"INSERT INTO messages VALUES {','.join(['(?,?,?,?,?)'] * rows)}" for rows in ROWS}
 
-STEP = 200  # messages forgotten in one step: a millisecond or two
-START_POSITIONS = (
-    100_000  # channels of which we know what is forgotten; beyond, all go by the floor
-)
-MEASURED = 1 << 20  # bytes written between two looks at the size
-LOADS = 10_000  # channels whose count and bytes are kept in memory
-VACUUM = 256  # pages given back to the disk in one step
-SPARE = 1024  # free pages that stay in the file, to be used again
+TRIM_STEP = 200  # messages deleted in one step: one to two milliseconds
+MAX_HORIZONS = 100_000  # channels with a horizon of their own; the others have the floor
+MEASURE_BYTES = 1 << 20  # written between two measurements of the file
+MAX_USAGES = 10_000  # channels whose count and bytes are kept in memory
+VACUUM_PAGES = 256  # returned to the disk in one step
+SPARE_PAGES = 1024  # free pages that stay in the file, to be used again
 WAL_LIMIT = 16 << 20  # bytes the write-ahead log keeps when it starts over
 
 SOUND, LOSSY = b" ", b"!"  # the lock file's byte
 
 MAGIC = b"SQLite format 3\0"  # sqlite.org/fileformat2.html, 1.3
-HEADER = 100  # bytes of the header of a database
-WAL_HEADER, FRAME_HEADER = 32, 24  # bytes; 4.1
+HEADER_SIZE = 100  # bytes of the header of a database
+WAL_HEADER_SIZE, FRAME_HEADER_SIZE = 32, 24  # bytes; 4.1
 PARTS = ("", "-wal", "-shm")  # of a database that is open
 
 
@@ -79,8 +77,10 @@ class KeyUse:
     An idempotency key that was used.
 
     Args:
-        offset: where its message went.
-        time: when, unix seconds.
+        channel: of its message.
+        key: as the publisher sent it.
+        offset: of its message.
+        time: of its use, unix seconds.
     """
 
     channel: str
@@ -92,11 +92,11 @@ class KeyUse:
 @dataclass(frozen=True, slots=True)
 class Loss:
     """
-    Why what is written now would not be found at the next start.
+    Why the next start would not find what is written now.
 
     Args:
         reason: the end of a sentence about the file.
-        damaged: the file itself is broken, and of no more use.
+        damaged: whether the file itself is broken and of no more use.
     """
 
     reason: str
@@ -106,34 +106,34 @@ class Loss:
 @dataclass(slots=True)
 class Usage:
     """
-    What a channel has in the file.
+    Messages of one channel in the file.
     """
 
     count: int
     bytes: int
 
 
-Question = tuple[Sequence[str], Since]
+HistoryQuery = tuple[Sequence[str], Since]
 Row = tuple[int, bytes, int]  # offset, channel, bytes
 
 
 class Store:
     """
-    A log in a file; opened, and locked against others, by being made.
+    A log in a file. Creating the object opens the file, and locks it against others.
 
-    `append`, `tidy` and `close` are for one thread, `replay` and `close_reading`
+    `append`, `vacuum_step` and `close` are for one thread, `replay` and `close_reading`
     for another.
 
     Args:
-        path: the file; made if need be. Beside it are its write-ahead log, that
-            log's index, and a lock file.
-        keep: what each channel remembers; an eighth more may be found.
-        limit: bytes of the file, about.
-        seconds: the time, unix seconds.
-        boot: what names this run of the machine; tests give their own.
+        path: the file, which is created if need be. Beside it are its write-ahead log,
+            that log's index, and a lock file.
+        retention: of each channel; up to an eighth more may be retained.
+        limit: approximate bytes of the file.
+        seconds: return the time, unix seconds.
+        boot: identifies this run of the machine; tests have their own.
 
     Raises:
-        Unusable: it is in use, another program's, or cannot be written.
+        UnusableStore: it is in use, belongs to another program, or cannot be written.
     """
 
     def __init__(
@@ -145,50 +145,50 @@ class Store:
         boot: str | None = None,
     ) -> None:
         self.path = path
-        self.moved = ""  # where a damaged file went that was found here
+        self.moved_to = ""  # path of a damaged file that was found here
         self._retention = retention
         self._limit = limit
         self._seconds = seconds
-        self.missing = ""  # what has become of a file that was here before
+        self.missing = ""  # what happened to a file that was here before
         self._closed = False
         self._parts: dict[str, int] = {}
-        look_at(path)
+        check_ownership(path)
         self._lock = _lock(path)
-        self._db = sqlite3.connect(":memory:")  # that there is one to close
-        self._loads: OrderedDict[bytes, Usage] = OrderedDict()
-        self._touched: dict[bytes, None] = {}
-        self._unmeasured = MEASURED
-        self._look_at_age = self._look_at_horizons = 0.0
+        self._db = sqlite3.connect(":memory:")  # so that there is one to close
+        self._usage: OrderedDict[bytes, Usage] = OrderedDict()
+        self._untrimmed: dict[bytes, None] = {}
+        self._unmeasured_bytes = MEASURE_BYTES
+        self._next_age_trim = self._next_horizon_trim = 0.0
         try:
             try:
-                self._open(_boot() if boot is None else boot)
+                self._open(_boot_id() if boot is None else boot)
             except sqlite3.Error as error:
-                # A table or a column is missing: what a working journal never says.
+                # SQLITE_ERROR: a table or a column is missing.
                 if not is_damage(error) and _code(error) != sqlite3.SQLITE_ERROR:
                     raise
                 self._db.close()
-                self.moved = _move_aside(path)
-                self._open(_boot() if boot is None else boot)
+                self.moved_to = _move_aside(path)
+                self._open(_boot_id() if boot is None else boot)
         except (sqlite3.Error, OSError, UnusableStore) as error:
             self._close()
             reason = getattr(error, "strerror", None) or str(error)
             raise UnusableStore(f"the history file {path} cannot be used: {reason}") from None
 
     def _open(self, boot: str) -> None:
-        # SQLite would let everybody read it; its other files get this one's mode.
+        # SQLite would make it readable by all; its other files get this one's mode.
         os.close(os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
         known = bool(os.pread(self._lock, 1, 0))
         db = self._db = self._connect()
-        created = not _one(db, "SELECT count(*) FROM sqlite_schema")
+        created = not _single_value(db, "SELECT count(*) FROM sqlite_schema")
         if created:
             self._create()
-            self.missing = "was deleted or emptied" if known and not self.moved else ""
-        if _one(db, "PRAGMA application_id") != APPLICATION:
-            raise UnusableStore("it is another program's")
-        if _one(db, "PRAGMA user_version") != VERSION:
-            raise UnusableStore("another version wrote it")
-        # Not FULL: what is committed survives the process, and a machine that
-        # loses power is noticed by its boot id.
+            self.missing = "was deleted or emptied" if known and not self.moved_to else ""
+        if _single_value(db, "PRAGMA application_id") != APPLICATION_ID:
+            raise UnusableStore("it belongs to another program")
+        if _single_value(db, "PRAGMA user_version") != VERSION:
+            raise UnusableStore("it was written by another version")
+        # Not FULL: what is committed survives the process, and a power loss is detected
+        # by the boot id.
         db.execute("PRAGMA synchronous = NORMAL")
         db.execute(f"PRAGMA journal_size_limit = {WAL_LIMIT}")
         db.execute("PRAGMA secure_delete = FAST")
@@ -198,11 +198,11 @@ class Store:
             damage.sqlite_errorcode = sqlite3.SQLITE_CORRUPT
             raise damage
         self.epoch, head, floor, last_boot, clean = row
-        head = max(head, _one(db, "SELECT max(offset) FROM messages") or 0)
+        head = max(head, _single_value(db, "SELECT max(offset) FROM messages") or 0)
         lossy = os.pread(self._lock, 1, 0) == LOSSY
         if (lossy and not created) or not (clean or boot == last_boot):
-            # What readers have seen may be gone from here. Its offsets shall not
-            # come again, and who comes back is told.
+            # Delivered messages may be missing here. Their offsets must not be assigned
+            # again, and subscribers that reconnect get a gap.
             head = floor = self.fresh_offset(head)
         with self._transaction():
             db.execute(
@@ -220,8 +220,8 @@ class Store:
         self._reading = self._connect()
         self._reading.execute("PRAGMA query_only = 1")
         for suffix in PARTS:
-            # Held until the last connection is closed: closing any descriptor of a file
-            # gives up all locks that SQLite has on it in this process (fcntl(2)).
+            # Open until the last connection is closed: closing any descriptor of a file
+            # releases all locks that SQLite has on it in this process (fcntl(2)).
             with suppress(FileNotFoundError):
                 self._parts[suffix] = os.open(self.path + suffix, os.O_RDONLY | os.O_CLOEXEC)
 
@@ -239,7 +239,7 @@ class Store:
                 db.execute(statement)
             row = (secrets.token_hex(4), 0, 0, "", 1)
             db.execute("INSERT INTO log VALUES (?, ?, ?, ?, ?)", row)
-            db.execute(f"PRAGMA application_id = {APPLICATION}")
+            db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
             db.execute(f"PRAGMA user_version = {VERSION}")
 
     # Writing.
@@ -251,8 +251,8 @@ class Store:
         Write *messages* and *keys*, all or nothing.
 
         Args:
-            messages: in order of position, after all that is here.
-            keys: theirs.
+            messages: in order of position, after all that are in the file.
+            keys: of these messages.
             lost: messages up to this offset were not written and never will be.
 
         Raises:
@@ -289,11 +289,11 @@ class Store:
 
     def mark(self, lossy: bool) -> bool:
         """
-        Remember whether readers are told messages that are not in the file; in
-        a place that needs no room on a full disk.
+        Record in the lock file whether messages were delivered that are not in the file.
+        Its byte needs no room on a full disk.
 
         Returns:
-            whether that was possible.
+            Whether that was possible.
         """
         try:
             os.pwrite(self._lock, LOSSY if lossy else SOUND, 0)
@@ -303,17 +303,17 @@ class Store:
 
     def fresh_offset(self, head: int) -> int:
         """
-        An offset after *head* that was never given to a message, in the file
-        or not: microseconds run ahead of any count of messages.
+        Return an offset after *head* that no message has ever had, in the file or not:
+        microseconds increase faster than any count of messages.
         """
         return max(head + 1, int(self._seconds() * 1e6))
 
     def vacuum_step(self) -> bool:
         """
-        Forget some of what is over the bounds, in one small step.
+        Delete some messages that are over the bounds, in one small step.
 
         Returns:
-            whether there is more to do.
+            Whether there is more to do.
 
         Raises:
             sqlite3.Error: as for `append`.
@@ -323,21 +323,21 @@ class Store:
             or self._trim_age()
             or self._trim_channels()
             or self._trim_horizons()
-            or self._shrink()
+            or self._vacuum()
         )
 
     def reconfigure(self, retention: Retention) -> None:
         """
-        Go on with other bounds: of channels when they are written to next, of
-        age at once.
+        Use other bounds: for a channel when it is written next, for age at once.
         """
         self._retention = retention
 
-    def lost(self) -> Loss | None:
+    def find_loss(self) -> Loss | None:
         """
-        Whether the next start would find what is written now: somebody may have deleted,
-        moved, replaced or truncated the file, its write-ahead log or its lock file. Their
-        descriptors would go on working.
+        Check that the next start will find what is written now.
+
+        The file, its write-ahead log or its lock file may have been deleted, moved, replaced
+        or truncated. Their open descriptors would still work.
         """
         for suffix, held in (*self._parts.items(), (".lock", self._lock)):
             path = self.path + suffix
@@ -346,10 +346,10 @@ class Store:
             except (FileNotFoundError, NotADirectoryError):
                 return Loss(f"{path} was deleted or moved")
             except OSError:
-                continue  # out of sight, such as by the folder's mode; it may be there
+                continue  # not visible, for example by the folder's mode; it may exist
             if not os.path.samestat(found, os.fstat(held)):
                 return Loss(f"{path} was replaced by another file")
-        header = os.pread(self._parts[""], HEADER, 0)
+        header = os.pread(self._parts[""], HEADER_SIZE, 0)
         if header[: len(MAGIC)] != MAGIC:
             return Loss("it was truncated or overwritten", damaged=True)
         if self._is_short(header) and not self._is_sound():
@@ -358,7 +358,7 @@ class Store:
 
     def _is_at(self, suffix: str, path: str) -> bool:
         """
-        Whether the part with this *suffix* that is open is what *path* names.
+        Return whether the open part with this *suffix* is the file at *path*.
         """
         try:
             return os.path.samestat(os.stat(path), os.fstat(self._parts[suffix]))
@@ -367,7 +367,7 @@ class Store:
 
     def _is_short(self, header: bytes) -> bool:
         """
-        Whether the file or its write-ahead log has fewer bytes than it should.
+        Return whether the file or its write-ahead log has fewer bytes than it should.
         """
         size = int.from_bytes(header[16:18]) or 1
         pages = int.from_bytes(header[28:32]) if header[24:28] == header[92:96] else 0
@@ -379,12 +379,12 @@ class Store:
         # The index of the write-ahead log: 4 words before the number of its frames, in the
         # byte order of this machine (sqlite.org/walformat.html, 2.1).
         frames = int.from_bytes(os.pread(self._parts["-shm"], 4, 16), sys.byteorder)
-        needed = WAL_HEADER + frames * (FRAME_HEADER + size) if frames else 0
+        needed = WAL_HEADER_SIZE + frames * (FRAME_HEADER_SIZE + size) if frames else 0
         return os.fstat(self._parts["-wal"]).st_size < needed
 
     def _is_sound(self) -> bool:
         """
-        Read all of it anew, as what is cached may be whole.
+        Check the whole file by a new connection, as the cache of an old one may hide damage.
         """
         try:
             with closing(self._connect()) as db:
@@ -394,10 +394,10 @@ class Store:
 
     def continue_after(self, offset: int) -> None:
         """
-        Give no offset up to *offset* again: it was told, and is missing here.
+        Assign no offset up to *offset* again: its message was delivered, and is not here.
 
         Raises:
-            sqlite3.Error: that cannot be written.
+            sqlite3.Error: the file cannot be written.
         """
         if offset > self.head:
             self.head = self.fresh_offset(offset)
@@ -405,7 +405,7 @@ class Store:
 
     def close(self) -> None:
         """
-        Close after a last word to the next start; `close_reading` comes before.
+        Close after a clean mark for the next start. Call `close_reading` first.
         """
         if self._closed:
             return
@@ -423,21 +423,21 @@ class Store:
 
     def abandon(self) -> str:
         """
-        Close what `lost` says is lost; `close_reading` comes before. What is only in the
-        write-ahead log goes to the file first, wherever that is now.
+        Close a file that `find_loss` reported. Call `close_reading` first. What is only in
+        the write-ahead log is copied to the file, wherever that is now.
 
         Returns:
             "", as nothing is moved.
         """
         try:
             self._db.execute("UPDATE log SET head = ?, clean = 1", (self.head,))
-            busy = _one(self._db, "PRAGMA wal_checkpoint(TRUNCATE)")
+            busy = _single_value(self._db, "PRAGMA wal_checkpoint(TRUNCATE)")
         except sqlite3.Error:
             busy = 1
         if busy:
             self.mark(lossy=True)
         if not self._is_at("", self.path):
-            # They are empty, and would be taken for those of the next file.
+            # They are empty, and SQLite would use them for the next file.
             for suffix in PARTS[1:]:
                 if self._is_at(suffix, self.path + suffix):
                     os.unlink(self.path + suffix)
@@ -446,10 +446,10 @@ class Store:
 
     def discard(self) -> str:
         """
-        Close it as damaged and move it aside; `close_reading` comes before.
+        Close a damaged file and move it aside. Call `close_reading` first.
 
         Returns:
-            where it is.
+            The new path.
         """
         self._db.close()
         moved = _move_aside(self.path)
@@ -464,32 +464,32 @@ class Store:
             self._db.execute("COMMIT")
         except BaseException:
             with suppress(sqlite3.Error):
-                if self._db.in_transaction:  # some errors end it themselves
+                if self._db.in_transaction:  # some errors have ended it
                     self._db.execute("ROLLBACK")
             raise
 
-    # Forgetting.
+    # Retention.
 
     def _count(self, messages: Sequence[Message]) -> None:
         for message in messages:
             channel = _bytes(message.channel)
-            self._touched[channel] = None
+            self._untrimmed[channel] = None
             size = len(message.data) + OVERHEAD
-            self._unmeasured += size
-            load = self._loads.get(channel)
-            if load is not None:
-                load.count += 1
-                load.bytes += size
+            self._unmeasured_bytes += size
+            usage = self._usage.get(channel)
+            if usage is not None:
+                usage.count += 1
+                usage.bytes += size
 
     def _trim_channels(self) -> bool:
         retention = self._retention
-        for channel in tuple(islice(self._touched, STEP)):
-            load = self._load(channel)
-            # Not one by one: an eighth at a time.
-            if load.count <= retention.count * 9 // 8 and load.bytes <= retention.bytes * 9 // 8:
-                del self._touched[channel]
+        for channel in tuple(islice(self._untrimmed, TRIM_STEP)):
+            usage = self._channel_usage(channel)
+            # An eighth at a time, not one by one.
+            if usage.count <= retention.count * 9 // 8 and usage.bytes <= retention.bytes * 9 // 8:
+                del self._untrimmed[channel]
                 continue
-            count, size = load.count, load.bytes
+            count, size = usage.count, usage.bytes
             rows: list[Row] = []
             for row in self._oldest("WHERE channel = ?", (channel,)):
                 if count <= retention.count and size <= retention.bytes:
@@ -497,93 +497,99 @@ class Store:
                 rows.append(row)
                 count -= 1
                 size -= row[2]
-            self._forget(rows, "channel = ? AND", (channel,))
+            self._delete(rows, "channel = ? AND", (channel,))
             return True
-        return bool(self._touched)
+        return bool(self._untrimmed)
 
-    def _load(self, channel: bytes) -> Usage:
-        load = self._loads.get(channel)
-        if load is None:
+    def _channel_usage(self, channel: bytes) -> Usage:
+        usage = self._usage.get(channel)
+        if usage is None:
             found = self._db.execute(
                 "SELECT count(*), sum(length(data)) FROM messages WHERE channel = ?", (channel,)
             ).fetchone()
-            load = self._loads[channel] = Usage(found[0], (found[1] or 0) + found[0] * OVERHEAD)
-            if len(self._loads) > LOADS:
-                self._loads.popitem(last=False)
-        self._loads.move_to_end(channel)
-        return load
+            usage = self._usage[channel] = Usage(found[0], (found[1] or 0) + found[0] * OVERHEAD)
+            if len(self._usage) > MAX_USAGES:
+                self._usage.popitem(last=False)
+        self._usage.move_to_end(channel)
+        return usage
 
     def _trim_age(self) -> bool:
         now = self._seconds()
-        if now < self._look_at_age:
+        if now < self._next_age_trim:
             return False
         oldest = now - self._retention.age
         found = self._db.execute(
             "SELECT offset, channel, length(data), time FROM messages ORDER BY offset LIMIT ?",
-            (STEP,),
+            (TRIM_STEP,),
         ).fetchall()
         old = takewhile(lambda row: row[3] < oldest, found)
         rows = [(offset, channel, size + OVERHEAD) for offset, channel, size, _ in old]
-        self._forget(rows)
-        first = f"SELECT offset, time FROM keys ORDER BY offset LIMIT {STEP}"
+        self._delete(rows)
+        first = f"SELECT offset, time FROM keys ORDER BY offset LIMIT {TRIM_STEP}"
         forgotten = self._db.execute(
             f"DELETE FROM keys WHERE offset <= (SELECT max(offset) FROM ({first}) WHERE time <= ?)",
             (now - KEY_SECONDS,),
         ).rowcount
-        if STEP in (len(rows), forgotten):
+        if TRIM_STEP in (len(rows), forgotten):
             return True
-        self._look_at_age = now + 1.0
+        self._next_age_trim = now + 1.0
         return False
 
     def _trim_size(self) -> bool:
-        if self._unmeasured < MEASURED:
+        if self._unmeasured_bytes < MEASURE_BYTES:
             return False
-        used = _one(self._db, "PRAGMA page_count") - _one(self._db, "PRAGMA freelist_count")
-        rows = self._oldest() if used * _one(self._db, "PRAGMA page_size") > self._limit else []
+        used = _single_value(self._db, "PRAGMA page_count") - _single_value(
+            self._db, "PRAGMA freelist_count"
+        )
+        rows = (
+            self._oldest()
+            if used * _single_value(self._db, "PRAGMA page_size") > self._limit
+            else []
+        )
         if not rows:
-            self._unmeasured = 0
-        self._forget(rows)
+            self._unmeasured_bytes = 0
+        self._delete(rows)
         return bool(rows)
 
     def _trim_horizons(self) -> bool:
         """
-        Channels come and go: of those forgotten longest ago only the highest
-        horizon is remembered, for all of them.
+        Bound the horizons: of channels whose messages were deleted longest ago only the
+        highest horizon is kept, as the floor of all.
         """
         now = self._seconds()
-        if now < self._look_at_horizons:
+        if now < self._next_horizon_trim:
             return False
-        surplus = _one(self._db, "SELECT count(*) FROM horizons") - START_POSITIONS
+        surplus = _single_value(self._db, "SELECT count(*) FROM horizons") - MAX_HORIZONS
         if surplus <= 0:
-            self._look_at_horizons = now + 60.0
+            self._next_horizon_trim = now + 60.0
             return False
-        lowest = f"SELECT offset FROM horizons ORDER BY offset LIMIT {min(surplus, STEP)}"
-        floor = _one(self._db, f"SELECT max(offset) FROM ({lowest})")
+        lowest = f"SELECT offset FROM horizons ORDER BY offset LIMIT {min(surplus, TRIM_STEP)}"
+        floor = _single_value(self._db, f"SELECT max(offset) FROM ({lowest})")
         with self._transaction():
             self._db.execute("UPDATE log SET floor = max(floor, ?)", (floor,))
             self._db.execute("DELETE FROM horizons WHERE offset <= ?", (floor,))
         return True
 
-    def _shrink(self) -> bool:
+    def _vacuum(self) -> bool:
         """
-        Give free pages back to the disk where they are more than a quarter.
+        Return free pages to the disk where they are more than a quarter of the file.
         """
-        free = _one(self._db, "PRAGMA freelist_count")
-        if free <= SPARE or free * 4 <= _one(self._db, "PRAGMA page_count"):
+        free = _single_value(self._db, "PRAGMA freelist_count")
+        if free <= SPARE_PAGES or free * 4 <= _single_value(self._db, "PRAGMA page_count"):
             return False
-        self._db.execute(f"PRAGMA incremental_vacuum({VACUUM})").fetchall()
+        self._db.execute(f"PRAGMA incremental_vacuum({VACUUM_PAGES})").fetchall()
         return True
 
     def _oldest(self, where: str = "", values: Sequence[object] = ()) -> list[Row]:
         return self._db.execute(
             f"SELECT offset, channel, length(data) + {OVERHEAD} FROM messages {where} "
-            f"ORDER BY offset LIMIT {STEP}",
+            f"ORDER BY offset LIMIT {TRIM_STEP}",
             values,
         ).fetchall()
 
-    def _forget(self, rows: Sequence[Row], where: str = "", values: Sequence[object] = ()) -> None:
+    def _delete(self, rows: Sequence[Row], where: str = "", values: Sequence[object] = ()) -> None:
         """
-        Delete *rows*, the oldest of all or of those *where* says.
+        Delete *rows*, the oldest of all or of those that *where* selects.
         """
         if not rows:
             return
@@ -596,46 +602,45 @@ class Store:
                 "ON CONFLICT (channel) DO UPDATE SET offset = excluded.offset",
                 horizons.items(),
             )
-            # The last message may be among them, and its offset shall not come again.
+            # The last message may be among them; its offset must not be assigned again.
             self._db.execute("UPDATE log SET head = ?", (self.head,))
         for _, channel, size in rows:
-            load = self._loads.get(channel)
-            if load is not None:
-                load.count -= 1
-                load.bytes -= size
+            usage = self._usage.get(channel)
+            if usage is not None:
+                usage.count -= 1
+                usage.bytes -= size
 
     # Reading.
 
-    def replay(self, questions: Sequence[Question], upto: int) -> list[Replay]:
+    def replay(self, queries: Sequence[HistoryQuery], upto: int) -> list[Replay]:
         """
-        What is here for each of *questions* (see `IHistory.after`), up to the
-        offset *upto*.
+        Return a replay for each of *queries* (see `IHistory.after`), up to the offset *upto*.
 
         Raises:
             sqlite3.Error: the file cannot be read; see `is_damage`.
         """
         db = self._reading
-        db.execute("BEGIN")  # all of it from one moment
+        db.execute("BEGIN")  # all replays of one moment
         try:
-            floor = _one(db, "SELECT floor FROM log")
-            return [self._answer(names, since, upto, floor) for names, since in questions]
+            floor = _single_value(db, "SELECT floor FROM log")
+            return [self._read_replay(names, since, upto, floor) for names, since in queries]
         finally:
             db.execute("COMMIT")
 
     def close_reading(self) -> None:
         """
-        The last call of the reading thread.
+        Close the reading connection; the last call of the reading thread.
         """
         self._reading.close()
 
-    def _answer(self, names: Iterable[str], since: Since, upto: int, floor: int) -> Replay:
+    def _read_replay(self, names: Iterable[str], since: Since, upto: int, floor: int) -> Replay:
         position = Position(self.epoch, upto)
         after, where, complete = 0, "", True
         values: tuple[float, ...] = ()
         if isinstance(since, After):
             complete = since.position.epoch == self.epoch
             after = since.position.offset if complete else 0
-            if after > upto:  # nothing here is news, and what was before may be lost
+            if after > upto:  # nothing here is new, and what precedes *since* may be lost
                 return Replay((), False, since.position)
             complete = complete and after >= floor
         elif isinstance(since, Newest):
@@ -647,7 +652,7 @@ class Store:
             channel = _bytes(name)
             if complete and isinstance(since, After):
                 horizon = "SELECT offset FROM horizons WHERE channel = ?"
-                complete = (_one(self._reading, horizon, (channel,)) or 0) <= after
+                complete = (_single_value(self._reading, horizon, (channel,)) or 0) <= after
             rows = self._reading.execute(
                 "SELECT offset, data, event FROM messages "
                 f"WHERE channel = ? AND offset > ? AND offset <= ? {where}",
@@ -663,27 +668,29 @@ class Store:
         return Replay(tuple(found), complete, position)
 
 
-def look(path: str) -> None:
+def check_usable(path: str) -> None:
     """
-    Whether the file may be opened, as far as can be seen without doing so.
+    Check that the file can be opened, as far as possible without opening it.
 
     Raises:
-        Unusable: another daemon has it, or nobody can write there.
+        UnusableStore: another daemon has it, or the folder cannot be written.
     """
     if not os.access(os.path.dirname(path), os.W_OK):
         raise UnusableStore(f"the history file {path} cannot be used: its folder cannot be written")
-    look_at(path)
+    check_ownership(path)
     if os.path.exists(f"{path}.lock"):
         os.close(_lock(path))
 
 
-def look_at(path: str) -> None:
+def check_ownership(path: str) -> None:
     """
-    Whether the file is ours, or is not there yet. Only what was ours once may be moved aside
-    when it is damaged: its header says so, or the lock file beside it, which has a byte.
+    Check that the file is one of ours, or does not exist yet.
+
+    Only a file that was ours may be moved aside when it is damaged. Its header shows it,
+    or a lock file beside it that is not empty.
 
     Raises:
-        Unusable: it is another program's, a folder or a device.
+        UnusableStore: it belongs to another program, or is a folder or a device.
     """
     try:
         status = os.stat(path)
@@ -692,18 +699,18 @@ def look_at(path: str) -> None:
         if status.st_size == 0 or _size(f"{path}.lock"):
             return
         with open(path, "rb") as file:
-            header = file.read(HEADER)
+            header = file.read(HEADER_SIZE)
     except FileNotFoundError:
         return
     except OSError as error:
         raise UnusableStore(f"the history file {path} cannot be used: {error.strerror}") from None
     application = int.from_bytes(header[68:72])
-    # Until it is copied from the write-ahead log, the header has no number.
+    # The header has no number until it is copied from the write-ahead log.
     pending = application == 0 and _size(f"{path}-wal")
-    if header[: len(MAGIC)] != MAGIC or not (application == APPLICATION or pending):
+    if header[: len(MAGIC)] != MAGIC or not (application == APPLICATION_ID or pending):
         raise UnusableStore(
-            f"the history file {path} cannot be used: it is another program's; "
-            "nothing of it was changed"
+            f"the history file {path} cannot be used: it belongs to another program; "
+            "it was not changed"
         )
 
 
@@ -716,7 +723,7 @@ def _size(path: str) -> int:
 
 def is_damage(error: sqlite3.Error) -> bool:
     """
-    Whether the file is broken, and not only out of reach.
+    Return whether the file is broken, and not only inaccessible.
     """
     return _code(error) in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
@@ -746,20 +753,20 @@ def _move_aside(path: str) -> str:
     return moved
 
 
-def _boot() -> str:
+def _boot_id() -> str:
     try:
         return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     except OSError:
         return ""
 
 
-def _one(db: sqlite3.Connection, statement: str, values: Sequence[object] = ()) -> int:
+def _single_value(db: sqlite3.Connection, statement: str, values: Sequence[object] = ()) -> int:
     row = db.execute(statement, values).fetchone()
     return row[0] if row is not None else 0
 
 
 def _bytes(text: str) -> bytes:
-    return text.encode("utf-8", "surrogatepass")  # JSON can name half a pair
+    return text.encode("utf-8", "surrogatepass")  # JSON can have a lone surrogate
 
 
 def _text(data: bytes) -> str:

@@ -24,8 +24,9 @@ from zope.interface.verify import verifyObject
 
 from rt_twisted.brokers.idempotency import KEY_SECONDS
 from rt_twisted.brokers.interfaces import IHistory, IReady, IReconfigurable
-from rt_twisted.brokers.sqlite.broker import HELD, WAITING, SqliteBroker
+from rt_twisted.brokers.sqlite.broker import MAX_QUEUED_BYTES, SqliteBroker
 from rt_twisted.brokers.sqlite.store import Store
+from rt_twisted.brokers.sqlite.unwritten import MAX_UNWRITTEN_BYTES
 from rt_twisted.formats.sse import EventStream
 from rt_twisted.hub.hub import Hub
 from rt_twisted.hub.limits import BacklogLimits, HubLimits
@@ -94,11 +95,11 @@ class Steps:
     it be known unless the daemon dies before.
     """
 
-    def __init__(self, reactor: Any, name: str, between: Callable[[], bool]) -> None:
-        self._between = between
+    def __init__(self, reactor: Any, name: str, idle_step: Callable[[], bool]) -> None:
+        self._idle_step = idle_step
         self._waiting: list[tuple[Callable[[], Any], Deferred[Any]]] = []
 
-    def do(self, work: Callable[[], Any]) -> Deferred[Any]:
+    def submit(self, work: Callable[[], Any]) -> Deferred[Any]:
         done: Deferred[Any] = Deferred()
         self._waiting.append((work, done))
         return done
@@ -111,7 +112,7 @@ class Steps:
             result: Any = work()
         except Exception:
             result = Failure()
-        while self._between():
+        while self._idle_step():
             pass
         if known:
             done.callback(result)
@@ -153,8 +154,8 @@ class House:
         self.lines: list[Line] = []
         self.ended = False
 
-    def _worker(self, reactor: Any, name: str, between: Callable[[], bool]) -> Any:
-        self.workers[name] = Steps(reactor, name, between)
+    def _worker(self, reactor: Any, name: str, idle_step: Callable[[], bool]) -> Any:
+        self.workers[name] = Steps(reactor, name, idle_step)
         return self.workers[name]
 
     def start(self) -> House:
@@ -293,7 +294,7 @@ def test_a_turn_is_one_transaction(context: House) -> None:
     context.clock.advance(0)
     context.publish(Draft("a", b"4"))
     context.publish(Draft("a", b"5"))
-    writer = context.workers["journal writer"]
+    writer = context.workers["sqlite writer"]
 
     assert writer.step()
     assert context.broker.position().offset == 3
@@ -361,7 +362,7 @@ def test_committed_and_not_known(context: House, folder: Path) -> None:
     start = context.broker.position()
     publishing = context.publish(Draft("a", b"1", key="k"))
     context.clock.advance(0)
-    context.workers["journal writer"].step(known=False)
+    context.workers["sqlite writer"].step(known=False)
     again = context.die(folder).start()
     try:
         assert not publishing.called
@@ -411,7 +412,7 @@ def break_file(context: House) -> Callable[[], None]:
     """
     Have every write fail as a full disk would; returns what heals it.
     """
-    db = context.broker._journal._db
+    db = context.broker._store._db
     pages = db.execute("PRAGMA page_count").fetchone()[0]
     db.execute(f"PRAGMA max_page_count = {pages}")
     return lambda: db.execute("PRAGMA max_page_count = 1000000").close()
@@ -498,7 +499,7 @@ def test_what_is_held_is_bounded(context: House) -> None:
     """
     [before] = published(context, Draft("a", b"0"))
     heal = break_file(context)
-    many = HELD // (1 << 20) + 8
+    many = MAX_UNWRITTEN_BYTES // (1 << 20) + 8
     positions = [published(context, Draft("a", bytes(1 << 20)))[0] for _ in range(many)]
     heal()
     context.clock.advance(1.0)
@@ -518,7 +519,7 @@ def test_nobody_is_told_what_a_death_would_hide(context: House, folder: Path) ->
     break_file(context)
     waiting = context.publish(Draft("a", LARGE))
     context.clock.advance(0)
-    writer = context.workers["journal writer"]
+    writer = context.workers["sqlite writer"]
     writer.step()  # cannot write
     context.clock.advance(0)
     assert not waiting.called
@@ -559,7 +560,7 @@ def test_a_slow_disk_refuses_before_memory_is_full(context: House) -> None:
     """
     What waits is bounded.
     """
-    waiting = [context.publish(Draft("a", bytes(1 << 20))) for _ in range(WAITING >> 20)]
+    waiting = [context.publish(Draft("a", bytes(1 << 20))) for _ in range(MAX_QUEUED_BYTES >> 20)]
 
     assert result(context.publish(Draft("a", b""))).check(Unavailable)
     context.settle()
@@ -599,7 +600,7 @@ def lose(context: House, how: str, folder: Path) -> None:
     elif how == "emptied":
         os.truncate(context.file, 0)
     elif how == "truncated":
-        context.broker._journal._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        context.broker._store._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         os.truncate(context.file, 4096)
     elif how == "log truncated":
         os.truncate(parts[1], 32)
@@ -697,7 +698,7 @@ def test_an_older_copy_of_the_file_gives_no_position_twice(context: House, folde
     Somebody puts yesterday's backup in place of the file.
     """
     published(context, Draft("a", b"1"))
-    context.broker._journal._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    context.broker._store._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     shutil.copy(context.file, folder / "backup")
     [before] = published(context, Draft("a", b"2"))
     (folder / "backup").rename(context.file)
@@ -714,13 +715,13 @@ def damage(context: House) -> None:
     """
     Make nonsense of all but the first page of the file.
     """
-    context.broker._journal._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    context.broker._store._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     pages = context.file.stat().st_size // 4096
     with context.file.open("r+b") as file:
         file.seek(4096)
         file.write(os.urandom(4096) * (pages - 1))
     # Nothing of it is in SQLite's own memory.
-    context.broker._journal._db.execute("PRAGMA shrink_memory")
+    context.broker._store._db.execute("PRAGMA shrink_memory")
 
 
 def test_damage_is_found_while_running(context: House) -> None:
@@ -748,8 +749,8 @@ def test_damage_is_found_while_the_disk_is_full(context: House) -> None:
     assert not outcome(context, Draft("a", LARGE)).durable
     damage(context)
     context.broker.after(["a"], Within(float("inf")))
-    context.workers["journal reader"].step()  # finds it
-    context.workers["journal reader"].step()  # closes it
+    context.workers["sqlite reader"].step()  # finds it
+    context.workers["sqlite reader"].step()  # closes it
     context.clock.advance(1.0)  # the next try is due
     waiting = context.publish(Draft("a", b"2"))
     context.settle()
@@ -766,12 +767,12 @@ def test_damage_is_found_while_a_write_is_about_to_fail(context: House) -> None:
     """
     [position] = published(context, Draft("a", b"1"))
     damage(context)
-    context.broker._journal._db.execute("PRAGMA query_only = 1")
+    context.broker._store._db.execute("PRAGMA query_only = 1")
     context.broker.after(["a"], Within(float("inf")))
     waiting = [context.publish(Draft("a", b"2"))]
     context.clock.advance(0)
-    context.workers["journal reader"].step()  # finds it
-    context.workers["journal writer"].step()  # cannot write, for another reason
+    context.workers["sqlite reader"].step()  # finds it
+    context.workers["sqlite writer"].step()  # cannot write, for another reason
     waiting.append(context.publish(Draft("a", b"3")))
     context.settle()
 
@@ -893,7 +894,7 @@ def test_complete_or_a_gap(
     where: dict[Position, bytes] = {}
     heal: Callable[[], object] = bool
 
-    def look() -> None:
+    def check_usable() -> None:
         for client in clients:
             client.read(published)
             for position, text in client.got:
@@ -922,13 +923,13 @@ def test_complete_or_a_gap(
             elif word == "turn":
                 context.clock.advance(0)
             elif word == "write":
-                context.workers["journal writer"].step()
+                context.workers["sqlite writer"].step()
             elif word == "read":
-                context.workers["journal reader"].step()
+                context.workers["sqlite reader"].step()
             elif word == "die":
                 if value:
-                    context.workers["journal writer"].step(known=False)
-                look()
+                    context.workers["sqlite writer"].step(known=False)
+                check_usable()
                 for client in clients:
                     client.cut(context)
                 context = context.die(tmp_path_factory.mktemp("log"), retention=retention).start()
@@ -938,14 +939,14 @@ def test_complete_or_a_gap(
             elif word == "heal":
                 heal()
                 context.clock.advance(1.0)
-            look()
+            check_usable()
         heal()
         context.clock.advance(1.0)
         context.settle()
         for client in clients:
             client.connect(context, published)
         context.settle()
-        look()
+        check_usable()
         for client in clients:
             positions = [position for position, _ in client.got]
             assert all(one.offset < other.offset for one, other in pairwise(positions))

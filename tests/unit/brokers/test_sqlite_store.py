@@ -15,8 +15,8 @@ import pytest
 from twisted.internet.task import Clock
 
 from rt_twisted.brokers.idempotency import KEY_SECONDS
-from rt_twisted.brokers.sqlite import store as journal_module
-from rt_twisted.brokers.sqlite.store import APPLICATION, KeyUse, Store, UnusableStore, is_damage
+from rt_twisted.brokers.sqlite import store as store_module
+from rt_twisted.brokers.sqlite.store import APPLICATION_ID, KeyUse, Store, UnusableStore, is_damage
 from rt_twisted.model.message import After, Message, Newest, Position, Replay
 from rt_twisted.model.retention import Retention
 
@@ -209,7 +209,7 @@ def test_the_file_does_not_grow(desk: Desk) -> None:
         vacuum_step(journal)
         largest = max(largest, sum(path.stat().st_size for path in desk.path.parent.iterdir()))
 
-    assert largest < (4 << 20) * 3 + journal_module.WAL_LIMIT
+    assert largest < (4 << 20) * 3 + store_module.WAL_LIMIT
     assert not after(journal, 0, "c1").complete
     assert journal.replay([(("c4",), Newest(1))], journal.head)[0].messages
 
@@ -234,7 +234,7 @@ def test_horizons_are_bounded(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> No
     """
     Channels come and go: of those forgotten longest ago, one for all is known.
     """
-    monkeypatch.setattr(journal_module, "HORIZONS", 50)
+    monkeypatch.setattr(store_module, "MAX_HORIZONS", 50)
     journal = desk.open(Retention(age=10.0))
     for number in range(80):
         write(journal, 1, f"c{number}")
@@ -333,11 +333,11 @@ def test_a_damaged_file_is_moved_aside(desk: Desk, break_it: Callable[[Path], No
 
     assert anew.epoch != journal.epoch
     assert (anew.head, anew.keys) == (0, [])
-    assert Path(anew.moved).exists()
-    assert anew.moved.startswith(f"{desk.path}.damaged-")
+    assert Path(anew.moved_to).exists()
+    assert anew.moved_to.startswith(f"{desk.path}.damaged-")
     write(anew, 1)
     desk.close()
-    assert desk.open().moved == ""
+    assert desk.open().moved_to == ""
 
 
 def test_an_empty_file_is_a_new_one(desk: Desk) -> None:
@@ -346,7 +346,7 @@ def test_an_empty_file_is_a_new_one(desk: Desk) -> None:
     """
     desk.path.touch()
 
-    assert desk.open().moved == ""
+    assert desk.open().moved_to == ""
 
 
 def test_nobody_else_may_read_it(desk: Desk) -> None:
@@ -377,7 +377,7 @@ def test_a_version_of_tomorrow(desk: Desk) -> None:
     desk.open()._db.execute("PRAGMA user_version = 99")
     desk.close()
 
-    with pytest.raises(UnusableStore, match="another version wrote it"):
+    with pytest.raises(UnusableStore, match="it was written by another version"):
         desk.open()
 
 
@@ -428,7 +428,9 @@ def test_what_was_never_ours_is_left_alone(kind: str, tmp_path: Path) -> None:
     before = path.read_bytes() if path.is_file() else b""
 
     for _ in range(2):
-        with pytest.raises(UnusableStore, match=r"cannot be used: it is (another|not a regular)"):
+        with pytest.raises(
+            UnusableStore, match=r"cannot be used: it (belongs to another|is not a regular)"
+        ):
             Store(str(path), Retention(), 1 << 30, lambda: 1e9)
     assert [each.name for each in tmp_path.iterdir()] == ["other"]
     assert (path.read_bytes() if path.is_file() else b"") == before
@@ -441,7 +443,7 @@ def test_a_damaged_file_is_recognized_by_its_header(tmp_path: Path) -> None:
     path = tmp_path / "log"
     with closing(sqlite3.connect(path)) as db:
         db.execute("CREATE TABLE a (b)")
-        db.execute(f"PRAGMA application_id = {APPLICATION}")
+        db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
         db.commit()
     with path.open("r+b") as file:
         file.seek(100)
@@ -450,4 +452,4 @@ def test_a_damaged_file_is_recognized_by_its_header(tmp_path: Path) -> None:
     journal.close_reading()
     journal.close()
 
-    assert journal.moved
+    assert journal.moved_to
