@@ -31,7 +31,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from tests.pems import Authority
 from tests.real.conftest import PATIENCE, ROOT, Browser, Serve, Server, StartDaemon, free_port
 from tests.real.test_proxies import haproxy, nginx
-from tests.unit.actions.test_websocket import HANDSHAKE
+from tests.unit.actions.websocket.daemon import HANDSHAKE
 from tests.unit.codecs.test_websocket import masked
 
 EXAMPLES = ROOT / "examples"
