@@ -169,10 +169,10 @@ class ActionContext:
         metrics = hub.current_metrics()
         if question.names:
             shown, others = [hub.channel_counts(name) for name in question.names], NO_OTHERS
-        elif question.every:
+        elif question.all_channels:
             shown, others = [], NO_OTHERS
         else:
-            shown, others = hub.busiest_channels(question.most)
+            shown, others = hub.busiest_channels(question.max_channels)
         return succeed(Snapshot(metrics, len(metrics.channels), shown, others))
 
     def backlog_limits_for(self, slow: SlowConsumerPolicy | None) -> BacklogLimits:

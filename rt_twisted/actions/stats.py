@@ -84,7 +84,7 @@ class StatsAction:
             say: Callable[[Snapshot, Sequence[str]], Any] = self._full
             question = StatsQuery(names, self.channels)
         else:
-            say, question = self._metrics, StatsQuery(names, every=not names)
+            say, question = self._metrics, StatsQuery(names, all_channels=not names)
 
         def answer(look: Snapshot) -> None:
             if not exchange.answered:

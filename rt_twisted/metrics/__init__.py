@@ -1,3 +1,3 @@
 """
-Counters, snapshots and exporters.
+Counters, snapshots of all processes, and exporters.
 """

@@ -1,5 +1,5 @@
 """
-Ways to carbon: lines in datagrams, lines or pickles over one TCP connection.
+Connections to carbon: lines in datagrams, lines or pickles over one TCP connection.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from twisted.logger import Logger, LogPublisher
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-LARGEST_DATAGRAM = 1432  # bytes; one Ethernet frame, with IPv6 and room for a tunnel
-LARGEST_PICKLE = 500  # samples in one, as carbon's own client; carbon takes 1 MiB
-FRESH = 300.0  # seconds a resolved name is trusted by datagrams
-PATIENCE = 3.0  # seconds for the last lines to leave when the daemon stops
+MAX_DATAGRAM = 1432  # bytes; one Ethernet frame, with IPv6 and room for a tunnel
+MAX_PICKLE_SAMPLES = 500  # as carbon's own client; carbon accepts 1 MiB
+ADDRESS_SECONDS = 300.0  # for which datagrams use a resolved address
+CLOSE_SECONDS = 3.0  # for the last lines to be sent when the daemon stops
 
 _log = Logger()
 
@@ -35,7 +35,7 @@ Encode = Callable[[Iterable[Sample], int], Iterable[bytes]]
 
 def lines(samples: Iterable[Sample], stamp: int) -> Iterator[bytes]:
     """
-    Carbon's plaintext: path, value, unix seconds.
+    Encode *samples* as carbon's plaintext: path, value, unix seconds.
     """
     for path, value in samples:
         yield f"{path} {value} {stamp}\n".encode()
@@ -43,21 +43,21 @@ def lines(samples: Iterable[Sample], stamp: int) -> Iterator[bytes]:
 
 def pickles(samples: Iterable[Sample], stamp: int) -> Iterator[bytes]:
     """
-    Carbon's pickles, each with its length in front: 4 bytes, big-endian.
+    Encode *samples* as carbon's pickles, each after its length: 4 bytes, big-endian.
     """
     pending = iter(samples)
-    while batch := [(path, (stamp, value)) for path, value in islice(pending, LARGEST_PICKLE)]:
+    while batch := [(path, (stamp, value)) for path, value in islice(pending, MAX_PICKLE_SAMPLES)]:
         data = pickle.dumps(batch, protocol=2)  # what every carbon reads
         yield pack("!L", len(data)) + data
 
 
 def datagrams(lines: Iterable[bytes]) -> Iterator[bytes]:
     """
-    Join whole *lines*, in order, to datagrams of at most LARGEST_DATAGRAM.
+    Join whole *lines*, in order, to datagrams of at most MAX_DATAGRAM bytes.
     """
     datagram = b""
     for line in lines:
-        if len(datagram) + len(line) > LARGEST_DATAGRAM:
+        if len(datagram) + len(line) > MAX_DATAGRAM:
             yield datagram
             datagram = b""
         datagram += line
@@ -65,30 +65,30 @@ def datagrams(lines: Iterable[bytes]) -> Iterator[bytes]:
         yield datagram
 
 
-class _Outage:
+class _OutageLog:
     """
-    Says once that carbon is lost, and once that it is back.
+    Logs once that carbon is lost, and once that it is back.
     """
 
     def __init__(self, host: str, port: int) -> None:
         self._where = {"host": host, "port": port}
-        self._lasts = False
+        self._lost = False
 
     def begin(self, reason: object) -> None:
-        if not self._lasts:
+        if not self._lost:
             _log.warn("carbon at {host}, port {port}: lost, {reason}", reason=reason, **self._where)
-        self._lasts = True
+        self._lost = True
 
     def end(self) -> None:
-        if self._lasts:
+        if self._lost:
             _log.info("carbon at {host}, port {port}: back", **self._where)
-        self._lasts = False
+        self._lost = False
 
 
 @implementer(IResolutionReceiver)
 class CarbonDatagrams(Service):
     """
-    Carbon by UDP: nothing is kept, and nobody knows what arrives.
+    Carbon by UDP: no sample is kept, and lost datagrams are not noticed.
 
     Args:
         reactor: resolves names and keeps time.
@@ -98,34 +98,28 @@ class CarbonDatagrams(Service):
 
     def __init__(self, reactor: Any, host: str, port: int) -> None:
         self._reactor, self._host, self._port = reactor, host, port
-        self._outage = _Outage(host, port)
+        self._outage_log = _OutageLog(host, port)
         self._socket: Any = None  # not connected: the reactor would close it when refused
         self._address = ""
-        self._found: list[str] = []
-        self._fresh_until = 0.0
+        self._resolved: list[str] = []
+        self._resolved_until = 0.0
 
     def startService(self) -> None:
-        """
-        Ask for its address.
-        """
         Service.startService(self)
         self._resolve()
 
     def stopService(self) -> Deferred[None]:
-        """
-        Close.
-        """
         Service.stopService(self)
         return self._close()
 
     def send(self, samples: Iterable[Sample], stamp: int) -> bool:
         """
-        Send *samples* as they stood at *stamp* (unix seconds).
+        Send *samples* of the time *stamp* (unix seconds).
 
         Returns:
-            whether they are on their way; False if they cannot be.
+            Whether they were sent; False if there is no address or socket.
         """
-        if self._reactor.seconds() >= self._fresh_until:
+        if self._reactor.seconds() >= self._resolved_until:
             self._resolve()
         if self._socket is None:
             return False
@@ -133,39 +127,31 @@ class CarbonDatagrams(Service):
             for datagram in datagrams(lines(samples, stamp)):
                 self._socket.write(datagram, (self._address, self._port))
         except OSError as error:
-            self._outage.begin(error)
+            self._outage_log.begin(error)
             return False
-        self._outage.end()
+        self._outage_log.end()
         return True
 
     def _resolve(self) -> None:
-        self._found = []
-        self._fresh_until = self._reactor.seconds() + FRESH
+        self._resolved = []
+        self._resolved_until = self._reactor.seconds() + ADDRESS_SECONDS
         resolve = self._reactor.nameResolver.resolveHostName
         resolve(self, self._host, self._port, transportSemantics="UDP")
 
     def resolutionBegan(self, resolutionInProgress: object) -> None:
-        """
-        Part of `IResolutionReceiver`.
-        """
+        pass
 
     def addressResolved(self, address: Any) -> None:
-        """
-        One of its addresses.
-        """
-        self._found.append(address.host)
+        self._resolved.append(address.host)
 
     def resolutionComplete(self) -> None:
-        """
-        All of them are known.
-        """
-        if not self._found:
-            self._fresh_until = 0.0  # ask again at the next export
+        if not self._resolved:
+            self._resolved_until = 0.0  # resolve again at the next export
             if self._socket is None:
-                self._outage.begin("its name is not known")
-        elif self.running and self._address not in self._found:
-            # Carbon binds IPv4 unless told otherwise, and UDP cannot try which one answers.
-            self._open(min(self._found, key=isIPv6Address))
+                self._outage_log.begin("its name cannot be resolved")
+        elif self.running and self._address not in self._resolved:
+            # Carbon binds IPv4 by default, and UDP cannot find out which address responds.
+            self._open(min(self._resolved, key=isIPv6Address))
 
     def _open(self, address: str) -> None:
         self._close()
@@ -174,8 +160,8 @@ class CarbonDatagrams(Service):
             self._socket = self._reactor.listenUDP(0, DatagramProtocol(), interface=anywhere)
             self._address = address
         except CannotListenError as error:
-            self._fresh_until = 0.0
-            self._outage.begin(error)
+            self._resolved_until = 0.0
+            self._outage_log.begin(error)
 
     def _close(self) -> Deferred[None]:
         closing, self._socket, self._address = self._socket, None, ""
@@ -187,7 +173,7 @@ class _Connection(Protocol):
     transport: Any
 
     def __init__(self) -> None:
-        self.behind = False  # more waits for it than the transport's 64 KiB
+        self.behind = False  # the transport's buffer of 64 KiB is full
         self.lost: Deferred[str] = Deferred()
 
     def connectionMade(self) -> None:
@@ -208,62 +194,56 @@ class _Connection(Protocol):
 
 class CarbonStream(ClientService):
     """
-    Carbon by TCP: while it is away the newest export is kept, for its return.
+    Carbon by TCP: while it is unavailable the newest export is kept, and sent later.
 
     Args:
         reactor: connects and keeps time.
         host: carbon's name, or its IPv4 or IPv6 address.
-        port: where it takes what *encode* gives.
+        port: that accepts the output of *encode*.
         encode: `lines` or `pickles`.
     """
 
-    # Twisted's own says a line for each try, all night long; `_Outage` says it once.
+    # Twisted logs a line for each attempt; `_OutageLog` logs an outage once.
     _log = Logger(observer=LogPublisher())
 
     def __init__(self, reactor: Any, host: str, port: int, encode: Encode) -> None:
         self._reactor = reactor
         self._encode = encode
-        self._outage = _Outage(host, port)
+        self._outage_log = _OutageLog(host, port)
         self._connection: _Connection | None = None
-        self._newest = b""
+        self._unsent = b""
         factory = Factory.forProtocol(_Connection)
         factory.noisy = False
         endpoint = HostnameEndpoint(reactor, host, port)
         super().__init__(endpoint, factory, clock=reactor, prepareConnection=self._connected)
 
     def startService(self) -> None:
-        """
-        Begin to connect.
-        """
         super().startService()
         first = self.whenConnected(failAfterFailures=1)
         first.addErrback(lambda failure: self._lost(failure.getErrorMessage()))
 
     def stopService(self) -> Deferred[None]:
-        """
-        Let the last bytes leave, for a moment.
-        """
         if self._connection is not None:
             transport = self._connection.transport
-            transport.unregisterProducer()  # a paused one would hold the connection
-            late = self._reactor.callLater(PATIENCE, transport.abortConnection)
-            self._connection.lost.addCallback(lambda _: late.active() and late.cancel())
+            transport.unregisterProducer()  # a paused one would keep the connection open
+            timeout = self._reactor.callLater(CLOSE_SECONDS, transport.abortConnection)
+            self._connection.lost.addCallback(lambda _: timeout.active() and timeout.cancel())
         return super().stopService()
 
     def send(self, samples: Iterable[Sample], stamp: int) -> bool:
         """
-        Send *samples* as they stood at *stamp* (unix seconds).
+        Send *samples* of the time *stamp* (unix seconds).
 
         Returns:
-            whether they are on their way; False if they wait for carbon.
+            Whether they were sent; False if they wait for a connection.
         """
         data = b"".join(self._encode(samples, stamp))
-        if self._connection is not None and self._connection.behind:  # for an interval
-            self._outage.begin("it does not read")
+        if self._connection is not None and self._connection.behind:  # for a whole interval
+            self._outage_log.begin("it does not read its input")
             self._connection.transport.abortConnection()
             self._connection = None
         if self._connection is None:
-            self._newest = data
+            self._unsent = data
             return False
         self._connection.transport.write(data)
         return True
@@ -271,17 +251,17 @@ class CarbonStream(ClientService):
     def _connected(self, proxy: IProtocol) -> None:
         self._connection = cast(_Connection, proxy)
         self._connection.lost.addCallback(self._lost)
-        self._outage.end()
-        self._connection.transport.write(self._newest)
-        self._newest = b""
+        self._outage_log.end()
+        self._connection.transport.write(self._unsent)
+        self._unsent = b""
 
     def _lost(self, reason: str) -> None:
         self._connection = None
         if self.running:
-            self._outage.begin(reason)
+            self._outage_log.begin(reason)
 
 
-WAYS: Mapping[str, Callable[[Any, str, int], CarbonDatagrams | CarbonStream]] = {
+PROTOCOLS: Mapping[str, Callable[[Any, str, int], CarbonDatagrams | CarbonStream]] = {
     "udp": CarbonDatagrams,
     "tcp": lambda reactor, host, port: CarbonStream(reactor, host, port, lines),
     "pickle": lambda reactor, host, port: CarbonStream(reactor, host, port, pickles),

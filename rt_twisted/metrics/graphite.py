@@ -1,5 +1,5 @@
 """
-The hub's numbers in Graphite: what they are called there, and what is sent.
+Exports the metrics to Graphite: the names of paths, and what is sent.
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ from twisted.application.service import MultiService
 from twisted.logger import Logger
 from zope.interface import implementer
 
-from rt_twisted.metrics.carbon import WAYS, Sample
+from rt_twisted.metrics.carbon import PROTOCOLS, Sample
 from rt_twisted.metrics.interfaces import IExporter, MetricValues
-from rt_twisted.metrics.metrics import by_class, quantile
+from rt_twisted.metrics.metrics import WIRE_NAMES, by_class, quantile
 
-LONGEST = 200  # letters; a file name has 255 bytes, and whisper adds to it
-MOST_CHANNELS = 1000  # each is a file on carbon's disk, and clients choose their names
+MAX_NAME = 200  # characters; a file name has 255 bytes, and whisper adds a suffix
+MAX_CHANNELS = 1000  # each is a file on carbon's disk, and clients choose the names
 QUANTILES = {"p50": 0.5, "p90": 0.9, "p99": 0.99}  # of the fan-out
 
-TOTALS = (
-    "readers",
+FIELDS = (  # of `Metrics`
+    "subscribers",
     "joining",
     "behind",
     "waiting_bytes",
@@ -42,7 +42,6 @@ TOTALS = (
     "broker_away",
     "broker_refuses",
 )
-_FIELDS = {"readers": "subscribers"}  # names of fields that differ from the name on the wire
 SECONDS = ("uptime", "cpu_seconds")
 
 _UNSAFE = re.compile(r"[^A-Za-z0-9_:@-]")
@@ -53,34 +52,34 @@ _exporting = _log.failureHandler("while exporting to carbon")
 
 def component(name: str) -> str:
     """
-    One component of a carbon path from any text: clients choose channels' names.
+    Return one component of a carbon path for any text: clients choose channels' names.
 
-    1 to LONGEST of ASCII letters, digits, "-", "_", ":" and "@"; "_" for any other.
-    "-" stands for a first "_", with which the daemon's own names begin. Different
-    texts may give the same component.
+    The result has 1 to MAX_NAME ASCII letters, digits, "-", "_", ":" and "@"; "_" replaces
+    any other character. "-" replaces a leading "_", with which the daemon's own names
+    begin. Different texts may give the same component.
     """
-    safe = _UNSAFE.sub("_", name[:LONGEST])
+    safe = _UNSAFE.sub("_", name[:MAX_NAME])
     return safe if safe and safe[0] != "_" else "-" + safe[1:]
 
 
 @implementer(IExporter)
 class GraphiteExporter(MultiService):
     """
-    Sends numbers to carbon while it runs as a service.
+    Sends metrics to carbon while it runs as a service.
 
-    The MOST_CHANNELS channels with the most readers are shown, those with the same
-    component as their sum; the readers of all others are summed as `_other`.
-    A channel that carbon saw and whose last reader left is a zero, once.
+    The MAX_CHANNELS channels with the most subscribers are exported, those with the same
+    component as their sum. The subscribers of all others are summed as `_other`. A
+    channel that was exported and whose last subscriber left is exported as 0 once.
 
-    Rates and the fan-out's quantiles are those of the time since the export before.
+    Rates and the fan-out's quantiles cover the time since the export before.
 
     Args:
         reactor: connects, resolves names and keeps time.
         host: carbon's name, or its IPv4 or IPv6 address.
-        port: where carbon takes what *protocol* brings.
-        path: in front of every name; up to LONGEST characters, a last dot is ignored.
+        port: of carbon, for *protocol*.
+        path: prefix of every name; up to MAX_NAME characters, a trailing dot is ignored.
         protocol: "udp", "tcp" or "pickle".
-        node: tells daemons apart that share a path: one component after it.
+        node: one component after the path, for daemons that share it; "" for none.
 
     Raises:
         ValueError: one sentence about the wrong argument.
@@ -91,69 +90,66 @@ class GraphiteExporter(MultiService):
     ) -> None:
         MultiService.__init__(self)
         path = path.removesuffix(".")
-        if protocol not in WAYS:
+        if protocol not in PROTOCOLS:
             raise ValueError(f"graphite's protocol is udp, tcp or pickle, not {protocol!r}")
         if not host or not 0 < port < 65536:
             raise ValueError(f"graphite needs a host and a port, not {host!r} and {port}")
-        if len(path) > LONGEST or not _PATH.fullmatch(path):
+        if len(path) > MAX_NAME or not _PATH.fullmatch(path):
             raise ValueError(f"graphite's path is words with dots between, not {path!r}")
         self._prefix = f"{path}.{component(node)}." if node else f"{path}."
-        self._seen: dict[str, str] = {}  # channel -> component, as carbon last saw them
+        self._exported: dict[str, str] = {}  # channel -> component, of the last export
         self._growth = _Growth()
-        self._carbon = WAYS[protocol](reactor, host, port)
+        self._carbon = PROTOCOLS[protocol](reactor, host, port)
         MultiService.addService(self, self._carbon)
 
-    def export(self, numbers: MetricValues, now: float) -> None:
-        """
-        See `IExporter.export`. Never raises; what carbon lacks is logged.
-        """
+    def export(self, metrics: MetricValues, now: float) -> None:
         if not self.running:
             return
         with _exporting:
-            biggest = nlargest(MOST_CHANNELS, numbers.channels.items(), key=itemgetter(1))
+            biggest = nlargest(MAX_CHANNELS, metrics.channels.items(), key=itemgetter(1))
             shown = {channel: component(channel) for channel, _ in biggest}
-            values: dict[str, float] = dict(self._channels(numbers, shown))
-            values.update(_daemon(numbers))
-            values.update(self._growth.since_last(numbers))
+            values: dict[str, float] = dict(self._channels(metrics, shown))
+            values.update(_daemon(metrics))
+            values.update(self._growth.since_last(metrics))
             samples: list[Sample] = [(self._prefix + name, n) for name, n in values.items()]
             if self._carbon.send(samples, int(now)):
-                self._seen = shown
+                self._exported = shown
 
-    def _channels(self, numbers: MetricValues, shown: Mapping[str, str]) -> Counter[str]:
+    def _channels(self, metrics: MetricValues, shown: Mapping[str, str]) -> Counter[str]:
         values: Counter[str] = Counter()
-        for channel, name in (self._seen | dict(shown)).items():
-            if channel in shown or channel not in numbers.channels:
-                values[name] += numbers.channels.get(channel, 0)
-        values["_other"] = sum(numbers.channels.values()) - values.total()
+        for channel, name in (self._exported | dict(shown)).items():
+            if channel in shown or channel not in metrics.channels:
+                values[name] += metrics.channels.get(channel, 0)
+        values["_other"] = sum(metrics.channels.values()) - values.total()
         return values
 
 
-def _daemon(numbers: MetricValues) -> Iterator[Sample]:
+def _daemon(metrics: MetricValues) -> Iterator[Sample]:
     """
-    How the daemon is, and its totals.
+    Yield the metrics of the daemon, without those of channels.
     """
-    yield "_daemon.channels", len(numbers.channels)
-    for total in TOTALS:
-        yield f"_daemon.{total}", getattr(numbers, _FIELDS.get(total, total))
-    for total in SECONDS:
-        yield f"_daemon.{total}", round(getattr(numbers, total), 3)
-    yield "_daemon.turns", sum(numbers.fanout.buckets)
-    yield from _sums("closed", numbers.closed)
-    yield from _sums("requests", by_class(numbers.requests))
-    for kind, reasons in numbers.refused.items():
+    yield "_daemon.channels", len(metrics.channels)
+    for field in FIELDS:
+        yield f"_daemon.{WIRE_NAMES.get(field, field)}", getattr(metrics, field)
+    for field in SECONDS:
+        yield f"_daemon.{field}", round(getattr(metrics, field), 3)
+    yield "_daemon.turns", sum(metrics.fanout.buckets)
+    yield from _sums("closed", metrics.closed)
+    yield from _sums("requests", by_class(metrics.requests))
+    for kind, reasons in metrics.refused.items():
         yield from _sums(f"refused.{kind}", reasons)
 
 
-def _sums(name: str, metrics: Mapping[str, int]) -> Iterator[Sample]:
+def _sums(name: str, counts: Mapping[str, int]) -> Iterator[Sample]:
     sums: Counter[str] = Counter()
-    for key, count in metrics.items():
+    for key, count in counts.items():
         sums[f"_daemon.{name}.{component(key)}"] += count
     return iter(sums.items())
 
 
 class _Growth:
     """
-    What came since the last look.
+    Growth of counters since the last export.
     """
 
     def __init__(self) -> None:
@@ -161,21 +157,21 @@ class _Growth:
         self._totals: Mapping[str, float] = {}
         self._buckets: Sequence[int] = ()
 
-    def since_last(self, numbers: MetricValues) -> Iterator[Sample]:
+    def since_last(self, metrics: MetricValues) -> Iterator[Sample]:
         """
-        Growth a second of the totals, and the fan-out's quantiles in seconds; none of
-        these if nothing was told.
+        Yield the growth per second of the counters, and the fan-out's quantiles in seconds;
+        no quantiles if nothing was delivered.
         """
-        seconds = numbers.uptime - self._uptime
+        seconds = metrics.uptime - self._uptime
         totals = {
-            "joined": numbers.joined,
-            "left": sum(numbers.closed.values()),
-            "published": numbers.published,
-            "delivered": numbers.delivered,
-            "requests": sum(numbers.requests.values()),
-            "cpu": numbers.cpu_seconds,
+            "joined": metrics.joined,
+            "left": sum(metrics.closed.values()),
+            "published": metrics.published,
+            "delivered": metrics.delivered,
+            "requests": sum(metrics.requests.values()),
+            "cpu": metrics.cpu_seconds,
         }
-        buckets = tuple(numbers.fanout.buckets)
+        buckets = tuple(metrics.fanout.buckets)
         new = tuple(map(sub, buckets, self._buckets)) if self._buckets else buckets
         if seconds > 0:
             for name, total in totals.items():
@@ -185,4 +181,4 @@ class _Growth:
             value = quantile(new, share)
             if value is not None:
                 yield f"_daemon.fanout_seconds.{name}", round(value, 6)
-        self._uptime, self._totals, self._buckets = numbers.uptime, totals, buckets
+        self._uptime, self._totals, self._buckets = metrics.uptime, totals, buckets

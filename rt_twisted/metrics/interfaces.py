@@ -1,5 +1,5 @@
 """
-What exporters receive and provide.
+Interfaces of metrics and of exporters.
 """
 
 from __future__ import annotations
@@ -15,44 +15,45 @@ if TYPE_CHECKING:
 
 class IExporter(Interface):
     """
-    Sends the hub's numbers somewhere. May provide `IService`.
+    Sends the hub's metrics to another system. May provide `IService`.
     """
 
-    def export(numbers: MetricValues, now: float) -> None:
+    def export(metrics: MetricValues, now: float) -> None:
         """
-        Send *numbers* as they stood at *now* (unix seconds). Must not block,
-        and must bound what it keeps while nobody takes it.
+        Send *metrics* of the time *now* (unix seconds).
+
+        Must not block, and must bound what it keeps while the other system is unavailable.
         """
 
 
 class MetricValues(Protocol):
     """
-    What the hub counts. Totals are since the start and only grow.
+    The metrics of a hub. Counters are since the start and only grow.
     """
 
-    channels: Mapping[str, int]  # readers by channel; only channels with readers
+    channels: Mapping[str, int]  # subscribers by channel; only channels with subscribers
     subscribers: int  # connected now
-    subscribers_limit: int  # how many may be; 0 for no limit
-    behind: int  # of those, with bytes still waiting for them
-    joining: int  # that wait for the broker's first word on their channels
+    subscribers_limit: int  # allowed at once; 0 for no limit
+    behind: int  # subscribers with a backlog
+    joining: int  # subscribers with pending subscriptions
     broker_away: int  # processes that cannot publish and receive now
-    broker_refuses: int  # processes whose broker is there and takes no messages
-    waiting_bytes: int  # what waits for them, in this process
-    history_bytes: int  # kept for replay, in all channels
+    broker_refuses: int  # processes whose broker is reachable and accepts no messages
+    waiting_bytes: int  # of backlogs, in this process
+    history_bytes: int  # retained for replay, in all channels
     websockets: int  # open now, those of Socket.IO too
     inbound_bytes: int  # of request bodies and websocket messages that are not complete
-    joined: int  # readers that ever joined
+    joined: int  # subscribers that ever joined
     published: int  # messages received from the broker
-    delivered: int  # messages handed to readers' connections
-    gaps: int  # times a reader was told of a gap
+    delivered: int  # messages written to subscribers' connections
+    gaps: int  # gaps sent to subscribers
     websocket_frames: int  # received from clients, control frames too
-    websocket_messages: int  # of clients, processed
+    websocket_messages: int  # from clients, processed
     inbound_dropped: int  # incomplete input refused because memory was short
-    closed: Mapping[str, int]  # readers gone, by cause
+    closed: Mapping[str, int]  # subscribers disconnected, by reason
     requests: Mapping[int, int]  # HTTP responses, by status
     refused: Mapping[str, Mapping[str, int]]  # "readers" and "publishes", by reason
-    fanout: Histogram  # from receipt of a turn's first message to its last reader written
-    rates: Mapping[int, Mapping[str, float]]  # growth a second, over so many seconds
+    fanout: Histogram  # from receipt of a flush's first message to its last write
+    rates: Mapping[int, Mapping[str, float]]  # growth per second, by the seconds they cover
     uptime: float  # seconds since the start
-    cpu_seconds: float  # that the process took
-    memory_bytes: int  # that it holds
+    cpu_seconds: float  # used by the process
+    memory_bytes: int  # used by the process

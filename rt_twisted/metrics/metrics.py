@@ -1,8 +1,8 @@
 """
-What is counted: totals, how they grew in the last minute, how long turns take.
+Counters, histograms and rates of one hub.
 
-Counting costs the hub something per turn and per message, never per reader.
-What needs arithmetic is done when somebody asks.
+Counting costs the hub something per flush and per message, never per subscriber. What
+needs arithmetic is computed on request.
 """
 
 from __future__ import annotations
@@ -18,9 +18,13 @@ from pathlib import Path
 
 from rt_twisted.net.inbound_memory import InboundMemory
 
-# Seconds; Prometheus' customary ones, with finer steps where a fan-out to 1,000 readers lies.
+# Seconds: Prometheus' defaults, with finer steps where a fan-out to 1,000 subscribers lies.
 BOUNDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 WINDOWS = (10, 60)  # seconds over which rates are taken
+
+# Fields of `Metrics` that have another name in Graphite, /metrics and /stats. Operators'
+# graphs and alerts depend on those names: they do not change.
+WIRE_NAMES = {"subscribers": "readers", "subscribers_limit": "readers_limit"}
 
 _STATM = Path("/proc/self/statm")
 _PAGE = os.sysconf("SC_PAGE_SIZE")
@@ -28,11 +32,11 @@ _PAGE = os.sysconf("SC_PAGE_SIZE")
 
 class Histogram:
     """
-    How often something took how long.
+    Durations, counted by bucket.
 
     Attributes:
-        buckets: observations of at most `BOUNDS[i]` and more than the bound
-            before; the last is for those over all bounds.
+        buckets: observations of at most `BOUNDS[i]` and more than the bound before; the
+            last is for those over all bounds.
         seconds: their sum.
     """
 
@@ -44,7 +48,7 @@ class Histogram:
 
     def observe(self, seconds: float) -> None:
         """
-        Count one that took so long; clocks that go back make it 0.
+        Count one duration; a negative one, of a clock that went back, is 0.
         """
         seconds = max(0.0, seconds)
         self.buckets[bisect_left(BOUNDS, seconds)] += 1
@@ -53,9 +57,10 @@ class Histogram:
 
 def quantile(buckets: Sequence[int], share: float) -> float | None:
     """
-    The time within which *share* (0 to 1) of the observations in *buckets* lie,
-    as if those of a bucket were spread evenly in it; for those over all bounds
-    the last bound. None if there is no observation.
+    Return the time within which *share* (0 to 1) of the observations in *buckets* lie.
+
+    Observations are assumed to be spread evenly within a bucket. For those over all
+    bounds it is the last bound; None if there is no observation.
     """
     rank = share * sum(buckets)
     if not any(buckets):
@@ -72,14 +77,15 @@ def quantile(buckets: Sequence[int], share: float) -> float | None:
 @dataclass(frozen=True, slots=True)
 class ChannelCounts:
     """
-    One channel, or the sum of several.
+    Counts of one channel, or of several in sum.
 
     Args:
         name: of the channel.
-        readers: connected to it now; of several channels a reader counts in each.
+        subscribers: connected to it now; a subscriber of several channels counts in
+            each.
         messages: received since this node last opened it.
         position: of the last of them; "" if there is none.
-        channels: how many these are.
+        channels: how many channels these are.
     """
 
     name: str
@@ -92,7 +98,7 @@ class ChannelCounts:
 @dataclass(slots=True)
 class Metrics:
     """
-    The numbers as an exporter gets them (`interfaces.Numbers`).
+    The metrics that exporters and statistics read (`MetricValues`).
     """
 
     channels: dict[str, int] = field(default_factory=dict)
@@ -131,7 +137,7 @@ class Metrics:
 
     def totals(self) -> dict[str, int]:
         """
-        What rates are taken of; each only grows.
+        Return the counters that rates are computed from; each only grows.
         """
         return {
             "joined": self.joined,
@@ -143,13 +149,13 @@ class Metrics:
 
     def sample(self, now: float) -> None:
         """
-        Remember the totals at *now* (seconds of the hub's clock); called once a second.
+        Record the totals at *now* (seconds of the hub's clock); called once per second.
         """
         self._seconds.append((now, self.totals()))
 
     def refresh(self, now: float) -> None:
         """
-        Work out what is not counted as it happens: rates, and what the process takes.
+        Compute what is not counted as it happens: rates, and the resources of the process.
         """
         self.rates = {window: self._rate(now, window) for window in WINDOWS}
         if self.inbound is not None:
@@ -162,17 +168,17 @@ class Metrics:
         totals = self.totals()
         base = (now, totals)
         for base in reversed(self._seconds):
-            if now - base[0] >= window - 0.5:  # ticks may come a little late
+            if now - base[0] >= window - 0.5:  # samples may be a little late
                 break
         then, before = base
-        if then >= now:  # nothing noted yet, or the clock went back
+        if then >= now:  # no sample yet, or the clock went back
             return dict.fromkeys(totals, 0.0)
         return {name: (totals[name] - before[name]) / (now - then) for name in totals}
 
 
 def by_class(requests: Mapping[int, int]) -> dict[str, int]:
     """
-    Responses by the class of their status: `{"2xx": 7}`.
+    Return responses by the class of their status: `{"2xx": 7}`.
     """
     classes: Counter[str] = Counter()
     for status, count in sorted(requests.items()):
@@ -182,7 +188,7 @@ def by_class(requests: Mapping[int, int]) -> dict[str, int]:
 
 def _memory() -> int:
     """
-    Bytes of memory the process holds; 0 where the kernel does not say.
+    Return the resident memory of the process in bytes; 0 where the kernel does not report it.
     """
     try:
         return int(_STATM.read_text().split()[1]) * _PAGE

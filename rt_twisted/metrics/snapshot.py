@@ -1,7 +1,8 @@
 """
-What several processes of one daemon count, as one.
+The metrics of several processes of one daemon, as one.
 
-A process tells a `Report`; of all of them comes a `Look`. Both travel as JSON.
+Each process sends a `WorkerReport`; the parent sums them to a `Snapshot`. Both are
+sent as JSON.
 """
 
 from __future__ import annotations
@@ -38,35 +39,36 @@ COUNTERS = (
     "inbound_dropped",
     "cpu_seconds",
 )
-PLAIN = (*GAUGES, *COUNTERS, "uptime")
+FIELDS = (*GAUGES, *COUNTERS, "uptime")
 NO_OTHERS = ChannelCounts("", 0, 0, channels=0)
 
 
 @dataclass(frozen=True, slots=True)
 class StatsQuery:
     """
-    Which channels a look shall show.
+    Which channels a snapshot shows.
 
     Args:
-        names: these; none for the busiest.
-        most: how many of the busiest.
-        every: whether the readers of every channel are wanted too (`Counts.channels`).
+        names: these; if empty, the busiest.
+        max_channels: how many of the busiest.
+        all_channels: whether the subscribers of every channel are needed too
+            (`Metrics.channels`).
     """
 
     names: Sequence[str] = ()
-    most: int = 0
-    every: bool = False
+    max_channels: int = 0
+    all_channels: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class WorkerReport:
     """
-    The numbers of one process.
+    The metrics of one process.
 
     Args:
-        counts: `channels` need not be there.
+        metrics: `channels` may be missing.
         shown: its channels.
-        others: the sum of those that are too many.
+        others: the sum of the channels that are not shown.
     """
 
     metrics: Metrics
@@ -77,15 +79,15 @@ class WorkerReport:
 @dataclass(frozen=True, slots=True)
 class WorkerMetrics:
     """
-    One worker in a look.
+    The metrics of one worker in a snapshot.
 
     Args:
         worker: its number, from 1 on.
         pid: its process; 0 if there is none.
-        state: `up`, `silent` (it did not tell its numbers in time), `starting`,
+        state: `up`, `silent` (it did not send its report in time), `starting`,
             `stopping` or `down`.
-        restarts: how often another process took its place.
-        counts: zeros if it is not up.
+        restarts: how often its process was replaced.
+        metrics: zeros if it is not up.
     """
 
     worker: int
@@ -98,14 +100,14 @@ class WorkerMetrics:
 @dataclass(frozen=True, slots=True)
 class Snapshot:
     """
-    The numbers of the whole daemon.
+    The metrics of the whole daemon.
 
     Args:
-        counts: the sum.
-        with_readers: channels that have readers.
-        shown: the channels asked for, those with the most readers first.
+        metrics: the sum.
+        channels_with_subscribers: how many there are.
+        shown: the requested channels, those with the most subscribers first.
         others: the sum of all others.
-        workers: each; none if the daemon is one process.
+        workers: each worker; empty if the daemon is one process.
     """
 
     metrics: Metrics
@@ -117,7 +119,7 @@ class Snapshot:
 
 def add_counters(total: Metrics, part: Metrics) -> None:
     """
-    Add to *total* what only ever grows.
+    Add the counters of *part*, which only grow, to *total*.
     """
     for name in COUNTERS:
         setattr(total, name, getattr(total, name) + getattr(part, name))
@@ -133,7 +135,7 @@ def add_counters(total: Metrics, part: Metrics) -> None:
 
 def add(total: Metrics, part: Metrics) -> None:
     """
-    Add to *total* what *part* counts now, and what grows.
+    Add the counters and gauges of *part* to *total*.
     """
     add_counters(total, part)
     for name in GAUGES:
@@ -146,8 +148,9 @@ def add(total: Metrics, part: Metrics) -> None:
 
 def absorb_exited(total: Metrics, last: Metrics) -> None:
     """
-    Add to *total* what a process that is gone had counted. Its readers' connections
-    are lost, so that whoever joined is still there or counted as gone.
+    Add the counters of a process that exited to *total*.
+
+    Its connections are lost, so that its subscribers count as lost.
     """
     add_counters(total, last)
     left = last.joined - last.closed.total()
@@ -160,8 +163,8 @@ class ChannelMerge:
     """
     The channels of several processes.
 
-    A message is heard by each process that has readers of its channel: readers
-    are summed, of messages the largest number counts.
+    Each process with subscribers of a channel receives its messages: subscribers are
+    summed, and of messages the largest number counts.
     """
 
     known: dict[str, ChannelCounts] = field(default_factory=dict)
@@ -169,29 +172,29 @@ class ChannelMerge:
 
     def add(self, report: WorkerReport) -> None:
         """
-        Take the channels of one more process.
+        Add the channels of one more process.
         """
         for one in report.shown:
             before = self.known.get(one.name)
-            self.known[one.name] = _both(before, one) if before is not None else one
+            self.known[one.name] = _merge(before, one) if before is not None else one
         self.hidden = _sum((self.hidden, report.others))
 
     def subscribers(self) -> dict[str, int]:
         """
-        Of each channel that has some.
+        Return the number of subscribers by channel, of channels that have some.
         """
         return {one.name: one.subscribers for one in self.known.values() if one.subscribers}
 
-    def shown(self, question: StatsQuery) -> tuple[list[ChannelCounts], ChannelCounts]:
+    def shown(self, query: StatsQuery) -> tuple[list[ChannelCounts], ChannelCounts]:
         """
-        The channels *question* asks for, and the sum of all others.
+        Return the channels that *query* selects, and the sum of all others.
         """
-        if question.names:
-            nothing = [ChannelCounts(name, 0, 0) for name in question.names]
+        if query.names:
+            nothing = [ChannelCounts(name, 0, 0) for name in query.names]
             return [self.known.get(one.name, one) for one in nothing], self.hidden
-        if not question.most:
+        if not query.max_channels:
             return [], _sum((*self.known.values(), self.hidden))
-        shown = nlargest(question.most, self.known.values(), key=_rank)
+        shown = nlargest(query.max_channels, self.known.values(), key=_rank)
         names = {one.name for one in shown}
         rest = [one for one in self.known.values() if one.name not in names]
         return shown, _sum((*rest, self.hidden))
@@ -201,7 +204,7 @@ def _rank(one: ChannelCounts) -> tuple[int, int]:
     return one.subscribers, Position.parse(one.position).offset
 
 
-def _both(one: ChannelCounts, other: ChannelCounts) -> ChannelCounts:
+def _merge(one: ChannelCounts, other: ChannelCounts) -> ChannelCounts:
     last = max(one.position, other.position, key=lambda text: Position.parse(text).offset)
     return ChannelCounts(
         one.name, one.subscribers + other.subscribers, max(one.messages, other.messages), last
@@ -222,49 +225,55 @@ def _sum(all_of: Iterable[ChannelCounts]) -> ChannelCounts:
 
 def pack_report(report: WorkerReport) -> list[Any]:
     """
-    *report* as JSON has it.
+    Return *report* as JSON values.
     """
-    return [_pack_counts(report.metrics), *_pack_channels(report.shown, report.others)]
+    return [_pack_metrics(report.metrics), *_pack_channels(report.shown, report.others)]
 
 
 def unpack_report(packed: Sequence[Any]) -> WorkerReport:
     """
-    What `pack_report` made.
+    Return the report that `pack_report` packed.
     """
     metrics, shown, others = packed
-    return WorkerReport(_unpack_counts(metrics), *_unpack_channels(shown, others))
+    return WorkerReport(_unpack_metrics(metrics), *_unpack_channels(shown, others))
 
 
-def pack_snapshot(look: Snapshot) -> list[Any]:
+def pack_snapshot(snapshot: Snapshot) -> list[Any]:
     """
-    *look* as JSON has it.
+    Return *snapshot* as JSON values.
     """
     workers = [
-        [one.worker, one.pid, one.state, one.restarts, _pack_counts(one.metrics)]
-        for one in look.workers
+        [one.worker, one.pid, one.state, one.restarts, _pack_metrics(one.metrics)]
+        for one in snapshot.workers
     ]
-    metrics = _pack_counts(look.metrics)
-    channels = _pack_channels(look.shown, look.others)
-    return [metrics, look.metrics.channels, look.channels_with_subscribers, *channels, workers]
+    metrics = _pack_metrics(snapshot.metrics)
+    channels = _pack_channels(snapshot.shown, snapshot.others)
+    return [
+        metrics,
+        snapshot.metrics.channels,
+        snapshot.channels_with_subscribers,
+        *channels,
+        workers,
+    ]
 
 
 def unpack_snapshot(packed: Sequence[Any]) -> Snapshot:
     """
-    What `pack_look` made.
+    Return the snapshot that `pack_snapshot` packed.
     """
     metrics, channels, channels_with_subscribers, shown, others, workers = packed
-    total = _unpack_counts(metrics)
+    total = _unpack_metrics(metrics)
     total.channels = channels
     each = [
-        WorkerMetrics(worker, pid, state, restarts, _unpack_counts(its))
+        WorkerMetrics(worker, pid, state, restarts, _unpack_metrics(its))
         for worker, pid, state, restarts, its in workers
     ]
     return Snapshot(total, channels_with_subscribers, *_unpack_channels(shown, others), each)
 
 
-def _pack_counts(metrics: Metrics) -> list[Any]:
+def _pack_metrics(metrics: Metrics) -> list[Any]:
     return [
-        [getattr(metrics, name) for name in PLAIN],
+        [getattr(metrics, name) for name in FIELDS],
         metrics.closed,
         metrics.requests,
         metrics.refused,
@@ -273,9 +282,9 @@ def _pack_counts(metrics: Metrics) -> list[Any]:
     ]
 
 
-def _unpack_counts(packed: Sequence[Any]) -> Metrics:
+def _unpack_metrics(packed: Sequence[Any]) -> Metrics:
     plain, closed, requests, refused, (buckets, seconds), rates = packed
-    metrics = Metrics(**dict(zip(PLAIN, plain, strict=True)))
+    metrics = Metrics(**dict(zip(FIELDS, plain, strict=True)))
     metrics.closed = Counter(closed)
     metrics.requests = Counter(_by_number(requests))  # JSON's names are text
     metrics.refused = {kind: Counter(reasons) for kind, reasons in refused.items()}

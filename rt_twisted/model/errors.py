@@ -1,20 +1,16 @@
 """
-Errors that layers above raise and handle.
+Errors that the layers above raise and handle.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from math import ceil
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    pass
 
 
 class Unavailable(Exception):
     """
-    The broker cannot take messages now; its text is for the publisher.
+    The broker cannot accept messages now. The text is sent to the publisher.
     """
 
 
@@ -27,10 +23,9 @@ class HttpError(Exception):
 
     Args:
         status: HTTP status, 400 to 599.
-        reason: one sentence for the client; nothing secret in it.
+        reason: one sentence for the client, without secrets.
         headers: further response headers.
-        retry: seconds after which it is worth another try, said as Retry-After;
-            0 for nothing said.
+        retry: seconds after which the client may retry, sent as Retry-After; 0 for none.
     """
 
     def __init__(

@@ -5,53 +5,51 @@ The interface of formats.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from zope.interface import Attribute, Interface
 
 from rt_twisted.model.message import Message, Position, Replay
 
-if TYPE_CHECKING:
-    pass
-
 
 class IFormat(Interface):
     """
-    How messages look on one kind of wire. Pure, immutable, hashable; equal
-    formats share one encoding. Every method returns whole frames: any two
-    results may be joined or sent apart.
+    How messages look on one kind of wire.
+
+    A format is pure, immutable and hashable; equal formats share one encoding. Every
+    method returns whole frames: any two results may be joined or sent separately.
     """
 
     content_type = Attribute("str: the media type of the stream.")
-    heartbeat = Attribute("bytes: a frame that says nothing, to keep proxies awake; may be empty.")
+    heartbeat = Attribute('bytes: an empty frame that keeps proxies from closing; may be b"".')
 
     def start(replay: Replay) -> Sequence[bytes | Message]:
         """
-        What a subscriber that joins now is sent, in order: preamble, a gap if the
-        replay is not complete, what was missed, and a cursor.
+        Return what a subscriber that joins now is sent, in order: preamble, a gap if the
+        replay is not complete, missed messages, and a cursor.
 
         Returns:
-            frames as bytes, which may be empty; and messages, as references. Each is
+            Frames as bytes, which may be empty; and messages, as references. Each message is
             encoded by `encode` when there is room to send it, perhaps much later.
         """
 
     def encode(message: Message) -> bytes:
         """
-        *message* for everyone.
+        Return the frame of *message*, the same for all subscribers.
         """
 
     def cursor(position: Position) -> bytes:
         """
-        Move the reader's cursor without a message; empty where the wire has none.
+        Return a frame that moves the client's cursor without a message; b"" where the
+        wire has none.
         """
 
     def gap(position: Position) -> bytes:
         """
-        Say that messages up to *position* were dropped for this reader.
+        Return a frame that reports that messages up to *position* were dropped.
         """
 
     def end(retry: int) -> bytes:
         """
-        The last bytes before the daemon hangs up; the reader shall come back
-        in *retry* ms, 0 for whenever it likes.
+        Return the last frame before the connection is closed. The client should reconnect
+        in *retry* ms; 0 leaves it to the client.
         """

@@ -1,12 +1,12 @@
 """
-The values everything else passes around: immutable, shared by all readers.
+Values that all layers pass around: immutable, and shared by all subscribers.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-LARGEST_OFFSET = 2**63 - 1  # what redis, AMQP and SQLite integers hold
+MAX_OFFSET = 2**63 - 1  # what redis, AMQP and SQLite integers hold
 GAP = "gap"  # the event type that reports a gap; refused from publishers
 POSITION = "position"  # the event type that reports a position (Socket.IO); refused likewise
 
@@ -14,9 +14,9 @@ POSITION = "position"  # the event type that reports a position (Socket.IO); ref
 @dataclass(frozen=True, slots=True)
 class Position:
     """
-    Where in which log: one total order over all channels of a broker.
+    A place in a log: one total order over all channels of a broker.
 
-    Two positions compare only within one epoch; offsets grow, not always by one.
+    Two positions compare only within one epoch. Offsets increase, not always by one.
 
     Args:
         epoch: names the log; letters and digits, no dot. "" is no log at all.
@@ -32,15 +32,15 @@ class Position:
     @classmethod
     def parse(cls, text: str) -> Position:
         """
-        Read what `str` wrote and a reader sent back.
+        Parse the text of a position, as a subscriber sent it back.
 
-        Anything else gives NOWHERE, a position no log knows: the reader that
-        sent it is told of a gap, as for any log that is gone.
+        Any other text gives NOWHERE, a position of no log: the subscriber that sent it
+        receives a gap, as for any log that does not exist any more.
         """
         epoch, dot, digits = text.rpartition(".")
-        # isascii: int() takes the digits of every script, a cursor of ours has ten.
+        # isascii: int() accepts the digits of every script; a cursor has ASCII digits only.
         if dot and epoch.isalnum() and digits.isascii() and digits.isdigit() and len(digits) < 20:
-            return cls(epoch, min(int(digits), LARGEST_OFFSET))
+            return cls(epoch, min(int(digits), MAX_OFFSET))
         return NOWHERE
 
 
@@ -50,14 +50,15 @@ NOWHERE = Position("", 0)
 @dataclass(frozen=True, slots=True)
 class Draft:
     """
-    What a publisher hands in: a message that has no position yet.
+    What a publisher hands in: a message without a position.
 
     Args:
         channel: its name.
-        data: exactly these bytes reach every reader whose wire can carry them.
+        data: exactly these bytes are delivered to each subscriber whose format can
+            carry them.
         event: optional event type; no CR, LF or NUL.
-        key: optional idempotency key; a second draft of the same channel and
-            key within the broker's memory is not sent again.
+        key: optional idempotency key; a second draft of the same channel and key is
+            not published again, as long as the broker remembers the key.
     """
 
     channel: str
@@ -84,7 +85,7 @@ class PublishResult:
 @dataclass(frozen=True, slots=True, weakref_slot=True)
 class Message:
     """
-    One entry of the log: channel, data exactly as published, and its place.
+    One entry of the log: channel, data exactly as published, position and event type.
     """
 
     channel: str
@@ -96,14 +97,14 @@ class Message:
 @dataclass(frozen=True, slots=True)
 class Replay:
     """
-    What a reader that joins now has to be told before the live stream.
+    What a subscriber that joins receives before the live stream.
 
     Args:
         messages: in order of position.
-        complete: False if something after the reader's own position is
-            forgotten, or its log is unknown: say the gap first.
-        position: everything up to here is in *messages* or was before; the
-            live stream goes on from here.
+        complete: False if something after the subscriber's own position is missing, or
+            its log is unknown: the format begins with a gap.
+        position: all messages up to here are in *messages*, or precede what was
+            requested. The live stream continues from here.
     """
 
     messages: tuple[Message, ...]
@@ -114,7 +115,7 @@ class Replay:
 @dataclass(frozen=True, slots=True)
 class After:
     """
-    Replay what came after *position*: a reader that comes back.
+    Replay what was published after *position*, for a subscriber that reconnects.
     """
 
     position: Position
@@ -123,7 +124,7 @@ class After:
 @dataclass(frozen=True, slots=True)
 class Newest:
     """
-    Replay the last *count* messages over all the reader's channels.
+    Replay the last *count* messages over all the subscriber's channels.
     """
 
     count: int
@@ -132,7 +133,7 @@ class Newest:
 @dataclass(frozen=True, slots=True)
 class Within:
     """
-    Replay what came in the last *seconds*; infinity means all that is kept.
+    Replay what was published in the last *seconds*; infinity means all that is retained.
     """
 
     seconds: float

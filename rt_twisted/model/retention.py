@@ -1,5 +1,5 @@
 """
-What a channel remembers, and whether it has forgotten.
+Retention: which messages of a channel are retained, and whether some are missing.
 """
 
 from __future__ import annotations
@@ -10,17 +10,17 @@ from itertools import islice
 
 from rt_twisted.model.message import Message, Position
 
-OVERHEAD = 256  # bytes a kept message takes beside its data (measured: 230 to 260)
+OVERHEAD = 256  # bytes of a retained message beside its data (measured: 230 to 260)
 
 
 @dataclass(frozen=True, slots=True)
 class Retention:
     """
-    How much each channel remembers; whichever bound is met first counts.
+    How much of each channel is retained. The first bound that is reached applies.
 
     Args:
-        count: messages; 0 remembers nothing.
-        bytes: data and overhead together; a larger message is not kept at all.
+        count: messages; 0 retains none.
+        bytes: data and overhead together; a larger message is not retained at all.
         age: seconds.
     """
 
@@ -33,12 +33,12 @@ class History:
     """
     The newest messages of one channel, in order of position.
 
-    It knows its horizon: after that position nothing is missing. Times are
-    given, never asked for; they must not go back.
+    Nothing is missing after its start position. Times are given by the caller; they must
+    not go back.
 
     Args:
-        keep: the bounds.
-        horizon: the position after which this history has seen everything.
+        retention: the bounds.
+        start_position: the position after which this history has everything.
     """
 
     __slots__ = ("_entries", "_retention", "_start_position", "bytes")
@@ -51,8 +51,7 @@ class History:
 
     def reconfigure(self, retention: Retention) -> None:
         """
-        Go on with other bounds; what is over them is forgotten now, or when it
-        is too old.
+        Use other bounds. What exceeds them is dropped now, or when it is too old.
         """
         self._retention = retention
         self._trim()
@@ -60,7 +59,7 @@ class History:
     @property
     def start_position(self) -> Position:
         """
-        The last position that is forgotten; nothing after it is.
+        Return the position of the last message that was dropped or missed.
         """
         return self._start_position
 
@@ -69,8 +68,7 @@ class History:
 
     def append(self, message: Message, now: float) -> None:
         """
-        Remember *message*, which came at *now* (seconds), and forget what is
-        over the bounds.
+        Add *message*, received at *now* (seconds), and drop what exceeds the bounds.
         """
         self._entries.append((now, message))
         self.bytes += len(message.data) + OVERHEAD
@@ -78,36 +76,36 @@ class History:
 
     def expire(self, now: float) -> None:
         """
-        Forget what is too old at *now*.
+        Drop what is too old at *now*.
         """
         oldest = now - self._retention.age
         entries = self._entries
         while entries and entries[0][0] < oldest:
-            self._forget()
+            self._drop_oldest()
 
     def clear(self) -> None:
         """
-        Forget everything.
+        Drop all messages.
         """
         while self._entries:
-            self._forget()
+            self._drop_oldest()
 
     def restart(self, start_position: Position) -> None:
         """
-        Forget everything: another log begins, seen whole after *horizon*.
+        Drop all messages: another log begins, received whole after *start_position*.
         """
         self.clear()
         self._start_position = start_position
 
     def miss(self, position: Position) -> None:
         """
-        Something before or at *position* never came; what is kept stays.
+        Note that messages up to *position* were not received. Retained ones stay.
         """
         self._start_position = position
 
     def covers(self, position: Position) -> bool:
         """
-        Whether nothing after *position* is forgotten.
+        Return whether all messages after *position* are retained.
         """
         return (
             position.epoch == self._start_position.epoch
@@ -116,9 +114,10 @@ class History:
 
     def after(self, position: Position) -> list[Message]:
         """
-        What is kept after *position*, in order; all of it for another log's.
+        Return the retained messages after *position*, in order; all of them for a position
+        of another log.
 
-        Costs what it returns, not what is kept.
+        The cost depends on what is returned, not on what is retained.
         """
         found: list[Message] = []
         offset = position.offset if position.epoch == self._start_position.epoch else 0
@@ -131,24 +130,24 @@ class History:
 
     def newest(self, count: int) -> list[Message]:
         """
-        The last *count* messages that are kept, in order.
+        Return the last *count* retained messages, in order.
         """
         start = max(0, len(self._entries) - count)
         return [message for _, message in islice(self._entries, start, None)]
 
     def within(self, moment: float) -> list[Message]:
         """
-        What came at *moment* (seconds) or later and is kept, in order.
+        Return the retained messages received at *moment* (seconds) or later, in order.
         """
         return [message for when, message in self._entries if when >= moment]
 
     def _trim(self) -> None:
         retention = self._retention
         while len(self._entries) > retention.count or self.bytes > retention.bytes:
-            self._forget()
+            self._drop_oldest()
 
-    def _forget(self) -> None:
+    def _drop_oldest(self) -> None:
         _, message = self._entries.popleft()
         self.bytes -= len(message.data) + OVERHEAD
-        if message.position.offset > self._start_position.offset:  # not so before a hole
+        if message.position.offset > self._start_position.offset:  # it may be lower after miss()
             self._start_position = message.position

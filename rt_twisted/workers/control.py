@@ -159,7 +159,11 @@ class ControlClient(Service):
         """
         self._questions += 1
         number = self._questions
-        fields = {"names": list(question.names), "most": question.most, "every": question.every}
+        fields = {
+            "names": list(question.names),
+            "most": question.max_channels,
+            "every": question.all_channels,
+        }
         if not self._line.offer("ask", number=number, **fields):
             return fail(_unknown())
         answer: Deferred[Snapshot] = Deferred()

@@ -67,7 +67,7 @@ class StatsAggregator:
         """
         The sum, as exporters want it.
         """
-        every = self.take(StatsQuery(every=True))
+        every = self.take(StatsQuery(all_channels=True))
         return every.addCallback(lambda refresh: refresh.metrics)
 
     def stop(self) -> None:
@@ -130,7 +130,7 @@ class StatsAggregator:
         subscribers = channels.subscribers()
         for question, answer in answered:
             total = self._sum()
-            total.channels = subscribers if question.every else {}
+            total.channels = subscribers if question.all_channels else {}
             shown, others = channels.shown(question)
             answer.callback(Snapshot(total, len(subscribers), shown, others, self._each()))
         if self._waiting:

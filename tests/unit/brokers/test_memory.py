@@ -16,13 +16,13 @@ from tests.fakes import Ears
 
 class TestMemoryBroker(BrokerContract):
     """
-    It keeps the contract of all brokers.
+    MemoryBroker fulfils the contract of all brokers.
     """
 
     @pytest.fixture
     def broker(self, ears: Ears) -> MemoryBroker:
         """
-        A fresh one.
+        A new broker with a receiver.
         """
         broker = MemoryBroker(Clock())
         broker.attach(ears)
@@ -31,7 +31,7 @@ class TestMemoryBroker(BrokerContract):
 
 def test_every_start_is_a_new_log() -> None:
     """
-    Positions of the last start are unknown to the next, so a gap can be told.
+    Positions of an earlier start are unknown, so that subscribers receive a gap.
     """
     assert MemoryBroker(Clock()).position().epoch != MemoryBroker(Clock()).position().epoch
 
@@ -56,7 +56,7 @@ def test_keys_are_forgotten_after_five_minutes() -> None:
 
 def test_keys_are_bounded() -> None:
     """
-    However many are used within five minutes, so many are remembered.
+    However many keys are used within five minutes, MAX_KEYS are remembered.
     """
     broker = MemoryBroker(Clock())
     ears = Ears()

@@ -26,8 +26,14 @@ from twisted.logger import ILogObserver, LogEvent, formatEvent, globalLogPublish
 from twisted.python.failure import Failure
 from zope.interface import implementer, verify
 
-from rt_twisted.metrics.carbon import FRESH, LARGEST_DATAGRAM, LARGEST_PICKLE, PATIENCE, datagrams
-from rt_twisted.metrics.graphite import LONGEST, MOST_CHANNELS, GraphiteExporter, component
+from rt_twisted.metrics.carbon import (
+    ADDRESS_SECONDS,
+    CLOSE_SECONDS,
+    MAX_DATAGRAM,
+    MAX_PICKLE_SAMPLES,
+    datagrams,
+)
+from rt_twisted.metrics.graphite import MAX_CHANNELS, MAX_NAME, GraphiteExporter, component
 from rt_twisted.metrics.interfaces import IExporter
 from rt_twisted.metrics.metrics import Histogram, Metrics
 
@@ -51,7 +57,7 @@ HOSTILE = {
     "\u2028\x85\x0b\x1c\0": "-____",
     "\ud800": "-",
     "user:42@home": "user:42@home",
-    "x" * 300: "x" * LONGEST,
+    "x" * 300: "x" * MAX_NAME,
 }
 
 
@@ -402,7 +408,7 @@ def test_any_channels_are_well_formed_lines(channels: dict[str, int]) -> None:
     assert values["_other"] == 0
 
 
-@given(st.lists(st.integers(2, LARGEST_DATAGRAM), max_size=100))
+@given(st.lists(st.integers(2, MAX_DATAGRAM), max_size=100))
 def test_datagrams_hold_whole_lines(sizes: list[int]) -> None:
     """
     All lines arrive in order, in datagrams that need no fragments.
@@ -412,11 +418,11 @@ def test_datagrams_hold_whole_lines(sizes: list[int]) -> None:
     sent = list(datagrams(lines))
 
     assert b"".join(sent) == b"".join(lines)
-    assert all(0 < len(datagram) <= LARGEST_DATAGRAM for datagram in sent)
+    assert all(0 < len(datagram) <= MAX_DATAGRAM for datagram in sent)
     assert all(datagram.endswith(b"\n") for datagram in sent)
     # As few as there can be in this order: no datagram had room for the next line.
     for datagram, following in pairwise(sent):
-        assert len(datagram) + following.index(b"\n") + 1 > LARGEST_DATAGRAM
+        assert len(datagram) + following.index(b"\n") + 1 > MAX_DATAGRAM
 
 
 def test_lines_are_what_cyclone_sse_sent(reactor: Reactor) -> None:
@@ -488,19 +494,19 @@ def test_only_the_biggest_channels_are_shown(reactor: Reactor) -> None:
     Clients that invent channels cannot fill carbon's disk in one go.
     """
     exporter = by_udp(reactor)
-    channels = {f"c{number}": 1 for number in range(MOST_CHANNELS + 50)}
+    channels = {f"c{number}": 1 for number in range(MAX_CHANNELS + 50)}
     exporter.export(Counted(channels | {"a": 5}), 1.0)
     first = shown(reactor)
-    exporter.export(Counted({f"d{number}": 2 for number in range(MOST_CHANNELS)} | channels), 2.0)
+    exporter.export(Counted({f"d{number}": 2 for number in range(MAX_CHANNELS)} | channels), 2.0)
     second = shown(reactor)
 
     names = [name for name in first if not name.startswith("_")]
-    assert len(names) == MOST_CHANNELS
+    assert len(names) == MAX_CHANNELS
     assert first["a"] == 5
     assert first["_other"] == 51
-    assert first["_daemon.channels"] == MOST_CHANNELS + 51
+    assert first["_daemon.channels"] == MAX_CHANNELS + 51
     # Those that only became small are no zero: their readers are still there.
-    assert second["_other"] == MOST_CHANNELS + 50
+    assert second["_other"] == MAX_CHANNELS + 50
     assert second["a"] == 0
     assert "c0" not in second
 
@@ -527,7 +533,7 @@ def test_nothing_is_sent_unless_it_runs(reactor: Reactor) -> None:
     """
     exporter = by_udp(reactor)
     ended(exporter)
-    reactor.advance(FRESH)
+    reactor.advance(ADDRESS_SECONDS)
     exporter.export(Counted({"news": 1}), 1.0)
     reactor.names.answer()
 
@@ -580,7 +586,7 @@ def test_udp_follows_a_name_that_moves(reactor: Reactor, said: list[str]) -> Non
     asked_early = len(reactor.names.asked)
     shown(reactor)
 
-    reactor.advance(FRESH)
+    reactor.advance(ADDRESS_SECONDS)
     reactor.names.answers = []
     exporter.export(Counted({"news": 2}), 2.0)
     reactor.names.answer()
@@ -605,7 +611,7 @@ def test_udp_stays_while_its_address_is_one_of_the_answers(reactor: Reactor) -> 
     A name that turns its answers round does not scatter the numbers.
     """
     exporter = by_udp(reactor)
-    reactor.advance(FRESH)
+    reactor.advance(ADDRESS_SECONDS)
     reactor.names.answers = ["192.0.2.8", "192.0.2.1"]
     exporter.export(Counted({"news": 1}), 1.0)
     reactor.names.answer()
@@ -629,7 +635,7 @@ def test_an_unknown_name_is_said_once(reactor: Reactor, said: list[str]) -> None
         reactor.names.answer()
 
     assert said == [
-        "carbon at carbon.example, port 2003: lost, its name is not known",
+        "carbon at carbon.example, port 2003: lost, its name cannot be resolved",
         "carbon at carbon.example, port 2003: back",
     ]
 
@@ -756,7 +762,7 @@ def test_many_channels_are_several_pickles(reactor: Reactor) -> None:
     exporter = by_tcp(reactor, "pickle")
     carbon = Carbon(reactor)
     carbon.accept()
-    exporter.export(Counted({f"{number:0200}": 1 for number in range(MOST_CHANNELS)}), 1e9)
+    exporter.export(Counted({f"{number:0200}": 1 for number in range(MAX_CHANNELS)}), 1e9)
 
     data = carbon.transport.value()
     sizes = []
@@ -765,9 +771,9 @@ def test_many_channels_are_several_pickles(reactor: Reactor) -> None:
         sizes.append(size)
         data = data[4 + size :]
 
-    assert len(sizes) == -(-(MOST_CHANNELS + len(DAEMON) + 1) // LARGEST_PICKLE)
+    assert len(sizes) == -(-(MAX_CHANNELS + len(DAEMON) + 1) // MAX_PICKLE_SAMPLES)
     assert max(sizes) < 1 << 20
-    assert len(unpickled(carbon.transport.value())) == MOST_CHANNELS + len(DAEMON) + 1
+    assert len(unpickled(carbon.transport.value())) == MAX_CHANNELS + len(DAEMON) + 1
 
 
 def unpickled(data: bytes) -> list[tuple[str, tuple[int, float]]]:
@@ -845,7 +851,7 @@ def test_a_carbon_that_does_not_read_is_left(reactor: Reactor, said: list[str]) 
     again = Carbon(reactor)
     again.accept()
     assert again.values()["news"] == 3
-    assert said[0].endswith("it does not read")
+    assert said[0].endswith("it does not read its input")
     assert len(said) == 2
 
 
@@ -894,7 +900,7 @@ def test_the_stop_does_not_wait_for_a_carbon_that_does_not_read(reactor: Reactor
     carbon.accept()
     carbon.transport.producer.pauseProducing()
     ended(exporter)
-    reactor.advance(PATIENCE)
+    reactor.advance(CLOSE_SECONDS)
 
     assert carbon.transport.disconnected
 
@@ -937,7 +943,7 @@ async def test_a_full_connection_is_cut_and_made_again(said: list[str]) -> None:
     )
     IService(exporter).startService()
     first = await accepted.get()
-    many = Counted({f"{number:0200}": 1 for number in range(MOST_CHANNELS)})
+    many = Counted({f"{number:0200}": 1 for number in range(MAX_CHANNELS)})
     exports = 0
     while not said:
         exporter.export(many, 1.0)
@@ -951,4 +957,4 @@ async def test_a_full_connection_is_cut_and_made_again(said: list[str]) -> None:
     await listening.stopListening()
 
     assert exports < 100  # of 0.2 MB each
-    assert said[0].endswith("it does not read")
+    assert said[0].endswith("it does not read its input")

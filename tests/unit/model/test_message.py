@@ -1,5 +1,5 @@
 """
-Positions as readers send them back.
+Positions, as clients send them back.
 """
 
 from __future__ import annotations
@@ -8,13 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rt_twisted.model.message import LARGEST_OFFSET, NOWHERE, Position
+from rt_twisted.model.message import MAX_OFFSET, NOWHERE, Position
 
 
-@given(st.from_regex(r"[0-9a-z]{1,12}", fullmatch=True), st.integers(0, LARGEST_OFFSET))
-def test_what_was_written_is_read(epoch: str, offset: int) -> None:
+@given(st.from_regex(r"[0-9a-z]{1,12}", fullmatch=True), st.integers(0, MAX_OFFSET))
+def test_a_position_survives_a_round_trip(epoch: str, offset: int) -> None:
     """
-    A cursor survives the way to the browser and back.
+    The text of a position parses to the same position.
     """
     position = Position(epoch, offset)
 
@@ -44,24 +44,24 @@ def test_what_was_written_is_read(epoch: str, offset: int) -> None:
 )
 def test_anything_else_is_nowhere(text: str) -> None:
     """
-    A foreign id, such as another server's, is a position no log knows.
+    A foreign id, such as one of another server, is a position of no log.
     """
     assert Position.parse(text) == NOWHERE
 
 
 @given(st.text())
-def test_no_text_breaks_it(text: str) -> None:
+def test_any_text_can_be_parsed(text: str) -> None:
     """
-    Whatever a client sends is a position or nowhere.
+    Any text that a client sends is a position or NOWHERE.
     """
-    assert Position.parse(text).offset <= LARGEST_OFFSET
+    assert Position.parse(text).offset <= MAX_OFFSET
 
 
 def test_positions_have_up_to_19_digits() -> None:
     """
-    More are no position of ours; the largest ones are clamped.
+    Text with more digits is not a position; the largest offsets are clamped.
     """
-    assert Position.parse("e." + "9" * 19) == Position("e", LARGEST_OFFSET)
+    assert Position.parse("e." + "9" * 19) == Position("e", MAX_OFFSET)
     for text in (
         "e" + "." + "1" * 20,
         "e." + "0" * 20,

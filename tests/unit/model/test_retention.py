@@ -1,5 +1,5 @@
 """
-What a channel remembers, and whether it says what it has forgotten.
+Retention: what a history retains, and whether it reports what is missing.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def offsets(messages: list[Message]) -> list[int]:
 
 def test_after_a_position_comes_the_rest() -> None:
     """
-    In order, and nothing that was before.
+    The messages after a position come in order, without earlier ones.
     """
     history = filled(MUCH, [1, 4, 5, 9])
 
@@ -41,9 +41,9 @@ def test_after_a_position_comes_the_rest() -> None:
     assert history.after(Position("e", 9)) == []
 
 
-def test_another_log_gets_all_that_is_kept() -> None:
+def test_a_position_of_another_log_gets_all_that_is_retained() -> None:
     """
-    And it is not covered.
+    A position of another log is not covered.
     """
     history = filled(MUCH, [1, 2])
 
@@ -53,7 +53,7 @@ def test_another_log_gets_all_that_is_kept() -> None:
 
 def test_count_is_a_bound() -> None:
     """
-    The oldest go first, and the horizon is the newest of them.
+    The oldest are dropped first, and the start position is the newest of them.
     """
     history = filled(Retention(count=2), [1, 2, 3])
 
@@ -65,7 +65,7 @@ def test_count_is_a_bound() -> None:
 
 def test_bytes_are_a_bound() -> None:
     """
-    Overhead counts; a message over the bound is not kept, and is a gap.
+    Overhead counts; a message over the bound is not retained, and is a gap.
     """
     history = History(Retention(bytes=2 * (OVERHEAD + 10)), START)
     for offset in (1, 2, 3):
@@ -81,7 +81,7 @@ def test_bytes_are_a_bound() -> None:
 
 def test_age_is_a_bound() -> None:
     """
-    What is too old is forgotten when somebody looks.
+    Messages that are too old are dropped by `expire`.
     """
     history = filled(Retention(age=10), [1, 5, 12])
 
@@ -90,9 +90,9 @@ def test_age_is_a_bound() -> None:
     assert offsets(history.after(START)) == [5, 12]
 
 
-def test_nothing_kept_is_nothing_covered() -> None:
+def test_without_retention_nothing_is_covered() -> None:
     """
-    Without history, only a reader that is up to date is complete.
+    Without history, only the position of the last message is covered.
     """
     history = filled(Retention(count=0), [1, 2])
 
@@ -103,7 +103,7 @@ def test_nothing_kept_is_nothing_covered() -> None:
 
 def test_newest_and_within() -> None:
     """
-    The last so many, and what came at a moment or later.
+    `newest` selects by count, `within` by the time of receipt.
     """
     history = filled(MUCH, [1, 2, 3])
 
@@ -115,7 +115,7 @@ def test_newest_and_within() -> None:
 
 def test_another_log_may_begin() -> None:
     """
-    Everything old is forgotten; what comes after the horizon is covered.
+    All old messages are dropped; positions from the new start position on are covered.
     """
     history = filled(MUCH, [1, 2])
 
@@ -141,8 +141,8 @@ def test_complete_or_not_covered(
     steps: list[tuple[int, int, int]], retention: Retention, since: int
 ) -> None:
     """
-    If a position is covered, every message after it is there; the count of
-    bytes is always that of what is kept.
+    If a position is covered, every message after it is retained; the count of
+    bytes is always that of retained messages.
     """
     history = History(retention, START)
     everything: list[Message] = []

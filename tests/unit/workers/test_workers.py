@@ -303,7 +303,7 @@ def test_channels_of_several_are_one() -> None:
         known.add(WorkerReport(Metrics(), shown, ChannelCounts("", 1, 4, channels=2)))
 
     assert known.subscribers() == {"a": 5, "c": 9}
-    shown, others = known.shown(StatsQuery(most=2))
+    shown, others = known.shown(StatsQuery(max_channels=2))
     assert shown == [ChannelCounts("c", 9, 1, "e.3"), ChannelCounts("a", 5, 7, "e.10")]
     assert others == ChannelCounts("", 2, 10, channels=5)
     assert known.shown(StatsQuery(["a", "no"]))[0] == [shown[1], ChannelCounts("no", 0, 0)]

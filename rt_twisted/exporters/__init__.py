@@ -1,3 +1,0 @@
-"""
-Where the hub's numbers go.
-"""
