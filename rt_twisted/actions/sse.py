@@ -27,10 +27,11 @@ from rt_twisted.actions.subscription import (
     when_admitted,
 )
 from rt_twisted.actions.template import Template
+from rt_twisted.codecs.eventsource import CONTENT_TYPE
 from rt_twisted.formats.chunked import Chunked
 from rt_twisted.formats.json_events import JsonEventStream
 from rt_twisted.formats.poll import EventPoll
-from rt_twisted.formats.sse import CONTENT_TYPE, EventStream, RawEventStream
+from rt_twisted.formats.sse import EventStream, RawEventStream
 from rt_twisted.http.interfaces import IExchange
 from rt_twisted.hub.limits import SlowConsumerPolicy
 from rt_twisted.metrics.responses import SUBSCRIBERS

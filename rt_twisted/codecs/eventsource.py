@@ -13,6 +13,8 @@ from rt_twisted.codecs.errors import RemoteProtocolError
 MAX_EVENT_BYTES = 16 * 1024 * 1024  # bytes of a line, and of the data of an event
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"  # byte order mark
 
+CONTENT_TYPE = "text/event-stream; charset=utf-8"
+
 
 @dataclass(frozen=True, slots=True)
 class Event:
@@ -143,3 +145,10 @@ class EventReader:
         self._data = []
         text = b"\n".join(data).decode(errors="replace")
         return Event(self.last_id, type.decode(errors="replace") or "message", text)
+
+
+def encode_retry(milliseconds: int) -> bytes:
+    """
+    Return a `retry` field: when to reconnect; b"" for 0, which leaves it to the client.
+    """
+    return b"retry: %d\n\n" % milliseconds if milliseconds else b""

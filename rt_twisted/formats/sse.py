@@ -23,10 +23,10 @@ from dataclasses import dataclass
 
 from zope.interface import implementer
 
+from rt_twisted.codecs.eventsource import CONTENT_TYPE, encode_retry
 from rt_twisted.model.interfaces import IFormat
 from rt_twisted.model.message import GAP, Message, Position, Replay
 
-CONTENT_TYPE = "text/event-stream; charset=utf-8"
 HEARTBEAT = b":\n"
 
 
@@ -96,7 +96,7 @@ class EventStream:
         return b"event: %s\ndata: %s\n\n" % (GAP.encode(), data)
 
     def end(self, retry: int) -> bytes:
-        return b"retry: %d\n\n" % retry if retry else b""
+        return encode_retry(retry)
 
 
 @implementer(IFormat)

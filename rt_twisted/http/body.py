@@ -1,5 +1,5 @@
 """
-A request's body that is wanted whole.
+Collect a request body of bounded size.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from rt_twisted.model.errors import HttpError
 @implementer(IBodySink)
 class BodyBuffer:
     """
-    Collects a body of bounded size.
+    Collects a body.
 
     Args:
         limit: bytes.
 
     Attributes:
-        done: fires with the body, or fails by a `Refusal` or the loss of the client.
+        done: fires with the body, or fails by an HttpError, or ConnectionLost.
     """
 
     __slots__ = ("_body", "_limit", "done")
@@ -31,42 +31,33 @@ class BodyBuffer:
         self._body = bytearray()  # a list of pieces of one byte would take forty times as much
 
     def data(self, piece: bytes) -> None:
-        """
-        See `IBodySink`.
-        """
         if self.done.called:
             return
         if len(self._body) + len(piece) > self._limit:
-            self.lost(too_large(self._limit))
+            self.lost(body_too_large(self._limit))
             return
         self._body += piece
 
     def end(self) -> None:
-        """
-        See `IBodySink`.
-        """
         if not self.done.called:
             body, self._body = bytes(self._body), bytearray()
             self.done.callback(body)
 
     def lost(self, reason: Exception) -> None:
-        """
-        See `IBodySink`.
-        """
         self._body = bytearray()
         if not self.done.called:
             self.done.errback(reason)
 
 
-def too_large(limit: int) -> HttpError:
+def body_too_large(limit: int) -> HttpError:
     """
-    What answers a body of more than *limit* bytes.
+    Return the error for a body of more than *limit* bytes.
     """
     return HttpError(413, f"the body is larger than {limit} bytes")
 
 
-def too_many_bodies() -> HttpError:
+def body_memory_exhausted() -> HttpError:
     """
-    What answers a body that could not be read in time, as others took all the memory.
+    Return the error for a body that was not read in time, as others took all the memory.
     """
     return HttpError(503, "too many request bodies at once", retry=2)

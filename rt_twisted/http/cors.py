@@ -1,5 +1,5 @@
 """
-Which pages of other origins may read responses (Fetch standard, 3.2).
+Cross-origin resource sharing: which pages may read responses (Fetch standard, 3.2).
 """
 
 from __future__ import annotations
@@ -15,82 +15,87 @@ _REQUEST_HEADERS = (
     "Last-Event-ID", "X-Publish-Key", "X-Requested-With",
 )  # fmt: skip
 _EXPOSED = "ETag, Retry-After"
+_VARY = (b"Vary", b"Origin")
 ALL = frozenset(("*",))
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,200}")  # RFC 9110, 5.6.2
-_MOST_NAMES = 100  # of headers that one preflight may ask for
-_PREFLIGHT_AGE = 7200  # seconds; Chromium takes no more
+_MAX_NAMES = 100  # of headers that one preflight may request
+_PREFLIGHT_AGE = 7200  # seconds; Chromium caches it no longer
 
 
 @dataclass(frozen=True, slots=True)
 class Cors:
     """
-    An allow-list of origins.
+    The origins whose pages may read responses, and what else they may do.
 
     Args:
         origins: such as `https://example.org`; `*` stands for every origin.
-        credentials: whether pages may send cookies; not to be had with `*`.
+        credentials: whether pages may send cookies; not allowed with `*`.
         allowed: request headers that pages may send, beside those that the daemon
-            itself reads; `*` allows those that a preflight asks for.
+            itself reads; `*` allows those that a preflight requests.
         exposed: response headers that pages may read, beside `ETag` and
-            `Retry-After`; `*` stands for all, and is not to be had with credentials.
+            `Retry-After`; `*` stands for all, and is not allowed with credentials.
     """
 
     origins: frozenset[str] = ALL
     credentials: bool = False
     allowed: frozenset[str] = ALL
     exposed: frozenset[str] = frozenset()
-    _exposed: bytes = field(init=False, repr=False, compare=False)
+    _exposed: tuple[bytes, bytes] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if self.credentials and "*" in self.origins:
-            raise ValueError("credentials need a list of origins, '*' is not enough")
+            raise ValueError("credentials require a list of origins instead of '*'")
         if self.credentials and "*" in self.exposed:
-            raise ValueError("credentials need a list of exposed-headers, '*' is not enough")
+            raise ValueError("credentials require a list of exposed-headers instead of '*'")
         names = ", ".join((_EXPOSED, *sorted(self.exposed)))
-        line = f"Access-Control-Expose-Headers: {names}\r\n".encode("latin-1")
-        object.__setattr__(self, "_exposed", line)
+        exposed = (b"Access-Control-Expose-Headers", names.encode("latin-1"))
+        object.__setattr__(self, "_exposed", exposed)
 
-    def headers(self, origin: str | None) -> bytes:
+    def headers(self, origin: str | None) -> list[tuple[bytes, bytes]]:
         """
-        Header lines for the response to a request from a page of *origin*;
-        None for a request that is not from a page, or from one of ours.
+        Return the fields of a response for CORS.
+
+        Args:
+            origin: of the page that sent the request; None if no page did, or one of
+                the same origin.
         """
         if "*" in self.origins:
-            lines = b"Access-Control-Allow-Origin: *\r\n"
-            return lines if origin is None else lines + self._exposed
+            allowed = [(b"Access-Control-Allow-Origin", b"*")]
+            return allowed if origin is None else [*allowed, self._exposed]
         if origin is None or not matches_origin(self.origins, origin):
-            return b"Vary: Origin\r\n"
-        lines = b"Vary: Origin\r\nAccess-Control-Allow-Origin: %s\r\n" % origin.encode("latin-1")
+            return [_VARY]
+        fields = [_VARY, (b"Access-Control-Allow-Origin", origin.encode("latin-1"))]
         if self.credentials:
-            lines += b"Access-Control-Allow-Credentials: true\r\n"
-        return lines + self._exposed
+            fields.append((b"Access-Control-Allow-Credentials", b"true"))
+        return [*fields, self._exposed]
 
     def preflight(
-        self, origin: str, methods: Collection[str], asked: str = ""
+        self, origin: str, methods: Collection[str], requested: str = ""
     ) -> list[tuple[str, str]]:
         """
-        What the answer to a preflight has beside `headers`.
+        Return the headers that the response to a preflight has beside `headers`.
 
         Args:
             origin: of the page.
-            methods: that the route has.
-            asked: `Access-Control-Request-Headers`; names that cannot be a header's
-                are left out.
+            methods: of the route.
+            requested: `Access-Control-Request-Headers`; invalid names are left out.
         """
         if "*" not in self.origins and not matches_origin(self.origins, origin):
             return []
         return [
             ("Access-Control-Allow-Methods", ", ".join(sorted(methods))),
-            ("Access-Control-Allow-Headers", ", ".join(self._allow(asked))),
+            ("Access-Control-Allow-Headers", ", ".join(self._allowed_names(requested))),
             ("Access-Control-Max-Age", str(_PREFLIGHT_AGE)),
         ]
 
-    def _allow(self, asked: str) -> list[str]:
+    def _allowed_names(self, requested: str) -> list[str]:
         """
-        Names of headers. `*` is never one of them: it does not stand for
-        `Authorization`, and with credentials for nothing (Fetch standard, 3.2.5).
+        Return the names of request headers that a page may send.
+
+        `*` is never one of them: it does not stand for `Authorization`, and with
+        credentials for nothing (Fetch standard, 3.2.5).
         """
-        names = [name.strip() for name in asked.split(",", _MOST_NAMES)[:_MOST_NAMES]]
+        names = [name.strip() for name in requested.split(",", _MAX_NAMES)[:_MAX_NAMES]]
         more = names if "*" in self.allowed else sorted(self.allowed)
         usual = {name.lower() for name in _REQUEST_HEADERS}
         own = dict.fromkeys(

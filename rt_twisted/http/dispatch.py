@@ -1,33 +1,30 @@
 """
-An exchange finds its action, whatever version of HTTP it came by.
+Find the action for an exchange, and have it answer.
 """
 
 from __future__ import annotations
 
 from inspect import iscoroutine
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from twisted.internet.defer import Deferred, ensureDeferred
 from twisted.internet.error import ConnectionLost
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from rt_twisted.http.context import HttpContext
+from rt_twisted.http.interfaces import IExchange
 from rt_twisted.model.errors import Header, HttpError
-
-if TYPE_CHECKING:
-    from rt_twisted.http.exchange import HttpExchange
-    from rt_twisted.http.h2_exchange import Http2Exchange
-    from rt_twisted.http.server import HttpServer
 
 _log = Logger()
 
 
-def dispatch(server: HttpServer, exchange: HttpExchange | Http2Exchange) -> None:
+def dispatch(context: HttpContext, exchange: IExchange) -> None:
     """
-    Have *exchange* answered, now or later, whatever goes wrong.
+    Have *exchange* answered, now or later, whatever its action raises.
     """
     try:
-        result = _act(server, exchange)
+        result = _act(context, exchange)
     except HttpError as refusal:
         exchange.refuse(refusal)
     except ConnectionLost:
@@ -39,29 +36,29 @@ def dispatch(server: HttpServer, exchange: HttpExchange | Http2Exchange) -> None
         if iscoroutine(result):
             result = ensureDeferred(result)
         if isinstance(result, Deferred):
-            result.addErrback(_failed, exchange)
+            result.addErrback(_on_error, exchange)
 
 
-def _act(server: HttpServer, exchange: HttpExchange | Http2Exchange) -> Any:
+def _act(context: HttpContext, exchange: IExchange) -> Any:
     if exchange.path == "*":
         exchange.answer(204)
         return None
-    found = server.find(exchange.method, exchange.path)
+    found = context.find(exchange.method, exchange.path)
     if isinstance(found, tuple):
         action, match = found
         return action.act(exchange, match)
     if found is None:
-        if server.site is None:
+        if context.site is None:
             raise HttpError(404, "nothing here")
-        return exchange.render(server.site, 0)
+        exchange.render(context.site, 0)
+        return None
     if exchange.method != "OPTIONS":
         raise HttpError(405, f"{exchange.method} is not allowed here", [_allow(found)])
     allow = [_allow(found)]
     origin = exchange.header("origin")
     if origin is not None and exchange.header("access-control-request-method"):
-        allow += server.cors.preflight(
-            origin, found, exchange.header("access-control-request-headers") or ""
-        )
+        requested = exchange.header("access-control-request-headers") or ""
+        allow += context.cors.preflight(origin, found, requested)
     exchange.answer(204, headers=allow)
     return None
 
@@ -70,7 +67,7 @@ def _allow(methods: set[str]) -> Header:
     return ("Allow", ", ".join(sorted(methods | {"OPTIONS"})))
 
 
-def _failed(failure: Failure, exchange: HttpExchange | Http2Exchange) -> None:
+def _on_error(failure: Failure, exchange: IExchange) -> None:
     if failure.check(HttpError):
         exchange.refuse(failure.value)  # type: ignore[arg-type]  # it was checked
     elif not failure.check(ConnectionLost):

@@ -1,117 +1,126 @@
 """
-One HTTP/1.1 request, and the right to answer it.
+One HTTP request, and the right to answer it once.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import Any, BinaryIO
 from urllib.parse import unquote_to_bytes
 
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionLost
 from twisted.logger import Logger
+from twisted.web.server import Site
 from zope.interface import implementer
 
 from rt_twisted.codecs.addresses import AddressHeader, client_address, forwarded_scheme, last_scheme
 from rt_twisted.codecs.query import parse_cookies, parse_query
-from rt_twisted.http.body import BodyBuffer, too_large, too_many_bodies
+from rt_twisted.http.body import BodyBuffer, body_memory_exhausted, body_too_large
+from rt_twisted.http.channel import ResponseChannel
 from rt_twisted.http.file_body import FileBody
-from rt_twisted.http.interfaces import Detach, IExchange, StreamHandle
+from rt_twisted.http.head import ResponseHead
+from rt_twisted.http.interfaces import Detach, IServerExchange, StreamHandle
 from rt_twisted.http.refusals import respond_to
 from rt_twisted.http.request import RequestHead
 from rt_twisted.http.site import SiteChannel
 from rt_twisted.model.errors import Header, HttpError
 from rt_twisted.net.inbound_memory import Reservation
 
-if TYPE_CHECKING:
-    from twisted.web.server import Site
-
-    from rt_twisted.http.h1 import Http1Connection
-
 _log = Logger()
 
 MAX_FIELDS = 1000  # in a query
 ON_DISK = 100_000  # bytes of a body from which twisted.web has it in a file
 _FORWARDED = (b"x-forwarded-for", b"forwarded", b"x-real-ip", b"via")
-_NOTHING: Mapping[str, list[str]] = {}
+_NO_FIELDS: Mapping[str, list[str]] = {}
 
 
-@implementer(IExchange)
+@implementer(IServerExchange)
 class HttpExchange:
     """
-    What `Connection` makes of a request whose head is complete.
+    A request whose head is complete, and its response, by any version of HTTP.
 
     Args:
-        connection: where it came from, and where the answer goes.
-        method: as it came.
+        channel: sends the response.
+        method: as received.
         head: checked; its target begins with a slash, or is the asterisk.
-        framed: HTTP/1.1: bodies of unknown length go in chunks.
-        length: bytes of the body; None if it comes in chunks.
+        version: of HTTP: 1.0, 1.1 or 2.
+        length: bytes of the body; None if that is not known yet.
+
+    Attributes:
+        refused: status of the error that the request is answered with; 0 for none.
+        keep_alive: the client may send another request by HTTP/1.
+        complete: all of the body was received.
+        streaming: the body may take as long as it likes, if it goes on.
+        buffered: bytes of the body that wait for `read` or `receive`.
+        paused: the body is not received on, as all bodies together are too large.
+        failure: why the body will never be complete; None while it may be.
 
     Raises:
-        Refusal: 400, the path is not text.
+        HttpError: 400, the path is not text.
     """
 
     __slots__ = (
         "_body",
         "_channel",
+        "_counted",
         "_file",
         "_headers",
-        "_metrics",
+        "_on_lost",
         "_query",
         "_reserved",
         "_sink",
-        "_watcher",
+        "_site_channel",
         "answered",
+        "buffered",
         "complete",
-        "connection",
         "failure",
         "framed",
-        "held",
         "keep_alive",
         "length",
         "method",
         "path",
+        "paused",
         "query_string",
         "raw_headers",
         "refused",
         "streaming",
         "target",
-        "waits",
+        "version",
     )
 
     def __init__(
         self,
-        connection: Http1Connection,
+        channel: ResponseChannel,
         method: str,
         head: RequestHead,
-        framed: bool,
+        version: str,
         length: int | None,
     ) -> None:
-        self.connection = connection
+        self._channel = channel
         self.method = method
         self.target = head.target
         self.raw_headers = head.raw_headers
-        self.framed = framed
+        self.version = version
+        self.framed = version == "1.1"
         self.length = length
-        self.keep_alive = True  # the client wants to ask more
+        self.keep_alive = True
         self.answered = False
-        self.refused = 0  # the status of the refusal that it is answered with
-        self.complete = length == 0  # the body has come
-        self.streaming = False  # the body may take as long as it likes
+        self.refused = 0
+        self.complete = length == 0
+        self.streaming = False
         self._headers = head.headers
         self._query: Mapping[str, list[str]] | None = None
         self._sink: Any = None
-        self._channel: SiteChannel | None = None
+        self._site_channel: SiteChannel | None = None
         self._file: FileBody | None = None  # being sent
-        self.held = 0  # bytes of the body that nobody wanted yet
-        self.waits = False  # it is not read on, as all bodies together are too large
+        self.buffered = 0
+        self.paused = False
         self._reserved: Reservation | None = None  # for the body, once some of it is here
-        self._metrics = True  # it is in memory
-        self.failure: Exception | None = None  # why the body will never be whole
-        self._watcher: Callable[[], object] | None = None
-        self._body = bytearray()  # what came before somebody wanted it
+        self._counted = True  # the body is in memory
+        self.failure: Exception | None = None
+        self._on_lost: Callable[[], object] | None = None
+        self._body = bytearray()  # received before `read` or `receive`
         path, _, query = head.target.partition(b"?")
         if b"%" in path:
             path = unquote_to_bytes(path)
@@ -120,31 +129,35 @@ class HttpExchange:
         except UnicodeDecodeError:
             raise HttpError(400, "the path is not UTF-8") from None
         if "\0" in self.path:
-            raise HttpError(400, "the path has a NUL in it")
+            raise HttpError(400, "the path contains a NUL")
         self.query_string = query.decode("latin-1")
 
-    # The request.
+    @classmethod
+    def malformed(cls, channel: ResponseChannel, version: str, complete: bool) -> HttpExchange:
+        """
+        Return an exchange that answers a request whose head is malformed.
 
-    @property
-    def version(self) -> str:
+        Args:
+            channel: sends the response.
+            version: of HTTP.
+            complete: nothing more of the request follows.
         """
-        Of HTTP, as a log line has it.
-        """
-        return "1.1" if self.framed else "1.0"
+        head = RequestHead(channel.context.limits)
+        head.target = b"/"
+        return cls(channel, "-", head, version, 0 if complete else None)
+
+    # The request.
 
     @property
     def peer(self) -> str:
         """
         The address of the other end of the connection; "" for a unix socket.
         """
-        return str(getattr(self.connection.peer, "host", "")).removeprefix("::ffff:")
+        return str(getattr(self._channel.peer, "host", "")).removeprefix("::ffff:")
 
     @property
     def address(self) -> str:
-        """
-        See `IExchange`.
-        """
-        limits = self.connection.server.limits
+        limits = self._channel.context.limits
         if not limits.trusted_proxies:
             return self.peer
         kind = limits.address_header
@@ -152,28 +165,20 @@ class HttpExchange:
 
     @property
     def local(self) -> bool:
-        """
-        See `IExchange`.
-        """
         peer = self.peer
         near = not peer or peer == "::1" or peer.startswith("127.")
-        # nginx adds none of these headers by itself, but speaks HTTP/1.0.
-        return near and self.framed and not any(name in self._headers for name in _FORWARDED)
+        # nginx adds none of these headers by itself, but uses HTTP/1.0.
+        direct = self.version != "1.0" and not any(name in self._headers for name in _FORWARDED)
+        return near and direct
 
     @property
     def secure(self) -> bool:
-        """
-        See `IExchange`.
-        """
-        return self.connection.secure
+        return self._channel.secure
 
     @property
     def scheme(self) -> str:
-        """
-        See `IExchange`.
-        """
-        limits = self.connection.server.limits
-        own = "https" if self.connection.secure else "http"
+        limits = self._channel.context.limits
+        own = "https" if self._channel.secure else "http"
         if self.peer not in limits.trusted_proxies:
             return own
         if limits.address_header is AddressHeader.FORWARDED:
@@ -181,172 +186,153 @@ class HttpExchange:
         return last_scheme(self.header("x-forwarded-proto") or "") or own
 
     def header(self, name: str) -> str | None:
-        """
-        See `IExchange`.
-        """
         value = self._headers.get(name.encode())
         return None if value is None else value.decode("latin-1")
 
     def query(self) -> Mapping[str, list[str]]:
-        """
-        See `IExchange`.
-        """
         if self._query is None:
             if not self.query_string:
-                return _NOTHING
+                return _NO_FIELDS
             if self.query_string.count("&") >= MAX_FIELDS:
                 raise HttpError(400, "too many fields in the query")
             self._query = parse_query(self.query_string)
         return self._query
 
     def cookies(self) -> Mapping[str, str]:
-        """
-        See `IExchange`.
-        """
         return parse_cookies(self.header("cookie") or "")
 
     # Its body.
 
     def read(self, limit: int) -> Deferred[bytes]:
-        """
-        See `IExchange`.
-        """
-        whole = BodyBuffer(limit)
+        buffer = BodyBuffer(limit)
         if self.length is not None and self.length > limit:
-            whole.lost(too_large(limit))
+            buffer.lost(body_too_large(limit))
         else:
-            self._take(whole)
-        return whole.done
+            self._deliver_to(buffer)
+        return buffer.done
 
     def receive(self, sink: Any) -> None:
-        """
-        See `IExchange`.
-        """
         self.streaming = True
-        self.forget_body()
-        self._take(sink)
+        self.stop_counting()
+        self._deliver_to(sink)
 
-    def _take(self, sink: Any) -> None:
+    def _deliver_to(self, sink: Any) -> None:
         self._sink = sink
         if self._body:
             body, self._body = bytes(self._body), bytearray()
-            self._give(body)
-        if self.held:
-            self.held = 0
-            self.connection.rearm()
+            self._deliver(body)
+        if self.buffered:
+            self.buffered = 0
+            self._channel.read_more()
         if self.failure is not None:
-            self.body_lost(self.failure)
+            self.fail_body(self.failure)
         elif self.complete:
-            self._end()
-        elif self.framed and self.header("expect") is not None:
-            self.connection.send_continue()
+            self._end_sink()
+        elif self.version != "1.0" and self.header("expect") is not None:
+            self._channel.send_continue()
 
-    def _end(self) -> None:
+    def _deliver(self, piece: bytes) -> None:
+        if self._sink is not None:
+            try:
+                self._sink.data(piece)
+            except Exception:
+                self._on_sink_error()
+
+    def _end_sink(self) -> None:
         sink, self._sink = self._sink, None
         if sink is not None:
             try:
                 sink.end()
             except Exception:
-                self._fail()
-            self.forget_body()
+                self._on_sink_error()
+            self.stop_counting()
+
+    def _on_sink_error(self) -> None:
+        """
+        Log what the receiver of the body raised, and answer 500, or abort if that is too late.
+        """
+        self._sink = None
+        _log.failure("while reading the request body of {path}", path=self.path)
+        if self.answered:
+            self._channel.abort()
+        else:
+            self.refuse(HttpError(500, "internal error"))
 
     def pause_input(self) -> None:
-        """
-        See `IncompleteInput`.
-        """
-        self.waits = True  # the connection asks when it has parsed what it has read
+        self.paused = True  # the channel checks this when it has parsed what it has read
 
     def resume_input(self) -> None:
-        """
-        See `IncompleteInput`.
-        """
-        self.waits = False
-        self.connection.rearm()
+        self.paused = False
+        self._channel.read_more()
 
     def drop_input(self) -> None:
-        """
-        See `IncompleteInput`.
-        """
-        self.waits = self._metrics = False
-        self.connection.refuse_body(self, too_many_bodies())
+        self.paused = self._counted = False
+        self._body = bytearray()
+        error = body_memory_exhausted()
+        if self.complete:
+            self.fail_body(error)
+        else:
+            self._channel.reject_body(error)
 
-    def forget_body(self) -> None:
+    def stop_counting(self) -> None:
         """
-        It does not count any more.
+        Take the body out of `InboundMemory`.
         """
-        self._metrics = self.waits = False
+        self._counted = self.paused = False
         if self._reserved is not None:
             self._reserved.close()
             self._reserved = None
 
-    def _give(self, piece: bytes) -> None:
-        if self._sink is not None:
-            try:
-                self._sink.data(piece)
-            except Exception:
-                self._fail()
-
-    def _fail(self) -> None:
+    def feed_body(self, piece: bytes) -> None:
         """
-        Who reads the body has raised: log it, and answer, or close if that is too late.
+        Receive the next bytes of the body.
         """
-        self._sink = None
-        _log.failure("while reading the body of {path}", path=self.path)
-        self.connection.body_failed(self)
-
-    def body_data(self, piece: bytes) -> None:
-        """
-        The next piece has come.
-        """
-        if self._metrics:
+        if self._counted:
             if self._reserved is None:
-                self._reserved = self.connection.server.inbound.open(self)
+                self._reserved = self._channel.context.inbound_memory.open(self)
             self._reserved.grow(len(piece))
         if self._sink is not None:
-            self._give(piece)
+            self._deliver(piece)
         elif not self.answered:
             self._body += piece
-            self.held += len(piece)
+            self.buffered += len(piece)
 
-    def body_end(self) -> None:
+    def end_body(self) -> None:
         """
-        It is whole.
+        Receive the end of the body.
         """
         if not self.complete:
             self.complete = True
-            self._end()
+            self._end_sink()
 
-    def body_lost(self, reason: Exception) -> None:
+    def fail_body(self, reason: Exception) -> None:
         """
-        It will never be: malformed, or too slow.
+        End a body that will never be complete: it is malformed, too slow or refused.
         """
         self.failure = reason
-        self.forget_body()
+        self.stop_counting()
         sink, self._sink = self._sink, None
         if sink is not None:
             sink.lost(reason)
 
-    def gone(self) -> None:
+    def connection_lost(self) -> None:
         """
-        The client is: nobody hears an answer.
+        End the exchange: the client has disconnected.
         """
-        watcher = None if self.answered else self._watcher
+        on_lost = None if self.answered else self._on_lost
         self.answered = True
-        if watcher is not None:
-            watcher()
-        self.body_lost(ConnectionLost())
-        if self._channel is not None:
-            self._channel.lost(ConnectionLost())
+        if on_lost is not None:
+            on_lost()
+        self.fail_body(ConnectionLost())
+        if self._site_channel is not None:
+            self._site_channel.lost(ConnectionLost())
         if self._file is not None:
             self._file.stopProducing()
 
     def watch(self, lost: Callable[[], object]) -> None:
-        """
-        See `IExchange`.
-        """
-        self._watcher = lost
+        self._on_lost = lost
 
-    # The answer.
+    # The response.
 
     def answer(
         self,
@@ -355,17 +341,14 @@ class HttpExchange:
         content_type: str = "",
         headers: Sequence[Header] = (),
     ) -> None:
-        """
-        See `IExchange`.
-        """
         if self.answered:
             return
-        head = self._head(status, content_type, headers, len(body))
+        head = self._head(status, content_type, headers)
+        length = len(body) if has_length(self.method, status, len(body)) else None
         if self.method == "HEAD":
             body = b""
-        self.started(status, len(body))
-        self.connection.writer.write(head + body)
-        self.finished()
+        self.response_started(status, len(body))
+        self._channel.respond(head, length, body)
 
     def answer_file(
         self,
@@ -375,118 +358,71 @@ class HttpExchange:
         content_type: str,
         headers: Sequence[Header] = (),
     ) -> None:
-        """
-        See `IExchange`.
-        """
-        connection = self.connection
-        writer, transport = connection.writer, connection.transport
-        size = sum(map(len, parts))
+        channel = self._channel
 
         def done() -> None:
-            writer.take_back()
-            writer.drain()
-            self.finished()
+            channel.unregisterProducer()
+            channel.finish()
 
         if self.answered:
             file.close()
             return
-        head = self._head(status, content_type, headers, size)
+        head, size = self._head(status, content_type, headers), sum(map(len, parts))
+        length = size if has_length(self.method, status, size) else None
         if self.method == "HEAD" or not size:
             file.close()
-            self.started(status)
-            writer.write(head)
-            self.finished()
+            self.response_started(status)
+            channel.respond(head, length, b"")
             return
-        self.started(status, size)
-        transport.write(head)
-        self._file = FileBody(file, parts, transport.write, done, transport.abortConnection)
-        writer.lend(self._file, False)
+        self.response_started(status, size)
+        channel.start(head, length)
+        self._file = FileBody(file, parts, channel.write, done, channel.abort)
+        channel.registerProducer(self._file, False)
 
-    def _head(self, status: int, content_type: str, headers: Sequence[Header], size: int) -> bytes:
-        connection = self.connection
-        lines = [connection.server.head(status, content_type, headers, self.header("origin"))]
-        if has_length(self.method, status, size):
-            lines.append(b"Content-Length: %d\r\n" % size)
-        if connection.stays_open(self):
-            # A 426 has `Connection: Upgrade`; by HTTP/1.1 the connection stays open anyway.
-            if not any(name == "Connection" for name, _ in headers):
-                lines.append(connection.server.kept_alive)
-        else:
-            lines.append(b"Connection: close\r\n")
-        lines.append(b"\r\n")
-        return b"".join(lines)
+    def _head(self, status: int, content_type: str, headers: Sequence[Header]) -> ResponseHead:
+        context = self._channel.context
+        return context.response_head(status, content_type, headers, self.header("origin"))
 
     def refuse(self, refusal: HttpError) -> None:
-        """
-        See `IExchange`.
-        """
         response = respond_to(self, refusal)
         self.refused = refusal.status
         self.answer(response.status, response.body, response.content_type, response.headers)
 
     def open(self, content_type: str, headers: Sequence[Header] = ()) -> StreamHandle:
-        """
-        See `IExchange`.
-        """
-        if self.answered:
-            raise ConnectionLost
-        connection = self.connection
-        connection.refuse_half_closed(self)
-        self.started(200)
-        origin = self.header("origin")
-        head = connection.server.head(200, content_type, headers, origin)
-        framing = b"Transfer-Encoding: chunked" if self.framed else b"Connection: close"
-        return StreamHandle(connection.detach(), b"%s%s\r\n\r\n" % (head, framing))
+        return self._detach(200, content_type, headers)
 
     def upgrade(self, headers: Sequence[Header]) -> StreamHandle:
-        """
-        See `IExchange`.
-        """
+        # RFC 8441 is not offered: browsers open an HTTP/1.1 connection for a websocket.
         if not self.framed:
-            raise HttpError(501, "HTTP/1.0 has no upgrades: ask by HTTP/1.1")
+            raise HttpError(501, f"HTTP/{self.version} has no upgrades: use HTTP/1.1")
+        return self._detach(101, "", headers)
+
+    def _detach(self, status: int, content_type: str, headers: Sequence[Header]) -> StreamHandle:
         if self.answered:
             raise ConnectionLost
-        connection = self.connection
-        connection.refuse_half_closed(self)
-        self.started(101)
-        head = connection.server.head(101, "", headers, self.header("origin"))
-        rest = connection.take_rest()
-        return StreamHandle(connection.detach(), head + b"\r\n", rest)
+        self._channel.require_open()
+        self.response_started(status)
+        return self._channel.detach(self._head(status, content_type, headers))
 
     def render(self, site: Site, depth: int) -> None:
-        """
-        See `IExchange`.
-        """
-        limit = self.connection.server.limits.body
+        limit = self._channel.context.limits.body
         if self.length is not None and self.length > limit:
-            raise too_large(limit)
-        if not self.framed:
+            raise body_too_large(limit)
+        if self.version == "1.0":
             self.keep_alive = False
-        self._channel = SiteChannel(self.connection, self, site, depth)
-        self.feed_site(self._channel)
-
-    def feed_site(self, channel: SiteChannel) -> None:
-        """
-        Let *channel* have the body, whole.
-        """
-        channel.start(self.length)
+        site_channel = SiteChannel(self._channel, self, site, depth)
+        self._site_channel = site_channel
+        site_channel.start(self.length)
         if self.length is None or self.length >= ON_DISK:
-            self.forget_body()
-        self._take(channel)
+            self.stop_counting()
+        self._deliver_to(site_channel)
 
     def hand_off(self, take: Detach) -> Deferred[bool]:
-        """
-        See `IExchange`.
-        """
-        done: Deferred[bool] = Deferred()
-        # What came with the head is parsed by then, and nothing else is read.
-        clock = self.connection.server.clock
-        clock.callLater(0, lambda: done.callback(self.connection.hand_off(self, take)))
-        return done
+        return self._channel.hand_off(take)
 
-    def repeated(self) -> bytes:
+    def encode_request(self) -> bytes:
         """
-        The request as it may have come, with what has come of its body.
+        Return the request as HTTP/1 may have carried it, with what was received of its body.
         """
         lines = [b"%s %s HTTP/%s\r\n" % (self.method.encode(), self.target, self.version.encode())]
         lines += [b"%s: %s\r\n" % header for header in self.raw_headers]
@@ -496,26 +432,19 @@ class HttpExchange:
             body = b"%x\r\n%s\r\n0\r\n\r\n" % (len(body), body) if body else b"0\r\n\r\n"
         return b"".join(lines) + body
 
-    def started(self, status: int, size: int = 0) -> None:
-        """
-        The answer begins; it cannot be another one any more.
-        """
+    def response_started(self, status: int, size: int = 0) -> None:
         self.answered = True
-        self.forget_body()
-        log = self.connection.server.access_log
+        self.stop_counting()
+        log = self._channel.context.access_log
         if log is not None:
             log(self, status, size)
-
-    def finished(self) -> None:
-        """
-        The answer is whole.
-        """
-        self.connection.finished(self)
 
 
 def has_length(method: str, status: int, size: int) -> bool:
     """
-    Whether a response says its length (RFC 9110, 8.6): 204 and 304 never have a
-    body, and to HEAD none may be said that a GET would not have.
+    Return whether a response has a Content-Length (RFC 9110, 8.6).
+
+    204 and 304 never have a body, and the response to HEAD must not name a length
+    that a response to GET would not have.
     """
     return status not in (204, 304) and (size > 0 or method != "HEAD")

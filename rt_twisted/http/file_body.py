@@ -1,5 +1,5 @@
 """
-The body of a response that comes from a file.
+Send parts of a file as the body of a response.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from typing import BinaryIO
 from twisted.internet.interfaces import IPullProducer
 from zope.interface import implementer
 
-PIECE = 65536  # bytes that are read and sent at a time
+READ_SIZE = 65536  # bytes that are read and sent at a time
 
 
 @implementer(IPullProducer)
@@ -18,15 +18,15 @@ class FileBody:
     """
     Writes parts of a file whenever the transport has nothing left to send.
 
-    It writes exactly the bytes it promised: a file that grows meanwhile is cut
-    at what it was, one that shrinks breaks the response off.
+    It writes exactly as many bytes as the response declares. What a file grows by
+    meanwhile is left out; one that shrinks breaks the response off.
 
     Args:
         file: unbuffered, open for reading; closed when this ends, however it does.
         parts: bytes that are sent as they are, and ranges of the file.
-        write: takes the pieces.
+        write: sends a piece.
         done: called when the last one is written.
-        broken: called instead if the file has not what it promised.
+        broken: called instead if the file is shorter than *parts*, or cannot be read.
     """
 
     def __init__(
@@ -45,9 +45,6 @@ class FileBody:
         self._broken = broken
 
     def resumeProducing(self) -> None:
-        """
-        Write the next piece.
-        """
         if self._file.closed:
             return
         try:
@@ -61,15 +58,12 @@ class FileBody:
         self._left -= len(piece)
         last = not self._left
         if last:
-            self.stopProducing()  # the write may come back here
+            self.stopProducing()  # the write may call resumeProducing
         self._write(piece)
         if last:
             self._done()
 
     def stopProducing(self) -> None:
-        """
-        Close the file.
-        """
         self._file.close()
 
     def _read(self, parts: Sequence[bytes | range]) -> Iterator[bytes]:
@@ -81,9 +75,9 @@ class FileBody:
             self._file.seek(part.start)
             left = len(part)
             while left:
-                piece = self._file.read(min(PIECE, left))
+                piece = self._file.read(min(READ_SIZE, left))
                 if not piece:
-                    return  # it has become shorter
+                    return  # the file has become shorter
                 left -= len(piece)
                 yield waiting + piece
                 waiting = b""

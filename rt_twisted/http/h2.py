@@ -1,16 +1,16 @@
 """
-HTTP/2 on the h2 library (RFC 9113): a connection, and who is to send next.
+HTTP/2 on the h2 library (RFC 9113): one connection, whose streams are multiplexed.
 
-twisted.web has a connection on the same library. Its sending loop turns without
+twisted.web has a connection on the same library. Its sending loop runs without
 end while a client's window is closed, and a client that grants large windows
-but reads nothing makes it queue without bound: here everything that waits for
-a reader waits in its `Subscriber`, which has bounds and a policy.
+but reads nothing makes it queue without bound. Here everything that waits for
+a subscriber waits in its `Subscriber`, which has bounds and a policy.
 """
 
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import h2.config
 import h2.connection
@@ -23,66 +23,70 @@ from twisted.internet.interfaces import IAddress, IProtocol, IPushProducer
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from rt_twisted.http.context import ConnectionState, HttpContext
 from rt_twisted.http.h2_stream import Http2Stream
 from rt_twisted.http.request import HttpLimits
 from rt_twisted.net.transports import hand_over
 
-if TYPE_CHECKING:
-    from rt_twisted.http.server import HttpServer
-
-STREAMS = 100  # at once on a connection; RFC 9113, 6.5.2, advises against fewer
-WINDOW = 65535  # bytes of a body that a client may send before somebody wants them
+MAX_STREAMS = 100  # at once on a connection; RFC 9113, 6.5.2, advises against fewer
+WINDOW = 65535  # bytes of a body that a client may send before an action reads them
 CONNECTION_WINDOW = 1 << 20  # of all bodies of a connection together
-TABLE = 4096  # bytes of headers that each side remembers of the other
-FRAME = 16384  # bytes of a frame of the client's
-FORGOTTEN = 1000  # streams that were closed and may still be heard of
+HEADER_TABLE = 4096  # bytes of headers that each side remembers of the other
+MAX_FRAME = 16384  # bytes of a frame from the client
+MAX_CLOSED_STREAMS = 1000  # that are remembered, as frames for them may still arrive
 
-# Streams that a client opens and resets cost us work and it nothing
+# Streams that a client opens and resets cost work here and nothing there
 # (CVE-2023-44487): it may do so in one burst, then so often a second.
-RESETS = 200
+MAX_RESETS = 200
 RESETS_PER_SECOND = 20.0
-UNREAD = 65536  # bytes of answers to its control frames that a client leaves unread
+MAX_UNREAD = 65536  # bytes of responses to its control frames that a client leaves unread
 
 BATCH = 65536  # bytes that the transport is given at a time
-TURN = 1 << 18  # bytes for one connection before others have their turn
+MAX_FLUSH = 1 << 18  # bytes sent on one connection before the reactor runs others
 LINGER = 5.0  # seconds for the last bytes of a connection
 
 _CALM = h2.errors.ErrorCodes.ENHANCE_YOUR_CALM
 
+# Attributes of an Enum class are slow to look up.
+_OPEN, _FINISHING, _CLOSING = ConnectionState
 
-class _Wire(h2.connection.H2Connection):
+
+class _H2Connection(h2.connection.H2Connection):
     # Public constants of the library; its own are 16 MiB, and 65,536 streams.
-    DEFAULT_MAX_INBOUND_FRAME_SIZE = FRAME
-    MAX_CLOSED_STREAMS = FORGOTTEN
+    DEFAULT_MAX_INBOUND_FRAME_SIZE = MAX_FRAME
+    MAX_CLOSED_STREAMS = MAX_CLOSED_STREAMS
 
     def _receive_goaway_frame(self, frame: Any) -> Any:
-        # Not in an interface. Without an error it says that no more will be asked, and
-        # what was asked is waited for (RFC 9113, 6.8); the library would break it off.
+        # A private method. Without an error the client opens no more streams and waits for
+        # those that it has (RFC 9113, 6.8); the library would close the connection.
         if frame.error_code == h2.errors.ErrorCodes.NO_ERROR:
-            return [], [_NoMore()]
+            return [], [_NoMoreStreams()]
         return super()._receive_goaway_frame(frame)
 
 
-class _NoMore(h2.events.Event):
+class _NoMoreStreams(h2.events.Event):
     """
     The client opens no more streams.
     """
 
 
-def _wire(limits: HttpLimits) -> _Wire:
-    wire = _Wire(h2.config.H2Configuration(client_side=False, header_encoding=None))
-    # Above ours, which answer with a status of their own (the standard counts
-    # 32 bytes more for each header).
+def make_h2(limits: HttpLimits) -> _H2Connection:
+    """
+    Return the library's side of a connection.
+    """
+    wire = _H2Connection(h2.config.H2Configuration(client_side=False, header_encoding=None))
+    # Above ours, for which the response has a status (the standard counts 32 bytes
+    # more for each header).
     size = 2 * (limits.line + limits.header_bytes) + 64 * limits.headers
     codes = h2.settings.SettingCodes
     wire.local_settings = h2.settings.Settings(
         client=False,
         initial_values={
-            codes.MAX_CONCURRENT_STREAMS: STREAMS,
+            codes.MAX_CONCURRENT_STREAMS: MAX_STREAMS,
             codes.MAX_HEADER_LIST_SIZE: size,
             codes.INITIAL_WINDOW_SIZE: WINDOW,
-            codes.HEADER_TABLE_SIZE: TABLE,
-            codes.MAX_FRAME_SIZE: FRAME,
+            codes.HEADER_TABLE_SIZE: HEADER_TABLE,
+            codes.MAX_FRAME_SIZE: MAX_FRAME,
         },
     )
     wire.decoder.max_header_list_size = size
@@ -95,14 +99,17 @@ class Http2Connection:
     A client's connection.
 
     Args:
-        front: the port.
-        transport: handed over, its handshake done.
+        context: of the server.
+        transport: its TLS handshake is done.
         peer: the client's address.
+
+    Attributes:
+        wire: the library's side of the connection.
+        streams: by number.
+        timed: streams that have a deadline.
     """
 
     __slots__ = (
-        "_closing",
-        "_ending",
         "_idle_since",
         "_idle_until",
         "_paused",
@@ -110,35 +117,35 @@ class Http2Connection:
         "_resets",
         "_resets_at",
         "_scheduled",
+        "_state",
         "_unread",
+        "context",
         "peer",
-        "server",
         "streams",
         "timed",
         "transport",
         "wire",
     )
 
-    def __init__(self, server: HttpServer, transport: Any, peer: IAddress) -> None:
-        now = server.clock.seconds()
-        self.server = server
+    def __init__(self, context: HttpContext, transport: Any, peer: IAddress) -> None:
+        now = context.clock.seconds()
+        self.context = context
         self.transport = transport
         self.peer = peer
-        self.wire = _wire(server.limits)
+        self.wire: h2.connection.H2Connection = make_h2(context.limits)
         self.streams: dict[int, Http2Stream] = {}
-        self.timed: set[Http2Stream] = set()  # that have a deadline
-        self._ready: dict[Http2Stream, None] = {}  # in order: have something to send
+        self.timed: set[Http2Stream] = set()
+        self._ready: dict[Http2Stream, None] = {}  # have something to send, in this order
         self._scheduled: Any = None  # the call of _flush
         self._paused = False  # the transport has enough
         self._unread = 0  # control bytes written meanwhile
-        self._ending = False  # no more streams
-        self._closing = False  # nothing at all
-        self._resets = float(RESETS)  # tokens left
+        self._state = _OPEN
+        self._resets = float(MAX_RESETS)  # tokens left
         self._resets_at = now
         self._idle_since = now
-        self._idle_until = now + server.limits.head_seconds
+        self._idle_until = now + context.limits.head_seconds
         hand_over(transport, self)
-        server.connections.add(self)
+        context.connections.add(self)
         transport.registerProducer(self, True)
         self.wire.initiate_connection()
         self.wire.increment_flow_control_window(CONNECTION_WINDOW - 65535)
@@ -147,71 +154,66 @@ class Http2Connection:
     @property
     def deadline(self) -> float:
         """
-        When somebody will have been too slow.
+        When `on_deadline` has to be called; infinity for never.
         """
-        if self.streams and not self._closing:
+        if self.streams and self._state is not _CLOSING:
             return min((stream.deadline for stream in self.timed), default=math.inf)
         return self._idle_until
 
     @property
     def idle_since(self) -> float | None:
         """
-        Since when no request is being answered; None while one is, and when it
-        closes anyway.
+        Since when no request is being answered; None while one is, and when the
+        connection is closing.
         """
-        return None if self._closing or self.streams else self._idle_since
+        return None if self._state is _CLOSING or self.streams else self._idle_since
 
-    # What Twisted calls.
+    # Called by Twisted.
 
     def makeConnection(self, transport: Any) -> None:
         """
-        Not called: the connection was made before it was handed over.
+        Do nothing: the connection was made before it was handed over.
         """
 
     def connectionMade(self) -> None:
         """
-        Not called either.
+        Do nothing: the connection was made before it was handed over.
         """
 
     def dataReceived(self, data: bytes) -> None:
-        """
-        Act on what the client says, in order.
-        """
-        if self._closing:
+        if self._state is _CLOSING:
             return
         try:
             events = self.wire.receive_data(data)
         except h2.exceptions.ProtocolError:
-            self._close(None)  # the library has written a GOAWAY
+            self._close(None)  # the library has encoded a GOAWAY
             return
-        if any(type(event) in _ENDS for event in events):
-            events = self._ends_first(events)
+        if any(type(event) in _TERMINAL_EVENTS for event in events):
+            events = self._process_ends_first(events)
         for event in events:
-            act = _ACTS.get(type(event))
-            if act is not None and not self._closing:
-                act(self, event)
+            process = _PROCESS.get(type(event))
+            if process is not None and self._state is not _CLOSING:
+                process(self, event)
         self.transmit()
 
-    def _ends_first(self, events: list[h2.events.Event]) -> list[h2.events.Event]:
+    def _process_ends_first(self, events: list[h2.events.Event]) -> list[h2.events.Event]:
         """
-        What is left to act on where a stream, or all, came to their end by the same
-        bytes: nothing more can be sent there, so nobody is to begin.
+        Return the events to process if the same bytes end a stream or the connection.
+
+        Nothing more can be sent there, so the requests of such streams do not begin.
         """
-        ends = [event for event in events if type(event) in _ENDS]
+        ends = [event for event in events if type(event) in _TERMINAL_EVENTS]
         broken = {getattr(event, "stream_id", None) for event in ends}
         for event in events:
             if type(event) is h2.events.RequestReceived and event.stream_id in broken:
-                self._spend_reset()
-            elif type(event) not in _ENDS:
+                self._count_reset()
+            elif type(event) not in _TERMINAL_EVENTS:
                 ends.append(event)
         return ends
 
     def connectionLost(self, reason: Failure) -> None:
-        """
-        The client is gone, and with it all its streams.
-        """
-        self.server.connections.discard(self)
-        self._closing = True
+        self.context.connections.discard(self)
+        self._state = _CLOSING
         if self._scheduled is not None:
             self._scheduled.cancel()
             self._scheduled = None
@@ -219,118 +221,112 @@ class Http2Connection:
         self._lose_all(reason)
 
     def pauseProducing(self) -> None:
-        """
-        The transport has enough.
-        """
         self._paused = True
 
     def resumeProducing(self) -> None:
-        """
-        The transport has sent what it had.
-        """
         self._paused = False
         self._unread = 0
         self.schedule()
 
     def stopProducing(self) -> None:
         """
-        connectionLost follows.
+        Do nothing: connectionLost follows.
         """
 
-    # What the client says.
+    # Events of the library.
 
-    def _requested(self, event: h2.events.RequestReceived) -> None:
+    def _on_request(self, event: h2.events.RequestReceived) -> None:
         assert event.stream_id is not None and event.headers is not None
         stream = Http2Stream(self, event.stream_id)
         self.streams[stream.number] = stream
-        if self._ending:
+        if self._state is _FINISHING:
             self.reset(stream, h2.errors.ErrorCodes.REFUSED_STREAM)
             return
         stream.begin(event.headers, event.stream_ended is not None)
 
-    def _body(self, event: h2.events.DataReceived) -> None:
+    def _on_data(self, event: h2.events.DataReceived) -> None:
         assert event.stream_id is not None and event.data is not None
         stream = self.streams.get(event.stream_id)
         size = event.flow_controlled_length or 0
-        if stream is None or not stream.body(event.data, size):
+        if stream is None or not stream.feed_body(event.data, size):
             self.acknowledge(event.stream_id, size)
 
-    def _whole(self, event: h2.events.StreamEnded) -> None:
+    def _on_stream_ended(self, event: h2.events.StreamEnded) -> None:
         stream = self.streams.get(event.stream_id or 0)
         if stream is not None:
-            stream.body_end()
+            stream.end_body()
 
-    def _was_reset(self, event: h2.events.StreamReset) -> None:
+    def _on_reset(self, event: h2.events.StreamReset) -> None:
         stream = self.streams.get(event.stream_id or 0)
         if stream is None:
             return
         self.forget(stream)
-        stream.lost(Failure(ConnectionDone()))
-        self._spend_reset()
+        stream.connection_lost(Failure(ConnectionDone()))
+        self._count_reset()
 
-    def _spend_reset(self) -> None:
-        now = self.server.clock.seconds()
+    def _count_reset(self) -> None:
+        now = self.context.clock.seconds()
         earned = max(0.0, now - self._resets_at) * RESETS_PER_SECOND
-        self._resets = min(float(RESETS), self._resets + earned) - 1
+        self._resets = min(float(MAX_RESETS), self._resets + earned) - 1
         self._resets_at = now
         if self._resets < 0:
             self._close(_CALM)
 
-    def _window(self, event: h2.events.WindowUpdated) -> None:
+    def _on_window_update(self, event: h2.events.WindowUpdated) -> None:
         if event.stream_id:
             stream = self.streams.get(event.stream_id)
             if stream is not None:
-                stream.window_moved()
+                stream.on_window_update()
             return
         self._retry_all()
 
-    def _settings(self, event: h2.events.RemoteSettingsChanged) -> None:
-        # What it allows us to remember is not what we want to.
-        if self.wire.encoder.header_table_size > TABLE:
-            self.wire.encoder.header_table_size = TABLE
+    def _on_settings(self, event: h2.events.RemoteSettingsChanged) -> None:
+        # The client may allow a larger table than we want to keep.
+        if self.wire.encoder.header_table_size > HEADER_TABLE:
+            self.wire.encoder.header_table_size = HEADER_TABLE
         self._retry_all()
 
     def _retry_all(self) -> None:
         for stream in self.streams.values():
-            stream.window_moved()
+            stream.on_window_update()
 
-    def _no_more(self, event: _NoMore) -> None:
-        self.finish()
+    def _on_no_more_streams(self, event: _NoMoreStreams) -> None:
+        self.close_gracefully()
 
-    def _goodbye(self, event: h2.events.ConnectionTerminated) -> None:
+    def _on_terminated(self, event: h2.events.ConnectionTerminated) -> None:
         self._close(None)
 
     # Sending.
 
-    def wants(self, stream: Http2Stream) -> None:
+    def has_output(self, stream: Http2Stream) -> None:
         """
-        *stream* has something to send.
+        Send soon what *stream* has queued.
         """
         self._ready[stream] = None
         self.schedule()
 
     def schedule(self) -> None:
         """
-        Send what there is, once a turn.
+        Send in the next reactor iteration what there is.
         """
-        if self._scheduled is None and not self._closing:
-            self._scheduled = self.server.clock.callLater(0, self._flush)
+        if self._scheduled is None and self._state is not _CLOSING:
+            self._scheduled = self.context.clock.callLater(0, self._flush)
 
     @property
     def full(self) -> bool:
         """
-        Whether the transport has enough.
+        Whether the transport has enough to send.
         """
         return self._paused
 
     def _flush(self) -> None:
         self._scheduled = None
-        ready, turn, batch = self._ready, 0, 0
-        while ready and not self._paused and turn < TURN:
+        ready, flushed, batch = self._ready, 0, 0
+        while ready and not self._paused and flushed < MAX_FLUSH:
             stream = next(iter(ready))
             del ready[stream]
             size = stream.send()
-            turn += size + 1
+            flushed += size + 1
             batch += size
             if batch >= BATCH:
                 batch = 0
@@ -341,23 +337,23 @@ class Http2Connection:
 
     def transmit(self) -> None:
         """
-        Give the transport what the library has written.
+        Give the transport what the library has encoded.
         """
         data = self.wire.data_to_send()
         if not data:
             return
         if self._paused:
             self._unread += len(data)
-            if self._unread > UNREAD:
+            if self._unread > MAX_UNREAD:
                 self.transport.abortConnection()
                 return
         self.transport.write(data)
 
     def acknowledge(self, number: int, size: int) -> None:
         """
-        The client may send *size* more bytes of bodies.
+        Let the client send *size* more bytes of bodies.
         """
-        if size and not self._closing:
+        if size and self._state is not _CLOSING:
             self.wire.acknowledge_received_data(size, number)
             self.schedule()
 
@@ -365,61 +361,64 @@ class Http2Connection:
 
     def forget(self, stream: Http2Stream) -> None:
         """
-        *stream* is closed, on both sides.
+        Forget *stream*, which is closed on both sides.
         """
         self.streams.pop(stream.number, None)
         self.timed.discard(stream)
         self._ready.pop(stream, None)
-        self.acknowledge(stream.number, stream.take_unacknowledged())
+        self.acknowledge(stream.number, stream.release_unacknowledged())
         if not self.streams:
-            self._idle_since = self.server.clock.seconds()
-            self._idle_until = self._idle_since + self.server.limits.idle_seconds
-            if self._ending:
+            self._idle_since = self.context.clock.seconds()
+            self._idle_until = self._idle_since + self.context.limits.idle_seconds
+            if self._state is _FINISHING:
                 self._close(h2.errors.ErrorCodes.NO_ERROR)
 
     def reset(self, stream: Http2Stream, code: h2.errors.ErrorCodes) -> None:
         """
-        Break *stream* off.
+        Send RST_STREAM, and forget *stream*.
         """
-        if not self._closing and stream.number in self.streams:
+        if self._state is not _CLOSING and stream.number in self.streams:
             self.wire.reset_stream(stream.number, code)
             self.schedule()
         self.forget(stream)
 
-    def finish(self) -> None:
+    def close_gracefully(self) -> None:
         """
-        Close when what runs is answered; accept nothing new.
+        Close when all requests are answered; refuse new ones.
         """
-        self._ending = True
+        if self._state is _OPEN:
+            self._state = _FINISHING
         if not self.streams:
             self._close(h2.errors.ErrorCodes.NO_ERROR)
 
-    def too_slow(self) -> None:
+    def on_deadline(self) -> None:
         """
-        The deadline has passed.
+        Close or refuse what takes too long.
         """
-        if self._closing:
+        if self._state is _CLOSING:
             self.transport.abortConnection()
         elif not self.streams:
             self._close(h2.errors.ErrorCodes.NO_ERROR)
         else:
-            now = self.server.clock.seconds()
+            now = self.context.clock.seconds()
             for stream in tuple(self.timed):
                 if stream.deadline < now:
-                    stream.too_slow()
+                    stream.on_deadline()
 
     def _close(self, code: h2.errors.ErrorCodes | None) -> None:
         """
+        Close, with all streams.
+
         Args:
-            code: for a GOAWAY; None if one was said.
+            code: for a GOAWAY; None if one is encoded already.
         """
-        if self._closing:
+        if self._state is _CLOSING:
             return
         if code is not None:
             self.wire.close_connection(code)
         self.transmit()
-        self._closing = True
-        self._idle_until = self.server.clock.seconds() + LINGER
+        self._state = _CLOSING
+        self._idle_until = self.context.clock.seconds() + LINGER
         if self._scheduled is not None:
             self._scheduled.cancel()
             self._scheduled = None
@@ -433,17 +432,17 @@ class Http2Connection:
         self.streams.clear()
         self.timed.clear()
         for stream in streams:
-            stream.lost(reason)
+            stream.connection_lost(reason)
 
 
-_ENDS = (h2.events.StreamReset, h2.events.ConnectionTerminated)
-_ACTS: dict[type[Any], Any] = {
-    h2.events.RequestReceived: Http2Connection._requested,
-    h2.events.DataReceived: Http2Connection._body,
-    h2.events.StreamEnded: Http2Connection._whole,
-    h2.events.StreamReset: Http2Connection._was_reset,
-    h2.events.WindowUpdated: Http2Connection._window,
-    h2.events.RemoteSettingsChanged: Http2Connection._settings,
-    h2.events.ConnectionTerminated: Http2Connection._goodbye,
-    _NoMore: Http2Connection._no_more,
+_TERMINAL_EVENTS = (h2.events.StreamReset, h2.events.ConnectionTerminated)
+_PROCESS: dict[type[Any], Any] = {
+    h2.events.RequestReceived: Http2Connection._on_request,
+    h2.events.DataReceived: Http2Connection._on_data,
+    h2.events.StreamEnded: Http2Connection._on_stream_ended,
+    h2.events.StreamReset: Http2Connection._on_reset,
+    h2.events.WindowUpdated: Http2Connection._on_window_update,
+    h2.events.RemoteSettingsChanged: Http2Connection._on_settings,
+    h2.events.ConnectionTerminated: Http2Connection._on_terminated,
+    _NoMoreStreams: Http2Connection._on_no_more_streams,
 }

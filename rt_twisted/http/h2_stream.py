@@ -1,6 +1,5 @@
 """
-One stream of an HTTP/2 connection (RFC 9113, 5): a request, its response, and
-how much of either may be under way.
+One stream of an HTTP/2 connection (RFC 9113, 5): a request and its response, with flow control.
 """
 
 from __future__ import annotations
@@ -8,113 +7,172 @@ from __future__ import annotations
 import math
 import re
 from collections import deque
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable
+from enum import IntEnum
+from typing import Any, Protocol
 
+from h2.connection import H2Connection
 from h2.errors import ErrorCodes
+from twisted.internet.defer import Deferred, succeed
 from twisted.internet.error import ConnectionAborted, ConnectionDone
 from twisted.internet.interfaces import IAddress
 from twisted.python.failure import Failure
 
-from rt_twisted.http.body import too_many_bodies
+from rt_twisted.http.body import body_memory_exhausted
+from rt_twisted.http.context import HttpContext
 from rt_twisted.http.dispatch import dispatch
 from rt_twisted.http.exchange import HttpExchange
-from rt_twisted.http.h2_exchange import Http2Exchange
+from rt_twisted.http.head import Field, ResponseHead
+from rt_twisted.http.interfaces import Detach, StreamHandle
 from rt_twisted.http.request import RequestHead
 from rt_twisted.model.errors import HttpError
 from rt_twisted.net.transports import NOTSENT_LOWAT
 
-if TYPE_CHECKING:
-    from rt_twisted.http.h2 import Http2Connection
-    from rt_twisted.http.server import HttpServer
-
-QUEUED = NOTSENT_LOWAT  # bytes in a stream's queue from which its producer pauses
+MAX_QUEUED = NOTSENT_LOWAT  # bytes in a stream's queue from which its producer pauses
 
 _BLANK = re.compile(rb"[\0- \x7f]")
 _CONTROL = re.compile(rb"[\0-\x08\x0a-\x1f\x7f]")
 _METHOD = re.compile(rb"[A-Z][A-Z-]{0,31}")
-_NOT_FOR_H2 = {b"connection", b"transfer-encoding", b"keep-alive", b"upgrade"}
+_HTTP1_ONLY = {b"connection", b"transfer-encoding", b"keep-alive", b"upgrade"}  # RFC 9113, 8.2.2
+
+
+class StreamConnection(Protocol):
+    """
+    The connection of a stream.
+    """
+
+    context: HttpContext
+    peer: IAddress
+    transport: Any
+    wire: H2Connection
+    timed: set[Http2Stream]  # that have a deadline
+
+    @property
+    def full(self) -> bool:
+        """
+        Whether the transport has enough to send.
+        """
+
+    def has_output(self, stream: Http2Stream) -> None:
+        """
+        Call `Http2Stream.send` soon.
+        """
+
+    def schedule(self) -> None:
+        """
+        Send soon what the library has encoded.
+        """
+
+    def acknowledge(self, number: int, size: int) -> None:
+        """
+        Let the client send *size* more bytes of bodies.
+        """
+
+    def reset(self, stream: Http2Stream, code: ErrorCodes) -> None:
+        """
+        Send RST_STREAM and forget *stream*.
+        """
+
+    def forget(self, stream: Http2Stream) -> None:
+        """
+        Forget *stream*, which is closed on both sides.
+        """
+
+
+class _Response(IntEnum):
+    """
+    How far the response is.
+    """
+
+    NONE = 0
+    STARTED = 1  # its head is sent
+    ENDING = 2  # nothing follows the bytes that are queued
+    CLOSED = 3  # it has ended, or the stream was reset
+
+
+# Attributes of an Enum class are slow to look up.
+_NONE, _STARTED, _ENDING, _CLOSED = _Response
 
 
 class Http2Stream:
     """
-    One request and its response: to the exchange its connection, to a
-    `Subscriber` its transport.
+    One request and its response: a `ResponseChannel`, and the transport of a `Subscriber`.
 
-    A streaming producer is paused while more than QUEUED bytes wait here, or
-    any while the client's window or the transport is full; it is asked again
-    when all is sent.
+    A streaming producer is paused while more than MAX_QUEUED bytes are queued, or any
+    while the client's window or the transport is full. It is resumed when all is sent.
 
     Args:
-        connection: whose.
+        connection: of the stream.
         number: odd.
+
+    Attributes:
+        protocol: the subscriber that has taken the stream over; None before that.
+        exchange: the request; None when it has ended, or a subscriber has the stream.
+        deadline: for the next bytes of the body, or for the client to open its window.
+        queued: bytes that are not sent yet.
     """
 
     __slots__ = (
-        "_begun",
-        "_end",
-        "_gone",
-        "_held_up",
+        "_connection",
         "_producer",
+        "_producer_paused",
         "_pull",
         "_queue",
-        "_request",
+        "_response",
         "_stalled",
         "_unacknowledged",
-        "connection",
+        "context",
         "deadline",
         "exchange",
         "number",
         "peer",
         "protocol",
         "queued",
-        "server",
     )
 
     secure = True
     disconnecting = False
 
-    def __init__(self, connection: Http2Connection, number: int) -> None:
-        self.connection = connection
+    def __init__(self, connection: StreamConnection, number: int) -> None:
+        self._connection = connection
         self.number = number
-        self.server: HttpServer = connection.server
+        self.context = connection.context
         self.peer: IAddress = connection.peer
-        self.protocol: Any = None  # who took the stream over
-        self.exchange: Http2Exchange | None = None
-        self.deadline = math.inf  # for the body, or for the client to take some of the answer
-        self.queued = 0  # bytes
+        self.protocol: Any = None
+        self.exchange: HttpExchange | None = None
+        self.deadline = math.inf
+        self.queued = 0
         self._queue: deque[Any] = deque()
-        self._request: HttpExchange | None = None
-        self._unacknowledged = 0  # bytes of the body that nobody wanted yet
+        self._unacknowledged = 0  # bytes of the body that wait for an action to read them
         self._producer: Any = None
-        self._pull = False
-        self._held_up = False  # the producer is paused
-        self._stalled = False  # the client takes nothing of it
-        self._begun = False  # the response's head is sent
-        self._end = False  # nothing follows what is queued
-        self._gone = False
+        self._pull = False  # the producer is a pull producer
+        self._producer_paused = False
+        self._stalled = False  # the client's window is closed, and the deadline set
+        self._response = _NONE
 
     # The request.
 
-    def begin(self, headers: Any, ended: bool) -> None:
+    def begin(self, headers: Iterable[Field], ended: bool) -> None:
         """
-        Its head is here; *ended* if it has no body.
+        Receive the head of the request.
+
+        Args:
+            headers: as the library decodes them.
+            ended: there is no body.
         """
         try:
-            self._request = self._read(headers, ended)
+            exchange = self._parse(headers, ended)
         except HttpError as refusal:
-            head = RequestHead(self.server.limits)
-            head.target = b"/"
-            self._request = HttpExchange(_connection(self), "-", head, True, 0 if ended else None)
-            self.exchange = Http2Exchange(self, self._request)
+            self.exchange = HttpExchange.malformed(self, "2", complete=ended)
             self.exchange.refuse(refusal)
             return
-        self.exchange = Http2Exchange(self, self._request)
-        if not self._request.complete:
+        self.exchange = exchange
+        if not exchange.complete:
             self._set_deadline()
-        dispatch(self.server, self.exchange)
+        dispatch(self.context, exchange)
 
-    def _read(self, headers: Any, ended: bool) -> HttpExchange:
-        head = RequestHead(self.server.limits)
+    def _parse(self, headers: Iterable[Field], ended: bool) -> HttpExchange:
+        head = RequestHead(self.context.limits)
         method = b""
         for name, value in headers:
             if name == b":method":
@@ -136,323 +194,314 @@ class Http2Stream:
         try:
             length = head.check(method.decode(), "1.1")
         except ValueError:
-            raise HttpError(400, "malformed length") from None
+            raise HttpError(400, "malformed Content-Length") from None
         if ended:
             length = 0
         elif b"content-length" not in head.headers:
             length = None
-        return HttpExchange(_connection(self), method.decode(), head, True, length)
+        return HttpExchange(self, method.decode(), head, "2", length)
 
-    def body(self, piece: bytes, size: int) -> bool:
+    def feed_body(self, piece: bytes, size: int) -> bool:
         """
-        A piece of its body, which counts for *size* bytes.
+        Receive a piece of the body, which takes *size* bytes of the client's window.
 
         Returns:
-            False if the client may go on; True if it has to wait.
+            whether the client has to wait until it may send as many more.
         """
-        request = self._request
-        if request is None or not piece:
+        exchange = self.exchange
+        if exchange is None or not piece:
             return False
-        request.body_data(piece)
-        if request.streaming:
+        exchange.feed_body(piece)
+        if exchange.streaming:
             self._set_deadline()
-        if not request.held and not request.waits:
+        if not exchange.buffered and not exchange.paused:
             return False
         self._unacknowledged += size
         return True
 
-    def body_end(self) -> None:
+    def end_body(self) -> None:
         """
-        Its body is whole.
+        Receive the end of the body.
         """
         if not self._stalled:
-            self.connection.timed.discard(self)
-        if self._request is not None:
-            self._request.body_end()
+            self._connection.timed.discard(self)
+        if self.exchange is not None:
+            self.exchange.end_body()
 
     def _set_deadline(self) -> None:
-        self.deadline = self.server.clock.seconds() + self.server.limits.body_seconds
-        self.connection.timed.add(self)
+        self.deadline = self.context.clock.seconds() + self.context.limits.body_seconds
+        self._connection.timed.add(self)
 
-    def too_slow(self) -> None:
+    def on_deadline(self) -> None:
         """
-        The deadline has passed.
+        Refuse a body that was not sent in time, or abort a response that is not received.
         """
         if self._stalled:
             self.abortConnection()
             return
-        request = self._request
-        assert request is not None
-        self.refuse_body(
-            request, too_many_bodies() if request.waits else HttpError(408, "too slow")
+        assert self.exchange is not None
+        paused = self.exchange.paused
+        self.reject_body(
+            body_memory_exhausted() if paused else HttpError(408, "the request was too slow")
         )
 
-    def refuse_body(self, request: HttpExchange, refusal: HttpError) -> None:
+    def release_unacknowledged(self) -> int:
         """
-        The body of *request* is not kept any longer.
-        """
-        self.connection.timed.discard(self)
-        request.body_lost(refusal)
-        if self.exchange is not None and not self.exchange.answered:
-            self.exchange.refuse(refusal)
-
-    def take_unacknowledged(self) -> int:
-        """
-        How many bytes of the body the client must still be given room for.
+        Return how many bytes of the body the client may send again.
         """
         size, self._unacknowledged = self._unacknowledged, 0
         return size
 
-    # What its exchange asks of a connection.
+    # The response channel of the exchange.
 
-    def body_failed(self, request: HttpExchange) -> None:
+    @property
+    def transport(self) -> Http2Stream:
         """
-        The one who reads its body has raised.
+        The stream itself.
         """
-        exchange = self.exchange
-        if exchange is None or exchange.answered:
-            self.abortConnection()
-        else:
-            exchange.refuse(HttpError(500, "internal error"))
+        return self
 
-    def rearm(self) -> None:
+    def respond(self, head: ResponseHead, length: int | None, body: bytes) -> None:
+        self._send_head(head, length, end=not body)
+        self.write(body)
+        self.loseConnection()
+
+    def start(self, head: ResponseHead, length: int | None) -> None:
+        self._send_head(head, length)
+
+    def finish(self) -> None:
+        self.loseConnection()
+
+    def abort(self) -> None:
+        self.abortConnection()
+
+    def require_open(self) -> None:
         """
-        Somebody has taken what was held of the body.
+        Do nothing: a client that has ended its side of a stream still receives.
         """
-        self.connection.acknowledge(self.number, self.take_unacknowledged())
+
+    def detach(self, head: ResponseHead) -> StreamHandle:
+        self._send_head(head, None)
+        self._connection.timed.discard(self)
+        self.read_more()
+        self.exchange = None
+        return StreamHandle(self, b"")
+
+    def hand_off(self, detach: Detach) -> Deferred[bool]:
+        # Other streams have the same connection, which is all that a client needs to
+        # come to this process each time.
+        return succeed(False)
+
+    def read_more(self) -> None:
+        self._connection.acknowledge(self.number, self.release_unacknowledged())
 
     def send_continue(self) -> None:
-        """
-        Somebody wants the body (RFC 9110, 10.1.1).
-        """
-        if not self._begun and not self._gone:
-            self.connection.wire.send_headers(self.number, [(b":status", b"100")])
-            self.connection.schedule()
+        if self._response is _NONE:
+            self._connection.wire.send_headers(self.number, [(b":status", b"100")])
+            self._connection.schedule()
 
-    def write_head(self, text: bytes, end: bool = False) -> None:
+    def reject_body(self, error: HttpError) -> None:
+        self._connection.timed.discard(self)
+        exchange = self.exchange
+        if exchange is not None:
+            exchange.fail_body(error)
+            if not exchange.answered:
+                exchange.refuse(error)
+
+    def _send_head(self, head: ResponseHead, length: int | None, end: bool = False) -> None:
         """
         Begin the response.
 
         Args:
-            text: as HTTP/1.1 has it: all heads are made in one place.
-            end: it has no body.
+            head: of the response.
+            length: for Content-Length; None to send none.
+            end: the response has no body.
         """
-        if self._begun or self._gone:
+        if self._response is not _NONE:
             return
-        self._begun = True
-        self.connection.wire.send_headers(self.number, _fields(text), end_stream=end)
-        self.connection.schedule()
+        self._response = _STARTED
+        fields = encode_fields(head, length)
+        self._connection.wire.send_headers(self.number, fields, end_stream=end)
+        self._connection.schedule()
         if end:
-            self._over()
-
-    def detach(self) -> None:
-        """
-        Whoever takes the stream over is its protocol; the request is forgotten.
-        """
-        self.connection.timed.discard(self)
-        self.rearm()
-        self._request = self.exchange = None
+            self._close()
 
     # The transport.
 
     def write(self, data: bytes) -> None:
-        """
-        Queue *data*; it leaves this turn, if the client wants it.
-        """
-        if self._gone or self._end or not data:
+        if self._response >= _ENDING or not data:
             return
         self._queue.append(data)
         self.queued += len(data)
-        connection = self.connection
-        connection.wants(self)
-        if self.queued > QUEUED or connection.full:
-            self._hold_up()
+        connection = self._connection
+        connection.has_output(self)
+        if self.queued > MAX_QUEUED or connection.full:
+            self._pause_producer()
 
-    def writeSequence(self, pieces: Any) -> None:
-        """
-        Some pieces.
-        """
+    def writeSequence(self, pieces: Iterable[bytes]) -> None:
         self.write(b"".join(pieces))
 
     def send(self) -> int:
         """
-        Make the next frame of what is queued.
+        Encode the next frame of what is queued.
 
         Returns:
             how many bytes are in it; 0 if the client's window is closed.
         """
-        if self._gone:
+        if self._response is _CLOSED:
             return 0
         if not self.queued:
-            self._sent_all()
+            self._on_all_sent()
             return 0
-        wire = self.connection.wire
+        wire = self._connection.wire
         window = wire.local_flow_control_window(self.number)
         if window <= 0:
-            self._hold_up()
-            # A reader's patience is the hub's; an answer, or a reader's last word, has its time.
-            if not self._stalled and (self.protocol is None or self._end):
+            self._pause_producer()
+            # A subscriber has backlog limits; a response, or the end of a stream, a deadline.
+            if not self._stalled and (self.protocol is None or self._response is _ENDING):
                 self._stalled = True
                 self._set_deadline()
             return 0
-        piece = self._take(min(window, wire.max_outbound_frame_size))
+        piece = self._dequeue(min(window, wire.max_outbound_frame_size))
         self.queued -= len(piece)
-        end = self._end and not self.queued
+        end = self._response is _ENDING and not self.queued
         wire.send_data(self.number, piece, end_stream=end)
         if end:
-            self._over()
+            self._close()
         elif self.queued:
-            self.connection.wants(self)
+            self._connection.has_output(self)
         else:
-            self._sent_all()
+            self._on_all_sent()
         return len(piece)
 
-    def window_moved(self) -> None:
+    def on_window_update(self) -> None:
         """
-        The client may take more of it, or less.
+        Send on: the client has changed its window.
         """
         if not self.queued:
             return
-        if self._stalled and self.connection.wire.local_flow_control_window(self.number) > 0:
+        if self._stalled and self._connection.wire.local_flow_control_window(self.number) > 0:
             self._stalled = False
-            if self._request is None or self._request.complete:
-                self.connection.timed.discard(self)
-        self.connection.wants(self)
+            if self.exchange is None or self.exchange.complete:
+                self._connection.timed.discard(self)
+        self._connection.has_output(self)
 
-    def _take(self, most: int) -> bytes:
+    def _dequeue(self, size: int) -> bytes:
+        """
+        Return at most *size* bytes of the queue.
+        """
         queue = self._queue
-        if self.queued <= most:
+        if self.queued <= size:
             piece = queue[0] if len(queue) == 1 else b"".join(queue)
             queue.clear()
             return bytes(piece)
         first = queue.popleft()
-        if len(first) > most:
-            queue.appendleft(memoryview(first)[most:])
-            first = memoryview(first)[:most]
+        if len(first) > size:
+            queue.appendleft(memoryview(first)[size:])
+            first = memoryview(first)[:size]
         return bytes(first)
 
-    def _sent_all(self) -> None:
-        if self._end:
-            self.connection.wire.end_stream(self.number)
-            self.connection.schedule()
-            self._over()
+    def _on_all_sent(self) -> None:
+        if self._response is _ENDING:
+            self._connection.wire.end_stream(self.number)
+            self._connection.schedule()
+            self._close()
         elif self._producer is None:
             return
         elif self._pull:
             self._producer.resumeProducing()
             if self._producer is not None and not self.queued:
-                self.connection.wants(self)
-        elif self._held_up:
-            self._held_up = False
+                self._connection.has_output(self)
+        elif self._producer_paused:
+            self._producer_paused = False
             self._producer.resumeProducing()
 
-    def _hold_up(self) -> None:
-        if self._producer is not None and not self._held_up and not self._pull:
-            self._held_up = True
+    def _pause_producer(self) -> None:
+        if self._producer is not None and not self._producer_paused and not self._pull:
+            self._producer_paused = True
             self._producer.pauseProducing()
 
     def registerProducer(self, producer: Any, streaming: bool) -> None:
-        """
-        See `IConsumer`.
-        """
-        if self._gone:
+        if self._response is _CLOSED:
             producer.stopProducing()
             return
         self._producer = producer
         self._pull = not streaming
-        self._held_up = False
+        self._producer_paused = False
         if self._pull:
-            self.connection.wants(self)
+            self._connection.has_output(self)
 
     def unregisterProducer(self) -> None:
-        """
-        See `IConsumer`.
-        """
         self._producer = None
 
     def loseConnection(self) -> None:
-        """
-        End the stream behind what is queued.
-        """
-        if not self._gone and not self._end:
-            self._end = True
-            self.connection.wants(self)
+        # The stream ends behind the bytes that are queued.
+        if self._response < _ENDING:
+            self._response = _ENDING
+            self._connection.has_output(self)
 
     def abortConnection(self) -> None:
-        """
-        Break it off.
-        """
-        if not self._gone:
-            self.connection.reset(self, ErrorCodes.CANCEL)
-            self.lost(Failure(ConnectionAborted()))
+        if self._response is not _CLOSED:
+            self._connection.reset(self, ErrorCodes.CANCEL)
+            self.connection_lost(Failure(ConnectionAborted()))
 
     def getPeer(self) -> IAddress:
-        """
-        The client's address.
-        """
         return self.peer
 
     def getHost(self) -> Any:
-        """
-        Ours.
-        """
-        return self.connection.transport.getHost()
+        return self._connection.transport.getHost()
 
-    # Its end.
+    # Ending.
 
-    def _over(self) -> None:
+    def _close(self) -> None:
         """
-        The response is whole.
+        End the stream: the whole response is encoded.
         """
-        self._gone = True
-        exchange, request = self.exchange, self._request
-        if request is not None and not request.complete:
-            # Nobody wants the rest of the body (RFC 9113, 8.1).
-            self.connection.reset(self, ErrorCodes.NO_ERROR)
+        self._response = _CLOSED
+        exchange = self.exchange
+        if exchange is not None and not exchange.complete:
+            # The rest of the body is not needed (RFC 9113, 8.1).
+            self._connection.reset(self, ErrorCodes.NO_ERROR)
         else:
-            self.connection.forget(self)
-        self._request = self.exchange = None
+            self._connection.forget(self)
+        self.exchange = None
         if exchange is not None:
-            exchange.gone()
+            exchange.connection_lost()
         protocol, self.protocol = self.protocol, None
         if protocol is not None:
             protocol.connectionLost(Failure(ConnectionDone()))
 
-    def lost(self, reason: Failure) -> None:
+    def connection_lost(self, reason: Failure) -> None:
         """
-        The client is gone, or wants no more of this.
+        End the stream: the client has disconnected, or has reset it.
         """
-        self._gone = True
+        self._response = _CLOSED
         self.queued = 0
         self._queue.clear()
         producer, self._producer = self._producer, None
         if producer is not None:
-            producer.stopProducing()  # of a page it may hold a file
+            producer.stopProducing()  # it may hold a file
         protocol, self.protocol = self.protocol, None
         exchange, self.exchange = self.exchange, None
-        self._request = None
         if protocol is not None:
             protocol.connectionLost(reason)
         elif exchange is not None:
-            exchange.gone()
+            exchange.connection_lost()
 
 
-def _connection(stream: Http2Stream) -> Any:
+def encode_fields(head: ResponseHead, length: int | None) -> list[Field]:
     """
-    To a request, *stream* is a connection with one request on it.
-    """
-    return stream
+    Return a response head as HTTP/2 has it (RFC 9113, 8.2 and 8.3.2).
 
-
-def _fields(text: bytes) -> list[tuple[bytes, bytes]]:
+    Args:
+        head: fields that exist in HTTP/1 only are left out.
+        length: for Content-Length; None for none.
     """
-    The head of an HTTP/1.1 response as HTTP/2 has it (RFC 9113, 8.2).
-    """
-    first, *lines = text.rstrip(b"\r\n").split(b"\r\n")
-    fields = [(b":status", first.split(b" ")[1])]
-    for line in lines:
-        name, _, value = line.partition(b":")
+    fields = [(b":status", b"%d" % head.status)]
+    for name, value in head.fields:
         name = name.lower()
-        if name not in _NOT_FOR_H2:
+        if name not in _HTTP1_ONLY:
             fields.append((name, value.strip()))
+    if length is not None:
+        fields.append((b"content-length", b"%d" % length))
     return fields

@@ -6,13 +6,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import Any, BinaryIO
 
+from twisted.internet.defer import Deferred
+from twisted.web.server import Site
 from zope.interface import Attribute, Interface
-
-if TYPE_CHECKING:
-    from twisted.internet.defer import Deferred
-    from twisted.web.server import Site
 
 from rt_twisted.model.errors import Header, HttpError
 
@@ -24,57 +22,64 @@ class IExchange(Interface):
 
     method = Attribute("str: upper case.")
     path = Attribute("str: percent-decoded, without query; begins with a slash or is '*'.")
-    query_string = Attribute("str: as it came, without the question mark.")
+    query_string = Attribute("str: as received, without the question mark.")
     version = Attribute("str: of HTTP; 1.0, 1.1 or 2.")
-    address = Attribute("str: the client's address; from trusted proxies what they say it is.")
-    local = Attribute("bool: the peer is on this machine, and no proxy stands in between.")
+    address = Attribute("str: the client's address; trusted proxies may name another one.")
+    local = Attribute("bool: the peer is on this machine, and no proxy is between.")
     length = Attribute("int | None: bytes of the body, 0 if there is none; None for chunks.")
-    secure = Attribute("bool: the client speaks TLS to us.")
-    scheme = Attribute("str: http or https; from trusted proxies what they say it is.")
+    secure = Attribute("bool: the connection uses TLS.")
+    scheme = Attribute("str: http or https; trusted proxies may name another one.")
     framed = Attribute("bool: a stream's bytes must be HTTP chunks (HTTP/1.1).")
-    answered = Attribute("bool: an answer has begun, or nobody is there to hear one.")
+    answered = Attribute("bool: a response has begun, or the client has disconnected.")
 
     def header(name: str) -> str | None:
         """
-        The value of header *name* (lower case); several are joined by a comma.
+        Return the value of header *name* (lower case); several are joined by a comma.
         """
 
     def query() -> Mapping[str, list[str]]:
         """
-        The query's fields, percent-decoded as UTF-8, repeats in order.
+        Return the fields of the query, percent-decoded as UTF-8, repeats in order.
+
+        Raises:
+            HttpError: 400, there are too many.
         """
 
     def cookies() -> Mapping[str, str]:
         """
-        The request's cookies by name.
+        Return the cookies of the request by name.
         """
 
     def read(limit: int) -> Deferred[bytes]:
         """
-        The whole body.
+        Return the whole body.
 
         Raises (in the Deferred):
-            Refusal: 413 over *limit* bytes, 408 too slow, 400 malformed.
-            ConnectionLost: the client went away; there is nobody to answer.
+            HttpError: 413 over *limit* bytes, 408 too slow, 400 malformed, 503 too many
+                bodies at once.
+            ConnectionLost: the client has disconnected; nothing can be answered.
         """
 
     def receive(sink: IBodySink) -> None:
         """
-        The body as a stream: *sink* gets each piece as it comes.
+        Deliver the body to *sink*, each piece as it is received.
         """
 
     def watch(lost: Callable[[], object]) -> None:
         """
-        Have *lost* called, once, if the client goes away before it is answered;
-        for who lets it wait. Not called after `open`.
+        Have *lost* called, once, if the client disconnects before it is answered.
+
+        For actions that answer later. *lost* is not called after `open`.
         """
 
     def answer(
         status: int, body: bytes = b"", content_type: str = "", headers: Sequence[Header] = ()
     ) -> None:
         """
-        Answer whole. For HEAD the body is left out and its length kept; an empty
-        body then says nothing about the length, as that of a stream is not known.
+        Send a whole response; do nothing if the exchange is answered.
+
+        For HEAD the body is left out and its length kept. An empty body then has no
+        Content-Length, as the length of a stream is not known.
         """
 
     def answer_file(
@@ -85,24 +90,24 @@ class IExchange(Interface):
         headers: Sequence[Header] = (),
     ) -> None:
         """
-        Answer with parts of *file*, read and sent as the client takes them.
+        Answer with parts of *file*, read and sent as the client receives them.
 
         Args:
             status: of the response.
             file: unbuffered; closed when the response ends, however it does.
             parts: bytes that are sent as they are, and ranges of the file that it
-                has now. If it has not when their turn comes, the response is
-                broken off.
+                has now. If it has become shorter when a range is read, the response
+                is broken off.
             content_type: of the body.
             headers: further ones.
         """
 
     def refuse(refusal: HttpError) -> None:
         """
-        Answer with the status and the reason of *refusal*. An EventSource that is
-        refused for now (429, 503) gets an event stream that says when to reconnect.
+        Answer with the status and the reason of *refusal*.
 
-        Raising a Refusal from `IAction.act` does the same.
+        An EventSource that is refused for now (429, 503) gets an event stream that
+        names the time to reconnect. Raising an HttpError from `IAction.act` does the same.
         """
 
     def open(content_type: str, headers: Sequence[Header] = ()) -> StreamHandle:
@@ -110,52 +115,70 @@ class IExchange(Interface):
         Answer 200 with a stream and take the connection over.
 
         The caller owns the transport from now on: it sets its protocol by
-        `Subscriber`, and writes `Opened.head` before anything else.
+        `Subscriber`, and writes `StreamHandle.head` before anything else.
 
         Raises:
-            ConnectionLost: the client went away meanwhile; let it pass.
+            ConnectionLost: the client has disconnected; do not catch it.
         """
 
     def upgrade(headers: Sequence[Header]) -> StreamHandle:
         """
-        Answer 101 and take the connection over, as by `open`, for the protocol
-        that *headers* name. What the client has said behind its request is in
-        `Opened.rest`.
+        Answer 101 and take the connection over, as by `open`, for the protocol that *headers* name.
+
+        `StreamHandle.rest` has what the client has sent behind its request.
 
         Raises:
-            Refusal: 501, this version of HTTP has no upgrades.
-            ConnectionLost: the client went away meanwhile; let it pass.
+            HttpError: 501, this version of HTTP has no upgrades.
+            ConnectionLost: the client has disconnected; do not catch it.
         """
 
     def hand_off(take: Detach) -> Deferred[bool]:
         """
-        Let somebody else answer, who gets the connection with all that has come
-        by it since this request began. Nobody may have asked for the body yet.
+        Hand the connection to another process, with all bytes of this request.
+
+        The body must not have been read.
 
         Args:
-            take: called with the transport, its origin and those bytes; returns
-                what is to be done with the transport when nobody here hears of
-                it any more, or None to leave the request to be answered here.
+            take: called with the transport, its peer and those bytes. Returns a function
+                that is called with the transport when it is released; or None to
+                have the request answered here.
 
         Returns:
-            fires with whether that was done.
+            fires with whether the connection was handed off.
         """
 
     def render(site: Site, depth: int) -> None:
         """
-        Let a twisted.web site answer, mounted below the first *depth*
-        segments of the path.
+        Have a twisted.web site answer, mounted below the first *depth* segments of the path.
         """
+
+
+class IServerExchange(IExchange):
+    """
+    An exchange, as the server itself sees it.
+    """
+
+    target = Attribute("bytes: the request target as received; begins with a slash or is '*'.")
+    raw_headers = Attribute("list[tuple[bytes, bytes]]: as received.")
+    refused = Attribute("int: status of the error that the request is answered with; 0 for none.")
+
+    def response_started(status: int, size: int = 0) -> None:
+        """
+        Mark the exchange as answered, by *status* and a body of *size* bytes, and log it.
+        """
+
+
+AccessLog = Callable[[Any, int, int], None]  # the IServerExchange, status, bytes of the body
 
 
 @dataclass(frozen=True, slots=True)
 class PeerInfo:
     """
-    Whose connection it is.
+    The client of a connection that another process has accepted.
 
     Args:
         host: the address of the other end; "" for a unix socket.
-        secure: the client speaks TLS.
+        secure: the client uses TLS.
     """
 
     host: str
@@ -173,7 +196,7 @@ class StreamHandle:
     Args:
         transport: the connection.
         head: response headers to be written before anything else; may be empty.
-        rest: what the client has sent behind its request already.
+        rest: bytes that the client has sent behind its request.
     """
 
     transport: Any
@@ -190,12 +213,12 @@ class IConnectionHandoff(Interface):
 
     def owner(id: str) -> int | None:
         """
-        Which of the others made *id*; None for none of them.
+        Return the number of the process that made *id*; None for this one or none.
         """
 
     def hand_off(exchange: IExchange, number: int) -> Deferred[bool]:
         """
-        Let *exchange* be answered by sibling *number*; whether that was done.
+        Hand *exchange* to process *number*; fires with whether that was done.
         """
 
 
@@ -206,20 +229,20 @@ Find = Callable[[str, str], tuple[Any, Any] | set[str] | None]
 
 class IBodySink(Interface):
     """
-    Takes a request body piece by piece; exactly one of `end` and `lost` closes it.
+    Receives a request body piece by piece; exactly one of `end` and `lost` ends it.
     """
 
     def data(piece: bytes) -> None:
         """
-        The next bytes, never empty, of any length; HTTP chunks lose their borders.
+        Receive the next bytes, of any length but 0; HTTP chunks lose their borders.
         """
 
     def end() -> None:
         """
-        The body is whole.
+        Receive the end of the body.
         """
 
     def lost(reason: Exception) -> None:
         """
-        It will never be.
+        Receive the error for which the body will never be complete.
         """

@@ -1,5 +1,5 @@
 """
-What a refused request is answered with.
+Responses to refused requests.
 """
 
 from __future__ import annotations
@@ -7,11 +7,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from rt_twisted.formats.sse import CONTENT_TYPE, EventStream
+from rt_twisted.codecs.eventsource import CONTENT_TYPE, encode_retry
 from rt_twisted.http.interfaces import IExchange
 from rt_twisted.model.errors import Header, HttpError
 
-PASSING = frozenset((429, 503))  # statuses of refusals that will pass
+TEMPORARY = frozenset((429, 503))  # statuses of refusals after which a client may try again
 _TEXT = "text/plain; charset=utf-8"
 _MEDIA_TYPE = CONTENT_TYPE.partition(";")[0]
 _NO_STORE: Sequence[Header] = (("Cache-Control", "no-store, no-transform"),)
@@ -37,15 +37,15 @@ class RefusalResponse:
 
 def respond_to(exchange: IExchange, refusal: HttpError) -> RefusalResponse:
     """
-    Decide how *exchange* is told of *refusal*: with its status and a line of text.
+    Return the response for *refusal*: its status and a line of text.
 
     The exception is an EventSource whose request is refused for now. It never
     reconnects after an error status (WHATWG HTML, 9.2.3), so it gets an event
-    stream that says when to reconnect and ends.
+    stream that names the time to reconnect and ends.
     """
-    if refusal.status in PASSING and _is_event_source(exchange):
+    if refusal.status in TEMPORARY and _is_event_source(exchange):
         comment = b": %d %s\n" % (refusal.status, " ".join(refusal.reason.split()).encode())
-        body = comment + EventStream().end(round(1000 * _seconds(refusal)))
+        body = comment + encode_retry(round(1000 * _retry_seconds(refusal)))
         return RefusalResponse(200, body, CONTENT_TYPE, (*_NO_STORE, *refusal.headers))
     text = f"{refusal.reason}\n".encode()
     return RefusalResponse(refusal.status, text, _TEXT, refusal.headers)
@@ -56,11 +56,11 @@ def _is_event_source(exchange: IExchange) -> bool:
     return exchange.method == "GET" and _MEDIA_TYPE in accept.lower()
 
 
-def _seconds(refusal: HttpError) -> float:
+def _retry_seconds(refusal: HttpError) -> float:
     """
-    Until it is worth another try; 0 if the refusal does not say.
+    Return the seconds after which to try again; 0 if the refusal names none.
     """
     if refusal.retry:
         return refusal.retry
-    said = [value for name, value in refusal.headers if name.lower() == "retry-after"]
-    return float(said[0]) if said and said[0].isdecimal() else 0.0
+    values = [value for name, value in refusal.headers if name.lower() == "retry-after"]
+    return float(values[0]) if values and values[0].isdecimal() else 0.0

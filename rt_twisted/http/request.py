@@ -1,5 +1,5 @@
 """
-The head of a request while it comes in, and what llhttp does not check of it
+Collect the head of a request, and check what llhttp does not check of it
 (RFC 9112, 3.2, 6.1 and 7.1; RFC 9110, 5.3 and 10.1.1).
 """
 
@@ -22,20 +22,21 @@ _ABSOLUTE = re.compile(rb"https?://([^/?#]*)", re.IGNORECASE)
 @dataclass(frozen=True, slots=True)
 class HttpLimits:
     """
-    What a client may ask of the front.
+    Limits of the HTTP server for each request and connection.
 
     Args:
         line: bytes of the request target.
-        headers: how many.
+        headers: their number.
         header_bytes: of all header names and values together.
         body: bytes of a body for twisted.web.
         head_seconds: for the request line and the headers, from the first byte.
         body_seconds: for a body that is read whole; between two pieces of one
             that is a stream.
         idle_seconds: between two requests.
-        idle_connections: on which no request is being answered; 0 for any number.
-        trusted_proxies: whose *address_header* is used.
-        address_header: in which they give the client's address.
+        idle_connections: number of those on which no request is being answered; 0 for
+            any number.
+        trusted_proxies: addresses of proxies whose *address_header* is used.
+        address_header: names the client's address.
     """
 
     line: int = 8192
@@ -52,10 +53,12 @@ class HttpLimits:
 
 class RequestHead:
     """
-    Collects the target and the headers of one request, within the limits.
+    Collects the target and the headers of one request, within *limits*.
 
-    Args:
-        limits: the front's.
+    Attributes:
+        target: the path and the query, once `check` has returned.
+        headers: by lower-case name; several values of one name are joined.
+        raw_headers: as received.
     """
 
     __slots__ = ("_limits", "_size", "headers", "raw_headers", "target")
@@ -64,15 +67,15 @@ class RequestHead:
         self._limits = limits
         self._size = 0
         self.target = b""
-        self.headers: dict[bytes, bytes] = {}  # by lower-case name; several are joined
-        self.raw_headers: list[tuple[bytes, bytes]] = []  # as they came
+        self.headers: dict[bytes, bytes] = {}
+        self.raw_headers: list[tuple[bytes, bytes]] = []
 
     def add_target(self, piece: bytes) -> None:
         """
-        A piece of the request target.
+        Append a piece of the request target.
 
         Raises:
-            Refusal: 414, it is too long.
+            HttpError: 414, the target is too long.
         """
         self.target += piece
         if len(self.target) > self._limits.line:
@@ -80,63 +83,63 @@ class RequestHead:
 
     def add_header(self, name: bytes, value: bytes) -> None:
         """
-        A header.
+        Append a header.
 
         Raises:
-            Refusal: 431, it is one too many; 400, it must not be repeated.
+            HttpError: 431, there are too many; 400, it must not be repeated.
         """
         limits = self._limits
         self._size += len(name) + len(value)
         if self._size > limits.header_bytes or len(self.raw_headers) >= limits.headers:
-            raise too_many(limits)
-        value = value.rstrip(b" \t")  # llhttp takes off the blanks in front only
+            raise headers_too_large(limits)
+        value = value.rstrip(b" \t")  # llhttp removes the blanks in front only
         self.raw_headers.append((name, value))
         name = name.lower()
         known = self.headers.get(name)
         if known is None:
             self.headers[name] = value
         elif name == b"host":
-            raise HttpError(400, "more than one Host")
+            raise HttpError(400, "more than one Host header")
         else:
             self.headers[name] = known + (b"; " if name == b"cookie" else b", ") + value
 
     def check(self, method: str, version: str) -> int | None:
         """
-        The head is whole: refuse what must not be.
+        Check a head that is complete, and make its target a path.
 
         Args:
             method: upper case.
             version: as in `HTTP/1.1`.
 
         Returns:
-            the length of the body; None if it comes in chunks.
+            the length of the body; None for chunks.
 
         Raises:
-            Refusal: 400, 417, 501 or 505.
+            HttpError: 400, 417, 501 or 505.
         """
         if version not in ("1.1", "1.0"):
-            raise HttpError(505, "HTTP/1.1 and HTTP/1.0 are spoken here")
+            raise HttpError(505, "only HTTP/1.1 and HTTP/1.0 are supported")
         headers = self.headers
         host = headers.get(b"host")
         if host is None:
             if version == "1.1":
-                raise HttpError(400, "no Host")
+                raise HttpError(400, "the Host header is missing")
         elif not is_authority(host):
-            raise HttpError(400, "malformed Host")
+            raise HttpError(400, "malformed Host header")
         expect = headers.get(b"expect")
         if expect is not None and expect.lower() != b"100-continue":
-            raise HttpError(417, "the only expectation is 100-continue")
+            raise HttpError(417, "the only Expect that is supported is 100-continue")
         if self.target[:1] != b"/":
             self._to_path(method)
         if b"#" in self.target:
-            raise HttpError(400, "a request target has no fragment")
+            raise HttpError(400, "a request target must not have a fragment")
         coding = headers.get(b"transfer-encoding")
         if coding is None:
             return int(headers.get(b"content-length", b"0"))
         if version == "1.0":
-            raise HttpError(400, "HTTP/1.0 has no chunks")
+            raise HttpError(400, "HTTP/1.0 has no Transfer-Encoding")
         if coding.lower() != b"chunked":
-            raise HttpError(501, "the only transfer coding is chunked")
+            raise HttpError(501, "the only Transfer-Encoding that is supported is chunked")
         return None
 
     def _to_path(self, method: str) -> None:
@@ -147,7 +150,7 @@ class RequestHead:
             authority = absolute[1]
             if authority[:1] in (b"", b":") or not is_authority(authority):
                 raise HttpError(400, "malformed host in the request target")
-            # It counts instead of what Host says (RFC 9112, 3.2.2).
+            # It replaces the Host header (RFC 9112, 3.2.2).
             self.headers[b"host"] = authority
             others = [each for each in self.raw_headers if each[0].lower() != b"host"]
             self.raw_headers = [(b"Host", authority), *others]
@@ -157,8 +160,9 @@ class RequestHead:
 
 def is_authority(text: bytes) -> bool:
     """
-    Whether *text* can be a Host header (RFC 9110, 7.2): a host, which may be
-    empty, and perhaps a port.
+    Return whether *text* can be a Host header (RFC 9110, 7.2).
+
+    That is a host, which may be empty, and perhaps a port.
     """
     match = _AUTHORITY.fullmatch(text)
     if match is None or int(match["port"] or 0) > 65535:
@@ -172,10 +176,10 @@ def is_authority(text: bytes) -> bool:
     return b":" in match["six"]
 
 
-def too_many(limits: HttpLimits) -> HttpError:
+def headers_too_large(limits: HttpLimits) -> HttpError:
     """
-    What answers too many headers, or too long ones.
+    Return the error for too many headers, or too long ones.
     """
     return HttpError(
-        431, f"more than {limits.headers} headers, or {limits.header_bytes} bytes of them"
+        431, f"more than {limits.headers} headers, or {limits.header_bytes} bytes of headers"
     )

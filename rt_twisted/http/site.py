@@ -1,12 +1,12 @@
 """
-twisted.web behind our parser: a `Site` sees requests as from its own channel.
+Requests to a twisted.web `Site`, as if its own HTTP channel had parsed them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.logger import Logger
@@ -18,45 +18,43 @@ from twisted.web.server import Site, version
 
 from rt_twisted.codecs.errors import RemoteProtocolError
 from rt_twisted.codecs.forms import parse_fields
+from rt_twisted.http.body import body_too_large
+from rt_twisted.http.channel import ResponseChannel
+from rt_twisted.http.head import ResponseHead
+from rt_twisted.http.interfaces import IServerExchange
 from rt_twisted.model.errors import HttpError
-
-if TYPE_CHECKING:
-    from rt_twisted.http.exchange import HttpExchange
-    from rt_twisted.http.h1 import Http1Connection
 
 _log = Logger()
 
-_TWISTED = version  # how twisted.web names itself
+_TWISTED = version  # twisted.web's Server header
 
 
 class SiteChannel:
     """
-    What a `twisted.web.http.Request` expects of its channel, for one request.
-
-    This is the interface that Twisted's own HTTP/2 streams offer to requests.
+    The channel of one `twisted.web.http.Request`, as Twisted's HTTP/2 streams offer it.
 
     The site's applications see the client as our own code does: behind a trusted
     proxy, its address and scheme are the ones that the proxy names. Headers with
-    an underscore in their name do not reach them: WSGI (PEP 3333) cannot tell them from
+    an underscore in their name are removed: WSGI (PEP 3333) cannot tell them from
     those with a hyphen, which a proxy may vouch for.
 
     Args:
-        connection: the response goes out through its transport.
-        exchange: what was asked.
-        site: who answers.
+        channel: sends the response.
+        exchange: the request.
+        site: renders it.
         depth: path segments that belong to the mount point.
     """
 
     factory = None  # the access log is ours
 
     def __init__(
-        self, connection: Http1Connection, exchange: HttpExchange, site: Site, depth: int
+        self, channel: ResponseChannel, exchange: IServerExchange, site: Site, depth: int
     ) -> None:
-        self.transport = connection.transport
-        self.site = _Mounted(site, depth) if depth else site
-        self._connection = connection
+        self.transport = channel.transport
+        self.site = _MountedSite(site, depth) if depth else site
+        self._channel = channel
         self._exchange = exchange
-        self._size = 0  # of the body so far
+        self._size = 0  # bytes of the request body so far
         self._lost = False
         self._declared: int | None = None  # length of the response
         self._sent = 0  # bytes of it
@@ -66,8 +64,8 @@ class SiteChannel:
             if b"_" not in name:
                 headers.addRawHeader(name, value)
         self.request.parseCookies()
-        # twisted.web would parse forms by the email package, which raises what it
-        # likes, and has no limits. These are its private names.
+        # twisted.web would parse forms by the email package, which raises various
+        # exceptions and has no limits. These are its private names.
         if getattr(site, "_parsePOSTFormSubmission", True):
             process = self.request.process
             self.request.process = partial(  # type: ignore[method-assign]  # it is Any
@@ -77,30 +75,31 @@ class SiteChannel:
 
     def start(self, length: int | None) -> None:
         """
-        The head is read, a body of *length* bytes follows; None if unknown.
+        Begin the request body, of *length* bytes; None if that is not known.
         """
         self.request.gotLength(length)
 
+    # IBodySink.
+
     def data(self, piece: bytes) -> None:
-        """
-        A piece of the body (`IBodySink`), as long as it is not too large.
-        """
         self._size += len(piece)
-        limit = self._connection.server.limits.body
+        limit = self._channel.context.limits.body
         if self._size <= limit:
             self.request.handleContentChunk(piece)
         elif not self._exchange.answered:
-            self._exchange.refuse(HttpError(413, f"the body is larger than {limit} bytes"))
+            self._exchange.refuse(body_too_large(limit))
 
     def end(self) -> None:
-        """
-        The body is whole: let the resource answer.
-        """
         exchange = self._exchange
         if exchange.answered:
             return
         version = b"HTTP/1.1" if exchange.framed else b"HTTP/1.0"
         self.request.requestReceived(exchange.method.encode(), exchange.target, version)
+
+    def lost(self, reason: Exception) -> None:
+        if not self._lost:
+            self._lost = True
+            self.request.connectionLost(reason)
 
     def _process_form(self, process: Any) -> None:
         request = self.request
@@ -109,64 +108,39 @@ class SiteChannel:
             try:
                 fields = parse_fields(content_type, request.content.read())
             except RemoteProtocolError as error:
-                _log.debug("malformed form: {why}", why=error.reason)
+                _log.debug("malformed form: {reason}", reason=error.reason)
                 self._exchange.refuse(HttpError(error.status, error.reason))
                 return
             request.args.update(fields)
             request.content.seek(0, 0)
         process()
 
-    def lost(self, reason: Exception) -> None:
-        """
-        The client went away, or its body is refused.
-        """
-        if not self._lost:
-            self._lost = True
-            self.request.connectionLost(reason)
-
-    # What the request calls.
+    # Called by the request.
 
     def writeHeaders(self, version: bytes, code: bytes, reason: bytes, headers: Headers) -> None:
-        """
-        The head of the response.
-        """
         exchange = self._exchange
         declared = headers.getRawHeaders(b"Content-Length")
         if declared and exchange.method != "HEAD" and code not in (b"204", b"304"):
             self._declared = int(declared[0])
-        exchange.started(int(code), int(declared[0]) if declared else 0)
+        exchange.response_started(int(code), int(declared[0]) if declared else 0)
         if headers.getRawHeaders(b"Server", [_TWISTED]) == [_TWISTED]:
             headers.setRawHeaders(b"Server", [b"rt_twisted"])
         if not headers.hasHeader(b"X-Content-Type-Options"):
             headers.setRawHeaders(b"X-Content-Type-Options", [b"nosniff"])
-        pairs = [(n, v) for n, values in headers.getAllRawHeaders() for v in values]
-        lines = [b"%s %s %s\r\n" % (version, code, reason)]
-        lines += [b"%s: %s\r\n" % pair for pair in pairs]
-        if self._connection.stays_open(exchange):
-            lines.append(self._connection.server.kept_alive)
-        else:
-            lines.append(b"Connection: close\r\n")
-        self.transport.write(b"".join(lines) + b"\r\n")
+        fields = [(n, v) for n, values in headers.getAllRawHeaders() for v in values]
+        self._channel.start(ResponseHead(int(code), fields, reason, version), None)
 
     def write(self, data: bytes) -> None:
-        """
-        A piece of the response; no more than the length that it declared.
-        """
+        # No more than the length that the response declared.
         if self._declared is not None:
             data = data[: self._declared - self._sent]
         self._sent += len(data)
-        self.transport.write(data)
+        self._channel.write(data)
 
     def writeSequence(self, pieces: Iterable[bytes]) -> None:
-        """
-        Some pieces of it.
-        """
-        self.transport.writeSequence(pieces)
+        self._channel.writeSequence(pieces)
 
     def requestDone(self, request: Request) -> None:
-        """
-        The response is whole.
-        """
         if self._declared is not None and self._sent < self._declared:
             _log.warn(
                 "{path}: the application wrote {sent} of {declared} bytes; connection closed",
@@ -174,37 +148,26 @@ class SiteChannel:
                 sent=self._sent,
                 declared=self._declared,
             )
-            self.transport.abortConnection()  # there is no other way to end it
+            self._channel.abort()  # there is no other way to end it
             return
-        self._connection.writer.drain()
-        self._exchange.finished()
+        self._channel.finish()
 
     def registerProducer(self, producer: Any, streaming: bool) -> None:
-        """
-        The response comes from a producer.
-        """
-        self._connection.writer.lend(producer, streaming)
+        self._channel.registerProducer(producer, streaming)
 
     def unregisterProducer(self) -> None:
-        """
-        It is done.
-        """
-        self._connection.writer.take_back()
+        self._channel.unregisterProducer()
 
     def getPeer(self) -> Any:
-        """
-        The client's address, as the limits count it, with a host in any case: ""
-        behind a unix socket. The port is 0 if nobody knows it.
-        """
+        # The client's address as the limits count it, always with a host: "" behind a unix
+        # socket. The port is 0 if it is not known.
         peer, host = self.transport.getPeer(), self._exchange.address
         if getattr(peer, "host", None) == host:
             return peer
         return _address(host, 0)
 
     def getHost(self) -> Any:
-        """
-        Ours; behind a unix socket what the client calls us.
-        """
+        # Ours; behind a unix socket the one that the Host header names.
         here = self.transport.getHost()
         if hasattr(here, "host"):
             return here
@@ -215,26 +178,17 @@ class SiteChannel:
         return _address(name.strip("[]") or "localhost", int(port or default))
 
     def isSecure(self) -> bool:
-        """
-        Whether the client speaks TLS, to us or to a trusted proxy.
-        """
-        return self._exchange.scheme == "https"
+        return bool(self._exchange.scheme == "https")
 
     def _respondToBadRequestAndDisconnect(self) -> None:
-        # twisted.web's own name, for forms that it would parse itself.
+        # twisted.web calls this for forms that it would parse itself.
         self._exchange.refuse(HttpError(400, "malformed form"))
 
     def loseConnection(self) -> None:
-        """
-        The resource wants no more of this client.
-        """
         self.transport.loseConnection()
 
     def abortConnection(self) -> None:
-        """
-        At once.
-        """
-        self.transport.abortConnection()
+        self._channel.abort()
 
 
 def _address(host: str, port: int) -> IPv4Address | IPv6Address:
@@ -242,7 +196,7 @@ def _address(host: str, port: int) -> IPv4Address | IPv6Address:
     return kind("TCP", host, port)
 
 
-class _Mounted:
+class _MountedSite:
     """
     A site as seen from a mount point: sessions and settings are the site's.
     """
@@ -252,9 +206,6 @@ class _Mounted:
         self._depth = depth
 
     def getResourceFor(self, request: Any) -> Any:
-        """
-        The resource below the mount point.
-        """
         if len(request.postpath) < self._depth:
             return notFound()  # an escaped slash counted in the route's match
         for _ in range(self._depth):

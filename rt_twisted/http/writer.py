@@ -1,5 +1,5 @@
 """
-What an HTTP/1.1 connection sends.
+Write HTTP/1.1 responses to the socket directly where the transport allows it.
 """
 
 from __future__ import annotations
@@ -16,18 +16,21 @@ from rt_twisted.net.transports import direct_send, start_draining
 @implementer(IPullProducer)
 class ResponseWriter:
     """
-    The kernel takes at once what it can, the transport the rest.
+    Sends at once what the kernel takes, and the rest through the transport.
 
     Args:
         transport: of a connection that has just begun.
         drained: called when the transport has nothing left to send, if it had.
+
+    Attributes:
+        draining: the transport has bytes of ours to send.
     """
 
-    __slots__ = ("_closed", "_drained", "_send", "_transport", "draining")
+    __slots__ = ("_detached", "_drained", "_send", "_transport", "draining")
 
     def __init__(self, transport: Any, drained: Callable[[], None]) -> None:
-        self.draining = False  # the transport has something of ours to send
-        self._closed = False
+        self.draining = False
+        self._detached = False
         self._transport = transport
         self._drained = drained
         self._send = direct_send(transport)
@@ -35,9 +38,9 @@ class ResponseWriter:
             transport.registerProducer(self, True)
 
     @property
-    def sealed(self) -> bool:
+    def is_tls(self) -> bool:
         """
-        Whether the transport speaks TLS.
+        Whether the transport uses TLS.
         """
         return self._send is None
 
@@ -61,65 +64,60 @@ class ResponseWriter:
 
     def drain(self) -> None:
         """
-        The transport may have something to send, of somebody else: wait for it.
+        Wait until the transport has sent all that was written to it, by others too.
         """
         if self._send is not None and not self.draining:
             start_draining(self._transport, self)
             self.draining = True
 
-    def lend(self, producer: Any, streaming: bool) -> None:
+    def register_producer(self, producer: Any, streaming: bool) -> None:
         """
-        Somebody else produces what the transport sends.
+        Let *producer* write to the transport, instead of our own producer.
         """
         if self._send is None:
             self._transport.unregisterProducer()
         self._transport.registerProducer(producer, streaming)
 
-    def take_back(self) -> None:
+    def unregister_producer(self) -> None:
         """
-        And has done so.
+        Unregister the producer of `register_producer`, and register our own again.
         """
         self._transport.unregisterProducer()
-        if self._send is None and not self._closed:
+        if self._send is None and not self._detached:
             self._transport.registerProducer(self, True)
 
-    def close(self) -> None:
+    def detach(self) -> None:
         """
-        Nothing more is written here: the transport closes, or becomes another's.
+        Release the transport: it closes, or another protocol takes it over.
         """
-        self.lost()
+        self.connection_lost()
         if self._send is None:
             self._transport.unregisterProducer()
 
-    def lost(self) -> None:
+    def connection_lost(self) -> None:
         """
-        The transport is no more.
+        Stop calling *drained*: the transport is closed.
         """
-        self._closed = True
+        self._detached = True
         self._drained = _ignore  # else only the garbage collector would find the connection
 
-    # What the transport calls.
+    # Called by the transport.
 
     def resumeProducing(self) -> None:
-        """
-        It has nothing left to send.
-        """
         if not self.draining:
-            return  # asked at once on registering
+            return  # called at once on registering
         self.draining = False
         if self._send is not None:
             self._transport.unregisterProducer()
         self._drained()
 
     def pauseProducing(self) -> None:
-        """
-        It has enough; only TLS says so.
-        """
+        # Only TLS transports call this.
         self.draining = True
 
     def stopProducing(self) -> None:
         """
-        connectionLost follows.
+        Do nothing: connectionLost follows.
         """
 
 

@@ -150,7 +150,7 @@ def _build_server(
         inbound=inbound,
     )
     access_log = open_access_log(options)
-    front.access_log = ResponseMetrics(
+    front.context.access_log = ResponseMetrics(
         routes.find, hub.metrics, AccessLog(access_log) if access_log else None
     )
     if worker is None:

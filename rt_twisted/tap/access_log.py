@@ -6,16 +6,13 @@ from __future__ import annotations
 
 import string
 import time
-from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from twisted.logger import Logger
 
+from rt_twisted.http.interfaces import IServerExchange
 from rt_twisted.tap.log_filter import printable
 from rt_twisted.tap.logfiles import LogFile
-
-if TYPE_CHECKING:
-    from rt_twisted.http.exchange import HttpExchange
 
 PLAIN = string.punctuation.translate({ord('"'): None, ord("\\"): None})  # as they came
 
@@ -35,7 +32,7 @@ class AccessLog:
         self.file = file
         self._failing = False
 
-    def __call__(self, exchange: HttpExchange, status: int, size: int) -> None:
+    def __call__(self, exchange: IServerExchange, status: int, size: int) -> None:
         """
         Write that *exchange* is answered with *status* and *size* bytes; a
         stream's size is 0, as it is only beginning.

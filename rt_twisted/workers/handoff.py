@@ -179,7 +179,7 @@ class ConnectionHandoff:
 
     def _take_in(self, received: socket.socket, message: bytes) -> None:
         label, _, data = message.partition(b"\n")
-        connection = Http1Connection(self.front, PeerInfo(*json.loads(label)))
+        connection = Http1Connection(self.front.context, PeerInfo(*json.loads(label)))
         self._adopt(received, connection)
         connection.dataReceived(data)
 

@@ -13,6 +13,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 import pytest
@@ -183,9 +184,13 @@ def _interface_methods() -> frozenset[str]:
     names: set[str] = set()
     for module in read(PACKAGE):
         for node in ast.walk(module.tree):
-            bases = {ast.unparse(base) for base in getattr(node, "bases", ())}
-            if isinstance(node, ast.ClassDef) and bases & {"Interface", "Protocol"}:
+            if not isinstance(node, ast.ClassDef):
+                continue
+            bases = {ast.unparse(base) for base in node.bases}
+            if bases & {"Interface", "Protocol"} or re.match("I[A-Z][a-z]", node.name):
                 names.update(each.name for each in node.body if isinstance(each, ast.FunctionDef))
+                for target in chain.from_iterable(_assigned(each) for each in node.body):
+                    names.add(ast.unparse(target))
     return frozenset(names)
 
 

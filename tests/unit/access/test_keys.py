@@ -14,6 +14,7 @@ from twisted.internet.task import Clock
 
 from rt_twisted.access.keys import Credentials, Key, Keys, header_key
 from rt_twisted.codecs.addresses import Networks
+from rt_twisted.http.context import HttpContext
 from rt_twisted.http.exchange import HttpExchange
 from rt_twisted.http.request import HttpLimits, RequestHead
 from rt_twisted.http.server import HttpServer
@@ -22,8 +23,8 @@ from rt_twisted.routes import Routes
 
 
 @dataclass
-class _Socket:
-    server: HttpServer
+class _Channel:
+    context: HttpContext
     peer: Any
     secure: bool = False
 
@@ -45,12 +46,12 @@ class Peer:
         if self.address:
             kind = IPv6Address if ":" in self.address else IPv4Address
             peer = kind("TCP", self.address, 5)
-        connection: Any = _Socket(server, peer)
+        channel: Any = _Channel(server.context, peer)
         headers = {name.encode(): value.encode("latin-1") for name, value in self.headers.items()}
         head = RequestHead(HttpLimits())
         head.target = b"/publish"
         head.headers = headers
-        return HttpExchange(connection, "POST", head, True, 0)
+        return HttpExchange(channel, "POST", head, "1.1", 0)
 
 
 def refused(keys: Keys, peer: Peer, secret: bytes | None = None, *channels: str) -> int:

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rt_twisted.codecs.ranges import MAX_RANGES, byteranges, content_range, parse_ranges
-from rt_twisted.http.file_body import PIECE, FileBody
+from rt_twisted.http.file_body import READ_SIZE, FileBody
 from rt_twisted.http.request import HttpLimits
 from rt_twisted.routes import parse_route
 from tests.unit.http.test_h1 import Answer, Caller, Place, get
@@ -351,7 +351,7 @@ def test_a_file_that_shrinks_breaks_the_answer_off(
     """
     It cannot be ended in any other way; nothing of the next answer fills the gap.
     """
-    (folder / "big").write_bytes(b"x" * 3 * PIECE)
+    (folder / "big").write_bytes(b"x" * 3 * READ_SIZE)
     caller = Place(f"^/f/ static:{folder}").call(get(b"/f/big") + get())
     change(folder / "big")
     pump(caller)
@@ -364,13 +364,13 @@ def test_a_file_that_grows_is_sent_as_it_was(folder: Path) -> None:
     """
     Its length is promised already; the next answer stands behind it.
     """
-    (folder / "log").write_bytes(b"x" * 2 * PIECE)
+    (folder / "log").write_bytes(b"x" * 2 * READ_SIZE)
     caller = Place(f"^/f/ static:{folder}").call(get(b"/f/log") + get())
-    (folder / "log").write_bytes(b"y" * 5 * PIECE)
+    (folder / "log").write_bytes(b"y" * 5 * READ_SIZE)
     pump(caller)
 
     first, second = caller.heard()
-    assert len(first.body) == 2 * PIECE
+    assert len(first.body) == 2 * READ_SIZE
     assert second.status == 200
 
 
@@ -378,7 +378,7 @@ def test_a_client_that_leaves_leaves_no_file_open(folder: Path) -> None:
     """
     At once, not when the garbage collector comes.
     """
-    (folder / "big").write_bytes(b"x" * 3 * PIECE)
+    (folder / "big").write_bytes(b"x" * 3 * READ_SIZE)
     before = os.listdir("/proc/self/fd")
     caller = Place(f"^/f/ static:{folder}").call(get(b"/f/big"))
     during = os.listdir("/proc/self/fd")

@@ -55,7 +55,9 @@ class Place:
         self.server = HttpServer(self.clock, Routes(routes).find, HttpLimits())
         self.logged: list[int] = []
         log: Any = lambda exchange, status, size: self.logged.append(status)  # noqa: E731
-        self.server.access_log = ResponseMetrics(self.server.find, self.hub.metrics, log)
+        self.server.context.access_log = ResponseMetrics(
+            self.server.context.find, self.hub.metrics, log
+        )
         self.hub.start()
 
     def ask(self, path: str, headers: bytes = KEY, address: str = ELSEWHERE) -> tuple[int, bytes]:
@@ -373,7 +375,9 @@ def test_the_access_log_is_optional() -> None:
     """
     place = Place()
     none: AccessLog | None = None
-    place.server.access_log = ResponseMetrics(place.server.find, place.hub.metrics, none)
+    place.server.context.access_log = ResponseMetrics(
+        place.server.context.find, place.hub.metrics, none
+    )
 
     place.ask("/stats")
 

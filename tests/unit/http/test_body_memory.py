@@ -29,7 +29,7 @@ def make_place() -> Place:
     One with little memory for bodies.
     """
     place = Place(limits=LIMITS)
-    place.server.inbound = InboundMemory(place.clock, 200_000, always=1)
+    place.server.context.inbound_memory = InboundMemory(place.clock, 200_000, always=1)
     return place
 
 
@@ -53,7 +53,7 @@ def test_reading_pauses_and_goes_on_in_order() -> None:
         assert caller.wire.producerState == "producing"
         assert [answer.status for answer in caller.say(b"ab").heard()] == [200]
         place.clock.advance(0)
-    assert place.server.inbound.used == 0
+    assert place.server.context.inbound_memory.used == 0
 
 
 def test_who_goes_away_makes_room() -> None:
@@ -71,7 +71,7 @@ def test_who_goes_away_makes_room() -> None:
     callers[3].hang_up()
 
     assert late.heard()[0].status == 404
-    assert place.server.inbound.used == 0
+    assert place.server.context.inbound_memory.used == 0
 
 
 def test_a_body_that_is_dropped_is_told_when_to_come_back() -> None:
@@ -86,7 +86,7 @@ def test_a_body_that_is_dropped_is_told_when_to_come_back() -> None:
     assert [caller.heard()[0].status for caller in callers[:3]] == [503] * 3
     assert callers[0].heard()[0].headers["retry-after"] == "2"
     assert all(caller.heard()[0].status in (408, 503) for caller in callers)
-    assert place.server.inbound.used == 0
+    assert place.server.context.inbound_memory.used == 0
 
 
 def test_a_trickle_does_not_prolong_its_time() -> None:
@@ -97,7 +97,7 @@ def test_a_trickle_does_not_prolong_its_time() -> None:
     caller = begun(place, 200_000)
     exchange: Any = place.echo
     for _ in range(62):
-        exchange = next(iter(place.server.inbound._read))._owner
+        exchange = next(iter(place.server.context.inbound_memory._read))._owner
         exchange.pause_input()
         caller.say(b"x")
         assert caller.wire.producerState == "paused"
@@ -123,7 +123,7 @@ def test_a_whole_body_that_waits_for_its_turn_may_be_dropped() -> None:
     place.waiting[0].answer(200)
 
     assert [answer.status for answer in caller.heard()][:2] == [200, 503]
-    assert place.server.inbound.used <= place.server.inbound.limit
+    assert place.server.context.inbound_memory.used <= place.server.context.inbound_memory.limit
 
 
 def test_by_http_2_the_window_stays_closed() -> None:
@@ -146,7 +146,7 @@ def test_by_http_2_the_window_stays_closed() -> None:
         client.talk.send_data(number, b"ab", end_stream=True)
         client.turn()
         assert client.streams[number].status == 200
-    assert place.server.inbound.used == 0
+    assert place.server.context.inbound_memory.used == 0
 
 
 def test_by_http_2_a_body_is_dropped_with_its_stream() -> None:
@@ -158,12 +158,12 @@ def test_by_http_2_a_body_is_dropped_with_its_stream() -> None:
     number = client.begin("/echo", "POST", False)
     client.talk.send_data(number, bytes(15_000))
     client.turn()
-    next(iter(place.server.inbound._read)).drop()
+    next(iter(place.server.context.inbound_memory._read)).drop()
     client.turn()
 
     assert client.streams[number].status == 503
     assert client.ask("/echo").status == 200
-    assert place.server.inbound.used == 0
+    assert place.server.context.inbound_memory.used == 0
 
 
 @pytest.mark.parametrize(

@@ -28,9 +28,9 @@ from twisted.web.server import Site
 from zope.interface.verify import verifyObject
 
 from rt_twisted.codecs.addresses import Networks
-from rt_twisted.http import h2 as front_h2
+from rt_twisted.http import h2 as http_h2
 from rt_twisted.http.cors import Cors
-from rt_twisted.http.h2 import LINGER, RESETS, STREAMS, UNREAD, WINDOW, Http2Connection
+from rt_twisted.http.h2 import LINGER, MAX_RESETS, MAX_STREAMS, MAX_UNREAD, WINDOW, Http2Connection
 from rt_twisted.http.interfaces import IExchange
 from rt_twisted.http.request import HttpLimits
 from rt_twisted.hub.limits import BacklogLimits, SlowConsumerPolicy
@@ -78,7 +78,7 @@ class Client:
         self.place = place
         self.greedy = greedy
         self.wire = Wire("192.0.2.1")
-        self.server = Http2Connection(place.server, self.wire, self.wire.getPeer())  # type: ignore[no-untyped-call]  # Twisted's
+        self.server = Http2Connection(place.server.context, self.wire, self.wire.getPeer())  # type: ignore[no-untyped-call]  # Twisted's
         config = h2.config.H2Configuration(client_side=True, header_encoding="utf-8")
         self.talk = h2.connection.H2Connection(config)
         self.talk.local_settings = h2.settings.Settings(
@@ -498,13 +498,13 @@ def test_a_hundred_readers_on_one_connection() -> None:
     """
     place = Place()
     client = Client(place)
-    subscribers = [client.ask("/news") for _ in range(STREAMS)]
+    subscribers = [client.ask("/news") for _ in range(MAX_STREAMS)]
     publish(place, b"x" * 500)
     place.clock.advance(0.01)
     client.turn()
 
     assert all(b"x" * 500 in subscriber.body for subscriber in subscribers)
-    assert place.hub.current_metrics().subscribers == STREAMS
+    assert place.hub.current_metrics().subscribers == MAX_STREAMS
     with pytest.raises(h2.exceptions.TooManyStreamsError):
         client.ask("/news")
 
@@ -776,13 +776,13 @@ def test_a_site_has_limits() -> None:
 @pytest.mark.parametrize("together", [False, True])
 def test_rapid_resets_are_bounded(together: bool) -> None:
     """
-    Streams that are opened and reset at once: after RESETS the client is told
+    Streams that are opened and reset at once: after MAX_RESETS the client is told
     to calm down, and the connection closed (CVE-2023-44487). What comes together
     with its reset is not even begun.
     """
     place = Place()
     client = Client(place)
-    for _ in range(RESETS * 2):
+    for _ in range(MAX_RESETS * 2):
         number = client.begin("/late", "GET", True)
         if not together:
             client.turn(1)
@@ -792,7 +792,7 @@ def test_rapid_resets_are_bounded(together: bool) -> None:
             break
 
     assert client.goodbye == Codes.ENHANCE_YOUR_CALM
-    assert len(place.waiting) == (0 if together else RESETS + 1)
+    assert len(place.waiting) == (0 if together else MAX_RESETS + 1)
     assert client.wire.disconnecting
 
 
@@ -862,7 +862,7 @@ def test_resets_now_and_then_are_well() -> None:
     """
     place = Place()
     client = Client(place)
-    for _ in range(RESETS * 3):
+    for _ in range(MAX_RESETS * 3):
         number = client.begin("/news", "GET", True)
         client.turn(1)
         client.talk.reset_stream(number)
@@ -878,7 +878,7 @@ def test_a_flood_of_pings_is_bounded() -> None:
     """
     client = Client(Place())
     client.server.pauseProducing()
-    for _ in range(UNREAD // 17 + 2):
+    for _ in range(MAX_UNREAD // 17 + 2):
         client.talk.ping(b"12345678")
         client.server.dataReceived(client.talk.data_to_send())
 
@@ -891,7 +891,7 @@ def test_what_is_no_http_2(data: bytes) -> None:
     The connection is closed.
     """
     wire = Wire("192.0.2.1")
-    server = Http2Connection(Place().server, wire, wire.getPeer())  # type: ignore[no-untyped-call]  # Twisted's
+    server = Http2Connection(Place().server.context, wire, wire.getPeer())  # type: ignore[no-untyped-call]  # Twisted's
     server.dataReceived(data)
 
     assert wire.disconnecting
@@ -997,10 +997,10 @@ def test_names_of_the_library() -> None:
     """
     front.h2: public, if not all documented; the bounds are in force.
     """
-    wire = front_h2._wire(HttpLimits())
+    wire = http_h2.make_h2(HttpLimits())
 
-    assert wire.max_inbound_frame_size == front_h2.FRAME
-    assert wire.local_settings.max_concurrent_streams == STREAMS
+    assert wire.max_inbound_frame_size == http_h2.MAX_FRAME
+    assert wire.local_settings.max_concurrent_streams == MAX_STREAMS
     assert wire.local_settings.initial_window_size == WINDOW
-    assert wire.encoder.header_table_size == front_h2.TABLE
+    assert wire.encoder.header_table_size == http_h2.HEADER_TABLE
     assert wire.decoder.max_header_list_size == wire.local_settings.max_header_list_size

@@ -312,7 +312,8 @@ async def opened(
     for sock in sockets:
         sock.close()
     await port.listening.stopListening()
-    for connection in tuple(port.place.server.connections):
+    connections: Any = tuple(port.place.server.connections)
+    for connection in connections:
         connection.transport.abortConnection()
     await turns(9)
 

@@ -386,7 +386,7 @@ def test_who_fails_while_reading_is_answered_for(
     import re
 
     place = Place()
-    place.server.find = Routes([Route(re.compile("^/b"), None, Breaking(at))]).find
+    place.server.context.find = Routes([Route(re.compile("^/b"), None, Breaking(at))]).find
     request = post(b"body", b"/b", close)
     caller = place.call(request[: len(request) - cut], request[len(request) - cut :])
     client = Client(place)

@@ -43,7 +43,7 @@ class Place:
         context = ActionContext(self.hub, clock, publish_keys=Keys([Key.of("secret")]))
         routes = Routes([parse_route(line, context) for line in DEFAULT])
         self.server = HttpServer(clock, routes.find)
-        self.server.access_log = ResponseMetrics(routes.find, self.hub.metrics, None)
+        self.server.context.access_log = ResponseMetrics(routes.find, self.hub.metrics, None)
         self.hub.start()
 
     def send(self, request: bytes) -> Caller:

@@ -213,7 +213,7 @@ def test_without_the_library_there_is_no_http_2(monkeypatch: pytest.MonkeyPatch)
     """
     server = Place().server
     assert server.acceptableProtocols() == [b"h2", b"http/1.1"]
-    monkeypatch.setattr(server, "Http2", None)
+    monkeypatch.setattr("rt_twisted.http.server.Http2Connection", None)
     assert server.acceptableProtocols() == [b"http/1.1"]
 
 
@@ -486,7 +486,7 @@ async def test_clients_that_choose_http_2_get_it(authority: Authority) -> None:
 
     loop: Any = reactor
     place = Place()
-    place.server.clock = loop
+    place.server.context.clock = loop
     contexts = TlsContexts([authority.pair("a", "a.test")], place.server.acceptableProtocols())
     plain = TCP4ServerEndpoint(loop, 0, interface="127.0.0.1")
     port: Any = await TlsEndpoint(plain, contexts, loop).listen(place.server)

@@ -1,0 +1,177 @@
+"""
+The state that all HTTP connections share: settings, clock, routes and response heads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from enum import Enum
+from http import HTTPStatus
+from typing import Any, Protocol
+
+from twisted.internet.interfaces import IAddress, IReactorTime
+from twisted.web.http import datetimeToString
+
+from rt_twisted.http.cors import Cors
+from rt_twisted.http.head import Field, ResponseHead
+from rt_twisted.http.interfaces import AccessLog, Find
+from rt_twisted.http.request import HttpLimits
+from rt_twisted.model.errors import Header
+from rt_twisted.net.inbound_memory import InboundMemory
+
+MAX_HEADS = 100  # response heads of one second that are kept for equal responses
+
+_KNOWN = frozenset(HTTPStatus)
+
+
+class ConnectionState(Enum):
+    """
+    How far a connection of either HTTP version is on its way to its end.
+    """
+
+    OPEN = "open"
+    FINISHING = "finishing"  # answers what it has begun, and then closes
+    CLOSING = "closing"  # answers nothing more
+
+
+class HttpConnection(Protocol):
+    """
+    A connection of either HTTP version, as the server watches over it.
+    """
+
+    @property
+    def deadline(self) -> float:
+        """
+        When `on_deadline` has to be called; infinity for never.
+        """
+
+    @property
+    def idle_since(self) -> float | None:
+        """
+        Since when no request is being answered; None while one is, and when the
+        connection is closing.
+        """
+
+    @property
+    def peer(self) -> Any:
+        """
+        The client's address.
+        """
+
+    def on_deadline(self) -> None:
+        """
+        Close or refuse what takes too long.
+        """
+
+    def close_gracefully(self) -> None:
+        """
+        Close when what has begun is answered.
+        """
+
+
+class HttpContext:
+    """
+    Settings and state that an `HttpServer` shares with its connections.
+
+    Args:
+        clock: the reactor.
+        find: returns the action for a method and a path.
+        limits: of every connection.
+        cors: for every response of ours.
+        site: the twisted.web site for paths without a route; None answers 404.
+        access_log: called for every response that begins; None for no log.
+        inbound_memory: bounds the bodies of requests.
+
+    Attributes:
+        connections: all that are open.
+        start_http2: makes an HTTP/2 connection of a transport whose client has chosen
+            it by ALPN, and its address.
+        keep_alive: fields of HTTP/1.1 responses after which the connection stays open.
+    """
+
+    def __init__(
+        self,
+        clock: IReactorTime,
+        find: Find,
+        limits: HttpLimits,
+        cors: Cors,
+        site: Any,
+        access_log: AccessLog | None,
+        inbound_memory: InboundMemory,
+        start_http2: Callable[[Any, IAddress], object],
+    ) -> None:
+        self.clock = clock
+        self.site = site
+        self.inbound_memory = inbound_memory
+        self.connections: set[HttpConnection] = set()
+        self.start_http2 = start_http2
+        self._heads: dict[Any, ResponseHead] = {}  # of this second, as their Date
+        self.reconfigure(find, limits, cors, access_log)
+
+    def reconfigure(
+        self, find: Find, limits: HttpLimits, cors: Cors, access_log: AccessLog | None
+    ) -> None:
+        """
+        Use other settings for the requests that follow.
+        """
+        self.find = find
+        self.limits = limits
+        self.cors = cors
+        self.access_log = access_log
+        self.keep_alive = _keep_alive(limits)
+        self._heads.clear()
+
+    def forget_heads(self) -> None:
+        """
+        Forget the response heads of the second that has passed.
+        """
+        self._heads.clear()
+
+    def response_head(
+        self, status: int, content_type: str, headers: Sequence[Header], origin: str | None
+    ) -> ResponseHead:
+        """
+        Return the head of a response of ours. Heads are kept for a second if *headers* is a tuple.
+
+        Args:
+            status: of the response.
+            content_type: "" for none.
+            headers: further ones.
+            origin: of the page that sent the request; None if no page did.
+
+        Raises:
+            ValueError: a header has control characters.
+        """
+        key = (status, content_type, origin, headers)
+        if type(headers) is tuple and key in self._heads:
+            return self._heads[key]
+        fields: list[Field] = [
+            (b"Server", b"rt_twisted"),
+            (b"Date", datetimeToString()),
+            *self.cors.headers(origin),
+        ]
+        if content_type:
+            # Without nosniff browsers guess, and hold the start of text/plain streams back.
+            fields.append((b"Content-Type", content_type.encode("latin-1")))
+            fields.append((b"X-Content-Type-Options", b"nosniff"))
+        for name, value in headers:
+            if not value.isprintable():
+                raise ValueError(f"header {name} has control characters: {value!r}")
+            fields.append((name.encode("latin-1"), value.encode("latin-1")))
+        reason = HTTPStatus(status).phrase if status in _KNOWN else ""
+        head = ResponseHead(status, fields, reason.encode())
+        if type(headers) is tuple and len(self._heads) < MAX_HEADS:
+            self._heads[key] = head
+        return head
+
+
+def _keep_alive(limits: HttpLimits) -> bytes:
+    """
+    Return the fields of an HTTP/1.1 response after which the connection stays open.
+
+    They name the timeout: clients stop using the connection in time, instead of
+    sending a request while it closes.
+    """
+    seconds = int(limits.idle_seconds)
+    timeout = b"Keep-Alive: timeout=%d\r\n" % seconds if seconds else b""
+    return b"Connection: keep-alive\r\n" + timeout
