@@ -347,7 +347,7 @@ async def test_a_login_that_is_refused(rabbit: Rabbit, lines: list[str]) -> None
     assert "does not let reader in: ACCESS_REFUSED" in lines[0]
     assert lines[0].startswith("error")
     assert not broker.ready()
-    assert broker._link._delay(1) >= connector.SLOW / 2
+    assert broker._link._delay(1) >= connector.SLOW_RETRY / 2
     assert not heard.called
     await broker.stopService()
     await deferToThread(rabbit.control, "delete_user", "reader")

@@ -4,14 +4,10 @@ A node's connections to RabbitMQ, and their life.
 There are two: a server that is short of memory stops reading from those who
 publish, and must not stop hearing which messages and channels are wanted. They
 live and die together: whatever goes wrong, both begin anew.
-
-Twisted's ClientService would be the usual way, but it takes a connection that is
-lost before it is prepared, as one is whose login is refused, for a mistake.
 """
 
 from __future__ import annotations
 
-import random
 from collections.abc import Awaitable, Callable, Sequence
 from enum import Enum
 from typing import Any
@@ -19,20 +15,19 @@ from typing import Any
 from twisted.internet.defer import CancelledError, Deferred, gatherResults
 from twisted.internet.error import ConnectError
 from twisted.internet.interfaces import IStreamClientEndpoint
-from twisted.internet.task import deferLater
 from twisted.logger import Logger
-from twisted.python.failure import Failure
 
 from rt_twisted.brokers.amqp.channel import AmqpConnectionClosed
 from rt_twisted.brokers.amqp.config import AmqpServer, Topology
 from rt_twisted.brokers.amqp.protocol import AmqpConnection, AmqpConnectionFactory
+from rt_twisted.brokers.connector import Reconnector, retry_policy, spread
 
 _log = Logger()
 
 PREPARE = 20.0  # seconds for connecting, login and declaring
 BYE = 1.0  # seconds a server has to answer when we leave
-FIRST, MOST, GROWTH = 0.2, 10.0, 1.6  # seconds between two tries
-SLOW = 20.0  # seconds where a person has to do something before
+_RETRY = retry_policy(0.3, 13.0, 1.6)
+SLOW_RETRY = 30.0  # seconds where an operator has to change something first
 ACCESS_REFUSED, NOT_FOUND, PRECONDITION_FAILED, NOT_ALLOWED = 403, 404, 406, 530
 
 
@@ -85,7 +80,7 @@ class ConnectionPair:
         self._lost = lost
         self._refuse = refuse
         self._endpoints = endpoints
-        self._host = 0  # number of the endpoint that is used, or tried next
+        self._host = -1  # index of the endpoint that is used, or was tried last
         self._factory = AmqpConnectionFactory(
             spec, reactor, name, server.vhost, server.heartbeat, server.tls
         )
@@ -94,8 +89,7 @@ class ConnectionPair:
         self._prepared = False
         self._state = ConnectorState.NEW
         self._blocked = ""
-        self._running: Deferred[None] | None = None
-        self._stopping = False
+        self._reconnector = Reconnector(reactor, self._connect_pair, self._delay)
         self._over: Deferred[None] = Deferred()  # fires when this pair is gone
         self.reader: AmqpConnection | None = None  # the connection that consumes
         self.writer: AmqpConnection | None = None  # and the one that publishes
@@ -123,9 +117,7 @@ class ConnectionPair:
         """
         Begin to connect.
         """
-        self._stopping = False
-        self._running = Deferred.fromCoroutine(self._run())
-        self._running.addErrback(_stopped)
+        self._reconnector.start()
 
     def stop(self) -> Deferred[Any]:
         """
@@ -136,9 +128,7 @@ class ConnectionPair:
         for client in begun:
             client.on_lost = client.on_closed = client.on_blocked = client.on_settled = _ignore
         gone = [client.leave(BYE) for client in begun]
-        self._stopping = True
-        if self._running is not None:
-            self._running.cancel()
+        self._reconnector.stop()
         self._state = ConnectorState.NEW
         return gatherResults(gone)
 
@@ -150,24 +140,20 @@ class ConnectionPair:
 
     # A new pair.
 
-    async def _run(self) -> None:
-        attempts = 0
-        while True:
-            self._over = Deferred()
-            try:
-                await self._open()
-            except Exception as error:
-                # A name that is being looked up does not end with CancelledError.
-                if self._stopping or isinstance(error, CancelledError):
-                    return
+    async def _connect_pair(self) -> bool:
+        self._host = (self._host + 1) % len(self._endpoints)
+        self._over = Deferred()
+        try:
+            await self._open()
+        except CancelledError:
+            raise
+        except Exception as error:
+            if not self._reconnector.stopped:
                 self._not_opened(error)
-                attempts += 1
-            else:
-                attempts = 0
-                self._attempted(ConnectorState.UP)
-                await self._over
-            await deferLater(self._reactor, self._delay(attempts))
-            self._host = (self._host + 1) % len(self._endpoints)
+            return False
+        self._attempted(ConnectorState.UP)
+        await self._over
+        return True
 
     async def _open(self) -> None:
         # Not an await's own limit: where it waits for both, one would go on.
@@ -296,23 +282,16 @@ class ConnectionPair:
 
     def _delay(self, attempts: int) -> float:
         """
-        Seconds before the next try; different for each node, so that not all come at once.
-
-        Several hosts are tried one after the other, then the pause grows.
+        Return the seconds before the next attempt: the hosts are tried one after the
+        other, then the pause grows.
         """
         rounds, tried = divmod(attempts, len(self._endpoints))
         if tried:
-            return FIRST * random.uniform(0.5, 1.5)
+            return _RETRY(0)
         if self._state in (ConnectorState.REFUSED, ConnectorState.WRONG):
-            return SLOW * random.uniform(0.5, 1.5)
-        # A float's power overflows after a week away.
-        return min(MOST, FIRST * GROWTH ** min(rounds, 50)) * random.uniform(0.5, 1.5)
+            return spread(SLOW_RETRY)
+        return _RETRY(rounds)
 
 
 def _ignore(*_: object) -> None:
     pass
-
-
-def _stopped(failure: Failure) -> None:
-    if not failure.check(CancelledError):
-        _log.failure("the connection to the AMQP server is given up", failure)

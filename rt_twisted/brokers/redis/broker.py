@@ -9,7 +9,6 @@ fetched and told in order before the live stream goes on.
 
 from __future__ import annotations
 
-import random
 import secrets
 from collections.abc import Sequence
 from typing import Any
@@ -21,6 +20,7 @@ from twisted.logger import Logger
 from txredisapi import RedisError, ResponseError
 from zope.interface import implementer
 
+from rt_twisted.brokers.connector import Reconnector, retry_policy
 from rt_twisted.brokers.interfaces import (
     IBroker,
     IHistory,
@@ -58,7 +58,7 @@ _log = Logger()
 TICK = 0.5  # seconds between two looks at everything
 PULSE = 2  # ticks between two marks
 SLOW_RETRY = 10.0  # seconds to another try where redis does not let us in
-LONGEST_RETRY = 5.0  # seconds to another try otherwise, when many have failed
+_RETRY = retry_policy(0.05, 5.0, 2.0)
 
 
 @implementer(IBroker, IHistory, IReady, IReconfigurable, IRefusing)
@@ -104,7 +104,8 @@ class RedisBroker(Service):
         self._start = NOWHERE  # what the log may remember begins behind this
         self._closed = False
         self._ticks = 0
-        self._life: Deferred[None] | None = None
+        self._refused = False  # by the last attempt, which is not repeated soon
+        self._reconnector = Reconnector(reactor, self._stay_connected, self._delay)
         self._trigger: Any = None
         self._tick = LoopingCall(self._look)
         self._tick.clock = reactor
@@ -133,8 +134,7 @@ class RedisBroker(Service):
         """
         super().startService()  # type: ignore[no-untyped-call]
         self._tick.start(TICK, now=False)
-        self._life = ensureDeferred(self._stay())
-        self._life.addErrback(lambda failure: failure.trap(CancelledError))
+        self._reconnector.start()
         # Not in stopService: requests that are running then may still publish.
         self._trigger = self._reactor.addSystemEventTrigger("after", "shutdown", self.close)
 
@@ -149,7 +149,7 @@ class RedisBroker(Service):
         """
         Let go of redis; nothing is told afterwards.
         """
-        if self._closed or self._life is None:
+        if self._closed or self._reconnector.stopped:
             return
         self._closed = True
         self._tick.stop()
@@ -157,7 +157,8 @@ class RedisBroker(Service):
             self._reactor.removeSystemEventTrigger(self._trigger)
         self._publisher.stop()
         self._history.batcher.stop()
-        self._life.cancel()
+        self._reconnector.stop()
+        self._there = False
         self._drop("the server is stopping")  # it may be our own caller that is told so
 
     def reconfigure(self, retention: Retention) -> None:
@@ -219,31 +220,29 @@ class RedisBroker(Service):
 
     # Being connected.
 
-    async def _stay(self) -> None:
-        attempt = 0
-        while not self._closed:
-            pause = 0.0
-            try:
-                await self._be_connected()
-            except (RedisUnavailable, RedisError, ValueError) as error:
-                reason = reason_of(error) or type(error).__name__
-                self._say(f"is away: {reason}")
-            except AuthFailed as error:
-                reason = str(error)
-                pause = SLOW_RETRY
-                self._say(f"does not let us in: {reason}")
-            except CancelledError:
-                raise
-            except Exception as error:
-                reason = repr(error)
-                _log.failure("while connected to redis")
-            finally:
-                attempt = 0 if self._there else attempt + 1
-                self._there = False
-            if self._closed:
-                return
+    async def _stay_connected(self) -> bool:
+        self._refused = False
+        try:
+            await self._be_connected()
+        except (RedisUnavailable, RedisError, ValueError) as error:
+            reason = reason_of(error) or type(error).__name__
+            self._say(f"is away: {reason}")
+        except AuthFailed as error:
+            reason = str(error)
+            self._refused = True
+            self._say(f"does not let us in: {reason}")
+        except CancelledError:
+            raise
+        except Exception as error:
+            reason = repr(error)
+            _log.failure("while connected to redis")
+        was_ready, self._there = self._there, False
+        if not self._closed:
             self._publisher.close(f"redis is away: {reason}")
-            await deferLater(self._reactor, pause or _backoff(attempt))
+        return was_ready
+
+    def _delay(self, attempts: int) -> float:
+        return SLOW_RETRY if self._refused else _RETRY(attempts)
 
     async def _be_connected(self) -> None:
         """
@@ -270,7 +269,7 @@ class RedisBroker(Service):
                 if link.connected and not self._closed:
                     attempt = 0 if self._there else attempt + 1
                     self._there = False
-                    await deferLater(self._reactor, _backoff(attempt))
+                    await deferLater(self._reactor, _RETRY(attempt))
                     # A redis that ends closes both connections, and is away.
                     if link.connected and not self._closed:
                         self._say(f"is not heard: {reason}")
@@ -416,11 +415,3 @@ class RedisBroker(Service):
 
     def _bounds(self) -> tuple[int, int, int]:
         return self._retention.count, int(self._retention.age * 1000), self._retention.bytes
-
-
-def _backoff(attempt: int) -> float:
-    """
-    Seconds until the next try: soon at first, and not all nodes in one moment.
-    """
-    delay: float = min(LONGEST_RETRY, 0.05 * 2 ** min(attempt, 10))
-    return delay * random.uniform(0.5, 1.0)
