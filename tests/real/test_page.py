@@ -395,7 +395,12 @@ def test_ways_may_be_missing(daemon: StartDaemon, open_page: OpenPage) -> None:
     for more, way, name, why in (
         (("^/ws$ websocket",), "socketio", "Socket.IO", "404 nothing here"),
         ((fixed,), "websocket", "Websocket", "404 nothing here"),
-        (("^/ws$ websocket", fixed), "socketio", "Socket.IO", "the channels are chosen here"),
+        (
+            ("^/ws$ websocket", fixed),
+            "socketio",
+            "Socket.IO",
+            "the route sets the channels",
+        ),
     ):
         server = daemon(*(f"--route={line}" for line in (*routes, *more)))
         page = open_page(server.url + "/try")

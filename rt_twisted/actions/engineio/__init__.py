@@ -1,4 +1,5 @@
 """
-Engine.IO's sessions: one conversation with a client that polls, has a websocket,
-or moves from the first to the second; what is said in it is Socket.IO's affair.
+Engine.IO: sessions of packets over long-polling, a websocket, or first one and then the other.
+
+https://github.com/socketio/engine.io-protocol
 """

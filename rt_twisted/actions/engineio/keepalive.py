@@ -1,5 +1,5 @@
 """
-Who pings whom, and when one of them is gone.
+Pings between an Engine.IO session and its client, and their timeouts.
 """
 
 from __future__ import annotations
@@ -11,23 +11,28 @@ from rt_twisted.actions.context import SocketIOLimits
 
 class KeepaliveAction(Enum):
     """
-    What is to be done now.
+    What a session has to do now to keep its client alive, or to give it up.
     """
 
     NOTHING = "nothing"
     PING = "ping"
-    GONE = "gone"
+    TIMEOUT = "timeout"
 
 
 class Keepalive:
     """
-    Clients of revision 3 ping, and are gone if they do not for too long. Those
-    of revision 4 are pinged, and are gone if they do not answer.
+    The ping timer of one session.
+
+    Clients of revision 3 ping; the server pings those of revision 4. Either times
+    out if the expected ping or pong is missing for too long.
 
     Args:
-        version: 3 or 4.
-        limits: how long is too long.
+        version: of Engine.IO: 3 or 4.
+        limits: ping interval and timeout.
         now: seconds.
+
+    Attributes:
+        due: when to call `check` next.
     """
 
     __slots__ = ("_limits", "_pinged", "_version", "due")
@@ -36,31 +41,35 @@ class Keepalive:
         self._version = version
         self._limits = limits
         self._pinged = False
-        self.due = now + limits.ping_interval  # when to `look`
+        self.due = now + limits.ping_interval
         if version == 3:
             self.due += limits.ping_timeout
 
-    def heard(self, now: float, beat: bool) -> None:
+    def on_packet(self, now: float, heartbeat: bool) -> None:
         """
-        The client said something; *beat*: a ping, or an answer to one.
+        Restart the timeout, as the client has sent a packet or a poll.
+
+        Args:
+            now: seconds.
+            heartbeat: the packet is a ping or a pong.
         """
         limits = self._limits
         if self._version == 3:
             self.due = now + limits.ping_interval + limits.ping_timeout
-        elif self._pinged and beat:
+        elif self._pinged and heartbeat:
             self._pinged = False
             self.due = now + limits.ping_interval
         elif self._pinged:
             self.due = now + limits.ping_timeout
 
-    def look(self, now: float) -> KeepaliveAction:
+    def check(self, now: float) -> KeepaliveAction:
         """
-        What to do *now*.
+        Return what to do at the time *now*, in seconds.
         """
         if now < self.due:
             return KeepaliveAction.NOTHING
         if self._version == 3 or self._pinged:
-            return KeepaliveAction.GONE
+            return KeepaliveAction.TIMEOUT
         self._pinged = True
         self.due = now + self._limits.ping_timeout
         return KeepaliveAction.PING

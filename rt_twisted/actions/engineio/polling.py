@@ -1,6 +1,5 @@
 """
-Engine.IO by long-polling: what a session says goes out with the next poll, what
-its client says comes in by posts.
+The long-polling transport of an Engine.IO session: packets out by GET, packets in by POST.
 """
 
 from __future__ import annotations
@@ -8,16 +7,17 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
 
 from twisted.internet.task import deferLater
 
 from rt_twisted.actions.bodies import read_body
 from rt_twisted.actions.context import ActionContext
-from rt_twisted.actions.engineio.poll_buffer import PollBuffer
+from rt_twisted.actions.engineio.transport import POLLING, Transport
+from rt_twisted.actions.poll_buffer import PollBuffer
 from rt_twisted.codecs.engineio import EngineIOPacket, EngineIOPacketType, text_of
-from rt_twisted.codecs.engineio_framing import Framing, PollFraming, reframed
+from rt_twisted.codecs.engineio_framing import PollFraming, reframed
 from rt_twisted.codecs.errors import RemoteProtocolError
+from rt_twisted.codecs.websocket import CloseCode
 from rt_twisted.http.interfaces import IExchange
 from rt_twisted.hub.subscriber import DisconnectReason, Subscriber
 from rt_twisted.model.errors import Header
@@ -25,9 +25,9 @@ from rt_twisted.model.interfaces import IFormat
 
 HEADERS: Sequence[Header] = (("Cache-Control", "no-store"), ("X-Accel-Buffering", "no"))
 NOOP = text_of(EngineIOPacketType.NOOP)
-SLICE = 0.01  # seconds in which one post is heard at a stretch
+SLICE = 0.01  # seconds for which the packets of one post may hold the reactor
 
-# python-engineio refuses an answer with more (`Payload.max_decode_packets`) and reconnects.
+# python-engineio refuses a response with more (`Payload.max_decode_packets`) and reconnects.
 PYTHON_PACKETS = 16
 # Its `t` is the time in seconds with a fraction; other clients write theirs in base 36 or 64.
 _PYTHON_TIME = re.compile(r"(?:^|&)t=[0-9]+\.[0-9]+(?:&|$)")
@@ -35,84 +35,91 @@ _PYTHON_TIME = re.compile(r"(?:^|&)t=[0-9]+\.[0-9]+(?:&|$)")
 
 class PollingTransport:
     """
-    A session's transport while it polls, and behind its websocket, once it has
-    one, for what is still on the way to this reader.
+    Polls and posts of a session; after an upgrade it forwards what is still written to
+    its subscriber.
 
     Args:
-        house: the daemon.
-        framing: the client's.
-        format: its reader's; says nothing when it joins.
+        context: settings and hub.
+        framing: of the client's polls.
+        format: of the subscriber.
+        quiet: the same, but `start` returns nothing to send.
         address: the client's, as the limits count it.
-        closed: called when the reader is gone, whoever ended it.
+        on_close: called once when the subscriber is closed, for whatever reason; see
+            `PollBuffer`.
     """
 
-    __slots__ = ("_context", "_mailbox", "_posting", "_waiting", "framing", "subscriber")
+    __slots__ = ("_buffer", "_context", "_poll", "_posting", "framing", "subscriber")
+
+    name = POLLING
 
     def __init__(
         self,
         context: ActionContext,
         framing: PollFraming,
         format: IFormat,
+        quiet: IFormat,
         address: str,
-        closed: Callable[[], object],
+        on_close: Callable[[bool], object],
     ) -> None:
         self.framing = framing
         self._context = context
-        self._mailbox = PollBuffer(context.reactor, closed)
+        self._buffer = PollBuffer(context.reactor, on_close)
         self._posting = False
-        self._waiting: IExchange | None = None  # a poll
+        self._poll: IExchange | None = None  # it waits for packets
         self.subscriber = Subscriber(
-            self._mailbox, format, context.hub, context.backlog_limits, address
+            self._buffer, format, context.hub, context.backlog_limits, address
         )
-        context.hub.join(self.subscriber, (), None, counted=False)
+        context.hub.join(self.subscriber, (), None, counted=False, format=quiet)
 
-    def poll(self, exchange: IExchange, lost: Callable[[], Any]) -> None:
+    def poll(self, exchange: IExchange, on_lost: Callable[[], object]) -> None:
         """
-        Answer *exchange* with what waits, or with what comes next: with a portion
-        of it, as an answer comes whole or not at all. Clients in Python get
-        PYTHON_PACKETS at once; the others get as many as there are, as ten times
-        as many answers would take ten times as long.
+        Respond to *exchange* with the packets that wait, or with the next ones.
+
+        A response has a portion of what waits, as it arrives whole or not at all. Clients
+        in Python get at most PYTHON_PACKETS packets; the others get as many as fit, as ten
+        times as many responses would take ten times as long.
 
         Args:
             exchange: a poll.
-            lost: called if its client goes away before.
+            on_lost: called if its client disconnects before the response.
 
         Raises:
             RemoteProtocolError: another poll waits already.
         """
-        if self._mailbox.asked:
+        if self._buffer.fetching:
             raise RemoteProtocolError("two polls at once")
-        exchange.watch(lost)
-        self._waiting = exchange
+        exchange.watch(on_lost)
+        self._poll = exchange
         cut = self.framing.portion
         if _is_python(exchange):
             cut = partial(cut, count=PYTHON_PACKETS)
-        self._mailbox.ask(partial(self._answer, exchange), cut)
+        self._buffer.fetch(partial(self._respond, exchange), cut)
 
-    def _answer(self, exchange: IExchange, frames: bytes) -> None:
-        self._waiting = None
+    def _respond(self, exchange: IExchange, frames: bytes) -> None:
+        self._poll = None
         content_type, body = self.framing.response(frames)
         exchange.answer(200, body, content_type, HEADERS)
 
     def end_poll(self, last: bytes = NOOP) -> None:
         """
-        Answer the poll that waits now, if one does, with the packet *last*.
+        Respond to the waiting poll now, if there is one, with the packet *last*.
         """
-        if self._mailbox.asked:
+        if self._buffer.fetching:
             self.subscriber.write(self.framing.text(last))
-            self._mailbox.deliver()
+            self._buffer.flush()
 
     async def post(
-        self, exchange: IExchange, framing: PollFraming, hear: Callable[[EngineIOPacket], object]
+        self, exchange: IExchange, framing: PollFraming, receive: Callable[[EngineIOPacket], object]
     ) -> None:
         """
-        *hear* each packet that *exchange* posts, in order. Others have their turn
-        in between if that takes long.
+        Call *receive* with each packet in the body of *exchange*, in order.
+
+        If that takes longer than SLICE, the reactor runs in between.
 
         Raises:
-            RemoteProtocolError: it is malformed, or another post has not come
-                to its end; or raised by *hear*.
-            Refusal: see `IExchange.read`.
+            RemoteProtocolError: the body is malformed, or another post is still being
+                processed; or raised by *receive*.
+            HttpError: see `IExchange.read`.
         """
         if self._posting:
             raise RemoteProtocolError("two posts at once")
@@ -125,35 +132,44 @@ class PollingTransport:
                 if clock.seconds() > until:
                     await deferLater(clock, 0)
                     until = clock.seconds() + SLICE
-                hear(packet)
+                receive(packet)
         finally:
             self._posting = False
 
-    def forward(self, framing: Framing, write: Callable[[bytes], object]) -> None:
+    def forward(self, target: Transport) -> None:
         """
-        From now on *write* what comes, in *framing*, instead of waiting for polls.
+        Write what comes to *target* from now on, instead of waiting for polls.
         """
-        self._mailbox.ask(partial(self._forwarded, framing, write))
+        self._buffer.fetch(partial(self._forward, target))
 
-    def _forwarded(self, framing: Framing, write: Callable[[bytes], object], frames: bytes) -> None:
-        write(reframed(frames, self.framing, framing))
-        self.forward(framing, write)
+    def _forward(self, target: Transport, frames: bytes) -> None:
+        target.write(reframed(frames, self.framing, target.framing))
+        self.forward(target)
 
-    def close(self, cause: DisconnectReason) -> None:
-        """
-        The reader leaves. A poll that still waits fails, so that its client comes
-        back.
-        """
-        waiting, self._waiting = self._waiting, None
+    def write(self, frames: bytes) -> None:
+        self.subscriber.write(frames)
+
+    def close(
+        self,
+        cause: DisconnectReason,
+        last: bytes = b"",
+        code: CloseCode = CloseCode.NORMAL,
+        reason: str = "",
+    ) -> None:
+        if last:
+            self.end_poll(last)
+        poll, self._poll = self._poll, None
         self.subscriber.drop(cause)
-        if waiting is not None:
-            waiting.answer(503, b"the session is over\n", "text/plain", HEADERS)
+        if poll is not None:
+            poll.answer(503, b"the session is over\n", "text/plain", HEADERS)
 
 
 def _is_python(exchange: IExchange) -> bool:
     """
-    Whether a poll is python-engineio's: by its `t`, which can be switched off, or
-    by its User-Agent, which the application or a proxy may change.
+    Return whether a poll is python-engineio's.
+
+    Its `t` can be switched off, and the application or a proxy may change its User-Agent;
+    either is enough.
     """
     if _PYTHON_TIME.search(exchange.query_string):
         return True

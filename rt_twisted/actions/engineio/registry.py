@@ -1,89 +1,123 @@
 """
-The Engine.IO sessions of this node: found by their ids, looked at once a
-second.
+The Engine.IO sessions of this node: found by id, checked once a second.
 """
 
 from __future__ import annotations
 
 import secrets
 import string
-from typing import TYPE_CHECKING, Any
+from typing import Generic, Protocol, TypeVar
 
-from twisted.internet.interfaces import IDelayedCall
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 
 from rt_twisted.net.address_groups import AddressGroups
-
-if TYPE_CHECKING:
-    from rt_twisted.actions.engineio.session import Session
 
 _log = Logger()
 
 _LETTERS = string.ascii_letters + string.digits
 
 
-class SessionRegistry:
+class RegisteredSession(Protocol):
     """
-    All of them, whatever route they came by; they outlive a reload.
+    What the registry needs of a session.
+    """
 
-    Session ids begin with a word for this node: one that another node gave out
-    is told from one that is over.
+    @property
+    def sid(self) -> str:
+        """
+        The session's id.
+        """
+
+    @property
+    def due(self) -> float:
+        """
+        When to call `check` next.
+        """
+
+    def check(self, now: float) -> None:
+        """
+        Do what is due at the time *now*: ping, time out.
+        """
+
+    def expire(self) -> None:
+        """
+        Close the session, as there are too many pending ones.
+        """
+
+
+S = TypeVar("S", bound=RegisteredSession)
+
+
+class SessionRegistry(Generic[S]):
+    """
+    All open sessions.
+
+    Session ids begin with a word for this node, which tells the sessions of other
+    nodes from those that are closed.
 
     Args:
         clock: the reactor.
-        node: that word; "" makes one.
+        node: the word; "" makes a random one.
     """
 
-    def __init__(self, clock: Any, node: str = "") -> None:
+    def __init__(self, clock: IReactorTime, node: str = "") -> None:
         self.clock = clock
         self.node = node or "".join(secrets.choice(_LETTERS) for _ in range(6))
-        self._sessions: dict[str, Session] = {}
+        self._sessions: dict[str, S] = {}
         self._sweep: IDelayedCall | None = None
-        self._pending: AddressGroups[Session] = AddressGroups()
+        self._pending: AddressGroups[S] = AddressGroups()
 
     def __len__(self) -> int:
         return len(self._sessions)
 
     def new_id(self) -> str:
         """
-        An id that nobody can guess.
+        Return a session id that cannot be guessed.
         """
         return f"{self.node}-{secrets.token_urlsafe(18)}"
 
-    def find(self, sid: str) -> Session | None:
+    def find(self, sid: str) -> S | None:
         """
-        The session with this id.
+        Return the open session with the id *sid*.
         """
         return self._sessions.get(sid)
 
-    def add(self, session: Session) -> None:
+    def add(self, session: S) -> None:
         """
-        Look after *session* until it is over.
+        Check *session* when it is due, until it is removed.
         """
         self._sessions[session.sid] = session
         if self._sweep is None:
-            self._sweep = self.clock.callLater(1.0, self._swept)
+            self._sweep = self.clock.callLater(1.0, self._check_due)
 
-    def add_pending(self, session: Session, address: str, most: int) -> None:
+    def add_pending(self, session: S, address: str, limit: int) -> None:
         """
-        Count *session* among those that have only shaken hands. One more than
-        *most* ends the oldest of the address that has most of them.
+        Count *session* as pending: its client has sent the handshake only.
+
+        Above the limit the oldest pending session of the address with the most of
+        them expires.
+
+        Args:
+            session: new.
+            address: the client's.
+            limit: how many sessions may be pending.
         """
         self._pending.add(session, address)
-        if len(self._pending) > most:
+        if len(self._pending) > limit:
             oldest = self._pending.oldest_of_largest()
             assert oldest is not None
             oldest.expire()
 
-    def confirm(self, session: Session) -> None:
+    def confirm(self, session: S) -> None:
         """
-        *session* is pending no longer.
+        Stop counting *session* as pending.
         """
         self._pending.discard(session)
 
-    def forget(self, session: Session) -> None:
+    def remove(self, session: S) -> None:
         """
-        It is over.
+        Forget *session*, which is closed.
         """
         self._pending.discard(session)
         self._sessions.pop(session.sid, None)
@@ -91,12 +125,12 @@ class SessionRegistry:
             self._sweep.cancel()
             self._sweep = None
 
-    def _swept(self) -> None:
-        self._sweep = self.clock.callLater(1.0, self._swept)
+    def _check_due(self) -> None:
+        self._sweep = self.clock.callLater(1.0, self._check_due)
         now = self.clock.seconds()
         due = [session for session in self._sessions.values() if session.due <= now]
         for session in due:
             try:
-                session.look(now)
+                session.check(now)
             except Exception:
-                _log.failure("while looking after a session")
+                _log.failure("error while checking an Engine.IO session")

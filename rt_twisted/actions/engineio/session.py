@@ -1,23 +1,22 @@
 """
-One Engine.IO session: packets in and out, by polls or a websocket, or first by
-polls and then by a websocket.
+One Engine.IO session: packets in and out, over the transport of the moment.
 
-What the hub tells it goes to its reader. On a websocket that is the websocket's
-own, and broadcasts take the direct way.
+Messages of channels are written to the transport's subscriber; on a websocket that is the
+websocket's own, so that broadcasts take the direct path.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from rt_twisted.actions.context import ActionContext
+from rt_twisted.actions.engineio.channel_subscription import ChannelSubscription
 from rt_twisted.actions.engineio.keepalive import Keepalive, KeepaliveAction
-from rt_twisted.actions.engineio.observer import SessionObserver
 from rt_twisted.actions.engineio.polling import NOOP, PollingTransport
+from rt_twisted.actions.engineio.registry import SessionRegistry
+from rt_twisted.actions.engineio.transport import POLLING, WEBSOCKET, Transport
 from rt_twisted.actions.engineio.upgrade import Upgrade
-from rt_twisted.actions.websocket.connection import WebSocket
 from rt_twisted.codecs.engineio import (
     EngineIOPacket,
     EngineIOPacketType,
@@ -30,170 +29,298 @@ from rt_twisted.codecs.engineio_framing import Framing, PollFraming, Socket3, So
 from rt_twisted.codecs.errors import RemoteProtocolError
 from rt_twisted.codecs.websocket import CloseCode, WebSocketHandshake
 from rt_twisted.http.interfaces import IExchange
-from rt_twisted.hub.subscriber import DisconnectReason, Subscriber
+from rt_twisted.hub.subscriber import DisconnectReason
 from rt_twisted.model.errors import HttpError
 from rt_twisted.model.interfaces import IFormat
-from rt_twisted.model.message import Since
-
-if TYPE_CHECKING:
-    from rt_twisted.actions.engineio.registry import SessionRegistry
-
-WEBSOCKET = "websocket"
-POLLING = "polling"
 
 _CLOSE = text_of(EngineIOPacketType.CLOSE)
 _PING = text_of(EngineIOPacketType.PING)
 
 
+class SessionObserver(Protocol):
+    """
+    The protocol above a session: Socket.IO.
+    """
+
+    def opened(self, session: Session) -> None:
+        """
+        *session* may be written to. Called once, before anything else.
+        """
+
+    def message(self, data: str | bytes) -> None:
+        """
+        Process a message of the client.
+
+        Raises:
+            RemoteProtocolError: the message is malformed; the session is closed.
+        """
+
+    def closed(self, why: str) -> None:
+        """
+        The session is closed. Called once, after everything else.
+
+        Args:
+            why: in Socket.IO's words: `ping timeout`, `transport close`...
+        """
+
+    def idle(self) -> bool:
+        """
+        Return whether the client is connected to no namespace.
+        """
+
+    def format(self, framing: Framing, quiet: bool = False, welcome: bytes = b"") -> IFormat:
+        """
+        Return the format of channel messages on a transport with *framing*.
+
+        Args:
+            framing: of the transport.
+            quiet: `start` returns nothing but *welcome*.
+            welcome: whole frames.
+        """
+
+
 class Session:
     """
-    A session, from its first request to its end.
+    A session, from its handshake to its end.
+
+    A session is pending until its client has connected to a namespace and, if it polls,
+    has sent a second request: it does not count as a subscriber. The number of pending
+    sessions and their time are limited.
 
     Args:
-        sessions: all of them.
-        house: the daemon.
-        dialogue: who speaks by it.
+        registry: of all sessions.
+        context: settings and hub.
+        observer: gets the messages.
         version: of Engine.IO: 3 or 4.
         address: the client's, as the limits count it.
-        text_only: the client takes no bytes.
+        text_only: the client cannot receive binary data.
 
-    Until its client has joined something, and has sent a second request if it
-    polls, a session is no subscriber: it is pending. There may be only so many of
-    these, and not for long.
+    Attributes:
+        transport: of the moment; an upgrade replaces it.
+        channels: to which the client subscribes in the main namespace.
+        due: when to call `check` next.
     """
 
     __slots__ = (
         "_address",
         "_confirm_by",
         "_connect_by",
+        "_connected",
         "_context",
         "_counted",
-        "_dialogue",
-        "_heart",
-        "_joined",
-        "_sessions",
+        "_keepalive",
+        "_observer",
+        "_registry",
         "_text_only",
         "_upgrade",
-        "_websocket",
         "channels",
         "closed",
         "due",
-        "framing",
         "sid",
-        "subscriber",
+        "transport",
         "version",
     )
 
     def __init__(
         self,
-        sessions: SessionRegistry,
+        registry: SessionRegistry[Session],
         context: ActionContext,
-        dialogue: SessionObserver,
+        observer: SessionObserver,
         version: int,
         address: str,
         text_only: bool,
     ) -> None:
         now = context.reactor.seconds()
-        self.sid = sessions.new_id()
+        self.sid = registry.new_id()
         self.version = version
         self.closed = False
-        self.subscriber: Subscriber
-        self.framing: Framing
-        self._sessions = sessions
+        self.transport: Transport
+        self.channels: ChannelSubscription
+        self._registry = registry
         self._context = context
-        self._dialogue = dialogue
+        self._observer = observer
         self._address = address
         self._text_only = text_only
-        self._heart = Keepalive(version, context.socketio, now)
-        self._upgrade: Upgrade | None = None  # if it began by polls
-        self._websocket: WebSocket | None = None
-        self.channels: tuple[str, ...] = ()  # that it hears, or wants to
+        self._keepalive = Keepalive(version, context.socketio, now)
+        self._upgrade: Upgrade | None = None  # if the session began by polling
         self._connect_by = now + context.socketio.connect_seconds
-        self._confirm_by = now + context.socketio.handshake_seconds  # inf: it has been confirmed
-        self._joined = False
+        self._confirm_by = now + context.socketio.handshake_seconds  # inf: confirmed
+        self._connected = False  # to a namespace
         self._counted = False  # as a subscriber
-        self.due = min(self._heart.due, self._connect_by)  # when to `look`
+        self.due = min(self._keepalive.due, self._connect_by)
 
     @property
-    def transport(self) -> str:
+    def framing(self) -> Framing:
         """
-        The transport's name, as requests have it.
+        How packets become bytes on the transport of the moment.
         """
-        return WEBSOCKET if self._websocket is not None else POLLING
-
-    # What it says.
+        return self.transport.framing
 
     def write(self, frames: bytes) -> None:
         """
-        Send whole frames of the session's framing, behind all that was sent.
+        Send whole frames of the session's framing, after all that was sent before.
         """
         if not self.closed:
-            self.subscriber.write(frames)
+            self.transport.write(frames)
 
-    def join(
-        self, names: Sequence[str], since: Since | None, format: IFormat, head: bytes = b""
-    ) -> None:
-        """
-        Let it hear the channels *names* too.
+    # Polling.
 
-        Args:
-            names: distinct, and it hears none of them.
-            since: what it is told of them first.
-            format: whose `start` tells it; equal to the dialogue's.
-            head: whole frames, sent in front of that.
+    def open_polling(self, framing: PollFraming, address: str = "") -> None:
         """
-        self.channels += tuple(names)
-        self.enter(names, since, format, head)
-
-    def leave(self, names: Sequence[str]) -> None:
-        """
-        Let it hear the channels *names* no more.
-        """
-        self.channels = tuple([name for name in self.channels if name not in names])
-        self._context.hub.remove_channels(self._hearing, names)
-
-    @property
-    def settled(self) -> bool:
-        """
-        Whether it hears all that it wants to; it may have to wait for a broker.
-        """
-        heard = {channel.name for channel in self._hearing.channels}
-        return heard.issuperset(self.channels)
-
-    @property
-    def _hearing(self) -> Subscriber:
-        return self._upgrade.hearing if self._upgrade is not None else self.subscriber
-
-    # By polls.
-
-    def open_polls(self, framing: PollFraming, address: str = "") -> None:
-        """
-        Begin by polls: the first one is told about the session.
+        Begin by polling: the response to the first poll describes the session.
 
         Args:
             framing: of the polls.
             address: the client's, whether the limits count it or not.
         """
-        format = self._dialogue.format(framing, quiet=True)
-        polls = PollingTransport(
-            self._context, framing, format, self._address, self._subscriber_left
+        context, observer = self._context, self._observer
+        format, quiet = observer.format(framing), observer.format(framing, quiet=True)
+        polling = PollingTransport(
+            context, framing, format, quiet, self._address, self._on_polling_closed
         )
-        self.framing = framing
-        self.subscriber = polls.subscriber
-        self.subscriber.format = self._dialogue.format(framing)
-        self._upgrade = Upgrade(self, polls, self._context)
-        self.subscriber.write(self._opening(framing, [WEBSOCKET]))
+        self.transport = polling
+        self.channels = ChannelSubscription(context.hub, polling.subscriber)
+        self._upgrade = Upgrade(
+            polling, self.channels, context.reactor, context.socketio.upgrade_seconds
+        )
+        polling.write(self._open_packet(framing, [WEBSOCKET]))
         self.due = min(self.due, self._confirm_by)
-        self._sessions.add_pending(self, address, self._context.socketio.max_pending)
+        self._registry.add_pending(self, address, context.socketio.max_pending)
         self._begin()
+
+    def poll(self, exchange: IExchange) -> None:
+        """
+        Respond to *exchange* with the packets that wait, or with the next ones.
+
+        Raises:
+            RemoteProtocolError: another poll waits already; the session is closed.
+        """
+        polling, upgrade = self._polling(), self._upgrade
+        assert upgrade is not None
+        # A ping may wait behind much that is fetched in portions.
+        self._keepalive.on_packet(self._now(), heartbeat=False)
+        try:
+            polling.poll(exchange, self._on_poll_lost)
+        except RemoteProtocolError:
+            self.close("transport error")
+            raise
+        upgrade.on_poll()
+
+    async def post(self, exchange: IExchange, framing: PollFraming) -> None:
+        """
+        Process the packets in the body of *exchange*.
+
+        Raises:
+            RemoteProtocolError: the body is malformed, or another post is still being
+                processed; the session is closed.
+            HttpError: see `IExchange.read`.
+        """
+        try:
+            await self._polling().post(exchange, framing, self._receive)
+        except RemoteProtocolError:
+            self.close("parse error")
+            raise
+
+    def _polling(self) -> PollingTransport:
+        assert isinstance(self.transport, PollingTransport)
+        return self.transport
+
+    def _on_poll_lost(self) -> None:
+        self.close("transport close", cause=DisconnectReason.LOST)
+
+    def _on_polling_closed(self, dropped: bool) -> None:
+        if self.transport.name == POLLING:
+            self.close("transport close", b"", cause=DisconnectReason.LOST)
+
+    # Websocket.
+
+    def websocket_framing(self, handshake: WebSocketHandshake) -> Framing:
+        """
+        Return the framing of a websocket with the opening handshake *handshake*.
+        """
+        framing = Socket4 if self.version == 4 else Socket3
+        return framing(handshake.deflate, self._text_only)
+
+    def opening_format(self, handshake: WebSocketHandshake) -> IFormat:
+        """
+        Return the format with which a websocket begins: it describes the session.
+        """
+        framing = self.websocket_framing(handshake)
+        welcome = self._open_packet(framing, [])
+        return self._observer.format(framing, quiet=True, welcome=welcome)
+
+    @property
+    def upgradable(self) -> bool:
+        """
+        Whether a websocket may be proposed.
+        """
+        return self._upgrade is not None and self._upgrade.available
+
+    def websocket_opened(self, transport: Transport) -> None:
+        """
+        Use *transport* if the session is new; else wait for it to ask for the upgrade.
+        """
+        upgrade = self._upgrade
+        if upgrade is not None:
+            upgrade.propose(transport)
+            self.due = min(self.due, upgrade.due)
+            return
+        self.channels = ChannelSubscription(self._context.hub, transport.subscriber)
+        self._confirm_by = math.inf
+        self._use(transport)
+        self._begin()
+
+    def websocket_message(self, transport: Transport, data: bytes, binary: bool) -> None:
+        """
+        Process a message of a websocket.
+        """
+        decoded = decode if self.version == 4 else decode3
+        upgrade = self._upgrade
+        candidate = upgrade is not None and upgrade.candidate is transport
+        try:
+            packet = decoded(data if binary else data.decode())
+            if upgrade is not None and candidate:
+                if upgrade.receive(packet):
+                    self._use(transport)
+                    upgrade.drain_to(
+                        transport, self._observer.format(transport.framing, quiet=True)
+                    )
+                self.due = min(self.due, upgrade.due)
+            elif transport is self.transport:
+                self._receive(packet)
+        except RemoteProtocolError as error:
+            if upgrade is not None and candidate:
+                upgrade.refuse()
+            else:
+                self.close("parse error", reason=error.reason)
+
+    def websocket_closed(self, transport: Transport) -> None:
+        """
+        Close the session, if *transport* is its own; else go on polling.
+        """
+        if transport is self.transport:
+            self.close("transport close")
+        elif self._upgrade is not None and self._upgrade.candidate is transport:
+            self._upgrade.withdraw()
+
+    def _use(self, transport: Transport) -> None:
+        """
+        Make the websocket *transport* the session's; it counts as a subscriber already.
+        """
+        self.transport = transport
+        self._counted = True
+        self._registry.confirm(self)
+        transport.subscriber.format = self._observer.format(transport.framing)
+
+    # Counting.
 
     def confirm(self) -> None:
         """
-        The client of a session by polls has sent another request than the first.
+        The client of a polling session has sent a second request.
 
         Raises:
-            Refusal: there are too many subscribers, and the session would be one
-                more; it ends.
+            HttpError: there are too many subscribers to count the session as one; it is
+                closed.
         """
         if self._confirm_by != math.inf:
             self._confirm_by = math.inf
@@ -201,30 +328,30 @@ class Session:
 
     def admit(self) -> None:
         """
-        Check that the client may join something.
+        Check that the client may connect to a namespace.
 
         Raises:
-            Refusal: there are too many subscribers, and the session would be one more.
+            HttpError: there are too many subscribers to count the session as one.
         """
         if not self._counted:
             self._context.hub.admit(self._address)
 
-    def joined(self) -> None:
+    def namespace_connected(self) -> None:
         """
-        The client has joined something, after `admit`.
+        The client has connected to a namespace, after `admit`.
         """
-        self._joined = True
+        self._connected = True
         self._count(admitted=True)
 
-    def left(self) -> None:
+    def namespaces_left(self) -> None:
         """
-        The client has left all that it had joined, and may join something again.
+        The client has left its last namespace; it has `connect_seconds` for another one.
         """
         self._connect_by = self._now() + self._context.socketio.connect_seconds
         self.due = min(self.due, self._connect_by)
 
     def _count(self, admitted: bool = False) -> None:
-        if self._counted or not self._joined or self._confirm_by != math.inf:
+        if self._counted or not self._connected or self._confirm_by != math.inf:
             return
         if not admitted:
             try:
@@ -233,194 +360,72 @@ class Session:
                 self.close("transport close", cause=DisconnectReason.LOST)
                 raise
         self._counted = True
-        self._sessions.confirm(self)
-        self._context.hub.count_subscriber(self.subscriber)
+        self._registry.confirm(self)
+        self._context.hub.count_subscriber(self.transport.subscriber)
 
-    def expire(self) -> None:
-        """
-        There are too many pending sessions.
-        """
-        self.close("nothing was joined", last=NOOP)
+    # Packets.
 
-    def poll(self, exchange: IExchange) -> None:
-        """
-        Answer *exchange* with what waits, or with what comes next.
-
-        Raises:
-            RemoteProtocolError: another poll waits already: the session ends.
-        """
-        upgrade = self._upgrade
-        assert upgrade is not None
-        # A ping may wait behind much that is fetched in portions.
-        self._heart.heard(self._now(), beat=False)
-        try:
-            upgrade.polls.poll(exchange, self._poll_lost)
-        except RemoteProtocolError:
-            self.close("transport error")
-            raise
-        upgrade.polled()
-
-    async def post(self, exchange: IExchange, framing: PollFraming) -> None:
-        """
-        Hear what *exchange* posts.
-
-        Raises:
-            RemoteProtocolError: it makes no sense, or another post has not come
-                to its end: the session ends.
-            Refusal: see `IExchange.read`.
-        """
-        assert self._upgrade is not None
-        try:
-            await self._upgrade.polls.post(exchange, framing, self._hear)
-        except RemoteProtocolError:
-            self.close("parse error")
-            raise
-
-    def _poll_lost(self) -> None:
-        self.close("transport close", cause=DisconnectReason.LOST)
-
-    def _subscriber_left(self) -> None:
-        """
-        The reader under polling was dropped: too far behind, or the daemon stops.
-        """
-        if self._websocket is None:
-            self._over("transport close", DisconnectReason.LOST)
-
-    # By a websocket.
-
-    def opening(self, agreement: WebSocketHandshake) -> IFormat:
-        """
-        How a websocket begins that is to be opened: with a word about the session.
-        """
-        framing = self._framing_of(agreement)
-        return self._dialogue.format(framing, quiet=True, welcome=self._opening(framing, []))
-
-    def open_socket(self, websocket: WebSocket) -> None:
-        """
-        Begin by a websocket, which was told so.
-        """
-        self._confirm_by = math.inf
-        self.take(websocket)
-        self._begin()
-
-    @property
-    def may_change(self) -> bool:
-        """
-        Whether a websocket may take over.
-        """
-        return self._upgrade is not None and self._upgrade.free
-
-    def propose(self, websocket: WebSocket) -> None:
-        """
-        *websocket* wants to take over; it has to say so first.
-        """
-        assert self._upgrade is not None
-        self._upgrade.propose(websocket)
-        self.due = min(self.due, self._upgrade.due)
-
-    def said(self, websocket: WebSocket, data: bytes, binary: bool) -> None:
-        """
-        A message came by a websocket.
-        """
-        decoded = decode if self.version == 4 else decode3
-        upgrade = self._upgrade
-        candidate = upgrade if upgrade is not None and upgrade.is_by(websocket) else None
-        try:
-            packet = decoded(data if binary else data.decode())
-            if candidate is not None:
-                candidate.hear(packet)
-                self.due = min(self.due, candidate.due)
-            elif websocket is self._websocket:
-                self._hear(packet)
-        except RemoteProtocolError as error:
-            if candidate is not None:
-                candidate.refuse()
-            else:
-                self.close("parse error", reason=error.reason)
-
-    def lost(self, websocket: WebSocket) -> None:
-        """
-        A websocket is over.
-        """
-        if websocket is self._websocket:
-            self._over("transport close", DisconnectReason.CLIENT)
-        elif self._upgrade is not None and self._upgrade.is_by(websocket):
-            self._upgrade.lost()
-
-    # What `Upgrade` asks of it.
-
-    def take(self, websocket: WebSocket) -> None:
-        """
-        Speak by *websocket* from now on.
-        """
-        self.framing = self._framing_of(websocket.handshake)
-        self._websocket = websocket
-        self.subscriber = websocket.subscriber  # a connection counts as a subscriber
-        self._counted = True
-        self._sessions.confirm(self)
-        self.subscriber.format = self._dialogue.format(self.framing)
-
-    def silent(self) -> IFormat:
-        """
-        A format of its own that says nothing when its reader joins.
-        """
-        return self._dialogue.format(self.framing, quiet=True)
-
-    def enter(
-        self, names: Sequence[str], since: Since | None, format: IFormat, head: bytes = b""
-    ) -> None:
-        """
-        Have the reader of the moment join *names*, told by *format*, with *head*
-        in front.
-        """
-        self._context.hub.add_channels(self._hearing, names, since, head, format)
-
-    # What it hears.
-
-    def _hear(self, packet: EngineIOPacket) -> None:
+    def _receive(self, packet: EngineIOPacket) -> None:
         if self.closed:
             return
         kind = packet.kind
         if kind is EngineIOPacketType.MESSAGE:
-            self._heart.heard(self._now(), beat=False)
-            self._dialogue.message(packet.data)
+            self._keepalive.on_packet(self._now(), heartbeat=False)
+            self._observer.message(packet.data)
         elif kind is (EngineIOPacketType.PING if self.version == 3 else EngineIOPacketType.PONG):
-            self._heart.heard(self._now(), beat=True)
-            self.due = min(self.due, self._heart.due)
+            self._keepalive.on_packet(self._now(), heartbeat=True)
+            self.due = min(self.due, self._keepalive.due)
             if self.version == 3:
-                self.write(
-                    self.framing.text(text_of(EngineIOPacketType.PONG, str(packet.data).encode()))
-                )
+                pong = text_of(EngineIOPacketType.PONG, str(packet.data).encode())
+                self.write(self.framing.text(pong))
         elif kind is EngineIOPacketType.PING or kind is EngineIOPacketType.PONG:
             raise RemoteProtocolError("a ping from the wrong side")
         elif kind is EngineIOPacketType.CLOSE:
             self.close("transport close", last=NOOP)
 
-    # Its life.
+    def _open_packet(self, framing: Framing, upgrades: list[str]) -> bytes:
+        limits = self._context.socketio
+        data = open_data(
+            self.sid, upgrades, limits.ping_interval, limits.ping_timeout, limits.max_payload
+        )
+        return framing.text(text_of(EngineIOPacketType.OPEN, data))
 
-    def look(self, now: float) -> None:
+    # Life cycle.
+
+    def _begin(self) -> None:
+        self._registry.add(self)
+        self._observer.opened(self)
+
+    def check(self, now: float) -> None:
         """
-        Ping, or find that it is over; called when it is `due`, or soon after.
+        Do what is due at the time *now*: ping, time out, go on with the upgrade.
         """
-        if self._upgrade is not None:
-            self._upgrade.look(now)
-            if self._upgrade.done:
-                self._upgrade = None
-        if (now >= self._connect_by and self._dialogue.idle()) or now >= self._confirm_by:
+        upgrade = self._upgrade
+        if upgrade is not None:
+            upgrade.check(now)
+            if upgrade.done:
+                upgrade = self._upgrade = None
+        if (now >= self._connect_by and self._observer.idle()) or now >= self._confirm_by:
             self.close("nothing was joined")
             return
-        pulse = self._heart.look(now)
-        if pulse is KeepaliveAction.GONE:
-            # A poll that waits gets no CLOSE: python-socketio would stay away for good.
+        action = self._keepalive.check(now)
+        if action is KeepaliveAction.TIMEOUT:
+            # A poll that waits gets no CLOSE: python-socketio would not reconnect.
             self.close("ping timeout", last=NOOP, cause=DisconnectReason.LOST)
             return
-        if pulse is KeepaliveAction.PING:
+        if action is KeepaliveAction.PING:
             self.write(self.framing.text(_PING))
-        self.due = self._heart.due
-        if self._upgrade is not None:
-            self.due = min(self.due, self._upgrade.due)
+        self.due = self._keepalive.due
+        if upgrade is not None:
+            self.due = min(self.due, upgrade.due)
         if now < self._connect_by:
             self.due = min(self.due, self._connect_by, self._confirm_by)
+
+    def expire(self) -> None:
+        """
+        Close the session, as there are too many pending ones.
+        """
+        self.close("nothing was joined", last=NOOP)
 
     def close(
         self,
@@ -430,46 +435,23 @@ class Session:
         reason: str = "",
     ) -> None:
         """
-        End it.
+        Close the session. A second call changes nothing.
 
         Args:
-            why: for the dialogue.
-            last: the packet for a poll that waits.
-            cause: for the counts.
-            reason: for a client that has made a mistake, if it has a websocket.
+            why: for the observer.
+            last: a packet that answers a waiting poll; b"" lets the poll fail.
+            cause: for the metrics.
+            reason: a protocol error of the client, for the close frame of a websocket.
         """
         if self.closed:
             return
-        websocket, upgrade = self._websocket, self._upgrade
-        if websocket is None and upgrade is not None:
-            upgrade.polls.end_poll(last)
-        self._over(why, cause)
-        if websocket is not None:
-            websocket.close(CloseCode.PROTOCOL_ERROR if reason else CloseCode.NORMAL, reason)
-
-    def _over(self, why: str, cause: DisconnectReason) -> None:
-        if self.closed:
-            return
         self.closed = True
-        self._sessions.forget(self)
+        self._registry.remove(self)
         if self._upgrade is not None:
             self._upgrade.close(cause)
-        self._dialogue.closed(why)
-
-    def _framing_of(self, agreement: WebSocketHandshake) -> Framing:
-        framing = Socket4 if self.version == 4 else Socket3
-        return framing(agreement.deflate, self._text_only)
-
-    def _opening(self, framing: Framing, upgrades: list[str]) -> bytes:
-        limits = self._context.socketio
-        said = open_data(
-            self.sid, upgrades, limits.ping_interval, limits.ping_timeout, limits.max_payload
-        )
-        return framing.text(text_of(EngineIOPacketType.OPEN, said))
-
-    def _begin(self) -> None:
-        self._sessions.add(self)
-        self._dialogue.opened(self)
+        code = CloseCode.PROTOCOL_ERROR if reason else CloseCode.NORMAL
+        self.transport.close(cause, last, code, reason)
+        self._observer.closed(why)
 
     def _now(self) -> float:
         now: float = self._context.reactor.seconds()

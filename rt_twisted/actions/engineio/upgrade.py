@@ -1,200 +1,209 @@
 """
-A session that began by polls changes over to a websocket.
+The upgrade of an Engine.IO session from polling to a websocket.
 """
 
 from __future__ import annotations
 
 import math
 from enum import Enum
-from typing import TYPE_CHECKING
 
-from rt_twisted.actions.context import ActionContext
+from twisted.internet.interfaces import IReactorTime
+
+from rt_twisted.actions.engineio.channel_subscription import ChannelSubscription
 from rt_twisted.actions.engineio.polling import PollingTransport
-from rt_twisted.actions.websocket.connection import WebSocket
+from rt_twisted.actions.engineio.transport import Transport
 from rt_twisted.codecs.engineio import EngineIOPacket, EngineIOPacketType, text_of
 from rt_twisted.codecs.websocket import CloseCode
-from rt_twisted.hub.subscriber import DisconnectReason, Subscriber
+from rt_twisted.hub.subscriber import DisconnectReason
+from rt_twisted.model.interfaces import IFormat
 
-if TYPE_CHECKING:
-    from rt_twisted.actions.engineio.session import Session
-
-STRAGGLE = 5.0  # seconds in which what is on the way to a reader has reached it
+DRAIN_SECONDS = 5.0  # by then all that was on its way to the old subscriber has reached it
 
 _PROBE = "probe"
 
 
 class UpgradeState(Enum):
     """
-    How far it is.
+    How far an upgrade is.
     """
 
-    POLLS = "polls"  # no websocket is in sight
-    PROPOSED = "proposed"  # there is one, and has to say what it is for
+    POLLING = "polling"  # there is no websocket yet
+    PROPOSED = "proposed"  # a websocket is open, and has not been probed
     PROBED = "probed"  # it will take over: polls are answered at once
-    TAKEN = "taken"  # it has; the hub still tells the reader under polling
-    MOVED = "moved"  # the hub tells the websocket's reader
-    DONE = "done"  # and nobody else
+    SWITCHED = "switched"  # it has taken over; the channels have the subscriber of polling
+    DRAINING = "draining"  # the channels have the websocket's subscriber
+    DONE = "done"  # the subscriber of polling is closed
 
 
 class Upgrade:
     """
-    The way there. What the hub tells goes to the reader under polling until the
-    other one can take its channels over, and a little longer: what is being told
-    in that moment still comes to it, and is passed on.
+    The steps of one session's upgrade.
+
+    The hub writes to the subscriber of polling until the channels can be moved to the
+    websocket's, and for a little longer: messages of the current flush are still
+    written to it, and are forwarded.
 
     Args:
-        session: which.
-        polls: its transport so far.
-        house: the daemon.
+        polling: the session's transport so far.
+        channels: of the session.
+        clock: the reactor.
+        seconds: which the client has for each of its steps.
+
+    Attributes:
+        candidate: a websocket that may take over, if it asks for that.
     """
 
-    __slots__ = ("_by", "_candidate", "_context", "_session", "_step", "polls")
+    __slots__ = (
+        "_channels",
+        "_clock",
+        "_deadline",
+        "_polling",
+        "_quiet",
+        "_seconds",
+        "_state",
+        "_target",
+        "candidate",
+    )
 
-    def __init__(self, session: Session, polls: PollingTransport, context: ActionContext) -> None:
-        self.polls = polls
-        self._session = session
-        self._context = context
-        self._step = UpgradeState.POLLS
-        self._candidate: WebSocket | None = None
-        self._by = math.inf  # when the next step has to be taken
+    def __init__(
+        self,
+        polling: PollingTransport,
+        channels: ChannelSubscription,
+        clock: IReactorTime,
+        seconds: float,
+    ) -> None:
+        self.candidate: Transport | None = None
+        self._polling = polling
+        self._channels = channels
+        self._clock = clock
+        self._seconds = seconds
+        self._state = UpgradeState.POLLING
+        self._deadline = math.inf  # of the current step
+        self._target: Transport | None = None
+        self._quiet: IFormat | None = None
 
     @property
-    def polling(self) -> bool:
+    def available(self) -> bool:
         """
-        Whether the session still polls.
+        Whether a websocket may be proposed.
         """
-        return self._step in (UpgradeState.POLLS, UpgradeState.PROPOSED, UpgradeState.PROBED)
-
-    @property
-    def free(self) -> bool:
-        """
-        Whether a websocket may propose to take over.
-        """
-        return self._step is UpgradeState.POLLS
+        return self._state is UpgradeState.POLLING
 
     @property
     def done(self) -> bool:
         """
-        Whether there is nothing left to do.
+        Whether nothing is left to do.
         """
-        return self._step is UpgradeState.DONE
+        return self._state is UpgradeState.DONE
 
     @property
     def due(self) -> float:
         """
-        When to `look`.
+        When to call `check` next.
         """
-        return 0.0 if self._step is UpgradeState.TAKEN else self._by
+        return 0.0 if self._state is UpgradeState.SWITCHED else self._deadline
 
-    @property
-    def hearing(self) -> Subscriber:
+    def propose(self, candidate: Transport) -> None:
         """
-        The reader that is in the channels.
+        Wait for *candidate* to ask for the upgrade.
         """
-        moved = self._step in (UpgradeState.MOVED, UpgradeState.DONE)
-        return self._session.subscriber if moved else self.polls.subscriber
+        self.candidate = candidate
+        self._state = UpgradeState.PROPOSED
+        self._deadline = self._clock.seconds() + self._seconds
 
-    def propose(self, websocket: WebSocket) -> None:
+    def receive(self, packet: EngineIOPacket) -> bool:
         """
-        *websocket* may take over, if it says so.
-        """
-        self._candidate = websocket
-        self._step = UpgradeState.PROPOSED
-        self._by = self._now() + self._context.socketio.upgrade_seconds
+        Process a packet that came by the candidate.
 
-    def is_by(self, websocket: WebSocket) -> bool:
+        Returns:
+            whether the candidate takes over now: make it the session's transport,
+            then call `drain_to`.
         """
-        Whether *websocket* is the one that may.
-        """
-        return websocket is self._candidate
-
-    def hear(self, packet: EngineIOPacket) -> None:
-        """
-        What it says.
-        """
-        candidate = self._candidate
+        candidate = self.candidate
         assert candidate is not None
         if packet == EngineIOPacket(EngineIOPacketType.PING, _PROBE):
-            self._step = UpgradeState.PROBED
-            candidate.send(text_of(EngineIOPacketType.PONG, _PROBE.encode()))
-            self.polls.end_poll()
+            self._state = UpgradeState.PROBED
+            pong = text_of(EngineIOPacketType.PONG, _PROBE.encode())
+            candidate.write(candidate.framing.text(pong))
+            self._polling.end_poll()
         elif packet.kind is EngineIOPacketType.UPGRADE:
-            self._take_over(candidate)
+            self._polling.end_poll()
+            self.candidate = None
+            self._state = UpgradeState.SWITCHED
+            return True
         else:
             self.refuse()
+        return False
 
     def refuse(self) -> None:
         """
-        It may not.
+        Close the candidate, if there is one; the session goes on polling.
         """
-        candidate = self._candidate
+        candidate = self.candidate
         if candidate is not None:
-            self.lost()
-            candidate.close(CloseCode.PROTOCOL_ERROR)
+            self.withdraw()
+            candidate.close(DisconnectReason.CLIENT, code=CloseCode.PROTOCOL_ERROR)
 
-    def lost(self) -> None:
+    def withdraw(self) -> None:
         """
-        It is gone.
+        Forget the candidate, which is closed; another one may be proposed.
         """
-        self._candidate = None
-        self._step = UpgradeState.POLLS
-        self._by = math.inf
+        self.candidate = None
+        self._state = UpgradeState.POLLING
+        self._deadline = math.inf
 
-    def polled(self) -> None:
+    def on_poll(self) -> None:
         """
-        The client polls once more, which it will not do for long.
+        Answer a poll that comes after the probe: the client has to stop polling.
         """
-        if self._step is UpgradeState.PROBED:
-            self.polls.end_poll()
+        if self._state is UpgradeState.PROBED:
+            self._polling.end_poll()
 
-    def look(self, now: float) -> None:
+    def drain_to(self, target: Transport, quiet: IFormat) -> None:
         """
-        Take the next step, if it is time.
+        Forward what is written to the subscriber of polling, and move the channels.
+
+        Args:
+            target: the session's new transport.
+            quiet: its format; `start` returns nothing to send.
         """
-        if self._step is UpgradeState.TAKEN:
+        self._target = target
+        self._quiet = quiet
+        self._polling.forward(target)
+        self._move_channels()
+
+    def check(self, now: float) -> None:
+        """
+        Take the step that is due at the time *now*, if one is.
+        """
+        if self._state is UpgradeState.SWITCHED:
             self._move_channels()
-        elif now < self._by:
+        elif now < self._deadline:
             return
-        elif self._step is UpgradeState.MOVED:
+        elif self._state is UpgradeState.DRAINING:
             self.close(DisconnectReason.CLIENT)
         else:
             self.refuse()
 
     def close(self, cause: DisconnectReason) -> None:
         """
-        The reader under polling leaves.
+        Close the candidate, and polling if it is no longer the session's transport.
         """
-        candidate, self._candidate = self._candidate, None
-        self._step = UpgradeState.DONE
-        self._by = math.inf
-        self.polls.close(cause)
+        candidate, self.candidate = self.candidate, None
+        self._state = UpgradeState.DONE
+        self._deadline = math.inf
+        if self._target is not None:
+            self._polling.close(cause)
         if candidate is not None:
-            candidate.close()
-
-    def _take_over(self, websocket: WebSocket) -> None:
-        session = self._session
-        self.polls.end_poll()
-        self._candidate = None
-        self._step = UpgradeState.TAKEN
-        session.take(websocket)
-        self.polls.forward(session.framing, session.write)
-        self._move_channels()
+            candidate.close(cause)
 
     def _move_channels(self) -> None:
         """
-        Have the websocket's reader hear what the other one hears, from the next
-        turn on. Who waits for a broker to tell what was missed is moved when it
-        has been told.
+        Move the channels, unless the broker still has to confirm one or to replay.
         """
-        session = self._session
-        if not session.settled:
+        if not self._channels.complete:
             return
-        names = session.channels
-        self._context.hub.remove_channels(self.polls.subscriber, names)
-        self._step = UpgradeState.MOVED
-        self._by = self._now() + STRAGGLE
-        session.enter(names, None, session.silent())
-
-    def _now(self) -> float:
-        now: float = self._context.reactor.seconds()
-        return now
+        assert self._target is not None and self._quiet is not None
+        self._state = UpgradeState.DRAINING
+        self._deadline = self._clock.seconds() + DRAIN_SECONDS
+        self._channels.move(self._target.subscriber, self._quiet)

@@ -1,52 +1,59 @@
 """
-A websocket that a session of Engine.IO speaks by, or may.
+The websocket transport of an Engine.IO session.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
 from zope.interface import implementer
 
 from rt_twisted.actions.engineio.session import Session
+from rt_twisted.actions.engineio.transport import WEBSOCKET
 from rt_twisted.actions.interfaces import IWebSocketApp
 from rt_twisted.actions.websocket.connection import WebSocket
+from rt_twisted.codecs.engineio_framing import Framing
+from rt_twisted.codecs.websocket import CloseCode
+from rt_twisted.hub.subscriber import DisconnectReason, Subscriber
 
 
 @implementer(IWebSocketApp)
 class WebSocketTransport:
     """
-    A websocket's conversation: packets of a session.
+    A websocket which carries the packets of a session, or is proposed for that.
 
     Args:
-        session: which.
-        begin: what its websocket is for: `Session.open_socket` or `.propose`, of
-            the class: a bound method each would be remembered as long.
+        session: new, or polling.
     """
 
-    __slots__ = ("_begin", "_session", "_websocket")
+    __slots__ = ("_session", "_websocket", "framing", "subscriber")
 
-    def __init__(self, session: Session, begin: Callable[[Session, WebSocket], None]) -> None:
+    name = WEBSOCKET
+
+    def __init__(self, session: Session) -> None:
+        self.framing: Framing
+        self.subscriber: Subscriber
         self._session = session
-        self._begin = begin
-        self._websocket: Any = None
+        self._websocket: WebSocket
 
     def opened(self, websocket: WebSocket) -> None:
-        """
-        See `IConversation`.
-        """
+        self.framing = self._session.websocket_framing(websocket.handshake)
+        self.subscriber = websocket.subscriber
         self._websocket = websocket
-        self._begin(self._session, websocket)
+        self._session.websocket_opened(self)
 
     def message(self, data: bytes, binary: bool) -> None:
-        """
-        See `IConversation`.
-        """
-        self._session.said(self._websocket, data, binary)
+        self._session.websocket_message(self, data, binary)
 
     def closed(self, code: int, reason: str) -> None:
-        """
-        See `IConversation`.
-        """
-        self._session.lost(self._websocket)
+        self._session.websocket_closed(self)
+
+    def write(self, frames: bytes) -> None:
+        self._websocket.write(frames)
+
+    def close(
+        self,
+        cause: DisconnectReason,
+        last: bytes = b"",
+        code: CloseCode = CloseCode.NORMAL,
+        reason: str = "",
+    ) -> None:
+        self._websocket.close(code, reason)

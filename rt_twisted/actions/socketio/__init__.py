@@ -1,5 +1,5 @@
 """
-Socket.IO: a route's word (`action`), what is said in a session (`dialogue`), and
-its clients: who they are (`client`), what they hear (`seat`), what their events
-mean (`rooms`), and how they come back (`recovery`, `resumed`).
+Socket.IO: the route word, connections over Engine.IO sessions, and their sockets.
+
+https://socket.io/docs/v4/
 """

@@ -1,18 +1,20 @@
 """
-What `socket.io` routes do without an application: rooms are channels.
+The application of `socket.io` routes without `app=`: rooms are channels.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from zope.interface import implementer
 
 from rt_twisted.access.keys import Credentials, header_key
 from rt_twisted.actions.context import ActionContext
 from rt_twisted.actions.interfaces import ISocketIOApp
-from rt_twisted.actions.socketio.socket import Socket, published
+from rt_twisted.actions.socketio.handshake import Handshake
+from rt_twisted.actions.socketio.publishing import publish_checked
+from rt_twisted.actions.socketio.socket import Socket
 from rt_twisted.actions.subscription import parse_start
 from rt_twisted.codecs.errors import RemoteProtocolError
 from rt_twisted.codecs.publication import check_event
@@ -21,28 +23,25 @@ from rt_twisted.formats.socketio import MESSAGE
 from rt_twisted.model.errors import HttpError
 from rt_twisted.model.message import Draft, Newest, Since
 
-if TYPE_CHECKING:
-    from rt_twisted.actions.socketio.handshake import Handshake
-
-MOST = 10**9  # of messages in a history
+MAX_HISTORY = 10**9  # messages
 
 
 @implementer(ISocketIOApp)
 class ChannelApp:
     """
-    One session's client in the main namespace; there are no others.
+    The application of one session, with the main namespace only.
 
-    It hears the channels of the route; if that has none, it asks for them by
-    `subscribe` (or `join`) and `unsubscribe` (or `leave`). What it emits is
-    published on the route's channels; if that has none, it publishes where its
-    key allows, by `publish`.
+    Clients are subscribed to the channels of the route; if it has none, they subscribe by
+    `subscribe` (or `join`) and unsubscribe by `unsubscribe` (or `leave`). What they emit is
+    published to the route's channels; if it has none, they publish by `publish`, where their
+    key permits it.
 
     Args:
-        house: the daemon.
-        handshake: of the session's first request.
-        subscribe: the route's channels to hear.
-        publish: those to publish on.
-        history: messages that are told of the former.
+        context: settings and hub.
+        handshake: of the session.
+        subscribe: the route's channels to subscribe to.
+        publish: the route's channels to publish to.
+        history: number of messages to replay of the former.
     """
 
     def __init__(
@@ -58,43 +57,35 @@ class ChannelApp:
         self._subscribe = subscribe
         self._publish = publish
         self._history = history
-        self._secret: bytes | None = None
+        self._key: bytes | None = None
 
     def on_connect(self, client: Socket, auth: dict[str, Any]) -> None:
-        """
-        See `ISocketApp`. What is `key` in *auth* is for publishing.
-        """
         if client.namespace != "/":
             raise HttpError(404, "Invalid namespace")
         key = auth.get("key")
         if isinstance(key, str):
-            self._secret = key.encode(errors="replace")
+            self._key = key.encode(errors="replace")
         if self._subscribe:
             client.join(self._subscribe, Newest(self._history) if self._history else None)
 
     async def on_event(self, client: Socket, event: str, *arguments: Any) -> dict[str, Any]:
-        """
-        See `ISocketApp`.
-        """
         if event in ("subscribe", "join"):
             return self._join(client, arguments)
         if event in ("unsubscribe", "leave"):
             return self._leave(client, arguments)
         drafts = self._drafts(event, arguments)
-        result = await published(self._context, drafts)
-        said: dict[str, Any] = {"status": "ok", "position": str(result.positions[-1])}
+        result = await publish_checked(self._context, drafts)
+        answer: dict[str, Any] = {"status": "ok", "position": str(result.positions[-1])}
         if not result.durable:
-            said["durable"] = False
-        return said
+            answer["durable"] = False
+        return answer
 
     def on_disconnect(self, client: Socket, why: str) -> None:
-        """
-        See `ISocketApp`.
-        """
+        pass
 
     def _join(self, client: Socket, arguments: tuple[Any, ...]) -> dict[str, Any]:
         if self._subscribe:
-            raise HttpError(403, "the channels are chosen here, not asked for")
+            raise HttpError(403, "the route sets the channels; clients cannot choose them")
         names = _names(arguments)
         options = arguments[1] if len(arguments) > 1 else {}
         client.join(names, _since(options))
@@ -102,7 +93,7 @@ class ChannelApp:
 
     def _leave(self, client: Socket, arguments: tuple[Any, ...]) -> dict[str, Any]:
         if self._subscribe:
-            raise HttpError(403, "the channels are chosen here, not asked for")
+            raise HttpError(403, "the route sets the channels; clients cannot choose them")
         client.leave(_names(arguments))
         return {"status": "ok", "channels": list(client.channels)}
 
@@ -112,16 +103,16 @@ class ChannelApp:
             data = _data(arguments)
             return [Draft(channel, data, kind) for channel in self._publish]
         if event != "publish":
-            raise HttpError(404, f"nothing is known about event {event[:100]!r}")
+            raise HttpError(404, f"unknown event {event[:100]!r}")
         if not 2 <= len(arguments) <= 3 or not isinstance(arguments[0], str):
-            raise HttpError(400, "publish takes a channel, data, and perhaps an event type")
+            raise HttpError(400, "publish needs a channel and data, and may have an event type")
         channel, data = arguments[0], _data(arguments[1:2])
         kind = None
         if len(arguments) == 3 and arguments[2] is not None:
             if not isinstance(arguments[2], str):
-                raise HttpError(400, "an event type is a string")
+                raise HttpError(400, "an event type must be a string")
             kind = _event_type(arguments[2])
-        secret = self._secret or header_key(self._handshake)
+        secret = self._key or header_key(self._handshake)
         self._context.publish_keys.authorize(Credentials.of(self._handshake, secret), [channel])
         return [Draft(channel, data, kind)]
 
@@ -132,21 +123,21 @@ def _names(arguments: tuple[Any, ...]) -> list[str]:
         return [names]
     if isinstance(names, list) and names and all(isinstance(name, str) for name in names):
         return names
-    raise HttpError(400, "no channel: say its name, or a list of names")
+    raise HttpError(400, "no channel: send its name, or a list of names")
 
 
 def _since(options: Any) -> Since | None:
     if not isinstance(options, dict):
-        raise HttpError(400, "behind the channels there may be an object: since, or history")
+        raise HttpError(400, "the options after the channels must be an object")
     since, history = options.get("since"), options.get("history")
     if since is not None:
         if not isinstance(since, str):
-            raise HttpError(400, "since is a string")
+            raise HttpError(400, "since must be a string")
         return parse_start(since)
     if history is None:
         return None
-    if type(history) is not int or not 0 <= history <= MOST:
-        raise HttpError(400, "history is a whole number")
+    if type(history) is not int or not 0 <= history <= MAX_HISTORY:
+        raise HttpError(400, "history must be a whole number")
     return Newest(history)
 
 
@@ -161,8 +152,10 @@ def _event_type(event: str) -> str | None:
 
 def _data(arguments: Sequence[Any]) -> bytes:
     """
-    What is published of what was emitted: a string and bytes as they are,
-    anything else as JSON, several as an array.
+    Return the data to publish for the arguments of an event.
+
+    A string and bytes are published as they are, anything else as JSON, several arguments as
+    an array.
     """
     if not arguments:
         return b""
@@ -174,4 +167,4 @@ def _data(arguments: Sequence[Any]) -> bytes:
     try:
         return dump(value)
     except (TypeError, ValueError):
-        raise HttpError(400, "bytes within other data, and infinity, cannot be published") from None
+        raise HttpError(400, "JSON cannot express bytes, NaN or infinity in the data") from None

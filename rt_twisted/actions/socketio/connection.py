@@ -1,15 +1,15 @@
 """
-Socket.IO in a session: clients join namespaces, events come and go, and are
-acknowledged.
+Socket.IO over one Engine.IO session: its namespaces, events and acknowledgements.
 """
 
 from __future__ import annotations
 
 import secrets
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from inspect import iscoroutine
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import parse_qsl
 
 from twisted.internet.defer import Deferred, ensureDeferred, fail, succeed
@@ -18,14 +18,11 @@ from twisted.python.failure import Failure
 
 from rt_twisted.actions.context import ActionContext
 from rt_twisted.actions.engineio.session import Session
-from rt_twisted.actions.socketio.namespace_seat import (
-    ChannelSubscription,
-    NamespaceSeat,
-    NamespaceSubscription,
-)
-from rt_twisted.actions.socketio.resumed import Resumed
+from rt_twisted.actions.socketio.handshake import Handshake
+from rt_twisted.actions.socketio.missed_replay import MissedReplay
 from rt_twisted.actions.socketio.session_store import SavedSession, SessionStore
 from rt_twisted.actions.socketio.socket import Socket
+from rt_twisted.actions.socketio.stream import NamespaceStream, SocketStream
 from rt_twisted.codecs.engineio_framing import Framing
 from rt_twisted.codecs.errors import RemoteProtocolError
 from rt_twisted.codecs.socketio import Decoder, SocketIOPacket, SocketIOPacketType
@@ -35,21 +32,16 @@ from rt_twisted.model.errors import HttpError
 from rt_twisted.model.message import Position
 from rt_twisted.net.inbound_memory import Reservation
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from rt_twisted.actions.socketio.handshake import Handshake
-
 _log = Logger()
 
 MAX_NAMESPACES = 20  # of one session
-MAX_WAITING = 1000  # events of one session that wait for their application...
-MAX_PAYLOADS = 4  # ...and as many bytes of them as so many of the largest posts
+MAX_WAITING = 1000  # events of one session that wait for the application...
+MAX_PAYLOADS = 4  # ...and their bytes, in posts of the largest size
 
 MSGPACK_LOG = 60.0  # seconds between two log lines about clients with msgpack
 
-_OURS = frozenset(("EIO", "transport", "sid", "t", "b64"))  # of a query
-_RESUMABLE = frozenset(("transport close", "transport error", "ping timeout"))
+_ENGINE_FIELDS = frozenset(("EIO", "transport", "sid", "t", "b64"))  # of a query
+_RECOVERABLE = frozenset(("transport close", "transport error", "ping timeout"))
 
 
 @dataclass(slots=True)
@@ -66,31 +58,31 @@ class MsgpackWarnings:
 
 class SocketIOConnection:
     """
-    All clients of one session.
+    The sockets of one session, one per namespace.
 
     Args:
-        house: the daemon.
-        recovery: where clients are remembered that may come back.
-        app: provides `ISocketApp`.
-        handshake: of the session's first request.
-        version: of Engine.IO: 3 for Socket.IO 4, 4 for Socket.IO 5.
-        positions: events say them, and clients may recover.
-        address: as the limits count it.
+        context: settings and hub.
+        store: saves clients that may recover.
+        app: provides `ISocketIOApp`.
+        handshake: of the session.
+        version: of Engine.IO: 3 for Socket.IO 2, 4 for Socket.IO 3 and 4.
+        positions: whether events have their position, so that clients may recover.
+        address: the client's, as the limits count it.
     """
 
     __slots__ = (
         "_address",
         "_app",
-        "_clients",
+        "_connecting",
         "_context",
         "_decoder",
         "_handshake",
-        "_joining",
+        "_packet_size",
         "_positions",
-        "_recovery",
-        "_reserved",
+        "_reservation",
         "_session",
-        "_size",
+        "_sockets",
+        "_store",
         "_version",
         "_waiting",
         "_waiting_size",
@@ -99,7 +91,7 @@ class SocketIOConnection:
     def __init__(
         self,
         context: ActionContext,
-        recovery: SessionStore,
+        store: SessionStore,
         app: Any,
         handshake: Handshake,
         version: int,
@@ -107,55 +99,50 @@ class SocketIOConnection:
         address: str,
     ) -> None:
         self._context = context
-        self._recovery = recovery
+        self._store = store
         self._app = app
         self._handshake = handshake
         self._version = version
         self._positions = positions
         self._address = address
-        self._session: Any = None
+        self._session: Session
         self._decoder = Decoder(context.socketio.max_payload)
-        self._clients: dict[str, tuple[Socket, NamespaceSeat]] = {}
-        self._joining: tuple[str, ...] = ()  # namespaces that are thought about
-        self._size = 0  # of the packet that comes
-        self._reserved: Reservation | None = None  # for it, while attachments are missing
-        self._waiting = 0
-        self._waiting_size = 0
+        self._sockets: dict[str, Socket] = {}  # by namespace
+        self._connecting: tuple[str, ...] = ()  # namespaces that wait for the application
+        self._packet_size = 0  # of the packet so far
+        self._reservation: Reservation | None = None  # for it, while attachments are missing
+        self._waiting = 0  # events for the application...
+        self._waiting_size = 0  # ...and their bytes
 
     # What the session calls.
 
     def opened(self, session: Session) -> None:
-        """
-        See `Speaker`.
-        """
         self._session = session
-        if self._version == 3:  # everybody is in the main namespace, without a word
+        if self._version == 3:  # clients connect to the main namespace without a packet
             query = self._handshake.query.items()
-            self._connect("/", {name: said[-1] for name, said in query if name not in _OURS})
+            fields = {name: values[-1] for name, values in query if name not in _ENGINE_FIELDS}
+            self._connect("/", fields)
 
     def message(self, data: str | bytes) -> None:
-        """
-        See `Speaker`.
-        """
         if isinstance(data, bytes) and not self._decoder.waiting:
             self._refuse_binary(data)
-        self._size += len(data)
+        self._packet_size += len(data)
         packet = self._decoder.feed(data)
         if packet is None:
             self._reserve(len(data))
             return
         self._release()
-        size, self._size = self._size, 0
+        size, self._packet_size = self._packet_size, 0
         if packet.kind is SocketIOPacketType.CONNECT:
-            self._hear_connect(packet)
+            self._on_connect(packet)
             return
-        found = self._clients.get(packet.namespace)
-        if found is None:
-            # A client leaves or speaks before it has received that it was refused or
+        socket = self._sockets.get(packet.namespace)
+        if socket is None:
+            # The client has sent this before it received that it was rejected or
             # disconnected. The server of Socket.IO 2 ignores such packets, the one of 3
-            # and 4 ends the session.
+            # and 4 closes the session.
             crossed = (
-                packet.kind is SocketIOPacketType.DISCONNECT or packet.namespace in self._joining
+                packet.kind is SocketIOPacketType.DISCONNECT or packet.namespace in self._connecting
             )
             if crossed or self._version == 3:
                 return
@@ -163,223 +150,237 @@ class SocketIOConnection:
         if packet.kind is SocketIOPacketType.CONNECT_ERROR:
             # Such as `44"encode error"` of Socket.IO 2: the client could not send an event.
             _log.debug("a client reported an error in namespace {name}", name=packet.namespace)
-            return
-        client = found[0]
-        if packet.kind is SocketIOPacketType.EVENT:
-            self._hear_event(client, packet, size)
+        elif packet.kind is SocketIOPacketType.EVENT:
+            self._on_event(socket, packet, size)
         elif packet.kind is SocketIOPacketType.ACK:
-            client.acknowledged(packet.id or 0, packet.data)
+            socket.acknowledge(packet.id or 0, packet.data)
         else:
-            self._remove(packet.namespace, "client namespace disconnect")
+            self._remove(socket, "client namespace disconnect")
 
     def closed(self, why: str) -> None:
-        """
-        See `Speaker`.
-        """
         self._release()
-        for namespace in tuple(self._clients):
-            self._remove(namespace, why)
+        for socket in tuple(self._sockets.values()):
+            self._remove(socket, why)
+
+    def idle(self) -> bool:
+        return not self._sockets
+
+    def format(self, framing: Framing, quiet: bool = False, welcome: bytes = b"") -> SocketIOEvents:
+        if quiet:
+            return self._quiet_format(framing, "/", welcome)
+        return self.events_format(framing, "/")
 
     # What `InboundMemory` calls. A session cannot be paused, only its transport can: each
     # message of a client is complete, only the packet is not.
 
     def pause_input(self) -> None:
-        """
-        See `IncompleteInput`.
-        """
+        pass
 
     def resume_input(self) -> None:
-        """
-        See `IncompleteInput`.
-        """
+        pass
 
     def drop_input(self) -> None:
-        """
-        See `IncompleteInput`.
-        """
-        self._reserved = None
+        self._reservation = None
         self._session.close("transport error", reason="too many unfinished packets")
 
     def _reserve(self, size: int) -> None:
-        if self._reserved is None:
-            self._reserved = self._context.inbound.open(self)
-        self._reserved.grow(size)
+        if self._reservation is None:
+            self._reservation = self._context.inbound.open(self)
+        self._reservation.grow(size)
 
     def _release(self) -> None:
-        reserved, self._reserved = self._reserved, None
-        if reserved is not None:
-            reserved.close()
+        reservation, self._reservation = self._reservation, None
+        if reservation is not None:
+            reservation.close()
 
-    def idle(self) -> bool:
-        """
-        See `Speaker`.
-        """
-        return not self._clients
+    # What sockets call.
 
-    def format(
-        self,
-        framing: Framing,
-        quiet: bool = False,
-        welcome: bytes = b"",
-        namespace: str = "/",
+    def events_format(self, framing: Framing, namespace: str) -> SocketIOEvents:
+        return _shared_format(framing, namespace, self._positions)
+
+    def disconnect_socket(self, socket: Socket) -> None:
+        if self._sockets.get(socket.namespace) is socket:
+            socket.send(SocketIOPacket(SocketIOPacketType.DISCONNECT, socket.namespace))
+            self._remove(socket, "server namespace disconnect")
+
+    def _quiet_format(
+        self, framing: Framing, namespace: str, welcome: bytes = b""
     ) -> SocketIOEvents:
-        """
-        See `Speaker`; the same for a client's *namespace*.
-        """
-        if quiet:
-            return SocketIOEvents(framing, namespace, self._positions, welcome, quiet=True)
-        return _plain(framing, namespace, self._positions)
+        return SocketIOEvents(framing, namespace, self._positions, welcome, quiet=True)
 
     # Namespaces.
 
-    def _hear_connect(self, packet: SocketIOPacket) -> None:
+    def _on_connect(self, packet: SocketIOPacket) -> None:
         namespace, auth = packet.namespace, packet.data or {}
         if self._version == 3:
             namespace, _, query = namespace.partition("?")
             auth = dict(parse_qsl(query, keep_blank_values=True, max_num_fields=None))
-            if namespace == "/" and (namespace in self._clients or namespace in self._joining):
-                return  # it is there already, unless it has left
-        if namespace in self._clients or namespace in self._joining:
+            if namespace == "/" and (namespace in self._sockets or namespace in self._connecting):
+                return  # it is connected already, unless it has left
+        if namespace in self._sockets or namespace in self._connecting:
             raise RemoteProtocolError("the namespace was joined before")
-        if len(self._clients) + len(self._joining) >= MAX_NAMESPACES:
+        if len(self._sockets) + len(self._connecting) >= MAX_NAMESPACES:
             raise RemoteProtocolError("too many namespaces")
         self._connect(namespace, auth)
 
     def _connect(self, namespace: str, auth: dict[str, Any]) -> None:
-        self._joining += (namespace,)
-        pid, offset = auth.pop("pid", None), auth.pop("offset", None)
-        left = None
-        if self._recovers and isinstance(pid, str):
-            left = self._recovery.find(pid, self._session)
-            # Who does not say where it was holds itself for new, and asks for all again.
-            if left is not None and (left.namespace != namespace or not isinstance(offset, str)):
-                left = None
+        """
+        Have the application accept or reject a client.
+
+        Args:
+            namespace: of the client.
+            auth: sent by it; the fields of recovery are removed.
+        """
+        self._connecting += (namespace,)
+        key, offset = auth.pop("pid", None), auth.pop("offset", None)
         session = self._session
-        ear: ChannelSubscription = session
-        if namespace != "/":
-            format = self.format(session.framing, quiet=True, namespace=namespace)
-            ear = NamespaceSubscription(self._context, session, format, self._address)
-        seat = NamespaceSeat(self, ear, namespace)
-        client = Socket(self._context, seat, self._new_id(namespace), namespace, self._handshake)
-        if left is not None:
-            client.id, client.data, client.recovered = left.id, left.data, True
+        saved = None
+        if self._recovers and isinstance(key, str):
+            saved = self._store.restore(key, session)
+            # A client without an offset regards itself as new, and joins its channels again.
+            if saved is not None and (saved.namespace != namespace or not isinstance(offset, str)):
+                saved = None
+        socket = Socket(
+            self._context,
+            self,
+            self._stream(namespace),
+            self._new_id(namespace),
+            namespace,
+            self._handshake,
+        )
+        if saved is not None:
+            socket.id, socket.data, socket.recovered = saved.id, saved.data, True
         try:
             session.admit()
         except HttpError:
-            decided: Deferred[Any] = fail()
+            accepted: Deferred[Any] = fail()
         else:
-            decided = _result_of(self._app.on_connect, client, auth)
-        decided.addCallback(self._let_in, client, seat, left, pid, offset)
-        decided.addErrback(self._turn_away, client, seat)
+            accepted = _call(self._app.on_connect, socket, auth)
+        accepted.addCallback(self._accept, socket, saved, key, offset)
+        accepted.addErrback(self._reject, socket)
 
     @property
     def _recovers(self) -> bool:
         return self._version == 4 and self._positions and self._context.socketio.recovery > 0
 
+    def _stream(self, namespace: str) -> SocketStream:
+        session = self._session
+        if namespace == "/":
+            return session
+        framing = session.framing
+        format, quiet = (
+            self.events_format(framing, namespace),
+            self._quiet_format(framing, namespace),
+        )
+        return NamespaceStream(self._context, session, format, quiet, self._address)
+
     def _new_id(self, namespace: str) -> str:
         if self._version == 4:
             return secrets.token_urlsafe(15)
-        # Clients of revision 3 make it up themselves, from the session's.
-        sid: str = self._session.sid
+        # Clients of revision 3 derive it from the session's id themselves.
+        sid = self._session.sid
         return sid if namespace == "/" else f"{namespace}#{sid}"
 
-    def _let_in(
-        self,
-        _: object,
-        client: Socket,
-        seat: NamespaceSeat,
-        left: SavedSession | None,
-        pid: Any,
-        offset: Any,
+    def _accept(
+        self, _: object, socket: Socket, saved: SavedSession | None, key: Any, offset: Any
     ) -> None:
-        namespace = client.namespace
-        self._decided(namespace)
-        if self._session.closed or seat.expelled:
-            seat.abandon()
-            return
-        self._clients[namespace] = client, seat
-        self._session.joined()
-        resumed = None
-        if self._recovers and isinstance(offset, str):
-            resumed = Resumed(self._context, Position.parse(offset))
-        if left is not None:
-            self._recovery.find(pid, self._session)  # who was let in by it meanwhile has to go
-            self._recovery.drop(pid)
-            seat.join(left.channels, None)
-        first = back = SocketIOPacket(SocketIOPacketType.CONNECT, namespace)
-        if self._version == 4:
-            said = {"sid": client.id}
-            first = back = SocketIOPacket(SocketIOPacketType.CONNECT, namespace, said)
-            if self._recovers:
-                fresh = secrets.token_urlsafe(15)
-                first = back = SocketIOPacket(
-                    SocketIOPacketType.CONNECT, namespace, {**said, "pid": fresh}
-                )
-                seat.keys = (fresh,)
-                if left is not None:
-                    back = SocketIOPacket(
-                        SocketIOPacketType.CONNECT, namespace, {**said, "pid": pid}
-                    )
-                    seat.keys = (fresh, pid)
-        for key in seat.keys:
-            self._recovery.here(key, self._session)
-        seat.welcome(first, back, resumed)
+        """
+        Connect *socket*, which the application accepts.
 
-    def _turn_away(self, failure: Failure, client: Socket, seat: NamespaceSeat) -> None:
-        namespace = client.namespace
+        Args:
+            socket: new.
+            saved: state of the client to recover.
+            key: with which it recovers, as it was sent.
+            offset: the client's last position, as it was sent.
+        """
+        namespace, session = socket.namespace, self._session
         self._decided(namespace)
-        found = self._clients.pop(namespace, None)
+        if session.closed or socket.rejected:
+            socket.close()
+            return
+        self._sockets[namespace] = socket
+        session.namespace_connected()
+        missed = None
+        if self._recovers and isinstance(offset, str):
+            missed = MissedReplay(self._context, Position.parse(offset))
+        if saved is not None:
+            # Another session may have been accepted with the key meanwhile: close it.
+            self._store.restore(key, session)
+            self._store.discard(key)
+            socket.subscribe(saved.channels, None)
+        answer = recovered = SocketIOPacket(SocketIOPacketType.CONNECT, namespace)
+        if self._version == 4:
+            data = {"sid": socket.id}
+            if self._recovers:
+                data["pid"] = secrets.token_urlsafe(15)
+                socket.recovery_keys = (data["pid"],)
+            answer = recovered = SocketIOPacket(SocketIOPacketType.CONNECT, namespace, data)
+            if saved is not None:
+                socket.recovery_keys += (key,)
+                # Clients regard themselves as recovered if they get the key that they sent.
+                data = {**data, "pid": key}
+                recovered = SocketIOPacket(SocketIOPacketType.CONNECT, namespace, data)
+        for valid in socket.recovery_keys:
+            self._store.bind(valid, session)
+        socket.accept(answer, recovered, missed)
+
+    def _reject(self, failure: Failure, socket: Socket) -> None:
+        """
+        Send the client why it is not connected: rejected, or an error in the application.
+        """
+        namespace = socket.namespace
+        self._decided(namespace)
+        accepted = self._sockets.pop(namespace, None)
         error = failure.value
-        if isinstance(error, HttpError) and found is None:
+        if isinstance(error, HttpError) and accepted is None:
             status, reason = error.status, str(error)
             count_refusal(self._context.hub.metrics, SUBSCRIBERS, status)
         else:
-            _log.failure("while a client joined namespace {name}", failure, name=namespace)
+            _log.failure(
+                "error while connecting a client to namespace {name}", failure, name=namespace
+            )
             status, reason = 500, "internal error"
-        for key in seat.keys:
-            self._recovery.drop(key)
-        said: Any = {"message": reason, "data": {"status": status}}
+        for key in socket.recovery_keys:
+            self._store.discard(key)
+        data: Any = {"message": reason, "data": {"status": status}}
         if self._version == 3:
-            said = reason
-        seat.say(SocketIOPacket(SocketIOPacketType.CONNECT_ERROR, namespace, said))
-        seat.abandon()
+            data = reason
+        socket.send(SocketIOPacket(SocketIOPacketType.CONNECT_ERROR, namespace, data))
+        socket.close()
 
     def _decided(self, namespace: str) -> None:
-        self._joining = tuple([name for name in self._joining if name != namespace])
+        self._connecting = tuple([name for name in self._connecting if name != namespace])
 
-    def expel(self, namespace: str) -> None:
+    def _remove(self, socket: Socket, why: str) -> None:
         """
-        Have the client in *namespace* leave, if there is one.
-        """
-        found = self._clients.get(namespace)
-        if found is None:
-            return
-        found[1].say(SocketIOPacket(SocketIOPacketType.DISCONNECT, namespace))
-        self._remove(namespace, "server namespace disconnect")
+        Disconnect *socket*, and save it if it may recover.
 
-    def _remove(self, namespace: str, why: str) -> None:
-        client, seat = self._clients.pop(namespace)
-        channels = seat.channels
+        Args:
+            socket: connected.
+            why: for the application.
+        """
+        del self._sockets[socket.namespace]
+        channels = socket.channels
         if not self._session.closed:
-            seat.leave(channels)
-            if not self._clients:
-                self._session.left()
-        seat.abandon()
+            socket.leave(channels)
+            if not self._sockets:
+                self._session.namespaces_left()
         until = self._context.reactor.seconds() + self._context.socketio.recovery
-        left = SavedSession(client.id, namespace, channels, client.data, until)
-        for key in seat.keys:
-            if why in _RESUMABLE:
-                self._recovery.persist(key, left)
+        saved = SavedSession(socket.id, socket.namespace, channels, socket.data, until)
+        for key in socket.recovery_keys:
+            if why in _RECOVERABLE:
+                self._store.persist(key, saved)
             else:
-                self._recovery.drop(key)
-        client.gone()
-        told = _result_of(self._app.on_disconnect, client, why)
-        told.addErrback(partial(_log.failure, "while an application heard that a client left"))
+                self._store.discard(key)
+        socket.close()
+        done = _call(self._app.on_disconnect, socket, why)
+        done.addErrback(partial(_log.failure, "error in an application's on_disconnect"))
 
     def _refuse_binary(self, data: bytes) -> None:
         """
-        Name the cause where it can only be guessed from outside: clients with
-        another parser get no answer that they understand.
+        Refuse binary data which is no attachment, and log the likely cause.
+
+        Clients with another parser get no answer that they understand.
 
         Raises:
             RemoteProtocolError: always.
@@ -400,46 +401,48 @@ class SocketIOConnection:
 
     # Events.
 
-    def _hear_event(self, client: Socket, packet: SocketIOPacket, size: int) -> None:
-        most = MAX_PAYLOADS * self._context.socketio.max_payload
-        if self._waiting >= MAX_WAITING or self._waiting_size + size > most:
+    def _on_event(self, socket: Socket, packet: SocketIOPacket, size: int) -> None:
+        limit = MAX_PAYLOADS * self._context.socketio.max_payload
+        if self._waiting >= MAX_WAITING or self._waiting_size + size > limit:
             raise RemoteProtocolError("too many events at once")
         self._waiting += 1
         self._waiting_size += size
-        done = _result_of(self._app.on_event, client, *packet.data)
-        done.addErrback(_refused, packet.data[0])
-        done.addCallback(self._acknowledge, client, packet.id, size)
-        done.addErrback(partial(_log.failure, "while acknowledging an event"))
+        done = _call(self._app.on_event, socket, *packet.data)
+        done.addErrback(_error_answer, packet.data[0])
+        done.addCallback(self._acknowledge, socket, packet.id, size)
+        done.addErrback(partial(_log.failure, "error while acknowledging an event"))
 
-    def _acknowledge(self, result: Any, client: Socket, id: int | None, size: int) -> None:
+    def _acknowledge(self, result: Any, socket: Socket, id: int | None, size: int) -> None:
         self._waiting -= 1
         self._waiting_size -= size
         if id is None:
             return
         values = [] if result is None else list(result) if type(result) is tuple else [result]
-        found = self._clients.get(client.namespace)
-        if found is not None and found[0] is client:
-            found[1].say(SocketIOPacket(SocketIOPacketType.ACK, client.namespace, values, id))
+        if self._sockets.get(socket.namespace) is socket:
+            socket.send(SocketIOPacket(SocketIOPacketType.ACK, socket.namespace, values, id))
 
 
 @lru_cache(256)
-def _plain(framing: Framing, namespace: str, positions: bool) -> SocketIOEvents:
+def _shared_format(framing: Framing, namespace: str, positions: bool) -> SocketIOEvents:
     """
-    One for all: readers would else remember one each.
+    Return one format for all subscribers, so that each does not store its own.
     """
     return SocketIOEvents(framing, namespace, positions)
 
 
-def _refused(failure: Failure, event: str) -> dict[str, str]:
+def _error_answer(failure: Failure, event: str) -> dict[str, str]:
     if failure.check(HttpError):
         return {"status": "error", "error": failure.getErrorMessage()}
-    _log.failure("in an application, on event {event}", failure, event=event)
+    _log.failure("error in an application's on_event, event {event}", failure, event=event)
     return {"status": "error", "error": "internal error"}
 
 
-def _result_of(call: Callable[..., object], *arguments: Any) -> Deferred[Any]:
+def _call(function: Callable[..., object], *arguments: Any) -> Deferred[Any]:
+    """
+    Call *function*, and return its result, or error, as a Deferred.
+    """
     try:
-        result = call(*arguments)
+        result = function(*arguments)
     except Exception:
         return fail()
     if iscoroutine(result):

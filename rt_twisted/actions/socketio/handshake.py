@@ -1,5 +1,5 @@
 """
-What is remembered of how a client came.
+What is stored of the first request of a session.
 """
 
 from __future__ import annotations
@@ -12,41 +12,45 @@ from rt_twisted.access.keys import CREDENTIAL_HEADERS
 from rt_twisted.codecs.query import parse_cookies, parse_query
 from rt_twisted.http.interfaces import IExchange
 
-# Headers. Only applications get all of them: of other clients cookies would take more
-# memory than all else that is kept.
-KEPT = (*CREDENTIAL_HEADERS, "cookie", "user-agent")
+# Only sessions with an application store all of them: cookies would take more memory than
+# everything else of a session.
+STORED_HEADERS = (*CREDENTIAL_HEADERS, "cookie", "user-agent")
 
 
 @dataclass(frozen=True, slots=True)
 class Handshake:
     """
-    What is kept of a session's first request.
+    The first request of a session.
 
     Args:
         address: the client's.
-        local: it is on this machine.
+        local: whether the client is on this machine.
         path: as it came.
-        query_string: as it came; read when it is asked for, as few applications do.
-        kept: the values of the headers in KEPT; None for those that were not sent.
+        query_string: as it came; parsed when needed, as few applications read it.
+        header_values: of STORED_HEADERS, in order; None for those that were not sent.
     """
 
     address: str
     local: bool
     path: str
     query_string: str
-    kept: tuple[str | None, ...]
+    header_values: tuple[str | None, ...]
 
     @classmethod
-    def of(cls, exchange: IExchange, headers: Sequence[str] = KEPT) -> Handshake:
+    def of(cls, exchange: IExchange, headers: Sequence[str] = STORED_HEADERS) -> Handshake:
         """
-        That of *exchange*, with those of *headers* that are in KEPT.
+        Return the handshake of *exchange*.
+
+        Args:
+            exchange: the first request of a session.
+            headers: those of STORED_HEADERS to store.
         """
         return cls(
             exchange.address,
             exchange.local,
             exchange.path,
             exchange.query_string,
-            tuple([_kept(exchange, name) if name in headers else None for name in KEPT]),
+            tuple([_value(exchange, name) if name in headers else None for name in STORED_HEADERS]),
         )
 
     @property
@@ -59,26 +63,26 @@ class Handshake:
     @property
     def cookies(self) -> dict[str, str]:
         """
-        The cookies by name.
+        The cookies, by name.
         """
         return parse_cookies(self.header("cookie") or "")
 
     @property
     def headers(self) -> dict[str, str]:
         """
-        The headers in KEPT that were sent, by name.
+        The stored headers, by name.
         """
-        found = zip(KEPT, self.kept, strict=True)
+        found = zip(STORED_HEADERS, self.header_values, strict=True)
         return {name: value for name, value in found if value is not None}
 
     def header(self, name: str) -> str | None:
         """
-        The value of one of the headers in KEPT.
+        Return the value of a stored header; None if it is not stored or was not sent.
         """
-        return self.kept[KEPT.index(name)] if name in KEPT else None
+        return self.header_values[STORED_HEADERS.index(name)] if name in STORED_HEADERS else None
 
 
-def _kept(exchange: IExchange, name: str) -> str | None:
+def _value(exchange: IExchange, name: str) -> str | None:
     value = exchange.header(name)
     # Thousands of sessions have the same Host and Origin.
     return value if value is None else sys.intern(value)

@@ -1,33 +1,43 @@
 """
-Connection state recovery: who has left and may come back, and what it heard.
+Connection state recovery: what is saved of clients that have disconnected.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
+
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 from rt_twisted.hub.subscriber import DisconnectReason
 
-if TYPE_CHECKING:
-    from rt_twisted.actions.engineio.session import Session
+MAX_SAVED = 10_000  # clients...
+MAX_SAVED_CHANNELS = 200_000  # ...and channels of all of them together
 
-MAX_SAVED = 10_000  # of whom something is kept...
-MAX_SAVED_CHANNELS = 200_000  # ...and what all of them together heard
+
+class ClosableSession(Protocol):
+    """
+    What the store needs of a client's session.
+    """
+
+    def close(self, why: str, *, cause: DisconnectReason) -> None:
+        """
+        Close the session.
+        """
 
 
 @dataclass(frozen=True, slots=True)
 class SavedSession:
     """
-    What is kept of a client that may come back.
+    What is saved of a client that may recover.
 
     Args:
-        id: its own, which it keeps.
-        namespace: where it was.
-        channels: that it heard.
-        data: whatever its application kept there.
-        until: when it is forgotten.
+        id: of the client, which it keeps.
+        namespace: to which it was connected.
+        channels: that it had joined.
+        data: of its application.
+        until: when it expires, by the reactor's clock.
     """
 
     id: str
@@ -39,73 +49,80 @@ class SavedSession:
 
 class SessionStore:
     """
-    All clients of this node that can come back with a key, whatever route they came
-    by; outlives a reload.
+    The clients of this node that can recover, by key, whatever their route.
+
+    Above MAX_SAVED or MAX_SAVED_CHANNELS those are removed that were saved first.
 
     Args:
         clock: the reactor.
     """
 
-    def __init__(self, clock: Any) -> None:
+    def __init__(self, clock: IReactorTime) -> None:
         self._clock = clock
-        self._here: dict[str, Session] = {}
-        self._left: OrderedDict[str, SavedSession] = OrderedDict()  # who is forgotten first first
-        self._channels = 0  # of those who left
-        self._forgetting: Any = None  # the call
+        self._connected: dict[str, ClosableSession] = {}
+        self._saved: OrderedDict[str, SavedSession] = OrderedDict()  # the first to expire first
+        self._channels = 0  # of all saved clients
+        self._expiry: IDelayedCall | None = None
 
-    def here(self, key: str, session: Session) -> None:
+    def bind(self, key: str, session: ClosableSession) -> None:
         """
-        Who has *key* is in *session*, until it is kept or dropped.
+        Note that the client with *key* is connected, by *session*.
         """
-        self._here[key] = session
+        self._connected[key] = session
 
-    def drop(self, key: str) -> None:
+    def discard(self, key: str) -> None:
         """
-        Nobody comes back with *key* any more.
+        Make *key* invalid.
         """
-        self._here.pop(key, None)
-        self._take(key)
+        self._connected.pop(key, None)
+        self._remove(key)
 
-    def persist(self, key: str, left: SavedSession) -> None:
+    def persist(self, key: str, saved: SavedSession) -> None:
         """
-        Remember a client that may come back with *key*.
+        Save a client that has disconnected, and may recover with *key*.
         """
-        self.drop(key)
-        self._left[key] = left
-        self._channels += len(left.channels)
-        while len(self._left) > MAX_SAVED or self._channels > MAX_SAVED_CHANNELS:
-            self._take(next(iter(self._left)))
-        self._forget_later()
+        self.discard(key)
+        self._saved[key] = saved
+        self._channels += len(saved.channels)
+        while len(self._saved) > MAX_SAVED or self._channels > MAX_SAVED_CHANNELS:
+            self._remove(next(iter(self._saved)))
+        self._schedule_expiry()
 
-    def find(self, key: str, session: Session) -> SavedSession | None:
+    def restore(self, key: str, session: ClosableSession) -> SavedSession | None:
         """
-        What is remembered of a client that comes back with *key* by *session*, until
-        it is let in and *key* dropped: who is refused may try again, with another
-        token, say. One whose last answer was lost may come back before it is missed.
+        Return what is saved for *key*; it stays valid until `discard`.
+
+        A client that is rejected may try again, with another token for example. If another
+        session still has the key, its client has reconnected before the loss of the old
+        connection was noticed: that session is closed.
+
+        Args:
+            key: sent by the client.
+            session: the client's new one.
         """
-        before = self._here.get(key)
+        before = self._connected.get(key)
         if before is not None and before is not session:
             before.close("transport close", cause=DisconnectReason.LOST)
-        left = self._left.get(key)
-        return left if left is not None and left.until > self._clock.seconds() else None
+        saved = self._saved.get(key)
+        return saved if saved is not None and saved.until > self._clock.seconds() else None
 
-    def _take(self, key: str) -> None:
-        left = self._left.pop(key, None)
-        if left is not None:
-            self._channels -= len(left.channels)
+    def _remove(self, key: str) -> None:
+        saved = self._saved.pop(key, None)
+        if saved is not None:
+            self._channels -= len(saved.channels)
 
-    def _forget_later(self) -> None:
-        if self._left and self._forgetting is None:
-            first = next(iter(self._left.values()))
+    def _schedule_expiry(self) -> None:
+        if self._saved and self._expiry is None:
+            first = next(iter(self._saved.values()))
             wait = max(1.0, first.until - self._clock.seconds())
-            self._forgetting = self._clock.callLater(wait, self._forget)
+            self._expiry = self._clock.callLater(wait, self._expire)
 
-    def _forget(self) -> None:
-        self._forgetting = None
+    def _expire(self) -> None:
+        self._expiry = None
         now = self._clock.seconds()
-        while self._left:
-            first = next(iter(self._left))
-            if self._left[first].until > now:
+        while self._saved:
+            first = next(iter(self._saved))
+            if self._saved[first].until > now:
                 break
-            self._take(first)
-        self._forget_later()
+            self._remove(first)
+        self._schedule_expiry()

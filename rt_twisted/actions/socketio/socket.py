@@ -1,40 +1,82 @@
 """
-A Socket.IO client, as applications know it (`ISocketApp`).
+A Socket.IO client in one namespace, as applications see it (`ISocketIOApp`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionDone
 
 from rt_twisted.actions.context import ActionContext
-from rt_twisted.actions.socketio.namespace_seat import NamespaceSeat
-from rt_twisted.codecs.errors import RemoteProtocolError
-from rt_twisted.codecs.publication import SERVER_EVENTS, check_event
-from rt_twisted.codecs.socketio import RESERVED, SocketIOPacket, SocketIOPacketType
-from rt_twisted.model.errors import HttpError, Unavailable
-from rt_twisted.model.message import Draft, Position, PublishResult, Since
-
-if TYPE_CHECKING:
-    from rt_twisted.actions.socketio.handshake import Handshake
+from rt_twisted.actions.socketio.handshake import Handshake
+from rt_twisted.actions.socketio.missed_replay import MissedReplay
+from rt_twisted.actions.socketio.publishing import publish_checked
+from rt_twisted.actions.socketio.stream import NamespaceStream, SocketStream
+from rt_twisted.codecs.engineio_framing import Framing
+from rt_twisted.codecs.publication import SERVER_EVENTS
+from rt_twisted.codecs.socketio import RESERVED, SocketIOPacket, SocketIOPacketType, encode
+from rt_twisted.formats.socketio import SocketIOEvents, framed, frames_of
+from rt_twisted.model.message import After, Draft, Position, Since
 
 MAX_CALLS = 1000  # that wait for one client's acknowledgement
 
 
+class SocketOwner(Protocol):
+    """
+    The connection of a socket.
+    """
+
+    def events_format(self, framing: Framing, namespace: str) -> SocketIOEvents:
+        """
+        Return the format of channel messages in *namespace*.
+        """
+
+    def disconnect_socket(self, socket: Socket) -> None:
+        """
+        Disconnect the client from the socket's namespace.
+        """
+
+
+@dataclass(slots=True)
+class PendingOutput:
+    """
+    What an application does with a socket before the client is accepted.
+
+    Args:
+        joins: channels, and where to start.
+        packets: encoded.
+    """
+
+    joins: list[tuple[list[str], Since | None]] = field(default_factory=list)
+    packets: list[list[bytes]] = field(default_factory=list)
+
+
 class Socket:
     """
-    A client in one namespace: what socket.io calls a socket.
+    A client in one namespace; socket.io calls this a socket.
+
+    Args:
+        context: settings and hub.
+        owner: the client's connection.
+        stream: the session, or the namespace's own subscriber.
+        id: of the client.
+        namespace: begins with a slash.
+        handshake: of the session.
 
     Attributes:
-        id: its own; not the session's, which is a secret.
+        id: of this client in this namespace; the session's id is another one, and secret.
         namespace: begins with a slash.
-        handshake: address, query, cookies and headers of its first request.
-        recovered: it has come back in time: it hears again what it heard, from
-            where it was; `gap` tells it if something is missing all the same.
+        handshake: address, query, cookies and headers of the session's first request.
+        recovered: whether the client has reconnected in time: its channels are
+            subscribed again, from its last position on; the event `gap` says if messages
+            are missing.
+        connected: whether what is emitted may still arrive.
+        channels: that are subscribed, or requested from the broker.
     """
 
     __slots__ = (
@@ -42,17 +84,25 @@ class Socket:
         "_calls",
         "_context",
         "_data",
-        "_seat",
+        "_missed",
+        "_owner",
+        "_pending",
+        "_stream",
+        "channels",
+        "connected",
         "handshake",
         "id",
         "namespace",
         "recovered",
+        "recovery_keys",
+        "rejected",
     )
 
     def __init__(
         self,
         context: ActionContext,
-        seat: NamespaceSeat,
+        owner: SocketOwner,
+        stream: SocketStream,
         id: str,
         namespace: str,
         handshake: Handshake,
@@ -61,8 +111,15 @@ class Socket:
         self.namespace = namespace
         self.handshake = handshake
         self.recovered = False
+        self.connected = True
+        self.channels: tuple[str, ...] = ()
+        self.recovery_keys: tuple[str, ...] = ()  # with which the client may recover
+        self.rejected = False  # by `disconnect`, perhaps before it was accepted
         self._context = context
-        self._seat = seat
+        self._owner = owner
+        self._stream = stream
+        self._pending: PendingOutput | None = PendingOutput()
+        self._missed: MissedReplay | None = None
         self._data: dict[str, Any] | None = None
         self._calls: dict[int, Deferred[list[Any]]] | None = None
         self._acknowledgements = 0
@@ -70,9 +127,9 @@ class Socket:
     @property
     def data(self) -> dict[str, Any]:
         """
-        For the application; a client that recovers finds its own again.
+        The application's own data; a client that recovers gets it back.
         """
-        if self._data is None:  # most applications have nothing to keep
+        if self._data is None:  # most applications store nothing
             self._data = {}
         return self._data
 
@@ -80,54 +137,46 @@ class Socket:
     def data(self, data: dict[str, Any]) -> None:
         self._data = data
 
-    @property
-    def connected(self) -> bool:
-        """
-        Whether what is emitted may still arrive.
-        """
-        return self._seat.open
-
-    @property
-    def channels(self) -> tuple[str, ...]:
-        """
-        Those it hears, or will as soon as the broker is there.
-        """
-        return self._seat.channels
-
     def emit(self, event: str, *arguments: Any) -> None:
         """
-        Tell this client alone. Nothing of it is remembered.
+        Send an event to this client only; it is not stored.
 
         Args:
-            event: none that clients keep for themselves, such as `connect`, or
-                that the server sends itself: `gap` and `position`.
-            arguments: what JSON can say, and bytes.
+            event: not one of those that clients reserve, such as `connect`, and not
+                `gap` or `position`, which the server sends.
+            arguments: values that JSON can express, and bytes.
 
         Raises:
-            ValueError: *event* cannot be, or NaN, or nested without end.
-            TypeError: JSON cannot say that.
+            ValueError: *event* is reserved, or an argument is NaN or nested too deeply.
+            TypeError: JSON cannot express an argument.
         """
         self._emit(event, arguments, None)
 
     def call(self, event: str, *arguments: Any) -> Deferred[list[Any]]:
         """
-        The same, and wait for the acknowledgement.
+        Send an event, and wait for the acknowledgement.
+
+        Args:
+            event: see `emit`.
+            arguments: see `emit`.
 
         Returns:
-            what the client acknowledges with. It takes as long as the client
-            likes: `addTimeout` bounds it.
+            the values of the acknowledgement. There is no timeout: add one with
+            `addTimeout`.
 
-        Raises (in the Deferred):
-            ConnectionDone: the client is gone.
+        Raises:
+            ValueError: see `emit`; or MAX_CALLS calls wait already.
+            TypeError: see `emit`.
+            ConnectionDone: the client has disconnected (in the Deferred).
         """
         calls = self._calls
         if calls is None:
             calls = self._calls = {}
         if len(calls) >= MAX_CALLS:
-            raise ValueError(f"the client owes {MAX_CALLS} acknowledgements")
+            raise ValueError(f"{MAX_CALLS} calls wait for the client's acknowledgement")
         self._acknowledgements += 1
         number = self._acknowledgements
-        called: Deferred[list[Any]] = Deferred(partial(self._forget, number))
+        called: Deferred[list[Any]] = Deferred(partial(self._cancel_call, number))
         if not self.connected:
             called.errback(ConnectionDone())
             return called
@@ -137,108 +186,158 @@ class Socket:
 
     def join(self, names: str | Sequence[str], since: Since | None = None) -> None:
         """
-        Let it hear channels, as many as `max-reader-channels` allows.
+        Subscribe the client to channels, up to `max-reader-channels`.
+
+        Joining a channel again changes nothing. But a client that has `recovered` may have
+        been disconnected before it received the replay: once, what lies before its
+        position is replayed again.
 
         Args:
-            names: one, or several. Those that it hears already change nothing;
-                only who has come back (`recovered`) may have been cut off before
-                it was told: once, it is told what lies before that.
-            since: what it is told of them first.
+            names: one channel, or several.
+            since: where the replay starts; None for no replay.
 
         Raises:
-            Refusal: a channel cannot be called so, or too many.
+            HttpError: 400, the name of a channel is not allowed, or there are too many.
         """
         names = [names] if isinstance(names, str) else list(names)
-        self._context.names.check_all(names, self._seat.channels)
-        self._seat.join(names, since)
+        self._context.names.check_all(names, self.channels)
+        self.subscribe(names, since)
 
     def leave(self, names: str | Sequence[str]) -> None:
         """
-        Let it hear channels no more.
+        Unsubscribe the client from channels; those that it has not joined are ignored.
         """
-        self._seat.leave([names] if isinstance(names, str) else list(names))
+        names = [names] if isinstance(names, str) else list(names)
+        left = [name for name in self.channels if name in names]
+        self.channels = tuple([name for name in self.channels if name not in left])
+        pending = self._pending
+        if pending is not None:
+            pending.joins = [([n for n in some if n not in left], s) for some, s in pending.joins]
+        elif left and self.connected:
+            self._stream.channels.leave(left)
+        if self._missed is not None:
+            self._missed.names.difference_update(left)
 
     async def publish(self, channel: str, data: bytes, event: str | None = None) -> Position:
         """
-        Publish for everybody who hears *channel*; who may do so, the
-        application has to know.
+        Publish to all subscribers of *channel*; the application decides who may do so.
 
         Raises:
-            Refusal: 400 for the name, 413 for more than `max-message`, 503 if
-                the broker is away.
+            HttpError: 400 for the name, 413 for more than `max-message`, 503 if the
+                broker is not available.
         """
-        result = await published(self._context, [Draft(channel, data, event)])
+        result = await publish_checked(self._context, [Draft(channel, data, event)])
         return result.positions[0]
 
     def disconnect(self) -> None:
         """
-        Have it leave the namespace; it does not come back by itself.
+        Disconnect the client from the namespace; it does not reconnect by itself.
         """
-        self._seat.expel()
+        self.rejected = True
+        self._owner.disconnect_socket(self)
 
-    # What `Dialogue` calls.
+    # What the connection calls.
 
-    def acknowledged(self, number: int, values: list[Any]) -> None:
+    def send(self, packet: SocketIOPacket) -> None:
         """
-        The client acknowledges a call, or something that nobody asked.
+        Send *packet*, or store it until the client is accepted.
+
+        Raises:
+            TypeError: JSON cannot express its data.
+            ValueError: its data has NaN or infinity, or is nested too deeply.
+        """
+        if not self.connected:
+            return
+        pieces = encode(packet)
+        if self._pending is not None and packet.kind is not SocketIOPacketType.CONNECT_ERROR:
+            self._pending.packets.append(pieces)
+            return
+        self._stream.write(framed(pieces, self._stream.framing))
+
+    def subscribe(self, names: Sequence[str], since: Since | None) -> None:
+        """
+        Join channels whose names were checked; see `join`.
+        """
+        if not self.connected:
+            return
+        stream = self._stream
+        if self._missed is not None and since is not None:
+            self._missed.replay(names, since, stream, self._format())
+        new = [name for name in dict.fromkeys(names) if name not in self.channels]
+        if not new:
+            return
+        self.channels += tuple(new)
+        if self._pending is not None:
+            self._pending.joins.append((new, since))
+            return
+        stream.channels.join(new, since, self._format())
+
+    def accept(
+        self, answer: SocketIOPacket, recovered: SocketIOPacket, missed: MissedReplay | None
+    ) -> None:
+        """
+        Send *answer*, then subscribe and send what was stored.
+
+        Args:
+            answer: the CONNECT packet.
+            recovered: replaces it if the client misses no message of its channels.
+            missed: has the client's last position; None if the client sent none.
+        """
+        stream = self._stream
+        if isinstance(stream, NamespaceStream):
+            stream.count()
+        pending, self._pending = self._pending or PendingOutput(), None
+        framing = stream.framing
+        frames = frames_of(answer if missed is None or self.channels else recovered, framing)
+        if missed is None or not self.channels:
+            for names, since in pending.joins:
+                if names:
+                    stream.channels.join(names, since, self._format(), frames)
+                    frames = b""
+            stream.write(frames)
+        else:
+            format = self._format()
+            resuming = replace(format, welcome=frames, welcome_back=frames_of(recovered, framing))
+            self._missed = missed
+            missed.names.update(self.channels)
+            stream.channels.join(self.channels, After(missed.position), resuming)
+            if not stream.channels.complete:  # the broker is asked, which takes time
+                stream.write(frames)
+        for pieces in pending.packets:
+            stream.write(framed(pieces, stream.framing))
+
+    def acknowledge(self, number: int, values: list[Any]) -> None:
+        """
+        Fire the call *number* with the client's acknowledgement; ignore unknown numbers.
         """
         called = self._calls.pop(number, None) if self._calls else None
         if called is not None:
             called.callback(values)
 
-    def gone(self) -> None:
+    def close(self) -> None:
         """
-        Nobody will acknowledge anything.
+        Send nothing any more, and fail the calls that wait.
         """
+        self.connected = False
+        if self._missed is not None:
+            self._missed.close()
+        if isinstance(self._stream, NamespaceStream):
+            self._stream.close()
         calls, self._calls = self._calls, None
         for called in (calls or {}).values():
             called.errback(ConnectionDone())
 
-    def _forget(self, number: int, called: Deferred[list[Any]]) -> None:
+    def _cancel_call(self, number: int, called: Deferred[list[Any]]) -> None:
         if self._calls:
             self._calls.pop(number, None)
 
     def _emit(self, event: str, arguments: tuple[Any, ...], number: int | None) -> None:
         if event in RESERVED:
-            raise ValueError(f"{event!r} is an event of the client's own")
+            raise ValueError(f"the event {event!r} is reserved by clients")
         if event in SERVER_EVENTS:
-            raise ValueError(f"{event!r} is an event of the server's own")
-        self._seat.say(
-            SocketIOPacket(SocketIOPacketType.EVENT, self.namespace, [event, *arguments], number)
-        )
+            raise ValueError(f"the event {event!r} is reserved by the server")
+        data = [event, *arguments]
+        self.send(SocketIOPacket(SocketIOPacketType.EVENT, self.namespace, data, number))
 
-
-async def published(context: ActionContext, drafts: Sequence[Draft]) -> PublishResult:
-    """
-    Publish *drafts*, as `hub.publish`.
-
-    Raises:
-        Refusal: 400 for the name of a channel or event, 413 for more than
-            `max-message`, 503 if the broker is away.
-    """
-    for draft in drafts:
-        context.names.check(draft.channel)
-        if draft.event is not None:
-            try:
-                check_event(draft.event)
-            except RemoteProtocolError as error:
-                raise HttpError(error.status, error.reason) from None
-        if draft.event is not None and not _is_unicode(draft.event):
-            raise HttpError(400, "an event type has no half of a surrogate pair")
-        if len(draft.data) > context.max_message:
-            raise HttpError(413, f"the message is larger than {context.max_message} bytes")
-    try:
-        return await context.hub.publish(drafts)
-    except Unavailable as error:
-        raise HttpError(503, str(error)) from None
-
-
-def _is_unicode(text: str) -> bool:
-    """
-    JSON can say strings that are none: brokers and other readers could not.
-    """
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
+    def _format(self) -> SocketIOEvents:
+        return self._owner.events_format(self._stream.framing, self.namespace)

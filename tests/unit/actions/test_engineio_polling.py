@@ -1,5 +1,5 @@
 """
-Packets that come by posts.
+Tests of packets that come by POST.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from rt_twisted.formats.socketio import SocketIOEvents
 from rt_twisted.hub.hub import Hub
 
 
-class Posted:
+class PostExchange:
     """
     A request with a body.
     """
@@ -35,59 +35,57 @@ class Posted:
         return succeed(self.body)
 
 
-class Client:
+class PostingClient:
     """
-    A client that polls, and to hear one of its packets takes half a slice.
+    A client each of whose packets takes half a slice to process.
     """
 
     def __init__(self) -> None:
         self.clock = Clock()
         hub = Hub(MemoryBroker(self.clock, "e"), self.clock)
         context = ActionContext(hub, self.clock)
-        framing = Poll4()
-        self.polls = PollingTransport(
-            context, framing, SocketIOEvents(framing, quiet=True), "", lambda: None
-        )
-        self.heard: list[str | bytes] = []
+        format = SocketIOEvents(Poll4(), quiet=True)
+        self.polling = PollingTransport(context, Poll4(), format, format, "", lambda dropped: None)
+        self.received: list[str | bytes] = []
 
-    def hear(self, packet: EngineIOPacket) -> None:
-        self.heard.append(packet.data)
+    def receive(self, packet: EngineIOPacket) -> None:
+        self.received.append(packet.data)
         self.clock.rightNow += SLICE / 2 + 0.001
 
     def post(self, *packets: bytes) -> Deferred[None]:
-        exchange: Any = Posted(b"\x1e".join(packets))
-        return ensureDeferred(self.polls.post(exchange, Poll4(), self.hear))
+        exchange: Any = PostExchange(b"\x1e".join(packets))
+        return ensureDeferred(self.polling.post(exchange, Poll4(), self.receive))
 
 
-def test_a_long_post_lets_others_have_their_turn() -> None:
+def test_the_reactor_runs_while_a_long_post_is_processed() -> None:
     """
-    Its packets are heard in order, two at a stretch here; meanwhile there may be
-    no other post.
+    Packets are processed in order, here two per slice; a second post at that time is an
+    error.
     """
-    client = Client()
-    client.clock.callLater(0, client.heard.append, "another")
+    client = PostingClient()
+    client.clock.callLater(0, client.received.append, "another")
     done = client.post(*(b"4%d" % number for number in range(5)))
 
-    assert client.heard == ["0", "1"]
+    assert client.received == ["0", "1"]
     failed: list[Any] = []
     client.post(b"4x").addErrback(failed.append)
     assert failed[0].check(RemoteProtocolError)
     client.clock.pump([0.0] * 9)
-    assert client.heard == ["0", "1", "another", "2", "3", "4"]
+    assert client.received == ["0", "1", "another", "2", "3", "4"]
     assert done.called
     assert client.post(b"4next").called
-    assert client.heard[-1] == "next"
+    assert client.received[-1] == "next"
 
 
-def test_a_malformed_post_is_heard_not_at_all() -> None:
+def test_no_packet_of_a_malformed_post_is_processed() -> None:
     """
-    Not even the packets in front of the mistake; the next post is read.
+    Packets before the error are ignored as well; the next post is processed.
     """
-    client = Client()
+    client = PostingClient()
     failed: list[Any] = []
     client.post(b"4first", b"nonsense").addErrback(failed.append)
 
     assert failed[0].check(RemoteProtocolError)
-    assert client.heard == []
+    assert client.received == []
     client.post(b"4second")
-    assert client.heard == ["second"]
+    assert client.received == ["second"]

@@ -1,5 +1,5 @@
 """
-Who pings whom, and when sessions are looked after.
+Tests of Engine.IO sessions: pings, polls, and pending sessions.
 """
 
 from __future__ import annotations
@@ -24,41 +24,44 @@ from rt_twisted.model.errors import HttpError
 LIMITS = SocketIOLimits(ping_interval=25, ping_timeout=20)
 
 
-def test_revision_4_is_pinged() -> None:
+def test_the_server_pings_clients_of_revision_4() -> None:
     """
-    Every interval; who does not answer in time is gone.
+    A ping is due every interval; a client that does not answer in time has timed out.
     """
-    heart = Keepalive(4, LIMITS, 0.0)
+    keepalive = Keepalive(4, LIMITS, 0.0)
 
-    assert heart.look(24.9) is KeepaliveAction.NOTHING
-    assert heart.look(25.0) is KeepaliveAction.PING
-    assert heart.look(44.9) is KeepaliveAction.NOTHING
-    heart.heard(44.9, beat=True)
-    assert heart.look(69.8) is KeepaliveAction.NOTHING
-    assert heart.look(69.9) is KeepaliveAction.PING
-    heart.heard(80.0, beat=False)  # it lives, though it has not answered
-    assert heart.look(99.9) is KeepaliveAction.NOTHING
-    assert heart.look(100.0) is KeepaliveAction.GONE
+    assert keepalive.check(24.9) is KeepaliveAction.NOTHING
+    assert keepalive.check(25.0) is KeepaliveAction.PING
+    assert keepalive.check(44.9) is KeepaliveAction.NOTHING
+    keepalive.on_packet(44.9, heartbeat=True)
+    assert keepalive.check(69.8) is KeepaliveAction.NOTHING
+    assert keepalive.check(69.9) is KeepaliveAction.PING
+    keepalive.on_packet(80.0, heartbeat=False)  # it is alive, and has not answered
+    assert keepalive.check(99.9) is KeepaliveAction.NOTHING
+    assert keepalive.check(100.0) is KeepaliveAction.TIMEOUT
 
 
-def test_revision_3_pings() -> None:
+def test_clients_of_revision_3_ping() -> None:
     """
-    Interval and timeout after the last word it is gone.
+    A client times out an interval and a timeout after its last packet.
     """
-    heart = Keepalive(3, LIMITS, 0.0)
+    keepalive = Keepalive(3, LIMITS, 0.0)
 
-    heart.heard(30.0, beat=True)
-    assert heart.look(74.9) is KeepaliveAction.NOTHING
-    assert heart.look(75.0) is KeepaliveAction.GONE
+    keepalive.on_packet(30.0, heartbeat=True)
+    assert keepalive.check(74.9) is KeepaliveAction.NOTHING
+    assert keepalive.check(75.0) is KeepaliveAction.TIMEOUT
 
 
-class Speaker:
+class SilentObserver:
     """
-    Nobody speaks.
+    An observer that sends nothing, and whose client has joined a namespace.
     """
 
     def opened(self, session: Session) -> None:
         pass
+
+    def message(self, data: str | bytes) -> None:
+        raise NotImplementedError
 
     def closed(self, why: str) -> None:
         pass
@@ -70,9 +73,9 @@ class Speaker:
         return SocketIOEvents(framing, quiet=quiet, welcome=welcome)
 
 
-class Poll:
+class PollExchange:
     """
-    A request, and its answer.
+    A poll, and its response.
     """
 
     query_string = "EIO=4&transport=polling&t=PkX1abc.0"
@@ -91,6 +94,18 @@ class Poll:
         self.body = body
 
 
+def open_session(
+    registry: SessionRegistry[Session], context: ActionContext, address: str = "", poll: Any = None
+) -> Session:
+    """
+    Return a session that has answered its first poll.
+    """
+    session = Session(registry, context, SilentObserver(), 4, "", False)
+    session.open_polling(Poll4(), address)
+    session.poll(poll or cast(Any, PollExchange()))
+    return session
+
+
 @pytest.mark.parametrize(
     ("query", "agent", "packets"),
     [
@@ -104,53 +119,44 @@ class Poll:
         ("EIO=4&transport=polling&at=1.5", None, 100),
     ],
 )
-def test_python_gets_sixteen_packets_at_once(query: str, agent: str | None, packets: int) -> None:
+def test_python_clients_get_at_most_16_packets(query: str, agent: str | None, packets: int) -> None:
     """
-    python-engineio accepts no more in one answer, and reconnects: it is known by
-    its time stamp or its User-Agent. What is left comes with the next polls, and
-    all other clients get all that waits.
+    python-engineio reconnects if a response has more; its time stamp or its User-Agent
+    shows it. The next polls get the rest. Other clients get all packets at once.
     """
     clock = Clock()
     context = ActionContext(Hub(MemoryBroker(clock, "e"), clock), clock, socketio=LIMITS)
-    speaker: Any = Speaker()
-    session = Session(SessionRegistry(clock), context, speaker, 4, "", False)
-    session.open_polls(Poll4())
-    session.poll(cast(Any, Poll()))
+    session = open_session(SessionRegistry(clock), context)
     session.write(b"".join(b"4%d\x1e" % number for number in range(100)))
-    heard: list[bytes] = []
-    while len(heard) < 100:
-        poll: Any = Poll(agent)
+    received: list[bytes] = []
+    while len(received) < 100:
+        poll: Any = PollExchange(agent)
         poll.query_string = query
         session.poll(poll)
         answer = poll.body.split(b"\x1e")
-        heard += answer
-        assert len(answer) == packets or len(heard) == 100
+        received += answer
+        assert len(answer) == packets or len(received) == 100
     session.close("over")
 
-    assert heard == [b"4%d" % number for number in range(100)]
+    assert received == [b"4%d" % number for number in range(100)]
 
 
-def test_who_fetches_much_in_portions_is_there() -> None:
+def test_a_client_that_fetches_portions_does_not_time_out() -> None:
     """
-    Also while the ping has not come to it yet, as it waits behind the rest; not
-    once it fetches no more.
+    The ping may wait behind the portions; without polls the client times out.
     """
     clock = Clock()
     context = ActionContext(Hub(MemoryBroker(clock, "e"), clock), clock, socketio=LIMITS)
-    sessions = SessionRegistry(clock)
-    speaker: Any = Speaker()
-    session = Session(sessions, context, speaker, 4, "", False)
-    session.open_polls(Poll4())
-    session.poll(cast(Any, Poll()))
+    session = open_session(SessionRegistry(clock), context)
     session.confirm()
     session.write(b"".join(b"4%d\x1e" % number for number in range(100_000)))
     clock.pump([1.0] * 26)
-    heard = b""
-    while not heard.endswith(b"\x1e2"):
-        poll: Any = Poll()
+    received = b""
+    while not received.endswith(b"\x1e2"):
+        poll: Any = PollExchange()
         session.poll(poll)
         assert poll.body
-        heard += b"\x1e" + poll.body
+        received += b"\x1e" + poll.body
         clock.pump([1.0] * 15)
         assert not session.closed
     assert clock.seconds() > 3 * LIMITS.ping_timeout
@@ -159,7 +165,7 @@ def test_who_fetches_much_in_portions_is_there() -> None:
     assert session.closed
 
 
-class Post:
+class PostExchange:
     """
     A request with a body.
     """
@@ -176,18 +182,15 @@ class Post:
 
 def test_pings_come_at_each_interval() -> None:
     """
-    Also where a client has longer than that to answer; who does not answer is gone, and
-    hears no CLOSE, after which python-socketio would not come back.
+    A timeout longer than the interval does not delay them. A client that times out gets no
+    CLOSE, after which python-socketio would not reconnect.
     """
     clock = Clock()
     limits = SocketIOLimits(ping_interval=1.0, ping_timeout=5.0)
     context = ActionContext(Hub(MemoryBroker(clock, "e"), clock), clock, socketio=limits)
-    speaker: Any = Speaker()
-    session = Session(SessionRegistry(clock), context, speaker, 4, "", False)
-    session.open_polls(Poll4())
-    session.poll(cast(Any, Poll()))
+    session = open_session(SessionRegistry(clock), context)
     session.confirm()
-    poll: Any = Poll()
+    poll: Any = PollExchange()
     session.poll(poll)
     pings = 0
     for _ in range(20):
@@ -195,65 +198,68 @@ def test_pings_come_at_each_interval() -> None:
         if poll.body:
             assert poll.body == b"2"
             pings += 1
-            ensureDeferred(session.post(cast(Any, Post(b"3")), Poll4()))
-            session.poll(poll := cast(Any, Poll()))
+            ensureDeferred(session.post(cast(Any, PostExchange(b"3")), Poll4()))
+            session.poll(poll := cast(Any, PollExchange()))
     assert pings >= 10
 
     while not session.closed:
         clock.pump([1.0, 0.0])
         if poll.body == b"2":
-            session.poll(poll := cast(Any, Poll()))
+            session.poll(poll := cast(Any, PollExchange()))
     assert poll.body == b"6"
 
 
-class Due:
+class DueSession:
     """
-    A session that counts how often it is looked at.
+    A session that records when it is checked.
     """
 
     def __init__(self, sid: str, due: float) -> None:
         self.sid = sid
         self.due = due
-        self.looks: list[float] = []
+        self.checks: list[float] = []
 
-    def look(self, now: float) -> None:
-        self.looks.append(now)
+    def check(self, now: float) -> None:
+        self.checks.append(now)
         self.due = now + 2
 
+    def expire(self) -> None:
+        raise NotImplementedError
 
-def test_one_look_a_second() -> None:
+
+def test_due_sessions_are_checked_once_a_second() -> None:
     """
-    At those that are due, while there are any; no timer is left afterwards.
+    The timer runs while there are sessions.
     """
     clock = Clock()
-    sessions = SessionRegistry(clock)
-    one, two = Due("1", 3.0), Due("2", 99.0)
+    registry: SessionRegistry[DueSession] = SessionRegistry(clock)
+    one, two = DueSession("1", 3.0), DueSession("2", 99.0)
     for session in (one, two):
-        sessions.add(session)  # type: ignore[arg-type]  # as much of one as is looked at
+        registry.add(session)
     clock.pump([1.0] * 6)
 
-    assert (one.looks, two.looks) == ([3.0, 5.0], [])
+    assert (one.checks, two.checks) == ([3.0, 5.0], [])
     for session in (one, two):
-        sessions.forget(session)  # type: ignore[arg-type]
+        registry.remove(session)
     assert clock.getDelayedCalls() == []
-    assert len(sessions) == 0
+    assert len(registry) == 0
 
 
-def test_ids_name_their_node() -> None:
+def test_session_ids_name_their_node() -> None:
     """
-    And cannot be guessed from one another.
+    The rest of an id cannot be guessed from other ids.
     """
-    sessions = SessionRegistry(Clock())
-    ids = {sessions.new_id() for _ in range(1000)}
+    registry: SessionRegistry[DueSession] = SessionRegistry(Clock())
+    ids = {registry.new_id() for _ in range(1000)}
 
     assert len(ids) == 1000
-    assert {sid.partition("-")[0] for sid in ids} == {sessions.node}
+    assert {sid.partition("-")[0] for sid in ids} == {registry.node}
     assert min(map(len, ids)) >= 30
 
 
-class Place:
+class SmallNode:
     """
-    A node with room for two subscribers and three pending sessions.
+    A node that allows two subscribers and three pending sessions.
     """
 
     def __init__(self) -> None:
@@ -261,49 +267,45 @@ class Place:
         self.hub = Hub(MemoryBroker(self.clock, "e"), self.clock, limits=HubLimits(subscribers=2))
         limits = SocketIOLimits(max_pending=3)
         self.context = ActionContext(self.hub, self.clock, socketio=limits)
-        self.sessions = SessionRegistry(self.clock)
+        self.registry: SessionRegistry[Session] = SessionRegistry(self.clock)
 
     def open(self, address: str = "a", poll: Any = None) -> Session:
-        speaker: Any = Speaker()
-        session = Session(self.sessions, self.context, speaker, 4, "", False)
-        session.open_polls(Poll4(), address)
-        session.poll(poll or cast(Any, Poll()))
-        return session
+        return open_session(self.registry, self.context, address, poll)
 
 
-def test_a_handshake_alone_is_no_subscriber() -> None:
+def test_a_pending_session_is_no_subscriber() -> None:
     """
-    A session that polls counts when its client has sent a second request and has
-    joined something, in either order, and not before.
+    A polling session counts when its client has sent a second request and has connected to
+    a namespace, in either order.
     """
-    place = Place()
-    first, second, third = place.open(), place.open(), place.open()
+    node = SmallNode()
+    first, second, third = node.open(), node.open(), node.open()
     first.admit()
-    first.joined()
+    first.namespace_connected()
     second.confirm()
-    assert (place.hub.subscribers, place.hub.metrics.joined) == (0, 0)
+    assert (node.hub.subscribers, node.hub.metrics.joined) == (0, 0)
 
     first.confirm()
-    second.joined()
-    second.joined()
-    assert place.hub.subscribers == 2
+    second.namespace_connected()
+    second.namespace_connected()
+    assert node.hub.subscribers == 2
     with pytest.raises(HttpError):
         third.admit()
 
     third.close("over")
     second.close("over")
-    assert (place.hub.subscribers, place.hub.metrics.joined) == (1, 2)
-    assert sum(place.hub.metrics.closed.values()) == 1
+    assert (node.hub.subscribers, node.hub.metrics.joined) == (1, 2)
+    assert sum(node.hub.metrics.closed.values()) == 1
 
 
-def test_who_finds_no_room_by_the_second_request_is_refused() -> None:
+def test_the_second_request_is_refused_if_there_are_too_many_subscribers() -> None:
     """
-    And its session ends.
+    The session is closed then.
     """
-    place = Place()
-    sessions = [place.open() for _ in range(3)]
+    node = SmallNode()
+    sessions = [node.open() for _ in range(3)]
     for session in sessions:
-        session.joined()
+        session.namespace_connected()
     sessions[0].confirm()
     sessions[1].confirm()
     with pytest.raises(HttpError) as refused:
@@ -311,36 +313,36 @@ def test_who_finds_no_room_by_the_second_request_is_refused() -> None:
 
     assert refused.value.status == 503
     assert [session.closed for session in sessions] == [False, False, True]
-    assert place.hub.subscribers == 2
+    assert node.hub.subscribers == 2
 
 
-def test_pending_sessions_take_room_from_their_own_address() -> None:
+def test_pending_sessions_displace_those_of_their_own_address() -> None:
     """
-    One more than there may be ends the oldest of the address that has most; its
-    poll is answered. Who has been confirmed stays.
+    Above the limit the oldest session of the address with the most of them is closed, and
+    its poll is answered. Confirmed sessions stay.
     """
-    place = Place()
-    honest = place.open("b")
-    poll: Any = Poll()
-    crowd = [place.open("a", poll if n == 0 else None) for n in range(20)]
+    node = SmallNode()
+    other = node.open("b")
+    poll: Any = PollExchange()
+    many = [node.open("a", poll if n == 0 else None) for n in range(20)]
 
-    assert not honest.closed
-    assert [session.closed for session in crowd] == [True] * 18 + [False] * 2
-    honest.confirm()
-    honest.joined()
+    assert not other.closed
+    assert [session.closed for session in many] == [True] * 18 + [False] * 2
+    other.confirm()
+    other.namespace_connected()
     for _ in range(20):
-        place.open("a")
-    assert not honest.closed
+        node.open("a")
+    assert not other.closed
 
 
-def test_who_sends_no_second_request_is_gone() -> None:
+def test_a_session_without_a_second_request_is_closed() -> None:
     """
-    After `handshake_seconds`, while a client that does may take longer to join.
+    It has `handshake_seconds`; a client that has sent one may take longer to connect.
     """
-    place = Place()
-    silent, slow = place.open(), place.open()
+    node = SmallNode()
+    silent, slow = node.open(), node.open()
     slow.confirm()
-    place.clock.pump([1.0] * 12)
+    node.clock.pump([1.0] * 12)
 
     assert (silent.closed, slow.closed) == (True, False)
-    assert place.hub.subscribers == 0
+    assert node.hub.subscribers == 0

@@ -1,5 +1,5 @@
 """
-Clients that join a session, and what they may ask of it.
+Tests of clients that connect to namespaces, and of their limits.
 """
 
 from __future__ import annotations
@@ -24,49 +24,53 @@ from rt_twisted.net.inbound_memory import InboundMemory
 PAYLOAD = 1000
 
 
-class Session:
+class FakeSession:
     """
-    As much of one as a client in the main namespace needs.
+    A session that records what is written and subscribed.
     """
 
     closed = False
-    settled = True
+    complete = True
     framing: Framing = Poll4()
 
     def __init__(self) -> None:
-        self.said: list[bytes] = []
+        self.written: list[bytes] = []
+
+    @property
+    def channels(self) -> Any:
+        return self
 
     def write(self, frames: bytes) -> None:
-        self.said.append(frames)
+        self.written.append(frames)
 
     def admit(self) -> None:
         pass
 
-    def joined(self) -> None:
+    def namespace_connected(self) -> None:
         pass
 
-    def left(self) -> None:
+    def namespaces_left(self) -> None:
         pass
 
     def join(self, names: Any, since: Any, format: Any, head: bytes = b"") -> None:
-        self.said += [head, b"joined " + b" ".join(name.encode() for name in names)]
+        self.written += [head, b"joined " + b" ".join(name.encode() for name in names)]
 
     def leave(self, names: Any) -> None:
         pass
 
     def close(self, why: str, reason: str) -> None:
         self.closed = True
-        self.said.append(reason.encode())
+        self.written.append(reason.encode())
 
 
-class App:
+class DeferringApp:
     """
-    Lets clients in when it is `decided`, and answers events when the test does.
+    Accepts clients when `decided` fires, and answers events when the test does.
     """
 
     def __init__(self) -> None:
         self.clients: list[Socket] = []
-        self.heard: list[Deferred[str]] = []
+        self.events: list[Deferred[str]] = []
         self.decided: Deferred[None] = succeed(None)
 
     def on_connect(self, client: Socket, auth: dict[str, Any]) -> Deferred[None]:
@@ -74,16 +78,16 @@ class App:
         return self.decided
 
     def on_event(self, client: Socket, event: str, *arguments: Any) -> Deferred[str]:
-        self.heard.append(Deferred())
-        return self.heard[-1]
+        self.events.append(Deferred())
+        return self.events[-1]
 
     def on_disconnect(self, client: Socket, why: str) -> None:
         pass
 
 
-class Place:
+class Node:
     """
-    A node, and sessions on it.
+    A node with Socket.IO sessions.
     """
 
     def __init__(self) -> None:
@@ -94,125 +98,125 @@ class Place:
             socketio=SocketIOLimits(max_payload=PAYLOAD),
             inbound=InboundMemory(clock, 0),
         )
-        self.recovery = SessionStore(clock)
-        self.app = App()
+        self.store = SessionStore(clock)
+        self.app = DeferringApp()
 
-    def open(self) -> tuple[SocketIOConnection, Session]:
-        session: Any = Session()
+    def open(self) -> tuple[SocketIOConnection, FakeSession]:
+        session: Any = FakeSession()
         handshake: Any = None
-        dialogue = SocketIOConnection(self.context, self.recovery, self.app, handshake, 4, True, "")
-        dialogue.opened(session)
-        return dialogue, session
+        connection = SocketIOConnection(self.context, self.store, self.app, handshake, 4, True, "")
+        connection.opened(session)
+        return connection, session
 
 
 @pytest.mark.parametrize("binary", [False, True])
-def test_events_that_wait_are_bounded_by_their_bytes(binary: bool) -> None:
+def test_the_bytes_of_waiting_events_are_bounded(binary: bool) -> None:
     """
-    Attachments included. What is answered does not count any more.
+    Attachments count; events that are answered do not.
     """
-    place = Place()
-    dialogue, session = place.open()
-    dialogue.message("0")
+    node = Node()
+    connection, session = node.open()
+    connection.message("0")
 
     def emit() -> None:
         if binary:
-            dialogue.message('51-7["a",{"_placeholder":true,"num":0}]')
-            dialogue.message(bytes(PAYLOAD - 100))
+            connection.message('51-7["a",{"_placeholder":true,"num":0}]')
+            connection.message(bytes(PAYLOAD - 100))
         else:
-            dialogue.message('27["a","%s"]' % ("x" * (PAYLOAD - 100)))
+            connection.message('27["a","%s"]' % ("x" * (PAYLOAD - 100)))
 
     for count in range(3 * MAX_PAYLOADS):
         emit()
         if count >= MAX_PAYLOADS - 1:
-            place.app.heard.pop(0).callback("done")
-            assert session.said[-1] == b'437["done"]\x1e'
+            node.app.events.pop(0).callback("done")
+            assert session.written[-1] == b'437["done"]\x1e'
     emit()
     with pytest.raises(RemoteProtocolError, match="too many events"):
         emit()
 
 
-def test_packets_whose_attachments_are_missing_are_bounded_in_sum() -> None:
+def test_incomplete_packets_of_all_sessions_are_bounded() -> None:
     """
-    They count while they are incomplete; above the limit the oldest sessions end.
+    Packets count while attachments are missing; above the limit the oldest sessions close.
     """
-    place = Place()
-    memory = place.context.inbound
+    node = Node()
+    memory = node.context.inbound
     memory.limit = 20 * PAYLOAD
     head = '52-["a",{"_placeholder":true,"num":0},{"_placeholder":true,"num":1}]'
-    opened = [place.open() for _ in range(30)]
-    for dialogue, _ in opened:
-        dialogue.message("0")
-        dialogue.message(head)
-        dialogue.message(bytes(PAYLOAD - 10))
+    opened = [node.open() for _ in range(30)]
+    for connection, _ in opened:
+        connection.message("0")
+        connection.message(head)
+        connection.message(bytes(PAYLOAD - 10))
         assert memory.used <= memory.limit
     ended = [session for _, session in opened if session.closed]
     assert ended == [session for _, session in opened[: len(ended)]]
     assert len(ended) >= 10
-    assert ended[0].said[-1] == b"too many unfinished packets"
+    assert ended[0].written[-1] == b"too many unfinished packets"
 
-    for dialogue, _ in opened[len(ended) :]:
-        dialogue.message(b"x")
+    for connection, _ in opened[len(ended) :]:
+        connection.message(b"x")
     assert memory.used == 0
-    assert len(place.app.heard) == 30 - len(ended)
+    assert len(node.app.events) == 30 - len(ended)
     opened[-1][0].message(head)
     assert memory.used > 0
     opened[-1][0].closed("transport close")
     assert memory.used == 0
 
 
-@pytest.mark.parametrize("where", ["", ',"offset":"e.7"'])
-def test_who_comes_back_says_where_it_was(where: str) -> None:
+@pytest.mark.parametrize("offset", ["", ',"offset":"e.7"'])
+def test_a_client_recovers_with_its_position(offset: str) -> None:
     """
-    Otherwise it is a new one, for itself and for the application: it asks for its
-    channels, and is told what it missed of them.
+    Without one it is a new client, for itself and for the application, and joins its
+    channels again.
     """
-    place = Place()
-    place.recovery.persist("key", SavedSession("me", "/", ("news",), {"mine": 1}, 60.0))
-    dialogue, session = place.open()
-    dialogue.message(f'0{{"pid":"key"{where}}}')
+    node = Node()
+    node.store.persist("key", SavedSession("me", "/", ("news",), {"mine": 1}, 60.0))
+    connection, session = node.open()
+    connection.message(f'0{{"pid":"key"{offset}}}')
 
-    [client] = place.app.clients
-    recovered = bool(where)
+    [client] = node.app.clients
+    recovered = bool(offset)
     assert client.recovered is recovered
     assert (client.id == "me", client.data) == (recovered, {"mine": 1} if recovered else {})
     assert client.channels == (("news",) if recovered else ())
-    assert (b"joined news" in session.said) is recovered
+    assert (b"joined news" in session.written) is recovered
 
 
-def test_who_is_refused_may_come_back_with_another_token() -> None:
+def test_a_rejected_client_may_recover_with_another_token() -> None:
     """
-    It still finds what was kept for it, until it is let in.
+    What was saved of it stays until it is accepted.
     """
-    place = Place()
-    place.recovery.persist("key", SavedSession("me", "/", ("news",), {"mine": 1}, 60.0))
-    place.app.decided = fail(HttpError(401, "too old"))
-    dialogue, session = place.open()
-    dialogue.message('0{"pid":"key","offset":"e.7"}')
-    assert session.said[-1] == b'44{"message":"too old","data":{"status":401}}\x1e'
+    node = Node()
+    node.store.persist("key", SavedSession("me", "/", ("news",), {"mine": 1}, 60.0))
+    node.app.decided = fail(HttpError(401, "too old"))
+    connection, session = node.open()
+    connection.message('0{"pid":"key","offset":"e.7"}')
+    assert session.written[-1] == b'44{"message":"too old","data":{"status":401}}\x1e'
 
-    place.app.decided = succeed(None)
-    dialogue.message('0{"pid":"key","offset":"e.7"}')
+    node.app.decided = succeed(None)
+    connection.message('0{"pid":"key","offset":"e.7"}')
 
-    assert [(client.id, client.recovered) for client in place.app.clients] == [("me", True)] * 2
-    assert place.app.clients[1].channels == ("news",)
+    assert [(client.id, client.recovered) for client in node.app.clients] == [("me", True)] * 2
+    assert node.app.clients[1].channels == ("news",)
 
 
-def test_who_is_cut_off_before_it_is_let_in_comes_back_once_more() -> None:
+def test_a_client_may_recover_again_before_it_is_accepted() -> None:
     """
-    While the application still thinks about the first time.
+    The application may still be deciding on the first session, which was lost.
     """
-    place = Place()
-    place.recovery.persist("key", SavedSession("me", "/", ("news",), {"mine": 1}, 60.0))
-    place.app.decided = Deferred()
-    dialogue, session = place.open()
-    dialogue.message('0{"pid":"key","offset":"e.7"}')
+    node = Node()
+    node.store.persist("key", SavedSession("me", "/", ("news",), {"mine": 1}, 60.0))
+    node.app.decided = Deferred()
+    connection, session = node.open()
+    connection.message('0{"pid":"key","offset":"e.7"}')
     session.closed = True
-    dialogue.closed("transport close")
+    connection.closed("transport close")
 
-    first, place.app.decided = place.app.decided, succeed(None)
-    again, _ = place.open()
+    first, node.app.decided = node.app.decided, succeed(None)
+    again, _ = node.open()
     again.message('0{"pid":"key","offset":"e.7"}')
     first.callback(None)
 
-    assert [client.data for client in place.app.clients] == [{"mine": 1}] * 2
-    assert place.app.clients[1].connected
+    assert [client.data for client in node.app.clients] == [{"mine": 1}] * 2
+    assert node.app.clients[1].connected

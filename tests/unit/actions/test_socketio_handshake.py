@@ -1,5 +1,5 @@
 """
-What is kept of a session's first request.
+Tests of what is stored of a session's first request.
 """
 
 from __future__ import annotations
@@ -10,9 +10,9 @@ from rt_twisted.access.keys import CREDENTIAL_HEADERS
 from rt_twisted.actions.socketio.handshake import Handshake
 
 
-class Request:
+class HandshakeExchange:
     """
-    As much of an exchange as is kept.
+    The first request of a session.
     """
 
     address = "192.0.2.7"
@@ -27,11 +27,11 @@ class Request:
         return self.headers.get(name)
 
 
-def test_what_an_application_finds() -> None:
+def test_an_application_sees_query_cookies_and_some_headers() -> None:
     """
-    The fields of the query, cookies, and some headers, as exchanges have them.
+    They have the same values as in the exchange.
     """
-    request: Any = Request(cookie='a=1; b="two"; none', host="example.org", accept="*/*")
+    request: Any = HandshakeExchange(cookie='a=1; b="two"; none', host="example.org", accept="*/*")
     handshake = Handshake.of(request)
 
     assert (handshake.address, handshake.local, handshake.path) == (
@@ -52,19 +52,19 @@ def test_what_an_application_finds() -> None:
     assert handshake.header("accept") is None
 
 
-def test_bytes_that_are_no_text() -> None:
+def test_bytes_that_are_not_utf8_are_escaped() -> None:
     """
-    Are told apart, as in any query.
+    The query is decoded as that of any exchange.
     """
-    request: Any = Request()
+    request: Any = HandshakeExchange()
     request.query_string = "name=%ff%fe"
 
     assert Handshake.of(request).query == {"name": ["\udcff\udcfe"]}
 
 
-def test_what_nobody_will_ask_for() -> None:
+def test_without_an_application_only_credentials_are_stored() -> None:
     """
-    Is not kept; what decides who may publish is.
+    Cookies are left out; headers that decide who may publish are stored.
     """
     shown = {
         "authorization": "Bearer x",
@@ -73,18 +73,18 @@ def test_what_nobody_will_ask_for() -> None:
         "origin": "http://a",
         "sec-fetch-site": "same-origin",
     }
-    request: Any = Request(cookie="a=1", **shown)
+    request: Any = HandshakeExchange(cookie="a=1", **shown)
     handshake = Handshake.of(request, CREDENTIAL_HEADERS)
 
     assert handshake.headers == shown
     assert handshake.cookies == {}
 
 
-def test_what_a_client_did_not_send() -> None:
+def test_a_handshake_may_be_empty() -> None:
     """
-    Is not there, and no mistake.
+    Neither query nor headers are required.
     """
-    request: Any = Request()
+    request: Any = HandshakeExchange()
     request.query_string = ""
     handshake = Handshake.of(request)
 

@@ -1,5 +1,5 @@
 """
-Whom a node remembers when it has left.
+Tests of what is saved of clients that may recover.
 """
 
 from __future__ import annotations
@@ -12,74 +12,78 @@ from twisted.internet.task import Clock
 
 from rt_twisted.actions.socketio import session_store as module
 from rt_twisted.actions.socketio.session_store import SavedSession, SessionStore
+from rt_twisted.hub.subscriber import DisconnectReason
 
 
-class Session:
+class ClosedSession:
     """
-    As much of one as is ended.
+    A session that records why it is closed.
     """
 
     def __init__(self) -> None:
         self.closed: list[str] = []
 
-    def close(self, why: str, cause: Any) -> None:
+    def close(self, why: str, *, cause: DisconnectReason) -> None:
         self.closed.append(why)
 
 
-def test_who_comes_back_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_client_can_be_restored_until_it_expires(monkeypatch: pytest.MonkeyPatch) -> None:
     """
-    Is known until it is let in, or until it is too late; the oldest are forgotten first.
+    It is saved until its key is discarded, too; above the limit the oldest are removed.
     """
     monkeypatch.setattr(module, "MAX_SAVED", 3)
     clock = Clock()
-    recovery = SessionStore(clock)
-    me: Any = Session()
+    store = SessionStore(clock)
+    session = ClosedSession()
 
-    def left(name: str) -> SavedSession:
+    def saved(name: str) -> SavedSession:
         return SavedSession(name, "/", ("news",), {}, clock.seconds() + 120)
 
     for name in "abcd":
-        recovery.persist(name, left(name))
-    assert recovery.find("a", me) is None
-    assert recovery.find("b", me) == recovery.find("b", me) == left("b")
-    recovery.drop("b")
-    assert recovery.find("b", me) is None
+        store.persist(name, saved(name))
+    assert store.restore("a", session) is None
+    assert store.restore("b", session) == store.restore("b", session) == saved("b")
+    store.discard("b")
+    assert store.restore("b", session) is None
     clock.advance(120)
-    assert recovery.find("c", me) is None
+    assert store.restore("c", session) is None
 
 
-def test_what_those_who_left_heard_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_channels_of_saved_clients_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     """
-    However few they are; with the oldest go their channels.
+    The limit holds for all clients together, however few they are.
     """
     monkeypatch.setattr(module, "MAX_SAVED_CHANNELS", 10)
-    recovery = SessionStore(Clock())
-    me: Any = Session()
+    store = SessionStore(Clock())
+    session = ClosedSession()
     few, many = ("news",), tuple("abcde")
 
+    def found(keys: str) -> list[bool]:
+        return [store.restore(key, session) is not None for key in keys]
+
     for key, names in (("1", many), ("2", many), ("3", few), ("4", few), ("4", many)):
-        recovery.persist(key, SavedSession(key, "/", names, {}, 120.0))
-    assert [recovery.find(key, me) is not None for key in "1234"] == [False, False, True, True]
+        store.persist(key, SavedSession(key, "/", names, {}, 120.0))
+    assert found("1234") == [False, False, True, True]
     for key in "567":
-        recovery.persist(key, SavedSession(key, "/", many, {}, 120.0))
-    assert [recovery.find(key, me) is not None for key in "567"] == [False, True, True]
+        store.persist(key, SavedSession(key, "/", many, {}, 120.0))
+    assert found("567") == [False, True, True]
 
 
-class Data(dict[str, Any]):
+class WatchedData(dict[str, Any]):
     """
-    Of an application; can be watched.
+    Data of an application that can be referenced weakly.
     """
 
 
-def test_who_does_not_come_back_is_forgotten() -> None:
+def test_expired_clients_are_removed() -> None:
     """
-    With all that was kept for it.
+    The data of their application is freed.
     """
     clock = Clock()
-    recovery = SessionStore(clock)
-    data = Data()
+    store = SessionStore(clock)
+    data = WatchedData()
     watched = ref(data)
-    recovery.persist("key", SavedSession("me", "/", (), data, 60.0))
+    store.persist("key", SavedSession("me", "/", (), data, 60.0))
     del data
 
     clock.pump([1.0] * 59)
@@ -88,15 +92,15 @@ def test_who_does_not_come_back_is_forgotten() -> None:
     assert watched() is None
 
 
-def test_who_comes_back_before_it_is_missed() -> None:
+def test_restore_closes_the_old_session_of_a_key() -> None:
     """
-    Its old session ends.
+    A client may reconnect before the loss of its old connection is noticed.
     """
-    recovery = SessionStore(Clock())
-    old, new = Session(), Session()
-    recovery.here("key", old)  # type: ignore[arg-type]
+    store = SessionStore(Clock())
+    old, new = ClosedSession(), ClosedSession()
+    store.bind("key", old)
 
-    recovery.find("key", old)  # type: ignore[arg-type]
+    store.restore("key", old)
     assert old.closed == []
-    recovery.find("key", new)  # type: ignore[arg-type]
+    store.restore("key", new)
     assert old.closed == ["transport close"]

@@ -1,0 +1,62 @@
+"""
+The transport of an Engine.IO session: how its packets travel at the moment.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from rt_twisted.codecs.engineio_framing import Framing
+from rt_twisted.codecs.websocket import CloseCode
+from rt_twisted.hub.subscriber import DisconnectReason, Subscriber
+
+# The names of transports in requests.
+POLLING = "polling"
+WEBSOCKET = "websocket"
+
+
+class Transport(Protocol):
+    """
+    Long-polling or a websocket; an upgrade replaces the first by the second.
+    """
+
+    @property
+    def name(self) -> str:
+        """
+        POLLING or WEBSOCKET.
+        """
+
+    @property
+    def framing(self) -> Framing:
+        """
+        How packets become bytes on this transport.
+        """
+
+    @property
+    def subscriber(self) -> Subscriber:
+        """
+        The hub's end of the transport: messages of channels are written to it.
+        """
+
+    def write(self, frames: bytes) -> None:
+        """
+        Send whole frames of the transport's framing, after all that was sent before.
+        """
+
+    def close(
+        self,
+        cause: DisconnectReason,
+        last: bytes = b"",
+        code: CloseCode = CloseCode.NORMAL,
+        reason: str = "",
+    ) -> None:
+        """
+        Close the transport. A second call changes nothing.
+
+        Args:
+            cause: for the metrics, if polling ends.
+            last: a packet that answers a waiting poll; without it the poll fails, so
+                that the client connects again.
+            code: of the websocket's close frame.
+            reason: in that frame.
+        """
