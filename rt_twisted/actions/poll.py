@@ -26,7 +26,7 @@ from rt_twisted.actions.subscription import (
     when_admitted,
 )
 from rt_twisted.actions.template import Template
-from rt_twisted.formats.poll import EventPoll, JsonPoll
+from rt_twisted.formats import build_format
 from rt_twisted.http.interfaces import IExchange
 from rt_twisted.metrics.responses import SUBSCRIBERS
 from rt_twisted.model.errors import HttpError
@@ -78,7 +78,7 @@ class PollAction:
     def _act(self, exchange: IExchange, match: Match, query: Mapping[str, list[str]]) -> object:
         context = self.context
         names = read_channels(context, self.subscribe, exchange, match, query)
-        format = _format(exchange, query)
+        format = build_format(_format_name(exchange, query))
         start = _position_of_etag(exchange, context.hub.position().epoch)
         conditional = start is not None
         if start is None:
@@ -94,13 +94,13 @@ class PollAction:
         return when_admitted(context, exchange, join)
 
 
-def _format(exchange: IExchange, query: Mapping[str, list[str]]) -> JsonPoll | EventPoll:
+def _format_name(exchange: IExchange, query: Mapping[str, list[str]]) -> str:
     named = query.get("format")
     if named is None:
-        return EventPoll() if EVENT_STREAM in (exchange.header("accept") or "") else JsonPoll()
+        return "poll-sse" if EVENT_STREAM in (exchange.header("accept") or "") else "poll-json"
     if named[-1] not in ("json", "sse"):
         raise HttpError(400, "format is json or sse")
-    return EventPoll() if named[-1] == "sse" else JsonPoll()
+    return f"poll-{named[-1]}"
 
 
 def _position_of_etag(exchange: IExchange, epoch: str) -> Since | None:

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import partial
 from typing import ClassVar
 
 from zope.interface import implementer
@@ -28,14 +28,10 @@ from rt_twisted.actions.subscription import (
 )
 from rt_twisted.actions.template import Template
 from rt_twisted.codecs.eventsource import CONTENT_TYPE
-from rt_twisted.formats.chunked import Chunked
-from rt_twisted.formats.json_events import JsonEventStream
-from rt_twisted.formats.poll import EventPoll
-from rt_twisted.formats.sse import EventStream, RawEventStream
+from rt_twisted.formats import build_format
 from rt_twisted.http.interfaces import IExchange
 from rt_twisted.hub.limits import SlowConsumerPolicy
 from rt_twisted.metrics.responses import SUBSCRIBERS
-from rt_twisted.model.interfaces import IFormat
 from rt_twisted.model.message import Since
 
 EVENT_STREAM = "text/event-stream"
@@ -101,8 +97,13 @@ class SseAction:
         limit = requested_number(query, "evs_buffer_size_limit") or 0
         retry = context.retry if self.retry is None else self.retry
         padded = bool(query) and (query.get("padding") == ["true"] or "evs_preamble" in query)
-        word = "json" if query and self._wants_json(query) else self.word
-        format = _format(word, retry, padded, self.ids, exchange.framed)
+        format = build_format(
+            "sse-json" if query and self._wants_json(query) else self.word,
+            exchange.framed,
+            retry=retry,
+            padding=PADDING if padded else 0,
+            ids=self.ids,
+        )
         if exchange.method == "HEAD":
             context.hub.admit(address_of(exchange, context))
         return open_stream(context, exchange, names, start, format, self.slow, limit)
@@ -122,7 +123,7 @@ class SseAction:
         if exchange.method == "HEAD":
             exchange.answer(200, content_type=CONTENT_TYPE, headers=STREAM_HEADERS)
             return None
-        request = PollRequest(EventPoll(), self.context.poll_seconds, count=1)
+        request = PollRequest(build_format("poll-sse"), self.context.poll_seconds, count=1)
         join = partial(respond_once, exchange, self.context, names, start, request)
         return when_admitted(self.context, exchange, join)
 
@@ -138,19 +139,3 @@ def _is_long_poller(exchange: IExchange, query: Mapping[str, list[str]]) -> bool
         return False
     streams = EVENT_STREAM in (exchange.header("accept") or "")
     return not streams and not any(name.startswith("evs_") for name in query)
-
-
-@cache
-def _format(word: str, retry: int, padded: bool, ids: bool, framed: bool) -> IFormat:
-    """
-    The same object for all readers that are told the same: they are many.
-    """
-    padding = PADDING if padded else 0
-    format: IFormat
-    if word == "sseraw":
-        format = RawEventStream(retry, padding)
-    elif word == "json":
-        format = JsonEventStream(retry, padding)
-    else:
-        format = EventStream(retry, padding, ids)
-    return Chunked(format) if framed else format

@@ -6,10 +6,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import partial
 from typing import ClassVar
 
 from zope.interface import implementer
+from zope.interface.verify import verifyObject
 
 from rt_twisted.actions.bodies import with_parameters
 from rt_twisted.actions.context import ActionContext
@@ -21,39 +22,44 @@ from rt_twisted.actions.subscription import (
     requested_start,
 )
 from rt_twisted.actions.template import Template
-from rt_twisted.formats.chunked import Chunked
-from rt_twisted.formats.raw import Raw
+from rt_twisted.formats import build_format, options_of
 from rt_twisted.http.interfaces import IExchange
 from rt_twisted.hub.limits import SlowConsumerPolicy
 from rt_twisted.metrics.responses import SUBSCRIBERS
 from rt_twisted.model.interfaces import IFormat
+
+DEFAULT_TYPE = "application/octet-stream"
 
 
 @implementer(IAction)
 @dataclass(frozen=True, slots=True)
 class StreamAction:
     r"""
-    `stream:CHANNEL`, or `stream:subscribe=A,prefix=<,suffix=>\n,type=text/plain`;
-    without a channel the client names them, as for `sse`.
+    Stream the bytes of each message: `stream:CHANNEL`, or
+    `stream:subscribe=A,prefix=<,suffix=>\n,type=text/plain`. Without a channel the
+    client requests some, as for `sse`.
 
     Args:
-        house: the daemon.
+        context: the hub and the settings.
         subscribe: the channels.
-        prefix: in front of each message.
-        suffix: behind it.
+        prefix: text before each message.
+        suffix: text after each message.
         type: the stream's content type.
-        history: messages replayed to a client that does not say from where.
-        slow: what meets a reader that is too far behind; the daemon's setting
-            if not given.
+        history: messages that are replayed to a client that requests no position.
+        slow: the policy for slow consumers; None for the daemon's.
+        format: how messages are written: a name in `rt_twisted.formats.FORMATS`, or
+            the dotted name of a class that provides `IFormat`. `prefix`, `suffix`
+            and `type` need fields of such names (`content_type`) in it.
     """
 
     context: ActionContext
     subscribe: tuple[Template, ...] = ()
     prefix: Template | None = None
     suffix: Template | None = None
-    type: str = "application/octet-stream"
+    type: str = DEFAULT_TYPE
     history: int = 0
     slow: SlowConsumerPolicy | None = None
+    format: str = "raw"
 
     bare: ClassVar[str] = "subscribe"
     counts_as: ClassVar[str] = SUBSCRIBERS
@@ -66,6 +72,31 @@ class StreamAction:
         if not self.type.isascii() or not self.type.isprintable():
             raise ValueError("type= must be a media type, such as text/plain")
         check_static_channels(self.subscribe, self.context)
+        self._check_format()
+
+    def _check_format(self) -> None:
+        """
+        Check that the format can be built, and takes what the route line sets.
+
+        Raises:
+            ValueError: it does not.
+        """
+        known = options_of(self.format)
+        type = self.type if self.type != DEFAULT_TYPE else None
+        given = {"prefix": self.prefix, "suffix": self.suffix, "content_type": type}
+        for name, value in given.items():
+            if value is not None and name not in known:
+                argument = "type" if name == "content_type" else name
+                raise ValueError(f"format={self.format} has no {argument}=")
+        try:
+            format = build_format(self.format)
+            verifyObject(IFormat, format)
+            hash(format)
+        except ValueError:
+            raise
+        except Exception as error:
+            reason = " ".join(str(error).split())
+            raise ValueError(f"format={self.format} is not a format: {reason}") from None
 
     def act(self, exchange: IExchange, match: Match) -> object:
         act = partial(self._act, exchange, match)
@@ -74,18 +105,11 @@ class StreamAction:
     def _act(self, exchange: IExchange, match: Match, query: Mapping[str, list[str]]) -> object:
         names = read_channels(self.context, self.subscribe, exchange, match, query)
         start = requested_start(exchange, query, self.history)
-        around = [one.expand(exchange, match) if one else "" for one in (self.prefix, self.suffix)]
-        format = _format(self.type, *around, framed=exchange.framed)
+        options: dict[str, object] = {}
+        if self.type != DEFAULT_TYPE:
+            options["content_type"] = self.type
+        for name, text in (("prefix", self.prefix), ("suffix", self.suffix)):
+            if text is not None:  # surrogateescape: a query may have any bytes
+                options[name] = text.expand(exchange, match).encode(errors="surrogateescape")
+        format = build_format(self.format, exchange.framed, **options)
         return open_stream(self.context, exchange, names, start, format, self.slow)
-
-
-@lru_cache(maxsize=256)
-def _format(type: str, prefix: str, suffix: str, framed: bool) -> IFormat:
-    """
-    The same object for all readers of a route, unless they have a part in it.
-    """
-    # surrogateescape: what a query has may be any bytes.
-    format = Raw(
-        type, prefix.encode(errors="surrogateescape"), suffix.encode(errors="surrogateescape")
-    )
-    return Chunked(format) if framed else format

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from zope.interface import implementer
 
 from rt_twisted.codecs.eventsource import CONTENT_TYPE
-from rt_twisted.formats.poll import message_json
+from rt_twisted.formats.json_messages import message_json
 from rt_twisted.formats.sse import HEARTBEAT, EventStream
 from rt_twisted.model.interfaces import IFormat
 from rt_twisted.model.message import Message, Position, Replay

@@ -7,14 +7,13 @@ so that a response can hold as many as its client accepts, and name their positi
 
 from __future__ import annotations
 
-import json
-from base64 import b64encode
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from zope.interface import implementer
 
 from rt_twisted.codecs.eventsource import CONTENT_TYPE
+from rt_twisted.formats.json_messages import encode_object, message_json
 from rt_twisted.formats.sse import HEARTBEAT, EventStream
 from rt_twisted.model.interfaces import IFormat
 from rt_twisted.model.message import Message, Position, Replay
@@ -39,23 +38,6 @@ class PollBody:
     body: bytes
     position: str
     has_content: bool
-
-
-def message_json(message: Message) -> bytes:
-    """
-    Encode *message* as a JSON object without line ends.
-
-    It has `id`, `channel`, `event` if the message has one, and `data`; or `base64` for
-    data that is not UTF-8.
-    """
-    fields = {"id": str(message.position), "channel": message.channel}
-    if message.event is not None:
-        fields["event"] = message.event
-    try:
-        fields["data"] = message.data.decode()
-    except UnicodeDecodeError:
-        fields["base64"] = b64encode(message.data).decode()
-    return _encode(fields)
 
 
 @implementer(IFormat)
@@ -169,9 +151,5 @@ class EventPoll:
 _EVENTS = EventStream()
 
 
-def _encode(fields: Mapping[str, object]) -> bytes:
-    return json.dumps(fields, ensure_ascii=False).encode(errors="replace")
-
-
 def _line(fields: Mapping[str, object]) -> bytes:
-    return _encode(fields) + b"\n"
+    return encode_object(fields) + b"\n"

@@ -6,7 +6,6 @@ Messages in websocket frames: bare, or in JSON objects with channel and position
 from __future__ import annotations
 
 import json
-from base64 import b64encode
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -20,6 +19,7 @@ from rt_twisted.codecs.websocket import (
     data_frame,
     is_text,
 )
+from rt_twisted.formats.json_messages import data_field
 from rt_twisted.model.interfaces import IFormat
 from rt_twisted.model.message import Message, Position, Replay
 
@@ -83,7 +83,6 @@ class JsonFrames:
         return [*gap, *replay.messages, self._position(replay.position)]
 
     def encode(self, message: Message) -> bytes:
-        data = message.data
         fields = {
             "type": "message",
             "channel": message.channel,
@@ -91,10 +90,8 @@ class JsonFrames:
         }
         if message.event is not None:
             fields["event"] = message.event
-        if is_text(data):
-            fields["data"] = data.decode()
-        else:
-            fields["base64"] = b64encode(data).decode()
+        name, text = data_field(message)
+        fields[name] = text
         return self.encode_object(fields)
 
     def cursor(self, position: Position) -> bytes:

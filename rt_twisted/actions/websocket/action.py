@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
-from functools import cache, partial
+from functools import partial
 from typing import ClassVar
 
 from twisted.logger import Logger
@@ -26,14 +26,13 @@ from rt_twisted.actions.template import Template
 from rt_twisted.actions.websocket.endpoint import WebSocketEndpoint
 from rt_twisted.actions.websocket.json_app import JsonApp
 from rt_twisted.actions.websocket.raw_app import RawApp
-from rt_twisted.codecs.websocket import KEY_PREFIX, DeflateParameters, WebSocketHandshake
-from rt_twisted.formats.websocket import JsonFrames, RawFrames
+from rt_twisted.codecs.websocket import KEY_PREFIX, WebSocketHandshake
+from rt_twisted.formats import build_format
 from rt_twisted.http.interfaces import IExchange
 from rt_twisted.hub.limits import SlowConsumerPolicy
 from rt_twisted.load_object import load_object
 from rt_twisted.metrics.responses import SUBSCRIBERS
 from rt_twisted.model.errors import HttpError
-from rt_twisted.model.interfaces import IFormat
 from rt_twisted.model.message import Since
 
 _log = Logger()
@@ -163,7 +162,8 @@ class WebSocketAction:
         if policy is None and isinstance(app, RawApp):
             policy = SlowConsumerPolicy.DISCONNECT
         backlog_limits = self.context.backlog_limits_for(policy)
-        format = _format(self.protocol is MessageMode.JSON, handshake.deflate, self.binary)
+        mode = "json" if self.protocol is MessageMode.JSON else "raw"
+        format = build_format(f"websocket-{mode}", deflate=handshake.deflate, binary=self.binary)
         self.endpoint.open(exchange, handshake, app, format, names, since, backlog_limits)
 
 
@@ -187,11 +187,3 @@ def _key(exchange: IExchange, context: ActionContext) -> Key | None:
         return context.publish_keys.authorize(Credentials.of(exchange, secret))
     except HttpError:
         return None
-
-
-@cache
-def _format(json: bool, deflate: DeflateParameters | None, binary: bool) -> IFormat:
-    """
-    Return one shared object for all subscribers with the same format.
-    """
-    return JsonFrames(deflate) if json else RawFrames(deflate, binary)

@@ -5,15 +5,13 @@ What readers of event streams get: formats of messages on the wire.
 from __future__ import annotations
 
 import codecs
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from sseclient import SSEClient
-from zope.interface.verify import verifyObject
 
 from rt_twisted.formats.chunked import LAST_CHUNK, Chunked, chunk
 from rt_twisted.formats.json_events import JsonEventStream
@@ -21,6 +19,7 @@ from rt_twisted.formats.poll import EventPoll
 from rt_twisted.formats.sse import EventStream, RawEventStream
 from rt_twisted.model.interfaces import IFormat
 from rt_twisted.model.message import Message, Position, Replay
+from tests.contracts.formats import FormatContract
 from tests.fakes import started
 
 AT = Position("e", 7)
@@ -353,52 +352,6 @@ def test_chunks_hold_the_inner_format() -> None:
     assert unchunk(outer.end(3)) == inner.end(3)
     assert outer.end(0) == LAST_CHUNK
     assert Chunked(RawEventStream()).cursor(AT) == b""
-
-
-@dataclass(frozen=True, slots=True)
-class FormatContract:
-    """
-    What every format promises (`IFormat`).
-
-    Args:
-        formats: different from each other.
-        twins: the same, built once more.
-        data: messages that this wire carries.
-    """
-
-    formats: Sequence[Any]
-    twins: Sequence[Any]
-    data: Sequence[bytes]
-
-    def check(self) -> None:
-        """
-        Hold all of it.
-        """
-        for format, twin in zip(self.formats, self.twins, strict=True):
-            verifyObject(IFormat, format)
-            assert format == twin
-            assert hash(format) == hash(twin)
-            assert isinstance(format.content_type, str)
-            for frame in self.frames(format):
-                assert isinstance(frame, bytes)
-            assert self.frames(format) == self.frames(twin), "not pure"
-        assert len(set(self.formats) | set(self.twins)) == len(self.formats)
-
-    def frames(self, format: Any) -> list[bytes]:
-        """
-        Everything that may follow each other on the wire.
-        """
-        messages = [message(data, number) for number, data in enumerate(self.data, 1)]
-        replay = Replay(tuple(messages), True, Position("e", len(messages)))
-        return [
-            started(format, Replay((), False, AT)),
-            started(format, replay),
-            *map(format.encode, messages),
-            format.heartbeat,
-            format.cursor(AT),
-            format.gap(AT),
-            format.encode(messages[0]),
-        ]
 
 
 CONTRACTS = {
