@@ -1,3 +1,3 @@
 """
-How messages get their position, and how nodes hear of each other.
+Brokers: they give messages their positions and carry them between nodes.
 """

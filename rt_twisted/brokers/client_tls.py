@@ -1,6 +1,5 @@
 """
-TLS to a broker's server: who may have signed its certificate, and the certificate
-that the daemon itself presents.
+TLS to a broker's server: trusted authorities and the daemon's client certificate.
 """
 
 from __future__ import annotations
@@ -22,15 +21,15 @@ from twisted.internet.interfaces import IStreamClientEndpoint
 from twisted.internet.ssl import Certificate, optionsForClientTLS, trustRootFromCertificates
 from zope.interface import implementer
 
-_MARK = b"-----BEGIN CERTIFICATE-----"
+_PEM_START = b"-----BEGIN CERTIFICATE-----"
 
 
 class WrongFile(ValueError):
     """
-    A file that cannot be used.
+    Raised for a file that cannot be used.
 
     Args:
-        role: of the file: `ca`, `cert` or `key`.
+        role: which file: `ca`, `cert` or `key`.
         reason: one sentence that begins with the file's path.
     """
 
@@ -42,14 +41,14 @@ class WrongFile(ValueError):
 @dataclass(frozen=True, slots=True)
 class ClientTls:
     """
-    Files of PEM, which are read for each connection: a certificate that is renewed
-    counts from the next one on.
+    Paths of PEM files, which are read for each connection: a renewed certificate is
+    used from the next one on.
 
     Args:
         ca: the authorities that may have signed the server's certificate; "" for
-            those of the system.
-        cert: the certificate that the daemon presents, its chain behind it; "" for none.
-        key: its key, without a passphrase; "" if it is in the file of *cert*.
+            the system's.
+        cert: the certificate that the daemon presents, followed by its chain; "" for none.
+        key: the certificate's key, without a passphrase; "" if it is in the file of *cert*.
     """
 
     ca: str = ""
@@ -58,11 +57,11 @@ class ClientTls:
 
     def options(self, host: str) -> Any:
         """
-        The options of a connection to *host*, whose name is verified.
+        Return Twisted's TLS options for a connection to *host*, whose name is verified.
 
         Raises:
             WrongFile: a file cannot be read, or is not what it should be.
-            ValueError: *host* can be no name of a host.
+            ValueError: *host* is not a valid host name.
         """
         trust = None
         if self.ca:
@@ -71,10 +70,10 @@ class ClientTls:
 
     def check(self) -> None:
         """
-        Read all files.
+        Read all files, to find errors at start.
 
         Raises:
-            WrongFile: see `options`.
+            WrongFile: a file cannot be read, or is not what it should be.
         """
         self.options("localhost")
 
@@ -115,26 +114,26 @@ def _read(role: str, path: str) -> bytes:
 
 
 def _read_authorities(path: str) -> list[Any]:
-    pieces = _read("ca", path).split(_MARK)[1:]
+    pieces = _read("ca", path).split(_PEM_START)[1:]
     if not pieces:
         raise WrongFile("ca", f"{path}: no PEM certificate in it")
     try:
-        return [Certificate.loadPEM(_MARK + piece) for piece in pieces]
-    except Exception as error:  # whatever OpenSSL says of what is no certificate
+        return [Certificate.loadPEM(_PEM_START + piece) for piece in pieces]
+    except Exception as error:  # OpenSSL raises several kinds
         raise WrongFile("ca", f"{path}: not PEM certificates ({error})") from None
 
 
 @implementer(IStreamClientEndpoint)
 class TlsEndpoint:
     """
-    Connects by TLS, with the files as they are at that time.
+    Connects by TLS, with the certificate files as they are at that time.
 
     Args:
         reactor: the reactor.
         host: name or address; the certificate must be for it.
         port: TCP port.
-        tls: the files.
-        seconds: that connecting may take.
+        tls: the certificate files.
+        seconds: time limit for connecting.
     """
 
     def __init__(self, reactor: Any, host: str, port: int, tls: ClientTls, seconds: float) -> None:
@@ -143,9 +142,6 @@ class TlsEndpoint:
         self._plain = HostnameEndpoint(reactor, host, port, timeout=seconds)
 
     def connect(self, protocolFactory: Any) -> Deferred[Any]:
-        """
-        See `IStreamClientEndpoint`; fails with `WrongFile` if a file cannot be used.
-        """
         try:
             options = self._tls.options(self._host)
         except ValueError:

@@ -1,5 +1,5 @@
 """
-Interfaces of brokers, and the one that the hub provides to them.
+Interfaces of brokers, and the interface that the hub provides to them.
 """
 
 from __future__ import annotations
@@ -18,28 +18,29 @@ if TYPE_CHECKING:
 
 class IReceiver(Interface):
     """
-    What a broker tells, on the reactor's thread; the hub provides it.
+    Receives messages from a broker, on the reactor's thread; the hub provides it.
     """
 
     def receive(message: Message) -> None:
         """
-        *message* is the next of the log: in order of position, each once.
+        Receive the next message of the log; messages come in order of position, each once.
 
-        A new epoch says that the log before is gone: every reader is told of a gap.
+        A new epoch means that the earlier log is gone: all subscribers get a gap.
         """
 
     def reached(position: Position) -> None:
         """
-        Every message up to *position*, of the channels that are heard, has been
-        received: readers' cursors may move there. Never goes back; a new epoch
-        says what it says in `receive`.
+        Move the cursors of subscribers to *position*: every message up to it, of the
+        subscribed channels, has been received.
+
+        The position never goes back; a new epoch means the same as in `receive`.
         """
 
     def missed(channel: str, position: Position) -> None:
         """
-        Messages of *channel* may be lost, all of them up to *position*, which
-        lies behind what was received before, and before what is received next:
-        its readers are told of a gap.
+        Report a gap to the subscribers of *channel*: messages up to *position* may be lost.
+
+        *position* is after all that was received before, and before all that is received next.
         """
 
 
@@ -51,38 +52,39 @@ class IBroker(Interface):
     started and stopped with the daemon.
 
     Delivery: what was published while the broker was reachable is received on
-    every node that hears its channel, once and in order of position. What came
-    while it was out of reach is received late, or it is said that it is
-    `missed`, or the epoch changes.
+    every node that is subscribed to its channel, once and in order of position. What
+    was published while a node was cut off is received late, or reported as `missed`,
+    or the epoch changes.
     """
 
     def attach(receiver: IReceiver) -> None:
         """
-        Name the one who is told. Called once, before anything else.
+        Set the receiver of messages. Called once, before anything else.
         """
 
     def position() -> Position:
         """
-        Where the log stands, as it was last told; known without waiting once
-        started. Before a log is known it is NOWHERE.
+        Return the last position that the receiver has got.
+
+        It is known without waiting once the broker is started; NOWHERE before a log is known.
         """
 
     def subscribe(channel: str) -> Deferred[Position]:
         """
-        Wish for *channel*: kept, and said again on every new connection.
+        Subscribe to *channel*, and again on each new connection.
 
-        Saying it twice is saying it once.
+        Subscribing twice is the same as once.
 
         Returns:
-            fires when the channel is heard, with a position that is not after
+            fires when the subscription is active, with a position that is not after
             `position()`: everything after it is received. May have fired
             already; waits while the broker is away; does not fail, and never
-            fires if the wish is taken back before.
+            fires after `unsubscribe`.
         """
 
     def unsubscribe(channel: str) -> None:
         """
-        Take the wish back. A message may still come afterwards.
+        End the subscription to *channel*. A message may still be received afterwards.
         """
 
     def publish(drafts: Sequence[Draft]) -> Deferred[PublishResult]:
@@ -96,37 +98,39 @@ class IBroker(Interface):
             fire before the messages are received here, or after.
 
         Raises (in the Deferred):
-            Unavailable: nothing or only a part was taken; a publisher that
-                sends again with idempotency keys doubles nothing.
-            Refusal: 400 or 413, one of them can never be published, however often
+            Unavailable: nothing or only a part was published; a publisher that
+                sends again with idempotency keys duplicates nothing.
+            HttpError: 400 or 413, one of them can never be published, however often
                 it is sent. All are checked before any is sent.
         """
 
 
 class IReady(Interface):
     """
-    Can be away: provided by a broker beside `IBroker`. One that does not
-    provide it is always there.
+    Tells whether the broker is reachable: provided beside `IBroker` by a broker that can
+    be away. A broker without it is always ready.
     """
 
     def ready() -> bool:
         """
-        Whether messages can be published and received now. Known without
-        waiting: every look at `/readyz` asks.
+        Return whether messages can be published and received now.
+
+        Must not wait: each request to `/readyz` calls it.
         """
 
 
 class IRefusing(Interface):
     """
-    Can refuse what is published, on every node alike, while readers hear and
-    replay all there is: its memory or its disk is full. Provided by a broker
-    beside `IReady`. It stays ready: no other node could do better.
+    Tells whether the broker rejects messages: provided beside `IReady` by a broker whose
+    memory or disk can be full.
+
+    All nodes are affected alike, and subscribers receive and replay as before. The
+    broker stays ready: no other node could do better.
     """
 
     def refuses() -> bool:
         """
-        Whether it takes no messages now although it is there. Known without
-        waiting.
+        Return whether the broker is reachable and rejects messages now. Must not wait.
         """
 
 
@@ -138,10 +142,10 @@ class ILimited(Interface):
 
     def check_channel(channel: str) -> None:
         """
-        Accept *channel*, for subscribers and publishers, or refuse it.
+        Accept *channel*, for subscribers and publishers, or reject it.
 
         Raises:
-            Refusal: 400, no message of this channel can pass.
+            HttpError: 400, no message of this channel can be carried.
         """
 
 
@@ -159,24 +163,24 @@ class IReconfigurable(Interface):
 
 class IHistory(Interface):
     """
-    Remembers across nodes: provided by a broker that can replay what this
-    node never saw.
+    Replays messages that this node never received: provided by a broker that stores
+    them for all nodes.
     """
 
     def after(channels: Sequence[str], since: Since) -> Deferred[Replay]:
         """
-        What *since* asks for, over all of *channels*, in order of position.
+        Return the messages of all *channels* that *since* selects, in order of position.
 
-        Never silently part: `complete` is False where something is forgotten.
-        All of *channels* are heard by now.
+        A replay is never partial without notice: `complete` is False if a message is
+        forgotten. The caller is subscribed to all of *channels*.
 
         Returns:
             fires when the live stream has reached the replay's position, and
             not with one ahead of `IBroker.position()`. Waits while the broker
-            is away; takes no longer than the broker's own time limit for an
-            answer otherwise. It is cancelled when nobody waits for it any more.
+            is away; otherwise takes no longer than the broker's own time limit for an
+            answer. The caller cancels it when the subscriber has left.
 
         Raises (in the Deferred):
-            Unavailable: there is no answer; the reader is then told what this
-                node remembers, and of a gap before it.
+            Unavailable: there is no answer; the subscriber then gets what this
+                node retains, and a gap before it.
         """

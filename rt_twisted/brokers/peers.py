@@ -1,6 +1,7 @@
 """
-What is wrong when another kind of server listens at a broker's port: sentences for
-the log, made from its first bytes and from how the connection ended.
+Explanations for the log when another kind of server listens at a broker's port.
+
+They are made from the first bytes of the server and from how the connection ended.
 """
 
 from __future__ import annotations
@@ -9,9 +10,9 @@ from typing import Any
 
 from OpenSSL.SSL import Error as TlsError
 
-SHOWN = 24  # bytes of an unknown protocol that are quoted
+MAX_QUOTED = 24  # bytes of an unknown protocol
 
-# How servers begin, which wait for no request or respond to any.
+# First bytes of servers that send before they get a request, or respond to any request.
 _NAMES = (
     (b"HTTP/", "HTTP"),
     (b"<", "HTTP"),
@@ -28,7 +29,7 @@ _NAMES = (
     (b"RFB ", "VNC"),
     (b"220", "SMTP or FTP"),
 )
-_NO_TLS = (
+_NO_TLS_REASONS = (  # OpenSSL's, if the server does not use TLS
     "wrong version number",
     "http request",
     "unknown protocol",
@@ -40,13 +41,13 @@ _NO_TLS = (
 
 def describe(data: bytes) -> str:
     """
-    Name the protocol of a server.
+    Return a sentence that names the protocol of a server.
 
     Args:
-        data: its first bytes, at least one.
+        data: the server's first bytes, at least one.
 
     Returns:
-        a sentence without a full stop; bytes of an unknown protocol are quoted.
+        the sentence, without a full stop; bytes of an unknown protocol are quoted.
     """
     # A record of TLS: an alert or a handshake, of version 3.x (RFC 8446, 5.1).
     if data[:1] in (b"\x15", b"\x16") and data[1:2] in (b"\x03", b""):
@@ -54,21 +55,21 @@ def describe(data: bytes) -> str:
     for start, name in _NAMES:
         if data.startswith(start):
             return f"the server speaks {name} at this port"
-    return f"the server speaks an unknown protocol: it began with {data[:SHOWN]!r}"
+    return f"the server speaks an unknown protocol: it began with {data[:MAX_QUOTED]!r}"
 
 
 def explain(error: Any, reason: str, tls: bool, answered: bool) -> str:
     """
-    Say why a connection ended before the login.
+    Return a sentence on why a connection ended before the login.
 
     Args:
         error: the exception that ended it.
-        reason: its text, or a better one.
-        tls: whether we spoke TLS.
-        answered: whether any byte of the broker's protocol came.
+        reason: the text of the error, or a better one.
+        tls: whether we use TLS.
+        answered: whether any byte of the broker's protocol was received.
 
     Returns:
-        a sentence without a full stop, with *reason* in it.
+        the sentence, without a full stop, with *reason* in it.
     """
     if isinstance(error, TlsError):
         return _explain_tls(error)
@@ -83,7 +84,7 @@ def explain(error: Any, reason: str, tls: bool, answered: bool) -> str:
 def _explain_tls(error: TlsError) -> str:
     found = error.args[0] if error.args and isinstance(error.args[0], list) else []
     reason = ", ".join(str(one[-1]) for one in found) or str(error) or "no reason given"
-    if any(words in reason for words in _NO_TLS):
+    if any(words in reason for words in _NO_TLS_REASONS):
         return f"the server does not speak TLS at this port ({reason})"
     if "certificate required" in reason:
         return f"the server requires a client certificate ({reason})"
