@@ -32,7 +32,7 @@ from tests.pems import Authority
 from tests.real.conftest import PATIENCE, ROOT, Browser, Serve, Server, StartDaemon, free_port
 from tests.real.test_proxies import haproxy, nginx
 from tests.unit.actions.websocket.daemon import HANDSHAKE
-from tests.unit.codecs.test_websocket import masked
+from tests.unit.codecs.websocket_frames import masked
 
 EXAMPLES = ROOT / "examples"
 OWN = {"PYTHONPATH": str(EXAMPLES)}

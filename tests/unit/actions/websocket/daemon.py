@@ -31,21 +31,15 @@ from rt_twisted.model.errors import HttpError
 from rt_twisted.model.message import Draft
 from rt_twisted.net.inbound_memory import InboundMemory
 from rt_twisted.routes import Route, Routes, parse_route
-from tests.unit.codecs.test_websocket import KEY, masked, pressed
+from tests.unit.codecs.websocket_frames import KEY, compress, masked
 from tests.unit.http.test_h1 import Caller, Place, get
 
 HANDSHAKE = (
     "Upgrade: websocket\r\nConnection: Upgrade\r\n"
     f"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {KEY}\r\n"
 )
-
-
 DEFLATE = "Sec-WebSocket-Extensions: permessage-deflate\r\n"
-
-
 LARGE = WebSocketLimits(message=1 << 20, rate=0, bytes=0)
-
-
 LIMITS = WebSocketLimits(message=10_000, rate=50, bytes=100_000, silence=50.0)
 
 
@@ -202,7 +196,7 @@ def deflated(data: bytes) -> bytes:
     """
     Return a compressed binary frame of a client.
     """
-    return masked(2, pressed(data), rsv=4)
+    return masked(2, compress(data), rsv=4)
 
 
 def position(offset: int) -> dict[str, Any]:

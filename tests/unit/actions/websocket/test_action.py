@@ -41,11 +41,11 @@ def test_unavailable_broker_is_reported(path: str, close: bool) -> None:
     peer.text('{"type":"publish","id":1,"channel":"a","message":"x"}')
     broker.drafts_waiting.pop()[1].errback(Failure(Unavailable("away")))
 
-    said = peer.received()
+    received = peer.received()
     if close:
-        assert said == [Close(1013, "away")]
+        assert received == [Close(1013, "away")]
     else:
-        assert said == [{"type": "error", "id": 1, "status": 503, "reason": "away"}]
+        assert received == [{"type": "error", "id": 1, "status": 503, "reason": "away"}]
 
 
 def test_broadcast_is_compressed_once(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -111,14 +111,14 @@ def test_interfaces_are_provided() -> None:
 
 
 @pytest.mark.parametrize(
-    ("path", "status", "said"),
+    ("path", "status", "response"),
     [
         ("/ws", 413, {"type": "error", "id": 1, "status": 413, "reason": "never"}),
         ("/chat", 413, Close(1009, "never")),
         ("/chat", 400, Close(1008, "never")),
     ],
 )
-def test_message_that_the_broker_refuses_for_good(path: str, status: int, said: Any) -> None:
+def test_message_that_the_broker_refuses_for_good(path: str, status: int, response: Any) -> None:
     """
     The publisher receives the status, or the matching close code on a raw route.
     """
@@ -128,7 +128,7 @@ def test_message_that_the_broker_refuses_for_good(path: str, status: int, said: 
     peer.text('{"type":"publish","id":1,"channel":"a","message":"x"}')
     broker.drafts_waiting.pop()[1].errback(Failure(HttpError(status, "never")))
 
-    assert peer.received() == [said]
+    assert peer.received() == [response]
 
 
 def test_channel_name_that_the_broker_refuses_is_400() -> None:

@@ -14,7 +14,7 @@ from tests.unit.actions.websocket.daemon import (
     DeferringBroker,
     WebSocketDaemon,
 )
-from tests.unit.codecs.test_websocket import masked
+from tests.unit.codecs.websocket_frames import masked
 
 
 def test_buffered_output_pauses_reading() -> None:

@@ -17,7 +17,7 @@ from tests.unit.actions.websocket.daemon import (
     DeferringBroker,
     WebSocketDaemon,
 )
-from tests.unit.codecs.test_websocket import FRAMES, masked
+from tests.unit.codecs.websocket_frames import FRAMES, masked
 
 
 def test_text_and_binary_messages_reach_the_application() -> None:

@@ -21,7 +21,7 @@ from tests.unit.actions.websocket.daemon import (
     message,
     position,
 )
-from tests.unit.codecs.test_websocket import masked
+from tests.unit.codecs.websocket_frames import masked
 
 
 def test_subscribe_and_unsubscribe() -> None:
@@ -100,9 +100,9 @@ def test_invalid_commands_get_errors() -> None:
     peer.received()
 
     def status(**fields: Any) -> Any:
-        ((said),) = peer.command(**fields)
-        assert said["type"] == "error"
-        return said["status"], said.get("id")
+        ((received),) = peer.command(**fields)
+        assert received["type"] == "error"
+        return received["status"], received.get("id")
 
     assert status(type="dance", id=3) == (400, 3)
     assert status(type="subscribe", id=3, channels=["a b"]) == (400, 3)
@@ -123,8 +123,8 @@ def test_publish_needs_a_key_for_the_channel() -> None:
     daemon = WebSocketDaemon(publish_keys=SECRETS)
 
     def status(peer: Peer, channel: str = "news", **more: Any) -> Any:
-        said = peer.command(type="publish", id=1, channel=channel, message="x", **more)
-        return said[-1].get("status", said[-1]["type"])
+        received = peer.command(type="publish", id=1, channel=channel, message="x", **more)
+        return received[-1].get("status", received[-1]["type"])
 
     bare = daemon.open()
     bare.received()
@@ -243,8 +243,8 @@ def test_any_input_gets_a_response(words: list[bytes]) -> None:
     for word in words:
         peer.send(masked(1, word))
 
-    said = peer.received()
-    assert all(isinstance(each, Close) or each["type"] in ("error", "pong") for each in said)
+    received = peer.received()
+    assert all(isinstance(each, Close) or each["type"] in ("error", "pong") for each in received)
     peer.disconnect()
 
 

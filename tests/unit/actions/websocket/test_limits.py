@@ -20,7 +20,7 @@ from tests.unit.actions.websocket.daemon import (
     WebSocketDaemon,
     deflated,
 )
-from tests.unit.codecs.test_websocket import masked
+from tests.unit.codecs.websocket_frames import masked
 
 
 @pytest.mark.parametrize(
@@ -62,16 +62,16 @@ def test_ten_channels_count_as_one_frame() -> None:
     """
     daemon = WebSocketDaemon()
     names = [f"c{number}" for number in range(80)]
-    hasty, patient = daemon.open("/ws"), daemon.open("/ws")
+    fast, slow = daemon.open("/ws"), daemon.open("/ws")
     for type in ("subscribe", "unsubscribe") * 4:
         daemon.clock.advance(1.0)
-        assert {"type": "ack", "id": 1} in patient.command(type=type, id=1, channels=names)
-    said: list[Any] = []
+        assert {"type": "ack", "id": 1} in slow.command(type=type, id=1, channels=names)
+    received: list[Any] = []
     for type in ("subscribe", "unsubscribe") * 4:
-        said += hasty.command(type=type, id=1, channels=names)
+        received += fast.command(type=type, id=1, channels=names)
 
-    assert said.count({"type": "ack", "id": 1}) == 6
-    assert said[-1].code == 1008
+    assert received.count({"type": "ack", "id": 1}) == 6
+    assert received[-1].code == 1008
 
 
 def test_rate_applies_to_each_second() -> None:
@@ -94,7 +94,7 @@ def test_silent_client_is_disconnected() -> None:
     unsolicited pong counts too.
     """
     daemon = WebSocketDaemon()
-    dumb, pongs, talks, unasked = (daemon.open("/own") for _ in range(4))
+    silent, pongs, talks, unsolicited = (daemon.open("/own") for _ in range(4))
     pings = 0
     for second in range(120):
         daemon.clock.advance(1.0)
@@ -102,11 +102,11 @@ def test_silent_client_is_disconnected() -> None:
         if second % 30 == 0:
             pongs.send(masked(10, b""))
             talks.send(masked(1, b"x"))
-            unasked.send(masked(10, b"?"))
+            unsolicited.send(masked(10, b"?"))
 
     assert pings == 4
-    assert dumb.received()[-1] == Close(1011, "no answer to a ping")
-    assert [peer.received()[-1] for peer in (talks, unasked)] == [("PING", b"")] * 2
+    assert silent.received()[-1] == Close(1011, "no answer to a ping")
+    assert [peer.received()[-1] for peer in (talks, unsolicited)] == [("PING", b"")] * 2
     assert daemon.hub.current_metrics().closed == {"silent": 1}
 
 
@@ -141,8 +141,6 @@ def test_rate_counts_decompressed_bytes() -> None:
 
 
 HALF = masked(2, bytes(60_000), fin=False)
-
-
 ROOMY = WebSocketLimits(message=1 << 20, rate=0, bytes=0, silence=0.0)
 
 

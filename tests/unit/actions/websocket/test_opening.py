@@ -15,7 +15,7 @@ from tests.unit.actions.websocket.daemon import (
     WebSocketDaemon,
     position,
 )
-from tests.unit.codecs.test_websocket import masked
+from tests.unit.codecs.websocket_frames import masked
 from tests.unit.http.test_h1 import get
 from tests.unit.http.test_h2 import Client
 

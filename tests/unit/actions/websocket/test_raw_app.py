@@ -9,7 +9,7 @@ from websockets.frames import Close
 from tests.unit.actions.websocket.daemon import (
     WebSocketDaemon,
 )
-from tests.unit.codecs.test_websocket import masked
+from tests.unit.codecs.websocket_frames import masked
 
 
 def test_chat_with_prefix_and_suffix() -> None:
