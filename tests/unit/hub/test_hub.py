@@ -972,3 +972,14 @@ def test_the_time_of_the_fan_out_is_observed(make: Callable[..., House]) -> None
     context.turn()
 
     assert sum(context.hub.metrics.fanout.buckets) == before + 1
+
+
+def test_rates_are_known_within_the_first_second(make: Callable[..., House]) -> None:
+    """
+    The start is the first sample.
+    """
+    context = make()
+    context.publish(("a", b"1"), ("a", b"2"))
+    context.clock.advance(0.5)
+
+    assert context.hub.current_metrics().rates[10]["published"] == 4

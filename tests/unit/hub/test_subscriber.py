@@ -325,3 +325,34 @@ def test_without_a_socket_the_bounds_hold_too(notes: Notes) -> None:
 
     assert transport.disconnected
     assert notes.said[-1] is DisconnectReason.BEHIND
+
+
+class PausingTransport(StringTransport):
+    """
+    A transport without a socket that pauses its producer after each write.
+    """
+
+    def write(self, data: bytes) -> None:
+        super().write(data)  # type: ignore[no-untyped-call]  # Twisted's
+        if self.producer is not None:
+            self.producer.pauseProducing()
+
+
+def test_a_subscriber_that_is_paused_by_its_last_frame_stays_behind(notes: Notes) -> None:
+    """
+    The transport's buffer is full: further frames are queued until it resumes.
+    """
+    transport = PausingTransport()  # type: ignore[no-untyped-call]  # Twisted's
+    subscriber = make_subscriber(transport, notes)
+    subscriber.write(b"1")
+    subscriber.write(b"2")
+
+    subscriber.resumeProducing()
+    assert subscriber.behind
+    subscriber.write(b"3")
+    assert transport.value() == b"12"  # type: ignore[no-untyped-call]  # Twisted's
+
+    subscriber.resumeProducing()
+    subscriber.resumeProducing()
+    assert transport.value() == b"123"  # type: ignore[no-untyped-call]  # Twisted's
+    assert not subscriber.behind
