@@ -26,7 +26,7 @@ from zope.interface import implementer
 from rt_twisted.http.context import ConnectionState, HttpContext
 from rt_twisted.http.h2_stream import Http2Stream
 from rt_twisted.http.request import HttpLimits
-from rt_twisted.net.transports import hand_over
+from rt_twisted.net.transports import replace_protocol
 
 MAX_STREAMS = 100  # at once on a connection; RFC 9113, 6.5.2, advises against fewer
 WINDOW = 65535  # bytes of a body that a client may send before an action reads them
@@ -144,7 +144,7 @@ class Http2Connection:
         self._resets_at = now
         self._idle_since = now
         self._idle_until = now + context.limits.head_seconds
-        hand_over(transport, self)
+        replace_protocol(transport, self)
         context.connections.add(self)
         transport.registerProducer(self, True)
         self.wire.initiate_connection()

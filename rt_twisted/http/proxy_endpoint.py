@@ -26,7 +26,7 @@ from zope.interface import implementer
 
 from rt_twisted.codecs.addresses import Networks, canonical
 from rt_twisted.codecs.proxy_protocol import Endpoint, NoProxyHeader, ProxyHeader, ProxyParser
-from rt_twisted.net.transports import end_at_fin
+from rt_twisted.net.transports import end_half_closed
 
 REPEAT = 60.0  # seconds between two log lines about senders that are not trusted
 
@@ -75,7 +75,7 @@ class ProxiedProtocol(ProtocolWrapper):
         if self._parser is None and IHalfCloseableProtocol.providedBy(protocol):
             protocol.readConnectionLost()
         else:
-            end_at_fin(self)
+            end_half_closed(self)
 
     def writeConnectionLost(self) -> None:
         """

@@ -23,7 +23,7 @@ from rt_twisted.hub.limits import BacklogLimits, SlowConsumerPolicy
 from rt_twisted.hub.replay_frames import PIECE, ReplayFrames
 from rt_twisted.model.interfaces import IFormat
 from rt_twisted.model.message import Position
-from rt_twisted.net.transports import Send, direct_send, hand_over, hang_up
+from rt_twisted.net.transports import Send, close_transport, direct_send, replace_protocol
 
 if TYPE_CHECKING:
     from twisted.python.failure import Failure
@@ -142,7 +142,7 @@ class Subscriber:
         self._last_progress = 0.0  # when bytes were last accepted, while it is behind
         self._paused = False  # by a transport without a socket
         send = direct_send(transport)
-        hand_over(transport, self)
+        replace_protocol(transport, self)
         self._direct = send is not None
         self._send: Send = send or self._send_by_transport
         if limit:
@@ -237,7 +237,7 @@ class Subscriber:
             self.drop(reason)
             return
         self._close(reason)
-        hang_up(self.transport)
+        close_transport(self.transport)
 
     def detach(self, reason: DisconnectReason) -> None:
         """

@@ -119,12 +119,12 @@ class SharedPort:
                 sock.listen(self.backlog)
             except OSError as error:
                 return fail(CannotListenError(self.interface, self.port, error))
-            steer(sock, [1])  # whoever comes second; where there is one only, that
+            steer_connections(sock, [1])  # whoever comes second; where there is one only, that
             sock.setblocking(False)
             return succeed(self.reactor.adoptStreamPort(sock.fileno(), family, factory))
 
 
-def steer(sock: socket.socket, members: Sequence[int]) -> None:
+def steer_connections(sock: socket.socket, members: Sequence[int]) -> None:
     """
     Have the kernel give new connections to some of the sockets on a port
     (SO_REUSEPORT), to one by chance each time.
@@ -149,7 +149,7 @@ def steer(sock: socket.socket, members: Sequence[int]) -> None:
         sock.setsockopt(socket.SOL_SOCKET, _ATTACH_BPF, described)
 
 
-def accept_from(reactor: Any, descriptor: int, family: int, factory: Any) -> IListeningPort:
+def adopt_listener(reactor: Any, descriptor: int, family: int, factory: Any) -> IListeningPort:
     """
     A port that accepts from a socket that listens already, and that other
     processes accept from as well. The descriptor stays the caller's.
@@ -187,7 +187,7 @@ def listen_on(
         yield from ports
 
 
-def take_all(port: Any) -> None:
+def accept_pending(port: Any) -> None:
     """
     Accept what the kernel holds for *port*, which is about to close: it would
     be reset.

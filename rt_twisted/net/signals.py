@@ -17,7 +17,7 @@ HELD = (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 _log = Logger()
 
 
-class Renewable(Protocol):
+class ReloadHook(Protocol):
     """
     Applies settings that have changed: `Renewal`, or `Rereading` in a parent of workers.
     """

@@ -31,7 +31,7 @@ from twisted.protocols.tls import TLSMemoryBIOFactory, TLSMemoryBIOProtocol
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from rt_twisted.net.transports import end_at_fin
+from rt_twisted.net.transports import end_half_closed
 
 _log = Logger()
 
@@ -212,12 +212,12 @@ class TlsEndpoint:
         See `IStreamServerEndpoint`.
         """
         sealed = TLSMemoryBIOFactory(self.contexts, False, factory, self._clock)
-        sealed.protocol = LeanTls
+        sealed.protocol = UnbufferedTls
         return self._endpoint.listen(sealed)
 
 
 @implementer(IHalfCloseableProtocol)
-class LeanTls(TLSMemoryBIOProtocol):
+class UnbufferedTls(TLSMemoryBIOProtocol):
     """
     A TLS connection that sends a small write at once, and whose protocol may go on
     writing when the peer has said that it sends nothing more (RFC 8446, 6.1).
@@ -250,7 +250,7 @@ class LeanTls(TLSMemoryBIOProtocol):
         The peer has closed its sending side without a close_notify: what it sent may be
         cut short (RFC 8446, 6.1), so this is the end.
         """
-        end_at_fin(self)
+        end_half_closed(self)
 
     def writeConnectionLost(self) -> None:
         """

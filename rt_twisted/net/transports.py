@@ -38,7 +38,7 @@ def direct_send(transport: Any) -> Send | None:
     return handle.send if isinstance(handle, socket.socket) else None
 
 
-def hand_over(transport: Any, protocol: IProtocol) -> None:
+def replace_protocol(transport: Any, protocol: IProtocol) -> None:
     """
     Make *protocol* the one who hears of *transport* from now on.
     """
@@ -48,7 +48,7 @@ def hand_over(transport: Any, protocol: IProtocol) -> None:
         transport.protocol = protocol
 
 
-def abandon(transport: Any) -> None:
+def release_descriptor(transport: Any) -> None:
     """
     Close our end of a plain connection that has another one by now, in another
     process: the peer notices nothing.
@@ -62,7 +62,7 @@ def abandon(transport: Any) -> None:
     transport.connectionLost(Failure(ConnectionDone()))
 
 
-def end_at_fin(transport: Any) -> None:
+def end_half_closed(transport: Any) -> None:
     """
     End a connection whose peer has closed its sending side, as Twisted does by
     itself where no protocol provides `IHalfCloseableProtocol`.
@@ -82,7 +82,7 @@ def start_draining(transport: Any, producer: IPullProducer) -> None:
     transport.startWriting()
 
 
-def hang_up(transport: Any) -> None:
+def close_transport(transport: Any) -> None:
     """
     Close *transport* behind what is written. A TLS peer need not agree
     (RFC 8446, 6.1): one that never does would hold the descriptor for ever.

@@ -19,8 +19,8 @@ from twisted.logger import Logger
 from rt_twisted.http.server import HttpServer
 from rt_twisted.hub.registry import HubRegistry
 from rt_twisted.metrics.metrics import Metrics
-from rt_twisted.net.listeners import listen_on, take_all, tune_listener
-from rt_twisted.net.signals import Renewable, handle_signals
+from rt_twisted.net.listeners import accept_pending, listen_on, tune_listener
+from rt_twisted.net.signals import ReloadHook, handle_signals
 
 _log = Logger()
 _exporting = _log.failureHandler("while exporting numbers")
@@ -90,7 +90,7 @@ class Daemon(Service):
         endpoints: Sequence[tuple[str, IStreamServerEndpoint]],
         options: Mapping[str, Any],
         supervisor: LifecycleObserver,
-        renew: Renewable,
+        renew: ReloadHook,
     ) -> None:
         self._reactor = reactor
         self._hubs = hubs
@@ -180,7 +180,7 @@ class Daemon(Service):
         subscribers = self._hubs.subscribers
         _log.info("stopping: {readers} readers are told to come back", subscribers=subscribers)
         for port in self._ports:
-            take_all(port)
+            accept_pending(port)
         stopped = [maybeDeferred(port.stopListening) for port in self._ports]
         self._ports = []
         self._hubs.stop(int(self._options["retry"] * 1000))

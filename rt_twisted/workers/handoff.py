@@ -28,7 +28,12 @@ from zope.interface import implementer
 from rt_twisted.http.h1 import Http1Connection
 from rt_twisted.http.interfaces import IConnectionHandoff, IExchange, PeerInfo
 from rt_twisted.http.server import HttpServer
-from rt_twisted.net.transports import abandon, direct_send, hand_over, hang_up
+from rt_twisted.net.transports import (
+    close_transport,
+    direct_send,
+    release_descriptor,
+    replace_protocol,
+)
 
 MOST = 256 << 10  # bytes of a message: a head, and what the front keeps of a body
 AT_ONCE = 100  # connections that are taken in before others have their turn
@@ -146,7 +151,7 @@ class ConnectionHandoff:
                 far.close()
             return None
         if near is None:
-            return abandon
+            return release_descriptor
         far.close()
         return partial(self._relay, near)
 
@@ -158,7 +163,7 @@ class ConnectionHandoff:
         with near:
             there = self._adopt(near, inside)
         outside.other = there
-        hand_over(transport, outside)
+        replace_protocol(transport, outside)
         transport.registerProducer(there, True)
         there.registerProducer(transport, True)
 
@@ -234,4 +239,4 @@ class _End(Protocol):
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         self.other.unregisterProducer()
-        hang_up(self.other)
+        close_transport(self.other)

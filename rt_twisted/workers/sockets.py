@@ -18,7 +18,7 @@ from twisted.internet.interfaces import IListeningPort
 from twisted.protocols.tls import TLSMemoryBIOFactory
 from zope.interface import implementer
 
-from rt_twisted.net.listeners import accept_from, steer
+from rt_twisted.net.listeners import adopt_listener, steer_connections
 
 
 @implementer(IListeningPort)
@@ -53,7 +53,7 @@ class BoundListener:
         Have the kernel deal new connections to these *workers* alone.
         """
         if len(self.sockets) > 1:
-            steer(self.sockets[0], [self.before + worker for worker in workers])
+            steer_connections(self.sockets[0], [self.before + worker for worker in workers])
 
     def startListening(self) -> None:
         """
@@ -217,4 +217,4 @@ class InheritedListeners:
     def _accept(self, factory: Any) -> Any:
         descriptor, family = self._left.pop(0)
         with socket.socket(fileno=descriptor) as inherited:
-            return accept_from(self._reactor, inherited.fileno(), family, factory)
+            return adopt_listener(self._reactor, inherited.fileno(), family, factory)

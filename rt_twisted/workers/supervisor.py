@@ -19,7 +19,7 @@ from twisted.logger import Logger
 from rt_twisted.metrics.metrics import Metrics
 from rt_twisted.metrics.snapshot import StatsQuery, pack_snapshot
 from rt_twisted.net.listeners import listen_on
-from rt_twisted.net.signals import Renewable, handle_signals
+from rt_twisted.net.signals import ReloadHook, handle_signals
 from rt_twisted.net.systemd import SystemdNotifier
 from rt_twisted.workers.crash_log import NAME as LAST_WORDS
 from rt_twisted.workers.environment import WorkerEnvironment
@@ -72,7 +72,7 @@ class Supervisor(Service):
         check: Callable[[], None],
         census: StatsAggregator,
         supervisor: SystemdNotifier,
-        renew: Renewable,
+        renew: ReloadHook,
         options: Mapping[str, Any],
     ) -> None:
         self._reactor = reactor

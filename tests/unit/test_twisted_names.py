@@ -160,10 +160,10 @@ def test_tls_shows_no_socket_of_its_own() -> None:
 
 async def test_a_protocol_can_be_replaced(ends: Ends) -> None:
     """
-    transports.hand_over: `protocol` of a TCP connection hears what comes, and its end.
+    transports.replace_protocol: `protocol` of a TCP connection hears what comes, and its end.
     """
     other = Listener()
-    transports.hand_over(ends.transport, other)
+    transports.replace_protocol(ends.transport, other)
     assert ends.there.transport is not None
     ends.there.transport.write(b"hello")
     while not other.heard:
@@ -178,12 +178,12 @@ async def test_a_protocol_can_be_replaced(ends: Ends) -> None:
 
 def test_a_protocol_can_be_replaced_behind_tls() -> None:
     """
-    transports.hand_over: `wrappedProtocol` of a TLS connection is who hears.
+    transports.replace_protocol: `wrappedProtocol` of a TLS connection is who hears.
     """
     source = inspect.getsource(TLSMemoryBIOProtocol)
     transport = TLSMemoryBIOProtocol.__new__(TLSMemoryBIOProtocol)
     other = Listener()
-    transports.hand_over(transport, other)
+    transports.replace_protocol(transport, other)
 
     assert transport.wrappedProtocol is other
     assert "self.wrappedProtocol.dataReceived" in source or "ProtocolWrapper.dataReceived" in source

@@ -7,7 +7,7 @@ from __future__ import annotations
 from enum import Enum
 
 from rt_twisted.hub.subscriber import DisconnectReason, Subscriber
-from rt_twisted.net.transports import direct_send, hang_up
+from rt_twisted.net.transports import close_transport, direct_send
 
 
 class CloseState(Enum):
@@ -62,7 +62,7 @@ class CloseHandshake:
         subscriber.detach(self._reason)
         transport = subscriber.transport
         if self.state is CloseState.ANSWERED:
-            hang_up(transport)
+            close_transport(transport)
         elif self.state is CloseState.IGNORING and direct_send(transport) is not None:
             # Closing both directions while the client still sends makes the kernel reset
             # the connection, and the client loses the close frame: keep reading.
@@ -75,7 +75,7 @@ class CloseHandshake:
         if self.state is CloseState.CLOSING:
             self.state = CloseState.ANSWERED
             if self._subscriber.closed:
-                hang_up(self._subscriber.transport)
+                close_transport(self._subscriber.transport)
 
     def on_input_idle(self) -> None:
         """
@@ -83,7 +83,7 @@ class CloseHandshake:
         """
         # TLS cannot close one direction alone. Now the client cannot lose the close frame.
         if self.state is CloseState.IGNORING and self._subscriber.closed:
-            hang_up(self._subscriber.transport)
+            close_transport(self._subscriber.transport)
 
     def on_timeout(self) -> None:
         """

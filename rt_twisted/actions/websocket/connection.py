@@ -36,7 +36,7 @@ from rt_twisted.hub.subscriber import DisconnectReason, Subscriber
 from rt_twisted.model.interfaces import IFormat
 from rt_twisted.model.message import Draft, Position, PublishResult
 from rt_twisted.net.inbound_memory import Reservation
-from rt_twisted.net.transports import hand_over
+from rt_twisted.net.transports import replace_protocol
 
 if TYPE_CHECKING:
     from twisted.python.failure import Failure
@@ -124,7 +124,7 @@ class WebSocket:
         self._unconfirmed = 0  # publishes that the broker has not confirmed
         self._is_joined = True  # the hub counts the subscriber
         self.subscriber = Subscriber(opened.transport, format, self, backlog_limits, address)
-        hand_over(opened.transport, self)
+        replace_protocol(opened.transport, self)
 
     # For applications.
 

@@ -31,7 +31,7 @@ from twisted.python.failure import Failure
 from zope.interface.verify import verifyObject
 
 from rt_twisted.http.h2 import Http2Connection
-from rt_twisted.net.tls import LeanTls, TlsContexts, TlsEndpoint
+from rt_twisted.net.tls import TlsContexts, TlsEndpoint, UnbufferedTls
 from rt_twisted.tap.endpoints import make_endpoints
 from rt_twisted.tap.options import Options
 from rt_twisted.tap.settings import SettingError
@@ -382,7 +382,7 @@ async def test_small_writes_leave_at_once(line: Line) -> None:
     """
     They need no turn of the reactor, and arrive in order with large ones.
     """
-    assert isinstance(line.transport, LeanTls)
+    assert isinstance(line.transport, UnbufferedTls)
     line.transport.write(b"at once")
     assert line.client.recv(100) == b"at once"  # the reactor has not turned
     sent = b""
@@ -452,7 +452,7 @@ async def test_losing_sends_what_was_written(line: Line) -> None:
 
 def test_names_of_twisted_s_tls() -> None:
     """
-    front.tls.LeanTls: what it uses of Twisted's connections is still there.
+    front.tls.UnbufferedTls: what it uses of Twisted's connections is still there.
     """
     source = inspect.getsource(TLSMemoryBIOProtocol)
     for name in (
