@@ -1,22 +1,18 @@
 """
-A reader that waits for one answer.
+The response to a long-poll.
 
-It needs no session: the client says up to where it has everything, and is
-answered from history at once, or with the first turn that brings something.
-Between two polls nobody is there, and nothing is lost: the position is the client's.
+Long-polling has no session: the client sends its position, and gets what its channels have
+after that, at once from history or with the next messages. Nothing is lost between two polls.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
-
-from twisted.internet.error import ConnectionDone
-from twisted.python.failure import Failure
 
 from rt_twisted.actions.context import ActionContext
 from rt_twisted.actions.headers import NO_STORE
+from rt_twisted.actions.poll_buffer import PollBuffer
 from rt_twisted.formats.poll import EventPoll, JsonPoll, PollBody
 from rt_twisted.http.interfaces import IExchange
 from rt_twisted.hub.subscriber import DisconnectReason, Subscriber
@@ -29,13 +25,13 @@ RETRY_AFTER = 2  # seconds, when the broker fails
 @dataclass(frozen=True, slots=True)
 class PollRequest:
     """
-    What the client asked for.
+    What the client requests.
 
     Args:
-        format: of the answer.
-        wait: seconds to wait for has_content; 0 to answer with what there is.
-        count: messages in the answer, 0 for as many as come.
-        conditional: nothing new is 304, as it asked by `If-None-Match`.
+        format: of the response.
+        wait: seconds to wait for messages; 0 to respond with those that there are.
+        count: messages in the response; 0 for no limit.
+        conditional: respond with 304 if there are no messages (`If-None-Match`).
     """
 
     format: JsonPoll | EventPoll
@@ -49,126 +45,110 @@ def respond_once(
     context: ActionContext,
     names: Sequence[str],
     since: Since | None,
-    terms: PollRequest,
+    request: PollRequest,
     address: str,
 ) -> None:
     """
-    Join for as long as it takes to answer *exchange*.
+    Subscribe to the channels *names* until *exchange* is answered.
     """
-    waiting = PollTransport(exchange, context, terms)
-    subscriber = Subscriber(waiting, terms.format, context.hub, context.backlog_limits, address)
-    exchange.watch(waiting.lost)
-    context.hub.join(subscriber, names, since)
+    poll = LongPoll(exchange, context, request, address)
+    exchange.watch(poll.on_client_lost)
+    context.hub.join(poll.subscriber, names, since)
 
 
-class PollTransport:
+class LongPoll:
     """
-    A transport without a socket: what is written to it becomes the answer.
+    A subscriber whose messages become one response.
 
-    What is written within one turn of the reactor goes together.
+    The messages of one turn of the reactor are sent together.
 
     Args:
-        exchange: to be answered.
-        house: the daemon.
-        terms: what was asked for.
+        exchange: to answer.
+        context: settings and hub.
+        request: of the client.
+        address: the client's, as the limits count it.
+
+    Attributes:
+        subscriber: has not joined the hub yet.
     """
 
-    protocol: Any = None  # the reader
-
-    def __init__(self, exchange: IExchange, context: ActionContext, terms: PollRequest) -> None:
+    def __init__(
+        self, exchange: IExchange, context: ActionContext, request: PollRequest, address: str
+    ) -> None:
         self._exchange = exchange
-        self._terms = terms
-        self._most = context.poll_bytes
-        self._clock = context.reactor
-        self._pieces: list[bytes] = []
+        self._request = request
+        self._max_bytes = context.poll_bytes
+        self._frames = b""
         self._done = False
-        self._look: Any = None
-        self._timer = self._clock.callLater(terms.wait or context.poll_seconds, self._time_is_up)
+        self._buffer = PollBuffer(context.reactor, self._on_close)
+        self._buffer.fetch(self._on_frames)
+        self._timer = context.reactor.callLater(
+            request.wait or context.poll_seconds, self._on_timeout
+        )
+        self.subscriber = Subscriber(
+            self._buffer, request.format, context.hub, context.backlog_limits, address
+        )
 
-    # What the reader calls.
+    def on_client_lost(self) -> None:
+        """
+        Leave the hub, as the client has disconnected.
+        """
+        if self._finish():
+            self._buffer.close()
 
-    def write(self, data: bytes) -> None:
-        """
-        Keep a piece of what there is to tell.
-        """
-        self._pieces.append(data)
-        if self._look is None and not self._done:
-            self._look = self._clock.callLater(0, self._consider)
+    def _on_frames(self, frames: bytes) -> None:
+        self._frames += frames
+        body = self._body()
+        if body.position and (body.has_content or not self._request.wait):
+            self._respond(body)
+        else:
+            self._buffer.fetch(self._on_frames)
 
-    def registerProducer(self, producer: Any, streaming: bool) -> None:
-        """
-        Nothing ever waits here for room.
-        """
-
-    def unregisterProducer(self) -> None:
-        """
-        Nor does anybody.
-        """
-
-    def loseConnection(self) -> None:
-        """
-        The daemon stops: the answer is what came until now.
-        """
-        frames = self._take()
-        if frames.position:
-            self._answer(frames)
-        else:  # a client that went on from nowhere would miss something
-            self.abortConnection()
-
-    def abortConnection(self) -> None:
-        """
-        The broker failed, or a format; the client may try again.
-        """
-        if self._end():
-            refusal = HttpError(503, "the broker is not available", retry=RETRY_AFTER)
-            self._exchange.refuse(refusal)
-
-    # What happens.
-
-    def lost(self) -> None:
-        """
-        The client is gone.
-        """
-        if self._end():
-            self.protocol.connectionLost(Failure(ConnectionDone()))
-
-    def _consider(self) -> None:
-        self._look = None
-        frames = self._take()
-        if frames.has_content or not self._terms.wait:
-            self._answer(frames)
-
-    def _time_is_up(self) -> None:
-        frames = self._take()
-        if frames.position:
-            self._answer(frames)
-        else:  # the broker has not said yet what there is
-            self.protocol.drop(DisconnectReason.LOST)
-
-    def _take(self) -> PollBody:
-        return self._terms.format.build_body(b"".join(self._pieces), self._most, self._terms.count)
-
-    def _answer(self, frames: PollBody) -> None:
-        if not self._end():
+    def _on_timeout(self) -> None:
+        self._buffer.flush()
+        if self._done:
             return
-        # First of all: the answer may begin the connection's next request.
-        self.protocol.drop(DisconnectReason.LIMIT)
-        format = self._terms.format
-        headers = [*NO_STORE, ("ETag", f'"{frames.position}"')]
-        if self._terms.conditional and not frames.has_content:
+        body = self._body()
+        if body.position:
+            self._respond(body)
+        else:  # the broker has not confirmed the channels yet
+            self.subscriber.drop(DisconnectReason.LOST)
+
+    def _on_close(self, dropped: bool) -> None:
+        """
+        Respond with what there is, as the daemon stops; with 503 if an error *dropped* it.
+        """
+        if self._done:
+            return
+        body = self._body()
+        if body.position and not dropped:
+            self._respond(body)
+        elif self._finish():  # a client that continues without a position misses messages
+            self._exchange.refuse(HttpError(503, "the broker is not available", retry=RETRY_AFTER))
+
+    def _body(self) -> PollBody:
+        request = self._request
+        return request.format.build_body(self._frames, self._max_bytes, request.count)
+
+    def _respond(self, body: PollBody) -> None:
+        if not self._finish():
+            return
+        # Leave first: the response may start the next request of the connection.
+        self.subscriber.drop(DisconnectReason.LIMIT)
+        headers = [*NO_STORE, ("ETag", f'"{body.position}"')]
+        if self._request.conditional and not body.has_content:
             self._exchange.answer(304, headers=headers)
             return
-        self._exchange.answer(200, frames.body, format.content_type, headers)
+        content_type = self._request.format.content_type
+        self._exchange.answer(200, body.body, content_type, headers)
 
-    def _end(self) -> bool:
+    def _finish(self) -> bool:
         """
-        Returns:
-            whether it is only now.
+        Return True the first time, False if the poll is finished already.
         """
         if self._done:
             return False
         self._done = True
-        for call in (self._timer, self._look):
-            if call is not None and call.active():
-                call.cancel()
+        if self._timer.active():
+            self._timer.cancel()
         return True
