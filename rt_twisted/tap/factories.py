@@ -40,7 +40,7 @@ from rt_twisted.routes import DEFAULT, Route, parse_route
 from rt_twisted.tap.daemon import open_files
 from rt_twisted.tap.logfiles import LogFile, Owner
 from rt_twisted.tap.options import Options
-from rt_twisted.tap.settings import SettingError, at
+from rt_twisted.tap.settings import SettingError, located
 
 Ask = Callable[[StatsQuery], Deferred[Snapshot]]
 
@@ -55,7 +55,7 @@ def wrong(options: Options, name: str, text: str) -> SettingError:
     What to raise: *text*, and where the setting *name* stands.
     """
     place = (options.places[name] or ["default"])[-1]
-    return SettingError(f"{at(name, place)}: {text}")
+    return SettingError(f"{located(name, place)}: {text}")
 
 
 def _own(options: Options, name: str, interface: type[Interface], *arguments: Any) -> Any:

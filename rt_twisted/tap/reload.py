@@ -26,7 +26,7 @@ from rt_twisted.tap.factories import (
 )
 from rt_twisted.tap.log_filter import LogFilter
 from rt_twisted.tap.logfiles import LogFile
-from rt_twisted.tap.options import LIVE, Options
+from rt_twisted.tap.options import Options
 from rt_twisted.tap.settings import SETTINGS, SettingError
 
 _log = Logger()
@@ -80,7 +80,7 @@ class Reloader:
         """
         self.reopen_logs()
         try:
-            fresh = self._now.again()
+            fresh = self._now.read_again()
             self._take_on(fresh)
         except SettingError as error:
             _log.error("not reloaded, nothing has changed: {reason}", reason=str(error))
@@ -132,7 +132,11 @@ class Reloader:
         """
         Which names have changed; values may be secrets.
         """
-        changed = [name for name in SETTINGS if name in LIVE and _differ(fresh, self._now, name)]
+        changed = [
+            name
+            for name, one in SETTINGS.items()
+            if one.reloadable and _differ(fresh, self._now, name)
+        ]
         _log.info("reloaded, changed: {names}", names=", ".join(changed) or "nothing")
         _tell_fixed(fresh, self._start)
 
@@ -158,7 +162,7 @@ class ParentReloader:
         """
         self.reopen_logs()
         try:
-            self._now = self._now.again()
+            self._now = self._now.read_again()
         except SettingError as error:
             _log.error("not reloaded, nothing has changed: {reason}", reason=str(error))
         else:
@@ -185,7 +189,9 @@ def _tell_fixed(fresh: Options, start: Options) -> None:
     """
     Which names wait for a restart.
     """
-    fixed = [name for name in SETTINGS if name not in LIVE and _differ(fresh, start, name)]
+    fixed = [
+        name for name, one in SETTINGS.items() if not one.reloadable and _differ(fresh, start, name)
+    ]
     if fixed:
         _log.warn("these change at the next start only: {names}", names=", ".join(fixed))
 

@@ -1,5 +1,5 @@
 """
-What a worker inherits from its parent: which one it is, descriptors, settings.
+What a worker process inherits from its parent: its number, descriptors and settings.
 """
 
 from __future__ import annotations
@@ -9,53 +9,54 @@ from collections.abc import Mapping, MutableMapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Self
 
-NAME = "RT_TWISTED_WORKER"  # of the environment variable; only its own user can read it
+VARIABLE = "RT_TWISTED_WORKER"  # only the user of a process can read its environment
 
-Texts = Mapping[str, Sequence[tuple[str, str]]]  # of settings: value and place of each
+SettingTexts = Mapping[str, Sequence[tuple[str, str]]]  # of each setting: texts and their places
 
 
 @dataclass(frozen=True, slots=True)
 class WorkerEnvironment:
     """
-    Travels in the environment, as the command line is for everybody to see.
+    Sent in an environment variable, as every user can read the command line.
 
     Args:
         number: of the worker, from 1 on.
         size: how many workers there are.
-        line: descriptor of the socket to the parent.
-        mark: the daemon's, in what workers make ids of.
-        ways: descriptors by which connections are passed on; see `Ways.of`.
-        sockets: descriptor and address family of each that is bound, in the
-            order in which the endpoints ask.
-        given: the parent's command line.
-        fixed: settings of its file that change with a restart only, as they
-            were at its start.
-        config: the file, "" for none.
+        control_socket: descriptor of the socket to the parent.
+        daemon_id: the same in all workers; part of the ids that they create.
+        handoff_sockets: descriptors for passing connections on; see `HandoffSockets.of`.
+        sockets: descriptor and address family of each bound socket, in the order in
+            which the endpoints listen.
+        given: settings of the parent's command line.
+        fixed: settings of its file that need a restart, as they were at its start.
+        config: path of the file, "" for none.
         path: where Python looks for modules.
     """
 
     number: int
     size: int
-    line: int
-    mark: str
+    control_socket: int
+    daemon_id: str
     handoff_sockets: Sequence[int]
     sockets: Sequence[tuple[int, int]]
-    given: Texts
-    fixed: Texts
+    given: SettingTexts
+    fixed: SettingTexts
     config: str
     path: Sequence[str]
 
-    def leave(self, environment: MutableMapping[str, str]) -> None:
+    def put(self, environment: MutableMapping[str, str]) -> None:
         """
-        Put it into the *environment* of a worker.
+        Add the variable to the *environment* of a worker.
         """
-        environment[NAME] = json.dumps(asdict(self))
+        environment[VARIABLE] = json.dumps(asdict(self))
 
     @classmethod
-    def take(cls, environment: MutableMapping[str, str]) -> Self | None:
+    def pop(cls, environment: MutableMapping[str, str]) -> Self | None:
         """
-        Take it out of the *environment*, as it is not for a worker's own children;
-        None for who is no worker.
+        Remove the variable from *environment*, so that child processes do not inherit it.
+
+        Returns:
+            None in a process that is not a worker.
         """
-        text = environment.pop(NAME, None)
+        text = environment.pop(VARIABLE, None)
         return cls(**json.loads(text)) if text is not None else None

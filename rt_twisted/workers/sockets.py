@@ -86,14 +86,14 @@ class ListenerBinder:
     Args:
         reactor: the reactor.
         workers: how many.
-        second: whether another daemon may be on these ports, and gives way.
+        replaceable: whether two daemons may share the ports (`reuse-port`).
     """
 
-    def __init__(self, reactor: Any, workers: int, second: bool) -> None:
+    def __init__(self, reactor: Any, workers: int, replaceable: bool) -> None:
         self.bound: list[BoundListener] = []
         self._reactor = reactor
         self._workers = workers
-        self._second = second
+        self._replaceable = replaceable
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._reactor, name)
@@ -107,7 +107,7 @@ class ListenerBinder:
         sockets: list[socket.socket] = []
         family = socket.AF_INET6 if ":" in interface else socket.AF_INET
         try:
-            if not self._second:
+            if not self._replaceable:
                 port = _alone(family, interface, port)
             while len(sockets) < self._workers:
                 sockets.append(one := socket.socket(family))
@@ -121,7 +121,7 @@ class ListenerBinder:
             for one in sockets:
                 one.close()
             raise CannotListenError(interface, port, error) from None
-        bound = self._keep(BoundListener(sockets, before=self._workers if self._second else 0))
+        bound = self._keep(BoundListener(sockets, before=self._workers if self._replaceable else 0))
         bound.steer(range(self._workers))
         return bound
 

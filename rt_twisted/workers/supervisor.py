@@ -237,9 +237,7 @@ class Supervisor(Service):
             handoff_sockets = [len(sources) + at for at in range(len(self._berths) + 1)]
             sources += [*self._ways.of(number), words]
             environment[LAST_WORDS] = str(len(sources) - 1)
-            self._inherit(number, first, self._ways.mark, handoff_sockets, sockets).leave(
-                environment
-            )
+            self._inherit(number, first, self._ways.mark, handoff_sockets, sockets).put(environment)
             package = [sys.executable, "-m", "rt_twisted.workers"]
             return self._reactor.spawnProcess(
                 watch,

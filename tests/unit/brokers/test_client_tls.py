@@ -18,7 +18,7 @@ from rt_twisted.brokers.client_tls import ClientTls, TlsEndpoint, WrongFile
 from rt_twisted.brokers.redis.factory import RedisConfigError as RedisWrong
 from rt_twisted.brokers.redis.factory import build_broker as build_redis
 from rt_twisted.model.retention import Retention
-from rt_twisted.tap.settings import SETTINGS, GivenValue, read_value
+from rt_twisted.tap.settings import SETTINGS, GivenValue, parse_values
 from tests.pems import Authority
 
 
@@ -77,7 +77,7 @@ def options(**given: str) -> dict[str, Any]:
         text = given.get(name.replace("-", "_"), setting.default)
         values[name] = None
         if text and not setting.repeated:
-            values[name] = read_value(name, GivenValue(text, "--" + name))
+            values[name] = parse_values(name, [GivenValue(text, "--" + name)])
     return values
 
 

@@ -19,16 +19,17 @@ from twisted.python.threadpool import ThreadPool
 from rt_twisted.access.keys import Key
 from rt_twisted.codecs.addresses import Networks
 from rt_twisted.routes import NOT_BUILT
-from rt_twisted.tap import build
+from rt_twisted.tap.build import build
 from rt_twisted.tap.options import Options
 from rt_twisted.tap.settings import (
     SECTIONS,
     SETTINGS,
     GivenValue,
     SettingError,
-    read_secret,
-    read_value,
+    default_values,
+    parse_values,
 )
+from rt_twisted.tap.values import secret as parse_secret
 
 ROOT = Path(__file__).parents[3]
 TWISTD = (str(Path(sys.executable).with_name("twistd")), "-n", "--pidfile=", "realtime")
@@ -65,6 +66,15 @@ CYCLONE = """\
 --export-interval=60
 --export-path=cyclone-sse
 """
+
+
+def test_default_values_are_those_of_an_empty_command_line() -> None:
+    """
+    `default_values` returns what the settings are without a command line and a file.
+    """
+    options = parse()
+
+    assert default_values() == {name: options[name] for name in SETTINGS}
 
 
 def parse(*arguments: str) -> Options:
@@ -406,9 +416,9 @@ def test_a_secret_comes_from_a_file_or_the_environment(
     kept.write_text("  from the file \n")
     monkeypatch.setenv("RT_SECRET", "from the environment")
 
-    assert read_secret(f"file:{kept}") == "from the file"
-    assert read_secret("env:RT_SECRET") == "from the environment"
-    assert read_secret("other:thing") == "other:thing"
+    assert parse_secret(f"file:{kept}") == "from the file"
+    assert parse_secret("env:RT_SECRET") == "from the environment"
+    assert parse_secret("other:thing") == "other:thing"
     assert parse(f"--stats-key=file:{kept}")["stats-key"] == "from the file"
     assert parse("--amqp-password=env:RT_SECRET")["amqp-password"] == "from the environment"
 
@@ -466,7 +476,7 @@ def test_a_secret_is_never_shown(name: str) -> None:
     Whatever is wrong with it, and in whatever is printed of it.
     """
     secret = "grandmother"
-    value = read_value(name, GivenValue(secret, "here"))
+    value = parse_values(name, [GivenValue(secret, "here")])
 
     assert secret not in repr(value) or isinstance(value, str)
     options = (f"--{name}={secret}", "--port=x")
@@ -522,7 +532,7 @@ def test_a_publish_key_of_blanks_is_said() -> None:
         ),
         (["--app=no.such.app"], "cannot load no.such.app"),
         (["--app=builtins.print"], "builtins.print: "),
-        (["--credentials=1"], "credentials need a list of origins"),
+        (["--credentials=1"], "credentials require a list of origins"),
         (["--access-log=/nowhere/at/all"], "/nowhere/at/all: No such file or directory"),
         (["--use-ssl=1", "--ssl-cert=/nowhere"], "/nowhere"),
         (["--endpoint=carrier:pigeon"], "cannot listen on carrier:pigeon: Unknown"),
@@ -624,8 +634,7 @@ def test_its_defaults_are_ours() -> None:
 
     assert options["port"] == 8888
     for name, text in named.items():
-        value = read_value(name, GivenValue(text, ""))
-        assert options[name] == ([value] if SETTINGS[name].repeated else value), name
+        assert options[name] == parse_values(name, [GivenValue(text, "")]), name
 
 
 # As a command.
@@ -680,7 +689,7 @@ def test_a_mistake_ends_it_with_one_sentence(
     ("option", "sentence"),
     [
         ("--prot=80", "there is no setting 'prot'; did you mean 'port'?"),
-        ("--logfile=x", "--logfile is twistd's own, and stands before the word realtime"),
+        ("--logfile=x", "--logfile is an option of twistd: put it before the word realtime"),
         ("--port", "option --port requires argument"),
         ("my.conf", "'my.conf' is not an option"),
     ],

@@ -43,7 +43,7 @@ from rt_twisted.metrics.snapshot import (
     unpack_snapshot,
 )
 from rt_twisted.model.errors import HttpError
-from rt_twisted.tap import build
+from rt_twisted.tap.build import build
 from rt_twisted.tap.options import Options
 from rt_twisted.tap.settings import SettingError
 from rt_twisted.workers import crash_log
@@ -51,7 +51,7 @@ from rt_twisted.workers.backoff import FIRST, MOST, STEADY, Backoff
 from rt_twisted.workers.control import ControlClient
 from rt_twisted.workers.control_channel import ControlChannel
 from rt_twisted.workers.crash_log import CrashLog
-from rt_twisted.workers.environment import NAME, WorkerEnvironment
+from rt_twisted.workers.environment import VARIABLE, WorkerEnvironment
 from rt_twisted.workers.process import ProcessState
 from rt_twisted.workers.sockets import InheritedListeners, ListenerBinder
 from rt_twisted.workers.stats import PATIENCE, StatsAggregator
@@ -532,7 +532,7 @@ async def test_each_worker_has_a_socket_and_the_kernel_deals() -> None:
     """
     from twisted.internet import reactor
 
-    binder = ListenerBinder(reactor, 4, second=False)
+    binder = ListenerBinder(reactor, 4, replaceable=False)
     await serverFromString(binder, "tcp:0:interface=127.0.0.1:backlog=500").listen(Factory())
     (bound,) = binder.bound
     port = bound.getHost().port
@@ -543,7 +543,7 @@ async def test_each_worker_has_a_socket_and_the_kernel_deals() -> None:
             assert [index for index, share in enumerate(shares) if share] == named
             assert min(share for share in shares if share) > 10
         with pytest.raises(CannotListenError):
-            ListenerBinder(reactor, 4, second=False).listenTCP(
+            ListenerBinder(reactor, 4, replaceable=False).listenTCP(
                 port, Factory(), interface="127.0.0.1"
             )
     finally:
@@ -576,7 +576,7 @@ async def test_what_is_bound_is_accepted_from() -> None:
     from twisted.internet import reactor
 
     loop: Any = reactor
-    binder = ListenerBinder(loop, 1, second=False)
+    binder = ListenerBinder(loop, 1, replaceable=False)
     strings = ("tcp:0:interface=127.0.0.1", r"tcp6:0:interface=\:\:1")
     for string in strings:
         await serverFromString(binder, string).listen(Factory())
@@ -604,15 +604,15 @@ def test_a_worker_inherits_once() -> None:
     given = {"port": [("1", "--port")]}
     left = WorkerEnvironment(2, 4, 3, "ab", [5, 6], [(4, 2)], given, fixed, "a.conf", ["/x"])
     environment: dict[str, str] = {"HOME": "/"}
-    left.leave(environment)
-    taken = WorkerEnvironment.take(environment)
+    left.put(environment)
+    taken = WorkerEnvironment.pop(environment)
 
     assert taken is not None
-    assert (taken.number, taken.size, taken.line, taken.config) == (2, 4, 3, "a.conf")
+    assert (taken.number, taken.size, taken.control_socket, taken.config) == (2, 4, 3, "a.conf")
     assert [tuple(each) for each in taken.sockets] == [(4, 2)]
-    assert (taken.mark, taken.handoff_sockets) == ("ab", [5, 6])
+    assert (taken.daemon_id, taken.handoff_sockets) == ("ab", [5, 6])
     assert environment == {"HOME": "/"}
-    assert WorkerEnvironment.take(environment) is None
+    assert WorkerEnvironment.pop(environment) is None
 
 
 def test_a_worker_keeps_what_a_reload_does_not_take_on(tmp_path: Any, monkeypatch: Any) -> None:
@@ -625,17 +625,17 @@ def test_a_worker_keeps_what_a_reload_does_not_take_on(tmp_path: Any, monkeypatc
     parent = Options()
     parent.parseOptions([f"--config={file}", "--dead-after=30"])
     environment: dict[str, str] = {}
-    parent.leave(3, 5, "ab", [6], []).leave(environment)
+    parent.worker_environment(3, 5, "ab", [6], []).put(environment)
     file.write_text("port = 7002\nretry = 4\nworkers = 2\n")
-    monkeypatch.setenv(NAME, environment[NAME])
+    monkeypatch.setenv(VARIABLE, environment[VARIABLE])
     worker = Options()
     worker.parseOptions([])
 
     assert (worker["port"], worker["retry"], worker["workers"]) == (7001, 4, 4)
     assert worker["dead-after"] == 30
     assert worker.places["port"] == [f"{file}:1"]
-    assert worker.inheritance is not None
-    assert worker.again()["port"] == 7001
+    assert worker.inherited is not None
+    assert worker.read_again()["port"] == 7001
 
 
 # What cannot be.
@@ -647,12 +647,12 @@ def test_a_worker_keeps_what_a_reload_does_not_take_on(tmp_path: Any, monkeypatc
         (
             "workers = 4\n",
             "a.conf:1: workers: 4 processes cannot share the channels of the embedded broker; "
-            "take --broker redis or amqp, or one worker",
+            "use --broker redis or amqp, or one worker",
         ),
         (
             "history-file = log\nworkers = 2\n",
-            "a.conf:2: workers: a history-file belongs to one process, not to 2; "
-            "take --broker redis or amqp without it, or one worker",
+            "a.conf:2: workers: 2 processes cannot share a history-file; "
+            "use --broker redis or amqp without it, or one worker",
         ),
     ],
 )

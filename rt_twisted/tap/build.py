@@ -1,0 +1,250 @@
+"""
+Builds a server, or the parent of worker processes, from the options.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from functools import partial
+from typing import Any
+
+from twisted.application.service import IService
+
+from rt_twisted.actions.context import SharedState
+from rt_twisted.http.server import HttpServer
+from rt_twisted.hub.hub import Hub
+from rt_twisted.hub.registry import HubRegistry
+from rt_twisted.metrics.responses import ResponseMetrics
+from rt_twisted.net.inbound_memory import InboundMemory
+from rt_twisted.net.signals import hold_signals
+from rt_twisted.net.systemd import SystemdNotifier
+from rt_twisted.routes import Routes, RouteServices
+from rt_twisted.tap.access_log import AccessLog
+from rt_twisted.tap.daemon import Daemon, ExporterService, MetricsSource
+from rt_twisted.tap.endpoints import make_endpoints
+from rt_twisted.tap.factories import (
+    EMBEDDED,
+    make_app,
+    make_broker,
+    make_context,
+    make_cors,
+    make_exporter,
+    make_further_hub,
+    make_routes,
+    open_access_log,
+    open_log,
+    read_http_limits,
+    read_inbound_limit,
+    read_limits,
+    read_retention,
+    wrong,
+)
+from rt_twisted.tap.logfiles import LogFile, Logged
+from rt_twisted.tap.options import Options
+from rt_twisted.tap.reload import ParentReloader, Reloader
+from rt_twisted.tap.settings import SettingError
+from rt_twisted.tap.start import StartReport
+from rt_twisted.workers.control import ControlClient
+from rt_twisted.workers.handoff import ConnectionHandoff
+from rt_twisted.workers.sockets import InheritedListeners, ListenerBinder
+from rt_twisted.workers.stats import StatsAggregator
+from rt_twisted.workers.supervisor import Supervisor
+
+
+def build(options: Options, reactor: Any) -> IService:
+    """
+    Build the services that *options* describe; nothing runs yet.
+
+    Raises:
+        SettingError: with file and line.
+    """
+    log = open_log(options)
+    worker = options.inherited
+    twistd: Any = options.parent
+    logged = partial(
+        Logged,
+        log,
+        options["log-format"],
+        level=options["log-level"],
+        later=lambda seconds, call: reactor.callFromThread(reactor.callLater, seconds, call),
+        syslog=twistd["prefix"] if twistd and twistd.get("syslog") else None,
+    )
+    if worker is not None:
+        hold_signals()
+        services = logged(worker.number)
+        build_server(services, options, reactor, log, InheritedListeners(reactor, worker.sockets))
+        return services
+    if twistd is None or options["check"]:
+        services = logged()
+    else:
+        hold_signals()
+        services = logged(step=StartReport(twistd).step)
+    if options["workers"] > 1:
+        build_parent(services, options, reactor, log)
+    else:
+        build_server(services, options, reactor, log, reactor)
+    return services
+
+
+def build_server(
+    services: Any, options: Options, reactor: Any, log: LogFile | None, listening: Any
+) -> LogFile | None:
+    """
+    Add to *services* what serves clients.
+
+    Args:
+        services: the parent of all services.
+        options: every setting by name.
+        reactor: the reactor.
+        log: the daemon's log; None if it is not ours.
+        listening: the reactor that endpoints listen with.
+
+    Returns:
+        the access log, which is open.
+    """
+    worker = options.inherited
+    broker = make_broker(options, reactor)
+    if IService.providedBy(broker):
+        services.addService(broker)
+    hub = Hub(broker, reactor, read_retention(options), read_limits(options))
+    hubs = HubRegistry(hub, partial(make_further_hub, services, options, reactor))
+    control = ControlClient(reactor, worker.control_socket, hub) if worker is not None else None
+    handoff = None
+    if worker is not None:
+        handoff = ConnectionHandoff.inherited(
+            reactor, worker.daemon_id, worker.number, worker.handoff_sockets
+        )
+    inbound = hub.metrics.inbound = InboundMemory(reactor, read_inbound_limit(options))
+    context_of = partial(
+        make_context,
+        reactor=reactor,
+        hubs=hubs,
+        ask=control.ask if control is not None else None,
+        handoff=handoff,
+        shared=SharedState(),
+        inbound=inbound,
+    )
+    routes = Routes(make_routes(options, context_of(options)))
+    route_services = RouteServices(routes)
+    server = HttpServer(
+        reactor,
+        routes.find,
+        read_http_limits(options),
+        make_cors(options),
+        make_app(options, hub),
+        inbound=inbound,
+    )
+    access_log = open_access_log(options)
+    server.context.access_log = ResponseMetrics(
+        routes.find, hub.metrics, AccessLog(access_log) if access_log else None
+    )
+    if worker is None:
+        _export(services, options, reactor, hub)
+    endpoints = list(make_endpoints(options, listening, server.acceptableProtocols()))
+    certificates = [one.contexts for _, one in endpoints if hasattr(one, "contexts")]
+    reloader = Reloader(
+        options,
+        hubs,
+        server,
+        log,
+        access_log,
+        certificates,
+        context_of,
+        route_services,
+        services.filter,
+    )
+    lifecycle = control or SystemdNotifier(os.environ, reactor)
+    daemon = Daemon(reactor, hubs, server, endpoints, options, lifecycle, reloader)
+    if handoff is not None:
+        reactor.callWhenRunning(handoff.start, server)
+    if control is not None:
+        control.daemon = daemon
+        services.addService(control)
+    services.addService(daemon)
+    services.addService(route_services)  # last: they are started when the hub is
+    return access_log
+
+
+def build_parent(services: Any, options: Options, reactor: Any, log: LogFile | None) -> None:
+    """
+    Add to *services* what starts worker processes and sums their metrics.
+    """
+    size = options["workers"]
+    if options["history-file"]:
+        text = f"{size} processes cannot share a history-file; use --broker redis or amqp"
+        raise wrong(options, "workers", f"{text} without it, or one worker")
+    if options["broker"] in EMBEDDED:
+        text = f"{size} processes cannot share the channels of the embedded broker"
+        raise wrong(options, "workers", f"{text}; use --broker redis or amqp, or one worker")
+    twistd: Any = options.parent or {}
+    if twistd.get("chroot"):
+        raise wrong(options, "workers", "worker processes cannot be started in a --chroot")
+
+    def check() -> None:
+        # Build what a worker builds, and discard it: a mistake is one error here, not one
+        # from each worker.
+        binder = ListenerBinder(reactor, size, replaceable=False)
+        access_log = build_server(Logged(None, "text"), options, reactor, None, binder)
+        if access_log is not None:
+            access_log.close()  # it would keep the disk space of a rotated file
+
+    def check_again() -> None:
+        # Root can read files that the workers' user cannot.
+        if any(twistd.get(name) is not None for name in ("uid", "gid")):
+            try:
+                options.read_again()
+                check()
+            except SettingError as error:
+                sys.exit(f"realtime: {error}")
+
+    check()
+    stats = StatsAggregator(reactor)
+    _export(services, options, reactor, stats)
+    binder = ListenerBinder(reactor, size, options["reuse-port"])
+    supervisor = Supervisor(
+        reactor,
+        size,
+        list(make_endpoints(options, binder, ())),
+        binder,
+        lambda number: _twistd_arguments(options, log, number),
+        options.worker_environment,
+        options.folder,
+        check_again,
+        stats,
+        SystemdNotifier(os.environ, reactor),
+        ParentReloader(options, log, services.filter),
+        options,
+    )
+    services.addService(supervisor)
+
+
+def _twistd_arguments(options: Options, log: LogFile | None, number: int) -> Iterator[str]:
+    """
+    Yield the options for the twistd of worker *number*.
+
+    It must neither fork nor change its user: the parent has done so.
+    """
+    twistd: Any = options.parent or {}
+    yield from ("-n", "--pidfile=")
+    if log is not None:
+        yield f"--logfile={log.path}"
+    for name in ("reactor", "logger", "facility"):
+        if twistd.get(name):
+            yield f"--{name}={twistd[name]}"
+    if twistd.get("syslog"):
+        yield from ("--syslog", f"--prefix={twistd['prefix']}-w{number}")
+    if twistd.get("rundir", ".") != ".":
+        yield f"--rundir={os.path.join(options.folder, twistd['rundir'])}"
+
+
+def _export(services: Any, options: Options, reactor: Any, source: MetricsSource) -> None:
+    """
+    Add the exporter of the settings, if there is one, to *services*.
+    """
+    exporter = make_exporter(options, reactor)
+    if exporter is not None:
+        if IService.providedBy(exporter):
+            services.addService(exporter)
+        services.addService(ExporterService(exporter, source, reactor, options["export-interval"]))

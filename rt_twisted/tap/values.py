@@ -1,0 +1,228 @@
+"""
+Parsers of setting values: text to a number, size, time, list of names or secret.
+
+Each raises ValueError with the end of the sentence "NAME must be ...".
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+from rt_twisted.access.keys import Key
+from rt_twisted.codecs.addresses import Networks
+from rt_twisted.codecs.amqp_url import AmqpUrl, parse_amqp_url
+from rt_twisted.codecs.origins import is_origin
+
+DAY = 86400.0  # seconds
+_UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
+_SECONDS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0, "d": DAY}
+_HEADER = re.compile(r"\*|[!#$%&'+.^_`|~0-9A-Za-z-]{1,200}")  # RFC 9110, 5.6.2
+_TRUTH = {"yes": True, "true": True, "on": True, "no": False, "false": False, "off": False}
+
+
+def text(value: str) -> str:
+    """
+    Return *value* as it is.
+    """
+    return value
+
+
+def number(least: int, most: int) -> Callable[[str], int]:
+    """
+    Return a parser of whole numbers from *least* to *most*.
+    """
+
+    def parse(value: str) -> int:
+        if not re.fullmatch(r"[0-9]{1,18}", value) or not least <= int(value) <= most:
+            raise ValueError(f"a number from {least} to {most}")
+        return int(value)
+
+    return parse
+
+
+port = number(0, 65535)
+count = number(0, 10**9)
+
+
+def size(value: str) -> int:
+    """
+    Parse a number of bytes, such as `65536`, `64k`, `1m` or `1g`.
+    """
+    found = re.fullmatch(r"([0-9]{1,12})([kmg]?)b?", value.lower())
+    if found is None:
+        raise ValueError("a size such as 65536, 64k, 1m or 1g")
+    return int(found[1]) * _UNITS[found[2]]
+
+
+def seconds(value: str) -> float:
+    """
+    Parse a time, such as `30`, `30s`, `10m`, `1h` or `1d`.
+    """
+    found = re.fullmatch(r"([0-9]{1,9}(?:\.[0-9]{1,3})?)([smhd]?)", value.lower())
+    if found is None:
+        raise ValueError("a time such as 30, 30s, 10m, 1h or 1d")
+    return float(found[1]) * _SECONDS[found[2]]
+
+
+def some_seconds(value: str) -> float:
+    """
+    Parse a time from 0.1 s to a day.
+    """
+    parsed = seconds(value)
+    if not 0.1 <= parsed <= DAY:
+        raise ValueError("a time from 0.1 s to 1d")
+    return parsed
+
+
+def from_one_second(value: str) -> float:
+    """
+    Parse a time from 1 s to a day.
+    """
+    parsed = seconds(value)
+    if not 1 <= parsed <= DAY:
+        raise ValueError("a time from 1 s to 1d")
+    return parsed
+
+
+def zero_or_from_two_seconds(value: str) -> float:
+    """
+    Parse 0, or a time from 2 s to a day.
+    """
+    parsed = seconds(value)
+    if parsed and not 2 <= parsed <= DAY:
+        raise ValueError("0, or a time from 2 s to 1d")
+    return parsed
+
+
+def up_to_a_day(value: str) -> float:
+    """
+    Parse a time from 0 to a day.
+    """
+    parsed = seconds(value)
+    if parsed > DAY:
+        raise ValueError("a time of up to 1d")
+    return parsed
+
+
+def switch(value: str) -> bool:
+    """
+    Parse `1` or `0`, `yes` or `no`; any number but 0 is true, as in cyclone-sse.
+    """
+    if value.isdigit():
+        return int(value) != 0
+    try:
+        return _TRUTH[value.lower()]
+    except KeyError:
+        raise ValueError("1 or 0 (or yes or no)") from None
+
+
+def choice(*words: str) -> Callable[[str], str]:
+    """
+    Return a parser that accepts one of *words*.
+    """
+
+    def parse(value: str) -> str:
+        if value not in words:
+            raise ValueError(" or ".join(words))
+        return value
+
+    return parse
+
+
+def pattern(value: str) -> str:
+    """
+    Check a regular expression and return it.
+    """
+    try:
+        re.compile(value)
+    except (re.error, OverflowError, RecursionError, FutureWarning) as error:
+        raise ValueError(f"a regular expression ({error})") from None
+    return value
+
+
+def origins(*words: str) -> Callable[[str], frozenset[str]]:
+    """
+    Return a parser of origins and of *words*, separated by blanks or commas.
+
+    An origin that is not written as browsers send it, for example with a slash at
+    the end, would never match any request; it is rejected.
+    """
+
+    def parse(value: str) -> frozenset[str]:
+        found = _split(value)
+        if not all(each in words or is_origin(each) for each in found):
+            raise ValueError("origins such as https://www.example.org, in lower case, no path")
+        return found
+
+    return parse
+
+
+def header_names(value: str) -> frozenset[str]:
+    """
+    Parse names of headers, or `*`.
+    """
+    found = _split(value)
+    if not all(map(_HEADER.fullmatch, found)):
+        raise ValueError("names of headers, separated by blanks, or *")
+    return found
+
+
+def networks(value: str) -> Networks:
+    """
+    Parse addresses and networks.
+    """
+    try:
+        return Networks.of(_split(value))
+    except ValueError:
+        raise ValueError("addresses or networks such as 10.0.0.5 or 10.0.0.0/8") from None
+
+
+def _split(value: str) -> frozenset[str]:
+    return frozenset(re.split(r"[\s,]+", value.strip()))
+
+
+def secret(value: str) -> str:
+    """
+    Return a secret: *value* itself, or from a file (`file:PATH`) or the environment (`env:NAME`).
+
+    Raises:
+        ValueError: the file or the variable does not exist or is empty.
+    """
+    kind, _, rest = value.partition(":")
+    if kind == "file":
+        try:
+            found = Path(rest).read_text(encoding="utf-8-sig").strip()
+        except (OSError, UnicodeDecodeError) as error:
+            reason = getattr(error, "strerror", None) or "not text"
+            raise ValueError(f"readable: file {rest}: {reason}") from None
+    elif kind == "env":
+        found = os.environ.get(rest, "")
+    else:
+        return value
+    if not found:
+        raise ValueError(f"a secret: {value} is empty")
+    return found
+
+
+def amqp_url(value: str) -> AmqpUrl:
+    """
+    Parse the URL of an AMQP server, which contains a password.
+    """
+    return parse_amqp_url(secret(value))
+
+
+def publish_key(value: str) -> Key:
+    """
+    Parse `SECRET [PATTERN ...]`.
+    """
+    if not value.strip():
+        raise ValueError("a secret, then patterns of channel names")
+    first, *patterns = value.split()
+    return Key.of(secret(first), patterns)
+
+
+# Values of these settings are never shown in error texts.
+CONFIDENTIAL = (secret, amqp_url, publish_key)
