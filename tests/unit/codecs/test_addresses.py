@@ -1,5 +1,5 @@
 """
-The client's address behind proxies, and the PROXY protocol.
+Client addresses behind proxies, and the PROXY protocol.
 """
 
 from __future__ import annotations
@@ -49,10 +49,10 @@ FOR, FORWARDED, REAL = AddressHeader
         ("10.1.1.1", "10.1.1.1"),
     ],
 )
-def test_x_forwarded_for(header: str, address: str) -> None:
+def test_x_forwarded_for_names_the_client(header: str, address: str) -> None:
     """
-    With ports, brackets, quotes, mapped addresses and zones; text that is no address
-    is not passed, as it may be the client's own.
+    Ports, brackets, quotes, mapped addresses and zones are parsed. Text that is no address
+    ends the chain, as the client may have sent it.
     """
     assert client_address("192.0.2.1", header, FOR, PROXIES) == address
     assert client_address("", header, FOR, PROXIES) == address.replace("192.0.2.1", "")
@@ -79,7 +79,7 @@ def test_x_forwarded_for(header: str, address: str) -> None:
         ("", "192.0.2.1"),
     ],
 )
-def test_forwarded(header: str, address: str) -> None:
+def test_forwarded_names_the_client(header: str, address: str) -> None:
     """
     RFC 7239; an element without a known address ends the chain.
     """
@@ -88,7 +88,7 @@ def test_forwarded(header: str, address: str) -> None:
 
 def test_x_real_ip_is_one_address() -> None:
     """
-    The nearest proxy's, if there are several.
+    The nearest proxy's address is used if there are several headers.
     """
     assert client_address("192.0.2.1", "1.1.1.1", REAL, PROXIES) == "1.1.1.1"
     assert client_address("192.0.2.1", "9.9.9.9, 1.1.1.1:80", REAL, PROXIES) == "1.1.1.1"
@@ -96,9 +96,9 @@ def test_x_real_ip_is_one_address() -> None:
 
 
 @given(some.text(), some.sampled_from(AddressHeader))
-def test_no_header_raises(header: str, kind: AddressHeader) -> None:
+def test_any_header_gives_an_address(header: str, kind: AddressHeader) -> None:
     """
-    Whatever it holds, an address comes out.
+    Any text in a header gives an address, and raises nothing.
     """
     found = client_address("192.0.2.1", header, kind, PROXIES)
     assert found.isprintable() and " " not in found
@@ -106,7 +106,7 @@ def test_no_header_raises(header: str, kind: AddressHeader) -> None:
 
 def test_ipv6_networks_count_as_one() -> None:
     """
-    A home has 2^64 addresses.
+    A site has 2^64 addresses, which count as one.
     """
     assert limit_key("2001:db8:1:2:3:4:5:6") == limit_key("2001:db8:1:2::") == "2001:db8:1:2::/64"
     assert limit_key("2001:db8:1:3::") != limit_key("2001:db8:1:2::")
@@ -114,8 +114,6 @@ def test_ipv6_networks_count_as_one() -> None:
     assert limit_key("") == ""
     assert limit_key("fe80::1%eth0") == "fe80::/64"
 
-
-# The PROXY protocol.
 
 V2 = SIGNATURE + b"\x21\x11\x00\x0f" + bytes([198, 51, 100, 7, 10, 0, 0, 1])
 V2 += b"\x11\x11\x00\x50" + b"\x04\x00\x00"  # ports, and a TLV
@@ -129,7 +127,7 @@ V2_6 = (
 
 def parsed(data: bytes, step: int) -> ProxyHeader | None:
     """
-    What is found in *data*, in pieces of *step* bytes; the rest put together.
+    Parse *data* in pieces of *step* bytes, and append what follows the header.
     """
     parser = ProxyParser()
     for at in range(0, len(data), step):
@@ -156,9 +154,9 @@ def parsed(data: bytes, step: int) -> ProxyHeader | None:
         (SIGNATURE + b"\x21\x31\x00\xd8" + bytes(216), None),
     ],
 )
-def test_headers_of_the_proxy_protocol(header: bytes, source: str | None, step: int) -> None:
+def test_proxy_headers_are_parsed(header: bytes, source: str | None, step: int) -> None:
     """
-    Both versions, however they are split; UNKNOWN, LOCAL and unix sockets name nobody.
+    Both versions, however they are split. UNKNOWN, LOCAL and unix sockets name no client.
     """
     found = parsed(header + b"GET /", step)
     assert found is not None and found.rest == b"GET /"
@@ -190,7 +188,7 @@ def test_headers_of_the_proxy_protocol(header: bytes, source: str | None, step: 
         SIGNATURE + b"\x21\x11\xff\xff",
     ],
 )
-def test_malformed_headers(data: bytes) -> None:
+def test_malformed_proxy_headers_are_refused(data: bytes) -> None:
     """
     Each is refused, whole and byte by byte.
     """
@@ -200,9 +198,9 @@ def test_malformed_headers(data: bytes) -> None:
 
 
 @given(some.binary())
-def test_no_bytes_raise_anything_else(data: bytes) -> None:
+def test_any_bytes_raise_only_no_proxy_header(data: bytes) -> None:
     """
-    Whatever a peer sends.
+    Any input of a peer gives a header, nothing yet, or NoProxyHeader.
     """
     for head in (b"", b"PROXY ", SIGNATURE):
         with suppress(NoProxyHeader):
@@ -211,7 +209,7 @@ def test_no_bytes_raise_anything_else(data: bytes) -> None:
 
 class Received(Protocol):
     """
-    Keeps what it receives.
+    Records the bytes that it receives.
     """
 
     data = b""
@@ -222,7 +220,8 @@ class Received(Protocol):
 
 def connect(senders: str, peer: IPv4Address | IPv6Address | UNIXAddress) -> Received | None:
     """
-    What is behind an endpoint that *peer* has connected to; None if it was closed.
+    Return the protocol behind an endpoint to which *peer* has connected; None if it was
+    closed.
     """
     factory = ProxiedFactory(
         Factory.forProtocol(Received), Networks.of(senders.split()), lambda: 0.0
@@ -237,7 +236,7 @@ def connect(senders: str, peer: IPv4Address | IPv6Address | UNIXAddress) -> Rece
     return received
 
 
-def test_only_trusted_senders_name_the_client() -> None:
+def test_proxy_headers_of_untrusted_peers_are_refused() -> None:
     """
     Others could claim any address: their connections are closed.
     """
@@ -254,9 +253,9 @@ def test_only_trusted_senders_name_the_client() -> None:
     assert connect("192.0.2.0/24", far) is not None
 
 
-def test_a_proxy_that_names_nobody_is_the_peer_itself() -> None:
+def test_health_check_of_a_proxy_has_its_own_address() -> None:
     """
-    A health check of the proxy.
+    A header without a client is a health check of the proxy.
     """
     near = IPv4Address("TCP", "127.0.0.1", 1)
     factory = ProxiedFactory(Factory.forProtocol(Received), Networks.of(["127.0.0.1"]), lambda: 0.0)

@@ -1,5 +1,5 @@
 """
-Bodies with a Content-Encoding are decoded, within bounds, or refused with 415.
+Bodies with a Content-Encoding.
 """
 
 from __future__ import annotations
@@ -42,9 +42,9 @@ def raw_deflate(data: bytes) -> bytes:
         ("gzip, gzip", compress(compress(BODY))),
     ],
 )
-def test_what_is_decoded(header: str, body: bytes) -> None:
+def test_codings_are_decoded(header: str, body: bytes) -> None:
     """
-    Several codings are undone in the other order; deflate with or without its head.
+    Several codings are decoded in reverse order; deflate with or without the zlib header.
     """
     assert decode(read_codings(header), body, 1000) == BODY
 
@@ -75,9 +75,12 @@ def test_what_is_decoded(header: str, body: bytes) -> None:
         ("deflate", zlib.compress(bytes(1001)), 413),
     ],
 )
-def test_what_is_refused(header: str, body: bytes, status: int) -> None:
+def test_unknown_malformed_and_large_bodies_are_refused(
+    header: str, body: bytes, status: int
+) -> None:
     """
-    Other codings, what is malformed or cut off, and what is large only when decoded.
+    Other codings, malformed or truncated bodies, and bodies that are too large once
+    decoded.
     """
     with pytest.raises(RemoteProtocolError) as raised:
         decode(read_codings(header), body, 1000)
@@ -87,9 +90,9 @@ def test_what_is_refused(header: str, body: bytes, status: int) -> None:
 
 
 @given(st.binary(max_size=200), st.sampled_from(["gzip", "deflate", "deflate, gzip"]))
-def test_any_bytes_are_a_body_or_a_mistake(body: bytes, header: str) -> None:
+def test_any_bytes_give_a_body_or_an_error(body: bytes, header: str) -> None:
     """
-    Whatever a client sends.
+    Any input gives a body or a RemoteProtocolError.
     """
     try:
         assert len(decode(read_codings(header), body, 1000)) <= 1000
@@ -97,10 +100,10 @@ def test_any_bytes_are_a_body_or_a_mistake(body: bytes, header: str) -> None:
         assert error.status in (400, 413)
 
 
-def test_a_request_may_be_compressed() -> None:
+def test_publish_decodes_the_body() -> None:
     """
-    The message is what was compressed; an unknown coding is answered before the body is
-    read, by which ones are known.
+    The decoded bytes are published; an unknown coding is refused with the supported ones
+    before the body is read.
     """
     place = Place()
     kind = b"Content-Type: application/json\r\nHost: localhost\r\nContent-Encoding: %s\r\n"
@@ -110,13 +113,13 @@ def test_a_request_may_be_compressed() -> None:
     local = "127.0.0.1"
 
     assert place.call(good, address=local).heard()[0].status == 200
-    [message] = place.hub._channels.get("a").history.newest(9)  # type: ignore[union-attr]  # it is there
+    [message] = place.hub._channels.get("a").history.newest(9)  # type: ignore[union-attr]  # the channel exists
     assert message.data == b"hello"
     [refused] = place.call(bad, address=local).heard()
     assert (refused.status, refused.headers["accept-encoding"]) == (415, ACCEPT_ENCODING)
 
 
-def test_no_body_is_not_an_empty_message() -> None:
+def test_missing_body_is_not_an_empty_message() -> None:
     """
     A plain body of no bytes is a message; a request without a body has none.
     """

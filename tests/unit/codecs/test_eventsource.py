@@ -1,5 +1,5 @@
 """
-Event streams are read as the standard says (WHATWG HTML, 9.2).
+The parser for event streams (WHATWG HTML, 9.2).
 """
 
 from __future__ import annotations
@@ -38,11 +38,11 @@ STREAMS = [
 
 @pytest.mark.parametrize(("stream", "events"), STREAMS)
 @pytest.mark.parametrize("size", [1, 2, 3, 7, 1000])
-def test_events_come_out_however_the_bytes_are_cut(
+def test_events_do_not_depend_on_splitting(
     stream: bytes, events: list[Event | str], size: int
 ) -> None:
     """
-    Whole, byte by byte, in between.
+    The same events result from the whole stream, from single bytes and from pieces.
     """
     subscriber = EventReader()
     found = [
@@ -56,9 +56,9 @@ def test_events_come_out_however_the_bytes_are_cut(
         assert one == wanted if isinstance(wanted, Event) else one.data == wanted
 
 
-def test_the_cursor_moves_without_an_event() -> None:
+def test_id_alone_moves_the_last_id() -> None:
     """
-    An id alone is enough to come back with; an empty one forgets it (9.2.6).
+    An id alone sets the last id; an empty one clears it (9.2.6).
     """
     subscriber = EventReader("e.1")
     assert subscriber.last_id == "e.1"
@@ -72,9 +72,9 @@ def test_the_cursor_moves_without_an_event() -> None:
     assert subscriber.last_id == ""
 
 
-def test_heartbeats_and_retry_are_seen() -> None:
+def test_comments_and_retry_are_recorded() -> None:
     """
-    Comments are counted; a retry is digits only.
+    Comments are counted; a retry has digits only.
     """
     subscriber = EventReader()
     subscriber.feed(b":\n\n: two\nretry: 2000\nretry: 1e3\nretry: -1\nretry:\n")
@@ -83,9 +83,9 @@ def test_heartbeats_and_retry_are_seen() -> None:
     assert subscriber.retry == 2000
 
 
-def test_what_has_no_end_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_endless_lines_and_events_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     """
-    Neither a line nor an event may grow for ever; many events may.
+    The size of a line and of an event is limited, the number of events is not.
     """
     monkeypatch.setattr(eventsource, "MAX_EVENT_BYTES", 100)
     subscriber = EventReader()
@@ -103,9 +103,9 @@ def test_what_has_no_end_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     st.lists(st.tuples(st.text(), st.one_of(st.none(), st.text(min_size=1)))),
     st.integers(1, 50),
 )
-def test_what_the_daemon_writes_is_read(messages: list[tuple[str, str | None]], size: int) -> None:
+def test_encoded_messages_are_parsed(messages: list[tuple[str, str | None]], size: int) -> None:
     """
-    Every message arrives with its id, and its type; ends of lines as LF.
+    Every message arrives with its id and type; line ends as LF.
     """
     stream = EventStream(retry=2000)
     log = [
@@ -127,9 +127,9 @@ def test_what_the_daemon_writes_is_read(messages: list[tuple[str, str | None]], 
 
 
 @given(st.lists(st.binary()))
-def test_nothing_but_our_error_escapes(pieces: list[bytes]) -> None:
+def test_any_bytes_raise_only_remote_protocol_error(pieces: list[bytes]) -> None:
     """
-    Any bytes are a stream, and cutting them differently changes nothing.
+    Any bytes are a stream, and splitting them differently gives the same events.
     """
     subscriber, whole = EventReader(), EventReader()
     found = [event for piece in pieces for event in subscriber.feed(piece)]

@@ -1,5 +1,5 @@
 """
-Lists of origins, and which pages they name.
+Lists of allowed origins.
 """
 
 from __future__ import annotations
@@ -48,10 +48,10 @@ SHOP = "https://*.shop.example"
         (f"https://a.example {SHOP} null", "https://b.shop.example", True),
     ],
 )
-def test_which_pages_a_list_names(listed: str, origin: str, matches: bool) -> None:
+def test_origins_match_exactly_or_by_subdomain(listed: str, origin: str, matches: bool) -> None:
     """
-    An origin matches as it is written; `*.` stands for subdomains at any depth, and
-    for nothing else.
+    An origin matches as it is written; `*.` matches subdomains at any depth and nothing
+    else.
     """
     assert matches_origin(frozenset(listed.split()), origin) is matches
 
@@ -60,9 +60,9 @@ def test_which_pages_a_list_names(listed: str, origin: str, matches: bool) -> No
     "text",
     ["https://*.shop.example", "http://*.a.b:8080", "file://", "app://x", "https://a.example:1"],
 )
-def test_what_can_be_listed(text: str) -> None:
+def test_valid_entries_of_a_list(text: str) -> None:
     """
-    Origins as browsers send them, and subdomains.
+    Origins as browsers send them, and patterns for subdomains.
     """
     assert is_origin(text)
 
@@ -76,16 +76,16 @@ def test_what_can_be_listed(text: str) -> None:
         "file://x/y", "https://a.example/", "https://A.example", "a.example", "https://", "**",
     ],
 )  # fmt: skip
-def test_what_cannot_be_listed(text: str) -> None:
+def test_invalid_entries_of_a_list(text: str) -> None:
     """
-    What no browser sends, and stars elsewhere.
+    Origins that no browser sends, and stars in other places.
     """
     assert not is_origin(text)
 
 
 def test_a_long_origin_takes_linear_time() -> None:
     """
-    Whatever a client sends as its origin, no label is tried twice.
+    The time to match any text is linear in its length.
     """
     origin = "https://" + "a." * 100_000 + "shop.exampl"
     assert not matches_origin(frozenset([SHOP, "https://*.a.a"]), origin)

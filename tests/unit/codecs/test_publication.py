@@ -1,5 +1,5 @@
 """
-What publishers may send, and what is made of it.
+Bodies of publish requests.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ BOUNDARY = f"{MULTIPART}; boundary=cut"
 
 def parts(*fields: tuple[str, bytes]) -> bytes:
     """
-    A multipart body of *fields*, cut at `cut`.
+    Encode *fields* as a multipart body with the boundary `cut`.
     """
     pieces = [
         b'--cut\r\nContent-Disposition: form-data; name="%s"\r\n\r\n%s\r\n' % (name.encode(), value)
@@ -46,7 +46,7 @@ def parts(*fields: tuple[str, bytes]) -> bytes:
 
 def parse_one(kind: str, body: bytes, query: Query | None = None) -> Submission:
     """
-    The one message that *body* is.
+    Return the one submission in *body*.
     """
     (submission,) = parse(kind, body, query or {}, 10)
     return submission
@@ -87,16 +87,18 @@ JSON_VALUES = st.recursive(
         (b"channel=a;message=x", ["a;message=x"], None),
     ],
 )
-def test_forms(body: bytes, channels: list[str], message: bytes | None) -> None:
+def test_form_message_is_published_unchanged(
+    body: bytes, channels: list[str], message: bytes | None
+) -> None:
     """
-    A form's message is exactly the bytes that were encoded.
+    The message of a form is exactly the bytes that were encoded.
     """
     for kind in (FORM, f"{FORM}; charset=utf-8", f" {FORM.upper()} "):
         assert parse_one(kind, body) == Submission(channels, message)
 
 
 @given(st.binary(max_size=50), st.lists(st.text(max_size=10), max_size=3))
-def test_forms_carry_anything(message: bytes, channels: list[str]) -> None:
+def test_forms_carry_any_bytes(message: bytes, channels: list[str]) -> None:
     """
     Any message and any channels pass a form and a multipart body unchanged.
     """
@@ -108,9 +110,9 @@ def test_forms_carry_anything(message: bytes, channels: list[str]) -> None:
         assert parse_one(BOUNDARY, parts(*fields)) == Submission(channels, message)
 
 
-def test_every_field() -> None:
+def test_all_fields_in_all_bodies() -> None:
     """
-    Event type, idempotency key and key come along, in each way of sending.
+    Event type, idempotency key and publish key are parsed in every kind of body.
     """
     full = Submission(["a"], b"m", "score", "id-1", b"secret")
     fields = {"channel": "a", "message": "m", "event": "score", "idempotency_key": "id-1"}
@@ -130,7 +132,7 @@ def test_every_field() -> None:
 
 def test_empty_fields_are_none() -> None:
     """
-    An empty event type, idempotency key or key is the same as none.
+    An empty event type, idempotency key or publish key is none.
     """
     form = parse_one(FORM, b"channel=a&message=x&event=&idempotency_key=")
     body = b'{"channel": "a", "message": "x", "event": "", "idempotency_key": "", "key": ""}'
@@ -140,9 +142,9 @@ def test_empty_fields_are_none() -> None:
 
 
 @pytest.mark.parametrize("kind", ["", "text/plain", "application/octet-stream", "nonsense", ";"])
-def test_plain_bodies(kind: str) -> None:
+def test_plain_body_is_the_message(kind: str) -> None:
     """
-    Any other body is the message, as it is; the URL names the channel.
+    Any other body is the message, unchanged; the URL names the channel.
     """
     query = {"channel": ["a", "b"], "other": ["x"]}
 
@@ -156,9 +158,9 @@ def test_plain_bodies(kind: str) -> None:
     assert parse_one(kind, b"x", query) == Submission(["a", "b"], b"x")
 
 
-def test_the_body_comes_before_the_url() -> None:
+def test_body_overrides_the_url() -> None:
     """
-    A field of the URL counts only if the body lacks it.
+    A field of the URL is used only if the body lacks it.
     """
     query = {"channel": ["b"], "message": ["url"], "event": ["e"]}
 
@@ -167,9 +169,9 @@ def test_the_body_comes_before_the_url() -> None:
 
 
 @pytest.mark.parametrize("kind", [JSON, LINES[0]])
-def test_json_too_takes_what_it_lacks_from_the_url(kind: str) -> None:
+def test_json_body_is_completed_from_the_url(kind: str) -> None:
     """
-    `POST /publish?channel=a&key=...` with `{"message": ...}` says where it goes.
+    Channel and key of `POST /publish?channel=a&key=...` apply to `{"message": ...}`.
     """
     found = parse_one(kind, b'{"message": "x"}', {"channel": ["a"], "key": ["secret"]})
 
@@ -201,9 +203,9 @@ def test_json_too_takes_what_it_lacks_from_the_url(kind: str) -> None:
         ("1" + "0" * 9000, b"1" + b"0" * 9000),
     ],
 )
-def test_json_messages(text: str, message: bytes) -> None:
+def test_json_strings_and_other_values(text: str, message: bytes) -> None:
     """
-    A string is its text; any other value stays exactly as it is written.
+    A string is published as its text, any other value exactly as it is written.
     """
     body = b'{"channel": "a", "message": %s}' % text.encode()
     spread = b'\n { "channel" : "a" ,\t"message":1, "message" :%s\r\n}\n' % text.encode()
@@ -223,9 +225,9 @@ def test_json_messages(text: str, message: bytes) -> None:
 
 
 @given(JSON_VALUES, st.sampled_from([None, 1, "\t"]))
-def test_json_values_are_cut_out_exactly(value: Any, indent: Any) -> None:
+def test_json_values_are_published_verbatim(value: Any, indent: Any) -> None:
     """
-    Whatever is in them, and around them.
+    Values are cut out exactly, whatever they contain and whatever surrounds them.
     """
     text = json.dumps(value, indent=indent)
     item = f'{{"event": "x", "channel": "a", "message": {text}}}'
@@ -238,9 +240,9 @@ def test_json_values_are_cut_out_exactly(value: Any, indent: Any) -> None:
     "kind",
     ["application/vnd.api+json", "application/ld+json; charset=utf-8", "TEXT/JSON", "text/json"],
 )
-def test_further_types_are_json(kind: str) -> None:
+def test_other_json_media_types(kind: str) -> None:
     """
-    Those that end in +json (RFC 6839, 3.1), and the one from before the standard.
+    Types that end in +json (RFC 6839, 3.1), and text/json from before the standard.
     """
     assert parse_one(kind, b'{"message": 1.10}').message == b"1.10"
     assert may_have_fields(kind)
@@ -248,9 +250,9 @@ def test_further_types_are_json(kind: str) -> None:
     assert not may_have_fields("application/json+x")
 
 
-def test_a_byte_order_mark_is_no_part_of_text() -> None:
+def test_byte_order_mark_is_removed_from_text() -> None:
     """
-    In JSON, lines and forms; a plain body is bytes.
+    It is removed in JSON, lines and forms; a plain body is bytes.
     """
     mark = b"\xef\xbb\xbf"
     assert parse_one(JSON, mark + b'{"message": [1]}').message == b"[1]"
@@ -259,9 +261,9 @@ def test_a_byte_order_mark_is_no_part_of_text() -> None:
     assert parse_one("text/plain", mark).message == mark
 
 
-def test_lists_of_channels_as_frameworks_write_them() -> None:
+def test_bracketed_channel_lists() -> None:
     """
-    PHP's and Rails' brackets, in forms and URLs.
+    Lists with the brackets of PHP and Rails, in forms and URLs.
     """
     for name in ("channel", "channel[]", "channels[]", "channel%5B0%5D", "channels[12]"):
         body = f"{name}=a&{name}=b&message=x".encode()
@@ -276,7 +278,7 @@ def test_lists_of_channels_as_frameworks_write_them() -> None:
 
 def test_json_channels() -> None:
     """
-    One channel or an array of them; none at all is for the route to judge.
+    One channel or an array of them; the route decides whether none is allowed.
     """
     assert list(parse_one(JSON, b'{"channel": ["a", "b"], "message": 1}').channels) == ["a", "b"]
     assert list(parse_one(JSON, b'{"channel": [], "message": 1}').channels) == []
@@ -284,9 +286,9 @@ def test_json_channels() -> None:
     assert parse_one(JSON, b'{"message": 1, "message": 2}').message == b"2"
 
 
-def test_json_of_two_fields() -> None:
+def test_json_without_a_channel() -> None:
     """
-    Where the route names the channel, the other fields still count.
+    Where the route names the channel, the other fields are still parsed.
     """
     found = parse_one(JSON, b'{"message": "x", "event": "score"}')
     keyed = parse_one(JSON, b'{"message": "x", "key": "secret"}')
@@ -295,7 +297,7 @@ def test_json_of_two_fields() -> None:
     assert keyed == Submission((), b"x", key=b"secret")
 
 
-def test_batches() -> None:
+def test_batches_of_messages() -> None:
     """
     An array, or lines of JSON with or without blank lines, are many messages.
     """
@@ -306,12 +308,12 @@ def test_batches() -> None:
     rows = b'{"channel": "a", "message": 1}\n\n{"channel": "b", "message": 2}\r\n \n'
     for kind in LINES:
         assert parse(kind, rows, {}, 2) == expected
-    # A line separator of Unicode is not the end of a line of JSON.
+    # Unicode's line separator does not end a line of JSON.
     rows = '{"channel": "a", "message": "x\u2028y\x85z"}'.encode()
     assert parse(LINES[0], rows, {}, 2)[0].message == "x\u2028y\x85z".encode()
 
 
-DEEP = 200_000  # levels; Python's own bound is about 1000
+DEEP = 200_000  # levels; Python's recursion limit is about 1000
 
 
 @pytest.mark.parametrize(
@@ -381,9 +383,11 @@ DEEP = 200_000  # levels; Python's own bound is about 1000
     ],
     ids=lambda value: repr(value)[:30] if isinstance(value, bytes | str) else None,
 )
-def test_what_is_refused(kind: str, body: bytes, status: int, reason: str | None) -> None:
+def test_invalid_requests_are_refused(
+    kind: str, body: bytes, status: int, reason: str | None
+) -> None:
     """
-    The publisher reads one sentence about the first thing that is wrong.
+    The error is one sentence about the first fault.
     """
     with pytest.raises(RemoteProtocolError) as raised:
         parse(kind, body, {}, 2)
@@ -396,7 +400,7 @@ def test_what_is_refused(kind: str, body: bytes, status: int, reason: str | None
 
 def test_limits_are_exact() -> None:
     """
-    What just fits is taken.
+    A request at the limit is accepted.
     """
     assert len(parse(JSON, b"[{}, {}]", {}, 2)) == 2
     assert parse(FORM, b"&" * (MAX_FIELDS - 1), {}, 1) == [Submission([], None)]
@@ -409,9 +413,9 @@ def test_limits_are_exact() -> None:
 
 
 @pytest.mark.parametrize("event", ["a\rb", "a\nb", "a\0b", "gap"])
-def test_event_types_are_lines(event: str) -> None:
+def test_invalid_event_types_are_refused(event: str) -> None:
     """
-    A type that could end its line, or that means a gap, is refused everywhere.
+    A type with a line end, or of the server's own events, is refused in every kind of body.
     """
     for kind, body in (
         (JSON, json.dumps({"event": event}).encode()),
@@ -424,9 +428,9 @@ def test_event_types_are_lines(event: str) -> None:
 
 
 @pytest.mark.parametrize("number", ["1e999", "-1e999", "[1E400]"])
-def test_what_is_written_again_is_json(number: str) -> None:
+def test_large_numbers_stay_valid_json(number: str) -> None:
     """
-    A number too large for a float never becomes Infinity, which no JSON parser reads.
+    A number too large for a float never becomes Infinity, which JSON parsers refuse.
     """
     body = b'{"channel": "a", "message": %s}' % number.encode()
     try:
@@ -437,13 +441,13 @@ def test_what_is_written_again_is_json(number: str) -> None:
     assert b"Infinity" not in message
 
 
-def test_no_depth_is_between_reading_and_writing() -> None:
+def test_deeply_nested_messages_are_refused() -> None:
     """
-    What is nested so deep that it can be read but not written again is refused too.
+    A value that could be parsed but not written again is refused.
     """
     problems: list[str] = []
 
-    def probe() -> None:  # a fresh stack, as deep as a request's at least
+    def probe() -> None:  # a new stack, at least as deep as that of a request
         for depth in range(800, 1100):
             body = b'{"message":' + b"[" * depth + b"]" * depth + b"}"
             try:
@@ -460,9 +464,9 @@ def test_no_depth_is_between_reading_and_writing() -> None:
     assert problems == []
 
 
-def test_cutting_a_large_body_is_linear() -> None:
+def test_multipart_takes_linear_time() -> None:
     """
-    A body full of what looks like the beginning of a boundary holds nobody up.
+    A body full of beginnings of a boundary takes linear time.
     """
     body = parts(("channel", b"a"), ("message", b"\r\n--cu" * 100_000))
 
@@ -500,25 +504,27 @@ FIELDS = st.sampled_from(["channel", "message", "event", "idempotency_key", "key
 
 
 @given(KINDS, BODIES, st.dictionaries(FIELDS, st.lists(st.text(max_size=5), min_size=1)))
-def test_nothing_else_is_ever_raised(kind: str, body: bytes, query: Query) -> None:
+def test_any_request_raises_only_remote_protocol_error(
+    kind: str, body: bytes, query: Query
+) -> None:
     """
-    Whatever is sent, a publisher is answered 400 or 413, never 500.
+    Any request is answered 400 or 413, never 500.
     """
-    _refused_or_right(kind, body, query)
+    _parse_or_refuse(kind, body, query)
 
 
 @given(
     st.sampled_from([JSON, LINES[0]]),
     st.dictionaries(FIELDS, VALUES, max_size=4) | st.lists(VALUES, max_size=3),
 )
-def test_no_json_is_too_odd(kind: str, value: Any) -> None:
+def test_any_json_raises_only_remote_protocol_error(kind: str, value: Any) -> None:
     """
-    Whatever JSON is sent, the same.
+    Any JSON is answered 400 or 413, never 500.
     """
-    _refused_or_right(kind, json.dumps(value).encode(), {})
+    _parse_or_refuse(kind, json.dumps(value).encode(), {})
 
 
-def _refused_or_right(kind: str, body: bytes, query: Query) -> None:
+def _parse_or_refuse(kind: str, body: bytes, query: Query) -> None:
     try:
         submissions = parse(kind, body, query, 5)
     except RemoteProtocolError as error:

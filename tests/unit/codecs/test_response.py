@@ -1,5 +1,5 @@
 """
-Responses to our own requests are read, however they come.
+The parser for HTTP responses.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n2\r
         (b"HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n" + CHUNKED, b"abcde", True, True),
     ],
 )
-def test_bodies_come_out(wire: bytes, body: bytes, over: bool, keep: bool, size: int) -> None:
+def test_bodies_are_decoded(wire: bytes, body: bytes, over: bool, keep: bool, size: int) -> None:
     """
-    Chunks are taken off, ends are seen, what only announces is passed over.
+    Chunks are decoded, the end is recognized, and interim responses are skipped.
     """
     subscriber = ResponseReader()
     found = b"".join(subscriber.feed(wire[i : i + size]) for i in range(0, len(wire), size))
@@ -45,7 +45,7 @@ def test_bodies_come_out(wire: bytes, body: bytes, over: bool, keep: bool, size:
 
 def test_headers_are_found_by_name() -> None:
     """
-    In lower case; several of one name are one list.
+    Names are in lower case; several headers of one name are one list.
     """
     subscriber = ResponseReader()
     subscriber.feed(b"HTTP/1.0 404 Gone\r\nVia: 1.0 a\r\nVIA: 1.1 b\r\nX-A: \r\n\r\n")
@@ -66,18 +66,18 @@ def test_headers_are_found_by_name() -> None:
         b"HTTP/1.1 200 OK\r\nX: " + b"x" * MAX_HEAD_BYTES,
     ],
 )
-def test_what_is_no_response_is_refused(wire: bytes) -> None:
+def test_invalid_responses_are_refused(wire: bytes) -> None:
     """
-    With our own error, as for all codecs.
+    Malformed responses and large heads raise RemoteProtocolError.
     """
     with pytest.raises(RemoteProtocolError):
         ResponseReader().feed(wire)
 
 
 @given(st.lists(st.binary(), max_size=5))
-def test_nothing_but_our_error_escapes(pieces: list[bytes]) -> None:
+def test_any_bytes_raise_only_remote_protocol_error(pieces: list[bytes]) -> None:
     """
-    Whatever a server sends.
+    Any input of a server gives a response or RemoteProtocolError.
     """
     subscriber = ResponseReader()
     try:

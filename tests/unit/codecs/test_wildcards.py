@@ -1,5 +1,5 @@
 """
-Patterns in which `*` stands for any characters.
+Wildcard patterns.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def test_a_star_stands_for_any_characters(pattern: str, text: str, matches: bool
 
 
 @given(st.text("ab*", max_size=8), st.text("ab\n", max_size=12))
-def test_it_decides_as_a_regular_expression_does(pattern: str, text: str) -> None:
+def test_result_equals_a_regular_expression(pattern: str, text: str) -> None:
     """
     The result is that of `.*` for each star.
     """
@@ -58,9 +58,9 @@ def test_it_decides_as_a_regular_expression_does(pattern: str, text: str) -> Non
     assert Wildcard.of(pattern).matches(text) is (found is not None)
 
 
-def test_each_piece_is_searched_once_and_never_before_the_last_one() -> None:
+def test_pieces_are_searched_once_and_forwards() -> None:
     """
-    No text makes the matcher go back: the number of searches is that of the pieces.
+    The matcher never goes back: it searches once for each piece.
     """
 
     class Text(str):
@@ -79,7 +79,7 @@ def test_each_piece_is_searched_once_and_never_before_the_last_one() -> None:
 
 def test_patterns_compare_by_their_source() -> None:
     """
-    A reload notices a changed pattern, and no other.
+    A reload detects a changed pattern.
     """
     assert Wildcard.of("a*b") == Wildcard.of("a*b")
     assert Wildcard.of("a*b") != Wildcard.of("a*b*")
