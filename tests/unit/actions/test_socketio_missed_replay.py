@@ -19,7 +19,7 @@ from rt_twisted.hub.hub import Hub
 from rt_twisted.model.interfaces import IFormat
 from rt_twisted.model.message import Message, Position, Replay, Since, Within
 from tests.fakes import started
-from tests.unit.hub.test_catchup import Archived, old
+from tests.unit.hub.test_catchup import ManualHistoryBroker, old
 
 ALL = Within(3600.0)
 POSITION = Position("e", 50)
@@ -55,7 +55,7 @@ class RecoveredClient:
     """
 
     def __init__(self) -> None:
-        self.broker = Archived()
+        self.broker = ManualHistoryBroker()
         self.clock = Clock()
         self.hub = Hub(self.broker, self.clock)
         self.stream = RecordingStream()

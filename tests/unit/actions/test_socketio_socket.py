@@ -20,7 +20,7 @@ from rt_twisted.formats.socketio import SocketIOEvents
 from rt_twisted.hub.hub import Hub
 from rt_twisted.model.interfaces import IFormat
 from rt_twisted.model.message import Newest, Replay, Since
-from tests.unit.hub.test_catchup import Archived, old
+from tests.unit.hub.test_catchup import ManualHistoryBroker, old
 
 ANSWER = SocketIOPacket(SocketIOPacketType.CONNECT, "/", {"sid": "me"})
 
@@ -141,7 +141,7 @@ def test_a_namespace_replays_history_that_the_broker_has_to_fetch() -> None:
     """
     Channels of a further namespace may have to be requested from the broker first.
     """
-    clock, broker = Clock(), Archived()
+    clock, broker = Clock(), ManualHistoryBroker()
     hub = Hub(broker, clock)
     session: Any = RecordingStream()
     format = SocketIOEvents(Poll4(), "/chat")

@@ -1,6 +1,5 @@
 """
-Readers on their way into channels, where something has to be waited for; and
-what a broker tells beside messages.
+Catch-up: subscriptions that wait for the broker, and replays from its history.
 """
 
 from __future__ import annotations
@@ -31,15 +30,15 @@ from rt_twisted.model.message import (
     Since,
 )
 from tests.fakes import Line
-from tests.unit.hub.test_hub import House, events, make, texts
+from tests.unit.hub.test_hub import LocalHub, events, make, texts
 
 __all__ = ["make"]  # the fixture
 
 
 @implementer(IBroker)
-class Distant:
+class ManualBroker:
     """
-    A broker that does nothing before the test has it done.
+    A broker that does nothing before the test makes it.
     """
 
     def __init__(self) -> None:
@@ -74,9 +73,9 @@ class Distant:
 
 
 @implementer(IHistory)
-class Archived(Distant):
+class ManualHistoryBroker(ManualBroker):
     """
-    One that remembers, too.
+    A manual broker that also has a history.
     """
 
     def __init__(self) -> None:
@@ -92,11 +91,11 @@ def old(channel: str, *offsets: int) -> tuple[Message, ...]:
     return tuple(Message(channel, b"old", Position("e", offset)) for offset in offsets)
 
 
-def test_nobody_is_started_before_the_channel_is_heard(make: Callable[..., House]) -> None:
+def test_no_stream_starts_before_the_channel_is_subscribed(make: Callable[..., LocalHub]) -> None:
     """
-    What comes right behind the first bytes of a stream would be lost otherwise.
+    Otherwise a message right behind the first bytes of a stream would be lost.
     """
-    broker = Distant()
+    broker = ManualBroker()
     context = make(broker=broker)
     line = context.join("a")
     assert line.read() == b""
@@ -112,11 +111,11 @@ def test_nobody_is_started_before_the_channel_is_heard(make: Callable[..., House
     assert b"gap" not in got
 
 
-def test_a_gap_reaches_to_where_the_channel_is_heard(make: Callable[..., House]) -> None:
+def test_a_gap_reaches_to_where_the_subscription_begins(make: Callable[..., LocalHub]) -> None:
     """
-    Also within a turn that began before, if the archive fails.
+    This holds within a flush that began before, too, if the history fails.
     """
-    broker = Archived()
+    broker = ManualHistoryBroker()
     context = make(broker=broker)
     other = context.join("a")
     broker.hear("a")
@@ -135,12 +134,12 @@ def test_a_gap_reaches_to_where_the_channel_is_heard(make: Callable[..., House])
     assert texts(other.read()) == [b"1"]
 
 
-def test_the_newest_of_several_channels(make: Callable[..., House]) -> None:
+def test_the_newest_of_several_channels(make: Callable[..., LocalHub]) -> None:
     """
-    Messages enough of one channel are not the newest of all where another one is heard
-    only now: the archive is asked.
+    Enough messages of one channel are not the newest of all while another channel is
+    new: the broker's history is read.
     """
-    broker = Archived()
+    broker = ManualHistoryBroker()
     context = make(broker=broker)
     context.join("a")
     broker.hear("a")
@@ -162,11 +161,11 @@ def test_the_newest_of_several_channels(make: Callable[..., House]) -> None:
     assert texts(again.read()) == [b"2", b"3"]
 
 
-def test_who_waits_gets_signs_of_life(make: Callable[..., House]) -> None:
+def test_a_pending_subscriber_gets_heartbeats(make: Callable[..., LocalHub]) -> None:
     """
-    A broker may be away for long.
+    The broker may be unavailable for long.
     """
-    context = make(broker=Distant(), limits=HubLimits(heartbeat=5, linger=10))
+    context = make(broker=ManualBroker(), limits=HubLimits(heartbeat=5, linger=10))
     line = context.join("a")
 
     context.clock.pump([1] * 60)
@@ -176,11 +175,11 @@ def test_who_waits_gets_signs_of_life(make: Callable[..., House]) -> None:
     assert context.hub.current_metrics().subscribers == 1
 
 
-def test_who_waits_keeps_its_channel(make: Callable[..., House]) -> None:
+def test_a_pending_subscriber_keeps_its_channel(make: Callable[..., LocalHub]) -> None:
     """
-    Longer than channels without readers linger; and who goes lets it go.
+    It stays longer than the linger time, until the subscriber leaves.
     """
-    broker = Distant()
+    broker = ManualBroker()
     context = make(broker=broker, limits=HubLimits(linger=10))
     stays, goes = context.join("a"), context.join("b")
     context.clock.pump([1] * 70)
@@ -196,13 +195,13 @@ def test_who_waits_keeps_its_channel(make: Callable[..., House]) -> None:
     assert texts(stays.read()) == [b"1"]
 
 
-def test_a_channel_knows_nothing_of_before_it_was_heard(make: Callable[..., House]) -> None:
+def test_a_channel_has_nothing_before_its_subscription(make: Callable[..., LocalHub]) -> None:
     """
-    The hub has no claim to what it did not hear: that is a gap, or the archive's.
+    What the hub did not receive is a gap, or in the broker's history.
     """
-    broker = Distant()
+    broker = ManualBroker()
     context = make(broker=broker)
-    broker.bring("a", b"by chance")  # nobody had asked for it
+    broker.bring("a", b"by chance")  # the hub has not subscribed to it
     line = context.join("a", since=After(Position("e", 100)))
     broker.bring("a", b"not heard yet")
     broker.hear("a")
@@ -210,11 +209,13 @@ def test_a_channel_knows_nothing_of_before_it_was_heard(make: Callable[..., Hous
     assert b"event: gap\n" in line.read()
 
 
-def test_the_archive_is_asked_when_all_are_heard(make: Callable[..., House]) -> None:
+def test_the_history_is_read_once_all_are_subscribed(
+    make: Callable[..., LocalHub],
+) -> None:
     """
-    Not before: it could not know what comes in between.
+    Earlier, it could not have what is published in between.
     """
-    broker = Archived()
+    broker = ManualHistoryBroker()
     context = make(broker=broker)
     line = context.join("a", "b", since=After(Position("e", 90)))
     broker.hear("a")
@@ -234,11 +235,11 @@ def test_the_archive_is_asked_when_all_are_heard(make: Callable[..., House]) -> 
     assert [number for number, _ in events(line.read())] == [95, 99, 101, 102, 103]
 
 
-def test_an_archive_that_has_no_answer_is_a_gap(make: Callable[..., House]) -> None:
+def test_an_unavailable_history_is_a_gap(make: Callable[..., LocalHub]) -> None:
     """
-    Said, with what the node remembers itself; and nothing for the log to shout about.
+    The subscriber gets a gap and what the node retains; it is not logged as an error.
     """
-    broker = Archived()
+    broker = ManualHistoryBroker()
     context = make(broker=broker)
     line = context.join("a", since=After(Position("e", 90)))
     broker.hear("a")
@@ -252,11 +253,11 @@ def test_an_archive_that_has_no_answer_is_a_gap(make: Callable[..., House]) -> N
     assert texts(got) == [b"101"]
 
 
-def test_who_goes_while_it_waits_leaves_nothing(make: Callable[..., House]) -> None:
+def test_a_pending_subscriber_that_leaves_is_forgotten(make: Callable[..., LocalHub]) -> None:
     """
-    Neither for the hearing nor for the archive.
+    It may wait for the subscription or for the history.
     """
-    broker = Archived()
+    broker = ManualHistoryBroker()
     context = make(broker=broker)
     first, second = (context.join("a", since=Newest(5)) for _ in range(2))
     first.hang_up()
@@ -270,12 +271,12 @@ def test_who_goes_while_it_waits_leaves_nothing(make: Callable[..., House]) -> N
     assert not next(iter(context.hub._channels)).pending_subscriptions
 
 
-def test_a_loss_is_told_to_live_readers(make: Callable[..., House]) -> None:
+def test_missed_messages_are_a_gap_for_live_subscribers(make: Callable[..., LocalHub]) -> None:
     """
-    Between what came before and what comes after; only of that channel; and who
-    comes back from behind it is told nothing twice.
+    The gap comes between earlier and later messages, of that channel only. A subscriber
+    that resumes from behind it receives nothing twice.
     """
-    broker = Distant()
+    broker = ManualBroker()
     context = make(broker=broker)
     a, b, both = context.join("a"), context.join("b"), context.join("a", "b")
     broker.hear("a", "b")
@@ -303,11 +304,11 @@ def test_a_loss_is_told_to_live_readers(make: Callable[..., House]) -> None:
     assert b"gap" not in context.join("b", since=After(before)).read()
 
 
-def test_who_joins_behind_a_loss_is_not_told_of_it(make: Callable[..., House]) -> None:
+def test_a_later_subscriber_gets_no_gap_for_missed_messages(make: Callable[..., LocalHub]) -> None:
     """
-    Only those who were there.
+    Only subscribers that were connected receive it.
     """
-    broker = Distant()
+    broker = ManualBroker()
     context = make(broker=broker)
     there = context.join("a")
     broker.hear("a")
@@ -319,11 +320,11 @@ def test_who_joins_behind_a_loss_is_not_told_of_it(make: Callable[..., House]) -
     assert b"gap" not in line.read()
 
 
-def test_many_losses_are_told_once(make: Callable[..., House]) -> None:
+def test_many_missed_channels_are_one_gap(make: Callable[..., LocalHub]) -> None:
     """
-    A reader of a hundred channels hears of one gap.
+    A subscriber of a hundred channels receives one gap.
     """
-    broker = Distant()
+    broker = ManualBroker()
     context = make(broker=broker)
     names = [f"c{number}" for number in range(100)]
     line = context.join(*names)
@@ -336,11 +337,11 @@ def test_many_losses_are_told_once(make: Callable[..., House]) -> None:
     assert line.read().count(b"event: gap\n") == 1
 
 
-def test_a_new_log_is_told_at_once(make: Callable[..., House]) -> None:
+def test_a_new_log_is_a_gap_at_once(make: Callable[..., LocalHub]) -> None:
     """
-    Not only with its first message; and that was the whole of it.
+    It does not wait for the first message of the log, and is not repeated then.
     """
-    broker = Distant()
+    broker = ManualBroker()
     context = make(broker=broker)
     line = context.join("a")
     broker.hear("a")
@@ -358,11 +359,11 @@ def test_a_new_log_is_told_at_once(make: Callable[..., House]) -> None:
     assert b"gap" not in context.join("a", since=After(Position("f", 7))).read()
 
 
-def test_a_cursor_moves_without_messages(make: Callable[..., House]) -> None:
+def test_a_cursor_moves_without_messages(make: Callable[..., LocalHub]) -> None:
     """
-    A reader of a quiet channel does not stay behind a busy log.
+    A subscriber of a quiet channel does not stay behind a busy log.
     """
-    broker = Distant()
+    broker = ManualBroker()
     context = make(broker=broker, limits=HubLimits(heartbeat=1))
     line = context.join("a")
     broker.hear("a")
@@ -377,13 +378,13 @@ def test_a_cursor_moves_without_messages(make: Callable[..., House]) -> None:
 # More and fewer channels.
 
 
-def reader_of(context: House, line: Any) -> Any:
+def reader_of(context: LocalHub, line: Any) -> Any:
     return line.protocol
 
 
-def test_a_reader_may_have_no_channel(make: Callable[..., House]) -> None:
+def test_a_subscriber_may_have_no_channel(make: Callable[..., LocalHub]) -> None:
     """
-    Not yet, or not any more; it is counted, and gets its heartbeats.
+    It counts, and gets its heartbeats.
     """
     context = make(limits=HubLimits(heartbeat=1))
     line = context.join()
@@ -394,9 +395,9 @@ def test_a_reader_may_have_no_channel(make: Callable[..., House]) -> None:
     assert context.hub.current_metrics().subscribers == 1
 
 
-def test_channels_can_be_added_and_removed(make: Callable[..., House]) -> None:
+def test_channels_can_be_added_and_removed(make: Callable[..., LocalHub]) -> None:
     """
-    Each with its own replay; what is removed is not heard any more.
+    Each is added with its own replay; a removed one is not received any more.
     """
     context = make()
     line = context.join()
@@ -431,11 +432,11 @@ def test_channels_can_be_added_and_removed(make: Callable[..., House]) -> None:
 @given(
     st.lists(st.tuples(st.booleans(), st.sets(st.sampled_from("abcd"), min_size=1)), max_size=20)
 )
-def test_whatever_is_picked_is_heard_and_nothing_else(steps: list[tuple[bool, set[str]]]) -> None:
+def test_any_sequence_of_additions_and_removals(steps: list[tuple[bool, set[str]]]) -> None:
     """
-    In order, each once, from one channel to several and back; and counted so.
+    Messages of the current channels arrive in order and once, and the counts are right.
     """
-    context = House()
+    context = LocalHub()
     line, other = context.join(), context.join("a", "b")
     picked: set[str] = set()
     try:
@@ -458,18 +459,18 @@ def test_whatever_is_picked_is_heard_and_nothing_else(steps: list[tuple[bool, se
             each.close()
 
 
-def test_a_channel_added_within_a_turn_waits_for_its_end(
-    make: Callable[..., House], monkeypatch: pytest.MonkeyPatch
+def test_a_channel_added_during_a_flush_waits_for_its_end(
+    make: Callable[..., LocalHub], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """
-    Its replay would move the cursor beyond what the reader is still to be told.
+    Its replay would move the cursor beyond what the flush still has for the subscriber.
     """
     monkeypatch.setattr(fanout_module, "SLICE_SECONDS", -1.0)
     monkeypatch.setattr(fanout_module, "CHUNK_SIZE", 1)
     context = make()
     lines = [context.join("a") for _ in range(3)]
     context.publish(("a", b"1"))
-    context.step()  # the first of them is told
+    context.step()  # the first of them is written
     context.publish(("b", b"2"))
     for line in lines:
         context.hub.add_channels(reader_of(context, line), ["b"], Newest(10))
@@ -482,10 +483,10 @@ def test_a_channel_added_within_a_turn_waits_for_its_end(
         assert texts(line.read()) == [b"1", b"2", b"3", b"4"]
 
 
-def test_who_has_left_is_not_let_in_again(make: Callable[..., House]) -> None:
+def test_a_subscriber_that_left_cannot_be_added(make: Callable[..., LocalHub]) -> None:
     """
-    A session that hears of its reader's end a moment later may still ask for
-    channels: nothing is kept for a reader that nobody would take out again.
+    A session may request channels a moment after its subscriber left: no state may be
+    kept that would never be removed.
     """
     context = make(limits=HubLimits(linger=1.0))
     line = context.join("a")
@@ -501,11 +502,12 @@ def test_who_has_left_is_not_let_in_again(make: Callable[..., House]) -> None:
     assert subscriber.channels == ()
 
 
-def test_adding_waits_for_hearing_and_archive(make: Callable[..., House]) -> None:
+def test_added_channels_wait_for_subscription_and_history(make: Callable[..., LocalHub]) -> None:
     """
-    The reader hears its other channels meanwhile; asking twice is asking once.
+    The subscriber receives its other channels meanwhile; a repeated request changes
+    nothing.
     """
-    broker = Archived()
+    broker = ManualHistoryBroker()
     context = make(broker=broker)
     line = context.join("a")
     broker.hear("a")
@@ -529,11 +531,11 @@ def test_adding_waits_for_hearing_and_archive(make: Callable[..., House]) -> Non
     assert [number for number, _ in events(got)] == [95, 102]
 
 
-def test_what_is_added_may_be_removed_before_it_came(make: Callable[..., House]) -> None:
+def test_a_pending_channel_can_be_removed(make: Callable[..., LocalHub]) -> None:
     """
-    It is not heard then; another one that was asked for with it is.
+    It is not received then; another one of the same request is.
     """
-    broker = Distant()
+    broker = ManualBroker()
     context = make(broker=broker)
     line = context.join("a")
     broker.hear("a")
@@ -551,11 +553,11 @@ def test_what_is_added_may_be_removed_before_it_came(make: Callable[..., House])
     assert texts(line.read()) == []
 
 
-def test_an_answer_about_a_removed_channel_is_not_told(make: Callable[..., House]) -> None:
+def test_a_replay_of_a_removed_channel_is_not_sent(make: Callable[..., LocalHub]) -> None:
     """
-    The archive is asked anew for what is left; nobody waits for nothing.
+    The history is read again for the rest.
     """
-    broker = Archived()
+    broker = ManualHistoryBroker()
     context = make(broker=broker)
     line = context.join()
     subscriber = reader_of(context, line)
@@ -577,13 +579,13 @@ def test_an_answer_about_a_removed_channel_is_not_told(make: Callable[..., House
     assert context.hub._catchup.pending_subscriptions == {}
 
 
-def test_a_broker_that_fails_to_subscribe_is_said(
-    make: Callable[..., House], clean_reactor: list[Any]
+def test_a_broker_that_fails_to_subscribe_is_logged(
+    make: Callable[..., LocalHub], clean_reactor: list[Any]
 ) -> None:
     """
-    Its contract does not allow that: the operator hears of it.
+    Its contract does not allow that: the operator sees it.
     """
-    broker = Distant()
+    broker = ManualBroker()
     broker.subscribe = lambda channel: fail(ZeroDivisionError())  # type: ignore[method-assign]
     context = make(broker=broker)
     context.join("a")
@@ -591,11 +593,11 @@ def test_a_broker_that_fails_to_subscribe_is_said(
     assert clean_reactor.pop().check(ZeroDivisionError)
 
 
-def test_who_leaves_does_not_wait_for_the_archive(make: Callable[..., House]) -> None:
+def test_leaving_cancels_the_read_of_the_history(make: Callable[..., LocalHub]) -> None:
     """
-    While a broker is away, readers may come and go for hours.
+    While a broker is unavailable, subscribers may come and go for hours.
     """
-    broker = Archived()
+    broker = ManualHistoryBroker()
     context = make(broker=broker)
     line = context.join("a", since=After(Position("e", 90)))
     broker.hear("a")
@@ -609,13 +611,13 @@ def test_who_leaves_does_not_wait_for_the_archive(make: Callable[..., House]) ->
 
 @pytest.mark.parametrize("known", [True, False])
 def test_added_channels_can_be_replayed_in_another_format(
-    make: Callable[..., House], known: bool
+    make: Callable[..., LocalHub], known: bool
 ) -> None:
     """
     The other format writes a replay that is sent at once; the subscriber keeps its own for
     live messages, and for a replay that waits for the broker.
     """
-    broker = Distant()
+    broker = ManualBroker()
     context = make(broker=broker)
     if known:
         context.join("a")

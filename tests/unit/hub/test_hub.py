@@ -1,5 +1,5 @@
 """
-Who listens hears everything, in order, once; or is told what is missing.
+The hub: subscribers receive everything in order, once, or a gap.
 """
 
 from __future__ import annotations
@@ -43,9 +43,9 @@ from tests.fakes import Line
 EVENT = re.compile(rb"data: (.*)\nid: e\.(\d+)\n\n")
 
 
-class House:
+class LocalHub:
     """
-    A hub on a clock, and readers on socket pairs.
+    A hub on a clock, and subscribers on socket pairs.
     """
 
     def __init__(self, broker: Any = None, **hub: Any) -> None:
@@ -80,7 +80,7 @@ class House:
 
     def step(self) -> None:
         """
-        One turn of the reactor: what it schedules for at once waits for the next.
+        Run what is due now; what that schedules for at once waits for the next step.
         """
         due = [call for call in self.clock.calls if call.getTime() <= self.clock.seconds()]
         for call in due:
@@ -90,18 +90,18 @@ class House:
 
 
 @pytest.fixture
-def make() -> Iterator[Callable[..., House]]:
+def make() -> Iterator[Callable[..., LocalHub]]:
     """
-    Builds houses, and clears them away.
+    Build hubs, and close their connections after the test.
     """
-    houses: list[House] = []
+    hubs: list[LocalHub] = []
 
-    def build(**arguments: Any) -> House:
-        houses.append(House(**arguments))
-        return houses[-1]
+    def build(**arguments: Any) -> LocalHub:
+        hubs.append(LocalHub(**arguments))
+        return hubs[-1]
 
     yield build
-    for context in houses:
+    for context in hubs:
         for line in context.lines:
             line.close()
 
@@ -114,9 +114,9 @@ def texts(data: bytes) -> list[bytes]:
     return [text for _, text in events(data)]
 
 
-def test_readers_of_a_channel_hear_it(make: Callable[..., House]) -> None:
+def test_a_message_reaches_the_subscribers_of_its_channel(make: Callable[..., LocalHub]) -> None:
     """
-    And nobody else does.
+    Subscribers of other channels do not receive it.
     """
     context = make()
     news, other = context.join("news"), context.join("other")
@@ -128,9 +128,9 @@ def test_readers_of_a_channel_hear_it(make: Callable[..., House]) -> None:
     assert texts(other.read()) == []
 
 
-def test_one_write_for_all_of_a_turn(make: Callable[..., House]) -> None:
+def test_messages_of_one_iteration_are_one_write(make: Callable[..., LocalHub]) -> None:
     """
-    What is published within a turn of the reactor arrives together.
+    What is published within one reactor iteration arrives together.
     """
     context = make()
     line = context.join("news")
@@ -147,10 +147,10 @@ def test_one_write_for_all_of_a_turn(make: Callable[..., House]) -> None:
 
 
 def test_equal_formats_share_one_encoding(
-    make: Callable[..., House], monkeypatch: pytest.MonkeyPatch
+    make: Callable[..., LocalHub], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """
-    A message is encoded once for a thousand readers.
+    A message is encoded once for a thousand subscribers.
     """
     context = make()
     lines = [context.join("news", format=EventStream(retry=5)) for _ in range(20)]
@@ -169,10 +169,10 @@ def test_equal_formats_share_one_encoding(
     assert all(texts(line.read()) == [b"1"] for line in lines)
 
 
-def test_channels_are_merged_in_order(make: Callable[..., House]) -> None:
+def test_channels_are_merged_in_order(make: Callable[..., LocalHub]) -> None:
     """
-    A reader of several channels sees their messages by position, so its last
-    id means everything up to there.
+    A subscriber of several channels receives their messages by position, so that its
+    last id covers everything before it.
     """
     context = make()
     both, single = context.join("a", "b"), context.join("b")
@@ -184,9 +184,9 @@ def test_channels_are_merged_in_order(make: Callable[..., House]) -> None:
     assert events(single.read()) == [(1, b"1"), (4, b"4")]
 
 
-def test_one_cursor_resumes_all_channels(make: Callable[..., House]) -> None:
+def test_one_cursor_resumes_all_channels(make: Callable[..., LocalHub]) -> None:
     """
-    History is merged as the live stream is.
+    The history is merged as the live stream is.
     """
     context = make()
     context.publish(("a", b"1"), ("b", b"2"), ("c", b"3"), ("a", b"4"), ("b", b"5"))
@@ -197,9 +197,9 @@ def test_one_cursor_resumes_all_channels(make: Callable[..., House]) -> None:
     assert events(line.read()) == [(2, b"2"), (4, b"4"), (5, b"5")]
 
 
-def test_what_is_pending_is_not_replayed_too(make: Callable[..., House]) -> None:
+def test_an_undelivered_message_is_not_replayed_too(make: Callable[..., LocalHub]) -> None:
     """
-    Who joins between a publish and the turn that tells it hears it once.
+    A subscriber that joins between a publish and its flush receives the message once.
     """
     context = make()
     context.join("a")
@@ -214,9 +214,9 @@ def test_what_is_pending_is_not_replayed_too(make: Callable[..., House]) -> None
     assert events(line.read()) == [(1, b"1"), (2, b"2"), (3, b"3"), (4, b"4")]
 
 
-def test_who_joins_gets_a_cursor(make: Callable[..., House]) -> None:
+def test_a_new_subscriber_gets_a_cursor(make: Callable[..., LocalHub]) -> None:
     """
-    A reader that has received nothing yet can resume.
+    A subscriber that has received no message yet can resume.
     """
     context = make()
     context.publish(("a", b"1"))
@@ -227,9 +227,10 @@ def test_who_joins_gets_a_cursor(make: Callable[..., House]) -> None:
     assert b":\nid: e.1\n\n" in line.read()
 
 
-def test_a_gap_is_said_first(make: Callable[..., House]) -> None:
+def test_a_gap_precedes_the_retained_messages(make: Callable[..., LocalHub]) -> None:
     """
-    Forgotten, unknown or from a future that never was: what is kept follows.
+    Positions that are dropped, unknown or from a lost future get a gap, then what is
+    retained.
     """
     context = make(retention=Retention(count=2))
     context.publish(*[("a", b"%d" % number) for number in range(1, 6)])
@@ -247,9 +248,9 @@ def test_a_gap_is_said_first(make: Callable[..., House]) -> None:
     assert context.hub.current_metrics().gaps == 4
 
 
-def test_newest_and_within_are_no_gaps(make: Callable[..., House]) -> None:
+def test_newest_and_within_are_no_gaps(make: Callable[..., LocalHub]) -> None:
     """
-    Who asks for what is there gets it, over all channels.
+    Requests for retained messages get them over all channels, without a gap.
     """
     context = make(retention=Retention(count=3))
     for number in range(1, 9):
@@ -265,9 +266,9 @@ def test_newest_and_within_are_no_gaps(make: Callable[..., House]) -> None:
     assert b"gap" not in got
 
 
-def test_history_outlives_its_readers(make: Callable[..., House]) -> None:
+def test_history_outlives_its_subscribers(make: Callable[..., LocalHub]) -> None:
     """
-    The only reader may reconnect: what came meanwhile was kept.
+    The only subscriber may reconnect: messages of the meantime are retained.
     """
     context = make()
     context.join("a").hang_up()
@@ -279,9 +280,9 @@ def test_history_outlives_its_readers(make: Callable[..., House]) -> None:
     assert texts(context.join("a", since=After(Position("e", 0))).read()) == [b"1"]
 
 
-def test_a_forgotten_channel_is_a_gap_too(make: Callable[..., House]) -> None:
+def test_a_dropped_channel_is_a_gap(make: Callable[..., LocalHub]) -> None:
     """
-    A channel that is let go takes its horizon along: nothing is silently lost.
+    A dropped channel leaves its start position behind, so that no loss is silent.
     """
     context = make(retention=Retention(age=10), limits=HubLimits(linger=5))
     context.publish(("a", b"1"), ("b", b"2"))
@@ -293,9 +294,9 @@ def test_a_forgotten_channel_is_a_gap_too(make: Callable[..., House]) -> None:
     assert b"gap" not in context.join("a", since=After(Position("e", 2))).read()
 
 
-def test_memory_of_all_channels_is_bounded(make: Callable[..., House]) -> None:
+def test_memory_of_all_channels_is_bounded(make: Callable[..., LocalHub]) -> None:
     """
-    However many channels are published to; the least recent goes first.
+    However many channels are published to, memory is bounded; the least recent go first.
     """
     limit = 1 << 20
     context = make(limits=HubLimits(history_bytes=limit))
@@ -312,10 +313,12 @@ def test_memory_of_all_channels_is_bounded(make: Callable[..., House]) -> None:
     assert b"gap" in context.join("channel0", since=After(Position("e", 0))).read()
 
 
-def test_no_room_for_what_is_not_told_yet(make: Callable[..., House]) -> None:
+def test_messages_are_delivered_without_retention(
+    make: Callable[..., LocalHub],
+) -> None:
     """
-    Who joins before the turn is told hears what its channel received in it, although
-    nothing of that may be remembered.
+    A subscriber that joins before the flush receives the channel's messages, although
+    none of them may be retained.
     """
     context = make(limits=HubLimits(history_bytes=0))
     context.join("reader")
@@ -330,10 +333,10 @@ def test_no_room_for_what_is_not_told_yet(make: Callable[..., House]) -> None:
     assert context.hub.current_metrics().history_bytes == 0
 
 
-def test_a_replay_is_bounded(make: Callable[..., House]) -> None:
+def test_a_replay_is_bounded(make: Callable[..., LocalHub]) -> None:
     """
-    A reader gets the newest, and hears of the gap; one message of any size is
-    always possible.
+    A subscriber gets the newest messages and a gap; one message of any size is always
+    allowed.
     """
     context = make(retention=Retention(bytes=1 << 30), limits=HubLimits(replay_bytes=3500))
     context.publish(*[("a", b"%d" % number + bytes(1000)) for number in range(1, 11)])
@@ -348,9 +351,9 @@ def test_a_replay_is_bounded(make: Callable[..., House]) -> None:
     assert [number for number, _ in events(got)] == [11]
 
 
-def test_names_that_readers_make_up_are_bounded(make: Callable[..., House]) -> None:
+def test_channels_that_subscribers_invent_are_bounded(make: Callable[..., LocalHub]) -> None:
     """
-    Whoever asks for ever new channels pushes nobody's history out.
+    A client that requests ever new channels cannot evict the history of others.
     """
     context = make(limits=HubLimits(history_bytes=1 << 20))
     context.publish(("orders", b"1"))
@@ -368,11 +371,11 @@ def test_names_that_readers_make_up_are_bounded(make: Callable[..., House]) -> N
     assert texts(got) == [b"1", b"2"]
 
 
-def test_a_fault_in_telling_loses_readers_not_messages(
-    make: Callable[..., House], clean_reactor: list[Failure]
+def test_an_error_in_the_fan_out_loses_no_messages(
+    make: Callable[..., LocalHub], clean_reactor: list[Failure]
 ) -> None:
     """
-    Whom it hits comes back and resumes; the others hear all.
+    Subscribers of the failed chunk are disconnected and resume; the others receive all.
     """
 
     class Speechless(EventStream):
@@ -393,18 +396,18 @@ def test_a_fault_in_telling_loses_readers_not_messages(
     assert not clean_reactor
 
 
-def test_leaving_while_told_is_safe(
-    make: Callable[..., House], monkeypatch: pytest.MonkeyPatch
+def test_leaving_during_a_flush_is_safe(
+    make: Callable[..., LocalHub], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """
-    A turn is cut into slices; who leaves in between is not written to.
+    A flush yields between slices; a subscriber that leaves then is not written to.
     """
     monkeypatch.setattr(fanout_module, "SLICE_SECONDS", -1.0)
     monkeypatch.setattr(fanout_module, "CHUNK_SIZE", 1)
     context = make()
     lines = [context.join("a") for _ in range(5)]
     context.publish(("a", b"1"))
-    context.step()  # the first bunch
+    context.step()  # the first chunk
 
     told = [bool(texts(line.read())) for line in lines]
     assert told.count(True) == 1
@@ -419,11 +422,11 @@ def test_leaving_while_told_is_safe(
     assert texts(late.read()) == [b"1", b"2"]
 
 
-def test_a_bad_format_loses_its_readers_not_the_others(
-    make: Callable[..., House], clean_reactor: list[Failure]
+def test_a_bad_format_disconnects_only_its_subscribers(
+    make: Callable[..., LocalHub], clean_reactor: list[Failure]
 ) -> None:
     """
-    They can come back; nobody misses a message unsaid.
+    They can reconnect; no message is lost silently.
     """
 
     class Broken(EventStream):
@@ -440,9 +443,9 @@ def test_a_bad_format_loses_its_readers_not_the_others(
     assert clean_reactor.pop().check(ZeroDivisionError)
 
 
-def test_heartbeats_come_from_one_timer(make: Callable[..., House]) -> None:
+def test_heartbeats_come_from_one_timer(make: Callable[..., LocalHub]) -> None:
     """
-    Each reader gets one per interval; the moments are spread over it.
+    Each subscriber gets one heartbeat per interval; they are spread over it.
     """
     context = make(limits=HubLimits(heartbeat=10))
     lines = [context.join("a") for _ in range(20)]
@@ -459,9 +462,9 @@ def test_heartbeats_come_from_one_timer(make: Callable[..., House]) -> None:
     assert len(context.clock.getDelayedCalls()) == 1
 
 
-def test_a_quiet_stream_gets_its_cursor_moved(make: Callable[..., House]) -> None:
+def test_a_quiet_stream_gets_its_cursor_moved(make: Callable[..., LocalHub]) -> None:
     """
-    So that it does not grow old behind a busy neighbour.
+    The cursor of a quiet channel advances with the log of a busy one.
     """
     context = make(retention=Retention(count=3), limits=HubLimits(heartbeat=10))
     quiet = context.join("quiet")
@@ -476,11 +479,11 @@ def test_a_quiet_stream_gets_its_cursor_moved(make: Callable[..., House]) -> Non
 
 
 def test_no_cursor_overtakes_a_message(
-    make: Callable[..., House], monkeypatch: pytest.MonkeyPatch
+    make: Callable[..., LocalHub], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """
-    A heartbeat between two slices of a turn does not say "everything up to
-    here" to those who are still to be told.
+    A heartbeat between two slices of a flush does not move the cursor of subscribers
+    that the flush has not reached yet.
     """
     monkeypatch.setattr(fanout_module, "SLICE_SECONDS", -1.0)
     monkeypatch.setattr(fanout_module, "CHUNK_SIZE", 1)
@@ -497,9 +500,9 @@ def test_no_cursor_overtakes_a_message(
     assert [b"id: e.1" in data for data in got] == [bool(texts(data)) for data in got]
 
 
-def test_no_heartbeat_if_none_is_wanted(make: Callable[..., House]) -> None:
+def test_an_interval_of_0_disables_heartbeats(make: Callable[..., LocalHub]) -> None:
     """
-    0 switches them off.
+    Nothing is written to idle streams then.
     """
     context = make(limits=HubLimits(heartbeat=0))
     line = context.join("a")
@@ -510,9 +513,9 @@ def test_no_heartbeat_if_none_is_wanted(make: Callable[..., House]) -> None:
     assert line.read() == b""
 
 
-def test_a_stalled_reader_is_found(make: Callable[..., House]) -> None:
+def test_a_stalled_subscriber_is_disconnected(make: Callable[..., LocalHub]) -> None:
     """
-    By its route's patience; and counted by its cause.
+    The backlog limits of its route apply, and the reason is counted.
     """
     context = make()
     backlog_limits = BacklogLimits(seconds=5)
@@ -529,9 +532,9 @@ def test_a_stalled_reader_is_found(make: Callable[..., House]) -> None:
     assert numbers.closed == {"stalled": 1}
 
 
-def test_a_skipping_reader_stays(make: Callable[..., House]) -> None:
+def test_a_skipping_subscriber_stays_connected(make: Callable[..., LocalHub]) -> None:
     """
-    It is told of the gap, and hears the newest.
+    It receives a gap, and then the newest messages.
     """
     context = make()
     backlog_limits = BacklogLimits(bytes=1000, policy=SlowConsumerPolicy.SKIP)
@@ -550,9 +553,9 @@ def test_a_skipping_reader_stays(make: Callable[..., House]) -> None:
     assert context.hub.current_metrics().subscribers == 1
 
 
-def test_limits_on_readers(make: Callable[..., House]) -> None:
+def test_limits_on_subscribers(make: Callable[..., LocalHub]) -> None:
     """
-    503 when full, 429 for an address that has its share, each with Retry-After.
+    The status is 503 when full and 429 for an address with too many, with Retry-After.
     """
     context = make(limits=HubLimits(subscribers=3, subscribers_per_address=2))
     context.join("a", address="1")
@@ -571,9 +574,9 @@ def test_limits_on_readers(make: Callable[..., House]) -> None:
     context.hub.admit("1")
 
 
-def test_numbers(make: Callable[..., House]) -> None:
+def test_current_metrics(make: Callable[..., LocalHub]) -> None:
     """
-    What exporters get: totals, and channels with readers.
+    Exporters get totals, and channels with subscribers.
     """
     context = make()
     line = context.join("a", "b")
@@ -592,9 +595,9 @@ def test_numbers(make: Callable[..., House]) -> None:
     assert context.hub.subscribers_of("nobody") == 0
 
 
-def test_stopping_spreads_the_return(make: Callable[..., House]) -> None:
+def test_a_stop_spreads_reconnects(make: Callable[..., LocalHub]) -> None:
     """
-    Everybody hears what is pending, then when to come back; not all at once.
+    Subscribers receive what is undelivered, then a time to reconnect, each another one.
     """
     context = make()
     lines = [context.join("a") for _ in range(4)]
@@ -614,9 +617,9 @@ def test_stopping_spreads_the_return(make: Callable[..., House]) -> None:
 
 
 @implementer(IBroker, IHistory)
-class Remembering:
+class DelayedHistory:
     """
-    A broker with a history that answers when the test lets it.
+    A broker with a history that responds when the test makes it.
     """
 
     def __init__(self) -> None:
@@ -656,11 +659,11 @@ def old(*offsets: int) -> tuple[Message, ...]:
     return tuple(Message("a", b"old", Position("e", offset)) for offset in offsets)
 
 
-def test_a_late_history_meets_the_live_stream(make: Callable[..., House]) -> None:
+def test_a_late_history_meets_the_live_stream(make: Callable[..., LocalHub]) -> None:
     """
-    What the broker remembers, then what came while it was asked, once each.
+    The broker's messages come first, then those received meanwhile, each once.
     """
-    broker = Remembering()
+    broker = DelayedHistory()
     context = make(broker=broker)
     line = context.join("a", since=After(Position("e", 90)))
     assert broker.wanted == ["a"]
@@ -679,11 +682,13 @@ def test_a_late_history_meets_the_live_stream(make: Callable[..., House]) -> Non
     assert [number for number, _ in events(line.read())] == [95, 101, 102, 103]
 
 
-def test_a_late_history_may_fail(make: Callable[..., House], clean_reactor: list[Failure]) -> None:
+def test_a_late_history_may_fail(
+    make: Callable[..., LocalHub], clean_reactor: list[Failure]
+) -> None:
     """
-    Then the reader is told of the gap, and lives on.
+    The subscriber receives a gap, and stays connected.
     """
-    broker = Remembering()
+    broker = DelayedHistory()
     context = make(broker=broker)
     line = context.join("a", since=After(Position("e", 90)))
 
@@ -697,11 +702,11 @@ def test_a_late_history_may_fail(make: Callable[..., House], clean_reactor: list
     assert clean_reactor.pop().check(ZeroDivisionError)
 
 
-def test_a_reader_may_leave_before_the_history_answers(make: Callable[..., House]) -> None:
+def test_a_subscriber_may_leave_before_the_history_responds(make: Callable[..., LocalHub]) -> None:
     """
-    Nothing is left of it.
+    No state of it is kept.
     """
-    broker = Remembering()
+    broker = DelayedHistory()
     context = make(broker=broker)
     context.join("a", since=After(Position("e", 90))).hang_up()
 
@@ -711,11 +716,11 @@ def test_a_reader_may_leave_before_the_history_answers(make: Callable[..., House
     assert context.hub.current_metrics().channels == {}
 
 
-def test_a_new_log_is_a_gap_for_everybody_who_resumes(make: Callable[..., House]) -> None:
+def test_a_new_log_is_a_gap_for_all_that_resume(make: Callable[..., LocalHub]) -> None:
     """
-    The broker came back empty: old positions are unknown, new ones complete.
+    The broker lost its log: old positions are unknown, new ones are complete.
     """
-    broker = Remembering()
+    broker = DelayedHistory()
     context = make(broker=broker)
     line = context.join("a")
     broker.bring(b"old")
@@ -733,11 +738,11 @@ def test_a_new_log_is_a_gap_for_everybody_who_resumes(make: Callable[..., House]
     assert b"gap" not in context.join("a", since=After(Position("f", 0))).read()
 
 
-def test_the_broker_is_asked_no_longer_for_what_nobody_reads(make: Callable[..., House]) -> None:
+def test_the_hub_unsubscribes_from_idle_channels(make: Callable[..., LocalHub]) -> None:
     """
-    But not before the linger time: a single reader may come back.
+    It does so after the linger time, as a single subscriber may reconnect.
     """
-    broker = Remembering()
+    broker = DelayedHistory()
     context = make(broker=broker, limits=HubLimits(linger=10))
     context.join("a").hang_up()
     context.clock.pump([1.0] * 9)
@@ -764,16 +769,16 @@ STEPS = st.one_of(
 
 class Client:
     """
-    A reader as EventSource is one: it keeps its last id, and comes back with it.
+    A subscriber that behaves like EventSource: it resumes from its last id.
     """
 
-    def __init__(self, context: House, channels: list[str]) -> None:
+    def __init__(self, context: LocalHub, channels: list[str]) -> None:
         self._context = context
         self.channels = channels
         self.last: Position | None = None
         self.got: list[int] = []
         self.line: Line | None = None
-        self.since = 0  # the cursor it got first: from there on it misses nothing
+        self.since = 0  # its first cursor: it misses nothing after it
         self._buffer = b""
         self.connect()
 
@@ -811,13 +816,15 @@ class Client:
 @given(st.lists(STEPS, max_size=60), st.sampled_from([1, 2, 64]))
 def test_nothing_lost_repeated_or_out_of_order(steps: list[tuple[str, Any]], chunk: int) -> None:
     """
-    Whatever the order of publishing, joining, cuts at any byte, slices of a
-    turn, slow reading and heartbeats: every reader ends with exactly what its
-    channels had since it first came.
+    Every subscriber ends with exactly what its channels received since it first came,
+    for any order of publishing, joining, cuts at any byte, slices of a flush, slow
+    reading and heartbeats.
     """
-    slice_, bunch_ = fanout_module.SLICE_SECONDS, fanout_module.CHUNK_SIZE
+    slice_, chunk_ = fanout_module.SLICE_SECONDS, fanout_module.CHUNK_SIZE
     fanout_module.SLICE_SECONDS, fanout_module.CHUNK_SIZE = -1.0, chunk
-    context = House(retention=Retention(count=10_000, bytes=1 << 30), limits=HubLimits(heartbeat=2))
+    context = LocalHub(
+        retention=Retention(count=10_000, bytes=1 << 30), limits=HubLimits(heartbeat=2)
+    )
     clients: list[Client] = []
     published: list[tuple[int, str]] = []
     try:
@@ -850,7 +857,7 @@ def test_nothing_lost_repeated_or_out_of_order(steps: list[tuple[str, Any]], chu
             wanted = [n for n, ch in published if ch in client.channels and n > client.since]
             assert client.got == wanted
     finally:
-        fanout_module.SLICE_SECONDS, fanout_module.CHUNK_SIZE = slice_, bunch_
+        fanout_module.SLICE_SECONDS, fanout_module.CHUNK_SIZE = slice_, chunk_
         for line in context.lines:
             line.close()
 
@@ -864,9 +871,11 @@ class Failing(MemoryBroker):
         raise RuntimeError("no")
 
 
-def test_a_broker_that_fails_costs_no_place(make: Callable[..., House]) -> None:
+def test_a_failing_broker_keeps_no_subscriber(
+    make: Callable[..., LocalHub],
+) -> None:
     """
-    The subscriber is dropped: it may reconnect, and its place is free.
+    The subscriber is dropped and may reconnect; it does not count any more.
     """
     context = make(broker=Failing(Clock(), "e"))
     with pytest.raises(RuntimeError):
@@ -875,9 +884,9 @@ def test_a_broker_that_fails_costs_no_place(make: Callable[..., House]) -> None:
     assert context.hub.subscribers == 0
 
 
-def test_who_comes_back_to_what_is_pending_gets_it_once(make: Callable[..., House]) -> None:
+def test_a_position_of_the_next_flush_resumes_after_it(make: Callable[..., LocalHub]) -> None:
     """
-    A position of this very turn: what is after it comes, and nothing else.
+    A subscriber that resumes from an undelivered position gets what follows it, once.
     """
     context = make()
     context.join("news")
@@ -889,9 +898,9 @@ def test_who_comes_back_to_what_is_pending_gets_it_once(make: Callable[..., Hous
     assert texts(line.read()) == [b"2"]
 
 
-def test_every_subscriber_gets_heartbeats(make: Callable[..., House]) -> None:
+def test_every_subscriber_gets_heartbeats(make: Callable[..., LocalHub]) -> None:
     """
-    Also those of the first bucket count as subscribers that can be added to channels.
+    Subscribers of the first bucket can be added to channels like all others.
     """
     context = make(limits=HubLimits(heartbeat=2))
     for _ in range(4):
@@ -904,9 +913,9 @@ def test_every_subscriber_gets_heartbeats(make: Callable[..., House]) -> None:
     assert [texts(line.read()) for line in context.lines] == [[b"1"]] * 4
 
 
-def test_a_place_of_an_address_is_given_back_once(make: Callable[..., House]) -> None:
+def test_a_subscriber_that_left_is_subtracted_once(make: Callable[..., LocalHub]) -> None:
     """
-    Its limit holds after some have left, too.
+    The limit of its address holds after some have left, too.
     """
     context = make(limits=HubLimits(subscribers_per_address=3))
     lines = [context.join("a", address="h") for _ in range(3)]
@@ -920,9 +929,9 @@ def test_a_place_of_an_address_is_given_back_once(make: Callable[..., House]) ->
     assert caught.value.status == 429
 
 
-def test_a_daemon_that_stops_sends_elsewhere_soon(make: Callable[..., House]) -> None:
+def test_a_stopping_hub_suggests_a_short_retry(make: Callable[..., LocalHub]) -> None:
     """
-    Two to four seconds later the next one is there.
+    Clients retry in two to four seconds, when the next daemon is up.
     """
     context = make()
     context.hub.stop(1000)
@@ -933,9 +942,9 @@ def test_a_daemon_that_stops_sends_elsewhere_soon(make: Callable[..., House]) ->
         assert 2 <= caught.value.retry <= 4
 
 
-def test_a_smaller_history_counts_at_once(make: Callable[..., House]) -> None:
+def test_a_smaller_retention_applies_at_once(make: Callable[..., LocalHub]) -> None:
     """
-    After a reload no more is replayed than is now remembered.
+    After a reload no more is replayed than is now retained.
     """
     context = make()
     context.publish(*[("news", b"%d" % number) for number in range(5)])
@@ -945,10 +954,10 @@ def test_a_smaller_history_counts_at_once(make: Callable[..., House]) -> None:
 
 
 def test_the_other_channels_are_counted_without_the_shown_ones(
-    make: Callable[..., House],
+    make: Callable[..., LocalHub],
 ) -> None:
     """
-    The sums of both are those of all.
+    The counts of shown and other channels add up to those of all.
     """
     context = make()
     context.join("big")
@@ -960,9 +969,9 @@ def test_the_other_channels_are_counted_without_the_shown_ones(
     assert (others.messages, others.channels) == (1, 1)
 
 
-def test_the_time_of_the_fan_out_is_observed(make: Callable[..., House]) -> None:
+def test_the_time_of_the_fan_out_is_observed(make: Callable[..., LocalHub]) -> None:
     """
-    Once for each turn that reached somebody.
+    It is observed once for each flush that reached a subscriber.
     """
     context = make()
     context.join("news")
@@ -974,7 +983,7 @@ def test_the_time_of_the_fan_out_is_observed(make: Callable[..., House]) -> None
     assert sum(context.hub.metrics.fanout.buckets) == before + 1
 
 
-def test_rates_are_known_within_the_first_second(make: Callable[..., House]) -> None:
+def test_rates_are_known_within_the_first_second(make: Callable[..., LocalHub]) -> None:
     """
     The start is the first sample.
     """

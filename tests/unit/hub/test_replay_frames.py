@@ -24,9 +24,9 @@ from rt_twisted.model.interfaces import IFormat
 from rt_twisted.model.message import After, Message, Position, Replay, Within
 from rt_twisted.model.retention import Retention
 from tests.fakes import Line
-from tests.unit.hub.test_catchup import Archived
-from tests.unit.hub.test_hub import House, events, make
-from tests.unit.hub.test_subscriber import Notes, line, notes
+from tests.unit.hub.test_catchup import ManualHistoryBroker
+from tests.unit.hub.test_hub import LocalHub, events, make
+from tests.unit.hub.test_subscriber import Recorder, line, notes
 
 __all__ = ["line", "make", "notes"]  # fixtures
 
@@ -37,7 +37,7 @@ LARGE = 3 * PIECE
 @dataclass(frozen=True)
 class Counting:
     """
-    Raw messages; remembers which it has encoded, and fails for some.
+    Raw messages; counts which messages it has encoded, and fails for some.
     """
 
     encoded: list[int] = field(default_factory=list, compare=False)
@@ -77,7 +77,8 @@ def items(*sizes: int, channel: str = "a") -> list[bytes | Message]:
 )
 def test_every_byte_is_sent_once_in_order(parts: list[Any], cuts: list[int]) -> None:
     """
-    Whatever the kernel takes at a time; something is left until all is sent.
+    Every byte is sent once, whatever the kernel accepts at a time; the replay is not
+    empty until all is sent.
     """
     given = [part if isinstance(part, bytes) else items(part)[0] for part in parts]
     expected = b"".join([one if isinstance(one, bytes) else one.data for one in given])
@@ -97,7 +98,7 @@ def test_every_byte_is_sent_once_in_order(parts: list[Any], cuts: list[int]) -> 
 
 def test_a_piece_is_encoded_only_when_it_is_needed() -> None:
     """
-    Small messages about PIECE bytes at a time, a large one by itself.
+    Small messages are encoded about PIECE bytes at a time, a large one by itself.
     """
     format = Counting()
     replay = ReplayFrames(format, items(*[PIECE // 4] * 8, LARGE), shared_frames())
@@ -108,9 +109,9 @@ def test_a_piece_is_encoded_only_when_it_is_needed() -> None:
         assert len(format.encoded) == upto
 
 
-def test_large_frames_are_shared_and_then_forgotten() -> None:
+def test_large_frames_are_shared_while_they_are_sent() -> None:
     """
-    One copy for all that are being sent it, whichever equal format they have.
+    There is one copy for all subscribers of equal formats.
     """
     shared = shared_frames()
     first, second = Counting(), Counting()
@@ -128,28 +129,28 @@ def test_large_frames_are_shared_and_then_forgotten() -> None:
     assert not shared
 
 
-def test_a_subscriber_that_does_not_read_has_references(line: Line, notes: Notes) -> None:
+def test_a_subscriber_that_does_not_read_has_references(line: Line, notes: Recorder) -> None:
     """
-    Only what the connection takes is encoded; the rest follows as it is read.
+    Only what the connection accepts is encoded; the rest follows as it is read.
     """
     format = Counting()
     subscriber = Subscriber(line, format, notes, BacklogLimits())
     messages = items(*[1000] * 2000)
     subscriber.write_replay(ReplayFrames(format, messages, shared_frames()))
 
-    assert notes.said == ["behind"]
+    assert notes.events == ["behind"]
     assert len(format.encoded) < 200
     assert 1_800_000 < subscriber.backlog_bytes < 2_000_000
     subscriber.write(b"live")
     expected = b"".join([one.data for one in messages if isinstance(one, Message)])
     assert line.read_all() == expected + b"live"
-    assert notes.said == ["behind", "caught up"]
+    assert notes.events == ["behind", "caught up"]
     assert format.encoded == list(range(1, 2001))
 
 
-def test_a_replay_keeps_its_place_among_frames(line: Line, notes: Notes) -> None:
+def test_a_replay_keeps_its_place_among_frames(line: Line, notes: Recorder) -> None:
     """
-    One of further channels waits behind what is queued already.
+    A replay of further channels waits behind what is queued already.
     """
     subscriber = Subscriber(line, Counting(), notes, BacklogLimits())
     first, second = items(*[1000] * 100), items(*[LARGE] * 9)
@@ -162,9 +163,9 @@ def test_a_replay_keeps_its_place_among_frames(line: Line, notes: Notes) -> None
     assert line.read_all() == b"(%b)(%b)" % tuple(data)
 
 
-def test_a_transport_without_a_socket_gets_pieces(notes: Notes) -> None:
+def test_a_transport_without_a_socket_gets_pieces(notes: Recorder) -> None:
     """
-    As TLS has it: it is given more when it has sent what it had.
+    A transport such as TLS gets the next piece when it has sent the one before.
     """
     transport = StringTransport()
     format = Counting()
@@ -175,15 +176,15 @@ def test_a_transport_without_a_socket_gets_pieces(notes: Notes) -> None:
 
     subscriber.resumeProducing()
     assert transport.value() == b"1" + b"2" * LARGE + b"3"
-    assert notes.said == ["behind", "caught up"]
+    assert notes.events == ["behind", "caught up"]
 
 
 @pytest.mark.parametrize("behind", [False, True])
-def test_who_cannot_be_sent_a_message_is_dropped(
-    line: Line, notes: Notes, behind: bool, clean_reactor: list[Any]
+def test_a_subscriber_of_a_format_that_fails_is_dropped(
+    line: Line, notes: Recorder, behind: bool, clean_reactor: list[Any]
 ) -> None:
     """
-    It misses nothing unsaid: it comes back, or fails in the open.
+    No message is lost silently: the client resumes, or fails visibly.
     """
     subscriber = Subscriber(line, Counting(), notes, BacklogLimits())
     if behind:
@@ -193,12 +194,12 @@ def test_who_cannot_be_sent_a_message_is_dropped(
     line.read_all()
 
     assert line.aborted
-    assert notes.said[-1] is DisconnectReason.LOST
+    assert notes.events[-1] is DisconnectReason.LOST
     assert clean_reactor.pop().check(ValueError)
 
 
-def test_silent_subscribers_of_a_hub_share_what_they_are_replayed(
-    make: Callable[..., House],
+def test_subscribers_that_do_not_read_share_their_replay(
+    make: Callable[..., LocalHub],
 ) -> None:
     """
     All messages of the replay exist once, whatever the number of subscribers.
@@ -217,11 +218,11 @@ def test_silent_subscribers_of_a_hub_share_what_they_are_replayed(
     assert events(context.join("a", since=Within(math.inf)).read())
 
 
-def test_what_several_fetch_from_an_archive_exists_once(make: Callable[..., House]) -> None:
+def test_messages_of_the_brokers_history_exist_once(make: Callable[..., LocalHub]) -> None:
     """
-    Each answer of the broker has messages of its own; only the first are kept.
+    Each response of the broker has messages of its own; only the first are kept.
     """
-    broker = Archived()
+    broker = ManualHistoryBroker()
     context = make(broker=broker)
     context.join("a")
     broker.hear("a")

@@ -1,6 +1,5 @@
 """
-A reader's end of the connection: at once if possible, in order always, within
-bounds when it does not read.
+Subscribers: writing at once if possible, always in order, within bounds.
 """
 
 from __future__ import annotations
@@ -23,13 +22,13 @@ from tests.fakes import Line
 FRAME = b"0123456789" * 500
 
 
-class Notes:
+class Recorder:
     """
-    An audience that writes down what it is told.
+    An observer that records its events.
     """
 
     def __init__(self) -> None:
-        self.said: list[Any] = []
+        self.events: list[Any] = []
         self.now = 0.0
 
     def seconds(self) -> float:
@@ -39,16 +38,16 @@ class Notes:
         return Position("e", 9)
 
     def fell_behind(self, subscriber: Subscriber) -> None:
-        self.said.append("behind")
+        self.events.append("behind")
 
     def caught_up(self, subscriber: Subscriber) -> None:
-        self.said.append("caught up")
+        self.events.append("caught up")
 
     def skipped(self, subscriber: Subscriber) -> None:
-        self.said.append("skipped")
+        self.events.append("skipped")
 
     def leave(self, subscriber: Subscriber, cause: DisconnectReason) -> None:
-        self.said.append(cause)
+        self.events.append(cause)
 
 
 @pytest.fixture
@@ -62,14 +61,14 @@ def line() -> Iterator[Line]:
 
 
 @pytest.fixture
-def notes() -> Notes:
+def notes() -> Recorder:
     """
-    Who is told.
+    The observer of the test's subscriber.
     """
-    return Notes()
+    return Recorder()
 
 
-def make_subscriber(line: Any, notes: Notes, **backlog_limits: Any) -> Subscriber:
+def make_subscriber(line: Any, notes: Recorder, **backlog_limits: Any) -> Subscriber:
     return Subscriber(line, EventStream(), notes, BacklogLimits(**backlog_limits))
 
 
@@ -83,19 +82,19 @@ def fill(subscriber: Subscriber, frames: int = 30) -> bytes:
     return b"".join(sent)
 
 
-def test_a_frame_is_there_at_once(line: Line, notes: Notes) -> None:
+def test_a_frame_is_sent_at_once(line: Line, notes: Recorder) -> None:
     """
-    Without a turn of the reactor in between.
+    It does not wait for a reactor iteration.
     """
     make_subscriber(line, notes).write(b"hello")
 
     assert line.read() == b"hello"
-    assert notes.said == []
+    assert notes.events == []
 
 
-def test_it_hears_of_its_connection(line: Line, notes: Notes) -> None:
+def test_the_end_of_the_connection_is_reported_once(line: Line, notes: Recorder) -> None:
     """
-    It is the connection's protocol from the beginning.
+    The subscriber is the connection's protocol from the beginning.
     """
     subscriber = make_subscriber(line, notes)
     assert line.protocol is subscriber
@@ -104,28 +103,28 @@ def test_it_hears_of_its_connection(line: Line, notes: Notes) -> None:
     subscriber.connectionLost(Failure(ConnectionLost()))
     subscriber.connectionLost(Failure(ConnectionLost()))
 
-    assert notes.said == [DisconnectReason.LOST]
+    assert notes.events == [DisconnectReason.LOST]
     assert subscriber.closed
 
 
-def test_what_does_not_fit_follows_in_order(line: Line, notes: Notes) -> None:
+def test_what_does_not_fit_follows_in_order(line: Line, notes: Recorder) -> None:
     """
-    Every byte once, whatever the kernel takes at a time.
+    Every byte is sent once, whatever the kernel accepts at a time.
     """
     subscriber = make_subscriber(line, notes)
     sent = fill(subscriber)
-    assert notes.said == ["behind"]
+    assert notes.events == ["behind"]
 
     got = line.read_all()
     subscriber.write(b"end")
 
     assert got + line.read_all() == sent + b"end"
-    assert notes.said == ["behind", "caught up"]
+    assert notes.events == ["behind", "caught up"]
 
 
-def test_more_may_come_while_it_catches_up(line: Line, notes: Notes) -> None:
+def test_frames_written_during_catch_up_keep_their_order(line: Line, notes: Recorder) -> None:
     """
-    Frames written between two pieces keep their place.
+    Frames written between two pieces follow the backlog.
     """
     subscriber = make_subscriber(line, notes)
     sent = fill(subscriber)
@@ -138,24 +137,24 @@ def test_more_may_come_while_it_catches_up(line: Line, notes: Notes) -> None:
         sent += frame
 
     assert got + line.read_all() == sent
-    assert notes.said[-1] == "caught up"
+    assert notes.events[-1] == "caught up"
 
 
-def test_too_many_bytes_disconnect(line: Line, notes: Notes) -> None:
+def test_too_many_bytes_disconnect(line: Line, notes: Recorder) -> None:
     """
-    The bound is on what waits behind the frame under way.
+    The bound applies to what is queued behind the frame that is being sent.
     """
     subscriber = make_subscriber(line, notes, bytes=20_000)
 
     fill(subscriber)
 
     assert line.aborted
-    assert notes.said == ["behind", "caught up", DisconnectReason.BEHIND]
+    assert notes.events == ["behind", "caught up", DisconnectReason.BEHIND]
 
 
-def test_one_frame_of_any_size_is_allowed(line: Line, notes: Notes) -> None:
+def test_one_frame_of_any_size_is_allowed(line: Line, notes: Recorder) -> None:
     """
-    A large replay, or a large message, does not cost the connection.
+    A large replay, or a large message, does not end the connection.
     """
     subscriber = make_subscriber(line, notes, bytes=10)
     large = bytes(1_000_000)
@@ -167,9 +166,9 @@ def test_one_frame_of_any_size_is_allowed(line: Line, notes: Notes) -> None:
     assert line.read_all() == large + b"next"
 
 
-def test_skipping_drops_whole_frames_and_says_so(line: Line, notes: Notes) -> None:
+def test_skipping_drops_whole_frames_and_sends_a_gap(line: Line, notes: Recorder) -> None:
     """
-    The frame under way is finished, then comes the gap, then the newest.
+    The frame that is being sent is finished, then come the gap and the newest.
     """
     subscriber = make_subscriber(line, notes, bytes=20_000, policy=SlowConsumerPolicy.SKIP)
     fill(subscriber)
@@ -177,7 +176,7 @@ def test_skipping_drops_whole_frames_and_says_so(line: Line, notes: Notes) -> No
 
     got = line.read_all()
 
-    assert "skipped" in notes.said
+    assert "skipped" in notes.events
     assert not line.aborted
     assert got.count(b"event: gap\n") == 1
     assert got.endswith(b"[newest]")
@@ -185,9 +184,9 @@ def test_skipping_drops_whole_frames_and_says_so(line: Line, notes: Notes) -> No
     assert before.endswith(FRAME)  # no frame is cut off in the middle
 
 
-def test_taking_nothing_for_too_long_disconnects(line: Line, notes: Notes) -> None:
+def test_a_stall_timeout_disconnects(line: Line, notes: Recorder) -> None:
     """
-    The hub looks at the time; the reader knows when it last took something.
+    The hub compares the time with `stalled_since`.
     """
     subscriber = make_subscriber(line, notes)
     fill(subscriber)
@@ -199,12 +198,12 @@ def test_taking_nothing_for_too_long_disconnects(line: Line, notes: Notes) -> No
     subscriber.on_stall_timeout()
 
     assert line.aborted
-    assert notes.said[-1] is DisconnectReason.STALLED
+    assert notes.events[-1] is DisconnectReason.STALLED
 
 
-def test_a_skipping_reader_that_takes_nothing_is_told_once(line: Line, notes: Notes) -> None:
+def test_a_stalled_skipping_subscriber_gets_one_gap(line: Line, notes: Recorder) -> None:
     """
-    However often the hub comes by.
+    Further stall timeouts change nothing.
     """
     subscriber = make_subscriber(line, notes, policy=SlowConsumerPolicy.SKIP)
     fill(subscriber)
@@ -212,13 +211,13 @@ def test_a_skipping_reader_that_takes_nothing_is_told_once(line: Line, notes: No
     for _ in range(3):
         subscriber.on_stall_timeout()
 
-    assert notes.said == ["behind", "skipped"]
+    assert notes.events == ["behind", "skipped"]
     assert line.read_all().count(b"event: gap\n") == 1
 
 
-def test_what_is_written_to_the_gone_goes_nowhere(line: Line, notes: Notes) -> None:
+def test_writes_after_the_end_are_discarded(line: Line, notes: Recorder) -> None:
     """
-    A fan-out under way need not look who has left meanwhile.
+    A fan-out in progress need not check which subscribers have left.
     """
     subscriber = make_subscriber(line, notes)
     subscriber.drop(DisconnectReason.SHUTDOWN)
@@ -226,23 +225,23 @@ def test_what_is_written_to_the_gone_goes_nowhere(line: Line, notes: Notes) -> N
     subscriber.write(b"late")
 
     assert line.read() == b""
-    assert notes.said == [DisconnectReason.SHUTDOWN]
+    assert notes.events == [DisconnectReason.SHUTDOWN]
 
 
-def test_the_end_says_when_to_come_back(line: Line, notes: Notes) -> None:
+def test_the_end_sends_when_to_reconnect(line: Line, notes: Recorder) -> None:
     """
-    And the connection is closed in order.
+    The connection is closed in order after it.
     """
     make_subscriber(line, notes).end(DisconnectReason.SHUTDOWN, 3000)
 
     assert line.read() == b"retry: 3000\n\n"
     assert line.closed
-    assert notes.said == [DisconnectReason.SHUTDOWN]
+    assert notes.events == [DisconnectReason.SHUTDOWN]
 
 
-def test_the_end_of_one_that_is_behind_is_at_once(line: Line, notes: Notes) -> None:
+def test_the_end_of_a_slow_subscriber_is_at_once(line: Line, notes: Recorder) -> None:
     """
-    It resumes from its position; nobody waits for it.
+    It resumes from its position; the daemon does not wait for it.
     """
     subscriber = make_subscriber(line, notes)
     fill(subscriber)
@@ -250,12 +249,12 @@ def test_the_end_of_one_that_is_behind_is_at_once(line: Line, notes: Notes) -> N
     subscriber.end(DisconnectReason.SHUTDOWN, 3000)
 
     assert line.aborted
-    assert notes.said == ["behind", "caught up", DisconnectReason.SHUTDOWN]
+    assert notes.events == ["behind", "caught up", DisconnectReason.SHUTDOWN]
 
 
-def test_a_limited_stream_ends_in_order(line: Line, notes: Notes) -> None:
+def test_a_limited_stream_ends_in_order(line: Line, notes: Recorder) -> None:
     """
-    After the frame that reaches the limit, with the end of its framing.
+    It ends after the frame that reaches the limit, with the end of its framing.
     """
     subscriber = Subscriber(line, Chunked(EventStream()), notes, BacklogLimits(), limit=10)
 
@@ -266,12 +265,12 @@ def test_a_limited_stream_ends_in_order(line: Line, notes: Notes) -> None:
 
     assert line.read() == b"1234567890" + b"0\r\n\r\n"
     assert line.closed
-    assert notes.said == [DisconnectReason.LIMIT]
+    assert notes.events == [DisconnectReason.LIMIT]
 
 
-def test_a_limited_stream_that_lags_ends_too(line: Line, notes: Notes) -> None:
+def test_a_limited_stream_that_lags_ends_too(line: Line, notes: Recorder) -> None:
     """
-    Also if the kernel took only a part of the frame that reaches the limit.
+    The kernel may have accepted only a part of the frame that reaches the limit.
     """
     subscriber = Subscriber(line, Chunked(EventStream()), notes, BacklogLimits(), limit=30_000)
     sent = fill(subscriber)
@@ -282,19 +281,19 @@ def test_a_limited_stream_that_lags_ends_too(line: Line, notes: Notes) -> None:
 
     assert got == sent + b"next" + b"0\r\n\r\n"
     assert line.closed
-    assert notes.said[-1] is DisconnectReason.LIMIT
+    assert notes.events[-1] is DisconnectReason.LIMIT
 
 
 def slow() -> Any:
     """
-    A transport without a socket of its own, as TLS has it.
+    A transport without a socket of its own, such as TLS.
     """
     return StringTransport()
 
 
-def test_without_a_socket_the_transport_says_when_to_wait(notes: Notes) -> None:
+def test_without_a_socket_the_transport_pauses_its_producer(notes: Recorder) -> None:
     """
-    TLS and HTTP/2 readers are held to the same bounds, in the same order.
+    TLS and HTTP/2 subscribers have the same bounds and the same order.
     """
     transport = slow()
     subscriber = make_subscriber(transport, notes)
@@ -303,18 +302,18 @@ def test_without_a_socket_the_transport_says_when_to_wait(notes: Notes) -> None:
     subscriber.write(b"2")
     subscriber.write(b"3")
     assert transport.value() == b"1"
-    assert notes.said == ["behind"]
+    assert notes.events == ["behind"]
 
     subscriber.resumeProducing()
     subscriber.write(b"4")
 
     assert transport.value() == b"1234"
-    assert notes.said == ["behind", "caught up"]
+    assert notes.events == ["behind", "caught up"]
 
 
-def test_without_a_socket_the_bounds_hold_too(notes: Notes) -> None:
+def test_without_a_socket_the_bounds_apply(notes: Recorder) -> None:
     """
-    A TLS reader that takes nothing is disconnected like any other.
+    A TLS subscriber whose connection accepts nothing is disconnected like any other.
     """
     transport = slow()
     subscriber = make_subscriber(transport, notes, bytes=100)
@@ -324,7 +323,7 @@ def test_without_a_socket_the_bounds_hold_too(notes: Notes) -> None:
         subscriber.write(bytes(100))
 
     assert transport.disconnected
-    assert notes.said[-1] is DisconnectReason.BEHIND
+    assert notes.events[-1] is DisconnectReason.BEHIND
 
 
 class PausingTransport(StringTransport):
@@ -338,7 +337,9 @@ class PausingTransport(StringTransport):
             self.producer.pauseProducing()
 
 
-def test_a_subscriber_that_is_paused_by_its_last_frame_stays_behind(notes: Notes) -> None:
+def test_a_subscriber_that_is_paused_by_its_last_frame_stays_behind(
+    notes: Recorder,
+) -> None:
     """
     The transport's buffer is full: further frames are queued until it resumes.
     """
