@@ -1,8 +1,8 @@
 """
-Endpoints that are reached through the PROXY protocol: `haproxy:tcp:8081`.
+Endpoints for the PROXY protocol: `haproxy:tcp:8081`.
 
-Twisted has one too, which closes for `PROXY UNKNOWN` and for a header of version 2 that
-comes in two segments, and takes the header from everybody.
+Twisted has one too. It closes the connection for `PROXY UNKNOWN` and for a header of
+version 2 that arrives in two segments, and accepts the header from every sender.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from rt_twisted.codecs.addresses import Networks, canonical
 from rt_twisted.codecs.proxy_protocol import Endpoint, NoProxyHeader, ProxyHeader, ProxyParser
 from rt_twisted.net.transports import end_half_closed
 
-REPEAT = 60.0  # seconds between two log lines about senders that are not trusted
+LOG_INTERVAL = 60.0  # seconds between two log lines about senders that are not trusted
 
 _log = Logger()
 
@@ -36,23 +36,17 @@ _log = Logger()
 @implementer(IHalfCloseableProtocol)
 class ProxiedProtocol(ProtocolWrapper):
     """
-    A connection from a proxy, whose peer is the client that connected there.
+    A connection from a proxy, whose peer is the client that the PROXY header names.
     """
 
     _parser: ProxyParser | None = None
     _header: ProxyHeader | None = None
 
     def makeConnection(self, transport: Any) -> None:
-        """
-        Wait for the header.
-        """
         self._parser = ProxyParser()
         super().makeConnection(transport)  # type: ignore[no-untyped-call]  # Twisted's
 
     def dataReceived(self, data: bytes) -> None:
-        """
-        Parse the header; what follows is the client's.
-        """
         if self._parser is None:
             self.wrappedProtocol.dataReceived(data)
             return
@@ -68,9 +62,6 @@ class ProxiedProtocol(ProtocolWrapper):
                 self.wrappedProtocol.dataReceived(header.rest)
 
     def readConnectionLost(self) -> None:
-        """
-        The client has closed its sending side (`IHalfCloseableProtocol`).
-        """
         protocol: Any = self.wrappedProtocol
         if self._parser is None and IHalfCloseableProtocol.providedBy(protocol):
             protocol.readConnectionLost()
@@ -79,13 +70,10 @@ class ProxiedProtocol(ProtocolWrapper):
 
     def writeConnectionLost(self) -> None:
         """
-        We have closed ours; part of `IHalfCloseableProtocol`.
+        Do nothing: we have closed our sending side.
         """
 
     def getPeer(self) -> IAddress:
-        """
-        The client's address.
-        """
         header = self._header
         if header is not None and header.source is not None:
             return _address(header.source)
@@ -93,9 +81,6 @@ class ProxiedProtocol(ProtocolWrapper):
         return peer
 
     def getHost(self) -> IAddress:
-        """
-        Where the client connected to.
-        """
         header = self._header
         if header is not None and header.destination is not None:
             return _address(header.destination)
@@ -110,12 +95,12 @@ def _address(endpoint: Endpoint) -> IPv4Address | IPv6Address:
 
 class ProxiedFactory(WrappingFactory):
     """
-    Accepts connections from trusted senders of the PROXY header alone.
+    Accepts connections only from trusted senders of the PROXY header.
 
     Args:
         factory: makes the protocols behind the header.
-        senders: who may send it: whoever does can claim any client address.
-        seconds: the time, for the log.
+        senders: addresses that may send it: a sender can claim any client address.
+        seconds: returns the time, for the log.
     """
 
     protocol = ProxiedProtocol
@@ -126,21 +111,19 @@ class ProxiedFactory(WrappingFactory):
         super().__init__(factory)  # type: ignore[no-untyped-call]  # Twisted's
         self._senders = senders
         self._seconds = seconds
-        self._logged = -REPEAT
+        self._logged = -LOG_INTERVAL
 
     def buildProtocol(self, addr: Any) -> Any:
-        """
-        Refuse senders that are not trusted: None closes the connection.
-        """
+        # None closes the connection.
         host = str(getattr(addr, "host", ""))
         if (canonical(host) if host else "") in self._senders:
             return super().buildProtocol(addr)
         now = self._seconds()
-        if now - self._logged >= REPEAT:
+        if now - self._logged >= LOG_INTERVAL:
             self._logged = now
             _log.warn(
-                "closed a connection to a haproxy: endpoint from {host}: "
-                "it is not one of proxy-protocol-senders",
+                "closed a connection from {host} to a haproxy: endpoint: "
+                "proxy-protocol-senders does not name it",
                 host=host or "a unix socket",
             )
         return None
@@ -150,12 +133,12 @@ class ProxiedFactory(WrappingFactory):
 @dataclass(frozen=True, slots=True)
 class ProxiedEndpoint:
     """
-    Where proxies connect to.
+    An endpoint to which proxies connect.
 
     Args:
-        endpoint: what listens.
+        endpoint: listens for them.
         senders: see `ProxiedFactory`.
-        seconds: the same.
+        seconds: see `ProxiedFactory`.
     """
 
     endpoint: IStreamServerEndpoint
@@ -163,7 +146,4 @@ class ProxiedEndpoint:
     seconds: Callable[[], float]
 
     def listen(self, factory: IProtocolFactory) -> Deferred[IListeningPort]:
-        """
-        See `IStreamServerEndpoint`.
-        """
         return self.endpoint.listen(ProxiedFactory(factory, self.senders, self.seconds))

@@ -1,5 +1,5 @@
 """
-The reactor's time, which goes on evenly whatever is done to the machine's clock.
+A clock for the reactor that runs evenly, whatever happens to the machine's clock.
 """
 
 from __future__ import annotations
@@ -10,13 +10,13 @@ from typing import Any
 
 def use_monotonic_clock(reactor: Any) -> None:
     """
-    Have *reactor* count on evenly from what the machine's clock says now.
+    Make *reactor* count on evenly from the present time of the machine's clock.
 
-    Twisted takes that clock itself, for timers too: set back by an hour it would hold
-    up all heartbeats and signs of life for an hour, and set forward end all patience.
+    Twisted uses that clock itself, for timers too: set back by an hour it would delay
+    all heartbeats for an hour, and set forward end all timeouts at once.
 
-    So `reactor.seconds()` are unix seconds until somebody sets the clock; who needs the
-    date, for others to read, asks `time.time`.
+    So `reactor.seconds()` are unix seconds until the machine's clock is set. Use
+    `time.time` for dates that are shown.
     """
     monotonic = time.monotonic
     began = time.time() - monotonic()

@@ -1,5 +1,5 @@
 """
-What we know of Twisted's listening ports beyond their interfaces.
+Listening sockets: options, ports shared by processes, and what Twisted's interfaces lack.
 """
 
 from __future__ import annotations
@@ -12,66 +12,53 @@ import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from twisted.internet import unix
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.error import CannotListenError
-from twisted.internet.interfaces import IStreamServerEndpoint
+from twisted.internet.interfaces import (
+    IListeningPort,
+    IProtocolFactory,
+    IStreamServerEndpoint,
+)
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-if TYPE_CHECKING:
-    from twisted.internet.interfaces import (
-        IListeningPort,
-        IProtocolFactory,
-    )
 from rt_twisted.net.transports import NOTSENT_LOWAT
 
-ROUNDS = 100  # of accept(2) over a listener that is about to close
-
+MAX_ACCEPTS = 100  # calls of accept(2) on a listener that is about to close
+MAX_BACKLOG = 4096  # connections that wait to be accepted
+MAX_KEEPIDLE = 32767  # seconds; the kernel accepts no more
 
 _ATTACH_BPF = getattr(socket, "SO_ATTACH_REUSEPORT_CBPF", 51)  # socket(7), Linux 4.5
-
-
-# bpf(4), with the kernel's own load of a random number
-_LOAD, _MODULO, _IF_EQUAL, _RETURN = 0x20, 0x94, 0x15, 0x06
-
-
-_RANDOM = (-0x1000 + 56) & 0xFFFFFFFF
-
-
-MOST_WAITING = 4096  # connections that wait to be accepted
-
-
-MOST_KEEPIDLE = 32767  # seconds; the kernel takes no more
-
-
 _TCP_USER_TIMEOUT = getattr(socket, "TCP_USER_TIMEOUT", 18)
-
-
 _TCP_NOTSENT_LOWAT = getattr(socket, "TCP_NOTSENT_LOWAT", 25)  # named from Python 3.12 on
+
+# Opcodes of classic BPF (linux/filter.h), and the kernel's extension that loads a random number.
+_LOAD, _MODULO, _IF_EQUAL, _RETURN = 0x20, 0x94, 0x15, 0x06
+_RANDOM = (-0x1000 + 56) & 0xFFFFFFFF
 
 
 def tune_listener(port: IListeningPort, dead_after: float) -> None:
     """
-    Set what every connection that *port* accepts inherits (Linux does so).
+    Set the socket options that every connection that *port* accepts inherits (on Linux).
 
-    No delay for small frames, little unsent data in the kernel, and an end for
-    peers that vanished: keepalive probes while it is quiet, a limit on
-    unacknowledged data while it is not.
+    Small frames are sent without delay, the kernel holds little unsent data, and peers
+    that vanished are disconnected: by keepalive probes while the connection is quiet,
+    by a limit on unacknowledged data while it is not.
 
     Args:
-        port: not TCP changes nothing.
-        dead_after: seconds of silence after which a peer counts as gone.
+        port: other than TCP: nothing is set.
+        dead_after: seconds of silence after which a peer is disconnected.
     """
-    sock = getattr(port, "socket", None)  # not in an interface either
+    sock = getattr(port, "socket", None)  # not in an interface
     if not isinstance(sock, socket.socket) or sock.family not in (
         socket.AF_INET,
         socket.AF_INET6,
     ):
         return
-    third = min(MOST_KEEPIDLE, max(1, int(dead_after / 3)))
+    third = min(MAX_KEEPIDLE, max(1, int(dead_after / 3)))
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     for option, value in (
         (socket.TCP_NODELAY, 1),
@@ -88,15 +75,15 @@ def tune_listener(port: IListeningPort, dead_after: float) -> None:
 @dataclass(frozen=True, slots=True)
 class SharedPort:
     """
-    A TCP port that a second process of the same user may listen on as well
-    (SO_REUSEPORT), so that a new daemon can start before the old one ends.
+    A TCP port that a second process of the same user may listen on as well (SO_REUSEPORT).
 
-    Whoever comes last gets all new connections. The kernel would share them
-    out, and those on their way to the old one when it closes would be reset.
+    So a new daemon can start before the old one ends. The process that started last
+    gets all new connections: the kernel would distribute them, and reset those that
+    the old one has not accepted when it closes.
 
     Args:
         reactor: the reactor.
-        port: 0 takes any that is free.
+        port: 0 for any that is free.
         interface: a numeric address.
         backlog: connections the kernel holds.
     """
@@ -107,9 +94,6 @@ class SharedPort:
     backlog: int
 
     def listen(self, factory: IProtocolFactory) -> Deferred[IListeningPort]:
-        """
-        See `IStreamServerEndpoint`.
-        """
         family = socket.AF_INET6 if ":" in self.interface else socket.AF_INET
         with socket.socket(family) as sock:
             try:
@@ -119,50 +103,53 @@ class SharedPort:
                 sock.listen(self.backlog)
             except OSError as error:
                 return fail(CannotListenError(self.interface, self.port, error))
-            steer_connections(sock, [1])  # whoever comes second; where there is one only, that
+            steer_connections(sock, [1])  # the second process, or the only one
             sock.setblocking(False)
             return succeed(self.reactor.adoptStreamPort(sock.fileno(), family, factory))
 
 
 def steer_connections(sock: socket.socket, members: Sequence[int]) -> None:
     """
-    Have the kernel give new connections to some of the sockets on a port
-    (SO_REUSEPORT), to one by chance each time.
+    Make the kernel give new connections to some of the sockets on a port (SO_REUSEPORT).
+
+    It chooses one of them at random for each connection.
 
     Args:
-        sock: any of them.
-        members: which, in the order in which they were bound. Where there is none of
-            that number, as where there is no such kernel, all have their share.
+        sock: any of the sockets.
+        members: their indices, in the order in which they were bound. The kernel
+            distributes connections over all sockets if an index does not exist, or if
+            it is too old.
     """
     (single, *others) = members
     program = []
     if others:
-        # By chance one of so many, then from that to the member of this rank.
+        # Draw a random rank, and return the member of that rank.
         program += [(_LOAD, 0, 0, _RANDOM), (_MODULO, 0, 0, len(members))]
         for rank, member in enumerate(others, 1):
             program += [(_IF_EQUAL, 0, 1, rank), (_RETURN, 0, 0, member)]
     program.append((_RETURN, 0, 0, single))
     code = b"".join(struct.pack("HBBI", *instruction) for instruction in program)
-    held = ctypes.create_string_buffer(code)
-    described = struct.pack("HP", len(program), ctypes.addressof(held))  # struct sock_fprog
-    with suppress(OSError):  # without it some connections may wait or be reset, that is all
-        sock.setsockopt(socket.SOL_SOCKET, _ATTACH_BPF, described)
+    buffer = ctypes.create_string_buffer(code)
+    sock_fprog = struct.pack("HP", len(program), ctypes.addressof(buffer))
+    with suppress(OSError):  # without it a few connections may wait or be reset
+        sock.setsockopt(socket.SOL_SOCKET, _ATTACH_BPF, sock_fprog)
 
 
 def adopt_listener(reactor: Any, descriptor: int, family: int, factory: Any) -> IListeningPort:
     """
-    A port that accepts from a socket that listens already, and that other
-    processes accept from as well. The descriptor stays the caller's.
+    Return a port that accepts from a socket that listens already.
+
+    Other processes may accept from it as well. The caller still owns the descriptor.
     """
     if family != socket.AF_UNIX:
         port: IListeningPort = reactor.adoptStreamPort(descriptor, family, factory)
         return port
     shared: Any = unix.Port._fromListeningDescriptor(reactor, descriptor, factory)
     # Not in an interface: Twisted would set the path's mode, and when this port closes
-    # remove the path and shut down the socket, for all of them.
+    # remove the path and shut down the socket, for all processes.
     shared._bindPath = b"\0" + shared._bindPath.lstrip(b"\0")
     shared._shouldShutdown = False
-    shared.backlog = MOST_WAITING
+    shared.backlog = MAX_BACKLOG
     shared.startListening()
     port = shared
     return port
@@ -172,10 +159,14 @@ def listen_on(
     endpoints: Iterable[tuple[str, IStreamServerEndpoint]], factory: Any
 ) -> Iterator[IListeningPort]:
     """
-    Listen on each of *endpoints*, which are given with their descriptions.
+    Listen on each of *endpoints*.
+
+    Args:
+        endpoints: with their descriptions.
+        factory: makes the protocols.
 
     Raises:
-        SystemExit: one sentence, somewhere that is not possible.
+        SystemExit: an endpoint cannot listen; the text names it and the reason.
     """
     for description, endpoint in endpoints:
         ports: list[IListeningPort] = []
@@ -189,15 +180,16 @@ def listen_on(
 
 def accept_pending(port: Any) -> None:
     """
-    Accept what the kernel holds for *port*, which is about to close: it would
-    be reset.
+    Accept the connections that the kernel holds for *port*, which is about to close.
+
+    They would be reset otherwise.
     """
-    listener = getattr(port, "socket", None)  # not in an interface either
+    listener = getattr(port, "socket", None)  # not in an interface
     if not isinstance(listener, socket.socket):
         return
     waiting = select.poll()
     waiting.register(listener, select.POLLIN)
-    for _ in range(ROUNDS):
+    for _ in range(MAX_ACCEPTS):
         if not waiting.poll(0):
             return
         port.doRead()

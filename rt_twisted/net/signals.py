@@ -1,5 +1,5 @@
 """
-Unix signals, as calls in the reactor's thread.
+Handle Unix signals in the reactor's thread.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ from typing import Any, Protocol
 
 from twisted.logger import Logger
 
-DEBUGGER = "twisted.application.app"  # whose handler of SIGUSR2 `twistd --debug` sets
-# Sent by habit: they mean something to nearly every server, and by default end a process.
+DEBUGGER = "twisted.application.app"  # `twistd --debug` sets a handler of SIGUSR2 from there
+# Operators send these to nearly every server; by default they end a process.
 HELD = (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 
 _log = Logger()
@@ -19,17 +19,17 @@ _log = Logger()
 
 class ReloadHook(Protocol):
     """
-    Applies settings that have changed: `Renewal`, or `Rereading` in a parent of workers.
+    Applies settings that have changed; see `tap/reload.py`.
     """
 
     def __call__(self) -> Mapping[str, Any]:
         """
-        Read the settings again, and return those in force: if they are wrong, those before.
+        Read the settings again, and return those in force: the previous ones if they are wrong.
         """
 
     def reopen_logs(self) -> None:
         """
-        Open the log files again.
+        Reopen the log files, which may have been rotated.
         """
 
 
@@ -46,7 +46,7 @@ class _Held:
 
 def hold_signals() -> None:
     """
-    Remember signals that arrive during the start, instead of ending by them.
+    Remember signals that arrive while the daemon starts: they would end it.
     """
     for number in HELD:
         signal.signal(number, _Held())
@@ -59,14 +59,14 @@ def handle_signals(
     stop: Callable[[], None],
 ) -> None:
     """
-    Call these when signals arrive, and for those that arrived since `hold_signals`.
+    Call functions when signals arrive, and for those that arrived since `hold_signals`.
 
-    To be called when the reactor runs, as it sets handlers of its own when it begins to.
+    Call this when the reactor runs: it sets handlers of its own when it starts.
 
     Args:
         reactor: the reactor.
         reload: for SIGHUP.
-        reopen_logs: for SIGUSR1, which twistd's own users send to rotate logs.
+        reopen_logs: for SIGUSR1, by which logs of twistd are rotated.
         stop: for SIGTERM, SIGINT and SIGQUIT.
     """
     actions: Mapping[int, Callable[[], None]] = {
@@ -87,4 +87,4 @@ def handle_signals(
 
 
 def _ignore() -> None:
-    _log.info("SIGUSR2 is ignored: SIGHUP reloads, SIGUSR1 opens log files again, SIGTERM stops")
+    _log.info("SIGUSR2 is ignored: SIGHUP reloads, SIGUSR1 reopens log files, SIGTERM stops")

@@ -1,5 +1,5 @@
 """
-What systemd is told (sd_notify(3)): up, reading settings again, going, alive.
+Notify systemd of the state of the daemon (sd_notify(3)), and of its watchdog.
 """
 
 from __future__ import annotations
@@ -16,61 +16,62 @@ from twisted.internet.task import LoopingCall
 
 class SystemdNotifier:
     """
-    Whoever started the daemon, if it wants to know; otherwise nothing happens.
+    Sends notifications to systemd, if it has started the daemon; otherwise does nothing.
 
     Args:
-        environment: NOTIFY_SOCKET says where to tell it, WATCHDOG_USEC how often
-            it wants a sign of life from the process WATCHDOG_PID.
-        clock: the reactor; while it does not turn, there is no sign of life.
+        environment: NOTIFY_SOCKET is the address, WATCHDOG_USEC the interval in which
+            the process WATCHDOG_PID has to send a keepalive.
+        clock: the reactor; while it is blocked, no keepalive is sent.
     """
 
     def __init__(self, environment: Mapping[str, str], clock: Any) -> None:
         self._socket: socket.socket | None = None
-        where = environment.get("NOTIFY_SOCKET", "")
-        if where[:1] not in ("/", "@"):
+        address = environment.get("NOTIFY_SOCKET", "")
+        if address[:1] not in ("/", "@"):
             return
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self._socket.setblocking(False)
         with suppress(OSError):
-            # Now, as root may be given up and the root folder changed.
-            self._socket.connect(where.replace("@", "\0", 1) if where[0] == "@" else where)
-        self._alive = LoopingCall(self._say, "WATCHDOG=1")
-        self._alive.clock = clock
+            # Now: the process may drop root and change its root folder later.
+            abstract = address[0] == "@"
+            self._socket.connect(address.replace("@", "\0", 1) if abstract else address)
+        self._keepalive = LoopingCall(self._notify, "WATCHDOG=1")
+        self._keepalive.clock = clock
         micros = environment.get("WATCHDOG_USEC", "")
         here = environment.get("WATCHDOG_PID", str(os.getpid())) == str(os.getpid())
-        # Half of what it wants, as sd_watchdog_enabled(3) advises.
+        # Half of the interval, as sd_watchdog_enabled(3) advises.
         self._interval = int(micros) / 2e6 if micros.isdigit() and here else 0.0
 
     def ready(self) -> None:
         """
-        Everything is as it shall be, from the start or after `reloading`.
+        Report that the daemon has started, or has ended a reload.
         """
-        self._say("READY=1")
-        if self._socket is not None and self._interval and not self._alive.running:
-            self._alive.start(self._interval)
+        self._notify("READY=1")
+        if self._socket is not None and self._interval and not self._keepalive.running:
+            self._keepalive.start(self._interval)
 
     def reloading(self) -> None:
         """
-        Settings are read again; `ready` follows, whatever comes of it.
+        Report that settings are read again; call `ready` next, also if they are wrong.
         """
-        self._say(f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}")
+        self._notify(f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}")
 
     def stopping(self) -> None:
         """
-        It is going, on its own account or because it was told to.
+        Report that the daemon is stopping.
         """
-        self._say("STOPPING=1")
+        self._notify("STOPPING=1")
 
     def close(self) -> None:
         """
-        No more is said.
+        Send nothing more.
         """
         if self._socket is not None:
-            if self._alive.running:
-                self._alive.stop()
+            if self._keepalive.running:
+                self._keepalive.stop()
             self._socket.close()
 
-    def _say(self, words: str) -> None:
+    def _notify(self, state: str) -> None:
         if self._socket is not None:
-            with suppress(OSError):  # nobody to tell is no reason to fail
-                self._socket.send(words.encode())
+            with suppress(OSError):  # a lost notification is no reason to fail
+                self._socket.send(state.encode())

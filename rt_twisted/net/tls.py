@@ -1,5 +1,5 @@
 """
-TLS: certificates by name, read again on demand, and a lean transport.
+TLS servers: certificates by host name that can be reloaded, and a transport without buffers.
 """
 
 from __future__ import annotations
@@ -35,64 +35,62 @@ from rt_twisted.net.transports import end_half_closed
 
 _log = Logger()
 
-# For TLS 1.2, the suites that RFC 9113 (9.2.2) leaves to HTTP/2; those of
-# TLS 1.3 are all good.
+# For TLS 1.2, the suites that RFC 9113 (9.2.2) allows for HTTP/2. All those of TLS 1.3
+# are secure.
 CIPHERS = b"ECDHE+AESGCM:ECDHE+CHACHA20"
 OPTIONS = SSL.OP_NO_COMPRESSION | SSL.OP_NO_RENEGOTIATION
-RECORD = 16384  # bytes that TLS seals at once (RFC 8446, 5.1)
-SEAL = 512  # more than a record grows by being sealed
+MAX_RECORD = 16384  # bytes that TLS encrypts at once (RFC 8446, 5.1)
+RECORD_OVERHEAD = 512  # bytes; a record grows by less
 
 
 @implementer(IOpenSSLServerConnectionCreator)
 class TlsContexts:
     """
-    The certificates of a TLS port. A client that names its host (SNI, RFC
-    6066, 3) gets the one for that name, every other the first.
+    The certificates of a TLS port.
 
-    Two with the same names and keys of different kinds, ECDSA and RSA, stand
-    for each other: the client's abilities choose.
+    A client that names its host (SNI, RFC 6066, 3) gets the certificate for that name,
+    other clients get the first one. Of two with the same names and keys of different
+    kinds, ECDSA and RSA, a client gets the one that it supports.
 
     Args:
         pairs: of PEM files: a certificate with its chain behind it, and its key.
-        protocols: which ALPN offers (RFC 7301), best first; none for no ALPN.
+        protocols: that ALPN offers (RFC 7301), best first; none for no ALPN.
 
     Raises:
         ValueError: one sentence about the first file that is wrong.
     """
 
     def __init__(self, pairs: Sequence[tuple[str, str]], protocols: Sequence[bytes] = ()) -> None:
-        # Whoever becomes a daemon may change its folder.
+        # A daemon changes its working folder.
         self._pairs = [(abspath(certificate), abspath(key)) for certificate, key in pairs]
         self._protocols = tuple(protocols)
-        self._chosen = _Certificates(self._pairs, self._protocols)
+        self._certificates = _Certificates(self._pairs, self._protocols)
 
     def reload(self) -> None:
         """
-        Read all files again, for connections that begin from now on.
+        Read all files again, for the connections that follow.
 
         Raises:
             ValueError: one sentence about the first file that is wrong;
                 nothing has changed.
         """
-        self._chosen = _Certificates(self._pairs, self._protocols)
+        self._certificates = _Certificates(self._pairs, self._protocols)
 
     def serverConnectionForTLS(self, protocol: TLSMemoryBIOProtocol) -> SSL.Connection:
-        """
-        Begin with the first certificate; the client's words may change that.
-        """
-        return SSL.Connection(self._chosen.default, None)
+        # The first certificate, until the client has named its host.
+        return SSL.Connection(self._certificates.default, None)
 
 
 class _Certificates:
     """
-    What was in the files at one time.
+    The contents of the files at one time, as contexts by host name.
     """
 
     def __init__(self, pairs: Sequence[tuple[str, str]], protocols: Sequence[bytes]) -> None:
         self._by_name: dict[str, SSL.Context] = {}
         contexts: dict[frozenset[str], SSL.Context] = {}
         for certificate, key in pairs:
-            names, private_key = _read(certificate, key)
+            names, private_key = _read_pair(certificate, key)
             context = contexts.get(names)
             if context is None:
                 context = contexts[names] = self._context(protocols)
@@ -111,11 +109,11 @@ class _Certificates:
         context.set_min_proto_version(SSL.TLS1_2_VERSION)
         context.set_options(OPTIONS)
         context.set_cipher_list(CIPHERS)
-        # An idle connection keeps no buffers of 16 KiB; who comes back brings
-        # a ticket, and we remember no sessions.
+        # An idle connection keeps no buffers of 16 KiB. A client resumes its session by a
+        # ticket, so none are cached here.
         context.set_mode(SSL.MODE_RELEASE_BUFFERS)
         context.set_session_cache_mode(SSL.SESS_CACHE_OFF)
-        context.set_tlsext_servername_callback(self._named)
+        context.set_tlsext_servername_callback(self._on_server_name)
         if protocols:
 
             def choose(connection: SSL.Connection, offered: list[bytes]) -> Any:
@@ -127,7 +125,7 @@ class _Certificates:
             context.set_alpn_select_callback(choose)
         return context
 
-    def _named(self, connection: SSL.Connection) -> None:
+    def _on_server_name(self, connection: SSL.Connection) -> None:
         raw = connection.get_servername()
         if not raw:
             return
@@ -137,17 +135,17 @@ class _Certificates:
             connection.set_context(found)
 
 
-def _read(certificate: str, key: str) -> tuple[frozenset[str], Any]:
+def _read_pair(certificate: str, key: str) -> tuple[frozenset[str], Any]:
     """
-    What two files have in them, if it belongs together.
+    Read a certificate and its private key.
 
     Returns:
-        the names, and the private key.
+        the host names, and the key.
 
     Raises:
-        ValueError: one sentence.
+        ValueError: one sentence about what is wrong.
     """
-    chain, secret = _bytes(certificate), _bytes(key)
+    chain, secret = _read_file(certificate), _read_file(key)
     try:
         leaf = x509.load_pem_x509_certificate(chain)
     except ValueError:
@@ -155,7 +153,9 @@ def _read(certificate: str, key: str) -> tuple[frozenset[str], Any]:
     try:
         private_key: Any = load_pem_private_key(secret, None)
     except TypeError:
-        raise ValueError(f"{key}: the key is encrypted, and nobody is asked for a word") from None
+        raise ValueError(
+            f"{key}: the private key is encrypted; passphrases are not supported"
+        ) from None
     except (ValueError, UnsupportedAlgorithm):
         raise ValueError(f"{key}: there is no PEM private key in it") from None
     form = (Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
@@ -166,7 +166,7 @@ def _read(certificate: str, key: str) -> tuple[frozenset[str], Any]:
     return _names(leaf), private_key
 
 
-def _bytes(path: str) -> bytes:
+def _read_file(path: str) -> bytes:
     try:
         return Path(path).read_bytes()
     except OSError as error:
@@ -175,7 +175,7 @@ def _bytes(path: str) -> bytes:
 
 def _names(leaf: x509.Certificate) -> frozenset[str]:
     """
-    The hosts that a certificate is for (RFC 6125, 6.4).
+    Return the host names that a certificate is for (RFC 6125, 6.4).
     """
     try:
         found = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
@@ -188,17 +188,17 @@ def _names(leaf: x509.Certificate) -> frozenset[str]:
 
 def _reason(error: SSL.Error) -> str:
     reasons = error.args[0] if error.args else ()
-    return str(reasons[-1][-1]) if reasons else "OpenSSL refuses it"
+    return str(reasons[-1][-1]) if reasons else "OpenSSL does not accept it"
 
 
 @implementer(IStreamServerEndpoint)
 class TlsEndpoint:
     """
-    Another endpoint, with TLS on top.
+    Listens by TLS on another endpoint.
 
     Args:
         endpoint: where to listen.
-        contexts: whose certificates.
+        contexts: have the certificates.
         clock: the reactor.
     """
 
@@ -208,36 +208,33 @@ class TlsEndpoint:
         self._clock = clock
 
     def listen(self, factory: IProtocolFactory) -> Deferred[IListeningPort]:
-        """
-        See `IStreamServerEndpoint`.
-        """
-        sealed = TLSMemoryBIOFactory(self.contexts, False, factory, self._clock)
-        sealed.protocol = UnbufferedTls
-        return self._endpoint.listen(sealed)
+        tls = TLSMemoryBIOFactory(self.contexts, False, factory, self._clock)
+        tls.protocol = UnbufferedTls
+        return self._endpoint.listen(tls)
 
 
 @implementer(IHalfCloseableProtocol)
 class UnbufferedTls(TLSMemoryBIOProtocol):
     """
-    A TLS connection that sends a small write at once, and whose protocol may go on
-    writing when the peer has said that it sends nothing more (RFC 8446, 6.1).
+    A TLS connection that sends a small write at once, and supports half-closed peers.
 
-    Twisted's own collects writes until its next turn, copies them through two
-    buffers and asks the kernel whether it may write. Our writes are whole and
-    once a turn already. All of Twisted's private names for TLS are here.
+    Twisted's own collects writes until the next reactor iteration, copies them through
+    two buffers and asks the kernel whether it may write. Our writes are whole, and
+    collected already. The protocol may go on writing when the peer has sent a
+    close_notify (RFC 8446, 6.1). All of Twisted's private names for TLS are here.
     """
 
     half_closed = False
 
     def _flushReceiveBIO(self) -> None:
-        # Twisted's, but for the peer's close_notify.
+        # As Twisted's, but for the peer's close_notify.
         while not self._lostTLSConnection and not self.half_closed:
             try:
                 data = self._tlsConnection.recv(2**15)
             except SSL.WantReadError:
                 break
             except SSL.ZeroReturnError:
-                self._peer_closed()
+                self._on_close_notify()
             except SSL.Error:
                 self._tlsShutdownFinished(Failure())  # type: ignore[no-untyped-call]  # Twisted's
             else:
@@ -246,18 +243,16 @@ class UnbufferedTls(TLSMemoryBIOProtocol):
         self._flushSendBIO()  # type: ignore[no-untyped-call]  # the same
 
     def readConnectionLost(self) -> None:
-        """
-        The peer has closed its sending side without a close_notify: what it sent may be
-        cut short (RFC 8446, 6.1), so this is the end.
-        """
+        # The peer has closed its sending side without a close_notify: its data may be
+        # truncated (RFC 8446, 6.1), so the connection ends.
         end_half_closed(self)
 
     def writeConnectionLost(self) -> None:
         """
-        Part of `IHalfCloseableProtocol`.
+        Do nothing: we have closed our sending side.
         """
 
-    def _peer_closed(self) -> None:
+    def _on_close_notify(self) -> None:
         protocol: Any = self.wrappedProtocol
         if self.disconnecting or not IHalfCloseableProtocol.providedBy(protocol):
             self._shutdownTLS()  # type: ignore[no-untyped-call]  # the same
@@ -265,26 +260,24 @@ class UnbufferedTls(TLSMemoryBIOProtocol):
             return
         self.half_closed = True
         transport: Any = self.transport
-        transport.pauseProducing()  # whatever came now would only be kept
+        transport.pauseProducing()  # bytes that follow would only be buffered
         protocol.readConnectionLost()
 
     def write(self, data: bytes) -> None:
-        """
-        Seal and send, the usual way if anything stands in between.
-        """
+        # By Twisted's write if anything is buffered, or the connection is not open.
         if (
             self._appSendBuffer
             or self.disconnecting
             or not self._handshakeDone
             or self._lostTLSConnection
-            or not 0 < len(data) <= RECORD
+            or not 0 < len(data) <= MAX_RECORD
         ):
             super().write(data)  # type: ignore[no-untyped-call]  # Twisted's
             return
         tls = self._tlsConnection
         try:
             tls.send(data)
-            sealed = tls.bio_read(len(data) + SEAL)
+            record = tls.bio_read(len(data) + RECORD_OVERHEAD)
         except SSL.WantReadError:
             self._bufferedWrite(data)  # type: ignore[no-untyped-call]  # the same
             return
@@ -293,14 +286,14 @@ class UnbufferedTls(TLSMemoryBIOProtocol):
             return
         transport: Any = self.transport
         if transport.dataBuffer or transport._tempDataLen or transport.disconnected:
-            transport.write(sealed)
+            transport.write(record)
             return
         try:
-            sent = transport.socket.send(sealed)
+            sent = transport.socket.send(record)
         except BlockingIOError:
             sent = 0
         except OSError:
             transport.abortConnection()
             return
-        if sent != len(sealed):
-            transport.write(sealed[sent:])
+        if sent != len(record):
+            transport.write(record[sent:])

@@ -29,7 +29,7 @@ def make_place() -> Place:
     One with little memory for bodies.
     """
     place = Place(limits=LIMITS)
-    place.server.context.inbound_memory = InboundMemory(place.clock, 200_000, always=1)
+    place.server.context.inbound_memory = InboundMemory(place.clock, 200_000, min_reading=1)
     return place
 
 
@@ -97,7 +97,7 @@ def test_a_trickle_does_not_prolong_its_time() -> None:
     caller = begun(place, 200_000)
     exchange: Any = place.echo
     for _ in range(62):
-        exchange = next(iter(place.server.context.inbound_memory._read))._owner
+        exchange = next(iter(place.server.context.inbound_memory._reading))._owner
         exchange.pause_input()
         caller.say(b"x")
         assert caller.wire.producerState == "paused"
@@ -158,7 +158,7 @@ def test_by_http_2_a_body_is_dropped_with_its_stream() -> None:
     number = client.begin("/echo", "POST", False)
     client.talk.send_data(number, bytes(15_000))
     client.turn()
-    next(iter(place.server.context.inbound_memory._read)).drop()
+    next(iter(place.server.context.inbound_memory._reading)).drop()
     client.turn()
 
     assert client.streams[number].status == 503

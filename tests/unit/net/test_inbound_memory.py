@@ -10,9 +10,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.internet.task import Clock
 
-from rt_twisted.net.inbound_memory import ALWAYS, GRACE, LEAST, PIECE, SMALL, InboundMemory
+from rt_twisted.net.inbound_memory import (
+    GRACE,
+    MIN_RATE,
+    MIN_READING,
+    READ_SIZE,
+    SMALL,
+    InboundMemory,
+)
 
-LIMIT = 40 * PIECE  # reading pauses above half of it
+LIMIT = 40 * READ_SIZE  # reading pauses above half of it
 
 
 class Upload:
@@ -39,7 +46,7 @@ class Upload:
         assert not self.dropped
         self.dropped = True
 
-    def read(self, size: int = PIECE) -> None:
+    def read(self, size: int = READ_SIZE) -> None:
         """
         Receive up to *size* bytes, if the input is read.
         """
@@ -57,9 +64,9 @@ def fill(memory: InboundMemory, size: int = LIMIT // 2 - 10) -> list[Upload]:
     """
     Those that are always read, of *size* bytes together, and each of one more.
     """
-    uploads = [Upload(memory, size // ALWAYS + 1) for _ in range(ALWAYS)]
+    uploads = [Upload(memory, size // MIN_READING + 1) for _ in range(MIN_READING)]
     for upload in uploads:
-        upload.read(size // ALWAYS)
+        upload.read(size // MIN_READING)
     return uploads
 
 
@@ -69,13 +76,13 @@ def test_below_the_limit_nothing_happens() -> None:
     """
     clock = Clock()
     memory = InboundMemory(clock, LIMIT)
-    uploads = [Upload(memory, 5 * PIECE) for _ in range(2)]
+    uploads = [Upload(memory, 5 * READ_SIZE) for _ in range(2)]
     for _ in range(5):
         for upload in uploads:
             upload.read()
 
     assert all(upload.complete for upload in uploads)
-    assert (memory.used, memory.waiting, memory.dropped) == (0, 0, 0)
+    assert (memory.used, memory.paused, memory.dropped) == (0, 0, 0)
     assert clock.getDelayedCalls() == []
 
 
@@ -84,12 +91,12 @@ def test_no_limit() -> None:
     A limit of 0 bounds nothing.
     """
     memory = InboundMemory(Clock(), 0)
-    uploads = [Upload(memory, 100 * PIECE) for _ in range(100)]
+    uploads = [Upload(memory, 100 * READ_SIZE) for _ in range(100)]
     for upload in uploads:
-        upload.read(50 * PIECE)
+        upload.read(50 * READ_SIZE)
 
     assert all(upload.reading and not upload.dropped for upload in uploads)
-    assert memory.used == 5000 * PIECE
+    assert memory.used == 5000 * READ_SIZE
 
 
 def test_above_the_limit_input_waits_in_order() -> None:
@@ -100,7 +107,7 @@ def test_above_the_limit_input_waits_in_order() -> None:
     clock = Clock()
     memory = InboundMemory(clock, LIMIT)
     first = fill(memory)
-    later = [Upload(memory, 2 * PIECE) for _ in range(3)]
+    later = [Upload(memory, 2 * READ_SIZE) for _ in range(3)]
     for upload in later:
         upload.read(SMALL + 1)
 
@@ -111,7 +118,7 @@ def test_above_the_limit_input_waits_in_order() -> None:
     assert not any(upload.reading for upload in later)  # not within the call
     clock.advance(0)
     assert all(upload.reading for upload in later)
-    assert memory.waiting == 0
+    assert memory.paused == 0
 
 
 def test_some_are_always_read() -> None:
@@ -121,11 +128,11 @@ def test_some_are_always_read() -> None:
     """
     clock = Clock()
     memory = InboundMemory(clock, 4 * LIMIT)
-    uploads = [Upload(memory, 4 * PIECE) for _ in range(60)]
+    uploads = [Upload(memory, 4 * READ_SIZE) for _ in range(60)]
     for _ in range(3):
         for upload in uploads:
             upload.read()
-    assert 1 <= [upload.reading for upload in uploads].count(True) <= ALWAYS
+    assert 1 <= [upload.reading for upload in uploads].count(True) <= MIN_READING
     for _ in range(400):
         for upload in uploads:
             upload.read()
@@ -146,7 +153,7 @@ def test_stalled_input_is_dropped_while_others_wait() -> None:
     clock.advance(100)
     assert not any(upload.dropped for upload in stalled)
 
-    healthy = Upload(memory, 2 * PIECE)
+    healthy = Upload(memory, 2 * READ_SIZE)
     healthy.read()
     assert not healthy.reading
     clock.pump([1.0] * 2)
@@ -154,7 +161,7 @@ def test_stalled_input_is_dropped_while_others_wait() -> None:
 
     assert healthy.complete
     assert all(upload.dropped for upload in stalled)
-    assert memory.dropped == ALWAYS
+    assert memory.dropped == MIN_READING
     clock.pump([1.0] * 2)
     assert clock.getDelayedCalls() == []
 
@@ -166,21 +173,21 @@ def test_many_that_stall_are_dropped_soon() -> None:
     """
     clock = Clock()
     memory = InboundMemory(clock, LIMIT)
-    slow = Upload(memory, 10 * PIECE)
-    slow.read(2 * PIECE)
-    stalled = [Upload(memory, 2 * PIECE) for _ in range(100)]
+    slow = Upload(memory, 10 * READ_SIZE)
+    slow.read(2 * READ_SIZE)
+    stalled = [Upload(memory, 2 * READ_SIZE) for _ in range(100)]
     for upload in stalled:
         upload.read()
-    healthy = Upload(memory, 3 * PIECE)
+    healthy = Upload(memory, 3 * READ_SIZE)
     for _ in range(20):
         healthy.read()
-        slow.read(LEAST)
+        slow.read(MIN_RATE)
         clock.advance(1.0)
 
     assert healthy.complete
     assert not slow.dropped
     assert memory.used <= LIMIT
-    assert memory.waiting == 0
+    assert memory.paused == 0
 
 
 def test_nobody_waits_for_ever() -> None:
@@ -189,23 +196,23 @@ def test_nobody_waits_for_ever() -> None:
     those that wait are refused, or have their turn.
     """
     clock = Clock()
-    memory = InboundMemory(clock, LIMIT, always=1)
-    slow = [Upload(memory, 1000 * PIECE) for _ in range(30)]
+    memory = InboundMemory(clock, LIMIT, min_reading=1)
+    slow = [Upload(memory, 1000 * READ_SIZE) for _ in range(30)]
     for upload in slow:
         upload.read()
     waiting = [upload for upload in slow if not upload.reading]
     clock.pump([0.5] * 10)
-    healthy = Upload(memory, 2 * PIECE)
+    healthy = Upload(memory, 2 * READ_SIZE)
     healthy.read()
     assert not healthy.reading
     for _ in range(60):
         for upload in slow:
-            upload.read(LEAST)
+            upload.read(MIN_RATE)
         healthy.read()
         clock.advance(0.5)
 
     assert healthy.complete or healthy.dropped
-    assert all(upload.dropped or upload.held.size > PIECE for upload in waiting)
+    assert all(upload.dropped or upload.held.size > READ_SIZE for upload in waiting)
     assert memory.used <= LIMIT
 
 
@@ -218,7 +225,7 @@ def test_small_input_that_stalls_stops_nobody() -> None:
     small = [Upload(memory, SMALL) for _ in range(20)]
     for upload in small:
         upload.read(10)
-    large = [Upload(memory, 9 * PIECE) for _ in range(6)]
+    large = [Upload(memory, 9 * READ_SIZE) for _ in range(6)]
     for _ in range(60):
         for upload in large:
             upload.read()
@@ -233,7 +240,7 @@ def test_far_above_the_limit_the_oldest_are_dropped() -> None:
     What many connections send at once, before a pause takes effect, is bounded too.
     """
     memory = InboundMemory(Clock(), LIMIT)
-    uploads = [Upload(memory, 2 * PIECE) for _ in range(100)]
+    uploads = [Upload(memory, 2 * READ_SIZE) for _ in range(100)]
     for upload in uploads:
         upload.read()
         assert memory.used <= memory.limit
@@ -307,15 +314,15 @@ def test_a_limit_that_changes() -> None:
     memory = InboundMemory(Clock(), 0)
     uploads = [Upload(memory, LIMIT) for _ in range(10)]
     for upload in uploads:
-        upload.read(PIECE)
-    memory.limit = 18 * PIECE
+        upload.read(READ_SIZE)
+    memory.limit = 18 * READ_SIZE
     uploads[0].read(1)
 
     assert not uploads[0].reading
 
 
 @given(
-    st.lists(st.integers(1, 20 * PIECE), min_size=1, max_size=30),
+    st.lists(st.integers(1, 20 * READ_SIZE), min_size=1, max_size=30),
     st.randoms(use_true_random=False),
 )
 def test_everybody_ends(sizes: list[int], chance: Random) -> None:
@@ -332,7 +339,7 @@ def test_everybody_ends(sizes: list[int], chance: Random) -> None:
         upload = chance.choice(uploads)
         if upload in stalls and upload.left <= sizes[uploads.index(upload)] // 2:
             continue
-        upload.read(chance.randint(1, 2 * PIECE))
+        upload.read(chance.randint(1, 2 * READ_SIZE))
         assert memory.used <= most
         assert memory.used == sum(
             one.held.size for one in uploads if not one.complete and not one.dropped
@@ -345,4 +352,4 @@ def test_everybody_ends(sizes: list[int], chance: Random) -> None:
         clock.advance(GRACE / 10)
 
     assert all(upload.complete or upload.dropped for upload in uploads if upload not in stalls)
-    assert memory.waiting == 0
+    assert memory.paused == 0

@@ -244,7 +244,7 @@ def test_wrong_files_are_one_sentence(authority: Authority, tmp_path: Path) -> N
         ((str(chain), key), "chain.crt: "),
         ((crt, crt), "a.crt: there is no PEM private key in it"),
         ((crt, other), "b.key: not the key of "),
-        (locked, "c.key: the key is encrypted"),
+        (locked, "c.key: the private key is encrypted"),
     ):
         with pytest.raises(ValueError) as wrong:
             TlsContexts([pair])

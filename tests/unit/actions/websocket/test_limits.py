@@ -172,7 +172,7 @@ def test_incomplete_messages_are_bounded_in_sum() -> None:
     assert daemon.own.apps[-1].events == [(bytes(60_000), True)]
     for peer in stalled:
         peer.disconnect()
-    assert (memory.used, memory.waiting) == (0, 0)
+    assert (memory.used, memory.paused) == (0, 0)
 
 
 def test_pending_messages_count_as_incomplete() -> None:
@@ -215,7 +215,7 @@ def test_large_messages_of_many_clients_all_arrive() -> None:
         daemon.turn()
 
     assert [[len(data) for data, _ in app.events] for app in daemon.own.apps] == [[150_000]] * 30
-    assert (memory.used, memory.waiting, memory.dropped) == (0, 0, 0)
+    assert (memory.used, memory.paused, memory.dropped) == (0, 0, 0)
 
 
 @pytest.mark.parametrize("how", ["close", "fail", "lost", "too big"])
