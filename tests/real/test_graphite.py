@@ -26,7 +26,7 @@ from twisted.internet.task import deferLater
 from rt_twisted.metrics.graphite import GraphiteExporter, component
 from tests.real.conftest import PATIENCE, ROOT, Serve, Server, StartDaemon, free_port, require
 from tests.unit.metrics.test_dashboards import graphite_targets, load
-from tests.unit.metrics.test_graphite import DAEMON, HOSTILE, Counted
+from tests.unit.metrics.test_graphite import DAEMON, HOSTILE, Counts
 
 CARBON = """
 [cache]
@@ -194,7 +194,7 @@ async def test_carbon_stores_what_was_exported(carbon: Carbon, start: Start, pro
 
     # No time has passed, so there are no rates.
     await repeat(
-        lambda: exporter.export(Counted(channels, uptime=0.0), time.time()),
+        lambda: exporter.export(Counts(channels, uptime=0.0), time.time()),
         lambda: len(carbon.newest()) >= len(expected),
     )
 
@@ -213,8 +213,8 @@ async def test_a_channel_that_vanished_ends_in_zero(
     def newest() -> float | None:
         return carbon.newest().get("cyclone-sse.news")
 
-    await repeat(lambda: exporter.export(Counted({"news": 5}), time.time()), lambda: newest() == 5)
-    exporter.export(Counted({}), time.time() + 1)
+    await repeat(lambda: exporter.export(Counts({"news": 5}), time.time()), lambda: newest() == 5)
+    exporter.export(Counts({}), time.time() + 1)
     await repeat(nothing, lambda: newest() == 0)
 
 
@@ -231,15 +231,15 @@ async def test_tcp_brings_the_newest_export_to_a_carbon_that_was_killed(
         return carbon.newest().get("cyclone-sse.news")
 
     def export(readers: int) -> Callable[[], None]:
-        return lambda: exporter.export(Counted({"news": readers}), time.time())
+        return lambda: exporter.export(Counts({"news": readers}), time.time())
 
     await repeat(export(1), lambda: newest() == 1)
     carbon.server.kill(signal.SIGKILL)
     await repeat(nothing, lambda: True)  # the reactor hears of it
     before = len(carbon.stored()["cyclone-sse.news"])
     for second in range(100):
-        exporter.export(Counted({"news": second}), time.time() + second)
-    exporter.export(Counted({"news": 8}), time.time() + 1)
+        exporter.export(Counts({"news": second}), time.time() + second)
+    exporter.export(Counts({"news": 8}), time.time() + 1)
     carbon.server.start()
     await repeat(nothing, lambda: newest() == 8)
     kept = len(carbon.stored()["cyclone-sse.news"]) - before
@@ -260,7 +260,7 @@ async def test_udp_goes_on_when_a_carbon_that_was_killed_is_back(
         return carbon.newest().get("cyclone-sse.news")
 
     def export(readers: int) -> Callable[[], None]:
-        return lambda: exporter.export(Counted({"news": readers}), time.time())
+        return lambda: exporter.export(Counts({"news": readers}), time.time())
 
     await repeat(export(1), lambda: newest() == 1)
     carbon.server.kill(signal.SIGKILL)

@@ -1,5 +1,5 @@
 """
-The embedded broker with a file.
+The embedded broker with a history file.
 """
 
 from __future__ import annotations
@@ -49,15 +49,15 @@ from tests.fakes import Ears, Line
 ALL = Retention(count=100_000, bytes=1 << 30, age=3600.0)
 
 
-class TestDurableBroker(BrokerContract, HistoryContract):
+class TestSqliteBroker(BrokerContract, HistoryContract):
     """
-    It keeps the contract of all brokers, on its real threads.
+    SqliteBroker fulfils the contract of all brokers, on its real threads.
     """
 
     @pytest_twisted.async_yield_fixture
     async def broker(self, tmp_path: Path, ears: Ears) -> AsyncIterator[SqliteBroker]:
         """
-        A fresh one.
+        A new broker with a receiver and a file.
         """
         from twisted.internet import reactor
 
@@ -73,7 +73,7 @@ class TestDurableBroker(BrokerContract, HistoryContract):
 
     async def test_its_history_comes_from_the_file(self, broker: SqliteBroker, ears: Ears) -> None:
         """
-        Each of many readers that ask at once gets its own answer.
+        Each of many concurrent requests gets its own replay.
         """
         drafts = [Draft("a", b"%d" % n, key=f"{n}") for n in range(150)]
         positions = (await broker.publish(drafts)).positions
@@ -89,10 +89,10 @@ class TestDurableBroker(BrokerContract, HistoryContract):
             assert list((await answer).messages) == ears.messages[-3:]
 
 
-class Steps:
+class ManualExecutor:
     """
-    A thread that the test is: `step` does what was asked for first, and lets
-    it be known unless the daemon dies before.
+    An executor run by the test: `step` runs the next call, and reports its result unless
+    the daemon dies before.
     """
 
     def __init__(self, reactor: Any, name: str, idle_step: Callable[[], bool]) -> None:
@@ -123,9 +123,9 @@ class Steps:
             self.step(known=False)
 
 
-class House:
+class DurableNode:
     """
-    A broker with a file, and a hub before it, on a clock.
+    A broker with a file, and a hub in front of it, on a clock.
     """
 
     def __init__(
@@ -140,7 +140,7 @@ class House:
         self.file = folder / "log"
         self.clock: Any = MemoryReactorClock()
         self.clock.advance(now)
-        self.workers: dict[str, Steps] = {}
+        self.workers: dict[str, ManualExecutor] = {}
         self.broker = SqliteBroker(
             self.clock,
             str(self.file),
@@ -155,10 +155,10 @@ class House:
         self.ended = False
 
     def _worker(self, reactor: Any, name: str, idle_step: Callable[[], bool]) -> Any:
-        self.workers[name] = Steps(reactor, name, idle_step)
+        self.workers[name] = ManualExecutor(reactor, name, idle_step)
         return self.workers[name]
 
-    def start(self) -> House:
+    def start(self) -> DurableNode:
         self.broker.startService()
         self.hub.start()
         return self
@@ -168,7 +168,7 @@ class House:
 
     def settle(self) -> None:
         """
-        Let everything happen that time need not pass for.
+        Run everything that is due without advancing the clock.
         """
         busy = True
         while busy:
@@ -190,20 +190,20 @@ class House:
         self.settle()
         return replays[0]
 
-    def die(self, folder: Path, **context: Any) -> House:
+    def die(self, folder: Path, **context: Any) -> DurableNode:
         """
-        Leave to a new house in *folder* what kill -9 leaves in files.
+        Return a new node in *folder* with the files that kill -9 leaves.
         """
         for suffix in ("", "-wal", ".lock"):
             if Path(f"{self.file}{suffix}").exists():
                 shutil.copy(f"{self.file}{suffix}", folder / f"log{suffix}")
         now = self.clock.seconds()
         self.end()
-        return House(folder, now=now + 1, **context)
+        return DurableNode(folder, now=now + 1, **context)
 
     def end(self) -> None:
         """
-        Once: a house that died has ended.
+        Close the node, unless it has died.
         """
         if self.ended:
             return
@@ -214,11 +214,11 @@ class House:
 
 
 @pytest.fixture
-def context(tmp_path: Path) -> Iterator[House]:
+def context(tmp_path: Path) -> Iterator[DurableNode]:
     """
-    A new one, running.
+    A running node.
     """
-    context = House(tmp_path).start()
+    context = DurableNode(tmp_path).start()
     yield context
     context.end()
 
@@ -226,7 +226,7 @@ def context(tmp_path: Path) -> Iterator[House]:
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """
-    An empty one beside.
+    An empty folder for a second node.
     """
     folder = tmp_path / "other"
     folder.mkdir()
@@ -244,18 +244,18 @@ def result(deferred: Deferred[Any]) -> Any:
     return results[0]
 
 
-def test_provides_its_interfaces(context: House) -> None:
+def test_provides_its_interfaces(context: DurableNode) -> None:
     """
-    The hub asks it for what was before the start, and whether it is there.
+    The hub uses its history, its readiness and its retention.
     """
     assert verifyObject(IHistory, context.broker)
     assert verifyObject(IReady, context.broker)
     assert verifyObject(IReconfigurable, context.broker)
 
 
-def test_nobody_hears_before_it_is_written(context: House) -> None:
+def test_nothing_is_delivered_before_it_is_written(context: DurableNode) -> None:
     """
-    Neither reader nor publisher: a position that was seen never changes.
+    Subscribers and publishers never see a position that can change.
     """
     line = context.join("a")
     line.read()
@@ -271,7 +271,7 @@ def test_nobody_hears_before_it_is_written(context: House) -> None:
     assert b"data: 1\n" in line.read()
 
 
-def test_a_reload_changes_what_the_file_retains(context: House) -> None:
+def test_a_reload_changes_what_the_file_retains(context: DurableNode) -> None:
     """
     The hub passes a new retention on to a broker that retains messages itself.
     """
@@ -285,9 +285,9 @@ def test_a_reload_changes_what_the_file_retains(context: House) -> None:
     assert texts(context.after(After(start)).messages) == [b"9", b"10"]
 
 
-def test_a_turn_is_one_transaction(context: House) -> None:
+def test_one_iteration_is_one_transaction(context: DurableNode) -> None:
     """
-    And what is published while it is written is the next.
+    What is published while it is written is the next transaction.
     """
     for text in (b"1", b"2", b"3"):
         context.publish(Draft("a", text))
@@ -302,10 +302,10 @@ def test_a_turn_is_one_transaction(context: House) -> None:
     assert context.broker.position().offset == 5
 
 
-def test_a_restart_goes_on(context: House, folder: Path) -> None:
+def test_a_restart_continues_the_log(context: DurableNode, folder: Path) -> None:
     """
-    The same log, the next position, keys are known, and a reader that comes
-    back hears what it missed and of no gap.
+    Log, positions and keys continue; a subscriber that reconnects gets what it missed,
+    without a gap.
     """
     [first, *_] = published(context, Draft("a", b"1"), Draft("a", b"2", "greeting", "k"))
     again = context.die(folder).start()
@@ -323,26 +323,26 @@ def test_a_restart_goes_on(context: House, folder: Path) -> None:
         again.end()
 
 
-def outcome(context: House, *drafts: Draft) -> Any:
+def outcome(context: DurableNode, *drafts: Draft) -> Any:
     """
-    Publish *drafts*; returns the PublishResult, or the Failure.
+    Publish *drafts*; return the PublishResult, or the Failure.
     """
     publishing = context.publish(*drafts)
     context.settle()
     return result(publishing)
 
 
-def published(context: House, *drafts: Draft) -> Sequence[Position]:
+def published(context: DurableNode, *drafts: Draft) -> Sequence[Position]:
     """
-    Publish *drafts*, which succeeds; returns their positions.
+    Publish *drafts* successfully; return their positions.
     """
     positions: Sequence[Position] = outcome(context, *drafts).positions
     return positions
 
 
-def test_a_key_that_waits_is_known_too(context: House) -> None:
+def test_the_key_of_a_queued_message_is_known(context: DurableNode) -> None:
     """
-    Twice in one turn, or while the first is being written, is once.
+    A key is used twice in one iteration, or while the first is written: published once.
     """
     publishing = [context.publish(Draft("a", b"1", key="k")) for _ in range(2)]
     context.clock.advance(0)
@@ -354,10 +354,9 @@ def test_a_key_that_waits_is_known_too(context: House) -> None:
     assert result(publishing[2]).positions == (*first, Position(first[0].epoch, 2))
 
 
-def test_committed_and_not_known(context: House, folder: Path) -> None:
+def test_a_death_between_commit_and_delivery(context: DurableNode, folder: Path) -> None:
     """
-    What dies between the commit and the telling was told to nobody, and is
-    replayed as any message.
+    The messages were delivered to no subscriber, and are replayed like all others.
     """
     start = context.broker.position()
     publishing = context.publish(Draft("a", b"1", key="k"))
@@ -372,10 +371,10 @@ def test_committed_and_not_known(context: House, folder: Path) -> None:
         again.end()
 
 
-def test_what_is_asked_for(context: House) -> None:
+def test_each_kind_of_replay(context: DurableNode) -> None:
     """
-    After a position, the newest, or of the last seconds; of several channels in
-    order; of another log, all that is kept and a gap.
+    After a position, the newest, or of the last seconds, of several channels in order; for
+    a position of another log, all that is retained and a gap.
     """
     positions = published(context, *[Draft("ab"[n % 2], b"%d" % n) for n in range(6)])
     context.clock.advance(100)
@@ -393,9 +392,9 @@ def test_what_is_asked_for(context: House) -> None:
     assert not context.after(After(Position(positions[0].epoch, 99))).complete
 
 
-def test_odd_names_are_kept_as_they_are(context: House, folder: Path) -> None:
+def test_odd_names_are_kept_as_they_are(context: DurableNode, folder: Path) -> None:
     """
-    Half a surrogate pair, NUL and quotes are names as any.
+    Lone surrogates, NUL and quotes are names like all others.
     """
     names = ["\ud800", "\0'", '"', "ü"]
     for name in names:
@@ -408,9 +407,9 @@ def test_odd_names_are_kept_as_they_are(context: House, folder: Path) -> None:
         again.end()
 
 
-def break_file(context: House) -> Callable[[], None]:
+def break_file(context: DurableNode) -> Callable[[], None]:
     """
-    Have every write fail as a full disk would; returns what heals it.
+    Make every write fail as on a full disk; return a function that ends it.
     """
     db = context.broker._store._db
     pages = db.execute("PRAGMA page_count").fetchone()[0]
@@ -421,10 +420,10 @@ def break_file(context: House) -> Callable[[], None]:
 LARGE = b"x" * 40_000
 
 
-def test_a_full_disk_serves_on(context: House) -> None:
+def test_a_full_disk_does_not_stop_delivery(context: DurableNode) -> None:
     """
-    Readers hear all, publishers that it is not durable; when there is room
-    again all of it is written, in order.
+    Publishers are told that messages are not durable; when there is room again all of
+    them are written, in order.
     """
     line = context.join("a")
     [before] = published(context, Draft("a", b"0"))
@@ -453,10 +452,10 @@ def test_a_full_disk_serves_on(context: House) -> None:
     ]
 
 
-def test_killed_while_the_disk_is_full(context: House, folder: Path) -> None:
+def test_killed_while_the_disk_is_full(context: DurableNode, folder: Path) -> None:
     """
-    What was not written is lost: who heard it, and who was away before it, is
-    told of a gap; no position comes twice.
+    Unwritten messages are lost: subscribers that received or missed them get a gap, and no
+    position is assigned twice.
     """
     [before] = published(context, Draft("a", b"0"))
     break_file(context)
@@ -473,9 +472,9 @@ def test_killed_while_the_disk_is_full(context: House, folder: Path) -> None:
         again.end()
 
 
-def test_a_clean_stop_with_a_full_disk_and_then_room(context: House, folder: Path) -> None:
+def test_a_clean_stop_with_a_full_disk_and_then_room(context: DurableNode, folder: Path) -> None:
     """
-    What is held is written at last.
+    Unwritten messages are written at the end.
     """
     [before] = published(context, Draft("a", b"0"))
     heal = break_file(context)
@@ -485,7 +484,7 @@ def test_a_clean_stop_with_a_full_disk_and_then_room(context: House, folder: Pat
     for name in os.listdir(context.folder):
         if name.startswith("log"):
             shutil.copy(context.folder / name, folder / name)
-    again = House(folder).start()
+    again = DurableNode(folder).start()
     try:
         replay = again.after(After(before))
         assert (texts(replay.messages), replay.complete) == ([LARGE], True)
@@ -493,9 +492,9 @@ def test_a_clean_stop_with_a_full_disk_and_then_room(context: House, folder: Pat
         again.end()
 
 
-def test_what_is_held_is_bounded(context: House) -> None:
+def test_unwritten_messages_are_bounded(context: DurableNode) -> None:
     """
-    A disk that stays full does not fill the memory; what was let go is a gap.
+    A disk that stays full does not fill the memory; what was dropped is a gap.
     """
     [before] = published(context, Draft("a", b"0"))
     heal = break_file(context)
@@ -510,9 +509,10 @@ def test_what_is_held_is_bounded(context: House) -> None:
     assert context.after(After(positions[10])).complete
 
 
-def test_nobody_is_told_what_a_death_would_hide(context: House, folder: Path) -> None:
+def test_a_mark_precedes_unwritten_messages(context: DurableNode, folder: Path) -> None:
     """
-    What cannot be written is told when it is sure that the next daemon will speak of a gap.
+    A message that cannot be written is delivered once it is certain that the next start
+    reports a gap.
     """
     line = context.join("a")
     line.read()
@@ -526,7 +526,7 @@ def test_nobody_is_told_what_a_death_would_hide(context: House, folder: Path) ->
     assert line.read_all() == b""
     last = context.broker.position()
 
-    writer.step()  # has left a mark
+    writer.step()  # writes the mark
     assert not result(waiting).durable
     again = context.die(folder).start()
     try:
@@ -537,10 +537,10 @@ def test_nobody_is_told_what_a_death_would_hide(context: House, folder: Path) ->
 
 def test_a_full_disk_may_refuse(tmp_path: Path) -> None:
     """
-    With unwritable=refuse publishers are told, nobody hears anything, and no
-    position is lost by it.
+    With unwritable=refuse publishers get an error, nothing is delivered, and no position
+    is lost.
     """
-    context = House(tmp_path, refuse=True).start()
+    context = DurableNode(tmp_path, refuse=True).start()
     line = context.join("a")
     heal = break_file(context)
     line.read()
@@ -556,9 +556,9 @@ def test_a_full_disk_may_refuse(tmp_path: Path) -> None:
     context.end()
 
 
-def test_a_slow_disk_refuses_before_memory_is_full(context: House) -> None:
+def test_a_slow_disk_refuses_before_memory_is_full(context: DurableNode) -> None:
     """
-    What waits is bounded.
+    The bytes of queued publications are bounded.
     """
     waiting = [context.publish(Draft("a", bytes(1 << 20))) for _ in range(MAX_QUEUED_BYTES >> 20)]
 
@@ -567,14 +567,14 @@ def test_a_slow_disk_refuses_before_memory_is_full(context: House) -> None:
     assert all(isinstance(result(one), PublishResult) for one in waiting)
 
 
-def test_damage_is_moved_aside(context: House, tmp_path: Path, folder: Path) -> None:
+def test_damage_is_moved_aside(context: DurableNode, tmp_path: Path, folder: Path) -> None:
     """
-    A file that was ours and is nonsense begins another log; the old one is kept for a look.
+    A file that was ours and is corrupt begins another log; the old file is kept.
     """
     [position] = published(context, Draft("a", b"1"))
     (folder / "log").write_bytes(b"nothing of the kind" * 1000)
-    (folder / "log.lock").write_bytes(b" ")  # what a daemon leaves that had it open
-    again = House(folder).start()
+    (folder / "log.lock").write_bytes(b" ")  # as a daemon that had the file open
+    again = DurableNode(folder).start()
     try:
         [moved] = folder.glob("log.damaged-*")
         assert moved.read_bytes().startswith(b"nothing")
@@ -584,9 +584,9 @@ def test_damage_is_moved_aside(context: House, tmp_path: Path, folder: Path) -> 
         again.end()
 
 
-def lose(context: House, how: str, folder: Path) -> None:
+def lose(context: DurableNode, how: str, folder: Path) -> None:
     """
-    Do to the files of *house* what happens to files.
+    Lose the file of *context* in the given way.
     """
     parts = [Path(f"{context.file}{suffix}") for suffix in ("", "-wal", "-shm")]
     if how == "deleted":
@@ -615,12 +615,12 @@ LOSSES = ["deleted", "moved", "replaced", "emptied", "truncated", "log truncated
 
 
 @pytest.mark.parametrize("how", LOSSES)
-def test_a_file_that_is_lost_is_made_again(
-    context: House, how: str, folder: Path, tmp_path: Path
+def test_a_lost_file_is_created_again(
+    context: DurableNode, how: str, folder: Path, tmp_path: Path
 ) -> None:
     """
-    Within a second: readers are told of a gap, what is published then is durable, and a
-    message says so only if it is.
+    Within a second subscribers get a gap, and what is published then is durable; a result
+    says so only if it is.
     """
     [before] = published(context, Draft("a", b"1" * 9000))
     subscriber = context.join("a")
@@ -641,9 +641,9 @@ def test_a_file_that_is_lost_is_made_again(
 
 
 @pytest.mark.parametrize("how", ["-wal", "-shm", ".lock"])
-def test_a_part_that_is_lost_loses_nothing(context: House, how: str, tmp_path: Path) -> None:
+def test_a_lost_part_loses_no_message(context: DurableNode, how: str, tmp_path: Path) -> None:
     """
-    What was only there is written to the file, and the same log goes on without a gap.
+    What was only in that part is written to the file, and the log continues without a gap.
     """
     [before] = published(context, Draft("a", b"1"))
     subscriber = context.join("a")
@@ -663,13 +663,13 @@ def test_a_part_that_is_lost_loses_nothing(context: House, how: str, tmp_path: P
 
 
 @pytest.mark.parametrize("refuse", [False, True])
-def test_a_file_that_cannot_be_made_again(refuse: bool, tmp_path: Path) -> None:
+def test_a_file_that_cannot_be_created_again(refuse: bool, tmp_path: Path) -> None:
     """
-    Meanwhile messages are told as not durable, or refused, as on a full disk; nobody waits.
+    Messages are delivered as not durable, or refused, as on a full disk; no publisher waits.
     """
     home = tmp_path / "home"
     home.mkdir()
-    context = House(home, refuse=refuse).start()
+    context = DurableNode(home, refuse=refuse).start()
     try:
         [before] = published(context, Draft("a", b"1"))
         shutil.rmtree(home)
@@ -693,9 +693,9 @@ def test_a_file_that_cannot_be_made_again(refuse: bool, tmp_path: Path) -> None:
         context.end()
 
 
-def test_an_older_copy_of_the_file_gives_no_position_twice(context: House, folder: Path) -> None:
+def test_an_older_copy_assigns_no_position_twice(context: DurableNode, folder: Path) -> None:
     """
-    Somebody puts yesterday's backup in place of the file.
+    An operator puts an old backup in place of the file.
     """
     published(context, Draft("a", b"1"))
     context.broker._store._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
@@ -711,22 +711,22 @@ def test_an_older_copy_of_the_file_gives_no_position_twice(context: House, folde
     assert not context.after(After(before)).complete
 
 
-def damage(context: House) -> None:
+def damage(context: DurableNode) -> None:
     """
-    Make nonsense of all but the first page of the file.
+    Overwrite all but the first page of the file.
     """
     context.broker._store._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     pages = context.file.stat().st_size // 4096
     with context.file.open("r+b") as file:
         file.seek(4096)
         file.write(os.urandom(4096) * (pages - 1))
-    # Nothing of it is in SQLite's own memory.
+    # SQLite has cached none of it.
     context.broker._store._db.execute("PRAGMA shrink_memory")
 
 
-def test_damage_is_found_while_running(context: House) -> None:
+def test_damage_is_found_while_running(context: DurableNode) -> None:
     """
-    Then, too, another log begins, and what was being published is in it.
+    Another log begins, and what was being published is in it.
     """
     [position] = published(context, Draft("a", b"1"))
     line = context.join("a")
@@ -740,9 +740,9 @@ def test_damage_is_found_while_running(context: House) -> None:
     assert line.read_all().count(b"data: 2\n") == 3
 
 
-def test_damage_is_found_while_the_disk_is_full(context: House) -> None:
+def test_damage_is_found_while_the_disk_is_full(context: DurableNode) -> None:
     """
-    The next try to write waits for the new log, and so does what is published.
+    The next write waits for the new log, and so does what is published.
     """
     [position] = published(context, Draft("a", b"1"))
     break_file(context)
@@ -751,7 +751,7 @@ def test_damage_is_found_while_the_disk_is_full(context: House) -> None:
     context.broker.after(["a"], Within(float("inf")))
     context.workers["sqlite reader"].step()  # finds it
     context.workers["sqlite reader"].step()  # closes it
-    context.clock.advance(1.0)  # the next try is due
+    context.clock.advance(1.0)  # the next attempt is due
     waiting = context.publish(Draft("a", b"2"))
     context.settle()
 
@@ -761,9 +761,9 @@ def test_damage_is_found_while_the_disk_is_full(context: House) -> None:
     assert texts(context.after(After(position)).messages) == [b"2"]
 
 
-def test_damage_is_found_while_a_write_is_about_to_fail(context: House) -> None:
+def test_damage_is_found_while_a_write_is_about_to_fail(context: DurableNode) -> None:
     """
-    What was to be written then is published in the new log.
+    The messages of that write are published in the new log.
     """
     [position] = published(context, Draft("a", b"1"))
     damage(context)
@@ -783,11 +783,11 @@ def test_damage_is_found_while_a_write_is_about_to_fail(context: House) -> None:
     assert texts(context.after(After(position)).messages) == [b"2", b"3"]
 
 
-def test_the_second_of_two_does_not_start(context: House) -> None:
+def test_the_second_of_two_does_not_start(context: DurableNode) -> None:
     """
-    It says why.
+    The error says that another daemon has the file.
     """
-    second = House(context.folder)
+    second = DurableNode(context.folder)
 
     for start in (second.broker.privilegedStartService, second.broker.startService):
         with pytest.raises(SystemExit, match=r"history file .*/log is in use by another daemon"):
@@ -797,9 +797,9 @@ def test_the_second_of_two_does_not_start(context: House) -> None:
 @pytest.mark.parametrize("case", ["folder", "foreign"])
 def test_what_cannot_be_used_is_left_alone(tmp_path: Path, case: str) -> None:
     """
-    Another program's database is not ours to move, and a folder is no file.
+    A database of another program is not moved aside, and a folder is no file.
     """
-    context = House(tmp_path)
+    context = DurableNode(tmp_path)
     if case == "folder":
         context.file.mkdir()
     else:
@@ -831,7 +831,7 @@ STEPS = st.one_of(
 
 class Client:
     """
-    A reader as EventSource is one.
+    A subscriber that behaves like EventSource.
     """
 
     def __init__(self, channels: list[str]) -> None:
@@ -839,10 +839,10 @@ class Client:
         self.last: Position | None = None
         self.got: list[tuple[Position, bytes]] = []
         self.line: Line | None = None
-        self.forgiven: set[bytes] = set()  # it was told of a gap that may hold them
-        self.told = 0  # how many were published when it first came
+        self.forgiven: set[bytes] = set()  # a gap may have them
+        self.told = 0  # messages published before it first came
 
-    def connect(self, context: House, published: list[tuple[str, bytes]]) -> None:
+    def connect(self, context: DurableNode, published: list[tuple[str, bytes]]) -> None:
         if self.line is None:
             since = After(self.last) if self.last is not None else None
             line = Line(1 << 20)
@@ -867,7 +867,7 @@ class Client:
                 if b"data" in fields:
                     self.got.append((position, fields[b"data"]))
 
-    def cut(self, context: House) -> None:
+    def cut(self, context: DurableNode) -> None:
         if self.line is not None:
             self.line.hang_up()
             context.lines.remove(self.line)
@@ -882,12 +882,12 @@ def test_complete_or_a_gap(
     tmp_path_factory: pytest.TempPathFactory, steps: list[tuple[str, Any]], count: int
 ) -> None:
     """
-    Whenever the daemon dies, the disk is full, or readers are cut off: each
-    ends with all that was acknowledged since it first came, in order and once,
-    or was told of a gap; and no position is ever given twice.
+    Each subscriber ends with all acknowledged messages since it first came, in order and
+    once, or with a gap, for any sequence of deaths, full disks and cut connections. No
+    position is ever assigned twice.
     """
     retention = Retention(count=count, bytes=1 << 30)
-    context = House(tmp_path_factory.mktemp("log"), retention=retention).start()
+    context = DurableNode(tmp_path_factory.mktemp("log"), retention=retention).start()
     clients: list[Client] = []
     published: list[tuple[str, bytes]] = []
     acknowledged: dict[bytes, Position] = {}
@@ -958,9 +958,9 @@ def test_complete_or_a_gap(
         context.end()
 
 
-def test_time_forgets(tmp_path: Path) -> None:
+def test_old_messages_are_deleted_without_new_ones(tmp_path: Path) -> None:
     """
-    Without any message, too; and the offsets of what is forgotten stay given.
+    Their offsets are not assigned again.
     """
     clock = Clock()
     clock.advance(1e9)

@@ -1,5 +1,5 @@
 """
-The durable broker's file.
+The history file.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from rt_twisted.model.retention import Retention
 LARGE = 1 << 30
 
 
-class Desk:
+class StoreFolder:
     """
-    A journal in a file, on a clock.
+    Opens stores of one file, on a clock.
     """
 
     def __init__(self, path: Path) -> None:
@@ -49,7 +49,7 @@ class Desk:
 
     def crash(self) -> None:
         """
-        Go on with what kill -9 leaves.
+        Continue with the files that kill -9 leaves.
         """
         other = self.path.with_name("other")
         for suffix in ("", "-wal", ".lock"):
@@ -59,11 +59,11 @@ class Desk:
 
 
 @pytest.fixture
-def desk(tmp_path: Path) -> Iterator[Desk]:
+def desk(tmp_path: Path) -> Iterator[StoreFolder]:
     """
-    A fresh one.
+    A folder without a file.
     """
-    desk = Desk(tmp_path / "log")
+    desk = StoreFolder(tmp_path / "log")
     yield desk
     desk.close()
 
@@ -94,9 +94,9 @@ def offsets(replay: Replay) -> list[int]:
 
 
 @pytest.mark.parametrize("count", [1, 9, 10, 11, 99, 100, 101, 321])
-def test_batches_of_all_sizes_are_whole(desk: Desk, count: int) -> None:
+def test_batches_of_all_sizes_are_whole(desk: StoreFolder, count: int) -> None:
     """
-    However many messages one transaction has.
+    A transaction may have any number of messages.
     """
     journal = desk.open(Retention(count=1000))
     write(journal, count)
@@ -104,9 +104,9 @@ def test_batches_of_all_sizes_are_whole(desk: Desk, count: int) -> None:
     assert offsets(after(journal, 0)) == list(range(1, count + 1))
 
 
-def test_all_or_nothing(desk: Desk) -> None:
+def test_all_or_nothing(desk: StoreFolder) -> None:
     """
-    A batch that fails leaves nothing behind, and the next one is as any.
+    A batch that fails writes nothing, and the next one succeeds.
     """
     journal = desk.open()
     write(journal, 1)
@@ -120,9 +120,9 @@ def test_all_or_nothing(desk: Desk) -> None:
     assert offsets(after(journal, 0)) == [1, 2]
 
 
-def test_keys_are_there_after_a_crash(desk: Desk) -> None:
+def test_keys_survive_a_crash(desk: StoreFolder) -> None:
     """
-    Those that are still to be known, oldest first.
+    Keys that have not expired are loaded, oldest first.
     """
     journal = desk.open()
     old, new = (KeyUse("a", f"k{n}", n, desk.clock.seconds() + n) for n in (1, 2))
@@ -138,9 +138,9 @@ def test_keys_are_there_after_a_crash(desk: Desk) -> None:
     assert journal._db.execute("SELECT count(*) FROM keys").fetchone() == (1,)
 
 
-def test_each_channel_remembers_so_many(desk: Desk) -> None:
+def test_the_count_of_each_channel_is_bounded(desk: StoreFolder) -> None:
     """
-    An eighth more at most; and what is forgotten is known for each channel.
+    Up to an eighth more is retained, and the start position is known for each channel.
     """
     journal = desk.open(Retention(count=80))
     write(journal, 3, "quiet")
@@ -157,9 +157,9 @@ def test_each_channel_remembers_so_many(desk: Desk) -> None:
     assert len(offsets(after(journal, 0))) == 90  # not one by one
 
 
-def test_each_channel_remembers_so_many_bytes(desk: Desk) -> None:
+def test_the_bytes_of_each_channel_are_bounded(desk: StoreFolder) -> None:
     """
-    A message that is larger than that is not kept at all.
+    A message that is larger than that is not retained at all.
     """
     journal = desk.open(Retention(bytes=10_000))
     write(journal, 20, size=1000)
@@ -172,9 +172,9 @@ def test_each_channel_remembers_so_many_bytes(desk: Desk) -> None:
     assert after(journal, 21).complete
 
 
-def test_nothing_is_remembered_with_a_history_of_none(desk: Desk) -> None:
+def test_a_retention_of_none(desk: StoreFolder) -> None:
     """
-    But positions go on, over restarts too.
+    Positions increase all the same, over restarts too.
     """
     journal = desk.open(Retention(count=0))
     write(journal, 5)
@@ -184,7 +184,7 @@ def test_nothing_is_remembered_with_a_history_of_none(desk: Desk) -> None:
     assert desk.open().head == 5
 
 
-def test_a_crash_in_the_middle_of_forgetting(desk: Desk) -> None:
+def test_a_crash_during_trimming(desk: StoreFolder) -> None:
     """
     Counts are those of the file, not of the process.
     """
@@ -198,9 +198,9 @@ def test_a_crash_in_the_middle_of_forgetting(desk: Desk) -> None:
     assert offsets(after(journal, 0)) == list(range(922, 1002))
 
 
-def test_the_file_does_not_grow(desk: Desk) -> None:
+def test_the_file_does_not_grow(desk: StoreFolder) -> None:
     """
-    Ten times its limit is written: what is oldest goes, and steps are small.
+    Ten times its limit is written: the oldest messages go, and steps are small.
     """
     journal = desk.open(Retention(count=10**6, bytes=LARGE), 4 << 20)
     largest = 0
@@ -214,9 +214,9 @@ def test_the_file_does_not_grow(desk: Desk) -> None:
     assert journal.replay([(("c4",), Newest(1))], journal.head)[0].messages
 
 
-def test_a_lower_limit_gives_room_back(desk: Desk) -> None:
+def test_a_lower_limit_returns_pages(desk: StoreFolder) -> None:
     """
-    Little by little.
+    The file shrinks in small steps.
     """
     journal = desk.open(Retention(count=10**6, bytes=LARGE))
     write(journal, 20_000, size=1000)
@@ -230,9 +230,9 @@ def test_a_lower_limit_gives_room_back(desk: Desk) -> None:
     assert desk.path.stat().st_size < before / 2
 
 
-def test_horizons_are_bounded(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_horizons_are_bounded(desk: StoreFolder, monkeypatch: pytest.MonkeyPatch) -> None:
     """
-    Channels come and go: of those forgotten longest ago, one for all is known.
+    Channels come and go: those trimmed longest ago share one horizon.
     """
     monkeypatch.setattr(store_module, "MAX_HORIZONS", 50)
     journal = desk.open(Retention(age=10.0))
@@ -248,9 +248,9 @@ def test_horizons_are_bounded(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> No
     assert after(journal, 41, "c40").complete
 
 
-def test_a_reading_is_of_one_moment(desk: Desk) -> None:
+def test_replays_are_of_one_moment(desk: StoreFolder) -> None:
     """
-    What is written later is for the next one: nothing is there twice.
+    What is written later is for the next read: no message comes twice.
     """
     journal = desk.open()
     write(journal, 10)
@@ -261,10 +261,10 @@ def test_a_reading_is_of_one_moment(desk: Desk) -> None:
     assert replay.position == Position(journal.epoch, 7)
 
 
-def test_a_machine_that_lost_power(desk: Desk) -> None:
+def test_a_machine_that_lost_power(desk: StoreFolder) -> None:
     """
-    The last messages may be gone: no position comes again, and who comes back
-    from before is told.
+    The last messages may be lost: no position is assigned again, and earlier positions
+    get a gap.
     """
     journal = desk.open(boot="monday")
     write(journal, 3)
@@ -280,9 +280,9 @@ def test_a_machine_that_lost_power(desk: Desk) -> None:
     assert desk.open(boot="wednesday").head == head, "stopped in good order"
 
 
-def test_a_crash_while_messages_were_lossy(desk: Desk) -> None:
+def test_a_crash_while_messages_were_lossy(desk: StoreFolder) -> None:
     """
-    The same, on the same machine.
+    A lossy mark has the same effect on the same machine.
     """
     journal = desk.open()
     write(journal, 3)
@@ -320,9 +320,9 @@ def half(path: Path) -> None:
 
 
 @pytest.mark.parametrize("break_it", [header, pages, table, row, half])
-def test_a_damaged_file_is_moved_aside(desk: Desk, break_it: Callable[[Path], None]) -> None:
+def test_a_damaged_file_is_moved_aside(desk: StoreFolder, break_it: Callable[[Path], None]) -> None:
     """
-    However it is damaged; a new log begins in a new file.
+    A new log begins in a new file, however the old one is damaged.
     """
     journal = desk.open()
     write(journal, 3)
@@ -340,18 +340,18 @@ def test_a_damaged_file_is_moved_aside(desk: Desk, break_it: Callable[[Path], No
     assert desk.open().moved_to == ""
 
 
-def test_an_empty_file_is_a_new_one(desk: Desk) -> None:
+def test_an_empty_file_is_a_new_one(desk: StoreFolder) -> None:
     """
-    Not a damaged one.
+    An empty file is not taken for a damaged one.
     """
     desk.path.touch()
 
     assert desk.open().moved_to == ""
 
 
-def test_nobody_else_may_read_it(desk: Desk) -> None:
+def test_other_users_cannot_read_the_file(desk: StoreFolder) -> None:
     """
-    Messages are for those who may.
+    The files have mode 0600, as messages may be private.
     """
     write(desk.open(), 1)
 
@@ -360,9 +360,9 @@ def test_nobody_else_may_read_it(desk: Desk) -> None:
     assert "log-wal" in modes
 
 
-def test_two_at_once(desk: Desk) -> None:
+def test_a_second_store_is_refused(desk: StoreFolder) -> None:
     """
-    The second is told, and the first is not disturbed.
+    The first one is not disturbed.
     """
     journal = desk.open()
     with pytest.raises(UnusableStore, match="in use by another daemon"):
@@ -370,9 +370,9 @@ def test_two_at_once(desk: Desk) -> None:
     write(journal, 1)
 
 
-def test_a_version_of_tomorrow(desk: Desk) -> None:
+def test_a_file_of_another_version_is_left_alone(desk: StoreFolder) -> None:
     """
-    Is left alone.
+    It is neither changed nor moved aside.
     """
     desk.open()._db.execute("PRAGMA user_version = 99")
     desk.close()
@@ -381,9 +381,9 @@ def test_a_version_of_tomorrow(desk: Desk) -> None:
         desk.open()
 
 
-def test_other_bounds(desk: Desk) -> None:
+def test_a_reload_changes_the_bounds(desk: StoreFolder) -> None:
     """
-    A reload changes them.
+    Messages are trimmed by the new bounds.
     """
     journal = desk.open(Retention(count=100))
     write(journal, 100)
@@ -397,7 +397,7 @@ def test_other_bounds(desk: Desk) -> None:
 
 def other_database(path: Path, statement: str) -> None:
     """
-    Make a database of another program.
+    Create a database of another program.
     """
     with closing(sqlite3.connect(path)) as db:
         db.execute(statement)
@@ -407,9 +407,9 @@ def other_database(path: Path, statement: str) -> None:
 @pytest.mark.parametrize(
     "kind", ["text", "binary", "database", "same table", "another number", "folder", "pipe"]
 )
-def test_what_was_never_ours_is_left_alone(kind: str, tmp_path: Path) -> None:
+def test_a_file_of_another_program_is_left_alone(kind: str, tmp_path: Path) -> None:
     """
-    A file named by mistake: it is refused, nothing of it is changed, and nothing is made beside it.
+    It is refused and not changed, and no other file is created.
     """
     path = tmp_path / "other"
     if kind == "text":
@@ -438,7 +438,7 @@ def test_what_was_never_ours_is_left_alone(kind: str, tmp_path: Path) -> None:
 
 def test_a_damaged_file_is_recognized_by_its_header(tmp_path: Path) -> None:
     """
-    It is moved aside though its lock file is gone.
+    It is moved aside although its lock file is missing.
     """
     path = tmp_path / "log"
     with closing(sqlite3.connect(path)) as db:

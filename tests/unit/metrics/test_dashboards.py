@@ -1,5 +1,5 @@
 """
-The dashboards in examples/: of the right shape, and about metrics that exist.
+The dashboards in examples/ have the right shape, and use metrics that exist.
 """
 
 from __future__ import annotations
@@ -33,14 +33,14 @@ _QUERY_WORDS = frozenset(
 
 def load(name: str) -> Any:
     """
-    The dashboard in this file.
+    Return the dashboard in this file.
     """
     return json.loads((FOLDER / name).read_text())
 
 
 def graphite_targets() -> list[str]:
     """
-    All that the dashboards ask of Graphite, with the default path.
+    Return all targets of the Graphite dashboards, with the default path.
     """
     targets = [
         target for _, params, _ in load("graphite.json")["graphs"] for target in params["target"]
@@ -52,7 +52,7 @@ def graphite_targets() -> list[str]:
 
 def prometheus_queries(instance: str, interval: str) -> list[str]:
     """
-    All that the dashboard asks of Prometheus, with its variables filled in.
+    Return all queries of the Prometheus dashboard, with its variables filled in.
     """
     return [
         target["expr"].replace("$instance", instance).replace("$__rate_interval", interval)
@@ -63,7 +63,7 @@ def prometheus_queries(instance: str, interval: str) -> list[str]:
 
 def exported() -> set[str]:
     """
-    The names that Graphite may see: `Counted` with a channel, and the fan-out's.
+    Return the names that Graphite may get.
     """
     names = {f"_daemon.{name}" for name in DAEMON}
     names |= {f"_daemon.fanout_seconds.{name}" for name in ("p50", "p90", "p99")}
@@ -72,7 +72,7 @@ def exported() -> set[str]:
 
 def collected() -> set[str]:
     """
-    The names that Prometheus may see.
+    Return the names that Prometheus may get.
     """
     clock = Clock()
     hub = Hub(MemoryBroker(clock, "e"), clock)
@@ -88,7 +88,7 @@ def collected() -> set[str]:
 @pytest.mark.parametrize("target", sorted(set(graphite_targets())))
 def test_graphite_targets_name_what_is_exported(target: str) -> None:
     """
-    Each path in them is one, or stands for some.
+    Each path in a target is exported, or a pattern of exported paths.
     """
     paths = _PATH.findall(target)
 
@@ -105,7 +105,7 @@ def test_graphite_targets_name_what_is_exported(target: str) -> None:
 @pytest.mark.parametrize("query", sorted(set(prometheus_queries(".*", "1m"))))
 def test_prometheus_queries_name_what_is_collected(query: str) -> None:
     """
-    Each word in them is a metric, a label or a function.
+    Each word in a query is a metric, a label or a function.
     """
     words = set(re.findall(r"[a-z_][a-z0-9_]{2,}", re.sub(r'"[^"]*"|\[[^]]*\]', "", query)))
 
@@ -115,7 +115,7 @@ def test_prometheus_queries_name_what_is_collected(query: str) -> None:
 
 def test_the_graphite_dashboard_has_its_shape() -> None:
     """
-    That which graphite-web's own script reads (content/js/dashboard.js, applyState).
+    It has what graphite-web's script reads (content/js/dashboard.js, applyState).
     """
     state = load("graphite.json")
 
@@ -134,7 +134,7 @@ def test_the_graphite_dashboard_has_its_shape() -> None:
 @pytest.mark.parametrize("name", GRAFANA)
 def test_grafana_dashboards_have_their_shape(name: str) -> None:
     """
-    Grafana's JSON model: what it needs to show panels, none over another.
+    They have what Grafana needs to show panels, and none covers another.
     """
     model = load(name)
     variables = {each["name"] for each in model["templating"]["list"]}
@@ -167,9 +167,9 @@ def test_grafana_dashboards_have_their_shape(name: str) -> None:
     assert unknown == set()
 
 
-def test_both_ways_show_the_same() -> None:
+def test_both_grafana_dashboards_show_the_same() -> None:
     """
-    Whoever changes from Graphite to Prometheus finds the graphs again.
+    An operator who changes from Graphite to Prometheus finds the same graphs.
     """
     titles = [[panel["title"] for panel in load(name)["panels"]] for name in GRAFANA]
     graphite = [params["title"] for _, params, _ in load("graphite.json")["graphs"]]

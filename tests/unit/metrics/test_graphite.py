@@ -1,5 +1,5 @@
 """
-What Graphite is told, and what becomes of it while carbon is away.
+Exports to Graphite, also while carbon is unavailable.
 """
 
 from __future__ import annotations
@@ -62,9 +62,9 @@ HOSTILE = {
 
 
 @dataclass(slots=True)
-class Counted:
+class Counts:
     """
-    Numbers as the hub counts them.
+    Metrics with the values that a test gives.
     """
 
     channels: Mapping[str, int]
@@ -97,7 +97,7 @@ class Counted:
     memory_bytes: int = 1 << 25
 
 
-DAEMON = {  # what is sent of `Counted`, beside its channels
+DAEMON = {  # what is exported of `Counts`, without channels
     "channels": 1,
     "readers": 3,
     "joining": 4,
@@ -134,9 +134,9 @@ DAEMON = {  # what is sent of `Counted`, beside its channels
 }
 
 
-class Names:
+class FakeResolver:
     """
-    Resolves as `answers` says; later, when `ask` is called.
+    Resolves as `answers` says; later, when `answer` is called.
     """
 
     def __init__(self) -> None:
@@ -152,15 +152,12 @@ class Names:
         types: object = None,
         transportSemantics: str = "TCP",
     ) -> None:
-        """
-        Keep the question.
-        """
         self.asked.append((name, transportSemantics))
         self._waiting.append(receiver)
 
     def answer(self) -> None:
         """
-        Answer all that was asked.
+        Answer all queries.
         """
         waiting, self._waiting = self._waiting, []
         for receiver in waiting:
@@ -171,9 +168,9 @@ class Names:
             receiver.resolutionComplete()
 
 
-class Socket:
+class FakePort:
     """
-    A UDP port that keeps what it was given.
+    A UDP port that records what is written.
     """
 
     def __init__(self, interface: str) -> None:
@@ -185,7 +182,7 @@ class Socket:
 
     def write(self, datagram: bytes, peer: tuple[str, int]) -> None:
         """
-        Keep *datagram*, or fail.
+        Record *datagram*, or fail.
         """
         self.peer = peer
         if self.error:
@@ -193,39 +190,33 @@ class Socket:
         self.sent.append(datagram)
 
     def stopListening(self) -> None:
-        """
-        Close at once.
-        """
         self.open = False
 
 
-class Reactor(MemoryReactorClock):
+class FakeReactor(MemoryReactorClock):
     """
-    In memory, with UDP ports and names.
+    A memory reactor with UDP ports and names.
     """
 
     def __init__(self) -> None:
         MemoryReactorClock.__init__(self)
-        self.names = Names()
-        self.sockets: list[Socket] = []
+        self.names = FakeResolver()
+        self.sockets: list[FakePort] = []
         self.error: OSError | None = None
 
-    def listenUDP(self, port: int, protocol: object, interface: str = "") -> Socket:
-        """
-        Open a socket, or fail.
-        """
+    def listenUDP(self, port: int, protocol: object, interface: str = "") -> FakePort:
         if self.error:
             raise CannotListenError(interface, port, self.error)
-        self.sockets.append(Socket(interface))
+        self.sockets.append(FakePort(interface))
         return self.sockets[-1]
 
 
 @pytest.fixture
-def reactor() -> Reactor:
+def reactor() -> FakeReactor:
     """
-    A reactor without a world.
+    A reactor without a network.
     """
-    return Reactor()
+    return FakeReactor()
 
 
 @pytest.fixture
@@ -245,9 +236,9 @@ def said() -> Iterator[list[str]]:
     globalLogPublisher.removeObserver(observe)
 
 
-def by_udp(reactor: Reactor, node: str = "") -> GraphiteExporter:
+def by_udp(reactor: FakeReactor, node: str = "") -> GraphiteExporter:
     """
-    An exporter that knows carbon's address.
+    Return an exporter that has carbon's address.
     """
     reactor.nameResolver = reactor.names  # type: ignore[assignment]  # it need not verify
     exporter = GraphiteExporter(reactor, "carbon.example", 2003, "cyclone-sse", "udp", node)
@@ -256,9 +247,9 @@ def by_udp(reactor: Reactor, node: str = "") -> GraphiteExporter:
     return exporter
 
 
-def by_tcp(reactor: Reactor, protocol: str = "tcp") -> GraphiteExporter:
+def by_tcp(reactor: FakeReactor, protocol: str = "tcp") -> GraphiteExporter:
     """
-    An exporter that begins to connect.
+    Return an exporter that has begun to connect.
     """
     exporter = GraphiteExporter(reactor, "carbon.example", 2003, "cyclone-sse", protocol)
     IService(exporter).startService()
@@ -267,24 +258,24 @@ def by_tcp(reactor: Reactor, protocol: str = "tcp") -> GraphiteExporter:
 
 class Carbon:
     """
-    The far end of the newest connection attempt of *reactor*.
+    The server's end of the newest connection attempt of *reactor*.
     """
 
-    def __init__(self, reactor: Reactor) -> None:
+    def __init__(self, reactor: FakeReactor) -> None:
         self._factory: Any = reactor.tcpClients[-1][2]
         self._connector: Any = reactor.connectors[-1]
         self.transport: Any = StringTransport()
 
     def accept(self) -> None:
         """
-        Let it in.
+        Accept the connection.
         """
         self._protocol = self._factory.buildProtocol(None)
         self._protocol.makeConnection(self.transport)
 
     def refuse(self) -> None:
         """
-        Do not.
+        Refuse the connection.
         """
         self._factory.clientConnectionFailed(self._connector, Failure(ConnectionRefusedError()))
 
@@ -296,7 +287,7 @@ class Carbon:
 
     def values(self) -> dict[str, float]:
         """
-        The values it was sent since the last call, by name without the path.
+        Return the values received since the last call, by name without the path.
         """
         values = parse(self.transport.value())
         self.transport.clear()
@@ -305,7 +296,7 @@ class Carbon:
 
 def parse(data: bytes) -> dict[str, float]:
     """
-    Values by name without the path; every line must be well formed.
+    Return values by name without the path; every line must be well formed.
     """
     values: dict[str, float] = {}
     for line in data.splitlines(keepends=True):
@@ -316,9 +307,9 @@ def parse(data: bytes) -> dict[str, float]:
     return values
 
 
-def shown(reactor: Reactor) -> dict[str, float]:
+def shown(reactor: FakeReactor) -> dict[str, float]:
     """
-    What the newest socket sent since the last call.
+    Return what the newest socket sent since the last call.
     """
     sent = b"".join(reactor.sockets[-1].sent)
     reactor.sockets[-1].sent.clear()
@@ -327,7 +318,7 @@ def shown(reactor: Reactor) -> dict[str, float]:
 
 def ended(exporter: IService) -> list[bool]:
     """
-    Stop *exporter*; the list gets True when that is done.
+    Stop *exporter*; the list gets True when it has stopped.
     """
     done: list[bool] = []
     stopping: Deferred[object] = exporter.stopService()
@@ -335,15 +326,15 @@ def ended(exporter: IService) -> list[bool]:
     return done
 
 
-def wait(reactor: Reactor) -> None:
+def wait(reactor: FakeReactor) -> None:
     """
-    Half a minute, in steps: endpoint and retries each set timers of their own.
+    Advance half a minute in steps: endpoint and retries set timers of their own.
     """
     reactor.pump([0.25] * 120)
 
 
 @pytest.mark.parametrize("protocol", ["udp", "tcp", "pickle"])
-def test_keeps_its_contracts(reactor: Reactor, protocol: str) -> None:
+def test_provides_its_interfaces(reactor: FakeReactor, protocol: str) -> None:
     """
     It is an exporter and a service.
     """
@@ -368,7 +359,7 @@ def test_keeps_its_contracts(reactor: Reactor, protocol: str) -> None:
         {"protocol": "json"},
     ],
 )
-def test_wrong_arguments_are_errors_at_start(reactor: Reactor, wrong: dict[str, Any]) -> None:
+def test_wrong_arguments_are_errors_at_start(reactor: FakeReactor, wrong: dict[str, Any]) -> None:
     """
     A wrong setting is one sentence, before anything is opened.
     """
@@ -384,7 +375,7 @@ def test_wrong_arguments_are_errors_at_start(reactor: Reactor, wrong: dict[str, 
 
 
 @pytest.mark.parametrize(("channel", "name"), HOSTILE.items())
-def test_names_are_harmless(channel: str, name: str) -> None:
+def test_any_name_is_one_component(channel: str, name: str) -> None:
     """
     Whatever a client calls its channel, carbon sees one component.
     """
@@ -394,10 +385,10 @@ def test_names_are_harmless(channel: str, name: str) -> None:
 @given(st.dictionaries(st.text(st.characters()), st.integers(1, 10**6), max_size=50))
 def test_any_channels_are_well_formed_lines(channels: dict[str, int]) -> None:
     """
-    Nothing is forged, nothing is lost: the readers of all lines are all readers.
+    No line can be forged, and the lines add up to all subscribers.
     """
-    reactor = Reactor()
-    by_udp(reactor).export(Counted(channels), 1e9)
+    reactor = FakeReactor()
+    by_udp(reactor).export(Counts(channels), 1e9)
 
     values = shown(reactor)
 
@@ -420,16 +411,16 @@ def test_datagrams_hold_whole_lines(sizes: list[int]) -> None:
     assert b"".join(sent) == b"".join(lines)
     assert all(0 < len(datagram) <= MAX_DATAGRAM for datagram in sent)
     assert all(datagram.endswith(b"\n") for datagram in sent)
-    # As few as there can be in this order: no datagram had room for the next line.
+    # As few as possible in this order: no datagram had room for the next line.
     for datagram, following in pairwise(sent):
         assert len(datagram) + following.index(b"\n") + 1 > MAX_DATAGRAM
 
 
-def test_lines_are_what_cyclone_sse_sent(reactor: Reactor) -> None:
+def test_lines_are_what_cyclone_sse_sent(reactor: FakeReactor) -> None:
     """
-    Dashboards made for cyclone-sse go on: its names, whole seconds.
+    Dashboards made for cyclone-sse still work: its names, whole seconds.
     """
-    by_udp(reactor).export(Counted({"news": 2, "chat": 1}), 1700000000.9)
+    by_udp(reactor).export(Counts({"news": 2, "chat": 1}), 1700000000.9)
 
     lines = b"".join(reactor.sockets[0].sent).splitlines()
     assert lines[:2] == [
@@ -439,11 +430,11 @@ def test_lines_are_what_cyclone_sse_sent(reactor: Reactor) -> None:
     assert reactor.sockets[0].peer == ("192.0.2.1", 2003)
 
 
-def test_the_daemon_has_a_subtree(reactor: Reactor) -> None:
+def test_the_daemon_has_a_subtree(reactor: FakeReactor) -> None:
     """
-    Its totals stand apart from all channels, whatever they are called.
+    Its totals stand apart from all channels, whatever those are called.
     """
-    by_udp(reactor).export(Counted({"_daemon": 7, "_daemon.readers": 8, "_other": 9}), 1.0)
+    by_udp(reactor).export(Counts({"_daemon": 7, "_daemon.readers": 8, "_other": 9}), 1.0)
 
     assert shown(reactor) == {
         "-daemon": 7,
@@ -454,50 +445,50 @@ def test_the_daemon_has_a_subtree(reactor: Reactor) -> None:
     }
 
 
-def test_a_node_has_its_own_subtree(reactor: Reactor) -> None:
+def test_a_node_has_its_own_subtree(reactor: FakeReactor) -> None:
     """
-    Several daemons share a path; a host name's dots are not sub-trees.
+    Several daemons share a path; the dots of a host name make no sub-trees.
     """
-    by_udp(reactor, "web1.example").export(Counted({"news": 2}), 1.0)
+    by_udp(reactor, "web1.example").export(Counts({"news": 2}), 1.0)
 
     assert reactor.sockets[0].sent[0].startswith(b"cyclone-sse.web1_example.news 2 1\n")
 
 
-def test_channels_with_one_name_are_summed(reactor: Reactor) -> None:
+def test_channels_with_one_name_are_summed(reactor: FakeReactor) -> None:
     """
-    Names that become the same are one line with all their readers.
+    FakeResolver with the same component are one line with all their subscribers.
     """
-    by_udp(reactor).export(Counted({"a.b": 1, "a b": 2, "a_b": 4}), 1.0)
+    by_udp(reactor).export(Counts({"a.b": 1, "a b": 2, "a_b": 4}), 1.0)
 
     assert shown(reactor)["a_b"] == 7
 
 
-def test_a_channel_that_vanished_is_zero_once(reactor: Reactor) -> None:
+def test_a_channel_that_vanished_is_zero_once(reactor: FakeReactor) -> None:
     """
-    A graph falls to zero when the last reader leaves, and then costs nothing.
+    A graph falls to zero when the last subscriber leaves, and then costs nothing.
     """
     exporter = by_udp(reactor)
-    exporter.export(Counted({"news": 2, "a.b": 1, "a/b": 1}), 1.0)
+    exporter.export(Counts({"news": 2, "a.b": 1, "a/b": 1}), 1.0)
     shown(reactor)
 
-    exporter.export(Counted({"a/b": 1}), 2.0)
+    exporter.export(Counts({"a/b": 1}), 2.0)
     second = shown(reactor)
-    exporter.export(Counted({"a/b": 1}), 3.0)
+    exporter.export(Counts({"a/b": 1}), 3.0)
     third = shown(reactor)
 
     assert (second["news"], second["a_b"]) == (0, 1)
     assert "news" not in third
 
 
-def test_only_the_biggest_channels_are_shown(reactor: Reactor) -> None:
+def test_only_the_biggest_channels_are_shown(reactor: FakeReactor) -> None:
     """
-    Clients that invent channels cannot fill carbon's disk in one go.
+    Clients that invent channels cannot fill carbon's disk at once.
     """
     exporter = by_udp(reactor)
     channels = {f"c{number}": 1 for number in range(MAX_CHANNELS + 50)}
-    exporter.export(Counted(channels | {"a": 5}), 1.0)
+    exporter.export(Counts(channels | {"a": 5}), 1.0)
     first = shown(reactor)
-    exporter.export(Counted({f"d{number}": 2 for number in range(MAX_CHANNELS)} | channels), 2.0)
+    exporter.export(Counts({f"d{number}": 2 for number in range(MAX_CHANNELS)} | channels), 2.0)
     second = shown(reactor)
 
     names = [name for name in first if not name.startswith("_")]
@@ -505,36 +496,36 @@ def test_only_the_biggest_channels_are_shown(reactor: Reactor) -> None:
     assert first["a"] == 5
     assert first["_other"] == 51
     assert first["_daemon.channels"] == MAX_CHANNELS + 51
-    # Those that only became small are no zero: their readers are still there.
+    # Channels that only became small are no zero: they still have subscribers.
     assert second["_other"] == MAX_CHANNELS + 50
     assert second["a"] == 0
     assert "c0" not in second
 
 
-def test_broken_numbers_do_not_reach_the_caller(
-    reactor: Reactor, clean_reactor: list[Failure]
+def test_an_error_does_not_reach_the_caller(
+    reactor: FakeReactor, clean_reactor: list[Failure]
 ) -> None:
     """
-    Whatever goes wrong, the next export has its chance.
+    Whatever fails, the next export is attempted.
     """
     exporter = by_udp(reactor)
     numbers: Any = None
     exporter.export(numbers, 1.0)
-    exporter.export(Counted({"news": 1}), 2.0)
+    exporter.export(Counts({"news": 1}), 2.0)
 
     assert len(clean_reactor) == 1
     clean_reactor.clear()
     assert shown(reactor)["news"] == 1
 
 
-def test_nothing_is_sent_unless_it_runs(reactor: Reactor) -> None:
+def test_nothing_is_sent_unless_it_runs(reactor: FakeReactor) -> None:
     """
     Before start and after stop an export is dropped, and no socket is open.
     """
     exporter = by_udp(reactor)
     ended(exporter)
     reactor.advance(ADDRESS_SECONDS)
-    exporter.export(Counted({"news": 1}), 1.0)
+    exporter.export(Counts({"news": 1}), 1.0)
     reactor.names.answer()
 
     assert not reactor.sockets[0].open
@@ -542,9 +533,9 @@ def test_nothing_is_sent_unless_it_runs(reactor: Reactor) -> None:
     assert len(reactor.sockets) == 1
 
 
-def test_a_name_that_comes_after_the_stop_opens_nothing(reactor: Reactor) -> None:
+def test_a_name_that_comes_after_the_stop_opens_nothing(reactor: FakeReactor) -> None:
     """
-    A slow name server cannot leave a socket behind.
+    A slow name server cannot leave a socket open.
     """
     reactor.nameResolver = reactor.names  # type: ignore[assignment]  # it need not verify
     exporter = GraphiteExporter(reactor, "carbon.example", 2003, "cyclone-sse", "udp")
@@ -563,40 +554,40 @@ def test_a_name_that_comes_after_the_stop_opens_nothing(reactor: Reactor) -> Non
         (["192.0.2.7", "192.0.2.8"], "192.0.2.7", ""),
     ],
 )
-def test_udp_takes_the_address_carbon_likely_has(
-    reactor: Reactor, answers: list[str], peer: str, interface: str
+def test_udp_prefers_ipv4(
+    reactor: FakeReactor, answers: list[str], peer: str, interface: str
 ) -> None:
     """
-    IPv6 where there is only that; carbon binds IPv4 unless told otherwise.
+    Carbon binds IPv4 by default; IPv6 is used where there is no other address.
     """
     reactor.names.answers = answers
-    by_udp(reactor).export(Counted({}), 1.0)
+    by_udp(reactor).export(Counts({}), 1.0)
 
     assert reactor.names.asked == [("carbon.example", "UDP")]
     assert reactor.sockets[0].peer == (peer, 2003)
     assert reactor.sockets[0].interface == interface
 
 
-def test_udp_follows_a_name_that_moves(reactor: Reactor, said: list[str]) -> None:
+def test_udp_follows_a_name_that_moves(reactor: FakeReactor, said: list[str]) -> None:
     """
-    The name is asked for again now and then; while it fails the old address serves.
+    The name is resolved again at intervals; while that fails the old address is used.
     """
     exporter = by_udp(reactor)
-    exporter.export(Counted({"news": 1}), 1.0)
+    exporter.export(Counts({"news": 1}), 1.0)
     asked_early = len(reactor.names.asked)
     shown(reactor)
 
     reactor.advance(ADDRESS_SECONDS)
     reactor.names.answers = []
-    exporter.export(Counted({"news": 2}), 2.0)
+    exporter.export(Counts({"news": 2}), 2.0)
     reactor.names.answer()
     shown(reactor)
-    exporter.export(Counted({"news": 3}), 3.0)
+    exporter.export(Counts({"news": 3}), 3.0)
     old = shown(reactor)["news"]
 
     reactor.names.answers = ["192.0.2.9"]
     reactor.names.answer()
-    exporter.export(Counted({"news": 4}), 4.0)
+    exporter.export(Counts({"news": 4}), 4.0)
 
     assert asked_early == 1
     assert old == 3
@@ -606,32 +597,32 @@ def test_udp_follows_a_name_that_moves(reactor: Reactor, said: list[str]) -> Non
     assert said == []
 
 
-def test_udp_stays_while_its_address_is_one_of_the_answers(reactor: Reactor) -> None:
+def test_udp_stays_while_its_address_is_one_of_the_answers(reactor: FakeReactor) -> None:
     """
-    A name that turns its answers round does not scatter the numbers.
+    A name server that rotates its answers does not scatter the samples.
     """
     exporter = by_udp(reactor)
     reactor.advance(ADDRESS_SECONDS)
     reactor.names.answers = ["192.0.2.8", "192.0.2.1"]
-    exporter.export(Counted({"news": 1}), 1.0)
+    exporter.export(Counts({"news": 1}), 1.0)
     reactor.names.answer()
 
     assert len(reactor.sockets) == 1
     assert len(reactor.names.asked) == 2
 
 
-def test_an_unknown_name_is_said_once(reactor: Reactor, said: list[str]) -> None:
+def test_an_unknown_name_is_logged_once(reactor: FakeReactor, said: list[str]) -> None:
     """
-    Each export asks again; the log has the loss once and the return once.
+    Each export resolves again; the log has the loss once and the return once.
     """
     reactor.names.answers = []
     exporter = by_udp(reactor)
     for second in range(5):
-        exporter.export(Counted({"news": 1}), second)
+        exporter.export(Counts({"news": 1}), second)
         reactor.names.answer()
     reactor.names.answers = ["192.0.2.1"]
     for second in range(5):
-        exporter.export(Counted({"news": 1}), second)
+        exporter.export(Counts({"news": 1}), second)
         reactor.names.answer()
 
     assert said == [
@@ -641,9 +632,9 @@ def test_an_unknown_name_is_said_once(reactor: Reactor, said: list[str]) -> None
 
 
 @pytest.mark.parametrize("when", ["opening", "sending"])
-def test_a_network_that_fails_is_said_once(reactor: Reactor, said: list[str], when: str) -> None:
+def test_a_failing_network_is_logged_once(reactor: FakeReactor, said: list[str], when: str) -> None:
     """
-    An unreachable network neither raises nor fills the log, and heals by itself.
+    An unreachable network neither raises nor fills the log, and recovers by itself.
     """
     if when == "opening":
         reactor.error = OSError(101, "Network is unreachable")
@@ -651,13 +642,13 @@ def test_a_network_that_fails_is_said_once(reactor: Reactor, said: list[str], wh
     if when == "sending":
         reactor.sockets[0].error = OSError(101, "Network is unreachable")
     for second in range(3):
-        exporter.export(Counted({"news": 1}), second)
+        exporter.export(Counts({"news": 1}), second)
         reactor.names.answer()
     reactor.error = None
     for socket in reactor.sockets:
         socket.error = None
     for second in range(3):
-        exporter.export(Counted({"news": 1}), second)
+        exporter.export(Counts({"news": 1}), second)
         reactor.names.answer()
 
     assert len(said) == 2
@@ -666,16 +657,16 @@ def test_a_network_that_fails_is_said_once(reactor: Reactor, said: list[str], wh
     assert sum(socket.open for socket in reactor.sockets) == 1
 
 
-def test_tcp_sends_over_one_connection(reactor: Reactor, said: list[str]) -> None:
+def test_tcp_sends_over_one_connection(reactor: FakeReactor, said: list[str]) -> None:
     """
-    Exports follow each other; a healthy day says nothing.
+    Exports follow each other; without faults nothing is logged.
     """
     exporter = by_tcp(reactor)
     carbon = Carbon(reactor)
     carbon.accept()
-    exporter.export(Counted({"news": 1}), 1.0)
+    exporter.export(Counts({"news": 1}), 1.0)
     first = carbon.values()
-    exporter.export(Counted({"news": 2}), 2.0)
+    exporter.export(Counts({"news": 2}), 2.0)
 
     assert first["news"] == 1
     assert carbon.values()["news"] == 2
@@ -683,16 +674,16 @@ def test_tcp_sends_over_one_connection(reactor: Reactor, said: list[str]) -> Non
     assert said == []
 
 
-def test_rates_are_those_between_two_exports(reactor: Reactor) -> None:
+def test_rates_are_those_between_two_exports(reactor: FakeReactor) -> None:
     """
-    The first is since the start; after a pause the whole of it counts.
+    The first rates are since the start; after a pause they cover all of it.
     """
     exporter = by_udp(reactor)
-    exporter.export(Counted({}), 1.0)
+    exporter.export(Counts({}), 1.0)
     first = shown(reactor)
-    exporter.export(Counted({}, published=140, uptime=70.0, cpu_seconds=30.5), 2.0)
+    exporter.export(Counts({}, published=140, uptime=70.0, cpu_seconds=30.5), 2.0)
     second = shown(reactor)
-    exporter.export(Counted({}, published=140, uptime=70.0), 3.0)
+    exporter.export(Counts({}, published=140, uptime=70.0), 3.0)
 
     assert first["_daemon.rates.published"] == 2
     assert second["_daemon.rates.published"] == 2
@@ -701,12 +692,12 @@ def test_rates_are_those_between_two_exports(reactor: Reactor) -> None:
     assert "_daemon.rates.published" not in shown(reactor)  # no time has passed
 
 
-def test_quantiles_are_those_between_two_exports(reactor: Reactor) -> None:
+def test_quantiles_are_those_between_two_exports(reactor: FakeReactor) -> None:
     """
-    A slow minute is seen in that minute, and a quiet one has no value.
+    A slow minute is visible in that minute, and a quiet one has no value.
     """
     exporter = by_udp(reactor)
-    numbers = Counted({})
+    numbers = Counts({})
     for _ in range(100):
         numbers.fanout.observe(0.0009)
     exporter.export(numbers, 1.0)
@@ -724,9 +715,9 @@ def test_quantiles_are_those_between_two_exports(reactor: Reactor) -> None:
     assert slow["_daemon.turns"] == 101
 
 
-def test_what_the_hub_counts_can_be_exported(reactor: Reactor) -> None:
+def test_what_the_hub_counts_can_be_exported(reactor: FakeReactor) -> None:
     """
-    `Counts` is what the daemon hands over.
+    The daemon exports `Metrics`.
     """
     metrics: Any = Metrics(channels={"news": 1}, uptime=1.0)
     by_udp(reactor).export(metrics, 1.0)
@@ -737,15 +728,15 @@ def test_what_the_hub_counts_can_be_exported(reactor: Reactor) -> None:
 @given(st.dictionaries(st.text(st.characters()), st.integers(1, 10**6), max_size=20))
 def test_pickles_are_what_carbon_reads(channels: dict[str, int]) -> None:
     """
-    The values of the lines, each pickle behind its length, in carbon's bounds.
+    Pickles have the values of the lines, each after its length, within carbon's bounds.
     """
-    reactor = Reactor()
+    reactor = FakeReactor()
     exporter = by_tcp(reactor, "pickle")
     carbon = Carbon(reactor)
     carbon.accept()
-    by_lines = Reactor()
-    by_udp(by_lines).export(Counted(channels), 1e9)
-    exporter.export(Counted(channels), 1e9)
+    by_lines = FakeReactor()
+    by_udp(by_lines).export(Counts(channels), 1e9)
+    exporter.export(Counts(channels), 1e9)
 
     samples = unpickled(carbon.transport.value())
 
@@ -755,14 +746,14 @@ def test_pickles_are_what_carbon_reads(channels: dict[str, int]) -> None:
     assert {stamp for _, (stamp, _) in samples} == {10**9}
 
 
-def test_many_channels_are_several_pickles(reactor: Reactor) -> None:
+def test_many_channels_are_several_pickles(reactor: FakeReactor) -> None:
     """
-    Carbon hangs up on one of more than a megabyte.
+    Carbon closes the connection on a pickle of more than a megabyte.
     """
     exporter = by_tcp(reactor, "pickle")
     carbon = Carbon(reactor)
     carbon.accept()
-    exporter.export(Counted({f"{number:0200}": 1 for number in range(MAX_CHANNELS)}), 1e9)
+    exporter.export(Counts({f"{number:0200}": 1 for number in range(MAX_CHANNELS)}), 1e9)
 
     data = carbon.transport.value()
     sizes = []
@@ -778,7 +769,7 @@ def test_many_channels_are_several_pickles(reactor: Reactor) -> None:
 
 def unpickled(data: bytes) -> list[tuple[str, tuple[int, float]]]:
     """
-    The samples in *data*, which must be whole.
+    Return the samples in *data*, which must be whole.
     """
     samples: list[tuple[str, tuple[int, float]]] = []
     while data:
@@ -790,7 +781,7 @@ def unpickled(data: bytes) -> list[tuple[str, tuple[int, float]]]:
 
 
 def test_tcp_keeps_the_newest_export_while_carbon_is_away(
-    reactor: Reactor, said: list[str]
+    reactor: FakeReactor, said: list[str]
 ) -> None:
     """
     On its return carbon gets the last export and no other, with the zeros it missed.
@@ -798,10 +789,10 @@ def test_tcp_keeps_the_newest_export_while_carbon_is_away(
     exporter = by_tcp(reactor)
     carbon = Carbon(reactor)
     carbon.accept()
-    exporter.export(Counted({"news": 1, "chat": 1}), 1.0)
+    exporter.export(Counts({"news": 1, "chat": 1}), 1.0)
     carbon.vanish()
     for second in range(2, 100):
-        exporter.export(Counted({"news": second}), second)
+        exporter.export(Counts({"news": second}), second)
     wait(reactor)
     Carbon(reactor).refuse()
     wait(reactor)
@@ -816,14 +807,14 @@ def test_tcp_keeps_the_newest_export_while_carbon_is_away(
     assert said[1] == "carbon at carbon.example, port 2003: back"
 
 
-def test_tcp_says_once_that_it_never_found_carbon(reactor: Reactor, said: list[str]) -> None:
+def test_tcp_logs_once_that_carbon_was_never_found(reactor: FakeReactor, said: list[str]) -> None:
     """
-    A wrong address is in the log at the first try, not at each.
+    A wrong address is logged at the first attempt, not at each.
     """
     exporter = by_tcp(reactor)
     for second in range(5):
         Carbon(reactor).refuse()
-        exporter.export(Counted({"news": 1}), second)
+        exporter.export(Counts({"news": 1}), second)
         wait(reactor)
 
     assert len(reactor.tcpClients) > 4
@@ -831,18 +822,18 @@ def test_tcp_says_once_that_it_never_found_carbon(reactor: Reactor, said: list[s
     assert "refused" in said[0]
 
 
-def test_a_carbon_that_does_not_read_is_left(reactor: Reactor, said: list[str]) -> None:
+def test_a_carbon_that_does_not_read_is_disconnected(reactor: FakeReactor, said: list[str]) -> None:
     """
-    Behind for a whole interval: the connection is aborted and made again.
+    After a whole interval the connection is aborted and opened again.
     """
     exporter = by_tcp(reactor)
     carbon = Carbon(reactor)
     carbon.accept()
-    exporter.export(Counted({"news": 1}), 1.0)
+    exporter.export(Counts({"news": 1}), 1.0)
     carbon.transport.producer.pauseProducing()
     carbon.values()
-    exporter.export(Counted({"news": 2}), 2.0)
-    exporter.export(Counted({"news": 3}), 3.0)
+    exporter.export(Counts({"news": 2}), 2.0)
+    exporter.export(Counts({"news": 3}), 3.0)
 
     assert carbon.transport.disconnected
     assert carbon.values() == {}
@@ -855,7 +846,7 @@ def test_a_carbon_that_does_not_read_is_left(reactor: Reactor, said: list[str]) 
     assert len(said) == 2
 
 
-def test_a_carbon_that_catches_up_is_kept(reactor: Reactor) -> None:
+def test_a_carbon_that_catches_up_is_kept(reactor: FakeReactor) -> None:
     """
     Being slow within an interval is no fault.
     """
@@ -863,7 +854,7 @@ def test_a_carbon_that_catches_up_is_kept(reactor: Reactor) -> None:
     carbon = Carbon(reactor)
     carbon.accept()
     for second in range(3):
-        exporter.export(Counted({"news": 1}), second)
+        exporter.export(Counts({"news": 1}), second)
         carbon.transport.producer.pauseProducing()
         carbon.transport.producer.resumeProducing()
 
@@ -871,9 +862,9 @@ def test_a_carbon_that_catches_up_is_kept(reactor: Reactor) -> None:
     assert carbon.transport.value().count(b"cyclone-sse.news") == 3
 
 
-def test_the_stop_lets_the_last_lines_leave(reactor: Reactor, said: list[str]) -> None:
+def test_the_stop_sends_the_last_lines(reactor: FakeReactor, said: list[str]) -> None:
     """
-    An orderly end: the connection is closed, not cut, and nobody calls it a loss.
+    The connection is closed and not aborted, and no loss is logged.
     """
     exporter = by_tcp(reactor)
     carbon = Carbon(reactor)
@@ -891,9 +882,9 @@ def test_the_stop_lets_the_last_lines_leave(reactor: Reactor, said: list[str]) -
     assert reactor.getDelayedCalls() == []
 
 
-def test_the_stop_does_not_wait_for_a_carbon_that_does_not_read(reactor: Reactor) -> None:
+def test_the_stop_does_not_wait_for_a_carbon_that_does_not_read(reactor: FakeReactor) -> None:
     """
-    After a moment the connection is cut.
+    After CLOSE_SECONDS the connection is aborted.
     """
     exporter = by_tcp(reactor)
     carbon = Carbon(reactor)
@@ -905,9 +896,9 @@ def test_the_stop_does_not_wait_for_a_carbon_that_does_not_read(reactor: Reactor
     assert carbon.transport.disconnected
 
 
-def test_the_stop_ends_the_attempts(reactor: Reactor, said: list[str]) -> None:
+def test_the_stop_ends_the_attempts(reactor: FakeReactor, said: list[str]) -> None:
     """
-    Stopped while carbon is away: no timer is left, nothing is said.
+    Stopped while carbon is unavailable: no timer is left, and nothing is logged.
     """
     exporter = by_tcp(reactor)
     Carbon(reactor).refuse()
@@ -921,9 +912,9 @@ def test_the_stop_ends_the_attempts(reactor: Reactor, said: list[str]) -> None:
     assert reactor.getDelayedCalls() == []
 
 
-async def test_a_full_connection_is_cut_and_made_again(said: list[str]) -> None:
+async def test_a_full_connection_is_aborted_and_opened_again(said: list[str]) -> None:
     """
-    The same over real sockets: what the system and the transport hold is bounded.
+    The buffers of system and transport are bounded, over real sockets.
     """
     from twisted.internet import reactor
 
@@ -943,7 +934,7 @@ async def test_a_full_connection_is_cut_and_made_again(said: list[str]) -> None:
     )
     IService(exporter).startService()
     first = await accepted.get()
-    many = Counted({f"{number:0200}": 1 for number in range(MAX_CHANNELS)})
+    many = Counts({f"{number:0200}": 1 for number in range(MAX_CHANNELS)})
     exports = 0
     while not said:
         exporter.export(many, 1.0)
