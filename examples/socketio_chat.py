@@ -1,5 +1,5 @@
 r"""
-An application of your own for Socket.IO clients: a namespace, events, and who may come.
+An application for Socket.IO clients: it has a namespace and events, and decides who may connect.
 
     PYTHONPATH=. twistd -n realtime --port=8080 \
         --route='^/socket\.io/ socket.io:app=socketio_chat.Chat'
@@ -16,39 +16,28 @@ from typing import Any
 
 from zope.interface import implementer
 
-from rt_twisted.actions.context import ActionContext
-from rt_twisted.actions.interfaces import ISocketIOApp
-from rt_twisted.actions.socketio.socket import Socket
-from rt_twisted.model.errors import HttpError
+from rt_twisted.api import ActionContext, HttpError, ISocketIOApp, Socket
 
 
 @implementer(ISocketIOApp)
 class Chat:
     """
-    Everybody with a name is in the channel `chat`.
+    Subscribe every client that sends a name to the channel `chat`.
     """
 
     def __init__(self, context: ActionContext) -> None:
         self.context = context
 
     def on_connect(self, client: Socket, auth: dict[str, Any]) -> None:
-        """
-        Let in who has a name.
-        """
         if client.namespace != "/chat" or not auth.get("name"):
             raise HttpError(403, "this is /chat, for people with a name")
         client.data["name"] = auth["name"]
         client.join("chat")
 
     async def on_event(self, client: Socket, event: str, *arguments: Any) -> dict[str, Any]:
-        """
-        Tell everybody; acknowledge with the position of what was said.
-        """
         line = {"name": client.data["name"], "text": arguments[0]}
         position = await client.publish("chat", json.dumps(line).encode(), "said")
         return {"position": str(position)}
 
     def on_disconnect(self, client: Socket, why: str) -> None:
-        """
-        Nobody is told.
-        """
+        pass

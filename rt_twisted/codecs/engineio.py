@@ -1,13 +1,12 @@
 """
-Engine.IO, the third and fourth revision of its protocol: packets. How they lie
-in polls and websockets is in `engineio_framing`.
+Packets of Engine.IO, revisions 3 and 4; `engineio_framing` puts them into polls and websockets.
 
 https://github.com/socketio/engine.io-protocol
 
-Text is the packet's type, a digit, and its data. Binary data is a message
-always; it goes as it is where the wire can carry bytes, else as base64 behind
-a `b`. The revisions differ in who pings, in the framing of polls, and in that
-3 puts the type in front of binary data too.
+A text packet is a digit, its type, and its data. Binary data is always a message; it is sent
+as it is where the wire carries bytes, else as base64 after a `b`. The revisions differ in
+who pings, in the framing of polls, and in the type in front of binary data, which revision 3
+has as well.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ from rt_twisted.codecs.errors import RemoteProtocolError
 
 class EngineIOPacketType(IntEnum):
     """
-    Types of packets.
+    The types of packets.
     """
 
     OPEN = 0
@@ -38,7 +37,7 @@ class EngineIOPacketType(IntEnum):
 @dataclass(frozen=True, slots=True)
 class EngineIOPacket:
     """
-    One packet.
+    A packet of either revision.
 
     Args:
         kind: its type.
@@ -49,34 +48,34 @@ class EngineIOPacket:
     data: str | bytes = ""
 
 
-def text_of(kind: EngineIOPacketType, data: bytes = b"") -> bytes:
+def encode_text(kind: EngineIOPacketType, data: bytes = b"") -> bytes:
     """
-    A text packet, ready for `Framing.text`; *data* is UTF-8.
+    Return a text packet for `Framing.text`; *data* is UTF-8.
     """
     return b"%d%s" % (kind, data)
 
 
-def open_data(
+def open_payload(
     sid: str, upgrades: list[str], interval: float, timeout: float, payload: int
 ) -> bytes:
     """
-    What an OPEN packet tells the client.
+    Return the data of an OPEN packet, which describes the session.
 
     Args:
         sid: the session's id.
-        upgrades: transports it may change to.
+        upgrades: transports to which the client may upgrade.
         interval: seconds between two pings.
-        timeout: seconds to wait for the answer to one.
-        payload: bytes that one poll may post.
+        timeout: seconds to wait for a pong.
+        payload: bytes that the client may post at once.
     """
-    said = {
+    fields = {
         "sid": sid,
         "upgrades": upgrades,
         "pingInterval": int(interval * 1000),
         "pingTimeout": int(timeout * 1000),
         "maxPayload": payload,
     }
-    return _json(said).encode()
+    return _json(fields).encode()
 
 
 _json = json.JSONEncoder(separators=(",", ":")).encode
@@ -84,11 +83,13 @@ _json = json.JSONEncoder(separators=(",", ":")).encode
 
 def decode(message: str | bytes) -> EngineIOPacket:
     """
-    The packet in a websocket message of revision 4, or between the separators of
-    a poll: text, bytes as they are, or base64.
+    Decode a packet of revision 4: a websocket message, or a part of a poll.
+
+    Args:
+        message: text, which may have base64, or bytes.
 
     Raises:
-        RemoteProtocolError: no such packet; the session ends.
+        RemoteProtocolError: the packet is malformed; close the session.
     """
     if isinstance(message, bytes):
         return EngineIOPacket(EngineIOPacketType.MESSAGE, message)
@@ -96,16 +97,16 @@ def decode(message: str | bytes) -> EngineIOPacket:
     if kind and kind in "0123456":
         return EngineIOPacket(EngineIOPacketType(int(kind)), message[1:])
     if kind == "b":
-        return EngineIOPacket(EngineIOPacketType.MESSAGE, from_base64(message[1:]))
+        return EngineIOPacket(EngineIOPacketType.MESSAGE, decode_base64(message[1:]))
     raise RemoteProtocolError("unknown type of packet")
 
 
 def decode3(message: str | bytes) -> EngineIOPacket:
     """
-    The same of revision 3: its type is in front of bytes too.
+    Decode a packet of revision 3, which has its type in front of bytes as well.
 
     Raises:
-        RemoteProtocolError: no such packet; the session ends.
+        RemoteProtocolError: the packet is malformed; close the session.
     """
     if isinstance(message, bytes):
         if message[:1] != b"\x04":
@@ -114,16 +115,16 @@ def decode3(message: str | bytes) -> EngineIOPacket:
     if message[:1] == "b":
         if message[1:2] != "4":
             raise RemoteProtocolError("a binary packet that is no message")
-        return EngineIOPacket(EngineIOPacketType.MESSAGE, from_base64(message[2:]))
+        return EngineIOPacket(EngineIOPacketType.MESSAGE, decode_base64(message[2:]))
     return decode(message)
 
 
-def from_base64(text: str) -> bytes:
+def decode_base64(text: str) -> bytes:
     """
-    The bytes that *text* stands for.
+    Decode base64.
 
     Raises:
-        RemoteProtocolError: it is not base64.
+        RemoteProtocolError: *text* is not base64.
     """
     try:
         return base64.b64decode(text, validate=True)

@@ -1,6 +1,5 @@
 """
-How Engine.IO packets become bytes, and bytes packets: the bodies of polls, and
-websocket frames, of either revision.
+The framing of Engine.IO packets: in the bodies of polls, and in websocket frames.
 """
 
 from __future__ import annotations
@@ -8,15 +7,21 @@ from __future__ import annotations
 import base64
 import re
 import struct
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass
-from typing import Protocol
+from typing import AnyStr, Protocol
 
-from rt_twisted.codecs.engineio import EngineIOPacket, EngineIOPacketType, decode, decode3, text_of
+from rt_twisted.codecs.engineio import (
+    EngineIOPacket,
+    EngineIOPacketType,
+    decode,
+    decode3,
+    encode_text,
+)
 from rt_twisted.codecs.errors import RemoteProtocolError
 from rt_twisted.codecs.websocket import CloseCode, DeflateParameters, close_frame, data_frame
 
-MAX_PACKETS = 10_000  # in a request: a megabyte could hold half a million
+MAX_PACKETS = 10_000  # in one request: a megabyte could have half a million
 SEPARATOR = b"\x1e"
 TEXT = "text/plain; charset=UTF-8"
 BINARY = "application/octet-stream"
@@ -30,100 +35,92 @@ _NUMERALS = bytes.maketrans(b"0123456789", bytes(range(10)))
 
 class Framing(Hashable, Protocol):
     """
-    How packets become bytes on one kind of wire. Results are whole: any of them
-    may be joined. Compares by value.
+    How packets become bytes on one transport.
+
+    Results are whole frames, which can be joined. Framings compare by value.
     """
 
     def text(self, packet: bytes) -> bytes:
         """
-        A text packet, from its type on.
+        Return the frame of a text packet, which begins with its type.
         """
 
     def binary(self, data: bytes) -> bytes:
         """
-        A binary message.
+        Return the frame of a binary message.
         """
 
     def end(self) -> bytes:
         """
-        The last that is said, to a client that shall come back.
+        Return the last frame to a client that has to reconnect.
         """
 
 
 class PollFraming(Framing, Protocol):
     """
-    The same in the bodies of polls, which can be read too.
+    How packets become the body of a poll's response or a post, and are parsed again.
     """
 
     def body(self, frames: bytes) -> bytes:
         """
-        The body of an answer from frames that were joined, at least one.
+        Return the body of a response; *frames* are joined, at least one.
         """
 
     def response(self, frames: bytes) -> tuple[str, bytes]:
         """
-        The media type of an answer and its body, from frames as in `body`.
+        Return the media type and the body of a response; *frames* as in `body`.
         """
 
-    def portion(self, frames: bytes, most: int, count: int = 0) -> int:
+    def portion(self, frames: bytes, limit: int, count: int = 0) -> int:
         """
-        How many bytes of *frames*, which may be cut off anywhere, are for one
-        answer: those of whole packets up to *most* bytes, or of a first one that
-        is larger; 0 if that is not whole. No more than *count* packets; 0 stands
-        for any number.
+        Return how many bytes of *frames* to send in one response.
+
+        Args:
+            frames: joined; the last one may be cut off anywhere.
+            limit: of the bytes; a larger first packet is sent alone.
+            count: limit of the packets; 0 for none.
+
+        Returns:
+            the size of whole packets; 0 if the first packet is incomplete.
         """
 
-    def packets(self, body: bytes, most: int = MAX_PACKETS) -> list[EngineIOPacket]:
+    def packets(self, body: bytes, limit: int = MAX_PACKETS) -> list[EngineIOPacket]:
         """
-        What is in such a body, or in one that a client posts: at least one
-        packet, and *most* of them.
+        Parse the body of a post, or of a response: at least one packet.
+
+        Args:
+            body: of any size.
+            limit: of the packets.
 
         Raises:
-            RemoteProtocolError: it is malformed; the session ends.
+            RemoteProtocolError: the body is malformed, or has too many packets; close the
+                session.
         """
 
 
 @dataclass(frozen=True, slots=True)
 class Poll4:
     """
-    Revision 4: packets with a separator in between, binary as base64.
+    Polls of revision 4: packets are separated by SEPARATOR, binary data is base64.
     """
 
     def text(self, packet: bytes) -> bytes:
-        """
-        See `Framing`.
-        """
         return packet + SEPARATOR
 
     def binary(self, data: bytes) -> bytes:
-        """
-        See `Framing`.
-        """
         return b"b%s%s" % (base64.b64encode(data), SEPARATOR)
 
     def end(self) -> bytes:
-        """
-        Nothing: a poll that fails has clients come back, a CLOSE not all of them.
-        """
-        return b""
+        return b""  # a poll fails instead: not all clients reconnect after a CLOSE
 
     def body(self, frames: bytes) -> bytes:
-        """
-        Without the last separator.
-        """
-        return frames[:-1]
+        return frames[:-1]  # without the last separator
 
     def response(self, frames: bytes) -> tuple[str, bytes]:
-        """
-        See `PollFraming`.
-        """
         return TEXT, self.body(frames)
 
-    def portion(self, frames: bytes, most: int, count: int = 0) -> int:
-        """
-        See `PollFraming`.
-        """
-        end = frames.rfind(SEPARATOR, 0, most) + 1 or frames.find(SEPARATOR, most) + 1
+    def portion(self, frames: bytes, limit: int, count: int = 0) -> int:
+        end = frames.rfind(SEPARATOR, 0, limit) + 1 or frames.find(SEPARATOR, limit) + 1
         at = 0
         for _ in range(count):
             at = frames.find(SEPARATOR, at, end) + 1
@@ -131,11 +128,8 @@ class Poll4:
                 return end
         return at or end
 
-    def packets(self, body: bytes, most: int = MAX_PACKETS) -> list[EngineIOPacket]:
-        """
-        See `Framing`.
-        """
-        if body.count(SEPARATOR) >= most:
+    def packets(self, body: bytes, limit: int = MAX_PACKETS) -> list[EngineIOPacket]:
+        if body.count(SEPARATOR) >= limit:
             raise RemoteProtocolError("too many packets in one request")
         return [decode(text) for text in _utf8(body).split("\x1e")]
 
@@ -143,241 +137,194 @@ class Poll4:
 @dataclass(frozen=True, slots=True)
 class Poll3:
     """
-    Revision 3 for clients that take bytes: `0` or `1` for text or binary, the
-    length in digits, each a byte of that value, 255, and the packet. An answer
-    without a binary message goes as `Poll3Text`, as the official server's does:
-    not every client that accepts bytes expects them where there are none.
+    Polls of revision 3 for clients that accept bytes.
+
+    A packet is `0` (text) or `1` (binary), its length in digits, each a byte of that value,
+    255, and the packet. A response without binary data is framed as `Poll3Text`, like that of
+    the official server: some clients that accept bytes expect them only for binary data.
     """
 
     def text(self, packet: bytes) -> bytes:
-        """
-        See `Framing`.
-        """
         return _with_binary_length(b"\x00", packet)
 
     def binary(self, data: bytes) -> bytes:
-        """
-        See `Framing`.
-        """
         return _with_binary_length(b"\x01", b"\x04" + data)
 
     def end(self) -> bytes:
-        """
-        Nothing: a poll that fails has clients come back, a CLOSE not all of them.
-        """
-        return b""
+        return b""  # a poll fails instead: not all clients reconnect after a CLOSE
 
     def body(self, frames: bytes) -> bytes:
-        """
-        See `PollFraming`.
-        """
         return frames
 
     def response(self, frames: bytes) -> tuple[str, bytes]:
-        """
-        See `PollFraming`.
-        """
         packets = []
         at = 0
         while head := _BINARY_LENGTH.match(frames, at):
             if head[1] == b"\x01":
                 return BINARY, frames
-            start, at = head.end(), head.end() + int(head[2].translate(_DIGITS))
+            start, at = head.end(), head.end() + _binary_length(head)
             packets.append(_with_length(frames[start:at]))
         return TEXT, b"".join(packets)
 
-    def portion(self, frames: bytes, most: int, count: int = 0) -> int:
-        """
-        See `PollFraming`.
-        """
-        return _portion(frames, most, count, _behind_bytes)
+    def portion(self, frames: bytes, limit: int, count: int = 0) -> int:
+        return _portion(frames, limit, count, _binary_packet_end)
 
-    def packets(self, body: bytes, most: int = MAX_PACKETS) -> list[EngineIOPacket]:
-        """
-        See `Framing`.
-        """
-        found: list[EngineIOPacket] = []
-        at = 0
-        while at < len(body):
-            head = _BINARY_LENGTH.match(body, at)
-            if head is None:
-                raise RemoteProtocolError("malformed length of a packet")
-            start, at = head.end(), head.end() + int(head[2].translate(_DIGITS))
-            packet = body[start:at]
-            if len(found) == most:
-                raise RemoteProtocolError("too many packets in one request")
-            if at > len(body) or not packet:
-                raise RemoteProtocolError("a packet is cut off")
-            found.append(decode3(packet if head[1] == b"\x01" else _utf8(packet)))
-        if not found:
-            raise RemoteProtocolError("no packets")
-        return found
+    def packets(self, body: bytes, limit: int = MAX_PACKETS) -> list[EngineIOPacket]:
+        return [
+            decode3(packet if head[1] == b"\x01" else _utf8(packet))
+            for head, packet in _packets_of(body, _BINARY_LENGTH, _binary_length, limit)
+        ]
 
 
 @dataclass(frozen=True, slots=True)
 class Poll3Text:
     """
-    Revision 3 for clients that take but text (`b64=1`): the length, a colon, and
-    the packet; binary as base64 behind `b4`. Lengths count as JavaScript does,
-    in units of UTF-16.
+    Polls of revision 3 for clients that accept only text (`b64=1`).
+
+    A packet is its length, a colon, and the packet; binary data is base64 after `b4`. Lengths
+    count UTF-16 code units, as JavaScript does.
     """
 
     def text(self, packet: bytes) -> bytes:
-        """
-        See `Framing`.
-        """
         return _with_length(packet)
 
     def binary(self, data: bytes) -> bytes:
-        """
-        See `Framing`.
-        """
         return self.text(b"b4" + base64.b64encode(data))
 
     def end(self) -> bytes:
-        """
-        Nothing: a poll that fails has clients come back, a CLOSE not all of them.
-        """
-        return b""
+        return b""  # a poll fails instead: not all clients reconnect after a CLOSE
 
     def body(self, frames: bytes) -> bytes:
-        """
-        See `PollFraming`.
-        """
         return frames
 
     def response(self, frames: bytes) -> tuple[str, bytes]:
-        """
-        See `PollFraming`.
-        """
         return TEXT, frames
 
-    def portion(self, frames: bytes, most: int, count: int = 0) -> int:
-        """
-        See `PollFraming`.
-        """
-        return _portion(frames, most, count, _behind_text)
+    def portion(self, frames: bytes, limit: int, count: int = 0) -> int:
+        return _portion(frames, limit, count, _text_packet_end)
 
-    def packets(self, body: bytes, most: int = MAX_PACKETS) -> list[EngineIOPacket]:
-        """
-        See `Framing`.
-        """
+    def packets(self, body: bytes, limit: int = MAX_PACKETS) -> list[EngineIOPacket]:
         text = _utf8(body)
-        # Beyond the basic plane a character counts twice: cut units, not characters.
+        # Characters beyond the basic plane count twice: cut code units, not characters.
         wide = not text.isascii() and max(text) > "\uffff"
         if wide:
             raw = text.encode("utf-16-le")
             text = "".join(map(chr, struct.unpack(f"<{len(raw) // 2}H", raw)))
-        found: list[EngineIOPacket] = []
-        at = 0
-        while at < len(text):
-            head = _LENGTH.match(text, at)
-            if head is None:
-                raise RemoteProtocolError("malformed length of a packet")
-            start, at = head.end(), head.end() + int(head[1])
-            packet = text[start:at]
-            if len(found) == most:
-                raise RemoteProtocolError("too many packets in one request")
-            if at > len(text) or not packet:
-                raise RemoteProtocolError("a packet is cut off")
-            found.append(decode3(_joined(packet) if wide else packet))
-        if not found:
-            raise RemoteProtocolError("no packets")
-        return found
+        return [
+            decode3(_from_code_units(packet) if wide else packet)
+            for _, packet in _packets_of(text, _LENGTH, _text_length, limit)
+        ]
 
 
 @dataclass(frozen=True, slots=True)
 class Socket4:
     """
-    Revision 4 in a websocket: a message is a packet, text or binary.
+    Websockets of revision 4: a message is a packet, text or binary.
 
     Args:
-        deflate: what was agreed on with the client.
-        base64: the client takes but text.
+        deflate: the compression of the handshake.
+        base64: the client accepts only text.
     """
 
     deflate: DeflateParameters | None = None
     base64: bool = False
 
     def text(self, packet: bytes) -> bytes:
-        """
-        See `Framing`.
-        """
         return data_frame(packet, False, self.deflate)
 
     def binary(self, data: bytes) -> bytes:
-        """
-        See `Framing`.
-        """
         if self.base64:
             return self.text(b"b" + base64.b64encode(data))
         return data_frame(data, True, self.deflate)
 
     def end(self) -> bytes:
-        """
-        See `Framing`.
-        """
         return close_frame(CloseCode.GOING_AWAY)
 
 
 @dataclass(frozen=True, slots=True)
 class Socket3:
     """
-    Revision 3 in a websocket: its type is in front of binary data too.
+    Websockets of revision 3: the type is in front of binary data as well.
 
     Args:
-        deflate: what was agreed on with the client.
-        base64: the client takes but text.
+        deflate: the compression of the handshake.
+        base64: the client accepts only text.
     """
 
     deflate: DeflateParameters | None = None
     base64: bool = False
 
     def text(self, packet: bytes) -> bytes:
-        """
-        See `Framing`.
-        """
         return data_frame(packet, False, self.deflate)
 
     def binary(self, data: bytes) -> bytes:
-        """
-        See `Framing`.
-        """
         if self.base64:
             return self.text(b"b4" + base64.b64encode(data))
         return data_frame(b"\x04" + data, True, self.deflate)
 
     def end(self) -> bytes:
-        """
-        See `Framing`.
-        """
         return close_frame(CloseCode.GOING_AWAY)
 
 
-def reframed(frames: bytes, before: PollFraming, after: Framing) -> bytes:
+def reframe(frames: bytes, before: PollFraming, after: Framing) -> bytes:
     """
-    *frames* of one framing, made by ourselves, in another.
+    Convert *frames* that this module made from one framing to another.
+
+    NOOP packets, which only end a poll, are left out.
     """
     pieces = []
     for packet in before.packets(before.body(frames), len(frames)):
         if isinstance(packet.data, bytes):
             pieces.append(after.binary(packet.data))
-        elif (
-            packet.kind is not EngineIOPacketType.NOOP
-        ):  # it ends polls, and means nothing elsewhere
-            pieces.append(after.text(text_of(packet.kind, packet.data.encode())))
+        elif packet.kind is not EngineIOPacketType.NOOP:
+            pieces.append(after.text(encode_text(packet.kind, packet.data.encode())))
     return b"".join(pieces)
 
 
-def _portion(frames: bytes, most: int, count: int, behind: Callable[[bytes, int], int]) -> int:
+def _packets_of(
+    body: AnyStr,
+    pattern: re.Pattern[AnyStr],
+    length_of: Callable[[re.Match[AnyStr]], int],
+    limit: int,
+) -> Iterator[tuple[re.Match[AnyStr], AnyStr]]:
     """
-    See `PollFraming.portion`; *behind* says where the packet at an index ends:
-    beyond *frames* if it is cut off.
+    Yield the packets of a body of revision 3, each behind the match of its length.
+    """
+    count = at = 0
+    while at < len(body):
+        head = pattern.match(body, at)
+        if head is None:
+            raise RemoteProtocolError("malformed length of a packet")
+        start, at = head.end(), head.end() + length_of(head)
+        packet = body[start:at]
+        if count == limit:
+            raise RemoteProtocolError("too many packets in one request")
+        if at > len(body) or not packet:
+            raise RemoteProtocolError("a packet is cut off")
+        count += 1
+        yield head, packet
+    if not count:
+        raise RemoteProtocolError("no packets")
+
+
+def _text_length(head: re.Match[str]) -> int:
+    return int(head[1])
+
+
+def _binary_length(head: re.Match[bytes]) -> int:
+    return int(head[2].translate(_DIGITS))
+
+
+def _portion(frames: bytes, limit: int, count: int, end_of: Callable[[bytes, int], int]) -> int:
+    """
+    Implement `PollFraming.portion`; *end_of* returns where the packet at an index ends.
+
+    The end of a packet that is cut off lies beyond *frames*.
     """
     end = found = 0
     while end < len(frames):
-        following = behind(frames, end)
-        if following > len(frames) or (end and following > most):
+        following = end_of(frames, end)
+        if following > len(frames) or (end and following > limit):
             break
         end = following
         found += 1
@@ -386,12 +333,12 @@ def _portion(frames: bytes, most: int, count: int, behind: Callable[[bytes, int]
     return end
 
 
-def _behind_bytes(frames: bytes, at: int) -> int:
+def _binary_packet_end(frames: bytes, at: int) -> int:
     head = _BINARY_LENGTH.match(frames, at)
-    return len(frames) + 1 if head is None else head.end() + int(head[2].translate(_DIGITS))
+    return len(frames) + 1 if head is None else head.end() + _binary_length(head)
 
 
-def _behind_text(frames: bytes, at: int) -> int:
+def _text_packet_end(frames: bytes, at: int) -> int:
     head = _UTF8_LENGTH.match(frames, at)
     if head is None:
         return len(frames) + 1
@@ -406,7 +353,7 @@ def _behind_text(frames: bytes, at: int) -> int:
 
 
 def _with_length(packet: bytes) -> bytes:
-    length = len(packet) if packet.isascii() else _units(packet.decode())
+    length = len(packet) if packet.isascii() else _count_code_units(packet.decode())
     return b"%d:%s" % (length, packet)
 
 
@@ -421,11 +368,11 @@ def _utf8(data: bytes) -> str:
         raise RemoteProtocolError("text that is not UTF-8") from None
 
 
-def _units(text: str) -> int:
+def _count_code_units(text: str) -> int:
     return len(text.encode("utf-16-le")) // 2
 
 
-def _joined(units: str) -> str:
+def _from_code_units(units: str) -> str:
     try:
         return units.encode("utf-16-le", "surrogatepass").decode("utf-16-le")
     except UnicodeDecodeError:

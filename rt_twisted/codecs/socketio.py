@@ -1,12 +1,10 @@
 """
-Socket.IO, the fourth and fifth revision of its protocol: packets within the
-messages of Engine.IO.
+Packets of Socket.IO, revisions 4 and 5, which are messages of Engine.IO.
 
 https://github.com/socketio/socket.io-protocol
 
-A packet is text: type, number of attachments, namespace, acknowledgement id,
-JSON. Bytes within the JSON are replaced by placeholders and follow as binary
-messages of their own.
+A packet is text: type, number of attachments, namespace, acknowledgement id, JSON. Bytes
+within the JSON are replaced by placeholders, and follow as binary messages: its attachments.
 """
 
 from __future__ import annotations
@@ -20,13 +18,13 @@ from typing import Any
 
 from rt_twisted.codecs.errors import RemoteProtocolError
 
-MAX_DEPTH = 64  # of nested arrays and objects
-MAX_ATTACHMENTS = 64  # of one packet; all of them together have a bound in bytes
-MAX_NAMESPACE = 4096  # characters, with the query that revision 4 puts behind it
-MAX_ID = 2**53  # what JavaScript counts up to
+MAX_DEPTH = 64  # nested arrays and objects
+MAX_ATTACHMENTS = 64  # of one packet; their bytes are bounded in sum
+MAX_NAMESPACE = 4096  # characters, with the query that revision 4 appends
+MAX_ID = 2**53  # JavaScript's largest exact integer
 
-# Names that a client's emitter keeps for itself: its decoder ends the
-# connection over an event that is called so.
+# Events that clients emit to themselves: their decoders close the connection if the server
+# sends one.
 RESERVED = frozenset(
     ("connect", "connect_error", "disconnect", "disconnecting", "newListener", "removeListener")
 )
@@ -44,7 +42,7 @@ _PACKET = re.compile(
 
 class SocketIOPacketType(IntEnum):
     """
-    Types of packets. The binary ones are seen on the wire alone.
+    The types of packets; the binary ones are used on the wire only.
     """
 
     CONNECT = 0
@@ -56,7 +54,7 @@ class SocketIOPacketType(IntEnum):
     BINARY_ACK = 6
 
 
-_BARE = (SocketIOPacketType.CONNECT, SocketIOPacketType.DISCONNECT)  # need no data
+_WITHOUT_DATA = (SocketIOPacketType.CONNECT, SocketIOPacketType.DISCONNECT)  # allowed
 _PLAIN = {
     SocketIOPacketType.BINARY_EVENT: SocketIOPacketType.EVENT,
     SocketIOPacketType.BINARY_ACK: SocketIOPacketType.ACK,
@@ -67,14 +65,14 @@ _BINARY = {plain: binary for binary, plain in _PLAIN.items()}
 @dataclass(frozen=True, slots=True)
 class SocketIOPacket:
     """
-    One packet.
+    A packet of either revision.
 
     Args:
         kind: EVENT and ACK with or without attachments.
-        namespace: begins with a slash; revision 4 may have a query behind it.
-        data: what JSON can say, and bytes; None for nothing. An EVENT's is a
-            list that begins with its name, an ACK's any list.
-        id: with an EVENT, the sender wants an ACK of the same id.
+        namespace: begins with a slash; revision 4 may append a query.
+        data: values that JSON can express, and bytes; None for no data. An EVENT has a
+            list that begins with its name, an ACK any list.
+        id: of an EVENT: request an ACK with the same id.
     """
 
     kind: SocketIOPacketType
@@ -83,11 +81,11 @@ class SocketIOPacket:
     id: int | None = None
 
 
-def head_of(
+def encode_head(
     kind: SocketIOPacketType, namespace: str, id: int | None = None, attachments: int = 0
 ) -> bytes:
     """
-    What a packet has in front of its JSON.
+    Return what precedes the JSON of a packet.
     """
     parts = [b"%d" % kind]
     if attachments:
@@ -101,36 +99,36 @@ def head_of(
 
 def encode(packet: SocketIOPacket) -> list[bytes]:
     """
-    The packet's text, then its attachments.
+    Return the packet's text, then its attachments.
 
     Raises:
-        TypeError: its data has something that JSON cannot say.
-        ValueError: NaN or infinity, or nested without end.
+        TypeError: JSON cannot express its data.
+        ValueError: its data has NaN or infinity, or is nested too deeply.
     """
     attachments: list[bytes] = []
     kind, data = packet.kind, packet.data
     if kind in _BINARY:
         try:
-            data = _taken_apart(data, attachments)
+            data = _extract_attachments(data, attachments)
         except RecursionError:
             raise ValueError("nested too deeply") from None
         if attachments:
             kind = _BINARY[kind]
-    head = head_of(kind, packet.namespace, packet.id, len(attachments))
+    head = encode_head(kind, packet.namespace, packet.id, len(attachments))
     return [head + (b"" if data is None else dump(data)), *attachments]
 
 
 def dump(value: Any) -> bytes:
     """
-    *value* as JSON, short and in UTF-8.
+    Return *value* as JSON in UTF-8, without spaces.
 
     Raises:
         TypeError: see `encode`.
-        ValueError: see there.
+        ValueError: see `encode`.
     """
     try:
         return _short(value).encode()
-    except UnicodeEncodeError:  # half of a surrogate pair, which only an escape can say
+    except UnicodeEncodeError:  # half of a surrogate pair: only an escape can express it
         return _escaped(value).encode()
     except RecursionError:
         raise ValueError("nested too deeply") from None
@@ -142,10 +140,10 @@ _escaped = json.JSONEncoder(allow_nan=False, separators=(",", ":")).encode
 
 def load(text: str) -> Any:
     """
-    What the JSON *text* says (RFC 8259).
+    Parse JSON (RFC 8259).
 
     Raises:
-        RemoteProtocolError: it is not JSON, or nested deeper than MAX_DEPTH.
+        RemoteProtocolError: *text* is not JSON, or nested deeper than MAX_DEPTH.
     """
     try:
         value = _strict(text)
@@ -156,28 +154,28 @@ def load(text: str) -> Any:
     return value
 
 
-def _refuse(word: str) -> Any:
+def _refuse_constant(word: str) -> Any:
     raise ValueError(word)
 
 
-_strict = json.JSONDecoder(parse_constant=_refuse).decode
+_strict = json.JSONDecoder(parse_constant=_refuse_constant).decode
 
 
 class Decoder:
     """
-    Puts packets together: text, and the attachments that follow it.
+    Assembles packets from their text and the attachments that follow.
 
     Args:
-        most: bytes of one packet's attachments together.
+        max_bytes: of all attachments of one packet.
     """
 
-    __slots__ = ("_left", "_most", "_packet", "_pieces", "_text", "_wanted")
+    __slots__ = ("_left", "_max_bytes", "_packet", "_pieces", "_text", "_wanted")
 
-    def __init__(self, most: int) -> None:
-        self._most = most
-        self._packet: SocketIOPacket | None = None  # that waits for attachments
-        # Its JSON: who never sends them has us keep its bytes, and not the
-        # objects, which take twenty times as much.
+    def __init__(self, max_bytes: int) -> None:
+        self._max_bytes = max_bytes
+        self._packet: SocketIOPacket | None = None  # it waits for attachments
+        # Parsed when the attachments are complete: objects take twenty times as much memory
+        # as the text, and some attachments never come.
         self._text = ""
         self._wanted = 0
         self._left = 0  # bytes
@@ -186,28 +184,29 @@ class Decoder:
     @property
     def waiting(self) -> bool:
         """
-        Whether the next message has to be an attachment.
+        Whether the next message must be an attachment.
         """
         return self._packet is not None
 
     def feed(self, data: str | bytes) -> SocketIOPacket | None:
         """
-        Take the next message.
+        Decode the next message.
 
         Returns:
-            the packet that it completes, if it does.
+            the packet that it completes, if any.
 
         Raises:
-            RemoteProtocolError: malformed; the session ends.
+            RemoteProtocolError: the message is malformed, or attachments are too large
+                (status 413); close the session.
         """
         if isinstance(data, str):
             if self._packet is not None:
                 raise RemoteProtocolError("text where an attachment should be")
             packet, wanted, text = _parse(data)
             if not wanted:
-                return _filled(packet, text, [])
+                return _complete_packet(packet, text, [])
             self._packet, self._text, self._wanted = packet, text, wanted
-            self._left, self._pieces = self._most, []
+            self._left, self._pieces = self._max_bytes, []
             return None
         waiting, pieces = self._packet, self._pieces
         if waiting is None or pieces is None:
@@ -220,13 +219,15 @@ class Decoder:
             return None
         text, self._text = self._text, ""
         self._packet = self._pieces = None
-        return _filled(waiting, text, pieces)
+        return _complete_packet(waiting, text, pieces)
 
 
 def _parse(text: str) -> tuple[SocketIOPacket, int, str]:
     """
+    Parse the text of a packet up to its JSON.
+
     Returns:
-        the packet without its data, how many attachments follow, and the JSON.
+        the packet without its data, the number of attachments, and the JSON.
     """
     head = _PACKET.match(text)
     if head is None:
@@ -248,21 +249,21 @@ def _parse(text: str) -> tuple[SocketIOPacket, int, str]:
     return SocketIOPacket(kind, head[3] or "/", None, id), attachments, text[head.end() :]
 
 
-def _filled(packet: SocketIOPacket, text: str, attachments: list[bytes]) -> SocketIOPacket:
+def _complete_packet(packet: SocketIOPacket, text: str, attachments: list[bytes]) -> SocketIOPacket:
     """
-    *packet* with its data: the JSON *text*, and *attachments* in it.
+    Return *packet* with its data: the JSON *text* with *attachments* inserted.
     """
-    if not text and not attachments and packet.kind in _BARE:
+    if not text and not attachments and packet.kind in _WITHOUT_DATA:
         return packet
     data = load(text)
-    if not _IS_FINE[packet.kind](data):
+    if not _IS_VALID[packet.kind](data):
         raise RemoteProtocolError("malformed packet")
     if attachments:
-        data = _put_together(data, attachments)
+        data = _insert_attachments(data, attachments)
     return SocketIOPacket(packet.kind, packet.namespace, data, packet.id)
 
 
-_IS_FINE: dict[SocketIOPacketType, Callable[[Any], bool]] = {
+_IS_VALID: dict[SocketIOPacketType, Callable[[Any], bool]] = {
     SocketIOPacketType.CONNECT: lambda data: data is None or isinstance(data, dict),
     SocketIOPacketType.DISCONNECT: lambda data: data is None,
     SocketIOPacketType.EVENT: lambda data: (
@@ -281,8 +282,7 @@ _IS_FINE: dict[SocketIOPacketType, Callable[[Any], bool]] = {
 
 def _depth(value: Any) -> int:
     """
-    How many arrays and objects lie in one another; one more than MAX_DEPTH for
-    all that are deeper.
+    Return how deeply arrays and objects are nested, at most MAX_DEPTH + 1.
     """
     depth, level = 0, [value]
     while depth <= MAX_DEPTH:
@@ -298,26 +298,26 @@ def _depth(value: Any) -> int:
     return depth
 
 
-def _taken_apart(value: Any, attachments: list[bytes]) -> Any:
+def _extract_attachments(value: Any, attachments: list[bytes]) -> Any:
     """
-    *value* with placeholders for its bytes, which go to *attachments*.
+    Return *value* with placeholders for its bytes, which are added to *attachments*.
     """
     if isinstance(value, bytes | bytearray | memoryview):
         attachments.append(bytes(value))
         return {"_placeholder": True, "num": len(attachments) - 1}
     if isinstance(value, list | tuple):
-        return [_taken_apart(inner, attachments) for inner in value]
+        return [_extract_attachments(inner, attachments) for inner in value]
     if isinstance(value, dict):
-        return {name: _taken_apart(inner, attachments) for name, inner in value.items()}
+        return {name: _extract_attachments(inner, attachments) for name, inner in value.items()}
     return value
 
 
-def _put_together(value: Any, attachments: list[bytes]) -> Any:
+def _insert_attachments(value: Any, attachments: list[bytes]) -> Any:
     """
-    *value*, no deeper than MAX_DEPTH, with bytes for its placeholders.
+    Return *value*, nested at most MAX_DEPTH deep, with bytes for its placeholders.
     """
     if isinstance(value, list):
-        return [_put_together(inner, attachments) for inner in value]
+        return [_insert_attachments(inner, attachments) for inner in value]
     if not isinstance(value, dict):
         return value
     if value.get("_placeholder") is True:
@@ -325,4 +325,4 @@ def _put_together(value: Any, attachments: list[bytes]) -> Any:
         if type(number) is not int or not 0 <= number < len(attachments):
             raise RemoteProtocolError("a placeholder for no attachment")
         return attachments[number]
-    return {name: _put_together(inner, attachments) for name, inner in value.items()}
+    return {name: _insert_attachments(inner, attachments) for name, inner in value.items()}

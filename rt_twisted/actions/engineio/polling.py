@@ -14,8 +14,8 @@ from rt_twisted.actions.bodies import read_body
 from rt_twisted.actions.context import ActionContext
 from rt_twisted.actions.engineio.transport import POLLING, Transport
 from rt_twisted.actions.poll_buffer import PollBuffer
-from rt_twisted.codecs.engineio import EngineIOPacket, EngineIOPacketType, text_of
-from rt_twisted.codecs.engineio_framing import PollFraming, reframed
+from rt_twisted.codecs.engineio import EngineIOPacket, EngineIOPacketType, encode_text
+from rt_twisted.codecs.engineio_framing import PollFraming, reframe
 from rt_twisted.codecs.errors import RemoteProtocolError
 from rt_twisted.codecs.websocket import CloseCode
 from rt_twisted.http.interfaces import IExchange
@@ -24,7 +24,7 @@ from rt_twisted.model.errors import Header
 from rt_twisted.model.interfaces import IFormat
 
 HEADERS: Sequence[Header] = (("Cache-Control", "no-store"), ("X-Accel-Buffering", "no"))
-NOOP = text_of(EngineIOPacketType.NOOP)
+NOOP = encode_text(EngineIOPacketType.NOOP)
 SLICE = 0.01  # seconds for which the packets of one post may hold the reactor
 
 # python-engineio refuses a response with more (`Payload.max_decode_packets`) and reconnects.
@@ -143,7 +143,7 @@ class PollingTransport:
         self._buffer.fetch(partial(self._forward, target))
 
     def _forward(self, target: Transport, frames: bytes) -> None:
-        target.write(reframed(frames, self.framing, target.framing))
+        target.write(reframe(frames, self.framing, target.framing))
         self.forward(target)
 
     def write(self, frames: bytes) -> None:

@@ -22,8 +22,8 @@ from rt_twisted.codecs.engineio import (
     EngineIOPacketType,
     decode,
     decode3,
-    open_data,
-    text_of,
+    encode_text,
+    open_payload,
 )
 from rt_twisted.codecs.engineio_framing import Framing, PollFraming, Socket3, Socket4
 from rt_twisted.codecs.errors import RemoteProtocolError
@@ -33,8 +33,8 @@ from rt_twisted.hub.subscriber import DisconnectReason
 from rt_twisted.model.errors import HttpError
 from rt_twisted.model.interfaces import IFormat
 
-_CLOSE = text_of(EngineIOPacketType.CLOSE)
-_PING = text_of(EngineIOPacketType.PING)
+_CLOSE = encode_text(EngineIOPacketType.CLOSE)
+_PING = encode_text(EngineIOPacketType.PING)
 
 
 class SessionObserver(Protocol):
@@ -376,7 +376,7 @@ class Session:
             self._keepalive.on_packet(self._now(), heartbeat=True)
             self.due = min(self.due, self._keepalive.due)
             if self.version == 3:
-                pong = text_of(EngineIOPacketType.PONG, str(packet.data).encode())
+                pong = encode_text(EngineIOPacketType.PONG, str(packet.data).encode())
                 self.write(self.framing.text(pong))
         elif kind is EngineIOPacketType.PING or kind is EngineIOPacketType.PONG:
             raise RemoteProtocolError("a ping from the wrong side")
@@ -385,10 +385,10 @@ class Session:
 
     def _open_packet(self, framing: Framing, upgrades: list[str]) -> bytes:
         limits = self._context.socketio
-        data = open_data(
+        data = open_payload(
             self.sid, upgrades, limits.ping_interval, limits.ping_timeout, limits.max_payload
         )
-        return framing.text(text_of(EngineIOPacketType.OPEN, data))
+        return framing.text(encode_text(EngineIOPacketType.OPEN, data))
 
     # Life cycle.
 

@@ -12,7 +12,7 @@ from twisted.internet.interfaces import IReactorTime
 from rt_twisted.actions.engineio.channel_subscription import ChannelSubscription
 from rt_twisted.actions.engineio.polling import PollingTransport
 from rt_twisted.actions.engineio.transport import Transport
-from rt_twisted.codecs.engineio import EngineIOPacket, EngineIOPacketType, text_of
+from rt_twisted.codecs.engineio import EngineIOPacket, EngineIOPacketType, encode_text
 from rt_twisted.codecs.websocket import CloseCode
 from rt_twisted.hub.subscriber import DisconnectReason
 from rt_twisted.model.interfaces import IFormat
@@ -123,7 +123,7 @@ class Upgrade:
         assert candidate is not None
         if packet == EngineIOPacket(EngineIOPacketType.PING, _PROBE):
             self._state = UpgradeState.PROBED
-            pong = text_of(EngineIOPacketType.PONG, _PROBE.encode())
+            pong = encode_text(EngineIOPacketType.PONG, _PROBE.encode())
             candidate.write(candidate.framing.text(pong))
             self._polling.end_poll()
         elif packet.kind is EngineIOPacketType.UPGRADE:

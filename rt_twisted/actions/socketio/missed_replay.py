@@ -10,7 +10,7 @@ from typing import Any
 from rt_twisted.actions.context import ActionContext
 from rt_twisted.actions.poll_buffer import PollBuffer
 from rt_twisted.actions.socketio.stream import SocketStream
-from rt_twisted.codecs.engineio_framing import reframed
+from rt_twisted.codecs.engineio_framing import reframe
 from rt_twisted.formats.socketio import ResumedSocketIOEvents, SocketIOEvents
 from rt_twisted.hub.subscriber import DisconnectReason, Subscriber
 from rt_twisted.model.message import Position, Since
@@ -67,7 +67,7 @@ class MissedReplay:
             self._subscribers.discard(subscriber)
             subscriber.drop(DisconnectReason.ENDED)
             if stream.framing != before:  # it was upgraded to a websocket
-                frames = reframed(frames, before, stream.framing)
+                frames = reframe(frames, before, stream.framing)
             if stream.channels.complete:
                 stream.channels.join((), None, format, frames)  # with a cursor behind it
             else:

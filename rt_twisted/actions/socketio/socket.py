@@ -20,7 +20,7 @@ from rt_twisted.actions.socketio.stream import NamespaceStream, SocketStream
 from rt_twisted.codecs.engineio_framing import Framing
 from rt_twisted.codecs.publication import SERVER_EVENTS
 from rt_twisted.codecs.socketio import RESERVED, SocketIOPacket, SocketIOPacketType, encode
-from rt_twisted.formats.socketio import SocketIOEvents, framed, frames_of
+from rt_twisted.formats.socketio import SocketIOEvents, encode_packet, frame_packet
 from rt_twisted.model.message import After, Draft, Position, Since
 
 MAX_CALLS = 1000  # that wait for one client's acknowledgement
@@ -252,7 +252,7 @@ class Socket:
         if self._pending is not None and packet.kind is not SocketIOPacketType.CONNECT_ERROR:
             self._pending.packets.append(pieces)
             return
-        self._stream.write(framed(pieces, self._stream.framing))
+        self._stream.write(frame_packet(pieces, self._stream.framing))
 
     def subscribe(self, names: Sequence[str], since: Since | None) -> None:
         """
@@ -288,7 +288,7 @@ class Socket:
             stream.count()
         pending, self._pending = self._pending or PendingOutput(), None
         framing = stream.framing
-        frames = frames_of(answer if missed is None or self.channels else recovered, framing)
+        frames = encode_packet(answer if missed is None or self.channels else recovered, framing)
         if missed is None or not self.channels:
             for names, since in pending.joins:
                 if names:
@@ -297,14 +297,16 @@ class Socket:
             stream.write(frames)
         else:
             format = self._format()
-            resuming = replace(format, welcome=frames, welcome_back=frames_of(recovered, framing))
+            resuming = replace(
+                format, welcome=frames, recovered_welcome=encode_packet(recovered, framing)
+            )
             self._missed = missed
             missed.names.update(self.channels)
             stream.channels.join(self.channels, After(missed.position), resuming)
             if not stream.channels.complete:  # the broker is asked, which takes time
                 stream.write(frames)
         for pieces in pending.packets:
-            stream.write(framed(pieces, stream.framing))
+            stream.write(frame_packet(pieces, stream.framing))
 
     def acknowledge(self, number: int, values: list[Any]) -> None:
         """

@@ -10,7 +10,7 @@ from rt_twisted.actions.context import ActionContext
 from rt_twisted.actions.engineio.channel_subscription import ChannelSubscription
 from rt_twisted.actions.engineio.session import Session
 from rt_twisted.actions.poll_buffer import PollBuffer
-from rt_twisted.codecs.engineio_framing import Framing, reframed
+from rt_twisted.codecs.engineio_framing import Framing, reframe
 from rt_twisted.hub.subscriber import DisconnectReason, Subscriber
 from rt_twisted.model.interfaces import IFormat
 
@@ -91,7 +91,7 @@ class NamespaceStream:
         session = self._session
         if session.framing != self.framing:  # it was upgraded to a websocket
             polling: Any = self.framing  # no other transport is ever replaced
-            frames = reframed(frames, polling, session.framing)
+            frames = reframe(frames, polling, session.framing)
         session.write(frames)
         self._buffer.fetch(self._forward)
 

@@ -78,7 +78,7 @@ class SocketIODialogue:
 
     def _say(self, packet: SocketIOPacket) -> None:
         (text,) = socketio.encode(packet)
-        self._said.append(engineio.text_of(engineio.EngineIOPacketType.MESSAGE, text).decode())
+        self._said.append(engineio.encode_text(engineio.EngineIOPacketType.MESSAGE, text).decode())
 
     def _read(self, packet: SocketIOPacket | None) -> ClientEvent | None:
         if packet is None:

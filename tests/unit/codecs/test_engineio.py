@@ -1,5 +1,5 @@
 """
-Engine.IO packets and their framings, both revisions.
+Tests of Engine.IO packets and their framings, in both revisions.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from rt_twisted.codecs.engineio import (
     EngineIOPacketType,
     decode,
     decode3,
-    open_data,
-    text_of,
+    encode_text,
+    open_payload,
 )
 from rt_twisted.codecs.engineio_framing import (
     MAX_PACKETS,
@@ -29,7 +29,7 @@ from rt_twisted.codecs.engineio_framing import (
     PollFraming,
     Socket3,
     Socket4,
-    reframed,
+    reframe,
 )
 from rt_twisted.codecs.errors import RemoteProtocolError
 
@@ -79,7 +79,7 @@ WRONG: list[tuple[PollFraming, bytes]] = [
     (Poll4(), b"b!"),
     (Poll4(), b"bAQI"),
     (Poll4(), b"4\xff"),
-    (Poll4(), "٤".encode()),  # a digit, but not one of ours
+    (Poll4(), "٤".encode()),  # a digit, but not an ASCII one
     (Poll4(), b"6\x1e" * MAX_PACKETS + b"6"),
     (Poll3Text(), b""),
     (Poll3Text(), b"abc"),
@@ -106,36 +106,38 @@ WRONG: list[tuple[PollFraming, bytes]] = [
 
 def framed(framing: Any, packet: EngineIOPacket) -> bytes:
     """
-    *packet* as the session frames it.
+    Return the frame of *packet*.
     """
     if isinstance(packet.data, bytes):
         return bytes(framing.binary(packet.data))
-    return bytes(framing.text(text_of(packet.kind, packet.data.encode())))
+    return bytes(framing.text(encode_text(packet.kind, packet.data.encode())))
 
 
 @pytest.mark.parametrize(("framing", "body", "packets"), TABLE)
-def test_bodies_of_polls(framing: PollFraming, body: bytes, packets: list[EngineIOPacket]) -> None:
+def test_poll_bodies_round_trip(
+    framing: PollFraming, body: bytes, packets: list[EngineIOPacket]
+) -> None:
     """
-    Packets become these bytes, and these bytes the packets.
+    Packets are encoded as these bytes, and these bytes are parsed as the packets.
     """
     assert framing.packets(body) == packets
     assert framing.body(b"".join(framed(framing, packet) for packet in packets)) == body
 
 
 @pytest.mark.parametrize(("framing", "body"), WRONG)
-def test_malformed_bodies(framing: PollFraming, body: bytes) -> None:
+def test_malformed_bodies_are_refused(framing: PollFraming, body: bytes) -> None:
     """
-    What is not quite right is refused, as a whole.
+    One error refuses the whole body.
     """
     with pytest.raises(RemoteProtocolError):
         framing.packets(body)
 
 
 @pytest.mark.parametrize("framing", FRAMINGS)
-def test_every_cut_is_noticed(framing: PollFraming) -> None:
+def test_truncated_bodies_are_refused(framing: PollFraming) -> None:
     """
-    A body of revision 3 that ends too early is refused; one of revision 4 may
-    end in the middle of a text, which nobody can see.
+    A body of revision 3 has lengths; one of revision 4 may end within a text, which cannot be
+    detected.
     """
     packets = [HELLO, BYTES, EURO]
     body = framing.body(b"".join(framed(framing, packet) for packet in packets))
@@ -150,11 +152,11 @@ def test_every_cut_is_noticed(framing: PollFraming) -> None:
 
 
 @pytest.mark.parametrize("framing", FRAMINGS)
-@pytest.mark.parametrize("most", [1, 7, 20, 1000])
-def test_portions(framing: PollFraming, most: int) -> None:
+@pytest.mark.parametrize("limit", [1, 7, 20, 1000])
+def test_portions_have_whole_packets(framing: PollFraming, limit: int) -> None:
     """
-    Packets go out whole, as many as fit, or one that does not fit alone; of one
-    that is not all there, more is needed.
+    A portion has as many packets as fit, or one packet that is too large; it is empty while
+    the first packet is incomplete.
     """
     packets = [
         HELLO,
@@ -170,16 +172,16 @@ def test_portions(framing: PollFraming, most: int) -> None:
 
     for there in range(1, len(whole) + 1):
         reached = [end for end in ends if end <= there]
-        fitting = [end for end in reached if end <= most] or reached[:1] or [0]
-        assert framing.portion(whole[:there], most) == fitting[-1]
+        fitting = [end for end in reached if end <= limit] or reached[:1] or [0]
+        assert framing.portion(whole[:there], limit) == fitting[-1]
         for count in (1, 2, 5, 100):
-            assert framing.portion(whole[:there], most, count) == fitting[:count][-1]
+            assert framing.portion(whole[:there], limit, count) == fitting[:count][-1]
 
 
-def test_answers_of_revision_3_are_text_unless_there_are_bytes() -> None:
+def test_responses_of_revision_3_are_text_unless_they_have_binary_data() -> None:
     """
-    Also to clients that accept bytes, as by the official server; lengths count in
-    UTF-16.
+    Clients that accept bytes get text as well, as from the official server; lengths count
+    UTF-16 code units.
     """
     framing = Poll3()
     text = [HELLO, EURO, EngineIOPacket(EngineIOPacketType.MESSAGE, "😀")]
@@ -203,9 +205,9 @@ packet_values = st.one_of(
 
 @pytest.mark.parametrize("framing", FRAMINGS)
 @given(packets=st.lists(packet_values, min_size=1, max_size=5))
-def test_what_goes_in_comes_out(framing: PollFraming, packets: list[EngineIOPacket]) -> None:
+def test_any_packets_round_trip(framing: PollFraming, packets: list[EngineIOPacket]) -> None:
     """
-    In order, whatever is in it.
+    Order and content are preserved.
     """
     body = framing.body(b"".join(framed(framing, packet) for packet in packets))
 
@@ -214,9 +216,9 @@ def test_what_goes_in_comes_out(framing: PollFraming, packets: list[EngineIOPack
 
 @pytest.mark.parametrize("framing", FRAMINGS)
 @given(body=st.binary(max_size=200))
-def test_garbage_is_refused_or_read(framing: PollFraming, body: bytes) -> None:
+def test_any_bytes_are_parsed_or_refused(framing: PollFraming, body: bytes) -> None:
     """
-    Nothing else can be raised.
+    No other exception than RemoteProtocolError is raised.
     """
     try:
         packets = framing.packets(body)
@@ -226,13 +228,13 @@ def test_garbage_is_refused_or_read(framing: PollFraming, body: bytes) -> None:
 
 
 @given(packets=st.lists(packet_values, min_size=1, max_size=5))
-def test_another_library_reads_ours(packets: list[EngineIOPacket]) -> None:
+def test_python_engineio_parses_our_framing(packets: list[EngineIOPacket]) -> None:
     """
-    python-engineio takes the same packets from what we frame (revision 4).
+    It finds the same packets (revision 4).
     """
     body = Poll4().body(b"".join(framed(Poll4(), packet) for packet in packets))
     if any(packet.kind is not EngineIOPacketType.MESSAGE for packet in packets):
-        return  # it reads JSON and numbers in others
+        return  # it parses JSON and numbers in other packets
     theirs = engineio.payload.Payload(encoded_payload=body.decode()).packets
     assert [packet.packet_type for packet in theirs] == [4] * len(packets)
     for ours, packet in zip(packets, theirs, strict=True):
@@ -241,9 +243,9 @@ def test_another_library_reads_ours(packets: list[EngineIOPacket]) -> None:
 
 
 @given(values=st.lists(st.one_of(st.binary(), st.dictionaries(texts, texts)), min_size=1))
-def test_we_read_another_library(values: list[Any]) -> None:
+def test_framing_of_python_engineio_is_parsed(values: list[Any]) -> None:
     """
-    And we what it frames.
+    The same packets are found (revision 4).
     """
     payload = engineio.payload.Payload([engineio.packet.Packet(4, value) for value in values])
 
@@ -255,10 +257,10 @@ def test_we_read_another_library(values: list[Any]) -> None:
     ]
 
 
-def test_websocket_messages() -> None:
+def test_websocket_messages_are_packets() -> None:
     """
-    A message is a packet; revision 3 puts the type in front of bytes as well. Who takes but
-    text has bytes as base64, both ways.
+    Revision 3 has the type in front of bytes as well. Clients that accept only text send and
+    receive bytes as base64.
     """
     assert decode("4hello") == HELLO == decode3("4hello")
     assert decode(b"\x01\x02\x03\x04") == BYTES == decode3(b"\x04\x01\x02\x03\x04")
@@ -279,32 +281,31 @@ def test_websocket_messages() -> None:
 
 
 @pytest.mark.parametrize("framing", FRAMINGS)
-def test_frames_may_change_their_framing(framing: PollFraming) -> None:
+def test_frames_of_polls_are_converted_for_a_websocket(framing: PollFraming) -> None:
     """
-    What was framed for polls goes on by a websocket; what only ends a poll does
-    not.
+    NOOP packets are left out, as they only end a poll.
     """
     packets = [HELLO, EngineIOPacket(EngineIOPacketType.NOOP), BYTES, EURO]
     frames = b"".join(framed(framing, packet) for packet in packets)
 
-    assert reframed(frames, framing, Socket4()) == b"".join(
+    assert reframe(frames, framing, Socket4()) == b"".join(
         framed(Socket4(), packet) for packet in (HELLO, BYTES, EURO)
     )
 
 
-def test_what_a_session_is_told() -> None:
+def test_the_open_packet_describes_the_session() -> None:
     """
-    Times are in milliseconds.
+    Its times are in milliseconds.
     """
-    assert open_data("x", ["websocket"], 25, 0.5, 1000) == (
+    assert open_payload("x", ["websocket"], 25, 0.5, 1000) == (
         b'{"sid":"x","upgrades":["websocket"],"pingInterval":25000,"pingTimeout":500,'
         b'"maxPayload":1000}'
     )
 
 
-def test_base64_is_the_standard_one() -> None:
+def test_base64_is_the_standard_alphabet() -> None:
     """
-    With padding, and the alphabet of RFC 4648, section 4.
+    It has padding (RFC 4648, section 4).
     """
     data = bytes(range(256))
     assert Poll4().binary(data) == b"b" + base64.b64encode(data) + b"\x1e"

@@ -1,5 +1,5 @@
 """
-Socket.IO packets, and messages as events.
+Tests of Socket.IO packets, and of messages as events.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from rt_twisted.model.interfaces import IFormat
 from rt_twisted.model.message import Message, Position, Replay
 from tests.fakes import started
 
-MOST = 1000
+MAX_BYTES = 1000
 
 TABLE: list[tuple[list[bytes], SocketIOPacket]] = [
     # the protocol document's examples
@@ -114,17 +114,17 @@ WRONG: list[list[str | bytes]] = [
     ['51-["a",{"_placeholder":true,"num":true}]', b"x"],
     ['51-["a",{"_placeholder":true,"num":"0"}]', b"x"],
     ['51-["a",{"_placeholder":true}]', b"x"],
-    ['51-["a",{"_placeholder":true,"num":0}]', b"x" * (MOST + 1)],
-    ['52-["a"]', b"x" * MOST, b"x"],
+    ['51-["a",{"_placeholder":true,"num":0}]', b"x" * (MAX_BYTES + 1)],
+    ['52-["a"]', b"x" * MAX_BYTES, b"x"],
     [b"bytes"],
 ]
 
 
 def decoded(frames: list[str | bytes]) -> SocketIOPacket | None:
     """
-    What a fresh decoder makes of *frames*: the last's result, nothing before.
+    Return what a new decoder makes of *frames*: only the last one completes a packet.
     """
-    decoder = Decoder(MOST)
+    decoder = Decoder(MAX_BYTES)
     *before, last = frames
     for frame in before:
         assert decoder.feed(frame) is None
@@ -132,9 +132,9 @@ def decoded(frames: list[str | bytes]) -> SocketIOPacket | None:
 
 
 @pytest.mark.parametrize(("frames", "packet"), TABLE)
-def test_packets(frames: list[bytes], packet: SocketIOPacket) -> None:
+def test_packets_round_trip(frames: list[bytes], packet: SocketIOPacket) -> None:
     """
-    A packet becomes these frames, and these frames the packet.
+    A packet is encoded as these frames, and these frames are decoded as the packet.
     """
     text, *attachments = frames
 
@@ -143,17 +143,17 @@ def test_packets(frames: list[bytes], packet: SocketIOPacket) -> None:
 
 
 @pytest.mark.parametrize("frames", WRONG, ids=lambda frames: repr(frames[0][:30]))
-def test_malformed_packets(frames: list[str | bytes]) -> None:
+def test_malformed_packets_are_refused(frames: list[str | bytes]) -> None:
     """
-    They are refused, and nothing else escapes.
+    No other exception than RemoteProtocolError is raised.
     """
     with pytest.raises(RemoteProtocolError):
         decoded(frames)
 
 
-def test_a_namespace_may_end_the_packet() -> None:
+def test_a_namespace_may_be_the_end_of_a_packet() -> None:
     """
-    Without a comma too, and with a query in revision 4.
+    It needs no comma then; revision 4 may append a query.
     """
     assert decoded(["0/admin"]) == SocketIOPacket(SocketIOPacketType.CONNECT, "/admin")
     assert decoded(["0/admin?token=1"]) == SocketIOPacket(
@@ -161,34 +161,33 @@ def test_a_namespace_may_end_the_packet() -> None:
     )
 
 
-def test_a_decoder_goes_on() -> None:
+def test_a_decoder_decodes_one_packet_after_another() -> None:
     """
-    Behind a packet with attachments comes the next.
+    A packet with attachments is followed by the next packet.
     """
-    decoder = Decoder(MOST)
+    decoder = Decoder(MAX_BYTES)
     for _ in range(2):
         assert decoder.feed('51-["a",{"_placeholder":true,"num":0}]') is None
-        assert decoder.feed(b"x" * MOST) == SocketIOPacket(
-            SocketIOPacketType.EVENT, "/", ["a", b"x" * MOST]
+        assert decoder.feed(b"x" * MAX_BYTES) == SocketIOPacket(
+            SocketIOPacketType.EVENT, "/", ["a", b"x" * MAX_BYTES]
         )
         assert decoder.feed('2["b"]') == SocketIOPacket(SocketIOPacketType.EVENT, "/", ["b"])
 
 
-def test_a_packet_that_waits_for_attachments_is_not_read() -> None:
+def test_json_is_parsed_when_the_attachments_are_complete() -> None:
     """
-    They may never come: its JSON is kept as it is, and not as objects, which
-    take twenty times as much.
+    Attachments may never come: the text takes a twentieth of the memory of the objects.
     """
     text = '51-["a",' + "[]," * 100_000 + '{"_placeholder":true,"num":0}]'
-    decoder = Decoder(MOST)
+    decoder = Decoder(MAX_BYTES)
     tracemalloc.start()
     try:
         assert decoder.feed(text) is None
-        kept, _ = tracemalloc.get_traced_memory()
+        used, _ = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
 
-    assert kept < 2 * len(text)
+    assert used < 2 * len(text)
     whole = decoder.feed(b"x")
     assert whole is not None
     assert (len(whole.data), whole.data[-1]) == (100_002, b"x")
@@ -210,11 +209,11 @@ values = st.recursive(
     namespace=st.sampled_from(["/", "/admin", "/ä b"]),
     id=st.none() | st.integers(0, 2**53),
 )
-def test_what_goes_in_comes_out(
+def test_any_event_round_trips(
     name: str, arguments: list[Any], namespace: str, id: int | None
 ) -> None:
     """
-    Any data that JSON can say, and bytes anywhere in it.
+    Its data is anything that JSON can express, with bytes anywhere in it.
     """
     packet = SocketIOPacket(SocketIOPacketType.EVENT, namespace, [name, *arguments], id)
     text, *attachments = encode(packet)
@@ -223,9 +222,9 @@ def test_what_goes_in_comes_out(
 
 
 @given(arguments=st.lists(values, max_size=3), id=st.none() | st.integers(0, 1000))
-def test_another_library_agrees(arguments: list[Any], id: int | None) -> None:
+def test_packets_agree_with_python_socketio(arguments: list[Any], id: int | None) -> None:
     """
-    python-socketio reads what we write, and we what it writes.
+    It decodes what we encode, and the other way round.
     """
     ours = SocketIOPacket(SocketIOPacketType.EVENT, "/a", ["event", *arguments], id)
     text, *attachments = encode(ours)
@@ -240,11 +239,11 @@ def test_another_library_agrees(arguments: list[Any], id: int | None) -> None:
 
 
 @given(frames=st.lists(st.text(max_size=30) | st.binary(max_size=30), min_size=1))
-def test_garbage_is_refused_or_read(frames: list[str | bytes]) -> None:
+def test_any_frames_are_decoded_or_refused(frames: list[str | bytes]) -> None:
     """
-    Nothing else can be raised.
+    No other exception than RemoteProtocolError is raised.
     """
-    decoder = Decoder(MOST)
+    decoder = Decoder(MAX_BYTES)
     try:
         for frame in frames:
             decoder.feed(frame)
@@ -252,9 +251,9 @@ def test_garbage_is_refused_or_read(frames: list[str | bytes]) -> None:
         pass
 
 
-def test_what_json_cannot_say() -> None:
+def test_data_that_json_cannot_express_is_an_error() -> None:
     """
-    It is our own mistake, and an exception that says so.
+    The error is a TypeError or a ValueError, as the caller's data is wrong.
     """
     endless: list[Any] = []
     endless.append(endless)
@@ -265,7 +264,7 @@ def test_what_json_cannot_say() -> None:
 
 def message(data: bytes, event: str | None = None, offset: int = 7) -> Message:
     """
-    One that was published.
+    Return a published message.
     """
     return Message("news", data, Position("e", offset), event)
 
@@ -293,17 +292,17 @@ AS_EVENTS: list[tuple[Message, bytes]] = [
 
 
 @pytest.mark.parametrize(("published", "frames"), AS_EVENTS)
-def test_messages_as_events(published: Message, frames: bytes) -> None:
+def test_messages_are_encoded_as_events(published: Message, frames: bytes) -> None:
     """
-    Objects and arrays as they were published, other text as a string, other
-    bytes as an attachment; the position behind it.
+    JSON objects and arrays are sent as they were published, other text as a string, other
+    data as an attachment; the position follows.
     """
     assert SocketIOEvents(Poll4()).encode(published) == frames
 
 
-def test_events_of_a_namespace() -> None:
+def test_events_name_their_namespace() -> None:
     """
-    Their packets name it; positions can be left out.
+    Positions can be left out.
     """
     format = SocketIOEvents(Poll4(), "/admin", positions=False)
 
@@ -313,9 +312,9 @@ def test_events_of_a_namespace() -> None:
 
 
 @given(data=st.binary(max_size=200))
-def test_any_message_is_a_packet(data: bytes) -> None:
+def test_any_message_becomes_a_packet(data: bytes) -> None:
     """
-    What an event carries is what was published.
+    The event has the data as it was published.
     """
     packets = Poll4().packets(Poll4().body(SocketIOEvents(Poll4()).encode(message(data))))
     found = decoded([packet.data for packet in packets])
@@ -331,12 +330,12 @@ def test_any_message_is_a_packet(data: bytes) -> None:
         assert value == json.loads(data)
 
 
-def test_what_a_reader_is_told_first() -> None:
+def test_a_subscriber_first_gets_the_welcome_and_the_replay() -> None:
     """
-    A welcome that depends on whether something is missing, what was missed, and
-    where that ends; a gap first.
+    The welcome depends on whether messages are missing; then come a gap, if there is one, the
+    missed messages, and the position.
     """
-    format = SocketIOEvents(Poll4(), welcome=b"new\x1e", welcome_back=b"again\x1e")
+    format = SocketIOEvents(Poll4(), welcome=b"new\x1e", recovered_welcome=b"again\x1e")
     seven, nine = message(b"x"), Position("e", 9)
 
     assert verifyObject(IFormat, format)
@@ -350,12 +349,12 @@ def test_what_a_reader_is_told_first() -> None:
     assert started(SocketIOEvents(Poll4(), quiet=True), Replay((), True, nine)) == b""
 
 
-def test_readers_share_encodings() -> None:
+def test_formats_with_other_welcomes_share_encodings() -> None:
     """
-    Whatever they are told first.
+    They are equal, and hash alike.
     """
     plain = SocketIOEvents(Socket4())
-    alike = SocketIOEvents(Socket4(), welcome=b"new", welcome_back=b"again", quiet=True)
+    alike = SocketIOEvents(Socket4(), welcome=b"new", recovered_welcome=b"again", quiet=True)
 
     assert plain == alike
     assert hash(plain) == hash(alike)
@@ -363,17 +362,17 @@ def test_readers_share_encodings() -> None:
     assert plain != SocketIOEvents(Socket4(), "/admin")
 
 
-def test_the_end() -> None:
+def test_a_session_ends_with_a_close_frame() -> None:
     """
-    A close frame for who has a websocket; a poll has to fail.
+    A poll has to fail instead.
     """
     assert SocketIOEvents(Poll4()).end(2000) == b""
     assert SocketIOEvents(Socket4()).end(2000) == b"\x88\x02\x03\xe9"
 
 
-def test_attachments_that_are_too_large_are_413() -> None:
+def test_attachments_that_are_too_large_have_status_413() -> None:
     """
-    The status says that the size was the reason.
+    The status tells the client that the size was the reason.
     """
     decoder = Decoder(10)
     decoder.feed('51-["a",{"_placeholder":true,"num":0}]')

@@ -13,14 +13,14 @@ from websockets.http11 import Request
 from websockets.server import ServerProtocol
 
 from rt_twisted.codecs.engineio import EngineIOPacketType as EngineKind
-from rt_twisted.codecs.engineio import open_data, text_of
+from rt_twisted.codecs.engineio import encode_text, open_payload
 from rt_twisted.codecs.engineio_framing import Poll4, Socket4
 from rt_twisted.codecs.errors import RemoteProtocolError
 from rt_twisted.codecs.socketio import SocketIOPacket, SocketIOPacketType
 from rt_twisted.formats.chunked import Chunked
 from rt_twisted.formats.poll import JsonPoll
 from rt_twisted.formats.raw import Raw
-from rt_twisted.formats.socketio import SocketIOEvents, frames_of
+from rt_twisted.formats.socketio import SocketIOEvents, encode_packet
 from rt_twisted.formats.sse import EventStream
 from rt_twisted.formats.websocket import JsonFrames
 from rt_twisted.model.message import Message, Position, Replay
@@ -182,16 +182,16 @@ def test_socket_io_is_heard(piece: int) -> None:
     assert request.path == "/there?EIO=4&transport=websocket"
     framing = Socket4()
     format = SocketIOEvents(framing)
-    wire.feed(framing.text(text_of(EngineKind.OPEN, open_data("s", [], 25, 20, 1000))))
+    wire.feed(framing.text(encode_text(EngineKind.OPEN, open_payload("s", [], 25, 20, 1000))))
     assert said(server, wire) == ["40"]
-    wire.feed(frames_of(SocketIOPacket(SocketIOPacketType.CONNECT, data={"sid": "c"}), framing))
+    wire.feed(encode_packet(SocketIOPacket(SocketIOPacketType.CONNECT, data={"sid": "c"}), framing))
     assert said(server, wire) == ['420["subscribe",["a","b"],{"since":"e.2"}]']
     wire.feed(framing.text(b"2"))
     assert said(server, wire) == ["3"]
     # It was not in its channels yet.
     assert feed(wire, format.cursor(at(9)), piece) == []
     assert (wire.opened, wire.position) == (False, "e.2")
-    joined = frames_of(
+    joined = encode_packet(
         SocketIOPacket(SocketIOPacketType.ACK, data=[{"status": "ok"}], id=0), framing
     )
     data = started(format, MISSED) + joined + format.encode(message(6))
@@ -214,7 +214,9 @@ def test_who_has_missed_nothing_is_back_with_the_acknowledgement() -> None:
     wire.feed(started(SocketIOEvents(framing), Replay((), True, at(2))))
     assert not wire.opened
     wire.feed(
-        frames_of(SocketIOPacket(SocketIOPacketType.ACK, data=[{"status": "ok"}], id=0), framing)
+        encode_packet(
+            SocketIOPacket(SocketIOPacketType.ACK, data=[{"status": "ok"}], id=0), framing
+        )
     )
 
     assert (wire.opened, wire.position) == (True, "e.2")
@@ -229,7 +231,7 @@ def test_who_may_not_join_is_told() -> None:
     refused = SocketIOPacket(
         SocketIOPacketType.ACK, data=[{"status": "error", "error": "no"}], id=0
     )
-    wire.feed(frames_of(refused, Socket4()))
+    wire.feed(encode_packet(refused, Socket4()))
     assert wire.over == "not let into the channels"
 
     socket = WebSocketClient(ClientRequest(URL, ["a"]), "")
@@ -286,17 +288,17 @@ def test_socket_io_is_heard_by_polling(piece: int) -> None:
     assert wire.begin().startswith(b"GET /there?EIO=4&transport=polling HTTP/1.1\r\n")
     framing = Poll4()
     format = SocketIOEvents(framing)
-    opening = framing.text(text_of(EngineKind.OPEN, open_data("s/1", [], 25, 20, 1000)))
+    opening = framing.text(encode_text(EngineKind.OPEN, open_payload("s/1", [], 25, 20, 1000)))
     feed(wire, answer(framing.body(opening)), piece)
     assert posted(wire) == "40"
     assert feed(wire, answer(b"ok"), piece) == []
     assert wire.take().startswith(b"GET /there?EIO=4&transport=polling&sid=s/1 HTTP/1.1\r\n")
-    welcome = frames_of(SocketIOPacket(SocketIOPacketType.CONNECT, data={"sid": "c"}), framing)
+    welcome = encode_packet(SocketIOPacket(SocketIOPacketType.CONNECT, data={"sid": "c"}), framing)
     feed(wire, answer(framing.body(welcome + framing.text(b"2"))), piece)
     assert posted(wire) == '420["subscribe",["a","b"],{"since":"e.2"}]\x1e3'
     feed(wire, answer(b"ok"), piece)
     wire.take()
-    joined = frames_of(
+    joined = encode_packet(
         SocketIOPacket(SocketIOPacketType.ACK, data=[{"status": "ok"}], id=0), framing
     )
     frames = started(format, MISSED) + joined + format.encode(message(6))
@@ -315,8 +317,8 @@ def test_socket_io_recovers() -> None:
     """
     framing = Socket4()
     asking = ClientRequest(URL, ["a"])
-    opening = framing.text(text_of(EngineKind.OPEN, open_data("s", [], 25, 20, 1000)))
-    joined = frames_of(
+    opening = framing.text(encode_text(EngineKind.OPEN, open_payload("s", [], 25, 20, 1000)))
+    joined = encode_packet(
         SocketIOPacket(SocketIOPacketType.ACK, data=[{"status": "ok"}], id=0), framing
     )
     subscribe = '420["subscribe",["a"],{}]'
@@ -334,7 +336,7 @@ def test_socket_io_recovers() -> None:
         wire.feed(opening)
         assert said(server, wire) == [claim]
         wire.feed(
-            frames_of(
+            encode_packet(
                 SocketIOPacket(SocketIOPacketType.CONNECT, data={"sid": "c", "pid": key}), framing
             )
         )
@@ -347,11 +349,13 @@ def test_socket_io_recovers() -> None:
     agreed(wire)
     wire.feed(opening)
     with pytest.raises(RemoteProtocolError):
-        wire.feed(frames_of(SocketIOPacket(SocketIOPacketType.CONNECT, data={"sid": "c"}), framing))
+        wire.feed(
+            encode_packet(SocketIOPacket(SocketIOPacketType.CONNECT, data={"sid": "c"}), framing)
+        )
 
     polling = recovering(ClientRequest(URL, ["a"], 1, memory=asking.memory), "e.6")
     polling.begin()
-    opening = Poll4().text(text_of(EngineKind.OPEN, open_data("s/1", [], 25, 20, 1000)))
+    opening = Poll4().text(encode_text(EngineKind.OPEN, open_payload("s/1", [], 25, 20, 1000)))
     polling.feed(answer(Poll4().body(opening)))
     assert posted(polling) == '40{"pid":"three","offset":"e.6"}'
 
