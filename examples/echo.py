@@ -1,20 +1,18 @@
 """
-A protocol of your own on a websocket: it says what it hears.
+A websocket application of your own: it echoes every message.
 
     PYTHONPATH=. twistd -n realtime --port=8080 --route='^/echo$ websocket:app=echo.Echo'
 
-What is made for each websocket is told of its messages. `house.hub` publishes;
-with `subscribe=news` in the line the client hears that channel too.
+One instance is created for each websocket. An application may publish by
+`context.hub.publish`. With `subscribe=news` in the route line, the client also receives
+the messages of that channel.
 """
 
 from __future__ import annotations
 
 from zope.interface import implementer
 
-from rt_twisted.actions.context import ActionContext
-from rt_twisted.actions.interfaces import IWebSocketApp
-from rt_twisted.actions.websocket.connection import WebSocket
-from rt_twisted.http.interfaces import IExchange
+from rt_twisted.api import ActionContext, IExchange, IWebSocketApp, WebSocket
 
 
 @implementer(IWebSocketApp)
@@ -26,18 +24,10 @@ class Echo:
     def __init__(self, context: ActionContext, exchange: IExchange) -> None: ...
 
     def opened(self, websocket: WebSocket) -> None:
-        """
-        Somebody is there.
-        """
         self.websocket = websocket
 
     def message(self, data: bytes, binary: bool) -> None:
-        """
-        A whole message came.
-        """
         self.websocket.send(data, binary)
 
     def closed(self, code: int, reason: str) -> None:
-        """
-        Nobody is there any more.
-        """
+        pass

@@ -1,6 +1,6 @@
 """
-A program between those who speak and those who hear: it turns every message of
-the channel `said` around, and publishes it to `chat`. Nothing is needed but Python.
+A program between publishers and subscribers: it reverses every message of the channel
+`said`, and publishes it to `chat`. It needs nothing but Python.
 
     python3 inverter.py [URL]
 """
@@ -15,12 +15,12 @@ from urllib.parse import urlencode
 from urllib.request import Request, urlopen
 
 RETRY = 1.0  # seconds
-SILENCE = 75.0  # seconds; the daemon's heartbeat comes every 30
+SILENCE = 75.0  # seconds; the daemon sends a heartbeat every 30
 
 
 def listen(url: str) -> Iterator[tuple[str, str]]:
     """
-    The id and text of what is said, for ever; after a broken connection from where it broke.
+    Yield id and text of each message forever; after a lost connection, resume.
     """
     last = ""
     while True:
@@ -47,7 +47,7 @@ def listen(url: str) -> Iterator[tuple[str, str]]:
 
 def publish(url: str, text: str, key: str) -> None:
     """
-    Say *text*, again until it is taken; by its *key* it is heard once.
+    Publish *text*, again until it is accepted; *key* makes the repetition harmless.
     """
     form = urlencode({"channel": "chat", "message": text}).encode()
     request = Request(f"{url}/publish", form, {"Idempotency-Key": key})
@@ -65,7 +65,7 @@ def publish(url: str, text: str, key: str) -> None:
 
 def main(url: str) -> None:
     """
-    Turn around what comes.
+    Publish each message of the channel `said` reversed.
     """
     for id, text in listen(f"{url}/said"):
         name, _, words = text.partition(": ")

@@ -1,6 +1,6 @@
 """
-Websockets with the clients that people have: the `websockets` library, wsproto,
-and Chromium, against a daemon that was started as users start it.
+Websockets with the `websockets` library, wsproto and Chromium, against a daemon that is
+started as users start it.
 """
 
 from __future__ import annotations
@@ -45,14 +45,14 @@ KIB = 1024
 
 def url(server: Server, path: str) -> str:
     """
-    Where a websocket is.
+    Return the URL of a websocket.
     """
     return f"ws://127.0.0.1:{server.port}{path}"
 
 
 def connect(server: Server, path: str, **more: Any) -> Any:
     """
-    A client of the `websockets` library that waits, but not for ever.
+    Connect a client of the `websockets` library, with time limits.
     """
     more.setdefault("max_size", None)
     return websockets.sync.client.connect(url(server, path), open_timeout=PATIENCE, **more)
@@ -60,23 +60,23 @@ def connect(server: Server, path: str, **more: Any) -> Any:
 
 def code_of(client: Any) -> int:
     """
-    With which the server closed.
+    Return the close code of the server.
     """
     code: int = client.protocol.close_rcvd.code
     return code
 
 
-def hear(client: Any) -> Any:
+def receive(client: Any) -> Any:
     """
-    The next message, as JSON if it is an object.
+    Return the next message, parsed if it is a JSON object.
     """
-    said = client.recv(PATIENCE)
-    return json.loads(said) if isinstance(said, str) and said[:1] == "{" else said
+    received = client.recv(PATIENCE)
+    return json.loads(received) if isinstance(received, str) and received[:1] == "{" else received
 
 
 def publish(server: Server, message: bytes, channel: str = "news", key: str = "") -> dict[str, Any]:
     """
-    Publish by POST, any bytes.
+    Publish any bytes by POST.
     """
     request = urllib.request.Request(f"{server.url}/publish?channel={channel}", message)
     request.add_header("Content-Type", "application/octet-stream")
@@ -89,7 +89,7 @@ def publish(server: Server, message: bytes, channel: str = "news", key: str = ""
 
 def stats(server: Server) -> Any:
     """
-    All that is counted.
+    Return all statistics.
     """
     with urllib.request.urlopen(f"{server.url}/stats?format=full", timeout=PATIENCE) as response:
         return json.load(response)
@@ -97,7 +97,7 @@ def stats(server: Server) -> Any:
 
 def until(true: Callable[[], Any], seconds: float = PATIENCE) -> Any:
     """
-    Wait until it is.
+    Wait until *true* returns a true value, and return it.
     """
     deadline = time.monotonic() + seconds
     while True:
@@ -110,7 +110,7 @@ def until(true: Callable[[], Any], seconds: float = PATIENCE) -> Any:
 
 def raw(server: Server, path: str, extra: bytes = b"") -> socket.socket:
     """
-    A websocket by hand, the handshake read, *extra* sent right behind it.
+    Open a websocket on a bare socket, with *extra* sent right behind the handshake.
     """
     plain = socket.create_connection(("127.0.0.1", server.port), PATIENCE)
     plain.sendall(f"GET {path} HTTP/1.1\r\nHost: localhost\r\n{HANDSHAKE}\r\n".encode() + extra)
@@ -123,22 +123,21 @@ def raw(server: Server, path: str, extra: bytes = b"") -> socket.socket:
     return plain
 
 
-# What others' clients see.
-
-
 @pytest.mark.parametrize("compression", [None, "deflate"])
-def test_both_ways_with_the_websockets_client(daemon: StartDaemon, compression: str | None) -> None:
+def test_websockets_client_subscribes_and_publishes(
+    daemon: StartDaemon, compression: str | None
+) -> None:
     """
-    Subscribe, publish, hear, ping, leave: text and bytes, small and large.
+    Subscribe, publish, receive, ping and close: text and bytes, small and large.
     """
     server = daemon()
     with connect(server, "/ws?channels=news", compression=compression) as client:
-        assert hear(client)["type"] == "position"
+        assert receive(client)["type"] == "position"
         for data in ("ü" * 10, "x" * 5000, "é€" * 30_000):
             client.send(json.dumps({"type": "publish", "channel": "news", "message": data}))
-            assert hear(client)["data"] == data
+            assert receive(client)["data"] == data
         publish(server, b"\xff\x00")
-        assert hear(client)["base64"] == "/wA="
+        assert receive(client)["base64"] == "/wA="
         assert client.ping().wait(PATIENCE)
         client.close(4000, "enough")
     assert code_of(client) == 4000
@@ -148,8 +147,8 @@ def test_both_ways_with_the_websockets_client(daemon: StartDaemon, compression: 
 @pytest.mark.parametrize("compression", [None, "deflate"])
 def test_an_echo_of_16_mib(daemon: StartDaemon, compression: str | None) -> None:
     """
-    Ten lines of example hear and say them, whole and in fragments; a byte more is
-    refused with 1009, and the daemon has not grown by many times that.
+    The example application echoes messages of the limit's size, whole and fragmented. A
+    larger one is refused with 1009, and the daemon's memory stays bounded.
     """
     size = 16 << 20
     server = daemon(ECHO, STATS, f"--websocket-message={size}", environment=OWN)
@@ -161,7 +160,7 @@ def test_an_echo_of_16_mib(daemon: StartDaemon, compression: str | None) -> None
         assert client.recv(PATIENCE) == data
         client.send("text")
         assert client.recv(PATIENCE) == "text"
-        with suppress(ConnectionClosed):  # the library may see it while it still sends
+        with suppress(ConnectionClosed):  # the close frame may arrive while the library still sends
             client.send(data + b"!")
         with pytest.raises(ConnectionClosed):
             client.recv(PATIENCE)
@@ -171,7 +170,7 @@ def test_an_echo_of_16_mib(daemon: StartDaemon, compression: str | None) -> None
 
 def test_wsproto(daemon: StartDaemon) -> None:
     """
-    A second library agrees on the handshake, compression, fragments, pings and the close.
+    The library wsproto agrees on handshake, compression, fragments, pings and close.
     """
     from wsproto.extensions import PerMessageDeflate
 
@@ -188,33 +187,34 @@ def test_wsproto(daemon: StartDaemon) -> None:
                 yield from client.events()
                 client.receive_data(plain.recv(65536) or None)
 
-        heard = events()
-        accepted = next(heard)
+        received = events()
+        accepted = next(received)
         assert isinstance(accepted, wsproto.events.AcceptConnection)
-        assert accepted.subprotocol == "mqtt"  # a browser would not go on without
+        assert accepted.subprotocol == "mqtt"  # a browser requires one of those it offered
         assert len(accepted.extensions) == 1
         for piece, last in (("x" * 600, False), ("y" * 600, True)):
             plain.sendall(client.send(wsproto.events.TextMessage(piece, message_finished=last)))
-        assert next(heard).data == "x" * 600 + "y" * 600
+        assert next(received).data == "x" * 600 + "y" * 600
         plain.sendall(client.send(wsproto.events.Ping(b"?")))
-        assert next(heard) == wsproto.events.Pong(b"?")
+        assert next(received) == wsproto.events.Pong(b"?")
         plain.sendall(client.send(wsproto.events.CloseConnection(1000, "bye")))
-        assert next(heard) == wsproto.events.CloseConnection(1000, "bye")
+        assert next(received) == wsproto.events.CloseConnection(1000, "bye")
         assert plain.recv(100) == b""
 
 
-def test_behind_the_handshake_over_the_kernel(daemon: StartDaemon) -> None:
+def test_frame_in_the_segment_of_the_handshake(daemon: StartDaemon) -> None:
     """
-    What comes in the same segment is heard.
+    A frame in the same segment as the handshake is processed.
     """
     server = daemon(ECHO, environment=OWN)
     with raw(server, "/echo", masked(1, b"early")) as plain:
         assert plain.recv(100) == b"\x81\x05early"
 
 
-def test_a_frame_in_two_pieces_is_its_client_s_own(daemon: StartDaemon) -> None:
+def test_split_frame_belongs_to_its_client(daemon: StartDaemon) -> None:
     """
-    Whatever others say between its header and its payload, and whoever goes away there.
+    Frames of other clients between its header and its payload do not matter, nor clients
+    that disconnect there.
     """
     server = daemon(ECHO, environment=OWN)
     slow = masked(1, b"slow")
@@ -231,23 +231,23 @@ def test_a_frame_in_two_pieces_is_its_client_s_own(daemon: StartDaemon) -> None:
         assert first.recv(100) == b"\x81\x04slow"
 
 
-def test_a_client_that_is_still_sending_sees_why_it_is_closed(daemon: StartDaemon) -> None:
+def test_sending_client_receives_the_close_frame(daemon: StartDaemon) -> None:
     """
-    The close frame is not taken away from it by a reset.
+    A client that is still sending loses no close frame to a connection reset.
     """
     server = daemon(ECHO, "--websocket-message=1k", environment=OWN)
     with raw(server, "/echo") as plain:
         plain.sendall(masked(2, bytes(2000)) + bytes(1_000_000))
-        said = b""
+        received = b""
         while piece := plain.recv(65536):
-            said += piece
+            received += piece
 
-    assert said[:4] == b"\x88" + bytes([len(said) - 2]) + (1009).to_bytes(2, "big")
+    assert received[:4] == b"\x88" + bytes([len(received) - 2]) + (1009).to_bytes(2, "big")
 
 
 def test_tls(daemon: StartDaemon, tmp_path: Path) -> None:
     """
-    wss: the same, also large, also where HTTP/2 is to be had, also at the end.
+    The same works over wss: large messages, limits, and a stop of the daemon.
     """
     authority = Authority(tmp_path)
     certificate, key = authority.pair("server", "localhost", "127.0.0.1")
@@ -264,10 +264,10 @@ def test_tls(daemon: StartDaemon, tmp_path: Path) -> None:
         environment=OWN,
     )
     trust = ssl.create_default_context(cafile=str(tmp_path / "ca.pem"))
-    there = f"wss://127.0.0.1:{port}"
+    base = f"wss://127.0.0.1:{port}"
     open_ = websockets.sync.client.connect
     data = random.Random(1).randbytes(4 << 20)
-    with open_(f"{there}/echo", ssl=trust, max_size=None, open_timeout=PATIENCE) as client:
+    with open_(f"{base}/echo", ssl=trust, max_size=None, open_timeout=PATIENCE) as client:
         client.send(data)
         assert client.recv(PATIENCE) == data
         with suppress(ConnectionClosed):
@@ -275,26 +275,26 @@ def test_tls(daemon: StartDaemon, tmp_path: Path) -> None:
         with pytest.raises(ConnectionClosed):
             client.recv(PATIENCE)
         assert code_of(client) == 1009
-    with open_(f"{there}/ws?channels=news", ssl=trust, open_timeout=PATIENCE) as client:
-        hear(client)
+    with open_(f"{base}/ws?channels=news", ssl=trust, open_timeout=PATIENCE) as client:
+        receive(client)
         publish(server, b"x" * 100_000)
-        assert hear(client)["data"] == "x" * 100_000
+        assert receive(client)["data"] == "x" * 100_000
         assert server.kill(SIGTERM) == 0
         with pytest.raises(ConnectionClosed):
             client.recv(PATIENCE)
         assert code_of(client) == 1001
 
 
-def test_a_stop_is_said(daemon: StartDaemon) -> None:
+def test_stop_closes_with_1001(daemon: StartDaemon) -> None:
     """
-    1001 to everybody, with a time to come back of its own, and the daemon ends well.
+    All clients get 1001 with a retry delay of their own, and the daemon exits with 0.
     """
     server = daemon(WS, "--route=^/raw$ websocket:news")
     reasons = set()
     with ExitStack() as stack:
         clients = [stack.enter_context(connect(server, path)) for path in ("/ws", "/raw") * 5]
         for client in clients[::2]:
-            hear(client)
+            receive(client)
         assert server.kill(SIGTERM) == 0
         for client in clients:
             with pytest.raises(ConnectionClosed):
@@ -305,19 +305,19 @@ def test_a_stop_is_said(daemon: StartDaemon) -> None:
     assert all(2000 <= int(reason.removeprefix("retry=")) <= 4000 for reason in reasons)
 
 
-def test_who_is_silent_is_cut_off(daemon: StartDaemon) -> None:
+def test_silent_client_is_disconnected(daemon: StartDaemon) -> None:
     """
-    In real time: a client that answers pings stays, one that does not is told 1011.
+    In real time: a client that answers pings stays, one that does not gets 1011.
     """
     server = daemon("--heartbeat=1", "--websocket-tolerance=1")
-    with connect(server, "/ws") as client, raw(server, "/ws") as dumb:
-        said = b""
-        while b"\x88" not in said:
-            piece = dumb.recv(1000)
+    with connect(server, "/ws") as client, raw(server, "/ws") as silent:
+        received = b""
+        while b"\x88" not in received:
+            piece = silent.recv(1000)
             assert piece
-            said += piece
-        assert b"\x89\x00" in said
-        assert said.endswith((1011).to_bytes(2, "big") + b"no answer to a ping")
+            received += piece
+        assert b"\x89\x00" in received
+        assert received.endswith((1011).to_bytes(2, "big") + b"no answer to a ping")
         assert client.ping().wait(PATIENCE)
 
 
@@ -326,20 +326,20 @@ def test_through_a_proxy(
     proxy: Any, path: str, serve: Serve, daemon: StartDaemon, tmp_path: Path
 ) -> None:
     """
-    With the example files as they stand: a page's Origin is compared with what it
-    asked for, messages pass both ways, and nobody is local who came by the proxy.
+    With the example open_files: the page's Origin is compared with the requested host, messages
+    pass in both directions, and proxied clients are not local.
     """
     server = daemon("--trusted-proxies=127.0.0.1")
     front = proxy(serve, server.port, tmp_path)
     plain = f"http://127.0.0.1:{front.port}{path.removesuffix('ws')}healthz"
-    until(lambda: _answers(plain))  # haproxy looks whether the daemon is there
+    until(lambda: _answers(plain))  # haproxy checks the daemon first
     page = f"http://127.0.0.1:{front.port}"
     with connect(front, f"{path}?channels=news", origin=page) as client:
-        assert hear(client)["type"] == "position"
+        assert receive(client)["type"] == "position"
         publish(server, b"hello")
-        assert hear(client)["data"] == "hello"
+        assert receive(client)["data"] == "hello"
         client.send(json.dumps({"type": "publish", "id": 1, "channel": "news", "message": "x"}))
-        assert hear(client)["status"] == 403
+        assert receive(client)["status"] == 403
         assert client.ping().wait(PATIENCE)
     with pytest.raises(InvalidStatus, match="403"), connect(front, path, origin="http://evil"):
         pass
@@ -353,20 +353,18 @@ def _answers(address: str) -> bool:
         return False
 
 
-# Over cuts.
-
-
-class Resuming:
+class ResumingClient:
     """
-    A client that comes back by the rule of docs/websocket.md, with cuts at any moment.
+    A client that resumes by the rule of docs/websocket.md, and cuts its connection at
+    random.
 
     Args:
         server: the daemon.
-        count: how many messages it is to hear.
+        count: how many messages it has to receive.
     """
 
     def __init__(self, server: Server, count: int) -> None:
-        self.heard: list[str] = []
+        self.received: list[str] = []
         self.gaps = 0
         self.cuts = 0
         self._server = server
@@ -376,16 +374,16 @@ class Resuming:
     @property
     def joined(self) -> bool:
         """
-        Whether it has a position to resume from.
+        Whether it has a position from which to resume.
         """
         return bool(self._position)
 
     async def run(self) -> None:
         """
-        Until all is heard.
+        Reconnect and receive until all messages have arrived.
         """
         chance = random.Random(7)
-        while len(self.heard) < self._count:
+        while len(self.received) < self._count:
             since = f"&since={self._position}" if self._position else ""
             try:
                 client = await websockets.connect(
@@ -396,7 +394,7 @@ class Resuming:
                 continue
             left = chance.randrange(1, 80)
             try:
-                while left and len(self.heard) < self._count:
+                while left and len(self.received) < self._count:
                     self._take(json.loads(await asyncio.wait_for(client.recv(), PATIENCE)))
                     left -= 1
             except ConnectionClosed:
@@ -404,54 +402,56 @@ class Resuming:
             self.cuts += 1
             client.transport.abort()
 
-    def _take(self, said: dict[str, Any]) -> None:
-        if said["type"] == "gap":
+    def _take(self, message: dict[str, Any]) -> None:
+        if message["type"] == "gap":
             self.gaps += 1
-        if said["type"] == "message":
-            self.heard.append(said["data"])
-        self._position = said.get("position", self._position)
+        if message["type"] == "message":
+            self.received.append(message["data"])
+        self._position = message.get("position", self._position)
 
 
 def test_nothing_is_lost_or_repeated_over_cuts(daemon: StartDaemon, tmp_path: Path) -> None:
     """
-    Connections are reset and the daemon is killed while messages come, published
-    through websockets and by POST: each reader hears each message once, in order.
+    Connections are reset and the daemon is killed while messages are published, by
+    websocket and by POST. Each subscriber receives each message once, in order.
     """
     count = 1500
     server = daemon(f"--history-file={tmp_path / 'log'}", "--history=5000", "--websocket-rate=0")
-    readers = [Resuming(server, count) for _ in range(5)]
+    subscribers = [ResumingClient(server, count) for _ in range(5)]
 
-    def talk() -> None:
-        while not all(reader.joined for reader in readers):
+    def publish_all() -> None:
+        while not all(subscriber.joined for subscriber in subscribers):
             time.sleep(0.05)
         for number in range(count):
-            while not _said(server, number):
+            while not _is_published(server, number):
                 time.sleep(0.05)
             if number in (count // 3, 2 * count // 3):
                 server.restart(SIGKILL)
 
     async def listen() -> None:
-        await asyncio.wait_for(asyncio.gather(*[reader.run() for reader in readers]), 100)
+        await asyncio.wait_for(
+            asyncio.gather(*[subscriber.run() for subscriber in subscribers]), 100
+        )
 
     with ThreadPoolExecutor(1) as pool:
-        talking = pool.submit(talk)
+        publishing = pool.submit(publish_all)
         try:
             asyncio.run(listen())
         except TimeoutError:
-            if talking.done():
-                talking.result()  # that is why
+            if publishing.done():
+                publishing.result()  # raise the error of the publisher
             raise
-        talking.result(PATIENCE)
+        publishing.result(PATIENCE)
 
-    for reader in readers:
-        assert reader.heard == [str(number) for number in range(count)]
-        assert reader.gaps == 0
-        assert reader.cuts > 20
+    for subscriber in subscribers:
+        assert subscriber.received == [str(number) for number in range(count)]
+        assert subscriber.gaps == 0
+        assert subscriber.cuts > 20
 
 
-def _said(server: Server, number: int) -> bool:
+def _is_published(server: Server, number: int) -> bool:
     """
-    Publish *number*, every tenth by websocket; again if it is not sure that it went.
+    Publish *number*, every tenth by websocket; return False if it has to be repeated.
     """
     try:
         if number % 10:
@@ -459,40 +459,38 @@ def _said(server: Server, number: int) -> bool:
         with connect(server, "/ws") as client:
             fields = {"channel": "news", "message": str(number), "idempotency_key": str(number)}
             client.send(json.dumps({"type": "publish", "id": number, **fields}))
-            while (said := hear(client)).get("id") != number:
+            while (received := receive(client)).get("id") != number:
                 pass
-            return bool(said["type"] == "ack")
+            return bool(received["type"] == "ack")
     except (OSError, TimeoutError, ConnectionClosed, websockets.exceptions.InvalidMessage):
         return False
 
 
-def test_a_reader_that_takes_nothing(daemon: StartDaemon) -> None:
+def test_slow_consumer_is_disconnected(daemon: StartDaemon) -> None:
     """
-    As with event streams: it is cut off when too much waits, and others hear all.
+    As with event streams: it is disconnected over the backlog limit, and others receive
+    all.
     """
     server = daemon(WS, PUBLISH, STATS, "--backlog-bytes=64k", "--websocket-message=8m")
     with raw(server, "/ws?channels=news"), connect(server, "/ws?channels=news") as client:
-        hear(client)
+        receive(client)
         sent = 0
         while not stats(server)["readers"]["closed"].get("behind"):
             publish(server, b"x" * 500_000)
-            assert len(hear(client)["data"]) == 500_000
+            assert len(receive(client)["data"]) == 500_000
             sent += 1
             assert sent < 100
 
 
-# Many.
-
-
 @contextmanager
-def files(count: int) -> Iterator[None]:
+def open_files(count: int) -> Iterator[None]:
     """
-    So many may be open.
+    Raise the limit of open open_files to *count*.
     """
     before = resource.getrlimit(resource.RLIMIT_NOFILE)
     if before[0] < count:
         if before[1] < count:
-            pytest.skip(f"{before[1]} open files are allowed, {count} are needed")
+            pytest.skip(f"{before[1]} open open_files are allowed, {count} are needed")
         resource.setrlimit(resource.RLIMIT_NOFILE, (count, before[1]))
     try:
         yield
@@ -506,34 +504,33 @@ def _rss(pid: int) -> int:
 
 
 @pytest.mark.parametrize("path", ["/ws?channels=news", "/raw"])
-def test_thousands_of_idle_readers_hear_one_broadcast(daemon: StartDaemon, path: str) -> None:
+def test_thousands_of_idle_subscribers_receive_one_broadcast(
+    daemon: StartDaemon, path: str
+) -> None:
     """
-    Each of 3,000 takes no more than 3 KiB, and the same bytes arrive everywhere.
+    Each of 3,000 subscribers takes no more than 3 KiB, and all receive the same bytes.
     """
     count, warm = 3000, 300
     server = daemon(WS, "--route=^/raw$ websocket:news", PUBLISH)
-    with files(count + 500):
+    with open_files(count + 500):
         sockets = [raw(server, path) for _ in range(warm)]
         before = _rss(server.pid)
         sockets += [raw(server, path) for _ in range(count - warm)]
         grown = (_rss(server.pid) - before) / (count - warm)
         answer = publish(server, b"hello")
         for plain in sockets:
-            said = b""
-            while b"hello" not in said:
-                said += plain.recv(1000)
+            received = b""
+            while b"hello" not in received:
+                received += plain.recv(1000)
             plain.close()
 
     assert answer["receivers"] == count
     assert grown <= 3 * KIB, f"{grown:.0f} bytes a reader"
 
 
-# In a browser.
-
-
 def test_a_page_in_chromium(daemon: StartDaemon, browser: Browser) -> None:
     """
-    Its own WebSocket: text and bytes, compression, close codes, subprotocols.
+    The browser's WebSocket: text and bytes, compression, close codes, subprotocols.
     """
     server = daemon(
         ECHO,
@@ -543,28 +540,28 @@ def test_a_page_in_chromium(daemon: StartDaemon, browser: Browser) -> None:
         environment=OWN,
     )
     browser.open(f"{server.url}/try")
-    there = f"ws://127.0.0.1:{server.port}"
+    base = f"ws://127.0.0.1:{server.port}"
 
     assert browser.evaluate(
         f"""new Promise(done => {{
-            const socket = new WebSocket('{there}/echo'), heard = [];
+            const socket = new WebSocket('{base}/echo'), received = [];
             socket.binaryType = 'arraybuffer';
             socket.onopen = () => {{
                 socket.send('ü'.repeat(1000));
                 socket.send(new Uint8Array([0, 255, 128]));
             }};
             socket.onmessage = ({{data}}) => {{
-                heard.push(typeof data === 'string' ? data.length : [...new Uint8Array(data)]);
-                if (heard.length === 2) socket.close(4321, 'enough');
+                received.push(typeof data === 'string' ? data.length : [...new Uint8Array(data)]);
+                if (received.length === 2) socket.close(4321, 'enough');
             }};
             socket.onclose = ({{code, reason, wasClean}}) =>
-                done([...heard, socket.extensions.split(';')[0], code, reason, wasClean]);
+                done([...received, socket.extensions.split(';')[0], code, reason, wasClean]);
         }})"""
     ) == [1000, [0, 255, 128], "permessage-deflate", 4321, "enough", True]
     assert (
         browser.evaluate(
             f"""new Promise(done => {{
-            const socket = new WebSocket('{there}/v2', ['v3', 'v2']);
+            const socket = new WebSocket('{base}/v2', ['v3', 'v2']);
             socket.onopen = () => done(socket.protocol);
             socket.onclose = () => done('closed');
         }})"""
@@ -575,8 +572,8 @@ def test_a_page_in_chromium(daemon: StartDaemon, browser: Browser) -> None:
 
 def test_a_page_sends_its_key_as_a_subprotocol(daemon: StartDaemon, browser: Browser) -> None:
     """
-    Chromium opens the websocket, learns the other name, and may publish; it opens one
-    with any subprotocol that it asks for.
+    Chromium opens the websocket, gets the other subprotocol, and may publish. Without a key
+    it gets any subprotocol that it offers.
     """
     server = daemon("--http-secret=s3cret")
     browser.open(f"{server.url}/try")
@@ -598,10 +595,9 @@ def test_a_page_sends_its_key_as_a_subprotocol(daemon: StartDaemon, browser: Bro
     assert browser.evaluate(ask % (server.port, key[1:])) == 1006
 
 
-def test_a_page_from_elsewhere_gets_no_websocket(daemon: StartDaemon, browser: Browser) -> None:
+def test_page_of_another_host_gets_no_websocket(daemon: StartDaemon, browser: Browser) -> None:
     """
-    Chromium sends its Origin, and cannot be told to lie; on another port of the same
-    host it gets one.
+    Chromium sends the page's Origin; a page from another port of the same host is allowed.
     """
     server, other = daemon(), daemon()
     opened = """new Promise(done => {
@@ -625,9 +621,9 @@ SAY = """(() => {
 
 
 @pytest.mark.parametrize("name", ["websocket_chat", "websocket_chat_inverse"])
-def test_the_chat(daemon: StartDaemon, browser: Browser, tmp_path: Path, name: str) -> None:
+def test_chat_examples(daemon: StartDaemon, browser: Browser, tmp_path: Path, name: str) -> None:
     """
-    The examples as they stand: what is said is seen; over a restart the page comes back.
+    A message appears in the page of the example, which reconnects after a restart.
     """
     page = tmp_path / "websocket_chat.html"
     page.write_bytes((EXAMPLES / page.name).read_bytes())
@@ -644,15 +640,15 @@ def test_the_chat(daemon: StartDaemon, browser: Browser, tmp_path: Path, name: s
         browser.wait_for("document.querySelector('#state').textContent !== 'connected'")
         browser.wait_for("document.querySelector('#state').textContent === 'connected'")
         if inverse:
-            until(lambda: stats_of_said(server))
+            until(lambda: _inverter_listens(server))
         browser.evaluate(SAY % '"again"')
         browser.wait_for(f"{CHAT}.includes('me: {'niaga' if inverse else 'again'}')")
     assert [line for line in browser.console() if "Uncaught" in line] == []
 
 
-def stats_of_said(server: Server) -> bool:
+def _inverter_listens(server: Server) -> bool:
     """
-    Whether the program in between listens again.
+    Return whether inverter.py is subscribed.
     """
     return bool(publish(server, b"x: nobody", channel="said")["receivers"])
 
@@ -668,7 +664,7 @@ def _inverter(server: Server, wanted: bool) -> Iterator[None]:
     command = [sys.executable, str(EXAMPLES / "inverter.py"), server.url]
     with subprocess.Popen(command) as worker:
         try:
-            until(lambda: stats_of_said(server))
+            until(lambda: _inverter_listens(server))
             yield
         finally:
             worker.kill()

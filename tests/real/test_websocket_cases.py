@@ -1,9 +1,9 @@
 """
-The cases of the Autobahn test suite (categories 1 to 7, 9, 10, 12 and 13; 9, 12 and 13
-with fewer and smaller messages), written as tables, against a daemon that echoes.
+The cases of the Autobahn test suite as tables, against a daemon that echoes.
 
-The client side is wsproto, which shares no code with the daemon. What wsproto would not
-send is made by hand.
+Categories 1 to 7, 9, 10, 12 and 13; 9, 12 and 13 with fewer and smaller messages. The
+client is wsproto, which shares no code with the daemon. Frames that wsproto would not send
+are made by hand.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from tests.real.conftest import PATIENCE, ROOT, Server, StartDaemon
 
 TEXT, BINARY = 1, 2
 KIB = 1024
-GOING = 1000  # with which the client closes after what is valid
+CLOSE_CODE = 1000  # of the client, after valid input
 Event = tuple[Any, ...]
 
 
@@ -43,7 +43,7 @@ def frame(
     opcode: int, payload: bytes = b"", fin: bool = True, rsv: int = 0, size: int | None = None
 ) -> bytes:
     """
-    A client's frame; *size* is what its header says, if that is not true.
+    Encode a client's frame; *size* is a wrong length for its header.
     """
     length = len(payload) if size is None else size
     head = bytes([fin << 7 | rsv << 4 | opcode])
@@ -59,16 +59,16 @@ def frame(
     return head + mask + plain.to_bytes(len(payload), "big")
 
 
-def cut(data: bytes, size: int) -> list[bytes]:
+def split(data: bytes, size: int) -> list[bytes]:
     """
-    *data* in pieces of *size* bytes.
+    Split *data* in pieces of *size* bytes.
     """
     return [data[at : at + size] for at in range(0, len(data), size)]
 
 
 def fragments(opcode: int, pieces: Iterable[bytes], last: bool = True) -> bytes:
     """
-    A message of one frame for each piece; without its end if not *last*.
+    Encode a message with one frame for each piece; without its end if not *last*.
     """
     pieces = list(pieces)
     return b"".join(
@@ -84,31 +84,31 @@ def close(code: int, reason: bytes = b"") -> bytes:
 @dataclass(frozen=True, slots=True)
 class Case:
     """
-    One row.
+    One case of a table.
 
     Args:
-        name: Autobahn's number, and more if it has several.
+        name: Autobahn's number, and more if it has several cases.
         sent: the client's bytes.
-        heard: what comes back, before the end.
-        code: with which the daemon closes; None if the client does, behind all that.
-        chop: bytes of each write; 0 for one.
+        received: what the daemon sends before the end.
+        code: with which the daemon closes; None if the client closes, after *received*.
+        chop: bytes of each write; 0 for a single write.
     """
 
     name: str
     sent: bytes
-    heard: tuple[Event, ...] = ()
+    received: tuple[Event, ...] = ()
     code: int | None = None
     chop: int = 0
 
 
 def echo(name: str, opcode: int, data: bytes, chop: int = 0, fragment: int = 0) -> Case:
-    sent = fragments(opcode, cut(data, fragment)) if fragment else frame(opcode, data)
+    sent = fragments(opcode, split(data, fragment)) if fragment else frame(opcode, data)
     return Case(name, sent, ((opcode, data),), chop=chop)
 
 
 def framing() -> Iterator[Case]:
     """
-    1: messages of all lengths of header.
+    Category 1: messages with headers of all lengths.
     """
     for kind, byte in ((TEXT, b"*"), (BINARY, b"\xfe")):
         for size in (0, 125, 126, 127, 128, 65535, 65536):
@@ -118,7 +118,7 @@ def framing() -> Iterator[Case]:
 
 def pings() -> Iterator[Case]:
     """
-    2: pings and pongs.
+    Category 2: pings and pongs.
     """
     binary = bytes([0, 255, 254, 253, 252, 251, 0, 255])
     for at, payload in enumerate((b"", b"Hello, world!", binary, b"\xfe" * 125)):
@@ -136,16 +136,16 @@ def pings() -> Iterator[Case]:
 
 def reserved() -> Iterator[Case]:
     """
-    3 and 4: reserved bits and opcodes; what comes before is answered.
+    Categories 3 and 4: reserved bits and opcodes. Earlier frames are answered.
     """
     hello = frame(TEXT, b"Hello, world!")
-    heard = ((TEXT, b"Hello, world!"),)
+    received = ((TEXT, b"Hello, world!"),)
     for chop in (0, 1):
         for rsv in (1, 2, 3, 5, 6, 7):
             wrong = frame(TEXT, b"Hello, world!", rsv=rsv)
             yield Case(f"3.{rsv} first", wrong, code=1002, chop=chop)
-            yield Case(f"3.{rsv}", hello + wrong + frame(9), heard, 1002, chop)
-        yield Case("3.4", hello + frame(TEXT, b"x", rsv=4) + frame(9), heard, 1002, chop)
+            yield Case(f"3.{rsv}", hello + wrong + frame(9), received, 1002, chop)
+        yield Case("3.4", hello + frame(TEXT, b"x", rsv=4) + frame(9), received, 1002, chop)
         yield Case("3.5", frame(BINARY, b"\0\xff", rsv=5), code=1002, chop=chop)
         yield Case("3.6", frame(9, b"x", rsv=6), code=1002, chop=chop)
         yield Case("3.7", frame(8, rsv=7), code=1002, chop=chop)
@@ -153,12 +153,12 @@ def reserved() -> Iterator[Case]:
             for payload in (b"", b"reserved opcode"):
                 sent = frame(opcode, payload)
                 yield Case(f"4 opcode {opcode}", sent, code=1002, chop=chop)
-                yield Case(f"4 {opcode} behind", hello + sent + frame(9), heard, 1002, chop)
+                yield Case(f"4 {opcode} behind", hello + sent + frame(9), received, 1002, chop)
 
 
 def fragmented() -> Iterator[Case]:
     """
-    5: messages in pieces, and control frames between them.
+    Category 5: fragmented messages, and control frames between fragments.
     """
     parts = (b"fragment1", b"fragment2")
     whole = (TEXT, b"fragment1fragment2")
@@ -184,8 +184,8 @@ def fragmented() -> Iterator[Case]:
         sent = frame(TEXT, five[0], False) + frame(0, five[1], False) + frame(9, b"1")
         sent += frame(0, five[2], False) + frame(0, five[3], False) + frame(9, b"2")
         sent += frame(0, five[4])
-        heard = (("pong", b"1"), ("pong", b"2"), (TEXT, b"".join(five)))
-        yield Case("5.19", sent, heard, chop=chop)
+        received = (("pong", b"1"), ("pong", b"2"), (TEXT, b"".join(five)))
+        yield Case("5.19", sent, received, chop=chop)
 
 
 VALID = [
@@ -242,7 +242,7 @@ INCOMPLETE = [b"\xc2", b"\xe1\xbd", b"\xf0\x90\x80", b"\xce\xba\xe1"]
 
 def utf_8() -> Iterator[Case]:
     """
-    6: text; a first bad byte closes, although the message goes on.
+    Category 6: text; the first invalid byte closes, although the message goes on.
     """
     for at, text in enumerate(VALID):
         yield echo(f"6 valid {at}", TEXT, text)
@@ -252,8 +252,8 @@ def utf_8() -> Iterator[Case]:
         for chop in (0, 1):
             yield Case(f"6 invalid {at}", frame(TEXT, text), code=1007, chop=chop)
             sent = frame(TEXT, text + more)[: -len(more)]
-            yield Case(f"6.4 invalid {at}, within a frame", sent, code=1007, chop=chop)
-        sent = fragments(TEXT, [b"before", *cut(text, 1)], last=False)
+            yield Case(f"6.4 invalid {at}, truncate a frame", sent, code=1007, chop=chop)
+        sent = fragments(TEXT, [b"before", *split(text, 1)], last=False)
         yield Case(f"6.4 invalid {at}, fragments", sent, code=1007)
     for text in INCOMPLETE:
         yield Case(f"6 incomplete {text!r}", frame(TEXT, text), code=1007)
@@ -263,19 +263,19 @@ def utf_8() -> Iterator[Case]:
 
 def closes() -> Iterator[Case]:
     """
-    7: the closing handshake.
+    Category 7: the closing handshake.
     """
-    hello, heard = frame(TEXT, b"Hello"), ((TEXT, b"Hello"),)
+    hello, received = frame(TEXT, b"Hello"), ((TEXT, b"Hello"),)
     ping = frame(9)
-    yield Case("7.1.1", hello + close(1000), heard, 1000)
+    yield Case("7.1.1", hello + close(1000), received, 1000)
     yield Case("7.1.2", close(1000) * 2, code=1000)
     yield Case("7.1.3", close(1000) + ping, code=1000)
     yield Case("7.1.4", close(1000) + hello, code=1000)
     sent = frame(TEXT, b"fragment1", False) + close(1000) + frame(0, b"fragment2")
     yield Case("7.1.5", sent, code=1000)
     large = b"BAsd7&jh23" * 26 * KIB
-    heard = ((TEXT, large),)
-    yield Case("7.1.6", frame(TEXT, large) + close(1000) + ping, heard, 1000)
+    received = ((TEXT, large),)
+    yield Case("7.1.6", frame(TEXT, large) + close(1000) + ping, received, 1000)
     yield Case("7.1.6 much", close(1000) + bytes(9000), code=1000)
     yield Case("7.3.1", frame(8), code=1005)
     yield Case("7.3.2", frame(8, b"a"), code=1002)
@@ -290,9 +290,9 @@ def closes() -> Iterator[Case]:
         yield Case(f"7.9 {code}", close(code), code=1002)
 
 
-def within(data: bytes, size: int) -> bytes:
+def truncate(data: bytes, size: int) -> bytes:
     """
-    The first *size* bytes, a little less of what is text.
+    Return the first *size* bytes, or a little less of text.
     """
     try:
         data.decode()
@@ -303,21 +303,21 @@ def within(data: bytes, size: int) -> bytes:
 
 def large() -> Iterator[Case]:
     """
-    9 and 10: up to a MiB, in frames and writes of all sizes.
+    Categories 9 and 10: up to 1 MiB, in frames and writes of all sizes.
     """
     for kind, data in ((TEXT, "ü€".encode() * 210_000), (BINARY, urandom(KIB * KIB))):
         for size in (64 * KIB, 256 * KIB, KIB * KIB):
-            yield echo(f"9.{kind} of {size}", kind, within(data, size))
+            yield echo(f"9.{kind} of {size}", kind, truncate(data, size))
         for size in (64, 256, KIB, 4 * KIB, 16 * KIB, 64 * KIB):
-            yield echo(f"9.{kind + 2} by {size}", kind, within(data, 256 * KIB), 0, size)
+            yield echo(f"9.{kind + 2} by {size}", kind, truncate(data, 256 * KIB), 0, size)
         for chop in (64, 128, 256, 512, KIB, 2 * KIB):
-            yield echo(f"9.{kind + 4} chopped by {chop}", kind, within(data, 64 * KIB), chop)
+            yield echo(f"9.{kind + 4} chopped by {chop}", kind, truncate(data, 64 * KIB), chop)
     yield echo("10.1.1", TEXT, b"*" * 65536, 0, 1300)
 
 
 def too_large() -> Iterator[Case]:
     """
-    More than a MiB, which is ours: known from the header.
+    Messages over the daemon's limit of 1 MiB are refused by their header.
     """
     head = frame(BINARY, b"", size=KIB * KIB + 1)
     yield Case("a frame", head, code=1009)
@@ -329,9 +329,9 @@ def too_large() -> Iterator[Case]:
 CATEGORIES = [framing, pings, reserved, fragmented, utf_8, closes, large, too_large]
 
 
-class Client:
+class EchoClient:
     """
-    A websocket to the daemon: wsproto reads it.
+    A websocket to the daemon, parsed by wsproto.
     """
 
     def __init__(self, server: Server, offer: str = "") -> None:
@@ -361,17 +361,17 @@ class Client:
 
     def send(self, data: bytes, chop: int = 0) -> None:
         """
-        Send, also to a daemon that has closed already.
+        Send *data*; errors are ignored, as the daemon may have closed already.
         """
         try:
-            for piece in cut(data, chop) if chop else [data]:
+            for piece in split(data, chop) if chop else [data]:
                 self.socket.sendall(piece)
         except OSError:
             pass
 
     def events(self) -> Iterator[Event]:
         """
-        What comes, until the daemon hangs up; ends with ("close", code).
+        Yield what the daemon sends until it disconnects; ("close", code) is the last.
         """
         while True:
             for event in self.wire.events():
@@ -411,23 +411,22 @@ def _offered(offer: str) -> tuple[bool, int | None, bool, int | None]:
     )
 
 
-def run(server: Server, case: Case) -> str:
+def run_case(server: Server, case: Case) -> str:
     """
-    Returns:
-        what was wrong; "" for nothing.
+    Return what differs from *case*; "" for nothing.
     """
-    client = Client(server)
+    client = EchoClient(server)
     try:
         client.send(case.sent, case.chop)
-        heard: list[Event] = []
-        if case.code is None and not case.heard:
-            client.send(close(GOING))
+        received: list[Event] = []
+        if case.code is None and not case.received:
+            client.send(close(CLOSE_CODE))
         for event in client.events():
-            heard.append(event)
-            if case.code is None and len(heard) == len(case.heard):
-                client.send(close(GOING))
-        expected = [*case.heard, ("close", GOING if case.code is None else case.code)]
-        return "" if heard == expected else f"{case.name}: {heard!r:.300}"
+            received.append(event)
+            if case.code is None and len(received) == len(case.received):
+                client.send(close(CLOSE_CODE))
+        expected = [*case.received, ("close", CLOSE_CODE if case.code is None else case.code)]
+        return "" if received == expected else f"{case.name}: {received!r:.300}"
     except TimeoutError:
         return f"{case.name}: no answer"
     finally:
@@ -437,7 +436,7 @@ def run(server: Server, case: Case) -> str:
 @pytest.fixture
 def server(daemon: StartDaemon) -> Server:
     """
-    One that echoes, and counts no frames.
+    Start a daemon that echoes, without rate limits.
     """
     return daemon(
         "--route=^/echo$ websocket:app=echo.Echo",
@@ -449,12 +448,12 @@ def server(daemon: StartDaemon) -> Server:
 
 def test_cases_without_compression(server: Server) -> None:
     """
-    Each case on a websocket of its own.
+    Each case runs on a websocket of its own.
     """
     cases = [case for category in CATEGORIES for case in category()]
 
     assert len(cases) > 400
-    assert [wrong for case in cases if (wrong := run(server, case))] == []
+    assert [wrong for case in cases if (wrong := run_case(server, case))] == []
 
 
 OFFERS = [
@@ -470,20 +469,20 @@ OFFERS = [
 
 def test_cases_with_compression(server: Server) -> None:
     """
-    12 and 13: wsproto compresses messages of many sizes, whole and in fragments, and
-    inflates the answers; for each of the OFFERS.
+    Categories 12 and 13: wsproto compresses messages of many sizes, whole and fragmented,
+    and decompresses the echoes; for each of the OFFERS.
     """
     for offer in OFFERS:
-        client = Client(server, offer)
-        heard = client.events()
+        client = EchoClient(server, offer)
+        received = client.events()
         for pieces in _messages():
             for at, piece in enumerate(pieces):
                 client.send(client.wire.send(_event(piece, at == len(pieces) - 1)))
             whole = b"".join(p.encode() if isinstance(p, str) else p for p in pieces)
             kind = TEXT if isinstance(pieces[0], str) else BINARY
-            assert next(heard) == (kind, whole), offer
+            assert next(received) == (kind, whole), offer
         client.send(client.wire.send(CloseConnection(1000, "bye")))
-        assert list(heard) == [("close", 1000)], offer
+        assert list(received) == [("close", 1000)], offer
         client.hang_up()
 
 
@@ -504,25 +503,26 @@ def _event(piece: str | bytes, last: bool) -> Any:
 
 def test_broken_compression(server: Server) -> None:
     """
-    What cannot be inflated, is not UTF-8 when it is, or would be too large closes.
+    Invalid deflate data, compressed text that is not UTF-8, and messages that grow too
+    large close the websocket.
     """
     from zlib import Z_SYNC_FLUSH, compressobj
 
-    def pressed(data: bytes) -> bytes:
-        press = compressobj(wbits=-15)
-        return (press.compress(data) + press.flush(Z_SYNC_FLUSH))[:-4]
+    def compress(data: bytes) -> bytes:
+        compressor = compressobj(wbits=-15)
+        return (compressor.compress(data) + compressor.flush(Z_SYNC_FLUSH))[:-4]
 
     rows = [
         (frame(BINARY, b"\xff\xff\xff", rsv=4), 1002),
         (frame(9, b"x", rsv=4), 1002),
-        (frame(TEXT, pressed(b"a"), False, rsv=4) + frame(0, b"", rsv=4), 1002),
-        (frame(TEXT, pressed(INVALID[0]), rsv=4), 1007),
-        (frame(TEXT, pressed(INVALID[0]) + bytes(9), False, rsv=4)[:-9], 1007),  # at once
-        (frame(BINARY, pressed(bytes(KIB * KIB + 1)), rsv=4), 1009),
-        (frame(BINARY, pressed(bytes(100 * KIB * KIB)), rsv=4), 1009),
+        (frame(TEXT, compress(b"a"), False, rsv=4) + frame(0, b"", rsv=4), 1002),
+        (frame(TEXT, compress(INVALID[0]), rsv=4), 1007),
+        (frame(TEXT, compress(INVALID[0]) + bytes(9), False, rsv=4)[:-9], 1007),  # at once
+        (frame(BINARY, compress(bytes(KIB * KIB + 1)), rsv=4), 1009),
+        (frame(BINARY, compress(bytes(100 * KIB * KIB)), rsv=4), 1009),
     ]
     for sent, code in rows:
-        client = Client(server, OFFERS[0])
+        client = EchoClient(server, OFFERS[0])
         client.send(sent)
         assert list(client.events()) == [("close", code)], sent[:20]
         client.hang_up()
