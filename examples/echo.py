@@ -18,7 +18,7 @@ from rt_twisted.api import ActionContext, IExchange, IWebSocketApp, WebSocket
 @implementer(IWebSocketApp)
 class Echo:
     """
-    Sends every message back, text as text and bytes as bytes.
+    Send every message back, text as text and bytes as bytes.
     """
 
     def __init__(self, context: ActionContext, exchange: IExchange) -> None: ...

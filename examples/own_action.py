@@ -1,10 +1,12 @@
 """
-A word of your own for route lines: who posts to /deployed/NAME tells all readers.
+An action of your own, which is a word for route lines: a POST to /deployed/NAME publishes
+a message.
 
     route = POST ^/deployed/([a-z]+)$ own_action.Announce:channel=deploys,text=$1 is live
 
-A field of the dataclass is an argument of the line. `Template` is a text in which
-`$1` and `${...}` are filled in for each request; `house` is lent by the daemon.
+Each field of the dataclass is an argument of the line. `Template` is a text in which
+`$1` and `${...}` are replaced for each request. The field `context` gets the hub and the
+settings from the daemon.
 """
 
 from __future__ import annotations
@@ -15,18 +17,14 @@ from typing import ClassVar
 
 from zope.interface import implementer
 
-from rt_twisted.actions.context import ActionContext
-from rt_twisted.actions.interfaces import IAction, Match
-from rt_twisted.actions.template import Template
-from rt_twisted.http.interfaces import IExchange
-from rt_twisted.model.message import Draft
+from rt_twisted.api import ActionContext, Draft, IAction, IExchange, Match, Template
 
 
 @implementer(IAction)
 @dataclass(frozen=True, slots=True)
 class Announce:
     """
-    Publish a text that the route line makes of the request.
+    Publish a text that is built from the route line and the request.
     """
 
     context: ActionContext
@@ -37,10 +35,7 @@ class Announce:
     methods: ClassVar[Sequence[str]] = ("POST",)
 
     async def act(self, exchange: IExchange, match: Match) -> None:
-        """
-        Ask for a key where one is set, publish, answer.
-        """
-        self.context.publishers.check(exchange, None, [self.channel])
+        self.context.publish_keys.check(exchange, None, [self.channel])
         text = self.text.expand(exchange, match)
         await self.context.hub.publish([Draft(self.channel, text.encode(), "deployed")])
         exchange.answer(200, f"announced: {text}\n".encode(), "text/plain; charset=utf-8")

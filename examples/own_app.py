@@ -3,7 +3,7 @@ A web application of your own, for every path that no route claims.
 
     PYTHONPATH=. twistd -n realtime --port=8080 --app=own_app.make
 
-It is a tree of twisted.web resources, so Klein, static files and WSGI fit in too.
+The application is a tree of twisted.web resources: Klein, static files and WSGI can be part of it.
 """
 
 from __future__ import annotations
@@ -14,13 +14,12 @@ from typing import Any
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Request
 
-from rt_twisted.hub.hub import Hub
-from rt_twisted.model.message import Draft
+from rt_twisted.api import Draft, Hub
 
 
 def make(settings: Mapping[str, Any], hub: Hub) -> Resource:
     """
-    The root of the tree; called once, at start.
+    Return the root of the tree; called once, at start.
     """
     root = Resource()
     root.putChild(b"say", Say(hub))
@@ -29,7 +28,7 @@ def make(settings: Mapping[str, Any], hub: Hub) -> Resource:
 
 class Say(Resource):
     """
-    GET /say counts the readers of `chat`; POST /say publishes the form field `text` there.
+    Count the subscribers of `chat` on GET; publish the form field `text` there on POST.
     """
 
     def __init__(self, hub: Hub) -> None:
@@ -37,15 +36,9 @@ class Say(Resource):
         self._hub = hub
 
     def render_GET(self, request: Request) -> bytes:
-        """
-        How many there are.
-        """
         return f"{self._hub.subscribers_of('chat')} reading\n".encode()
 
     def render_POST(self, request: Request) -> int:
-        """
-        Publish; answer when it is done.
-        """
         text = request.args.get(b"text", [b""])[0]
         published = self._hub.publish([Draft("chat", text)])
         published.addCallback(

@@ -1,11 +1,11 @@
 """
-A broker of your own: messages in a SQLite file, so that readers miss nothing
-even when the daemon is restarted.
+A broker of your own: it stores messages in a SQLite file, so that subscribers miss
+nothing when the daemon is restarted.
 
     PYTHONPATH=. twistd -n realtime --broker=own_broker.SqliteBroker
 
-It is called with (reactor, settings). A daemon with many messages a second would
-write in a thread; here it is one line, as it is an example.
+The class is called with (reactor, settings). For many messages a second, write in a
+thread instead; this example writes in the reactor's thread to stay short.
 """
 
 from __future__ import annotations
@@ -19,10 +19,12 @@ from typing import Any
 from twisted.internet.defer import Deferred, succeed
 from zope.interface import implementer
 
-from rt_twisted.brokers.interfaces import IBroker, IHistory, IReceiver
-from rt_twisted.model.message import (
+from rt_twisted.api import (
     After,
     Draft,
+    IBroker,
+    IHistory,
+    IReceiver,
     Message,
     Newest,
     Position,
@@ -45,7 +47,7 @@ create table if not exists message (
 @implementer(IBroker, IHistory)
 class SqliteBroker:
     """
-    One process, one log, kept over restarts.
+    Number and store the messages of one process; the log outlives restarts.
     """
 
     def __init__(self, reactor: Any, settings: Mapping[str, Any]) -> None:
@@ -58,33 +60,21 @@ class SqliteBroker:
         self._begin = self.position()
 
     def attach(self, receiver: IReceiver) -> None:
-        """
-        See `IBroker.attach`.
-        """
         self._receiver = receiver
 
     def position(self) -> Position:
-        """
-        The last number given; SQLite remembers it even when its message is gone.
-        """
+        # SQLite remembers the last number even when its message is deleted.
         row = self._file.execute("select seq from sqlite_sequence where name = 'message'")
         return Position(self._epoch, (row.fetchone() or (0,))[0])
 
     def subscribe(self, channel: str) -> Deferred[Position]:
-        """
-        Nothing to do: this process publishes all there is, since it began.
-        """
+        # This process publishes all messages itself, so each channel is received from the start.
         return succeed(self._begin)
 
     def unsubscribe(self, channel: str) -> None:
-        """
-        Nothing to do either.
-        """
+        pass
 
     def publish(self, drafts: Sequence[Draft]) -> Deferred[PublishResult]:
-        """
-        Write them all, or none, then tell the hub.
-        """
         positions = []
         with self._file:
             self._file.execute("begin")
@@ -99,9 +89,6 @@ class SqliteBroker:
         return succeed(PublishResult(tuple(positions)))
 
     def after(self, channels: Sequence[str], since: Since) -> Deferred[Replay]:
-        """
-        What the hub no longer remembers, or never saw (`IHistory.after`).
-        """
         here = self.position()
         first, moment, last = 0, 0.0, -1
         complete = True

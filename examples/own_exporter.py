@@ -1,10 +1,10 @@
 r"""
-An exporter of your own: the daemon's numbers as a JSON file.
+An exporter of your own: it writes the daemon's metrics to a JSON file.
 
     PYTHONPATH=. twistd -n realtime --export=own_exporter.JsonFile \
         --export-path=numbers.json --export-interval=5
 
-It is called with (reactor, settings), and gives what `export` is called on.
+The class is called with (reactor, settings); `export` is called at each interval.
 """
 
 from __future__ import annotations
@@ -16,22 +16,19 @@ from typing import Any
 
 from zope.interface import implementer
 
-from rt_twisted.metrics.interfaces import IExporter, MetricValues
+from rt_twisted.api import IExporter, MetricValues
 
 
 @implementer(IExporter)
 class JsonFile:
     """
-    Writes the file `export-path` anew at every interval.
+    Write the file `export-path` at every interval.
     """
 
     def __init__(self, reactor: Any, settings: Mapping[str, Any]) -> None:
         self._path = settings["export-path"]
 
     def export(self, numbers: MetricValues, now: float) -> None:
-        """
-        Write beside it and rename, so that nobody reads half a file.
-        """
         shown = {
             "time": round(now),
             "readers": numbers.subscribers,
@@ -39,6 +36,7 @@ class JsonFile:
             "delivered": numbers.delivered,
             "channels": numbers.channels,
         }
+        # A new file is renamed, so that no program reads half of one.
         with open(f"{self._path}.new", "w") as file:
             json.dump(shown, file)
         os.replace(f"{self._path}.new", self._path)

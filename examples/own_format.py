@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import json
 from base64 import b64encode
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from zope.interface import implementer
@@ -55,5 +55,5 @@ class Ndjson:
         return _line({"retry": retry}) if retry else b""
 
 
-def _line(fields: dict[str, object] | dict[str, str]) -> bytes:
+def _line(fields: Mapping[str, object]) -> bytes:
     return json.dumps(fields).encode() + b"\n"

@@ -39,5 +39,5 @@ class Chat:
         position = await client.publish("chat", json.dumps(line).encode(), "said")
         return {"position": str(position)}
 
-    def on_disconnect(self, client: Socket, why: str) -> None:
+    def on_disconnect(self, client: Socket, reason: str) -> None:
         pass

@@ -20,6 +20,7 @@ from rt_twisted.brokers.interfaces import (
     ILimited,
     IReady,
     IReceiver,
+    IReconfigurable,
     IRefusing,
 )
 from rt_twisted.http.interfaces import IExchange
@@ -56,6 +57,7 @@ __all__ = [
     "ILimited",
     "IReady",
     "IReceiver",
+    "IReconfigurable",
     "IRefusing",
     "ISocketIOApp",
     "IWebSocketApp",

@@ -326,7 +326,7 @@ def _at_server(servers: list[str], context: ActionContext) -> ActionContext:
     if len(servers) > 1:
         raise ValueError("server= is given twice")
     try:
-        return context.at(servers[0]) if servers else context
+        return context.for_server(servers[0]) if servers else context
     except ValueError as error:
         raise ValueError(f"server={servers[0]}: {error}") from None
 

@@ -1,5 +1,5 @@
 """
-What the daemon lends to its actions.
+The hub and the settings that actions are given.
 """
 
 from __future__ import annotations
@@ -22,21 +22,20 @@ from rt_twisted.net.inbound_memory import InboundMemory
 @dataclass(frozen=True, slots=True)
 class WebSocketLimits:
     """
-    What holds for all websockets.
+    Limits of all websockets.
 
     Args:
-        message: bytes of one from a client.
-        message_seconds: that it may take.
-        rate: messages and other frames a client may send in a second; 0 for
-            no limit.
-        bytes: that it may send in a second; 0 for no limit.
-        silence: seconds after which a client that has not said anything, not
-            even in answer to a ping, is gone; 0 for never.
-        close_seconds: for the closing handshake.
-        compress_from: bytes from which a message is compressed for clients
-            that can; 0 for none.
-        origins: whose pages may open one; `same` stands for pages of the host
-            that is asked, `*` for all.
+        message: bytes of one message from a client.
+        message_seconds: how long a client may take to send one message.
+        rate: messages and other frames that a client may send in a second; 0 for no limit.
+        bytes: bytes that a client may send in a second; 0 for no limit.
+        silence: seconds without any frame, pongs included, after which a client is
+            disconnected; 0 for never.
+        close_seconds: timeout of the closing handshake.
+        compress_from: bytes from which a message is compressed for clients that support
+            it; 0 for no compression.
+        origins: origins whose pages may open websockets; `same` stands for pages of the
+            requested host, `*` for all.
     """
 
     message: int = 1 << 20
@@ -52,19 +51,19 @@ class WebSocketLimits:
 @dataclass(frozen=True, slots=True)
 class SocketIOLimits:
     """
-    What holds for all Socket.IO sessions.
+    Limits of all Socket.IO sessions.
 
     Args:
         ping_interval: seconds between two pings.
-        ping_timeout: seconds to wait for the answer to one.
-        connect_seconds: for joining a namespace, after the session is opened.
-        handshake_seconds: for a second request, if it is opened by polling.
-        max_pending: sessions by polling that have not sent one, or have joined no
-            namespace: they are no subscribers yet.
-        upgrade_seconds: for changing from polling to a websocket.
-        max_payload: bytes of one post, or one websocket message, and of one
-            packet's attachments.
-        recovery: seconds for which is known who is gone, and what it heard.
+        ping_timeout: seconds to wait for a pong.
+        connect_seconds: seconds from the start of a session to its first namespace.
+        handshake_seconds: seconds from the start of a polling session to its second request.
+        max_pending: polling sessions without a second request or a namespace: they do not
+            count as subscribers yet.
+        upgrade_seconds: seconds for the upgrade from polling to a websocket.
+        max_payload: bytes of one POST body or websocket message, and of the attachments of
+            one packet.
+        recovery: seconds for which the state of a disconnected client is stored.
     """
 
     ping_interval: float = 25.0
@@ -106,32 +105,34 @@ class SharedState:
 @dataclass(frozen=True, slots=True)
 class ActionContext:
     """
-    The hub, and the settings that hold for all routes.
+    The hub and the settings that hold for all routes.
+
+    Contexts are equal if all settings in them are: see `IAction` about reloads.
 
     Args:
         hub: all channels.
-        reactor: for actions that wait, and for the threads of WSGI.
-        names: what channels may be called.
-        publishers: keys that may publish.
-        observers: keys that may see the numbers.
-        patience: with readers that are behind; a route may change its policy.
-        retry: milliseconds after which a cut-off reader shall come back; 0
-            leaves it to the client.
-        count_addresses: whether the hub limits readers per address.
-        poll_seconds: how long a poll may wait for its answer.
-        poll_bytes: of messages in one answer; what is left comes by the next poll.
+        reactor: the reactor.
+        names: rules for channel names.
+        publish_keys: keys that may publish.
+        stats_keys: keys that may read the metrics.
+        backlog_limits: limits for slow consumers; a route may change the policy.
+        retry: milliseconds after which a disconnected client is asked to reconnect; 0 leaves
+            it to the client.
+        count_addresses: whether the hub limits subscribers per address.
+        poll_seconds: how long a poll may wait for its response.
+        poll_bytes: bytes of messages in one response; the next poll gets the rest.
         max_body: bytes of a publish request.
         max_message: bytes of one message.
         max_batch: messages of one request.
-        websockets: limits of those.
-        trim: strip white space and blank control characters in messages, as
-            cyclone-sse did.
+        trim: whether white space at both ends of messages is stripped and control
+            characters are replaced by blanks, as cyclone-sse did.
+        websockets: limits of websockets.
         socketio: limits of Socket.IO sessions.
-        shared: what the actions of all routes share; it outlives reloads.
-        hubs: the hub of a further server; raises ValueError, with one sentence.
-        inbound: bounds unfinished input, in sum over all connections.
-        ask: knows the numbers of all processes of this daemon; None if there is one.
-        siblings: the other processes; None likewise.
+        shared: state that the actions of all routes share.
+        inbound: bounds the bytes of unfinished input of all connections together.
+        hubs: returns the hub of a further server; raises ValueError with one sentence.
+        ask: requests the metrics of all workers; None if there is one process.
+        handoff: passes connections to other workers; None if there is one process.
     """
 
     hub: Hub
@@ -156,37 +157,38 @@ class ActionContext:
     ask: Callable[[StatsQuery], Deferred[Snapshot]] | None = None
     handoff: IConnectionHandoff | None = None
 
-    def count(self, question: StatsQuery) -> Deferred[Snapshot]:
+    def snapshot(self, query: StatsQuery) -> Deferred[Snapshot]:
         """
-        The numbers of the whole daemon; may have fired already.
+        Return the metrics of the whole daemon.
 
-        Raises (in the Deferred):
-            Refusal: they are not known now.
+        Returns:
+            A Deferred, which may have fired already. It fails with HttpError if the metrics are
+            not available now.
         """
         if self.ask is not None:
-            return self.ask(question)
+            return self.ask(query)
         hub = self.hub
         metrics = hub.current_metrics()
-        if question.names:
-            shown, others = [hub.channel_counts(name) for name in question.names], NO_OTHERS
-        elif question.all_channels:
+        if query.names:
+            shown, others = [hub.channel_counts(name) for name in query.names], NO_OTHERS
+        elif query.all_channels:
             shown, others = [], NO_OTHERS
         else:
-            shown, others = hub.busiest_channels(question.max_channels)
+            shown, others = hub.busiest_channels(query.max_channels)
         return succeed(Snapshot(metrics, len(metrics.channels), shown, others))
 
     def backlog_limits_for(self, slow: SlowConsumerPolicy | None) -> BacklogLimits:
         """
-        The patience of a route with a policy of its own; None for all routes'.
+        Return the backlog limits of a route with the policy *slow*; None for the daemon's.
         """
         return self.backlog_limits if slow is None else replace(self.backlog_limits, policy=slow)
 
-    def at(self, server: str) -> ActionContext:
+    def for_server(self, server: str) -> ActionContext:
         """
-        The same, with the channels of another *server*.
+        Return the same context with the channels of another *server*.
 
         Raises:
-            ValueError: there is no way to it.
+            ValueError: the broker has no further servers, or *server* is malformed.
         """
         if self.hubs is None:
             raise ValueError("there are no further servers here")

@@ -1,112 +1,127 @@
 """
-What a route's action is, and what applications behind websockets provide.
+Interfaces of actions, and of applications behind websockets and Socket.IO.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from zope.interface import Attribute, Interface
 
-if TYPE_CHECKING:
-    pass
 from rt_twisted.http.interfaces import IExchange
 
 
 class ISocketIOApp(Interface):
     """
-    What `app=` on a `socket.io` route names: called with the house, once.
+    Application of a `socket.io` route, named by `app=`.
 
-    A client is a `rt_twisted.actions.socketio.socket.Socket`. All three are
-    called on the reactor's thread, may be `async def` or return a
-    Deferred. What else they raise is logged, and is an internal error to the
-    client.
+    The name is called once with the `ActionContext` and returns an `ISocketIOApp`. A client
+    is a `rt_twisted.api.Socket`. The methods are called on the reactor's thread, and
+    may be `async def` or return a Deferred. Exceptions other than those listed are logged; the
+    client gets an internal error.
     """
 
     def on_connect(client: Any, auth: dict[str, Any]) -> object:
         """
-        *client* wants to join its namespace: let it by returning.
+        Accept *client* in its namespace by returning, or reject it.
 
         Args:
-            client: what it is told and joins now reaches it behind the answer.
-            auth: what it says of itself; of revision 4 (Engine.IO 3) the
-                query's fields.
+            client: what is sent to it and the channels it joins now follow the response.
+            auth: what the client sent to identify itself; the fields of the query for
+                revision 4 of the protocol (Engine.IO 3).
 
         Raises:
-            Refusal: it may not, or there is no such namespace; reason and
-                status go to the client.
+            HttpError: the client is rejected, or there is no such namespace; reason and
+                status are sent to it.
         """
 
     def on_event(client: Any, event: str, *arguments: Any) -> object:
         """
-        *client* emits *event*. Events come in order; the next does not wait for
-        what this one waits for.
+        Process an event of *client*.
+
+        Called in the order of events; the next call does not wait for the result of
+        this one.
 
         Args:
-            client: it has joined.
+            client: a client that has been accepted.
             event: any name.
-            arguments: what JSON can say, and bytes.
+            arguments: JSON values, and bytes.
 
         Returns:
-            the acknowledgement, if the client wants one: a tuple for several
-            values, None for one without any.
+            The acknowledgement, if the client requested one: a tuple for several
+            values, None for one without values.
 
         Raises:
-            Refusal: acknowledged as {"status": "error", "error": reason}.
+            HttpError: acknowledged as {"status": "error", "error": reason}.
         """
 
-    def on_disconnect(client: Any, why: str) -> object:
+    def on_disconnect(client: Any, reason: str) -> object:
         """
-        *client*, which had joined, is gone. Nothing reaches it any more.
+        Process the end of *client*, which had been accepted.
 
         Args:
-            client: whose `data` is kept for a while, for when it comes back.
-            why: `client namespace disconnect`, `transport close`, `ping
-                timeout`...
+            client: nothing can be sent to it; its `data` is stored for a while, until it
+                reconnects.
+            reason: `client namespace disconnect`, `transport close`, `ping timeout`...
         """
 
 
 class IWebSocketApp(Interface):
     """
-    What an application is told of a websocket, on the reactor's thread.
+    Application protocol of one websocket, named by `app=` on a `websocket` route.
+
+    The methods are called on the reactor's thread.
     """
 
     def opened(websocket: Any) -> None:
         """
-        It may be written to from now on. Called once, before anything else.
+        Start to use *websocket*. Called once, before everything else.
 
         Args:
-            websocket: a `rt_twisted.actions.websocket.connection.WebSocket`.
+            websocket: a `rt_twisted.api.WebSocket`.
         """
 
     def message(data: bytes, binary: bool) -> None:
         """
-        A whole message, fragments joined and inflated; text is valid UTF-8.
+        Process a whole message, fragments joined and inflated.
 
-        What this raises is logged, and closes the websocket with 1011.
+        An exception is logged, and closes the websocket with 1011.
+
+        Args:
+            data: valid UTF-8 if not *binary*.
+            binary: whether it is a binary message.
         """
 
     def closed(code: int, reason: str) -> None:
         """
-        It is over. Called once, after everything else.
+        Process the end of the websocket. Called once, after everything else.
 
         Args:
-            code: the client's, or the one it was closed with; 1005 if the
-                client gave none, 1006 if the connection was lost.
-            reason: that came with it; may be empty.
+            code: the client's, or the one that the websocket was closed with; 1005 if
+                the client sent none, 1006 if the connection was lost.
+            reason: sent with the code; may be empty.
         """
 
 
 class IAction(Interface):
     """
-    What a route does with a matched request. Built once per route line from
-    its arguments; wrong arguments raise ValueError with one sentence.
+    Action of a route: responds to the requests whose path matches.
+
+    An action is a dataclass. It is built from the arguments of its route line (see
+    `rt_twisted.actions`); for wrong arguments its constructor raises ValueError with one
+    sentence. The constructor acquires nothing: each reload builds actions that it may not use.
+
+    An action may also provide `twisted.application.service.IService`, most easily as a
+    subclass of `Service` with `@dataclass(eq=False)`. It is then started after the hub and
+    stopped with the daemon. A reload keeps the instance if its route line is unchanged and its
+    context is equal. It stops all others, and when they have stopped, starts the new ones. A
+    reload that fails starts and stops nothing. With several workers, each has an instance.
     """
 
     methods = Attribute("Collection[str]: the request methods it serves; others get 405.")
-    # spare_methods (optional), Collection[str]: further ones, served where no other route
+    # spare_methods (optional), Collection[str]: further ones, served if no other route
     # serves them on the same path.
     # counts_as (optional), str: what its refused requests count as in the metrics:
     # `metrics.responses.SUBSCRIBERS` or PUBLISHES; not counted without it.
@@ -114,20 +129,22 @@ class IAction(Interface):
     def act(exchange: IExchange, match: Match) -> object:
         """
         Answer *exchange*, now or later; may be `async def`, or return a Deferred.
-        What it raises: `Refusal` becomes its status, anything else is logged and
-        answered with 500.
+
+        Raises:
+            HttpError: answered with its status and reason. Any other exception is logged
+                and answered with 500.
         """
 
 
 @dataclass(frozen=True, slots=True)
 class Match:
     """
-    What a route's pattern found in a path.
+    Result of searching a route's pattern in a path.
 
     Args:
-        groups: `$0`, the matched part, then `$1` and so on; None for a group
-            that took no part.
-        rest: the path behind the matched part.
+        groups: `$0`, the matched part, then `$1` and so on; None for a group that did not
+            participate.
+        rest: the path after the matched part.
     """
 
     groups: Sequence[str | None]
@@ -136,6 +153,6 @@ class Match:
     @property
     def depth(self) -> int:
         """
-        How many segments of the path the pattern took: `/static/` took one.
+        Return how many segments of the path the pattern matched: `/static/` has one.
         """
         return max(0, (self.groups[0] or "").rstrip("/").count("/"))

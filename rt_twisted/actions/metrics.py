@@ -70,7 +70,7 @@ class MetricsAction:
                 body = generate_latest(MetricsCollector(look))
                 exchange.answer(200, body, CONTENT_TYPE_PLAIN_0_0_4, NO_STORE)
 
-        return self.context.count(StatsQuery(max_channels=self.channels)).addCallback(answer)
+        return self.context.snapshot(StatsQuery(max_channels=self.channels)).addCallback(answer)
 
 
 class MetricsCollector(Collector):

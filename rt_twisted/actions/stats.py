@@ -91,7 +91,7 @@ class StatsAction:
                 said = json.dumps(say(look, names)).encode() + b"\n"
                 exchange.answer(200, said, "application/json", NO_STORE)
 
-        return self.context.count(question).addCallback(answer)
+        return self.context.snapshot(question).addCallback(answer)
 
     def _shape(self, query: Mapping[str, list[str]]) -> StatsFormat:
         text = query.get("format", [self.format.value])[-1]

@@ -77,7 +77,7 @@ def collected() -> set[str]:
     clock = Clock()
     hub = Hub(MemoryBroker(clock, "e"), clock)
     looks: list[Snapshot] = []
-    ActionContext(hub).count(StatsQuery(max_channels=10)).addCallback(looks.append)
+    ActionContext(hub).snapshot(StatsQuery(max_channels=10)).addCallback(looks.append)
     names = set()
     for family in MetricsCollector(looks[0]).collect():
         names |= {each.name for each in family.samples}

@@ -139,7 +139,7 @@ def test_channel_name_that_the_broker_refuses_is_400() -> None:
     far = Hub(LimitedBroker(clock), clock)
     names = ChannelNames(check_broker=far.check_channel)
     daemon = WebSocketDaemon(broker=LimitedBroker(clock), hubs=lambda _: far, names=names)
-    elsewhere = daemon.context.at("elsewhere")
+    elsewhere = daemon.context.for_server("elsewhere")
 
     for context in (daemon.context, elsewhere):
         context.names.check("short")
