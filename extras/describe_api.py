@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import ast
 import sys
-import textwrap
 from importlib import import_module
 from pathlib import Path
 from types import UnionType
@@ -79,37 +78,27 @@ def _stub(name: str) -> str:
         return f"{name} = {' | '.join(one.__name__ for one in exported.__args__)}\n"
     path = import_module(exported.__module__).__file__
     assert path is not None
-    tree = ast.parse(Path(path).read_text())
-    [found] = [one for one in tree.body if isinstance(one, ast.ClassDef) and one.name == name]
-    bases = [ast.unparse(base) for base in found.bases]
-    lines = [f"class {name}({', '.join(bases)}):" if bases else f"class {name}:"]
-    lines += _docstring(found)
-    interface = "Interface" in bases
-    for node in found.body:
+    source = Path(path).read_text()
+    lines = source.splitlines()
+    [found] = [
+        one for one in ast.parse(source).body if isinstance(one, ast.ClassDef) and one.name == name
+    ]
+    interface = "Interface" in [ast.unparse(base) for base in found.bases]
+    parts = [lines[found.lineno - 1 : found.body[0].end_lineno]]  # with the docstring
+    for node in found.body[1:]:
         if isinstance(node, ast.AnnAssign | ast.Assign):
-            if not ast.unparse(node).startswith("_") and "__slots__" not in ast.unparse(node):
-                lines += ["", *_indented(ast.unparse(node))]
+            shown = not ast.unparse(node).startswith("_")
+            end = node.end_lineno
         elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             documented = ast.get_docstring(node) is not None
-            if node.name.startswith("_") or not (documented or interface):
-                continue
-            lines.append("")
-            decorators = [ast.unparse(one) for one in node.decorator_list]
-            lines += _indented("\n".join(f"@{one}" for one in decorators)) if decorators else []
-            returns = f" -> {ast.unparse(node.returns)}" if node.returns else ""
-            word = "async def" if isinstance(node, ast.AsyncFunctionDef) else "def"
-            lines += _indented(f"{word} {node.name}({ast.unparse(node.args)}){returns}:")
-            lines += _indented("\n".join(_docstring(node)))
-    return "\n".join(lines).replace("\n\n\n", "\n\n") + "\n"
-
-
-def _docstring(node: ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) -> list[str]:
-    text = ast.get_docstring(node) or ""
-    return _indented(f'"""\n{text}\n"""') if text else []
-
-
-def _indented(text: str) -> list[str]:
-    return textwrap.indent(text, "    ").splitlines()
+            shown = not node.name.startswith("_") and (interface or documented)
+            end = node.body[0].end_lineno
+        else:
+            continue
+        if shown:
+            first = min([node.lineno, *(one.lineno for one in getattr(node, "decorator_list", ()))])
+            parts.append(lines[first - 1 : end])
+    return "\n\n".join("\n".join(part) for part in parts) + "\n"
 
 
 def main(arguments: list[str]) -> int:
