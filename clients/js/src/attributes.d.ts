@@ -1,19 +1,19 @@
 import type { Options, Realtime } from "./realtime.js";
 
 export interface BindOptions extends Omit<Options, "channels"> {
-  /** "/" if not given. */
+  /** The URL of the server; "/" if not given. */
   url?: string | URL;
-  /** Which elements: "[data-sse-channels]". */
+  /** Selects the elements; default "[data-sse-channels]". */
   selector?: string;
-  /** "data-sse-channels" and "data-sse-events". */
+  /** Names of the attributes; default "data-sse-channels" and "data-sse-events". */
   channelAttr?: string;
   eventAttr?: string;
-  /** What the names of DOM events begin with: "sse." */
+  /** Prefix of the names of DOM events; default "sse." */
   eventPrefix?: string;
-  /** Whether messages are JSON. */
+  /** Whether messages are parsed as JSON. */
   type?: "json" | "text";
   root?: ParentNode;
 }
 
-/** Connect for all elements that ask for channels. */
+/** Connects for all elements with channels. */
 export function bind(options?: BindOptions): Realtime;

@@ -1,9 +1,9 @@
-// Elements say what they want to hear, as with cyclone-sse's jQuery plugins:
+// Elements name their channels and events, as with cyclone-sse's jQuery plugins:
 //
 //   <ul data-sse-channels="news,sport" data-sse-events="goal,card"></ul>
 //
-// Messages are JSON arrays ["type", data]; each element hears `sse.goal` and `sse.card`
-// with the data as `event.detail`, `sse.message` with the whole message, and
+// Messages are JSON arrays ["type", data]. Each element receives the events `sse.goal` and
+// `sse.card` with the data as `event.detail`, `sse.message` with the whole message, and
 // `sse.open`, `sse.error` and `sse.gap`.
 
 import { connect } from "./realtime.js";

@@ -1,9 +1,9 @@
-// Reading an event stream (WHATWG HTML, 9.2.6), cursors included, which an
-// EventSource keeps to itself.
+// Parser for event streams (WHATWG HTML, 9.2.6). It reports cursors too, which EventSource
+// does not.
 
 /**
- * Makes a function that takes the stream's text as it comes, and calls
- * `take({ id, type, data, retry })` for each block; what a block lacks is undefined.
+ * Returns a function that parses the next text of the stream, and calls
+ * `take({ id, type, data, retry })` for each block; missing fields are undefined.
  */
 export function eventReader(take) {
   let rest = "";

@@ -1,24 +1,24 @@
-// One connection to the server, kept up: over the first transport that gets through,
-// and always from where the last one ended.
+// One connection to the server, reconnected when lost: over the first transport that works,
+// and from the position where the last connection ended.
 
 import { delay, pause, Refused } from "./wire.js";
 
 /**
- * Args: the names of transports in order; their functions; what attempts need (`urls`,
- * `ask`, `token`, `patience`, `silence`); who is told: `message(m)`, `gap(position)`,
+ * Args: the names of transports in order; their functions; options of attempts (`urls`,
+ * `ask`, `token`, `patience`, `silence`); callbacks: `message(m)`, `gap(position)`,
  * `cursor(position)`, `state(name, transport)`, `refused(error)`.
  */
 export class Link {
   channels = [];
-  since;  // up to here everything came
-  publish;  // a function, while a transport can
+  since;  // everything up to this position was received
+  publish;  // a function, while the transport can publish
   #order;
   #transports;
   #means;
   #told;
   #at = 0;
   #retry = 1000;  // ms
-  #silent = 0;  // how often in a row it opened, and nothing followed
+  #silent = 0;  // connections in a row that opened and received nothing
   #stop;
 
   constructor(order, transports, means, told) {
@@ -28,7 +28,7 @@ export class Link {
     this.#told = told;
   }
 
-  /** Begin, or begin anew with other channels. */
+  /** Connect, or reconnect with other channels. */
   open(channels, since) {
     this.close();
     this.channels = channels;
@@ -68,22 +68,22 @@ export class Link {
     }
   }
 
-  /** Whether another transport shall be tried, and at once. */
+  /** Returns whether to try another transport, at once. */
   #another(name, open, late) {
     if (open && late) this.#silent += 1;
-    // Something holds the bytes back; or lets the first ones pass, and no more.
+    // A proxy buffers the response, or passes only its first bytes.
     const blocked = open ? this.#silent > 1 : late || name === "websocket";
     if (blocked && this.#at < this.#order.length - 1) {
       this.#at += 1;
       this.#silent = 0;
       return true;
     }
-    // The network may be another one when it is there again.
+    // After an outage the client may be in another network.
     if (!open && !late) this.#at = 0;
     return false;
   }
 
-  /** What a transport calls; nobody hears one that was given up. */
+  /** The callbacks of a transport; those of an abandoned one do nothing. */
   #attempt(signal, opened) {
     const link = this;
     const told = this.#told;

@@ -1,15 +1,15 @@
 /** A message, as published. */
 export interface Message {
-  /** Its position: compare for equality only. */
+  /** The position: compare it for equality only. */
   readonly id: string;
   readonly channel: string;
-  /** Its event type; "message" if it was published without. */
+  /** The event type; "message" if it was published without one. */
   readonly event: string;
-  /** Text; or bytes, if they are not UTF-8. */
+  /** Text, or bytes if they are not UTF-8. */
   readonly data: string | Uint8Array;
 }
 
-/** Messages are missing: the server has forgotten what came up to `position`. */
+/** Messages are missing: the server no longer has some of those up to `position`. */
 export interface Gap {
   readonly position: string;
   readonly channels: readonly string[];
@@ -18,53 +18,53 @@ export interface Gap {
 export type TransportName = "sse" | "websocket" | "poll";
 
 /**
- * `waiting`: between two attempts. `refused`: the server said no, and another attempt would
- * not change that. `closed`: by `close()`.
+ * `waiting`: between two attempts. `refused`: the server refused the connection, and another
+ * attempt would not help. `closed`: by `close()`.
  */
 export type StateName = "connecting" | "open" | "waiting" | "refused" | "closed";
 
 export interface State {
   readonly state: StateName;
-  /** The leading tab's. */
+  /** The transport of the leading tab. */
   readonly transport: TransportName | "";
 }
 
-/** An answer of 4xx that another attempt would not change. */
+/** A response of 4xx that another attempt would not change. */
 export class Refused extends Error {
   constructor(status: number, reason: string);
   readonly status: number;
   readonly reason: string;
 }
 
-/** From where a channel begins; without either, now. */
+/** Where a channel starts; without either field, with the next message. */
 export interface Beginning {
-  /** A position to go on from, an age such as "10m", or "all". */
+  /** A position to resume from, an age such as "10m", or "all". */
   since?: string;
-  /** How many of the last messages. */
+  /** Number of last messages to replay. */
   history?: number;
 }
 
 export interface Options extends Beginning {
   channels?: readonly string[];
   /**
-   * "auto": server-sent events, a websocket, long-polling, the first that gets through.
-   * "publish": the websocket comes first. Or a list of your own.
+   * "auto": the first that works of server-sent events, websocket and long polling.
+   * "publish": the websocket is tried first. Or a list of your own.
    */
   transport?: "auto" | "publish" | TransportName | readonly TransportName[];
   /**
-   * Sent as `Authorization: Bearer`, and by a websocket as the key to publish with; a function
-   * is called again when it was not taken (401, 403).
+   * Sent as `Authorization: Bearer`, and by a websocket as the publish key. A function is
+   * called again when its token was refused (401, 403).
    */
   token?: string | (() => string | Promise<string>);
-  /** As of `fetch`. */
+  /** As the option of `fetch`. */
   credentials?: RequestCredentials;
-  /** One connection for all tabs of this origin; a string keeps apart what differs. */
+  /** One connection for all tabs of this origin; strings separate different connections. */
   share?: boolean | string;
-  /** Ms until bytes must come, or another transport is tried; without those of `token`. */
+  /** Ms without a byte until another transport is tried; the time of `token` does not count. */
   patience?: number;
-  /** Ms of silence after which a stream counts as dead; over twice the server's heartbeat. */
+  /** Ms without a byte until a stream is dead; more than twice the server's heartbeat. */
   silence?: number;
-  /** Where the server has its routes, relative to the URL: "poll", "ws", "publish". */
+  /** The server's routes, relative to the URL; default "poll", "ws", "publish". */
   pollUrl?: string;
   websocketUrl?: string;
   publishUrl?: string;
@@ -73,7 +73,7 @@ export interface Options extends Beginning {
 export interface Publication {
   /** The event type. */
   event?: string;
-  /** The idempotency key; a random one if not given. The same again is the same message. */
+  /** The idempotency key, by default random: publishes with equal keys are one message. */
   key?: string;
 }
 
@@ -81,14 +81,14 @@ export interface Realtime {
   readonly state: StateName;
   readonly transport: TransportName | "";
   readonly channels: readonly string[];
-  /** Up to where everything came; `since` for another time. */
+  /** The position up to which everything was received; `since` of a later connection. */
   readonly position: string | undefined;
-  /** Returns what takes the listener away again. */
+  /** Returns a function that removes the listener. */
   on(type: "message", listener: (message: Message) => void): () => void;
   on(type: "gap", listener: (gap: Gap) => void): () => void;
   on(type: "state", listener: (state: State) => void): () => void;
   on(type: "error", listener: (error: Refused) => void): () => void;
-  /** Resolves when what was missed has come, or after the `error` if it is refused. */
+  /** Resolves after missed messages were received, or after the `error` if it is refused. */
   subscribe(channels: string | readonly string[], beginning?: Beginning): Promise<void>;
   unsubscribe(channels: string | readonly string[]): void;
   /** Resolves to the message's position; rejects with the `status` if it is refused. */
@@ -96,5 +96,5 @@ export interface Realtime {
   close(): void;
 }
 
-/** Connect to the streams at `url`, such as "/". */
+/** Connects to the streams at `url`, such as "/". */
 export function connect(url: string | URL, options?: Options): Realtime;

@@ -1,8 +1,8 @@
-// Messages from a server, in every tab, each once and in order.
+// Messages of a server in every tab, each once and in order.
 //
-// A tab knows of each channel up to where it has everything. It asks for what it missed
-// by itself, by polls that wait for nothing; then it tells the leader of the tabs from
-// where on it wants the rest. So it does not matter which tab leads, over which
+// For each channel a tab stores the position up to which it has everything. It requests
+// missed messages itself, by polls that do not wait. Then it sends the leading tab the
+// position from which it needs the rest. So it does not matter which tab leads, over which
 // transport, or how often that changes.
 
 import { Link } from "./link.js";
@@ -28,12 +28,12 @@ class Realtime {
   #token;
   #ask;
   #listeners = new Map();
-  #have = new Map();  // channel -> up to where this tab has everything
-  #catching = new Map();  // channel -> what came while it is asked what was missed
+  #have = new Map();  // channel -> position up to which this tab has everything
+  #catching = new Map();  // channel -> messages received while missed ones are requested
   #tab = Math.random().toString(36).slice(2);
   #name;
   #tabs;
-  #term = 0;  // grows with every tab that begins to lead; what an earlier one posts is ignored
+  #term = 0;  // grows with each new leader; posts of earlier leaders are ignored
   #leader;
   #link;
   #over = new AbortController();
@@ -49,10 +49,10 @@ class Realtime {
     this.#token = new Token(rest.token);
     this.#ask = asker(this.#token, rest.credentials);
     if (share && canShare()) {
-      // The number changes with what tabs post: pages of two versions do not share.
+      // The number changes with the format of posts: pages of different versions do not share.
       this.#name = `realtime 2 ${base.href} ${rest.transport ?? ""} ${share}`;
       this.#join();
-      // Browsers keep pages for who goes back: until then, such a page does not lead.
+      // A page in the browser's back/forward cache must not lead.
       const signal = this.#over.signal;
       globalThis.addEventListener?.("pagehide", () => this.#part(), { signal });
       globalThis.addEventListener?.("pageshow", ({ persisted }) => {
@@ -62,14 +62,14 @@ class Realtime {
     this.subscribe(channels, { since, history });
   }
 
-  /** Up to where everything came, of all channels; begin there to miss nothing. */
+  /** The position up to which all channels are complete; resume there to miss nothing. */
   get position() {
     let first;
     for (const one of this.#have.values()) if (!first || later(first, one)) first = one;
     return first;
   }
 
-  /** The channels that are heard. */
+  /** The subscribed channels. */
   get channels() {
     return [...this.#have.keys(), ...this.#catching.keys()];
   }
@@ -102,7 +102,7 @@ class Realtime {
       try {
         return await socket({ channel, message: data, event, idempotency_key: key });
       } catch (error) {
-        if (!error.lost) throw error;  // else say it again: the key makes it one message
+        if (!error.lost) throw error;  // publish again: the key makes both one message
       }
     }
     const response = await this.#ask(withQuery(this.#urls.publish, { channel, event }), {
@@ -125,7 +125,7 @@ class Realtime {
     this.#enter("closed", "");
   }
 
-  // Asking for what was missed.
+  // Requests for missed messages.
 
   async #catchUp(channels, since, history) {
     const signal = this.#over.signal;
@@ -136,7 +136,7 @@ class Realtime {
           const query = { channels: channels.join(","), since, history, wait: 0, format: "json" };
           const response = await this.#ask(withQuery(this.#urls.poll, query), { signal });
           const { messages, position, gap } = await response.json();
-          // Whoever has no position has missed nothing; a history may come in parts.
+          // Without a position nothing was missed; a history may need several responses.
           more = messages.length > 0 && (since !== undefined || messages.length < history);
           if (gap) this.#emit("gap", { position, channels });
           for (const each of messages) {
@@ -163,7 +163,7 @@ class Realtime {
   #caughtUp(channels, position) {
     for (const channel of channels) {
       const early = this.#catching.get(channel);
-      if (!early) continue;  // unsubscribed meanwhile
+      if (!early) continue;  // unsubscribed in the meantime
       this.#catching.delete(channel);
       this.#have.set(channel, position);
       early.forEach((message) => this.#take(message));
@@ -171,7 +171,7 @@ class Realtime {
     this.#sayWants();
   }
 
-  // The tabs among each other.
+  // Coordination of tabs.
 
   #join() {
     this.#tabs = joinTabs(this.#name, this.#tab, {
@@ -189,7 +189,7 @@ class Realtime {
     this.#tabs = undefined;
   }
 
-  /** Begin anew among the tabs, where this one ended: it may have missed what others posted. */
+  /** Rejoin the tabs at this tab's position: it may have missed posts. */
   #rejoin() {
     this.#part();
     this.#join();
@@ -215,15 +215,15 @@ class Realtime {
   #hear({ type, tab, term, value }) {
     if (type === "wants") return this.#wanted(tab, value);
     if (type === "ask") {
-      // By a timer: a frozen tab of Chromium still gets messages, but nothing from the network.
+      // By a timer: a frozen tab of Chromium receives posts, but nothing from the network.
       if (this.#leader) setTimeout(() => this.#leader && this.#say("here"), 0);
       return;
     }
-    // The rest is what a leader posts.
+    // Everything else is posted by a leader.
     if (term < this.#term) return;
     if (term > this.#term) {
       this.#term = term;
-      if (this.#leader) return this.#rejoin();  // it took over while this tab did not run
+      if (this.#leader) return this.#rejoin();  // another tab took over while this one was frozen
     }
     if (tab !== this.#tab) this.#tabs?.alive();
     if (type === "who") this.#sayWants();
@@ -266,7 +266,7 @@ class Realtime {
     this.#say("who");
   }
 
-  // What the leader tells.
+  // Posts of the leader.
 
   #take(message) {
     const { channel, id } = message;
@@ -286,7 +286,7 @@ class Realtime {
   }
 
   #missed({ position, channels, since }) {
-    // Who was further along than what the leader asked for has missed nothing.
+    // A tab that is ahead of the leader's start position has missed nothing.
     const hit = channels.filter((channel) => {
       const have = this.#have.get(channel);
       return have !== undefined && (!alike(have, position) || !later(have, since));
@@ -311,11 +311,11 @@ class Realtime {
       try {
         listener(value);
       } catch (error) {
-        reportError(error);  // the page's own mistake is not the connection's
+        reportError(error);  // an error of the page must not end the connection
       }
     }
   }
 }
 
-/** Connect to the streams at `url`; see realtime.d.ts for what there is. */
+/** Connects to the streams at `url`; realtime.d.ts describes the options. */
 export const connect = (url, options = {}) => new Realtime(url, options);

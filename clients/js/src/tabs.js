@@ -1,10 +1,10 @@
-// The tabs of one origin: one of them leads, and keeps the connection for all.
+// The tabs of one origin: one of them leads, and holds the connection for all.
 
-const COLLECT = 50;  // ms in which tabs say what they want, before the connection begins
+const COLLECT = 50;  // ms to collect the channels of all tabs before the leader connects
 
-const BEAT = 2000;  // ms between two looks for a sign of the leader
-const HIDDEN = 4;  // times as long in a tab that nobody sees
-const MISSED = 3;  // requests that a leader may leave unanswered
+const BEAT = 2000;  // ms between two checks that the leader is alive
+const HIDDEN = 4;  // times as long in a hidden tab
+const MISSED = 3;  // requests without an answer until another tab takes over
 
 export const canShare = () => Boolean(globalThis.navigator?.locks && globalThis.BroadcastChannel);
 
@@ -13,23 +13,23 @@ const hold = (name, signal, work) => navigator.locks
   .catch(() => {});
 
 /**
- * What the leader knows: who wants what, from where on. Its link is opened anew when
- * that grows, from the earliest position that somebody still needs.
+ * The channels and start positions of all tabs, for the leader. Its link is reopened when
+ * they grow, from the earliest position that a tab needs.
  */
 export class Leader {
   #members = new Map();  // tab -> channels
-  #said = [];  // what tabs have had of channels, since the last look
+  #said = [];  // what tabs have received of channels since the last update
   #link;
   #later;
   #timer;
-  #begun;  // the position the link was opened with
+  #begun;  // the position with which the link was opened
 
   constructor(link, later) {
     this.#link = link;
     this.#later = later;
   }
 
-  /** A tab says what it wants; nothing, if it is gone. */
+  /** Sets the channels of a tab; undefined if it is closed. */
   wants(tab, wanted) {
     if (wanted) this.#members.set(tab, Object.keys(wanted));
     else this.#members.delete(tab);
@@ -48,7 +48,7 @@ export class Leader {
     let since = this.#link.since;
     let behind = false;
     for (const [channel, position] of this.#said.splice(0)) {
-      // What the link brings anyway is no reason to go back.
+      // The link delivers these anyway: no earlier position is needed.
       const known = this.#link.channels.includes(channel);
       if (!channels.has(channel) || (known && !this.#later(this.#begun, position))) continue;
       behind = true;
@@ -61,12 +61,13 @@ export class Leader {
 }
 
 /**
- * Become one of the tabs of `name`. `hear(said)` is what others post; `lead()` begins
- * this tab's turn, `lost()` ends it; `ask()` requests a sign of life from the leader,
- * for which the caller calls `alive()`; `gone(tab)` tells the leader of a tab that ended.
+ * Joins the tabs of `name`. `hear(said)` receives posts of other tabs. `lead()` is called
+ * when this tab becomes the leader, `lost()` when it no longer is. `ask()` requests an answer
+ * of the leader, at which the caller calls `alive()`. `gone(tab)` reports a closed tab to
+ * the leader.
  *
- * A leader that exists but does not run (frozen by the browser, stopped in a debugger)
- * keeps its lock. After three requests without an answer another tab steals it. Requests are
+ * A leader that does not run (frozen by the browser, stopped in a debugger) keeps its
+ * lock. After three requests without an answer another tab steals it. Requests are
  * messages, which are not throttled in hidden tabs as timers are.
  */
 export function joinTabs(name, tab, { hear, lead, lost, ask }) {
@@ -79,7 +80,7 @@ export function joinTabs(name, tab, { hear, lead, lost, ask }) {
   let release;
   const held = new Promise((done) => { release = done; });
   channel.onmessage = ({ data }) => hear(data);
-  // Each tab holds a lock of its own: who gets it knows that the tab is gone.
+  // Each tab holds a lock of its own, which the leader obtains when the tab is closed.
   hold(`${name} ${tab}`, stop.signal, () => held);
   const leads = () => {
     clearTimeout(timer);
@@ -94,8 +95,8 @@ export function joinTabs(name, tab, { hear, lead, lost, ask }) {
       return held;
     }).catch(() => {
       if (stop.signal.aborted) return;
-      if (granted) lost();  // another tab stole it
-      else leads();  // locks are not allowed, as in a sandbox: nobody to share with
+      if (granted) lost();  // another tab stole the lock
+      else leads();  // locks are not allowed, as in a sandbox: no tab to share with
     });
   };
   const look = () => {
@@ -103,7 +104,7 @@ export function joinTabs(name, tab, { hear, lead, lost, ask }) {
     heard = false;
     if (missed > MISSED) return contend({ steal: true });
     if (missed) ask();
-    // Tabs look at different moments, so that one of them takes over; a visible one first.
+    // Tabs check at different times, so that only one takes over; visible ones first.
     const pace = globalThis.document?.hidden ? HIDDEN : 1;
     timer = setTimeout(look, BEAT * pace * (1 + Math.random() / 2));
   };

@@ -1,16 +1,16 @@
-// The ways to the server. Each is an async function of one attempt: it calls `link` for
-// what comes, returns when the server has ended it, and throws when it breaks.
+// The transports. Each is an async function for one connection: it calls the methods of
+// `link`, returns when the server ends the connection, and throws when it breaks.
 
 import { eventReader } from "./events.js";
 import { toMessage, withQuery } from "./message.js";
 import { unauthorized, watchdog } from "./wire.js";
 
 const POLL = 25;  // seconds
-const PING = 25_000;  // ms; proxies, too, hang up on who says nothing
+const PING = 25_000;  // ms; proxies close connections on which the client sends nothing
 
 const fields = (link, more) => ({ channels: link.channels.join(","), since: link.since, ...more });
 
-/** Runs `work` under a watchdog; its error says if that was `late`. */
+/** Runs `work` under a watchdog; `late` of its error says whether that expired. */
 async function watched(signal, ms, work) {
   const dog = watchdog(signal, ms);
   try {
@@ -23,7 +23,7 @@ async function watched(signal, ms, work) {
   }
 }
 
-/** Server-sent events, read by fetch: it can send a token, and hears each byte. */
+/** Server-sent events by fetch, which can send a token and reports each byte. */
 export const sse = (link, signal) => watched(signal, link.patience, async (dog) => {
   const url = withQuery(link.urls.sse, fields(link, { format: "json" }));
   const response = await link.ask(url, { dog });
@@ -43,7 +43,7 @@ export const sse = (link, signal) => watched(signal, link.patience, async (dog) 
   }
 });
 
-/** A websocket (docs/websocket.md), on which the page can publish as well. */
+/** A websocket (docs/websocket.md), by which the page can also publish. */
 export const websocket = (link, signal) => watched(signal, link.patience, async (dog) => {
   const url = withQuery(link.urls.websocket, fields(link));
   let known = link.token.get();
@@ -52,7 +52,7 @@ export const websocket = (link, signal) => watched(signal, link.patience, async 
   let open = false;
   await new Promise((done, failed) => {
     const socket = new WebSocket(url.replace(/^http/, "ws"));
-    const waiting = new Map();  // for the answer to what was published
+    const waiting = new Map();  // publishes without an answer
     const lost = () => Object.assign(new Error("lost"), { lost: true });
     const say = (value) => socket.send(JSON.stringify(value));
     const pings = setInterval(() => { if (socket.readyState === 1) say({ type: "ping" }); }, PING);
@@ -97,7 +97,7 @@ export const websocket = (link, signal) => watched(signal, link.patience, async 
       if (type === "message") link.message(toMessage({ ...said, id: position }));
       else if (type === "gap") link.gap(position);
       else if (type === "position") {
-        // The first word is this, or comes before it.
+        // This message, or one before it, is the first.
         link.publish = publish;
         link.opened();
         link.cursor(position);
@@ -113,7 +113,7 @@ export const websocket = (link, signal) => watched(signal, link.patience, async 
       showKey();
     };
   }).catch(async (error) => {
-    // It does not say why it was refused; to who asks without an upgrade, the server does.
+    // Browsers hide why a websocket was refused; a plain request gets the reason.
     if (!open) {
       await link.ask(url, { dog }).then(({ body }) => body.cancel(), (refused) => {
         if (refused.status !== 426) throw refused;
@@ -123,7 +123,7 @@ export const websocket = (link, signal) => watched(signal, link.patience, async 
   });
 });
 
-/** Long-polling: what gets through everywhere. */
+/** Long polling, which works behind any proxy. */
 export async function poll(link, signal) {
   for (let wait = 0; ; wait = POLL) {
     const answer = await watched(signal, wait * 1000 + 2 * link.patience, async (dog) => {

@@ -1,8 +1,8 @@
-// Requests, and the time they may take.
+// HTTP requests with time limits and tokens.
 
 const LONGEST = 30_000;  // ms between two attempts
 
-/** What stops a transport for good: the server said no. */
+/** The server refused the request for good. */
 export class Refused extends Error {
   constructor(status, reason) {
     super(`${status} ${reason}`.trim());
@@ -12,10 +12,10 @@ export class Refused extends Error {
   }
 }
 
-/** What the page gives as `token`: text, or a function, called once until that is not taken. */
+/** The page's `token`: text, or a function that is called again when a token is refused. */
 export class Token {
   #source;
-  #known;  // a promise, so that whoever needs it meanwhile waits for the same one
+  #known;  // a promise, so that concurrent requests wait for the same token
 
   constructor(source) {
     this.#source = source;
@@ -28,7 +28,7 @@ export class Token {
     return (this.#known = known);
   }
 
-  /** The server did not take what `get` gave as `known`. Whether there may be another. */
+  /** Drops the refused token `known` of `get`. Returns whether there may be another. */
   drop(known) {
     if (this.#known === known) this.#known = undefined;
     return typeof this.#source === "function";
@@ -38,11 +38,11 @@ export class Token {
 export const unauthorized = (status) => status === 401 || status === 403;
 
 /**
- * Makes `ask(url, init)`: a fetch with the token, which is asked for anew, once, when
- * the server does not take it. `init.dog` is a watchdog for the answer.
+ * Makes `ask(url, init)`: a fetch with the token, which is renewed once if the server
+ * refuses it. `init.dog` is a watchdog for the response.
  *
- * It throws Refused for what another attempt would not change; and other errors, some
- * with `after`, the ms that the server wants to be left alone.
+ * It throws Refused if another attempt would not help; and other errors, some with
+ * `after`, the ms to wait that the server requests.
  */
 export function asker(token, credentials) {
   return async (url, { dog, ...init } = {}) => {
@@ -66,8 +66,8 @@ export function asker(token, credentials) {
 }
 
 /**
- * A signal that aborts with `outer`, or when nobody has called `touch(ms)` for so long;
- * then `late` is true. `rest(promise)` is that promise; it may take any time.
+ * A signal that aborts with `outer`, or when `touch(ms)` has not been called for so long;
+ * then `late` is true. `rest(promise)` awaits a promise without a time limit.
  */
 export function watchdog(outer, ms) {
   const inner = new AbortController();
@@ -97,11 +97,11 @@ export function watchdog(outer, ms) {
   return dog;
 }
 
-/** Ms before attempt number `failures`, from 0: never less than the server wants. */
+/** Returns the ms before attempt `failures`, from 0: not less than the server requests. */
 export const delay = (retry, failures, random = Math.random()) =>
   Math.max(retry, Math.min(LONGEST, retry * 2 ** failures)) * (1 + random / 2);
 
-/** Wait; not any longer when `signal` aborts, or when the network is there again. */
+/** Waits, at most until `signal` aborts or the network is back. */
 export const pause = (ms, signal) => new Promise((done) => {
   const end = () => {
     clearTimeout(timer);
