@@ -9,8 +9,6 @@ from collections.abc import Callable, Collection, Iterable
 
 from rt_twisted.model.errors import HttpError
 
-CHANNEL_PATTERN = r"[^\x00-\x20\x7f,*?\[\]\\]{1,200}"
-
 
 class ChannelNames:
     """
@@ -25,8 +23,8 @@ class ChannelNames:
 
     def __init__(
         self,
-        pattern: str = CHANNEL_PATTERN,
-        max_channels: int = 100,
+        pattern: str,
+        max_channels: int,
         check_broker: Callable[[str], None] | None = None,
     ) -> None:
         self._pattern = re.compile(pattern)

@@ -38,14 +38,14 @@ class WebSocketLimits:
             requested host, `*` for all.
     """
 
-    message: int = 1 << 20
-    message_seconds: float = 120.0
-    rate: int = 1000
-    bytes: int = 64 << 20
-    silence: float = 50.0
-    close_seconds: float = 5.0
-    compress_from: int = 512
-    origins: frozenset[str] = frozenset(("same",))
+    message: int
+    message_seconds: float
+    rate: int
+    bytes: int
+    silence: float
+    close_seconds: float
+    compress_from: int
+    origins: frozenset[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,14 +66,14 @@ class SocketIOLimits:
         recovery: seconds for which the state of a disconnected client is stored.
     """
 
-    ping_interval: float = 25.0
-    ping_timeout: float = 20.0
-    connect_seconds: float = 45.0
-    handshake_seconds: float = 10.0
-    max_pending: int = 1000
-    upgrade_seconds: float = 10.0
-    max_payload: int = 1_000_000
-    recovery: float = 120.0
+    ping_interval: float
+    ping_timeout: float
+    connect_seconds: float
+    handshake_seconds: float
+    max_pending: int
+    upgrade_seconds: float
+    max_payload: int
+    recovery: float
 
 
 _T = TypeVar("_T")
@@ -136,23 +136,23 @@ class ActionContext:
     """
 
     hub: Hub
-    reactor: Any = None
-    names: ChannelNames = field(default_factory=ChannelNames)
-    publish_keys: Keys = field(default_factory=Keys)
-    stats_keys: Keys = field(default_factory=Keys)
-    backlog_limits: BacklogLimits = field(default_factory=BacklogLimits)
-    retry: int = 2000
-    count_addresses: bool = False
-    poll_seconds: float = 25.0
-    poll_bytes: int = 256 << 10
-    max_body: int = 2 << 20
-    max_message: int = 1 << 20
-    max_batch: int = 1000
-    trim: bool = False
-    websockets: WebSocketLimits = field(default_factory=WebSocketLimits)
-    socketio: SocketIOLimits = field(default_factory=SocketIOLimits)
+    reactor: Any
+    names: ChannelNames
+    publish_keys: Keys
+    stats_keys: Keys
+    backlog_limits: BacklogLimits
+    retry: int
+    count_addresses: bool
+    poll_seconds: float
+    poll_bytes: int
+    max_body: int
+    max_message: int
+    max_batch: int
+    trim: bool
+    websockets: WebSocketLimits
+    socketio: SocketIOLimits
+    inbound: InboundMemory
     shared: SharedState = field(default_factory=SharedState)
-    inbound: InboundMemory = field(default_factory=lambda: InboundMemory(None, 0))
     hubs: Callable[[str], Hub] | None = None
     ask: Callable[[StatsQuery], Deferred[Snapshot]] | None = None
     handoff: IConnectionHandoff | None = None

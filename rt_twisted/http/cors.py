@@ -36,10 +36,10 @@ class Cors:
             `Retry-After`; `*` stands for all, and is not allowed with credentials.
     """
 
-    origins: frozenset[str] = ALL
-    credentials: bool = False
-    allowed: frozenset[str] = ALL
-    exposed: frozenset[str] = frozenset()
+    origins: frozenset[str]
+    credentials: bool
+    allowed: frozenset[str]
+    exposed: frozenset[str]
     _exposed: tuple[bytes, bytes] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:

@@ -6,7 +6,7 @@ Collect the head of a request, and check what llhttp does not check of it
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from ipaddress import ip_address
 
 from rt_twisted.codecs.addresses import AddressHeader, Networks
@@ -39,16 +39,16 @@ class HttpLimits:
         address_header: names the client's address.
     """
 
-    line: int = 8192
-    headers: int = 100
-    header_bytes: int = 32768
-    body: int = 2 << 20
-    head_seconds: float = 10.0
-    body_seconds: float = 60.0
-    idle_seconds: float = 75.0
-    idle_connections: int = 0
-    trusted_proxies: Networks = field(default_factory=Networks)
-    address_header: AddressHeader = AddressHeader.X_FORWARDED_FOR
+    line: int
+    headers: int
+    header_bytes: int
+    body: int
+    head_seconds: float
+    body_seconds: float
+    idle_seconds: float
+    idle_connections: int
+    trusted_proxies: Networks
+    address_header: AddressHeader
 
 
 class RequestHead:

@@ -56,8 +56,8 @@ class Hub:
         self,
         broker: IBroker,
         clock: IReactorTime,
-        retention: Retention = Retention(),
-        limits: HubLimits = HubLimits(),
+        retention: Retention,
+        limits: HubLimits,
     ) -> None:
         self._broker = broker
         self._ready: IReady | None = IReady(broker, None)

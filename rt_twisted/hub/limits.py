@@ -26,14 +26,14 @@ class HubLimits:
         join_queue: new subscribers that may wait for that; 0 for none.
     """
 
-    subscribers: int = 0
-    subscribers_per_address: int = 0
-    history_bytes: int = 256 << 20
-    replay_bytes: int = 8 << 20
-    linger: float = 60.0
-    heartbeat: float = 30.0
-    join_rate: int = 0
-    join_queue: int = 0
+    subscribers: int
+    subscribers_per_address: int
+    history_bytes: int
+    replay_bytes: int
+    linger: float
+    heartbeat: float
+    join_rate: int
+    join_queue: int
 
 
 class SlowConsumerPolicy(Enum):
@@ -57,6 +57,6 @@ class BacklogLimits:
         policy: what happens to it then.
     """
 
-    bytes: int = 1 << 20
-    seconds: float = 30.0
-    policy: SlowConsumerPolicy = SlowConsumerPolicy.DISCONNECT
+    bytes: int
+    seconds: float
+    policy: SlowConsumerPolicy

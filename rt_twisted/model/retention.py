@@ -24,9 +24,9 @@ class Retention:
         age: seconds.
     """
 
-    count: int = 256
-    bytes: int = 1 << 20
-    age: float = 3600.0
+    count: int
+    bytes: int
+    age: float
 
 
 class History:

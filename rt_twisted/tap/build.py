@@ -35,11 +35,13 @@ from rt_twisted.tap.factories import (
     make_routes,
     open_access_log,
     open_log,
-    read_http_limits,
-    read_inbound_limit,
-    read_limits,
-    read_retention,
     wrong,
+)
+from rt_twisted.tap.limits import (
+    read_http_limits,
+    read_hub_limits,
+    read_inbound_limit,
+    read_retention,
 )
 from rt_twisted.tap.logfiles import LogFile, Logged
 from rt_twisted.tap.options import Options
@@ -108,7 +110,7 @@ def build_server(
     broker = make_broker(options, reactor)
     if IService.providedBy(broker):
         services.addService(broker)
-    hub = Hub(broker, reactor, read_retention(options), read_limits(options))
+    hub = Hub(broker, reactor, read_retention(options), read_hub_limits(options))
     hubs = HubRegistry(hub, partial(make_further_hub, services, options, reactor))
     control = ControlClient(reactor, worker.control_socket, hub) if worker is not None else None
     handoff = None

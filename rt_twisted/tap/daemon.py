@@ -5,7 +5,6 @@ The running daemon: listening, exporting, stopping in good order.
 from __future__ import annotations
 
 import gc
-import resource
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
@@ -31,17 +30,6 @@ GC_THRESHOLDS = (10_000, 20, 50)
 POLL = 0.05  # seconds between two looks whether everybody is gone
 KEYS = ("http-secret", "publish-key", "stats-key")
 FLUSH = 0.2  # seconds for the last bytes of streams to leave, and the last requests to come
-
-
-def open_files() -> int:
-    """
-    How many file descriptors this process may have, raised to what it may
-    raise itself to.
-    """
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft != hard:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    return hard if hard != resource.RLIM_INFINITY else 1 << 20
 
 
 class LifecycleObserver(Protocol):

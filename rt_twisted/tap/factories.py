@@ -5,8 +5,7 @@ What the settings describe, part by part.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
-from math import ceil
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -18,17 +17,14 @@ from zope.interface.verify import verifyObject
 
 from rt_twisted.access.channel_names import ChannelNames
 from rt_twisted.access.keys import Key, Keys
-from rt_twisted.actions.context import ActionContext, SharedState, SocketIOLimits, WebSocketLimits
+from rt_twisted.actions.context import ActionContext, SharedState
 from rt_twisted.brokers.interfaces import IBroker
 from rt_twisted.brokers.memory import MemoryBroker
 from rt_twisted.brokers.sqlite.broker import SqliteBroker
 from rt_twisted.brokers.sqlite.store import Store, UnusableStore, check_ownership
-from rt_twisted.codecs.addresses import AddressHeader, Networks
 from rt_twisted.http.cors import Cors
 from rt_twisted.http.interfaces import IConnectionHandoff
-from rt_twisted.http.request import HttpLimits
 from rt_twisted.hub.hub import Hub
-from rt_twisted.hub.limits import BacklogLimits, HubLimits, SlowConsumerPolicy
 from rt_twisted.hub.registry import HubRegistry
 from rt_twisted.load_object import load_object
 from rt_twisted.metrics.graphite import GraphiteExporter
@@ -37,7 +33,13 @@ from rt_twisted.metrics.snapshot import Snapshot, StatsQuery
 from rt_twisted.model.retention import Retention
 from rt_twisted.net.inbound_memory import InboundMemory
 from rt_twisted.routes import DEFAULT, Route, parse_route
-from rt_twisted.tap.daemon import open_files
+from rt_twisted.tap.limits import (
+    read_backlog_limits,
+    read_hub_limits,
+    read_retention,
+    read_socketio_limits,
+    read_websocket_limits,
+)
 from rt_twisted.tap.logfiles import LogFile, Owner
 from rt_twisted.tap.options import Options
 from rt_twisted.tap.settings import SettingError, located
@@ -45,9 +47,6 @@ from rt_twisted.tap.settings import SettingError, located
 Ask = Callable[[StatsQuery], Deferred[Snapshot]]
 
 EMBEDDED = ("http", "memory")  # the broker in the process
-SPARE_FILES = 100  # descriptors for everything that is neither a reader nor idle
-IDLE_PART = 10  # of all descriptors one in so many is for idle connections
-LEAST_IDLE = 50
 
 
 def wrong(options: Options, name: str, text: str) -> SettingError:
@@ -133,7 +132,7 @@ def make_further_hub(services: Any, options: Options, reactor: Any, server: str)
     except RedisConfigError as error:
         raise ValueError(str(error)) from None
     services.addService(broker)
-    return Hub(broker, reactor, read_retention(options), read_limits(options))
+    return Hub(broker, reactor, read_retention(options), read_hub_limits(options))
 
 
 def _durable_broker(options: Options, reactor: Any, path: str) -> SqliteBroker:
@@ -180,62 +179,8 @@ def make_exporter(options: Options, reactor: Any) -> Any:
         raise wrong(options, "export-path", str(error)) from None
 
 
-def read_retention(options: Options) -> Retention:
-    """
-    What each channel remembers.
-    """
-    return Retention(options["history"], options["history-bytes"], options["history-age"])
-
-
-def _share(options: Options, name: str) -> int:
-    """
-    A worker's part of what the daemon may have.
-    """
-    whole, workers = int(options[name]), int(options["workers"])
-    return ceil(whole / workers)
-
-
-def _idle_connections(options: Options) -> int:
-    return _share(options, "max-idle-connections") or max(LEAST_IDLE, open_files() // IDLE_PART)
-
-
-def read_limits(options: Options) -> HubLimits:
-    """
-    What a hub allows, of this process if there are workers.
-    """
-    return HubLimits(
-        subscribers=_share(options, "max-readers")
-        or max(1, open_files() - SPARE_FILES - _idle_connections(options)),
-        subscribers_per_address=options["max-readers-per-address"],
-        history_bytes=_share(options, "history-memory"),
-        replay_bytes=options["replay-bytes"],
-        linger=options["linger"],
-        heartbeat=options["heartbeat"],
-        join_rate=_share(options, "join-rate"),
-        join_queue=_share(options, "join-queue"),
-    )
-
-
-def read_http_limits(options: Options) -> HttpLimits:
-    """
-    What a request may be.
-    """
-    return HttpLimits(
-        line=options["max-line"],
-        headers=options["max-headers"],
-        header_bytes=options["max-header-bytes"],
-        body=options["max-body"],
-        head_seconds=options["head-seconds"],
-        body_seconds=options["body-seconds"],
-        idle_seconds=options["idle-seconds"],
-        idle_connections=_idle_connections(options),
-        trusted_proxies=options["trusted-proxies"] or Networks(),
-        address_header=AddressHeader(options["client-address-header"]),
-    )
-
-
 def make_context(
-    options: Options,
+    options: Mapping[str, Any],
     reactor: Any,
     hubs: HubRegistry,
     ask: Ask | None,
@@ -262,16 +207,12 @@ def make_context(
     return ActionContext(
         hubs.main,
         reactor,
-        ChannelNames(
+        names=ChannelNames(
             options["channel-pattern"], options["max-reader-channels"], hubs.main.check_channel
         ),
-        Keys(publish_keys),
-        Keys(stats_keys),
-        BacklogLimits(
-            options["backlog-bytes"],
-            options["backlog-seconds"],
-            SlowConsumerPolicy(options["slow"]),
-        ),
+        publish_keys=Keys(publish_keys),
+        stats_keys=Keys(stats_keys),
+        backlog_limits=read_backlog_limits(options),
         retry=int(options["retry"] * 1000),
         count_addresses=bool(options["max-readers-per-address"]),
         poll_seconds=options["poll-seconds"],
@@ -280,47 +221,13 @@ def make_context(
         max_message=options["max-message"],
         max_batch=options["max-batch"],
         trim=options["trim"],
-        websockets=_websocket_limits(options),
-        socketio=_socketio_limits(options),
+        websockets=read_websocket_limits(options),
+        socketio=read_socketio_limits(options),
         shared=shared,
         inbound=inbound,
         hubs=hubs.for_server,
         ask=ask,
         handoff=handoff,
-    )
-
-
-def read_inbound_limit(options: Options) -> int:
-    """
-    Bytes of unfinished input in this process.
-    """
-    return _share(options, "inbound-memory")
-
-
-def _socketio_limits(options: Options) -> SocketIOLimits:
-    return SocketIOLimits(
-        ping_interval=options["socketio-ping-interval"],
-        ping_timeout=options["socketio-ping-timeout"],
-        connect_seconds=options["socketio-connect-seconds"],
-        handshake_seconds=options["socketio-handshake-seconds"],
-        max_pending=_share(options, "socketio-max-pending"),
-        upgrade_seconds=options["socketio-upgrade-seconds"],
-        max_payload=options["socketio-max-payload"],
-        recovery=options["socketio-recovery"],
-    )
-
-
-def _websocket_limits(options: Options) -> WebSocketLimits:
-    beat, tolerance = options["heartbeat"], options["websocket-tolerance"]
-    return WebSocketLimits(
-        message=options["websocket-message"],
-        message_seconds=options["websocket-message-seconds"],
-        rate=options["websocket-rate"],
-        bytes=options["websocket-bytes"],
-        silence=beat + tolerance if beat and tolerance else 0.0,
-        close_seconds=options["websocket-close-seconds"],
-        compress_from=options["websocket-compress"],
-        origins=options["websocket-origins"] or frozenset(("same",)),
     )
 
 

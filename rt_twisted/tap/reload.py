@@ -19,9 +19,11 @@ from rt_twisted.tap.factories import (
     make_cors,
     make_routes,
     open_access_log,
+)
+from rt_twisted.tap.limits import (
     read_http_limits,
+    read_hub_limits,
     read_inbound_limit,
-    read_limits,
     read_retention,
 )
 from rt_twisted.tap.log_filter import LogFilter
@@ -104,7 +106,7 @@ class Reloader:
         context = self._make_context(fresh)
         running = self._route_services.routes
         routes = Routes(make_routes(fresh, context)).keep_services(running)
-        retention, limits = read_retention(fresh), read_limits(fresh)
+        retention, limits = read_retention(fresh), read_hub_limits(fresh)
         http_limits, cors = read_http_limits(fresh), make_cors(fresh)
         same = fresh["access-log"] == self._now["access-log"]
         access_log = self._access_log if same else open_access_log(fresh)

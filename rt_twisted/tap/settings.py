@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rt_twisted.access.channel_names import CHANNEL_PATTERN
 from rt_twisted.codecs.addresses import AddressHeader
 from rt_twisted.tap import values
 
@@ -306,7 +305,8 @@ SECTIONS: tuple[tuple[str, tuple[Setting, ...]], ...] = (
         Setting("join-queue", "10000", values.count, reloadable=True, help=
             "Maximum number of subscribers that wait for admission; others get 503 with "
             "Retry-After."),
-        Setting("channel-pattern", CHANNEL_PATTERN, values.pattern, reloadable=True, help=
+        Setting("channel-pattern", r"[^\x00-\x20\x7f,*?\[\]\\]{1,200}", values.pattern,
+            reloadable=True, help=
             "Regular expression for whole channel names, for subscribers and publishers."),
     )),
     ("Websocket", (

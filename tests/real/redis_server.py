@@ -16,6 +16,7 @@ from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.task import deferLater
 from twisted.python.failure import Failure
 
+from tests.defaults import redis_broker_settings
 from tests.fakes import Ears
 from tests.real.conftest import Serve, Server, free_port, require
 
@@ -135,7 +136,7 @@ async def nodes(
     made = []
     for index, url in enumerate(urls):
         place = url if isinstance(url, Place) else Place.parse(url)
-        broker = RedisBroker(reactor, place, **settings)
+        broker = RedisBroker(reactor, place, **{**redis_broker_settings(), **settings})
         mine = ears[index] if ears else Ears()
         broker.attach(mine)
         broker.startService()

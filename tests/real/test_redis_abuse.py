@@ -11,7 +11,7 @@ import pytest
 
 from rt_twisted.model.errors import Unavailable
 from rt_twisted.model.message import After, Draft, Position, Within
-from rt_twisted.model.retention import Retention
+from tests.defaults import make_retention
 from tests.real.conftest import Server
 from tests.real.readers import pause, until
 from tests.real.redis_server import asking, nodes, proxies, redis
@@ -184,7 +184,7 @@ async def test_any_name(redis: Server) -> None:
     No byte of a channel's name means anything to redis or to us.
     """
     names = ["a b", "\n", "\0", "*", "[a]", "a\r\nPUBLISH b c", "x" * 100_000, "ü\udc80", ":", "0"]
-    async with nodes([f"127.0.0.1:{redis.port}"] * 2, retention=Retention()) as made:
+    async with nodes([f"127.0.0.1:{redis.port}"] * 2, retention=make_retention()) as made:
         (one, ears), (two, other_ears) = made
         for broker in (one, two):
             for name in names:

@@ -12,7 +12,7 @@ from twisted.internet.defer import Deferred, ensureDeferred, gatherResults
 
 from rt_twisted.model.errors import Unavailable
 from rt_twisted.model.message import After, Draft, Message, Position
-from rt_twisted.model.retention import Retention
+from tests.defaults import make_retention
 from tests.fakes import Ears
 from tests.real.conftest import Server
 from tests.real.readers import pause, until
@@ -21,7 +21,7 @@ from tests.real.test_cut import chance
 
 __all__ = ["redis"]  # a fixture
 
-MUCH = Retention(100_000, 64 << 20)
+MUCH = make_retention(100_000, 64 << 20)
 CHANNELS = [f"c{number}" for number in range(5)]
 
 
@@ -209,7 +209,7 @@ async def test_what_is_forgotten_is_said(redis: Server) -> None:
     """
     async with proxies(redis.port, 1) as [way]:
         urls = [f"127.0.0.1:{way.port}", f"127.0.0.1:{redis.port}"]
-        async with nodes(urls, retention=Retention(5, 1 << 20)) as [(one, ears), (two, _)]:
+        async with nodes(urls, retention=make_retention(5, 1 << 20)) as [(one, ears), (two, _)]:
             await hear(one, two)
             [before] = (await two.publish([Draft("c1", b"before")])).positions
             await ears.until(1)
@@ -234,7 +234,7 @@ async def test_bytes_and_age_bound_what_is_remembered(redis: Server) -> None:
     """
     Each bound is kept, and what is over it is a gap; a large one is not kept at all.
     """
-    retention = Retention(100, 10_000, 1.0)
+    retention = make_retention(100, 10_000, 1.0)
     async with nodes([f"127.0.0.1:{redis.port}"], retention=retention) as [(one, ears)]:
         start = [await one.subscribe(name) for name in "abc"][-1]
         positions = (await one.publish([Draft("a", bytes(744)) for _ in range(30)])).positions

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from rt_twisted.model.message import After, Draft
-from rt_twisted.model.retention import Retention
+from tests.defaults import make_retention
 from tests.real.conftest import Server
 from tests.real.readers import until
 from tests.real.redis_server import asking, nodes, redis
@@ -42,7 +42,7 @@ async def test_a_count_of_bytes_is_evicted(redis: Server) -> None:
     """
     What is there then is forgotten, as nobody knows how much it is; the bound holds.
     """
-    retention = Retention(1000, 10_000)
+    retention = make_retention(1000, 10_000)
     async with (
         nodes([f"127.0.0.1:{redis.port}"], retention=retention) as [(one, _)],
         asking(redis.port) as ask,
@@ -68,7 +68,7 @@ async def test_messages_are_forgotten_while_it_answers(
     """
     monkeypatch.setattr("rt_twisted.brokers.redis.history.CHUNK", 1)
     url = f"127.0.0.1:{redis.port}"
-    async with nodes([url, url], retention=Retention(1)) as [(one, ears), (two, _)]:
+    async with nodes([url, url], retention=make_retention(1)) as [(one, ears), (two, _)]:
         start = [await one.subscribe(name) for name in "ab"][-1]
         await until(two.ready)
         await two.publish([Draft("b", b"forgotten")])

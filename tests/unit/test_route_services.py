@@ -15,12 +15,11 @@ from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 from zope.interface import classImplements, implementer
 
-from rt_twisted.actions.context import ActionContext
 from rt_twisted.actions.interfaces import IAction, Match
 from rt_twisted.brokers.memory import MemoryBroker
 from rt_twisted.http.interfaces import IExchange
-from rt_twisted.hub.hub import Hub
 from rt_twisted.routes import Routes, RouteServices, parse_route
+from tests.defaults import make_context, make_hub
 
 NAME = f"{__name__}.Recorded"
 EVENTS: list[str] = []
@@ -75,7 +74,7 @@ class Reloads:
         EVENTS.clear()
         STOPPING.clear()
         clock = Clock()
-        self.context = ActionContext(Hub(MemoryBroker(clock, "e"), clock), clock)
+        self.context = make_context(make_hub(MemoryBroker(clock, "e"), clock), clock)
         self.routes = self._build(labels)
         self.services = RouteServices(self.routes)
         self.services.startService()  # type: ignore[no-untyped-call]
@@ -138,7 +137,7 @@ def test_actions_without_a_context_are_kept(settings: dict[str, Any]) -> None:
     No setting reaches them, so a reload with other settings keeps them too.
     """
     reloads = Reloads("a")
-    reloads.context = ActionContext(reloads.context.hub, **settings)
+    reloads.context = make_context(reloads.context.hub, **settings)
 
     assert reloads.reload("a") == []
 

@@ -27,16 +27,17 @@ from rt_twisted.hub.limits import SlowConsumerPolicy
 from rt_twisted.hub.registry import HubRegistry
 from rt_twisted.load_object import load_object
 from rt_twisted.routes import DEFAULT, NOT_BUILT, WORDS, Routes, parse_route, split_arguments
+from tests.defaults import make_context, make_hub
 from tests.unit.actions.test_template import Asked
 from tests.words import Echo
 
 
-def make_context() -> ActionContext:
+def routing_context() -> ActionContext:
     clock = Clock()
-    return ActionContext(Hub(MemoryBroker(clock, "e"), clock))
+    return make_context(make_hub(MemoryBroker(clock, "e"), clock))
 
 
-HOUSE = make_context()
+HOUSE = routing_context()
 
 
 def action(line: str) -> Any:
@@ -285,10 +286,10 @@ def test_a_route_names_another_server() -> None:
     def build(server: str) -> Hub:
         if ":" not in server:
             raise ValueError("a server is HOST:PORT")
-        others[server] = make_context().hub
+        others[server] = routing_context().hub
         return others[server]
 
-    hubs = HubRegistry(make_context().hub, build)
+    hubs = HubRegistry(routing_context().hub, build)
     context = replace(HOUSE, hub=hubs.for_server(""), hubs=hubs.for_server)
     lines = [
         "^/a sse:server=10.0.0.1:6379,subscribe=a",
@@ -339,7 +340,7 @@ def test_wsgi_applications() -> None:
     """
     from twisted.internet import reactor
 
-    context = ActionContext(HOUSE.hub, reactor)
+    context = make_context(HOUSE.hub, reactor)
 
     for line in ("^/w wsgi:tests.words:application", "^/w wsgi:name=tests.words.application"):
         assert isinstance(parse_route(line, context).action, WsgiAction)

@@ -82,12 +82,12 @@ class RedisBroker(Service):
         self,
         reactor: Any,
         server: RedisServer,
-        retention: Retention = Retention(),
-        prefix: str = "realtime:",
-        plain: bool = True,
-        plain_prefix: str = "",
-        wait: float = 0.0,
-        timeout: float = 5.0,
+        retention: Retention,
+        prefix: str,
+        plain: bool,
+        plain_prefix: str,
+        wait: float,
+        timeout: float,
     ) -> None:
         self._reactor = reactor
         self._server = server

@@ -6,8 +6,8 @@ from __future__ import annotations
 
 import pytest
 
-from rt_twisted.access.channel_names import ChannelNames
 from rt_twisted.model.errors import HttpError
+from tests.defaults import make_channel_names
 
 
 @pytest.mark.parametrize(
@@ -17,7 +17,7 @@ def test_valid_names(name: str) -> None:
     """
     Nearly every word is a valid name.
     """
-    assert ChannelNames().check(name) == name
+    assert make_channel_names().check(name) == name
 
 
 @pytest.mark.parametrize(
@@ -29,7 +29,7 @@ def test_invalid_names(name: str) -> None:
     Blanks, control characters, and what patterns and lists are made of are refused.
     """
     with pytest.raises(HttpError) as raised:
-        ChannelNames().check(name)
+        make_channel_names().check(name)
 
     assert raised.value.status == 400
     assert len(raised.value.reason) < 300
@@ -40,7 +40,7 @@ def test_a_configured_pattern() -> None:
     """
     A pattern of the settings replaces the default, and must match the whole name.
     """
-    names = ChannelNames("[a-z]+", max_channels=2)
+    names = make_channel_names("[a-z]+", max_channels=2)
 
     assert names.check("abc") == "abc"
     for name in ("abc1", "1abc", "abc\n"):
@@ -62,7 +62,7 @@ def test_all_names_of_a_subscriber(names: list[str], found: list[str] | str) -> 
     """
     The result has no repeats and is in order; none or too many are refused.
     """
-    allowed = ChannelNames(max_channels=2)
+    allowed = make_channel_names(max_channels=2)
     if isinstance(found, list):
         assert allowed.check_all(names) == found
         return
@@ -75,7 +75,7 @@ def test_current_channels_count_and_are_not_checked_again() -> None:
     """
     Only channels that the subscriber does not have are returned; all of them count.
     """
-    allowed = ChannelNames("[a-z]", max_channels=3)
+    allowed = make_channel_names("[a-z]", max_channels=3)
 
     assert allowed.check_all(["b", "a", "b"], ("OLD", "a")) == ["b"]
     assert allowed.check_all(["a"], ("a", "OLD", "c")) == []

@@ -16,10 +16,10 @@ from rt_twisted.access.keys import Credentials, Key, Keys, header_key
 from rt_twisted.codecs.addresses import Networks
 from rt_twisted.http.context import HttpContext
 from rt_twisted.http.exchange import HttpExchange
-from rt_twisted.http.request import HttpLimits, RequestHead
-from rt_twisted.http.server import HttpServer
+from rt_twisted.http.request import RequestHead
 from rt_twisted.model.errors import HttpError
 from rt_twisted.routes import Routes
+from tests.defaults import make_http_limits, make_server
 
 
 @dataclass
@@ -41,14 +41,16 @@ class Peer:
 
     @property
     def exchange(self) -> Any:
-        server = HttpServer(Clock(), Routes([]).find, HttpLimits(trusted_proxies=self.trusted))
+        server = make_server(
+            Clock(), Routes([]).find, make_http_limits(trusted_proxies=self.trusted)
+        )
         peer: Any = UNIXAddress(b"/run/x")
         if self.address:
             kind = IPv6Address if ":" in self.address else IPv4Address
             peer = kind("TCP", self.address, 5)
         channel: Any = _Channel(server.context, peer)
         headers = {name.encode(): value.encode("latin-1") for name, value in self.headers.items()}
-        head = RequestHead(HttpLimits())
+        head = RequestHead(make_http_limits())
         head.target = b"/publish"
         head.headers = headers
         return HttpExchange(channel, "POST", head, "1.1", 0)

@@ -9,14 +9,13 @@ from typing import Any
 from twisted.internet.defer import Deferred, ensureDeferred, succeed
 from twisted.internet.task import Clock
 
-from rt_twisted.actions.context import ActionContext
 from rt_twisted.actions.engineio.polling import SLICE, PollingTransport
 from rt_twisted.brokers.memory import MemoryBroker
 from rt_twisted.codecs.engineio import EngineIOPacket
 from rt_twisted.codecs.engineio_framing import Poll4
 from rt_twisted.codecs.errors import RemoteProtocolError
 from rt_twisted.formats.socketio import SocketIOEvents
-from rt_twisted.hub.hub import Hub
+from tests.defaults import make_context, make_hub
 
 
 class PostExchange:
@@ -42,8 +41,8 @@ class PostingClient:
 
     def __init__(self) -> None:
         self.clock = Clock()
-        hub = Hub(MemoryBroker(self.clock, "e"), self.clock)
-        context = ActionContext(hub, self.clock)
+        hub = make_hub(MemoryBroker(self.clock, "e"), self.clock)
+        context = make_context(hub, self.clock)
         format = SocketIOEvents(Poll4(), quiet=True)
         self.polling = PollingTransport(context, Poll4(), format, format, "", lambda dropped: None)
         self.received: list[str | bytes] = []

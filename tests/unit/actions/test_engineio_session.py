@@ -10,18 +10,17 @@ import pytest
 from twisted.internet.defer import Deferred, ensureDeferred, succeed
 from twisted.internet.task import Clock
 
-from rt_twisted.actions.context import ActionContext, SocketIOLimits
+from rt_twisted.actions.context import ActionContext
 from rt_twisted.actions.engineio.keepalive import Keepalive, KeepaliveAction
 from rt_twisted.actions.engineio.registry import SessionRegistry
 from rt_twisted.actions.engineio.session import Session
 from rt_twisted.brokers.memory import MemoryBroker
 from rt_twisted.codecs.engineio_framing import Framing, Poll4
 from rt_twisted.formats.socketio import SocketIOEvents
-from rt_twisted.hub.hub import Hub
-from rt_twisted.hub.limits import HubLimits
 from rt_twisted.model.errors import HttpError
+from tests.defaults import make_context, make_hub, make_hub_limits, make_socketio_limits
 
-LIMITS = SocketIOLimits(ping_interval=25, ping_timeout=20)
+LIMITS = make_socketio_limits(ping_interval=25, ping_timeout=20)
 
 
 def test_the_server_pings_clients_of_revision_4() -> None:
@@ -125,7 +124,7 @@ def test_python_clients_get_at_most_16_packets(query: str, agent: str | None, pa
     shows it. The next polls get the rest. Other clients get all packets at once.
     """
     clock = Clock()
-    context = ActionContext(Hub(MemoryBroker(clock, "e"), clock), clock, socketio=LIMITS)
+    context = make_context(make_hub(MemoryBroker(clock, "e"), clock), clock, socketio=LIMITS)
     session = open_session(SessionRegistry(clock), context)
     session.write(b"".join(b"4%d\x1e" % number for number in range(100)))
     received: list[bytes] = []
@@ -146,7 +145,7 @@ def test_a_client_that_fetches_portions_does_not_time_out() -> None:
     The ping may wait behind the portions; without polls the client times out.
     """
     clock = Clock()
-    context = ActionContext(Hub(MemoryBroker(clock, "e"), clock), clock, socketio=LIMITS)
+    context = make_context(make_hub(MemoryBroker(clock, "e"), clock), clock, socketio=LIMITS)
     session = open_session(SessionRegistry(clock), context)
     session.confirm()
     session.write(b"".join(b"4%d\x1e" % number for number in range(100_000)))
@@ -186,8 +185,8 @@ def test_pings_come_at_each_interval() -> None:
     CLOSE, after which python-socketio would not reconnect.
     """
     clock = Clock()
-    limits = SocketIOLimits(ping_interval=1.0, ping_timeout=5.0)
-    context = ActionContext(Hub(MemoryBroker(clock, "e"), clock), clock, socketio=limits)
+    limits = make_socketio_limits(ping_interval=1.0, ping_timeout=5.0)
+    context = make_context(make_hub(MemoryBroker(clock, "e"), clock), clock, socketio=limits)
     session = open_session(SessionRegistry(clock), context)
     session.confirm()
     poll: Any = PollExchange()
@@ -264,9 +263,11 @@ class SmallNode:
 
     def __init__(self) -> None:
         self.clock = Clock()
-        self.hub = Hub(MemoryBroker(self.clock, "e"), self.clock, limits=HubLimits(subscribers=2))
-        limits = SocketIOLimits(max_pending=3)
-        self.context = ActionContext(self.hub, self.clock, socketio=limits)
+        self.hub = make_hub(
+            MemoryBroker(self.clock, "e"), self.clock, limits=make_hub_limits(subscribers=2)
+        )
+        limits = make_socketio_limits(max_pending=3)
+        self.context = make_context(self.hub, self.clock, socketio=limits)
         self.registry: SessionRegistry[Session] = SessionRegistry(self.clock)
 
     def open(self, address: str = "a", poll: Any = None) -> Session:

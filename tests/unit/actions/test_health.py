@@ -9,12 +9,11 @@ from twisted.internet.task import Clock
 from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
-from rt_twisted.actions.context import ActionContext
 from rt_twisted.actions.health import LivenessAction, ReadinessAction
 from rt_twisted.actions.interfaces import IAction
 from rt_twisted.brokers.interfaces import IReady, IRefusing
 from rt_twisted.brokers.memory import MemoryBroker
-from rt_twisted.hub.hub import Hub
+from tests.defaults import make_context, make_hub
 from tests.unit.actions.test_stats import HERE, Place
 from tests.unit.http.test_h1 import Caller
 
@@ -59,7 +58,7 @@ def test_they_are_actions() -> None:
 
     assert verifyObject(IAction, LivenessAction())
     assert verifyObject(
-        IAction, ReadinessAction(ActionContext(Hub(MemoryBroker(clock, "e"), clock)))
+        IAction, ReadinessAction(make_context(make_hub(MemoryBroker(clock, "e"), clock)))
     )
     assert verifyObject(IReady, Absent(clock, "e"))
     assert verifyObject(IRefusing, Full(clock, "e"))

@@ -13,13 +13,12 @@ from prometheus_client.parser import text_string_to_metric_families
 from twisted.internet.task import Clock
 from zope.interface.verify import verifyObject
 
-from rt_twisted.actions.context import ActionContext
 from rt_twisted.actions.interfaces import IAction
 from rt_twisted.actions.metrics import LONGEST, MetricsAction, label
 from rt_twisted.brokers.memory import MemoryBroker
-from rt_twisted.hub.hub import Hub
 from rt_twisted.metrics.metrics import BOUNDS
 from rt_twisted.model.message import Draft
+from tests.defaults import make_context, make_hub
 from tests.unit.actions.test_stats import KEY, Place
 from tests.unit.http.test_h1 import Caller, get
 
@@ -66,7 +65,9 @@ def test_it_is_an_action() -> None:
     """
     clock = Clock()
 
-    assert verifyObject(IAction, MetricsAction(ActionContext(Hub(MemoryBroker(clock, "e"), clock))))
+    assert verifyObject(
+        IAction, MetricsAction(make_context(make_hub(MemoryBroker(clock, "e"), clock)))
+    )
 
 
 def test_the_hub_is_what_is_counted() -> None:

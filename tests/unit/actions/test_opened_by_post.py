@@ -15,8 +15,8 @@ from twisted.internet.task import Clock
 
 from rt_twisted.codecs.errors import RemoteProtocolError
 from rt_twisted.codecs.query import FORM, MAX_FIELDS, parse_fields, parse_query
-from rt_twisted.http.request import HttpLimits
 from rt_twisted.model.message import Draft
+from tests.defaults import make_http_limits
 from tests.unit.http.test_h1 import Caller, Place, post
 
 JSON = "application/json"
@@ -33,7 +33,7 @@ def place() -> Place:
     """
     Routes whose channels the client names, and one message for its last channel.
     """
-    limits = HttpLimits(line=200, body=100_000)
+    limits = make_http_limits(line=200, body=100_000)
     lines = ("^/sse$ sse", "^/stream$ stream", "^/poll$ poll")
     place = Place(*lines, reactor=Clock(), limits=limits)
     place.hub.publish([Draft(NAMES[-1], b"hello")])

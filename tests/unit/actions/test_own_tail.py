@@ -12,10 +12,11 @@ import pytest
 from twisted.internet.task import Clock
 
 from examples.own_tail import CHUNK, INTERVAL, Tail
-from rt_twisted.api import ActionContext, ChannelNames, Hub, Keys
+from rt_twisted.api import Keys
 from rt_twisted.brokers.memory import MemoryBroker
 from rt_twisted.model.message import Message
 from rt_twisted.routes import Routes, RouteServices, parse_route
+from tests.defaults import make_channel_names, make_context, make_hub
 
 
 class Tails:
@@ -27,7 +28,7 @@ class Tails:
         self.clock = Clock()
         self.file = file
         self.published: list[bytes] = []
-        hub = Hub(MemoryBroker(self.clock, "e"), self.clock)
+        hub = make_hub(MemoryBroker(self.clock, "e"), self.clock)
         receive = hub.receive
 
         def record(message: Message) -> None:
@@ -35,7 +36,7 @@ class Tails:
             receive(message)
 
         hub.receive = record  # type: ignore[method-assign]
-        self.context = ActionContext(hub, self.clock)
+        self.context = make_context(hub, self.clock)
         self.routes = self.build(f"^/a$ examples.own_tail.Tail:{file}", "^/b$ sse:log")
         self.services = RouteServices(self.routes)
         self.services.startService()  # type: ignore[no-untyped-call]
@@ -88,7 +89,7 @@ def test_a_reload_keeps_a_service_whose_line_is_unchanged(tails: Tails) -> None:
     After a reload each line is still published once, by the same instance.
     """
     before = tails.tail
-    tails.context = replace(tails.context, publish_keys=Keys(), names=ChannelNames())
+    tails.context = replace(tails.context, publish_keys=Keys(), names=make_channel_names())
     tails.reload("^/b$ sse:other", f"^/a$ examples.own_tail.Tail:{tails.file}")
 
     assert tails.tail is before

@@ -18,19 +18,17 @@ from twisted.internet.task import Clock
 from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
-from rt_twisted.actions.context import ActionContext
 from rt_twisted.actions.interfaces import IAction
 from rt_twisted.actions.poll import PollAction
 from rt_twisted.brokers.interfaces import IHistory
 from rt_twisted.brokers.memory import MemoryBroker
 from rt_twisted.formats.json_events import JsonEventStream
 from rt_twisted.formats.poll import EventPoll, JsonPoll
-from rt_twisted.http.server import HttpServer
-from rt_twisted.hub.hub import Hub
 from rt_twisted.hub.limits import HubLimits
 from rt_twisted.model.interfaces import IFormat
 from rt_twisted.model.message import Draft, Message, Position, Replay, Since
 from rt_twisted.routes import Routes, parse_route
+from tests.defaults import make_context, make_hub, make_hub_limits, make_server
 from tests.fakes import started
 from tests.unit.actions.test_sse import Browser, Event
 from tests.unit.http.test_h1 import Answer, Caller, Place, get
@@ -44,13 +42,15 @@ class Polls(Place):
     A daemon's front with /poll, /own and /sse, and a clock for those who wait.
     """
 
-    def __init__(self, limits: HubLimits = HubLimits(), broker: Any = None, **context: Any) -> None:
+    def __init__(
+        self, limits: HubLimits = make_hub_limits(), broker: Any = None, **context: Any
+    ) -> None:
         super().__init__()
         self.clock = Clock()
-        self.hub = Hub(broker or MemoryBroker(self.clock, "e"), self.clock, limits=limits)
-        self.context = ActionContext(self.hub, self.clock, poll_seconds=WAIT, **context)
+        self.hub = make_hub(broker or MemoryBroker(self.clock, "e"), self.clock, limits=limits)
+        self.context = make_context(self.hub, self.clock, poll_seconds=WAIT, **context)
         lines = ["^/poll$ poll", "^/own$ poll:subscribe=news,history=2,wait=5", "^/sse$ sse"]
-        self.server = HttpServer(
+        self.server = make_server(
             self.clock, Routes([parse_route(line, self.context) for line in lines]).find
         )
         self.server.start()
@@ -508,7 +508,7 @@ def test_limits() -> None:
     """
     Those of any reader; a poll counts while it waits.
     """
-    polls = Polls(HubLimits(subscribers_per_address=1), count_addresses=True)
+    polls = Polls(make_hub_limits(subscribers_per_address=1), count_addresses=True)
     poll = polls.ask("channels=news&since=e.0")
     refused = only(polls.ask("channels=news&since=e.0"))
     assert refused.status == 429
@@ -522,7 +522,7 @@ def test_joining_takes_its_turn() -> None:
     """
     With a rate for new readers, polls stand in line too.
     """
-    polls = Polls(HubLimits(join_rate=1, join_queue=1))
+    polls = Polls(make_hub_limits(join_rate=1, join_queue=1))
     answered = polls.ask("channels=news")
     waiting = polls.ask("channels=news")
     refused = polls.ask("channels=news")
@@ -672,7 +672,7 @@ def test_an_eventsource_that_polls_is_told_when_to_reconnect() -> None:
     """
     Here too an error status would end it.
     """
-    polls = Polls(HubLimits(subscribers_per_address=1), count_addresses=True)
+    polls = Polls(make_hub_limits(subscribers_per_address=1), count_addresses=True)
     polls.ask("channels=news&since=e.0")
     answer = only(polls.ask("channels=news&since=e.0", "Accept: text/event-stream"))
 

@@ -13,10 +13,10 @@ from twisted.internet.task import Clock
 from rt_twisted.actions.poll_buffer import PORTION, PollBuffer
 from rt_twisted.brokers.memory import MemoryBroker
 from rt_twisted.formats.sse import RawEventStream
-from rt_twisted.hub.hub import Hub
 from rt_twisted.hub.limits import BacklogLimits, SlowConsumerPolicy
 from rt_twisted.hub.subscriber import DisconnectReason, Subscriber
 from rt_twisted.model.message import Draft
+from tests.defaults import make_backlog_limits, make_hub
 
 BIG = b"x" * 100_000
 
@@ -26,9 +26,9 @@ class BufferedSubscriber:
     A hub with one subscriber over a poll buffer.
     """
 
-    def __init__(self, backlog_limits: BacklogLimits = BacklogLimits()) -> None:
+    def __init__(self, backlog_limits: BacklogLimits = make_backlog_limits()) -> None:
         self.clock = Clock()
-        self.hub = Hub(MemoryBroker(self.clock, "e"), self.clock)
+        self.hub = make_hub(MemoryBroker(self.clock, "e"), self.clock)
         self.hub.start()
         self.closed: list[bool] = []
         self.buffer = PollBuffer(self.clock, self.closed.append)
@@ -112,7 +112,7 @@ def test_a_subscriber_that_is_not_fetched_is_dropped(messages: int) -> None:
     """
     The backlog limits apply while no fetch waits, whether frames wait or not.
     """
-    polled = BufferedSubscriber(BacklogLimits(seconds=5))
+    polled = BufferedSubscriber(make_backlog_limits(seconds=5))
     polled.fetch()
     polled.fetch()  # waits
     polled.clock.pump([1.0] * 20)
@@ -133,7 +133,7 @@ def test_waiting_frames_are_bounded() -> None:
         (SlowConsumerPolicy.DISCONNECT, [True]),
         (SlowConsumerPolicy.SKIP, []),
     ):
-        polled = BufferedSubscriber(BacklogLimits(bytes=1000, policy=policy))
+        polled = BufferedSubscriber(make_backlog_limits(bytes=1000, policy=policy))
         for _ in range(100):
             polled.publish(b"x" * 100)
         assert polled.closed == closed
@@ -210,7 +210,7 @@ def test_a_client_that_fetches_portions_is_not_dropped() -> None:
     """
     Each fetch restarts the timeout of the backlog, however long all of them take.
     """
-    polled = BufferedSubscriber(BacklogLimits(seconds=5))
+    polled = BufferedSubscriber(make_backlog_limits(seconds=5))
     polled.fetch()
     polled.publish(b"word " * PORTION)
     while polled.subscriber.backlog_bytes:

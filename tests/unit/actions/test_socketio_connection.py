@@ -10,16 +10,15 @@ import pytest
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.task import Clock
 
-from rt_twisted.actions.context import ActionContext, SocketIOLimits
 from rt_twisted.actions.socketio.connection import MAX_PAYLOADS, SocketIOConnection
 from rt_twisted.actions.socketio.session_store import SavedSession, SessionStore
 from rt_twisted.actions.socketio.socket import Socket
 from rt_twisted.brokers.memory import MemoryBroker
 from rt_twisted.codecs.engineio_framing import Framing, Poll4
 from rt_twisted.codecs.errors import RemoteProtocolError
-from rt_twisted.hub.hub import Hub
 from rt_twisted.model.errors import HttpError
 from rt_twisted.net.inbound_memory import InboundMemory
+from tests.defaults import make_context, make_hub, make_socketio_limits
 
 PAYLOAD = 1000
 
@@ -92,10 +91,10 @@ class Node:
 
     def __init__(self) -> None:
         clock = Clock()
-        self.context = ActionContext(
-            Hub(MemoryBroker(clock, "e"), clock),
+        self.context = make_context(
+            make_hub(MemoryBroker(clock, "e"), clock),
             clock,
-            socketio=SocketIOLimits(max_payload=PAYLOAD),
+            socketio=make_socketio_limits(max_payload=PAYLOAD),
             inbound=InboundMemory(clock, 0),
         )
         self.store = SessionStore(clock)

@@ -11,13 +11,12 @@ import pytest
 from twisted.internet.task import Clock
 from zope.interface.verify import verifyObject
 
-from rt_twisted.actions.context import ActionContext
 from rt_twisted.actions.socketio.missed_replay import MissedReplay
 from rt_twisted.codecs.engineio_framing import Framing, Poll4, Socket4
 from rt_twisted.formats.socketio import ResumedSocketIOEvents, SocketIOEvents
-from rt_twisted.hub.hub import Hub
 from rt_twisted.model.interfaces import IFormat
 from rt_twisted.model.message import Message, Position, Replay, Since, Within
+from tests.defaults import make_context, make_hub
 from tests.fakes import started
 from tests.unit.hub.test_catchup import ManualHistoryBroker, old
 
@@ -57,9 +56,9 @@ class RecoveredClient:
     def __init__(self) -> None:
         self.broker = ManualHistoryBroker()
         self.clock = Clock()
-        self.hub = Hub(self.broker, self.clock)
+        self.hub = make_hub(self.broker, self.clock)
         self.stream = RecordingStream()
-        self.missed = MissedReplay(ActionContext(self.hub, self.clock), POSITION)
+        self.missed = MissedReplay(make_context(self.hub, self.clock), POSITION)
         self.missed.names |= {"a", "b"}
 
     def request(self, *names: str) -> None:

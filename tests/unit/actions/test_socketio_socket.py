@@ -11,15 +11,15 @@ import pytest
 from twisted.internet.error import ConnectionDone
 from twisted.internet.task import Clock
 
-from rt_twisted.actions.context import ActionContext
 from rt_twisted.actions.socketio.socket import Socket
 from rt_twisted.actions.socketio.stream import NamespaceStream
+from rt_twisted.brokers.memory import MemoryBroker
 from rt_twisted.codecs.engineio_framing import Framing, Poll4
 from rt_twisted.codecs.socketio import SocketIOPacket, SocketIOPacketType
 from rt_twisted.formats.socketio import SocketIOEvents
-from rt_twisted.hub.hub import Hub
 from rt_twisted.model.interfaces import IFormat
 from rt_twisted.model.message import Newest, Replay, Since
+from tests.defaults import make_context, make_hub
 from tests.unit.hub.test_catchup import ManualHistoryBroker, old
 
 ANSWER = SocketIOPacket(SocketIOPacketType.CONNECT, "/", {"sid": "me"})
@@ -70,9 +70,10 @@ def connecting() -> tuple[RecordingStream, Socket]:
     Return a socket that waits for the application, and its stream.
     """
     stream = RecordingStream()
-    hub: Any = None
+    clock = Clock()
+    hub = make_hub(MemoryBroker(clock, "e"), clock)
     handshake: Any = None
-    return stream, Socket(ActionContext(hub), Owner(), stream, "me", "/", handshake)
+    return stream, Socket(make_context(hub), Owner(), stream, "me", "/", handshake)
 
 
 def test_output_before_the_connect_packet_comes_after_it() -> None:
@@ -142,11 +143,11 @@ def test_a_namespace_replays_history_that_the_broker_has_to_fetch() -> None:
     Channels of a further namespace may have to be requested from the broker first.
     """
     clock, broker = Clock(), ManualHistoryBroker()
-    hub = Hub(broker, clock)
+    hub = make_hub(broker, clock)
     session: Any = RecordingStream()
     format = SocketIOEvents(Poll4(), "/chat")
     quiet = SocketIOEvents(Poll4(), "/chat", quiet=True)
-    stream = NamespaceStream(ActionContext(hub, clock), session, format, quiet, "")
+    stream = NamespaceStream(make_context(hub, clock), session, format, quiet, "")
 
     stream.channels.join(["a"], Newest(1), format)
     broker.hear("a")

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 from rt_twisted.codecs.ranges import MAX_RANGES, byteranges, content_range, parse_ranges
 from rt_twisted.http.file_body import READ_SIZE, FileBody
-from rt_twisted.http.request import HttpLimits
 from rt_twisted.routes import parse_route
+from tests.defaults import make_http_limits
 from tests.unit.http.test_h1 import Answer, Caller, Place, get
 from tests.unit.http.test_h2 import Client
 from tests.unit.test_routes import HOUSE
@@ -103,7 +103,7 @@ def test_nothing_hidden_or_outside_is_served(folder: Path, path: str) -> None:
     """
     However the name is encoded, in whatever segment; and it is no error of ours.
     """
-    answer = ask(Place(f"^/f/ static:{folder}", limits=HttpLimits()), path)
+    answer = ask(Place(f"^/f/ static:{folder}", limits=make_http_limits()), path)
 
     assert answer.status in (400, 404)
     assert SECRET not in answer.body.decode()
@@ -302,7 +302,7 @@ def test_no_range_costs_more_than_the_file(folder: Path, text: str) -> None:
     """
     data = b"x" * 5000
     (folder / "big").write_bytes(data)
-    place = Place(f"^/f/ static:{folder}", limits=HttpLimits())
+    place = Place(f"^/f/ static:{folder}", limits=make_http_limits())
     answer = ask(place, "/f/big", b"Range: bytes=%s\r\n" % text.encode())
 
     assert (answer.status, answer.body) == (200, data)

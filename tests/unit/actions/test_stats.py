@@ -14,19 +14,15 @@ from twisted.internet.task import Clock
 from zope.interface.verify import verifyObject
 
 from rt_twisted.access.keys import Key, Keys
-from rt_twisted.actions.context import ActionContext
 from rt_twisted.actions.interfaces import IAction
 from rt_twisted.actions.stats import StatsAction, StatsFormat
 from rt_twisted.brokers.memory import MemoryBroker
-from rt_twisted.http.request import HttpLimits
-from rt_twisted.http.server import HttpServer
-from rt_twisted.hub.hub import Hub
-from rt_twisted.hub.limits import HubLimits
 from rt_twisted.metrics.metrics import BOUNDS, Histogram, Metrics, by_class, quantile
 from rt_twisted.metrics.responses import ResponseMetrics
 from rt_twisted.model.message import Draft
 from rt_twisted.routes import DEFAULT, Routes, parse_route
 from rt_twisted.tap.access_log import AccessLog
+from tests.defaults import make_context, make_http_limits, make_hub, make_hub_limits, make_server
 from tests.unit.http.test_h1 import Caller, get, post
 
 HERE = "127.0.0.1"
@@ -48,11 +44,11 @@ class Place:
     def __init__(self, *lines: str, key: str = "secret", broker: Any = None, subscribers: int = 0):
         self.clock = Clock()
         broker = broker or MemoryBroker(self.clock, "e")
-        self.hub = Hub(broker, self.clock, limits=HubLimits(subscribers=subscribers))
+        self.hub = make_hub(broker, self.clock, limits=make_hub_limits(subscribers=subscribers))
         stats_keys = Keys([Key.of(key)] if key else [])
-        context = ActionContext(self.hub, stats_keys=stats_keys, publish_keys=Keys([Key.of("p")]))
+        context = make_context(self.hub, stats_keys=stats_keys, publish_keys=Keys([Key.of("p")]))
         routes = [parse_route(line, context) for line in (*lines, *DEFAULT)]
-        self.server = HttpServer(self.clock, Routes(routes).find, HttpLimits())
+        self.server = make_server(self.clock, Routes(routes).find, make_http_limits())
         self.logged: list[int] = []
         log: Any = lambda exchange, status, size: self.logged.append(status)  # noqa: E731
         self.server.context.access_log = ResponseMetrics(
@@ -86,7 +82,7 @@ def test_it_is_an_action() -> None:
     Routes check that.
     """
     clock = Clock()
-    context = ActionContext(Hub(MemoryBroker(clock, "e"), clock))
+    context = make_context(make_hub(MemoryBroker(clock, "e"), clock))
 
     assert verifyObject(IAction, StatsAction(context))
     assert StatsAction(context).format is StatsFormat.COUNTS

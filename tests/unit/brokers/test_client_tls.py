@@ -17,8 +17,8 @@ from rt_twisted.brokers.amqp.factory import build_broker as build_amqp
 from rt_twisted.brokers.client_tls import ClientTls, TlsEndpoint, WrongFile
 from rt_twisted.brokers.redis.factory import RedisConfigError as RedisWrong
 from rt_twisted.brokers.redis.factory import build_broker as build_redis
-from rt_twisted.model.retention import Retention
 from rt_twisted.tap.settings import SETTINGS, GivenValue, parse_values
+from tests.defaults import make_retention
 from tests.pems import Authority
 
 
@@ -88,7 +88,7 @@ def build(name: str, reactor: Any, settings: dict[str, Any], folder: str) -> Non
     if name.startswith("amqp"):
         build_amqp(reactor, settings, lambda _: False, folder)
     else:
-        build_redis(reactor, settings, lambda _: False, Retention())
+        build_redis(reactor, settings, lambda _: False, make_retention())
 
 
 @pytest.mark.parametrize(

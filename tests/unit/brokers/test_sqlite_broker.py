@@ -28,8 +28,6 @@ from rt_twisted.brokers.sqlite.broker import MAX_QUEUED_BYTES, SqliteBroker
 from rt_twisted.brokers.sqlite.store import Store
 from rt_twisted.brokers.sqlite.unwritten import MAX_UNWRITTEN_BYTES
 from rt_twisted.formats.sse import EventStream
-from rt_twisted.hub.hub import Hub
-from rt_twisted.hub.limits import BacklogLimits, HubLimits
 from rt_twisted.hub.subscriber import Subscriber
 from rt_twisted.model.errors import Unavailable
 from rt_twisted.model.message import (
@@ -44,9 +42,10 @@ from rt_twisted.model.message import (
 )
 from rt_twisted.model.retention import Retention
 from tests.contracts.brokers import BrokerContract, HistoryContract
+from tests.defaults import make_backlog_limits, make_hub, make_hub_limits, make_retention
 from tests.fakes import Ears, Line
 
-ALL = Retention(count=100_000, bytes=1 << 30, age=3600.0)
+ALL = make_retention(count=100_000, bytes=1 << 30, age=3600.0)
 
 
 class TestSqliteBroker(BrokerContract, HistoryContract):
@@ -149,7 +148,7 @@ class DurableNode:
             refuse,
             self._worker,
         )
-        self.hub = Hub(self.broker, self.clock, retention)
+        self.hub = make_hub(self.broker, self.clock, retention)
         self.received: list[Message] = []
         self.lines: list[Line] = []
         self.ended = False
@@ -179,7 +178,7 @@ class DurableNode:
     def join(self, *channels: str, since: Since | None = None) -> Line:
         line = Line(1 << 20)
         self.lines.append(line)
-        subscriber = Subscriber(line, EventStream(), self.hub, BacklogLimits(), "")
+        subscriber = Subscriber(line, EventStream(), self.hub, make_backlog_limits(), "")
         self.hub.join(subscriber, channels, since)
         self.settle()
         return line
@@ -278,7 +277,7 @@ def test_a_reload_changes_what_the_file_retains(context: DurableNode) -> None:
     start = context.broker.position()
     published(context, *[Draft("a", b"%d" % n) for n in range(10)])
 
-    context.hub.reconfigure(Retention(count=2), HubLimits())
+    context.hub.reconfigure(make_retention(count=2), make_hub_limits())
     context.settle()
     published(context, Draft("a", b"10"))
 
@@ -847,7 +846,7 @@ class Client:
             since = After(self.last) if self.last is not None else None
             line = Line(1 << 20)
             context.lines.append(line)
-            subscriber = Subscriber(line, EventStream(), context.hub, BacklogLimits(), "")
+            subscriber = Subscriber(line, EventStream(), context.hub, make_backlog_limits(), "")
             self.line = line
             context.hub.join(subscriber, self.channels, since)
 
@@ -886,7 +885,7 @@ def test_complete_or_a_gap(
     once, or with a gap, for any sequence of deaths, full disks and cut connections. No
     position is ever assigned twice.
     """
-    retention = Retention(count=count, bytes=1 << 30)
+    retention = make_retention(count=count, bytes=1 << 30)
     context = DurableNode(tmp_path_factory.mktemp("log"), retention=retention).start()
     clients: list[Client] = []
     published: list[tuple[str, bytes]] = []
@@ -965,7 +964,7 @@ def test_old_messages_are_deleted_without_new_ones(tmp_path: Path) -> None:
     clock = Clock()
     clock.advance(1e9)
     path = str(tmp_path / "log")
-    journal = Store(path, Retention(age=10.0), 1 << 30, clock.seconds)
+    journal = Store(path, make_retention(age=10.0), 1 << 30, clock.seconds)
     journal.append([Message("a", b"1", Position(journal.epoch, 1))])
     clock.advance(11)
     while journal.vacuum_step():
@@ -975,7 +974,7 @@ def test_old_messages_are_deleted_without_new_ones(tmp_path: Path) -> None:
     journal.close_reading()
     journal.close()
 
-    again = Store(path, Retention(age=10.0), 1 << 30, clock.seconds)
+    again = Store(path, make_retention(age=10.0), 1 << 30, clock.seconds)
     assert (again.epoch, again.head) == (journal.epoch, 1)
     again.close_reading()
     again.close()

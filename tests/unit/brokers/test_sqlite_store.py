@@ -19,6 +19,7 @@ from rt_twisted.brokers.sqlite import store as store_module
 from rt_twisted.brokers.sqlite.store import APPLICATION_ID, KeyUse, Store, UnusableStore, is_damage
 from rt_twisted.model.message import After, Message, Newest, Position, Replay
 from rt_twisted.model.retention import Retention
+from tests.defaults import make_retention
 
 LARGE = 1 << 30
 
@@ -35,7 +36,7 @@ class StoreFolder:
         self.journals: list[Store] = []
 
     def open(
-        self, retention: Retention = Retention(), limit: int = LARGE, boot: str = "b"
+        self, retention: Retention = make_retention(), limit: int = LARGE, boot: str = "b"
     ) -> Store:
         journal = Store(str(self.path), retention, limit, self.clock.seconds, boot)
         self.journals.append(journal)
@@ -98,7 +99,7 @@ def test_batches_of_all_sizes_are_whole(desk: StoreFolder, count: int) -> None:
     """
     A transaction may have any number of messages.
     """
-    journal = desk.open(Retention(count=1000))
+    journal = desk.open(make_retention(count=1000))
     write(journal, count)
 
     assert offsets(after(journal, 0)) == list(range(1, count + 1))
@@ -142,7 +143,7 @@ def test_the_count_of_each_channel_is_bounded(desk: StoreFolder) -> None:
     """
     Up to an eighth more is retained, and the start position is known for each channel.
     """
-    journal = desk.open(Retention(count=80))
+    journal = desk.open(make_retention(count=80))
     write(journal, 3, "quiet")
     write(journal, 91)
     assert vacuum_step(journal)
@@ -161,7 +162,7 @@ def test_the_bytes_of_each_channel_are_bounded(desk: StoreFolder) -> None:
     """
     A message that is larger than that is not retained at all.
     """
-    journal = desk.open(Retention(bytes=10_000))
+    journal = desk.open(make_retention(bytes=10_000))
     write(journal, 20, size=1000)
     vacuum_step(journal)
     assert len(offsets(after(journal, 0))) == 7
@@ -176,7 +177,7 @@ def test_a_retention_of_none(desk: StoreFolder) -> None:
     """
     Positions increase all the same, over restarts too.
     """
-    journal = desk.open(Retention(count=0))
+    journal = desk.open(make_retention(count=0))
     write(journal, 5)
     vacuum_step(journal)
     assert offsets(after(journal, 0)) == []
@@ -188,11 +189,11 @@ def test_a_crash_during_trimming(desk: StoreFolder) -> None:
     """
     Counts are those of the file, not of the process.
     """
-    journal = desk.open(Retention(count=80))
+    journal = desk.open(make_retention(count=80))
     write(journal, 1000)
     assert journal.vacuum_step()
     desk.crash()
-    journal = desk.open(Retention(count=80))
+    journal = desk.open(make_retention(count=80))
     write(journal, 1)
     vacuum_step(journal)
     assert offsets(after(journal, 0)) == list(range(922, 1002))
@@ -202,7 +203,7 @@ def test_the_file_does_not_grow(desk: StoreFolder) -> None:
     """
     Ten times its limit is written: the oldest messages go, and steps are small.
     """
-    journal = desk.open(Retention(count=10**6, bytes=LARGE), 4 << 20)
+    journal = desk.open(make_retention(count=10**6, bytes=LARGE), 4 << 20)
     largest = 0
     for round in range(40):
         write(journal, 1000, f"c{round % 7}", size=1000)
@@ -218,12 +219,12 @@ def test_a_lower_limit_returns_pages(desk: StoreFolder) -> None:
     """
     The file shrinks in small steps.
     """
-    journal = desk.open(Retention(count=10**6, bytes=LARGE))
+    journal = desk.open(make_retention(count=10**6, bytes=LARGE))
     write(journal, 20_000, size=1000)
     desk.close()
     before = desk.path.stat().st_size
 
-    journal = desk.open(Retention(count=10**6, bytes=LARGE), 4 << 20)
+    journal = desk.open(make_retention(count=10**6, bytes=LARGE), 4 << 20)
     assert vacuum_step(journal) > 20
     desk.close()
 
@@ -235,7 +236,7 @@ def test_horizons_are_bounded(desk: StoreFolder, monkeypatch: pytest.MonkeyPatch
     Channels come and go: those trimmed longest ago share one horizon.
     """
     monkeypatch.setattr(store_module, "MAX_HORIZONS", 50)
-    journal = desk.open(Retention(age=10.0))
+    journal = desk.open(make_retention(age=10.0))
     for number in range(80):
         write(journal, 1, f"c{number}")
     desk.clock.advance(70)
@@ -385,10 +386,10 @@ def test_a_reload_changes_the_bounds(desk: StoreFolder) -> None:
     """
     Messages are trimmed by the new bounds.
     """
-    journal = desk.open(Retention(count=100))
+    journal = desk.open(make_retention(count=100))
     write(journal, 100)
     vacuum_step(journal)
-    journal.reconfigure(Retention(count=10))
+    journal.reconfigure(make_retention(count=10))
     write(journal, 1)
     vacuum_step(journal)
 
@@ -431,7 +432,7 @@ def test_a_file_of_another_program_is_left_alone(kind: str, tmp_path: Path) -> N
         with pytest.raises(
             UnusableStore, match=r"cannot be used: it (belongs to another|is not a regular)"
         ):
-            Store(str(path), Retention(), 1 << 30, lambda: 1e9)
+            Store(str(path), make_retention(), 1 << 30, lambda: 1e9)
     assert [each.name for each in tmp_path.iterdir()] == ["other"]
     assert (path.read_bytes() if path.is_file() else b"") == before
 
@@ -448,7 +449,7 @@ def test_a_damaged_file_is_recognized_by_its_header(tmp_path: Path) -> None:
     with path.open("r+b") as file:
         file.seek(100)
         file.write(b"nonsense" * 400)
-    journal = Store(str(path), Retention(), 1 << 30, lambda: 1e9)
+    journal = Store(str(path), make_retention(), 1 << 30, lambda: 1e9)
     journal.close_reading()
     journal.close()
 

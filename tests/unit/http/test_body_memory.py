@@ -10,16 +10,14 @@ import pytest
 from twisted.internet.task import Clock
 
 from rt_twisted.access.keys import Key, Keys
-from rt_twisted.actions.context import ActionContext
 from rt_twisted.http.body import BodyBuffer
-from rt_twisted.http.request import HttpLimits
-from rt_twisted.http.server import HttpServer
 from rt_twisted.net.inbound_memory import InboundMemory
 from rt_twisted.routes import Routes, parse_route
+from tests.defaults import make_context, make_http_limits, make_server
 from tests.unit.http.test_h1 import Caller, Place, get, post
 from tests.unit.http.test_h2 import Client
 
-LIMITS = HttpLimits(body=1 << 20)
+LIMITS = make_http_limits(body=1 << 20)
 PART = bytes(30_000)
 HEAD = b"POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n"
 
@@ -186,10 +184,10 @@ def test_a_key_is_checked_before_the_body_is_read(query: bytes, lines: bytes, st
     """
     hub = Place().hub
     publish = parse_route(
-        "^/keyed$ publish", ActionContext(hub, publish_keys=Keys([Key.of("right")]))
+        "^/keyed$ publish", make_context(hub, publish_keys=Keys([Key.of("right")]))
     )
     head = b"POST /keyed%s HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n" % query
-    caller = Caller(HttpServer(Clock(), Routes([publish]).find)).say(
+    caller = Caller(make_server(Clock(), Routes([publish]).find)).say(
         head + lines + b"Expect: 100-continue\r\n\r\n"
     )
 

@@ -27,23 +27,21 @@ from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
 from twisted.web.server import Site
 
-from rt_twisted.actions.context import ActionContext
 from rt_twisted.brokers.memory import MemoryBroker
 from rt_twisted.codecs.addresses import Networks
 from rt_twisted.http.cors import Cors
 from rt_twisted.http.h1 import LINGER
 from rt_twisted.http.interfaces import IExchange
-from rt_twisted.http.request import HttpLimits
 from rt_twisted.http.server import HttpServer
-from rt_twisted.hub.hub import Hub
 from rt_twisted.hub.subscriber import Subscriber
 from rt_twisted.model.message import Draft
 from rt_twisted.routes import Route, Routes, parse_route
 from rt_twisted.tap.access_log import AccessLog
 from rt_twisted.tap.logfiles import LogFile
+from tests.defaults import make_context, make_cors, make_http_limits, make_hub, make_server
 from tests.words import Desk, Echo, Later
 
-LIMITS = HttpLimits(line=200, headers=10, header_bytes=1000, body=5000)
+LIMITS = make_http_limits(line=200, headers=10, header_bytes=1000, body=5000)
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,8 +167,8 @@ class Place:
 
     def __init__(self, *lines: str, reactor: Any = None, **arguments: Any) -> None:
         self.clock = Clock()
-        self.hub = Hub(MemoryBroker(self.clock, "e"), self.clock)
-        self.context = ActionContext(self.hub, self.clock if reactor is None else reactor)
+        self.hub = make_hub(MemoryBroker(self.clock, "e"), self.clock)
+        self.context = make_context(self.hub, self.clock if reactor is None else reactor)
         self.echo = Echo()
         self.later = Later()
         routes = [
@@ -188,7 +186,7 @@ class Place:
             parse_route("^/broken$ tests.words.Refusing", self.context),
         ]
         arguments.setdefault("limits", LIMITS)
-        self.server = HttpServer(self.clock, Routes(routes).find, **arguments)
+        self.server = make_server(self.clock, Routes(routes).find, **arguments)
         self.server.start()
 
     def call(self, *pieces: bytes, address: str = "192.0.2.1") -> Caller:
@@ -946,24 +944,32 @@ def test_stopping() -> None:
 @pytest.mark.parametrize(
     ("cors", "origin", "headers"),
     [
-        (Cors(), None, ("*", None, None)),
-        (Cors(), "https://a.example", ("*", None, None)),
-        (Cors(frozenset()), "https://a.example", (None, None, "Origin")),
-        (Cors(frozenset(["https://a.example"])), None, (None, None, "Origin")),
-        (Cors(frozenset(["https://a.example"])), "https://b.example", (None, None, "Origin")),
-        (Cors(frozenset(["https://a.example"])), "https://a.example.org", (None, None, "Origin")),
-        (Cors(frozenset(["https://a.example"])), "null", (None, None, "Origin")),
+        (make_cors(), None, ("*", None, None)),
+        (make_cors(), "https://a.example", ("*", None, None)),
+        (make_cors(frozenset()), "https://a.example", (None, None, "Origin")),
+        (make_cors(frozenset(["https://a.example"])), None, (None, None, "Origin")),
+        (make_cors(frozenset(["https://a.example"])), "https://b.example", (None, None, "Origin")),
         (
-            Cors(frozenset(["https://a.example"])),
+            make_cors(frozenset(["https://a.example"])),
+            "https://a.example.org",
+            (None, None, "Origin"),
+        ),
+        (make_cors(frozenset(["https://a.example"])), "null", (None, None, "Origin")),
+        (
+            make_cors(frozenset(["https://a.example"])),
             "https://a.example",
             ("https://a.example", None, "Origin"),
         ),
         (
-            Cors(frozenset(["https://a.example"]), True),
+            make_cors(frozenset(["https://a.example"]), True),
             "https://a.example",
             ("https://a.example", "true", "Origin"),
         ),
-        (Cors(frozenset(["https://a.example"]), True), "https://b.example", (None, None, "Origin")),
+        (
+            make_cors(frozenset(["https://a.example"]), True),
+            "https://b.example",
+            (None, None, "Origin"),
+        ),
     ],
 )
 @pytest.mark.parametrize("path", [b"/echo", b"/news", b"/none", b"/refuse/401", b"/publish"])
@@ -989,7 +995,7 @@ def test_preflights() -> None:
     """
     They name the methods and headers, to pages that may ask.
     """
-    cors = Cors(frozenset(["https://a.example"]))
+    cors = make_cors(frozenset(["https://a.example"]))
     ask = b"Access-Control-Request-Method: POST\r\nOrigin: https://%s.example\r\n"
 
     def preflight(headers: bytes, path: bytes = b"/publish") -> Answer:
@@ -1005,9 +1011,9 @@ def test_preflights() -> None:
     assert plain.headers["allow"] == "OPTIONS, POST"
     assert preflight(b"", b"/none").status == 404
     with pytest.raises(ValueError):
-        Cors(credentials=True)
+        make_cors(credentials=True)
     with pytest.raises(ValueError):
-        Cors(frozenset(["https://a.example"]), True, exposed=frozenset("*"))
+        make_cors(frozenset(["https://a.example"]), True, exposed=frozenset("*"))
 
 
 USUAL = (
@@ -1034,7 +1040,7 @@ def test_headers_that_pages_may_send(allowed: str, asked: str, more: list[str]) 
     A page may send headers of its own: those that a preflight asks for, or those
     that the settings list. A name that cannot be a header's is never repeated.
     """
-    cors = Cors(allowed=frozenset(allowed.split()))
+    cors = make_cors(allowed=frozenset(allowed.split()))
     lines = f"Origin: https://a.example\r\nAccess-Control-Request-Headers: {asked}\r\n"
     request = get(b"/publish", lines.encode("latin-1") + b"Access-Control-Request-Method: POST\r\n")
     found = dict(cors.preflight("https://a.example", ["POST"], asked))
@@ -1049,7 +1055,7 @@ def test_headers_that_pages_may_read() -> None:
     """
     Those of the setting, beside those that the daemon's own clients need.
     """
-    cors = Cors(frozenset(["https://*.a.example"]), exposed=frozenset(["X-B", "X-A"]))
+    cors = make_cors(frozenset(["https://*.a.example"]), exposed=frozenset(["X-B", "X-A"]))
     fields = cors.headers("https://shop.a.example")
 
     assert (b"Access-Control-Allow-Origin", b"https://shop.a.example") in fields
@@ -1107,7 +1113,7 @@ def test_proxies(trusted: str, peer: str, forwarded: str, address: str) -> None:
     """
     Only trusted ones are believed, and of theirs only what they saw themselves.
     """
-    place = Place(limits=HttpLimits(trusted_proxies=Networks.of(trusted.split())))
+    place = Place(limits=make_http_limits(trusted_proxies=Networks.of(trusted.split())))
     header = f"X-Forwarded-For: {forwarded}\r\n".encode()
     place.call(get(b"/late", header), address=peer)
 
@@ -1128,7 +1134,7 @@ def test_the_access_log(access_log: AccessLog, tmp_path: Path) -> None:
     """
     A line per answer, without what may be secret.
     """
-    place = Place(access_log=access_log, limits=HttpLimits())
+    place = Place(access_log=access_log, limits=make_http_limits())
     secret = b"Cookie: hush\r\nX-Publish-Key: hush\r\nAuthorization: Bearer hush\r\n"
     place.call(get(b"/echo?key=hush", secret) + get(b"/none?hush") + b"\0hush")
     place.call(get(b"http://a/news?key=hush", secret))
@@ -1158,7 +1164,7 @@ def test_nobody_writes_into_the_access_log(
     """
     A target stays within its quotes, an address is one word, whatever a client sends.
     """
-    limits = HttpLimits(trusted_proxies=Networks.of(["192.0.2.1"]))
+    limits = make_http_limits(trusted_proxies=Networks.of(["192.0.2.1"]))
     place = Place(access_log=access_log, limits=limits)
     place.call(get(path, b'X-Forwarded-For: 1.1.1.1 - - [now] "GET /fake HTTP/1.1" 200 1\r\n'))
 
@@ -1385,7 +1391,7 @@ async def test_an_early_error_reaches_who_is_still_sending(listen: Listen) -> No
     """
     The answer is not lost to a reset while the rest of the body is on its way.
     """
-    place = Place(limits=HttpLimits())
+    place = Place(limits=make_http_limits())
     peer = await listen(place)()
     peer.say(
         post(b"", b"/publish")

@@ -29,15 +29,14 @@ from zope.interface.verify import verifyObject
 
 from rt_twisted.codecs.addresses import Networks
 from rt_twisted.http import h2 as http_h2
-from rt_twisted.http.cors import Cors
 from rt_twisted.http.h2 import LINGER, MAX_RESETS, MAX_STREAMS, MAX_UNREAD, WINDOW, Http2Connection
 from rt_twisted.http.interfaces import IExchange
-from rt_twisted.http.request import HttpLimits
-from rt_twisted.hub.limits import BacklogLimits, SlowConsumerPolicy
+from rt_twisted.hub.limits import SlowConsumerPolicy
 from rt_twisted.model.errors import HttpError
 from rt_twisted.model.message import Draft
 from rt_twisted.tap.access_log import AccessLog
 from rt_twisted.tap.logfiles import LogFile
+from tests.defaults import make_backlog_limits, make_cors, make_http_limits
 from tests.unit.http.test_h1 import LIMITS, Place, Wire
 from tests.words import Desk
 
@@ -162,7 +161,7 @@ def test_it_answers_as_by_http_1() -> None:
     Path, query, body, status and headers are the same, without those that only
     frame a response.
     """
-    place = Place(limits=HttpLimits())
+    place = Place(limits=make_http_limits())
     client = Client(place)
 
     got = client.ask("/echo/%2F%C3%BC?n=%2B+")
@@ -244,7 +243,7 @@ def test_pages_of_other_origins() -> None:
     """
     CORS is the same: preflight, the list of origins, and none for others.
     """
-    place = Place(cors=Cors(frozenset(("https://a",))))
+    place = Place(cors=make_cors(frozenset(("https://a",))))
     client = Client(place)
     ours = client.ask("/echo", None, "", ("origin", "https://a"))
     theirs = client.ask("/echo", None, "", ("origin", "https://b"))
@@ -260,7 +259,7 @@ def test_proxies_that_are_trusted() -> None:
     """
     Their X-Forwarded-For is believed, as by HTTP/1.1.
     """
-    place = Place(limits=HttpLimits(trusted_proxies=Networks.of(("192.0.2.1",))))
+    place = Place(limits=make_http_limits(trusted_proxies=Networks.of(("192.0.2.1",))))
     client = Client(place)
     client.ask("/late", None, "", ("x-forwarded-for", "198.51.100.7"))
 
@@ -347,7 +346,7 @@ def test_bodies_that_nobody_wants_yet_are_bounded() -> None:
     """
     A client may send one window of a body; then it waits until somebody reads.
     """
-    place = Place(limits=HttpLimits())
+    place = Place(limits=make_http_limits())
     client = Client(place)
     number = client.begin("/late", "POST", False)
     sent = 0
@@ -371,7 +370,7 @@ def test_bodies_are_streams_too() -> None:
     """
     A sink gets each piece as it comes, far more than a window holds.
     """
-    place = Place(limits=HttpLimits())
+    place = Place(limits=make_http_limits())
     client = Client(place)
     number = client.begin("/late", "POST", False)
     client.turn()
@@ -448,7 +447,7 @@ def test_a_client_that_leaves_in_its_body() -> None:
     """
     Who reads the body hears of it; the window of the connection is given back.
     """
-    place = Place(limits=HttpLimits())
+    place = Place(limits=make_http_limits())
     client = Client(place)
     for _ in range(40):
         number = client.begin("/late", "POST", False)
@@ -530,7 +529,7 @@ def test_readers_leave_one_by_one() -> None:
 
 def slow_place(policy: SlowConsumerPolicy) -> Place:
     place = Place()
-    object.__setattr__(place.context, "backlog_limits", BacklogLimits(50_000, 30.0, policy))
+    object.__setattr__(place.context, "backlog_limits", make_backlog_limits(50_000, 30.0, policy))
     return place
 
 
@@ -648,7 +647,7 @@ def test_an_answer_that_nobody_takes(path: str, tmp_path: Path) -> None:
     takes a little is waited for.
     """
     (tmp_path / "large.txt").write_bytes(b"0123456789" * 50_000)
-    place = Place(f"^/files/ static:{tmp_path}", limits=HttpLimits(body_seconds=20))
+    place = Place(f"^/files/ static:{tmp_path}", limits=make_http_limits(body_seconds=20))
     client = Client(place, greedy=False, window=5)
     stuck, slow = client.ask(path), client.ask(path)
     assert stuck.status == slow.status == 200
@@ -670,7 +669,7 @@ def test_a_client_may_close_its_windows() -> None:
     """
     Settings that make windows negative, then open again (RFC 9113, 6.9.2).
     """
-    place = Place(limits=HttpLimits())
+    place = Place(limits=make_http_limits())
     client = Client(place, greedy=False)
     subscriber = client.ask("/news")
     publish(place, b"x" * 60_000)
@@ -697,7 +696,7 @@ def test_sites_are_served(tmp_path: Path) -> None:
     Static files, larger than every window, through producers.
     """
     (tmp_path / "large.txt").write_bytes(b"0123456789" * 50_000)
-    place = Place(f"^/files/ static:{tmp_path}", limits=HttpLimits())
+    place = Place(f"^/files/ static:{tmp_path}", limits=make_http_limits())
     client = Client(place)
     heard = client.ask("/files/large.txt")
     client.turn(60)
@@ -721,7 +720,7 @@ def test_a_file_that_is_wanted_no_more(tmp_path: Path) -> None:
         here = [link for link in Path("/proc/self/fd").iterdir() if link.is_symlink()]
         return sum(link.resolve().parent == tmp_path for link in here)
 
-    place = Place(f"^/files/ static:{tmp_path}", limits=HttpLimits())
+    place = Place(f"^/files/ static:{tmp_path}", limits=make_http_limits())
     client = Client(place, greedy=False)
     first, _ = client.ask("/files/large.txt"), client.ask("/files/large.txt")
     assert opened() == 2
@@ -837,7 +836,7 @@ def test_who_asks_no_more_is_answered(together: bool) -> None:
     A GOAWAY without an error is for what would come later: what was asked is answered
     (RFC 9113, 6.8), then the connection ends.
     """
-    place = Place(limits=HttpLimits())
+    place = Place(limits=make_http_limits())
     client = Client(place)
     late, subscriber = client.begin("/late", "GET", True), client.begin("/news", "GET", True)
     if not together:
@@ -997,7 +996,7 @@ def test_names_of_the_library() -> None:
     """
     front.h2: public, if not all documented; the bounds are in force.
     """
-    wire = http_h2.make_h2(HttpLimits())
+    wire = http_h2.make_h2(make_http_limits())
 
     assert wire.max_inbound_frame_size == http_h2.MAX_FRAME
     assert wire.local_settings.max_concurrent_streams == MAX_STREAMS

@@ -20,9 +20,9 @@ from zope.interface.verify import verifyObject
 
 from rt_twisted.codecs.addresses import Networks
 from rt_twisted.http.proxy_endpoint import ProxiedEndpoint
-from rt_twisted.http.request import HttpLimits
 from rt_twisted.model.message import Draft
 from rt_twisted.net.tls import TlsContexts, TlsEndpoint
+from tests.defaults import make_http_limits
 from tests.pems import Authority
 from tests.unit.http.test_h1 import Caller, Place, get, post, read_answers, turns
 from tests.unit.net.test_tls import trusting
@@ -305,7 +305,7 @@ async def opened(
     """
     (tmp_path / "big").write_bytes(BIG)
     lines = (POLL, f"^/f/ static:{tmp_path}")
-    port = Port(request.param, Place(*lines, limits=HttpLimits()), Authority(tmp_path))
+    port = Port(request.param, Place(*lines, limits=make_http_limits()), Authority(tmp_path))
     await port.open()
     sockets: list[Any] = []
     yield port, sockets

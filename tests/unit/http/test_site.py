@@ -22,6 +22,7 @@ from rt_twisted.codecs.forms import MAX_FIELDS, parse_fields
 from rt_twisted.http.interfaces import IExchange, PeerInfo
 from rt_twisted.http.request import HttpLimits, is_authority
 from rt_twisted.routes import Route, Routes
+from tests.defaults import make_http_limits
 from tests.unit.http.test_h1 import Answer, Caller, Place, chunked, get, post
 from tests.unit.http.test_h2 import Client
 from tests.words import Desk
@@ -107,12 +108,12 @@ def show(
 
 
 def site(resource: Any, **arguments: Any) -> Place:
-    return Place(site=Site(resource), **{"limits": HttpLimits(), **arguments})
+    return Place(site=Site(resource), **{"limits": make_http_limits(), **arguments})
 
 
 def wsgi(**arguments: Any) -> Place:
     lines = ("^/w wsgi:tests.unit.http.test_site.show",)
-    return Place(*lines, reactor=Threads(), **{"limits": HttpLimits(), **arguments})
+    return Place(*lines, reactor=Threads(), **{"limits": make_http_limits(), **arguments})
 
 
 def sent(kind: bytes, body: bytes, path: bytes = b"/x", more: bytes = b"") -> bytes:
@@ -244,8 +245,8 @@ def said(answer: Answer) -> Any:
 
 
 PROXIES = Networks.of(("192.0.2.1", "unix"))
-TRUSTED = HttpLimits(trusted_proxies=PROXIES)
-STANDARD = HttpLimits(trusted_proxies=PROXIES, address_header=AddressHeader.FORWARDED)
+TRUSTED = make_http_limits(trusted_proxies=PROXIES)
+STANDARD = make_http_limits(trusted_proxies=PROXIES, address_header=AddressHeader.FORWARDED)
 FORWARDED = b"X-Forwarded-For: 203.0.113.9\r\nX-Forwarded-Proto: https\r\n"
 
 
@@ -257,7 +258,7 @@ FORWARDED = b"X-Forwarded-For: 203.0.113.9\r\nX-Forwarded-Proto: https\r\n"
         (TRUSTED, b"X-Forwarded-Proto: https, http\r\n", "192.0.2.1", False),
         (TRUSTED, b"X-Forwarded-Proto: ftp\r\n", "192.0.2.1", False),
         (TRUSTED, b"", "192.0.2.1", False),
-        (HttpLimits(), FORWARDED, "192.0.2.1", False),
+        (make_http_limits(), FORWARDED, "192.0.2.1", False),
         (STANDARD, b"Forwarded: for=203.0.113.9;proto=https\r\n", "203.0.113.9", True),
         (STANDARD, b"Forwarded: proto=https, for=203.0.113.9\r\n", "203.0.113.9", False),
         (STANDARD, b'Forwarded: For="[2001:db8::1]:9";Proto="HTTPS"\r\n', "2001:db8::1", True),

@@ -16,7 +16,6 @@ from zope.interface import implementer
 from rt_twisted.brokers.interfaces import IBroker, IHistory, IReceiver
 from rt_twisted.formats.sse import EventStream, RawEventStream
 from rt_twisted.hub import fanout as fanout_module
-from rt_twisted.hub.limits import BacklogLimits, HubLimits
 from rt_twisted.hub.subscriber import DisconnectReason, Subscriber
 from rt_twisted.model.errors import Unavailable
 from rt_twisted.model.message import (
@@ -29,6 +28,7 @@ from rt_twisted.model.message import (
     Replay,
     Since,
 )
+from tests.defaults import make_backlog_limits, make_hub_limits
 from tests.fakes import Line
 from tests.unit.hub.test_hub import LocalHub, events, make, texts
 
@@ -165,7 +165,7 @@ def test_a_pending_subscriber_gets_heartbeats(make: Callable[..., LocalHub]) -> 
     """
     The broker may be unavailable for long.
     """
-    context = make(broker=ManualBroker(), limits=HubLimits(heartbeat=5, linger=10))
+    context = make(broker=ManualBroker(), limits=make_hub_limits(heartbeat=5, linger=10))
     line = context.join("a")
 
     context.clock.pump([1] * 60)
@@ -180,7 +180,7 @@ def test_a_pending_subscriber_keeps_its_channel(make: Callable[..., LocalHub]) -
     It stays longer than the linger time, until the subscriber leaves.
     """
     broker = ManualBroker()
-    context = make(broker=broker, limits=HubLimits(linger=10))
+    context = make(broker=broker, limits=make_hub_limits(linger=10))
     stays, goes = context.join("a"), context.join("b")
     context.clock.pump([1] * 70)
     assert list(broker.hearing) == ["a", "b"]
@@ -364,7 +364,7 @@ def test_a_cursor_moves_without_messages(make: Callable[..., LocalHub]) -> None:
     A subscriber of a quiet channel does not stay behind a busy log.
     """
     broker = ManualBroker()
-    context = make(broker=broker, limits=HubLimits(heartbeat=1))
+    context = make(broker=broker, limits=make_hub_limits(heartbeat=1))
     line = context.join("a")
     broker.hear("a")
     line.read()
@@ -386,7 +386,7 @@ def test_a_subscriber_may_have_no_channel(make: Callable[..., LocalHub]) -> None
     """
     It counts, and gets its heartbeats.
     """
-    context = make(limits=HubLimits(heartbeat=1))
+    context = make(limits=make_hub_limits(heartbeat=1))
     line = context.join()
     line.read()
     context.clock.advance(1)
@@ -488,7 +488,7 @@ def test_a_subscriber_that_left_cannot_be_added(make: Callable[..., LocalHub]) -
     A session may request channels a moment after its subscriber left: no state may be
     kept that would never be removed.
     """
-    context = make(limits=HubLimits(linger=1.0))
+    context = make(limits=make_hub_limits(linger=1.0))
     line = context.join("a")
     subscriber = reader_of(context, line)
     subscriber.drop(DisconnectReason.LOST)
@@ -624,7 +624,7 @@ def test_added_channels_can_be_replayed_in_another_format(
         broker.hear("a")
     line = Line(1 << 20)
     context.lines.append(line)
-    subscriber = Subscriber(line, EventStream(), context.hub, BacklogLimits())
+    subscriber = Subscriber(line, EventStream(), context.hub, make_backlog_limits())
     context.hub.join(subscriber, (), None)
     line.read()
 

@@ -22,8 +22,7 @@ from rt_twisted.brokers.memory import MemoryBroker
 from rt_twisted.formats.sse import EventStream
 from rt_twisted.hub import channel as channels_module
 from rt_twisted.hub import fanout as fanout_module
-from rt_twisted.hub.hub import Hub
-from rt_twisted.hub.limits import BacklogLimits, HubLimits, SlowConsumerPolicy
+from rt_twisted.hub.limits import BacklogLimits, SlowConsumerPolicy
 from rt_twisted.hub.subscriber import DisconnectReason, Subscriber
 from rt_twisted.model.errors import HttpError
 from rt_twisted.model.message import (
@@ -37,7 +36,7 @@ from rt_twisted.model.message import (
     Since,
     Within,
 )
-from rt_twisted.model.retention import Retention
+from tests.defaults import make_backlog_limits, make_hub, make_hub_limits, make_retention
 from tests.fakes import Line
 
 EVENT = re.compile(rb"data: (.*)\nid: e\.(\d+)\n\n")
@@ -51,7 +50,7 @@ class LocalHub:
     def __init__(self, broker: Any = None, **hub: Any) -> None:
         self.clock = Clock()
         self.broker = broker or MemoryBroker(self.clock, "e")
-        self.hub = Hub(self.broker, self.clock, **hub)
+        self.hub = make_hub(self.broker, self.clock, **hub)
         self.hub.start()
         self.lines: list[Line] = []
 
@@ -67,7 +66,11 @@ class LocalHub:
         line = Line(buffer)
         self.lines.append(line)
         subscriber = Subscriber(
-            line, format or EventStream(), self.hub, backlog_limits or BacklogLimits(), address
+            line,
+            format or EventStream(),
+            self.hub,
+            backlog_limits or make_backlog_limits(),
+            address,
         )
         self.hub.join(subscriber, channels, since)
         return line
@@ -232,7 +235,7 @@ def test_a_gap_precedes_the_retained_messages(make: Callable[..., LocalHub]) -> 
     Positions that are dropped, unknown or from a lost future get a gap, then what is
     retained.
     """
-    context = make(retention=Retention(count=2))
+    context = make(retention=make_retention(count=2))
     context.publish(*[("a", b"%d" % number) for number in range(1, 6)])
     context.turn()
 
@@ -252,7 +255,7 @@ def test_newest_and_within_are_no_gaps(make: Callable[..., LocalHub]) -> None:
     """
     Requests for retained messages get them over all channels, without a gap.
     """
-    context = make(retention=Retention(count=3))
+    context = make(retention=make_retention(count=3))
     for number in range(1, 9):
         context.publish(("ab"[number % 2], b"%d" % number))
         context.clock.advance(1)
@@ -284,7 +287,7 @@ def test_a_dropped_channel_is_a_gap(make: Callable[..., LocalHub]) -> None:
     """
     A dropped channel leaves its start position behind, so that no loss is silent.
     """
-    context = make(retention=Retention(age=10), limits=HubLimits(linger=5))
+    context = make(retention=make_retention(age=10), limits=make_hub_limits(linger=5))
     context.publish(("a", b"1"), ("b", b"2"))
     context.turn()
     context.clock.pump([1.0] * 60)
@@ -299,7 +302,7 @@ def test_memory_of_all_channels_is_bounded(make: Callable[..., LocalHub]) -> Non
     However many channels are published to, memory is bounded; the least recent go first.
     """
     limit = 1 << 20
-    context = make(limits=HubLimits(history_bytes=limit))
+    context = make(limits=make_hub_limits(history_bytes=limit))
     context.join("reader")
     for number in range(5000):
         context.publish((f"channel{number}", bytes(1000)), ("reader", b""))
@@ -320,7 +323,7 @@ def test_messages_are_delivered_without_retention(
     A subscriber that joins before the flush receives the channel's messages, although
     none of them may be retained.
     """
-    context = make(limits=HubLimits(history_bytes=0))
+    context = make(limits=make_hub_limits(history_bytes=0))
     context.join("reader")
     context.publish(("reader", b"1"), ("a", b"2"), ("b", b"3"))
     lines = [context.join(name, since=After(Position("e", 0))) for name in "ab"]
@@ -338,7 +341,9 @@ def test_a_replay_is_bounded(make: Callable[..., LocalHub]) -> None:
     A subscriber gets the newest messages and a gap; one message of any size is always
     allowed.
     """
-    context = make(retention=Retention(bytes=1 << 30), limits=HubLimits(replay_bytes=3500))
+    context = make(
+        retention=make_retention(bytes=1 << 30), limits=make_hub_limits(replay_bytes=3500)
+    )
     context.publish(*[("a", b"%d" % number + bytes(1000)) for number in range(1, 11)])
     context.publish(("b", bytes(5000)))
     context.turn()
@@ -355,7 +360,7 @@ def test_channels_that_subscribers_invent_are_bounded(make: Callable[..., LocalH
     """
     A client that requests ever new channels cannot evict the history of others.
     """
-    context = make(limits=HubLimits(history_bytes=1 << 20))
+    context = make(limits=make_hub_limits(history_bytes=1 << 20))
     context.publish(("orders", b"1"))
     context.turn()
     for number in range(200):
@@ -383,7 +388,7 @@ def test_an_error_in_the_fan_out_loses_no_messages(
             raise ZeroDivisionError
 
     context = make()
-    backlog_limits = BacklogLimits(bytes=1000, policy=SlowConsumerPolicy.SKIP)
+    backlog_limits = make_backlog_limits(bytes=1000, policy=SlowConsumerPolicy.SKIP)
     bad = context.join("a", format=Speechless(), buffer=4096, backlog_limits=backlog_limits)
     good = context.join("a")
     for number in range(60):
@@ -447,7 +452,7 @@ def test_heartbeats_come_from_one_timer(make: Callable[..., LocalHub]) -> None:
     """
     Each subscriber gets one heartbeat per interval; they are spread over it.
     """
-    context = make(limits=HubLimits(heartbeat=10))
+    context = make(limits=make_hub_limits(heartbeat=10))
     lines = [context.join("a") for _ in range(20)]
     for line in lines:
         line.read()
@@ -466,7 +471,7 @@ def test_a_quiet_stream_gets_its_cursor_moved(make: Callable[..., LocalHub]) -> 
     """
     The cursor of a quiet channel advances with the log of a busy one.
     """
-    context = make(retention=Retention(count=3), limits=HubLimits(heartbeat=10))
+    context = make(retention=make_retention(count=3), limits=make_hub_limits(heartbeat=10))
     quiet = context.join("quiet")
     context.publish(*[("busy", b"")] * 50)
     context.turn()
@@ -487,7 +492,7 @@ def test_no_cursor_overtakes_a_message(
     """
     monkeypatch.setattr(fanout_module, "SLICE_SECONDS", -1.0)
     monkeypatch.setattr(fanout_module, "CHUNK_SIZE", 1)
-    context = make(limits=HubLimits(heartbeat=1))
+    context = make(limits=make_hub_limits(heartbeat=1))
     lines = [context.join("a") for _ in range(3)]
     context.publish(("a", b"1"))
     context.step()
@@ -504,7 +509,7 @@ def test_an_interval_of_0_disables_heartbeats(make: Callable[..., LocalHub]) -> 
     """
     Nothing is written to idle streams then.
     """
-    context = make(limits=HubLimits(heartbeat=0))
+    context = make(limits=make_hub_limits(heartbeat=0))
     line = context.join("a")
     line.read()
 
@@ -518,7 +523,7 @@ def test_a_stalled_subscriber_is_disconnected(make: Callable[..., LocalHub]) -> 
     The backlog limits of its route apply, and the reason is counted.
     """
     context = make()
-    backlog_limits = BacklogLimits(seconds=5)
+    backlog_limits = make_backlog_limits(seconds=5)
     line = context.join("a", buffer=4096, backlog_limits=backlog_limits)
     context.publish(("a", bytes(100_000)))
     context.turn()
@@ -537,7 +542,7 @@ def test_a_skipping_subscriber_stays_connected(make: Callable[..., LocalHub]) ->
     It receives a gap, and then the newest messages.
     """
     context = make()
-    backlog_limits = BacklogLimits(bytes=1000, policy=SlowConsumerPolicy.SKIP)
+    backlog_limits = make_backlog_limits(bytes=1000, policy=SlowConsumerPolicy.SKIP)
     line = context.join("a", buffer=4096, backlog_limits=backlog_limits)
     for _ in range(100):
         context.publish(("a", b"x" * 1000))
@@ -557,7 +562,7 @@ def test_limits_on_subscribers(make: Callable[..., LocalHub]) -> None:
     """
     The status is 503 when full and 429 for an address with too many, with Retry-After.
     """
-    context = make(limits=HubLimits(subscribers=3, subscribers_per_address=2))
+    context = make(limits=make_hub_limits(subscribers=3, subscribers_per_address=2))
     context.join("a", address="1")
     first = context.join("a", address="1")
 
@@ -743,7 +748,7 @@ def test_the_hub_unsubscribes_from_idle_channels(make: Callable[..., LocalHub]) 
     It does so after the linger time, as a single subscriber may reconnect.
     """
     broker = DelayedHistory()
-    context = make(broker=broker, limits=HubLimits(linger=10))
+    context = make(broker=broker, limits=make_hub_limits(linger=10))
     context.join("a").hang_up()
     context.clock.pump([1.0] * 9)
     assert broker.wanted == ["a"]
@@ -823,7 +828,7 @@ def test_nothing_lost_repeated_or_out_of_order(steps: list[tuple[str, Any]], chu
     slice_, chunk_ = fanout_module.SLICE_SECONDS, fanout_module.CHUNK_SIZE
     fanout_module.SLICE_SECONDS, fanout_module.CHUNK_SIZE = -1.0, chunk
     context = LocalHub(
-        retention=Retention(count=10_000, bytes=1 << 30), limits=HubLimits(heartbeat=2)
+        retention=make_retention(count=10_000, bytes=1 << 30), limits=make_hub_limits(heartbeat=2)
     )
     clients: list[Client] = []
     published: list[tuple[int, str]] = []
@@ -902,7 +907,7 @@ def test_every_subscriber_gets_heartbeats(make: Callable[..., LocalHub]) -> None
     """
     Subscribers of the first bucket can be added to channels like all others.
     """
-    context = make(limits=HubLimits(heartbeat=2))
+    context = make(limits=make_hub_limits(heartbeat=2))
     for _ in range(4):
         line = context.join("a")
         [subscriber] = [one for one in context.hub._heartbeats if one.transport is line]
@@ -917,7 +922,7 @@ def test_a_subscriber_that_left_is_subtracted_once(make: Callable[..., LocalHub]
     """
     The limit of its address holds after some have left, too.
     """
-    context = make(limits=HubLimits(subscribers_per_address=3))
+    context = make(limits=make_hub_limits(subscribers_per_address=3))
     lines = [context.join("a", address="h") for _ in range(3)]
     [subscriber] = [one for one in context.hub._heartbeats if one.transport is lines[0]]
     subscriber.drop(DisconnectReason.LOST)
@@ -948,7 +953,7 @@ def test_a_smaller_retention_applies_at_once(make: Callable[..., LocalHub]) -> N
     """
     context = make()
     context.publish(*[("news", b"%d" % number) for number in range(5)])
-    context.hub.reconfigure(Retention(count=2), HubLimits())
+    context.hub.reconfigure(make_retention(count=2), make_hub_limits())
 
     assert texts(context.join("news", since=Newest(9)).read()) == [b"3", b"4"]
 

@@ -17,12 +17,11 @@ from twisted.internet.testing import StringTransport
 from zope.interface import implementer
 
 from rt_twisted.formats.raw import Raw
-from rt_twisted.hub.limits import BacklogLimits, HubLimits
 from rt_twisted.hub.replay_frames import PIECE, ReplayFrames, shared_frames
 from rt_twisted.hub.subscriber import DisconnectReason, Subscriber
 from rt_twisted.model.interfaces import IFormat
 from rt_twisted.model.message import After, Message, Position, Replay, Within
-from rt_twisted.model.retention import Retention
+from tests.defaults import make_backlog_limits, make_hub_limits, make_retention
 from tests.fakes import Line
 from tests.unit.hub.test_catchup import ManualHistoryBroker
 from tests.unit.hub.test_hub import LocalHub, events, make
@@ -134,7 +133,7 @@ def test_a_subscriber_that_does_not_read_has_references(line: Line, notes: Recor
     Only what the connection accepts is encoded; the rest follows as it is read.
     """
     format = Counting()
-    subscriber = Subscriber(line, format, notes, BacklogLimits())
+    subscriber = Subscriber(line, format, notes, make_backlog_limits())
     messages = items(*[1000] * 2000)
     subscriber.write_replay(ReplayFrames(format, messages, shared_frames()))
 
@@ -152,7 +151,7 @@ def test_a_replay_keeps_its_place_among_frames(line: Line, notes: Recorder) -> N
     """
     A replay of further channels waits behind what is queued already.
     """
-    subscriber = Subscriber(line, Counting(), notes, BacklogLimits())
+    subscriber = Subscriber(line, Counting(), notes, make_backlog_limits())
     first, second = items(*[1000] * 100), items(*[LARGE] * 9)
     for replay in (first, second):
         subscriber.write(b"(")
@@ -169,7 +168,7 @@ def test_a_transport_without_a_socket_gets_pieces(notes: Recorder) -> None:
     """
     transport = StringTransport()
     format = Counting()
-    subscriber = Subscriber(transport, format, notes, BacklogLimits())
+    subscriber = Subscriber(transport, format, notes, make_backlog_limits())
     subscriber.pauseProducing()
     subscriber.write_replay(ReplayFrames(format, items(1, LARGE, 1), shared_frames()))
     assert format.encoded == []
@@ -186,7 +185,7 @@ def test_a_subscriber_of_a_format_that_fails_is_dropped(
     """
     No message is lost silently: the client resumes, or fails visibly.
     """
-    subscriber = Subscriber(line, Counting(), notes, BacklogLimits())
+    subscriber = Subscriber(line, Counting(), notes, make_backlog_limits())
     if behind:
         subscriber.write(bytes(1 << 16))
     broken = ReplayFrames(Counting(), [*items(LARGE), *items(1, channel="broken")], shared_frames())
@@ -204,7 +203,9 @@ def test_subscribers_that_do_not_read_share_their_replay(
     """
     All messages of the replay exist once, whatever the number of subscribers.
     """
-    context = make(retention=Retention(bytes=1 << 30), limits=HubLimits(replay_bytes=1 << 30))
+    context = make(
+        retention=make_retention(bytes=1 << 30), limits=make_hub_limits(replay_bytes=1 << 30)
+    )
     context.publish(*[("a", b"%d" % number + bytes(50_000)) for number in range(1, 21)])
     context.turn()
     format: Any = Counting()

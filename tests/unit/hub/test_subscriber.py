@@ -14,9 +14,10 @@ from twisted.python.failure import Failure
 
 from rt_twisted.formats.chunked import Chunked
 from rt_twisted.formats.sse import EventStream
-from rt_twisted.hub.limits import BacklogLimits, SlowConsumerPolicy
+from rt_twisted.hub.limits import SlowConsumerPolicy
 from rt_twisted.hub.subscriber import DisconnectReason, Subscriber
 from rt_twisted.model.message import Position
+from tests.defaults import make_backlog_limits
 from tests.fakes import Line
 
 FRAME = b"0123456789" * 500
@@ -69,7 +70,7 @@ def notes() -> Recorder:
 
 
 def make_subscriber(line: Any, notes: Recorder, **backlog_limits: Any) -> Subscriber:
-    return Subscriber(line, EventStream(), notes, BacklogLimits(**backlog_limits))
+    return Subscriber(line, EventStream(), notes, make_backlog_limits(**backlog_limits))
 
 
 def fill(subscriber: Subscriber, frames: int = 30) -> bytes:
@@ -256,7 +257,7 @@ def test_a_limited_stream_ends_in_order(line: Line, notes: Recorder) -> None:
     """
     It ends after the frame that reaches the limit, with the end of its framing.
     """
-    subscriber = Subscriber(line, Chunked(EventStream()), notes, BacklogLimits(), limit=10)
+    subscriber = Subscriber(line, Chunked(EventStream()), notes, make_backlog_limits(), limit=10)
 
     subscriber.write(b"12345")
     assert not line.closed
@@ -272,7 +273,9 @@ def test_a_limited_stream_that_lags_ends_too(line: Line, notes: Recorder) -> Non
     """
     The kernel may have accepted only a part of the frame that reaches the limit.
     """
-    subscriber = Subscriber(line, Chunked(EventStream()), notes, BacklogLimits(), limit=30_000)
+    subscriber = Subscriber(
+        line, Chunked(EventStream()), notes, make_backlog_limits(), limit=30_000
+    )
     sent = fill(subscriber)
 
     got = line.read_all()

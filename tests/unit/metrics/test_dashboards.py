@@ -15,11 +15,10 @@ from urllib.parse import parse_qs, urlencode
 import pytest
 from twisted.internet.task import Clock
 
-from rt_twisted.actions.context import ActionContext
 from rt_twisted.actions.metrics import MetricsCollector
 from rt_twisted.brokers.memory import MemoryBroker
-from rt_twisted.hub.hub import Hub
 from rt_twisted.metrics.snapshot import Snapshot, StatsQuery
+from tests.defaults import make_context, make_hub
 from tests.unit.metrics.test_graphite import DAEMON
 
 FOLDER = Path(__file__).parents[3] / "examples" / "dashboards"
@@ -75,9 +74,9 @@ def collected() -> set[str]:
     Return the names that Prometheus may get.
     """
     clock = Clock()
-    hub = Hub(MemoryBroker(clock, "e"), clock)
+    hub = make_hub(MemoryBroker(clock, "e"), clock)
     looks: list[Snapshot] = []
-    ActionContext(hub).snapshot(StatsQuery(max_channels=10)).addCallback(looks.append)
+    make_context(hub).snapshot(StatsQuery(max_channels=10)).addCallback(looks.append)
     names = set()
     for family in MetricsCollector(looks[0]).collect():
         names |= {each.name for each in family.samples}

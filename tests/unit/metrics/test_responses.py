@@ -8,13 +8,10 @@ import pytest
 from twisted.internet.task import Clock
 
 from rt_twisted.access.keys import Key, Keys
-from rt_twisted.actions.context import ActionContext
 from rt_twisted.brokers.memory import MemoryBroker
-from rt_twisted.http.server import HttpServer
-from rt_twisted.hub.hub import Hub
-from rt_twisted.hub.limits import HubLimits
 from rt_twisted.metrics.responses import ResponseMetrics
 from rt_twisted.routes import DEFAULT, Routes, parse_route
+from tests.defaults import make_context, make_hub, make_hub_limits, make_server
 from tests.unit.http.test_h1 import Caller, get, post
 
 UPGRADE = (
@@ -39,10 +36,10 @@ class Place:
 
     def __init__(self) -> None:
         clock = Clock()
-        self.hub = Hub(MemoryBroker(clock, "e"), clock, limits=HubLimits(subscribers=1))
-        context = ActionContext(self.hub, clock, publish_keys=Keys([Key.of("secret")]))
+        self.hub = make_hub(MemoryBroker(clock, "e"), clock, limits=make_hub_limits(subscribers=1))
+        context = make_context(self.hub, clock, publish_keys=Keys([Key.of("secret")]))
         routes = Routes([parse_route(line, context) for line in DEFAULT])
-        self.server = HttpServer(clock, routes.find)
+        self.server = make_server(clock, routes.find)
         self.server.context.access_log = ResponseMetrics(routes.find, self.hub.metrics, None)
         self.hub.start()
 

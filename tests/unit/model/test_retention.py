@@ -9,9 +9,10 @@ from hypothesis import strategies as st
 
 from rt_twisted.model.message import Message, Position
 from rt_twisted.model.retention import OVERHEAD, History, Retention
+from tests.defaults import make_retention
 
 START = Position("e", 0)
-MUCH = Retention(count=1000, bytes=1 << 30, age=1e9)
+MUCH = make_retention(count=1000, bytes=1 << 30, age=1e9)
 
 
 def message(offset: int, data: bytes = b"") -> Message:
@@ -55,7 +56,7 @@ def test_count_is_a_bound() -> None:
     """
     The oldest are dropped first, and the start position is the newest of them.
     """
-    history = filled(Retention(count=2), [1, 2, 3])
+    history = filled(make_retention(count=2), [1, 2, 3])
 
     assert offsets(history.after(START)) == [2, 3]
     assert history.start_position == Position("e", 1)
@@ -67,7 +68,7 @@ def test_bytes_are_a_bound() -> None:
     """
     Overhead counts; a message over the bound is not retained, and is a gap.
     """
-    history = History(Retention(bytes=2 * (OVERHEAD + 10)), START)
+    history = History(make_retention(bytes=2 * (OVERHEAD + 10)), START)
     for offset in (1, 2, 3):
         history.append(message(offset, b"0123456789"), 0.0)
     assert offsets(history.after(START)) == [2, 3]
@@ -83,7 +84,7 @@ def test_age_is_a_bound() -> None:
     """
     Messages that are too old are dropped by `expire`.
     """
-    history = filled(Retention(age=10), [1, 5, 12])
+    history = filled(make_retention(age=10), [1, 5, 12])
 
     history.expire(15.0)
 
@@ -94,7 +95,7 @@ def test_without_retention_nothing_is_covered() -> None:
     """
     Without history, only the position of the last message is covered.
     """
-    history = filled(Retention(count=0), [1, 2])
+    history = filled(make_retention(count=0), [1, 2])
 
     assert history.after(START) == []
     assert not history.covers(Position("e", 1))

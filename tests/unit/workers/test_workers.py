@@ -27,7 +27,6 @@ from zope.interface import implementer
 
 from rt_twisted.brokers.interfaces import IReady
 from rt_twisted.brokers.memory import MemoryBroker
-from rt_twisted.hub.hub import Hub
 from rt_twisted.metrics.metrics import BOUNDS, ChannelCounts, Histogram, Metrics
 from rt_twisted.metrics.snapshot import (
     ChannelMerge,
@@ -56,6 +55,7 @@ from rt_twisted.workers.process import ProcessState
 from rt_twisted.workers.sockets import InheritedListeners, ListenerBinder
 from rt_twisted.workers.stats import PATIENCE, StatsAggregator
 from rt_twisted.workers.watchdog import TICK, Watchdog
+from tests.defaults import make_hub
 
 # Waiting.
 
@@ -459,7 +459,7 @@ async def test_no_answer_is_said_after_a_while() -> None:
     A worker whose parent hangs answers 503, and forgets the question.
     """
     clock = Clock()
-    post = ControlClient(clock, -1, Hub(MemoryBroker(clock, "e"), clock))
+    post = ControlClient(clock, -1, make_hub(MemoryBroker(clock, "e"), clock))
     post._line.makeConnection(StringTransport())  # type: ignore[no-untyped-call]
     answer: Deferred[Snapshot] = post.ask(StatsQuery())
     clock.advance(10)
@@ -487,7 +487,7 @@ def waiting() -> tuple[Clock, Absent, ControlClient, StringTransport]:
     """
     clock = Clock()
     broker = implementer(IReady)(Absent)(clock, "e")
-    post = ControlClient(clock, -1, Hub(broker, clock))
+    post = ControlClient(clock, -1, make_hub(broker, clock))
     transport = StringTransport()
     post._line.makeConnection(transport)  # type: ignore[no-untyped-call]
     post.ready()

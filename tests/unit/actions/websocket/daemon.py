@@ -16,7 +16,7 @@ from websockets.protocol import Protocol, Side
 from zope.interface import implementer
 
 from rt_twisted.access.keys import Key, Keys
-from rt_twisted.actions.context import ActionContext, WebSocketLimits
+from rt_twisted.actions.context import ActionContext
 from rt_twisted.actions.interfaces import IAction, IWebSocketApp, Match
 from rt_twisted.actions.websocket.connection import WebSocket
 from rt_twisted.actions.websocket.endpoint import WebSocketEndpoint
@@ -24,13 +24,18 @@ from rt_twisted.brokers.interfaces import ILimited
 from rt_twisted.brokers.memory import MemoryBroker
 from rt_twisted.formats.websocket import RawFrames
 from rt_twisted.http.interfaces import IExchange
-from rt_twisted.http.server import HttpServer
-from rt_twisted.hub.hub import Hub
 from rt_twisted.hub.limits import HubLimits
 from rt_twisted.model.errors import HttpError
 from rt_twisted.model.message import Draft
 from rt_twisted.net.inbound_memory import InboundMemory
 from rt_twisted.routes import Route, Routes, parse_route
+from tests.defaults import (
+    make_context,
+    make_hub,
+    make_hub_limits,
+    make_server,
+    make_websocket_limits,
+)
 from tests.unit.codecs.websocket_frames import KEY, compress, masked
 from tests.unit.http.test_h1 import Caller, Place, get
 
@@ -39,8 +44,8 @@ HANDSHAKE = (
     f"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {KEY}\r\n"
 )
 DEFLATE = "Sec-WebSocket-Extensions: permessage-deflate\r\n"
-LARGE = WebSocketLimits(message=1 << 20, rate=0, bytes=0)
-LIMITS = WebSocketLimits(message=10_000, rate=50, bytes=100_000, silence=50.0)
+LARGE = make_websocket_limits(message=1 << 20, rate=0, bytes=0)
+LIMITS = make_websocket_limits(message=10_000, rate=50, bytes=100_000, silence=50.0)
 
 
 @implementer(IWebSocketApp)
@@ -90,14 +95,14 @@ class WebSocketDaemon(Place):
     """
 
     def __init__(
-        self, *lines: str, limits: HubLimits = HubLimits(), broker: Any = None, **context: Any
+        self, *lines: str, limits: HubLimits = make_hub_limits(), broker: Any = None, **context: Any
     ) -> None:
         super().__init__()
         self.clock = Clock()
-        self.hub = Hub(broker or MemoryBroker(self.clock, "e"), self.clock, limits=limits)
+        self.hub = make_hub(broker or MemoryBroker(self.clock, "e"), self.clock, limits=limits)
         context.setdefault("websockets", LIMITS)
         context.setdefault("inbound", InboundMemory(self.clock, 0))
-        self.context = ActionContext(self.hub, self.clock, **context)
+        self.context = make_context(self.hub, self.clock, **context)
         self.own = OwnAction(self.context)
         lines = (
             "^/ws$ websocket",
@@ -107,7 +112,7 @@ class WebSocketDaemon(Place):
         )
         routes = [parse_route(line, self.context) for line in lines]
         routes.append(Route(re.compile("^/own$"), None, self.own))
-        self.server = HttpServer(self.clock, Routes(routes).find)
+        self.server = make_server(self.clock, Routes(routes).find)
         self.server.start()
         self.hub.start()
 

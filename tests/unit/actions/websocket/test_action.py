@@ -15,12 +15,11 @@ from twisted.python.failure import Failure
 from websockets.frames import Close
 from zope.interface.verify import verifyObject
 
-from rt_twisted.access.channel_names import ChannelNames
 from rt_twisted.actions.interfaces import IAction, IWebSocketApp
 from rt_twisted.actions.websocket.action import WebSocketAction
-from rt_twisted.hub.hub import Hub
 from rt_twisted.model.errors import HttpError, Unavailable
 from rt_twisted.routes import parse_route
+from tests.defaults import make_channel_names, make_hub
 from tests.unit.actions.websocket.daemon import (
     DeferringBroker,
     LimitedBroker,
@@ -136,8 +135,8 @@ def test_channel_name_that_the_broker_refuses_is_400() -> None:
     Subscribers and publishers are refused, by the daemon's broker and by that of `server=`.
     """
     clock = Clock()
-    far = Hub(LimitedBroker(clock), clock)
-    names = ChannelNames(check_broker=far.check_channel)
+    far = make_hub(LimitedBroker(clock), clock)
+    names = make_channel_names(check_broker=far.check_channel)
     daemon = WebSocketDaemon(broker=LimitedBroker(clock), hubs=lambda _: far, names=names)
     elsewhere = daemon.context.for_server("elsewhere")
 

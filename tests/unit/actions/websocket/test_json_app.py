@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from websockets.frames import Close
 
-from rt_twisted.actions.context import WebSocketLimits
 from rt_twisted.hub.subscriber import Subscriber
 from rt_twisted.model.message import Draft
+from tests.defaults import make_websocket_limits
 from tests.unit.actions.websocket.daemon import (
     SECRETS,
     Peer,
@@ -181,7 +181,7 @@ def test_unsubscribe_ignores_other_channels() -> None:
     """
     Names that are not subscribed change nothing and cost no call of the hub.
     """
-    daemon = WebSocketDaemon(websockets=WebSocketLimits())
+    daemon = WebSocketDaemon(websockets=make_websocket_limits())
     peer = daemon.open("/ws?channels=news,sport")
     peer.received()
     asked: list[Sequence[str]] = []

@@ -11,9 +11,8 @@ from typing import Any
 import pytest
 from websockets.frames import Close
 
-from rt_twisted.actions.context import WebSocketLimits
 from rt_twisted.actions.websocket.endpoint import BUCKETS
-from rt_twisted.hub.limits import BacklogLimits
+from tests.defaults import make_backlog_limits, make_websocket_limits
 from tests.unit.actions.websocket.daemon import (
     DEFLATE,
     LARGE,
@@ -114,7 +113,7 @@ def test_incomplete_message_times_out() -> None:
     """
     A message must be complete in time; a client may send messages without pause.
     """
-    daemon = WebSocketDaemon(websockets=WebSocketLimits(message_seconds=20.0))
+    daemon = WebSocketDaemon(websockets=make_websocket_limits(message_seconds=20.0))
     drips, talks = daemon.open("/own"), daemon.open("/own")
     drips.send(masked(2, b"x", fin=False))
     talks.send(masked(2, b"x")[:3])
@@ -141,7 +140,7 @@ def test_rate_counts_decompressed_bytes() -> None:
 
 
 HALF = masked(2, bytes(60_000), fin=False)
-ROOMY = WebSocketLimits(message=1 << 20, rate=0, bytes=0, silence=0.0)
+ROOMY = make_websocket_limits(message=1 << 20, rate=0, bytes=0, silence=0.0)
 
 
 def test_incomplete_messages_are_bounded_in_sum() -> None:
@@ -337,7 +336,7 @@ def test_silence_limit_can_be_disabled() -> None:
     """
     With silence 0 an idle client is never disconnected.
     """
-    daemon = WebSocketDaemon(websockets=WebSocketLimits(silence=0.0))
+    daemon = WebSocketDaemon(websockets=make_websocket_limits(silence=0.0))
     peer = daemon.open("/own")
     daemon.clock.pump([1.0] * 300)
 
@@ -362,7 +361,7 @@ def test_slow_consumer_is_disconnected() -> None:
     """
     A client over the backlog limit is aborted and counted as behind.
     """
-    daemon = WebSocketDaemon(backlog_limits=BacklogLimits(1000, 30.0))
+    daemon = WebSocketDaemon(backlog_limits=make_backlog_limits(1000, 30.0))
     peer = daemon.open("/own")
     daemon.own.apps[0].websocket.subscriber.pauseProducing()
     for _ in range(4):

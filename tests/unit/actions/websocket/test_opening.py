@@ -6,8 +6,7 @@ from __future__ import annotations
 
 import pytest
 
-from rt_twisted.actions.context import WebSocketLimits
-from rt_twisted.hub.limits import HubLimits
+from tests.defaults import make_hub_limits, make_websocket_limits
 from tests.unit.actions.websocket.daemon import (
     HANDSHAKE,
     SECRETS,
@@ -85,7 +84,7 @@ def test_only_allowed_origins_open_websockets(origins: str, origin: str, status:
     """
     A browser opens a websocket for any page, with cookies: only allowed origins get one.
     """
-    daemon = WebSocketDaemon(websockets=WebSocketLimits(origins=frozenset(origins.split())))
+    daemon = WebSocketDaemon(websockets=make_websocket_limits(origins=frozenset(origins.split())))
 
     assert daemon.open(headers=f"Origin: {origin}\r\n").status == status
 
@@ -96,7 +95,9 @@ def test_bytes_after_the_handshake_are_processed(late: bool, cut: int) -> None:
     """
     Frames in the same segment as the handshake are processed, also if admission delays it.
     """
-    daemon = WebSocketDaemon(limits=HubLimits(join_rate=1, join_queue=5) if late else HubLimits())
+    daemon = WebSocketDaemon(
+        limits=make_hub_limits(join_rate=1, join_queue=5) if late else make_hub_limits()
+    )
     if late:
         for _ in range(3):
             daemon.open()
@@ -153,7 +154,7 @@ def test_client_that_disconnects_while_queued_leaves_nothing() -> None:
     """
     A client that disconnects in the join queue leaves neither a subscriber nor a timer.
     """
-    daemon = WebSocketDaemon(limits=HubLimits(join_rate=1, join_queue=5))
+    daemon = WebSocketDaemon(limits=make_hub_limits(join_rate=1, join_queue=5))
     before = len(daemon.clock.getDelayedCalls())
     peers = [daemon.open() for _ in range(4)]
     for peer in peers:
@@ -168,7 +169,7 @@ def test_full_daemon_refuses_websockets() -> None:
     """
     A websocket over max-readers is refused with 503.
     """
-    daemon = WebSocketDaemon(limits=HubLimits(subscribers=1))
+    daemon = WebSocketDaemon(limits=make_hub_limits(subscribers=1))
     daemon.open()
 
     assert daemon.open().status == 503

@@ -1,0 +1,164 @@
+"""
+Limits, hubs, servers and contexts as the default settings describe them, for tests.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from dataclasses import replace
+from typing import Any
+
+from rt_twisted.access.channel_names import ChannelNames
+from rt_twisted.actions.context import ActionContext, SharedState, SocketIOLimits, WebSocketLimits
+from rt_twisted.http.cors import Cors
+from rt_twisted.http.interfaces import Find
+from rt_twisted.http.request import HttpLimits
+from rt_twisted.http.server import HttpServer
+from rt_twisted.hub.hub import Hub
+from rt_twisted.hub.limits import BacklogLimits, HubLimits, SlowConsumerPolicy
+from rt_twisted.hub.registry import HubRegistry
+from rt_twisted.model.retention import Retention
+from rt_twisted.net.inbound_memory import InboundMemory
+from rt_twisted.tap import limits as reading
+from rt_twisted.tap.factories import make_context as make_action_context
+from rt_twisted.tap.settings import default_values
+
+# The defaults, but no bounds that depend on the file descriptors of the machine.
+SETTINGS = {**default_values(), "max-readers": 1, "max-idle-connections": 1}
+
+
+def make_retention(
+    count: int | None = None, bytes: int | None = None, age: float | None = None
+) -> Retention:
+    """
+    Return the default retention, with some of its values changed.
+    """
+    default = reading.read_retention(SETTINGS)
+    return Retention(
+        default.count if count is None else count,
+        default.bytes if bytes is None else bytes,
+        default.age if age is None else age,
+    )
+
+
+def make_hub_limits(**changed: Any) -> HubLimits:
+    """
+    Return the default limits of a hub for any number of subscribers, with some changed.
+    """
+    return replace(reading.read_hub_limits(SETTINGS), **{"subscribers": 0, **changed})
+
+
+def make_backlog_limits(
+    bytes: int | None = None, seconds: float | None = None, policy: SlowConsumerPolicy | None = None
+) -> BacklogLimits:
+    """
+    Return the default limits of a backlog, with some changed.
+    """
+    given = {"bytes": bytes, "seconds": seconds, "policy": policy}
+    changed: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+    return replace(reading.read_backlog_limits(SETTINGS), **changed)
+
+
+def make_http_limits(**changed: Any) -> HttpLimits:
+    """
+    Return the default limits of requests for any number of idle connections, with some changed.
+    """
+    return replace(reading.read_http_limits(SETTINGS), **{"idle_connections": 0, **changed})
+
+
+def make_websocket_limits(**changed: Any) -> WebSocketLimits:
+    """
+    Return the default limits of websockets, with some changed.
+    """
+    return replace(reading.read_websocket_limits(SETTINGS), **changed)
+
+
+def make_socketio_limits(**changed: Any) -> SocketIOLimits:
+    """
+    Return the default limits of Socket.IO, with some changed.
+    """
+    return replace(reading.read_socketio_limits(SETTINGS), **changed)
+
+
+def make_cors(
+    origins: Collection[str] | None = None,
+    credentials: bool = False,
+    allowed: Collection[str] | None = None,
+    exposed: Collection[str] | None = None,
+) -> Cors:
+    """
+    Return the default CORS rules, with some changed.
+    """
+    return Cors(
+        frozenset(SETTINGS["origins"] if origins is None else origins),
+        credentials,
+        frozenset(SETTINGS["allowed-headers"] if allowed is None else allowed),
+        frozenset(SETTINGS["exposed-headers"] or () if exposed is None else exposed),
+    )
+
+
+def make_channel_names(
+    pattern: str = SETTINGS["channel-pattern"],
+    max_channels: int = SETTINGS["max-reader-channels"],
+    check_broker: Callable[[str], None] | None = None,
+) -> ChannelNames:
+    """
+    Return the default rules for channel names, with some changed.
+    """
+    return ChannelNames(pattern, max_channels, check_broker)
+
+
+def make_hub(
+    broker: Any, clock: Any, retention: Retention | None = None, limits: HubLimits | None = None
+) -> Hub:
+    """
+    Return a hub with the default retention and limits, unless others are given.
+    """
+    return Hub(broker, clock, retention or make_retention(), limits or make_hub_limits())
+
+
+def make_server(
+    clock: Any,
+    find: Find,
+    limits: HttpLimits | None = None,
+    cors: Cors | None = None,
+    **arguments: Any,
+) -> HttpServer:
+    """
+    Return an HTTP server with the default limits and CORS rules, unless others are given.
+    """
+    return HttpServer(clock, find, limits or make_http_limits(), cors or make_cors(), **arguments)
+
+
+def make_context(hub: Hub, reactor: Any = None, **changed: Any) -> ActionContext:
+    """
+    Return the context that actions get by default, with some of its values changed.
+    """
+
+    def no_further_hub(server: str) -> Hub:
+        raise ValueError(f"no hub for {server}")
+
+    default = make_action_context(
+        SETTINGS,
+        reactor,
+        HubRegistry(hub, no_further_hub),
+        ask=None,
+        handoff=None,
+        shared=SharedState(),
+        inbound=InboundMemory(None, 0),
+    )
+    return replace(default, **{"hubs": None, "names": make_channel_names(), **changed})
+
+
+def redis_broker_settings() -> dict[str, Any]:
+    """
+    Return the default arguments of a `RedisBroker`.
+    """
+    return {
+        "retention": make_retention(),
+        "prefix": SETTINGS["redis-prefix"],
+        "plain": SETTINGS["redis-plain"],
+        "plain_prefix": SETTINGS["redis-plain-prefix"] or "",
+        "wait": SETTINGS["redis-wait"],
+        "timeout": SETTINGS["redis-timeout"],
+    }
