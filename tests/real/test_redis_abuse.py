@@ -99,8 +99,8 @@ async def test_no_memory(redis: Server, said: list[str]) -> None:
                 await one.publish([Draft("a", b"refused")])
         await ask("PUBLISH", "a", "2")
         await pause(3)  # to be tried again and again, and not to be said each time
-        assert said[0] == "is there"
-        assert said[1].startswith("refuses: OOM command not allowed")
+        assert said[0] == "is connected"
+        assert said[1].startswith("rejects writes: OOM command not allowed")
         assert len(said) == 2
         way.cut()
         await until(lambda: not one.ready())
@@ -119,7 +119,7 @@ async def test_a_flood_without_numbers(redis: Server, monkeypatch: pytest.Monkey
     What waits for its number is bounded, whoever else was heard; what is given
     up is a gap, as soon as redis takes it.
     """
-    monkeypatch.setattr("rt_twisted.brokers.redis.sequencer.PENDING", 100_000)
+    monkeypatch.setattr("rt_twisted.brokers.redis.sequencer.MAX_PENDING_BYTES", 100_000)
     async with nodes([f"127.0.0.1:{redis.port}"]) as [(one, ears)], asking(redis.port) as ask:
         for name in ("idle", "a"):
             await one.subscribe(name)
@@ -143,7 +143,7 @@ async def test_more_channels_without_numbers_than_are_remembered(
     """
     What is given up with the oldest of them is a gap, and no other is.
     """
-    monkeypatch.setattr("rt_twisted.brokers.redis.sequencer.CHANNELS", 2)
+    monkeypatch.setattr("rt_twisted.brokers.redis.sequencer.MAX_CHANNELS", 2)
     async with nodes([f"127.0.0.1:{redis.port}"]) as [(one, ears)], asking(redis.port) as ask:
         for name in "abc":
             await one.subscribe(name)

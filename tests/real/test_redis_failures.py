@@ -306,7 +306,7 @@ async def test_too_much_was_missed(redis: Server, monkeypatch: pytest.MonkeyPatc
     """
     What has no room while a node comes back is a gap, and nothing of it is told twice.
     """
-    monkeypatch.setattr("rt_twisted.brokers.redis.receiver.FETCHED", 1000)
+    monkeypatch.setattr("rt_twisted.brokers.redis.receiver.MAX_FETCHED", 1000)
     monkeypatch.setattr("rt_twisted.brokers.redis.history.CHUNK", 1)
     async with proxies(redis.port, 1) as [way]:
         urls = [f"127.0.0.1:{way.port}", f"127.0.0.1:{redis.port}"]
@@ -332,7 +332,7 @@ async def test_too_much_comes_meanwhile(redis: Server, monkeypatch: pytest.Monke
     """
     A node that is flooded while it comes back tries again, and misses nothing.
     """
-    monkeypatch.setattr("rt_twisted.brokers.redis.receiver.HELD", 2000)
+    monkeypatch.setattr("rt_twisted.brokers.redis.receiver.MAX_BUFFERED", 2000)
     log = Log()
     async with nodes([f"127.0.0.1:{redis.port}"] * 2, retention=MUCH) as made:
         (one, ears), (two, other_ears) = made

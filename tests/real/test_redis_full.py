@@ -82,7 +82,7 @@ async def test_a_full_memory_is_seen_and_readers_are_served(
         assert publish(servers[0].port, channel="news", message="3") == 200
         await until(lambda: reader.messages == ["1", "3"])
 
-    assert [each.log.count("refuses: OOM") for each in (servers[0], third)] == [1, 1]
+    assert [each.log.count("rejects writes: OOM") for each in (servers[0], third)] == [1, 1]
 
 
 async def test_it_was_full_when_it_stopped(serve: Serve, said: list[str]) -> None:
@@ -145,8 +145,8 @@ async def test_a_full_disk(serve: Serve, tmp_path: Path, said: list[str]) -> Non
         await one.subscribe("b")
         with pytest.raises(ReplyError, match="MISCONF"):
             await tell("PING")
-        assert said[0] == "is there"
-        assert said[1].startswith("refuses: MISCONF")
+        assert said[0] == "is connected"
+        assert said[1].startswith("rejects writes: MISCONF")
         assert len(said) == 2
         await tell("CONFIG", "SET", "save", "")
         await until(lambda: not one.refuses())
@@ -155,5 +155,5 @@ async def test_a_full_disk(serve: Serve, tmp_path: Path, said: list[str]) -> Non
 
     assert [message.data for message in ears.messages] == [b"1", b"2"]
     assert ears.missing == []
-    assert said[2:] == ["is there"]
+    assert said[2:] == ["is connected"]
     assert IRefusing.providedBy(one)

@@ -227,7 +227,7 @@ async def test_a_lease_runs_out(redis: Server, monkeypatch: pytest.MonkeyPatch) 
     After a minute without a message: the next does not wait for anybody's
     patience, and what may be lost then is said as ever.
     """
-    monkeypatch.setattr("rt_twisted.brokers.redis.sequencer.PATIENCE", 1000.0)
+    monkeypatch.setattr("rt_twisted.brokers.redis.sequencer.LEASE_TIMEOUT", 1000.0)
     async with (
         proxies(redis.port, 1) as [way],
         asking(redis.port) as ask,

@@ -1,6 +1,5 @@
 """
 Several nodes on one redis: one log, one order, replay on every node.
 
-`broker.RedisBroker` is the whole; importing it imports txredisapi, which
-installs the reactor, so do that late.
+Importing `broker.RedisBroker` imports txredisapi, which installs the reactor: do it late.
 """

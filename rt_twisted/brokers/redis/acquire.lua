@@ -1,9 +1,9 @@
--- The right to number the plain messages of channels. ARGV: run, node, token of
--- the mark, owner's token, age (ms) from which another's lease may be taken (-1 for
+-- Acquire the leases to number the plain messages of channels. ARGV: run, node, token of
+-- the barrier, owner's token, age (ms) from which another owner's lease may be taken (-1 for
 -- never); then the channels.
 --
--- Answers: for each channel 1 if it is the caller's, 0 if another's. Behind the
--- mark nobody else's numbers come.
+-- Returns for each channel 1 if the caller has the lease, 0 if another node has it. After the
+-- barrier no numbers of other nodes arrive.
 local log = open(ARGV[1])
 if not log then
     return false
@@ -13,7 +13,7 @@ for i = 6, #ARGV do
     local lease = KEYS[1] .. 'o:' .. ARGV[i]
     local owner, since = string.match(redis.call('GET', lease) or '', '^(%S+) (%d+)$')
     local free = not owner or string.match(owner, '^[^:]+') == ARGV[2]
-    -- A lease from the future is one, too: the clock was set back.
+    -- A lease from the future is old too: the clock was set back.
     if free or (take >= 0 and math.abs(now - since) >= take) then
         redis.call('SET', lease, ARGV[4] .. ' ' .. whole(now), 'PX', 60000)
         answer[#answer + 1] = 1

@@ -1,8 +1,8 @@
 """
-What a node waits to hear: the marks it asked redis to send to it.
+Barriers: tokens that redis sends back to a node by pub/sub.
 
-Pub/sub is in order on a connection. So when a mark comes, all has come that was
-published before it.
+Pub/sub is in order on a connection. So when a barrier arrives, everything has arrived
+that was published before it.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from rt_twisted.model.message import Position
 
 class Barriers:
     """
-    Tokens, and who waits for them. There is one set for the life of an ear.
+    Sends barriers and waits for them on the pub/sub connection.
 
     Args:
         clock: the reactor.
         call: runs a script.
-        node: where redis sends marks to.
-        control: the name under which they come.
-        timeout: seconds after which nothing is expected any more.
+        node: the name of this node, to which redis sends barriers.
+        control: the pub/sub name under which they arrive.
+        timeout: seconds after which a barrier fails.
     """
 
     def __init__(self, clock: Any, call: Call, node: str, control: bytes, timeout: float) -> None:
@@ -38,19 +38,19 @@ class Barriers:
         self.control = control
         self._token = 0
         self._waiting: dict[str, Deferred[Any]] = {}
-        self.open = False  # whether anything can be heard
-        self.heard_at = 0.0  # when the last one came
+        self.open = False  # whether there is a pub/sub connection
+        self.received_at = 0.0  # when the last barrier arrived
 
-    def begin(self) -> None:
+    def on_connected(self) -> None:
         """
-        There is an ear.
+        Accept barriers: there is a pub/sub connection.
         """
         self.open = True
-        self.heard_at = self._clock.seconds()
+        self.received_at = self._clock.seconds()
 
-    def end(self, reason: str) -> str:
+    def on_lost(self, reason: str) -> str:
         """
-        There is none: what was to come will not.
+        Fail all barriers that wait: the pub/sub connection is lost.
         """
         self.open = False
         waiting, self._waiting = self._waiting, {}
@@ -60,15 +60,15 @@ class Barriers:
 
     def next_token(self) -> int:
         """
-        A number that was never used before.
+        Return a number that was never used before.
         """
         self._token += 1
         return self._token
 
     def expect(self) -> tuple[str, Deferred[Any]]:
         """
-        A token to be sent with a script, and what fires with the position of
-        the mark that comes of it.
+        Return a token to be sent with a script, and a Deferred of the log's position,
+        which fires when the token arrives.
         """
         token = str(self.next_token())
         if not self.open:
@@ -76,21 +76,21 @@ class Barriers:
         self._waiting[token] = Deferred()
         return token, self._waiting[token]
 
-    def came(self, token: str, position: Position | None) -> None:
+    def on_token(self, token: str, position: Position | None) -> None:
         """
-        The mark *token* was heard.
+        Fire the Deferred of a *token* that has arrived.
         """
-        self.heard_at = self._clock.seconds()
+        self.received_at = self._clock.seconds()
         done = self._waiting.pop(token, None)
         if done is not None:
             done.callback(position)
 
-    async def ask(self) -> Position:
+    async def sync(self) -> Position:
         """
-        Where the log stands, when all that was published before has been heard.
+        Return the log's position, once all that was published before has arrived.
 
         Raises:
-            Away: there is no redis now.
+            RedisUnavailable: redis is away.
         """
         token, reached = self.expect()
         try:
@@ -98,34 +98,32 @@ class Barriers:
         except (RedisUnavailable, ResponseError):
             reached.addErrback(lambda _: None)
             raise
-        position: Position = await self._in_time(reached)
+        position: Position = await self._with_timeout(reached)
         return position
 
-    async def settle(self, ear: PubSubConnection) -> None:
+    async def flush(self, pubsub: PubSubConnection) -> None:
         """
-        Wait until *ear* has done all that it was asked.
+        Wait until redis has carried out all commands of *pubsub*.
 
         Raises:
-            Away: it is lost.
+            RedisUnavailable: the connection is lost.
         """
         token, done = self.expect()
         # Not by a PING, which redis refuses while it cannot write its file.
-        ear.ignore([self.control + token.encode()])
-        await self._in_time(done)
+        pubsub.unsubscribe([self.control + token.encode()])
+        await self._with_timeout(done)
 
-    def ignored(self, name: bytes) -> None:
+    def on_unsubscribed(self, name: bytes) -> None:
         """
-        *name* is not heard any more; it may be that of `settle`.
+        Check whether the confirmed *name* is one of `flush`.
         """
         if name.startswith(self.control):
-            self.came(name.removeprefix(self.control).decode(), None)
+            self.on_token(name.removeprefix(self.control).decode(), None)
 
-    def _in_time(self, done: Deferred[Any]) -> Deferred[Any]:
-        """
-        Not for ever: it fails with the connection, but that may look alive.
-        """
-        return done.addTimeout(self._timeout, self._clock, _too_late)
+    def _with_timeout(self, done: Deferred[Any]) -> Deferred[Any]:
+        # A lost connection fails the barrier, but a dead one may look alive.
+        return done.addTimeout(self._timeout, self._clock, _on_timeout)
 
 
-def _too_late(_: object, seconds: float) -> None:
-    raise RedisUnavailable(f"nothing is heard for {seconds:g} seconds")
+def _on_timeout(_: object, seconds: float) -> None:
+    raise RedisUnavailable(f"nothing was received by pub/sub for {seconds:g} seconds")

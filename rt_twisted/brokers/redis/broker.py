@@ -1,10 +1,10 @@
 """
-Many nodes, one log in redis.
+The redis broker: many nodes, one log in redis.
 
-Redis numbers each message, remembers it and publishes it in one step, so all
-nodes speak of the same positions, and replay what they never saw. A node has
-two connections: one asks, one listens. If either is lost, what was missed is
-fetched and told in order before the live stream goes on.
+Redis numbers each message, stores it and publishes it in one step, so all nodes have the
+same positions and can replay what they never received. A node has two connections, one
+for commands and one for pub/sub. If either is lost, what was missed is fetched and
+delivered in order before the live stream goes on.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ from rt_twisted.brokers.interfaces import (
 )
 from rt_twisted.brokers.redis.barriers import Barriers
 from rt_twisted.brokers.redis.connections import (
-    NEVER,
-    NOT_NOW,
+    PERMANENT_ERRORS,
+    TEMPORARY_ERRORS,
     AuthFailed,
     CommandConnection,
     PubSubConnection,
@@ -45,7 +45,7 @@ from rt_twisted.brokers.redis.connections import (
 from rt_twisted.brokers.redis.history import RedisHistoryReader
 from rt_twisted.brokers.redis.publisher import RedisPublisher, encode
 from rt_twisted.brokers.redis.receiver import RedisReceiver
-from rt_twisted.brokers.redis.scripts import ALL, HELLO, READING, Script
+from rt_twisted.brokers.redis.scripts import ALL_SCRIPTS, HELLO, READ_SCRIPTS, Script
 from rt_twisted.brokers.redis.sequencer import Sequencer
 from rt_twisted.brokers.redis.server import Address, RedisServer
 from rt_twisted.brokers.redis.subscriptions import RedisSubscriptions
@@ -55,10 +55,11 @@ from rt_twisted.model.retention import Retention
 
 _log = Logger()
 
-TICK = 0.5  # seconds between two looks at everything
-PULSE = 2  # ticks between two marks
-SLOW_RETRY = 10.0  # seconds to another try where redis does not let us in
+CHECK_INTERVAL = 0.5  # seconds between two checks of the connections
+BARRIER_CHECKS = 2  # checks between two barriers
+SLOW_RETRY = 10.0  # seconds before the next attempt, where redis denies access
 _RETRY = retry_policy(0.05, 5.0, 2.0)
+_CONNECTED = "is connected"
 
 
 @implementer(IBroker, IHistory, IReady, IReconfigurable, IRefusing)
@@ -68,14 +69,14 @@ class RedisBroker(Service):
 
     Args:
         reactor: the reactor.
-        server: where redis is.
-        keep: what each channel remembers.
-        prefix: what all our keys and names begin with; nodes that share a log
+        server: the address of redis.
+        retention: what each channel retains.
+        prefix: what all keys and names of the daemon begin with; nodes that share a log
             have the same.
         plain: whether a plain `PUBLISH NAME data` reaches the channel NAME.
-        plain_prefix: what such a NAME has in front of the channel's.
-        wait: seconds a publication may wait while redis is away.
-        timeout: seconds after which a redis that does not answer is given up.
+        plain_prefix: what such a NAME has before the channel's name.
+        wait: seconds that a publication may wait while redis is away.
+        timeout: seconds after which a redis that does not answer counts as lost.
     """
 
     def __init__(
@@ -93,22 +94,22 @@ class RedisBroker(Service):
         self._server = server
         self._retention = retention
         self._timeout = timeout
-        # Redis does not divide names of pub/sub by databases.
+        # Pub/sub names are not divided by databases, keys are.
         self._keys = (prefix, f"{prefix}{server.db}:")
         node = secrets.token_hex(8)
-        self._link: CommandConnection | None = None
-        self._ear: PubSubConnection | None = None
-        self._greeting = ServerInfo("", False, False)
-        self._there = False  # both connections are
-        self._state = ""  # as it was said last
-        self._start = NOWHERE  # what the log may remember begins behind this
+        self._commands: CommandConnection | None = None
+        self._pubsub: PubSubConnection | None = None
+        self._server_info = ServerInfo("", False, False)
+        self._ready = False  # whether both connections are prepared
+        self._logged_state = ""
+        self._start = NOWHERE  # the position before the first message of this epoch
         self._closed = False
-        self._ticks = 0
-        self._refused = False  # by the last attempt, which is not repeated soon
-        self._reconnector = Reconnector(reactor, self._stay_connected, self._delay)
-        self._trigger: Any = None
-        self._tick = LoopingCall(self._look)
-        self._tick.clock = reactor
+        self._checks = 0
+        self._denied = False  # by the last attempt, which is not repeated soon
+        self._reconnector = Reconnector(reactor, self._connect_once, self._delay)
+        self._shutdown_trigger: Any = None
+        self._check_loop = LoopingCall(self._check)
+        self._check_loop.clock = reactor
         control = encode(f"{self._keys[1]}n:{node}")
         self._barriers = Barriers(reactor, self._call, node, control, timeout)
         self._subscriptions = RedisSubscriptions(
@@ -117,300 +118,269 @@ class RedisBroker(Service):
         self._history = RedisHistoryReader(
             reactor, self._call, lambda: self._retention.age, self._barriers, node
         )
-        self._plain = Sequencer(reactor, self._call, self._bounds, self._barriers, node)
-        self._hearing = RedisReceiver(
-            self._barriers, self._subscriptions, self._history, self._plain, self._drop
+        self._sequencer = Sequencer(reactor, self._call, self._bounds, self._barriers, node)
+        self._receiver = RedisReceiver(
+            self._barriers, self._subscriptions, self._history, self._sequencer, self._reconnect
         )
-        self._taking = WriteProbe(reactor, self._call, self._bounds, self._say)
+        self._write_probe = WriteProbe(reactor, self._call, self._bounds, self._log_state)
         self._publisher = RedisPublisher(
-            reactor, self._call, self._bounds, self._hearing.learn, wait
+            reactor, self._call, self._bounds, self._receiver.note_position, wait
         )
-
-    # Life.
 
     def startService(self) -> None:
-        """
-        Connect, and stay connected.
-        """
         super().startService()  # type: ignore[no-untyped-call]
-        self._tick.start(TICK, now=False)
+        self._check_loop.start(CHECK_INTERVAL, now=False)
         self._reconnector.start()
         # Not in stopService: requests that are running then may still publish.
-        self._trigger = self._reactor.addSystemEventTrigger("after", "shutdown", self.close)
+        self._shutdown_trigger = self._reactor.addSystemEventTrigger(
+            "after", "shutdown", self.close
+        )
 
     def stopService(self) -> None:
-        """
-        Leave plain messages to other nodes; the rest goes on until `close`.
-        """
+        # Other nodes number plain messages from now on; the rest goes on until `close`.
         super().stopService()  # type: ignore[no-untyped-call]
-        self._plain.stop()
+        self._sequencer.stop()
 
     def close(self) -> None:
         """
-        Let go of redis; nothing is told afterwards.
+        Close the connections; the receiver gets nothing afterwards.
         """
         if self._closed or self._reconnector.stopped:
             return
         self._closed = True
-        self._tick.stop()
+        self._check_loop.stop()
         if self._reactor.running:
-            self._reactor.removeSystemEventTrigger(self._trigger)
+            self._reactor.removeSystemEventTrigger(self._shutdown_trigger)
         self._publisher.stop()
         self._history.batcher.stop()
         self._reconnector.stop()
-        self._there = False
-        self._drop("the server is stopping")  # it may be our own caller that is told so
+        self._ready = False
+        self._reconnect("the server is stopping")
 
     def reconfigure(self, retention: Retention) -> None:
-        """
-        Go on with other bounds.
-        """
         self._retention = retention
 
-    # What a broker does.
-
     def attach(self, receiver: IReceiver) -> None:
-        """
-        See `IBroker.attach`.
-        """
-        self._hearing.receiver = receiver
+        self._receiver.receiver = receiver
 
     def position(self) -> Position:
-        """
-        What was last told.
-        """
-        return self._hearing.head
+        return self._receiver.head
 
     def subscribe(self, channel: str) -> Deferred[Position]:
-        """
-        See `IBroker.subscribe`.
-        """
-        return self._subscriptions.add(channel, self._hearing.head)
+        return self._subscriptions.add(channel, self._receiver.head)
 
     def unsubscribe(self, channel: str) -> None:
-        """
-        See `IBroker.unsubscribe`.
-        """
         self._subscriptions.remove(channel)
-        self._plain.forget(channel)
+        self._sequencer.forget(channel)
 
     def publish(self, drafts: Sequence[Draft]) -> Deferred[PublishResult]:
-        """
-        Everything of one turn goes out together.
-        """
         return self._publisher.publish(drafts)
 
     def ready(self) -> bool:
-        """
-        Whether both connections are there.
-        """
-        return self._there
+        return self._ready
 
     def refuses(self) -> bool:
-        """
-        See `IRefusing.refuses`.
-        """
-        return self._there and self._taking.refuses
+        return self._ready and self._write_probe.refuses
 
     def after(self, channels: Sequence[str], since: Since) -> Deferred[Replay]:
-        """
-        See `IHistory.after`.
-        """
         return self._history.batcher.ask(channels, since)
 
-    # Being connected.
+    # The connections.
 
-    async def _stay_connected(self) -> bool:
-        self._refused = False
+    async def _connect_once(self) -> bool:
+        self._denied = False
         try:
-            await self._be_connected()
+            await self._run_connections()
         except (RedisUnavailable, RedisError, ValueError) as error:
             reason = reason_of(error) or type(error).__name__
-            self._say(f"is away: {reason}")
+            self._log_state(f"is away: {reason}")
         except AuthFailed as error:
             reason = str(error)
-            self._refused = True
-            self._say(f"does not let us in: {reason}")
+            self._denied = True
+            self._log_state(f"denies access: {reason}")
         except CancelledError:
             raise
         except Exception as error:
             reason = repr(error)
             _log.failure("while connected to redis")
-        was_ready, self._there = self._there, False
+        was_ready, self._ready = self._ready, False
         if not self._closed:
             self._publisher.close(f"redis is away: {reason}")
         return was_ready
 
     def _delay(self, attempts: int) -> float:
-        return SLOW_RETRY if self._refused else _RETRY(attempts)
+        return SLOW_RETRY if self._denied else _RETRY(attempts)
 
-    async def _be_connected(self) -> None:
+    async def _run_connections(self) -> None:
         """
-        Returns never.
+        Connect, and run the pub/sub connection as long as that for commands lasts.
 
         Raises:
-            Away, Refused, ResponseError: there is no redis any more, or not yet.
+            RedisUnavailable, AuthFailed, ResponseError: always, when the connection is
+                lost or cannot be made.
         """
         address = await find_master(self._reactor, self._server, self._timeout)
-        link = CommandConnection(self._timeout)
+        commands = CommandConnection(self._timeout)
         try:
-            await self._connect(address, link)
-            self._greeting = await link.enter(self._server)
-            self._link = link
-            link.lost.addCallback(self._deafen)
-            await self._greet(link)
+            await self._connect(address, commands)
+            self._server_info = await commands.login(self._server)
+            self._commands = commands
+            commands.lost.addCallback(self._abort_pubsub)
+            await self._open_log(commands)
             self._publisher.open()
-            attempt = 0
-            while link.connected and not self._closed:
+            attempts = 0
+            while commands.connected and not self._closed:
                 try:
-                    await self._hear(address)
+                    await self._run_pubsub(address)
                 except RedisUnavailable as error:
                     reason = str(error)
-                if link.connected and not self._closed:
-                    attempt = 0 if self._there else attempt + 1
-                    self._there = False
-                    await deferLater(self._reactor, _RETRY(attempt))
+                if commands.connected and not self._closed:
+                    attempts = 0 if self._ready else attempts + 1
+                    self._ready = False
+                    await deferLater(self._reactor, _RETRY(attempts))
                     # A redis that ends closes both connections, and is away.
-                    if link.connected and not self._closed:
-                        self._say(f"is not heard: {reason}")
-            raise RedisUnavailable(await link.lost or "the connection was lost")
+                    if commands.connected and not self._closed:
+                        self._log_state(f"loses the pub/sub connection: {reason}")
+            raise RedisUnavailable(await commands.lost or "the connection was lost")
         finally:
-            self._link = None
-            if link.transport is not None:
-                link.transport.abortConnection()
+            self._commands = None
+            if commands.transport is not None:
+                commands.transport.abortConnection()
 
-    async def _connect(self, address: Address | None, link: CommandConnection) -> None:
+    async def _connect(self, address: Address | None, connection: CommandConnection) -> None:
         endpoint = self._server.endpoint(self._reactor, address, self._timeout)
-        await connect(endpoint, link)
+        await connect(endpoint, connection)
 
-    async def _greet(self, link: CommandConnection) -> None:
+    async def _open_log(self, commands: CommandConnection) -> None:
         """
-        Learn which log this is, or have redis begin one.
+        Load the scripts, and ask redis which log it has, or make it begin one.
         """
-        known = self._hearing.known
+        newest = self._receiver.newest
         try:
-            for script in ALL:
-                await link.execute_command("SCRIPT", "LOAD", script.text)
+            for script in ALL_SCRIPTS:
+                await commands.execute_command("SCRIPT", "LOAD", script.text)
             epoch, offset, start, jumps = await self._call(
-                HELLO, secrets.token_hex(4), known.epoch, known.offset, int(self._greeting.safe)
+                HELLO,
+                secrets.token_hex(4),
+                newest.epoch,
+                newest.offset,
+                int(self._server_info.safe),
             )
         except ResponseError as error:
             reason = reason_of(error)
-            if reason.startswith(NEVER):
+            if reason.startswith(PERMANENT_ERRORS):
                 raise AuthFailed(reason) from None
             raise
         self._history.epoch = epoch.decode()
-        offsets = [int(float(one)) for one in jumps]
+        offsets = [int(float(each)) for each in jumps]
         self._history.offset_jumps = list(zip(offsets[::2], offsets[1::2], strict=True))
         self._start = Position(epoch.decode(), start)
-        self._hearing.learn(Position(epoch.decode(), offset))
-        if self._greeting.evicts:
+        self._receiver.note_position(Position(epoch.decode(), offset))
+        if self._server_info.evicts:
             _log.warn("{server}: its maxmemory-policy may evict the log", server=self._server)
 
-    async def _hear(self, address: Address | None) -> None:
+    async def _run_pubsub(self, address: Address | None) -> None:
         """
-        Listen until that is over.
+        Receive messages until the pub/sub connection is lost.
 
         Raises:
-            Away: it is.
+            RedisUnavailable: always, when the connection is lost or cannot be made.
         """
-        ear = PubSubConnection(self._timeout, self._hearing)
+        pubsub = PubSubConnection(self._timeout, self._receiver)
         try:
-            await self._connect(address, ear)
-            greeting = await ear.enter(self._server)
-            if greeting.run != self._greeting.run:
-                self._drop("another server answers now")
+            await self._connect(address, pubsub)
+            server_info = await pubsub.login(self._server)
+            if server_info.run != self._server_info.run:
+                self._reconnect("another server answers now")
                 raise RedisUnavailable("another server answers now")
-            self._ear = ear
-            self._barriers.begin()
-            ear.lost.addCallback(self._barriers.end)
-            await self._hearing.begin(ear, self._start)
+            self._pubsub = pubsub
+            self._barriers.on_connected()
+            pubsub.lost.addCallback(self._barriers.on_lost)
+            await self._receiver.start(pubsub, self._start)
             if self._closed:
                 return
-            self._there = True
-            self._taking.begin()
-            self._say("is there")
-            self._subscriptions.open(ear)
+            self._ready = True
+            self._write_probe.reset()
+            self._log_state(_CONNECTED)
+            self._subscriptions.open(pubsub)
             self._history.batcher.open()
-            self._plain.open()
-            raise RedisUnavailable(await ear.lost or "the connection was lost")
+            self._sequencer.open()
+            raise RedisUnavailable(await pubsub.lost or "the connection was lost")
         finally:
-            self._ear = None
+            self._pubsub = None
             self._subscriptions.close()
             self._history.batcher.close()
-            self._plain.close()
-            self._hearing.end()
-            self._barriers.end("")
-            if ear.transport is not None:
-                ear.abort()
+            self._sequencer.close()
+            self._receiver.stop()
+            self._barriers.on_lost("")
+            if pubsub.transport is not None:
+                pubsub.abort()
 
-    def _deafen(self, reason: str) -> str:
-        if self._ear is not None:
-            self._ear.abort(reason)
+    def _abort_pubsub(self, reason: str) -> str:
+        if self._pubsub is not None:
+            self._pubsub.abort(reason)
         return reason
 
-    def _drop(self, reason: str) -> None:
-        """
-        Begin anew, with a hello.
-        """
-        if self._link is not None:
-            self._link.abort(reason)
+    def _reconnect(self, reason: str) -> None:
+        if self._commands is not None:
+            self._commands.abort(reason)
 
-    def _say(self, state: str) -> None:
-        # A reactor that ends cuts our connections before it calls `close`.
+    def _log_state(self, state: str) -> None:
+        # A reactor that ends cuts the connections before it calls `close`.
         if not self._reactor.running:
             return
-        before, self._state = self._state, state
-        if state == "is there":
-            tell = _log.info
+        before, self._logged_state = self._logged_state, state
+        if state == _CONNECTED:
+            log = _log.info
         elif state.partition(":")[0] == before.partition(":")[0]:
-            tell = _log.debug  # still, if for another reason: refused, after it was lost
+            log = _log.debug  # the same state for another reason: refused, after it was lost
         else:
-            tell = _log.error
+            log = _log.error
         if state != before:
-            tell("redis {server} {state}", server=self._server, state=state)
+            log("redis {server} {state}", server=self._server, state=state)
 
-    def _look(self) -> None:
+    def _check(self) -> None:
         """
-        Now and then: is redis still there, and does it still reach our ear?
+        Check that redis answers and that its pub/sub messages arrive.
         """
-        if not self._there or self._ear is None:
+        if not self._ready or self._pubsub is None:
             return
-        silence = self._reactor.seconds() - self._barriers.heard_at
-        if silence > self._timeout + TICK * PULSE:
-            self._ear.abort(f"nothing is heard for {silence:.0f} seconds")
+        silence = self._reactor.seconds() - self._barriers.received_at
+        if silence > self._timeout + CHECK_INTERVAL * BARRIER_CHECKS:
+            self._pubsub.abort(f"nothing was received by pub/sub for {silence:.0f} seconds")
             return
-        self._ticks += 1
-        if self._ticks % PULSE == 0:
-            ensureDeferred(self._barriers.ask()).addErrback(
+        self._checks += 1
+        if self._checks % BARRIER_CHECKS == 0:
+            ensureDeferred(self._barriers.sync()).addErrback(
                 lambda failure: failure.trap(RedisUnavailable, ResponseError)
             )
-            self._taking.look()
-        self._plain.look()
+            self._write_probe.probe()
+        self._sequencer.check()
 
     # Scripts.
 
     def _call(self, script: Script, *arguments: Any) -> Deferred[Any]:
-        return ensureDeferred(self._run(script, arguments))
+        return ensureDeferred(self._run_script(script, arguments))
 
-    async def _run(self, script: Script, arguments: tuple[Any, ...]) -> Any:
-        link = self._link
-        if link is None:
+    async def _run_script(self, script: Script, arguments: tuple[Any, ...]) -> Any:
+        commands = self._commands
+        if commands is None:
             raise RedisUnavailable("the connection was lost")
+        run = self._server_info.run
         try:
-            answer = await link.run(script, self._keys, (self._greeting.run, *arguments))
+            answer = await commands.run_script(script, self._keys, (run, *arguments))
         except ResponseError as error:
             reason = reason_of(error)
-            if reason.startswith(NOT_NOW):
-                self._drop(reason)  # another is the master now
-            elif self._there:
-                self._taking.refused(reason)
+            if reason.startswith(TEMPORARY_ERRORS):
+                self._reconnect(reason)  # another server is the master now
+            elif self._ready:
+                self._write_probe.on_error(reason)
             raise
-        if answer is None:  # its log is gone, or somebody else's
-            self._drop("the log has gone")
-            raise RedisUnavailable("the log has gone")
-        if self._taking.refuses and script not in READING:
-            self._taking.took()
+        if answer is None:  # the log is deleted, or of another run of redis
+            self._reconnect("the log is gone")
+            raise RedisUnavailable("the log is gone")
+        if self._write_probe.refuses and script not in READ_SCRIPTS:
+            self._write_probe.on_success()
         return answer
 
     def _bounds(self) -> tuple[int, int, int]:

@@ -1,8 +1,8 @@
 """
-The two connections of a node: one asks, one listens.
+The two connections of a node to redis: one for commands, one for pub/sub.
 
-txredisapi speaks the protocol; what it would do on its own at the beginning of
-a connection, and with more than bytes, is left out.
+txredisapi implements the protocol. What it would send on its own at the beginning of a
+connection, and its conversions of anything but bytes, are left out.
 """
 
 from __future__ import annotations
@@ -22,35 +22,35 @@ from rt_twisted.brokers.peers import describe, explain
 from rt_twisted.brokers.redis.scripts import Script
 from rt_twisted.brokers.redis.server import RedisServer
 
-ENOUGH = 1 << 20  # bytes of names in one SUBSCRIBE
-NOT_NOW = ("LOADING", "MASTERDOWN", "READONLY", "BUSY")  # errors that pass
-# Errors that do not: a right that is missing, a command that a proxy does not know, a cluster.
-NEVER = ("NOPERM", "ERR", "CROSSSLOT", "MOVED")
-_PLACE = re.compile(r" script: [0-9a-f]{40}")
+MAX_COMMAND_BYTES = 1 << 20  # of names in one SUBSCRIBE
+TEMPORARY_ERRORS = ("LOADING", "MASTERDOWN", "READONLY", "BUSY")
+# A permission that is missing, a command that a proxy does not know, a cluster.
+PERMANENT_ERRORS = ("NOPERM", "ERR", "CROSSSLOT", "MOVED")
+_SCRIPT_PLACE = re.compile(r" script: [0-9a-f]{40}")
 
 
 class RedisUnavailable(Exception):
     """
-    There is no redis now; says why.
+    Raised when redis cannot be used now; the text is the reason.
     """
 
 
 class AuthFailed(Exception):
     """
-    Redis does not let us in; says why. Trying at once again is of no use.
+    Raised when redis denies access; the text is the reason. An operator has to change something.
     """
 
 
 @dataclass(frozen=True, slots=True)
 class ServerInfo:
     """
-    Who answers.
+    What a server reports of itself.
 
     Args:
-        run: of this process of redis.
-        safe: its data is all it ever had when it starts again (an append-only
-            file, and it has not taken over from another).
-        evicts: it may forget any key when memory is short.
+        run: id of this redis process.
+        safe: whether it has all of its data after a restart (an append-only
+            file, and it has not taken over from another server).
+        evicts: whether it may evict any key when memory is short.
     """
 
     run: str
@@ -60,73 +60,64 @@ class ServerInfo:
 
 def reason_of(error: BaseException | None) -> str:
     """
-    What redis says, without the place in our script where it says so.
+    Return the text of an error of redis, without the place in our script.
     """
     text = str(error)
     if text.startswith("ERR Error running script"):  # redis before 7
         text = text.rpartition(": -")[2]
-    return _PLACE.split(text)[0]
+    return _SCRIPT_PLACE.split(text)[0]
 
 
 class IPubSubListener(Protocol):
     """
-    What an ear tells.
+    Receives the messages of a pub/sub connection.
     """
 
-    def heard(self, name: bytes, payload: bytes) -> None:
+    def on_message(self, name: bytes, payload: bytes) -> None:
         """
-        *payload* was published under *name*.
+        Receive a *payload* that was published under *name*.
         """
 
-    def ignored(self, name: bytes) -> None:
+    def on_unsubscribed(self, name: bytes) -> None:
         """
-        *name* is not heard any more, and all that was asked before is done.
+        Note that *name* is unsubscribed, and that all earlier commands are carried out.
         """
 
 
 class CommandConnection(txredisapi.RedisProtocol):  # type: ignore[misc]  # it has no annotations
     """
-    Asks. Every answer must come within *seconds*, or the connection is given up.
+    Sends commands. It is closed if an answer does not arrive within *seconds*.
     """
 
     def __init__(self, seconds: float) -> None:
         super().__init__(charset=None, convertNumbers=False, replyTimeout=seconds)
         self.lost: Deferred[str] = Deferred()  # fires with the reason
         self._reason = ""
-        self._error: BaseException | None = None  # that ended it
-        self._answered = False  # in redis' protocol
-        self._given_up = False  # by us, for `_reason`
+        self._error: BaseException | None = None  # that ended the connection
+        self._answered = False  # whether anything came in redis' protocol
+        self._aborted = False  # by us, for `_reason`
         self._tls = False
 
-    def connectionMade(self) -> None:
-        """
-        Nothing is sent but what we send ourselves.
-        """
+    def connectionMade(self) -> None:  # txredisapi's own sends commands
         if hasattr(self.transport, "setTcpNoDelay"):
             self.transport.setTcpNoDelay(True)
         self.connected = 1
 
     def dataReceived(self, data: bytes, unpause: bool = False) -> None:
-        """
-        Take the next bytes, which may be those of another kind of server.
-        """
         try:
             super().dataReceived(data, unpause)
             self._answered = True
         except txredisapi.InvalidData:
-            self._foreign(data)
+            self._on_other_protocol(data)
 
-    def _foreign(self, data: bytes) -> None:
+    def _on_other_protocol(self, data: bytes) -> None:
         if self._answered:
-            self.abort("what came is not redis' protocol")
+            self.abort("the server sent what is not redis' protocol")
         else:
             self.abort(describe(data))
 
     def connectionLost(self, why: Failure) -> None:
-        """
-        What was asked fails.
-        """
-        if why.check(ConnectionAborted):  # txredisapi does that, and says nothing
+        if why.check(ConnectionAborted):  # by txredisapi, without a reason
             self._reason = self._reason or f"no answer for {self.replyTimeout:g} seconds"
         self._error = why.value
         self._reason = self._reason or why.getErrorMessage()
@@ -136,30 +127,30 @@ class CommandConnection(txredisapi.RedisProtocol):  # type: ignore[misc]  # it h
 
     def explain(self, error: Exception) -> str:
         """
-        Why nothing came of a command: *error*, or what ended the connection.
+        Return why a command failed: *error*, or what ended the connection.
         """
-        if self._given_up:
+        if self._aborted:
             return self._reason
         return explain(self._error, self._reason or str(error), self._tls, self._answered)
 
     def abort(self, reason: str = "") -> None:
         """
-        Give the connection up, for *reason*.
+        Close the connection at once, for *reason*.
         """
-        self._given_up = self._given_up or bool(reason)
+        self._aborted = self._aborted or bool(reason)
         self._reason = self._reason or reason
         self.transport.abortConnection()
 
     def _build_command(self, *args: Any, **_: Any) -> bytes:
         return _pack(*args)
 
-    async def enter(self, server: RedisServer) -> ServerInfo:
+    async def login(self, server: RedisServer) -> ServerInfo:
         """
-        Log in, choose the database, and see who answers.
+        Log in, select the database, and ask the server about itself.
 
         Raises:
-            Refused: it does not let us in.
-            Away: it cannot be used now.
+            AuthFailed: redis denies access.
+            RedisUnavailable: it cannot be used now.
         """
         self._tls = server.tls
         try:
@@ -170,14 +161,14 @@ class CommandConnection(txredisapi.RedisProtocol):  # type: ignore[misc]  # it h
                 await self.execute_command("AUTH", *login)
             if server.db:
                 await self.execute_command("SELECT", server.db)
-            said: bytes = await self.execute_command("INFO")
+            text: bytes = await self.execute_command("INFO")
         except txredisapi.ResponseError as error:
-            if str(error).startswith(NOT_NOW):
+            if str(error).startswith(TEMPORARY_ERRORS):
                 raise RedisUnavailable(str(error)) from None
             raise AuthFailed(str(error)) from None
         except txredisapi.ConnectionError as error:
             raise RedisUnavailable(self.explain(error)) from None
-        lines = [line.partition(":") for line in said.decode(errors="replace").splitlines()]
+        lines = [line.partition(":") for line in text.decode(errors="replace").splitlines()]
         info = {name: value for name, _, value in lines}
         if info.get("loading", "0") != "0":
             raise RedisUnavailable("it is loading its data")
@@ -189,13 +180,15 @@ class CommandConnection(txredisapi.RedisProtocol):  # type: ignore[misc]  # it h
             info.get("maxmemory", "0") != "0" and info.get("maxmemory_policy", "")[:3] == "all",
         )
 
-    async def run(self, script: Script, keys: tuple[str, str], arguments: tuple[Any, ...]) -> Any:
+    async def run_script(
+        self, script: Script, keys: tuple[str, str], arguments: tuple[Any, ...]
+    ) -> Any:
         """
-        Have redis run *script*.
+        Run *script* in redis and return its answer.
 
         Raises:
-            Away: the connection is lost, or there was no answer in time.
-            txredisapi.ResponseError: redis' own refusal.
+            RedisUnavailable: the connection is lost, or there was no answer in time.
+            txredisapi.ResponseError: redis answered with an error.
         """
         try:
             try:
@@ -210,37 +203,32 @@ class CommandConnection(txredisapi.RedisProtocol):  # type: ignore[misc]  # it h
 
 class PubSubConnection(CommandConnection):
     """
-    Listens.
+    Subscribes to pub/sub names and passes their messages to *listener*.
     """
 
     def __init__(self, seconds: float, listener: IPubSubListener) -> None:
         super().__init__(seconds)
         self._listener = listener
-        self.deaf = False  # hears nothing more, although bytes may be there
+        self.closed = False  # no message is passed on, although bytes may be there
 
     def dataReceived(self, data: bytes, unpause: bool = False) -> None:
-        """
-        The hot path: straight from hiredis to the listener.
-        """
+        # The hot path: straight from hiredis to the listener.
         reader, listener = self._reader, self._listener
         reader.feed(data)
         try:
-            while not self.deaf and (reply := reader.gets()) is not False:
+            while not self.closed and (reply := reader.gets()) is not False:
                 if type(reply) is not list:
                     self._take_reply(reply)
                 elif reply[0] == b"message":
-                    listener.heard(reply[1], reply[2])
+                    listener.on_message(reply[1], reply[2])
                 elif reply[0] == b"unsubscribe":
-                    listener.ignored(reply[1])
-                # That a name is heard is confirmed by what comes behind.
+                    listener.on_unsubscribed(reply[1])
+                # A SUBSCRIBE is confirmed by the answer to the UNSUBSCRIBE behind it.
         except txredisapi.InvalidData:
-            self._foreign(data)
+            self._on_other_protocol(data)
 
     def connectionLost(self, why: Failure) -> None:
-        """
-        Nothing is heard after that.
-        """
-        self.deaf = True
+        self.closed = True
         super().connectionLost(why)
 
     def _take_reply(self, reply: Any) -> None:
@@ -248,40 +236,40 @@ class PubSubConnection(CommandConnection):
         if self.replyQueue.waiting:
             self.replyReceived(reply)
         elif isinstance(reply, Exception):
-            # A SUBSCRIBE is refused: what is said to be heard would not be.
+            # A SUBSCRIBE failed: the channels would count as subscribed.
             self.abort(str(reply))
 
     def abort(self, reason: str = "") -> None:
         """
-        Hear nothing more.
+        Close the connection at once, and pass no message on.
         """
-        self.deaf = True
+        self.closed = True
         super().abort(reason)
 
-    def listen(self, names: list[bytes]) -> None:
+    def subscribe(self, names: list[bytes]) -> None:
         """
-        Hear what is published under *names*, literally.
+        Subscribe to *names*, which are no patterns.
         """
-        self._say(b"SUBSCRIBE", names)
+        self._send(b"SUBSCRIBE", names)
 
-    def ignore(self, names: list[bytes]) -> None:
+    def unsubscribe(self, names: list[bytes]) -> None:
         """
-        Do not hear it any more.
+        Unsubscribe from *names*.
         """
-        self._say(b"UNSUBSCRIBE", names)
+        self._send(b"UNSUBSCRIBE", names)
 
-    def _say(self, command: bytes, names: list[bytes]) -> None:
-        # The answers come among the messages, so there is none to wait for.
-        some: list[bytes] = []
+    def _send(self, command: bytes, names: list[bytes]) -> None:
+        # The answers come among the messages: none is waited for.
+        part: list[bytes] = []
         size = 0
         for name in names:
-            some.append(name)
+            part.append(name)
             size += len(name)
-            if size > ENOUGH:
-                self.transport.write(_pack(command, *some))
-                some, size = [], 0
-        if some:
-            self.transport.write(_pack(command, *some))
+            if size > MAX_COMMAND_BYTES:
+                self.transport.write(_pack(command, *part))
+                part, size = [], 0
+        if part:
+            self.transport.write(_pack(command, *part))
 
 
 def _pack(*words: Any) -> bytes:
@@ -292,48 +280,50 @@ def _pack(*words: Any) -> bytes:
 AnyConnection = TypeVar("AnyConnection", bound=CommandConnection)
 
 
-async def connect(endpoint: Any, link: AnyConnection) -> AnyConnection:
+async def connect(endpoint: Any, connection: AnyConnection) -> AnyConnection:
     """
-    Connect *link*.
+    Connect *connection* by *endpoint*.
 
     Raises:
-        Away: nobody is there.
+        RedisUnavailable: no server answers.
     """
-    factory = Factory.forProtocol(lambda: link)
-    factory.noisy = False  # of its start and stop, with each try
+    factory = Factory.forProtocol(lambda: connection)
+    factory.noisy = False  # each attempt would log its start and stop
     try:
         await endpoint.connect(factory)
     except CancelledError:
         raise
-    except Exception as error:  # whatever the endpoint may raise
+    except Exception as error:  # endpoints raise many kinds
         raise RedisUnavailable(str(error) or type(error).__name__) from error
-    return link
+    return connection
 
 
 async def find_master(reactor: Any, server: RedisServer, seconds: float) -> tuple[str, int] | None:
     """
-    Where the sentinels say that the master is; None if *server* has none.
+    Ask the sentinels for the master's address; None if *server* has no sentinels.
 
     Raises:
-        Away: none of them knows.
+        RedisUnavailable: no sentinel knows the master.
     """
     if not server.master:
         return None
     reasons = []
     for host, port in server.addresses:
-        one = RedisServer(((host, port),))
-        link = CommandConnection(seconds)
+        sentinel = RedisServer(((host, port),))
+        connection = CommandConnection(seconds)
         try:
-            await connect(one.endpoint(reactor, None, seconds), link)
-            found = await link.execute_command("SENTINEL", "get-master-addr-by-name", server.master)
+            await connect(sentinel.endpoint(reactor, None, seconds), connection)
+            found = await connection.execute_command(
+                "SENTINEL", "get-master-addr-by-name", server.master
+            )
             if found:
                 return found[0].decode(), int(found[1])
-            reasons.append(f"{one} knows no {server.master!r}")
+            reasons.append(f"{sentinel} has no master {server.master!r}")
         except RedisUnavailable as error:
-            reasons.append(f"{one}: {error}")
+            reasons.append(f"{sentinel}: {error}")
         except txredisapi.RedisError as error:
-            reasons.append(f"{one}: {link.explain(error)}")
+            reasons.append(f"{sentinel}: {connection.explain(error)}")
         finally:
-            if link.transport is not None:
-                link.transport.abortConnection()
+            if connection.transport is not None:
+                connection.transport.abortConnection()
     raise RedisUnavailable("; ".join(reasons))

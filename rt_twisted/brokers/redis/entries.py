@@ -1,8 +1,8 @@
 """
-How messages look in redis, and what they say of those before them. No Twisted.
+The format of messages in redis, and how missing ones are found. No Twisted.
 
-Each knows the offset of the one before it on its channel, so that whoever has
-read up to somewhere sees whether something is missing behind.
+Each message has the offset of the one before it on its channel, so that a reader of a
+part of the log can tell whether a message is missing.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 
 from rt_twisted.model.message import Message, Position
 
-PLAIN = 1  # flags; log.lua has the same
+PLAIN = 1  # flags, the same as in log.lua
 EVENT = 2
 GAP = 4
 
@@ -24,12 +24,12 @@ class Entry:
     One entry of the log.
 
     Args:
-        message: what it carries.
-        prev: offset of the one before on the channel, or one before which
+        message: the message.
+        prev: offset of the entry before on the channel, or an offset up to which
             everything is too old.
-        flags: PLAIN if it came as a plain PUBLISH, GAP if it stands for
+        flags: PLAIN for a plain PUBLISH, GAP if the entry stands for
             messages that are lost.
-        time: unix milliseconds by redis' clock; 0 for one that came live.
+        time: Unix milliseconds by redis' clock; 0 for a live entry.
     """
 
     message: Message
@@ -40,7 +40,7 @@ class Entry:
     @property
     def offset(self) -> int:
         """
-        Where in the log.
+        The message's offset in the log.
         """
         return self.message.position.offset
 
@@ -48,12 +48,12 @@ class Entry:
 @dataclass(frozen=True, slots=True)
 class ChannelSlice:
     """
-    What is left of a channel after some offset.
+    The stored entries of a channel after some offset.
 
     Args:
         entries: in order.
-        last: offset of the channel's last message, also of one that is not
-            kept; 0 if all of them are too old.
+        last: offset of the channel's last message, even if it is not
+            stored; 0 if all of them are too old.
         floor: offset up to which messages are too old.
     """
 
@@ -64,27 +64,27 @@ class ChannelSlice:
 
 def read_live(channel: str, payload: bytes) -> Entry:
     """
-    What publish.lua and number.lua send.
+    Parse a message that publish.lua or number.lua has published.
 
     Raises:
-        ValueError: it comes from somebody else.
+        ValueError: another program has published it.
     """
     head, _, data = payload.partition(b"\n")
     epoch, offset, prev, flags, event = head.decode().split(" ", 4)
     bits = int(flags)
     if bits & EVENT and ("\r" in event or "\0" in event):
-        raise ValueError("no type of an event")
+        raise ValueError("not an event type")
     position = Position(epoch, int(offset))
     message = Message(channel, data, position, event if bits & EVENT else None)
     return Entry(message, int(prev), bits)
 
 
-def read_mark(payload: bytes) -> tuple[Position, str]:
+def read_barrier(payload: bytes) -> tuple[Position, str]:
     """
-    Where the log stands, and the token of who asked.
+    Parse a barrier into the log's position and the token.
 
     Raises:
-        ValueError: it comes from somebody else.
+        ValueError: another program has published it.
     """
     epoch, offset, token = payload.decode().split(" ")
     return Position(epoch, int(offset)), token
@@ -94,22 +94,22 @@ def read_slice(
     channel: str, epoch: str, floor: int, oldest: float, last: bytes | None, rows: Iterable[Any]
 ) -> ChannelSlice:
     """
-    What recall.lua answers for a channel.
+    Parse the answer of recall.lua for a channel.
 
     Args:
         channel: its name.
         epoch: of the log.
-        floor: see `Trail`.
-        oldest: unix milliseconds; what is older is forgotten.
-        last: see `Trail`.
-        rows: of its stream, in either order.
+        floor: see `ChannelSlice`.
+        oldest: Unix milliseconds; older messages count as forgotten.
+        last: see `ChannelSlice`.
+        rows: of the channel's stream, in either order.
     """
     entries = []
     for row in rows:
         try:
             entry = _read_row(channel, epoch, row)
         except ValueError:
-            continue  # somebody else's
+            continue  # another program's
         if entry.time >= oldest:
             entries.append(entry)
     entries.sort(key=by_offset)
@@ -127,53 +127,53 @@ def _read_row(channel: str, epoch: str, row: Any) -> Entry:
 
 def by_offset(entry: Entry) -> int:
     """
-    What entries are sorted by.
+    Return the offset of *entry*, to sort by.
     """
     return entry.offset
 
 
-def find_gaps(trail: ChannelSlice, offset: int) -> list[tuple[int, int]]:
+def find_gaps(part: ChannelSlice, offset: int) -> list[tuple[int, int]]:
     """
-    Where messages after *offset* are missing: for each hole the offsets after and
-    up to which. Nothing is lost if there are none.
+    Return the gaps in *part* after *offset*: of each the offset after which, and the one
+    up to which, messages are missing.
     """
     found = []
-    for entry in trail.entries:
+    for entry in part.entries:
         if entry.offset <= offset:
             continue
         if entry.prev > offset:
             found.append((offset, entry.prev))
         offset = entry.offset
-    # Without a last one whatever there was is too old, and that ends at the floor.
-    end = trail.last or trail.floor
+    # Without a last message all messages are too old, and these end at the floor.
+    end = part.last or part.floor
     if end > offset:
         found.append((offset, end))
     return found
 
 
 def merge(
-    live: Sequence[Entry], trails: Mapping[str, ChannelSlice], head: Position
+    live: Sequence[Entry], slices: Mapping[str, ChannelSlice], head: Position
 ) -> tuple[list[Entry], list[tuple[int, str]]]:
     """
-    Join what came live and what was remembered, which overlap.
+    Join live and stored entries, which overlap.
 
     Args:
-        live: of one epoch.
-        trails: of the same, by channel, all that they have after *head*.
-        head: what is known already.
+        live: entries of one epoch.
+        slices: of the same epoch, by channel, all that is stored after *head*.
+        head: the position that is known already.
 
     Returns:
-        the entries after *head* in order, and holes: up to which offset
+        the entries after *head* in order, and the gaps: up to which offset
         something of which channel is missing.
     """
     entries = {entry.offset: entry for entry in live}
-    here: dict[str, list[Entry]] = {}
+    by_channel: dict[str, list[Entry]] = {}
     for entry in live:
-        here.setdefault(entry.message.channel, []).append(entry)
-    holes: list[tuple[int, str]] = []
-    for channel, trail in trails.items():
-        both = {entry.offset: entry for entry in (*trail.entries, *here.get(channel, ()))}
+        by_channel.setdefault(entry.message.channel, []).append(entry)
+    gaps: list[tuple[int, str]] = []
+    for channel, part in slices.items():
+        both = {entry.offset: entry for entry in (*part.entries, *by_channel.get(channel, ()))}
         entries.update(both)
-        whole = ChannelSlice(sorted(both.values(), key=by_offset), trail.last, trail.floor)
-        holes += [(upto, channel) for _, upto in find_gaps(whole, head.offset)]
-    return sorted(entries.values(), key=by_offset), holes
+        whole = ChannelSlice(sorted(both.values(), key=by_offset), part.last, part.floor)
+        gaps += [(upto, channel) for _, upto in find_gaps(whole, head.offset)]
+    return sorted(entries.values(), key=by_offset), gaps

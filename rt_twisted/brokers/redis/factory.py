@@ -1,5 +1,5 @@
 """
-A redis broker from settings.
+Builds a redis broker from the settings.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from rt_twisted.model.retention import Retention
 
 class RedisConfigError(Exception):
     """
-    A setting that cannot be.
+    Raised for a setting that cannot be used.
 
     Args:
-        name: of the setting.
+        name: the setting's.
         reason: one sentence, without secrets.
     """
 
@@ -36,29 +36,29 @@ def build_broker(
     server: str = "",
 ) -> RedisBroker:
     """
-    The broker that *options* describe.
+    Build the broker that *options* describe.
 
     Args:
         reactor: the reactor.
         options: all settings by name.
-        given: whether a setting was given at all.
-        keep: what each channel remembers.
-        server: `HOST:PORT` or a URL, instead of what the settings say; user,
+        given: tells whether a setting was given at all.
+        retention: what each channel retains.
+        server: `HOST:PORT` or a URL, instead of the address in the settings; user,
             password and all the rest are theirs.
 
     Raises:
-        Wrong: which setting, and why.
+        RedisConfigError: which setting is wrong, and why.
     """
     if not server and options["redis-url"]:
         for name in ("redis-host", "redis-port"):
             if given(name):
-                raise RedisConfigError("redis-url", f"{name} is set too; the URL has both")
+                raise RedisConfigError("redis-url", f"{name} is set too; the URL has host and port")
     names = {
         "ca": "redis-ca",
         "cert": "redis-client-cert",
         "key": "redis-client-key",
     }
-    # Whoever becomes a daemon may change its folder before it connects.
+    # A daemon may change its working directory before it connects.
     paths = {role: abspath(options[name]) for role, name in names.items() if options[name]}
     if "key" in paths and "cert" not in paths:
         raise RedisConfigError("redis-client-key", "redis-client-cert is not set")
@@ -76,11 +76,11 @@ def build_broker(
         raise RedisConfigError("redis-url", str(error)) from None
     if "cert" in paths and not place.tls and not server:
         raise RedisConfigError(
-            "redis-client-cert", "this is of use with rediss:// or sentinels:// only"
+            "redis-client-cert", "a client certificate needs rediss:// or sentinels://"
         )
     prefix, plain_prefix = options["redis-prefix"], options["redis-plain-prefix"] or ""
     if plain_prefix.startswith(prefix):
-        reason = "names that begin with redis-prefix are the daemon's own, and not listened to"
+        reason = "names that begin with redis-prefix are the daemon's own, and cannot be channels"
         raise RedisConfigError("redis-plain-prefix", reason)
     return RedisBroker(
         reactor,

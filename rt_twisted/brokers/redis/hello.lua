@@ -1,8 +1,9 @@
--- A connection begins. ARGV: run, a new epoch's name, the epoch and offset the
--- node knows of ('' if none), whether this server's file holds all it ever said.
+-- Open the log on a new connection, or begin one. ARGV: run, a name for a new epoch, the
+-- epoch and offset that the node knows ('' if none), whether this server has all of its
+-- data after a restart.
 --
--- Answers: epoch, offset, the offset after which this epoch may remember all,
--- leaps (old, new, old, new...).
+-- Returns epoch, offset, the offset after which this epoch may have all messages, and its
+-- offset jumps (old, new, old, new...).
 local run, fresh, known_epoch, known = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4])
 local safe = ARGV[5] == '1'
 local LEAP, MOST_LEAPS = 1048576, 50
@@ -11,8 +12,8 @@ local epoch, offset, since = found[2], tonumber(found[3]), tonumber(found[4])
 local anew = not (epoch and offset and since and redis.call('ZCARD', LAST) > 0)
 
 if anew then
-    -- Streams may still be there, and go on being read: so numbers go on, too. What a
-    -- node knows may be forged; beyond 2^53 Lua does not count.
+    -- Streams of before may still exist and be read: the new offsets are higher. The
+    -- node's offset may be forged; Lua's integers end at 2^53.
     offset = math.max(offset or 0, math.min(known, 2 ^ 52))
     offset = offset > 0 and offset + LEAP or 0
     since = offset
@@ -23,12 +24,12 @@ if anew then
 else
     local witness = known_epoch == epoch
     if found[1] ~= run then
-        -- Another process has this data, perhaps not all of it: no number that
-        -- may have been given is given again.
+        -- Another process has this data, perhaps not all of it: an offset that may have
+        -- been given is not given again.
         local old = offset
         offset = old + LEAP
-        -- A write that takes no memory: behind it redis lets all others of a script pass. It
-        -- may be full, and then readers shall be heard nevertheless.
+        -- A write that takes no memory: after it redis allows all others of this script, even
+        -- if its memory is full. Subscribers must be able to connect then.
         redis.call('DEL', KEYS[1])
         if witness then
             anew = known > old
@@ -43,7 +44,7 @@ else
         anew = known > offset
         local near = redis.call('ZRANGEBYSCORE', LEAPS, '(' .. whole(known), '+inf', 'LIMIT', 0, 1)[1]
         if near and known > tonumber(near) then
-            anew = true -- it was given before the leap, and is lost
+            anew = true -- the node's last message was before the jump, and is lost
         end
     end
     if anew then
@@ -54,7 +55,7 @@ end
 if anew then
     epoch = fresh
 end
-if anew or found[1] ~= run then -- else nothing is written: there may be no memory for it
+if anew or found[1] ~= run then -- otherwise write nothing: there may be no memory
     redis.call('HSET', LOG, 'run', run, 'epoch', epoch, 'offset', whole(offset), 'since', whole(since))
 end
 local leaps = redis.call('ZRANGE', LEAPS, 0, -1, 'WITHSCORES')

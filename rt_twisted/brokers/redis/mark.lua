@@ -1,4 +1,4 @@
--- ARGV: run, node, token.
+-- Send a barrier. ARGV: run, node, token.
 local log = open(ARGV[1])
 if not log then
     return false

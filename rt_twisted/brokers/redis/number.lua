@@ -1,7 +1,7 @@
 -- Number plain messages. ARGV: run, count, age (ms), bytes, owner's token; then
--- for each its channel and data.
+-- for each message its channel and data.
 --
--- Answers: for each its offset, or 0 if the channel is not the caller's (any more).
+-- Returns for each message its offset, or 0 if the caller does not have the lease.
 local log = open(ARGV[1])
 if not log then
     return false

@@ -1,7 +1,7 @@
--- ARGV: run, count, age (ms), bytes; then for each draft its channel, data,
+-- Publish drafts. ARGV: run, count, age (ms), bytes; then for each draft its channel, data,
 -- event ('' or 'e' and its name) and key ('' or 'k' and the key).
 --
--- Answers: epoch, then for each draft its offset, or 'EPOCH.OFFSET' if its key is known.
+-- Returns the epoch, then for each draft its offset, or 'EPOCH.OFFSET' if its key is known.
 local log = open(ARGV[1])
 if not log then
     return false

@@ -1,10 +1,9 @@
--- ARGV: run, node, token ('' for no mark), bytes after which it is enough; then
--- for each channel its name, the offset after which, and a count of the newest
--- (0 for all).
+-- Read stored entries. ARGV: run, node, token ('' for no barrier), bytes after which the
+-- rest of the channels is left out; then for each channel its name, the offset after which
+-- to read, and a count of the newest (0 for all).
 --
--- Answers: epoch, offset, floor, since, now (ms); then for each channel its last
--- offset (nil if not known) and entries. Perhaps not for all channels: the rest
--- is to be asked for again.
+-- Returns epoch, offset, floor, since, now (ms); then for each channel its last offset
+-- (nil if unknown) and its entries. The caller asks again for channels that are left out.
 local log = open(ARGV[1])
 if not log then
     return false
@@ -19,7 +18,7 @@ for i = 5, #ARGV, 3 do
     else
         entries = redis.pcall('XRANGE', stream, '(' .. ARGV[i + 1] .. '-0', '+')
     end
-    if entries.err then -- somebody else's key: nothing is remembered
+    if entries.err then -- another program's key: nothing is stored
         entries = {}
     end
     for _, entry in ipairs(entries) do

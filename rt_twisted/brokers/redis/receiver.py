@@ -1,19 +1,19 @@
 """
-What comes from redis, on its way to the receiver: in order, each once.
+The way of messages from redis to the hub: in order, each once.
 
-While an ear is new, what comes live is held back until the past is fetched;
-both together are told in order, with a gap where something is forgotten.
+After (re)connecting, live messages are buffered until the missed history is fetched;
+both are then delivered in order, with a gap where something is forgotten.
 """
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
 
 from twisted.logger import Logger
 from txredisapi import ResponseError
 
+from rt_twisted.brokers.interfaces import IReceiver
 from rt_twisted.brokers.redis.barriers import Barriers
 from rt_twisted.brokers.redis.connections import PubSubConnection, RedisUnavailable
 from rt_twisted.brokers.redis.entries import (
@@ -22,8 +22,8 @@ from rt_twisted.brokers.redis.entries import (
     ChannelSlice,
     Entry,
     merge,
+    read_barrier,
     read_live,
-    read_mark,
 )
 from rt_twisted.brokers.redis.history import ChannelQuery, RedisHistoryReader
 from rt_twisted.brokers.redis.publisher import OVERHEAD
@@ -33,189 +33,188 @@ from rt_twisted.model.message import NOWHERE, Position
 
 _log = Logger()
 
-HELD = 64 << 20  # bytes of live messages that wait while the past is fetched
-FETCHED = 64 << 20  # bytes of the past; of channels beyond that a gap is told
+MAX_BUFFERED = 64 << 20  # bytes of live messages, while the missed history is fetched
+MAX_FETCHED = 64 << 20  # bytes of missed history; the channels beyond get a gap
 
-Held = Entry | tuple[str, bytes]  # numbered, or plain: channel and data
+Buffered = Entry | tuple[str, bytes]  # numbered, or plain: channel and data
 
 
 class RedisReceiver:
     """
-    Tells the receiver (`IListener` for an ear).
+    Delivers messages to the hub (`IPubSubListener` of the pub/sub connection).
 
     Args:
-        marks: those that were asked for.
-        wishes: which names are which channel.
-        archive: fetches the past.
-        plain: what becomes of plain messages.
-        renew: has another hello be said, for a reason.
+        barriers: those that this node waits for.
+        subscriptions: which pub/sub name is which channel.
+        history: fetches what was missed.
+        sequencer: gets the plain messages.
+        reconnect: called with a reason to connect anew, as the log is another one.
     """
 
     def __init__(
         self,
         barriers: Barriers,
-        wishes: RedisSubscriptions,
-        archive: RedisHistoryReader,
-        plain: Sequencer,
-        renew: Callable[[str], None],
+        subscriptions: RedisSubscriptions,
+        history: RedisHistoryReader,
+        sequencer: Sequencer,
+        reconnect: Callable[[str], None],
     ) -> None:
         self._barriers = barriers
-        self._subscriptions = wishes
-        self._history = archive
-        self._plain = plain
-        self._renew = renew
-        self._ear: PubSubConnection | None = None
-        self._held: list[Held] | None = None  # while the past is fetched
-        self._held_bytes = 0
-        self.receiver: Any = None
-        self.head = NOWHERE  # what the receiver was told
-        self.known = NOWHERE  # the highest position that is known to be given
+        self._subscriptions = subscriptions
+        self._history = history
+        self._sequencer = sequencer
+        self._reconnect = reconnect
+        self._pubsub: PubSubConnection | None = None
+        self._buffer: list[Buffered] | None = None  # while the missed history is fetched
+        self._buffered_bytes = 0
+        self.receiver: IReceiver
+        self.head = NOWHERE  # the last position that the receiver has got
+        self.newest = NOWHERE  # the highest position that is known to exist
 
-    def learn(self, position: Position) -> None:
+    def note_position(self, position: Position) -> None:
         """
-        *position* was given.
+        Note that *position* was given to a message.
         """
-        known = self.known
-        if position.epoch != known.epoch or position.offset > known.offset:
-            self.known = position
+        newest = self.newest
+        if position.epoch != newest.epoch or position.offset > newest.offset:
+            self.newest = position
 
-    # What the ear hears.
+    # Callbacks of the pub/sub connection.
 
-    def ignored(self, name: bytes) -> None:
-        """
-        See `IListener.ignored`.
-        """
-        self._barriers.ignored(name)
+    def on_unsubscribed(self, name: bytes) -> None:
+        self._barriers.on_unsubscribed(name)
 
-    def heard(self, name: bytes, payload: bytes) -> None:
-        """
-        See `IListener.heard`. The hot path.
-        """
+    def on_message(self, name: bytes, payload: bytes) -> None:  # the hot path
         channel = self._subscriptions.numbered.get(name)
         if channel is not None:
             try:
                 entry = read_live(channel, payload)
             except ValueError:
-                _log.debug("somebody else publishes to {name}", name=name)
+                _log.debug("another program publishes to {name}", name=name)
                 return
-            if self._held is not None:
-                self._hold(self._held, entry, len(payload))
+            if self._buffer is not None:
+                self._append(self._buffer, entry, len(payload))
                 return
             if entry.message.position.epoch != self.head.epoch:
-                return  # somebody else's; if there is another log, a mark says so
+                return  # another program's; if there is another log, a barrier reports it
             if entry.flags & PLAIN:
-                self._plain.seen(channel, entry.message.data)
-            self._tell(entry)
+                self._sequencer.on_numbered(channel, entry.message.data)
+            self._deliver(entry)
             return
         channel = self._subscriptions.plain.get(name)
         if channel is not None:
-            if self._held is not None:
-                self._hold(self._held, (channel, payload), len(payload))
+            if self._buffer is not None:
+                self._append(self._buffer, (channel, payload), len(payload))
             else:
-                self._plain.heard(channel, payload)
+                self._sequencer.on_plain(channel, payload)
         elif name == self._barriers.control:
-            self._marked(payload)
+            self._on_barrier(payload)
 
-    def _marked(self, payload: bytes) -> None:
+    def _on_barrier(self, payload: bytes) -> None:
         try:
-            position, token = read_mark(payload)
+            position, token = read_barrier(payload)
         except ValueError:
             return
         head = self.head
         if position.epoch != self._history.epoch or (
             position.epoch == head.epoch and position.offset < head.offset
         ):
-            self._renew("its log has changed")
+            self._reconnect("its log has changed")
             return
-        if self._held is None:
-            self._reach(position)
-        self._barriers.came(token, position)
+        if self._buffer is None:
+            self._advance(position)
+        self._barriers.on_token(token, position)
 
-    def _hold(self, held: list[Held], what: Held, size: int) -> None:
-        held.append(what)
-        self._held_bytes += size + OVERHEAD
-        if self._held_bytes > HELD and self._ear is not None:
-            # What is held is fetched the next time.
-            self._ear.abort("too much comes while the past is fetched")
+    def _append(self, buffer: list[Buffered], item: Buffered, size: int) -> None:
+        buffer.append(item)
+        self._buffered_bytes += size + OVERHEAD
+        if self._buffered_bytes > MAX_BUFFERED and self._pubsub is not None:
+            # What is buffered is fetched the next time.
+            self._pubsub.abort("too many messages while the missed history is fetched")
 
-    # What the receiver is told.
+    # Calls of the hub.
 
-    def _tell(self, entry: Entry) -> None:
+    def _deliver(self, entry: Entry) -> None:
         position = entry.message.position
         if position.offset <= self.head.offset:
             return
         self.head = position
-        self.learn(position)
+        self.note_position(position)
         if entry.flags & GAP:
             self.receiver.missed(entry.message.channel, position)
         else:
             self.receiver.receive(entry.message)
 
-    def _reach(self, position: Position) -> None:
+    def _advance(self, position: Position) -> None:
         head = self.head
-        self.learn(position)
+        self.note_position(position)
         if position.epoch != head.epoch or position.offset > head.offset:
             self.head = position
             self.receiver.reached(position)
 
-    def _miss(self, offset: int, channel: str) -> None:
+    def _report_gap(self, offset: int, channel: str) -> None:
         self.head = Position(self.head.epoch, max(offset, self.head.offset))
         self.receiver.missed(channel, self.head)
 
-    # After an absence.
+    # A new connection.
 
-    async def begin(self, ear: PubSubConnection, start: Position) -> None:
+    async def start(self, pubsub: PubSubConnection, start: Position) -> None:
         """
-        Listen by *ear*, fetch what was missed, tell it in order with what came
-        meanwhile, and go live. If the log is another than before, that is said
-        first, and what was missed is all that it has after *start*.
+        Subscribe on *pubsub*, fetch what was missed, deliver it in order with what
+        arrives meanwhile, and go live.
+
+        If the log is another than before, the receiver gets its *start* first, and what
+        was missed is all that the log has after it.
 
         Raises:
-            Away: redis is not there, or does not remember itself.
+            RedisUnavailable: redis is away, or its log has changed meanwhile.
         """
-        self._ear = ear
-        self._held, self._held_bytes = [], 0
+        self._pubsub = pubsub
+        self._buffer, self._buffered_bytes = [], 0
         if start.epoch != self.head.epoch:
-            self._reach(start)
-        ear.listen([self._barriers.control])
-        new = await self._subscriptions.say_again(ear)
-        trails, skipped = await self._fetch()
-        position = await self._barriers.ask()
-        held, self._held = self._held, None
-        live = [one for one in held if isinstance(one, Entry)]
-        live = [one for one in live if one.message.position.epoch == position.epoch]
-        merged, holes = merge(live, trails, self.head)
-        self._match_plain(held, trails, {*skipped, *(channel for _, channel in holes)})
-        left = deque(sorted(holes))
+            self._advance(start)
+        pubsub.subscribe([self._barriers.control])
+        new = await self._subscriptions.resubscribe(pubsub)
+        slices, skipped = await self._fetch()
+        position = await self._barriers.sync()
+        buffer, self._buffer = self._buffer, None
+        live = [item for item in buffer if isinstance(item, Entry)]
+        live = [entry for entry in live if entry.message.position.epoch == position.epoch]
+        merged, gaps = merge(live, slices, self.head)
+        self._match_plain(buffer, slices, {*skipped, *(channel for _, channel in gaps)})
+        left = deque(sorted(gaps))
         for entry in merged:
             while left and left[0][0] < entry.offset:
-                self._miss(*left.popleft())
+                self._report_gap(*left.popleft())
             if entry.message.channel not in skipped:
-                self._tell(entry)
-        for hole in left:
-            self._miss(*hole)
-        self._reach(position)
+                self._deliver(entry)
+        for gap in left:
+            self._report_gap(*gap)
+        self._advance(position)
         for channel in skipped:
-            self._miss(position.offset, channel)
-        self._subscriptions.are_heard(new, self.head)
+            self._report_gap(position.offset, channel)
+        self._subscriptions.confirm(new, self.head)
 
-    def end(self) -> None:
+    def stop(self) -> None:
         """
-        The ear is lost.
+        Drop what is buffered: the pub/sub connection is lost.
         """
-        self._ear = None
-        self._held = None
+        self._pubsub = None
+        self._buffer = None
 
     async def _fetch(self) -> tuple[Mapping[str, ChannelSlice], set[str]]:
         """
-        What the receiver has missed; and the channels for which that is too much.
+        Return what the receiver has missed, and the channels that were skipped as there
+        was too much.
         """
         head = self.head
-        if not self._subscriptions.heard:
+        if not self._subscriptions.subscribed:
             return {}, set()
-        wants = [ChannelQuery(channel, after=head.offset) for channel in self._subscriptions.heard]
+        queries = [
+            ChannelQuery(channel, after=head.offset) for channel in self._subscriptions.subscribed
+        ]
         try:
-            result = await self._history.fetch(wants, "", FETCHED)
+            result = await self._history.fetch(queries, "", MAX_FETCHED)
         except ResponseError as error:
             raise RedisUnavailable(str(error)) from None
         if result.position.epoch != head.epoch:
@@ -223,20 +222,20 @@ class RedisReceiver:
         return result.slices, set(result.skipped)
 
     def _match_plain(
-        self, held: Sequence[Held], trails: Mapping[str, ChannelSlice], lost: Iterable[str]
+        self, buffer: Sequence[Buffered], slices: Mapping[str, ChannelSlice], lost: Iterable[str]
     ) -> None:
         """
-        Which plain messages got their number meanwhile, in the order of things.
+        Pass plain messages and their numbers to the sequencer, in order.
         """
-        live = {one.offset for one in held if isinstance(one, Entry)}
-        for channel, trail in trails.items():
-            for entry in trail.entries:
+        live = {item.offset for item in buffer if isinstance(item, Entry)}
+        for channel, part in slices.items():
+            for entry in part.entries:
                 if entry.flags & PLAIN and entry.offset not in live:
-                    self._plain.seen(channel, entry.message.data)
+                    self._sequencer.on_numbered(channel, entry.message.data)
         for channel in lost:
-            self._plain.drop(channel)
-        for one in held:
-            if not isinstance(one, Entry):
-                self._plain.heard(*one)
-            elif one.flags & PLAIN:
-                self._plain.seen(one.message.channel, one.message.data)
+            self._sequencer.drop(channel)
+        for item in buffer:
+            if not isinstance(item, Entry):
+                self._sequencer.on_plain(*item)
+            elif item.flags & PLAIN:
+                self._sequencer.on_numbered(item.message.channel, item.message.data)

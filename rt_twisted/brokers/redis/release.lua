@@ -1,9 +1,8 @@
--- Give up the right to number plain messages. ARGV: run, count, age (ms), bytes,
+-- Release leases to number plain messages. ARGV: run, count, age (ms), bytes,
 -- node, whether messages may have been lost meanwhile ('1'); then the channels.
 --
--- Answers: how many were the node's. With a loss each of these gets a gap, a
--- number without a message: who reads over it is told. So does one that is nobody's
--- any more: leases run out.
+-- Returns how many leases were the node's. With a loss each of their channels gets a gap, an
+-- offset without a message, and so does a channel whose lease has run out.
 local log = open(ARGV[1])
 if not log then
     return false

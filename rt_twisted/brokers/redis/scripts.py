@@ -1,5 +1,5 @@
 """
-What redis runs for us, each in one atomic step.
+The Lua scripts that redis runs, each in one atomic step.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ _FOLDER = Path(__file__).parent
 @dataclass(frozen=True, slots=True)
 class Script:
     """
-    A Lua script: log.lua, and then its own file, which says what it takes.
+    A Lua script: log.lua, followed by a file of its own, which documents its arguments.
 
     Args:
-        text: all of it.
-        digest: by which redis knows it.
+        text: the source.
+        digest: its SHA-1 in hexadecimal, for EVALSHA.
     """
 
     text: bytes
@@ -37,5 +37,5 @@ RECALL = _read("recall")
 ACQUIRE = _read("acquire")
 NUMBER = _read("number")
 RELEASE = _read("release")
-READING = (MARK, RECALL)  # need no memory
-ALL = (HELLO, PUBLISH, MARK, RECALL, ACQUIRE, NUMBER, RELEASE)
+READ_SCRIPTS = (MARK, RECALL)  # need no memory
+ALL_SCRIPTS = (HELLO, PUBLISH, MARK, RECALL, ACQUIRE, NUMBER, RELEASE)

@@ -1,10 +1,10 @@
 """
-Messages of a plain `PUBLISH`, which come to all nodes without a number.
+Numbers for messages of a plain `PUBLISH`, which reach all nodes without one.
 
-For each channel one node has the right to number them (a lease, which the
-scripts check); the others keep what they hear until they see its number. If
-that does not come, one of them takes the lease: what the former owner numbered
-is seen before, so that nothing is numbered twice or left out.
+For each channel one node numbers them under a lease, which the scripts check; the others
+keep what they receive until they see its number. If that does not come, one of them takes
+the lease. Everything that the former owner numbered is seen before, so that no message is
+numbered twice or left out.
 """
 
 from __future__ import annotations
@@ -25,18 +25,18 @@ from rt_twisted.brokers.redis.connections import RedisUnavailable
 from rt_twisted.brokers.redis.publisher import BATCH, BATCH_BYTES, OVERHEAD, Call, encode
 from rt_twisted.brokers.redis.scripts import ACQUIRE, NUMBER, RELEASE
 
-PATIENCE = 1.0  # seconds an owner has to number a message
-PENDING = 64 << 20  # bytes that wait for their numbers
-CHANNELS = 10_000  # of which it is known that plain messages come
+LEASE_TIMEOUT = 1.0  # seconds that the owner of a lease has to number a message
+MAX_PENDING_BYTES = 64 << 20  # of plain messages that wait for their numbers
+MAX_CHANNELS = 10_000  # with plain messages; the one longest without a message is forgotten
 
 
 class LeaseState(Enum):
     """
-    Who numbers a channel's messages.
+    The node that numbers a channel's messages.
     """
 
-    ANOTHER = "another node, or nobody"
-    ASKED = "we have asked"
+    ANOTHER = "another node, or none"
+    REQUESTED = "this node has requested the lease"
     OURS = "this node"
 
 
@@ -53,26 +53,26 @@ class PlainMessage:
 @dataclass(slots=True, eq=False)
 class PlainChannel:
     """
-    A channel that plain messages come to.
+    A channel with plain messages.
     """
 
     channel: str
-    right: LeaseState = LeaseState.ANOTHER
-    known: bool = False  # that another node has the lease
-    held: bool = False  # the lease may be in our name, as far as we know
+    lease: LeaseState = LeaseState.ANOTHER
+    owned_elsewhere: bool = False  # known to be
+    maybe_ours: bool = False  # redis may have the lease in this node's name
     waiting: deque[PlainMessage] = field(default_factory=deque)
 
 
 class Sequencer:
     """
-    Sees that every plain message gets one number.
+    Gives every plain message one number.
 
     Args:
         clock: the reactor.
         call: runs a script.
-        bounds: of the channels' history, as scripts take them.
-        marks: say when all that others have numbered is seen.
-        node: the name of this one.
+        bounds: returns the bounds of the channels' history, as scripts take them.
+        barriers: tell when all that other nodes have numbered is seen.
+        node: the name of this node.
     """
 
     def __init__(
@@ -91,260 +91,259 @@ class Sequencer:
         self._session = 0
         self._open = False
         self._stopping = False
-        self._sources: dict[str, PlainChannel] = {}  # the one longest without a message first
-        self._bytes = 0
-        self._due = False
-        self._ready: list[tuple[PlainChannel, PlainMessage]] = []  # to be numbered in this turn
-        self._owed: set[str] = set()  # channels of which something may be lost, unsaid yet
-        self._paying = 0  # answers to that which are awaited
-        self._wanting: dict[PlainChannel, bool] = {}  # leases to be asked for, perhaps taken
+        # The channel that is longest without a message comes first.
+        self._channels: dict[str, PlainChannel] = {}
+        self._pending_bytes = 0
+        self._scheduled = False
+        self._to_number: list[tuple[PlainChannel, PlainMessage]] = []  # at the next flush
+        self._gaps_due: set[str] = set()  # channels that may have lost messages
+        self._gaps_running = 0  # scripts that report them
+        self._to_acquire: dict[PlainChannel, bool] = {}  # whether from another owner too
 
-    # What the ear hears.
-
-    def heard(self, channel: str, data: bytes) -> None:
+    def on_plain(self, channel: str, data: bytes) -> None:
         """
-        A plain message came.
+        Take a plain message from the pub/sub connection.
         """
-        source = self._sources.pop(channel, None) or PlainChannel(channel)
-        self._sources[channel] = source
-        waiting = PlainMessage(data, self._clock.seconds())
-        source.waiting.append(waiting)
-        self._bytes += len(data) + OVERHEAD
-        if source.right is LeaseState.OURS:
-            self._number(source, waiting)
-        elif source.right is LeaseState.ANOTHER and not source.known:
-            self._want(source, take=False)
-        if self._bytes > PENDING:
+        source = self._channels.pop(channel, None) or PlainChannel(channel)
+        self._channels[channel] = source
+        message = PlainMessage(data, self._clock.seconds())
+        source.waiting.append(message)
+        self._pending_bytes += len(data) + OVERHEAD
+        if source.lease is LeaseState.OURS:
+            self._number(source, message)
+        elif source.lease is LeaseState.ANOTHER and not source.owned_elsewhere:
+            self._request_lease(source, take=False)
+        if self._pending_bytes > MAX_PENDING_BYTES:
             self._shed()
-        if len(self._sources) > CHANNELS:
-            oldest = next(iter(self._sources.values()))
+        if len(self._channels) > MAX_CHANNELS:
+            oldest = next(iter(self._channels.values()))
             if oldest.waiting:
                 self._lose(oldest)
             self.forget(oldest.channel)
 
-    def seen(self, channel: str, data: bytes) -> None:
+    def on_numbered(self, channel: str, data: bytes) -> None:
         """
-        A message came with its number.
+        Take a plain message that has a number now: it waits no longer.
         """
-        source = self._sources.get(channel)
+        source = self._channels.get(channel)
         if source is None:
             return
-        for index, waiting in enumerate(source.waiting):
-            if waiting.data == data:  # nearly always the first
+        for index, message in enumerate(source.waiting):
+            if message.data == data:  # nearly always the first
                 del source.waiting[index]
-                self._bytes -= len(data) + OVERHEAD
+                self._pending_bytes -= len(data) + OVERHEAD
                 return
 
     def drop(self, channel: str) -> None:
         """
-        Nobody knows any more whether what waits there has a number; its readers
-        are told of a gap.
+        Drop what waits in *channel*: its numbers may have been missed. The caller reports a gap.
         """
-        source = self._sources.get(channel)
+        source = self._channels.get(channel)
         if source is not None:
-            self._bytes -= sum([len(waiting.data) + OVERHEAD for waiting in source.waiting])
+            self._pending_bytes -= sum([len(each.data) + OVERHEAD for each in source.waiting])
             source.waiting.clear()
 
     def forget(self, channel: str) -> None:
         """
-        Nobody wants to hear *channel* any more.
+        Drop *channel* and its lease: this node is not subscribed to it any more.
         """
         self.drop(channel)
-        source = self._sources.pop(channel, None)
-        if source is not None and source.held:
-            self._give_up([channel], lossy=False)
-            source.right = LeaseState.ANOTHER
-
-    # Life.
+        source = self._channels.pop(channel, None)
+        if source is not None and source.maybe_ours:
+            self._release([channel], lossy=False)
+            source.lease = LeaseState.ANOTHER
 
     def open(self) -> None:
         """
-        The ear hears again. Channels that were ours while it did not: what came
-        meanwhile is lost, unless somebody else has taken the lease.
+        Begin anew on a new pub/sub connection.
+
+        In channels that were ours without it, messages are lost, unless another node has
+        taken the lease.
         """
         self._open = True
         self._session += 1
-        for source in self._sources.values():
-            if source.held:
-                self._owed.add(source.channel)
-            source.right, source.known, source.held = LeaseState.ANOTHER, False, False
-        self._ready.clear()
-        self._wanting.clear()
-        self._pay()
-        for source in self._sources.values():
+        for source in self._channels.values():
+            if source.maybe_ours:
+                self._gaps_due.add(source.channel)
+            source.lease, source.owned_elsewhere, source.maybe_ours = (
+                LeaseState.ANOTHER,
+                False,
+                False,
+            )
+        self._to_number.clear()
+        self._to_acquire.clear()
+        self._report_gaps()
+        for source in self._channels.values():
             if source.waiting:
-                self._want(source, take=False)
+                self._request_lease(source, take=False)
 
     def close(self) -> None:
         """
-        It does not.
+        Stop acquiring leases: the pub/sub connection is lost.
         """
         self._open = False
 
     def stop(self) -> None:
         """
-        Leave the work to others.
+        Release all leases, so that other nodes number the messages.
         """
         self._stopping = True
-        ours = [source for source in self._sources.values() if source.right is LeaseState.OURS]
+        ours = [source for source in self._channels.values() if source.lease is LeaseState.OURS]
         if self._open and ours:
-            self._give_up([source.channel for source in ours], lossy=False)
+            self._release([source.channel for source in ours], lossy=False)
         for source in ours:
-            source.right, source.known = LeaseState.ANOTHER, True
+            source.lease, source.owned_elsewhere = LeaseState.ANOTHER, True
 
-    def look(self) -> None:
+    def check(self) -> None:
         """
-        Now and then: take over what its owner does not number, and say what is
-        still to be said of losses.
+        Take over leases whose owners do not number, and report gaps that are still due;
+        called every CHECK_INTERVAL.
         """
         if not self._open or self._stopping:
             return
-        if self._owed and not self._paying:
-            self._pay()
-        # Not all nodes in one moment.
-        late = self._clock.seconds() - PATIENCE * random.uniform(1.0, 1.5)
-        for source in self._sources.values():
+        if self._gaps_due and not self._gaps_running:
+            self._report_gaps()
+        # At random, so that the nodes do not all try in one moment.
+        late = self._clock.seconds() - LEASE_TIMEOUT * random.uniform(1.0, 1.5)
+        for source in self._channels.values():
             if (
-                source.right is LeaseState.ANOTHER
+                source.lease is LeaseState.ANOTHER
                 and source.waiting
                 and source.waiting[0].time < late
             ):
-                self._want(source, take=True)
+                self._request_lease(source, take=True)
 
-    # Work.
-
-    def _want(self, source: PlainChannel, take: bool) -> None:
+    def _request_lease(self, source: PlainChannel, take: bool) -> None:
         if self._open and not self._stopping:
-            source.right = LeaseState.ASKED
-            source.held = True
-            self._wanting[source] = take
+            source.lease = LeaseState.REQUESTED
+            source.maybe_ours = True
+            self._to_acquire[source] = take
             self._schedule()
 
-    def _number(self, source: PlainChannel, waiting: PlainMessage) -> None:
-        self._ready.append((source, waiting))
+    def _number(self, source: PlainChannel, message: PlainMessage) -> None:
+        self._to_number.append((source, message))
         self._schedule()
 
     def _schedule(self) -> None:
-        if not self._due:
-            self._due = True
-            self._clock.callLater(0, self._work)
+        if not self._scheduled:
+            self._scheduled = True
+            self._clock.callLater(0, self._flush)
 
-    def _work(self) -> None:
-        self._due = False
+    def _flush(self) -> None:
+        self._scheduled = False
         if not self._open:
             return
-        ready, self._ready = self._ready, []
-        wanting, self._wanting = self._wanting, {}
+        to_number, self._to_number = self._to_number, []
+        to_acquire, self._to_acquire = self._to_acquire, {}
         for take in (False, True):
-            sources = [source for source, taking in wanting.items() if taking is take]
+            sources = [source for source, taking in to_acquire.items() if taking is take]
             for start in range(0, len(sources), BATCH):
                 self._spawn(self._acquire(sources[start : start + BATCH], take))
         batch: list[tuple[PlainChannel, PlainMessage]] = []
         size = 0
-        for one in ready:
-            if batch and (len(batch) >= BATCH or size + len(one[1].data) > BATCH_BYTES):
-                self._spawn(self._number_all(batch))
+        for each in to_number:
+            if batch and (len(batch) >= BATCH or size + len(each[1].data) > BATCH_BYTES):
+                self._spawn(self._number_batch(batch))
                 batch, size = [], 0
-            batch.append(one)
-            size += len(one[1].data)
+            batch.append(each)
+            size += len(each[1].data)
         if batch:
-            self._spawn(self._number_all(batch))
+            self._spawn(self._number_batch(batch))
 
-    def _spawn(self, work: Any) -> None:
-        ensureDeferred(work).addErrback(_not_done)
+    def _spawn(self, coroutine: Any) -> None:
+        ensureDeferred(coroutine).addErrback(_ignore_redis_errors)
 
     async def _acquire(self, sources: Sequence[PlainChannel], take: bool) -> None:
         session = self._session
         token, reached = self._barriers.expect()
         names = [encode(source.channel) for source in sources]
-        age = int(PATIENCE * 1000) if take else -1
+        age = int(LEASE_TIMEOUT * 1000) if take else -1
         try:
             granted = await self._call(ACQUIRE, self._node, token, self._token(), age, *names)
-            await reached  # all that others have numbered is seen now
+            await reached  # now all is seen that other nodes have numbered
         except (RedisUnavailable, ResponseError):
             reached.addErrback(lambda _: None)
             if session == self._session:
-                for source in sources:  # tried again when something has waited too long
-                    source.right, source.known = LeaseState.ANOTHER, True
+                for source in sources:  # tried again when a message has waited too long
+                    source.lease, source.owned_elsewhere = LeaseState.ANOTHER, True
             raise
         if session == self._session:
-            for source, one in zip(sources, granted, strict=True):
-                self._granted(source, bool(one))
+            for source, ours in zip(sources, granted, strict=True):
+                self._on_lease(source, bool(ours))
 
-    def _granted(self, source: PlainChannel, ours: bool) -> None:
-        source.known = not ours
-        source.held = ours
-        source.right = LeaseState.ANOTHER
-        if ours and self._sources.get(source.channel) is source and not self._stopping:
-            source.right = LeaseState.OURS
-            for waiting in source.waiting:
-                self._number(source, waiting)
+    def _on_lease(self, source: PlainChannel, ours: bool) -> None:
+        source.owned_elsewhere = not ours
+        source.maybe_ours = ours
+        source.lease = LeaseState.ANOTHER
+        if ours and self._channels.get(source.channel) is source and not self._stopping:
+            source.lease = LeaseState.OURS
+            for message in source.waiting:
+                self._number(source, message)
 
-    async def _number_all(self, batch: Sequence[tuple[PlainChannel, PlainMessage]]) -> None:
+    async def _number_batch(self, batch: Sequence[tuple[PlainChannel, PlainMessage]]) -> None:
         session = self._session
         arguments = [
             argument
-            for source, waiting in batch
-            for argument in (encode(source.channel), waiting.data)
+            for source, message in batch
+            for argument in (encode(source.channel), message.data)
         ]
         try:
             answer = await self._call(NUMBER, *self._bounds(), self._token(), *arguments)
         except (RedisUnavailable, ResponseError):
             if session == self._session:
-                for source, _ in batch:  # it is asked for again when it has waited too long
-                    source.right, source.known = LeaseState.ANOTHER, True
+                for source, _ in batch:  # requested again when a message has waited too long
+                    source.lease, source.owned_elsewhere = LeaseState.ANOTHER, True
             raise
         if session == self._session:
             for (source, _), offset in zip(batch, answer, strict=True):
-                if not offset and source.right is LeaseState.OURS:
+                if not offset and source.lease is LeaseState.OURS:
                     # The lease has run out, or another node has taken it.
-                    source.right, source.known = LeaseState.ANOTHER, False
-                    self._want(source, take=False)
+                    source.lease, source.owned_elsewhere = LeaseState.ANOTHER, False
+                    self._request_lease(source, take=False)
 
-    def _give_up(self, channels: Iterable[str], lossy: bool) -> Deferred[Any]:
+    def _release(self, channels: Iterable[str], lossy: bool) -> Deferred[Any]:
         names = [encode(channel) for channel in channels]
         done: Deferred[Any] = self._call(RELEASE, *self._bounds(), self._node, int(lossy), *names)
-        return done.addErrback(_not_done)
+        return done.addErrback(_ignore_redis_errors)
 
-    def _pay(self) -> None:
+    def _report_gaps(self) -> None:
         """
-        Have the channels get a gap that are owed one, unless another node
-        numbers them: it has heard what we have not.
+        Make redis append a gap to the channels where one is due, unless another node
+        numbers them: that node has received what this one has not.
         """
-        owed = list(self._owed)
-        for start in range(0, len(owed), BATCH):
-            some = owed[start : start + BATCH]
-            self._paying += 1
-            self._give_up(some, lossy=True).addCallback(self._paid, some)
+        due = list(self._gaps_due)
+        for start in range(0, len(due), BATCH):
+            channels = due[start : start + BATCH]
+            self._gaps_running += 1
+            self._release(channels, lossy=True).addCallback(self._on_gaps_reported, channels)
 
-    def _paid(self, count: int | None, channels: Sequence[str]) -> None:
-        self._paying -= 1
+    def _on_gaps_reported(self, count: int | None, channels: Sequence[str]) -> None:
+        self._gaps_running -= 1
         if count is not None:
-            self._owed.difference_update(channels)
+            self._gaps_due.difference_update(channels)
 
     def _token(self) -> str:
         return f"{self._node}:{self._session}"
 
     def _shed(self) -> None:
         """
-        Give up half of what waits, where nothing was heard for longest.
+        Drop half of what waits, from the channels that are longest without a message.
         """
-        for source in tuple(self._sources.values()):
-            if self._bytes <= PENDING // 2:
+        for source in tuple(self._channels.values()):
+            if self._pending_bytes <= MAX_PENDING_BYTES // 2:
                 return
             if source.waiting:
                 self._lose(source)
 
     def _lose(self, source: PlainChannel) -> None:
         self.drop(source.channel)
-        self._owed.add(source.channel)
-        if source.right is LeaseState.OURS:  # the gap ends the lease
-            source.right, source.known = LeaseState.ANOTHER, False
+        self._gaps_due.add(source.channel)
+        if source.lease is LeaseState.OURS:  # the gap ends the lease
+            source.lease, source.owned_elsewhere = LeaseState.ANOTHER, False
 
 
-def _not_done(failure: Failure) -> None:
+def _ignore_redis_errors(failure: Failure) -> None:
     """
-    Without redis nothing can be done; what waits is looked at when it is back.
-    The broker has said what there is to say.
+    Ignore that redis is away: the broker has logged it, and `open` begins anew.
     """
     failure.trap(RedisUnavailable, ResponseError)

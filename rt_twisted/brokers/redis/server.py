@@ -1,5 +1,5 @@
 """
-Where redis is and how to get there: URLs, TLS, Sentinel.
+The address of redis and how to connect: URLs, TLS, Sentinel.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ Address = tuple[str, int]
 @dataclass(frozen=True, slots=True)
 class RedisServer:
     """
-    One redis, and what it is told at the door.
+    The address of one redis, and the login.
 
     Args:
-        addresses: host and port; with *master* of the sentinels, tried in order.
-        path: of a unix socket instead.
-        master: the name that sentinels know it by; "" for no sentinels.
+        addresses: host and port; with *master* those of the sentinels, tried in order.
+        path: of a Unix socket instead; "" for TCP.
+        master: its name in Sentinel; "" for no sentinels.
         username: "" for redis' default user.
         password: "" for none.
         db: number of the database.
         tls: whether the connection is TLS; the server's name is verified.
-        files: for TLS.
+        files: certificates for TLS.
     """
 
     addresses: tuple[Address, ...] = (("127.0.0.1", PORT),)
@@ -48,16 +48,16 @@ class RedisServer:
         cls, text: str, username: str = "", password: str = "", files: ClientTls = NO_FILES
     ) -> RedisServer:
         """
-        Read where a redis is.
+        Parse the address of a redis.
 
         Args:
             text: `redis://[[user]:password@]host[:port][/db]`, `rediss://` for
                 TLS, `unix://[user:password@]/path[?db=N]`,
                 `sentinel://host[:port][,host...]/master[/db]` (`sentinels://`:
                 the master by TLS), or `HOST[:PORT]`.
-            username: unless the text has one.
-            password: unless the text has one.
-            files: see `Server`.
+            username: used if *text* has none.
+            password: used if *text* has none.
+            files: see `RedisServer`.
 
         Raises:
             ValueError: one sentence, without secrets.
@@ -66,7 +66,7 @@ class RedisServer:
         if url.scheme not in ("redis", "rediss", "unix", "sentinel", "sentinels"):
             raise ValueError(f"a URL of redis does not begin with {url.scheme}://")
         if url.fragment:
-            raise ValueError("a # in a URL of redis has to be written %23")
+            raise ValueError("a # in a URL of redis must be written %23")
         login, _, place = url.netloc.rpartition("@")
         user, _, secret = login.partition(":")
         common: dict[str, Any] = {
@@ -77,31 +77,35 @@ class RedisServer:
         }
         if url.scheme == "unix":
             if place or not url.path.startswith("/"):
-                raise ValueError("the path of a unix socket begins with a slash: unix:///run/...")
+                raise ValueError(
+                    "the path of a Unix socket must begin with a slash: unix:///run/..."
+                )
             return cls((), unquote(url.path), db=_database(url, ""), **common)
         segments = url.path.strip("/").split("/")
         if url.scheme.startswith("sentinel"):
             master = unquote(segments[0])
             if not master or len(segments) > 2:
-                raise ValueError("behind the sentinels comes the master's name: sentinel://h/NAME")
+                raise ValueError(
+                    "the sentinels must be followed by the master's name: sentinel://h/NAME"
+                )
             found = tuple(_address(each, SENTINEL_PORT) for each in place.split(","))
             return cls(found, "", master, db=_database(url, "".join(segments[1:])), **common)
         if len(segments) > 1:
-            raise ValueError("behind host and port comes the number of the database alone")
+            raise ValueError("host and port may be followed by the number of the database only")
         return cls((_address(place, PORT),), db=_database(url, segments[0]), **common)
 
     def __str__(self) -> str:
-        hosts = ",".join(_written(host, port) for host, port in self.addresses)
+        hosts = ",".join(_format_address(host, port) for host, port in self.addresses)
         return f"{hosts or self.path}{'/' if self.master else ''}{self.master}"
 
     def endpoint(self, reactor: Any, address: Address | None, seconds: float) -> Any:
         """
-        How to get there.
+        Return an endpoint to connect by.
 
         Args:
             reactor: the reactor.
-            address: where the master is now; None for the first of *addresses*.
-            seconds: that connecting may take.
+            address: the master's; None for the first of *addresses*.
+            seconds: time limit for connecting.
         """
         if self.path:
             return UNIXClientEndpoint(reactor, self.path, timeout=seconds)
@@ -113,14 +117,14 @@ class RedisServer:
 
 def _database(url: SplitResult, segment: str) -> int:
     """
-    The number in the path or in the query; nothing else may stand there.
+    Return the database number from the path or the query, where nothing else is allowed.
     """
     query = parse_qs(url.query, keep_blank_values=True)
     number = "".join(query.pop("db", [segment])) or "0"
     if query:
-        raise ValueError(f"a URL of redis has no {next(iter(query))!r}")
+        raise ValueError(f"a URL of redis has no parameter {next(iter(query))!r}")
     if not (number.isascii() and number.isdigit() and len(number) < 6):
-        raise ValueError(f"a database of redis is a number, not {number!r}")
+        raise ValueError(f"a database of redis must be a number, not {number!r}")
     return int(number)
 
 
@@ -135,5 +139,5 @@ def _address(text: str, port: int) -> Address:
     return host, given or port
 
 
-def _written(host: str, port: int) -> str:
+def _format_address(host: str, port: int) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

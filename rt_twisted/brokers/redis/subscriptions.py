@@ -1,5 +1,5 @@
 """
-The channels a node wants to hear, and what redis has been told of that.
+The channels that a node is subscribed to, and what redis knows of that.
 """
 
 from __future__ import annotations
@@ -15,20 +15,20 @@ from rt_twisted.brokers.redis.connections import PubSubConnection, RedisUnavaila
 from rt_twisted.brokers.redis.publisher import encode
 from rt_twisted.model.message import Position
 
-Told = tuple[str, int]  # a channel, and when redis was told
+SentSubscription = tuple[str, int]  # a channel, and the number of its SUBSCRIBE
 
 
 class RedisSubscriptions:
     """
-    Wishes are kept, and said again to each ear; many in one command.
+    Keeps subscriptions, and sends them on each pub/sub connection, many in one command.
 
     Args:
         clock: the reactor.
-        marks: says when a channel is heard.
-        prefix: what all our keys and names begin with.
-        names: what our names of pub/sub begin with.
-        plain: what a plain name has in front of the channel's; None if plain
-            messages are not heard.
+        barriers: tell when redis has carried out a command.
+        prefix: what all keys and names of the daemon begin with.
+        names: what its pub/sub names begin with.
+        plain: the prefix of plain pub/sub names before the channel; None if plain
+            messages are ignored.
     """
 
     def __init__(
@@ -39,23 +39,23 @@ class RedisSubscriptions:
         self._prefix = encode(prefix)
         self._numbered_prefix = encode(names) + b"m:"
         self._plain_prefix = None if plain is None else encode(plain)
-        self._ear: PubSubConnection | None = None
-        self._wanted: set[str] = set()
-        self._said: dict[str, int] = {}  # to this ear, and when
+        self._pubsub: PubSubConnection | None = None
+        self._requested: set[str] = set()
+        self._sent: dict[str, int] = {}  # on this connection: channels, and the SUBSCRIBE's number
         self._changed: set[str] = set()
-        self._due = False
+        self._scheduled = False
         self._waiting: dict[str, list[Deferred[Position]]] = {}
-        self.heard: set[str] = set()  # what the receiver counts on
-        self.numbered: dict[bytes, str] = {}  # names of pub/sub to channels
+        self.subscribed: set[str] = set()  # channels of which the receiver must miss nothing
+        self.numbered: dict[bytes, str] = {}  # pub/sub names of numbered messages to channels
         self.plain: dict[bytes, str] = {}
 
     def add(self, channel: str, position: Position) -> Deferred[Position]:
         """
-        See `IBroker.subscribe`; *position* is what it is told of one that is heard.
+        Subscribe to *channel*; fires with *position* if it is subscribed already.
         """
-        if channel in self.heard:
+        if channel in self.subscribed:
             return succeed(position)
-        self._wanted.add(channel)
+        self._requested.add(channel)
         done: Deferred[Position] = Deferred()
         self._waiting.setdefault(channel, []).append(done)
         self._change(channel)
@@ -63,53 +63,54 @@ class RedisSubscriptions:
 
     def remove(self, channel: str) -> None:
         """
-        See `IBroker.unsubscribe`.
+        Unsubscribe from *channel*.
         """
-        self._wanted.discard(channel)
-        self.heard.discard(channel)
+        self._requested.discard(channel)
+        self.subscribed.discard(channel)
         self._waiting.pop(channel, None)
-        if channel in self._said:
+        if channel in self._sent:
             self._change(channel)
         else:
             self._changed.discard(channel)
 
-    async def say_again(self, ear: PubSubConnection) -> list[Told]:
+    async def resubscribe(self, pubsub: PubSubConnection) -> list[SentSubscription]:
         """
-        Say all of them to a new ear.
+        Send all subscriptions on a new connection.
 
         Returns:
-            those that were not heard before; see `are_heard`.
+            those that were not subscribed before, for `confirm`.
         """
-        self._said = {}
+        self._sent = {}
         self.numbered.clear()
         self.plain.clear()
-        self._changed |= self._wanted
-        new = self._say(ear)
-        await self._barriers.settle(ear)
+        self._changed |= self._requested
+        new = self._send(pubsub)
+        await self._barriers.flush(pubsub)
         return new
 
-    def open(self, ear: PubSubConnection) -> None:
+    def open(self, pubsub: PubSubConnection) -> None:
         """
-        From now on *ear* is told of each change.
+        Send each change on *pubsub* from now on.
         """
-        self._ear = ear
+        self._pubsub = pubsub
         if self._changed:
             self._schedule()
 
     def close(self) -> None:
         """
-        There is no ear.
+        Stop sending: the pub/sub connection is lost.
         """
-        self._ear = None
-        self._said = {}
+        self._pubsub = None
+        self._sent = {}
 
-    def are_heard(self, told: Iterable[Told], position: Position) -> None:
+    def confirm(self, sent: Iterable[SentSubscription], position: Position) -> None:
         """
-        Everything after *position* is received, of those that are still wanted.
+        Fire the subscriptions of *sent* that are still requested: everything after
+        *position* is received.
         """
-        for channel, when in told:
-            if self._said.get(channel) == when and channel in self._wanted:
-                self.heard.add(channel)
+        for channel, number in sent:
+            if self._sent.get(channel) == number and channel in self._requested:
+                self.subscribed.add(channel)
                 for done in self._waiting.pop(channel, ()):
                     done.callback(position)
 
@@ -118,60 +119,60 @@ class RedisSubscriptions:
         self._schedule()
 
     def _schedule(self) -> None:
-        if self._ear is not None and not self._due:
-            self._due = True
-            self._clock.callLater(0, self._tell)
+        if self._pubsub is not None and not self._scheduled:
+            self._scheduled = True
+            self._clock.callLater(0, self._flush)
 
-    def _tell(self) -> None:
-        self._due = False
-        if self._ear is not None:
-            ensureDeferred(self._say_changes(self._ear)).addErrback(
+    def _flush(self) -> None:
+        self._scheduled = False
+        if self._pubsub is not None:
+            ensureDeferred(self._send_changes(self._pubsub)).addErrback(
                 lambda failure: failure.trap(RedisUnavailable, ResponseError)
             )
 
-    async def _say_changes(self, ear: PubSubConnection) -> None:
-        new = self._say(ear)
+    async def _send_changes(self, pubsub: PubSubConnection) -> None:
+        new = self._send(pubsub)
         if new:
-            # First that they are heard, then where the log stands.
-            await self._barriers.settle(ear)
-            self.are_heard(new, await self._barriers.ask())
+            # First that they are active, then the log's position.
+            await self._barriers.flush(pubsub)
+            self.confirm(new, await self._barriers.sync())
 
-    def _say(self, ear: PubSubConnection) -> list[Told]:
+    def _send(self, pubsub: PubSubConnection) -> list[SentSubscription]:
         changed, self._changed = self._changed, set()
-        listen: list[bytes] = []
-        ignore: list[bytes] = []
-        new: list[Told] = []
+        subscribe: list[bytes] = []
+        unsubscribe: list[bytes] = []
+        new: list[SentSubscription] = []
         for channel in changed:
-            wanted = channel in self._wanted
-            if wanted and channel not in self._said:
-                self._said[channel] = self._barriers.next_token()
+            requested = channel in self._requested
+            if requested and channel not in self._sent:
+                self._sent[channel] = self._barriers.next_token()
                 names = self._names(channel)
-                listen += names
+                subscribe += names
                 self.numbered[names[0]] = channel
                 self.plain.update(dict.fromkeys(names[1:], channel))
-            elif not wanted and channel in self._said:
-                del self._said[channel]
+            elif not requested and channel in self._sent:
+                del self._sent[channel]
                 for name in self._names(channel):
-                    ignore.append(name)
+                    unsubscribe.append(name)
                     self.numbered.pop(name, None)
                     self.plain.pop(name, None)
-            if wanted and channel not in self.heard:
-                new.append((channel, self._said[channel]))
-        if ignore:
-            ear.ignore(ignore)
-        if listen:
-            ear.listen(listen)
+            if requested and channel not in self.subscribed:
+                new.append((channel, self._sent[channel]))
+        if unsubscribe:
+            pubsub.unsubscribe(unsubscribe)
+        if subscribe:
+            pubsub.subscribe(subscribe)
         return new
 
     def _names(self, channel: str) -> list[bytes]:
         """
-        What is listened to for *channel*: its numbered messages first, so that
-        no plain one is without its number.
+        Return the pub/sub names of *channel*: that of numbered messages first, so that
+        no plain message arrives whose number would be missed.
         """
         name = encode(channel)
         names = [self._numbered_prefix + name]
         if self._plain_prefix is not None:
             plain = self._plain_prefix + name
-            if not plain.startswith(self._prefix):  # nobody reads those by asking for them
+            if not plain.startswith(self._prefix):  # the daemon's own names are no channels
                 names.append(plain)
         return names

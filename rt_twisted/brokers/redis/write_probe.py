@@ -1,6 +1,6 @@
 """
-Whether redis takes messages while it is there: it may be full, or unable to write
-its file.
+A probe that tells whether redis accepts writes while it is reachable: its memory may be
+full, or it may be unable to write its file.
 """
 
 from __future__ import annotations
@@ -14,18 +14,19 @@ from rt_twisted.brokers.redis.connections import RedisUnavailable
 from rt_twisted.brokers.redis.publisher import Call
 from rt_twisted.brokers.redis.scripts import PUBLISH
 
-QUIET = 5.0  # seconds without a refusal until all is said to be well again
+QUIET = 5.0  # seconds without a rejected write until redis counts as accepting again
 
 
 class WriteProbe:
     """
-    Tries, as nobody may publish for long, and those who watch want to know.
+    Probes with a write that stores nothing: there may be no publisher for long, and
+    monitoring needs the state all the same.
 
     Args:
         clock: the reactor.
-        call: runs a script; what comes of it is told to us.
-        bounds: of the channels' history, as scripts take them.
-        say: is told the state in words.
+        call: runs a script; its caller passes the outcome on to `on_error` and `on_success`.
+        bounds: returns the bounds of the channels' history, as scripts take them.
+        on_state: called with the state in words when it changes.
     """
 
     def __init__(
@@ -33,49 +34,49 @@ class WriteProbe:
         clock: Any,
         call: Call,
         bounds: Callable[[], tuple[int, int, int]],
-        say: Callable[[str], None],
+        on_state: Callable[[str], None],
     ) -> None:
         self._clock = clock
         self._call = call
         self._bounds = bounds
-        self._say = say
-        self._refused_at = 0.0  # when it last did; 0 for never
-        self._tried = False
+        self._on_state = on_state
+        self._refused_at = 0.0  # time of the last rejected write; 0 for none
+        self._probed = False
 
     @property
     def refuses(self) -> bool:
         """
-        Whether it takes none.
+        Whether redis rejects writes.
         """
         return self._refused_at > 0
 
-    def begin(self) -> None:
+    def reset(self) -> None:
         """
-        Redis is there, and nothing else is known.
+        Forget the state, on a new connection.
         """
-        self._refused_at, self._tried = 0.0, False
+        self._refused_at, self._probed = 0.0, False
 
-    def look(self) -> None:
+    def probe(self) -> None:
         """
-        Now and then: once when it is there, then for as long as it refuses.
+        Try a write: once on each connection, and again as long as writes are rejected.
         """
-        if not self._tried or self.refuses:
-            self._tried = True
-            tried = self._call(PUBLISH, *self._bounds())  # of no message; it writes as others do
-            tried.addErrback(lambda failure: failure.trap(RedisUnavailable, ResponseError))
+        if not self._probed or self.refuses:
+            self._probed = True
+            done = self._call(PUBLISH, *self._bounds())  # no message; it needs memory as others do
+            done.addErrback(lambda failure: failure.trap(RedisUnavailable, ResponseError))
 
-    def refused(self, reason: str) -> None:
+    def on_error(self, reason: str) -> None:
         """
-        It did, for *reason*.
+        Enter the rejecting state: redis has answered a write with an error.
         """
         self._refused_at = self._clock.seconds()
-        self._say(f"refuses: {reason}")
+        self._on_state(f"rejects writes: {reason}")
 
-    def took(self) -> None:
+    def on_success(self) -> None:
         """
-        It did not.
+        Leave the rejecting state after QUIET seconds: a write has succeeded.
         """
-        # Not with each message, if it takes some and refuses others.
+        # Not with each message, if redis accepts some and rejects others.
         if self.refuses and self._clock.seconds() - self._refused_at > QUIET:
             self._refused_at = 0.0
-            self._say("is there")
+            self._on_state("is connected")

@@ -100,7 +100,11 @@ def build(name: str, reactor: Any, settings: dict[str, Any], folder: str) -> Non
         ({"amqp_url": "amqp://h", "amqp_ca": "none"}, "amqp-ca", "of use with amqp-tls"),
         ({"amqp_host": "a,,b"}, "amqp-host", "must be hosts such as"),
         ({"redis_url": "rediss://h", "redis_client_cert": "no"}, "redis-client-cert", "No such"),
-        ({"redis_url": "redis://h", "redis_client_cert": "no"}, "redis-client-cert", "of use with"),
+        (
+            {"redis_url": "redis://h", "redis_client_cert": "no"},
+            "redis-client-cert",
+            "needs rediss",
+        ),
         ({"redis_url": "rediss://h", "redis_client_key": "k"}, "redis-client-key", "is not set"),
         ({"redis_url": "rediss://h", "redis_ca": "none"}, "redis-ca", "No such file"),
     ],
@@ -112,7 +116,7 @@ def test_settings_that_cannot_be(
     The daemon does not start, and names the setting.
     """
     monkeypatch.chdir(tmp_path)
-    if words.startswith("of use") and name.endswith("cert"):
+    if words in ("of use with", "needs rediss") and name.endswith("cert"):
         given = {**given, name.replace("-", "_"): Authority(tmp_path).pair("a", "a")[0]}
         key = str(tmp_path / "a.key")
         given[name.replace("-", "_").replace("cert", "key")] = key

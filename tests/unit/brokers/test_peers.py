@@ -87,7 +87,7 @@ def test_another_server_at_the_port_of_redis(data: bytes, words: str) -> None:
     link = CommandConnection(5)
     link.makeConnection(StringTransport())
     said: list[Any] = []
-    Deferred.fromCoroutine(link.enter(RedisServer())).addErrback(said.append)
+    Deferred.fromCoroutine(link.login(RedisServer())).addErrback(said.append)
     link.dataReceived(data)
     link.connectionLost(Failure(ConnectionDone()))
 

@@ -20,8 +20,8 @@ from rt_twisted.brokers.redis.entries import (
     Entry,
     find_gaps,
     merge,
+    read_barrier,
     read_live,
-    read_mark,
     read_slice,
 )
 from rt_twisted.brokers.redis.publisher import RedisPublisher
@@ -62,12 +62,12 @@ def test_where_redis_is(url: str, server: RedisServer) -> None:
         ("redis://", "'' is not HOST or HOST:PORT"),
         ("redis://:secret@h:port", "'h:port' is not HOST"),
         ("redis://h:70000", "'h:70000' is not HOST"),
-        ("redis://h/x", "is a number, not 'x'"),
-        ("redis://h/1/2", "the number of the database alone"),
-        ("redis://h?tls=1", "has no 'tls'"),
-        ("redis://:sec#ret@h", "has to be written %23"),
-        ("unix://run/r.sock", "begins with a slash"),
-        ("sentinel://h", "comes the master's name"),
+        ("redis://h/x", "must be a number, not 'x'"),
+        ("redis://h/1/2", "the number of the database only"),
+        ("redis://h?tls=1", "has no parameter 'tls'"),
+        ("redis://:sec#ret@h", "must be written %23"),
+        ("unix://run/r.sock", "must begin with a slash"),
+        ("sentinel://h", "must be followed by the master's name"),
     ],
 )
 def test_where_it_cannot_be(url: str, reason: str) -> None:
@@ -129,7 +129,7 @@ def test_what_comes_live() -> None:
         Message("a", data, Position("e", 7), "my event"), 5, EVENT
     )
     assert read_live("a", b"e 7 5 0 \n").message == Message("a", b"", Position("e", 7))
-    assert read_mark(b"e 7 tok") == (Position("e", 7), "tok")
+    assert read_barrier(b"e 7 tok") == (Position("e", 7), "tok")
 
 
 @given(st.binary())
@@ -137,7 +137,7 @@ def test_others_may_publish_anything(payload: bytes) -> None:
     """
     It is refused in one way.
     """
-    for read in (lambda: read_live("a", payload), lambda: read_mark(payload)):
+    for read in (lambda: read_live("a", payload), lambda: read_barrier(payload)):
         try:
             read()
         except ValueError:
