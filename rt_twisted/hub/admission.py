@@ -90,7 +90,7 @@ class Admission:
         if len(self._queue) >= self._queue_limit:
             self._rejected_since += 1
             self.rejected += 1
-            raise HttpError(503, "too many readers at once", retry=self._next_retry())
+            raise HttpError(503, "too many subscribers at once", retry=self._next_retry())
         if self._timer is None:
             self._queue_began = self._clock.seconds()
             self._timer = self._clock.callLater(TICK, self._admit_queued)

@@ -191,12 +191,12 @@ class Hub:
         if self._stopping:
             raise HttpError(503, "the server is stopping", retry=self.admission.spread_retry(2))
         if limits.subscribers and self._subscribers >= limits.subscribers:
-            raise HttpError(503, "too many readers", retry=self.admission.spread_retry(10))
+            raise HttpError(503, "too many subscribers", retry=self.admission.spread_retry(10))
         if (
             limits.subscribers_per_address
             and self._addresses[address] >= limits.subscribers_per_address
         ):
-            raise HttpError(429, "too many readers from your address", retry=10)
+            raise HttpError(429, "too many subscribers from your address", retry=10)
 
     def join(
         self,

@@ -1,6 +1,6 @@
 """
-What a real carbon stores of the exports, read back from its whisper files; and
-what graphite-web makes of that.
+Exports to a real carbon, read back from its whisper files, and graphs of
+graphite-web over them.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ for folder, _, files in os.walk(sys.argv[1]):
 print(json.dumps({name: found[name] for name in found if not name.startswith("carbon.")}))
 """
 
-PAUSE = 0.3  # seconds between two looks
+PAUSE = 0.3  # seconds between two checks
 
 Start = Callable[[str], GraphiteExporter]
 
@@ -89,13 +89,13 @@ class Carbon:
 
     def port(self, protocol: str) -> int:
         """
-        Where it takes what comes by *protocol*.
+        Return the port for *protocol*.
         """
         return self.pickles if protocol == "pickle" else self.server.port
 
     def stored(self) -> dict[str, dict[int, float]]:
         """
-        Value by second by name, of all names but its own.
+        Return value by second by name, of all names but carbon's own.
         """
         command = [str(self.python), "-c", READ, str(self.server.folder / "whisper")]
         names = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
@@ -106,7 +106,7 @@ class Carbon:
 
     def newest(self) -> dict[str, float]:
         """
-        The last value by name.
+        Return the last value by name.
         """
         return {name: values[max(values)] for name, values in self.stored().items() if values}
 
@@ -114,9 +114,9 @@ class Carbon:
 @pytest.fixture
 def carbon(serve: Serve, tmp_path: Path) -> Carbon:
     """
-    Carbon with its plaintext listeners, TCP and UDP, on one port, and that for pickles.
+    Carbon with its plaintext listeners, TCP and UDP, on one port, and one for pickles.
 
-    It lives in a venv of its own; RT_GRAPHITE in the environment names another.
+    It is installed in a venv of its own; RT_GRAPHITE in the environment names another.
     """
     home = Path(os.environ.get("RT_GRAPHITE") or ROOT / ".venv-graphite")
     program = Path(require(str(home / "bin" / "carbon-cache.py"), "carbon"))
@@ -134,7 +134,7 @@ def carbon(serve: Serve, tmp_path: Path) -> Carbon:
 @pytest_twisted.async_yield_fixture
 async def start(carbon: Carbon) -> AsyncIterator[Start]:
     """
-    Starts exporters to carbon, by protocol, that end with the test.
+    Start exporters to carbon, by protocol, and stop them after the test.
     """
     from twisted.internet import reactor
 
@@ -155,7 +155,7 @@ async def start(carbon: Carbon) -> AsyncIterator[Start]:
 
 async def repeat(export: Callable[[], None], until: Callable[[], bool]) -> None:
     """
-    Export and look, at intervals, until it is as it should be.
+    Export at intervals until *done* holds.
     """
     from twisted.internet import reactor
 
@@ -177,7 +177,7 @@ def nothing() -> None:
 @pytest.mark.parametrize("protocol", ["tcp", "udp", "pickle"])
 async def test_carbon_stores_what_was_exported(carbon: Carbon, start: Start, protocol: str) -> None:
     """
-    Every channel is one file where it belongs, however it is called, and nothing else is.
+    Every channel is one file in its folder, whatever its name is, and there is no other file.
     """
     exporter = start(protocol)
     channels = {channel: size for size, channel in enumerate(HOSTILE, 1)}
@@ -206,7 +206,7 @@ async def test_a_channel_that_vanished_ends_in_zero(
     carbon: Carbon, start: Start, protocol: str
 ) -> None:
     """
-    The graph of a channel nobody reads any more does not stay where it was.
+    The graph of a channel without subscribers does not keep its last value.
     """
     exporter = start(protocol)
 
@@ -219,11 +219,11 @@ async def test_a_channel_that_vanished_ends_in_zero(
 
 
 @pytest.mark.parametrize("protocol", ["tcp", "pickle"])
-async def test_tcp_brings_the_newest_export_to_a_carbon_that_was_killed(
+async def test_tcp_sends_the_newest_export_after_a_kill(
     carbon: Carbon, start: Start, protocol: str
 ) -> None:
     """
-    After kill -9 and a new start carbon gets the last export made meanwhile, unasked.
+    After kill -9 and a restart carbon gets the last export made meanwhile.
     """
     exporter = start(protocol)
 
@@ -235,7 +235,7 @@ async def test_tcp_brings_the_newest_export_to_a_carbon_that_was_killed(
 
     await repeat(export(1), lambda: newest() == 1)
     carbon.server.kill(signal.SIGKILL)
-    await repeat(nothing, lambda: True)  # the reactor hears of it
+    await repeat(nothing, lambda: True)  # the reactor notices it
     before = len(carbon.stored()["cyclone-sse.news"])
     for second in range(100):
         exporter.export(Counts({"news": second}), time.time() + second)
@@ -248,11 +248,9 @@ async def test_tcp_brings_the_newest_export_to_a_carbon_that_was_killed(
     assert kept == 1
 
 
-async def test_udp_goes_on_when_a_carbon_that_was_killed_is_back(
-    carbon: Carbon, start: Start
-) -> None:
+async def test_udp_continues_after_a_kill(carbon: Carbon, start: Start) -> None:
     """
-    While nobody listens exports are lost without harm; the next one is stored.
+    While carbon is down exports are lost without harm; the next one is stored.
     """
     exporter = start("udp")
 
@@ -293,7 +291,7 @@ class Web:
 
     def get(self, path: str, form: dict[str, str] | None = None) -> bytes:
         """
-        The body of a successful answer; a form is posted.
+        Return the body of a successful response; a form is sent by POST.
         """
         connection = http.client.HTTPConnection("127.0.0.1", self.server.port, timeout=PATIENCE)
         if form is None:
@@ -309,7 +307,7 @@ class Web:
 
     def evaluate(self, target: str) -> dict[str, list[float]]:
         """
-        The values of each series of *target*, without those that are none.
+        Return the values of each series of *target*, without missing ones.
         """
         path = f"/render?format=json&noCache=true&from=-2min&target={quote(target)}"
         return {
@@ -347,8 +345,8 @@ def web(carbon: Carbon, serve: Serve, tmp_path: Path) -> Web:
 @pytest.fixture
 def work(carbon: Carbon, daemon: StartDaemon) -> Iterator[None]:
     """
-    A daemon that exports to carbon every second, and some seconds of a day behind it:
-    readers come, go, and are refused; messages too.
+    A daemon that exports to carbon every second, after some seconds of load: subscribers
+    join, leave and are refused; messages are published.
     """
     server = daemon(
         "--export=graphite",
@@ -397,8 +395,9 @@ def test_graphite_web_shows_every_graph_of_the_dashboards(
     web: Web, work: None, tmp_path: Path
 ) -> None:
     """
-    Each target gives values of a daemon at work, and each graph can be drawn. RT_PICTURES in
-    the environment names a folder where they go, for docs/graphite.md.
+    Each target gives values of a daemon under load, and each graph can be drawn.
+
+    RT_PICTURES in the environment names a folder for the pictures of docs/graphite.md.
     """
     found = {target: web.evaluate(target) for target in set(graphite_targets())}
 
@@ -422,9 +421,9 @@ def test_graphite_web_shows_every_graph_of_the_dashboards(
         (pictures / f"graph-{number}.png").write_bytes(png)
 
 
-def test_graphite_web_takes_the_dashboard(web: Web) -> None:
+def test_graphite_web_stores_the_dashboard(web: Web) -> None:
     """
-    It is saved as docs/graphite.md says, and comes back whole.
+    It is saved as docs/graphite.md describes, and loaded unchanged.
     """
     state = load("graphite.json")
 

@@ -1,5 +1,5 @@
 """
-What a real Prometheus makes of /metrics.
+A real Prometheus scrapes /metrics.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ SECONDS = 6  # of work, and of scrapes
 
 def get(url: str, key: str = "") -> bytes:
     """
-    The body of a successful answer.
+    Return the body of a successful response.
     """
     headers = {"Authorization": f"Bearer {key}"} if key else {}
     with urllib.request.urlopen(
@@ -48,7 +48,7 @@ def get(url: str, key: str = "") -> bytes:
 
 def status(url: str, body: bytes | None = None, key: str = "") -> int:
     """
-    That of the answer to a GET, or, with a body, to a POST.
+    Return the status of a GET or, with a body, of a POST.
     """
     head = {"Authorization": f"Bearer {key}", "Content-Type": "application/json"}
     try:
@@ -63,7 +63,7 @@ def status(url: str, body: bytes | None = None, key: str = "") -> int:
 
 def publish(server: Server, channel: str, key: str = "p") -> int:
     """
-    Publish something, and get the status.
+    Publish a message; return the status.
     """
     body = json.dumps({"channel": channel, "message": "x"}).encode()
     return status(f"{server.url}/publish", body, key)
@@ -71,7 +71,7 @@ def publish(server: Server, channel: str, key: str = "p") -> int:
 
 def start(daemon: StartDaemon) -> Server:
     """
-    A daemon that lets channels be called anything.
+    A daemon that allows any channel name.
     """
     return daemon(
         "--stats-key=s", "--http-secret=p", r"--channel-pattern=[\s\S]{1,300}", "--max-readers=3"
@@ -81,7 +81,7 @@ def start(daemon: StartDaemon) -> Server:
 @pytest.fixture
 def prometheus(serve: Serve, tmp_path: Path) -> Any:
     """
-    Starts one that scrapes a daemon, on a private port, and has done so once.
+    Start a Prometheus on a private port, which has scraped a daemon once.
     """
     program = require("prometheus", "prometheus")
 
@@ -105,7 +105,7 @@ def prometheus(serve: Serve, tmp_path: Path) -> Any:
 
 def ask(prometheus: Server, query: str) -> list[Any]:
     """
-    The series of a query, now.
+    Return the series of a query at this time.
     """
     path = "/api/v1/query?" + urlencode({"query": query})
     said = json.loads(get(prometheus.url + path))
@@ -116,7 +116,7 @@ def ask(prometheus: Server, query: str) -> list[Any]:
 
 def health(prometheus: Server) -> tuple[str, str]:
     """
-    How the target is, and its last error.
+    Return the health of the target, and its last error.
     """
     said = json.loads(get(f"{prometheus.url}/api/v1/targets"))["data"]["activeTargets"]
     return (said[0]["health"], said[0]["lastError"]) if said else ("unknown", "")
@@ -133,7 +133,7 @@ def test_prometheus_shows_every_graph_of_the_dashboard(
     daemon: StartDaemon, prometheus: Any
 ) -> None:
     """
-    Each query gives values of a daemon at work, whatever its channels are called.
+    Each query gives values of a daemon under load, whatever its channels are called.
     """
     server = start(daemon)
     scraper = prometheus(server, "s")
@@ -145,7 +145,7 @@ def test_prometheus_shows_every_graph_of_the_dashboard(
         assert publish(server, "news", "wrong") == 401
         assert status(f"{server.url}/?channels=news") == 503  # three are allowed
         readers.pop().close()
-        time.sleep(0.5)  # until that is seen
+        time.sleep(0.5)  # until that is scraped
         readers.append(urllib.request.urlopen(f"{server.url}/?channels=news", timeout=PATIENCE))
         time.sleep(0.5)
     found = {query: ask(scraper, query) for query in prometheus_queries(".*", "10s")}
@@ -167,18 +167,18 @@ def test_prometheus_shows_every_graph_of_the_dashboard(
     assert "out-of-order" not in scraper.log and "duplicate" not in scraper.log
 
 
-def test_prometheus_hears_that_its_key_is_wrong(daemon: StartDaemon, prometheus: Any) -> None:
+def test_a_wrong_key_makes_the_target_down(daemon: StartDaemon, prometheus: Any) -> None:
     """
-    The target is down, and says why.
+    Prometheus shows the reason.
     """
     scraper = prometheus(start(daemon), "wrong")
 
     assert health(scraper) == ("down", "server returned HTTP status 401 Unauthorized")
 
 
-def test_promtool_has_nothing_to_say(daemon: StartDaemon) -> None:
+def test_promtool_reports_no_problems(daemon: StartDaemon) -> None:
     """
-    Names, units and help are as Prometheus wants them.
+    Names, units and help follow the conventions of Prometheus.
     """
     promtool = require("promtool", "prometheus")
     server = start(daemon)

@@ -1,6 +1,6 @@
 """
-The history file under a daemon that is killed, a disk that is full, and a file
-that is damaged or taken.
+The history file of a daemon that is killed, whose disk is full, or whose file is damaged
+or in use.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ MUCH = ("--history=100000", "--history-bytes=64m", "--replay-bytes=64m", "--hear
 
 class Acknowledged:
     """
-    What was published, and what the daemon has answered for.
+    Messages that were published, and those that the daemon has acknowledged.
     """
 
     def __init__(self) -> None:
@@ -38,7 +38,7 @@ class Acknowledged:
 
     async def publish_on(self, publisher: Publisher, name: str, channel: str) -> None:
         """
-        Publish one message after the other until the daemon is gone.
+        Publish one message after the other until the daemon exits.
         """
         number = 0
         while True:
@@ -55,7 +55,7 @@ class Acknowledged:
 
     def of(self, channel: str) -> list[tuple[int, str]]:
         """
-        What was acknowledged on *channel*, in order.
+        Return the acknowledged messages of *channel*, in order.
         """
         return sorted(
             (int(position.rpartition(".")[2]), text)
@@ -66,7 +66,7 @@ class Acknowledged:
 
 def replayed(server: Server, query: str) -> list[tuple[str, str]]:
     """
-    What a reader that comes now is told at once: ids and data.
+    Return what a new subscriber is replayed: ids and data.
     """
     connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=PATIENCE)
     connection.request("GET", f"/?{query}")
@@ -88,7 +88,7 @@ def replayed(server: Server, query: str) -> list[tuple[str, str]]:
 
 def publish(server: Server, channel: str, text: str, key: str = "") -> dict[str, Any]:
     """
-    The answer to a message, with its status.
+    Publish a message; return the response with its status.
     """
     connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=PATIENCE)
     headers = {"Content-Type": "text/plain", **({"Idempotency-Key": key} if key else {})}
@@ -102,9 +102,9 @@ def publish(server: Server, channel: str, text: str, key: str = "") -> dict[str,
 
 async def test_killed_in_the_middle_of_publishing(daemon: StartDaemon, tmp_path: Path) -> None:
     """
-    Twenty times, at any moment, while many publish: every acknowledged message
-    is there afterwards, once and in order; readers that come back each time
-    have heard all of it, and of no gap.
+    The daemon is killed twenty times, at any moment, while many publish. Every acknowledged
+    message is there afterwards, once and in order. Subscribers that reconnect each time have
+    received all of them, and no gap.
     """
     rng = chance()
     server = daemon(*MUCH, f"--history-file={tmp_path / 'log'}")
@@ -122,7 +122,7 @@ async def test_killed_in_the_middle_of_publishing(daemon: StartDaemon, tmp_path:
                     for number, connection in enumerate(connections)
                 ]
                 await pause(rng.uniform(0.01, 0.4))
-                if round % 4 == 1:  # somebody is away while it happens
+                if round % 4 == 1:  # some subscribers are disconnected during the kill
                     rng.choice(readers).cut("reset")
                 server.kill(SIGKILL)
                 await gatherResults(publishing)
@@ -138,7 +138,7 @@ async def test_killed_in_the_middle_of_publishing(daemon: StartDaemon, tmp_path:
                 if ends.get(channel)
             )
         )
-        await pause(0.3)  # for what must not come
+        await pause(0.3)  # for messages that must not arrive
 
     assert len(log.by_position) > 20 * ROUNDS
     for reader in readers:
@@ -155,9 +155,9 @@ async def test_killed_in_the_middle_of_publishing(daemon: StartDaemon, tmp_path:
         assert set(log.of(channel)) - set(offsets) == set()
 
 
-def test_a_stop_in_good_order(daemon: StartDaemon, tmp_path: Path) -> None:
+def test_a_clean_stop(daemon: StartDaemon, tmp_path: Path) -> None:
     """
-    All of it is in one file afterwards; keys are known after it, too.
+    All is in one file afterwards, and idempotency keys are still known.
     """
     server = daemon(f"--history-file={tmp_path / 'log'}")
     first = publish(server, "a", "1", "k")
@@ -171,7 +171,7 @@ def test_a_stop_in_good_order(daemon: StartDaemon, tmp_path: Path) -> None:
     server.start()
 
 
-def until_said(server: Server, text: str) -> None:
+def until_logged(server: Server, text: str) -> None:
     """
     Wait for a line in the log.
     """
@@ -183,7 +183,7 @@ def until_said(server: Server, text: str) -> None:
 
 class Disk:
     """
-    Where a daemon may suddenly write no more.
+    A place where a daemon may suddenly be unable to write.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -191,32 +191,26 @@ class Disk:
 
     def fill(self, server: Server) -> None:
         """
-        From now on.
+        Let no more be written.
         """
 
     def free(self, server: Server) -> None:
         """
-        And again.
+        Let the daemon write again.
         """
 
 
 class Quota(Disk):
     """
-    A limit of the size of files (setrlimit(2)): as a quota, or as a disk that is
-    not writable any more, is seen from inside.
+    A limit of the size of files (setrlimit(2)): to the daemon it looks like a quota, or a
+    disk that is not writable any more.
     """
 
     def fill(self, server: Server) -> None:
-        """
-        See `Disk.fill`.
-        """
         size = (self.folder / "log-wal").stat().st_size
         resource.prlimit(server.pid, resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
 
     def free(self, server: Server) -> None:
-        """
-        See `Disk.free`.
-        """
         limits = (resource.RLIM_INFINITY, resource.RLIM_INFINITY)
         resource.prlimit(server.pid, resource.RLIMIT_FSIZE, limits)
 
@@ -227,9 +221,6 @@ class Small(Disk):
     """
 
     def fill(self, server: Server) -> None:
-        """
-        See `Disk.fill`.
-        """
         with (self.folder / "filler").open("wb", buffering=0) as filler:
             try:
                 while True:
@@ -238,15 +229,12 @@ class Small(Disk):
                 pass
 
     def free(self, server: Server) -> None:
-        """
-        See `Disk.free`.
-        """
         (self.folder / "filler").unlink()
 
 
 def mount(folder: Path, options: str) -> bool:
     """
-    Have a file system of its own on *folder*; only root may.
+    Mount a file system of its own on *folder*; requires root.
     """
     command = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(folder)]
     return subprocess.run(command, capture_output=True, check=False).returncode == 0
@@ -268,7 +256,7 @@ def small(tmp_path: Path) -> Iterator[Path]:
 @pytest.fixture(params=[Quota, Small])
 def disk(request: pytest.FixtureRequest, tmp_path: Path) -> Disk:
     """
-    Both.
+    Each kind of disk.
     """
     folder = request.getfixturevalue("small") if request.param is Small else tmp_path
     made: Disk = request.param(folder)
@@ -280,8 +268,8 @@ BIG = "x" * 100_000
 
 async def test_a_full_disk(disk: Disk, daemon: StartDaemon) -> None:
     """
-    It is said once; readers hear all, publishers that it is not durable. When
-    there is room it is said once, and all of it survives a kill.
+    The outage and its end are logged once. Meanwhile subscribers receive all messages, and
+    publishers are told that they are not durable. After it all of them survive a kill.
     """
     server = daemon(*MUCH, f"--history-file={disk.folder / 'log'}")
     reader = Reader(server.port, ["a"])
@@ -295,7 +283,7 @@ async def test_a_full_disk(disk: Disk, daemon: StartDaemon) -> None:
         await until(lambda: len(reader.messages) == 30)
         assert server.log.count("cannot be written: ") == 1
         disk.free(server)
-        until_said(server, "is written again")
+        until_logged(server, "is written again")
         last = await publisher.publish("a", b"30")
         assert "durable" not in last
         await until(lambda: len(reader.messages) == 31)
@@ -311,7 +299,7 @@ async def test_a_full_disk(disk: Disk, daemon: StartDaemon) -> None:
 
 async def test_killed_with_a_full_disk(disk: Disk, daemon: StartDaemon) -> None:
     """
-    What was not durable is lost, and everybody who comes back is told.
+    Messages that were not durable are lost, and subscribers that reconnect get a gap.
     """
     server = daemon(*MUCH, f"--history-file={disk.folder / 'log'}")
     here, away = Reader(server.port, ["a"]), Reader(server.port, ["a"])
@@ -335,7 +323,7 @@ async def test_killed_with_a_full_disk(disk: Disk, daemon: StartDaemon) -> None:
 
 def test_a_full_disk_may_refuse(daemon: StartDaemon, tmp_path: Path) -> None:
     """
-    With unwritable=refuse it is 503, and /readyz says so.
+    With unwritable=refuse the status is 503, also of /readyz.
     """
     server = daemon(f"--history-file={tmp_path / 'log'}", "--unwritable=refuse")
     disk = Quota(tmp_path)
@@ -356,7 +344,7 @@ def test_a_full_disk_may_refuse(daemon: StartDaemon, tmp_path: Path) -> None:
 
 def test_a_read_only_disk_at_the_start(small: Path, daemon: StartDaemon) -> None:
     """
-    One sentence, and status 1.
+    The daemon logs one sentence and exits with status 1.
     """
     file = small / "log"
     daemon(f"--history-file={file}").kill(SIGTERM)
@@ -368,7 +356,7 @@ def test_a_read_only_disk_at_the_start(small: Path, daemon: StartDaemon) -> None
 
 def test_a_damaged_file(daemon: StartDaemon, tmp_path: Path) -> None:
     """
-    It is said and moved aside; a new log begins, and readers are told of the gap.
+    It is logged and moved aside; a new log begins, and subscribers get a gap.
     """
     file = tmp_path / "log"
     server = daemon(f"--history-file={file}")
@@ -378,7 +366,7 @@ def test_a_damaged_file(daemon: StartDaemon, tmp_path: Path) -> None:
     server.start()
 
     [moved] = tmp_path.glob("log.damaged-*")
-    until_said(server, f"is damaged; it is now {moved}, and a new log begins")
+    until_logged(server, f"is damaged; it is now {moved}, and a new log begins")
     got = replayed(server, f"channels=a,end&since={before}")
     assert [type for type, _ in got] == ["gap"]
     after = publish(server, "a", "2")["position"]
@@ -387,7 +375,7 @@ def test_a_damaged_file(daemon: StartDaemon, tmp_path: Path) -> None:
 
 def test_two_daemons_on_one_file(daemon: StartDaemon, tmp_path: Path) -> None:
     """
-    The second says one sentence and ends; the first goes on.
+    The second logs one sentence and exits; the first continues.
     """
     server = daemon(f"--history-file={tmp_path / 'log'}")
     with pytest.raises(NotStarted, match=r"realtime: the history file .* is in use by another"):

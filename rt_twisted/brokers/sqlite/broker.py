@@ -566,32 +566,32 @@ class SqliteBroker(Service):
     def _read_replays(self) -> None:
         if self._reading or not self._queries:
             return
-        asked: dict[HistoryQuery, list[Deferred[Replay]]] = {}
+        queries: dict[HistoryQuery, list[Deferred[Replay]]] = {}
         for _ in range(min(MAX_REPLAYS, len(self._queries))):
-            question, done = self._queries[0]
-            if question not in asked and len(asked) == MAX_QUERIES:
+            query, done = self._queries[0]
+            if query not in queries and len(queries) == MAX_QUERIES:
                 break
-            asked.setdefault(question, []).append(done)
+            queries.setdefault(query, []).append(done)
             self._queries.popleft()
         self._reading = True
         answered = self._reader.submit(
-            partial(self._store.replay, list(asked), self._written_offset)
+            partial(self._store.replay, list(queries), self._written_offset)
         )
-        answered.addErrback(self._on_read_failed, self._store, asked)
-        answered.addCallback(self._on_read, asked)
+        answered.addErrback(self._on_read_failed, self._store, queries)
+        answered.addCallback(self._on_read, queries)
         answered.addErrback(_log_unexpected)
 
     def _on_read(
-        self, replays: Sequence[Replay], asked: dict[HistoryQuery, list[Deferred[Replay]]]
+        self, replays: Sequence[Replay], queries: dict[HistoryQuery, list[Deferred[Replay]]]
     ) -> None:
         self._reading = False
-        for replay, waiting in zip(replays, asked.values(), strict=True):
+        for replay, waiting in zip(replays, queries.values(), strict=True):
             for done in waiting:
                 done.callback(replay)
         self._read_replays()
 
     def _on_read_failed(
-        self, failure: Failure, store: Store, asked: dict[HistoryQuery, list[Deferred[Replay]]]
+        self, failure: Failure, store: Store, queries: dict[HistoryQuery, list[Deferred[Replay]]]
     ) -> list[Replay]:
         failure.trap(sqlite3.Error)
         if isinstance(failure.value, sqlite3.Error) and is_damage(failure.value):
@@ -605,7 +605,7 @@ class SqliteBroker(Service):
         # Subscribers get what the hub retains itself, and a gap before it.
         return [
             Replay((), False, since.position if isinstance(since, After) else self._head)
-            for _, since in asked
+            for _, since in queries
         ]
 
 

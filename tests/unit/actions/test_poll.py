@@ -677,7 +677,7 @@ def test_an_eventsource_that_polls_is_told_when_to_reconnect() -> None:
     answer = only(polls.ask("channels=news&since=e.0", "Accept: text/event-stream"))
 
     assert answer.status == 200
-    assert answer.body == b": 429 too many readers from your address\nretry: 10000\n\n"
+    assert answer.body == b": 429 too many subscribers from your address\nretry: 10000\n\n"
     assert answer.headers["retry-after"] == "10"
 
 
