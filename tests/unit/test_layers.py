@@ -18,6 +18,11 @@ from pathlib import Path
 
 import pytest
 import twisted
+import twisted.internet.interfaces
+import twisted.logger
+import twisted.web.iweb
+import twisted.web.resource
+from zope.interface.interface import InterfaceClass
 
 import rt_twisted
 
@@ -176,7 +181,17 @@ def _is_documented_elsewhere(node: ast.Module | ast.ClassDef, child: Definition)
     if isinstance(node, ast.Module) or isinstance(child, ast.ClassDef):
         return False
     name = child.name
-    return name in _interface_methods() or bool(re.search("[a-z][A-Z]", name))
+    if name in _interface_methods() or re.search("[a-z][A-Z]", name):
+        return True
+    decorators = (ast.unparse(each) for each in node.decorator_list)
+    return name in _twisted_methods() and any(one.startswith("implementer(") for one in decorators)
+
+
+@functools.cache
+def _twisted_methods() -> frozenset[str]:
+    modules = (twisted.internet.interfaces, twisted.web.iweb, twisted.web.resource, twisted.logger)
+    found = (each for module in modules for each in vars(module).values())
+    return frozenset(name for each in found if isinstance(each, InterfaceClass) for name in each)
 
 
 @functools.cache
