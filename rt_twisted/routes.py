@@ -1,10 +1,9 @@
 """
-Route lines: `[METHOD] REGEX ACTION[:ARGUMENTS]`, as uWSGI's internal routing.
+Route lines: `[METHOD] REGEX ACTION[:ARGUMENTS]`, as in uWSGI's internal routing.
 
-A line is parsed once, at start: its pattern, its action's word, and each
-argument by itself. What a request brings is filled in afterwards, into one
-argument's value, and is not parsed again; so no request can add an argument or
-change another one.
+A line is parsed once, at start: its pattern, its action's word, and each argument
+separately. Values from a request are inserted later into the value of one argument, and
+are not parsed again: no request can add an argument or change another one.
 """
 
 from __future__ import annotations
@@ -33,7 +32,7 @@ from rt_twisted.actions.publish import PublishAction
 from rt_twisted.actions.site import ResourceAction, WsgiAction
 from rt_twisted.actions.socketio.action import SocketIOAction
 from rt_twisted.actions.sse import SseAction
-from rt_twisted.actions.static import Static
+from rt_twisted.actions.static import StaticAction
 from rt_twisted.actions.stats import StatsAction
 from rt_twisted.actions.stream import StreamAction
 from rt_twisted.actions.template import Template, parse_template
@@ -53,7 +52,7 @@ WORDS: dict[str, type[Any]] = {
     "socket.io": SocketIOAction,
     "sse": SseAction,
     "sseraw": SseAction,
-    "static": Static,
+    "static": StaticAction,
     "stats": StatsAction,
     "stream": StreamAction,
     "websocket": WebSocketAction,
@@ -84,14 +83,14 @@ _TRUTH = {"1": True, "yes": True, "true": True, "0": False, "no": False, "false"
 @dataclass(frozen=True, slots=True)
 class Route:
     """
-    One line: who answers requests whose path matches.
+    One route line: the action for requests whose path matches.
 
     Args:
         pattern: searched in the percent-decoded path.
-        method: only this one; None for all that the action serves.
+        method: the only method; None for all that the action serves.
         action: provides `IAction`.
         line: the route line.
-        context: what the action was given; None if it has no field for it.
+        context: the context that the action was given; None if it has no field for it.
     """
 
     pattern: re.Pattern[str]
@@ -103,7 +102,7 @@ class Route:
 
 class Routes:
     """
-    The lines in order; the first one that matches decides.
+    All routes in order; the first one that matches a request is used.
     """
 
     def __init__(self, routes: Iterable[Route]) -> None:
@@ -112,7 +111,7 @@ class Routes:
     @property
     def services(self) -> list[IService]:
         """
-        The actions that are services, in the order of their lines.
+        Return the actions that are services, in the order of their lines.
         """
         return [one.action for one in self._routes if IService.providedBy(one.action)]
 
@@ -138,15 +137,16 @@ class Routes:
 
     def find(self, method: str, path: str) -> tuple[Any, Match] | set[str] | None:
         """
-        The action for a request, and what its pattern found.
+        Return the action for a request, and the match of its pattern.
+
+        HEAD is served where GET is. No action serves OPTIONS: it gets the set of methods.
 
         Returns:
-            the methods that would be served, if only the method is wrong;
-            None if no line claims the path. HEAD is served where GET is, and
-            OPTIONS is nobody's: it gets the set.
+            The set of methods that are served, if only the method is wrong; None if no
+            route matches the path.
         """
         allowed: set[str] = set()
-        spare: tuple[Any, Match] | None = None
+        fallback: tuple[Any, Match] | None = None
         for route in self._routes:
             found = route.pattern.search(path)
             if found is None:
@@ -154,13 +154,13 @@ class Routes:
             methods = route.action.methods if route.method is None else (route.method,)
             if method in methods or (method == "HEAD" and "GET" in methods):
                 return route.action, _match(found, path)
-            others = getattr(route.action, "spare_methods", ()) if route.method is None else ()
-            if method in others and spare is None:
-                spare = route.action, _match(found, path)
-            allowed.update(methods, others)
+            spare = getattr(route.action, "spare_methods", ()) if route.method is None else ()
+            if method in spare and fallback is None:
+                fallback = route.action, _match(found, path)
+            allowed.update(methods, spare)
             if "GET" in methods:
                 allowed.add("HEAD")
-        return spare or allowed or None
+        return fallback or allowed or None
 
 
 class RouteServices(MultiService):
@@ -211,10 +211,10 @@ def _match(found: re.Match[str], path: str) -> Match:
 
 def parse_route(line: str, context: ActionContext) -> Route:
     """
-    Build what a route line says.
+    Parse a route line and build its action.
 
     Raises:
-        ValueError: one sentence on what is wrong with it.
+        ValueError: one sentence on what is wrong with the line.
     """
     words = line.split(None, 1)
     method = None
@@ -234,8 +234,10 @@ def parse_route(line: str, context: ActionContext) -> Route:
 
 def split_arguments(text: str) -> list[tuple[str, str]]:
     r"""
-    Cut `name=value,name=value` apart; `\` takes the next character as it is,
-    but for `\n`, `\r` and `\t`, which are a line feed, a return and a tab.
+    Split `name=value,name=value`.
+
+    A backslash escapes the next character. `\n`, `\r` and `\t` are a line feed, a
+    carriage return and a tab.
 
     Raises:
         ValueError: a part without `=`, or a backslash at the end.
@@ -267,8 +269,10 @@ def _build(
     word: str, text: str, groups: int, context: ActionContext
 ) -> tuple[Any, ActionContext | None]:
     """
+    Build an action from the arguments in *text*.
+
     Returns:
-        the action, and the context that it was given, if any.
+        The action, and the context that it was given, if any.
     """
     action_class = _find_class(word)
     if "=" in text:
@@ -281,17 +285,19 @@ def _build(
     given: dict[str, list[str]] = {}
     for name, value in pairs:
         given.setdefault(name, []).append(value)
-    context = _at_server(given.pop("server", []), context)
+    context = _context_for_server(given.pop("server", []), context)
     try:
         hints = get_type_hints(action_class)
     except NameError as error:
-        raise ValueError(f"{word}: the types of its arguments are not there: {error}") from None
-    lent = {"context": context, "word": word}
+        raise ValueError(
+            f"{word}: the types of its arguments cannot be resolved: {error}"
+        ) from None
+    provided = {"context": context, "word": word}
     arguments: dict[str, Any] = {}
-    wanted = [argument for argument in fields(action_class) if argument.init]
-    for argument in wanted:
-        if argument.name in lent:
-            arguments[argument.name] = lent[argument.name]
+    accepted = [argument for argument in fields(action_class) if argument.init]
+    for argument in accepted:
+        if argument.name in provided:
+            arguments[argument.name] = provided[argument.name]
             continue
         values = given.pop(argument.name, None)
         if values is not None:
@@ -300,7 +306,7 @@ def _build(
         elif _required(argument):
             raise ValueError(f"action {word!r} needs {argument.name}=")
     if given:
-        known = ", ".join(argument.name for argument in wanted if argument.name not in lent)
+        known = ", ".join(argument.name for argument in accepted if argument.name not in provided)
         raise ValueError(f"action {word!r} has no argument {next(iter(given))!r}; it has: {known}")
     try:
         action = action_class(**arguments)
@@ -318,10 +324,9 @@ def _build(
     return action, arguments.get("context")
 
 
-def _at_server(servers: list[str], context: ActionContext) -> ActionContext:
+def _context_for_server(servers: list[str], context: ActionContext) -> ActionContext:
     """
-    Whose channels a route is about: the daemon's own, or those of the broker
-    that `server=` names, as in uWSGI.
+    Return the context with the channels of `server=`, as in uWSGI; by default the daemon's.
     """
     if len(servers) > 1:
         raise ValueError("server= is given twice")
@@ -352,7 +357,7 @@ def _convert(name: str, kind: Any, values: Sequence[str], groups: int) -> Any:
     if kind == tuple[Template, ...]:
         return tuple(parse_template(value, groups) for value in values)
     optional = [one for one in get_args(kind) if one is not NoneType]
-    if len(optional) == 1:  # X | None: what is given is an X
+    if len(optional) == 1:  # X | None: a given value is an X
         kind = optional[0]
     if len(values) > 1:
         raise ValueError(f"{name}= is given twice")
@@ -367,8 +372,8 @@ def _convert(name: str, kind: Any, values: Sequence[str], groups: int) -> Any:
     except (KeyError, ValueError) as error:
         if kind is Template:
             raise
-        wanted = {bool: "yes or no", int: "a whole number", float: "a number"}.get(kind)
-        if wanted is None:
-            wanted = "one of " + ", ".join(member.value for member in kind)
-        raise ValueError(f"{name}= must be {wanted}, not {value!r}") from error
-    raise ValueError(f"{name}= has a type that a route line cannot give: {kind}")
+        expected = {bool: "yes or no", int: "a whole number", float: "a number"}.get(kind)
+        if expected is None:
+            expected = "one of " + ", ".join(member.value for member in kind)
+        raise ValueError(f"{name}= must be {expected}, not {value!r}") from error
+    raise ValueError(f"{name}= has a type that route lines do not support: {kind}")

@@ -1,9 +1,9 @@
 """
-Two questions of whoever watches the daemon: is it alive, may it be sent somebody?
+The actions `alive` and `ready`: liveness and readiness probes.
 
-They differ on purpose. Who is not alive is started again, and loses all its
-readers; who is not ready is left alone until it is. So the first answers as long
-as the reactor turns, whatever else is the matter.
+They differ on purpose. A daemon that is not alive is restarted, and loses all its
+subscribers; one that is not ready gets no traffic until it is. So liveness only
+needs a running reactor, whatever else is wrong.
 """
 
 from __future__ import annotations
@@ -26,15 +26,12 @@ _TEXT = "text/plain; charset=utf-8"
 @dataclass(frozen=True, slots=True)
 class LivenessAction:
     """
-    `alive`: 200, from everywhere, to everybody.
+    Answer 200 to every client, without a key: `alive`.
     """
 
     methods: ClassVar[Sequence[str]] = ("GET",)
 
     def act(self, exchange: IExchange, match: Match) -> None:
-        """
-        Answer: that is all there is to it.
-        """
         exchange.answer(200, b"alive\n", _TEXT, NO_STORE)
 
 
@@ -42,8 +39,10 @@ class LivenessAction:
 @dataclass(frozen=True, slots=True)
 class ReadinessAction:
     """
-    `ready`: 200 while readers and publishers may be sent here; else 503 and one
-    word: `stopping`, or `broker` while that is away. Open to everybody.
+    Answer 200 while the daemon accepts subscribers and publishers: `ready`.
+
+    Otherwise the response is 503 and one word: `stopping`, or `broker` while the broker is
+    not available. No key is needed.
     """
 
     context: ActionContext
@@ -51,9 +50,6 @@ class ReadinessAction:
     methods: ClassVar[Sequence[str]] = ("GET",)
 
     def act(self, exchange: IExchange, match: Match) -> None:
-        """
-        Answer from what is known.
-        """
         why_not = self.context.hub.why_not_ready()
         if why_not:
             exchange.answer(503, f"{why_not}\n".encode(), _TEXT, NO_STORE)

@@ -1,5 +1,5 @@
 """
-The daemon's numbers for Prometheus.
+The action `metrics`: the daemon's metrics for Prometheus.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from rt_twisted import __version__
 from rt_twisted.actions.context import ActionContext
 from rt_twisted.actions.headers import NO_STORE
 from rt_twisted.actions.interfaces import IAction, Match
-from rt_twisted.actions.stats import check_most, check_observer
+from rt_twisted.actions.stats import check_channel_count, check_stats_key
 from rt_twisted.http.interfaces import IExchange
 from rt_twisted.metrics.metrics import BOUNDS, ChannelCounts, Histogram
 from rt_twisted.metrics.snapshot import Snapshot, StatsQuery, WorkerMetrics
@@ -33,21 +33,22 @@ from rt_twisted.metrics.snapshot import Snapshot, StatsQuery, WorkerMetrics
 if TYPE_CHECKING:
     from prometheus_client import Metric
 
-LONGEST = 200  # characters of a channel's name in a label; settings may allow longer ones
+MAX_LABEL = 200  # characters of a channel's name in a label; settings may allow longer ones
 
 
 @implementer(IAction)
 @dataclass(frozen=True, slots=True)
 class MetricsAction:
     """
-    `metrics`: what Prometheus scrapes (text format 0.0.4), for who may see the
-    numbers; the key goes as `Authorization: Bearer` or `?key=`.
+    Answer a scrape in Prometheus' text format 0.0.4: `metrics`.
+
+    The key is sent as `Authorization: Bearer` or `?key=`.
 
     Args:
-        house: the daemon.
-        channels: how many have series of their own, those with the most
-            readers; the others are summed. Clients choose names, and each is a
-            series that Prometheus keeps.
+        context: the hub and the settings.
+        channels: how many channels have series of their own, those with the most
+            subscribers; the others are summed. Clients choose names, and Prometheus
+            stores a series for each.
     """
 
     context: ActionContext
@@ -57,17 +58,14 @@ class MetricsAction:
     methods: ClassVar[Sequence[str]] = ("GET",)
 
     def __post_init__(self) -> None:
-        check_most(self.channels)
+        check_channel_count(self.channels)
 
     def act(self, exchange: IExchange, match: Match) -> Deferred[None]:
-        """
-        Answer, to who may see it.
-        """
-        check_observer(self.context, exchange)
+        check_stats_key(self.context, exchange)
 
-        def answer(look: Snapshot) -> None:
+        def answer(snapshot: Snapshot) -> None:
             if not exchange.answered:
-                body = generate_latest(MetricsCollector(look))
+                body = generate_latest(MetricsCollector(snapshot))
                 exchange.answer(200, body, CONTENT_TYPE_PLAIN_0_0_4, NO_STORE)
 
         return self.context.snapshot(StatsQuery(max_channels=self.channels)).addCallback(answer)
@@ -75,58 +73,79 @@ class MetricsAction:
 
 class MetricsCollector(Collector):
     """
-    What the daemon counts, as Prometheus wants it; nothing is counted twice.
+    Convert a snapshot to Prometheus' metric families; nothing is counted a second time.
 
     Args:
-        look: at it.
+        snapshot: of the daemon.
     """
 
-    def __init__(self, look: Snapshot) -> None:
-        self._look = look
+    def __init__(self, snapshot: Snapshot) -> None:
+        self._snapshot = snapshot
 
     def collect(self) -> Iterator[Metric]:
-        """
-        All metrics as they stand now.
-        """
-        n, shown, others = self._look.metrics, self._look.shown, self._look.others
-        yield InfoMetricFamily("realtime", "What runs here.", {"version": __version__})
-        yield _gauge("realtime_uptime_seconds", "Since the start.", n.uptime)
-        yield _total("process_cpu_seconds", "User and system time.", n.cpu_seconds)
-        yield _gauge("process_resident_memory_bytes", "Memory held.", n.memory_bytes)
+        n, shown, others = self._snapshot.metrics, self._snapshot.shown, self._snapshot.others
+        yield InfoMetricFamily("realtime", "Version of the daemon.", {"version": __version__})
+        yield _gauge("realtime_uptime_seconds", "Seconds since the start.", n.uptime)
+        yield _total("process_cpu_seconds", "User and system CPU time.", n.cpu_seconds)
+        yield _gauge("process_resident_memory_bytes", "Resident memory.", n.memory_bytes)
 
-        yield _gauge("realtime_readers", "Readers connected now.", n.subscribers)
-        yield _gauge("realtime_readers_limit", "Readers allowed at once.", n.subscribers_limit)
-        yield _gauge("realtime_readers_joining", "Readers waiting for the broker.", n.joining)
-        yield _gauge("realtime_broker_up", "Whether it can be reached.", int(not n.broker_away))
-        yield _gauge("realtime_broker_refuses", "Takes no messages.", int(bool(n.broker_refuses)))
-        yield _gauge("realtime_readers_behind", "Readers with bytes waiting.", n.behind)
-        yield _gauge("realtime_backlog_bytes", "Bytes that wait for them.", n.waiting_bytes)
-        yield _total("realtime_readers_joined", "Readers that ever joined.", n.joined)
-        yield _totals("realtime_readers_closed", "Readers gone.", "cause", n.closed)
+        yield _gauge("realtime_readers", "Subscribers connected now.", n.subscribers)
+        yield _gauge("realtime_readers_limit", "Maximum of subscribers.", n.subscribers_limit)
+        yield _gauge("realtime_readers_joining", "Subscribers waiting for the broker.", n.joining)
+        yield _gauge(
+            "realtime_broker_up", "Whether the broker is available.", int(not n.broker_away)
+        )
+        yield _gauge(
+            "realtime_broker_refuses",
+            "Whether the broker rejects messages.",
+            int(bool(n.broker_refuses)),
+        )
+        yield _gauge("realtime_readers_behind", "Subscribers with a backlog.", n.behind)
+        yield _gauge("realtime_backlog_bytes", "Bytes in backlogs.", n.waiting_bytes)
+        yield _total("realtime_readers_joined", "Subscribers that joined.", n.joined)
+        yield _totals(
+            "realtime_readers_closed", "Subscribers that were disconnected.", "cause", n.closed
+        )
         refused = n.refused
         yield _totals(
-            "realtime_readers_refused", "Readers not let in.", "reason", refused["readers"]
+            "realtime_readers_refused",
+            "Subscribers that were rejected.",
+            "reason",
+            refused["readers"],
         )
         yield _total("realtime_messages_published", "Messages received.", n.published)
-        yield _total("realtime_messages_delivered", "Messages handed to readers.", n.delivered)
-        yield _totals(
-            "realtime_publishes_refused", "Publish requests.", "reason", refused["publishes"]
-        )
-        yield _total("realtime_gaps", "Times a reader was told of a gap.", n.gaps)
-        yield _gauge("realtime_history_bytes", "Bytes kept for replay.", n.history_bytes)
-        yield _gauge("realtime_websockets", "Websockets open now.", n.websockets)
-        yield _total("realtime_websocket_frames", "Frames received.", n.websocket_frames)
         yield _total(
-            "realtime_websocket_messages", "Clients' messages processed.", n.websocket_messages
+            "realtime_messages_delivered", "Messages delivered to subscribers.", n.delivered
         )
-        yield _gauge("realtime_inbound_bytes", "Incomplete input.", n.inbound_bytes)
-        yield _total("realtime_inbound_dropped", "Incomplete input refused.", n.inbound_dropped)
+        yield _totals(
+            "realtime_publishes_refused",
+            "Publish requests that were rejected.",
+            "reason",
+            refused["publishes"],
+        )
+        yield _total("realtime_gaps", "Gaps reported to subscribers.", n.gaps)
+        yield _gauge("realtime_history_bytes", "Bytes of retained messages.", n.history_bytes)
+        yield _gauge("realtime_websockets", "Websockets open now.", n.websockets)
+        yield _total("realtime_websocket_frames", "Websocket frames received.", n.websocket_frames)
+        yield _total(
+            "realtime_websocket_messages",
+            "Messages received from websocket clients.",
+            n.websocket_messages,
+        )
+        yield _gauge("realtime_inbound_bytes", "Bytes of incomplete input.", n.inbound_bytes)
+        yield _total(
+            "realtime_inbound_dropped",
+            "Incomplete requests and messages rejected.",
+            n.inbound_dropped,
+        )
         statuses = {str(status): count for status, count in n.requests.items()}
         yield _totals("realtime_http_requests", "Responses begun.", "status", statuses)
         yield _histogram("realtime_fanout_seconds", n.fanout)
 
         yield _gauge(
-            "realtime_channels", "Channels with readers.", self._look.channels_with_subscribers
+            "realtime_channels",
+            "Channels with subscribers.",
+            self._snapshot.channels_with_subscribers,
         )
         yield _by_channel(shown)
         yield _messages_by_channel(shown)
@@ -135,17 +154,17 @@ class MetricsCollector(Collector):
             "Subscriptions to channels without series.",
             others.subscribers,
         )
-        if self._look.workers:
-            yield from _by_worker(self._look.workers)
+        if self._snapshot.workers:
+            yield from _by_worker(self._snapshot.workers)
 
 
 def label(name: str) -> str:
     """
-    A channel's name as a label: valid Unicode, at most LONGEST characters.
-    Prometheus takes every character; what has a meaning in its text is escaped
-    by its own library.
+    Return a channel's name as a label: valid Unicode, at most MAX_LABEL characters.
+
+    Prometheus accepts every character; its own library escapes those with a meaning.
     """
-    return name[:LONGEST].encode(errors="replace").decode()
+    return name[:MAX_LABEL].encode(errors="replace").decode()
 
 
 def _gauge(name: str, text: str, value: float) -> Metric:
@@ -168,7 +187,7 @@ def _histogram(name: str, histogram: Histogram) -> Metric:
     upto = accumulate(histogram.buckets)
     return HistogramMetricFamily(
         name,
-        "From receipt of a turn's first message to its last reader written.",
+        "From receipt of the first message of a flush to the last write.",
         list(zip(bounds, upto, strict=True)),
         histogram.seconds,
     )
@@ -176,9 +195,9 @@ def _histogram(name: str, histogram: Histogram) -> Metric:
 
 def _by_channel(shown: Iterable[ChannelCounts]) -> Metric:
     family = GaugeMetricFamily(
-        "realtime_channel_readers", "Readers by channel.", labels=["channel"]
+        "realtime_channel_readers", "Subscribers by channel.", labels=["channel"]
     )
-    # Names that were cut may be alike; a series may be there once.
+    # Truncated names may be equal; a series may occur once.
     subscribers: Counter[str] = Counter()
     for channel in shown:
         subscribers[label(channel.name)] += channel.subscribers
@@ -201,21 +220,30 @@ def _messages_by_channel(shown: Iterable[ChannelCounts]) -> Metric:
 
 def _by_worker(workers: Sequence[WorkerMetrics]) -> Iterator[Metric]:
     """
-    Where an imbalance shows. The sums are those above: under names of their own these
-    are not added to them by a query.
+    Return the metrics of each worker, which show imbalances.
+
+    Their names differ from those of the sums, so that no query adds both.
     """
-    up = GaugeMetricFamily("realtime_worker_up", "Whether it counts.", labels=["worker"])
-    restarts = CounterMetricFamily("realtime_worker_restarts", "Successors.", labels=["worker"])
-    subscribers = GaugeMetricFamily("realtime_worker_readers", "Its readers.", labels=["worker"])
-    cpu = CounterMetricFamily("realtime_worker_cpu_seconds", "Its time.", labels=["worker"])
-    memory = GaugeMetricFamily("realtime_worker_memory_bytes", "Its memory.", labels=["worker"])
+    up = GaugeMetricFamily("realtime_worker_up", "Whether the worker runs.", labels=["worker"])
+    restarts = CounterMetricFamily(
+        "realtime_worker_restarts", "Restarts of the worker.", labels=["worker"]
+    )
+    subscribers = GaugeMetricFamily(
+        "realtime_worker_readers", "Subscribers of the worker.", labels=["worker"]
+    )
+    cpu = CounterMetricFamily(
+        "realtime_worker_cpu_seconds", "CPU time of the worker.", labels=["worker"]
+    )
+    memory = GaugeMetricFamily(
+        "realtime_worker_memory_bytes", "Memory of the worker.", labels=["worker"]
+    )
     for one in workers:
-        which = [str(one.worker)]
+        labels = [str(one.worker)]
         is_up = one.state == "up"
-        up.add_metric(which, is_up)
-        restarts.add_metric(which, one.restarts)
-        if is_up:  # of others nothing is known; a counter that fell to 0 would be wrong
-            subscribers.add_metric(which, one.metrics.subscribers)
-            cpu.add_metric(which, one.metrics.cpu_seconds)
-            memory.add_metric(which, one.metrics.memory_bytes)
+        up.add_metric(labels, is_up)
+        restarts.add_metric(labels, one.restarts)
+        if is_up:  # a stopped worker has no metrics; a counter that fell to 0 would be wrong
+            subscribers.add_metric(labels, one.metrics.subscribers)
+            cpu.add_metric(labels, one.metrics.cpu_seconds)
+            memory.add_metric(labels, one.metrics.memory_bytes)
     return iter((up, restarts, subscribers, cpu, memory))

@@ -26,7 +26,7 @@ _HEADERS: Sequence[Header] = (
 )
 _JAVASCRIPT = "text/javascript; charset=utf-8"
 CLIENT = "realtime.js"
-FILES = {  # what is asked for: where it is, and what
+FILES = {  # argument of the route: file name, content type
     "": ("page.html", "text/html; charset=utf-8"),
     CLIENT: ("realtime.min.js", _JAVASCRIPT),
     "attributes.js": ("attributes.min.js", _JAVASCRIPT),
@@ -37,12 +37,14 @@ FILES = {  # what is asked for: where it is, and what
 @dataclass(frozen=True, slots=True)
 class PageAction:
     """
-    `page`: HTML without anything from elsewhere. It expects the default routes
-    beside it. `page:realtime.js` is the client, for pages of your own.
+    Serve the page for trying the daemon, or a script for your own pages: `page`,
+    `page:realtime.js`.
+
+    The page loads nothing from other hosts, and expects the default routes.
 
     Args:
-        file: `realtime.js` or `attributes.js`; the page if not given. The page
-            has the client behind a question mark, wherever it is.
+        file: `realtime.js` or `attributes.js`; the page if not given. The page loads
+            the client from its own path with the query `realtime.js`.
     """
 
     file: str = ""
@@ -55,9 +57,6 @@ class PageAction:
             raise ValueError(f"page: has no file {self.file!r}; it has: {', '.join(FILES)[2:]}")
 
     def act(self, exchange: IExchange, match: Match) -> None:
-        """
-        Answer with the file.
-        """
         file = self.file or (CLIENT if exchange.query_string == CLIENT else "")
         name, content_type = FILES[file]
         body = files("rt_twisted.actions").joinpath(name).read_bytes()

@@ -1,5 +1,5 @@
 """
-Long-polling: one request, one answer, and the next request.
+The action `poll`: long-polling.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from rt_twisted.model.errors import HttpError
 from rt_twisted.model.message import After, Position, Since
 
 # The position in an entity tag, which proxies change when they compress: "TAG-gzip",
-# "TAG;gzip", "TAG"-br. Whatever they add is not of letters and digits alone.
+# "TAG;gzip", "TAG"-br. What they add is never of letters and digits alone.
 _POSITION = re.compile(r"(?<![^\W_]|\.)([0-9A-Za-z]+\.[0-9]{1,19})(?![^\W_]|\.[0-9])")
 _SECONDS = re.compile(r"[0-9]{1,6}(?:\.[0-9]{1,3})?")
 
@@ -42,14 +42,15 @@ _SECONDS = re.compile(r"[0-9]{1,6}(?:\.[0-9]{1,3})?")
 @dataclass(frozen=True, slots=True)
 class PollAction:
     """
-    `poll:CHANNEL`, or `poll:subscribe=A,subscribe=B,history=10`; without a
-    channel the client names them, as for `sse`.
+    Answer polls: `poll:CHANNEL`, or `poll:subscribe=A,subscribe=B,history=10`.
+
+    Without a channel the client requests some, as for `sse`.
 
     Args:
-        house: the daemon.
+        context: the hub and the settings.
         subscribe: the channels.
-        history: messages for a client that does not say from where.
-        wait: seconds a poll may wait; the daemon's setting if not given.
+        history: messages for a client that requests no position.
+        wait: seconds a poll may wait; None for the daemon's setting.
     """
 
     context: ActionContext
@@ -116,9 +117,9 @@ def _position_of_etag(exchange: IExchange, epoch: str) -> Since | None:
 
 def _position_in(tags: str, epoch: str) -> Position | None:
     """
-    The position that an `If-None-Match` header names.
+    Return the position in an `If-None-Match` header.
 
-    Of several, it is the furthest in the current log: a condition is met if any tag
+    Of several, the last one in the current log counts: the condition is met if any tag
     matches (RFC 9110, 13.1.2).
 
     Args:
@@ -126,7 +127,7 @@ def _position_in(tags: str, epoch: str) -> Position | None:
         epoch: of the current log.
 
     Returns:
-        None if no tag is one of ours, so that it counts as if it were not there.
+        None if no tag contains a position: the header is then ignored.
     """
     found = [Position.parse(text) for text in _POSITION.findall(tags)]
     current = [position for position in found if position.epoch == epoch]

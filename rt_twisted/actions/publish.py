@@ -1,5 +1,5 @@
 """
-POST /publish: messages come in.
+The action `publish`: messages from HTTP requests.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from rt_twisted.metrics.responses import PUBLISHES
 from rt_twisted.model.errors import HttpError, Unavailable
 from rt_twisted.model.message import Draft, PublishResult
 
-RETRY_AFTER = "2"  # seconds, when the broker is away
+RETRY_AFTER = "2"  # seconds, when the broker is not available
 _CONTROLS = bytes(0x20 if b < 9 or 14 <= b < 32 else b for b in range(256))
 
 
@@ -32,11 +32,11 @@ _CONTROLS = bytes(0x20 if b < 9 or 14 <= b < 32 else b for b in range(256))
 @dataclass(frozen=True, slots=True)
 class PublishAction:
     """
-    `publish`, or `publish:CHANNEL` to publish there whatever the request says.
+    Publish messages: `publish`, or `publish:CHANNEL` whatever channel the request names.
 
     Args:
-        house: the daemon.
-        channel: the channels; without one the request names them.
+        context: the hub and the settings.
+        channel: the channels; without any the request names them.
     """
 
     context: ActionContext
@@ -47,57 +47,54 @@ class PublishAction:
     methods: ClassVar[Sequence[str]] = ("POST",)
 
     def act(self, exchange: IExchange, match: Match) -> Deferred[None]:
-        """
-        Read the body, publish, answer where it went.
-        """
-        said = exchange.length != 0 or exchange.query_string
-        if not said and exchange.header("content-length") is None:
+        has_fields = exchange.length != 0 or exchange.query_string
+        if not has_fields and exchange.header("content-length") is None:
             raise HttpError(411, "the request has no body")
-        shown = self._find_key(exchange)
+        request_key = self._find_key(exchange)
         fixed = [template.expand(exchange, match) for template in self.channel]
         body = read_body(exchange, self.context.max_body)
-        return body.addCallback(self._publish, exchange, fixed, shown)
+        return body.addCallback(self._publish, exchange, fixed, request_key)
 
     def _find_key(self, exchange: IExchange) -> Key | None:
         """
-        The key that counts for the whole request, checked before its body is read.
+        Return the key of the whole request, checked before its body is read.
 
         Returns:
-            None if the body decides: it may have a key of its own.
+            None if the body can have a key: it is checked then.
 
         Raises:
-            Refusal: 401 or 403, whatever the body has.
+            HttpError: 401 or 403, whatever the body has.
         """
         publish_keys = self.context.publish_keys
         secret = header_key(exchange)
         if secret is not None or not publish_keys:
             return publish_keys.authorize(Credentials.of(exchange, secret))
-        shown = exchange.query().get("key", [""])[-1].encode(errors="surrogateescape")
-        if shown or not may_have_fields(exchange.header("content-type") or ""):
-            publish_keys.authorize(Credentials.of(exchange, shown or None))
+        in_query = exchange.query().get("key", [""])[-1].encode(errors="surrogateescape")
+        if in_query or not may_have_fields(exchange.header("content-type") or ""):
+            publish_keys.authorize(Credentials.of(exchange, in_query or None))
         return None
 
     def _publish(
-        self, body: bytes, exchange: IExchange, fixed: list[str], shown: Key | None
+        self, body: bytes, exchange: IExchange, fixed: list[str], key_of_request: Key | None
     ) -> Deferred[None]:
         context = self.context
-        there = exchange.length != 0 or exchange.header("content-length") is not None
+        has_body = exchange.length != 0 or exchange.header("content-length") is not None
         try:
             submissions = parse(
                 exchange.header("content-type") or "",
-                body if there else None,
+                body if has_body else None,
                 exchange.query(),
                 context.max_batch,
             )
             request_key = check_key(exchange.header("idempotency-key") or "")
         except RemoteProtocolError as error:
             raise HttpError(error.status, error.reason) from None
-        # A batch shows one key and names few channels: each is checked once.
+        # A batch usually has one key and few channels: each is checked once.
         keys: dict[bytes | None, Key] = {}
         allowed: set[tuple[Key, str]] = set()
         drafts: list[Draft] = []
         for number, submission in enumerate(submissions):
-            key = shown or keys.get(submission.key)
+            key = key_of_request or keys.get(submission.key)
             if key is None:
                 credentials = Credentials.of(exchange, submission.key)
                 key = keys[submission.key] = context.publish_keys.authorize(credentials)
@@ -123,10 +120,10 @@ class PublishAction:
 
 def fitting(context: ActionContext, data: bytes | None) -> bytes:
     """
-    *data* as it may be published.
+    Return *data* as it is published: trimmed if the setting `trim` is on.
 
     Raises:
-        Refusal: 400, there is none; 413, there is too much.
+        HttpError: 400 for None; 413 if it is too large.
     """
     if data is None:
         raise HttpError(400, "message is missing")
@@ -137,7 +134,7 @@ def fitting(context: ActionContext, data: bytes | None) -> bytes:
 
 def trimmed(data: bytes) -> bytes:
     """
-    *data* as cyclone-sse would have sent it.
+    Strip white space and replace control characters, as cyclone-sse did.
     """
     return data.translate(_CONTROLS).strip()
 

@@ -1,8 +1,8 @@
 """
-What twisted.web serves: resources and WSGI applications.
+The actions `resource` and `wsgi`: applications that twisted.web serves.
 
-The part of the path that the route's pattern matched is the mount point; what
-follows is looked up below it.
+The part of the path that the route's pattern matched is the mount point; the
+rest of the path is looked up below it.
 """
 
 from __future__ import annotations
@@ -28,8 +28,11 @@ METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "PROPFIND", "REPO
 @dataclass(frozen=True, slots=True)
 class ResourceAction:
     """
-    `resource:pkg.mod.name`: a twisted.web resource, or what makes one when
-    called without arguments.
+    Serve a twisted.web resource: `resource:pkg.mod.name`.
+
+    Args:
+        name: dotted name of a resource, or of a callable without arguments that
+            returns one.
     """
 
     name: str
@@ -47,9 +50,6 @@ class ResourceAction:
         object.__setattr__(self, "site", Site(found))
 
     def act(self, exchange: IExchange, match: Match) -> None:
-        """
-        Let it answer.
-        """
         exchange.render(self.site, match.depth)
 
 
@@ -57,8 +57,13 @@ class ResourceAction:
 @dataclass(frozen=True, slots=True)
 class WsgiAction:
     """
-    `wsgi:pkg.mod:application`: a WSGI application (PEP 3333) on the reactor's
-    threads; SCRIPT_NAME is the part of the path that matched.
+    Serve a WSGI application (PEP 3333) in the reactor's threads: `wsgi:pkg.mod:application`.
+
+    SCRIPT_NAME is the part of the path that matched.
+
+    Args:
+        name: dotted name of the application.
+        context: has the reactor.
     """
 
     name: str
@@ -74,11 +79,8 @@ class WsgiAction:
             raise ValueError(f"{self.name} cannot be called")
         reactor = self.context.reactor
         resource = WSGIResource(reactor, reactor.getThreadPool(), application)
-        # A form is the application's to read, from wsgi.input.
+        # The application reads forms itself, from wsgi.input.
         object.__setattr__(self, "site", Site(resource, parsePOSTFormSubmission=False))
 
     def act(self, exchange: IExchange, match: Match) -> None:
-        """
-        Let it answer.
-        """
         exchange.render(self.site, match.depth)

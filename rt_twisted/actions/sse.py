@@ -1,5 +1,5 @@
 """
-Server-sent events: a connection becomes a reader.
+The actions `sse` and `sseraw`: streams of server-sent events.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from rt_twisted.metrics.responses import SUBSCRIBERS
 from rt_twisted.model.message import Since
 
 EVENT_STREAM = "text/event-stream"
-XHR = "XMLHttpRequest"  # what jQuery says it is
+XHR = "XMLHttpRequest"  # X-Requested-With of jQuery
 PADDING = 2056  # bytes of comment that old browsers wait for (amvtek's evs_preamble)
 
 
@@ -43,22 +43,23 @@ PADDING = 2056  # bytes of comment that old browsers wait for (amvtek's evs_prea
 @dataclass(frozen=True, slots=True)
 class SseAction:
     """
-    `sse:CHANNEL`, or `sse:subscribe=A,subscribe=B,history=10`; without a
-    channel the client names them: `?channels=a&channels=b` or `?channels=a,b`.
+    Stream messages as server-sent events: `sse:CHANNEL`, or
+    `sse:subscribe=A,subscribe=B,history=10`.
+
+    Without a channel the client requests some: `?channels=a&channels=b` or `?channels=a,b`.
     `sseraw` forwards messages that are event stream text already.
 
     Args:
         word: `sse` or `sseraw`.
-        house: the daemon.
+        context: the hub and the settings.
         subscribe: the channels.
-        history: messages replayed to a client that does not say from where.
-        retry: milliseconds after which a cut-off client shall come back; the
-            daemon's setting if not given, 0 to leave it to the client.
-        slow: what meets a reader that is too far behind; the daemon's setting
-            if not given.
-        ids: whether events carry an `id`; without it nobody can resume.
-        page: where a browser that asks for no channel is sent.
-        buffer_size: uWSGI's read size; nothing here needs it.
+        history: messages that are replayed to a client that requests no position.
+        retry: milliseconds after which a disconnected client is asked to reconnect; None
+            for the daemon's setting, 0 to leave it to the client.
+        slow: the policy for slow consumers; None for the daemon's.
+        ids: whether events have an `id`; without ids a client cannot resume.
+        page: path to which browsers are redirected that request no channel.
+        buffer_size: accepted for uWSGI's route lines, and ignored.
     """
 
     word: str
@@ -118,7 +119,7 @@ class SseAction:
 
     def _poll(self, exchange: IExchange, names: Sequence[str], start: Since | None) -> object:
         """
-        Answer with one event: cyclone-sse's clients without EventSource poll for each.
+        Answer with one event: clients of cyclone-sse without EventSource poll for each.
         """
         if exchange.method == "HEAD":
             exchange.answer(200, content_type=CONTENT_TYPE, headers=STREAM_HEADERS)
@@ -130,7 +131,7 @@ class SseAction:
 
 def _is_long_poller(exchange: IExchange, query: Mapping[str, list[str]]) -> bool:
     """
-    Whether the client is cyclone-sse's jQuery plugin, which takes one event a response.
+    Return whether the client is cyclone-sse's jQuery plugin, which reads one event per response.
 
     amvtek's polyfill sends the same `X-Requested-With` and reads a stream: it also
     sends `Accept`, and parameters whose names begin with `evs_`.

@@ -1,8 +1,8 @@
 """
-Files from a folder.
+The action `static`: files from a folder.
 
-Names are checked after they are decoded: the segments of the path that the
-route's pattern was searched in are the ones that are opened.
+Names are checked after decoding: the segments of the decoded path, in which the
+route's pattern was searched, are the names that are opened.
 """
 
 from __future__ import annotations
@@ -36,32 +36,31 @@ _BENEATH = _FLAGS | os.O_NOFOLLOW
 _FOLDER = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_DIRECTORY
 _ABSENT = frozenset((EISDIR, ELOOP, ENAMETOOLONG, ENOENT, ENOTDIR, ENXIO))
 _UNKNOWN = "application/octet-stream"
-_TYPES = {  # that Python does not know everywhere, by extension
+_TYPES = {  # by extension; Python does not know these on every system
     **dict.fromkeys((".conf", ".diff", ".patch", ".java", ".md", ".log"), "text/plain"),
     ".map": "application/json",
     ".webp": "image/webp",
     ".woff": "font/woff",
     ".woff2": "font/woff2",
 }
-_CODINGS = {"gzip": "gzip", "br": "br"}  # HTTP's, by Python's name
+_CODINGS = {"gzip": "gzip", "br": "br"}  # content codings of HTTP, by Python's name
 _PACKED = {"bzip2": "application/x-bzip2", "xz": "application/x-xz"}
 
 
 @implementer(IAction)
 @dataclass(frozen=True, slots=True)
-class Static:
+class StaticAction:
     """
-    `static:DIR` or `static:FILE`.
+    Serve files: `static:DIR` or `static:FILE`.
 
-    A name with a segment that begins with a dot is not served, nor one with a
-    backslash, nor what is no regular file. A link is followed if what it leads
-    to lies in the folder and could be asked for by its own name; every other
-    link only with `links=yes`.
+    Names with a segment that begins with a dot, names with a backslash, and files that
+    are not regular are not served. A symbolic link is followed if its target is in the
+    folder and could be requested by its own name; all others only with `links=yes`.
 
     Args:
         path: a folder, whose index.html is served for the folder itself and
             which is never listed; or one file for every path that matches.
-        links: whether symbolic links may lead anywhere.
+        links: whether symbolic links may have any target.
     """
 
     path: str
@@ -74,27 +73,23 @@ class Static:
     def __post_init__(self) -> None:
         if not os.path.exists(self.path):
             raise ValueError(f"there is no {self.path}")
-        object.__setattr__(self, "root", os.path.abspath(self.path))  # a daemon changes its folder
+        # A daemon changes its working directory.
+        object.__setattr__(self, "root", os.path.abspath(self.path))
 
     def act(self, exchange: IExchange, match: Match) -> None:
-        """
-        Answer with the file, or with the part of it that is asked for.
-
-        Raises:
-            Refusal: 404, there is none that may be seen; 403, the daemon may
-                not read it; 503, it cannot be read now.
-        """
         try:
             self._act(exchange, match)
-        except ValueError:  # a name that cannot be one here
+        except ValueError:  # no file can have this name
             raise HttpError(404, "nothing here") from None
         except OSError as error:
             if error.errno in _ABSENT:
                 raise HttpError(404, "nothing here") from None
             if error.errno in (EACCES, EPERM):
-                raise HttpError(403, "not for you") from None
-            _log.warn("cannot read below {root}: {why}", root=self.root, why=error.strerror)
-            raise HttpError(503, "it cannot be read now", retry=2) from None
+                raise HttpError(403, "the daemon may not read this file") from None
+            _log.warn(
+                "cannot read a file in {root}: {reason}", root=self.root, reason=error.strerror
+            )
+            raise HttpError(503, "the file cannot be read now", retry=2) from None
 
     def _act(self, exchange: IExchange, match: Match) -> None:
         root = os.open(self.root, _FLAGS)
@@ -134,10 +129,10 @@ class Static:
 
     def _open(self, root: int, segments: Sequence[str]) -> int:
         """
-        Open what *segments* name below the folder *root*.
+        Open the file or folder *segments* below the folder *root*.
 
         Returns:
-            a descriptor, of a file or of a folder.
+            The descriptor of a file or of a folder.
         """
         if self.links:
             return os.open("/".join(segments), _FLAGS, dir_fd=root)
@@ -146,9 +141,8 @@ class Static:
         except OSError as error:
             if error.errno not in (ELOOP, ENOTDIR):
                 raise
-        # One of them is a link, perhaps. What it leads to is opened as if it had been
-        # asked for, and again without following anything: a link that is changed
-        # in between leads nowhere.
+        # A segment may be a link. Its target is opened as if it had been requested, and
+        # again without following links: a link that is changed in between is not followed.
         base = os.path.realpath(self.root)
         target = os.path.realpath(os.path.join(base, *segments), strict=True)
         if target == base or os.path.commonpath((base, target)) != base:
@@ -161,7 +155,7 @@ class Static:
 
 def _open_beneath(root: int, segments: Sequence[str]) -> int:
     """
-    Open a file or folder without following a link anywhere on the way.
+    Open a file or folder without following a link in any segment.
 
     Raises:
         OSError: ELOOP or ENOTDIR if one of *segments* is a link.
@@ -178,15 +172,15 @@ def _open_beneath(root: int, segments: Sequence[str]) -> int:
 
 
 def _is_hidden(segment: str) -> bool:
-    # Dots are the way up, too. A backslash or slash would separate for somebody else.
+    # A leading dot covers '..' too. Other programs take a backslash for a separator.
     return segment.startswith(".") or "\\" in segment
 
 
 def _redirect(exchange: IExchange) -> None:
     """
-    To a folder's own name, so that relative links in its index are right.
+    Redirect to the folder's path with a slash, so that relative links in its index work.
     """
-    path = "/" + quote(exchange.path).lstrip("/") + "/"  # two slashes would name a host
+    path = "/" + quote(exchange.path).lstrip("/") + "/"  # two slashes would start a host name
     query = quote(exchange.query_string, safe="!$&'()*+,;=:@/?-._~%", encoding="latin-1")
     location = f"{path}?{query}" if query else path
     exchange.answer(302, headers=[("Location", location)])
@@ -198,8 +192,8 @@ def _send(exchange: IExchange, descriptor: int, name: str) -> None:
 
     Args:
         exchange: the request.
-        descriptor: of a file, or of something else that is not served.
-        name: as it was asked for; its extension says what it is.
+        descriptor: of a file; HttpError 404 is raised for anything but a regular file.
+        name: as requested; its extension decides the content type.
     """
     with ExitStack() as stack:
         file = stack.enter_context(os.fdopen(descriptor, "rb", buffering=0))
@@ -224,17 +218,17 @@ def _send(exchange: IExchange, descriptor: int, name: str) -> None:
         elif ranges is not None:
             boundary = secrets.token_hex(12)
             several = byteranges(ranges, size, content_type, boundary)
-            # A client that gets more than the file for its trouble is better off with the file.
+            # If the parts are larger than the file, the whole file is sent.
             if sum(map(len, several)) <= size:
                 code, parts = 206, several
                 content_type = f"multipart/byteranges; boundary={boundary}"
-        stack.pop_all()  # whoever sends it closes it
+        stack.pop_all()  # answer_file closes it
         exchange.answer_file(code, file, parts, content_type, headers)
 
 
 def _kind(name: str) -> tuple[str, list[Header]]:
     """
-    The media type of a file of this *name*, and the headers that go with it.
+    Return the media type of a file with this *name*, and the headers for its encoding.
     """
     _, dot, extensions = name.partition(".")
     known, coding = guess_type("file." + extensions if dot else "file")
@@ -248,13 +242,13 @@ def _kind(name: str) -> tuple[str, list[Header]]:
 
 
 def _ranges(exchange: IExchange, size: int, modified: str) -> list[range] | None:
-    asked = exchange.header("range")
-    if asked is None or exchange.method != "GET":  # RFC 9110, 14.2
+    requested = exchange.header("range")
+    if requested is None or exchange.method != "GET":  # RFC 9110, 14.2
         return None
     condition = exchange.header("if-range")
     if condition is not None and condition != modified:
         return None
-    return parse_ranges(asked, size)
+    return parse_ranges(requested, size)
 
 
 def _is_unchanged(exchange: IExchange, modified: int) -> bool:

@@ -1,5 +1,5 @@
 """
-The daemon's numbers: in cyclone-sse's shape, or all of them.
+The action `stats`: the daemon's metrics as JSON.
 """
 
 from __future__ import annotations
@@ -28,20 +28,22 @@ QUANTILES = (0.5, 0.9, 0.99)
 
 class StatsFormat(Enum):
     """
-    What `stats` answers.
+    Forms of the response of `stats`.
     """
 
     COUNTS = "counts"  # [[channel, readers], ...], as cyclone-sse
     FULL = "full"
 
 
-def check_observer(context: ActionContext, exchange: IExchange) -> None:
+def check_stats_key(context: ActionContext, exchange: IExchange) -> None:
     """
-    Let pass who may see the numbers: by `Authorization: Bearer`, by `?key=`,
-    or, if no key is set, from this machine.
+    Check that a request may read the metrics.
+
+    It needs a key in `Authorization: Bearer` or `?key=`; if no key is set, it must come
+    from this machine.
 
     Raises:
-        Refusal: see `Keys.authorize`.
+        HttpError: see `Keys.authorize`.
     """
     secret = exchange.query().get("key", [""])[-1]
     context.stats_keys.check(exchange, secret.encode(errors="replace"), ())
@@ -51,14 +53,16 @@ def check_observer(context: ActionContext, exchange: IExchange) -> None:
 @dataclass(frozen=True, slots=True)
 class StatsAction:
     """
-    `stats`: a JSON array of `[channel, readers]`, channels with readers only.
-    `stats:full`, or `?format=full`: a JSON object with everything that is
-    counted. `?channel=NAME`, which may be repeated, asks for some channels.
+    Answer with the metrics.
+
+    `stats` is a JSON array of `[channel, subscribers]` for channels with subscribers.
+    `stats:full`, or `?format=full`, is a JSON object with all metrics. `?channel=NAME`, which
+    may be repeated, selects channels.
 
     Args:
-        house: the daemon.
-        format: what is answered to who does not say.
-        channels: how many are shown in full; the others are summed.
+        context: the hub and the settings.
+        format: used if the request names none.
+        channels: how many channels are shown in the full form; the others are summed.
     """
 
     context: ActionContext
@@ -69,57 +73,56 @@ class StatsAction:
     methods: ClassVar[Sequence[str]] = ("GET",)
 
     def __post_init__(self) -> None:
-        check_most(self.channels)
+        check_channel_count(self.channels)
 
     def act(self, exchange: IExchange, match: Match) -> Deferred[None]:
-        """
-        Answer, to who may see it.
-        """
-        check_observer(self.context, exchange)
+        check_stats_key(self.context, exchange)
         query = exchange.query()
         names = query.get("channel", [])
         if names:
             names = self.context.names.check_all(names)
-        if self._shape(query) is StatsFormat.FULL:
-            say: Callable[[Snapshot, Sequence[str]], Any] = self._full
-            question = StatsQuery(names, self.channels)
+        if self._format_of(query) is StatsFormat.FULL:
+            render: Callable[[Snapshot, Sequence[str]], Any] = self._full
+            stats_query = StatsQuery(names, self.channels)
         else:
-            say, question = self._metrics, StatsQuery(names, all_channels=not names)
+            render, stats_query = self._counts, StatsQuery(names, all_channels=not names)
 
-        def answer(look: Snapshot) -> None:
+        def answer(snapshot: Snapshot) -> None:
             if not exchange.answered:
-                said = json.dumps(say(look, names)).encode() + b"\n"
-                exchange.answer(200, said, "application/json", NO_STORE)
+                body = json.dumps(render(snapshot, names)).encode() + b"\n"
+                exchange.answer(200, body, "application/json", NO_STORE)
 
-        return self.context.snapshot(question).addCallback(answer)
+        return self.context.snapshot(stats_query).addCallback(answer)
 
-    def _shape(self, query: Mapping[str, list[str]]) -> StatsFormat:
+    def _format_of(self, query: Mapping[str, list[str]]) -> StatsFormat:
         text = query.get("format", [self.format.value])[-1]
         try:
             return StatsFormat(text)
         except ValueError:
             raise HttpError(400, "format is counts or full") from None
 
-    def _metrics(self, look: Snapshot, names: Sequence[str]) -> list[tuple[str, int]]:
+    def _counts(self, snapshot: Snapshot, names: Sequence[str]) -> list[tuple[str, int]]:
         if names:
-            return sorted((one.name, one.subscribers) for one in look.shown if one.subscribers)
-        return sorted(look.metrics.channels.items())
+            return sorted((one.name, one.subscribers) for one in snapshot.shown if one.subscribers)
+        return sorted(snapshot.metrics.channels.items())
 
-    def _full(self, look: Snapshot, names: Sequence[str]) -> dict[str, Any]:
-        n = look.metrics
+    def _full(self, snapshot: Snapshot, names: Sequence[str]) -> dict[str, Any]:
+        n = snapshot.metrics
         position = self.context.hub.position()
-        channels: dict[str, Any] = {"shown": [_channel(channel) for channel in look.shown]}
+        channels: dict[str, Any] = {"shown": [_channel(channel) for channel in snapshot.shown]}
         if not names:
             channels = {
-                "with_readers": look.channels_with_subscribers,
+                "with_readers": snapshot.channels_with_subscribers,
                 **channels,
                 "others": {
-                    "channels": look.others.channels,
-                    "readers": look.others.subscribers,
-                    "messages": look.others.messages,
+                    "channels": snapshot.others.channels,
+                    "readers": snapshot.others.subscribers,
+                    "messages": snapshot.others.messages,
                 },
             }
-        workers = {"workers": [_worker(one) for one in look.workers]} if look.workers else {}
+        workers = (
+            {"workers": [_worker(one) for one in snapshot.workers]} if snapshot.workers else {}
+        )
         buckets = n.fanout.buckets
         return {
             "version": __version__,
@@ -169,10 +172,12 @@ class StatsAction:
         }
 
 
-def check_most(channels: int) -> None:
+def check_channel_count(channels: int) -> None:
     """
+    Check an argument `channels`.
+
     Raises:
-        ValueError: so many channels cannot be shown.
+        ValueError: it is not from 0 to 10000.
     """
     if not 0 <= channels <= 10_000:
         raise ValueError("channels= must be from 0 to 10000")

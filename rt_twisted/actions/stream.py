@@ -1,5 +1,5 @@
 """
-Plain streams: the bytes of each message, one behind the other.
+The action `stream`: the bytes of each message, one after the other.
 """
 
 from __future__ import annotations

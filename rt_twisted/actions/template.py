@@ -1,10 +1,10 @@
 """
-Text with places for what a request brings: `channel_$1`, `${qs[name]}`.
+Text with variables that are replaced for each request: `channel_$1`, `${qs[name]}`.
 
 The variables are uWSGI's: `$0` to `$9` for the groups of the route's pattern,
 `${qs[NAME]}`, `${cookie[NAME]}`, `${HTTP_NAME}` for a header, `${PATH_INFO}`,
-`${QUERY_STRING}`, `${REMOTE_ADDR}`, `${REQUEST_METHOD}`, `${uwsgi[uuid]}`. What
-a request does not bring is empty.
+`${QUERY_STRING}`, `${REMOTE_ADDR}`, `${REQUEST_METHOD}`, `${uwsgi[uuid]}`. A
+variable that the request does not have is empty.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ _Part = Callable[[IExchange, Match], str]
 @dataclass(frozen=True, slots=True)
 class Template:
     """
-    A parsed text; compares by its source.
+    Parsed text with variables; compares by its source.
 
     Args:
-        source: as it stood in the settings.
-        parts: what gives its pieces, in order; none for an empty text.
+        source: the text as written in the settings.
+        parts: constant pieces, and functions for variables, in order.
     """
 
     source: str
@@ -36,7 +36,7 @@ class Template:
 
     def expand(self, exchange: IExchange, match: Match) -> str:
         """
-        The text for this request.
+        Return the text with the values of *exchange* and *match*.
         """
         return "".join(
             [part if isinstance(part, str) else part(exchange, match) for part in self.parts]
@@ -49,11 +49,11 @@ def parse_template(source: str, groups: int) -> Template:
 
     Args:
         source: the text.
-        groups: how many groups the route's pattern has.
+        groups: number of groups in the route's pattern.
 
     Raises:
-        ValueError: a group the pattern lacks, an unknown variable, or one
-            without an end.
+        ValueError: a group that the pattern lacks, an unknown variable, or a variable
+            without closing brace.
     """
     parts: list[str | _Part] = []
     end = 0

@@ -19,7 +19,7 @@ from rt_twisted.actions.interfaces import Match
 from rt_twisted.actions.publish import PublishAction
 from rt_twisted.actions.site import ResourceAction, WsgiAction
 from rt_twisted.actions.sse import SseAction
-from rt_twisted.actions.static import Static
+from rt_twisted.actions.static import StaticAction
 from rt_twisted.actions.template import Template
 from rt_twisted.brokers.memory import MemoryBroker
 from rt_twisted.hub.hub import Hub
@@ -192,7 +192,7 @@ def test_arguments_have_types() -> None:
         ("^/x os.path", "os.path is not a dataclass that provides IAction"),
         ("^/x tests.words.Deaf", "tests.words.Deaf is not an action: "),
         ("^/x tests.words.Mute", "tests.words.Mute is not an action: "),
-        ("^/x tests.words.Odd:where=a", "where= has a type that a route line cannot give: "),
+        ("^/x tests.words.Odd:where=a", "where= has a type that route lines do not support: "),
         ("^/x tests.words.Odd", "action 'tests.words.Odd' needs where="),
         ("^/x tests.words.Echo:times=x", "times= must be a whole number, not 'x'"),
     ],
@@ -328,8 +328,8 @@ def test_what_twisted_web_serves(tmp_path: Path) -> None:
     """
     tmp_path.joinpath("a.txt").write_text("a")
 
-    assert isinstance(action(f"^/s/ static:{tmp_path}"), Static)
-    assert isinstance(action(f"^/s static:path={tmp_path}/a.txt"), Static)
+    assert isinstance(action(f"^/s/ static:{tmp_path}"), StaticAction)
+    assert isinstance(action(f"^/s static:path={tmp_path}/a.txt"), StaticAction)
     assert isinstance(action("^/r resource:tests.words.Form"), ResourceAction)
     assert isinstance(action("^/r resource:name=tests.words.Desk"), ResourceAction)
 

@@ -14,7 +14,7 @@ from twisted.internet.task import Clock
 from zope.interface.verify import verifyObject
 
 from rt_twisted.actions.interfaces import IAction
-from rt_twisted.actions.metrics import LONGEST, MetricsAction, label
+from rt_twisted.actions.metrics import MAX_LABEL, MetricsAction, label
 from rt_twisted.brokers.memory import MemoryBroker
 from rt_twisted.metrics.metrics import BOUNDS
 from rt_twisted.model.message import Draft
@@ -176,7 +176,7 @@ def test_long_names_are_cut_and_summed() -> None:
 
     metrics = scraped(place)
 
-    assert value(metrics, "realtime_channel_messages_total", channel="x" * LONGEST) == 2
+    assert value(metrics, "realtime_channel_messages_total", channel="x" * MAX_LABEL) == 2
 
 
 def test_nothing_is_registered_for_all() -> None:
