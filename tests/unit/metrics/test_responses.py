@@ -95,7 +95,7 @@ def test_a_refusal_within_a_socketio_session_is_counted() -> None:
 
     place.send(post(b"40", session))
 
-    assert b"too many readers" in place.send(get(session)).heard()[0].body
+    assert b"too many subscribers" in place.send(get(session)).heard()[0].body
     assert place.refused()["readers"] == {"unavailable": 1}
 
 
