@@ -1,6 +1,6 @@
 """
-The browser client (clients/js), in a real Chromium, over each transport: cut off and
-back again, in several tabs, and through proxies that hold back what they get.
+The browser client (clients/js) in Chromium, over each transport: disconnected and resumed,
+in several tabs, and behind buffering proxies.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from tests.real.conftest import (
     require,
 )
 
-SOON = "--retry=0.3"  # seconds until a client that was cut off comes back
+SOON = "--retry=0.3"  # seconds until a disconnected client reconnects
 TRANSPORTS = ["sse", "websocket", "poll"]
 
 
@@ -55,7 +55,7 @@ class Tab:
 
     def connect(self, **options: Any) -> None:
         """
-        Begin anew.
+        Create a new client.
         """
         options.setdefault("channels", ["news"])
         self.evaluate(
@@ -72,30 +72,27 @@ class Tab:
 
     def evaluate(self, expression: str) -> Any:
         """
-        The value of an expression in this tab.
+        Return the value of an expression in this tab.
         """
         self.browser.switch(self.handle)
         return self.browser.evaluate(expression)
 
     def wait_for(self, expression: str, seconds: float = PATIENCE) -> Any:
         """
-        Wait until it is true in this tab.
+        Wait until an expression is true in this tab.
         """
         self.browser.switch(self.handle)
         return self.browser.wait_for(expression, seconds)
 
     def wait_until_open(self, transport: str) -> None:
         """
-        Wait until messages come by *transport*.
+        Wait until *transport* is open.
         """
         self.wait_for(f"live.state === 'open' && live.transport === {transport!r}")
 
     def texts(self, count: int, channel: str = "") -> list[str]:
         """
-        Wait for *count* messages.
-
-        Returns:
-            their texts, all that there are.
+        Wait for *count* messages, and return the texts of all.
         """
         of = f"heard.filter((one) => !{channel!r} || one.channel === {channel!r})"
         self.wait_for(f"{of}.length >= {count}")
@@ -105,7 +102,7 @@ class Tab:
 @pytest.fixture
 def hop(serve: Serve) -> Callable[[Server], Server]:
     """
-    Starts hops in front of a daemon, which can be cut.
+    Start hops in front of a daemon, whose connections can be cut.
     """
 
     def start(daemon: Server) -> Server:
@@ -120,12 +117,12 @@ def hop(serve: Serve) -> Callable[[Server], Server]:
 
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
-def test_cut_off_and_back(
+def test_messages_around_a_cut_arrive_once(
     transport: str, daemon: StartDaemon, hop: Callable[[Server], Server], browser: Browser
 ) -> None:
     """
-    Whatever is published before, during and after a cut arrives once, in order;
-    nobody pressed anything.
+    Messages published before, during and after a cut arrive once, in order, without user
+    action.
     """
     server = daemon(SOON)
     line = hop(server)
@@ -141,7 +138,7 @@ def test_cut_off_and_back(
     for _ in range(3):
         say(5)
         assert tab.texts(len(expected)) == expected
-        say(3)  # some of it is on its way when the line is cut
+        say(3)  # some messages are in transit when the connection is cut
         line.kill(SIGKILL)
         say(5)
         line.start()
@@ -152,10 +149,11 @@ def test_cut_off_and_back(
 
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
-def test_what_a_message_is(transport: str, daemon: StartDaemon, browser: Browser) -> None:
+def test_messages_are_equal_over_all_transports(
+    transport: str, daemon: StartDaemon, browser: Browser
+) -> None:
     """
-    Over each transport the same: channel, event, id; text as it was published,
-    bytes as bytes.
+    Channel, event type and id; text as published, bytes as bytes.
     """
     server = daemon()
     tab = Tab(browser, server.url, transport=transport, channels=["news", "sport"])
@@ -181,11 +179,11 @@ def test_what_a_message_is(transport: str, daemon: StartDaemon, browser: Browser
 
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
-def test_a_restarted_daemon_tells_of_the_gap(
+def test_restarted_daemon_reports_a_gap(
     transport: str, daemon: StartDaemon, browser: Browser
 ) -> None:
     """
-    Once, and what comes afterwards is there.
+    The gap is reported once, and later messages arrive.
     """
     server = daemon(SOON)
     tab = Tab(browser, server.url, transport=transport)
@@ -202,10 +200,10 @@ def test_a_restarted_daemon_tells_of_the_gap(
     assert tab.evaluate("gaps[0].channels") == ["news"]
 
 
-def test_channels_come_and_go(daemon: StartDaemon, browser: Browser) -> None:
+def test_channels_are_added_and_removed(daemon: StartDaemon, browser: Browser) -> None:
     """
-    A channel that is added begins now, or from where it is said; others miss
-    nothing meanwhile; one that is taken away is silent.
+    An added channel starts now, or at a given position, and others miss nothing. A removed
+    channel delivers no more messages.
     """
     server = daemon()
     publish(server, "old", channel="sport")
@@ -235,8 +233,8 @@ def test_channels_come_and_go(daemon: StartDaemon, browser: Browser) -> None:
 @pytest.mark.parametrize("transport", ["auto", "publish"])
 def test_publishing(transport: str, daemon: StartDaemon, browser: Browser) -> None:
     """
-    By the websocket, if that is the transport; else by a request. Text and bytes,
-    with event types; a key makes two attempts one message.
+    By the websocket if that is the transport, else by a request. Text and bytes, with event
+    types; a key makes two attempts one message.
     """
     server = daemon()
     tab = Tab(browser, server.url, transport=transport)
@@ -255,9 +253,9 @@ def test_publishing(transport: str, daemon: StartDaemon, browser: Browser) -> No
     assert tab.evaluate("live.state") == "open"
 
 
-def readers(server: Server) -> int:
+def count_subscribers(server: Server) -> int:
     """
-    How many connections the daemon counts.
+    Return how many subscribers the daemon counts.
     """
     with urllib.request.urlopen(f"{server.url}/stats?format=full") as response:
         return int(json.load(response)["readers"]["now"])
@@ -265,8 +263,8 @@ def readers(server: Server) -> int:
 
 def test_tabs_share_one_connection(daemon: StartDaemon, browser: Browser) -> None:
     """
-    Ten tabs have one; when the one that leads is closed, another takes over, and
-    nobody misses or repeats anything.
+    Ten tabs have one connection. When the leading tab is closed, another takes over, and no
+    tab misses or repeats a message.
     """
     server = daemon(SOON)
     tabs = [Tab(browser, server.url)]
@@ -289,7 +287,7 @@ def test_tabs_share_one_connection(daemon: StartDaemon, browser: Browser) -> Non
         assert tab.texts(5, "news") == expected
     assert tabs[3].texts(1, "own2") == ["mine"]
     assert tabs[2].evaluate("heard.length") == 5
-    assert readers(server) == 1
+    assert count_subscribers(server) == 1
     for _ in range(3):
         say(2)
         browser.switch(tabs.pop(0).handle)
@@ -299,17 +297,17 @@ def test_tabs_share_one_connection(daemon: StartDaemon, browser: Browser) -> Non
             assert tab.texts(len(expected), "news") == expected
             tab.wait_until_open("sse")
     tabs[0].wait_for("live.state === 'open'")
-    assert readers(server) == 1
+    assert count_subscribers(server) == 1
     tabs[0].evaluate("live.close()")
     say(3)
     assert tabs[1].texts(len(expected), "news") == expected
     assert all(tab.evaluate("gaps.length + errors.length") == 0 for tab in tabs)
 
 
-def test_a_frozen_leader_loses_its_turn(daemon: StartDaemon, browser: Browser) -> None:
+def test_frozen_leader_is_replaced(daemon: StartDaemon, browser: Browser) -> None:
     """
-    A leading tab that the browser freezes keeps its lock. Another takes over; when the
-    first runs again, there is one leader, and nobody has missed or repeated anything.
+    A leading tab that the browser freezes keeps its lock. Another takes over. When the
+    first runs again there is one leader, and no tab has missed or repeated a message.
     """
     server = daemon(SOON)
     tabs = [Tab(browser, server.url)]
@@ -336,14 +334,14 @@ def test_a_frozen_leader_loses_its_turn(daemon: StartDaemon, browser: Browser) -
         assert tab.evaluate("gaps.length + errors.length") == 0
     tabs[0].wait_until_open("sse")
     deadline = time.monotonic() + PATIENCE
-    while readers(server) != 1 and time.monotonic() < deadline:
+    while count_subscribers(server) != 1 and time.monotonic() < deadline:
         time.sleep(0.05)
-    assert readers(server) == 1
+    assert count_subscribers(server) == 1
 
 
-def test_a_tab_begins_where_it_wants(daemon: StartDaemon, browser: Browser) -> None:
+def test_tabs_have_start_positions_of_their_own(daemon: StartDaemon, browser: Browser) -> None:
     """
-    Also beside one that is further along: each has its own past.
+    A tab replays its own history, also beside a tab that is ahead.
     """
     server = daemon()
     for number in range(4):
@@ -358,9 +356,9 @@ def test_a_tab_begins_where_it_wants(daemon: StartDaemon, browser: Browser) -> N
     assert other.texts(5) == [*(f"old {number}" for number in range(4)), "new"]
 
 
-def test_a_refusal_is_the_end(daemon: StartDaemon, browser: Browser) -> None:
+def test_refusal_ends_the_connection(daemon: StartDaemon, browser: Browser) -> None:
     """
-    And it says why, instead of trying for ever.
+    The client reports the reason, and does not try again.
     """
     tab = Tab(browser, daemon().url, channels=["a*"])
     tab.wait_for("errors.length")
@@ -371,7 +369,7 @@ def test_a_refusal_is_the_end(daemon: StartDaemon, browser: Browser) -> None:
 
 def nginx(serve: Serve, port: int, folder: Path) -> Server:
     """
-    nginx that holds responses back, and hears nothing of X-Accel-Buffering.
+    Start nginx with buffered responses, ignoring X-Accel-Buffering.
     """
     program = require("nginx", "nginx")
     front = free_port()
@@ -390,7 +388,7 @@ def nginx(serve: Serve, port: int, folder: Path) -> Server:
 
 def haproxy(serve: Serve, port: int, folder: Path) -> Server:
     """
-    HAProxy that waits for whole responses.
+    Start HAProxy, which waits for whole responses.
     """
     program = require("haproxy", "haproxy")
     front = free_port()
@@ -408,8 +406,8 @@ def test_behind_a_proxy_that_buffers(
     proxy: Any, serve: Serve, daemon: StartDaemon, browser: Browser, tmp_path: Path
 ) -> None:
     """
-    No stream gets through, and no websocket: the client finds out, polls, and
-    gets everything, what was published meanwhile too.
+    Neither streams nor websockets work: the client detects this, polls, and receives
+    everything, also what was published in the meantime.
     """
     server = daemon()
     front = proxy(serve, server.port, tmp_path)
@@ -444,9 +442,10 @@ ELEMENTS = """
 """
 
 
-def test_attributes(daemon: StartDaemon, browser: Browser) -> None:
+def test_attributes_of_elements(daemon: StartDaemon, browser: Browser) -> None:
     """
-    Elements as those of cyclone-sse's jQuery plugins hear the same, without jQuery.
+    Elements with the attributes of cyclone-sse's jQuery plugins receive the same events,
+    without jQuery.
     """
     server = daemon()
     browser.open(f"{server.url}/healthz")
@@ -489,7 +488,7 @@ SANDBOX = """
 """
 
 
-def test_in_a_sandbox_it_is_alone(daemon: StartDaemon, browser: Browser) -> None:
+def test_sandboxed_frame_has_its_own_connection(daemon: StartDaemon, browser: Browser) -> None:
     """
     A frame that may not share anything, not even locks, has a connection of its own.
     """
@@ -500,14 +499,14 @@ def test_in_a_sandbox_it_is_alone(daemon: StartDaemon, browser: Browser) -> None
     browser.wait_for("window.got")
     assert browser.evaluate("got") == "hello"
     deadline = time.monotonic() + PATIENCE
-    while readers(server) != 1:
+    while count_subscribers(server) != 1:
         assert time.monotonic() < deadline
 
 
-def test_close_is_the_end(daemon: StartDaemon, browser: Browser) -> None:
+def test_close_at_any_moment(daemon: StartDaemon, browser: Browser) -> None:
     """
-    In whatever moment: nothing is heard any more, no connection is left behind, and
-    what a page does with it afterwards does no harm.
+    After `close` no message is delivered, no connection is left, and further calls do no
+    harm.
     """
     server = daemon(SOON)
     for number in range(3):
@@ -538,11 +537,9 @@ def test_close_is_the_end(daemon: StartDaemon, browser: Browser) -> None:
     assert tab.evaluate("[told, opened]") == [["0"], 1]
 
 
-def test_a_long_history_is_there_when_it_is_said_to_be(
-    daemon: StartDaemon, browser: Browser
-) -> None:
+def test_long_history_needs_several_responses(daemon: StartDaemon, browser: Browser) -> None:
     """
-    An answer holds 256 KiB; all of it takes several.
+    A response holds 256 KiB; all messages arrive before the history is reported complete.
     """
     server = daemon(SOON)
     for number in range(10):
@@ -554,12 +551,12 @@ def test_a_long_history_is_there_when_it_is_said_to_be(
 
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
-def test_a_page_that_is_kept_for_who_goes_back(
+def test_page_in_the_back_forward_cache(
     transport: str, daemon: StartDaemon, browser: Browser, tmp_path: Path
 ) -> None:
     """
-    The tab that leads goes to another page. Browsers keep the one before, with all that it
-    holds: the others do not wait for it, and whoever goes back finds all that came meanwhile.
+    The leading tab navigates away, and the browser keeps its page. Other tabs do not wait
+    for it; when the user goes back, the page receives all messages since.
     """
     page = tmp_path / "page.html"
     page.write_text("<!doctype html><title>kept</title>")
@@ -584,11 +581,11 @@ def test_a_page_that_is_kept_for_who_goes_back(
     assert other.texts(2) == expected[:2]
     tab.evaluate("void history.back()")
     tab.wait_for("location.pathname === '/healthz'")
-    if tab.evaluate("'live' in window"):  # it may have had no room for it
+    if tab.evaluate("'live' in window"):  # the browser may have dropped it from its cache
         assert tab.texts(2) == expected[:2]
         publish(server, expected[2])
         assert tab.texts(3) == other.texts(3) == expected
         assert tab.evaluate("gaps.length + errors.length") == 0
         deadline = time.monotonic() + PATIENCE
-        while readers(server) != 1:
+        while count_subscribers(server) != 1:
             assert time.monotonic() < deadline

@@ -1,6 +1,6 @@
 """
-The browser client's source: its own tests, its types, its size, and that what the daemon
-serves was made of it; and in a real Chromium, tokens that are no longer taken.
+The source of the browser client: its own tests, types, size and built files; and tokens
+that expire, in Chromium.
 """
 
 from __future__ import annotations
@@ -31,10 +31,7 @@ TYPES = (
 
 def run(*command: str | Path) -> str:
     """
-    Run a program in the client's folder.
-
-    Returns:
-        what it printed.
+    Run a program in the client's folder, and return its output.
     """
     done = subprocess.run(
         [str(word) for word in command], cwd=CLIENT, capture_output=True, text=True
@@ -46,7 +43,7 @@ def run(*command: str | Path) -> str:
 @pytest.fixture(scope="module")
 def tools() -> Path:
     """
-    Where esbuild and the TypeScript compiler are.
+    Return the folder of esbuild and the TypeScript compiler.
     """
     npm = require("npm", "npm")
     folder = CLIENT / "node_modules"
@@ -55,24 +52,24 @@ def tools() -> Path:
     return folder / ".bin"
 
 
-def test_its_own_tests() -> None:
+def test_own_tests_of_the_client() -> None:
     """
-    What needs no browser: positions, event streams, tokens, delays, the choice of a
-    transport, and of a leader among tabs.
+    The parts without a browser: positions, event streams, tokens, delays, the choice of a
+    transport and of a leading tab.
     """
     assert "# fail 0" in run(require("node", "nodejs"), "--test", "--test-reporter=tap", "test/")
 
 
 def test_types(tools: Path) -> None:
     """
-    TypeScript takes what is promised, and finds what is forbidden.
+    TypeScript accepts what the types promise, and rejects what they forbid.
     """
     run(tools / "tsc", *TYPES, "test/types.ts")
 
 
-def test_what_is_served_was_built(tools: Path, tmp_path: Path) -> None:
+def test_served_files_are_built_from_the_source(tools: Path, tmp_path: Path) -> None:
     """
-    The files in the package are those that the source gives, and small.
+    The files in the package equal those built from the source, and are small.
     """
     run(require("node", "nodejs"), "build.js", f"{tmp_path}/")
     for name in ("realtime", "attributes"):
@@ -81,7 +78,7 @@ def test_what_is_served_was_built(tools: Path, tmp_path: Path) -> None:
     assert len(gzip.compress((SERVED / "realtime.min.js").read_bytes(), 9)) < SMALL
 
 
-def test_it_can_be_published(tools: Path, tmp_path: Path) -> None:
+def test_package_can_be_published(tools: Path, tmp_path: Path) -> None:
     """
     The archive for npm has the source, the types and the built files, and can be imported.
     """
@@ -125,7 +122,7 @@ CONNECT = """
 
 def connect(browser: Browser, url: str, transport: str, *tokens: str) -> None:
     """
-    Listen to `news` by *transport*; when *tokens* are used up, by what `/token` gives.
+    Subscribe to `news` by *transport*; after *tokens* the client gets others from `/token`.
     """
     browser.open(f"{url}/healthz")
     script = CONNECT.replace("TOKENS", json.dumps(tokens))
@@ -135,7 +132,7 @@ def connect(browser: Browser, url: str, transport: str, *tokens: str) -> None:
 @pytest.fixture
 def gate() -> Iterator[Callable[[Server, str], Gate]]:
     """
-    Puts gates in front of daemons.
+    Start gates in front of daemons.
     """
     gates: list[Gate] = []
 
@@ -152,13 +149,12 @@ MakeGate = Callable[[Server, str], Gate]
 
 
 @pytest.mark.parametrize("transport", ["sse", "websocket", "poll"])
-def test_a_token_that_runs_out(
+def test_expired_token_is_renewed(
     transport: str, daemon: StartDaemon, gate: MakeGate, browser: Browser
 ) -> None:
     """
-    The client asks for another one and goes on where it was: with a token that was
-    out of date from the beginning, and when a stream is cut as its time is over. It
-    asks once each time.
+    The client requests one new token and resumes: with a token that had expired before, and
+    when a stream ends with its token.
     """
     server = daemon("--retry=0.3")
     front = gate(server, "first")
@@ -174,7 +170,7 @@ def test_a_token_that_runs_out(
     for token in ("second", "third"):
         say(3)
         browser.wait_for(f"heard.length >= {len(expected)}")
-        say(2)  # on their way when it is cut
+        say(2)  # in transit when the connection is cut
         front.change(token)
         say(3)
     browser.wait_for(f"heard.length >= {len(expected)}")
@@ -187,9 +183,11 @@ def test_a_token_that_runs_out(
     assert front.refused >= 3
 
 
-def test_a_token_that_is_never_taken(daemon: StartDaemon, gate: MakeGate, browser: Browser) -> None:
+def test_refused_token_ends_the_connection(
+    daemon: StartDaemon, gate: MakeGate, browser: Browser
+) -> None:
     """
-    After the second one it is over, and says why.
+    After the second refused token the client stops, and reports the reason.
     """
     front = gate(daemon(), "another")
     connect(browser, front.url, "auto", "one", "two", "three")
@@ -200,12 +198,12 @@ def test_a_token_that_is_never_taken(daemon: StartDaemon, gate: MakeGate, browse
 
 
 @pytest.mark.parametrize("transport", ["publish", "sse"])
-def test_a_key_that_is_changed(
+def test_changed_publish_key_is_renewed(
     transport: str, daemon: StartDaemon, browser: Browser, tmp_path: Path
 ) -> None:
     """
-    The daemon's own key for publishing: on a websocket, where it is said once, and in
-    requests, it is asked for again when it is not taken; once for all that wait.
+    The daemon's publish key, sent once on a websocket and with each request: a new one is
+    requested when it is refused, once for all waiting publishes.
     """
     key = tmp_path / "key"
     key.write_text("first")
@@ -231,10 +229,10 @@ def test_a_key_that_is_changed(
     assert refused == "401 wrong key"
 
 
-def test_a_websocket_says_why_it_was_refused(daemon: StartDaemon, browser: Browser) -> None:
+def test_refused_websocket_reports_the_reason(daemon: StartDaemon, browser: Browser) -> None:
     """
-    As browsers do not: where the route is missing, the client says so instead of
-    trying for ever, or takes another way if it may.
+    Browsers hide the reason. If the route is missing, the client reports it instead of
+    trying forever, or uses another transport.
     """
     server = daemon(
         *("--route=^/$ sse", "--route=^/poll$ poll", "--route=^/healthz$ alive"),
@@ -251,7 +249,7 @@ def test_a_websocket_says_why_it_was_refused(daemon: StartDaemon, browser: Brows
 
 def examples(language: str) -> list[str]:
     """
-    What docs/javascript.md shows, in order.
+    Return the code of docs/javascript.md, in order.
     """
     text = (ROOT / "docs" / "javascript.md").read_text()
     return re.findall(rf"^```{language}\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
@@ -259,7 +257,7 @@ def examples(language: str) -> list[str]:
 
 def paste(browser: Browser, module: str) -> None:
     """
-    Put *module* into the page, as it stands, with the names around it that it takes for given.
+    Run *module* in the page, with the names that it expects.
     """
     browser.evaluate(
         "void (() => {"
@@ -272,12 +270,12 @@ def paste(browser: Browser, module: str) -> None:
     )
 
 
-def test_the_examples_do_what_they_say(
+def test_examples_of_the_documentation(
     daemon: StartDaemon, gate: MakeGate, browser: Browser
 ) -> None:
     """
-    Each, pasted into a page: listening, what else there is, coming back after a
-    reload, tokens, elements.
+    Each example runs in a page: subscribing, further options, resuming after a reload,
+    tokens, elements.
     """
     listening, more, back, token = examples("js")
     (elements,) = examples("html")
@@ -305,7 +303,7 @@ def test_the_examples_do_what_they_say(
         browser.wait_for("window.live?.position")
         assert browser.evaluate("heard") == said
     server.restart(SIGKILL)
-    browser.wait_for("!window.live && document.readyState === 'complete'")  # loaded again
+    browser.wait_for("!window.live && document.readyState === 'complete'")  # reloaded
     paste(browser, back + hear)
     browser.wait_for("window.live?.state === 'open'")
     publish(server, "behind the gap")

@@ -1,5 +1,5 @@
 """
-The page at /try, in a real Chromium.
+The page at /try, in Chromium.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ fetch("try").then(response => response.text()).then(html => new Promise(done => 
     document.body.append(phone);
 }))
 """
-SOON = "--retry=0.3"  # seconds until the browser tries again
+SOON = "--retry=0.3"  # seconds until the browser reconnects
 
 
 def publish(daemon: Server, message: str, **fields: str) -> dict[str, Any]:
@@ -42,7 +42,7 @@ def publish(daemon: Server, message: str, **fields: str) -> dict[str, Any]:
 
 class Page:
     """
-    The page, as far as the tests use it.
+    The page, as far as these tests use it.
     """
 
     def __init__(self, browser: Browser) -> None:
@@ -50,7 +50,7 @@ class Page:
 
     def click(self, id: str) -> None:
         """
-        Press a button; it must be there to be pressed.
+        Press a button, which must be visible.
         """
         assert self.browser.evaluate(f"document.getElementById({id!r}).offsetParent !== null"), id
         self.browser.evaluate(f"document.getElementById({id!r}).click()")
@@ -66,13 +66,13 @@ class Page:
 
     def text(self, id: str) -> str:
         """
-        What an element shows.
+        Return the text of an element.
         """
         return str(self.browser.evaluate(f"document.getElementById({id!r}).textContent"))
 
     def wait_for_state(self, state: str, *ways: str) -> None:
         """
-        Wait until the page says that connections are in *state*; all if none is named.
+        Wait until the page shows *state* for the ways; for all if none is named.
         """
         for way in ways or WAYS:
             shown = f"document.getElementById('state-{way}').dataset.state"
@@ -80,13 +80,13 @@ class Page:
 
     def wait_for_count(self, count: int, *ways: str) -> list[str]:
         """
-        Wait until *count* messages have come by each of *ways*, all if none is named.
+        Wait until each of *ways*, all if none is named, has received *count* messages.
 
         Returns:
             the texts that are shown, the oldest first.
         """
         for way in ways or WAYS:
-            self.browser.wait_for(f"{came(way)}.length >= {min(count, 500)}")
+            self.browser.wait_for(f"{cells_of(way)}.length >= {min(count, 500)}")
         shown = "Number(document.getElementById('count').textContent.replaceAll(',', ''))"
         self.browser.wait_for(f"{shown} >= {count}")
         assert self.browser.evaluate(shown) == count
@@ -95,28 +95,28 @@ class Page:
 
     def how(self, way: str) -> list[str]:
         """
-        How messages came by *way*, the oldest first: live, late, or not.
+        Return how *way* received each message, the oldest first: live, late, or not.
         """
         cells = f"[...document.querySelectorAll('#log .{way}')].reverse()"
         return list(self.browser.evaluate(f"{cells}.map(e => e.dataset.came ?? '')"))
 
     def gaps(self) -> int:
         """
-        How many gaps are shown.
+        Return how many gaps are shown.
         """
         return int(self.browser.evaluate("document.querySelectorAll('#log .gap').length"))
 
     def connect(self) -> None:
         """
-        Connect and wait until all ways are open.
+        Connect, and wait until all ways are open.
         """
         self.click("connect")
         self.wait_for_state("open")
 
 
-def came(way: str) -> str:
+def cells_of(way: str) -> str:
     """
-    The cells of messages that came by *way*.
+    Return the cells of messages received by *way*.
     """
     return f"document.querySelectorAll('#log .{way}[data-came]')"
 
@@ -124,7 +124,7 @@ def came(way: str) -> str:
 @pytest.fixture
 def open_page(browser: Browser) -> Callable[[str], Page]:
     """
-    Opens the page at a URL, at the size of a laptop's screen.
+    Return a function that opens the page at a URL, with the size of a laptop's screen.
     """
 
     def open(url: str) -> Page:
@@ -138,10 +138,10 @@ def open_page(browser: Browser) -> Callable[[str], Page]:
 OpenPage = Callable[[str], Page]
 
 
-def test_what_the_form_publishes_appears(daemon: StartDaemon, open_page: OpenPage) -> None:
+def test_published_message_appears(daemon: StartDaemon, open_page: OpenPage) -> None:
     """
-    Open, connect, publish: the message is there, with its id, and the server's
-    answer below the form.
+    Open, connect, publish: the message is shown with its id, and the server's response
+    below the form.
     """
     page = open_page(daemon().url + "/try")
     page.connect()
@@ -156,10 +156,10 @@ def test_what_the_form_publishes_appears(daemon: StartDaemon, open_page: OpenPag
     assert page.text("last") == answer["position"]
 
 
-def test_messages_are_text_whatever_is_in_them(daemon: StartDaemon, open_page: OpenPage) -> None:
+def test_messages_are_shown_as_text(daemon: StartDaemon, open_page: OpenPage) -> None:
     """
-    Lines, blanks and markup arrive as they are; nothing in a message, its type
-    or a channel's name becomes an element or runs.
+    Lines, blanks and markup are shown as they are. Nothing in a message, its type or a
+    channel name becomes an element or runs.
     """
     server = daemon()
     evil = "<img src=x onerror='document.title=1'><script>document.title=1</script>"
@@ -183,10 +183,10 @@ def test_messages_are_text_whatever_is_in_them(daemon: StartDaemon, open_page: O
     page.wait_for_state("open")
 
 
-def test_cut_and_come_back_misses_nothing(daemon: StartDaemon, open_page: OpenPage) -> None:
+def test_messages_during_a_cut_are_replayed(daemon: StartDaemon, open_page: OpenPage) -> None:
     """
-    What is published while the connections are cut is replayed, once, in order; it
-    is shown by which way it came live, and by which later.
+    Messages published while the connections are cut are replayed once, in order. The page
+    shows which ways received them live, and which later.
     """
     server = daemon()
     page = open_page(server.url + "/try")
@@ -215,10 +215,10 @@ def test_cut_and_come_back_misses_nothing(daemon: StartDaemon, open_page: OpenPa
     assert page.gaps() == 0
 
 
-def test_history_comes_first_if_asked_for(daemon: StartDaemon, open_page: OpenPage) -> None:
+def test_history_is_replayed_on_request(daemon: StartDaemon, open_page: OpenPage) -> None:
     """
-    On the first connection the newest messages can be had; a reload starts anew
-    with the same channels.
+    The first connection can replay the newest messages; a reload starts again with the same
+    channels.
     """
     server = daemon()
     for number in range(12):
@@ -237,13 +237,13 @@ def test_history_comes_first_if_asked_for(daemon: StartDaemon, open_page: OpenPa
     assert page.wait_for_count(1) == ["after the reload"]
 
 
-def test_the_browser_comes_back_by_itself(
+def test_browser_reconnects_by_itself(
     daemon: StartDaemon, serve: Serve, open_page: OpenPage
 ) -> None:
     """
-    A broken connection, healed some time later: what was published meanwhile
-    arrives once, though nobody pressed anything. So it is for a page that had
-    received nothing yet, since an id alone is enough for the browser.
+    After a broken connection, messages published in the meantime arrive once, without user
+    action. This works also for a page that had received nothing, as an id alone is enough
+    for the browser.
     """
     server = daemon(SOON)
     port = free_port()
@@ -271,10 +271,10 @@ def test_the_browser_comes_back_by_itself(
     assert page.gaps() == 0
 
 
-def test_a_restarted_daemon_tells_of_the_gap(daemon: StartDaemon, open_page: OpenPage) -> None:
+def test_restarted_daemon_reports_a_gap(daemon: StartDaemon, open_page: OpenPage) -> None:
     """
-    A daemon that was killed has forgotten everything: the browser comes back by
-    itself, and the page says that something is missing.
+    A killed daemon has lost its history: the browser reconnects, and the page reports the
+    gap.
     """
     server = daemon(SOON)
     page = open_page(server.url + "/try")
@@ -291,9 +291,9 @@ def test_a_restarted_daemon_tells_of_the_gap(daemon: StartDaemon, open_page: Ope
     assert page.browser.evaluate("document.querySelector('#log .gap').offsetHeight") > 0
 
 
-def test_thousands_of_messages_leave_the_newest(daemon: StartDaemon, open_page: OpenPage) -> None:
+def test_page_keeps_the_newest_rows(daemon: StartDaemon, open_page: OpenPage) -> None:
     """
-    All are counted, 500 rows stay.
+    All messages are counted, and 500 rows are kept.
     """
     server = daemon("--history=5000")
     page = open_page(server.url + "/try")
@@ -307,10 +307,9 @@ def test_thousands_of_messages_leave_the_newest(daemon: StartDaemon, open_page: 
     assert page.wait_for_count(5000) == [str(number) for number in range(4500, 5000)]
 
 
-def test_refusals_are_explained(daemon: StartDaemon, open_page: OpenPage) -> None:
+def test_refusals_show_the_reason(daemon: StartDaemon, open_page: OpenPage) -> None:
     """
-    A channel that cannot be, a missing key, a wrong one: the page says what the
-    server said.
+    An invalid channel, a missing key, a wrong key: the page shows the server's reason.
     """
     page = open_page(daemon("--http-secret=sesame").url + "/try")
     page.fill("channels", "all*")
@@ -332,8 +331,8 @@ def test_socketio_shows_messages_as_they_were_published(
     daemon: StartDaemon, open_page: OpenPage
 ) -> None:
     """
-    Whoever brings a message first, it looks the same: JSON with its blanks, bytes,
-    and the channel, as soon as another way has said it, as Socket.IO does not.
+    A message looks the same whichever way receives it first: JSON with its blanks, bytes,
+    and its channel, which Socket.IO does not report, from another way.
     """
     server = daemon()
     page = open_page(server.url + "/try")
@@ -363,8 +362,7 @@ def test_socketio_shows_messages_as_they_were_published(
 
 def test_socketio_answers_pings(daemon: StartDaemon, open_page: OpenPage) -> None:
     """
-    So its session stays: a server that asks each second, and waits for no
-    more than five, keeps it.
+    The session stays with a server that pings each second and waits five seconds at most.
     """
     server = daemon("--socketio-ping-interval=1", "--socketio-ping-timeout=5")
     page = open_page(server.url + "/try")
@@ -377,7 +375,7 @@ def test_socketio_answers_pings(daemon: StartDaemon, open_page: OpenPage) -> Non
         }))"""
     )
     page.connect()
-    page.browser.wait_for("window.pongs >= 3")  # so the first ones were taken
+    page.browser.wait_for("window.pongs >= 3")  # so the server has accepted the first ones
     publish(server, "still here")
 
     assert page.wait_for_count(1) == ["still here"]
@@ -387,8 +385,8 @@ def test_socketio_answers_pings(daemon: StartDaemon, open_page: OpenPage) -> Non
 
 def test_ways_may_be_missing(daemon: StartDaemon, open_page: OpenPage) -> None:
     """
-    Where no route has it, the column says so, and the others go on; so does that of
-    Socket.IO where its route names the channels, and nobody may ask for others.
+    The column of a way without a route says so, and the others work; so does that of
+    Socket.IO if its route names the channels.
     """
     routes = ("^/try$ page", "^/$ sse", "^/publish$ publish", "^/poll$ poll")
     fixed = r"^/socket\.io/ socket.io:subscribe=sport"
@@ -414,10 +412,10 @@ def test_ways_may_be_missing(daemon: StartDaemon, open_page: OpenPage) -> None:
         assert page.how(way) == [""]
 
 
-def test_it_works_below_a_prefix(daemon: StartDaemon, open_page: OpenPage) -> None:
+def test_page_works_below_a_prefix(daemon: StartDaemon, open_page: OpenPage) -> None:
     """
-    The page finds the stream and /publish beside itself, wherever that is, and
-    the commands it shows do the same from a shell.
+    The page finds the stream and /publish beside itself, and the commands that it shows
+    work from a shell.
     """
     server = daemon(
         *("--route=^/a/b/try$ page", "--route=^/a/b/$ sse", "--route=^/a/b/publish$ publish"),
@@ -436,10 +434,10 @@ def test_it_works_below_a_prefix(daemon: StartDaemon, open_page: OpenPage) -> No
     assert page.text("last") in page.text("curl-back")
 
 
-def test_it_is_one_accessible_file(daemon: StartDaemon, open_page: OpenPage) -> None:
+def test_page_is_one_accessible_file(daemon: StartDaemon, open_page: OpenPage) -> None:
     """
-    Nothing is loaded from elsewhere, nothing runs into its own policy, each
-    field has a label, and a phone needs no scrolling sideways.
+    The page loads nothing from elsewhere, does not violate its own policy, labels each
+    field, and fits a phone.
     """
     server = daemon()
     page = open_page(server.url + "/try")

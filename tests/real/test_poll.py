@@ -1,5 +1,5 @@
 """
-Long-polling and plain streams with real clients: curl, and one that is cut off.
+Long polling and plain streams with curl, and with a client that disconnects at random.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ from tests.real.test_daemon import publish
 
 def curl(*arguments: str) -> str:
     """
-    What curl prints; it must be content.
+    Run curl with success, and return its output.
     """
     command = [require("curl", "curl"), "-sS", "--fail", *arguments]
     return subprocess.run(command, capture_output=True, check=True, text=True).stdout
 
 
-class Polling:
+class PollingClient:
     """
-    A client that polls, on a connection as long as that holds.
+    A client that polls on one connection as long as that is open.
     """
 
     def __init__(self, server: Server, path: str = "/poll", **query: str) -> None:
@@ -36,9 +36,9 @@ class Polling:
         self.requests = 0
         self.connections = 0
 
-    def ask(self, **query: Any) -> Any:
+    def poll(self, **query: Any) -> Any:
         """
-        The next answer.
+        Return the next response.
         """
         if self._connection is None:
             self._connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=PATIENCE)
@@ -50,19 +50,19 @@ class Polling:
         assert response.status == 200, body
         return json.loads(body)
 
-    def hang_up(self) -> None:
+    def disconnect(self) -> None:
         """
-        Go away, whatever is on its way.
+        Close the connection, whatever is being transferred.
         """
         if self._connection is not None:
             self._connection.close()
             self._connection = None
 
 
-def test_curl_on_one_connection(daemon: StartDaemon) -> None:
+def test_curl_polls_on_one_connection(daemon: StartDaemon) -> None:
     """
-    Several polls, one connection: each answer has its length, and the connection
-    goes on. ETag and If-None-Match are all that a client has to know.
+    Several polls share a connection: each response has a length. ETag and If-None-Match are
+    all that a client needs.
     """
     server = daemon("--poll-seconds=0.5")
     assert publish(server.port, channel="news", message="one") == 200
@@ -77,9 +77,9 @@ def test_curl_on_one_connection(daemon: StartDaemon) -> None:
     )
 
 
-def test_curl_reads_a_stream_of_lines(daemon: StartDaemon) -> None:
+def test_curl_receives_a_stream_of_lines(daemon: StartDaemon) -> None:
     """
-    Bytes as they were published, a line each.
+    Messages arrive as published, one in each line.
     """
     server = daemon(
         r"--route=^/lines$ stream:subscribe=news,suffix=\n,type=text/plain,history=10",
@@ -99,10 +99,10 @@ def test_curl_reads_a_stream_of_lines(daemon: StartDaemon) -> None:
             reader.terminate()
 
 
-def test_cut_off_again_and_again(daemon: StartDaemon) -> None:
+def test_no_message_is_lost_by_disconnecting_polls(daemon: StartDaemon) -> None:
     """
-    A publisher that never pauses, and clients that hang up in the middle of polls,
-    wait or not, and take little at a time: 0 lost, 0 repeated, in order.
+    The publisher never pauses, and clients disconnect within polls, wait or not, and limit
+    their responses: no message is lost, repeated or reordered.
     """
     server = daemon("--history=5000", "--poll-bytes=2k")
     count = 1500
@@ -120,8 +120,8 @@ def test_cut_off_again_and_again(daemon: StartDaemon) -> None:
 
     publisher = threading.Thread(target=say)
     publisher.start()
-    pollings = [Polling(server, channels="c0,c1,c2") for _ in range(4)]
-    since = [polling.ask()["position"] for polling in pollings]
+    pollings = [PollingClient(server, channels="c0,c1,c2") for _ in range(4)]
+    since = [polling.poll()["position"] for polling in pollings]
     heard: list[list[int]] = [[] for _ in pollings]
     begun.set()
     while any(len(each) < count for each in heard):
@@ -129,12 +129,12 @@ def test_cut_off_again_and_again(daemon: StartDaemon) -> None:
             if len(heard[index]) == count:
                 continue
             if polling.requests % (3 + index) == 0:
-                # Asked, and gone before the answer is read: nobody knows what it was.
-                polling.hang_up()
-                abandoned = Polling(server, channels="c0,c1,c2")
-                abandoned.ask(since=since[index], wait=0)
-                abandoned.hang_up()
-            answer = polling.ask(since=since[index], wait=index % 2)
+                # Disconnect before the response is read: its content stays unknown.
+                polling.disconnect()
+                abandoned = PollingClient(server, channels="c0,c1,c2")
+                abandoned.poll(since=since[index], wait=0)
+                abandoned.disconnect()
+            answer = polling.poll(since=since[index], wait=index % 2)
             assert not answer["gap"]
             since[index] = answer["position"]
             heard[index] += [int(message["data"]) for message in answer["messages"]]
@@ -142,45 +142,45 @@ def test_cut_off_again_and_again(daemon: StartDaemon) -> None:
     for each in heard:
         assert each == list(range(count))
     for polling in pollings:
-        polling.hang_up()
+        polling.disconnect()
 
 
-def test_any_node_answers(daemon: StartDaemon, tmp_path: Any) -> None:
+def test_poll_resumes_after_a_restart(daemon: StartDaemon, tmp_path: Any) -> None:
     """
-    There is no session: a client that comes back to a daemon that was restarted
-    goes on where it was, as its log was kept.
+    There is no session: a client resumes from its position at a restarted daemon that has
+    kept its log.
     """
     server = daemon(f"--history-file={tmp_path}/log")
-    polling = Polling(server, channels="news")
-    position = polling.ask()["position"]
+    polling = PollingClient(server, channels="news")
+    position = polling.poll()["position"]
     assert publish(server.port, channel="news", message="kept") == 200
     server.restart()
-    polling.hang_up()
-    answer = polling.ask(since=position)
+    polling.disconnect()
+    answer = polling.poll(since=position)
 
     assert [message["data"] for message in answer["messages"]] == ["kept"]
     assert answer["gap"] is False
-    polling.hang_up()
+    polling.disconnect()
 
 
-def test_a_stop_answers_who_waits(daemon: StartDaemon) -> None:
+def test_stop_answers_waiting_polls(daemon: StartDaemon) -> None:
     """
-    With where to go on, and when to come back.
+    Waiting polls are answered with the position and a retry delay.
     """
     server = daemon("--retry=3")
-    polling = Polling(server, channels="news")
-    position = polling.ask()["position"]
+    polling = PollingClient(server, channels="news")
+    position = polling.poll()["position"]
     answers: list[Any] = []
-    waiting = threading.Thread(target=lambda: answers.append(polling.ask(since=position)))
+    waiting = threading.Thread(target=lambda: answers.append(polling.poll(since=position)))
     waiting.start()
-    counted = Polling(server, "/stats", format="full")
-    while counted.ask()["readers"]["now"] == 0:
+    counted = PollingClient(server, "/stats", format="full")
+    while counted.poll()["readers"]["now"] == 0:
         pass
-    counted.hang_up()
+    counted.disconnect()
     server.kill()
     waiting.join()
 
     assert 3000 <= answers[0].pop("retry") <= 6000
     assert answers == [{"messages": [], "position": position, "gap": False}]
-    polling.hang_up()
+    polling.disconnect()
     server.start()
