@@ -1,6 +1,5 @@
 """
-Socket.IO clients as their makers ship them, each a process that is told by lines
-what to do and says by lines what happens.
+Unmodified Socket.IO clients, each a process that reads commands and writes events as lines.
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ Line = list[Any]
 
 class Peer:
     """
-    One client.
+    A Socket.IO client in a process.
 
     Args:
         kind: `js 4` and `js 2` are npm's socket.io-client, `python` is python-socketio.
@@ -40,7 +39,7 @@ class Peer:
 
     def __init__(self, kind: str, url: str, **options: Any) -> None:
         self.lines: list[Line] = []
-        self._asked = 0
+        self._requests = 0
         self._queue: queue.Queue[Line | None] = queue.Queue()
         self._process = subprocess.Popen(
             [*_command(kind), url, json.dumps(options)],
@@ -58,9 +57,9 @@ class Peer:
             self._queue.put(json.loads(text, object_hook=_from_line))
         self._queue.put(None)
 
-    def tell(self, *words: Any) -> None:
+    def send(self, *words: Any) -> None:
         """
-        One line to it.
+        Send a command to the process.
         """
         assert self._process.stdin is not None
         self._process.stdin.write(json.dumps(words, default=_to_line) + "\n")
@@ -68,22 +67,23 @@ class Peer:
 
     def emit(self, event: str, *arguments: Any) -> None:
         """
-        Have it emit.
+        Emit an event.
         """
-        self.tell("emit", event, *arguments)
+        self.send("emit", event, *arguments)
 
-    def ask(self, event: str, *arguments: Any) -> Line:
+    def request(self, event: str, *arguments: Any) -> Line:
         """
-        Have it emit, and wait for the acknowledgement.
+        Emit an event, and return the values of its acknowledgement.
         """
-        self._asked += 1
-        self.tell("ask", self._asked, event, *arguments)
-        return self.wait("ack", self._asked)[2:]
+        self._requests += 1
+        self.send("ask", self._requests, event, *arguments)
+        return self.wait("ack", self._requests)[2:]
 
     def wait(self, *words: Any) -> Line:
         """
-        The next line that begins with *words*, or has come already unseen; lines
-        before it are kept in `lines`.
+        Wait for the next line that begins with *words*, and return it.
+
+        All lines up to it are appended to `lines`.
         """
         deadline = time.monotonic() + PATIENCE
         seen: list[Line] = []
@@ -91,8 +91,8 @@ class Peer:
             try:
                 line = self._queue.get(timeout=max(0.0, deadline - time.monotonic()))
             except queue.Empty:
-                raise AssertionError(f"never said: {words}; but: {seen[-20:]}") from None
-            assert line is not None, f"it ended without: {words}; but said: {seen[-20:]}"
+                raise AssertionError(f"no line {words}; lines: {seen[-20:]}") from None
+            assert line is not None, f"the client ended without {words}; lines: {seen[-20:]}"
             self.lines.append(line)
             if line[: len(words)] == list(words):
                 return line
@@ -100,7 +100,7 @@ class Peer:
 
     def events(self, name: str, count: int) -> list[Line]:
         """
-        The arguments of all events *name*, when there are *count* of them.
+        Wait for *count* events *name*, and return the arguments of all of them.
         """
         while True:
             found = [line[2:] for line in self.lines if line[:2] == ["event", name]]
@@ -110,7 +110,7 @@ class Peer:
 
     def close(self) -> None:
         """
-        End it.
+        Kill the process.
         """
         if self._process.poll() is None:
             self._process.kill()
@@ -123,11 +123,15 @@ class Peer:
 
 class Cutter:
     """
-    A way to a server on which connections break, in the middle of whatever they
-    carry, without a goodbye.
+    A relay to a server, whose connections break at any byte, without a closing handshake.
 
     Args:
         port: the server's.
+
+    Attributes:
+        budget: returns how many bytes to the client the next connection carries; None for
+            no limit.
+        cuts: connections that used up their budget.
     """
 
     def __init__(self, port: int) -> None:
@@ -143,13 +147,13 @@ class Cutter:
     @property
     def url(self) -> str:
         """
-        Where clients find the server.
+        The URL of the relay.
         """
         return f"http://127.0.0.1:{self.port}"
 
     def close(self) -> None:
         """
-        End it.
+        Break all connections, and stop listening.
         """
         self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
@@ -159,7 +163,7 @@ class Cutter:
 
     def cut(self) -> None:
         """
-        Break everything that is open now.
+        Break all open connections.
         """
         for each in tuple(self._open):
             _shut(each)
@@ -181,7 +185,7 @@ class Cutter:
 
     def _pump(self, source: socket.socket, sink: socket.socket, left: int | None) -> None:
         """
-        Carry bytes; no more than *left* of them.
+        Copy bytes, at most *left* of them.
         """
         try:
             while data := source.recv(65536):
@@ -206,7 +210,7 @@ def _shut(line: socket.socket) -> None:
 
 def require_clients(kind: str) -> None:
     """
-    Fail or skip where *kind* cannot be had; see `require`.
+    Fail or skip if clients of *kind* are not installed; see `require`.
     """
     if kind == "python":
         return

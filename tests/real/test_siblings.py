@@ -164,9 +164,9 @@ def test_clients_as_they_come(transport: str, daemon_of_three: Crew, connect: Co
     peers: list[Peer] = [connect(kind, url, ways) for kind in KINDS * 2]
     for peer in peers:
         peer.wait("connect")
-        peer.ask("subscribe", "news")
+        peer.request("subscribe", "news")
     for number, peer in enumerate(peers):
-        peer.ask("publish", "news", {"from": number})
+        peer.request("publish", "news", {"from": number})
 
     for peer in peers:
         said = [line[0]["from"] for line in peer.events("message", len(peers))]

@@ -1,5 +1,5 @@
 """
-Socket.IO clients from npm and PyPI, unmodified, on every transport.
+Tests with unmodified Socket.IO clients from npm and PyPI, on every transport.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ Connect = Callable[..., Peer]
 @pytest.fixture
 def connect() -> Iterator[Connect]:
     """
-    Clients that end with the test.
+    Return a function that starts clients, which are stopped after the test.
     """
     peers: list[Peer] = []
 
@@ -51,7 +51,7 @@ def connect() -> Iterator[Connect]:
 
 def publish(port: int, channel: str, data: bytes, event: str = "") -> str:
     """
-    Publish as others do, by HTTP; where it went.
+    Publish a message by HTTP, and return its position.
     """
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE)
     try:
@@ -68,30 +68,29 @@ def publish(port: int, channel: str, data: bytes, event: str = "") -> str:
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
 @pytest.mark.parametrize("kind", KINDS)
-def test_messages_both_ways(
+def test_clients_subscribe_and_publish(
     kind: str, transport: str, daemon: StartDaemon, connect: Connect
 ) -> None:
     """
-    A client joins a channel, hears what others publish by HTTP, and publishes
-    itself: objects, text and bytes arrive as what they were.
+    Objects, text and bytes arrive as they were published, by HTTP or by the client.
     """
     server = daemon(*ROUTES)
     peer = connect(kind, server.url, TRANSPORTS[transport])
     peer.wait("connect")
-    [joined] = peer.ask("subscribe", ["news", "pictures"])
+    [joined] = peer.request("subscribe", ["news", "pictures"])
     assert joined == {"status": "ok", "channels": ["news", "pictures"]}
 
     first = publish(server.port, "news", b'{"n": 1, "words": ["\\u00e4", "\xf0\x9f\x98\x80"]}')
     publish(server.port, "news", "hällo 😀\nline two".encode())
     publish(server.port, "pictures", bytes(range(256)), "picture")
-    [said] = peer.ask("publish", "news", {"from": "me", "deep": [1, [2, {"x": None}]]})
-    [sent] = peer.ask("publish", "pictures", bytes(range(255, -1, -1)), "picture")
-    [text] = peer.ask("publish", "news", "😀 plain")
+    [published] = peer.request("publish", "news", {"from": "me", "deep": [1, [2, {"x": None}]]})
+    [sent] = peer.request("publish", "pictures", bytes(range(255, -1, -1)), "picture")
+    [text] = peer.request("publish", "news", "😀 plain")
 
     assert peer.events("message", 4) == [
         [{"n": 1, "words": ["ä", "😀"]}, first],
         ["hällo 😀\nline two", _next(first, 1)],
-        [{"from": "me", "deep": [1, [2, {"x": None}]]}, said["position"]],
+        [{"from": "me", "deep": [1, [2, {"x": None}]]}, published["position"]],
         ["😀 plain", text["position"]],
     ]
     assert peer.events("picture", 2) == [
@@ -101,27 +100,29 @@ def test_messages_both_ways(
 
 
 @pytest.mark.parametrize("kind", ["js 4", "js 2"])
-def test_bytes_for_who_takes_but_text(kind: str, daemon: StartDaemon, connect: Connect) -> None:
+def test_clients_that_accept_only_text_get_bytes(
+    kind: str, daemon: StartDaemon, connect: Connect
+) -> None:
     """
-    With `forceBase64` bytes go as text by a websocket as well, both ways.
+    With `forceBase64` bytes are sent as text by a websocket as well, in both directions.
     """
     server = daemon(*ROUTES)
     peer = connect(kind, server.url, ["websocket"], forceBase64=True)
     peer.wait("connect")
-    peer.ask("subscribe", "pictures")
+    peer.request("subscribe", "pictures")
 
-    [sent] = peer.ask("publish", "pictures", bytes(range(256)))
+    [sent] = peer.request("publish", "pictures", bytes(range(256)))
     assert peer.events("message", 1) == [[bytes(range(256)), sent["position"]]]
 
 
 @pytest.mark.parametrize("agent", [None, "Mozilla/5.0"])
 @pytest.mark.parametrize("kind", KINDS)
-def test_many_messages_by_polling(
+def test_polling_clients_get_many_messages(
     kind: str, agent: str | None, daemon: StartDaemon, connect: Connect
 ) -> None:
     """
-    A long replay and a burst reach every client that polls, each message once and
-    in order, and none reconnects: python-engineio accepts 16 packets in an answer.
+    A long replay and a burst reach every polling client, each message once and in order, and no
+    client reconnects: python-engineio accepts 16 packets in a response.
     """
     server = daemon(r"--route=^/socket\.io/ socket.io:subscribe=news,history=100", ROUTES[1])
     batch = "\n".join(json.dumps({"channel": "news", "message": f"{n}"}) for n in range(100))
@@ -130,11 +131,11 @@ def test_many_messages_by_polling(
     peer = connect(kind, server.url, TRANSPORTS["polling"], **options)
     peer.events("message", 100)
     _publish_lines(server.port, batch)
-    [said] = peer.ask("publish", "news", "last")
+    [published] = peer.request("publish", "news", "last")
 
-    assert said["status"] == "ok"
-    told = [arguments[0] for arguments in peer.events("message", 201)]
-    assert told == [*map(str, range(100)), *map(str, range(100)), "last"]
+    assert published["status"] == "ok"
+    received = [arguments[0] for arguments in peer.events("message", 201)]
+    assert received == [*map(str, range(100)), *map(str, range(100)), "last"]
     assert [line[0] for line in peer.lines].count("connect") == 1
     assert not [line for line in peer.lines if line[0] == "disconnect"]
 
@@ -156,12 +157,11 @@ def _next(position: str, count: int) -> str:
 
 
 @pytest.mark.parametrize("kind", ["js 4", "js 2"])
-def test_a_stream_goes_on_over_the_upgrade(
+def test_no_message_is_lost_during_the_upgrade(
     kind: str, daemon: StartDaemon, connect: Connect
 ) -> None:
     """
-    While a client changes from polling to a websocket, messages come all the
-    time: each once, in order.
+    While a client upgrades from polling to a websocket it gets each message once, in order.
     """
     server = daemon(r"--route=^/socket\.io/ socket.io:subscribe=news", ROUTES[1])
     peers = [connect(kind, server.url) for _ in range(8)]
@@ -177,24 +177,23 @@ def test_a_stream_goes_on_over_the_upgrade(
             if _has_connected_late(peer):
                 break
             peer.wait("event")
-        heard = [line[2] for line in peer.lines if line[:2] == ["event", "message"]]
-        numbers = [int(text) for text in heard if text != "last"]
+        received = [line[2] for line in peer.lines if line[:2] == ["event", "message"]]
+        numbers = [int(text) for text in received if text != "last"]
         assert numbers == list(range(count - len(numbers), count))
 
 
 def _has_connected_late(peer: Peer) -> bool:
     """
-    Whether it joined when all had been published: its cursor says so.
+    Return whether the client joined after the last message: its cursor says so.
     """
     return any(
         line[:2] == ["event", "position"] and line[2].endswith(".301") for line in peer.lines
     )
 
 
-def test_silence_is_no_end(daemon: StartDaemon, connect: Connect) -> None:
+def test_quiet_sessions_stay_open(daemon: StartDaemon, connect: Connect) -> None:
     """
-    Whoever has to ping does so, and is answered: over several intervals nobody
-    is cut off, and afterwards messages still come.
+    Pings keep the sessions open over several intervals; messages still arrive afterwards.
     """
     server = daemon(*ROUTES, "--socketio-ping-interval=1", "--socketio-ping-timeout=5")
     peers = {
@@ -204,21 +203,21 @@ def test_silence_is_no_end(daemon: StartDaemon, connect: Connect) -> None:
     }
     for peer in peers.values():
         peer.wait("connect")
-        peer.ask("subscribe", "news")
-    # Eight intervals, by the server's own clock: a session that is not answered.
+        peer.request("subscribe", "news")
+    # Eight intervals by the server's own clock: sessions that do not answer pings.
     _wait_for_silent_sessions_to_end(server, 2)
     publish(server.port, "news", b"still here")
 
-    for who, peer in peers.items():
+    for kind, peer in peers.items():
         peer.wait("event", "message", "still here")
-        assert not [line for line in peer.lines if line[0] == "disconnect"], who
+        assert not [line for line in peer.lines if line[0] == "disconnect"], kind
 
 
 def _wait_for_silent_sessions_to_end(server: Server, times: int) -> None:
     for _ in range(times):
         sid = json.loads(_get(server, "EIO=4&transport=polling")[1][1:])["sid"]
         status = 200
-        while status == 200:  # one that takes its pings and answers none
+        while status == 200:  # it receives pings, and answers none
             status, _ = _get(server, f"EIO=4&transport=polling&sid={sid}")
         assert status == 400
 
@@ -236,7 +235,7 @@ def _get(server: Server, query: str) -> tuple[int, bytes]:
 @pytest.fixture
 def cutter(daemon: StartDaemon) -> Iterator[Cutter]:
     """
-    A way to a daemon on which connections break.
+    Return a relay to a daemon, whose connections break.
     """
     cutter = Cutter(daemon(*ROUTES, "--history=10000", "--history-bytes=64m").port)
     yield cutter
@@ -244,16 +243,15 @@ def cutter(daemon: StartDaemon) -> Iterator[Cutter]:
 
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
-def test_recovery_after_cuts(transport: str, cutter: Cutter, connect: Connect) -> None:
+def test_clients_recover_after_cuts(transport: str, cutter: Cutter, connect: Connect) -> None:
     """
-    Connections break again and again, wherever they are: a client with
-    connection state recovery comes back by itself, hears again what it heard,
-    and misses and repeats nothing.
+    Connections break again and again, at any byte: a client with connection state recovery
+    reconnects by itself, is subscribed to its channels again, and gets each message once.
     """
     chance = random.Random(transport)
     peer = connect("js 4", cutter.url, TRANSPORTS[transport])
     peer.wait("connect")
-    peer.ask("subscribe", ["news", "sport"])
+    peer.request("subscribe", ["news", "sport"])
     cutter.budget = lambda: chance.choice(
         (chance.randrange(600, 4000), chance.randrange(4000, 60000))
     )
@@ -264,32 +262,31 @@ def test_recovery_after_cuts(transport: str, cutter: Cutter, connect: Connect) -
             data = b'["%d", "%s"]' % (total, b"x" * chance.randrange(100))
             publish(cutter.server, ("news", "sport")[total % 2], data)
             total += 1
-        # It keeps up, more or less: a portion of what was missed comes whole or not
+        # The client may not fall behind much: a portion of what it missed arrives whole or not
         # at all, so it has to fit between two cuts.
-        while total - _heard(peer) > 100:
+        while total - _received(peer) > 100:
             peer.wait("event", "message")
     cutter.budget = lambda: None
     publish(cutter.server, "news", b'["%d"]' % total)
-    while _heard(peer) <= total:
+    while _received(peer) <= total:
         peer.wait("event", "message")
 
-    heard = [int(line[2][0]) for line in peer.lines if line[:2] == ["event", "message"]]
-    assert heard == list(range(total + 1))
+    received = [int(line[2][0]) for line in peer.lines if line[:2] == ["event", "message"]]
+    assert received == list(range(total + 1))
     assert not [line for line in peer.lines if line[:2] == ["event", "gap"]]
     connects = [line for line in peer.lines if line[0] == "connect"]
     assert len(connects) > 3
     assert all(recovered for _, _, recovered in connects[1:])
 
 
-def test_a_large_replay_comes_through_cuts(cutter: Cutter, connect: Connect) -> None:
+def test_a_large_replay_arrives_despite_cuts(cutter: Cutter, connect: Connect) -> None:
     """
-    By polls on a line that never carries all of it: it comes in portions, and
-    after each cut what is left of it.
+    No connection carries all of it: polls get portions, and after each cut the rest.
     """
     chance = random.Random(1)
     peer = connect("js 4", cutter.url, ["polling"])
     peer.wait("connect")
-    peer.ask("subscribe", "news")
+    peer.request("subscribe", "news")
     publish(cutter.server, "news", b"[0]")
     peer.events("message", 1)
     cutter.budget = lambda: 1
@@ -300,32 +297,33 @@ def test_a_large_replay_comes_through_cuts(cutter: Cutter, connect: Connect) -> 
     cutter.budget = lambda: chance.randrange(20_000, 150_000)
     cutter.cuts = 0
 
-    heard = peer.events("message", count)
-    assert [line[0][0] for line in heard] == list(range(count))
+    received = peer.events("message", count)
+    assert [line[0][0] for line in received] == list(range(count))
     assert not [line for line in peer.lines if line[:2] == ["event", "gap"]]
     assert cutter.cuts > 0
 
 
-def _heard(peer: Peer) -> int:
+def _received(peer: Peer) -> int:
     return sum(line[:2] == ["event", "message"] for line in peer.lines)
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_killed_daemon(kind: str, daemon: StartDaemon, connect: Connect) -> None:
+def test_clients_reconnect_to_a_restarted_daemon(
+    kind: str, daemon: StartDaemon, connect: Connect
+) -> None:
     """
-    Killed and started again, it has forgotten everything: clients come back by
-    themselves, and one that says where it was is told of the gap.
+    It has forgotten all messages: a client that sends its position gets a gap.
     """
     server = daemon(*ROUTES)
     peer = connect(kind, server.url)
     peer.wait("connect")
-    peer.ask("subscribe", "news")
+    peer.request("subscribe", "news")
     position = publish(server.port, "news", b"before")
     peer.wait("event", "message", "before")
 
     server.restart(signal.SIGKILL)
     assert peer.wait("connect")[2] is False
-    peer.ask("subscribe", ["news"], {"since": position})
+    peer.request("subscribe", ["news"], {"since": position})
 
     [[gap]] = peer.events("gap", 1)
     assert gap["position"].partition(".")[0] != position.partition(".")[0]
@@ -333,12 +331,12 @@ def test_a_killed_daemon(kind: str, daemon: StartDaemon, connect: Connect) -> No
     peer.wait("event", "message", "after")
 
 
-def test_recovery_by_position_after_a_restart(
+def test_a_client_resumes_by_position_after_a_restart(
     daemon: StartDaemon, connect: Connect, tmp_path: Path
 ) -> None:
     """
-    With a history on disk a restart costs nothing either: nobody remembers the
-    client, but it says where it was, and the route what it hears.
+    With a history on disk no message is lost: the client sends its position, and the route sets
+    its channels.
     """
     server = daemon(
         r"--route=^/socket\.io/ socket.io:subscribe=news",
@@ -360,10 +358,11 @@ def test_recovery_by_position_after_a_restart(
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_another_node(kind: str, daemon: StartDaemon, connect: Connect, cutter: Cutter) -> None:
+def test_another_node_refuses_the_session(
+    kind: str, daemon: StartDaemon, connect: Connect, cutter: Cutter
+) -> None:
     """
-    A poll that comes to a node which does not know the session is refused so
-    that the client opens a new one there.
+    The client opens a new session there.
     """
     other = daemon(*ROUTES)
     peer = connect(kind, cutter.url, ["polling"])
@@ -372,21 +371,20 @@ def test_another_node(kind: str, daemon: StartDaemon, connect: Connect, cutter: 
     cutter.cut()
 
     assert peer.wait("connect")[2] is False
-    peer.ask("subscribe", "news")
+    peer.request("subscribe", "news")
     publish(other.port, "news", b"from there")
     peer.wait("event", "message", "from there")
 
 
-def test_a_stopping_daemon_says_so(daemon: StartDaemon, connect: Connect) -> None:
+def test_clients_reconnect_after_a_stop(daemon: StartDaemon, connect: Connect) -> None:
     """
-    On SIGTERM clients are let go in a way after which they come back by
-    themselves.
+    On SIGTERM sessions are closed in a way after which clients reconnect by themselves.
     """
     server = daemon(*ROUTES)
     peers = [connect(kind, server.url, [way]) for kind in KINDS for way in ("polling", "websocket")]
     for peer in peers:
         peer.wait("connect")
-        peer.ask("subscribe", "news")  # python-socketio is connected a moment after it says so
+        peer.request("subscribe", "news")  # python-socketio reports `connect` a moment too early
 
     server.restart()
 
@@ -397,7 +395,7 @@ def test_a_stopping_daemon_says_so(daemon: StartDaemon, connect: Connect) -> Non
 
 def test_a_reload_keeps_sessions(daemon: StartDaemon, connect: Connect, tmp_path: Path) -> None:
     """
-    SIGHUP builds routes anew; who polls goes on polling.
+    SIGHUP builds the routes again; polling clients go on.
     """
     config = tmp_path / "realtime.conf"
     text = "route = ^/socket\\.io/ socket.io\nroute = ^/publish$ publish\n"
@@ -405,7 +403,7 @@ def test_a_reload_keeps_sessions(daemon: StartDaemon, connect: Connect, tmp_path
     server = daemon(f"--config={config}")
     peer = connect("js 4", server.url, ["polling"])
     peer.wait("connect")
-    peer.ask("subscribe", "news")
+    peer.request("subscribe", "news")
 
     config.write_text(text + "heartbeat = 20\n")
     server.send(signal.SIGHUP)
@@ -413,7 +411,7 @@ def test_a_reload_keeps_sessions(daemon: StartDaemon, connect: Connect, tmp_path
     publish(server.port, "news", b"after")
 
     peer.wait("event", "message", "after")
-    peer.ask("publish", "news", "more")
+    peer.request("publish", "news", "more")
     assert not [line for line in peer.lines if line[0] == "disconnect"]
 
 
@@ -426,12 +424,11 @@ def _wait_for(condition: Callable[[], bool]) -> None:
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
 @pytest.mark.parametrize("kind", KINDS)
-def test_an_application_of_ones_own(
+def test_the_example_application(
     kind: str, transport: str, daemon: StartDaemon, connect: Connect
 ) -> None:
     """
-    The example: a namespace, who may come, an event with acknowledgement, and
-    everybody hears.
+    It has a namespace, rejects clients, and acknowledges an event that all clients get.
     """
     server = daemon(
         r"--route=^/live/ socket.io:app=socketio_chat.Chat",
@@ -447,8 +444,8 @@ def test_an_application_of_ones_own(
     for peer in (ann, bob):
         peer.wait("connect")
 
-    [answer] = ann.ask("say", "Hello!")
+    [answer] = ann.request("say", "Hello!")
 
-    said = {"name": "Ann", "text": "Hello!"}
+    line = {"name": "Ann", "text": "Hello!"}
     for peer in (ann, bob):
-        assert peer.events("said", 1) == [[said, answer["position"]]]
+        assert peer.events("said", 1) == [[line, answer["position"]]]

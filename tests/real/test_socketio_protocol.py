@@ -1,5 +1,5 @@
 """
-Engine.IO and Socket.IO word by word: what their documents and official servers do.
+Tests of Engine.IO and Socket.IO packet by packet, as documented and as official servers do.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from tests.real.conftest import PATIENCE, Server, StartDaemon
 ROUTES = (r"--route=^/socket\.io/ socket.io", "--route=^/publish$ publish")
 
 
-class Http:
+class SessionHttp:
     """
-    Requests to a server's sessions.
+    Sends requests to the sessions of a server.
 
     Args:
         server: the daemon.
@@ -37,11 +37,11 @@ class Http:
         self._version = version
         self.headers: dict[str, str] = {}
 
-    def ask(
+    def request(
         self, method: str, query: str, body: bytes | None = None, **headers: str
     ) -> tuple[int, bytes]:
         """
-        Status and body.
+        Send a request to the route, and return status and body.
         """
         connection = HTTPConnection("127.0.0.1", self.server.port, timeout=PATIENCE)
         try:
@@ -55,31 +55,31 @@ class Http:
 
     def open(self) -> str:
         """
-        A new session's id.
+        Open a session, and return its id.
         """
-        status, body = self.ask("GET", f"EIO={self._version}&transport=polling&b64=1")
+        status, body = self.request("GET", f"EIO={self._version}&transport=polling&b64=1")
         assert status == 200
         sid: str = json.loads(body[body.index(b"{") : body.index(b"}") + 1])["sid"]
         return sid
 
     def poll(self, sid: str) -> tuple[int, bytes]:
         """
-        What waits, or comes next.
+        Return status and body of the next poll.
         """
-        return self.ask("GET", f"EIO={self._version}&transport=polling&sid={sid}")
+        return self.request("GET", f"EIO={self._version}&transport=polling&sid={sid}")
 
     def post(self, sid: str, body: bytes, **headers: str) -> tuple[int, bytes]:
         """
-        Post packets.
+        Post packets, and return status and body.
         """
         query = f"EIO={self._version}&transport=polling&sid={sid}"
-        return self.ask("POST", query, body, **headers)
+        return self.request("POST", query, body, **headers)
 
 
 @contextmanager
 def websocket(server: Server, version: int = 4, sid: str = "") -> Iterator[ClientConnection]:
     """
-    One that is open; the first message is the session's.
+    Yield an open websocket, whose first message describes the session.
     """
     query = f"EIO={version}&transport=websocket" + (f"&sid={sid}" if sid else "")
     url = f"ws://127.0.0.1:{server.port}/socket.io/?{query}"
@@ -89,7 +89,7 @@ def websocket(server: Server, version: int = 4, sid: str = "") -> Iterator[Clien
 
 def is_closed(socket: ClientConnection) -> bool:
     """
-    Whether it ends, whatever is said before.
+    Return True when the websocket is closed; messages before that are ignored.
     """
     try:
         while True:
@@ -100,7 +100,7 @@ def is_closed(socket: ClientConnection) -> bool:
 
 def publish(server: Server, channel: str, data: bytes) -> None:
     """
-    As others do, by HTTP.
+    Publish a message by HTTP.
     """
     with closing(HTTPConnection("127.0.0.1", server.port, timeout=PATIENCE)) as connection:
         connection.request("POST", f"/publish?channel={channel}", data)
@@ -109,22 +109,22 @@ def publish(server: Server, channel: str, data: bytes) -> None:
 
 def code(body: bytes) -> Any:
     """
-    The number of an error.
+    Return the number of an Engine.IO error.
     """
     return json.loads(body)["code"]
 
 
-def test_the_handshake_by_polling(daemon: StartDaemon) -> None:
+def test_the_first_poll_describes_the_session(daemon: StartDaemon) -> None:
     """
-    A session says who it is, and its times.
+    It has the session's id and its times.
     """
-    http = Http(daemon(*ROUTES, "--socketio-ping-interval=3", "--socketio-max-payload=1000"))
-    status, body = http.ask("GET", "EIO=4&transport=polling")
+    http = SessionHttp(daemon(*ROUTES, "--socketio-ping-interval=3", "--socketio-max-payload=1000"))
+    status, body = http.request("GET", "EIO=4&transport=polling")
 
     assert (status, body[:1]) == (200, b"0")
-    said = json.loads(body[1:])
-    assert len(said.pop("sid")) > 20
-    assert said == {
+    opened = json.loads(body[1:])
+    assert len(opened.pop("sid")) > 20
+    assert opened == {
         "upgrades": ["websocket"],
         "pingInterval": 3000,
         "pingTimeout": 20000,
@@ -134,11 +134,11 @@ def test_the_handshake_by_polling(daemon: StartDaemon) -> None:
     assert http.headers["cache-control"] == "no-store"
 
 
-def test_wrong_requests(daemon: StartDaemon) -> None:
+def test_wrong_requests_get_engineio_errors(daemon: StartDaemon) -> None:
     """
-    They get Engine.IO's own errors, by number.
+    Engine.IO numbers its errors; none of these requests closes the session.
     """
-    http = Http(daemon(*ROUTES, "--socketio-max-payload=1000"))
+    http = SessionHttp(daemon(*ROUTES, "--socketio-max-payload=1000"))
     sid = http.open()
     wrong = [
         ("GET", "EIO=4", 0),
@@ -152,33 +152,35 @@ def test_wrong_requests(daemon: StartDaemon) -> None:
         ("GET", f"EIO=3&transport=polling&sid={sid}", 3),
     ]
     for method, query, number in wrong:
-        status, body = http.ask(method, query, b"" if method == "POST" else None)
+        status, body = http.request(method, query, b"" if method == "POST" else None)
         assert (status, code(body)) == (400, number), query
-    assert http.ask("HEAD", f"EIO=4&transport=polling&sid={sid}")[0] == 400
+    assert http.request("HEAD", f"EIO=4&transport=polling&sid={sid}")[0] == 400
     for method in ("PUT", "PATCH", "DELETE"):
-        status, body = http.ask(method, "EIO=4&transport=polling", b"")
+        status, body = http.request(method, "EIO=4&transport=polling", b"")
         assert (status, code(body)) == (400, 2)
-        status, body = http.ask(method, f"EIO=4&transport=polling&sid={sid}", b"40")
+        status, body = http.request(method, f"EIO=4&transport=polling&sid={sid}", b"40")
         assert (status, code(body)) == (400, 3)
-    assert http.ask("GET", "EIO=4&transport=websocket")[0] == 426
+    assert http.request("GET", "EIO=4&transport=websocket")[0] == 426
     assert http.post(sid, b"4" * 1001)[0] == 413
     assert http.post(sid, b"40", content_type="application/octet-stream")[0] == 400
-    # None of these has cost the session anything.
+    # None of these closes the session.
     assert http.post(sid, b"40") == (200, b"ok")
 
 
-def test_pages_of_other_origins(daemon: StartDaemon) -> None:
+def test_pages_of_other_origins_need_permission(daemon: StartDaemon) -> None:
     """
-    May poll where CORS lets them, and open a websocket where that is allowed.
+    CORS decides whether they may poll, `websocket-origins` whether they may open a websocket.
     """
     server = daemon(*ROUTES, "--origins=https://good.example")
-    http = Http(server)
+    http = SessionHttp(server)
     query = "EIO=4&transport=polling"
-    asks = {"access-control-request-method": "POST", "access-control-request-headers": "x"}
-    assert http.ask("OPTIONS", query, None, origin="https://good.example", **asks)[0] == 204
+    preflight = {"access-control-request-method": "POST", "access-control-request-headers": "x"}
+    assert (
+        http.request("OPTIONS", query, None, origin="https://good.example", **preflight)[0] == 204
+    )
     assert "POST" in http.headers["access-control-allow-methods"]
     assert http.headers["access-control-allow-origin"] == "https://good.example"
-    http.ask("GET", query, None, origin="https://bad.example")
+    http.request("GET", query, None, origin="https://bad.example")
     assert "access-control-allow-origin" not in http.headers
 
     url = f"ws://127.0.0.1:{server.port}/socket.io/?EIO=4&transport=websocket"
@@ -188,11 +190,11 @@ def test_pages_of_other_origins(daemon: StartDaemon) -> None:
 
 
 @pytest.mark.parametrize("version", [3, 4])
-def test_polls_and_posts(version: int, daemon: StartDaemon) -> None:
+def test_the_next_poll_has_the_answers_to_a_post(version: int, daemon: StartDaemon) -> None:
     """
-    A post is heard, the next poll has the answers, all of them.
+    All events of the post are answered.
     """
-    http = Http(daemon(*ROUTES), version)
+    http = SessionHttp(daemon(*ROUTES), version)
     sid = http.open()
     if version == 4:
         assert http.post(sid, b"40") == (200, b"ok")
@@ -202,20 +204,19 @@ def test_polls_and_posts(version: int, daemon: StartDaemon) -> None:
         body = b'20:420["subscribe","a"]14:421["nothing"]'
     assert http.post(sid, body) == (200, b"ok")
 
-    status, said = http.poll(sid)
+    status, packets = http.poll(sid)
     assert status == 200
-    assert b'42["position","' in said
-    assert b'430[{"status":"ok","channels":["a"]}]' in said
-    assert b"""431[{"status":"error","error":"unknown event 'nothing'"}]""" in said
+    assert b'42["position","' in packets
+    assert b'430[{"status":"ok","channels":["a"]}]' in packets
+    assert b"""431[{"status":"error","error":"unknown event 'nothing'"}]""" in packets
 
 
-def test_bytes_by_revision_3(daemon: StartDaemon) -> None:
+def test_revision_3_sends_and_accepts_bytes(daemon: StartDaemon) -> None:
     """
-    Clients that take bytes get polls in bytes if there are bytes in them, else as
-    text; and may post them.
+    A poll is binary if it has binary data, else text; posts may be binary.
     """
-    http = Http(daemon(*ROUTES), 3)
-    status, body = http.ask("GET", "EIO=3&transport=polling")
+    http = SessionHttp(daemon(*ROUTES), 3)
+    status, body = http.request("GET", "EIO=3&transport=polling")
     assert http.headers["content-type"] == "text/plain; charset=UTF-8"
     length, _, rest = body.partition(b":")
     sid = json.loads(rest[1 : int(length)])["sid"]
@@ -226,10 +227,10 @@ def test_bytes_by_revision_3(daemon: StartDaemon) -> None:
     text = b'451-0["publish","a",{"_placeholder":true,"num":0}]'
     packets = b"\x00%s\xff%s" % (bytes(map(int, str(len(text)))), text)
     assert http.post(sid, packets + b"\x01\x04\xff\x04\x01\xff\x00", **binary) == (200, b"ok")
-    heard = b""
-    while b"\x01\x04\xff\x04\x01\xff\x00" not in heard:
-        heard += http.poll(sid)[1]
-    assert b'451-["message",{"_placeholder":true,"num":0},"' in heard
+    received = b""
+    while b"\x01\x04\xff\x04\x01\xff\x00" not in received:
+        received += http.poll(sid)[1]
+    assert b'451-["message",{"_placeholder":true,"num":0},"' in received
 
 
 MALFORMED_POSTS = [
@@ -244,28 +245,28 @@ MALFORMED_POSTS = [
     (4, b'40\x1e451-["a"\x1ebAQID'),
     (4, b"40" + b"\x1e6" * 10_000),
     (3, b"abc"),
-    (3, b"1:3"),  # the client does
+    (3, b"1:3"),  # the client pings
     (3, b"5:4abc"),
     (3, b"4:4abc"),
 ]
 
 
-def test_malformed_packets_end_the_session(daemon: StartDaemon) -> None:
+def test_malformed_posts_close_the_session(daemon: StartDaemon) -> None:
     """
-    400, and nobody finds it again.
+    The status is 400, and the session is unknown afterwards.
     """
     server = daemon(*ROUTES)
     for version, body in MALFORMED_POSTS:
-        http = Http(server, version)
+        http = SessionHttp(server, version)
         sid = http.open()
 
         assert http.post(sid, body)[0] == 400, body
         assert code(http.poll(sid)[1]) == 1, body
 
 
-def test_malformed_messages_end_the_session(daemon: StartDaemon) -> None:
+def test_malformed_messages_close_the_websocket(daemon: StartDaemon) -> None:
     """
-    The websocket is closed.
+    The session is closed with it.
     """
     server = daemon(*ROUTES)
     for message in ("abc", "4abc", "2", b"\x01", '42["a"]', "4" + "9" * 50):
@@ -275,10 +276,10 @@ def test_malformed_messages_end_the_session(daemon: StartDaemon) -> None:
             assert is_closed(socket), message
 
 
-def test_odd_values_are_answered(daemon: StartDaemon) -> None:
+def test_values_that_cannot_be_published_are_answered(daemon: StartDaemon) -> None:
     """
-    Each has a reason, and costs the session nothing: what JSON can say is not
-    always text, or a number that others know.
+    Each is answered with a reason, and the session stays: JSON can express strings that are not
+    text, and numbers that other programs cannot read.
     """
     server = daemon(r"--route=^/socket\.io/ socket.io:publish=news", ROUTES[1])
     odd = [
@@ -303,16 +304,16 @@ def test_odd_values_are_answered(daemon: StartDaemon) -> None:
         assert str(socket.recv(PATIENCE)).startswith('431[{"status":"ok"')
 
 
-def test_thousands_of_packets_in_a_post(daemon: StartDaemon) -> None:
+def test_a_post_may_have_thousands_of_packets(daemon: StartDaemon) -> None:
     """
-    They are all heard, in order.
+    All of them are processed, in order.
     """
-    http = Http(daemon(*ROUTES))
+    http = SessionHttp(daemon(*ROUTES))
     sid = http.open()
     assert http.post(sid, b"40") == (200, b"ok")
     http.poll(sid)
-    asked = b"\x1e".join(b'42%d["x"]' % number for number in range(5000))
-    assert http.post(sid, asked) == (200, b"ok")
+    events = b"\x1e".join(b'42%d["x"]' % number for number in range(5000))
+    assert http.post(sid, events) == (200, b"ok")
 
     answers: list[bytes] = []
     while len(answers) < 5000:
@@ -321,11 +322,11 @@ def test_thousands_of_packets_in_a_post(daemon: StartDaemon) -> None:
 
 
 @pytest.mark.parametrize("version", [3, 4])
-def test_much_comes_in_portions(version: int, daemon: StartDaemon) -> None:
+def test_a_long_replay_comes_in_portions(version: int, daemon: StartDaemon) -> None:
     """
-    So that a bad line carries some of it: the rest is there for the next polls, at once.
+    A bad connection can carry a portion; the next polls get the rest at once.
     """
-    http = Http(daemon(*ROUTES, "--history-bytes=10m"), version)
+    http = SessionHttp(daemon(*ROUTES, "--history-bytes=10m"), version)
     for number in range(200):
         publish(http.server, "a", f"{number} ".encode() * 1000)
     sid = http.open()
@@ -341,8 +342,8 @@ def test_much_comes_in_portions(version: int, daemon: StartDaemon) -> None:
 
     framing = Poll4() if version == 4 else Poll3Text()
     packets = [str(packet.data) for answer in answers for packet in framing.packets(answer)]
-    told = [packet for packet in packets if packet.startswith('2["message"')]
-    texts = [json.loads(packet[1:])[1] for packet in told]
+    events = [packet for packet in packets if packet.startswith('2["message"')]
+    texts = [json.loads(packet[1:])[1] for packet in events]
     assert [int(text.split()[0]) for text in texts] == list(range(200))
     assert len(answers) < 30
 
@@ -350,45 +351,45 @@ def test_much_comes_in_portions(version: int, daemon: StartDaemon) -> None:
 @pytest.mark.parametrize("version", [3, 4])
 def test_a_poll_fails_when_the_daemon_stops(version: int, daemon: StartDaemon) -> None:
     """
-    By its status: python-socketio takes a CLOSE for a wish that it stay away.
+    The status is 503: python-socketio does not reconnect after a CLOSE packet.
     """
-    http = Http(daemon(*ROUTES), version)
+    http = SessionHttp(daemon(*ROUTES), version)
     sid = http.open()
     if version == 4:
         http.post(sid, b"40")
         http.poll(sid)
     with closing(HTTPConnection("127.0.0.1", http.server.port, timeout=PATIENCE)) as waiting:
         waiting.request("GET", f"/socket.io/?EIO={version}&transport=polling&sid={sid}")
-        for _ in range(3):  # answered later than it is heard
-            http.ask("GET", "EIO=4")
+        for _ in range(3):  # answered after the daemon has received the poll
+            http.request("GET", "EIO=4")
         http.server.restart()
         answer = waiting.getresponse()
         assert (answer.status, answer.read()) == (503, b"the session is over\n")
 
 
-def test_who_does_not_say_where_it_was_is_new(daemon: StartDaemon) -> None:
+def test_a_client_that_recovers_without_an_offset_is_new(daemon: StartDaemon) -> None:
     """
-    It was cut off before it heard anything: it asks once more, and is told.
+    It was disconnected before it received anything: it joins again, and gets the replay.
     """
     server = daemon(*ROUTES)
     publish(server, "a", b"first")
-    claim = "40"
+    connect_packet = "40"
     for _ in range(2):
         with websocket(server) as socket:
             socket.recv(PATIENCE)
-            socket.send(claim)
+            socket.send(connect_packet)
             key = json.loads(str(socket.recv(PATIENCE))[2:])["pid"]
-            assert key not in claim
-            claim = "40" + json.dumps({"pid": key})
+            assert key not in connect_packet
+            connect_packet = "40" + json.dumps({"pid": key})
             socket.send('420["subscribe","a",{"since":"all"}]')
             assert str(socket.recv(PATIENCE)).startswith('42["message","first"')
 
 
-def test_who_got_no_answer_asks_once_more(daemon: StartDaemon) -> None:
+def test_a_recovered_client_may_request_a_missed_replay(daemon: StartDaemon) -> None:
     """
-    A client is cut off before it is told what it asked for. When it has come back, it
-    asks again, as `retries` has it do: it gets what came before it was cut off, and
-    nothing that it was told since; and if it asks a third time, nothing.
+    A client is disconnected before it gets the replay that it requested. After it has recovered
+    it requests it again, as `retries` does: it gets what lies before its position, once, and
+    nothing that it has received since.
     """
     server = daemon(*ROUTES)
     for number in range(3):
@@ -401,16 +402,16 @@ def test_who_got_no_answer_asks_once_more(daemon: StartDaemon) -> None:
         while not str(socket.recv(PATIENCE)).startswith("430"):
             pass
         publish(server, "news", b"news 0")
-        while "news 0" not in (heard := str(socket.recv(PATIENCE))):
+        while "news 0" not in (packet := str(socket.recv(PATIENCE))):
             pass
-        offset = json.loads(heard[2:])[-1]
-        socket.send('42["subscribe","sport",{"since":"all"}]')  # and what follows is not read
+        offset = json.loads(packet[2:])[-1]
+        socket.send('42["subscribe","sport",{"since":"all"}]')  # what follows is not received
 
-    def ask() -> list[str]:
+    def subscribe() -> list[str]:
         socket.send('421["subscribe",["sport","news"],{"since":"all"}]')
         found: list[str] = []
-        while not (heard := str(socket.recv(PATIENCE))).startswith("431"):
-            event, *arguments = json.loads(heard[2:])
+        while not (packet := str(socket.recv(PATIENCE))).startswith("431"):
+            event, *arguments = json.loads(packet[2:])
             found += arguments[:1] if event == "message" else []
         return found
 
@@ -421,19 +422,19 @@ def test_who_got_no_answer_asks_once_more(daemon: StartDaemon) -> None:
         publish(server, "sport", b"sport 3")
         while "sport 3" not in str(socket.recv(PATIENCE)):
             pass
-        assert ask() == ["sport 0", "sport 1", "sport 2", "news 0"]
-        assert ask() == []
+        assert subscribe() == ["sport 0", "sport 1", "sport 2", "news 0"]
+        assert subscribe() == []
 
 
 @pytest.mark.parametrize("version", [3, 4])
-def test_two_polls_at_once_end_the_session(version: int, daemon: StartDaemon) -> None:
+def test_two_polls_at_once_close_the_session(version: int, daemon: StartDaemon) -> None:
     """
-    The first one is told so, the second one refused.
+    The first one gets a CLOSE packet, the second one is refused.
     """
-    http = Http(daemon(*ROUTES), version)
+    http = SessionHttp(daemon(*ROUTES), version)
     sid = http.open()
     with ThreadPoolExecutor(2) as threads:
-        both = list(threads.map(lambda _: Http(http.server, version).poll(sid), range(2)))
+        both = list(threads.map(lambda _: SessionHttp(http.server, version).poll(sid), range(2)))
 
     assert sorted(status for status, _ in both) == [200, 400]
     assert {body for status, body in both if status == 200} == {b"1" if version == 4 else b"1:1"}
@@ -441,28 +442,28 @@ def test_two_polls_at_once_end_the_session(version: int, daemon: StartDaemon) ->
 
 
 @pytest.mark.parametrize("version", [3, 4])
-def test_a_client_says_goodbye(version: int, daemon: StartDaemon) -> None:
+def test_a_client_may_close_the_session(version: int, daemon: StartDaemon) -> None:
     """
-    Its poll is answered with a noop.
+    Its waiting poll is answered with a NOOP packet.
     """
-    http = Http(daemon(*ROUTES), version)
+    http = SessionHttp(daemon(*ROUTES), version)
     sid = http.open()
     with ThreadPoolExecutor(1) as threads:
-        polled = threads.submit(Http(http.server, version).poll, sid)
+        polled = threads.submit(SessionHttp(http.server, version).poll, sid)
         assert http.post(sid, b"1" if version == 4 else b"1:1") == (200, b"ok")
         status, body = polled.result(PATIENCE)
-    # It may have been answered with what it was told, or come too late.
+    # The poll may have been answered with packets, or have come too late.
     assert status in (200, 400)
     assert code(http.poll(sid)[1]) == 1
     assert body
 
 
-def test_the_client_pings_in_revision_3(daemon: StartDaemon) -> None:
+def test_clients_of_revision_3_ping(daemon: StartDaemon) -> None:
     """
-    And is answered with the same words.
+    The pong has the data of the ping.
     """
     server = daemon(*ROUTES)
-    http = Http(server, 3)
+    http = SessionHttp(server, 3)
     sid = http.open()
     assert http.post(sid, b"6:2probe") == (200, b"ok")
     assert http.poll(sid)[1].endswith(b"6:3probe")
@@ -474,16 +475,16 @@ def test_the_client_pings_in_revision_3(daemon: StartDaemon) -> None:
 
 
 @pytest.mark.parametrize("version", [3, 4])
-def test_who_is_silent_is_gone(version: int, daemon: StartDaemon) -> None:
+def test_a_silent_client_times_out(version: int, daemon: StartDaemon) -> None:
     """
-    Interval and timeout later, on either transport.
+    It is closed an interval and a timeout after its last packet, on either transport.
     """
     server = daemon(*ROUTES, "--socketio-ping-interval=1", "--socketio-ping-timeout=1")
-    http = Http(server, version)
+    http = SessionHttp(server, version)
     sid = http.open()
     with websocket(server, version) as socket:
-        heard = list(socket)  # until it is closed
-    assert ("2" in heard) == (version == 4)
+        received = list(socket)  # until it is closed
+    assert ("2" in received) == (version == 4)
     status, body = 200, b""
     while status == 200:
         status, body = http.poll(sid)
@@ -491,12 +492,12 @@ def test_who_is_silent_is_gone(version: int, daemon: StartDaemon) -> None:
 
 
 @pytest.mark.parametrize("version", [3, 4])
-def test_handshakes_take_no_place(version: int, daemon: StartDaemon) -> None:
+def test_handshakes_do_not_count_as_subscribers(version: int, daemon: StartDaemon) -> None:
     """
-    Any number of them that nobody follows up leaves room for subscribers, for
-    Socket.IO's too.
+    Any number of handshakes without a second request leaves room for subscribers, those of
+    Socket.IO included.
     """
-    http = Http(daemon(*ROUTES, "--max-readers=5", "--socketio-max-pending=10"), version)
+    http = SessionHttp(daemon(*ROUTES, "--max-readers=5", "--socketio-max-pending=10"), version)
     for _ in range(30):
         http.open()
     sid = http.open()
@@ -509,21 +510,21 @@ def test_handshakes_take_no_place(version: int, daemon: StartDaemon) -> None:
         assert str(opened.recv(PATIENCE)).startswith("0{")
 
 
-def test_who_joins_nothing_is_gone(daemon: StartDaemon) -> None:
+def test_a_client_without_a_namespace_is_closed(daemon: StartDaemon) -> None:
     """
-    After `socketio-connect-seconds`.
+    It has `socketio-connect-seconds`.
     """
     with websocket(daemon(*ROUTES, "--socketio-connect-seconds=1")) as socket:
         assert is_closed(socket)
 
 
-def test_the_upgrade(daemon: StartDaemon) -> None:
+def test_a_session_upgrades_to_a_websocket(daemon: StartDaemon) -> None:
     """
-    Probe, answer, a noop for the poll; then the websocket is the session's, and
-    what was not polled comes by it.
+    The probe is answered, and the poll with a NOOP packet; then the websocket is the session's,
+    and gets what was not polled.
     """
     server = daemon(*ROUTES)
-    http = Http(server)
+    http = SessionHttp(server)
     sid = http.open()
     http.post(sid, b"40")
     with websocket(server, sid=sid) as socket:
@@ -544,12 +545,12 @@ def test_the_upgrade(daemon: StartDaemon) -> None:
         assert {str(socket.recv(PATIENCE))[:3] for _ in range(2)} == {"431", "42["}
 
 
-def test_an_upgrade_between_portions(daemon: StartDaemon) -> None:
+def test_an_upgrade_between_portions_loses_nothing(daemon: StartDaemon) -> None:
     """
-    What was not polled comes by the websocket, from the first packet that was not.
+    The websocket gets what was not polled, from the first such packet on.
     """
     server = daemon(*ROUTES, "--history-bytes=10m")
-    http = Http(server)
+    http = SessionHttp(server)
     for number in range(100):
         publish(server, "a", f"{number} ".encode() * 1000)
     sid = http.open()
@@ -564,16 +565,16 @@ def test_an_upgrade_between_portions(daemon: StartDaemon) -> None:
         while b'"99 ' not in packets[-1]:
             packets.append(str(socket.recv(PATIENCE)).encode())
 
-    told = [json.loads(packet[2:])[1] for packet in packets if packet.startswith(b'42["message"')]
-    assert [int(text.split()[0]) for text in told] == list(range(100))
+    texts = [json.loads(packet[2:])[1] for packet in packets if packet.startswith(b'42["message"')]
+    assert [int(text.split()[0]) for text in texts] == list(range(100))
 
 
-def test_an_upgrade_that_fails(daemon: StartDaemon) -> None:
+def test_a_session_polls_on_after_a_failed_upgrade(daemon: StartDaemon) -> None:
     """
-    Costs the session nothing: it goes on polling, and may try again.
+    It may try again.
     """
     server = daemon(*ROUTES, "--socketio-upgrade-seconds=1")
-    http = Http(server)
+    http = SessionHttp(server)
     sid = http.open()
     http.post(sid, b"40")
     with websocket(server, sid=sid) as socket:
@@ -582,7 +583,7 @@ def test_an_upgrade_that_fails(daemon: StartDaemon) -> None:
     with websocket(server, sid=sid) as socket:
         socket.send("2probe")
         assert socket.recv(PATIENCE) == "3probe"
-        assert is_closed(socket)  # it never says that it takes over
+        assert is_closed(socket)  # it never sends the upgrade packet
     assert http.poll(sid)[1].startswith(b"40{")
     with websocket(server, sid=sid) as socket:
         socket.send("2probe")
@@ -592,9 +593,9 @@ def test_an_upgrade_that_fails(daemon: StartDaemon) -> None:
         assert is_closed(socket)
 
 
-def test_namespaces(daemon: StartDaemon) -> None:
+def test_only_the_main_namespace_exists_without_an_application(daemon: StartDaemon) -> None:
     """
-    Without an application there is but one; who leaves it may join again.
+    A client that has left it may connect to it again.
     """
     with websocket(daemon(*ROUTES)) as socket:
         assert str(socket.recv(PATIENCE)).startswith('0{"sid":')
@@ -613,10 +614,10 @@ def test_namespaces(daemon: StartDaemon) -> None:
         assert socket.recv(PATIENCE) == '430[{"status":"ok","channels":["a"]}]'
 
 
-def test_socketio_2_reports_errors_and_leaves(daemon: StartDaemon) -> None:
+def test_clients_of_socketio_2_may_report_errors_and_leave(daemon: StartDaemon) -> None:
     """
-    With Engine.IO 3 a client may report an error of its own, speak in a namespace
-    that it has not joined, leave the last one and join it again; its session stays.
+    A client of Engine.IO 3 may report an error, send to a namespace that it has not joined, and
+    leave the last namespace and join it again; its session stays.
     """
     with websocket(daemon(*ROUTES), 3) as socket:
         assert str(socket.recv(PATIENCE)).startswith("0{")
@@ -632,10 +633,9 @@ def test_socketio_2_reports_errors_and_leaves(daemon: StartDaemon) -> None:
 
 
 @pytest.mark.parametrize("version", [3, 4])
-def test_another_parser_is_named(version: int, daemon: StartDaemon) -> None:
+def test_the_msgpack_parser_is_named(version: int, daemon: StartDaemon) -> None:
     """
-    A client with socket.io-msgpack-parser is told by the close frame and by the
-    answer to its post what is wrong, and so is the log.
+    The close frame, the response to the post, and the log tell what is wrong.
     """
     server = daemon(*ROUTES)
     connect_packet = b"\x83\xa4type\x00\xa3nsp\xa1/\xa4data\xc0"
@@ -643,7 +643,7 @@ def test_another_parser_is_named(version: int, daemon: StartDaemon) -> None:
         socket.send(connect_packet if version == 4 else b"\x04" + connect_packet)
         assert is_closed(socket)
         assert "not msgpack" in str(socket.close_reason)
-    http = Http(server, version)
+    http = SessionHttp(server, version)
     text = ("b" if version == 4 else "b4") + base64.b64encode(connect_packet).decode()
     framed = text if version == 4 else f"{len(text)}:{text}"
     status, body = http.post(http.open(), framed.encode())
@@ -653,7 +653,7 @@ def test_another_parser_is_named(version: int, daemon: StartDaemon) -> None:
 
 def test_events_of_the_server_cannot_be_published(daemon: StartDaemon) -> None:
     """
-    Whoever publishes them, and however: a subscriber could not tell them apart.
+    No publisher may do so on any transport: a subscriber could not tell them apart.
     """
     server = daemon(
         r"--route=^/chat/ socket.io:subscribe=chat,publish=chat", "--route=^/ws$ websocket", *ROUTES
@@ -678,8 +678,8 @@ def test_events_of_the_server_cannot_be_published(daemon: StartDaemon) -> None:
             assert "is the server's own" in str(asking.recv(PATIENCE))
             chatting.send(f'420["{event}","x"]')
             assert "is the server's own" in str(chatting.recv(PATIENCE))
-            said = {"type": "publish", "id": 1, "channel": "a", "message": "x", "event": event}
-            plain.send(json.dumps(said))
+            request = {"type": "publish", "id": 1, "channel": "a", "message": "x", "event": event}
+            plain.send(json.dumps(request))
             answer = json.loads(plain.recv(PATIENCE))
             while answer["type"] != "error":
                 assert answer["type"] == "position"
@@ -687,9 +687,9 @@ def test_events_of_the_server_cannot_be_published(daemon: StartDaemon) -> None:
             assert answer["status"] == 400
 
 
-def test_keys_and_routes_decide_who_publishes(daemon: StartDaemon) -> None:
+def test_keys_and_routes_decide_who_may_publish(daemon: StartDaemon) -> None:
     """
-    A key in `auth`, or a route that publishes whatever is emitted.
+    A key in `auth` permits it, or a route that publishes whatever is emitted.
     """
     server = daemon(
         r"--route=^/chat/ socket.io:subscribe=chat,publish=chat,positions=no",
@@ -723,22 +723,21 @@ def test_keys_and_routes_decide_who_publishes(daemon: StartDaemon) -> None:
 
 @pytest.mark.parametrize("version", [3, 4])
 @pytest.mark.parametrize("transport", ["polling", "websocket"])
-def test_pages_from_elsewhere_cannot_publish_without_a_key(
+def test_pages_of_other_sites_cannot_publish_without_a_key(
     version: int, transport: str, daemon: StartDaemon
 ) -> None:
     """
-    Without a key only this machine's programs and the server's own pages may
-    publish: not a page of another site, and not under a name that somebody
-    else made to point to this machine.
+    Without a key only programs on this machine and the server's own pages may publish: no page
+    of another site, and no page under a name that was made to resolve to this machine.
     """
     server = daemon(*ROUTES, "--websocket-origins=*")
     local = f"localhost:{server.port}"
-    may: tuple[dict[str, str], ...] = (
+    allowed: tuple[dict[str, str], ...] = (
         {},
         {"Host": local, "Origin": f"http://{local}", "Sec-Fetch-Site": "same-origin"},
         {"Host": local, "Sec-Fetch-Site": "none"},
     )
-    may_not: tuple[dict[str, str], ...] = (
+    refused: tuple[dict[str, str], ...] = (
         {"Origin": "https://evil.example"},
         {"Origin": "null"},
         {"Host": "evil.example"},
@@ -747,10 +746,10 @@ def test_pages_from_elsewhere_cannot_publish_without_a_key(
         {"Sec-Fetch-Site": "same-site"},
         {"X-Forwarded-For": "127.0.0.1"},
     )
-    emit = _emit_by_polls if transport == "polling" else _emit_by_websocket
-    for headers in may:
+    emit = _emit_by_polling if transport == "polling" else _emit_by_websocket
+    for headers in allowed:
         assert '"status":"ok"' in emit(server, version, headers), headers
-    for headers in may_not:
+    for headers in refused:
         answer = emit(server, version, headers)
         assert "no key is set" in answer, headers
 
@@ -758,16 +757,16 @@ def test_pages_from_elsewhere_cannot_publish_without_a_key(
 _PUBLISH = '421["publish","news","x"]'
 
 
-def _emit_by_polls(server: Server, version: int, headers: dict[str, str]) -> str:
+def _emit_by_polling(server: Server, version: int, headers: dict[str, str]) -> str:
     query = f"EIO={version}&transport=polling&b64=1"
-    framed: PollFraming = Poll4() if version == 4 else Poll3Text()
+    framing: PollFraming = Poll4() if version == 4 else Poll3Text()
 
     def post(text: str) -> None:
-        body = framed.body(framed.text(text.encode()))
-        assert http.ask("POST", f"{query}&sid={sid}", body, **headers)[0] == 200
+        body = framing.body(framing.text(text.encode()))
+        assert http.request("POST", f"{query}&sid={sid}", body, **headers)[0] == 200
 
-    http = Http(server, version)
-    status, opening = http.ask("GET", query, None, **headers)
+    http = SessionHttp(server, version)
+    status, opening = http.request("GET", query, None, **headers)
     assert status == 200
     sid = json.loads(opening[opening.index(b"{") : opening.index(b"}") + 1])["sid"]
     if version == 4:
@@ -775,7 +774,7 @@ def _emit_by_polls(server: Server, version: int, headers: dict[str, str]) -> str
     post(_PUBLISH)
     answer = b""
     while b"430[" not in answer and b"431[" not in answer:
-        status, answer = http.ask("GET", f"{query}&sid={sid}", None, **headers)
+        status, answer = http.request("GET", f"{query}&sid={sid}", None, **headers)
         assert status == 200
     return answer.decode()
 
