@@ -85,7 +85,7 @@ class PollBuffer:
 
         Args:
             deliver: gets whole frames, never b"". It may fetch again.
-            cut: asks for about PORTION bytes or less. It is called with bytes that begin
+            cut: limits the delivery to about PORTION bytes. It is called with bytes that begin
                 with a frame and with PORTION, and returns where the last frame
                 ends that fits; 0 if it needs more bytes of the first frame.
         """

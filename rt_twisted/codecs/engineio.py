@@ -110,11 +110,11 @@ def decode3(message: str | bytes) -> EngineIOPacket:
     """
     if isinstance(message, bytes):
         if message[:1] != b"\x04":
-            raise RemoteProtocolError("a binary packet that is no message")
+            raise RemoteProtocolError("a binary packet must be a message")
         return EngineIOPacket(EngineIOPacketType.MESSAGE, message[1:])
     if message[:1] == "b":
         if message[1:2] != "4":
-            raise RemoteProtocolError("a binary packet that is no message")
+            raise RemoteProtocolError("a binary packet must be a message")
         return EngineIOPacket(EngineIOPacketType.MESSAGE, decode_base64(message[2:]))
     return decode(message)
 

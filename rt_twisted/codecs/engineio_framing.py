@@ -365,7 +365,7 @@ def _utf8(data: bytes) -> str:
     try:
         return data.decode()
     except UnicodeDecodeError:
-        raise RemoteProtocolError("text that is not UTF-8") from None
+        raise RemoteProtocolError("the text is not UTF-8") from None
 
 
 def _count_code_units(text: str) -> int:
@@ -376,4 +376,4 @@ def _from_code_units(units: str) -> str:
     try:
         return units.encode("utf-16-le", "surrogatepass").decode("utf-16-le")
     except UnicodeDecodeError:
-        raise RemoteProtocolError("a length that cuts a character") from None
+        raise RemoteProtocolError("the length cuts a character") from None

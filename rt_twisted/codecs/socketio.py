@@ -201,7 +201,7 @@ class Decoder:
         """
         if isinstance(data, str):
             if self._packet is not None:
-                raise RemoteProtocolError("text where an attachment should be")
+                raise RemoteProtocolError("text instead of an attachment")
             packet, wanted, text = _parse(data)
             if not wanted:
                 return _complete_packet(packet, text, [])
@@ -210,10 +210,10 @@ class Decoder:
             return None
         waiting, pieces = self._packet, self._pieces
         if waiting is None or pieces is None:
-            raise RemoteProtocolError("bytes where no attachment should be")
+            raise RemoteProtocolError("binary data that is no attachment")
         self._left -= len(data)
         if self._left < 0:
-            raise RemoteProtocolError("attachments that are too large", 413)
+            raise RemoteProtocolError("the attachments are too large", 413)
         pieces.append(data)
         if len(pieces) < self._wanted:
             return None
@@ -243,9 +243,9 @@ def _parse(text: str) -> tuple[SocketIOPacket, int, str]:
         raise RemoteProtocolError("malformed acknowledgement id")
     kind = _PLAIN.get(kind, kind)
     if len(head[3] or "") > MAX_NAMESPACE:
-        raise RemoteProtocolError("a namespace that is too long")
+        raise RemoteProtocolError("the namespace is too long")
     if kind is SocketIOPacketType.ACK and id is None:
-        raise RemoteProtocolError("an acknowledgement of nothing")
+        raise RemoteProtocolError("an acknowledgement without an id")
     return SocketIOPacket(kind, head[3] or "/", None, id), attachments, text[head.end() :]
 
 
@@ -323,6 +323,6 @@ def _insert_attachments(value: Any, attachments: list[bytes]) -> Any:
     if value.get("_placeholder") is True:
         number = value.get("num")
         if type(number) is not int or not 0 <= number < len(attachments):
-            raise RemoteProtocolError("a placeholder for no attachment")
+            raise RemoteProtocolError("a placeholder without an attachment")
         return attachments[number]
     return {name: _insert_attachments(inner, attachments) for name, inner in value.items()}

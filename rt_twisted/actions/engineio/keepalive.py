@@ -11,7 +11,7 @@ from rt_twisted.actions.context import SocketIOLimits
 
 class KeepaliveAction(Enum):
     """
-    What a session has to do now to keep its client alive, or to give it up.
+    What a session has to do now about its client.
     """
 
     NOTHING = "nothing"

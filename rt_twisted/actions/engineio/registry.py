@@ -53,8 +53,8 @@ class SessionRegistry(Generic[S]):
     """
     All open sessions.
 
-    Session ids begin with a word for this node, which tells the sessions of other
-    nodes from those that are closed.
+    Session ids begin with a word for this node: closed sessions can be distinguished from
+    those of other nodes.
 
     Args:
         clock: the reactor.

@@ -379,7 +379,7 @@ class Session:
                 pong = encode_text(EngineIOPacketType.PONG, str(packet.data).encode())
                 self.write(self.framing.text(pong))
         elif kind is EngineIOPacketType.PING or kind is EngineIOPacketType.PONG:
-            raise RemoteProtocolError("a ping from the wrong side")
+            raise RemoteProtocolError("a ping or pong which only the server may send")
         elif kind is EngineIOPacketType.CLOSE:
             self.close("transport close", last=NOOP)
 

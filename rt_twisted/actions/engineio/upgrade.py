@@ -50,7 +50,7 @@ class Upgrade:
         seconds: which the client has for each of its steps.
 
     Attributes:
-        candidate: a websocket that may take over, if it asks for that.
+        candidate: a websocket that may request to take over.
     """
 
     __slots__ = (

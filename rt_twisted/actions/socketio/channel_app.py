@@ -80,7 +80,7 @@ class ChannelApp:
             answer["durable"] = False
         return answer
 
-    def on_disconnect(self, client: Socket, why: str) -> None:
+    def on_disconnect(self, client: Socket, reason: str) -> None:
         pass
 
     def _join(self, client: Socket, arguments: tuple[Any, ...]) -> dict[str, Any]:

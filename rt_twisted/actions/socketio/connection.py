@@ -146,7 +146,7 @@ class SocketIOConnection:
             )
             if crossed or self._version == 3:
                 return
-            raise RemoteProtocolError("the namespace was not joined")
+            raise RemoteProtocolError("the namespace is not joined")
         if packet.kind is SocketIOPacketType.CONNECT_ERROR:
             # Such as `44"encode error"` of Socket.IO 2: the client could not send an event.
             _log.debug("a client reported an error in namespace {name}", name=packet.namespace)
@@ -218,7 +218,7 @@ class SocketIOConnection:
             if namespace == "/" and (namespace in self._sockets or namespace in self._connecting):
                 return  # it is connected already, unless it has left
         if namespace in self._sockets or namespace in self._connecting:
-            raise RemoteProtocolError("the namespace was joined before")
+            raise RemoteProtocolError("the namespace is joined already")
         if len(self._sockets) + len(self._connecting) >= MAX_NAMESPACES:
             raise RemoteProtocolError("too many namespaces")
         self._connect(namespace, auth)

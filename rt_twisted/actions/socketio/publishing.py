@@ -42,4 +42,4 @@ def _check_event_type(event: str) -> None:
         # JSON can escape half a surrogate pair, which brokers and other transports cannot carry.
         event.encode()
     except UnicodeEncodeError:
-        raise HttpError(400, "an event type has no half of a surrogate pair") from None
+        raise HttpError(400, "an event type cannot have half a surrogate pair") from None

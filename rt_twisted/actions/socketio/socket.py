@@ -303,7 +303,7 @@ class Socket:
             self._missed = missed
             missed.names.update(self.channels)
             stream.channels.join(self.channels, After(missed.position), resuming)
-            if not stream.channels.complete:  # the broker is asked, which takes time
+            if not stream.channels.complete:  # the broker has not confirmed them
                 stream.write(frames)
         for pieces in pending.packets:
             stream.write(frame_packet(pieces, stream.framing))

@@ -80,7 +80,7 @@ class DeferringApp:
         self.events.append(Deferred())
         return self.events[-1]
 
-    def on_disconnect(self, client: Socket, why: str) -> None:
+    def on_disconnect(self, client: Socket, reason: str) -> None:
         pass
 
 

@@ -115,7 +115,7 @@ def test_a_client_without_channels_gets_the_connect_packet() -> None:
 @pytest.mark.parametrize("wrong", [object(), float("nan")])
 def test_arguments_that_json_cannot_express_are_refused_at_once(wrong: object) -> None:
     """
-    The application gets the error, even before the client is accepted, who is not affected.
+    The application gets the error, even before the client is accepted; the client does not.
     """
     stream, socket = connecting()
     with pytest.raises((TypeError, ValueError)):
