@@ -1,5 +1,5 @@
 """
-Route lines: what they may say, and which of them answers.
+Route lines: their syntax, and which route serves a request.
 """
 
 from __future__ import annotations
@@ -37,18 +37,18 @@ def routing_context() -> ActionContext:
     return make_context(make_hub(MemoryBroker(clock, "e"), clock))
 
 
-HOUSE = routing_context()
+CONTEXT = routing_context()
 
 
 def action(line: str) -> Any:
-    return parse_route(line, HOUSE).action
+    return parse_route(line, CONTEXT).action
 
 
 def channels(line: str, path: str = "/", asked: Asked | None = None) -> list[str]:
     """
-    What a reader would be subscribed to by *line*.
+    Return the channels to which *line* subscribes a client.
     """
-    route = parse_route(line, HOUSE)
+    route = parse_route(line, CONTEXT)
     found = route.pattern.search(path)
     assert found is not None
     match = Match((found[0], *found.groups()), "")
@@ -58,9 +58,9 @@ def channels(line: str, path: str = "/", asked: Asked | None = None) -> list[str
 @pytest.mark.parametrize("line", DEFAULT)
 def test_the_default_lines(line: str) -> None:
     """
-    What the daemon does without any settings can be said in settings.
+    The default routes can be written as route lines.
     """
-    assert parse_route(line, HOUSE).method is None
+    assert parse_route(line, CONTEXT).method is None
 
 
 @pytest.mark.parametrize(
@@ -87,7 +87,7 @@ def test_the_default_lines(line: str) -> None:
 )
 def test_lines_of_uwsgi(line: str, path: str, names: list[str]) -> None:
     """
-    What follows the colon is the channel, or `name=value` separated by commas.
+    The text after the colon is the channel, or `name=value` separated by commas.
     """
     assert channels(line, path, Asked({"room": ["kitchen"]})) == names
 
@@ -107,7 +107,7 @@ def test_lines_of_uwsgi(line: str, path: str, names: list[str]) -> None:
 )
 def test_words_that_are_not_built(line: str) -> None:
     """
-    A migrator is told so, instead of that there is no such thing.
+    For words of uWSGI that are not implemented, the error says so.
     """
     word = line.split()[-1].partition(":")[0]
     assert word in NOT_BUILT
@@ -127,22 +127,22 @@ def test_words_that_are_not_built(line: str) -> None:
 )
 def test_a_method_in_front(line: str, method: str | None, pattern: str) -> None:
     """
-    Upper case, and only if a pattern and an action follow.
+    A method is upper case, and is followed by a pattern and an action.
     """
-    route = parse_route(line, HOUSE)
+    route = parse_route(line, CONTEXT)
 
     assert (route.method, route.pattern.pattern) == (method, pattern)
 
 
 def test_arguments_have_types() -> None:
     """
-    Numbers, switches and choices are what they are called.
+    Numbers, booleans and enumerations are converted.
     """
     line = "^/x sse:subscribe=a,history=10,retry=0,slow=skip,ids=no,page=/p"
-    route = parse_route(line, HOUSE)
+    route = parse_route(line, CONTEXT)
 
     assert route.action == SseAction(
-        "sse", HOUSE, (Template("a", ("a",)),), 10, 0, SlowConsumerPolicy.SKIP, False, "/p"
+        "sse", CONTEXT, (Template("a", ("a",)),), 10, 0, SlowConsumerPolicy.SKIP, False, "/p"
     )
     assert action("^/x sseraw:a").word == "sseraw"
     for text in ("1", "yes", "TRUE"):
@@ -197,9 +197,9 @@ def test_arguments_have_types() -> None:
         ("^/x tests.words.Echo:times=x", "times= must be a whole number, not 'x'"),
     ],
 )
-def test_mistakes(line: str, reason: str | None) -> None:
+def test_wrong_lines(line: str, reason: str | None) -> None:
     """
-    One sentence about the first one, at start.
+    The first error is reported in one sentence, at start.
     """
     with pytest.raises(ValueError) as raised:
         action(line)
@@ -211,15 +211,15 @@ def test_mistakes(line: str, reason: str | None) -> None:
 @pytest.mark.parametrize("name", ["history", "retry"])
 def test_counts_are_not_negative(name: str) -> None:
     """
-    Less than nothing is a mistake as well.
+    Negative counts are errors.
     """
     with pytest.raises(ValueError):
         action(f"^/x sse:subscribe=a,{name}=-3")
 
 
-def test_a_backslash_at_the_end_takes_nothing() -> None:
+def test_a_backslash_at_the_end_is_an_error() -> None:
     """
-    It has nothing to escape: a slip, not a silent loss.
+    A trailing backslash escapes nothing.
     """
     with pytest.raises(ValueError):
         action("^/x sse:subscribe=a\\")
@@ -240,8 +240,7 @@ def test_a_backslash_at_the_end_takes_nothing() -> None:
 )
 def test_arguments(text: str, pairs: list[tuple[str, str]]) -> None:
     """
-    A comma separates, a backslash takes the next character as it is, or makes a
-    line end or a tab.
+    A comma separates; a backslash escapes the next character, or makes a line end or tab.
     """
     assert split_arguments(text) == pairs
 
@@ -249,7 +248,7 @@ def test_arguments(text: str, pairs: list[tuple[str, str]]) -> None:
 @given(st.lists(st.text(max_size=8), min_size=1, max_size=4))
 def test_any_value_can_be_written(values: list[str]) -> None:
     """
-    With commas and backslashes escaped, whatever it holds.
+    Any value can be written if commas and backslashes are escaped.
     """
     escaped = [value.replace("\\", "\\\\").replace(",", "\\,") for value in values]
 
@@ -265,8 +264,7 @@ HOSTILE = st.text() | st.sampled_from(
 @given(st.lists(HOSTILE, min_size=1, max_size=3), HOSTILE)
 def test_a_request_cannot_inject(values: list[str], path: str) -> None:
     """
-    Whatever a request brings becomes one channel's name: no other argument and
-    no other channel changes.
+    Values of a request change one channel's name, and no other argument or channel.
     """
     line = "^/(?s:(.*))$ sse:subscribe=a.${qs[v]},subscribe=$1,history=3,subscribe=fixed"
     before = action(line)
@@ -279,7 +277,7 @@ def test_a_request_cannot_inject(values: list[str], path: str) -> None:
 
 def test_a_route_names_another_server() -> None:
     """
-    As in uWSGI: it is about the channels of that broker; any action's route may.
+    As in uWSGI, `server=` selects the broker whose channels a route uses, for every action.
     """
     others: dict[str, Hub] = {}
 
@@ -290,7 +288,7 @@ def test_a_route_names_another_server() -> None:
         return others[server]
 
     hubs = HubRegistry(routing_context().hub, build)
-    context = replace(HOUSE, hub=hubs.for_server(""), hubs=hubs.for_server)
+    context = replace(CONTEXT, hub=hubs.for_server(""), hubs=hubs.for_server)
     lines = [
         "^/a sse:server=10.0.0.1:6379,subscribe=a",
         "^/b sseraw:subscribe=b,server=10.0.0.1:6379",
@@ -306,14 +304,14 @@ def test_a_route_names_another_server() -> None:
     with pytest.raises(ValueError, match=r"server=x: a server is HOST:PORT"):
         parse_route("^/x sse:server=x", context)
     with pytest.raises(ValueError, match=r"server=h:1: there are no further servers here"):
-        parse_route("^/x sse:server=h:1", HOUSE)
+        parse_route("^/x sse:server=h:1", CONTEXT)
     with pytest.raises(ValueError, match="given twice"):
         parse_route("^/x sse:server=h:1,server=h:2", context)
 
 
-def test_actions_of_ones_own() -> None:
+def test_actions_of_users() -> None:
     """
-    A dotted name is a class of the user's; arguments as those of our own words.
+    A dotted name is a user's class; its arguments work as those of built-in words.
     """
     assert isinstance(action("^/x tests.words.Echo"), Echo)
     built = action("^/x tests.words.Echo:times=2,text=<$0>")
@@ -324,7 +322,7 @@ def test_actions_of_ones_own() -> None:
 
 def test_what_twisted_web_serves(tmp_path: Path) -> None:
     """
-    Folders, files, resources and WSGI applications can be named in a line.
+    Folders, files, resources and WSGI applications can be routes.
     """
     tmp_path.joinpath("a.txt").write_text("a")
 
@@ -336,11 +334,11 @@ def test_what_twisted_web_serves(tmp_path: Path) -> None:
 
 def test_wsgi_applications() -> None:
     """
-    The application is named as by other servers: `module:name`.
+    An application is named as for other servers: `module:name`.
     """
     from twisted.internet import reactor
 
-    context = make_context(HOUSE.hub, reactor)
+    context = make_context(CONTEXT.hub, reactor)
 
     for line in ("^/w wsgi:tests.words:application", "^/w wsgi:name=tests.words.application"):
         assert isinstance(parse_route(line, context).action, WsgiAction)
@@ -350,12 +348,12 @@ def test_wsgi_applications() -> None:
 
 
 def routes(*lines: str) -> Routes:
-    return Routes([parse_route(line, HOUSE) for line in lines])
+    return Routes([parse_route(line, CONTEXT) for line in lines])
 
 
 def test_the_first_line_decides() -> None:
     """
-    By path, and by method where lines differ in that.
+    The first route with a matching path and method serves the request.
     """
     table = routes(
         "^/a$ sse:first", "^/a sse:second", "POST ^/m$ publish:x", "GET ^/m$ sse:y", "^/m stats"
@@ -374,9 +372,9 @@ def test_the_first_line_decides() -> None:
     assert table.find("GET", "/none") is None
 
 
-def test_what_a_pattern_found() -> None:
+def test_the_match_of_a_pattern() -> None:
     """
-    It is searched in the path; groups, and the rest for what is mounted there.
+    The pattern is searched in the path; the match has groups and the rest of the path.
     """
     found = routes(r"/(\w+)(x)?/ sse:$1").find("GET", "/a/b")
 
@@ -400,15 +398,15 @@ def test_what_a_pattern_found() -> None:
 )
 def test_wrong_methods(lines: list[str], method: str, allowed: set[str] | None) -> None:
     """
-    What would be served, over all lines that match; HEAD is wherever GET is.
+    The result has the methods of all matching routes; HEAD is served wherever GET is.
     """
     assert routes(*lines).find(method, "/x") == allowed
 
 
 @pytest.mark.parametrize("word", ["sse:a", "stream:a", "poll:a", "sseraw:a"])
-def test_what_a_route_serves_besides_comes_last(word: str) -> None:
+def test_spare_methods_come_last(word: str) -> None:
     """
-    A stream may be opened by POST where nothing else takes one.
+    A stream is opened by POST if no other route serves POST.
     """
     alone = routes(f"^/x {word}").find("POST", "/x")
     both = routes(f"^/x {word}", "POST ^/x publish:a").find("POST", "/x")
@@ -421,7 +419,7 @@ def test_what_a_route_serves_besides_comes_last(word: str) -> None:
 
 def test_words_have_actions() -> None:
     """
-    Every word builds something, or is said to be missing; none is both.
+    Every word builds an action or is reported as not implemented, never both.
     """
     assert not WORDS.keys() & NOT_BUILT
     for each in WORDS.values():
@@ -430,11 +428,11 @@ def test_words_have_actions() -> None:
 
 
 @given(st.text(alphabet="^$/ab()[]*+?\\ =,:{}sepubli\t\n", max_size=40))
-def test_no_line_is_too_odd(line: str) -> None:
+def test_any_line_is_parsed_or_rejected(line: str) -> None:
     """
-    A line is a route, or a mistake that is explained.
+    Any text is a route, or an error with a reason.
     """
     try:
-        parse_route(line, HOUSE)
+        parse_route(line, CONTEXT)
     except ValueError as error:
         assert str(error)

@@ -1,5 +1,5 @@
 """
-Alive and ready are two questions.
+Liveness and readiness probes.
 """
 
 from __future__ import annotations
@@ -23,36 +23,30 @@ EVERYBODY = [HERE, "192.0.2.1"]
 @implementer(IReady)
 class Absent(MemoryBroker):
     """
-    The embedded broker, as one that can be away.
+    An embedded broker that can be unavailable.
     """
 
     there = False
 
     def ready(self) -> bool:
-        """
-        See `IReady.ready`.
-        """
         return self.there
 
 
 @implementer(IRefusing)
 class Full(MemoryBroker):
     """
-    The embedded broker, as one that can be full.
+    An embedded broker that can be full.
     """
 
     full = True
 
     def refuses(self) -> bool:
-        """
-        See `IRefusing.refuses`.
-        """
         return self.full
 
 
-def test_they_are_actions() -> None:
+def test_probes_are_actions() -> None:
     """
-    Routes check that.
+    Both provide `IAction`.
     """
     clock = Clock()
 
@@ -65,9 +59,9 @@ def test_they_are_actions() -> None:
 
 
 @pytest.mark.parametrize("address", EVERYBODY)
-def test_all_is_well(address: str) -> None:
+def test_a_healthy_daemon(address: str) -> None:
     """
-    Both answer everybody, without a key.
+    Both probes answer 200 to every client, without a key.
     """
     place = Place()
 
@@ -75,17 +69,17 @@ def test_all_is_well(address: str) -> None:
     assert place.ask("/readyz", b"", address) == (200, b"ready\n")
 
 
-def test_an_embedded_broker_is_always_there() -> None:
+def test_an_embedded_broker_is_always_ready() -> None:
     """
-    It does not provide `IReady`, and need not.
+    The embedded broker does not provide `IReady`, and need not.
     """
     assert not IReady.providedBy(MemoryBroker(Clock(), "e"))
     assert Place().hub.why_not_ready() == ""
 
 
-def test_a_broker_that_is_away() -> None:
+def test_an_unavailable_broker() -> None:
     """
-    Nobody should be sent here, and nobody should start us again for it.
+    The daemon is not ready, but alive: a restart would not help.
     """
     broker = Absent(Clock(), "e")
     place = Place(broker=broker)
@@ -99,9 +93,9 @@ def test_a_broker_that_is_away() -> None:
     assert place.ask("/readyz", b"") == (200, b"ready\n")
 
 
-def test_a_broker_that_takes_nothing() -> None:
+def test_a_broker_that_rejects_messages() -> None:
     """
-    Readers should go on to be sent here: they get what there is. Watchers see it.
+    The daemon stays ready, as subscribers get all there is. The metrics show the state.
     """
     broker = Full(Clock(), "e")
     place = Place(broker=broker)
@@ -116,7 +110,7 @@ def test_a_broker_that_takes_nothing() -> None:
 
 def test_a_daemon_that_stops() -> None:
     """
-    Is alive until it is not.
+    A daemon that stops is alive until it ends.
     """
     place = Place()
     place.hub.stop(0)
@@ -126,9 +120,9 @@ def test_a_daemon_that_stops() -> None:
 
 
 @pytest.mark.parametrize("path", [b"/healthz", b"/readyz"])
-def test_watchers_that_ask_by_head(path: bytes) -> None:
+def test_probes_by_head(path: bytes) -> None:
     """
-    The status is all they want; nothing in between remembers it.
+    HEAD gets the status, and no cache stores it.
     """
     caller = Caller(Place().server).say(b"HEAD %s HTTP/1.1\r\nHost: a\r\n\r\n" % path)
 

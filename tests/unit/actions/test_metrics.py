@@ -1,5 +1,5 @@
 """
-What Prometheus scrapes, and the dashboards that are made for it.
+The metrics for Prometheus, and the dashboards that use them.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ HOSTILE = [
 
 def scraped(place: Place, path: str = "/metrics") -> dict[str, Metric]:
     """
-    What Prometheus' own parser makes of it, by name.
+    Return the metrics by name, as Prometheus' own parser reads them.
     """
     status, body = place.ask(path)
     assert status == 200
@@ -59,9 +59,9 @@ def value(metrics: dict[str, Metric], name: str, **labels: str) -> float:
     raise AssertionError(f"no {name} {labels}")
 
 
-def test_it_is_an_action() -> None:
+def test_metrics_is_an_action() -> None:
     """
-    Routes check that.
+    The action provides `IAction`.
     """
     clock = Clock()
 
@@ -70,9 +70,9 @@ def test_it_is_an_action() -> None:
     )
 
 
-def test_the_hub_is_what_is_counted() -> None:
+def test_values_are_those_of_the_hub() -> None:
     """
-    Every number is the hub's own.
+    Every value is the hub's own.
     """
     place = Place()
     place.read("a")
@@ -100,9 +100,9 @@ def test_the_hub_is_what_is_counted() -> None:
     assert [float(bound) for bound in bounds] == [*BOUNDS, float("inf")]
 
 
-def test_it_says_what_it_is() -> None:
+def test_content_type_and_cache_headers() -> None:
     """
-    The media type that Prometheus 2 and 3 both take, and nothing is cached.
+    Prometheus 2 and 3 accept the media type, and no cache stores the response.
     """
     (answer,) = Caller(Place().server).say(get(b"/metrics", KEY)).heard()
 
@@ -111,9 +111,9 @@ def test_it_says_what_it_is() -> None:
 
 
 @pytest.mark.parametrize("accept", [b"*/*", b"application/openmetrics-text; version=nonsense"])
-def test_whatever_is_accepted(accept: bytes) -> None:
+def test_the_accept_header_is_ignored(accept: bytes) -> None:
     """
-    There is one form, and no header to trip over.
+    There is one format, whatever the client accepts.
     """
     headers = KEY + b"Accept: %s\r\n" % accept
 
@@ -141,7 +141,7 @@ def test_only_the_busiest_channels_have_series() -> None:
 @pytest.mark.parametrize("name", HOSTILE, ids=ascii)
 def test_hostile_names_are_one_label(name: str) -> None:
     """
-    Nothing is forged, and the name comes back as it was, as far as it is text.
+    A channel name cannot forge a metric, and is read back unchanged if it is valid text.
     """
     place = Place()
     place.hub.publish([Draft(name, b"")])
@@ -156,7 +156,7 @@ def test_hostile_names_are_one_label(name: str) -> None:
 @given(st.lists(st.text(st.characters()), unique=True, max_size=20))
 def test_any_names_are_well_formed(names: list[str]) -> None:
     """
-    All messages are in the series, each of which is there once.
+    The series contain all messages, and each series occurs once.
     """
     place = Place()
     place.hub.publish([Draft(name, b"") for name in names])
@@ -167,9 +167,9 @@ def test_any_names_are_well_formed(names: list[str]) -> None:
     assert {each.labels["channel"] for each in samples} == set(map(label, names))
 
 
-def test_long_names_are_cut_and_summed() -> None:
+def test_long_names_are_truncated_and_summed() -> None:
     """
-    A setting may allow names of any length; a label has a bound.
+    A setting may permit names of any length; a label has a bound.
     """
     place = Place()
     place.hub.publish([Draft("x" * 1000 + end, b"") for end in "ab"])
@@ -179,9 +179,9 @@ def test_long_names_are_cut_and_summed() -> None:
     assert value(metrics, "realtime_channel_messages_total", channel="x" * MAX_LABEL) == 2
 
 
-def test_nothing_is_registered_for_all() -> None:
+def test_the_default_registry_is_unchanged() -> None:
     """
-    An application in the same process keeps its own registry to itself.
+    An application in the same process keeps its own registry.
     """
     place = Place()
     before = {family.name for family in REGISTRY.collect()}

@@ -1,5 +1,5 @@
 """
-Streams and polls that are opened by POST: long lists of channels are in the body.
+Streams and polls that are opened by POST, with long lists of channels in the body.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def call(place: Place, path: str, body: bytes, kind: str, more: bytes = b"") -> 
 @pytest.fixture
 def place() -> Place:
     """
-    Routes whose channels the client names, and one message for its last channel.
+    Return a server whose clients request channels, with one message in the last channel.
     """
     limits = make_http_limits(line=200, body=100_000)
     lines = ("^/sse$ sse", "^/stream$ stream", "^/poll$ poll")
@@ -45,7 +45,7 @@ def place() -> Place:
 @pytest.mark.parametrize("kind", [FORM, JSON, "application/ld+json", "gzip"])
 def test_a_hundred_channels(place: Place, path: str, kind: str) -> None:
     """
-    As a form or JSON, also compressed; replay and names work as in a URL.
+    A body may be a form or JSON, also compressed; replay and names work as in a URL.
     """
     body = json.dumps({"channels": NAMES, "history": 5}).encode()
     more = b""
@@ -66,9 +66,9 @@ def test_a_hundred_channels(place: Place, path: str, kind: str) -> None:
         assert b"live" in written
 
 
-def test_the_url_counts_for_what_the_body_lacks(place: Place) -> None:
+def test_the_body_comes_before_the_url(place: Place) -> None:
     """
-    The body's fields come first; without a body all are in the URL.
+    The fields of the body override those of the URL; without a body the URL has all.
     """
     for path, body in (
         ("/sse?history=1&channels=x", NAMES[-1]),
@@ -100,18 +100,18 @@ def test_the_url_counts_for_what_the_body_lacks(place: Place) -> None:
         (b"x" * ((2 << 20) + 1), FORM, 413),
     ],
 )
-def test_what_is_refused(place: Place, body: bytes, kind: str, status: int) -> None:
+def test_rejected_bodies(place: Place, body: bytes, kind: str, status: int) -> None:
     """
-    With the same limits as a URL has, but for its length.
+    A body has the same limits as a URL, except for its length.
     """
     [answer] = call(place, "/sse", body, kind).heard()
 
     assert answer.status == status
 
 
-def test_pages_of_other_origins_may_ask_so(place: Place) -> None:
+def test_pages_of_other_origins_may_post(place: Place) -> None:
     """
-    A preflight, which JSON needs, allows POST and the type.
+    A preflight request, which JSON needs, is answered with POST and the content type.
     """
     headers = b"Origin: https://a.example\r\nAccess-Control-Request-Method: POST\r\n"
     [answer] = place.call(b"OPTIONS /sse HTTP/1.1\r\nHost: a\r\n%s\r\n" % headers).heard()
@@ -122,7 +122,7 @@ def test_pages_of_other_origins_may_ask_so(place: Place) -> None:
 
 def test_brackets_in_a_url(place: Place) -> None:
     """
-    PHP's and Rails' way to write a list.
+    PHP and Rails write lists as `channels[]=a`.
     """
     for name in ("channels[]", "channels%5B%5D", "channel[0]"):
         query = f"/stream?{name}=x&{name}={NAMES[-1]}&history=1"
@@ -138,9 +138,9 @@ def test_brackets_in_a_url(place: Place) -> None:
         ({"a": []}, ""),
     ],
 )
-def test_json_means_what_a_query_says(value: Any, expected: str) -> None:
+def test_json_values_are_read_as_in_a_query(value: Any, expected: str) -> None:
     """
-    Numbers and truth values are written as in a URL; null is nothing.
+    Numbers and booleans are read as in a URL; null is empty.
     """
     found = {name: given for name, given in fields(value).items() if given}
 
@@ -152,9 +152,9 @@ def fields(value: Any) -> dict[str, list[str]]:
 
 
 @given(st.binary(max_size=60), st.sampled_from([FORM, JSON, "text/json", "", "x"]))
-def test_any_body_has_fields_or_is_a_mistake(body: bytes, kind: str) -> None:
+def test_any_body_has_fields_or_is_an_error(body: bytes, kind: str) -> None:
     """
-    Whatever a client sends.
+    Any bytes are parsed, or rejected with the codec's error.
     """
     try:
         found = parse_fields(kind, body)

@@ -1,5 +1,5 @@
 """
-Long-polling: one request, one answer, and nothing lost between two.
+Long-polling: one request, one response, and no loss between two of them.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ WAIT = 25
 
 class Polls(Place):
     """
-    A daemon's front with /poll, /own and /sse, and a clock for those who wait.
+    A server with /poll, /own and /sse, and a clock for polls that wait.
     """
 
     def __init__(
@@ -56,9 +56,9 @@ class Polls(Place):
         self.server.start()
         self.hub.start()
 
-    def tell(self, *texts: bytes | str, channel: str = "news", event: str | None = None) -> None:
+    def publish(self, *texts: bytes | str, channel: str = "news", event: str | None = None) -> None:
         """
-        Publish, and let the reactor turn.
+        Publish, and let the reactor turn once.
         """
         data = [text.encode() if isinstance(text, str) else text for text in texts]
         self.hub.publish([Draft(channel, each, event) for each in data])
@@ -92,7 +92,7 @@ def texts(caller: Caller) -> list[str]:
     return [message["data"] for message in said(caller)["messages"]]
 
 
-# What is on the wire.
+# Formats.
 
 AT = Position("e", 7)
 
@@ -104,7 +104,7 @@ def message(data: bytes, offset: int = 7, event: str | None = None) -> Message:
 @pytest.mark.parametrize("format", [JsonPoll(), EventPoll()])
 def test_formats(format: JsonPoll | EventPoll) -> None:
     """
-    They are formats as any other, and readers with equal ones share frames.
+    Poll formats keep the contract of formats, and equal ones share frames.
     """
     verifyObject(IFormat, format)
     assert format == type(format)()
@@ -115,7 +115,7 @@ def test_formats(format: JsonPoll | EventPoll) -> None:
 @given(st.lists(st.binary(max_size=20) | st.text(max_size=20).map(str.encode), max_size=6))
 def test_json_carries_any_bytes(data: list[bytes]) -> None:
     """
-    Text as text, whatever is in it; other bytes in base64, and marked.
+    Text is sent as text, whatever it contains; other bytes in the field `base64`.
     """
     format = JsonPoll()
     frames = started(format, Replay((), True, Position("e", 0)))
@@ -131,9 +131,9 @@ def test_json_carries_any_bytes(data: list[bytes]) -> None:
     assert answer["gap"] is False
 
 
-def test_the_whole_of_an_answer() -> None:
+def test_a_whole_response() -> None:
     """
-    What the documentation shows.
+    A response is what the documentation shows.
     """
     format = JsonPoll()
     replay = Replay((message(b"one"), message(b"\xff", 9, "e")), False, Position("e", 12))
@@ -153,12 +153,12 @@ def test_the_whole_of_an_answer() -> None:
 
 def test_streams_of_json() -> None:
     """
-    `?format=json` on a stream: the objects that polls have, each in one line.
+    `?format=json` on a stream sends the objects of polls, each in one line.
     """
     polls = Polls()
-    polls.tell("one\n\ntwo\r", b"\xff", event="e")
+    polls.publish("one\n\ntwo\r", b"\xff", event="e")
     subscriber = polls.ask("channels=news&format=json&since=all", path="/sse")
-    polls.tell("three")
+    polls.publish("three")
     _, _, body = subscriber.written().partition(b"\r\n\r\n")
     browser = Browser()
     browser.feed(b"".join(body.split(b"\r\n")[1::2]))
@@ -184,10 +184,10 @@ def read(body: bytes) -> list[tuple[str, str]]:
     ("most", "count", "kept"),
     [(1000, 0, 4), (60, 0, 1), (1, 0, 1), (1000, 1, 1), (1000, 3, 3)],
 )
-def test_an_answer_is_bounded(most: int, count: int, kept: int) -> None:
+def test_a_response_is_bounded(most: int, count: int, kept: int) -> None:
     """
-    In bytes, or in messages; one there always is, and the position is that of
-    the last, so that the next poll brings the rest.
+    A response is bounded in bytes or messages, but has at least one message. Its position
+    is that of the last one, so that the next poll gets the rest.
     """
     messages = tuple(message(b"x" * 40, offset) for offset in (7, 8, 9, 10))
     replay = Replay(messages, True, Position("e", 12))
@@ -206,9 +206,9 @@ def test_an_answer_is_bounded(most: int, count: int, kept: int) -> None:
 
 
 @pytest.mark.parametrize("format", [JsonPoll(), EventPoll()])
-def test_what_is_news(format: JsonPoll | EventPoll) -> None:
+def test_what_is_content(format: JsonPoll | EventPoll) -> None:
     """
-    A message, even an empty one, a gap, and the word to go; a cursor is not.
+    A message, even an empty one, a gap and the end are content; a cursor is not.
     """
     quiet = started(format, Replay((), True, AT))
     for news in (format.encode(message(b"")), format.gap(AT), format.end(5)):
@@ -219,8 +219,8 @@ def test_what_is_news(format: JsonPoll | EventPoll) -> None:
 @given(st.lists(st.binary(max_size=12), min_size=1, max_size=5), st.integers(1, 200))
 def test_events_are_cut_between_events(data: list[bytes], most: int) -> None:
     """
-    Whatever the messages hold, blank lines and fields among it, an answer is
-    a stream's beginning.
+    A response is the beginning of a stream, whatever blank lines and fields messages
+    contain.
     """
     format = EventPoll()
     messages = [message(each, 1 + n) for n, each in enumerate(data)]
@@ -232,18 +232,18 @@ def test_events_are_cut_between_events(data: list[bytes], most: int) -> None:
     assert part.events
 
 
-# Asking.
+# Requests.
 
 
 def test_a_first_poll_gets_the_position() -> None:
     """
-    At once, so that nothing can be lost from then on.
+    A poll without position is answered at once, so that nothing is lost afterwards.
     """
     polls = Polls()
-    polls.tell("before")
+    polls.publish("before")
     first = said(polls.ask("channels=news"))
     assert first == {"messages": [], "position": "e.1", "gap": False}
-    polls.tell("between")
+    polls.publish("between")
     second = polls.ask(f"channels=news&since={first['position']}")
 
     assert texts(second) == ["between"]
@@ -251,9 +251,9 @@ def test_a_first_poll_gets_the_position() -> None:
     verifyObject(IAction, PollAction(polls.context))
 
 
-def test_a_poll_waits_for_news() -> None:
+def test_a_poll_waits_for_messages() -> None:
     """
-    Until the first turn that brings something, all of which it gets.
+    A poll waits for the first flush with messages, and gets all of them.
     """
     polls = Polls()
     poll = polls.ask("channels=news,sport&since=e.0")
@@ -286,13 +286,13 @@ def test_a_poll_waits_for_news() -> None:
         '"e.12345678901234567890"',
     ],
 )
-def test_an_unknown_entity_tag_counts_as_none(tag: str) -> None:
+def test_an_unknown_entity_tag_is_ignored(tag: str) -> None:
     """
-    A proxy may replace entity tags by its own. Such a poll gets neither the whole
-    history nor a gap.
+    A proxy may replace entity tags by its own. Such a poll gets neither the whole history
+    nor a gap.
     """
     polls = Polls()
-    polls.tell("before")
+    polls.publish("before")
     poll = polls.ask("channels=news", f"If-None-Match: {tag}")
 
     assert only(poll).status == 200
@@ -320,15 +320,15 @@ def test_an_unknown_entity_tag_counts_as_none(tag: str) -> None:
         ("since=e.1", "If-None-Match: *", 200),
     ],
 )
-def test_nothing_comes(query: str, header: str, status: int) -> None:
+def test_the_timeout_of_a_poll(query: str, header: str, status: int) -> None:
     """
-    When the time is up: 304 to who asked by If-None-Match, else 200 with no
-    messages; each with where to go on. The connection stays.
+    At the timeout the response is 304 for If-None-Match, else 200 without messages; each
+    has the position. The connection stays open.
     """
     polls = Polls()
-    polls.tell("before")
+    polls.publish("before")
     poll = polls.ask(f"channels=news&{query}", header)
-    polls.tell("elsewhere", channel="other")
+    polls.publish("elsewhere", channel="other")
     polls.clock.advance(WAIT - 0.1)
     assert poll.heard() == []
     polls.clock.advance(0.2)
@@ -341,7 +341,7 @@ def test_nothing_comes(query: str, header: str, status: int) -> None:
     else:
         assert said(poll) == {"messages": [], "position": "e.1", "gap": False}
     poll.say(request(f"channels=news&{query}", header))
-    polls.tell("news")
+    polls.publish("news")
     assert poll.written().count(b"HTTP/1.1 ") == 2
     assert poll.written().endswith(b'"position": "e.3", "gap": false}\n')
     assert poll.open
@@ -351,9 +351,9 @@ def test_nothing_comes(query: str, header: str, status: int) -> None:
     ("query", "path", "seconds"),
     [("wait=3", "/poll", 3), ("wait=99", "/poll", WAIT), ("wait=0", "/poll", 0), ("", "/own", 5)],
 )
-def test_how_long(query: str, path: str, seconds: float) -> None:
+def test_how_long_a_poll_waits(query: str, path: str, seconds: float) -> None:
     """
-    As long as the client wants, up to the route's or the daemon's limit.
+    A poll waits as long as the client requests, up to the limit of the route or daemon.
     """
     polls = Polls()
     poll = polls.ask(f"channels=news&since=e.0&{query}", path=path)
@@ -364,12 +364,12 @@ def test_how_long(query: str, path: str, seconds: float) -> None:
     assert said(poll)["messages"] == []
 
 
-def test_a_gap_is_said_at_once() -> None:
+def test_a_gap_is_sent_at_once() -> None:
     """
-    To who comes from another log, together with what there is.
+    A client with a position of another log gets a gap, and the retained messages.
     """
     polls = Polls()
-    polls.tell("kept")
+    polls.publish("kept")
     answer = said(polls.ask("channels=news&since=old.7"))
 
     assert answer["gap"] is True
@@ -380,11 +380,11 @@ def test_a_gap_is_said_at_once() -> None:
 
 def test_history() -> None:
     """
-    A first poll may ask for what was; nobody waits for it.
+    A first poll may request history; it does not wait.
     """
     polls = Polls()
     assert texts(polls.ask("channels=news&history=5")) == []
-    polls.tell("one", "two", "three")
+    polls.publish("one", "two", "three")
 
     assert texts(polls.ask("channels=news&history=2")) == ["two", "three"]
     assert texts(polls.ask("channels=news&since=all")) == ["one", "two", "three"]
@@ -393,7 +393,7 @@ def test_history() -> None:
 
 def test_as_events() -> None:
     """
-    For clients that read event streams by polling: the same, as events.
+    Clients that read event streams by polling get the same as events.
     """
     polls = Polls()
     accept = "Accept: text/event-stream"
@@ -401,7 +401,7 @@ def test_as_events() -> None:
     assert first.headers["content-type"] == "text/event-stream; charset=utf-8"
     assert first.body.endswith(b":\nid: e.0\n\n")
     poll = polls.ask("channels=news&format=sse", "Last-Event-ID: e.0")
-    polls.tell("two\nlines", event="e")
+    polls.publish("two\nlines", event="e")
     browser = Browser()
     browser.feed(only(poll).body)
 
@@ -413,25 +413,25 @@ def test_as_events() -> None:
 
 
 @pytest.mark.parametrize("query", ["", "channels=a*", "format=x&channels=a", "wait=-1&channels=a"])
-def test_what_cannot_be_asked(query: str) -> None:
+def test_malformed_requests(query: str) -> None:
     """
-    Is refused in one sentence.
+    A malformed parameter is rejected with one sentence.
     """
     assert only(Polls().ask(query)).status == 400
 
 
 def test_requests_behind_a_poll_are_answered_in_order() -> None:
     """
-    A pipelined poll begins when the one before it has its answer, and waits on its own.
+    A pipelined poll starts when the previous one is answered, and waits for itself.
     """
     polls = Polls()
     poll = polls.call(request("channels=news&since=e.0") * 2 + request("channels=news"))
     polls.turn()
     assert poll.heard() == []
-    polls.tell("one")
+    polls.publish("one")
     first, second, third = poll.heard()
 
-    for answer in (first, second):  # the second asked from before as well
+    for answer in (first, second):  # the second one requested the same position
         assert [each["data"] for each in json.loads(answer.body)["messages"]] == ["one"]
     assert json.loads(third.body)["position"] == "e.1"
     assert int(first.headers["content-length"]) == len(first.body)
@@ -439,7 +439,7 @@ def test_requests_behind_a_poll_are_answered_in_order() -> None:
 
 def test_head_and_http_1_0() -> None:
     """
-    HEAD waits for nothing; HTTP/1.0 is answered with a length too.
+    HEAD does not wait; HTTP/1.0 gets a response with a length too.
     """
     polls = Polls()
     head = polls.call(b"HEAD /poll?channels=news&since=e.0 HTTP/1.1\r\nHost: a\r\n\r\n")
@@ -453,14 +453,14 @@ def test_head_and_http_1_0() -> None:
 
 def test_over_http_2() -> None:
     """
-    Polls wait side by side on one connection; one that is taken back leaves.
+    Polls wait in parallel on one connection; a cancelled one leaves the hub.
     """
     polls = Polls()
     client = Client(polls)
     polling = client.ask("/poll?channels=news&since=e.0")
     other = client.ask("/poll?channels=sport&since=e.0")
     assert polls.hub.current_metrics().subscribers == 2
-    polls.tell("hello")
+    polls.publish("hello")
     client.turn()
 
     assert json.loads(polling.body)["messages"][0]["data"] == "hello"
@@ -472,12 +472,12 @@ def test_over_http_2() -> None:
     assert polls.hub.current_metrics().closed["client"] == 1
 
 
-# What may happen meanwhile.
+# Events while a poll waits.
 
 
-def test_a_client_that_goes_away_leaves() -> None:
+def test_a_disconnected_client_leaves_the_hub() -> None:
     """
-    At once, with all that was waiting for it.
+    A client that disconnects leaves at once, with its pending polls.
     """
     polls = Polls()
     poll = polls.ask("channels=news&since=e.0")
@@ -485,14 +485,14 @@ def test_a_client_that_goes_away_leaves() -> None:
 
     assert polls.hub.current_metrics().subscribers == 0
     assert polls.hub.current_metrics().closed["client"] == 1
-    polls.tell("nobody hears")
+    polls.publish("unreceived")
     polls.clock.advance(WAIT)
     assert poll.heard() == []
 
 
 def test_stopping() -> None:
     """
-    The daemon answers who waits, and says when to come back.
+    A daemon that stops answers pending polls with the time to reconnect.
     """
     polls = Polls()
     poll = polls.ask("channels=news&since=e.0")
@@ -506,21 +506,21 @@ def test_stopping() -> None:
 
 def test_limits() -> None:
     """
-    Those of any reader; a poll counts while it waits.
+    A poll counts as a subscriber while it waits, with the same limits.
     """
     polls = Polls(make_hub_limits(subscribers_per_address=1), count_addresses=True)
     poll = polls.ask("channels=news&since=e.0")
     refused = only(polls.ask("channels=news&since=e.0"))
     assert refused.status == 429
     assert "retry-after" in refused.headers
-    polls.tell("hello")
+    polls.publish("hello")
     assert texts(poll) == ["hello"]
     assert texts(polls.ask("channels=news&since=e.0")) == ["hello"]
 
 
-def test_joining_takes_its_turn() -> None:
+def test_polls_are_queued_by_the_join_rate() -> None:
     """
-    With a rate for new readers, polls stand in line too.
+    With a join rate, polls are queued like all new subscribers.
     """
     polls = Polls(make_hub_limits(join_rate=1, join_queue=1))
     answered = polls.ask("channels=news")
@@ -534,25 +534,26 @@ def test_joining_takes_its_turn() -> None:
 
 def test_large_backlogs_come_in_parts() -> None:
     """
-    Poll by poll, each within bounds, nothing twice and nothing left out.
+    A large history is sent over several polls, each within its bounds, complete and without
+    repeats.
     """
     polls = Polls(poll_bytes=1000)
     sent = [f"{number} " + "x" * 150 for number in range(40)]
-    polls.tell(*sent)
+    polls.publish(*sent)
     position = "e.0"
-    heard: list[str] = []
-    while len(heard) < len(sent):
+    received: list[str] = []
+    while len(received) < len(sent):
         poll = polls.ask(f"channels=news&since={position}")
         assert len(only(poll).body) < 1200
         position = said(poll)["position"]
-        heard += texts(poll)
-    assert heard == sent
+        received += texts(poll)
+    assert received == sent
 
 
 @implementer(IHistory)
-class Archive(MemoryBroker):
+class SlowHistory(MemoryBroker):
     """
-    A broker whose archive answers when the test says so.
+    A broker whose history is returned when the test says so.
     """
 
     asked: Deferred[Replay]
@@ -562,12 +563,12 @@ class Archive(MemoryBroker):
         return self.asked
 
 
-def test_an_archive_may_take_its_time() -> None:
+def test_a_poll_waits_for_the_broker() -> None:
     """
-    The poll waits for it, also one that would wait for nothing else; if it takes
-    longer than a poll may, the client is sent away to try again.
+    A poll waits for the broker's history, also if it waits for nothing else. After the
+    timeout the client is told to retry.
     """
-    broker = Archive(Clock(), "e")
+    broker = SlowHistory(Clock(), "e")
     polls = Polls(broker=broker)
     poll = polls.ask("channels=news&since=f.3&wait=0")
     polls.clock.advance(3)
@@ -586,11 +587,11 @@ def test_an_archive_may_take_its_time() -> None:
     assert polls.hub.current_metrics().subscribers == 0
 
 
-def test_stopping_before_the_broker_has_said_where_the_log_is() -> None:
+def test_stopping_before_the_position_is_known() -> None:
     """
-    No answer has a position that is none: the client would go on from nowhere.
+    No response lacks a position: the client would continue without one and miss messages.
     """
-    broker = Archive(Clock(), "e")
+    broker = SlowHistory(Clock(), "e")
     polls = Polls(broker=broker)
     poll = polls.ask("channels=news&since=f.3")
     polls.hub.stop(2000)
@@ -601,21 +602,20 @@ def test_stopping_before_the_broker_has_said_where_the_log_is() -> None:
     assert "etag" not in answer.headers
 
 
-# cyclone-sse's clients.
+# Clients of cyclone-sse.
 
 XHR = "X-Requested-With: XMLHttpRequest"
 
 
 def test_xhr_on_a_stream_gets_one_event() -> None:
     """
-    A client that says it is XMLHttpRequest is polling: one event an answer, as
-    jQuery's plugin takes all data lines for one, and the next is asked for by
-    Last-Event-ID.
+    A client with X-Requested-With: XMLHttpRequest polls: one event per response. jQuery's
+    plugin joins all data lines to one event, and sends Last-Event-ID for the next.
     """
     polls = Polls()
     poll = polls.ask("channels=news", XHR, path="/sse")
     assert poll.heard() == []
-    polls.tell("one", "two")
+    polls.publish("one", "two")
     answer = only(poll)
     assert answer.headers["content-type"] == "text/event-stream; charset=utf-8"
     assert int(answer.headers["content-length"]) == len(answer.body)
@@ -628,9 +628,9 @@ def test_xhr_on_a_stream_gets_one_event() -> None:
     assert b"retry" not in only(again).body
 
 
-def test_xhr_without_news_is_answered_in_time() -> None:
+def test_xhr_without_messages_is_answered_in_time() -> None:
     """
-    Before the plugin gives up after 50 seconds; the id lets it go on from there.
+    The response comes before the plugin's timeout of 50 seconds; it continues from the id.
     """
     polls = Polls()
     poll = polls.ask("channels=news", XHR, path="/sse")
@@ -644,7 +644,7 @@ def test_xhr_without_news_is_answered_in_time() -> None:
 @pytest.mark.parametrize("header", ["X-Requested-With: other", "X: y"])
 def test_others_get_a_stream(header: str) -> None:
     """
-    Exactly that word, as in cyclone-sse.
+    Only the exact value XMLHttpRequest makes a poll, as in cyclone-sse.
     """
     assert Polls().ask("channels=news", header, path="/sse").streams
 
@@ -661,7 +661,7 @@ def test_others_get_a_stream(header: str) -> None:
 )
 def test_amvteks_polyfill_gets_a_stream(query: str, accept: str) -> None:
     """
-    It says XMLHttpRequest as well; its parameters and `Accept` tell it apart.
+    The polyfill sends XMLHttpRequest too; its parameters and `Accept` identify it.
     """
     poll = Polls().ask(f"channels=news{query}", XHR, f"Accept: {accept}", path="/sse")
 
@@ -670,7 +670,7 @@ def test_amvteks_polyfill_gets_a_stream(query: str, accept: str) -> None:
 
 def test_an_eventsource_that_polls_is_told_when_to_reconnect() -> None:
     """
-    Here too an error status would end it.
+    An EventSource that polls gets 200 with a retry time, as an error status would end it.
     """
     polls = Polls(make_hub_limits(subscribers_per_address=1), count_addresses=True)
     polls.ask("channels=news&since=e.0")
@@ -684,8 +684,8 @@ def test_an_eventsource_that_polls_is_told_when_to_reconnect() -> None:
 @pytest.mark.parametrize("format", [JsonPoll(), EventPoll()])
 def test_a_body_is_filled_to_its_bounds(format: Any) -> None:
     """
-    A message that fits exactly is in it; one byte less, and it waits for the next.
-    Without a count there are as many as fit.
+    A message that fits exactly is in the response; one byte less room, and the next poll
+    gets it. Without a count there are as many as fit.
     """
     frames = b"".join(format.encode(Message("a", b"1", Position("e", n))) for n in (1, 2, 3))
     metrics: dict[int, int] = {}

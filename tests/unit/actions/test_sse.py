@@ -1,5 +1,5 @@
 """
-What readers of event streams get: formats of messages on the wire.
+Event streams as clients read them: the formats of server-sent events.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ NOTHING = Replay((), True, AT)
 @dataclass(frozen=True, slots=True)
 class Event:
     """
-    What a page is told of an event.
+    An event as a page receives it.
     """
 
     type: str
@@ -39,7 +39,7 @@ class Event:
 
 class Browser:
     """
-    An event stream parser to the letter of WHATWG HTML, 9.2.6.
+    Parse event streams exactly as WHATWG HTML, 9.2.6 says.
     """
 
     def __init__(self) -> None:
@@ -56,7 +56,7 @@ class Browser:
 
     def feed(self, piece: bytes) -> None:
         """
-        Take the next bytes of the stream.
+        Parse the next bytes of the stream.
         """
         for character in self._decoder.decode(piece):
             if not self._started:
@@ -98,7 +98,7 @@ class Browser:
 
 def read(stream: bytes, cuts: Iterable[bytes] | None = None) -> Browser:
     """
-    A browser that has read *stream*, whole or in pieces.
+    Return a browser that has read *stream*, whole or in pieces.
     """
     browser = Browser()
     for piece in [stream] if cuts is None else cuts:
@@ -108,19 +108,19 @@ def read(stream: bytes, cuts: Iterable[bytes] | None = None) -> Browser:
 
 def byte_wise(stream: bytes) -> list[bytes]:
     """
-    *stream* as the slowest network brings it.
+    Return *stream* in pieces of one byte.
     """
     return [stream[at : at + 1] for at in range(len(stream))]
 
 
 def message(data: bytes, offset: int = 7, event: str | None = None) -> Message:
     """
-    A message on a channel that does not matter.
+    Return a message on any channel.
     """
     return Message("news", data, Position("e", offset), event)
 
 
-LINES = [  # data as published, the event's data lines, what a page gets
+LINES = [  # published data, data lines of the event, data in the page
     (b"", b"data: \n", ""),
     (b"one", b"data: one\n", "one"),
     (b"one\ntwo", b"data: one\ndata: two\n", "one\ntwo"),
@@ -152,8 +152,8 @@ LINES = [  # data as published, the event's data lines, what a page gets
 ]
 
 
-@pytest.mark.parametrize(("data", "lines", "heard"), LINES, ids=[repr(x[0][:20]) for x in LINES])
-def test_a_message_arrives(data: bytes, lines: bytes, heard: str | None) -> None:
+@pytest.mark.parametrize(("data", "lines", "received"), LINES, ids=[repr(x[0][:20]) for x in LINES])
+def test_a_message_arrives(data: bytes, lines: bytes, received: str | None) -> None:
     """
     Each line gets a data field; only line ends and bytes that are not UTF-8 change.
     """
@@ -161,19 +161,19 @@ def test_a_message_arrives(data: bytes, lines: bytes, heard: str | None) -> None
 
     assert frame == lines + b"id: e.7\n\n"
     if len(data) < 1000:
-        expected = text_of(data) if heard is None else heard
+        expected = text_of(data) if received is None else received
         assert read(frame, byte_wise(frame)).events == [Event("message", expected, "e.7")]
 
 
 def text_of(data: bytes) -> str:
     """
-    What every client makes of *data*.
+    Return the text that every client gets for *data*.
     """
     return data.decode("utf-8", "replace").replace("\r\n", "\n").replace("\r", "\n")
 
 
 @pytest.mark.parametrize(
-    ("event", "line", "heard"),
+    ("event", "line", "received"),
     [
         (None, b"", "message"),
         ("", b"event: \n", "message"),
@@ -186,19 +186,19 @@ def text_of(data: bytes) -> str:
         ("half \ud800", b"event: half ?\n", "half ?"),
     ],
 )
-def test_a_type_stays_on_its_line(event: str | None, line: bytes, heard: str) -> None:
+def test_a_type_stays_on_its_line(event: str | None, line: bytes, received: str) -> None:
     """
-    An event type reaches the page, and nothing in it becomes another field.
+    The event type reaches the page, and no part of it becomes another field.
     """
     frame = EventStream().encode(message(b"x", event=event))
 
     assert frame == line + b"data: x\nid: e.7\n\n"
-    assert read(frame).events == [Event(heard, "x", "e.7")]
+    assert read(frame).events == [Event(received, "x", "e.7")]
 
 
 def test_events_without_ids_do_not_move_the_cursor() -> None:
     """
-    With ids=False a reader never has anything to resume from.
+    With ids=False a subscriber never has a position to resume from.
     """
     format = EventStream(ids=False)
     stream = started(format, NOTHING) + format.encode(message(b"x")) + format.cursor(AT)
@@ -210,7 +210,7 @@ def test_events_without_ids_do_not_move_the_cursor() -> None:
 
 def test_a_cursor_is_no_event() -> None:
     """
-    It moves lastEventId, so that a reader which heard nothing can resume.
+    A cursor moves lastEventId, so that a subscriber without messages can resume.
     """
     browser = read(EventStream().cursor(Position("e", 9)))
 
@@ -255,14 +255,14 @@ def test_a_cursor_is_no_event() -> None:
 )
 def test_how_a_stream_begins(format: IFormat, replay: Replay, first: bytes) -> None:
     """
-    A comment, retry, a gap before what was missed, and where the reader is now.
+    A stream begins with a comment, retry, a gap before the replay, and the position.
     """
     assert started(format, replay) == first
 
 
 def test_a_stream_begins_with_its_own_mark() -> None:
     """
-    A byte order mark in the first message is the message's, and stays.
+    A byte order mark in the first message belongs to the message, and arrives.
     """
     first = Replay((message(b"\xef\xbb\xbfx"),), True, AT)
 
@@ -270,9 +270,9 @@ def test_a_stream_begins_with_its_own_mark() -> None:
     assert read(started(EventStream(ids=False), first)).events[0].data == "\ufeffx"
 
 
-def test_a_gap_is_heard_and_does_not_move_the_cursor() -> None:
+def test_a_gap_does_not_move_the_cursor() -> None:
     """
-    A reader cut off right behind a gap hears of it again.
+    A subscriber that is disconnected right after a gap event gets it again.
     """
     browser = read(EventStream().cursor(AT) + EventStream().gap(Position("e", 9)))
 
@@ -280,9 +280,9 @@ def test_a_gap_is_heard_and_does_not_move_the_cursor() -> None:
     assert browser.last_event_id == "e.7"
 
 
-def test_the_end_says_when_to_come_back() -> None:
+def test_the_end_has_the_retry_time() -> None:
     """
-    `retry` in milliseconds, or nothing for whenever the browser likes.
+    `retry` is in milliseconds; without it the browser decides when to reconnect.
     """
     assert EventStream().end(0) == RawEventStream().end(0) == b""
     assert read(EventStream().end(1500)).retry == 1500
@@ -291,7 +291,7 @@ def test_the_end_says_when_to_come_back() -> None:
 
 def test_raw_streams_are_forwarded() -> None:
     """
-    sseraw passes messages as they are, ids and all, invalid bytes too.
+    sseraw forwards messages unchanged, with their ids and with invalid bytes.
     """
     data = b"id: mine\r\nevent: x\r\ndata: \xff\r\n\r\n"
 
@@ -311,7 +311,7 @@ def test_raw_streams_are_forwarded() -> None:
 )
 def test_chunks(data: bytes, coded: bytes) -> None:
     """
-    One chunk holds it all; nothing makes no chunk, as that would end the body.
+    One chunk contains all of the data; no data makes no chunk, as that would end the body.
     """
     assert chunk(data) == coded
     assert unchunk(coded + LAST_CHUNK) == data
@@ -319,7 +319,7 @@ def test_chunks(data: bytes, coded: bytes) -> None:
 
 def unchunk(body: bytes) -> bytes:
     """
-    The opposite of `chunk` for a whole body (RFC 9112, 7.1.3).
+    Decode a whole chunked body (RFC 9112, 7.1.3).
     """
     data = b""
     while True:
@@ -335,7 +335,7 @@ def unchunk(body: bytes) -> bytes:
 
 def test_chunks_hold_the_inner_format() -> None:
     """
-    HTTP/1.1 readers get, chunk by chunk, what others get; the end ends the body.
+    HTTP/1.1 clients get the frames of the inner format in chunks; the end ends the body.
     """
     inner, outer = EventStream(retry=9), Chunked(EventStream(retry=9))
     replay = Replay((message(b"a"),), False, Position("e", 8))
@@ -376,15 +376,15 @@ CONTRACTS = {
 @pytest.mark.parametrize("contract", CONTRACTS.values(), ids=CONTRACTS)
 def test_formats_keep_their_contract(contract: FormatContract) -> None:
     """
-    Formats are pure, compare by value, and differ where they write differently.
+    Formats are pure, compare by value, and differ if they write differently.
     """
     contract.check()
 
 
 def test_no_cut_inside_an_event_moves_an_eager_clients_id() -> None:
     """
-    A client that stores an id when its line arrives, wherever it is cut off inside
-    an event, has not stored the id of data that it has yet to receive.
+    A client that stores an id when its line arrives never has the id of data that it has
+    not received, wherever the connection breaks.
     """
     for format in (EventStream(), JsonEventStream(), EventPoll()):
         for event in (None, "goal"):
@@ -397,8 +397,8 @@ def test_no_cut_inside_an_event_moves_an_eager_clients_id() -> None:
 
 def test_comments_are_not_followed_by_an_empty_line() -> None:
     """
-    A client that dispatches an event for every empty line gets one event for each
-    message, and none for comments, padding and heartbeats.
+    A client that dispatches an event for every empty line gets one event per message, and
+    none for comments, padding and heartbeats.
     """
     replay = Replay((message(b"a", 6), message(b"b", 7)), True, AT)
     raw = Replay((message(b"data: a\n\n", 6), message(b"data: b\n\n", 7)), True, AT)
@@ -420,7 +420,7 @@ def test_comments_are_not_followed_by_an_empty_line() -> None:
 @given(data=st.data())
 def test_frames_join_and_split(name: str, data: st.DataObject) -> None:
     """
-    However frames are joined, ordered or cut, readers hear each one as if alone.
+    Frames are read the same, however they are joined, ordered or split.
     """
     contract = CONTRACTS[name]
     format = data.draw(st.sampled_from(contract.formats))
@@ -432,7 +432,7 @@ def test_frames_join_and_split(name: str, data: st.DataObject) -> None:
     cuts = sorted(data.draw(st.lists(st.integers(0, len(joined)), max_size=8)))
     pieces = [joined[a:b] for a, b in zip([0, *cuts], [*cuts, len(joined)], strict=True)]
 
-    # A comment first: alone, a frame could begin with the stream's own mark.
+    # A comment comes first: a frame alone could begin with a byte order mark.
     alone = [(e.type, e.data) for frame in frames for e in read(b":\n\n" + frame).events]
     together = read(b"", [b":\n\n", *pieces])
 
@@ -449,10 +449,10 @@ MESSAGES = st.lists(
 
 
 @given(MESSAGES, st.booleans())
-def test_clients_of_others_agree(published: list[tuple[bytes, str | None]], slow: bool) -> None:
+def test_other_clients_agree(published: list[tuple[bytes, str | None]], slow: bool) -> None:
     """
-    Whatever is published, an EventSource of somebody else's gets the text, the
-    type and the id of each message, whole or byte by byte.
+    An EventSource of another library gets text, type and id of each message, whole or byte
+    by byte.
     """
     messages = [message(data, at, event) for at, (data, event) in enumerate(published, 1)]
     format = EventStream()

@@ -1,5 +1,5 @@
 """
-Files: which are served, which are not, and in what parts.
+Static files: which are served, which are not, and in what parts.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from rt_twisted.routes import parse_route
 from tests.defaults import make_http_limits
 from tests.unit.http.test_h1 import Answer, Caller, Place, get
 from tests.unit.http.test_h2 import Client
-from tests.unit.test_routes import HOUSE
+from tests.unit.test_routes import CONTEXT
 
 SECRET = "secret"
 
@@ -26,7 +26,7 @@ SECRET = "secret"
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """
-    A folder with files of every kind, and something beside it.
+    Return a folder with files of every kind, and files outside of it.
     """
     public = tmp_path / "public"
     for below in ("", ".git", "sub", "sub/.deep"):
@@ -41,7 +41,7 @@ def folder(tmp_path: Path) -> Path:
 
 def ask(place: Place, path: str, headers: bytes = b"", method: bytes = b"GET") -> Answer:
     """
-    The answer to one request, whose file is read to its end.
+    Return the response to one request, whose file is read to its end.
     """
     caller = place.call(get(path.encode("latin-1"), headers).replace(b"GET", method))
     pump(caller)
@@ -51,7 +51,7 @@ def ask(place: Place, path: str, headers: bytes = b"", method: bytes = b"GET") -
 
 def pump(caller: Caller) -> None:
     """
-    Take what a file's producer has.
+    Return all bytes that a file's producer sends.
     """
     for _ in range(1000):
         if caller.wire.producer is None:
@@ -101,7 +101,8 @@ def pump(caller: Caller) -> None:
 )
 def test_nothing_hidden_or_outside_is_served(folder: Path, path: str) -> None:
     """
-    However the name is encoded, in whatever segment; and it is no error of ours.
+    Hidden names and names outside are 404, in any segment and encoding, and no error is
+    logged.
     """
     answer = ask(Place(f"^/f/ static:{folder}", limits=make_http_limits()), path)
 
@@ -112,7 +113,7 @@ def test_nothing_hidden_or_outside_is_served(folder: Path, path: str) -> None:
 @pytest.mark.parametrize("path", ["/f/a.txt", "/f/%61%2Etxt", "/f%2fa.txt"])
 def test_a_file_is_found_by_its_decoded_name(folder: Path, path: str) -> None:
     """
-    The route's pattern and the folder see the same name.
+    The route's pattern and the folder see the same decoded name.
     """
     answer = ask(Place(f"^/f/ static:{folder}"), path)
 
@@ -125,7 +126,7 @@ def test_a_file_is_found_by_its_decoded_name(folder: Path, path: str) -> None:
 
 def test_an_index_is_served_for_its_folder(folder: Path) -> None:
     """
-    Under the folder's own name, to which the name without a slash leads.
+    The index is served for the path with a slash; the path without it is redirected.
     """
     place = Place(f"^.*/f/ static:{folder}")
     assert ask(place, "/f/sub/").body == b"index"
@@ -150,7 +151,7 @@ def test_an_index_is_served_for_its_folder(folder: Path) -> None:
 )
 def test_links_stay_in_the_folder(folder: Path, link: str, target: str, found: bool) -> None:
     """
-    A link may lead to what could be asked for by its own name, and nowhere else.
+    A link is followed to files that could be requested by their own name, and to no others.
     """
     (folder / link).symlink_to(target.format(folder=folder))
     place = Place(f"^/f/ static:{folder}")
@@ -164,7 +165,7 @@ def test_links_stay_in_the_folder(folder: Path, link: str, target: str, found: b
 
 def test_links_may_be_allowed(folder: Path) -> None:
     """
-    `links=yes` follows them wherever they lead; hidden names stay hidden.
+    `links=yes` follows links to any target; hidden names stay hidden.
     """
     (folder / "up").symlink_to("../out")
     (folder / "data").symlink_to(".git")
@@ -178,7 +179,7 @@ def test_links_may_be_allowed(folder: Path) -> None:
 
 def test_a_route_may_name_a_link_or_something_hidden(folder: Path, tmp_path: Path) -> None:
     """
-    What the configuration names is meant: a folder that is swapped by a link, `.well-known`.
+    The configured path may be a link that is swapped, or hidden such as `.well-known`.
     """
     (tmp_path / "current").symlink_to("public")
     place = Place(f"^/f/ static:{tmp_path}/current", f"^/g/ static:{folder}/.git")
@@ -187,9 +188,9 @@ def test_a_route_may_name_a_link_or_something_hidden(folder: Path, tmp_path: Pat
     assert ask(place, "/g/config").status == 200
 
 
-def test_what_is_no_file_is_not_opened(folder: Path) -> None:
+def test_special_files_are_not_opened(folder: Path) -> None:
     """
-    A FIFO would block the daemon; what may not be read is refused.
+    A FIFO would block the daemon; unreadable files are rejected.
     """
     os.mkfifo(folder / "fifo")
     (folder / "unreadable").write_text(SECRET)
@@ -205,7 +206,7 @@ def test_what_is_no_file_is_not_opened(folder: Path) -> None:
     ("name", "kind", "coding"),
     [
         ("a", "application/octet-stream", None),
-        ("a.unheard", "application/octet-stream", None),
+        ("a.unknown", "application/octet-stream", None),
         ("a.HTML", "text/html", None),
         ("a.tar.gz", "application/x-tar", "gzip"),
         ("a.txt.xz", "application/x-xz", None),
@@ -213,9 +214,11 @@ def test_what_is_no_file_is_not_opened(folder: Path) -> None:
         ("data:text.html,x", "application/octet-stream", None),
     ],
 )
-def test_the_name_says_what_it_is(folder: Path, name: str, kind: str, coding: str | None) -> None:
+def test_the_name_decides_the_content_type(
+    folder: Path, name: str, kind: str, coding: str | None
+) -> None:
     """
-    What is unknown is not called HTML.
+    Unknown files are not served as HTML.
     """
     (folder / name).write_text("x")
     answer = ask(Place(f"^/f/ static:{folder}"), f"/f/{name}")
@@ -226,7 +229,7 @@ def test_the_name_says_what_it_is(folder: Path, name: str, kind: str, coding: st
 
 def test_an_unchanged_file_is_not_sent_again(folder: Path) -> None:
     """
-    Dates that are none change nothing.
+    An unchanged file gets 304; malformed dates are ignored.
     """
     place = Place(f"^/f/ static:{folder}")
     date = ask(place, "/f/a.txt").headers["last-modified"].encode()
@@ -240,9 +243,9 @@ def test_an_unchanged_file_is_not_sent_again(folder: Path) -> None:
     assert ask(place, "/f/a.txt", part % old).body == b"open"
 
 
-def test_head_says_the_length(folder: Path) -> None:
+def test_head_has_the_length(folder: Path) -> None:
     """
-    And not that of a part: ranges are for GET alone (RFC 9110, 14.2).
+    HEAD ignores ranges: they are defined for GET alone (RFC 9110, 14.2).
     """
     answer = ask(Place(f"^/f/ static:{folder}"), "/f/a.txt", b"Range: bytes=0-0\r\n", b"HEAD")
 
@@ -269,7 +272,7 @@ def test_head_says_the_length(folder: Path) -> None:
 )
 def test_ranges(folder: Path, text: str, status: int, body: bytes) -> None:
     """
-    One range is answered by itself; what is malformed is ignored.
+    One range is answered with 206; malformed ranges are ignored.
     """
     header = f"Range: {text}\r\n".encode("latin-1")
     answer = ask(Place(f"^/f/ static:{folder}"), "/f/a.txt", header)
@@ -281,7 +284,7 @@ def test_ranges(folder: Path, text: str, status: int, body: bytes) -> None:
 
 def test_several_ranges(folder: Path) -> None:
     """
-    They come as parts, in the order in which they are asked for.
+    Several ranges are sent as parts, in the order of the request.
     """
     data = bytes(range(256)) * 20
     (folder / "big").write_bytes(data)
@@ -298,7 +301,7 @@ def test_several_ranges(folder: Path) -> None:
 @pytest.mark.parametrize("text", ["0-," * 300, "0-0,2-2," * 40, "0-10,10-20", "-1,-1", "0-,1-"])
 def test_no_range_costs_more_than_the_file(folder: Path, text: str) -> None:
     """
-    Many, or overlapping ones, are answered with the file.
+    Many or overlapping ranges are answered with the whole file.
     """
     data = b"x" * 5000
     (folder / "big").write_bytes(data)
@@ -311,7 +314,7 @@ def test_no_range_costs_more_than_the_file(folder: Path, text: str) -> None:
 @given(st.text("0123456789-, ", max_size=80), st.integers(0, 50))
 def test_ranges_are_within_the_file(text: str, size: int) -> None:
     """
-    Whatever is asked for: never empty, never over each other, never many.
+    Parsed ranges are never empty, never overlap, and are few, whatever is requested.
     """
     found = parse_ranges(f"bytes={text}", size) or []
 
@@ -323,14 +326,14 @@ def test_ranges_are_within_the_file(text: str, size: int) -> None:
 @given(st.text())
 def test_no_range_header_raises(text: str) -> None:
     """
-    Whatever its text.
+    Any text of a range header is parsed without an exception.
     """
     parse_ranges(text, 10)
 
 
-def test_parts_say_where_they_belong() -> None:
+def test_parts_have_their_ranges() -> None:
     """
-    In the words of RFC 9110, 14.6.
+    Each part has its Content-Range (RFC 9110, 14.6).
     """
     parts = byteranges([range(1, 3), range(7, 8)], 9, "a/b", "B")
 
@@ -345,11 +348,11 @@ def test_parts_say_where_they_belong() -> None:
 
 
 @pytest.mark.parametrize("change", [lambda p: p.write_bytes(b"x"), lambda p: p.write_bytes(b"")])
-def test_a_file_that_shrinks_breaks_the_answer_off(
+def test_a_file_that_shrinks_aborts_the_response(
     folder: Path, change: Callable[[Path], object]
 ) -> None:
     """
-    It cannot be ended in any other way; nothing of the next answer fills the gap.
+    The response cannot be completed; no byte of the next response fills the gap.
     """
     (folder / "big").write_bytes(b"x" * 3 * READ_SIZE)
     caller = Place(f"^/f/ static:{folder}").call(get(b"/f/big") + get())
@@ -362,7 +365,7 @@ def test_a_file_that_shrinks_breaks_the_answer_off(
 
 def test_a_file_that_grows_is_sent_as_it_was(folder: Path) -> None:
     """
-    Its length is promised already; the next answer stands behind it.
+    The length was sent in the headers; the next response follows it.
     """
     (folder / "log").write_bytes(b"x" * 2 * READ_SIZE)
     caller = Place(f"^/f/ static:{folder}").call(get(b"/f/log") + get())
@@ -374,9 +377,9 @@ def test_a_file_that_grows_is_sent_as_it_was(folder: Path) -> None:
     assert second.status == 200
 
 
-def test_a_client_that_leaves_leaves_no_file_open(folder: Path) -> None:
+def test_a_disconnect_closes_the_file(folder: Path) -> None:
     """
-    At once, not when the garbage collector comes.
+    The file is closed at once, not by the garbage collector.
     """
     (folder / "big").write_bytes(b"x" * 3 * READ_SIZE)
     before = os.listdir("/proc/self/fd")
@@ -390,7 +393,7 @@ def test_a_client_that_leaves_leaves_no_file_open(folder: Path) -> None:
 
 def test_files_by_http2(folder: Path) -> None:
     """
-    The same answers, on a stream.
+    HTTP/2 sends the same responses on a stream.
     """
     data = bytes(range(256)) * 200
     (folder / "big").write_bytes(data)
@@ -410,7 +413,7 @@ def test_files_by_http2(folder: Path) -> None:
 
 def test_a_producer_stops_only_once(tmp_path: Path) -> None:
     """
-    It may be asked again, or told to stop, when it has ended.
+    A finished producer may be resumed or stopped again.
     """
     written: list[bytes] = []
     path = tmp_path / "f"
@@ -431,9 +434,9 @@ def test_a_producer_stops_only_once(tmp_path: Path) -> None:
     assert ends == ["done"]
 
 
-def test_a_folder_that_is_not_there() -> None:
+def test_a_missing_folder_is_an_error() -> None:
     """
-    Is said at start.
+    A folder that does not exist is an error at start.
     """
     with pytest.raises(ValueError, match="there is no /no/such"):
-        parse_route("^/f/ static:path=/no/such,links=yes", HOUSE)
+        parse_route("^/f/ static:path=/no/such,links=yes", CONTEXT)

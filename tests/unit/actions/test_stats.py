@@ -1,5 +1,5 @@
 """
-What the daemon tells of itself: /stats, and how it counts.
+The action `stats`, and how the metrics are counted.
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ KEY = b"Authorization: Bearer secret\r\n"
 
 class Place:
     """
-    A daemon with the default routes, and some of one's own before them.
+    A server with further routes before the default ones.
 
     Args:
         lines: further routes.
         key: the stats key; "" for none.
-        broker: another than the embedded one.
-        readers: how many are allowed.
+        broker: instead of the embedded one.
+        readers: maximum of subscribers.
     """
 
     def __init__(self, *lines: str, key: str = "secret", broker: Any = None, subscribers: int = 0):
@@ -77,9 +77,9 @@ class Place:
         self.clock.pump([1.0] * seconds)
 
 
-def test_it_is_an_action() -> None:
+def test_stats_is_an_action() -> None:
     """
-    Routes check that.
+    The action provides `IAction`.
     """
     clock = Clock()
     context = make_context(make_hub(MemoryBroker(clock, "e"), clock))
@@ -90,7 +90,7 @@ def test_it_is_an_action() -> None:
 
 def test_the_shape_of_cyclone_sse() -> None:
     """
-    `[channel, readers]`, in order of names, channels with readers only.
+    The default is `[channel, subscribers]`, sorted by name, for channels with subscribers.
     """
     place = Place()
     place.read("b", "a")
@@ -113,15 +113,16 @@ def test_the_shape_of_cyclone_sse() -> None:
         ("secret", b"", "key=secret", ELSEWHERE, 200),
         ("", b"", "", ELSEWHERE, 403),
         ("", KEY, "", ELSEWHERE, 403),
-        ("", b"", "", HERE, 403),  # asked as another host than this machine
+        ("", b"", "", HERE, 403),  # the Host header names another machine
         ("", b"X-Forwarded-For: 127.0.0.1\r\n", "", HERE, 403),
     ],
 )
-def test_who_may_see_it(
+def test_the_stats_key(
     path: str, key: str, headers: bytes, query: str, address: str, status: int
 ) -> None:
     """
-    A key, as Bearer or in the query; without one this machine alone.
+    The key is sent as Bearer token or in the query; without a key set, only this machine
+    may read.
     """
     place = Place(key=key)
     url = path + ("&" if "?" in path else "?") + query if query else path
@@ -131,7 +132,7 @@ def test_who_may_see_it(
 
 def test_without_a_key_this_machine_may() -> None:
     """
-    As long as it asks by a name of this machine.
+    A request from this machine must also name it as host.
     """
     place = Place(key="")
     for path in (b"/stats", b"/metrics"):
@@ -143,16 +144,16 @@ def test_without_a_key_this_machine_may() -> None:
 @pytest.mark.parametrize(
     "query", ["format=xml", "format=", "format=full&format=x", "channel=", "channel=a%20b"]
 )
-def test_what_cannot_be_asked(query: str) -> None:
+def test_malformed_requests(query: str) -> None:
     """
-    Is 400, with a sentence.
+    A malformed request gets 400 with a sentence.
     """
     assert Place().ask(f"/stats?{query}")[0] == 400
 
 
-def test_everything() -> None:
+def test_the_full_form() -> None:
     """
-    The fuller form: how it is, what it did, and the busiest channels.
+    The full form has state, counters, and the busiest channels.
     """
     place = Place()
     place.read("a")
@@ -202,9 +203,9 @@ def test_everything() -> None:
     }
 
 
-def test_the_route_may_say_what_it_shows() -> None:
+def test_the_route_has_defaults() -> None:
     """
-    `stats:full`, and how many channels; the request may still say otherwise.
+    `stats:full` and `channels=` set defaults; the request may override the form.
     """
     place = Place("^/all$ stats:full", "^/two$ stats:format=full,channels=2")
     for number, channel in enumerate("abcd"):
@@ -221,7 +222,7 @@ def test_the_route_may_say_what_it_shows() -> None:
 
 def test_single_channels_in_full() -> None:
     """
-    Also those that are not among the busiest, or not there.
+    Requested channels are shown even if they are not among the busiest, or do not exist.
     """
     place = Place()
     place.publish("a", "a")
@@ -236,7 +237,7 @@ def test_single_channels_in_full() -> None:
 
 def test_refusals_are_counted_by_reason() -> None:
     """
-    Of readers and of publishers apart; other paths are neither.
+    Rejected subscribers and publishers are counted separately; other paths are not counted.
     """
     place = Place(subscribers=1)
     place.read("a")
@@ -251,12 +252,12 @@ def test_refusals_are_counted_by_reason() -> None:
     assert said["readers"]["refused"] == {"unavailable": 1, "malformed": 1}
     assert said["messages"]["refused"] == {"key": 1}
     assert said["requests"] == {"2xx": 1, "4xx": 4, "5xx": 1}
-    assert place.logged == [200, 503, 400, 401, 404, 400, 200]  # the access log hears of all
+    assert place.logged == [200, 503, 400, 401, 404, 400, 200]  # the access log has all
 
 
 def test_a_channel_by_any_name_is_shown() -> None:
     """
-    What an own broker or a wide pattern may bring is still JSON.
+    Names that an own broker or a wide pattern permits are valid JSON.
     """
     place = Place()
     names = ['"', "\\", "\ud800", "\u2028", "</script>", "é" * 300, "\n", "\0"]
@@ -267,9 +268,9 @@ def test_a_channel_by_any_name_is_shown() -> None:
     assert {channel["channel"] for channel in shown} == set(names)
 
 
-def test_rates_forget() -> None:
+def test_rates_fall_to_zero() -> None:
     """
-    Ten seconds and a minute after the last message nothing comes any more.
+    Ten seconds and a minute after the last message the rates are zero.
     """
     place = Place()
     place.pass_seconds(100)
@@ -287,9 +288,9 @@ def test_rates_forget() -> None:
     assert place.hub.current_metrics().rates[60]["published"] == 0
 
 
-def test_rates_of_a_clock_that_goes_back_are_none() -> None:
+def test_rates_of_a_clock_that_goes_back_are_zero() -> None:
     """
-    Rather than infinite or below zero.
+    A clock that goes back makes no infinite or negative rates.
     """
     metrics = Metrics()
     metrics.sample(100.0)
@@ -303,9 +304,10 @@ def test_rates_of_a_clock_that_goes_back_are_none() -> None:
     assert (back, same, metrics.rates[10]["published"]) == (0, 0, 1)
 
 
-def test_one_observation_a_turn() -> None:
+def test_one_observation_per_flush() -> None:
     """
-    However many messages and readers; a turn that nobody hears is none.
+    A flush is observed once, however many messages and subscribers; without subscribers it
+    is not.
     """
     place = Place()
     place.publish("nobody")
@@ -317,9 +319,9 @@ def test_one_observation_a_turn() -> None:
     assert sum(place.hub.metrics.fanout.buckets) == 2
 
 
-def test_a_turn_is_measured_from_its_first_message() -> None:
+def test_a_flush_is_measured_from_its_first_message() -> None:
     """
-    Waiting counts: that is what a reader feels.
+    The time from receipt to flush is part of the latency of subscribers.
     """
     place = Place()
     place.read("a")
@@ -335,7 +337,7 @@ def test_a_turn_is_measured_from_its_first_message() -> None:
 @given(st.lists(st.floats(-1, 100), max_size=50), st.floats(0, 1))
 def test_quantiles_are_within_their_bucket(seconds: list[float], share: float) -> None:
     """
-    They lie in the bucket of the observation they stand for, and grow with the share.
+    A quantile lies in the bucket of its observation, and grows with the share.
     """
     histogram = Histogram()
     for each in seconds:
@@ -360,14 +362,14 @@ def test_quantiles_are_within_their_bucket(seconds: list[float], share: float) -
 
 def test_statuses_by_class() -> None:
     """
-    An application may answer with what it likes.
+    An application may answer with any status.
     """
     assert by_class({200: 2, 204: 1, 599: 1, 999: 1}) == {"2xx": 3, "5xx": 1, "9xx": 1}
 
 
 def test_the_access_log_is_optional() -> None:
     """
-    Responses are counted without it too.
+    Responses are counted without an access log too.
     """
     place = Place()
     none: AccessLog | None = None

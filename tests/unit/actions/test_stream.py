@@ -1,5 +1,5 @@
 """
-Plain streams: a message's own bytes, and what the route puts around them.
+Plain streams: the bytes of each message, with the prefix and suffix of the route.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from rt_twisted.routes import parse_route
 from tests.fakes import started
 from tests.unit.http.test_h1 import Caller, Place, get
 from tests.unit.http.test_h2 import Client
-from tests.unit.test_routes import HOUSE
+from tests.unit.test_routes import CONTEXT
 
 LINES = (
     "^/raw$ stream",
@@ -38,7 +38,7 @@ def publish(place: Place, *data: bytes, channel: str = "news") -> None:
 
 def body(caller: Caller) -> bytes:
     """
-    What a stream has brought so far, out of its chunks.
+    Return the decoded chunks that a stream has sent so far.
     """
     _, _, rest = caller.written().partition(b"\r\n\r\n")
     found = b""
@@ -51,7 +51,7 @@ def body(caller: Caller) -> bytes:
 
 def test_bytes_pass_as_they_are(place: Place) -> None:
     """
-    Whatever they are; the head goes out before the first message.
+    Any bytes are sent unchanged; the headers are sent before the first message.
     """
     subscriber = place.call(get(b"/raw?channels=news,sport"))
     assert b"200 OK" in subscriber.written()
@@ -64,9 +64,11 @@ def test_bytes_pass_as_they_are(place: Place) -> None:
 
 
 @given(st.lists(st.binary(max_size=40), min_size=1), st.binary(max_size=3), st.binary(max_size=3))
-def test_each_message_has_its_surroundings(data: list[bytes], prefix: bytes, suffix: bytes) -> None:
+def test_each_message_has_prefix_and_suffix(
+    data: list[bytes], prefix: bytes, suffix: bytes
+) -> None:
     """
-    Replayed or live, in chunks or not; nothing else is ever on the wire.
+    Replayed or live, chunked or not; nothing else is ever sent.
     """
     format = Raw("text/plain", prefix, suffix)
     messages = tuple(Message("a", each, Position("e", n)) for n, each in enumerate(data))
@@ -89,7 +91,7 @@ def test_each_message_has_its_surroundings(data: list[bytes], prefix: bytes, suf
 
 def test_lines(place: Place) -> None:
     """
-    A suffix of a line feed makes lines, with the route's type and history.
+    A line feed as suffix makes lines, with the route's type and history.
     """
     publish(place, b"zero", b"one", b"two", b"three")
     subscriber = place.call(get(b"/lines"))
@@ -101,9 +103,9 @@ def test_lines(place: Place) -> None:
     assert body(all_of_it) == b"zero\none\ntwo\nthree\nfour\n"
 
 
-def test_a_request_may_have_a_part_in_it(place: Place) -> None:
+def test_prefix_and_suffix_may_depend_on_the_request(place: Place) -> None:
     """
-    As in every argument; any bytes, also such as are no text.
+    Variables work as in every argument, with any bytes, also those that are not text.
     """
     subscribers = [place.call(get(b"/a?name=x")), place.call(get(b"/b?name=%FF,y%0A"))]
     publish(place, b"hello")
@@ -113,7 +115,7 @@ def test_a_request_may_have_a_part_in_it(place: Place) -> None:
 
 def test_old_http(place: Place) -> None:
     """
-    HTTP/1.0 has no chunks: the bytes as they are, until the connection closes.
+    HTTP/1.0 has no chunks: the bytes are sent unframed until the connection closes.
     """
     subscriber = place.call(get(b"/lines", version=b"1.0"))
     publish(place, b"one")
@@ -126,7 +128,7 @@ def test_old_http(place: Place) -> None:
 
 def test_the_end_of_chunks(place: Place) -> None:
     """
-    When the daemon stops, a stream of chunks is whole.
+    When the daemon stops, the chunked body is complete.
     """
     subscriber = place.call(get(b"/lines"))
     place.hub.stop(1000)
@@ -136,7 +138,7 @@ def test_the_end_of_chunks(place: Place) -> None:
 
 def test_over_http_2(place: Place) -> None:
     """
-    The same, in frames of its own.
+    HTTP/2 sends the same bytes in DATA frames.
     """
     client = Client(place)
     subscriber = client.ask("/lines")
@@ -150,7 +152,7 @@ def test_over_http_2(place: Place) -> None:
 
 def test_head(place: Place) -> None:
     """
-    Nobody joins.
+    A HEAD request does not join the hub.
     """
     head = place.call(b"HEAD /lines HTTP/1.1\r\nHost: a\r\n\r\n")
 
@@ -160,9 +162,9 @@ def test_head(place: Place) -> None:
 
 
 @pytest.mark.parametrize("query", [b"", b"?channels=a*", b"?channels=a&since=x"])
-def test_what_cannot_be_asked(place: Place, query: bytes) -> None:
+def test_malformed_requests(place: Place, query: bytes) -> None:
     """
-    Is refused, as by `sse`.
+    Malformed requests are rejected as by `sse`.
     """
     assert b" 400 " in place.call(get(b"/raw" + query)).written()
 
@@ -180,9 +182,9 @@ def test_what_cannot_be_asked(place: Place, query: bytes) -> None:
         "^/ poll:subscribe=a,wait=nan",
     ],
 )
-def test_what_a_route_cannot_say(line: str) -> None:
+def test_wrong_route_lines(line: str) -> None:
     """
-    Is found at start.
+    Wrong arguments are found at start.
     """
     with pytest.raises(ValueError, match=r"\w"):
-        parse_route(line, HOUSE)
+        parse_route(line, CONTEXT)

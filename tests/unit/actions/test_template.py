@@ -1,5 +1,5 @@
 """
-What a request brings is filled in, and never more than that.
+Templates: values of requests are inserted as text, and never parsed.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from rt_twisted.actions.template import Template, parse_template
 @dataclass
 class Asked:
     """
-    As much of an exchange as templates read.
+    The part of an exchange that templates read.
     """
 
     fields: Mapping[str, list[str]] = field(default_factory=dict)
@@ -79,7 +79,8 @@ def expand(source: str, asked: Asked | None = None, match: Match = NEWS) -> str:
 )
 def test_variables(source: str, expanded: str) -> None:
     """
-    uWSGI's variables; what a request lacks is empty, what it brings is not read again.
+    uWSGI's variables are replaced; missing values are empty, and values are not parsed
+    again.
     """
     asked = Asked(
         {
@@ -98,7 +99,7 @@ def test_variables(source: str, expanded: str) -> None:
 
 def test_uuids_are_new_each_time() -> None:
     """
-    Every request gets its own.
+    Every request gets its own uuid.
     """
     first, second = (uuid.UUID(expand("${uwsgi[uuid]}")) for _ in range(2))
 
@@ -121,17 +122,17 @@ def test_uuids_are_new_each_time() -> None:
         ("${1}", "unknown variable ${1}"),
     ],
 )
-def test_mistakes_are_found_at_the_start(source: str, reason: str) -> None:
+def test_errors_are_found_at_start(source: str, reason: str) -> None:
     """
-    Not when the first request comes.
+    A wrong template is an error at start, not at the first request.
     """
     with pytest.raises(ValueError, match=f"^{re.escape(reason)}$"):
         parse_template(source, 2)
 
 
-def test_a_variable_that_is_not_closed_is_a_mistake() -> None:
+def test_an_unclosed_variable_is_an_error() -> None:
     """
-    `${qs[name]` was meant to be a variable: no channel shall be called so.
+    `${qs[name]` was meant as a variable, and must not become a channel's name.
     """
     with pytest.raises(ValueError):
         parse_template("${qs[name]", 0)
@@ -139,7 +140,7 @@ def test_a_variable_that_is_not_closed_is_a_mistake() -> None:
 
 def test_templates_compare_by_source() -> None:
     """
-    Settings read twice are the same settings.
+    Settings that are read twice are equal.
     """
     assert parse_template("a", 0) == Template("a", ("a",))
     assert parse_template("a$1", 1) == parse_template("a$1", 1) != parse_template("b$1", 1)
@@ -147,9 +148,9 @@ def test_templates_compare_by_source() -> None:
 
 
 @given(st.text(), st.text())
-def test_what_a_request_brings_is_only_text(value: str, other: str) -> None:
+def test_values_of_requests_are_text(value: str, other: str) -> None:
     """
-    Any value arrives exactly, between what stands around it.
+    Any value is inserted unchanged between the constant parts.
     """
     asked = Asked({"v": [value]}, {"c": other})
 
@@ -158,9 +159,9 @@ def test_what_a_request_brings_is_only_text(value: str, other: str) -> None:
 
 
 @given(st.text(alphabet="${}[]qscookieHTTP_PATH_INFO0123 \\,=", max_size=30))
-def test_no_source_is_too_odd(source: str) -> None:
+def test_any_source_is_parsed_or_rejected(source: str) -> None:
     """
-    A template is text, or a mistake that is explained.
+    Any text is a template, or an error with a reason.
     """
     try:
         template = parse_template(source, 2)
