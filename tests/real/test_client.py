@@ -61,9 +61,9 @@ class Tab:
         self.evaluate(
             "("
             """(options) => import("/realtime.js").then(({ connect }) => {
-                window.heard = []; window.gaps = []; window.errors = []; window.states = [];
+                window.received = []; window.gaps = []; window.errors = []; window.states = [];
                 window.live = connect("/", options);
-                live.on("message", (message) => heard.push(message));
+                live.on("message", (message) => received.push(message));
                 live.on("gap", (gap) => gaps.push(gap));
                 live.on("error", (error) => errors.push(error.status));
                 live.on("state", ({ state, transport }) => states.push(state + " " + transport));
@@ -94,7 +94,7 @@ class Tab:
         """
         Wait for *count* messages, and return the texts of all.
         """
-        of = f"heard.filter((one) => !{channel!r} || one.channel === {channel!r})"
+        of = f"received.filter((one) => !{channel!r} || one.channel === {channel!r})"
         self.wait_for(f"{of}.length >= {count}")
         return list(self.evaluate(f"{of}.map((one) => one.data)"))
 
@@ -165,17 +165,17 @@ def test_messages_are_equal_over_all_transports(
     urllib.request.urlopen(request).close()
     tab.texts(3)
 
-    assert tab.evaluate("heard[0]") == {
+    assert tab.evaluate("received[0]") == {
         "id": first["position"],
         "channel": "news",
         "event": "a b",
         "data": " Gr\u00fc\u00dfe\r\n\r\n& more ",
     }
-    assert tab.evaluate("[heard[1].channel, heard[1].event, heard[1].data]") == [
+    assert tab.evaluate("[received[1].channel, received[1].event, received[1].data]") == [
         *("sport", "message", "")
     ]
-    assert tab.evaluate("[...heard[2].data]") == [255, 0]
-    assert tab.evaluate("[heard[1].id, heard[2].id].includes(live.position)")
+    assert tab.evaluate("[...received[2].data]") == [255, 0]
+    assert tab.evaluate("[received[1].id, received[2].id].includes(live.position)")
 
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
@@ -244,10 +244,10 @@ def test_publishing(transport: str, daemon: StartDaemon, browser: Browser) -> No
     tab.evaluate("live.publish('news', Uint8Array.of(0, 255))")
     tab.texts(3)
 
-    assert tab.evaluate("heard.map((one) => one.id)")[:2] == [position, again[0]]
+    assert tab.evaluate("received.map((one) => one.id)")[:2] == [position, again[0]]
     assert again[0] == again[1]
-    assert tab.evaluate("heard[0].event + heard[0].data") == "greetingh\u00e9"
-    assert tab.evaluate("[...heard[2].data]") == [0, 255]
+    assert tab.evaluate("received[0].event + received[0].data") == "greetingh\u00e9"
+    assert tab.evaluate("[...received[2].data]") == [0, 255]
     refused = "live.publish('a*', 'x').catch((error) => error.status)"
     assert tab.evaluate(refused) == 400
     assert tab.evaluate("live.state") == "open"
@@ -286,7 +286,7 @@ def test_tabs_share_one_connection(daemon: StartDaemon, browser: Browser) -> Non
     for tab in tabs:
         assert tab.texts(5, "news") == expected
     assert tabs[3].texts(1, "own2") == ["mine"]
-    assert tabs[2].evaluate("heard.length") == 5
+    assert tabs[2].evaluate("received.length") == 5
     assert count_subscribers(server) == 1
     for _ in range(3):
         say(2)
@@ -495,7 +495,7 @@ def test_sandboxed_frame_has_its_own_connection(daemon: StartDaemon, browser: Br
     server = daemon()
     publish(server, "hello")
     browser.open(f"{server.url}/healthz")
-    browser.evaluate(f"void (window.told = {SANDBOX.strip()}.then((data) => (window.got = data)))")
+    browser.evaluate(f"void (window.seen = {SANDBOX.strip()}.then((data) => (window.got = data)))")
     browser.wait_for("window.got")
     assert browser.evaluate("got") == "hello"
     deadline = time.monotonic() + PATIENCE
@@ -526,15 +526,15 @@ def test_close_at_any_moment(daemon: StartDaemon, browser: Browser) -> None:
         " };"
         " const options = { channels: ['news'], transport: 'websocket', share: false };"
         " const first = connect('/', { ...options, since: 'all' });"
-        " window.told = [];"
-        " first.on('message', ({ data }) => { told.push(data); first.close(); });"
+        " window.seen = [];"
+        " first.on('message', ({ data }) => { seen.push(data); first.close(); });"
         " const second = connect('/', options);"
         " second.on('state', () => second.close());"
         " window.live = connect('/', options);"
         "})"
     )
     tab.wait_for("live.state === 'open'")
-    assert tab.evaluate("[told, opened]") == [["0"], 1]
+    assert tab.evaluate("[seen, opened]") == [["0"], 1]
 
 
 def test_long_history_needs_several_responses(daemon: StartDaemon, browser: Browser) -> None:
@@ -546,7 +546,7 @@ def test_long_history_needs_several_responses(daemon: StartDaemon, browser: Brow
         publish(server, f"{number}" + 60_000 * "x", channel="long")
     tab = Tab(browser, server.url)
 
-    asked = "live.subscribe('long', { history: 8 }).then(() => heard.map(({ data }) => data[0]))"
+    asked = "live.subscribe('long', { history: 8 }).then(() => received.map(({ data }) => data[0]))"
     assert tab.evaluate(asked) == list("23456789")
 
 

@@ -105,14 +105,14 @@ def test_package_can_be_published(tools: Path, tmp_path: Path) -> None:
 
 CONNECT = """
     import("/realtime.js").then(({ connect }) => {
-        Object.assign(window, { heard: [], gaps: 0, errors: [], states: [] });
+        Object.assign(window, { received: [], gaps: 0, errors: [], states: [] });
         Object.assign(window, { tokens: TOKENS, asked: 0 });
         const token = async () => {
             asked += 1;
             return tokens.shift() ?? (await fetch("/token")).text();
         };
         window.live = connect("/", { channels: ["news"], transport: TRANSPORT, token });
-        live.on("message", ({ data }) => heard.push(data));
+        live.on("message", ({ data }) => received.push(data));
         live.on("gap", () => { gaps += 1; });
         live.on("error", ({ message }) => errors.push(message));
         live.on("state", ({ state }) => states.push(state));
@@ -169,16 +169,16 @@ def test_expired_token_is_renewed(
 
     for token in ("second", "third"):
         say(3)
-        browser.wait_for(f"heard.length >= {len(expected)}")
+        browser.wait_for(f"received.length >= {len(expected)}")
         say(2)  # in transit when the connection is cut
         front.change(token)
         say(3)
-    browser.wait_for(f"heard.length >= {len(expected)}")
+    browser.wait_for(f"received.length >= {len(expected)}")
     browser.wait_for("live.state === 'open'")
     say(1)
-    browser.wait_for(f"heard.length >= {len(expected)}")
+    browser.wait_for(f"received.length >= {len(expected)}")
 
-    assert browser.evaluate("heard") == expected
+    assert browser.evaluate("received") == expected
     assert browser.evaluate("[gaps, errors, asked]") == [0, [], 4]
     assert front.refused >= 3
 
@@ -213,7 +213,7 @@ def test_changed_publish_key_is_renewed(
     three = "Promise.all([1, 2, 3].map((number) => live.publish('news', `ROUND ${number}`)))"
     for round in ("old", "new"):
         browser.evaluate(three.replace("ROUND", round))
-        browser.wait_for(f"heard.filter((one) => one.startsWith({round!r})).length >= 3")
+        browser.wait_for(f"received.filter((one) => one.startsWith({round!r})).length >= 3")
         if round == "old":
             key.write_text("second")
             server.restart()
@@ -221,7 +221,7 @@ def test_changed_publish_key_is_renewed(
             browser.wait_for(f"states.includes('waiting') && {reopened}")
 
     expected = [f"{round} {number}" for round in ("old", "new") for number in (1, 2, 3)]
-    assert sorted(browser.evaluate("heard")) == sorted(expected)
+    assert sorted(browser.evaluate("received")) == sorted(expected)
     assert browser.evaluate("[asked, tokens, errors]") == [3, ["never"], []]
     key.write_text("third")
     server.restart()
@@ -261,8 +261,8 @@ def paste(browser: Browser, module: str) -> None:
     """
     browser.evaluate(
         "void (() => {"
-        "Object.assign(window, { heard: [], lamp: {}, alert: (text) => heard.push(text) });"
-        "window.show = (channel, data) => heard.push(`${channel}: ${data}`);"
+        "Object.assign(window, { received: [], lamp: {}, alert: (text) => received.push(text) });"
+        "window.show = (channel, data) => received.push(`${channel}: ${data}`);"
         "const script = document.createElement('script');"
         f"Object.assign(script, {{ type: 'module', text: {json.dumps(module)} }});"
         "document.head.append(script);"
@@ -283,39 +283,39 @@ def test_examples_of_the_documentation(
     for number in range(12):
         publish(server, f"move {number}", channel="chess")
     browser.open(f"{server.url}/healthz")
-    paste(browser, listening + more + "window.told = position;")
-    browser.wait_for("window.told")
-    assert browser.evaluate("heard.filter((one) => one.startsWith('chess'))") == [
+    paste(browser, listening + more + "window.seen = position;")
+    browser.wait_for("window.seen")
+    assert browser.evaluate("received.filter((one) => one.startsWith('chess'))") == [
         f"chess: move {number}" for number in range(2, 12)
     ]
     with urllib.request.urlopen(f"{server.url}/poll?channels=news&since=all&wait=0") as response:
         (message,) = json.load(response)["messages"]
     assert (message["event"], message["data"]) == ("greeting", "hello")
-    assert message["id"] == browser.evaluate("told")
+    assert message["id"] == browser.evaluate("seen")
     assert browser.evaluate("lamp.title") == "closed "
 
-    hear = "live.on('message', ({ data }) => heard.push(data)); window.live = live;"
+    hear = "live.on('message', ({ data }) => received.push(data)); window.live = live;"
     for said in ([], ["meanwhile"]):
         browser.open(f"{server.url}/healthz")
         for text in said:
             publish(server, text)
         paste(browser, back + hear)
         browser.wait_for("window.live?.position")
-        assert browser.evaluate("heard") == said
+        assert browser.evaluate("received") == said
     server.restart(SIGKILL)
     browser.wait_for("!window.live && document.readyState === 'complete'")  # reloaded
     paste(browser, back + hear)
     browser.wait_for("window.live?.state === 'open'")
     publish(server, "behind the gap")
-    browser.wait_for("heard.length")
-    assert browser.evaluate("heard") == ["behind the gap"]
+    browser.wait_for("received.length")
+    assert browser.evaluate("received") == ["behind the gap"]
 
     browser.open(f"{gate(server, 'sesame').url}/healthz")
     paste(browser, token + hear)
     browser.wait_for("window.live?.state === 'open'")
     publish(server, "with a token")
-    browser.wait_for("heard.length")
-    assert browser.evaluate("heard") == ["with a token"]
+    browser.wait_for("received.length")
+    assert browser.evaluate("received") == ["with a token"]
 
     browser.open(f"{server.url}/healthz")
     browser.evaluate(

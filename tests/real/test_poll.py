@@ -90,13 +90,13 @@ def test_curl_receives_a_stream_of_lines(daemon: StartDaemon) -> None:
         assert publish(server.port, channel="news", message=text) == 200
     for version in ("--http1.0", "--http1.1"):
         command = [require("curl", "curl"), "-sSN", version, f"{server.url}/lines"]
-        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as reader:
-            assert reader.stdout is not None
-            assert [reader.stdout.readline().rstrip("\n") for _ in texts] == texts
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+            assert process.stdout is not None
+            assert [process.stdout.readline().rstrip("\n") for _ in texts] == texts
             texts.append(f"by {version}")
             assert publish(server.port, channel="news", message=texts[-1]) == 200
-            assert reader.stdout.readline() == f"{texts[-1]}\n"
-            reader.terminate()
+            assert process.stdout.readline() == f"{texts[-1]}\n"
+            process.terminate()
 
 
 def test_no_message_is_lost_by_disconnecting_polls(daemon: StartDaemon) -> None:
@@ -122,11 +122,11 @@ def test_no_message_is_lost_by_disconnecting_polls(daemon: StartDaemon) -> None:
     publisher.start()
     pollings = [PollingClient(server, channels="c0,c1,c2") for _ in range(4)]
     since = [polling.poll()["position"] for polling in pollings]
-    heard: list[list[int]] = [[] for _ in pollings]
+    received: list[list[int]] = [[] for _ in pollings]
     begun.set()
-    while any(len(each) < count for each in heard):
+    while any(len(each) < count for each in received):
         for index, polling in enumerate(pollings):
-            if len(heard[index]) == count:
+            if len(received[index]) == count:
                 continue
             if polling.requests % (3 + index) == 0:
                 # Disconnect before the response is read: its content stays unknown.
@@ -137,9 +137,9 @@ def test_no_message_is_lost_by_disconnecting_polls(daemon: StartDaemon) -> None:
             answer = polling.poll(since=since[index], wait=index % 2)
             assert not answer["gap"]
             since[index] = answer["position"]
-            heard[index] += [int(message["data"]) for message in answer["messages"]]
+            received[index] += [int(message["data"]) for message in answer["messages"]]
     publisher.join()
-    for each in heard:
+    for each in received:
         assert each == list(range(count))
     for polling in pollings:
         polling.disconnect()

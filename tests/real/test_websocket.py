@@ -525,7 +525,7 @@ def test_thousands_of_idle_subscribers_receive_one_broadcast(
             plain.close()
 
     assert answer["receivers"] == count
-    assert grown <= 3 * KIB, f"{grown:.0f} bytes a reader"
+    assert grown <= 3 * KIB, f"{grown:.0f} bytes per subscriber"
 
 
 def test_a_page_in_chromium(daemon: StartDaemon, browser: Browser) -> None:
@@ -650,7 +650,7 @@ def _inverter_listens(server: Server) -> bool:
     """
     Return whether inverter.py is subscribed.
     """
-    return bool(publish(server, b"x: nobody", channel="said")["receivers"])
+    return bool(publish(server, b"x: probe", channel="said")["receivers"])
 
 
 @contextmanager

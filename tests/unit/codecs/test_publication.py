@@ -252,7 +252,7 @@ def test_other_json_media_types(kind: str) -> None:
 
 def test_byte_order_mark_is_removed_from_text() -> None:
     """
-    It is removed in JSON, lines and forms; a plain body is bytes.
+    JSON, lines and forms have it removed; a plain body is bytes.
     """
     mark = b"\xef\xbb\xbf"
     assert parse_one(JSON, mark + b'{"message": [1]}').message == b"[1]"

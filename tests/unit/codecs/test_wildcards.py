@@ -1,5 +1,5 @@
 """
-Wildcard patterns.
+Wildcard patterns of settings.
 """
 
 from __future__ import annotations
