@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from twisted.internet.task import Clock
+from twisted.internet.testing import MemoryReactorClock
 
 from rt_twisted.actions.context import ActionContext
 from rt_twisted.actions.interfaces import Match
@@ -27,9 +28,18 @@ from rt_twisted.hub.limits import SlowConsumerPolicy
 from rt_twisted.hub.registry import HubRegistry
 from rt_twisted.load_object import load_object
 from rt_twisted.routes import DEFAULT, NOT_BUILT, WORDS, Routes, parse_route, split_arguments
+from tests.contracts.actions import check_action
 from tests.defaults import make_context, make_hub
 from tests.unit.actions.test_template import Asked
 from tests.words import Echo
+
+
+class ThreadedReactor(MemoryReactorClock):
+    """
+    A reactor in memory that WSGI applications can be built with.
+    """
+
+    def getThreadPool(self) -> None: ...
 
 
 def routing_context() -> ActionContext:
@@ -318,6 +328,25 @@ def test_actions_of_users() -> None:
     assert (built.times, built.text.source) == (2, "<$0>")
     assert action("^/x tests.words.Echo:hello").text.source == "hello"
     assert load_object("tests.words.Echo") is Echo
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        *(word for word in WORDS if word not in ("static", "resource", "wsgi")),
+        "static:.",
+        "resource:tests.words.Desk",
+        "wsgi:tests.words:application",
+        "examples.own_action.Announce:text",
+        "examples.own_tail.Tail:setup.py",
+    ],
+)
+def test_each_action_keeps_the_contract(line: str) -> None:
+    """
+    Built-in actions and those of the examples are what `IAction` says.
+    """
+    context = replace(CONTEXT, reactor=ThreadedReactor())  # type: ignore[no-untyped-call]  # Twisted has no types here
+    check_action(parse_route(f"^/x {line}", context).action)
 
 
 def test_what_twisted_web_serves(tmp_path: Path) -> None:
