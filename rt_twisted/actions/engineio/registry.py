@@ -62,7 +62,7 @@ class SessionRegistry(Generic[S]):
     """
 
     def __init__(self, clock: IReactorTime, node: str = "") -> None:
-        self.clock = clock
+        self._clock = clock
         self.node = node or "".join(secrets.choice(_LETTERS) for _ in range(6))
         self._sessions: dict[str, S] = {}
         self._sweep: IDelayedCall | None = None
@@ -89,7 +89,7 @@ class SessionRegistry(Generic[S]):
         """
         self._sessions[session.sid] = session
         if self._sweep is None:
-            self._sweep = self.clock.callLater(1.0, self._check_due)
+            self._sweep = self._clock.callLater(1.0, self._check_due)
 
     def add_pending(self, session: S, address: str, limit: int) -> None:
         """
@@ -126,8 +126,8 @@ class SessionRegistry(Generic[S]):
             self._sweep = None
 
     def _check_due(self) -> None:
-        self._sweep = self.clock.callLater(1.0, self._check_due)
-        now = self.clock.seconds()
+        self._sweep = self._clock.callLater(1.0, self._check_due)
+        now = self._clock.seconds()
         due = [session for session in self._sessions.values() if session.due <= now]
         for session in due:
             try:
