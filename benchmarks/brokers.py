@@ -281,7 +281,7 @@ def _prepare(
     load = compile_c("load", folder)
     titles = {
         EMBEDDED: servers.ours(()).title,
-        UWSGI: "relay.c, a redis connection a reader, which waits for room as uWSGI does",
+        UWSGI: "relay.c, one redis connection for each subscriber, which waits as uWSGI does",
         LEAN: "relay.c, which does not",
     }
     with ExitStack() as stack:

@@ -110,11 +110,11 @@ FIGURES = (
     Figure(
         "single",
         "cpu",
-        "CPU per delivery, {readers} readers, 1 in flight",
+        "CPU per delivery, {readers} subscribers, 1 in flight",
         "us",
         (Goal(0.6, NCHAN), Goal(1.15, BARE)),
     ),
-    Figure("burst", "cpu", "CPU per delivery, {readers} readers, 16 in flight", "us"),
+    Figure("burst", "cpu", "CPU per delivery, {readers} subscribers, 16 in flight", "us"),
     Figure(
         "burst",
         "rate",
@@ -123,22 +123,24 @@ FIGURES = (
         (Goal(8, NCHAN, least=True),),
     ),
     Figure("burst", "load_share", "share of the time that the load was busy", ""),
-    Figure("burst", "waited", "share of the time that others had the server's core", ""),
-    Figure("paced", "each_p50", "fan-out at {rate}/s to {readers} readers, p50", "ms"),
+    Figure("burst", "waited", "share of the time that other programs had the server's core", ""),
+    Figure("paced", "each_p50", "fan-out at {rate}/s to {readers} subscribers, p50", "ms"),
     Figure(
         "paced",
         "each_p99",
-        "fan-out at {rate}/s to {readers} readers, p99",
+        "fan-out at {rate}/s to {readers} subscribers, p99",
         "ms",
         (Goal(0.1, NCHAN), Goal(50)),
         either=True,
     ),
-    Figure("paced", "last_p50", "the same, last reader, p50", "ms"),
-    Figure("paced", "last_p99", "the same, last reader, p99", "ms"),
-    Figure("crowd", "memory", "memory per idle reader, {crowd} readers", "KiB", (Goal(2.5),)),
-    Figure("crowd", "join", "CPU per new reader", "us", (Goal(2, NCHAN),)),
-    Figure("publish", "one", "CPU per single publish, no readers", "us", (Goal(3, NCHAN),)),
-    Figure("publish", "busy", "the same, 16 in flight: without waking up for each", "us"),
+    Figure("paced", "last_p50", "the same, last subscriber, p50", "ms"),
+    Figure("paced", "last_p99", "the same, last subscriber, p99", "ms"),
+    Figure(
+        "crowd", "memory", "memory per idle subscriber, {crowd} subscribers", "KiB", (Goal(2.5),)
+    ),
+    Figure("crowd", "join", "CPU per new subscriber", "us", (Goal(2, NCHAN),)),
+    Figure("publish", "one", "CPU per single publish, no subscribers", "us", (Goal(3, NCHAN),)),
+    Figure("publish", "busy", "the same, 16 in flight: without a wake-up for each", "us"),
     Figure(
         "publish",
         "batch",
@@ -146,21 +148,30 @@ FIGURES = (
         "us",
         (Goal(0.2, NCHAN),),
     ),
-    Figure("crowd", "few", "CPU per delivery, {few} readers", "us"),
-    Figure("crowd", "many", "CPU per delivery, {crowd} readers", "us"),
+    Figure("crowd", "few", "CPU per delivery, {few} subscribers", "us"),
+    Figure("crowd", "many", "CPU per delivery, {crowd} subscribers", "us"),
     Figure(
-        "crowd", "flat", "growth per delivery, {few} to {crowd} readers", "x", _FLAT, either=True
+        "crowd",
+        "flat",
+        "growth per delivery, {few} to {crowd} subscribers",
+        "x",
+        _FLAT,
+        either=True,
     ),
-    Figure("channels", "one", "CPU per delivery, {spread} readers on 1 channel", "us"),
+    Figure("channels", "one", "CPU per delivery, {spread} subscribers on 1 channel", "us"),
     Figure("channels", "hundred", "CPU per delivery, on 100 channels", "us"),
     Figure("channels", "each", "CPU per delivery, on {spread} channels", "us"),
-    Figure("channels", "each_publishing", "CPU per message, which is taken off there", "us"),
+    Figure("channels", "each_publishing", "CPU per message, subtracted there", "us"),
     Figure(
         "channels", "flat", "growth per delivery, 1 to {spread} channels", "x", _FLAT, either=True
     ),
-    Figure("crowd", "stranger_p99", "a stranger's wait, fan-out to {crowd}, p99", "ms"),
+    Figure("crowd", "stranger_p99", "wait of an unrelated request, fan-out to {crowd}, p99", "ms"),
     Figure(
-        "crowd", "stranger_max", "a stranger's longest wait, fan-out to {crowd}", "ms", (Goal(20),)
+        "crowd",
+        "stranger_max",
+        "longest wait of an unrelated request, fan-out to {crowd}",
+        "ms",
+        (Goal(20),),
     ),
 )
 

@@ -61,15 +61,21 @@ FIGURES = (
     Figure(
         "websocket",
         "cpu",
-        "websocket: CPU per delivery, {readers} readers, 1 in flight",
+        "websocket: CPU per delivery, {readers} subscribers, 1 in flight",
         "us",
         (Goal(0.6, NCHAN),),
     ),
     Figure("websocket_burst", "cpu", "the same, 16 in flight", "us", (Goal(0.6, NCHAN),)),
     Figure("websocket_burst", "rate", "deliveries a second, 16 in flight", "/s"),
     Figure("websocket_burst", "load_share", "share of the time that the load was busy", ""),
-    Figure("websocket_idle", "memory", "memory per idle reader, {idle} readers", "KiB", (Goal(3),)),
-    Figure("websocket_idle", "standing", "the same, npm's garbage not collected", "KiB"),
+    Figure(
+        "websocket_idle",
+        "memory",
+        "memory per idle subscriber, {idle} subscribers",
+        "KiB",
+        (Goal(3),),
+    ),
+    Figure("websocket_idle", "standing", "the same, without npm's garbage collection", "KiB"),
     Figure("websocket_idle", "join", "CPU per upgrade", "us"),
     Figure("inbound", "one", "CPU per inbound message, 16 clients in turn", "us"),
     Figure(
@@ -84,7 +90,7 @@ FIGURES = (
     Figure(
         "socketio",
         "cpu",
-        "Socket.IO: CPU per delivery, {readers} readers, 1 in flight",
+        "Socket.IO: CPU per delivery, {readers} subscribers, 1 in flight",
         "us",
         (Goal(0.4, NPM),),
     ),
@@ -93,7 +99,7 @@ FIGURES = (
     Figure(
         "socketio_idle", "memory", "memory per client, {idle} clients", "KiB", (Goal(0.3, NPM),)
     ),
-    Figure("socketio_idle", "standing", "the same, npm's garbage not collected", "KiB"),
+    Figure("socketio_idle", "standing", "the same, without npm's garbage collection", "KiB"),
     Figure("socketio_idle", "join", "CPU per new client", "us"),
 )
 

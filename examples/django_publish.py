@@ -1,21 +1,21 @@
 """
-Django: tell browsers what was saved, once it is really saved.
+Publish from Django after the transaction is committed.
 
-Put this into a module of your app, such as `shop/realtime.py`; then, anywhere:
+Copy this into a module of your app, such as `shop/realtime.py`. Then call, anywhere:
 
     publish("orders", {"id": order.pk}, event="paid")
 
-or have every save of a model told on the channel of its name, here `shop.order`:
+To publish every save of a model to the channel of its name, here `shop.order`:
 
     class ShopConfig(AppConfig):
         name = "shop"
 
         def ready(self):
-            from shop.realtime import tell_saves_of
+            from shop.realtime import publish_saves_of
 
-            tell_saves_of("shop.Order")
+            publish_saves_of("shop.Order")
 
-In a template, `onmessage` hears those without an event type:
+In a template (`onmessage` receives messages without an event type):
 
     const source = new EventSource("http://127.0.0.1:8080/?channels=shop.order");
     source.addEventListener("created", (event) => console.log(JSON.parse(event.data).id));
@@ -45,19 +45,19 @@ def publish(
     channel: str | Sequence[str], message: object, event: str = "", using: str | None = None
 ) -> None:
     """
-    Send *message*, a string or anything that JSON can hold, when the transaction
-    that is under way has been committed; at once if there is none.
+    Send *message*, a string or a JSON value, when the current transaction is
+    committed; without a transaction, send it at once.
     """
     body = {"channel": channel, "message": message, "event": event}
     transaction.on_commit(lambda: _send(body), using=using)
 
 
-def tell_saves_of(model: str) -> None:
+def publish_saves_of(model: str) -> None:
     """
     Publish the id of each *model*, such as `shop.Order`, that is saved.
 
-    Name them one by one: whoever can name a channel reads it, and the id of one of
-    Django's sessions is the cookie of its user.
+    Enable models one by one: every client that can name a channel can subscribe to it, and
+    the id of a Django session is the cookie of its user.
     """
     post_save.connect(_saved, sender=model)
 
@@ -77,5 +77,5 @@ def _send(body: dict[str, object]) -> None:
     request = Request(url, json.dumps(body).encode(), headers)
     try:
         urlopen(request, timeout=2).close()
-    except OSError:  # HTTPError is one too; what was saved is saved all the same
+    except OSError:  # HTTPError is an OSError; the transaction is already committed
         _log.exception("could not publish to %s", body["channel"])

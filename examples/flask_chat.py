@@ -1,11 +1,13 @@
 """
-Flask: a chat. Flask takes what people say and checks it; the daemon keeps their
+A chat with Flask. Flask receives and checks the messages; the daemon holds the
 connections.
+
+Run both commands in this folder:
 
     twistd -n realtime --port=8080
     flask --app flask_chat run
 
-in this folder, and open http://127.0.0.1:5000/ in two windows.
+and open http://127.0.0.1:5000/ in two windows.
 """
 
 from __future__ import annotations
@@ -34,7 +36,7 @@ PAGE = f"""<!doctype html>
   at("form").onsubmit = async (event) => {{
     event.preventDefault();
     const answer = await fetch("say", {{method: "POST", body: new FormData(at("form"))}});
-    at("state").textContent = answer.ok ? "" : "Not said. Try again.";
+    at("state").textContent = answer.ok ? "" : "Not sent. Try again.";
     if (answer.ok) at("form").reset();
   }};
 </script>
@@ -46,7 +48,7 @@ app = Flask(__name__)
 @app.get("/")
 def page() -> str:
     """
-    The page; what was said lately comes by itself, as history.
+    Return the page; recent messages arrive by replay.
     """
     return PAGE
 
@@ -54,7 +56,7 @@ def page() -> str:
 @app.post("/say")
 def say() -> tuple[str, int]:
     """
-    Hand on what somebody says.
+    Publish the message of a form.
     """
     body = json.dumps({"channel": "chat", "message": request.form["text"]}).encode()
     headers = {"Content-Type": "application/json"}
