@@ -84,8 +84,8 @@ def test_django_tells_of_the_models_that_are_named(daemon: StartDaemon, tmp_path
 
     answer = _poll(server, "shop.order,orders")
     assert [(each["channel"], each.get("event"), each["data"]) for each in answer["messages"]] == [
-        ("shop.order", "created", '{"id":1}'),
-        ("shop.order", "changed", '{"id":1}'),
+        ("shop.order", "created", '{"id": 1}'),
+        ("shop.order", "changed", '{"id": 1}'),
         ("orders", None, "behind it"),
     ]
     assert answer["position"].endswith(".3")  # nothing else on any channel
