@@ -18,7 +18,7 @@ from twisted.internet.threads import deferToThread
 from twisted.logger import ILogObserver, LogEvent, LogLevel, globalLogPublisher
 from zope.interface import implementer
 
-from rt_twisted.brokers.amqp.config import ExchangeOptions
+from rt_twisted.brokers.amqp.config import ExchangeType
 from rt_twisted.model.errors import Unavailable
 from rt_twisted.model.message import After, Draft
 from tests.fakes import Ears
@@ -54,7 +54,7 @@ class Node:
         Begin to connect.
         """
         stream = self.name if self.mode == STREAM else ""
-        type = ExchangeOptions.TOPIC if stream else ExchangeOptions.DIRECT
+        type = ExchangeType.TOPIC if stream else ExchangeType.DIRECT
         self.broker = make(
             self.server,
             self.ears,
@@ -301,7 +301,7 @@ async def test_a_server_short_of_memory(node: Node, lines: list[str]) -> None:
     await node.broker.publish([Draft("news", b"1", key="1"), Draft("other", b"2")])
 
     await node.heard(b"1", b"2")
-    assert ["takes" in line for line in lines] == [True, True]
+    assert ["accepts" in line for line in lines] == [True, True]
 
 
 @pytest.mark.parametrize("mode", [QUEUE], indirect=True)
@@ -344,10 +344,10 @@ async def test_a_login_that_is_refused(rabbit: Rabbit, lines: list[str]) -> None
     broker = make(rabbit, ears, user="reader", password="wrong")
     heard: Deferred[Any] = broker.subscribe("news")
     await until(lambda: bool(lines))
-    assert "does not let reader in: ACCESS_REFUSED" in lines[0]
+    assert "rejects the login of reader: ACCESS_REFUSED" in lines[0]
     assert lines[0].startswith("error")
     assert not broker.ready()
-    assert broker._link._delay(1) >= connector.SLOW_RETRY / 2
+    assert broker._pair._delay(1) >= connector.SLOW_RETRY / 2
     assert not heard.called
     await broker.stopService()
     await deferToThread(rabbit.control, "delete_user", "reader")
@@ -367,7 +367,7 @@ async def test_a_right_that_is_missing(rabbit: Rabbit, lines: list[str]) -> None
         lines.clear()
         broker = make(rabbit, Ears(), exchange=f"theirs{next(COUNT)}", **settings)
         await until(lambda: bool(lines))
-        assert f"cannot do what is needed: {reason}" in lines[0]
+        assert f"denies what is needed: {reason}" in lines[0]
         assert "set amqp" not in lines[0]
         await broker.stopService()
     await deferToThread(rabbit.control, "delete_user", "low")
@@ -387,7 +387,7 @@ async def test_an_exchange_that_is_another(rabbit: Rabbit, lines: list[str]) -> 
     assert "PRECONDITION_FAILED" in lines[0]
     assert "set amqp-exchange-type and amqp-durable" in lines[0]
     await broker.stopService()
-    for settings in ({"type": ExchangeOptions.TOPIC, "durable": True}, {"passive": True}):
+    for settings in ({"type": ExchangeType.TOPIC, "durable": True}, {"passive": True}):
         ears = Ears()
         broker = make(rabbit, ears, exchange=name, **settings)
         await broker.subscribe("a.b")
@@ -439,7 +439,7 @@ async def test_a_stream_that_is_deleted_is_another_log(node: Node, rabbit: Rabbi
     Its epoch is new on every node, so that every reader is told of the gap.
     """
     ears = Ears()
-    other = make(rabbit, ears, stream=node.name, exchange=node.name, type=ExchangeOptions.TOPIC)
+    other = make(rabbit, ears, stream=node.name, exchange=node.name, type=ExchangeType.TOPIC)
     await other.subscribe("news")
     [old] = (await node.broker.publish([Draft("news", b"1")])).positions
     await ears.until(1)

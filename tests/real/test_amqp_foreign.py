@@ -17,7 +17,7 @@ import pytest_twisted
 from twisted.internet.threads import deferToThread
 
 from rt_twisted.brokers.amqp.channel import AmqpConnectionClosed
-from rt_twisted.brokers.amqp.config import ExchangeOptions
+from rt_twisted.brokers.amqp.config import ExchangeType
 from rt_twisted.brokers.idempotency import IdempotencyKeys
 from rt_twisted.model.message import After, Draft, Newest
 from tests.fakes import Ears
@@ -55,7 +55,7 @@ class Place:
         self.name = f"foreign{next(COUNT)}"
         self.table = FLAT if mode == STREAM else TABLE
         self.ears = ears
-        type = ExchangeOptions.TOPIC if mode == STREAM else ExchangeOptions.DIRECT
+        type = ExchangeType.TOPIC if mode == STREAM else ExchangeType.DIRECT
         stream = self.name if mode == STREAM else ""
         self.broker = make(server, ears, stream=stream, exchange=self.name, type=type)
         self._connection = foreign(server)
@@ -134,7 +134,7 @@ async def test_headers_are_read_as_they_were_written(place: Place) -> None:
     from rt_twisted.brokers.amqp.content import Delivery
 
     found: list[dict[str, Any]] = []
-    client = place.broker._link.reader
+    client = place.broker._pair.reader
     deliver = client.consumers["rt"]
 
     def look(delivery: Delivery) -> None:
@@ -208,8 +208,8 @@ async def test_a_channel_that_was_closed_can_be_opened_again(place: Place) -> No
     """
     The server's reason is told to whoever asked.
     """
-    client = place.broker._link.reader
-    client.spare.add(7)
+    client = place.broker._pair.reader
+    client.private_channels.add(7)
     for _ in range(2):
         await client.call(7, "channel_open")
         with pytest.raises(AmqpConnectionClosed, match="NOT_FOUND"):
@@ -227,13 +227,13 @@ async def test_a_backlog_is_bounded(place: Place) -> None:
     assert [m.data for m in await place.ears.until(5000)] == [b"%d" % n for n in range(5000)]
 
 
-@pytest.mark.parametrize("type", list(ExchangeOptions))
+@pytest.mark.parametrize("type", list(ExchangeType))
 @pytest.mark.parametrize("mode", [QUEUE, STREAM])
-async def test_every_type_of_exchange(rabbit: Rabbit, type: ExchangeOptions, mode: str) -> None:
+async def test_every_type_of_exchange(rabbit: Rabbit, type: ExchangeType, mode: str) -> None:
     """
     A message reaches its channel and no other; what is not wanted passes by.
     """
-    if mode == STREAM and type is ExchangeOptions.DIRECT:
+    if mode == STREAM and type is ExchangeType.DIRECT:
         return  # refused at the start: test_settings
     ears, name = Ears(), f"typed{next(COUNT)}"
     stream = name if mode == STREAM else ""
@@ -266,7 +266,7 @@ async def test_a_pattern_of_the_configuration(rabbit: Rabbit) -> None:
     One binding for all; channels that it does not match have nothing.
     """
     ears, name = Ears(), f"pattern{next(COUNT)}"
-    broker = make(rabbit, ears, exchange=name, type=ExchangeOptions.TOPIC, pattern="news.#")
+    broker = make(rabbit, ears, exchange=name, type=ExchangeType.TOPIC, pattern="news.#")
     for channel in ("news.a", "other"):
         await broker.subscribe(channel)
 
@@ -299,7 +299,7 @@ async def test_what_the_stream_has_forgotten_is_a_gap(rabbit: Rabbit) -> None:
         loop,
         [HostnameEndpoint(loop, server.host, server.port)],
         server,
-        Topology(exchange=name, type=ExchangeOptions.TOPIC),
+        Topology(exchange=name, type=ExchangeType.TOPIC),
         load_specification(),
         name,
         StreamRetention(0, 200_000),

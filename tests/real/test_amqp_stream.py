@@ -11,7 +11,7 @@ from typing import Any
 import pytest_twisted
 from twisted.internet.defer import CancelledError
 
-from rt_twisted.brokers.amqp.config import ExchangeOptions
+from rt_twisted.brokers.amqp.config import ExchangeType
 from rt_twisted.model.message import After, Position
 from tests.contracts.brokers import BrokerContract, HistoryContract, SharedLogContract
 from tests.fakes import Ears
@@ -37,9 +37,7 @@ class TestStreamBroker(BrokerContract, HistoryContract, SharedLogContract):
         A fresh one, on a fresh log.
         """
         self.name = f"log{next(COUNT)}"
-        broker = make(
-            rabbit, ears, stream=self.name, exchange=self.name, type=ExchangeOptions.TOPIC
-        )
+        broker = make(rabbit, ears, stream=self.name, exchange=self.name, type=ExchangeType.TOPIC)
         await until(broker.ready)
         yield broker
         await broker.stopService()
@@ -50,7 +48,7 @@ class TestStreamBroker(BrokerContract, HistoryContract, SharedLogContract):
         A second node.
         """
         other = make(
-            rabbit, other_ears, stream=self.name, exchange=self.name, type=ExchangeOptions.TOPIC
+            rabbit, other_ears, stream=self.name, exchange=self.name, type=ExchangeType.TOPIC
         )
         await until(other.ready)
         yield other
@@ -64,7 +62,7 @@ async def test_readers_come_and_go_while_it_is_away(rabbit: Rabbit) -> None:
     proxy = Proxy(rabbit.port)
     await proxy.open()
     broker = make(
-        rabbit, Ears(), port=proxy.port, stream="away", exchange="away", type=ExchangeOptions.TOPIC
+        rabbit, Ears(), port=proxy.port, stream="away", exchange="away", type=ExchangeType.TOPIC
     )
     await until(broker.ready)
     proxy.shut(True)

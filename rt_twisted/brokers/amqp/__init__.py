@@ -1,6 +1,6 @@
 """
 The AMQP broker: RabbitMQ between the nodes.
 
-`txamqp` is imported by `driver` alone, and importing it installs the reactor:
-whoever imports `broker` or `driver` does it late.
+Importing `broker`, `stream` or `protocol` imports txamqp, which installs the reactor: do it
+late.
 """

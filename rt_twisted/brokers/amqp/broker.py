@@ -1,8 +1,8 @@
 """
-RabbitMQ between the nodes, without a log of its own: positions are this node's.
+The AMQP broker without a log: RabbitMQ carries messages, and positions are this node's.
 
-One queue per node, which goes when we go. What comes while we are away is lost
-to this node, and readers are told so.
+Each node has a queue, which the server deletes with the connection. Messages that are
+published meanwhile are lost to this node, and its subscribers get a gap.
 """
 
 from __future__ import annotations
@@ -34,27 +34,27 @@ CONSUMER = "rt"
 
 class AmqpSubscription:
     """
-    A channel that is wanted.
+    The subscription to a channel.
     """
 
-    __slots__ = ("bound", "heard", "waiting")
+    __slots__ = ("bound", "confirmed", "waiting")
 
     def __init__(self) -> None:
         self.bound = False  # on this connection
-        self.heard = False  # ever: its readers count on it
+        self.confirmed = False  # on any connection: what is missed has to be reported
         self.waiting: list[Deferred[Position]] = []
 
 
 @implementer(IBroker, ILimited, IReady, IRefusing)
 class AmqpBroker(Service):
     """
-    Sends drafts to an exchange and numbers what comes from it.
+    Publishes to an exchange, and numbers the messages that it delivers.
 
     Args:
         reactor: the reactor.
-        endpoints: where the members of the cluster are, as in `server.addresses`.
-        server: how to log in there.
-        topology: what is declared there.
+        endpoints: of the cluster members, in the order of `server.addresses`.
+        server: the login.
+        topology: what is declared in RabbitMQ.
         spec: AMQP's specification (`load_specification`).
     """
 
@@ -74,7 +74,7 @@ class AmqpBroker(Service):
         self._publisher = AmqpPublisher(
             reactor, topology, self._routing, secrets.token_hex(8), self.position
         )
-        self._link = ConnectionPair(
+        self._pair = ConnectionPair(
             reactor,
             endpoints,
             server,
@@ -82,181 +82,149 @@ class AmqpBroker(Service):
             spec,
             f"realtime {self._epoch}",
             self._prepare,
-            self._lost,
+            self._on_lost,
             self._publisher.on_blocked,
         )
         self._subscriptions: dict[str, AmqpSubscription] = {}
-        self._queue = ""  # its name; "" while there is none
+        self._queue = ""  # the queue's name; "" while there is none
         self._consuming = False
-        self._tag = 0  # of the last delivery that is to be acknowledged
+        self._tag = 0  # of the last delivery to acknowledge
         self._tick = LoopingCall(self._publisher.check_timeouts)
         self._tick.clock = reactor
         self._receiver: IReceiver
 
-    # Life.
-
     def startService(self) -> None:
-        """
-        Begin to connect.
-        """
         super().startService()  # type: ignore[no-untyped-call]
         self._tick.start(1.0, now=False)
-        self._link.start()
+        self._pair.start()
 
     def stopService(self) -> Deferred[Any]:
-        """
-        Leave the server; it forgets our queue.
-        """
         super().stopService()  # type: ignore[no-untyped-call]
         self._tick.stop()
-        self._lost("the daemon is stopping")
-        return self._link.stop()
-
-    # What a broker does.
+        self._on_lost("the daemon is stopping")
+        return self._pair.stop()
 
     def attach(self, receiver: IReceiver) -> None:
-        """
-        See `IBroker.attach`.
-        """
         self._receiver = receiver
 
     def position(self) -> Position:
-        """
-        The last number given here.
-        """
         return Position(self._epoch, self._offset)
 
     def ready(self) -> bool:
-        """
-        See `IReady.ready`.
-        """
-        return self._link.ready()
+        return self._pair.ready()
 
     def refuses(self) -> bool:
-        """
-        See `IRefusing.refuses`.
-        """
-        return self._link.refuses()
+        return self._pair.refuses()
 
     def check_channel(self, channel: str) -> None:
-        """
-        See `ILimited.check_channel`.
-        """
         self._publisher.check_channel(channel)
 
     def subscribe(self, channel: str) -> Deferred[Position]:
-        """
-        Fires when the server has bound *channel* to our queue.
-        """
-        wish = self._subscriptions.get(channel)
-        if wish is None:
-            wish = self._subscriptions[channel] = AmqpSubscription()
+        subscription = self._subscriptions.get(channel)
+        if subscription is None:
+            subscription = self._subscriptions[channel] = AmqpSubscription()
             if self._queue:
-                self._bind(channel, wish)
-        if wish.bound and self._consuming:
+                self._bind(channel, subscription)
+        if subscription.bound and self._consuming:
             return succeed(self.position())
-        heard: Deferred[Position] = Deferred()
-        wish.waiting.append(heard)
-        return heard
+        done: Deferred[Position] = Deferred()
+        subscription.waiting.append(done)
+        return done
 
     def unsubscribe(self, channel: str) -> None:
-        """
-        Unbind it; nobody waits for that.
-        """
-        if self._subscriptions.pop(channel, None) is None or self._link.reader is None:
+        if self._subscriptions.pop(channel, None) is None or self._pair.reader is None:
             return
         binding = self._binding(channel)
         if self._queue and binding is not None:
-            self._say("queue_unbind", binding).addErrback(_let_pass)
+            self._call("queue_unbind", binding).addErrback(_ignore)
 
     def publish(self, drafts: Sequence[Draft]) -> Deferred[PublishResult]:
-        """
-        Fires when the server has confirmed *drafts*, and those of channels that
-        are heard here have come back.
-        """
-        return self._publisher.publish(drafts, self._is_heard)
+        return self._publisher.publish(drafts, self._is_subscribed)
 
-    def _is_heard(self, channel: str) -> bool:
-        wish = self._subscriptions.get(channel)
-        return wish is not None and wish.bound and self._consuming
-
-    # A new connection.
+    def _is_subscribed(self, channel: str) -> bool:
+        subscription = self._subscriptions.get(channel)
+        return subscription is not None and subscription.bound and self._consuming
 
     async def _prepare(self) -> None:
-        reader, writer, number = self._link.reader, self._link.writer, self._link.number
+        reader, writer, number = self._pair.reader, self._pair.writer, self._pair.number
         if reader is None or writer is None:
-            raise AmqpConnectionClosed("lost again")
+            raise AmqpConnectionClosed("the connection was lost")
         declared = await reader.call(number, "queue_declare", exclusive=True, auto_delete=True)
         self._queue = declared.queue
         await reader.call(number, "basic_qos", prefetch_count=self._topology.prefetch)
         common = self._routing.common()
-        bound = [self._say("queue_bind", common)] if common is not None else []
-        bound += [self._bind(channel, wish) for channel, wish in self._subscriptions.items()]
+        bound = [self._call("queue_bind", common)] if common is not None else []
+        bound += [
+            self._bind(channel, subscription)
+            for channel, subscription in self._subscriptions.items()
+        ]
         await gatherResults(bound)
-        self._say_missed([name for name, wish in self._subscriptions.items() if wish.heard])
+        self._report_missed(
+            [name for name, subscription in self._subscriptions.items() if subscription.confirmed]
+        )
         reader.consumers[CONSUMER] = self._deliver
-        reader.on_settled = self._settled
+        reader.on_batch_end = self._on_batch_end
         await reader.call(number, "basic_consume", queue=self._queue, consumer_tag=CONSUMER)
         self._consuming = True
         self._publisher.open(writer)
-        for wish in tuple(self._subscriptions.values()):
-            if wish.bound:
-                self._fire(wish)
+        for subscription in tuple(self._subscriptions.values()):
+            if subscription.bound:
+                self._confirm(subscription)
 
-    def _lost(self, why: str) -> None:
+    def _on_lost(self, reason: str) -> None:
         self._tag = 0
         self._queue, self._consuming = "", False
-        for wish in self._subscriptions.values():
-            wish.bound = False
-        self._publisher.close(why)
+        for subscription in self._subscriptions.values():
+            subscription.bound = False
+        self._publisher.close(reason)
 
-    def _say_missed(self, channels: Iterable[str]) -> None:
+    def _report_missed(self, channels: Iterable[str]) -> None:
         """
-        What came while there was no queue is lost: a hole in the numbers.
+        Report a gap in *channels*: messages were lost while there was no queue. It takes a
+        number of its own.
         """
         channels = tuple(channels)
         if channels:
             self._offset += 1
-            hole = self.position()
+            gap = self.position()
             for channel in channels:
-                self._receiver.missed(channel, hole)
-            self._receiver.reached(hole)
-
-    # Wishes.
+                self._receiver.missed(channel, gap)
+            self._receiver.reached(gap)
 
     def _binding(self, channel: str) -> Binding | None:
         """
-        What is bound for *channel* alone.
+        Return the binding for *channel* alone; None if there is a common one, or its name
+        is too long.
         """
         if self._routing.common() is not None:
             return None
         return self._routing.binding(channel)
 
-    def _bind(self, channel: str, wish: AmqpSubscription) -> Deferred[Any]:
+    def _bind(self, channel: str, subscription: AmqpSubscription) -> Deferred[Any]:
         binding = self._binding(channel)
-        done = succeed(None) if binding is None else self._say("queue_bind", binding)
+        done = succeed(None) if binding is None else self._call("queue_bind", binding)
         queue = self._queue
 
         def bound(_: object) -> None:
-            # Meanwhile it may be another connection, or another wish.
-            if self._queue == queue and self._subscriptions.get(channel) is wish:
-                wish.bound = True
+            # Meanwhile there may be another connection, or another subscription.
+            if self._queue == queue and self._subscriptions.get(channel) is subscription:
+                subscription.bound = True
                 if self._consuming:
-                    self._fire(wish)
+                    self._confirm(subscription)
 
-        # Where this fails, the connection has: it is said again on the next one.
-        return done.addCallback(bound).addErrback(_let_pass)
+        # It fails with the connection only, and is repeated on the next one.
+        return done.addCallback(bound).addErrback(_ignore)
 
-    def _fire(self, wish: AmqpSubscription) -> None:
-        wish.heard = True
-        waiting, wish.waiting = wish.waiting, []
-        for heard in waiting:
-            heard.callback(self.position())
+    def _confirm(self, subscription: AmqpSubscription) -> None:
+        subscription.confirmed = True
+        waiting, subscription.waiting = subscription.waiting, []
+        for done in waiting:
+            done.callback(self.position())
 
-    def _say(self, method: str, binding: Binding) -> Deferred[Any]:
-        assert self._link.reader is not None
-        return self._link.reader.say(
-            self._link.number,
+    def _call(self, method: str, binding: Binding) -> Deferred[Any]:
+        assert self._pair.reader is not None
+        return self._pair.reader.start_call(
+            self._pair.number,
             method,
             queue=self._queue,
             exchange=self._topology.exchange,
@@ -264,13 +232,11 @@ class AmqpBroker(Service):
             arguments=binding.arguments,
         )
 
-    # Messages.
-
     def _deliver(self, delivery: Delivery) -> None:
         self._tag = delivery.tag
         channel = self._routing.channel(delivery)
         if channel not in self._subscriptions:
-            # Taken back, or a fanout's. Its publisher may be ours all the same.
+            # Unsubscribed, or of a fanout. This node may be the publisher all the same.
             self._publisher.on_delivered(delivery.correlation_id, self.position())
             return
         key = key_of(delivery)
@@ -292,14 +258,14 @@ class AmqpBroker(Service):
         if delivery.correlation_id:
             self._publisher.on_delivered(delivery.correlation_id, position)
 
-    def _settled(self) -> None:
+    def _on_batch_end(self) -> None:
         """
-        One acknowledgement for all that one read has brought.
+        Acknowledge all deliveries of one read at once.
         """
-        if self._tag and self._link.reader is not None:
-            self._link.reader.ack(self._link.number, self._tag)
+        if self._tag and self._pair.reader is not None:
+            self._pair.reader.ack(self._pair.number, self._tag)
             self._tag = 0
 
 
-def _let_pass(_: object) -> None:
+def _ignore(_: object) -> None:
     pass

@@ -1,6 +1,5 @@
 """
-What is said on a txAMQP connection besides messages: calls, their answers, and
-what the server says unasked. A part of `driver`.
+Calls on a txAMQP connection, their answers, and what the server sends on its own.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ import rt_twisted
 from rt_twisted.brokers.amqp.content import HEADER
 from rt_twisted.brokers.amqp.table import MalformedTable, write_fields
 
-FRAME: Final = 128 << 10  # bytes of a frame; RabbitMQ's own default
+MAX_FRAME: Final = 128 << 10  # bytes; RabbitMQ's own default
 METHOD: Final = Struct("!HH")  # class and method
 
 _CAPABILITIES = {
@@ -47,10 +46,10 @@ class FrameType(IntEnum):
 
 class AmqpConnectionClosed(Exception):
     """
-    The server closed a channel or the connection, or it is lost otherwise.
+    Raised when the server has closed a channel or the connection, or it is lost.
 
     Args:
-        reason: for people; the server's own words where it had some.
+        reason: the server's own text, or ours.
         code: AMQP's (0-9-1, 1.2), such as 403; 0 for none.
     """
 
@@ -62,15 +61,12 @@ class AmqpConnectionClosed(Exception):
 
 class AmqpDelegate(TwistedDelegate):  # type: ignore[misc]  # txamqp has no annotations
     """
-    What the server asks or says unasked.
+    Handles the methods that the server sends on its own.
     """
 
     client: Any
 
     def connection_start(self, ch: Any, msg: Any) -> None:
-        """
-        Say who we are and what we understand.
-        """
         self.client.greeted = True
         ch.connection_start_ok(
             client_properties={
@@ -85,66 +81,49 @@ class AmqpDelegate(TwistedDelegate):  # type: ignore[misc]  # txamqp has no anno
         )
 
     def connection_tune(self, ch: Any, msg: Any) -> None:
-        """
-        The smaller of both sides' limits; 0 is none.
-        """
+        # The smaller of both sides' limits; 0 is none.
         client = self.client
-        frame = min(FRAME, msg.frame_max or FRAME)
+        frame = min(MAX_FRAME, msg.frame_max or MAX_FRAME)
         client.MAX_LENGTH = frame
-        beat = min(client.beat, msg.heartbeat) if msg.heartbeat else client.beat
-        ch.connection_tune_ok(channel_max=msg.channel_max, frame_max=frame, heartbeat=beat)
-        client.start_beating(beat)
+        own = client.heartbeat_interval
+        heartbeat = min(own, msg.heartbeat) if msg.heartbeat else own
+        ch.connection_tune_ok(channel_max=msg.channel_max, frame_max=frame, heartbeat=heartbeat)
+        client.start_heartbeats(heartbeat)
         client.started.fire()
 
     def connection_blocked(self, ch: Any, msg: Any) -> None:
-        """
-        The server is short of memory or disk, and takes nothing that is published.
-        """
         self.client.blocked = msg.reason or "no reason given"
         self.client.on_blocked(self.client.blocked)
 
     def connection_unblocked(self, ch: Any, msg: Any) -> None:
-        """
-        It takes messages again.
-        """
         self.client.blocked = ""
         self.client.on_blocked("")
 
     def basic_cancel(self, ch: Any, msg: Any) -> None:
-        """
-        A consumer's queue is gone.
-        """
-        self.client.on_closed(AmqpConnectionClosed("its queue was deleted"))
+        self.client.on_closed(AmqpConnectionClosed("the consumer's queue was deleted"))
 
     def basic_return_(self, ch: Any, msg: Any) -> None:
-        """
-        Never asked for; let it pass.
-        """
+        pass  # no message is published as mandatory
 
     def channel_close(self, ch: Any, msg: Any) -> None:
-        """
-        The server closes a channel: a new one may have its number at once.
-        """
+        # A new channel may have the number at once.
         ch.channel_close_ok()
         self.client.channels.pop(ch.id, None)
         ch.do_close(msg)
 
     def connection_close(self, ch: Any, msg: Any) -> None:
-        """
-        The server hangs up, and says why.
-        """
-        self.client.why = AmqpConnectionClosed(msg.reply_text, msg.reply_code)
+        self.client.close_error = AmqpConnectionClosed(msg.reply_text, msg.reply_code)
         super().connection_close(ch, msg)
 
 
 class AmqpChannel(AMQChannel):  # type: ignore[misc]  # as above
     """
-    Calls whose answers come in order.
+    A channel whose calls are answered in order.
     """
 
     def invoke(self, method: Any, args: tuple[Any, ...], content: Any = None) -> Deferred[Any]:
         """
-        What each of a channel's methods does: send, and wait for the answer.
+        Send a method and wait for its answer; all methods of a channel call this.
 
         Text in a `Content` is UTF-8, and its size is counted in bytes.
         """
@@ -167,7 +146,7 @@ class AmqpChannel(AMQChannel):  # type: ignore[misc]  # as above
         except QueueClosed:
             self._raise_closed(self.reason)
         if answer.method not in method.responses:
-            raise MalformedTable(f"{answer.method.name} is no answer to {method.name}")
+            raise MalformedTable(f"{answer.method.name} does not answer {method.name}")
         return Message(answer.method, answer.args)
 
 
@@ -178,11 +157,11 @@ def _index(method: Any, name: str) -> int:
 
 def encode_payload(payload: Any) -> tuple[int, bytes]:
     """
-    Type and bytes of a frame of txAMQP's.
+    Return type and bytes of a frame of txAMQP.
     """
     if isinstance(payload, Method):
         method = payload.method
-        types = [one.type for one in method.fields]
+        types = [field.type for field in method.fields]
         ids = METHOD.pack(method.klass.id, method.id)
         return FrameType.METHOD, ids + write_fields(types, payload.args)
     if isinstance(payload, Header):
@@ -194,11 +173,11 @@ def encode_payload(payload: Any) -> tuple[int, bytes]:
 
 def _encode_header(header: Any) -> bytes:
     flags, types, values = 0, [], []
-    for place, one in enumerate(header.klass.fields):
-        value = header.properties.get(one.name)
+    for place, field in enumerate(header.klass.fields):
+        value = header.properties.get(field.name)
         if value is not None:
             flags |= 1 << (15 - place)
-            types.append(one.type)
+            types.append(field.type)
             values.append(value)
     fields = write_fields(types, values)
     return HEADER.pack(header.klass.id, header.weight, header.size, flags) + fields
@@ -206,7 +185,7 @@ def _encode_header(header: Any) -> bytes:
 
 def closed_reason(reason: Any) -> AmqpConnectionClosed:
     """
-    What txAMQP has kept about an end: the server's method, or a Failure.
+    Return the error for txAMQP's close reason: the server's method, or a Failure.
     """
     if isinstance(reason, AmqpConnectionClosed):
         return reason

@@ -1,5 +1,5 @@
 """
-Where RabbitMQ is, and what is declared there.
+Values for the address of RabbitMQ and for what is declared there.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ from rt_twisted.brokers.client_tls import NO_FILES, ClientTls
 from rt_twisted.codecs.amqp_url import PORT
 
 
-class ExchangeOptions(Enum):
+class ExchangeType(Enum):
     """
-    The types of exchanges, by AMQP's names.
+    Exchange types, by AMQP's names.
     """
 
     DIRECT = "direct"
@@ -25,16 +25,16 @@ class ExchangeOptions(Enum):
 @dataclass(frozen=True, slots=True)
 class AmqpServer:
     """
-    Where to log in.
+    The address of RabbitMQ and the login.
 
     Args:
         host: name or address.
-        port: of AMQP.
+        port: the AMQP port.
         vhost: the virtual host.
-        user: who logs in.
-        password: of the user.
-        tls: whether the connection is encrypted, and the server's name checked.
-        files: for TLS.
+        user: the user's name.
+        password: the user's password.
+        tls: whether the connection is encrypted, and the server's name verified.
+        files: certificates for TLS.
         heartbeat: seconds; 0 for none.
         others: host and port of further members of the cluster.
     """
@@ -52,13 +52,13 @@ class AmqpServer:
     @property
     def addresses(self) -> tuple[tuple[str, int], ...]:
         """
-        Host and port of each, in the order in which they are tried.
+        Host and port of each cluster member, in the order in which they are tried.
         """
         return ((self.host, self.port), *self.others)
 
     def name(self, number: int) -> str:
         """
-        The address *number* (from 0) and the virtual host, for the log.
+        Return the address *number* (from 0) and the virtual host, for the log.
         """
         host, port = self.addresses[number]
         host = f"[{host}]" if ":" in host else host
@@ -71,22 +71,22 @@ class AmqpServer:
 @dataclass(frozen=True, slots=True)
 class Topology:
     """
-    What is declared, and how messages travel.
+    What is declared in RabbitMQ, and how messages are published.
 
     Args:
-        exchange: its name.
-        type: its type.
-        durable: whether it outlives a restart of the server.
-        passive: whether it has to be there already, however it was declared.
+        exchange: the exchange's name.
+        type: the exchange's type.
+        durable: whether the exchange survives a restart of the server.
+        passive: whether the exchange must exist already, however it was declared.
         pattern: the one key bound for all channels, of a topic exchange; "" to
-            bind each channel that is wanted.
+            bind each subscribed channel.
         number: the AMQP channel.
-        persistent: whether messages are to outlive a restart of the server.
-        prefetch: messages on their way to us at once.
+        persistent: whether messages survive a restart of the server.
+        prefetch: messages that the server may send before they are acknowledged.
     """
 
     exchange: str = "sse-cyclone-server"
-    type: ExchangeOptions = ExchangeOptions.DIRECT
+    type: ExchangeType = ExchangeType.DIRECT
     durable: bool = False
     passive: bool = False
     pattern: str = ""
@@ -98,11 +98,11 @@ class Topology:
 @dataclass(frozen=True, slots=True)
 class StreamRetention:
     """
-    What the stream keeps.
+    What the stream retains.
 
     Args:
-        age: seconds; 0 for any.
-        bytes: about; 0 for any.
+        age: seconds; 0 for no limit.
+        bytes: approximate size; 0 for no limit.
     """
 
     age: float = 86400.0

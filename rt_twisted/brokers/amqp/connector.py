@@ -1,9 +1,9 @@
 """
-A node's connections to RabbitMQ, and their life.
+A node's two connections to RabbitMQ.
 
-There are two: a server that is short of memory stops reading from those who
-publish, and must not stop hearing which messages and channels are wanted. They
-live and die together: whatever goes wrong, both begin anew.
+A server that is short of memory stops reading from connections that publish; it must
+still read acknowledgements and bindings, which go by the other connection. The two begin
+and end together: after any error both are made anew.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from rt_twisted.brokers.connector import Reconnector, retry_policy, spread
 
 _log = Logger()
 
-PREPARE = 20.0  # seconds for connecting, login and declaring
-BYE = 1.0  # seconds a server has to answer when we leave
+PREPARE_TIMEOUT = 20.0  # seconds for connecting, login and declaring
+CLOSE_TIMEOUT = 1.0  # seconds that a server has to answer `connection.close`
 _RETRY = retry_policy(0.3, 13.0, 1.6)
 SLOW_RETRY = 30.0  # seconds where an operator has to change something first
 ACCESS_REFUSED, NOT_FOUND, PRECONDITION_FAILED, NOT_ALLOWED = 403, 404, 406, 530
@@ -33,32 +33,32 @@ ACCESS_REFUSED, NOT_FOUND, PRECONDITION_FAILED, NOT_ALLOWED = 403, 404, 406, 530
 
 class ConnectorState(Enum):
     """
-    How it stands; each change is logged once.
+    The state of the connections; each change is logged once.
     """
 
     NEW = "never tried"
     UP = "connected"
-    AWAY = "not there, or lost"
-    REFUSED = "there, and does not let us in"
-    WRONG = "there, and has something else under our names"
-    UNABLE = "there, and cannot do what is needed"
+    AWAY = "not reachable, or lost"
+    REFUSED = "the login was rejected"
+    MISMATCH = "the exchange was declared with other properties"
+    DENIED = "a permission or a feature is missing"
 
 
 class ConnectionPair:
     """
-    Both connections.
+    Keeps two connections to RabbitMQ.
 
     Args:
         reactor: the reactor.
-        endpoints: where the members of the cluster are, as in `server.addresses`.
-        server: how to log in there.
-        topology: which channel and exchange to use.
+        endpoints: of the cluster members, in the order of `server.addresses`.
+        server: the login.
+        topology: the channel and the exchange.
         spec: AMQP's specification.
         name: shown in RabbitMQ's list of connections.
         prepare: called on each new pair of connections, logged in and with the
-            exchange declared; what it raises or returns counts.
-        lost: called with the reason when a pair that *prepare* has seen is gone.
-        refuse: called with the reason when the server takes no messages any more.
+            exchange declared; an error of it fails the attempt.
+        on_lost: called with the reason when a prepared pair is lost.
+        on_blocked: called with the reason when the server accepts no messages any more.
     """
 
     def __init__(
@@ -70,27 +70,27 @@ class ConnectionPair:
         spec: Any,
         name: str,
         prepare: Callable[[], Awaitable[None]],
-        lost: Callable[[str], None],
-        refuse: Callable[[str], None],
+        on_lost: Callable[[str], None],
+        on_blocked: Callable[[str], None],
     ) -> None:
         self._reactor = reactor
         self._server = server
         self._topology = topology
         self._prepare = prepare
-        self._lost = lost
-        self._refuse = refuse
+        self._on_lost = on_lost
+        self._on_server_blocked = on_blocked
         self._endpoints = endpoints
         self._host = -1  # index of the endpoint that is used, or was tried last
         self._factory = AmqpConnectionFactory(
             spec, reactor, name, server.vhost, server.heartbeat, server.tls
         )
-        self._begun: list[AmqpConnection] = []  # all there are, ready or not
-        self._step = ConnectorState.AWAY  # what it means if the server says no now
+        self._connections: list[AmqpConnection] = []  # ready or not
+        self._error_state = ConnectorState.AWAY  # if the server denies the present step
         self._prepared = False
         self._state = ConnectorState.NEW
         self._blocked = ""
         self._reconnector = Reconnector(reactor, self._connect_pair, self._delay)
-        self._over: Deferred[None] = Deferred()  # fires when this pair is gone
+        self._lost: Deferred[None] = Deferred()  # fires when this pair is lost
         self.reader: AmqpConnection | None = None  # the connection that consumes
         self.writer: AmqpConnection | None = None  # and the one that publishes
 
@@ -103,13 +103,13 @@ class ConnectionPair:
 
     def ready(self) -> bool:
         """
-        Whether there are both connections.
+        Return whether both connections are prepared.
         """
         return self._state is ConnectorState.UP
 
     def refuses(self) -> bool:
         """
-        Whether the server takes no messages, being short of memory or disk.
+        Return whether the server accepts no messages, as it is short of memory or disk.
         """
         return self.ready() and bool(self._blocked)
 
@@ -121,49 +121,41 @@ class ConnectionPair:
 
     def stop(self) -> Deferred[Any]:
         """
-        Say goodbye, but not for long.
+        Close both connections; fires when they are closed.
         """
-        begun, self._begun, self._prepared = self._begun, [], False
+        connections, self._connections, self._prepared = self._connections, [], False
         self.reader = self.writer = None
-        for client in begun:
-            client.on_lost = client.on_closed = client.on_blocked = client.on_settled = _ignore
-        gone = [client.leave(BYE) for client in begun]
+        for client in connections:
+            client.on_lost = client.on_closed = client.on_blocked = client.on_batch_end = _ignore
+        closed = [client.shut_down(CLOSE_TIMEOUT) for client in connections]
         self._reconnector.stop()
         self._state = ConnectorState.NEW
-        return gatherResults(gone)
-
-    def drop(self, why: str) -> None:
-        """
-        Give both connections up; others follow.
-        """
-        self._down(AmqpConnectionClosed(why))
-
-    # A new pair.
+        return gatherResults(closed)
 
     async def _connect_pair(self) -> bool:
         self._host = (self._host + 1) % len(self._endpoints)
-        self._over = Deferred()
+        self._lost = Deferred()
         try:
             await self._open()
         except CancelledError:
             raise
         except Exception as error:
             if not self._reconnector.stopped:
-                self._not_opened(error)
+                self._on_open_error(error)
             return False
-        self._attempted(ConnectorState.UP)
-        await self._over
+        self._set_state(ConnectorState.UP)
+        await self._lost
         return True
 
     async def _open(self) -> None:
-        # Not an await's own limit: where it waits for both, one would go on.
+        # Not a timeout of one await: the other connection would stay open.
         limit = self._reactor.callLater(
-            PREPARE, self._down, AmqpConnectionClosed("it takes too long to log in")
+            PREPARE_TIMEOUT, self._abort, AmqpConnectionClosed("connecting takes too long")
         )
         try:
-            self._step = ConnectorState.REFUSED
+            self._error_state = ConnectorState.REFUSED
             reader, writer = await self._connect(), await self._connect()
-            self._step = ConnectorState.WRONG
+            self._error_state = ConnectorState.MISMATCH
             for client in (reader, writer):
                 await client.call(self.number, "channel_open")
             await writer.call(self.number, "confirm_select")
@@ -171,19 +163,19 @@ class ConnectionPair:
         finally:
             if limit.active():
                 limit.cancel()
-        self._step = ConnectorState.UNABLE
-        writer.on_blocked = self._hold
+        self._error_state = ConnectorState.DENIED
+        writer.on_blocked = self._on_blocked
         self.reader, self.writer, self._prepared = reader, writer, True
         await self._prepare()
         if not self._prepared:
-            raise AmqpConnectionClosed("lost again")
+            raise AmqpConnectionClosed("the connection was lost")
 
     async def _connect(self) -> AmqpConnection:
         client: Any = await self._endpoints[self._host].connect(self._factory)
-        self._begun.append(client)
-        client.on_lost = client.on_closed = self._down
+        self._connections.append(client)
+        client.on_lost = client.on_closed = self._abort
         await client.login(self._server.user, self._server.password)
-        return client  # type: ignore[no-any-return]  # endpoints do not say what they make
+        return client  # type: ignore[no-any-return]  # the endpoint has no type for it
 
     async def _declare(self, client: AmqpConnection) -> None:
         topology = self._topology
@@ -196,55 +188,51 @@ class ConnectionPair:
             durable=topology.durable,
         )
 
-    def _not_opened(self, error: Exception) -> None:
+    def _on_open_error(self, error: Exception) -> None:
         if isinstance(error, AmqpConnectionClosed):
-            self._attempted(self._meaning(error.code), error.reason)
+            self._set_state(self._state_of(error.code), error.reason)
         elif isinstance(error, ConnectError):
-            self._attempted(ConnectorState.AWAY, str(error))
+            self._set_state(ConnectorState.AWAY, str(error))
         else:
             _log.failure("while preparing a connection to the AMQP server")
-            self._attempted(ConnectorState.AWAY, repr(error))
-        self._down(AmqpConnectionClosed(str(error)))
+            self._set_state(ConnectorState.AWAY, repr(error))
+        self._abort(AmqpConnectionClosed(str(error)))
 
-    def _meaning(self, code: int) -> ConnectorState:
+    def _state_of(self, code: int) -> ConnectorState:
         if code not in (ACCESS_REFUSED, NOT_FOUND, PRECONDITION_FAILED, NOT_ALLOWED):
             return ConnectorState.AWAY
-        if self._step is ConnectorState.WRONG and code != PRECONDITION_FAILED:
-            return ConnectorState.UNABLE  # a right is missing, or what is not to be declared
-        return self._step
+        if self._error_state is ConnectorState.MISMATCH and code != PRECONDITION_FAILED:
+            return ConnectorState.DENIED  # a permission, or a passive exchange, is missing
+        return self._error_state
 
-    # The end of a pair.
-
-    def _down(self, why: AmqpConnectionClosed) -> None:
-        begun, self._begun = self._begun, []
-        for client in begun:
+    def _abort(self, error: AmqpConnectionClosed) -> None:
+        connections, self._connections = self._connections, []
+        for client in connections:
             client.on_lost = client.on_closed = client.on_blocked = _ignore
-            client.on_settled = _ignore
-            client.abort(why)
+            client.on_batch_end = _ignore
+            client.abort(error)
         self.reader = self.writer = None
         self._blocked = ""
-        if begun and not self._over.called:
-            self._over.callback(None)
+        if connections and not self._lost.called:
+            self._lost.callback(None)
         if self._prepared:
             self._prepared = False
             if self._state is ConnectorState.UP:
-                self._attempted(ConnectorState.AWAY, why.reason)
-            self._lost(f"the AMQP server is away: {why.reason}")
+                self._set_state(ConnectorState.AWAY, error.reason)
+            self._on_lost(f"the AMQP server is away: {error.reason}")
 
-    def _hold(self, reason: str) -> None:
+    def _on_blocked(self, reason: str) -> None:
         if reason != self._blocked:
             self._blocked = reason
             if reason:
-                _log.warn("the AMQP server takes no messages now: {reason}", reason=reason)
-                self._refuse(f"the AMQP server takes nothing now: {reason}")
+                _log.warn("the AMQP server accepts no messages now: {reason}", reason=reason)
+                self._on_server_blocked(f"the AMQP server accepts no messages now: {reason}")
             else:
-                _log.info("the AMQP server takes messages again")
+                _log.info("the AMQP server accepts messages again")
 
-    # How it stands.
-
-    def _attempted(self, state: ConnectorState, reason: str = "") -> None:
+    def _set_state(self, state: ConnectorState, reason: str = "") -> None:
         if state is self._state:
-            _log.debug("still not: {reason}", reason=reason)
+            _log.debug("still not connected to the AMQP server: {reason}", reason=reason)
             return
         self._state = state
         server = self._server.name(self._host)
@@ -258,23 +246,23 @@ class ConnectionPair:
             )
         elif state is ConnectorState.REFUSED:
             _log.error(
-                "the AMQP server {server} does not let {user} in: {reason}; "
-                "trying again now and then",
+                "the AMQP server {server} rejects the login of {user}: {reason}; "
+                "trying again every 15 to 30 seconds",
                 server=server,
                 user=self._server.user,
                 reason=reason,
             )
-        elif state is ConnectorState.UNABLE:
+        elif state is ConnectorState.DENIED:
             _log.error(
-                "the AMQP server {server} cannot do what is needed: {reason}; trying again",
+                "the AMQP server {server} denies what is needed: {reason}; trying again",
                 server=server,
                 reason=reason,
             )
         else:
             _log.error(
-                "the AMQP server {server} has something else than is set here: {reason}; "
-                "set {names} as it was declared, or amqp-passive = 1 to take it as it is; "
-                "trying again now and then",
+                "the exchange on the AMQP server {server} was declared with other properties: "
+                "{reason}; set {names} to the same, or amqp-passive = 1 to use it as it is; "
+                "trying again every 15 to 30 seconds",
                 server=server,
                 reason=reason,
                 names="amqp-exchange-type and amqp-durable",
@@ -288,7 +276,7 @@ class ConnectionPair:
         rounds, tried = divmod(attempts, len(self._endpoints))
         if tried:
             return _RETRY(0)
-        if self._state in (ConnectorState.REFUSED, ConnectorState.WRONG):
+        if self._state in (ConnectorState.REFUSED, ConnectorState.MISMATCH):
             return spread(SLOW_RETRY)
         return _RETRY(rounds)
 

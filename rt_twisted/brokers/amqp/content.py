@@ -1,5 +1,5 @@
 """
-What AMQP calls content: a body and its properties (0-9-1, 4.2.6).
+AMQP's content: a body and its properties (0-9-1, 4.2.6).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from rt_twisted.brokers.amqp.table import (
     write_table,
 )
 
-LARGEST: Final = 64 << 20  # bytes of a body; RabbitMQ itself takes 128 MiB
+MAX_BODY: Final = 64 << 20  # bytes; RabbitMQ itself accepts 128 MiB
 BASIC: Final = 60  # the class of methods that have content
 HEADER: Final = Struct("!HHQH")  # class, weight, size of the body, property flags
 
@@ -25,13 +25,13 @@ HEADER: Final = Struct("!HHQH")  # class, weight, size of the body, property fla
 @dataclass(slots=True)
 class MessageProperties:
     """
-    What travels beside a body; "" and None are not sent.
+    The properties of a message; "" and None are not sent.
 
     Args:
         type: AMQP's `type`.
         message_id: AMQP's `message-id`.
         correlation_id: AMQP's `correlation-id`.
-        persistent: whether it survives a restart of the server in a durable queue.
+        persistent: whether the message survives a restart of the server in a durable queue.
         headers: a field table.
     """
 
@@ -43,7 +43,7 @@ class MessageProperties:
 
     def encode(self) -> tuple[int, bytes]:
         """
-        Flags and fields.
+        Return the property flags and the encoded fields.
 
         Raises:
             ValueError: a text has more than 255 bytes.
@@ -69,7 +69,7 @@ class MessageProperties:
 
 class Delivery:
     """
-    A message on its way to a consumer. Made of one frame, completed by others.
+    A message for a consumer: `basic.deliver` begins it, header and body frames complete it.
     """
 
     __slots__ = (
@@ -92,42 +92,42 @@ class Delivery:
         self.exchange = exchange  # "" if it was published to a queue's name
         self.key = key  # the routing key
         self.type = self.message_id = self.correlation_id = ""
-        self.body: bytes | None = b""  # None: it was too large to be taken
+        self.body: bytes | None = b""  # None: it was larger than MAX_BODY
         self._headers = b""
-        self._left = 0  # bytes of the body to come
+        self._left = 0  # bytes of the body that are missing
         self._pieces: list[bytes] = []
 
     def has_headers(self) -> bool:
         """
-        Whether `headers` is worth a look.
+        Return whether there are headers, without parsing them.
         """
         return len(self._headers) > 4
 
     def headers(self) -> dict[str, Any]:
         """
-        Its header table; what a table may not look like is an empty one.
+        Return the header table; a malformed one is empty.
         """
         try:
             return read_table(self._headers) if self._headers else {}
         except MalformedTable:
             return {}
 
-    def begin(self, payload: bytes) -> bool:
+    def add_header(self, payload: bytes) -> bool:
         """
-        Take the content header.
+        Read the content header.
 
         Returns:
-            whether that is all of it.
+            whether the message is complete.
         """
         _, _, self._left, flags = HEADER.unpack_from(payload)
         at = HEADER.size
         if flags:
-            self._read(payload, flags, at)
-        if self._left > LARGEST:
+            self._read_properties(payload, flags, at)
+        if self._left > MAX_BODY:
             self.body = None
         return not self._left
 
-    def _read(self, payload: bytes, flags: int, at: int) -> None:
+    def _read_properties(self, payload: bytes, flags: int, at: int) -> None:
         # The order of the bits is the order of the fields (AMQP 0-9-1, 4.2.6.1).
         for bit in range(15, 1, -1):
             if not flags >> bit & 1:
@@ -149,19 +149,19 @@ class Delivery:
                 elif bit == 5:
                     self.type = text
 
-    def take(self, payload: bytes) -> bool:
+    def add_body(self, payload: bytes) -> bool:
         """
-        Take the next piece of the body.
+        Add the next piece of the body.
 
         Returns:
-            whether that was the last.
+            whether the message is complete.
 
         Raises:
-            Malformed: it is more than was said.
+            MalformedTable: the body is longer than the header's size.
         """
         self._left -= len(payload)
         if self._left < 0:
-            raise MalformedTable("a body is longer than its header says")
+            raise MalformedTable("a body is longer than the size in its header")
         if self.body is not None:
             self._pieces.append(payload)
         if self._left:
@@ -173,10 +173,10 @@ class Delivery:
 
 def read_delivery(payload: bytes) -> Delivery:
     """
-    Begin with the method `basic.deliver`.
+    Parse the method `basic.deliver`.
 
     Raises:
-        Malformed: it is none.
+        MalformedTable: a field is cut off.
     """
     consumer, at = read_short(payload, 4)
     tag = int.from_bytes(payload[at : at + 8], "big")

@@ -1,5 +1,5 @@
 """
-From settings to a broker.
+Builds an AMQP broker from the settings.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from twisted.internet.interfaces import IStreamClientEndpoint
 from rt_twisted.brokers.amqp.broker import AmqpBroker
 from rt_twisted.brokers.amqp.config import (
     AmqpServer,
-    ExchangeOptions,
+    ExchangeType,
     StreamRetention,
     Topology,
 )
@@ -23,16 +23,16 @@ from rt_twisted.brokers.amqp.stream import StreamBroker
 from rt_twisted.brokers.client_tls import ClientTls, TlsEndpoint, WrongFile
 from rt_twisted.codecs.amqp_url import AmqpUrl, parse_hosts
 
-CONNECT = 10.0  # seconds that connecting to one host may take
+CONNECT_TIMEOUT = 10.0  # seconds, for each host
 _FILES = {"ca": "amqp-ca", "cert": "amqp-client-cert", "key": "amqp-client-key"}
 
 
 class AmqpConfigError(Exception):
     """
-    A setting that cannot be.
+    Raised for a setting that cannot be used.
 
     Args:
-        name: which.
+        name: the setting's.
         reason: one sentence.
     """
 
@@ -45,16 +45,16 @@ def build_broker(
     reactor: Any, settings: Mapping[str, Any], given: Callable[[str], bool], folder: str
 ) -> AmqpBroker | StreamBroker:
     """
-    The broker that the `amqp-` settings describe.
+    Build the broker that the `amqp-` settings describe.
 
     Args:
         reactor: the reactor.
-        settings: every setting by its name.
-        given: whether a setting is set, by its name.
-        folder: where relative paths begin.
+        settings: all settings by name.
+        given: tells whether a setting was given at all.
+        folder: relative paths are relative to it.
 
     Raises:
-        Wrong: which setting, and why.
+        AmqpConfigError: which setting is wrong, and why.
     """
     server = _server(settings, given, folder)
     stream = settings["amqp-stream"] or ""
@@ -67,8 +67,8 @@ def build_broker(
     endpoints = _endpoints(reactor, server)
     if not stream:
         return AmqpBroker(reactor, endpoints, server, topology, spec)
-    if topology.type is ExchangeOptions.DIRECT:
-        reason = "a direct exchange has no binding for everything; with amqp-stream take topic"
+    if topology.type is ExchangeType.DIRECT:
+        reason = "a direct exchange has no binding for all channels; amqp-stream needs topic"
         raise AmqpConfigError("amqp-exchange-type", reason)
     retention = StreamRetention(settings["amqp-stream-age"], settings["amqp-stream-bytes"])
     return StreamBroker(reactor, endpoints, server, topology, spec, stream, retention)
@@ -80,7 +80,7 @@ def _server(settings: Mapping[str, Any], given: Callable[[str], bool], folder: s
     if url is not None:
         for name in names:
             if given(f"amqp-{name}"):
-                raise AmqpConfigError(f"amqp-{name}", "this is said by amqp-url already")
+                raise AmqpConfigError(f"amqp-{name}", "amqp-url has this value already")
     else:
         try:
             hosts = parse_hosts(settings["amqp-host"], settings["amqp-port"])
@@ -93,9 +93,7 @@ def _server(settings: Mapping[str, Any], given: Callable[[str], bool], folder: s
         if settings[name]
     }
     if paths and not url.tls:
-        raise AmqpConfigError(
-            _FILES[next(iter(paths))], "this is of use with amqp-tls or amqps:// only"
-        )
+        raise AmqpConfigError(_FILES[next(iter(paths))], "certificates need amqp-tls or amqps://")
     if "key" in paths and "cert" not in paths:
         raise AmqpConfigError("amqp-client-key", "amqp-client-cert is not set")
     (host, port), *others = url.hosts
@@ -113,10 +111,10 @@ def _server(settings: Mapping[str, Any], given: Callable[[str], bool], folder: s
 
 
 def _topology(settings: Mapping[str, Any], free: object) -> Topology:
-    type = ExchangeOptions.TOPIC if free else ExchangeOptions(settings["amqp-exchange-type"])
+    type = ExchangeType.TOPIC if free else ExchangeType(settings["amqp-exchange-type"])
     pattern = settings["amqp-pattern"] or ""
-    if pattern and type is not ExchangeOptions.TOPIC:
-        raise AmqpConfigError("amqp-pattern", "only a topic exchange knows patterns")
+    if pattern and type is not ExchangeType.TOPIC:
+        raise AmqpConfigError("amqp-pattern", "only a topic exchange has patterns")
     return Topology(
         settings["amqp-exchange-name"],
         type,
@@ -132,7 +130,7 @@ def _topology(settings: Mapping[str, Any], free: object) -> Topology:
 def _endpoints(reactor: Any, server: AmqpServer) -> list[IStreamClientEndpoint]:
     if not server.tls:
         return [
-            HostnameEndpoint(reactor, host, port, timeout=CONNECT)
+            HostnameEndpoint(reactor, host, port, timeout=CONNECT_TIMEOUT)
             for host, port in server.addresses
         ]
     try:
@@ -140,5 +138,6 @@ def _endpoints(reactor: Any, server: AmqpServer) -> list[IStreamClientEndpoint]:
     except WrongFile as error:
         raise AmqpConfigError(_FILES[error.role], str(error)) from None
     return [
-        TlsEndpoint(reactor, host, port, server.files, CONNECT) for host, port in server.addresses
+        TlsEndpoint(reactor, host, port, server.files, CONNECT_TIMEOUT)
+        for host, port in server.addresses
     ]

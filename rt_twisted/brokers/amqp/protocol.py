@@ -1,20 +1,20 @@
 """
-txAMQP, made sound for Python 3 and quick. With its part `dialogue`, the one that
-knows it.
+An AMQP connection: txAMQP's, with frames that work on Python 3 and are fast. Only this
+module and `channel` import txAMQP.
 
-Its connection (login, channels, calls and their answers) stays. Replaced, by
-subclasses and nothing else, is what reads and writes frames:
+txAMQP's connection (login, channels, calls and their answers) is used. Subclasses
+replace what reads and writes frames:
 
-- Bodies are bytes, counted as such, in however many frames; text that is handed
-  to its own `Content` is UTF-8.
-- Fields of every type are read; headers are not looked into before somebody
-  asks, so that no foreign message can end the connection.
-- Deliveries go straight to a function: no queue grows, and nothing waits for a
+- Bodies are bytes, counted as such, in any number of frames; text in txAMQP's
+  `Content` is UTF-8.
+- Fields of every type are read. Headers are parsed only when they are used, so that no
+  message of another program can end the connection.
+- Deliveries go straight to a function: no queue grows, and there is no
   Deferred per frame (196 us a message before).
 - A channel that the server closes is forgotten: its number can be used again.
-- The server is told what we understand, so it says when it cancels a consumer,
+- The client announces its capabilities, so the server reports when it cancels a consumer,
   when it is short of memory, and why it refuses a login.
-- Heartbeats cost two looks an interval, not two timers a frame.
+- Heartbeats cost two checks an interval, not two timers a frame.
 """
 
 from __future__ import annotations
@@ -63,14 +63,14 @@ _PUBLISH = METHOD.pack(BASIC, 40) + b"\0\0"
 
 class AmqpConnection(AMQClient):  # type: ignore[misc]  # as above
     """
-    One connection.
+    One connection to an AMQP server.
 
     Args:
-        spec: what `load_specification` read.
+        spec: the result of `load_specification`.
         clock: for heartbeats.
         name: shown in RabbitMQ's list of connections.
         vhost: the virtual host.
-        beat: seconds between heartbeats; 0 for none.
+        heartbeat: seconds between heartbeats; 0 for none.
         tls: whether the transport is encrypted.
     """
 
@@ -80,53 +80,53 @@ class AmqpConnection(AMQClient):  # type: ignore[misc]  # as above
         clock: IReactorTime,
         name: str,
         vhost: str,
-        beat: int,
+        heartbeat: int,
         tls: bool = False,
     ) -> None:
         super().__init__(AmqpDelegate(), vhost, spec, heartbeat=0, clock=clock)
         self.name = name
-        self.beat = beat
+        self.heartbeat_interval = heartbeat
         self._tls = tls
         self.channelFactory = type("Channel", (AmqpChannel, spec.klass), {})
         self.closed = False
-        self.blocked = ""  # why it takes nothing that is published
-        self.why: AmqpConnectionClosed | None = None  # it ended
-        self.greeted = False  # by a server of AMQP 0-9-1
-        self.published = 0  # messages; what the server confirms are their numbers
+        self.blocked = ""  # the reason, while the server reads nothing that is published
+        self.close_error: AmqpConnectionClosed | None = None  # why it ended
+        self.greeted = False  # whether an AMQP 0-9-1 server has begun the handshake
+        self.published = 0  # messages; the server confirms them by these numbers
         self.consumers: dict[str, Callable[[Delivery], None]] = {}
-        self.spare: set[int] = set()  # channels whose end is nobody else's business
-        self.readings: set[Callable[[AmqpConnectionClosed], None]] = set()  # told when it is lost
-        # After each piece that is read from the connection and had deliveries.
-        self.on_settled: Callable[[], None] = _nothing
-        self.on_confirm: Callable[[int, bool, bool], None] = _nothing  # tag, multiple, taken
-        self.on_blocked: Callable[[str], None] = _nothing
-        self.on_closed: Callable[[AmqpConnectionClosed], None] = _nothing  # a channel or a consumer
-        self.on_lost: Callable[[AmqpConnectionClosed], None] = _nothing  # all of it
-        self._rest = b""  # of the last frame, which is not whole
-        self._broken = False  # what came is not AMQP: nothing more is read
-        self._contents: dict[int, Delivery] = {}  # by channel, those that are not whole
-        self._delivered = False  # in this piece
-        self._read_since = self._wrote_since = False  # the last look
-        self._beating = LoopingCall(self._look)
-        self._beating.clock = clock
-
-    # Life.
+        self.private_channels: set[int] = set()  # channels whose end is not passed to `on_closed`
+        self.lost_callbacks: set[Callable[[AmqpConnectionClosed], None]] = (
+            set()
+        )  # called when it is lost
+        # Called after each read from the connection that had deliveries.
+        self.on_batch_end: Callable[[], None] = _ignore
+        self.on_confirm: Callable[[int, bool, bool], None] = _ignore  # tag, multiple, accepted
+        self.on_blocked: Callable[[str], None] = _ignore
+        self.on_closed: Callable[[AmqpConnectionClosed], None] = (
+            _ignore  # a channel or a consumer was closed
+        )
+        self.on_lost: Callable[[AmqpConnectionClosed], None] = _ignore  # the connection was lost
+        self._buffer = b""  # the beginning of an incomplete frame
+        self._broken = False  # the server sent what is not AMQP: nothing more is read
+        self._contents: dict[int, Delivery] = {}  # by channel, those that are incomplete
+        self._delivered = False  # in this read
+        self._read_since = self._wrote_since = False  # the last heartbeat check
+        self._heartbeats = LoopingCall(self._check_heartbeat)
+        self._heartbeats.clock = clock
 
     def send_init_string(self) -> None:
-        """
-        txAMQP's own is of another version than its specification.
-        """
+        # txAMQP's own is of another version than its specification.
         self.transport.write(b"AMQP\0\0\x09\x01")
 
-    def start_beating(self, beat: int) -> None:
+    def start_heartbeats(self, seconds: int) -> None:
         """
-        From now on both sides say every *beat* seconds that they live.
+        Send heartbeats every *seconds*, and expect them; 0 for none.
         """
-        if beat:
-            self._beating.start(beat / 2, now=False)
+        if seconds:
+            self._heartbeats.start(seconds / 2, now=False)
             self._silent = 0
 
-    def _look(self) -> None:
+    def _check_heartbeat(self) -> None:
         if not self._wrote_since:
             self.transport.write(_frame.pack(FrameType.HEARTBEAT, 0, 0) + _END)
         self._silent = 0 if self._read_since else self._silent + 1
@@ -134,64 +134,62 @@ class AmqpConnection(AMQClient):  # type: ignore[misc]  # as above
         if self._silent >= 4:  # two intervals (AMQP 0-9-1, 4.2.7)
             self.abort(AmqpConnectionClosed("no heartbeat"))
 
-    def abort(self, why: AmqpConnectionClosed) -> None:
+    def abort(self, error: AmqpConnectionClosed) -> None:
         """
-        End the connection without ado.
+        Close the connection at once, for the reason *error*.
         """
-        self.why = self.why or why
+        self.close_error = self.close_error or error
         if self.transport is not None:
             self.transport.abortConnection()
 
-    def leave(self, seconds: float) -> Deferred[bool]:
+    def shut_down(self, seconds: float) -> Deferred[bool]:
         """
-        Say goodbye, and end the connection when that is answered, or after *seconds*.
+        Send `connection.close`, and close the connection when it is answered, or after
+        *seconds*.
 
         Returns:
-            fires when it has ended.
+            fires when the connection is closed.
         """
         if not self.closed:
-            answered = self.say(0, "connection_close", reply_code=200, reply_text="goodbye")
+            answered = self.start_call(
+                0, "connection_close", reply_code=200, reply_text="normal shutdown"
+            )
             answered.addTimeout(seconds, self.clock)
-            answered.addBoth(lambda _: self.abort(AmqpConnectionClosed("goodbye")))
+            answered.addBoth(lambda _: self.abort(AmqpConnectionClosed("normal shutdown")))
         done: Deferred[bool] = self.disconnected.wait()
         return done
 
     def connectionLost(self, reason: Any) -> None:
-        """
-        Whoever waits for an answer gets `Gone`.
-        """
-        if self._beating.running:
-            self._beating.stop()
-        if self.why is None:
-            self.why = AmqpConnectionClosed(self._explain(reason.value, reason.getErrorMessage()))
-        why = self.why
+        if self._heartbeats.running:
+            self._heartbeats.stop()
+        if self.close_error is None:
+            text = self._explain(reason.value, reason.getErrorMessage())
+            self.close_error = AmqpConnectionClosed(text)
+        error = self.close_error
         super().connectionLost(reason)
-        for lost in tuple(self.readings):
-            lost(why)
-        self.on_lost(why)
+        for callback in tuple(self.lost_callbacks):
+            callback(error)
+        self.on_lost(error)
 
-    def _explain(self, error: BaseException | None, words: str) -> str:
-        if self._rest and not self.greeted:
-            return describe(self._rest)
-        return explain(error, words, self._tls, self.greeted)
+    def _explain(self, error: BaseException | None, text: str) -> str:
+        if self._buffer and not self.greeted:
+            return describe(self._buffer)
+        return explain(error, text, self._tls, self.greeted)
 
-    def _give_up(self) -> None:
+    def _on_silence(self) -> None:
         """
-        End a connection whose server has not begun to speak AMQP.
+        Close a connection whose server has sent no AMQP.
         """
         if not self.greeted:
             self.abort(AmqpConnectionClosed(self._explain(None, f"silent for {SILENCE:g} seconds")))
 
     def channel_failed(self, channel: Any, reason: Any) -> None:
-        """
-        The server closed *channel*.
-        """
-        if channel.id not in self.spare:
+        if channel.id not in self.private_channels:
             self.on_closed(closed_reason(channel.reason))
 
     def channel(self, id: int) -> Deferred[Any]:
         """
-        The channel *id*; fires at once.
+        Return the txAMQP channel *id*; fires at once.
         """
         found = self.channels.get(id)
         if found is None:
@@ -203,15 +201,15 @@ class AmqpConnection(AMQClient):  # type: ignore[misc]  # as above
         Authenticate and open the virtual host.
 
         Raises:
-            Gone: it was refused, or the connection is lost.
+            AmqpConnectionClosed: the login was refused, or the connection is lost.
         """
         self.mechanism, self.locale = "PLAIN", "en_US"
         self.response = f"\0{user}\0{password}"
-        silence = self.clock.callLater(SILENCE, self._give_up)
+        silence = self.clock.callLater(SILENCE, self._on_silence)
         try:
             await self.started.wait()
         except Closed as error:
-            raise self.why or closed_reason(error.args[0]) from None
+            raise self.close_error or closed_reason(error.args[0]) from None
         finally:
             if silence.active():
                 silence.cancel()
@@ -219,41 +217,41 @@ class AmqpConnection(AMQClient):  # type: ignore[misc]  # as above
 
     async def call(self, number: int, method: str, **arguments: Any) -> Any:
         """
-        Call a method on channel *number* and wait for its answer. Calls that
-        are made without waiting are answered in order.
+        Call a method on channel *number* and wait for its answer. Several calls at once
+        are answered in order.
 
         Args:
-            number: of the channel.
+            number: the channel's.
             method: class and name: `queue_declare`.
-            arguments: its fields; what is left out is empty.
+            arguments: its fields; those that are left out are empty.
 
         Returns:
             the answer, with its fields as attributes.
 
         Raises:
-            Gone: the server closed the channel instead, or the connection.
+            AmqpConnectionClosed: the server closed the channel instead, or the connection.
         """
         if self.closed:
-            raise self.why or AmqpConnectionClosed("the connection is closed")
+            raise self.close_error or AmqpConnectionClosed("the connection is closed")
         channel: Any = await self.channel(number)
         try:
             return await getattr(channel, method)(**arguments)
         except Closed as error:
-            raise self.why or closed_reason(error.args[0]) from None
+            raise self.close_error or closed_reason(error.args[0]) from None
 
     async def close_channel(self, number: int) -> None:
         """
         Close channel *number*; it can be opened again.
 
         Raises:
-            Gone: the connection is lost.
+            AmqpConnectionClosed: the connection is lost.
         """
         await self.call(number, "channel_close", reply_code=200)
         self.channels.pop(number, None)
 
-    def say(self, number: int, method: str, **arguments: Any) -> Deferred[Any]:
+    def start_call(self, number: int, method: str, **arguments: Any) -> Deferred[Any]:
         """
-        The same, begun at once.
+        Send a `call` at once; fires with its answer.
         """
         return Deferred.fromCoroutine(self.call(number, method, **arguments))
 
@@ -263,7 +261,7 @@ class AmqpConnection(AMQClient):  # type: ignore[misc]  # as above
         self, number: int, exchange: str, key: str, body: bytes, properties: MessageProperties
     ) -> int:
         """
-        Publish on channel *number*.
+        Publish a message on channel *number*.
 
         Returns:
             bytes written.
@@ -290,7 +288,7 @@ class AmqpConnection(AMQClient):  # type: ignore[misc]  # as above
 
     def ack(self, number: int, tag: int) -> None:
         """
-        Acknowledge everything up to the delivery *tag* on channel *number*.
+        Acknowledge all deliveries up to *tag* on channel *number*.
         """
         self._wrote_since = True
         self.transport.write(
@@ -300,19 +298,14 @@ class AmqpConnection(AMQClient):  # type: ignore[misc]  # as above
     # Frames.
 
     def send_frame(self, frame: Any) -> None:
-        """
-        Write a frame of txAMQP's.
-        """
+        # Called by txAMQP for its own frames.
         self._wrote_since = True
         kind, payload = encode_payload(frame.payload)
         self.transport.write(_frame.pack(kind, frame.channel, len(payload)) + payload + _END)
 
     def dataReceived(self, data: bytes) -> None:
-        """
-        Take the next bytes, and everything that they complete.
-        """
         self._read_since = True
-        data = self._rest + data if self._rest else data
+        data = self._buffer + data if self._buffer else data
         at, end = 0, len(data)
         try:
             while end - at > 7 and not (self.closed or self._broken):
@@ -324,35 +317,38 @@ class AmqpConnection(AMQClient):  # type: ignore[misc]  # as above
                     break
                 if data[after] != 0xCE:
                     raise MalformedTable("a frame that does not end")
-                self._take(kind, number, data[at + 7 : after])
+                self._on_frame(kind, number, data[at + 7 : after])
                 at = after + 1
         except (MalformedTable, IndexError, error) as reason:
-            # Not `closed`: txAMQP would then leave those waiting who wait for the login.
+            # Not `closed`: with it, txAMQP would never fire what waits for the login.
             self._broken = True
-            words = f"what came is not AMQP: {reason}" if self.greeted else describe(data)
-            self.abort(AmqpConnectionClosed(words))
-        self._rest = data[at:]
+            text = f"the server sent what is not AMQP: {reason}" if self.greeted else describe(data)
+            self.abort(AmqpConnectionClosed(text))
+        self._buffer = data[at:]
         if self._delivered:
             self._delivered = False
             if not (self.closed or self._broken):
-                self.on_settled()
+                self.on_batch_end()
 
-    def _take(self, kind: int, number: int, payload: bytes) -> None:
+    def _on_frame(self, kind: int, number: int, payload: bytes) -> None:
         if kind == FrameType.METHOD:
-            word = payload[:4]
-            if word == _DELIVER:
+            ids = payload[:4]
+            if ids == _DELIVER:
                 self._contents[number] = read_delivery(payload)
-            elif word in (_ACK, _NACK):
+            elif ids in (_ACK, _NACK):
                 tag, bits = _ack.unpack_from(payload, 4)
-                self.on_confirm(tag, bool(bits & 1), word == _ACK)
+                self.on_confirm(tag, bool(bits & 1), ids == _ACK)
             else:
                 self._dispatch(number, payload)
         elif kind in (FrameType.HEADER, FrameType.BODY):
             delivery = self._contents.get(number)
             if delivery is None:
-                return  # of something that was returned, or came for a closed channel
-            whole = delivery.begin(payload) if kind == FrameType.HEADER else delivery.take(payload)
-            if whole:
+                return  # of a returned message, or for a closed channel
+            if kind == FrameType.HEADER:
+                complete = delivery.add_header(payload)
+            else:
+                complete = delivery.add_body(payload)
+            if complete:
                 del self._contents[number]
                 consumer = self.consumers.get(delivery.consumer)
                 if consumer is not None:
@@ -365,7 +361,7 @@ class AmqpConnection(AMQClient):  # type: ignore[misc]  # as above
             method = self.spec.classes.byid[ids[0]].methods.byid[ids[1]]
         except Exception:
             raise MalformedTable("a method that is not in the specification") from None
-        types = [one.type for one in method.fields]
+        types = [field.type for field in method.fields]
         arguments = read_fields(types, payload, 4)
         channel: Any = self.channel(number).result
         if method.response:
@@ -378,14 +374,14 @@ class AmqpConnection(AMQClient):  # type: ignore[misc]  # as above
 
 class AmqpConnectionFactory(ClientFactory):
     """
-    Makes connections.
+    Builds connections.
 
     Args:
-        spec: what `load_specification` read.
+        spec: the result of `load_specification`.
         clock: for heartbeats.
         name: shown in RabbitMQ's list of connections.
         vhost: the virtual host.
-        beat: seconds between heartbeats; 0 for none.
+        heartbeat: seconds between heartbeats; 0 for none.
         tls: whether the transport is encrypted.
     """
 
@@ -397,17 +393,14 @@ class AmqpConnectionFactory(ClientFactory):
         clock: IReactorTime,
         name: str,
         vhost: str,
-        beat: int,
+        heartbeat: int,
         tls: bool = False,
     ) -> None:
-        self._arguments = (spec, clock, name, vhost, beat, tls)
+        self._arguments = (spec, clock, name, vhost, heartbeat, tls)
 
     def buildProtocol(self, address: object) -> AmqpConnection:
-        """
-        A new one.
-        """
         return AmqpConnection(*self._arguments)
 
 
-def _nothing(*_: Any) -> None:
+def _ignore(*_: Any) -> None:
     pass

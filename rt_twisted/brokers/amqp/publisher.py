@@ -12,10 +12,10 @@ from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.interfaces import IReactorTime
 
 from rt_twisted.brokers.amqp.config import Topology
-from rt_twisted.brokers.amqp.content import LARGEST, MessageProperties
+from rt_twisted.brokers.amqp.content import MAX_BODY, MessageProperties
 from rt_twisted.brokers.amqp.protocol import AmqpConnection
 from rt_twisted.brokers.amqp.routing import Routing
-from rt_twisted.brokers.amqp.table import SHORT
+from rt_twisted.brokers.amqp.table import MAX_SHORT
 from rt_twisted.brokers.idempotency import IdempotencyKeys
 from rt_twisted.brokers.publisher import MAX_PENDING_BYTES, Publication
 from rt_twisted.model.errors import HttpError, Unavailable
@@ -83,7 +83,7 @@ class AmqpPublisher:
         self._undelivered: OrderedDict[str, Unconfirmed] = OrderedDict()  # by correlation id
         self._by_key: dict[tuple[str, str], Unconfirmed] = {}
         self._pending_bytes = 0
-        self._max_message = LARGEST  # bytes; lower once the server has refused a message
+        self._max_message = MAX_BODY  # bytes; lower once the server has refused a message
         self._client: AmqpConnection | None = None
         self._closed_reason = "not connected to the AMQP server yet"
         self.keys = IdempotencyKeys()
@@ -118,7 +118,7 @@ class AmqpPublisher:
 
     def check_channel(self, channel: str) -> None:
         if self._routing.key(channel) is None:
-            raise HttpError(400, f"AMQP carries channel names of up to {SHORT} bytes in UTF-8")
+            raise HttpError(400, f"AMQP carries channel names of up to {MAX_SHORT} bytes in UTF-8")
 
     def _check(self, draft: Draft) -> None:
         if len(draft.data) > self._max_message:
@@ -141,7 +141,7 @@ class AmqpPublisher:
         if client is None:
             return fail(Unavailable(self._closed_reason))
         if client.blocked:
-            return fail(Unavailable(f"the AMQP server takes nothing now: {client.blocked}"))
+            return fail(Unavailable(f"the AMQP server accepts no messages now: {client.blocked}"))
         if self._pending_bytes > MAX_PENDING_BYTES:
             return fail(Unavailable("the AMQP server is too slow"))
         try:

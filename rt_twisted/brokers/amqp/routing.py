@@ -1,5 +1,5 @@
 """
-How a channel's name becomes a routing key and a binding, and back.
+Conversion of channel names to routing keys and bindings, and back.
 """
 
 from __future__ import annotations
@@ -10,27 +10,27 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-from rt_twisted.brokers.amqp.config import ExchangeOptions, Topology
+from rt_twisted.brokers.amqp.config import ExchangeType, Topology
 from rt_twisted.brokers.amqp.content import Delivery
-from rt_twisted.brokers.amqp.table import SHORT
+from rt_twisted.brokers.amqp.table import MAX_SHORT
 from rt_twisted.codecs.errors import RemoteProtocolError
 from rt_twisted.codecs.publication import check_event
 
-HEADER = "channel"  # names the channel where the exchange looks at headers
+HEADER = "channel"  # the header with the channel's name, for a headers exchange
 
-# `*` and `#` mean something where they are whole words of a binding's key.
-_WILD = re.compile(r"(?<![^.])(~*[*#])(?![^.])")
-_TAMED = re.compile(r"(?<![^.])~(~*[*#])(?![^.])")
+# `*` and `#` are wildcards where they are whole words of a binding's key.
+_WILDCARD = re.compile(r"(?<![^.])(~*[*#])(?![^.])")
+_ESCAPED = re.compile(r"(?<![^.])~(~*[*#])(?![^.])")
 
 
 @dataclass(frozen=True, slots=True)
 class Binding:
     """
-    What ties a queue to the exchange.
+    A binding of a queue to the exchange.
 
     Args:
         key: the routing key.
-        arguments: what a headers exchange looks at.
+        arguments: the headers to match, for a headers exchange.
     """
 
     key: str
@@ -39,10 +39,10 @@ class Binding:
 
 class Routing:
     """
-    The way of one exchange.
+    Routing of channels by one exchange.
 
     Args:
-        topology: which.
+        topology: of the exchange.
     """
 
     def __init__(self, topology: Topology) -> None:
@@ -51,61 +51,60 @@ class Routing:
 
     def everything(self) -> Binding | None:
         """
-        The binding that brings every channel; None for a direct exchange,
-        which has none.
+        Return the binding for all channels at once; None for a direct exchange,
+        which has no such binding.
         """
-        if self._type is ExchangeOptions.TOPIC:
+        if self._type is ExchangeType.TOPIC:
             return Binding(self._pattern or "#", {})
-        if self._type is ExchangeOptions.FANOUT:
+        if self._type is ExchangeType.FANOUT:
             return Binding("", {})
-        if self._type is ExchangeOptions.HEADERS:
+        if self._type is ExchangeType.HEADERS:
             return Binding("", {"x-match": "all"})
         return None
 
     def common(self) -> Binding | None:
         """
-        The binding for all channels, if there is not one for each.
+        Return the binding for all channels, if they are not bound one by one.
         """
-        if self._type is ExchangeOptions.FANOUT or self._pattern:
+        if self._type is ExchangeType.FANOUT or self._pattern:
             return self.everything()
         return None
 
     def binding(self, channel: str) -> Binding | None:
         """
-        The binding of one channel; None if no message can have its name, which
-        is too long.
+        Return the binding of one channel; None if its name is too long for a routing key.
         """
         key = self.key(channel)
         if key is None:
             return None
-        if self._type is ExchangeOptions.HEADERS:
+        if self._type is ExchangeType.HEADERS:
             return Binding("", {"x-match": "all", HEADER: channel})
         return Binding(key, {})
 
     def key(self, channel: str) -> str | None:
         """
-        The routing key of *channel*'s messages.
+        Return the routing key of *channel*'s messages; None if the name is too long.
 
-        In a topic exchange, a word that is but `*` or `#` gets a `~` in front
-        (and one more if it has some), so that nothing in a name is a pattern.
+        In a topic exchange, a word that is only `*` or `#` gets a `~` before it
+        (one more if it has some), so that no name is a pattern.
         """
-        key = _WILD.sub(r"~\1", channel) if self._type is ExchangeOptions.TOPIC else channel
-        return key if len(key) * 4 <= SHORT or len(key.encode()) <= SHORT else None
+        key = _WILDCARD.sub(r"~\1", channel) if self._type is ExchangeType.TOPIC else channel
+        return key if len(key) * 4 <= MAX_SHORT or len(key.encode()) <= MAX_SHORT else None
 
     def headers(self, channel: str) -> Mapping[str, Any]:
         """
-        The headers of *channel*'s messages.
+        Return the headers of *channel*'s messages.
         """
-        return {HEADER: channel} if self._type is ExchangeOptions.HEADERS else {}
+        return {HEADER: channel} if self._type is ExchangeType.HEADERS else {}
 
     def channel(self, delivery: Delivery) -> str:
         """
-        Whose message it is.
+        Return the channel of a message.
         """
-        if self._type is ExchangeOptions.TOPIC:
+        if self._type is ExchangeType.TOPIC:
             key = delivery.key
-            return _TAMED.sub(r"\1", key) if "~" in key else key
-        if self._type is ExchangeOptions.HEADERS:
+            return _ESCAPED.sub(r"\1", key) if "~" in key else key
+        if self._type is ExchangeType.HEADERS:
             name = delivery.headers().get(HEADER)
             return name if isinstance(name, str) else ""
         return delivery.key
@@ -113,16 +112,16 @@ class Routing:
 
 def event_of(delivery: Delivery) -> str | None:
     """
-    The event type: AMQP's property `type`, or a header of that name where it
-    is longer than a property can be. None if it cannot be one.
+    Return the event type: AMQP's property `type`, or a header of that name where it
+    is longer than a property can be. None if it is not a valid event type.
     """
     type = delivery.type or _header(delivery, "type")
-    return _checked(type) if type else None
+    return _valid_event(type) if type else None
 
 
 def key_of(delivery: Delivery) -> str:
     """
-    The idempotency key: AMQP's property `message-id`, or a header of that name
+    Return the idempotency key: AMQP's property `message-id`, or a header of that name
     where it is longer than a property can be. "" for none.
     """
     return delivery.message_id or _header(delivery, "message-id")
@@ -134,7 +133,7 @@ def _header(delivery: Delivery, name: str) -> str:
 
 
 @lru_cache(1024)
-def _checked(type: str) -> str | None:
+def _valid_event(type: str) -> str | None:
     try:
         return check_event(type)
     except RemoteProtocolError:

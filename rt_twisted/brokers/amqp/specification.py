@@ -1,5 +1,5 @@
 """
-The file from which txAMQP learns its methods.
+The AMQP specification file that txAMQP reads its methods from.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from txamqp.spec import load, load_string
 
 _log = Logger()
 
-# What RabbitMQ adds to AMQP 0-9-1, as far as it is used.
-_NEEDED = (
+# RabbitMQ's extensions of AMQP 0-9-1 that are used.
+_REQUIRED = (
     ("connection", "blocked"),
     ("exchange", "bind"),
     ("basic", "nack"),
@@ -27,10 +27,10 @@ def load_specification(path: str = "") -> Any:
     Read an AMQP specification file.
 
     Args:
-        path: of AMQP 0-9-1 in XML; "" for the one that comes with the package.
+        path: of AMQP 0-9-1 in XML; "" for the file in the package.
 
     Raises:
-        ValueError: one sentence about what is wrong with it.
+        ValueError: the file cannot be used; one sentence.
     """
     if not path:
         return load(str(files(__package__).joinpath("amqp0-9-1.xml")))
@@ -42,12 +42,12 @@ def load_specification(path: str = "") -> Any:
     except Exception as error:
         raise ValueError(f"{path} is not an AMQP specification: {error!r}") from None
     if version == (8, 0):
-        # cyclone-sse came with one; what it asks of RabbitMQ is no longer spoken.
+        # cyclone-sse came with this file; RabbitMQ no longer supports the version.
         _log.warn("{path} describes AMQP 0-8: 0-9-1 is used; leave amqp-spec out", path=path)
         return load_specification()
     if version != (0, 9):
         raise ValueError(f"{path} describes another version than AMQP 0-9-1")
-    for klass, method in _NEEDED:
+    for klass, method in _REQUIRED:
         try:
             spec.classes.byname[klass].methods.byname[method]
         except KeyError:

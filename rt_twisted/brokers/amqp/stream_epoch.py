@@ -1,15 +1,15 @@
 """
-Which stream is the log.
+Agreement of the nodes on the stream that is the log.
 
-A stream that is deleted and made again begins anew at offset 0, under the same
-name, and AMQP does not say when it was made. So the log's stream has a name that
-is never given twice, `NAME.EPOCH`, and `NAME` itself is a small stream of records
-that say which one it is. All nodes read the same records in the same order:
+A stream that is deleted and declared again begins anew at offset 0, under the same
+name, and AMQP does not tell when it was declared. So the log's stream has a name that
+is never used twice, `NAME.EPOCH`, and `NAME` itself is a small stream of records
+that name the epoch. All nodes read the same records in the same order:
 
     {"node": ..., "from": OLD, "to": NEW}
 
-is valid where OLD is the epoch at that place, and makes NEW the epoch; any other
-is of no effect. A record whose `to` is empty only marks the end for its writer.
+is valid if OLD is the epoch at that place, and makes NEW the epoch; any other record
+has no effect. A record whose `to` is empty only marks the end for its writer.
 """
 
 from __future__ import annotations
@@ -26,19 +26,19 @@ from rt_twisted.brokers.amqp.content import Delivery, MessageProperties
 from rt_twisted.brokers.amqp.protocol import AmqpConnection
 from rt_twisted.brokers.amqp.stream_reader import exists, read_stream, stream_arguments
 
-TRIES = 5  # nodes that begin at once are rarely more than two
-SEGMENT = 1 << 20  # bytes of a file of the records; they are never many
+MAX_ATTEMPTS = 5  # more than two nodes rarely begin at once
+SEGMENT = 1 << 20  # bytes of a file of the records, which are few
 
 
 class StreamEpoch:
     """
-    Finds the log's stream, or makes one.
+    Finds the log's stream, or declares one.
 
     Args:
         clock: the reactor.
-        name: of the records' stream.
-        retention: what the log keeps.
-        number: of the AMQP channel; the one after it is used too.
+        name: of the stream of records.
+        retention: what the log retains.
+        number: the AMQP channel; the one after it is used too.
     """
 
     def __init__(
@@ -52,13 +52,13 @@ class StreamEpoch:
             self._arguments["x-max-age"] = f"{int(retention.age)}s"
         if retention.bytes:
             self._arguments["x-max-length-bytes"] = retention.bytes
-            # Whole files are forgotten only; RabbitMQ's own size is 500 MB.
+            # Only whole files are deleted; RabbitMQ's default size is 500 MB.
             segment = max(64 << 10, min(retention.bytes // 10, 500_000_000))
             self._arguments["x-stream-max-segment-size-bytes"] = segment
 
     def queue(self, epoch: str) -> str:
         """
-        The name of the log's stream.
+        Return the name of the log's stream.
         """
         return f"{self._name}.{epoch}"
 
@@ -66,16 +66,16 @@ class StreamEpoch:
         self, reader: AmqpConnection, writer: AmqpConnection, known: str, bad: str
     ) -> str:
         """
-        The epoch that is the log's.
+        Return the epoch of the log; declare a stream if there is none.
 
         Args:
-            reader: reads.
-            writer: publishes.
-            known: the one that was; if it is still there, it is.
-            bad: one whose stream has lost what we have seen: it cannot be.
+            reader: the connection that consumes.
+            writer: the connection that publishes.
+            known: the epoch before, which is returned if its stream still exists; "" for none.
+            bad: an epoch whose stream has lost messages and must be replaced; "" for none.
 
         Raises:
-            Gone: the connection is lost, or there is no end to it.
+            AmqpConnectionClosed: the connection is lost, or the nodes do not agree.
         """
         if known and known != bad and await exists(reader, self._number + 1, self.queue(known)):
             return known
@@ -87,9 +87,9 @@ class StreamEpoch:
             arguments=stream_arguments(**{"x-stream-max-segment-size-bytes": SEGMENT}),
         )
         epoch = await self._agree(reader, writer, "", "")
-        for _ in range(TRIES):
-            there = epoch and await exists(reader, self._number + 1, self.queue(epoch))
-            if there and epoch != bad:
+        for _ in range(MAX_ATTEMPTS):
+            found = epoch and await exists(reader, self._number + 1, self.queue(epoch))
+            if found and epoch != bad:
                 return epoch
             candidate = secrets.token_hex(4)
             await reader.call(
@@ -101,7 +101,7 @@ class StreamEpoch:
             )
             old, epoch = epoch, await self._agree(reader, writer, epoch, candidate)
             unused = old if epoch == candidate else candidate
-            if unused:  # deleting what is not there is no mistake
+            if unused:  # deleting a queue that does not exist is no error
                 await reader.call(self._number, "queue_delete", queue=self.queue(unused))
         raise AmqpConnectionClosed("the nodes do not agree on a stream")
 
@@ -109,15 +109,15 @@ class StreamEpoch:
         self, reader: AmqpConnection, writer: AmqpConnection, old: str, new: str
     ) -> str:
         """
-        Write a record, and read all up to it.
+        Write a record, read all records up to it, and return the epoch.
         """
         node = secrets.token_hex(8)
         record = json.dumps({"node": node, "from": old, "to": new}).encode()
         epoch = ""
 
-        def take(delivery: Delivery, _: int) -> bool:
+        def on_delivery(delivery: Delivery, _: int) -> bool:
             nonlocal epoch
-            found = _record(delivery.body)
+            found = _parse_record(delivery.body)
             if found.get("to") and found.get("from") == epoch:
                 epoch = str(found["to"])
             return found.get("node") == node
@@ -125,11 +125,13 @@ class StreamEpoch:
         def write() -> None:
             writer.publish(self._number, "", self._name, record, MessageProperties(persistent=True))
 
-        await read_stream(reader, self._clock, self._number + 1, self._name, "first", take, write)
+        await read_stream(
+            reader, self._clock, self._number + 1, self._name, "first", on_delivery, write
+        )
         return epoch
 
 
-def _record(body: bytes | None) -> dict[str, Any]:
+def _parse_record(body: bytes | None) -> dict[str, Any]:
     try:
         found = json.loads(body or b"")
     except ValueError:

@@ -1,5 +1,5 @@
 """
-Reading a RabbitMQ stream for a while, beside what is consumed all the time.
+Reads a part of a RabbitMQ stream, beside the consumer that runs all the time.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from rt_twisted.brokers.amqp.channel import AmqpConnectionClosed
 from rt_twisted.brokers.amqp.content import Delivery
 from rt_twisted.brokers.amqp.protocol import AmqpConnection
 
-LIMIT = 10.0  # seconds until somebody who reads must have what he wants
-AHEAD = 1000  # messages on their way at once
+READ_TIMEOUT = 10.0  # seconds for one read
+PREFETCH = 1000  # messages that the server may send before they are acknowledged
 CONSUMER = "rt-reader"
 OFFSET = "x-stream-offset"
 
@@ -29,53 +29,53 @@ async def read_stream(
     number: int,
     queue: str,
     start: Start,
-    take: Callable[[Delivery, int], bool],
-    begun: Callable[[], None] | None = None,
+    on_delivery: Callable[[Delivery, int], bool],
+    on_started: Callable[[], None] | None = None,
 ) -> None:
     """
-    Read messages until it is enough.
+    Read messages until *on_delivery* returns True.
 
     Args:
         client: the connection.
-        clock: for the limit in time.
-        number: of a channel for this alone, which is not open.
+        clock: for the time limit.
+        number: a channel for this alone, which is not open.
         queue: the stream's name.
         start: an offset, a time, `first` or `next`.
-        take: gets each message and its offset; True ends it. What it raises
-            is raised here.
-        begun: called when the server has found the start.
+        on_delivery: called with each message and its offset; True ends the read. What it
+            raises is raised here.
+        on_started: called when the server has found the start.
 
     Raises:
-        Gone: there is no such stream, or it took too long.
+        AmqpConnectionClosed: the stream does not exist, or the read took too long.
     """
-    enough: Deferred[None] = Deferred()
+    done: Deferred[None] = Deferred()
 
     def deliver(delivery: Delivery) -> None:
-        if enough.called:
+        if done.called:
             return
         try:
-            over = take(delivery, delivery.headers()[OFFSET])
+            over = on_delivery(delivery, delivery.headers()[OFFSET])
         except Exception:
-            enough.errback()
+            done.errback()
             return
         if over:
-            enough.callback(None)
-        elif delivery.tag % (AHEAD // 4) == 0:
+            done.callback(None)
+        elif delivery.tag % (PREFETCH // 4) == 0:
             client.ack(number, delivery.tag)
 
     def lost(reason: AmqpConnectionClosed) -> None:
-        if not enough.called:
-            enough.errback(reason)
+        if not done.called:
+            done.errback(reason)
 
-    client.spare.add(number)
+    client.private_channels.add(number)
     await client.call(number, "channel_open")
     client.consumers[CONSUMER] = deliver
-    client.readings.add(lost)
+    client.lost_callbacks.add(lost)
     limit = clock.callLater(
-        LIMIT, lost, AmqpConnectionClosed(f"the stream {queue} cannot be read in time")
+        READ_TIMEOUT, lost, AmqpConnectionClosed(f"the stream {queue} cannot be read in time")
     )
     try:
-        await client.call(number, "basic_qos", prefetch_count=AHEAD)
+        await client.call(number, "basic_qos", prefetch_count=PREFETCH)
         await client.call(
             number,
             "basic_consume",
@@ -83,11 +83,11 @@ async def read_stream(
             consumer_tag=CONSUMER,
             arguments={OFFSET: start},
         )
-        if begun is not None:
-            begun()
-        await enough
+        if on_started is not None:
+            on_started()
+        await done
     finally:
-        client.readings.discard(lost)
+        client.lost_callbacks.discard(lost)
         client.consumers.pop(CONSUMER, None)
         if limit.active():
             limit.cancel()
@@ -97,27 +97,27 @@ async def read_stream(
 
 async def exists(client: AmqpConnection, number: int, queue: str) -> bool:
     """
-    Whether there is a queue of that name.
+    Return whether there is a queue of that name.
 
     Raises:
-        Gone: the connection is lost, or the server cannot tell yet.
+        AmqpConnectionClosed: the connection is lost, or the server cannot tell yet.
     """
-    client.spare.add(number)
+    client.private_channels.add(number)
     await client.call(number, "channel_open")
     try:
         await client.call(number, "queue_declare", queue=queue, passive=True)
     except AmqpConnectionClosed as error:
-        # A queue of a server that is just starting is not found either, but is
-        # "down or inaccessible": taking that for deleted would give up the log.
+        # While a server starts, a queue is "down or inaccessible", with the same code:
+        # it must not count as deleted, or the log would be abandoned.
         if error.code != 404 or "no queue" not in error.reason:
             raise
-        return False  # and the channel is closed
+        return False  # the server has closed the channel
     await client.close_channel(number)
     return True
 
 
 def stream_arguments(**more: Any) -> dict[str, Any]:
     """
-    What to declare a stream with.
+    Return the arguments to declare a stream with.
     """
     return {"x-queue-type": "stream", **more}

@@ -1,9 +1,8 @@
 """
-The fields of AMQP 0-9-1 (4.2.5), as RabbitMQ writes and reads them: bytes and
-values, and no connection.
+Codec of AMQP 0-9-1 fields (4.2.5), as RabbitMQ writes and reads them.
 
-What comes from other programs is bounded: no table can be so deep or so broken
-that reading it does more than raise `Malformed`.
+Input of other programs is bounded: however deep or broken a table is, reading it raises
+`MalformedTable` at most.
 """
 
 from __future__ import annotations
@@ -15,9 +14,9 @@ from functools import partial
 from struct import Struct, error
 from typing import Any
 
-DEPTH = 32  # of tables and arrays within each other; nobody needs five
-SHORT = 255  # bytes of a short string
-_LONG_MOMENT = 253402300799  # seconds until the end of the year 9999, Python's last
+MAX_DEPTH = 32  # of nested tables and arrays; real ones have less than five
+MAX_SHORT = 255  # bytes of a short string
+_MAX_TIMESTAMP = 253402300799  # the end of the year 9999, Python's last
 
 _octet = Struct("!B")
 _short = Struct("!H")
@@ -29,7 +28,7 @@ _small = Struct("!i")
 _large = Struct("!q")
 _double = Struct("!d")
 
-# RabbitMQ's letters; `L` and `U` are the standard's for what it calls `l` and `s`.
+# RabbitMQ's type letters; the standard has `L` and `U` for RabbitMQ's `l` and `s`.
 _NUMBERS = {
     ord(letter): Struct(format)
     for letter, format in {
@@ -50,13 +49,13 @@ _NUMBERS = {
 
 class MalformedTable(Exception):
     """
-    Bytes that are not what they should be.
+    Raised for bytes that are not valid AMQP fields.
     """
 
 
 def read_fields(types: Iterable[str], data: bytes, at: int = 0) -> tuple[Any, ...]:
     """
-    The arguments of a method.
+    Parse the arguments of a method.
 
     Args:
         types: elementary domains: `bit`, `octet`, `short`, `long`, `longlong`,
@@ -65,10 +64,10 @@ def read_fields(types: Iterable[str], data: bytes, at: int = 0) -> tuple[Any, ..
         at: where the first argument begins.
 
     Returns:
-        strings as `str`, long strings that are not UTF-8 as `bytes`.
+        the values: strings as `str`, long strings that are not UTF-8 as `bytes`.
 
     Raises:
-        Malformed: they do not fit.
+        MalformedTable: the bytes are not such arguments.
     """
     values: list[Any] = []
     bit = 8  # of the octet before *at*
@@ -99,12 +98,12 @@ def read_fields(types: Iterable[str], data: bytes, at: int = 0) -> tuple[Any, ..
 
 def write_fields(types: Iterable[str], values: Iterable[Any]) -> bytes:
     """
-    The arguments of a method; see `read_fields`. A long string may be `bytes`,
-    or a mapping, which is written as a table is.
+    Encode the arguments of a method; see `read_fields`. A long string may be `bytes`,
+    or a mapping, which is encoded as a table.
 
     Raises:
         ValueError: a short string has more than 255 bytes.
-        TypeError: a table holds what AMQP has no type for.
+        TypeError: a table has a value for which AMQP has no type.
     """
     pieces: list[bytes] = []
     bits: list[bool] = []
@@ -134,12 +133,12 @@ def _flush(bits: list[bool], pieces: list[bytes]) -> None:
 
 def read_short(data: bytes, at: int) -> tuple[str, int]:
     """
-    A short string, and where the next thing begins.
+    Parse a short string; returns it and the offset behind it.
 
-    What is not UTF-8 keeps its bytes as surrogates: it then equals no name of ours.
+    Bytes that are not UTF-8 become surrogates, so that the text equals no valid name.
 
     Raises:
-        Malformed: it is cut off.
+        MalformedTable: the string is cut off.
     """
     end = at + 1 + data[at] if at < len(data) else len(data) + 1
     if end > len(data):
@@ -149,26 +148,26 @@ def read_short(data: bytes, at: int) -> tuple[str, int]:
 
 def write_short(text: str | bytes) -> bytes:
     """
-    A short string.
+    Encode a short string.
 
     Raises:
         ValueError: it has more than 255 bytes.
     """
     data = text if isinstance(text, bytes) else text.encode("utf-8", "surrogateescape")
-    if len(data) > SHORT:
-        raise ValueError(f"AMQP allows {SHORT} bytes here, these are {len(data)}")
+    if len(data) > MAX_SHORT:
+        raise ValueError(f"AMQP allows {MAX_SHORT} bytes here, the text has {len(data)}")
     return _octet.pack(len(data)) + data
 
 
 def read_table(data: bytes) -> dict[str, Any]:
     """
-    A field table with its length in front.
+    Parse a field table with its length before it.
 
     Numbers are numbers, `S` is `str` (or `bytes` if it is not UTF-8), `x` is
     `bytes`, `T` a `datetime`, `D` a `Decimal`, `V` None, `A` a list, `F` a dict.
 
     Raises:
-        Malformed: it is none.
+        MalformedTable: the bytes are not a table.
     """
     try:
         return _read_table(data, 0, 0)[0]
@@ -178,7 +177,7 @@ def read_table(data: bytes) -> dict[str, Any]:
 
 def write_table(table: Mapping[str, Any]) -> bytes:
     """
-    A field table with its length in front.
+    Encode a field table with its length before it.
 
     Raises:
         ValueError: a number or a name is too large.
@@ -190,11 +189,11 @@ def write_table(table: Mapping[str, Any]) -> bytes:
 
 def _bounds(data: bytes, at: int) -> tuple[int, int]:
     """
-    Where something with its length in front begins and ends.
+    Return start and end of a value that has its length before it.
     """
     (size,) = _long.unpack_from(data, at)
     if size > len(data) - at - 4:
-        raise MalformedTable("a field is longer than what holds it")
+        raise MalformedTable("a field is longer than the data around it")
     return at + 4, at + 4 + size
 
 
@@ -205,7 +204,7 @@ def _read_table(data: bytes, at: int, depth: int) -> tuple[dict[str, Any], int]:
         name, at = read_short(data, at)
         table[name], at = _read_value(data, at, depth)
     if at > end:
-        raise MalformedTable("a table is longer than it says")
+        raise MalformedTable("a table is longer than its length")
     return table, end
 
 
@@ -216,7 +215,7 @@ def _read_array(data: bytes, at: int, depth: int) -> tuple[list[Any], int]:
         value, at = _read_value(data, at, depth)
         values.append(value)
     if at > end:
-        raise MalformedTable("an array is longer than it says")
+        raise MalformedTable("an array is longer than its length")
     return values, end
 
 
@@ -234,19 +233,19 @@ def _read_bytes(data: bytes, at: int, depth: int) -> tuple[bytes, int]:
     return data[start:end], end
 
 
-def _read_truth(data: bytes, at: int, depth: int) -> tuple[bool, int]:
+def _read_bool(data: bytes, at: int, depth: int) -> tuple[bool, int]:
     return data[at] != 0, at + 1
 
 
-def _read_nothing(data: bytes, at: int, depth: int) -> tuple[None, int]:
+def _read_none(data: bytes, at: int, depth: int) -> tuple[None, int]:
     return None, at
 
 
-def _read_moment(data: bytes, at: int, depth: int) -> tuple[datetime | int, int]:
+def _read_timestamp(data: bytes, at: int, depth: int) -> tuple[datetime | int, int]:
     (seconds,) = _longlong.unpack_from(data, at)
-    # Some write milliseconds.
-    moment = datetime.fromtimestamp(seconds, UTC) if seconds <= _LONG_MOMENT else seconds
-    return moment, at + 8
+    # Some programs write milliseconds.
+    time = datetime.fromtimestamp(seconds, UTC) if seconds <= _MAX_TIMESTAMP else seconds
+    return time, at + 8
 
 
 def _read_decimal(data: bytes, at: int, depth: int) -> tuple[Decimal, int]:
@@ -259,11 +258,11 @@ def _read_number(format: Struct, data: bytes, at: int, depth: int) -> tuple[floa
 
 
 _READ: dict[int, Callable[[bytes, int, int], tuple[Any, int]]] = {
-    ord("t"): _read_truth,
+    ord("t"): _read_bool,
     ord("S"): _read_text,
     ord("x"): _read_bytes,
-    ord("V"): _read_nothing,
-    ord("T"): _read_moment,
+    ord("V"): _read_none,
+    ord("T"): _read_timestamp,
     ord("D"): _read_decimal,
     ord("A"): _read_array,
     ord("F"): _read_table,
@@ -272,8 +271,8 @@ _READ: dict[int, Callable[[bytes, int, int], tuple[Any, int]]] = {
 
 
 def _read_value(data: bytes, at: int, depth: int) -> tuple[Any, int]:
-    if depth == DEPTH:
-        raise MalformedTable(f"tables within tables, more than {DEPTH}")
+    if depth == MAX_DEPTH:
+        raise MalformedTable(f"more than {MAX_DEPTH} nested tables")
     read = _READ.get(data[at])
     if read is None:
         raise MalformedTable(f"a field of the unknown type {data[at]:#x}")

@@ -19,16 +19,16 @@ from twisted.internet.testing import StringTransport
 from rt_twisted.brokers.amqp.channel import AmqpConnectionClosed
 from rt_twisted.brokers.amqp.config import (
     AmqpServer,
-    ExchangeOptions,
+    ExchangeType,
     Topology,
 )
-from rt_twisted.brokers.amqp.content import LARGEST, Delivery, MessageProperties
+from rt_twisted.brokers.amqp.content import MAX_BODY, Delivery, MessageProperties
 from rt_twisted.brokers.amqp.protocol import AmqpConnection
 from rt_twisted.brokers.amqp.publisher import AmqpPublisher
 from rt_twisted.brokers.amqp.routing import Routing
 from rt_twisted.brokers.amqp.specification import load_specification
 from rt_twisted.brokers.amqp.table import (
-    DEPTH,
+    MAX_DEPTH,
     MalformedTable,
     read_fields,
     read_table,
@@ -133,7 +133,7 @@ def test_tables_within_tables_have_a_bound() -> None:
     A message cannot take the stack.
     """
     table: dict[str, Any] = {}
-    for _ in range(DEPTH + 1):
+    for _ in range(MAX_DEPTH + 1):
         table = {"": table}
 
     with pytest.raises(MalformedTable, match="32"):
@@ -288,11 +288,11 @@ def test_a_body_beyond_all_bounds_is_not_kept() -> None:
     It passes, and is known to be missing.
     """
     line = Line()
-    line.client.dataReceived(deliver(1) + header(LARGEST + 1))
+    line.client.dataReceived(deliver(1) + header(MAX_BODY + 1))
     piece = frame(3, b"x" * 4000)
-    for _ in range(LARGEST // 4000):
+    for _ in range(MAX_BODY // 4000):
         line.client.dataReceived(piece)
-    line.client.dataReceived(frame(3, b"x" * (LARGEST % 4000 + 1)) + deliver(2) + header(0))
+    line.client.dataReceived(frame(3, b"x" * (MAX_BODY % 4000 + 1)) + deliver(2) + header(0))
 
     assert [delivery.body for delivery in line.heard] == [None, b""]
     line.close()
@@ -341,7 +341,7 @@ def test_silence_ends_the_connection() -> None:
     """
     line = Line()
     line.transport.clear()
-    line.client.start_beating(10)
+    line.client.start_heartbeats(10)
     for _ in range(2):
         line.clock.advance(5)
     assert line.transport.value().count(frame(8, b"", 0)) == 2
@@ -356,9 +356,9 @@ def test_silence_ends_the_connection() -> None:
     assert line.ended[0].reason == "no heartbeat"
 
 
-@pytest.mark.parametrize("type", [ExchangeOptions.DIRECT, ExchangeOptions.TOPIC])
+@pytest.mark.parametrize("type", [ExchangeType.DIRECT, ExchangeType.TOPIC])
 @given(st.lists(st.sampled_from(["*", "#", "~*", "~~#", "a", "~", "", "*a"]), min_size=1))
-def test_names_are_never_patterns(type: ExchangeOptions, words: list[str]) -> None:
+def test_names_are_never_patterns(type: ExchangeType, words: list[str]) -> None:
     """
     Every name has a key of its own, which binds it alone, and comes back.
     """
@@ -369,7 +369,7 @@ def test_names_are_never_patterns(type: ExchangeOptions, words: list[str]) -> No
     delivery = Delivery("c", 1, "ex", binding.key)
 
     assert routing.channel(delivery) == name
-    if type is ExchangeOptions.TOPIC:
+    if type is ExchangeType.TOPIC:
         assert not {"*", "#"} & set(binding.key.split("."))
 
 
@@ -439,7 +439,7 @@ def test_a_message_that_does_not_come_back(log_is_there: bool) -> None:
     Without a stream the server's word is enough, after a moment; with one its place is
     not known before it has come, so there is time for a log that is long.
     """
-    clock, topology, client = Clock(), Topology(type=ExchangeOptions.TOPIC), Taking()
+    clock, topology, client = Clock(), Topology(type=ExchangeType.TOPIC), Taking()
     late = None if log_is_there else lambda: Position("e", 7)
     outbox = AmqpPublisher(clock, topology, Routing(topology), "token", late)
     outbox.open(client)  # type: ignore[arg-type]  # what it needs of one
@@ -474,15 +474,13 @@ def rejected(outbox: AmqpPublisher, *drafts: Draft) -> int:
 @pytest.mark.parametrize(
     ("type", "name"),
     [
-        (ExchangeOptions.DIRECT, "a" * 256),
-        (ExchangeOptions.FANOUT, "\U0001f600" * 64),
-        (ExchangeOptions.HEADERS, "é" * 128),
-        (ExchangeOptions.TOPIC, "*." * 127 + "a"),
+        (ExchangeType.DIRECT, "a" * 256),
+        (ExchangeType.FANOUT, "\U0001f600" * 64),
+        (ExchangeType.HEADERS, "é" * 128),
+        (ExchangeType.TOPIC, "*." * 127 + "a"),
     ],
 )
-def test_a_name_that_amqp_cannot_carry_is_refused_for_good(
-    type: ExchangeOptions, name: str
-) -> None:
+def test_a_name_that_amqp_cannot_carry_is_refused_for_good(type: ExchangeType, name: str) -> None:
     """
     255 bytes of UTF-8, those that a topic exchange adds included: 400, and nothing
     of the same request is sent.
@@ -525,10 +523,10 @@ def test_the_server_says_how_large_a_message_may_be(word: str) -> None:
 
 def test_a_message_that_no_node_would_take_is_not_sent() -> None:
     """
-    Consumers here drop what is over `LARGEST`: its publisher gets 413.
+    Consumers here drop what is over `MAX_BODY`: its publisher gets 413.
     """
     topology = Topology()
     outbox = AmqpPublisher(Clock(), topology, Routing(topology), "token", None)
     outbox.open(Taking())  # type: ignore[arg-type]  # what it needs of one
 
-    assert rejected(outbox, Draft("a", bytes(LARGEST + 1))) == 413
+    assert rejected(outbox, Draft("a", bytes(MAX_BODY + 1))) == 413

@@ -95,9 +95,13 @@ def build(name: str, reactor: Any, settings: dict[str, Any], folder: str) -> Non
     ("given", "name", "words"),
     [
         ({"amqp_url": "amqps://h", "amqp_client_cert": "none"}, "amqp-client-cert", "No such file"),
-        ({"amqp_url": "amqp://h", "amqp_client_cert": "none"}, "amqp-client-cert", "of use with"),
+        (
+            {"amqp_url": "amqp://h", "amqp_client_cert": "none"},
+            "amqp-client-cert",
+            "certificates need",
+        ),
         ({"amqp_url": "amqps://h", "amqp_client_key": "k"}, "amqp-client-key", "is not set"),
-        ({"amqp_url": "amqp://h", "amqp_ca": "none"}, "amqp-ca", "of use with amqp-tls"),
+        ({"amqp_url": "amqp://h", "amqp_ca": "none"}, "amqp-ca", "certificates need amqp-tls"),
         ({"amqp_host": "a,,b"}, "amqp-host", "must be hosts such as"),
         ({"redis_url": "rediss://h", "redis_client_cert": "no"}, "redis-client-cert", "No such"),
         (
@@ -116,7 +120,7 @@ def test_settings_that_cannot_be(
     The daemon does not start, and names the setting.
     """
     monkeypatch.chdir(tmp_path)
-    if words in ("of use with", "needs rediss") and name.endswith("cert"):
+    if words in ("certificates need", "needs rediss") and name.endswith("cert"):
         given = {**given, name.replace("-", "_"): Authority(tmp_path).pair("a", "a")[0]}
         key = str(tmp_path / "a.key")
         given[name.replace("-", "_").replace("cert", "key")] = key

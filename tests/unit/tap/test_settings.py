@@ -505,13 +505,16 @@ def test_a_publish_key_of_blanks_is_said() -> None:
         (["--redis-ca=no.pem", "--broker=redis"], "no.pem: No such file"),
         (["--redis-plain-prefix=ab", "--redis-prefix=a", "--broker=redis"], "daemon's own"),
         (["--amqp-spec=no.xml", "--broker=amqp"], "no.xml: No such file"),
-        (["--amqp-ca=x", "--broker=amqp"], "this is of use with amqp-tls"),
+        (["--amqp-ca=x", "--broker=amqp"], "certificates need amqp-tls"),
         (["--amqp-ca=no.pem", "--amqp-tls=1", "--broker=amqp"], "no.pem: No such file"),
-        (["--amqp-port=1", "--amqp-url=amqp://a/", "--broker=amqp"], "said by amqp-url already"),
-        (["--amqp-pattern=a.#", "--broker=amqp"], "only a topic exchange knows patterns"),
+        (
+            ["--amqp-port=1", "--amqp-url=amqp://a/", "--broker=amqp"],
+            "amqp-url has this value already",
+        ),
+        (["--amqp-pattern=a.#", "--broker=amqp"], "only a topic exchange has patterns"),
         (
             ["--amqp-exchange-type=direct", "--amqp-stream=log", "--broker=amqp"],
-            "a direct exchange has no binding for everything",
+            "a direct exchange has no binding for all channels",
         ),
         (["--broker=carrier"], "there is no broker 'carrier'"),
         (
