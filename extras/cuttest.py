@@ -33,9 +33,9 @@ from twisted.python.failure import Failure
 from rt_twisted.tools.clients.registry import CLIENT_TYPES, ClientType, choose
 from rt_twisted.tools.cuttest.options import CutTestOptions
 from rt_twisted.tools.cuttest.test_run import CutTest
+from rt_twisted.tools.errors import SetupError
 from rt_twisted.tools.load.limits import raise_limit
 from rt_twisted.tools.load.subscriber import ClientState
-from rt_twisted.tools.load.target import SetupError
 
 ON_A_TERMINAL, ELSEWHERE = 0.5, 5.0  # seconds between two words about progress
 FILES_OF_A_READER = 3  # descriptors: its own, and two of the proxy

@@ -30,13 +30,14 @@ from twisted.python.failure import Failure
 
 from rt_twisted.tools.clients.interfaces import ClientRequest
 from rt_twisted.tools.clients.registry import CLIENT_TYPES, ClientType, choose
+from rt_twisted.tools.errors import SetupError
 from rt_twisted.tools.load.charts import png_histogram, text_histogram
 from rt_twisted.tools.load.limits import raise_limit
 from rt_twisted.tools.load.publisher import Publisher
 from rt_twisted.tools.load.sent import SentLog
 from rt_twisted.tools.load.subscriber import ClientState
 from rt_twisted.tools.load.subscribers import LoadSubscribers
-from rt_twisted.tools.load.target import SetupError, Target
+from rt_twisted.tools.load.target import Target
 
 CHANNELS = "general,base,extras,cats,dogs"  # cyclone-sse's
 SPARE_FILES = 64  # descriptors for everything but readers

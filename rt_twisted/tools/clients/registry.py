@@ -16,7 +16,7 @@ from rt_twisted.tools.clients.socketio_recovery import recovering
 from rt_twisted.tools.clients.sse import SseClient
 from rt_twisted.tools.clients.stream import StreamClient
 from rt_twisted.tools.clients.websocket import WebSocketClient
-from rt_twisted.tools.load.target import SetupError
+from rt_twisted.tools.errors import SetupError
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,8 +22,8 @@ from rt_twisted.tools.cuttest.proxy import CutMode
 from rt_twisted.tools.cuttest.published import Published
 from rt_twisted.tools.cuttest.subscribers import CheckedSubscribers
 from rt_twisted.tools.cuttest.totals import count
+from rt_twisted.tools.errors import SetupError
 from rt_twisted.tools.load.subscriber import ClientConnection, ClientState
-from rt_twisted.tools.load.target import SetupError
 
 LOOK = 0.05  # seconds between two looks whether something has come true
 TICK = 0.02  # seconds between two portions of what is due

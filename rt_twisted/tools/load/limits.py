@@ -7,7 +7,7 @@ from __future__ import annotations
 import resource
 from pathlib import Path
 
-from rt_twisted.tools.load.target import SetupError
+from rt_twisted.tools.errors import SetupError
 
 NOFILE = Path("/proc/sys/fs/nr_open")  # what root may raise the limit to
 

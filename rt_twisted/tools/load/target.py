@@ -18,14 +18,10 @@ from twisted.internet.ssl import CertificateOptions, optionsForClientTLS
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from rt_twisted.tools.errors import SetupError
+
 PORT_RANGE = Path("/proc/sys/net/ipv4/ip_local_port_range")
 PORTS_OF_AN_ADDRESS = 28_000  # Linux's range of ports for clients, if it cannot be read
-
-
-class SetupError(Exception):
-    """
-    The load cannot be made as asked; the text says why, and what to do.
-    """
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,7 +33,7 @@ from rt_twisted.tools.clients.socketio_recovery import recovering
 from rt_twisted.tools.clients.sse import SseClient
 from rt_twisted.tools.clients.stream import StreamClient
 from rt_twisted.tools.clients.websocket import WebSocketClient
-from rt_twisted.tools.load.target import SetupError
+from rt_twisted.tools.errors import SetupError
 from tests.fakes import started
 
 URL = "http://127.0.0.1:8888/there"

@@ -21,6 +21,7 @@ from twisted.python.failure import Failure
 
 from rt_twisted.tools.clients.interfaces import ClientRequest
 from rt_twisted.tools.clients.sse import SseClient
+from rt_twisted.tools.errors import SetupError
 from rt_twisted.tools.load import target as target_module
 from rt_twisted.tools.load.charts import HEIGHT, WIDTH, duration, png_histogram, text_histogram
 from rt_twisted.tools.load.latencies import Latencies
@@ -29,7 +30,7 @@ from rt_twisted.tools.load.publisher import BATCH, Publisher
 from rt_twisted.tools.load.sent import DeliveryTracker, SentLog
 from rt_twisted.tools.load.subscriber import ClientState
 from rt_twisted.tools.load.subscribers import LoadSubscribers
-from rt_twisted.tools.load.target import SetupError, Target, kind
+from rt_twisted.tools.load.target import Target, kind
 
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream; charset=utf-8\r\n\r\n"
 

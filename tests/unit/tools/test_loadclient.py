@@ -16,8 +16,8 @@ import pytest
 from extras import loadclient
 from extras.loadclient import Run, parse, report
 from rt_twisted.tools.clients.http import path_for
+from rt_twisted.tools.errors import SetupError
 from rt_twisted.tools.load.limits import raise_limit
-from rt_twisted.tools.load.target import SetupError
 
 SCRIPT = Path(loadclient.__file__)
 
