@@ -83,6 +83,9 @@ class MetricsCollector(Collector):
         self._snapshot = snapshot
 
     def collect(self) -> Iterator[Metric]:
+        """
+        Yield every metric with its samples, as prometheus_client's registry asks for.
+        """
         n, shown, others = self._snapshot.metrics, self._snapshot.shown, self._snapshot.others
         yield InfoMetricFamily("realtime", "Version of the daemon.", {"version": __version__})
         yield _gauge("realtime_uptime_seconds", "Seconds since the start.", n.uptime)
