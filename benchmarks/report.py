@@ -69,7 +69,8 @@ def table(run: Run) -> str:
 
 def write(run: Run, folder: Path) -> None:
     """
-    Write the page (RESULTS.md), the figures (results.json), and the picture if there is one.
+    Write the page (RESULTS.md), the raw figures (results.json, which git ignores), and the
+    picture if the sheet has one.
     """
     found, name = run.lines(), run.sheet.name
     if run.sheet.picture:
@@ -99,8 +100,8 @@ def _page(run: Run, found: Sequence[Line]) -> str:
 | --- |{" ---: |" * (len(headings) - 3)} --- | --- |
 {rows}
 {picture if sheet.picture else ""}
-To repeat: `{run.command}` from the checkout; the raw figures are in
-[{sheet.name}.json]({sheet.name}.json).
+To repeat: `{run.command}` from the checkout. It also writes the
+raw figures, to `{sheet.name}.json`.
 """
 
 
