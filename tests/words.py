@@ -61,9 +61,6 @@ class Later:
     methods: ClassVar[Sequence[str]] = ("GET", "POST")
 
     def act(self, exchange: IExchange, match: Match) -> None:
-        """
-        Only remember.
-        """
         self.waiting.append(exchange)
 
 
@@ -71,7 +68,7 @@ class Later:
 @dataclass(frozen=True, slots=True)
 class Refusing:
     """
-    Raises what it is told to; `Refusing:status=400`.
+    Answer with the error status of its argument (`Refusing:status=400`), or raise an exception.
     """
 
     status: int = 0
@@ -79,9 +76,6 @@ class Refusing:
     methods: ClassVar[Sequence[str]] = ("GET", "POST")
 
     def act(self, exchange: IExchange, match: Match) -> None:
-        """
-        Refuse, or fail.
-        """
         if self.status:
             raise HttpError(self.status, "not today")
         raise ZeroDivisionError
@@ -97,7 +91,7 @@ class Plain:
 
     def act(self, exchange: IExchange, match: Match) -> None:
         """
-        Never called.
+        Do nothing: no test calls it.
         """
 
 
@@ -129,7 +123,7 @@ class Odd:
 
     def act(self, exchange: IExchange, match: Match) -> None:
         """
-        Never called.
+        Do nothing: no test calls it.
         """
 
 
@@ -147,7 +141,7 @@ class Desk(Resource):
 
     def render(self, request: Request) -> Any:
         """
-        Answer later.
+        Keep *request* open until the test answers it.
         """
         self.requests.append(request)
         request.notifyFinish().addBoth(self.ends.append)

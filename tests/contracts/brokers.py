@@ -42,7 +42,7 @@ class BrokerContract:
 
     def test_provides_the_interface(self, broker: Any) -> None:
         """
-        It is what the hub expects.
+        The broker provides the interface that the hub uses.
         """
         assert verifyObject(IBroker, broker)
 
@@ -129,9 +129,9 @@ class BrokerContract:
 
         assert [message.data for message in await ears.until(2)] == [b"1", b"2"]
 
-    async def test_a_wish_can_be_taken_back_and_said_again(self, broker: Any, ears: Ears) -> None:
+    async def test_a_subscription_can_be_ended_and_renewed(self, broker: Any, ears: Ears) -> None:
         """
-        However quickly.
+        A channel can be unsubscribed from and subscribed to again, without a pause.
         """
         await broker.subscribe("a")
         broker.unsubscribe("a")
@@ -187,7 +187,7 @@ class HistoryContract:
 
     def test_provides_the_history(self, broker: Any) -> None:
         """
-        It is what the hub asks for.
+        The broker provides the interface from which the hub reads the history.
         """
         assert verifyObject(IHistory, broker)
 
@@ -266,8 +266,8 @@ class SharedLogContract:
         self, broker: Any, ears: Ears, other: Any, other_ears: Ears
     ) -> None:
         """
-        The same messages at the same positions, in the same order, whoever
-        published them.
+        All nodes receive the same messages at the same positions, in the same order, independent of
+        the node that published them.
         """
         await gatherResults([node.subscribe("a") for node in (broker, other)])
 

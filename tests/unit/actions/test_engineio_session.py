@@ -338,7 +338,8 @@ def test_pending_sessions_displace_those_of_their_own_address() -> None:
 
 def test_a_session_without_a_second_request_is_closed() -> None:
     """
-    It has `handshake_seconds`; a client that has sent one may take longer to connect.
+    The second request must come within `handshake_seconds`; a client that has sent it may take
+    longer to connect.
     """
     node = SmallNode()
     silent, slow = node.open(), node.open()

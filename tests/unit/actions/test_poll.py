@@ -566,7 +566,7 @@ class SlowHistory(MemoryBroker):
 def test_a_poll_waits_for_the_broker() -> None:
     """
     A poll waits for the broker's history, also if it waits for nothing else. After the
-    timeout the client is told to retry.
+    timeout the answer asks the client to retry.
     """
     broker = SlowHistory(Clock(), "e")
     polls = Polls(broker=broker)

@@ -29,7 +29,7 @@ class ClosedSession:
 
 def test_a_client_can_be_restored_until_it_expires(monkeypatch: pytest.MonkeyPatch) -> None:
     """
-    It is saved until its key is discarded, too; above the limit the oldest are removed.
+    A saved session also ends when its key is discarded; above the limit the oldest are removed.
     """
     monkeypatch.setattr(module, "MAX_SAVED", 3)
     clock = Clock()

@@ -176,7 +176,7 @@ class Line:
 
     def close(self) -> None:
         """
-        It is lost.
+        Report to the client that its connection is lost.
         """
         from twisted.internet.error import ConnectionDone
         from twisted.python.failure import Failure
@@ -186,7 +186,7 @@ class Line:
 
 def frame(kind: int, payload: bytes, channel: int = 1) -> bytes:
     """
-    A frame.
+    Return an AMQP frame with this type, channel and payload.
     """
     return b"%c%b%b%b\xce" % (
         kind,
@@ -261,7 +261,7 @@ def test_frames_however_they_are_cut(size: int) -> None:
 )
 def test_what_is_not_amqp_ends_the_connection(data: bytes) -> None:
     """
-    And nothing else.
+    Malformed input closes the connection with a reason, and raises no exception.
     """
     line = Line()
     line.client.dataReceived(data)
@@ -285,7 +285,7 @@ def test_headers_that_are_malformed_are_none() -> None:
 
 def test_a_body_beyond_all_bounds_is_not_kept() -> None:
     """
-    It passes, and is known to be missing.
+    A body above the limit is discarded; its delivery arrives without a body.
     """
     line = Line()
     line.client.dataReceived(deliver(1) + header(MAX_BODY + 1))

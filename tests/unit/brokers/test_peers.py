@@ -51,7 +51,8 @@ def amqp_client() -> tuple[Clock, AmqpConnection, list[Any]]:
 @pytest.mark.parametrize(("data", "words"), [*FOREIGN, (b"-ERR no\r\n", "protocol of redis")])
 def test_another_server_at_the_port_of_amqp(data: bytes, words: str, piece: int) -> None:
     """
-    The login fails as soon as it hangs up, with the name of what it speaks.
+    The login fails when the peer closes the connection; the error names the protocol that the peer
+    speaks.
     """
     _, client, said = amqp_client()
     for at in range(0, len(data), piece):
@@ -82,7 +83,8 @@ def test_a_server_that_says_nothing() -> None:
 @pytest.mark.parametrize(("data", "words"), FOREIGN)
 def test_another_server_at_the_port_of_redis(data: bytes, words: str) -> None:
     """
-    The same.
+    The login fails when the peer closes the connection; the error names the protocol that the peer
+    speaks.
     """
     link = CommandConnection(5)
     link.makeConnection(StringTransport())

@@ -135,7 +135,7 @@ def test_what_comes_live() -> None:
 @given(st.binary())
 def test_others_may_publish_anything(payload: bytes) -> None:
     """
-    It is refused in one way.
+    A malformed payload of another program raises ValueError, and no other exception.
     """
     for read in (lambda: read_live("a", payload), lambda: read_barrier(payload)):
         try:

@@ -421,8 +421,8 @@ LARGE = b"x" * 40_000
 
 def test_a_full_disk_does_not_stop_delivery(context: DurableNode) -> None:
     """
-    Publishers are told that messages are not durable; when there is room again all of
-    them are written, in order.
+    Publishers learn that messages are not durable; when there is room again all of them are
+    written, in order.
     """
     line = context.join("a")
     [before] = published(context, Draft("a", b"0"))

@@ -373,7 +373,7 @@ def test_a_second_store_is_refused(desk: StoreFolder) -> None:
 
 def test_a_file_of_another_version_is_left_alone(desk: StoreFolder) -> None:
     """
-    It is neither changed nor moved aside.
+    A file of another version is neither changed nor moved aside.
     """
     desk.open()._db.execute("PRAGMA user_version = 99")
     desk.close()
@@ -410,7 +410,7 @@ def other_database(path: Path, statement: str) -> None:
 )
 def test_a_file_of_another_program_is_left_alone(kind: str, tmp_path: Path) -> None:
     """
-    It is refused and not changed, and no other file is created.
+    A file of another program is refused and not changed, and no other file is created.
     """
     path = tmp_path / "other"
     if kind == "text":
@@ -439,7 +439,7 @@ def test_a_file_of_another_program_is_left_alone(kind: str, tmp_path: Path) -> N
 
 def test_a_damaged_file_is_recognized_by_its_header(tmp_path: Path) -> None:
     """
-    It is moved aside although its lock file is missing.
+    A damaged history file is moved aside although its lock file is missing.
     """
     path = tmp_path / "log"
     with closing(sqlite3.connect(path)) as db:

@@ -230,7 +230,7 @@ def test_any_bytes_are_parsed_or_refused(framing: PollFraming, body: bytes) -> N
 @given(packets=st.lists(packet_values, min_size=1, max_size=5))
 def test_python_engineio_parses_our_framing(packets: list[EngineIOPacket]) -> None:
     """
-    It finds the same packets (revision 4).
+    python-engineio decodes the same packets from our body (revision 4).
     """
     body = Poll4().body(b"".join(framed(Poll4(), packet) for packet in packets))
     if any(packet.kind is not EngineIOPacketType.MESSAGE for packet in packets):
@@ -305,7 +305,7 @@ def test_the_open_packet_describes_the_session() -> None:
 
 def test_base64_is_the_standard_alphabet() -> None:
     """
-    It has padding (RFC 4648, section 4).
+    Binary packets use the standard alphabet, with padding (RFC 4648, section 4).
     """
     data = bytes(range(256))
     assert Poll4().binary(data) == b"b" + base64.b64encode(data) + b"\x1e"

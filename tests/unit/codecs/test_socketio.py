@@ -153,7 +153,7 @@ def test_malformed_packets_are_refused(frames: list[str | bytes]) -> None:
 
 def test_a_namespace_may_be_the_end_of_a_packet() -> None:
     """
-    It needs no comma then; revision 4 may append a query.
+    A namespace at the end of a packet needs no comma; revision 4 may append a query.
     """
     assert decoded(["0/admin"]) == SocketIOPacket(SocketIOPacketType.CONNECT, "/admin")
     assert decoded(["0/admin?token=1"]) == SocketIOPacket(
@@ -224,7 +224,7 @@ def test_any_event_round_trips(
 @given(arguments=st.lists(values, max_size=3), id=st.none() | st.integers(0, 1000))
 def test_packets_agree_with_python_socketio(arguments: list[Any], id: int | None) -> None:
     """
-    It decodes what we encode, and the other way round.
+    python-socketio decodes what we encode, and the other way round.
     """
     ours = SocketIOPacket(SocketIOPacketType.EVENT, "/a", ["event", *arguments], id)
     text, *attachments = encode(ours)

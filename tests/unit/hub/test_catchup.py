@@ -177,7 +177,7 @@ def test_a_pending_subscriber_gets_heartbeats(make: Callable[..., LocalHub]) -> 
 
 def test_a_pending_subscriber_keeps_its_channel(make: Callable[..., LocalHub]) -> None:
     """
-    It stays longer than the linger time, until the subscriber leaves.
+    The subscription outlasts the linger time, until the pending subscriber leaves.
     """
     broker = ManualBroker()
     context = make(broker=broker, limits=make_hub_limits(linger=10))
@@ -255,7 +255,7 @@ def test_an_unavailable_history_is_a_gap(make: Callable[..., LocalHub]) -> None:
 
 def test_a_pending_subscriber_that_leaves_is_forgotten(make: Callable[..., LocalHub]) -> None:
     """
-    It may wait for the subscription or for the history.
+    The hub forgets a subscriber that leaves while it waits for the subscription or for the history.
     """
     broker = ManualHistoryBroker()
     context = make(broker=broker)
@@ -339,7 +339,7 @@ def test_many_missed_channels_are_one_gap(make: Callable[..., LocalHub]) -> None
 
 def test_a_new_log_is_a_gap_at_once(make: Callable[..., LocalHub]) -> None:
     """
-    It does not wait for the first message of the log, and is not repeated then.
+    The gap does not wait for the first message of the new log, and is not repeated then.
     """
     broker = ManualBroker()
     context = make(broker=broker)
@@ -384,7 +384,7 @@ def reader_of(context: LocalHub, line: Any) -> Any:
 
 def test_a_subscriber_may_have_no_channel(make: Callable[..., LocalHub]) -> None:
     """
-    It counts, and gets its heartbeats.
+    A subscriber without channels is counted, and gets heartbeats.
     """
     context = make(limits=make_hub_limits(heartbeat=1))
     line = context.join()
@@ -533,7 +533,7 @@ def test_added_channels_wait_for_subscription_and_history(make: Callable[..., Lo
 
 def test_a_pending_channel_can_be_removed(make: Callable[..., LocalHub]) -> None:
     """
-    It is not received then; another one of the same request is.
+    A channel that is removed while pending is not received; another one of the same request is.
     """
     broker = ManualBroker()
     context = make(broker=broker)

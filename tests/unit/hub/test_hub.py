@@ -539,7 +539,7 @@ def test_a_stalled_subscriber_is_disconnected(make: Callable[..., LocalHub]) -> 
 
 def test_a_skipping_subscriber_stays_connected(make: Callable[..., LocalHub]) -> None:
     """
-    It receives a gap, and then the newest messages.
+    A slow subscriber with the skip policy receives a gap, and then the newest messages.
     """
     context = make()
     backlog_limits = make_backlog_limits(bytes=1000, policy=SlowConsumerPolicy.SKIP)
@@ -745,7 +745,7 @@ def test_a_new_log_is_a_gap_for_all_that_resume(make: Callable[..., LocalHub]) -
 
 def test_the_hub_unsubscribes_from_idle_channels(make: Callable[..., LocalHub]) -> None:
     """
-    It does so after the linger time, as a single subscriber may reconnect.
+    The hub unsubscribes after the linger time, as a single subscriber may reconnect.
     """
     broker = DelayedHistory()
     context = make(broker=broker, limits=make_hub_limits(linger=10))
@@ -976,7 +976,7 @@ def test_the_other_channels_are_counted_without_the_shown_ones(
 
 def test_the_time_of_the_fan_out_is_observed(make: Callable[..., LocalHub]) -> None:
     """
-    It is observed once for each flush that reached a subscriber.
+    The histogram gets one observation for each flush that reached a subscriber.
     """
     context = make()
     context.join("news")

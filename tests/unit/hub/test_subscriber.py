@@ -85,7 +85,7 @@ def fill(subscriber: Subscriber, frames: int = 30) -> bytes:
 
 def test_a_frame_is_sent_at_once(line: Line, notes: Recorder) -> None:
     """
-    It does not wait for a reactor iteration.
+    A frame is written without waiting for a reactor iteration.
     """
     make_subscriber(line, notes).write(b"hello")
 
@@ -242,7 +242,7 @@ def test_the_end_sends_when_to_reconnect(line: Line, notes: Recorder) -> None:
 
 def test_the_end_of_a_slow_subscriber_is_at_once(line: Line, notes: Recorder) -> None:
     """
-    It resumes from its position; the daemon does not wait for it.
+    A slow subscriber is disconnected at once, as it can resume from its position.
     """
     subscriber = make_subscriber(line, notes)
     fill(subscriber)
@@ -255,7 +255,7 @@ def test_the_end_of_a_slow_subscriber_is_at_once(line: Line, notes: Recorder) ->
 
 def test_a_limited_stream_ends_in_order(line: Line, notes: Recorder) -> None:
     """
-    It ends after the frame that reaches the limit, with the end of its framing.
+    The stream ends after the frame that reaches the limit, with the end of its framing.
     """
     subscriber = Subscriber(line, Chunked(EventStream()), notes, make_backlog_limits(), limit=10)
 

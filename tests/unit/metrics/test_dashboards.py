@@ -114,7 +114,8 @@ def test_prometheus_queries_name_what_is_collected(query: str) -> None:
 
 def test_the_graphite_dashboard_has_its_shape() -> None:
     """
-    It has what graphite-web's script reads (content/js/dashboard.js, applyState).
+    The dashboard has the fields that graphite-web's script reads (content/js/dashboard.js,
+    applyState).
     """
     state = load("graphite.json")
 

@@ -336,7 +336,7 @@ def wait(reactor: FakeReactor) -> None:
 @pytest.mark.parametrize("protocol", ["udp", "tcp", "pickle"])
 def test_provides_its_interfaces(reactor: FakeReactor, protocol: str) -> None:
     """
-    It is an exporter and a service.
+    A GraphiteExporter provides IExporter and IService.
     """
     exporter = GraphiteExporter(reactor, "::1", 2003, "sse.", protocol)
 
