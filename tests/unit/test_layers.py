@@ -32,6 +32,8 @@ PURE = {"model", "codecs", "formats", "media"}  # never import Twisted
 REACTOR = "twisted.internet.reactor"
 ONLY_IN = {"txredisapi": "brokers", "txamqp": "brokers"}  # importing them installs a reactor
 
+# Bases that document no methods; those of all others do (a library's, such as txamqp's delegate).
+PLAIN_BASES = {"Enum", "Exception", "Generic", "Interface", "IntEnum", "Protocol", "StrEnum"}
 EMPTY_WORDS = {"handler", "manager", "processor", "engine", "helper", "util"}
 Definition = ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
 FIELD_WORDS = re.compile("engine_?io", re.IGNORECASE)  # a protocol's name
@@ -181,7 +183,8 @@ def _is_documented_elsewhere(node: ast.Module | ast.ClassDef, child: Definition)
     if isinstance(node, ast.Module) or isinstance(child, ast.ClassDef):
         return False
     name = child.name
-    if name in _interface_methods() or re.search("[a-z][A-Z]", name):
+    inherited = {ast.unparse(base).partition("[")[0] for base in node.bases} - PLAIN_BASES
+    if inherited or name in _interface_methods() or re.search("[a-z][A-Z]", name):
         return True
     decorators = (ast.unparse(each) for each in node.decorator_list)
     return name in _twisted_methods() and any(one.startswith("implementer(") for one in decorators)
