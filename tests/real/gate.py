@@ -57,7 +57,7 @@ class Gate:
 
     def close(self) -> None:
         """
-        End it.
+        Close the listener and all connections, and join the threads.
         """
         _shut(self._listener)
         self._threads[0].join()  # it accepts nobody any more

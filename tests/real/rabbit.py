@@ -164,7 +164,8 @@ def _stands_still(pid: int) -> bool:
 @pytest.fixture(scope="module")
 def rabbit() -> Iterator[Rabbit]:
     """
-    A server that the tests of a module share; whoever stops it starts it again.
+    Yield a RabbitMQ server that the tests of a module share; a test that stops it must start it
+    again.
     """
     require("rabbitmq-server", "rabbitmq-server")
     folder = Path(tempfile.mkdtemp(prefix="rabbit"))

@@ -132,9 +132,6 @@ class Connection(Protocol):
         self._over = False
 
     def connectionMade(self) -> None:
-        """
-        Ask.
-        """
         self.transport.write(self._request[: self._sent])
         if self._sent is not None:
             self.cut("close")
@@ -166,8 +163,7 @@ class Connection(Protocol):
 
         Args:
             manner: `reset` (RST) or `close` (FIN) now; `half` after *left*
-                further bytes; `deaf` stops reading, and whoever cuts it later
-                throws away what waited in the kernel.
+                further bytes; `deaf` stops reading; a later cut discards what waits in the kernel.
             left: see above.
         """
         if manner == "half":

@@ -178,7 +178,7 @@ class Proxy:
 
     async def close(self) -> None:
         """
-        Be gone.
+        Reset all connections and stop listening.
         """
         self.cut()
         await self._listener.stopListening()

@@ -52,7 +52,7 @@ def make(
 
 class TestAmqpBroker(BrokerContract):
     """
-    It keeps the contract of all brokers.
+    The AMQP broker without a stream satisfies the contract of all brokers.
     """
 
     @pytest_twisted.async_yield_fixture

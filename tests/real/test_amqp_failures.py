@@ -73,13 +73,13 @@ class Node:
 
     async def went_away(self) -> None:
         """
-        It has noticed.
+        Wait until the broker is not ready.
         """
         await until(lambda: not self.broker.ready())
 
     async def came_back(self) -> None:
         """
-        It is well again.
+        Wait until the broker is ready.
         """
         await until(self.broker.ready)
 
@@ -226,7 +226,7 @@ async def test_a_server_that_restarts(node: Node) -> None:
 
 async def test_a_server_that_is_killed(node: Node) -> None:
     """
-    What it had confirmed is not told twice, and what comes is told.
+    Confirmed messages are not delivered twice, and messages after the restart are delivered.
     """
     await node.broker.publish([Draft("news", b"before")])
     await pause(SETTLED if node.mode == STREAM else 0)
@@ -259,7 +259,7 @@ async def test_our_queue_is_deleted(node: Node) -> None:
 
 async def test_the_exchange_is_deleted(node: Node) -> None:
     """
-    Whoever publishes next finds out, and has it declared again.
+    The next publication fails, and has the exchange declared again.
     """
     connection = foreign(node.server)
     connection.channel().exchange_delete(node.name)
@@ -436,7 +436,7 @@ async def test_a_stream_that_has_lost_its_end_is_given_up(node: Node, lines: lis
 @pytest.mark.parametrize("mode", [STREAM], indirect=True)
 async def test_a_stream_that_is_deleted_is_another_log(node: Node, rabbit: Rabbit) -> None:
     """
-    Its epoch is new on every node, so that every reader is told of the gap.
+    All nodes switch to the epoch of the new stream, so that every subscriber gets a gap.
     """
     ears = Ears()
     other = make(rabbit, ears, stream=node.name, exchange=node.name, type=ExchangeType.TOPIC)

@@ -69,7 +69,7 @@ class Place:
 
     async def close(self) -> None:
         """
-        Both leave.
+        Close the foreign client's connection and stop the broker.
         """
         self._connection.close()
         await self.broker.stopService()
@@ -78,7 +78,7 @@ class Place:
 @pytest_twisted.async_yield_fixture(params=[QUEUE, STREAM])
 async def place(request: Any, rabbit: Rabbit) -> AsyncIterator[Place]:
     """
-    Where `news` is heard.
+    Yield a started broker that is subscribed to `news`, with a foreign client.
     """
     place = Place(rabbit, Ears(), request.param)
     await place.broker.subscribe("news")
@@ -206,7 +206,7 @@ async def test_what_we_publish_looks_so(place: Place, rabbit: Rabbit) -> None:
 
 async def test_a_channel_that_was_closed_can_be_opened_again(place: Place) -> None:
     """
-    The server's reason is told to whoever asked.
+    The failed call raises with the server's reason; the connection stays usable.
     """
     client = place.broker._pair.reader
     client.private_channels.add(7)
@@ -283,7 +283,7 @@ async def test_a_pattern_of_the_configuration(rabbit: Rabbit) -> None:
 
 async def test_what_the_stream_has_forgotten_is_a_gap(rabbit: Rabbit) -> None:
     """
-    Retention cuts whole files off; who comes back from before is told.
+    Retention deletes whole files; a client whose position is older gets a gap.
     """
     from twisted.internet import reactor
     from twisted.internet.endpoints import HostnameEndpoint

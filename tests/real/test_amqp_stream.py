@@ -27,8 +27,8 @@ COUNT = itertools.count()
 
 class TestStreamBroker(BrokerContract, HistoryContract, SharedLogContract):
     """
-    It keeps the contract of all brokers, of those that remember, and of those
-    whose log is that of all nodes.
+    The stream broker satisfies the contracts of all brokers, of brokers with a history, and of
+    brokers whose nodes share a log.
     """
 
     @pytest_twisted.async_yield_fixture

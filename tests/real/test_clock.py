@@ -1,5 +1,5 @@
 """
-Somebody sets the machine's clock: by hand, by NTP, by waking a virtual machine.
+Jumps of the machine's clock: set by hand, by NTP, or as a virtual machine wakes up.
 """
 
 from __future__ import annotations
@@ -32,7 +32,8 @@ def test_a_clock_that_is_set_hurries_and_stops_nothing(
     daemon: StartDaemon, tmp_path: Path, shift: str
 ) -> None:
     """
-    Systemd goes on hearing signs of life, so that it ends nobody; the numbers stay true.
+    Watchdog notifications continue, so that systemd does not kill the daemon; the uptime stays
+    correct.
     """
     (tmp_path / "sitecustomize.py").write_text(CLOCK)
     file = tmp_path / "shift"

@@ -281,7 +281,7 @@ def test_what_cannot_be_listened_on_is_one_sentence(
     options: tuple[str, ...], words: str, tmp_path: Path
 ) -> None:
     """
-    Somebody else's address, a folder that is not there, a certificate that is not.
+    A foreign address, a missing folder and a missing certificate each give one error line.
     """
     assert words in fails(*options, folder=tmp_path)
 
@@ -373,7 +373,7 @@ def test_a_running_request_may_finish(daemon: StartDaemon) -> None:
 
 def test_a_request_that_does_not_finish_is_not_waited_for(daemon: StartDaemon) -> None:
     """
-    After the stop time it is over, whoever is still talking.
+    The daemon ends after `stop-seconds`, also if a request is incomplete.
     """
     server = daemon("--stop-seconds=1")
     with socket.create_connection(("127.0.0.1", server.port), PATIENCE) as connection:
@@ -389,7 +389,7 @@ def test_a_request_that_does_not_finish_is_not_waited_for(daemon: StartDaemon) -
 
 def test_it_starts_again_on_the_same_port_at_once(daemon: StartDaemon) -> None:
     """
-    A reader that comes back after a restart is told of the gap.
+    A subscriber that reconnects after a restart gets a gap.
     """
     server = daemon()
     publish(server.port, channel="news", message="before")

@@ -90,7 +90,7 @@ class Reading:
 
     def end(self) -> None:
         """
-        Ctrl-C.
+        Interrupt the process group (SIGINT, as Ctrl-C does) and wait for its end.
         """
         os.killpg(self._process.pid, signal.SIGINT)
         self._process.wait(PATIENCE)
@@ -98,7 +98,7 @@ class Reading:
 
 class Walk:
     """
-    Somebody who reads a document and types what it says.
+    Runs the commands and requests that a document shows, in its order.
 
     Args:
         daemon: starts daemons.

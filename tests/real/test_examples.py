@@ -59,8 +59,9 @@ with transaction.atomic():
 @pytest.mark.limit(180)
 def test_django_tells_of_the_models_that_are_named(daemon: StartDaemon, tmp_path: Path) -> None:
     """
-    Each once it is committed; a transaction that fails tells nothing, and neither does
-    a model that was not named: whoever knows a session's id is its user.
+    Changes of the named models are published after their commit. A failed transaction publishes
+    nothing. Other models are not published either: a session's id would let a reader act as its
+    user.
     """
     server = daemon()
     source = (EXAMPLES / "django_publish.py").read_text()

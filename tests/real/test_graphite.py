@@ -170,7 +170,7 @@ async def repeat(export: Callable[[], None], until: Callable[[], bool]) -> None:
 
 def nothing() -> None:
     """
-    Export nothing.
+    Do nothing between two attempts of `repeat`.
     """
 
 
@@ -423,7 +423,7 @@ def test_graphite_web_shows_every_graph_of_the_dashboards(
 
 def test_graphite_web_stores_the_dashboard(web: Web) -> None:
     """
-    It is saved as docs/graphite.md describes, and loaded unchanged.
+    The dashboard is saved as docs/graphite.md describes, and loaded unchanged.
     """
     state = load("graphite.json")
 

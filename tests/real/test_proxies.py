@@ -152,7 +152,8 @@ def test_a_rolling_restart_refuses_no_reader(
     serve: Serve, daemon: StartDaemon, tmp_path: Path
 ) -> None:
     """
-    Nor where both nodes have been gone a moment ago: nginx asks the one that is back.
+    A reader gets status 200 also when both nodes were down a moment ago: nginx tries the node that
+    is up again.
     """
     first, second = daemon(), daemon()
     front = nginx(serve, first.port, tmp_path, other=second.port)

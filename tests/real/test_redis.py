@@ -18,13 +18,13 @@ from tests.real.redis_server import nodes, redis  # noqa: F401  # a fixture
 
 class TestRedisBroker(BrokerContract, HistoryContract, SharedLogContract):
     """
-    It keeps the contracts, and two of them share a log.
+    The redis broker satisfies all broker contracts, and two of them share a log.
     """
 
     @pytest_twisted.async_yield_fixture
     async def broker(self, redis: Server, ears: Ears) -> AsyncIterator[Any]:  # noqa: F811
         """
-        A node.
+        Yield the broker of one node, when it is ready.
         """
         async with nodes([f"127.0.0.1:{redis.port}"], [ears]) as [(broker, _)]:
             await until(broker.ready)
@@ -33,7 +33,7 @@ class TestRedisBroker(BrokerContract, HistoryContract, SharedLogContract):
     @pytest_twisted.async_yield_fixture
     async def other(self, redis: Server, other_ears: Ears) -> AsyncIterator[Any]:  # noqa: F811
         """
-        Another one.
+        Yield the broker of another node, when it is ready.
         """
         async with nodes([f"127.0.0.1:{redis.port}"], [other_ears]) as [(broker, _)]:
             await until(broker.ready)

@@ -38,8 +38,8 @@ async def test_a_forged_log(redis: Server) -> None:
 
 async def test_a_forged_offset(redis: Server) -> None:
     """
-    It would have all that comes later look old. The next mark shows it: that is
-    another log, and messages go on.
+    A forged offset would make all later messages look old. The next barrier shows it: the node
+    takes this for another log, and delivery goes on.
     """
     async with nodes([f"127.0.0.1:{redis.port}"]) as [(one, ears)], asking(redis.port) as ask:
         await one.subscribe("a")
@@ -116,8 +116,8 @@ async def test_no_memory(redis: Server, said: list[str]) -> None:
 
 async def test_a_flood_without_numbers(redis: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     """
-    What waits for its number is bounded, whoever else was heard; what is given
-    up is a gap, as soon as redis takes it.
+    The messages that wait for a number are bounded, whatever other channels receive. What is
+    dropped becomes a gap, as soon as redis accepts writes.
     """
     monkeypatch.setattr("rt_twisted.brokers.redis.sequencer.MAX_PENDING_BYTES", 100_000)
     async with nodes([f"127.0.0.1:{redis.port}"]) as [(one, ears)], asking(redis.port) as ask:

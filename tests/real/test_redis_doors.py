@@ -207,7 +207,7 @@ async def test_who_does_not_answer_is_said_to(redis: Server, said: list[str]) ->
 
 async def test_a_stop_is_no_failure(redis: Server, daemon: StartDaemon) -> None:
     """
-    Whoever watches the log for errors is not woken by each deployment.
+    A restart of the daemon logs no error, so that deployments do not raise alarms.
     """
     server = daemon("--broker=redis", f"--redis-port={redis.port}")
     await until(lambda: "is connected" in server.log)
@@ -235,8 +235,8 @@ async def test_its_state_is_said_once(redis: Server, said: list[str]) -> None:
 
 async def test_sentinel(serve: Serve, tmp_path: Path) -> None:
     """
-    The master dies, a replica takes over: nodes follow, and go on publishing;
-    what the replica has not got is told as another log.
+    When the master dies and a replica takes over, the nodes follow it and can publish. If the
+    replica lacks messages, the nodes report another log.
     """
     master = start_redis(serve)
     replica = start_redis(serve, "--replicaof", "127.0.0.1", str(master.port))

@@ -89,7 +89,7 @@ class Log:
     @property
     def messages(self) -> list[Message]:
         """
-        In order.
+        Return the messages in the order of their offsets.
         """
         ordered = sorted(self.by_position.items(), key=lambda item: item[0].offset)
         return [Message(channel, data, position) for position, (channel, data) in ordered]
@@ -205,7 +205,7 @@ async def test_too_slow_for_redis(redis: Server) -> None:
 
 async def test_what_is_forgotten_is_said(redis: Server) -> None:
     """
-    Who was away for longer than redis remembers hears of a gap, where it is.
+    A node that was away for longer than the retention reports a gap, at its position.
     """
     async with proxies(redis.port, 1) as [way]:
         urls = [f"127.0.0.1:{way.port}", f"127.0.0.1:{redis.port}"]
@@ -304,7 +304,7 @@ async def test_without_redis(redis: Server, clean_reactor: Any) -> None:
 
 async def test_too_much_was_missed(redis: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     """
-    What has no room while a node comes back is a gap, and nothing of it is told twice.
+    Messages that exceed the limit while a node catches up become a gap; none is delivered twice.
     """
     monkeypatch.setattr("rt_twisted.brokers.redis.receiver.MAX_FETCHED", 1000)
     monkeypatch.setattr("rt_twisted.brokers.redis.history.CHUNK", 1)

@@ -20,7 +20,7 @@ __all__ = ["redis"]  # a fixture
 
 async def test_last_positions_are_evicted(redis: Server) -> None:
     """
-    Whoever comes back hears of a gap: nobody knows any more what was on its channels.
+    A client that returns gets a gap, as the last positions of its channels are lost.
     """
     async with nodes([f"127.0.0.1:{redis.port}"]) as [(one, ears)], asking(redis.port) as ask:
         start = await one.subscribe("a")

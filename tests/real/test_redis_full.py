@@ -87,7 +87,8 @@ async def test_a_full_memory_is_seen_and_readers_are_served(
 
 async def test_it_was_full_when_it_stopped(serve: Serve, said: list[str]) -> None:
     """
-    It comes back full: readers are heard and get their replay, as before.
+    A redis that restarts without free memory still serves subscriptions and replays; it only
+    rejects publications.
     """
     server = start_redis(serve, "--appendonly", "yes")
     async with nodes([f"127.0.0.1:{server.port}"]) as [(one, ears)]:

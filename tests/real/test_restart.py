@@ -72,8 +72,8 @@ class Callers:
 
 def test_one_daemon_takes_over_from_another(daemon: StartDaemon, tmp_path: Path) -> None:
     """
-    `--reuse-port`: the new one starts on the same port, the old one is told to
-    end, three times, while eight callers connect all the time: not one is refused.
+    With `--reuse-port` a new daemon starts on the same port and the old one gets SIGTERM, three
+    times, while eight callers connect without pause: no connection is refused.
     """
     port = free_port()
     old = daemon("--reuse-port=1", port=port)
@@ -190,7 +190,7 @@ class Systemd:
 
     def hears(self, words: str) -> None:
         """
-        Wait until it is told *words*; signs of life are passed over.
+        Wait for a notification with *words*; skip watchdog notifications.
         """
         while True:
             told = self._socket.recv(4096).decode()
@@ -230,8 +230,8 @@ def test_systemd_is_told_what_happens(daemon: StartDaemon, tmp_path: Path) -> No
 
 def test_a_socket_that_stays_open_refuses_nobody(serve: Serve, tmp_path: Path) -> None:
     """
-    Socket activation: whoever comes between the end of one daemon and the start of
-    the next waits in the socket, and is served.
+    Socket activation: a client that connects between the end of one daemon and the start of the
+    next waits in the socket, and is served.
     """
     with socket.create_server(("127.0.0.1", 0), backlog=512) as held:
         port = held.getsockname()[1]

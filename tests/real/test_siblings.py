@@ -24,26 +24,26 @@ from tests.pems import Authority
 from tests.real.conftest import PATIENCE, free_port
 from tests.real.socketio_peers import Peer
 from tests.real.test_socketio import KINDS, TRANSPORTS, Connect, connect
-from tests.real.test_workers import Crew, Start, broker, crew, relay, settled
+from tests.real.test_workers import Start, WorkerDaemon, broker, relay, settled, start_workers
 from tests.unit.net.test_tls import trusting
 
-__all__ = ["broker", "connect", "crew", "relay"]  # fixtures
+__all__ = ["broker", "connect", "relay", "start_workers"]  # fixtures
 
 POLLING = "/socket.io/?EIO=4&transport=polling"
 UNKNOWN = {"code": 1, "message": "Session ID unknown"}
 
 
 @pytest.fixture
-def daemon_of_three(crew: Start) -> Crew:
+def daemon_of_three(start_workers: Start) -> WorkerDaemon:
     """
     A daemon with three workers, all of which are up.
     """
-    return crew().up()
+    return start_workers().up()
 
 
 class Client:
     """
-    Says what it is told on a connection of its own, as browsers do with several.
+    An HTTP client with one connection; a browser uses several of them.
 
     Args:
         port: of the daemon, or the path of its unix socket.
@@ -137,7 +137,7 @@ def worker_of(path: str) -> int:
 
 
 @pytest.fixture
-def path(daemon_of_three: Crew) -> str:
+def path(daemon_of_three: WorkerDaemon) -> str:
     """
     Of the polls of a session.
     """
@@ -145,7 +145,7 @@ def path(daemon_of_three: Crew) -> str:
 
 
 @pytest.fixture
-def strangers(daemon_of_three: Crew, path: str) -> Iterator[list[Client]]:
+def strangers(daemon_of_three: WorkerDaemon, path: str) -> Iterator[list[Client]]:
     """
     Connections, of which nearly all are to workers that do not have the session.
     """
@@ -156,7 +156,9 @@ def strangers(daemon_of_three: Crew, path: str) -> Iterator[list[Client]]:
 
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
-def test_clients_as_they_come(transport: str, daemon_of_three: Crew, connect: Connect) -> None:
+def test_clients_as_they_come(
+    transport: str, daemon_of_three: WorkerDaemon, connect: Connect
+) -> None:
     """
     Real clients that know nothing of workers: each hears all that the others emit.
     """
@@ -191,7 +193,7 @@ def test_other_requests_on_a_connection_that_was_passed_on(
     path: str, strangers: list[Client]
 ) -> None:
     """
-    It is as good as any other.
+    A connection that was passed on serves other requests as any connection does.
     """
     for client in strangers:
         assert client.ask(path, b"3") == "ok"
@@ -199,7 +201,9 @@ def test_other_requests_on_a_connection_that_was_passed_on(
         assert client.ask("/socket.io/?EIO=4&transport=polling&sid=nobody") == UNKNOWN
 
 
-def test_a_poll_that_waits(path: str, strangers: list[Client], daemon_of_three: Crew) -> None:
+def test_a_poll_that_waits(
+    path: str, strangers: list[Client], daemon_of_three: WorkerDaemon
+) -> None:
     """
     What is published later answers it; a client that goes away ends its session.
     """
@@ -243,7 +247,7 @@ def test_bodies(path: str, strangers: list[Client]) -> None:
 
 def test_a_client_that_waits_to_be_asked_for_the_body(path: str, strangers: list[Client]) -> None:
     """
-    `Expect: 100-continue` is answered by whoever reads it (RFC 9110, 10.1.1).
+    `Expect: 100-continue` is answered by the worker that reads the body (RFC 9110, 10.1.1).
     """
     for client in strangers[:6]:
         whole = request(path, b"3", extra="Expect: 100-continue\r\n")
@@ -281,7 +285,7 @@ def test_what_cannot_be_passed_on(path: str, strangers: list[Client]) -> None:
 
 def test_ids_that_nobody_made(path: str, strangers: list[Client]) -> None:
     """
-    Whoever is asked refuses them.
+    Every worker rejects session ids that no worker created.
     """
     mark = path.partition("sid=")[2].partition("w")[0]
     for number in ("0", "4", "99999999999999999999", "-1", "1", "2", "3", ""):
@@ -290,9 +294,10 @@ def test_ids_that_nobody_made(path: str, strangers: list[Client]) -> None:
                 assert client.ask(f"{POLLING}&sid={sid}") == UNKNOWN
 
 
-def test_a_worker_that_was_killed(daemon_of_three: Crew, path: str) -> None:
+def test_a_worker_that_was_killed(daemon_of_three: WorkerDaemon, path: str) -> None:
     """
-    Its sessions are over, and clients are told so by the one that comes after it.
+    The sessions of a killed worker end; its successor answers their clients that the session is
+    unknown.
     """
     os.kill(daemon_of_three.pids()[worker_of(path) - 1], signal.SIGKILL)
     for _ in range(6):
@@ -300,7 +305,7 @@ def test_a_worker_that_was_killed(daemon_of_three: Crew, path: str) -> None:
             assert client.ask(path) == UNKNOWN
 
 
-def test_a_worker_that_takes_nothing(daemon_of_three: Crew, path: str) -> None:
+def test_a_worker_that_takes_nothing(daemon_of_three: WorkerDaemon, path: str) -> None:
     """
     So many connections wait for it, and the next ones are refused at once; afterwards
     those that waited are answered.
@@ -327,7 +332,7 @@ def test_a_worker_that_takes_nothing(daemon_of_three: Crew, path: str) -> None:
         client.line.close()
 
 
-def test_by_tls(crew: Start, tmp_path: Path) -> None:
+def test_by_tls(start_workers: Start, tmp_path: Path) -> None:
     """
     TLS cannot be given away: the worker that has it carries the bytes, of polls as well as
     of a websocket.
@@ -335,7 +340,7 @@ def test_by_tls(crew: Start, tmp_path: Path) -> None:
     authority = Authority(tmp_path)
     certificate, key = authority.pair("server", "localhost", "127.0.0.1")
     port = free_port()
-    daemon = crew(
+    daemon = start_workers(
         "--use-ssl=1", f"--ssl-port={port}", f"--ssl-cert={certificate}", f"--ssl-key={key}"
     ).up()
     secure = trusting(authority)
@@ -359,13 +364,13 @@ def test_by_tls(crew: Start, tmp_path: Path) -> None:
     settled(lambda: daemon.stats()["readers"]["now"] <= 1)
 
 
-def test_the_address_behind_a_proxy_line(crew: Start, tmp_path: Path) -> None:
+def test_the_address_behind_a_proxy_line(start_workers: Start, tmp_path: Path) -> None:
     """
     PROXY protocol: who is counted and logged is the client, wherever it is served.
     """
     port = free_port()
     log = tmp_path / "access.log"
-    crew(f"--endpoint=haproxy:tcp:{port}:interface=127.0.0.1", f"--access-log={log}").up()
+    start_workers(f"--endpoint=haproxy:tcp:{port}:interface=127.0.0.1", f"--access-log={log}").up()
     line = b"PROXY TCP4 192.0.2.7 127.0.0.1 4711 80\r\n"
     with Client(port) as client:
         client.say(line)
@@ -378,12 +383,12 @@ def test_the_address_behind_a_proxy_line(crew: Start, tmp_path: Path) -> None:
     assert {text.split()[0] for text in log.read_text().splitlines()} == {"192.0.2.7"}
 
 
-def test_by_a_unix_socket(crew: Start, tmp_path: Path) -> None:
+def test_by_a_unix_socket(start_workers: Start, tmp_path: Path) -> None:
     """
     As nginx may come: all workers accept from one socket.
     """
     where = tmp_path / "socket"
-    daemon = crew(f"--endpoint=unix:{where}").up()
+    daemon = start_workers(f"--endpoint=unix:{where}").up()
     path = opened(where)
     for _ in range(20):
         for at in (where, daemon.port):
@@ -392,7 +397,7 @@ def test_by_a_unix_socket(crew: Start, tmp_path: Path) -> None:
                 assert client.ask("/healthz") == "alive\n"
 
 
-def test_http_1_0(path: str, daemon_of_three: Crew) -> None:
+def test_http_1_0(path: str, daemon_of_three: WorkerDaemon) -> None:
     """
     nginx speaks it by default to who is behind it.
     """

@@ -312,7 +312,7 @@ def test_clients_reconnect_to_a_restarted_daemon(
     kind: str, daemon: StartDaemon, connect: Connect
 ) -> None:
     """
-    It has forgotten all messages: a client that sends its position gets a gap.
+    A restarted daemon has no messages: a client that sends its position gets a gap.
     """
     server = daemon(*ROUTES)
     peer = connect(kind, server.url)
@@ -428,7 +428,7 @@ def test_the_example_application(
     kind: str, transport: str, daemon: StartDaemon, connect: Connect
 ) -> None:
     """
-    It has a namespace, rejects clients, and acknowledges an event that all clients get.
+    The example has a namespace, rejects clients, and acknowledges an event that all clients get.
     """
     server = daemon(
         r"--route=^/live/ socket.io:app=socketio_chat.Chat",

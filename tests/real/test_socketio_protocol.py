@@ -116,7 +116,7 @@ def code(body: bytes) -> Any:
 
 def test_the_first_poll_describes_the_session(daemon: StartDaemon) -> None:
     """
-    It has the session's id and its times.
+    The first poll returns the session's id, its intervals and its limits.
     """
     http = SessionHttp(daemon(*ROUTES, "--socketio-ping-interval=3", "--socketio-max-payload=1000"))
     status, body = http.request("GET", "EIO=4&transport=polling")
@@ -369,7 +369,7 @@ def test_a_poll_fails_when_the_daemon_stops(version: int, daemon: StartDaemon) -
 
 def test_a_client_that_recovers_without_an_offset_is_new(daemon: StartDaemon) -> None:
     """
-    It was disconnected before it received anything: it joins again, and gets the replay.
+    A client that was disconnected before it received anything joins again, and gets the replay.
     """
     server = daemon(*ROUTES)
     publish(server, "a", b"first")
@@ -477,7 +477,7 @@ def test_clients_of_revision_3_ping(daemon: StartDaemon) -> None:
 @pytest.mark.parametrize("version", [3, 4])
 def test_a_silent_client_times_out(version: int, daemon: StartDaemon) -> None:
     """
-    It is closed an interval and a timeout after its last packet, on either transport.
+    A session ends an interval and a timeout after its last packet, on either transport.
     """
     server = daemon(*ROUTES, "--socketio-ping-interval=1", "--socketio-ping-timeout=1")
     http = SessionHttp(server, version)
@@ -512,7 +512,7 @@ def test_handshakes_do_not_count_as_subscribers(version: int, daemon: StartDaemo
 
 def test_a_client_without_a_namespace_is_closed(daemon: StartDaemon) -> None:
     """
-    It has `socketio-connect-seconds`.
+    A client must connect to a namespace within `socketio-connect-seconds`.
     """
     with websocket(daemon(*ROUTES, "--socketio-connect-seconds=1")) as socket:
         assert is_closed(socket)
@@ -571,7 +571,7 @@ def test_an_upgrade_between_portions_loses_nothing(daemon: StartDaemon) -> None:
 
 def test_a_session_polls_on_after_a_failed_upgrade(daemon: StartDaemon) -> None:
     """
-    It may try again.
+    The session stays usable by polls, and the client may try the upgrade again.
     """
     server = daemon(*ROUTES, "--socketio-upgrade-seconds=1")
     http = SessionHttp(server)

@@ -269,7 +269,7 @@ BIG = "x" * 100_000
 async def test_a_full_disk(disk: Disk, daemon: StartDaemon) -> None:
     """
     The outage and its end are logged once. Meanwhile subscribers receive all messages, and
-    publishers are told that they are not durable. After it all of them survive a kill.
+    publishers learn that they are not durable. After it all of them survive a kill.
     """
     server = daemon(*MUCH, f"--history-file={disk.folder / 'log'}")
     reader = Reader(server.port, ["a"])
@@ -356,7 +356,7 @@ def test_a_read_only_disk_at_the_start(small: Path, daemon: StartDaemon) -> None
 
 def test_a_damaged_file(daemon: StartDaemon, tmp_path: Path) -> None:
     """
-    It is logged and moved aside; a new log begins, and subscribers get a gap.
+    A damaged history file is logged and moved aside; a new log begins, and subscribers get a gap.
     """
     file = tmp_path / "log"
     server = daemon(f"--history-file={file}")

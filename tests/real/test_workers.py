@@ -1,6 +1,6 @@
 """
-A daemon of several processes, started as a user does: one daemon to its readers, its
-publishers, systemd and whoever looks at its numbers.
+A daemon of several processes, started as a user does: subscribers, publishers, systemd and
+monitoring see one daemon.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from tests.unit.net.test_tls import trusting
 SIZE = 3
 
 
-class Crew:
+class WorkerDaemon:
     """
     A daemon with workers.
 
@@ -49,7 +49,7 @@ class Crew:
         self.port = server.port
         self.size = size
 
-    def up(self, size: int | None = None) -> Crew:
+    def up(self, size: int | None = None) -> WorkerDaemon:
         """
         Wait until so many workers have come up, since the start.
         """
@@ -59,7 +59,7 @@ class Crew:
 
     def ask(self, path: str, timeout: float = PATIENCE) -> bytes:
         """
-        What GET answers, whoever answers.
+        Return the body that GET *path* returns, from any of the processes.
         """
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=timeout)
         with closing(connection):
@@ -71,13 +71,13 @@ class Crew:
 
     def stats(self, timeout: float = PATIENCE) -> Any:
         """
-        All numbers.
+        Return all statistics of `/stats`.
         """
         return json.loads(self.ask("/stats?format=full", timeout))
 
     def metrics(self) -> dict[str, float]:
         """
-        Prometheus' samples.
+        Return the samples of `/metrics` by name.
         """
         lines = self.ask("/metrics").decode().splitlines()
         pairs = [line.rsplit(" ", 1) for line in lines if not line.startswith("#")]
@@ -159,7 +159,7 @@ def files(pid: int) -> list[str]:
     return found
 
 
-Start = Callable[..., Crew]
+Start = Callable[..., WorkerDaemon]
 Broker = tuple[list[str], dict[str, str]]  # options and environment of its daemons
 BOTH = pytest.mark.parametrize("broker", ["relay", "redis"], indirect=True)
 
@@ -188,7 +188,7 @@ def broker(request: pytest.FixtureRequest, serve: Serve) -> Broker:
 
 
 @pytest.fixture
-def crew(daemon: StartDaemon, broker: Broker) -> Start:
+def start_workers(daemon: StartDaemon, broker: Broker) -> Start:
     """
     Starts daemons with workers.
     """
@@ -196,7 +196,7 @@ def crew(daemon: StartDaemon, broker: Broker) -> Start:
 
     def start(
         *options: str, size: int = SIZE, env: dict[str, str] | None = None, **more: Any
-    ) -> Crew:
+    ) -> WorkerDaemon:
         server = daemon(
             f"--workers={size}",
             *shared,
@@ -204,7 +204,7 @@ def crew(daemon: StartDaemon, broker: Broker) -> Start:
             environment=environment | (env or {}),
             **more,
         )
-        return Crew(server, size)
+        return WorkerDaemon(server, size)
 
     return start
 
@@ -213,12 +213,12 @@ def crew(daemon: StartDaemon, broker: Broker) -> Start:
 
 
 @BOTH
-async def test_everybody_hears_everything_once(crew: Start) -> None:
+async def test_everybody_hears_everything_once(start_workers: Start) -> None:
     """
     Readers are dealt out to all workers, publishers too; each reader hears each message
     once and in the same order, and the numbers are those of all.
     """
-    daemon = crew().up()
+    daemon = start_workers().up()
     readers = [Reader(daemon.port, ["news"]) for _ in range(90)]
     async with leaving(readers), publishers(daemon.server, 8) as senders:
         await join_all(readers)
@@ -241,12 +241,12 @@ async def test_everybody_hears_everything_once(crew: Start) -> None:
 
 
 @BOTH
-async def test_a_worker_that_is_killed_is_replaced(crew: Start) -> None:
+async def test_a_worker_that_is_killed_is_replaced(start_workers: Start) -> None:
     """
-    kill -9, four times while publishers publish: its readers come back to whoever is
-    there, and nobody misses or repeats anything. No counter goes back.
+    Workers are killed with SIGKILL, four times while publishers publish. Their readers reconnect to
+    the other workers, and no reader misses or repeats a message. No counter decreases.
     """
-    daemon = crew().up()
+    daemon = start_workers().up()
     readers = [Reader(daemon.port, ["news"]) for _ in range(30)]
     published = 0
 
@@ -291,11 +291,11 @@ async def test_a_worker_that_is_killed_is_replaced(crew: Start) -> None:
     assert daemon.server.log.count("ended by SIGKILL after") == 4
 
 
-def test_a_worker_that_is_told_to_stop_is_replaced(crew: Start) -> None:
+def test_a_worker_that_is_told_to_stop_is_replaced(start_workers: Start) -> None:
     """
     SIGTERM to one worker: another takes its place, the others go on.
     """
-    daemon = crew().up()
+    daemon = start_workers().up()
     before = daemon.pids()
     os.kill(before[0], signal.SIGTERM)
     daemon.up(SIZE + 1)
@@ -306,12 +306,12 @@ def test_a_worker_that_is_told_to_stop_is_replaced(crew: Start) -> None:
     assert "ended by status 0 after" in daemon.server.log
 
 
-def test_a_worker_that_cannot_be_started_is_tried_again(crew: Start) -> None:
+def test_a_worker_that_cannot_be_started_is_tried_again(start_workers: Start) -> None:
     """
     For a moment the parent gets no descriptors, at another place each time: when it gets
     them again, the worker is there, and nothing is left of the tries.
     """
-    daemon = crew().up()
+    daemon = start_workers().up()
     parent = daemon.server.pid
     before = os.listdir(f"/proc/{parent}/fd")
     limits = resource.prlimit(parent, resource.RLIMIT_NOFILE)
@@ -328,14 +328,14 @@ def test_a_worker_that_cannot_be_started_is_tried_again(crew: Start) -> None:
     settled(lambda: len(os.listdir(f"/proc/{parent}/fd")) == len(before))
 
 
-def test_nobody_is_sent_to_a_worker_that_cannot_start(crew: Start, tmp_path: Path) -> None:
+def test_nobody_is_sent_to_a_worker_that_cannot_start(start_workers: Start, tmp_path: Path) -> None:
     """
     One that ends at once again and again is tried again less and less often; meanwhile
     the others serve everybody, and the parent stays.
     """
     file = tmp_path / "a.conf"
     file.write_text("")
-    daemon = crew(f"--config={file}").up()
+    daemon = start_workers(f"--config={file}").up()
     file.write_text("retry = soon\n")
     os.kill(daemon.pids()[1], signal.SIGKILL)
     settled(lambda: daemon.server.log.count("worker 2 (pid") >= 4)
@@ -353,12 +353,12 @@ def test_nobody_is_sent_to_a_worker_that_cannot_start(crew: Start, tmp_path: Pat
     assert daemon.stop() == 0
 
 
-def test_one_that_does_not_answer_is_left_out_and_said(crew: Start) -> None:
+def test_one_that_does_not_answer_is_left_out_and_said(start_workers: Start) -> None:
     """
     A worker that hangs holds nobody up who looks at the numbers: it is `silent`, and
     what it had counted stays in the sums.
     """
-    daemon = crew().up()
+    daemon = start_workers().up()
     pids = daemon.pids()
     for number in range(30):
         assert publish(daemon.port, channel="news", message=f"m{number}") == 200
@@ -373,13 +373,15 @@ def test_one_that_does_not_answer_is_left_out_and_said(crew: Start) -> None:
     settled(lambda: daemon.stats()["workers"][0]["state"] == "up")
 
 
-def test_a_worker_that_hangs_is_replaced_and_says_where(crew: Start, tmp_path: Path) -> None:
+def test_a_worker_that_hangs_is_replaced_and_says_where(
+    start_workers: Start, tmp_path: Path
+) -> None:
     """
     One that hangs in somebody's own code, and one that is stopped and can say nothing:
     each is ended and another takes its place.
     """
     (tmp_path / "hanging.py").write_text(HANGING)
-    daemon = crew(
+    daemon = start_workers(
         "--worker-timeout=3",
         "--route=^/hang$ hanging.Hang",
         "--route=^/stats$ stats",
@@ -421,11 +423,11 @@ def hangs_here():
 """
 
 
-def test_a_parent_that_was_stopped_ends_nobody(crew: Start) -> None:
+def test_a_parent_that_was_stopped_ends_nobody(start_workers: Start) -> None:
     """
-    It hears first what its workers said meanwhile.
+    A parent that was stopped reads the pending reports of its workers before it judges them silent.
     """
-    daemon = crew("--worker-timeout=5").up()
+    daemon = start_workers("--worker-timeout=5").up()
     before = daemon.pids_when_up()
     daemon.server.send(signal.SIGSTOP)
     time.sleep(7)  # longer than the timeout: that is what it is about
@@ -440,12 +442,12 @@ def test_the_numbers_are_known_while_workers_wait_for_the_broker(daemon: StartDa
     One that is asked before it has said that it is up gets an answer all the same.
     """
     server = daemon(f"--workers={SIZE}", "--broker=redis", f"--redis-port={free_port()}")
-    said = Crew(server, SIZE).stats()
+    said = WorkerDaemon(server, SIZE).stats()
 
     assert {worker["state"] for worker in said["workers"]} <= {"starting", "up"}
 
 
-def _stats_of_another(daemon: Crew) -> Any:
+def _stats_of_another(daemon: WorkerDaemon) -> Any:
     """
     Ask until a worker that does not hang gets the question.
     """
@@ -459,14 +461,14 @@ def _stats_of_another(daemon: Crew) -> Any:
 # Signals.
 
 
-async def test_a_reload_reaches_all_and_drops_nobody(crew: Start, tmp_path: Path) -> None:
+async def test_a_reload_reaches_all_and_drops_nobody(start_workers: Start, tmp_path: Path) -> None:
     """
     SIGHUP to the parent: all workers take on the file as it is now, readers stay, and
     both logs that were moved away are begun anew by all.
     """
     file, log, access = tmp_path / "a.conf", tmp_path / "daemon.log", tmp_path / "access.log"
     file.write_text(f"access-log = {access}\n")
-    daemon = crew(f"--config={file}", "--log-format=json").up()
+    daemon = start_workers(f"--config={file}", "--log-format=json").up()
     readers = [Reader(daemon.port, ["news"]) for _ in range(30)]
     async with leaving(readers):
         await join_all(readers)
@@ -493,13 +495,13 @@ async def test_a_reload_reaches_all_and_drops_nobody(crew: Start, tmp_path: Path
     assert all(re.fullmatch(line, each) for each in access.read_text().splitlines())
 
 
-def test_a_log_that_is_moved_away_is_let_go(crew: Start, tmp_path: Path) -> None:
+def test_a_log_that_is_moved_away_is_let_go(start_workers: Start, tmp_path: Path) -> None:
     """
     By the parent too, which only looks whether it can be opened: who deletes it gets
     the disk's room back.
     """
     path = tmp_path / "access.log"
-    daemon = crew(f"--access-log={path}").up()
+    daemon = start_workers(f"--access-log={path}").up()
     everybody = [daemon.server.pid, *children(daemon.server.pid)]
     path.rename(tmp_path / "access.log.1")
     daemon.server.send(signal.SIGHUP)
@@ -507,12 +509,12 @@ def test_a_log_that_is_moved_away_is_let_go(crew: Start, tmp_path: Path) -> None
     settled(lambda: not any("access.log.1" in name for pid in everybody for name in files(pid)))
 
 
-def test_sigusr1_opens_every_log_again(crew: Start, tmp_path: Path) -> None:
+def test_sigusr1_opens_every_log_again(start_workers: Start, tmp_path: Path) -> None:
     """
     The parent and each worker write to the new files, and read no settings again.
     """
     path = tmp_path / "access.log"
-    daemon = crew(f"--access-log={path}").up()
+    daemon = start_workers(f"--access-log={path}").up()
     everybody = [daemon.server.pid, *children(daemon.server.pid)]
     path.rename(tmp_path / "access.log.1")
     daemon.server.send(signal.SIGUSR2)
@@ -530,21 +532,21 @@ def test_a_reload_reaches_who_is_starting(daemon: StartDaemon, tmp_path: Path) -
     file = tmp_path / "a.conf"
     file.write_text("")
     options = [f"--workers={SIZE}", "--broker=redis", f"--redis-port={free_port()}"]
-    crew = Crew(daemon(f"--config={file}", *options), SIZE).up()
-    os.kill(crew.pids()[0], signal.SIGKILL)
-    settled(lambda: crew.server.log.count("no stats key is set") == SIZE + 1)
+    start_workers = WorkerDaemon(daemon(f"--config={file}", *options), SIZE).up()
+    os.kill(start_workers.pids()[0], signal.SIGKILL)
+    settled(lambda: start_workers.server.log.count("no stats key is set") == SIZE + 1)
     file.write_text("retry = 7\n")
-    crew.server.send(signal.SIGHUP)
+    start_workers.server.send(signal.SIGHUP)
 
-    settled(lambda: crew.server.log.count("reloaded, changed: retry") == SIZE)
+    settled(lambda: start_workers.server.log.count("reloaded, changed: retry") == SIZE)
 
 
-def test_sigterm_stops_all_in_good_order(crew: Start) -> None:
+def test_sigterm_stops_all_in_good_order(start_workers: Start) -> None:
     """
-    Readers are told when to come back; a request that is half here may finish; nobody
-    is left, and the status is 0. A second signal does not wait.
+    Readers get the time of their reconnect, and an incomplete request may finish. No process is
+    left, and the exit status is 0. A second signal does not wait.
     """
-    daemon = crew("--stop-seconds=20").up()
+    daemon = start_workers("--stop-seconds=20").up()
     readers = [socket.create_connection(("127.0.0.1", daemon.port), PATIENCE) for _ in range(12)]
     for reader in readers:
         reader.sendall(b"GET /?channels=news HTTP/1.0\r\nHost: a\r\n\r\n")
@@ -584,11 +586,11 @@ def test_sigterm_stops_all_in_good_order(crew: Start) -> None:
     assert daemon.server.kill(signal.SIGCONT) == 0
 
 
-def test_a_parent_that_is_killed_leaves_nobody(crew: Start) -> None:
+def test_a_parent_that_is_killed_leaves_nobody(start_workers: Start) -> None:
     """
     kill -9 of the parent: its workers end by themselves, and the port is free.
     """
-    daemon = crew().up()
+    daemon = start_workers().up()
 
     assert daemon.stop(signal.SIGKILL) == -signal.SIGKILL
     assert daemon.server.log.count("the parent is gone") == SIZE
@@ -596,14 +598,14 @@ def test_a_parent_that_is_killed_leaves_nobody(crew: Start) -> None:
     daemon.up(2 * SIZE)
 
 
-def test_systemd_hears_of_one_daemon(crew: Start, tmp_path: Path) -> None:
+def test_systemd_hears_of_one_daemon(start_workers: Start, tmp_path: Path) -> None:
     """
     READY once, when all workers are; RELOADING and READY, STOPPING: from the parent.
     """
     systemd = Systemd(tmp_path)
     file = tmp_path / "a.conf"
     file.write_text("")
-    daemon = crew(f"--config={file}", env=systemd.environment)
+    daemon = start_workers(f"--config={file}", env=systemd.environment)
     systemd.hears("READY=1")
     assert daemon.server.log.count("is up (pid") == SIZE
     systemd.hears("WATCHDOG=1")
@@ -619,7 +621,7 @@ def test_systemd_hears_of_one_daemon(crew: Start, tmp_path: Path) -> None:
 # Where it listens, and as whom.
 
 
-def test_every_kind_of_endpoint_works(crew: Start, tmp_path: Path) -> None:
+def test_every_kind_of_endpoint_works(start_workers: Start, tmp_path: Path) -> None:
     """
     TLS by setting and by endpoint, a unix socket with its mode, TCP on port 0: all
     workers take part, and one that ends takes nothing away.
@@ -627,7 +629,7 @@ def test_every_kind_of_endpoint_works(crew: Start, tmp_path: Path) -> None:
     authority = Authority(tmp_path)
     certificate, key = authority.pair("server", "localhost", "127.0.0.1")
     path, tls_port, ssl_port = tmp_path / "socket", free_port(), free_port()
-    daemon = crew(
+    daemon = start_workers(
         "--use-ssl=1",
         f"--ssl-port={tls_port}",
         f"--ssl-cert={certificate}",
@@ -690,7 +692,7 @@ def test_a_socket_from_systemd_is_shared(relay: dict[str, str], tmp_path: Path) 
         server = Inheriting(command, held.getsockname()[1], tmp_path, {})
         server.start()
         try:
-            daemon = Crew(server, SIZE).up()
+            daemon = WorkerDaemon(server, SIZE).up()
             os.kill(daemon.pids()[0], signal.SIGKILL)
             daemon.up(SIZE + 1)
             said = [publish(daemon.port, channel="news", message="m") for _ in range(20)]
@@ -710,7 +712,7 @@ def test_a_daemon_of_its_own_has_workers(relay: dict[str, str], tmp_path: Path) 
     for folder in (tmp_path, run, home):
         folder.mkdir(exist_ok=True)
         folder.chmod(0o777)
-    # Whoever it shall become must find Python.
+    # The user to which twistd switches must be able to read Python.
     found = [Path(sys.executable).resolve(), *Path(sys.executable).resolve().parents]
     root = os.geteuid() == 0 and all(path.stat().st_mode & 0o005 for path in found)
     (home / "key").write_text("secret")
@@ -788,12 +790,12 @@ def test_wrong_settings_are_one_sentence(
     assert "[w" not in ended.stdout
 
 
-def test_a_port_in_use_is_said_and_not_shared(crew: Start, tmp_path: Path) -> None:
+def test_a_port_in_use_is_said_and_not_shared(start_workers: Start, tmp_path: Path) -> None:
     """
     Workers' sockets could be shared with another daemon of the same user; only
     `reuse-port` does that.
     """
-    first = crew().up()
+    first = start_workers().up()
     ended = subprocess.run(
         [
             *TWISTD,
@@ -813,14 +815,14 @@ def test_a_port_in_use_is_said_and_not_shared(crew: Start, tmp_path: Path) -> No
     assert "Address already in use" in ended.stdout
 
 
-def test_one_crew_takes_over_from_another(crew: Start, tmp_path: Path) -> None:
+def test_one_crew_takes_over_from_another(start_workers: Start, tmp_path: Path) -> None:
     """
     `reuse-port`: while two listen, nobody new reaches the old one; when that ends,
     nobody is refused.
     """
     port = free_port()
-    old = crew("--reuse-port=1", port=port).up()
-    new = crew("--reuse-port=1", port=port, folder=tmp_path / "new").up()
+    old = start_workers("--reuse-port=1", port=port).up()
+    new = start_workers("--reuse-port=1", port=port, folder=tmp_path / "new").up()
     theirs = children(new.server.pid)
     for _ in range(30):
         assert sorted(new.pids()) == sorted(theirs)

@@ -62,7 +62,7 @@ class PollingPeer:
 
     def send(self, *packets: str) -> None:
         """
-        Post packets.
+        Post *packets* in one request body, and record them.
         """
         body = "\x1e".join(packets)
         if self._revision == 3:

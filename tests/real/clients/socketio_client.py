@@ -45,8 +45,8 @@ def say(*words: Any) -> None:
 
 class InOrder(engineio.Client):  # type: ignore[misc]
     """
-    Each packet is heard in a thread of its own otherwise, in whatever order those
-    get to run, attachments before what they belong to.
+    A client that handles packets in the order of their arrival. The base class handles each in a
+    thread of its own, so that attachments may overtake the packet to which they belong.
     """
 
     def __init__(self, **options: Any) -> None:
