@@ -30,7 +30,7 @@ from twisted.internet.defer import ensureDeferred
 from twisted.internet.task import LoopingCall
 from twisted.python.failure import Failure
 
-from rt_twisted.tools.clients.registry import CLIENT_TYPES, ClientType, choose
+from rt_twisted.tools.clients.registry import CLIENT_TYPES, ClientType, parse_transport
 from rt_twisted.tools.cuttest.options import CutTestOptions
 from rt_twisted.tools.cuttest.test_run import CutTest
 from rt_twisted.tools.errors import SetupError
@@ -40,7 +40,7 @@ from rt_twisted.tools.load.subscriber import ClientState
 ON_A_TERMINAL, ELSEWHERE = 0.5, 5.0  # seconds between two words about progress
 FILES_OF_A_READER = 3  # descriptors: its own, and two of the proxy
 SPARE_FILES = 128
-SHOWN = 5  # incidents that a person is told of in full
+SHOWN_INCIDENTS = 5  # incidents that a person is told of in full
 
 
 def parse(arguments: Sequence[str]) -> tuple[CutTestOptions, bool]:
@@ -126,12 +126,12 @@ def parse(arguments: Sequence[str]) -> tuple[CutTestOptions, bool]:
     if len(publish_urls) != len(urls):
         parser.error("as many --publish-url as --url, or none")
     transports = options.transport or [(CLIENT_TYPES[name], "") for name in _resuming()]
-    terms = CutTestOptions(
+    test_options = CutTestOptions(
         urls=urls,
         publish_urls=publish_urls,
         transports=transports,
         chosen=bool(options.transport),
-        readers=options.num,
+        subscribers=options.num,
         channels=channels,
         rate=options.rate,
         size=options.size,
@@ -142,11 +142,11 @@ def parse(arguments: Sequence[str]) -> tuple[CutTestOptions, bool]:
         commands=options.disturb,
         disturb_every=options.disturb_every,
         key=options.key,
-        patience=options.timeout,
+        timeout=options.timeout,
         verify=not options.insecure,
         seed=random.SystemRandom().getrandbits(32) if options.seed is None else options.seed,
     )
-    return terms, options.json
+    return test_options, options.json
 
 
 def _resuming() -> list[str]:
@@ -155,14 +155,14 @@ def _resuming() -> list[str]:
 
 def _transport(text: str) -> tuple[ClientType, str]:
     try:
-        choice, place = choose(text)
+        choice, path = parse_transport(text)
     except SetupError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
     if not choice.resumes:
         raise argparse.ArgumentTypeError(
             f"readers of {choice.name} cannot go on from where they were"
         )
-    return choice, place
+    return choice, path
 
 
 def _count(text: str) -> int:
@@ -179,18 +179,19 @@ def _number(text: str) -> float:
     return value
 
 
-def progress(trial: CutTest, seconds: float) -> str:
+def progress(test_run: CutTest, seconds: float) -> str:
     """
     How it stands, in a line.
     """
-    readers = trial.audience.readers
-    open = sum(reader.state is ClientState.OPEN for reader in readers)
-    cuts = sum(reader.receipt.cuts for reader in readers)
-    delivered = sum(reader.receipt.judge.delivered for reader in readers)
-    accepted = sum(map(trial.published.accepted, range(len(trial.terms.channels))))
+    connections = test_run.subscribers.connections
+    open = sum(subscriber.state is ClientState.OPEN for subscriber in connections)
+    cuts = sum(subscriber.context.cuts for subscriber in connections)
+    delivered = sum(subscriber.context.checker.delivered for subscriber in connections)
+    accepted = sum(map(test_run.published.accepted, range(len(test_run.options.channels))))
     return (
-        f"{seconds:6.1f} s  {trial.phase}: {open:,} of {len(readers):,} open, {cuts:,} cuts, "
-        f"{accepted:,} published, {delivered:,} delivered, {trial.faults():,} faults"
+        f"{seconds:6.1f} s  {test_run.phase}: {open:,} of {len(connections):,} open, "
+        f"{cuts:,} cuts, {accepted:,} published, {delivered:,} delivered, "
+        f"{test_run.faults():,} faults"
     )
 
 
@@ -253,7 +254,7 @@ def report(found: dict[str, Any]) -> str:
         lines.append(f"{found['still_owed']:,} deliveries had not come when it was interrupted")
     lines += [f"without {name}: {why}" for name, why in found["left_out"].items()]
     lines += [f"{count:,} x {kind}" for kind, count in found["errors"].items()]
-    for each in found["incidents"][:SHOWN]:
+    for each in found["incidents"][:SHOWN_INCIDENTS]:
         lines.append(
             f"\n{each['fault']}: {each['channel']} {each['number']} at {each['position']}, "
             f"{each['transport']} reader {each['reader']}, after {each['at']:.3f} s"
@@ -270,28 +271,28 @@ def main(arguments: Sequence[str]) -> int:
     Returns:
         the exit status.
     """
-    terms, as_json = parse(arguments)
+    options, as_json = parse(arguments)
     from twisted.internet import reactor
 
     loop: Any = reactor
     screen = sys.stderr
     terminal = screen.isatty()
 
-    def say(text: str) -> None:
+    def log(text: str) -> None:
         print(f"\r\033[K{text}" if terminal else text, file=screen, flush=True)
 
     try:
-        raise_limit(terms.readers * FILES_OF_A_READER + SPARE_FILES)
-        trial = CutTest(terms, loop, say)
+        raise_limit(options.subscribers * FILES_OF_A_READER + SPARE_FILES)
+        test_run = CutTest(options, loop, log)
     except SetupError as error:
         print(f"cuttest: {error}", file=screen)
         return 2
-    say(f"seed {terms.seed}")
+    log(f"seed {options.seed}")
     failures: list[Failure] = []
     began = loop.seconds()
 
-    def tell() -> None:
-        line = progress(trial, loop.seconds() - began)
+    def report_progress() -> None:
+        line = progress(test_run, loop.seconds() - began)
         if terminal:
             columns = shutil.get_terminal_size().columns
             screen.write(f"\r{line[: columns - 1]}\033[K")
@@ -299,12 +300,12 @@ def main(arguments: Sequence[str]) -> int:
             screen.write(line + "\n")
         screen.flush()
 
-    telling = LoopingCall(tell)
-    telling.clock = loop
-    telling.start(ON_A_TERMINAL if terminal else ELSEWHERE, now=False)
+    reporting = LoopingCall(report_progress)
+    reporting.clock = loop
+    reporting.start(ON_A_TERMINAL if terminal else ELSEWHERE, now=False)
     # Ctrl-C ends the reactor; what was found until then is told as always.
-    loop.addSystemEventTrigger("before", "shutdown", trial.finish)
-    going = ensureDeferred(trial.go())
+    loop.addSystemEventTrigger("before", "shutdown", test_run.finish)
+    going = ensureDeferred(test_run.go())
     going.addErrback(lambda reason: failures.append(reason) if loop.running else None)
     going.addBoth(lambda _: loop.stop() if loop.running else None)
     loop.run()
@@ -316,14 +317,16 @@ def main(arguments: Sequence[str]) -> int:
         else:
             failure.printTraceback(screen)
         return 2
-    found = trial.summary()
+    found = test_run.summary()
     print(
         json.dumps(found, indent=2) if as_json else report(found), end="" if not as_json else "\n"
     )
-    refused = next((feed.refused for feed in trial.feeds if feed.refused), "")
+    refused = next(
+        (generator.refused for generator in test_run.generators if generator.refused), ""
+    )
     if refused:
         print(f"cuttest: publishing was refused: {refused}", file=screen)
-    return trial.status()
+    return test_run.status()
 
 
 if __name__ == "__main__":

@@ -29,7 +29,7 @@ from twisted.internet.task import LoopingCall, deferLater
 from twisted.python.failure import Failure
 
 from rt_twisted.tools.clients.interfaces import ClientRequest
-from rt_twisted.tools.clients.registry import CLIENT_TYPES, ClientType, choose
+from rt_twisted.tools.clients.registry import CLIENT_TYPES, ClientType, parse_transport
 from rt_twisted.tools.errors import SetupError
 from rt_twisted.tools.load.charts import png_histogram, text_histogram
 from rt_twisted.tools.load.limits import raise_limit
@@ -41,7 +41,7 @@ from rt_twisted.tools.load.target import Target
 
 CHANNELS = "general,base,extras,cats,dogs"  # cyclone-sse's
 SPARE_FILES = 64  # descriptors for everything but readers
-LOOK = 0.05  # seconds between two looks whether something has come true
+POLL_INTERVAL = 0.05  # seconds between two looks whether something has come true
 TICK = 0.02  # seconds between two groups of connections
 ON_A_TERMINAL, ELSEWHERE = 0.5, 5.0  # seconds between two words about progress
 BUSY = 0.8  # of a core: above, the figures tell more of this program than of the server
@@ -107,7 +107,7 @@ def _count(text: str) -> int:
 
 def _transport(text: str) -> tuple[ClientType, str]:
     try:
-        return choose(text)
+        return parse_transport(text)
     except SetupError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
 
@@ -138,14 +138,14 @@ class Run:
         if given:
             self.names = [name for text in given for name in text.split(",") if name]
         self.shared = bool(given)  # all readers read all channels
-        self.ledger = SentLog(self.names, options.size)
-        self.crowd = LoadSubscribers(target, self.ledger, options.reconnect, reactor)
+        self.sent_log = SentLog(self.names, options.size)
+        self.subscribers = LoadSubscribers(target, self.sent_log, options.reconnect, reactor)
         self.publisher: Publisher | None = None
         if options.publish:
             url = options.publish_url or urljoin(options.url, "publish")
-            there = Target.find(reactor, url, 1, options.timeout, verify)
-            errors = self.crowd.errors
-            self.publisher = Publisher(there, options.key, self.ledger, errors, reactor)
+            publish_target = Target.find(reactor, url, 1, options.timeout, verify)
+            errors = self.subscribers.errors
+            self.publisher = Publisher(publish_target, options.key, self.sent_log, errors, reactor)
         self.phase = "connecting"
         self._reactor = reactor
         self._screen = screen
@@ -159,12 +159,12 @@ class Run:
         """
         Connect, publish, wait, hang up.
         """
-        told = LoopingCall(self._tell)
-        told.clock = self._reactor
-        told.start(ON_A_TERMINAL if self._terminal else ELSEWHERE, now=False)
-        swept = LoopingCall(self.crowd.sweep)
-        swept.clock = self._reactor
-        swept.start(1, now=False)
+        reporting = LoopingCall(self._report_progress)
+        reporting.clock = self._reactor
+        reporting.start(ON_A_TERMINAL if self._terminal else ELSEWHERE, now=False)
+        timeouts = LoopingCall(self.subscribers.abort_unanswered)
+        timeouts.clock = self._reactor
+        timeouts.start(1, now=False)
         try:
             await self._connect()
             # What lives now lives to the end: the collector need not look at it again.
@@ -172,7 +172,7 @@ class Run:
             gc.freeze()
             await self._measure()
         finally:
-            for looping in (told, swept):
+            for looping in (reporting, timeouts):
                 looping.stop()
             self.finish()
         await deferLater(self._reactor, 0)  # Twisted aborts connections in its next turn
@@ -184,88 +184,93 @@ class Run:
         if self.phase == "over":
             return
         self.phase = "over"
-        self.lost = self.crowd.lost()
-        self.open_at_end = self.crowd.states[ClientState.OPEN]
-        self.crowd.close()
+        self.lost = self.subscribers.lost()
+        self.open_at_end = self.subscribers.states[ClientState.OPEN]
+        self.subscribers.close()
         if self.publisher is not None:
             self.publisher.close()
         if self._terminal:
             self._screen.write("\r\033[K")
 
     async def _connect(self) -> None:
-        options, crowd = self.options, self.crowd
+        options, subscribers = self.options, self.subscribers
         began = self._reactor.seconds()
-        while len(crowd.readers) < options.num:
+        while len(subscribers.connections) < options.num:
             due = int((self._reactor.seconds() - began + TICK) * options.concurrency)
-            while len(crowd.readers) < min(due, options.num):
+            while len(subscribers.connections) < min(due, options.num):
                 self._add()
             await deferLater(self._reactor, TICK)
         # Those who were refused and come back later need not be waited for.
-        await self._until(lambda: not crowd.states[ClientState.CALLING], options.timeout + 2)
+        await self._until(
+            lambda: not subscribers.states[ClientState.CONNECTING], options.timeout + 2
+        )
 
     def _add(self) -> None:
-        number = len(self.crowd.readers)
+        number = len(self.subscribers.connections)
         if self.shared:
-            mine = list(range(len(self.names)))
+            numbers = list(range(len(self.names)))
         else:
-            mine = [0]
+            numbers = [0]
             if len(self.names) > 1:
-                mine.append(1 + number % (len(self.names) - 1))
+                numbers.append(1 + number % (len(self.names) - 1))
         options = self.options
         choice, place = options.transport[number % len(options.transport)]
         url = choice.url(options.url, place)
         # By turns of all of one kind: each kind has all its variants.
-        turn = number // len(options.transport)
-        asking = ClientRequest(url, [self.names[each] for each in mine], turn, options.size)
-        self.crowd.add(mine, partial(choice.make, asking), choice.name)
+        index = number // len(options.transport)
+        client_request = ClientRequest(
+            url, [self.names[each] for each in numbers], index, options.size
+        )
+        self.subscribers.add(numbers, partial(choice.make, client_request), choice.name)
 
     async def _measure(self) -> None:
-        options, crowd, ledger = self.options, self.crowd, self.ledger
-        if not crowd.states[ClientState.OPEN] and not options.reconnect:
+        options, subscribers, sent_log = self.options, self.subscribers, self.sent_log
+        if not subscribers.states[ClientState.OPEN] and not options.reconnect:
             return
         self.phase = "measuring"
         began, processor = self._reactor.seconds(), time.process_time()
         seconds = options.seconds
         if seconds is None:
             seconds = float("inf") if options.messages else 10.0
-        asked = options.messages or float("inf")
+        limit = options.messages or float("inf")
         if self.publisher is not None:
             written = 0
-            while written < asked:
+            while written < limit:
                 passed = self._reactor.seconds() - began
-                while written < min(asked, passed * options.publish) and passed < seconds:
+                while written < min(limit, passed * options.publish) and passed < seconds:
                     self.publisher.add()
                     written += 1
                 self.publisher.push()
                 if passed >= seconds:
                     break
                 rest = (written + 1) / options.publish - passed
-                await deferLater(self._reactor, min(max(rest, 0.001), LOOK))
+                await deferLater(self._reactor, min(max(rest, 0.001), POLL_INTERVAL))
             # Its own answers keep it going.
             await self._until(lambda: self.publisher is None or self.publisher.idle, options.grace)
         else:
-            await self._until(lambda: crowd.others >= asked or self._abandoned(), seconds)
+            await self._until(lambda: subscribers.others >= limit or self._all_closed(), seconds)
         self._measured = self._reactor.seconds() - began
         self._busy = (time.process_time() - processor) / max(self._measured, 1e-3)
-        if ledger.accepted:
+        if sent_log.accepted:
             self.phase = "waiting for the last"
-            await self._until(lambda: not crowd.lost() or self._abandoned(), options.grace)
+            await self._until(lambda: not subscribers.lost() or self._all_closed(), options.grace)
 
-    def _abandoned(self) -> bool:
-        return not self.options.reconnect and not self.crowd.states[ClientState.OPEN]
+    def _all_closed(self) -> bool:
+        return not self.options.reconnect and not self.subscribers.states[ClientState.OPEN]
 
     async def _until(self, condition: Any, seconds: float) -> None:
         end = self._reactor.seconds() + seconds
         while not condition() and self._reactor.seconds() < end:
-            await deferLater(self._reactor, LOOK)
+            await deferLater(self._reactor, POLL_INTERVAL)
 
-    def _tell(self) -> None:
-        crowd = self.crowd
+    def _report_progress(self) -> None:
+        subscribers = self.subscribers
         line = (
             f"{self._reactor.seconds() - self._began:6.1f} s  {self.phase}: "
-            f"{crowd.states[ClientState.OPEN]:,} of {len(crowd.readers):,} open, "
-            f"{self.ledger.accepted:,} published, {crowd.delivered:,} delivered, "
-            f"{crowd.errors.total():,} errors, p50 {crowd.latency.percentile(0.5) * 1e3:.1f} ms"
+            f"{subscribers.states[ClientState.OPEN]:,} of {len(subscribers.connections):,} open, "
+            f"{self.sent_log.accepted:,} published, {subscribers.delivered:,} delivered, "
+            f"{subscribers.errors.total():,} errors, "
+            f"p50 {subscribers.latency.percentile(0.5) * 1e3:.1f} ms"
         )
         if self._terminal:
             columns = shutil.get_terminal_size().columns
@@ -278,34 +283,34 @@ class Run:
         """
         All that was found, ready for JSON; times are milliseconds.
         """
-        crowd, ledger = self.crowd, self.ledger
+        subscribers, sent_log = self.subscribers, self.sent_log
         return {
             "url": self.options.url,
             "readers": {
                 "asked": self.options.num,
-                "opened": crowd.ever_open,
+                "opened": subscribers.ever_open,
                 "open_at_end": self.open_at_end,
-                "reconnects": crowd.reconnects,
+                "reconnects": subscribers.reconnects,
             },
-            "connect_ms": crowd.connecting.summary(),
+            "connect_ms": subscribers.connecting.summary(),
             "seconds": round(self._measured, 3),
-            "published": ledger.accepted,
-            "unsure": len(ledger.unsure),
-            "delivered": crowd.delivered,
-            "latency_ms": crowd.latency.summary(),
+            "published": sent_log.accepted,
+            "unsure": len(sent_log.unconfirmed),
+            "delivered": subscribers.delivered,
+            "latency_ms": subscribers.latency.summary(),
             "transports": {
                 name: {"delivered": latencies.count, "latency_ms": latencies.summary()}
                 for name, latencies in (
-                    crowd.transports.items() if len(crowd.transports) > 1 else ()
+                    subscribers.transports.items() if len(subscribers.transports) > 1 else ()
                 )
             },
             "lost": self.lost,
-            "repeated": crowd.wrong["repeated"],
-            "out_of_order": crowd.wrong["out of order"],
-            "stray": crowd.wrong["stray"],
-            "gaps": crowd.gaps,
-            "other_events": crowd.others,
-            "errors": dict(crowd.errors.most_common()),
+            "repeated": subscribers.wrong["repeated"],
+            "out_of_order": subscribers.wrong["out of order"],
+            "stray": subscribers.wrong["stray"],
+            "gaps": subscribers.gaps,
+            "other_events": subscribers.others,
+            "errors": dict(subscribers.errors.most_common()),
             "client_busy": round(self._busy, 2),
         }
 
@@ -313,24 +318,24 @@ class Run:
         """
         The exit status.
         """
-        crowd = self.crowd
-        if not crowd.ever_open or (self.publisher is not None and not self.ledger.accepted):
+        subscribers = self.subscribers
+        if not subscribers.ever_open or (self.publisher is not None and not self.sent_log.accepted):
             return 2
-        return 1 if self.lost or crowd.wrong.total() else 0
+        return 1 if self.lost or subscribers.wrong.total() else 0
 
 
 def report(found: dict[str, Any]) -> str:
     """
     The summary for a person.
     """
-    readers = found["readers"]
+    counts = found["readers"]
 
     def times(values: dict[str, float]) -> str:
         return "  ".join(f"{name} {value:,.1f} ms" for name, value in values.items())
 
     lines = [
-        f"readers    {readers['opened']:,} of {readers['asked']:,} connected, "
-        f"{readers['open_at_end']:,} until the end, {readers['reconnects']:,} times again",
+        f"readers    {counts['opened']:,} of {counts['asked']:,} connected, "
+        f"{counts['open_at_end']:,} until the end, {counts['reconnects']:,} times again",
         f"connect    {times(found['connect_ms'])}",
         f"published  {found['published']:,} in {found['seconds']:.1f} s"
         + (f", {found['unsure']:,} without a yes" if found["unsure"] else ""),
@@ -392,13 +397,13 @@ def main(arguments: Sequence[str]) -> int:
         print(json.dumps(found, indent=2))
     else:
         columns = shutil.get_terminal_size().columns
-        print(report(found) + "\n" + text_histogram(run.crowd.latency, columns), end="")
+        print(report(found) + "\n" + text_histogram(run.subscribers.latency, columns), end="")
     if options.png is not None:
-        readers = found["readers"]["opened"]
-        title = f"{found['delivered']:,} deliveries to {readers:,} readers"
+        opened = found["readers"]["opened"]
+        title = f"{found['delivered']:,} deliveries to {opened:,} subscribers"
         wrong = f"{found['lost']:,} lost, {found['repeated']:,} repeated"
         subtitle = f"{found['published']:,} messages in {found['seconds']:.0f} s, {wrong}"
-        options.png.write_bytes(png_histogram(run.crowd.latency, title, subtitle))
+        options.png.write_bytes(png_histogram(run.subscribers.latency, title, subtitle))
     return 2 if failures else run.status()
 
 

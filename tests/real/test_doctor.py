@@ -426,7 +426,7 @@ def test_a_daemon_that_is_full_is_said(daemon: StartDaemon) -> None:
         told = look(server.url + "/", key="")
 
     assert told.bad == {"status"}
-    assert "takes nobody now" in told.said("status")
+    assert "accepts no subscriber now" in told.said("status")
 
 
 def test_a_page_is_no_stream(daemon: StartDaemon) -> None:

@@ -39,7 +39,7 @@ def path_for(url: str, names: Sequence[str]) -> str:
     return f"{parts.path or '/'}{'?' if query else ''}{query}"
 
 
-def seconds_to_wait(head: ResponseHead) -> float | None:
+def retry_after(head: ResponseHead) -> float | None:
     """
     What Retry-After says.
     """

@@ -21,7 +21,7 @@ class SessionState:
     """
 
     key: str = ""
-    joined: bool = False
+    subscribed: bool = False
     recovered: int = 0
 
 
@@ -43,7 +43,7 @@ class ClientRequest:
     channels: Sequence[str] = ()
     number: int = 0
     size: int = 0
-    memory: SessionState = field(default_factory=SessionState)
+    session: SessionState = field(default_factory=SessionState)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +71,7 @@ class IClient(Protocol):
     position: str  # to come back with; "" for none yet
     retry: float | None  # seconds after which to come back; None if not said
     opened: bool  # what is published from now on will be told
-    over: str  # why the connection is to be ended; "" as long as it is not
+    close_reason: str  # why the connection is to be ended; "" as long as it is not
 
     def begin(self) -> bytes:
         """
@@ -86,7 +86,7 @@ class IClient(Protocol):
             RemoteProtocolError: they are nonsense; the wire is of no further use.
         """
 
-    def take(self) -> bytes:
+    def data_to_send(self) -> bytes:
         """
         What is to be said now; often nothing.
         """

@@ -10,10 +10,10 @@ from urllib.parse import quote
 
 from rt_twisted.codecs.errors import RemoteProtocolError
 from rt_twisted.codecs.response import ResponseReader
-from rt_twisted.tools.clients.http import path_for, request, seconds_to_wait
+from rt_twisted.tools.clients.http import path_for, request, retry_after
 from rt_twisted.tools.clients.interfaces import ClientEvent, ClientRequest
 
-LARGEST_ANSWER = 64 * 1024 * 1024  # bytes
+MAX_RESPONSE = 64 * 1024 * 1024  # bytes
 
 
 class PollClient:
@@ -26,14 +26,14 @@ class PollClient:
         position: where the last answer ended.
     """
 
-    def __init__(self, asking: ClientRequest, position: str) -> None:
+    def __init__(self, client_request: ClientRequest, position: str) -> None:
         self.position = position
         self.retry: float | None = None
         self.opened = bool(position)  # the first answer may take as long as there is no news
-        self.over = ""
-        self._asking = asking
-        self._path = path_for(asking.url, asking.channels)
-        self._by_tag = asking.number % 2 == 1
+        self.close_reason = ""
+        self._client_request = client_request
+        self._path = path_for(client_request.url, client_request.channels)
+        self._use_etag = client_request.number % 2 == 1
         self._response = ResponseReader()
         self._body = bytearray()
         self._next = b""
@@ -44,11 +44,11 @@ class PollClient:
         """
         headers = ["Accept: application/json"]
         path = self._path
-        if self.position and self._by_tag:
+        if self.position and self._use_etag:
             headers.append(f'If-None-Match: "{self.position}"')
         elif self.position:
             path += f"{'&' if '?' in path else '?'}since={quote(self.position)}"
-        return request(self._asking.url, f"GET {path}", headers)
+        return request(self._client_request.url, f"GET {path}", headers)
 
     def feed(self, data: bytes) -> list[ClientEvent]:
         """
@@ -56,8 +56,8 @@ class PollClient:
         """
         response = self._response
         self._body += response.feed(data)
-        if len(self._body) > LARGEST_ANSWER:
-            raise RemoteProtocolError(f"an answer has more than {LARGEST_ANSWER} bytes")
+        if len(self._body) > MAX_RESPONSE:
+            raise RemoteProtocolError(f"an answer has more than {MAX_RESPONSE} bytes")
         if response.head is None or not response.complete:
             return []
         status = response.head.status
@@ -65,14 +65,14 @@ class PollClient:
         if status == 200:
             heard = self._read(bytes(self._body))
         elif status != 304:
-            self.retry = seconds_to_wait(response.head)
-            self.over = f"status {status}"
+            self.retry = retry_after(response.head)
+            self.close_reason = f"status {status}"
             return []
         self.opened = True
         if self.retry:
-            self.over = "sent away"
+            self.close_reason = "sent away"
         elif not response.keep_alive:
-            self.over, self.retry = "ended by the server", 0.0
+            self.close_reason, self.retry = "ended by the server", 0.0
         else:
             self._response = ResponseReader()
             self._body.clear()
@@ -97,7 +97,7 @@ class PollClient:
             self.retry = retry / 1e3
         return heard
 
-    def take(self) -> bytes:
+    def data_to_send(self) -> bytes:
         """
         See `Wire`.
         """

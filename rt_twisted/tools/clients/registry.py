@@ -12,7 +12,7 @@ from rt_twisted.tools.clients.interfaces import ClientRequest, IClient
 from rt_twisted.tools.clients.poll import PollClient
 from rt_twisted.tools.clients.socketio import SocketIOClient
 from rt_twisted.tools.clients.socketio_polling import SocketIOPollingClient
-from rt_twisted.tools.clients.socketio_recovery import recovering
+from rt_twisted.tools.clients.socketio_recovery import make_recovering_client
 from rt_twisted.tools.clients.sse import SseClient
 from rt_twisted.tools.clients.stream import StreamClient
 from rt_twisted.tools.clients.websocket import WebSocketClient
@@ -32,11 +32,11 @@ class ClientType:
     """
 
     name: str
-    place: str
+    path: str
     make: Callable[[ClientRequest, str], IClient]
     resumes: bool = True
 
-    def url(self, base: str, place: str = "") -> str:
+    def url(self, base: str, path: str = "") -> str:
         """
         Where its route is; its channels are for the wire to name.
 
@@ -44,8 +44,8 @@ class ClientType:
             base: where event streams are.
             place: URL or path; "" for the daemon's own.
         """
-        found = urlsplit(urljoin(base, place or self.place))
-        query = found.query or ("" if place else urlsplit(base).query)
+        found = urlsplit(urljoin(base, path or self.path))
+        query = found.query or ("" if path else urlsplit(base).query)
         kept = [(name, value) for name, value in parse_qsl(query, True) if name != "channels"]
         return urlunsplit(found._replace(query=urlencode(kept)))
 
@@ -59,12 +59,12 @@ CLIENT_TYPES = {
         ClientType("stream", "stream", StreamClient, resumes=False),
         ClientType("socketio", "socket.io/", SocketIOClient),
         ClientType("socketio-polling", "socket.io/", SocketIOPollingClient),
-        ClientType("socketio-recovery", "socket.io/", recovering),
+        ClientType("socketio-recovery", "socket.io/", make_recovering_client),
     )
 }
 
 
-def choose(text: str) -> tuple[ClientType, str]:
+def parse_transport(text: str) -> tuple[ClientType, str]:
     """
     Read `NAME` or `NAME=PATH`.
 
@@ -74,8 +74,8 @@ def choose(text: str) -> tuple[ClientType, str]:
     Raises:
         SetupError: there is no such kind.
     """
-    name, _, place = text.partition("=")
+    name, _, path = text.partition("=")
     choice = CLIENT_TYPES.get(name)
     if choice is None:
         raise SetupError(f"{name!r} is none of {', '.join(CLIENT_TYPES)}")
-    return choice, place
+    return choice, path

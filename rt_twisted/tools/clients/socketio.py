@@ -13,10 +13,10 @@ from rt_twisted.codecs.errors import RemoteProtocolError
 from rt_twisted.codecs.socketio import SocketIOPacket, SocketIOPacketType
 from rt_twisted.tools.clients.http import path_for
 from rt_twisted.tools.clients.interfaces import ClientEvent, ClientRequest, SessionState
-from rt_twisted.tools.clients.websocket_connection import LARGEST, WebSocketConnection
+from rt_twisted.tools.clients.websocket_connection import MAX_MESSAGE, WebSocketConnection
 
 
-class SocketIODialogue:
+class SocketIOConnection:
     """
     A client's side of a session: joins its channels by an event `subscribe`,
     and says there from where. With a memory it lets the server do both for it,
@@ -29,18 +29,18 @@ class SocketIODialogue:
     """
 
     def __init__(
-        self, channels: Sequence[str], position: str, memory: SessionState | None = None
+        self, channels: Sequence[str], position: str, session: SessionState | None = None
     ) -> None:
         self.position = position
         self.opened = False
-        self.over = ""
+        self.close_reason = ""
         self.sid = ""  # of the session
         self._channels = list(channels)
-        self._memory = memory
+        self._session = session
         # Where the session is says nothing about channels that are not yet ours.
-        self._deaf = bool(position)
-        self._packets = socketio.Decoder(LARGEST)
-        self._said: list[str] = []
+        self._ignoring_positions = bool(position)
+        self._packets = socketio.Decoder(MAX_MESSAGE)
+        self._outgoing: list[str] = []
 
     def feed(self, message: str | bytes) -> ClientEvent | None:
         """
@@ -48,20 +48,20 @@ class SocketIODialogue:
         """
         packet = engineio.decode(message)
         if packet.kind is engineio.EngineIOPacketType.PING:
-            self._said.append(f"{engineio.EngineIOPacketType.PONG:d}{packet.data!s}")
+            self._outgoing.append(f"{engineio.EngineIOPacketType.PONG:d}{packet.data!s}")
         elif packet.kind is engineio.EngineIOPacketType.OPEN:
             self._open(str(packet.data))
         elif packet.kind is engineio.EngineIOPacketType.CLOSE:
-            self.over = self.over or "closed by the server"
+            self.close_reason = self.close_reason or "closed by the server"
         elif packet.kind is engineio.EngineIOPacketType.MESSAGE:
             return self._read(self._packets.feed(packet.data))
         return None
 
-    def take(self) -> list[str]:
+    def data_to_send(self) -> list[str]:
         """
         The packets of Engine.IO that are to be said now.
         """
-        said, self._said = self._said, []
+        said, self._outgoing = self._outgoing, []
         return said
 
     def _open(self, data: str) -> None:
@@ -70,50 +70,52 @@ class SocketIODialogue:
             raise RemoteProtocolError("a session without an id")
         self.sid = said["sid"]
         claim = None
-        if self._memory is not None and self._memory.key:
-            claim = {"pid": self._memory.key}
+        if self._session is not None and self._session.key:
+            claim = {"pid": self._session.key}
             if self.position:
                 claim["offset"] = self.position
-        self._say(SocketIOPacket(SocketIOPacketType.CONNECT, data=claim))
+        self._send(SocketIOPacket(SocketIOPacketType.CONNECT, data=claim))
 
-    def _say(self, packet: SocketIOPacket) -> None:
+    def _send(self, packet: SocketIOPacket) -> None:
         (text,) = socketio.encode(packet)
-        self._said.append(engineio.encode_text(engineio.EngineIOPacketType.MESSAGE, text).decode())
+        self._outgoing.append(
+            engineio.encode_text(engineio.EngineIOPacketType.MESSAGE, text).decode()
+        )
 
     def _read(self, packet: SocketIOPacket | None) -> ClientEvent | None:
         if packet is None:
             return None
-        memory = self._memory
+        session = self._session
         if packet.kind is SocketIOPacketType.CONNECT:
-            if memory is not None and _is_known(memory, packet.data) and memory.joined:
-                self._deaf, self.opened = False, True
+            if session is not None and _is_recovered(session, packet.data) and session.subscribed:
+                self._ignoring_positions, self.opened = False, True
                 return None
             since = {"since": self.position} if self.position else {}
-            self._say(
+            self._send(
                 SocketIOPacket(
                     SocketIOPacketType.EVENT, data=["subscribe", self._channels, since], id=0
                 )
             )
             return None
         if packet.kind is SocketIOPacketType.ACK:
-            self._deaf = False
+            self._ignoring_positions = False
             answer = packet.data[0] if packet.data else None
             if not isinstance(answer, dict) or answer.get("status") != "ok":
-                self.over = "not let into the channels"
+                self.close_reason = "not let into the channels"
                 return None
-            if memory is not None:
-                memory.joined = True
+            if session is not None:
+                session.subscribed = True
             if self.position:  # who comes back may have missed nothing, and is told nothing
                 self.opened = True
             return None
         if packet.kind is not SocketIOPacketType.EVENT:
-            self.over = (
+            self.close_reason = (
                 "not let in" if packet.kind is SocketIOPacketType.CONNECT_ERROR else "disconnected"
             )
             return None
-        return self._hear(*packet.data)
+        return self._on_event(*packet.data)
 
-    def _hear(self, event: str, *arguments: Any) -> ClientEvent | None:
+    def _on_event(self, event: str, *arguments: Any) -> ClientEvent | None:
         if not arguments:
             return None
         if event == "gap":
@@ -122,24 +124,24 @@ class SocketIODialogue:
         last = arguments[-1]
         if not isinstance(last, str):
             raise RemoteProtocolError("an event has no position")
-        if event == "position" and self._deaf:
+        if event == "position" and self._ignoring_positions:
             return None
         self.opened = True
         self.position = last
         return None if event == "position" else ClientEvent(str(arguments[0]), last)
 
 
-def _is_known(memory: SessionState, said: Any) -> bool:
+def _is_recovered(session: SessionState, said: Any) -> bool:
     """
     Whether the server has *said* that it knows the client again; remembers its key.
     """
     key = said.get("pid") if isinstance(said, dict) else None
     if not isinstance(key, str):
         raise RemoteProtocolError("nothing to recover the session by")
-    known = key == memory.key
-    memory.key = key
-    memory.recovered += known
-    memory.joined = memory.joined and known
+    known = key == session.key
+    session.key = key
+    session.recovered += known
+    session.subscribed = session.subscribed and known
     return known
 
 
@@ -154,16 +156,18 @@ class SocketIOClient:
     """
 
     def __init__(
-        self, asking: ClientRequest, position: str, memory: SessionState | None = None
+        self, client_request: ClientRequest, position: str, session: SessionState | None = None
     ) -> None:
         self.position = position
         self.retry: float | None = None
         self.opened = False
-        self.over = ""
-        self._member = SocketIODialogue(asking.channels, position, memory)
-        path = path_for(asking.url, ())
+        self.close_reason = ""
+        self._connection = SocketIOConnection(client_request.channels, position, session)
+        path = path_for(client_request.url, ())
         path += f"{'&' if '?' in path else '?'}EIO=4&transport=websocket"
-        self._frames = WebSocketConnection(urljoin(asking.url, path), asking.number % 2 == 1)
+        self._frames = WebSocketConnection(
+            urljoin(client_request.url, path), client_request.number % 2 == 1
+        )
 
     def begin(self) -> bytes:
         """
@@ -175,20 +179,20 @@ class SocketIOClient:
         """
         See `Wire`.
         """
-        frames, member = self._frames, self._member
+        frames, connection = self._frames, self._connection
         heard = []
         for message in frames.feed(data):
-            said = member.feed(message)
+            said = connection.feed(message)
             if said is not None:
                 heard.append(said)
-        for text in member.take():
-            frames.say(text)
-        self.position, self.opened = member.position, member.opened
-        self.over = self.over or member.over or frames.over
+        for text in connection.data_to_send():
+            frames.send_text(text)
+        self.position, self.opened = connection.position, connection.opened
+        self.close_reason = self.close_reason or connection.close_reason or frames.close_reason
         return heard
 
-    def take(self) -> bytes:
+    def data_to_send(self) -> bytes:
         """
         See `Wire`.
         """
-        return self._frames.take()
+        return self._frames.data_to_send()

@@ -8,10 +8,10 @@ from urllib.parse import quote
 
 from rt_twisted.codecs.errors import RemoteProtocolError
 from rt_twisted.codecs.response import ResponseReader
-from rt_twisted.tools.clients.http import path_for, request, seconds_to_wait
+from rt_twisted.tools.clients.http import path_for, request, retry_after
 from rt_twisted.tools.clients.interfaces import ClientEvent, ClientRequest, SessionState
-from rt_twisted.tools.clients.poll import LARGEST_ANSWER
-from rt_twisted.tools.clients.socketio import SocketIODialogue
+from rt_twisted.tools.clients.poll import MAX_RESPONSE
+from rt_twisted.tools.clients.socketio import SocketIOConnection
 
 _BETWEEN = "\x1e"  # packets of a payload
 
@@ -28,14 +28,14 @@ class SocketIOPollingClient:
     """
 
     def __init__(
-        self, asking: ClientRequest, position: str, memory: SessionState | None = None
+        self, client_request: ClientRequest, position: str, session: SessionState | None = None
     ) -> None:
         self.position = position
         self.retry: float | None = None
         self.opened = False
-        self.over = ""
-        self._asking = asking
-        self._member = SocketIODialogue(asking.channels, position, memory)
+        self.close_reason = ""
+        self._client_request = client_request
+        self._connection = SocketIOConnection(client_request.channels, position, session)
         self._response = ResponseReader()
         self._body = bytearray()
         self._polled = True  # the answer is one to a poll
@@ -48,11 +48,11 @@ class SocketIOPollingClient:
         return self._request("GET", [])
 
     def _request(self, method: str, headers: list[str]) -> bytes:
-        path = path_for(self._asking.url, ())
+        path = path_for(self._client_request.url, ())
         path += f"{'&' if '?' in path else '?'}EIO=4&transport=polling"
-        if self._member.sid:
-            path += f"&sid={quote(self._member.sid)}"
-        return request(self._asking.url, f"{method} {path}", headers)
+        if self._connection.sid:
+            path += f"&sid={quote(self._connection.sid)}"
+        return request(self._client_request.url, f"{method} {path}", headers)
 
     def feed(self, data: bytes) -> list[ClientEvent]:
         """
@@ -60,21 +60,21 @@ class SocketIOPollingClient:
         """
         response = self._response
         self._body += response.feed(data)
-        if len(self._body) > LARGEST_ANSWER:
-            raise RemoteProtocolError(f"an answer has more than {LARGEST_ANSWER} bytes")
+        if len(self._body) > MAX_RESPONSE:
+            raise RemoteProtocolError(f"an answer has more than {MAX_RESPONSE} bytes")
         if response.head is None or not response.complete:
             return []
         if response.head.status != 200:
-            self.retry = seconds_to_wait(response.head)
-            self.over = f"status {response.head.status}"
+            self.retry = retry_after(response.head)
+            self.close_reason = f"status {response.head.status}"
             return []
         heard = self._read(bytes(self._body)) if self._polled else []
         if not response.keep_alive:
-            self.over = self.over or "ended by the server"
+            self.close_reason = self.close_reason or "ended by the server"
             return heard
         self._response = ResponseReader()
         self._body.clear()
-        said = _BETWEEN.join(self._member.take()).encode()
+        said = _BETWEEN.join(self._connection.data_to_send()).encode()
         self._polled = not said
         if said:
             headers = ["Content-Type: text/plain; charset=UTF-8", f"Content-Length: {len(said)}"]
@@ -84,16 +84,20 @@ class SocketIOPollingClient:
         return heard
 
     def _read(self, body: bytes) -> list[ClientEvent]:
-        member = self._member
+        connection = self._connection
         try:
             packets = body.decode().split(_BETWEEN)
         except UnicodeDecodeError:
             raise RemoteProtocolError("a payload is not UTF-8") from None
-        heard = [said for said in map(member.feed, packets) if said is not None]
-        self.position, self.opened, self.over = member.position, member.opened, member.over
+        heard = [said for said in map(connection.feed, packets) if said is not None]
+        self.position, self.opened, self.close_reason = (
+            connection.position,
+            connection.opened,
+            connection.close_reason,
+        )
         return heard
 
-    def take(self) -> bytes:
+    def data_to_send(self) -> bytes:
         """
         See `Wire`.
         """

@@ -11,7 +11,7 @@ from rt_twisted.tools.clients.socketio import SocketIOClient
 from rt_twisted.tools.clients.socketio_polling import SocketIOPollingClient
 
 
-def recovering(asking: ClientRequest, position: str) -> IClient:
+def make_recovering_client(client_request: ClientRequest, position: str) -> IClient:
     """
     A websocket for every second reader, polls for the others: with the key and
     the offset of the session before, so that the server finds its channels. Where
@@ -21,7 +21,7 @@ def recovering(asking: ClientRequest, position: str) -> IClient:
         asking: what is asked for.
         position: where the connection before this one ended.
     """
-    half = replace(asking, number=asking.number // 2)
-    if asking.number % 2:
-        return SocketIOPollingClient(half, position, asking.memory)
-    return SocketIOClient(half, position, asking.memory)
+    half = replace(client_request, number=client_request.number // 2)
+    if client_request.number % 2:
+        return SocketIOPollingClient(half, position, client_request.session)
+    return SocketIOClient(half, position, client_request.session)

@@ -9,7 +9,7 @@ import json
 from rt_twisted.codecs.eventsource import EventReader
 from rt_twisted.codecs.response import ResponseHead, ResponseReader
 from rt_twisted.model.message import GAP
-from rt_twisted.tools.clients.http import path_for, request, seconds_to_wait
+from rt_twisted.tools.clients.http import path_for, request, retry_after
 from rt_twisted.tools.clients.interfaces import ClientEvent, ClientRequest
 
 EVENT_STREAM = "text/event-stream"
@@ -24,25 +24,29 @@ class SseClient:
         position: where the connection before this one ended.
     """
 
-    def __init__(self, asking: ClientRequest, position: str) -> None:
+    def __init__(self, client_request: ClientRequest, position: str) -> None:
         self.position = position
         self.retry: float | None = None
         self.opened = False
-        self.over = ""
-        self._asking = asking
+        self.close_reason = ""
+        self._client_request = client_request
         self._response = ResponseReader()
         self._events = EventReader(position)
-        self._ends = False  # the end of the stream is known: it is none
+        self._finite = False  # the end of the stream is known: it is none
 
     def begin(self) -> bytes:
         """
         See `Wire`.
         """
-        asking = self._asking
+        client_request = self._client_request
         headers = [f"Accept: {EVENT_STREAM}", "Cache-Control: no-cache"]
         if self.position:
             headers.append(f"Last-Event-ID: {self.position}")
-        return request(asking.url, f"GET {path_for(asking.url, asking.channels)}", headers)
+        return request(
+            client_request.url,
+            f"GET {path_for(client_request.url, client_request.channels)}",
+            headers,
+        )
 
     def feed(self, data: bytes) -> list[ClientEvent]:
         """
@@ -50,7 +54,7 @@ class SseClient:
         """
         response, events = self._response, self._events
         body = response.feed(data)
-        known = self.opened or self._ends
+        known = self.opened or self._finite
         if not known and (response.head is None or not self._opens(response.head)):
             return []
         heard = [
@@ -63,23 +67,23 @@ class SseClient:
         if events.retry is not None:
             self.retry = events.retry / 1e3
         if response.complete:
-            self.over = "sent away" if self._ends else "ended by the server"
+            self.close_reason = "sent away" if self._finite else "ended by the server"
         return heard
 
     def _opens(self, head: ResponseHead) -> bool:
         media = (head.header("content-type") or "").partition(";")[0].strip()
         if head.status != 200 or media != EVENT_STREAM:
-            self.retry = seconds_to_wait(head)
-            self.over = f"status {head.status}"
+            self.retry = retry_after(head)
+            self.close_reason = f"status {head.status}"
             if head.status == 200:
-                self.over = f"no event stream, but {media!r}"
+                self.close_reason = f"no event stream, but {media!r}"
             return False
         # A stream whose end is known is none: its `retry` says when to come back.
-        self._ends = head.header("content-length") is not None
-        self.opened = not self._ends
+        self._finite = head.header("content-length") is not None
+        self.opened = not self._finite
         return True
 
-    def take(self) -> bytes:
+    def data_to_send(self) -> bytes:
         """
         See `Wire`.
         """

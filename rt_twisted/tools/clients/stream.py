@@ -7,12 +7,12 @@ from __future__ import annotations
 import re
 
 from rt_twisted.codecs.response import ResponseReader
-from rt_twisted.tools.clients.http import path_for, request, seconds_to_wait
+from rt_twisted.tools.clients.http import path_for, request, retry_after
 from rt_twisted.tools.clients.interfaces import ClientEvent, ClientRequest
 
 # How our messages begin; the digits are whole, as a dash follows.
 MARK = re.compile(rb"load-[0-9]+-[0-9a-f]{8}-[0-9]+-[0-9]+-")
-LONGEST_MARK = 100  # bytes
+MAX_MARK = 100  # bytes
 
 
 class StreamClient:
@@ -25,12 +25,12 @@ class StreamClient:
         position: means nothing here.
     """
 
-    def __init__(self, asking: ClientRequest, position: str) -> None:
+    def __init__(self, client_request: ClientRequest, position: str) -> None:
         self.position = ""
         self.retry: float | None = None
         self.opened = False
-        self.over = ""
-        self._asking = asking
+        self.close_reason = ""
+        self._client_request = client_request
         self._response = ResponseReader()
         self._rest = bytearray()
 
@@ -38,8 +38,10 @@ class StreamClient:
         """
         See `Wire`.
         """
-        asking = self._asking
-        return request(asking.url, f"GET {path_for(asking.url, asking.channels)}", [])
+        client_request = self._client_request
+        return request(
+            client_request.url, f"GET {path_for(client_request.url, client_request.channels)}", []
+        )
 
     def feed(self, data: bytes) -> list[ClientEvent]:
         """
@@ -50,31 +52,31 @@ class StreamClient:
         if response.head is None:
             return []
         if response.head.status != 200:
-            self.retry = seconds_to_wait(response.head)
-            self.over = f"status {response.head.status}"
+            self.retry = retry_after(response.head)
+            self.close_reason = f"status {response.head.status}"
             return []
         self.opened = True
         self._rest += body
-        heard = self._cut()
+        heard = self._split()
         if response.complete:
-            self.over = "ended by the server"
+            self.close_reason = "ended by the server"
         return heard
 
-    def _cut(self) -> list[ClientEvent]:
+    def _split(self) -> list[ClientEvent]:
         rest, at = self._rest, 0
         heard: list[ClientEvent] = []
         while (mark := MARK.search(rest, at)) is not None:
-            end = max(mark.start() + self._asking.size, mark.end())
+            end = max(mark.start() + self._client_request.size, mark.end())
             if end > len(rest):
                 del rest[: mark.start()]
                 return heard
             heard.append(ClientEvent(rest[mark.start() : end].decode(errors="replace")))
             at = end
         # What others publish is skipped; a mark may have begun at the very end.
-        del rest[: max(at, len(rest) - LONGEST_MARK)]
+        del rest[: max(at, len(rest) - MAX_MARK)]
         return heard
 
-    def take(self) -> bytes:
+    def data_to_send(self) -> bytes:
         """
         See `Wire`.
         """

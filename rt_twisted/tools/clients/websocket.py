@@ -27,20 +27,22 @@ class WebSocketClient:
         position: where the connection before this one ended.
     """
 
-    def __init__(self, asking: ClientRequest, position: str) -> None:
+    def __init__(self, client_request: ClientRequest, position: str) -> None:
         self.position = position
         self.retry: float | None = None
         self.opened = False
-        self.over = ""
-        self._channels = list(asking.channels)
-        self._by_command = bool(self._channels) and asking.number % 2 == 1
-        self._asked = False
+        self.close_reason = ""
+        self._channels = list(client_request.channels)
+        self._use_command = bool(self._channels) and client_request.number % 2 == 1
+        self._requested = False
         # What is said before the channels are ours says nothing about them.
-        self._deaf = self._by_command and bool(position)
-        path = path_for(asking.url, () if self._by_command else asking.channels)
-        if position and not self._by_command:
+        self._ignoring_positions = self._use_command and bool(position)
+        path = path_for(client_request.url, () if self._use_command else client_request.channels)
+        if position and not self._use_command:
             path += f"{'&' if '?' in path else '?'}since={quote(position)}"
-        self._frames = WebSocketConnection(urljoin(asking.url, path), asking.number // 2 % 2 == 1)
+        self._frames = WebSocketConnection(
+            urljoin(client_request.url, path), client_request.number // 2 % 2 == 1
+        )
 
     def begin(self) -> bytes:
         """
@@ -58,13 +60,13 @@ class WebSocketClient:
             said = self._read(text)
             if said is not None:
                 heard.append(said)
-        if frames.open and self._by_command and not self._asked:
-            self._asked = True
+        if frames.open and self._use_command and not self._requested:
+            self._requested = True
             wanted: dict[str, Any] = {"type": "subscribe", "id": 1, "channels": self._channels}
             if self.position:
                 wanted["since"] = self.position
-            frames.say(json.dumps(wanted))
-        self.over = self.over or frames.over
+            frames.send_text(json.dumps(wanted))
+        self.close_reason = self.close_reason or frames.close_reason
         retry = _RETRY.search(frames.reason)
         if retry:
             self.retry = int(retry[1]) / 1e3
@@ -75,13 +77,13 @@ class WebSocketClient:
             said: dict[str, Any] = json.loads(text)
             kind, position = said["type"], said.get("position", "")
             if kind == "error":
-                self.over = f"error {said['status']:d}"
+                self.close_reason = f"error {said['status']:d}"
                 return None
         except (ValueError, KeyError, TypeError):
             raise RemoteProtocolError("a frame is not as it should be") from None
         if kind == "ack":
-            self._deaf = False
-        if kind not in ("message", "position", "gap") or self._deaf:
+            self._ignoring_positions = False
+        if kind not in ("message", "position", "gap") or self._ignoring_positions:
             return None
         self.opened = True
         if kind == "gap":
@@ -89,8 +91,8 @@ class WebSocketClient:
         self.position = position
         return ClientEvent(str(said.get("data", "")), position) if kind == "message" else None
 
-    def take(self) -> bytes:
+    def data_to_send(self) -> bytes:
         """
         See `Wire`.
         """
-        return self._frames.take()
+        return self._frames.data_to_send()

@@ -15,7 +15,7 @@ from websockets.uri import parse_uri
 
 from rt_twisted.codecs.errors import RemoteProtocolError
 
-LARGEST = 64 * 1024 * 1024  # bytes of a message
+MAX_MESSAGE = 64 * 1024 * 1024  # bytes of a message
 _BODIES = (Opcode.TEXT, Opcode.BINARY, Opcode.CONT)
 
 
@@ -34,7 +34,7 @@ class WebSocketConnection:
     ) -> None:
         offered = [ClientPerMessageDeflateFactory()] if deflate else None
         uri = parse_uri("ws" + url.removeprefix("http"))
-        self._protocol = ClientProtocol(uri, extensions=offered, max_size=LARGEST)
+        self._protocol = ClientProtocol(uri, extensions=offered, max_size=MAX_MESSAGE)
         self._headers = tuple(headers)
         self._pieces: list[bytes] = []
         self._text = True
@@ -47,7 +47,7 @@ class WebSocketConnection:
         for name, value in self._headers:
             asked.headers[name] = value
         self._protocol.send_request(asked)
-        return self.take()
+        return self.data_to_send()
 
     @property
     def open(self) -> bool:
@@ -57,7 +57,7 @@ class WebSocketConnection:
         return self._protocol.state is State.OPEN
 
     @property
-    def over(self) -> str:
+    def close_reason(self) -> str:
         """
         Why it has ended; "" as long as it has not.
         """
@@ -109,13 +109,13 @@ class WebSocketConnection:
         except UnicodeDecodeError:
             raise RemoteProtocolError("a text message is not UTF-8") from None
 
-    def say(self, text: str) -> None:
+    def send_text(self, text: str) -> None:
         """
         Send a message.
         """
         self._protocol.send_text(text.encode())
 
-    def take(self) -> bytes:
+    def data_to_send(self) -> bytes:
         """
         The bytes to be sent now, pongs among them.
         """

@@ -12,8 +12,8 @@ from enum import Enum
 from rt_twisted.model.message import Position
 from rt_twisted.tools.cuttest.published import Published, Rank
 
-MOST_MISSING = 10_000  # lost messages of a reader that are known by number
-MOST_GAPS = 64  # that are remembered of a reader
+MAX_MISSING = 10_000  # lost messages of a reader that are known by number
+MAX_GAPS = 64  # that are remembered of a reader
 
 
 class Fault(Enum):
@@ -66,20 +66,20 @@ class Checker:
         "_missing",
         "_next",
         "_published",
-        "_told",
+        "_reported_epochs",
         "channels",
         "delivered",
         "faults",
         "gaps",
-        "said",
-        "twice",
+        "reported_lost",
+        "republished",
     )
 
     def __init__(self, channels: Sequence[int], published: Published) -> None:
         self.channels = channels
         self.delivered = 0  # each once
-        self.said = 0  # not delivered, but a gap told of it
-        self.twice = (
+        self.reported_lost = 0  # not delivered, but a gap told of it
+        self.republished = (
             0  # repeated as the log, and with it their keys, began anew; a gap told of that
         )
         self.gaps = 0
@@ -90,18 +90,18 @@ class Checker:
         self._last: Rank = (-1, 0)  # of a message
         self._next: dict[int, int] = {}
         self._missing: set[tuple[int, int]] = set()
-        self._gaps: deque[ReportedGap] = deque(maxlen=MOST_GAPS)
+        self._gaps: deque[ReportedGap] = deque(maxlen=MAX_GAPS)
         self._fresh = False  # nothing was heard since the last gap
-        self._told: set[int] = set()  # logs whose beginning a gap has told of
+        self._reported_epochs: set[int] = set()  # logs whose beginning a gap has told of
 
     @property
-    def begun(self) -> bool:
+    def started(self) -> bool:
         """
         Whether the reader knows where it is, and so is owed what follows.
         """
         return self._begin is not None
 
-    def moved(self, position: Position) -> list[Finding]:
+    def advance(self, position: Position) -> list[Finding]:
         """
         The reader has learned where it is.
 
@@ -113,7 +113,7 @@ class Checker:
         self._cursor = cursor
         if self._begin is None:
             self._start(self._cursor)
-        return self._pass(cursor)
+        return self._advance(cursor)
 
     def _start(self, begin: Rank) -> None:
         published = self._published
@@ -134,11 +134,11 @@ class Checker:
         if self._gaps and self._fresh:
             begin = self._gaps.pop().begin  # told once more, or a further one right behind
         if end[0] != begin[0]:
-            self._told.add(end[0])
+            self._reported_epochs.add(end[0])
         self._gaps.append(ReportedGap(begin, end, tuple(published.counts)))
         self._fresh = True
 
-    def take(self, channel: int, number: int, position: Position) -> list[Finding]:
+    def record(self, channel: int, number: int, position: Position) -> list[Finding]:
         """
         A message has come.
 
@@ -152,7 +152,7 @@ class Checker:
         if expected is None:
             return self._note(Fault.STRAY, channel, number)
         if number < expected:
-            return self._late(channel, number, rank)
+            return self._on_old_number(channel, number, rank)
         faults = self._skip(channel, number)
         if self._last[0] == rank[0] and rank <= self._last:
             faults += self._note(Fault.DISORDERED, channel, number)
@@ -163,9 +163,9 @@ class Checker:
         self._next[channel] = number + 1
         self._last = self._cursor = rank
         self._fresh = False
-        return faults + self._pass(rank)
+        return faults + self._advance(rank)
 
-    def _late(self, channel: int, number: int, rank: Rank) -> list[Finding]:
+    def _on_old_number(self, channel: int, number: int, rank: Rank) -> list[Finding]:
         if (channel, number) in self._missing:
             self._missing.remove((channel, number))
             self.faults[Fault.LOST] -= 1
@@ -174,20 +174,20 @@ class Checker:
         # A server that lost its log may have lost the publisher's keys with it.
         known = self._published.position(channel, number)
         elsewhere = known is None or self._published.rank(known)[0] != rank[0]
-        if rank[0] in self._told and elsewhere:
-            self.twice += 1
+        if rank[0] in self._reported_epochs and elsewhere:
+            self.republished += 1
             return []
         return self._note(Fault.REPEATED, channel, number)
 
-    def _pass(self, cursor: Rank) -> list[Finding]:
+    def _advance(self, cursor: Rank) -> list[Finding]:
         """
         Everything up to *cursor* has come, or does not come any more.
         """
         published, faults = self._published, []
         for channel, following in tuple(self._next.items()):
             number = following
-            while (place := published.position(channel, number)) is not None:
-                rank = published.rank(place)
+            while (path := published.position(channel, number)) is not None:
+                rank = published.rank(path)
                 if rank[0] != cursor[0] or rank > cursor:
                     break
                 number += 1
@@ -202,7 +202,7 @@ class Checker:
         for missed in range(self._next[channel], number):
             if self._is_missing(channel, missed):
                 faults += self._note(Fault.LOST, channel, missed)
-                if len(self._missing) < MOST_MISSING:
+                if len(self._missing) < MAX_MISSING:
                     self._missing.add((channel, missed))
         self._next[channel] = number
         return faults
@@ -219,7 +219,7 @@ class Checker:
         if self._begin is not None and not self._after(channel, number, self._begin):
             return False
         if self._in_gap(channel, number):
-            self.said += 1
+            self.reported_lost += 1
             return False
         return True
 
@@ -240,25 +240,25 @@ class Checker:
         position = self._published.position(channel, number)
         return position is not None and self._published.rank(position) > rank
 
-    def needs(self, channel: int) -> int:
+    def next_number(self, channel: int) -> int:
         """
         The number of the first message of *channel* that it has not yet heard.
         """
         return self._next.get(channel, self._published.accepted(channel))
 
-    def waits(self) -> bool:
+    def is_waiting(self) -> bool:
         """
         Whether something accepted is still to come.
         """
-        return next(self._owed(), None) is not None
+        return next(self._expected(), None) is not None
 
-    def owing(self) -> int:
+    def count_expected(self) -> int:
         """
         How many accepted messages have not come, and may still.
         """
-        return sum(1 for _ in self._owed())
+        return sum(1 for _ in self._expected())
 
-    def _owed(self) -> Iterator[tuple[int, int]]:
+    def _expected(self) -> Iterator[tuple[int, int]]:
         if self._begin is None:
             return
         for channel, following in self._next.items():

@@ -17,15 +17,17 @@ from twisted.python.failure import Failure
 from rt_twisted.codecs.errors import RemoteProtocolError
 from rt_twisted.codecs.response import ResponseReader
 from rt_twisted.model.message import NOWHERE, Position
-from rt_twisted.tools.clients.http import request, seconds_to_wait
+from rt_twisted.tools.clients.http import request, retry_after
 from rt_twisted.tools.cuttest.published import Published
-from rt_twisted.tools.load.target import Call, Target, kind
+from rt_twisted.tools.load.target import ConnectAttempt, Target, describe_failure
 
-AGAIN = 0.2  # seconds until a message is tried again
-LONGEST = 2.0  # the same, whatever the server says
-PATIENCE = 10.0  # seconds for an answer
-PASSING = frozenset((408, 425, 429, 500, 502, 503, 504))  # statuses that may not be there next time
-LARGEST_ANSWER = 64 * 1024  # bytes
+RETRY = 0.2  # seconds until a message is tried again
+MAX_RETRY = 2.0  # the same, whatever the server says
+RESPONSE_TIMEOUT = 10.0  # seconds for an answer
+TEMPORARY = frozenset(
+    (408, 425, 429, 500, 502, 503, 504)
+)  # statuses that may not be there next time
+MAX_RESPONSE = 64 * 1024  # bytes
 
 
 class Generator(Protocol):
@@ -47,7 +49,7 @@ class Generator(Protocol):
 
     def __init__(
         self,
-        pick: Callable[[], Target],
+        choose_target: Callable[[], Target],
         key: str,
         published: Published,
         channel: int,
@@ -56,7 +58,7 @@ class Generator(Protocol):
     ) -> None:
         self.refused = ""  # why it is of no use to go on
         self.tried = 0  # requests
-        self._pick = pick
+        self._choose_target = choose_target
         self._key = key
         self._published = published
         self._channel = channel
@@ -67,8 +69,8 @@ class Generator(Protocol):
         self._target: Any = None
         self._response = ResponseReader()
         self._body = b""
-        self._asked = False
-        self._calling = False
+        self._requested = False
+        self._connecting = False
         self._timer: Any = None  # until the next try
         self._alarm: Any = None  # if there is no answer
         self._closed = False
@@ -97,21 +99,21 @@ class Generator(Protocol):
         """
         Send the next message, if none is under way.
         """
-        if self._asked or self._timer is not None or self._closed or self.refused:
+        if self._requested or self._timer is not None or self._closed or self.refused:
             return
         if self._number is None:
-            if not self._due or not self._published.room():
+            if not self._due or not self._published.has_room():
                 return
             self._due -= 1
             self._number = self._published.write(self._channel)
         if self.transport is not None:
-            self._ask()
-        elif not self._calling:
-            self._calling = True
-            self._target = self._pick()
-            self._target.connect(Call(self, Generator._failed))
+            self._send()
+        elif not self._connecting:
+            self._connecting = True
+            self._target = self._choose_target()
+            self._target.connect(ConnectAttempt(self, Generator._failed))
 
-    def _ask(self) -> None:
+    def _send(self) -> None:
         number = self._number
         assert number is not None
         published = self._published
@@ -128,17 +130,17 @@ class Generator(Protocol):
             headers.append(f"Authorization: Bearer {self._key}")
         parts = urlsplit(self._target.url)
         line = f"POST {parts.path or '/'}{'?' if parts.query else ''}{parts.query}"
-        self._asked = True
+        self._requested = True
         self._response, self._body = ResponseReader(), b""
         self.tried += 1
-        self._alarm = self._clock.callLater(PATIENCE, self._too_late)
+        self._alarm = self._clock.callLater(RESPONSE_TIMEOUT, self._on_timeout)
         self.transport.write(request(self._target.url, line, headers) + body)
 
     def connectionMade(self) -> None:
         """
         Ask at once.
         """
-        self._calling = False
+        self._connecting = False
         self.push()
 
     def dataReceived(self, data: bytes) -> None:
@@ -152,11 +154,11 @@ class Generator(Protocol):
             self._errors["publish: malformed"] += 1
             self.transport.abortConnection()
             return
-        if len(self._body) > LARGEST_ANSWER:
+        if len(self._body) > MAX_RESPONSE:
             self._errors["publish: too long an answer"] += 1
             self.transport.abortConnection()
             return
-        if response.head is None or not response.complete or not self._asked:
+        if response.head is None or not response.complete or not self._requested:
             return
         self._answered()
         status = response.head.status
@@ -164,11 +166,11 @@ class Generator(Protocol):
             self._accepted()
         else:
             self._errors[f"publish: status {status}"] += 1
-            if status not in PASSING:
+            if status not in TEMPORARY:
                 self.refused = f"status {status}"
                 return
-            wait = seconds_to_wait(response.head)
-            self._wait(AGAIN if wait is None else min(max(wait, AGAIN), LONGEST))
+            wait = retry_after(response.head)
+            self._wait(RETRY if wait is None else min(max(wait, RETRY), MAX_RETRY))
         if not response.keep_alive:
             self.transport.loseConnection()
             return
@@ -186,12 +188,12 @@ class Generator(Protocol):
         self._number = None
 
     def _answered(self) -> None:
-        self._asked = False
+        self._requested = False
         if self._alarm is not None:
             self._alarm.cancel()
             self._alarm = None
 
-    def _too_late(self) -> None:
+    def _on_timeout(self) -> None:
         self._alarm = None
         self._errors["publish: no answer"] += 1
         if self.transport is not None:
@@ -202,22 +204,22 @@ class Generator(Protocol):
         The server may have it or not: the same again.
         """
         self.transport = None
-        if self._asked:
+        if self._requested:
             self._answered()
-            self._errors[f"publish: {kind(reason)}"] += 1
-        self._wait(AGAIN)
+            self._errors[f"publish: {describe_failure(reason)}"] += 1
+        self._wait(RETRY)
 
     def _failed(self, reason: Failure) -> None:
-        self._calling = False
-        self._errors[f"publish: {kind(reason)}"] += 1
-        self._wait(AGAIN)
+        self._connecting = False
+        self._errors[f"publish: {describe_failure(reason)}"] += 1
+        self._wait(RETRY)
 
     def _wait(self, seconds: float) -> None:
         if self._timer is None and not self._closed:
             wait = seconds * random.uniform(1, 1.5)
-            self._timer = self._clock.callLater(wait, self._go_on)
+            self._timer = self._clock.callLater(wait, self._resume)
 
-    def _go_on(self) -> None:
+    def _resume(self) -> None:
         self._timer = None
         self.push()
 

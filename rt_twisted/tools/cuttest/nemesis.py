@@ -15,8 +15,8 @@ from twisted.internet.defer import Deferred
 from twisted.internet.protocol import ProcessProtocol
 from twisted.python.failure import Failure
 
-LONGEST = 60.0  # seconds a command may take
-KEPT = 500  # bytes of what it says
+TIMEOUT = 60.0  # seconds a command may take
+MAX_OUTPUT = 500  # bytes of what it says
 
 
 class Nemesis:
@@ -37,7 +37,7 @@ class Nemesis:
         every: float,
         rng: random.Random,
         reactor: Any,
-        say: Callable[[str], object],
+        log: Callable[[str], object],
     ) -> None:
         self.count = 0
         self.failed = 0
@@ -45,7 +45,7 @@ class Nemesis:
         self._every = every
         self._rng = rng
         self._reactor = reactor
-        self._say = say
+        self._log = log
         self._timer: Any = None
         self._running: NemesisCommand | None = None
         self._stopping = False
@@ -87,14 +87,14 @@ class Nemesis:
     def _run(self) -> None:
         command = self._rng.choice(self._commands)
         self.count += 1
-        self._say(f"runs {command!r}")
-        self._running = NemesisCommand(command, self._reactor, self._over)
+        self._log(f"runs {command!r}")
+        self._running = NemesisCommand(command, self._reactor, self._on_exit)
 
-    def _over(self, command: str, status: str, said: str) -> None:
+    def _on_exit(self, command: str, status: str, output: str) -> None:
         self._running = None
         if status:
             self.failed += 1
-            self._say(f"{command!r}: {status}{': ' if said else ''}{said}")
+            self._log(f"{command!r}: {status}{': ' if output else ''}{output}")
         self.start()
         ended, self._ended = self._ended, []
         for each in ended:
@@ -113,17 +113,19 @@ class NemesisCommand(ProcessProtocol):
 
     transport: Any
 
-    def __init__(self, command: str, reactor: Any, over: Callable[[str, str, str], object]) -> None:
+    def __init__(
+        self, command: str, reactor: Any, on_exit: Callable[[str, str, str], object]
+    ) -> None:
         self._command = command
-        self._over = over
+        self._on_exit = on_exit
         # A file, not a pipe: a server that it leaves running may go on writing.
-        self._said = tempfile.TemporaryFile()  # noqa: SIM115 - closed when it ends
-        self._timer = reactor.callLater(LONGEST, self.kill)
+        self._output = tempfile.TemporaryFile()  # noqa: SIM115 - closed when it ends
+        self._timer = reactor.callLater(TIMEOUT, self.kill)
         # A session of its own: it can be ended with all that it has started.
         shell = ["setsid", "/bin/sh", "-c", command]
-        said = self._said.fileno()
+        output = self._output.fileno()
         with open(os.devnull, "rb") as nothing:
-            streams = {0: nothing.fileno(), 1: said, 2: said}
+            streams = {0: nothing.fileno(), 1: output, 2: output}
             reactor.spawnProcess(self, "/usr/bin/setsid", shell, None, childFDs=streams)
 
     def kill(self) -> None:
@@ -146,7 +148,7 @@ class NemesisCommand(ProcessProtocol):
         number = getattr(reason.value, "signal", None)
         status = getattr(reason.value, "exitCode", None)
         how = f"signal {number}" if number else f"exit status {status}" if status else ""
-        with self._said as file:
-            file.seek(max(0, file.seek(0, os.SEEK_END) - KEPT))
+        with self._output as file:
+            file.seek(max(0, file.seek(0, os.SEEK_END) - MAX_OUTPUT))
             last = file.read().decode(errors="replace").strip()
-        self._over(self._command, how, last)
+        self._on_exit(self._command, how, last)

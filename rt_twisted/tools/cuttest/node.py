@@ -25,32 +25,32 @@ class Node:
     proxy: Proxy
 
     @classmethod
-    def find(cls, reactor: Any, url: str, patience: float, verify: bool) -> Node:
+    def find(cls, reactor: Any, url: str, timeout: float, verify: bool) -> Node:
         """
         Look for the server, and listen in front of it.
 
         Raises:
             SetupError: there is no such host.
         """
-        target = Target.find(reactor, url, 1, patience, verify)
+        target = Target.find(reactor, url, 1, timeout, verify)
         # What passes the proxy is what it was; TLS is between the two ends.
         return cls(url, Proxy(reactor, replace(target, security=None)))
 
-    def way(self, url: str, verify: bool = True) -> NodeRoute:
+    def route(self, url: str, verify: bool = True) -> NodeRoute:
         """
         How *url*, of the same server, is reached through the proxy.
         """
         real = self.proxy.target
-        found = Target.find(self.proxy.reactor, url, 1, real.patience, verify)
+        found = Target.find(self.proxy.reactor, url, 1, real.timeout, verify)
         return NodeRoute(self, url, replace(found, address="127.0.0.1", port=self.proxy.port))
 
-    def cut(self, connection: Any, manner: CutMode, seconds: float, left: int) -> bool:
+    def cut(self, connection: Any, mode: CutMode, seconds: float, left: int) -> bool:
         """
         Cut a client's *connection*; see `Link.cut`.
         """
         link: ProxiedConnection | None = self.proxy.links.get(connection.getHost().port)
         if link is not None:
-            return link.cut(manner, seconds, left)
+            return link.cut(mode, seconds, left)
         connection.abortConnection()  # the proxy has not accepted it yet
         return True
 

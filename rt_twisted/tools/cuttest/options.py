@@ -40,7 +40,7 @@ class CutTestOptions:
     publish_urls: Sequence[str]
     transports: Sequence[tuple[ClientType, str]]
     chosen: bool
-    readers: int
+    subscribers: int
     channels: Sequence[str]
     rate: float
     size: int
@@ -51,6 +51,6 @@ class CutTestOptions:
     commands: Sequence[str]
     disturb_every: float
     key: str
-    patience: float
+    timeout: float
     verify: bool
     seed: int

@@ -16,23 +16,23 @@ class Probe:
     def __init__(self) -> None:
         self.why = ""  # not
 
-    def opened(self, reader: ClientConnection) -> None:
+    def on_open(self, subscriber: ClientConnection) -> None:
         """
         It is.
         """
-        reader.state = ClientState.OPEN
+        subscriber.state = ClientState.OPEN
 
-    def heard(self, reader: ClientConnection, heard: ClientEvent) -> None:
+    def on_event(self, subscriber: ClientConnection, event: ClientEvent) -> None:
         """
         Not asked for.
         """
 
-    def moved(self, reader: ClientConnection) -> None:
+    def on_position(self, subscriber: ClientConnection) -> None:
         """
         Nor this.
         """
 
-    def ended(self, reader: ClientConnection, why: str) -> None:
+    def on_close(self, subscriber: ClientConnection, why: str) -> None:
         """
         It is not, if it was not before.
         """

@@ -10,10 +10,10 @@ from typing import Any
 from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.python.failure import Failure
 
-from rt_twisted.tools.load.target import Call, Target
+from rt_twisted.tools.load.target import ConnectAttempt, Target
 
-HELD = 1 << 20  # bytes of a stalled connection, per direction; the rest waits in the kernel
-SLOWEST = 1.0  # seconds until a cut comes that waits for further bytes
+MAX_HELD = 1 << 20  # bytes of a stalled connection, per direction; the rest waits in the kernel
+CUT_TIMEOUT = 1.0  # seconds until a cut comes that waits for further bytes
 
 
 class CutMode(Enum):
@@ -42,7 +42,7 @@ class ProxiedConnection:
         self._proxy = proxy
         self._left: int | None = None  # bytes to the client until it is cut
         self._timer: Any = None
-        self._over = False
+        self._finished = False
         self._port = 0
 
     def accepted(self) -> None:
@@ -52,14 +52,16 @@ class ProxiedConnection:
         self._port = self.near.transport.getPeer().port
         self._proxy.links[self._port] = self
         self.near.transport.pauseProducing()
-        self._proxy.target.connect(Call(self.far, lambda far, reason: self.end(CutMode.RESET)))
+        self._proxy.target.connect(
+            ConnectAttempt(self.far, lambda far, reason: self.end(CutMode.RESET))
+        )
 
     def connected(self) -> None:
         """
         The server has accepted.
         """
         near, far = self.near.transport, self.far.transport
-        if self._over or near is None:
+        if self._finished or near is None:
             far.abortConnection()
             return
         near.registerProducer(far, True)
@@ -71,7 +73,7 @@ class ProxiedConnection:
         """
         *end* has received *data* for the other.
         """
-        if self._over:
+        if self._finished:
             return
         if end is self.near:
             if self.far.transport is not None:
@@ -86,7 +88,7 @@ class ProxiedConnection:
             # Not RST: the client would not get to see the half that was let through.
             self.end(CutMode.CLOSE)
 
-    def cut(self, manner: CutMode, seconds: float, left: int = 0) -> bool:
+    def cut(self, mode: CutMode, seconds: float, left: int = 0) -> bool:
         """
         Cut it.
 
@@ -99,37 +101,37 @@ class ProxiedConnection:
             False if it is being cut already.
         """
         clock = self._proxy.reactor
-        if self._over or self._timer is not None:
+        if self._finished or self._timer is not None:
             return False
-        if manner in (CutMode.STALL, CutMode.PAUSE):
+        if mode in (CutMode.STALL, CutMode.PAUSE):
             self.near.stall()
             self.far.stall()
-            after = self._go_on if manner is CutMode.PAUSE else self.end
+            after = self._resume if mode is CutMode.PAUSE else self.end
             self._timer = clock.callLater(seconds, after)
-        elif manner is CutMode.CLOSE and left:
+        elif mode is CutMode.CLOSE and left:
             self._left = left
-            self._timer = clock.callLater(SLOWEST, self.end, CutMode.CLOSE)
+            self._timer = clock.callLater(CUT_TIMEOUT, self.end, CutMode.CLOSE)
         else:
-            self.end(manner)
+            self.end(mode)
         return True
 
-    def _go_on(self) -> None:
+    def _resume(self) -> None:
         self._timer = None
-        self.near.go_on()
-        self.far.go_on()
+        self.near.resume()
+        self.far.resume()
 
-    def end(self, manner: CutMode = CutMode.RESET) -> None:
+    def end(self, mode: CutMode = CutMode.RESET) -> None:
         """
         Both ends hang up; nothing passes any more.
         """
-        if self._over:
+        if self._finished:
             return
-        self._over = True
+        self._finished = True
         self._proxy.links.pop(self._port, None)
         if self._timer is not None and self._timer.active():
             self._timer.cancel()
         for end in (self.near, self.far):
-            end.hang_up(manner)
+            end.disconnect(mode)
 
     def lost(self) -> None:
         """
@@ -174,7 +176,7 @@ class ProxyEnd(Protocol):
             self._link.passed(self, data)
             return
         self._held.append(data)
-        if sum(map(len, self._held)) > HELD:
+        if sum(map(len, self._held)) > MAX_HELD:
             self.transport.pauseProducing()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
@@ -190,7 +192,7 @@ class ProxyEnd(Protocol):
         """
         self.stalled = True
 
-    def go_on(self) -> None:
+    def resume(self) -> None:
         """
         The stall is over.
         """
@@ -203,7 +205,7 @@ class ProxyEnd(Protocol):
         for data in held:
             self._link.passed(self, data)
 
-    def hang_up(self, manner: CutMode) -> None:
+    def disconnect(self, mode: CutMode) -> None:
         """
         End the connection.
         """
@@ -211,7 +213,7 @@ class ProxyEnd(Protocol):
         transport = self.transport
         if transport is None:
             return
-        if manner is CutMode.CLOSE:
+        if mode is CutMode.CLOSE:
             transport.unregisterProducer()
             transport.loseConnection()
         else:

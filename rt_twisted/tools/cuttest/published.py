@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from rt_twisted.model.message import Position
 
-MOST = 200_000  # messages whose place is remembered; more wait until readers have caught up
+MAX_MESSAGES = 200_000  # messages whose place is remembered; more wait until readers have caught up
 _TEXT = re.compile(r"(cut-[0-9a-f]+)-([0-9]{1,6})-([0-9]{1,15})-x*")
 
 Rank = tuple[int, int]  # the number of a log, in the order in which they were seen, and the offset
@@ -35,14 +35,14 @@ class Published:
         self._size = size
         self._run = f"cut-{run}"
         self._first = [0] * len(channels)  # numbers of the first ones below
-        self._places: list[deque[Position]] = [deque() for _ in channels]
+        self._positions: list[deque[Position]] = [deque() for _ in channels]
         self._epochs: dict[str, int] = {}
 
-    def room(self) -> bool:
+    def has_room(self) -> bool:
         """
         Whether another message may be written.
         """
-        return sum(map(len, self._places)) < MOST
+        return sum(map(len, self._positions)) < MAX_MESSAGES
 
     def write(self, channel: int) -> int:
         """
@@ -76,21 +76,21 @@ class Published:
         """
         The server has the next message of *channel*, and said where.
         """
-        self._places[channel].append(position)
+        self._positions[channel].append(position)
         self.rank(position)
 
     def accepted(self, channel: int) -> int:
         """
         How many messages of *channel* were accepted.
         """
-        return self._first[channel] + len(self._places[channel])
+        return self._first[channel] + len(self._positions[channel])
 
     def position(self, channel: int, number: int) -> Position | None:
         """
         Where a message is; None if that is not known, or not any more.
         """
         index = number - self._first[channel]
-        places = self._places[channel]
+        places = self._positions[channel]
         return places[index] if 0 <= index < len(places) else None
 
     def first(self, channel: int) -> int:
@@ -103,7 +103,7 @@ class Published:
         """
         Nobody will ask for messages below a number.
         """
-        places = self._places[channel]
+        places = self._positions[channel]
         while places and self._first[channel] < below:
             places.popleft()
             self._first[channel] += 1

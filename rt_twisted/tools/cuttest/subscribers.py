@@ -19,10 +19,10 @@ from rt_twisted.tools.cuttest.proxy import CutMode
 from rt_twisted.tools.cuttest.published import Published
 from rt_twisted.tools.load.subscriber import ClientConnection, ClientState
 
-STORY = 16  # events that are remembered of a reader
-MOST_FAULTS = 50  # that are told one by one
-LONGEST_WAIT = 2.0  # seconds until a reader that was refused comes back, whatever the server says
-MOST_LEFT = 2000  # bytes that still pass before a connection is closed
+RECENT_EVENTS = 16  # events that are remembered of a reader
+MAX_INCIDENTS = 50  # that are told one by one
+MAX_RETRY = 2.0  # seconds until a reader that was refused comes back, whatever the server says
+MAX_LEFT = 2000  # bytes that still pass before a connection is closed
 TIMEOUT = 10.0  # seconds until somebody to whom nobody answers gives up
 
 
@@ -46,25 +46,25 @@ class CheckedSubscriber:
     """
 
     choice: ClientType
-    ways: Sequence[NodeRoute]
-    way: NodeRoute
+    routes: Sequence[NodeRoute]
+    route: NodeRoute
     names: Sequence[str]
     turn: int
-    judge: Checker
-    memory: SessionState = field(default_factory=SessionState)
+    checker: Checker
+    session: SessionState = field(default_factory=SessionState)
     cuts: int = 0
     wait: float | None = None
     timer: Any = None
-    story: deque[str] = field(default_factory=lambda: deque(maxlen=STORY))
+    recent_events: deque[str] = field(default_factory=lambda: deque(maxlen=RECENT_EVENTS))
 
     def wire(self, position: str) -> IClient:
         """
         Of its next connection.
         """
-        asking = ClientRequest(self.way.url, self.names, self.turn, memory=self.memory)
-        return self.choice.make(asking, position)
+        client_request = ClientRequest(self.route.url, self.names, self.turn, session=self.session)
+        return self.choice.make(client_request, position)
 
-    def put_off(self) -> None:
+    def cancel_timer(self) -> None:
         """
         What was to come does not.
         """
@@ -92,11 +92,11 @@ class Incident:
     at: float
     fault: Fault
     transport: str
-    reader: int
+    subscriber: int
     channel: str
     number: int
     position: str
-    story: tuple[str, ...]
+    recent_events: tuple[str, ...]
 
 
 class CheckedSubscribers:
@@ -114,7 +114,7 @@ class CheckedSubscribers:
     def __init__(
         self, published: Published, away: float, every: float, rng: random.Random, clock: Any
     ) -> None:
-        self.readers: list[ClientConnection] = []
+        self.connections: list[ClientConnection] = []
         self.errors: Counter[str] = Counter()
         self.incidents: list[Incident] = []
         self.others = 0  # messages that are not ours
@@ -127,7 +127,7 @@ class CheckedSubscribers:
         self._began = clock.seconds()
         self._closing = False
 
-    def add(self, choice: ClientType, ways: Sequence[NodeRoute], channels: Sequence[int]) -> None:
+    def add(self, choice: ClientType, routes: Sequence[NodeRoute], channels: Sequence[int]) -> None:
         """
         One more reader, which connects at once.
 
@@ -137,58 +137,60 @@ class CheckedSubscribers:
             channels: their numbers.
         """
         names = [self._published.channels[each] for each in channels]
-        turn = sum(reader.receipt.choice is choice for reader in self.readers)
-        seat = CheckedSubscriber(
-            choice, ways, ways[0], names, turn, Checker(channels, self._published)
+        turn = sum(subscriber.context.choice is choice for subscriber in self.connections)
+        context = CheckedSubscriber(
+            choice, routes, routes[0], names, turn, Checker(channels, self._published)
         )
-        reader = ClientConnection(self, len(self.readers), seat.wire, seat)
-        self.readers.append(reader)
-        self._call(reader)
+        subscriber = ClientConnection(self, len(self.connections), context.wire, context)
+        self.connections.append(subscriber)
+        self._connect(subscriber)
 
-    def _call(self, reader: ClientConnection) -> None:
-        seat: CheckedSubscriber = reader.receipt
+    def _connect(self, subscriber: ClientConnection) -> None:
+        context: CheckedSubscriber = subscriber.context
         if self._closing:
             return
-        seat.way = self._rng.choice(seat.ways)
-        seat.wait = None
-        reader.state = ClientState.CALLING
-        self._note(reader, f"connects to {seat.way.url} from {reader.position or 'nowhere'}")
-        reader.call(seat.way.target, self._clock.seconds())
-        if self.cutting and reader.state is ClientState.CALLING:
-            self._plan(reader)
+        context.route = self._rng.choice(context.routes)
+        context.wait = None
+        subscriber.state = ClientState.CONNECTING
+        self._note(
+            subscriber, f"connects to {context.route.url} from {subscriber.position or 'nowhere'}"
+        )
+        subscriber.connect(context.route.target, self._clock.seconds())
+        if self.cutting and subscriber.state is ClientState.CONNECTING:
+            self._schedule_cut(subscriber)
 
-    def _plan(self, reader: ClientConnection) -> None:
-        rng, seat = self._rng, reader.receipt
+    def _schedule_cut(self, subscriber: ClientConnection) -> None:
+        rng, context = self._rng, subscriber.context
         # Often in the midst of joining: that is where messages could fall between.
         early = rng.random() < 0.25
         after = rng.uniform(0, 0.1) if early else rng.uniform(0, 2) * self._every
-        seat.put_off()
-        seat.timer = self._clock.callLater(after, self._cut, reader)
+        context.cancel_timer()
+        context.timer = self._clock.callLater(after, self._cut, subscriber)
 
-    def _cut(self, reader: ClientConnection) -> None:
-        seat: CheckedSubscriber = reader.receipt
-        if not self.cutting or reader.transport is None or seat.wait is not None:
+    def _cut(self, subscriber: ClientConnection) -> None:
+        context: CheckedSubscriber = subscriber.context
+        if not self.cutting or subscriber.transport is None or context.wait is not None:
             return
-        manner = self._rng.choice(tuple(CutMode))
-        left = self._rng.choice((0, self._rng.randint(1, MOST_LEFT)))
-        if not seat.way.node.cut(reader.transport, manner, self._away, left):
-            self._plan(reader)
+        mode = self._rng.choice(tuple(CutMode))
+        left = self._rng.choice((0, self._rng.randint(1, MAX_LEFT)))
+        if not context.route.node.cut(subscriber.transport, mode, self._away, left):
+            self._schedule_cut(subscriber)
             return
-        self._note(reader, f"{manner.value} at {reader.position or 'nowhere'}")
-        seat.cuts += 1
-        if manner is CutMode.PAUSE:
-            self._plan(reader)
+        self._note(subscriber, f"{mode.value} at {subscriber.position or 'nowhere'}")
+        context.cuts += 1
+        if mode is CutMode.PAUSE:
+            self._schedule_cut(subscriber)
         else:  # who is stalled has been away by then
-            seat.wait = 0.0 if manner is CutMode.STALL else self._away
+            context.wait = 0.0 if mode is CutMode.STALL else self._away
 
     def begin(self) -> None:
         """
         Cut from now on.
         """
         self.cutting = True
-        for reader in self.readers:
-            if reader.transport is not None:
-                self._plan(reader)
+        for subscriber in self.connections:
+            if subscriber.transport is not None:
+                self._schedule_cut(subscriber)
 
     def end(self) -> None:
         """
@@ -198,94 +200,96 @@ class CheckedSubscribers:
 
     # What readers tell.
 
-    def opened(self, reader: ClientConnection) -> None:
+    def on_open(self, subscriber: ClientConnection) -> None:
         """
         See `Owner`.
         """
-        reader.state = ClientState.OPEN
-        self._note(reader, "is let in")
+        subscriber.state = ClientState.OPEN
+        self._note(subscriber, "is let in")
 
-    def heard(self, reader: ClientConnection, heard: ClientEvent) -> None:
+    def on_event(self, subscriber: ClientConnection, event: ClientEvent) -> None:
         """
         See `Owner`.
         """
-        seat: CheckedSubscriber = reader.receipt
-        position = Position.parse(heard.position)
-        if heard.gap:
-            self._note(reader, f"hears of a gap up to {position}")
-            seat.judge.gap(position)
+        context: CheckedSubscriber = subscriber.context
+        position = Position.parse(event.position)
+        if event.gap:
+            self._note(subscriber, f"hears of a gap up to {position}")
+            context.checker.gap(position)
             return
-        found = self._published.find(heard.text)
+        found = self._published.find(event.text)
         if found is None:
             self.others += 1
             return
-        for finding in seat.judge.take(*found, position):
-            self._tell(reader, *finding)
+        for finding in context.checker.record(*found, position):
+            self._report(subscriber, *finding)
 
-    def moved(self, reader: ClientConnection) -> None:
+    def on_position(self, subscriber: ClientConnection) -> None:
         """
         See `Owner`.
         """
-        for finding in reader.receipt.judge.moved(Position.parse(reader.position)):
-            self._tell(reader, *finding)
+        for finding in subscriber.context.checker.advance(Position.parse(subscriber.position)):
+            self._report(subscriber, *finding)
 
-    def ended(self, reader: ClientConnection, why: str) -> None:
+    def on_close(self, subscriber: ClientConnection, why: str) -> None:
         """
         See `Owner`.
         """
-        seat: CheckedSubscriber = reader.receipt
-        reader.state = ClientState.AWAY
+        context: CheckedSubscriber = subscriber.context
+        subscriber.state = ClientState.DISCONNECTED
         if self._closing:
-            reader.state = ClientState.GONE
+            subscriber.state = ClientState.CLOSED
             return
-        seat.put_off()
-        self._note(reader, f"ended: {why}")
-        wait = seat.wait
+        context.cancel_timer()
+        self._note(subscriber, f"ended: {why}")
+        wait = context.wait
         if wait is None:
-            self.errors[f"{seat.choice.name}: {why}"] += 1
-            wait = min(max(reader.retry, 0.05), LONGEST_WAIT) * self._rng.uniform(0.5, 1)
-        seat.timer = self._clock.callLater(wait, self._call, reader)
+            self.errors[f"{context.choice.name}: {why}"] += 1
+            wait = min(max(subscriber.retry, 0.05), MAX_RETRY) * self._rng.uniform(0.5, 1)
+        context.timer = self._clock.callLater(wait, self._connect, subscriber)
 
     # What they are asked.
 
-    def sweep(self) -> None:
+    def check_timeouts(self) -> None:
         """
         Give up those to whom nobody answers; let what all have heard be forgotten.
         """
         late = self._clock.seconds() - TIMEOUT - self._away
-        for reader in self.readers:
-            if reader.state is ClientState.CALLING and reader.began < late:
-                reader.hang_up("no answer")
+        for subscriber in self.connections:
+            if subscriber.state is ClientState.CONNECTING and subscriber.began < late:
+                subscriber.disconnect("no answer")
         published = self._published
         for channel in range(len(published.channels)):
-            needs = [reader.receipt.judge.needs(channel) for reader in self.readers]
-            published.forget(channel, min([*needs, published.accepted(channel)]))
+            next_number = [
+                subscriber.context.checker.next_number(channel) for subscriber in self.connections
+            ]
+            published.forget(channel, min([*next_number, published.accepted(channel)]))
 
-    def unsettled(self) -> list[ClientConnection]:
+    def not_ready(self) -> list[ClientConnection]:
         """
         Who is not connected, or does not know where it is.
         """
         return [
-            reader
-            for reader in self.readers
-            if reader.state is not ClientState.OPEN
-            or not reader.receipt.judge.begun
-            or reader.receipt.wait is not None
+            subscriber
+            for subscriber in self.connections
+            if subscriber.state is not ClientState.OPEN
+            or not subscriber.context.checker.started
+            or subscriber.context.wait is not None
         ]
 
-    def waits(self) -> bool:
+    def is_waiting(self) -> bool:
         """
         Whether something that was accepted is still to come to somebody.
         """
-        return any(reader.receipt.judge.waits() for reader in self.readers)
+        return any(subscriber.context.checker.is_waiting() for subscriber in self.connections)
 
-    def judge(self) -> None:
+    def checker(self) -> None:
         """
         What has not come until now is lost.
         """
-        for reader in self.readers:
-            for finding in reader.receipt.judge.close():
-                self._tell(reader, *finding)
+        for subscriber in self.connections:
+            for finding in subscriber.context.checker.close():
+                self._report(subscriber, *finding)
 
     def close(self) -> None:
         """
@@ -293,22 +297,33 @@ class CheckedSubscribers:
         """
         self._closing = True
         self.cutting = False
-        for reader in self.readers:
-            reader.receipt.put_off()
-            reader.hang_up("over")
+        for subscriber in self.connections:
+            subscriber.context.cancel_timer()
+            subscriber.disconnect("over")
 
-    def _note(self, reader: ClientConnection, what: str) -> None:
-        reader.receipt.story.append(f"{self._clock.seconds() - self._began:.3f} {what}")
+    def _note(self, subscriber: ClientConnection, what: str) -> None:
+        subscriber.context.recent_events.append(f"{self._clock.seconds() - self._began:.3f} {what}")
 
-    def _tell(self, reader: ClientConnection, fault: Fault, channel: int, number: int) -> None:
-        if len(self.incidents) >= MOST_FAULTS:
+    def _report(
+        self, subscriber: ClientConnection, fault: Fault, channel: int, number: int
+    ) -> None:
+        if len(self.incidents) >= MAX_INCIDENTS:
             return
-        seat: CheckedSubscriber = reader.receipt
-        self._note(reader, f"is at {reader.position or 'nowhere'}, or some way further")
+        context: CheckedSubscriber = subscriber.context
+        self._note(subscriber, f"is at {subscriber.position or 'nowhere'}, or some way further")
         now = round(self._clock.seconds() - self._began, 3)
         name = self._published.channels[channel]
-        place = str(self._published.position(channel, number) or "")
-        story = tuple(seat.story)
+        path = str(self._published.position(channel, number) or "")
+        recent_events = tuple(context.recent_events)
         self.incidents.append(
-            Incident(now, fault, seat.choice.name, reader.number, name, number, place, story)
+            Incident(
+                now,
+                fault,
+                context.choice.name,
+                subscriber.number,
+                name,
+                number,
+                path,
+                recent_events,
+            )
         )

@@ -25,11 +25,11 @@ from rt_twisted.tools.cuttest.totals import count
 from rt_twisted.tools.errors import SetupError
 from rt_twisted.tools.load.subscriber import ClientConnection, ClientState
 
-LOOK = 0.05  # seconds between two looks whether something has come true
+POLL_INTERVAL = 0.05  # seconds between two looks whether something has come true
 TICK = 0.02  # seconds between two portions of what is due
-CUTS = 0.1  # seconds between two throws of the dice whether a publisher is cut
-CROWD = 50  # readers that begin to connect in one tick
-TOLD = 3  # last events of a reader that does not come back
+CUT_INTERVAL = 0.1  # seconds between two throws of the dice whether a publisher is cut
+CONNECTS_PER_TICK = 50  # readers that begin to connect in one tick
+SHOWN_EVENTS = 3  # last events of a reader that does not come back
 ABSENT = frozenset(("status 404", "status 405", "status 501"))
 
 
@@ -43,39 +43,41 @@ class CutTest:
         say: is told what an onlooker wants to know.
     """
 
-    def __init__(self, terms: CutTestOptions, reactor: Any, say: Callable[[str], object]) -> None:
-        self.terms = terms
+    def __init__(self, options: CutTestOptions, reactor: Any, log: Callable[[str], object]) -> None:
+        self.options = options
         self.phase = "looking"
         self.left_out: dict[str, str] = {}  # transports that are not there, and why
         self.ended = False  # it went to its end
         self.seconds = 0.0
         self._reactor = reactor
-        self._say = say
-        self._rng = random.Random(terms.seed)
+        self._log = log
+        self._rng = random.Random(options.seed)
         run = f"{random.SystemRandom().getrandbits(48):012x}"
-        self.published = Published(terms.channels, terms.size, run)
+        self.published = Published(options.channels, options.size, run)
         self.errors: Counter[str] = Counter()
-        self.audience = CheckedSubscribers(
-            self.published, terms.away, terms.every, self._rng, reactor
+        self.subscribers = CheckedSubscribers(
+            self.published, options.away, options.every, self._rng, reactor
         )
         # Messages may go somewhere else: past the balancer that readers come through.
-        self._nodes, self._doors = (
-            [Node.find(reactor, url, terms.patience, terms.verify) for url in urls]
-            for urls in (terms.urls, terms.publish_urls)
+        self._nodes, self._publish_nodes = (
+            [Node.find(reactor, url, options.timeout, options.verify) for url in urls]
+            for urls in (options.urls, options.publish_urls)
         )
-        ways = [door.way(door.url, terms.verify) for door in self._doors]
-        self.feeds = [
-            Generator(self._picking(ways), terms.key, self.published, channel, self.errors, reactor)
-            for channel in range(len(terms.channels))
+        routes = [node.route(node.url, options.verify) for node in self._publish_nodes]
+        self.generators = [
+            Generator(
+                self._picking(routes), options.key, self.published, channel, self.errors, reactor
+            )
+            for channel in range(len(options.channels))
         ]
-        self.feed_cuts = 0
-        self.disturbance = Nemesis(terms.commands, terms.disturb_every, self._rng, reactor, say)
+        self.generator_cuts = 0
+        self.nemesis = Nemesis(options.commands, options.disturb_every, self._rng, reactor, log)
         self._looping: list[LoopingCall] = []
-        self._over = False
+        self._finished = False
         self._due = 0.0
 
-    def _picking(self, ways: Sequence[NodeRoute]) -> Callable[[], Any]:
-        return lambda: self._rng.choice(ways).target
+    def _picking(self, routes: Sequence[NodeRoute]) -> Callable[[], Any]:
+        return lambda: self._rng.choice(routes).target
 
     async def go(self) -> None:
         """
@@ -84,127 +86,145 @@ class CutTest:
         Raises:
             SetupError: there is nothing to judge, and why.
         """
-        terms, audience = self.terms, self.audience
+        options, subscribers = self.options, self.subscribers
         try:
-            ways = await self._look()
+            routes = await self._find_transports()
             self.phase = "connecting"
-            await self._connect(ways)
+            await self._connect(routes)
             began = self._reactor.seconds()
             self.phase = "cutting"
             self._every(TICK, self._publish)
-            self._every(1.0, audience.sweep)
-            self._every(CUTS, self._cut_feeds)
-            audience.begin()
-            self.disturbance.start()
-            await self._until(lambda: any(feed.refused for feed in self.feeds), terms.seconds)
+            self._every(1.0, subscribers.check_timeouts)
+            self._every(CUT_INTERVAL, self._cut_generators)
+            subscribers.begin()
+            self.nemesis.start()
+            await self._until(
+                lambda: any(generator.refused for generator in self.generators), options.seconds
+            )
             self.seconds = self._reactor.seconds() - began
             self.phase = "waiting for all to come back"
-            audience.end()
-            for feed in self.feeds:
-                feed.drop()
-            await self.disturbance.stop()  # a command that takes too long is killed
+            subscribers.end()
+            for generator in self.generators:
+                generator.drop()
+            await self.nemesis.stop()  # a command that takes too long is killed
             await self._finish()
             self.ended = True
         finally:
             self.finish()
         await deferLater(self._reactor, 0)  # Twisted aborts connections in its next turn
 
-    async def _look(self) -> list[tuple[ClientType, list[NodeRoute]]]:
+    async def _find_transports(self) -> list[tuple[ClientType, list[NodeRoute]]]:
         """
         Which transports there are.
         """
-        terms = self.terms
+        options = self.options
         found: list[tuple[ClientType, list[NodeRoute]]] = []
-        for choice, place in terms.transports:
-            ways = []
+        for choice, path in options.transports:
+            routes = []
             for node in self._nodes:
-                way = node.way(choice.url(node.url, place), terms.verify)
-                why = await self._probe(choice, way)
+                route = node.route(choice.url(node.url, path), options.verify)
+                why = await self._probe(choice, route)
                 if not why:
-                    ways.append(way)
+                    routes.append(route)
                     continue
-                if why not in ABSENT or terms.chosen:
-                    raise SetupError(f"{choice.name} at {way.url}: {why}")
-                self.left_out[choice.name] = f"{why} at {way.url}"
-            if len(ways) == len(self._nodes):
-                found.append((choice, ways))
+                if why not in ABSENT or options.chosen:
+                    raise SetupError(f"{choice.name} at {route.url}: {why}")
+                self.left_out[choice.name] = f"{why} at {route.url}"
+            if len(routes) == len(self._nodes):
+                found.append((choice, routes))
             else:
-                self._say(f"without {choice.name}: {self.left_out[choice.name]}")
+                self._log(f"without {choice.name}: {self.left_out[choice.name]}")
         if not found:
             raise SetupError("none of the transports is there")
         return found
 
-    async def _probe(self, choice: ClientType, way: NodeRoute) -> str:
+    async def _probe(self, choice: ClientType, route: NodeRoute) -> str:
         """
         Returns:
             why it is of no use; "" if it is.
         """
         probe = Probe()
-        asking = ClientRequest(way.url, [self.terms.channels[0]])
-        reader = ClientConnection(probe, 0, lambda position: choice.make(asking, position), None)
-        reader.call(way.target, self._reactor.seconds())
-        await self._until(lambda: bool(probe.why) or reader.state is ClientState.OPEN, 10)
-        open = reader.state is ClientState.OPEN
-        reader.hang_up("")
-        await self._until(lambda: reader.transport is None, 1)
+        client_request = ClientRequest(route.url, [self.options.channels[0]])
+        subscriber = ClientConnection(
+            probe, 0, lambda position: choice.make(client_request, position), None
+        )
+        subscriber.connect(route.target, self._reactor.seconds())
+        await self._until(lambda: bool(probe.why) or subscriber.state is ClientState.OPEN, 10)
+        open = subscriber.state is ClientState.OPEN
+        subscriber.disconnect("")
+        await self._until(lambda: subscriber.transport is None, 1)
         return "" if open else probe.why or "no answer"
 
-    async def _connect(self, ways: Sequence[tuple[ClientType, list[NodeRoute]]]) -> None:
-        terms, audience = self.terms, self.audience
-        everything = range(len(terms.channels))
-        for number in range(terms.readers):
-            choice, there = ways[number % len(ways)]
+    async def _connect(self, routes: Sequence[tuple[ClientType, list[NodeRoute]]]) -> None:
+        options, subscribers = self.options, self.subscribers
+        everything = range(len(options.channels))
+        for number in range(options.subscribers):
+            choice, there = routes[number % len(routes)]
             few = self._rng.randint(1, len(everything))
             # Every kind has readers of all channels: these see the order over all.
-            whole = number // len(ways) % 3 == 0
+            whole = number // len(routes) % 3 == 0
             mine = everything if whole else sorted(self._rng.sample(everything, few))
-            audience.add(choice, there, mine)
-            if number % CROWD == CROWD - 1:
+            subscribers.add(choice, there, mine)
+            if number % CONNECTS_PER_TICK == CONNECTS_PER_TICK - 1:
                 await deferLater(self._reactor, TICK)
-        await self._until(lambda: not audience.unsettled(), terms.grace)
-        if not any(reader.receipt.judge.begun for reader in audience.readers):
+        await self._until(lambda: not subscribers.not_ready(), options.grace)
+        if not any(subscriber.context.checker.started for subscriber in subscribers.connections):
             raise SetupError("no reader was let in")
 
     def _publish(self) -> None:
         if self.phase != "cutting":
             return
-        self._due += self.terms.rate * TICK
+        self._due += self.options.rate * TICK
         while self._due >= 1:
             self._due -= 1
-            self._rng.choice(self.feeds).add()
+            self._rng.choice(self.generators).add()
 
-    def _cut_feeds(self) -> None:
+    def _cut_generators(self) -> None:
         if self.phase != "cutting":
             return
-        for feed in self.feeds:
-            if feed.transport is None or self._rng.random() > CUTS / self.terms.every:
+        for generator in self.generators:
+            if (
+                generator.transport is None
+                or self._rng.random() > CUT_INTERVAL / self.options.every
+            ):
                 continue
-            port = feed.transport.getPeer().port
-            door = next(door for door in self._doors if door.proxy.port == port)
-            manner = self._rng.choice(tuple(CutMode))
+            port = generator.transport.getPeer().port
+            node = next(node for node in self._publish_nodes if node.proxy.port == port)
+            mode = self._rng.choice(tuple(CutMode))
             left = self._rng.randint(0, 200)
-            self.feed_cuts += door.cut(feed.transport, manner, self.terms.away, left)
+            self.generator_cuts += node.cut(generator.transport, mode, self.options.away, left)
 
     async def _finish(self) -> None:
         """
         All come back, a last message goes to each channel, and all hear it: who is
         told something again on coming back hears it before that.
         """
-        audience, grace = self.audience, self.terms.grace
-        refused = any(feed.refused for feed in self.feeds)
+        subscribers, grace = self.subscribers, self.options.grace
+        refused = any(generator.refused for generator in self.generators)
         await self._until(
-            lambda: refused or (all(feed.idle for feed in self.feeds) and not audience.unsettled()),
+            lambda: (
+                refused
+                or (
+                    all(generator.idle for generator in self.generators)
+                    and not subscribers.not_ready()
+                )
+            ),
             grace,
         )
-        for reader in audience.unsettled():
-            last = "; ".join(tuple(reader.receipt.story)[-TOLD:])
-            self._say(f"{reader.receipt.choice.name} reader {reader.number} is not back: {last}")
+        for subscriber in subscribers.not_ready():
+            last = "; ".join(tuple(subscriber.context.recent_events)[-SHOWN_EVENTS:])
+            self._log(
+                f"{subscriber.context.choice.name} reader {subscriber.number} is not back: {last}"
+            )
         self.phase = "waiting for the last message"
         if not refused:
-            for feed in self.feeds:
-                feed.add()
+            for generator in self.generators:
+                generator.add()
         await self._until(
-            lambda: (refused or all(feed.idle for feed in self.feeds)) and not audience.waits(),
+            lambda: (
+                (refused or all(generator.idle for generator in self.generators))
+                and not subscribers.is_waiting()
+            ),
             grace,
         )
 
@@ -212,20 +232,23 @@ class CutTest:
         """
         Judge what came, hang up. May be called twice.
         """
-        if self._over:
+        if self._finished:
             return
-        self._over = True
+        self._finished = True
         self.phase = "over"
         for looping in self._looping:
             looping.stop()
-        self.disturbance.kill()
-        self.owing = sum(reader.receipt.judge.owing() for reader in self.audience.readers)
+        self.nemesis.kill()
+        self.count_expected = sum(
+            subscriber.context.checker.count_expected()
+            for subscriber in self.subscribers.connections
+        )
         if self.ended:
-            self.audience.judge()
-        self.audience.close()
-        for feed in self.feeds:
-            feed.close()
-        for node in (*self._nodes, *self._doors):
+            self.subscribers.checker()
+        self.subscribers.close()
+        for generator in self.generators:
+            generator.close()
+        for node in (*self._nodes, *self._publish_nodes):
             node.proxy.close()
 
     def _every(self, seconds: float, call: Callable[[], object]) -> None:
@@ -237,7 +260,7 @@ class CutTest:
     async def _until(self, condition: Callable[[], bool], seconds: float) -> None:
         end = self._reactor.seconds() + seconds
         while not condition() and self._reactor.seconds() < end:
-            await deferLater(self._reactor, LOOK)
+            await deferLater(self._reactor, POLL_INTERVAL)
 
     # What was found.
 
@@ -245,47 +268,51 @@ class CutTest:
         """
         Everything that must not have happened.
         """
-        return sum(reader.receipt.judge.faults.total() for reader in self.audience.readers)
+        return sum(
+            subscriber.context.checker.faults.total() for subscriber in self.subscribers.connections
+        )
 
     def summary(self) -> dict[str, Any]:
         """
         All that was found, ready for JSON.
         """
-        audience, published = self.audience, self.published
-        names = dict.fromkeys(reader.receipt.choice.name for reader in audience.readers)
+        subscribers, published = self.subscribers, self.published
+        names = dict.fromkeys(
+            subscriber.context.choice.name for subscriber in subscribers.connections
+        )
         groups = {
-            name: [each for each in audience.readers if each.receipt.choice.name == name]
+            name: [each for each in subscribers.connections if each.context.choice.name == name]
             for name in names
         }
         accepted = range(len(published.channels))
         return {
-            "seed": self.terms.seed,
-            "urls": list(self.terms.urls),
+            "seed": self.options.seed,
+            "urls": list(self.options.urls),
             "ended": self.ended,
             "seconds": round(self.seconds, 1),
             "published": sum(published.accepted(channel) for channel in accepted),
-            "requests": sum(feed.tried for feed in self.feeds),
-            "publisher_cuts": self.feed_cuts,
-            "disturbances": self.disturbance.count,
-            "disturbances_failed": self.disturbance.failed,
+            "requests": sum(generator.tried for generator in self.generators),
+            "publisher_cuts": self.generator_cuts,
+            "disturbances": self.nemesis.count,
+            "disturbances_failed": self.nemesis.failed,
             "left_out": self.left_out,
-            "transports": {name: count(readers) for name, readers in groups.items()},
-            "all": count(audience.readers),
-            "still_owed": 0 if self.ended else self.owing,
-            "others": audience.others,
-            "errors": dict((audience.errors + self.errors).most_common()),
+            "transports": {name: count(connections) for name, connections in groups.items()},
+            "all": count(subscribers.connections),
+            "still_owed": 0 if self.ended else self.count_expected,
+            "others": subscribers.others,
+            "errors": dict((subscribers.errors + self.errors).most_common()),
             "incidents": [
                 {
                     "at": each.at,
                     "fault": each.fault.value,
                     "transport": each.transport,
-                    "reader": each.reader,
+                    "reader": each.subscriber,
                     "channel": each.channel,
                     "number": each.number,
                     "position": each.position,
-                    "story": list(each.story),
+                    "story": list(each.recent_events),
                 }
-                for each in audience.incidents
+                for each in subscribers.incidents
             ],
         }
 
@@ -295,8 +322,12 @@ class CutTest:
         """
         if self.faults():
             return 1
-        begun = all(reader.receipt.judge.begun for reader in self.audience.readers)
-        published = sum(map(self.published.accepted, range(len(self.terms.channels))))
-        delivered = sum(reader.receipt.judge.delivered for reader in self.audience.readers)
-        fine = self.ended and begun and published and delivered
-        return 0 if fine and not any(feed.refused for feed in self.feeds) else 2
+        started = all(
+            subscriber.context.checker.started for subscriber in self.subscribers.connections
+        )
+        published = sum(map(self.published.accepted, range(len(self.options.channels))))
+        delivered = sum(
+            subscriber.context.checker.delivered for subscriber in self.subscribers.connections
+        )
+        fine = self.ended and started and published and delivered
+        return 0 if fine and not any(generator.refused for generator in self.generators) else 2

@@ -12,21 +12,21 @@ from rt_twisted.tools.cuttest.checker import Fault
 from rt_twisted.tools.load.subscriber import ClientConnection
 
 
-def count(readers: Sequence[ClientConnection]) -> dict[str, Any]:
+def count(connections: Sequence[ClientConnection]) -> dict[str, Any]:
     """
     Sums by name, ready for JSON.
     """
-    judges = [reader.receipt.judge for reader in readers]
+    judges = [subscriber.context.checker for subscriber in connections]
     faults: Counter[Fault] = Counter()
-    for judge in judges:
-        faults.update(judge.faults)
-    delivered = sum(judge.delivered for judge in judges)
-    said = sum(judge.said for judge in judges)
+    for checker in judges:
+        faults.update(checker.faults)
+    delivered = sum(checker.delivered for checker in judges)
+    said = sum(checker.reported_lost for checker in judges)
     owed = delivered + said + faults[Fault.LOST]
     return {
-        "readers": len(readers),
-        "cuts": sum(reader.receipt.cuts for reader in readers),
-        "recovered": sum(reader.receipt.memory.recovered for reader in readers),
+        "readers": len(connections),
+        "cuts": sum(subscriber.context.cuts for subscriber in connections),
+        "recovered": sum(subscriber.context.session.recovered for subscriber in connections),
         "owed": owed,
         "delivered": delivered,
         "percent": 100 * delivered / owed if owed else 0.0,
@@ -35,7 +35,7 @@ def count(readers: Sequence[ClientConnection]) -> dict[str, Any]:
         "out_of_order": faults[Fault.DISORDERED],
         "stray": faults[Fault.STRAY],
         "misplaced": faults[Fault.MISPLACED],
-        "gaps": sum(judge.gaps for judge in judges),
+        "gaps": sum(checker.gaps for checker in judges),
         "lost_in_gaps": said,
-        "twice_over_gaps": sum(judge.twice for judge in judges),
+        "twice_over_gaps": sum(checker.republished for checker in judges),
     }

@@ -18,9 +18,9 @@ from rt_twisted.tools.doctor import findings as of
 from rt_twisted.tools.doctor.findings import CHECKS, Check, Finding, Verdict
 from rt_twisted.tools.doctor.probe import ProbeConnection, ProbeTarget, Unreachable
 
-LATE = 0.5  # seconds from publishing to arrival that are no longer "at once"
+MAX_DELAY = 0.5  # seconds from publishing to arrival that are no longer "at once"
 FILLER = 32 * 1024  # bytes of each message that is pushed behind one that does not come
-MOST_FILLER = 512 * 1024
+MAX_FILLER = 512 * 1024
 LARGE = 1536 * 1024  # bytes of a request: nginx takes 1 MiB by default, the daemon 2
 
 HINTS = {
@@ -52,22 +52,22 @@ class ProxyCheck:
     """
 
     def __init__(
-        self, place: ProbeTarget, publishing: ProbeTarget, key: str, channel: str, patience: float
+        self, target: ProbeTarget, publishing: ProbeTarget, key: str, channel: str, patience: float
     ) -> None:
-        self._place = place
+        self._target = target
         self._publishing = publishing
         self._key = key
         self._channel = channel
-        self._patience = patience
-        self._clock = place.reactor
+        self._watch_seconds = patience
+        self._clock = target.reactor
         self._mark = f"doctor-{random.getrandbits(48):012x}"
         self._sent = 0
-        self._lines: list[ProbeConnection] = []
+        self._connections: list[ProbeConnection] = []
         self._findings: dict[Check, Finding] = {}
         self._no_publishing = ""  # why nothing can be published
         self._receivers: object = None  # how many readers the last message had, if that was said
 
-    async def go(self) -> list[Finding]:
+    async def run_all(self) -> list[Finding]:
         """
         Check all, in about as long as the patience lasts.
 
@@ -75,38 +75,38 @@ class ProxyCheck:
             a finding for each check, in the order of CHECKS.
         """
         try:
-            await self._all()
+            await self._run_all()
         finally:
-            for line in self._lines:
-                line.close()
+            for connection in self._connections:
+                connection.close()
         return [self._findings[check] for check in CHECKS]
 
-    def _say(self, check: Check, verdict: Verdict, said: str) -> None:
-        self._findings[check] = Finding(check, verdict, said)
+    def _record(self, check: Check, verdict: Verdict, detail: str) -> None:
+        self._findings[check] = Finding(check, verdict, detail)
 
-    async def _all(self) -> None:
-        stream = await self._first()
+    async def _run_all(self) -> None:
+        stream = await self._open_stream()
         if stream is None:
             self._skip_rest("without a stream there is nothing to look at")
             return
         watching: Deferred[Any] | None = None
         if stream.head is not None:
-            watching = ensureDeferred(self._guarded(of.IDLE, self._idle))
+            watching = ensureDeferred(self._run_check(of.IDLE, self._idle))
         try:
-            await self._guarded(of.BUFFERING, lambda: self._buffering(stream))
+            await self._run_check(of.BUFFERING, lambda: self._buffering(stream))
             stream.close()
             flows = self._findings[of.BUFFERING].verdict is not Verdict.FAIL
             if self._no_publishing:
-                self._say(of.RESUME, Verdict.SKIP, self._no_publishing)
-                self._say(of.CACHE, Verdict.SKIP, self._no_publishing)
+                self._record(of.RESUME, Verdict.SKIP, self._no_publishing)
+                self._record(of.CACHE, Verdict.SKIP, self._no_publishing)
             else:
-                await self._guarded(of.CACHE, self._cache)
+                await self._run_check(of.CACHE, self._cache)
             if flows and not self._no_publishing:
-                await self._guarded(of.RESUME, self._resume)
+                await self._run_check(of.RESUME, self._resume)
             if flows:
-                await self._guarded(of.COMPRESSION, self._compression)
-            await self._guarded(of.KEEP_ALIVE, self._keep_alive)
-            await self._guarded(of.SIZE, self._size)
+                await self._run_check(of.COMPRESSION, self._compression)
+            await self._run_check(of.KEEP_ALIVE, self._keep_alive)
+            await self._run_check(of.SIZE, self._size)
             if watching is not None:
                 await watching
         except BaseException:
@@ -119,13 +119,13 @@ class ProxyCheck:
     def _skip_rest(self, why: str) -> None:
         for check in CHECKS:
             if check not in self._findings:
-                self._say(check, Verdict.SKIP, why)
+                self._record(check, Verdict.SKIP, why)
 
-    async def _guarded(self, check: Check, look: Callable[[], Awaitable[None]]) -> None:
+    async def _run_check(self, check: Check, run: Callable[[], Awaitable[None]]) -> None:
         try:
-            await look()
+            await run()
         except Unreachable as error:
-            self._say(check, Verdict.FAIL, f"a further connection was not possible: {error}")
+            self._record(check, Verdict.FAIL, f"a further connection was not possible: {error}")
 
     # The stream.
 
@@ -133,7 +133,7 @@ class ProxyCheck:
         """
         The URL's path, for a channel of ours unless it names its own.
         """
-        parts = urlsplit(self._place.path)
+        parts = urlsplit(self._target.path)
         query = parse_qsl(parts.query, keep_blank_values=True)
         if not self._channel:
             query = [(name, value) for name, value in query if name != "channels"]
@@ -145,11 +145,11 @@ class ProxyCheck:
         self, channel: str, headers: dict[str, str] | None = None, **more: str
     ) -> ProbeConnection:
         wanted = {"Accept": "text/event-stream", "Cache-Control": "no-cache", **(headers or {})}
-        line = await self._place.ask("GET", self._path(channel, **more), wanted)
-        self._lines.append(line)
-        return line
+        connection = await self._target.send_request("GET", self._path(channel, **more), wanted)
+        self._connections.append(connection)
+        return connection
 
-    async def _first(self) -> ProbeConnection | None:
+    async def _open_stream(self) -> ProbeConnection | None:
         """
         Reach it, and judge the head.
 
@@ -158,54 +158,63 @@ class ProxyCheck:
         """
         began = self._clock.seconds()
         try:
-            line = await self._open(self._name("a"))
+            connection = await self._open(self._name("a"))
         except Unreachable as error:
-            self._say(of.REACH, Verdict.FAIL, str(error))
+            self._record(of.REACH, Verdict.FAIL, str(error))
             return None
         seconds = self._clock.seconds() - began
-        await line.answered()
-        if line.head is None and line.closed is not None:
-            broken = line.reason.startswith("TLS")
-            self._say(of.REACH, Verdict.FAIL if broken else Verdict.OK, line.reason or "connected")
+        await connection.answered()
+        if connection.head is None and connection.closed is not None:
+            broken = connection.reason.startswith("TLS")
+            self._record(
+                of.REACH, Verdict.FAIL if broken else Verdict.OK, connection.reason or "connected"
+            )
             if not broken:
-                self._say(of.STATUS, Verdict.FAIL, f"hung up without an answer: {line.reason}")
+                self._record(
+                    of.STATUS, Verdict.FAIL, f"hung up without an answer: {connection.reason}"
+                )
             return None
-        self._say(of.REACH, Verdict.OK, f"connected in {seconds * 1e3:.0f} ms")
-        head = line.head
+        self._record(of.REACH, Verdict.OK, f"connected in {seconds * 1e3:.0f} ms")
+        head = connection.head
         if head is None:
             # A proxy that waits for more of the body holds the head back with it, but
             # there is no body to wait for when only the head is asked for.
-            bare = await self._place.ask("HEAD", self._path(self._name("a")))
-            self._lines.append(bare)
+            bare = await self._target.send_request("HEAD", self._path(self._name("a")))
+            self._connections.append(bare)
             await bare.answered()
             head = bare.head
-        timeout = self._place.timeout
+        timeout = self._target.timeout
         if head is None:
-            self._say(of.STATUS, Verdict.FAIL, f"no answer in {timeout:g} s")
+            self._record(of.STATUS, Verdict.FAIL, f"no answer in {timeout:g} s")
             return None
         if head.status != 200:
             hint = HINTS.get(head.status, "look into the proxy's log, then the daemon's")
             hint = hint.replace("%s", head.header("location") or "")
-            self._say(of.STATUS, Verdict.FAIL, f"{head.status}: {hint}")
+            self._record(of.STATUS, Verdict.FAIL, f"{head.status}: {hint}")
             return None
-        if line.head is not None and head.header("content-length") is not None:
-            await line.finished()
-            if line.sent_away is not None:
-                said = f"200, but to come back in {line.sent_away:g} s: the daemon takes nobody now"
-                self._say(of.STATUS, Verdict.FAIL, f"{said} (max-readers, or a rush)")
+        if connection.head is not None and head.header("content-length") is not None:
+            await connection.finished()
+            if connection.retry_only is not None:
+                detail = (
+                    f"200, but only with retry={connection.retry_only:g} s: "
+                    "the daemon accepts no subscriber now"
+                )
+                self._record(of.STATUS, Verdict.FAIL, f"{detail} (max-readers, or a rush)")
                 return None
         held = (
-            "" if line.head is not None else f", but to HEAD only: GET is silent for {timeout:g} s"
+            ""
+            if connection.head is not None
+            else f", but to HEAD only: GET is silent for {timeout:g} s"
         )
-        self._say(of.STATUS, Verdict.OK, f"200{held}")
+        self._record(of.STATUS, Verdict.OK, f"200{held}")
         media = (head.header("content-type") or "none").strip()
         good = media.partition(";")[0].strip().lower() == "text/event-stream"
-        self._say(of.CONTENT_TYPE, Verdict.OK if good else Verdict.FAIL, media)
+        self._record(of.CONTENT_TYPE, Verdict.OK if good else Verdict.FAIL, media)
         if not good:
             return None
         self._findings[of.HTTP] = of.judge_version(head)
-        self._findings[of.HEADERS] = of.judge_headers(head, bare=line.head is None)
-        return line
+        self._findings[of.HEADERS] = of.judge_headers(head, bare=connection.head is None)
+        return connection
 
     # Messages.
 
@@ -225,17 +234,17 @@ class ProxyCheck:
         """
         body = json.dumps({"channel": channel, "message": text}).encode()
         try:
-            line = await self._publishing.ask(
-                "POST", self._publishing.path, self._fields("application/json"), body
+            connection = await self._publishing.send_request(
+                "POST", self._publishing.path, self._headers("application/json"), body
             )
         except Unreachable as error:
             return f"cannot publish: {error}"
-        self._lines.append(line)
-        await line.finished()
-        line.close()
-        head = line.head
+        self._connections.append(connection)
+        await connection.finished()
+        connection.close()
+        head = connection.head
         if head is not None and head.status == 200:
-            self._receivers = _receivers(line.body)
+            self._receivers = _receivers(connection.body)
             return ""
         if head is None:
             return f"cannot publish: no answer from {self._publishing.url}"
@@ -247,18 +256,17 @@ class ProxyCheck:
         }.get(head.status, "")
         return f"cannot publish, status {head.status}: {hint}".rstrip(": ")
 
-    def _fields(self, media: str) -> dict[str, str]:
+    def _headers(self, media: str) -> dict[str, str]:
         fields = {"Content-Type": media}
         if self._key:
             fields["Authorization"] = f"Bearer {self._key}"
         return fields
 
-    async def _buffering(self, line: ProbeConnection) -> None:
-        timeout = self._place.timeout
-        early = await line.until(lambda: bool(line.arrivals))
-        start = (
-            f"the first bytes came after {((line.arrivals or [0])[0] - line.began) * 1e3:.0f} ms"
-        )
+    async def _buffering(self, connection: ProbeConnection) -> None:
+        timeout = self._target.timeout
+        early = await connection.until(lambda: bool(connection.arrivals))
+        first = (connection.arrivals or [0])[0] - connection.began
+        start = f"the first bytes came after {first * 1e3:.0f} ms"
         if not early:
             start = f"the first bytes did not come in {timeout:g} s"
         text = self._text()
@@ -266,143 +274,147 @@ class ProxyCheck:
         self._no_publishing = await self._publish(self._name("a"), text)
         if self._no_publishing:
             if early:
-                said = f"{start}; more cannot be said: {self._no_publishing}"
-                self._say(of.BUFFERING, Verdict.SKIP, said)
+                detail = f"{start}; more cannot be said: {self._no_publishing}"
+                self._record(of.BUFFERING, Verdict.SKIP, detail)
             else:
-                self._say(of.BUFFERING, Verdict.FAIL, start)
+                self._record(of.BUFFERING, Verdict.FAIL, start)
             return
-        if await line.until(lambda: text in line.texts):
-            took = next(when for when, event in line.events if event.data == text) - sent
-            late = took > LATE or not early
-            said = f"{start}, a message {took * 1e3:.0f} ms after it was published"
-            self._say(of.BUFFERING, Verdict.WARN if late else Verdict.OK, said)
+        if await connection.until(lambda: text in connection.texts):
+            took = next(when for when, event in connection.events if event.data == text) - sent
+            late = took > MAX_DELAY or not early
+            detail = f"{start}, a message {took * 1e3:.0f} ms after it was published"
+            self._record(of.BUFFERING, Verdict.WARN if late else Verdict.OK, detail)
             return
-        if line.closed is not None:
-            self._say(of.BUFFERING, Verdict.FAIL, f"cut before a message came: {line.reason}")
+        if connection.closed is not None:
+            self._record(
+                of.BUFFERING, Verdict.FAIL, f"cut before a message came: {connection.reason}"
+            )
             return
         if self._receivers == 0:
-            said = (
+            detail = (
                 f"{start}, a message never, as the daemon that took it sees no reader: the route "
                 "names its channel itself (say which by --channel), or there are several daemons"
             )
-            self._say(of.BUFFERING, Verdict.FAIL, said)
+            self._record(of.BUFFERING, Verdict.FAIL, detail)
             return
         pushed = 0
-        while pushed < MOST_FILLER and text not in line.texts and line.closed is None:
+        while pushed < MAX_FILLER and text not in connection.texts and connection.closed is None:
             await self._publish(self._name("a"), f"{self._mark} filler ".ljust(FILLER, "."))
             pushed += FILLER
-            await line.until(lambda: text in line.texts, 0.1)
-        if text in line.texts:
-            said = f"{start}; a message came only when {pushed // 1024} KiB had been sent behind it"
+            await connection.until(lambda: text in connection.texts, 0.1)
+        if text in connection.texts:
+            detail = (
+                f"{start}; a message came only when {pushed // 1024} KiB had been sent behind it"
+            )
         else:
-            said = f"{start}, a message not either, nor {pushed // 1024} KiB behind it"
-        self._say(of.BUFFERING, Verdict.FAIL, said)
+            detail = f"{start}, a message not either, nor {pushed // 1024} KiB behind it"
+        self._record(of.BUFFERING, Verdict.FAIL, detail)
 
     async def _compression(self) -> None:
-        line = await self._open(self._name("z"), {"Accept-Encoding": "gzip, deflate"})
-        if not await line.answered() or line.head is None:
-            self._say(of.COMPRESSION, Verdict.FAIL, "no answer when gzip is allowed")
+        connection = await self._open(self._name("z"), {"Accept-Encoding": "gzip, deflate"})
+        if not await connection.answered() or connection.head is None:
+            self._record(of.COMPRESSION, Verdict.FAIL, "no answer when gzip is allowed")
             return
-        coding = line.head.header("content-encoding")
+        coding = connection.head.header("content-encoding")
         if coding in (None, "", "identity"):
-            self._say(of.COMPRESSION, Verdict.OK, "not compressed, even if allowed")
+            self._record(of.COMPRESSION, Verdict.OK, "not compressed, even if allowed")
             return
         if self._no_publishing:
-            said = f"compressed with {coding}; whether it is late cannot be said"
-            self._say(of.COMPRESSION, Verdict.WARN, said)
+            detail = f"compressed with {coding}; whether it is late cannot be said"
+            self._record(of.COMPRESSION, Verdict.WARN, detail)
             return
         text = self._text()
         # The head may be there before the daemon has been asked at all.
-        await line.until(lambda: bool(line.arrivals))
+        await connection.until(lambda: bool(connection.arrivals))
         sent = self._clock.seconds()
         await self._publish(self._name("z"), text)
-        if await line.until(lambda: text in line.texts):
+        if await connection.until(lambda: text in connection.texts):
             took = self._clock.seconds() - sent
-            said = f"compressed with {coding}; a message comes after {took * 1e3:.0f} ms"
-            self._say(of.COMPRESSION, Verdict.WARN, said)
+            detail = f"compressed with {coding}; a message comes after {took * 1e3:.0f} ms"
+            self._record(of.COMPRESSION, Verdict.WARN, detail)
         else:
-            said = f"compressed with {coding}, and a message does not come any more"
-            self._say(of.COMPRESSION, Verdict.FAIL, said)
+            detail = f"compressed with {coding}, and a message does not come any more"
+            self._record(of.COMPRESSION, Verdict.FAIL, detail)
 
     async def _resume(self) -> None:
         channel = self._name("r")
         first, *missed = [self._text() for _ in range(4)]
-        line = await self._open(channel)
-        await line.until(lambda: bool(line.arrivals))
+        connection = await self._open(channel)
+        await connection.until(lambda: bool(connection.arrivals))
         await self._publish(channel, first)
-        if not await line.until(lambda: first in line.texts) or not line.last_id:
-            self._say(of.RESUME, Verdict.SKIP, "no event with an id came")
+        if not await connection.until(lambda: first in connection.texts) or not connection.last_id:
+            self._record(of.RESUME, Verdict.SKIP, "no event with an id came")
             return
-        last_id = line.last_id
-        line.close()
+        last_id = connection.last_id
+        connection.close()
         for text in missed[:-1]:
             await self._publish(channel, text)
-        found = await self._come_back(channel, missed, {"Last-Event-ID": last_id})
+        found = await self._reconnect(channel, missed, {"Last-Event-ID": last_id})
         if found.verdict is Verdict.FAIL:
             # Is it the header, or the history?
             missed.append(self._text())
-            again = await self._come_back(channel, missed, None, lastEventId=last_id)
+            again = await self._reconnect(channel, missed, None, lastEventId=last_id)
             if again.verdict is Verdict.OK:
-                said = "the header Last-Event-ID is stripped: the same id in the URL works"
-                found = Finding(of.RESUME, Verdict.FAIL, said)
+                detail = "the header Last-Event-ID is stripped: the same id in the URL works"
+                found = Finding(of.RESUME, Verdict.FAIL, detail)
         self._findings[of.RESUME] = found
 
-    async def _come_back(
+    async def _reconnect(
         self, channel: str, missed: list[str], headers: dict[str, str] | None, **more: str
     ) -> Finding:
-        line = await self._open(channel, headers, **more)
+        connection = await self._open(channel, headers, **more)
         # What comes before the live message is the replay; so nothing waits for what never comes.
-        await line.until(lambda: bool(line.arrivals))
+        await connection.until(lambda: bool(connection.arrivals))
         await self._publish(channel, missed[-1])
-        await line.until(lambda: missed[-1] in line.texts)
-        gap = any(event.type == GAP for _, event in line.events)
-        line.close()
-        ours = [text for text in line.texts if text.startswith(self._mark)]
+        await connection.until(lambda: missed[-1] in connection.texts)
+        gap = any(event.type == GAP for _, event in connection.events)
+        connection.close()
+        ours = [text for text in connection.texts if text.startswith(self._mark)]
         return of.judge_resume(missed, ours, gap)
 
     # Requests.
 
     async def _keep_alive(self) -> None:
-        request = self._place.request("HEAD", self._path(self._name("k")))
-        line = await self._place.connect()
-        self._lines.append(line)
+        request = self._target.request("HEAD", self._path(self._name("k")))
+        connection = await self._target.connect()
+        self._connections.append(connection)
         for turn in ("first", "second"):
-            line.send(request, "HEAD")
-            if not await line.answered():
-                cut = turn == "second" and line.closed is not None
+            connection.send(request, "HEAD")
+            if not await connection.answered():
+                cut = turn == "second" and connection.closed is not None
                 verdict = Verdict.WARN if cut else Verdict.SKIP
-                self._say(of.KEEP_ALIVE, verdict, f"the {turn} request got no answer")
+                self._record(of.KEEP_ALIVE, verdict, f"the {turn} request got no answer")
                 return
-            if not line.stays:
-                self._say(of.KEEP_ALIVE, Verdict.WARN, "each answer ends its connection")
+            if not connection.keeps_alive:
+                self._record(of.KEEP_ALIVE, Verdict.WARN, "each answer ends its connection")
                 return
-        self._say(of.KEEP_ALIVE, Verdict.OK, "a second request went over the same connection")
-        line.close()
+        self._record(of.KEEP_ALIVE, Verdict.OK, "a second request went over the same connection")
+        connection.close()
 
     async def _size(self) -> None:
         # It names no channel: the daemon reads all of it, and publishes nothing.
         body = b"x=" + b"x" * (LARGE - 2)
-        line = await self._publishing.ask(
+        connection = await self._publishing.send_request(
             "POST",
             urlsplit(self._publishing.path).path,
-            self._fields("application/x-www-form-urlencoded"),
+            self._headers("application/x-www-form-urlencoded"),
             body,
         )
-        self._lines.append(line)
-        await line.answered()
-        head = line.head
-        line.close()
+        self._connections.append(connection)
+        await connection.answered()
+        head = connection.head
+        connection.close()
         size = f"{LARGE / 1024 / 1024:g} MiB"
         if head is None:
-            said = f"a request of {size} got no answer: {line.reason or 'nothing came'}"
-            self._say(of.SIZE, Verdict.WARN, said)
+            detail = f"a request of {size} got no answer: {connection.reason or 'nothing came'}"
+            self._record(of.SIZE, Verdict.WARN, detail)
         elif head.status == 400:
-            self._say(of.SIZE, Verdict.OK, f"a request of {size} reaches the daemon")
+            self._record(of.SIZE, Verdict.OK, f"a request of {size} reaches the daemon")
         elif head.status == 413:
-            self._say(of.SIZE, Verdict.WARN, f"a request of {size} is too large (413)")
+            self._record(of.SIZE, Verdict.WARN, f"a request of {size} is too large (413)")
         else:
-            said = f"status {head.status}: {self._no_publishing or 'not what the daemon answers'}"
-            self._say(of.SIZE, Verdict.SKIP, said)
+            detail = f"status {head.status}: {self._no_publishing or 'not what the daemon answers'}"
+            self._record(of.SIZE, Verdict.SKIP, detail)
 
     async def _cache(self) -> None:
         """
@@ -413,31 +425,31 @@ class ProxyCheck:
         for _ in range(2):
             text = self._text()
             await self._publish(channel, text)
-            line = await self._open(channel, since="all", evs_buffer_size_limit="1")
-            if not await line.finished() or line.head is None:
-                self._say(of.CACHE, Verdict.SKIP, "the stream that shall end at once does not")
+            connection = await self._open(channel, since="all", evs_buffer_size_limit="1")
+            if not await connection.finished() or connection.head is None:
+                self._record(of.CACHE, Verdict.SKIP, "the stream that shall end at once does not")
                 return
-            answers.append(_texts(line.body))
-            line.close()
-            head = line.head
-        said = [
+            answers.append(_texts(connection.body))
+            connection.close()
+            head = connection.head
+        caches = [
             head.header(name) or "" for name in ("x-cache", "x-cache-status", "cf-cache-status")
         ]
-        hit = any("hit" in each.lower() for each in said) or (head.header("age") or "0") != "0"
+        hit = any("hit" in each.lower() for each in caches) or (head.header("age") or "0") != "0"
         if text not in answers[1] or hit:
-            self._say(of.CACHE, Verdict.FAIL, "the second answer is the first one, kept")
+            self._record(of.CACHE, Verdict.FAIL, "the second answer is the first one, kept")
         else:
-            self._say(of.CACHE, Verdict.OK, "two requests of one URL got two answers")
+            self._record(of.CACHE, Verdict.OK, "two requests of one URL got two answers")
 
     async def _idle(self) -> None:
-        line = await self._open(self._name("i"))
-        await line.until(lambda: line.done, self._patience)
-        if line.opened is None:
-            self._say(of.IDLE, Verdict.SKIP, "the stream to watch was not opened")
+        connection = await self._open(self._name("i"))
+        await connection.until(lambda: connection.done, self._watch_seconds)
+        if connection.opened is None:
+            self._record(of.IDLE, Verdict.SKIP, "the stream to watch was not opened")
             return
         now = self._clock.seconds()
-        closed = line.closed or (now if line.done else None)
-        self._findings[of.IDLE] = of.judge_idle(line.opened, line.arrivals, closed, now)
+        closed = connection.closed or (now if connection.done else None)
+        self._findings[of.IDLE] = of.judge_idle(connection.opened, connection.arrivals, closed, now)
 
 
 def _receivers(answer: bytes | bytearray) -> object:

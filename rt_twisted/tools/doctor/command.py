@@ -60,20 +60,20 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     return options
 
 
-async def look(reactor: Any, options: argparse.Namespace) -> None:
+async def run(reactor: Any, options: argparse.Namespace) -> None:
     """
     Look, tell, and end with the exit status.
     """
-    place, publishing = (
+    target, publishing = (
         ProbeTarget(reactor, url, not options.insecure, options.timeout)
         for url in (options.url, options.publish)
     )
-    visit = ProxyCheck(place, publishing, options.key, options.channel, options.patience)
-    found = await visit.go()
+    check = ProxyCheck(target, publishing, options.key, options.channel, options.patience)
+    found = await check.run_all()
     verdict = worst(found)
     if options.json:
-        told = {"url": options.url, "verdict": verdict.value, "checks": as_dicts(found)}
-        sys.stdout.write(json.dumps(told, indent=2) + "\n")
+        report = {"url": options.url, "verdict": verdict.value, "checks": as_dicts(found)}
+        sys.stdout.write(json.dumps(report, indent=2) + "\n")
     else:
         sys.stdout.write(as_text(found))
     raise SystemExit(STATUSES[verdict])
@@ -83,7 +83,7 @@ def main(reactor: Any, *arguments: str) -> Deferred[None]:
     """
     For `react`.
     """
-    return ensureDeferred(look(reactor, parse(arguments)))
+    return ensureDeferred(run(reactor, parse(arguments)))
 
 
 if __name__ == "__main__":

@@ -54,7 +54,7 @@ class Finding:
 
     check: Check
     verdict: Verdict
-    said: str
+    detail: str
 
 
 REACH = Check(
@@ -163,7 +163,7 @@ def as_text(findings: Iterable[Finding]) -> str:
     lines = []
     for finding in findings:
         check = finding.check
-        lines.append(f"{finding.verdict.value:<5} {check.name:<13} {finding.said}")
+        lines.append(f"{finding.verdict.value:<5} {check.name:<13} {finding.detail}")
         lines.append(f"{'':<19} {check.why}")
         if finding.verdict in (Verdict.WARN, Verdict.FAIL):
             lines.append(f"{'':<19} nginx:   {check.nginx}")
@@ -179,7 +179,7 @@ def as_dicts(findings: Iterable[Finding]) -> list[dict[str, str]]:
         {
             "check": finding.check.name,
             "verdict": finding.verdict.value,
-            "said": finding.said,
+            "said": finding.detail,
             "why": finding.check.why,
             "nginx": finding.check.nginx,
             "haproxy": finding.check.haproxy,
@@ -200,11 +200,11 @@ def judge_version(head: ResponseHead) -> Finding:
         return Finding(HTTP, Verdict.WARN, "the answer comes in HTTP/1.0")
     if any(each.split()[:1] in (["1.0"], ["HTTP/1.0"]) for each in via.split(",")):
         return Finding(HTTP, Verdict.WARN, f"a proxy on the way was spoken to in 1.0: {via}")
-    said = (
+    detail = (
         f"HTTP/{head.version} to here; what nginx speaks with the daemon cannot be seen: "
         "1.0 unless proxy_http_version says 1.1"
     )
-    return Finding(HTTP, Verdict.SKIP, said)
+    return Finding(HTTP, Verdict.SKIP, detail)
 
 
 def judge_headers(head: ResponseHead, bare: bool) -> Finding:
@@ -221,14 +221,14 @@ def judge_headers(head: ResponseHead, bare: bool) -> Finding:
     if not bare and head.header("content-length") is not None:
         return Finding(HEADERS, Verdict.FAIL, "a Content-Length on a stream that does not end")
     if others:
-        said = f"Cache-Control was rewritten: {', '.join(others)}"
-        return Finding(HEADERS, Verdict.FAIL, said)
+        detail = f"Cache-Control was rewritten: {', '.join(others)}"
+        return Finding(HEADERS, Verdict.FAIL, detail)
     if missing:
-        said = f"Cache-Control was stripped of {' and '.join(missing)}"
-        return Finding(HEADERS, Verdict.WARN, said)
-    taken = head.header("x-accel-buffering") is None
-    said = "X-Accel-Buffering was taken, as nginx does" if taken else "all are the daemon's"
-    return Finding(HEADERS, Verdict.OK, f"Cache-Control is whole; {said}")
+        detail = f"Cache-Control was stripped of {' and '.join(missing)}"
+        return Finding(HEADERS, Verdict.WARN, detail)
+    removed = head.header("x-accel-buffering") is None
+    detail = "X-Accel-Buffering was taken, as nginx does" if removed else "all are the daemon's"
+    return Finding(HEADERS, Verdict.OK, f"Cache-Control is whole; {detail}")
 
 
 def judge_idle(opened: float, arrivals: list[float], closed: float | None, now: float) -> Finding:
@@ -248,17 +248,17 @@ def judge_idle(opened: float, arrivals: list[float], closed: float | None, now: 
     if closed is not None:
         quiet, whole = closed - moments[-1], closed - opened
         if pauses and quiet < max(pauses) * 0.9:
-            said = (
+            detail = (
                 f"cut after {whole:.1f} s although heartbeats came: something bounds its whole life"
             )
         else:
-            said = f"cut after {quiet:.1f} s of silence"
-        return Finding(IDLE, Verdict.FAIL, said)
+            detail = f"cut after {quiet:.1f} s of silence"
+        return Finding(IDLE, Verdict.FAIL, detail)
     watched = now - opened
     if beats:
         often = f"the longest silence was {max(pauses):.1f} s" if pauses else "one came"
-        said = f"{len(beats)} heartbeats in {watched:.0f} s, {often}; nobody cut it"
-        return Finding(IDLE, Verdict.OK, said)
+        detail = f"{len(beats)} heartbeats in {watched:.0f} s, {often}; nobody cut it"
+        return Finding(IDLE, Verdict.OK, detail)
     if watched > 45:  # the daemon's default is a heartbeat in 30 s
         return Finding(IDLE, Verdict.WARN, f"no heartbeat in {watched:.0f} s; nobody cut it")
     return Finding(
@@ -278,11 +278,11 @@ def judge_resume(missed: list[str], got: list[str], gap: bool) -> Finding:
     if got == missed and not gap:
         return Finding(RESUME, Verdict.OK, "came back and got exactly what it had missed")
     if gap:
-        said = "it was told of a gap at once: another daemon answered, or history is off"
+        detail = "it was told of a gap at once: another daemon answered, or history is off"
     elif set(got) > set(missed):
-        said = "it got messages again that it already had"
+        detail = "it got messages again that it already had"
     elif len(got) < len(missed):
-        said = "what was published while it was away did not come: Last-Event-ID was ignored"
+        detail = "what was published while it was away did not come: Last-Event-ID was ignored"
     else:
-        said = f"it got other messages than it had missed, or in another order: {len(got)}"
-    return Finding(RESUME, Verdict.FAIL, said)
+        detail = f"it got other messages than it had missed, or in another order: {len(got)}"
+    return Finding(RESUME, Verdict.FAIL, detail)

@@ -11,7 +11,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.defer import TimeoutError as Late
+from twisted.internet.defer import TimeoutError as DeferredTimeout
 from twisted.internet.endpoints import HostnameEndpoint, connectProtocol, wrapClientTLS
 from twisted.internet.error import ConnectError, DNSLookupError
 from twisted.internet.protocol import Protocol, connectionDone
@@ -69,26 +69,26 @@ class ProbeTarget:
         if parts.scheme == "https":
             options = optionsForClientTLS(host) if self.verify else CertificateOptions(verify=False)
             endpoint = wrapClientTLS(options, endpoint)
-        line = ProbeConnection(self.reactor, self.timeout)
-        connecting: Deferred[ProbeConnection] = connectProtocol(endpoint, line)
+        connection = ProbeConnection(self.reactor, self.timeout)
+        connecting: Deferred[ProbeConnection] = connectProtocol(endpoint, connection)
         try:
             return await connecting.addTimeout(self.timeout, self.reactor)
         except DNSLookupError:
             raise Unreachable(f"no address is known for {host}") from None
-        except (Late, CancelledError):
+        except (DeferredTimeout, CancelledError):
             raise Unreachable(f"nobody answers within {self.timeout:g} s") from None
         except ConnectError as error:
             raise Unreachable(f"cannot connect: {error}") from None
 
-    async def ask(
+    async def send_request(
         self, method: str, path: str, headers: dict[str, str] | None = None, body: bytes = b""
     ) -> ProbeConnection:
         """
         Connect and send a request; waits for no answer.
         """
-        line = await self.connect()
-        line.send(self.request(method, path, headers, body), method)
-        return line
+        connection = await self.connect()
+        connection.send(self.request(method, path, headers, body), method)
+        return connection
 
     def request(
         self, method: str, path: str, headers: dict[str, str] | None = None, body: bytes = b""
@@ -147,24 +147,24 @@ class ProbeConnection(Protocol):
         return self._response.complete or bare or self.closed is not None
 
     @property
-    def stays(self) -> bool:
+    def keeps_alive(self) -> bool:
         """
         Whether the connection may be used again.
         """
         kept = self._response.keep_alive or self._method == "HEAD"
-        said = ((self.head and self.head.header("connection")) or "").lower()
-        return kept and "close" not in said and self.closed is None
+        option = ((self.head and self.head.header("connection")) or "").lower()
+        return kept and "close" not in option and self.closed is None
 
     @property
-    def sent_away(self) -> float | None:
+    def retry_only(self) -> float | None:
         """
         Seconds after which to come back, if the answer was a stream with nothing
         else in it; None if not.
         """
         reader = self._reader
         # A refusal has one comment, its status and reason.
-        said = self.events or reader.last_id or reader.comments > 1
-        if not self.done or said or reader.retry is None:
+        other = self.events or reader.last_id or reader.comments > 1
+        if not self.done or other or reader.retry is None:
             return None
         return reader.retry / 1e3
 
@@ -211,7 +211,7 @@ class ProbeConnection(Protocol):
         waiting.addTimeout(self._timeout if seconds is None else seconds, self._clock)
         try:
             return await waiting
-        except (Late, CancelledError):
+        except (DeferredTimeout, CancelledError):
             return False
         finally:
             if entry in self._waiting:
@@ -259,7 +259,7 @@ class ProbeConnection(Protocol):
         """
         if self.closed is None:
             self.closed = self._clock.seconds()
-        self.reason = self.reason or _words(reason)
+        self.reason = self.reason or _describe_failure(reason)
         self._wake()
 
     def close(self) -> None:
@@ -278,12 +278,14 @@ class ProbeConnection(Protocol):
                 waiting.callback(true)
 
 
-def _words(reason: Failure) -> str:
+def _describe_failure(reason: Failure) -> str:
     error: Any = reason.value
     if type(error).__module__.startswith("OpenSSL"):
         details = error.args[0] if error.args else ()
-        told = ", ".join(each[-1] for each in details if each) if isinstance(details, list) else ""
-        return f"TLS fails: {told or 'the other side hung up'}"
+        reasons = (
+            ", ".join(each[-1] for each in details if each) if isinstance(details, list) else ""
+        )
+        return f"TLS fails: {reasons or 'the peer closed the connection'}"
     if type(error).__module__.startswith("service_identity"):
         return "TLS fails: the certificate is for another name"
     return str(error).rstrip(".").lower() or type(error).__name__

@@ -129,11 +129,11 @@ def _edges(latencies: Latencies, steps: tuple[float, ...]) -> list[float]:
     """
     Round times from below the shortest to above the longest; two at least.
     """
-    least, most = latencies.least(), latencies.max
-    first = math.floor(math.log10(max(least, 1e-6)))
+    shortest, most = latencies.min(), latencies.max
+    first = math.floor(math.log10(max(shortest, 1e-6)))
     last = math.floor(math.log10(max(most, 1e-6))) + 1
     edges = [step * 10.0**power for power in range(first, last + 1) for step in steps]
-    below = max((i for i, edge in enumerate(edges) if edge <= least), default=0)
+    below = max((i for i, edge in enumerate(edges) if edge <= shortest), default=0)
     above = next(i for i, edge in enumerate(edges) if edge >= most and i > below)
     return edges[below : above + 1]
 

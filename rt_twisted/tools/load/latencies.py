@@ -62,7 +62,7 @@ class Latencies:
             bars[place] += count
         return bars
 
-    def least(self) -> float:
+    def min(self) -> float:
         """
         The shortest, in seconds; 0 without any.
         """

@@ -16,7 +16,7 @@ from rt_twisted.codecs.errors import RemoteProtocolError
 from rt_twisted.codecs.response import ResponseReader
 from rt_twisted.tools.clients.http import request
 from rt_twisted.tools.load.sent import SentLog
-from rt_twisted.tools.load.target import Call, Target, kind
+from rt_twisted.tools.load.target import ConnectAttempt, Target, describe_failure
 
 BATCH = 500  # messages of one request; the daemon takes 1,000
 
@@ -38,16 +38,16 @@ class Publisher(Protocol):
     transport: Any
 
     def __init__(
-        self, target: Target, key: str, ledger: SentLog, errors: Counter[str], clock: Any
+        self, target: Target, key: str, sent_log: SentLog, errors: Counter[str], clock: Any
     ) -> None:
         self._target = target
-        self._ledger = ledger
+        self._sent_log = sent_log
         self._errors = errors
         self._clock = clock
         self._waiting: list[tuple[str, str]] = []
-        self._asked: list[tuple[str, str]] = []
+        self._requested: list[tuple[str, str]] = []
         self._response = ResponseReader()
-        self._calling = False
+        self._connecting = False
         parts = urlsplit(target.url)
         self._line = f"POST {parts.path or '/'}{'?' if parts.query else ''}{parts.query}"
         self._headers = ["Content-Type: application/x-ndjson"]
@@ -59,27 +59,27 @@ class Publisher(Protocol):
         """
         Whether all that was due has been answered.
         """
-        return not self._waiting and not self._asked
+        return not self._waiting and not self._requested
 
     def add(self) -> None:
         """
         One more message is due.
         """
-        self._waiting.append(self._ledger.write(self._clock.seconds()))
+        self._waiting.append(self._sent_log.write(self._clock.seconds()))
 
     def push(self) -> None:
         """
         Send what is due, if nothing is under way.
         """
-        if self._asked or not self._waiting:
+        if self._requested or not self._waiting:
             return
         if self.transport is None:
-            if not self._calling:
-                self._calling = True
-                self._target.connect(Call(self, Publisher._failed))
+            if not self._connecting:
+                self._connecting = True
+                self._target.connect(ConnectAttempt(self, Publisher._failed))
             return
-        self._asked, self._waiting = self._waiting[:BATCH], self._waiting[BATCH:]
-        lines = [json.dumps({"channel": name, "message": text}) for name, text in self._asked]
+        self._requested, self._waiting = self._waiting[:BATCH], self._waiting[BATCH:]
+        lines = [json.dumps({"channel": name, "message": text}) for name, text in self._requested]
         body = "\n".join(lines).encode()
         length = f"Content-Length: {len(body)}"
         self.transport.write(request(self._target.url, self._line, [*self._headers, length]) + body)
@@ -88,7 +88,7 @@ class Publisher(Protocol):
         """
         Ask at once.
         """
-        self._calling = False
+        self._connecting = False
         self._response = ResponseReader()
         self.push()
 
@@ -100,17 +100,17 @@ class Publisher(Protocol):
         try:
             response.feed(data)
         except RemoteProtocolError:
-            self._doubt("malformed")
+            self._fail_requested("malformed")
             self.transport.abortConnection()
             return
         if not response.complete or response.head is None:
             return
         self._response = ResponseReader()
         if response.head.status == 200:
-            self._ledger.accepted += len(self._asked)
-            self._asked = []
+            self._sent_log.accepted += len(self._requested)
+            self._requested = []
         else:
-            self._doubt(f"status {response.head.status}")
+            self._fail_requested(f"status {response.head.status}")
         if response.keep_alive:
             self.push()
         else:
@@ -121,19 +121,19 @@ class Publisher(Protocol):
         The next message makes another connection.
         """
         self.transport = None
-        if self._asked:
-            self._doubt(kind(reason))
+        if self._requested:
+            self._fail_requested(describe_failure(reason))
 
     def _failed(self, reason: Failure) -> None:
-        self._calling = False
-        self._asked, self._waiting = self._waiting, []
-        self._doubt(kind(reason))
+        self._connecting = False
+        self._requested, self._waiting = self._waiting, []
+        self._fail_requested(describe_failure(reason))
 
-    def _doubt(self, why: str) -> None:
+    def _fail_requested(self, why: str) -> None:
         self._errors[f"publish: {why}"] += 1
-        for _, text in self._asked:
-            self._ledger.doubt(text)
-        self._asked = []
+        for _, text in self._requested:
+            self._sent_log.mark_unconfirmed(text)
+        self._requested = []
 
     def close(self) -> None:
         """

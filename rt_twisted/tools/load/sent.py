@@ -39,7 +39,7 @@ class SentLog:
         self.channels = channels
         self.counts = [0] * len(channels)  # messages written, per channel
         self.accepted = 0
-        self.unsure: set[tuple[int, int]] = (
+        self.unconfirmed: set[tuple[int, int]] = (
             set()
         )  # of these the server did not say that it has them
         self._size = size
@@ -66,12 +66,12 @@ class SentLog:
         """
         return self._sent.get(text)
 
-    def doubt(self, text: str) -> None:
+    def mark_unconfirmed(self, text: str) -> None:
         """
         The server did not say that it has this one.
         """
         sent = self._sent[text]
-        self.unsure.add((sent.channel, sent.number))
+        self.unconfirmed.add((sent.channel, sent.number))
 
 
 class DeliveryTracker:
@@ -91,7 +91,7 @@ class DeliveryTracker:
         self._missing: set[tuple[int, int]] = set()
         self._until: list[int] | None = None
 
-    def begin(self, ledger: SentLog) -> bool:
+    def begin(self, sent_log: SentLog) -> bool:
         """
         The stream is open: what is published from now on must arrive. When it is
         opened again, nothing changes.
@@ -101,17 +101,17 @@ class DeliveryTracker:
         """
         if self._next:
             return False
-        self._next = {channel: ledger.counts[channel] for channel in self._channels}
+        self._next = {channel: sent_log.counts[channel] for channel in self._channels}
         self._fresh = set(self._channels)
         return True
 
-    def end(self, ledger: SentLog) -> None:
+    def end(self, sent_log: SentLog) -> None:
         """
         The stream is closed for good: what is published later is not for it.
         """
-        self._until = list(ledger.counts)
+        self._until = list(sent_log.counts)
 
-    def take(self, sent: SentMessage) -> str:
+    def record(self, sent: SentMessage) -> str:
         """
         A message has come.
 
@@ -138,15 +138,17 @@ class DeliveryTracker:
         self._next[channel] = number + 1
         return ""
 
-    def lost(self, ledger: SentLog) -> int:
+    def lost(self, sent_log: SentLog) -> int:
         """
         How many messages have not come so far.
         """
-        until = ledger.counts if self._until is None else self._until
-        lost = len(self._missing) and len(self._missing - ledger.unsure)
+        until = sent_log.counts if self._until is None else self._until
+        lost = len(self._missing) and len(self._missing - sent_log.unconfirmed)
         for channel, following in self._next.items():
             late = max(until[channel] - following, 0)
-            if late and ledger.unsure:
-                late -= sum((channel, n) in ledger.unsure for n in range(following, until[channel]))
+            if late and sent_log.unconfirmed:
+                late -= sum(
+                    (channel, n) in sent_log.unconfirmed for n in range(following, until[channel])
+                )
             lost += late
         return lost

@@ -15,7 +15,7 @@ from twisted.python.failure import Failure
 
 from rt_twisted.codecs.errors import RemoteProtocolError
 from rt_twisted.tools.clients.interfaces import ClientEvent, IClient
-from rt_twisted.tools.load.target import Call, Target, kind
+from rt_twisted.tools.load.target import ConnectAttempt, Target, describe_failure
 
 RETRY = 2.0  # seconds until a reader comes back if nobody says otherwise
 
@@ -25,10 +25,10 @@ class ClientState(Enum):
     Where a reader is.
     """
 
-    AWAY = "away"  # not yet connected, or waiting to come back
-    CALLING = "calling"
+    DISCONNECTED = "disconnected"  # not yet connected, or waiting to come back
+    CONNECTING = "connecting"
     OPEN = "open"
-    GONE = "gone"
+    CLOSED = "closed"
 
 
 class IClientOwner(Shape):
@@ -36,22 +36,22 @@ class IClientOwner(Shape):
     Who wants to know what a reader hears.
     """
 
-    def opened(self, reader: ClientConnection) -> None:
+    def on_open(self, subscriber: ClientConnection) -> None:
         """
         It has been let in.
         """
 
-    def heard(self, reader: ClientConnection, heard: ClientEvent) -> None:
+    def on_event(self, subscriber: ClientConnection, event: ClientEvent) -> None:
         """
         It was told something.
         """
 
-    def moved(self, reader: ClientConnection) -> None:
+    def on_position(self, subscriber: ClientConnection) -> None:
         """
         It has learned where it is: its `position` is another.
         """
 
-    def ended(self, reader: ClientConnection, why: str) -> None:
+    def on_close(self, subscriber: ClientConnection, why: str) -> None:
         """
         Its connection has ended, or could not be made.
         """
@@ -71,67 +71,67 @@ class ClientConnection(Protocol):
     transport: Any
 
     def __init__(
-        self, owner: IClientOwner, number: int, make: Callable[[str], IClient], receipt: Any
+        self, owner: IClientOwner, number: int, make: Callable[[str], IClient], context: Any
     ) -> None:
         self.number = number
-        self.state = ClientState.AWAY
-        self.receipt = receipt
+        self.state = ClientState.DISCONNECTED
+        self.context = context
         self.position = ""
         self.began = 0.0  # when it last began to connect
         self.retry = RETRY
         self.why = ""  # we hung up
         self._owner = owner
         self._make = make
-        self._wire = make("")
+        self._client = make("")
 
-    def call(self, target: Target, now: float) -> None:
+    def connect(self, target: Target, now: float) -> None:
         """
         Begin to connect.
         """
         self.began = now
         try:
-            target.connect(Call(self, ClientConnection._failed), self.number)
+            target.connect(ConnectAttempt(self, ClientConnection._failed), self.number)
         except OSError as error:  # no port left, no descriptor left
-            self._owner.ended(self, os.strerror(error.errno or 0).lower())
+            self._owner.on_close(self, os.strerror(error.errno or 0).lower())
 
     def connectionMade(self) -> None:
         """
         Ask for the channels.
         """
         self.why = ""
-        self._wire = self._make(self.position)
-        self.transport.write(self._wire.begin())
-        if self._wire.opened:
-            self._owner.opened(self)
+        self._client = self._make(self.position)
+        self.transport.write(self._client.begin())
+        if self._client.opened:
+            self._owner.on_open(self)
 
     def dataReceived(self, data: bytes) -> None:
         """
         Hear what comes.
         """
-        wire, owner = self._wire, self._owner
+        client, owner = self._client, self._owner
         if self.why:
             return  # what was under way when we hung up
         try:
-            heard = wire.feed(data)
+            heard = client.feed(data)
         except RemoteProtocolError:
-            self.hang_up("malformed")
+            self.disconnect("malformed")
             return
-        if wire.retry is not None:
-            self.retry = wire.retry
-        if wire.opened and self.state is not ClientState.OPEN:
-            owner.opened(self)
+        if client.retry is not None:
+            self.retry = client.retry
+        if client.opened and self.state is not ClientState.OPEN:
+            owner.on_open(self)
         for each in heard:
-            owner.heard(self, each)
-        if wire.position != self.position:
-            self.position = wire.position
-            owner.moved(self)
-        said = wire.take()
-        if said:
-            self.transport.write(said)
-        if wire.over:
-            self.hang_up(wire.over)
+            owner.on_event(self, each)
+        if client.position != self.position:
+            self.position = client.position
+            owner.on_position(self)
+        data = client.data_to_send()
+        if data:
+            self.transport.write(data)
+        if client.close_reason:
+            self.disconnect(client.close_reason)
 
-    def hang_up(self, why: str) -> None:
+    def disconnect(self, why: str) -> None:
         """
         End the connection.
         """
@@ -144,7 +144,7 @@ class ClientConnection(Protocol):
         It has ended.
         """
         self.transport = None
-        self._owner.ended(self, self.why or kind(reason))
+        self._owner.on_close(self, self.why or describe_failure(reason))
 
     def _failed(self, reason: Failure) -> None:
-        self._owner.ended(self, kind(reason))
+        self._owner.on_close(self, describe_failure(reason))

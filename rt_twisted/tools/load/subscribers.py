@@ -16,11 +16,11 @@ from rt_twisted.tools.load.sent import DeliveryTracker, SentLog
 from rt_twisted.tools.load.subscriber import ClientConnection, ClientState
 from rt_twisted.tools.load.target import Target
 
-SOONEST = 0.05  # seconds until a reader comes back, if the server wants it at once
+MIN_RETRY = 0.05  # seconds until a reader comes back, if the server wants it at once
 
 
 @dataclass(frozen=True, slots=True)
-class LoadSeat:
+class LoadContext:
     """
     What is known of a reader.
 
@@ -29,7 +29,7 @@ class LoadSeat:
         latencies: where to count how long they took.
     """
 
-    got: DeliveryTracker
+    deliveries: DeliveryTracker
     latencies: Latencies
 
 
@@ -44,10 +44,10 @@ class LoadSubscribers:
         clock: schedules.
     """
 
-    def __init__(self, target: Target, ledger: SentLog, reconnect: bool, clock: Any) -> None:
+    def __init__(self, target: Target, sent_log: SentLog, reconnect: bool, clock: Any) -> None:
         self.target = target
-        self.ledger = ledger
-        self.readers: list[ClientConnection] = []
+        self.sent_log = sent_log
+        self.connections: list[ClientConnection] = []
         self.connecting = Latencies()
         self.latency = Latencies()
         self.delivered = self.others = self.gaps = 0
@@ -72,47 +72,47 @@ class LoadSubscribers:
             transport: what its latencies are counted as too.
         """
         latencies = self.transports.setdefault(transport, Latencies())
-        seat = LoadSeat(DeliveryTracker(channels), latencies)
-        reader = ClientConnection(self, len(self.readers), make, seat)
-        self.readers.append(reader)
-        self.states[ClientState.AWAY] += 1
-        self._call(reader)
+        context = LoadContext(DeliveryTracker(channels), latencies)
+        subscriber = ClientConnection(self, len(self.connections), make, context)
+        self.connections.append(subscriber)
+        self.states[ClientState.DISCONNECTED] += 1
+        self._connect(subscriber)
 
-    def _move(self, reader: ClientConnection, state: ClientState) -> None:
-        self.states[reader.state] -= 1
+    def _set_state(self, subscriber: ClientConnection, state: ClientState) -> None:
+        self.states[subscriber.state] -= 1
         self.states[state] += 1
-        reader.state = state
+        subscriber.state = state
 
-    def _call(self, reader: ClientConnection) -> None:
+    def _connect(self, subscriber: ClientConnection) -> None:
         if self._closing:
             return
-        self._move(reader, ClientState.CALLING)
-        reader.call(self.target, self._clock.seconds())
+        self._set_state(subscriber, ClientState.CONNECTING)
+        subscriber.connect(self.target, self._clock.seconds())
 
-    def opened(self, reader: ClientConnection) -> None:
+    def on_open(self, subscriber: ClientConnection) -> None:
         """
         A reader has been let in.
         """
-        self.connecting.add(self._clock.seconds() - reader.began)
-        self._move(reader, ClientState.OPEN)
-        if reader.receipt.got.begin(self.ledger):
+        self.connecting.add(self._clock.seconds() - subscriber.began)
+        self._set_state(subscriber, ClientState.OPEN)
+        if subscriber.context.deliveries.begin(self.sent_log):
             self.ever_open += 1
         else:
             self.reconnects += 1
 
-    def heard(self, reader: ClientConnection, heard: ClientEvent) -> None:
+    def on_event(self, subscriber: ClientConnection, event: ClientEvent) -> None:
         """
         An event has come.
         """
-        if heard.gap:
+        if event.gap:
             self.gaps += 1
             return
-        sent = self.ledger.find(heard.text)
+        sent = self.sent_log.find(event.text)
         if sent is None:
             self.others += 1
             return
-        seat: LoadSeat = reader.receipt
-        wrong = seat.got.take(sent)
+        context: LoadContext = subscriber.context
+        wrong = context.deliveries.record(sent)
         if wrong:
             self.wrong[wrong] += 1
         if wrong in ("", "out of order"):
@@ -120,49 +120,51 @@ class LoadSubscribers:
             took = self._clock.seconds() - sent.at
             self.latency.add(took)
             if len(self.transports) > 1:
-                seat.latencies.add(took)
+                context.latencies.add(took)
 
-    def moved(self, reader: ClientConnection) -> None:
+    def on_position(self, subscriber: ClientConnection) -> None:
         """
         Where it is matters to itself alone.
         """
 
-    def ended(self, reader: ClientConnection, why: str) -> None:
+    def on_close(self, subscriber: ClientConnection, why: str) -> None:
         """
         A connection has ended, or could not be made.
         """
         if self._closing:
-            self._move(reader, ClientState.GONE)
+            self._set_state(subscriber, ClientState.CLOSED)
             return
         self.errors[why] += 1
         if not self._reconnect:
-            self._move(reader, ClientState.GONE)
-            reader.receipt.got.end(self.ledger)
+            self._set_state(subscriber, ClientState.CLOSED)
+            subscriber.context.deliveries.end(self.sent_log)
             return
-        self._move(reader, ClientState.AWAY)
+        self._set_state(subscriber, ClientState.DISCONNECTED)
         self._clock.callLater(
-            max(reader.retry, SOONEST) * random.uniform(1, 1.5), self._call, reader
+            max(subscriber.retry, MIN_RETRY) * random.uniform(1, 1.5), self._connect, subscriber
         )
 
-    def sweep(self) -> None:
+    def abort_unanswered(self) -> None:
         """
         Give up those to whom nobody answers.
         """
-        late = self._clock.seconds() - self.target.patience
-        for reader in self.readers:
-            if reader.state is ClientState.CALLING and reader.began < late:
-                reader.hang_up("no answer")
+        late = self._clock.seconds() - self.target.timeout
+        for subscriber in self.connections:
+            if subscriber.state is ClientState.CONNECTING and subscriber.began < late:
+                subscriber.disconnect("no answer")
 
     def lost(self) -> int:
         """
         Deliveries that have not come so far.
         """
-        return sum(reader.receipt.got.lost(self.ledger) for reader in self.readers)
+        return sum(
+            subscriber.context.deliveries.lost(self.sent_log) for subscriber in self.connections
+        )
 
     def close(self) -> None:
         """
         All hang up.
         """
         self._closing = True
-        for reader in self.readers:
-            reader.hang_up("over")
+        for subscriber in self.connections:
+            subscriber.disconnect("over")

@@ -21,7 +21,7 @@ from zope.interface import implementer
 from rt_twisted.tools.errors import SetupError
 
 PORT_RANGE = Path("/proc/sys/net/ipv4/ip_local_port_range")
-PORTS_OF_AN_ADDRESS = 28_000  # Linux's range of ports for clients, if it cannot be read
+DEFAULT_PORTS = 28_000  # Linux's range of ports for clients, if it cannot be read
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,11 +45,16 @@ class Target:
     port: int
     security: Any
     sources: Sequence[str]
-    patience: float
+    timeout: float
 
     @classmethod
     def find(
-        cls, reactor: Any, url: str, readers: int = 1, patience: float = 30.0, verify: bool = True
+        cls,
+        reactor: Any,
+        url: str,
+        connections: int = 1,
+        timeout: float = 30.0,
+        verify: bool = True,
     ) -> Target:
         """
         Resolve the host of *url*. More readers than an address has ports for come
@@ -71,7 +76,7 @@ class Target:
         except (OSError, ValueError) as error:
             raise SetupError(f"{url}: {error}") from None
         address = str(found[0][4][0])
-        return cls(reactor, url, address, port, security, _sources(address, readers), patience)
+        return cls(reactor, url, address, port, security, _sources(address, connections), timeout)
 
     def connect(self, factory: IProtocolFactory, number: int = 0) -> None:
         """
@@ -80,11 +85,9 @@ class Target:
         source = self.sources[number % len(self.sources)]
         bind = (source, 0) if source else None
         if self.security is None:
-            self.reactor.connectTCP(self.address, self.port, factory, self.patience, bind)
+            self.reactor.connectTCP(self.address, self.port, factory, self.timeout, bind)
             return
-        self.reactor.connectSSL(
-            self.address, self.port, factory, self.security, self.patience, bind
-        )
+        self.reactor.connectSSL(self.address, self.port, factory, self.security, self.timeout, bind)
 
 
 def _sources(address: str, count: int) -> list[str]:
@@ -92,7 +95,7 @@ def _sources(address: str, count: int) -> list[str]:
         low, high = map(int, PORT_RANGE.read_text().split())
         ports = high - low + 1
     except (OSError, ValueError):
-        ports = PORTS_OF_AN_ADDRESS
+        ports = DEFAULT_PORTS
     # A port of a closed connection rests for a minute, and others need some too.
     wanted = math.ceil(count / (ports / 4))
     if wanted < 2 or not address.startswith("127."):
@@ -101,7 +104,7 @@ def _sources(address: str, count: int) -> list[str]:
 
 
 @implementer(IProtocolFactory)
-class Call:
+class ConnectAttempt:
     """
     Connection attempts of one protocol object, which is used again for each.
 
@@ -151,7 +154,7 @@ class Call:
         """
 
 
-def kind(reason: Failure) -> str:
+def describe_failure(reason: Failure) -> str:
     """
     A failure in a few words, the same for all of a kind.
     """

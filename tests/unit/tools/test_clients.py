@@ -26,10 +26,10 @@ from rt_twisted.formats.websocket import JsonFrames
 from rt_twisted.model.message import Message, Position, Replay
 from rt_twisted.tools.clients.interfaces import ClientEvent, ClientRequest, IClient
 from rt_twisted.tools.clients.poll import PollClient
-from rt_twisted.tools.clients.registry import CLIENT_TYPES, choose
+from rt_twisted.tools.clients.registry import CLIENT_TYPES, parse_transport
 from rt_twisted.tools.clients.socketio import SocketIOClient
 from rt_twisted.tools.clients.socketio_polling import SocketIOPollingClient
-from rt_twisted.tools.clients.socketio_recovery import recovering
+from rt_twisted.tools.clients.socketio_recovery import make_recovering_client
 from rt_twisted.tools.clients.sse import SseClient
 from rt_twisted.tools.clients.stream import StreamClient
 from rt_twisted.tools.clients.websocket import WebSocketClient
@@ -57,33 +57,33 @@ HEARD = [
 ]
 
 
-def feed(wire: IClient, data: bytes, piece: int) -> list[ClientEvent]:
+def feed(client: IClient, data: bytes, piece: int) -> list[ClientEvent]:
     """
     In pieces of so many bytes.
     """
     return [
-        heard for start in range(0, len(data), piece) for heard in wire.feed(data[start:][:piece])
+        heard for start in range(0, len(data), piece) for heard in client.feed(data[start:][:piece])
     ]
 
 
-def agreed(wire: IClient) -> tuple[Any, Request]:
+def agreed(client: IClient) -> tuple[Any, Request]:
     """
     The server's side of a websocket, and what it was asked; it has agreed.
     """
     server = ServerProtocol()
-    server.receive_data(wire.begin())
+    server.receive_data(client.begin())
     (request,) = server.events_received()
     assert isinstance(request, Request)
     server.send_response(server.accept(request))
-    assert wire.feed(b"".join(server.data_to_send())) == []
+    assert client.feed(b"".join(server.data_to_send())) == []
     return server, request
 
 
-def said(server: Any, wire: IClient) -> list[str]:
+def said(server: Any, client: IClient) -> list[str]:
     """
     What the client has sent to the server.
     """
-    server.receive_data(wire.take())
+    server.receive_data(client.data_to_send())
     return [event.data.decode() for event in server.events_received()]
 
 
@@ -95,17 +95,22 @@ def test_events_are_heard(piece: int) -> None:
     """
     Messages with their positions, and a gap, which moves nothing.
     """
-    wire = SseClient(ClientRequest(URL, ["a", "b,c"]), "e.2")
-    asked = wire.begin().decode()
+    client = SseClient(ClientRequest(URL, ["a", "b,c"]), "e.2")
+    asked = client.begin().decode()
     assert asked.startswith("GET /there?channels=a,b%2Cc HTTP/1.1\r\nHost: 127.0.0.1:8888\r\n")
     assert "\r\nLast-Event-ID: e.2\r\n" in asked
     format = Chunked(EventStream(1500))
     data = HEAD % b"text/event-stream; charset=utf-8" + started(format, MISSED)
-    assert feed(wire, data + format.encode(message(6)), piece) == HEARD
+    assert feed(client, data + format.encode(message(6)), piece) == HEARD
 
-    assert (wire.position, wire.retry, wire.opened, wire.over) == ("e.6", 1.5, True, "")
-    wire.feed(b"0\r\n\r\n")
-    assert wire.over == "ended by the server"
+    assert (client.position, client.retry, client.opened, client.close_reason) == (
+        "e.6",
+        1.5,
+        True,
+        "",
+    )
+    client.feed(b"0\r\n\r\n")
+    assert client.close_reason == "ended by the server"
 
 
 @pieces
@@ -114,24 +119,24 @@ def test_polls_are_heard_and_asked_for_again(piece: int, number: int) -> None:
     """
     From where the answer before ended, in one of two ways; nothing new is heard as nothing.
     """
-    wire = PollClient(ClientRequest(URL, ["a"], number), "e.2")
+    client = PollClient(ClientRequest(URL, ["a"], number), "e.2")
     format = JsonPoll()
     body = format.build_body(started(format, MISSED) + format.encode(message(6)), 10_000).body
     answer = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body)
     way = ("since=e.2 ", 'If-None-Match: "e.2"\r\n')[number]
-    assert way in wire.begin().decode()
+    assert way in client.begin().decode()
     # The gap is everything's up to the answer's end.
-    assert feed(wire, answer, piece) == [ClientEvent("", "e.6", True), *HEARD[1:]]
-    assert (wire.position, wire.opened, wire.over) == ("e.6", True, "")
-    assert ("since=e.6 ", 'If-None-Match: "e.6"\r\n')[number] in wire.take().decode()
-    assert wire.take() == b""
-    assert feed(wire, b"HTTP/1.1 304 Not Modified\r\n\r\n", piece) == []
-    assert wire.take() != b""
+    assert feed(client, answer, piece) == [ClientEvent("", "e.6", True), *HEARD[1:]]
+    assert (client.position, client.opened, client.close_reason) == ("e.6", True, "")
+    assert ("since=e.6 ", 'If-None-Match: "e.6"\r\n')[number] in client.data_to_send().decode()
+    assert client.data_to_send() == b""
+    assert feed(client, b"HTTP/1.1 304 Not Modified\r\n\r\n", piece) == []
+    assert client.data_to_send() != b""
 
     assert (
-        feed(wire, b"HTTP/1.1 503 No\r\nRetry-After: 7\r\nContent-Length: 0\r\n\r\n", piece) == []
+        feed(client, b"HTTP/1.1 503 No\r\nRetry-After: 7\r\nContent-Length: 0\r\n\r\n", piece) == []
     )
-    assert (wire.over, wire.retry) == ("status 503", 7.0)
+    assert (client.close_reason, client.retry) == ("status 503", 7.0)
 
 
 @pytest.mark.parametrize("body", [b"[]", b"{}", b"{", b'{"messages": [1], "position": "e.1"}'])
@@ -139,10 +144,10 @@ def test_answers_that_are_none_are_refused(body: bytes) -> None:
     """
     Whatever is wrong with them.
     """
-    wire = PollClient(ClientRequest(URL, ["a"]), "")
-    wire.begin()
+    client = PollClient(ClientRequest(URL, ["a"]), "")
+    client.begin()
     with pytest.raises(RemoteProtocolError):
-        wire.feed(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body))
+        client.feed(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body))
 
 
 @pieces
@@ -151,25 +156,25 @@ def test_websockets_are_heard(piece: int, number: int) -> None:
     """
     With channels and position in the URL or in a command, compressed or not.
     """
-    wire = WebSocketClient(ClientRequest(URL, ["a", "b"], number), "e.2")
-    server, request = agreed(wire)
+    client = WebSocketClient(ClientRequest(URL, ["a", "b"], number), "e.2")
+    server, request = agreed(client)
     assert ("Sec-WebSocket-Extensions" in request.headers) is (number > 1)
     format = JsonFrames()
     if number % 2:
         assert request.path == "/there"
         wanted = {"type": "subscribe", "id": 1, "channels": ["a", "b"], "since": "e.2"}
-        assert list(map(json.loads, said(server, wire))) == [wanted]
+        assert list(map(json.loads, said(server, client))) == [wanted]
         # It was not in its channels yet: that says nothing about them.
-        assert feed(wire, format.cursor(at(9)), piece) == []
-        assert (wire.opened, wire.position) == (False, "e.2")
-        wire.feed(format.encode_object({"type": "ack", "id": 1}))
+        assert feed(client, format.cursor(at(9)), piece) == []
+        assert (client.opened, client.position) == (False, "e.2")
+        client.feed(format.encode_object({"type": "ack", "id": 1}))
     else:
         assert request.path == "/there?channels=a,b&since=e.2"
-    assert feed(wire, started(format, MISSED) + format.encode(message(6)), piece) == HEARD
-    assert (wire.position, wire.opened, wire.over) == ("e.6", True, "")
+    assert feed(client, started(format, MISSED) + format.encode(message(6)), piece) == HEARD
+    assert (client.position, client.opened, client.close_reason) == ("e.6", True, "")
 
-    assert feed(wire, format.end(2500), piece) == []
-    assert (wire.over, wire.retry) == ("closed with 1001", 2.5)
+    assert feed(client, format.end(2500), piece) == []
+    assert (client.close_reason, client.retry) == ("closed with 1001", 2.5)
 
 
 @pieces
@@ -177,69 +182,71 @@ def test_socket_io_is_heard(piece: int) -> None:
     """
     It joins its channels by an event, answers pings, and learns where it is.
     """
-    wire = SocketIOClient(ClientRequest(URL, ["a", "b"]), "e.2")
-    server, request = agreed(wire)
+    client = SocketIOClient(ClientRequest(URL, ["a", "b"]), "e.2")
+    server, request = agreed(client)
     assert request.path == "/there?EIO=4&transport=websocket"
     framing = Socket4()
     format = SocketIOEvents(framing)
-    wire.feed(framing.text(encode_text(EngineKind.OPEN, open_payload("s", [], 25, 20, 1000))))
-    assert said(server, wire) == ["40"]
-    wire.feed(encode_packet(SocketIOPacket(SocketIOPacketType.CONNECT, data={"sid": "c"}), framing))
-    assert said(server, wire) == ['420["subscribe",["a","b"],{"since":"e.2"}]']
-    wire.feed(framing.text(b"2"))
-    assert said(server, wire) == ["3"]
+    client.feed(framing.text(encode_text(EngineKind.OPEN, open_payload("s", [], 25, 20, 1000))))
+    assert said(server, client) == ["40"]
+    client.feed(
+        encode_packet(SocketIOPacket(SocketIOPacketType.CONNECT, data={"sid": "c"}), framing)
+    )
+    assert said(server, client) == ['420["subscribe",["a","b"],{"since":"e.2"}]']
+    client.feed(framing.text(b"2"))
+    assert said(server, client) == ["3"]
     # It was not in its channels yet.
-    assert feed(wire, format.cursor(at(9)), piece) == []
-    assert (wire.opened, wire.position) == (False, "e.2")
-    joined = encode_packet(
+    assert feed(client, format.cursor(at(9)), piece) == []
+    assert (client.opened, client.position) == (False, "e.2")
+    subscribed = encode_packet(
         SocketIOPacket(SocketIOPacketType.ACK, data=[{"status": "ok"}], id=0), framing
     )
-    data = started(format, MISSED) + joined + format.encode(message(6))
-    assert feed(wire, data, piece) == HEARD
-    assert (wire.position, wire.opened, wire.over) == ("e.6", True, "")
-    feed(wire, format.cursor(at(8)), piece)
-    assert wire.position == "e.8"
+    data = started(format, MISSED) + subscribed + format.encode(message(6))
+    assert feed(client, data, piece) == HEARD
+    assert (client.position, client.opened, client.close_reason) == ("e.6", True, "")
+    feed(client, format.cursor(at(8)), piece)
+    assert client.position == "e.8"
 
-    assert feed(wire, format.end(0), piece) == []
-    assert wire.over == "closed with 1001"
+    assert feed(client, format.end(0), piece) == []
+    assert client.close_reason == "closed with 1001"
 
 
 def test_who_has_missed_nothing_is_back_with_the_acknowledgement() -> None:
     """
     What comes before that is not about its channels, or not known to be.
     """
-    wire = SocketIOClient(ClientRequest(URL, ["a"]), "e.2")
-    agreed(wire)
+    client = SocketIOClient(ClientRequest(URL, ["a"]), "e.2")
+    agreed(client)
     framing = Socket4()
-    wire.feed(started(SocketIOEvents(framing), Replay((), True, at(2))))
-    assert not wire.opened
-    wire.feed(
+    client.feed(started(SocketIOEvents(framing), Replay((), True, at(2))))
+    assert not client.opened
+    client.feed(
         encode_packet(
             SocketIOPacket(SocketIOPacketType.ACK, data=[{"status": "ok"}], id=0), framing
         )
     )
 
-    assert (wire.opened, wire.position) == (True, "e.2")
+    assert (client.opened, client.position) == (True, "e.2")
 
 
 def test_who_may_not_join_is_told() -> None:
     """
     A refusal ends it.
     """
-    wire = SocketIOClient(ClientRequest(URL, ["a"]), "")
-    agreed(wire)
+    client = SocketIOClient(ClientRequest(URL, ["a"]), "")
+    agreed(client)
     refused = SocketIOPacket(
         SocketIOPacketType.ACK, data=[{"status": "error", "error": "no"}], id=0
     )
-    wire.feed(encode_packet(refused, Socket4()))
-    assert wire.over == "not let into the channels"
+    client.feed(encode_packet(refused, Socket4()))
+    assert client.close_reason == "not let into the channels"
 
     socket = WebSocketClient(ClientRequest(URL, ["a"]), "")
     agreed(socket)
     socket.feed(
         JsonFrames().encode_object({"type": "error", "id": 1, "status": 403, "reason": "no"})
     )
-    assert socket.over == "error 403"
+    assert socket.close_reason == "error 403"
 
 
 MINE = "load-77-0123abcd-0-{}-"
@@ -250,17 +257,17 @@ def test_plain_streams_are_cut_into_our_messages(piece: int) -> None:
     """
     Of what others publish in between nothing is heard.
     """
-    wire = StreamClient(ClientRequest(URL, ["a"], size=40), "")
-    assert b"GET /there?channels=a HTTP/1.1\r\n" in wire.begin()
+    client = StreamClient(ClientRequest(URL, ["a"], size=40), "")
+    assert b"GET /there?channels=a HTTP/1.1\r\n" in client.begin()
     texts = [MINE.format(number).ljust(40, "x") for number in range(12)]
     format = Chunked(Raw("text/plain", b"", b""))
     data = HEAD % b"text/plain"
     for text in texts:
         for each in ("x" * 5, text, "load-", "somebody else's " * 20):
             data += format.encode(Message("a", each.encode(), at(1)))
-    assert feed(wire, data, piece) == [ClientEvent(text) for text in texts]
+    assert feed(client, data, piece) == [ClientEvent(text) for text in texts]
 
-    assert (wire.opened, wire.position) == (True, "")
+    assert (client.opened, client.position) == (True, "")
 
 
 @pytest.mark.parametrize("make", [choice.make for choice in CLIENT_TYPES.values()])
@@ -268,11 +275,11 @@ def test_who_is_refused_knows_why(make: Callable[[ClientRequest, str], IClient])
     """
     By the status.
     """
-    wire = make(ClientRequest(URL, ["a"]), "")
-    wire.begin()
-    wire.feed(b"HTTP/1.1 404 Not Found\r\nContent-Length: 3\r\n\r\nno\n")
+    client = make(ClientRequest(URL, ["a"]), "")
+    client.begin()
+    client.feed(b"HTTP/1.1 404 Not Found\r\nContent-Length: 3\r\n\r\nno\n")
 
-    assert (wire.over, wire.opened) == ("status 404", False)
+    assert (client.close_reason, client.opened) == ("status 404", False)
 
 
 def answer(body: bytes) -> bytes:
@@ -284,30 +291,32 @@ def test_socket_io_is_heard_by_polling(piece: int) -> None:
     """
     Polls and posts by turns on one connection.
     """
-    wire = SocketIOPollingClient(ClientRequest(URL, ["a", "b"]), "e.2")
-    assert wire.begin().startswith(b"GET /there?EIO=4&transport=polling HTTP/1.1\r\n")
+    client = SocketIOPollingClient(ClientRequest(URL, ["a", "b"]), "e.2")
+    assert client.begin().startswith(b"GET /there?EIO=4&transport=polling HTTP/1.1\r\n")
     framing = Poll4()
     format = SocketIOEvents(framing)
     opening = framing.text(encode_text(EngineKind.OPEN, open_payload("s/1", [], 25, 20, 1000)))
-    feed(wire, answer(framing.body(opening)), piece)
-    assert posted(wire) == "40"
-    assert feed(wire, answer(b"ok"), piece) == []
-    assert wire.take().startswith(b"GET /there?EIO=4&transport=polling&sid=s/1 HTTP/1.1\r\n")
+    feed(client, answer(framing.body(opening)), piece)
+    assert posted(client) == "40"
+    assert feed(client, answer(b"ok"), piece) == []
+    assert client.data_to_send().startswith(
+        b"GET /there?EIO=4&transport=polling&sid=s/1 HTTP/1.1\r\n"
+    )
     welcome = encode_packet(SocketIOPacket(SocketIOPacketType.CONNECT, data={"sid": "c"}), framing)
-    feed(wire, answer(framing.body(welcome + framing.text(b"2"))), piece)
-    assert posted(wire) == '420["subscribe",["a","b"],{"since":"e.2"}]\x1e3'
-    feed(wire, answer(b"ok"), piece)
-    wire.take()
-    joined = encode_packet(
+    feed(client, answer(framing.body(welcome + framing.text(b"2"))), piece)
+    assert posted(client) == '420["subscribe",["a","b"],{"since":"e.2"}]\x1e3'
+    feed(client, answer(b"ok"), piece)
+    client.data_to_send()
+    subscribed = encode_packet(
         SocketIOPacket(SocketIOPacketType.ACK, data=[{"status": "ok"}], id=0), framing
     )
-    frames = started(format, MISSED) + joined + format.encode(message(6))
-    assert feed(wire, answer(framing.body(frames)), piece) == HEARD
-    assert (wire.position, wire.opened, wire.over) == ("e.6", True, "")
-    assert wire.take().startswith(b"GET ")
+    frames = started(format, MISSED) + subscribed + format.encode(message(6))
+    assert feed(client, answer(framing.body(frames)), piece) == HEARD
+    assert (client.position, client.opened, client.close_reason) == ("e.6", True, "")
+    assert client.data_to_send().startswith(b"GET ")
 
-    feed(wire, b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n", piece)
-    assert wire.over == "status 400"
+    feed(client, b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n", piece)
+    assert client.close_reason == "status 400"
 
 
 def test_socket_io_recovers() -> None:
@@ -316,55 +325,57 @@ def test_socket_io_recovers() -> None:
     and where it was never told that it has them.
     """
     framing = Socket4()
-    asking = ClientRequest(URL, ["a"])
+    client_request = ClientRequest(URL, ["a"])
     opening = framing.text(encode_text(EngineKind.OPEN, open_payload("s", [], 25, 20, 1000)))
-    joined = encode_packet(
+    subscribed = encode_packet(
         SocketIOPacket(SocketIOPacketType.ACK, data=[{"status": "ok"}], id=0), framing
     )
     subscribe = '420["subscribe",["a"],{}]'
     since = '420["subscribe",["a"],{"since":"e.6"}]'
     for position, claim, key, wanted, told in (
         ("", "40", "one", [subscribe], b""),
-        ("", '40{"pid":"one"}', "two", [subscribe], joined),
+        ("", '40{"pid":"one"}', "two", [subscribe], subscribed),
         ("e.6", '40{"pid":"two","offset":"e.6"}', "two", [], b""),
         ("e.6", '40{"pid":"two","offset":"e.6"}', "three", [since], b""),
-        ("e.6", '40{"pid":"three","offset":"e.6"}', "three", [since], joined),
+        ("e.6", '40{"pid":"three","offset":"e.6"}', "three", [since], subscribed),
         ("e.6", '40{"pid":"three","offset":"e.6"}', "three", [], b""),
     ):
-        wire = recovering(asking, position)
-        server, _ = agreed(wire)
-        wire.feed(opening)
-        assert said(server, wire) == [claim]
-        wire.feed(
+        client = make_recovering_client(client_request, position)
+        server, _ = agreed(client)
+        client.feed(opening)
+        assert said(server, client) == [claim]
+        client.feed(
             encode_packet(
                 SocketIOPacket(SocketIOPacketType.CONNECT, data={"sid": "c", "pid": key}), framing
             )
         )
-        assert said(server, wire) == wanted
-        assert wire.opened is not bool(wanted)
-        wire.feed(told)
-    assert asking.memory.recovered == 3
+        assert said(server, client) == wanted
+        assert client.opened is not bool(wanted)
+        client.feed(told)
+    assert client_request.session.recovered == 3
 
-    wire = recovering(asking, "")
-    agreed(wire)
-    wire.feed(opening)
+    client = make_recovering_client(client_request, "")
+    agreed(client)
+    client.feed(opening)
     with pytest.raises(RemoteProtocolError):
-        wire.feed(
+        client.feed(
             encode_packet(SocketIOPacket(SocketIOPacketType.CONNECT, data={"sid": "c"}), framing)
         )
 
-    polling = recovering(ClientRequest(URL, ["a"], 1, memory=asking.memory), "e.6")
+    polling = make_recovering_client(
+        ClientRequest(URL, ["a"], 1, session=client_request.session), "e.6"
+    )
     polling.begin()
     opening = Poll4().text(encode_text(EngineKind.OPEN, open_payload("s/1", [], 25, 20, 1000)))
     polling.feed(answer(Poll4().body(opening)))
     assert posted(polling) == '40{"pid":"three","offset":"e.6"}'
 
 
-def posted(wire: IClient) -> str:
+def posted(client: IClient) -> str:
     """
     The body of what it posts.
     """
-    head, _, body = wire.take().decode().partition("\r\n\r\n")
+    head, _, body = client.data_to_send().decode().partition("\r\n\r\n")
     assert head.startswith("POST /there?EIO=4&transport=polling&sid=s/1 HTTP/1.1\r\n")
     assert f"Content-Length: {len(body)}" in head
     return body
@@ -379,9 +390,9 @@ def test_routes_are_beside_each_other() -> None:
     assert sse.url(base) == "https://h:1/deep/?key=k"
     assert socket.url(base) == "https://h:1/deep/ws?key=k"
     assert socket.url(base, "/chat?x=1") == "https://h:1/chat?x=1"
-    assert choose("websocket=/chat") == (socket, "/chat")
-    assert choose("sse") == (sse, "")
+    assert parse_transport("websocket=/chat") == (socket, "/chat")
+    assert parse_transport("sse") == (sse, "")
     with pytest.raises(
         SetupError, match="none of sse, websocket, poll, stream, socketio, socketio-polling"
     ):
-        choose("smoke")
+        parse_transport("smoke")

@@ -156,13 +156,13 @@ async def test_commands_run_at_random_moments(tmp_path: Path) -> None:
     told: list[str] = []
     file = tmp_path / "ran"
     commands = [f"echo x >> {file}; sleep 60 & echo $! >> {tmp_path}/left", "echo no >&2; exit 3"]
-    disturbance = Nemesis(commands, 0.01, random.Random(1), loop, told.append)
-    disturbance.start()
-    while disturbance.failed < 2 or not file.exists():
+    nemesis = Nemesis(commands, 0.01, random.Random(1), loop, told.append)
+    nemesis.start()
+    while nemesis.failed < 2 or not file.exists():
         await deferLater(loop, 0.01)
-    await disturbance.stop()
-    count = disturbance.count
-    assert len(file.read_text().split()) + disturbance.failed == count
+    await nemesis.stop()
+    count = nemesis.count
+    assert len(file.read_text().split()) + nemesis.failed == count
     assert "'echo no >&2; exit 3': exit status 3: no" in told
     for pid in (tmp_path / "left").read_text().split():
         os.kill(int(pid), 9)
@@ -198,7 +198,7 @@ def test_options_become_terms() -> None:
 
     terms, _ = parse("-u http://h/a/ -u http://i/ --transport poll=/p --seed 7".split())
     assert terms.publish_urls == ["http://h/a/publish", "http://i/publish"]
-    assert [(choice.name, place) for choice, place in terms.transports] == [("poll", "/p")]
+    assert [(choice.name, path) for choice, path in terms.transports] == [("poll", "/p")]
     assert (terms.chosen, terms.seed) == (True, 7)
 
 

@@ -25,9 +25,9 @@ class Log:
 
     def __init__(self) -> None:
         self.published = Published(["a", "b", "c"], 60, "77")
-        self.judge = Checker([0, 1], self.published)
+        self.checker = Checker([0, 1], self.published)
         self.head = at(0)
-        self.judge.moved(self.head)
+        self.checker.advance(self.head)
 
     def publish(self, *channels: int) -> None:
         """
@@ -49,7 +49,7 @@ class Log:
         for offset in offsets:
             channel, number = self.find(at(offset, epoch))
             wrong += [
-                fault.value for fault, *_ in self.judge.take(channel, number, at(offset, epoch))
+                fault.value for fault, *_ in self.checker.record(channel, number, at(offset, epoch))
             ]
         return wrong
 
@@ -73,11 +73,11 @@ def judged(log: Log) -> tuple[int, int, dict[str, int]]:
     """
     Delivered, told of as missing, and faults, when all is over.
     """
-    log.judge.close()
+    log.checker.close()
     return (
-        log.judge.delivered,
-        log.judge.said,
-        {fault.value: count for fault, count in log.judge.faults.items() if count},
+        log.checker.delivered,
+        log.checker.reported_lost,
+        {fault.value: count for fault, count in log.checker.faults.items() if count},
     )
 
 
@@ -102,7 +102,7 @@ def test_what_is_wrong_is_named(
     """
     log.publish(0, 1, 0, 1)
     assert log.hear(*heard) == wrong
-    assert log.judge.waits() is (4 not in heard)
+    assert log.checker.is_waiting() is (4 not in heard)
 
     assert judged(log) == (delivered, 0, faults)
 
@@ -115,18 +115,18 @@ def test_only_what_is_owed_is_missed() -> None:
     log = Log()
     log.publish(0, 0, 1)
     late = Checker([0, 2], log.published)
-    assert not late.begun
-    assert (late.waits(), late.close()) == (False, [])
+    assert not late.started
+    assert (late.is_waiting(), late.close()) == (False, [])
     late = Checker([0, 2], log.published)
-    late.moved(at(5))
+    late.advance(at(5))
     log.publish(0)  # it is at 4: its publisher hears of that after the reader heard of 5
     log.head = at(5)
     log.publish(0, 1)
     log.published.write(0)
-    assert late.owing() == 1
-    assert late.take(0, 3, at(6)) == []
+    assert late.count_expected() == 1
+    assert late.record(0, 3, at(6)) == []
 
-    assert (late.waits(), late.close(), late.faults.total()) == (False, [], 0)
+    assert (late.is_waiting(), late.close(), late.faults.total()) == (False, [], 0)
 
 
 def test_what_was_published_before_its_publisher_knew_is_owed(log: Log) -> None:
@@ -136,7 +136,7 @@ def test_what_was_published_before_its_publisher_knew_is_owed(log: Log) -> None:
     """
     log.publish(0, 0, 0)
     late = Checker([0], log.published)
-    late.moved(at(1))
+    late.advance(at(1))
 
     assert late.close() == [(Fault.LOST, 0, 1), (Fault.LOST, 0, 2)]
 
@@ -147,7 +147,7 @@ def test_a_channel_that_nobody_asked_for_is_a_fault(log: Log) -> None:
     """
     log.publish(2, 0)
     assert log.hear(1) == ["of a channel not asked for"]
-    assert log.judge.take(0, 0, at(3)) == [(Fault.MISPLACED, 0, 0)]
+    assert log.checker.record(0, 0, at(3)) == [(Fault.MISPLACED, 0, 0)]
 
 
 def test_what_a_gap_tells_of_is_no_fault(log: Log) -> None:
@@ -156,7 +156,7 @@ def test_what_a_gap_tells_of_is_no_fault(log: Log) -> None:
     """
     log.publish(0, 1, 0, 1, 0, 1)
     log.hear(1)
-    log.judge.gap(at(3))
+    log.checker.gap(at(3))
     assert log.hear(5, 6) == ["lost"]
 
     assert judged(log) == (3, 2, {"lost": 1})
@@ -168,7 +168,7 @@ def test_a_gap_does_not_excuse_what_was_passed_before(log: Log) -> None:
     """
     log.publish(0, 1, 0, 0, 1, 1)
     assert log.hear(1, 3, 4) == ["lost"]
-    log.judge.gap(at(5))
+    log.checker.gap(at(5))
     assert log.hear(6) == []
 
     assert judged(log) == (4, 1, {"lost": 1})
@@ -179,9 +179,9 @@ def test_a_gap_may_be_the_last_that_is_heard(log: Log) -> None:
     Nothing is waited for in vain.
     """
     log.publish(0, 1, 0)
-    log.judge.gap(at(2))
-    log.judge.gap(at(3))  # cut off right behind it, it hears of it again
-    assert not log.judge.waits()
+    log.checker.gap(at(2))
+    log.checker.gap(at(3))  # cut off right behind it, it hears of it again
+    assert not log.checker.is_waiting()
 
     assert judged(log) == (0, 3, {})
 
@@ -193,11 +193,11 @@ def test_a_new_log_excuses_the_old_one_behind_a_gap(log: Log) -> None:
     log.publish(0, 1, 0)
     log.hear(1)
     silent = Checker([0, 1], log.published)
-    silent.moved(at(1))
-    for judge in (log.judge, silent):
-        if judge is log.judge:
-            judge.gap(at(0, "f"))
-        judge.moved(at(0, "f"))
+    silent.advance(at(1))
+    for checker in (log.checker, silent):
+        if checker is log.checker:
+            checker.gap(at(0, "f"))
+        checker.advance(at(0, "f"))
     log.head = at(0, "f")
     log.publish(0, 1)
     assert log.hear(2, epoch="f") == []
@@ -213,13 +213,13 @@ def test_a_log_that_begins_anew_may_have_forgotten_keys(log: Log) -> None:
     log.publish(0)
     log.hear(1)
     silent = Checker([0], log.published)
-    silent.moved(at(0))
-    silent.take(0, 0, at(1))
-    log.judge.gap(at(0, "f"))
+    silent.advance(at(0))
+    silent.record(0, 0, at(1))
+    log.checker.gap(at(0, "f"))
 
-    assert log.judge.take(0, 0, at(1, "f")) == []
-    assert log.judge.twice == 1
-    assert silent.take(0, 0, at(1, "f")) == [(Fault.REPEATED, 0, 0)]
+    assert log.checker.record(0, 0, at(1, "f")) == []
+    assert log.checker.republished == 1
+    assert silent.record(0, 0, at(1, "f")) == [(Fault.REPEATED, 0, 0)]
 
 
 @given(st.lists(st.sampled_from([0, 1]), min_size=1, max_size=30), st.data())
@@ -253,13 +253,13 @@ def test_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     """
     Nothing more is written while readers have too much to catch up with.
     """
-    monkeypatch.setattr(published_module, "MOST", 3)
+    monkeypatch.setattr(published_module, "MAX_MESSAGES", 3)
     log = Log()
     log.publish(0, 0, 0)
-    assert not log.published.room()
+    assert not log.published.has_room()
     log.hear(1, 2)
-    log.published.forget(0, log.judge.needs(0))
-    assert log.published.room()
+    log.published.forget(0, log.checker.next_number(0))
+    assert log.published.has_room()
     assert (log.published.accepted(0), log.published.first(0)) == (3, 2)
 
     assert judged(log) == (2, 0, {"lost": 1})

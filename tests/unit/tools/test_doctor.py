@@ -58,7 +58,7 @@ def test_the_end_of_a_quiet_stream_is_explained(
     found = judge_idle(0.0, arrivals, closed, now)
 
     assert found.verdict is verdict
-    assert words in found.said
+    assert words in found.detail
 
 
 @pytest.mark.parametrize(
@@ -80,7 +80,7 @@ def test_a_resume_is_exact_or_broken(
     found = judge_resume(["2", "3"], got, gap)
 
     assert found.verdict is verdict
-    assert words in found.said
+    assert words in found.detail
 
 
 def head_of(version: str = "1.1", **headers: str) -> ResponseHead:
@@ -177,27 +177,27 @@ class Watched:
 
     def __init__(self) -> None:
         self.clock = Clock()
-        self.line = ProbeConnection(self.clock, 5.0)
+        self.connection = ProbeConnection(self.clock, 5.0)
         self.transport = StringTransport()
         self.transport.abortConnection = lambda: None  # type: ignore[method-assign]
-        self.line.makeConnection(self.transport)  # type: ignore[no-untyped-call]  # Twisted's
-        place = ProbeTarget(self.clock, "http://h:81/x", True, 5.0)
-        self.line.send(place.request("GET", place.path, {"Accept": "text/event-stream"}))
+        self.connection.makeConnection(self.transport)  # type: ignore[no-untyped-call]  # Twisted's
+        target = ProbeTarget(self.clock, "http://h:81/x", True, 5.0)
+        self.connection.send(target.request("GET", target.path, {"Accept": "text/event-stream"}))
 
     def hear(self, data: bytes, after: float = 0.0) -> None:
         """
         Bytes come.
         """
         self.clock.advance(after)
-        self.line.dataReceived(data)
+        self.connection.dataReceived(data)
 
     def wait(self, condition: Any, seconds: float | None = None) -> list[bool]:
         """
         What the line says about *condition*, once it has.
         """
-        said: list[bool] = []
-        ensureDeferred(self.line.until(condition, seconds)).addCallback(said.append)
-        return said
+        detail: list[bool] = []
+        ensureDeferred(self.connection.until(condition, seconds)).addCallback(detail.append)
+        return detail
 
 
 @pytest.fixture
@@ -209,38 +209,38 @@ def test_a_line_notes_when_what_came(watched: Watched) -> None:
     """
     The head, the first bytes, each event.
     """
-    line = watched.line
+    connection = watched.connection
     assert watched.transport.value().startswith(b"GET /x HTTP/1.1\r\nHost: h:81\r\n")
-    opened = watched.wait(lambda: line.head is not None)
+    opened = watched.wait(lambda: connection.head is not None)
     watched.hear(HEAD, 1.0)
     assert opened == [True]
-    there = watched.wait(lambda: "x" in line.texts)
+    there = watched.wait(lambda: "x" in connection.texts)
     watched.hear(b":\n\n", 1.0)
     assert there == []
     watched.hear(b"id: 4\ndata: x\n\n", 1.0)
 
     assert there == [True]
-    assert (line.opened, line.arrivals, line.last_id) == (1.0, [2.0, 3.0], "4")
-    assert line.events[0][0] == 3.0
-    line.close()
+    assert (connection.opened, connection.arrivals, connection.last_id) == (1.0, [2.0, 3.0], "4")
+    assert connection.events[0][0] == 3.0
+    connection.close()
 
 
 def test_a_line_waits_no_longer_than_told(watched: Watched) -> None:
     """
     Its timeout, or the caller's; a cut ends every wait at once.
     """
-    said = watched.wait(lambda: False)
+    detail = watched.wait(lambda: False)
     sooner = watched.wait(lambda: False, 2.0)
     watched.clock.advance(3.0)
-    assert (said, sooner) == ([], [False])
+    assert (detail, sooner) == ([], [False])
     watched.clock.advance(2.5)
-    assert said == [False]
+    assert detail == [False]
     cut = watched.wait(lambda: False)
-    watched.line.connectionLost()
+    watched.connection.connectionLost()
 
     assert cut == [False]
-    assert watched.line.done
-    assert watched.line.closed == 5.5
+    assert watched.connection.done
+    assert watched.connection.closed == 5.5
     assert watched.clock.getDelayedCalls() == []
 
 
@@ -248,8 +248,8 @@ def test_a_line_that_hears_nonsense_hangs_up(watched: Watched) -> None:
     """
     And says what it heard.
     """
-    said = watched.wait(lambda: False)
+    detail = watched.wait(lambda: False)
     watched.hear(b"SSH-2.0-OpenSSH\r\n")
 
-    assert said == [False]
-    assert "not HTTP" in watched.line.reason
+    assert detail == [False]
+    assert "not HTTP" in watched.connection.reason

@@ -30,7 +30,7 @@ from rt_twisted.tools.load.publisher import BATCH, Publisher
 from rt_twisted.tools.load.sent import DeliveryTracker, SentLog
 from rt_twisted.tools.load.subscriber import ClientState
 from rt_twisted.tools.load.subscribers import LoadSubscribers
-from rt_twisted.tools.load.target import Target, kind
+from rt_twisted.tools.load.target import Target, describe_failure
 
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream; charset=utf-8\r\n\r\n"
 
@@ -59,8 +59,8 @@ def test_nothing_measured_is_nothing() -> None:
     assert pixels(png_histogram(Latencies(), "nothing", "")) is not None
 
 
-def sent(ledger: SentLog, count: int) -> list[Any]:
-    return [ledger.find(ledger.write(0.0)[1]) for _ in range(count)]
+def sent(sent_log: SentLog, count: int) -> list[Any]:
+    return [sent_log.find(sent_log.write(0.0)[1]) for _ in range(count)]
 
 
 @pytest.mark.parametrize(
@@ -82,13 +82,13 @@ def test_what_is_wrong_with_an_order_is_named(
     """
     Lost, repeated, out of order: each once.
     """
-    ledger = SentLog(["a"], 100)
-    receipt = DeliveryTracker([0])
-    receipt.begin(ledger)
-    messages = sent(ledger, 4)
+    sent_log = SentLog(["a"], 100)
+    context = DeliveryTracker([0])
+    context.begin(sent_log)
+    messages = sent(sent_log, 4)
 
-    assert Counter(receipt.take(messages[number]) for number in order) == found
-    assert receipt.lost(ledger) == lost
+    assert Counter(context.record(messages[number]) for number in order) == found
+    assert context.lost(sent_log) == lost
 
 
 def test_only_what_must_come_is_missed() -> None:
@@ -96,23 +96,23 @@ def test_only_what_must_come_is_missed() -> None:
     Nothing from before the opening, after the end, of other channels, and nothing
     that the server did not accept.
     """
-    ledger = SentLog(["a", "b"], 100)
-    before = sent(ledger, 4)  # a0 b0 a1 b1
-    receipt = DeliveryTracker([0])
-    assert receipt.begin(ledger)
-    assert receipt.lost(ledger) == 0
-    assert receipt.take(before[2]) == ""  # it was under way
-    assert receipt.take(before[1]) == "stray"
-    messages = sent(ledger, 4)
-    ledger.doubt(ledger.write(0.0)[1])
-    assert receipt.take(messages[0]) == ""
-    assert receipt.lost(ledger) == 1
-    assert receipt.take(messages[2]) == ""
-    assert receipt.lost(ledger) == 0
-    receipt.end(ledger)
-    sent(ledger, 6)
-    assert receipt.lost(ledger) == 0
-    assert not receipt.begin(ledger)
+    sent_log = SentLog(["a", "b"], 100)
+    before = sent(sent_log, 4)  # a0 b0 a1 b1
+    context = DeliveryTracker([0])
+    assert context.begin(sent_log)
+    assert context.lost(sent_log) == 0
+    assert context.record(before[2]) == ""  # it was under way
+    assert context.record(before[1]) == "stray"
+    messages = sent(sent_log, 4)
+    sent_log.mark_unconfirmed(sent_log.write(0.0)[1])
+    assert context.record(messages[0]) == ""
+    assert context.lost(sent_log) == 1
+    assert context.record(messages[2]) == ""
+    assert context.lost(sent_log) == 0
+    context.end(sent_log)
+    sent(sent_log, 6)
+    assert context.lost(sent_log) == 0
+    assert not context.begin(sent_log)
 
 
 class Server:
@@ -121,7 +121,7 @@ class Server:
     """
 
     url = "http://127.0.0.1:8888/"
-    patience = 5.0
+    timeout = 5.0
 
     def __init__(self) -> None:
         self.calls: list[Any] = []
@@ -168,22 +168,22 @@ def test_a_reader_measures(server: Server, clock: Clock) -> None:
     """
     crowd = crowd_of(server, clock)
     crowd.add([0], partial(SseClient, ClientRequest(server.url, ["a"])))
-    reader, transport = server.accept()
+    subscriber, transport = server.accept()
     request = transport.value().decode()
     assert request.startswith("GET /?channels=a HTTP/1.1\r\nHost: 127.0.0.1:8888\r\n")
     assert "Last-Event-ID" not in request
     clock.advance(0.25)
-    reader.dataReceived(HEAD)
+    subscriber.dataReceived(HEAD)
     assert crowd.states[ClientState.OPEN] == crowd.ever_open == 1
     assert crowd.connecting.max == 0.25
-    _, text = crowd.ledger.write(clock.seconds())
+    _, text = crowd.sent_log.write(clock.seconds())
     clock.advance(0.5)
-    reader.dataReceived(b"id: e.1\ndata: " + text.encode()[:10])
-    reader.dataReceived(text.encode()[10:] + b"\n\ndata: hello\n\n")
+    subscriber.dataReceived(b"id: e.1\ndata: " + text.encode()[:10])
+    subscriber.dataReceived(text.encode()[10:] + b"\n\ndata: hello\n\n")
 
     assert (crowd.delivered, crowd.others, crowd.latency.max) == (1, 1, 0.5)
     assert crowd.lost() == 0
-    assert reader.position == "e.1"
+    assert subscriber.position == "e.1"
     crowd.close()
 
 
@@ -194,18 +194,18 @@ def test_a_reader_that_was_cut_comes_back(server: Server, clock: Clock) -> None:
     """
     crowd = crowd_of(server, clock, reconnect=True)
     crowd.add([0], partial(SseClient, ClientRequest(server.url)))
-    reader, _ = server.accept()
-    reader.dataReceived(HEAD + b"retry: 500\nid: e.4\n\n")
-    lose(reader)
-    _, text = crowd.ledger.write(clock.seconds())
+    subscriber, _ = server.accept()
+    subscriber.dataReceived(HEAD + b"retry: 500\nid: e.4\n\n")
+    lose(subscriber)
+    _, text = crowd.sent_log.write(clock.seconds())
     assert crowd.lost() == 1
     assert crowd.errors == {"closed by the server": 1}
     clock.advance(0.4)
     assert server.calls == []
     clock.advance(0.4)
-    reader, transport = server.accept()
+    subscriber, transport = server.accept()
     assert b"Last-Event-ID: e.4\r\n" in transport.value()
-    reader.dataReceived(HEAD + b"event: gap\ndata: {}\n\ndata: " + text.encode() + b"\n\n")
+    subscriber.dataReceived(HEAD + b"event: gap\ndata: {}\n\ndata: " + text.encode() + b"\n\n")
 
     assert (crowd.lost(), crowd.gaps, crowd.reconnects, crowd.ever_open) == (0, 1, 1, 1)
     crowd.close()
@@ -225,12 +225,12 @@ def test_single_errors_are_counted_by_kind(server: Server, clock: Clock) -> None
         b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\n\r\n",
         b"nonsense\r\n",
     ):
-        reader, _ = server.accept()
-        reader.dataReceived(answer)
-        lose(reader)
+        subscriber, _ = server.accept()
+        subscriber.dataReceived(answer)
+        lose(subscriber)
     silent, _ = server.accept()
-    clock.advance(server.patience + 1)
-    crowd.sweep()
+    clock.advance(server.timeout + 1)
+    crowd.abort_unanswered()
     lose(silent)
 
     assert crowd.errors == {
@@ -241,7 +241,7 @@ def test_single_errors_are_counted_by_kind(server: Server, clock: Clock) -> None
         "malformed": 1,
         "no answer": 1,
     }
-    assert crowd.states[ClientState.GONE] == 6
+    assert crowd.states[ClientState.CLOSED] == 6
     assert crowd.ever_open == 0
 
 
@@ -251,16 +251,16 @@ def test_a_reader_that_is_sent_away_comes_back_when_told(server: Server, clock: 
     """
     crowd = crowd_of(server, clock, reconnect=True)
     crowd.add([0], partial(SseClient, ClientRequest(server.url)))
-    reader, _ = server.accept()
-    reader.dataReceived(HEAD[:-2] + b"Content-Length: 14\r\n\r\nretry: 10000\n\n")
-    lose(reader)
+    subscriber, _ = server.accept()
+    subscriber.dataReceived(HEAD[:-2] + b"Content-Length: 14\r\n\r\nretry: 10000\n\n")
+    lose(subscriber)
     assert crowd.errors == {"sent away": 1}
     assert (crowd.ever_open, crowd.connecting.count) == (0, 0)
     clock.advance(9.9)
     assert server.calls == []
     clock.advance(5.1)
-    reader, _ = server.accept()
-    reader.dataReceived(HEAD)
+    subscriber, _ = server.accept()
+    subscriber.dataReceived(HEAD)
 
     assert (crowd.ever_open, crowd.reconnects) == (1, 0)
     crowd.close()
@@ -279,7 +279,7 @@ def test_kinds_are_words(error: Exception, words: str) -> None:
     """
     The same for all of a kind.
     """
-    assert kind(Failure(error)) == words
+    assert describe_failure(Failure(error)) == words
 
 
 class Publishing:
@@ -288,12 +288,12 @@ class Publishing:
     """
 
     def __init__(self, server: Server, clock: Clock, key: str = "") -> None:
-        self.ledger = SentLog(["a", "b"], 60)
+        self.sent_log = SentLog(["a", "b"], 60)
         self.errors: Counter[str] = Counter()
         self.publisher = Publisher(
             server,  # type: ignore[arg-type]
             key,
-            self.ledger,
+            self.sent_log,
             self.errors,
             clock,
         )
@@ -330,8 +330,8 @@ def test_what_waits_for_an_answer_goes_together(server: Server, clock: Clock) ->
     publisher.dataReceived(OK)
 
     assert publisher.idle
-    assert publishing.ledger.accepted == sum(publishing.ledger.counts) == BATCH + 3
-    assert publishing.ledger.counts == [BATCH // 2 + 2, BATCH // 2 + 1]
+    assert publishing.sent_log.accepted == sum(publishing.sent_log.counts) == BATCH + 3
+    assert publishing.sent_log.counts == [BATCH // 2 + 2, BATCH // 2 + 1]
     assert not publishing.errors
 
 
@@ -356,8 +356,8 @@ def test_what_was_not_accepted_is_not_expected(server: Server, clock: Clock) -> 
         "publish: status 401": 1,
         "publish: closed by the server": 1,
     }
-    assert publishing.ledger.accepted == 1
-    assert publishing.ledger.unsure == {(0, 0), (1, 0), (0, 1)}
+    assert publishing.sent_log.accepted == 1
+    assert publishing.sent_log.unconfirmed == {(0, 0), (1, 0), (0, 1)}
 
 
 def test_addresses_are_as_many_as_are_needed(

@@ -111,16 +111,16 @@ def test_readers_have_the_first_channel_and_one_of_the_others() -> None:
     for _ in range(5):
         run._add()
 
-    assert [asked(reader) for reader in run.crowd.readers] == [
+    assert [asked(subscriber) for subscriber in run.subscribers.connections] == [
         f"/?channels=general,{other}" for other in ("base", "extras", "cats", "dogs", "base")
     ]
     one = run_of("--channels=news")
     one._add()
-    assert asked(one.crowd.readers[0]) == "/?channels=news"
+    assert asked(one.subscribers.connections[0]) == "/?channels=news"
 
 
-def asked(reader: Any) -> str:
-    path: str = reader._make("").begin().decode().split()[1]
+def asked(subscriber: Any) -> str:
+    path: str = subscriber._make("").begin().decode().split()[1]
     return path
 
 
@@ -131,14 +131,14 @@ def test_the_exit_status_tells() -> None:
     run = run_of("--publish=1")
     run.lost = run.open_at_end = 0
     assert run.status() == 2
-    run.crowd.ever_open = 3
+    run.subscribers.ever_open = 3
     assert run.status() == 2
-    run.ledger.accepted = 5
+    run.sent_log.accepted = 5
     assert run.status() == 0
     run.lost = 1
     assert run.status() == 1
     run.lost = 0
-    run.crowd.wrong["repeated"] = 1
+    run.subscribers.wrong["repeated"] = 1
     assert run.status() == 1
 
 
@@ -148,9 +148,9 @@ def test_the_report_says_all() -> None:
     """
     run = run_of("--publish=1")
     run.lost = run.open_at_end = 0
-    run.crowd.errors["status 503"] = 1200
-    run.crowd.delivered = 7
-    run.crowd.latency.add(0.0125)
+    run.subscribers.errors["status 503"] = 1200
+    run.subscribers.delivered = 7
+    run.subscribers.latency.add(0.0125)
     found = run.summary()
     calm = report(found)
     assert "error      1,200 x status 503" in calm
