@@ -90,7 +90,7 @@ def _page(run: Run, found: Sequence[Line]) -> str:
     return f"""# {sheet.title}
 
 {sheet.about};
-[README.md](README.md) says how each figure is measured.
+[README.md](README.md) describes how each figure is measured.
 
 - date: {run.date}
 {facts}
