@@ -69,7 +69,7 @@ class Rabbit:
 
     def start(self) -> None:
         """
-        Start it and wait until it takes connections.
+        Start the node and wait until it accepts connections.
         """
         log = self.folder / "console.txt"
         with log.open("ab") as output:
@@ -97,7 +97,7 @@ class Rabbit:
 
     def control(self, *words: str) -> str:
         """
-        What `rabbitmqctl` answers.
+        Run `rabbitmqctl` and return its output.
         """
         done = subprocess.run(
             [BIN / "rabbitmqctl", "-q", *words],
@@ -111,14 +111,14 @@ class Rabbit:
 
     def evaluate(self, expression: str) -> str:
         """
-        The value of an Erlang expression: quicker than most other commands, and
-        the only way to some things.
+        Return the value of an Erlang expression: faster than most other commands, and the only
+        way to some data.
         """
         return self.control("eval", expression).strip()
 
     def send(self, number: signal.Signals) -> None:
         """
-        Send a signal to all of it, such as SIGSTOP and SIGCONT.
+        Send a signal to the whole node, such as SIGSTOP and SIGCONT.
         """
         assert self._process is not None
         os.killpg(self._process.pid, number)
@@ -129,7 +129,7 @@ class Rabbit:
 
     def kill(self) -> None:
         """
-        End it as a crash would.
+        Kill the node, as a crash would.
         """
         assert self._process is not None
         self.send(signal.SIGKILL)
@@ -141,7 +141,7 @@ class Rabbit:
 
     def stop(self) -> None:
         """
-        End it, and the epmd that it started.
+        Stop the node, and the epmd that it started.
         """
         if self._process is not None:
             self.kill()
@@ -164,8 +164,7 @@ def _stands_still(pid: int) -> bool:
 @pytest.fixture(scope="module")
 def rabbit() -> Iterator[Rabbit]:
     """
-    Yield a RabbitMQ server that the tests of a module share; a test that stops it must start it
-    again.
+    A server that the tests of a module share; a test that stops it starts it again.
     """
     require("rabbitmq-server", "rabbitmq-server")
     folder = Path(tempfile.mkdtemp(prefix="rabbit"))

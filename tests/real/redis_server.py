@@ -1,5 +1,5 @@
 """
-A redis of the test's own, and what is done to it.
+A redis server for a test, a proxy before it, and brokers on it.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from tests.real.conftest import Serve, Server, free_port, require
 
 def start_redis(serve: Serve, *options: str, port: int = 0, folder: Path | None = None) -> Server:
     """
-    Start redis-server, without a file unless *options* say so.
+    Start redis-server, without a file unless *options* give one.
     """
     program = require("redis-server", "redis-server")
     port = port or free_port()
@@ -50,14 +50,14 @@ def start_redis(serve: Serve, *options: str, port: int = 0, folder: Path | None 
 @pytest.fixture
 def redis(serve: Serve) -> Server:
     """
-    A fresh one.
+    Start an empty redis.
     """
     return start_redis(serve)
 
 
 class Asking(Protocol):
     """
-    A connection that asks redis one thing after the other; knows bytes only.
+    A connection that sends redis one command after the other; it handles bytes only.
     """
 
     transport: Any
@@ -70,7 +70,7 @@ class Asking(Protocol):
 
     def ask(self, *words: str | bytes | int) -> Deferred[Any]:
         """
-        The answer to a command.
+        Send a command; fires with its answer.
         """
         import hiredis
 
@@ -98,7 +98,7 @@ class Asking(Protocol):
 @asynccontextmanager
 async def asking(port: int) -> AsyncIterator[Callable[..., Deferred[Any]]]:
     """
-    Ask the redis on *port*.
+    Connect to the redis on *port*; yields a function that sends a command.
     """
     from twisted.internet import reactor
 
@@ -113,7 +113,7 @@ async def asking(port: int) -> AsyncIterator[Callable[..., Deferred[Any]]]:
 
 async def turn() -> None:
     """
-    Let the reactor do what it has to.
+    Let the reactor run what is due.
     """
     from twisted.internet import reactor
 
@@ -126,7 +126,7 @@ async def nodes(
     urls: Sequence[str], ears: Sequence[Any] = (), **settings: Any
 ) -> AsyncIterator[list[tuple[Any, Any]]]:
     """
-    Brokers with their ears, started; ready if a redis is there.
+    Start brokers with their receivers; they become ready if redis is reachable.
     """
     from twisted.internet import reactor
 
@@ -168,7 +168,7 @@ class Proxy:
 
     async def open(self) -> None:
         """
-        Listen, on a port of its own.
+        Listen on a port of its own.
         """
         from twisted.internet import reactor
 
@@ -178,7 +178,7 @@ class Proxy:
 
     async def close(self) -> None:
         """
-        Reset all connections and stop listening.
+        Stop listening, and reset all connections.
         """
         self.cut()
         await self._listener.stopListening()
@@ -194,13 +194,13 @@ class Proxy:
 
     def shut(self, shut: bool) -> None:
         """
-        Let nobody in, or again.
+        Refuse new connections, or accept them again.
         """
         self._shut = shut
 
     def freeze(self, frozen: bool) -> None:
         """
-        Carry nothing, or go on.
+        Forward nothing, or go on.
         """
         self._frozen = frozen
         for pair in self._pairs:
@@ -210,9 +210,9 @@ class Proxy:
                 else:
                     transport.resumeProducing()
 
-    def came(self, half: Half) -> None:
+    def on_connected(self, half: Half) -> None:
         """
-        A node, or redis' answer to one.
+        Connect a node's connection to redis, or join both halves.
         """
         from twisted.internet import reactor
 
@@ -232,9 +232,9 @@ class Proxy:
         else:
             half.other.transport.resumeProducing()
 
-    def went(self, half: Half) -> None:
+    def on_lost(self, half: Half) -> None:
         """
-        One of them is gone; so is the other.
+        Close the other half of a connection that is lost.
         """
         for pair in tuple(self._pairs):
             if half.transport in pair:
@@ -255,14 +255,14 @@ class Half(Protocol):
         self.other = other
 
     def connectionMade(self) -> None:
-        self._proxy.came(self)
+        self._proxy.on_connected(self)
 
     def dataReceived(self, data: bytes) -> None:
         if self.other is not None:
             self.other.transport.write(data)
 
     def connectionLost(self, reason: object = None) -> None:
-        self._proxy.went(self)
+        self._proxy.on_lost(self)
 
 
 def _factory(make: Callable[[], Protocol]) -> Any:
@@ -272,7 +272,7 @@ def _factory(make: Callable[[], Protocol]) -> Any:
 @asynccontextmanager
 async def proxies(port: int, count: int) -> AsyncIterator[list[Proxy]]:
     """
-    So many ways to the redis on *port*.
+    Open *count* proxies before the redis on *port*.
     """
     made = [Proxy(port) for _ in range(count)]
     for proxy in made:

@@ -29,7 +29,7 @@ def make(
     **topology: Any,
 ) -> Any:
     """
-    A broker for *server*, started; by way of *port* if there is one.
+    Start a broker for *server*, by way of *port* if it is given.
     """
     from twisted.internet import reactor
 
@@ -52,13 +52,13 @@ def make(
 
 class TestAmqpBroker(BrokerContract):
     """
-    The AMQP broker without a stream satisfies the contract of all brokers.
+    AmqpBroker fulfils the contract of all brokers.
     """
 
     @pytest_twisted.async_yield_fixture
     async def broker(self, rabbit: Rabbit, ears: Ears) -> AsyncIterator[Any]:
         """
-        A fresh one.
+        Start a broker.
         """
         broker = make(rabbit, ears)
         await until(broker.ready)

@@ -28,7 +28,7 @@ ROUNDS = 3
 
 def options(server: Rabbit, name: str, *more: str) -> tuple[str, ...]:
     """
-    A daemon's, for exchange and stream *name*.
+    The options of a daemon, for exchange and stream *name*.
     """
     return (
         "--broker=amqp",
@@ -43,7 +43,7 @@ def options(server: Rabbit, name: str, *more: str) -> tuple[str, ...]:
 
 async def ready(server: Server) -> None:
     """
-    Wait until /readyz says so.
+    Wait until /readyz is 200.
     """
 
     def is_ready() -> bool:
@@ -58,7 +58,7 @@ async def ready(server: Server) -> None:
 
 async def test_cyclone_sses_own_options(rabbit: Rabbit, daemon: StartDaemon) -> None:
     """
-    With them, and the publisher that came with it: exchange, type and key are as they were.
+    cyclone-sse's options and its publisher work: exchange, type and key are as they were.
     """
     server = daemon(
         "--broker=amqp",
@@ -93,7 +93,7 @@ async def test_cyclone_sses_own_options(rabbit: Rabbit, daemon: StartDaemon) -> 
 
 async def test_by_tls(rabbit: Rabbit, daemon: StartDaemon) -> None:
     """
-    The server's name is checked: by another one, nobody logs in.
+    The server's name is verified: with another one, the login is not sent.
     """
     more = [f"--amqp-ca={rabbit.authority}", "--amqp-exchange-name=tls"]
     url = f"--amqp-url=amqps://guest:guest@%s:{rabbit.tls_port}"
@@ -108,8 +108,8 @@ async def test_by_tls(rabbit: Rabbit, daemon: StartDaemon) -> None:
 
 async def test_several_hosts(rabbit: Rabbit, daemon: StartDaemon) -> None:
     """
-    The next host is tried at once where nobody listens, or where another program
-    does; and again when the connection is lost.
+    The next host is tried at once if a host refuses connections or another program answers, and
+    again when the connection is lost.
     """
     wrong = daemon()
     hosts = f"127.0.0.1:{free_port()},127.0.0.1:{wrong.port},127.0.0.1:{rabbit.port}"
@@ -126,12 +126,12 @@ async def test_several_hosts(rabbit: Rabbit, daemon: StartDaemon) -> None:
         assert (await publisher.publish("news", b"1"))["published"] == 1
 
 
-async def test_readers_change_nodes_while_the_server_is_killed(
+async def test_subscribers_change_nodes_while_the_server_is_killed(
     rabbit: Rabbit, daemon: StartDaemon
 ) -> None:
     """
-    Nothing that was acknowledged is lost, repeated or out of order, and there
-    is no gap: the stream is the log of both daemons.
+    Nothing that was acknowledged is lost, repeated or out of order, and there is no gap: the
+    stream is the log of both daemons.
     """
     name = f"daemons{next(COUNT)}"
     servers = [daemon(*options(rabbit, name, f"--amqp-stream={name}")) for _ in range(2)]
@@ -194,9 +194,9 @@ async def test_readers_change_nodes_while_the_server_is_killed(
             assert {o: t for o, t in acknowledged.items() if found.get(o) != t} == {}
 
 
-async def test_without_a_stream_a_gap_is_said(rabbit: Rabbit, daemon: StartDaemon) -> None:
+async def test_without_a_stream_there_is_a_gap(rabbit: Rabbit, daemon: StartDaemon) -> None:
     """
-    To every reader that was there while messages may have been lost.
+    Every subscriber that was connected while messages may have been lost gets a gap.
     """
     name = f"daemons{next(COUNT)}"
     server = daemon(*options(rabbit, name))
@@ -224,8 +224,8 @@ async def test_an_old_exchange_can_lead_into_the_stream(
     rabbit: Rabbit, daemon: StartDaemon
 ) -> None:
     """
-    A direct exchange gives what nobody takes to its alternate: the way over
-    for publishers that cannot change, as documented.
+    A direct exchange passes unrouted messages to its alternate exchange: a migration for
+    publishers that cannot change, as documented.
     """
     name = f"daemons{next(COUNT)}"
     connection: Any = foreign(rabbit)
@@ -252,7 +252,7 @@ async def test_an_old_exchange_can_lead_into_the_stream(
 
 def post(server: Server, channels: list[str], data: bytes) -> tuple[int, str]:
     """
-    Status and text of the response to a publication.
+    Publish; returns status and text of the response.
     """
     query = urlencode([("channel", channel) for channel in channels])
     connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=PATIENCE)
@@ -267,9 +267,8 @@ def post(server: Server, channels: list[str], data: bytes) -> tuple[int, str]:
 
 async def test_what_amqp_can_never_carry(rabbit: Rabbit, daemon: StartDaemon) -> None:
     """
-    A name over 255 bytes is 400 for publishers and subscribers, a message over
-    RabbitMQ's `max_message_size` is 413: nobody repeats it for ever, and a request
-    is refused as a whole.
+    A name over 255 bytes is 400 for publishers and subscribers, a message over RabbitMQ's
+    `max_message_size` is 413: retrying is useless, and a request is rejected as a whole.
     """
     server = daemon(*options(rabbit, f"limits{next(COUNT)}", "--max-message=2m", "--max-body=3m"))
     await ready(server)

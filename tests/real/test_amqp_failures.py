@@ -1,6 +1,5 @@
 """
-What happens to RabbitMQ, and to the network before it, while it is used; with a
-stream and without.
+Failures of RabbitMQ, and of the network before it, with a stream and without.
 """
 
 from __future__ import annotations
@@ -64,22 +63,22 @@ class Node:
             type=type,
         )
 
-    async def heard(self, *texts: bytes) -> None:
+    async def received(self, *texts: bytes) -> None:
         """
-        These were heard, in this order, and nothing else.
+        Check that these messages were received, in this order, and nothing else.
         """
         await until(lambda: len(self.ears.messages) >= len(texts))
         assert [message.data for message in self.ears.messages] == list(texts)
 
     async def went_away(self) -> None:
         """
-        Wait until the broker is not ready.
+        Wait until the node has noticed the failure.
         """
         await until(lambda: not self.broker.ready())
 
     async def came_back(self) -> None:
         """
-        Wait until the broker is ready.
+        Wait until the node is ready again.
         """
         await until(self.broker.ready)
 
@@ -87,7 +86,7 @@ class Node:
 @pytest.fixture(params=[QUEUE, STREAM])
 def mode(request: pytest.FixtureRequest) -> str:
     """
-    Without a stream, and with one.
+    Run without a stream, and with one.
     """
     return str(request.param)
 
@@ -95,7 +94,7 @@ def mode(request: pytest.FixtureRequest) -> str:
 @pytest_twisted.async_yield_fixture
 async def node(rabbit: Rabbit, mode: str) -> AsyncIterator[Node]:
     """
-    One that hears the channel `news`.
+    Start a node that is subscribed to `news`.
     """
     proxy = Proxy(rabbit.port)
     await proxy.open()
@@ -111,7 +110,7 @@ async def node(rabbit: Rabbit, mode: str) -> AsyncIterator[Node]:
 @pytest.fixture
 def lines() -> Iterator[list[str]]:
     """
-    What our AMQP code logs, at `info` and above.
+    Collect what the AMQP brokers log, at `info` and above.
     """
     found: list[str] = []
 
@@ -127,21 +126,21 @@ def lines() -> Iterator[list[str]]:
 
 def foreign(server: Rabbit) -> Any:
     """
-    Another program's connection.
+    Open another program's connection.
     """
     return pika.BlockingConnection(pika.ConnectionParameters("127.0.0.1", server.port))
 
 
 def ask(node: Node, *words: str) -> Deferred[str]:
     """
-    What `rabbitmqctl` answers. Not here, as that may take seconds, and heartbeats go on.
+    Run `rabbitmqctl` in a thread, as it may take seconds, and heartbeats must go on.
     """
     return deferToThread(node.server.control, *words)
 
 
 async def own_queue(node: Node) -> str:
     """
-    The name of the one that the node has.
+    Return the name of the node's queue.
     """
     shown = await ask(node, "list_bindings", "destination_name", "source_name")
     names = {line.split()[0] for line in shown.splitlines() if line.endswith(node.name)}
@@ -152,8 +151,8 @@ async def own_queue(node: Node) -> str:
 
 async def check_healed(node: Node) -> None:
     """
-    After a failure: it is back, says a gap where messages may be lost and only
-    there, and hears the channel.
+    Check a node after a failure: it is connected, reports a gap only where messages may be lost,
+    and receives the channel.
     """
     await node.came_back()
     before = node.broker.position()
@@ -172,8 +171,8 @@ async def check_healed(node: Node) -> None:
 
 async def test_the_network_is_cut(node: Node, lines: list[str]) -> None:
     """
-    Publishing is refused at once; afterwards everything is as it was. One line
-    when it goes, one when it is back.
+    Publishing fails at once; afterwards everything is as before. One log line at the loss, one at
+    the recovery.
     """
     await node.broker.publish([Draft("news", b"before")])
     node.proxy.shut(True)
@@ -185,18 +184,18 @@ async def test_the_network_is_cut(node: Node, lines: list[str]) -> None:
     connection = foreign(node.server)
     connection.channel().basic_publish(node.name, "news", b"meanwhile")
     connection.close()
-    await pause(1.5)  # it is to have tried some times
+    await pause(1.5)  # for some attempts
     node.proxy.shut(False)
 
     await check_healed(node)
     meanwhile = [] if node.mode == QUEUE else [b"meanwhile"]
-    await node.heard(b"before", *meanwhile, b"after")
+    await node.received(b"before", *meanwhile, b"after")
     assert [line.partition(":")[0] for line in lines] == ["warn", "info"]
 
 
 async def test_a_server_that_is_frozen(node: Node) -> None:
     """
-    Heartbeats tell; what was published and not confirmed is refused.
+    Missing heartbeats reveal it; what was published and not confirmed fails.
     """
     node.server.send(signal.SIGSTOP)
     try:
@@ -207,7 +206,7 @@ async def test_a_server_that_is_frozen(node: Node) -> None:
         node.server.send(signal.SIGCONT)
 
     await check_healed(node)
-    # It may have arrived all the same: then the key keeps it from being doubled.
+    # It may have arrived all the same: then the key prevents a duplicate.
     await node.broker.publish([Draft("news", b"into the void", key="k")])
     await until(lambda: b"into the void" in [m.data for m in node.ears.messages])
     assert [m.data for m in node.ears.messages].count(b"into the void") == 1
@@ -226,7 +225,7 @@ async def test_a_server_that_restarts(node: Node) -> None:
 
 async def test_a_server_that_is_killed(node: Node) -> None:
     """
-    Confirmed messages are not delivered twice, and messages after the restart are delivered.
+    What the server had confirmed is not received twice, and new messages are received.
     """
     await node.broker.publish([Draft("news", b"before")])
     await pause(SETTLED if node.mode == STREAM else 0)
@@ -235,16 +234,16 @@ async def test_a_server_that_is_killed(node: Node) -> None:
     node.server.start()
 
     await check_healed(node)
-    await node.heard(b"before", b"after")
+    await node.received(b"before", b"after")
 
 
 @pytest.mark.parametrize("mode", [QUEUE], indirect=True)
-async def test_our_queue_is_deleted(node: Node) -> None:
+async def test_the_queue_is_deleted(node: Node) -> None:
     """
-    By an operator: the server says so, and a new one is made.
+    An operator deletes the queue: the server reports it, and a new one is declared.
     """
     name = await own_queue(node)
-    node.proxy.shut(True)  # or it might be back before anybody has looked
+    node.proxy.shut(True)  # so that the loss is noticed before it is back
     # An exclusive queue can be deleted by its own connection, or from within.
     await deferToThread(
         node.server.evaluate,
@@ -259,7 +258,7 @@ async def test_our_queue_is_deleted(node: Node) -> None:
 
 async def test_the_exchange_is_deleted(node: Node) -> None:
     """
-    The next publication fails, and has the exchange declared again.
+    The next publication fails, and the exchange is declared again.
     """
     connection = foreign(node.server)
     connection.channel().exchange_delete(node.name)
@@ -272,7 +271,7 @@ async def test_the_exchange_is_deleted(node: Node) -> None:
 
 async def test_connections_are_closed_by_an_operator(node: Node) -> None:
     """
-    With `rabbitmqctl close_all_connections`.
+    The node reconnects after `rabbitmqctl close_all_connections`.
     """
     node.server.control("close_all_connections", "by the operator")
     await node.went_away()
@@ -282,7 +281,7 @@ async def test_connections_are_closed_by_an_operator(node: Node) -> None:
 
 async def test_a_server_short_of_memory(node: Node, lines: list[str]) -> None:
     """
-    Publishing is refused with its reason; who wants another channel still gets it.
+    Publishing fails with the server's reason; further channels can still be subscribed to.
     """
     await ask(node, "set_vm_memory_high_watermark", "0.0001")
     try:
@@ -300,15 +299,15 @@ async def test_a_server_short_of_memory(node: Node, lines: list[str]) -> None:
     await until(lambda: not node.broker.refuses())
     await node.broker.publish([Draft("news", b"1", key="1"), Draft("other", b"2")])
 
-    await node.heard(b"1", b"2")
+    await node.received(b"1", b"2")
     assert ["accepts" in line for line in lines] == [True, True]
 
 
 @pytest.mark.parametrize("mode", [QUEUE], indirect=True)
 async def test_nothing_is_left_behind(node: Node) -> None:
     """
-    Channels are unbound when they are not wanted any more, and the queue of a
-    node that is gone goes with it.
+    Channels are unbound after the last unsubscribe, and the queue of a node that has stopped is
+    deleted.
     """
 
     async def bindings() -> set[str]:
@@ -335,28 +334,28 @@ async def test_nothing_is_left_behind(node: Node) -> None:
 
 async def test_a_login_that_is_refused(rabbit: Rabbit, lines: list[str]) -> None:
     """
-    One clear line, and slow tries; nothing else of the daemon suffers.
+    One clear log line, and slow attempts; nothing else of the daemon is affected.
     """
     await deferToThread(rabbit.control, "add_user", "reader", "right")
     ears = Ears()
     from rt_twisted.brokers.amqp import connector
 
     broker = make(rabbit, ears, user="reader", password="wrong")
-    heard: Deferred[Any] = broker.subscribe("news")
+    received: Deferred[Any] = broker.subscribe("news")
     await until(lambda: bool(lines))
     assert "rejects the login of reader: ACCESS_REFUSED" in lines[0]
     assert lines[0].startswith("error")
     assert not broker.ready()
     assert broker._pair._delay(1) >= connector.SLOW_RETRY / 2
-    assert not heard.called
+    assert not received.called
     await broker.stopService()
     await deferToThread(rabbit.control, "delete_user", "reader")
 
 
-async def test_a_right_that_is_missing(rabbit: Rabbit, lines: list[str]) -> None:
+async def test_a_permission_that_is_missing(rabbit: Rabbit, lines: list[str]) -> None:
     """
-    The line says which; there is nothing to be set otherwise here. Nor is there if the
-    exchange is to be taken as it is, and is not there.
+    The log line names the permission, and suggests no setting. The same holds for a passive
+    exchange that does not exist.
     """
     await deferToThread(rabbit.control, "add_user", "low", "low")
     await deferToThread(rabbit.control, "set_permissions", "low", "^amq\\.gen.*", ".*", ".*")
@@ -373,9 +372,9 @@ async def test_a_right_that_is_missing(rabbit: Rabbit, lines: list[str]) -> None
     await deferToThread(rabbit.control, "delete_user", "low")
 
 
-async def test_an_exchange_that_is_another(rabbit: Rabbit, lines: list[str]) -> None:
+async def test_an_exchange_with_other_properties(rabbit: Rabbit, lines: list[str]) -> None:
     """
-    The line says what to set; with that, it works.
+    The log line names the settings to change; with them, it works.
     """
     name = f"theirs{next(COUNT)}"
     connection = foreign(rabbit)
@@ -411,19 +410,19 @@ async def test_stopping_while_it_connects(rabbit: Rabbit) -> None:
 
 
 @pytest.mark.parametrize("mode", [STREAM], indirect=True)
-async def test_a_stream_that_has_lost_its_end_is_given_up(node: Node, lines: list[str]) -> None:
+async def test_a_stream_that_has_lost_its_end_is_replaced(node: Node, lines: list[str]) -> None:
     """
-    A server whose disk went back in time would give numbers again that were
-    given: the log goes on in another stream.
+    A server whose disk was restored to an older state would give offsets twice: the log goes on
+    in another stream.
     """
     [old] = (await node.broker.publish([Draft("news", b"1")])).positions
-    node.broker._head += 1000  # what we have seen, and the stream has no more
+    node.broker._head += 1000  # as if the node had received what the stream has lost
     node.proxy.cut()
     await until(lambda: node.broker.position().epoch != old.epoch)
     await node.came_back()
 
     await node.broker.publish([Draft("news", b"2")])
-    await node.heard(b"1", b"2")
+    await node.received(b"1", b"2")
     assert any("has lost messages" in line for line in lines)
     shown = node.server.control("list_queues", "name").splitlines()
     epoch = node.broker.position().epoch
@@ -436,7 +435,7 @@ async def test_a_stream_that_has_lost_its_end_is_given_up(node: Node, lines: lis
 @pytest.mark.parametrize("mode", [STREAM], indirect=True)
 async def test_a_stream_that_is_deleted_is_another_log(node: Node, rabbit: Rabbit) -> None:
     """
-    All nodes switch to the epoch of the new stream, so that every subscriber gets a gap.
+    The epoch is new on every node, so that every subscriber gets a gap.
     """
     ears = Ears()
     other = make(rabbit, ears, stream=node.name, exchange=node.name, type=ExchangeType.TOPIC)

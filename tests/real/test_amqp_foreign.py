@@ -1,6 +1,6 @@
 """
-What other programs publish, however odd, reaches readers and ends nothing:
-each line of the table of txAMQP's faults, and what we carry in properties.
+What other programs publish reaches subscribers and ends no connection: each line of the table of
+txAMQP's faults, and the properties of messages.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ FLAT = {name: TABLE[name] for name in ("int64", "negative", "void", "bytes", "ti
 
 class Place:
     """
-    A broker, and another program's way to its exchange.
+    A broker, and another program's connection to its exchange.
     """
 
     def __init__(self, server: Rabbit, ears: Ears, mode: str) -> None:
@@ -69,7 +69,7 @@ class Place:
 
     async def close(self) -> None:
         """
-        Close the foreign client's connection and stop the broker.
+        Close both connections.
         """
         self._connection.close()
         await self.broker.stopService()
@@ -78,7 +78,7 @@ class Place:
 @pytest_twisted.async_yield_fixture(params=[QUEUE, STREAM])
 async def place(request: Any, rabbit: Rabbit) -> AsyncIterator[Place]:
     """
-    Yield a started broker that is subscribed to `news`, with a foreign client.
+    Start a broker that is subscribed to `news`.
     """
     place = Place(rabbit, Ears(), request.param)
     await place.broker.subscribe("news")
@@ -103,7 +103,7 @@ async def place(request: Any, rabbit: Rabbit) -> AsyncIterator[Place]:
 )
 async def test_bodies_are_bytes(place: Place, body: bytes) -> None:
     """
-    Whatever is in them, and in however many frames they come; and back.
+    Any bytes, in any number of frames, in both directions.
     """
     place.publish(body)
     await place.broker.publish([Draft("news", body)])
@@ -113,7 +113,7 @@ async def test_bodies_are_bytes(place: Place, body: bytes) -> None:
 
 async def test_headers_of_every_type(place: Place) -> None:
     """
-    They end nothing, in whatever nests.
+    Headers of every type, however nested, end nothing.
     """
     deep: dict[str, Any] = {}
     for _ in range(100):
@@ -129,7 +129,7 @@ async def test_headers_of_every_type(place: Place) -> None:
 
 async def test_headers_are_read_as_they_were_written(place: Place) -> None:
     """
-    By our own table, from RabbitMQ's.
+    The codec of tables reads what RabbitMQ writes.
     """
     from rt_twisted.brokers.amqp.content import Delivery
 
@@ -151,7 +151,7 @@ async def test_headers_are_read_as_they_were_written(place: Place) -> None:
 
 async def test_the_event_type_and_the_key_are_properties(place: Place) -> None:
     """
-    Others set them as we do: `type`, and `message_id`.
+    Other programs set them in the same properties: `type`, and `message_id`.
     """
     place.publish(b"1", type="comment", message_id="k")
     place.publish(b"1", type="comment", message_id="k")
@@ -178,7 +178,7 @@ async def test_the_event_type_and_the_key_are_properties(place: Place) -> None:
 @pytest.mark.parametrize("place", [STREAM], indirect=True)
 async def test_a_message_sent_twice_is_replayed_once(place: Place) -> None:
     """
-    Also to who comes back when the key is forgotten: the stream has it twice for ever.
+    A repeated message is replayed once even when its key is forgotten: the stream has it twice.
     """
     start = place.broker.position()
     for body, key in ((b"1", "k"), (b"1", "k"), (b"2", "")):
@@ -192,9 +192,9 @@ async def test_a_message_sent_twice_is_replayed_once(place: Place) -> None:
     assert replay.complete
 
 
-async def test_what_we_publish_looks_so(place: Place, rabbit: Rabbit) -> None:
+async def test_what_the_broker_publishes(place: Place, rabbit: Rabbit) -> None:
     """
-    Other consumers find type and key in the properties.
+    Other consumers find event type and key in the properties.
     """
     queue = place.channel.queue_declare("", exclusive=True).method.queue
     place.channel.queue_bind(queue, place.name, "news")
@@ -206,7 +206,7 @@ async def test_what_we_publish_looks_so(place: Place, rabbit: Rabbit) -> None:
 
 async def test_a_channel_that_was_closed_can_be_opened_again(place: Place) -> None:
     """
-    The failed call raises with the server's reason; the connection stays usable.
+    The caller gets the server's reason.
     """
     client = place.broker._pair.reader
     client.private_channels.add(7)
@@ -219,7 +219,7 @@ async def test_a_channel_that_was_closed_can_be_opened_again(place: Place) -> No
 
 async def test_a_backlog_is_bounded(place: Place) -> None:
     """
-    The server sends no more than the prefetch before we acknowledge; all of it arrives.
+    The server sends no more than the prefetch before an acknowledgement; all of it arrives.
     """
     for number in range(5000):
         place.publish(b"%d" % number)
@@ -231,7 +231,7 @@ async def test_a_backlog_is_bounded(place: Place) -> None:
 @pytest.mark.parametrize("mode", [QUEUE, STREAM])
 async def test_every_type_of_exchange(rabbit: Rabbit, type: ExchangeType, mode: str) -> None:
     """
-    A message reaches its channel and no other; what is not wanted passes by.
+    A message reaches its channel and no other; messages of other channels are ignored.
     """
     if mode == STREAM and type is ExchangeType.DIRECT:
         return  # refused at the start: test_settings
@@ -263,7 +263,7 @@ async def test_every_type_of_exchange(rabbit: Rabbit, type: ExchangeType, mode: 
 
 async def test_a_pattern_of_the_configuration(rabbit: Rabbit) -> None:
     """
-    One binding for all; channels that it does not match have nothing.
+    One binding for all channels; channels that do not match it receive nothing.
     """
     ears, name = Ears(), f"pattern{next(COUNT)}"
     broker = make(rabbit, ears, exchange=name, type=ExchangeType.TOPIC, pattern="news.#")
@@ -283,7 +283,7 @@ async def test_a_pattern_of_the_configuration(rabbit: Rabbit) -> None:
 
 async def test_what_the_stream_has_forgotten_is_a_gap(rabbit: Rabbit) -> None:
     """
-    Retention deletes whole files; a client whose position is older gets a gap.
+    Retention deletes whole files; subscribers from before get a gap.
     """
     from twisted.internet import reactor
     from twisted.internet.endpoints import HostnameEndpoint

@@ -27,14 +27,14 @@ COUNT = itertools.count()
 
 class TestStreamBroker(BrokerContract, HistoryContract, SharedLogContract):
     """
-    The stream broker satisfies the contracts of all brokers, of brokers with a history, and of
-    brokers whose nodes share a log.
+    StreamBroker fulfils the contracts of all brokers, of those with history, and of those with a
+    shared log.
     """
 
     @pytest_twisted.async_yield_fixture
     async def broker(self, rabbit: Rabbit, ears: Ears) -> AsyncIterator[Any]:
         """
-        A fresh one, on a fresh log.
+        Start a broker on a new log.
         """
         self.name = f"log{next(COUNT)}"
         broker = make(rabbit, ears, stream=self.name, exchange=self.name, type=ExchangeType.TOPIC)
@@ -45,7 +45,7 @@ class TestStreamBroker(BrokerContract, HistoryContract, SharedLogContract):
     @pytest_twisted.async_yield_fixture
     async def other(self, rabbit: Rabbit, broker: Any, other_ears: Ears) -> AsyncIterator[Any]:
         """
-        A second node.
+        Start a second node.
         """
         other = make(
             rabbit, other_ears, stream=self.name, exchange=self.name, type=ExchangeType.TOPIC
@@ -55,9 +55,9 @@ class TestStreamBroker(BrokerContract, HistoryContract, SharedLogContract):
         await other.stopService()
 
 
-async def test_readers_come_and_go_while_it_is_away(rabbit: Rabbit) -> None:
+async def test_subscribers_come_and_go_while_it_is_away(rabbit: Rabbit) -> None:
     """
-    Nothing is kept of those who have gone, however long that takes.
+    Nothing remains of subscribers that have left, however many there were.
     """
     proxy = Proxy(rabbit.port)
     await proxy.open()

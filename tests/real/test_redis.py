@@ -18,13 +18,13 @@ from tests.real.redis_server import nodes, redis  # noqa: F401  # a fixture
 
 class TestRedisBroker(BrokerContract, HistoryContract, SharedLogContract):
     """
-    The redis broker satisfies all broker contracts, and two of them share a log.
+    RedisBroker fulfils the contracts, and two nodes share a log.
     """
 
     @pytest_twisted.async_yield_fixture
     async def broker(self, redis: Server, ears: Ears) -> AsyncIterator[Any]:  # noqa: F811
         """
-        Yield the broker of one node, when it is ready.
+        Start a node.
         """
         async with nodes([f"127.0.0.1:{redis.port}"], [ears]) as [(broker, _)]:
             await until(broker.ready)
@@ -33,7 +33,7 @@ class TestRedisBroker(BrokerContract, HistoryContract, SharedLogContract):
     @pytest_twisted.async_yield_fixture
     async def other(self, redis: Server, other_ears: Ears) -> AsyncIterator[Any]:  # noqa: F811
         """
-        Yield the broker of another node, when it is ready.
+        Start a second node.
         """
         async with nodes([f"127.0.0.1:{redis.port}"], [other_ears]) as [(broker, _)]:
             await until(broker.ready)

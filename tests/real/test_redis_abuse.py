@@ -1,5 +1,5 @@
 """
-The redis broker when somebody else uses our names and keys, or fills the memory up.
+The redis broker when another program uses its names and keys, or fills the memory.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from tests.defaults import make_retention
 from tests.real.conftest import Server
 from tests.real.readers import pause, until
 from tests.real.redis_server import asking, nodes, proxies, redis
-from tests.real.test_redis_doors import said
+from tests.real.test_redis_connecting import states
 
-__all__ = ["redis", "said"]  # fixtures
+__all__ = ["redis", "states"]  # fixtures
 
 
 async def test_a_forged_log(redis: Server) -> None:
     """
-    A message of a log that is none is no message, and nobody hears of a gap.
+    A message of an unknown log is ignored, and no subscriber gets a gap.
     """
     async with nodes([f"127.0.0.1:{redis.port}"]) as [(one, ears)], asking(redis.port) as ask:
         await one.subscribe("a")
@@ -38,8 +38,8 @@ async def test_a_forged_log(redis: Server) -> None:
 
 async def test_a_forged_offset(redis: Server) -> None:
     """
-    A forged offset would make all later messages look old. The next barrier shows it: the node
-    takes this for another log, and delivery goes on.
+    A forged offset would make all later messages look old. The next barrier shows it: another log
+    begins, and messages go on.
     """
     async with nodes([f"127.0.0.1:{redis.port}"]) as [(one, ears)], asking(redis.port) as ask:
         await one.subscribe("a")
@@ -53,9 +53,9 @@ async def test_a_forged_offset(redis: Server) -> None:
     assert [message.data for message in ears.messages] == [b"1", b"forged", b"2"]
 
 
-async def test_somebody_writes_to_our_keys(redis: Server) -> None:
+async def test_another_program_writes_to_the_keys(redis: Server) -> None:
     """
-    What is not ours is no message; what is lost by it is a gap; all else goes on.
+    Foreign entries are ignored; what is lost by them is a gap; all else goes on.
     """
     async with (
         proxies(redis.port, 1) as [way],
@@ -79,10 +79,10 @@ async def test_somebody_writes_to_our_keys(redis: Server) -> None:
     assert ears.missing == []
 
 
-async def test_no_memory(redis: Server, said: list[str]) -> None:
+async def test_no_memory(redis: Server, states: list[str]) -> None:
     """
-    Publishing fails, and that is said once; readers are heard, also after a
-    cut. When there is memory, what waited for its number comes.
+    Publishing fails, which is logged once; subscribers receive, also after a cut. When there is
+    memory again, plain messages get their numbers.
     """
     async with (
         proxies(redis.port, 1) as [way],
@@ -98,10 +98,10 @@ async def test_no_memory(redis: Server, said: list[str]) -> None:
             with pytest.raises(Unavailable, match="OOM"):
                 await one.publish([Draft("a", b"refused")])
         await ask("PUBLISH", "a", "2")
-        await pause(3)  # to be tried again and again, and not to be said each time
-        assert said[0] == "is connected"
-        assert said[1].startswith("rejects writes: OOM command not allowed")
-        assert len(said) == 2
+        await pause(3)  # to be tried again and again, and not to be states each time
+        assert states[0] == "is connected"
+        assert states[1].startswith("rejects writes: OOM command not allowed")
+        assert len(states) == 2
         way.cut()
         await until(lambda: not one.ready())
         await until(one.ready)
@@ -109,15 +109,15 @@ async def test_no_memory(redis: Server, said: list[str]) -> None:
         assert replay.complete
         await ask("CONFIG", "SET", "maxmemory", "0")
         await ears.until(2)
-        await until(lambda: bool(ears.missing))  # while it was cut, more may have come
+        await until(lambda: bool(ears.missing))  # more may have arrived while it was cut
 
     assert [message.data for message in ears.messages] == [b"1", b"2"]
 
 
 async def test_a_flood_without_numbers(redis: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     """
-    The messages that wait for a number are bounded, whatever other channels receive. What is
-    dropped becomes a gap, as soon as redis accepts writes.
+    Plain messages that wait for their numbers are bounded over all channels; dropped ones are a
+    gap as soon as redis accepts it.
     """
     monkeypatch.setattr("rt_twisted.brokers.redis.sequencer.MAX_PENDING_BYTES", 100_000)
     async with nodes([f"127.0.0.1:{redis.port}"]) as [(one, ears)], asking(redis.port) as ask:
@@ -141,7 +141,7 @@ async def test_more_channels_without_numbers_than_are_remembered(
     redis: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """
-    What is given up with the oldest of them is a gap, and no other is.
+    The channel that is forgotten gets a gap for its messages, and no other channel does.
     """
     monkeypatch.setattr("rt_twisted.brokers.redis.sequencer.MAX_CHANNELS", 2)
     async with nodes([f"127.0.0.1:{redis.port}"]) as [(one, ears)], asking(redis.port) as ask:
@@ -158,9 +158,9 @@ async def test_more_channels_without_numbers_than_are_remembered(
     assert {message.channel for message in ears.messages} == {"b", "c"}
 
 
-async def test_readers_come_and_go_while_it_is_away() -> None:
+async def test_subscribers_come_and_go_while_it_is_away() -> None:
     """
-    Nothing is kept of those who have gone.
+    Nothing remains of subscribers that have left.
     """
     async with nodes(["127.0.0.1:1"]) as [(one, _)]:
         tracemalloc.start()
@@ -181,7 +181,7 @@ async def test_readers_come_and_go_while_it_is_away() -> None:
 
 async def test_any_name(redis: Server) -> None:
     """
-    No byte of a channel's name means anything to redis or to us.
+    No byte of a channel's name has a meaning for redis or for the broker.
     """
     names = ["a b", "\n", "\0", "*", "[a]", "a\r\nPUBLISH b c", "x" * 100_000, "ü\udc80", ":", "0"]
     async with nodes([f"127.0.0.1:{redis.port}"] * 2, retention=make_retention()) as made:

@@ -1,5 +1,5 @@
 """
-Which log it is, after redis was killed, has forgotten, or is another.
+The epoch of the log after redis was killed, has lost data, or was replaced.
 """
 
 from __future__ import annotations
@@ -14,21 +14,21 @@ from rt_twisted.model.message import After, Draft, Position
 from tests.real.conftest import Serve, Server
 from tests.real.readers import pause, until
 from tests.real.redis_server import asking, nodes, proxies, redis, start_redis
-from tests.real.test_redis_doors import said
-from tests.real.test_redis_failures import CHANNELS, MUCH, Log, hear
+from tests.real.test_redis_connecting import states
+from tests.real.test_redis_failures import CHANNELS, MUCH, Log, subscribe_all
 
-__all__ = ["redis", "said"]  # fixtures
+__all__ = ["redis", "states"]  # fixtures
 
 
 async def test_killed_and_back_with_its_file(serve: Serve) -> None:
     """
-    With an append-only file it is the same log, also for a node that was not there before.
+    With an append-only file the log is the same, also for a node that was not connected before.
     """
     redis = start_redis(serve, "--appendonly", "yes")
     log = Log()
     async with nodes([f"127.0.0.1:{redis.port}"] * 2, retention=MUCH) as made:
         (one, ears), (two, other_ears) = made
-        await hear(one, two)
+        await subscribe_all(one, two)
         first = one.position()
         log.start(one, two)
         for _ in range(3):
@@ -38,11 +38,11 @@ async def test_killed_and_back_with_its_file(serve: Serve) -> None:
             redis.start()
             await until(lambda: one.ready() and two.ready())
         await log.stop()
-        await log.is_heard(ears, other_ears)
+        await log.is_received(ears, other_ears)
         assert len(ears.epochs) == 1
     redis.restart(SIGKILL)
     async with nodes([f"127.0.0.1:{redis.port}"], retention=MUCH) as [(fresh, _)]:
-        await hear(fresh)
+        await subscribe_all(fresh)
         replay = await fresh.after(CHANNELS, After(first))
         assert replay.complete
         assert list(replay.messages) == log.messages
@@ -50,10 +50,10 @@ async def test_killed_and_back_with_its_file(serve: Serve) -> None:
 
 async def test_killed_and_empty(redis: Server) -> None:
     """
-    Another log begins; nobody's position is of it.
+    Another log begins; all earlier positions are unknown.
     """
     async with nodes([f"127.0.0.1:{redis.port}"] * 2) as [(one, ears), (two, other_ears)]:
-        await hear(one, two)
+        await subscribe_all(one, two)
         [old] = (await one.publish([Draft("c1", b"old")])).positions
         redis.restart(SIGKILL)
         await until(lambda: len(ears.epochs) == 2 and len(other_ears.epochs) == 2)
@@ -70,11 +70,11 @@ async def test_killed_and_empty(redis: Server) -> None:
 
 async def test_back_with_old_data(serve: Serve) -> None:
     """
-    A node knows that there was more: another log begins, and no position is given twice.
+    A node knows newer positions: another log begins, and no position is given twice.
     """
     redis = start_redis(serve, "--save", "900 1")
     async with nodes([f"127.0.0.1:{redis.port}"]) as [(one, ears)]:
-        await hear(one)
+        await subscribe_all(one)
         [kept] = (await one.publish([Draft("c1", b"kept")])).positions
         async with asking(redis.port) as ask:
             await ask("SAVE")
@@ -92,11 +92,11 @@ async def test_back_with_old_data(serve: Serve) -> None:
 
 async def test_back_with_all_its_data(serve: Serve) -> None:
     """
-    A node that lived through it knows that nothing is lost: the log goes on.
+    A node that was connected before knows that nothing is lost: the log goes on.
     """
     redis = start_redis(serve, "--save", "900 1")
     async with nodes([f"127.0.0.1:{redis.port}"]) as [(one, ears)]:
-        await hear(one)
+        await subscribe_all(one)
         [old] = (await one.publish([Draft("c1", b"old")])).positions
         await ears.until(1)
         async with asking(redis.port) as ask:
@@ -117,36 +117,35 @@ async def test_back_with_all_its_data(serve: Serve) -> None:
     assert not never.complete, "it may have been given before, and is lost"
 
 
-async def test_nobody_who_knows(serve: Serve) -> None:
+async def test_no_node_knows_what_is_lost(serve: Serve) -> None:
     """
-    Without a node that lived through it, and without an append-only file,
-    nobody knows what is lost: another log begins.
+    Without a node from before, and without an append-only file, losses are unknown: another log
+    begins.
     """
     redis = start_redis(serve, "--save", "900 1")
     async with nodes([f"127.0.0.1:{redis.port}"]) as [(one, _)]:
-        await hear(one)
+        await subscribe_all(one)
         [old] = (await one.publish([Draft("c1", b"old")])).positions
     async with asking(redis.port) as ask:
         await ask("SAVE")
     redis.restart(SIGKILL)
     async with nodes([f"127.0.0.1:{redis.port}"]) as [(two, _)]:
-        await hear(two)
+        await subscribe_all(two)
         replay = await two.after(["c1"], After(old))
 
     assert replay.position.epoch != old.epoch
     assert not replay.complete
 
 
-async def test_who_proves_a_loss_later_is_believed(serve: Serve) -> None:
+async def test_a_loss_that_is_proved_later_begins_another_log(serve: Serve) -> None:
     """
-    A node that was away knows positions that redis does not: another log begins
-    for all.
+    A node that was away knows positions that redis does not: another log begins for all nodes.
     """
     redis = start_redis(serve, "--appendonly", "yes", "--save", "900 1")
     async with proxies(redis.port, 1) as [way]:
         urls = [f"127.0.0.1:{redis.port}", f"127.0.0.1:{way.port}"]
         async with nodes(urls) as [(one, ears), (two, other_ears)]:
-            await hear(one, two)
+            await subscribe_all(one, two)
             async with asking(redis.port) as ask:
                 run = await ask("HGET", "realtime:log", "run")
                 await ask("SAVE")
@@ -155,7 +154,7 @@ async def test_who_proves_a_loss_later_is_believed(serve: Serve) -> None:
                 way.shut(True)
                 way.cut()
                 await until(lambda: not two.ready())
-                # What a failover to a replica looks like that lacks the last write.
+                # As after a failover to a replica that lacks the last write.
                 await ask("HINCRBY", "realtime:log", "offset", -1)
                 await ask("HSET", "realtime:log", "run", b"another" + run)
                 await ask("HSET", "realtime:log", "run", run)
@@ -167,10 +166,10 @@ async def test_who_proves_a_loss_later_is_believed(serve: Serve) -> None:
 
 async def test_flushed(redis: Server) -> None:
     """
-    `FLUSHALL` under running nodes is another log.
+    `FLUSHALL` under running nodes begins another log.
     """
     async with nodes([f"127.0.0.1:{redis.port}"] * 2) as [(one, ears), (two, other_ears)]:
-        await hear(one, two)
+        await subscribe_all(one, two)
         await one.publish([Draft("c1", b"1"), Draft("c1", b"2")])
         async with asking(redis.port) as ask:
             await ask("FLUSHALL")
@@ -182,12 +181,12 @@ async def test_flushed(redis: Server) -> None:
 
 async def test_late_in_another_log(redis: Server) -> None:
     """
-    A node that comes to it later than others hears what it has missed of it.
+    A node that joins another log later than the others receives what it has missed of it.
     """
     async with proxies(redis.port, 1) as [way]:
         urls = [f"127.0.0.1:{redis.port}", f"127.0.0.1:{way.port}"]
         async with nodes(urls) as [(one, ears), (two, other_ears)]:
-            await hear(one, two)
+            await subscribe_all(one, two)
             await one.publish([Draft("c1", b"old")])
             await gatherResults([ears.until(1), other_ears.until(1)])
             way.shut(True)
@@ -203,17 +202,17 @@ async def test_late_in_another_log(redis: Server) -> None:
     assert len(other_ears.epochs) == 2
 
 
-async def test_it_becomes_a_replica(redis: Server, said: list[str]) -> None:
+async def test_it_becomes_a_replica(redis: Server, states: list[str]) -> None:
     """
-    One that takes no messages any more is no place to be.
+    Nodes leave a server that accepts no writes any more.
     """
     async with nodes([f"127.0.0.1:{redis.port}"]) as [(one, ears)], asking(redis.port) as ask:
-        await hear(one)
+        await subscribe_all(one)
         await one.publish([Draft("c1", b"1")])
         await ask("REPLICAOF", "127.0.0.1", "1")
         with pytest.raises(Unavailable, match=r"^redis: READONLY [^@]*$"):
             await one.publish([Draft("c1", b"2")])
-        await until(lambda: said[-1] == "is away: it is a replica")
+        await until(lambda: states[-1] == "is away: it is a replica")
         assert not one.ready()
         await ask("REPLICAOF", "NO", "ONE")
         await until(one.ready)

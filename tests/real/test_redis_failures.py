@@ -1,5 +1,5 @@
 """
-The redis broker when redis dies, sleeps, forgets, or cannot be reached.
+The redis broker when redis dies, hangs, forgets, or cannot be reached.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ CHANNELS = [f"c{number}" for number in range(5)]
 
 class Log:
     """
-    What was published and acknowledged, by any node.
+    What was published and acknowledged by any node.
     """
 
     def __init__(self) -> None:
@@ -38,7 +38,7 @@ class Log:
 
     async def publish(self, broker: Any, channel: str) -> None:
         """
-        One more; again and again with the same key until it is taken.
+        Publish one more message; repeat it with the same key until it is acknowledged.
         """
         self._number += 1
         number = self._number
@@ -57,7 +57,7 @@ class Log:
 
     def start(self, *brokers: Any) -> None:
         """
-        Publish on all of them until `stop`.
+        Publish on all brokers until `stop`.
         """
         self._running = True
 
@@ -71,14 +71,14 @@ class Log:
 
     async def stop(self) -> None:
         """
-        Stop, when the last ones are taken.
+        Stop, when the last messages are acknowledged.
         """
         self._running = False
         await gatherResults(self._publishing)
 
-    async def is_heard(self, *ears: Ears) -> None:
+    async def is_received(self, *ears: Ears) -> None:
         """
-        All ears have all of it: once, in order, without a gap.
+        Check that all receivers have all of it: once, in order, without a gap.
         """
         wanted = self.messages
         for mine in ears:
@@ -89,48 +89,48 @@ class Log:
     @property
     def messages(self) -> list[Message]:
         """
-        Return the messages in the order of their offsets.
+        All messages, in order of position.
         """
         ordered = sorted(self.by_position.items(), key=lambda item: item[0].offset)
         return [Message(channel, data, position) for position, (channel, data) in ordered]
 
 
-async def hear(*brokers: Any, channels: list[str] = CHANNELS) -> None:
+async def subscribe_all(*brokers: Any, channels: list[str] = CHANNELS) -> None:
     """
-    Have all of them hear *channels*.
+    Subscribe all brokers to *channels*.
     """
     await gatherResults([broker.subscribe(channel) for broker in brokers for channel in channels])
 
 
 async def test_cut_again_and_again(redis: Server) -> None:
     """
-    At any moment, while two nodes publish: each hears all of it.
+    Connections are cut at any moment, while two nodes publish: each node receives everything.
     """
     rng = chance()
     log = Log()
     async with proxies(redis.port, 2) as ways:
         urls = [f"127.0.0.1:{way.port}" for way in ways]
         async with nodes(urls, retention=MUCH) as [(one, ears), (two, other_ears)]:
-            await hear(one, two)
+            await subscribe_all(one, two)
             log.start(one, two)
             for _ in range(25):
                 await pause(rng.uniform(0.01, 0.2))
                 rng.choice(ways).cut()
             await pause(0.2)
             await log.stop()
-            await log.is_heard(ears, other_ears)
+            await log.is_received(ears, other_ears)
             assert len(ears.epochs) == len(other_ears.epochs) == 1
     assert len(log.messages) > 200
 
 
-async def test_its_listeners_are_killed(redis: Server) -> None:
+async def test_pubsub_connections_are_killed(redis: Server) -> None:
     """
-    `CLIENT KILL` of the listening connection: publishing goes on, nothing is missed.
+    `CLIENT KILL` of the pub/sub connection: publishing goes on, nothing is missed.
     """
     log = Log()
     async with nodes([f"127.0.0.1:{redis.port}"] * 2, retention=MUCH) as made:
         (one, ears), (two, other_ears) = made
-        await hear(one, two)
+        await subscribe_all(one, two)
         log.start(one, two)
         async with asking(redis.port) as ask:
             for _ in range(10):
@@ -138,15 +138,15 @@ async def test_its_listeners_are_killed(redis: Server) -> None:
                 await ask("CLIENT", "KILL", "TYPE", "pubsub")
         await pause(0.1)
         await log.stop()
-        await log.is_heard(ears, other_ears)
+        await log.is_received(ears, other_ears)
 
 
 async def test_it_sleeps(redis: Server) -> None:
     """
-    A redis that does not answer is given up; when it does, all goes on.
+    A redis that does not answer counts as away; when it answers, all goes on.
     """
     async with nodes([f"127.0.0.1:{redis.port}"], timeout=1.0) as [(one, ears)]:
-        await hear(one)
+        await subscribe_all(one)
         redis.send(SIGSTOP)
         asked = one.publish([Draft("c1", b"1", key="k")])
         with pytest.raises(Unavailable):
@@ -164,15 +164,15 @@ async def test_it_sleeps(redis: Server) -> None:
     assert ears.missing == []
 
 
-async def test_only_its_ear_is_deaf(redis: Server) -> None:
+async def test_only_pubsub_is_silent(redis: Server) -> None:
     """
-    A listening connection on which nothing comes is noticed, although the other works.
+    A pub/sub connection on which nothing arrives is noticed, although the other works.
     """
     async with proxies(redis.port, 1) as [way]:
         url = f"127.0.0.1:{way.port}"
         async with nodes([url, f"127.0.0.1:{redis.port}"], timeout=1.0) as made:
             (one, ears), (two, _) = made
-            await hear(one, two)
+            await subscribe_all(one, two)
             way.freeze(True)
             await two.publish([Draft("c1", b"%d" % n) for n in range(10)])
             await until(lambda: not one.ready())
@@ -183,14 +183,14 @@ async def test_only_its_ear_is_deaf(redis: Server) -> None:
 
 async def test_too_slow_for_redis(redis: Server) -> None:
     """
-    Redis drops a node that does not take its messages; it fetches them.
+    Redis disconnects a node that does not read its messages; the node fetches them.
     """
     async with asking(redis.port) as ask, proxies(redis.port, 1) as [way]:
         await ask("CONFIG", "SET", "client-output-buffer-limit", "pubsub 1mb 1mb 1")
         url = f"127.0.0.1:{way.port}"
         async with nodes([url, f"127.0.0.1:{redis.port}"], retention=MUCH, timeout=15.0) as made:
             (one, ears), (two, _) = made
-            await hear(one)
+            await subscribe_all(one)
             way.freeze(True)
             for number in range(300):
                 await two.publish([Draft("c1", b"%d:" % number + bytes(100_000))])
@@ -203,14 +203,14 @@ async def test_too_slow_for_redis(redis: Server) -> None:
             assert numbers == list(range(300))
 
 
-async def test_what_is_forgotten_is_said(redis: Server) -> None:
+async def test_what_is_forgotten_is_a_gap(redis: Server) -> None:
     """
-    A node that was away for longer than the retention reports a gap, at its position.
+    A node that was away for longer than redis retains messages reports a gap, at its place.
     """
     async with proxies(redis.port, 1) as [way]:
         urls = [f"127.0.0.1:{way.port}", f"127.0.0.1:{redis.port}"]
         async with nodes(urls, retention=make_retention(5, 1 << 20)) as [(one, ears), (two, _)]:
-            await hear(one, two)
+            await subscribe_all(one, two)
             [before] = (await two.publish([Draft("c1", b"before")])).positions
             await ears.until(1)
             way.shut(True)
@@ -232,7 +232,8 @@ async def test_what_is_forgotten_is_said(redis: Server) -> None:
 
 async def test_bytes_and_age_bound_what_is_remembered(redis: Server) -> None:
     """
-    Each bound is kept, and what is over it is a gap; a large one is not kept at all.
+    Each bound holds, and what exceeds it is a gap; a message larger than the bound is not stored
+    at all.
     """
     retention = make_retention(100, 10_000, 1.0)
     async with nodes([f"127.0.0.1:{redis.port}"], retention=retention) as [(one, ears)]:
@@ -255,7 +256,7 @@ async def test_bytes_and_age_bound_what_is_remembered(redis: Server) -> None:
         assert not (await one.after(["b"], After(large))).complete
         assert (await one.after(["b"], After(after))).complete
         await one.publish([Draft("c", b"")])
-        await pause(1.1)  # redis notes once a second where the log stood
+        await pause(1.1)  # redis stores the position of the log once a second
         [last] = (await one.publish([Draft("c", b"")])).positions
         await pause(1.1)
         await one.publish([Draft("a", b"")])
@@ -266,7 +267,7 @@ async def test_bytes_and_age_bound_what_is_remembered(redis: Server) -> None:
 
 async def test_publishing_may_wait(redis: Server) -> None:
     """
-    With `redis-wait` a publication waits for redis to come back, but not for ever.
+    With `redis-wait` a publication waits for redis to come back, for a limited time.
     """
     redis.kill(SIGKILL)
     async with nodes([f"127.0.0.1:{redis.port}"], wait=1.0) as [(one, _)]:
@@ -284,7 +285,7 @@ async def test_publishing_may_wait(redis: Server) -> None:
 
 async def test_without_redis(redis: Server, clean_reactor: Any) -> None:
     """
-    Publishing fails at once; wishes and questions wait.
+    Publishing fails at once; subscriptions and history queries wait.
     """
     redis.kill(SIGKILL)
     async with nodes([f"127.0.0.1:{redis.port}"]) as [(one, _)]:
@@ -304,14 +305,14 @@ async def test_without_redis(redis: Server, clean_reactor: Any) -> None:
 
 async def test_too_much_was_missed(redis: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     """
-    Messages that exceed the limit while a node catches up become a gap; none is delivered twice.
+    What exceeds the bound while a node reconnects is a gap, and nothing is received twice.
     """
     monkeypatch.setattr("rt_twisted.brokers.redis.receiver.MAX_FETCHED", 1000)
     monkeypatch.setattr("rt_twisted.brokers.redis.history.CHUNK", 1)
     async with proxies(redis.port, 1) as [way]:
         urls = [f"127.0.0.1:{way.port}", f"127.0.0.1:{redis.port}"]
         async with nodes(urls, retention=MUCH) as [(one, ears), (two, _)]:
-            await hear(one)
+            await subscribe_all(one)
             way.shut(True)
             way.cut()
             await until(lambda: not one.ready())
@@ -330,13 +331,13 @@ async def test_too_much_was_missed(redis: Server, monkeypatch: pytest.MonkeyPatc
 
 async def test_too_much_comes_meanwhile(redis: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     """
-    A node that is flooded while it comes back tries again, and misses nothing.
+    A node that is flooded while it reconnects tries again, and misses nothing.
     """
     monkeypatch.setattr("rt_twisted.brokers.redis.receiver.MAX_BUFFERED", 2000)
     log = Log()
     async with nodes([f"127.0.0.1:{redis.port}"] * 2, retention=MUCH) as made:
         (one, ears), (two, other_ears) = made
-        await hear(one, two)
+        await subscribe_all(one, two)
         log.start(two, two, two)
         async with asking(redis.port) as ask:
             for _ in range(5):
@@ -344,18 +345,18 @@ async def test_too_much_comes_meanwhile(redis: Server, monkeypatch: pytest.Monke
                 await ask("CLIENT", "KILL", "TYPE", "pubsub")
         await pause(0.1)
         await log.stop()
-        await log.is_heard(ears, other_ears)
+        await log.is_received(ears, other_ears)
 
 
 async def test_ten_thousand_channels(redis: Server) -> None:
     """
-    They are asked for together, and fetched together after a cut.
+    They are subscribed together, and fetched together after a cut.
     """
     names = [f"n{number}" for number in range(10_000)]
     async with proxies(redis.port, 1) as [way]:
         urls = [f"127.0.0.1:{way.port}", f"127.0.0.1:{redis.port}"]
         async with nodes(urls) as [(one, ears), (two, _)]:
-            await hear(one, channels=names)
+            await subscribe_all(one, channels=names)
             way.shut(True)
             way.cut()
             await until(lambda: not one.ready())

@@ -1,6 +1,6 @@
 """
-What redis forgets before its time, by its `maxmemory-policy` or between two of our
-questions: never without a word.
+What redis forgets before its time, by its `maxmemory-policy` or between two queries, is always
+reported.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ __all__ = ["redis"]  # a fixture
 
 async def test_last_positions_are_evicted(redis: Server) -> None:
     """
-    A client that returns gets a gap, as the last positions of its channels are lost.
+    Subscribers that reconnect get a gap: the last messages of their channels are unknown.
     """
     async with nodes([f"127.0.0.1:{redis.port}"]) as [(one, ears)], asking(redis.port) as ask:
         start = await one.subscribe("a")
@@ -40,7 +40,7 @@ async def test_last_positions_are_evicted(redis: Server) -> None:
 
 async def test_a_count_of_bytes_is_evicted(redis: Server) -> None:
     """
-    What is there then is forgotten, as nobody knows how much it is; the bound holds.
+    The channel's stored messages are dropped, as their size is unknown; the bound holds.
     """
     retention = make_retention(1000, 10_000)
     async with (
@@ -63,8 +63,8 @@ async def test_messages_are_forgotten_while_it_answers(
     redis: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """
-    A replay of many channels takes several questions: what is forgotten between them is
-    a gap, although it was there when the first was answered.
+    A replay of many channels takes several queries: what is forgotten between them is a gap,
+    although it was stored at the first.
     """
     monkeypatch.setattr("rt_twisted.brokers.redis.history.CHUNK", 1)
     url = f"127.0.0.1:{redis.port}"
@@ -76,9 +76,9 @@ async def test_messages_are_forgotten_while_it_answers(
         recall: Any = one._history._call
 
         async def answer(*arguments: Any) -> Any:
-            said = await recall(*arguments)
+            states = await recall(*arguments)
             await two.publish([Draft("b", b"new"), Draft("b", b"newer")])
-            return said
+            return states
 
         monkeypatch.setattr(one._history, "_call", answer)
         replay = await one.after(["a", "b"], After(start))

@@ -1,5 +1,6 @@
 """
-A redis that is there and takes nothing: its memory or its disk is full, its replicas are gone.
+A redis that is reachable and rejects writes: its memory or disk is full, or its replicas are
+gone.
 """
 
 from __future__ import annotations
@@ -22,14 +23,14 @@ from tests.real.conftest import PATIENCE, Serve, Server, StartDaemon
 from tests.real.readers import Reader, join_all, leaving, until
 from tests.real.redis_server import asking, nodes, redis, start_redis, turn
 from tests.real.test_daemon import publish
-from tests.real.test_redis_doors import said
+from tests.real.test_redis_connecting import states
 
-__all__ = ["redis", "said"]  # fixtures
+__all__ = ["redis", "states"]  # fixtures
 
 
 def ask(server: Server, path: str) -> tuple[int, bytes]:
     """
-    Status and body of GET.
+    Return status and body of GET.
     """
     with closing(
         http.client.HTTPConnection("127.0.0.1", server.port, timeout=PATIENCE)
@@ -41,17 +42,17 @@ def ask(server: Server, path: str) -> tuple[int, bytes]:
 
 def broker_of(server: Server) -> Any:
     """
-    What the daemon says of its broker.
+    Return the daemon's report on its broker.
     """
     return json.loads(ask(server, "/stats?format=full")[1])["broker"]
 
 
-async def test_a_full_memory_is_seen_and_readers_are_served(
+async def test_a_full_memory_is_seen_and_subscribers_are_served(
     redis: Server, daemon: StartDaemon
 ) -> None:
     """
-    Publishers are refused; who balances goes on to send readers, who get their replay; who
-    watches sees it, also on a node that nobody publishes to, until it is over by itself.
+    Publishers are rejected; load balancers go on to send subscribers, who get their replay.
+    Monitoring sees it, also on a node without publishers, until it is over.
     """
     options = ("--broker=redis", f"--redis-port={redis.port}")
     servers = [daemon(*options), daemon(*options)]
@@ -85,10 +86,9 @@ async def test_a_full_memory_is_seen_and_readers_are_served(
     assert [each.log.count("rejects writes: OOM") for each in (servers[0], third)] == [1, 1]
 
 
-async def test_it_was_full_when_it_stopped(serve: Serve, said: list[str]) -> None:
+async def test_it_was_full_when_it_stopped(serve: Serve, states: list[str]) -> None:
     """
-    A redis that restarts without free memory still serves subscriptions and replays; it only
-    rejects publications.
+    Redis restarts full: subscribers receive and get their replay, as before.
     """
     server = start_redis(serve, "--appendonly", "yes")
     async with nodes([f"127.0.0.1:{server.port}"]) as [(one, ears)]:
@@ -116,10 +116,10 @@ async def _save_nothing(redis: Server) -> None:
         await tell("CONFIG", "SET", "save", "")
 
 
-async def test_a_full_disk(serve: Serve, tmp_path: Path, said: list[str]) -> None:
+async def test_a_full_disk(serve: Serve, tmp_path: Path, states: list[str]) -> None:
     """
-    Redis stops to take what it cannot save (MISCONF), and refuses even a PING then: readers
-    go on to be heard, and can be there newly, on channels that nobody wanted before.
+    Redis rejects writes that it cannot save (MISCONF), and even a PING: subscribers receive as
+    before, and new ones can subscribe to new channels.
     """
     data = tmp_path / "data"
     data.mkdir()
@@ -132,7 +132,7 @@ async def test_a_full_disk(serve: Serve, tmp_path: Path, said: list[str]) -> Non
         start = await one.subscribe("a")
         await one.publish([Draft("a", b"1")])
         await ears.until(1)
-        shutil.rmtree(data)  # nothing can be written there any more, so it would not stop either
+        shutil.rmtree(data)  # redis can write nothing there, so it would not stop either
         ends.push_async_callback(_save_nothing, server)
         await tell("BGSAVE")
         while b"rdb_last_bgsave_status:err" not in await tell("INFO", "persistence"):
@@ -146,9 +146,9 @@ async def test_a_full_disk(serve: Serve, tmp_path: Path, said: list[str]) -> Non
         await one.subscribe("b")
         with pytest.raises(ReplyError, match="MISCONF"):
             await tell("PING")
-        assert said[0] == "is connected"
-        assert said[1].startswith("rejects writes: MISCONF")
-        assert len(said) == 2
+        assert states[0] == "is connected"
+        assert states[1].startswith("rejects writes: MISCONF")
+        assert len(states) == 2
         await tell("CONFIG", "SET", "save", "")
         await until(lambda: not one.refuses())
         await one.publish([Draft("b", b"2")])
@@ -156,5 +156,5 @@ async def test_a_full_disk(serve: Serve, tmp_path: Path, said: list[str]) -> Non
 
     assert [message.data for message in ears.messages] == [b"1", b"2"]
     assert ears.missing == []
-    assert said[2:] == ["is connected"]
+    assert states[2:] == ["is connected"]
     assert IRefusing.providedBy(one)

@@ -1,5 +1,6 @@
 """
-Plain `PUBLISH`, as every redis client sends it: once on every node, whatever happens to the nodes.
+A plain `PUBLISH`, as every redis client sends it: once on every node, whatever happens to the
+nodes.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from tests.real.conftest import Server
 from tests.real.readers import pause, until
 from tests.real.redis_server import asking, nodes, proxies, redis, turn
 from tests.real.test_cut import chance
-from tests.real.test_redis_failures import MUCH, hear
+from tests.real.test_redis_failures import MUCH, subscribe_all
 
 __all__ = ["redis"]  # a fixture
 
@@ -23,13 +24,14 @@ __all__ = ["redis"]  # a fixture
 @pytest.mark.parametrize("count", [1, 2, 3])
 async def test_once_on_every_node(redis: Server, count: int) -> None:
     """
-    With the same number everywhere, bytes kept, among messages of our own.
+    Plain messages have the same position everywhere, and their exact bytes, among numbered
+    messages.
     """
     big = bytes(range(256)) * (16 << 12)
     texts = [b"hello", b"42", b"", b"1.50", b"\xff\x00\r\n", b"hello", b"hello", b"1_000"]
     async with nodes([f"127.0.0.1:{redis.port}"] * count, retention=MUCH) as made:
         for broker, _ in made:
-            await hear(broker, channels=["42", "*", "message"])
+            await subscribe_all(broker, channels=["42", "*", "message"])
         async with asking(redis.port) as ask:
             for text in texts:
                 await ask("PUBLISH", "42", text)
@@ -51,7 +53,7 @@ async def test_once_on_every_node(redis: Server, count: int) -> None:
 
 async def test_they_are_replayed(redis: Server) -> None:
     """
-    On a node that was not there, as all others.
+    A node that was not connected replays them as all others.
     """
     url = f"127.0.0.1:{redis.port}"
     async with nodes([url]) as [(one, ears)], asking(redis.port) as ask:
@@ -68,8 +70,8 @@ async def test_they_are_replayed(redis: Server) -> None:
 
 async def test_prefix_and_switch(redis: Server) -> None:
     """
-    Plain names may have something in front, or not be heard at all; nobody
-    reads our own names by asking for them.
+    Plain names may have a prefix, or be ignored; the daemon's own names cannot be subscribed to
+    as channels.
     """
     url = f"127.0.0.1:{redis.port}"
     async with (
@@ -77,13 +79,13 @@ async def test_prefix_and_switch(redis: Server) -> None:
         nodes([url], plain_prefix="news.") as [(one, ears)],
         nodes([url], plain=False) as [(two, silent)],
     ):
-        await hear(one, two, channels=["a", "realtime:0:m:a"])
+        await subscribe_all(one, two, channels=["a", "realtime:0:m:a"])
         assert await ask("PUBLISH", "a", "no") == 0
         assert await ask("PUBLISH", "news.a", "yes") == 1
         await gatherResults([ears.until(1), silent.until(1)])
         assert ears.messages == silent.messages
     async with nodes([url]) as [(one, ears)]:
-        await hear(one, channels=["realtime:0:m:a", "a"])
+        await subscribe_all(one, channels=["realtime:0:m:a", "a"])
         await one.publish([Draft("a", b"1")])
         await ears.until(1)
         await turn()
@@ -92,7 +94,7 @@ async def test_prefix_and_switch(redis: Server) -> None:
 
 async def test_forged_names(redis: Server) -> None:
     """
-    What somebody else publishes under our names is no message, and breaks nothing.
+    What another program publishes under the daemon's names is ignored, and breaks nothing.
     """
     async with nodes([f"127.0.0.1:{redis.port}"]) as [(one, ears)], asking(redis.port) as ask:
         await one.subscribe("a")
@@ -107,8 +109,8 @@ async def test_forged_names(redis: Server) -> None:
 
 async def test_its_owner_is_frozen(redis: Server) -> None:
     """
-    As by SIGSTOP: another node numbers what the owner does not, and the owner's
-    late tries are refused.
+    Another node numbers what the frozen owner does not, and the owner's late attempts are
+    rejected.
     """
     async with proxies(redis.port, 1) as [way], asking(redis.port) as ask:
         urls = [f"127.0.0.1:{way.port}"] + [f"127.0.0.1:{redis.port}"] * 2
@@ -117,7 +119,7 @@ async def test_its_owner_is_frozen(redis: Server) -> None:
             await owner.subscribe("a")
             await ask("PUBLISH", "a", "0")
             await ears.until(1)
-            await hear(*[broker for broker, _ in made[1:]], channels=["a"])
+            await subscribe_all(*[broker for broker, _ in made[1:]], channels=["a"])
             way.freeze(True)
             for number in range(1, 200):
                 await ask("PUBLISH", "a", str(number))
@@ -134,7 +136,7 @@ async def test_its_owner_is_frozen(redis: Server) -> None:
 
 async def test_nodes_are_frozen_and_leave_at_random(redis: Server) -> None:
     """
-    As long as one node hears a channel, each message is numbered once, in order.
+    As long as one node is subscribed to a channel, each message is numbered once, in order.
     """
     rng = chance()
     async with AsyncExitStack() as stack:
@@ -142,14 +144,14 @@ async def test_nodes_are_frozen_and_leave_at_random(redis: Server) -> None:
         ways = await stack.enter_async_context(proxies(redis.port, 2))
         urls = [f"127.0.0.1:{way.port}" for way in ways] + [f"127.0.0.1:{redis.port}"]
         made = await stack.enter_async_context(nodes(urls, retention=MUCH, timeout=20.0))
-        await hear(*[broker for broker, _ in made], channels=["a", "b"])
+        await subscribe_all(*[broker for broker, _ in made], channels=["a", "b"])
         sent: dict[str, list[bytes]] = {"a": [], "b": []}
         for round in range(12):
             for way in ways:
                 way.freeze(rng.random() < 0.5)
             if round % 4 == 3:
                 guest: Any = await stack.enter_async_context(nodes(urls[2:]))
-                await hear(guest[0][0], channels=["a"])
+                await subscribe_all(guest[0][0], channels=["a"])
             for _ in range(60):
                 channel = rng.choice("ab")
                 data = b"%d" % rng.randrange(3)  # many are the same
@@ -167,10 +169,10 @@ async def test_nodes_are_frozen_and_leave_at_random(redis: Server) -> None:
             assert [m.data for m in heard[0] if m.channel == channel] == sent[channel]
 
 
-async def test_nobody_heard_it(redis: Server) -> None:
+async def test_no_node_received_it(redis: Server) -> None:
     """
-    A plain message that comes while the only node is away is lost; readers
-    hear of a gap, here and on every node.
+    A plain message that is published while the only node is away is lost; subscribers get a gap,
+    here and on every node.
     """
     async with (
         proxies(redis.port, 1) as [way],
@@ -198,9 +200,9 @@ async def test_nobody_heard_it(redis: Server) -> None:
     assert [message.data for message in replay.messages] == [b"1", b"3"]
 
 
-async def test_cut_while_another_hears(redis: Server) -> None:
+async def test_cut_while_another_node_receives(redis: Server) -> None:
     """
-    What came while one node was away comes by the other, also to the one.
+    Messages that one node misses while it is away are numbered by the other, and reach both.
     """
     async with proxies(redis.port, 1) as [way], asking(redis.port) as ask:
         urls = [f"127.0.0.1:{way.port}", f"127.0.0.1:{redis.port}"]
@@ -224,8 +226,8 @@ async def test_cut_while_another_hears(redis: Server) -> None:
 
 async def test_a_lease_runs_out(redis: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     """
-    After a minute without a message: the next does not wait for anybody's
-    patience, and what may be lost then is said as ever.
+    After a minute without a message the next one is numbered without the takeover's delay, and a
+    possible loss is reported as usual.
     """
     monkeypatch.setattr("rt_twisted.brokers.redis.sequencer.LEASE_TIMEOUT", 1000.0)
     async with (
@@ -254,8 +256,7 @@ async def test_a_lease_runs_out(redis: Server, monkeypatch: pytest.MonkeyPatch) 
 
 async def test_a_lease_of_a_later_time(redis: Server) -> None:
     """
-    Its owner is gone, and the clock of redis was set back: nobody waits until it is
-    that late again.
+    Its owner is gone, and redis' clock was set back: no node waits until that time comes again.
     """
     async with nodes([f"127.0.0.1:{redis.port}"]) as [(one, ears)], asking(redis.port) as ask:
         await one.subscribe("a")

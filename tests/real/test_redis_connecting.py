@@ -1,5 +1,6 @@
 """
-The ways to redis: TLS, unix sockets, passwords, databases, Sentinel; and two daemons on one redis.
+Connecting to redis: TLS, Unix sockets, passwords, databases, Sentinel; and two daemons on one
+redis.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ __all__ = ["redis"]  # a fixture
 
 async def carries(place: Place) -> None:
     """
-    Through *place* a message comes back, and is remembered.
+    Publish at *place*; the message arrives and is stored.
     """
     async with nodes([place]) as [(broker, ears)]:  # type: ignore[list-item]
         start = await broker.subscribe("a")
@@ -41,9 +42,9 @@ async def carries(place: Place) -> None:
 
 
 @pytest.fixture
-def said() -> Iterator[list[str]]:
+def states() -> Iterator[list[str]]:
     """
-    What the broker logs of its state.
+    Collect the states that the broker logs.
     """
     states: list[str] = []
 
@@ -57,10 +58,10 @@ def said() -> Iterator[list[str]]:
     globalLogPublisher.removeObserver(observe)
 
 
-async def test_tls(serve: Serve, tmp_path: Path, said: list[str]) -> None:
+async def test_tls(serve: Serve, tmp_path: Path, states: list[str]) -> None:
     """
-    With our authority it works; with the machine's, or for another name, it
-    does not, and it is said why.
+    TLS works with the test's authority. With the system's, or for another host name, it fails,
+    and the log names the cause.
     """
     authority = Authority(tmp_path)
     certificate, key = authority.pair("redis", "localhost", "127.0.0.1")
@@ -75,13 +76,13 @@ async def test_tls(serve: Serve, tmp_path: Path, said: list[str]) -> None:
     await carries(Place.parse(f"rediss://127.0.0.1:{port}/3", files=files))
 
     async with nodes([f"rediss://localhost:{port}"]):
-        await until(lambda: bool(said) and "certificate verify failed" in said[-1])
+        await until(lambda: bool(states) and "certificate verify failed" in states[-1])
 
 
-async def test_a_client_certificate(serve: Serve, tmp_path: Path, said: list[str]) -> None:
+async def test_a_client_certificate(serve: Serve, tmp_path: Path, states: list[str]) -> None:
     """
-    A redis that requires one (`tls-auth-clients yes`) gets it, with its chain; without
-    one the log names the cause. A certificate that is renewed needs no restart.
+    A redis that requires a certificate (`tls-auth-clients yes`) gets it, with its chain; without
+    one the log names the cause. A renewed certificate needs no restart.
     """
     authority = Authority(tmp_path)
     certificate, key = authority.pair("redis", "localhost")
@@ -99,15 +100,15 @@ async def test_a_client_certificate(serve: Serve, tmp_path: Path, said: list[str
     both.write_bytes(Path(mine).read_bytes() + Path(my_key).read_bytes())
     await carries(replace(place, files=ClientTls(authority.file, str(both))))
 
-    said.clear()
+    states.clear()
     url = f"rediss://localhost:{port}"
     async with nodes([Place.parse(url, files=ClientTls(authority.file))]):  # type: ignore[list-item]
-        await until(lambda: any("requires a client certificate" in one for one in said))
+        await until(lambda: any("requires a client certificate" in one for one in states))
 
 
 async def test_a_unix_socket(serve: Serve, tmp_path: Path) -> None:
     """
-    Databases are apart, also where pub/sub of redis is not.
+    Databases are separate, although redis' pub/sub is not.
     """
     start_redis(serve, "--unixsocket", f"{tmp_path}/sock")
     url = f"unix://{tmp_path}/sock"
@@ -120,9 +121,9 @@ async def test_a_unix_socket(serve: Serve, tmp_path: Path) -> None:
     assert [m.data for m in ears.messages + other_ears.messages] == [b"0", b"1"]
 
 
-async def test_users_and_passwords(redis: Server, said: list[str]) -> None:
+async def test_users_and_passwords(redis: Server, states: list[str]) -> None:
     """
-    A user who may do no more than the documentation says; a wrong password is said.
+    The permissions in the documentation suffice; a wrong password is logged.
     """
     rules = (
         "on >se:cr/et resetkeys ~realtime:* resetchannels &* -@all "
@@ -149,28 +150,28 @@ async def test_users_and_passwords(redis: Server, said: list[str]) -> None:
     async with nodes([url]) as [(broker, _)]:
         broker.subscribe("a")
         await until(
-            lambda: bool(said) and said[-1].startswith("loses the pub/sub connection: NOPERM")
+            lambda: bool(states) and states[-1].startswith("loses the pub/sub connection: NOPERM")
         )
         assert not broker.ready()
     async with nodes([f"redis://node:wrong@{host}"]) as [(broker, _)]:
-        await until(lambda: bool(said) and said[-1].startswith("denies access: WRONGPASS"))
+        await until(lambda: bool(states) and states[-1].startswith("denies access: WRONGPASS"))
         assert not broker.ready()
     async with nodes([host]):
-        await until(lambda: bool(said) and said[-1].startswith("denies access: NOAUTH"))
+        await until(lambda: bool(states) and states[-1].startswith("denies access: NOAUTH"))
     async with asking(redis.port) as ask:
         await ask("AUTH", "word")
         for right in ("script|load", "hmget"):
             await ask("ACL", "SETUSER", right, *rules.replace(f"+{right} ", "").split())
     for right in ("script|load", "hmget"):
-        said.clear()
+        states.clear()
         async with nodes([f"redis://{right}:se%3Acr%2Fet@{host}"]):
-            await until(lambda: bool(said))
-            assert said[0].startswith("denies access: ")
+            await until(lambda: bool(states))
+            assert states[0].startswith("denies access: ")
 
 
-async def test_a_cluster_is_refused(serve: Serve, said: list[str]) -> None:
+async def test_a_cluster_is_refused(serve: Serve, states: list[str]) -> None:
     """
-    One order needs one place.
+    A redis cluster is rejected: one order needs one place.
     """
     server = start_redis(serve, "--cluster-enabled", "yes", "--cluster-port", str(free_port()))
     async with asking(server.port) as ask:
@@ -178,36 +179,36 @@ async def test_a_cluster_is_refused(serve: Serve, said: list[str]) -> None:
         while b"cluster_state:ok" not in await ask("CLUSTER", "INFO"):
             await turn()
     async with nodes([f"127.0.0.1:{server.port}"]):
-        await until(lambda: bool(said) and said[-1].startswith("denies access: CROSSSLOT"))
+        await until(lambda: bool(states) and states[-1].startswith("denies access: CROSSSLOT"))
 
 
-async def test_another_kind_of_server(daemon: StartDaemon, said: list[str]) -> None:
+async def test_another_kind_of_server(daemon: StartDaemon, states: list[str]) -> None:
     """
-    The port was that of HTTP, say: one line, and no traceback with each try.
+    An HTTP server at the port: one log line, and no traceback with each attempt.
     """
     async with nodes([f"127.0.0.1:{daemon().port}"]):
-        await until(lambda: bool(said))
-    assert said == ["is away: the server speaks HTTP at this port"]
+        await until(lambda: bool(states))
+    assert states == ["is away: the server speaks HTTP at this port"]
 
 
-async def test_who_does_not_answer_is_said_to(redis: Server, said: list[str]) -> None:
+async def test_a_server_that_does_not_answer_is_logged(redis: Server, states: list[str]) -> None:
     """
-    Not that we hung up, which is what happened then.
+    The log says that there was no answer, not that the broker closed the connection.
     """
     async with nodes([f"127.0.0.1:{redis.port}"], timeout=2.0):
-        await until(lambda: "is connected" in said)
+        await until(lambda: "is connected" in states)
         redis.send(SIGSTOP)
         try:
-            await until(lambda: any(text.startswith("is away: ") for text in said))
+            await until(lambda: any(text.startswith("is away: ") for text in states))
         finally:
             redis.send(SIGCONT)
 
-    assert "is away: no answer for 2 seconds" in said
+    assert "is away: no answer for 2 seconds" in states
 
 
 async def test_a_stop_is_no_failure(redis: Server, daemon: StartDaemon) -> None:
     """
-    A restart of the daemon logs no error, so that deployments do not raise alarms.
+    A deployment logs no errors.
     """
     server = daemon("--broker=redis", f"--redis-port={redis.port}")
     await until(lambda: "is connected" in server.log)
@@ -218,25 +219,25 @@ async def test_a_stop_is_no_failure(redis: Server, daemon: StartDaemon) -> None:
     assert "#error" not in server.log
 
 
-async def test_its_state_is_said_once(redis: Server, said: list[str]) -> None:
+async def test_its_state_is_logged_once(redis: Server, states: list[str]) -> None:
     """
-    Not with every try.
+    The state is not logged again with every attempt.
     """
     async with nodes([f"127.0.0.1:{redis.port}"]) as [(broker, _)]:
         await until(broker.ready)
         redis.kill(SIGKILL)
-        await until(lambda: len(said) > 1)
+        await until(lambda: len(states) > 1)
         redis.start()
         await until(broker.ready)
-    assert said[0] == said[-1] == "is connected"
-    assert len(said) <= 5
-    assert len(set(said)) >= len(said) - 1
+    assert states[0] == states[-1] == "is connected"
+    assert len(states) <= 5
+    assert len(set(states)) >= len(states) - 1
 
 
 async def test_sentinel(serve: Serve, tmp_path: Path) -> None:
     """
-    When the master dies and a replica takes over, the nodes follow it and can publish. If the
-    replica lacks messages, the nodes report another log.
+    The master dies and a replica takes over: nodes follow, and go on publishing. What the replica
+    lacks is another log.
     """
     master = start_redis(serve)
     replica = start_redis(serve, "--replicaof", "127.0.0.1", str(master.port))
@@ -264,7 +265,7 @@ async def test_sentinel(serve: Serve, tmp_path: Path) -> None:
             await gatherResults([ears.until(2), other_ears.until(2)])
             assert ears.messages == other_ears.messages
             assert after.epoch != before.epoch or after.offset > before.offset
-        master.start()  # its fixture wants it alive
+        master.start()  # its fixture expects it to run
 
 
 async def _until_linked(ask: Any, sentinel: Any) -> None:
@@ -278,7 +279,7 @@ async def _until_linked(ask: Any, sentinel: Any) -> None:
 
 def command_line(redis: Server, channel: str, text: str) -> int:
     """
-    How many heard what redis-cli publishes.
+    Publish with redis-cli; returns how many connections received the message.
     """
     program = require("redis-cli", "redis-tools")
     command: Sequence[str] = [program, "-p", str(redis.port), "publish", channel, text]
@@ -287,8 +288,8 @@ def command_line(redis: Server, channel: str, text: str) -> int:
 
 async def test_two_daemons(redis: Server, daemon: StartDaemon, serve: Serve) -> None:
     """
-    `redis-cli publish` reaches the readers of both, once, with the same id; one
-    is killed, and its readers go on at the other.
+    `redis-cli publish` reaches the subscribers of both daemons, once, with the same id; one
+    daemon is killed, and its subscribers resume at the other.
     """
     options = ("--broker=redis", f"--redis-port={redis.port}", "--heartbeat=1")
     servers = [daemon(*options), daemon(*options)]
@@ -312,4 +313,4 @@ async def test_two_daemons(redis: Server, daemon: StartDaemon, serve: Serve) -> 
             await until(lambda: all(sorted(reader.messages) == texts for reader in readers))
     assert len({tuple(reader.heard) for reader in readers}) == 1
     assert [reader.gaps for reader in readers] == [0] * 4
-    servers[0].start()  # its fixture wants it alive
+    servers[0].start()  # its fixture expects it to run
