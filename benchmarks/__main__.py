@@ -90,7 +90,7 @@ def _measured(chosen: argparse.Namespace, folder: Path, words: Sequence[str]) ->
 
 def main(words: Sequence[str]) -> int:
     """
-    Run it.
+    Run the benchmark that *words* choose.
 
     Returns:
         1 if a server could not be measured or made a fault, else 0; goals do not count.

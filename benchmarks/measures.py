@@ -138,7 +138,8 @@ def paced(stage: Stage) -> dict[str, float]:
 
 def publish(stage: Stage) -> dict[str, float]:
     """
-    Messages nobody reads: one a request, and a hundred a request where a server can.
+    Measure publications without subscribers: one message a request, and a hundred where a server
+    can.
     """
     work = stage.work
     with stage.fresh() as load:

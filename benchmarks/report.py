@@ -51,7 +51,7 @@ class Run:
 
     def lines(self) -> list[Line]:
         """
-        The figures.
+        Return the figures of the run, one line each.
         """
         return lines(self.sheet, self.rounds, asdict(self.work))
 

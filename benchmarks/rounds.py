@@ -140,7 +140,7 @@ class Comparison:
 
     def main(self, words: Sequence[str]) -> int:
         """
-        Run it.
+        Run the rounds of this benchmark and report them.
 
         Returns:
             1 if somebody could not be measured or made a fault, else 0; goals do not count.

@@ -506,7 +506,7 @@ async def _soak(pid: int, port: int, seconds: float) -> tuple[list[int], Soak]:
 
 def main(words: Sequence[str]) -> int:
     """
-    Run it.
+    Run the soak test with the options in *words*.
 
     Returns:
         the exit status.

@@ -32,7 +32,7 @@ REQUEST = b"GET /?channels=%s HTTP/1.1\r\nHost: localhost\r\nAccept: */*\r\n\r\n
 @dataclass(eq=False)
 class Comer:
     """
-    Somebody who wants to read.
+    A client that wants to subscribe.
     """
 
     number: int
@@ -44,7 +44,7 @@ class Comer:
 
 class Storm:
     """
-    Readers that all come at once, and come back when they are told to.
+    Readers that all connect at once, and retry after the time in Retry-After.
 
     Args:
         port: of the daemon.
@@ -156,7 +156,7 @@ class Publishing:
 
     def end(self) -> list[float]:
         """
-        Seconds, sorted.
+        Stop publishing, and return the seconds that each publication took, sorted.
         """
         self._over = True
         self._thread.join()

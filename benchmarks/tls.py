@@ -142,7 +142,7 @@ def _cpu(pid: int) -> float:
 
 def _memory(pid: int) -> float:
     """
-    KiB.
+    Return the resident memory of a process in KiB.
     """
     lines = Path(f"/proc/{pid}/status").read_text().splitlines()
     return float(next(line.split()[1] for line in lines if line.startswith("VmRSS")))

@@ -248,7 +248,7 @@ def _bare(folder: Path) -> Server:
 
 def _makers(folder: Path, modules: Path) -> dict[tuple[str, str], Callable[[], Server]]:
     """
-    Who takes part in which transport.
+    Return the functions that start each server, by transport and name.
     """
     spoken = ("/ws/{channel}", "/say/{channel}")
     return {

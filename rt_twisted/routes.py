@@ -234,7 +234,7 @@ def parse_route(line: str, context: ActionContext) -> Route:
 
 def split_arguments(text: str) -> list[tuple[str, str]]:
     r"""
-    Split `name=value,name=value`.
+    Split arguments of the form `name=value,name=value`.
 
     A backslash escapes the next character. `\n`, `\r` and `\t` are a line feed, a
     carriage return and a tab.

@@ -45,7 +45,7 @@ class Template:
 
 def parse_template(source: str, groups: int) -> Template:
     """
-    Parse *source*.
+    Parse the text of a template.
 
     Args:
         source: the text.

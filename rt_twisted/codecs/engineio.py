@@ -121,7 +121,7 @@ def decode3(message: str | bytes) -> EngineIOPacket:
 
 def decode_base64(text: str) -> bytes:
     """
-    Decode base64.
+    Decode *text* from base64.
 
     Raises:
         RemoteProtocolError: *text* is not base64.

@@ -51,7 +51,7 @@ class Heartbeats:
 
     def discard(self, subscriber: Subscriber) -> None:
         """
-        Remove *subscriber*.
+        Stop the heartbeats of *subscriber*.
         """
         self._buckets[subscriber.bucket].discard(subscriber)
         subscriber.bucket = -1

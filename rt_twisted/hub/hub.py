@@ -332,7 +332,7 @@ class Hub:
         """
         Disconnect all subscribers, and refuse new ones.
 
-        Each is told to reconnect after *retry* to twice *retry* ms, each at another time.
+        Each is asked to reconnect after *retry* to twice *retry* ms, each at another time.
         """
         self._stopping = True
         if self._sweep_loop.running:

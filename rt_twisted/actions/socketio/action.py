@@ -76,8 +76,8 @@ class SocketIOAction:
     Args:
         context: settings and hub.
         subscribe: channels to which every client subscribes; without any, clients choose.
-        publish: channels to which everything is published that clients emit: whoever may
-            connect may publish. Without any, clients name the channel, and need a key.
+        publish: channels to which everything is published that clients emit: all clients that
+            may connect may publish. Without any, clients name the channel, and need a key.
         history: number of messages replayed to clients of `subscribe` that do not say
             where to start.
         app: the dotted name of a class that provides `ISocketIOApp`, which decides what

@@ -374,7 +374,7 @@ class AmqpConnection(AMQClient):  # type: ignore[misc]  # as above
 
 class AmqpConnectionFactory(ClientFactory):
     """
-    Builds connections.
+    Builds the protocols of AMQP connections.
 
     Args:
         spec: the result of `load_specification`.

@@ -127,7 +127,7 @@ class SqliteBroker(Service):
         retention: of each channel.
         refuse: what happens to messages that cannot be written: True, the publisher is
             told to retry; False, they are delivered all the same, and the publisher
-            is told that they are not durable.
+            learns that they are not durable.
         make_executor: make the two threads that write and read; tests have their own.
     """
 
