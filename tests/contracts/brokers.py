@@ -1,5 +1,5 @@
 """
-What every implementation of an interface is held to.
+Contracts: tests that every implementation of a broker's interfaces must pass.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from rt_twisted.model.message import After, Draft, Message, Newest, Position, Wi
 from tests.fakes import Ears
 
 
-def soon() -> Deferred[None]:
+def a_moment() -> Deferred[None]:
     """
-    Fires when others had their turn.
+    Fire after the reactor has run what is due.
     """
     from twisted.internet import reactor
 
@@ -29,14 +29,14 @@ def soon() -> Deferred[None]:
 
 class BrokerContract:
     """
-    Subclasses give `broker`, a fixture that attaches `ears` to a fresh broker
-    and starts it, and returns it when it is ready.
+    Tests of `IBroker`. Subclasses have the fixture `broker`: it attaches the receiver to a new
+    broker, starts it, and returns it when it is ready.
     """
 
     @pytest.fixture
     def ears(self) -> Ears:
         """
-        Hears what the broker tells.
+        Records what the broker delivers.
         """
         return Ears()
 
@@ -59,7 +59,7 @@ class BrokerContract:
 
     async def test_any_bytes_and_any_name(self, broker: Any, ears: Ears) -> None:
         """
-        Nothing in them means anything to the broker.
+        No bytes in names or data have a meaning for the broker.
         """
         names = ["42", "a.b", "*", "a.*", "#", "é☃", "a b", "[a]?", "{a}", "message", "x" * 200]
         texts = [b"", b"42", b"1.5", b"\r\n", b"\xff\x00", "é☃".encode(), b"null", b"*3\r\n$1"]
@@ -73,7 +73,7 @@ class BrokerContract:
 
     async def test_positions_grow(self, broker: Any, ears: Ears) -> None:
         """
-        Over all channels, in the order of publishing, in one epoch.
+        Offsets grow over all channels, in the order of publishing, in one epoch.
         """
         for channel in "ab":
             await broker.subscribe(channel)
@@ -91,9 +91,9 @@ class BrokerContract:
         offsets = [position.offset for position in positions]
         assert offsets == sorted(set(offsets))
 
-    async def test_position_is_what_was_told(self, broker: Any, ears: Ears) -> None:
+    async def test_position_is_that_of_the_last_message(self, broker: Any, ears: Ears) -> None:
         """
-        Before the first message it is before it, afterwards not before its own.
+        `position()` is before a message until it is received, and then not before it.
         """
         heard = await broker.subscribe("a")
         before = broker.position()
@@ -106,9 +106,9 @@ class BrokerContract:
         assert broker.position().epoch == position.epoch
         assert broker.position().offset >= position.offset
 
-    async def test_it_is_heard_from_when_it_says_so(self, broker: Any, ears: Ears) -> None:
+    async def test_messages_are_received_once_subscribed(self, broker: Any, ears: Ears) -> None:
         """
-        Whatever is published once `subscribe` has fired is received.
+        Everything that is published after `subscribe` has fired is received.
         """
         for number in range(20):
             channel = f"c{number}"
@@ -118,9 +118,9 @@ class BrokerContract:
         received = await ears.until(20)
         assert [message.channel for message in received] == [f"c{n}" for n in range(20)]
 
-    async def test_saying_it_twice_is_saying_it_once(self, broker: Any, ears: Ears) -> None:
+    async def test_subscribing_twice_is_subscribing_once(self, broker: Any, ears: Ears) -> None:
         """
-        Each message comes once.
+        Each message is received once, however often its channel was subscribed to.
         """
         await gatherResults([broker.subscribe("a"), broker.subscribe("a")])
         await broker.subscribe("a")
@@ -145,7 +145,7 @@ class BrokerContract:
 
     async def test_the_same_key_is_published_once(self, broker: Any, ears: Ears) -> None:
         """
-        A publisher that sends again gets the old position, readers nothing.
+        A publisher that sends again gets the old position, subscribers get nothing.
         """
         await broker.subscribe("a")
         [first] = (await broker.publish([Draft("a", b"1", key="k")])).positions
@@ -167,7 +167,7 @@ class BrokerContract:
 
     async def test_many_at_once(self, broker: Any, ears: Ears) -> None:
         """
-        Publications that wait for each other's answers keep their order.
+        Publications that are in flight together keep their order.
         """
         await broker.subscribe("a")
         drafts = [[Draft("a", b"%d.%d" % (n, m)) for m in range(10)] for n in range(50)]
@@ -181,8 +181,7 @@ class BrokerContract:
 
 class HistoryContract:
     """
-    For brokers with `IHistory`, beside `BrokerContract`; nothing is forgotten
-    by its bounds.
+    Tests of `IHistory`, beside `BrokerContract`; the broker's bounds are not exceeded.
     """
 
     def test_provides_the_history(self, broker: Any) -> None:
@@ -193,7 +192,7 @@ class HistoryContract:
 
     async def test_it_replays(self, broker: Any, ears: Ears) -> None:
         """
-        Of the channels that are asked for, in order, what came afterwards.
+        A replay has the messages of the requested channels after the position, in order.
         """
         for channel in "abc":
             await broker.subscribe(channel)
@@ -215,7 +214,7 @@ class HistoryContract:
         assert replay.complete
         assert replay.messages == ()
 
-    async def test_it_says_what_it_cannot_know(self, broker: Any, ears: Ears) -> None:
+    async def test_unknown_positions_are_gaps(self, broker: Any, ears: Ears) -> None:
         """
         Another log's position, and one that was never given, are gaps.
         """
@@ -233,7 +232,7 @@ class HistoryContract:
 
     async def test_a_position_of_its_own_is_complete(self, broker: Any, ears: Ears) -> None:
         """
-        Also where nothing has come since, or before.
+        A replay after a known position is complete, even if nothing was published since, or ever.
         """
         start = await broker.subscribe("a")
         replay = await broker.after(["a"], After(start))
@@ -251,18 +250,18 @@ class HistoryContract:
 
 class SharedLogContract:
     """
-    For brokers that carry one log between nodes. Subclasses give `broker` and
-    `ears`, and `other` and `other_ears`: a second node on the same server.
+    Tests of brokers that share one log between nodes. Subclasses also have the fixture `other`: a
+    second node on the same server.
     """
 
     @pytest.fixture
     def other_ears(self) -> Ears:
         """
-        Hears what the other node's broker tells.
+        Records what the other node's broker delivers.
         """
         return Ears()
 
-    async def test_both_nodes_hear_the_same(
+    async def test_both_nodes_receive_the_same(
         self, broker: Any, ears: Ears, other: Any, other_ears: Ears
     ) -> None:
         """
@@ -277,11 +276,11 @@ class SharedLogContract:
 
         assert await ears.until(200) == await other_ears.until(200)
 
-    async def test_a_node_replays_what_it_never_saw(
+    async def test_a_node_replays_what_it_never_received(
         self, broker: Any, ears: Ears, other: Any, other_ears: Ears
     ) -> None:
         """
-        A reader comes back to the other node and misses nothing.
+        A subscriber resumes at the other node and misses nothing.
         """
         await broker.subscribe("a")
         positions = (await broker.publish([Draft("a", b"%d" % n) for n in range(10)])).positions
@@ -292,19 +291,19 @@ class SharedLogContract:
 
         # A node that is behind when it subscribes hears the end of it later.
         while log[-1] not in [*replay.messages, *other_ears.messages]:
-            await soon()
+            await a_moment()
         heard = other_ears.messages
         later = [one for one in heard if one.position.offset > replay.position.offset]
         assert replay.complete
         assert [*replay.messages, *later] == log[5:]
         assert heard == log[len(log) - len(heard) :]
 
-    async def test_who_is_ahead_is_not_told_twice(
+    async def test_nothing_is_received_twice_after_a_replay(
         self, broker: Any, ears: Ears, other: Any, other_ears: Ears
     ) -> None:
         """
-        A position from one node is never ahead of the other's replay, and what
-        the other receives after its answer comes after it.
+        A position from one node is never ahead of the other's replay, and what the other receives
+        after its answer comes after it.
         """
         await gatherResults([node.subscribe("a") for node in (broker, other)])
         for n in range(50):
@@ -320,7 +319,7 @@ class SharedLogContract:
         self, broker: Any, ears: Ears, other: Any, other_ears: Ears
     ) -> None:
         """
-        A publisher that tries again elsewhere doubles nothing.
+        A publisher that repeats a message at another node duplicates nothing.
         """
         await broker.subscribe("a")
         [first] = (await broker.publish([Draft("a", b"1", key="k")])).positions

@@ -1,5 +1,5 @@
 """
-AMQP as bytes: fields, contents, frames, names and URLs; and who waits for an answer. No server.
+The AMQP codec without a server (fields, contents, frames, names), and the publisher.
 """
 
 from __future__ import annotations
@@ -103,7 +103,7 @@ TABLES = st.dictionaries(
 
 def test_every_type_of_field_is_read() -> None:
     """
-    With its sign, its size and its place.
+    Each type is read with its sign and size.
     """
     assert read_table(len(BYTES).to_bytes(4, "big") + BYTES) == VALUES
 
@@ -111,7 +111,7 @@ def test_every_type_of_field_is_read() -> None:
 @given(TABLES)
 def test_tables_come_back_as_they_were_written(table: dict[str, Any]) -> None:
     """
-    However they nest.
+    A table is read as it was written, however it nests.
     """
     assert read_table(write_table(table)) == table
 
@@ -119,18 +119,18 @@ def test_tables_come_back_as_they_were_written(table: dict[str, Any]) -> None:
 @given(
     st.binary(max_size=100) | TABLES.map(write_table), st.integers(0, 100), st.binary(max_size=3)
 )
-def test_no_bytes_do_more_than_be_malformed(data: bytes, at: int, other: bytes) -> None:
+def test_any_bytes_raise_malformed_table_at_most(data: bytes, at: int, other: bytes) -> None:
     """
-    Cut, changed, or never a table.
+    Input that is cut, changed, or never was a table raises nothing else.
     """
     data = data[:at] + other + data[at + len(other) :]
     with suppress(MalformedTable):
         read_table(data)
 
 
-def test_tables_within_tables_have_a_bound() -> None:
+def test_nested_tables_are_bounded() -> None:
     """
-    A message cannot take the stack.
+    A message cannot exhaust the stack.
     """
     table: dict[str, Any] = {}
     for _ in range(MAX_DEPTH + 1):
@@ -142,7 +142,7 @@ def test_tables_within_tables_have_a_bound() -> None:
 
 def test_the_fields_of_a_method() -> None:
     """
-    Bits share an octet until something else comes.
+    Adjacent bits share an octet.
     """
     types = "short shortstr bit bit bit shortstr bit table longstr longstr timestamp octet".split()
     values = (1, "é", True, False, True, "x", True, {"a": 1}, "text", b"\xff", 7, 9)
@@ -159,7 +159,7 @@ def test_the_fields_of_a_method() -> None:
 
 class Line:
     """
-    A connection that is logged in, and whose other side is the test.
+    A connection that is logged in; the test is the server.
     """
 
     def __init__(self) -> None:
@@ -168,9 +168,9 @@ class Line:
         self.client.MAX_LENGTH = 4096
         self.client.greeted = True
         self.transport = StringTransport()
-        self.heard: list[Delivery] = []
+        self.deliveries: list[Delivery] = []
         self.ended: list[AmqpConnectionClosed] = []
-        self.client.consumers["c"] = self.heard.append
+        self.client.consumers["c"] = self.deliveries.append
         self.client.on_lost = self.ended.append
         self.client.makeConnection(self.transport)
 
@@ -198,7 +198,7 @@ def frame(kind: int, payload: bytes, channel: int = 1) -> bytes:
 
 def deliver(tag: int, channel: int = 1) -> bytes:
     """
-    The method `basic.deliver`.
+    Return the method `basic.deliver`.
     """
     payload = b"\0\x3c\0\x3c\1c" + tag.to_bytes(8, "big") + b"\0\2ex\3key"
     return frame(1, payload, channel)
@@ -206,7 +206,7 @@ def deliver(tag: int, channel: int = 1) -> bytes:
 
 def header(size: int, flags: int = 0, fields: bytes = b"", channel: int = 1) -> bytes:
     """
-    A content header.
+    Return a content header.
     """
     payload = b"\0\x3c\0\0" + size.to_bytes(8, "big") + flags.to_bytes(2, "big") + fields
     return frame(2, payload, channel)
@@ -230,13 +230,13 @@ STREAM = (
 @pytest.mark.parametrize("size", [1, 2, 7, 50, 1000])
 def test_frames_however_they_are_cut(size: int) -> None:
     """
-    Contents are put together by channel.
+    Contents are assembled by channel, however the stream is split.
     """
     line = Line()
     for first in range(0, len(STREAM), size):
         line.client.dataReceived(STREAM[first : first + size])
 
-    found = [(d.tag, d.exchange, d.key, d.type, d.body) for d in line.heard]
+    found = [(d.tag, d.exchange, d.key, d.type, d.body) for d in line.deliveries]
     assert found == [
         (1, "ex", "key", "", b""),
         (2, "ex", "key", "type", b"a\xce\0bc"),
@@ -271,15 +271,15 @@ def test_what_is_not_amqp_ends_the_connection(data: bytes) -> None:
     assert "not AMQP" in line.ended[0].reason
 
 
-def test_headers_that_are_malformed_are_none() -> None:
+def test_malformed_headers_are_empty() -> None:
     """
     The message itself arrives.
     """
     line = Line()
     line.client.dataReceived(deliver(1) + header(1, 1 << 13, b"\0\0\0\3\1a?") + frame(3, b"x"))
 
-    assert line.heard[0].body == b"x"
-    assert line.heard[0].headers() == {}
+    assert line.deliveries[0].body == b"x"
+    assert line.deliveries[0].headers() == {}
     line.close()
 
 
@@ -294,13 +294,13 @@ def test_a_body_beyond_all_bounds_is_not_kept() -> None:
         line.client.dataReceived(piece)
     line.client.dataReceived(frame(3, b"x" * (MAX_BODY % 4000 + 1)) + deliver(2) + header(0))
 
-    assert [delivery.body for delivery in line.heard] == [None, b""]
+    assert [delivery.body for delivery in line.deliveries] == [None, b""]
     line.close()
 
 
-def test_what_we_publish_is_cut_into_frames() -> None:
+def test_publishing_splits_bodies_into_frames() -> None:
     """
-    Of the size that was agreed on, head and end included; a peer reads it back.
+    Frames have the negotiated size, head and end included; a peer reads them back.
     """
     line, peer = Line(), Line()
     line.transport.clear()
@@ -312,7 +312,7 @@ def test_what_we_publish_is_cut_into_frames() -> None:
     method = frame(1, b"\0\x3c\0\x28\0\0\2ex\3key\0")
     assert sent.startswith(method)
     peer.client.dataReceived(deliver(1) + sent[len(method) :])
-    [found] = peer.heard
+    [found] = peer.deliveries
     assert (found.body, found.type, found.message_id) == (body, "type", "key")
     assert (found.correlation_id, found.headers()) == ("corr", {"a": -1})
     line.close()
@@ -321,7 +321,7 @@ def test_what_we_publish_is_cut_into_frames() -> None:
 
 def test_text_in_txamqps_own_content_is_utf_8() -> None:
     """
-    Its size is counted in bytes.
+    The size of text is counted in bytes.
     """
     from txamqp.content import Content
 
@@ -337,7 +337,7 @@ def test_text_in_txamqps_own_content_is_utf_8() -> None:
 
 def test_silence_ends_the_connection() -> None:
     """
-    After two intervals; until then we say that we live.
+    A silent peer is disconnected after two intervals; until then the client sends heartbeats.
     """
     line = Line()
     line.transport.clear()
@@ -360,7 +360,7 @@ def test_silence_ends_the_connection() -> None:
 @given(st.lists(st.sampled_from(["*", "#", "~*", "~~#", "a", "~", "", "*a"]), min_size=1))
 def test_names_are_never_patterns(type: ExchangeType, words: list[str]) -> None:
     """
-    Every name has a key of its own, which binds it alone, and comes back.
+    Every name has a key of its own, which binds only it, and is converted back.
     """
     name = ".".join(words)
     routing = Routing(Topology(type=type))
@@ -373,9 +373,9 @@ def test_names_are_never_patterns(type: ExchangeType, words: list[str]) -> None:
         assert not {"*", "#"} & set(binding.key.split("."))
 
 
-def test_a_name_that_no_key_can_hold() -> None:
+def test_a_name_that_is_too_long_has_no_binding() -> None:
     """
-    Nothing can be published there, so there is nothing to bind.
+    Nothing can be published to such a channel, so there is nothing to bind.
     """
     routing = Routing(Topology())
 
@@ -395,7 +395,7 @@ def test_servers_have_names_for_the_log() -> None:
 
 def test_specifications(tmp_path: Path) -> None:
     """
-    One's own is taken if it is of this version and has what RabbitMQ has.
+    A file of the user's is used if it has this version and RabbitMQ's extensions.
     """
     import rt_twisted.brokers.amqp as package
 
@@ -403,7 +403,7 @@ def test_specifications(tmp_path: Path) -> None:
     own = tmp_path / "own.xml"
     own.write_text(ours)
     assert load_specification(str(own)).minor == 9
-    # cyclone-sse's own was of 0-8: what is there now is used instead.
+    # cyclone-sse had a file of 0-8: the one of the package is used instead.
     own.write_text('<amqp major="8" minor="0"/>')
     assert load_specification(str(own)).minor == 9
     for text, words in (
@@ -418,9 +418,9 @@ def test_specifications(tmp_path: Path) -> None:
         load_specification(str(tmp_path / "none.xml"))
 
 
-class Taking:
+class AcceptingConnection:
     """
-    A connection whose server takes all that is published.
+    A connection whose server accepts everything.
     """
 
     blocked = ""
@@ -433,42 +433,42 @@ class Taking:
         return len(body)
 
 
-@pytest.mark.parametrize("log_is_there", [False, True])
-def test_a_message_that_does_not_come_back(log_is_there: bool) -> None:
+@pytest.mark.parametrize("has_stream", [False, True])
+def test_a_message_that_is_not_delivered_here(has_stream: bool) -> None:
     """
-    Without a stream the server's word is enough, after a moment; with one its place is
-    not known before it has come, so there is time for a log that is long.
+    Without a stream the server's confirm is enough after DELIVERY_TIMEOUT. With one the position
+    is unknown before the delivery, which has the whole CONFIRM_TIMEOUT.
     """
-    clock, topology, client = Clock(), Topology(type=ExchangeType.TOPIC), Taking()
-    late = None if log_is_there else lambda: Position("e", 7)
-    outbox = AmqpPublisher(clock, topology, Routing(topology), "token", late)
-    outbox.open(client)  # type: ignore[arg-type]  # what it needs of one
-    published = outbox.publish([Draft("a", b"1")], lambda _: True)
-    said: list[Any] = []
-    published.addBoth(said.append)
+    clock, topology, client = Clock(), Topology(type=ExchangeType.TOPIC), AcceptingConnection()
+    fallback = None if has_stream else lambda: Position("e", 7)
+    publisher = AmqpPublisher(clock, topology, Routing(topology), "token", fallback)
+    publisher.open(client)  # type: ignore[arg-type]  # the part that the publisher uses
+    published = publisher.publish([Draft("a", b"1")], lambda _: True)
+    results: list[Any] = []
+    published.addBoth(results.append)
     client.on_confirm(1, False, True)  # type: ignore[attr-defined]  # `open` sets it
     times = []
-    while not said:
+    while not results:
         clock.advance(1)
-        outbox.check_timeouts()
+        publisher.check_timeouts()
         times.append(clock.seconds())
 
-    if log_is_there:
-        assert said[0].check(Unavailable)
+    if has_stream:
+        assert results[0].check(Unavailable)
         assert times[-1] == 10
     else:
-        assert said == [PublishResult((Position("e", 7),))]
+        assert results == [PublishResult((Position("e", 7),))]
         assert times[-1] == 2
 
 
-def rejected(outbox: AmqpPublisher, *drafts: Draft) -> int:
+def rejected(publisher: AmqpPublisher, *drafts: Draft) -> int:
     """
-    The status with which *drafts* are refused for good.
+    Publish *drafts*; returns the status with which they are rejected for good.
     """
-    said: list[Any] = []
-    outbox.publish(drafts, lambda _: False).addErrback(said.append)
-    assert said[0].check(HttpError), said
-    return int(said[0].value.status)
+    results: list[Any] = []
+    publisher.publish(drafts, lambda _: False).addErrback(results.append)
+    assert results[0].check(HttpError), results
+    return int(results[0].value.status)
 
 
 @pytest.mark.parametrize(
@@ -480,53 +480,53 @@ def rejected(outbox: AmqpPublisher, *drafts: Draft) -> int:
         (ExchangeType.TOPIC, "*." * 127 + "a"),
     ],
 )
-def test_a_name_that_amqp_cannot_carry_is_refused_for_good(type: ExchangeType, name: str) -> None:
+def test_a_name_that_amqp_cannot_carry_is_rejected_for_good(type: ExchangeType, name: str) -> None:
     """
-    255 bytes of UTF-8, those that a topic exchange adds included: 400, and nothing
+    The limit is 255 bytes of UTF-8, those that a topic exchange adds included: 400, and nothing
     of the same request is sent.
     """
-    topology, client = Topology(type=type), Taking()
-    outbox = AmqpPublisher(Clock(), topology, Routing(topology), "token", None)
-    outbox.open(client)  # type: ignore[arg-type]  # what it needs of one
+    topology, client = Topology(type=type), AcceptingConnection()
+    publisher = AmqpPublisher(Clock(), topology, Routing(topology), "token", None)
+    publisher.open(client)  # type: ignore[arg-type]  # the part that the publisher uses
 
-    assert rejected(outbox, Draft("a", b"1"), Draft(name, b"2"), Draft("b", b"3")) == 400
+    assert rejected(publisher, Draft("a", b"1"), Draft(name, b"2"), Draft("b", b"3")) == 400
     with pytest.raises(HttpError, match="up to 255 bytes"):
-        outbox.check_channel(name)
-    outbox.check_channel("a" * 255)
+        publisher.check_channel(name)
+    publisher.check_channel("a" * 255)
     assert client.published == 0
 
 
 @pytest.mark.parametrize("word", ["max size", "configured max size"])
-def test_the_server_says_how_large_a_message_may_be(word: str) -> None:
+def test_the_size_limit_of_the_server_is_learned(word: str) -> None:
     """
-    RabbitMQ closes the channel over a message that is too large: it is refused
-    for good, as is the next one, which is not sent.
+    RabbitMQ closes the channel over a message that is too large: it is rejected for good, as is
+    the next one, which is not sent.
     """
-    topology, client = Topology(), Taking()
-    outbox = AmqpPublisher(Clock(), topology, Routing(topology), "token", None)
-    outbox.open(client)  # type: ignore[arg-type]  # what it needs of one
-    said: list[Any] = []
+    topology, client = Topology(), AcceptingConnection()
+    publisher = AmqpPublisher(Clock(), topology, Routing(topology), "token", None)
+    publisher.open(client)  # type: ignore[arg-type]  # the part that the publisher uses
+    results: list[Any] = []
     for size in (101, 100):
-        outbox.publish([Draft("a", b"x" * size)], lambda _: False).addErrback(said.append)
+        publisher.publish([Draft("a", b"x" * size)], lambda _: False).addErrback(results.append)
 
-    outbox.close(f"PRECONDITION_FAILED - message size 101 is larger than {word} 100")
-    outbox.open(client)  # type: ignore[arg-type]  # as above
+    publisher.close(f"PRECONDITION_FAILED - message size 101 is larger than {word} 100")
+    publisher.open(client)  # type: ignore[arg-type]  # as above
 
-    assert said[0].check(HttpError)
-    assert said[0].value.status == 413
-    assert said[1].check(Unavailable)
-    assert rejected(outbox, Draft("a", b"x" * 101)) == 413
+    assert results[0].check(HttpError)
+    assert results[0].value.status == 413
+    assert results[1].check(Unavailable)
+    assert rejected(publisher, Draft("a", b"x" * 101)) == 413
     assert client.published == 2
-    outbox.publish([Draft("a", b"x" * 100)], lambda _: False)
+    publisher.publish([Draft("a", b"x" * 100)], lambda _: False)
     assert client.published == 3
 
 
-def test_a_message_that_no_node_would_take_is_not_sent() -> None:
+def test_a_message_that_no_node_would_accept_is_not_sent() -> None:
     """
-    Consumers here drop what is over `MAX_BODY`: its publisher gets 413.
+    Consumers drop bodies over `MAX_BODY`: the publisher gets 413.
     """
     topology = Topology()
-    outbox = AmqpPublisher(Clock(), topology, Routing(topology), "token", None)
-    outbox.open(Taking())  # type: ignore[arg-type]  # what it needs of one
+    publisher = AmqpPublisher(Clock(), topology, Routing(topology), "token", None)
+    publisher.open(AcceptingConnection())  # type: ignore[arg-type]  # the part that the publisher uses
 
-    assert rejected(outbox, Draft("a", bytes(MAX_BODY + 1))) == 413
+    assert rejected(publisher, Draft("a", bytes(MAX_BODY + 1))) == 413

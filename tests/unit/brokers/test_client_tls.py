@@ -1,5 +1,5 @@
 """
-The files of TLS to a broker.
+Certificate files for TLS to a broker.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from tests.defaults import make_retention
 from tests.pems import Authority
 
 
-def test_what_is_wrong_with_a_file(tmp_path: Path) -> None:
+def test_files_that_cannot_be_used(tmp_path: Path) -> None:
     """
-    One sentence that begins with the path of the file that is to be mended.
+    The error is one sentence that begins with the path of the wrong file.
     """
     authority = Authority(tmp_path)
     mine, my_key = authority.pair("mine", "mine")
@@ -56,7 +56,7 @@ def test_what_is_wrong_with_a_file(tmp_path: Path) -> None:
 
 def test_files_are_read_for_each_connection(tmp_path: Path) -> None:
     """
-    A file that is gone fails the connection, not the daemon.
+    A file that is deleted fails the connection, not the daemon.
     """
     authority = Authority(tmp_path)
     endpoint = TlsEndpoint(MemoryReactorClock(), "localhost", 1, ClientTls(authority.file), 5.0)
@@ -70,7 +70,7 @@ def test_files_are_read_for_each_connection(tmp_path: Path) -> None:
 
 def options(**given: str) -> dict[str, Any]:
     """
-    All settings, with those that are *given*.
+    Return all settings, with those that are *given*.
     """
     values: dict[str, Any] = {}
     for name, setting in SETTINGS.items():
@@ -113,11 +113,11 @@ def build(name: str, reactor: Any, settings: dict[str, Any], folder: str) -> Non
         ({"redis_url": "rediss://h", "redis_ca": "none"}, "redis-ca", "No such file"),
     ],
 )
-def test_settings_that_cannot_be(
+def test_wrong_settings(
     given: dict[str, str], name: str, words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """
-    The daemon does not start, and names the setting.
+    The daemon does not start, and the error names the setting.
     """
     monkeypatch.chdir(tmp_path)
     if words in ("certificates need", "needs rediss") and name.endswith("cert"):

@@ -1,5 +1,5 @@
 """
-What the log says of another kind of server at a broker's port.
+Explanations for another kind of server at a broker's port.
 """
 
 from __future__ import annotations
@@ -37,14 +37,14 @@ FOREIGN = [
 
 def amqp_client() -> tuple[Clock, AmqpConnection, list[Any]]:
     """
-    A connection that waits for the login, and what becomes of it.
+    Return a connection that waits for the login, and a list for its outcome.
     """
     clock = Clock()
     client = AmqpConnection(load_specification(), clock, "name", "/", 10)
     client.makeConnection(StringTransport())
-    said: list[Any] = []
-    Deferred.fromCoroutine(client.login("guest", "guest")).addErrback(said.append)
-    return clock, client, said
+    results: list[Any] = []
+    Deferred.fromCoroutine(client.login("guest", "guest")).addErrback(results.append)
+    return clock, client, results
 
 
 @pytest.mark.parametrize("piece", [1, 100])
@@ -54,30 +54,30 @@ def test_another_server_at_the_port_of_amqp(data: bytes, words: str, piece: int)
     The login fails when the peer closes the connection; the error names the protocol that the peer
     speaks.
     """
-    _, client, said = amqp_client()
+    _, client, results = amqp_client()
     for at in range(0, len(data), piece):
         client.dataReceived(data[at : at + piece])
     client.connectionLost(Failure(ConnectionDone()))
 
-    assert said[0].check(AmqpConnectionClosed)
-    assert words in said[0].value.reason
+    assert results[0].check(AmqpConnectionClosed)
+    assert words in results[0].value.reason
 
 
-def test_a_server_that_says_nothing() -> None:
+def test_a_silent_server() -> None:
     """
-    The login does not wait for long, whether the peer stays or hangs up.
+    The login does not wait for long, whether the peer stays or closes the connection.
     """
-    clock, client, said = amqp_client()
+    clock, client, results = amqp_client()
     transport: Any = client.transport
     clock.advance(SILENCE - 0.1)
     assert not transport.disconnecting
     clock.advance(0.2)
     client.connectionLost(Failure(ConnectionDone()))
-    assert "silent for 3 seconds" in said[0].value.reason
+    assert "silent for 3 seconds" in results[0].value.reason
 
-    _, client, said = amqp_client()
+    _, client, results = amqp_client()
     client.connectionLost(Failure(ConnectionDone()))
-    assert "it has not answered: is this its port, and without TLS?" in said[0].value.reason
+    assert "it has not answered: is this its port, and without TLS?" in results[0].value.reason
 
 
 @pytest.mark.parametrize(("data", "words"), FOREIGN)
@@ -88,13 +88,13 @@ def test_another_server_at_the_port_of_redis(data: bytes, words: str) -> None:
     """
     link = CommandConnection(5)
     link.makeConnection(StringTransport())
-    said: list[Any] = []
-    Deferred.fromCoroutine(link.login(RedisServer())).addErrback(said.append)
+    results: list[Any] = []
+    Deferred.fromCoroutine(link.login(RedisServer())).addErrback(results.append)
     link.dataReceived(data)
     link.connectionLost(Failure(ConnectionDone()))
 
-    assert said[0].check(RedisUnavailable)
-    assert words in str(said[0].value)
+    assert results[0].check(RedisUnavailable)
+    assert words in str(results[0].value)
 
 
 @pytest.mark.parametrize(
@@ -108,16 +108,16 @@ def test_another_server_at_the_port_of_redis(data: bytes, words: str) -> None:
         ("something new", "TLS failed: something new"),
     ],
 )
-def test_what_openssl_says(reason: str, words: str) -> None:
+def test_errors_of_openssl(reason: str, words: str) -> None:
     """
-    In words, with OpenSSL's own behind them.
+    The error is explained, followed by OpenSSL's own text.
     """
     assert words in explain(Error([("SSL routines", "", reason)]), "", True, False)
 
 
-def test_an_end_after_an_answer_is_no_matter_of_protocols() -> None:
+def test_a_connection_that_ends_after_an_answer() -> None:
     """
-    The reason stays as it is; without an answer it has a question behind it.
+    The reason is unchanged; without an answer a question about the protocol follows it.
     """
     lost = ConnectionDone("x")
     assert explain(lost, "gone", False, True) == "gone"

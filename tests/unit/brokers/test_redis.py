@@ -1,6 +1,6 @@
 """
-What of the redis broker needs no redis: URLs, how messages look, and what they
-say of those that are missing.
+The parts of the redis broker that need no server: URLs, the format of messages, gaps, and the
+publisher.
 """
 
 from __future__ import annotations
@@ -48,9 +48,9 @@ from rt_twisted.model.message import Draft, Message, Position
         ("sentinels://:p@a/m/4", RedisServer((("a", 26379),), "", "m", "", "p", 4, True)),
     ],
 )
-def test_where_redis_is(url: str, server: RedisServer) -> None:
+def test_urls(url: str, server: RedisServer) -> None:
     """
-    Each way of writing it means one thing.
+    Each form of the address has one meaning.
     """
     assert RedisServer.parse(url) == server
 
@@ -70,9 +70,9 @@ def test_where_redis_is(url: str, server: RedisServer) -> None:
         ("sentinel://h", "must be followed by the master's name"),
     ],
 )
-def test_where_it_cannot_be(url: str, reason: str) -> None:
+def test_wrong_urls(url: str, reason: str) -> None:
     """
-    One sentence, without the password.
+    The error is one sentence, without the password.
     """
     with pytest.raises(ValueError, match=reason) as raised:
         RedisServer.parse(url)
@@ -80,7 +80,7 @@ def test_where_it_cannot_be(url: str, reason: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("said", "reason"),
+    ("results", "reason"),
     [
         (
             "OOM command not allowed. script: DIGEST, on @user_script:14.",
@@ -97,18 +97,18 @@ def test_where_it_cannot_be(url: str, reason: str) -> None:
         ("NOPERM this user has no permissions", "NOPERM this user has no permissions"),
     ],
 )
-def test_what_redis_says_without_our_places(said: str, reason: str) -> None:
+def test_errors_of_redis_without_script_places(results: str, reason: str) -> None:
     """
-    Of redis 7, 8, and 6, and what is not of a script.
+    Errors of scripts in redis 6, 7 and 8, and other errors.
     """
     from rt_twisted.brokers.redis.connections import reason_of
 
-    assert reason_of(Exception(said.replace("DIGEST", "0123456789" * 4))) == reason
+    assert reason_of(Exception(results.replace("DIGEST", "0123456789" * 4))) == reason
 
 
 def test_passwords_are_not_shown() -> None:
     """
-    Neither in logs nor in tracebacks.
+    A password appears neither in logs nor in tracebacks.
     """
     server = RedisServer.parse("sentinel://u:secret@a,[::1]:5/m")
 
@@ -120,9 +120,9 @@ def entry(offset: int, prev: int, channel: str = "a") -> Entry:
     return Entry(Message(channel, b"", Position("e", offset)), prev, 0)
 
 
-def test_what_comes_live() -> None:
+def test_live_messages() -> None:
     """
-    Any data, any event.
+    Any data and any event type is parsed.
     """
     data = b"a\nb \xff"
     assert read_live("a", b"e 7 5 2 my event\n" + data) == Entry(
@@ -146,12 +146,12 @@ def test_others_may_publish_anything(payload: bytes) -> None:
 
 def test_what_is_too_old_is_left_out() -> None:
     """
-    Whichever way round the rows are.
+    Entries that are too old are left out, in whichever order the rows are.
     """
     rows = [[b"7-0", [b"5 2000 0 0 ", b"x"]], [b"5-0", [b"0 1000 0 2 ev", b"y"]]]
-    trail = read_slice("a", "e", 3, 1500, b"7", rows)
+    part = read_slice("a", "e", 3, 1500, b"7", rows)
 
-    assert [one.offset for one in trail.entries] == [7]
+    assert [one.offset for one in part.entries] == [7]
     both = read_slice("a", "e", 3, 0, None, rows)
     assert [(one.offset, one.prev, one.time) for one in both.entries] == [
         (5, 0, 1000.0),
@@ -162,7 +162,7 @@ def test_what_is_too_old_is_left_out() -> None:
 
 
 @pytest.mark.parametrize(
-    ("trail", "offset", "holes"),
+    ("part", "offset", "gaps"),
     [
         (ChannelSlice([], 0, 0), 0, []),  # nothing ever
         (ChannelSlice([], 0, 9), 9, []),  # nothing that is young enough
@@ -177,20 +177,18 @@ def test_what_is_too_old_is_left_out() -> None:
         (ChannelSlice([entry(5, 3)], 8, 0), 3, [(5, 8)]),  # the last one was
     ],
 )
-def test_what_is_missing_is_seen(
-    trail: ChannelSlice, offset: int, holes: list[tuple[int, int]]
-) -> None:
+def test_gaps_are_found(part: ChannelSlice, offset: int, gaps: list[tuple[int, int]]) -> None:
     """
-    By each entry's word of the one before.
+    Each entry names the one before it, so that a missing message is found.
     """
-    assert find_gaps(trail, offset) == holes
+    assert find_gaps(part, offset) == gaps
 
 
 @given(st.data())
-def test_past_and_present_are_one(data: st.DataObject) -> None:
+def test_stored_and_live_entries_are_merged(data: st.DataObject) -> None:
     """
-    However they overlap: all that is known, once, in order; a hole for what is
-    known to neither, behind what was before it.
+    However they overlap: all known entries, once, in order; a gap for each message that neither
+    has, behind the entries before it.
     """
     names = data.draw(st.lists(st.sampled_from("ab"), max_size=30))
     last = {"a": 0, "b": 0}
@@ -203,16 +201,16 @@ def test_past_and_present_are_one(data: st.DataObject) -> None:
     asked = data.draw(st.integers(listened, len(log)))
     gone = data.draw(st.sets(st.sampled_from(range(1, len(log) + 1)))) if log else set()
     live = [one for one in log if one.offset > listened]
-    trails = {}
+    slices = {}
     for name in "ab":
         mine = [one for one in log[:asked] if one.message.channel == name]
         kept = [one for one in mine if one.offset > head and one.offset not in gone]
-        trails[name] = ChannelSlice(kept, mine[-1].offset if mine else 0, 0)
+        slices[name] = ChannelSlice(kept, mine[-1].offset if mine else 0, 0)
 
-    merged, holes = merge(live, trails, Position("e", head))
+    merged, gaps = merge(live, slices, Position("e", head))
 
     known = {one.offset for one in live} | {
-        one.offset for trail in trails.values() for one in trail.entries
+        one.offset for part in slices.values() for one in part.entries
     }
     assert [one.offset for one in merged] == sorted(known)
     lost = [one for one in log[head:] if one.offset not in known]
@@ -221,14 +219,14 @@ def test_past_and_present_are_one(data: st.DataObject) -> None:
         following = [each.offset for each in log if each.message.channel == name
                      and each.offset in known and each.offset > one.offset]  # fmt: skip
         end = min(following, default=len(log) + 1)
-        assert any(one.offset <= hole < end for hole, where in holes if where == name)
-    assert {hole for hole, _ in holes} <= {one.offset for one in lost}
+        assert any(one.offset <= gap < end for gap, where in gaps if where == name)
+    assert {gap for gap, _ in gaps} <= {one.offset for one in lost}
 
 
-def test_a_message_that_redis_never_takes_is_refused_for_good() -> None:
+def test_a_message_that_is_too_large_for_redis_is_rejected_for_good() -> None:
     """
-    Redis closes the connection over a message that is larger than its
-    `proto-max-bulk-len`: 413, and the next one is not sent.
+    Redis closes the connection over a message that is larger than its `proto-max-bulk-len`: 413,
+    and the next one is not sent.
     """
     clock = Clock()
     calls: list[Deferred[Any]] = []
@@ -237,23 +235,23 @@ def test_a_message_that_redis_never_takes_is_refused_for_good() -> None:
         calls.append(Deferred())
         return calls[-1]
 
-    outbox = RedisPublisher(clock, call, lambda: (1, 2, 3), lambda _: None, 0)
-    outbox.open()
-    said: list[Any] = []
-    outbox.publish([Draft("a", b"1"), Draft("a", b"x" * 100)]).addErrback(said.append)
+    publisher = RedisPublisher(clock, call, lambda: (1, 2, 3), lambda _: None, 0)
+    publisher.open()
+    results: list[Any] = []
+    publisher.publish([Draft("a", b"1"), Draft("a", b"x" * 100)]).addErrback(results.append)
     clock.advance(0)
     calls[0].errback(ResponseError("ERR Protocol error: invalid bulk length"))
-    outbox.publish([Draft("a", b"1"), Draft("a", b"x" * 101)]).addErrback(said.append)
+    publisher.publish([Draft("a", b"1"), Draft("a", b"x" * 101)]).addErrback(results.append)
 
-    assert [failure.value.status for failure in said] == [413, 413]
-    outbox.publish([Draft("a", b"x" * 99)])
+    assert [failure.value.status for failure in results] == [413, 413]
+    publisher.publish([Draft("a", b"x" * 99)])
     clock.advance(0)
     assert len(calls) == 2
 
 
-def test_other_errors_of_redis_may_pass() -> None:
+def test_other_errors_of_redis_are_temporary() -> None:
     """
-    They are 503, and nothing is known about sizes.
+    Other errors are 503, and do not lower the size limit.
     """
     clock = Clock()
     calls: list[Deferred[Any]] = []
@@ -262,14 +260,14 @@ def test_other_errors_of_redis_may_pass() -> None:
         calls.append(Deferred())
         return calls[-1]
 
-    outbox = RedisPublisher(clock, call, lambda: (1, 2, 3), lambda _: None, 0)
-    outbox.open()
-    said: list[Any] = []
-    outbox.publish([Draft("a", b"1")]).addErrback(said.append)
+    publisher = RedisPublisher(clock, call, lambda: (1, 2, 3), lambda _: None, 0)
+    publisher.open()
+    results: list[Any] = []
+    publisher.publish([Draft("a", b"1")]).addErrback(results.append)
     clock.advance(0)
     calls[0].errback(ResponseError("OOM command not allowed"))
 
-    assert said[0].check(Unavailable)
-    outbox.publish([Draft("a", b"1")])
+    assert results[0].check(Unavailable)
+    publisher.publish([Draft("a", b"1")])
     clock.advance(0)
     assert len(calls) == 2
