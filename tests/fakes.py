@@ -17,9 +17,9 @@ from rt_twisted.model.message import NOWHERE, Message, Position, Replay
 
 
 @implementer(IReceiver)
-class Ears:
+class RecordingReceiver:
     """
-    Hears what a broker tells; holds it to the order it promises.
+    Records what a broker delivers, and checks the order that brokers promise.
     """
 
     def __init__(self) -> None:

@@ -14,7 +14,7 @@ from zope.interface.verify import verifyObject
 
 from rt_twisted.brokers.interfaces import IBroker, IHistory
 from rt_twisted.model.message import After, Draft, Message, Newest, Position, Within
-from tests.fakes import Ears
+from tests.fakes import RecordingReceiver
 
 
 def a_moment() -> Deferred[None]:
@@ -34,11 +34,11 @@ class BrokerContract:
     """
 
     @pytest.fixture
-    def ears(self) -> Ears:
+    def receiver(self) -> RecordingReceiver:
         """
         Records what the broker delivers.
         """
-        return Ears()
+        return RecordingReceiver()
 
     def test_provides_the_interface(self, broker: Any) -> None:
         """
@@ -46,7 +46,9 @@ class BrokerContract:
         """
         assert verifyObject(IBroker, broker)
 
-    async def test_messages_come_back_as_published(self, broker: Any, ears: Ears) -> None:
+    async def test_messages_come_back_as_published(
+        self, broker: Any, receiver: RecordingReceiver
+    ) -> None:
         """
         Channel, bytes and event type are those of the draft.
         """
@@ -55,9 +57,9 @@ class BrokerContract:
 
         [position] = (await broker.publish([Draft("news", data, "comment")])).positions
 
-        assert await ears.until(1) == [Message("news", data, position, "comment")]
+        assert await receiver.until(1) == [Message("news", data, position, "comment")]
 
-    async def test_any_bytes_and_any_name(self, broker: Any, ears: Ears) -> None:
+    async def test_any_bytes_and_any_name(self, broker: Any, receiver: RecordingReceiver) -> None:
         """
         No bytes in names or data have a meaning for the broker.
         """
@@ -68,10 +70,10 @@ class BrokerContract:
         for name in names:
             await broker.publish([Draft(name, data) for data in texts])
 
-        received = await ears.until(len(names) * len(texts))
+        received = await receiver.until(len(names) * len(texts))
         assert [(m.channel, m.data) for m in received] == [(n, t) for n in names for t in texts]
 
-    async def test_positions_grow(self, broker: Any, ears: Ears) -> None:
+    async def test_positions_grow(self, broker: Any, receiver: RecordingReceiver) -> None:
         """
         Offsets grow over all channels, in the order of publishing, in one epoch.
         """
@@ -84,14 +86,16 @@ class BrokerContract:
         second = (await broker.publish([Draft("b", b"4")])).positions
 
         positions = first + second
-        received = await ears.until(4)
+        received = await receiver.until(4)
         assert [message.data for message in received] == [b"1", b"2", b"3", b"4"]
         assert tuple([message.position for message in received]) == positions
         assert len({position.epoch for position in positions}) == 1
         offsets = [position.offset for position in positions]
         assert offsets == sorted(set(offsets))
 
-    async def test_position_is_that_of_the_last_message(self, broker: Any, ears: Ears) -> None:
+    async def test_position_is_that_of_the_last_message(
+        self, broker: Any, receiver: RecordingReceiver
+    ) -> None:
         """
         `position()` is before a message until it is received, and then not before it.
         """
@@ -100,13 +104,15 @@ class BrokerContract:
 
         [position] = (await broker.publish([Draft("a", b"")])).positions
 
-        await ears.until(1)
+        await receiver.until(1)
         assert heard.epoch == before.epoch == position.epoch
         assert heard.offset <= before.offset < position.offset
         assert broker.position().epoch == position.epoch
         assert broker.position().offset >= position.offset
 
-    async def test_messages_are_received_once_subscribed(self, broker: Any, ears: Ears) -> None:
+    async def test_messages_are_received_once_subscribed(
+        self, broker: Any, receiver: RecordingReceiver
+    ) -> None:
         """
         Everything that is published after `subscribe` has fired is received.
         """
@@ -115,10 +121,12 @@ class BrokerContract:
             await broker.subscribe(channel)
             await broker.publish([Draft(channel, b"first")])
 
-        received = await ears.until(20)
+        received = await receiver.until(20)
         assert [message.channel for message in received] == [f"c{n}" for n in range(20)]
 
-    async def test_subscribing_twice_is_subscribing_once(self, broker: Any, ears: Ears) -> None:
+    async def test_subscribing_twice_is_subscribing_once(
+        self, broker: Any, receiver: RecordingReceiver
+    ) -> None:
         """
         Each message is received once, however often its channel was subscribed to.
         """
@@ -127,9 +135,11 @@ class BrokerContract:
 
         await broker.publish([Draft("a", b"1"), Draft("a", b"2")])
 
-        assert [message.data for message in await ears.until(2)] == [b"1", b"2"]
+        assert [message.data for message in await receiver.until(2)] == [b"1", b"2"]
 
-    async def test_a_subscription_can_be_ended_and_renewed(self, broker: Any, ears: Ears) -> None:
+    async def test_a_subscription_can_be_ended_and_renewed(
+        self, broker: Any, receiver: RecordingReceiver
+    ) -> None:
         """
         A channel can be unsubscribed from and subscribed to again, without a pause.
         """
@@ -141,9 +151,11 @@ class BrokerContract:
 
         await broker.publish([Draft("a", b"1")])
 
-        assert [message.data for message in await ears.until(1)] == [b"1"]
+        assert [message.data for message in await receiver.until(1)] == [b"1"]
 
-    async def test_the_same_key_is_published_once(self, broker: Any, ears: Ears) -> None:
+    async def test_the_same_key_is_published_once(
+        self, broker: Any, receiver: RecordingReceiver
+    ) -> None:
         """
         A publisher that sends again gets the old position, subscribers get nothing.
         """
@@ -153,9 +165,11 @@ class BrokerContract:
         [other] = (await broker.publish([Draft("a", b"2", key="l")])).positions
 
         assert first == again != other
-        assert [message.data for message in await ears.until(2)] == [b"1", b"2"]
+        assert [message.data for message in await receiver.until(2)] == [b"1", b"2"]
 
-    async def test_a_key_holds_for_its_channel(self, broker: Any, ears: Ears) -> None:
+    async def test_a_key_holds_for_its_channel(
+        self, broker: Any, receiver: RecordingReceiver
+    ) -> None:
         """
         One key for several channels is one message for each.
         """
@@ -163,9 +177,9 @@ class BrokerContract:
             await broker.subscribe(channel)
         await broker.publish([Draft("a", b"1", key="k"), Draft("b", b"1", key="k")])
 
-        assert [message.channel for message in await ears.until(2)] == ["a", "b"]
+        assert [message.channel for message in await receiver.until(2)] == ["a", "b"]
 
-    async def test_many_at_once(self, broker: Any, ears: Ears) -> None:
+    async def test_many_at_once(self, broker: Any, receiver: RecordingReceiver) -> None:
         """
         Publications that are in flight together keep their order.
         """
@@ -174,7 +188,7 @@ class BrokerContract:
 
         results = await gatherResults([broker.publish(some) for some in drafts])
 
-        received = await ears.until(500)
+        received = await receiver.until(500)
         assert [m.data for m in received] == [draft.data for some in drafts for draft in some]
         assert [m.position for m in received] == [p for each in results for p in each.positions]
 
@@ -190,7 +204,7 @@ class HistoryContract:
         """
         assert verifyObject(IHistory, broker)
 
-    async def test_it_replays(self, broker: Any, ears: Ears) -> None:
+    async def test_it_replays(self, broker: Any, receiver: RecordingReceiver) -> None:
         """
         A replay has the messages of the requested channels after the position, in order.
         """
@@ -198,7 +212,7 @@ class HistoryContract:
             await broker.subscribe(channel)
         drafts = [Draft("abc"[n % 3], b"%d" % n, "odd" if n % 2 else None) for n in range(30)]
         positions = (await broker.publish(drafts)).positions
-        log = await ears.until(30)
+        log = await receiver.until(30)
 
         replay = await broker.after(["a", "c"], After(positions[7]))
         assert replay.complete
@@ -214,13 +228,15 @@ class HistoryContract:
         assert replay.complete
         assert replay.messages == ()
 
-    async def test_unknown_positions_are_gaps(self, broker: Any, ears: Ears) -> None:
+    async def test_unknown_positions_are_gaps(
+        self, broker: Any, receiver: RecordingReceiver
+    ) -> None:
         """
         Another log's position, and one that was never given, are gaps.
         """
         await broker.subscribe("a")
         [position] = (await broker.publish([Draft("a", b"1")])).positions
-        await ears.until(1)
+        await receiver.until(1)
 
         for unknown in (
             Position("other", 1),
@@ -230,7 +246,9 @@ class HistoryContract:
             replay = await broker.after(["a"], After(unknown))
             assert not replay.complete
 
-    async def test_a_position_of_its_own_is_complete(self, broker: Any, ears: Ears) -> None:
+    async def test_a_position_of_its_own_is_complete(
+        self, broker: Any, receiver: RecordingReceiver
+    ) -> None:
         """
         A replay after a known position is complete, even if nothing was published since, or ever.
         """
@@ -255,14 +273,18 @@ class SharedLogContract:
     """
 
     @pytest.fixture
-    def other_ears(self) -> Ears:
+    def other_receiver(self) -> RecordingReceiver:
         """
         Records what the other node's broker delivers.
         """
-        return Ears()
+        return RecordingReceiver()
 
     async def test_both_nodes_receive_the_same(
-        self, broker: Any, ears: Ears, other: Any, other_ears: Ears
+        self,
+        broker: Any,
+        receiver: RecordingReceiver,
+        other: Any,
+        other_receiver: RecordingReceiver,
     ) -> None:
         """
         All nodes receive the same messages at the same positions, in the same order, independent of
@@ -274,32 +296,40 @@ class SharedLogContract:
             [node.publish([Draft("a", b"%d" % n)]) for n in range(100) for node in (broker, other)]
         )
 
-        assert await ears.until(200) == await other_ears.until(200)
+        assert await receiver.until(200) == await other_receiver.until(200)
 
     async def test_a_node_replays_what_it_never_received(
-        self, broker: Any, ears: Ears, other: Any, other_ears: Ears
+        self,
+        broker: Any,
+        receiver: RecordingReceiver,
+        other: Any,
+        other_receiver: RecordingReceiver,
     ) -> None:
         """
         A subscriber resumes at the other node and misses nothing.
         """
         await broker.subscribe("a")
         positions = (await broker.publish([Draft("a", b"%d" % n) for n in range(10)])).positions
-        log = await ears.until(10)
+        log = await receiver.until(10)
 
         await other.subscribe("a")
         replay = await other.after(["a"], After(positions[4]))
 
         # A node that is behind when it subscribes hears the end of it later.
-        while log[-1] not in [*replay.messages, *other_ears.messages]:
+        while log[-1] not in [*replay.messages, *other_receiver.messages]:
             await a_moment()
-        heard = other_ears.messages
+        heard = other_receiver.messages
         later = [one for one in heard if one.position.offset > replay.position.offset]
         assert replay.complete
         assert [*replay.messages, *later] == log[5:]
         assert heard == log[len(log) - len(heard) :]
 
     async def test_nothing_is_received_twice_after_a_replay(
-        self, broker: Any, ears: Ears, other: Any, other_ears: Ears
+        self,
+        broker: Any,
+        receiver: RecordingReceiver,
+        other: Any,
+        other_receiver: RecordingReceiver,
     ) -> None:
         """
         A position from one node is never ahead of the other's replay, and what the other receives
@@ -311,12 +341,16 @@ class SharedLogContract:
             replay = await other.after(["a"], After(position))
             assert replay.complete
             assert replay.messages == ()
-            heard = other_ears.messages[-1].position
+            heard = other_receiver.messages[-1].position
             assert heard.offset >= position.offset
             assert other.position().offset >= position.offset
 
     async def test_a_key_holds_on_every_node(
-        self, broker: Any, ears: Ears, other: Any, other_ears: Ears
+        self,
+        broker: Any,
+        receiver: RecordingReceiver,
+        other: Any,
+        other_receiver: RecordingReceiver,
     ) -> None:
         """
         A publisher that repeats a message at another node duplicates nothing.
@@ -327,4 +361,4 @@ class SharedLogContract:
         await broker.publish([Draft("a", b"2")])
 
         assert first == again
-        assert [message.data for message in await ears.until(2)] == [b"1", b"2"]
+        assert [message.data for message in await receiver.until(2)] == [b"1", b"2"]

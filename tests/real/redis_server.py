@@ -17,7 +17,7 @@ from twisted.internet.task import deferLater
 from twisted.python.failure import Failure
 
 from tests.defaults import redis_broker_settings
-from tests.fakes import Ears
+from tests.fakes import RecordingReceiver
 from tests.real.conftest import Serve, Server, free_port, require
 
 
@@ -123,7 +123,7 @@ async def turn() -> None:
 
 @asynccontextmanager
 async def nodes(
-    urls: Sequence[str], ears: Sequence[Any] = (), **settings: Any
+    urls: Sequence[str], receiver: Sequence[Any] = (), **settings: Any
 ) -> AsyncIterator[list[tuple[Any, Any]]]:
     """
     Start brokers with their receivers; they become ready if redis is reachable.
@@ -137,7 +137,7 @@ async def nodes(
     for index, url in enumerate(urls):
         place = url if isinstance(url, Place) else Place.parse(url)
         broker = RedisBroker(reactor, place, **{**redis_broker_settings(), **settings})
-        mine = ears[index] if ears else Ears()
+        mine = receiver[index] if receiver else RecordingReceiver()
         broker.attach(mine)
         broker.startService()
         made.append((broker, mine))

@@ -11,7 +11,7 @@ import pytest_twisted
 from twisted.internet.endpoints import HostnameEndpoint
 
 from tests.contracts.brokers import BrokerContract
-from tests.fakes import Ears
+from tests.fakes import RecordingReceiver
 from tests.real.rabbit import Rabbit, rabbit
 from tests.real.readers import until
 
@@ -20,7 +20,7 @@ __all__ = ["rabbit"]
 
 def make(
     server: Rabbit,
-    ears: Ears,
+    receiver: RecordingReceiver,
     *,
     port: int = 0,
     stream: str = "",
@@ -45,7 +45,7 @@ def make(
     broker: Any = (
         StreamBroker(*common, stream, StreamRetention()) if stream else AmqpBroker(*common)
     )
-    broker.attach(ears)
+    broker.attach(receiver)
     broker.startService()
     return broker
 
@@ -56,11 +56,11 @@ class TestAmqpBroker(BrokerContract):
     """
 
     @pytest_twisted.async_yield_fixture
-    async def broker(self, rabbit: Rabbit, ears: Ears) -> AsyncIterator[Any]:
+    async def broker(self, rabbit: Rabbit, receiver: RecordingReceiver) -> AsyncIterator[Any]:
         """
         Start a broker.
         """
-        broker = make(rabbit, ears)
+        broker = make(rabbit, receiver)
         await until(broker.ready)
         yield broker
         await broker.stopService()

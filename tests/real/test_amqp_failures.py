@@ -20,7 +20,7 @@ from zope.interface import implementer
 from rt_twisted.brokers.amqp.config import ExchangeType
 from rt_twisted.model.errors import Unavailable
 from rt_twisted.model.message import After, Draft
-from tests.fakes import Ears
+from tests.fakes import RecordingReceiver
 from tests.real.rabbit import Rabbit, rabbit
 from tests.real.readers import pause, until
 from tests.real.redis_server import Proxy
@@ -45,7 +45,7 @@ class Node:
         self.proxy = proxy
         self.mode = mode
         self.name = name
-        self.ears = Ears()
+        self.receiver = RecordingReceiver()
         self.broker: Any = None
 
     def start(self) -> None:
@@ -56,7 +56,7 @@ class Node:
         type = ExchangeType.TOPIC if stream else ExchangeType.DIRECT
         self.broker = make(
             self.server,
-            self.ears,
+            self.receiver,
             port=self.proxy.port,
             stream=stream,
             exchange=self.name,
@@ -67,8 +67,8 @@ class Node:
         """
         Check that these messages were received, in this order, and nothing else.
         """
-        await until(lambda: len(self.ears.messages) >= len(texts))
-        assert [message.data for message in self.ears.messages] == list(texts)
+        await until(lambda: len(self.receiver.messages) >= len(texts))
+        assert [message.data for message in self.receiver.messages] == list(texts)
 
     async def went_away(self) -> None:
         """
@@ -157,16 +157,16 @@ async def check_healed(node: Node) -> None:
     await node.came_back()
     before = node.broker.position()
     [position] = (await node.broker.publish([Draft("news", b"after")])).positions
-    await until(lambda: b"after" in [m.data for m in node.ears.messages])
+    await until(lambda: b"after" in [m.data for m in node.receiver.messages])
     assert position.offset > before.offset
     assert position.epoch == before.epoch
     if node.mode == QUEUE:
-        [(channel, hole), *_] = node.ears.missing
+        [(channel, hole), *_] = node.receiver.missing
         assert channel == "news"
         assert hole.offset < position.offset
     else:
-        assert node.ears.missing == []
-    assert len(node.ears.epochs) == 1
+        assert node.receiver.missing == []
+    assert len(node.receiver.epochs) == 1
 
 
 async def test_the_network_is_cut(node: Node, lines: list[str]) -> None:
@@ -208,8 +208,8 @@ async def test_a_server_that_is_frozen(node: Node) -> None:
     await check_healed(node)
     # It may have arrived all the same: then the key prevents a duplicate.
     await node.broker.publish([Draft("news", b"into the void", key="k")])
-    await until(lambda: b"into the void" in [m.data for m in node.ears.messages])
-    assert [m.data for m in node.ears.messages].count(b"into the void") == 1
+    await until(lambda: b"into the void" in [m.data for m in node.receiver.messages])
+    assert [m.data for m in node.receiver.messages].count(b"into the void") == 1
 
 
 async def test_a_server_that_restarts(node: Node) -> None:
@@ -337,10 +337,10 @@ async def test_a_login_that_is_refused(rabbit: Rabbit, lines: list[str]) -> None
     One clear log line, and slow attempts; nothing else of the daemon is affected.
     """
     await deferToThread(rabbit.control, "add_user", "reader", "right")
-    ears = Ears()
+    receiver = RecordingReceiver()
     from rt_twisted.brokers.amqp import connector
 
-    broker = make(rabbit, ears, user="reader", password="wrong")
+    broker = make(rabbit, receiver, user="reader", password="wrong")
     received: Deferred[Any] = broker.subscribe("news")
     await until(lambda: bool(lines))
     assert "rejects the login of reader: ACCESS_REFUSED" in lines[0]
@@ -364,7 +364,7 @@ async def test_a_permission_that_is_missing(rabbit: Rabbit, lines: list[str]) ->
         ("NOT_FOUND - no exchange", {"passive": True}),
     ):
         lines.clear()
-        broker = make(rabbit, Ears(), exchange=f"theirs{next(COUNT)}", **settings)
+        broker = make(rabbit, RecordingReceiver(), exchange=f"theirs{next(COUNT)}", **settings)
         await until(lambda: bool(lines))
         assert f"denies what is needed: {reason}" in lines[0]
         assert "set amqp" not in lines[0]
@@ -381,17 +381,17 @@ async def test_an_exchange_with_other_properties(rabbit: Rabbit, lines: list[str
     connection.channel().exchange_declare(name, "topic", durable=True)
     connection.close()
 
-    broker = make(rabbit, Ears(), exchange=name)
+    broker = make(rabbit, RecordingReceiver(), exchange=name)
     await until(lambda: bool(lines))
     assert "PRECONDITION_FAILED" in lines[0]
     assert "set amqp-exchange-type and amqp-durable" in lines[0]
     await broker.stopService()
     for settings in ({"type": ExchangeType.TOPIC, "durable": True}, {"passive": True}):
-        ears = Ears()
-        broker = make(rabbit, ears, exchange=name, **settings)
+        receiver = RecordingReceiver()
+        broker = make(rabbit, receiver, exchange=name, **settings)
         await broker.subscribe("a.b")
         await broker.publish([Draft("a.b", b"1")])
-        assert [message.data for message in ears.messages] == [b"1"]
+        assert [message.data for message in receiver.messages] == [b"1"]
         await broker.stopService()
 
 
@@ -403,7 +403,7 @@ async def test_stopping_while_it_connects(rabbit: Rabbit) -> None:
     await proxy.open()
     proxy.freeze(True)
     for moment in (0, 0.05):
-        broker = make(rabbit, Ears(), port=proxy.port)
+        broker = make(rabbit, RecordingReceiver(), port=proxy.port)
         await pause(moment)
         await broker.stopService()
     await proxy.close()
@@ -437,11 +437,11 @@ async def test_a_stream_that_is_deleted_is_another_log(node: Node, rabbit: Rabbi
     """
     The epoch is new on every node, so that every subscriber gets a gap.
     """
-    ears = Ears()
-    other = make(rabbit, ears, stream=node.name, exchange=node.name, type=ExchangeType.TOPIC)
+    receiver = RecordingReceiver()
+    other = make(rabbit, receiver, stream=node.name, exchange=node.name, type=ExchangeType.TOPIC)
     await other.subscribe("news")
     [old] = (await node.broker.publish([Draft("news", b"1")])).positions
-    await ears.until(1)
+    await receiver.until(1)
 
     connection = foreign(rabbit)
     connection.channel().queue_delete(f"{node.name}.{old.epoch}")
@@ -452,8 +452,8 @@ async def test_a_stream_that_is_deleted_is_another_log(node: Node, rabbit: Rabbi
     await until(other.ready)
 
     [new] = (await node.broker.publish([Draft("news", b"2")])).positions
-    await ears.until(2)
-    assert [message.position.epoch for message in ears.messages] == [old.epoch, new.epoch]
-    assert node.ears.messages == ears.messages
+    await receiver.until(2)
+    assert [message.position.epoch for message in receiver.messages] == [old.epoch, new.epoch]
+    assert node.receiver.messages == receiver.messages
     assert not (await other.after(["news"], After(old))).complete
     await other.stopService()

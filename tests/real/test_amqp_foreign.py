@@ -20,7 +20,7 @@ from rt_twisted.brokers.amqp.channel import AmqpConnectionClosed
 from rt_twisted.brokers.amqp.config import ExchangeType
 from rt_twisted.brokers.idempotency import IdempotencyKeys
 from rt_twisted.model.message import After, Draft, Newest
-from tests.fakes import Ears
+from tests.fakes import RecordingReceiver
 from tests.real.rabbit import Rabbit, rabbit
 from tests.real.readers import until
 from tests.real.test_amqp import make
@@ -51,13 +51,13 @@ class Place:
     A broker, and another program's connection to its exchange.
     """
 
-    def __init__(self, server: Rabbit, ears: Ears, mode: str) -> None:
+    def __init__(self, server: Rabbit, receiver: RecordingReceiver, mode: str) -> None:
         self.name = f"foreign{next(COUNT)}"
         self.table = FLAT if mode == STREAM else TABLE
-        self.ears = ears
+        self.receiver = receiver
         type = ExchangeType.TOPIC if mode == STREAM else ExchangeType.DIRECT
         stream = self.name if mode == STREAM else ""
-        self.broker = make(server, ears, stream=stream, exchange=self.name, type=type)
+        self.broker = make(server, receiver, stream=stream, exchange=self.name, type=type)
         self._connection = foreign(server)
         self.channel = self._connection.channel()
 
@@ -80,7 +80,7 @@ async def place(request: Any, rabbit: Rabbit) -> AsyncIterator[Place]:
     """
     Start a broker that is subscribed to `news`.
     """
-    place = Place(rabbit, Ears(), request.param)
+    place = Place(rabbit, RecordingReceiver(), request.param)
     await place.broker.subscribe("news")
     await until(place.broker.ready)
     yield place
@@ -108,7 +108,7 @@ async def test_bodies_are_bytes(place: Place, body: bytes) -> None:
     place.publish(body)
     await place.broker.publish([Draft("news", body)])
 
-    assert [message.data for message in await place.ears.until(2)] == [body, body]
+    assert [message.data for message in await place.receiver.until(2)] == [body, body]
 
 
 async def test_headers_of_every_type(place: Place) -> None:
@@ -123,8 +123,8 @@ async def test_headers_of_every_type(place: Place) -> None:
     place.publish(b"3", headers={"x-stream-offset": 5, "channel": "other"})
     place.publish(b"4", headers={"x-stream-offset": "first"}, priority=3, timestamp=1 << 60)
 
-    assert [message.data for message in await place.ears.until(4)] == [b"1", b"2", b"3", b"4"]
-    assert place.ears.missing == []
+    assert [message.data for message in await place.receiver.until(4)] == [b"1", b"2", b"3", b"4"]
+    assert place.receiver.missing == []
 
 
 async def test_headers_are_read_as_they_were_written(place: Place) -> None:
@@ -143,7 +143,7 @@ async def test_headers_are_read_as_they_were_written(place: Place) -> None:
 
     client.consumers["rt"] = look
     place.publish(b"1", headers=place.table)
-    await place.ears.until(1)
+    await place.receiver.until(1)
 
     found[0].pop("x-stream-offset", None)
     assert found == [{**place.table, "time": datetime(2026, 1, 1, tzinfo=UTC)}]
@@ -158,13 +158,13 @@ async def test_the_event_type_and_the_key_are_properties(place: Place) -> None:
     place.publish(b"2", type="two\nlines")
     place.publish(b"3", type="gap")
     place.publish(b"4", headers={"type": "é" * 150})
-    await place.ears.until(4)
+    await place.receiver.until(4)
     long = Draft("news", b"5", "é" * 200, "☃" * 200)
     [position] = (await place.broker.publish([long])).positions
     assert (await place.broker.publish([long])).positions == (position,)
     [known] = (await place.broker.publish([Draft("news", b"1", key="k")])).positions
 
-    messages = await place.ears.until(5)
+    messages = await place.receiver.until(5)
     assert [(message.data, message.event) for message in messages] == [
         (b"1", "comment"),
         (b"2", None),
@@ -183,7 +183,7 @@ async def test_a_message_sent_twice_is_replayed_once(place: Place) -> None:
     start = place.broker.position()
     for body, key in ((b"1", "k"), (b"1", "k"), (b"2", "")):
         place.publish(body, message_id=key)
-    live = await place.ears.until(2)
+    live = await place.receiver.until(2)
     place.broker._publisher.keys = IdempotencyKeys()  # as five minutes later
     replay = await place.broker.after(["news"], After(start))
 
@@ -224,7 +224,7 @@ async def test_a_backlog_is_bounded(place: Place) -> None:
     for number in range(5000):
         place.publish(b"%d" % number)
 
-    assert [m.data for m in await place.ears.until(5000)] == [b"%d" % n for n in range(5000)]
+    assert [m.data for m in await place.receiver.until(5000)] == [b"%d" % n for n in range(5000)]
 
 
 @pytest.mark.parametrize("type", list(ExchangeType))
@@ -235,9 +235,9 @@ async def test_every_type_of_exchange(rabbit: Rabbit, type: ExchangeType, mode: 
     """
     if mode == STREAM and type is ExchangeType.DIRECT:
         return  # refused at the start: test_settings
-    ears, name = Ears(), f"typed{next(COUNT)}"
+    receiver, name = RecordingReceiver(), f"typed{next(COUNT)}"
     stream = name if mode == STREAM else ""
-    broker = make(rabbit, ears, exchange=name, type=type, stream=stream)
+    broker = make(rabbit, receiver, exchange=name, type=type, stream=stream)
     for channel in ("a.b", "a.*", "#", "~*"):
         await broker.subscribe(channel)
     await until(broker.ready)
@@ -246,11 +246,11 @@ async def test_every_type_of_exchange(rabbit: Rabbit, type: ExchangeType, mode: 
     properties = pika.BasicProperties(headers={"channel": "a.b"})
     connection.channel().basic_publish(name, "a.b", b"foreign", properties)
     connection.close()
-    await ears.until(1)
+    await receiver.until(1)
     for channel in ("a.b", "a.c", "a.*", "#", "~*", "other"):
         await broker.publish([Draft(channel, channel.encode())])
 
-    messages = await ears.until(5)
+    messages = await receiver.until(5)
     assert [(message.channel, message.data) for message in messages] == [
         ("a.b", b"foreign"),
         ("a.b", b"a.b"),
@@ -265,15 +265,15 @@ async def test_a_pattern_of_the_configuration(rabbit: Rabbit) -> None:
     """
     One binding for all channels; channels that do not match it receive nothing.
     """
-    ears, name = Ears(), f"pattern{next(COUNT)}"
-    broker = make(rabbit, ears, exchange=name, type=ExchangeType.TOPIC, pattern="news.#")
+    receiver, name = RecordingReceiver(), f"pattern{next(COUNT)}"
+    broker = make(rabbit, receiver, exchange=name, type=ExchangeType.TOPIC, pattern="news.#")
     for channel in ("news.a", "other"):
         await broker.subscribe(channel)
 
     for channel in ("news.a", "news.b", "other"):
         await broker.publish([Draft(channel, channel.encode())])
 
-    assert [message.channel for message in await ears.until(1)] == ["news.a"]
+    assert [message.channel for message in await receiver.until(1)] == ["news.a"]
     shown = await deferToThread(rabbit.control, "list_bindings", "source_name", "routing_key")
     assert [line.split("\t")[1] for line in shown.splitlines() if line.startswith(name + "\t")] == [
         "news.#"
@@ -304,8 +304,8 @@ async def test_what_the_stream_has_forgotten_is_a_gap(rabbit: Rabbit) -> None:
         name,
         StreamRetention(0, 200_000),
     )
-    ears = Ears()
-    broker.attach(ears)
+    receiver = RecordingReceiver()
+    broker.attach(receiver)
     broker.startService()
     await broker.subscribe("news")
     await until(broker.ready)

@@ -14,7 +14,7 @@ from twisted.internet.defer import CancelledError
 from rt_twisted.brokers.amqp.config import ExchangeType
 from rt_twisted.model.message import After, Position
 from tests.contracts.brokers import BrokerContract, HistoryContract, SharedLogContract
-from tests.fakes import Ears
+from tests.fakes import RecordingReceiver
 from tests.real.rabbit import Rabbit, rabbit
 from tests.real.readers import until
 from tests.real.redis_server import Proxy
@@ -32,23 +32,27 @@ class TestStreamBroker(BrokerContract, HistoryContract, SharedLogContract):
     """
 
     @pytest_twisted.async_yield_fixture
-    async def broker(self, rabbit: Rabbit, ears: Ears) -> AsyncIterator[Any]:
+    async def broker(self, rabbit: Rabbit, receiver: RecordingReceiver) -> AsyncIterator[Any]:
         """
         Start a broker on a new log.
         """
         self.name = f"log{next(COUNT)}"
-        broker = make(rabbit, ears, stream=self.name, exchange=self.name, type=ExchangeType.TOPIC)
+        broker = make(
+            rabbit, receiver, stream=self.name, exchange=self.name, type=ExchangeType.TOPIC
+        )
         await until(broker.ready)
         yield broker
         await broker.stopService()
 
     @pytest_twisted.async_yield_fixture
-    async def other(self, rabbit: Rabbit, broker: Any, other_ears: Ears) -> AsyncIterator[Any]:
+    async def other(
+        self, rabbit: Rabbit, broker: Any, other_receiver: RecordingReceiver
+    ) -> AsyncIterator[Any]:
         """
         Start a second node.
         """
         other = make(
-            rabbit, other_ears, stream=self.name, exchange=self.name, type=ExchangeType.TOPIC
+            rabbit, other_receiver, stream=self.name, exchange=self.name, type=ExchangeType.TOPIC
         )
         await until(other.ready)
         yield other
@@ -62,7 +66,12 @@ async def test_subscribers_come_and_go_while_it_is_away(rabbit: Rabbit) -> None:
     proxy = Proxy(rabbit.port)
     await proxy.open()
     broker = make(
-        rabbit, Ears(), port=proxy.port, stream="away", exchange="away", type=ExchangeType.TOPIC
+        rabbit,
+        RecordingReceiver(),
+        port=proxy.port,
+        stream="away",
+        exchange="away",
+        type=ExchangeType.TOPIC,
     )
     await until(broker.ready)
     proxy.shut(True)

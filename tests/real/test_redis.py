@@ -10,7 +10,7 @@ from typing import Any
 import pytest_twisted
 
 from tests.contracts.brokers import BrokerContract, HistoryContract, SharedLogContract
-from tests.fakes import Ears
+from tests.fakes import RecordingReceiver
 from tests.real.conftest import Server
 from tests.real.readers import until
 from tests.real.redis_server import nodes, redis  # noqa: F401  # a fixture
@@ -22,19 +22,19 @@ class TestRedisBroker(BrokerContract, HistoryContract, SharedLogContract):
     """
 
     @pytest_twisted.async_yield_fixture
-    async def broker(self, redis: Server, ears: Ears) -> AsyncIterator[Any]:  # noqa: F811
+    async def broker(self, redis: Server, receiver: RecordingReceiver) -> AsyncIterator[Any]:  # noqa: F811
         """
         Start a node.
         """
-        async with nodes([f"127.0.0.1:{redis.port}"], [ears]) as [(broker, _)]:
+        async with nodes([f"127.0.0.1:{redis.port}"], [receiver]) as [(broker, _)]:
             await until(broker.ready)
             yield broker
 
     @pytest_twisted.async_yield_fixture
-    async def other(self, redis: Server, other_ears: Ears) -> AsyncIterator[Any]:  # noqa: F811
+    async def other(self, redis: Server, other_receiver: RecordingReceiver) -> AsyncIterator[Any]:  # noqa: F811
         """
         Start a second node.
         """
-        async with nodes([f"127.0.0.1:{redis.port}"], [other_ears]) as [(broker, _)]:
+        async with nodes([f"127.0.0.1:{redis.port}"], [other_receiver]) as [(broker, _)]:
             await until(broker.ready)
             yield broker

@@ -24,16 +24,16 @@ async def test_a_forged_log(redis: Server) -> None:
     """
     A message of an unknown log is ignored, and no subscriber gets a gap.
     """
-    async with nodes([f"127.0.0.1:{redis.port}"]) as [(one, ears)], asking(redis.port) as ask:
+    async with nodes([f"127.0.0.1:{redis.port}"]) as [(one, receiver)], asking(redis.port) as ask:
         await one.subscribe("a")
         for epoch in ("another", "e\rdata:x", ""):
             await ask("PUBLISH", "realtime:0:m:a", f"{epoch} 9000000 0 0 \nforged")
         await ask("PUBLISH", "realtime:0:m:a", f"{one.position().epoch} 9 0 2 e\rdata: x\nforged")
         await one.publish([Draft("a", b"1")])
-        await ears.until(1)
+        await receiver.until(1)
 
-    assert [message.data for message in ears.messages] == [b"1"]
-    assert len(ears.epochs) == 1
+    assert [message.data for message in receiver.messages] == [b"1"]
+    assert len(receiver.epochs) == 1
 
 
 async def test_a_forged_offset(redis: Server) -> None:
@@ -41,16 +41,16 @@ async def test_a_forged_offset(redis: Server) -> None:
     A forged offset would make all later messages look old. The next barrier shows it: another log
     begins, and messages go on.
     """
-    async with nodes([f"127.0.0.1:{redis.port}"]) as [(one, ears)], asking(redis.port) as ask:
+    async with nodes([f"127.0.0.1:{redis.port}"]) as [(one, receiver)], asking(redis.port) as ask:
         await one.subscribe("a")
         [position] = (await one.publish([Draft("a", b"1")])).positions
-        await ears.until(1)
+        await receiver.until(1)
         await ask("PUBLISH", "realtime:0:m:a", f"{position.epoch} {1 << 60} 0 0 \nforged")
-        await until(lambda: len(ears.epochs) == 2 and one.ready())
+        await until(lambda: len(receiver.epochs) == 2 and one.ready())
         await one.publish([Draft("a", b"2")])
-        await ears.until(3)
+        await receiver.until(3)
 
-    assert [message.data for message in ears.messages] == [b"1", b"forged", b"2"]
+    assert [message.data for message in receiver.messages] == [b"1", b"forged", b"2"]
 
 
 async def test_another_program_writes_to_the_keys(redis: Server) -> None:
@@ -60,11 +60,11 @@ async def test_another_program_writes_to_the_keys(redis: Server) -> None:
     async with (
         proxies(redis.port, 1) as [way],
         asking(redis.port) as ask,
-        nodes([f"127.0.0.1:{way.port}"]) as [(one, ears)],
+        nodes([f"127.0.0.1:{way.port}"]) as [(one, receiver)],
     ):
         start = [await one.subscribe(name) for name in "abc"][-1]
         await one.publish([Draft(name, name.encode()) for name in "abc"])
-        await ears.until(3)
+        await receiver.until(3)
         await ask("XADD", "realtime:s:a", "*", "foo", "bar")
         await ask("SET", "realtime:s:b", "foo")
         whole, lost = [await one.after([name], After(start)) for name in "ab"]
@@ -72,11 +72,11 @@ async def test_another_program_writes_to_the_keys(redis: Server) -> None:
         await until(lambda: not one.ready())
         await until(one.ready)
         await one.publish([Draft("b", b"more")])
-        await ears.until(4)
+        await receiver.until(4)
 
     assert [message.data for message in whole.messages] == [b"a"]
     assert (lost.messages, lost.complete) == ((), False)
-    assert ears.missing == []
+    assert receiver.missing == []
 
 
 async def test_no_memory(redis: Server, states: list[str]) -> None:
@@ -87,11 +87,11 @@ async def test_no_memory(redis: Server, states: list[str]) -> None:
     async with (
         proxies(redis.port, 1) as [way],
         asking(redis.port) as ask,
-        nodes([f"127.0.0.1:{way.port}"]) as [(one, ears)],
+        nodes([f"127.0.0.1:{way.port}"]) as [(one, receiver)],
     ):
         await one.subscribe("a")
         await ask("PUBLISH", "a", "1")
-        await ears.until(1)
+        await receiver.until(1)
         start = one.position()
         await ask("CONFIG", "SET", "maxmemory", "1")
         for _ in range(5):
@@ -108,10 +108,10 @@ async def test_no_memory(redis: Server, states: list[str]) -> None:
         replay = await one.after(["a"], After(start))
         assert replay.complete
         await ask("CONFIG", "SET", "maxmemory", "0")
-        await ears.until(2)
-        await until(lambda: bool(ears.missing))  # more may have arrived while it was cut
+        await receiver.until(2)
+        await until(lambda: bool(receiver.missing))  # more may have arrived while it was cut
 
-    assert [message.data for message in ears.messages] == [b"1", b"2"]
+    assert [message.data for message in receiver.messages] == [b"1", b"2"]
 
 
 async def test_a_flood_without_numbers(redis: Server, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -120,21 +120,21 @@ async def test_a_flood_without_numbers(redis: Server, monkeypatch: pytest.Monkey
     gap as soon as redis accepts it.
     """
     monkeypatch.setattr("rt_twisted.brokers.redis.sequencer.MAX_PENDING_BYTES", 100_000)
-    async with nodes([f"127.0.0.1:{redis.port}"]) as [(one, ears)], asking(redis.port) as ask:
+    async with nodes([f"127.0.0.1:{redis.port}"]) as [(one, receiver)], asking(redis.port) as ask:
         for name in ("idle", "a"):
             await one.subscribe(name)
             await ask("PUBLISH", name, "1")
-        await ears.until(2)
+        await receiver.until(2)
         await ask("CONFIG", "SET", "maxmemory", "1")
         for _ in range(20):
             await ask("PUBLISH", "a", bytes(10_000))
         await ask("CONFIG", "SET", "maxmemory", "0")
-        await until(lambda: bool(ears.missing))
+        await until(lambda: bool(receiver.missing))
         await ask("PUBLISH", "idle", "2")
-        await until(lambda: bool(ears.messages) and ears.messages[-1].data == b"2")
+        await until(lambda: bool(receiver.messages) and receiver.messages[-1].data == b"2")
 
-    assert {channel for channel, _ in ears.missing} == {"a"}
-    assert len(ears.messages) < 2 + 20
+    assert {channel for channel, _ in receiver.missing} == {"a"}
+    assert len(receiver.messages) < 2 + 20
 
 
 async def test_more_channels_without_numbers_than_are_remembered(
@@ -144,18 +144,18 @@ async def test_more_channels_without_numbers_than_are_remembered(
     The channel that is forgotten gets a gap for its messages, and no other channel does.
     """
     monkeypatch.setattr("rt_twisted.brokers.redis.sequencer.MAX_CHANNELS", 2)
-    async with nodes([f"127.0.0.1:{redis.port}"]) as [(one, ears)], asking(redis.port) as ask:
+    async with nodes([f"127.0.0.1:{redis.port}"]) as [(one, receiver)], asking(redis.port) as ask:
         for name in "abc":
             await one.subscribe(name)
         await ask("CONFIG", "SET", "maxmemory", "1")
         for name in "abc":
             await ask("PUBLISH", name, name)
         await ask("CONFIG", "SET", "maxmemory", "0")
-        await ears.until(2)
-        await until(lambda: bool(ears.missing))
+        await receiver.until(2)
+        await until(lambda: bool(receiver.missing))
 
-    assert [channel for channel, _ in ears.missing] == ["a"]
-    assert {message.channel for message in ears.messages} == {"b", "c"}
+    assert [channel for channel, _ in receiver.missing] == ["a"]
+    assert {message.channel for message in receiver.messages} == {"b", "c"}
 
 
 async def test_subscribers_come_and_go_while_it_is_away() -> None:
@@ -185,7 +185,7 @@ async def test_any_name(redis: Server) -> None:
     """
     names = ["a b", "\n", "\0", "*", "[a]", "a\r\nPUBLISH b c", "x" * 100_000, "ü\udc80", ":", "0"]
     async with nodes([f"127.0.0.1:{redis.port}"] * 2, retention=make_retention()) as made:
-        (one, ears), (two, other_ears) = made
+        (one, receiver), (two, other_receiver) = made
         for broker in (one, two):
             for name in names:
                 await broker.subscribe(name)
@@ -195,7 +195,7 @@ async def test_any_name(redis: Server) -> None:
         async with asking(redis.port) as ask:
             for name in names:
                 await ask("PUBLISH", name.encode("utf-8", "surrogatepass"), "plain")
-        for mine in (ears, other_ears):
+        for mine in (receiver, other_receiver):
             await mine.until(2 * len(names))
             assert [(m.channel, m.data) for m in mine.messages[: len(names)]] == [
                 (draft.channel, draft.data) for draft in drafts
@@ -203,4 +203,4 @@ async def test_any_name(redis: Server) -> None:
             plain = [m.channel for m in mine.messages[len(names) :]]
             assert sorted(plain) == sorted(names)
         replay = await two.after(names, Within(60))
-    assert list(replay.messages) == ears.messages
+    assert list(replay.messages) == receiver.messages

@@ -32,13 +32,13 @@ async def carries(place: Place) -> None:
     """
     Publish at *place*; the message arrives and is stored.
     """
-    async with nodes([place]) as [(broker, ears)]:  # type: ignore[list-item]
+    async with nodes([place]) as [(broker, receiver)]:  # type: ignore[list-item]
         start = await broker.subscribe("a")
         await broker.publish([Draft("a", b"1")])
-        await ears.until(1)
+        await receiver.until(1)
         replay = await broker.after(["a"], After(start))
         assert replay.complete
-        assert list(replay.messages) == ears.messages
+        assert list(replay.messages) == receiver.messages
 
 
 @pytest.fixture
@@ -113,12 +113,12 @@ async def test_a_unix_socket(serve: Serve, tmp_path: Path) -> None:
     start_redis(serve, "--unixsocket", f"{tmp_path}/sock")
     url = f"unix://{tmp_path}/sock"
     await carries(Place.parse(f"{url}?db=2"))
-    async with nodes([url, f"{url}?db=1"]) as [(one, ears), (two, other_ears)]:
+    async with nodes([url, f"{url}?db=1"]) as [(one, receiver), (two, other_receiver)]:
         await gatherResults([one.subscribe("a"), two.subscribe("a")])
         await one.publish([Draft("a", b"0")])
         await two.publish([Draft("a", b"1")])
-        await gatherResults([ears.until(1), other_ears.until(1)])
-    assert [m.data for m in ears.messages + other_ears.messages] == [b"0", b"1"]
+        await gatherResults([receiver.until(1), other_receiver.until(1)])
+    assert [m.data for m in receiver.messages + other_receiver.messages] == [b"0", b"1"]
 
 
 async def test_users_and_passwords(redis: Server, states: list[str]) -> None:
@@ -143,10 +143,10 @@ async def test_users_and_passwords(redis: Server, states: list[str]) -> None:
         await ask("AUTH", "word")
         await ask("ACL", "SETUSER", "node", "resetchannels", "&realtime:*")
     url = f"redis://node:se%3Acr%2Fet@{host}"
-    async with nodes([url], plain=False) as [(broker, ears)]:
+    async with nodes([url], plain=False) as [(broker, receiver)]:
         await broker.subscribe("a")
         await broker.publish([Draft("a", b"1")])
-        await ears.until(1)
+        await receiver.until(1)
     async with nodes([url]) as [(broker, _)]:
         broker.subscribe("a")
         await until(
@@ -254,16 +254,16 @@ async def test_sentinel(serve: Serve, tmp_path: Path) -> None:
         await _until_linked(ask, sentinel)
         dead = free_port()
         url = f"sentinel://127.0.0.1:{dead},127.0.0.1:{port}/mine"
-        async with nodes([url, url]) as [(one, ears), (two, other_ears)]:
+        async with nodes([url, url]) as [(one, receiver), (two, other_receiver)]:
             await gatherResults([one.subscribe("a"), two.subscribe("a")])
             [before] = (await one.publish([Draft("a", b"1")])).positions
-            await gatherResults([ears.until(1), other_ears.until(1)])
+            await gatherResults([receiver.until(1), other_receiver.until(1)])
             master.kill(SIGKILL)
             await until(lambda: not one.ready(), 10)
             await until(lambda: one.ready() and two.ready(), 40)
             [after] = (await two.publish([Draft("a", b"2")])).positions
-            await gatherResults([ears.until(2), other_ears.until(2)])
-            assert ears.messages == other_ears.messages
+            await gatherResults([receiver.until(2), other_receiver.until(2)])
+            assert receiver.messages == other_receiver.messages
             assert after.epoch != before.epoch or after.offset > before.offset
         master.start()  # its fixture expects it to run
 

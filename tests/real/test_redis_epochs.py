@@ -27,7 +27,7 @@ async def test_killed_and_back_with_its_file(serve: Serve) -> None:
     redis = start_redis(serve, "--appendonly", "yes")
     log = Log()
     async with nodes([f"127.0.0.1:{redis.port}"] * 2, retention=MUCH) as made:
-        (one, ears), (two, other_ears) = made
+        (one, receiver), (two, other_receiver) = made
         await subscribe_all(one, two)
         first = one.position()
         log.start(one, two)
@@ -38,8 +38,8 @@ async def test_killed_and_back_with_its_file(serve: Serve) -> None:
             redis.start()
             await until(lambda: one.ready() and two.ready())
         await log.stop()
-        await log.is_received(ears, other_ears)
-        assert len(ears.epochs) == 1
+        await log.is_received(receiver, other_receiver)
+        assert len(receiver.epochs) == 1
     redis.restart(SIGKILL)
     async with nodes([f"127.0.0.1:{redis.port}"], retention=MUCH) as [(fresh, _)]:
         await subscribe_all(fresh)
@@ -52,15 +52,17 @@ async def test_killed_and_empty(redis: Server) -> None:
     """
     Another log begins; all earlier positions are unknown.
     """
-    async with nodes([f"127.0.0.1:{redis.port}"] * 2) as [(one, ears), (two, other_ears)]:
+    async with nodes([f"127.0.0.1:{redis.port}"] * 2) as [(one, receiver), (two, other_receiver)]:
         await subscribe_all(one, two)
         [old] = (await one.publish([Draft("c1", b"old")])).positions
         redis.restart(SIGKILL)
-        await until(lambda: len(ears.epochs) == 2 and len(other_ears.epochs) == 2)
+        await until(lambda: len(receiver.epochs) == 2 and len(other_receiver.epochs) == 2)
         await until(lambda: one.ready() and two.ready())
         [new] = (await two.publish([Draft("c1", b"new")])).positions
-        await until(lambda: bool(ears.messages) and ears.messages[-1].position == new)
-        await until(lambda: bool(other_ears.messages) and other_ears.messages[-1].position == new)
+        await until(lambda: bool(receiver.messages) and receiver.messages[-1].position == new)
+        await until(
+            lambda: bool(other_receiver.messages) and other_receiver.messages[-1].position == new
+        )
         replay = await one.after(["c1"], After(old))
 
     assert new.epoch != old.epoch
@@ -73,15 +75,15 @@ async def test_back_with_old_data(serve: Serve) -> None:
     A node knows newer positions: another log begins, and no position is given twice.
     """
     redis = start_redis(serve, "--save", "900 1")
-    async with nodes([f"127.0.0.1:{redis.port}"]) as [(one, ears)]:
+    async with nodes([f"127.0.0.1:{redis.port}"]) as [(one, receiver)]:
         await subscribe_all(one)
         [kept] = (await one.publish([Draft("c1", b"kept")])).positions
         async with asking(redis.port) as ask:
             await ask("SAVE")
         [lost] = (await one.publish([Draft("c1", b"lost")])).positions
-        await ears.until(2)
+        await receiver.until(2)
         redis.restart(SIGKILL)
-        await until(lambda: len(ears.epochs) == 2 and one.ready())
+        await until(lambda: len(receiver.epochs) == 2 and one.ready())
         [new] = (await one.publish([Draft("c1", b"new")])).positions
         replies = [await one.after(["c1"], After(each)) for each in (kept, lost)]
 
@@ -95,23 +97,23 @@ async def test_back_with_all_its_data(serve: Serve) -> None:
     A node that was connected before knows that nothing is lost: the log goes on.
     """
     redis = start_redis(serve, "--save", "900 1")
-    async with nodes([f"127.0.0.1:{redis.port}"]) as [(one, ears)]:
+    async with nodes([f"127.0.0.1:{redis.port}"]) as [(one, receiver)]:
         await subscribe_all(one)
         [old] = (await one.publish([Draft("c1", b"old")])).positions
-        await ears.until(1)
+        await receiver.until(1)
         async with asking(redis.port) as ask:
             await ask("SAVE")
         redis.restart(SIGKILL)
         await until(lambda: not one.ready())
         await until(one.ready)
         [new] = (await one.publish([Draft("c1", b"new")])).positions
-        await ears.until(2)
+        await receiver.until(2)
         replay = await one.after(["c1"], After(old))
         never = await one.after(["c1"], After(Position(old.epoch, old.offset + 5)))
 
     assert new.epoch == old.epoch
-    assert len(ears.epochs) == 1
-    assert ears.missing == []
+    assert len(receiver.epochs) == 1
+    assert receiver.missing == []
     assert replay.complete
     assert [message.data for message in replay.messages] == [b"new"]
     assert not never.complete, "it may have been given before, and is lost"
@@ -144,7 +146,7 @@ async def test_a_loss_that_is_proved_later_begins_another_log(serve: Serve) -> N
     redis = start_redis(serve, "--appendonly", "yes", "--save", "900 1")
     async with proxies(redis.port, 1) as [way]:
         urls = [f"127.0.0.1:{redis.port}", f"127.0.0.1:{way.port}"]
-        async with nodes(urls) as [(one, ears), (two, other_ears)]:
+        async with nodes(urls) as [(one, receiver), (two, other_receiver)]:
             await subscribe_all(one, two)
             async with asking(redis.port) as ask:
                 run = await ask("HGET", "realtime:log", "run")
@@ -161,22 +163,22 @@ async def test_a_loss_that_is_proved_later_begins_another_log(serve: Serve) -> N
                 await ask("HINCRBY", "realtime:log", "offset", 1 << 20)
                 await ask("ZADD", "realtime:leaps", lost.offset - 1 + (1 << 20), lost.offset - 1)
             way.shut(False)
-            await until(lambda: len(ears.epochs) == 2 and len(other_ears.epochs) == 2)
+            await until(lambda: len(receiver.epochs) == 2 and len(other_receiver.epochs) == 2)
 
 
 async def test_flushed(redis: Server) -> None:
     """
     `FLUSHALL` under running nodes begins another log.
     """
-    async with nodes([f"127.0.0.1:{redis.port}"] * 2) as [(one, ears), (two, other_ears)]:
+    async with nodes([f"127.0.0.1:{redis.port}"] * 2) as [(one, receiver), (two, other_receiver)]:
         await subscribe_all(one, two)
         await one.publish([Draft("c1", b"1"), Draft("c1", b"2")])
         async with asking(redis.port) as ask:
             await ask("FLUSHALL")
-        await until(lambda: len(ears.epochs) == 2 and len(other_ears.epochs) == 2)
+        await until(lambda: len(receiver.epochs) == 2 and len(other_receiver.epochs) == 2)
         await until(lambda: one.ready() and two.ready())
         await one.publish([Draft("c1", b"3")])
-        await gatherResults([ears.until(3), other_ears.until(3)])
+        await gatherResults([receiver.until(3), other_receiver.until(3)])
 
 
 async def test_late_in_another_log(redis: Server) -> None:
@@ -185,28 +187,28 @@ async def test_late_in_another_log(redis: Server) -> None:
     """
     async with proxies(redis.port, 1) as [way]:
         urls = [f"127.0.0.1:{redis.port}", f"127.0.0.1:{way.port}"]
-        async with nodes(urls) as [(one, ears), (two, other_ears)]:
+        async with nodes(urls) as [(one, receiver), (two, other_receiver)]:
             await subscribe_all(one, two)
             await one.publish([Draft("c1", b"old")])
-            await gatherResults([ears.until(1), other_ears.until(1)])
+            await gatherResults([receiver.until(1), other_receiver.until(1)])
             way.shut(True)
             way.cut()
             redis.restart(SIGKILL)
-            await until(lambda: len(ears.epochs) == 2 and one.ready())
+            await until(lambda: len(receiver.epochs) == 2 and one.ready())
             await one.publish([Draft("c1", b"1"), Draft("c2", b"2")])
             way.shut(False)
-            await other_ears.until(3)
+            await other_receiver.until(3)
 
-    assert [message.data for message in other_ears.messages] == [b"old", b"1", b"2"]
-    assert other_ears.messages[1:] == ears.messages[1:]
-    assert len(other_ears.epochs) == 2
+    assert [message.data for message in other_receiver.messages] == [b"old", b"1", b"2"]
+    assert other_receiver.messages[1:] == receiver.messages[1:]
+    assert len(other_receiver.epochs) == 2
 
 
 async def test_it_becomes_a_replica(redis: Server, states: list[str]) -> None:
     """
     Nodes leave a server that accepts no writes any more.
     """
-    async with nodes([f"127.0.0.1:{redis.port}"]) as [(one, ears)], asking(redis.port) as ask:
+    async with nodes([f"127.0.0.1:{redis.port}"]) as [(one, receiver)], asking(redis.port) as ask:
         await subscribe_all(one)
         await one.publish([Draft("c1", b"1")])
         await ask("REPLICAOF", "127.0.0.1", "1")
@@ -217,7 +219,7 @@ async def test_it_becomes_a_replica(redis: Server, states: list[str]) -> None:
         await ask("REPLICAOF", "NO", "ONE")
         await until(one.ready)
         await one.publish([Draft("c1", b"3")])
-        await ears.until(2)
+        await receiver.until(2)
 
-    assert [message.data for message in ears.messages] == [b"1", b"3"]
-    assert ears.missing == []
+    assert [message.data for message in receiver.messages] == [b"1", b"3"]
+    assert receiver.missing == []

@@ -13,7 +13,7 @@ from twisted.internet.defer import Deferred, ensureDeferred, gatherResults
 from rt_twisted.model.errors import Unavailable
 from rt_twisted.model.message import After, Draft, Message, Position
 from tests.defaults import make_retention
-from tests.fakes import Ears
+from tests.fakes import RecordingReceiver
 from tests.real.conftest import Server
 from tests.real.readers import pause, until
 from tests.real.redis_server import asking, nodes, proxies, redis, turn
@@ -76,12 +76,12 @@ class Log:
         self._running = False
         await gatherResults(self._publishing)
 
-    async def is_received(self, *ears: Ears) -> None:
+    async def is_received(self, *receiver: RecordingReceiver) -> None:
         """
         Check that all receivers have all of it: once, in order, without a gap.
         """
         wanted = self.messages
-        for mine in ears:
+        for mine in receiver:
             await until(lambda mine=mine: len(mine.messages) >= len(wanted))  # type: ignore[misc]
             assert mine.messages == wanted
             assert mine.missing == []
@@ -110,7 +110,7 @@ async def test_cut_again_and_again(redis: Server) -> None:
     log = Log()
     async with proxies(redis.port, 2) as ways:
         urls = [f"127.0.0.1:{way.port}" for way in ways]
-        async with nodes(urls, retention=MUCH) as [(one, ears), (two, other_ears)]:
+        async with nodes(urls, retention=MUCH) as [(one, receiver), (two, other_receiver)]:
             await subscribe_all(one, two)
             log.start(one, two)
             for _ in range(25):
@@ -118,8 +118,8 @@ async def test_cut_again_and_again(redis: Server) -> None:
                 rng.choice(ways).cut()
             await pause(0.2)
             await log.stop()
-            await log.is_received(ears, other_ears)
-            assert len(ears.epochs) == len(other_ears.epochs) == 1
+            await log.is_received(receiver, other_receiver)
+            assert len(receiver.epochs) == len(other_receiver.epochs) == 1
     assert len(log.messages) > 200
 
 
@@ -129,7 +129,7 @@ async def test_pubsub_connections_are_killed(redis: Server) -> None:
     """
     log = Log()
     async with nodes([f"127.0.0.1:{redis.port}"] * 2, retention=MUCH) as made:
-        (one, ears), (two, other_ears) = made
+        (one, receiver), (two, other_receiver) = made
         await subscribe_all(one, two)
         log.start(one, two)
         async with asking(redis.port) as ask:
@@ -138,14 +138,14 @@ async def test_pubsub_connections_are_killed(redis: Server) -> None:
                 await ask("CLIENT", "KILL", "TYPE", "pubsub")
         await pause(0.1)
         await log.stop()
-        await log.is_received(ears, other_ears)
+        await log.is_received(receiver, other_receiver)
 
 
 async def test_it_sleeps(redis: Server) -> None:
     """
     A redis that does not answer counts as away; when it answers, all goes on.
     """
-    async with nodes([f"127.0.0.1:{redis.port}"], timeout=1.0) as [(one, ears)]:
+    async with nodes([f"127.0.0.1:{redis.port}"], timeout=1.0) as [(one, receiver)]:
         await subscribe_all(one)
         redis.send(SIGSTOP)
         asked = one.publish([Draft("c1", b"1", key="k")])
@@ -157,11 +157,11 @@ async def test_it_sleeps(redis: Server) -> None:
         redis.send(SIGCONT)
         await until(one.ready)
         await one.publish([Draft("c1", b"1", key="k"), Draft("c1", b"2", key="l")])
-        await ears.until(2)
+        await receiver.until(2)
         await turn()
 
-    assert [message.data for message in ears.messages] == [b"1", b"2"]
-    assert ears.missing == []
+    assert [message.data for message in receiver.messages] == [b"1", b"2"]
+    assert receiver.missing == []
 
 
 async def test_only_pubsub_is_silent(redis: Server) -> None:
@@ -171,14 +171,14 @@ async def test_only_pubsub_is_silent(redis: Server) -> None:
     async with proxies(redis.port, 1) as [way]:
         url = f"127.0.0.1:{way.port}"
         async with nodes([url, f"127.0.0.1:{redis.port}"], timeout=1.0) as made:
-            (one, ears), (two, _) = made
+            (one, receiver), (two, _) = made
             await subscribe_all(one, two)
             way.freeze(True)
             await two.publish([Draft("c1", b"%d" % n) for n in range(10)])
             await until(lambda: not one.ready())
             way.freeze(False)
-            await ears.until(10)
-            assert ears.missing == []
+            await receiver.until(10)
+            assert receiver.missing == []
 
 
 async def test_too_slow_for_redis(redis: Server) -> None:
@@ -189,7 +189,7 @@ async def test_too_slow_for_redis(redis: Server) -> None:
         await ask("CONFIG", "SET", "client-output-buffer-limit", "pubsub 1mb 1mb 1")
         url = f"127.0.0.1:{way.port}"
         async with nodes([url, f"127.0.0.1:{redis.port}"], retention=MUCH, timeout=15.0) as made:
-            (one, ears), (two, _) = made
+            (one, receiver), (two, _) = made
             await subscribe_all(one)
             way.freeze(True)
             for number in range(300):
@@ -197,9 +197,9 @@ async def test_too_slow_for_redis(redis: Server) -> None:
             info: bytes = await ask("CLIENT", "LIST", "TYPE", "pubsub")
             assert len(info.splitlines()) == 1, "the slow one was dropped"
             way.freeze(False)
-            await ears.until(300)
-            assert ears.missing == []
-            numbers = [int(message.data.partition(b":")[0]) for message in ears.messages]
+            await receiver.until(300)
+            assert receiver.missing == []
+            numbers = [int(message.data.partition(b":")[0]) for message in receiver.messages]
             assert numbers == list(range(300))
 
 
@@ -209,23 +209,23 @@ async def test_what_is_forgotten_is_a_gap(redis: Server) -> None:
     """
     async with proxies(redis.port, 1) as [way]:
         urls = [f"127.0.0.1:{way.port}", f"127.0.0.1:{redis.port}"]
-        async with nodes(urls, retention=make_retention(5, 1 << 20)) as [(one, ears), (two, _)]:
+        async with nodes(urls, retention=make_retention(5, 1 << 20)) as [(one, receiver), (two, _)]:
             await subscribe_all(one, two)
             [before] = (await two.publish([Draft("c1", b"before")])).positions
-            await ears.until(1)
+            await receiver.until(1)
             way.shut(True)
             way.cut()
             await until(lambda: not one.ready())
             drafts = [Draft("c1", b"%d" % n) for n in range(20)] + [Draft("c2", b"all of it")]
             positions = (await two.publish(drafts)).positions
             way.shut(False)
-            await ears.until(7)
+            await receiver.until(7)
             replay = await one.after(["c1"], After(before))
 
-    assert [m.data for m in ears.messages] == [
+    assert [m.data for m in receiver.messages] == [
         b"before", b"15", b"16", b"17", b"18", b"19", b"all of it"
     ]  # fmt: skip
-    assert ears.missing == [("c1", positions[14])]
+    assert receiver.missing == [("c1", positions[14])]
     assert not replay.complete
     assert [m.data for m in replay.messages] == [b"15", b"16", b"17", b"18", b"19"]
 
@@ -236,7 +236,7 @@ async def test_bytes_and_age_bound_what_is_remembered(redis: Server) -> None:
     at all.
     """
     retention = make_retention(100, 10_000, 1.0)
-    async with nodes([f"127.0.0.1:{redis.port}"], retention=retention) as [(one, ears)]:
+    async with nodes([f"127.0.0.1:{redis.port}"], retention=retention) as [(one, receiver)]:
         start = [await one.subscribe(name) for name in "abc"][-1]
         positions = (await one.publish([Draft("a", bytes(744)) for _ in range(30)])).positions
         replay = await one.after(["a"], After(start))
@@ -262,7 +262,7 @@ async def test_bytes_and_age_bound_what_is_remembered(redis: Server) -> None:
         await one.publish([Draft("a", b"")])
         assert not (await one.after(["b"], After(large))).complete
         assert (await one.after(["b"], After(last))).complete
-        await ears.until(36)
+        await receiver.until(36)
 
 
 async def test_publishing_may_wait(redis: Server) -> None:
@@ -311,7 +311,7 @@ async def test_too_much_was_missed(redis: Server, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr("rt_twisted.brokers.redis.history.CHUNK", 1)
     async with proxies(redis.port, 1) as [way]:
         urls = [f"127.0.0.1:{way.port}", f"127.0.0.1:{redis.port}"]
-        async with nodes(urls, retention=MUCH) as [(one, ears), (two, _)]:
+        async with nodes(urls, retention=MUCH) as [(one, receiver), (two, _)]:
             await subscribe_all(one)
             way.shut(True)
             way.cut()
@@ -319,13 +319,13 @@ async def test_too_much_was_missed(redis: Server, monkeypatch: pytest.MonkeyPatc
             drafts = [Draft(channel, bytes(600)) for channel in CHANNELS]
             await two.publish(drafts + drafts)
             way.shut(False)
-            await until(lambda: len(ears.missing) == 4)
+            await until(lambda: len(receiver.missing) == 4)
             await two.publish(drafts)
-            await ears.until(7)
+            await receiver.until(7)
 
-    told = [message.channel for message in ears.messages]
+    told = [message.channel for message in receiver.messages]
     [whole] = {channel for channel in CHANNELS if told.count(channel) == 3}
-    assert sorted(channel for channel, _ in ears.missing) == sorted({*CHANNELS} - {whole})
+    assert sorted(channel for channel, _ in receiver.missing) == sorted({*CHANNELS} - {whole})
     assert told.count(whole) == 3
 
 
@@ -336,7 +336,7 @@ async def test_too_much_comes_meanwhile(redis: Server, monkeypatch: pytest.Monke
     monkeypatch.setattr("rt_twisted.brokers.redis.receiver.MAX_BUFFERED", 2000)
     log = Log()
     async with nodes([f"127.0.0.1:{redis.port}"] * 2, retention=MUCH) as made:
-        (one, ears), (two, other_ears) = made
+        (one, receiver), (two, other_receiver) = made
         await subscribe_all(one, two)
         log.start(two, two, two)
         async with asking(redis.port) as ask:
@@ -345,7 +345,7 @@ async def test_too_much_comes_meanwhile(redis: Server, monkeypatch: pytest.Monke
                 await ask("CLIENT", "KILL", "TYPE", "pubsub")
         await pause(0.1)
         await log.stop()
-        await log.is_received(ears, other_ears)
+        await log.is_received(receiver, other_receiver)
 
 
 async def test_ten_thousand_channels(redis: Server) -> None:
@@ -355,7 +355,7 @@ async def test_ten_thousand_channels(redis: Server) -> None:
     names = [f"n{number}" for number in range(10_000)]
     async with proxies(redis.port, 1) as [way]:
         urls = [f"127.0.0.1:{way.port}", f"127.0.0.1:{redis.port}"]
-        async with nodes(urls) as [(one, ears), (two, _)]:
+        async with nodes(urls) as [(one, receiver), (two, _)]:
             await subscribe_all(one, channels=names)
             way.shut(True)
             way.cut()
@@ -363,11 +363,11 @@ async def test_ten_thousand_channels(redis: Server) -> None:
             for start in range(0, len(names), 1000):
                 await two.publish([Draft(name, b"x") for name in names[start : start + 1000]])
             way.shut(False)
-            messages = await ears.until(len(names))
+            messages = await receiver.until(len(names))
             async with asking(redis.port) as ask:
                 commands: bytes = await ask("INFO", "commandstats")
 
     assert [message.channel for message in messages] == names
-    assert ears.missing == []
+    assert receiver.missing == []
     subscribes = int(commands.partition(b"cmdstat_subscribe:calls=")[2].partition(b",")[0])
     assert subscribes < 10

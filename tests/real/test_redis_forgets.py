@@ -22,20 +22,20 @@ async def test_last_positions_are_evicted(redis: Server) -> None:
     """
     Subscribers that reconnect get a gap: the last messages of their channels are unknown.
     """
-    async with nodes([f"127.0.0.1:{redis.port}"]) as [(one, ears)], asking(redis.port) as ask:
+    async with nodes([f"127.0.0.1:{redis.port}"]) as [(one, receiver)], asking(redis.port) as ask:
         start = await one.subscribe("a")
         await one.publish([Draft("a", b"1")])
-        await ears.until(1)
+        await receiver.until(1)
         await ask("DEL", "realtime:s:a", "realtime:last")
         replay = await one.after(["a"], After(start))
         assert not replay.complete
         await until(one.ready)
         await one.publish([Draft("a", b"2")])
-        await ears.until(2)
-        again = await one.after(["a"], After(ears.messages[-1].position))
+        await receiver.until(2)
+        again = await one.after(["a"], After(receiver.messages[-1].position))
         assert again.complete
 
-    assert len(ears.epochs) == 2
+    assert len(receiver.epochs) == 2
 
 
 async def test_a_count_of_bytes_is_evicted(redis: Server) -> None:
@@ -68,11 +68,11 @@ async def test_messages_are_forgotten_while_it_answers(
     """
     monkeypatch.setattr("rt_twisted.brokers.redis.history.CHUNK", 1)
     url = f"127.0.0.1:{redis.port}"
-    async with nodes([url, url], retention=make_retention(1)) as [(one, ears), (two, _)]:
+    async with nodes([url, url], retention=make_retention(1)) as [(one, receiver), (two, _)]:
         start = [await one.subscribe(name) for name in "ab"][-1]
         await until(two.ready)
         await two.publish([Draft("b", b"forgotten")])
-        await ears.until(1)
+        await receiver.until(1)
         recall: Any = one._history._call
 
         async def answer(*arguments: Any) -> Any:

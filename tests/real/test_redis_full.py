@@ -91,10 +91,10 @@ async def test_it_was_full_when_it_stopped(serve: Serve, states: list[str]) -> N
     Redis restarts full: subscribers receive and get their replay, as before.
     """
     server = start_redis(serve, "--appendonly", "yes")
-    async with nodes([f"127.0.0.1:{server.port}"]) as [(one, ears)]:
+    async with nodes([f"127.0.0.1:{server.port}"]) as [(one, receiver)]:
         start = await one.subscribe("a")
         await one.publish([Draft("a", b"1")])
-        await ears.until(1)
+        await receiver.until(1)
         server.kill(SIGKILL)
         await until(lambda: not one.ready())
         server.command += ["--maxmemory", "1"]
@@ -107,8 +107,8 @@ async def test_it_was_full_when_it_stopped(serve: Serve, states: list[str]) -> N
         with pytest.raises(Unavailable, match="OOM"):
             await one.publish([Draft("a", b"refused")])
 
-    assert not ears.missing
-    assert len(ears.epochs) == 1
+    assert not receiver.missing
+    assert len(receiver.epochs) == 1
 
 
 async def _save_nothing(redis: Server) -> None:
@@ -127,11 +127,11 @@ async def test_a_full_disk(serve: Serve, tmp_path: Path, states: list[str]) -> N
     async with (
         AsyncExitStack() as ends,
         asking(server.port) as tell,
-        nodes([f"127.0.0.1:{server.port}"]) as [(one, ears)],
+        nodes([f"127.0.0.1:{server.port}"]) as [(one, receiver)],
     ):
         start = await one.subscribe("a")
         await one.publish([Draft("a", b"1")])
-        await ears.until(1)
+        await receiver.until(1)
         shutil.rmtree(data)  # redis can write nothing there, so it would not stop either
         ends.push_async_callback(_save_nothing, server)
         await tell("BGSAVE")
@@ -152,9 +152,9 @@ async def test_a_full_disk(serve: Serve, tmp_path: Path, states: list[str]) -> N
         await tell("CONFIG", "SET", "save", "")
         await until(lambda: not one.refuses())
         await one.publish([Draft("b", b"2")])
-        await ears.until(2)
+        await receiver.until(2)
 
-    assert [message.data for message in ears.messages] == [b"1", b"2"]
-    assert ears.missing == []
+    assert [message.data for message in receiver.messages] == [b"1", b"2"]
+    assert receiver.missing == []
     assert states[2:] == ["is connected"]
     assert IRefusing.providedBy(one)

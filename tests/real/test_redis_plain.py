@@ -40,7 +40,7 @@ async def test_once_on_every_node(redis: Server, count: int) -> None:
                 await ask("PUBLISH", channel, "x")
             await ask("PUBLISH", "42", big)
             total = 2 * len(texts) + 3
-            heard = await gatherResults([ears.until(total) for _, ears in made])
+            heard = await gatherResults([receiver.until(total) for _, receiver in made])
             await pause(0.1)  # for what must not come
 
     for messages in heard:
@@ -56,11 +56,11 @@ async def test_they_are_replayed(redis: Server) -> None:
     A node that was not connected replays them as all others.
     """
     url = f"127.0.0.1:{redis.port}"
-    async with nodes([url]) as [(one, ears)], asking(redis.port) as ask:
+    async with nodes([url]) as [(one, receiver)], asking(redis.port) as ask:
         start = await one.subscribe("a")
         for number in range(10):
             await ask("PUBLISH", "a", str(number))
-        heard = list(await ears.until(10))
+        heard = list(await receiver.until(10))
         async with nodes([url]) as [(two, _)]:
             await two.subscribe("a")
             replay = await two.after(["a"], After(start))
@@ -76,34 +76,34 @@ async def test_prefix_and_switch(redis: Server) -> None:
     url = f"127.0.0.1:{redis.port}"
     async with (
         asking(redis.port) as ask,
-        nodes([url], plain_prefix="news.") as [(one, ears)],
+        nodes([url], plain_prefix="news.") as [(one, receiver)],
         nodes([url], plain=False) as [(two, silent)],
     ):
         await subscribe_all(one, two, channels=["a", "realtime:0:m:a"])
         assert await ask("PUBLISH", "a", "no") == 0
         assert await ask("PUBLISH", "news.a", "yes") == 1
-        await gatherResults([ears.until(1), silent.until(1)])
-        assert ears.messages == silent.messages
-    async with nodes([url]) as [(one, ears)]:
+        await gatherResults([receiver.until(1), silent.until(1)])
+        assert receiver.messages == silent.messages
+    async with nodes([url]) as [(one, receiver)]:
         await subscribe_all(one, channels=["realtime:0:m:a", "a"])
         await one.publish([Draft("a", b"1")])
-        await ears.until(1)
+        await receiver.until(1)
         await turn()
-        assert [message.channel for message in ears.messages] == ["a"]
+        assert [message.channel for message in receiver.messages] == ["a"]
 
 
 async def test_forged_names(redis: Server) -> None:
     """
     What another program publishes under the daemon's names is ignored, and breaks nothing.
     """
-    async with nodes([f"127.0.0.1:{redis.port}"]) as [(one, ears)], asking(redis.port) as ask:
+    async with nodes([f"127.0.0.1:{redis.port}"]) as [(one, receiver)], asking(redis.port) as ask:
         await one.subscribe("a")
         names: list[bytes] = await ask("PUBSUB", "CHANNELS", "realtime:*")
         for name in names:
             for text in (b"", b"x", b"e 1 0 0", b"e x 0 0 \n", b"\xff 1 0 0 \nx", b"e 1 t t"):
                 await ask("PUBLISH", name, text)
         await one.publish([Draft("a", b"1")])
-        await ears.until(1)
+        await receiver.until(1)
         assert one.ready()
 
 
@@ -115,19 +115,19 @@ async def test_its_owner_is_frozen(redis: Server) -> None:
     async with proxies(redis.port, 1) as [way], asking(redis.port) as ask:
         urls = [f"127.0.0.1:{way.port}"] + [f"127.0.0.1:{redis.port}"] * 2
         async with nodes(urls, retention=MUCH, timeout=20.0) as made:
-            owner, ears = made[0]
+            owner, receiver = made[0]
             await owner.subscribe("a")
             await ask("PUBLISH", "a", "0")
-            await ears.until(1)
+            await receiver.until(1)
             await subscribe_all(*[broker for broker, _ in made[1:]], channels=["a"])
             way.freeze(True)
             for number in range(1, 200):
                 await ask("PUBLISH", "a", str(number))
             others = await gatherResults([each.until(199) for _, each in made[1:]])
             way.freeze(False)
-            mine = await ears.until(200)
+            mine = await receiver.until(200)
             await ask("PUBLISH", "a", "200")
-            await gatherResults([ears.until(201), *(each.until(200) for _, each in made[1:])])
+            await gatherResults([receiver.until(201), *(each.until(200) for _, each in made[1:])])
             await pause(0.1)
             assert [message.data for message in mine] == [b"%d" % n for n in range(201)]
             assert others[0] == others[1] == mine[1:]
@@ -160,11 +160,11 @@ async def test_nodes_are_frozen_and_leave_at_random(redis: Server) -> None:
                 await pause(0.003)
         for way in ways:
             way.freeze(False)
-        heard = await gatherResults([ears.until(720) for _, ears in made])
+        heard = await gatherResults([receiver.until(720) for _, receiver in made])
         await pause(0.1)
-        for messages, (_, ears) in zip(heard, made, strict=True):
+        for messages, (_, receiver) in zip(heard, made, strict=True):
             assert messages == heard[0]
-            assert ears.missing == []
+            assert receiver.missing == []
         for channel in "ab":
             assert [m.data for m in heard[0] if m.channel == channel] == sent[channel]
 
@@ -177,25 +177,25 @@ async def test_no_node_received_it(redis: Server) -> None:
     async with (
         proxies(redis.port, 1) as [way],
         asking(redis.port) as ask,
-        nodes([f"127.0.0.1:{way.port}"]) as [(one, ears)],
+        nodes([f"127.0.0.1:{way.port}"]) as [(one, receiver)],
     ):
         start = await one.subscribe("a")
         await ask("PUBLISH", "a", "1")
-        await ears.until(1)
+        await receiver.until(1)
         way.shut(True)
         way.cut()
         await until(lambda: not one.ready())
         assert await ask("PUBLISH", "a", "2") == 0
         way.shut(False)
-        await until(lambda: bool(ears.missing))
+        await until(lambda: bool(receiver.missing))
         await ask("PUBLISH", "a", "3")
-        await ears.until(2)
+        await receiver.until(2)
         async with nodes([f"127.0.0.1:{redis.port}"]) as [(two, _)]:
             await two.subscribe("a")
             replay = await two.after(["a"], After(start))
 
-    assert [message.data for message in ears.messages] == [b"1", b"3"]
-    assert [channel for channel, _ in ears.missing] == ["a"]
+    assert [message.data for message in receiver.messages] == [b"1", b"3"]
+    assert [channel for channel, _ in receiver.missing] == ["a"]
     assert not replay.complete
     assert [message.data for message in replay.messages] == [b"1", b"3"]
 
@@ -206,10 +206,10 @@ async def test_cut_while_another_node_receives(redis: Server) -> None:
     """
     async with proxies(redis.port, 1) as [way], asking(redis.port) as ask:
         urls = [f"127.0.0.1:{way.port}", f"127.0.0.1:{redis.port}"]
-        async with nodes(urls, retention=MUCH) as [(one, ears), (two, other_ears)]:
+        async with nodes(urls, retention=MUCH) as [(one, receiver), (two, other_receiver)]:
             await one.subscribe("a")
             await ask("PUBLISH", "a", "0")
-            await ears.until(1)
+            await receiver.until(1)
             await two.subscribe("a")
             for number in range(1, 60):
                 if number == 20:
@@ -219,7 +219,7 @@ async def test_cut_while_another_node_receives(redis: Server) -> None:
                     way.shut(False)
                 await ask("PUBLISH", "a", str(number))
                 await pause(0.01)
-            heard = await gatherResults([ears.until(60), other_ears.until(59)])
+            heard = await gatherResults([receiver.until(60), other_receiver.until(59)])
             assert heard[0][1:] == heard[1]
             assert sorted(int(message.data) for message in heard[0]) == list(range(60))
 
@@ -233,34 +233,34 @@ async def test_a_lease_runs_out(redis: Server, monkeypatch: pytest.MonkeyPatch) 
     async with (
         proxies(redis.port, 1) as [way],
         asking(redis.port) as ask,
-        nodes([f"127.0.0.1:{way.port}"]) as [(one, ears)],
+        nodes([f"127.0.0.1:{way.port}"]) as [(one, receiver)],
     ):
         await one.subscribe("a")
         await ask("PUBLISH", "a", "1")
-        await ears.until(1)
+        await receiver.until(1)
         await ask("DEL", "realtime:o:a")
         for number in range(2, 5):
             await ask("PUBLISH", "a", str(number))
-        await ears.until(4)
+        await receiver.until(4)
         way.shut(True)
         way.cut()
         await until(lambda: not one.ready())
         await ask("DEL", "realtime:o:a")
         assert await ask("PUBLISH", "a", "lost") == 0
         way.shut(False)
-        await until(lambda: bool(ears.missing))
+        await until(lambda: bool(receiver.missing))
 
-    assert [message.data for message in ears.messages] == [b"1", b"2", b"3", b"4"]
-    assert [channel for channel, _ in ears.missing] == ["a"]
+    assert [message.data for message in receiver.messages] == [b"1", b"2", b"3", b"4"]
+    assert [channel for channel, _ in receiver.missing] == ["a"]
 
 
 async def test_a_lease_of_a_later_time(redis: Server) -> None:
     """
     Its owner is gone, and redis' clock was set back: no node waits until that time comes again.
     """
-    async with nodes([f"127.0.0.1:{redis.port}"]) as [(one, ears)], asking(redis.port) as ask:
+    async with nodes([f"127.0.0.1:{redis.port}"]) as [(one, receiver)], asking(redis.port) as ask:
         await one.subscribe("a")
         seconds, _ = await ask("TIME")
         await ask("SET", "realtime:o:a", f"gone:1 {int(seconds) + 3600}000")
         await ask("PUBLISH", "a", "1")
-        await ears.until(1)
+        await receiver.until(1)

@@ -11,7 +11,7 @@ from rt_twisted.brokers.idempotency import KEY_SECONDS, MAX_KEYS
 from rt_twisted.brokers.memory import MemoryBroker
 from rt_twisted.model.message import Draft
 from tests.contracts.brokers import BrokerContract
-from tests.fakes import Ears
+from tests.fakes import RecordingReceiver
 
 
 class TestMemoryBroker(BrokerContract):
@@ -20,12 +20,12 @@ class TestMemoryBroker(BrokerContract):
     """
 
     @pytest.fixture
-    def broker(self, ears: Ears) -> MemoryBroker:
+    def broker(self, receiver: RecordingReceiver) -> MemoryBroker:
         """
         A new broker with a receiver.
         """
         broker = MemoryBroker(Clock())
-        broker.attach(ears)
+        broker.attach(receiver)
         return broker
 
 
@@ -42,8 +42,8 @@ def test_keys_are_forgotten_after_five_minutes() -> None:
     """
     clock = Clock()
     broker = MemoryBroker(clock)
-    ears = Ears()
-    broker.attach(ears)
+    receiver = RecordingReceiver()
+    broker.attach(receiver)
 
     broker.publish([Draft("a", b"1", key="k")])
     clock.advance(KEY_SECONDS - 1)
@@ -51,7 +51,7 @@ def test_keys_are_forgotten_after_five_minutes() -> None:
     clock.advance(1)
     broker.publish([Draft("a", b"2", key="k")])
 
-    assert [message.data for message in ears.messages] == [b"1", b"2"]
+    assert [message.data for message in receiver.messages] == [b"1", b"2"]
 
 
 def test_keys_are_bounded() -> None:
@@ -59,10 +59,10 @@ def test_keys_are_bounded() -> None:
     However many keys are used within five minutes, MAX_KEYS are remembered.
     """
     broker = MemoryBroker(Clock())
-    ears = Ears()
-    broker.attach(ears)
+    receiver = RecordingReceiver()
+    broker.attach(receiver)
     broker.publish([Draft("a", b"", key=str(number)) for number in range(MAX_KEYS + 1)])
 
     broker.publish([Draft("a", b"", key="1"), Draft("a", b"", key="0")])
 
-    assert len(ears.messages) == MAX_KEYS + 2  # 1 is still known, 0 is not
+    assert len(receiver.messages) == MAX_KEYS + 2  # 1 is still known, 0 is not

@@ -43,7 +43,7 @@ from rt_twisted.model.message import (
 from rt_twisted.model.retention import Retention
 from tests.contracts.brokers import BrokerContract, HistoryContract
 from tests.defaults import make_backlog_limits, make_hub, make_hub_limits, make_retention
-from tests.fakes import Ears, Line
+from tests.fakes import Line, RecordingReceiver
 
 ALL = make_retention(count=100_000, bytes=1 << 30, age=3600.0)
 
@@ -54,7 +54,9 @@ class TestSqliteBroker(BrokerContract, HistoryContract):
     """
 
     @pytest_twisted.async_yield_fixture
-    async def broker(self, tmp_path: Path, ears: Ears) -> AsyncIterator[SqliteBroker]:
+    async def broker(
+        self, tmp_path: Path, receiver: RecordingReceiver
+    ) -> AsyncIterator[SqliteBroker]:
         """
         A new broker with a receiver and a file.
         """
@@ -65,12 +67,14 @@ class TestSqliteBroker(BrokerContract, HistoryContract):
         broker = SqliteBroker(
             loop, file, lambda retention: Store(file, retention, 1 << 30, loop.seconds), ALL
         )
-        broker.attach(ears)
+        broker.attach(receiver)
         broker.startService()
         yield broker
         broker.close()
 
-    async def test_its_history_comes_from_the_file(self, broker: SqliteBroker, ears: Ears) -> None:
+    async def test_its_history_comes_from_the_file(
+        self, broker: SqliteBroker, receiver: RecordingReceiver
+    ) -> None:
         """
         Each of many concurrent requests gets its own replay.
         """
@@ -83,9 +87,9 @@ class TestSqliteBroker(BrokerContract, HistoryContract):
         for number, answer in enumerate(asked[:150]):
             replay = await answer
             assert replay.complete
-            assert list(replay.messages) == ears.messages[number + 1 :]
+            assert list(replay.messages) == receiver.messages[number + 1 :]
         for answer in asked[150:]:
-            assert list((await answer).messages) == ears.messages[-3:]
+            assert list((await answer).messages) == receiver.messages[-3:]
 
 
 class ManualExecutor:
