@@ -1,4 +1,5 @@
 """
-The client's side of each kind of wire: bytes in, what was heard and bytes out;
-no socket, no clock. A further kind is a further module, and a line in `choice`.
+Clients of each transport, without sockets and clocks: bytes in, events and bytes out.
+
+To add a transport, add a module and an entry in `registry.CLIENT_TYPES`.
 """

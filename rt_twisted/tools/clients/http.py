@@ -1,5 +1,5 @@
 """
-Requests, and what refuses them.
+HTTP requests of the clients.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ AGENT = "rt_twisted load"
 
 def request(url: str, line: str, headers: Iterable[str]) -> bytes:
     """
-    The head of a request.
+    Encode the head of a request.
 
     Args:
-        url: whose host it goes to.
+        url: its host is the Host header.
         line: method and path.
-        headers: without those that every request has.
+        headers: those that differ between requests.
     """
     host = urlsplit(url).netloc.rpartition("@")[2]
     lines = [f"{line} HTTP/1.1", f"Host: {host}", f"User-Agent: {AGENT}", *headers]
@@ -28,8 +28,7 @@ def request(url: str, line: str, headers: Iterable[str]) -> bytes:
 
 def path_for(url: str, names: Sequence[str]) -> str:
     """
-    What a reader of the channels called *names* asks for; a URL that names
-    channels stays as it is.
+    Return path and query to subscribe to the channels *names*; channels in *url* have precedence.
     """
     parts = urlsplit(url)
     query = parts.query
@@ -41,7 +40,7 @@ def path_for(url: str, names: Sequence[str]) -> str:
 
 def retry_after(head: ResponseHead) -> float | None:
     """
-    What Retry-After says.
+    Return the seconds in Retry-After; None without them.
     """
     wait = head.header("retry-after") or ""
     return float(wait) if wait.isascii() and wait.isdigit() and len(wait) < 10 else None

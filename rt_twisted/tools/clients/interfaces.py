@@ -1,5 +1,5 @@
 """
-What readers know of a wire.
+Interface of the clients.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ from typing import Protocol
 @dataclass(slots=True)
 class SessionState:
     """
-    What a reader's connection leaves for the next, beside the position.
+    State that a subscriber keeps from one connection to the next, besides its position.
 
     Args:
-        key: by which the server knows the reader again; "" for none.
-        joined: the server has said that the reader is in its channels.
-        recovered: how often the reader was known again.
+        key: the server's private session id (`pid`); "" for none.
+        subscribed: the server has confirmed the subscription.
+        recovered: how often the server recovered the session.
     """
 
     key: str = ""
@@ -28,15 +28,14 @@ class SessionState:
 @dataclass(frozen=True, slots=True)
 class ClientRequest:
     """
-    What a reader asks for, on each of its connections.
+    Subscription of one subscriber, the same on each of its connections.
 
     Args:
-        url: of the wire's route.
-        channels: what it listens to; empty if the URL names them.
-        number: of the reader; where a wire can do a thing in two ways, it
-            decides.
-        size: bytes of a message of ours, for wires that do not tell where one ends.
-        memory: of the reader.
+        url: of the transport's route.
+        channels: to subscribe to; empty if the URL names them.
+        number: of the subscriber; it selects the variant of the transport.
+        size: bytes of a message, for transports without message boundaries.
+        session: the subscriber's session.
     """
 
     url: str
@@ -49,12 +48,11 @@ class ClientRequest:
 @dataclass(frozen=True, slots=True)
 class ClientEvent:
     """
-    What the server has said.
+    Message or gap that a client received.
 
     Args:
-        text: of a message; "" of a gap.
-        position: of the message, or where the gap ends; "" if the wire does
-            not tell.
+        text: of the message; "" for a gap.
+        position: of the message, or of the end of the gap; "" if the transport has none.
         gap: messages up to *position* may be missing.
     """
 
@@ -65,28 +63,28 @@ class ClientEvent:
 
 class IClient(Protocol):
     """
-    One connection of a reader, without the connection. Made anew for each.
+    One connection of a subscriber, without I/O. A client is used for one connection.
     """
 
-    position: str  # to come back with; "" for none yet
-    retry: float | None  # seconds after which to come back; None if not said
-    opened: bool  # what is published from now on will be told
-    close_reason: str  # why the connection is to be ended; "" as long as it is not
+    position: str  # to resume from; "" for none yet
+    retry: float | None  # seconds to a reconnect; None if the server sent none
+    opened: bool  # subscribed: messages published from now on are delivered
+    close_reason: str  # why the connection is to be closed; "" while it stays open
 
     def begin(self) -> bytes:
         """
-        What to say first. Called once.
+        Return the first bytes to send. Called once.
         """
 
     def feed(self, data: bytes) -> list[ClientEvent]:
         """
-        Take the next bytes; nothing is taken any more once `over` says something.
+        Parse the next bytes. Do not call it when `close_reason` is set.
 
         Raises:
-            RemoteProtocolError: they are nonsense; the wire is of no further use.
+            RemoteProtocolError: the server broke the protocol; the client cannot be used again.
         """
 
     def data_to_send(self) -> bytes:
         """
-        What is to be said now; often nothing.
+        Return the bytes to send now; often b"".
         """

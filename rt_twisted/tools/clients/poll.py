@@ -1,5 +1,5 @@
 """
-Long-polling: one request after the other on one connection.
+Long-polling client: one request after another on one connection.
 """
 
 from __future__ import annotations
@@ -18,18 +18,17 @@ MAX_RESPONSE = 64 * 1024 * 1024  # bytes
 
 class PollClient:
     """
-    Asks, and asks again from where the answer ended: by `If-None-Match` or by
-    `since=`, by the reader's number.
+    Poll from the last position, by `If-None-Match` or by `since=`, depending on the number.
 
     Args:
-        asking: what is asked for.
-        position: where the last answer ended.
+        client_request: the subscription.
+        position: where the previous connection ended.
     """
 
     def __init__(self, client_request: ClientRequest, position: str) -> None:
         self.position = position
         self.retry: float | None = None
-        self.opened = bool(position)  # the first answer may take as long as there is no news
+        self.opened = bool(position)  # the first response may take until there is a message
         self.close_reason = ""
         self._client_request = client_request
         self._path = path_for(client_request.url, client_request.channels)
@@ -39,9 +38,6 @@ class PollClient:
         self._next = b""
 
     def begin(self) -> bytes:
-        """
-        See `Wire`.
-        """
         headers = ["Accept: application/json"]
         path = self._path
         if self.position and self._use_etag:
@@ -51,19 +47,16 @@ class PollClient:
         return request(self._client_request.url, f"GET {path}", headers)
 
     def feed(self, data: bytes) -> list[ClientEvent]:
-        """
-        See `Wire`.
-        """
         response = self._response
         self._body += response.feed(data)
         if len(self._body) > MAX_RESPONSE:
-            raise RemoteProtocolError(f"an answer has more than {MAX_RESPONSE} bytes")
+            raise RemoteProtocolError(f"a response has more than {MAX_RESPONSE} bytes")
         if response.head is None or not response.complete:
             return []
         status = response.head.status
-        heard: list[ClientEvent] = []
+        events: list[ClientEvent] = []
         if status == 200:
-            heard = self._read(bytes(self._body))
+            events = self._read(bytes(self._body))
         elif status != 304:
             self.retry = retry_after(response.head)
             self.close_reason = f"status {status}"
@@ -77,29 +70,26 @@ class PollClient:
             self._response = ResponseReader()
             self._body.clear()
             self._next = self.begin()
-        return heard
+        return events
 
     def _read(self, body: bytes) -> list[ClientEvent]:
         try:
             answer: dict[str, Any] = json.loads(body)
             position = str(answer["position"])
-            heard = [
+            events = [
                 ClientEvent(str(message.get("data", "")), str(message["id"]))
                 for message in answer["messages"]
             ]
             if answer["gap"]:
-                heard.insert(0, ClientEvent("", position, True))
+                events.insert(0, ClientEvent("", position, True))
             retry = answer.get("retry")
         except (ValueError, KeyError, TypeError, AttributeError):
-            raise RemoteProtocolError("an answer to a poll is not as it should be") from None
+            raise RemoteProtocolError("malformed response to a poll") from None
         self.position = position
         if isinstance(retry, int):
             self.retry = retry / 1e3
-        return heard
+        return events
 
     def data_to_send(self) -> bytes:
-        """
-        See `Wire`.
-        """
-        said, self._next = self._next, b""
-        return said
+        data, self._next = self._next, b""
+        return data

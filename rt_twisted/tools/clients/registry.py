@@ -1,5 +1,5 @@
 """
-Which wires there are.
+Registry of the transports.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from rt_twisted.tools.errors import SetupError
 @dataclass(frozen=True, slots=True)
 class ClientType:
     """
-    A kind of wire.
+    A transport.
 
     Args:
-        name: as users call it.
-        place: of the daemon's own route, beside that of event streams.
-        make: makes the wire of one connection, of what is asked for and the position.
-        resumes: whether its readers can go on from where they were.
+        name: for the command line.
+        path: the daemon's default route, relative to that of event streams.
+        make: creates the client of a connection, from a request and a position.
+        resumes: whether its subscribers can resume from a position.
     """
 
     name: str
@@ -38,11 +38,11 @@ class ClientType:
 
     def url(self, base: str, path: str = "") -> str:
         """
-        Where its route is; its channels are for the wire to name.
+        Return the URL of the transport's route, without `channels`, which the client adds.
 
         Args:
-            base: where event streams are.
-            place: URL or path; "" for the daemon's own.
+            base: URL of the event streams.
+            path: URL or path; "" for the daemon's default.
         """
         found = urlsplit(urljoin(base, path or self.path))
         query = found.query or ("" if path else urlsplit(base).query)
@@ -66,13 +66,13 @@ CLIENT_TYPES = {
 
 def parse_transport(text: str) -> tuple[ClientType, str]:
     """
-    Read `NAME` or `NAME=PATH`.
+    Parse `NAME` or `NAME=PATH`.
 
     Returns:
-        the kind of wire, and where its route is; "" for where the daemon has it.
+        The transport, and its path; "" for the daemon's default.
 
     Raises:
-        SetupError: there is no such kind.
+        SetupError: the transport is unknown.
     """
     name, _, path = text.partition("=")
     choice = CLIENT_TYPES.get(name)

@@ -1,5 +1,5 @@
 """
-Socket.IO 5 on Engine.IO 4, in a websocket.
+Socket.IO 5 client on Engine.IO 4, in a WebSocket.
 """
 
 from __future__ import annotations
@@ -18,14 +18,15 @@ from rt_twisted.tools.clients.websocket_connection import MAX_MESSAGE, WebSocket
 
 class SocketIOConnection:
     """
-    A client's side of a session: joins its channels by an event `subscribe`,
-    and says there from where. With a memory it lets the server do both for it,
-    as clients with connection state recovery do, where the server knows it still.
+    Client side of a Socket.IO session.
+
+    It subscribes to its channels by an event `subscribe` with the position. With *session*,
+    the server restores the subscription as in connection state recovery, if it still has the session.
 
     Args:
         channels: their names.
-        position: where the session before this one ended.
-        memory: of the sessions before; None not to recover any.
+        position: where the previous session ended.
+        session: of the previous connections; None for no recovery.
     """
 
     def __init__(
@@ -37,14 +38,17 @@ class SocketIOConnection:
         self.sid = ""  # of the session
         self._channels = list(channels)
         self._session = session
-        # Where the session is says nothing about channels that are not yet ours.
+        # Until the subscription is confirmed, positions do not refer to its channels.
         self._ignoring_positions = bool(position)
         self._packets = socketio.Decoder(MAX_MESSAGE)
         self._outgoing: list[str] = []
 
     def feed(self, message: str | bytes) -> ClientEvent | None:
         """
-        Take the next packet of Engine.IO.
+        Process the next Engine.IO packet.
+
+        Returns:
+            The message or gap in it, if any.
         """
         packet = engineio.decode(message)
         if packet.kind is engineio.EngineIOPacketType.PING:
@@ -59,15 +63,15 @@ class SocketIOConnection:
 
     def data_to_send(self) -> list[str]:
         """
-        The packets of Engine.IO that are to be said now.
+        Return the Engine.IO packets to send now.
         """
-        said, self._outgoing = self._outgoing, []
-        return said
+        packets, self._outgoing = self._outgoing, []
+        return packets
 
     def _open(self, data: str) -> None:
         said = socketio.load(data)
         if not isinstance(said, dict) or not isinstance(said.get("sid"), str):
-            raise RemoteProtocolError("a session without an id")
+            raise RemoteProtocolError("the session has no id")
         self.sid = said["sid"]
         claim = None
         if self._session is not None and self._session.key:
@@ -101,16 +105,18 @@ class SocketIOConnection:
             self._ignoring_positions = False
             answer = packet.data[0] if packet.data else None
             if not isinstance(answer, dict) or answer.get("status") != "ok":
-                self.close_reason = "not let into the channels"
+                self.close_reason = "subscription refused"
                 return None
             if session is not None:
                 session.subscribed = True
-            if self.position:  # who comes back may have missed nothing, and is told nothing
+            if self.position:  # after a resume without missed messages, no event follows
                 self.opened = True
             return None
         if packet.kind is not SocketIOPacketType.EVENT:
             self.close_reason = (
-                "not let in" if packet.kind is SocketIOPacketType.CONNECT_ERROR else "disconnected"
+                "connection refused"
+                if packet.kind is SocketIOPacketType.CONNECT_ERROR
+                else "disconnected"
             )
             return None
         return self._on_event(*packet.data)
@@ -133,11 +139,11 @@ class SocketIOConnection:
 
 def _is_recovered(session: SessionState, said: Any) -> bool:
     """
-    Whether the server has *said* that it knows the client again; remembers its key.
+    Return whether the server recovered the session, and store its key.
     """
     key = said.get("pid") if isinstance(said, dict) else None
     if not isinstance(key, str):
-        raise RemoteProtocolError("nothing to recover the session by")
+        raise RemoteProtocolError("the server sent no `pid` to recover the session with")
     known = key == session.key
     session.key = key
     session.recovered += known
@@ -147,12 +153,12 @@ def _is_recovered(session: SessionState, said: Any) -> bool:
 
 class SocketIOClient:
     """
-    A websocket from the beginning; every second offers compression.
+    Socket.IO in a WebSocket; every second one offers compression.
 
     Args:
-        asking: what is asked for.
-        position: where the connection before this one ended.
-        memory: see `Member`.
+        client_request: the subscription.
+        position: where the previous connection ended.
+        session: see `SocketIOConnection`.
     """
 
     def __init__(
@@ -170,15 +176,9 @@ class SocketIOClient:
         )
 
     def begin(self) -> bytes:
-        """
-        See `Wire`.
-        """
         return self._frames.begin()
 
     def feed(self, data: bytes) -> list[ClientEvent]:
-        """
-        See `Wire`.
-        """
         frames, connection = self._frames, self._connection
         heard = []
         for message in frames.feed(data):
@@ -192,7 +192,4 @@ class SocketIOClient:
         return heard
 
     def data_to_send(self) -> bytes:
-        """
-        See `Wire`.
-        """
         return self._frames.data_to_send()

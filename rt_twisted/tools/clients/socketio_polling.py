@@ -1,5 +1,5 @@
 """
-Socket.IO 5 on Engine.IO 4, by polling.
+Socket.IO 5 client on Engine.IO 4, by polling.
 """
 
 from __future__ import annotations
@@ -18,13 +18,12 @@ _BETWEEN = "\x1e"  # packets of a payload
 
 class SocketIOPollingClient:
     """
-    Polls and posts by turns, on one connection: what it has to say is an answer
-    to what a poll brought.
+    Poll and post alternately on one connection; each post answers what a poll brought.
 
     Args:
-        asking: what is asked for.
-        position: where the session before this one ended.
-        memory: see `Member`.
+        client_request: the subscription.
+        position: where the previous connection ended.
+        session: see `SocketIOConnection`.
     """
 
     def __init__(
@@ -38,13 +37,10 @@ class SocketIOPollingClient:
         self._connection = SocketIOConnection(client_request.channels, position, session)
         self._response = ResponseReader()
         self._body = bytearray()
-        self._polled = True  # the answer is one to a poll
+        self._polled = True  # the pending response is to a poll
         self._next = b""
 
     def begin(self) -> bytes:
-        """
-        See `Wire`.
-        """
         return self._request("GET", [])
 
     def _request(self, method: str, headers: list[str]) -> bytes:
@@ -55,13 +51,10 @@ class SocketIOPollingClient:
         return request(self._client_request.url, f"{method} {path}", headers)
 
     def feed(self, data: bytes) -> list[ClientEvent]:
-        """
-        See `Wire`.
-        """
         response = self._response
         self._body += response.feed(data)
         if len(self._body) > MAX_RESPONSE:
-            raise RemoteProtocolError(f"an answer has more than {MAX_RESPONSE} bytes")
+            raise RemoteProtocolError(f"a response has more than {MAX_RESPONSE} bytes")
         if response.head is None or not response.complete:
             return []
         if response.head.status != 200:
@@ -98,8 +91,5 @@ class SocketIOPollingClient:
         return heard
 
     def data_to_send(self) -> bytes:
-        """
-        See `Wire`.
-        """
         said, self._next = self._next, b""
         return said

@@ -1,5 +1,5 @@
 """
-Socket.IO with connection state recovery.
+Socket.IO client with connection state recovery.
 """
 
 from __future__ import annotations
@@ -13,13 +13,15 @@ from rt_twisted.tools.clients.socketio_polling import SocketIOPollingClient
 
 def make_recovering_client(client_request: ClientRequest, position: str) -> IClient:
     """
-    A websocket for every second reader, polls for the others: with the key and
-    the offset of the session before, so that the server finds its channels. Where
-    it is not known again, they are asked for from the position on.
+    Return a WebSocket client for even numbers, and a polling client for odd ones.
+
+    Both send the key and offset of the previous session, so that the server can restore
+    the channels.
+    If it cannot, they subscribe from the position.
 
     Args:
-        asking: what is asked for.
-        position: where the connection before this one ended.
+        client_request: the subscription.
+        position: where the previous connection ended.
     """
     half = replace(client_request, number=client_request.number // 2)
     if client_request.number % 2:

@@ -1,5 +1,5 @@
 """
-Server-sent events.
+Client of server-sent events.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ EVENT_STREAM = "text/event-stream"
 
 class SseClient:
     """
-    What an EventSource does.
+    Client that behaves like an EventSource.
 
     Args:
-        asking: what is asked for.
-        position: where the connection before this one ended.
+        client_request: the subscription.
+        position: where the previous connection ended.
     """
 
     def __init__(self, client_request: ClientRequest, position: str) -> None:
@@ -32,12 +32,9 @@ class SseClient:
         self._client_request = client_request
         self._response = ResponseReader()
         self._events = EventReader(position)
-        self._finite = False  # the end of the stream is known: it is none
+        self._finite = False  # a response with a Content-Length, which is not a stream
 
     def begin(self) -> bytes:
-        """
-        See `Wire`.
-        """
         client_request = self._client_request
         headers = [f"Accept: {EVENT_STREAM}", "Cache-Control: no-cache"]
         if self.position:
@@ -49,9 +46,6 @@ class SseClient:
         )
 
     def feed(self, data: bytes) -> list[ClientEvent]:
-        """
-        See `Wire`.
-        """
         response, events = self._response, self._events
         body = response.feed(data)
         known = self.opened or self._finite
@@ -76,23 +70,20 @@ class SseClient:
             self.retry = retry_after(head)
             self.close_reason = f"status {head.status}"
             if head.status == 200:
-                self.close_reason = f"no event stream, but {media!r}"
+                self.close_reason = f"not an event stream but {media!r}"
             return False
-        # A stream whose end is known is none: its `retry` says when to come back.
+        # A response with a length is a refusal: its `retry` is the time to the reconnect.
         self._finite = head.header("content-length") is not None
         self.opened = not self._finite
         return True
 
     def data_to_send(self) -> bytes:
-        """
-        See `Wire`.
-        """
         return b""
 
 
 def gap_end(data: str) -> str:
     """
-    The position in a gap's data; "" if it has none.
+    Return the position in the data of a gap event; "" without one.
     """
     try:
         said = json.loads(data)

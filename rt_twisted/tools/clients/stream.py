@@ -1,5 +1,5 @@
 """
-Plain streams: the bytes of each message, one behind the other.
+Client of plain streams, which contain only the bytes of messages.
 """
 
 from __future__ import annotations
@@ -10,19 +10,20 @@ from rt_twisted.codecs.response import ResponseReader
 from rt_twisted.tools.clients.http import path_for, request, retry_after
 from rt_twisted.tools.clients.interfaces import ClientEvent, ClientRequest
 
-# How our messages begin; the digits are whole, as a dash follows.
+# Prefix of our messages; the dash shows that the digits are complete.
 MARK = re.compile(rb"load-[0-9]+-[0-9a-f]{8}-[0-9]+-[0-9]+-")
 MAX_MARK = 100  # bytes
 
 
 class StreamClient:
     """
-    Finds our own messages in a stream that says nothing but messages: they
-    begin with a mark, and their size is known. Nobody learns where he is.
+    Find the messages of this program in a stream without message boundaries.
+
+    They have a known prefix and size. A plain stream has no positions.
 
     Args:
-        asking: what is asked for.
-        position: means nothing here.
+        client_request: the subscription.
+        position: not used.
     """
 
     def __init__(self, client_request: ClientRequest, position: str) -> None:
@@ -35,18 +36,12 @@ class StreamClient:
         self._rest = bytearray()
 
     def begin(self) -> bytes:
-        """
-        See `Wire`.
-        """
         client_request = self._client_request
         return request(
             client_request.url, f"GET {path_for(client_request.url, client_request.channels)}", []
         )
 
     def feed(self, data: bytes) -> list[ClientEvent]:
-        """
-        See `Wire`.
-        """
         response = self._response
         body = response.feed(data)
         if response.head is None:
@@ -72,12 +67,9 @@ class StreamClient:
                 return heard
             heard.append(ClientEvent(rest[mark.start() : end].decode(errors="replace")))
             at = end
-        # What others publish is skipped; a mark may have begun at the very end.
+        # Skip messages of others; a prefix may have begun at the very end.
         del rest[: max(at, len(rest) - MAX_MARK)]
         return heard
 
     def data_to_send(self) -> bytes:
-        """
-        See `Wire`.
-        """
         return b""

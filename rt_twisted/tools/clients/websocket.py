@@ -1,5 +1,5 @@
 """
-Websockets on which a frame is a JSON object (docs/websocket.md).
+WebSocket client; each frame is a JSON object (docs/websocket.md).
 """
 
 from __future__ import annotations
@@ -19,12 +19,11 @@ _RETRY = re.compile(r"retry=([0-9]{1,9})")
 
 class WebSocketClient:
     """
-    Names its channels and its position in the URL, or by a command, as its
-    reader's number is; half of both offer compression.
+    Subscribe by the URL or by a command, depending on the number; half of both offer compression.
 
     Args:
-        asking: what is asked for.
-        position: where the connection before this one ended.
+        client_request: the subscription.
+        position: where the previous connection ended.
     """
 
     def __init__(self, client_request: ClientRequest, position: str) -> None:
@@ -35,7 +34,7 @@ class WebSocketClient:
         self._channels = list(client_request.channels)
         self._use_command = bool(self._channels) and client_request.number % 2 == 1
         self._requested = False
-        # What is said before the channels are ours says nothing about them.
+        # Until the subscription is confirmed, positions do not refer to its channels.
         self._ignoring_positions = self._use_command and bool(position)
         path = path_for(client_request.url, () if self._use_command else client_request.channels)
         if position and not self._use_command:
@@ -45,15 +44,9 @@ class WebSocketClient:
         )
 
     def begin(self) -> bytes:
-        """
-        See `Wire`.
-        """
         return self._frames.begin()
 
     def feed(self, data: bytes) -> list[ClientEvent]:
-        """
-        See `Wire`.
-        """
         frames = self._frames
         heard = []
         for text in frames.feed(data):
@@ -80,7 +73,7 @@ class WebSocketClient:
                 self.close_reason = f"error {said['status']:d}"
                 return None
         except (ValueError, KeyError, TypeError):
-            raise RemoteProtocolError("a frame is not as it should be") from None
+            raise RemoteProtocolError("malformed frame") from None
         if kind == "ack":
             self._ignoring_positions = False
         if kind not in ("message", "position", "gap") or self._ignoring_positions:
@@ -92,7 +85,4 @@ class WebSocketClient:
         return ClientEvent(str(said.get("data", "")), position) if kind == "message" else None
 
     def data_to_send(self) -> bytes:
-        """
-        See `Wire`.
-        """
         return self._frames.data_to_send()

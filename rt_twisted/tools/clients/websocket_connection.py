@@ -1,5 +1,5 @@
 """
-The client's end of a websocket, on the `websockets` library's protocol without a socket.
+Client side of a WebSocket, on the sans-I/O protocol of the `websockets` library.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ _BODIES = (Opcode.TEXT, Opcode.BINARY, Opcode.CONT)
 
 class WebSocketConnection:
     """
-    Messages of a websocket.
+    Messages of a WebSocket.
 
     Args:
-        url: http:// or https://, path and query included.
+        url: http:// or https://, with path and query.
         deflate: whether to offer compression.
         headers: of the request.
     """
@@ -41,7 +41,7 @@ class WebSocketConnection:
 
     def begin(self) -> bytes:
         """
-        The request.
+        Return the bytes of the handshake request.
         """
         asked = self._protocol.connect()
         for name, value in self._headers:
@@ -52,14 +52,14 @@ class WebSocketConnection:
     @property
     def open(self) -> bool:
         """
-        Whether the server has agreed.
+        Return whether the handshake is complete.
         """
         return self._protocol.state is State.OPEN
 
     @property
     def close_reason(self) -> str:
         """
-        Why it has ended; "" as long as it has not.
+        Return why the connection ended; "" while it is open.
         """
         protocol = self._protocol
         refused = protocol.handshake_exc
@@ -74,20 +74,20 @@ class WebSocketConnection:
     @property
     def reason(self) -> str:
         """
-        What the server said when it closed.
+        Return the reason in the server's close frame.
         """
         received = self._protocol.close_rcvd
         return received.reason if received is not None else ""
 
     def feed(self, data: bytes) -> list[str | bytes]:
         """
-        Take the next bytes.
+        Parse the next bytes.
 
         Returns:
-            the messages that they complete.
+            The messages that they complete.
 
         Raises:
-            RemoteProtocolError: text that is not UTF-8.
+            RemoteProtocolError: a text message is not UTF-8.
         """
         protocol = self._protocol
         protocol.receive_data(data)
@@ -111,12 +111,12 @@ class WebSocketConnection:
 
     def send_text(self, text: str) -> None:
         """
-        Send a message.
+        Queue a text message.
         """
         self._protocol.send_text(text.encode())
 
     def data_to_send(self) -> bytes:
         """
-        The bytes to be sent now, pongs among them.
+        Return the bytes to send now, including pongs.
         """
         return b"".join(self._protocol.data_to_send())

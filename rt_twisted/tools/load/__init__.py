@@ -1,3 +1,3 @@
 """
-Many readers at once, and what they find: what extras/loadclient.py is made of.
+Load test: many subscribers in one process, and the statistics that extras/loadclient.py prints.
 """

@@ -1,5 +1,5 @@
 """
-Latencies as a picture, for a terminal and for a file.
+Histogram of latencies, as text and as PNG.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from rt_twisted.tools.load.latencies import Latencies
 from rt_twisted.tools.load.png import Canvas, Color, text_width
 
 ROWS = (1.0, 1.5, 2.0, 3.0, 5.0, 7.0)  # where the rows in a terminal end, per power of ten
-TICKS = (1.0, 2.0, 5.0)  # what the axis of the picture names
+TICKS = (1.0, 2.0, 5.0)  # labels of the picture's axis
 BARS = 60  # of the picture
 
 WIDTH, HEIGHT = 1000, 560
@@ -26,21 +26,21 @@ PAPER: Color = (255, 255, 255)
 
 def duration(seconds: float) -> str:
     """
-    A time with two or three digits that count.
+    Format a duration with two or three significant digits.
     """
     for unit, size in (("s", 1.0), ("ms", 1e-3), ("us", 1e-6)):
         if seconds >= size or unit == "us":
             value = seconds / size
             return f"{value:.0f} {unit}" if value >= 100 else f"{value:.3g} {unit}"
-    raise AssertionError("every time has a unit")
+    raise AssertionError("every duration has a unit")
 
 
 def text_histogram(latencies: Latencies, width: int = 80) -> str:
     """
-    A row for each range of times, a bar in it; empty without any.
+    Draw a row for each range of durations; "" if there are none.
 
     Args:
-        latencies: what to show.
+        latencies: to be drawn.
         width: columns of the terminal.
     """
     if not latencies.count:
@@ -52,7 +52,7 @@ def text_histogram(latencies: Latencies, width: int = 80) -> str:
     room = max(width - 26, 10)
     lines = []
     for edge, bar in zip(edges[first : last + 1], bars[first : last + 1], strict=True):
-        # An eighth of a block is the shortest bar: nothing that is there looks like nothing.
+        # The shortest bar is an eighth of a block: a count above 0 is always visible.
         eighths = max(round(bar / max(bars) * room * 8), 1) if bar else 0
         drawn = "█" * (eighths // 8) + " ▏▎▍▌▋▊▉"[eighths % 8].strip()
         lines.append(f"  ≤ {duration(edge):>7} {bar:>11,}  {drawn}".rstrip())
@@ -61,12 +61,12 @@ def text_histogram(latencies: Latencies, width: int = 80) -> str:
 
 def png_histogram(latencies: Latencies, title: str, subtitle: str) -> bytes:
     """
-    Bars over a logarithmic axis of time, with the percentiles marked; as PNG.
+    Draw bars over a logarithmic time axis, with the percentiles marked, as PNG.
 
     Args:
-        latencies: what to show.
+        latencies: to be drawn.
         title: one line of ASCII.
-        subtitle: one more.
+        subtitle: one more line.
     """
     canvas = Canvas(WIDTH, HEIGHT, PAPER)
     canvas.text(LEFT, 26, title, INK, 3)
@@ -127,7 +127,7 @@ def _mark(canvas: Canvas, latencies: Latencies, x: Callable[[float], int], botto
 
 def _edges(latencies: Latencies, steps: tuple[float, ...]) -> list[float]:
     """
-    Round times from below the shortest to above the longest; two at least.
+    Return round durations from below the shortest to above the longest; two at least.
     """
     shortest, most = latencies.min(), latencies.max
     first = math.floor(math.log10(max(shortest, 1e-6)))
@@ -140,7 +140,7 @@ def _edges(latencies: Latencies, steps: tuple[float, ...]) -> list[float]:
 
 def _step(highest: int) -> int:
     """
-    The distance of four to ten round numbers up to *highest*.
+    Return the distance of four to ten round numbers up to *highest*.
     """
     power: int = 10 ** max(len(str(highest)) - 2, 0)
     return next(step for step in (power, 2 * power, 5 * power, 10 * power, 20 * power)

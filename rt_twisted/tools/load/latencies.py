@@ -1,5 +1,5 @@
 """
-How long something took, very often.
+Histogram of latencies.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ from collections.abc import Sequence
 
 class Latencies:
     """
-    How often something took how long, to one hundredth of each time.
+    Histogram of durations, with a resolution of about one percent.
     """
 
     _STEPS = 64  # per doubling: 1.1 % apart
-    _UNIT = 1e-6  # seconds, the shortest time that is told from zero
+    _UNIT = 1e-6  # seconds, the shortest duration that is not counted as zero
 
     def __init__(self) -> None:
         self.count = 0
@@ -24,7 +24,10 @@ class Latencies:
 
     def add(self, seconds: float) -> None:
         """
-        One more.
+        Record one duration.
+
+        Args:
+            seconds: the duration.
         """
         self.count += 1
         if seconds > self.max:
@@ -33,7 +36,7 @@ class Latencies:
 
     def percentile(self, part: float) -> float:
         """
-        The time, in seconds, that *part* (0 to 1) of all took at most; 0 without any.
+        Return the duration in seconds that the fraction *part* (0 to 1) did not exceed; 0 if empty.
         """
         left = math.ceil(part * self.count)
         for step in sorted(self._counts):
@@ -44,7 +47,7 @@ class Latencies:
 
     def summary(self) -> dict[str, float]:
         """
-        Milliseconds by name.
+        Return p50, p90, p99 and max by name, in milliseconds.
         """
         parts = {"p50": 0.5, "p90": 0.9, "p99": 0.99}
         values = {name: self.percentile(part) for name, part in parts.items()}
@@ -52,8 +55,10 @@ class Latencies:
 
     def bars(self, edges: Sequence[float]) -> list[int]:
         """
-        How many lie below the first of *edges* (seconds, ascending), between it and the
-        second, and so on; those above the last one belong to the last bar.
+        Count the durations per range.
+
+        Args:
+            edges: upper ends of the ranges in seconds, ascending; the last includes longer ones.
         """
         bars = [0] * len(edges)
         for step, count in self._counts.items():
@@ -64,7 +69,7 @@ class Latencies:
 
     def min(self) -> float:
         """
-        The shortest, in seconds; 0 without any.
+        Return the shortest duration in seconds; 0 if empty.
         """
         return self._seconds(min(self._counts)) if self._counts else 0.0
 

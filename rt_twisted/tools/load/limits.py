@@ -1,5 +1,5 @@
 """
-Many connections need many open files.
+Limit of open files.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ NOFILE = Path("/proc/sys/fs/nr_open")  # what root may raise the limit to
 
 def raise_limit(files: int) -> None:
     """
-    Allow this process so many open files.
+    Raise this process's limit of open files to *files*, if it is lower.
 
     Raises:
-        SetupError: it may not.
+        SetupError: the process is not permitted to.
     """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if hard != resource.RLIM_INFINITY and hard < files:

@@ -1,5 +1,5 @@
 """
-Messages at a rate.
+Publish messages at a rate.
 """
 
 from __future__ import annotations
@@ -18,21 +18,21 @@ from rt_twisted.tools.clients.http import request
 from rt_twisted.tools.load.sent import SentLog
 from rt_twisted.tools.load.target import ConnectAttempt, Target, describe_failure
 
-BATCH = 500  # messages of one request; the daemon takes 1,000
+BATCH = 500  # messages of one request; the daemon accepts 1,000
 
 
 class Publisher(Protocol):
     """
-    Publishes at a rate, over one connection, one request at a time: so the server
-    gets the messages in order. What is due while it has not answered goes together
-    in the next request.
+    Publish messages over one connection, with one request in flight, so that their order is kept.
+
+    Messages that become due while a request is in flight are batched in the next one.
 
     Args:
-        target: where to.
-        key: the secret, if the server wants one.
-        ledger: makes the messages.
-        errors: where failures are counted.
-        clock: tells the time.
+        target: where to publish.
+        key: the secret; "" if the server requires none.
+        sent_log: creates the messages.
+        errors: counts failures.
+        clock: the reactor.
     """
 
     transport: Any
@@ -57,19 +57,19 @@ class Publisher(Protocol):
     @property
     def idle(self) -> bool:
         """
-        Whether all that was due has been answered.
+        Return whether all messages that were due have been answered.
         """
         return not self._waiting and not self._requested
 
     def add(self) -> None:
         """
-        One more message is due.
+        Add a message, due now.
         """
         self._waiting.append(self._sent_log.write(self._clock.seconds()))
 
     def push(self) -> None:
         """
-        Send what is due, if nothing is under way.
+        Send the messages that are due, unless a request is in flight.
         """
         if self._requested or not self._waiting:
             return
@@ -85,17 +85,11 @@ class Publisher(Protocol):
         self.transport.write(request(self._target.url, self._line, [*self._headers, length]) + body)
 
     def connectionMade(self) -> None:
-        """
-        Ask at once.
-        """
         self._connecting = False
         self._response = ResponseReader()
         self.push()
 
     def dataReceived(self, data: bytes) -> None:
-        """
-        Read the answer.
-        """
         response = self._response
         try:
             response.feed(data)
@@ -117,9 +111,6 @@ class Publisher(Protocol):
             self.transport.loseConnection()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        """
-        The next message makes another connection.
-        """
         self.transport = None
         if self._requested:
             self._fail_requested(describe_failure(reason))
@@ -137,7 +128,7 @@ class Publisher(Protocol):
 
     def close(self) -> None:
         """
-        Hang up.
+        Abort the connection.
         """
         if self.transport is not None:
             self.transport.abortConnection()

@@ -1,5 +1,5 @@
 """
-What was published, and who has got it.
+Published messages, and which of them each subscriber received.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from dataclasses import dataclass
 @dataclass(frozen=True, slots=True)
 class SentMessage:
     """
-    One of our messages.
+    A message of this program.
 
     Args:
-        channel: the number of its channel.
-        number: of the message in its channel, from 0.
-        at: when it was ready to be sent.
+        channel: the index of its channel.
+        number: the message's number in its channel, from 0.
+        at: when it was due.
     """
 
     channel: int
@@ -28,7 +28,7 @@ class SentMessage:
 
 class SentLog:
     """
-    What was published.
+    Log of the published messages.
 
     Args:
         channels: their names.
@@ -39,19 +39,17 @@ class SentLog:
         self.channels = channels
         self.counts = [0] * len(channels)  # messages written, per channel
         self.accepted = 0
-        self.unconfirmed: set[tuple[int, int]] = (
-            set()
-        )  # of these the server did not say that it has them
+        self.unconfirmed: set[tuple[int, int]] = set()  # not confirmed by the server
         self._size = size
-        self._run = f"load-{os.getpid()}-{random.getrandbits(32):08x}"  # tells two clients apart
+        self._run = f"load-{os.getpid()}-{random.getrandbits(32):08x}"  # unique per process
         self._sent: dict[str, SentMessage] = {}
 
     def write(self, at: float) -> tuple[str, str]:
         """
-        Make the next message; the channels take turns.
+        Create the next message, on each channel in turn.
 
         Returns:
-            its channel's name and its text.
+            The name of its channel, and its text.
         """
         channel = sum(self.counts) % len(self.channels)
         number = self.counts[channel]
@@ -62,13 +60,13 @@ class SentLog:
 
     def find(self, text: str) -> SentMessage | None:
         """
-        The message of this *text*, if it is one of ours.
+        Return the message with this *text*; None if this program did not publish it.
         """
         return self._sent.get(text)
 
     def mark_unconfirmed(self, text: str) -> None:
         """
-        The server did not say that it has this one.
+        Record that the server did not confirm the message with this *text*.
         """
         sent = self._sent[text]
         self.unconfirmed.add((sent.channel, sent.number))
@@ -76,10 +74,10 @@ class SentLog:
 
 class DeliveryTracker:
     """
-    Which messages a reader has got, and which it should have.
+    Track which messages a subscriber received, and which it should have received.
 
     Args:
-        channels: the numbers of its channels.
+        channels: the indexes of its channels.
     """
 
     __slots__ = ("_channels", "_fresh", "_missing", "_next", "_until")
@@ -93,11 +91,10 @@ class DeliveryTracker:
 
     def begin(self, sent_log: SentLog) -> bool:
         """
-        The stream is open: what is published from now on must arrive. When it is
-        opened again, nothing changes.
+        Expect all messages from now on, because the stream is open. Later calls change nothing.
 
         Returns:
-            whether this was the first time.
+            True for the first call.
         """
         if self._next:
             return False
@@ -107,16 +104,16 @@ class DeliveryTracker:
 
     def end(self, sent_log: SentLog) -> None:
         """
-        The stream is closed for good: what is published later is not for it.
+        Expect no later messages, because the stream is closed and is not reopened.
         """
         self._until = list(sent_log.counts)
 
     def record(self, sent: SentMessage) -> str:
         """
-        A message has come.
+        Record a received message.
 
         Returns:
-            `""`, `repeated`, `out of order`, or `stray` for one of a channel it does not read.
+            `""`, `repeated`, `out of order`, or `stray` for a channel that was not subscribed.
         """
         channel, number = sent.channel, sent.number
         expected = self._next.get(channel)
@@ -133,14 +130,14 @@ class DeliveryTracker:
                 return "repeated"
             self._missing.remove((channel, number))
             return "out of order"
-        # The first may be older than the opening, if it was under way by then.
+        # The first message may be older than the stream if it was in flight when the stream opened.
         self._fresh.discard(channel)
         self._next[channel] = number + 1
         return ""
 
     def lost(self, sent_log: SentLog) -> int:
         """
-        How many messages have not come so far.
+        Return how many expected messages have not arrived so far.
         """
         until = sent_log.counts if self._until is None else self._until
         lost = len(self._missing) and len(self._missing - sent_log.unconfirmed)

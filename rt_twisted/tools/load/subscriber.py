@@ -1,5 +1,5 @@
 """
-One reader, over all its connections.
+One subscriber, over all its connections.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ from rt_twisted.codecs.errors import RemoteProtocolError
 from rt_twisted.tools.clients.interfaces import ClientEvent, IClient
 from rt_twisted.tools.load.target import ConnectAttempt, Target, describe_failure
 
-RETRY = 2.0  # seconds until a reader comes back if nobody says otherwise
+RETRY = 2.0  # seconds to a reconnect if the server sends no `retry`
 
 
 class ClientState(Enum):
     """
-    Where a reader is.
+    State of a subscriber's connection.
     """
 
-    DISCONNECTED = "disconnected"  # not yet connected, or waiting to come back
+    DISCONNECTED = "disconnected"  # not yet connected, or waiting to reconnect
     CONNECTING = "connecting"
     OPEN = "open"
     CLOSED = "closed"
@@ -33,39 +33,39 @@ class ClientState(Enum):
 
 class IClientOwner(Shape):
     """
-    Who wants to know what a reader hears.
+    Receiver of a subscriber's events.
     """
 
     def on_open(self, subscriber: ClientConnection) -> None:
         """
-        It has been let in.
+        Handle that the server accepted the subscription.
         """
 
     def on_event(self, subscriber: ClientConnection, event: ClientEvent) -> None:
         """
-        It was told something.
+        Handle a received message or gap.
         """
 
     def on_position(self, subscriber: ClientConnection) -> None:
         """
-        It has learned where it is: its `position` is another.
+        Handle a change of the subscriber's `position`.
         """
 
     def on_close(self, subscriber: ClientConnection, why: str) -> None:
         """
-        Its connection has ended, or could not be made.
+        Handle that a connection ended or failed, for the reason *why*.
         """
 
 
 class ClientConnection(Protocol):
     """
-    One reader, over all its connections.
+    One subscriber, over all its connections.
 
     Args:
-        owner: is told of everything.
-        number: of the reader.
-        make: makes the wire of a connection, of the position it goes on from.
-        receipt: what it has got; the owner's.
+        owner: receives its events.
+        number: the subscriber's number.
+        make: creates the client of a connection; gets the position to resume from.
+        context: data of the owner.
     """
 
     transport: Any
@@ -79,14 +79,14 @@ class ClientConnection(Protocol):
         self.position = ""
         self.began = 0.0  # when it last began to connect
         self.retry = RETRY
-        self.why = ""  # we hung up
+        self.why = ""  # why this side closed the connection; "" if it did not
         self._owner = owner
         self._make = make
         self._client = make("")
 
     def connect(self, target: Target, now: float) -> None:
         """
-        Begin to connect.
+        Start a connection attempt.
         """
         self.began = now
         try:
@@ -95,9 +95,6 @@ class ClientConnection(Protocol):
             self._owner.on_close(self, os.strerror(error.errno or 0).lower())
 
     def connectionMade(self) -> None:
-        """
-        Ask for the channels.
-        """
         self.why = ""
         self._client = self._make(self.position)
         self.transport.write(self._client.begin())
@@ -105,14 +102,11 @@ class ClientConnection(Protocol):
             self._owner.on_open(self)
 
     def dataReceived(self, data: bytes) -> None:
-        """
-        Hear what comes.
-        """
         client, owner = self._client, self._owner
         if self.why:
-            return  # what was under way when we hung up
+            return  # in flight when this side closed the connection
         try:
-            heard = client.feed(data)
+            events = client.feed(data)
         except RemoteProtocolError:
             self.disconnect("malformed")
             return
@@ -120,7 +114,7 @@ class ClientConnection(Protocol):
             self.retry = client.retry
         if client.opened and self.state is not ClientState.OPEN:
             owner.on_open(self)
-        for each in heard:
+        for each in events:
             owner.on_event(self, each)
         if client.position != self.position:
             self.position = client.position
@@ -133,16 +127,13 @@ class ClientConnection(Protocol):
 
     def disconnect(self, why: str) -> None:
         """
-        End the connection.
+        Abort the connection; *why* is the reason that the owner gets.
         """
         self.why = self.why or why
         if self.transport is not None:
             self.transport.abortConnection()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        """
-        It has ended.
-        """
         self.transport = None
         self._owner.on_close(self, self.why or describe_failure(reason))
 

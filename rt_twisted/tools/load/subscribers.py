@@ -1,5 +1,5 @@
 """
-Readers, as many as you like.
+All subscribers of a load test, and their statistics.
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ from rt_twisted.tools.load.sent import DeliveryTracker, SentLog
 from rt_twisted.tools.load.subscriber import ClientConnection, ClientState
 from rt_twisted.tools.load.target import Target
 
-MIN_RETRY = 0.05  # seconds until a reader comes back, if the server wants it at once
+MIN_RETRY = 0.05  # seconds to a reconnect, even if the server's `retry` is shorter
 
 
 @dataclass(frozen=True, slots=True)
 class LoadContext:
     """
-    What is known of a reader.
+    Statistics of one subscriber.
 
     Args:
-        got: which messages.
-        latencies: where to count how long they took.
+        deliveries: tracks its messages.
+        latencies: of its transport.
     """
 
     deliveries: DeliveryTracker
@@ -35,13 +35,13 @@ class LoadContext:
 
 class LoadSubscribers:
     """
-    All readers, and what they found.
+    All subscribers of a load test, and their statistics.
 
     Args:
         target: the server.
-        ledger: what is published.
-        reconnect: whether those who were cut come back.
-        clock: schedules.
+        sent_log: the published messages.
+        reconnect: whether disconnected subscribers reconnect.
+        clock: the reactor.
     """
 
     def __init__(self, target: Target, sent_log: SentLog, reconnect: bool, clock: Any) -> None:
@@ -64,12 +64,12 @@ class LoadSubscribers:
         self, channels: Sequence[int], make: Callable[[str], IClient], transport: str = ""
     ) -> None:
         """
-        One more reader, which connects at once.
+        Add a subscriber, and connect it.
 
         Args:
-            channels: their numbers.
-            make: makes the wire of a connection, of the position it goes on from.
-            transport: what its latencies are counted as too.
+            channels: the indexes of its channels.
+            make: creates the client of a connection; gets the position to resume from.
+            transport: latencies are also counted under this name.
         """
         latencies = self.transports.setdefault(transport, Latencies())
         context = LoadContext(DeliveryTracker(channels), latencies)
@@ -90,9 +90,6 @@ class LoadSubscribers:
         subscriber.connect(self.target, self._clock.seconds())
 
     def on_open(self, subscriber: ClientConnection) -> None:
-        """
-        A reader has been let in.
-        """
         self.connecting.add(self._clock.seconds() - subscriber.began)
         self._set_state(subscriber, ClientState.OPEN)
         if subscriber.context.deliveries.begin(self.sent_log):
@@ -101,9 +98,6 @@ class LoadSubscribers:
             self.reconnects += 1
 
     def on_event(self, subscriber: ClientConnection, event: ClientEvent) -> None:
-        """
-        An event has come.
-        """
         if event.gap:
             self.gaps += 1
             return
@@ -124,13 +118,10 @@ class LoadSubscribers:
 
     def on_position(self, subscriber: ClientConnection) -> None:
         """
-        Where it is matters to itself alone.
+        Ignore position changes.
         """
 
     def on_close(self, subscriber: ClientConnection, why: str) -> None:
-        """
-        A connection has ended, or could not be made.
-        """
         if self._closing:
             self._set_state(subscriber, ClientState.CLOSED)
             return
@@ -146,7 +137,7 @@ class LoadSubscribers:
 
     def abort_unanswered(self) -> None:
         """
-        Give up those to whom nobody answers.
+        Abort connections to which the server has not responded in time.
         """
         late = self._clock.seconds() - self.target.timeout
         for subscriber in self.connections:
@@ -155,7 +146,7 @@ class LoadSubscribers:
 
     def lost(self) -> int:
         """
-        Deliveries that have not come so far.
+        Return how many expected deliveries have not arrived so far.
         """
         return sum(
             subscriber.context.deliveries.lost(self.sent_log) for subscriber in self.connections
@@ -163,7 +154,7 @@ class LoadSubscribers:
 
     def close(self) -> None:
         """
-        All hang up.
+        Close all connections.
         """
         self._closing = True
         for subscriber in self.connections:

@@ -1,5 +1,5 @@
 """
-Connections to a server, from one address of this machine or from several.
+Connections to a server, from one or more local addresses.
 """
 
 from __future__ import annotations
@@ -27,16 +27,16 @@ DEFAULT_PORTS = 28_000  # Linux's range of ports for clients, if it cannot be re
 @dataclass(frozen=True, slots=True)
 class Target:
     """
-    Where connections go.
+    Server that connections go to.
 
     Args:
-        reactor: makes them.
+        reactor: connects.
         url: http:// or https://.
-        address: the host's, as number.
+        address: numeric address of the host.
         port: of the server.
-        security: for TLS; None for plain connections.
-        sources: addresses of this machine to connect from, in turn; "" leaves it to the system.
-        patience: seconds a connection attempt may take.
+        security: TLS options; None for plain connections.
+        sources: local addresses to connect from, in turn; "" lets the system choose.
+        timeout: seconds that a connection attempt may take.
     """
 
     reactor: Any
@@ -57,15 +57,17 @@ class Target:
         verify: bool = True,
     ) -> Target:
         """
-        Resolve the host of *url*. More readers than an address has ports for come
-        from several, if the server is on this machine.
+        Resolve the host of *url*.
+
+        More *connections* than one address has ports for are distributed over several
+        local addresses if the server is on this machine.
 
         Raises:
-            SetupError: there is no such host, or the URL is no URL.
+            SetupError: the host is unknown or the URL is malformed.
         """
         parts = urlsplit(url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise SetupError(f"{url!r} is no http:// or https:// URL")
+            raise SetupError(f"{url!r} is not an http:// or https:// URL")
         security = None
         if parts.scheme == "https":
             trusted = optionsForClientTLS(parts.hostname)
@@ -80,7 +82,7 @@ class Target:
 
     def connect(self, factory: IProtocolFactory, number: int = 0) -> None:
         """
-        Begin to connect, as the reader of this *number*.
+        Start a connection for the subscriber of this *number*.
         """
         source = self.sources[number % len(self.sources)]
         bind = (source, 0) if source else None
@@ -96,7 +98,7 @@ def _sources(address: str, count: int) -> list[str]:
         ports = high - low + 1
     except (OSError, ValueError):
         ports = DEFAULT_PORTS
-    # A port of a closed connection rests for a minute, and others need some too.
+    # Ports of closed connections are unusable for a minute, and other programs need some.
     wanted = math.ceil(count / (ports / 4))
     if wanted < 2 or not address.startswith("127."):
         return [""]
@@ -106,11 +108,11 @@ def _sources(address: str, count: int) -> list[str]:
 @implementer(IProtocolFactory)
 class ConnectAttempt:
     """
-    Connection attempts of one protocol object, which is used again for each.
+    Factory that uses the same protocol object for each connection attempt.
 
     Args:
-        protocol: it.
-        failed: called with it if one fails.
+        protocol: the protocol.
+        failed: called with the protocol and the reason if the attempt fails.
     """
 
     __slots__ = ("_failed", "_protocol")
@@ -122,47 +124,41 @@ class ConnectAttempt:
 
     def doStart(self) -> None:
         """
-        Nothing to prepare.
+        Ignore the start of the factory.
         """
 
     def doStop(self) -> None:
         """
-        Nothing to clear up.
+        Ignore the end of the factory.
         """
 
     def startedConnecting(self, connector: object) -> None:
         """
-        It has begun.
+        Ignore the start of an attempt.
         """
 
     def buildProtocol(self, address: object) -> IProtocol:
-        """
-        It is connected.
-        """
         protocol: IProtocol = self._protocol
         return protocol
 
     def clientConnectionFailed(self, connector: object, reason: Failure) -> None:
-        """
-        It could not connect.
-        """
         self._failed(self._protocol, reason)
 
     def clientConnectionLost(self, connector: object, reason: Failure) -> None:
         """
-        The protocol has heard it.
+        Ignore the loss: the protocol is notified too.
         """
 
 
 def describe_failure(reason: Failure) -> str:
     """
-    A failure in a few words, the same for all of a kind.
+    Return a short text for a failure, the same for all failures of one kind.
     """
     error = reason.value
     number = getattr(error, "osError", None) or getattr(error, "errno", None)
     if isinstance(number, int) and type(error).__name__ == "ConnectError":
         return os.strerror(number).lower()
-    # Twisted's classes are their own words: ConnectionRefusedError, TCPTimedOutError.
+    # Twisted's class names describe the error: ConnectionRefusedError, TCPTimedOutError.
     name = type(error).__name__.removesuffix("Error")
     words = "".join(f" {each.lower()}" if each.isupper() else each for each in name).strip()
     return {

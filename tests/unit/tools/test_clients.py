@@ -239,7 +239,7 @@ def test_who_may_not_join_is_told() -> None:
         SocketIOPacketType.ACK, data=[{"status": "error", "error": "no"}], id=0
     )
     client.feed(encode_packet(refused, Socket4()))
-    assert client.close_reason == "not let into the channels"
+    assert client.close_reason == "subscription refused"
 
     socket = WebSocketClient(ClientRequest(URL, ["a"]), "")
     agreed(socket)

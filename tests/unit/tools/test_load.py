@@ -237,7 +237,7 @@ def test_single_errors_are_counted_by_kind(server: Server, clock: Clock) -> None
         "connection refused": 1,
         "connecting timed out": 1,
         "status 503": 1,
-        "no event stream, but 'text/html'": 1,
+        "not an event stream but 'text/html'": 1,
         "malformed": 1,
         "no answer": 1,
     }
