@@ -21,7 +21,7 @@ class SocketIOConnection:
     Client side of a Socket.IO session.
 
     It subscribes to its channels by an event `subscribe` with the position. With *session*,
-    the server restores the subscription as in connection state recovery, if it still has the session.
+    the server restores the subscription, as in connection state recovery, if it can.
 
     Args:
         channels: their names.
