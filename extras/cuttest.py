@@ -40,12 +40,12 @@ from rt_twisted.tools.load.subscriber import ClientState
 ON_A_TERMINAL, ELSEWHERE = 0.5, 5.0  # seconds between two words about progress
 FILES_OF_A_READER = 3  # descriptors: its own, and two of the proxy
 SPARE_FILES = 128
-SHOWN_INCIDENTS = 5  # incidents that a person is told of in full
+SHOWN_INCIDENTS = 5  # incidents that are printed in full
 
 
 def parse(arguments: Sequence[str]) -> tuple[CutTestOptions, bool]:
     """
-    The options.
+    Parse the command line.
 
     Returns:
         what the trial is to be, and whether its result is wanted as JSON.
@@ -244,7 +244,7 @@ def report(found: dict[str, Any]) -> str:
     if whole["recovered"]:
         lines.append(f"servers knew sessions of Socket.IO again {whole['recovered']:,} times")
     for name, words in (
-        ("misplaced", "messages at another position than their publisher was told"),
+        ("misplaced", "messages at another position than in their publisher's answer"),
         ("stray", "messages of a channel that was not asked for"),
         ("twice_over_gaps", "messages again as a log began anew, behind a gap that told of it"),
     ):
@@ -303,7 +303,7 @@ def main(arguments: Sequence[str]) -> int:
     reporting = LoopingCall(report_progress)
     reporting.clock = loop
     reporting.start(ON_A_TERMINAL if terminal else ELSEWHERE, now=False)
-    # Ctrl-C ends the reactor; what was found until then is told as always.
+    # Ctrl-C ends the reactor; the results so far are printed as always.
     loop.addSystemEventTrigger("before", "shutdown", test_run.finish)
     going = ensureDeferred(test_run.go())
     going.addErrback(lambda reason: failures.append(reason) if loop.running else None)

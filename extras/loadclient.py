@@ -49,7 +49,7 @@ BUSY = 0.8  # of a core: above, the figures tell more of this program than of th
 
 def parse(arguments: Sequence[str]) -> argparse.Namespace:
     """
-    The options.
+    Parse the command line.
 
     Raises:
         SystemExit: they are wrong, or ask for help.
@@ -121,7 +121,7 @@ def _rate(text: str) -> float:
 
 class Run:
     """
-    One measurement.
+    Runs one measurement and reports it.
 
     Args:
         options: what was asked for.
@@ -384,7 +384,7 @@ def main(arguments: Sequence[str]) -> int:
     except SetupError as error:
         print(f"loadclient: {error}", file=sys.stderr)
         return 2
-    # Ctrl-C ends the reactor; what was found until then is told as always.
+    # Ctrl-C ends the reactor; the results so far are printed as always.
     loop.addSystemEventTrigger("before", "shutdown", run.finish)
     going = ensureDeferred(run.go())
     going.addErrback(lambda reason: failures.append(reason) if loop.running else None)

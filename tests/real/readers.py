@@ -183,7 +183,7 @@ class Connection(Protocol):
 @dataclass(eq=False)
 class Reader:
     """
-    Somebody who listens to channels over many connections.
+    A subscriber of channels over many connections.
 
     Args:
         port: of the daemon.
@@ -287,7 +287,7 @@ class Publisher(Protocol):
 
     def publish(self, channel: str, message: bytes) -> Deferred[dict[str, Any]]:
         """
-        Publish.
+        Publish *message* on *channel*.
 
         Returns:
             the daemon's answer.
@@ -328,7 +328,7 @@ class Publisher(Protocol):
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """
-        Nobody answers any more.
+        Fail the request that waits for an answer.
         """
         if self._waiting is not None:
             self._waiting.errback(reason)

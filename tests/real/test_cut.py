@@ -1,6 +1,6 @@
 """
-Readers whose connections break, at any moment and in any way, miss nothing;
-and what they must miss, they are told of.
+Readers whose connections break, at any moment and in any way, miss nothing; what they must miss is
+a gap.
 """
 
 from __future__ import annotations
@@ -183,8 +183,8 @@ async def test_nobody_misses_anything(daemon: StartDaemon) -> None:
 
 async def test_what_is_lost_is_said(daemon: StartDaemon) -> None:
     """
-    With little history, who is away too long misses something, and is told each
-    time; nothing comes twice or out of order.
+    With little history, a reader that is away too long misses messages and gets a gap each time;
+    nothing comes twice or out of order.
     """
     rng = chance()
     server = daemon("--history=5", "--heartbeat=1")
@@ -268,8 +268,8 @@ LARGE = " " * 20_000
 )
 async def test_a_reader_that_stalls_is_cut_off(daemon: StartDaemon, patience: list[str]) -> None:
     """
-    Who takes nothing while too many bytes wait, or for too long, is disconnected;
-    it comes back and has missed nothing.
+    A reader that reads nothing while too many bytes wait, or for too long, is disconnected; it
+    reconnects and has missed nothing.
     """
     server = daemon(*MUCH, *patience)
     log, reader = Log(), Reader(server.port, ["news"])
@@ -288,8 +288,8 @@ async def test_a_reader_that_stalls_is_cut_off(daemon: StartDaemon, patience: li
 
 async def test_a_reader_that_stalls_may_skip(daemon: StartDaemon) -> None:
     """
-    With `slow=skip` it stays: when it reads on it is told of the gap, and then
-    the newest.
+    With `slow=skip` it stays connected: when it reads on it gets the gap, and then the newest
+    messages.
     """
     server = daemon(*ROUTES, "--backlog-bytes=64k")
     log, reader = Log(), Reader(server.port, ["news"], path="/skip")

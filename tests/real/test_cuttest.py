@@ -37,7 +37,7 @@ NOTHING = ("lost", "repeated", "out_of_order", "stray", "misplaced")
 @contextmanager
 def started(urls: Sequence[str], *arguments: str) -> Iterator[subprocess.Popen[str]]:
     """
-    It runs, and is ended if nothing else has.
+    Yield the running script, and kill it at the end.
     """
     command = [sys.executable, SCRIPT, *[f"--url={url}/" for url in urls], *arguments]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "70"}
@@ -308,7 +308,7 @@ async def test_what_is_wrong_is_found(
 
 def test_what_is_not_there_is_left_out(daemon: StartDaemon) -> None:
     """
-    And said; who asked for it by name is told that it is not there.
+    The result lists missing transports; naming one in an option is an error.
     """
     server = daemon("--route=^/$ sse", "--route=^/publish$ publish")
     few = ("-n3", "--seconds=1", "--channels=one")
@@ -324,7 +324,7 @@ def test_what_is_not_there_is_left_out(daemon: StartDaemon) -> None:
 
 def test_what_cannot_be_judged_is_said(daemon: StartDaemon) -> None:
     """
-    Nobody there; a key that is missing.
+    No server at the URL, or a missing key, is an error with status 2.
     """
     status, found, said = cut([f"http://127.0.0.1:{free_port()}"], "-n3", "--seconds=1")
     assert (status, found) == (2, {})
@@ -341,7 +341,7 @@ def test_what_cannot_be_judged_is_said(daemon: StartDaemon) -> None:
 
 def test_an_interrupted_run_says_what_it_has(daemon: StartDaemon) -> None:
     """
-    And that it cannot tell whether all is well.
+    An interrupted run prints its results so far, and that it gives no verdict.
     """
     server = daemon(MUCH)
     with started([server.url], *FAST, "-n8", "--seconds=600", "--seed=4711") as running:

@@ -243,7 +243,7 @@ def test_a_short_read_timeout_is_measured(daemon: StartDaemon, nginx: Proxy) -> 
 
 def test_a_stripped_last_event_id_is_seen(server: Server, nginx: Proxy) -> None:
     """
-    It is told from a daemon that forgets: the same id in the URL works.
+    A stripped header is distinguished from a daemon without history: the same id in the URL works.
     """
     told = look(nginx(server, GOOD + 'proxy_set_header Last-Event-ID "";').url + "/")
 
@@ -312,7 +312,7 @@ def test_a_proxy_that_closes_each_connection_is_seen(server: Server, nginx: Prox
 
 def test_haproxy_is_well_with_its_usual_timeouts(server: Server, haproxy: Proxy) -> None:
     """
-    It buffers nothing and strips nothing.
+    HAProxy buffers nothing and strips nothing.
     """
     told = look(haproxy(server).url + "/", "--patience=3")
 
@@ -377,7 +377,7 @@ def test_routes_and_publishing_elsewhere(daemon: StartDaemon) -> None:
 
 def test_what_is_not_there_is_said() -> None:
     """
-    Nobody listens, no such host: one sentence, and the rest is left out.
+    A closed port and an unknown host give one finding, and the other checks are skipped.
     """
     for url in (f"http://127.0.0.1:{free_port()}/", "http://nobody.invalid/"):
         told = look(url)
@@ -418,7 +418,7 @@ def test_a_proxy_without_a_daemon_is_said(daemon: StartDaemon, nginx: Proxy) -> 
 
 def test_a_daemon_that_is_full_is_said(daemon: StartDaemon) -> None:
     """
-    Whoever asks for a stream is sent away until later; that is no proxy's fault.
+    A full daemon rejects new streams with Retry-After; the doctor blames no proxy.
     """
     server = daemon("--max-readers=1")
     with urllib.request.urlopen(f"{server.url}/?channels=a") as reader:

@@ -21,7 +21,7 @@ SCRIPT = str(ROOT / "extras" / "loadclient.py")
 
 def load(server: Server | str, *arguments: str) -> tuple[int, dict[str, Any]]:
     """
-    Run it.
+    Run the load client with *arguments*.
 
     Returns:
         its exit status and its summary.
@@ -148,7 +148,7 @@ def test_it_goes_on_over_single_errors(daemon: StartDaemon) -> None:
 
 def test_what_cannot_be_measured_is_said(daemon: StartDaemon) -> None:
     """
-    Nobody there; a key that is missing.
+    No server at the URL, or a missing key, is an error with status 2.
     """
     status, found = load(f"http://127.0.0.1:{free_port()}/", "-n3", "--seconds=1")
     assert status == 2

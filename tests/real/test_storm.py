@@ -1,6 +1,6 @@
 """
-All readers come at once: so many a second are let in, the rest waits or is told
-when to come back, and publishing goes on.
+All readers connect at once: `join-rate` of them a second are admitted, the rest waits or gets
+Retry-After, and publishing goes on.
 """
 
 from __future__ import annotations
@@ -93,7 +93,7 @@ def test_who_waits_and_hangs_up_is_forgotten(daemon: StartDaemon) -> None:
 
 def test_a_stop_reaches_those_who_wait(daemon: StartDaemon) -> None:
     """
-    They are told when to come back, and not waited for.
+    Waiting readers get Retry-After, and the daemon does not wait for them.
     """
     server = daemon("--join-rate=1", "--join-queue=50", "--stop-seconds=20")
     connections = []

@@ -25,7 +25,7 @@ class Fault(Enum):
     REPEATED = "repeated"
     DISORDERED = "out of order"
     STRAY = "of a channel not asked for"
-    MISPLACED = "at another position than its publisher was told"
+    MISPLACED = "at another position than in its publisher's answer"
 
 
 Finding = tuple[Fault, int, int]  # with channel and number of the message
@@ -34,7 +34,7 @@ Finding = tuple[Fault, int, int]  # with channel and number of the message
 @dataclass(frozen=True, slots=True)
 class ReportedGap:
     """
-    What a reader was told of.
+    A gap that a subscriber received.
 
     Args:
         begin: where the reader was.
@@ -126,7 +126,7 @@ class Checker:
 
     def gap(self, position: Position) -> None:
         """
-        A gap was told.
+        Record a gap that the subscriber received.
         """
         self.gaps += 1
         published = self._published

@@ -225,7 +225,7 @@ class Generator(Protocol):
 
     def close(self) -> None:
         """
-        Hang up.
+        Cancel the timers and abort the connection.
         """
         self._closed = True
         for call in (self._timer, self._alarm):

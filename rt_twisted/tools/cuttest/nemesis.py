@@ -28,7 +28,7 @@ class Nemesis:
         every: seconds from the end of one to the next, on average.
         rng: the chance.
         reactor: runs it.
-        say: is told of each.
+        log: called with each command and each failure.
     """
 
     def __init__(
@@ -53,7 +53,7 @@ class Nemesis:
 
     def start(self) -> None:
         """
-        Begin.
+        Schedule the next command.
         """
         if self._commands and not self._stopping:
             wait = self._rng.uniform(0.5, 1.5) * self._every
@@ -108,7 +108,7 @@ class NemesisCommand(ProcessProtocol):
     Args:
         command: for the shell.
         reactor: runs it.
-        over: called with the command, how it failed or "", and its last words.
+        on_exit: called with the command, how it failed or "", and the end of its output.
     """
 
     transport: Any
@@ -130,7 +130,7 @@ class NemesisCommand(ProcessProtocol):
 
     def kill(self) -> None:
         """
-        It takes too long.
+        Kill the process group of a command that takes too long.
         """
         pid = self.transport.pid
         if pid is not None:
@@ -140,9 +140,6 @@ class NemesisCommand(ProcessProtocol):
                 self.transport.signalProcess("KILL")
 
     def processEnded(self, reason: Failure) -> None:
-        """
-        It has ended; servers that it has started may go on.
-        """
         if self._timer.active():
             self._timer.cancel()
         number = getattr(reason.value, "signal", None)

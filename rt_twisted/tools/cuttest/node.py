@@ -14,7 +14,7 @@ from rt_twisted.tools.load.target import Target
 @dataclass(frozen=True, slots=True)
 class Node:
     """
-    One URL.
+    One URL of the servers under test.
 
     Args:
         url: where its event streams are, or where messages go.

@@ -10,30 +10,24 @@ from rt_twisted.tools.load.subscriber import ClientConnection, ClientState
 
 class Probe:
     """
-    Whether a reader is let in (an `Owner`).
+    Finds out whether a subscriber is admitted (an `Owner`).
     """
 
     def __init__(self) -> None:
         self.why = ""  # not
 
     def on_open(self, subscriber: ClientConnection) -> None:
-        """
-        It is.
-        """
         subscriber.state = ClientState.OPEN
 
     def on_event(self, subscriber: ClientConnection, event: ClientEvent) -> None:
         """
-        Not asked for.
+        Ignore events: a probe only connects.
         """
 
     def on_position(self, subscriber: ClientConnection) -> None:
         """
-        Nor this.
+        Ignore positions: a probe only connects.
         """
 
     def on_close(self, subscriber: ClientConnection, why: str) -> None:
-        """
-        It is not, if it was not before.
-        """
         self.why = why

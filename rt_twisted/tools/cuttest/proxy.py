@@ -23,7 +23,7 @@ class CutMode(Enum):
 
     RESET = "reset"  # RST: what was under way is thrown away
     CLOSE = "close"  # FIN: what was under way still arrives
-    STALL = "stall"  # nothing passes, nobody is told; then RST
+    STALL = "stall"  # nothing passes, both ends stay open; then RST
     PAUSE = "pause"  # the same, and then it goes on
 
 
@@ -90,7 +90,7 @@ class ProxiedConnection:
 
     def cut(self, mode: CutMode, seconds: float, left: int = 0) -> bool:
         """
-        Cut it.
+        Cut this connection as *mode* says.
 
         Args:
             manner: how.
@@ -159,9 +159,6 @@ class ProxyEnd(Protocol):
         self._held: list[bytes] = []
 
     def connectionMade(self) -> None:
-        """
-        It is there.
-        """
         self.transport.setTcpNoDelay(True)
         if self._side == "near":
             self._link.accepted()
@@ -180,9 +177,6 @@ class ProxyEnd(Protocol):
             self.transport.pauseProducing()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        """
-        It is gone.
-        """
         self.transport = None
         self._link.lost()
 

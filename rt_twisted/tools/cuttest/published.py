@@ -101,7 +101,7 @@ class Published:
 
     def forget(self, channel: int, below: int) -> None:
         """
-        Nobody will ask for messages below a number.
+        Discard the positions of messages below a number.
         """
         places = self._positions[channel]
         while places and self._first[channel] < below:

@@ -20,7 +20,7 @@ from rt_twisted.tools.cuttest.published import Published
 from rt_twisted.tools.load.subscriber import ClientConnection, ClientState
 
 RECENT_EVENTS = 16  # events that are remembered of a reader
-MAX_INCIDENTS = 50  # that are told one by one
+MAX_INCIDENTS = 50  # that are listed one by one
 MAX_RETRY = 2.0  # seconds until a reader that was refused comes back, whatever the server says
 MAX_LEFT = 2000  # bytes that still pass before a connection is closed
 TIMEOUT = 10.0  # seconds until somebody to whom nobody answers gives up
@@ -85,7 +85,7 @@ class Incident:
         reader: its number.
         channel: name of the message's.
         number: of the message.
-        position: of the message, as its publisher was told; "" if that is not known.
+        position: of the message, as in its publisher's answer; "" if that is not known.
         story: what had happened to the reader before.
     """
 
@@ -101,7 +101,7 @@ class Incident:
 
 class CheckedSubscribers:
     """
-    All readers.
+    All subscribers of a trial, each with its checker.
 
     Args:
         published: what there is to hear.
@@ -201,16 +201,10 @@ class CheckedSubscribers:
     # What readers tell.
 
     def on_open(self, subscriber: ClientConnection) -> None:
-        """
-        See `Owner`.
-        """
         subscriber.state = ClientState.OPEN
-        self._note(subscriber, "is let in")
+        self._note(subscriber, "is admitted")
 
     def on_event(self, subscriber: ClientConnection, event: ClientEvent) -> None:
-        """
-        See `Owner`.
-        """
         context: CheckedSubscriber = subscriber.context
         position = Position.parse(event.position)
         if event.gap:
@@ -225,16 +219,10 @@ class CheckedSubscribers:
             self._report(subscriber, *finding)
 
     def on_position(self, subscriber: ClientConnection) -> None:
-        """
-        See `Owner`.
-        """
         for finding in subscriber.context.checker.advance(Position.parse(subscriber.position)):
             self._report(subscriber, *finding)
 
     def on_close(self, subscriber: ClientConnection, why: str) -> None:
-        """
-        See `Owner`.
-        """
         context: CheckedSubscriber = subscriber.context
         subscriber.state = ClientState.DISCONNECTED
         if self._closing:
@@ -267,7 +255,7 @@ class CheckedSubscribers:
 
     def not_ready(self) -> list[ClientConnection]:
         """
-        Who is not connected, or does not know where it is.
+        Return the subscribers that are not connected or have no position.
         """
         return [
             subscriber

@@ -35,12 +35,12 @@ ABSENT = frozenset(("status 404", "status 405", "status 501"))
 
 class CutTest:
     """
-    One trial.
+    Runs one trial against the servers.
 
     Args:
         terms: what it is to be.
         reactor: runs it.
-        say: is told what an onlooker wants to know.
+        log: called with lines about the progress.
     """
 
     def __init__(self, options: CutTestOptions, reactor: Any, log: Callable[[str], object]) -> None:
@@ -169,7 +169,7 @@ class CutTest:
                 await deferLater(self._reactor, TICK)
         await self._until(lambda: not subscribers.not_ready(), options.grace)
         if not any(subscriber.context.checker.started for subscriber in subscribers.connections):
-            raise SetupError("no reader was let in")
+            raise SetupError("no reader was admitted")
 
     def _publish(self) -> None:
         if self.phase != "cutting":

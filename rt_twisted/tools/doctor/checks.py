@@ -227,7 +227,7 @@ class ProxyCheck:
 
     async def _publish(self, channel: str, text: str) -> str:
         """
-        Publish.
+        Publish *text* on *channel*.
 
         Returns:
             "" or why it did not go.

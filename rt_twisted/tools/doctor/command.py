@@ -23,7 +23,7 @@ STATUSES = {Verdict.OK: 0, Verdict.WARN: 1, Verdict.FAIL: 2}
 
 def parse(arguments: Sequence[str]) -> argparse.Namespace:
     """
-    The options.
+    Parse the command line.
 
     Raises:
         SystemExit: they are wrong, or ask for help.
@@ -81,7 +81,7 @@ async def run(reactor: Any, options: argparse.Namespace) -> None:
 
 def main(reactor: Any, *arguments: str) -> Deferred[None]:
     """
-    For `react`.
+    Run the doctor; the main function for `react`.
     """
     return ensureDeferred(run(reactor, parse(arguments)))
 

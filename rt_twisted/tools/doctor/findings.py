@@ -144,7 +144,7 @@ CHECKS = (
     SIZE,
     CACHE,
     IDLE,
-)  # in the order in which they are told
+)  # in the order of the report
 
 
 def worst(findings: Iterable[Finding]) -> Verdict:
@@ -273,12 +273,12 @@ def judge_resume(missed: list[str], got: list[str], gap: bool) -> Finding:
     Args:
         missed: what was published while it was away, and one message afterwards.
         got: what it received up to that last one.
-        gap: whether it was told of a gap.
+        gap: whether it got a gap.
     """
     if got == missed and not gap:
         return Finding(RESUME, Verdict.OK, "came back and got exactly what it had missed")
     if gap:
-        detail = "it was told of a gap at once: another daemon answered, or history is off"
+        detail = "it got a gap at once: another daemon answered, or history is off"
     elif set(got) > set(missed):
         detail = "it got messages again that it already had"
     elif len(got) < len(missed):

@@ -32,7 +32,7 @@ class Unreachable(Exception):
 @dataclass(frozen=True, slots=True)
 class ProbeTarget:
     """
-    A server.
+    A server that is probed.
 
     Args:
         reactor: connects and tells the time.
@@ -56,7 +56,7 @@ class ProbeTarget:
 
     async def connect(self) -> ProbeConnection:
         """
-        Connect.
+        Open a connection to the server.
 
         Raises:
             Unreachable: it does not go.
@@ -230,9 +230,6 @@ class ProbeConnection(Protocol):
         return await self.until(lambda: self.done) and self.head is not None
 
     def dataReceived(self, data: bytes) -> None:
-        """
-        Note it.
-        """
         now = self._clock.seconds()
         try:
             body = self._response.feed(data)
@@ -254,9 +251,6 @@ class ProbeConnection(Protocol):
         self._wake()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        """
-        It has ended.
-        """
         if self.closed is None:
             self.closed = self._clock.seconds()
         self.reason = self.reason or _describe_failure(reason)

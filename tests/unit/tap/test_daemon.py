@@ -1,5 +1,5 @@
 """
-What the daemon tells whoever supervises it, and what a reload takes on.
+Notifications of the daemon to its supervisor, and the effects of a reload.
 """
 
 from __future__ import annotations

@@ -196,7 +196,7 @@ def test_no_text_is_a_command_for_a_terminal(bad: str, form: str) -> None:
 
 def test_a_line_of_a_client_begins_with_a_tab() -> None:
     """
-    It cannot be taken for a line of its own.
+    A line feed in a value of a client cannot forge a log line.
     """
     file = io.StringIO()
     Logger("shop", observer=observer(file, "text")).info("{path}", path="/\n2026-11-29 forged")

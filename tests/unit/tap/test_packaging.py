@@ -1,5 +1,5 @@
 """
-Whoever installs the distribution finds `realtime` among twistd's commands.
+The installed distribution adds `realtime` to twistd's commands.
 """
 
 from __future__ import annotations
@@ -119,7 +119,7 @@ def test_the_wheel_holds_the_package_and_nothing_of_twisted(wheel: Path) -> None
 
 def test_the_source_distribution_holds_its_tests(source: Path) -> None:
     """
-    Who packages it for a Linux distribution can test what they package.
+    Packagers of Linux distributions can run the tests from the source distribution.
     """
     for path in (
         "LICENSE",

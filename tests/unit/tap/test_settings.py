@@ -256,7 +256,7 @@ def test_a_wrong_value_is_one_sentence_with_its_place(
     name: str, text: str, must_be: str, tmp_path: Path
 ) -> None:
     """
-    It says where, what, and what would be right; by file and line, or by option.
+    The error names the file and line or the option, the setting, and the values that are valid.
     """
     path = file(tmp_path, f"# a comment\n\n{name} = {text}\n")
 
@@ -329,7 +329,7 @@ def test_the_command_line_overrides_the_file(tmp_path: Path) -> None:
 
 def test_an_empty_value_is_an_unset_one(tmp_path: Path) -> None:
     """
-    It brings back the default; on the command line, over the file too.
+    An empty value restores the default; on the command line it also overrides the file.
     """
     path = file(tmp_path, "history = 7\nhttp-secret = x\npublish-key = y news\nroute = ^/$ sse\n")
     options = parse(
@@ -627,7 +627,7 @@ def test_its_file_is_accepted_as_it_is(tmp_path: Path) -> None:
 
 def test_its_defaults_are_ours() -> None:
     """
-    Who gave no option there gives none here.
+    Users who gave no option there need none here.
     """
     options = parse()
     pairs = dict(line.removeprefix("--").split("=", 1) for line in CYCLONE.splitlines())

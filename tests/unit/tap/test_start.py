@@ -173,7 +173,7 @@ def test_twistd_decides_about_other_pid_files(tmp_path: Path, text: str) -> None
 
 def test_in_the_foreground_there_is_no_default_pid_file() -> None:
     """
-    `twistd -n` writes one only if it is told where.
+    `twistd -n` writes one only if `--pidfile` names it.
     """
     foreground = {"nodaemon": 1, "pidfile": "twistd.pid"}
     settle_pid_file(foreground)

@@ -36,7 +36,7 @@ class Server:
 
     def connect(self, factory: Any, number: int = 0) -> None:
         """
-        Remember it.
+        Record the factory of a connection attempt.
         """
         self.calls.append(factory)
 
@@ -131,7 +131,7 @@ def test_a_message_is_published_until_it_is_accepted() -> None:
 )
 def test_what_will_never_be_accepted_is_not_tried_again(status: int, body: bytes, why: str) -> None:
     """
-    And the reason is kept.
+    A permanent rejection is not retried, and its reason is recorded.
     """
     feeding = Feeding()
     feeding.feed.add()
@@ -147,8 +147,8 @@ def test_what_will_never_be_accepted_is_not_tried_again(status: int, body: bytes
 
 async def test_commands_run_at_random_moments(tmp_path: Path) -> None:
     """
-    One at a time; one that fails is told of with its last words; the servers
-    they leave running hold nothing up, and one that hangs is ended.
+    Commands run one at a time. A failure is logged with the end of its output. Servers that a
+    command leaves running block nothing, and a command that hangs is killed.
     """
     from twisted.internet import reactor
 

@@ -143,7 +143,7 @@ def test_what_was_published_before_its_publisher_knew_is_owed(log: Log) -> None:
 
 def test_a_channel_that_nobody_asked_for_is_a_fault(log: Log) -> None:
     """
-    As is a message that is elsewhere than its publisher was told.
+    A message at another position than in its publisher's answer is a fault, too.
     """
     log.publish(2, 0)
     assert log.hear(1) == ["of a channel not asked for"]
@@ -164,7 +164,7 @@ def test_what_a_gap_tells_of_is_no_fault(log: Log) -> None:
 
 def test_a_gap_does_not_excuse_what_was_passed_before(log: Log) -> None:
     """
-    Who is at 4 without having heard 2 has lost it, whatever is said afterwards.
+    A subscriber at 4 without message 2 has lost it, also if a gap follows.
     """
     log.publish(0, 1, 0, 0, 1, 1)
     assert log.hear(1, 3, 4) == ["lost"]
@@ -188,7 +188,7 @@ def test_a_gap_may_be_the_last_that_is_heard(log: Log) -> None:
 
 def test_a_new_log_excuses_the_old_one_behind_a_gap(log: Log) -> None:
     """
-    What was published until then, and not what follows; who is told of no gap has lost it.
+    The gap excuses messages until then, and none that follow; without a gap they are lost.
     """
     log.publish(0, 1, 0)
     log.hear(1)

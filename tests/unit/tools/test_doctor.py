@@ -186,7 +186,7 @@ class Watched:
 
     def hear(self, data: bytes, after: float = 0.0) -> None:
         """
-        Bytes come.
+        Deliver bytes to the connection, *after* seconds.
         """
         self.clock.advance(after)
         self.connection.dataReceived(data)
@@ -246,7 +246,7 @@ def test_a_line_waits_no_longer_than_told(watched: Watched) -> None:
 
 def test_a_line_that_hears_nonsense_hangs_up(watched: Watched) -> None:
     """
-    And says what it heard.
+    A connection that receives no HTTP closes, and its reason says so.
     """
     detail = watched.wait(lambda: False)
     watched.hear(b"SSH-2.0-OpenSSH\r\n")

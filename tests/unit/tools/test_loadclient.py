@@ -95,7 +95,7 @@ class Loop:
 
     def connectTCP(self, *arguments: object) -> None:
         """
-        Nobody answers.
+        Connect to nothing: no answer ever comes.
         """
 
 
