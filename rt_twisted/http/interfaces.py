@@ -209,7 +209,9 @@ class IConnectionHandoff(Interface):
     The other processes of this daemon, if it has several.
     """
 
-    mark = Attribute("str: letters and digits with which this one's ids begin, before a dash.")
+    id_prefix = Attribute(
+        "str: letters and digits that ids of this process begin with, before a dash."
+    )
 
     def owner(id: str) -> int | None:
         """

@@ -1,5 +1,5 @@
 """
-A line per response, for operators who switch it on.
+The access log: one line per response.
 """
 
 from __future__ import annotations
@@ -14,18 +14,18 @@ from rt_twisted.http.interfaces import IServerExchange
 from rt_twisted.tap.log_filter import printable
 from rt_twisted.tap.logfiles import LogFile
 
-PLAIN = string.punctuation.translate({ord('"'): None, ord("\\"): None})  # as they came
+PLAIN = string.punctuation.translate({ord('"'): None, ord("\\"): None})  # not percent-encoded
 
 _log = Logger()
 
 
 class AccessLog:
     """
-    Common log format, without the query: it may hold keys. Cookies and other
-    headers are not written either.
+    Writes the common log format, without queries, which may contain keys, and without
+    cookies and other headers.
 
     Args:
-        file: appended to.
+        file: that lines are appended to.
     """
 
     def __init__(self, file: LogFile) -> None:
@@ -34,8 +34,9 @@ class AccessLog:
 
     def __call__(self, exchange: IServerExchange, status: int, size: int) -> None:
         """
-        Write that *exchange* is answered with *status* and *size* bytes; a
-        stream's size is 0, as it is only beginning.
+        Write the line of *exchange*, whose response has *status* and *size* bytes.
+
+        The size of a stream is 0, as it only begins.
         """
         target = quote(exchange.target.partition(b"?")[0], PLAIN)
         version = exchange.version
@@ -48,7 +49,11 @@ class AccessLog:
             self.file.write(line)
         except OSError as error:
             if not self._failing:
-                _log.error("access log {path}: {error}", path=self.file.path, error=error.strerror)
+                _log.error(
+                    "cannot write the access log {path}: {error}",
+                    path=self.file.path,
+                    error=error.strerror,
+                )
             self._failing = True
         else:
             self._failing = False

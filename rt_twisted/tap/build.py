@@ -157,8 +157,8 @@ def build_server(
         route_services,
         services.filter,
     )
-    lifecycle = control or SystemdNotifier(os.environ, reactor)
-    daemon = Daemon(reactor, hubs, server, endpoints, options, lifecycle, reloader)
+    observer = control or SystemdNotifier(os.environ, reactor)
+    daemon = Daemon(reactor, hubs, server, endpoints, options, observer, reloader)
     if handoff is not None:
         reactor.callWhenRunning(handoff.start, server)
     if control is not None:

@@ -1,5 +1,5 @@
 """
-The running daemon: listening, exporting, stopping in good order.
+The running daemon: listens, serves, exports metrics, and stops gracefully.
 """
 
 from __future__ import annotations
@@ -22,173 +22,165 @@ from rt_twisted.net.listeners import accept_pending, listen_on, tune_listener
 from rt_twisted.net.signals import ReloadHook, handle_signals
 
 _log = Logger()
-_exporting = _log.failureHandler("while exporting numbers")
+_exporting = _log.failureHandler("while exporting metrics")
 
-# Messages live and die by reference counts. With Python's own thresholds a
-# daemon with 10,000 channels spent half of a publish looking for cycles.
+# Messages are freed by reference counts. With Python's own thresholds a daemon with
+# 10,000 channels spent half of a publish in the search for cycles.
 GC_THRESHOLDS = (10_000, 20, 50)
-POLL = 0.05  # seconds between two looks whether everybody is gone
+DRAIN_CHECK = 0.05  # seconds between two checks whether all connections have ended
 KEYS = ("http-secret", "publish-key", "stats-key")
-FLUSH = 0.2  # seconds for the last bytes of streams to leave, and the last requests to come
+FLUSH_SECONDS = 0.2  # for the last bytes of streams, and requests that are on their way
 
 
 class LifecycleObserver(Protocol):
     """
-    Who hears how the daemon is: a `Supervisor`, or a worker's `Post`.
+    What is notified of the state of the daemon: systemd, or the parent of a worker.
     """
 
     def ready(self) -> None:
         """
-        Everything is as it shall be, from the start or after `reloading`.
+        Take note that the daemon has started, or has ended a reload.
         """
 
     def reloading(self) -> None:
         """
-        Settings are read again; `ready` follows, whatever comes of it.
+        Take note that settings are read again; `ready` follows, also if they are wrong.
         """
 
     def stopping(self) -> None:
         """
-        It is going.
+        Take note that the daemon is stopping.
         """
 
 
 class Daemon(Service):
     """
-    Ports, front and hub, started and stopped together.
+    Starts and stops ports, HTTP server and hubs together.
 
     Signals are those of `handle_signals`: after SIGTERM the process ends with status 0; a
-    second one does not wait for anybody.
+    second one does not wait for running requests.
 
     Args:
         reactor: the reactor.
         hubs: all channels.
-        front: what listens.
-        endpoints: where, each with its description.
+        server: of all ports.
+        endpoints: to listen on, each with its description.
         options: every setting by name.
-        supervisor: is told what happens.
-        renew: reads the settings again, and opens log files again.
+        observer: is notified.
+        reload: reads the settings again, and opens log files again.
     """
 
     def __init__(
         self,
         reactor: Any,
         hubs: HubRegistry,
-        front: HttpServer,
+        server: HttpServer,
         endpoints: Sequence[tuple[str, IStreamServerEndpoint]],
         options: Mapping[str, Any],
-        supervisor: LifecycleObserver,
-        renew: ReloadHook,
+        observer: LifecycleObserver,
+        reload: ReloadHook,
     ) -> None:
         self._reactor = reactor
         self._hubs = hubs
-        self._front = front
+        self._server = server
         self._endpoints = endpoints
         self._options = options
-        self._supervisor = supervisor
-        self._renew = renew
+        self._observer = observer
+        self._read_settings = reload
         self._ports: list[IListeningPort] = []
-        self._asked = 0  # how often to stop
+        self._stop_requests = 0
 
     def privilegedStartService(self) -> None:
-        """
-        Listen, before root is given up.
-
-        Raises:
-            SystemExit: one sentence, somewhere that is not possible.
-        """
-        for port in listen_on(self._endpoints, self._front):
+        # Listen before the process drops root. Raises SystemExit with one sentence if a
+        # port cannot be bound.
+        for port in listen_on(self._endpoints, self._server):
             self._ports.append(port)
             tune_listener(port, self._options["dead-after"])
 
     def startService(self) -> None:
-        """
-        Begin.
-        """
         super().startService()  # type: ignore[no-untyped-call]
-        gc.freeze()  # what is loaded by now stays
+        gc.freeze()  # modules and settings stay for good
         gc.set_threshold(*GC_THRESHOLDS)
         self._hubs.start()
-        self._front.start()
-        self._say_what_is_open()
-        # The reactor sets its own signals when it begins to run.
-        self._reactor.callWhenRunning(self._runs)
+        self._server.start()
+        self._log_missing_keys()
+        # The reactor sets handlers of signals when it starts to run.
+        self._reactor.callWhenRunning(self._on_running)
 
-    def _runs(self) -> None:
-        handle_signals(self._reactor, self.reload, self.reopen_logs, self.end)
-        self._supervisor.ready()
+    def _on_running(self) -> None:
+        handle_signals(self._reactor, self.reload, self.reopen_logs, self.stop)
+        self._observer.ready()
 
     def reload(self) -> None:
         """
-        Go on with the settings as they are now. Nobody is hung up on.
+        Apply the settings as they are now; no connection is closed.
         """
-        self._supervisor.reloading()
-        before, self._options = self._options, self._renew()
+        self._observer.reloading()
+        before, self._options = self._options, self._read_settings()
         if any(before[name] and not self._options[name] for name in KEYS):
-            self._say_what_is_open()
-        self._supervisor.ready()
+            self._log_missing_keys()
+        self._observer.ready()
 
     def reopen_logs(self) -> None:
         """
-        Open the log files again, which somebody has moved away; settings stay as they are.
+        Open the log files again, after they were rotated; settings are not read.
         """
-        self._renew.reopen_logs()
+        self._read_settings.reopen_logs()
 
     @property
-    def ending(self) -> bool:
+    def stopping(self) -> bool:
         """
-        Whether it was asked to stop.
+        Whether `stop` was called.
         """
-        return self._asked > 0
+        return self._stop_requests > 0
 
-    def end(self) -> None:
+    def stop(self) -> None:
         """
-        Stop in good order. Asked again it does not wait for anybody.
+        Stop gracefully; the second call does not wait for running requests.
         """
-        self._asked += 1
-        if self._asked == 1:
+        self._stop_requests += 1
+        if self._stop_requests == 1:
             self._reactor.stop()
 
-    def _say_what_is_open(self) -> None:
+    def _log_missing_keys(self) -> None:
         options = self._options
         if not options["http-secret"] and not options["publish-key"]:
             _log.info(
                 "no publish key is set: only this machine may publish, "
-                "and whoever a proxy on it lets through"
+                "and clients of a proxy on it that hides their addresses"
             )
         if not options["stats-key"]:
             _log.info("no stats key is set: only this machine may see /stats")
 
     def stopService(self) -> Deferred[Any]:
-        """
-        Stop listening; tell readers when to come back; let requests finish.
-        """
         super().stopService()  # type: ignore[no-untyped-call]
-        self._supervisor.stopping()
+        self._observer.stopping()
         subscribers = self._hubs.subscribers
-        _log.info("stopping: {readers} readers are told to come back", subscribers=subscribers)
+        _log.info(
+            "stopping: asking {subscribers} subscribers to reconnect", subscribers=subscribers
+        )
         for port in self._ports:
             accept_pending(port)
         stopped = [maybeDeferred(port.stopListening) for port in self._ports]
         self._ports = []
         self._hubs.stop(int(self._options["retry"] * 1000))
-        stopped.append(ensureDeferred(self._quiet()))
+        stopped.append(ensureDeferred(self._drain()))
         return DeferredList(stopped)
 
-    async def _quiet(self) -> None:
+    async def _drain(self) -> None:
         """
-        Wait until every connection has done what it does, or time is up.
+        Wait until all connections have ended, at most for `stop-seconds`.
         """
         until = self._reactor.seconds() + self._options["stop-seconds"]
-        # Who is accepted already may be just about to ask.
-        await deferLater(self._reactor, FLUSH)
-        self._front.stop()
-        while self._front.connections and self._asked < 2:
+        # A client whose connection is accepted may be about to send its request.
+        await deferLater(self._reactor, FLUSH_SECONDS)
+        self._server.stop()
+        while self._server.connections and self._stop_requests < 2:
             if self._reactor.seconds() >= until:
-                left = len(self._front.connections)
+                left = len(self._server.connections)
                 _log.warn("{left} requests did not finish in time", left=left)
                 return
-            await deferLater(self._reactor, POLL)
+            await deferLater(self._reactor, DRAIN_CHECK)
 
 
 class MetricsSource(Protocol):
@@ -198,17 +190,17 @@ class MetricsSource(Protocol):
 
     def current_metrics(self) -> Metrics | Deferred[Metrics]:
         """
-        All metrics as they are now.
+        Return all metrics as they are now.
         """
 
 
 class ExporterService(Service):
     """
-    Hands the daemon's numbers to an exporter, at an interval.
+    Passes the metrics of the daemon to an exporter, at an interval.
 
     Args:
         exporter: provides `IExporter`.
-        source: of what is exported.
+        source: of the metrics.
         clock: the reactor.
         interval: seconds.
     """
@@ -221,21 +213,15 @@ class ExporterService(Service):
         self._loop.clock = clock
 
     def startService(self) -> None:
-        """
-        The first export comes after one interval.
-        """
         super().startService()  # type: ignore[no-untyped-call]
         self._loop.start(self._interval, now=False)
 
     def stopService(self) -> None:
-        """
-        No more.
-        """
         super().stopService()  # type: ignore[no-untyped-call]
         if self._loop.running:
             self._loop.stop()
 
     async def _export(self) -> None:
         with _exporting:
-            numbers = await maybeDeferred(self._source.current_metrics)
-            self._exporter.export(numbers, time.time())
+            metrics = await maybeDeferred(self._source.current_metrics)
+            self._exporter.export(metrics, time.time())

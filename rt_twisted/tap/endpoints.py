@@ -1,5 +1,5 @@
 """
-Where to listen.
+Builds the endpoints to listen on from the settings.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from rt_twisted.tap.options import Options
 from rt_twisted.tap.settings import SettingError
 
 PROXIED = "haproxy:"
-MODE = "660"  # of unix sockets: the user and the group of the daemon
-BACKLOG = 4096  # connections the kernel holds for us in a storm; Twisted's 50 lose some
+MODE = "660"  # of unix sockets: for the user and the group of the daemon
+BACKLOG = 4096  # connections that the kernel queues; Twisted's 50 lose some when all reconnect
 
 _NAMED = re.compile(r"(?:\\.|[^\\=])*=")
 
@@ -35,12 +35,20 @@ def make_endpoints(
     options: Options, reactor: Any, protocols: Sequence[bytes]
 ) -> Iterator[tuple[str, IStreamServerEndpoint]]:
     """
-    Where to listen, each with its description; by TLS, for which *protocols*.
+    Yield each endpoint with its description.
+
+    Args:
+        options: every setting by name.
+        reactor: that the endpoints listen with.
+        protocols: offered to TLS clients (ALPN).
+
+    Raises:
+        SettingError: with file and line.
     """
     strings = list(zip(options["endpoint"], options.places["endpoint"], strict=True))
     if not strings or options.given("port"):
         where = f"tcp:{options['port']}:interface={_interface(options['listen'])}:backlog={BACKLOG}"
-        # Workers' sockets are shared with a second daemon by `Binder`.
+        # With workers, `ListenerBinder` shares the sockets with a second daemon.
         if options["reuse-port"] and options["workers"] == 1:
             yield where, SharedPort(reactor, options["port"], _address(options["listen"]), BACKLOG)
         else:
@@ -67,8 +75,9 @@ def make_endpoints(
 
 def _with_mode(string: str) -> str:
     """
-    A `unix:` endpoint with MODE, unless *string* names a mode: Twisted's own is 0666, and
-    whoever can connect counts as this machine.
+    Return a `unix:` endpoint string with MODE, unless *string* has a mode.
+
+    Twisted's default is 0666, and every process that can connect counts as this machine.
     """
     kind, *arguments = re.split(r"(?<!\\):", string)
     positional = [each for each in arguments if not _NAMED.match(each)]
@@ -80,7 +89,7 @@ def _tls(options: Options, protocols: Sequence[bytes]) -> TlsContexts:
     files = options["ssl-cert"], options["ssl-key"]
     certificates, keys = (len(each) for each in files)
     if certificates != keys:
-        text = f"{certificates} ssl-cert and {keys} ssl-key are given; they are pairs"
+        text = f"{certificates} ssl-cert but {keys} ssl-key are set; each needs the other"
         raise wrong(options, "ssl-cert", text)
     try:
         return TlsContexts(list(zip(*files, strict=True)), protocols)

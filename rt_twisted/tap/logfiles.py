@@ -1,5 +1,5 @@
 """
-Where log lines go, and what they look like.
+Log files that can be rotated, and the formats of their lines.
 """
 
 from __future__ import annotations
@@ -25,32 +25,30 @@ from twisted.logger import (
 
 from rt_twisted.tap.log_filter import LogFilter, printable, printable_json
 
-Owner = tuple[int, int]  # uid, gid; -1 for whoever it is now
+Owner = tuple[int, int]  # uid, gid; -1 leaves it unchanged
 
 
 class LogFile:
     """
-    A file to which whole lines are appended, until it is opened anew: whoever
-    rotates logs moves the file away and says so.
+    A file that whole lines are appended to, and that can be reopened after rotation.
 
     Args:
         path: `-` for standard output.
-        owner: whom the file shall belong to, if root opens it for a daemon that
-            will not be root.
+        owner: of a file that root opens for a daemon that runs as another user.
 
     Raises:
         OSError: it cannot be opened.
     """
 
     def __init__(self, path: str, owner: Owner = (-1, -1)) -> None:
-        # Whoever becomes a daemon changes its folder.
+        # A daemon changes its working directory.
         self.path = path if path == "-" else os.path.abspath(path)
         self._owner = owner
         self._file = self._open()
 
     def write(self, text: str) -> None:
         """
-        Append *text*, whole lines; or nothing.
+        Append *text*, which is whole lines, completely or not at all.
 
         Raises:
             OSError: the disk is full, for example.
@@ -63,16 +61,16 @@ class LogFile:
 
     def flush(self) -> None:
         """
-        Twisted asks for it; lines never wait here.
+        Flush standard output; lines in files are never buffered.
         """
         self._file.flush()
 
     def reopen(self) -> None:
         """
-        Go on in the file that has the name now, a new one if there is none.
+        Open the file of this name again, or create it.
 
         Raises:
-            OSError: it cannot be opened; the one before stays in use.
+            OSError: it cannot be opened; the previous file stays in use.
         """
         if self.path != "-":
             file, self._file = self._file, self._open()
@@ -80,14 +78,14 @@ class LogFile:
 
     def close(self) -> None:
         """
-        No more will be written.
+        Close the file, unless it is standard output.
         """
         if self.path != "-":
             self._file.close()
 
     def _open(self) -> TextIO | io.FileIO:
         if self.path == "-":
-            # Not sys.stdout: twistd puts a file there that writes to the log.
+            # Not sys.stdout: twistd replaces it by a file that writes to the log.
             return sys.__stdout__ or sys.stdout
         file = io.FileIO(self.path, "a")
         if os.geteuid() == 0 and self._owner != (-1, -1):
@@ -96,19 +94,19 @@ class LogFile:
 
 
 def _append(file: io.FileIO, lines: bytes) -> None:
-    # At once: several processes may append to it.
+    # In one call: several processes may append to the file.
     done = file.write(lines) or 0
     if done == len(lines):
         return
     try:
-        while rest := lines[done:]:  # whoever tries to write it learns why
+        while rest := lines[done:]:  # the next attempt raises the reason
             written = file.write(rest)
             if not written:
                 raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
             done += written
     except OSError:
         with suppress(OSError):  # a pipe, for example
-            # Half a line would spoil the next one too, unless that is there already.
+            # Remove the partial line, unless another process has appended to it.
             if os.fstat(file.fileno()).st_size == file.tell():
                 file.truncate(file.tell() - done)
         raise
@@ -116,9 +114,10 @@ def _append(file: io.FileIO, lines: bytes) -> None:
 
 def as_json(event: Mapping[str, Any], worker: int = 0) -> str:
     """
-    One line of JSON: `time` (UTC), `level`, `from`, `text`, the event's own fields
-    that are text or numbers, and `traceback` if it is about a failure; `worker` if it
-    is one's.
+    Return one line of JSON for *event*.
+
+    Its fields are `time` (UTC), `level`, `from` and `text`, `worker` in a worker, `traceback`
+    for a failure, and the event's own fields that are text or numbers.
     """
     moment = datetime.fromtimestamp(event["log_time"], UTC)
     level = event.get("log_level")
@@ -141,7 +140,7 @@ def as_json(event: Mapping[str, Any], worker: int = 0) -> str:
 
 def as_text(event: Mapping[str, Any], worker: int = 0) -> str | None:
     """
-    Lines as twistd writes them; those of a worker say which, behind the time.
+    Return the lines of *event* as twistd writes them, with the number of the worker.
     """
     text = formatEventAsClassicLogText(dict(event))
     text = printable(text) if text else text
@@ -150,12 +149,12 @@ def as_text(event: Mapping[str, Any], worker: int = 0) -> str | None:
 
 def observer(file: Any, form: str, worker: int = 0) -> FileLogObserver:
     """
-    What writes the daemon's log to *file*.
+    Return an observer that writes the log of the daemon to *file*.
 
     Args:
         file: a `LogFile`.
         form: `text` as twistd writes it, or `json`.
-        worker: the number of the worker this is, 0 for none.
+        worker: the number of this worker, 0 for none.
     """
     write = as_json if form == "json" else as_text
     return FileLogObserver(file, lambda event: write(event, worker))
@@ -163,16 +162,20 @@ def observer(file: Any, form: str, worker: int = 0) -> FileLogObserver:
 
 class Logged(MultiService):
     """
-    Services whose application logs where they say.
+    All services of the daemon; their application uses the log that they define.
 
     Args:
-        file: None leaves the log to twistd, but for *syslog*.
+        file: the log; None leaves it to twistd, unless *syslog* is set.
         form: see `observer`.
-        worker: the same.
-        level: see `LogFilter`; as the next.
-        later: the same.
-        syslog: the prefix for the system's log, if that is where to log.
-        step: a context for each step of the start; its argument is whether it is the last.
+        worker: see `observer`.
+        level: see `LogFilter`.
+        later: see `LogFilter`.
+        syslog: the prefix of lines in the system's log, to log there.
+        step: returns a context for a step of the start; its argument is whether it is
+            the last one.
+
+    Attributes:
+        filter: of all events that are logged.
     """
 
     def __init__(
@@ -199,23 +202,15 @@ class Logged(MultiService):
         self._observes = observe is not None
 
     def setServiceParent(self, parent: Any) -> None:
-        """
-        Twistd asks its application for an observer, after this.
-        """
+        # twistd takes the observer from its application after this.
         if self._observes:
             parent.setComponent(ILogObserver, self.filter)
         super().setServiceParent(parent)  # type: ignore[no-untyped-call]  # as above
 
     def privilegedStartService(self) -> None:
-        """
-        Start what needs root.
-        """
         with self._step(False):
             super().privilegedStartService()  # type: ignore[no-untyped-call]  # as above
 
     def startService(self) -> None:
-        """
-        Start the rest.
-        """
         with self._step(True):
             super().startService()  # type: ignore[no-untyped-call]  # as above

@@ -1,5 +1,5 @@
 """
-What a reload does.
+Reloads: read the settings again, and apply those that do not need a restart.
 """
 
 from __future__ import annotations
@@ -36,17 +36,17 @@ _log = Logger()
 
 class Reloader:
     """
-    Reads the settings again and has what runs go on with them.
+    Reads the settings again and applies them to the running daemon.
 
     Args:
         options: as they were at the start.
         hubs: all channels.
-        front: what listens.
-        log: opened anew each time; None if it is not ours.
+        server: of all ports.
+        log: opened again at each reload; None if it is not ours.
         access_log: the same.
-        certificates: have a `reload` that raises ValueError, with one sentence,
-            and then has changed nothing.
-        make_context: builds what actions are given from other settings.
+        certificates: have a `reload` that raises ValueError with one sentence, and
+            then has changed nothing.
+        make_context: builds the context of actions from settings.
         route_services: the actions that are services.
         log_filter: has the level of the log.
     """
@@ -55,7 +55,7 @@ class Reloader:
         self,
         options: Options,
         hubs: HubRegistry,
-        front: HttpServer,
+        server: HttpServer,
         log: LogFile | None,
         access_log: LogFile | None,
         certificates: Sequence[Any],
@@ -63,9 +63,9 @@ class Reloader:
         route_services: RouteServices,
         log_filter: LogFilter,
     ) -> None:
-        self._start = self._now = options
+        self._at_start = self._current = options
         self._hubs = hubs
-        self._front = front
+        self._server = server
         self._log = log
         self._access_log = access_log
         self._certificates = certificates
@@ -75,106 +75,100 @@ class Reloader:
 
     def __call__(self) -> Mapping[str, Any]:
         """
-        All of it, or nothing and a line in the log that says why.
+        Apply all settings, or none of them and log why.
 
         Returns:
             the settings that are in force now.
         """
         self.reopen_logs()
         try:
-            fresh = self._now.read_again()
-            self._take_on(fresh)
+            fresh = self._current.read_again()
+            self._apply(fresh)
         except SettingError as error:
-            _log.error("not reloaded, nothing has changed: {reason}", reason=str(error))
-        except Exception:  # a class of the user's
-            _log.failure("not reloaded, nothing has changed")
+            _log.error("reload failed, nothing has changed: {reason}", reason=str(error))
+        except Exception:  # from a class of the user's
+            _log.failure("reload failed, nothing has changed")
         else:
-            self._tell(fresh)
-            self._now = fresh
-        return self._now
+            self._log_changes(fresh)
+            self._current = fresh
+        return self._current
 
     def reopen_logs(self) -> None:
         """
-        Go on in the files that have the names of the logs now.
+        Open the log files again by their names, after they were rotated.
         """
         for file in (self._log, self._access_log):
             _reopen(file)
 
-    def _take_on(self, fresh: Options) -> None:
-        hubs, front = self._hubs, self._front
-        # Whatever may be wrong comes first.
+    def _apply(self, fresh: Options) -> None:
+        # First what may fail; nothing has changed then.
         context = self._make_context(fresh)
         running = self._route_services.routes
         routes = Routes(make_routes(fresh, context)).keep_services(running)
         retention, limits = read_retention(fresh), read_hub_limits(fresh)
         http_limits, cors = read_http_limits(fresh), make_cors(fresh)
-        same = fresh["access-log"] == self._now["access-log"]
-        access_log = self._access_log if same else open_access_log(fresh)
-        for one in self._certificates:
+        same_log = fresh["access-log"] == self._current["access-log"]
+        access_log = self._access_log if same_log else open_access_log(fresh)
+        for certificate in self._certificates:
             try:
-                one.reload()
+                certificate.reload()
             except ValueError as error:
                 raise SettingError(str(error)) from None
         self._log_filter.set_level(fresh["log-level"])
-        hubs.reconfigure(retention, limits)
+        self._hubs.reconfigure(retention, limits)
         context.inbound.limit = read_inbound_limit(fresh)
         lines = AccessLog(access_log) if access_log else None
-        front.reconfigure(
+        self._server.reconfigure(
             routes.find,
             http_limits,
             cors,
-            ResponseMetrics(routes.find, hubs.main.metrics, lines),
+            ResponseMetrics(routes.find, self._hubs.main.metrics, lines),
         )
         self._route_services.replace(routes)
-        if not same and self._access_log is not None:
+        if not same_log and self._access_log is not None:
             self._access_log.close()
         self._access_log = access_log
 
-    def _tell(self, fresh: Options) -> None:
-        """
-        Which names have changed; values may be secrets.
-        """
+    def _log_changes(self, fresh: Options) -> None:
+        # Names only: values may be secrets.
         changed = [
             name
             for name, one in SETTINGS.items()
-            if one.reloadable and _differ(fresh, self._now, name)
+            if one.reloadable and _differ(fresh, self._current, name)
         ]
         _log.info("reloaded, changed: {names}", names=", ".join(changed) or "nothing")
-        _tell_fixed(fresh, self._start)
+        _warn_of_restart(fresh, self._at_start)
 
 
 class ParentReloader:
     """
-    What a reload is for the parent of workers, which take on what is new by themselves.
+    Reads the settings again in the parent of workers, which apply them themselves.
 
     Args:
         options: as they were at the start.
-        log: opened anew each time; None if it is not ours.
+        log: opened again at each reload; None if it is not ours.
         log_filter: has the level of the log.
     """
 
     def __init__(self, options: Options, log: LogFile | None, log_filter: LogFilter) -> None:
-        self._start = self._now = options
+        self._at_start = self._current = options
         self._log = log
         self._log_filter = log_filter
 
     def __call__(self) -> Mapping[str, Any]:
-        """
-        The settings that are in force now.
-        """
         self.reopen_logs()
         try:
-            self._now = self._now.read_again()
+            self._current = self._current.read_again()
         except SettingError as error:
-            _log.error("not reloaded, nothing has changed: {reason}", reason=str(error))
+            _log.error("reload failed, nothing has changed: {reason}", reason=str(error))
         else:
-            self._log_filter.set_level(self._now["log-level"])
-            _tell_fixed(self._now, self._start)
-        return self._now
+            self._log_filter.set_level(self._current["log-level"])
+            _warn_of_restart(self._current, self._at_start)
+        return self._current
 
     def reopen_logs(self) -> None:
         """
-        Go on in the file that has the name of the log now.
+        Open the log file again by its name, after it was rotated.
         """
         _reopen(self._log)
 
@@ -184,18 +178,20 @@ def _reopen(file: LogFile | None) -> None:
         try:
             file.reopen()
         except OSError as error:
-            _log.error("{path}: {reason}", path=file.path, reason=error.strerror)
+            _log.error(
+                "cannot reopen the log {path}: {reason}", path=file.path, reason=error.strerror
+            )
 
 
-def _tell_fixed(fresh: Options, start: Options) -> None:
+def _warn_of_restart(fresh: Options, start: Options) -> None:
     """
-    Which names wait for a restart.
+    Log the names of changed settings that need a restart.
     """
     fixed = [
         name for name, one in SETTINGS.items() if not one.reloadable and _differ(fresh, start, name)
     ]
     if fixed:
-        _log.warn("these change at the next start only: {names}", names=", ".join(fixed))
+        _log.warn("these settings need a restart to change: {names}", names=", ".join(fixed))
 
 
 def _differ(one: Options, other: Options, name: str) -> bool:

@@ -1,8 +1,8 @@
 """
-A start that fails: its reason on the terminal, no pid file, a non-zero exit status.
+Reports a failed start: the reason on the terminal, no pid file, a non-zero exit status.
 
-twistd reports an exception from a service to the process that it forked from, but not
-SystemExit: that process would wait for ever, and the pid file would stay.
+twistd reports an exception of a service to the process that it forked from, but not
+SystemExit: that process would wait forever, and the pid file would stay.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _log = Logger()
 
 class StartReport:
     """
-    Reports how the start ends, to whoever ran twistd.
+    Reports the result of the start to the process that ran twistd.
 
     Args:
         twistd: the options of twistd. After its fork they hold `statusPipe`, from which
@@ -43,8 +43,8 @@ class StartReport:
         self._over = False
         to_stdout = twistd.get("logfile") in (None, "-") and not twistd.get("syslog")
         if not twistd.get("nodaemon") or not to_stdout:
-            # After the fork, descriptor 2 is /dev/null. Standard output has the reason
-            # already if the log goes there.
+            # After the fork, descriptor 2 is /dev/null. A log on standard output shows
+            # the reason already.
             with suppress(OSError):
                 self._terminal = os.dup(2)
         at_exit(self._ended)
@@ -52,7 +52,7 @@ class StartReport:
     @contextmanager
     def step(self, last: bool) -> Iterator[None]:
         """
-        Run a step of the start, and report it if it ends in SystemExit.
+        Run a step of the start, and report it if it raises SystemExit.
 
         Args:
             last: the start has succeeded after this step.
@@ -63,14 +63,14 @@ class StartReport:
             self._fail(str(error.code))
             raise
         except BaseException:
-            self._close()  # twistd reports it by itself
+            self._close()  # twistd reports it
             raise
         if last:
             self._close()
 
     def _ended(self) -> None:
-        # Between the steps twistd itself may have called sys.exit. An exception that
-        # nobody handled has been reported by then.
+        # twistd itself may have called sys.exit between the steps. An unhandled exception
+        # has been reported already.
         if not self._over and getattr(sys, "last_type", None) is None:
             self._fail("realtime: the start failed; the log has the reason")
 
@@ -82,7 +82,7 @@ class StartReport:
                 os.write(self._terminal, f"{reason}\n".encode(errors="backslashreplace"))
         status = self._twistd.get("statusPipe")
         if status is not None:
-            # Its reader shows no more than 98 bytes of this, quoted.
+            # The reading process shows at most 98 bytes of this, quoted.
             with suppress(OSError):
                 os.write(status, b"1 realtime did not start, see above")
                 os.close(status)
@@ -105,16 +105,16 @@ class StartReport:
 
 def settle_pid_file(twistd: MutableMapping[str, Any], processes: str = "/proc") -> None:
     """
-    Keep a stale pid file from stopping the start.
+    Remove a stale pid file, which would prevent the start.
 
-    In a container, process ids begin at 1 with each start: the id in a file from before is
-    nearly always that of a living process, often our own, and twistd would refuse to start.
-    With `-n` and no `--pidfile` no pid file is used: whoever started the process has its id.
+    In a container, process ids begin at 1 with each start: the id in an old file is
+    nearly always that of a running process, often our own, and twistd would refuse to start.
+    With `-n` and no `--pidfile`, no pid file is used, as the parent process has the id.
     Otherwise a file that names this process, or one that is not a twistd, is removed.
 
     Args:
-        twistd: the options of twistd, before it has looked at the file.
-        processes: where the kernel shows them.
+        twistd: the options of twistd, before it has read the file.
+        processes: the folder in which the kernel shows processes.
     """
     path = twistd.get("pidfile")
     foreground = twistd.get("nodaemon") or twistd.get("debug")
@@ -130,10 +130,10 @@ def settle_pid_file(twistd: MutableMapping[str, Any], processes: str = "/proc") 
 
 def _is_twistd(command_line: Path) -> bool:
     """
-    Whether the process with this *command_line* may be a twistd.
+    Return whether the process with this *command_line* may be a twistd.
 
     Raises:
-        OSError: there is no such process, or it is not shown: twistd shall decide.
+        OSError: there is no such process, or it is not visible; twistd decides then.
     """
     words = [os.path.basename(word) for word in command_line.read_bytes().split(b"\0")[:4]]
     if not words[0].startswith(tuple(name.encode() for name in _PYTHONS)):

@@ -1,6 +1,6 @@
 """
-One daemon in several processes: a crew of workers on the same ports.
+One daemon in several worker processes on the same ports.
 
-The parent binds, starts workers, puts others in the place of those that end, and adds
-up what they count. It serves nobody itself.
+The parent binds the sockets, starts the workers, replaces those that end, and sums
+their metrics. It serves no clients itself.
 """

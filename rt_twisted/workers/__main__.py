@@ -1,7 +1,7 @@
 """
-A worker's beginning: `python -m rt_twisted.workers 2/4 TWISTD-OPTIONS realtime`.
+The entry point of a worker: `python -m rt_twisted.workers 2/4 TWISTD-OPTIONS realtime`.
 
-Started by `rt_twisted.workers.supervisor` only, which leaves what is needed in the environment.
+Only `rt_twisted.workers.supervisor` starts it; the environment has what it needs.
 """
 
 from __future__ import annotations
@@ -9,17 +9,17 @@ from __future__ import annotations
 import os
 import sys
 
-from rt_twisted.workers.crash_log import leave
+from rt_twisted.workers.crash_log import enable_crash_log
 
 
 def main() -> None:
     """
-    Become a twistd. Its second argument is for those who look at `ps`.
+    Run twistd. The first argument only shows the number of the worker in `ps`.
     """
     if "LISTEN_FDS" in os.environ:
-        # systemd meant the parent; whoever reads a systemd endpoint asks for this.
+        # systemd set the parent's id; a systemd endpoint of this process checks it.
         os.environ["LISTEN_PID"] = str(os.getpid())
-    leave(os.environ)
+    enable_crash_log(os.environ)
     sys.argv = ["twistd", *sys.argv[2:]]
 
     from twisted.scripts.twistd import run

@@ -1,5 +1,5 @@
 """
-A worker's end of the line: what it is told, what it tells, whom it asks.
+A worker's end of the control channel: commands of the parent, reports, and queries.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ from rt_twisted.metrics.snapshot import (
 from rt_twisted.model.errors import HttpError
 from rt_twisted.workers.control_channel import ControlChannel
 
-INTERVAL = 1.0  # seconds between two reports: so much of what is counted dies with a worker
-MOST_CHANNELS = 50_000  # in a report; the rest is summed
-BROKER_SECONDS = 3.0  # that the broker may take until the parent is told
-LOOK = 0.05  # seconds between two looks at it
-PATIENCE = 3.0  # seconds for the parent to answer; it gives its workers less
+REPORT_INTERVAL = 1.0  # seconds; a worker that crashes loses the counts of so much time
+MAX_CHANNELS = 50_000  # in a report; the others are summed
+BROKER_SECONDS = 3.0  # the longest time that `ready` waits for the broker
+BROKER_CHECK = 0.05  # seconds between two checks of the broker
+QUERY_SECONDS = 3.0  # for the parent to answer; it gives its workers less
 
 _log = Logger()
 _reporting = _log.failureHandler("while reporting to the parent")
@@ -38,13 +38,13 @@ _reporting = _log.failureHandler("while reporting to the parent")
 
 class Controllable(Protocol):
     """
-    The daemon, as its parent sees it.
+    The daemon of a worker, as its parent controls it.
     """
 
     @property
-    def ending(self) -> bool:
+    def stopping(self) -> bool:
         """
-        Whether it was asked to stop.
+        Whether it was told to stop.
         """
 
     def reload(self) -> None:
@@ -57,21 +57,25 @@ class Controllable(Protocol):
         Open the log files again.
         """
 
-    def end(self) -> None:
+    def stop(self) -> None:
         """
-        Stop in good order; the second time at once.
+        Stop gracefully; the second call does not wait for running requests.
         """
 
 
 class ControlClient(Service):
     """
-    Reports to the parent, does what it says, and ends when it is gone. It is told
-    what a `Supervisor` is.
+    Reports to the parent, obeys its commands, and stops the daemon when the parent ends.
+
+    It observes the lifecycle of the daemon, as a `SystemdNotifier` does elsewhere.
 
     Args:
         reactor: the reactor.
         descriptor: of the socket to the parent.
-        hub: whose numbers.
+        hub: whose metrics are reported.
+
+    Attributes:
+        daemon: what the parent controls; set before the service starts.
     """
 
     daemon: Controllable | None = None
@@ -79,111 +83,98 @@ class ControlClient(Service):
     def __init__(self, reactor: Any, descriptor: int, hub: Hub) -> None:
         self._reactor = reactor
         self._hub = hub
-        self._asked: dict[int, Deferred[Snapshot]] = {}
-        self._questions = 0
-        self._hurried = False
-        self._look: Any = None  # the call that looks for the broker again
-        self._line = ControlChannel(self._hears, self._lost)
+        self._queries: dict[int, Deferred[Snapshot]] = {}
+        self._last_query = 0
+        self._stopping_now = False
+        self._broker_check: Any = None  # the call of the next check
+        self._channel = ControlChannel(self._on_message, self._on_lost)
         self._descriptor = descriptor
         self._loop = LoopingCall(self._report)
         self._loop.clock = IReactorTime(reactor)
 
     def startService(self) -> None:
-        """
-        Take up the line.
-        """
         super().startService()  # type: ignore[no-untyped-call]  # Twisted's
-        factory = Factory.forProtocol(lambda: self._line)
+        factory = Factory.forProtocol(lambda: self._channel)
         factory.noisy = False
         with socket.socket(fileno=self._descriptor) as ours:
             ours.setblocking(False)
             self._reactor.adoptStreamConnection(ours.fileno(), socket.AF_UNIX, factory)
 
     def stopService(self) -> None:
-        """
-        The line goes with the process: until then its end is a sign of life.
-        """
+        # The channel stays open: the parent takes its end for the end of the process.
         super().stopService()  # type: ignore[no-untyped-call]  # as above
         if self._loop.running:
             self._loop.stop()
-        self._look_no_more()
+        self._cancel_broker_check()
         self._report()
-
-    # As a supervisor.
 
     def ready(self) -> None:
         """
-        Everything is as it shall be, from the start or after `reloading`. The parent
-        hears of it when the broker is there too, as new connections come then; or after
-        a while, as the broker may be away for long.
+        Report that the daemon has started or reloaded.
+
+        New connections come to this worker then, so it waits for the broker, but at most
+        BROKER_SECONDS, as the broker may be unreachable for long.
         """
         if not self._loop.running:
-            self._loop.start(INTERVAL)
-        self._look_no_more()
-        self._say_ready(self._reactor.seconds() + BROKER_SECONDS)
+            self._loop.start(REPORT_INTERVAL)
+        self._cancel_broker_check()
+        self._send_ready(self._reactor.seconds() + BROKER_SECONDS)
 
-    def _say_ready(self, until: float) -> None:
+    def _send_ready(self, until: float) -> None:
         if self._hub.why_not_ready() and self._reactor.seconds() < until:
-            self._look = self._reactor.callLater(LOOK, self._say_ready, until)
+            self._broker_check = self._reactor.callLater(BROKER_CHECK, self._send_ready, until)
         else:
-            self._line.say("ready")
+            self._channel.send("ready")
 
-    def _look_no_more(self) -> None:
-        if self._look is not None and self._look.active():
-            self._look.cancel()
+    def _cancel_broker_check(self) -> None:
+        if self._broker_check is not None and self._broker_check.active():
+            self._broker_check.cancel()
 
     def reloading(self) -> None:
         """
-        The parent knows.
+        Do nothing: the parent has ordered the reload.
         """
 
     def stopping(self) -> None:
         """
-        No new readers, please.
+        Report that this worker accepts no new connections.
         """
-        self._line.say("stopping")
+        self._channel.send("stopping")
 
-    def close(self) -> None:
+    def ask(self, query: StatsQuery) -> Deferred[Snapshot]:
         """
-        See `stopService`.
-        """
-
-    # As one of several.
-
-    def ask(self, question: StatsQuery) -> Deferred[Snapshot]:
-        """
-        The numbers of all workers.
+        Ask the parent for the metrics of all workers.
 
         Raises (in the Deferred):
-            Refusal: the parent does not answer.
+            HttpError: 503, the parent does not answer.
         """
-        self._questions += 1
-        number = self._questions
+        self._last_query += 1
+        number = self._last_query
         fields = {
-            "names": list(question.names),
-            "most": question.max_channels,
-            "every": question.all_channels,
+            "names": list(query.names),
+            "most": query.max_channels,
+            "every": query.all_channels,
         }
-        if not self._line.offer("ask", number=number, **fields):
-            return fail(_unknown())
+        if not self._channel.send_unless_congested("ask", number=number, **fields):
+            return fail(_no_answer())
         answer: Deferred[Snapshot] = Deferred()
-        self._asked[number] = answer
-        answer.addTimeout(PATIENCE, self._reactor, lambda *_: fail(_unknown()))
-        answer.addBoth(self._forget, number)
+        self._queries[number] = answer
+        answer.addTimeout(QUERY_SECONDS, self._reactor, lambda *_: fail(_no_answer()))
+        answer.addBoth(self._forget_query, number)
         return answer
 
-    def _forget(self, result: Any, number: int) -> Any:
-        self._asked.pop(number, None)
+    def _forget_query(self, result: Any, number: int) -> Any:
+        self._queries.pop(number, None)
         return result
 
-    def _hears(self, line: ControlChannel, said: dict[str, Any]) -> None:
-        daemon, what = self.daemon, said["what"]
-        if what == "tell":
-            self._report(said["round"])
+    def _on_message(self, channel: ControlChannel, message: dict[str, Any]) -> None:
+        daemon, what = self.daemon, message["what"]
+        if what == "report":
+            self._report(message["round"])
         elif what == "answer":
-            answer = self._asked.get(said["number"])
+            answer = self._queries.get(message["number"])
             if answer is not None:
-                answer.callback(unpack_snapshot(said["look"]))
+                answer.callback(unpack_snapshot(message["snapshot"]))
         elif daemon is None:
             return
         elif what == "reload":
@@ -191,32 +182,32 @@ class ControlClient(Service):
         elif what == "reopen":
             daemon.reopen_logs()
         elif what == "stop":
-            # Whoever sends signals to a whole group of processes has said it already.
-            if not daemon.ending:
-                daemon.end()
-        elif what == "hurry" and not self._hurried:
-            self._hurried = True
-            daemon.end()
+            # A signal to the whole process group may have stopped it already.
+            if not daemon.stopping:
+                daemon.stop()
+        elif what == "stop now" and not self._stopping_now:
+            self._stopping_now = True
+            daemon.stop()
 
-    def _lost(self, line: ControlChannel) -> None:
-        if self.daemon is not None and not self.daemon.ending:
-            _log.error("the parent is gone")
-            self.daemon.end()
+    def _on_lost(self, channel: ControlChannel) -> None:
+        if self.daemon is not None and not self.daemon.stopping:
+            _log.error("the parent process has ended: stopping")
+            self.daemon.stop()
 
     def _report(self, round: int = 0) -> None:
         """
-        Tell the numbers: all of them if asked for, in a *round*, else what grows.
+        Send a report: a whole one if a *round* asked for it, otherwise the counters.
         """
         with _reporting:
             if round:
                 report = WorkerReport(
-                    self._hub.current_metrics(), *self._hub.busiest_channels(MOST_CHANNELS)
+                    self._hub.current_metrics(), *self._hub.busiest_channels(MAX_CHANNELS)
                 )
             else:
                 self._hub.metrics.cpu_seconds = time.process_time()
                 report = WorkerReport(self._hub.metrics)
-            self._line.offer("report", round=round, report=pack_report(report))
+            self._channel.send_unless_congested("report", round=round, report=pack_report(report))
 
 
-def _unknown() -> HttpError:
-    return HttpError(503, "what the other workers count is not known now", retry=1)
+def _no_answer() -> HttpError:
+    return HttpError(503, "the metrics of the other workers are not available now", retry=1)

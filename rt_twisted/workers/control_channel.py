@@ -1,5 +1,5 @@
 """
-The line between the parent and a worker: JSON values over a socket pair.
+The control channel between the parent and a worker: JSON values over a socket pair.
 """
 
 from __future__ import annotations
@@ -14,80 +14,66 @@ from twisted.protocols.basic import Int32StringReceiver
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-LONGEST = 64 << 20  # bytes; 50,000 channels with long names
+MAX_MESSAGE = 64 << 20  # bytes; enough for 50,000 channels with long names
 
 
 @implementer(IPushProducer)
 class ControlChannel(Int32StringReceiver):
     """
-    One end. Never waits: what the other end is too slow for is not said.
+    One end of the channel. It never blocks.
 
     Args:
-        hears: is told each value, and which line it came by.
-        lost: is told once that the other end is gone.
+        on_message: called with this channel and each message.
+        on_lost: called once, when the other end has closed.
     """
 
-    MAX_LENGTH = LONGEST
+    MAX_LENGTH = MAX_MESSAGE
     transport: Any
 
     def __init__(
-        self, hears: Callable[[Any, dict[str, Any]], None], lost: Callable[[Any], None]
+        self,
+        on_message: Callable[[ControlChannel, dict[str, Any]], None],
+        on_lost: Callable[[ControlChannel], None],
     ) -> None:
-        self._hears = hears
-        self._lost = lost
-        self._clogged = False
+        self._on_message = on_message
+        self._on_lost = on_lost
+        self._congested = False
 
     def connectionMade(self) -> None:
-        """
-        Learn from now on whether the other end reads.
-        """
+        # As a producer, it is notified when the other end does not keep up.
         self.transport.registerProducer(self, True)
 
-    def say(self, what: str, **fields: Any) -> None:
+    def send(self, what: str, **fields: Any) -> None:
         """
-        Send a word that has to arrive; there are few of them.
+        Send a message that must arrive; it is queued if the other end is slow.
         """
         if self.transport is not None and self.connected:
-            said = json.dumps({"what": what, **fields}, ensure_ascii=True)
-            self.sendString(said.encode())  # type: ignore[no-untyped-call]  # Twisted's
+            message = json.dumps({"what": what, **fields}, ensure_ascii=True)
+            self.sendString(message.encode())  # type: ignore[no-untyped-call]  # Twisted's
 
-    def offer(self, what: str, **fields: Any) -> bool:
+    def send_unless_congested(self, what: str, **fields: Any) -> bool:
         """
-        Send something that another time will do for as well.
+        Send a message that may be dropped.
 
         Returns:
-            False if it was not sent.
+            False if it was dropped, as the other end does not keep up.
         """
-        if self._clogged:
+        if self._congested:
             return False
-        self.say(what, **fields)
+        self.send(what, **fields)
         return True
 
     def stringReceived(self, string: bytes) -> None:
-        """
-        See `Int32StringReceiver`.
-        """
-        self._hears(self, json.loads(string))
+        self._on_message(self, json.loads(string))
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        """
-        See `Protocol`.
-        """
-        self._lost(self)
+        self._on_lost(self)
 
     def pauseProducing(self) -> None:
-        """
-        The other end does not keep up.
-        """
-        self._clogged = True
+        self._congested = True
 
     def resumeProducing(self) -> None:
-        """
-        It does again.
-        """
-        self._clogged = False
+        self._congested = False
 
     def stopProducing(self) -> None:
-        """
-        It is gone; `connectionLost` follows.
-        """
+        pass

@@ -1,6 +1,8 @@
 """
-Where a worker was when a signal ended it that nobody can catch: a traceback of each
-thread (`faulthandler`), by a pipe, so that it comes to the log wherever that goes.
+The tracebacks of a worker that a fatal signal ended, for the parent's log.
+
+The worker writes them (`faulthandler`) to a pipe, so that they reach the log wherever
+it is.
 """
 
 from __future__ import annotations
@@ -10,46 +12,49 @@ import os
 from collections.abc import MutableMapping
 from contextlib import suppress
 
-NAME = "RT_TWISTED_LAST_WORDS"  # of the environment variable; a descriptor
-LONGEST = 1 << 16  # bytes; what a pipe holds
+VARIABLE = "RT_TWISTED_CRASH_LOG"  # of the environment; a descriptor
+MAX_BYTES = 1 << 16  # the capacity of a pipe
 
 
 class CrashLog:
     """
-    The parent's end.
+    The parent's end of the pipe.
 
     Attributes:
-        descriptor: for the worker to write to, until `close_other`.
+        descriptor: for the worker to write to; open until `close_other_end`.
     """
 
     def __init__(self) -> None:
-        self._ours, self.descriptor = os.pipe()
-        os.set_blocking(self._ours, False)
-        os.set_blocking(self.descriptor, False)  # who dies shall not wait for room
+        self._own, self.descriptor = os.pipe()
+        os.set_blocking(self._own, False)
+        os.set_blocking(self.descriptor, False)  # a dying process must not wait for room
 
-    def close_other(self) -> None:
+    def close_other_end(self) -> None:
         """
-        The worker has its end, so that the parent needs it no more.
+        Close the worker's end in this process, after the worker has inherited it.
         """
         os.close(self.descriptor)
 
-    def hear(self) -> str:
+    def read(self) -> str:
         """
-        What it said; "" for most. Once, when it is gone.
+        Return what the worker wrote, "" for nothing, and close the pipe.
+
+        To be called once, when the worker has ended.
         """
-        said = b""
-        with suppress(BlockingIOError):  # a child of its own may have the other end
-            said = os.read(self._ours, LONGEST)
-        os.close(self._ours)
-        return said.decode(errors="replace").strip()
+        written = b""
+        with suppress(BlockingIOError):  # a child of the worker may hold the other end open
+            written = os.read(self._own, MAX_BYTES)
+        os.close(self._own)
+        return written.decode(errors="replace").strip()
 
 
-def leave(environment: MutableMapping[str, str]) -> None:
+def enable_crash_log(environment: MutableMapping[str, str]) -> None:
     """
-    The worker's end, which is taken out of its *environment*: have the traceback
-    written there.
+    Write tracebacks of fatal signals to the descriptor that *environment* names, if any.
+
+    The variable is removed, so that child processes do not inherit it.
     """
-    text = environment.pop(NAME, None)
+    text = environment.pop(VARIABLE, None)
     if text is not None:
         os.set_inheritable(int(text), False)
         faulthandler.enable(int(text))

@@ -1,9 +1,9 @@
 """
-Connections that belong to another worker, passed on to it.
+Hands connections over to the worker that has their session.
 
-A client that polls says with each request which session it is in, and each may come
-by another connection, to another worker. That one gives the connection itself away
-(SCM_RIGHTS, unix(7)) with what has come by it, and hears no more of it.
+Each request of a client that polls names its session, and may arrive on another
+connection at another worker. That worker sends the connection itself (SCM_RIGHTS,
+unix(7)), with the bytes that it has received, to the worker that has the session.
 """
 
 from __future__ import annotations
@@ -35,24 +35,27 @@ from rt_twisted.net.transports import (
     replace_protocol,
 )
 
-MOST = 256 << 10  # bytes of a message: a head, and what the front keeps of a body
-AT_ONCE = 100  # connections that are taken in before others have their turn
+MAX_MESSAGE = 256 << 10  # bytes: a request head, and what the server buffers of a body
+MAX_RECEIVED = 100  # connections that are received before the reactor serves others
 
 _log = Logger()
-_taking_in = _log.failureHandler("while taking in a connection")
+_receiving = _log.failureHandler("while receiving a connection of another worker")
 
 
 class HandoffSockets:
     """
-    A way into each worker, which keeps what is on it while another worker is put in
-    the place of one that ended.
+    A pair of sockets for each worker. The parent keeps them open, so that connections
+    that are sent while a worker is replaced reach its replacement.
 
     Args:
-        size: how many workers.
+        size: how many workers there are.
+
+    Attributes:
+        daemon_id: a random part of the ids that all workers of this daemon create.
     """
 
     def __init__(self, size: int) -> None:
-        self.mark = secrets.token_hex(3)  # of this daemon
+        self.daemon_id = secrets.token_hex(3)
         self._pairs = [
             socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET) for _ in range(size)
         ]
@@ -61,14 +64,16 @@ class HandoffSockets:
 
     def of(self, number: int) -> list[int]:
         """
-        The descriptors that worker *number* gets: its own end, and the way to each.
+        Return the descriptors that worker *number* inherits.
+
+        The first is the socket that it receives from; the others send to each worker.
         """
         own = self._pairs[number - 1][0]
         return [own.fileno(), *[there.fileno() for _, there in self._pairs]]
 
     def close(self) -> None:
         """
-        No more workers will be started.
+        Close all sockets, when no more workers will be started.
         """
         for one in chain(*self._pairs):
             one.close()
@@ -77,75 +82,72 @@ class HandoffSockets:
 @implementer(IConnectionHandoff, IReadDescriptor)
 class ConnectionHandoff:
     """
-    The other workers, as one of them sees them.
+    Sends connections to other workers, and receives theirs.
 
     Args:
         reactor: the reactor.
-        mark: the daemon's.
-        number: which worker this is, from 1 on.
-        inbox: where connections come in.
-        outboxes: the way to each worker.
+        daemon_id: see `HandoffSockets`.
+        number: of this worker, from 1 on.
+        receiving: the socket that connections are received from.
+        sending: the sockets to each worker.
+
+    Attributes:
+        server: serves the received connections; set by `start`.
     """
 
-    front: HttpServer
+    server: HttpServer
 
     def __init__(
         self,
         reactor: Any,
-        mark: str,
+        daemon_id: str,
         number: int,
-        inbox: socket.socket,
-        outboxes: Sequence[socket.socket],
+        receiving: socket.socket,
+        sending: Sequence[socket.socket],
     ) -> None:
-        self.mark = f"{mark}w{number}"
+        self.id_prefix = f"{daemon_id}w{number}"
         self._reactor = reactor
         self._number = number
-        self._inbox = inbox
-        self._outboxes = outboxes
-        self._ids = re.compile(rf"{mark}w([1-9]\d*)-")
+        self._receiving = receiving
+        self._sending = sending
+        self._ids = re.compile(rf"{daemon_id}w([1-9]\d*)-")
 
     @classmethod
-    def inherited(cls, reactor: Any, mark: str, number: int, descriptors: Sequence[int]) -> Self:
+    def inherited(
+        cls, reactor: Any, daemon_id: str, number: int, descriptors: Sequence[int]
+    ) -> Self:
         """
-        Made from what `Ways.of` says.
+        Return the handoff of a worker that inherited the *descriptors* of `HandoffSockets.of`.
         """
-        inbox, *outboxes = [socket.socket(fileno=one) for one in descriptors]
-        return cls(reactor, mark, number, inbox, outboxes)
+        receiving, *sending = [socket.socket(fileno=one) for one in descriptors]
+        return cls(reactor, daemon_id, number, receiving, sending)
 
-    def start(self, front: HttpServer) -> None:
+    def start(self, server: HttpServer) -> None:
         """
-        Take in connections for *front*.
+        Receive connections, and serve them by *server*.
         """
-        self.front = front
+        self.server = server
         self._reactor.addReader(self)
 
     def owner(self, id: str) -> int | None:
-        """
-        See `ISiblings`.
-        """
         found = self._ids.match(id)
         number = int(found[1]) if found is not None else self._number
-        return number if number != self._number and number <= len(self._outboxes) else None
-
-    # Away from here.
+        return number if number != self._number and number <= len(self._sending) else None
 
     def hand_off(self, exchange: IExchange, number: int) -> Deferred[bool]:
-        """
-        See `ISiblings`.
-        """
-        passed: Deferred[bool] = exchange.hand_off(partial(self._send, self._outboxes[number - 1]))
-        return passed
+        sent: Deferred[bool] = exchange.hand_off(partial(self._send, self._sending[number - 1]))
+        return sent
 
     def _send(
-        self, outbox: socket.socket, transport: Any, origin: PeerInfo, data: bytes
+        self, socket_: socket.socket, transport: Any, peer: PeerInfo, data: bytes
     ) -> Callable[[Any], object] | None:
-        label = json.dumps([origin.host, origin.secure]).encode() + b"\n"
+        label = json.dumps([peer.host, peer.secure]).encode() + b"\n"
         plain = direct_send(transport) is not None
         near, far = (None, transport.getHandle()) if plain else socket.socketpair()
         try:
-            socket.send_fds(outbox, [label, data], [far.fileno()])
-        except OSError as error:  # the sibling does not keep up, say
-            _log.debug("a connection is not passed on: {reason}", reason=str(error))
+            socket.send_fds(socket_, [label, data], [far.fileno()])
+        except OSError as error:  # for example, the other worker does not keep up
+            _log.debug("cannot hand a connection over: {reason}", reason=str(error))
             if near is not None:
                 near.close()
                 far.close()
@@ -157,9 +159,9 @@ class ConnectionHandoff:
 
     def _relay(self, near: socket.socket, transport: Any) -> None:
         """
-        TLS cannot be given away: its state is in this process.
+        Relay a TLS connection, whose state cannot leave this process.
         """
-        inside, outside = _End(transport), _End()
+        inside, outside = _RelayEnd(transport), _RelayEnd()
         with near:
             there = self._adopt(near, inside)
         outside.other = there
@@ -167,57 +169,45 @@ class ConnectionHandoff:
         transport.registerProducer(there, True)
         there.registerProducer(transport, True)
 
-    # To here.
-
     def doRead(self) -> None:
-        """
-        See `IReadDescriptor`.
-        """
-        for _ in range(AT_ONCE):
+        for _ in range(MAX_RECEIVED):
             try:
-                message, descriptors, _, _ = socket.recv_fds(self._inbox, MOST, 1)
+                message, descriptors, _, _ = socket.recv_fds(self._receiving, MAX_MESSAGE, 1)
             except BlockingIOError:
                 return
             for descriptor in descriptors:
-                with _taking_in, socket.socket(fileno=descriptor) as received:
-                    self._take_in(received, message)
+                with _receiving, socket.socket(fileno=descriptor) as received:
+                    self._serve(received, message)
 
-    def _take_in(self, received: socket.socket, message: bytes) -> None:
+    def _serve(self, received: socket.socket, message: bytes) -> None:
         label, _, data = message.partition(b"\n")
-        connection = Http1Connection(self.front.context, PeerInfo(*json.loads(label)))
+        connection = Http1Connection(self.server.context, PeerInfo(*json.loads(label)))
         self._adopt(received, connection)
         connection.dataReceived(data)
 
     def _adopt(self, ours: socket.socket, protocol: Any) -> Any:
         """
-        Returns:
-            the transport.
+        Return the transport of *protocol* on the socket *ours*.
         """
         ours.setblocking(False)
-        return self._reactor.adoptStreamConnection(ours.fileno(), ours.family, _Just(protocol))
+        return self._reactor.adoptStreamConnection(
+            ours.fileno(), ours.family, _SingleProtocolFactory(protocol)
+        )
 
     def fileno(self) -> int:
-        """
-        See `IFileDescriptor`.
-        """
-        return self._inbox.fileno()
+        return self._receiving.fileno()
 
     def connectionLost(self, reason: Failure) -> None:
-        """
-        See `IFileDescriptor`: the reactor ends.
-        """
+        pass  # the reactor stops
 
     def logPrefix(self) -> str:
-        """
-        What Twisted calls this in its log.
-        """
-        return "siblings"
+        return "handoff"
 
 
 @dataclass(frozen=True, slots=True)
-class _Just:
+class _SingleProtocolFactory:
     """
-    A factory of one protocol.
+    A factory that returns a given protocol.
     """
 
     protocol: Any
@@ -226,9 +216,9 @@ class _Just:
         return self.protocol
 
 
-class _End(Protocol):
+class _RelayEnd(Protocol):
     """
-    One end of a relay.
+    One end of a relay; writes what it receives to the other.
     """
 
     def __init__(self, other: Any = None) -> None:

@@ -1,10 +1,11 @@
 """
-The place of one worker: whoever has it, or will.
+One worker process: started, replaced when it ends, stopped.
 """
 
 from __future__ import annotations
 
 import os
+import random
 import signal
 import socket
 from collections.abc import Callable
@@ -12,6 +13,7 @@ from contextlib import suppress
 from enum import Enum
 from typing import Any, Protocol
 
+from twisted.application.internet import backoffPolicy
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.error import ProcessExitedAlready
 from twisted.internet.protocol import Factory, ProcessProtocol
@@ -20,18 +22,21 @@ from twisted.python.failure import Failure
 
 from rt_twisted.metrics.metrics import Metrics
 from rt_twisted.metrics.snapshot import WorkerReport
-from rt_twisted.workers.backoff import Backoff
 from rt_twisted.workers.control_channel import ControlChannel
 from rt_twisted.workers.crash_log import CrashLog
 
-LAST = 3.0  # seconds to write down where it hangs; one that is stopped (SIGSTOP) cannot
+FIRST_DELAY = 0.1  # seconds until a restart; short, as its subscribers reconnect already
+MAX_DELAY = 30.0  # after many workers that ended soon
+STEADY = 30.0  # seconds that a worker has to live, so that the next delay is the first again
+ABORT_SECONDS = 3.0  # for writing tracebacks after SIGABRT; a stopped process (SIGSTOP) cannot
 
 _log = Logger()
+_delay = backoffPolicy(FIRST_DELAY, MAX_DELAY, 2.0, jitter=lambda: 0.0)
 
 
 class ProcessState(Enum):
     """
-    Of whoever has the place.
+    The state of a worker process, as `/stats` shows it.
     """
 
     DOWN = "down"
@@ -42,226 +47,260 @@ class ProcessState(Enum):
 
 class ProcessObserver(Protocol):
     """
-    Who hears of a berth.
+    What is notified of a worker process.
     """
 
-    def changed(self, berth: WorkerProcess) -> None:
+    def changed(self, worker: WorkerProcess) -> None:
         """
-        Its state is another one.
-        """
-
-    def heard(self, berth: WorkerProcess, said: dict[str, Any]) -> None:
-        """
-        Its worker said something.
+        Take note that its state has changed.
         """
 
-    def exited(self, berth: WorkerProcess, last: Metrics) -> None:
+    def received(self, worker: WorkerProcess, message: dict[str, Any]) -> None:
         """
-        Its worker is gone; these are the last numbers it told.
+        Process a message that the worker sent.
+        """
+
+    def exited(self, worker: WorkerProcess, last: Metrics) -> None:
+        """
+        Take note that the process has ended; *last* are the last metrics that it reported.
         """
 
 
-# Number, descriptor of the line, of its last words -> a Twisted process.
+# Starts the process; takes its protocol, the number of the worker, and the descriptors
+# of its control socket and its crash log; returns Twisted's process.
 Spawn = Callable[[ProcessProtocol, int, int, int], Any]
 
 
 class WorkerProcess:
     """
-    Starts a worker, and another when that one ends, until told to stop.
+    Starts a worker, and another one each time it ends, until `stop`.
+
+    The delay before a restart doubles while workers end soon, from FIRST_DELAY to
+    MAX_DELAY; it is at least half of that and random, so that workers that crash
+    together do not restart together.
 
     Args:
         reactor: the reactor.
         number: from 1 on.
         spawn: starts the process.
-        told: hears of it.
+        observer: is notified.
+        uniform: as `random.uniform`.
+
+    Attributes:
+        restarts: how often it was replaced.
+        metrics: the last counters that it reported.
+        report: the last whole report; None before the first.
+        silence: seconds since the last message, as `Watchdog` counts them.
     """
 
-    def __init__(self, reactor: Any, number: int, spawn: Spawn, told: ProcessObserver) -> None:
+    def __init__(
+        self,
+        reactor: Any,
+        number: int,
+        spawn: Spawn,
+        observer: ProcessObserver,
+        uniform: Callable[[float, float], float] = random.uniform,
+    ) -> None:
         self.number = number
         self.state = ProcessState.DOWN
         self.restarts = 0
-        self.metrics = Metrics()  # the last that grew
-        self.report: WorkerReport | None = None  # the last whole one
-        self.silence = 0.0  # seconds without a word, as `Vigil` counts them
+        self.metrics = Metrics()
+        self.report: WorkerReport | None = None
+        self.silence = 0.0
         self._reactor = reactor
         self._spawn = spawn
-        self._told = told
-        self._backoff = Backoff()
-        self._born = 0.0
+        self._observer = observer
+        self._uniform = uniform
+        self._short_lives = 0  # workers in a row that ended before STEADY
+        self._started_at = 0.0
         self._process: Any = None
         self._pid = 0
-        self._line: ControlChannel | None = None
-        self._words: CrashLog | None = None
-        self._next: Any = None  # the call that starts another one
-        self._end: Any = None  # the call that waits for last words no longer
+        self._channel: ControlChannel | None = None
+        self._crash_log: CrashLog | None = None
+        self._restart: Any = None  # the call that starts the next one
+        self._kill: Any = None  # the call that kills it if SIGABRT does not end it
         self._stopped: Deferred[None] | None = None
 
     @property
     def pid(self) -> int:
         """
-        Of the process; 0 if there is none.
+        The id of the process; 0 if there is none.
         """
         return self._pid if self._process is not None else 0
 
     def start(self) -> None:
         """
-        Put a worker here; later, if the machine has nothing left for one.
+        Start a process; if the machine lacks resources for one, try again later.
         """
-        self._next = None
+        self._restart = None
         try:
-            self._begin()
-        except OSError as error:  # of descriptors, processes or memory
+            self._start_process()
+        except OSError as error:  # no descriptor, process or memory is left
             self._clear()
-            wait = self._wait(0)
+            delay = self._schedule_restart(0)
             _log.error(
-                "worker {worker} cannot be started: {reason}; it is tried again in {wait:.1f}",
+                "worker {worker} cannot be started: {reason}; next attempt in {delay:.1f} s",
                 worker=self.number,
                 reason=error.strerror,
-                wait=wait,
+                delay=delay,
             )
             return
         self._move(ProcessState.STARTING)
 
-    def _begin(self) -> None:
-        here, there = socket.socketpair()
-        with here, there:
-            here.setblocking(False)
-            self._line = line = ControlChannel(self._hears, lambda line: None)
-            factory = Factory.forProtocol(lambda: line)
+    def _start_process(self) -> None:
+        own, other = socket.socketpair()
+        with own, other:
+            own.setblocking(False)
+            self._channel = channel = ControlChannel(self._on_message, lambda channel: None)
+            factory = Factory.forProtocol(lambda: channel)
             factory.noisy = False
-            self._reactor.adoptStreamConnection(here.fileno(), here.family, factory)
-            self._born = self._reactor.seconds()
-            self._words = words = CrashLog()
-            watch = _Watch(self._ended)
+            self._reactor.adoptStreamConnection(own.fileno(), own.family, factory)
+            self._started_at = self._reactor.seconds()
+            self._crash_log = crash_log = CrashLog()
+            protocol = _ExitProtocol(self._on_exit)
             try:
-                self._process = self._spawn(watch, self.number, there.fileno(), words.descriptor)
+                self._process = self._spawn(
+                    protocol, self.number, other.fileno(), crash_log.descriptor
+                )
             finally:
-                words.close_other()
+                crash_log.close_other_end()
             self._pid = self._process.pid
 
-    def say(self, what: str, **fields: Any) -> None:
+    def send(self, what: str, **fields: Any) -> None:
         """
-        Tell the worker.
+        Send a message to the worker.
         """
-        if self._line is not None:
-            self._line.say(what, **fields)
+        if self._channel is not None:
+            self._channel.send(what, **fields)
 
-    def offer(self, what: str, **fields: Any) -> bool:
+    def send_unless_congested(self, what: str, **fields: Any) -> bool:
         """
-        Tell the worker if it listens.
+        Send a message that may be dropped; return whether it was sent.
         """
-        return self._line is not None and self._line.offer(what, **fields)
+        channel = self._channel
+        return channel is not None and channel.send_unless_congested(what, **fields)
 
     def stop(self) -> Deferred[None]:
         """
-        No more workers here.
+        Stop the worker gracefully, and start no other one.
 
         Returns:
-            fires when the last is gone.
+            fires when the process has ended.
         """
-        if self._next is not None:
-            self._next.cancel()
-            self._next = None
+        if self._restart is not None:
+            self._restart.cancel()
+            self._restart = None
         self._stopped = self._stopped or Deferred()
         if self._process is None:
             return succeed(None)
         if self.state is ProcessState.STARTING:
-            self.signal(signal.SIGTERM)  # it does not listen yet
+            self.signal(signal.SIGTERM)  # it does not read its channel yet
         else:
-            self.say("stop")
+            self.send("stop")
         return self._stopped
 
     def kill_hung(self) -> None:
         """
-        End a worker that says nothing any more, after it has written down where it is.
+        Kill a worker that hangs, after it has written the tracebacks of its threads.
         """
         _log.error(
-            "worker {worker} (pid {pid}) has said nothing for {silence:.0f} seconds, and is ended",
+            "worker {worker} (pid {pid}) has reported nothing for {silence:.0f} s and is killed",
             worker=self.number,
             pid=self.pid,
             silence=self.silence,
         )
         self._move(ProcessState.STOPPING)
         self.signal(signal.SIGABRT)
-        self._end = self._reactor.callLater(LAST, self.signal, signal.SIGKILL)
+        self._kill = self._reactor.callLater(ABORT_SECONDS, self.signal, signal.SIGKILL)
 
     def signal(self, number: signal.Signals) -> None:
         """
-        Send a signal to the worker, if there is one.
+        Send a signal to the process, if there is one.
         """
         if self._process is not None:
-            with suppress(ProcessExitedAlready):  # `_ended` is on its way
+            with suppress(ProcessExitedAlready):  # `_on_exit` follows
                 self._process.signalProcess(number)
 
-    def _hears(self, line: ControlChannel, said: dict[str, Any]) -> None:
-        if line is not self._line:
+    def _on_message(self, channel: ControlChannel, message: dict[str, Any]) -> None:
+        if channel is not self._channel:
             return
         self.silence = 0.0
-        what = said["what"]
+        what = message["what"]
         if what == "ready":
             if self.state is ProcessState.STARTING:
                 _log.info("worker {worker} is up (pid {pid})", worker=self.number, pid=self.pid)
             self._move(ProcessState.UP)
         elif what == "stopping":
             self._move(ProcessState.STOPPING)
-        self._told.heard(self, said)
+        self._observer.received(self, message)
 
-    def _ended(self, reason: Failure) -> None:
-        if self._end is not None and self._end.active():
-            self._end.cancel()
-        words = self._clear()
-        if words:
-            _log.error("worker {worker} was here:\n{words}", worker=self.number, words=words)
-        lived = self._reactor.seconds() - self._born
-        self._told.exited(self, self.metrics)
+    def _on_exit(self, reason: Failure) -> None:
+        if self._kill is not None and self._kill.active():
+            self._kill.cancel()
+        traceback = self._clear()
+        if traceback:
+            _log.error(
+                "fatal traceback of worker {worker}:\n{traceback}",
+                worker=self.number,
+                traceback=traceback,
+            )
+        lived = self._reactor.seconds() - self._started_at
+        self._observer.exited(self, self.metrics)
         self.metrics, self.report = Metrics(), None
         if self._stopped is not None:
             self._move(ProcessState.DOWN)
             self._stopped.callback(None)
             return
-        wait = self._wait(lived)
+        delay = self._schedule_restart(lived)
         _log.warn(
-            "worker {worker} (pid {pid}) ended by {cause} after {lived:.1f} seconds, "
-            "another starts in {wait:.1f}",
+            "worker {worker} (pid {pid}) ended by {cause} after {lived:.1f} s, "
+            "another starts in {delay:.1f} s",
             worker=self.number,
             pid=self._pid,
             cause=_cause(reason),
             lived=lived,
-            wait=wait,
+            delay=delay,
         )
         self.restarts += 1
         self._move(ProcessState.DOWN)
 
-    def _wait(self, lived: float) -> float:
-        wait = self._backoff.after(lived)
-        self._next = self._reactor.callLater(wait, self.start)
-        return wait
+    def _schedule_restart(self, lived: float) -> float:
+        """
+        Start another process later; return the delay.
+        """
+        if lived >= STEADY:
+            self._short_lives = 0
+        longest = _delay(self._short_lives)
+        self._short_lives += 1
+        delay = self._uniform(longest / 2, longest)
+        self._restart = self._reactor.callLater(delay, self.start)
+        return delay
 
     def _clear(self) -> str:
         """
-        Let go of what is left of a worker; returns its last words.
+        Release what belongs to an ended process; return its crash log.
         """
-        if self._line is not None and self._line.transport is not None:
-            self._line.transport.abortConnection()
-        words = self._words.hear() if self._words is not None else ""
-        self._process = self._line = self._words = None
-        return words
+        if self._channel is not None and self._channel.transport is not None:
+            self._channel.transport.abortConnection()
+        traceback = self._crash_log.read() if self._crash_log is not None else ""
+        self._process = self._channel = self._crash_log = None
+        return traceback
 
     def _move(self, state: ProcessState) -> None:
         self.state = state
-        self._told.changed(self)
+        self._observer.changed(self)
 
 
-class _Watch(ProcessProtocol):
+class _ExitProtocol(ProcessProtocol):
     """
-    Says when the process is gone.
+    Calls a function when the process has ended.
     """
 
-    def __init__(self, ended: Callable[[Failure], None]) -> None:
-        self._end = ended
+    def __init__(self, on_exit: Callable[[Failure], None]) -> None:
+        self._on_exit = on_exit
 
     def processExited(self, reason: Failure) -> None:
-        self._end(reason)
+        self._on_exit(reason)
 
 
 def _cause(reason: Failure) -> str:

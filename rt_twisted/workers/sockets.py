@@ -1,8 +1,8 @@
 """
-Listening sockets that a parent binds and its workers accept from.
+Listening sockets that the parent binds and its workers accept from.
 
-Endpoints know neither: each is given a reactor that binds and does not accept,
-or one that accepts from what is bound.
+Endpoints are the same in both: they are given a reactor that binds but does not
+accept, or one that accepts from bound sockets.
 """
 
 from __future__ import annotations
@@ -25,17 +25,17 @@ from rt_twisted.net.listeners import adopt_listener, steer_connections
 @dataclass(frozen=True, slots=True)
 class BoundListener:
     """
-    An address, and its sockets: one for each worker, or one for all.
+    An address with its sockets: one for each worker, or one for all.
 
-    TCP has one for each. Workers that accept from one socket race for it: of
+    For TCP each worker has its own. Workers that accept from one socket race for it: of
     2,000 connections, the busiest of four got 700 to 940, the idlest 40 to 330.
-    With a socket each, the kernel deals them out: 475 to 535.
+    With a socket each, the kernel distributes them: 475 to 535.
 
     Args:
-        sockets: the parent keeps them, so that who waits in one finds the worker
-            that comes after the one that was killed.
+        sockets: the parent keeps them open, so that connections that wait in the
+            socket of a killed worker are accepted by its replacement.
         before: how many sockets of another daemon are on this port already (`reuse-port`).
-        port: of Twisted, where it bound; knows how to let go.
+        port: Twisted's port, if it bound the socket.
     """
 
     sockets: Sequence[socket.socket]
@@ -44,34 +44,27 @@ class BoundListener:
 
     def of(self, worker: int) -> socket.socket:
         """
-        The socket of a *worker*, from 0 on.
+        Return the socket of a *worker*, counted from 0.
         """
         return self.sockets[worker % len(self.sockets)]
 
     def steer(self, workers: Sequence[int]) -> None:
         """
-        Have the kernel deal new connections to these *workers* alone.
+        Have the kernel distribute new connections to these *workers* only.
         """
         if len(self.sockets) > 1:
             steer_connections(self.sockets[0], [self.before + worker for worker in workers])
 
     def startListening(self) -> None:
-        """
-        It does.
-        """
+        pass  # the sockets listen already
 
     def stopListening(self) -> Any:
-        """
-        Let go of the address; workers may still have it.
-        """
+        # Workers may still listen.
         for one in self.sockets:
             one.close()
         return self.port.stopListening() if self.port is not None else None
 
     def getHost(self) -> Any:
-        """
-        The address, as Twisted has it.
-        """
         if self.port is not None:
             return self.port.getHost()
         host, port, *_ = self.sockets[0].getsockname()
@@ -81,11 +74,11 @@ class BoundListener:
 
 class ListenerBinder:
     """
-    A reactor for endpoints, which binds and does not accept.
+    A reactor for endpoints that binds sockets and does not accept from them.
 
     Args:
         reactor: the reactor.
-        workers: how many.
+        workers: how many there are.
         replaceable: whether two daemons may share the ports (`reuse-port`).
     """
 
@@ -101,14 +94,11 @@ class ListenerBinder:
     def listenTCP(
         self, port: int, factory: Any, backlog: int = 50, interface: str = ""
     ) -> BoundListener:
-        """
-        See `IReactorTCP`.
-        """
         sockets: list[socket.socket] = []
         family = socket.AF_INET6 if ":" in interface else socket.AF_INET
         try:
             if not self._replaceable:
-                port = _alone(family, interface, port)
+                port = _exclusive_port(family, interface, port)
             while len(sockets) < self._workers:
                 sockets.append(one := socket.socket(family))
                 one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -121,48 +111,41 @@ class ListenerBinder:
             for one in sockets:
                 one.close()
             raise CannotListenError(interface, port, error) from None
-        bound = self._keep(BoundListener(sockets, before=self._workers if self._replaceable else 0))
+        bound = self._add(BoundListener(sockets, before=self._workers if self._replaceable else 0))
         bound.steer(range(self._workers))
         return bound
 
     def listenSSL(
         self, port: int, factory: Any, contextFactory: Any, backlog: int = 50, interface: str = ""
     ) -> BoundListener:
-        """
-        See `IReactorSSL`.
-        """
         return self.listenTCP(port, factory, backlog, interface)
 
     def listenUNIX(self, *args: Any, **kwargs: Any) -> BoundListener:
-        """
-        See `IReactorUNIX`. One socket for all: a path has but one.
-        """
-        return self._adopt(self._reactor.listenUNIX(*args, **kwargs))
+        # One socket for all workers: a path has only one.
+        return self._add_port(self._reactor.listenUNIX(*args, **kwargs))
 
     def adoptStreamPort(self, descriptor: int, family: Any, factory: Any) -> BoundListener:
-        """
-        See `IReactorSocket`. What systemd has bound is one for all.
-        """
-        return self._adopt(self._reactor.adoptStreamPort(descriptor, family, factory))
+        # One socket for all workers, bound by systemd.
+        return self._add_port(self._reactor.adoptStreamPort(descriptor, family, factory))
 
-    def _adopt(self, port: Any) -> BoundListener:
+    def _add_port(self, port: Any) -> BoundListener:
         port.stopReading()
-        return self._keep(
+        return self._add(
             BoundListener([socket.socket(fileno=socket.dup(port.fileno()))], port=port)
         )
 
-    def _keep(self, bound: BoundListener) -> BoundListener:
+    def _add(self, bound: BoundListener) -> BoundListener:
         self.bound.append(bound)
         return bound
 
 
-def _alone(family: int, interface: str, port: int) -> int:
+def _exclusive_port(family: int, interface: str, port: int) -> int:
     """
-    The number of *port*, which nobody else has.
+    Return the number of *port*, after a check that no other process uses it.
 
     Raises:
-        OSError: somebody has. SO_REUSEPORT, which workers' sockets need, would
-            share it without a word with another daemon of the same user.
+        OSError: the port is in use. SO_REUSEPORT, which the sockets of workers need,
+            would share it silently with another daemon of the same user.
     """
     with socket.socket(family) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -173,48 +156,36 @@ def _alone(family: int, interface: str, port: int) -> int:
 
 class InheritedListeners:
     """
-    A reactor for endpoints, which accepts from sockets that are bound.
+    A reactor for endpoints that accepts from inherited sockets instead of binding.
 
     Args:
         reactor: the reactor.
         sockets: descriptor and family of each, in the order in which the parent's
-            endpoints bound them, which is the order in which ours ask.
+            endpoints bound them; the worker's endpoints listen in the same order.
     """
 
     def __init__(self, reactor: Any, sockets: Sequence[tuple[int, int]]) -> None:
         self._reactor = reactor
-        self._left = list(sockets)
+        self._unused = list(sockets)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._reactor, name)
 
     def listenTCP(self, port: int, factory: Any, backlog: int = 50, interface: str = "") -> Any:
-        """
-        See `IReactorTCP`.
-        """
         return self._accept(factory)
 
     def listenSSL(
         self, port: int, factory: Any, contextFactory: Any, backlog: int = 50, interface: str = ""
     ) -> Any:
-        """
-        See `IReactorSSL`.
-        """
         return self._accept(TLSMemoryBIOFactory(contextFactory, False, factory, self._reactor))
 
     def listenUNIX(self, path: str, factory: Any, *args: Any, **kwargs: Any) -> Any:
-        """
-        See `IReactorUNIX`.
-        """
         return self._accept(factory)
 
     def adoptStreamPort(self, descriptor: int, family: Any, factory: Any) -> Any:
-        """
-        See `IReactorSocket`.
-        """
         return self._accept(factory)
 
     def _accept(self, factory: Any) -> Any:
-        descriptor, family = self._left.pop(0)
+        descriptor, family = self._unused.pop(0)
         with socket.socket(fileno=descriptor) as inherited:
             return adopt_listener(self._reactor, inherited.fileno(), family, factory)

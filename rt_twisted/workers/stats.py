@@ -1,5 +1,5 @@
 """
-What all workers count together, and what those counted that are gone.
+Sums the metrics of all workers, those that have ended included.
 """
 
 from __future__ import annotations
@@ -23,147 +23,159 @@ from rt_twisted.metrics.snapshot import (
 )
 from rt_twisted.workers.process import ProcessState, WorkerProcess
 
-PATIENCE = 1.0  # seconds that workers have to tell their numbers
+REPORT_SECONDS = 1.0  # for the workers to report
 
 
 class StatsAggregator:
     """
-    Asks the workers, all of them at a time, and adds up.
+    Requests reports of all workers, and sums them.
 
-    Whoever asks while they are being asked waits for the next round: so there is
-    one at a time, however many ask, and no answer is older than its question.
+    Queries that arrive during a round wait for the next one: there is one round at a
+    time, however many queries there are, and no answer is older than its query.
 
-    What grows never falls: a worker that is gone, or too busy to answer, counts with
-    the last that it told. What is counted now is of those that answered.
+    Counters never decrease: a worker that has ended, or is too busy to report, counts
+    with its last report. Gauges are summed over the workers that reported.
 
     Args:
         clock: the reactor.
+
+    Attributes:
+        workers: all of them.
     """
 
     def __init__(self, clock: Any) -> None:
-        self.berths: Sequence[WorkerProcess] = ()
+        self.workers: Sequence[WorkerProcess] = ()
         self._clock = clock
-        self._started = clock.seconds()
-        self._gone = Metrics()
-        self._waiting: list[tuple[StatsQuery, Deferred[Snapshot]]] = []
-        self._asking: list[tuple[StatsQuery, Deferred[Snapshot]]] = []
-        self._missing: set[WorkerProcess] = set()  # who is asked and has not answered
-        self._deaf: set[WorkerProcess] = set()  # who has not answered in an earlier round
+        self._started_at = clock.seconds()
+        self._exited = Metrics()  # the counters of workers that have ended
+        self._next: list[tuple[StatsQuery, Deferred[Snapshot]]] = []  # for the next round
+        self._current: list[tuple[StatsQuery, Deferred[Snapshot]]] = []  # of this round
+        self._pending: set[WorkerProcess] = set()  # have not reported in this round
+        self._unresponsive: set[WorkerProcess] = set()  # have not reported in an earlier one
         self._round = 0
         self._timer: Any = None
 
-    def take(self, question: StatsQuery) -> Deferred[Snapshot]:
+    def query(self, query: StatsQuery) -> Deferred[Snapshot]:
         """
-        Ask all workers. Fires after PATIENCE at the latest, twice that for who has
-        to wait; does not fail.
+        Request the metrics of all workers.
+
+        Returns:
+            fires after at most REPORT_SECONDS, or twice that if a round is running;
+            never fails.
         """
         answer: Deferred[Snapshot] = Deferred()
-        self._waiting.append((question, answer))
-        if not self._asking:
-            self._ask()
+        self._next.append((query, answer))
+        if not self._current:
+            self._start_round()
         return answer
 
     def current_metrics(self) -> Deferred[Metrics]:
         """
-        The sum, as exporters want it.
+        Return the sum of all workers, for exporters.
         """
-        every = self.take(StatsQuery(all_channels=True))
-        return every.addCallback(lambda refresh: refresh.metrics)
+        answer = self.query(StatsQuery(all_channels=True))
+        return answer.addCallback(lambda snapshot: snapshot.metrics)
 
     def stop(self) -> None:
         """
-        Answer who waits with what is known.
+        Answer all queries with what has been reported.
         """
-        while self._asking:
-            self._finish()
+        while self._current:
+            self._finish_round()
 
-    def heard(self, berth: WorkerProcess, round: int, packed: Sequence[Any]) -> None:
+    def on_report(self, worker: WorkerProcess, round: int, packed: Sequence[Any]) -> None:
         """
-        *berth* told its numbers, in a *round* or, with 0, what grows by itself.
+        Store a report of *worker*: a whole one of a *round*, or with 0 its counters.
         """
         report = unpack_report(packed)
-        berth.metrics = report.metrics
+        worker.metrics = report.metrics
         if not round:
             return
-        self._deaf.discard(berth)
-        berth.report = report
+        self._unresponsive.discard(worker)
+        worker.report = report
         if round == self._round:
-            self._answered(berth)
+            self._reported(worker)
 
-    def lost(self, berth: WorkerProcess, last: Metrics) -> None:
+    def on_exit(self, worker: WorkerProcess, last: Metrics) -> None:
         """
-        The worker of *berth* is gone.
+        Keep the counters of a worker that has ended.
         """
-        absorb_exited(self._gone, last)
-        self._deaf.discard(berth)
-        self._answered(berth)
+        absorb_exited(self._exited, last)
+        self._unresponsive.discard(worker)
+        self._reported(worker)
 
-    def _ask(self) -> None:
-        self._asking, self._waiting = self._waiting, []
+    def _start_round(self) -> None:
+        self._current, self._next = self._next, []
         self._round += 1
-        for berth in self.berths:
-            berth.report = None
-        # Who owes an answer gets no further question: they would pile up.
-        free = [
-            one for one in self.berths if one.state is ProcessState.UP and one not in self._deaf
+        for worker in self.workers:
+            worker.report = None
+        # Requests to an unresponsive worker would pile up.
+        responsive = [
+            one
+            for one in self.workers
+            if one.state is ProcessState.UP and one not in self._unresponsive
         ]
-        asked = {berth for berth in free if berth.offer("tell", round=self._round)}
-        self._missing = asked
-        self._timer = self._clock.callLater(PATIENCE if asked else 0, self._finish)
+        self._pending = {
+            worker
+            for worker in responsive
+            if worker.send_unless_congested("report", round=self._round)
+        }
+        timeout = REPORT_SECONDS if self._pending else 0
+        self._timer = self._clock.callLater(timeout, self._finish_round)
 
-    def _answered(self, berth: WorkerProcess) -> None:
-        if berth in self._missing:
-            self._missing.discard(berth)
-            if not self._missing:
-                self._finish()
+    def _reported(self, worker: WorkerProcess) -> None:
+        if worker in self._pending:
+            self._pending.discard(worker)
+            if not self._pending:
+                self._finish_round()
 
-    def _finish(self) -> None:
+    def _finish_round(self) -> None:
         if self._timer.active():
             self._timer.cancel()
-        self._deaf |= self._missing
-        self._missing = set()
-        answered, self._asking = self._asking, []
+        self._unresponsive |= self._pending
+        self._pending = set()
+        queries, self._current = self._current, []
         channels = ChannelMerge()
-        for berth in self.berths:
-            if berth.report is not None:
-                channels.add(berth.report)
+        for worker in self.workers:
+            if worker.report is not None:
+                channels.add(worker.report)
         subscribers = channels.subscribers()
-        for question, answer in answered:
+        for query, answer in queries:
             total = self._sum()
-            total.channels = subscribers if question.all_channels else {}
-            shown, others = channels.shown(question)
+            total.channels = subscribers if query.all_channels else {}
+            shown, others = channels.shown(query)
             answer.callback(Snapshot(total, len(subscribers), shown, others, self._each()))
-        if self._waiting:
-            self._ask()
+        if self._next:
+            self._start_round()
 
     def _sum(self) -> Metrics:
         total = Metrics()
         own = Metrics(cpu_seconds=0.0)
         own.refresh(self._clock.seconds())
         total.cpu_seconds, total.memory_bytes = own.cpu_seconds, own.memory_bytes
-        add_counters(total, self._gone)
-        for berth in self.berths:
-            if berth.report is not None:
-                add(total, berth.report.metrics)
+        add_counters(total, self._exited)
+        for worker in self.workers:
+            if worker.report is not None:
+                add(total, worker.report.metrics)
             else:
-                add_counters(total, berth.metrics)
-        total.uptime = self._clock.seconds() - self._started
+                add_counters(total, worker.metrics)
+        total.uptime = self._clock.seconds() - self._started_at
         return total
 
     def _each(self) -> list[WorkerMetrics]:
         return [
             WorkerMetrics(
-                berth.number,
-                berth.pid,
-                _state(berth),
-                berth.restarts,
-                (berth.report or WorkerReport(Metrics())).metrics,
+                worker.number,
+                worker.pid,
+                _state(worker),
+                worker.restarts,
+                (worker.report or WorkerReport(Metrics())).metrics,
             )
-            for berth in self.berths
+            for worker in self.workers
         ]
 
 
-def _state(berth: WorkerProcess) -> str:
-    if berth.state is ProcessState.UP and berth.report is None:
+def _state(worker: WorkerProcess) -> str:
+    if worker.state is ProcessState.UP and worker.report is None:
         return "silent"
-    return berth.state.value
+    return worker.state.value

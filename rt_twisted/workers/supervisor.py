@@ -1,5 +1,5 @@
 """
-All workers of a daemon: started, replaced, told to reload and to stop.
+The parent of all workers: starts, replaces, reloads and stops them.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from rt_twisted.metrics.snapshot import StatsQuery, pack_snapshot
 from rt_twisted.net.listeners import listen_on
 from rt_twisted.net.signals import ReloadHook, handle_signals
 from rt_twisted.net.systemd import SystemdNotifier
-from rt_twisted.workers.crash_log import NAME as LAST_WORDS
+from rt_twisted.workers.crash_log import VARIABLE as CRASH_LOG
 from rt_twisted.workers.environment import WorkerEnvironment
 from rt_twisted.workers.handoff import HandoffSockets
 from rt_twisted.workers.process import ProcessState, WorkerProcess
@@ -29,34 +29,35 @@ from rt_twisted.workers.sockets import ListenerBinder
 from rt_twisted.workers.stats import StatsAggregator
 from rt_twisted.workers.watchdog import Watchdog
 
-FIRST_SOCKET = 3  # what systemd's begin with (sd_listen_fds(3))
-GRACE = 3.0  # seconds beyond stop-seconds, after which a worker is not waited for
-STOP_NOW = 1.0  # the same, when nobody waits
-NOT_THEIRS = ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "LISTEN_PID")
+FIRST_SOCKET = 3  # where systemd's descriptors begin (sd_listen_fds(3))
+GRACE = 3.0  # seconds beyond stop-seconds, after which a worker is killed
+GRACE_NOW = 1.0  # the same, after a second signal
+NOT_INHERITED = ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "LISTEN_PID")
 
 _log = Logger()
 
+# Of the worker's number, its control socket, the daemon's id, the sockets for handing
+# connections over, and the bound sockets.
 Inherit = Callable[[int, int, str, Sequence[int], Sequence[tuple[int, int]]], WorkerEnvironment]
 
 
 class Supervisor(Service):
     """
-    The parent's work. Signals mean to it what they mean to a `Daemon`.
+    Runs the workers. Signals do what they do to a `Daemon`.
 
     Args:
         reactor: the reactor.
         size: how many workers.
-        endpoints: where they listen, each with its description; made for *binder*.
+        endpoints: that workers listen on, each with its description; made for *binder*.
         binder: has the sockets.
-        twistd: options for each worker's twistd.
-        inherit: of a worker's number, its line, the daemon's mark, the ways to the
-            others and its sockets, all of it.
-        folder: where they start; relative paths of the settings begin there.
-        check: whether the settings can be read by who we are now; raises
+        twistd_arguments: returns options for the twistd of a worker.
+        inherit: returns what a worker inherits.
+        folder: that workers start in; relative paths of the settings begin there.
+        check: checks that the settings can be read as the current user; raises
             SystemExit with one sentence.
-        census: adds up.
-        supervisor: is told what happens.
-        renew: reads the settings again, and opens log files again.
+        stats: sums the metrics.
+        systemd: is notified.
+        reload: reads the settings again, and opens log files again.
         options: every setting by name.
     """
 
@@ -66,184 +67,184 @@ class Supervisor(Service):
         size: int,
         endpoints: Sequence[tuple[str, IStreamServerEndpoint]],
         binder: ListenerBinder,
-        twistd: Callable[[int], Iterable[str]],
+        twistd_arguments: Callable[[int], Iterable[str]],
         inherit: Inherit,
         folder: str,
         check: Callable[[], None],
-        census: StatsAggregator,
-        supervisor: SystemdNotifier,
-        renew: ReloadHook,
+        stats: StatsAggregator,
+        systemd: SystemdNotifier,
+        reload: ReloadHook,
         options: Mapping[str, Any],
     ) -> None:
         self._reactor = reactor
         self._endpoints = endpoints
         self._binder = binder
-        self._twistd = twistd
+        self._twistd_arguments = twistd_arguments
         self._inherit = inherit
         self._folder = folder
         self._check = check
-        self._census = census
-        self._supervisor = supervisor
-        self._renew = renew
+        self._stats = stats
+        self._systemd = systemd
+        self._read_settings = reload
         self._options = options
-        self._ways = HandoffSockets(size)
-        self._asked = 0  # how often to stop
-        self._awaited: set[WorkerProcess] = set()  # who has yet to say that it is ready
-        self._end: Any = None  # the call that waits no longer
-        self._berths = [
+        self._handoff_sockets = HandoffSockets(size)
+        self._stop_requests = 0
+        self._not_ready: set[WorkerProcess] = set()  # that are starting or reloading
+        self._kill: Any = None  # the call that kills what has not stopped in time
+        self._workers = [
             WorkerProcess(reactor, number, self._spawn, self) for number in range(1, size + 1)
         ]
-        census.berths = self._berths
-        self._vigil = Watchdog(reactor, self._berths, lambda: self._options["worker-timeout"])
+        stats.workers = self._workers
+        self._watchdog = Watchdog(reactor, self._workers, lambda: self._options["worker-timeout"])
 
     def privilegedStartService(self) -> None:
-        """
-        Bind, before root is given up.
-        """
+        # Bind before the process drops root.
         for _ in listen_on(self._endpoints, Factory()):
             pass
         for bound in self._binder.bound:
             _log.info("bound: {address}", address=str(bound.getHost()))
 
     def startService(self) -> None:
-        """
-        Start the workers when the reactor turns.
-
-        Raises:
-            SystemExit: who we are now cannot read the settings.
-        """
+        # Raises SystemExit if the user that the process runs as cannot read the settings.
         self._check()
         super().startService()  # type: ignore[no-untyped-call]  # Twisted's
-        # The reactor sets its own signals when it begins to run.
-        self._reactor.callWhenRunning(self._runs)
+        # The reactor sets handlers of signals when it starts to run.
+        self._reactor.callWhenRunning(self._on_running)
 
-    def _runs(self) -> None:
+    def _on_running(self) -> None:
         handle_signals(self._reactor, self._reload, self._reopen_logs, self._stop)
-        self._awaited = set(self._berths)
-        for berth in self._berths:
-            berth.start()
-        self._vigil.start()
+        self._not_ready = set(self._workers)
+        for worker in self._workers:
+            worker.start()
+        self._watchdog.start()
 
     def _reload(self) -> None:
-        self._supervisor.reloading()
-        self._options = self._renew()
-        self._awaited |= {berth for berth in self._berths if berth.state is ProcessState.UP}
-        for berth in self._berths:
-            # One that is starting may have read the file before, and have the old logs open.
-            if berth.state in (ProcessState.STARTING, ProcessState.UP):
-                berth.say("reload")
-        self._say_ready()
+        self._systemd.reloading()
+        self._options = self._read_settings()
+        self._not_ready |= {one for one in self._workers if one.state is ProcessState.UP}
+        self._send_to_running("reload")
+        self._notify_when_ready()
 
     def _reopen_logs(self) -> None:
-        self._renew.reopen_logs()
-        for berth in self._berths:
-            if berth.state in (ProcessState.STARTING, ProcessState.UP):
-                berth.say("reopen")
+        self._read_settings.reopen_logs()
+        self._send_to_running("reopen")
+
+    def _send_to_running(self, what: str) -> None:
+        for worker in self._workers:
+            # One that starts may have read the old file, and opened the old logs.
+            if worker.state in (ProcessState.STARTING, ProcessState.UP):
+                worker.send(what)
 
     def _stop(self) -> None:
-        self._asked += 1
-        if self._asked == 1:
+        self._stop_requests += 1
+        if self._stop_requests == 1:
             self._reactor.stop()
-        elif self._end is not None and self._end.active():
-            for berth in self._berths:
-                berth.say("hurry")
-            self._end.reset(min(STOP_NOW, self._end.getTime() - self._reactor.seconds()))
+        elif self._kill is not None and self._kill.active():
+            for worker in self._workers:
+                worker.send("stop now")
+            self._kill.reset(min(GRACE_NOW, self._kill.getTime() - self._reactor.seconds()))
 
     def stopService(self) -> Deferred[Any]:
-        """
-        Stop all workers in good order, and wait until they are gone.
-        """
         super().stopService()  # type: ignore[no-untyped-call]  # as above
-        self._supervisor.stopping()
-        _log.info("stopping: {size} workers are told to", size=len(self._berths))
-        # First ours, so that the ports close when the last worker closes its own.
+        self._systemd.stopping()
+        _log.info("stopping {size} workers", size=len(self._workers))
+        # Close the parent's sockets first: a port closes when the last worker closes its own.
         for bound in self._binder.bound:
             bound.stopListening()
-        self._census.stop()
-        self._vigil.stop()
-        gone = DeferredList([berth.stop() for berth in self._berths])
-        wait = self._options["stop-seconds"] + GRACE
-        self._end = self._reactor.callLater(wait, self._kill)
-        return gone.addCallback(self._stopped)
+        self._stats.stop()
+        self._watchdog.stop()
+        stopped = DeferredList([worker.stop() for worker in self._workers])
+        seconds = self._options["stop-seconds"] + GRACE
+        self._kill = self._reactor.callLater(seconds, self._kill_remaining)
+        return stopped.addCallback(self._on_stopped)
 
-    def _stopped(self, result: Any) -> None:
-        self._ways.close()
-        if self._end.active():
-            self._end.cancel()
+    def _on_stopped(self, result: Any) -> None:
+        self._handoff_sockets.close()
+        if self._kill.active():
+            self._kill.cancel()
 
-    def _kill(self) -> None:
-        for berth in self._berths:
-            if berth.pid:
-                _log.warn("worker {worker} did not stop in time", worker=berth.number)
-                berth.signal(signal.SIGKILL)
+    def _kill_remaining(self) -> None:
+        for worker in self._workers:
+            if worker.pid:
+                _log.warn(
+                    "worker {worker} did not stop in time and is killed", worker=worker.number
+                )
+                worker.signal(signal.SIGKILL)
 
-    # What a berth tells.
-
-    def changed(self, berth: WorkerProcess) -> None:
+    def changed(self, worker: WorkerProcess) -> None:
         """
-        Send new connections to those that are up, and say when all are.
+        Send new connections only to workers that are up, if there is one.
         """
-        if self._asked:
+        if self._stop_requests:
             return
-        up = [each.number - 1 for each in self._berths if each.state is ProcessState.UP]
+        up = [each.number - 1 for each in self._workers if each.state is ProcessState.UP]
         for bound in self._binder.bound:
-            bound.steer(up or range(len(self._berths)))
+            bound.steer(up or range(len(self._workers)))
 
-    def heard(self, berth: WorkerProcess, said: dict[str, Any]) -> None:
+    def received(self, worker: WorkerProcess, message: dict[str, Any]) -> None:
         """
-        A worker is ready, tells its numbers, or asks for those of all.
+        Process a report of a worker, its query, or its notice that it is ready.
         """
-        what = said["what"]
+        what = message["what"]
         if what == "report":
-            self._census.heard(berth, said["round"], said["report"])
+            self._stats.on_report(worker, message["round"], message["report"])
         elif what == "ask":
-            question = StatsQuery(said["names"], said["most"], said["every"])
-            answer = self._census.take(question)
-            answer.addCallback(
-                lambda look: berth.offer("answer", number=said["number"], look=pack_snapshot(look))
+            query = StatsQuery(message["names"], message["most"], message["every"])
+            self._stats.query(query).addCallback(
+                lambda snapshot: worker.send_unless_congested(
+                    "answer", number=message["number"], snapshot=pack_snapshot(snapshot)
+                )
             )
-        elif what == "ready" and berth in self._awaited:
-            self._awaited.discard(berth)
-            self._say_ready()
+        elif what == "ready" and worker in self._not_ready:
+            self._not_ready.discard(worker)
+            self._notify_when_ready()
 
-    def exited(self, berth: WorkerProcess, last: Metrics) -> None:
+    def exited(self, worker: WorkerProcess, last: Metrics) -> None:
         """
-        A worker is gone.
+        Keep the counters of a worker that has ended.
         """
-        self._census.lost(berth, last)
+        self._stats.on_exit(worker, last)
 
-    def _say_ready(self) -> None:
-        if not self._awaited:
-            self._supervisor.ready()
+    def _notify_when_ready(self) -> None:
+        if not self._not_ready:
+            self._systemd.ready()
 
-    def _spawn(self, watch: ProcessProtocol, number: int, line: int, words: int) -> Any:
+    def _spawn(
+        self, protocol: ProcessProtocol, number: int, control_socket: int, crash_log: int
+    ) -> Any:
         """
-        Start the process of worker *number*; it gets *line*, its sockets, and *words*,
-        where it writes what it says last.
+        Start the process of worker *number*, which inherits both descriptors and its sockets.
         """
-        environment = {name: value for name, value in os.environ.items() if name not in NOT_THEIRS}
-        mine = [bound.of(number - 1) for bound in self._binder.bound]
-        # A systemd endpoint looks for descriptors from 3 on, sets and closes them; what
-        # is there does not matter, as ours are what it gets. Twisted has taken LISTEN_FDS
-        # out of our environment and left the names.
+        environment = {
+            name: value for name, value in os.environ.items() if name not in NOT_INHERITED
+        }
+        bound = [each.of(number - 1) for each in self._binder.bound]
+        # A systemd endpoint uses the descriptors from 3 on, and closes them. What they are
+        # does not matter, as the worker listens on inherited sockets. Twisted has removed
+        # LISTEN_FDS from the parent's environment and left the names.
         names = environment.get("LISTEN_FDNAMES", "")
-        taken = len(names.split(":")) if names else 0
-        if taken:
-            environment["LISTEN_FDS"] = str(taken)
-        with open(os.devnull) as nothing:
-            sources = [0, 1, 2, *[nothing.fileno()] * taken, line, *[one.fileno() for one in mine]]
-            first = FIRST_SOCKET + taken
-            sockets = [(first + 1 + at, int(one.family)) for at, one in enumerate(mine)]
-            handoff_sockets = [len(sources) + at for at in range(len(self._berths) + 1)]
-            sources += [*self._ways.of(number), words]
-            environment[LAST_WORDS] = str(len(sources) - 1)
-            self._inherit(number, first, self._ways.mark, handoff_sockets, sockets).put(environment)
+        reserved = len(names.split(":")) if names else 0
+        if reserved:
+            environment["LISTEN_FDS"] = str(reserved)
+        with open(os.devnull) as null:
+            first = FIRST_SOCKET + reserved
+            descriptors = [0, 1, 2, *[null.fileno()] * reserved, control_socket]
+            descriptors += [one.fileno() for one in bound]
+            sockets = [(first + 1 + at, int(one.family)) for at, one in enumerate(bound)]
+            handoff = self._handoff_sockets.of(number)
+            handoff_sockets = [len(descriptors) + at for at in range(len(handoff))]
+            descriptors += [*handoff, crash_log]
+            environment[CRASH_LOG] = str(len(descriptors) - 1)
+            self._inherit(
+                number, first, self._handoff_sockets.daemon_id, handoff_sockets, sockets
+            ).put(environment)
             package = [sys.executable, "-m", "rt_twisted.workers"]
+            arguments = [f"{number}/{len(self._workers)}", *self._twistd_arguments(number)]
             return self._reactor.spawnProcess(
-                watch,
+                protocol,
                 sys.executable,
-                [*package, f"{number}/{len(self._berths)}", *self._twistd(number), "realtime"],
+                [*package, *arguments, "realtime"],
                 environment,
                 self._folder if os.access(self._folder, os.X_OK) else "/",
-                childFDs=dict(enumerate(sources)),
+                childFDs=dict(enumerate(descriptors)),
             )

@@ -1,5 +1,5 @@
 """
-Whether the workers still say something.
+Kills workers that hang.
 """
 
 from __future__ import annotations
@@ -12,60 +12,62 @@ from twisted.logger import Logger
 
 from rt_twisted.workers.process import ProcessState, WorkerProcess
 
-TICK = 0.5  # seconds between two looks
+TICK = 0.5  # seconds between two checks
 
 _log = Logger()
-_looking = _log.failureHandler("while looking for silent workers")
+_checking = _log.failureHandler("while checking for workers that hang")
 
 
 class Watchdog:
     """
-    Ends workers that are up and say nothing, although they report each second: they
-    hang in somebody's code, and so do their readers.
+    Kills workers that are up but send nothing, although they report once a second.
 
-    Only time counts in which we could have heard them. A parent that was stopped, or
-    slept with its machine, finds one look too few, however long that was, and hears
-    what was said meanwhile before the next.
+    Such a worker hangs in somebody's code, and all of its subscribers with it.
+
+    Only time in which a report could have been received counts. After the parent was
+    stopped, or its machine suspended, one check is late, by however much: it counts as
+    two ticks, and the waiting reports are read before the next check.
 
     Args:
         clock: the reactor.
-        berths: of the workers.
-        patience: seconds that a worker may be silent; 0 for ever.
+        workers: all of them.
+        timeout: returns the seconds without a report after which a worker is killed;
+            0 for never.
     """
 
     def __init__(
-        self, clock: Any, berths: Sequence[WorkerProcess], patience: Callable[[], float]
+        self, clock: Any, workers: Sequence[WorkerProcess], timeout: Callable[[], float]
     ) -> None:
         self._clock = clock
-        self._berths = berths
-        self._patience = patience
-        self._looked = 0.0
-        self._loop = LoopingCall(self._look)
+        self._workers = workers
+        self._timeout = timeout
+        self._checked_at = 0.0
+        self._loop = LoopingCall(self._check)
         self._loop.clock = clock
 
     def start(self) -> None:
         """
-        Begin to look.
+        Begin the periodic check.
         """
-        self._looked = self._clock.seconds()
+        self._checked_at = self._clock.seconds()
         self._loop.start(TICK, now=False)
 
     def stop(self) -> None:
         """
-        Nobody is ended any more.
+        End the periodic check; no worker is killed afterwards.
         """
         if self._loop.running:
             self._loop.stop()
 
-    def _look(self) -> None:
-        with _looking:
+    def _check(self) -> None:
+        with _checking:
             now = self._clock.seconds()
-            # Clocks may be set back, too.
-            passed = max(0.0, min(now - self._looked, 2 * TICK))
-            self._looked = now
-            patience = self._patience()
-            for berth in self._berths:
-                if berth.state is ProcessState.UP:
-                    berth.silence += passed
-                    if 0 < patience < berth.silence:
-                        berth.kill_hung()
+            # The clock may be set back, too.
+            passed = max(0.0, min(now - self._checked_at, 2 * TICK))
+            self._checked_at = now
+            timeout = self._timeout()
+            for worker in self._workers:
+                if worker.state is ProcessState.UP:
+                    worker.silence += passed
+                    if 0 < timeout < worker.silence:
+                        worker.kill_hung()

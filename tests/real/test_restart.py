@@ -126,7 +126,7 @@ def test_a_second_signal_does_not_wait(daemon: StartDaemon) -> None:
             connection.sendall(b"POST /publish HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\nx")
             publish(server.port, channel="news", message="first")
             server.send(number)
-            settled(lambda server=server: "told to come back" in server.log)  # type: ignore[misc]
+            settled(lambda server=server: "subscribers to reconnect" in server.log)  # type: ignore[misc]
             time.sleep(0.5)
             begun = time.monotonic()
             assert server.kill(number) == 0
@@ -149,7 +149,7 @@ def test_who_comes_while_it_stops_is_told_when_to_come_back(daemon: StartDaemon)
         streams.append(connection)
     publish(server.port, channel="news", message="first")
     server.send(signal.SIGTERM)
-    settled(lambda: "told to come back" in server.log)
+    settled(lambda: "subscribers to reconnect" in server.log)
     for connection, accept in zip(streams, (b"text/event-stream", b"*/*"), strict=True):
         connection.sendall(
             body[5:] + b"GET /?channels=news HTTP/1.1\r\nHost: a\r\nAccept: %s\r\n\r\n" % accept

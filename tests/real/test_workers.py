@@ -399,7 +399,7 @@ def test_a_worker_that_hangs_is_replaced_and_says_where(
     after = daemon.pids_when_up()
 
     assert victim not in after
-    said = re.findall(r"worker \d \(pid (\d+)\) has said nothing for \d+ s", daemon.server.log)
+    said = re.findall(r"worker \d \(pid (\d+)\) has reported nothing for \d+ s", daemon.server.log)
     assert str(victim) in said
     assert set(map(int, said)) & set(before)
 
@@ -407,7 +407,7 @@ def test_a_worker_that_hangs_is_replaced_and_says_where(
 HANGING = """
 import time
 from dataclasses import dataclass
-from rt_twisted.interfaces import IAction
+from rt_twisted.api import IAction
 from zope.interface import implementer
 
 @implementer(IAction)
@@ -434,7 +434,7 @@ def test_a_parent_that_was_stopped_ends_nobody(start_workers: Start) -> None:
     daemon.server.send(signal.SIGCONT)
 
     assert daemon.pids_when_up() == before
-    assert "has said nothing" not in daemon.server.log
+    assert "has reported nothing" not in daemon.server.log
 
 
 def test_the_numbers_are_known_while_workers_wait_for_the_broker(daemon: StartDaemon) -> None:
@@ -487,7 +487,7 @@ async def test_a_reload_reaches_all_and_drops_nobody(start_workers: Start, tmp_p
     lines = [json.loads(line) for line in daemon.server.log.splitlines()]
     told = [line["worker"] for line in lines if line["text"].startswith("reloaded")]
     assert sorted(told) == [1, 2, 3]
-    fixed = [line for line in lines if "at the next start only: dead-after" in line["text"]]
+    fixed = [line for line in lines if "need a restart to change: dead-after" in line["text"]]
     assert [line.get("worker", 0) for line in fixed] == [0], "the parent says it, once"
     assert len(log.read_text().splitlines()) == 30
     assert len(access.read_text().splitlines()) >= 40
@@ -578,7 +578,7 @@ def test_sigterm_stops_all_in_good_order(start_workers: Start) -> None:
         publish(daemon.port, channel="news", message="first")
         everybody = children(daemon.server.pid)
         daemon.server.send(signal.SIGTERM)
-        settled(lambda: daemon.server.log.count("told to come back") == 2 * SIZE)
+        settled(lambda: daemon.server.log.count("subscribers to reconnect") == 2 * SIZE)
         begun = time.monotonic()
         daemon.server.send(signal.SIGTERM)
         settled(lambda: all(map(gone, [daemon.server.pid, *everybody])))
@@ -593,7 +593,7 @@ def test_a_parent_that_is_killed_leaves_nobody(start_workers: Start) -> None:
     daemon = start_workers().up()
 
     assert daemon.stop(signal.SIGKILL) == -signal.SIGKILL
-    assert daemon.server.log.count("the parent is gone") == SIZE
+    assert daemon.server.log.count("the parent process has ended") == SIZE
     daemon.server.start()
     daemon.up(2 * SIZE)
 
@@ -751,12 +751,12 @@ def test_a_daemon_of_its_own_has_workers(relay: dict[str, str], tmp_path: Path) 
         (
             ["--workers=4"],
             "--workers: 4 processes cannot share the channels of the embedded broker; "
-            "take --broker redis or amqp, or one worker",
+            "use --broker redis or amqp, or one worker",
         ),
         (
             ["--workers=4", "--history-file=log"],
-            "--workers: a history-file belongs to one process, not to 4; "
-            "take --broker redis or amqp without it, or one worker",
+            "--workers: 4 processes cannot share a history-file; "
+            "use --broker redis or amqp without it, or one worker",
         ),
         (["--workers=0"], "--workers must be a number from 1 to 256, not '0'"),
         (

@@ -111,7 +111,7 @@ class SocketIOAction:
         check_static_channels(self.publish, context)
         # Sessions have pings and a message limit of their own.
         limits = replace(context.websockets, silence=0, message=context.socketio.max_payload)
-        node = context.handoff.mark if context.handoff else ""
+        node = context.handoff.id_prefix if context.handoff else ""
         made: dict[str, Any] = {
             "registry": context.shared.get(
                 SessionRegistry, partial(SessionRegistry, context.reactor, node)

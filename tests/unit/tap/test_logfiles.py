@@ -16,7 +16,7 @@ from twisted.application.service import Application
 from twisted.logger import ILogObserver, Logger, LogLevel, capturedLogs, formatEvent
 from twisted.python.failure import Failure
 
-from rt_twisted.tap.log_filter import OURS, REPEATS, WINDOW, LogFilter
+from rt_twisted.tap.log_filter import MAX_OTHER, MAX_TWISTED, WINDOW, LogFilter
 from rt_twisted.tap.logfiles import LogFile, Logged, observer
 
 
@@ -237,7 +237,9 @@ def test_events_pass_from_a_level_on() -> None:
     assert said == ["two", "four", "five", "six"]
 
 
-@pytest.mark.parametrize(("name", "most"), [("twisted.internet.tcp.Port", REPEATS), ("shop", OURS)])
+@pytest.mark.parametrize(
+    ("name", "most"), [("twisted.internet.tcp.Port", MAX_TWISTED), ("shop", MAX_OTHER)]
+)
 def test_a_line_is_not_repeated_without_end(name: str, most: int) -> None:
     """
     The rest is counted, and said when the window is over; then it begins anew.
@@ -254,6 +256,6 @@ def test_a_line_is_not_repeated_without_end(name: str, most: int) -> None:
             filtered.events.clear()
             filtered.calls.clear()
             call()
-        said = [formatEvent(event) for event in captured if "left out" in event["log_format"]]
+        said = [formatEvent(event) for event in captured if "suppressed" in event["log_format"]]
 
-    assert said == ["in 60 seconds 7 more lines of this kind were left out: EMFILE {n}"] * 2
+    assert said == ["suppressed 7 more lines of this kind in 60 s: EMFILE {n}"] * 2
