@@ -1,4 +1,5 @@
 """
-Whether readers whose connections are cut hear everything all the same: what
-extras/cuttest.py is made of.
+Cut test: check that subscribers receive every message although connections are cut.
+
+`extras/cuttest.py` is its command line.
 """

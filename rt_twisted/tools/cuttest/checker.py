@@ -1,5 +1,5 @@
 """
-What a reader has got, and what is wrong with it.
+Check what a subscriber receives.
 """
 
 from __future__ import annotations
@@ -12,16 +12,16 @@ from enum import Enum
 from rt_twisted.model.message import Position
 from rt_twisted.tools.cuttest.published import Published, Rank
 
-MAX_MISSING = 10_000  # lost messages of a reader that are known by number
-MAX_GAPS = 64  # that are remembered of a reader
+MAX_MISSING = 10_000  # lost messages of a subscriber that are stored
+MAX_GAPS = 64  # that are stored of a subscriber
 
 
 class Fault(Enum):
     """
-    What must not happen.
+    Violations of the delivery guarantees.
     """
 
-    LOST = "lost"  # and no gap told of it
+    LOST = "lost"  # and no gap reported it
     REPEATED = "repeated"
     DISORDERED = "out of order"
     STRAY = "of a channel not asked for"
@@ -37,9 +37,9 @@ class ReportedGap:
     A gap that a subscriber received.
 
     Args:
-        begin: where the reader was.
-        end: up to where something may be missing.
-        counts: messages written by then, per channel.
+        begin: the subscriber's position before it.
+        end: messages up to this position may be missing.
+        counts: messages published by then, per channel.
     """
 
     begin: Rank
@@ -49,12 +49,14 @@ class ReportedGap:
 
 class Checker:
     """
-    Judges what one reader hears. From its first position on it is owed each
-    message of its channels: once, in the order of positions over all channels.
+    Check the messages of one subscriber.
+
+    From its first position on it must receive each message of its channels once, in the order of
+    positions over all channels.
 
     Args:
-        channels: the numbers of its channels.
-        published: what there is.
+        channels: the indexes of its channels.
+        published: all messages.
     """
 
     __slots__ = (
@@ -78,7 +80,7 @@ class Checker:
     def __init__(self, channels: Sequence[int], published: Published) -> None:
         self.channels = channels
         self.delivered = 0  # each once
-        self.reported_lost = 0  # not delivered, but a gap told of it
+        self.reported_lost = 0  # not delivered, but a gap reported it
         self.republished = (
             0  # repeated as the log, and with it their keys, began anew; a gap told of that
         )
@@ -91,22 +93,22 @@ class Checker:
         self._next: dict[int, int] = {}
         self._missing: set[tuple[int, int]] = set()
         self._gaps: deque[ReportedGap] = deque(maxlen=MAX_GAPS)
-        self._fresh = False  # nothing was heard since the last gap
-        self._reported_epochs: set[int] = set()  # logs whose beginning a gap has told of
+        self._fresh = False  # nothing was received since the last gap
+        self._reported_epochs: set[int] = set()  # logs whose beginning a gap reported
 
     @property
     def started(self) -> bool:
         """
-        Whether the reader knows where it is, and so is owed what follows.
+        Return whether the subscriber has a position, and messages are expected from then on.
         """
         return self._begin is not None
 
     def advance(self, position: Position) -> list[Finding]:
         """
-        The reader has learned where it is.
+        Record a new position of the subscriber.
 
         Returns:
-            as `take`.
+            As `record`.
         """
         cursor = self._published.rank(position)
         self._fresh = self._fresh and cursor == self._cursor
@@ -126,7 +128,7 @@ class Checker:
 
     def gap(self, position: Position) -> None:
         """
-        Record a gap that the subscriber received.
+        Record a gap up to *position*.
         """
         self.gaps += 1
         published = self._published
@@ -140,10 +142,10 @@ class Checker:
 
     def record(self, channel: int, number: int, position: Position) -> list[Finding]:
         """
-        A message has come.
+        Record a received message.
 
         Returns:
-            what is wrong, with which messages; usually nothing.
+            The faults, with the messages concerned; usually none.
         """
         rank = self._published.rank(position)
         if self._begin is None:
@@ -181,7 +183,7 @@ class Checker:
 
     def _advance(self, cursor: Rank) -> list[Finding]:
         """
-        Everything up to *cursor* has come, or does not come any more.
+        Report the messages up to *cursor* that have not arrived.
         """
         published, faults = self._published, []
         for channel, following in tuple(self._next.items()):
@@ -196,7 +198,7 @@ class Checker:
 
     def _skip(self, channel: int, number: int) -> list[Finding]:
         """
-        Whatever of *channel* comes before *number* and has not come is missing.
+        Report the messages of *channel* before *number* that have not arrived.
         """
         faults = []
         for missed in range(self._next[channel], number):
@@ -213,8 +215,7 @@ class Checker:
 
     def _is_missing(self, channel: int, number: int) -> bool:
         """
-        Whether a message that has not come is owed, and no gap told of it; counts
-        those that one told of.
+        Return whether a message was expected and not reported by a gap; count those reported.
         """
         if self._begin is not None and not self._after(channel, number, self._begin):
             return False
@@ -242,19 +243,19 @@ class Checker:
 
     def next_number(self, channel: int) -> int:
         """
-        The number of the first message of *channel* that it has not yet heard.
+        Return the number of the first message of *channel* that has not been received.
         """
         return self._next.get(channel, self._published.accepted(channel))
 
     def is_waiting(self) -> bool:
         """
-        Whether something accepted is still to come.
+        Return whether an accepted message has not arrived yet.
         """
         return next(self._expected(), None) is not None
 
     def count_expected(self) -> int:
         """
-        How many accepted messages have not come, and may still.
+        Return how many accepted messages have not arrived yet.
         """
         return sum(1 for _ in self._expected())
 
@@ -269,10 +270,10 @@ class Checker:
 
     def close(self) -> list[Finding]:
         """
-        Nothing comes any more: what is missing now is lost.
+        Report all messages that have not arrived as lost.
 
         Returns:
-            as `take`.
+            As `record`.
         """
         return [
             finding

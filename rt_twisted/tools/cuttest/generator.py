@@ -1,5 +1,5 @@
 """
-A channel's messages, published at a rate, each until the server has it.
+Publish the messages of a channel, and repeat each until the server confirms it.
 """
 
 from __future__ import annotations
@@ -21,27 +21,27 @@ from rt_twisted.tools.clients.http import request, retry_after
 from rt_twisted.tools.cuttest.published import Published
 from rt_twisted.tools.load.target import ConnectAttempt, Target, describe_failure
 
-RETRY = 0.2  # seconds until a message is tried again
-MAX_RETRY = 2.0  # the same, whatever the server says
-RESPONSE_TIMEOUT = 10.0  # seconds for an answer
+RETRY = 0.2  # seconds until a message is sent again
+MAX_RETRY = 2.0  # the same, even if Retry-After is longer
+RESPONSE_TIMEOUT = 10.0  # seconds for a response
 TEMPORARY = frozenset(
     (408, 425, 429, 500, 502, 503, 504)
-)  # statuses that may not be there next time
+)  # statuses after which a retry may succeed
 MAX_RESPONSE = 64 * 1024  # bytes
 
 
 class Generator(Protocol):
     """
-    Publishes the messages of one channel: one request at a time, so that their
-    order is known, and each again with the same idempotency key until the server
-    says that it has it, over whatever node.
+    Publish the messages of one channel, one request at a time, so that their order is known.
+
+    Each message is repeated with the same idempotency key, on any node, until one confirms it.
 
     Args:
-        pick: says which node is next.
-        key: the secret, if the server wants one.
-        published: makes the messages.
-        channel: its number.
-        errors: counts what went wrong.
+        choose_target: returns the node to connect to.
+        key: the secret; "" if the server requires none.
+        published: creates the messages.
+        channel: its index.
+        errors: counts failures.
         clock: the reactor.
     """
 
@@ -56,7 +56,7 @@ class Generator(Protocol):
         errors: Counter[str],
         clock: Any,
     ) -> None:
-        self.refused = ""  # why it is of no use to go on
+        self.refused = ""  # why publishing failed for good; "" if it did not
         self.tried = 0  # requests
         self._choose_target = choose_target
         self._key = key
@@ -72,32 +72,32 @@ class Generator(Protocol):
         self._requested = False
         self._connecting = False
         self._timer: Any = None  # until the next try
-        self._alarm: Any = None  # if there is no answer
+        self._alarm: Any = None  # if there is no response
         self._closed = False
 
     @property
     def idle(self) -> bool:
         """
-        Whether all that was due is accepted.
+        Return whether all messages that were due are accepted.
         """
         return self._number is None and not self._due
 
     def add(self, count: int = 1) -> None:
         """
-        So many more are due.
+        Add *count* messages that are due now.
         """
         self._due += count
         self.push()
 
     def drop(self) -> None:
         """
-        Forget what is due and not yet sent.
+        Drop the messages that are due and not yet sent.
         """
         self._due = 0
 
     def push(self) -> None:
         """
-        Send the next message, if none is under way.
+        Send the next message, unless one is in flight.
         """
         if self._requested or self._timer is not None or self._closed or self.refused:
             return
@@ -120,7 +120,7 @@ class Generator(Protocol):
         name = published.channels[self._channel]
         text = published.text(self._channel, number)
         body = json.dumps({"channel": name, "message": text}).encode()
-        # The mark of the run is in the text: another run's keys are others.
+        # The text contains the id of the run, so keys differ between runs.
         headers = [
             "Content-Type: application/json",
             f"Content-Length: {len(body)}",
@@ -137,16 +137,10 @@ class Generator(Protocol):
         self.transport.write(request(self._target.url, line, headers) + body)
 
     def connectionMade(self) -> None:
-        """
-        Ask at once.
-        """
         self._connecting = False
         self.push()
 
     def dataReceived(self, data: bytes) -> None:
-        """
-        Read the answer.
-        """
         response = self._response
         try:
             self._body += response.feed(data)
@@ -155,7 +149,7 @@ class Generator(Protocol):
             self.transport.abortConnection()
             return
         if len(self._body) > MAX_RESPONSE:
-            self._errors["publish: too long an answer"] += 1
+            self._errors["publish: response too long"] += 1
             self.transport.abortConnection()
             return
         if response.head is None or not response.complete or not self._requested:
@@ -182,7 +176,7 @@ class Generator(Protocol):
         except (ValueError, KeyError, TypeError):
             position = NOWHERE
         if position == NOWHERE:
-            self.refused = "no position in the answer"
+            self.refused = "no position in the response"
             return
         self._published.accept(self._channel, position)
         self._number = None
@@ -200,9 +194,6 @@ class Generator(Protocol):
             self.transport.abortConnection()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        """
-        The server may have it or not: the same again.
-        """
         self.transport = None
         if self._requested:
             self._answered()
@@ -225,7 +216,7 @@ class Generator(Protocol):
 
     def close(self) -> None:
         """
-        Cancel the timers and abort the connection.
+        Stop, and abort the connection.
         """
         self._closed = True
         for call in (self._timer, self._alarm):

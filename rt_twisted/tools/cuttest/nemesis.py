@@ -1,5 +1,5 @@
 """
-Commands that restart servers at random moments.
+Run commands that restart servers, at random moments.
 """
 
 from __future__ import annotations
@@ -16,19 +16,19 @@ from twisted.internet.protocol import ProcessProtocol
 from twisted.python.failure import Failure
 
 TIMEOUT = 60.0  # seconds a command may take
-MAX_OUTPUT = 500  # bytes of what it says
+MAX_OUTPUT = 500  # bytes of its output
 
 
 class Nemesis:
     """
-    Runs commands by the shell, one at a time, at random moments.
+    Run shell commands at random moments, one at a time.
 
     Args:
-        commands: one of them each time, by chance.
+        commands: one is chosen at random each time.
         every: seconds from the end of one to the next, on average.
-        rng: the chance.
-        reactor: runs it.
-        log: called with each command and each failure.
+        rng: random choices.
+        reactor: runs the commands.
+        log: called with a line for each command.
     """
 
     def __init__(
@@ -61,10 +61,10 @@ class Nemesis:
 
     def stop(self) -> Deferred[None]:
         """
-        Begin no more; one that runs may end.
+        Start no further command; one that runs may end.
 
         Returns:
-            fires when none runs.
+            Fires when none runs.
         """
         self._stopping = True
         if self._timer is not None and self._timer.active():
@@ -78,7 +78,7 @@ class Nemesis:
 
     def kill(self) -> None:
         """
-        Let none run.
+        Start no further command, and kill the one that runs.
         """
         self.stop()
         if self._running is not None:
@@ -103,7 +103,7 @@ class Nemesis:
 
 class NemesisCommand(ProcessProtocol):
     """
-    One command, with all that it starts.
+    A running command, with all processes that it starts.
 
     Args:
         command: for the shell.
@@ -118,10 +118,10 @@ class NemesisCommand(ProcessProtocol):
     ) -> None:
         self._command = command
         self._on_exit = on_exit
-        # A file, not a pipe: a server that it leaves running may go on writing.
+        # A file, not a pipe: a server that it leaves running may continue to write.
         self._output = tempfile.TemporaryFile()  # noqa: SIM115 - closed when it ends
         self._timer = reactor.callLater(TIMEOUT, self.kill)
-        # A session of its own: it can be ended with all that it has started.
+        # A session of its own, so that it can be killed with all its children.
         shell = ["setsid", "/bin/sh", "-c", command]
         output = self._output.fileno()
         with open(os.devnull, "rb") as nothing:
@@ -130,7 +130,7 @@ class NemesisCommand(ProcessProtocol):
 
     def kill(self) -> None:
         """
-        Kill the process group of a command that takes too long.
+        Kill the command's process group.
         """
         pid = self.transport.pid
         if pid is not None:

@@ -14,10 +14,10 @@ from rt_twisted.tools.load.target import Target
 @dataclass(frozen=True, slots=True)
 class Node:
     """
-    One URL of the servers under test.
+    A server with a proxy in front.
 
     Args:
-        url: where its event streams are, or where messages go.
+        url: of its event streams, or where it accepts messages.
         proxy: in front of it.
     """
 
@@ -27,18 +27,18 @@ class Node:
     @classmethod
     def find(cls, reactor: Any, url: str, timeout: float, verify: bool) -> Node:
         """
-        Look for the server, and listen in front of it.
+        Resolve the server's host, and start a proxy for it.
 
         Raises:
-            SetupError: there is no such host.
+            SetupError: the host is unknown.
         """
         target = Target.find(reactor, url, 1, timeout, verify)
-        # What passes the proxy is what it was; TLS is between the two ends.
+        # The proxy passes bytes unchanged, so TLS is end to end.
         return cls(url, Proxy(reactor, replace(target, security=None)))
 
     def route(self, url: str, verify: bool = True) -> NodeRoute:
         """
-        How *url*, of the same server, is reached through the proxy.
+        Return the route to *url*, of the same server, through the proxy.
         """
         real = self.proxy.target
         found = Target.find(self.proxy.reactor, url, 1, real.timeout, verify)
@@ -46,7 +46,7 @@ class Node:
 
     def cut(self, connection: Any, mode: CutMode, seconds: float, left: int) -> bool:
         """
-        Cut a client's *connection*; see `Link.cut`.
+        Cut a client's *connection*; see `ProxiedConnection.cut`.
         """
         link: ProxiedConnection | None = self.proxy.links.get(connection.getHost().port)
         if link is not None:
@@ -58,10 +58,10 @@ class Node:
 @dataclass(frozen=True, slots=True)
 class NodeRoute:
     """
-    How a route is reached.
+    A route of a node.
 
     Args:
-        node: of the server.
+        node: the server.
         url: of the route.
         target: through the proxy.
     """

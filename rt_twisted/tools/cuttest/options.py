@@ -1,5 +1,5 @@
 """
-What a trial is to be.
+Options of a cut test.
 """
 
 from __future__ import annotations
@@ -13,27 +13,27 @@ from rt_twisted.tools.clients.registry import ClientType
 @dataclass(frozen=True, slots=True)
 class CutTestOptions:
     """
-    What a trial is to be.
+    Options of a cut test.
 
     Args:
-        urls: of the nodes' event streams; all of one log.
-        publish_urls: where each node takes messages.
-        transports: kinds of wires, and where their routes are; "" for the daemon's own.
-        chosen: they were asked for by name: one that is missing is an error.
-        readers: in all.
+        urls: of the nodes' event streams; all nodes share one log.
+        publish_urls: where each node accepts messages.
+        transports: with the paths of their routes; "" for the daemon's default.
+        chosen: the user named the transports, so a missing one is an error.
+        subscribers: their number.
         channels: their names.
         rate: messages a second.
         size: bytes of a message.
         seconds: how long connections are cut.
-        grace: seconds for all to come back, and for the last to arrive.
-        away: seconds for which a connection is cut.
-        every: seconds from a connection's beginning until it is cut, on average.
-        commands: to disturb the servers with.
+        grace: seconds for all to reconnect, and for the last message to arrive.
+        away: seconds that a cut lasts.
+        every: seconds from a connection's start until it is cut, on average.
+        commands: that restart servers.
         disturb_every: seconds between two of them, on average.
         key: for publishing.
-        patience: seconds to connect.
+        timeout: seconds to connect.
         verify: whether certificates are checked.
-        seed: of all chance.
+        seed: of all random choices.
     """
 
     urls: Sequence[str]

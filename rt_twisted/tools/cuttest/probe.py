@@ -1,5 +1,5 @@
 """
-Whether a transport is there.
+Check whether a transport is available.
 """
 
 from __future__ import annotations
@@ -10,23 +10,23 @@ from rt_twisted.tools.load.subscriber import ClientConnection, ClientState
 
 class Probe:
     """
-    Finds out whether a subscriber is admitted (an `Owner`).
+    Owner of a connection that checks whether the server accepts a subscription.
     """
 
     def __init__(self) -> None:
-        self.why = ""  # not
+        self.why = ""  # why the subscription failed
 
     def on_open(self, subscriber: ClientConnection) -> None:
         subscriber.state = ClientState.OPEN
 
     def on_event(self, subscriber: ClientConnection, event: ClientEvent) -> None:
         """
-        Ignore events: a probe only connects.
+        Ignore messages.
         """
 
     def on_position(self, subscriber: ClientConnection) -> None:
         """
-        Ignore positions: a probe only connects.
+        Ignore position changes.
         """
 
     def on_close(self, subscriber: ClientConnection, why: str) -> None:

@@ -1,5 +1,5 @@
 """
-A TCP proxy that cuts connections.
+TCP proxy that cuts connections.
 """
 
 from __future__ import annotations
@@ -13,27 +13,26 @@ from twisted.python.failure import Failure
 from rt_twisted.tools.load.target import ConnectAttempt, Target
 
 MAX_HELD = 1 << 20  # bytes of a stalled connection, per direction; the rest waits in the kernel
-CUT_TIMEOUT = 1.0  # seconds until a cut comes that waits for further bytes
+CUT_TIMEOUT = 1.0  # seconds that a cut waits for further bytes
 
 
 class CutMode(Enum):
     """
-    How a connection ends.
+    How a connection is cut.
     """
 
-    RESET = "reset"  # RST: what was under way is thrown away
-    CLOSE = "close"  # FIN: what was under way still arrives
+    RESET = "reset"  # RST: data in flight are lost
+    CLOSE = "close"  # FIN: data in flight still arrive
     STALL = "stall"  # nothing passes, both ends stay open; then RST
-    PAUSE = "pause"  # the same, and then it goes on
+    PAUSE = "pause"  # the same, then the connection continues
 
 
 class ProxiedConnection:
     """
-    A connection through the proxy: the *near* end is the client's, the *far*
-    end the server's.
+    Connection through the proxy: *near* is the client's end, *far* the server's.
 
     Args:
-        proxy: whose.
+        proxy: that accepted it.
     """
 
     def __init__(self, proxy: Proxy) -> None:
@@ -47,7 +46,7 @@ class ProxiedConnection:
 
     def accepted(self) -> None:
         """
-        A client has connected.
+        Connect to the server, as a client has connected.
         """
         self._port = self.near.transport.getPeer().port
         self._proxy.links[self._port] = self
@@ -58,7 +57,7 @@ class ProxiedConnection:
 
     def connected(self) -> None:
         """
-        The server has accepted.
+        Start to pass bytes, as the server has accepted.
         """
         near, far = self.near.transport, self.far.transport
         if self._finished or near is None:
@@ -71,7 +70,7 @@ class ProxiedConnection:
 
     def passed(self, end: ProxyEnd, data: bytes) -> None:
         """
-        *end* has received *data* for the other.
+        Pass *data*, received by *end*, to the other end.
         """
         if self._finished:
             return
@@ -85,17 +84,17 @@ class ProxiedConnection:
         if self.near.transport is not None:
             self.near.transport.write(data)
         if self._left == 0:
-            # Not RST: the client would not get to see the half that was let through.
+            # Not RST: the client would not receive the part that was passed.
             self.end(CutMode.CLOSE)
 
     def cut(self, mode: CutMode, seconds: float, left: int = 0) -> bool:
         """
-        Cut this connection as *mode* says.
+        Cut the connection.
 
         Args:
-            manner: how.
+            mode: how.
             seconds: how long a stall lasts.
-            left: bytes that the client still gets before it is closed.
+            left: bytes that the client still receives before it is closed.
 
         Returns:
             False if it is being cut already.
@@ -122,7 +121,7 @@ class ProxiedConnection:
 
     def end(self, mode: CutMode = CutMode.RESET) -> None:
         """
-        Both ends hang up; nothing passes any more.
+        Close both ends.
         """
         if self._finished:
             return
@@ -135,18 +134,18 @@ class ProxiedConnection:
 
     def lost(self) -> None:
         """
-        One end has hung up: so does the other.
+        Close the other end too, unless the connection is stalled.
         """
-        if not self.near.stalled:  # nobody is to hear of it before the stall is over
+        if not self.near.stalled:  # during a stall the other end must not be notified
             self.end(CutMode.CLOSE)
 
 
 class ProxyEnd(Protocol):
     """
-    One end of a link.
+    One end of a proxied connection.
 
     Args:
-        link: whose.
+        link: the connection.
         side: near or far.
     """
 
@@ -166,9 +165,6 @@ class ProxyEnd(Protocol):
             self._link.connected()
 
     def dataReceived(self, data: bytes) -> None:
-        """
-        Pass it on, now or when the stall is over.
-        """
         if not self.stalled:
             self._link.passed(self, data)
             return
@@ -182,13 +178,13 @@ class ProxyEnd(Protocol):
 
     def stall(self) -> None:
         """
-        Keep what comes.
+        Buffer incoming data until `resume`.
         """
         self.stalled = True
 
     def resume(self) -> None:
         """
-        The stall is over.
+        Pass the buffered data, and continue.
         """
         self.stalled = False
         held, self._held = self._held, []
@@ -201,7 +197,7 @@ class ProxyEnd(Protocol):
 
     def disconnect(self, mode: CutMode) -> None:
         """
-        End the connection.
+        Close this end as *mode* demands.
         """
         self._held = []
         transport = self.transport
@@ -216,11 +212,11 @@ class ProxyEnd(Protocol):
 
 class Proxy:
     """
-    Listens on a port of 127.0.0.1 and passes everything on.
+    Proxy on a port of 127.0.0.1.
 
     Args:
         reactor: runs it.
-        target: where to.
+        target: the server.
     """
 
     def __init__(self, reactor: Any, target: Target) -> None:
@@ -237,14 +233,14 @@ class Proxy:
     @property
     def port(self) -> int:
         """
-        Where it listens.
+        Return the port of the proxy.
         """
         port: int = self._port.getHost().port
         return port
 
     def close(self) -> None:
         """
-        Stop listening, and end all connections.
+        Stop listening, and close all connections.
         """
         self._port.stopListening()
         for link in tuple(self.links.values()):

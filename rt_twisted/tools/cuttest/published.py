@@ -1,5 +1,5 @@
 """
-What was published, and where it went.
+Published messages and their positions.
 """
 
 from __future__ import annotations
@@ -10,7 +10,9 @@ from collections.abc import Sequence
 
 from rt_twisted.model.message import Position
 
-MAX_MESSAGES = 200_000  # messages whose place is remembered; more wait until readers have caught up
+MAX_MESSAGES = (
+    200_000  # messages whose position is stored; publishing waits for subscribers beyond that
+)
 _TEXT = re.compile(r"(cut-[0-9a-f]+)-([0-9]{1,6})-([0-9]{1,15})-x*")
 
 Rank = tuple[int, int]  # the number of a log, in the order in which they were seen, and the offset
@@ -18,15 +20,15 @@ Rank = tuple[int, int]  # the number of a log, in the order in which they were s
 
 class Published:
     """
-    Numbered messages, each in its channel, and their positions.
+    Numbered messages of each channel, and their positions.
 
-    Messages of one channel are accepted in the order of their numbers; so all
-    before an accepted one are accepted too.
+    Messages of a channel are accepted in the order of their numbers, so all before an accepted one
+    are accepted too.
 
     Args:
         channels: their names.
-        size: bytes of a message, if its number leaves any to fill.
-        run: tells the messages of two programs apart; hexadecimal digits.
+        size: bytes of a message, unless its number needs more.
+        run: id of this run, in hexadecimal digits.
     """
 
     def __init__(self, channels: Sequence[str], size: int, run: str) -> None:
@@ -40,29 +42,29 @@ class Published:
 
     def has_room(self) -> bool:
         """
-        Whether another message may be written.
+        Return whether another message may be created.
         """
         return sum(map(len, self._positions)) < MAX_MESSAGES
 
     def write(self, channel: int) -> int:
         """
-        Make the next message of *channel*.
+        Create the next message of *channel*.
 
         Returns:
-            its number.
+            Its number.
         """
         self.counts[channel] += 1
         return self.counts[channel] - 1
 
     def text(self, channel: int, number: int) -> str:
         """
-        What the message says.
+        Return the text of a message.
         """
         return f"{self._run}-{channel}-{number}-".ljust(self._size, "x")
 
     def find(self, text: str) -> tuple[int, int] | None:
         """
-        Channel and number of the message that says *text*, if it is one of ours.
+        Return channel and number of the message with this *text*; None if it is not of this run.
         """
         found = _TEXT.fullmatch(text)
         if found is None or found[1] != self._run:
@@ -74,20 +76,20 @@ class Published:
 
     def accept(self, channel: int, position: Position) -> None:
         """
-        The server has the next message of *channel*, and said where.
+        Record that the server accepted the next message of *channel* at *position*.
         """
         self._positions[channel].append(position)
         self.rank(position)
 
     def accepted(self, channel: int) -> int:
         """
-        How many messages of *channel* were accepted.
+        Return how many messages of *channel* were accepted.
         """
         return self._first[channel] + len(self._positions[channel])
 
     def position(self, channel: int, number: int) -> Position | None:
         """
-        Where a message is; None if that is not known, or not any more.
+        Return the position of a message; None if it is not known or no longer stored.
         """
         index = number - self._first[channel]
         places = self._positions[channel]
@@ -95,13 +97,13 @@ class Published:
 
     def first(self, channel: int) -> int:
         """
-        The number of the first message of *channel* whose place is remembered.
+        Return the number of the first message of *channel* whose position is stored.
         """
         return self._first[channel]
 
     def forget(self, channel: int, below: int) -> None:
         """
-        Discard the positions of messages below a number.
+        Drop the positions of messages below a number.
         """
         places = self._positions[channel]
         while places and self._first[channel] < below:
@@ -110,6 +112,6 @@ class Published:
 
     def rank(self, position: Position) -> Rank:
         """
-        A position as one that compares over logs: a log that is seen later is later.
+        Return a position that compares across logs: a log seen later is later.
         """
         return self._epochs.setdefault(position.epoch, len(self._epochs)), position.offset

@@ -1,5 +1,5 @@
 """
-Readers that are cut, come back, and are judged.
+Subscribers that are cut, reconnect, and are checked.
 """
 
 from __future__ import annotations
@@ -19,30 +19,30 @@ from rt_twisted.tools.cuttest.proxy import CutMode
 from rt_twisted.tools.cuttest.published import Published
 from rt_twisted.tools.load.subscriber import ClientConnection, ClientState
 
-RECENT_EVENTS = 16  # events that are remembered of a reader
+RECENT_EVENTS = 16  # events that are stored of a subscriber
 MAX_INCIDENTS = 50  # that are listed one by one
-MAX_RETRY = 2.0  # seconds until a reader that was refused comes back, whatever the server says
+MAX_RETRY = 2.0  # seconds until a refused subscriber reconnects, even if `retry` is longer
 MAX_LEFT = 2000  # bytes that still pass before a connection is closed
-TIMEOUT = 10.0  # seconds until somebody to whom nobody answers gives up
+TIMEOUT = 10.0  # seconds until a connection without a response is aborted
 
 
 @dataclass(slots=True)
 class CheckedSubscriber:
     """
-    What is known of a reader.
+    State of a subscriber.
 
     Args:
-        choice: its kind of wire.
-        ways: how it may connect.
-        way: how it does, or did last.
+        choice: its transport.
+        routes: it may connect by.
+        route: of its current or last connection.
         names: of its channels.
-        turn: its number among those of its kind.
-        judge: judges it.
-        memory: what its wires remember.
+        turn: its number within its transport.
+        checker: checks its messages.
+        session: kept between its connections.
         cuts: how often it was cut.
-        wait: seconds until it comes back, as it was cut; None if it was not.
-        timer: until it is cut, or comes back.
-        story: what happened last.
+        wait: seconds until it reconnects after a cut; None if it was not cut.
+        timer: until it is cut or reconnects.
+        recent_events: the last events, for reports.
     """
 
     choice: ClientType
@@ -66,7 +66,7 @@ class CheckedSubscriber:
 
     def cancel_timer(self) -> None:
         """
-        What was to come does not.
+        Cancel the pending cut or reconnect.
         """
         if self.timer is not None and self.timer.active():
             self.timer.cancel()
@@ -76,17 +76,17 @@ class CheckedSubscriber:
 @dataclass(frozen=True, slots=True)
 class Incident:
     """
-    Something that must not happen.
+    A fault, with its circumstances.
 
     Args:
-        at: seconds since the beginning.
-        fault: what.
-        transport: of the reader.
-        reader: its number.
-        channel: name of the message's.
+        at: seconds since the start.
+        fault: the violation.
+        transport: of the subscriber.
+        subscriber: its number.
+        channel: name of the message's channel.
         number: of the message.
-        position: of the message, as in its publisher's answer; "" if that is not known.
-        story: what had happened to the reader before.
+        position: of the message, as its publisher received it; "" if not known.
+        recent_events: of the subscriber.
     """
 
     at: float
@@ -101,13 +101,13 @@ class Incident:
 
 class CheckedSubscribers:
     """
-    All subscribers of a trial, each with its checker.
+    All subscribers of a cut test.
 
     Args:
-        published: what there is to hear.
-        away: seconds for which they are cut.
-        every: seconds from a connection's beginning until it is cut, on average.
-        rng: chance.
+        published: all messages.
+        away: seconds that a cut lasts.
+        every: seconds from a connection's start until it is cut, on average.
+        rng: random choices.
         clock: the reactor.
     """
 
@@ -129,12 +129,12 @@ class CheckedSubscribers:
 
     def add(self, choice: ClientType, routes: Sequence[NodeRoute], channels: Sequence[int]) -> None:
         """
-        One more reader, which connects at once.
+        Add a subscriber, and connect it.
 
         Args:
-            choice: its kind of wire.
-            ways: to the same route of every node; it takes one by chance each time.
-            channels: their numbers.
+            choice: its transport.
+            routes: one per node; each connection uses a random one.
+            channels: their indexes.
         """
         names = [self._published.channels[each] for each in channels]
         turn = sum(subscriber.context.choice is choice for subscriber in self.connections)
@@ -161,7 +161,7 @@ class CheckedSubscribers:
 
     def _schedule_cut(self, subscriber: ClientConnection) -> None:
         rng, context = self._rng, subscriber.context
-        # Often in the midst of joining: that is where messages could fall between.
+        # Often during the subscription, where messages could be lost.
         early = rng.random() < 0.25
         after = rng.uniform(0, 0.1) if early else rng.uniform(0, 2) * self._every
         context.cancel_timer()
@@ -180,12 +180,12 @@ class CheckedSubscribers:
         context.cuts += 1
         if mode is CutMode.PAUSE:
             self._schedule_cut(subscriber)
-        else:  # who is stalled has been away by then
+        else:  # a stall has already lasted that long
             context.wait = 0.0 if mode is CutMode.STALL else self._away
 
     def begin(self) -> None:
         """
-        Cut from now on.
+        Start to cut connections.
         """
         self.cutting = True
         for subscriber in self.connections:
@@ -194,11 +194,9 @@ class CheckedSubscribers:
 
     def end(self) -> None:
         """
-        Cut no more.
+        Stop cutting connections.
         """
         self.cutting = False
-
-    # What readers tell.
 
     def on_open(self, subscriber: ClientConnection) -> None:
         subscriber.state = ClientState.OPEN
@@ -208,7 +206,7 @@ class CheckedSubscribers:
         context: CheckedSubscriber = subscriber.context
         position = Position.parse(event.position)
         if event.gap:
-            self._note(subscriber, f"hears of a gap up to {position}")
+            self._note(subscriber, f"received a gap up to {position}")
             context.checker.gap(position)
             return
         found = self._published.find(event.text)
@@ -236,11 +234,9 @@ class CheckedSubscribers:
             wait = min(max(subscriber.retry, 0.05), MAX_RETRY) * self._rng.uniform(0.5, 1)
         context.timer = self._clock.callLater(wait, self._connect, subscriber)
 
-    # What they are asked.
-
     def check_timeouts(self) -> None:
         """
-        Give up those to whom nobody answers; let what all have heard be forgotten.
+        Abort connections without a response, and drop messages that all have received.
         """
         late = self._clock.seconds() - TIMEOUT - self._away
         for subscriber in self.connections:
@@ -255,7 +251,7 @@ class CheckedSubscribers:
 
     def not_ready(self) -> list[ClientConnection]:
         """
-        Return the subscribers that are not connected or have no position.
+        Return the subscribers that are not connected or have no position yet.
         """
         return [
             subscriber
@@ -281,7 +277,7 @@ class CheckedSubscribers:
 
     def close(self) -> None:
         """
-        All hang up.
+        Close all connections.
         """
         self._closing = True
         self.cutting = False
@@ -298,7 +294,7 @@ class CheckedSubscribers:
         if len(self.incidents) >= MAX_INCIDENTS:
             return
         context: CheckedSubscriber = subscriber.context
-        self._note(subscriber, f"is at {subscriber.position or 'nowhere'}, or some way further")
+        self._note(subscriber, f"is at {subscriber.position or 'nowhere'}, or later")
         now = round(self._clock.seconds() - self._began, 3)
         name = self._published.channels[channel]
         path = str(self._published.position(channel, number) or "")

@@ -1,5 +1,5 @@
 """
-The whole: readers are cut while messages are published, and what came is judged.
+Cut test: cut subscribers while messages are published, and check what they receive.
 """
 
 from __future__ import annotations
@@ -25,29 +25,29 @@ from rt_twisted.tools.cuttest.totals import count
 from rt_twisted.tools.errors import SetupError
 from rt_twisted.tools.load.subscriber import ClientConnection, ClientState
 
-POLL_INTERVAL = 0.05  # seconds between two looks whether something has come true
+POLL_INTERVAL = 0.05  # seconds between two checks of a condition
 TICK = 0.02  # seconds between two portions of what is due
-CUT_INTERVAL = 0.1  # seconds between two throws of the dice whether a publisher is cut
+CUT_INTERVAL = 0.1  # seconds between two random decisions whether a publisher is cut
 CONNECTS_PER_TICK = 50  # readers that begin to connect in one tick
-SHOWN_EVENTS = 3  # last events of a reader that does not come back
+SHOWN_EVENTS = 3  # last events that are printed of a subscriber that does not reconnect
 ABSENT = frozenset(("status 404", "status 405", "status 501"))
 
 
 class CutTest:
     """
-    Runs one trial against the servers.
+    One cut test.
 
     Args:
-        terms: what it is to be.
+        options: of the test.
         reactor: runs it.
-        log: called with lines about the progress.
+        log: called with each line for the user.
     """
 
     def __init__(self, options: CutTestOptions, reactor: Any, log: Callable[[str], object]) -> None:
         self.options = options
-        self.phase = "looking"
+        self.phase = "starting"
         self.left_out: dict[str, str] = {}  # transports that are not there, and why
-        self.ended = False  # it went to its end
+        self.ended = False  # completed
         self.seconds = 0.0
         self._reactor = reactor
         self._log = log
@@ -58,7 +58,7 @@ class CutTest:
         self.subscribers = CheckedSubscribers(
             self.published, options.away, options.every, self._rng, reactor
         )
-        # Messages may go somewhere else: past the balancer that readers come through.
+        # Publishers may bypass the load balancer of the subscribers.
         self._nodes, self._publish_nodes = (
             [Node.find(reactor, url, options.timeout, options.verify) for url in urls]
             for urls in (options.urls, options.publish_urls)
@@ -81,10 +81,10 @@ class CutTest:
 
     async def go(self) -> None:
         """
-        From the first look to the judgment.
+        Run the test.
 
         Raises:
-            SetupError: there is nothing to judge, and why.
+            SetupError: the test cannot start; the text says why.
         """
         options, subscribers = self.options, self.subscribers
         try:
@@ -102,7 +102,7 @@ class CutTest:
                 lambda: any(generator.refused for generator in self.generators), options.seconds
             )
             self.seconds = self._reactor.seconds() - began
-            self.phase = "waiting for all to come back"
+            self.phase = "waiting for all to reconnect"
             subscribers.end()
             for generator in self.generators:
                 generator.drop()
@@ -115,7 +115,7 @@ class CutTest:
 
     async def _find_transports(self) -> list[tuple[ClientType, list[NodeRoute]]]:
         """
-        Which transports there are.
+        Return the transports that all nodes have.
         """
         options = self.options
         found: list[tuple[ClientType, list[NodeRoute]]] = []
@@ -135,13 +135,12 @@ class CutTest:
             else:
                 self._log(f"without {choice.name}: {self.left_out[choice.name]}")
         if not found:
-            raise SetupError("none of the transports is there")
+            raise SetupError("no transport is available at all URLs")
         return found
 
     async def _probe(self, choice: ClientType, route: NodeRoute) -> str:
         """
-        Returns:
-            why it is of no use; "" if it is.
+        Return why a transport is not available; "" if it is.
         """
         probe = Probe()
         client_request = ClientRequest(route.url, [self.options.channels[0]])
@@ -161,7 +160,7 @@ class CutTest:
         for number in range(options.subscribers):
             choice, there = routes[number % len(routes)]
             few = self._rng.randint(1, len(everything))
-            # Every kind has readers of all channels: these see the order over all.
+            # Each transport has subscribers of all channels, which check the order across channels.
             whole = number // len(routes) % 3 == 0
             mine = everything if whole else sorted(self._rng.sample(everything, few))
             subscribers.add(choice, there, mine)
@@ -196,8 +195,9 @@ class CutTest:
 
     async def _finish(self) -> None:
         """
-        All come back, a last message goes to each channel, and all hear it: who is
-        told something again on coming back hears it before that.
+        Wait until all have reconnected and received a last message on each channel.
+
+        Repeated messages would arrive before that one.
         """
         subscribers, grace = self.subscribers, self.options.grace
         refused = any(generator.refused for generator in self.generators)
@@ -214,7 +214,8 @@ class CutTest:
         for subscriber in subscribers.not_ready():
             last = "; ".join(tuple(subscriber.context.recent_events)[-SHOWN_EVENTS:])
             self._log(
-                f"{subscriber.context.choice.name} reader {subscriber.number} is not back: {last}"
+                f"{subscriber.context.choice.name} subscriber {subscriber.number} "
+                f"has not reconnected: {last}"
             )
         self.phase = "waiting for the last message"
         if not refused:
@@ -230,7 +231,7 @@ class CutTest:
 
     def finish(self) -> None:
         """
-        Judge what came, hang up. May be called twice.
+        Check the results and close all connections. May be called twice.
         """
         if self._finished:
             return
@@ -262,11 +263,9 @@ class CutTest:
         while not condition() and self._reactor.seconds() < end:
             await deferLater(self._reactor, POLL_INTERVAL)
 
-    # What was found.
-
     def faults(self) -> int:
         """
-        Everything that must not have happened.
+        Return the number of faults.
         """
         return sum(
             subscriber.context.checker.faults.total() for subscriber in self.subscribers.connections
@@ -274,7 +273,7 @@ class CutTest:
 
     def summary(self) -> dict[str, Any]:
         """
-        All that was found, ready for JSON.
+        Return all results, ready for JSON.
         """
         subscribers, published = self.subscribers, self.published
         names = dict.fromkeys(
@@ -318,7 +317,7 @@ class CutTest:
 
     def status(self) -> int:
         """
-        The exit status: 0 all is well, 1 something is wrong, 2 it cannot be said.
+        Return the exit status: 0 no fault, 1 faults, 2 no result.
         """
         if self.faults():
             return 1

@@ -1,5 +1,5 @@
 """
-What several readers have got, in one.
+Totals over several subscribers.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from rt_twisted.tools.load.subscriber import ClientConnection
 
 def count(connections: Sequence[ClientConnection]) -> dict[str, Any]:
     """
-    Sums by name, ready for JSON.
+    Return the sums by name, ready for JSON.
     """
     judges = [subscriber.context.checker for subscriber in connections]
     faults: Counter[Fault] = Counter()

@@ -1,5 +1,5 @@
 """
-Looks at the way between a reader and the daemon: what a proxy on it does to streams.
+Doctor: check what proxies between a subscriber and the daemon do to event streams.
 
     python -m rt_twisted.doctor https://www.example.org/events KEY
 """

@@ -1,5 +1,5 @@
 """
-The checks themselves.
+Checks of the doctor.
 """
 
 from __future__ import annotations
@@ -28,27 +28,27 @@ HINTS = {
     302: "use the URL it redirects to: %s",
     307: "use the URL it redirects to: %s",
     308: "use the URL it redirects to: %s",
-    303: "the daemon sends browsers elsewhere when no channel is named",
-    401: "the proxy wants a password, which EventSource cannot send",
+    303: "the daemon redirects browsers when no channel is named",
+    401: "the proxy requires a password, which EventSource cannot send",
     403: "the proxy refuses",
-    404: "no such path, at the proxy or at the daemon: look at location and route",
-    429: "too many readers from this address: trusted-proxies lets the daemon see each one's own",
+    404: "no such path at the proxy or the daemon: check location and route",
+    429: "too many subscribers from this address: set trusted-proxies, for the real addresses",
     502: "the proxy does not reach the daemon",
-    503: "the daemon or the proxy takes nobody now",
-    504: "the proxy got no answer from the daemon in time",
+    503: "the daemon or the proxy accepts no connections now",
+    504: "the daemon did not respond to the proxy in time",
 }
 
 
 class ProxyCheck:
     """
-    One look at everything.
+    Run all checks on one URL.
 
     Args:
-        place: the stream's URL.
+        target: the stream's URL.
         publishing: where to publish.
-        key: the secret for that, or "".
-        channel: that the URL always reads, if it names channels itself; "" to ask for our own.
-        patience: seconds to watch a quiet stream.
+        key: the secret for publishing, or "".
+        channel: the channel of the URL, if its route names it; "" to use test channels.
+        watch_seconds: how long to watch a quiet stream.
     """
 
     def __init__(
@@ -87,7 +87,7 @@ class ProxyCheck:
     async def _run_all(self) -> None:
         stream = await self._open_stream()
         if stream is None:
-            self._skip_rest("without a stream there is nothing to look at")
+            self._skip_rest("not checked: there is no stream")
             return
         watching: Deferred[Any] | None = None
         if stream.head is not None:
@@ -114,7 +114,7 @@ class ProxyCheck:
                 watching.addErrback(lambda _: None)
                 watching.cancel()
             raise
-        self._skip_rest("as nothing comes through, this cannot be seen")
+        self._skip_rest("not checked: no messages arrive")
 
     def _skip_rest(self, why: str) -> None:
         for check in CHECKS:
@@ -171,7 +171,7 @@ class ProxyCheck:
             )
             if not broken:
                 self._record(
-                    of.STATUS, Verdict.FAIL, f"hung up without an answer: {connection.reason}"
+                    of.STATUS, Verdict.FAIL, f"closed without a response: {connection.reason}"
                 )
             return None
         self._record(of.REACH, Verdict.OK, f"connected in {seconds * 1e3:.0f} ms")
@@ -185,10 +185,10 @@ class ProxyCheck:
             head = bare.head
         timeout = self._target.timeout
         if head is None:
-            self._record(of.STATUS, Verdict.FAIL, f"no answer in {timeout:g} s")
+            self._record(of.STATUS, Verdict.FAIL, f"no response in {timeout:g} s")
             return None
         if head.status != 200:
-            hint = HINTS.get(head.status, "look into the proxy's log, then the daemon's")
+            hint = HINTS.get(head.status, "see the proxy's log, then the daemon's")
             hint = hint.replace("%s", head.header("location") or "")
             self._record(of.STATUS, Verdict.FAIL, f"{head.status}: {hint}")
             return None
@@ -199,7 +199,9 @@ class ProxyCheck:
                     f"200, but only with retry={connection.retry_only:g} s: "
                     "the daemon accepts no subscriber now"
                 )
-                self._record(of.STATUS, Verdict.FAIL, f"{detail} (max-readers, or a rush)")
+                self._record(
+                    of.STATUS, Verdict.FAIL, f"{detail} (max-readers, or too many at once)"
+                )
                 return None
         held = (
             ""
@@ -247,12 +249,12 @@ class ProxyCheck:
             self._receivers = _receivers(connection.body)
             return ""
         if head is None:
-            return f"cannot publish: no answer from {self._publishing.url}"
+            return f"cannot publish: no response from {self._publishing.url}"
         hint = {
             401: "a KEY is needed, or this one is wrong",
-            403: "a KEY is needed, or this one does not open it",
-            404: "it is elsewhere: say where by --publish URL",
-            405: "it is elsewhere: say where by --publish URL",
+            403: "a KEY is needed, or this one does not permit publishing",
+            404: "publishing has another URL: set --publish URL",
+            405: "publishing has another URL: set --publish URL",
         }.get(head.status, "")
         return f"cannot publish, status {head.status}: {hint}".rstrip(": ")
 
@@ -274,7 +276,7 @@ class ProxyCheck:
         self._no_publishing = await self._publish(self._name("a"), text)
         if self._no_publishing:
             if early:
-                detail = f"{start}; more cannot be said: {self._no_publishing}"
+                detail = f"{start}; not checked further: {self._no_publishing}"
                 self._record(of.BUFFERING, Verdict.SKIP, detail)
             else:
                 self._record(of.BUFFERING, Verdict.FAIL, start)
@@ -313,14 +315,16 @@ class ProxyCheck:
     async def _compression(self) -> None:
         connection = await self._open(self._name("z"), {"Accept-Encoding": "gzip, deflate"})
         if not await connection.answered() or connection.head is None:
-            self._record(of.COMPRESSION, Verdict.FAIL, "no answer when gzip is allowed")
+            self._record(of.COMPRESSION, Verdict.FAIL, "no response when gzip is accepted")
             return
         coding = connection.head.header("content-encoding")
         if coding in (None, "", "identity"):
-            self._record(of.COMPRESSION, Verdict.OK, "not compressed, even if allowed")
+            self._record(
+                of.COMPRESSION, Verdict.OK, "not compressed, even if the client accepts it"
+            )
             return
         if self._no_publishing:
-            detail = f"compressed with {coding}; whether it is late cannot be said"
+            detail = f"compressed with {coding}; its delay was not measured"
             self._record(of.COMPRESSION, Verdict.WARN, detail)
             return
         text = self._text()
@@ -333,7 +337,7 @@ class ProxyCheck:
             detail = f"compressed with {coding}; a message comes after {took * 1e3:.0f} ms"
             self._record(of.COMPRESSION, Verdict.WARN, detail)
         else:
-            detail = f"compressed with {coding}, and a message does not come any more"
+            detail = f"compressed with {coding}, and messages no longer arrive"
             self._record(of.COMPRESSION, Verdict.FAIL, detail)
 
     async def _resume(self) -> None:
@@ -343,7 +347,7 @@ class ProxyCheck:
         await connection.until(lambda: bool(connection.arrivals))
         await self._publish(channel, first)
         if not await connection.until(lambda: first in connection.texts) or not connection.last_id:
-            self._record(of.RESUME, Verdict.SKIP, "no event with an id came")
+            self._record(of.RESUME, Verdict.SKIP, "no event with an id arrived")
             return
         last_id = connection.last_id
         connection.close()
@@ -383,10 +387,12 @@ class ProxyCheck:
             if not await connection.answered():
                 cut = turn == "second" and connection.closed is not None
                 verdict = Verdict.WARN if cut else Verdict.SKIP
-                self._record(of.KEEP_ALIVE, verdict, f"the {turn} request got no answer")
+                self._record(of.KEEP_ALIVE, verdict, f"the {turn} request got no response")
                 return
             if not connection.keeps_alive:
-                self._record(of.KEEP_ALIVE, Verdict.WARN, "each answer ends its connection")
+                self._record(
+                    of.KEEP_ALIVE, Verdict.WARN, "the connection is closed after each response"
+                )
                 return
         self._record(of.KEEP_ALIVE, Verdict.OK, "a second request went over the same connection")
         connection.close()
@@ -406,14 +412,18 @@ class ProxyCheck:
         connection.close()
         size = f"{LARGE / 1024 / 1024:g} MiB"
         if head is None:
-            detail = f"a request of {size} got no answer: {connection.reason or 'nothing came'}"
+            detail = (
+                f"a request of {size} got no response: {connection.reason or 'nothing arrived'}"
+            )
             self._record(of.SIZE, Verdict.WARN, detail)
         elif head.status == 400:
             self._record(of.SIZE, Verdict.OK, f"a request of {size} reaches the daemon")
         elif head.status == 413:
             self._record(of.SIZE, Verdict.WARN, f"a request of {size} is too large (413)")
         else:
-            detail = f"status {head.status}: {self._no_publishing or 'not what the daemon answers'}"
+            detail = (
+                f"status {head.status}: {self._no_publishing or 'not a response of the daemon'}"
+            )
             self._record(of.SIZE, Verdict.SKIP, detail)
 
     async def _cache(self) -> None:
@@ -427,7 +437,7 @@ class ProxyCheck:
             await self._publish(channel, text)
             connection = await self._open(channel, since="all", evs_buffer_size_limit="1")
             if not await connection.finished() or connection.head is None:
-                self._record(of.CACHE, Verdict.SKIP, "the stream that shall end at once does not")
+                self._record(of.CACHE, Verdict.SKIP, "the test stream did not end")
                 return
             answers.append(_texts(connection.body))
             connection.close()
@@ -437,9 +447,11 @@ class ProxyCheck:
         ]
         hit = any("hit" in each.lower() for each in caches) or (head.header("age") or "0") != "0"
         if text not in answers[1] or hit:
-            self._record(of.CACHE, Verdict.FAIL, "the second answer is the first one, kept")
+            self._record(
+                of.CACHE, Verdict.FAIL, "the second response is a cached copy of the first"
+            )
         else:
-            self._record(of.CACHE, Verdict.OK, "two requests of one URL got two answers")
+            self._record(of.CACHE, Verdict.OK, "two requests of one URL got two responses")
 
     async def _idle(self) -> None:
         connection = await self._open(self._name("i"))

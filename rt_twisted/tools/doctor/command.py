@@ -1,5 +1,5 @@
 """
-`python -m rt_twisted.doctor URL [KEY]`
+Command line of the doctor: `python -m rt_twisted.doctor URL [KEY]`.
 """
 
 from __future__ import annotations
@@ -26,19 +26,25 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     Parse the command line.
 
     Raises:
-        SystemExit: they are wrong, or ask for help.
+        SystemExit: the options are wrong, or ask for help.
     """
     parser = argparse.ArgumentParser(
         prog="python -m rt_twisted.doctor",
-        description="Looks through your real URL whether a proxy harms event streams, and says "
-        "which line of nginx or haproxy cures it. It publishes some test messages.",
-        epilog="Exit status: 0 all is well, 1 something could be better, 2 something is broken.",
+        description="Check through your public URL whether a proxy breaks event streams, and print "
+        "the setting of nginx or haproxy that fixes it. Some test messages are published.",
+        epilog="Exit status: 0 no problem, 1 warnings, 2 failures.",
     )
     add = parser.add_argument
-    add("url", metavar="URL", help="of the stream, as browsers see it")
-    add("key", metavar="KEY", nargs="?", default="", help="the secret for publishing; - to read it")
+    add("url", metavar="URL", help="of the stream, as browsers use it")
+    add(
+        "key",
+        metavar="KEY",
+        nargs="?",
+        default="",
+        help="the secret for publishing; - reads it from the standard input",
+    )
     add("--publish", metavar="URL", help="where to publish ('publish' beside the stream)")
-    add("--channel", default="", help="which the URL reads, if it names its channels itself")
+    add("--channel", default="", help="the channel of the URL, if its route names the channel")
     add(
         "--patience", type=float, default=65.0, help="seconds to watch a quiet stream (%(default)g)"
     )
@@ -54,7 +60,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
         except ValueError:
             good = False
         if not good:
-            parser.error(f"{url!r} is no http:// or https:// URL")
+            parser.error(f"{url!r} is not an http:// or https:// URL")
     if options.key == "-":
         options.key = sys.stdin.readline().strip()
     return options
@@ -62,7 +68,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
 
 async def run(reactor: Any, options: argparse.Namespace) -> None:
     """
-    Look, tell, and end with the exit status.
+    Run all checks, print the findings, and exit with the status.
     """
     target, publishing = (
         ProbeTarget(reactor, url, not options.insecure, options.timeout)
@@ -81,7 +87,7 @@ async def run(reactor: Any, options: argparse.Namespace) -> None:
 
 def main(reactor: Any, *arguments: str) -> Deferred[None]:
     """
-    Run the doctor; the main function for `react`.
+    Run the doctor with `react`.
     """
     return ensureDeferred(run(reactor, parse(arguments)))
 

@@ -1,5 +1,5 @@
 """
-What is looked at, why it matters, and which line of a proxy's configuration cures it.
+Checks of the doctor: reasons, fixes and verdicts.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from rt_twisted.codecs.response import ResponseHead
 
 class Verdict(Enum):
     """
-    How a check went. The better ones come first.
+    Result of a check, the best first.
     """
 
     OK = "ok"
@@ -30,8 +30,8 @@ class Check:
 
     Args:
         name: one word, or two.
-        why: one sentence on what readers notice.
-        nginx: the line that cures it.
+        why: one sentence on the effect for subscribers.
+        nginx: the setting that fixes it.
         haproxy: the same.
     """
 
@@ -44,12 +44,12 @@ class Check:
 @dataclass(frozen=True, slots=True)
 class Finding:
     """
-    What one check found.
+    Result of one check.
 
     Args:
-        check: which.
-        verdict: how it went.
-        said: what was measured; one sentence.
+        check: that was run.
+        verdict: its result.
+        detail: what was measured; one sentence.
     """
 
     check: Check
@@ -149,7 +149,7 @@ CHECKS = (
 
 def worst(findings: Iterable[Finding]) -> Verdict:
     """
-    The verdict on the whole; OK if there is nothing worse than a skip.
+    Return the worst verdict; OK if there is nothing worse than a skip.
     """
     order = list(Verdict)
     found = max((finding.verdict for finding in findings), key=order.index, default=Verdict.OK)
@@ -158,7 +158,7 @@ def worst(findings: Iterable[Finding]) -> Verdict:
 
 def as_text(findings: Iterable[Finding]) -> str:
     """
-    The findings for a person; cures for what is not in order.
+    Format the findings as text, with fixes for warnings and failures.
     """
     lines = []
     for finding in findings:
@@ -173,7 +173,7 @@ def as_text(findings: Iterable[Finding]) -> str:
 
 def as_dicts(findings: Iterable[Finding]) -> list[dict[str, str]]:
     """
-    The findings for a program.
+    Return the findings as dictionaries, ready for JSON.
     """
     return [
         {
@@ -188,32 +188,29 @@ def as_dicts(findings: Iterable[Finding]) -> list[dict[str, str]]:
     ]
 
 
-# The judgements that take a thought.
-
-
 def judge_version(head: ResponseHead) -> Finding:
     """
-    Which HTTP is spoken, as far as it can be seen.
+    Judge the HTTP version, as far as it is visible.
     """
     via = head.header("via") or ""
     if head.version == "1.0":
-        return Finding(HTTP, Verdict.WARN, "the answer comes in HTTP/1.0")
+        return Finding(HTTP, Verdict.WARN, "the response is HTTP/1.0")
     if any(each.split()[:1] in (["1.0"], ["HTTP/1.0"]) for each in via.split(",")):
-        return Finding(HTTP, Verdict.WARN, f"a proxy on the way was spoken to in 1.0: {via}")
+        return Finding(HTTP, Verdict.WARN, f"a proxy on the way received HTTP/1.0: {via}")
     detail = (
-        f"HTTP/{head.version} to here; what nginx speaks with the daemon cannot be seen: "
-        "1.0 unless proxy_http_version says 1.1"
+        f"HTTP/{head.version} to here; the version between nginx and the daemon is not visible: "
+        "1.0 unless proxy_http_version is 1.1"
     )
     return Finding(HTTP, Verdict.SKIP, detail)
 
 
 def judge_headers(head: ResponseHead, bare: bool) -> Finding:
     """
-    Whether the headers are those that the daemon sent.
+    Judge whether the headers are those of the daemon.
 
     Args:
-        head: of the answer.
-        bare: only the head was asked for; a Content-Length says nothing then.
+        head: of the response.
+        bare: the response is to HEAD, so a Content-Length is not an error.
     """
     cache = (head.header("cache-control") or "").lower().replace(" ", "").split(",")
     missing = [word for word in ("no-cache", "no-transform") if word not in cache]
@@ -227,19 +224,19 @@ def judge_headers(head: ResponseHead, bare: bool) -> Finding:
         detail = f"Cache-Control was stripped of {' and '.join(missing)}"
         return Finding(HEADERS, Verdict.WARN, detail)
     removed = head.header("x-accel-buffering") is None
-    detail = "X-Accel-Buffering was taken, as nginx does" if removed else "all are the daemon's"
+    detail = "X-Accel-Buffering was taken out, as nginx does" if removed else "all are the daemon's"
     return Finding(HEADERS, Verdict.OK, f"Cache-Control is whole; {detail}")
 
 
 def judge_idle(opened: float, arrivals: list[float], closed: float | None, now: float) -> Finding:
     """
-    What became of a stream on which nothing was published.
+    Judge what happened to a stream on which nothing was published.
 
     Args:
-        opened: when its head came.
-        arrivals: when something came on it, the start among it.
-        closed: when it was cut, if it was.
-        now: when the watching ended.
+        opened: when its head arrived.
+        arrivals: when data arrived, including the start of the stream.
+        closed: when it was closed, if it was.
+        now: when the observation ended.
     """
     moments = [opened, *arrivals]
     # What comes at once with the head is the start of the stream, not a heartbeat.
@@ -257,10 +254,10 @@ def judge_idle(opened: float, arrivals: list[float], closed: float | None, now: 
     watched = now - opened
     if beats:
         often = f"the longest silence was {max(pauses):.1f} s" if pauses else "one came"
-        detail = f"{len(beats)} heartbeats in {watched:.0f} s, {often}; nobody cut it"
+        detail = f"{len(beats)} heartbeats in {watched:.0f} s, {often}; not cut"
         return Finding(IDLE, Verdict.OK, detail)
     if watched > 45:  # the daemon's default is a heartbeat in 30 s
-        return Finding(IDLE, Verdict.WARN, f"no heartbeat in {watched:.0f} s; nobody cut it")
+        return Finding(IDLE, Verdict.WARN, f"no heartbeat in {watched:.0f} s; not cut")
     return Finding(
         IDLE, Verdict.SKIP, f"not cut in {watched:.0f} s, and no heartbeat: --patience 75 sees more"
     )
@@ -268,21 +265,23 @@ def judge_idle(opened: float, arrivals: list[float], closed: float | None, now: 
 
 def judge_resume(missed: list[str], got: list[str], gap: bool) -> Finding:
     """
-    What a reader got that came back with a Last-Event-ID.
+    Judge what a subscriber received after it reconnected with a Last-Event-ID.
 
     Args:
-        missed: what was published while it was away, and one message afterwards.
+        missed: what was published while it was disconnected, and one message afterwards.
         got: what it received up to that last one.
-        gap: whether it got a gap.
+        gap: whether a gap was reported.
     """
     if got == missed and not gap:
-        return Finding(RESUME, Verdict.OK, "came back and got exactly what it had missed")
+        return Finding(RESUME, Verdict.OK, "the subscriber received exactly what it had missed")
     if gap:
         detail = "it got a gap at once: another daemon answered, or history is off"
     elif set(got) > set(missed):
-        detail = "it got messages again that it already had"
+        detail = "the subscriber received messages again that it already had"
     elif len(got) < len(missed):
-        detail = "what was published while it was away did not come: Last-Event-ID was ignored"
+        detail = (
+            "messages published during the disconnect did not arrive: Last-Event-ID was ignored"
+        )
     else:
-        detail = f"it got other messages than it had missed, or in another order: {len(got)}"
+        detail = f"other messages than the missed ones arrived, or in another order: {len(got)}"
     return Finding(RESUME, Verdict.FAIL, detail)

@@ -1,5 +1,5 @@
 """
-A connection on which a patient observer notes what comes, and when.
+Connection that records what arrives, and when.
 """
 
 from __future__ import annotations
@@ -25,17 +25,17 @@ from rt_twisted.codecs.response import ResponseHead, ResponseReader
 
 class Unreachable(Exception):
     """
-    No connection; the text says why.
+    The connection failed; the text says why.
     """
 
 
 @dataclass(frozen=True, slots=True)
 class ProbeTarget:
     """
-    A server that is probed.
+    Server to connect to.
 
     Args:
-        reactor: connects and tells the time.
+        reactor: connects, and is the clock.
         url: http:// or https://.
         verify: whether its certificate is checked.
         timeout: seconds for each wait.
@@ -49,17 +49,17 @@ class ProbeTarget:
     @property
     def path(self) -> str:
         """
-        Path and query, as the first line of a request has them.
+        Return path and query, for a request line.
         """
         parts = urlsplit(self.url)
         return f"{parts.path or '/'}{'?' if parts.query else ''}{parts.query}"
 
     async def connect(self) -> ProbeConnection:
         """
-        Open a connection to the server.
+        Connect to the server.
 
         Raises:
-            Unreachable: it does not go.
+            Unreachable: the connection failed.
         """
         parts = urlsplit(self.url)
         host = parts.hostname or ""
@@ -76,7 +76,7 @@ class ProbeTarget:
         except DNSLookupError:
             raise Unreachable(f"no address is known for {host}") from None
         except (DeferredTimeout, CancelledError):
-            raise Unreachable(f"nobody answers within {self.timeout:g} s") from None
+            raise Unreachable(f"no response within {self.timeout:g} s") from None
         except ConnectError as error:
             raise Unreachable(f"cannot connect: {error}") from None
 
@@ -84,7 +84,7 @@ class ProbeTarget:
         self, method: str, path: str, headers: dict[str, str] | None = None, body: bytes = b""
     ) -> ProbeConnection:
         """
-        Connect and send a request; waits for no answer.
+        Connect and send a request, without waiting for the response.
         """
         connection = await self.connect()
         connection.send(self.request(method, path, headers, body), method)
@@ -94,7 +94,7 @@ class ProbeTarget:
         self, method: str, path: str, headers: dict[str, str] | None = None, body: bytes = b""
     ) -> bytes:
         """
-        The bytes of a request.
+        Encode a request.
         """
         host = urlsplit(self.url).netloc.rpartition("@")[2]
         fields = {"Host": host, "User-Agent": "rt_twisted doctor", **(headers or {})}
@@ -106,11 +106,11 @@ class ProbeTarget:
 
 class ProbeConnection(Protocol):
     """
-    One connection, and the answers on it.
+    One connection, and the responses on it.
 
     Args:
         clock: the reactor.
-        timeout: seconds that `until` waits if not told otherwise.
+        timeout: default seconds of `until`.
     """
 
     transport: Any
@@ -134,14 +134,14 @@ class ProbeConnection(Protocol):
     @property
     def head(self) -> ResponseHead | None:
         """
-        Of the answer, as soon as it is there.
+        Return the head of the response; None before it has arrived.
         """
         return self._response.head
 
     @property
     def done(self) -> bool:
         """
-        Whether no more of this answer will come.
+        Return whether the response is complete or the connection closed.
         """
         bare = self._method == "HEAD" and self.head is not None
         return self._response.complete or bare or self.closed is not None
@@ -149,7 +149,7 @@ class ProbeConnection(Protocol):
     @property
     def keeps_alive(self) -> bool:
         """
-        Whether the connection may be used again.
+        Return whether the connection may be used again.
         """
         kept = self._response.keep_alive or self._method == "HEAD"
         option = ((self.head and self.head.header("connection")) or "").lower()
@@ -158,8 +158,7 @@ class ProbeConnection(Protocol):
     @property
     def retry_only(self) -> float | None:
         """
-        Seconds after which to come back, if the answer was a stream with nothing
-        else in it; None if not.
+        Return the seconds of `retry` if the stream contained nothing else; None otherwise.
         """
         reader = self._reader
         # A refusal has one comment, its status and reason.
@@ -171,20 +170,20 @@ class ProbeConnection(Protocol):
     @property
     def last_id(self) -> str:
         """
-        Where the stream is.
+        Return the stream's last event id.
         """
         return self._reader.last_id
 
     @property
     def texts(self) -> list[str]:
         """
-        The data of its messages.
+        Return the data of the received messages.
         """
         return [event.data for _, event in self.events if event.type == "message"]
 
     def send(self, request: bytes, method: str = "GET") -> None:
         """
-        Send a request; the answer to the last one is forgotten.
+        Send a request, and discard the previous response.
         """
         self._method = method
         self._response, self._reader = ResponseReader(), EventReader()
@@ -197,11 +196,11 @@ class ProbeConnection(Protocol):
         Wait until *condition* is true, or the connection is closed.
 
         Args:
-            condition: is asked whenever something has come.
-            seconds: how long at most.
+            condition: called whenever data arrived.
+            seconds: the longest wait.
 
         Returns:
-            whether it is true.
+            Whether it is true.
         """
         if condition() or self.closed is not None:
             return condition()
@@ -219,13 +218,13 @@ class ProbeConnection(Protocol):
 
     async def answered(self) -> bool:
         """
-        Wait for the head of the answer.
+        Wait for the head of the response.
         """
         return await self.until(lambda: self.head is not None)
 
     async def finished(self) -> bool:
         """
-        Wait for the end of the answer.
+        Wait for the end of the response.
         """
         return await self.until(lambda: self.done) and self.head is not None
 
@@ -258,7 +257,7 @@ class ProbeConnection(Protocol):
 
     def close(self) -> None:
         """
-        Hang up. What waits hears of it.
+        Abort the connection, and wake up all that wait.
         """
         if self.closed is None:
             self.closed = self._clock.seconds()

@@ -127,7 +127,7 @@ def test_a_message_is_published_until_it_is_accepted() -> None:
 
 @pytest.mark.parametrize(
     ("status", "body", "why"),
-    [(401, b"", "status 401"), (200, b"{}", "no position in the answer")],
+    [(401, b"", "status 401"), (200, b"{}", "no position in the response")],
 )
 def test_what_will_never_be_accepted_is_not_tried_again(status: int, body: bytes, why: str) -> None:
     """

@@ -167,7 +167,7 @@ def test_what_is_no_url_ends_it(url: str, capsys: pytest.CaptureFixture[str]) ->
     """
     with pytest.raises(SystemExit, match="2"):
         parse([url])
-    assert "is no http:// or https:// URL" in capsys.readouterr().err
+    assert "is not an http:// or https:// URL" in capsys.readouterr().err
 
 
 class Watched:
