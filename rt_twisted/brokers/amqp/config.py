@@ -71,7 +71,7 @@ class AmqpServer:
 @dataclass(frozen=True, slots=True)
 class Topology:
     """
-    What is declared in RabbitMQ, and how messages are published.
+    The declarations in RabbitMQ, and the properties of published messages.
 
     Args:
         exchange: the exchange's name.
@@ -98,7 +98,7 @@ class Topology:
 @dataclass(frozen=True, slots=True)
 class StreamRetention:
     """
-    What the stream retains.
+    The retention of the stream.
 
     Args:
         age: seconds; 0 for no limit.

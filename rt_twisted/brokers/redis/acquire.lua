@@ -21,5 +21,5 @@ for i = 6, #ARGV do
         answer[#answer + 1] = 0
     end
 end
-mark(log, ARGV[2], ARGV[3])
+send_barrier(log, ARGV[2], ARGV[3])
 return answer

@@ -14,7 +14,7 @@ from txredisapi import ResponseError
 
 from rt_twisted.brokers.redis.connections import PubSubConnection, RedisUnavailable
 from rt_twisted.brokers.redis.publisher import Call
-from rt_twisted.brokers.redis.scripts import MARK
+from rt_twisted.brokers.redis.scripts import BARRIER
 from rt_twisted.model.message import Position
 
 
@@ -94,7 +94,7 @@ class Barriers:
         """
         token, reached = self.expect()
         try:
-            await self._call(MARK, self._node, token)
+            await self._call(BARRIER, self._node, token)
         except (RedisUnavailable, ResponseError):
             reached.addErrback(lambda _: None)
             raise

@@ -44,7 +44,7 @@ class AuthFailed(Exception):
 @dataclass(frozen=True, slots=True)
 class ServerInfo:
     """
-    What a server reports of itself.
+    The state that a server reports of itself.
 
     Args:
         run: id of this redis process.

@@ -103,6 +103,6 @@ local function append(log, channel, flags, event, data)
 end
 
 -- Send a barrier with the log's position to a node, in order with the messages.
-local function mark(log, node, token)
+local function send_barrier(log, node, token)
     redis.call('PUBLISH', KEYS[2] .. 'n:' .. node, log.epoch .. ' ' .. whole(log.offset) .. ' ' .. token)
 end

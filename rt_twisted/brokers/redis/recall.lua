@@ -30,6 +30,6 @@ for i = 5, #ARGV, 3 do
     end
 end
 if ARGV[3] ~= '' then
-    mark(log, ARGV[2], ARGV[3])
+    send_barrier(log, ARGV[2], ARGV[3])
 end
 return answer

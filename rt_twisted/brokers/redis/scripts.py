@@ -32,10 +32,10 @@ def _read(name: str) -> Script:
 
 HELLO = _read("hello")
 PUBLISH = _read("publish")
-MARK = _read("mark")
+BARRIER = _read("barrier")
 RECALL = _read("recall")
 ACQUIRE = _read("acquire")
 NUMBER = _read("number")
 RELEASE = _read("release")
-READ_SCRIPTS = (MARK, RECALL)  # need no memory
-ALL_SCRIPTS = (HELLO, PUBLISH, MARK, RECALL, ACQUIRE, NUMBER, RELEASE)
+READ_SCRIPTS = (BARRIER, RECALL)  # need no memory
+ALL_SCRIPTS = (HELLO, PUBLISH, BARRIER, RECALL, ACQUIRE, NUMBER, RELEASE)

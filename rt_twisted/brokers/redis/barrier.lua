@@ -3,5 +3,5 @@ local log = open(ARGV[1])
 if not log then
     return false
 end
-mark(log, ARGV[2], ARGV[3])
+send_barrier(log, ARGV[2], ARGV[3])
 return 1
