@@ -1,18 +1,18 @@
 #!/usr/bin/env python3
 """
-Does everybody hear everything, whatever happens to connections?
+Check that every subscriber receives every message, even if connections break.
 
-Readers of every transport listen while numbered messages are published. All
-connections go through proxies of this program, which cut them again and again: by
-RST, by FIN, in the midst of a message, by silence. The readers come back and go
-on from where they were. Meanwhile commands of yours may restart what you like.
+Subscribers of every transport receive numbered messages. All connections go through
+proxies of this program, which cut them repeatedly: by RST, by FIN, within a
+message, by stalling. The subscribers reconnect and resume from their position.
+Meanwhile commands of yours can restart servers.
 
     python extras/cuttest.py -u http://127.0.0.1:8080/
     python extras/cuttest.py -u http://10.0.0.1:8080/ -u http://10.0.0.2:8080/ \\
         --seconds 600 --disturb 'systemctl restart redis' --disturb 'systemctl restart realtime'
 
-Run it on a machine that reaches your servers; channels are its own and may be
-named. It needs rt_twisted to be installed. docs/cuttest.md has the whole story.
+Run it on a machine that reaches your servers. It uses channels of its own. It needs
+rt_twisted to be installed. docs/cuttest.md describes it.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ from rt_twisted.tools.errors import SetupError
 from rt_twisted.tools.load.limits import raise_limit
 from rt_twisted.tools.load.subscriber import ClientState
 
-ON_A_TERMINAL, ELSEWHERE = 0.5, 5.0  # seconds between two words about progress
-FILES_OF_A_READER = 3  # descriptors: its own, and two of the proxy
+ON_A_TERMINAL, ELSEWHERE = 0.5, 5.0  # seconds between two progress lines
+FILES_PER_SUBSCRIBER = 3  # descriptors: its own, and two of the proxy
 SPARE_FILES = 128
 SHOWN_INCIDENTS = 5  # incidents that are printed in full
 
@@ -48,18 +48,18 @@ def parse(arguments: Sequence[str]) -> tuple[CutTestOptions, bool]:
     Parse the command line.
 
     Returns:
-        what the trial is to be, and whether its result is wanted as JSON.
+        The options of the test, and whether to print the result as JSON.
 
     Raises:
-        SystemExit: they are wrong, or ask for help.
+        SystemExit: the options are wrong, or ask for help.
     """
     parser = argparse.ArgumentParser(
         prog="cuttest",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         description=(__doc__ or "").strip(),
-        epilog="Exit status: 0 everything arrived once and in order, or a gap told of it; "
-        "1 something was lost,\nrepeated or reordered; 2 it cannot be said: nothing was "
-        "published or heard, or it was interrupted.",
+        epilog="Exit status: 0 everything arrived once and in order, or a gap reported it; "
+        "1 something was lost,\nrepeated or reordered; 2 no result: nothing was "
+        "published or received, or the test was interrupted.",
     )
     add = parser.add_argument
     add(
@@ -74,12 +74,23 @@ def parse(arguments: Sequence[str]) -> tuple[CutTestOptions, bool]:
         type=_transport,
         action="append",
         metavar="NAME[=PATH]",
-        help=f"only this one, at PATH if the daemon's own is not used; may be repeated. "
-        f"{', '.join(_resuming())} (all that are there)",
+        help=f"only this one, at PATH instead of the daemon's default; may be repeated. "
+        f"{', '.join(_resuming())} (all that the server has)",
     )
-    add("-n", "--num", type=_count, default=40, help="readers, by turns (%(default)s)")
+    add(
+        "-n",
+        "--num",
+        type=_count,
+        default=40,
+        help="subscribers, of each transport in turn (%(default)s)",
+    )
     add("--channels", default="cut-a,cut-b,cut-c", help="to publish to (%(default)s)")
-    add("--publish-url", action="append", metavar="URL", help="where to ('publish' beside --url)")
+    add(
+        "--publish-url",
+        action="append",
+        metavar="URL",
+        help="where to publish ('publish' beside --url)",
+    )
     add("--key", default="", help="the secret for publishing")
     add("--rate", type=_number, default=50.0, help="messages a second (%(default)g)")
     add("--size", type=_count, default=100, help="bytes of a message (%(default)s)")
@@ -96,7 +107,7 @@ def parse(arguments: Sequence[str]) -> tuple[CutTestOptions, bool]:
         action="append",
         default=[],
         metavar="COMMAND",
-        help="run this at random moments, by the shell; may be repeated: one of them each time",
+        help="run this in a shell at random moments; may be repeated: one of them each time",
     )
     add(
         "--disturb-every",
@@ -109,16 +120,17 @@ def parse(arguments: Sequence[str]) -> tuple[CutTestOptions, bool]:
         "--grace",
         type=_number,
         default=30.0,
-        help="seconds at the end for all to come back, and for the last to arrive (%(default)g)",
+        help="seconds at the end for all to reconnect, and for the last messages to "
+        "arrive (%(default)g)",
     )
     add("--timeout", type=_number, default=10.0, help="seconds to connect (%(default)g)")
     add("--insecure", action="store_true", help="do not check the servers' certificates")
-    add("--seed", type=int, help="of chance, as an earlier run has told it")
+    add("--seed", type=int, help="of all random choices, as printed by an earlier run")
     add("--json", action="store_true", help="the result as JSON")
     options = parser.parse_args(arguments)
     channels = list(dict.fromkeys(name for name in options.channels.split(",") if name))
     if not channels:
-        parser.error("--channels names none")
+        parser.error("--channels names no channel")
     if min(options.rate, options.every) <= 0:
         parser.error("--rate and --every must be more than 0")
     urls = options.url or ["http://127.0.0.1:8888/"]
@@ -159,9 +171,7 @@ def _transport(text: str) -> tuple[ClientType, str]:
     except SetupError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
     if not choice.resumes:
-        raise argparse.ArgumentTypeError(
-            f"readers of {choice.name} cannot go on from where they were"
-        )
+        raise argparse.ArgumentTypeError(f"subscribers of {choice.name} cannot resume")
     return choice, path
 
 
@@ -181,7 +191,7 @@ def _number(text: str) -> float:
 
 def progress(test_run: CutTest, seconds: float) -> str:
     """
-    How it stands, in a line.
+    Format the progress in one line.
     """
     connections = test_run.subscribers.connections
     open = sum(subscriber.state is ClientState.OPEN for subscriber in connections)
@@ -211,14 +221,14 @@ COLUMNS = {
 
 def percentage(value: float) -> str:
     """
-    With three places, and 100 only if it is.
+    Format with three decimals; 100 only if it is exact.
     """
     return f"{min(value, 99.999 if value < 100 else 100):.3f}"
 
 
 def report(found: dict[str, Any]) -> str:
     """
-    The result for a person.
+    Format the result as text.
     """
     rows = [["", *COLUMNS.values()]]
     for name, counts in [*found["transports"].items(), ("all", found["all"])]:
@@ -245,13 +255,15 @@ def report(found: dict[str, Any]) -> str:
         lines.append(f"servers knew sessions of Socket.IO again {whole['recovered']:,} times")
     for name, words in (
         ("misplaced", "messages at another position than in their publisher's answer"),
-        ("stray", "messages of a channel that was not asked for"),
-        ("twice_over_gaps", "messages again as a log began anew, behind a gap that told of it"),
+        ("stray", "messages of a channel that was not subscribed"),
+        ("twice_over_gaps", "messages again as a log began anew, after a gap that reported it"),
     ):
         if whole[name]:
             lines.append(f"{whole[name]:,} {words}")
     if found["still_owed"]:
-        lines.append(f"{found['still_owed']:,} deliveries had not come when it was interrupted")
+        lines.append(
+            f"{found['still_owed']:,} deliveries had not arrived when the test was interrupted"
+        )
     lines += [f"without {name}: {why}" for name, why in found["left_out"].items()]
     lines += [f"{count:,} x {kind}" for kind, count in found["errors"].items()]
     for each in found["incidents"][:SHOWN_INCIDENTS]:
@@ -266,10 +278,10 @@ def report(found: dict[str, Any]) -> str:
 
 def main(arguments: Sequence[str]) -> int:
     """
-    Cut and tell.
+    Run the cut test and print the result.
 
     Returns:
-        the exit status.
+        The exit status.
     """
     options, as_json = parse(arguments)
     from twisted.internet import reactor
@@ -282,7 +294,7 @@ def main(arguments: Sequence[str]) -> int:
         print(f"\r\033[K{text}" if terminal else text, file=screen, flush=True)
 
     try:
-        raise_limit(options.subscribers * FILES_OF_A_READER + SPARE_FILES)
+        raise_limit(options.subscribers * FILES_PER_SUBSCRIBER + SPARE_FILES)
         test_run = CutTest(options, loop, log)
     except SetupError as error:
         print(f"cuttest: {error}", file=screen)

@@ -1,13 +1,13 @@
 #!/usr/bin/env python3
 """
-Many readers of a server at once, from one process: how long it takes
-to connect them and to reach them, and whether each gets everything once and in order.
+Load test: many subscribers of a server, from one process. It measures how long it takes to connect
+them and to deliver messages, and checks that each receives every message once and in order.
 
     python extras/loadclient.py -n 1000 -c 200 -u http://127.0.0.1:8888/ --publish 5
     python extras/loadclient.py -n 10000 -c 1000 --publish 2 --seconds 30 --png latency.png
 
-For your own servers only: to anybody else's this is an attack. It needs rt_twisted
-to be installed, nothing else. docs/loadclient.md has the whole story.
+Use it on your own servers only: on others it is an attack. It needs nothing but rt_twisted
+installed. docs/loadclient.md describes it.
 """
 
 from __future__ import annotations
@@ -40,11 +40,11 @@ from rt_twisted.tools.load.subscribers import LoadSubscribers
 from rt_twisted.tools.load.target import Target
 
 CHANNELS = "general,base,extras,cats,dogs"  # cyclone-sse's
-SPARE_FILES = 64  # descriptors for everything but readers
-POLL_INTERVAL = 0.05  # seconds between two looks whether something has come true
+SPARE_FILES = 64  # descriptors for everything but subscribers
+POLL_INTERVAL = 0.05  # seconds between two checks of a condition
 TICK = 0.02  # seconds between two groups of connections
-ON_A_TERMINAL, ELSEWHERE = 0.5, 5.0  # seconds between two words about progress
-BUSY = 0.8  # of a core: above, the figures tell more of this program than of the server
+ON_A_TERMINAL, ELSEWHERE = 0.5, 5.0  # seconds between two progress lines
+BUSY = 0.8  # of a core: above, the figures describe this program more than the server
 
 
 def parse(arguments: Sequence[str]) -> argparse.Namespace:
@@ -52,7 +52,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     Parse the command line.
 
     Raises:
-        SystemExit: they are wrong, or ask for help.
+        SystemExit: the options are wrong, or ask for help.
     """
     parser = argparse.ArgumentParser(
         prog="loadclient",
@@ -61,32 +61,44 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
         "2 nothing could be measured.",
     )
     add = parser.add_argument
-    add("-n", "--num", type=_count, default=350, help="readers in all (%(default)s)")
-    add("-c", "--concurrency", type=_count, default=50, help="new ones a second (%(default)s)")
+    add("-n", "--num", type=_count, default=350, help="subscribers in all (%(default)s)")
+    add(
+        "-c",
+        "--concurrency",
+        type=_count,
+        default=50,
+        help="new connections a second (%(default)s)",
+    )
     add("-u", "--url", default="http://localhost:8888/", help="of the stream (%(default)s)")
     add(
         "--channels",
         default=CHANNELS,
-        help="every reader has the first, and one of the others by turns (%(default)s); "
-        "not used for reading if the URL names channels itself",
+        help="every subscriber has the first, and one of the others in turn (%(default)s); "
+        "only published to if the URL itself names channels",
     )
     add(
         "--transport",
         type=_transport,
         action="append",
         metavar="NAME[=PATH]",
-        help=f"{', '.join(CLIENT_TYPES)} (sse); several take turns. sse is at --url, and the "
-        "others beside it, where the daemon has them, or at PATH",
+        help=f"{', '.join(CLIENT_TYPES)} (sse); may be repeated, to use several in turn. "
+        "sse is at --url, the others at the daemon's default paths beside it, or at PATH",
     )
     add("--publish", type=_rate, default=0.0, metavar="RATE", help="messages a second (none)")
-    add("--publish-url", metavar="URL", help="where to ('publish' beside the stream)")
+    add("--publish-url", metavar="URL", help="where to publish ('publish' beside the stream)")
     add("--key", default="", help="the secret for publishing")
     add("--size", type=_count, default=100, help="bytes of a message (%(default)s)")
-    add("--seconds", type=_rate, help="how long, once all are connected (10)")
-    add("--messages", type=_count, help="end after so many; without --publish, received ones")
+    add("--seconds", type=_rate, help="duration, counted from when all are connected (10)")
+    add(
+        "--messages", type=_count, help="end after this many published; without --publish, received"
+    )
     add("--grace", type=_rate, default=5.0, help="seconds for the last to arrive (%(default)g)")
     add("--timeout", type=_rate, default=30.0, help="seconds to connect (%(default)g)")
-    add("--reconnect", action="store_true", help="come back when cut, from where it was")
+    add(
+        "--reconnect",
+        action="store_true",
+        help="reconnect after a disconnect, from the last position",
+    )
     add("--insecure", action="store_true", help="do not check the server's certificate")
     add("--png", type=Path, metavar="FILE", help="draw the latencies into this file")
     add("--json", action="store_true", help="the summary as JSON")
@@ -94,7 +106,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     options.names = [name for name in options.channels.split(",") if name]
     options.transport = options.transport or [(CLIENT_TYPES["sse"], "")]
     if not options.names:
-        parser.error("--channels names none")
+        parser.error("--channels names no channel")
     return options
 
 
@@ -121,10 +133,10 @@ def _rate(text: str) -> float:
 
 class Run:
     """
-    Runs one measurement and reports it.
+    One load test.
 
     Args:
-        options: what was asked for.
+        options: of the command line.
         reactor: runs it.
         screen: for progress.
     """
@@ -157,7 +169,7 @@ class Run:
 
     async def go(self) -> None:
         """
-        Connect, publish, wait, hang up.
+        Connect, publish, wait for the last messages, and disconnect.
         """
         reporting = LoopingCall(self._report_progress)
         reporting.clock = self._reactor
@@ -167,7 +179,7 @@ class Run:
         timeouts.start(1, now=False)
         try:
             await self._connect()
-            # What lives now lives to the end: the collector need not look at it again.
+            # Objects that exist now live until the end, so the collector can skip them.
             gc.collect()
             gc.freeze()
             await self._measure()
@@ -179,7 +191,7 @@ class Run:
 
     def finish(self) -> None:
         """
-        Count what is lost, hang up. May be called twice.
+        Count lost messages and close all connections. May be called twice.
         """
         if self.phase == "over":
             return
@@ -200,7 +212,7 @@ class Run:
             while len(subscribers.connections) < min(due, options.num):
                 self._add()
             await deferLater(self._reactor, TICK)
-        # Those who were refused and come back later need not be waited for.
+        # Do not wait for refused subscribers that reconnect later.
         await self._until(
             lambda: not subscribers.states[ClientState.CONNECTING], options.timeout + 2
         )
@@ -216,7 +228,7 @@ class Run:
         options = self.options
         choice, place = options.transport[number % len(options.transport)]
         url = choice.url(options.url, place)
-        # By turns of all of one kind: each kind has all its variants.
+        # The number within the transport, so that each one has all its variants.
         index = number // len(options.transport)
         client_request = ClientRequest(
             url, [self.names[each] for each in numbers], index, options.size
@@ -281,7 +293,7 @@ class Run:
 
     def summary(self) -> dict[str, Any]:
         """
-        All that was found, ready for JSON; times are milliseconds.
+        Return all results, ready for JSON; times are in milliseconds.
         """
         subscribers, sent_log = self.subscribers, self.sent_log
         return {
@@ -316,7 +328,7 @@ class Run:
 
     def status(self) -> int:
         """
-        The exit status.
+        Return the exit status.
         """
         subscribers = self.subscribers
         if not subscribers.ever_open or (self.publisher is not None and not self.sent_log.accepted):
@@ -326,7 +338,7 @@ class Run:
 
 def report(found: dict[str, Any]) -> str:
     """
-    The summary for a person.
+    Format the summary as text.
     """
     counts = found["readers"]
 
@@ -335,10 +347,10 @@ def report(found: dict[str, Any]) -> str:
 
     lines = [
         f"readers    {counts['opened']:,} of {counts['asked']:,} connected, "
-        f"{counts['open_at_end']:,} until the end, {counts['reconnects']:,} times again",
+        f"{counts['open_at_end']:,} until the end, {counts['reconnects']:,} reconnects",
         f"connect    {times(found['connect_ms'])}",
         f"published  {found['published']:,} in {found['seconds']:.1f} s"
-        + (f", {found['unsure']:,} without a yes" if found["unsure"] else ""),
+        + (f", {found['unsure']:,} unconfirmed" if found["unsure"] else ""),
         f"delivered  {found['delivered']:,}"
         + (f", and {found['other_events']:,} of others" if found["other_events"] else ""),
     ]
@@ -349,7 +361,7 @@ def report(found: dict[str, Any]) -> str:
     lines.append(
         f"wrong      {found['lost']:,} lost, {found['repeated']:,} repeated, "
         f"{found['out_of_order']:,} out of order, {found['gaps']:,} gaps"
-        + (f", {found['stray']:,} of a channel not asked for" if found["stray"] else "")
+        + (f", {found['stray']:,} of a channel not subscribed" if found["stray"] else "")
     )
     lines += [f"error      {count:,} x {kind}" for kind, count in found["errors"].items()]
     if found["client_busy"] > BUSY:
@@ -362,16 +374,16 @@ def report(found: dict[str, Any]) -> str:
 
 def main(arguments: Sequence[str]) -> int:
     """
-    Measure and tell.
+    Run the load test and print the results.
 
     Returns:
-        the exit status.
+        The exit status.
     """
     options = parse(arguments)
     try:
         raise_limit(options.num + SPARE_FILES)
         if options.png is not None:
-            options.png.touch()  # better now than after an hour
+            options.png.touch()  # fail now, not after an hour
     except (SetupError, OSError) as error:
         print(f"loadclient: {error}", file=sys.stderr)
         return 2

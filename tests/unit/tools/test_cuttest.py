@@ -254,7 +254,7 @@ def test_the_report_says_all() -> None:
     )  # fmt: skip
     for words in (
         "99.000", "1,000", "disturbed 2 times, 1 failed", "3 messages at another position",
-        "5 deliveries had not come", "without poll: status 404", "1 x publish: status 503",
+        "5 deliveries had not arrived", "without poll: status 404", "1 x publish: status 503",
         "lost: a 17 at e.9, sse reader 4", "1.400 reset at e.8", "seed 4711",
         "sessions of Socket.IO again 3 times",
     ):  # fmt: skip
