@@ -124,7 +124,7 @@ def _read_authorities(path: str) -> list[Any]:
 
 
 @implementer(IStreamClientEndpoint)
-class TlsEndpoint:
+class ClientTlsEndpoint:
     """
     Connects by TLS, with the certificate files as they are at that time.
 

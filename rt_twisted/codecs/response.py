@@ -14,7 +14,7 @@ MAX_HEAD_BYTES = 64 * 1024  # bytes
 
 
 @dataclass(frozen=True, slots=True)
-class ResponseHead:
+class ReceivedHead:
     """
     Status and headers of a response.
 
@@ -51,7 +51,7 @@ class ResponseReader:
     __slots__ = ("_body", "_fed", "_headers", "_parser", "complete", "head", "keep_alive")
 
     def __init__(self) -> None:
-        self.head: ResponseHead | None = None
+        self.head: ReceivedHead | None = None
         self.complete = False
         self.keep_alive = False
         self._headers: list[tuple[str, str]] = []
@@ -99,7 +99,7 @@ class ResponseReader:
         if status < 200:  # an interim response (RFC 9110, 15.2)
             self._headers = []
         elif self.head is None:
-            self.head = ResponseHead(parser.get_http_version(), status, self._headers)
+            self.head = ReceivedHead(parser.get_http_version(), status, self._headers)
 
     def on_body(self, data: bytes) -> None:
         if not self.complete:

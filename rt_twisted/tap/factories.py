@@ -136,7 +136,7 @@ def make_further_hub(services: Any, options: Options, reactor: Any, server: str)
 
 
 def _durable_broker(options: Options, reactor: Any, path: str) -> SqliteBroker:
-    path = os.path.abspath(path)  # whoever becomes a daemon changes its folder
+    path = os.path.abspath(path)  # twistd changes the folder as it daemonizes
     if not os.path.isdir(os.path.dirname(path)):
         raise wrong(options, "history-file", f"{path}: there is no such folder")
 
@@ -273,7 +273,7 @@ def open_access_log(options: Options) -> LogFile | None:
 
 def open_log(options: Options) -> LogFile | None:
     """
-    Where twistd was told to log, if that is for us to do.
+    Open the log file of twistd's options; return None if twistd itself must log.
     """
     twistd: Any = options.parent
     if twistd is None or options["check"]:
@@ -290,7 +290,7 @@ def open_log(options: Options) -> LogFile | None:
 
 def _owner(options: Options) -> Owner:
     """
-    Whom log files belong to: whoever twistd was told to become.
+    Return the owner of log files: the user and group of twistd's options.
     """
     twistd: Any = options.parent or {}
     uid, gid = twistd.get("uid"), twistd.get("gid")

@@ -44,7 +44,7 @@ class Controllable(Protocol):
     @property
     def stopping(self) -> bool:
         """
-        Whether it was told to stop.
+        Whether the process has been asked to stop.
         """
 
     def reload(self) -> None:

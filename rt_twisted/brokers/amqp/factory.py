@@ -20,7 +20,7 @@ from rt_twisted.brokers.amqp.config import (
 )
 from rt_twisted.brokers.amqp.specification import load_specification
 from rt_twisted.brokers.amqp.stream import StreamBroker
-from rt_twisted.brokers.client_tls import ClientTls, TlsEndpoint, WrongFile
+from rt_twisted.brokers.client_tls import ClientTls, ClientTlsEndpoint, WrongFile
 from rt_twisted.codecs.amqp_url import AmqpUrl, parse_hosts
 
 CONNECT_TIMEOUT = 10.0  # seconds, for each host
@@ -138,6 +138,6 @@ def _endpoints(reactor: Any, server: AmqpServer) -> list[IStreamClientEndpoint]:
     except WrongFile as error:
         raise AmqpConfigError(_FILES[error.role], str(error)) from None
     return [
-        TlsEndpoint(reactor, host, port, server.files, CONNECT_TIMEOUT)
+        ClientTlsEndpoint(reactor, host, port, server.files, CONNECT_TIMEOUT)
         for host, port in server.addresses
     ]

@@ -10,7 +10,7 @@ from urllib.parse import SplitResult, parse_qs, unquote, urlsplit
 
 from twisted.internet.endpoints import HostnameEndpoint, UNIXClientEndpoint
 
-from rt_twisted.brokers.client_tls import NO_FILES, ClientTls, TlsEndpoint
+from rt_twisted.brokers.client_tls import NO_FILES, ClientTls, ClientTlsEndpoint
 
 PORT = 6379
 SENTINEL_PORT = 26379
@@ -111,7 +111,7 @@ class RedisServer:
             return UNIXClientEndpoint(reactor, self.path, timeout=seconds)
         host, port = address or self.addresses[0]
         if self.tls:
-            return TlsEndpoint(reactor, host, port, self.files, seconds)
+            return ClientTlsEndpoint(reactor, host, port, self.files, seconds)
         return HostnameEndpoint(reactor, host, port, timeout=seconds)
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from urllib.parse import parse_qs, quote, urlsplit
 
-from rt_twisted.codecs.response import ResponseHead
+from rt_twisted.codecs.response import ReceivedHead
 
 AGENT = "rt_twisted load"
 
@@ -38,7 +38,7 @@ def path_for(url: str, names: Sequence[str]) -> str:
     return f"{parts.path or '/'}{'?' if query else ''}{query}"
 
 
-def retry_after(head: ResponseHead) -> float | None:
+def retry_after(head: ReceivedHead) -> float | None:
     """
     Return the seconds in Retry-After; None without them.
     """

@@ -22,7 +22,7 @@ from rt_twisted.tools.errors import SetupError
 @dataclass(frozen=True, slots=True)
 class ClientType:
     """
-    A transport.
+    A transport that the tools can use.
 
     Args:
         name: for the command line.

@@ -16,7 +16,7 @@ from rt_twisted.tools.clients.interfaces import ClientEvent, ClientRequest, Sess
 from rt_twisted.tools.clients.websocket_connection import MAX_MESSAGE, WebSocketConnection
 
 
-class SocketIOConnection:
+class SocketIOClientConnection:
     """
     Client side of a Socket.IO session.
 
@@ -158,7 +158,7 @@ class SocketIOClient:
     Args:
         client_request: the subscription.
         position: where the previous connection ended.
-        session: see `SocketIOConnection`.
+        session: see `SocketIOClientConnection`.
     """
 
     def __init__(
@@ -168,7 +168,7 @@ class SocketIOClient:
         self.retry: float | None = None
         self.opened = False
         self.close_reason = ""
-        self._connection = SocketIOConnection(client_request.channels, position, session)
+        self._connection = SocketIOClientConnection(client_request.channels, position, session)
         path = path_for(client_request.url, ())
         path += f"{'&' if '?' in path else '?'}EIO=4&transport=websocket"
         self._frames = WebSocketConnection(

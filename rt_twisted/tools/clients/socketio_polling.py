@@ -11,7 +11,7 @@ from rt_twisted.codecs.response import ResponseReader
 from rt_twisted.tools.clients.http import path_for, request, retry_after
 from rt_twisted.tools.clients.interfaces import ClientEvent, ClientRequest, SessionState
 from rt_twisted.tools.clients.poll import MAX_RESPONSE
-from rt_twisted.tools.clients.socketio import SocketIOConnection
+from rt_twisted.tools.clients.socketio import SocketIOClientConnection
 
 _BETWEEN = "\x1e"  # packets of a payload
 
@@ -23,7 +23,7 @@ class SocketIOPollingClient:
     Args:
         client_request: the subscription.
         position: where the previous connection ended.
-        session: see `SocketIOConnection`.
+        session: see `SocketIOClientConnection`.
     """
 
     def __init__(
@@ -34,7 +34,7 @@ class SocketIOPollingClient:
         self.opened = False
         self.close_reason = ""
         self._client_request = client_request
-        self._connection = SocketIOConnection(client_request.channels, position, session)
+        self._connection = SocketIOClientConnection(client_request.channels, position, session)
         self._response = ResponseReader()
         self._body = bytearray()
         self._polled = True  # the pending response is to a poll

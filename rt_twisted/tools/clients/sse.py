@@ -7,7 +7,7 @@ from __future__ import annotations
 import json
 
 from rt_twisted.codecs.eventsource import EventReader
-from rt_twisted.codecs.response import ResponseHead, ResponseReader
+from rt_twisted.codecs.response import ReceivedHead, ResponseReader
 from rt_twisted.model.message import GAP
 from rt_twisted.tools.clients.http import path_for, request, retry_after
 from rt_twisted.tools.clients.interfaces import ClientEvent, ClientRequest
@@ -64,7 +64,7 @@ class SseClient:
             self.close_reason = "sent away" if self._finite else "ended by the server"
         return heard
 
-    def _opens(self, head: ResponseHead) -> bool:
+    def _opens(self, head: ReceivedHead) -> bool:
         media = (head.header("content-type") or "").partition(";")[0].strip()
         if head.status != 200 or media != EVENT_STREAM:
             self.retry = retry_after(head)

@@ -21,7 +21,7 @@ class Probe:
 
     def on_event(self, subscriber: ClientConnection, event: ClientEvent) -> None:
         """
-        Ignore messages.
+        Ignore messages: a probe only connects.
         """
 
     def on_position(self, subscriber: ClientConnection) -> None:

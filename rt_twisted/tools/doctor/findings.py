@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from enum import Enum
 from itertools import pairwise
 
-from rt_twisted.codecs.response import ResponseHead
+from rt_twisted.codecs.response import ReceivedHead
 
 
 class Verdict(Enum):
@@ -188,7 +188,7 @@ def as_dicts(findings: Iterable[Finding]) -> list[dict[str, str]]:
     ]
 
 
-def judge_version(head: ResponseHead) -> Finding:
+def judge_version(head: ReceivedHead) -> Finding:
     """
     Judge the HTTP version, as far as it is visible.
     """
@@ -204,7 +204,7 @@ def judge_version(head: ResponseHead) -> Finding:
     return Finding(HTTP, Verdict.SKIP, detail)
 
 
-def judge_headers(head: ResponseHead, bare: bool) -> Finding:
+def judge_headers(head: ReceivedHead, bare: bool) -> Finding:
     """
     Judge whether the headers are those of the daemon.
 

@@ -20,7 +20,7 @@ from twisted.python.failure import Failure
 
 from rt_twisted.codecs.errors import RemoteProtocolError
 from rt_twisted.codecs.eventsource import Event, EventReader
-from rt_twisted.codecs.response import ResponseHead, ResponseReader
+from rt_twisted.codecs.response import ReceivedHead, ResponseReader
 
 
 class Unreachable(Exception):
@@ -132,7 +132,7 @@ class ProbeConnection(Protocol):
         self._waiting: list[tuple[Callable[[], bool], Deferred[bool]]] = []
 
     @property
-    def head(self) -> ResponseHead | None:
+    def head(self) -> ReceivedHead | None:
         """
         Return the head of the response; None before it has arrived.
         """

@@ -14,7 +14,7 @@ from twisted.internet.testing import MemoryReactorClock
 
 from rt_twisted.brokers.amqp.factory import AmqpConfigError as AmqpWrong
 from rt_twisted.brokers.amqp.factory import build_broker as build_amqp
-from rt_twisted.brokers.client_tls import ClientTls, TlsEndpoint, WrongFile
+from rt_twisted.brokers.client_tls import ClientTls, ClientTlsEndpoint, WrongFile
 from rt_twisted.brokers.redis.factory import RedisConfigError as RedisWrong
 from rt_twisted.brokers.redis.factory import build_broker as build_redis
 from rt_twisted.tap.settings import SETTINGS, GivenValue, parse_values
@@ -59,7 +59,9 @@ def test_files_are_read_for_each_connection(tmp_path: Path) -> None:
     A file that is deleted fails the connection, not the daemon.
     """
     authority = Authority(tmp_path)
-    endpoint = TlsEndpoint(MemoryReactorClock(), "localhost", 1, ClientTls(authority.file), 5.0)
+    endpoint = ClientTlsEndpoint(
+        MemoryReactorClock(), "localhost", 1, ClientTls(authority.file), 5.0
+    )
     failed: list[Any] = []
     Path(authority.file).unlink()
     connected: Deferred[Any] = endpoint.connect(Factory())

@@ -117,7 +117,8 @@ def test_events_are_heard(piece: int) -> None:
 @pytest.mark.parametrize("number", [0, 1])
 def test_polls_are_heard_and_asked_for_again(piece: int, number: int) -> None:
     """
-    From where the answer before ended, in one of two ways; nothing new is heard as nothing.
+    Each poll resumes where the last answer ended, in one of two ways; an empty answer yields no
+    event.
     """
     client = PollClient(ClientRequest(URL, ["a"], number), "e.2")
     format = JsonPoll()
@@ -180,7 +181,7 @@ def test_websockets_are_heard(piece: int, number: int) -> None:
 @pieces
 def test_socket_io_is_heard(piece: int) -> None:
     """
-    It joins its channels by an event, answers pings, and learns where it is.
+    The client subscribes by an event, answers pings, and learns its position.
     """
     client = SocketIOClient(ClientRequest(URL, ["a", "b"]), "e.2")
     server, request = agreed(client)
@@ -255,7 +256,7 @@ MINE = "load-77-0123abcd-0-{}-"
 @pieces
 def test_plain_streams_are_cut_into_our_messages(piece: int) -> None:
     """
-    Of what others publish in between nothing is heard.
+    Text that others publish in between yields no event.
     """
     client = StreamClient(ClientRequest(URL, ["a"], size=40), "")
     assert b"GET /there?channels=a HTTP/1.1\r\n" in client.begin()

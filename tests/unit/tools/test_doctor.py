@@ -11,7 +11,7 @@ from twisted.internet.defer import ensureDeferred
 from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 
-from rt_twisted.codecs.response import ResponseHead
+from rt_twisted.codecs.response import ReceivedHead
 from rt_twisted.tools.doctor import findings as of
 from rt_twisted.tools.doctor.command import parse
 from rt_twisted.tools.doctor.findings import (
@@ -83,8 +83,8 @@ def test_a_resume_is_exact_or_broken(
     assert words in found.detail
 
 
-def head_of(version: str = "1.1", **headers: str) -> ResponseHead:
-    return ResponseHead(
+def head_of(version: str = "1.1", **headers: str) -> ReceivedHead:
+    return ReceivedHead(
         version, 200, [(name.replace("_", "-"), value) for name, value in headers.items()]
     )
 
@@ -98,7 +98,7 @@ def head_of(version: str = "1.1", **headers: str) -> ResponseHead:
         (head_of(via="1.1 a"), Verdict.SKIP),
     ],
 )
-def test_http_1_0_is_seen_where_it_shows(head: ResponseHead, verdict: Verdict) -> None:
+def test_http_1_0_is_seen_where_it_shows(head: ReceivedHead, verdict: Verdict) -> None:
     """
     In the answer, or in Via; elsewhere it cannot be seen.
     """
@@ -117,7 +117,7 @@ def test_http_1_0_is_seen_where_it_shows(head: ResponseHead, verdict: Verdict) -
     ],
 )
 def test_headers_that_somebody_touched_are_seen(
-    head: ResponseHead, bare: bool, verdict: Verdict
+    head: ReceivedHead, bare: bool, verdict: Verdict
 ) -> None:
     """
     Taken away is a warning, turned into the opposite is worse.

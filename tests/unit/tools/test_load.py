@@ -128,7 +128,7 @@ class Server:
 
     def connect(self, factory: Any, number: int = 0) -> None:
         """
-        Remember it.
+        Record the factory of a connection attempt.
         """
         self.calls.append(factory)
 
@@ -213,7 +213,7 @@ def test_a_reader_that_was_cut_comes_back(server: Server, clock: Clock) -> None:
 
 def test_single_errors_are_counted_by_kind(server: Server, clock: Clock) -> None:
     """
-    And the others go on.
+    An error of one subscriber is counted, and the others go on.
     """
     crowd = crowd_of(server, clock)
     for _ in range(6):
