@@ -1,6 +1,6 @@
 """
-A daemon whose clients close their sending side behind the request, as Jetty does with
-`Connection: close`, and `nc -N`.
+Clients that close their sending side behind the request, as Jetty does with `Connection: close`,
+and `nc -N`.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def ask(server: Server, request: str) -> tuple[bytes, bytes]:
 
 def test_half_closed_clients_are_answered(daemon: StartDaemon, tmp_path: Path) -> None:
     """
-    Whatever the answer waits for: a disk, a message, a thread.
+    A half-closed client is answered, whether the response waits for a disk, a message or a thread.
     """
     (tmp_path / "waiting.py").write_text(APPLICATION)
     server = daemon(

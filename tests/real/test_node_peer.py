@@ -1,5 +1,5 @@
 """
-An independent peer for HTTP/1.1 and HTTP/2: node's own clients.
+An independent peer for HTTP/1.1 and HTTP/2: the clients of node.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ PROGRAM = Path(__file__).with_name("clients") / "node_peer.js"
 STREAMS, MESSAGES = 30, 20
 
 
-def test_node_speaks_http_1_1_and_http_2(daemon: StartDaemon, tmp_path: Path) -> None:
+def test_node_uses_http_1_1_and_http_2(daemon: StartDaemon, tmp_path: Path) -> None:
     """
-    By HTTP/1.1 six requests share one connection: GET, HEAD, a chunked body, one that
-    waits for 100 Continue, a refusal and a poll. By HTTP/2 thirty streams and their
-    publisher share one session: each receives all messages in order.
+    By HTTP/1.1 six requests share one connection: GET, HEAD, a chunked body, one that waits for 100
+    Continue, a refusal and a poll. By HTTP/2 thirty streams and their publisher share one session:
+    each receives all messages in order.
     """
     node = require("node", "nodejs")
     authority = Authority(tmp_path)

@@ -1,5 +1,5 @@
 """
-Clients that send and take as little as they can, while others are served.
+Clients that send and read as little as they can, while others are served.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ MESSAGES = 40
 ATTACK = 14  # seconds; longer than head-seconds
 
 
-def test_slow_ones_do_not_hurt_others(daemon: StartDaemon) -> None:
+def test_slow_clients_do_not_harm_others(daemon: StartDaemon) -> None:
     """
-    200 slow headers, 200 slow bodies and 200 slow reads of much history: 1,000 readers
-    hear each message nevertheless, and the attackers are got rid of.
+    200 slow headers, 200 slow bodies and 200 slow reads of much history: 1,000 subscribers get each
+    message nevertheless, and the slow clients are disconnected.
     """
     slow = require("slowhttptest", "slowhttptest")
     server = daemon("--history=1000", "--history-bytes=8m", "--backlog-seconds=5")
@@ -61,14 +61,14 @@ def test_slow_ones_do_not_hurt_others(daemon: StartDaemon) -> None:
             attacker.wait()
     for comer in storm.comers[1:-1]:
         assert comer.connection is not None
-        assert heard(comer.connection) == [f"m{number}." for number in range(MESSAGES)]
+        assert received(comer.connection) == [f"m{number}." for number in range(MESSAGES)]
     storm.end()
     assert publish(server.port, channel="news", message="after") == 200
 
 
-def heard(connection: socket.socket) -> list[str]:
+def received(connection: socket.socket) -> list[str]:
     """
-    The data of all that has come.
+    Return the data of all events received.
     """
     connection.setblocking(False)
     text = b""

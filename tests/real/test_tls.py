@@ -1,5 +1,5 @@
 """
-TLS and HTTP/2 with the programs that users have: curl, openssl, a browser.
+TLS and HTTP/2 with programs that users have: curl, openssl, a browser.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class Secure:
     Args:
         start: the fixture.
         folder: where its certificate is written.
-        options: more of them.
+        options: further ones.
     """
 
     def __init__(self, start: StartDaemon, folder: Path, *options: str) -> None:
@@ -61,45 +61,45 @@ class Secure:
     @property
     def url(self) -> str:
         """
-        Of the TLS port, without a slash at the end.
+        The URL of the TLS port, without a slash at the end.
         """
         return f"https://127.0.0.1:{self.port}"
 
     def curl(self, *arguments: str) -> list[str]:
         """
-        A command that trusts the daemon.
+        Return a curl command that trusts the daemon.
         """
         return [require("curl", "curl"), "-sS", "--cacert", self.authority.file, *arguments]
 
     def publish(self, message: str) -> None:
         """
-        By the plain port, to `news`.
+        Publish to `news` by the plain port.
         """
         assert publish(self.server.port, channel="news", message=message) == 200
 
     def stats(self) -> Any:
         """
-        What /stats says.
+        Return the contents of /stats.
         """
         with urllib.request.urlopen(f"{self.server.url}/stats") as answer:
             return json.loads(answer.read())
 
-    def until_readers(self, count: int) -> None:
+    def until_subscribers(self, count: int) -> None:
         """
-        Wait until `news` has so many.
+        Wait until `news` has that many subscribers.
         """
-        until(lambda: self.readers() == count, f"{count} readers")
+        until(lambda: self.subscribers() == count, f"{count} subscribers")
 
-    def readers(self) -> int:
+    def subscribers(self) -> int:
         """
-        Of `news`, now.
+        The number of subscribers of `news`.
         """
         count: int = dict(self.stats()).get("news", 0)
         return count
 
     def connect(self, *protocols: str) -> Any:
         """
-        A TLS connection that speaks the first of *protocols* that the daemon does.
+        Return a TLS connection that uses the first of *protocols* that the daemon supports.
         """
         context = trusting(self.authority)
         if protocols:
@@ -110,7 +110,7 @@ class Secure:
 
 def until(true: Callable[[], object], what: str) -> None:
     """
-    Wait until *true* is; *what* is for the complaint.
+    Wait until *true* returns true; *what* is for the error.
     """
     deadline = time.monotonic() + PATIENCE
     while not true():
@@ -121,7 +121,7 @@ def until(true: Callable[[], object], what: str) -> None:
 @contextmanager
 def running(command: list[str]) -> Iterator[subprocess.Popen[bytes]]:
     """
-    A program that ends with the block.
+    Run a program until the block ends.
     """
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         assert process.stdout is not None
@@ -134,7 +134,7 @@ def running(command: list[str]) -> Iterator[subprocess.Popen[bytes]]:
 
 def read_until(process: subprocess.Popen[bytes], words: bytes) -> bytes:
     """
-    What it has printed, up to *words*.
+    Return the output of a program up to *words*.
     """
     assert process.stdout is not None
     heard = b""
@@ -147,8 +147,8 @@ def read_until(process: subprocess.Popen[bytes], words: bytes) -> bytes:
 
 def test_curl_streams_by_http_2(daemon: StartDaemon, tmp_path: Path) -> None:
     """
-    `curl --http2 -N` shows messages as they come; what curl publishes arrives;
-    by HTTP/1.1 on the same port, too.
+    `curl --http2 -N` shows messages at once, and what curl publishes arrives; HTTP/1.1 works on the
+    same port.
     """
     secure = Secure(daemon, tmp_path)
     stream = f"{secure.url}/?channels=news"
@@ -168,9 +168,9 @@ def test_curl_streams_by_http_2(daemon: StartDaemon, tmp_path: Path) -> None:
             assert b"data: hello\n" in read_until(reader, b"data: hello\n")
 
 
-def test_curl_and_all_the_rest(daemon: StartDaemon, tmp_path: Path) -> None:
+def test_curl_gets_everything_by_http_2(daemon: StartDaemon, tmp_path: Path) -> None:
     """
-    Pages, numbers, static files and large bodies by HTTP/2, on one connection.
+    Pages, statistics, static files and large bodies work by HTTP/2, on one connection.
     """
     files = tmp_path / "files"
     files.mkdir()
@@ -213,23 +213,23 @@ def test_curl_and_all_the_rest(daemon: StartDaemon, tmp_path: Path) -> None:
 
 def test_a_curl_that_is_killed(daemon: StartDaemon, tmp_path: Path) -> None:
     """
-    Its reader is gone at once; the others do not notice.
+    The subscriber of a killed curl is gone at once; others go on.
     """
     secure = Secure(daemon, tmp_path)
     command = secure.curl("--http2", "-N", f"{secure.url}/?channels=news")
     with running(command) as first, running(command) as second:
         read_until(first, b"id: ")
         read_until(second, b"id: ")
-        secure.until_readers(2)
+        secure.until_subscribers(2)
         first.kill()
-        secure.until_readers(1)
+        secure.until_subscribers(1)
         secure.publish("still here")
         assert read_until(second, b"data: still here\n")
 
 
 class H2Client:
     """
-    A blocking client of the h2 library, which opens its windows only when told.
+    A blocking client of the h2 library, which opens its windows only on request.
     """
 
     def __init__(self, sock: Any) -> None:
@@ -243,7 +243,7 @@ class H2Client:
 
     def ask(self, path: str) -> int:
         """
-        Begin a request; the number of its stream.
+        Begin a request; return the number of its stream.
         """
         number = self.talk.get_next_available_stream_id()
         head = [(":method", "GET"), (":path", path), (":scheme", "https"), (":authority", "a")]
@@ -254,7 +254,7 @@ class H2Client:
 
     def read(self, take: bool = True) -> None:
         """
-        Wait for something; without *take* its windows stay as they are.
+        Wait for events; without *take* the windows stay as they are.
         """
         data = self.sock.recv(65536)
         assert data, "the daemon hung up"
@@ -271,7 +271,7 @@ class H2Client:
 
 def test_a_hundred_streams_on_one_connection(daemon: StartDaemon, tmp_path: Path) -> None:
     """
-    Each hears everything, in order, nothing twice.
+    Each of a hundred streams gets every message once, in order.
     """
     secure = Secure(daemon, tmp_path)
     with secure.connect("h2") as sock:
@@ -281,34 +281,33 @@ def test_a_hundred_streams_on_one_connection(daemon: StartDaemon, tmp_path: Path
             client.read()
         for number in range(50):
             secure.publish(f"message {number:02}")
-        while not all(b"message 49\n\n" in client.heard[number] for number in streams):
+        while not all(b"message 49\n" in client.heard[number] for number in streams):
             client.read()
 
     told = [line for line in client.heard[1].split(b"\n") if line.startswith(b"data: ")]
     assert told == [b"data: message %02d" % number for number in range(50)]
     assert all(client.heard[number].count(b"data: ") == 50 for number in streams)
-    secure.until_readers(0)
+    secure.until_subscribers(0)
 
 
 def test_a_slow_stream_meets_the_policy(daemon: StartDaemon, tmp_path: Path) -> None:
     """
-    One stream of two opens its window no more: it is broken off, and the
-    connection lives; a client that reads nothing at all loses the connection's
-    readers. The daemon stays idle meanwhile.
+    A stream whose window stays closed is reset, and its connection lives. A client that reads
+    nothing at all loses all subscribers of its connection. The daemon uses no CPU meanwhile.
     """
     secure = Secure(daemon, tmp_path, "--backlog-bytes=100k", "--backlog-seconds=2")
     with secure.connect("h2") as sock, secure.connect("h2") as deaf:
         client = H2Client(sock)
         slow = client.ask("/?channels=news")
         H2Client(deaf).ask("/?channels=news")
-        secure.until_readers(2)
+        secure.until_subscribers(2)
         for _ in range(20):
             secure.publish("x" * 50_000)
         sock.settimeout(PATIENCE)
         before = cpu_seconds(secure.server.pid)
         while slow not in client.over:
             client.read(take=False)
-        secure.until_readers(0)
+        secure.until_subscribers(0)
         assert cpu_seconds(secure.server.pid) - before < 1.0
         other = client.ask("/none")
         client.talk.acknowledge_received_data(60_000, slow)
@@ -319,7 +318,7 @@ def test_a_slow_stream_meets_the_policy(daemon: StartDaemon, tmp_path: Path) -> 
 
 def cpu_seconds(pid: int) -> float:
     """
-    What the process has taken, as the kernel counts it.
+    Return the CPU time of a process, as the kernel counts it.
     """
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / 100
@@ -327,7 +326,7 @@ def cpu_seconds(pid: int) -> float:
 
 def test_a_quiet_stream_lives(daemon: StartDaemon, tmp_path: Path) -> None:
     """
-    Longer than every timeout for requests, by heartbeats alone.
+    A quiet stream outlives every timeout for requests, by heartbeats alone.
     """
     quick = ("--idle-seconds=1", "--head-seconds=1", "--body-seconds=1", "--heartbeat=1")
     secure = Secure(daemon, tmp_path, *quick)
@@ -340,7 +339,7 @@ def test_a_quiet_stream_lives(daemon: StartDaemon, tmp_path: Path) -> None:
 
 def test_old_versions_are_refused(daemon: StartDaemon, tmp_path: Path) -> None:
     """
-    openssl's client gets TLS 1.2 and 1.3, and not 1.1.
+    openssl's client connects by TLS 1.2 and 1.3, and not by 1.1.
     """
     secure = Secure(daemon, tmp_path)
     openssl = require("openssl", "openssl")
@@ -356,10 +355,10 @@ def test_old_versions_are_refused(daemon: StartDaemon, tmp_path: Path) -> None:
     assert b"Verify return code: 0 (ok)" in said["-tls1_3"]
 
 
-def test_certificates_are_read_again(daemon: StartDaemon, tmp_path: Path) -> None:
+def test_certificates_are_reloaded(daemon: StartDaemon, tmp_path: Path) -> None:
     """
-    On SIGHUP: who connects then sees the new one, who is connected stays; a
-    wrong file changes nothing, and the log says why.
+    After SIGHUP new connections get the new certificate, and open ones stay. A wrong file changes
+    nothing, and is logged.
     """
     secure = Secure(daemon, tmp_path)
 
@@ -384,11 +383,11 @@ def test_certificates_are_read_again(daemon: StartDaemon, tmp_path: Path) -> Non
         assert read_until(reader, b"data: still here\n")
 
 
-def test_endpoint_strings_speak_both_versions(
+def test_ssl_endpoints_serve_both_versions(
     serve: Serve, daemon: StartDaemon, tmp_path: Path
 ) -> None:
     """
-    `ssl:` as Twisted has it goes on working, HTTP/2 included.
+    Twisted's `ssl:` endpoints serve HTTP/1.1 and HTTP/2.
     """
     authority = Authority(tmp_path)
     certificate, key = authority.pair("server", "localhost", "127.0.0.1")
@@ -408,7 +407,7 @@ def test_endpoint_strings_speak_both_versions(
 @pytest.fixture
 def insecure_browser(serve: Serve, tmp_path: Path) -> Iterator[Browser]:
     """
-    A browser that takes any certificate.
+    A browser that accepts any certificate.
     """
     chromium = require("chromium", "chromium")
     port = free_port()
@@ -422,8 +421,8 @@ def test_a_browser_has_more_than_six_streams(
     daemon: StartDaemon, insecure_browser: Browser, tmp_path: Path
 ) -> None:
     """
-    Thirty EventSources of one page to one origin all receive, by HTTP/2; by
-    HTTP/1.1 the browser opens six and keeps the others waiting.
+    Thirty EventSources of one page to one origin all receive by HTTP/2; by HTTP/1.1 the browser
+    opens six at a time.
     """
     browser, secure = insecure_browser, Secure(daemon, tmp_path)
     browser.open(f"{secure.url}/try")
@@ -433,7 +432,7 @@ def test_a_browser_has_more_than_six_streams(
     secure.publish("for all")
     browser.wait_for("allHeard.every(list => list.join() === 'for all')")
     browser.evaluate("allStreams.slice(10).map(stream => stream.close()).length")
-    secure.until_readers(10)
+    secure.until_subscribers(10)
     secure.publish("for ten")
     browser.wait_for("allHeard.slice(0, 10).every(list => list.join() === 'for all,for ten')")
 

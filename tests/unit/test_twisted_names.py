@@ -1,7 +1,7 @@
 """
-What `wire` and `front.web` know of Twisted beyond its interfaces.
+Names of Twisted beyond its interfaces that `net` and `http.site` use.
 
-If one of these fails, Twisted has changed: the place to look is named in it.
+If one of these tests fails, Twisted has changed: its docstring names the place to look at.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ from rt_twisted.net import listeners, transports
 
 
 @implementer(IPullProducer)
-class Asked:
+class PullProducer:
     """
-    A pull producer that remembers when it was asked.
+    A pull producer that counts its calls.
     """
 
     def __init__(self, write: Callable[[], object] = lambda: None) -> None:
@@ -49,9 +49,9 @@ class Asked:
         self.stopped = True
 
 
-class Listener(Protocol):
+class Recorder(Protocol):
     """
-    Keeps what it hears.
+    A protocol that records the bytes it receives.
     """
 
     def __init__(self) -> None:
@@ -72,10 +72,10 @@ class Listener(Protocol):
 
 class Ends:
     """
-    Both ends of a TCP connection, and the port it came by.
+    Both ends of a TCP connection, and its port.
     """
 
-    def __init__(self, port: Any, here: Listener, there: Listener) -> None:
+    def __init__(self, port: Any, here: Recorder, there: Recorder) -> None:
         self.port = port
         self.here = here
         self.there = there
@@ -83,7 +83,7 @@ class Ends:
     @property
     def transport(self) -> Any:
         """
-        The accepted connection's.
+        Return the transport of the accepted connection.
         """
         return self.here.transport
 
@@ -102,19 +102,19 @@ async def turns(count: int = 3) -> None:
 @pytest_twisted.async_yield_fixture
 async def ends() -> AsyncIterator[Ends]:
     """
-    A connection over 127.0.0.1, its port tuned as the daemon does.
+    A connection over 127.0.0.1, whose port is tuned as the daemon does it.
     """
     from twisted.internet import reactor
     from twisted.internet.endpoints import TCP4ClientEndpoint, connectProtocol
 
     loop: Any = reactor
-    here = Listener()
+    here = Recorder()
     factory = Factory.forProtocol(lambda: here)
     factory.noisy = False
     port = loop.listenTCP(0, factory, interface="127.0.0.1")
     listeners.tune_listener(port, 60.0)
     endpoint = TCP4ClientEndpoint(loop, "127.0.0.1", port.getHost().port)
-    there = await connectProtocol(endpoint, Listener())
+    there = await connectProtocol(endpoint, Recorder())
     await here.made
     yield Ends(port, here, there)
     await port.stopListening()
@@ -127,7 +127,7 @@ async def ends() -> AsyncIterator[Ends]:
 
 async def test_sockets_are_shown(ends: Ends) -> None:
     """
-    transports.direct_send: `getHandle` of a plain connection is its socket; it does not block.
+    transports.direct_send: `getHandle` of a plain connection is its socket, which does not block.
     """
     handle = ends.transport.getHandle()
     send = transports.direct_send(ends.transport)
@@ -147,9 +147,10 @@ def _fill(send: transports.Send) -> None:
         send(b"x" * 100_000)
 
 
-def test_tls_shows_no_socket_of_its_own() -> None:
+def test_tls_has_no_socket_of_its_own() -> None:
     """
-    transports.direct_send: bytes past TLS would be plain text; `getHandle` is not a socket there.
+    transports.direct_send: `getHandle` of a TLS connection is not a socket, by which plain text
+    would be sent.
     """
     transport = TLSMemoryBIOProtocol.__new__(TLSMemoryBIOProtocol)
     transport._tlsConnection = None  # type: ignore[assignment]  # what getHandle gives
@@ -160,9 +161,9 @@ def test_tls_shows_no_socket_of_its_own() -> None:
 
 async def test_a_protocol_can_be_replaced(ends: Ends) -> None:
     """
-    transports.replace_protocol: `protocol` of a TCP connection hears what comes, and its end.
+    transports.replace_protocol: `protocol` of a TCP connection receives its data and its end.
     """
-    other = Listener()
+    other = Recorder()
     transports.replace_protocol(ends.transport, other)
     assert ends.there.transport is not None
     ends.there.transport.write(b"hello")
@@ -178,11 +179,12 @@ async def test_a_protocol_can_be_replaced(ends: Ends) -> None:
 
 def test_a_protocol_can_be_replaced_behind_tls() -> None:
     """
-    transports.replace_protocol: `wrappedProtocol` of a TLS connection is who hears.
+    transports.replace_protocol: `wrappedProtocol` of a TLS connection receives its data and its
+    end.
     """
     source = inspect.getsource(TLSMemoryBIOProtocol)
     transport = TLSMemoryBIOProtocol.__new__(TLSMemoryBIOProtocol)
-    other = Listener()
+    other = Recorder()
     transports.replace_protocol(transport, other)
 
     assert transport.wrappedProtocol is other
@@ -190,11 +192,12 @@ def test_a_protocol_can_be_replaced_behind_tls() -> None:
     assert "ProtocolWrapper.connectionLost" in source or "wrappedProtocol.connectionLost" in source
 
 
-async def test_pull_producers_are_asked_at_once_and_when_empty(ends: Ends) -> None:
+async def test_pull_producers_are_called_at_once_and_when_empty(ends: Ends) -> None:
     """
-    transports.start_draining: once on registering, again when all is written.
+    transports.start_draining: a pull producer is called when it is registered, and when all is
+    written.
     """
-    asked = Asked()
+    asked = PullProducer()
     ends.transport.write(b"x" * 3_000_000)
     ends.transport.registerProducer(asked, False)
     assert asked.times == 1
@@ -205,11 +208,12 @@ async def test_pull_producers_are_asked_at_once_and_when_empty(ends: Ends) -> No
     ends.transport.unregisterProducer()
 
 
-async def test_an_empty_transport_asks_too(ends: Ends) -> None:
+async def test_an_empty_transport_calls_its_producer(ends: Ends) -> None:
     """
-    transports.start_draining: `startWriting` makes a transport with nothing to send ask.
+    transports.start_draining: `startWriting` makes a transport with nothing to send call its
+    producer.
     """
-    asked = Asked()
+    asked = PullProducer()
     transports.start_draining(ends.transport, asked)
     assert asked.times == 1
     await turns()
@@ -218,12 +222,12 @@ async def test_an_empty_transport_asks_too(ends: Ends) -> None:
     ends.transport.unregisterProducer()
 
 
-async def test_losing_asks_a_producer_first(ends: Ends) -> None:
+async def test_losing_a_connection_waits_for_its_producer(ends: Ends) -> None:
     """
-    front: `disconnecting` is set by loseConnection; a pull producer is asked to
-    the end, and the connection goes when it unregisters.
+    http.writer: loseConnection sets `disconnecting`; a pull producer is called to the end, and the
+    connection closes when it unregisters.
     """
-    asked = Asked()
+    asked = PullProducer()
     ends.transport.registerProducer(asked, False)
     assert ends.transport.disconnecting in (False, 0)
     ends.transport.loseConnection()
@@ -236,7 +240,7 @@ async def test_losing_asks_a_producer_first(ends: Ends) -> None:
 
 async def test_half_a_connection_can_be_lost(ends: Ends) -> None:
     """
-    front: `loseWriteConnection` sends what is written and an end, and reads on.
+    http.h1: `loseWriteConnection` sends what is written and a FIN, and reads on.
     """
     ends.transport.write(b"last")
     ends.transport.loseWriteConnection()
@@ -249,9 +253,9 @@ async def test_half_a_connection_can_be_lost(ends: Ends) -> None:
 
 async def test_a_lost_connection_stops_its_producer(ends: Ends) -> None:
     """
-    front: registering on a connection that is gone stops the producer at once.
+    http.exchange: registering a producer on a closed connection stops it at once.
     """
-    asked, late = Asked(), Asked()
+    asked, late = PullProducer(), PullProducer()
     ends.transport.registerProducer(asked, False)
     ends.transport.abortConnection()
     await ends.here.lost
@@ -263,7 +267,7 @@ async def test_a_lost_connection_stops_its_producer(ends: Ends) -> None:
 
 async def test_accepted_sockets_inherit(ends: Ends) -> None:
     """
-    listeners.tune_listener: what is set on the port holds for its connections.
+    listeners.tune_listener: connections inherit the options of their port.
     """
     handle = ends.transport.getHandle()
 
@@ -279,9 +283,9 @@ async def test_accepted_sockets_inherit(ends: Ends) -> None:
     assert option(25) == transports.NOTSENT_LOWAT  # TCP_NOTSENT_LOWAT
 
 
-def test_what_is_not_tcp_is_left_alone() -> None:
+def test_other_ports_than_tcp_are_not_tuned() -> None:
     """
-    listeners.tune_listener: unix sockets, and what has no socket at all.
+    listeners.tune_listener: unix sockets and ports without a socket are left alone.
     """
 
     class Port:
@@ -297,7 +301,7 @@ def test_what_is_not_tcp_is_left_alone() -> None:
 
 class Channel:
     """
-    Remembers what a request asks of its channel.
+    Records the names that a request uses of its channel.
     """
 
     factory = None
@@ -320,9 +324,9 @@ def request_on(resource: Resource) -> tuple[Any, Channel]:
     return request, channel
 
 
-def test_what_a_request_asks_of_its_channel() -> None:
+def test_names_that_a_request_uses_of_its_channel() -> None:
     """
-    front.web.SiteChannel: it has every name that twisted.web's Request uses.
+    http.site.SiteChannel: it has every name that twisted.web's Request uses.
     """
     source = inspect.getsource(http.Request) + inspect.getsource(server.Request)
     names = set(re.findall(r"self\.channel\.(\w+)", source))
@@ -334,16 +338,17 @@ def test_what_a_request_asks_of_its_channel() -> None:
 @pytest.mark.parametrize(
     "name", ["gotLength", "handleContentChunk", "requestReceived", "parseCookies"]
 )
-def test_what_a_channel_calls(name: str) -> None:
+def test_names_that_a_channel_calls(name: str) -> None:
     """
-    front.web.SiteChannel: the calls by which HTTP/2 streams too feed a request.
+    http.site.SiteChannel: the methods by which a channel feeds a request exist.
     """
     assert callable(getattr(server.Request, name))
 
 
 def test_a_request_is_answered_through_its_channel() -> None:
     """
-    front.web.SiteChannel: head, pieces, end; `queued` is still a parameter.
+    http.site.SiteChannel: a request calls writeHeaders, write and requestDone; `queued` is still a
+    parameter.
     """
 
     class Hello(Resource):
@@ -351,7 +356,7 @@ def test_a_request_is_answered_through_its_channel() -> None:
 
         def render_GET(self, request: Any) -> bytes:
             """
-            Part of a resource.
+            Answer; a part of a resource.
             """
             return b"hello"
 
@@ -366,9 +371,9 @@ def test_a_request_is_answered_through_its_channel() -> None:
     assert isinstance(request.responseHeaders, Headers)
 
 
-def test_a_malformed_form_is_told_to_the_channel() -> None:
+def test_a_malformed_form_is_reported_to_the_channel() -> None:
     """
-    front.web.SiteChannel._respondToBadRequestAndDisconnect: the name is Twisted's own.
+    http.site.SiteChannel._respondToBadRequestAndDisconnect: the name is Twisted's own.
     """
     request, channel = request_on(Resource())
     request.requestHeaders.addRawHeader(b"Content-Type", b"multipart/form-data")
@@ -382,7 +387,7 @@ def test_a_malformed_form_is_told_to_the_channel() -> None:
 
 def test_a_mount_point_is_where_the_path_begins() -> None:
     """
-    front.web._Mounted: `prepath` and `postpath` are lists of decoded segments.
+    http.site._MountedSite: `prepath` and `postpath` are lists of decoded segments.
     """
     seen: list[tuple[list[bytes], list[bytes]]] = []
 

@@ -1,5 +1,5 @@
 """
-Request bodies that are not whole are bounded in sum, and nobody waits for ever.
+Incomplete request bodies are bounded in sum, and each is answered in bounded time.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ HEAD = b"POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n"
 
 def make_place() -> Place:
     """
-    One with little memory for bodies.
+    Return a place with little memory for request bodies.
     """
     place = Place(limits=LIMITS)
     place.server.context.inbound_memory = InboundMemory(place.clock, 200_000, min_reading=1)
@@ -41,7 +41,7 @@ def states(callers: list[Caller]) -> list[str]:
 
 def test_reading_pauses_and_goes_on_in_order() -> None:
     """
-    What brings the sum over the limit waits until those before it are whole.
+    Bodies above the limit are paused, and received on in order as others become complete.
     """
     place = make_place()
     callers = [begun(place) for _ in range(5)]
@@ -54,9 +54,9 @@ def test_reading_pauses_and_goes_on_in_order() -> None:
     assert place.server.context.inbound_memory.used == 0
 
 
-def test_who_goes_away_makes_room() -> None:
+def test_a_lost_connection_frees_its_memory() -> None:
     """
-    As does a request that is answered without its body.
+    A client that disconnects frees the memory of its body; so does a response without reading it.
     """
     place = make_place()
     callers = [begun(place) for _ in range(4)]
@@ -72,10 +72,10 @@ def test_who_goes_away_makes_room() -> None:
     assert place.server.context.inbound_memory.used == 0
 
 
-def test_a_body_that_is_dropped_is_told_when_to_come_back() -> None:
+def test_a_dropped_body_gets_retry_after() -> None:
     """
-    While others wait, who sends nothing more is refused after a while; so are those
-    that wait, when the time for a body is over.
+    A body that stalls while others are paused gets 503 after a while, with Retry-After. So do those
+    that are paused when `body-seconds` are over.
     """
     place = make_place()
     callers = [begun(place) for _ in range(6)]
@@ -87,9 +87,9 @@ def test_a_body_that_is_dropped_is_told_when_to_come_back() -> None:
     assert place.server.context.inbound_memory.used == 0
 
 
-def test_a_trickle_does_not_prolong_its_time() -> None:
+def test_pauses_do_not_extend_the_deadline() -> None:
     """
-    Pausing and resuming over and over is no new beginning of `body-seconds`.
+    A body that is paused and resumed over and over gets no more than `body-seconds`.
     """
     place = make_place()
     caller = begun(place, 200_000)
@@ -109,9 +109,10 @@ def test_a_trickle_does_not_prolong_its_time() -> None:
     assert 59 < place.clock.seconds() <= 62
 
 
-def test_a_whole_body_that_waits_for_its_turn_may_be_dropped() -> None:
+def test_a_complete_body_in_the_queue_may_be_dropped() -> None:
     """
-    Its request is refused when its turn comes; nothing else on the connection is.
+    A queued request whose body was dropped is refused when it is next. Other requests on the
+    connection are answered.
     """
     place = make_place()
     body = bytes(10_000)
@@ -126,7 +127,7 @@ def test_a_whole_body_that_waits_for_its_turn_may_be_dropped() -> None:
 
 def test_by_http_2_the_window_stays_closed() -> None:
     """
-    What waits gets no WINDOW_UPDATE until there is room.
+    A paused body gets no WINDOW_UPDATE until there is memory for it.
     """
     place = make_place()
     clients = [Client(place) for _ in range(3)]
@@ -149,7 +150,7 @@ def test_by_http_2_the_window_stays_closed() -> None:
 
 def test_by_http_2_a_body_is_dropped_with_its_stream() -> None:
     """
-    The answer is 503; the connection stays.
+    The response to a dropped body is 503; the connection stays open.
     """
     place = make_place()
     client = Client(place)
@@ -180,7 +181,7 @@ def test_by_http_2_a_body_is_dropped_with_its_stream() -> None:
 )
 def test_a_key_is_checked_before_the_body_is_read(query: bytes, lines: bytes, status: int) -> None:
     """
-    Unless the body itself may have one; so who shows none cannot fill the memory.
+    A publisher without a key cannot fill the memory, unless the body may contain the key.
     """
     hub = Place().hub
     publish = parse_route(
@@ -196,7 +197,7 @@ def test_a_key_is_checked_before_the_body_is_read(query: bytes, lines: bytes, st
 
 def test_a_body_in_tiny_chunks_takes_its_size() -> None:
     """
-    Not an object for each byte.
+    A body of many small chunks takes its own size, not an object for each byte.
     """
     whole = BodyBuffer(1 << 20)
     for _ in range(1000):

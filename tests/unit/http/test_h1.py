@@ -1,8 +1,8 @@
 """
-HTTP/1.1 as clients meet it: framing, order, limits, errors.
+Tests of HTTP/1.1 as clients see it: framing, order, limits, errors.
 
-Connections without sockets here, driven by a `Clock`; over the kernel, and
-before twisted.web, below.
+Most connections have no socket and are driven by a `Clock`. Real sockets and twisted.web follow
+below.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ LIMITS = make_http_limits(line=200, headers=10, header_bytes=1000, body=5000)
 @dataclass(frozen=True, slots=True)
 class Answer:
     """
-    A response as a strict client reads it.
+    A response as a strict client parses it.
     """
 
     status: int
@@ -61,11 +61,11 @@ class Answer:
 
 def read_answers(data: bytes, methods: Sequence[str] = ()) -> list[Answer]:
     """
-    Cut *data* into responses (RFC 9112, 6.3); one that is not whole is left out.
+    Cut *data* into responses (RFC 9112, 6.3); an incomplete one is left out.
 
     Args:
         data: what the server sent.
-        methods: of the requests, GET where there is none.
+        methods: of the requests; GET where there is none.
     """
     answers: list[Answer] = []
     while b"\r\n\r\n" in data:
@@ -110,7 +110,7 @@ def _unchunk(data: bytes) -> tuple[bytes, bytes]:
 
 class Wire(StringTransport):
     """
-    A transport that is no socket; it takes everything and tells what became of it.
+    A transport without a socket that accepts all bytes and records its end.
     """
 
     aborted = False
@@ -127,7 +127,7 @@ class Wire(StringTransport):
 
 class Caller:
     """
-    A client of *front*.
+    An HTTP/1.1 client of *server*.
     """
 
     def __init__(self, server: HttpServer, address: str = "192.0.2.1") -> None:
@@ -162,7 +162,7 @@ class Caller:
 
 class Place:
     """
-    A daemon's front with some routes: /echo, /late, /news, /publish and what is asked for.
+    An HTTP server with the routes /echo, /late, /news, /publish and further ones.
     """
 
     def __init__(self, *lines: str, reactor: Any = None, **arguments: Any) -> None:
@@ -221,7 +221,7 @@ def byte_wise(data: bytes) -> list[bytes]:
 
 def status_of(caller: Caller) -> int:
     """
-    The status of the only answer.
+    Return the status of the only response.
     """
     (answer,) = caller.heard()
     return answer.status
@@ -233,7 +233,8 @@ def status_of(caller: Caller) -> int:
 @pytest.mark.parametrize("cut", [lambda data: [data], byte_wise], ids=["whole", "bytes"])
 def test_requests_are_answered_in_order(cut: Callable[[bytes], list[bytes]]) -> None:
     """
-    Pipelined or byte by byte, with bodies of each framing, on one connection.
+    Requests are answered in order on one connection: pipelined or byte by byte, with bodies of each
+    framing.
     """
     asked = [
         get(b"/echo?n=1"),
@@ -261,7 +262,7 @@ def test_requests_are_answered_in_order(cut: Callable[[bytes], list[bytes]]) -> 
 @pytest.mark.parametrize("late", [False, True])
 def test_two_hundred_requests_in_one_segment(late: bool) -> None:
     """
-    All are answered in order, also if the first answer takes its time.
+    All requests of one segment are answered in order, also if the first response is late.
     """
     place = Place()
     first = get(b"/late") if late else get(b"/echo?n=-1")
@@ -278,9 +279,9 @@ def test_two_hundred_requests_in_one_segment(late: bool) -> None:
     assert caller.open
 
 
-def test_a_late_answer_goes_out_before_the_next_begins() -> None:
+def test_a_late_response_is_sent_before_the_next_begins() -> None:
     """
-    Requests are acted on one after the other.
+    The next request does not begin before the response to the one before it is sent.
     """
     place = Place()
     caller = place.call(get(b"/late") + get(b"/late") + get(b"/echo"))
@@ -301,7 +302,7 @@ def test_a_late_answer_goes_out_before_the_next_begins() -> None:
 )
 def test_every_request_before_the_last_is_answered(last: bytes) -> None:
     """
-    That the last pipelined request closes does not close before it.
+    A last pipelined request with `Connection: close` does not close before the others are answered.
     """
     place = Place()
     caller = place.call(get(b"/late") + get(b"/echo") + last)
@@ -316,7 +317,7 @@ def test_every_request_before_the_last_is_answered(last: bytes) -> None:
 
 def test_requests_before_a_malformed_one_are_answered() -> None:
     """
-    Each in its turn, then the error, then the end.
+    Requests before a malformed one are answered in order, then the error follows, then the end.
     """
     place = Place()
     caller = place.call(get(b"/late") + get(b"/echo") + b"nonsense\r\n\r\n")
@@ -329,7 +330,7 @@ def test_requests_before_a_malformed_one_are_answered() -> None:
 
 def test_nothing_follows_a_request_that_closes() -> None:
     """
-    What is sent behind `Connection: close` is neither answered nor acted on.
+    Bytes behind a request with `Connection: close` are ignored.
     """
     place = Place()
     caller = place.call(get(headers=b"Connection: close\r\n") + get(b"/echo/hidden"))
@@ -350,10 +351,10 @@ def test_nothing_follows_a_request_that_closes() -> None:
         (b"GET /echo HTTP/1.0\r\n\r\n", "close"),
     ],
 )
-def test_staying_open(request_: bytes, connection: str) -> None:
+def test_keep_alive(request_: bytes, connection: str) -> None:
     """
-    HTTP/1.1 stays open unless told to close, HTTP/1.0 the other way round; the client
-    learns for how long.
+    HTTP/1.1 connections stay open by default, HTTP/1.0 connections close; the response names the
+    idle timeout.
     """
     caller = Place().call(request_)
 
@@ -368,7 +369,7 @@ def test_staying_open(request_: bytes, connection: str) -> None:
 
 def test_head_is_get_without_a_body() -> None:
     """
-    Same headers, same length, and the next answer follows at once.
+    HEAD gets the headers and the length of GET, and the next response follows at once.
     """
     head, whole = get().replace(b"GET", b"HEAD"), get()
     first, second = Place().call(head + whole).heard("HEAD", "GET")
@@ -381,16 +382,16 @@ def test_head_is_get_without_a_body() -> None:
 
 def test_options_of_the_server() -> None:
     """
-    `OPTIONS *` is a ping (RFC 9110, 9.3.7).
+    `OPTIONS *` gets 204 as a ping (RFC 9110, 9.3.7).
     """
     caller = Place().call(b"OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n" + get())
 
     assert [answer.status // 100 for answer in caller.heard()] == [2, 2]
 
 
-def test_continuing() -> None:
+def test_100_continue() -> None:
     """
-    `Expect: 100-continue` is answered when somebody wants the body, and only then.
+    `Expect: 100-continue` gets 100 when an action reads the body, and not before.
     """
     place = Place()
     expect = b"Expect: 100-Continue\r\n"
@@ -409,18 +410,18 @@ def test_continuing() -> None:
     assert [a.status for a in large.heard()] == [413]
 
 
-def test_nothing_tells_http_1_0_to_continue() -> None:
+def test_http_1_0_gets_no_100_continue() -> None:
     """
-    It does not know 100 (RFC 9110, 10.1.1).
+    HTTP/1.0 clients get no 100, which they do not know (RFC 9110, 10.1.1).
     """
     head = b"POST /echo HTTP/1.0\r\nExpect: 100-continue\r\nContent-Length: 1\r\n\r\n"
 
     assert [answer.status for answer in Place().call(head, b"x").heard()] == [200]
 
 
-def test_blanks_around_a_value_are_not_of_it() -> None:
+def test_blanks_around_a_value_are_removed() -> None:
     """
-    Optional white space behind a header's value (RFC 9110, 5.5) changes nothing.
+    Optional white space around a header's value (RFC 9110, 5.5) changes nothing.
     """
     place = Place()
     for request in (
@@ -459,7 +460,7 @@ REFUSED = [
 @pytest.mark.parametrize("closing", [False, True], ids=["", "close"])
 def test_refusals(request_: bytes, status: int, closing: bool) -> None:
     """
-    Each error has its status and says why in one line, to clients that close as well.
+    Each error has its status and one line of text, also for clients that close.
     """
     if closing:
         request_ = request_.replace(b"\r\n", b"\r\nConnection: close\r\n", 1)
@@ -477,9 +478,9 @@ def test_refusals(request_: bytes, status: int, closing: bool) -> None:
         assert "OPTIONS" in answer.headers["allow"]
 
 
-def test_our_own_mistakes_are_logged_and_hidden(clean_reactor: list[Failure]) -> None:
+def test_internal_errors_are_logged_and_hidden(clean_reactor: list[Failure]) -> None:
     """
-    The client gets 500 and no more; the operator a traceback.
+    The client gets 500 without details; the traceback is logged.
     """
     caller = Place().call(get(b"/broken") + get())
 
@@ -559,9 +560,9 @@ SMUGGLED = {
 
 @pytest.mark.parametrize("name", SMUGGLED)
 @pytest.mark.parametrize("cut", [lambda data: [data], byte_wise], ids=["whole", "bytes"])
-def test_nothing_is_smuggled(name: str, cut: Callable[[bytes], list[bytes]]) -> None:
+def test_ambiguous_requests_are_refused(name: str, cut: Callable[[bytes], list[bytes]]) -> None:
     """
-    A request that another server may read otherwise is refused, and ends the connection.
+    A request that another server may parse otherwise is refused, and ends the connection.
     """
     place = Place()
     caller = place.call(*cut(SMUGGLED[name]))
@@ -575,7 +576,7 @@ def test_nothing_is_smuggled(name: str, cut: Callable[[bytes], list[bytes]]) -> 
 
 def test_a_broken_body_is_refused_once() -> None:
     """
-    Also if its request says that it is the last, and behind requests that wait.
+    A malformed body gets one error, also with `Connection: close` and behind queued requests.
     """
     bad = chunked(b"zz", b"")
     place = Place()
@@ -590,7 +591,7 @@ def test_a_broken_body_is_refused_once() -> None:
 @pytest.mark.parametrize("path", [b"/page", b"/late", b"/news"])
 def test_a_body_that_breaks_behind_another_request(path: bytes) -> None:
     """
-    Its turn comes later: it is refused then, whoever was to read it.
+    A malformed body of a queued request is refused when that request is next.
     """
     place = Place(site=Site(Desk()))
     caller = place.call(get(b"/late") + chunked(b"zz", b"", path=path).replace(b"POST", b"GET"))
@@ -600,9 +601,9 @@ def test_a_body_that_breaks_behind_another_request(path: bytes) -> None:
     assert not caller.open
 
 
-def test_upgrades_that_nobody_offers() -> None:
+def test_unknown_upgrades_are_ignored() -> None:
     """
-    Proxies send `Connection: upgrade` on plain requests: these are plain requests.
+    Proxies send `Connection: upgrade` on plain requests: these get an ordinary response.
     """
     upgrade = b"Connection: upgrade\r\nUpgrade: websocket\r\n"
     place = Place()
@@ -620,7 +621,8 @@ def test_upgrades_that_nobody_offers() -> None:
 )
 def test_a_body_behind_an_upgrade_is_no_request(framing: Callable[[bytes], bytes]) -> None:
     """
-    A proxy in front reads it as a body, and so do we.
+    The body of a request with `Upgrade` is not parsed as a request: proxies take it for a body,
+    too.
     """
     place = Place()
     upgrade = b"Connection: upgrade\r\nUpgrade: h2c\r\nHost"
@@ -635,7 +637,7 @@ def test_a_body_behind_an_upgrade_is_no_request(framing: Callable[[bytes], bytes
 
 def test_slow_heads() -> None:
     """
-    A head has so many seconds from its first byte on, however it drips.
+    A head has to arrive within `head_seconds` of its first byte.
     """
     place = Place()
     silent, caller = place.call(), place.call()
@@ -653,7 +655,7 @@ def test_slow_heads() -> None:
 
 def test_slow_bodies() -> None:
     """
-    A body that is read whole has so many seconds in all.
+    A body that is read whole has to arrive within `body_seconds`.
     """
     place = Place()
     caller = place.call(post(b"x" * 100)[:-100])
@@ -667,7 +669,7 @@ def test_slow_bodies() -> None:
 
 def test_streamed_bodies_may_take_their_time() -> None:
     """
-    As long as something comes.
+    A streamed body may take any time, if its pieces keep arriving.
     """
     place = Place()
     sink = Sink()
@@ -685,7 +687,7 @@ def test_streamed_bodies_may_take_their_time() -> None:
 
 class Sink:
     """
-    Remembers what a body's reader is told.
+    A body sink that records its calls.
     """
 
     def __init__(self) -> None:
@@ -703,7 +705,8 @@ class Sink:
 
 def test_a_stream_of_a_body_ends_once() -> None:
     """
-    Pieces, then one of `end` and `lost`: also if the client leaves before its answer.
+    A sink gets pieces, then one of `end` and `lost`, also if the client disconnects before it is
+    answered.
     """
     place = Place()
     whole, cut = Sink(), Sink()
@@ -720,7 +723,7 @@ def test_a_stream_of_a_body_ends_once() -> None:
 
 def test_idle_connections_are_closed() -> None:
     """
-    Without a word, some time after the last answer.
+    An idle connection is closed without a response, `idle_seconds` after the last one.
     """
     place = Place()
     caller = place.call(get())
@@ -738,9 +741,9 @@ def test_idle_connections_are_closed() -> None:
 
 def test_idle_connections_have_a_bound() -> None:
     """
-    Above it the idlest are closed, of the address that has most: also those that
-    never sent anything or half of a head, none on which a request is answered, and
-    none that has been idle for a moment only.
+    Above the bound, connections that are idle longest are closed, of the address that has most.
+    Those that sent nothing or half of a head count; those whose request is being answered, and
+    those idle for a moment only, are never closed.
     """
     place = Place(limits=replace(LIMITS, idle_connections=4))
     busy = [place.call(get(b"/late")) for _ in range(8)]
@@ -763,10 +766,10 @@ def test_idle_connections_have_a_bound() -> None:
 
 
 @pytest.mark.parametrize("pieces", [[post(b"x") + b"\r\n"], [post(b"x"), b"\r\n"]])
-def test_blank_lines_are_no_request(pieces: list[bytes]) -> None:
+def test_blank_lines_before_a_request_are_ignored(pieces: list[bytes]) -> None:
     """
-    Old clients send one behind a body (RFC 9112, 2.2): the connection is idle, however
-    that comes, and nobody is told of a request that was too slow.
+    A blank line behind a body (RFC 9112, 2.2), however it arrives, leaves the connection idle: its
+    timeout gives no error response.
     """
     place = Place()
     caller = place.call(*pieces)
@@ -778,9 +781,9 @@ def test_blank_lines_are_no_request(pieces: list[bytes]) -> None:
     assert not caller.open
 
 
-def test_answers_may_take_any_time() -> None:
+def test_responses_may_take_any_time() -> None:
     """
-    No limit for the one who answers; afterwards the connection is idle again.
+    An action may answer at any time; afterwards the connection is idle again.
     """
     place = Place()
     caller = place.call(get(b"/late"))
@@ -793,9 +796,9 @@ def test_answers_may_take_any_time() -> None:
     assert not caller.open
 
 
-def test_half_a_request_behind_a_late_answer_has_its_time_too() -> None:
+def test_half_a_request_behind_a_late_response_times_out() -> None:
     """
-    Otherwise a connection that has begun its next request is held for ever.
+    A connection that has begun its next request is not held for ever.
     """
     place = Place()
     caller = place.call(get(b"/late") + b"GET /ec")
@@ -809,7 +812,7 @@ def test_half_a_request_behind_a_late_answer_has_its_time_too() -> None:
 
 def test_one_malformed_request_is_refused_once() -> None:
     """
-    However long the answers before it take.
+    A malformed request is refused once, however late the responses before it are.
     """
     place = Place()
     caller = place.call(get(b"/late") + b"NO\r\n\r\n")
@@ -821,8 +824,7 @@ def test_one_malformed_request_is_refused_once() -> None:
 
 def test_a_client_that_is_not_read_is_not_too_slow() -> None:
     """
-    While one answer is late, the body behind it waits in the kernel: its time
-    begins when it is read on.
+    A body behind a late response waits in the kernel: its deadline begins when it is read.
     """
     place = Place()
     caller = place.call(get(b"/late") + post(b"abcd")[:-2])
@@ -854,9 +856,9 @@ def test_a_client_that_is_not_read_is_not_too_slow() -> None:
         "extension", "extension value", "chunks",
     ],
 )  # fmt: skip
-def test_nothing_is_endless(begin: bytes, more: bytes) -> None:
+def test_endless_input_is_refused(begin: bytes, more: bytes) -> None:
     """
-    What a client can go on with for ever is refused after a bounded number of bytes.
+    Endless heads, trailers and chunk extensions are refused after a bounded number of bytes.
     """
     caller = Place().call(begin)
     for _ in range(200):
@@ -866,9 +868,9 @@ def test_nothing_is_endless(begin: bytes, more: bytes) -> None:
     assert not caller.open
 
 
-def test_a_body_that_nobody_reads_is_not_kept() -> None:
+def test_a_body_that_is_not_read_is_bounded() -> None:
     """
-    While an action thinks, its client is not read, or not for long.
+    While an action does not read the body, only a bounded part of it is received.
     """
     place = Place()
     caller = place.call(post(b"", b"/late").replace(b"h: 0", b"h: 99999999"))
@@ -882,7 +884,7 @@ def test_a_body_that_nobody_reads_is_not_kept() -> None:
 
 def test_a_client_that_does_not_read_behind_tls_is_not_read() -> None:
     """
-    A transport without a socket says by its producer that it has enough.
+    A transport without a socket pauses reading by its producer when its buffer is full.
     """
     caller = Place().call()
     wire = caller.wire
@@ -897,7 +899,7 @@ def test_a_client_that_does_not_read_behind_tls_is_not_read() -> None:
 
 def test_a_late_action_and_its_client() -> None:
     """
-    Answers to somebody who left go nowhere, and readers of its body hear of it.
+    Responses to a client that has disconnected are discarded, and readers of its body fail.
     """
     place = Place()
     caller = place.call(post(b"abc", b"/late")[:-1])
@@ -911,9 +913,9 @@ def test_a_late_action_and_its_client() -> None:
     assert place.server.connections == set()
 
 
-def test_a_stream_is_read_on() -> None:
+def test_the_end_of_a_pipelined_stream_is_noticed() -> None:
     """
-    A reader that pipelined its request behind a late answer is still heard hanging up.
+    A stream whose request was pipelined behind a late response ends when its client disconnects.
     """
     place = Place()
     caller = place.call(get(b"/late") + get(b"/news"))
@@ -925,7 +927,7 @@ def test_a_stream_is_read_on() -> None:
 
 def test_stopping() -> None:
     """
-    Idle connections are closed, the others when they have their answer.
+    A stop closes idle connections, and the others when they are answered.
     """
     place = Place()
     idle, busy = place.call(get()), place.call(get(b"/late"))
@@ -938,7 +940,7 @@ def test_stopping() -> None:
     assert not busy.open
 
 
-# Pages of other origins.
+# CORS.
 
 
 @pytest.mark.parametrize(
@@ -977,7 +979,7 @@ def test_origins(
     cors: Cors, origin: str | None, headers: tuple[str | None, ...], path: bytes
 ) -> None:
     """
-    Pages of allowed origins may read every answer, errors and streams too.
+    Pages of allowed origins may read all responses, errors and streams too.
     """
     line = f"Origin: {origin}\r\n".encode() if origin else b""
     place = Place(cors=cors)
@@ -993,7 +995,7 @@ def test_origins(
 
 def test_preflights() -> None:
     """
-    They name the methods and headers, to pages that may ask.
+    The response to a preflight names the methods and headers, for allowed origins only.
     """
     cors = make_cors(frozenset(["https://a.example"]))
     ask = b"Access-Control-Request-Method: POST\r\nOrigin: https://%s.example\r\n"
@@ -1037,8 +1039,8 @@ USUAL = (
 )
 def test_headers_that_pages_may_send(allowed: str, asked: str, more: list[str]) -> None:
     """
-    A page may send headers of its own: those that a preflight asks for, or those
-    that the settings list. A name that cannot be a header's is never repeated.
+    A page may send the headers that a preflight requests, or those that the settings list. Invalid
+    names are never repeated.
     """
     cors = make_cors(allowed=frozenset(allowed.split()))
     lines = f"Origin: https://a.example\r\nAccess-Control-Request-Headers: {asked}\r\n"
@@ -1053,7 +1055,7 @@ def test_headers_that_pages_may_send(allowed: str, asked: str, more: list[str]) 
 
 def test_headers_that_pages_may_read() -> None:
     """
-    Those of the setting, beside those that the daemon's own clients need.
+    Pages may read the headers of the setting, beside those that the JavaScript client needs.
     """
     cors = make_cors(frozenset(["https://*.a.example"]), exposed=frozenset(["X-B", "X-A"]))
     fields = cors.headers("https://shop.a.example")
@@ -1070,8 +1072,8 @@ EVENT_SOURCE = b"Accept: text/event-stream\r\nCache-Control: no-cache\r\n"
 @pytest.mark.parametrize("status", [429, 503])
 def test_an_eventsource_refused_for_now_gets_a_stream(status: int) -> None:
     """
-    It never reconnects after an error status, so it is told when to by a stream
-    that ends; whichever route it asks.
+    An EventSource never reconnects after an error status. On every route it gets a stream that
+    names the time to reconnect, and ends.
     """
     place = Place()
     answer = place.call(get(b"/refuse/%d" % status, EVENT_SOURCE)).heard()[0]
@@ -1087,13 +1089,13 @@ def test_an_eventsource_refused_for_now_gets_a_stream(status: int) -> None:
 @pytest.mark.parametrize("status", [401, 403, 404, 405, 413])
 def test_an_eventsource_refused_for_good_gets_the_status(status: int) -> None:
     """
-    Reconnecting would not help, so it gives up.
+    An EventSource for which reconnecting would not help gets the error status.
     """
     path = {404: b"/none", 405: b"/publish"}.get(status, b"/refuse/%d" % status)
     assert Place().call(get(path, EVENT_SOURCE)).heard()[0].status == status
 
 
-# Who asks, and what is written down.
+# Client addresses and the access log.
 
 
 @pytest.mark.parametrize(
@@ -1111,7 +1113,8 @@ def test_an_eventsource_refused_for_good_gets_the_status(status: int) -> None:
 )
 def test_proxies(trusted: str, peer: str, forwarded: str, address: str) -> None:
     """
-    Only trusted ones are believed, and of theirs only what they saw themselves.
+    Only trusted proxies may name the client's address, and only the part of the header that they
+    added counts.
     """
     place = Place(limits=make_http_limits(trusted_proxies=Networks.of(trusted.split())))
     header = f"X-Forwarded-For: {forwarded}\r\n".encode()
@@ -1123,7 +1126,7 @@ def test_proxies(trusted: str, peer: str, forwarded: str, address: str) -> None:
 @pytest.fixture
 def access_log(tmp_path: Path) -> Iterator[AccessLog]:
     """
-    One that writes to access.log.
+    Return an access log that writes to access.log.
     """
     log = AccessLog(LogFile(str(tmp_path / "access.log")))
     yield log
@@ -1132,7 +1135,7 @@ def access_log(tmp_path: Path) -> Iterator[AccessLog]:
 
 def test_the_access_log(access_log: AccessLog, tmp_path: Path) -> None:
     """
-    A line per answer, without what may be secret.
+    The access log has one line per response, without query, cookies or keys.
     """
     place = Place(access_log=access_log, limits=make_http_limits())
     secret = b"Cookie: hush\r\nX-Publish-Key: hush\r\nAuthorization: Bearer hush\r\n"
@@ -1158,11 +1161,11 @@ def test_the_access_log(access_log: AccessLog, tmp_path: Path) -> None:
     "path",
     [b'/a"b', b"/a\\x22", b"/%0a%0d%22", b"/\x7f", b"/\xc2\x9b31m", b"/\x1b[31m", b"/\xe2\x80\xae"],
 )
-def test_nobody_writes_into_the_access_log(
+def test_clients_cannot_inject_into_the_access_log(
     path: bytes, access_log: AccessLog, tmp_path: Path
 ) -> None:
     """
-    A target stays within its quotes, an address is one word, whatever a client sends.
+    A target stays within its quotes, and an address is one word, whatever a client sends.
     """
     limits = make_http_limits(trusted_proxies=Networks.of(["192.0.2.1"]))
     place = Place(access_log=access_log, limits=limits)
@@ -1173,7 +1176,7 @@ def test_nobody_writes_into_the_access_log(
     assert line.isprintable()
 
 
-# Anything at all.
+# Mutated requests.
 
 VALID = [
     get(),
@@ -1200,11 +1203,11 @@ MUTATIONS = st.lists(st.tuples(st.integers(0, 400), st.integers(0, 8), WORDS), m
 
 @settings(max_examples=200)
 @given(st.lists(st.sampled_from(VALID), min_size=1, max_size=4), MUTATIONS, st.integers(1, 200))
-def test_no_request_is_too_odd(
+def test_no_request_causes_an_internal_error(
     requests: list[bytes], mutations: list[tuple[int, int, bytes]], size: int
 ) -> None:
     """
-    However requests are bent: no 500, no traceback, and no connection that stays for ever.
+    Mutated requests cause no 500, no traceback, and no connection that stays open for ever.
     """
     data = b"".join(requests)
     for at, cut, word in mutations:
@@ -1227,12 +1230,12 @@ def test_no_request_is_too_odd(
     assert not any(line.startswith(b"HTTP/1.1 500") for line in caller.written().split(b"\r\n"))
 
 
-# Over the kernel.
+# Real sockets.
 
 
 class Peer(Protocol):
     """
-    A client on a socket.
+    A client on a real socket.
     """
 
     def __init__(self) -> None:
@@ -1276,7 +1279,7 @@ Listen = Callable[..., Any]
 @pytest_twisted.async_yield_fixture
 async def listen() -> AsyncIterator[Listen]:
     """
-    Serve a place on a port of 127.0.0.1; `await connect()` then gives a peer.
+    Serve a place on a port of 127.0.0.1; `await connect()` then returns a peer.
     """
     from twisted.internet import reactor
     from twisted.internet.endpoints import TCP4ClientEndpoint, connectProtocol
@@ -1320,7 +1323,7 @@ async def turns(count: int = 5) -> None:
 
 async def test_over_a_socket(listen: Listen) -> None:
     """
-    Keep-alive and pipelining as without one.
+    Keep-alive and pipelining work over a real socket.
     """
     peer = await listen(Place())()
     peer.say(get() + post(b"x"))
@@ -1334,7 +1337,8 @@ async def test_over_a_socket(listen: Listen) -> None:
 
 async def test_a_client_that_does_not_read_is_not_read(listen: Listen) -> None:
     """
-    However much it asks for, a bounded amount waits for it; read, it gets all.
+    For a client that does not read, a bounded amount is buffered; once it reads, it gets all
+    responses.
     """
     place = Place()
     peer = await listen(place)()
@@ -1366,9 +1370,9 @@ async def test_a_client_that_does_not_read_is_not_read(listen: Listen) -> None:
     await peer.until(lambda: len(peer.heard) >= asked * len(big))
 
 
-async def test_the_reader_behind_a_late_answer_is_heard_leaving(listen: Listen) -> None:
+async def test_a_subscriber_behind_a_late_response_leaves(listen: Listen) -> None:
     """
-    No reader stays behind whose client is gone.
+    No subscriber stays in the hub when its client has disconnected.
     """
     place = Place()
     peer = await listen(place)()
@@ -1387,9 +1391,9 @@ async def test_the_reader_behind_a_late_answer_is_heard_leaving(listen: Listen) 
     assert left == 0
 
 
-async def test_an_early_error_reaches_who_is_still_sending(listen: Listen) -> None:
+async def test_an_early_error_reaches_a_client_that_is_still_sending(listen: Listen) -> None:
     """
-    The answer is not lost to a reset while the rest of the body is on its way.
+    The response is not lost to a reset while the rest of the body is on its way.
     """
     place = Place(limits=make_http_limits())
     peer = await listen(place)()
@@ -1408,9 +1412,9 @@ async def test_an_early_error_reaches_who_is_still_sending(listen: Listen) -> No
     assert peer.end.check(ConnectionDone)
 
 
-async def test_who_never_stops_sending_is_cut_off(listen: Listen) -> None:
+async def test_a_client_that_never_stops_sending_is_disconnected(listen: Listen) -> None:
     """
-    Some seconds after its answer.
+    A client that sends on after its response is disconnected after some seconds.
     """
     place = Place()
     peer = await listen(place)()
@@ -1426,9 +1430,9 @@ async def test_who_never_stops_sending_is_cut_off(listen: Listen) -> None:
     assert connection.transport.disconnected
 
 
-async def test_a_hang_up_in_a_body(listen: Listen) -> None:
+async def test_a_disconnect_within_a_body(listen: Listen) -> None:
     """
-    Its reader is told; nothing is logged, nothing stays.
+    The reader of the body fails; nothing is logged, and nothing is left behind.
     """
     place = Place()
     peer = await listen(place)()
@@ -1444,9 +1448,9 @@ async def test_a_hang_up_in_a_body(listen: Listen) -> None:
     assert sink.said == [b"ab", "lost"]
 
 
-async def test_news_come_over_a_socket(listen: Listen) -> None:
+async def test_messages_arrive_over_a_socket(listen: Listen) -> None:
     """
-    From the request to the message, also to a proxy that offers an upgrade.
+    A subscriber on a real socket gets a message, also through a proxy that offers an upgrade.
     """
     place = Place()
     peer = await listen(place)()
@@ -1460,12 +1464,12 @@ async def test_news_come_over_a_socket(listen: Listen) -> None:
         await turns()
 
 
-# Before twisted.web.
+# twisted.web.
 
 
 async def test_a_large_file(listen: Listen, tmp_path: Path) -> None:
     """
-    It comes whole, ranges and HEAD work, and the connection goes on after it.
+    A large file arrives complete, ranges and HEAD work, and the connection stays open after it.
     """
     data = bytes(range(256)) * 20_000
     tmp_path.joinpath("big").write_bytes(data)
@@ -1481,7 +1485,7 @@ async def test_a_large_file(listen: Listen, tmp_path: Path) -> None:
 
 async def test_a_file_for_every_path(listen: Listen, tmp_path: Path) -> None:
     """
-    Whatever the pattern leaves over, nothing at all included.
+    Files are served for every rest of the path behind the pattern, also for none.
     """
     page = tmp_path / "page.html"
     page.write_text("page")
@@ -1495,7 +1499,7 @@ async def test_a_file_for_every_path(listen: Listen, tmp_path: Path) -> None:
 
 async def test_folders_are_not_listed(listen: Listen, tmp_path: Path) -> None:
     """
-    Nothing but the files themselves is shown, and nothing outside the folder.
+    Folders are not listed, and nothing outside the folder is served.
     """
     tmp_path.joinpath("in").mkdir()
     tmp_path.joinpath("in", "index.html").write_text("index")
@@ -1517,9 +1521,9 @@ async def test_folders_are_not_listed(listen: Listen, tmp_path: Path) -> None:
     assert b"secret" not in peer.heard
 
 
-async def test_a_mount_point_in_disguise(listen: Listen, tmp_path: Path) -> None:
+async def test_an_escaped_slash_in_a_mount_point(listen: Listen, tmp_path: Path) -> None:
     """
-    A slash that is escaped does not break what is mounted behind it.
+    An escaped slash does not break resources that are mounted behind it.
     """
     tmp_path.joinpath("f").write_text("file")
     peer = await listen(Place(f"^/a/b/ static:{tmp_path}"))()
@@ -1533,7 +1537,7 @@ async def test_a_mount_point_in_disguise(listen: Listen, tmp_path: Path) -> None
 
 async def test_wsgi(listen: Listen) -> None:
     """
-    Applications run on threads, know where they are mounted, and get the body.
+    WSGI applications run on threads, and get their mount point and the body.
     """
     from twisted.internet import reactor
 
@@ -1552,7 +1556,7 @@ async def test_wsgi(listen: Listen) -> None:
 
 async def test_forms_reach_a_resource(listen: Listen) -> None:
     """
-    Of both kinds; a malformed one is the client's mistake.
+    Resources get both kinds of forms; a malformed one gets 400.
     """
     peer = await listen(Place("^/f resource:tests.words.Form"))()
     form = b"Content-Type: application/x-www-form-urlencoded\r\n"
@@ -1569,7 +1573,7 @@ async def test_forms_reach_a_resource(listen: Listen) -> None:
 
 def test_bodies_for_resources_have_a_limit() -> None:
     """
-    What twisted.web would read whole is refused where it gets too large.
+    A body for twisted.web is refused when it becomes too large.
     """
     place = Place("^/f resource:tests.words.Form")
     declared = place.call(post(b"", b"/f").replace(b"h: 0", b"h: 5001"))
@@ -1585,7 +1589,7 @@ def test_bodies_for_resources_have_a_limit() -> None:
 
 def test_a_resource_that_answers_later() -> None:
     """
-    The next request waits for it; a client that leaves is told by notifyFinish.
+    The next request waits for a late resource; notifyFinish fires if the client disconnects.
     """
     desk = Desk()
     place = Place(site=Site(desk))
@@ -1606,7 +1610,7 @@ def test_a_resource_that_answers_later() -> None:
 
 def test_a_resource_for_old_clients() -> None:
     """
-    HTTP/1.0 gets no chunks; the end of the connection is the end of the answer.
+    HTTP/1.0 gets no chunks: the response ends with the connection.
     """
     desk = Desk()
     caller = Place(site=Site(desk)).call(get(b"/desk", version=b"1.0"))
@@ -1620,9 +1624,9 @@ def test_a_resource_for_old_clients() -> None:
 
 
 @pytest.mark.parametrize(("line", "stated"), [("?channels=news", False), ("?padding=true", True)])
-def test_padding_is_sent_where_it_is_asked_for(line: str, stated: bool) -> None:
+def test_padding_is_sent_where_it_is_requested(line: str, stated: bool) -> None:
     """
-    Old proxies need 2 KiB before they pass anything on; nobody else pays for them.
+    Clients behind proxies that buffer get 2 KiB of padding on request; others get none.
     """
     caller = Place("^/sse$ sse:subscribe=news").call(get(b"/sse" + line.encode()))
 
@@ -1632,18 +1636,18 @@ def test_padding_is_sent_where_it_is_asked_for(line: str, stated: bool) -> None:
 @pytest.mark.parametrize(
     "words", ["sse:subscribe=a,history=-1", "sse:subscribe=a,retry=-1", "sse:subscribe=a*b"]
 )
-def test_routes_of_streams_that_cannot_be(words: str) -> None:
+def test_wrong_arguments_of_stream_routes(words: str) -> None:
     """
-    Each wrong argument alone is refused at the start.
+    Each wrong argument of a route line is refused at the start.
     """
     with pytest.raises(ValueError, match=r"negative|cannot be called"):
         Place(f"^/sse$ {words}")
 
 
 @pytest.mark.parametrize("query", [b"history=x", b"evs_buffer_size_limit=x"])
-def test_a_number_in_a_query_that_is_none(query: bytes) -> None:
+def test_an_invalid_number_in_a_query(query: bytes) -> None:
     """
-    400: the request is wrong, not the client's rights.
+    An invalid number in a query gets 400, before keys are checked.
     """
     caller = Place("^/sse$ sse").call(get(b"/sse?channels=a&" + query))
 
@@ -1652,7 +1656,7 @@ def test_a_number_in_a_query_that_is_none(query: bytes) -> None:
 
 def test_a_new_connection_has_the_time_of_a_head() -> None:
     """
-    A client may connect before it knows what to ask.
+    A client may connect before it has a request, for `head_seconds`.
     """
     place = Place()
     caller = place.call()
@@ -1667,7 +1671,7 @@ def test_an_error_of_ours_while_reading_is_500(
     monkeypatch: pytest.MonkeyPatch, clean_reactor: list[Failure]
 ) -> None:
     """
-    The client gets a response, and the log the traceback.
+    An exception while parsing gets 500, and the traceback is logged.
     """
 
     def fail(*_: object) -> None:
@@ -1697,7 +1701,7 @@ def test_limits_of_the_head_are_inclusive() -> None:
 
 def test_websockets_by_http_1_0_are_501() -> None:
     """
-    There are no upgrades in HTTP/1.0.
+    A websocket by HTTP/1.0 gets 501, as it has no upgrades.
     """
     caller = Place("^/ws$ websocket").call(
         b"GET /ws HTTP/1.0\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"

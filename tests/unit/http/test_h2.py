@@ -1,8 +1,7 @@
 """
-HTTP/2 as clients meet it: the same answers as by HTTP/1.1, many at a time,
-each with its own flow control, and bounds for who abuses that.
+Tests of HTTP/2 as clients see it: responses, flow control of each stream, and bounds on abuse.
 
-Connections without sockets, driven by a `Clock`; the client is the h2 library.
+Connections have no sockets and are driven by a `Clock`; the client is the h2 library.
 """
 
 from __future__ import annotations
@@ -43,9 +42,9 @@ from tests.words import Desk
 Codes = h2.errors.ErrorCodes
 
 
-class Heard:
+class Received:
     """
-    What has come on one stream.
+    The frames received on one stream.
     """
 
     def __init__(self) -> None:
@@ -66,7 +65,7 @@ class Heard:
 
 class Client:
     """
-    A client of *place*, its windows as it likes.
+    An HTTP/2 client of *place*.
 
     Args:
         greedy: it opens its windows again for all that it got.
@@ -83,16 +82,16 @@ class Client:
         self.talk.local_settings = h2.settings.Settings(
             client=True, initial_values={h2.settings.SettingCodes.INITIAL_WINDOW_SIZE: window}
         )
-        self.streams: dict[int, Heard] = {}
+        self.streams: dict[int, Received] = {}
         self.goodbye: int | None = None
         self.talk.initiate_connection()
         self.turn()
 
     def ask(
         self, path: str, body: bytes | None = None, method: str = "", *headers: tuple[str, str]
-    ) -> Heard:
+    ) -> Received:
         """
-        Begin a request; without *body* it is whole.
+        Begin a request, complete unless it has a *body* in parts.
         """
         number = self.begin(
             path, method or ("GET" if body is None else "POST"), body is None, *headers
@@ -106,15 +105,15 @@ class Client:
         number = self.talk.get_next_available_stream_id()
         pseudo = [(":method", method), (":path", path), (":scheme", "https"), (":authority", "a")]
         self.talk.send_headers(number, [*pseudo, *headers], end_stream=end)
-        self.streams[number] = Heard()
+        self.streams[number] = Received()
         return number
 
-    def number(self, heard: Heard) -> int:
+    def number(self, heard: Received) -> int:
         return next(number for number, each in self.streams.items() if each is heard)
 
     def turn(self, turns: int = 4) -> None:
         """
-        Bytes go both ways, and the reactor turns.
+        Pass bytes both ways, and let the clock run.
         """
         for _ in range(turns):
             data = self.talk.data_to_send()
@@ -127,7 +126,7 @@ class Client:
         data: bytes = self.wire.value()  # type: ignore[no-untyped-call]  # Twisted's
         self.wire.clear()  # type: ignore[no-untyped-call]  # Twisted's
         for event in self.talk.receive_data(data):
-            heard = self.streams.get(getattr(event, "stream_id", None) or 0, Heard())
+            heard = self.streams.get(getattr(event, "stream_id", None) or 0, Received())
             if isinstance(event, h2.events.ResponseReceived):
                 heard.headers = {str(n): str(v) for n, v in event.headers or ()}
             elif isinstance(event, h2.events.InformationalResponseReceived):
@@ -156,10 +155,9 @@ def publish(place: Place, text: bytes = b"hello", channel: str = "news") -> None
 # Requests.
 
 
-def test_it_answers_as_by_http_1() -> None:
+def test_responses_equal_those_of_http_1() -> None:
     """
-    Path, query, body, status and headers are the same, without those that only
-    frame a response.
+    Path, query, body, status and headers are the same, without those that only frame a response.
     """
     place = Place(limits=make_http_limits())
     client = Client(place)
@@ -180,7 +178,7 @@ def test_it_answers_as_by_http_1() -> None:
 
 def test_an_exchange_keeps_its_contract() -> None:
     """
-    What an action is given provides all of `IExchange`; streams need no chunks.
+    An action gets an exchange that provides all of `IExchange`; its streams need no chunks.
     """
     place = Place()
     client = Client(place)
@@ -195,9 +193,9 @@ def test_an_exchange_keeps_its_contract() -> None:
     assert exchange.length == 0
 
 
-def test_nobody_reads_a_stream_that_is_gone() -> None:
+def test_opening_a_stream_that_was_reset_fails() -> None:
     """
-    An action that waited, and opens a stream to who has left meanwhile, is told.
+    An action that opens a stream after the client has left gets ConnectionLost.
     """
     place = Place()
     client = Client(place)
@@ -209,9 +207,9 @@ def test_nobody_reads_a_stream_that_is_gone() -> None:
         place.waiting[0].open("text/plain")
 
 
-def test_answers_need_not_come_in_order() -> None:
+def test_responses_may_come_in_any_order() -> None:
     """
-    A request that takes its time holds nobody up.
+    A request that is answered late does not delay others.
     """
     place = Place()
     client = Client(place)
@@ -228,7 +226,7 @@ def test_answers_need_not_come_in_order() -> None:
 
 def test_head_has_no_body() -> None:
     """
-    HEAD gets the length and nothing else; 204 not even that.
+    HEAD gets the length and no body; 204 gets no length either.
     """
     client = Client(Place("^/page$ page"))
     head = client.ask("/page", None, "HEAD")
@@ -241,7 +239,7 @@ def test_head_has_no_body() -> None:
 
 def test_pages_of_other_origins() -> None:
     """
-    CORS is the same: preflight, the list of origins, and none for others.
+    CORS works as by HTTP/1.1: preflight, the list of origins, and nothing for others.
     """
     place = Place(cors=make_cors(frozenset(("https://a",))))
     client = Client(place)
@@ -257,7 +255,7 @@ def test_pages_of_other_origins() -> None:
 
 def test_proxies_that_are_trusted() -> None:
     """
-    Their X-Forwarded-For is believed, as by HTTP/1.1.
+    X-Forwarded-For of trusted proxies is used, as by HTTP/1.1.
     """
     place = Place(limits=make_http_limits(trusted_proxies=Networks.of(("192.0.2.1",))))
     client = Client(place)
@@ -266,9 +264,9 @@ def test_proxies_that_are_trusted() -> None:
     assert place.waiting[0].address == "198.51.100.7"
 
 
-def test_the_access_log_is_told() -> None:
+def test_the_access_log_is_called() -> None:
     """
-    One call for each response, with status and size.
+    The access log is called once for each response, with status and size.
     """
     told: list[tuple[str, int, int]] = []
     place = Place(
@@ -283,7 +281,7 @@ def test_the_access_log_is_told() -> None:
 
 def test_the_access_log_names_the_version(tmp_path: Path) -> None:
     """
-    A line says HTTP/2.
+    The line in the access log says HTTP/2.
     """
     file = LogFile(str(tmp_path / "log"))
     Client(Place(access_log=AccessLog(file))).ask("/none?key=secret")
@@ -306,10 +304,9 @@ def test_the_access_log_names_the_version(tmp_path: Path) -> None:
         ("/refuse/401", (), 401),
     ],
 )
-def test_what_is_refused(path: str, headers: tuple[tuple[str, str], ...], status: int) -> None:
+def test_refusals(path: str, headers: tuple[tuple[str, str], ...], status: int) -> None:
     """
-    A request over the limits, or malformed, gets its status; others on the
-    connection do not notice.
+    A malformed request, or one over the limits, gets its status; other streams go on.
     """
     client = Client(Place())
     refused = client.ask(path, None, "", *headers)
@@ -319,9 +316,9 @@ def test_what_is_refused(path: str, headers: tuple[tuple[str, str], ...], status
     assert client.goodbye is None
 
 
-def test_what_is_broken_is_500(clean_reactor: list[Failure]) -> None:
+def test_an_action_that_fails_is_500(clean_reactor: list[Failure]) -> None:
     """
-    An action that fails is logged, and answered.
+    An exception of an action is logged, and answered with 500.
     """
     client = Client(Place())
 
@@ -331,7 +328,7 @@ def test_what_is_broken_is_500(clean_reactor: list[Failure]) -> None:
 
 def test_methods_are_words() -> None:
     """
-    Nothing else gets into a log line.
+    Only methods of letters and hyphens are accepted, as they appear in log lines.
     """
     client = Client(Place())
 
@@ -342,9 +339,9 @@ def test_methods_are_words() -> None:
 # Bodies.
 
 
-def test_bodies_that_nobody_wants_yet_are_bounded() -> None:
+def test_bodies_that_are_not_read_are_bounded() -> None:
     """
-    A client may send one window of a body; then it waits until somebody reads.
+    A client may send one window of a body; then it has to wait until an action reads.
     """
     place = Place(limits=make_http_limits())
     client = Client(place)
@@ -368,7 +365,7 @@ def test_bodies_that_nobody_wants_yet_are_bounded() -> None:
 
 def test_bodies_are_streams_too() -> None:
     """
-    A sink gets each piece as it comes, far more than a window holds.
+    A sink gets each piece as it arrives, of a body that is larger than a window.
     """
     place = Place(limits=make_http_limits())
     client = Client(place)
@@ -396,7 +393,7 @@ def test_bodies_are_streams_too() -> None:
 
 def test_bodies_that_are_too_large() -> None:
     """
-    Refused at once by its length, or when it is; the client is told to stop sending.
+    A body is refused at once by its length, or when it exceeds the limit; the stream is reset.
     """
     client = Client(Place())
     known = client.begin("/echo", "POST", False, ("content-length", "9999999"))
@@ -413,7 +410,7 @@ def test_bodies_that_are_too_large() -> None:
 
 def test_a_body_that_is_too_slow() -> None:
     """
-    408 after the time for a body; streamed ones may take it between two pieces.
+    A body that is too slow gets 408; a streamed one has that time between two pieces.
     """
     place = Place()
     client = Client(place)
@@ -427,7 +424,7 @@ def test_a_body_that_is_too_slow() -> None:
 
 def test_continue() -> None:
     """
-    A client that waits for 100 gets it when somebody wants the body.
+    A client that waits for 100 gets it when an action reads the body.
     """
     place = Place()
     client = Client(place)
@@ -445,7 +442,7 @@ def test_continue() -> None:
 
 def test_a_client_that_leaves_in_its_body() -> None:
     """
-    Who reads the body hears of it; the window of the connection is given back.
+    The reader of the body fails, and the connection's window is restored.
     """
     place = Place(limits=make_http_limits())
     client = Client(place)
@@ -467,10 +464,9 @@ def test_a_client_that_leaves_in_its_body() -> None:
 # Streams.
 
 
-def test_a_reader() -> None:
+def test_a_subscriber() -> None:
     """
-    Messages arrive as frames of a stream that stays, without chunks; a quiet
-    one lives on, with heartbeats.
+    Messages arrive as DATA frames without chunks; heartbeats keep a quiet stream open.
     """
     place = Place()
     client = Client(place)
@@ -491,9 +487,9 @@ def test_a_reader() -> None:
     assert news.ended and b"retry:" in news.body
 
 
-def test_a_hundred_readers_on_one_connection() -> None:
+def test_a_hundred_subscribers_on_one_connection() -> None:
     """
-    All hear everything; the next stream is one too many.
+    A hundred subscribers get all messages; the next stream is one too many.
     """
     place = Place()
     client = Client(place)
@@ -508,10 +504,9 @@ def test_a_hundred_readers_on_one_connection() -> None:
         client.ask("/news")
 
 
-def test_readers_leave_one_by_one() -> None:
+def test_subscribers_leave_one_by_one() -> None:
     """
-    A stream that the client resets is a reader that hung up; a connection that
-    is lost takes the others along.
+    A subscriber leaves when its stream is reset; all leave when the connection is lost.
     """
     place = Place()
     client = Client(place)
@@ -533,10 +528,9 @@ def slow_place(policy: SlowConsumerPolicy) -> Place:
     return place
 
 
-def test_a_slow_reader_is_dropped() -> None:
+def test_a_slow_consumer_is_disconnected() -> None:
     """
-    Behind a closed window what waits is bounded; then the stream is broken off,
-    alone.
+    Behind a closed window the backlog is bounded; then that stream alone is reset.
     """
     place = slow_place(SlowConsumerPolicy.DISCONNECT)
     client = Client(place, greedy=False)
@@ -552,9 +546,9 @@ def test_a_slow_reader_is_dropped() -> None:
     assert other.status == 200 and client.goodbye is None
 
 
-def test_a_stalled_reader_is_dropped() -> None:
+def test_a_stalled_subscriber_is_disconnected() -> None:
     """
-    Taking nothing for longer than the patience has the same end.
+    A subscriber that reads nothing for longer than the backlog limits allow is disconnected.
     """
     place = slow_place(SlowConsumerPolicy.DISCONNECT)
     place.hub.start()
@@ -569,9 +563,9 @@ def test_a_stalled_reader_is_dropped() -> None:
     place.hub.stop(1000)
 
 
-def test_a_slow_reader_may_skip() -> None:
+def test_a_slow_consumer_may_skip() -> None:
     """
-    With the other policy it stays, is told of a gap, and goes on with the newest.
+    With the policy skip it stays, gets a gap event, and goes on with the newest message.
     """
     place = slow_place(SlowConsumerPolicy.SKIP)
     client = Client(place, greedy=False)
@@ -594,7 +588,7 @@ def test_a_slow_reader_may_skip() -> None:
 
 def test_large_windows_do_not_help_a_client_that_reads_nothing() -> None:
     """
-    The transport is full: what it granted is not queued for it either.
+    When the transport is full, nothing more is queued for a client, whatever windows it grants.
     """
     place = slow_place(SlowConsumerPolicy.DISCONNECT)
     client = Client(place, window=2**31 - 1)
@@ -618,8 +612,8 @@ def test_large_windows_do_not_help_a_client_that_reads_nothing() -> None:
 
 def test_windows_that_open_by_a_little() -> None:
     """
-    Frames are cut as the client wants them; nothing is lost or repeated, and
-    nobody turns in a circle meanwhile.
+    Frames are cut to small windows; nothing is lost or repeated, and the loop does not spin
+    meanwhile.
     """
     place = Place()
     client = Client(place, greedy=False, window=100)
@@ -640,11 +634,11 @@ def test_windows_that_open_by_a_little() -> None:
 @pytest.mark.parametrize(
     "path", ["/files/large.txt", "/news?padding=true&evs_buffer_size_limit=10"]
 )
-def test_an_answer_that_nobody_takes(path: str, tmp_path: Path) -> None:
+def test_a_response_that_is_not_read_is_reset(path: str, tmp_path: Path) -> None:
     """
-    It is broken off when its client has taken nothing of it for so long, as are a reader's
-    last words; windows of others, and of the connection, are no reason to wait longer. Who
-    takes a little is waited for.
+    A response, or the end of a stream, is reset when its client has read nothing of it for too
+    long. Windows of other streams, and of the connection, do not extend that time; reading a little
+    does.
     """
     (tmp_path / "large.txt").write_bytes(b"0123456789" * 50_000)
     place = Place(f"^/files/ static:{tmp_path}", limits=make_http_limits(body_seconds=20))
@@ -667,7 +661,7 @@ def test_an_answer_that_nobody_takes(path: str, tmp_path: Path) -> None:
 
 def test_a_client_may_close_its_windows() -> None:
     """
-    Settings that make windows negative, then open again (RFC 9113, 6.9.2).
+    Settings may make windows negative, and then open them again (RFC 9113, 6.9.2).
     """
     place = Place(limits=make_http_limits())
     client = Client(place, greedy=False)
@@ -688,12 +682,12 @@ def test_a_client_may_close_its_windows() -> None:
     assert b"y" * 100 in subscriber.body
 
 
-# Pages of twisted.web.
+# twisted.web.
 
 
 def test_sites_are_served(tmp_path: Path) -> None:
     """
-    Static files, larger than every window, through producers.
+    Static files that are larger than every window are served through producers.
     """
     (tmp_path / "large.txt").write_bytes(b"0123456789" * 50_000)
     place = Place(f"^/files/ static:{tmp_path}", limits=make_http_limits())
@@ -710,9 +704,9 @@ def test_sites_are_served(tmp_path: Path) -> None:
     assert not client.server.streams
 
 
-def test_a_file_that_is_wanted_no_more(tmp_path: Path) -> None:
+def test_a_cancelled_download_closes_its_file(tmp_path: Path) -> None:
     """
-    Who breaks a download off, or hangs up, leaves no file open.
+    A client that cancels a download, or disconnects, leaves no file open.
     """
     (tmp_path / "large.txt").write_bytes(b"0123456789" * 50_000)
 
@@ -731,9 +725,9 @@ def test_a_file_that_is_wanted_no_more(tmp_path: Path) -> None:
     assert opened() == 0
 
 
-def test_a_site_that_takes_its_time() -> None:
+def test_a_late_resource() -> None:
     """
-    A resource hears that its client is gone; what it writes then is dropped.
+    A resource is notified when its client disconnects; what it writes then is discarded.
     """
     desk = Desk()
     place = Place(site=Site(desk))
@@ -758,7 +752,7 @@ def test_a_site_that_takes_its_time() -> None:
 
 def test_a_site_has_limits() -> None:
     """
-    A body over the limit is 413, also if its length is not said.
+    A body over the limit gets 413, also without a Content-Length.
     """
     place = Place(site=Site(Resource()))
     client = Client(place)
@@ -775,9 +769,9 @@ def test_a_site_has_limits() -> None:
 @pytest.mark.parametrize("together", [False, True])
 def test_rapid_resets_are_bounded(together: bool) -> None:
     """
-    Streams that are opened and reset at once: after MAX_RESETS the client is told
-    to calm down, and the connection closed (CVE-2023-44487). What comes together
-    with its reset is not even begun.
+    After MAX_RESETS streams that are opened and reset at once, the connection is closed with
+    ENHANCE_YOUR_CALM (CVE-2023-44487). A request that arrives together with its reset does not
+    begin.
     """
     place = Place()
     client = Client(place)
@@ -796,10 +790,9 @@ def test_rapid_resets_are_bounded(together: bool) -> None:
 
 
 @pytest.mark.parametrize("body", [None, b"12345", b"1234567890"])
-def test_what_is_broken_off_at_once(body: bytes | None) -> None:
+def test_a_request_and_its_reset_at_once(body: bytes | None) -> None:
     """
-    A request, or the end of its body, and a reset in the same bytes: nobody is
-    answered, others are.
+    A request, or the end of its body, in the same bytes as its reset is not answered; others are.
     """
     client = Client(Place())
     number = client.begin("/echo", "POST", False, ("content-length", "10"))
@@ -814,9 +807,9 @@ def test_what_is_broken_off_at_once(body: bytes | None) -> None:
     assert client.goodbye is None
 
 
-def test_a_request_and_goodbye_at_once() -> None:
+def test_a_request_and_a_goaway_with_an_error() -> None:
     """
-    After an error of the client's nobody is there to be answered.
+    A request in the same bytes as a GOAWAY with an error is not answered.
     """
     place = Place()
     client = Client(place)
@@ -831,10 +824,10 @@ def test_a_request_and_goodbye_at_once() -> None:
 
 
 @pytest.mark.parametrize("together", [False, True])
-def test_who_asks_no_more_is_answered(together: bool) -> None:
+def test_a_goaway_without_an_error(together: bool) -> None:
     """
-    A GOAWAY without an error is for what would come later: what was asked is answered
-    (RFC 9113, 6.8), then the connection ends.
+    A GOAWAY without an error ends the connection only when all requests are answered (RFC 9113,
+    6.8).
     """
     place = Place(limits=make_http_limits())
     client = Client(place)
@@ -855,9 +848,9 @@ def test_who_asks_no_more_is_answered(together: bool) -> None:
     assert client.wire.disconnecting
 
 
-def test_resets_now_and_then_are_well() -> None:
+def test_occasional_resets_are_allowed() -> None:
     """
-    A browser's tabs may come and go all day.
+    A browser may open and close its tabs all day.
     """
     place = Place()
     client = Client(place)
@@ -873,7 +866,7 @@ def test_resets_now_and_then_are_well() -> None:
 
 def test_a_flood_of_pings_is_bounded() -> None:
     """
-    Answers that nobody reads do not pile up.
+    Responses to pings that the client does not read do not pile up.
     """
     client = Client(Place())
     client.server.pauseProducing()
@@ -885,9 +878,9 @@ def test_a_flood_of_pings_is_bounded() -> None:
 
 
 @pytest.mark.parametrize("data", [b"GET / HTTP/1.1\r\n\r\n", b"\0" * 100, b"\xff" * 100])
-def test_what_is_no_http_2(data: bytes) -> None:
+def test_other_protocols(data: bytes) -> None:
     """
-    The connection is closed.
+    A client that does not send HTTP/2 is disconnected.
     """
     wire = Wire("192.0.2.1")
     server = Http2Connection(Place().server.context, wire, wire.getPeer())  # type: ignore[no-untyped-call]  # Twisted's
@@ -898,7 +891,7 @@ def test_what_is_no_http_2(data: bytes) -> None:
 
 def test_headers_without_end() -> None:
     """
-    Far beyond our limits the connection is closed.
+    Headers far beyond the limits close the connection.
     """
     client = Client(Place())
     client.begin("/echo", "GET", True, *((f"x-{n}", "y" * 1000) for n in range(60)))
@@ -909,9 +902,9 @@ def test_headers_without_end() -> None:
 
 @settings(max_examples=150)
 @given(st.data())
-def test_whatever_comes(data: st.DataObject) -> None:
+def test_any_bytes(data: st.DataObject) -> None:
     """
-    No bytes, however broken, make it raise; the connection ends or goes on.
+    No bytes, however malformed, raise an exception; the connection ends or goes on.
     """
     place = Place()
     client = Client(place)
@@ -930,12 +923,12 @@ def test_whatever_comes(data: st.DataObject) -> None:
     assert not place.server.connections
 
 
-# Its end.
+# Ending.
 
 
 def test_an_idle_connection_is_closed() -> None:
     """
-    After the time between two requests, with GOAWAY; then it is waited for no longer.
+    An idle connection gets a GOAWAY after `idle_seconds`, and is aborted after LINGER.
     """
     place = Place()
     client = Client(place)
@@ -950,9 +943,9 @@ def test_an_idle_connection_is_closed() -> None:
     assert client.wire.aborted
 
 
-def test_a_connection_that_says_nothing_is_closed() -> None:
+def test_a_silent_connection_is_closed() -> None:
     """
-    In the time for a request's head.
+    A connection without a request is closed after `head_seconds`.
     """
     place = Place()
     client = Client(place)
@@ -963,7 +956,7 @@ def test_a_connection_that_says_nothing_is_closed() -> None:
 
 def test_a_stop() -> None:
     """
-    What runs is answered, what comes is refused, then the connection closes.
+    A stop answers the open requests, refuses new ones, and then closes the connection.
     """
     place = Place()
     client = Client(place)
@@ -981,7 +974,7 @@ def test_a_stop() -> None:
 
 def test_an_exchange_can_be_refused_later() -> None:
     """
-    An action that waits and then refuses is answered with that.
+    An action may raise an HttpError after it has waited.
     """
     place = Place()
     client = Client(place)
@@ -994,7 +987,7 @@ def test_an_exchange_can_be_refused_later() -> None:
 
 def test_names_of_the_library() -> None:
     """
-    front.h2: public, if not all documented; the bounds are in force.
+    http/h2.py: the names of the library that it uses exist, and the bounds are in force.
     """
     wire = http_h2.make_h2(make_http_limits())
 

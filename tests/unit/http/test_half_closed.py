@@ -1,5 +1,5 @@
 """
-Clients that close their sending side get the responses to all that they asked.
+Clients that close their sending side get the responses to all of their requests.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ POLLED = get(b"/poll?since=e.0")
 
 def end(caller: Caller) -> Caller:
     """
-    What Twisted does when the client closes its sending side.
+    Close the client's sending side, as Twisted reports it.
     """
     caller.wire.protocol.readConnectionLost()
     return caller
@@ -43,16 +43,16 @@ def statuses(caller: Caller) -> list[int]:
     return [answer.status for answer in caller.heard()]
 
 
-def test_a_connection_provides_what_it_says() -> None:
+def test_connections_provide_their_interfaces() -> None:
     """
-    Twisted asks it before it calls.
+    Twisted checks IHalfCloseableProtocol before it calls its methods.
     """
     assert verifyObject(IHalfCloseableProtocol, Place().call().wire.protocol)
 
 
-def test_a_late_answer_is_sent() -> None:
+def test_a_late_response_is_sent() -> None:
     """
-    It is the last, and the connection is closed behind it.
+    The late response is sent as the last one, and the connection is closed behind it.
     """
     place = Place()
     caller = end(place.call(get(b"/late")))
@@ -71,7 +71,7 @@ def test_a_late_answer_is_sent() -> None:
 @pytest.mark.parametrize("at", [0, 1, 2])
 def test_pipelined_requests_are_answered(at: int) -> None:
     """
-    All of them, whenever the end comes; only the last closes.
+    All pipelined requests are answered, whenever the end arrives; only the last response closes.
     """
     place = Place()
     caller = place.call(get(b"/late") + get(b"/late") + get(b"/echo"))
@@ -95,7 +95,7 @@ def test_pipelined_requests_are_answered(at: int) -> None:
 )
 def test_an_incomplete_request_is_refused(piece: bytes) -> None:
     """
-    At once: the rest of it never comes. Without one the connection is closed.
+    An incomplete request is refused at once; without one the connection is closed.
     """
     place = Place()
     caller = end(place.call(piece))
@@ -107,9 +107,9 @@ def test_an_incomplete_request_is_refused(piece: bytes) -> None:
     assert not caller.open
 
 
-def test_an_incomplete_request_waits_for_its_turn() -> None:
+def test_an_incomplete_request_is_refused_in_order() -> None:
     """
-    The answers before it go out first.
+    The responses before the refusal are sent first.
     """
     place = Place()
     caller = end(place.call(get(b"/late") + post(b"body")[:-1]))
@@ -122,7 +122,7 @@ def test_an_incomplete_request_waits_for_its_turn() -> None:
 
 def test_an_idle_connection_is_closed() -> None:
     """
-    As soon as its client closes it.
+    An idle connection is closed as soon as its client closes it.
     """
     caller = end(Place().call(get()))
 
@@ -130,9 +130,9 @@ def test_an_idle_connection_is_closed() -> None:
     assert not caller.open
 
 
-def test_a_poll_waits_for_news() -> None:
+def test_a_poll_waits_for_messages() -> None:
     """
-    A half-closed client gets them as any other does.
+    A half-closed client gets the response to its long-poll as any other.
     """
     place = Place(POLL)
     caller = end(place.call(POLLED))
@@ -147,7 +147,7 @@ def test_a_poll_waits_for_news() -> None:
 
 def test_a_stream_ends_with_its_client() -> None:
     """
-    Nearly every client of a stream that closes its sending side is gone.
+    A stream ends, as nearly every client of a stream that closes its sending side is gone.
     """
     place = Place()
     waiting = place.call(get(b"/late") + get(b"/news"))
@@ -160,9 +160,9 @@ def test_a_stream_ends_with_its_client() -> None:
     assert place.hub.current_metrics().subscribers == 0
 
 
-def test_who_is_half_closed_is_not_waited_for() -> None:
+def test_half_closed_connections_have_no_deadline() -> None:
     """
-    No deadline cuts the answer short, and none is left behind.
+    No deadline cuts the response short, and no connection is left behind.
     """
     place = Place()
     caller = end(place.call(get(b"/late")))
@@ -174,12 +174,12 @@ def test_who_is_half_closed_is_not_waited_for() -> None:
     assert place.server.connections == set()
 
 
-# Over the kernel.
+# Real sockets.
 
 
 class Port:
     """
-    A port of a place, and what it takes to be its client.
+    A port of a place, and how a client connects to it.
     """
 
     def __init__(self, kind: str, place: Place, authority: Authority) -> None:
@@ -190,7 +190,7 @@ class Port:
 
     async def open(self) -> None:
         """
-        Listen.
+        Listen on a free port.
         """
         from twisted.internet import reactor
 
@@ -206,9 +206,9 @@ class Port:
             endpoint = TlsEndpoint(endpoint, contexts, loop)
         self.listening = await endpoint.listen(self.place.server)
 
-    def connect(self) -> Plain | Sealed:
+    def connect(self) -> PlainClient | TlsClient:
         """
-        A client, which can say what it likes.
+        Return a client that may send any bytes.
         """
         if self.kind == "unix":
             sock = socket.socket(socket.AF_UNIX)
@@ -219,11 +219,11 @@ class Port:
         if "proxy" in self.kind:
             sock.sendall(b"PROXY TCP4 192.0.2.9 127.0.0.1 5 80\r\n")
         if "tls" in self.kind:
-            return Sealed(sock, trusting(self.authority))
-        return Plain(sock)
+            return TlsClient(sock, trusting(self.authority))
+        return PlainClient(sock)
 
 
-class Sealed:
+class TlsClient:
     """
     A client by TLS on a plain socket, which sends a request and its close_notify at once.
     """
@@ -270,7 +270,7 @@ class Sealed:
         self._sock.close()
 
 
-class Plain:
+class PlainClient:
     """
     A client on a plain socket.
     """
@@ -286,9 +286,9 @@ class Plain:
         self.shutdown(socket.SHUT_WR)
 
 
-def read_all(client: Plain | Sealed) -> bytes:
+def read_all(client: PlainClient | TlsClient) -> bytes:
     """
-    What comes until the server closes.
+    Return all bytes until the server closes.
     """
     heard = b""
     while piece := client.recv(65536):
@@ -301,7 +301,7 @@ async def opened(
     request: pytest.FixtureRequest, tmp_path: Path
 ) -> AsyncIterator[tuple[Port, list[Any]]]:
     """
-    A port of each kind, and the sockets that are closed with it.
+    Open a port of each kind; close its sockets afterwards.
     """
     (tmp_path / "big").write_bytes(BIG)
     lines = (POLL, f"^/f/ static:{tmp_path}")
@@ -323,10 +323,10 @@ KINDS = ["tcp", "unix", "tls", "proxy", "proxy+tls"]
 
 
 @pytest.mark.parametrize("opened", KINDS, indirect=True)
-async def test_what_waits_is_answered(opened: tuple[Port, list[Any]]) -> None:
+async def test_pending_responses_are_sent(opened: tuple[Port, list[Any]]) -> None:
     """
-    Late answers, news for a poll, and a large file, by every kind of port; then the
-    connection is closed in good order.
+    Late responses, a long-poll and a large file are sent by every kind of port, then the connection
+    is closed cleanly.
     """
     port, sockets = opened
     place = port.place
@@ -363,9 +363,9 @@ async def test_what_waits_is_answered(opened: tuple[Port, list[Any]]) -> None:
 
 
 @pytest.mark.parametrize("opened", KINDS, indirect=True)
-async def test_a_stream_is_left(opened: tuple[Port, list[Any]]) -> None:
+async def test_a_stream_ends_by_every_port(opened: tuple[Port, list[Any]]) -> None:
     """
-    By every kind of port: a subscriber that closes its sending side is gone.
+    A subscriber that closes its sending side leaves, by every kind of port.
     """
     port, sockets = opened
     sock = await deferToThread(port.connect)
@@ -380,9 +380,10 @@ async def test_a_stream_is_left(opened: tuple[Port, list[Any]]) -> None:
 
 
 @pytest.mark.parametrize("opened", ["tls", "proxy+tls"], indirect=True)
-async def test_tls_that_is_cut_short(opened: tuple[Port, list[Any]]) -> None:
+async def test_tls_without_close_notify(opened: tuple[Port, list[Any]]) -> None:
     """
-    An end without a close_notify may not be the client's own (RFC 8446, 6.1).
+    An end without a close_notify may not be the client's own, so it ends the connection (RFC 8446,
+    6.1).
     """
     port, sockets = opened
     sock = await deferToThread(port.connect)

@@ -1,5 +1,5 @@
 """
-What is delegated to twisted.web follows the rules of our own code.
+Requests to twisted.web and WSGI follow the rules of our own code.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ FIELD = b'--b\r\nContent-Disposition: form-data; name="name"\r\n\r\nann\r\n'
 
 class Threads:
     """
-    A reactor whose threads run at once.
+    A reactor whose threads run their calls at once.
     """
 
     def getThreadPool(self) -> Threads:
@@ -49,7 +49,7 @@ class Threads:
 
 class Showing(Resource):
     """
-    Answers with what it was asked, in one line.
+    Answers with the request it was given, in one line.
     """
 
     isLeaf = True
@@ -57,7 +57,7 @@ class Showing(Resource):
     def render(self, request: Any) -> bytes:
         here = request.getHost()
         request.getUser()
-        said = (
+        fields = (
             request.getClientAddress().host,
             request.isSecure(),
             here.host,
@@ -66,7 +66,7 @@ class Showing(Resource):
             request.content.read(),
             sorted(name for name, _ in request.requestHeaders.getAllRawHeaders()),
         )
-        return repr(said).encode()
+        return repr(fields).encode()
 
 
 class Failing(Resource):
@@ -99,7 +99,7 @@ def show(
     environ: dict[str, Any], start: Callable[[str, list[tuple[str, str]]], object]
 ) -> list[bytes]:
     """
-    A WSGI application that answers with its environment.
+    Answer with the WSGI environment.
     """
     names = "SERVER_NAME SERVER_PORT REMOTE_ADDR wsgi.url_scheme HTTP_X_FORWARDED_FOR".split()
     start("200 OK", [("Content-Type", "text/plain"), ("Server", "x")])
@@ -137,7 +137,7 @@ ODD = [
 @pytest.mark.parametrize("kind", ["resource", "wsgi"])
 def test_every_request_is_answered(kind: str, odd: bytes, close: bytes) -> None:
     """
-    Whatever bytes are in its headers, and nothing is logged as an error of ours.
+    Every request is answered, whatever bytes are in its headers, and no error is logged.
     """
     place = wsgi() if kind == "wsgi" else site(SHOWING())
     for name in (
@@ -173,7 +173,7 @@ def test_every_request_is_answered(kind: str, odd: bytes, close: bytes) -> None:
 )
 def test_forms(kind: bytes, body: bytes, status: int) -> None:
     """
-    A malformed or an immense form is the client's mistake; the connection goes on.
+    A malformed form, or one that is too large, gets its error status; the connection stays open.
     """
     caller = site(SHOWING()).call(sent(kind, body) + get(b"/after"))
 
@@ -182,7 +182,7 @@ def test_forms(kind: bytes, body: bytes, status: int) -> None:
 
 def test_fields_reach_the_resource() -> None:
     """
-    Of both kinds, in their order; the body can still be read.
+    The fields of both kinds of forms reach the resource in order; the body can still be read.
     """
     place = site(SHOWING())
     (form,) = place.call(sent(FORM, b"n=a+b&n=%FF&m=", b"/x?n=q")).heard()
@@ -197,7 +197,7 @@ def test_fields_reach_the_resource() -> None:
 @given(st.text(st.characters(max_codepoint=255), max_size=60), st.binary(max_size=200))
 def test_no_form_raises_anything_else(kind: str, body: bytes) -> None:
     """
-    Whatever its type and its bytes.
+    A form of any type and content is answered, and raises nothing else.
     """
     for content_type in (kind, f"multipart/form-data; {kind}", PARTS.decode(), FORM.decode()):
         try:
@@ -206,10 +206,10 @@ def test_no_form_raises_anything_else(kind: str, body: bytes) -> None:
             assert error.status == 400
 
 
-def test_who_answers() -> None:
+def test_default_headers() -> None:
     """
-    The daemon names itself, and has browsers believe the type, unless the application says
-    otherwise.
+    Responses name the daemon and forbid browsers to guess the type, unless the application sets
+    these headers.
     """
     plain, own = site(RAISING()).call(get(b"/x") + get(b"/own")).heard()
     (app,) = wsgi().call(get(b"/w")).heard()
@@ -222,7 +222,7 @@ def test_who_answers() -> None:
 
 def test_an_application_keeps_the_length_that_it_declared() -> None:
     """
-    What is missing breaks the connection off, what is too much is cut: no byte of it is
+    A body that is too short aborts the connection, one that is too long is cut: no byte of it is
     taken for the next response.
     """
     short = site(RAISING()).call(get(b"/short") + get())
@@ -232,12 +232,12 @@ def test_an_application_keeps_the_length_that_it_declared() -> None:
     assert [answer.body[:2] for answer in long.heard()] == [b"ab", b'{"']
 
 
-# Who asks.
+# Client addresses.
 
 
-def said(answer: Answer) -> Any:
+def request_fields(answer: Answer) -> Any:
     """
-    What `Showing` answered.
+    Return what `Showing` answered.
     """
     import ast
 
@@ -270,18 +270,18 @@ def test_applications_get_the_clients_address(
     limits: HttpLimits, headers: bytes, address: str, secure: bool
 ) -> None:
     """
-    From trusted proxies what they say, from others nothing.
+    Applications get the address that a trusted proxy names; other clients cannot name one.
     """
     (shown,) = plain(site(SHOWING(), limits=limits), get(b"/x", headers)).heard()
     (app,) = plain(wsgi(limits=limits), get(b"/w", headers)).heard()
 
-    assert said(shown)[:2] == (address, secure)
+    assert request_fields(shown)[:2] == (address, secure)
     assert app.body.split()[2:4] == [address.encode(), b"https" if secure else b"http"]
 
 
 def plain(place: Place, *pieces: bytes) -> Caller:
     """
-    A client without TLS, which is what a test's transport would stand for.
+    Make the connection one without TLS, as a transport without a socket counts as TLS.
     """
     caller = Caller(place.server)
     caller.wire.protocol._origin = PeerInfo("192.0.2.1", False)
@@ -290,7 +290,7 @@ def plain(place: Place, *pieces: bytes) -> Caller:
 
 def unix(place: Place, *pieces: bytes) -> Caller:
     """
-    A client behind a unix socket.
+    Make the connection one to a unix socket.
     """
     caller = Caller(place.server)
     caller.wire.protocol._origin = PeerInfo("", False)
@@ -311,7 +311,7 @@ def unix(place: Place, *pieces: bytes) -> Caller:
 )
 def test_applications_behind_a_unix_socket(host: bytes, name: str, port: int) -> None:
     """
-    They see an address without a host, and the server's name as the client has it.
+    Applications get an address without a host, and the server's name from the Host header.
     """
     request = get(b"/w").replace(b"Host: a", b"Host: " + host)
     (shown,) = unix(site(SHOWING()), request).heard()
@@ -319,7 +319,7 @@ def test_applications_behind_a_unix_socket(host: bytes, name: str, port: int) ->
     proxied = get(b"/w", FORWARDED)
     (behind,) = unix(wsgi(limits=TRUSTED), proxied).heard()
 
-    assert said(shown)[:4] == ("", False, name, port)
+    assert request_fields(shown)[:4] == ("", False, name, port)
     assert app.status == 200
     assert app.body.split()[1:4] == [str(port).encode(), b"-", b"http"]
     assert behind.body.split()[1:4] == [b"443", b"203.0.113.9", b"https"]
@@ -327,7 +327,7 @@ def test_applications_behind_a_unix_socket(host: bytes, name: str, port: int) ->
 
 def test_by_tls_and_http2() -> None:
     """
-    The scheme is https, unless a trusted proxy says otherwise.
+    The scheme is https, unless a trusted proxy names another.
     """
     heard = Client(site(SHOWING())).ask("/x")
     proxied = Client(site(SHOWING(), limits=TRUSTED)).ask(
@@ -337,21 +337,21 @@ def test_by_tls_and_http2() -> None:
     assert b"('203.0.113.9', False" in proxied.body
 
 
-def test_no_header_poses_as_another() -> None:
+def test_headers_with_underscores_are_removed() -> None:
     """
-    To WSGI, `X_Forwarded_For` would be `X-Forwarded-For`.
+    To WSGI, `X_Forwarded_For` would be the same as `X-Forwarded-For`.
     """
     (app,) = wsgi().call(get(b"/w", b"X_Forwarded_For: 1\r\nX-Forwarded_For: 2\r\n")).heard()
 
     assert app.body.split()[4] == b"-"
 
 
-# Whoever reads a body.
+# Body sinks.
 
 
 class Breaking:
     """
-    An action whose sink fails.
+    An action whose body sink raises.
     """
 
     methods = ("POST",)
@@ -378,11 +378,11 @@ class Breaking:
 @pytest.mark.parametrize("at", ["data", "end"])
 @pytest.mark.parametrize("close", [b"", b"Connection: close\r\n"])
 @pytest.mark.parametrize("cut", [0, 3])
-def test_who_fails_while_reading_is_answered_for(
+def test_a_sink_that_raises_is_answered_with_500(
     at: str, close: bytes, cut: int, clean_reactor: list[Failure]
 ) -> None:
     """
-    At once, by 500, and the failure is logged once, however the body comes.
+    An exception of a sink is logged once and answered with 500 at once, however the body arrives.
     """
     import re
 
@@ -409,7 +409,7 @@ def test_who_fails_while_reading_is_answered_for(
 )  # fmt: skip
 def test_hosts(host: str) -> None:
     """
-    A name or an address, and perhaps a port.
+    A Host header is a name or an address, and perhaps a port.
     """
     assert is_authority(host.encode())
     (answer,) = Place().call(get().replace(b"Host: a", b"Host: " + host.encode())).heard()
@@ -422,9 +422,9 @@ def test_hosts(host: str) -> None:
      "[1.2.3.4]", "[a]", "[::1]]", "a:65536", "a:999999", "a:-1", "a:+1", "a:1 2", "a b", "a/b",
      "a?b", "a#b", "a\\b", "%", "%4", "%zz", "[::1%25eth0]", "[fe80::1%eth0]", "a,b c", "<a>"],
 )  # fmt: skip
-def test_no_hosts(host: str) -> None:
+def test_malformed_hosts(host: str) -> None:
     """
-    By whichever way the client names it.
+    A malformed host is refused, in the Host header and in the request target.
     """
     raw = host.encode("latin-1")
     place = Place()
@@ -434,17 +434,17 @@ def test_no_hosts(host: str) -> None:
 
 
 @pytest.mark.parametrize("host", ["[::1", "a:b", "u@a", "a:1:2"])
-def test_no_hosts_by_http2(host: str) -> None:
+def test_malformed_hosts_by_http2(host: str) -> None:
     """
-    `:authority` is checked like Host; a path is no URL.
+    `:authority` is checked like Host; a path must not be a URL.
     """
     client = Client(Place())
     number = client.talk.get_next_available_stream_id()
     pseudo = [(":method", "GET"), (":path", "/echo"), (":scheme", "https"), (":authority", host)]
-    from tests.unit.http.test_h2 import Heard
+    from tests.unit.http.test_h2 import Received
 
     client.talk.send_headers(number, pseudo, end_stream=True)
-    client.streams[number] = Heard()
+    client.streams[number] = Received()
     client.turn()
     assert client.streams[number].status == 400
     assert client.ask("http://other/echo").status == 400
@@ -461,7 +461,7 @@ def test_no_hosts_by_http2(host: str) -> None:
 )
 def test_the_targets_host_counts(target: bytes, host: str) -> None:
     """
-    Not that of the header (RFC 9112, 3.2.2).
+    The host of the request target replaces that of the header (RFC 9112, 3.2.2).
     """
     place = Place()
     place.call(get(target))
@@ -475,14 +475,14 @@ def test_the_targets_host_counts(target: bytes, host: str) -> None:
 @pytest.mark.parametrize("target", [b"http:///echo", b"http://:80/echo", b"http://u:p@a/echo"])
 def test_a_target_has_a_host_and_no_user(target: bytes) -> None:
     """
-    RFC 9110, 4.2.1 and 4.2.4.
+    A URL as request target has a host and no user (RFC 9110, 4.2.1 and 4.2.4).
     """
     assert Place().call(get(target)).heard()[0].status == 400
 
 
-def test_a_target_needs_a_host_header_all_the_same() -> None:
+def test_a_host_in_the_target_does_not_replace_the_header() -> None:
     """
-    And a well-formed one (RFC 9112, 3.2).
+    A well-formed Host header is required in any case (RFC 9112, 3.2).
     """
     request = get(b"http://a/echo")
     for wrong in (b"", b"Host: [::1\r\n", b"Host: a\r\nHost: b\r\n"):
@@ -493,9 +493,10 @@ def test_a_target_needs_a_host_header_all_the_same() -> None:
 
 
 @pytest.mark.parametrize("path", ["/news", "/stream", "/poll", "/lines", "/raw"])
-def test_head_on_a_stream_says_no_length(path: str) -> None:
+def test_head_on_a_stream_has_no_length(path: str) -> None:
     """
-    As GET has none (RFC 9110, 8.6), by either version of HTTP; the connection goes on.
+    HEAD on a stream has no length, as GET has none (RFC 9110, 8.6), by both versions of HTTP; the
+    connection stays open.
     """
     lines = ("^/stream$ stream:a", "^/poll$ poll:a", r"^/lines$ stream:subscribe=a,type=text/plain",
              "^/raw$ sseraw:a")  # fmt: skip
@@ -512,7 +513,7 @@ def test_head_on_a_stream_says_no_length(path: str) -> None:
 
 def test_chunked_bodies_reach_an_application() -> None:
     """
-    Whole.
+    A chunked body reaches an application complete.
     """
     (app,) = wsgi().call(chunked(b"3", b"abc", b"0", b"", b"", path=b"/w")).heard()
 
@@ -521,7 +522,7 @@ def test_chunked_bodies_reach_an_application() -> None:
 
 def test_the_clients_address_is_a_real_one() -> None:
     """
-    Where nobody stands in between it is the transport's own, with its port.
+    Without a proxy the client's address is that of the transport, with its port.
     """
     desk = Desk()
     site(desk).call(get(b"/desk"))

@@ -1,5 +1,5 @@
 """
-The bound on unfinished input of all connections together.
+Bounds on the incomplete input of all connections together.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class Upload:
 
     def read(self, size: int = READ_SIZE) -> None:
         """
-        Receive up to *size* bytes, if the input is read.
+        Receive up to *size* bytes, if the input is not paused.
         """
         if not self.reading or self.dropped or self.complete:
             return
@@ -62,7 +62,7 @@ class Upload:
 
 def fill(memory: InboundMemory, size: int = LIMIT // 2 - 10) -> list[Upload]:
     """
-    Those that are always read, of *size* bytes together, and each of one more.
+    Open those that are always read, of *size* bytes together, and read one more byte of each.
     """
     uploads = [Upload(memory, size // MIN_READING + 1) for _ in range(MIN_READING)]
     for upload in uploads:
@@ -99,10 +99,10 @@ def test_no_limit() -> None:
     assert memory.used == 5000 * READ_SIZE
 
 
-def test_above_the_limit_input_waits_in_order() -> None:
+def test_above_the_limit_input_is_paused_in_order() -> None:
     """
-    Those above the limit are paused, and read again in the order of their pauses
-    as others become complete.
+    Input above the limit is paused, and resumed in the order of the pauses as other input becomes
+    complete.
     """
     clock = Clock()
     memory = InboundMemory(clock, LIMIT)
@@ -123,8 +123,8 @@ def test_above_the_limit_input_waits_in_order() -> None:
 
 def test_some_are_always_read() -> None:
     """
-    When all that is unfinished is above the limit, the first that wait go on
-    nevertheless, fewer of them the further it is exceeded.
+    When all incomplete input is above the limit, the first that were paused are resumed
+    nevertheless: fewer of them, the further it is exceeded.
     """
     clock = Clock()
     memory = InboundMemory(clock, 4 * LIMIT)
@@ -144,8 +144,8 @@ def test_some_are_always_read() -> None:
 
 def test_stalled_input_is_dropped_while_others_wait() -> None:
     """
-    Input that fills the memory and goes on no more is dropped after a few
-    seconds, but only if somebody waits.
+    Input that fills the memory and stalls is dropped after a few seconds, but only while other
+    input is paused.
     """
     clock = Clock()
     memory = InboundMemory(clock, LIMIT)
@@ -168,8 +168,8 @@ def test_stalled_input_is_dropped_while_others_wait() -> None:
 
 def test_many_that_stall_are_dropped_soon() -> None:
     """
-    Those that were paused have to bring something as soon as they are read again;
-    a slow client that brings a little all the time is spared.
+    Input that was paused has to bring bytes as soon as it is resumed; a slow client that brings a
+    little all the time is spared.
     """
     clock = Clock()
     memory = InboundMemory(clock, LIMIT)
@@ -190,10 +190,10 @@ def test_many_that_stall_are_dropped_soon() -> None:
     assert memory.paused == 0
 
 
-def test_nobody_waits_for_ever() -> None:
+def test_pauses_are_bounded() -> None:
     """
-    Clients that bring just enough hold up others for WAIT seconds at most: then
-    those that wait are refused, or have their turn.
+    Clients that bring just enough delay others for MAX_PAUSE seconds at most: then those that are
+    paused are refused, or resumed.
     """
     clock = Clock()
     memory = InboundMemory(clock, LIMIT, min_reading=1)
@@ -216,9 +216,9 @@ def test_nobody_waits_for_ever() -> None:
     assert memory.used <= LIMIT
 
 
-def test_small_input_that_stalls_stops_nobody() -> None:
+def test_small_input_that_stalls_delays_no_other() -> None:
     """
-    Small input is neither paused nor counted as the one that is read.
+    Small input is neither paused nor counted as input that is read.
     """
     clock = Clock()
     memory = InboundMemory(clock, LIMIT)
@@ -237,7 +237,7 @@ def test_small_input_that_stalls_stops_nobody() -> None:
 
 def test_far_above_the_limit_the_oldest_are_dropped() -> None:
     """
-    What many connections send at once, before a pause takes effect, is bounded too.
+    The bytes that many connections send at once, before a pause takes effect, are bounded too.
     """
     memory = InboundMemory(Clock(), LIMIT)
     uploads = [Upload(memory, 2 * READ_SIZE) for _ in range(100)]
@@ -255,7 +255,7 @@ def test_far_above_the_limit_the_oldest_are_dropped() -> None:
 
 def test_input_larger_than_the_limit_passes_alone() -> None:
     """
-    One piece of input is bounded by its own limit, not by this one.
+    A single input is bounded by its own limit, not by this one.
     """
     memory = InboundMemory(Clock(), LIMIT)
     upload = Upload(memory, 10 * LIMIT)
@@ -268,7 +268,7 @@ def test_input_larger_than_the_limit_passes_alone() -> None:
 
 def test_closing() -> None:
     """
-    A closed reservation counts no more, whatever is called.
+    A closed reservation is not counted, whatever is called.
     """
     clock = Clock()
     memory = InboundMemory(clock, LIMIT)
@@ -286,9 +286,9 @@ def test_closing() -> None:
     assert clock.getDelayedCalls() == []
 
 
-def test_what_shrinks_makes_room() -> None:
+def test_shrinking_frees_memory() -> None:
     """
-    A reservation that becomes smaller counts as new, and others go on.
+    A reservation that shrinks is measured anew, and paused input is resumed.
     """
     clock = Clock()
     memory = InboundMemory(clock, LIMIT)
@@ -309,7 +309,7 @@ def test_what_shrinks_makes_room() -> None:
 
 def test_a_limit_that_changes() -> None:
     """
-    A limit that changes holds from the next piece on.
+    A changed limit takes effect with the next piece.
     """
     memory = InboundMemory(Clock(), 0)
     uploads = [Upload(memory, LIMIT) for _ in range(10)]
@@ -325,10 +325,10 @@ def test_a_limit_that_changes() -> None:
     st.lists(st.integers(1, 20 * READ_SIZE), min_size=1, max_size=30),
     st.randoms(use_true_random=False),
 )
-def test_everybody_ends(sizes: list[int], chance: Random) -> None:
+def test_all_input_ends(sizes: list[int], chance: Random) -> None:
     """
-    Whatever the sizes and the order of reads: the sum stays bounded, and nobody
-    waits for ever, although some stall.
+    For all sizes and orders of reads, the sum stays bounded, and all input becomes complete or is
+    dropped, although some stalls.
     """
     clock = Clock()
     memory = InboundMemory(clock, LIMIT)

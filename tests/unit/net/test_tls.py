@@ -1,8 +1,7 @@
 """
-TLS: which certificate for whom, what is refused at start and on reload, and
-the transport.
+Tests of TLS: the choice of certificates, errors at start and on reload, and the transport.
 
-The other end is Python's own ssl module, without sockets where that suffices.
+The client is Python's own ssl module, without sockets where possible.
 """
 
 from __future__ import annotations
@@ -42,12 +41,12 @@ from tests.unit.http.test_h1 import Place
 @pytest.fixture
 def authority(tmp_path: Path) -> Authority:
     """
-    Signs certificates.
+    Return an authority that signs certificates.
     """
     return Authority(tmp_path)
 
 
-class Met:
+class Handshake:
     """
     What a client learned by a handshake.
     """
@@ -65,16 +64,18 @@ class Met:
 
 def trusting(authority: Authority) -> ssl.SSLContext:
     """
-    A client that believes *authority*, and checks no names.
+    Return a client context that trusts *authority*, and checks no names.
     """
     context = ssl.create_default_context(cafile=authority.file)
     context.check_hostname = False
     return context
 
 
-def meet(contexts: TlsContexts, client: ssl.SSLContext, name: str | None = None) -> Met:
+def shake_hands(
+    contexts: TlsContexts, client: ssl.SSLContext, name: str | None = None
+) -> Handshake:
     """
-    Shake hands in memory.
+    Do a handshake in memory.
     """
     protocol: Any = None
     server = contexts.serverConnectionForTLS(protocol)
@@ -97,29 +98,29 @@ def meet(contexts: TlsContexts, client: ssl.SSLContext, name: str | None = None)
         except SSL.WantReadError:
             if done:
                 break
-    return Met(caller)
+    return Handshake(caller)
 
 
 # Which certificate.
 
 
 @pytest.mark.parametrize("kind", ["ecdsa", "rsa"])
-def test_one_certificate_for_everybody(authority: Authority, kind: str) -> None:
+def test_one_certificate(authority: Authority, kind: str) -> None:
     """
-    With and without a name, of both kinds, the chain behind it: who trusts the
-    root alone is content.
+    A single certificate is sent with its chain to clients with and without a server name, for both
+    kinds of keys.
     """
     contexts = TlsContexts([authority.pair("a", "a.test", kind=kind, deputy=True)])
 
     for name in (None, "a.test", "other.test"):
-        met = meet(contexts, trusting(authority), name)
+        met = shake_hands(contexts, trusting(authority), name)
         assert (met.name, met.version) == ("a.test", "TLSv1.3")
     assert verifyObject(IOpenSSLServerConnectionCreator, contexts)
 
 
-def test_names_choose(authority: Authority) -> None:
+def test_certificates_are_chosen_by_name(authority: Authority) -> None:
     """
-    Exact names before wildcards, of one label only; everybody else gets the first.
+    Exact names come before wildcards of one label; other names get the first certificate.
     """
     pairs = [
         authority.pair("first", "a.test", "www.a.test"),
@@ -130,7 +131,7 @@ def test_names_choose(authority: Authority) -> None:
     contexts = TlsContexts(pairs)
     client = trusting(authority)
     chosen = {
-        name: meet(contexts, client, name).name
+        name: shake_hands(contexts, client, name).name
         for name in "a.test WWW.A.test b.test y.c.test x.c.test z.y.c.test no.test".split()
     }
 
@@ -145,10 +146,9 @@ def test_names_choose(authority: Authority) -> None:
     }
 
 
-def test_kinds_of_keys_stand_for_each_other(authority: Authority) -> None:
+def test_ecdsa_and_rsa_for_the_same_names(authority: Authority) -> None:
     """
-    ECDSA and RSA for the same names: who cannot do one gets the other, with
-    the chain of each.
+    A client that does not support ECDSA gets the RSA certificate, each with its own chain.
     """
     contexts = TlsContexts(
         [
@@ -160,17 +160,17 @@ def test_kinds_of_keys_stand_for_each_other(authority: Authority) -> None:
     old.maximum_version = ssl.TLSVersion.TLSv1_2
     old.set_ciphers("ECDHE-RSA-AES128-GCM-SHA256")
 
-    assert "EC" in meet(contexts, trusting(authority), "a.test").kind
-    assert "RSA" in meet(contexts, old, "a.test").kind
+    assert "EC" in shake_hands(contexts, trusting(authority), "a.test").kind
+    assert "RSA" in shake_hands(contexts, old, "a.test").kind
 
 
-def test_a_name_that_is_no_name(authority: Authority) -> None:
+def test_an_invalid_server_name(authority: Authority) -> None:
     """
-    Whatever a client says for its host, it gets the first certificate.
+    An invalid server name gets the first certificate.
     """
     contexts = TlsContexts([authority.pair("a", "a.test")])
     for name in ("xn--bcher-kva.test", "a" * 63 + ".test", "*.test"):
-        assert meet(contexts, trusting(authority), name).name == "a.test"
+        assert shake_hands(contexts, trusting(authority), name).name == "a.test"
 
 
 # What is spoken.
@@ -179,22 +179,22 @@ def test_a_name_that_is_no_name(authority: Authority) -> None:
 @pytest.mark.parametrize("cipher", ["AES128-GCM-SHA256", "ECDHE-RSA-AES128-SHA256"])
 def test_old_ciphers_are_refused(authority: Authority, cipher: str) -> None:
     """
-    TLS 1.2 is spoken, but only with forward secrecy and authenticated encryption.
+    TLS 1.2 requires forward secrecy and authenticated encryption.
     """
     contexts = TlsContexts([authority.pair("a", "a.test", kind="rsa")])
     client = trusting(authority)
     client.maximum_version = ssl.TLSVersion.TLSv1_2
-    assert meet(contexts, client).version == "TLSv1.2"
+    assert shake_hands(contexts, client).version == "TLSv1.2"
     client.set_ciphers(cipher)
 
     with pytest.raises((ssl.SSLError, SSL.Error)):
-        meet(contexts, client)
+        shake_hands(contexts, client)
 
 
-def test_protocols_are_agreed_upon(authority: Authority) -> None:
+def test_alpn(authority: Authority) -> None:
     """
-    Ours come in our order; a client without ALPN, or without any of ours, is
-    served with HTTP/1.1.
+    The daemon's preference decides. A client without ALPN, or without a common protocol, gets
+    HTTP/1.1.
     """
     contexts = TlsContexts([authority.pair("a", "a.test")], [b"h2", b"http/1.1"])
     agreed = []
@@ -202,14 +202,14 @@ def test_protocols_are_agreed_upon(authority: Authority) -> None:
         client = trusting(authority)
         if offered:
             client.set_alpn_protocols(offered)
-        agreed.append(meet(contexts, client).protocol)
+        agreed.append(shake_hands(contexts, client).protocol)
 
     assert agreed == ["h2", "http/1.1", None, None]
 
 
 def test_without_the_library_there_is_no_http_2(monkeypatch: pytest.MonkeyPatch) -> None:
     """
-    It is not offered then.
+    Without the h2 library, ALPN does not offer HTTP/2.
     """
     server = Place().server
     assert server.acceptableProtocols() == [b"h2", b"http/1.1"]
@@ -222,7 +222,7 @@ def test_without_the_library_there_is_no_http_2(monkeypatch: pytest.MonkeyPatch)
 
 def test_wrong_files_are_one_sentence(authority: Authority, tmp_path: Path) -> None:
     """
-    It names the file, and what is wrong with it.
+    An error is one sentence with the file and what is wrong with it.
     """
     crt, key = authority.pair("a", "a.test")
     _, other = authority.pair("b", "b.test")
@@ -252,36 +252,36 @@ def test_wrong_files_are_one_sentence(authority: Authority, tmp_path: Path) -> N
         assert "\n" not in str(wrong.value)
 
 
-def test_files_are_read_again(authority: Authority) -> None:
+def test_certificates_are_reloaded(authority: Authority) -> None:
     """
-    Who connects from then on gets the new certificate; a wrong file changes
-    nothing and says why.
+    Connections after a reload get the new certificate; a wrong file changes nothing and raises its
+    error.
     """
     pair = authority.pair("a", "a.test")
     contexts = TlsContexts([pair])
-    before = meet(contexts, trusting(authority)).serial
+    before = shake_hands(contexts, trusting(authority)).serial
     authority.pair("a", "a.test")
-    assert meet(contexts, trusting(authority)).serial == before
+    assert shake_hands(contexts, trusting(authority)).serial == before
     contexts.reload()
-    after = meet(contexts, trusting(authority)).serial
+    after = shake_hands(contexts, trusting(authority)).serial
     assert after != before
 
     Path(pair[0]).write_text("nonsense")
     with pytest.raises(ValueError, match=r"a\.crt: there is no PEM certificate"):
         contexts.reload()
-    assert meet(contexts, trusting(authority)).serial == after
+    assert shake_hands(contexts, trusting(authority)).serial == after
 
 
 def test_settings_name_pairs(authority: Authority) -> None:
     """
-    One or several; a number of keys that is not that of the certificates is wrong.
+    The settings name one or several pairs; their numbers of certificates and keys must be equal.
     """
     first, second = authority.pair("a", "a.test"), authority.pair("b", "b.test")
     options = Options()
     arguments = ["--use-ssl=1", f"--ssl-cert={first[0]}", f"--ssl-key={first[1]}"]
     arguments += [f"--ssl-cert={second[0]}"]
     options.parseOptions(arguments)
-    with pytest.raises(SettingError, match="2 ssl-cert and 1 ssl-key are given; they are pairs"):
+    with pytest.raises(SettingError, match="2 ssl-cert but 1 ssl-key are set"):
         list(make_endpoints(options, None, ()))
 
     options = Options()
@@ -290,16 +290,16 @@ def test_settings_name_pairs(authority: Authority) -> None:
     (endpoint,) = [
         one for _, one in make_endpoints(options, None, ()) if isinstance(one, TlsEndpoint)
     ]
-    assert meet(endpoint.contexts, trusting(authority), "b.test").name == "b.test"
+    assert shake_hands(endpoint.contexts, trusting(authority), "b.test").name == "b.test"
     assert verifyObject(IStreamServerEndpoint, endpoint)
 
 
 # The transport.
 
 
-class Ear(Protocol):
+class Receiver(Protocol):
     """
-    Keeps what it hears, and who made it.
+    Records the bytes it receives.
     """
 
     def __init__(self) -> None:
@@ -317,12 +317,12 @@ class Ear(Protocol):
         self.lost.callback(None)
 
 
-class Line:
+class TlsPair:
     """
-    A TLS connection over 127.0.0.1: here our transport, there a blocking client.
+    A TLS connection over 127.0.0.1: our transport here, a blocking client there.
     """
 
-    def __init__(self, port: Any, ear: Ear, client: ssl.SSLSocket) -> None:
+    def __init__(self, port: Any, ear: Receiver, client: ssl.SSLSocket) -> None:
         self.port = port
         self.ear = ear
         self.client = client
@@ -345,15 +345,15 @@ class Line:
 
 
 @pytest_twisted.async_yield_fixture
-async def line(authority: Authority) -> AsyncIterator[Line]:
+async def pair(authority: Authority) -> AsyncIterator[TlsPair]:
     """
-    A connection, its handshake done.
+    A connection whose handshake is done.
     """
     from twisted.internet import reactor
     from twisted.internet.endpoints import TCP4ServerEndpoint
 
     loop: Any = reactor
-    ear = Ear()
+    ear = Receiver()
     factory = Factory.forProtocol(lambda: ear)
     factory.noisy = False
     contexts = TlsContexts([authority.pair("a", "a.test")])
@@ -370,7 +370,7 @@ async def line(authority: Authority) -> AsyncIterator[Line]:
     below: Any = ear.transport.transport  # type: ignore[union-attr]  # it is TLS
     while not ear.transport._handshakeDone or below.dataBuffer or below._tempDataLen:  # type: ignore[union-attr]  # the same
         await deferLater(loop, 0)
-    yield Line(port, ear, client)
+    yield TlsPair(port, ear, client)
     client.close()
     await port.stopListening()
     if not ear.lost.called:
@@ -378,26 +378,26 @@ async def line(authority: Authority) -> AsyncIterator[Line]:
         await ear.lost
 
 
-async def test_small_writes_leave_at_once(line: Line) -> None:
+async def test_small_writes_leave_at_once(pair: TlsPair) -> None:
     """
-    They need no turn of the reactor, and arrive in order with large ones.
+    Small writes are sent without a reactor iteration, and arrive in order with large ones.
     """
-    assert isinstance(line.transport, UnbufferedTls)
-    line.transport.write(b"at once")
-    assert line.client.recv(100) == b"at once"  # the reactor has not turned
+    assert isinstance(pair.transport, UnbufferedTls)
+    pair.transport.write(b"at once")
+    assert pair.client.recv(100) == b"at once"  # the reactor has not turned
     sent = b""
     for size in (1, 16384, 16385, 300_000, 5, 100_000, 1, 0, 7):
         piece = bytes([size % 251]) * size
-        line.transport.write(piece)
+        pair.transport.write(piece)
         sent += piece
 
-    assert await line.read(len(sent)) == sent
+    assert await pair.read(len(sent)) == sent
 
 
-async def test_a_full_socket_pauses_the_producer(line: Line) -> None:
+async def test_a_full_socket_pauses_the_producer(pair: TlsPair) -> None:
     """
-    What does not fit waits in Twisted's transport, which says so, and goes on
-    when there is room, in order.
+    Bytes that the kernel does not take wait in Twisted's transport, which pauses the producer and
+    sends them in order later.
     """
     asked: list[str] = []
 
@@ -411,48 +411,48 @@ async def test_a_full_socket_pauses_the_producer(line: Line) -> None:
         def stopProducing(self) -> None:
             asked.append("stop")
 
-    line.transport.registerProducer(Producer(), True)
+    pair.transport.registerProducer(Producer(), True)
     sent = b""
     while not asked:
         piece = b"%07d" % len(sent) * 500
-        line.transport.write(piece)
+        pair.transport.write(piece)
         sent += piece
-    assert await line.read(len(sent)) == sent
+    assert await pair.read(len(sent)) == sent
     while asked[-1] != "resume":
-        await deferLater(line.port.reactor, 0)
+        await deferLater(pair.port.reactor, 0)
     assert asked[:2] == ["pause", "resume"]
-    line.transport.unregisterProducer()
+    pair.transport.unregisterProducer()
 
 
-async def test_a_write_to_a_peer_that_is_gone(line: Line) -> None:
+async def test_a_write_to_a_peer_that_is_gone(pair: TlsPair) -> None:
     """
-    The connection is lost, nothing is raised.
+    A write to a closed peer ends the connection, and raises nothing.
     """
-    line.client.setsockopt(
+    pair.client.setsockopt(
         socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0"
     )  # a reset, not an end
-    line.client.close()
+    pair.client.close()
     for _ in range(10):
-        line.transport.write(b"x" * 1000)
-    await line.ear.lost
-    line.transport.write(b"x")
+        pair.transport.write(b"x" * 1000)
+    await pair.ear.lost
+    pair.transport.write(b"x")
 
 
-async def test_losing_sends_what_was_written(line: Line) -> None:
+async def test_losing_sends_what_was_written(pair: TlsPair) -> None:
     """
-    And nothing that is written afterwards.
+    loseConnection sends what was written before, and nothing that is written after.
     """
-    line.transport.write(b"x" * 200_000)
-    line.transport.write(b"last")
-    line.transport.loseConnection()
-    line.transport.write(b"late")
+    pair.transport.write(b"x" * 200_000)
+    pair.transport.write(b"last")
+    pair.transport.loseConnection()
+    pair.transport.write(b"late")
 
-    assert await line.read(1 << 20) == b"x" * 200_000 + b"last"
+    assert await pair.read(1 << 20) == b"x" * 200_000 + b"last"
 
 
 def test_names_of_twisted_s_tls() -> None:
     """
-    front.tls.UnbufferedTls: what it uses of Twisted's connections is still there.
+    net.tls.UnbufferedTls: the private names of Twisted that it uses exist.
     """
     source = inspect.getsource(TLSMemoryBIOProtocol)
     for name in (
@@ -478,8 +478,8 @@ def test_names_of_twisted_s_tls() -> None:
 
 async def test_clients_that_choose_http_2_get_it(authority: Authority) -> None:
     """
-    One port for both versions: what was a connection of HTTP/1.1 hands over
-    when the handshake is done.
+    One port serves both versions: an HTTP/1.1 connection is replaced when the handshake has chosen
+    HTTP/2.
     """
     from twisted.internet import reactor
     from twisted.internet.endpoints import TCP4ServerEndpoint
