@@ -180,16 +180,16 @@ class SocketIOClient:
 
     def feed(self, data: bytes) -> list[ClientEvent]:
         frames, connection = self._frames, self._connection
-        heard = []
+        received = []
         for message in frames.feed(data):
             said = connection.feed(message)
             if said is not None:
-                heard.append(said)
+                received.append(said)
         for text in connection.data_to_send():
             frames.send_text(text)
         self.position, self.opened = connection.position, connection.opened
         self.close_reason = self.close_reason or connection.close_reason or frames.close_reason
-        return heard
+        return received
 
     def data_to_send(self) -> bytes:
         return self._frames.data_to_send()

@@ -61,10 +61,10 @@ class SocketIOPollingClient:
             self.retry = retry_after(response.head)
             self.close_reason = f"status {response.head.status}"
             return []
-        heard = self._read(bytes(self._body)) if self._polled else []
+        received = self._read(bytes(self._body)) if self._polled else []
         if not response.keep_alive:
             self.close_reason = self.close_reason or "ended by the server"
-            return heard
+            return received
         self._response = ResponseReader()
         self._body.clear()
         said = _BETWEEN.join(self._connection.data_to_send()).encode()
@@ -74,7 +74,7 @@ class SocketIOPollingClient:
             self._next = self._request("POST", headers) + said
         else:
             self._next = self._request("GET", [])
-        return heard
+        return received
 
     def _read(self, body: bytes) -> list[ClientEvent]:
         connection = self._connection
@@ -82,13 +82,13 @@ class SocketIOPollingClient:
             packets = body.decode().split(_BETWEEN)
         except UnicodeDecodeError:
             raise RemoteProtocolError("a payload is not UTF-8") from None
-        heard = [said for said in map(connection.feed, packets) if said is not None]
+        received = [said for said in map(connection.feed, packets) if said is not None]
         self.position, self.opened, self.close_reason = (
             connection.position,
             connection.opened,
             connection.close_reason,
         )
-        return heard
+        return received
 
     def data_to_send(self) -> bytes:
         said, self._next = self._next, b""

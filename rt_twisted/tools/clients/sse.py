@@ -51,7 +51,7 @@ class SseClient:
         known = self.opened or self._finite
         if not known and (response.head is None or not self._opens(response.head)):
             return []
-        heard = [
+        received = [
             ClientEvent("", gap_end(event.data), True)
             if event.type == GAP
             else ClientEvent(event.data, event.id)
@@ -62,7 +62,7 @@ class SseClient:
             self.retry = events.retry / 1e3
         if response.complete:
             self.close_reason = "sent away" if self._finite else "ended by the server"
-        return heard
+        return received
 
     def _opens(self, head: ReceivedHead) -> bool:
         media = (head.header("content-type") or "").partition(";")[0].strip()

@@ -52,24 +52,24 @@ class StreamClient:
             return []
         self.opened = True
         self._rest += body
-        heard = self._split()
+        received = self._split()
         if response.complete:
             self.close_reason = "ended by the server"
-        return heard
+        return received
 
     def _split(self) -> list[ClientEvent]:
         rest, at = self._rest, 0
-        heard: list[ClientEvent] = []
+        received: list[ClientEvent] = []
         while (mark := MARK.search(rest, at)) is not None:
             end = max(mark.start() + self._client_request.size, mark.end())
             if end > len(rest):
                 del rest[: mark.start()]
-                return heard
-            heard.append(ClientEvent(rest[mark.start() : end].decode(errors="replace")))
+                return received
+            received.append(ClientEvent(rest[mark.start() : end].decode(errors="replace")))
             at = end
         # Skip messages of others; a prefix may have begun at the very end.
         del rest[: max(at, len(rest) - MAX_MARK)]
-        return heard
+        return received
 
     def data_to_send(self) -> bytes:
         return b""

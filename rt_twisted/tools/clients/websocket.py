@@ -48,11 +48,11 @@ class WebSocketClient:
 
     def feed(self, data: bytes) -> list[ClientEvent]:
         frames = self._frames
-        heard = []
+        received = []
         for text in frames.feed(data):
             said = self._read(text)
             if said is not None:
-                heard.append(said)
+                received.append(said)
         if frames.open and self._use_command and not self._requested:
             self._requested = True
             wanted: dict[str, Any] = {"type": "subscribe", "id": 1, "channels": self._channels}
@@ -63,7 +63,7 @@ class WebSocketClient:
         retry = _RETRY.search(frames.reason)
         if retry:
             self.retry = int(retry[1]) / 1e3
-        return heard
+        return received
 
     def _read(self, text: str | bytes) -> ClientEvent | None:
         try:

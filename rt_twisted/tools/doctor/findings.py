@@ -59,7 +59,7 @@ class Finding:
 
 REACH = Check(
     "reach",
-    "Nobody can read what they cannot reach.",
+    "Clients cannot subscribe to what they cannot reach.",
     "listen 443 ssl; server_name HOST; ssl_certificate FULLCHAIN;",
     "bind :443 ssl crt FULLCHAIN_AND_KEY",
 )
@@ -102,7 +102,7 @@ COMPRESSION = Check(
 )
 RESUME = Check(
     "resume",
-    "A reader that was cut must get what it missed, or messages are lost without a word.",
+    "A reader that was cut must get what it missed, or messages are lost without notice.",
     "proxy_set_header Last-Event-ID $http_last_event_id;",
     "no http-request del-header Last-Event-ID; several daemons need a common broker",
 )
