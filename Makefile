@@ -1,11 +1,11 @@
 # make run     start the daemon from this checkout: http://127.0.0.1:8080/
-# make test    install what the tests need, then run all of them
-# make check   format, rules, types, and the unit tests, which need no servers
+# make test    install what the tests need, and run all of them
+# make check   format, rules, types, imports, and the unit tests, which need no servers
 # make lint    the same without the tests
 #
 #   make run PORT=9000 ARGS='--debug'
 #   make test ARGS='-k history'
-#   make test WITHOUT='chromium nginx'    where these cannot be had: their tests are skipped
+#   make test WITHOUT='chromium nginx'    without these programs: their tests are skipped
 
 PYTHON ?= python3
 PORT ?= 8080
@@ -29,7 +29,7 @@ check: lint unit
 unit: .venv/.test
 	.venv/bin/python -m pytest -q -n 2 tests/unit tests/contracts $(ARGS)
 
-lint: format rules types
+lint: format rules types imports
 
 format: .venv/.test
 	.venv/bin/ruff format --check .
@@ -49,7 +49,7 @@ system:
 clean:
 	rm -rf .venv .venv-graphite build dist *.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache
 
-# pip is the last thing a venv gets, so its presence means that the venv is whole.
+# pip is installed last, so its presence means that the venv is complete.
 .venv/bin/pip:
 	PYTHON=$(PYTHON) sh tests/install python3-venv
 	$(PYTHON) -m venv .venv
@@ -70,7 +70,7 @@ tests/real/clients/node_modules: tests/real/clients/package.json
 	cd tests/real/clients && npm install --silent --no-audit --no-fund
 	touch $@
 
-# Apart, as Carbon runs on Python 3.11 only and brings its own idea of where to live.
+# A venv of its own: Carbon needs Python 3.11 and installs into a fixed folder.
 .venv-graphite/.graphite-$(CARBON):
 	$(PYTHON) -m venv .venv-graphite
 	GRAPHITE_NO_PREFIX=True .venv-graphite/bin/pip install --quiet --disable-pip-version-check \

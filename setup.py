@@ -1,5 +1,5 @@
 """
-What the distribution is called, holds and needs; the tools are in pyproject.toml.
+The distribution: its name, contents and requirements. Tools are configured in pyproject.toml.
 """
 
 import re
@@ -9,21 +9,36 @@ from setuptools import find_packages, setup
 
 _init = Path(__file__).with_name("rt_twisted").joinpath("__init__.py").read_text()
 _version = re.search(r'^__version__ = "(.+)"$', _init, re.MULTILINE)
-assert _version, "rt_twisted/__init__.py names no version"
+assert _version, "rt_twisted/__init__.py defines no version"
+
+URL = "https://github.com/rt-twisted/rt_twisted"
+
+# Links to files of the repository do not work on the page of a package index.
+_readme = Path(__file__).with_name("README.md").read_text()
+_readme = re.sub(r"\]\((?!https?:|#)", f"]({URL}/blob/main/", _readme)
 
 setup(
     name="rt-twisted",
     version=_version[1],
     description="A realtime push daemon on Twisted: publish once, reach every open connection",
+    long_description=_readme,
+    long_description_content_type="text/markdown",
+    url=URL,
+    project_urls={
+        "Documentation": f"{URL}/tree/main/docs",
+        "Changes": f"{URL}/blob/main/CHANGES.md",
+        "Issues": f"{URL}/issues",
+        "Source": URL,
+    },
     author="rt_twisted contributors",
     license="MIT",
     license_files=["LICENSE"],
     python_requires=">=3.11",
-    # Written out: an editable install then puts this directory on sys.path,
-    # where twistd looks for twisted/plugins. Without it there is no `realtime`.
+    # Explicit, so that an editable install puts this directory on sys.path, where
+    # twistd looks for twisted/plugins. Without it there is no command `realtime`.
     package_dir={"": "."},
-    # twisted.plugins is a folder that many distributions share: it has no
-    # __init__.py, here or anywhere, or it would hide Twisted itself.
+    # Many distributions share the folder twisted/plugins: it must not have an
+    # __init__.py, which would hide Twisted itself.
     packages=[*find_packages(include=["rt_twisted", "rt_twisted.*"]), "twisted.plugins"],
     package_data={
         "rt_twisted": ["py.typed"],
@@ -33,45 +48,55 @@ setup(
     },
     zip_safe=False,
     install_requires=[
-        # Upper bounds where names are used that the library does not promise.
-        "twisted[tls]>=26.10,<27",  # before, twistd ended with 0 after a wrong option
-        "h2>=4.3,<4.5",  # without it there is no HTTP/2, and everything else works
+        # Upper bounds where the daemon uses names that are not public.
+        "twisted[tls]>=26.10,<27",  # older twistd exits with 0 after a wrong option
+        "h2>=4.3,<4.5",  # optional: without it there is no HTTP/2
         "httptools>=0.7",
-        "hiredis>=3.0",  # txredisapi takes it by itself, and is 20 times slower without
+        "hiredis>=3.0",  # txredisapi uses it if it is there, and is 20 times slower without it
         "multipart>=1.2",
         "prometheus_client>=0.26",
         "pyopenssl>=26.0",
         "txamqp>=0.8.2,<0.9",
         "txredisapi>=1.6,<2",
-        "websockets>=17.4,<18",  # before, messages could grow past the limit when inflated
+        "websockets>=17.4,<18",  # in older versions inflated messages could exceed the limit
         "zope.interface>=7.2",
     ],
     extras_require={
         "test": [
-            "django>=5.2",  # an application that takes its example up
-            "flask>=3.1",  # another one
+            "django>=5.2",  # runs the example of the documentation
+            "flask>=3.1",  # the same
             "hypothesis>=6.170",
-            "pika>=1.4",  # another program that publishes by AMQP
+            "pika>=1.4",  # an independent AMQP publisher
             "pytest>=9.0",
             "pytest-twisted>=1.14.3",
             "pytest-xdist>=3.8",
-            "python-socketio[client]>=5.18",  # somebody else's client
-            "sseclient-py>=1.9",  # somebody else's opinion of our event streams
-            "wsproto>=1.3",  # somebody else's opinion of our websockets
-            "setuptools>=77",  # test_packaging builds with it, without asking the network
+            "python-socketio[client]>=5.18",  # an independent client
+            "sseclient-py>=1.9",  # an independent parser of event streams
+            "wsproto>=1.3",  # an independent websocket implementation
+            "setuptools>=77",  # test_packaging builds with it, without the network
         ],
         "dev": [
             "import-linter==2.*",
             "mypy==2.4.*",
-            "mypy-zope==1.0.17",  # moves together with mypy
+            "mypy-zope==1.0.17",  # must match mypy
             "ruff==0.17.*",
         ],
     },
+    keywords="realtime push sse eventsource websocket socket.io long-polling pubsub twisted",
     classifiers=[
+        "Development Status :: 4 - Beta",
+        "Environment :: No Input/Output (Daemon)",
         "Framework :: Twisted",
+        "Intended Audience :: Developers",
+        "Intended Audience :: System Administrators",
         "Operating System :: POSIX :: Linux",
+        "Programming Language :: Python :: 3",
+        "Programming Language :: Python :: 3 :: Only",
         "Programming Language :: Python :: 3.11",
+        "Programming Language :: Python :: 3.12",
+        "Programming Language :: Python :: 3.13",
         "Topic :: Internet :: WWW/HTTP :: HTTP Servers",
+        "Topic :: System :: Networking",
         "Typing :: Typed",
     ],
 )
