@@ -1218,7 +1218,7 @@ def test_no_request_causes_an_internal_error(
         if caller.streams or not caller.open:
             break
         caller.say(data[at : at + size])
-    for _ in range(8):  # answer whoever waits, so that time runs again
+    for _ in range(8):  # answer the waiting requests, so that time runs again
         for exchange in place.waiting:
             exchange.answer(200, b"late")
     for _ in range(3):
