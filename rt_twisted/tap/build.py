@@ -35,7 +35,7 @@ from rt_twisted.tap.factories import (
     make_routes,
     open_access_log,
     open_log,
-    wrong,
+    setting_error,
 )
 from rt_twisted.tap.limits import (
     read_http_limits,
@@ -176,13 +176,13 @@ def build_parent(services: Any, options: Options, reactor: Any, log: LogFile | N
     size = options["workers"]
     if options["history-file"]:
         text = f"{size} processes cannot share a history-file; use --broker redis or amqp"
-        raise wrong(options, "workers", f"{text} without it, or one worker")
+        raise setting_error(options, "workers", f"{text} without it, or one worker")
     if options["broker"] in EMBEDDED:
-        text = f"{size} processes cannot share the channels of the embedded broker"
-        raise wrong(options, "workers", f"{text}; use --broker redis or amqp, or one worker")
+        text = f"{size} processes cannot share the channels of the embedded broker; "
+        raise setting_error(options, "workers", f"{text}use --broker redis or amqp, or one worker")
     twistd: Any = options.parent or {}
     if twistd.get("chroot"):
-        raise wrong(options, "workers", "worker processes cannot be started in a --chroot")
+        raise setting_error(options, "workers", "worker processes cannot be started in a --chroot")
 
     def check() -> None:
         # Build what a worker builds, and discard it: a mistake is one error here, not one

@@ -20,7 +20,7 @@ from rt_twisted.codecs.addresses import Networks
 from rt_twisted.http.proxy_endpoint import ProxiedEndpoint
 from rt_twisted.net.listeners import SharedPort
 from rt_twisted.net.tls import TlsContexts, TlsEndpoint
-from rt_twisted.tap.factories import wrong
+from rt_twisted.tap.factories import setting_error
 from rt_twisted.tap.options import Options
 from rt_twisted.tap.settings import SettingError
 
@@ -90,11 +90,11 @@ def _tls(options: Options, protocols: Sequence[bytes]) -> TlsContexts:
     certificates, keys = (len(each) for each in files)
     if certificates != keys:
         text = f"{certificates} ssl-cert but {keys} ssl-key are set; each needs the other"
-        raise wrong(options, "ssl-cert", text)
+        raise setting_error(options, "ssl-cert", text)
     try:
         return TlsContexts(list(zip(*files, strict=True)), protocols)
     except ValueError as error:
-        raise wrong(options, "use-ssl", str(error)) from None
+        raise setting_error(options, "use-ssl", str(error)) from None
 
 
 def _interface(address: str | None) -> str:

@@ -49,9 +49,9 @@ Ask = Callable[[StatsQuery], Deferred[Snapshot]]
 EMBEDDED = ("http", "memory")  # the broker in the process
 
 
-def wrong(options: Options, name: str, text: str) -> SettingError:
+def setting_error(options: Options, name: str, text: str) -> SettingError:
     """
-    What to raise: *text*, and where the setting *name* stands.
+    Return an error with *text* and the place where the setting *name* was given.
     """
     place = (options.places[name] or ["default"])[-1]
     return SettingError(f"{located(name, place)}: {text}")
@@ -59,7 +59,7 @@ def wrong(options: Options, name: str, text: str) -> SettingError:
 
 def _own(options: Options, name: str, interface: type[Interface], *arguments: Any) -> Any:
     """
-    The user's own object, by dotted name, checked.
+    Build the user's own object that the setting *name* names, and check its interface.
     """
     dotted = options[name]
     try:
@@ -67,63 +67,63 @@ def _own(options: Options, name: str, interface: type[Interface], *arguments: An
         verifyObject(interface, found)
     except Invalid as error:
         reason = " ".join(str(error).split())
-        raise wrong(options, name, f"{dotted}: {reason}") from None
+        raise setting_error(options, name, f"{dotted}: {reason}") from None
     except ValueError as error:
-        raise wrong(options, name, str(error)) from error
+        raise setting_error(options, name, str(error)) from error
     except Exception as error:
-        raise wrong(options, name, f"{dotted}: {error!r}") from error
+        raise setting_error(options, name, f"{dotted}: {error!r}") from error
     return found
 
 
 def make_broker(options: Options, reactor: Any) -> Any:
     """
-    What carries messages.
+    Build the broker.
 
     Raises:
-        WrongSetting: with file and line; as all below.
+        SettingError: with file and line, as in all functions of this module.
     """
     word = options["broker"]
     path = options["history-file"]
     if word in EMBEDDED:
         return _durable_broker(options, reactor, path) if path else MemoryBroker(reactor)
     if path:
-        raise wrong(options, "history-file", f"the {word} broker has its own history")
+        raise setting_error(options, "history-file", f"the {word} broker has its own history")
     if word == "amqp":
         return _amqp_broker(options, reactor)
     if word == "redis":
         return _redis_broker(options, reactor)
     if "." not in word:
-        raise wrong(
+        raise setting_error(
             options,
             "broker",
-            f"there is no broker {word!r}; take http, redis, amqp, or a dotted name",
+            f"there is no broker {word!r}; use http, redis, amqp, or a dotted name",
         )
     return _own(options, "broker", IBroker, reactor, options)
 
 
 def _amqp_broker(options: Options, reactor: Any) -> Any:
-    # Here, not at the top: txamqp would choose the reactor.
+    # Not at module level: txamqp installs the reactor.
     from rt_twisted.brokers.amqp.factory import AmqpConfigError, build_broker
 
     try:
         return build_broker(reactor, options, options.given, options.folder)
     except AmqpConfigError as error:
-        raise wrong(options, error.name, str(error)) from None
+        raise setting_error(options, error.name, str(error)) from None
 
 
 def _redis_broker(options: Options, reactor: Any) -> Any:
-    # Here, not at the top: txredisapi would choose the reactor.
+    # Not at module level: txredisapi installs the reactor.
     from rt_twisted.brokers.redis.factory import RedisConfigError, build_broker
 
     try:
         return build_broker(reactor, options, options.given, read_retention(options))
     except RedisConfigError as error:
-        raise wrong(options, error.name, str(error)) from None
+        raise setting_error(options, error.name, str(error)) from None
 
 
 def make_further_hub(services: Any, options: Options, reactor: Any, server: str) -> Hub:
     """
-    The channels of the redis at *server*, for routes that name it.
+    Build the hub of another redis, at *server*, for routes that name one.
     """
     from rt_twisted.brokers.redis.factory import RedisConfigError, build_broker
 
@@ -138,12 +138,12 @@ def make_further_hub(services: Any, options: Options, reactor: Any, server: str)
 def _durable_broker(options: Options, reactor: Any, path: str) -> SqliteBroker:
     path = os.path.abspath(path)  # twistd changes the folder as it daemonizes
     if not os.path.isdir(os.path.dirname(path)):
-        raise wrong(options, "history-file", f"{path}: there is no such folder")
+        raise setting_error(options, "history-file", f"{path}: there is no such folder")
 
     try:
         check_ownership(path)
     except UnusableStore as error:
-        raise wrong(options, "history-file", str(error)) from None
+        raise setting_error(options, "history-file", str(error)) from None
 
     def open_journal(retention: Retention) -> Store:
         return Store(path, retention, options["history-file-size"], reactor.seconds)
@@ -154,18 +154,18 @@ def _durable_broker(options: Options, reactor: Any, path: str) -> SqliteBroker:
 
 def make_exporter(options: Options, reactor: Any) -> Any:
     """
-    What sends the numbers; None for nothing.
+    Build the exporter of metrics; None without one.
     """
     word = options["export"]
     if word is None:
         return None
     if word != "graphite":
         if "." not in word:
-            raise wrong(options, "export", f"there is no exporter {word!r}")
+            raise setting_error(options, "export", f"there is no exporter {word!r}")
         return _own(options, "export", IExporter, reactor, options)
     for name in ("export-host", "export-port"):
         if not options[name]:
-            raise wrong(options, "export", f"graphite needs {name}")
+            raise setting_error(options, "export", f"graphite needs {name}")
     try:
         return GraphiteExporter(
             reactor,
@@ -176,7 +176,7 @@ def make_exporter(options: Options, reactor: Any) -> Any:
             options["export-node"] or "",
         )
     except ValueError as error:
-        raise wrong(options, "export-path", str(error)) from None
+        raise setting_error(options, "export-path", str(error)) from None
 
 
 def make_context(
@@ -189,16 +189,16 @@ def make_context(
     inbound: InboundMemory,
 ) -> ActionContext:
     """
-    What actions are lent.
+    Build the context of actions.
 
     Args:
         options: the settings.
         reactor: the reactor.
         hubs: all channels.
-        ask: knows the numbers of all workers; None if there are none.
-        siblings: the other workers; None likewise.
+        ask: returns the metrics of all workers; None without workers.
+        handoff: hands connections to other workers; None without workers.
         shared: what actions share; it outlives reloads.
-        inbound: bounds unfinished input; connections outlive a reload, so it is never replaced.
+        inbound: bounds incomplete input; never replaced, as connections outlive a reload.
     """
     publish_keys = list(options["publish-key"])
     if options["http-secret"]:
@@ -233,7 +233,7 @@ def make_context(
 
 def make_routes(options: Options, context: ActionContext) -> Iterator[Route]:
     """
-    The lines of the settings, or those without any.
+    Yield the routes of the settings, or the default ones.
     """
     if not options["route"]:
         for line in DEFAULT:
@@ -247,7 +247,7 @@ def make_routes(options: Options, context: ActionContext) -> Iterator[Route]:
 
 def make_cors(options: Options) -> Cors:
     """
-    Which pages of other origins may read responses.
+    Build the rules for pages of other origins.
     """
     try:
         return Cors(
@@ -257,18 +257,18 @@ def make_cors(options: Options) -> Cors:
             options["exposed-headers"] or frozenset(),
         )
     except ValueError as error:
-        raise wrong(options, "credentials", str(error)) from None
+        raise setting_error(options, "credentials", str(error)) from None
 
 
 def open_access_log(options: Options) -> LogFile | None:
     """
-    Where a line per response goes; None for nowhere.
+    Open the access log; None without one.
     """
     path = options["access-log"]
     try:
         return LogFile(path, _owner(options)) if path else None
     except OSError as error:
-        raise wrong(options, "access-log", f"{path}: {error.strerror}") from None
+        raise setting_error(options, "access-log", f"{path}: {error.strerror}") from None
 
 
 def open_log(options: Options) -> LogFile | None:
@@ -279,8 +279,8 @@ def open_log(options: Options) -> LogFile | None:
     if twistd is None or options["check"]:
         return None
     path = twistd.get("logfile") or ("-" if twistd.get("nodaemon") else "twistd.log")
-    theirs = path == "-" and not twistd.get("nodaemon")  # twistd refuses it
-    if theirs or twistd.get("syslog") or twistd.get("logger"):
+    rejected = path == "-" and not twistd.get("nodaemon")  # by twistd
+    if rejected or twistd.get("syslog") or twistd.get("logger"):
         return None
     try:
         return LogFile(path, _owner(options))
@@ -299,7 +299,7 @@ def _owner(options: Options) -> Owner:
 
 def make_app(options: Options, hub: Hub) -> Site | None:
     """
-    What answers where no route does; None for nothing.
+    Build the twisted.web site for paths without a route; None without one.
     """
     if options["app"] is None:
         return None
