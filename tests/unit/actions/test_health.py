@@ -15,7 +15,7 @@ from rt_twisted.brokers.interfaces import IReady, IRefusing
 from rt_twisted.brokers.memory import MemoryBroker
 from tests.defaults import make_context, make_hub
 from tests.unit.actions.test_stats import HERE, Place
-from tests.unit.http.test_h1 import Caller
+from tests.unit.http.clients import Caller
 
 EVERYBODY = [HERE, "192.0.2.1"]
 
@@ -124,8 +124,8 @@ def test_probes_by_head(path: bytes) -> None:
     """
     HEAD gets the status, and no cache stores it.
     """
-    caller = Caller(Place().server).say(b"HEAD %s HTTP/1.1\r\nHost: a\r\n\r\n" % path)
+    caller = Caller(Place().server).send(b"HEAD %s HTTP/1.1\r\nHost: a\r\n\r\n" % path)
 
-    (answer,) = caller.heard("HEAD")
+    (answer,) = caller.responses("HEAD")
     assert (answer.status, answer.body) == (200, b"")
     assert answer.headers["cache-control"] == "no-store"

@@ -20,7 +20,7 @@ from rt_twisted.metrics.metrics import BOUNDS
 from rt_twisted.model.message import Draft
 from tests.defaults import make_context, make_hub
 from tests.unit.actions.test_stats import KEY, Place
-from tests.unit.http.test_h1 import Caller, get
+from tests.unit.http.clients import Caller, get
 
 HOSTILE = [
     "",
@@ -104,7 +104,7 @@ def test_content_type_and_cache_headers() -> None:
     """
     Prometheus 2 and 3 accept the media type, and no cache stores the response.
     """
-    (answer,) = Caller(Place().server).say(get(b"/metrics", KEY)).heard()
+    (answer,) = Caller(Place().server).send(get(b"/metrics", KEY)).responses()
 
     assert answer.headers["content-type"] == "text/plain; version=0.0.4; charset=utf-8"
     assert answer.headers["cache-control"] == "no-store"

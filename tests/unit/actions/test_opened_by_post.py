@@ -17,7 +17,7 @@ from rt_twisted.codecs.errors import RemoteProtocolError
 from rt_twisted.codecs.query import FORM, MAX_FIELDS, parse_fields, parse_query
 from rt_twisted.model.message import Draft
 from tests.defaults import make_http_limits
-from tests.unit.http.test_h1 import Caller, Place, post
+from tests.unit.http.clients import Caller, Place, post
 
 JSON = "application/json"
 NAMES = [f"channel-with-a-long-name-{number:03}" for number in range(100)]
@@ -104,7 +104,7 @@ def test_rejected_bodies(place: Place, body: bytes, kind: str, status: int) -> N
     """
     A body has the same limits as a URL, except for its length.
     """
-    [answer] = call(place, "/sse", body, kind).heard()
+    [answer] = call(place, "/sse", body, kind).responses()
 
     assert answer.status == status
 
@@ -114,7 +114,7 @@ def test_pages_of_other_origins_may_post(place: Place) -> None:
     A preflight request, which JSON needs, is answered with POST and the content type.
     """
     headers = b"Origin: https://a.example\r\nAccess-Control-Request-Method: POST\r\n"
-    [answer] = place.call(b"OPTIONS /sse HTTP/1.1\r\nHost: a\r\n%s\r\n" % headers).heard()
+    [answer] = place.call(b"OPTIONS /sse HTTP/1.1\r\nHost: a\r\n%s\r\n" % headers).responses()
 
     assert "POST" in answer.headers["access-control-allow-methods"]
     assert "Content-Type" in answer.headers["access-control-allow-headers"]

@@ -31,8 +31,8 @@ from rt_twisted.routes import Routes, parse_route
 from tests.defaults import make_context, make_hub, make_hub_limits, make_server
 from tests.fakes import started
 from tests.unit.actions.test_sse import Browser, Event
-from tests.unit.http.test_h1 import Answer, Caller, Place, get
-from tests.unit.http.test_h2 import Client
+from tests.unit.http.clients import Answer, Caller, Place, get
+from tests.unit.http.h2_client import Client
 
 WAIT = 25
 
@@ -78,7 +78,7 @@ def request(query: str, *headers: str, path: str = "/poll") -> bytes:
 
 
 def only(caller: Caller) -> Answer:
-    (answer,) = caller.heard()
+    (answer,) = caller.responses()
     return answer
 
 
@@ -257,7 +257,7 @@ def test_a_poll_waits_for_messages() -> None:
     """
     polls = Polls()
     poll = polls.ask("channels=news,sport&since=e.0")
-    assert poll.heard() == []
+    assert poll.responses() == []
     assert polls.hub.current_metrics().channels == {"news": 1, "sport": 1}
     polls.clock.advance(3)
     polls.hub.publish([Draft("other", b"no"), Draft("sport", b"1:0"), Draft("news", b"two")])
@@ -330,7 +330,7 @@ def test_the_timeout_of_a_poll(query: str, header: str, status: int) -> None:
     poll = polls.ask(f"channels=news&{query}", header)
     polls.publish("elsewhere", channel="other")
     polls.clock.advance(WAIT - 0.1)
-    assert poll.heard() == []
+    assert poll.responses() == []
     polls.clock.advance(0.2)
     answer = only(poll)
     assert answer.status == status
@@ -340,7 +340,7 @@ def test_the_timeout_of_a_poll(query: str, header: str, status: int) -> None:
         assert "content-type" not in answer.headers
     else:
         assert said(poll) == {"messages": [], "position": "e.1", "gap": False}
-    poll.say(request(f"channels=news&{query}", header))
+    poll.send(request(f"channels=news&{query}", header))
     polls.publish("news")
     assert poll.written().count(b"HTTP/1.1 ") == 2
     assert poll.written().endswith(b'"position": "e.3", "gap": false}\n')
@@ -359,7 +359,7 @@ def test_how_long_a_poll_waits(query: str, path: str, seconds: float) -> None:
     poll = polls.ask(f"channels=news&since=e.0&{query}", path=path)
     if seconds:
         polls.clock.advance(seconds - 0.1)
-        assert poll.heard() == []
+        assert poll.responses() == []
         polls.clock.advance(0.2)
     assert said(poll)["messages"] == []
 
@@ -427,9 +427,9 @@ def test_requests_behind_a_poll_are_answered_in_order() -> None:
     polls = Polls()
     poll = polls.call(request("channels=news&since=e.0") * 2 + request("channels=news"))
     polls.turn()
-    assert poll.heard() == []
+    assert poll.responses() == []
     polls.publish("one")
-    first, second, third = poll.heard()
+    first, second, third = poll.responses()
 
     for answer in (first, second):  # the second one requested the same position
         assert [each["data"] for each in json.loads(answer.body)["messages"]] == ["one"]
@@ -443,7 +443,7 @@ def test_head_and_http_1_0() -> None:
     """
     polls = Polls()
     head = polls.call(b"HEAD /poll?channels=news&since=e.0 HTTP/1.1\r\nHost: a\r\n\r\n")
-    (answer,) = head.heard("HEAD")
+    (answer,) = head.responses("HEAD")
     assert (answer.status, answer.body) == (200, b"")
     old = polls.call(b"GET /poll?channels=news HTTP/1.0\r\n\r\n")
     polls.turn()
@@ -487,7 +487,7 @@ def test_a_disconnected_client_leaves_the_hub() -> None:
     assert polls.hub.current_metrics().closed["client"] == 1
     polls.publish("unreceived")
     polls.clock.advance(WAIT)
-    assert poll.heard() == []
+    assert poll.responses() == []
 
 
 def test_stopping() -> None:
@@ -526,7 +526,7 @@ def test_polls_are_queued_by_the_join_rate() -> None:
     answered = polls.ask("channels=news")
     waiting = polls.ask("channels=news")
     refused = polls.ask("channels=news")
-    assert (len(answered.heard()), len(waiting.heard())) == (1, 0)
+    assert (len(answered.responses()), len(waiting.responses())) == (1, 0)
     assert only(refused).status == 503
     polls.clock.pump([0.05] * 25)
     assert said(waiting)["position"] == "e.0"
@@ -572,7 +572,7 @@ def test_a_poll_waits_for_the_broker() -> None:
     polls = Polls(broker=broker)
     poll = polls.ask("channels=news&since=f.3&wait=0")
     polls.clock.advance(3)
-    assert poll.heard() == []
+    assert poll.responses() == []
     found = Message("news", b"old", Position("e", 0))
     broker.asked.callback(Replay((found,), True, Position("e", 0)))
     polls.turn()
@@ -614,7 +614,7 @@ def test_xhr_on_a_stream_gets_one_event() -> None:
     """
     polls = Polls()
     poll = polls.ask("channels=news", XHR, path="/sse")
-    assert poll.heard() == []
+    assert poll.responses() == []
     polls.publish("one", "two")
     answer = only(poll)
     assert answer.headers["content-type"] == "text/event-stream; charset=utf-8"

@@ -16,8 +16,8 @@ from rt_twisted.codecs.ranges import MAX_RANGES, byteranges, content_range, pars
 from rt_twisted.http.file_body import READ_SIZE, FileBody
 from rt_twisted.routes import parse_route
 from tests.defaults import make_http_limits
-from tests.unit.http.test_h1 import Answer, Caller, Place, get
-from tests.unit.http.test_h2 import Client
+from tests.unit.http.clients import Answer, Caller, Place, get
+from tests.unit.http.h2_client import Client
 from tests.unit.test_routes import CONTEXT
 
 SECRET = "secret"
@@ -45,7 +45,7 @@ def ask(place: Place, path: str, headers: bytes = b"", method: bytes = b"GET") -
     """
     caller = place.call(get(path.encode("latin-1"), headers).replace(b"GET", method))
     pump(caller)
-    (answer,) = caller.heard(method.decode())
+    (answer,) = caller.responses(method.decode())
     return answer
 
 
@@ -360,7 +360,7 @@ def test_a_file_that_shrinks_aborts_the_response(
     pump(caller)
 
     assert caller.wire.aborted
-    assert caller.heard() == []
+    assert caller.responses() == []
 
 
 def test_a_file_that_grows_is_sent_as_it_was(folder: Path) -> None:
@@ -372,7 +372,7 @@ def test_a_file_that_grows_is_sent_as_it_was(folder: Path) -> None:
     (folder / "log").write_bytes(b"y" * 5 * READ_SIZE)
     pump(caller)
 
-    first, second = caller.heard()
+    first, second = caller.responses()
     assert len(first.body) == 2 * READ_SIZE
     assert second.status == 200
 

@@ -23,7 +23,7 @@ from rt_twisted.model.message import Draft
 from rt_twisted.routes import DEFAULT, Routes, parse_route
 from rt_twisted.tap.access_log import AccessLog
 from tests.defaults import make_context, make_http_limits, make_hub, make_hub_limits, make_server
-from tests.unit.http.test_h1 import Caller, get, post
+from tests.unit.http.clients import Caller, get, post
 
 HERE = "127.0.0.1"
 ELSEWHERE = "192.0.2.1"
@@ -57,7 +57,7 @@ class Place:
         self.hub.start()
 
     def ask(self, path: str, headers: bytes = KEY, address: str = ELSEWHERE) -> tuple[int, bytes]:
-        (answer,) = Caller(self.server, address).say(get(path.encode(), headers)).heard()
+        (answer,) = Caller(self.server, address).send(get(path.encode(), headers)).responses()
         return answer.status, answer.body
 
     def said(self, path: str) -> Any:
@@ -67,7 +67,7 @@ class Place:
 
     def read(self, *channels: str, address: str = ELSEWHERE) -> Caller:
         path = f"/?channels={','.join(channels)}"
-        return Caller(self.server, address).say(get(path.encode()))
+        return Caller(self.server, address).send(get(path.encode()))
 
     def publish(self, *channels: str) -> None:
         self.hub.publish([Draft(channel, b"x") for channel in channels])
@@ -137,7 +137,7 @@ def test_without_a_key_this_machine_may() -> None:
     place = Place(key="")
     for path in (b"/stats", b"/metrics"):
         request = b"GET %s HTTP/1.1\r\nHost: 127.0.0.1:8888\r\n\r\n" % path
-        (answer,) = Caller(place.server, HERE).say(request).heard()
+        (answer,) = Caller(place.server, HERE).send(request).responses()
         assert answer.status == 200
 
 
@@ -243,9 +243,9 @@ def test_refusals_are_counted_by_reason() -> None:
     place.read("a")
     place.read("b")
     place.read("a%20b")
-    Caller(place.server).say(post(b"channel=a&message=x", b"/publish"))
-    Caller(place.server).say(get(b"/nothing"))
-    Caller(place.server).say(b"NONSENSE\r\n\r\n")
+    Caller(place.server).send(post(b"channel=a&message=x", b"/publish"))
+    Caller(place.server).send(get(b"/nothing"))
+    Caller(place.server).send(b"NONSENSE\r\n\r\n")
 
     said = place.said("/stats?format=full")
 

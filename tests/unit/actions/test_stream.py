@@ -15,8 +15,8 @@ from rt_twisted.model.interfaces import IFormat
 from rt_twisted.model.message import Draft, Message, Position, Replay
 from rt_twisted.routes import parse_route
 from tests.fakes import started
-from tests.unit.http.test_h1 import Caller, Place, get
-from tests.unit.http.test_h2 import Client
+from tests.unit.http.clients import Caller, Place, get
+from tests.unit.http.h2_client import Client
 from tests.unit.test_routes import CONTEXT
 
 LINES = (

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from rt_twisted.codecs.content_coding import ACCEPT_ENCODING, MAX_MEMBERS, decode, read_codings
 from rt_twisted.codecs.errors import RemoteProtocolError
-from tests.unit.http.test_h1 import Place, post
+from tests.unit.http.clients import Place, post
 
 compress = partial(gzip.compress, mtime=0)  # the same bytes in every process of a test run
 BODY = b'{"channel": "a", "message": "hello"}'
@@ -112,10 +112,10 @@ def test_publish_decodes_the_body() -> None:
     bad = bad.replace(b"h: 0", b"h: 9")
     local = "127.0.0.1"
 
-    assert place.call(good, address=local).heard()[0].status == 200
+    assert place.call(good, address=local).responses()[0].status == 200
     [message] = place.hub._channels.get("a").history.newest(9)  # type: ignore[union-attr]  # the channel exists
     assert message.data == b"hello"
-    [refused] = place.call(bad, address=local).heard()
+    [refused] = place.call(bad, address=local).responses()
     assert (refused.status, refused.headers["accept-encoding"]) == (415, ACCEPT_ENCODING)
 
 
@@ -134,4 +134,4 @@ def test_missing_body_is_not_an_empty_message() -> None:
     ):
         end = b"0\r\n\r\n" if line[:1] == b"T" else b""
         caller = place.call(request % line + end, address="127.0.0.1")
-        assert [answer.status for answer in caller.heard()] == [status]
+        assert [answer.status for answer in caller.responses()] == [status]

@@ -17,7 +17,7 @@ from rt_twisted.model.message import Message, Position, Replay
 from tests.contracts.formats import FormatContract
 from tests.fakes import started
 from tests.unit.actions.test_stream import body, publish
-from tests.unit.http.test_h1 import Place, get
+from tests.unit.http.clients import Place, get
 
 OWN = "examples.own_format.Ndjson"
 DATA = (b"x", b"", b"a\nb", b"\xff", "ü".encode())

@@ -14,8 +14,8 @@ from rt_twisted.http.body import BodyBuffer
 from rt_twisted.net.inbound_memory import InboundMemory
 from rt_twisted.routes import Routes, parse_route
 from tests.defaults import make_context, make_http_limits, make_server
-from tests.unit.http.test_h1 import Caller, Place, get, post
-from tests.unit.http.test_h2 import Client
+from tests.unit.http.clients import Caller, Place, get, post
+from tests.unit.http.h2_client import Client
 
 LIMITS = make_http_limits(body=1 << 20)
 PART = bytes(30_000)
@@ -32,7 +32,7 @@ def make_place() -> Place:
 
 
 def begun(place: Place, size: int = len(PART) + 2, part: bytes = PART) -> Caller:
-    return Caller(place.server).say(HEAD % size, part)
+    return Caller(place.server).send(HEAD % size, part)
 
 
 def states(callers: list[Caller]) -> list[str]:
@@ -49,7 +49,7 @@ def test_reading_pauses_and_goes_on_in_order() -> None:
 
     for caller in callers:
         assert caller.wire.producerState == "producing"
-        assert [answer.status for answer in caller.say(b"ab").heard()] == [200]
+        assert [answer.status for answer in caller.send(b"ab").responses()] == [200]
         place.clock.advance(0)
     assert place.server.context.inbound_memory.used == 0
 
@@ -64,11 +64,11 @@ def test_a_lost_connection_frees_its_memory() -> None:
         caller.hang_up()
     place.clock.advance(0)
     assert states(callers[3:]) == ["producing"]
-    late = Caller(place.server).say(b"POST /nowhere HTTP/1.1\r\nHost: a\r\n")
-    late.say(b"Content-Length: 99999\r\n\r\n" + PART, PART)
+    late = Caller(place.server).send(b"POST /nowhere HTTP/1.1\r\nHost: a\r\n")
+    late.send(b"Content-Length: 99999\r\n\r\n" + PART, PART)
     callers[3].hang_up()
 
-    assert late.heard()[0].status == 404
+    assert late.responses()[0].status == 404
     assert place.server.context.inbound_memory.used == 0
 
 
@@ -81,9 +81,9 @@ def test_a_dropped_body_gets_retry_after() -> None:
     callers = [begun(place) for _ in range(6)]
     place.wait(61)
 
-    assert [caller.heard()[0].status for caller in callers[:3]] == [503] * 3
-    assert callers[0].heard()[0].headers["retry-after"] == "2"
-    assert all(caller.heard()[0].status in (408, 503) for caller in callers)
+    assert [caller.responses()[0].status for caller in callers[:3]] == [503] * 3
+    assert callers[0].responses()[0].headers["retry-after"] == "2"
+    assert all(caller.responses()[0].status in (408, 503) for caller in callers)
     assert place.server.context.inbound_memory.used == 0
 
 
@@ -97,15 +97,15 @@ def test_pauses_do_not_extend_the_deadline() -> None:
     for _ in range(62):
         exchange = next(iter(place.server.context.inbound_memory._reading))._owner
         exchange.pause_input()
-        caller.say(b"x")
+        caller.send(b"x")
         assert caller.wire.producerState == "paused"
         exchange.resume_input()
         assert caller.wire.producerState == "producing"
         place.clock.advance(1)
-        if caller.heard():
+        if caller.responses():
             break
 
-    assert caller.heard()[0].status == 408
+    assert caller.responses()[0].status == 408
     assert 59 < place.clock.seconds() <= 62
 
 
@@ -121,7 +121,7 @@ def test_a_complete_body_in_the_queue_may_be_dropped() -> None:
     place.wait(10)
     place.waiting[0].answer(200)
 
-    assert [answer.status for answer in caller.heard()][:2] == [200, 503]
+    assert [answer.status for answer in caller.responses()][:2] == [200, 503]
     assert place.server.context.inbound_memory.used <= place.server.context.inbound_memory.limit
 
 
@@ -188,11 +188,11 @@ def test_a_key_is_checked_before_the_body_is_read(query: bytes, lines: bytes, st
         "^/keyed$ publish", make_context(hub, publish_keys=Keys([Key.of("right")]))
     )
     head = b"POST /keyed%s HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n" % query
-    caller = Caller(make_server(Clock(), Routes([publish]).find)).say(
+    caller = Caller(make_server(Clock(), Routes([publish]).find)).send(
         head + lines + b"Expect: 100-continue\r\n\r\n"
     )
 
-    assert [answer.status for answer in caller.heard()] == [status]
+    assert [answer.status for answer in caller.responses()] == [status]
 
 
 def test_a_body_in_tiny_chunks_takes_its_size() -> None:

@@ -24,7 +24,7 @@ from rt_twisted.model.message import Draft
 from rt_twisted.net.tls import TlsContexts, TlsEndpoint
 from tests.defaults import make_http_limits
 from tests.pems import Authority
-from tests.unit.http.test_h1 import Caller, Place, get, post, read_answers, turns
+from tests.unit.http.clients import Caller, Place, get, post, read_answers, turns
 from tests.unit.net.test_tls import trusting
 
 POLL = "^/poll$ poll:news"
@@ -40,7 +40,7 @@ def end(caller: Caller) -> Caller:
 
 
 def statuses(caller: Caller) -> list[int]:
-    return [answer.status for answer in caller.heard()]
+    return [answer.status for answer in caller.responses()]
 
 
 def test_connections_provide_their_interfaces() -> None:
@@ -63,7 +63,7 @@ def test_a_late_response_is_sent() -> None:
     place.waiting[0].answer(200, b"x")
 
     assert statuses(caller) == [200]
-    assert caller.heard()[0].headers["connection"] == "close"
+    assert caller.responses()[0].headers["connection"] == "close"
     assert not caller.open
     assert lost == []
 
@@ -84,7 +84,7 @@ def test_pipelined_requests_are_answered(at: int) -> None:
         end(caller)
 
     assert statuses(caller) == [200, 200, 200]
-    kept = [answer.headers["connection"] for answer in caller.heard()]
+    kept = [answer.headers["connection"] for answer in caller.responses()]
     assert kept == ["keep-alive", "keep-alive", "close" if at < 2 else "keep-alive"]
     assert not caller.open
 
@@ -141,7 +141,7 @@ def test_a_poll_waits_for_messages() -> None:
     place.hub.publish([Draft("news", b"hello")])
     place.wait(1)
 
-    assert b"hello" in caller.heard()[0].body
+    assert b"hello" in caller.responses()[0].body
     assert not caller.open
 
 

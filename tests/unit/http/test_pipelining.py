@@ -9,7 +9,7 @@ from typing import Any
 from twisted.python.failure import Failure
 
 from rt_twisted.model.errors import HttpError
-from tests.unit.http.test_h1 import Place, chunked, get
+from tests.unit.http.clients import Place, chunked, get
 
 WEBSOCKET = (
     b"Connection: upgrade\r\nUpgrade: websocket\r\n"

@@ -23,8 +23,8 @@ from rt_twisted.http.interfaces import IExchange, PeerInfo
 from rt_twisted.http.request import HttpLimits, is_authority
 from rt_twisted.routes import Route, Routes
 from tests.defaults import make_http_limits
-from tests.unit.http.test_h1 import Answer, Caller, Place, chunked, get, post
-from tests.unit.http.test_h2 import Client
+from tests.unit.http.clients import Answer, Caller, Place, chunked, get, post
+from tests.unit.http.h2_client import Client
 from tests.words import Desk
 
 FORM = b"application/x-www-form-urlencoded"
@@ -146,7 +146,7 @@ def test_every_request_is_answered(kind: str, odd: bytes, close: bytes) -> None:
     ):  # fmt: skip
         header = b"%s: %s\r\n%s" % (name, odd, close)
         caller = place.call(post(b"a=b", b"/w", header))
-        assert [answer.status for answer in caller.heard()] in ([200], [400]), name
+        assert [answer.status for answer in caller.responses()] in ([200], [400]), name
         assert caller.open is not bool(close)
 
 
@@ -177,7 +177,7 @@ def test_forms(kind: bytes, body: bytes, status: int) -> None:
     """
     caller = site(SHOWING()).call(sent(kind, body) + get(b"/after"))
 
-    assert [answer.status for answer in caller.heard()] == [status, 200]
+    assert [answer.status for answer in caller.responses()] == [status, 200]
 
 
 def test_fields_reach_the_resource() -> None:
@@ -185,9 +185,9 @@ def test_fields_reach_the_resource() -> None:
     The fields of both kinds of forms reach the resource in order; the body can still be read.
     """
     place = site(SHOWING())
-    (form,) = place.call(sent(FORM, b"n=a+b&n=%FF&m=", b"/x?n=q")).heard()
-    (parts,) = place.call(sent(PARTS, FIELD + b"--b--\r\n")).heard()
-    (plain,) = place.call(sent(b"text/plain", b"n=1")).heard()
+    (form,) = place.call(sent(FORM, b"n=a+b&n=%FF&m=", b"/x?n=q")).responses()
+    (parts,) = place.call(sent(PARTS, FIELD + b"--b--\r\n")).responses()
+    (plain,) = place.call(sent(b"text/plain", b"n=1")).responses()
 
     assert b"[(b'm', [b'']), (b'n', [b'a b', b'\\xff'])], b'n=a+b" in form.body
     assert b"[(b'name', [b'ann'])], b'--b" in parts.body
@@ -211,8 +211,8 @@ def test_default_headers() -> None:
     Responses name the daemon and forbid browsers to guess the type, unless the application sets
     these headers.
     """
-    plain, own = site(RAISING()).call(get(b"/x") + get(b"/own")).heard()
-    (app,) = wsgi().call(get(b"/w")).heard()
+    plain, own = site(RAISING()).call(get(b"/x") + get(b"/own")).responses()
+    (app,) = wsgi().call(get(b"/w")).responses()
 
     assert (plain.headers["server"], app.headers["server"]) == ("rt_twisted", "rt_twisted")
     assert plain.headers["x-content-type-options"] == "nosniff"
@@ -228,8 +228,8 @@ def test_an_application_keeps_the_length_that_it_declared() -> None:
     short = site(RAISING()).call(get(b"/short") + get())
     long = site(RAISING()).call(get(b"/long") + get())
 
-    assert short.wire.aborted and short.heard() == []
-    assert [answer.body[:2] for answer in long.heard()] == [b"ab", b'{"']
+    assert short.wire.aborted and short.responses() == []
+    assert [answer.body[:2] for answer in long.responses()] == [b"ab", b'{"']
 
 
 # Client addresses.
@@ -272,8 +272,8 @@ def test_applications_get_the_clients_address(
     """
     Applications get the address that a trusted proxy names; other clients cannot name one.
     """
-    (shown,) = plain(site(SHOWING(), limits=limits), get(b"/x", headers)).heard()
-    (app,) = plain(wsgi(limits=limits), get(b"/w", headers)).heard()
+    (shown,) = plain(site(SHOWING(), limits=limits), get(b"/x", headers)).responses()
+    (app,) = plain(wsgi(limits=limits), get(b"/w", headers)).responses()
 
     assert request_fields(shown)[:2] == (address, secure)
     assert app.body.split()[2:4] == [address.encode(), b"https" if secure else b"http"]
@@ -285,7 +285,7 @@ def plain(place: Place, *pieces: bytes) -> Caller:
     """
     caller = Caller(place.server)
     caller.wire.protocol._origin = PeerInfo("192.0.2.1", False)
-    return caller.say(*pieces)
+    return caller.send(*pieces)
 
 
 def unix(place: Place, *pieces: bytes) -> Caller:
@@ -296,7 +296,7 @@ def unix(place: Place, *pieces: bytes) -> Caller:
     caller.wire.protocol._origin = PeerInfo("", False)
     caller.wire.peerAddr = UNIXAddress(None)
     caller.wire.hostAddr = UNIXAddress(b"/s")
-    return caller.say(*pieces)
+    return caller.send(*pieces)
 
 
 @pytest.mark.parametrize(
@@ -314,10 +314,10 @@ def test_applications_behind_a_unix_socket(host: bytes, name: str, port: int) ->
     Applications get an address without a host, and the server's name from the Host header.
     """
     request = get(b"/w").replace(b"Host: a", b"Host: " + host)
-    (shown,) = unix(site(SHOWING()), request).heard()
-    (app,) = unix(wsgi(), request).heard()
+    (shown,) = unix(site(SHOWING()), request).responses()
+    (app,) = unix(wsgi(), request).responses()
     proxied = get(b"/w", FORWARDED)
-    (behind,) = unix(wsgi(limits=TRUSTED), proxied).heard()
+    (behind,) = unix(wsgi(limits=TRUSTED), proxied).responses()
 
     assert request_fields(shown)[:4] == ("", False, name, port)
     assert app.status == 200
@@ -341,7 +341,7 @@ def test_headers_with_underscores_are_removed() -> None:
     """
     To WSGI, `X_Forwarded_For` would be the same as `X-Forwarded-For`.
     """
-    (app,) = wsgi().call(get(b"/w", b"X_Forwarded_For: 1\r\nX-Forwarded_For: 2\r\n")).heard()
+    (app,) = wsgi().call(get(b"/w", b"X_Forwarded_For: 1\r\nX-Forwarded_For: 2\r\n")).responses()
 
     assert app.body.split()[4] == b"-"
 
@@ -393,7 +393,7 @@ def test_a_sink_that_raises_is_answered_with_500(
     client = Client(place)
     heard = client.ask("/b", b"body")
 
-    assert [answer.status for answer in caller.heard()] == [500]
+    assert [answer.status for answer in caller.responses()] == [500]
     assert heard.status == 500
     assert [bool(failure.check(ZeroDivisionError)) for failure in clean_reactor] == [True, True]
     clean_reactor.clear()
@@ -412,7 +412,7 @@ def test_hosts(host: str) -> None:
     A Host header is a name or an address, and perhaps a port.
     """
     assert is_authority(host.encode())
-    (answer,) = Place().call(get().replace(b"Host: a", b"Host: " + host.encode())).heard()
+    (answer,) = Place().call(get().replace(b"Host: a", b"Host: " + host.encode())).responses()
     assert answer.status == 200
 
 
@@ -429,8 +429,8 @@ def test_malformed_hosts(host: str) -> None:
     raw = host.encode("latin-1")
     place = Place()
     assert not is_authority(raw)
-    assert place.call(get().replace(b"Host: a", b"Host: " + raw)).heard()[0].status == 400
-    assert place.call(get(b"http://%s/echo" % raw)).heard()[0].status in (400, 404)
+    assert place.call(get().replace(b"Host: a", b"Host: " + raw)).responses()[0].status == 400
+    assert place.call(get(b"http://%s/echo" % raw)).responses()[0].status in (400, 404)
 
 
 @pytest.mark.parametrize("host", ["[::1", "a:b", "u@a", "a:1:2"])
@@ -441,7 +441,7 @@ def test_malformed_hosts_by_http2(host: str) -> None:
     client = Client(Place())
     number = client.talk.get_next_available_stream_id()
     pseudo = [(":method", "GET"), (":path", "/echo"), (":scheme", "https"), (":authority", host)]
-    from tests.unit.http.test_h2 import Received
+    from tests.unit.http.h2_client import Received
 
     client.talk.send_headers(number, pseudo, end_stream=True)
     client.streams[number] = Received()
@@ -477,7 +477,7 @@ def test_a_target_has_a_host_and_no_user(target: bytes) -> None:
     """
     A URL as request target has a host and no user (RFC 9110, 4.2.1 and 4.2.4).
     """
-    assert Place().call(get(target)).heard()[0].status == 400
+    assert Place().call(get(target)).responses()[0].status == 400
 
 
 def test_a_host_in_the_target_does_not_replace_the_header() -> None:
@@ -486,7 +486,7 @@ def test_a_host_in_the_target_does_not_replace_the_header() -> None:
     """
     request = get(b"http://a/echo")
     for wrong in (b"", b"Host: [::1\r\n", b"Host: a\r\nHost: b\r\n"):
-        assert Place().call(request.replace(b"Host: a\r\n", wrong)).heard()[0].status == 400
+        assert Place().call(request.replace(b"Host: a\r\n", wrong)).responses()[0].status == 400
 
 
 # HEAD.
@@ -502,7 +502,7 @@ def test_head_on_a_stream_has_no_length(path: str) -> None:
              "^/raw$ sseraw:a")  # fmt: skip
     place = Place(*lines)
     caller = place.call(get(path.encode()).replace(b"GET", b"HEAD") + get())
-    head, after = caller.heard("HEAD")
+    head, after = caller.responses("HEAD")
     heard = Client(Place(*lines)).ask(path, None, "HEAD")
 
     assert head.status == heard.status == after.status == 200
@@ -515,7 +515,7 @@ def test_chunked_bodies_reach_an_application() -> None:
     """
     A chunked body reaches an application complete.
     """
-    (app,) = wsgi().call(chunked(b"3", b"abc", b"0", b"", b"", path=b"/w")).heard()
+    (app,) = wsgi().call(chunked(b"3", b"abc", b"0", b"", b"", path=b"/w")).responses()
 
     assert app.body.endswith(b" abc")
 

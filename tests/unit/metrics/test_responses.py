@@ -12,7 +12,7 @@ from rt_twisted.brokers.memory import MemoryBroker
 from rt_twisted.metrics.responses import ResponseMetrics
 from rt_twisted.routes import DEFAULT, Routes, parse_route
 from tests.defaults import make_context, make_hub, make_hub_limits, make_server
-from tests.unit.http.test_h1 import Caller, get, post
+from tests.unit.http.clients import Caller, get, post
 
 UPGRADE = (
     b"Upgrade: websocket\r\nConnection: Upgrade\r\n"
@@ -44,7 +44,7 @@ class Place:
         self.hub.start()
 
     def send(self, request: bytes) -> Caller:
-        return Caller(self.server).say(request)
+        return Caller(self.server).send(request)
 
     def refused(self) -> dict[str, dict[str, int]]:
         return {kind: dict(reasons) for kind, reasons in self.hub.metrics.refused.items()}
@@ -81,7 +81,7 @@ def open_session(place: Place, version: int) -> bytes:
     Return the target of further requests of a new Engine.IO session.
     """
     target = b"/socket.io/?EIO=%d&transport=polling" % version
-    opened = place.send(get(target)).heard()[0].body
+    opened = place.send(get(target)).responses()[0].body
     return target + b"&sid=" + opened.partition(b'"sid":"')[2].partition(b'"')[0]
 
 
@@ -95,7 +95,7 @@ def test_a_refusal_within_a_socketio_session_is_counted() -> None:
 
     place.send(post(b"40", session))
 
-    assert b"too many subscribers" in place.send(get(session)).heard()[0].body
+    assert b"too many subscribers" in place.send(get(session)).responses()[0].body
     assert place.refused()["readers"] == {"unavailable": 1}
 
 
@@ -107,7 +107,7 @@ def test_a_refused_poll_of_a_socketio_session_is_counted() -> None:
     session = open_session(place, 3)
     place.send(get(b"/?channels=a"))
 
-    assert place.send(get(session)).heard()[0].status == 503
+    assert place.send(get(session)).responses()[0].status == 503
     assert place.refused()["readers"] == {"unavailable": 1}
 
 

@@ -35,7 +35,7 @@ from rt_twisted.tap.endpoints import make_endpoints
 from rt_twisted.tap.options import Options
 from rt_twisted.tap.settings import SettingError
 from tests.pems import Authority
-from tests.unit.http.test_h1 import Place
+from tests.unit.http.clients import Place
 
 
 @pytest.fixture

@@ -37,7 +37,7 @@ from tests.defaults import (
     make_websocket_limits,
 )
 from tests.unit.codecs.websocket_frames import KEY, compress, masked
-from tests.unit.http.test_h1 import Caller, Place, get
+from tests.unit.http.clients import Caller, Place, get
 
 HANDSHAKE = (
     "Upgrade: websocket\r\nConnection: Upgrade\r\n"
@@ -155,7 +155,7 @@ class Peer:
         return bool(self.caller.wire.disconnecting or self.caller.wire.disconnected)
 
     def send(self, data: bytes) -> None:
-        self.caller.say(data)
+        self.caller.send(data)
         self._daemon.turn()
 
     def text(self, text: str) -> None:

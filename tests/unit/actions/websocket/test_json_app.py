@@ -256,7 +256,7 @@ def test_ack_may_overtake_messages() -> None:
     peer = daemon.open("/ws?channels=news")
     assert peer.received() == [position(0)]
     daemon.hub.publish([Draft("news", b"first")])
-    peer.caller.say(masked(1, b'{"type":"publish","id":1,"channel":"sport","message":"x"}'))
+    peer.caller.send(masked(1, b'{"type":"publish","id":1,"channel":"sport","message":"x"}'))
     assert peer.received() == [{"type": "ack", "id": 1, "position": "e.2"}]
     peer.disconnect()
     daemon.turn()

@@ -248,7 +248,7 @@ def test_decompression_yields_to_other_connections() -> None:
     peer = daemon.open("/own", DEFLATE)
     events = daemon.own.apps[0].events
     sent = [bytes([number]) * (1 << 20) for number in range(8)]
-    peer.caller.say(b"".join(map(deflated, sent)))
+    peer.caller.send(b"".join(map(deflated, sent)))
     at_first = len(events)
     assert 1 <= at_first <= 2
     assert peer.caller.wire.producerState == "paused"
@@ -271,9 +271,9 @@ def test_close_during_decompression(both: bool) -> None:
     much = deflated(bytes(1 << 20)) * 8
     if both:
         app.websocket.close(4000, "enough")
-        peer.caller.say(much)
+        peer.caller.send(much)
     else:
-        peer.caller.say(much)
+        peer.caller.send(much)
         app.websocket.close(4000, "enough")
     before = len(app.events)
     daemon.clock.pump([0] * 40)
@@ -300,9 +300,9 @@ def test_slow_application_yields_to_other_connections() -> None:
         daemon.clock.rightNow += 0.1
 
     app.message = work  # type: ignore[method-assign]  # replaced by this test
-    peer.caller.say(b"".join(masked(1, b"%d" % number) for number in range(5)))
+    peer.caller.send(b"".join(masked(1, b"%d" % number) for number in range(5)))
     assert app.events == [(b"0", False)]
-    peer.caller.say(masked(1, b"5"))
+    peer.caller.send(masked(1, b"5"))
     daemon.clock.pump([0] * 40)
 
     assert app.events == [(b"%d" % number, False) for number in range(6)]

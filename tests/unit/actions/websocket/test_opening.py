@@ -15,8 +15,8 @@ from tests.unit.actions.websocket.daemon import (
     position,
 )
 from tests.unit.codecs.websocket_frames import masked
-from tests.unit.http.test_h1 import get
-from tests.unit.http.test_h2 import Client
+from tests.unit.http.clients import get
+from tests.unit.http.h2_client import Client
 
 
 def test_handshake_is_answered_with_101() -> None:
@@ -55,14 +55,16 @@ def test_invalid_handshake_gets_an_http_error(request_: bytes, status: int) -> N
     caller = daemon.call(request_)
     daemon.turn()
 
-    answers = caller.heard(request_.split()[0].decode())
+    answers = caller.responses(request_.split()[0].decode())
     assert [answer.status for answer in answers] == [status]
     if status == 426:
         assert answers[0].headers["upgrade"] == "websocket"
         assert answers[0].headers["sec-websocket-version"] == "13"
     if caller.open:
-        caller.say(get(b"/none"))
-        assert [answer.status for answer in caller.heard(request_.split()[0].decode())][1:] == [404]
+        caller.send(get(b"/none"))
+        assert [answer.status for answer in caller.responses(request_.split()[0].decode())][1:] == [
+            404
+        ]
 
 
 @pytest.mark.parametrize(
@@ -119,7 +121,7 @@ def test_pipelined_requests_around_a_refused_upgrade() -> None:
     refused = get(b"/none", HANDSHAKE.encode())
     caller = daemon.call((get(b"/none") + refused) * 300 + get(b"/none"))
 
-    assert [answer.status for answer in caller.heard()] == [404] * 601
+    assert [answer.status for answer in caller.responses()] == [404] * 601
 
 
 @pytest.mark.parametrize(
@@ -134,7 +136,7 @@ def test_handshake_with_a_body_is_refused(framing: str, body: bytes) -> None:
     caller = daemon.call(get(b"/ws", f"{HANDSHAKE}{framing}\r\n".encode()) + body)
     daemon.turn()
 
-    assert [answer.status for answer in caller.heard()] == [400]
+    assert [answer.status for answer in caller.responses()] == [400]
     assert not caller.open
 
 
