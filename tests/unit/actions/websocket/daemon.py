@@ -10,6 +10,7 @@ from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
+from websockets.extensions.permessage_deflate import PerMessageDeflate
 from websockets.frames import Close, Frame
 from websockets.frames import Opcode as PeerOpcode
 from websockets.protocol import Protocol, Side
@@ -171,6 +172,8 @@ class Peer:
 
         Text that is JSON is parsed; pings and pongs are (name, payload) tuples.
         """
+        if "permessage-deflate" in self.head and not self._reader.extensions:
+            self._reader.extensions = [PerMessageDeflate(True, True, 15, 15)]
         body = self.caller.written().partition(b"\r\n\r\n")[2]
         self._reader.receive_data(body[self._read :])
         self._read = len(body)
