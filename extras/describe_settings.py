@@ -1,9 +1,9 @@
 """
-Write down what rt_twisted.tap.settings says: all of etc/realtime.conf, and the
-tables of docs/configuration.md between their two marks.
+Write etc/realtime.conf, and the tables of docs/configuration.md between their two
+marks, from the table of settings in rt_twisted.tap.settings.
 
     python extras/describe_settings.py            write both
-    python extras/describe_settings.py --check    say which one is out of date
+    python extras/describe_settings.py --check    name those that are out of date
 """
 
 from __future__ import annotations
@@ -21,20 +21,20 @@ BEGIN = "<!-- settings: written by extras/describe_settings.py -->\n"
 END = "<!-- settings: end -->\n"
 
 HEAD = """\
-## Every setting of the daemon, with its default. To change one, take the "# " in
-## front of it away and write another value behind the equals sign.
+## Every setting of the daemon, with its default. To change one, remove the "# " in
+## front of it and write another value after the equals sign.
 ##
 ##     twistd -n realtime --config etc/realtime.conf
 ##     twistd -n realtime --config etc/realtime.conf --check
 ##
-## An empty value is an unset one. Sizes are bytes, or 64k, 1m, 1g. Times are
-## seconds, or 30s, 10m, 1h, 1d. docs/configuration.md has the whole story.
+## An empty value unsets a setting. Sizes are bytes, or 64k, 1m, 1g. Times are
+## seconds, or 30s, 10m, 1h, 1d. See docs/configuration.md.
 """
 
 
 def settings_file() -> str:
     """
-    A settings file in which every line is a comment.
+    Return a settings file in which every line is a comment.
     """
     lines = [HEAD]
     for title, settings in SECTIONS:
@@ -50,7 +50,7 @@ def settings_file() -> str:
 
 def tables() -> str:
     """
-    A table for each section, in Markdown.
+    Return a table in Markdown for each section.
     """
     parts = []
     for title, settings in SECTIONS:
@@ -62,7 +62,7 @@ def tables() -> str:
 
 def page(old: str) -> str:
     """
-    *old* with today's tables between the marks.
+    Return *old* with the current tables between the marks.
     """
     before, _, rest = old.partition(BEGIN)
     _, _, after = rest.partition(END)
@@ -79,7 +79,7 @@ def _default(setting: Setting) -> str:
 
 def main(arguments: list[str]) -> int:
     """
-    Write, or compare.
+    Write both files, or with `--check` only compare them.
 
     Returns:
         the exit status.

@@ -1,7 +1,7 @@
 """
-What every test gets: a bound in time, and a look at what it leaves behind.
+Limits the time of every test, and checks what it leaves behind.
 
-Tests that wait are `async def`. None may import the reactor at module level:
+Tests that wait are `async def`. No test module may import the reactor at module level:
 pytest-twisted installs the one that `--reactor` names.
 """
 
@@ -28,7 +28,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 LIMIT = 60.0  # seconds for a test without a mark of its own...
-LEAST = 240.0  # ...and at least so many for one with processes, which a busy machine may hold up
+LEAST = 240.0  # ...and at least so many for one with processes, which a busy machine may delay
 
 # How long an example takes says nothing on a machine that others use too.
 hypothesis.settings.register_profile("tests", hypothesis.settings(), deadline=None)
@@ -37,7 +37,7 @@ hypothesis.settings.load_profile("tests")
 
 def pytest_collection_finish() -> None:
     """
-    Let the garbage collector pass over what all tests share: `clean_reactor` runs it after each.
+    Freeze all objects that tests share, as `clean_reactor` collects garbage after each test.
     """
     gc.freeze()
 
@@ -45,9 +45,9 @@ def pytest_collection_finish() -> None:
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, object, object]:
     """
-    Bound the test, with all its hypothesis examples, by `@pytest.mark.limit(seconds)`.
+    Limit the test, with all its hypothesis examples, by `@pytest.mark.limit(seconds)`.
 
-    pytest-timeout would be the usual way, but it ends the reactor as well.
+    pytest-timeout is not used, as it ends the reactor as well.
     """
     __tracebackhide__ = True
     mark = pyfuncitem.get_closest_marker("limit")

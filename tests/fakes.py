@@ -1,5 +1,5 @@
 """
-Small stand-ins for what lies on the other side of an interface.
+Small fakes for the other side of an interface.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class RecordingReceiver:
 
     def until(self, count: int) -> Deferred[list[Message]]:
         """
-        Fires with all messages when there are *count*.
+        Return a Deferred of all messages, which fires when there are *count*.
         """
         done: Deferred[list[Message]] = Deferred()
         if len(self.messages) >= count:
@@ -63,10 +63,12 @@ class RecordingReceiver:
         self.head = position
 
 
-class Line:
+class FakeTransport:
     """
-    A plain connection as Twisted's transports are, over a real socket pair;
-    the test is the reactor: `pump` is what the kernel's "writable" would cause.
+    A transport as Twisted's, over a real socket pair.
+
+    The test takes the part of the reactor: `pump` does what follows when the kernel reports
+    that the socket is writable.
     """
 
     disconnecting = False
@@ -111,7 +113,7 @@ class Line:
 
     def pump(self) -> None:
         """
-        Let the kernel take what it takes.
+        Write what the kernel accepts.
         """
         try:
             self._waiting = self._waiting[self._here.send(self._waiting) :]
@@ -122,7 +124,7 @@ class Line:
 
     def read(self, most: int = 1 << 20) -> bytes:
         """
-        What has arrived at the other end.
+        Return what has arrived at the other end, at most *most* bytes.
         """
         pieces = []
         while most:
@@ -138,7 +140,7 @@ class Line:
 
     def read_all(self) -> bytes:
         """
-        The same, until nothing more comes.
+        Write and read until nothing more arrives.
         """
         pieces: list[bytes] = []
         while True:
@@ -150,14 +152,14 @@ class Line:
 
     def hang_up(self) -> None:
         """
-        What Twisted does when the client closes.
+        Close the connection as the client, and notify the protocol as Twisted does.
         """
         self.protocol.connectionLost(Failure(ConnectionDone()))
         self.close()
 
     def close(self) -> None:
         """
-        Give the sockets back.
+        Close both sockets.
         """
         self._here.close()
         self._there.close()
@@ -165,7 +167,7 @@ class Line:
 
 def started(format: Any, replay: Replay) -> bytes:
     """
-    What a subscriber of *format* that joins with *replay* is sent.
+    Return what a subscriber of *format* that joins with *replay* is sent.
     """
     items = format.start(replay)
     return b"".join([item if isinstance(item, bytes) else format.encode(item) for item in items])

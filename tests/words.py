@@ -1,5 +1,5 @@
 """
-Actions and resources of a user's own, as route lines name them.
+Actions and resources for tests, named by dotted names in route lines.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from rt_twisted.model.errors import HttpError
 @dataclass(frozen=True, slots=True)
 class Echo:
     """
-    Answers with what was asked; `Echo:text=A,times=2`.
+    Responds with the request as JSON; `Echo:text=A,times=2`.
     """
 
     text: Template | None = None
@@ -35,7 +35,7 @@ class Echo:
 
     async def act(self, exchange: IExchange, match: Match) -> None:
         """
-        Read the body, then answer as JSON.
+        Respond with path, query, body and text as JSON.
         """
         self.asked.append(exchange.path)
         body = await exchange.read(1 << 20)
@@ -53,7 +53,7 @@ class Echo:
 @dataclass(frozen=True, slots=True)
 class Later:
     """
-    Leaves the answer, and the body, to the test.
+    Leaves the response, and reading the body, to the test.
     """
 
     waiting: list[IExchange] = field(default_factory=list)
@@ -96,25 +96,25 @@ class Plain:
 
 
 @dataclass
-class Deaf:
+class NoAction:
     """
-    A dataclass that is not an action.
-    """
-
-
-@implementer(IAction)
-@dataclass
-class Mute:  # type: ignore[misc]  # that is the point
-    """
-    Says that it is an action, and lacks everything.
+    A dataclass that does not provide `IAction`.
     """
 
 
 @implementer(IAction)
 @dataclass
-class Odd:
+class EmptyAction:  # type: ignore[misc]  # on purpose
     """
-    Has an argument of a type that no line of text can give.
+    Claims to provide `IAction` and implements nothing of it.
+    """
+
+
+@implementer(IAction)
+@dataclass
+class Unparsable:
+    """
+    Has an argument of a type that a route line cannot express.
     """
 
     where: Callable[[], None]
@@ -127,9 +127,9 @@ class Odd:
         """
 
 
-class Desk(Resource):
+class PendingResource(Resource):
     """
-    A resource that waits until the test lets it answer.
+    A resource that responds when the test does.
     """
 
     isLeaf = True
@@ -150,14 +150,14 @@ class Desk(Resource):
 
 class Form(Resource):
     """
-    Answers a form with its field `name`.
+    Responds with the field `name` of a form.
     """
 
     isLeaf = True
 
     def render_POST(self, request: Request) -> bytes:
         """
-        Part of a resource.
+        Respond with the field `name`.
         """
         args: dict[bytes, list[bytes]] = request.args or {}
         return b", ".join(args.get(b"name", [b"nobody"]))
@@ -167,7 +167,7 @@ def application(
     environ: dict[str, Any], start_response: Callable[[str, list[tuple[str, str]]], object]
 ) -> Iterable[bytes]:
     """
-    A WSGI application: where it is mounted, what it was asked and sent.
+    A WSGI application that responds with its mount point, the path and the body.
     """
     body = environ["wsgi.input"].read()
     start_response("200 OK", [("Content-Type", "text/plain")])

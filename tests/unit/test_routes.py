@@ -193,17 +193,26 @@ def test_arguments_have_types() -> None:
         ("^/x static:/no/such/folder", "there is no /no/such/folder"),
         ("^/x static:path=/tmp,site=x", "action 'static' has no argument 'site'"),
         ("^/x resource", "action 'resource' needs name="),
-        ("^/x resource:tests.words.Deaf", "tests.words.Deaf is not a twisted.web resource"),
+        (
+            "^/x resource:tests.words.NoAction",
+            "tests.words.NoAction is not a twisted.web resource",
+        ),
         ("^/x wsgi", "action 'wsgi' needs name="),
         ("^/x tests.words.Nope", "cannot load tests.words.Nope: "),
         ("^/x no.such.module", "cannot load no.such.module: "),
         ("^/x .a", "cannot load .a: "),
         ("^/x tests.words.Plain", "tests.words.Plain is not a dataclass that provides IAction"),
         ("^/x os.path", "os.path is not a dataclass that provides IAction"),
-        ("^/x tests.words.Deaf", "tests.words.Deaf is not an action: "),
-        ("^/x tests.words.Mute", "tests.words.Mute is not an action: "),
-        ("^/x tests.words.Odd:where=a", "where= has a type that route lines do not support: "),
-        ("^/x tests.words.Odd", "action 'tests.words.Odd' needs where="),
+        ("^/x tests.words.NoAction", "tests.words.NoAction is not an action: "),
+        ("^/x tests.words.EmptyAction", "tests.words.EmptyAction is not an action: "),
+        (
+            "^/x tests.words.Unparsable:where=a",
+            "where= has a type that route lines do not support: ",
+        ),
+        (
+            "^/x tests.words.Unparsable",
+            "action 'tests.words.Unparsable' needs where=",
+        ),
         ("^/x tests.words.Echo:times=x", "times= must be a whole number, not 'x'"),
     ],
 )
@@ -335,7 +344,7 @@ def test_actions_of_users() -> None:
     [
         *(word for word in WORDS if word not in ("static", "resource", "wsgi")),
         "static:.",
-        "resource:tests.words.Desk",
+        "resource:tests.words.PendingResource",
         "wsgi:tests.words:application",
         "examples.own_action.Announce:text",
         "examples.own_tail.Tail:setup.py",
@@ -358,7 +367,7 @@ def test_what_twisted_web_serves(tmp_path: Path) -> None:
     assert isinstance(action(f"^/s/ static:{tmp_path}"), StaticAction)
     assert isinstance(action(f"^/s static:path={tmp_path}/a.txt"), StaticAction)
     assert isinstance(action("^/r resource:tests.words.Form"), ResourceAction)
-    assert isinstance(action("^/r resource:name=tests.words.Desk"), ResourceAction)
+    assert isinstance(action("^/r resource:name=tests.words.PendingResource"), ResourceAction)
 
 
 def test_wsgi_applications() -> None:

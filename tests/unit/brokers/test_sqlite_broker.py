@@ -43,7 +43,7 @@ from rt_twisted.model.message import (
 from rt_twisted.model.retention import Retention
 from tests.contracts.brokers import BrokerContract, HistoryContract
 from tests.defaults import make_backlog_limits, make_hub, make_hub_limits, make_retention
-from tests.fakes import Line, RecordingReceiver
+from tests.fakes import FakeTransport, RecordingReceiver
 
 ALL = make_retention(count=100_000, bytes=1 << 30, age=3600.0)
 
@@ -154,7 +154,7 @@ class DurableNode:
         )
         self.hub = make_hub(self.broker, self.clock, retention)
         self.received: list[Message] = []
-        self.lines: list[Line] = []
+        self.lines: list[FakeTransport] = []
         self.ended = False
 
     def _worker(self, reactor: Any, name: str, idle_step: Callable[[], bool]) -> Any:
@@ -179,8 +179,8 @@ class DurableNode:
             busy = sum(worker.step() for worker in self.workers.values()) > 0  # all of them
         self.clock.advance(0)
 
-    def join(self, *channels: str, since: Since | None = None) -> Line:
-        line = Line(1 << 20)
+    def join(self, *channels: str, since: Since | None = None) -> FakeTransport:
+        line = FakeTransport(1 << 20)
         self.lines.append(line)
         subscriber = Subscriber(line, EventStream(), self.hub, make_backlog_limits(), "")
         self.hub.join(subscriber, channels, since)
@@ -841,14 +841,14 @@ class Client:
         self.channels = channels
         self.last: Position | None = None
         self.got: list[tuple[Position, bytes]] = []
-        self.line: Line | None = None
+        self.line: FakeTransport | None = None
         self.forgiven: set[bytes] = set()  # a gap may have them
         self.told = 0  # messages published before it first came
 
     def connect(self, context: DurableNode, published: list[tuple[str, bytes]]) -> None:
         if self.line is None:
             since = After(self.last) if self.last is not None else None
-            line = Line(1 << 20)
+            line = FakeTransport(1 << 20)
             context.lines.append(line)
             subscriber = Subscriber(line, EventStream(), context.hub, make_backlog_limits(), "")
             self.line = line

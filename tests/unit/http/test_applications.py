@@ -11,7 +11,7 @@ from twisted.internet.error import ConnectionLost
 from twisted.web.server import Site
 
 from tests.unit.http.clients import Listen, Place, chunked, get, post, read_answers, status_of
-from tests.words import Desk
+from tests.words import PendingResource
 
 
 async def test_a_large_file(listen: Listen, tmp_path: Path) -> None:
@@ -138,7 +138,7 @@ def test_a_resource_that_answers_later() -> None:
     """
     The next request waits for a late resource; notifyFinish fires if the client disconnects.
     """
-    desk = Desk()
+    desk = PendingResource()
     place = Place(site=Site(desk))
     caller = place.call(get(b"/desk/a?x=1", b"X: y\r\n") + get())
     (request,) = desk.requests
@@ -159,7 +159,7 @@ def test_a_resource_for_old_clients() -> None:
     """
     HTTP/1.0 gets no chunks: the response ends with the connection.
     """
-    desk = Desk()
+    desk = PendingResource()
     caller = Place(site=Site(desk)).call(get(b"/desk", version=b"1.0"))
     desk.requests[0].write(b"late")
     desk.requests[0].finish()

@@ -15,7 +15,7 @@ from twisted.python.failure import Failure
 from twisted.web.server import Site
 
 from tests.unit.http.clients import LIMITS, Place, byte_wise, chunked, get, post, status_of
-from tests.words import Desk
+from tests.words import PendingResource
 
 # Order and framing.
 
@@ -383,7 +383,7 @@ def test_a_body_that_breaks_behind_another_request(path: bytes) -> None:
     """
     A malformed body of a queued request is refused when that request is next.
     """
-    place = Place(site=Site(Desk()))
+    place = Place(site=Site(PendingResource()))
     caller = place.call(get(b"/late") + chunked(b"zz", b"", path=path).replace(b"POST", b"GET"))
     place.waiting[0].answer(200)
 

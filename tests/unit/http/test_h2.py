@@ -31,7 +31,7 @@ from rt_twisted.tap.logfiles import LogFile
 from tests.defaults import make_backlog_limits, make_cors, make_http_limits
 from tests.unit.http.clients import LIMITS, Place
 from tests.unit.http.h2_client import Client, publish
-from tests.words import Desk
+from tests.words import PendingResource
 
 Codes = h2.errors.ErrorCodes
 
@@ -612,7 +612,7 @@ def test_a_late_resource() -> None:
     """
     A resource is notified when its client disconnects; what it writes then is discarded.
     """
-    desk = Desk()
+    desk = PendingResource()
     place = Place(site=Site(desk))
     client = Client(place)
     first, second = client.ask("/desk", b"body"), client.ask("/desk")

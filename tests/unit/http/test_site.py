@@ -25,7 +25,7 @@ from rt_twisted.routes import Route, Routes
 from tests.defaults import make_http_limits
 from tests.unit.http.clients import Answer, Caller, Place, chunked, get, post
 from tests.unit.http.h2_client import Client
-from tests.words import Desk
+from tests.words import PendingResource
 
 FORM = b"application/x-www-form-urlencoded"
 PARTS = b"multipart/form-data; boundary=b"
@@ -465,7 +465,7 @@ def test_the_targets_host_counts(target: bytes, host: str) -> None:
     """
     place = Place()
     place.call(get(target))
-    desk = Desk()
+    desk = PendingResource()
     site(desk).call(get(target.replace(b"/late", b"/desk")))
 
     assert place.waiting[0].header("host") == host
@@ -524,7 +524,7 @@ def test_the_clients_address_is_a_real_one() -> None:
     """
     Without a proxy the client's address is that of the transport, with its port.
     """
-    desk = Desk()
+    desk = PendingResource()
     site(desk).call(get(b"/desk"))
     request: Request = desk.requests[0]
 

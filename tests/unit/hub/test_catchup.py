@@ -29,7 +29,7 @@ from rt_twisted.model.message import (
     Since,
 )
 from tests.defaults import make_backlog_limits, make_hub_limits
-from tests.fakes import Line
+from tests.fakes import FakeTransport
 from tests.unit.hub.test_hub import LocalHub, events, make, texts
 
 __all__ = ["make"]  # the fixture
@@ -622,7 +622,7 @@ def test_added_channels_can_be_replayed_in_another_format(
     if known:
         context.join("a")
         broker.hear("a")
-    line = Line(1 << 20)
+    line = FakeTransport(1 << 20)
     context.lines.append(line)
     subscriber = Subscriber(line, EventStream(), context.hub, make_backlog_limits())
     context.hub.join(subscriber, (), None)

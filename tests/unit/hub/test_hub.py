@@ -37,7 +37,7 @@ from rt_twisted.model.message import (
     Within,
 )
 from tests.defaults import make_backlog_limits, make_hub, make_hub_limits, make_retention
-from tests.fakes import Line
+from tests.fakes import FakeTransport
 
 EVENT = re.compile(rb"data: (.*)\nid: e\.(\d+)\n\n")
 
@@ -52,7 +52,7 @@ class LocalHub:
         self.broker = broker or MemoryBroker(self.clock, "e")
         self.hub = make_hub(self.broker, self.clock, **hub)
         self.hub.start()
-        self.lines: list[Line] = []
+        self.lines: list[FakeTransport] = []
 
     def join(
         self,
@@ -62,8 +62,8 @@ class LocalHub:
         buffer: int = 1 << 20,
         backlog_limits: BacklogLimits | None = None,
         address: str = "",
-    ) -> Line:
-        line = Line(buffer)
+    ) -> FakeTransport:
+        line = FakeTransport(buffer)
         self.lines.append(line)
         subscriber = Subscriber(
             line,
@@ -782,7 +782,7 @@ class Client:
         self.channels = channels
         self.last: Position | None = None
         self.got: list[int] = []
-        self.line: Line | None = None
+        self.line: FakeTransport | None = None
         self.since = 0  # its first cursor: it misses nothing after it
         self._buffer = b""
         self.connect()

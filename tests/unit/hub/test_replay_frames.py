@@ -22,7 +22,7 @@ from rt_twisted.hub.subscriber import DisconnectReason, Subscriber
 from rt_twisted.model.interfaces import IFormat
 from rt_twisted.model.message import After, Message, Position, Replay, Within
 from tests.defaults import make_backlog_limits, make_hub_limits, make_retention
-from tests.fakes import Line
+from tests.fakes import FakeTransport
 from tests.unit.hub.test_catchup import ManualHistoryBroker
 from tests.unit.hub.test_hub import LocalHub, events, make
 from tests.unit.hub.test_subscriber import Recorder, line, notes
@@ -128,7 +128,9 @@ def test_large_frames_are_shared_while_they_are_sent() -> None:
     assert not shared
 
 
-def test_a_subscriber_that_does_not_read_has_references(line: Line, notes: Recorder) -> None:
+def test_a_subscriber_that_does_not_read_has_references(
+    line: FakeTransport, notes: Recorder
+) -> None:
     """
     Only what the connection accepts is encoded; the rest follows as it is read.
     """
@@ -147,7 +149,7 @@ def test_a_subscriber_that_does_not_read_has_references(line: Line, notes: Recor
     assert format.encoded == list(range(1, 2001))
 
 
-def test_a_replay_keeps_its_place_among_frames(line: Line, notes: Recorder) -> None:
+def test_a_replay_keeps_its_place_among_frames(line: FakeTransport, notes: Recorder) -> None:
     """
     A replay of further channels waits behind what is queued already.
     """
@@ -180,7 +182,7 @@ def test_a_transport_without_a_socket_gets_pieces(notes: Recorder) -> None:
 
 @pytest.mark.parametrize("behind", [False, True])
 def test_a_subscriber_of_a_format_that_fails_is_dropped(
-    line: Line, notes: Recorder, behind: bool, clean_reactor: list[Any]
+    line: FakeTransport, notes: Recorder, behind: bool, clean_reactor: list[Any]
 ) -> None:
     """
     No message is lost silently: the client resumes, or fails visibly.

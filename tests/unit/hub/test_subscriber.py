@@ -18,7 +18,7 @@ from rt_twisted.hub.limits import SlowConsumerPolicy
 from rt_twisted.hub.subscriber import DisconnectReason, Subscriber
 from rt_twisted.model.message import Position
 from tests.defaults import make_backlog_limits
-from tests.fakes import Line
+from tests.fakes import FakeTransport
 
 FRAME = b"0123456789" * 500
 
@@ -52,11 +52,11 @@ class Recorder:
 
 
 @pytest.fixture
-def line() -> Iterator[Line]:
+def line() -> Iterator[FakeTransport]:
     """
     A connection that holds some 20 KB.
     """
-    line = Line()
+    line = FakeTransport()
     yield line
     line.close()
 
@@ -83,7 +83,7 @@ def fill(subscriber: Subscriber, frames: int = 30) -> bytes:
     return b"".join(sent)
 
 
-def test_a_frame_is_sent_at_once(line: Line, notes: Recorder) -> None:
+def test_a_frame_is_sent_at_once(line: FakeTransport, notes: Recorder) -> None:
     """
     A frame is written without waiting for a reactor iteration.
     """
@@ -93,7 +93,7 @@ def test_a_frame_is_sent_at_once(line: Line, notes: Recorder) -> None:
     assert notes.events == []
 
 
-def test_the_end_of_the_connection_is_reported_once(line: Line, notes: Recorder) -> None:
+def test_the_end_of_the_connection_is_reported_once(line: FakeTransport, notes: Recorder) -> None:
     """
     The subscriber is the connection's protocol from the beginning.
     """
@@ -108,7 +108,7 @@ def test_the_end_of_the_connection_is_reported_once(line: Line, notes: Recorder)
     assert subscriber.closed
 
 
-def test_what_does_not_fit_follows_in_order(line: Line, notes: Recorder) -> None:
+def test_what_does_not_fit_follows_in_order(line: FakeTransport, notes: Recorder) -> None:
     """
     Every byte is sent once, whatever the kernel accepts at a time.
     """
@@ -123,7 +123,9 @@ def test_what_does_not_fit_follows_in_order(line: Line, notes: Recorder) -> None
     assert notes.events == ["behind", "caught up"]
 
 
-def test_frames_written_during_catch_up_keep_their_order(line: Line, notes: Recorder) -> None:
+def test_frames_written_during_catch_up_keep_their_order(
+    line: FakeTransport, notes: Recorder
+) -> None:
     """
     Frames written between two pieces follow the backlog.
     """
@@ -141,7 +143,7 @@ def test_frames_written_during_catch_up_keep_their_order(line: Line, notes: Reco
     assert notes.events[-1] == "caught up"
 
 
-def test_too_many_bytes_disconnect(line: Line, notes: Recorder) -> None:
+def test_too_many_bytes_disconnect(line: FakeTransport, notes: Recorder) -> None:
     """
     The bound applies to what is queued behind the frame that is being sent.
     """
@@ -153,7 +155,7 @@ def test_too_many_bytes_disconnect(line: Line, notes: Recorder) -> None:
     assert notes.events == ["behind", "caught up", DisconnectReason.BEHIND]
 
 
-def test_one_frame_of_any_size_is_allowed(line: Line, notes: Recorder) -> None:
+def test_one_frame_of_any_size_is_allowed(line: FakeTransport, notes: Recorder) -> None:
     """
     A large replay, or a large message, does not end the connection.
     """
@@ -167,7 +169,7 @@ def test_one_frame_of_any_size_is_allowed(line: Line, notes: Recorder) -> None:
     assert line.read_all() == large + b"next"
 
 
-def test_skipping_drops_whole_frames_and_sends_a_gap(line: Line, notes: Recorder) -> None:
+def test_skipping_drops_whole_frames_and_sends_a_gap(line: FakeTransport, notes: Recorder) -> None:
     """
     The frame that is being sent is finished, then come the gap and the newest.
     """
@@ -185,7 +187,7 @@ def test_skipping_drops_whole_frames_and_sends_a_gap(line: Line, notes: Recorder
     assert before.endswith(FRAME)  # no frame is cut off in the middle
 
 
-def test_a_stall_timeout_disconnects(line: Line, notes: Recorder) -> None:
+def test_a_stall_timeout_disconnects(line: FakeTransport, notes: Recorder) -> None:
     """
     The hub compares the time with `stalled_since`.
     """
@@ -202,7 +204,7 @@ def test_a_stall_timeout_disconnects(line: Line, notes: Recorder) -> None:
     assert notes.events[-1] is DisconnectReason.STALLED
 
 
-def test_a_stalled_skipping_subscriber_gets_one_gap(line: Line, notes: Recorder) -> None:
+def test_a_stalled_skipping_subscriber_gets_one_gap(line: FakeTransport, notes: Recorder) -> None:
     """
     Further stall timeouts change nothing.
     """
@@ -216,7 +218,7 @@ def test_a_stalled_skipping_subscriber_gets_one_gap(line: Line, notes: Recorder)
     assert line.read_all().count(b"event: gap\n") == 1
 
 
-def test_writes_after_the_end_are_discarded(line: Line, notes: Recorder) -> None:
+def test_writes_after_the_end_are_discarded(line: FakeTransport, notes: Recorder) -> None:
     """
     A fan-out in progress need not check which subscribers have left.
     """
@@ -229,7 +231,7 @@ def test_writes_after_the_end_are_discarded(line: Line, notes: Recorder) -> None
     assert notes.events == [DisconnectReason.SHUTDOWN]
 
 
-def test_the_end_sends_when_to_reconnect(line: Line, notes: Recorder) -> None:
+def test_the_end_sends_when_to_reconnect(line: FakeTransport, notes: Recorder) -> None:
     """
     The connection is closed in order after it.
     """
@@ -240,7 +242,7 @@ def test_the_end_sends_when_to_reconnect(line: Line, notes: Recorder) -> None:
     assert notes.events == [DisconnectReason.SHUTDOWN]
 
 
-def test_the_end_of_a_slow_subscriber_is_at_once(line: Line, notes: Recorder) -> None:
+def test_the_end_of_a_slow_subscriber_is_at_once(line: FakeTransport, notes: Recorder) -> None:
     """
     A slow subscriber is disconnected at once, as it can resume from its position.
     """
@@ -253,7 +255,7 @@ def test_the_end_of_a_slow_subscriber_is_at_once(line: Line, notes: Recorder) ->
     assert notes.events == ["behind", "caught up", DisconnectReason.SHUTDOWN]
 
 
-def test_a_limited_stream_ends_in_order(line: Line, notes: Recorder) -> None:
+def test_a_limited_stream_ends_in_order(line: FakeTransport, notes: Recorder) -> None:
     """
     The stream ends after the frame that reaches the limit, with the end of its framing.
     """
@@ -269,7 +271,7 @@ def test_a_limited_stream_ends_in_order(line: Line, notes: Recorder) -> None:
     assert notes.events == [DisconnectReason.LIMIT]
 
 
-def test_a_limited_stream_that_lags_ends_too(line: Line, notes: Recorder) -> None:
+def test_a_limited_stream_that_lags_ends_too(line: FakeTransport, notes: Recorder) -> None:
     """
     The kernel may have accepted only a part of the frame that reaches the limit.
     """

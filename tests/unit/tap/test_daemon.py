@@ -1,5 +1,5 @@
 """
-Notifications of the daemon to its supervisor, and the effects of a reload.
+Notifications of systemd, and the document of settings that a reload applies.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ ROOT = Path(__file__).parents[3]
 @pytest.fixture
 def listener() -> Iterator[socket.socket]:
     """
-    A socket in the abstract namespace, as systemd may use.
+    Return a socket in the abstract namespace, as systemd may use.
     """
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
         sock.bind(f"\0rt-twisted-test-{os.getpid()}")
@@ -30,9 +30,9 @@ def listener() -> Iterator[socket.socket]:
         yield sock
 
 
-def told(listener: socket.socket) -> list[str]:
+def received(listener: socket.socket) -> list[str]:
     """
-    What came since the last look.
+    Return the notifications that have arrived since the last call.
     """
     found = []
     while True:
@@ -42,9 +42,9 @@ def told(listener: socket.socket) -> list[str]:
             return found
 
 
-def test_signs_of_life_come_twice_as_often_as_needed(listener: socket.socket) -> None:
+def test_keepalives_are_sent_twice_per_watchdog_interval(listener: socket.socket) -> None:
     """
-    From READY on, if this is the process that is watched.
+    Keepalives begin with READY, if systemd watches this process.
     """
     clock = Clock()
     environment = {
@@ -52,41 +52,41 @@ def test_signs_of_life_come_twice_as_often_as_needed(listener: socket.socket) ->
         "WATCHDOG_USEC": "30000000",
         "WATCHDOG_PID": str(os.getpid()),
     }
-    supervisor = SystemdNotifier(environment, clock)
-    supervisor.ready()
-    assert told(listener) == ["READY=1", "WATCHDOG=1"]
+    notifier = SystemdNotifier(environment, clock)
+    notifier.ready()
+    assert received(listener) == ["READY=1", "WATCHDOG=1"]
     clock.pump([15] * 4)
-    assert told(listener) == ["WATCHDOG=1"] * 4
-    supervisor.reloading()
-    supervisor.ready()
-    supervisor.stopping()
-    reloading, *rest = told(listener)
+    assert received(listener) == ["WATCHDOG=1"] * 4
+    notifier.reloading()
+    notifier.ready()
+    notifier.stopping()
+    reloading, *rest = received(listener)
     assert re.fullmatch(r"RELOADING=1\nMONOTONIC_USEC=\d+", reloading)
     assert rest == ["READY=1", "STOPPING=1"]
 
-    supervisor.close()
+    notifier.close()
 
     other = SystemdNotifier({**environment, "WATCHDOG_PID": "1"}, clock)
     other.ready()
     clock.pump([15] * 4)
     other.close()
-    assert told(listener) == ["READY=1"]
+    assert received(listener) == ["READY=1"]
 
 
 @pytest.mark.parametrize("where", ["", "relative", "/nowhere/at/all"])
-def test_nobody_to_tell_is_no_mistake(where: str) -> None:
+def test_without_systemd_nothing_is_sent(where: str) -> None:
     """
-    Started by hand, or by a supervisor that is gone.
+    The daemon works when it is started by hand, or when systemd's socket is gone.
     """
-    supervisor = SystemdNotifier({"NOTIFY_SOCKET": where}, Clock())
-    supervisor.ready()
-    supervisor.stopping()
-    supervisor.close()
+    notifier = SystemdNotifier({"NOTIFY_SOCKET": where}, Clock())
+    notifier.ready()
+    notifier.stopping()
+    notifier.close()
 
 
-def test_the_document_names_what_a_reload_takes_on() -> None:
+def test_the_document_lists_reloadable_settings() -> None:
     """
-    docs/operating.md has all of them, and they are settings.
+    docs/operating.md lists exactly the settings that a reload applies.
     """
     text = (ROOT / "docs" / "operating.md").read_text()
     found = re.search(r"<!-- live -->\n(.*?)<!-- end -->", text, re.DOTALL)

@@ -1,5 +1,5 @@
 """
-Log files that are moved away, and lines of JSON.
+Log files that are rotated, formats of lines, and suppressed repetitions.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from rt_twisted.tap.logfiles import LogFile, Logged, observer
 
 def lines(log: Any) -> list[dict[str, Any]]:
     """
-    What *log* says, each a line of JSON.
+    Return the JSON lines that *log* writes.
     """
     file = io.StringIO()
     log(Logger("shop", observer=observer(file, "json")))
@@ -31,7 +31,7 @@ def lines(log: Any) -> list[dict[str, Any]]:
 
 def test_a_line_of_json_has_text_and_fields() -> None:
     """
-    Fields that are text or numbers are there by their names; others only in the text.
+    Fields that are text or numbers have their names; others are only in the text.
     """
     (line,) = lines(lambda log: log.warn("{n} of\n{what}", n=3, what="tea", thing=object()))
 
@@ -41,9 +41,9 @@ def test_a_line_of_json_has_text_and_fields() -> None:
     }  # fmt: skip
 
 
-def test_a_failure_is_one_line_too() -> None:
+def test_a_failure_is_one_line_of_json() -> None:
     """
-    With the traceback in a field of its own.
+    The traceback has a field of its own.
     """
 
     def fail(log: Logger) -> None:
@@ -60,9 +60,9 @@ def test_a_failure_is_one_line_too() -> None:
     assert "no tea" in line["traceback"]
 
 
-def test_a_field_cannot_pretend_to_be_another() -> None:
+def test_an_event_cannot_replace_fields_of_the_log() -> None:
     """
-    The time and the text are the log's.
+    Fields named `time` and `text` of an event do not replace those of the log.
     """
     (line,) = lines(lambda log: log.info("said", text="forged", time=1))
 
@@ -70,9 +70,9 @@ def test_a_field_cannot_pretend_to_be_another() -> None:
     assert line["time"] != 1
 
 
-def test_a_file_goes_on_under_its_name(tmp_path: Path) -> None:
+def test_a_rotated_file_is_opened_again(tmp_path: Path) -> None:
     """
-    Moved away and opened anew, nothing is lost; nothing is cut off at the start.
+    No line is lost when a file is moved and opened again; an existing file is appended to.
     """
     path = tmp_path / "log"
     path.write_text("before\n")
@@ -90,7 +90,7 @@ def test_a_file_goes_on_under_its_name(tmp_path: Path) -> None:
 
 def test_a_full_disk_leaves_whole_lines(tmp_path: Path) -> None:
     """
-    What does not fit is not there at all, so that the next line stands alone.
+    A line that does not fit is not written at all, so that the next line is complete.
     """
     path = tmp_path / "log"
     file = LogFile(str(path))
@@ -109,9 +109,9 @@ def test_a_full_disk_leaves_whole_lines(tmp_path: Path) -> None:
     assert path.read_text() == "first\nthird\n"
 
 
-def test_a_file_that_cannot_be_opened_anew_stays(tmp_path: Path) -> None:
+def test_a_file_that_cannot_be_opened_again_stays_in_use(tmp_path: Path) -> None:
     """
-    The one before goes on.
+    The previous file is used until the new one can be opened.
     """
     folder = tmp_path / "logs"
     folder.mkdir()
@@ -127,7 +127,7 @@ def test_a_file_that_cannot_be_opened_anew_stays(tmp_path: Path) -> None:
 
 def test_standard_output_is_never_closed(capfd: pytest.CaptureFixture[str]) -> None:
     """
-    `-` may be opened anew as often as one likes.
+    `-` may be opened again and closed any number of times.
     """
     file = LogFile("-")
     file.reopen()
@@ -138,9 +138,9 @@ def test_standard_output_is_never_closed(capfd: pytest.CaptureFixture[str]) -> N
     assert capfd.readouterr().out == "here\n"
 
 
-def test_the_application_is_told_where_to_log(tmp_path: Path) -> None:
+def test_the_application_has_the_observer_of_the_log(tmp_path: Path) -> None:
     """
-    Twistd takes its observer from there; without a file of ours it makes its own.
+    twistd uses the observer of the application; without a log of ours it makes its own.
     """
     file = LogFile(str(tmp_path / "log"))
     for mine, wanted in ((file, True), (None, False)):
@@ -151,10 +151,10 @@ def test_the_application_is_told_where_to_log(tmp_path: Path) -> None:
     file.close()
 
 
-def test_standard_output_stays_what_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_log_does_not_write_to_itself(monkeypatch: pytest.MonkeyPatch) -> None:
     """
-    Once twistd runs, `sys.stdout` writes to the log: a log that wrote there
-    would write to itself for ever, from the first reload on.
+    twistd replaces `sys.stdout` by a file that writes to the log: a log that is opened again
+    must not write to it.
     """
     written: list[str] = []
     monkeypatch.setattr(sys, "__stdout__", type("Out", (), {"write": written.append})())
@@ -173,9 +173,9 @@ def test_standard_output_stays_what_it_was(monkeypatch: pytest.MonkeyPatch) -> N
 @pytest.mark.parametrize(
     "bad", ["\x1b[31m", "\x9b31m", "\x7f", "\r", "\x85", "\u202e", "\u2028", "\0"]
 )
-def test_no_text_is_a_command_for_a_terminal(bad: str, form: str) -> None:
+def test_control_characters_are_escaped(bad: str, form: str) -> None:
     """
-    Control characters are escaped, wherever they are: in a field, a name, an exception.
+    Control characters are escaped in fields, names and exceptions.
     """
     file = io.StringIO()
     log = Logger("shop", observer=observer(file, form))
@@ -206,7 +206,7 @@ def test_a_line_of_a_client_begins_with_a_tab() -> None:
 
 class Filtered:
     """
-    A filter, and what passes it.
+    A filter, and the events that pass it.
     """
 
     def __init__(self, level: str = "info") -> None:
@@ -219,9 +219,9 @@ class Filtered:
         self.filter({"log_format": text, "log_level": level, "log_namespace": name})
 
 
-def test_events_pass_from_a_level_on() -> None:
+def test_events_below_the_level_are_dropped() -> None:
     """
-    The level may be set again; what has none always passes.
+    The level may be changed; events without a level always pass.
     """
     filtered = Filtered()
     filtered.log("one", LogLevel.debug)
@@ -240,9 +240,9 @@ def test_events_pass_from_a_level_on() -> None:
 @pytest.mark.parametrize(
     ("name", "most"), [("twisted.internet.tcp.Port", MAX_TWISTED), ("shop", MAX_OTHER)]
 )
-def test_a_line_is_not_repeated_without_end(name: str, most: int) -> None:
+def test_repeated_lines_are_suppressed(name: str, most: int) -> None:
     """
-    The rest is counted, and said when the window is over; then it begins anew.
+    Further lines of the same text are counted, and the count is logged when the window ends.
     """
     filtered = Filtered()
     said: list[str] = []

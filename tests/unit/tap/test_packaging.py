@@ -28,11 +28,11 @@ TWISTD = "import sys; from twisted.scripts.twistd import run; sys.argv[0] = 'twi
 @pytest.fixture(scope="module")
 def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """
-    What a source distribution of this checkout holds, unpacked.
+    Return the unpacked source distribution of this checkout.
     """
     folder = tmp_path_factory.mktemp("source")
     checkout = folder / "checkout"
-    # Copied first, as building writes beside the sources.
+    # A copy, as building writes next to the sources.
     shutil.copytree(
         ROOT, checkout, ignore=shutil.ignore_patterns(".*", "*.egg-info", "__pycache__")
     )
@@ -45,7 +45,7 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def wheel(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """
-    A wheel built from the source distribution.
+    Return a wheel that is built from the source distribution.
     """
     folder = tmp_path_factory.mktemp("wheel")
     _pip("wheel", "--no-build-isolation", "--wheel-dir", str(folder), str(source))
@@ -56,10 +56,10 @@ def wheel(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def python(tmp_path: Path) -> Path:
     """
-    The interpreter of a fresh venv that has all we need, but not us.
+    Return the interpreter of a fresh venv with all requirements, but without this package.
 
-    The files are links to those of the venv that the tests run in: as if pip
-    had installed them, and a hundred times faster.
+    The files are links to those of the venv that the tests run in: as if pip had installed
+    them, and a hundred times faster.
     """
     home = tmp_path / "venv"
     venv.create(home, symlinks=True)
@@ -85,7 +85,7 @@ def _link(source: str | Path, target: str | Path) -> None:
 
 def test_the_wheel_gives_twistd_the_command(wheel: Path, python: Path, tmp_path: Path) -> None:
     """
-    `pip install rt-twisted`, then `twistd realtime`, from anywhere.
+    After `pip install rt-twisted`, `twistd realtime` works in every folder.
     """
     _pip("--python", str(python), "install", str(wheel))
 
@@ -96,16 +96,16 @@ def test_an_editable_install_gives_twistd_the_command(
     source: Path, python: Path, tmp_path: Path
 ) -> None:
     """
-    `pip install -e .`, then `twistd realtime`, from anywhere.
+    After `pip install -e .`, `twistd realtime` works in every folder.
     """
     _pip("--python", str(python), "install", "--no-build-isolation", "--editable", str(source))
 
     _knows_realtime(python, tmp_path)
 
 
-def test_the_wheel_holds_the_package_and_nothing_of_twisted(wheel: Path) -> None:
+def test_the_wheel_contains_the_package_and_the_plug_in(wheel: Path) -> None:
     """
-    Every file of the package is in it; of Twisted's folder only the plug-in.
+    The wheel has every file of the package, and only the plug-in in Twisted's folder.
     """
     names = [name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name]
     ours = [
@@ -141,7 +141,7 @@ def _knows_realtime(python: Path, folder: Path) -> None:
 
 
 def _pip(*arguments: str) -> None:
-    # No index, no dependencies: they are there already, and the network may not be.
+    # No index and no dependencies: they are installed, and the network may be missing.
     alone = {"PIP_NO_DEPS": "1", "PIP_NO_INDEX": "1", "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
     _run([sys.executable, "-m", "pip", "--quiet", *arguments], ROOT, alone)
 

@@ -1,5 +1,5 @@
 """
-Settings: from the command line, a file, and defaults; and what is said of wrong ones.
+Settings from the command line, the file and the defaults, and errors about wrong ones.
 """
 
 from __future__ import annotations
@@ -79,16 +79,16 @@ def test_default_values_are_those_of_an_empty_command_line() -> None:
 
 def parse(*arguments: str) -> Options:
     """
-    What `twistd realtime` makes of *arguments*.
+    Return the options that `twistd realtime` makes of *arguments*.
     """
     options = Options()
     options.parseOptions(list(arguments))
     return options
 
 
-def complaint(act: Callable[..., object], *arguments: Any) -> str:
+def error_of(act: Callable[..., object], *arguments: Any) -> str:
     """
-    The one sentence with which *act* refuses *arguments*.
+    Return the one sentence that *act* fails with for *arguments*.
     """
     with pytest.raises((SystemExit, SettingError)) as stopped:
         act(*arguments)
@@ -97,9 +97,9 @@ def complaint(act: Callable[..., object], *arguments: Any) -> str:
     return sentence
 
 
-def wired(*arguments: str) -> IService:
+def built(*arguments: str) -> IService:
     """
-    The daemon of *arguments*, on a reactor in memory.
+    Build the daemon of *arguments*, on a reactor in memory.
     """
     reactor: Any = MemoryReactorClock()
     reactor.getThreadPool = ThreadPool  # for WSGI; no thread is started
@@ -108,7 +108,7 @@ def wired(*arguments: str) -> IService:
 
 def file(folder: Path, text: str) -> Path:
     """
-    A settings file with *text*.
+    Write a settings file with *text*.
     """
     path = folder / "realtime.conf"
     path.write_text(text)
@@ -117,7 +117,7 @@ def file(folder: Path, text: str) -> Path:
 
 def uncommented(text: str) -> str:
     """
-    etc/realtime.conf with every setting in force.
+    Return etc/realtime.conf with every setting in force.
     """
     return re.sub(r"(?m)^# (?=[a-z-]+ =)", "", text)
 
@@ -127,7 +127,7 @@ def uncommented(text: str) -> str:
 
 def test_the_file_shows_every_setting_with_its_default() -> None:
     """
-    etc/realtime.conf has all settings, in order, each with its default.
+    etc/realtime.conf has all settings in the order of the table, each with its default.
     """
     text = (ROOT / "etc" / "realtime.conf").read_text()
     shown = re.findall(r"(?m)^# ([a-z-]+) =(?: (.*))?$", text)
@@ -137,7 +137,7 @@ def test_the_file_shows_every_setting_with_its_default() -> None:
 
 def test_the_page_shows_every_setting_with_its_default() -> None:
     """
-    docs/configuration.md has all settings, section by section, with default and meaning.
+    docs/configuration.md has all settings by section, with default and meaning.
     """
     text = (ROOT / "docs" / "configuration.md").read_text()
 
@@ -149,7 +149,7 @@ def test_the_page_shows_every_setting_with_its_default() -> None:
         ]
 
 
-def test_both_are_as_the_script_writes_them() -> None:
+def test_file_and_page_are_up_to_date() -> None:
     """
     extras/describe_settings.py would change nothing.
     """
@@ -159,9 +159,9 @@ def test_both_are_as_the_script_writes_them() -> None:
     assert (done.returncode, done.stdout) == (0, ""), done.stdout + done.stderr
 
 
-def test_the_file_is_right_as_it_is_and_with_every_line_in_force(tmp_path: Path) -> None:
+def test_the_file_is_valid_with_and_without_comment_signs(tmp_path: Path) -> None:
     """
-    Taking the comment sign away changes nothing, wherever it is done.
+    Every default may be uncommented, which changes nothing.
     """
     example = ROOT / "etc" / "realtime.conf"
     everything = file(tmp_path, uncommented(example.read_text()))
@@ -171,7 +171,7 @@ def test_the_file_is_right_as_it_is_and_with_every_line_in_force(tmp_path: Path)
         options = parse("--config", str(path))
         assert {name: options[name] for name in SETTINGS} == default
     assert all(options.given(name) == bool(SETTINGS[name].default) for name in SETTINGS)
-    assert wired("--config", str(everything))
+    assert built("--config", str(everything))
 
 
 # Reading.
@@ -220,9 +220,9 @@ def test_the_file_is_right_as_it_is_and_with_every_line_in_force(tmp_path: Path)
         ("http-secret", "grandmother", "grandmother"),
     ],
 )  # fmt: skip
-def test_values_are_read(name: str, text: str, value: object) -> None:
+def test_values_are_parsed(name: str, text: str, value: object) -> None:
     """
-    Numbers, sizes, times, switches, words and patterns mean what they say.
+    Numbers, sizes, times, switches, words and patterns are parsed.
     """
     assert parse(f"--{name}={text}")[name] == value
 
@@ -260,9 +260,9 @@ def test_a_wrong_value_is_one_sentence_with_its_place(
     """
     path = file(tmp_path, f"# a comment\n\n{name} = {text}\n")
 
-    by_file = complaint(parse, "--config", str(path))
+    by_file = error_of(parse, "--config", str(path))
     assert by_file == f"realtime: {path}:3: {name} must be {must_be}"
-    assert complaint(parse, f"--{name}={text}") == f"realtime: --{name} must be {must_be}"
+    assert error_of(parse, f"--{name}={text}") == f"realtime: --{name} must be {must_be}"
 
 
 @pytest.mark.parametrize(
@@ -281,31 +281,32 @@ def test_a_wrong_line_is_one_sentence_with_its_place(
     line: str, sentence: str, tmp_path: Path
 ) -> None:
     """
-    Unknown names come with the nearest known one, if there is any.
+    The error about an unknown name suggests the most similar known one, if there is any.
     """
     path = file(tmp_path, f"port = 8080\n{line}\n")
 
-    assert complaint(parse, "--config", str(path)) == f"realtime: {path}:2: {sentence}"
+    assert error_of(parse, "--config", str(path)) == f"realtime: {path}:2: {sentence}"
 
 
 def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     """
-    Missing, a folder, or not text.
+    The error names a file that is missing, a folder, or not text.
     """
     binary = tmp_path / "binary"
     binary.write_bytes(b"\xff\xfe")
 
     missing = tmp_path / "missing"
-    assert complaint(parse, f"--config={missing}") == (
+    assert error_of(parse, f"--config={missing}") == (
         f"realtime: {missing}: No such file or directory"
     )
-    assert complaint(parse, f"--config={tmp_path}") == f"realtime: {tmp_path}: Is a directory"
-    assert complaint(parse, f"--config={binary}") == f"realtime: {binary}: not UTF-8"
+    assert error_of(parse, f"--config={tmp_path}") == f"realtime: {tmp_path}: Is a directory"
+    assert error_of(parse, f"--config={binary}") == f"realtime: {binary}: not UTF-8"
 
 
-def test_blanks_and_comments_do_not_matter(tmp_path: Path) -> None:
+def test_blanks_and_comments_are_ignored(tmp_path: Path) -> None:
     """
-    Quotes and hash signs within a value belong to it.
+    Blanks around names and values are ignored; quotes and hash signs within a value belong to
+    it.
     """
     path = file(tmp_path, '\n  # port = 1\n\tport=80 \r\nexport-path  =  "a#b"\n')
     options = parse("--config", str(path))
@@ -313,12 +314,12 @@ def test_blanks_and_comments_do_not_matter(tmp_path: Path) -> None:
     assert (options["port"], options["export-path"]) == (80, '"a#b"')
 
 
-# Who decides.
+# Precedence.
 
 
 def test_the_command_line_overrides_the_file(tmp_path: Path) -> None:
     """
-    The file overrides the default, the command line both, wherever --config stands.
+    The file overrides the default, and the command line both, wherever --config stands.
     """
     path = file(tmp_path, "history = 7\nretry = 8\n")
 
@@ -342,9 +343,9 @@ def test_an_empty_value_is_an_unset_one(tmp_path: Path) -> None:
     assert not any(map(options.given, ("history", "http-secret", "publish-key", "route")))
 
 
-def test_the_last_one_counts(tmp_path: Path) -> None:
+def test_the_last_value_counts(tmp_path: Path) -> None:
     """
-    Said twice in one place, the second is meant; an empty one as well.
+    Of several values in one place the last counts, also an empty one.
     """
     path = file(tmp_path, "port = 1\nport = 2\nretry = 5\nretry =\n")
     options = parse("--config", str(path), "--history=3", "--history=4")
@@ -352,9 +353,9 @@ def test_the_last_one_counts(tmp_path: Path) -> None:
     assert (options["port"], options["retry"], options["history"]) == (2, 2.0, 4)
 
 
-def test_what_may_be_repeated_is_kept_in_order(tmp_path: Path) -> None:
+def test_repeated_settings_keep_their_order(tmp_path: Path) -> None:
     """
-    From the command line, or from the file; never mixed.
+    All values come from the command line, or all from the file.
     """
     path = file(tmp_path, "route = ^/a$ sse:a\nport = 80\nroute = ^/b$ sse:b\n")
     from_file = parse("--config", str(path))
@@ -377,9 +378,9 @@ def test_what_may_be_repeated_is_kept_in_order(tmp_path: Path) -> None:
         (("--endpoint=tcp:81", "--port="), [81]),
     ],
 )
-def test_where_it_listens(arguments: tuple[str, ...], listening: list[int]) -> None:
+def test_ports_and_endpoints(arguments: tuple[str, ...], listening: list[int]) -> None:
     """
-    On the port, or on the endpoints and the port if that is set too.
+    The daemon listens on the port, or on the endpoints, and then on the port if it is set too.
     """
     reactor = MemoryReactorClock()
     service: Any = build(parse(*arguments), reactor)
@@ -392,7 +393,7 @@ def test_where_it_listens(arguments: tuple[str, ...], listening: list[int]) -> N
     ("listen", "interface"),
     [("0", "0.0.0.0"), ("0.0.0.0", "0.0.0.0"), ("::", "::"), ("", "127.0.0.1"), ("::1", "::1")],
 )
-def test_on_which_addresses(listen: str, interface: str) -> None:
+def test_addresses_to_bind(listen: str, interface: str) -> None:
     """
     `-l 0` is all of IPv4, as in cyclone-sse; colons need no escape.
     """
@@ -410,7 +411,7 @@ def test_a_secret_comes_from_a_file_or_the_environment(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """
-    Blanks at the ends of a file are not part of it; a colon alone means nothing.
+    Blanks at the ends of a file are not part of the secret; other prefixes are.
     """
     kept = tmp_path / "secret"
     kept.write_text("  from the file \n")
@@ -423,9 +424,9 @@ def test_a_secret_comes_from_a_file_or_the_environment(
     assert parse("--amqp-password=env:RT_SECRET")["amqp-password"] == "from the environment"
 
 
-def test_a_byte_order_mark_is_no_part_of_a_file(tmp_path: Path) -> None:
+def test_a_byte_order_mark_is_ignored(tmp_path: Path) -> None:
     """
-    Some editors write one in front of settings and secrets.
+    Some editors write one at the beginning of settings and secrets.
     """
     secret, config = tmp_path / "secret", tmp_path / "conf"
     secret.write_bytes(b"\xef\xbb\xbfhush\n")
@@ -436,7 +437,7 @@ def test_a_byte_order_mark_is_no_part_of_a_file(tmp_path: Path) -> None:
 
 def test_a_publish_key_has_patterns(monkeypatch: pytest.MonkeyPatch) -> None:
     """
-    The secret comes first, then the channels; `*` stands for any characters.
+    The secret comes first, then the channels; `*` matches any characters.
     """
     monkeypatch.setenv("RT_SECRET", "battery")
     orders, everything = parse("--publish-key=env:RT_SECRET order-* stock", "--publish-key=x")[
@@ -451,11 +452,11 @@ def test_a_publish_key_has_patterns(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("name", SECRETS)
-def test_a_secret_that_is_not_there_is_said(
+def test_a_missing_secret_is_an_error(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """
-    A missing file, an empty one, an unset variable: never an open door.
+    A missing file, an empty one and an unset variable are errors, never an empty secret.
     """
     monkeypatch.delenv("RT_SECRET", raising=False)
     empty = file(tmp_path, "\n")
@@ -466,29 +467,29 @@ def test_a_secret_that_is_not_there_is_said(
         (f"file:{empty}", f"a secret: file:{empty} is empty"),
         ("file:/nowhere/it/is", "readable: file /nowhere/it/is: No such file or directory"),
     ):
-        sentence = complaint(parse, f"{option}={value}")
+        sentence = error_of(parse, f"{option}={value}")
         assert sentence == f"realtime: {option} must be {words}"
 
 
 @pytest.mark.parametrize("name", SECRETS)
 def test_a_secret_is_never_shown(name: str) -> None:
     """
-    Whatever is wrong with it, and in whatever is printed of it.
+    No error text and no repr contains a secret.
     """
     secret = "grandmother"
     value = parse_values(name, [GivenValue(secret, "here")])
 
     assert secret not in repr(value) or isinstance(value, str)
     options = (f"--{name}={secret}", "--port=x")
-    assert secret not in complaint(parse, *options)
-    assert secret not in complaint(wired, f"--{name}={secret}", "--broker=nosuch")
+    assert secret not in error_of(parse, *options)
+    assert secret not in error_of(built, f"--{name}={secret}", "--broker=nosuch")
 
 
-def test_a_publish_key_of_blanks_is_said() -> None:
+def test_a_publish_key_of_blanks_is_an_error() -> None:
     """
-    Quoted blanks are a mistake, not a key.
+    Quoted blanks are not a key.
     """
-    sentence = complaint(parse, "--publish-key= ")
+    sentence = error_of(parse, "--publish-key= ")
 
     assert sentence.startswith("realtime: --publish-key must be ")
     assert "unpack" not in sentence
@@ -556,22 +557,22 @@ def test_a_publish_key_of_blanks_is_said() -> None:
     ],
     ids=str,
 )
-def test_what_cannot_be_wired_is_one_sentence(arguments: list[str], words: str) -> None:
+def test_a_daemon_that_cannot_be_built_is_one_sentence(arguments: list[str], words: str) -> None:
     """
-    With the option it is about, and what is the matter with it.
+    The error names the option and the reason.
     """
-    sentence = complaint(wired, *arguments)
+    sentence = error_of(built, *arguments)
 
     assert sentence.startswith(arguments[0].partition("=")[0] + ": ")
     assert words in sentence
 
 
 @pytest.mark.parametrize("word", sorted(NOT_BUILT))
-def test_route_words_that_are_not_built_say_so(word: str) -> None:
+def test_words_of_uwsgi_that_are_not_built_are_errors(word: str) -> None:
     """
-    uWSGI's words are known, and are not taken for something else.
+    uWSGI's words are known, and are not taken for dotted names.
     """
-    assert f"action {word!r} is not built yet" in complaint(wired, f"--route=^/$ {word}:a")
+    assert f"action {word!r} is not built yet" in error_of(built, f"--route=^/$ {word}:a")
 
 
 @pytest.mark.parametrize(
@@ -589,20 +590,20 @@ def test_route_words_that_are_not_built_say_so(word: str) -> None:
         r"^/raw$ sseraw:subscribe=a\:b,subscribe=${qs[x]},history=3,retry=0,slow=skip,ids=no",
     ],
 )
-def test_every_word_of_the_route_language_can_be_used(line: str, tmp_path: Path) -> None:
+def test_every_route_word_can_be_used(line: str, tmp_path: Path) -> None:
     """
-    With the arguments that the documents show; lines of uWSGI are taken as they are.
+    Each word accepts the arguments that the documentation shows; lines of uWSGI work unchanged.
     """
-    assert wired("--route=" + line.replace("{folder}", str(tmp_path)))
+    assert built("--route=" + line.replace("{folder}", str(tmp_path)))
 
 
 def test_the_place_of_a_wrong_route_is_its_line(tmp_path: Path) -> None:
     """
-    Of several, the one that is wrong.
+    Of several routes the error names the line of the wrong one.
     """
     path = file(tmp_path, "route = ^/a$ sse:a\n\nroute = ^/b$ mjpeg:b\n")
 
-    assert complaint(wired, "--config", str(path)) == (
+    assert error_of(built, "--config", str(path)) == (
         f"{path}:3: route '^/b$ mjpeg:b': action 'mjpeg' is not built yet"
     )
 
@@ -610,9 +611,9 @@ def test_the_place_of_a_wrong_route_is_its_line(tmp_path: Path) -> None:
 # cyclone-sse.
 
 
-def test_its_file_is_accepted_as_it_is(tmp_path: Path) -> None:
+def test_a_file_of_cyclone_sse_is_accepted(tmp_path: Path) -> None:
     """
-    By --config, and pasted into the command line; all its names mean what they meant.
+    Its options mean the same by --config and on the command line.
     """
     path = file(tmp_path, CYCLONE)
 
@@ -622,12 +623,12 @@ def test_its_file_is_accepted_as_it_is(tmp_path: Path) -> None:
         assert options["app"] is options["export"] is options["http-secret"] is None
         assert options["export-port"] == 0
         assert options["export-interval"] == 60.0
-        assert wired(*arguments)
+        assert built(*arguments)
 
 
-def test_its_defaults_are_ours() -> None:
+def test_defaults_are_those_of_cyclone_sse() -> None:
     """
-    Users who gave no option there need none here.
+    Users of cyclone-sse who gave no option need none here.
     """
     options = parse()
     pairs = dict(line.removeprefix("--").split("=", 1) for line in CYCLONE.splitlines())
@@ -645,16 +646,16 @@ def test_its_defaults_are_ours() -> None:
 
 def run(*arguments: str, folder: Path) -> subprocess.CompletedProcess[str]:
     """
-    The real twistd, with *arguments*.
+    Run the real twistd with *arguments*.
     """
     return subprocess.run(
         [*TWISTD, *arguments], cwd=folder, capture_output=True, text=True, timeout=20
     )
 
 
-def test_check_says_that_all_is_right(tmp_path: Path) -> None:
+def test_check_accepts_valid_settings(tmp_path: Path) -> None:
     """
-    Exit status 0, and nothing is started: the port may be in use.
+    The exit status is 0, and nothing is started: the port may be in use.
     """
     path = file(tmp_path, uncommented((ROOT / "etc" / "realtime.conf").read_text()))
     done = run("--config", str(path), "--check", folder=tmp_path)
@@ -673,11 +674,11 @@ def test_check_says_that_all_is_right(tmp_path: Path) -> None:
         ("--access-log=/nowhere/at/all", "No such file or directory\n"),
     ],
 )
-def test_a_mistake_ends_it_with_one_sentence(
+def test_a_wrong_setting_ends_the_start(
     option: str, sentence: str, check: tuple[str, ...], tmp_path: Path
 ) -> None:
     """
-    On standard error, exit status 1, no traceback.
+    The sentence is on standard error without a traceback, and the exit status is 1.
     """
     done = run(option, *check, folder=tmp_path)
 
@@ -697,9 +698,9 @@ def test_a_mistake_ends_it_with_one_sentence(
         ("my.conf", "'my.conf' is not an option"),
     ],
 )
-def test_an_unknown_option_ends_it(option: str, sentence: str, tmp_path: Path) -> None:
+def test_an_unknown_option_ends_the_start(option: str, sentence: str, tmp_path: Path) -> None:
     """
-    One sentence, without all the help around it, and exit status 1.
+    One sentence without the whole help, and exit status 1.
     """
     done = run(option, folder=tmp_path)
 
@@ -708,7 +709,7 @@ def test_an_unknown_option_ends_it(option: str, sentence: str, tmp_path: Path) -
 
 def test_help_shows_every_setting(tmp_path: Path) -> None:
     """
-    `twistd realtime --help` has them all, with their defaults.
+    `twistd realtime --help` shows all settings with their defaults.
     """
     shown = run("--help", folder=tmp_path).stdout
 
@@ -732,7 +733,8 @@ def test_help_shows_every_setting(tmp_path: Path) -> None:
 )
 def test_unix_sockets_are_for_the_user_and_the_group(endpoint: str, mode: int) -> None:
     """
-    Unless the endpoint names another mode: who can connect counts as this machine.
+    The mode is 660 unless the endpoint has another: a process that can connect counts as this
+    machine.
     """
     reactor: Any = MemoryReactorClock()
     build(parse(f"--endpoint={endpoint}"), reactor).privilegedStartService()

@@ -1,5 +1,5 @@
 """
-A start that fails is reported; a stale pid file does not stop one; signals during it.
+Failed starts are reported, stale pid files removed, and signals during the start remembered.
 """
 
 from __future__ import annotations
@@ -22,14 +22,15 @@ Terminal = pytest.CaptureFixture[str]
 @pytest.fixture
 def exits() -> list[Callable[[], None]]:
     """
-    What is called when the process ends.
+    Return the functions to call when the process ends.
     """
     return []
 
 
 def forked(tmp_path: Path) -> tuple[dict[str, Any], int]:
     """
-    The options of a twistd after its fork, and the end of the pipe that is read there.
+    Return the options of a twistd after its fork, and the end of the pipe that its parent
+    reads.
     """
     read, write = os.pipe()
     pid_file = tmp_path / "pid"
@@ -41,8 +42,8 @@ def test_the_reason_reaches_the_terminal_and_the_waiting_process(
     tmp_path: Path, capfd: Terminal, exits: list[Callable[[], None]]
 ) -> None:
     """
-    SystemExit in a step: the sentence is printed once, the process that forked is
-    released with an error, and the pid file is gone.
+    After SystemExit in a step the sentence is printed once, the process that forked exits with
+    an error, and the pid file is removed.
     """
     twistd, status = forked(tmp_path)
     report = StartReport(twistd, exits.append)
@@ -63,7 +64,7 @@ def test_an_exit_of_twistd_between_the_steps_is_reported(
     tmp_path: Path, capfd: Terminal, exits: list[Callable[[], None]]
 ) -> None:
     """
-    twistd ends by SystemExit itself, for example when it cannot change its user.
+    twistd may raise SystemExit itself, for example when it cannot change its user.
     """
     twistd, status = forked(tmp_path)
     report = StartReport(twistd, exits.append)
@@ -83,7 +84,7 @@ def test_nothing_is_reported_otherwise(
     tmp_path: Path, capfd: Terminal, exits: list[Callable[[], None]], error: Exception | None
 ) -> None:
     """
-    After success, and for exceptions that twistd itself reports.
+    Success, and exceptions that twistd reports, are not reported again.
     """
     twistd, status = forked(tmp_path)
     report = StartReport(twistd, exits.append)
@@ -107,7 +108,7 @@ def test_the_pid_file_of_another_process_stays(
     tmp_path: Path, capfd: Terminal, exits: list[Callable[[], None]]
 ) -> None:
     """
-    Another daemon may have written it meanwhile.
+    Another daemon may have written the file since.
     """
     twistd, status = forked(tmp_path)
     (tmp_path / "pid").write_text("1")
@@ -135,7 +136,7 @@ def test_a_pid_file_counts_only_if_it_names_a_twistd(
     tmp_path: Path, command: bytes, stays: bool
 ) -> None:
     """
-    In a container its number is that of another process after each start.
+    In a container the number is that of another process after each start.
     """
     (tmp_path / "42").mkdir()
     (tmp_path / "42" / "cmdline").write_bytes(command)
@@ -150,7 +151,7 @@ def test_a_pid_file_counts_only_if_it_names_a_twistd(
 
 def test_a_pid_file_with_our_own_number_is_stale(tmp_path: Path) -> None:
     """
-    The first process of a container has the same number each time.
+    The first process of a container has the same number at each start.
     """
     pid_file = tmp_path / "daemon.pid"
     pid_file.write_text(str(os.getpid()))
@@ -162,7 +163,7 @@ def test_a_pid_file_with_our_own_number_is_stale(tmp_path: Path) -> None:
 @pytest.mark.parametrize("text", ["", "nonsense", "-1", "999999999"])
 def test_twistd_decides_about_other_pid_files(tmp_path: Path, text: str) -> None:
     """
-    What is no number, or of no process, is left to twistd, which reports it.
+    A file without a number, or with that of no process, is left to twistd, which reports it.
     """
     pid_file = tmp_path / "daemon.pid"
     pid_file.write_text(text)
@@ -187,7 +188,7 @@ def test_in_the_foreground_there_is_no_default_pid_file() -> None:
 @pytest.fixture
 def signals_as_before() -> Iterator[None]:
     """
-    Signal handlers, put back afterwards.
+    Restore the handlers of signals after the test.
     """
     numbers = (
         signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2,
@@ -199,9 +200,9 @@ def signals_as_before() -> Iterator[None]:
         signal.signal(number, handler)
 
 
-def test_signals_of_the_start_are_handled_when_it_is_over(signals_as_before: None) -> None:
+def test_signals_during_the_start_are_handled_after_it(signals_as_before: None) -> None:
     """
-    A log that is rotated during the start is opened again, and the process lives.
+    A log that is rotated during the start is opened again, and the process goes on.
     """
     called: list[str] = []
     reactor: Any = MemoryReactorClock()
