@@ -118,7 +118,8 @@ async def test_several_hosts(rabbit: Rabbit, daemon: StartDaemon) -> None:
     )
     await ready(server)
     assert f"connected to the AMQP server 127.0.0.1:{rabbit.port}" in server.log
-    rabbit.evaluate('[rabbit_networking:close_connection(P, "test") || P <- '
+    # The daemon may close the second connection by itself as soon as the first is closed.
+    rabbit.evaluate('[catch rabbit_networking:close_connection(P, "test") || P <- '
                     "rabbit_networking:connections()].")  # fmt: skip
     await until(lambda: server.log.count("connected to") == 2)
     await ready(server)
