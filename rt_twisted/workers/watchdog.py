@@ -22,7 +22,7 @@ class Watchdog:
     """
     Kills workers that are up but send nothing, although they report once a second.
 
-    Such a worker hangs in somebody's code, and all of its subscribers with it.
+    Such a worker is blocked, often by application code, and serves none of its subscribers.
 
     Only time in which a report could have been received counts. After the parent was
     stopped, or its machine suspended, one check is late, by however much: it counts as

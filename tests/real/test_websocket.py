@@ -485,12 +485,12 @@ def test_slow_consumer_is_disconnected(daemon: StartDaemon) -> None:
 @contextmanager
 def open_files(count: int) -> Iterator[None]:
     """
-    Raise the limit of open open_files to *count*.
+    Raise the limit of open files to *count*.
     """
     before = resource.getrlimit(resource.RLIMIT_NOFILE)
     if before[0] < count:
         if before[1] < count:
-            pytest.skip(f"{before[1]} open open_files are allowed, {count} are needed")
+            pytest.skip(f"{before[1]} open files are allowed, {count} are needed")
         resource.setrlimit(resource.RLIMIT_NOFILE, (count, before[1]))
     try:
         yield

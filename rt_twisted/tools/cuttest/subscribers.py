@@ -263,7 +263,7 @@ class CheckedSubscribers:
 
     def is_waiting(self) -> bool:
         """
-        Whether something that was accepted is still to come to somebody.
+        Return whether a subscriber still expects a message that was accepted.
         """
         return any(subscriber.context.checker.is_waiting() for subscriber in self.connections)
 
