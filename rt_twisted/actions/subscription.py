@@ -92,7 +92,7 @@ def when_admitted(
     """
     address = address_of(exchange, context)
     context.hub.admit(address)
-    slot = context.hub.admission.request_slot(lambda: exchange.answered)
+    slot = context.hub.admission.request_slot(lambda: exchange.answered or exchange.half_closed)
     if slot is not None:
         return _join_later(slot, context, address, join)
     join(address)

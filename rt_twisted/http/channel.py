@@ -38,6 +38,12 @@ class ResponseChannel(Protocol):
         """
 
     @property
+    def half_closed(self) -> bool:
+        """
+        Whether the client has closed its sending side of an HTTP/1 connection.
+        """
+
+    @property
     def transport(self) -> Any:
         """
         The `ITransport` that carries the response.

@@ -176,6 +176,10 @@ class HttpExchange:
         return self._channel.secure
 
     @property
+    def half_closed(self) -> bool:
+        return self._channel.half_closed
+
+    @property
     def scheme(self) -> str:
         limits = self._channel.context.limits
         own = "https" if self._channel.secure else "http"

@@ -131,6 +131,7 @@ class Http2Stream:
     )
 
     secure = True
+    half_closed = False  # a stream that ends one way is how HTTP/2 ends a request
     disconnecting = False
 
     def __init__(self, connection: StreamConnection, number: int) -> None:

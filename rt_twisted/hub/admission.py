@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
@@ -19,6 +20,23 @@ TICK = 0.05  # seconds between two groups that are admitted
 BURST = 0.1  # seconds' worth of subscribers that may be admitted at once
 MAX_RETRY = 300.0  # seconds; the longest Retry-After
 _SPREAD = 0.618034  # multiples of the golden ratio spread evenly over an interval
+_LEFT = "the client closed its sending side while it waited to be admitted"
+
+
+@dataclass(frozen=True, slots=True)
+class _QueuedRequest:
+    """
+    A request that waits for a slot.
+    """
+
+    has_left: Callable[[], bool]
+    slot: Deferred[None]
+
+    def reject(self, reason: str, retry: float) -> None:
+        """
+        Fail the slot with status 503, and *retry* as Retry-After in seconds.
+        """
+        self.slot.errback(HttpError(503, reason, retry=retry))
 
 
 class Admission:
@@ -38,10 +56,10 @@ class Admission:
     def __init__(self, clock: IReactorTime, rate: int = 0, queue_limit: int = 0) -> None:
         self.rejected = 0  # since the start
         self._clock = clock
-        self._queue: deque[tuple[Callable[[], bool], Deferred[None]]] = deque()
+        self._queue: deque[_QueuedRequest] = deque()
         self._timer: IDelayedCall | None = None
         self._refilled = clock.seconds()
-        self._purged = -1.0  # when closed requests were last removed from the queue
+        self._searched = -1.0  # when the queue was last searched for clients that have left
         self._promised = 0.0  # the last moment that was given as a Retry-After
         self._spread = 0.0
         self._queue_began = 0.0  # when the queue was last empty
@@ -64,17 +82,18 @@ class Admission:
         """
         return len(self._queue)
 
-    def request_slot(self, is_closed: Callable[[], bool]) -> Deferred[None] | None:
+    def request_slot(self, has_left: Callable[[], bool]) -> Deferred[None] | None:
         """
         Admit a request now, or queue it.
 
         Args:
-            is_closed: return whether the client is gone. Such a request takes no slot.
+            has_left: return whether the client has disconnected or closed its sending
+                side. Such a request takes no slot, and no place that another one needs.
 
         Returns:
             None if the request is admitted now. Otherwise a Deferred that fires when
-            it is admitted, and never if the client is gone by then. It fails with an
-            `HttpError` when the daemon stops.
+            it is admitted. It fails with an `HttpError` of status 503 when the client
+            has left, or the daemon stops.
 
         Raises:
             HttpError: 503, the queue is full.
@@ -86,7 +105,7 @@ class Admission:
             self._tokens -= 1
             return None
         if len(self._queue) >= self._queue_limit:
-            self._purge_closed()
+            self._reject_left()
         if len(self._queue) >= self._queue_limit:
             self._rejected_since += 1
             self.rejected += 1
@@ -95,7 +114,7 @@ class Admission:
             self._queue_began = self._clock.seconds()
             self._timer = self._clock.callLater(TICK, self._admit_queued)
         slot: Deferred[None] = Deferred()
-        self._queue.append((is_closed, slot))
+        self._queue.append(_QueuedRequest(has_left, slot))
         return slot
 
     def spread_retry(self, least: float) -> float:
@@ -113,23 +132,24 @@ class Admission:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        for is_closed, slot in queue:
-            if not is_closed():
-                retry = self.spread_retry(least)
-                slot.errback(HttpError(503, "the server is stopping", retry=retry))
+        for request in queue:
+            request.reject("the server is stopping", self.spread_retry(least))
 
     def _admit_queued(self) -> None:
         self._timer = None
         self._refill()
         queue = self._queue
         while queue and (self._tokens >= 1 or not self._rate):
-            is_closed, slot = queue.popleft()
-            if not is_closed():
-                self._tokens -= 1
-                self._admitted_since += 1
-                slot.callback(None)
+            request = queue.popleft()
+            if request.has_left():
+                request.reject(_LEFT, TICK)
+                continue
+            self._tokens -= 1
+            self._admitted_since += 1
+            request.slot.callback(None)
         if queue:
-            self._timer = self._clock.callLater(TICK, self._admit_queued)
+            if self._timer is None:  # else a pipelined request was queued from within
+                self._timer = self._clock.callLater(TICK, self._admit_queued)
             return
         _log.info(
             "join queue empty after {seconds:.1f} s: {admitted} admitted, "
@@ -145,12 +165,17 @@ class Admission:
         self._tokens = min(self._burst, self._tokens + (now - self._refilled) * self._rate)
         self._refilled = now
 
-    def _purge_closed(self) -> None:
+    def _reject_left(self) -> None:
         # Once per tick: to search the queue for each new request would be expensive.
         now = self._clock.seconds()
-        if now - self._purged >= TICK:
-            self._purged = now
-            self._queue = deque([one for one in self._queue if not one[0]()])
+        if now - self._searched >= TICK:
+            self._searched = now
+            queue, self._queue = self._queue, deque()
+            for request in queue:
+                if request.has_left():
+                    request.reject(_LEFT, TICK)
+                else:
+                    self._queue.append(request)
 
     def _next_retry(self) -> float:
         """

@@ -162,7 +162,7 @@ def test_who_comes_while_it_stops_is_told_when_to_come_back(daemon: StartDaemon)
         texts.append(text.decode())
         connection.close()
     if all(text.count("HTTP/1.1") == 2 for text in texts):  # it was quick enough
-        assert "\r\n\r\nretry: " in texts[0]
+        assert "\r\n\r\n: 503 the server is stopping\nretry: " in texts[0]
         assert "HTTP/1.1 503 " in texts[1]
         assert "Retry-After: " in texts[1]
     assert server.kill(signal.SIGCONT) == 0

@@ -52,7 +52,7 @@ def test_a_reload_leaves_one_source(daemon: StartDaemon, tmp_path: Path) -> None
     assert appended(server, log, "two") == ["one", "two"]
 
     config.write_text(lines + "route = ^/x$ no.such.Action\n")
-    reload(server, "not reloaded")
+    reload(server, "reload failed, nothing has changed")
     assert appended(server, log, "three") == ["one", "two", "three"]
 
     config.write_text(lines + "max-message = 1000\n")

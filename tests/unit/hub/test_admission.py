@@ -22,7 +22,7 @@ class Client:
 
     closed: bool = False
 
-    def is_closed(self) -> bool:
+    def has_left(self) -> bool:
         """
         Return whether the client is gone.
         """
@@ -55,7 +55,7 @@ class Arrivals:
 
     def _request(self, client: Client) -> None:
         try:
-            slot = self.admission.request_slot(client.is_closed)
+            slot = self.admission.request_slot(client.has_left)
         except HttpError as error:
             self.rejected.append(error)
             return
@@ -122,9 +122,10 @@ def test_a_full_queue_rejects_each_client_with_another_retry() -> None:
     assert max(error.retry for error in arrivals.rejected) <= MAX_RETRY
 
 
-def test_a_closed_client_takes_no_slot() -> None:
+def test_a_client_that_has_left_takes_no_slot() -> None:
     """
-    A client that is gone takes no slot, and no place in a full queue.
+    A client that has left takes no slot, and no place in a full queue. Its request
+    is refused: one that has closed its sending side only can still read that.
     """
     arrivals = Arrivals(10, 20)
     clients = arrivals.arrive(21)
@@ -132,7 +133,8 @@ def test_a_closed_client_takes_no_slot() -> None:
         client.closed = True
     arrivals.wait(TICK)
     arrivals.arrive(10)
-    assert arrivals.rejected == []
+    assert [error.status for error in arrivals.rejected] == [503] * 10
+    assert arrivals.admission.rejected == 0
     arrivals.wait(2.1)
 
     assert len(arrivals.admitted) == 21
@@ -157,10 +159,10 @@ def test_other_limits_apply_at_once() -> None:
 
 def test_a_stop_rejects_all_queued_clients() -> None:
     """
-    Each gets another Retry-After; those that are gone get no response.
+    Each gets another Retry-After.
     """
     arrivals = Arrivals(1, 10)
-    arrivals.arrive(5)[1].closed = True
+    arrivals.arrive(4)
     arrivals.admission.stop(2)
 
     retries = [error.retry for error in arrivals.rejected]
