@@ -76,7 +76,7 @@ class WebSocket:
     Attributes:
         subscriber: for `Hub.add_channels` and `Hub.remove_channels`.
         handshake: the negotiated subprotocol and compression.
-        bucket: in which the endpoint keeps it.
+        bucket: written by the endpoint only: when its timeouts are checked.
         last_input: second of `WebSocketContext` in which the client last sent something.
     """
 
@@ -102,7 +102,6 @@ class WebSocket:
         self,
         context: WebSocketContext,
         observer: WebSocketObserver,
-        bucket: int,
         handshake: WebSocketHandshake,
         opened: StreamHandle,
         format: IFormat,
@@ -111,7 +110,7 @@ class WebSocket:
     ) -> None:
         self.handshake = handshake
         self.last_input = context.second
-        self.bucket = bucket
+        self.bucket = 0
         self._context = context
         self._observer = observer
         self._receiver = MessageReceiver(context, handshake.deflate is not None)
@@ -310,17 +309,30 @@ class WebSocket:
 
     # What `WebSocketEndpoint` calls.
 
-    def check_timeouts(self) -> None:
+    @property
+    def seconds_left(self) -> float:
+        """
+        Seconds, at least one, until the client has sent nothing for too long.
+        """
+        context = self._context
+        # While reading is paused, the answer to a ping would not be read: the time has not begun.
+        passed = 0 if self._pauses else context.second - self.last_input
+        return max(1, context.silence + 1 - passed)
+
+    def check_timeouts(self) -> bool:
         """
         Disconnect a client that has sent nothing, or no whole message, for too long.
+
+        Returns:
+            Whether the websocket is open afterwards.
         """
-        if self._pauses:
-            return  # the answer to a ping would not be read
         context = self._context
-        if context.second - self.last_input > context.silence:
-            self._fail(CloseCode.INTERNAL_ERROR, "no answer to a ping", DisconnectReason.SILENT)
-        elif self._receiver.is_slow:
-            self._fail(CloseCode.POLICY, "a message took too long")
+        if not self._pauses:
+            if context.second - self.last_input > context.silence:
+                self._fail(CloseCode.INTERNAL_ERROR, "no answer to a ping", DisconnectReason.SILENT)
+            elif self._receiver.is_slow:
+                self._fail(CloseCode.POLICY, "a message took too long")
+        return self.open
 
     def start(self, app: Any, rest: bytes) -> None:
         """

@@ -24,7 +24,7 @@ from rt_twisted.model.errors import HttpError
 from rt_twisted.model.interfaces import IFormat
 from rt_twisted.model.message import Since
 
-BUCKETS = 8  # one is checked each second, so timeouts are detected up to 8 seconds late
+BUCKETS = 8  # seconds ahead: every websocket is checked at least that often
 
 
 class WebSocketEndpoint:
@@ -40,6 +40,7 @@ class WebSocketEndpoint:
         self._shared = WebSocketContext(
             context.hub, context.inbound, context.websockets, context.reactor
         )
+        # Those to check in each of the next seconds: one is emptied every second.
         self._buckets: list[set[WebSocket]] = [set() for _ in range(BUCKETS)]
         # The second in which each closing handshake is aborted.
         self._closing: dict[WebSocket, tuple[CloseHandshake, int]] = {}
@@ -108,7 +109,6 @@ class WebSocketEndpoint:
         websocket = WebSocket(
             self._shared,
             self,
-            self._count % BUCKETS,
             handshake,
             opened,
             format,
@@ -136,7 +136,7 @@ class WebSocketEndpoint:
     def _add(self, websocket: WebSocket) -> None:
         self._count += 1
         self._shared.metrics.websockets += 1
-        self._buckets[websocket.bucket].add(websocket)
+        self._schedule(websocket)
         if self._timer is None:
             self._start_timer()
 
@@ -152,8 +152,21 @@ class WebSocketEndpoint:
                 closing.on_timeout()
             elif shared.second - websocket.last_input > 1:
                 closing.on_input_idle()
-        for websocket in tuple(self._buckets[shared.second % BUCKETS]):
-            websocket.check_timeouts()
+        due = self._buckets[shared.second % BUCKETS]
+        self._buckets[shared.second % BUCKETS] = set()
+        for websocket in due:
+            if websocket.check_timeouts():
+                self._schedule(websocket)
+
+    def _schedule(self, websocket: WebSocket) -> None:
+        """
+        Check *websocket* in the second in which it will have been silent for too long.
+
+        A long time is waited for in steps, in which slow messages are found.
+        """
+        wait = int(min(websocket.seconds_left, BUCKETS))
+        websocket.bucket = (self._shared.second + wait) % BUCKETS
+        self._buckets[websocket.bucket].add(websocket)
 
     def _check_origin(self, exchange: IExchange) -> None:
         """

@@ -332,6 +332,44 @@ def test_client_over_a_limit_keeps_no_memory() -> None:
     assert kept / len(peers) < 200_000
 
 
+@pytest.mark.parametrize("silence", [1.0, 2.5, 3.0, 12.0, 50.0])
+@pytest.mark.parametrize("opened_before", range(BUCKETS + 1))
+def test_silence_limit_is_exact_to_a_second(silence: float, opened_before: int) -> None:
+    """
+    A silent client is disconnected within a second after the limit, whenever it connected.
+    """
+    daemon = WebSocketDaemon(websockets=make_websocket_limits(silence=silence))
+    for _ in range(opened_before):
+        daemon.open("/own")
+    daemon.clock.advance(opened_before / 4)
+    peer = daemon.open("/own")
+    opened = daemon.clock.seconds()
+    while not any(isinstance(event, Close) for event in peer.received()):
+        daemon.clock.advance(0.125)
+
+    assert int(silence) <= daemon.clock.seconds() - opened <= int(silence) + 1
+
+
+def test_client_that_sends_something_is_not_silent() -> None:
+    """
+    The limit counts from the last byte, and from the end of a pause of reading.
+    """
+    daemon = WebSocketDaemon(websockets=make_websocket_limits(silence=3.0))
+    talking, paused = daemon.open("/own"), daemon.open("/own")
+    paused_app = daemon.own.apps[-1]
+    paused_app.websocket.pause_reading()
+    for _ in range(30):
+        daemon.clock.pump([0.5] * 4)
+        talking.text("still here")
+    assert not any(isinstance(event, Close) for event in talking.received() + paused.received())
+    paused_app.websocket.resume_reading()
+    daemon.clock.pump([0.5] * 6)
+    assert not any(isinstance(event, Close) for event in talking.received() + paused.received())
+    daemon.clock.pump([0.5] * 2)
+
+    assert [peer.received()[-1].code for peer in (talking, paused)] == [1011, 1011]
+
+
 def test_silence_limit_can_be_disabled() -> None:
     """
     With silence 0 an idle client is never disconnected.
