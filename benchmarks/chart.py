@@ -3,9 +3,9 @@ The picture: horizontal bars, one group a figure, as SVG without any library.
 """
 
 from collections.abc import Sequence
-from html import escape
 
 from benchmarks.figures import BARE, NCHAN, OURS, Goal, Line
+from rt_twisted.tools.svg import document, line, rectangle, text
 
 _COLORS = {OURS: "#1b7f5c", NCHAN: "#c9822b", BARE: "#8a8f98"}
 _WIDTH, _LEFT, _RIGHT = 900, 340, 110  # px; bars are between left and right
@@ -30,73 +30,55 @@ def svg(lines: Sequence[Line], caption: str) -> str:
         lines: what was measured.
         caption: one line under the title.
     """
-    parts: list[str] = []
-    top = _TOP
-    for line in lines:
-        if line.figure.goals:
-            parts += _group(line, top)
-            top += _BAR * len(line.values) + _GAP
-    style = "font-family='system-ui, sans-serif' font-size='11'"
-    legend = "".join(
-        f"<rect x='{_LEFT + 90 * i}' y='42' width='10' height='10' fill='{color}'/>"
-        f"<text x='{_LEFT + 90 * i + 15}' y='51'>{name}</text>"
-        for i, (name, color) in enumerate(_COLORS.items())
-    )
-    return "\n".join(
-        [
-            f"<svg xmlns='http://www.w3.org/2000/svg' width='{_WIDTH}' height='{top}'"
-            f" viewBox='0 0 {_WIDTH} {top}' {style} fill='#222'>",
-            "<rect width='100%' height='100%' fill='#fff'/>",
-            "<text x='12' y='20' font-size='15' font-weight='600'>Side by side, "
-            "medians; each group has its own scale; dashed: the goal for ours</text>",
-            f"<text x='12' y='36' fill='#666'>{escape(caption)}</text>",
-            legend,
-            *parts,
-            "</svg>\n",
-        ]
-    )
-
-
-def _group(line: Line, top: int) -> list[str]:
-    bounds = [bound for goal in line.figure.goals if (bound := _bound(goal, line)) is not None]
-    if line.figure.either:
-        bounds = [max(bounds)]
-    longest = max(line.values.values())
-    scale = (_WIDTH - _LEFT - _RIGHT) / longest if longest else 0.0
-    height = _BAR * len(line.values)
-    middle = top + height / 2 + 4
-    mark = {"yes": "reached", "no": "missed"}.get(line.verdict(), "")
+    title = "Side by side, medians; each group has its own scale; dashed: the goal for ours"
     parts = [
-        f"<text x='{_LEFT - 10}' y='{middle:.0f}' text-anchor='end'>{escape(line.title)}</text>",
-        f"<text x='{_WIDTH - 12}' y='{middle:.0f}' text-anchor='end' fill='#666'>{mark}</text>",
+        text(12, 20, title, font_size=15, font_weight=600),
+        text(12, 36, caption, fill="#666"),
     ]
-    texts: list[str] = []
-    for i, (name, value) in enumerate(line.values.items()):
-        y, width = top + i * _BAR, max(value * scale, 1)
-        parts.append(
-            f"<rect x='{_LEFT}' y='{y}' width='{width:.1f}' height='{_BAR - 2}'"
-            f" fill='{_COLORS[name]}'/>"
-        )
-        texts.append(
-            f"<text x='{_LEFT + width + 4:.1f}' y='{y + 9}' font-size='10'"
-            " paint-order='stroke' stroke='#fff' stroke-width='2'>"
-            f"{number(value)} {line.figure.unit}</text>"
-        )
+    for i, (name, color) in enumerate(_COLORS.items()):
+        parts.append(rectangle(_LEFT + 90 * i, 42, 10, 10, color))
+        parts.append(text(_LEFT + 90 * i + 15, 51, name))
+    top = _TOP
+    for each in lines:
+        if each.figure.goals:
+            parts += _group(each, top)
+            top += _BAR * len(each.values) + _GAP
+    return document(_WIDTH, top, 11, parts)
+
+
+def _group(measured: Line, top: int) -> list[str]:
+    figure = measured.figure
+    bounds = [bound for goal in figure.goals if (bound := _bound(goal, measured)) is not None]
+    if figure.either:
+        bounds = [max(bounds)]
+    longest = max(measured.values.values())
+    scale = (_WIDTH - _LEFT - _RIGHT) / longest if longest else 0.0
+    middle = round(top + _BAR * len(measured.values) / 2 + 4)
+    mark = {"yes": "reached", "no": "missed"}.get(measured.verdict(), "")
+    bars = [
+        text(_LEFT - 10, middle, measured.title, text_anchor="end"),
+        text(_WIDTH - 12, middle, mark, text_anchor="end", fill="#666"),
+    ]
+    labels: list[str] = []
+    halo = {"paint_order": "stroke", "stroke": "#fff", "stroke_width": 2}
+    for i, (name, value) in enumerate(measured.values.items()):
+        y, width = top + i * _BAR, max(value * scale, 1.0)
+        bars.append(rectangle(_LEFT, y, width, _BAR - 2, _COLORS[name]))
+        label = f"{number(value)} {figure.unit}"
+        labels.append(text(_LEFT + width + 4, y + 9, label, font_size=10, **halo))
+    dashes = {"stroke_width": 1.5, "stroke_dasharray": "3 2"}
     for bound in bounds:
         if bound <= longest:
             x = _LEFT + bound * scale
-            parts.append(
-                f"<line x1='{x:.1f}' x2='{x:.1f}' y1='{top - 4}' y2='{top + _BAR + 2}'"
-                " stroke='#b3261e' stroke-width='1.5' stroke-dasharray='3 2'/>"
-            )
-    return parts + texts
+            bars.append(line((x, top - 4), (x, top + _BAR + 2), "#b3261e", **dashes))
+    return bars + labels
 
 
-def _bound(goal: Goal, line: Line) -> float | None:
+def _bound(goal: Goal, measured: Line) -> float | None:
     """
-    Where the goal is on the scale of the figure itself.
+    Return the place of the goal on the scale of the figure itself; None if it cannot be computed.
     """
     if not goal.of:
         return goal.limit
-    other = line.values.get(goal.of)
+    other = measured.values.get(goal.of)
     return None if other is None else goal.limit * other

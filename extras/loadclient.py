@@ -4,7 +4,7 @@ Load test: many subscribers of a server, from one process. It measures how long 
 them and to deliver messages, and checks that each receives every message once and in order.
 
     python extras/loadclient.py -n 1000 -c 200 -u http://127.0.0.1:8888/ --publish 5
-    python extras/loadclient.py -n 10000 -c 1000 --publish 2 --seconds 30 --png latency.png
+    python extras/loadclient.py -n 10000 -c 1000 --publish 2 --seconds 30 --svg latency.svg
 
 Use it on your own servers only: on others it is an attack. It needs nothing but rt_twisted
 installed. docs/loadclient.md describes it.
@@ -31,7 +31,7 @@ from twisted.python.failure import Failure
 from rt_twisted.tools.clients.interfaces import ClientRequest
 from rt_twisted.tools.clients.registry import CLIENT_TYPES, ClientType, parse_transport
 from rt_twisted.tools.errors import SetupError
-from rt_twisted.tools.load.charts import png_histogram, text_histogram
+from rt_twisted.tools.load.charts import svg_histogram, text_histogram
 from rt_twisted.tools.load.limits import raise_limit
 from rt_twisted.tools.load.publisher import Publisher
 from rt_twisted.tools.load.sent import SentLog
@@ -100,7 +100,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
         help="reconnect after a disconnect, from the last position",
     )
     add("--insecure", action="store_true", help="do not check the server's certificate")
-    add("--png", type=Path, metavar="FILE", help="draw the latencies into this file")
+    add("--svg", type=Path, metavar="FILE", help="draw the latencies into this file")
     add("--json", action="store_true", help="the summary as JSON")
     options = parser.parse_args(arguments)
     options.names = [name for name in options.channels.split(",") if name]
@@ -382,8 +382,8 @@ def main(arguments: Sequence[str]) -> int:
     options = parse(arguments)
     try:
         raise_limit(options.num + SPARE_FILES)
-        if options.png is not None:
-            options.png.touch()  # fail now, not after an hour
+        if options.svg is not None:
+            options.svg.touch()  # fail now, not after an hour
     except (SetupError, OSError) as error:
         print(f"loadclient: {error}", file=sys.stderr)
         return 2
@@ -410,12 +410,12 @@ def main(arguments: Sequence[str]) -> int:
     else:
         columns = shutil.get_terminal_size().columns
         print(report(found) + "\n" + text_histogram(run.subscribers.latency, columns), end="")
-    if options.png is not None:
+    if options.svg is not None:
         opened = found["readers"]["opened"]
         title = f"{found['delivered']:,} deliveries to {opened:,} subscribers"
         wrong = f"{found['lost']:,} lost, {found['repeated']:,} repeated"
         subtitle = f"{found['published']:,} messages in {found['seconds']:.0f} s, {wrong}"
-        options.png.write_bytes(png_histogram(run.subscribers.latency, title, subtitle))
+        options.svg.write_text(svg_histogram(run.subscribers.latency, title, subtitle))
     return 2 if failures else run.status()
 
 

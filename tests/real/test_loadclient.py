@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 from typing import Any
+from xml.etree import ElementTree
 
 from tests.real.conftest import PATIENCE, ROOT, Server, StartDaemon, free_port
 from tests.real.test_doctor import Proxy, certificate, nginx
@@ -66,13 +67,16 @@ def test_a_person_sees_a_histogram_and_gets_a_picture(daemon: StartDaemon, tmp_p
     """
     In the terminal and in a file.
     """
-    picture = tmp_path / "latency.png"
-    done = _run(daemon(), *MANY, f"--png={picture}")
+    picture = tmp_path / "latency.svg"
+    done = _run(daemon(), *MANY, f"--svg={picture}")
 
     assert done.returncode == 0
     assert "0 lost, 0 repeated, 0 out of order, 0 gaps" in done.stdout
     assert "█" in done.stdout
-    assert picture.read_bytes().startswith(b"\x89PNG\r\n")
+    root = ElementTree.parse(picture).getroot()
+    assert root.tag == "{http://www.w3.org/2000/svg}svg"
+    texts = [each.text for each in root if each.text]
+    assert texts[0] == "960 deliveries to 60 subscribers"
 
 
 EACH = ("sse", "websocket", "poll", "stream", "socketio", "socketio-polling")

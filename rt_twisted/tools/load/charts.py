@@ -1,27 +1,24 @@
 """
-Histogram of latencies, as text and as PNG.
+Histogram of latencies, as text and as SVG.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from rt_twisted.tools.load.latencies import Latencies
-from rt_twisted.tools.load.png import Canvas, Color, text_width
+from rt_twisted.tools.svg import document, line, rectangle, text
 
 ROWS = (1.0, 1.5, 2.0, 3.0, 5.0, 7.0)  # where the rows in a terminal end, per power of ten
 TICKS = (1.0, 2.0, 5.0)  # labels of the picture's axis
 BARS = 60  # of the picture
 
-WIDTH, HEIGHT = 1000, 560
-LEFT, RIGHT, TOP, BOTTOM = 100, 40, 150, 80  # around the bars
-INK: Color = (34, 38, 46)
-FAINT: Color = (120, 126, 136)
-GRID: Color = (228, 231, 235)
-BAR: Color = (27, 127, 92)
-MARK: Color = (201, 98, 32)
-PAPER: Color = (255, 255, 255)
+WIDTH, HEIGHT = 1000, 560  # px
+LEFT, RIGHT, TOP, BOTTOM = 120, 40, 150, 80  # px around the bars
+FONT_SIZE = 14  # px
+CHARACTER = 9  # px, more than the average width of a character at this size
+INK, FAINT, GRID, BAR, MARK = "#222", "#787e88", "#e4e7eb", "#1b7f5c", "#c96220"
 
 
 def duration(seconds: float) -> str:
@@ -59,70 +56,94 @@ def text_histogram(latencies: Latencies, width: int = 80) -> str:
     return "\n".join(lines) + "\n"
 
 
-def png_histogram(latencies: Latencies, title: str, subtitle: str) -> bytes:
+def svg_histogram(latencies: Latencies, title: str, subtitle: str) -> str:
     """
-    Draw bars over a logarithmic time axis, with the percentiles marked, as PNG.
+    Draw bars over a logarithmic time axis, with the percentiles marked, as SVG.
 
     Args:
         latencies: to be drawn.
-        title: one line of ASCII.
+        title: one line.
         subtitle: one more line.
     """
-    canvas = Canvas(WIDTH, HEIGHT, PAPER)
-    canvas.text(LEFT, 26, title, INK, 3)
-    canvas.text(LEFT, 60, subtitle, FAINT, 2)
+    parts = [
+        text(LEFT, 42, title, font_size=22, font_weight=600),
+        text(LEFT, 68, subtitle, fill=FAINT),
+    ]
     if not latencies.count:
-        canvas.text(WIDTH // 2, HEIGHT // 2, "nothing was delivered", MARK, 3, 0.5)
-        return canvas.encode()
+        note = "nothing was delivered"
+        parts.append(text(WIDTH / 2, HEIGHT / 2, note, fill=MARK, text_anchor="middle"))
+        return document(WIDTH, HEIGHT, FONT_SIZE, parts)
     ticks = _edges(latencies, TICKS)
     low, high = math.log(ticks[0]), math.log(ticks[-1])
-    edges = [math.exp(low + (high - low) * (i + 1) / BARS) for i in range(BARS)]
-    bars = latencies.bars(edges)
-    across, up = WIDTH - LEFT - RIGHT, HEIGHT - TOP - BOTTOM
-    bottom = HEIGHT - BOTTOM
+    across, bottom = WIDTH - LEFT - RIGHT, HEIGHT - BOTTOM
 
-    def x(seconds: float) -> int:
+    def x(seconds: float) -> float:
         place = (math.log(max(seconds, ticks[0])) - low) / (high - low)
-        return LEFT + round(min(place, 1.0) * across)
+        return LEFT + min(place, 1.0) * across
 
+    bars = latencies.bars([math.exp(low + (high - low) * (i + 1) / BARS) for i in range(BARS)])
+    parts += _levels(bars)
+    parts.append(rectangle(LEFT, bottom, across, 2, INK))
+    parts += _time_axis(ticks, x)
+    parts += _marks(latencies, x)
+    return document(WIDTH, HEIGHT, FONT_SIZE, parts)
+
+
+def _levels(bars: Sequence[int]) -> list[str]:
+    """
+    Return the grid with its labels, and the bars.
+    """
+    across, up, bottom = WIDTH - LEFT - RIGHT, HEIGHT - TOP - BOTTOM, HEIGHT - BOTTOM
     step = _step(max(bars))
     top = math.ceil(max(bars) / step) * step
+    parts = []
     for level in range(0, top + 1, step):
-        y = bottom - round(level / top * up)
-        canvas.fill(LEFT, y, across, 1, GRID)
-        canvas.text(LEFT - 12, y - 7, f"{level:,}", FAINT, 2, 1.0)
-    free = 0
-    for tick in ticks:
-        canvas.fill(x(tick), bottom, 2, 8, FAINT)
-        text = duration(tick)
-        if x(tick) - text_width(text, 2) // 2 > free:
-            canvas.text(x(tick), bottom + 16, text, FAINT, 2, 0.5)
-            free = x(tick) + text_width(text, 2) // 2 + 12
-    canvas.text(LEFT + across // 2, bottom + 46, "from publishing to arrival", INK, 2, 0.5)
+        y = bottom - level / top * up
+        parts.append(rectangle(LEFT, y, across, 1, GRID))
+        parts.append(text(LEFT - 10, y + 5, f"{level:,}", fill=FAINT, text_anchor="end"))
+    width = across / BARS
     for number, bar in enumerate(bars):
-        left = LEFT + round(number * across / BARS)
-        right = LEFT + round((number + 1) * across / BARS)
-        tall = max(round(bar / top * up), 2) if bar else 0
-        canvas.fill(left + 1, bottom - tall, right - left - 2, tall, BAR)
-    canvas.fill(LEFT, bottom, across, 2, INK)
-    _mark(canvas, latencies, x, bottom)
-    return canvas.encode()
+        if bar:
+            tall = max(bar / top * up, 2.0)
+            left = LEFT + number * width + 1
+            parts.append(rectangle(left, bottom - tall, width - 2, tall, BAR))
+    return parts
 
 
-def _mark(canvas: Canvas, latencies: Latencies, x: Callable[[float], int], bottom: int) -> None:
+def _time_axis(ticks: Sequence[float], x: Callable[[float], float]) -> list[str]:
+    bottom = HEIGHT - BOTTOM
+    parts = []
+    free = 0.0  # where the next label may begin
+    for tick in ticks:
+        parts.append(rectangle(x(tick), bottom, 2, 8, FAINT))
+        label = duration(tick)
+        half = len(label) * CHARACTER / 2
+        if x(tick) - half > free:
+            parts.append(text(x(tick), bottom + 26, label, fill=FAINT, text_anchor="middle"))
+            free = x(tick) + half + 12
+    middle = (LEFT + WIDTH - RIGHT) / 2
+    parts.append(text(middle, bottom + 56, "from publishing to arrival", text_anchor="middle"))
+    return parts
+
+
+def _marks(latencies: Latencies, x: Callable[[float], float]) -> list[str]:
+    """
+    Return a dashed line for each percentile, each label on a line of its own.
+    """
     marks = [(f"p{part * 100:g}", latencies.percentile(part)) for part in (0.5, 0.9, 0.99)]
     marks.append(("max", latencies.max))
-    for line, (_, value) in enumerate(marks):
-        for dash in range(TOP - 48 + line * 16, bottom, 8):
-            canvas.fill(x(value), dash, 2, 4, MARK)
-    # Over all the dashes, each on a line of its own, as they may lie close together.
-    for line, (name, value) in enumerate(marks):
-        text = f"{name} {duration(value)}"
-        wide = text_width(text, 2)
-        left = min(x(value) - 4, WIDTH - wide - 8)
-        top = TOP - 64 + line * 16
-        canvas.fill(left - 4, top - 1, wide + 8, 16, PAPER)
-        canvas.text(left, top, text, MARK, 2)
+    dashes: list[str] = []
+    labels: list[str] = []
+    halo = {"paint_order": "stroke", "stroke": "#fff", "stroke_width": 4}
+    for row, (name, value) in enumerate(marks):
+        place, y = x(value), TOP - 52 + row * 16
+        end = (place, HEIGHT - BOTTOM)
+        dashes.append(line((place, y + 4), end, MARK, stroke_width=1.5, stroke_dasharray="4 4"))
+        label = f"{name} {duration(value)}"
+        fits = place + len(label) * CHARACTER < WIDTH
+        left, anchor = (place - 4, "start") if fits else (WIDTH - 8, "end")
+        labels.append(text(left, y, label, fill=MARK, text_anchor=anchor, **halo))
+    return dashes + labels
 
 
 def _edges(latencies: Latencies, steps: tuple[float, ...]) -> list[float]:

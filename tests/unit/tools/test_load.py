@@ -5,11 +5,10 @@ What many readers find is counted right, and drawn.
 from __future__ import annotations
 
 import math
-import struct
-import zlib
 from collections import Counter
 from functools import partial
 from typing import Any
+from xml.etree import ElementTree
 
 import pytest
 from hypothesis import given
@@ -23,9 +22,16 @@ from rt_twisted.tools.clients.interfaces import ClientRequest
 from rt_twisted.tools.clients.sse import SseClient
 from rt_twisted.tools.errors import SetupError
 from rt_twisted.tools.load import target as target_module
-from rt_twisted.tools.load.charts import HEIGHT, WIDTH, duration, png_histogram, text_histogram
+from rt_twisted.tools.load.charts import (
+    BAR,
+    BARS,
+    HEIGHT,
+    WIDTH,
+    duration,
+    svg_histogram,
+    text_histogram,
+)
 from rt_twisted.tools.load.latencies import Latencies
-from rt_twisted.tools.load.png import Canvas
 from rt_twisted.tools.load.publisher import BATCH, Publisher
 from rt_twisted.tools.load.sent import DeliveryTracker, SentLog
 from rt_twisted.tools.load.subscriber import ClientState
@@ -56,7 +62,8 @@ def test_nothing_measured_is_nothing() -> None:
     """
     assert Latencies().summary() == {"p50": 0, "p90": 0, "p99": 0, "max": 0}
     assert text_histogram(Latencies()) == ""
-    assert pixels(png_histogram(Latencies(), "nothing", "")) is not None
+    drawn = elements(svg_histogram(Latencies(), "nothing", ""))
+    assert drawn[-1][2] == "nothing was delivered"
 
 
 def sent(sent_log: SentLog, count: int) -> list[Any]:
@@ -387,43 +394,13 @@ def test_what_is_no_url_is_said(url: str) -> None:
         Target.find(None, url)
 
 
-def pixels(png: bytes) -> tuple[list[bytes], list[bytes]]:
+def elements(svg: str) -> list[tuple[str, dict[str, str], str]]:
     """
-    Rows and colors of a PNG of ours, each part's checksum verified.
+    Parse a picture into its rectangles, lines and texts.
     """
-    assert png.startswith(b"\x89PNG\r\n\x1a\n")
-    parts, place = {}, 8
-    while place < len(png):
-        (length,) = struct.unpack_from(">I", png, place)
-        name, data = png[place + 4 : place + 8], png[place + 8 : place + 8 + length]
-        (checksum,) = struct.unpack_from(">I", png, place + 8 + length)
-        assert checksum == zlib.crc32(name + data)
-        parts[name] = data
-        place += 12 + length
-    width, height, *kinds = struct.unpack(">IIBBBBB", parts[b"IHDR"])
-    assert kinds == [8, 3, 0, 0, 0]
-    raw = zlib.decompress(parts[b"IDAT"])
-    assert len(raw) == height * (width + 1)
-    rows = [raw[i * (width + 1) : (i + 1) * (width + 1)] for i in range(height)]
-    assert {row[0] for row in rows} == {0}
-    palette = parts[b"PLTE"]
-    return [row[1:] for row in rows], [palette[i : i + 3] for i in range(0, len(palette), 3)]
-
-
-def test_a_canvas_is_a_png() -> None:
-    """
-    What is drawn is there, what lies outside is left out.
-    """
-    canvas = Canvas(6, 9, (255, 255, 255))
-    canvas.fill(-5, 7, 8, 100, (0, 0, 255))
-    canvas.fill(4, 4, -3, 2, (9, 9, 9))
-    canvas.text(0, 0, "l", (255, 0, 0))
-    rows, colors = pixels(canvas.encode())
-
-    assert colors == [b"\xff\xff\xff", b"\0\0\xff", b"\xff\0\0"]
-    assert rows[0] == bytes([0, 2, 2, 0, 0, 0])
-    assert rows[6] == bytes([0, 2, 2, 2, 0, 0])
-    assert rows[7] == bytes([1, 1, 1, 0, 0, 0])
+    root = ElementTree.fromstring(svg)
+    assert root.get("viewBox") == f"0 0 {WIDTH} {HEIGHT}"
+    return [(each.tag.rpartition("}")[2], each.attrib, each.text or "") for each in root]
 
 
 @pytest.mark.parametrize(
@@ -436,10 +413,20 @@ def test_any_times_make_pictures(times: list[float]) -> None:
     latencies = Latencies()
     for time in times:
         latencies.add(time)
-    rows, colors = pixels(png_histogram(latencies, "title", "subtitle"))
+    drawn = elements(svg_histogram(latencies, "title", "subtitle"))
 
-    assert (len(rows), len(rows[0])) == (HEIGHT, WIDTH)
-    assert len(colors) == 6
+    texts = [text for tag, _, text in drawn if tag == "text"]
+    assert texts[:2] == ["title", "subtitle"]
+    assert f"max {duration(latencies.max)}" in texts
+    for tag, attributes, _ in drawn[1:]:  # the first is the background
+        for name in ("x", "x1", "x2"):
+            assert 0 <= float(attributes.get(name, 0)) <= WIDTH
+        for name in ("y", "y1", "y2"):
+            assert 0 <= float(attributes.get(name, 0)) <= HEIGHT
+        if tag == "rect":
+            assert float(attributes["y"]) + float(attributes["height"]) <= HEIGHT
+    bars = [attributes for _, attributes, _ in drawn if attributes.get("fill") == BAR]
+    assert 1 <= len(bars) <= min(len(times), BARS)
     lines = text_histogram(latencies, 60).splitlines()
     assert sum(int(line[12:24].replace(",", "")) for line in lines) == len(times)
     assert max(map(len, lines)) <= 60
