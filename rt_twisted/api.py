@@ -28,16 +28,18 @@ from rt_twisted.hub.hub import Hub
 from rt_twisted.hub.limits import SlowConsumerPolicy
 from rt_twisted.metrics.interfaces import IExporter, MetricValues
 from rt_twisted.model.errors import HttpError, Unavailable
-from rt_twisted.model.interfaces import IFormat
+from rt_twisted.model.interfaces import IFormat, ISyncFormat
 from rt_twisted.model.message import (
     After,
     Draft,
+    Mark,
     Message,
     Newest,
     Position,
     PublishResult,
     Replay,
     Since,
+    Sync,
     Within,
 )
 
@@ -60,9 +62,11 @@ __all__ = [
     "IReconfigurable",
     "IRefusing",
     "ISocketIOApp",
+    "ISyncFormat",
     "IWebSocketApp",
     "Key",
     "Keys",
+    "Mark",
     "Match",
     "Message",
     "MetricValues",
@@ -74,6 +78,7 @@ __all__ = [
     "Since",
     "SlowConsumerPolicy",
     "Socket",
+    "Sync",
     "Template",
     "Unavailable",
     "WebSocket",

@@ -20,7 +20,7 @@ import multipart
 
 from rt_twisted.codecs.errors import RemoteProtocolError
 from rt_twisted.codecs.query import BRACKETED, BYTE_ORDER_MARK, FORM, is_json, media_type
-from rt_twisted.model.message import GAP, POSITION
+from rt_twisted.model.message import GAP, POSITION, UNIT
 
 MAX_FIELDS = 1000  # of one form
 MAX_EVENT = 200  # characters of an event type
@@ -239,11 +239,12 @@ def check_event(event: str) -> str | None:
     Return *event*, or None if it is empty.
 
     Raises:
-        RemoteProtocolError: it is too long, has line ends or NUL, or is in SERVER_EVENTS.
+        RemoteProtocolError: it is too long, has line ends or NUL, is in SERVER_EVENTS, or
+            begins with UNIT.
     """
     if len(event) > MAX_EVENT or any(character in event for character in "\r\n\0"):
         raise RemoteProtocolError(f"an event type is one line of up to {MAX_EVENT} characters")
-    if event in SERVER_EVENTS:
+    if event in SERVER_EVENTS or event.startswith(UNIT):
         raise RemoteProtocolError(f"the event type {event!r} is the server's own")
     return event or None
 

@@ -15,7 +15,7 @@ from rt_twisted.codecs.eventsource import CONTENT_TYPE
 from rt_twisted.formats.json_messages import message_json
 from rt_twisted.formats.sse import HEARTBEAT, EventStream
 from rt_twisted.model.interfaces import IFormat
-from rt_twisted.model.message import Message, Position, Replay
+from rt_twisted.model.message import Mark, Message, Position, Replay
 
 
 @implementer(IFormat)
@@ -41,6 +41,8 @@ class JsonEventStream:
         return [head[0], *replay.messages, self.cursor(replay.position)]
 
     def encode(self, message: Message) -> bytes:
+        if message.mark is not Mark.NONE:
+            return b""
         return b"data: %s\nid: %s\n\n" % (message_json(message), str(message.position).encode())
 
     def cursor(self, position: Position) -> bytes:

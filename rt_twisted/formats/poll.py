@@ -16,7 +16,7 @@ from rt_twisted.codecs.eventsource import CONTENT_TYPE
 from rt_twisted.formats.json_messages import encode_object, message_json
 from rt_twisted.formats.sse import HEARTBEAT, EventStream
 from rt_twisted.model.interfaces import IFormat
-from rt_twisted.model.message import Message, Position, Replay
+from rt_twisted.model.message import Mark, Message, Position, Replay
 
 _MESSAGE = b'{"id": '
 _CURSOR = b'{"position": '
@@ -58,7 +58,7 @@ class JsonPoll:
         return [*gap, *replay.messages, self.cursor(replay.position)]
 
     def encode(self, message: Message) -> bytes:
-        return message_json(message) + b"\n"
+        return message_json(message) + b"\n" if message.mark is Mark.NONE else b""
 
     def cursor(self, position: Position) -> bytes:
         return _line({"position": str(position)})

@@ -10,14 +10,15 @@ from dataclasses import dataclass
 from zope.interface import implementer
 
 from rt_twisted.model.interfaces import IFormat
-from rt_twisted.model.message import Message, Position, Replay
+from rt_twisted.model.message import Mark, Message, Position, Replay
 
 
 @implementer(IFormat)
 @dataclass(frozen=True, slots=True)
 class Raw:
     """
-    Encodes each message as its own bytes between *prefix* and *suffix*.
+    Encodes each message as its own bytes between *prefix* and *suffix*. Of live streams only
+    the frames are sent, not the heads.
 
     The stream has no heartbeats, and reports neither positions nor gaps.
 
@@ -37,6 +38,8 @@ class Raw:
         return replay.messages
 
     def encode(self, message: Message) -> bytes:
+        if message.mark is Mark.HEAD or message.mark is Mark.END:
+            return b""
         return b"%b%b%b" % (self.prefix, message.data, self.suffix)
 
     def cursor(self, position: Position) -> bytes:

@@ -23,7 +23,7 @@ from rt_twisted.codecs.socketio import (
     load,
 )
 from rt_twisted.model.interfaces import IFormat
-from rt_twisted.model.message import GAP, POSITION, Message, Position, Replay
+from rt_twisted.model.message import GAP, POSITION, Mark, Message, Position, Replay
 
 MESSAGE = "message"  # the event of a message without a type
 
@@ -70,11 +70,14 @@ class SocketIOEvents:
         if not replay.complete:
             items.append(self.gap(replay.position))
         items.extend(replay.messages)
-        if not replay.messages or replay.messages[-1].position != replay.position:
+        last = replay.messages[-1] if replay.messages else None
+        if last is None or last.mark is not Mark.NONE or last.position != replay.position:
             items.append(self.cursor(replay.position))
         return items
 
     def encode(self, message: Message) -> bytes:
+        if message.mark is not Mark.NONE:
+            return b""
         event = message.event
         if event is None or event in _RESERVED_TYPES:
             event = MESSAGE

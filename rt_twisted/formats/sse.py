@@ -25,7 +25,7 @@ from zope.interface import implementer
 
 from rt_twisted.codecs.eventsource import CONTENT_TYPE, encode_retry
 from rt_twisted.model.interfaces import IFormat
-from rt_twisted.model.message import GAP, Message, Position, Replay
+from rt_twisted.model.message import GAP, Mark, Message, Position, Replay
 
 HEARTBEAT = b":\n"
 
@@ -61,11 +61,14 @@ class EventStream:
         if not replay.complete:
             parts.append(self.gap(replay.position))
         items: list[bytes | Message] = [b"".join(parts), *replay.messages]
-        if not replay.messages or replay.messages[-1].position != replay.position:
+        last = replay.messages[-1] if replay.messages else None
+        if last is None or last.mark is not Mark.NONE or last.position != replay.position:
             items.append(self.cursor(replay.position))
         return items
 
     def encode(self, message: Message) -> bytes:
+        if message.mark is not Mark.NONE:
+            return b""
         data = message.data
         if not data.isascii():
             try:
@@ -121,7 +124,7 @@ class RawEventStream:
         return [first[0], *replay.messages]
 
     def encode(self, message: Message) -> bytes:
-        return message.data
+        return message.data if message.mark is Mark.NONE else b""
 
     def cursor(self, position: Position) -> bytes:
         return b""

@@ -21,7 +21,7 @@ from rt_twisted.codecs.websocket import (
 )
 from rt_twisted.formats.json_messages import data_field
 from rt_twisted.model.interfaces import IFormat
-from rt_twisted.model.message import Message, Position, Replay
+from rt_twisted.model.message import Mark, Message, Position, Replay
 
 encode_json = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
@@ -35,7 +35,8 @@ class RawFrames:
     Args:
         deflate: as negotiated with the subscribers; None for no compression.
         binary: send all messages in binary frames; if not, messages that are valid
-            UTF-8 are sent in text frames and all others in binary frames.
+            UTF-8 are sent in text frames and all others in binary frames. Frames of live
+            streams are always binary.
     """
 
     deflate: DeflateParameters | None = None
@@ -48,8 +49,11 @@ class RawFrames:
         return replay.messages
 
     def encode(self, message: Message) -> bytes:
-        data = message.data
-        return data_frame(data, self.binary or not is_text(data), self.deflate)
+        data, mark = message.data, message.mark
+        if mark is Mark.HEAD or mark is Mark.END:
+            return b""
+        binary = self.binary or mark is Mark.UNIT or not is_text(data)
+        return data_frame(data, binary, self.deflate)
 
     def cursor(self, position: Position) -> bytes:
         return PING
@@ -83,6 +87,8 @@ class JsonFrames:
         return [*gap, *replay.messages, self._position(replay.position)]
 
     def encode(self, message: Message) -> bytes:
+        if message.mark is not Mark.NONE:
+            return b""
         fields = {
             "type": "message",
             "channel": message.channel,

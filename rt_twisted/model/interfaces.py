@@ -53,3 +53,34 @@ class IFormat(Interface):
         Return the last frame before the connection is closed. The client should reconnect
         in *retry* ms; 0 leaves it to the client.
         """
+
+
+class ISyncFormat(IFormat):
+    """
+    A format that can begin only at some messages, such as the head of a live stream.
+
+    `start` begins at the first such message of its replay, and leaves out those before.
+    """
+
+    def is_resync_point(message: Message) -> bool:
+        """
+        Return whether a subscriber can begin, or go on after a skip, at *message*.
+        """
+
+    def must_restart(message: Message) -> bool:
+        """
+        Return whether a stream that has begun cannot go on at *message*, because the codec
+        or the size changes. The subscriber's stream is ended; it may connect again.
+        """
+
+    def resumed(last: Message | None, first: Message) -> IFormat:
+        """
+        Return the format for a subscriber that was last sent *last* and goes on at *first*.
+
+        Its timeline has no hole between the two. It does not begin again: no `start` is
+        called, and *first* is encoded as the next message. Equal shifts give equal formats.
+
+        Args:
+            last: None if the subscriber was sent no message yet.
+            first: a resync point.
+        """

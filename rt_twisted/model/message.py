@@ -5,10 +5,26 @@ Values that all layers pass around: immutable, and shared by all subscribers.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import Enum, auto
 
 MAX_OFFSET = 2**63 - 1  # what redis, AMQP and SQLite integers hold
 GAP = "gap"  # the event type that reports a gap; refused from publishers
 POSITION = "position"  # the event type that reports a position (Socket.IO); refused likewise
+UNIT = "unit/"  # event types of live streams begin so (media/unit.py); refused likewise
+
+
+class Mark(Enum):
+    """
+    What a message is to subscribers that join a live stream.
+    """
+
+    NONE = auto()  # not part of a live stream
+    HEAD = auto()  # describes the tracks; a subscriber can begin here
+    UNIT = auto()  # a frame of one track
+    END = auto()  # the stream is over
+
+
+_MARKS = {"h": Mark.HEAD, "e": Mark.END}  # by the character behind UNIT; all others are units
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,12 +75,14 @@ class Draft:
         event: optional event type; no CR, LF or NUL.
         key: optional idempotency key; a second draft of the same channel and key is
             not published again, as long as the broker remembers the key.
+        transient: not written to a durable history.
     """
 
     channel: str
     data: bytes
     event: str | None = None
     key: str | None = None
+    transient: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +110,16 @@ class Message:
     data: bytes
     position: Position
     event: str | None = None
+
+    @property
+    def mark(self) -> Mark:
+        """
+        Return what the message is in a live stream; NONE for all others.
+        """
+        event = self.event
+        if event is None or not event.startswith(UNIT):
+            return Mark.NONE
+        return _MARKS.get(event[5:6], Mark.UNIT)
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,4 +167,14 @@ class Within:
     seconds: float
 
 
-Since = After | Newest | Within
+@dataclass(frozen=True, slots=True)
+class Sync:
+    """
+    Begin a live stream at a head: the newest that is at least *seconds* old, otherwise the
+    oldest that is retained. Without any, wait for the next head.
+    """
+
+    seconds: float = 0.0
+
+
+Since = After | Newest | Within | Sync

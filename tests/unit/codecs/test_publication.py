@@ -368,6 +368,7 @@ DEEP = 200_000  # levels; Python's recursion limit is about 1000
         (FORM, b"idempotency_key=%ff", 400, "idempotency_key is not UTF-8"),
         (FORM, b"event=a%0Ab", 400, f"an event type is one line of up to {MAX_EVENT} characters"),
         (FORM, b"event=gap", 400, "the event type 'gap' is the server's own"),
+        (FORM, b"event=unit/head", 400, "the event type 'unit/head' is the server's own"),
         (MULTIPART, parts(("message", b"x")), 400, None),
         (f"{MULTIPART}; boundary=", parts(("message", b"x")), 400, None),
         (f"{MULTIPART}; boundary=other", parts(("message", b"x")), 400, None),
@@ -412,7 +413,7 @@ def test_limits_are_exact() -> None:
         check_key("k" * (MAX_KEY + 1))
 
 
-@pytest.mark.parametrize("event", ["a\rb", "a\nb", "a\0b", "gap"])
+@pytest.mark.parametrize("event", ["a\rb", "a\nb", "a\0b", "gap", "unit/k 1"])
 def test_invalid_event_types_are_refused(event: str) -> None:
     """
     A type with a line end, or of the server's own events, is refused in every kind of body.

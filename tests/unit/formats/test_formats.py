@@ -39,6 +39,48 @@ def test_each_format_keeps_the_contract(name: str) -> None:
     FormatContract((make(), Chunked(make())), (make(), Chunked(make())), DATA).check()
 
 
+LIVE = ("unit/head", "unit/k 1 0 0 33367 0 0", "unit/d 1 33367 33367 33367 1 1", "unit/end")
+
+
+@pytest.mark.parametrize(
+    "name", ["poll-json", "poll-sse", "sse", "sse-json", "sseraw", "websocket-json"]
+)
+def test_text_formats_leave_live_streams_out(name: str) -> None:
+    """
+    Subscribers of text are sent nothing for a frame, and no empty chunk either.
+    """
+    format = build_format(name, True)
+    for event in LIVE:
+        assert format.encode(Message("cam", b"\x00\xff", Position("e", 7), event)) == b""
+
+
+@pytest.mark.parametrize("name", ["poll-sse", "sse"])
+def test_a_replay_that_ends_with_a_frame_has_a_cursor(name: str) -> None:
+    """
+    A client that resumes does not get what it has seen again.
+    """
+    frame = Message("cam", b"\x00", Position("e", 7), LIVE[1])
+
+    assert started(build_format(name), Replay((frame,), True, frame.position)).endswith(
+        b"id: e.7\n\n"
+    )
+
+
+def test_bare_streams_have_the_frames_of_live_streams() -> None:
+    """
+    Streams and raw websockets pass the payload on, as binary, and leave out heads and ends.
+    """
+    messages = [Message("cam", b"ab", Position("e", 7), event) for event in LIVE]
+
+    assert [*map(build_format("raw").encode, messages)] == [b"", b"ab", b"ab", b""]
+    assert [*map(build_format("websocket-raw").encode, messages)] == [
+        b"",
+        b"\x82\x02ab",
+        b"\x82\x02ab",
+        b"",
+    ]
+
+
 def test_equal_arguments_give_the_same_object() -> None:
     """
     Subscribers of equal formats are in one group, and compared by identity first.

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rt_twisted.model.message import MAX_OFFSET, NOWHERE, Position
+from rt_twisted.model.message import MAX_OFFSET, NOWHERE, Mark, Message, Position
 
 
 @given(st.from_regex(r"[0-9a-z]{1,12}", fullmatch=True), st.integers(0, MAX_OFFSET))
@@ -73,3 +73,22 @@ def test_positions_have_up_to_19_digits() -> None:
         "1",
     ):
         assert Position.parse(text) == NOWHERE, text
+
+
+@pytest.mark.parametrize(
+    ("event", "mark"),
+    [
+        (None, Mark.NONE),
+        ("alarm", Mark.NONE),
+        ("unit", Mark.NONE),
+        ("unit/head", Mark.HEAD),
+        ("unit/k 1 0 0 33367 0 0", Mark.UNIT),
+        ("unit/d 1 33367 33367 33367 1 99", Mark.UNIT),
+        ("unit/end", Mark.END),
+    ],
+)
+def test_the_event_type_marks_messages_of_live_streams(event: str | None, mark: Mark) -> None:
+    """
+    Messages of live streams are ordinary messages; their event type tells what they are.
+    """
+    assert Message("cam", b"", Position("e", 1), event).mark is mark
