@@ -1,12 +1,32 @@
 """
-Load objects of users' own modules by their dotted names.
+Find objects by name: built-in ones in a table, and those of users' own modules.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import reduce
 from importlib import import_module
 from typing import Any
+
+
+def find_object(kind: str, known: Mapping[str, Any], name: str) -> Any:
+    """
+    Return the object that *name* stands for in a setting or a route line.
+
+    Args:
+        kind: what the objects of *known* are, for the error.
+        known: the built-in objects by name. In place of an object may stand its dotted
+            name: its module is then imported only when it is used.
+        name: a key of *known*, or the dotted name of a user's own object.
+
+    Raises:
+        ValueError: there is no such object, or importing its module fails.
+    """
+    if name not in known and "." not in name:
+        raise ValueError(f"unknown {kind} {name!r}; there are: {', '.join(sorted(known))}")
+    found = known.get(name, name)
+    return load_object(found) if isinstance(found, str) else found
 
 
 def load_object(name: str) -> Any:

@@ -37,7 +37,7 @@ from rt_twisted.actions.stats import StatsAction
 from rt_twisted.actions.stream import StreamAction
 from rt_twisted.actions.template import Template, parse_template
 from rt_twisted.actions.websocket.action import WebSocketAction
-from rt_twisted.load_object import load_object
+from rt_twisted.load_object import find_object
 
 _log = Logger()
 
@@ -337,13 +337,9 @@ def _context_for_server(servers: list[str], context: ActionContext) -> ActionCon
 
 
 def _find_class(word: str) -> type[Any]:
-    if word in WORDS:
-        return WORDS[word]
     if word in NOT_BUILT:
         raise ValueError(f"action {word!r} is not built yet")
-    if "." not in word:
-        raise ValueError(f"unknown action {word!r}; there are: {', '.join(sorted(WORDS))}")
-    found = load_object(word)
+    found = find_object("action", WORDS, word)
     if not isinstance(found, type) or not is_dataclass(found):
         raise ValueError(f"{word} is not a dataclass that provides IAction")
     return found

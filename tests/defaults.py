@@ -18,6 +18,7 @@ from rt_twisted.hub.hub import Hub
 from rt_twisted.hub.limits import BacklogLimits, HubLimits, SlowConsumerPolicy
 from rt_twisted.hub.registry import HubRegistry
 from rt_twisted.model.retention import Retention
+from rt_twisted.model.settings import read_retention
 from rt_twisted.net.inbound_memory import InboundMemory
 from rt_twisted.tap import limits as reading
 from rt_twisted.tap.factories import make_context as make_action_context
@@ -33,7 +34,7 @@ def make_retention(
     """
     Return the default retention, with some of its values changed.
     """
-    default = reading.read_retention(SETTINGS)
+    default = read_retention(SETTINGS)
     return Retention(
         default.count if count is None else count,
         default.bytes if bytes is None else bytes,

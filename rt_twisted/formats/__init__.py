@@ -15,7 +15,7 @@ from rt_twisted.formats.poll import EventPoll, JsonPoll
 from rt_twisted.formats.raw import Raw
 from rt_twisted.formats.sse import EventStream, RawEventStream
 from rt_twisted.formats.websocket import JsonFrames, RawFrames
-from rt_twisted.load_object import load_object
+from rt_twisted.load_object import find_object
 from rt_twisted.model.interfaces import IFormat
 
 FORMATS: Mapping[str, Callable[..., Any]] = {
@@ -40,14 +40,10 @@ def find_format(name: str) -> Callable[..., Any]:
     Raises:
         ValueError: there is no such format, or its module cannot be imported.
     """
-    if "." in name:
-        found = load_object(name)
-        if not callable(found):
-            raise ValueError(f"{name} cannot be called")
-        return found  # type: ignore[no-any-return]  # it is callable
-    if name not in FORMATS:
-        raise ValueError(f"unknown format {name!r}; there are: {', '.join(FORMATS)}")
-    return FORMATS[name]
+    found = find_object("format", FORMATS, name)
+    if not callable(found):
+        raise ValueError(f"{name} cannot be called")
+    return found  # type: ignore[no-any-return]  # it is callable
 
 
 def options_of(name: str) -> frozenset[str]:

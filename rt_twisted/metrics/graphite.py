@@ -18,6 +18,7 @@ from zope.interface import implementer
 from rt_twisted.metrics.carbon import PROTOCOLS, Sample
 from rt_twisted.metrics.interfaces import IExporter, MetricValues
 from rt_twisted.metrics.metrics import WIRE_NAMES, by_class, quantile
+from rt_twisted.model.settings import ConfigError, GivenSettings
 
 MAX_NAME = 200  # characters; a file name has 255 bytes, and whisper adds a suffix
 MAX_CHANNELS = 1000  # each is a file on carbon's disk, and clients choose the names
@@ -48,6 +49,29 @@ _UNSAFE = re.compile(r"[^A-Za-z0-9_:@-]")
 _PATH = re.compile(r"[A-Za-z0-9_:@-]+(\.[A-Za-z0-9_:@-]+)*")
 _log = Logger()
 _exporting = _log.failureHandler("while exporting to carbon")
+
+
+def build_exporter(reactor: Any, settings: GivenSettings) -> GraphiteExporter:
+    """
+    Build the exporter that the `export-` settings describe.
+
+    Raises:
+        ConfigError: which setting is wrong, and why.
+    """
+    for name in ("export-host", "export-port"):
+        if not settings[name]:
+            raise ConfigError("export", f"graphite needs {name}")
+    try:
+        return GraphiteExporter(
+            reactor,
+            settings["export-host"],
+            settings["export-port"],
+            settings["export-path"],
+            settings["export-protocol"],
+            settings["export-node"] or "",
+        )
+    except ValueError as error:
+        raise ConfigError("export-path", str(error)) from None
 
 
 def component(name: str) -> str:

@@ -13,10 +13,12 @@ from typing import Any
 from twisted.application.service import IService
 
 from rt_twisted.actions.context import SharedState
+from rt_twisted.brokers import EMBEDDED
 from rt_twisted.http.server import HttpServer
 from rt_twisted.hub.hub import Hub
 from rt_twisted.hub.registry import HubRegistry
 from rt_twisted.metrics.responses import ResponseMetrics
+from rt_twisted.model.settings import read_retention
 from rt_twisted.net.inbound_memory import InboundMemory
 from rt_twisted.net.signals import hold_signals
 from rt_twisted.net.systemd import SystemdNotifier
@@ -25,7 +27,6 @@ from rt_twisted.tap.access_log import AccessLog
 from rt_twisted.tap.daemon import Daemon, ExporterService, MetricsSource
 from rt_twisted.tap.endpoints import make_endpoints
 from rt_twisted.tap.factories import (
-    EMBEDDED,
     make_app,
     make_broker,
     make_context,
@@ -41,7 +42,6 @@ from rt_twisted.tap.limits import (
     read_http_limits,
     read_hub_limits,
     read_inbound_limit,
-    read_retention,
 )
 from rt_twisted.tap.logfiles import LogFile, Logged
 from rt_twisted.tap.options import Options

@@ -4,8 +4,8 @@ What the settings describe, part by part.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -18,25 +18,22 @@ from zope.interface.verify import verifyObject
 from rt_twisted.access.channel_names import ChannelNames
 from rt_twisted.access.keys import Key, Keys
 from rt_twisted.actions.context import ActionContext, SharedState
+from rt_twisted.brokers import BROKERS, EMBEDDED
 from rt_twisted.brokers.interfaces import IBroker
-from rt_twisted.brokers.memory import MemoryBroker
-from rt_twisted.brokers.sqlite.broker import SqliteBroker
-from rt_twisted.brokers.sqlite.store import Store, UnusableStore, check_ownership
 from rt_twisted.http.cors import Cors
 from rt_twisted.http.interfaces import IConnectionHandoff
 from rt_twisted.hub.hub import Hub
 from rt_twisted.hub.registry import HubRegistry
-from rt_twisted.load_object import load_object
-from rt_twisted.metrics.graphite import GraphiteExporter
+from rt_twisted.load_object import find_object, load_object
+from rt_twisted.metrics import EXPORTERS
 from rt_twisted.metrics.interfaces import IExporter
 from rt_twisted.metrics.snapshot import Snapshot, StatsQuery
-from rt_twisted.model.retention import Retention
+from rt_twisted.model.settings import ConfigError, read_retention
 from rt_twisted.net.inbound_memory import InboundMemory
 from rt_twisted.routes import DEFAULT, Route, parse_route
 from rt_twisted.tap.limits import (
     read_backlog_limits,
     read_hub_limits,
-    read_retention,
     read_socketio_limits,
     read_websocket_limits,
 )
@@ -45,8 +42,6 @@ from rt_twisted.tap.options import Options
 from rt_twisted.tap.settings import SettingError, located
 
 Ask = Callable[[StatsQuery], Deferred[Snapshot]]
-
-EMBEDDED = ("http", "memory")  # the broker in the process
 
 
 def setting_error(options: Options, name: str, text: str) -> SettingError:
@@ -57,21 +52,36 @@ def setting_error(options: Options, name: str, text: str) -> SettingError:
     return SettingError(f"{located(name, place)}: {text}")
 
 
-def _own(options: Options, name: str, interface: type[Interface], *arguments: Any) -> Any:
+def _build(
+    options: Options,
+    name: str,
+    find: Callable[[str], Any],
+    interface: type[Interface],
+    *arguments: Any,
+) -> Any:
     """
-    Build the user's own object that the setting *name* names, and check its interface.
+    Build the object that the setting *name* names, and check its interface.
+
+    Args:
+        options: every setting.
+        name: of the setting.
+        find: returns the factory by the setting's value; raises ValueError.
+        interface: what the object must provide.
+        arguments: of the factory.
     """
-    dotted = options[name]
+    word = options[name]
     try:
-        found = load_object(dotted)(*arguments)
+        found = find(word)(*arguments)
         verifyObject(interface, found)
+    except ConfigError as error:
+        raise setting_error(options, error.name, str(error)) from None
     except Invalid as error:
         reason = " ".join(str(error).split())
-        raise setting_error(options, name, f"{dotted}: {reason}") from None
+        raise setting_error(options, name, f"{word}: {reason}") from None
     except ValueError as error:
         raise setting_error(options, name, str(error)) from error
     except Exception as error:
-        raise setting_error(options, name, f"{dotted}: {error!r}") from error
+        raise setting_error(options, name, f"{word}: {error!r}") from error
     return found
 
 
@@ -83,100 +93,34 @@ def make_broker(options: Options, reactor: Any) -> Any:
         SettingError: with file and line, as in all functions of this module.
     """
     word = options["broker"]
-    path = options["history-file"]
-    if word in EMBEDDED:
-        return _durable_broker(options, reactor, path) if path else MemoryBroker(reactor)
-    if path:
+    if options["history-file"] and word not in EMBEDDED:
         raise setting_error(options, "history-file", f"the {word} broker has its own history")
-    if word == "amqp":
-        return _amqp_broker(options, reactor)
-    if word == "redis":
-        return _redis_broker(options, reactor)
-    if "." not in word:
-        raise setting_error(
-            options,
-            "broker",
-            f"there is no broker {word!r}; use http, redis, amqp, or a dotted name",
-        )
-    return _own(options, "broker", IBroker, reactor, options)
-
-
-def _amqp_broker(options: Options, reactor: Any) -> Any:
-    # Not at module level: txamqp installs the reactor.
-    from rt_twisted.brokers.amqp.factory import AmqpConfigError, build_broker
-
-    try:
-        return build_broker(reactor, options, options.given, options.folder)
-    except AmqpConfigError as error:
-        raise setting_error(options, error.name, str(error)) from None
-
-
-def _redis_broker(options: Options, reactor: Any) -> Any:
-    # Not at module level: txredisapi installs the reactor.
-    from rt_twisted.brokers.redis.factory import RedisConfigError, build_broker
-
-    try:
-        return build_broker(reactor, options, options.given, read_retention(options))
-    except RedisConfigError as error:
-        raise setting_error(options, error.name, str(error)) from None
+    return _build(
+        options, "broker", partial(find_object, "broker", BROKERS), IBroker, reactor, options
+    )
 
 
 def make_further_hub(services: Any, options: Options, reactor: Any, server: str) -> Hub:
     """
     Build the hub of another redis, at *server*, for routes that name one.
     """
-    from rt_twisted.brokers.redis.factory import RedisConfigError, build_broker
-
     try:
-        broker = build_broker(reactor, options, options.given, read_retention(options), server)
-    except RedisConfigError as error:
+        broker = load_object(BROKERS["redis"])(reactor, options, server)
+    except ConfigError as error:
         raise ValueError(str(error)) from None
     services.addService(broker)
     return Hub(broker, reactor, read_retention(options), read_hub_limits(options))
-
-
-def _durable_broker(options: Options, reactor: Any, path: str) -> SqliteBroker:
-    path = os.path.abspath(path)  # twistd changes the folder as it daemonizes
-    if not os.path.isdir(os.path.dirname(path)):
-        raise setting_error(options, "history-file", f"{path}: there is no such folder")
-
-    try:
-        check_ownership(path)
-    except UnusableStore as error:
-        raise setting_error(options, "history-file", str(error)) from None
-
-    def open_journal(retention: Retention) -> Store:
-        return Store(path, retention, options["history-file-size"], reactor.seconds)
-
-    refuse = options["unwritable"] == "refuse"
-    return SqliteBroker(reactor, path, open_journal, read_retention(options), refuse)
 
 
 def make_exporter(options: Options, reactor: Any) -> Any:
     """
     Build the exporter of metrics; None without one.
     """
-    word = options["export"]
-    if word is None:
+    if options["export"] is None:
         return None
-    if word != "graphite":
-        if "." not in word:
-            raise setting_error(options, "export", f"there is no exporter {word!r}")
-        return _own(options, "export", IExporter, reactor, options)
-    for name in ("export-host", "export-port"):
-        if not options[name]:
-            raise setting_error(options, "export", f"graphite needs {name}")
-    try:
-        return GraphiteExporter(
-            reactor,
-            options["export-host"],
-            options["export-port"],
-            options["export-path"],
-            options["export-protocol"],
-            options["export-node"] or "",
-        )
-    except ValueError as error:
-        raise setting_error(options, "export-path", str(error)) from None
+    return _build(
+        options, "export", partial(find_object, "exporter", EXPORTERS), IExporter, reactor, options
+    )
 
 
 def make_context(
@@ -303,4 +247,4 @@ def make_app(options: Options, hub: Hub) -> Site | None:
     """
     if options["app"] is None:
         return None
-    return Site(_own(options, "app", IResource, options, hub))
+    return Site(_build(options, "app", load_object, IResource, options, hub))

@@ -1,5 +1,5 @@
 """
-Builds retention and limits from the settings.
+Builds limits from the settings.
 
 With workers, limits on the whole daemon are divided among them.
 """
@@ -15,7 +15,6 @@ from rt_twisted.actions.context import SocketIOLimits, WebSocketLimits
 from rt_twisted.codecs.addresses import AddressHeader, Networks
 from rt_twisted.http.request import HttpLimits
 from rt_twisted.hub.limits import BacklogLimits, HubLimits, SlowConsumerPolicy
-from rt_twisted.model.retention import Retention
 
 RESERVED_FILES = 100  # descriptors for everything that is neither a subscriber nor idle
 IDLE_DIVISOR = 10  # a tenth of all descriptors is for idle connections...
@@ -32,13 +31,6 @@ def raise_file_limit() -> int:
     if soft != hard:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     return hard if hard != resource.RLIM_INFINITY else 1 << 20
-
-
-def read_retention(settings: Settings) -> Retention:
-    """
-    Return what each channel retains.
-    """
-    return Retention(settings["history"], settings["history-bytes"], settings["history-age"])
 
 
 def read_hub_limits(settings: Settings) -> HubLimits:

@@ -13,6 +13,7 @@ from rt_twisted.actions.context import ActionContext
 from rt_twisted.http.server import HttpServer
 from rt_twisted.hub.registry import HubRegistry
 from rt_twisted.metrics.responses import ResponseMetrics
+from rt_twisted.model.settings import read_retention
 from rt_twisted.routes import Routes, RouteServices
 from rt_twisted.tap.access_log import AccessLog
 from rt_twisted.tap.factories import (
@@ -24,7 +25,6 @@ from rt_twisted.tap.limits import (
     read_http_limits,
     read_hub_limits,
     read_inbound_limit,
-    read_retention,
 )
 from rt_twisted.tap.log_filter import LogFilter
 from rt_twisted.tap.logfiles import LogFile

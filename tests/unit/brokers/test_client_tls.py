@@ -12,13 +12,11 @@ from twisted.internet.defer import Deferred
 from twisted.internet.protocol import Factory
 from twisted.internet.testing import MemoryReactorClock
 
-from rt_twisted.brokers.amqp.factory import AmqpConfigError as AmqpWrong
 from rt_twisted.brokers.amqp.factory import build_broker as build_amqp
 from rt_twisted.brokers.client_tls import ClientTls, ClientTlsEndpoint, WrongFile
-from rt_twisted.brokers.redis.factory import RedisConfigError as RedisWrong
 from rt_twisted.brokers.redis.factory import build_broker as build_redis
-from rt_twisted.tap.settings import SETTINGS, GivenValue, parse_values
-from tests.defaults import make_retention
+from rt_twisted.model.settings import ConfigError
+from rt_twisted.tap.options import Options
 from tests.pems import Authority
 
 
@@ -70,27 +68,13 @@ def test_files_are_read_for_each_connection(tmp_path: Path) -> None:
     assert failed[0].check(WrongFile)
 
 
-def options(**given: str) -> dict[str, Any]:
+def options(**given: str) -> Options:
     """
     Return all settings, with those that are *given*.
     """
-    values: dict[str, Any] = {}
-    for name, setting in SETTINGS.items():
-        text = given.get(name.replace("-", "_"), setting.default)
-        values[name] = None
-        if text and not setting.repeated:
-            values[name] = parse_values(name, [GivenValue(text, "--" + name)])
-    return values
-
-
-def build(name: str, reactor: Any, settings: dict[str, Any], folder: str) -> None:
-    """
-    Build the broker that the setting *name* is about.
-    """
-    if name.startswith("amqp"):
-        build_amqp(reactor, settings, lambda _: False, folder)
-    else:
-        build_redis(reactor, settings, lambda _: False, make_retention())
+    found = Options()
+    found.parseOptions([f"--{name.replace('_', '-')}={text}" for name, text in given.items()])
+    return found
 
 
 @pytest.mark.parametrize(
@@ -126,8 +110,8 @@ def test_wrong_settings(
         given = {**given, name.replace("-", "_"): Authority(tmp_path).pair("a", "a")[0]}
         key = str(tmp_path / "a.key")
         given[name.replace("-", "_").replace("cert", "key")] = key
-    reactor, settings = MemoryReactorClock(), options(**given)
-    with pytest.raises((AmqpWrong, RedisWrong), match=words) as caught:
-        build(name, reactor, settings, str(tmp_path))
+    build = build_amqp if name.startswith("amqp") else build_redis
+    with pytest.raises(ConfigError, match=words) as caught:
+        build(MemoryReactorClock(), options(**given))
 
-    assert getattr(caught.value, "name", "") == name
+    assert caught.value.name == name

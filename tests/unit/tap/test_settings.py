@@ -517,13 +517,13 @@ def test_a_publish_key_of_blanks_is_an_error() -> None:
             ["--amqp-exchange-type=direct", "--amqp-stream=log", "--broker=amqp"],
             "a direct exchange has no binding for all channels",
         ),
-        (["--broker=carrier"], "there is no broker 'carrier'"),
+        (["--broker=carrier"], "unknown broker 'carrier'; there are: amqp, http, memory, redis"),
         (
             ["--broker=no.such.Broker"],
             "cannot load no.such.Broker: no module 'no' is found, here or in PYTHONPATH",
         ),
         (["--broker=builtins.dict"], "builtins.dict:"),
-        (["--export=statsd"], "there is no exporter 'statsd'"),
+        (["--export=statsd"], "unknown exporter 'statsd'; there are: graphite"),
         (["--export=graphite"], "graphite needs export-host"),
         (["--export=graphite", "--export-host=x"], "graphite needs export-port"),
         (
