@@ -116,7 +116,7 @@ class Keys:
         Raises:
             HttpError: see `authorize`.
         """
-        self.authorize(Credentials.of(request, header_key(request) or secret), channels)
+        self.authorize(Credentials(header_key(request) or secret, request), channels)
 
     def _match(self, secret: bytes | None) -> Key:
         if not secret:
@@ -167,26 +167,11 @@ class Credentials:
 
     Args:
         key: the key that it presents; None or empty for none.
-        local: whether the peer is on this machine, and no proxy stands in between.
-        host: the `Host` header; None if it was not sent.
-        origin: the `Origin` header; None if it was not sent.
-        fetch_site: the `Sec-Fetch-Site` header (Fetch Metadata, 2.3); None if it
-            was not sent.
+        request: is read only where no key is set; None permits nothing then.
     """
 
-    key: bytes | None = None
-    local: bool = False
-    host: str | None = None
-    origin: str | None = None
-    fetch_site: str | None = None
-
-    @classmethod
-    def of(cls, request: CredentialSource, key: bytes | None) -> Credentials:
-        """
-        Build the credentials of *request*, with *key* as the key that it presents.
-        """
-        header = request.header
-        return cls(key, request.local, header("host"), header("origin"), header("sec-fetch-site"))
+    key: bytes | None
+    request: CredentialSource | None = None
 
     def __repr__(self) -> str:
         return "Credentials(...)"
@@ -211,9 +196,11 @@ def header_key(request: CredentialSource) -> bytes | None:
 
 
 def _authorize_local(credentials: Credentials) -> Key:
-    host, origin, site = credentials.host, credentials.origin, credentials.fetch_site
-    if not credentials.local:
+    request = credentials.request
+    if request is None or not request.local:
         raise HttpError(403, "no key is set on the server: only its own machine may do this")
+    host, origin = request.header("host"), request.header("origin")
+    site = request.header("sec-fetch-site")  # Fetch Metadata, 2.3
     if host is not None and not _LOCAL_HOST.fullmatch(host):
         raise HttpError(403, "no key is set on the server: only requests to localhost may do this")
     if origin is not None and origin.partition("://")[2] != host:

@@ -31,8 +31,11 @@ def read_body(exchange: IExchange, limit: int) -> Deferred[bytes]:
     Raises:
         HttpError: 415 for an unknown coding, before anything is read.
     """
+    header = exchange.header("content-encoding")
+    if not header:
+        return exchange.read(limit)
     try:
-        codings = read_codings(exchange.header("content-encoding") or "")
+        codings = read_codings(header)
     except RemoteProtocolError as error:
         accepted = [("Accept-Encoding", ACCEPT_ENCODING)]
         raise HttpError(error.status, error.reason, accepted) from None

@@ -68,10 +68,10 @@ class PublishAction:
         publish_keys = self.context.publish_keys
         secret = header_key(exchange)
         if secret is not None or not publish_keys:
-            return publish_keys.authorize(Credentials.of(exchange, secret))
+            return publish_keys.authorize(Credentials(secret, exchange))
         in_query = exchange.query().get("key", [""])[-1].encode(errors="surrogateescape")
         if in_query or not may_have_fields(exchange.header("content-type") or ""):
-            publish_keys.authorize(Credentials.of(exchange, in_query or None))
+            publish_keys.authorize(Credentials(in_query or None, exchange))
         return None
 
     def _publish(
@@ -89,14 +89,14 @@ class PublishAction:
             request_key = check_key(exchange.header("idempotency-key") or "")
         except RemoteProtocolError as error:
             raise HttpError(error.status, error.reason) from None
-        # A batch usually has one key and few channels: each is checked once.
+        # A batch usually has one key and few channels: a channel that repeats is checked once.
         keys: dict[bytes | None, Key] = {}
-        allowed: set[tuple[Key, str]] = set()
+        allowed: tuple[Key, str] | None = None
         drafts: list[Draft] = []
         for number, submission in enumerate(submissions):
             key = key_of_request or keys.get(submission.key)
             if key is None:
-                credentials = Credentials.of(exchange, submission.key)
+                credentials = Credentials(submission.key, exchange)
                 key = keys[submission.key] = context.publish_keys.authorize(credentials)
             channels = fixed or submission.channels
             if not channels:
@@ -106,9 +106,9 @@ class PublishAction:
             if own_key is None and request_key is not None:
                 own_key = f"{request_key}.{number}" if len(submissions) > 1 else request_key
             for channel in channels:
-                if (key, channel) not in allowed:
+                if allowed is None or key is not allowed[0] or channel != allowed[1]:
                     key.check(context.names.check(channel))
-                    allowed.add((key, channel))
+                    allowed = key, channel
                 drafts.append(Draft(channel, data, submission.event, own_key))
             if len(drafts) > context.max_batch:
                 raise HttpError(413, f"more than {context.max_batch} messages in one request")

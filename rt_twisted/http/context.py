@@ -143,8 +143,9 @@ class HttpContext:
             ValueError: a header has control characters.
         """
         key = (status, content_type, origin, headers)
-        if type(headers) is tuple and key in self._heads:
-            return self._heads[key]
+        kept = self._heads.get(key) if type(headers) is tuple else None
+        if kept is not None:
+            return kept
         fields: list[Field] = [
             (b"Server", b"rt_twisted"),
             (b"Date", datetimeToString()),

@@ -31,7 +31,7 @@ _log = Logger()
 
 MAX_FIELDS = 1000  # in a query
 ON_DISK = 100_000  # bytes of a body from which twisted.web has it in a file
-_FORWARDED = (b"x-forwarded-for", b"forwarded", b"x-real-ip", b"via")
+_FORWARDED = frozenset((b"x-forwarded-for", b"forwarded", b"x-real-ip", b"via"))
 _NO_FIELDS: Mapping[str, list[str]] = {}
 
 
@@ -168,7 +168,7 @@ class HttpExchange:
         peer = self.peer
         near = not peer or peer == "::1" or peer.startswith("127.")
         # nginx adds none of these headers by itself, but uses HTTP/1.0.
-        direct = self.version != "1.0" and not any(name in self._headers for name in _FORWARDED)
+        direct = self.version != "1.0" and _FORWARDED.isdisjoint(self._headers)
         return near and direct
 
     @property
@@ -291,7 +291,7 @@ class HttpExchange:
         """
         Receive the next bytes of the body.
         """
-        if self._counted:
+        if self._counted and not self._ends_with(piece):
             if self._reserved is None:
                 self._reserved = self._channel.context.inbound_memory.open(self)
             self._reserved.grow(len(piece))
@@ -300,6 +300,12 @@ class HttpExchange:
         elif not self.answered:
             self._body += piece
             self.buffered += len(piece)
+
+    def _ends_with(self, piece: bytes) -> bool:
+        """
+        Return whether *piece* is the whole body, and is not kept: HTTP/1 ends it at once.
+        """
+        return len(piece) == self.length and self._sink is not None and self.version != "2"
 
     def end_body(self) -> None:
         """

@@ -13,7 +13,7 @@ from rt_twisted.codecs.addresses import AddressHeader, Networks
 from rt_twisted.model.errors import HttpError
 
 _AUTHORITY = re.compile(  # RFC 3986, 3.2.2 and 3.2.3; no userinfo (RFC 9110, 4.2.4)
-    rb"(?:\[(?P<six>[0-9A-Fa-f:.]+)\]|(?P<name>(?:[\w.~!$&'()*+,;=-]|%[0-9A-Fa-f]{2})*))"
+    rb"(?:\[(?P<six>[0-9A-Fa-f:.]+)\]|(?:[\w.~!$&'()*+,;=-]|%[0-9A-Fa-f]{2})*)"
     rb"(?::(?P<port>[0-9]{0,5}))?"
 )
 _ABSOLUTE = re.compile(rb"https?://([^/?#]*)", re.IGNORECASE)
@@ -165,15 +165,18 @@ def is_authority(text: bytes) -> bool:
     That is a host, which may be empty, and perhaps a port.
     """
     match = _AUTHORITY.fullmatch(text)
-    if match is None or int(match["port"] or 0) > 65535:
+    if match is None:
         return False
-    if match["six"] is None:
+    six, port = match.groups()
+    if port and int(port) > 65535:
+        return False
+    if six is None:
         return True
     try:
-        ip_address(match["six"].decode())
+        ip_address(six.decode())
     except ValueError:
         return False
-    return b":" in match["six"]
+    return b":" in six
 
 
 def headers_too_large(limits: HttpLimits) -> HttpError:

@@ -113,7 +113,7 @@ class ChannelApp:
                 raise HttpError(400, "an event type must be a string")
             kind = _event_type(arguments[2])
         secret = self._key or header_key(self._handshake)
-        self._context.publish_keys.authorize(Credentials.of(self._handshake, secret), [channel])
+        self._context.publish_keys.authorize(Credentials(secret, self._handshake), [channel])
         return [Draft(channel, data, kind)]
 
 

@@ -184,6 +184,6 @@ def _key(exchange: IExchange, context: ActionContext) -> Key | None:
     if secret is None and "key" in exchange.query():
         secret = exchange.query()["key"][-1].encode(errors="surrogateescape")
     try:
-        return context.publish_keys.authorize(Credentials.of(exchange, secret))
+        return context.publish_keys.authorize(Credentials(secret, exchange))
     except HttpError:
         return None
