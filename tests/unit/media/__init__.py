@@ -1,0 +1,3 @@
+"""
+Live audio and video, without a server.
+"""
