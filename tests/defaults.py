@@ -10,6 +10,14 @@ from typing import Any
 
 from rt_twisted.access.channel_names import ChannelNames
 from rt_twisted.actions.context import ActionContext, SharedState, SocketIOLimits, WebSocketLimits
+from rt_twisted.brokers.amqp.config import (
+    AmqpServer,
+    ExchangeType,
+    Topology,
+    read_topology,
+    read_url,
+)
+from rt_twisted.brokers.client_tls import NO_FILES
 from rt_twisted.http.cors import Cors
 from rt_twisted.http.interfaces import Find
 from rt_twisted.http.request import HttpLimits
@@ -149,6 +157,22 @@ def make_context(hub: Hub, reactor: Any = None, **changed: Any) -> ActionContext
         inbound=InboundMemory(None, 0),
     )
     return replace(default, **{"hubs": None, "names": make_channel_names(), **changed})
+
+
+def make_amqp_server(heartbeat: int | None = None, **changed: Any) -> AmqpServer:
+    """
+    Return the default address of RabbitMQ and the login, with some of the URL's values changed.
+    """
+    url = replace(read_url(SETTINGS), **changed)
+    return AmqpServer(url, NO_FILES, SETTINGS["amqp-heartbeat"] if heartbeat is None else heartbeat)
+
+
+def make_topology(**changed: Any) -> Topology:
+    """
+    Return the default declarations in RabbitMQ, with some of their values changed.
+    """
+    default = read_topology(SETTINGS, ExchangeType(SETTINGS["amqp-exchange-type"]))
+    return replace(default, **changed)
 
 
 def redis_broker_settings() -> dict[str, Any]:

@@ -122,7 +122,7 @@ class DeflateParameters:
         window_bits: size of the compressor's window; 9 to 15.
     """
 
-    min_size: int = 512
+    min_size: int
     window_bits: int = 15
 
     def compress(self, payload: bytes) -> bytes | None:

@@ -4,21 +4,26 @@ Settings as the layers below `tap` read them, to build what the settings describ
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any, Protocol
 
 from rt_twisted.model.retention import Retention
 
 
-class GivenSettings(Protocol):
+class SettingValues(Protocol):
     """
-    The values of all settings by name, for the factories of brokers and exporters.
+    The values of all settings by name.
     """
 
     def __getitem__(self, name: str, /) -> Any:
         """
         Return the value of the setting *name*, or its default.
         """
+
+
+class GivenSettings(SettingValues, Protocol):
+    """
+    The settings as the factories of brokers and exporters get them.
+    """
 
     def given(self, name: str) -> bool:
         """
@@ -46,7 +51,7 @@ class ConfigError(Exception):
         self.name = name
 
 
-def read_retention(settings: Mapping[str, Any] | GivenSettings) -> Retention:
+def read_retention(settings: SettingValues) -> Retention:
     """
     Return what each channel retains.
     """

@@ -11,6 +11,7 @@ import pytest_twisted
 from twisted.internet.endpoints import HostnameEndpoint
 
 from tests.contracts.brokers import BrokerContract
+from tests.defaults import SETTINGS, make_amqp_server, make_topology
 from tests.fakes import RecordingReceiver
 from tests.real.rabbit import Rabbit, rabbit
 from tests.real.readers import until
@@ -34,17 +35,17 @@ def make(
     from twisted.internet import reactor
 
     from rt_twisted.brokers.amqp.broker import AmqpBroker
-    from rt_twisted.brokers.amqp.config import AmqpServer, StreamRetention, Topology
+    from rt_twisted.brokers.amqp.config import read_stream_retention
     from rt_twisted.brokers.amqp.specification import load_specification
     from rt_twisted.brokers.amqp.stream import StreamBroker
 
     loop: Any = reactor
-    where = AmqpServer(port=port or server.port, user=user, password=password, heartbeat=2)
-    endpoint = HostnameEndpoint(loop, where.host, where.port)
-    common = (loop, [endpoint], where, Topology(**topology), load_specification())
-    broker: Any = (
-        StreamBroker(*common, stream, StreamRetention()) if stream else AmqpBroker(*common)
-    )
+    host = ("127.0.0.1", port or server.port)
+    where = make_amqp_server(2, hosts=(host,), user=user, password=password)
+    endpoint = HostnameEndpoint(loop, *host)
+    common = (loop, [endpoint], where, make_topology(**topology), load_specification())
+    retention = read_stream_retention(SETTINGS)
+    broker: Any = StreamBroker(*common, stream, retention) if stream else AmqpBroker(*common)
     broker.attach(receiver)
     broker.startService()
     return broker

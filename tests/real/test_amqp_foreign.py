@@ -20,6 +20,7 @@ from rt_twisted.brokers.amqp.channel import AmqpConnectionClosed
 from rt_twisted.brokers.amqp.config import ExchangeType
 from rt_twisted.brokers.idempotency import IdempotencyKeys
 from rt_twisted.model.message import After, Draft, Newest
+from tests.defaults import make_amqp_server, make_topology
 from tests.fakes import RecordingReceiver
 from tests.real.rabbit import Rabbit, rabbit
 from tests.real.readers import until
@@ -288,18 +289,18 @@ async def test_what_the_stream_has_forgotten_is_a_gap(rabbit: Rabbit) -> None:
     from twisted.internet import reactor
     from twisted.internet.endpoints import HostnameEndpoint
 
-    from rt_twisted.brokers.amqp.config import AmqpServer, StreamRetention, Topology
+    from rt_twisted.brokers.amqp.config import StreamRetention
     from rt_twisted.brokers.amqp.specification import load_specification
     from rt_twisted.brokers.amqp.stream import StreamBroker
 
     loop: Any = reactor
     name = f"short{next(COUNT)}"
-    server = AmqpServer(port=rabbit.port)
+    host = ("127.0.0.1", rabbit.port)
     broker = StreamBroker(
         loop,
-        [HostnameEndpoint(loop, server.host, server.port)],
-        server,
-        Topology(exchange=name, type=ExchangeType.TOPIC),
+        [HostnameEndpoint(loop, *host)],
+        make_amqp_server(hosts=(host,)),
+        make_topology(exchange=name, type=ExchangeType.TOPIC),
         load_specification(),
         name,
         StreamRetention(0, 200_000),

@@ -52,7 +52,7 @@ class AmqpBroker(Service):
 
     Args:
         reactor: the reactor.
-        endpoints: of the cluster members, in the order of `server.addresses`.
+        endpoints: of the cluster members, in the order of `server.url.hosts`.
         server: the login.
         topology: what is declared in RabbitMQ.
         spec: AMQP's specification (`load_specification`).

@@ -1,5 +1,5 @@
 """
-Values for the address of RabbitMQ and for what is declared there.
+The address of RabbitMQ and what is declared there: values, and how the settings give them.
 """
 
 from __future__ import annotations
@@ -7,8 +7,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
-from rt_twisted.brokers.client_tls import NO_FILES, ClientTls
-from rt_twisted.codecs.amqp_url import PORT
+from rt_twisted.brokers.client_tls import ClientTls
+from rt_twisted.codecs.amqp_url import AmqpUrl, parse_hosts
+from rt_twisted.model.settings import ConfigError, SettingValues
 
 
 class ExchangeType(Enum):
@@ -25,47 +26,25 @@ class ExchangeType(Enum):
 @dataclass(frozen=True, slots=True)
 class AmqpServer:
     """
-    The address of RabbitMQ and the login.
+    The addresses of RabbitMQ and the login.
 
     Args:
-        host: name or address.
-        port: the AMQP port.
-        vhost: the virtual host.
-        user: the user's name.
-        password: the user's password.
-        tls: whether the connection is encrypted, and the server's name verified.
+        url: hosts, virtual host, login, and whether the connection is encrypted.
         files: certificates for TLS.
         heartbeat: seconds; 0 for none.
-        others: host and port of further members of the cluster.
     """
 
-    host: str = "127.0.0.1"
-    port: int = PORT
-    vhost: str = "/"
-    user: str = "guest"
-    password: str = "guest"
-    tls: bool = False
-    files: ClientTls = NO_FILES
-    heartbeat: int = 10
-    others: tuple[tuple[str, int], ...] = ()
-
-    @property
-    def addresses(self) -> tuple[tuple[str, int], ...]:
-        """
-        Host and port of each cluster member, in the order in which they are tried.
-        """
-        return ((self.host, self.port), *self.others)
+    url: AmqpUrl
+    files: ClientTls
+    heartbeat: int
 
     def name(self, number: int) -> str:
         """
         Return the address *number* (from 0) and the virtual host, for the log.
         """
-        host, port = self.addresses[number]
+        host, port = self.url.hosts[number]
         host = f"[{host}]" if ":" in host else host
-        return f"{host}:{port}{'' if self.vhost == '/' else '/' + self.vhost}"
-
-    def __str__(self) -> str:
-        return self.name(0)
+        return f"{host}:{port}{'' if self.url.vhost == '/' else '/' + self.url.vhost}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,14 +64,14 @@ class Topology:
         prefetch: messages that the server may send before they are acknowledged.
     """
 
-    exchange: str = "sse-cyclone-server"
-    type: ExchangeType = ExchangeType.DIRECT
-    durable: bool = False
-    passive: bool = False
-    pattern: str = ""
-    number: int = 1
-    persistent: bool = False
-    prefetch: int = 1000
+    exchange: str
+    type: ExchangeType
+    durable: bool
+    passive: bool
+    pattern: str
+    number: int
+    persistent: bool
+    prefetch: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,5 +84,49 @@ class StreamRetention:
         bytes: approximate size; 0 for no limit.
     """
 
-    age: float = 86400.0
-    bytes: int = 1 << 30
+    age: float
+    bytes: int
+
+
+def read_url(settings: SettingValues) -> AmqpUrl:
+    """
+    Return the hosts and the login that the settings give without `amqp-url`.
+
+    Raises:
+        ConfigError: the hosts are wrong.
+    """
+    try:
+        hosts = parse_hosts(settings["amqp-host"] or "", settings["amqp-port"])
+    except ValueError as error:
+        raise ConfigError("amqp-host", f"must be {error}") from None
+    names = ("vhost", "username", "password", "tls")
+    return AmqpUrl(hosts, *[settings[f"amqp-{name}"] for name in names])
+
+
+def read_topology(settings: SettingValues, type: ExchangeType) -> Topology:
+    """
+    Return what the settings describe, with an exchange of *type*.
+
+    Raises:
+        ConfigError: this type has no patterns.
+    """
+    pattern = settings["amqp-pattern"] or ""
+    if pattern and type is not ExchangeType.TOPIC:
+        raise ConfigError("amqp-pattern", "only a topic exchange has patterns")
+    return Topology(
+        settings["amqp-exchange-name"],
+        type,
+        settings["amqp-durable"],
+        settings["amqp-passive"],
+        pattern,
+        settings["amqp-channel"],
+        settings["amqp-persistent"],
+        settings["amqp-prefetch"],
+    )
+
+
+def read_stream_retention(settings: SettingValues) -> StreamRetention:
+    """
+    Return the retention of the stream.
+    """
+    return StreamRetention(settings["amqp-stream-age"], settings["amqp-stream-bytes"])

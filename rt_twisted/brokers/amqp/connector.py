@@ -50,7 +50,7 @@ class ConnectionPair:
 
     Args:
         reactor: the reactor.
-        endpoints: of the cluster members, in the order of `server.addresses`.
+        endpoints: of the cluster members, in the order of `server.url.hosts`.
         server: the login.
         topology: the channel and the exchange.
         spec: AMQP's specification.
@@ -82,7 +82,7 @@ class ConnectionPair:
         self._endpoints = endpoints
         self._host = -1  # index of the endpoint that is used, or was tried last
         self._factory = AmqpConnectionFactory(
-            spec, reactor, name, server.vhost, server.heartbeat, server.tls
+            spec, reactor, name, server.url.vhost, server.heartbeat, server.url.tls
         )
         self._connections: list[AmqpConnection] = []  # ready or not
         self._error_state = ConnectorState.AWAY  # if the server denies the present step
@@ -174,7 +174,7 @@ class ConnectionPair:
         client: Any = await self._endpoints[self._host].connect(self._factory)
         self._connections.append(client)
         client.on_lost = client.on_closed = self._abort
-        await client.login(self._server.user, self._server.password)
+        await client.login(self._server.url.user, self._server.url.password)
         return client  # type: ignore[no-any-return]  # the endpoint has no type for it
 
     async def _declare(self, client: AmqpConnection) -> None:
@@ -249,7 +249,7 @@ class ConnectionPair:
                 "the AMQP server {server} rejects the login of {user}: {reason}; "
                 "trying again every 15 to 30 seconds",
                 server=server,
-                user=self._server.user,
+                user=self._server.url.user,
                 reason=reason,
             )
         elif state is ConnectorState.DENIED:

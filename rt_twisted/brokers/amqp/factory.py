@@ -14,13 +14,14 @@ from rt_twisted.brokers.amqp.broker import AmqpBroker
 from rt_twisted.brokers.amqp.config import (
     AmqpServer,
     ExchangeType,
-    StreamRetention,
-    Topology,
+    read_stream_retention,
+    read_topology,
+    read_url,
 )
 from rt_twisted.brokers.amqp.specification import load_specification
 from rt_twisted.brokers.amqp.stream import StreamBroker
 from rt_twisted.brokers.client_tls import ClientTls, ClientTlsEndpoint, WrongFile
-from rt_twisted.codecs.amqp_url import AmqpUrl, parse_hosts
+from rt_twisted.codecs.amqp_url import AmqpUrl
 from rt_twisted.model.settings import ConfigError, GivenSettings
 
 CONNECT_TIMEOUT = 10.0  # seconds, for each host
@@ -36,7 +37,9 @@ def build_broker(reactor: Any, settings: GivenSettings) -> AmqpBroker | StreamBr
     """
     server = _server(settings)
     stream = settings["amqp-stream"] or ""
-    topology = _topology(settings, stream and not settings.given("amqp-exchange-type"))
+    has_type = not stream or settings.given("amqp-exchange-type")
+    type = ExchangeType(settings["amqp-exchange-type"]) if has_type else ExchangeType.TOPIC
+    topology = read_topology(settings, type)
     path = settings["amqp-spec"]
     try:
         spec = load_specification(os.path.join(settings.folder, path) if path else "")
@@ -45,26 +48,21 @@ def build_broker(reactor: Any, settings: GivenSettings) -> AmqpBroker | StreamBr
     endpoints = _endpoints(reactor, server)
     if not stream:
         return AmqpBroker(reactor, endpoints, server, topology, spec)
-    if topology.type is ExchangeType.DIRECT:
+    if type is ExchangeType.DIRECT:
         reason = "a direct exchange has no binding for all channels; amqp-stream needs topic"
         raise ConfigError("amqp-exchange-type", reason)
-    retention = StreamRetention(settings["amqp-stream-age"], settings["amqp-stream-bytes"])
+    retention = read_stream_retention(settings)
     return StreamBroker(reactor, endpoints, server, topology, spec, stream, retention)
 
 
 def _server(settings: GivenSettings) -> AmqpServer:
-    names = ("host", "port", "vhost", "username", "password", "tls")
     url: AmqpUrl | None = settings["amqp-url"]
-    if url is not None:
-        for name in names:
+    if url is None:
+        url = read_url(settings)
+    else:
+        for name in ("host", "port", "vhost", "username", "password", "tls"):
             if settings.given(f"amqp-{name}"):
                 raise ConfigError(f"amqp-{name}", "amqp-url has this value already")
-    else:
-        try:
-            hosts = parse_hosts(settings["amqp-host"], settings["amqp-port"])
-        except ValueError as error:
-            raise ConfigError("amqp-host", f"must be {error}") from None
-        url = AmqpUrl(hosts, *[settings[f"amqp-{name}"] for name in names[2:]])
     paths = {
         role: os.path.abspath(os.path.join(settings.folder, settings[name]))
         for role, name in _FILES.items()
@@ -74,42 +72,14 @@ def _server(settings: GivenSettings) -> AmqpServer:
         raise ConfigError(_FILES[next(iter(paths))], "certificates need amqp-tls or amqps://")
     if "key" in paths and "cert" not in paths:
         raise ConfigError("amqp-client-key", "amqp-client-cert is not set")
-    (host, port), *others = url.hosts
-    return AmqpServer(
-        host,
-        port,
-        url.vhost,
-        url.user,
-        url.password,
-        url.tls,
-        ClientTls(**paths),
-        settings["amqp-heartbeat"],
-        tuple(others),
-    )
-
-
-def _topology(settings: GivenSettings, free: object) -> Topology:
-    type = ExchangeType.TOPIC if free else ExchangeType(settings["amqp-exchange-type"])
-    pattern = settings["amqp-pattern"] or ""
-    if pattern and type is not ExchangeType.TOPIC:
-        raise ConfigError("amqp-pattern", "only a topic exchange has patterns")
-    return Topology(
-        settings["amqp-exchange-name"],
-        type,
-        settings["amqp-durable"],
-        settings["amqp-passive"],
-        pattern,
-        settings["amqp-channel"],
-        settings["amqp-persistent"],
-        settings["amqp-prefetch"],
-    )
+    return AmqpServer(url, ClientTls(**paths), settings["amqp-heartbeat"])
 
 
 def _endpoints(reactor: Any, server: AmqpServer) -> list[IStreamClientEndpoint]:
-    if not server.tls:
+    if not server.url.tls:
         return [
             HostnameEndpoint(reactor, host, port, timeout=CONNECT_TIMEOUT)
-            for host, port in server.addresses
+            for host, port in server.url.hosts
         ]
     try:
         server.files.check()
@@ -117,5 +87,5 @@ def _endpoints(reactor: Any, server: AmqpServer) -> list[IStreamClientEndpoint]:
         raise ConfigError(_FILES[error.role], str(error)) from None
     return [
         ClientTlsEndpoint(reactor, host, port, server.files, CONNECT_TIMEOUT)
-        for host, port in server.addresses
+        for host, port in server.url.hosts
     ]

@@ -55,7 +55,7 @@ class StreamBroker(Service):
 
     Args:
         reactor: the reactor.
-        endpoints: of the cluster members, in the order of `server.addresses`.
+        endpoints: of the cluster members, in the order of `server.url.hosts`.
         server: the login.
         topology: the exchange, which is not a direct one.
         spec: AMQP's specification (`load_specification`).

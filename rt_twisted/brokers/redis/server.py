@@ -34,7 +34,7 @@ class RedisServer:
         files: certificates for TLS.
     """
 
-    addresses: tuple[Address, ...] = (("127.0.0.1", PORT),)
+    addresses: tuple[Address, ...]
     path: str = ""
     master: str = ""
     username: str = ""

@@ -17,11 +17,7 @@ from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 
 from rt_twisted.brokers.amqp.channel import AmqpConnectionClosed
-from rt_twisted.brokers.amqp.config import (
-    AmqpServer,
-    ExchangeType,
-    Topology,
-)
+from rt_twisted.brokers.amqp.config import ExchangeType
 from rt_twisted.brokers.amqp.content import MAX_BODY, Delivery, MessageProperties
 from rt_twisted.brokers.amqp.protocol import AmqpConnection
 from rt_twisted.brokers.amqp.publisher import AmqpPublisher
@@ -37,6 +33,7 @@ from rt_twisted.brokers.amqp.table import (
 )
 from rt_twisted.model.errors import HttpError, Unavailable
 from rt_twisted.model.message import Draft, Position, PublishResult
+from tests.defaults import make_amqp_server, make_topology
 
 # One table, as a server writes it: every letter that RabbitMQ knows.
 BYTES = bytes.fromhex(
@@ -363,7 +360,7 @@ def test_names_are_never_patterns(type: ExchangeType, words: list[str]) -> None:
     Every name has a key of its own, which binds only it, and is converted back.
     """
     name = ".".join(words)
-    routing = Routing(Topology(type=type))
+    routing = Routing(make_topology(type=type))
     binding = routing.binding(name)
     assert binding is not None
     delivery = Delivery("c", 1, "ex", binding.key)
@@ -377,7 +374,7 @@ def test_a_name_that_is_too_long_has_no_binding() -> None:
     """
     Nothing can be published to such a channel, so there is nothing to bind.
     """
-    routing = Routing(Topology())
+    routing = Routing(make_topology())
 
     assert routing.binding("é" * 127) is not None
     assert routing.binding("é" * 128) is None
@@ -387,10 +384,10 @@ def test_servers_have_names_for_the_log() -> None:
     """
     A server is named in the log by host, port and virtual host; the default one is left out.
     """
-    several = AmqpServer("a", vhost="v", others=(("b", 1), ("::1", 2)))
+    several = make_amqp_server(hosts=(("a", 5672), ("b", 1), ("::1", 2)), vhost="v")
 
     assert [several.name(number) for number in range(3)] == ["a:5672/v", "b:1/v", "[::1]:2/v"]
-    assert str(AmqpServer("host", 1)) == "host:1"
+    assert make_amqp_server(hosts=(("host", 1),)).name(0) == "host:1"
 
 
 def test_specifications(tmp_path: Path) -> None:
@@ -439,7 +436,7 @@ def test_a_message_that_is_not_delivered_here(has_stream: bool) -> None:
     Without a stream the server's confirm is enough after DELIVERY_TIMEOUT. With one the position
     is unknown before the delivery, which has the whole CONFIRM_TIMEOUT.
     """
-    clock, topology, client = Clock(), Topology(type=ExchangeType.TOPIC), AcceptingConnection()
+    clock, topology, client = Clock(), make_topology(type=ExchangeType.TOPIC), AcceptingConnection()
     fallback = None if has_stream else lambda: Position("e", 7)
     publisher = AmqpPublisher(clock, topology, Routing(topology), "token", fallback)
     publisher.open(client)  # type: ignore[arg-type]  # the part that the publisher uses
@@ -485,7 +482,7 @@ def test_a_name_that_amqp_cannot_carry_is_rejected_for_good(type: ExchangeType, 
     The limit is 255 bytes of UTF-8, those that a topic exchange adds included: 400, and nothing
     of the same request is sent.
     """
-    topology, client = Topology(type=type), AcceptingConnection()
+    topology, client = make_topology(type=type), AcceptingConnection()
     publisher = AmqpPublisher(Clock(), topology, Routing(topology), "token", None)
     publisher.open(client)  # type: ignore[arg-type]  # the part that the publisher uses
 
@@ -502,7 +499,7 @@ def test_the_size_limit_of_the_server_is_learned(word: str) -> None:
     RabbitMQ closes the channel over a message that is too large: it is rejected for good, as is
     the next one, which is not sent.
     """
-    topology, client = Topology(), AcceptingConnection()
+    topology, client = make_topology(), AcceptingConnection()
     publisher = AmqpPublisher(Clock(), topology, Routing(topology), "token", None)
     publisher.open(client)  # type: ignore[arg-type]  # the part that the publisher uses
     results: list[Any] = []
@@ -525,7 +522,7 @@ def test_a_message_that_no_node_would_accept_is_not_sent() -> None:
     """
     Consumers drop bodies over `MAX_BODY`: the publisher gets 413.
     """
-    topology = Topology()
+    topology = make_topology()
     publisher = AmqpPublisher(Clock(), topology, Routing(topology), "token", None)
     publisher.open(AcceptingConnection())  # type: ignore[arg-type]  # the part that the publisher uses
 

@@ -89,7 +89,7 @@ def test_another_server_at_the_port_of_redis(data: bytes, words: str) -> None:
     link = CommandConnection(5)
     link.makeConnection(StringTransport())
     results: list[Any] = []
-    Deferred.fromCoroutine(link.login(RedisServer())).addErrback(results.append)
+    Deferred.fromCoroutine(link.login(RedisServer.parse("h"))).addErrback(results.append)
     link.dataReceived(data)
     link.connectionLost(Failure(ConnectionDone()))
 

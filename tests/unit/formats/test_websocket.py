@@ -71,9 +71,9 @@ def test_formats_compare_by_value(kind: Any) -> None:
     """
     verifyObject(IFormat, kind())
     assert kind() == kind()
-    assert kind(DeflateParameters()) == kind(DeflateParameters())
-    assert kind(DeflateParameters()) != kind()
-    assert len({kind(DeflateParameters()), kind(DeflateParameters(512, 15)), kind()}) == 2
+    assert kind(DeflateParameters(512)) == kind(DeflateParameters(512))
+    assert kind(DeflateParameters(512)) != kind()
+    assert len({kind(DeflateParameters(512)), kind(DeflateParameters(512, 15)), kind()}) == 2
     assert read(kind().heartbeat) == ["PING"]
     assert kind().end(2500) == close_frame(1001, "retry=2500")
     assert kind().end(0) == close_frame(1001)
