@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import gc
 import json
+import random
 import shutil
 import sys
 import time
@@ -34,6 +35,7 @@ from rt_twisted.tools.errors import SetupError
 from rt_twisted.tools.load.charts import svg_histogram, text_histogram
 from rt_twisted.tools.load.limits import raise_limit
 from rt_twisted.tools.load.publisher import Publisher
+from rt_twisted.tools.load.report import report
 from rt_twisted.tools.load.sent import SentLog
 from rt_twisted.tools.load.subscriber import ClientState
 from rt_twisted.tools.load.subscribers import LoadSubscribers
@@ -44,7 +46,6 @@ SPARE_FILES = 64  # descriptors for everything but subscribers
 POLL_INTERVAL = 0.05  # seconds between two checks of a condition
 TICK = 0.02  # seconds between two groups of connections
 ON_A_TERMINAL, ELSEWHERE = 0.5, 5.0  # seconds between two progress lines
-BUSY = 0.8  # of a core: above, the figures describe this program more than the server
 
 
 def parse(arguments: Sequence[str]) -> argparse.Namespace:
@@ -73,8 +74,15 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     add(
         "--channels",
         default=CHANNELS,
-        help="every subscriber has the first, and one of the others in turn (%(default)s); "
+        help="every subscriber has the first and one of the others (%(default)s); "
         "only published to if the URL itself names channels",
+    )
+    add(
+        "--spread",
+        choices=("even", "random"),
+        default="even",
+        help="how the other channels are given to subscribers: in turn, or at random, as by "
+        "cyclone-sse (%(default)s)",
     )
     add(
         "--transport",
@@ -103,7 +111,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     add("--svg", type=Path, metavar="FILE", help="draw the latencies into this file")
     add("--json", action="store_true", help="the summary as JSON")
     options = parser.parse_args(arguments)
-    options.names = [name for name in options.channels.split(",") if name]
+    options.names = list(dict.fromkeys(filter(None, options.channels.split(","))))
     options.transport = options.transport or [(CLIENT_TYPES["sse"], "")]
     if not options.names:
         parser.error("--channels names no channel")
@@ -148,8 +156,8 @@ class Run:
         self.names = options.names
         given = parse_qs(urlsplit(options.url).query).get("channels")
         if given:
-            self.names = [name for text in given for name in text.split(",") if name]
-        self.shared = bool(given)  # all readers read all channels
+            self.names = list(dict.fromkeys(filter(None, ",".join(given).split(","))))
+        self.shared = bool(given)  # every subscriber has all channels
         self.sent_log = SentLog(self.names, options.size)
         self.subscribers = LoadSubscribers(target, self.sent_log, options.reconnect, reactor)
         self.publisher: Publisher | None = None
@@ -218,14 +226,15 @@ class Run:
         )
 
     def _add(self) -> None:
-        number = len(self.subscribers.connections)
+        options, number = self.options, len(self.subscribers.connections)
         if self.shared:
             numbers = list(range(len(self.names)))
         else:
             numbers = [0]
-            if len(self.names) > 1:
-                numbers.append(1 + number % (len(self.names) - 1))
-        options = self.options
+            others = len(self.names) - 1
+            if others:
+                random_one = options.spread == "random"
+                numbers.append(1 + (random.randrange(others) if random_one else number % others))
         choice, place = options.transport[number % len(options.transport)]
         url = choice.url(options.url, place)
         # The number within the transport, so that each one has all its variants.
@@ -316,6 +325,10 @@ class Run:
                     subscribers.transports.items() if len(subscribers.transports) > 1 else ()
                 )
             },
+            "channels": {
+                name: channel.summary()
+                for name, channel in zip(self.names, subscribers.channels, strict=True)
+            },
             "lost": self.lost,
             "repeated": subscribers.wrong["repeated"],
             "out_of_order": subscribers.wrong["out of order"],
@@ -334,42 +347,6 @@ class Run:
         if not subscribers.ever_open or (self.publisher is not None and not self.sent_log.accepted):
             return 2
         return 1 if self.lost or subscribers.wrong.total() else 0
-
-
-def report(found: dict[str, Any]) -> str:
-    """
-    Format the summary as text.
-    """
-    counts = found["readers"]
-
-    def times(values: dict[str, float]) -> str:
-        return "  ".join(f"{name} {value:,.1f} ms" for name, value in values.items())
-
-    lines = [
-        f"readers    {counts['opened']:,} of {counts['asked']:,} connected, "
-        f"{counts['open_at_end']:,} until the end, {counts['reconnects']:,} reconnects",
-        f"connect    {times(found['connect_ms'])}",
-        f"published  {found['published']:,} in {found['seconds']:.1f} s"
-        + (f", {found['unsure']:,} unconfirmed" if found["unsure"] else ""),
-        f"delivered  {found['delivered']:,}"
-        + (f", and {found['other_events']:,} of others" if found["other_events"] else ""),
-    ]
-    if found["delivered"]:
-        lines.append(f"latency    {times(found['latency_ms'])}")
-    for name, each in found["transports"].items():
-        lines.append(f"  {name:<9}{each['delivered']:,}  {times(each['latency_ms'])}")
-    lines.append(
-        f"wrong      {found['lost']:,} lost, {found['repeated']:,} repeated, "
-        f"{found['out_of_order']:,} out of order, {found['gaps']:,} gaps"
-        + (f", {found['stray']:,} of a channel not subscribed" if found["stray"] else "")
-    )
-    lines += [f"error      {count:,} x {kind}" for kind, count in found["errors"].items()]
-    if found["client_busy"] > BUSY:
-        lines.append(
-            f"note       this client used {found['client_busy']:.0%} of a core: the latencies are "
-            "its own as much as the server's"
-        )
-    return "\n".join(lines) + "\n"
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -61,6 +61,25 @@ def test_it_measures_and_ends_by_itself(daemon: StartDaemon) -> None:
     assert (
         0 < found["latency_ms"]["p50"] <= found["latency_ms"]["p99"] <= found["latency_ms"]["max"]
     )
+    channels = found["channels"]
+    assert list(channels) == ["general", "base", "extras", "cats", "dogs"]
+    assert [each["readers"] for each in channels.values()] == [60, 15, 15, 15, 15]
+    assert [each["messages"] for each in channels.values()] == [8] * 5
+    for each in channels.values():
+        assert 0 < each["latency_ms"]["p50"] <= each["last_ms"]["p50"]
+        assert each["last_ms"]["max"] == each["latency_ms"]["max"]
+
+
+def test_the_other_channels_can_be_spread_at_random(daemon: StartDaemon) -> None:
+    """
+    With `--spread random` every subscriber still receives each message of its two channels.
+    """
+    status, found = load(daemon(), *MANY, "--spread=random")
+
+    assert (status, found["lost"]) == (0, 0)
+    counts = [each["readers"] for each in found["channels"].values()]
+    assert counts[0] == sum(counts[1:]) == 60
+    assert found["delivered"] == 8 * 60 + 8 * 60
 
 
 def test_a_person_sees_a_histogram_and_gets_a_picture(daemon: StartDaemon, tmp_path: Any) -> None:

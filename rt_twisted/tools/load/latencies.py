@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 
 class Latencies:
@@ -33,6 +33,18 @@ class Latencies:
         if seconds > self.max:
             self.max = seconds
         self._counts[int(math.log2(max(seconds / self._UNIT, 1)) * self._STEPS)] += 1
+
+    @classmethod
+    def combined(cls, parts: Iterable[Latencies]) -> Latencies:
+        """
+        Return a new histogram of all durations of *parts*.
+        """
+        whole = cls()
+        for part in parts:
+            whole.count += part.count
+            whole.max = max(whole.max, part.max)
+            whole._counts.update(part._counts)
+        return whole
 
     def percentile(self, part: float) -> float:
         """

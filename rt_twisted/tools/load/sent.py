@@ -80,10 +80,10 @@ class DeliveryTracker:
         channels: the indexes of its channels.
     """
 
-    __slots__ = ("_channels", "_fresh", "_missing", "_next", "_until")
+    __slots__ = ("_fresh", "_missing", "_next", "_until", "channels")
 
     def __init__(self, channels: Sequence[int]) -> None:
-        self._channels = channels
+        self.channels = channels
         self._next: dict[int, int] = {}
         self._fresh: set[int] = set()
         self._missing: set[tuple[int, int]] = set()
@@ -98,8 +98,8 @@ class DeliveryTracker:
         """
         if self._next:
             return False
-        self._next = {channel: sent_log.counts[channel] for channel in self._channels}
-        self._fresh = set(self._channels)
+        self._next = {channel: sent_log.counts[channel] for channel in self.channels}
+        self._fresh = set(self.channels)
         return True
 
     def end(self, sent_log: SentLog) -> None:

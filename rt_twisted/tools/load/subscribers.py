@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from rt_twisted.tools.clients.interfaces import ClientEvent, IClient
+from rt_twisted.tools.load.channels import ChannelStatistics
 from rt_twisted.tools.load.latencies import Latencies
 from rt_twisted.tools.load.sent import DeliveryTracker, SentLog
 from rt_twisted.tools.load.subscriber import ClientConnection, ClientState
@@ -49,7 +50,7 @@ class LoadSubscribers:
         self.sent_log = sent_log
         self.connections: list[ClientConnection] = []
         self.connecting = Latencies()
-        self.latency = Latencies()
+        self.channels = [ChannelStatistics() for _ in sent_log.channels]
         self.delivered = self.others = self.gaps = 0
         self.wrong: Counter[str] = Counter()
         self.errors: Counter[str] = Counter()
@@ -59,6 +60,13 @@ class LoadSubscribers:
         self._clock = clock
         self.transports: dict[str, Latencies] = {}
         self._closing = False
+
+    @property
+    def latency(self) -> Latencies:
+        """
+        Latencies of all deliveries.
+        """
+        return Latencies.combined(channel.latency for channel in self.channels)
 
     def add(
         self, channels: Sequence[int], make: Callable[[str], IClient], transport: str = ""
@@ -92,8 +100,11 @@ class LoadSubscribers:
     def on_open(self, subscriber: ClientConnection) -> None:
         self.connecting.add(self._clock.seconds() - subscriber.began)
         self._set_state(subscriber, ClientState.OPEN)
-        if subscriber.context.deliveries.begin(self.sent_log):
+        deliveries: DeliveryTracker = subscriber.context.deliveries
+        if deliveries.begin(self.sent_log):
             self.ever_open += 1
+            for channel in deliveries.channels:
+                self.channels[channel].subscribers += 1
         else:
             self.reconnects += 1
 
@@ -112,7 +123,7 @@ class LoadSubscribers:
         if wrong in ("", "out of order"):
             self.delivered += 1
             took = self._clock.seconds() - sent.at
-            self.latency.add(took)
+            self.channels[sent.channel].record(sent.number, took)
             if len(self.transports) > 1:
                 context.latencies.add(took)
 

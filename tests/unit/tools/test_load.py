@@ -56,6 +56,24 @@ def test_percentiles_are_right_to_two_hundredths(times: list[float], part: float
     assert sum(latencies.bars([1e-3, 1.0])) == len(times)
 
 
+@given(st.lists(st.lists(st.floats(1e-6, 100)), max_size=4))
+def test_combined_latencies_are_those_of_all_parts(parts: list[list[float]]) -> None:
+    """
+    A combined histogram has the percentiles of all durations together.
+    """
+    whole = Latencies()
+    histograms = []
+    for times in parts:
+        histograms.append(Latencies())
+        for time in times:
+            histograms[-1].add(time)
+            whole.add(time)
+    combined = Latencies.combined(histograms)
+
+    assert combined.count == whole.count
+    assert combined.summary() == whole.summary()
+
+
 def test_nothing_measured_is_nothing() -> None:
     """
     No times, no picture, no error.
@@ -191,6 +209,12 @@ def test_a_reader_measures(server: Server, clock: Clock) -> None:
     assert (crowd.delivered, crowd.others, crowd.latency.max) == (1, 1, 0.5)
     assert crowd.lost() == 0
     assert subscriber.position == "e.1"
+    assert crowd.channels[0].summary() == {
+        "readers": 1,
+        "messages": 1,
+        "latency_ms": {"p50": 500, "p90": 500, "p99": 500, "max": 500},
+        "last_ms": {"p50": 500, "p90": 500, "p99": 500, "max": 500},
+    }
     crowd.close()
 
 

@@ -14,10 +14,11 @@ from typing import Any
 import pytest
 
 from extras import loadclient
-from extras.loadclient import Run, parse, report
+from extras.loadclient import Run, parse
 from rt_twisted.tools.clients.http import path_for
 from rt_twisted.tools.errors import SetupError
 from rt_twisted.tools.load.limits import raise_limit
+from rt_twisted.tools.load.report import MAX_CHANNELS, report
 
 SCRIPT = Path(loadclient.__file__)
 
@@ -103,23 +104,49 @@ def run_of(*arguments: str) -> Any:
     return Run(parse(["-u", "http://127.0.0.1:1/", *arguments]), Loop(), io.StringIO())
 
 
-def test_readers_have_the_first_channel_and_one_of_the_others() -> None:
+def test_subscribers_have_the_first_channel_and_one_of_the_others() -> None:
     """
-    By turns, as cyclone-sse's took them at random.
+    The other channels are used in turn.
     """
     run = run_of()
     for _ in range(5):
         run._add()
 
-    assert [asked(subscriber) for subscriber in run.subscribers.connections] == [
+    assert [requested_path(subscriber) for subscriber in run.subscribers.connections] == [
         f"/?channels=general,{other}" for other in ("base", "extras", "cats", "dogs", "base")
     ]
     one = run_of("--channels=news")
     one._add()
-    assert asked(one.subscribers.connections[0]) == "/?channels=news"
+    assert requested_path(one.subscribers.connections[0]) == "/?channels=news"
 
 
-def asked(subscriber: Any) -> str:
+def test_spread_random_chooses_the_other_channel_at_random() -> None:
+    """
+    With `--spread random` each subscriber has the first channel and any one of the others.
+    """
+    run = run_of("--spread=random")
+    for _ in range(200):
+        run._add()
+
+    paths = [requested_path(subscriber) for subscriber in run.subscribers.connections]
+    others = ("base", "extras", "cats", "dogs")
+    assert set(paths) == {f"/?channels=general,{other}" for other in others}
+    assert paths[4:] != paths[:-4]  # not in turn
+    one = run_of("--channels=news", "--spread=random")
+    one._add()
+    assert requested_path(one.subscribers.connections[0]) == "/?channels=news"
+
+
+def test_channels_that_are_named_twice_count_once() -> None:
+    """
+    A name that `--channels` or the URL repeats is one channel.
+    """
+    assert parse(["--channels=a,b,,a"]).names == ["a", "b"]
+    options = parse(["-u", "http://127.0.0.1:1/?channels=c,d&channels=c"])
+    assert Run(options, Loop(), io.StringIO()).names == ["c", "d"]
+
+
+def requested_path(subscriber: Any) -> str:
     path: str = subscriber._make("").begin().decode().split()[1]
     return path
 
@@ -150,13 +177,56 @@ def test_the_report_says_all() -> None:
     run.lost = run.open_at_end = 0
     run.subscribers.errors["status 503"] = 1200
     run.subscribers.delivered = 7
-    run.subscribers.latency.add(0.0125)
+    run.subscribers.channels[0].record(0, 0.0125)
     found = run.summary()
     calm = report(found)
     assert "error      1,200 x status 503" in calm
     assert "p50 12.5 ms" in calm
     assert "note" not in calm
     assert "note" in report({**found, "client_busy": 0.97})
+
+
+def test_the_report_has_a_table_by_channel() -> None:
+    """
+    The table has subscribers, messages, latencies, and the time to the last subscriber per message.
+    """
+    run = run_of("--publish=1", "--channels=all,few")
+    run.lost = run.open_at_end = 0
+    everyone, few = run.subscribers.channels
+    everyone.subscribers, few.subscribers = 1200, 1
+    for number, times in enumerate([[0.001, 0.010, 0.100], [0.001, 0.010, 0.300]]):
+        for time in times:
+            everyone.record(number, time)
+    run.subscribers.delivered = 6
+    found = run.summary()
+
+    assert found["channels"]["all"]["messages"] == 2
+    assert found["channels"]["all"]["last_ms"] == pytest.approx(
+        {"p50": 100, "p90": 300, "p99": 300, "max": 300}, rel=0.02
+    )
+    assert found["latency_ms"]["max"] == 300
+    title, names, first, second = report(found).splitlines()[-4:]
+    assert title.split() == ["each", "last"]
+    assert names.split()[:3] == ["channel", "subscribers", "messages"]
+    assert first.split()[:3] == ["all", "1,200", "2"]
+    assert first.split()[-1] == "300.0"
+    assert second.split() == ["few", "1", "0", "0.0", "0.0", "0.0", "0.0"]
+
+
+def test_the_table_by_channel_is_bounded() -> None:
+    """
+    Long names are cut, control characters replaced, and more channels than fit are counted.
+    """
+    names = ["x" * 300, "bell\a", *(f"c{number}" for number in range(MAX_CHANNELS))]
+    run = run_of("--publish=1", f"--channels={','.join(names)}")
+    run.lost = run.open_at_end = 0
+    run.subscribers.delivered = 1
+    lines = report(run.summary()).splitlines()
+
+    assert lines[-1] == "and 2 more channels: --json has all"
+    assert lines[-MAX_CHANNELS - 1].startswith("x" * 23 + "…  ")
+    assert lines[-MAX_CHANNELS].startswith("bell?  ")
+    assert max(map(len, lines)) <= 100
 
 
 def test_the_script_runs_from_anywhere(tmp_path: Path) -> None:
