@@ -10,9 +10,11 @@ from urllib.parse import parse_qsl, urlencode, urljoin, urlsplit, urlunsplit
 
 from rt_twisted.tools.clients.interfaces import ClientRequest, IClient
 from rt_twisted.tools.clients.poll import PollClient
-from rt_twisted.tools.clients.socketio import SocketIOClient
-from rt_twisted.tools.clients.socketio_polling import SocketIOPollingClient
-from rt_twisted.tools.clients.socketio_recovery import make_recovering_client
+from rt_twisted.tools.clients.socketio import (
+    make_polling_client,
+    make_recovering_client,
+    make_websocket_client,
+)
 from rt_twisted.tools.clients.sse import SseClient
 from rt_twisted.tools.clients.stream import StreamClient
 from rt_twisted.tools.clients.websocket import WebSocketClient
@@ -57,8 +59,8 @@ CLIENT_TYPES = {
         ClientType("websocket", "ws", WebSocketClient),
         ClientType("poll", "poll", PollClient),
         ClientType("stream", "stream", StreamClient, resumes=False),
-        ClientType("socketio", "socket.io/", SocketIOClient),
-        ClientType("socketio-polling", "socket.io/", SocketIOPollingClient),
+        ClientType("socketio", "socket.io/", make_websocket_client),
+        ClientType("socketio-polling", "socket.io/", make_polling_client),
         ClientType("socketio-recovery", "socket.io/", make_recovering_client),
     )
 }

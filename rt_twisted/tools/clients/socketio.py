@@ -1,19 +1,23 @@
 """
-Socket.IO 5 client on Engine.IO 4, in a WebSocket.
+Socket.IO 5 client on Engine.IO 4, with connection state recovery.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
-from urllib.parse import urljoin
 
 from rt_twisted.codecs import engineio, socketio
 from rt_twisted.codecs.errors import RemoteProtocolError
 from rt_twisted.codecs.socketio import SocketIOPacket, SocketIOPacketType
-from rt_twisted.tools.clients.http import path_for
+from rt_twisted.tools.clients.engineio import (
+    EngineIOPollingClient,
+    EngineIOWebSocketClient,
+    IEngineIOClientTransport,
+)
 from rt_twisted.tools.clients.interfaces import ClientEvent, ClientRequest, SessionState
-from rt_twisted.tools.clients.websocket_connection import MAX_MESSAGE, WebSocketConnection
+from rt_twisted.tools.clients.websocket_connection import MAX_MESSAGE
 
 
 class SocketIOClientConnection:
@@ -69,10 +73,10 @@ class SocketIOClientConnection:
         return packets
 
     def _open(self, data: str) -> None:
-        said = socketio.load(data)
-        if not isinstance(said, dict) or not isinstance(said.get("sid"), str):
+        handshake = socketio.load(data)
+        if not isinstance(handshake, dict) or not isinstance(handshake.get("sid"), str):
             raise RemoteProtocolError("the session has no id")
-        self.sid = said["sid"]
+        self.sid = handshake["sid"]
         claim = None
         if self._session is not None and self._session.key:
             claim = {"pid": self._session.key}
@@ -137,11 +141,11 @@ class SocketIOClientConnection:
         return None if event == "position" else ClientEvent(str(arguments[0]), last)
 
 
-def _is_recovered(session: SessionState, said: Any) -> bool:
+def _is_recovered(session: SessionState, connected: Any) -> bool:
     """
     Return whether the server recovered the session, and store its key.
     """
-    key = said.get("pid") if isinstance(said, dict) else None
+    key = connected.get("pid") if isinstance(connected, dict) else None
     if not isinstance(key, str):
         raise RemoteProtocolError("the server sent no `pid` to recover the session with")
     known = key == session.key
@@ -153,43 +157,81 @@ def _is_recovered(session: SessionState, said: Any) -> bool:
 
 class SocketIOClient:
     """
-    Socket.IO in a WebSocket; every second one offers compression.
+    Socket.IO 5 client.
 
     Args:
+        transport: carries its packets.
         client_request: the subscription.
         position: where the previous connection ended.
         session: see `SocketIOClientConnection`.
     """
 
     def __init__(
-        self, client_request: ClientRequest, position: str, session: SessionState | None = None
+        self,
+        transport: IEngineIOClientTransport,
+        client_request: ClientRequest,
+        position: str,
+        session: SessionState | None = None,
     ) -> None:
         self.position = position
         self.retry: float | None = None
         self.opened = False
         self.close_reason = ""
+        self._transport = transport
         self._connection = SocketIOClientConnection(client_request.channels, position, session)
-        path = path_for(client_request.url, ())
-        path += f"{'&' if '?' in path else '?'}EIO=4&transport=websocket"
-        self._frames = WebSocketConnection(
-            urljoin(client_request.url, path), client_request.number % 2 == 1
-        )
 
     def begin(self) -> bytes:
-        return self._frames.begin()
+        return self._transport.begin()
 
     def feed(self, data: bytes) -> list[ClientEvent]:
-        frames, connection = self._frames, self._connection
-        received = []
-        for message in frames.feed(data):
-            said = connection.feed(message)
-            if said is not None:
-                received.append(said)
-        for text in connection.data_to_send():
-            frames.send_text(text)
+        transport, connection = self._transport, self._connection
+        found = [connection.feed(packet) for packet in transport.feed(data)]
+        transport.send(connection.data_to_send(), connection.sid)
         self.position, self.opened = connection.position, connection.opened
-        self.close_reason = self.close_reason or connection.close_reason or frames.close_reason
-        return received
+        self.retry = transport.retry
+        self.close_reason = connection.close_reason or transport.close_reason
+        return [event for event in found if event is not None]
 
     def data_to_send(self) -> bytes:
-        return self._frames.data_to_send()
+        return self._transport.data_to_send()
+
+
+def make_websocket_client(
+    client_request: ClientRequest, position: str, session: SessionState | None = None
+) -> SocketIOClient:
+    """
+    Return a client in a WebSocket; every second one offers compression.
+
+    See `SocketIOClient` for the arguments.
+    """
+    transport = EngineIOWebSocketClient(client_request.url, client_request.number % 2 == 1)
+    return SocketIOClient(transport, client_request, position, session)
+
+
+def make_polling_client(
+    client_request: ClientRequest, position: str, session: SessionState | None = None
+) -> SocketIOClient:
+    """
+    Return a client that polls.
+
+    See `SocketIOClient` for the arguments.
+    """
+    transport = EngineIOPollingClient(client_request.url)
+    return SocketIOClient(transport, client_request, position, session)
+
+
+def make_recovering_client(client_request: ClientRequest, position: str) -> SocketIOClient:
+    """
+    Return a WebSocket client for even numbers, and a polling client for odd ones.
+
+    Both send the key and offset of the previous session, so that the server can restore
+    the channels.
+    If it cannot, they subscribe from the position.
+
+    Args:
+        client_request: the subscription.
+        position: where the previous connection ended.
+    """
+    half = replace(client_request, number=client_request.number // 2)
+    make = make_polling_client if client_request.number % 2 else make_websocket_client
+    return make(half, position, client_request.session)

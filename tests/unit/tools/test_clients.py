@@ -27,9 +27,11 @@ from rt_twisted.model.message import Message, Position, Replay
 from rt_twisted.tools.clients.interfaces import ClientEvent, ClientRequest, IClient
 from rt_twisted.tools.clients.poll import PollClient
 from rt_twisted.tools.clients.registry import CLIENT_TYPES, parse_transport
-from rt_twisted.tools.clients.socketio import SocketIOClient
-from rt_twisted.tools.clients.socketio_polling import SocketIOPollingClient
-from rt_twisted.tools.clients.socketio_recovery import make_recovering_client
+from rt_twisted.tools.clients.socketio import (
+    make_polling_client,
+    make_recovering_client,
+    make_websocket_client,
+)
 from rt_twisted.tools.clients.sse import SseClient
 from rt_twisted.tools.clients.stream import StreamClient
 from rt_twisted.tools.clients.websocket import WebSocketClient
@@ -183,7 +185,7 @@ def test_socket_io_is_heard(piece: int) -> None:
     """
     The client subscribes by an event, answers pings, and learns its position.
     """
-    client = SocketIOClient(ClientRequest(URL, ["a", "b"]), "e.2")
+    client = make_websocket_client(ClientRequest(URL, ["a", "b"]), "e.2")
     server, request = agreed(client)
     assert request.path == "/there?EIO=4&transport=websocket"
     framing = Socket4()
@@ -216,7 +218,7 @@ def test_who_has_missed_nothing_is_back_with_the_acknowledgement() -> None:
     """
     What comes before that is not about its channels, or not known to be.
     """
-    client = SocketIOClient(ClientRequest(URL, ["a"]), "e.2")
+    client = make_websocket_client(ClientRequest(URL, ["a"]), "e.2")
     agreed(client)
     framing = Socket4()
     client.feed(started(SocketIOEvents(framing), Replay((), True, at(2))))
@@ -234,7 +236,7 @@ def test_who_may_not_join_is_told() -> None:
     """
     A refusal ends it.
     """
-    client = SocketIOClient(ClientRequest(URL, ["a"]), "")
+    client = make_websocket_client(ClientRequest(URL, ["a"]), "")
     agreed(client)
     refused = SocketIOPacket(
         SocketIOPacketType.ACK, data=[{"status": "error", "error": "no"}], id=0
@@ -292,7 +294,7 @@ def test_socket_io_is_heard_by_polling(piece: int) -> None:
     """
     Polls and posts by turns on one connection.
     """
-    client = SocketIOPollingClient(ClientRequest(URL, ["a", "b"]), "e.2")
+    client = make_polling_client(ClientRequest(URL, ["a", "b"]), "e.2")
     assert client.begin().startswith(b"GET /there?EIO=4&transport=polling HTTP/1.1\r\n")
     framing = Poll4()
     format = SocketIOEvents(framing)
