@@ -23,6 +23,7 @@ from zope.interface.exceptions import Invalid
 from zope.interface.verify import verifyObject
 
 from rt_twisted.actions.context import ActionContext
+from rt_twisted.actions.engineio.action import EngineIOAction
 from rt_twisted.actions.health import LivenessAction, ReadinessAction
 from rt_twisted.actions.interfaces import IAction, Match
 from rt_twisted.actions.metrics import MetricsAction
@@ -43,6 +44,7 @@ _log = Logger()
 
 WORDS: dict[str, type[Any]] = {
     "alive": LivenessAction,
+    "engine.io": EngineIOAction,
     "metrics": MetricsAction,
     "page": PageAction,
     "poll": PollAction,

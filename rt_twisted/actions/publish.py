@@ -139,6 +139,19 @@ def trimmed(data: bytes) -> bytes:
     return data.translate(_CONTROLS).strip()
 
 
+def requested_key(exchange: IExchange) -> bytes | None:
+    """
+    Return the key of the request that opens a connection; None if it has none.
+
+    The key may stand in the query, as a page can set no header of a websocket but that for
+    subprotocols.
+    """
+    secret = header_key(exchange)
+    if secret is None and "key" in exchange.query():
+        secret = exchange.query()["key"][-1].encode(errors="surrogateescape")
+    return secret
+
+
 def publish_error(failure: Failure) -> HttpError:
     """
     Return what a publisher is answered when `Hub.publish` has failed.

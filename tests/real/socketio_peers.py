@@ -1,5 +1,6 @@
 """
-Unmodified Socket.IO clients, each a process that reads commands and writes events as lines.
+Unmodified Socket.IO and Engine.IO clients, each a process that reads commands and writes events
+as lines.
 """
 
 from __future__ import annotations
@@ -29,10 +30,12 @@ Line = list[Any]
 
 class Peer:
     """
-    A Socket.IO client in a process.
+    A client in a process.
 
     Args:
-        kind: `js 4` and `js 2` are npm's socket.io-client, `python` is python-socketio.
+        kind: `js 4` and `js 2` are npm's socket.io-client, `python` is python-socketio;
+            `engine 3` to `engine 6` are npm's engine.io-client, `engine python` is
+            python-engineio.
         url: of the server, with the namespace.
         options: such as `transports`, `auth`, `path`.
     """
@@ -212,13 +215,16 @@ def require_clients(kind: str) -> None:
     """
     Fail or skip if clients of *kind* are not installed; see `require`.
     """
-    if kind == "python":
+    if kind in ("python", "engine python"):
         return
     require("node", "nodejs")
     require("npm", "npm")
-    if (HOME / "node_modules" / "socket.io-client-2").is_dir():
+    packages = ("socket.io-client-2", "engine.io-client-3")
+    if all((HOME / "node_modules" / package).is_dir() for package in packages):
         return
-    reason = f"socket.io-client is missing: npm install in {HOME}, as make test does"
+    reason = (
+        f"socket.io-client or engine.io-client is missing: npm install in {HOME}, as make test does"
+    )
     if os.environ.get("CI") or os.environ.get("RT_REQUIRE_ALL"):
         pytest.fail(reason, pytrace=False)
     pytest.skip(reason)
@@ -228,6 +234,10 @@ def _command(kind: str) -> list[str]:
     require_clients(kind)
     if kind == "python":
         return [sys.executable, "socketio_client.py", "4"]
+    if kind == "engine python":
+        return [sys.executable, "engineio_client.py"]
+    if kind.startswith("engine "):
+        return [require("node", "nodejs"), "engineio_client.js", kind.removeprefix("engine ")]
     return [require("node", "nodejs"), "socketio_client.js", kind.removeprefix("js ")]
 
 

@@ -7,7 +7,9 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import Any
 
+from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
 
 from rt_twisted.actions.bodies import read_body
@@ -22,6 +24,7 @@ from rt_twisted.http.interfaces import IExchange
 from rt_twisted.hub.subscriber import DisconnectReason, Subscriber
 from rt_twisted.model.errors import Header
 from rt_twisted.model.interfaces import IFormat
+from rt_twisted.model.message import Draft, PublishResult
 
 HEADERS: Sequence[Header] = (("Cache-Control", "no-store"), ("X-Accel-Buffering", "no"))
 NOOP = encode_text(EngineIOPacketType.NOOP)
@@ -48,7 +51,16 @@ class PollingTransport:
             `PollBuffer`.
     """
 
-    __slots__ = ("_buffer", "_context", "_poll", "_posting", "framing", "subscriber")
+    __slots__ = (
+        "_buffer",
+        "_confirmed",
+        "_context",
+        "_poll",
+        "_posting",
+        "_unconfirmed",
+        "framing",
+        "subscriber",
+    )
 
     name = POLLING
 
@@ -65,6 +77,8 @@ class PollingTransport:
         self._context = context
         self._buffer = PollBuffer(context.reactor, on_close)
         self._posting = False
+        self._unconfirmed = 0  # publishes that the broker has not confirmed
+        self._confirmed: Deferred[None] | None = None  # a post waits for them
         self._poll: IExchange | None = None  # it waits for packets
         self.subscriber = Subscriber(
             self._buffer, format, context.hub, context.backlog_limits, address
@@ -114,7 +128,8 @@ class PollingTransport:
         """
         Call *receive* with each packet in the body of *exchange*, in order.
 
-        If that takes longer than SLICE, the reactor runs in between.
+        If that takes longer than SLICE, the reactor runs in between. This ends when all that
+        was published is confirmed, or has failed.
 
         Raises:
             RemoteProtocolError: the body is malformed, or another post is still being
@@ -133,8 +148,23 @@ class PollingTransport:
                     await deferLater(clock, 0)
                     until = clock.seconds() + SLICE
                 receive(packet)
+            if self._unconfirmed:
+                self._confirmed = Deferred()
+                await self._confirmed
         finally:
             self._posting = False
+
+    def publish(self, drafts: Sequence[Draft]) -> PublishResult | Deferred[PublishResult]:
+        self._unconfirmed += 1
+        return self._context.hub.publish(drafts).addBoth(self._on_confirmed)
+
+    def _on_confirmed(self, result: Any) -> Any:
+        self._unconfirmed -= 1
+        confirmed = self._confirmed
+        if not self._unconfirmed and confirmed is not None:
+            self._confirmed = None
+            confirmed.callback(None)
+        return result
 
     def forward(self, target: Transport) -> None:
         """

@@ -8,7 +8,10 @@ websocket's own, so that broadcasts take the direct path.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Protocol
+
+from twisted.internet.defer import Deferred
 
 from rt_twisted.actions.context import ActionContext
 from rt_twisted.actions.engineio.channel_subscription import ChannelSubscription
@@ -32,14 +35,21 @@ from rt_twisted.http.interfaces import IExchange
 from rt_twisted.hub.subscriber import DisconnectReason
 from rt_twisted.model.errors import HttpError
 from rt_twisted.model.interfaces import IFormat
+from rt_twisted.model.message import Draft, PublishResult
 
 _CLOSE = encode_text(EngineIOPacketType.CLOSE)
 _PING = encode_text(EngineIOPacketType.PING)
+_CLOSE_CODES = {  # by the status of an error
+    401: CloseCode.POLICY,
+    403: CloseCode.POLICY,
+    413: CloseCode.TOO_BIG,
+    503: CloseCode.TRY_LATER,
+}
 
 
 class SessionObserver(Protocol):
     """
-    The protocol above a session: Socket.IO.
+    The protocol above a session, such as Socket.IO.
     """
 
     def opened(self, session: Session) -> None:
@@ -52,7 +62,8 @@ class SessionObserver(Protocol):
         Process a message of the client.
 
         Raises:
-            RemoteProtocolError: the message is malformed; the session is closed.
+            RemoteProtocolError: the message is malformed or not permitted; the session is
+                closed.
         """
 
     def closed(self, why: str) -> None:
@@ -65,7 +76,7 @@ class SessionObserver(Protocol):
 
     def idle(self) -> bool:
         """
-        Return whether the client is connected to no namespace.
+        Return whether the client has joined nothing: it is disconnected after a time.
         """
 
     def format(self, framing: Framing, quiet: bool = False, welcome: bytes = b"") -> IFormat:
@@ -105,9 +116,9 @@ class Session:
         "_address",
         "_confirm_by",
         "_connect_by",
-        "_connected",
         "_context",
         "_counted",
+        "_joined",
         "_keepalive",
         "_observer",
         "_registry",
@@ -145,7 +156,7 @@ class Session:
         self._upgrade: Upgrade | None = None  # if the session began by polling
         self._connect_by = now + context.socketio.connect_seconds
         self._confirm_by = now + context.socketio.handshake_seconds  # inf: confirmed
-        self._connected = False  # to a namespace
+        self._joined = False  # see `joined`
         self._counted = False  # as a subscriber
         self.due = min(self._keepalive.due, self._connect_by)
 
@@ -162,6 +173,12 @@ class Session:
         """
         if not self.closed:
             self.transport.write(frames)
+
+    def publish(self, drafts: Sequence[Draft]) -> PublishResult | Deferred[PublishResult]:
+        """
+        Publish messages of the client; see `Transport.publish`.
+        """
+        return self.transport.publish(drafts)
 
     # Polling.
 
@@ -249,6 +266,12 @@ class Session:
         welcome = self._open_packet(framing, [])
         return self._observer.format(framing, quiet=True, welcome=welcome)
 
+    def candidate_format(self, handshake: WebSocketHandshake) -> IFormat:
+        """
+        Return the format of a websocket that may take over: nothing is sent until it does.
+        """
+        return self._observer.format(self.websocket_framing(handshake), quiet=True)
+
     @property
     def upgradable(self) -> bool:
         """
@@ -292,7 +315,7 @@ class Session:
             if upgrade is not None and candidate:
                 upgrade.refuse()
             else:
-                self.close("parse error", reason=error.reason)
+                self.close("parse error", reason=error.reason, status=error.status)
 
     def websocket_closed(self, transport: Transport) -> None:
         """
@@ -336,11 +359,11 @@ class Session:
         if not self._counted:
             self._context.hub.admit(self._address)
 
-    def namespace_connected(self) -> None:
+    def joined(self) -> None:
         """
-        The client has connected to a namespace, after `admit`.
+        The client has joined something, such as a namespace, after `admit`.
         """
-        self._connected = True
+        self._joined = True
         self._count(admitted=True)
 
     def namespaces_left(self) -> None:
@@ -351,7 +374,7 @@ class Session:
         self.due = min(self.due, self._connect_by)
 
     def _count(self, admitted: bool = False) -> None:
-        if self._counted or not self._connected or self._confirm_by != math.inf:
+        if self._counted or not self._joined or self._confirm_by != math.inf:
             return
         if not admitted:
             try:
@@ -433,6 +456,7 @@ class Session:
         last: bytes = _CLOSE,
         cause: DisconnectReason = DisconnectReason.CLIENT,
         reason: str = "",
+        status: int = 400,
     ) -> None:
         """
         Close the session. A second call changes nothing.
@@ -441,7 +465,8 @@ class Session:
             why: for the observer.
             last: a packet that answers a waiting poll; b"" lets the poll fail.
             cause: for the metrics.
-            reason: a protocol error of the client, for the close frame of a websocket.
+            reason: an error, for the close frame of a websocket.
+            status: the error's in HTTP.
         """
         if self.closed:
             return
@@ -449,7 +474,7 @@ class Session:
         self._registry.remove(self)
         if self._upgrade is not None:
             self._upgrade.close(cause)
-        code = CloseCode.PROTOCOL_ERROR if reason else CloseCode.NORMAL
+        code = _CLOSE_CODES.get(status, CloseCode.PROTOCOL_ERROR) if reason else CloseCode.NORMAL
         self.transport.close(cause, last, code, reason)
         self._observer.closed(why)
 

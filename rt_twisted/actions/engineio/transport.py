@@ -4,11 +4,15 @@ The transport of an Engine.IO session: how its packets travel at the moment.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol
+
+from twisted.internet.defer import Deferred
 
 from rt_twisted.codecs.engineio_framing import Framing
 from rt_twisted.codecs.websocket import CloseCode
 from rt_twisted.hub.subscriber import DisconnectReason, Subscriber
+from rt_twisted.model.message import Draft, PublishResult
 
 # The names of transports in requests.
 POLLING = "polling"
@@ -41,6 +45,16 @@ class Transport(Protocol):
     def write(self, frames: bytes) -> None:
         """
         Send whole frames of the transport's framing, after all that was sent before.
+        """
+
+    def publish(self, drafts: Sequence[Draft]) -> PublishResult | Deferred[PublishResult]:
+        """
+        Publish messages of the client, as `Hub.publish`.
+
+        While the broker has not confirmed them, the client can send only a bounded amount.
+
+        Returns:
+            The result itself if the broker has it at once.
         """
 
     def close(

@@ -4,6 +4,9 @@ The websocket transport of an Engine.IO session.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+from twisted.internet.defer import Deferred
 from zope.interface import implementer
 
 from rt_twisted.actions.engineio.session import Session
@@ -13,6 +16,7 @@ from rt_twisted.actions.websocket.connection import WebSocket
 from rt_twisted.codecs.engineio_framing import Framing
 from rt_twisted.codecs.websocket import CloseCode
 from rt_twisted.hub.subscriber import DisconnectReason, Subscriber
+from rt_twisted.model.message import Draft, PublishResult
 
 
 @implementer(IWebSocketApp)
@@ -48,6 +52,9 @@ class WebSocketTransport:
 
     def write(self, frames: bytes) -> None:
         self._websocket.write(frames)
+
+    def publish(self, drafts: Sequence[Draft]) -> PublishResult | Deferred[PublishResult]:
+        return self._websocket.publish(drafts)
 
     def close(
         self,

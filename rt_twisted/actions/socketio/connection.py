@@ -299,7 +299,7 @@ class SocketIOConnection:
             socket.close()
             return
         self._sockets[namespace] = socket
-        session.namespace_connected()
+        session.joined()
         missed = None
         if self._recovers and isinstance(offset, str):
             missed = MissedReplay(self._context, Position.parse(offset))

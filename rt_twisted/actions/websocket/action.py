@@ -13,9 +13,10 @@ from typing import ClassVar
 from twisted.logger import Logger
 from zope.interface import implementer
 
-from rt_twisted.access.keys import Credentials, Key, header_key
+from rt_twisted.access.keys import Credentials, Key
 from rt_twisted.actions.context import ActionContext
 from rt_twisted.actions.interfaces import IAction, Match
+from rt_twisted.actions.publish import requested_key
 from rt_twisted.actions.subscription import (
     check_static_channels,
     requested_channels,
@@ -177,13 +178,8 @@ def _load_app(name: str) -> Callable[[ActionContext, IExchange], object]:
 def _key(exchange: IExchange, context: ActionContext) -> Key | None:
     """
     Return the client's publish key; None without a valid one: it may still subscribe.
-
-    The key may stand in the query, as a page can set no header but that for subprotocols.
     """
-    secret = header_key(exchange)
-    if secret is None and "key" in exchange.query():
-        secret = exchange.query()["key"][-1].encode(errors="surrogateescape")
     try:
-        return context.publish_keys.authorize(Credentials(secret, exchange))
+        return context.publish_keys.authorize(Credentials(requested_key(exchange), exchange))
     except HttpError:
         return None

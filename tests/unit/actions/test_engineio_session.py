@@ -282,13 +282,13 @@ def test_a_pending_session_is_no_subscriber() -> None:
     node = SmallNode()
     first, second, third = node.open(), node.open(), node.open()
     first.admit()
-    first.namespace_connected()
+    first.joined()
     second.confirm()
     assert (node.hub.subscribers, node.hub.metrics.joined) == (0, 0)
 
     first.confirm()
-    second.namespace_connected()
-    second.namespace_connected()
+    second.joined()
+    second.joined()
     assert node.hub.subscribers == 2
     with pytest.raises(HttpError):
         third.admit()
@@ -306,7 +306,7 @@ def test_the_second_request_is_refused_if_there_are_too_many_subscribers() -> No
     node = SmallNode()
     sessions = [node.open() for _ in range(3)]
     for session in sessions:
-        session.namespace_connected()
+        session.joined()
     sessions[0].confirm()
     sessions[1].confirm()
     with pytest.raises(HttpError) as refused:
@@ -330,7 +330,7 @@ def test_pending_sessions_displace_those_of_their_own_address() -> None:
     assert not other.closed
     assert [session.closed for session in many] == [True] * 18 + [False] * 2
     other.confirm()
-    other.namespace_connected()
+    other.joined()
     for _ in range(20):
         node.open("a")
     assert not other.closed

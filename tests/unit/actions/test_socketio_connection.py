@@ -45,7 +45,7 @@ class FakeSession:
     def admit(self) -> None:
         pass
 
-    def namespace_connected(self) -> None:
+    def joined(self) -> None:
         pass
 
     def namespaces_left(self) -> None:
