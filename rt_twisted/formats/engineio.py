@@ -13,7 +13,7 @@ from rt_twisted.codecs.engineio import EngineIOPacketType, encode_text
 from rt_twisted.codecs.engineio_framing import SEPARATOR, Framing
 from rt_twisted.codecs.websocket import is_text
 from rt_twisted.model.interfaces import IFormat
-from rt_twisted.model.message import Message, Position, Replay
+from rt_twisted.model.message import Mark, Message, Position, Replay
 
 
 @implementer(IFormat)
@@ -22,8 +22,8 @@ class EngineIOMessages:
     """
     Encodes each message as an Engine.IO message. Neither positions nor gaps are reported.
 
-    UTF-8 is sent as text, other data as bytes. Text that contains SEPARATOR would be cut at it
-    in polls, so it is sent as bytes on all transports.
+    UTF-8 is sent as text, other data and frames of live streams as bytes. Text that contains
+    SEPARATOR would be cut at it in polls, so it is sent as bytes on all transports.
 
     Formats that differ only in `welcome` and `quiet` are equal: they share encodings.
 
@@ -46,8 +46,10 @@ class EngineIOMessages:
         return [self.welcome] if self.quiet else [self.welcome, *replay.messages]
 
     def encode(self, message: Message) -> bytes:
-        data = message.data
-        if self.binary or SEPARATOR in data or not is_text(data):
+        data, mark = message.data, message.mark
+        if mark is Mark.HEAD or mark is Mark.END:
+            return b""
+        if self.binary or mark is Mark.UNIT or SEPARATOR in data or not is_text(data):
             return self.framing.binary(data)
         return self.framing.text(encode_text(EngineIOPacketType.MESSAGE, data))
 

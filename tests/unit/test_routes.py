@@ -166,7 +166,10 @@ def test_arguments_have_types() -> None:
         ("^/x", "a route is '[METHOD] REGEX ACTION[:ARGUMENTS]'"),
         ("POST ^/x", "unknown action '^/x'"),
         ("^/( sse:a", "'^/(' is not a regular expression"),
-        ("^/x nope:a", "unknown action 'nope'; there are: alive, metrics, page, poll, publish, "),
+        (
+            "^/x nope:a",
+            "unknown action 'nope'; there are: alive, engine.io, metrics, page, poll, publish, ",
+        ),
         ("^/x SSE:a", "unknown action 'SSE'"),
         ("get ^/x sse:a", "unknown action"),
         ("^/x sse:subscribe=a,nope=1", "action 'sse' has no argument 'nope'; it has: subscribe,"),

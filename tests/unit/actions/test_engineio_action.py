@@ -226,6 +226,17 @@ def test_each_message_is_one_packet(format: EngineIOMessages, data: bytes, frame
     assert format.encode(Message("news", data, Position("e", 1))) == frame
 
 
+def test_frames_of_live_streams_are_bytes() -> None:
+    """
+    Of a live stream the frames are sent, and neither heads nor ends.
+    """
+    frames = [
+        EngineIOMessages(Socket4()).encode(Message("cam", b"a", Position("e", 1), event))
+        for event in ("unit/head", "unit/k 1 0 0 33367 0 0", "unit/end")
+    ]
+    assert frames == [b"", b"\x82\x01a", b""]
+
+
 def test_format_keeps_the_contract() -> None:
     """
     The welcome comes before the replay; a quiet format sends only the welcome.
