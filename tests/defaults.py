@@ -18,8 +18,9 @@ from rt_twisted.brokers.amqp.config import (
     read_url,
 )
 from rt_twisted.brokers.client_tls import NO_FILES
+from rt_twisted.http.context import HttpContext
 from rt_twisted.http.cors import Cors
-from rt_twisted.http.interfaces import Find
+from rt_twisted.http.interfaces import AccessLog, Find
 from rt_twisted.http.request import HttpLimits
 from rt_twisted.http.server import HttpServer
 from rt_twisted.hub.hub import Hub
@@ -131,12 +132,24 @@ def make_server(
     find: Find,
     limits: HttpLimits | None = None,
     cors: Cors | None = None,
-    **arguments: Any,
+    site: Any = None,
+    access_log: AccessLog | None = None,
+    inbound: InboundMemory | None = None,
 ) -> HttpServer:
     """
     Return an HTTP server with the default limits and CORS rules, unless others are given.
     """
-    return HttpServer(clock, find, limits or make_http_limits(), cors or make_cors(), **arguments)
+    return HttpServer(
+        HttpContext(
+            clock,
+            find,
+            limits or make_http_limits(),
+            cors or make_cors(),
+            site,
+            access_log,
+            inbound or InboundMemory(clock, 0),
+        )
+    )
 
 
 def make_context(hub: Hub, reactor: Any = None, **changed: Any) -> ActionContext:

@@ -85,7 +85,7 @@ class HttpContext:
     Attributes:
         connections: all that are open.
         start_http2: makes an HTTP/2 connection of a transport whose client has chosen
-            it by ALPN, and its address.
+            it by ALPN, and its address. The server sets it.
         keep_alive: fields of HTTP/1.1 responses after which the connection stays open.
     """
 
@@ -98,13 +98,12 @@ class HttpContext:
         site: Any,
         access_log: AccessLog | None,
         inbound_memory: InboundMemory,
-        start_http2: Callable[[Any, IAddress], object],
     ) -> None:
         self.clock = clock
         self.site = site
         self.inbound_memory = inbound_memory
         self.connections: set[HttpConnection] = set()
-        self.start_http2 = start_http2
+        self.start_http2: Callable[[Any, IAddress], object]
         self._heads: dict[Any, ResponseHead] = {}  # of this second, as their Date
         self.reconfigure(find, limits, cors, access_log)
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from operator import itemgetter
 from typing import Any
 
-from twisted.internet.interfaces import IAddress, IProtocolNegotiationFactory, IReactorTime
+from twisted.internet.interfaces import IAddress, IProtocolNegotiationFactory
 from twisted.internet.protocol import Factory
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
@@ -16,12 +16,8 @@ from zope.interface import implementer
 
 from rt_twisted.codecs.addresses import limit_key
 from rt_twisted.http.context import HttpConnection, HttpContext
-from rt_twisted.http.cors import Cors
 from rt_twisted.http.h1 import Http1Connection
-from rt_twisted.http.interfaces import AccessLog, Find
-from rt_twisted.http.request import HttpLimits
 from rt_twisted.net.address_groups import AddressGroups
-from rt_twisted.net.inbound_memory import InboundMemory
 
 try:
     from rt_twisted.http.h2 import Http2Connection
@@ -41,38 +37,18 @@ class HttpServer(Factory):
     Makes the connections of all HTTP ports of the daemon.
 
     Args:
-        clock: the reactor.
-        find: returns the action for a method and a path.
-        limits: of every connection.
-        cors: for every response of ours.
-        site: the twisted.web site for paths without a route; None answers 404.
-        access_log: called for every response that begins; None for no log.
-        inbound: bounds the bodies of requests.
-
-    Attributes:
-        context: the state that the connections share.
+        context: the settings and state that the connections share.
     """
 
     noisy = False
 
-    def __init__(
-        self,
-        clock: IReactorTime,
-        find: Find,
-        limits: HttpLimits,
-        cors: Cors,
-        site: Any = None,
-        access_log: AccessLog | None = None,
-        inbound: InboundMemory | None = None,
-    ) -> None:
-        memory = inbound or InboundMemory(clock, 0)
-        self.context = HttpContext(
-            clock, find, limits, cors, site, access_log, memory, self._start_http2
-        )
+    def __init__(self, context: HttpContext) -> None:
+        self.context = context
+        context.start_http2 = self._start_http2
         self._evicted = 0  # idle connections, since the last log line about them...
         self._evictions_at = 0.0  # ...and when the next one may be written
         self._sweep = LoopingCall(self._close_slow)
-        self._sweep.clock = clock
+        self._sweep.clock = context.clock
 
     @property
     def connections(self) -> set[HttpConnection]:
@@ -108,14 +84,6 @@ class HttpServer(Factory):
             self._sweep.stop()
         for connection in tuple(self.connections):
             connection.close_gracefully()
-
-    def reconfigure(
-        self, find: Find, limits: HttpLimits, cors: Cors, access_log: AccessLog | None
-    ) -> None:
-        """
-        Use other settings for the requests that follow.
-        """
-        self.context.reconfigure(find, limits, cors, access_log)
 
     def _close_slow(self) -> None:
         self.context.forget_heads()

@@ -14,6 +14,7 @@ from twisted.application.service import IService
 
 from rt_twisted.actions.context import SharedState
 from rt_twisted.brokers import EMBEDDED
+from rt_twisted.http.context import HttpContext
 from rt_twisted.http.server import HttpServer
 from rt_twisted.hub.hub import Hub
 from rt_twisted.hub.registry import HubRegistry
@@ -130,18 +131,12 @@ def build_server(
     )
     routes = Routes(make_routes(options, context_of(options)))
     route_services = RouteServices(routes)
-    server = HttpServer(
-        reactor,
-        routes.find,
-        read_http_limits(options),
-        make_cors(options),
-        make_app(options, hub),
-        inbound=inbound,
-    )
+    limits, cors, app = read_http_limits(options), make_cors(options), make_app(options, hub)
     access_log = open_access_log(options)
-    server.context.access_log = ResponseMetrics(
+    responses = ResponseMetrics(
         routes.find, hub.metrics, AccessLog(access_log) if access_log else None
     )
+    server = HttpServer(HttpContext(reactor, routes.find, limits, cors, app, responses, inbound))
     if worker is None:
         _export(services, options, reactor, hub)
     endpoints = list(make_endpoints(options, listening, server.acceptableProtocols()))

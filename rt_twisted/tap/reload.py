@@ -118,7 +118,7 @@ class Reloader:
         self._hubs.reconfigure(retention, limits)
         context.inbound.limit = read_inbound_limit(fresh)
         lines = AccessLog(access_log) if access_log else None
-        self._server.reconfigure(
+        self._server.context.reconfigure(
             routes.find,
             http_limits,
             cors,

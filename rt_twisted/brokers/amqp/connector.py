@@ -10,16 +10,18 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 from enum import Enum
+from functools import partial
 from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred, gatherResults
 from twisted.internet.error import ConnectError
 from twisted.internet.interfaces import IStreamClientEndpoint
+from twisted.internet.protocol import Factory
 from twisted.logger import Logger
 
 from rt_twisted.brokers.amqp.channel import AmqpConnectionClosed
 from rt_twisted.brokers.amqp.config import AmqpServer, Topology
-from rt_twisted.brokers.amqp.protocol import AmqpConnection, AmqpConnectionFactory
+from rt_twisted.brokers.amqp.protocol import AmqpConnection
 from rt_twisted.brokers.connector import Reconnector, retry_policy, spread
 
 _log = Logger()
@@ -81,9 +83,11 @@ class ConnectionPair:
         self._on_server_blocked = on_blocked
         self._endpoints = endpoints
         self._host = -1  # index of the endpoint that is used, or was tried last
-        self._factory = AmqpConnectionFactory(
-            spec, reactor, name, server.url.vhost, server.heartbeat, server.url.tls
+        url = server.url
+        self._factory = Factory.forProtocol(
+            partial(AmqpConnection, spec, reactor, name, url.vhost, server.heartbeat, url.tls)
         )
+        self._factory.noisy = False
         self._connections: list[AmqpConnection] = []  # ready or not
         self._error_state = ConnectorState.AWAY  # if the server denies the present step
         self._prepared = False

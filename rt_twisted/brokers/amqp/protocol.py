@@ -25,7 +25,6 @@ from typing import Any
 
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IReactorTime
-from twisted.internet.protocol import ClientFactory
 from twisted.internet.task import LoopingCall
 from txamqp.client import Closed
 from txamqp.connection import Frame, Method
@@ -370,36 +369,6 @@ class AmqpConnection(AMQClient):  # type: ignore[misc]  # as above
             self.delegate, f"{method.klass.name}_{method.name}".replace("return", "return_")
         ):
             self.delegate.dispatch(channel, Message(method, arguments))
-
-
-class AmqpConnectionFactory(ClientFactory):
-    """
-    Builds the protocols of AMQP connections.
-
-    Args:
-        spec: the result of `load_specification`.
-        clock: for heartbeats.
-        name: shown in RabbitMQ's list of connections.
-        vhost: the virtual host.
-        heartbeat: seconds between heartbeats; 0 for none.
-        tls: whether the transport is encrypted.
-    """
-
-    noisy = False
-
-    def __init__(
-        self,
-        spec: Any,
-        clock: IReactorTime,
-        name: str,
-        vhost: str,
-        heartbeat: int,
-        tls: bool = False,
-    ) -> None:
-        self._arguments = (spec, clock, name, vhost, heartbeat, tls)
-
-    def buildProtocol(self, address: object) -> AmqpConnection:
-        return AmqpConnection(*self._arguments)
 
 
 def _ignore(*_: Any) -> None:
