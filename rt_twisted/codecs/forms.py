@@ -1,6 +1,5 @@
 """
-Forms for WSGI and CGI style applications: all fields, with names and values as bytes
-(WHATWG URL, 5.1; RFC 7578).
+Forms: all fields, with names and values as bytes (WHATWG URL, 5.1; RFC 7578).
 """
 
 from __future__ import annotations
@@ -10,13 +9,14 @@ from urllib.parse import unquote_to_bytes
 import multipart
 
 from rt_twisted.codecs.errors import RemoteProtocolError
+from rt_twisted.codecs.query import FORM, MAX_FIELDS, media_type
 
-MAX_FIELDS = 1000  # of one form
+MULTIPART = "multipart/form-data"
 
-Form = dict[bytes, list[bytes]]
+FormFields = list[tuple[bytes, bytes]]
 
 
-def parse_fields(content_type: str, body: bytes) -> Form:
+def parse_form(content_type: str, body: bytes) -> FormFields:
     """
     Parse the fields of a form.
 
@@ -25,36 +25,36 @@ def parse_fields(content_type: str, body: bytes) -> Form:
         body: whole.
 
     Returns:
-        the values of each field, in order; empty for other content types.
+        names and values, in order; empty for other content types.
 
     Raises:
         RemoteProtocolError: 400, the form is malformed or has more than
             MAX_FIELDS fields.
     """
-    kind = content_type.partition(";")[0].strip().lower()
-    if kind == "application/x-www-form-urlencoded":
+    kind = media_type(content_type)
+    if kind == FORM:
         return _parse_urlencoded(body)
-    if kind == "multipart/form-data":
-        return _parse_multipart(content_type, body)
-    return {}
+    return _parse_multipart(content_type, body) if kind == MULTIPART else []
 
 
-def _parse_urlencoded(body: bytes) -> Form:
+def _parse_urlencoded(body: bytes) -> FormFields:
     pairs = body.split(b"&", MAX_FIELDS + 1)
     if len(pairs) > MAX_FIELDS:
-        raise RemoteProtocolError(f"a form has up to {MAX_FIELDS} fields")
-    fields: Form = {}
-    for pair in pairs:
-        name, equals, value = pair.replace(b"+", b" ").partition(b"=")
-        if name or equals:
-            fields.setdefault(unquote_to_bytes(name), []).append(unquote_to_bytes(value))
-    return fields
+        raise RemoteProtocolError("too many fields")
+    parts = [pair.partition(b"=") for pair in pairs]
+    return [(_unquote(name), _unquote(value)) for name, equals, value in parts if name or equals]
 
 
-def _parse_multipart(content_type: str, body: bytes) -> Form:
-    fields: Form = {}
+def _unquote(text: bytes) -> bytes:
+    if b"+" in text:
+        text = text.replace(b"+", b" ")
+    return unquote_to_bytes(text) if b"%" in text else text
+
+
+def _parse_multipart(content_type: str, body: bytes) -> FormFields:
+    fields: FormFields = []
+    name = b""
     pieces: list[bytes] = []
-    values: list[bytes] | None = None
     try:
         _, options = multipart.parse_options_header(content_type)
         parser = multipart.PushMultipartParser(
@@ -62,12 +62,11 @@ def _parse_multipart(content_type: str, body: bytes) -> Form:
         )
         for event in (*parser.parse(body), *parser.parse(b"")):
             if isinstance(event, multipart.MultipartSegment):
-                values = fields.setdefault(event.name.encode(), [])
+                name, pieces = event.name.encode(), []
             elif event is not None:
                 pieces.append(event)
-            elif values is not None:
-                values.append(b"".join(pieces))
-                pieces = []
+            else:  # the end of a segment
+                fields.append((name, b"".join(pieces)))
     except (multipart.MultipartError, ValueError) as error:
-        raise RemoteProtocolError(f"malformed form: {error}") from None
+        raise RemoteProtocolError(f"malformed multipart body: {error}") from None
     return fields

@@ -14,20 +14,16 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NoReturn
-from urllib.parse import unquote_to_bytes
-
-import multipart
 
 from rt_twisted.codecs.errors import RemoteProtocolError
+from rt_twisted.codecs.forms import MULTIPART, parse_form
 from rt_twisted.codecs.query import BRACKETED, BYTE_ORDER_MARK, FORM, is_json, media_type
 from rt_twisted.model.message import GAP, POSITION, UNIT
 
-MAX_FIELDS = 1000  # of one form
 MAX_EVENT = 200  # characters of an event type
 MAX_KEY = 200  # characters of an idempotency key
 JSON = "application/json"
 LINES = ("application/x-ndjson", "application/ndjson", "application/jsonl")
-MULTIPART = "multipart/form-data"
 _BLANK = re.compile(r"[ \t\n\r]*")
 _KNOWN = frozenset(("channel", "event", "idempotency_key", "key", "message"))
 
@@ -88,9 +84,9 @@ def parse(
         submissions = _parse_json(kind, body or b"", max_messages)
         return [_with_query_defaults(one, query) for one in submissions] if query else submissions
     if kind == FORM:
-        fields = _parse_form((body or b"").removeprefix(BYTE_ORDER_MARK))
+        fields = _form_fields(content_type, (body or b"").removeprefix(BYTE_ORDER_MARK))
     elif kind == MULTIPART:
-        fields = _parse_multipart(content_type, body or b"")
+        fields = _form_fields(content_type, body or b"")
     else:
         is_there = body or (body is not None and "message" not in query)
         fields = {"message": [body or b""]} if is_there else {}
@@ -261,52 +257,19 @@ def check_key(key: str) -> str | None:
     return key or None
 
 
-def _parse_form(body: bytes) -> Fields:
+def _form_fields(content_type: str, body: bytes) -> Fields:
     """
-    Parse a form (WHATWG URL, 5.1). Values may be any bytes.
+    Parse a form; fields whose names are not ASCII are ignored.
     """
-    pairs = body.split(b"&", MAX_FIELDS + 1)
-    if len(pairs) > MAX_FIELDS:
-        raise RemoteProtocolError("too many fields")
     fields: Fields = {}
-    for pair in pairs:
-        raw_name, _, value = pair.partition(b"=")
-        name = _unquote(raw_name)
+    for name, value in parse_form(content_type, body):
         if name.isascii():
-            fields.setdefault(_field_of(name.decode()), []).append(_unquote(value))
+            fields.setdefault(_field_of(name.decode()), []).append(value)
     return fields
 
 
 def _field_of(name: str) -> str:
     return "channel" if name[-1:] == "]" and BRACKETED.fullmatch(name) else name
-
-
-def _unquote(text: bytes) -> bytes:
-    if b"+" in text:
-        text = text.replace(b"+", b" ")
-    return unquote_to_bytes(text) if b"%" in text else text
-
-
-def _parse_multipart(content_type: str, body: bytes) -> Fields:
-    """
-    Parse a multipart body (RFC 7578).
-    """
-    _, options = multipart.parse_options_header(content_type)
-    fields: Fields = {}
-    values: list[bytes] | None = None
-    try:
-        parser = multipart.PushMultipartParser(
-            options.get("boundary", ""), max_segment_count=MAX_FIELDS
-        )
-        for event in (*parser.parse(body), *parser.parse(b"")):
-            if isinstance(event, multipart.MultipartSegment):
-                values = fields.setdefault(_field_of(event.name), [])
-                values.append(b"")
-            elif event is not None and values is not None:
-                values[-1] += event
-    except (multipart.MultipartError, ValueError) as error:
-        raise RemoteProtocolError(f"malformed multipart body: {error}") from None
-    return fields
 
 
 def _refuse_constant(name: str) -> NoReturn:

@@ -14,7 +14,7 @@ from urllib.parse import unquote_plus
 
 from rt_twisted.codecs.errors import RemoteProtocolError
 
-MAX_FIELDS = 1000  # of a form or a JSON object
+MAX_FIELDS = 1000  # of a query, a form or a JSON object
 MAX_VALUES = 10_000  # of one field
 FORM = "application/x-www-form-urlencoded"
 BRACKETED = re.compile(r"channels?\[[0-9]{0,9}\]")  # lists of PHP and Rails

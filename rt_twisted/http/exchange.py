@@ -15,7 +15,7 @@ from twisted.web.server import Site
 from zope.interface import implementer
 
 from rt_twisted.codecs.addresses import AddressHeader, client_address, forwarded_scheme, last_scheme
-from rt_twisted.codecs.query import parse_cookies, parse_query
+from rt_twisted.codecs.query import MAX_FIELDS, parse_cookies, parse_query
 from rt_twisted.http.body import BodyBuffer, body_memory_exhausted, body_too_large
 from rt_twisted.http.channel import ResponseChannel
 from rt_twisted.http.file_body import FileBody
@@ -29,7 +29,6 @@ from rt_twisted.net.inbound_memory import Reservation
 
 _log = Logger()
 
-MAX_FIELDS = 1000  # in a query
 ON_DISK = 100_000  # bytes of a body from which twisted.web has it in a file
 _FORWARDED = frozenset((b"x-forwarded-for", b"forwarded", b"x-real-ip", b"via"))
 _NO_FIELDS: Mapping[str, list[str]] = {}

@@ -17,7 +17,7 @@ from twisted.web.resource import getChildForRequest
 from twisted.web.server import Site, version
 
 from rt_twisted.codecs.errors import RemoteProtocolError
-from rt_twisted.codecs.forms import parse_fields
+from rt_twisted.codecs.forms import parse_form
 from rt_twisted.http.body import body_too_large
 from rt_twisted.http.channel import ResponseChannel
 from rt_twisted.http.head import ResponseHead
@@ -106,12 +106,15 @@ class SiteChannel:
         if request.method == b"POST" and self._size:
             content_type = self._exchange.header("content-type") or ""
             try:
-                fields = parse_fields(content_type, request.content.read())
+                fields = parse_form(content_type, request.content.read())
             except RemoteProtocolError as error:
                 _log.debug("malformed form: {reason}", reason=error.reason)
                 self._exchange.refuse(HttpError(error.status, error.reason))
                 return
-            request.args.update(fields)
+            form: dict[bytes, list[bytes]] = {}
+            for name, value in fields:
+                form.setdefault(name, []).append(value)
+            request.args.update(form)  # a field of the body replaces one of the query
             request.content.seek(0, 0)
         process()
 

@@ -14,20 +14,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rt_twisted.codecs.errors import RemoteProtocolError
+from rt_twisted.codecs.forms import MULTIPART
 from rt_twisted.codecs.publication import (
     JSON,
     LINES,
     MAX_EVENT,
-    MAX_FIELDS,
     MAX_KEY,
-    MULTIPART,
     Submission,
     check_event,
     check_key,
     may_have_fields,
     parse,
 )
-from rt_twisted.codecs.query import FORM
+from rt_twisted.codecs.query import FORM, MAX_FIELDS
 
 Query = Mapping[str, list[str]]
 BOUNDARY = f"{MULTIPART}; boundary=cut"

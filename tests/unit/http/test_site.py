@@ -18,7 +18,8 @@ from twisted.web.server import Request, Site
 from rt_twisted.actions.interfaces import Match
 from rt_twisted.codecs.addresses import AddressHeader, Networks
 from rt_twisted.codecs.errors import RemoteProtocolError
-from rt_twisted.codecs.forms import MAX_FIELDS, parse_fields
+from rt_twisted.codecs.forms import parse_form
+from rt_twisted.codecs.query import MAX_FIELDS
 from rt_twisted.http.interfaces import IExchange, PeerInfo
 from rt_twisted.http.request import HttpLimits, is_authority
 from rt_twisted.routes import Route, Routes
@@ -201,7 +202,7 @@ def test_no_form_raises_anything_else(kind: str, body: bytes) -> None:
     """
     for content_type in (kind, f"multipart/form-data; {kind}", PARTS.decode(), FORM.decode()):
         try:
-            parse_fields(content_type, body)
+            parse_form(content_type, body)
         except RemoteProtocolError as error:
             assert error.status == 400
 
