@@ -38,17 +38,24 @@ SETTINGS = {**default_values(), "max-readers": 1, "max-idle-connections": 1}
 
 
 def make_retention(
-    count: int | None = None, bytes: int | None = None, age: float | None = None
+    count: int | None = None,
+    bytes: int | None = None,
+    age: float | None = None,
+    live_bytes: int | None = None,
+    live_seconds: float | None = None,
 ) -> Retention:
     """
     Return the default retention, with some of its values changed.
     """
-    default = read_retention(SETTINGS)
-    return Retention(
-        default.count if count is None else count,
-        default.bytes if bytes is None else bytes,
-        default.age if age is None else age,
-    )
+    given = {
+        "count": count,
+        "bytes": bytes,
+        "age": age,
+        "live_bytes": live_bytes,
+        "live_seconds": live_seconds,
+    }
+    changed: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+    return replace(read_retention(SETTINGS), **changed)
 
 
 def make_hub_limits(**changed: Any) -> HubLimits:

@@ -127,7 +127,9 @@ class MetricsCollector(Collector):
             refused["publishes"],
         )
         yield _total("realtime_gaps", "Gaps reported to subscribers.", n.gaps)
+        yield _total("realtime_skips", "Skips of viewers to a later keyframe.", n.skips)
         yield _gauge("realtime_history_bytes", "Bytes of retained messages.", n.history_bytes)
+        yield _gauge("realtime_live_bytes", "Bytes of retained live streams.", n.live_bytes)
         yield _gauge("realtime_websockets", "Websockets open now.", n.websockets)
         yield _total("realtime_websocket_frames", "Websocket frames received.", n.websocket_frames)
         yield _total(

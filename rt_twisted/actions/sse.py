@@ -18,6 +18,7 @@ from rt_twisted.actions.interfaces import IAction, Match
 from rt_twisted.actions.poll_response import PollRequest, respond_once
 from rt_twisted.actions.subscription import (
     address_of,
+    check_slow,
     check_static_channels,
     open_stream,
     read_channels,
@@ -80,6 +81,7 @@ class SseAction:
     def __post_init__(self) -> None:
         if self.history < 0 or (self.retry or 0) < 0:
             raise ValueError("history= and retry= cannot be negative")
+        check_slow(self.slow)
         check_static_channels(self.subscribe, self.context)
 
     def act(self, exchange: IExchange, match: Match) -> object:

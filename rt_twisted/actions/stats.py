@@ -142,10 +142,11 @@ class StatsAction:
                 "published": n.published,
                 "delivered": n.delivered,
                 "gaps": n.gaps,
+                "skips": n.skips,
                 "refused": dict(n.refused["publishes"]),
             },
             "backlog": {"readers": n.behind, "bytes": n.waiting_bytes},
-            "history": {"bytes": n.history_bytes},
+            "history": {"bytes": n.history_bytes, "live": n.live_bytes},
             "websockets": {
                 "now": n.websockets,
                 "frames": n.websocket_frames,

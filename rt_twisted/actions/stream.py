@@ -16,6 +16,7 @@ from rt_twisted.actions.bodies import with_parameters
 from rt_twisted.actions.context import ActionContext
 from rt_twisted.actions.interfaces import IAction, Match
 from rt_twisted.actions.subscription import (
+    check_slow,
     check_static_channels,
     open_stream,
     read_channels,
@@ -71,6 +72,7 @@ class StreamAction:
             raise ValueError("history= cannot be negative")
         if not self.type.isascii() or not self.type.isprintable():
             raise ValueError("type= must be a media type, such as text/plain")
+        check_slow(self.slow)
         check_static_channels(self.subscribe, self.context)
         self._check_format()
 

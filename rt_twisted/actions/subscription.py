@@ -156,6 +156,17 @@ def check_static_channels(templates: Sequence[Template], context: ActionContext)
                 raise ValueError(refusal.reason) from None
 
 
+def check_slow(slow: SlowConsumerPolicy | None) -> None:
+    """
+    Check the policy for slow consumers of a route whose format has no resync points.
+
+    Raises:
+        ValueError: it needs them.
+    """
+    if slow is SlowConsumerPolicy.SYNC:
+        raise ValueError("slow=sync is for live streams; here it is disconnect or skip")
+
+
 def requested_channels(parameters: Mapping[str, list[str]]) -> list[str]:
     """
     Return the channels that a client requests: `channels=a,b`, or `channels[]=a`.

@@ -17,15 +17,19 @@ from twisted.python.failure import Failure
 from rt_twisted.brokers.interfaces import IBroker, IHistory
 from rt_twisted.hub.channel import Channel, ChannelTable
 from rt_twisted.hub.fanout import Fanout
+from rt_twisted.hub.limits import SlowConsumerPolicy
 from rt_twisted.hub.replay_frames import ReplayFrames, shared_frames
+from rt_twisted.hub.resync import from_resync_point
 from rt_twisted.hub.subscriber import DisconnectReason, Subscriber
 from rt_twisted.metrics.metrics import Metrics
 from rt_twisted.model.errors import Unavailable
-from rt_twisted.model.interfaces import IFormat
-from rt_twisted.model.message import After, Message, Newest, Position, Replay, Since
+from rt_twisted.model.interfaces import IFormat, ISyncFormat
+from rt_twisted.model.message import After, Message, Newest, Position, Replay, Since, Sync
 
 _log = Logger()
 _subscribed = attrgetter("subscribed")
+
+SYNC_MESSAGES = 4096  # of the broker's history, in which a resync point is searched
 
 
 class PendingSubscription:
@@ -122,11 +126,12 @@ class CatchUp:
             subscriber.drop(DisconnectReason.LOST)  # the broker failed; the client may reconnect
             raise
         if all(map(_subscribed, channels)):
-            replay = self._local_replay(channels, since)
+            used = format or subscriber.format
+            replay = self._local_replay(channels, since, used)
             if self._is_sufficient(replay, channels, since) and not self._must_wait_for_flush(
                 subscriber
             ):
-                self._join(subscriber, channels, replay, head, format or subscriber.format)
+                self._join(subscriber, channels, since, replay, head, used)
                 return
         if not subscriber.channels:
             subscriber.write(head)
@@ -195,7 +200,7 @@ class CatchUp:
         """
         if not self._is_pending(pending) or not all(map(_subscribed, pending.channels)):
             return
-        replay = self._local_replay(pending.channels, pending.since)
+        replay = self._local_replay(pending.channels, pending.since, pending.subscriber.format)
         if self._is_sufficient(replay, pending.channels, pending.since):
             if self._must_wait_for_flush(pending.subscriber):
                 self._fanout.call_after_flush(partial(self._advance, pending))
@@ -206,7 +211,9 @@ class CatchUp:
         # history; the two are joined when the broker responds.
         names = [channel.name for channel in pending.channels]
         assert self._history is not None and pending.since is not None  # _is_sufficient
-        history_request = self._history.after(names, pending.since)
+        since = pending.since
+        requested = Newest(SYNC_MESSAGES) if isinstance(since, Sync) else since
+        history_request = self._history.after(names, requested)
         pending.history_request = history_request
         history_request.addCallbacks(
             self._on_history, self._on_history_failed, (pending,), errbackArgs=(pending,)
@@ -220,6 +227,9 @@ class CatchUp:
         """
         if self._history is None or since is None or not channels:
             return True
+        if isinstance(since, Sync):
+            [channel] = channels
+            return bool(replay.messages) or (channel.live is not None and channel.live.searched)
         if isinstance(since, Newest):
             found = replay.messages
             if len(found) < since.count:
@@ -231,13 +241,32 @@ class CatchUp:
     def _on_history(self, replay: Replay, pending: PendingSubscription) -> None:
         if not self._is_pending(pending):
             return
-        local = self._local_replay(pending.channels, After(replay.position))
+        local = self._local_replay(
+            pending.channels, After(replay.position), pending.subscriber.format
+        )
         if self._must_wait_for_flush(pending.subscriber):
             self._fanout.call_after_flush(partial(self._on_history, replay, pending))
             return
         complete = replay.complete and local.complete
-        fetched = tuple([self._fetched.setdefault(m.position, m) for m in replay.messages])
-        self._finish(pending, Replay(fetched + local.messages, complete, local.position))
+        messages = replay.messages + local.messages
+        if isinstance(pending.since, Sync):
+            messages = self._after_resync_point(messages if complete else (), pending)
+            complete = True
+        fetched = tuple([self._fetched.setdefault(m.position, m) for m in messages])
+        self._finish(pending, Replay(fetched, complete, local.position))
+
+    def _after_resync_point(
+        self, messages: Sequence[Message], pending: PendingSubscription
+    ) -> tuple[Message, ...]:
+        """
+        Return what of *messages*, the newest of a channel, *pending* begins with.
+        """
+        entries = ((0.0, message) for message in reversed(messages))
+        format = ISyncFormat(pending.subscriber.format)
+        found = from_resync_point(entries, format, 0.0, self.replay_bytes)
+        [channel] = pending.channels
+        channel.begin_live().searched = not found
+        return tuple(found)
 
     def _on_history_failed(self, failure: Failure, pending: PendingSubscription) -> None:
         if not failure.check(Unavailable, CancelledError):
@@ -247,7 +276,7 @@ class CatchUp:
         # What this node did not receive itself is lost to the subscriber; that gap may
         # reach beyond the first undelivered message.
         self._fanout.start_flush()
-        local = self._local_replay(pending.channels, pending.since)
+        local = self._local_replay(pending.channels, pending.since, pending.subscriber.format)
         self._on_history(Replay(local.messages, False, local.position), pending)
 
     def _on_unexpected_error(self, failure: Failure, pending: PendingSubscription) -> None:
@@ -264,16 +293,26 @@ class CatchUp:
     def _finish(self, pending: PendingSubscription, replay: Replay) -> None:
         self._remove_pending(pending)
         subscriber = pending.subscriber
-        self._join(subscriber, pending.channels, replay, pending.head, subscriber.format)
+        self._join(
+            subscriber, pending.channels, pending.since, replay, pending.head, subscriber.format
+        )
 
     def _join(
         self,
         subscriber: Subscriber,
         channels: tuple[Channel, ...],
+        since: Since | None,
         replay: Replay,
         head: bytes,
         format: IFormat,
     ) -> None:
+        if isinstance(since, Sync) and not replay.messages:
+            self._join_waiting(subscriber, channels[0], head)
+            return
+        if subscriber.backlog_limits.policy is SlowConsumerPolicy.SYNC:
+            # For the timeline of subscribers that are parked later. Without subscribers
+            # flushes have noted nothing.
+            channels[0].begin_live().last = replay.messages[-1] if replay.messages else None
         replay = _limit_replay(replay, self.replay_bytes)
         self._set_channels(subscriber, subscriber.channels + channels)
         if not replay.complete:
@@ -281,6 +320,12 @@ class CatchUp:
         self._metrics.delivered += len(replay.messages)
         items = (head, *format.start(replay))
         subscriber.write_replay(ReplayFrames(format, items, self._frames))
+
+    def _join_waiting(self, subscriber: Subscriber, channel: Channel, head: bytes) -> None:
+        channel.add_waiting(subscriber)
+        subscriber.channels = (channel,)
+        if head:
+            subscriber.write(head)
 
     def _set_channels(self, subscriber: Subscriber, channels: tuple[Channel, ...]) -> None:
         """
@@ -304,7 +349,9 @@ class CatchUp:
             if not channel.subscribers:
                 self._channels.on_last_subscriber_left(channel)
 
-    def _local_replay(self, channels: Sequence[Channel], since: Since | None) -> Replay:
+    def _local_replay(
+        self, channels: Sequence[Channel], since: Since | None, format: IFormat
+    ) -> Replay:
         """
         Return what our own history has, up to the first undelivered message: the next
         flush delivers the rest to this subscriber as to all others.
@@ -319,11 +366,30 @@ class CatchUp:
         end = self._head() if first is None else Position(first.epoch, first.offset - 1)
         if since is None:
             return Replay((), True, end)
+        if isinstance(since, Sync):
+            return Replay(self._resync(channels, since, format, end), True, end)
         found, complete = self._channels.replay(channels, since, self._clock.seconds())
         if isinstance(since, After) and since.position.offset > self._head().offset:
             complete = False  # the log was cut by a restart
         messages = [message for message in found if message.position.offset <= end.offset]
         return Replay(tuple(messages), complete, end)
+
+    def _resync(
+        self, channels: Sequence[Channel], since: Sync, format: IFormat, end: Position
+    ) -> tuple[Message, ...]:
+        """
+        Return the retained messages up to *end* that *since* selects of one channel.
+        """
+        [channel] = channels
+        now = self._clock.seconds()
+        self._channels.expire(channel, now)
+        entries = (
+            (when, message)
+            for when, message in channel.history.newest_first()
+            if message.position.offset <= end.offset
+        )
+        moment = now - since.seconds
+        return tuple(from_resync_point(entries, ISyncFormat(format), moment, self.replay_bytes))
 
     def _request(self, names: Sequence[str]) -> tuple[Channel, ...]:
         """

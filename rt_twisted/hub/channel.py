@@ -10,9 +10,11 @@ from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 from typing import Any
 
+from rt_twisted.hub.live_channel import LiveState, Wait
+from rt_twisted.hub.live_memory import LiveMemory
 from rt_twisted.hub.subscriber import Subscriber
 from rt_twisted.model.interfaces import IFormat
-from rt_twisted.model.message import After, Message, Newest, Position, Since
+from rt_twisted.model.message import After, Mark, Message, Newest, Position, Within
 from rt_twisted.model.retention import History, Retention
 
 CHANNEL_OVERHEAD = 1024  # bytes an empty channel takes (measured: about 1,000)
@@ -32,6 +34,7 @@ class Channel:
         "history",
         "idle_since",
         "last_position",
+        "live",
         "multi_channel",
         "name",
         "pending_subscriptions",
@@ -48,7 +51,8 @@ class Channel:
         self.history = history
         self.single_channel: dict[IFormat, set[Subscriber]] = {}
         self.multi_channel: dict[IFormat, set[Subscriber]] = {}
-        self.subscribers = 0  # in both
+        self.live: LiveState | None = None  # with subscribers that wait for a resync point
+        self.subscribers = 0  # in all of these
         self.undelivered: list[Message] = []  # received, and not in a flush yet
         self.idle_since = math.inf  # when the last subscriber left
         self.requested = False  # subscribe() was called on the broker
@@ -79,14 +83,60 @@ class Channel:
         """
         Undo `add`, at *now* (seconds).
         """
+        if self.live is None or not self.live.remove(subscriber):
+            self._remove_from_group(subscriber, several)
+        self.subscribers -= 1
+        if not self.subscribers:
+            self.idle_since = now
+
+    def begin_live(self) -> LiveState:
+        """
+        Return what the channel keeps for subscribers that begin at resync points.
+        """
+        if self.live is None:
+            self.live = LiveState()
+        return self.live
+
+    def add_waiting(self, subscriber: Subscriber) -> None:
+        """
+        Begin the stream of *subscriber* at the next resync point.
+        """
+        self.begin_live().add(subscriber, Wait(started=False))
+        self.subscribers += 1
+        self.idle_since = math.inf
+
+    def miss(self, position: Position) -> None:
+        """
+        Note that messages up to *position* were not received.
+        """
+        self.history.miss(position)
+        if self.live is not None:
+            self.live.searched = False
+
+    def park(self, subscriber: Subscriber, last: Message | None) -> None:
+        """
+        Send *subscriber* nothing until the next resync point; *last* was its last message.
+        """
+        live = self.begin_live()
+        if not live.waits(subscriber):
+            self._remove_from_group(subscriber, several=False)
+        live.add(subscriber, Wait(True, last))
+
+    def end_waiting(self, subscriber: Subscriber, format: IFormat) -> None:
+        """
+        Deliver what is received from now on to *subscriber*, which has waited, in *format*.
+        """
+        assert self.live is not None
+        self.live.remove(subscriber)
+        subscriber.format = format
+        self.single_channel.setdefault(format, set()).add(subscriber)
+
+    def _remove_from_group(self, subscriber: Subscriber, several: bool) -> None:
         groups = self.multi_channel if several else self.single_channel
         group = groups[subscriber.format]
         group.remove(subscriber)
         if not group:
             del groups[subscriber.format]
-        self.subscribers -= 1
-        if not self.subscribers:
-            self.idle_since = now
 
 
 class ChannelTable:
@@ -98,10 +148,11 @@ class ChannelTable:
 
     Args:
         retention: of each channel.
-        limit: bytes for all. The history of the channels that were published to
+        limit: bytes for all but live streams. The history of the channels that were published to
             longest ago is dropped first.
         floor: where the log is now.
         on_dropped: called with each channel that is dropped.
+        live: appends to the histories of live streams, which have a bound of their own.
     """
 
     def __init__(
@@ -110,11 +161,13 @@ class ChannelTable:
         limit: int,
         floor: Position,
         on_dropped: Callable[[Channel], None],
+        live: LiveMemory,
     ) -> None:
         self._retention = retention
         self._limit = limit
         self._floor = floor
         self._on_dropped = on_dropped
+        self._live = live
         self._channels: OrderedDict[str, Channel] = OrderedDict()  # by last message
         self._unused: OrderedDict[str, None] = OrderedDict()  # no subscribers, no messages
         self._unswept: list[str] = []
@@ -174,15 +227,25 @@ class ChannelTable:
         """
         channel = self.open(message.channel, now)
         self._channels.move_to_end(message.channel)
+        channel.received_count += 1
+        channel.last_position = message.position
+        mark = message.mark
+        if mark is not Mark.NONE or (channel.live is not None and channel.name in self._live):
+            self._append_live(channel, message, mark, now)
+            return channel
         history = channel.history
         before = history.bytes or -CHANNEL_OVERHEAD
         history.append(message, now)
         self.bytes += (history.bytes or -CHANNEL_OVERHEAD) - before
-        channel.received_count += 1
-        channel.last_position = message.position
         if self.bytes > self._limit:
             self._evict(channel)
         return channel
+
+    def _append_live(self, channel: Channel, message: Message, mark: Mark, now: float) -> None:
+        if message.channel not in self._live:
+            self._clear_history(channel)
+        self._live.append(channel.history, message, mark, now)
+        channel.begin_live().received_at = now
 
     def reconfigure(self, retention: Retention, limit: int) -> None:
         """
@@ -191,6 +254,8 @@ class ChannelTable:
         self._retention = retention
         self._limit = limit
         for channel in self._channels.values():
+            if channel.name in self._live:
+                continue
             before = channel.history.bytes or -CHANNEL_OVERHEAD
             channel.history.reconfigure(retention)
             self.bytes += (channel.history.bytes or -CHANNEL_OVERHEAD) - before
@@ -214,9 +279,11 @@ class ChannelTable:
         for channel in self._channels.values():
             self._clear_history(channel)
             channel.history.restart(floor)
+            if channel.live is not None:
+                channel.live.searched = False
 
     def replay(
-        self, channels: Sequence[Channel], since: Since, now: float
+        self, channels: Sequence[Channel], since: After | Newest | Within, now: float
     ) -> tuple[list[Message], bool]:
         """
         Return the retained messages of *channels* that *since* selects, in order.
@@ -229,7 +296,7 @@ class ChannelTable:
         complete = True
         for channel in channels:
             history = channel.history
-            self._expire(history, now)
+            self.expire(channel, now)
             if isinstance(since, After):
                 complete = complete and history.covers(since.position)
                 found += history.after(since.position)
@@ -256,18 +323,27 @@ class ChannelTable:
             channel = self._channels.get(name)
             if channel is None:
                 continue
-            self._expire(channel.history, now)
+            self.expire(channel, now)
             if channel.is_idle and not len(channel.history) and now - channel.idle_since > linger:
                 self._drop(channel)
 
-    def _expire(self, history: History, now: float) -> None:
+    def expire(self, channel: Channel, now: float) -> None:
+        """
+        Drop the messages of *channel* that are too old at *now* (seconds).
+        """
+        if channel.name in self._live:
+            self._live.expire(channel.name, now)
+            return
+        history = channel.history
         before = history.bytes or -CHANNEL_OVERHEAD
         history.expire(now)
         self.bytes += (history.bytes or -CHANNEL_OVERHEAD) - before
 
     def _evict(self, published: Channel) -> None:
         for channel in tuple(islice(self._channels.values(), 100)):
-            if channel is published or not channel.is_idle:
+            if channel.name in self._live:
+                self._channels.move_to_end(channel.name)
+            elif channel is published or not channel.is_idle:
                 self._clear_history(channel)
                 self._channels.move_to_end(channel.name)
             else:
@@ -276,6 +352,9 @@ class ChannelTable:
                 return
 
     def _clear_history(self, channel: Channel) -> None:
+        if channel.name in self._live:
+            self._live.clear(channel.name)
+            return
         if channel.history.bytes:
             self.bytes -= channel.history.bytes + CHANNEL_OVERHEAD
         channel.history.clear()
@@ -284,6 +363,8 @@ class ChannelTable:
         del self._channels[channel.name]
         self._unused.pop(channel.name, None)
         self._clear_history(channel)
+        if channel.name in self._live:
+            self._live.remove(channel.name)
         start_position = channel.history.start_position
         if start_position.offset > self._floor.offset:
             self._floor = start_position

@@ -17,6 +17,8 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
 from rt_twisted.hub.channel import Channel, by_offset
+from rt_twisted.hub.live_bundles import live_bundles, park_all
+from rt_twisted.hub.live_channel import LiveStep
 from rt_twisted.hub.subscriber import DisconnectReason, Subscriber, broadcast
 from rt_twisted.metrics.metrics import Metrics
 from rt_twisted.model.interfaces import IFormat
@@ -28,7 +30,7 @@ _delivering = _log.failureHandler("while delivering messages")
 SLICE_SECONDS = 0.008  # of a flush before it yields: other work must not wait 20 ms
 CHUNK_SIZE = 64  # subscribers between two reads of the clock: about 0.5 ms of send(2)
 
-Bundle = tuple[IFormat, Sequence[Message], tuple[Subscriber, ...]]
+Bundle = tuple[IFormat, Sequence[Message], tuple[Subscriber, ...], LiveStep | None]
 Frame = tuple[bytes, tuple[Subscriber, ...]]
 
 
@@ -51,6 +53,7 @@ class Fanout:
         self._flushes: deque[Iterator[None]] = deque()  # in order; the first is in progress
         self._scheduled = False  # a slice is due
         self._after_flush: list[Callable[[], object]] = []
+        self._step: LiveStep | None = None  # of the bundle that is being delivered
 
     @property
     def busy(self) -> bool:
@@ -90,6 +93,15 @@ class Fanout:
         self._gap_position = position
         if self._gapped and not self._scheduled:
             self._schedule()
+
+    def park(self, subscriber: Subscriber) -> None:
+        """
+        Send *subscriber*, which refused a frame of the bundle that is being delivered, nothing
+        until the next resync point of its channel.
+        """
+        step = self._step
+        [channel] = subscriber.channels
+        channel.park(subscriber, None if step is None else step.previous)
 
     def first_undelivered(self) -> Position | None:
         """
@@ -163,6 +175,8 @@ class Fanout:
     def _take_gaps(self) -> tuple[Position, dict[IFormat, set[Subscriber]]]:
         subscribers: dict[IFormat, set[Subscriber]] = {}
         for channel in self._gapped:
+            if channel.live is not None:
+                self._metrics.gaps += park_all(channel, channel.live)
             for groups in (channel.single_channel, channel.multi_channel):
                 for format, group in groups.items():
                     subscribers.setdefault(format, set()).update(group)
@@ -176,7 +190,9 @@ class Fanout:
         for format, subscribers in groups.items():
             self._metrics.gaps += len(subscribers)
             # With a cursor: a subscriber that reconnects later knows of the gap already.
-            yield format.gap(position) + format.cursor(position), tuple(subscribers)
+            frame = format.gap(position) + format.cursor(position)
+            if frame:
+                yield frame, tuple(subscribers)
 
     def _take_undelivered(self) -> list[Bundle]:
         """
@@ -186,11 +202,14 @@ class Fanout:
         bundles: list[Bundle] = []
         by_subscriber: dict[Subscriber, list[Channel]] = {}
         for channel in dirty:
-            for format, subscribers in channel.single_channel.items():
-                bundles.append((format, channel.undelivered, tuple(subscribers)))
+            if channel.live is not None:
+                bundles += live_bundles(channel, channel.live)
+            else:
+                for format, subscribers in channel.single_channel.items():
+                    bundles.append((format, channel.undelivered, tuple(subscribers), None))
             for format, subscribers in channel.multi_channel.items():
                 if len(dirty) == 1:
-                    bundles.append((format, channel.undelivered, tuple(subscribers)))
+                    bundles.append((format, channel.undelivered, tuple(subscribers), None))
                     continue
                 for subscriber in subscribers:
                     by_subscriber.setdefault(subscriber, []).append(channel)
@@ -200,7 +219,7 @@ class Fanout:
         for (format, *channels), group in merged.items():
             messages = [message for channel in channels for message in channel.undelivered]
             messages.sort(key=by_offset)
-            bundles.append((format, messages, tuple(group)))
+            bundles.append((format, messages, tuple(group), None))
         for channel in dirty:
             channel.undelivered = []
         return bundles
@@ -214,9 +233,13 @@ class Fanout:
             since: when the first of the messages was received (seconds).
         """
         metrics = self._metrics
-        for format, messages, subscribers in bundles:
+        for format, messages, subscribers, step in bundles:
+            self._step = step
             try:
-                if len(messages) == 1:
+                if step is not None:
+                    subscribers = step.resume(subscribers)
+                    frame = step.encode(format, messages)
+                elif len(messages) == 1:
                     frame = format.encode(messages[0])
                 else:
                     frame = b"".join(map(format.encode, messages))
@@ -227,8 +250,12 @@ class Fanout:
                 for subscriber in subscribers:
                     subscriber.drop(DisconnectReason.LOST)
                 continue
-            metrics.delivered += len(messages) * len(subscribers)
-            yield frame, subscribers
+            if frame:  # text formats encode the messages of live streams as b""
+                metrics.delivered += len(messages) * len(subscribers)
+                yield frame, subscribers
+            if step is not None and step.ends:
+                for subscriber in subscribers:
+                    subscriber.end_after_backlog()
         if bundles:
             metrics.fanout.observe(self._clock.seconds() - since)
 

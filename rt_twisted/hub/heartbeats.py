@@ -91,11 +91,11 @@ class Heartbeats:
             if subscriber in behind:
                 continue
             format = subscriber.format
-            if not subscriber.channels or subscriber in pending:
-                subscriber.write(format.heartbeat)
-                continue
             frame = frames.get(format)
-            if frame is None:
+            if not subscriber.channels or subscriber in pending:
+                frame = format.heartbeat
+            elif frame is None:
                 cursor = format.cursor(head) if moved and head is not None else b""
                 frame = frames[format] = cursor or format.heartbeat
-            subscriber.write(frame)
+            if frame:
+                subscriber.write(frame)

@@ -28,12 +28,13 @@ from rt_twisted.hub.catchup import CatchUp
 from rt_twisted.hub.channel import Channel, ChannelTable
 from rt_twisted.hub.fanout import Fanout
 from rt_twisted.hub.heartbeats import Heartbeats
-from rt_twisted.hub.limits import HubLimits
+from rt_twisted.hub.limits import HubLimits, SlowConsumerPolicy
+from rt_twisted.hub.live_memory import LiveMemory
 from rt_twisted.hub.subscriber import DisconnectReason, Subscriber
 from rt_twisted.metrics.metrics import ChannelCounts, Metrics
 from rt_twisted.model.errors import HttpError
-from rt_twisted.model.interfaces import IFormat
-from rt_twisted.model.message import Draft, Message, Position, PublishResult, Since
+from rt_twisted.model.interfaces import IFormat, ISyncFormat
+from rt_twisted.model.message import Draft, Message, Position, PublishResult, Since, Sync
 from rt_twisted.model.retention import Retention
 
 _log = Logger()
@@ -72,6 +73,7 @@ class Hub:
         self._addresses: Counter[str] = Counter()
         self._uncounted: set[Subscriber] = set()  # joined, and not in the counts and limits yet
         self._behind: set[Subscriber] = set()
+        self._skipping: set[Subscriber] = set()  # were parked once
         self._heartbeats = Heartbeats(limits.heartbeat, head)
         self.admission = Admission(clock, limits.join_rate, limits.join_queue)
         self._stopping = False
@@ -79,8 +81,9 @@ class Hub:
         self._sweep_loop.clock = clock
         self.metrics = Metrics()
         self._fanout = Fanout(clock, self.metrics)
+        self._live = LiveMemory(retention, limits.live_memory)
         self._channels = ChannelTable(
-            retention, limits.history_bytes, head, self._on_channel_dropped
+            retention, limits.history_bytes, head, self._on_channel_dropped, self._live
         )
         self._catchup = CatchUp(
             broker,
@@ -135,7 +138,7 @@ class Hub:
         self.reached(position)
         found = self._channels.get(channel)
         if found is not None:
-            found.history.miss(position)
+            found.miss(position)
             self._fanout.add_gap((found,), position)
 
     def _begin_log(self, head: Position) -> None:
@@ -213,7 +216,8 @@ class Hub:
 
         Args:
             subscriber: a new one; the hub has it until it leaves.
-            names: distinct, at least one.
+            names: distinct, at least one. Only one with `Sync` or with the policy SYNC, and
+                the subscriber's format then provides `ISyncFormat`.
             since: None for the live stream alone.
             head: bytes to be written in front, such as HTTP headers.
             counted: whether it counts as a subscriber, in the limits and in the
@@ -221,6 +225,11 @@ class Hub:
             format: replaces the subscriber's format in a replay that is written
                 before this returns; see `add_channels`.
         """
+        syncs = isinstance(since, Sync) or (
+            subscriber.backlog_limits.policy is SlowConsumerPolicy.SYNC
+        )
+        if syncs and (len(names) != 1 or ISyncFormat(format or subscriber.format, None) is None):
+            raise ValueError("Sync needs one channel and a format with resync points")
         if counted:
             self._count(subscriber)
         else:
@@ -280,6 +289,7 @@ class Hub:
                 del self._addresses[subscriber.address]
             self.metrics.closed[reason.value] += 1
         self._heartbeats.discard(subscriber)
+        self._skipping.discard(subscriber)
         self._catchup.remove_subscriber(subscriber)
 
     def seconds(self) -> float:
@@ -303,6 +313,20 @@ class Hub:
     def skipped(self, subscriber: Subscriber) -> None:
         self.metrics.gaps += 1
 
+    def parked(self, subscriber: Subscriber) -> None:
+        self.metrics.skips += 1
+        if subscriber not in self._skipping:
+            self._skipping.add(subscriber)
+            _log.info(
+                "a viewer of {channel} is too slow and skips to later keyframes {address}",
+                channel=", ".join([channel.name for channel in subscriber.channels]),
+                address=f"({subscriber.address})" if subscriber.address else "",
+            )
+        if len(subscriber.channels) == 1:
+            self._fanout.park(subscriber)
+        else:
+            subscriber.drop(DisconnectReason.BEHIND)
+
     # Start and stop.
 
     def start(self) -> None:
@@ -323,6 +347,7 @@ class Hub:
         self._limits = limits
         self._catchup.replay_bytes = limits.replay_bytes
         self._channels.reconfigure(retention, limits.history_bytes)
+        self._live.reconfigure(retention, limits.live_memory)
         if IReconfigurable.providedBy(self._broker):
             self._broker.reconfigure(retention)
         self.admission.reconfigure(limits.join_rate, limits.join_queue)
@@ -359,6 +384,7 @@ class Hub:
         metrics.broker_refuses = int(self._is_broker_refusing())
         metrics.waiting_bytes = sum([subscriber.backlog_bytes for subscriber in self._behind])
         metrics.history_bytes = self._channels.bytes
+        metrics.live_bytes = self._live.bytes
         now = self._clock.seconds()
         metrics.uptime = now - self._started
         metrics.refresh(now)

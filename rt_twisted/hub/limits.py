@@ -16,8 +16,10 @@ class HubLimits:
     Args:
         subscribers: connected at once.
         subscribers_per_address: of those, from one address.
-        history_bytes: retained for replay in all channels. The channels that were
+        history_bytes: retained for replay in all channels but live streams. The channels that were
             published to longest ago are dropped first.
+        live_memory: bytes retained of all live streams. The oldest keyframe group of the
+            stream that was published to longest ago is dropped first.
         replay_bytes: replayed to one subscriber.
         linger: seconds for which the broker stays subscribed to a channel after its
             last subscriber left.
@@ -29,6 +31,7 @@ class HubLimits:
     subscribers: int
     subscribers_per_address: int
     history_bytes: int
+    live_memory: int
     replay_bytes: int
     linger: float
     heartbeat: float
@@ -43,6 +46,7 @@ class SlowConsumerPolicy(Enum):
 
     DISCONNECT = "disconnect"  # it reconnects and resumes from its position
     SKIP = "skip"  # its backlog is replaced by a gap event, and it goes on with the newest
+    SYNC = "sync"  # it keeps its backlog, and goes on at a later resync point
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +57,8 @@ class BacklogLimits:
     Args:
         bytes: of frames queued behind the one that is being sent. One frame of any
             size, such as the replay that it requested, is always allowed.
-        seconds: for which its connection may accept no byte at all.
+        seconds: for which its connection may accept no byte at all. With the policy
+            SYNC it may do so for any time: nothing more is queued then.
         policy: what happens to it then.
     """
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable
-from enum import Enum
+from enum import Enum, auto
 from typing import TYPE_CHECKING, Any, Protocol
 
 from twisted.internet.error import ConnectionDone
@@ -47,6 +47,17 @@ class DisconnectReason(Enum):
     SHUTDOWN = "shutdown"  # the daemon stopped
 
 
+class Feed(Enum):
+    """
+    What becomes of frames that are written to a subscriber which has a backlog.
+    """
+
+    QUEUED = auto()
+    PARKED = auto()  # discarded until `Subscriber.resume`; the backlog is sent meanwhile
+    DRAINED = auto()  # the same, and the whole backlog is sent
+    ENDING = auto()  # discarded; the connection is closed when the backlog is sent
+
+
 class SubscriberObserver(Protocol):
     """
     Receives the events of a subscriber; the hub is one.
@@ -75,6 +86,12 @@ class SubscriberObserver(Protocol):
     def skipped(self, subscriber: Subscriber) -> None:
         """
         Note that the subscriber's backlog was replaced by a gap event.
+        """
+
+    def parked(self, subscriber: Subscriber) -> None:
+        """
+        Note that *subscriber* is too far behind: what is written to it is discarded until
+        `Subscriber.resume`.
         """
 
     def leave(self, subscriber: Subscriber, reason: DisconnectReason) -> None:
@@ -108,6 +125,7 @@ class Subscriber:
     __slots__ = (
         "_backlog",
         "_direct",
+        "_feed",
         "_last_progress",
         "_paused",
         "_queued_bytes",
@@ -139,6 +157,7 @@ class Subscriber:
         self.bucket = -1
         self._backlog: deque[Any] | None = None  # None: it is not behind
         self._queued_bytes = 0  # bytes in the backlog behind its first frame
+        self._feed = Feed.QUEUED
         self._last_progress = 0.0  # when bytes were last accepted, while it is behind
         self._paused = False  # by a transport without a socket
         send = direct_send(transport)
@@ -179,6 +198,15 @@ class Subscriber:
         """
         return self._queued_bytes + len(self._backlog[0]) if self._backlog else 0
 
+    @property
+    def may_resume(self) -> bool:
+        """
+        Return whether at most half of the backlog that is allowed is left.
+
+        With more, a subscriber that was parked would be parked again soon.
+        """
+        return self._queued_bytes <= self.backlog_limits.bytes // 2
+
     def write(self, frame: bytes) -> None:
         """
         Send *frame* now, or after the backlog.
@@ -213,10 +241,35 @@ class Subscriber:
         """
         Apply the policy: its connection accepted nothing for `BacklogLimits.seconds`.
         """
-        if self.backlog_limits.policy is SlowConsumerPolicy.DISCONNECT:
+        policy = self.backlog_limits.policy
+        if policy is SlowConsumerPolicy.DISCONNECT or self._feed is Feed.ENDING:
             self.drop(DisconnectReason.STALLED)
+        elif policy is SlowConsumerPolicy.SYNC:
+            return
         elif self._backlog is not None and len(self._backlog) > 2:
             self._skip_backlog()
+
+    def resume(self) -> None:
+        """
+        Queue or send what is written from now on; undo what `SubscriberObserver.parked` notes.
+        """
+        feed = self._feed
+        if feed is Feed.PARKED or feed is Feed.DRAINED:
+            self._feed = Feed.QUEUED
+            if feed is Feed.DRAINED and not self._paused:
+                self._catch_up()
+
+    def end_after_backlog(self) -> None:
+        """
+        Send what is queued and the format's end, then close the connection: the stream is
+        over. A connection that accepts nothing meanwhile is dropped by the stall timeout.
+        """
+        self.resume()
+        if self._backlog is None:
+            self.end(DisconnectReason.ENDED, 0)
+            return
+        self._append(self._backlog, self.format.end(0))
+        self._feed = Feed.ENDING
 
     def drop(self, reason: DisconnectReason) -> None:
         """
@@ -231,6 +284,7 @@ class Subscriber:
 
         A subscriber with a backlog is dropped instead: it resumes from its position.
         """
+        self.resume()
         if not self.closed and self._backlog is None:
             self.write(self.format.end(retry))
         if self._backlog is not None:
@@ -302,7 +356,7 @@ class Subscriber:
                 self.transport.write(handed)
                 return
         if not backlog and not self._paused:
-            self._catch_up()
+            self._on_backlog_sent()
 
     def stopProducing(self) -> None:
         pass
@@ -335,6 +389,15 @@ class Subscriber:
             # buffer is empty.
             self.transport.registerProducer(self, False)
 
+    def _on_backlog_sent(self) -> None:
+        if self._feed is Feed.QUEUED:
+            self._catch_up()
+        elif self._feed is Feed.ENDING:
+            self._close(DisconnectReason.ENDED)
+            close_transport(self.transport)
+        else:
+            self._feed = Feed.DRAINED
+
     def _catch_up(self) -> None:
         self._backlog = None
         if self._direct:
@@ -344,9 +407,16 @@ class Subscriber:
     def _enqueue(self, frame: bytes | ReplayFrames) -> None:
         backlog = self._backlog
         assert backlog is not None
+        if self._feed is not Feed.QUEUED:
+            return
         if self._queued_bytes > self.backlog_limits.bytes:
-            if self.backlog_limits.policy is SlowConsumerPolicy.DISCONNECT:
+            policy = self.backlog_limits.policy
+            if policy is SlowConsumerPolicy.DISCONNECT:
                 self.drop(DisconnectReason.BEHIND)
+                return
+            if policy is SlowConsumerPolicy.SYNC:
+                self._feed = Feed.PARKED
+                self.observer.parked(self)
                 return
             self._skip_backlog()
         self._append(backlog, frame)

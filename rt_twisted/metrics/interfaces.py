@@ -39,13 +39,15 @@ class MetricValues(Protocol):
     broker_away: int  # processes that cannot publish and receive now
     broker_refuses: int  # processes whose broker is reachable and accepts no messages
     waiting_bytes: int  # of backlogs, in this process
-    history_bytes: int  # retained for replay, in all channels
+    history_bytes: int  # retained for replay, in all channels but live streams
+    live_bytes: int  # retained of live streams
     websockets: int  # open now, those of Socket.IO too
     inbound_bytes: int  # of request bodies and websocket messages that are not complete
     joined: int  # subscribers that ever joined
     published: int  # messages received from the broker
     delivered: int  # messages written to subscribers' connections
     gaps: int  # gaps sent to subscribers
+    skips: int  # how often a viewer of a live stream had to skip to a later keyframe
     websocket_frames: int  # received from clients, control frames too
     websocket_messages: int  # from clients, processed
     inbound_dropped: int  # incomplete input refused because memory was short

@@ -110,12 +110,14 @@ class Metrics:
     broker_away: int = 0
     broker_refuses: int = 0
     history_bytes: int = 0
+    live_bytes: int = 0
     websockets: int = 0
     inbound_bytes: int = 0
     joined: int = 0
     published: int = 0
     delivered: int = 0
     gaps: int = 0
+    skips: int = 0
     websocket_frames: int = 0
     websocket_messages: int = 0
     inbound_dropped: int = 0

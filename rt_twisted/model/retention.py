@@ -5,8 +5,9 @@ Retention: which messages of a channel are retained, and whether some are missin
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import islice
+from itertools import islice, takewhile
 
 from rt_twisted.model.message import Message, Position
 
@@ -18,15 +19,22 @@ class Retention:
     """
     How much of each channel is retained. The first bound that is reached applies.
 
+    Of live streams whole keyframe groups are retained, each a head and what follows it up to
+    the next one; they have bounds of their own.
+
     Args:
         count: messages; 0 retains none.
         bytes: data and overhead together; a larger message is not retained at all.
         age: seconds.
+        live_bytes: data and overhead of a live stream.
+        live_seconds: since the head of its oldest group.
     """
 
     count: int
     bytes: int
     age: float
+    live_bytes: int
+    live_seconds: float
 
 
 class History:
@@ -83,12 +91,18 @@ class History:
         while entries and entries[0][0] < oldest:
             self._drop_oldest()
 
+    def drop(self, count: int) -> None:
+        """
+        Drop the *count* oldest messages.
+        """
+        for _ in range(count):
+            self._drop_oldest()
+
     def clear(self) -> None:
         """
         Drop all messages.
         """
-        while self._entries:
-            self._drop_oldest()
+        self.drop(len(self._entries))
 
     def restart(self, start_position: Position) -> None:
         """
@@ -134,6 +148,14 @@ class History:
         """
         start = max(0, len(self._entries) - count)
         return [message for _, message in islice(self._entries, start, None)]
+
+    def newest_first(self) -> Iterator[tuple[float, Message]]:
+        """
+        Iterate over the retained messages with the times when they were received (seconds),
+        the newest first, as far as none is missing between them.
+        """
+        offset = self._start_position.offset
+        return takewhile(lambda entry: entry[1].position.offset > offset, reversed(self._entries))
 
     def within(self, moment: float) -> list[Message]:
         """

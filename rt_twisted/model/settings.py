@@ -55,4 +55,10 @@ def read_retention(settings: SettingValues) -> Retention:
     """
     Return what each channel retains.
     """
-    return Retention(settings["history"], settings["history-bytes"], settings["history-age"])
+    return Retention(
+        count=settings["history"],
+        bytes=settings["history-bytes"],
+        age=settings["history-age"],
+        live_bytes=settings["live-bytes"],
+        live_seconds=settings["live-seconds"],
+    )

@@ -42,6 +42,7 @@ def read_hub_limits(settings: Settings) -> HubLimits:
         or max(1, raise_file_limit() - RESERVED_FILES - _idle_connections(settings)),
         subscribers_per_address=settings["max-readers-per-address"],
         history_bytes=_share(settings, "history-memory"),
+        live_memory=_share(settings, "live-memory"),
         replay_bytes=settings["replay-bytes"],
         linger=settings["linger"],
         heartbeat=settings["heartbeat"],

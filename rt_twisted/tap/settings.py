@@ -261,6 +261,14 @@ SECTIONS: tuple[tuple[str, tuple[Setting, ...]], ...] = (
         Setting("history-memory", "256m", values.size, reloadable=True, help=
             "Bytes retained in all channels together; channels that were published to longest ago "
             "are dropped first."),
+        Setting("live-bytes", "8m", values.size, reloadable=True, help=
+            "Maximum bytes that are retained of a live stream: whole keyframe groups, so that "
+            "viewers begin with a picture. The history settings do not apply to live streams."),
+        Setting("live-seconds", "20", values.some_seconds, reloadable=True, help=
+            "Seconds of a live stream that are retained. With a longer keyframe interval new "
+            "viewers wait for the next keyframe."),
+        Setting("live-memory", "256m", values.size, reloadable=True, help=
+            "Maximum bytes that are retained of all live streams."),
         Setting("history-file", "", values.text, help=
             "File in which the embedded broker stores its log, so that it survives a restart."),
         Setting("history-file-size", "1g", values.size, help=

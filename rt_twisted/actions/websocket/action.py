@@ -18,6 +18,7 @@ from rt_twisted.actions.context import ActionContext
 from rt_twisted.actions.interfaces import IAction, Match
 from rt_twisted.actions.publish import requested_key
 from rt_twisted.actions.subscription import (
+    check_slow,
     check_static_channels,
     requested_channels,
     requested_start,
@@ -100,6 +101,7 @@ class WebSocketAction:
     def __post_init__(self) -> None:
         if self.history < 0:
             raise ValueError("history= cannot be negative")
+        check_slow(self.slow)
         check_static_channels(self.subscribe, self.context)
         check_static_channels(self.publish, self.context)
         named = bool(self.subscribe or self.publish or self.app)

@@ -288,6 +288,9 @@ class WebSocket:
     def skipped(self, subscriber: Subscriber) -> None:
         self._context.hub.skipped(subscriber)
 
+    def parked(self, subscriber: Subscriber) -> None:
+        self._context.hub.parked(subscriber)
+
     def leave(self, subscriber: Subscriber, cause: DisconnectReason) -> None:
         if self._closing is None:
             code = CloseCode.GOING_AWAY if cause is DisconnectReason.SHUTDOWN else CloseCode.LOST

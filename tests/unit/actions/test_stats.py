@@ -175,7 +175,13 @@ def test_the_full_form() -> None:
         "closed": {"client": 1},
         "refused": {},
     }
-    assert said["messages"] == {"published": 3, "delivered": 1, "gaps": 0, "refused": {}}
+    assert said["messages"] == {
+        "published": 3,
+        "delivered": 1,
+        "gaps": 0,
+        "skips": 0,
+        "refused": {},
+    }
     assert said["backlog"] == {"readers": 0, "bytes": 0}
     assert said["history"]["bytes"] > 3
     assert said["requests"] == {"2xx": 2}

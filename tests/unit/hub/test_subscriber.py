@@ -47,6 +47,9 @@ class Recorder:
     def skipped(self, subscriber: Subscriber) -> None:
         self.events.append("skipped")
 
+    def parked(self, subscriber: Subscriber) -> None:
+        self.events.append("parked")
+
     def leave(self, subscriber: Subscriber, cause: DisconnectReason) -> None:
         self.events.append(cause)
 
@@ -362,3 +365,154 @@ def test_a_subscriber_that_is_paused_by_its_last_frame_stays_behind(
     subscriber.resumeProducing()
     assert transport.value() == b"123"  # type: ignore[no-untyped-call]  # Twisted's
     assert not subscriber.behind
+
+
+def parked(line: FakeTransport, notes: Recorder) -> tuple[Subscriber, bytes]:
+    """
+    Return a subscriber that has just been parked, and what was queued for it.
+    """
+    subscriber = make_subscriber(line, notes, bytes=20_000, policy=SlowConsumerPolicy.SYNC)
+    queued = b""
+    while "parked" not in notes.events:
+        before = subscriber.backlog_bytes
+        subscriber.write(FRAME)
+        if "parked" not in notes.events or subscriber.backlog_bytes != before:
+            queued += FRAME
+    return subscriber, queued
+
+
+def test_a_parked_subscriber_keeps_what_is_queued(line: FakeTransport, notes: Recorder) -> None:
+    """
+    With the policy SYNC the backlog is sent whole, and what follows is discarded, also when
+    the backlog is sent.
+    """
+    subscriber, queued = parked(line, notes)
+
+    subscriber.write(b"[refused]")
+    got = line.read_all()
+    subscriber.write(b"[refused]")
+
+    assert got + line.read_all() == queued
+    assert notes.events == ["behind", "parked"]
+    assert not line.aborted
+
+
+def test_a_parked_subscriber_resumes_behind_its_backlog(
+    line: FakeTransport, notes: Recorder
+) -> None:
+    """
+    What is written after `resume` follows what is still queued.
+    """
+    subscriber, queued = parked(line, notes)
+    got = line.read(3000)
+    assert not subscriber.may_resume
+
+    while not subscriber.may_resume:
+        line.pump()
+        got += line.read(3000)
+    subscriber.resume()
+    subscriber.write(b"[next]")
+    got += line.read_all()
+    subscriber.write(b"[last]")
+
+    assert got + line.read_all() == queued + b"[next][last]"
+    assert notes.events == ["behind", "parked", "caught up"]
+
+
+def test_a_drained_subscriber_resumes_at_once(line: FakeTransport, notes: Recorder) -> None:
+    """
+    If the whole backlog is sent, `resume` ends it.
+    """
+    subscriber, queued = parked(line, notes)
+    assert line.read_all() == queued
+    assert subscriber.behind
+    assert subscriber.may_resume
+
+    subscriber.resume()
+
+    assert not subscriber.behind
+    assert notes.events == ["behind", "parked", "caught up"]
+    subscriber.write(b"[next]")
+    assert line.read() == b"[next]"
+
+
+def test_a_parked_subscriber_is_not_disconnected_by_a_stall(
+    line: FakeTransport, notes: Recorder
+) -> None:
+    """
+    A parked subscriber costs no more memory, however long its client pauses.
+    """
+    subscriber, queued = parked(line, notes)
+
+    subscriber.on_stall_timeout()
+
+    assert not line.aborted
+    assert line.read_all() == queued
+
+
+def test_a_parked_transport_without_a_socket_resumes(notes: Recorder) -> None:
+    """
+    TLS and HTTP/2 pause their producer instead; nothing overtakes what they hold.
+    """
+    transport = StringTransport()
+    subscriber = make_subscriber(transport, notes, bytes=10, policy=SlowConsumerPolicy.SYNC)
+    subscriber.pauseProducing()
+    for _ in range(4):
+        subscriber.write(b"0123456789")
+    assert notes.events == ["behind", "parked"]
+
+    subscriber.resumeProducing()
+    subscriber.write(b"[refused]")
+    subscriber.pauseProducing()
+    subscriber.resume()
+    subscriber.write(b"[next]")
+    assert transport.value() == b"0123456789" * 3
+
+    subscriber.resumeProducing()
+
+    assert transport.value() == b"0123456789" * 3 + b"[next]"
+    assert notes.events == ["behind", "parked", "caught up"]
+
+
+def test_a_stream_ends_after_its_backlog(line: FakeTransport, notes: Recorder) -> None:
+    """
+    Everything that is queued is sent before the connection is closed.
+    """
+    subscriber = make_subscriber(line, notes)
+    sent = fill(subscriber)
+
+    subscriber.end_after_backlog()
+    subscriber.write(b"[refused]")
+
+    assert not line.closed
+    got = line.read_all()
+    assert got.startswith(sent)
+    assert b"refused" not in got
+    assert line.closed
+    assert notes.events == ["behind", "caught up", DisconnectReason.ENDED]
+
+
+def test_a_stream_without_a_backlog_ends_at_once(line: FakeTransport, notes: Recorder) -> None:
+    """
+    There is nothing to wait for, also for one that was parked and has read everything.
+    """
+    subscriber, queued = parked(line, notes)
+    assert line.read_all() == queued
+
+    subscriber.end_after_backlog()
+
+    assert line.closed
+    assert notes.events[-1] is DisconnectReason.ENDED
+
+
+def test_an_ending_stream_that_stalls_is_dropped(line: FakeTransport, notes: Recorder) -> None:
+    """
+    A client that never reads the end does not hold its connection.
+    """
+    subscriber, _ = parked(line, notes)
+    subscriber.end_after_backlog()
+
+    subscriber.on_stall_timeout()
+
+    assert line.aborted
+    assert notes.events[-1] is DisconnectReason.STALLED

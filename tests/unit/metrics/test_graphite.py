@@ -74,12 +74,14 @@ class Counts:
     broker_refuses: int = 2
     behind: int = 1
     history_bytes: int = 4096
+    live_bytes: int = 8192
     websockets: int = 2
     inbound_bytes: int = 1000
     joined: int = 10
     published: int = 20
     delivered: int = 30
     gaps: int = 2
+    skips: int = 5
     websocket_frames: int = 50
     websocket_messages: int = 7
     inbound_dropped: int = 1
@@ -106,12 +108,14 @@ DAEMON = {  # what is exported of `Counts`, without channels
     "behind": 1,
     "waiting_bytes": 512,
     "history_bytes": 4096,
+    "live_bytes": 8192,
     "websockets": 2,
     "inbound_bytes": 1000,
     "joined": 10,
     "published": 20,
     "delivered": 30,
     "gaps": 2,
+    "skips": 5,
     "websocket_frames": 50,
     "websocket_messages": 7,
     "inbound_dropped": 1,

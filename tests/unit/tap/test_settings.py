@@ -547,7 +547,10 @@ def test_a_publish_key_of_blanks_is_an_error() -> None:
         (["--route=^/$ sse:$1"], "$1 needs a pattern with 1 groups, this one has 0"),
         (["--route=^/$ sse:${qs}"], "unknown variable ${qs}"),
         (["--route=^/$ sse:subscribe=a,history=x"], "history= must be a whole number, not 'x'"),
-        (["--route=^/$ sse:subscribe=a,slow=x"], "slow= must be one of disconnect, skip, not 'x'"),
+        (
+            ["--route=^/$ sse:subscribe=a,slow=x"],
+            "slow= must be one of disconnect, skip, sync, not 'x'",
+        ),
         (["--route=^/$ sse:subscribe=a,color=red"], "has no argument 'color'; it has: subscribe"),
         (["--route=^/$ page:a"], "page: has no file 'a'"),
         (["--route=^/$ static:/nowhere/at/all"], "there is no /nowhere/at/all"),
