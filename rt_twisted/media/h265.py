@@ -1,0 +1,82 @@
+"""
+H.265: the decoder configuration, and how many frames are reordered (ITU-T H.265;
+ISO/IEC 14496-15, 8.3.3.1).
+"""
+
+from __future__ import annotations
+
+from rt_twisted.codecs.errors import RemoteProtocolError
+from rt_twisted.media.bits import BitReader
+from rt_twisted.media.h264 import MAX_PARAMETER_SET, MAX_REORDER, unescaped
+
+_SPS = 33
+_HEAD = 23  # bytes before the parameter sets
+
+
+def parse_hvcc(record: bytes) -> tuple[int, list[bytes]]:
+    """
+    Return the bytes of a NAL unit's length, and the sequence parameter sets, of an
+    HEVCDecoderConfigurationRecord.
+
+    Raises:
+        RemoteProtocolError: it is malformed.
+    """
+    if len(record) < _HEAD:
+        raise RemoteProtocolError("H265: the decoder configuration is truncated")
+    position = _HEAD
+    sets: list[bytes] = []
+    for _ in range(record[22]):
+        kind = record[position] & 63 if position < len(record) else 0
+        count = int.from_bytes(record[position + 1 : position + 3])
+        position += 3
+        for _ in range(count):
+            size = int.from_bytes(record[position : position + 2])
+            position += 2
+            if position + size > len(record):
+                raise RemoteProtocolError("H265: the decoder configuration is truncated")
+            if kind == _SPS:
+                sets.append(record[position : position + size])
+            position += size
+    return (record[21] & 3) + 1, sets
+
+
+def reorder_of(sps: bytes) -> int:
+    """
+    Return by how many frames decoding order and presentation order differ at most (H.265,
+    7.3.2.2.1).
+
+    Raises:
+        RemoteProtocolError: the sequence parameter set is malformed.
+    """
+    if not 3 <= len(sps) <= MAX_PARAMETER_SET:
+        raise RemoteProtocolError("H265: a sequence parameter set is truncated or too large")
+    reader = BitReader(unescaped(sps[2:]))
+    reader.bits(4)
+    layers = reader.bits(3)
+    reader.bits(1)
+    _skip_profile(reader, layers)
+    reader.ue()
+    if reader.ue() == 3:
+        reader.bits(1)
+    reader.ue()
+    reader.ue()
+    if reader.flag():
+        for _ in range(4):
+            reader.ue()
+    for _ in range(3):
+        reader.ue()
+    reorder = 0
+    for _ in range(layers + 1 if reader.flag() else 1):
+        reader.ue()
+        reorder = max(reorder, reader.ue())
+        reader.ue()
+    return min(reorder, MAX_REORDER)
+
+
+def _skip_profile(reader: BitReader, layers: int) -> None:
+    reader.bits(96)
+    present = [(reader.flag(), reader.flag()) for _ in range(layers)]
+    if layers:
+        reader.bits(2 * (8 - layers))
+    for profile, level in present:
+        reader.bits(88 * profile + 8 * level)
