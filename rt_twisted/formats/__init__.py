@@ -14,6 +14,7 @@ from rt_twisted.formats.json_events import JsonEventStream
 from rt_twisted.formats.poll import EventPoll, JsonPoll
 from rt_twisted.formats.raw import Raw
 from rt_twisted.formats.sse import EventStream, RawEventStream
+from rt_twisted.formats.webm import WebM
 from rt_twisted.formats.websocket import JsonFrames, RawFrames
 from rt_twisted.load_object import find_object
 from rt_twisted.model.interfaces import IFormat
@@ -25,6 +26,7 @@ FORMATS: Mapping[str, Callable[..., Any]] = {
     "sse": EventStream,
     "sse-json": JsonEventStream,
     "sseraw": RawEventStream,
+    "webm": WebM,
     "websocket-json": JsonFrames,
     "websocket-raw": RawFrames,
 }
