@@ -2,7 +2,11 @@
 Codec of AMQP 0-9-1 fields (4.2.5), as RabbitMQ writes and reads them.
 
 Input of other programs is bounded: however deep or broken a table is, reading it raises
-`MalformedTable` at most.
+`MalformedTable` at most, in time linear in its size.
+
+The library pamqp (4.0) was measured in its place: it copies the rest of a table for each
+field (an array of 128 KiB takes fourteen times as long), does not bound nested tables,
+accepts strings that are cut off, and takes times after 2106 for milliseconds.
 """
 
 from __future__ import annotations
