@@ -4,7 +4,7 @@ A websocket application of your own: it echoes every message.
     PYTHONPATH=. twistd -n realtime --port=8080 --route='^/echo$ websocket:app=echo.Echo'
 
 One instance is created for each websocket. An application may publish by
-`context.hub.publish`. With `subscribe=news` in the route line, the client also receives
+`context.publish`. With `subscribe=news` in the route line, the client also receives
 the messages of that channel.
 """
 

@@ -37,5 +37,5 @@ class Announce:
     async def act(self, exchange: IExchange, match: Match) -> None:
         self.context.publish_keys.check(exchange, None, [self.channel])
         text = self.text.expand(exchange, match)
-        await self.context.hub.publish([Draft(self.channel, text.encode(), "deployed")])
+        await self.context.publish([Draft(self.channel, text.encode(), "deployed")])
         exchange.answer(200, f"announced: {text}\n".encode(), "text/plain; charset=utf-8")

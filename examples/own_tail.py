@@ -81,7 +81,7 @@ class Tail(Service):
             return
         lines = whole.removesuffix(b"\n").split(b"\n")
         try:
-            await self.context.hub.publish([Draft(self.channel, line) for line in lines])
+            await self.context.publish([Draft(self.channel, line) for line in lines])
         except Unavailable:
             return  # the broker is away: the same lines are read again
         except Exception:

@@ -25,7 +25,7 @@ GROUPS = {
     "Formats": ["IFormat", "ISyncFormat", "SlowConsumerPolicy"],
     "Applications": ["IWebSocketApp", "WebSocket", "ISocketIOApp", "Socket"],
     "Brokers": ["IBroker", "IReceiver", "IHistory", "IReady", "IRefusing", "ILimited",
-                "IReconfigurable"],
+                "IReconfigurable", "ICopying"],
     "Exporters": ["IExporter", "MetricValues"],
     "Errors": ["HttpError", "Unavailable"],
 }  # fmt: skip

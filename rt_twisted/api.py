@@ -16,6 +16,7 @@ from rt_twisted.actions.template import Template
 from rt_twisted.actions.websocket.connection import WebSocket
 from rt_twisted.brokers.interfaces import (
     IBroker,
+    ICopying,
     IHistory,
     ILimited,
     IReady,
@@ -52,6 +53,7 @@ __all__ = [
     "Hub",
     "IAction",
     "IBroker",
+    "ICopying",
     "IExchange",
     "IExporter",
     "IFormat",

@@ -78,6 +78,8 @@ DEFAULT = (
 )
 
 _METHOD = re.compile(r"[A-Z]+")
+_PASSWORD = re.compile(r"password=(?:\\.|[^,\\])*")
+_URL_LOGIN = re.compile(r"://[^,]*@")
 _CONTROLS = {"n": "\n", "r": "\r", "t": "\t"}
 _TRUTH = {"1": True, "yes": True, "true": True, "0": False, "no": False, "false": False}
 
@@ -136,6 +138,14 @@ class Routes:
             same = kept.get(route.line)
             routes.append(same.pop(0) if same and same[0].context == route.context else route)
         return Routes(routes)
+
+    def reserve_copies(self) -> None:
+        """
+        Reserve the names of the copies that the routes publish; see `Hub.reserve_copies`.
+        """
+        for route in self._routes:
+            if route.context is not None and route.context.out is not None:
+                route.context.hub.reserve_copies(route.context.out)
 
     def find(self, method: str, path: str) -> tuple[Any, Match] | set[str] | None:
         """
@@ -257,12 +267,14 @@ def split_arguments(text: str) -> list[tuple[str, str]]:
         else:
             parts.append("")
     if escaped:
-        raise ValueError(f"{text!r} ends with a backslash, which escapes nothing")
-    pairs = []
+        raise ValueError("the arguments end with a backslash, which escapes nothing")
+    pairs: list[tuple[str, str]] = []
     for part in parts:
         name, equals, value = part.partition("=")
         if not equals:
-            raise ValueError(f"{part!r} is not 'name=value'")
+            # The rest of a password with a comma is not shown.
+            shown = "the text behind password=" if "password" in dict(pairs) else repr(part)
+            raise ValueError(f"{shown} is not 'name=value'")
         pairs.append((name.strip(), value))
     return pairs
 
@@ -287,7 +299,7 @@ def _build(
     given: dict[str, list[str]] = {}
     for name, value in pairs:
         given.setdefault(name, []).append(value)
-    context = _context_for_server(given.pop("server", []), context)
+    context = _context_of_route(given, action_class, context)
     try:
         hints = get_type_hints(action_class)
     except NameError as error:
@@ -326,16 +338,44 @@ def _build(
     return action, arguments.get("context")
 
 
-def _context_for_server(servers: list[str], context: ActionContext) -> ActionContext:
+def _context_of_route(
+    given: dict[str, list[str]], action_class: type[Any], context: ActionContext
+) -> ActionContext:
     """
-    Return the context with the channels of `server=`, as in uWSGI; by default the daemon's.
+    Return the context with the channels of `server=`, as in uWSGI, and the copies of `out=`.
+
+    Args:
+        given: all arguments; those that are used here are removed.
+        action_class: an action with `publishes` has `out=`.
+        context: the daemon's.
     """
-    if len(servers) > 1:
-        raise ValueError("server= is given twice")
+    server = _take(given, "server")
+    if server is not None:
+        try:
+            context = context.for_server(server, _take(given, "password") or "")
+        except ValueError as error:
+            raise ValueError(f"server={mask_secrets(server)}: {error}") from None
+    out = _take(given, "out") if getattr(action_class, "publishes", False) else None
+    if out is None:
+        return context
     try:
-        return context.for_server(servers[0]) if servers else context
+        return context.for_out(out)
     except ValueError as error:
-        raise ValueError(f"server={servers[0]}: {error}") from None
+        raise ValueError(f"out={out}: {error}") from None
+
+
+def _take(given: dict[str, list[str]], name: str) -> str | None:
+    values = given.pop(name, None)
+    if values is not None and len(values) > 1:
+        raise ValueError(f"{name}= is given twice")
+    return values[0] if values else None
+
+
+def mask_secrets(text: str) -> str:
+    """
+    Return a route line, or a part of it, without passwords.
+    """
+    return _URL_LOGIN.sub("://***@", _PASSWORD.sub("password=***", text))
 
 
 def _find_class(word: str) -> type[Any]:

@@ -25,7 +25,7 @@ from rt_twisted.http.request import HttpLimits
 from rt_twisted.http.server import HttpServer
 from rt_twisted.hub.hub import Hub
 from rt_twisted.hub.limits import BacklogLimits, HubLimits, SlowConsumerPolicy
-from rt_twisted.hub.registry import HubRegistry
+from rt_twisted.hub.registry import FurtherHub, HubRegistry
 from rt_twisted.model.retention import Retention
 from rt_twisted.model.settings import read_retention
 from rt_twisted.net.inbound_memory import InboundMemory
@@ -164,7 +164,7 @@ def make_context(hub: Hub, reactor: Any = None, **changed: Any) -> ActionContext
     Return the context that actions get by default, with some of its values changed.
     """
 
-    def no_further_hub(server: str) -> Hub:
+    def no_further_hub(server: str, password: str) -> FurtherHub:
         raise ValueError(f"no hub for {server}")
 
     default = make_action_context(
@@ -204,6 +204,7 @@ def redis_broker_settings() -> dict[str, Any]:
         "prefix": SETTINGS["redis-prefix"],
         "plain": SETTINGS["redis-plain"],
         "plain_prefix": SETTINGS["redis-plain-prefix"] or "",
+        "plain_out": SETTINGS["redis-plain-out"],
         "wait": SETTINGS["redis-wait"],
         "timeout": SETTINGS["redis-timeout"],
     }

@@ -4,7 +4,7 @@ The hub and the settings that actions are given.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar, cast
 
@@ -16,6 +16,7 @@ from rt_twisted.http.interfaces import IConnectionHandoff
 from rt_twisted.hub.hub import Hub
 from rt_twisted.hub.limits import BacklogLimits, SlowConsumerPolicy
 from rt_twisted.metrics.snapshot import NO_OTHERS, Snapshot, StatsQuery
+from rt_twisted.model.message import Draft, PublishResult
 from rt_twisted.net.inbound_memory import InboundMemory
 
 
@@ -130,9 +131,11 @@ class ActionContext:
         socketio: limits of Socket.IO sessions.
         shared: state that the actions of all routes share.
         inbound: bounds the bytes of unfinished input of all connections together.
-        hubs: returns the hub of a further server; raises ValueError with one sentence.
+        hubs: returns the hub of a further server, from its address and its password ("" for
+            the setting's); raises ValueError with one sentence.
         ask: requests the metrics of all workers; None if there is one process.
         handoff: passes connections to other workers; None if there is one process.
+        out: of the route, see `Draft.out`; None for the daemon's setting.
     """
 
     hub: Hub
@@ -153,9 +156,18 @@ class ActionContext:
     socketio: SocketIOLimits
     inbound: InboundMemory
     shared: SharedState = field(default_factory=SharedState)
-    hubs: Callable[[str], Hub] | None = None
+    hubs: Callable[[str, str], Hub] | None = None
     ask: Callable[[StatsQuery], Deferred[Snapshot]] | None = None
     handoff: IConnectionHandoff | None = None
+    out: str | None = None
+
+    def publish(self, drafts: Sequence[Draft]) -> Deferred[PublishResult]:
+        """
+        Publish *drafts* as `Hub.publish` does, with copies where the route's `out=` says.
+        """
+        if self.out is not None:
+            drafts = [replace(draft, out=self.out) for draft in drafts]
+        return self.hub.publish(drafts)
 
     def snapshot(self, query: StatsQuery) -> Deferred[Snapshot]:
         """
@@ -183,14 +195,28 @@ class ActionContext:
         """
         return self.backlog_limits if slow is None else replace(self.backlog_limits, policy=slow)
 
-    def for_server(self, server: str) -> ActionContext:
+    def for_server(self, server: str, password: str = "") -> ActionContext:
         """
         Return the same context with the channels of another *server*.
+
+        Args:
+            server: its address.
+            password: for it, also `env:NAME` or `file:PATH`; "" for the setting's.
 
         Raises:
             ValueError: the broker has no further servers, or *server* is malformed.
         """
         if self.hubs is None:
             raise ValueError("there are no further servers here")
-        hub = self.hubs(server)
+        hub = self.hubs(server, password)
         return replace(self, hub=hub, names=self.names.with_broker(hub.check_channel), ask=None)
+
+    def for_out(self, out: str) -> ActionContext:
+        """
+        Return the same context with copies of published messages under the names of *out*.
+
+        Raises:
+            ValueError: the broker publishes no copies, or not under these names.
+        """
+        self.hub.check_copies(out)
+        return replace(self, out=out)

@@ -125,6 +125,8 @@ class IAction(Interface):
     # serves them on the same path.
     # counts_as (optional), str: what its refused requests count as in the metrics:
     # `metrics.responses.SUBSCRIBERS` or PUBLISHES; not counted without it.
+    # publishes (optional), bool: it publishes by `ActionContext.publish`, so its routes may
+    # have `out=`.
 
     def act(exchange: IExchange, match: Match) -> object:
         """

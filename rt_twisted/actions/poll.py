@@ -85,12 +85,13 @@ class PollAction:
         if start is None:
             start = requested_start(exchange, query, self.history)
         wait = min(_seconds(query), context.poll_seconds if self.wait is None else self.wait)
+        timeout = wait or context.poll_seconds
         if not isinstance(start, After):
             wait = 0.0
         if exchange.method == "HEAD":
             exchange.answer(200, content_type=format.content_type, headers=NO_STORE)
             return None
-        request = PollRequest(format, wait, conditional=conditional)
+        request = PollRequest(format, wait, timeout, conditional=conditional)
         join = partial(respond_once, exchange, context, names, start, request)
         return when_admitted(context, exchange, join)
 

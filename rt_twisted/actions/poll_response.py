@@ -30,12 +30,14 @@ class PollRequest:
     Args:
         format: of the response.
         wait: seconds to wait for messages; 0 to respond with those that there are.
+        timeout: seconds until the response at the latest, also if the broker is away.
         count: messages in the response; 0 for no limit.
         conditional: respond with 304 if there are no messages (`If-None-Match`).
     """
 
     format: JsonPoll | EventPoll
     wait: float
+    timeout: float
     count: int = 0
     conditional: bool = False
 
@@ -82,9 +84,7 @@ class LongPoll:
         self._done = False
         self._buffer = PollBuffer(context.reactor, self._on_close)
         self._buffer.fetch(self._on_frames)
-        self._timer = context.reactor.callLater(
-            request.wait or context.poll_seconds, self._on_timeout
-        )
+        self._timer = context.reactor.callLater(request.timeout, self._on_timeout)
         self.subscriber = Subscriber(
             self._buffer, request.format, context.hub, context.backlog_limits, address
         )

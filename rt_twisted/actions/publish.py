@@ -43,6 +43,7 @@ class PublishAction:
     channel: tuple[Template, ...] = ()
 
     bare: ClassVar[str] = "channel"
+    publishes: ClassVar[bool] = True
     counts_as: ClassVar[str] = PUBLISHES
     methods: ClassVar[Sequence[str]] = ("POST",)
 
@@ -113,7 +114,7 @@ class PublishAction:
             if len(drafts) > context.max_batch:
                 raise HttpError(413, f"more than {context.max_batch} messages in one request")
         receivers = sum([context.hub.subscribers_of(draft.channel) for draft in drafts])
-        return context.hub.publish(drafts).addCallbacks(
+        return context.publish(drafts).addCallbacks(
             _accepted, _refused, callbackArgs=(exchange, receivers)
         )
 

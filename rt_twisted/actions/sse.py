@@ -126,7 +126,8 @@ class SseAction:
         if exchange.method == "HEAD":
             exchange.answer(200, content_type=CONTENT_TYPE, headers=STREAM_HEADERS)
             return None
-        request = PollRequest(build_format("poll-sse"), self.context.poll_seconds, count=1)
+        wait = self.context.poll_seconds
+        request = PollRequest(build_format("poll-sse"), wait, wait, count=1)
         join = partial(respond_once, exchange, self.context, names, start, request)
         return when_admitted(self.context, exchange, join)
 

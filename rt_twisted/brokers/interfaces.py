@@ -161,6 +161,27 @@ class IReconfigurable(Interface):
         """
 
 
+class ICopying(Interface):
+    """
+    Publishes a copy of each message for programs that are not nodes: provided by a broker
+    beside `IBroker` if a route can choose the copies' names, by `Draft.out`.
+    """
+
+    def check_copies(out: str) -> None:
+        """
+        Check that *out* can be used for the copies.
+
+        Raises:
+            ValueError: one sentence that says why not.
+        """
+
+    def reserve_copies(out: str) -> None:
+        """
+        Never receive as messages what is published under names of *out*. Called again
+        with the same *out* it does nothing.
+        """
+
+
 class IHistory(Interface):
     """
     Replays messages that this node never received: provided by a broker that stores

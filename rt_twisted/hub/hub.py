@@ -17,6 +17,7 @@ from zope.interface import implementer
 
 from rt_twisted.brokers.interfaces import (
     IBroker,
+    ICopying,
     ILimited,
     IReady,
     IReceiver,
@@ -63,6 +64,7 @@ class Hub:
         self._broker = broker
         self._ready: IReady | None = IReady(broker, None)
         self._refusing: IRefusing | None = IRefusing(broker, None)
+        self._copying: ICopying | None = ICopying(broker, None)
         self._channel_limits: ILimited | None = ILimited(broker, None)
         self._clock = clock
         self._limits = limits
@@ -113,6 +115,24 @@ class Hub:
         """
         if self._channel_limits is not None:
             self._channel_limits.check_channel(name)
+
+    def check_copies(self, out: str) -> None:
+        """
+        Check that the broker can publish copies under the names of *out*.
+
+        Raises:
+            ValueError: see `ICopying.check_copies`; or the broker publishes no copies.
+        """
+        if self._copying is None:
+            raise ValueError("only redis has copies: set broker = redis, or add server=")
+        self._copying.check_copies(out)
+
+    def reserve_copies(self, out: str) -> None:
+        """
+        See `ICopying.reserve_copies`. Call `check_copies` first.
+        """
+        assert self._copying is not None
+        self._copying.reserve_copies(out)
 
     def receive(self, message: Message) -> None:
         position = message.position

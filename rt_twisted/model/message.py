@@ -76,6 +76,8 @@ class Draft:
         key: optional idempotency key; a second draft of the same channel and key is
             not published again, as long as the broker remembers the key.
         transient: not written to a durable history.
+        out: where a copy is published for programs that are not nodes, as in the setting
+            `redis-plain-out`; None for that setting. Only an `ICopying` broker uses it.
     """
 
     channel: str
@@ -83,6 +85,7 @@ class Draft:
     event: str | None = None
     key: str | None = None
     transient: bool = False
+    out: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -130,6 +130,8 @@ def build_server(
         inbound=inbound,
     )
     routes = Routes(make_routes(options, context_of(options)))
+    hubs.adopt()
+    routes.reserve_copies()
     route_services = RouteServices(routes)
     limits, cors, app = read_http_limits(options), make_cors(options), make_app(options, hub)
     access_log = open_access_log(options)

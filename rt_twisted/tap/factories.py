@@ -23,14 +23,15 @@ from rt_twisted.brokers.interfaces import IBroker
 from rt_twisted.http.cors import Cors
 from rt_twisted.http.interfaces import IConnectionHandoff
 from rt_twisted.hub.hub import Hub
-from rt_twisted.hub.registry import HubRegistry
+from rt_twisted.hub.registry import FurtherHub, HubRegistry
 from rt_twisted.load_object import find_object, load_object
 from rt_twisted.metrics import EXPORTERS
 from rt_twisted.metrics.interfaces import IExporter
 from rt_twisted.metrics.snapshot import Snapshot, StatsQuery
 from rt_twisted.model.settings import ConfigError, read_retention
 from rt_twisted.net.inbound_memory import InboundMemory
-from rt_twisted.routes import DEFAULT, Route, parse_route
+from rt_twisted.routes import DEFAULT, Route, mask_secrets, parse_route
+from rt_twisted.tap import values
 from rt_twisted.tap.limits import (
     read_backlog_limits,
     read_hub_limits,
@@ -100,16 +101,32 @@ def make_broker(options: Options, reactor: Any) -> Any:
     )
 
 
-def make_further_hub(services: Any, options: Options, reactor: Any, server: str) -> Hub:
+def make_further_hub(
+    services: Any, options: Options, reactor: Any, server: str, password: str
+) -> FurtherHub:
     """
     Build the hub of another redis, at *server*, for routes that name one.
+
+    Args:
+        services: the parent of its broker, once that is started.
+        options: the settings.
+        reactor: the reactor.
+        server: its address.
+        password: as in a setting; "" for `redis-password`.
+
+    Raises:
+        ValueError: one sentence, without secrets.
     """
     try:
-        broker = load_object(BROKERS["redis"])(reactor, options, server)
+        given = values.secret(password)
+    except ValueError as error:
+        raise ValueError(f"its password must be {error}") from None
+    try:
+        broker = load_object(BROKERS["redis"])(reactor, options, server, given)
     except ConfigError as error:
         raise ValueError(str(error)) from None
-    services.addService(broker)
-    return Hub(broker, reactor, read_retention(options), read_hub_limits(options))
+    hub = Hub(broker, reactor, read_retention(options), read_hub_limits(options))
+    return FurtherHub(hub, partial(services.addService, broker))
 
 
 def make_exporter(options: Options, reactor: Any) -> Any:
@@ -186,7 +203,7 @@ def make_routes(options: Options, context: ActionContext) -> Iterator[Route]:
         try:
             yield parse_route(line, context)
         except ValueError as error:
-            raise SettingError(f"{place}: route {line!r}: {error}") from None
+            raise SettingError(f"{place}: route {mask_secrets(line)!r}: {error}") from None
 
 
 def make_cors(options: Options) -> Cors:

@@ -85,8 +85,10 @@ class Reloader:
             fresh = self._current.read_again()
             self._apply(fresh)
         except SettingError as error:
+            self._hubs.discard()
             _log.error("reload failed, nothing has changed: {reason}", reason=str(error))
         except Exception:  # from a class of the user's
+            self._hubs.discard()
             _log.failure("reload failed, nothing has changed")
         else:
             self._log_changes(fresh)
@@ -115,6 +117,8 @@ class Reloader:
             except ValueError as error:
                 raise SettingError(str(error)) from None
         self._log_filter.set_level(fresh["log-level"])
+        self._hubs.adopt()
+        routes.reserve_copies()
         self._hubs.reconfigure(retention, limits)
         context.inbound.limit = read_inbound_limit(fresh)
         lines = AccessLog(access_log) if access_log else None

@@ -188,6 +188,9 @@ SECTIONS: tuple[tuple[str, tuple[Setting, ...]], ...] = (
             "Deliver messages of a plain redis PUBLISH to the channel of that name."),
         Setting("redis-plain-prefix", "", values.text, help=
             "Prefix of channel names in such a PUBLISH."),
+        Setting("redis-plain-out", "no", values.text, help=
+            "Names under which each message is also published in redis, without a position, for "
+            "other programs: no; same, those of redis-plain; or the prefix of other names."),
         Setting("redis-wait", "0", values.up_to_a_day, help=
             "How long a message waits for an unreachable redis before its publisher gets 503."),
         Setting("redis-timeout", "5", values.some_seconds, help=

@@ -123,10 +123,11 @@ async def turn() -> None:
 
 @asynccontextmanager
 async def nodes(
-    urls: Sequence[str], receiver: Sequence[Any] = (), **settings: Any
+    urls: Sequence[Any], receiver: Sequence[Any] = (), **settings: Any
 ) -> AsyncIterator[list[tuple[Any, Any]]]:
     """
-    Start brokers with their receivers; they become ready if redis is reachable.
+    Start brokers, by addresses or `RedisServer`s, with their receivers; they become ready if
+    redis is reachable.
     """
     from twisted.internet import reactor
 

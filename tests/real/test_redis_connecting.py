@@ -32,7 +32,7 @@ async def carries(place: Place) -> None:
     """
     Publish at *place*; the message arrives and is stored.
     """
-    async with nodes([place]) as [(broker, receiver)]:  # type: ignore[list-item]
+    async with nodes([place]) as [(broker, receiver)]:
         start = await broker.subscribe("a")
         await broker.publish([Draft("a", b"1")])
         await receiver.until(1)
@@ -102,7 +102,7 @@ async def test_a_client_certificate(serve: Serve, tmp_path: Path, states: list[s
 
     states.clear()
     url = f"rediss://localhost:{port}"
-    async with nodes([Place.parse(url, files=ClientTls(authority.file))]):  # type: ignore[list-item]
+    async with nodes([Place.parse(url, files=ClientTls(authority.file))]):
         await until(lambda: any("requires a client certificate" in one for one in states))
 
 

@@ -5,6 +5,7 @@ Route lines: their syntax, and which route serves a request.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.internet.task import Clock
 from twisted.internet.testing import MemoryReactorClock
+from zope.interface import implementer
 
 from rt_twisted.actions.context import ActionContext
 from rt_twisted.actions.interfaces import Match
@@ -22,12 +24,22 @@ from rt_twisted.actions.site import ResourceAction, WsgiAction
 from rt_twisted.actions.sse import SseAction
 from rt_twisted.actions.static import StaticAction
 from rt_twisted.actions.template import Template
+from rt_twisted.brokers.interfaces import ICopying
 from rt_twisted.brokers.memory import MemoryBroker
 from rt_twisted.hub.hub import Hub
 from rt_twisted.hub.limits import SlowConsumerPolicy
-from rt_twisted.hub.registry import HubRegistry
+from rt_twisted.hub.registry import FurtherHub, HubRegistry
 from rt_twisted.load_object import load_object
-from rt_twisted.routes import DEFAULT, NOT_BUILT, WORDS, Routes, parse_route, split_arguments
+from rt_twisted.model.message import Draft
+from rt_twisted.routes import (
+    DEFAULT,
+    NOT_BUILT,
+    WORDS,
+    Routes,
+    mask_secrets,
+    parse_route,
+    split_arguments,
+)
 from tests.contracts.actions import check_action
 from tests.defaults import make_context, make_hub
 from tests.unit.actions.test_template import Asked
@@ -302,12 +314,13 @@ def test_a_route_names_another_server() -> None:
     As in uWSGI, `server=` selects the broker whose channels a route uses, for every action.
     """
     others: dict[str, Hub] = {}
+    started: list[str] = []
 
-    def build(server: str) -> Hub:
+    def build(server: str, password: str) -> FurtherHub:
         if ":" not in server:
             raise ValueError("a server is HOST:PORT")
         others[server] = routing_context().hub
-        return others[server]
+        return FurtherHub(others[server], lambda: started.append(server))
 
     hubs = HubRegistry(routing_context().hub, build)
     context = replace(CONTEXT, hub=hubs.for_server(""), hubs=hubs.for_server)
@@ -322,6 +335,10 @@ def test_a_route_names_another_server() -> None:
 
     one, two = others["10.0.0.1:6379"], others["10.0.0.2:6379"]
     assert found == [one, one, two, context.hub]
+    assert list(hubs) == [context.hub]
+    assert started == []
+    hubs.adopt()
+    assert started == ["10.0.0.1:6379", "10.0.0.2:6379"]
     assert list(hubs) == [context.hub, one, two]
     with pytest.raises(ValueError, match=r"server=x: a server is HOST:PORT"):
         parse_route("^/x sse:server=x", context)
@@ -329,6 +346,127 @@ def test_a_route_names_another_server() -> None:
         parse_route("^/x sse:server=h:1", CONTEXT)
     with pytest.raises(ValueError, match="given twice"):
         parse_route("^/x sse:server=h:1,server=h:2", context)
+
+
+def test_hubs_that_are_discarded() -> None:
+    """
+    The routes of a reload that fails open no connection; the next ones get another hub.
+    """
+    started: list[Hub] = []
+
+    def build(server: str, password: str) -> FurtherHub:
+        hub = routing_context().hub
+        return FurtherHub(hub, lambda: started.append(hub))
+
+    hubs = HubRegistry(routing_context().hub, build)
+    first = hubs.for_server("h:1", "a")
+    assert hubs.for_server("h:1", "a") is first
+    hubs.discard()
+    hubs.adopt()
+    assert started == []
+
+    second = hubs.for_server("h:1", "a")
+    other = hubs.for_server("h:1", "b")
+    hubs.adopt()
+    hubs.adopt()
+    assert started == [second, other]
+    assert hubs.for_server("h:1", "a") is second is not first
+
+
+def test_the_password_of_a_server() -> None:
+    """
+    `password=` is for `server=`, and no error shows it.
+    """
+    given: list[tuple[str, str]] = []
+
+    def build(server: str, password: str) -> Hub:
+        if server == "redis://u:secret@h":
+            raise ValueError("wrong")
+        given.append((server, password))
+        return CONTEXT.hub
+
+    context = replace(CONTEXT, hubs=build)
+    parse_route(r"^/a sse:server=/run/redis.sock,password=a\,b,subscribe=a", context)
+    parse_route("^/a publish:server=unix:/run/redis.sock,password=env:REDIS", context)
+    assert given == [("/run/redis.sock", "a,b"), ("unix:/run/redis.sock", "env:REDIS")]
+    for line, reason in (
+        ("^/a sse:subscribe=a,password=secret", "has no argument 'password'"),
+        ("^/a sse:server=h,password=x,password=secret", "password= is given twice"),
+        ("^/a sse:server=h,password=x,secret", "the text behind password= is not 'name=value'"),
+        ("^/a sse:server=redis://u:secret@h", r"server=redis://\*\*\*@h: wrong"),
+        ("^/a sse:server=h,password=secret\\", "end with a backslash"),
+    ):
+        with pytest.raises(ValueError, match=reason) as raised:
+            parse_route(line, context)
+        assert "secret" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("line", "shown"),
+    [
+        (
+            "^/a sse:server=h,password=secret,subscribe=a",
+            "^/a sse:server=h,password=***,subscribe=a",
+        ),
+        (r"^/a sse:server=h,password=se\,cret", "^/a sse:server=h,password=***"),
+        ("^/a sse:server=redis://u:sec/ret@h/1", "^/a sse:server=redis://***@h/1"),
+        ("^/a sse:news", "^/a sse:news"),
+    ],
+)
+def test_secrets_of_a_line_are_masked(line: str, shown: str) -> None:
+    """
+    A route line is shown in errors without its passwords.
+    """
+    assert mask_secrets(line) == shown
+
+
+def test_a_route_says_where_its_messages_are_copied() -> None:
+    """
+    `out=` is an argument of the actions that publish, if the broker publishes copies.
+    """
+
+    @implementer(ICopying)
+    class CopyingBroker(MemoryBroker):
+        def __init__(self) -> None:
+            super().__init__(Clock(), "e")
+            self.drafts: list[Draft] = []
+            self.reserved: list[str] = []
+
+        def check_copies(self, out: str) -> None:
+            if out == "x":
+                raise ValueError("not x")
+
+        def reserve_copies(self, out: str) -> None:
+            self.reserved.append(out)
+
+        def publish(self, drafts: Sequence[Draft]) -> Any:
+            self.drafts += drafts
+            return super().publish(drafts)
+
+    broker = CopyingBroker()
+    context = make_context(make_hub(broker, Clock()))
+    routes = [
+        parse_route(line, context)
+        for line in (
+            "^/a publish:channel=a,out=same",
+            "^/b websocket:subscribe=a,publish=a,out=out.",
+            r"^/c/ socket.io:publish=a,out=no",
+            "^/d publish",
+            "^/e sse:a",
+        )
+    ]
+    Routes(routes).reserve_copies()
+    for route in routes[:4]:
+        route.action.context.publish([Draft("a", b"x")])
+
+    assert [draft.out for draft in broker.drafts] == ["same", "out.", "no", None]
+    assert broker.reserved == ["same", "out.", "no"]
+    with pytest.raises(ValueError, match="out=x: not x"):
+        parse_route("^/a publish:out=x", context)
+    with pytest.raises(ValueError, match="has no argument 'out'"):
+        parse_route("^/a sse:out=same", context)
+    with pytest.raises(ValueError, match="only redis has copies: set broker = redis, or add"):
+        parse_route("^/a publish:out=same", CONTEXT)
 
 
 def test_actions_of_users() -> None:

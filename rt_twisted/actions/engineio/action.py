@@ -61,6 +61,7 @@ class EngineIOAction:
     engineio: EngineIOServer = field(init=False, compare=False, repr=False)
 
     bare: ClassVar[str] = "subscribe"
+    publishes: ClassVar[bool] = True
     counts_as: ClassVar[str] = SUBSCRIBERS
     methods: ClassVar[Sequence[str]] = METHODS
 

@@ -156,7 +156,7 @@ class PollingTransport:
 
     def publish(self, drafts: Sequence[Draft]) -> PublishResult | Deferred[PublishResult]:
         self._unconfirmed += 1
-        return self._context.hub.publish(drafts).addBoth(self._on_confirmed)
+        return self._context.publish(drafts).addBoth(self._on_confirmed)
 
     def _on_confirmed(self, result: Any) -> Any:
         self._unconfirmed -= 1

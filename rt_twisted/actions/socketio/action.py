@@ -62,6 +62,7 @@ class SocketIOAction:
     application: Any = field(init=False, compare=False, repr=False, default=None)
 
     bare: ClassVar[str] = "subscribe"
+    publishes: ClassVar[bool] = True
     counts_as: ClassVar[str] = SUBSCRIBERS
     methods: ClassVar[Sequence[str]] = METHODS
 

@@ -28,7 +28,7 @@ async def publish_checked(context: ActionContext, drafts: Sequence[Draft]) -> Pu
         if len(draft.data) > context.max_message:
             raise HttpError(413, f"the message is larger than {context.max_message} bytes")
     try:
-        return await context.hub.publish(drafts)
+        return await context.publish(drafts)
     except Unavailable as error:
         raise HttpError(503, str(error)) from None
 

@@ -95,6 +95,7 @@ class WebSocketAction:
     )
 
     bare: ClassVar[str] = "subscribe"
+    publishes: ClassVar[bool] = True
     counts_as: ClassVar[str] = SUBSCRIBERS
     methods: ClassVar[Sequence[str]] = ("GET",)
 

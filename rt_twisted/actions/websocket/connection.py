@@ -186,7 +186,7 @@ class WebSocket:
             the result itself if the broker has it at once, as brokers in this process
             mostly do: a callback would cost as much as the rest of this method.
         """
-        published = self._context.hub.publish(drafts)
+        published = self._context.publish(drafts)
         if published.called and isinstance(published.result, PublishResult):
             return published.result
         self._unconfirmed += 1

@@ -5,13 +5,16 @@ What all websockets of one endpoint share.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 
 from rt_twisted.actions.context import WebSocketLimits
 from rt_twisted.hub.hub import Hub
 from rt_twisted.metrics.metrics import Metrics
+from rt_twisted.model.message import Draft, PublishResult
 from rt_twisted.net.inbound_memory import InboundMemory
 
 
@@ -22,6 +25,7 @@ class WebSocketContext:
 
     Args:
         hub: of the endpoint's route.
+        publish: hands messages of clients to the hub.
         inbound: bounds unfinished messages, in sum over all connections.
         limits: for each websocket.
         clock: for exact times and delayed calls.
@@ -35,6 +39,7 @@ class WebSocketContext:
     """
 
     hub: Hub
+    publish: Callable[[Sequence[Draft]], Deferred[PublishResult]]
     inbound: InboundMemory
     limits: WebSocketLimits
     clock: IReactorTime

@@ -38,7 +38,7 @@ class WebSocketEndpoint:
     def __init__(self, context: ActionContext) -> None:
         self.context = context
         self._shared = WebSocketContext(
-            context.hub, context.inbound, context.websockets, context.reactor
+            context.hub, context.publish, context.inbound, context.websockets, context.reactor
         )
         # Those to check in each of the next seconds: one is emptied every second.
         self._buckets: list[set[WebSocket]] = [set() for _ in range(BUCKETS)]

@@ -23,6 +23,7 @@ from zope.interface import implementer
 from rt_twisted.brokers.connector import Reconnector, retry_policy
 from rt_twisted.brokers.interfaces import (
     IBroker,
+    ICopying,
     IHistory,
     IReady,
     IReceiver,
@@ -42,8 +43,9 @@ from rt_twisted.brokers.redis.connections import (
     find_master,
     reason_of,
 )
+from rt_twisted.brokers.redis.copies import CopyNames, encode
 from rt_twisted.brokers.redis.history import RedisHistoryReader
-from rt_twisted.brokers.redis.publisher import RedisPublisher, encode
+from rt_twisted.brokers.redis.publisher import RedisPublisher
 from rt_twisted.brokers.redis.receiver import RedisReceiver
 from rt_twisted.brokers.redis.scripts import ALL_SCRIPTS, HELLO, READ_SCRIPTS, Script
 from rt_twisted.brokers.redis.sequencer import Sequencer
@@ -62,7 +64,7 @@ _RETRY = retry_policy(0.05, 5.0, 2.0)
 _CONNECTED = "is connected"
 
 
-@implementer(IBroker, IHistory, IReady, IReconfigurable, IRefusing)
+@implementer(IBroker, ICopying, IHistory, IReady, IReconfigurable, IRefusing)
 class RedisBroker(Service):
     """
     Carries messages through redis.
@@ -75,6 +77,7 @@ class RedisBroker(Service):
             have the same.
         plain: whether a plain `PUBLISH NAME data` reaches the channel NAME.
         plain_prefix: what such a NAME has before the channel's name.
+        plain_out: where each message is also published for other programs; see `CopyNames`.
         wait: seconds that a publication may wait while redis is away.
         timeout: seconds after which a redis that does not answer counts as lost.
     """
@@ -87,6 +90,7 @@ class RedisBroker(Service):
         prefix: str,
         plain: bool,
         plain_prefix: str,
+        plain_out: str,
         wait: float,
         timeout: float,
     ) -> None:
@@ -105,6 +109,7 @@ class RedisBroker(Service):
         self._start = NOWHERE  # the position before the first message of this epoch
         self._closed = False
         self._checks = 0
+        self._copy_denied = False  # as was logged for this connection
         self._denied = False  # by the last attempt, which is not repeated soon
         self._reconnector = Reconnector(reactor, self._connect_once, self._delay)
         self._shutdown_trigger: Any = None
@@ -112,19 +117,33 @@ class RedisBroker(Service):
         self._check_loop.clock = reactor
         control = encode(f"{self._keys[1]}n:{node}")
         self._barriers = Barriers(reactor, self._call, node, control, timeout)
-        self._subscriptions = RedisSubscriptions(
-            reactor, self._barriers, *self._keys, plain_prefix if plain else None
-        )
+        self._copies = CopyNames(prefix, plain, plain_prefix, plain_out)
+        self._subscriptions = RedisSubscriptions(reactor, self._barriers, *self._keys, self._copies)
+        self.reserve_copies(plain_out)
         self._history = RedisHistoryReader(
             reactor, self._call, lambda: self._retention.age, self._barriers, node
         )
-        self._sequencer = Sequencer(reactor, self._call, self._bounds, self._barriers, node)
+        self._sequencer = Sequencer(
+            reactor,
+            self._call,
+            self._bounds,
+            self._barriers,
+            node,
+            self._copies,
+            self._on_copy_denied,
+        )
         self._receiver = RedisReceiver(
             self._barriers, self._subscriptions, self._history, self._sequencer, self._reconnect
         )
         self._write_probe = WriteProbe(reactor, self._call, self._bounds, self._log_state)
         self._publisher = RedisPublisher(
-            reactor, self._call, self._bounds, self._receiver.note_position, wait
+            reactor,
+            self._call,
+            self._bounds,
+            self._receiver.note_position,
+            self._copies,
+            self._on_copy_denied,
+            wait,
         )
 
     def startService(self) -> None:
@@ -185,6 +204,23 @@ class RedisBroker(Service):
     def after(self, channels: Sequence[str], since: Since) -> Deferred[Replay]:
         return self._history.batcher.ask(channels, since)
 
+    def check_copies(self, out: str) -> None:
+        self._copies.check(out)
+
+    def reserve_copies(self, out: str) -> None:
+        reserved = self._copies.reserved(out)
+        if reserved:
+            self._subscriptions.reserve(reserved)
+
+    def _on_copy_denied(self, reason: str) -> None:
+        if not self._copy_denied:
+            self._copy_denied = True
+            _log.error(
+                "redis {server} denies plain copies of messages: {reason}",
+                server=self._server,
+                reason=reason,
+            )
+
     # The connections.
 
     async def _connect_once(self) -> bool:
@@ -225,6 +261,7 @@ class RedisBroker(Service):
             await self._connect(address, commands)
             self._server_info = await commands.login(self._server)
             self._commands = commands
+            self._copy_denied = False
             commands.lost.addCallback(self._abort_pubsub)
             await self._open_log(commands)
             self._publisher.open()

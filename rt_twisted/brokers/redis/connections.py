@@ -8,6 +8,7 @@ connection, and its conversions of anything but bytes, are left out.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
@@ -246,25 +247,25 @@ class PubSubConnection(CommandConnection):
         self.closed = True
         super().abort(reason)
 
-    def subscribe(self, names: list[bytes]) -> None:
+    def subscribe(self, *names: Sequence[bytes]) -> None:
         """
-        Subscribe to *names*, which are no patterns.
+        Subscribe to *names*, which are no patterns; those of one sequence in one step.
         """
         self._send(b"SUBSCRIBE", names)
 
-    def unsubscribe(self, names: list[bytes]) -> None:
+    def unsubscribe(self, *names: Sequence[bytes]) -> None:
         """
-        Unsubscribe from *names*.
+        Unsubscribe from *names*; from those of one sequence in one step.
         """
         self._send(b"UNSUBSCRIBE", names)
 
-    def _send(self, command: bytes, names: list[bytes]) -> None:
+    def _send(self, command: bytes, names: Sequence[Sequence[bytes]]) -> None:
         # The answers come among the messages: none is waited for.
         part: list[bytes] = []
         size = 0
-        for name in names:
-            part.append(name)
-            size += len(name)
+        for group in names:
+            part += group
+            size += sum(map(len, group))
             if size > MAX_COMMAND_BYTES:
                 self.transport.write(_pack(command, *part))
                 part, size = [], 0

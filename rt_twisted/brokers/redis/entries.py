@@ -28,7 +28,7 @@ class Entry:
         prev: offset of the entry before on the channel, or an offset up to which
             everything is too old.
         flags: PLAIN for a plain PUBLISH, GAP if the entry stands for
-            messages that are lost.
+            messages that are lost; of a live entry also those of `copies`.
         time: Unix milliseconds by redis' clock; 0 for a live entry.
     """
 
@@ -77,6 +77,15 @@ def read_live(channel: str, payload: bytes) -> Entry:
     position = Position(epoch, int(offset))
     message = Message(channel, data, position, event if bits & EVENT else None)
     return Entry(message, int(prev), bits)
+
+
+def read_flags(payload: bytes) -> int:
+    """
+    Return the flags of a message that publish.lua or number.lua has published; 0 if
+    another program has.
+    """
+    words = payload.split(b" ", 4)
+    return int(words[3]) if len(words) == 5 and words[3].isdigit() else 0
 
 
 def read_barrier(payload: bytes) -> tuple[Position, str]:

@@ -13,15 +13,18 @@ from rt_twisted.brokers.redis.server import RedisServer
 from rt_twisted.model.settings import ConfigError, GivenSettings, read_retention
 
 
-def build_broker(reactor: Any, settings: GivenSettings, server: str = "") -> RedisBroker:
+def build_broker(
+    reactor: Any, settings: GivenSettings, server: str = "", password: str = ""
+) -> RedisBroker:
     """
     Build the broker that the `redis-` settings describe.
 
     Args:
         reactor: the reactor.
         settings: all settings by name.
-        server: `HOST:PORT` or a URL, instead of the address in the settings; user,
-            password and all the rest are theirs.
+        server: `HOST:PORT`, a URL or the path of a Unix socket, instead of the address in
+            the settings; all the rest is theirs.
+        password: instead of that in the settings; "" for theirs.
 
     Raises:
         ConfigError: which setting is wrong, and why.
@@ -43,7 +46,7 @@ def build_broker(reactor: Any, settings: GivenSettings, server: str = "") -> Red
         place = RedisServer.parse(
             server or settings["redis-url"] or _address(settings),
             settings["redis-username"] or "",
-            settings["redis-password"] or "",
+            password or settings["redis-password"] or "",
             ClientTls(**paths),
         )
         place.files.check()
@@ -59,16 +62,22 @@ def build_broker(reactor: Any, settings: GivenSettings, server: str = "") -> Red
     if plain_prefix.startswith(prefix):
         reason = "names that begin with redis-prefix are the daemon's own, and cannot be channels"
         raise ConfigError("redis-plain-prefix", reason)
-    return RedisBroker(
+    broker = RedisBroker(
         reactor,
         place,
         read_retention(settings),
         prefix,
         settings["redis-plain"],
         plain_prefix,
+        settings["redis-plain-out"],
         settings["redis-wait"],
         settings["redis-timeout"],
     )
+    try:
+        broker.check_copies(settings["redis-plain-out"])
+    except ValueError as error:
+        raise ConfigError("redis-plain-out", str(error)) from None
+    return broker
 
 
 def _address(settings: GivenSettings) -> str:

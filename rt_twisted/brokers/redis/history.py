@@ -16,8 +16,9 @@ from txredisapi import ResponseError
 from rt_twisted.brokers.history_batch import HistoryBatcher, HistoryQuery
 from rt_twisted.brokers.redis.barriers import Barriers
 from rt_twisted.brokers.redis.connections import RedisUnavailable
+from rt_twisted.brokers.redis.copies import encode
 from rt_twisted.brokers.redis.entries import ChannelSlice, Entry, by_offset, find_gaps, read_slice
-from rt_twisted.brokers.redis.publisher import Call, encode
+from rt_twisted.brokers.redis.publisher import Call
 from rt_twisted.brokers.redis.scripts import RECALL
 from rt_twisted.model.errors import Unavailable
 from rt_twisted.model.message import After, Newest, Position, Replay, Within

@@ -1,7 +1,7 @@
 -- The beginning of all scripts. KEYS[1] is the prefix of the daemon's keys, KEYS[2] that
 -- of its pub/sub names (which are not divided by databases).
 local LOG, LAST, TIMES, LEAPS = KEYS[1] .. 'log', KEYS[1] .. 'last', KEYS[1] .. 'times', KEYS[1] .. 'leaps'
-local PLAIN, EVENT, GAP = 1, 2, 4 -- flags of a message
+local PLAIN, EVENT, GAP = 1, 2, 4 -- flags of a message; ANNOUNCED is in copies.py
 local OVERHEAD = 256              -- bytes counted for an entry beside its data
 local KEY_MEMORY = 300000         -- ms
 local ALWAYS = '\255'             -- a member of LAST, which is never empty; no channel's name
@@ -88,8 +88,10 @@ local function remember(log, channel, offset, prev, flags, event, data)
     redis.call('PEXPIRE', stream, log.age)
 end
 
--- Give a message its offset, store it and publish it.
-local function append(log, channel, flags, event, data)
+-- Give a message its offset, store it and publish it, and behind it its plain copy. `copy` is
+-- '' for none, 's' and a name under which nodes receive plain messages, or 'o' and another
+-- name. The first kind is announced by the flags: it is the next message that a node receives.
+local function append(log, channel, flags, event, data, copy)
     log.offset = log.offset + 1
     local offset = whole(log.offset)
     local prev = redis.call('ZSCORE', LAST, channel) or whole(log.floor)
@@ -97,8 +99,19 @@ local function append(log, channel, flags, event, data)
     if flags ~= GAP then
         remember(log, channel, offset, prev, flags, event, data)
     end
+    if string.byte(copy) == 115 then -- s
+        flags = whole(flags + log.announcement)
+    end
+    local name = KEYS[2] .. 'm:' .. channel
     local head = log.epoch .. ' ' .. offset .. ' ' .. prev .. ' ' .. flags .. ' ' .. event .. '\n'
-    redis.call('PUBLISH', KEYS[2] .. 'm:' .. channel, head .. data)
+    redis.call('PUBLISH', name, head .. data)
+    if copy ~= '' then
+        local sent = redis.pcall('PUBLISH', string.sub(copy, 2), data)
+        if type(sent) == 'table' and sent.err then -- the ACL forbids the name
+            log.denied = sent.err
+            redis.call('PUBLISH', name, '') -- instead of the copy, which nodes expect now
+        end
+    end
     return log.offset
 end
 

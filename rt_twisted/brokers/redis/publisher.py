@@ -13,6 +13,7 @@ from txredisapi import ResponseError
 
 from rt_twisted.brokers.publisher import MAX_PENDING_BYTES, Publication
 from rt_twisted.brokers.redis.connections import RedisUnavailable, reason_of
+from rt_twisted.brokers.redis.copies import CopyNames, encode
 from rt_twisted.brokers.redis.scripts import PUBLISH
 from rt_twisted.model.errors import HttpError, Unavailable
 from rt_twisted.model.message import Draft, Position, PublishResult
@@ -38,6 +39,8 @@ class RedisPublisher:
         call: runs a script.
         bounds: returns the bounds of the channels' history, as scripts take them.
         on_position: called with the newest position of each batch.
+        copies: the names of plain copies.
+        on_copy_denied: called with the reason when redis denies one.
         wait: seconds that a publication may wait for redis to come back.
     """
 
@@ -47,12 +50,16 @@ class RedisPublisher:
         call: Call,
         bounds: Callable[[], tuple[int, int, int]],
         on_position: Callable[[Position], None],
+        copies: CopyNames,
+        on_copy_denied: Callable[[str], None],
         wait: float,
     ) -> None:
         self._clock = clock
         self._call = call
         self._bounds = bounds
         self._on_position = on_position
+        self._copies = copies
+        self._on_copy_denied = on_copy_denied
         self._wait = wait
         self._open = False
         self._reason = "redis is not there yet"
@@ -164,17 +171,20 @@ class RedisPublisher:
                 draft.data,
                 b"" if draft.event is None else b"e" + draft.event.encode(),
                 b"" if draft.key is None else b"k" + encode(draft.key),
+                self._copies.of_draft(draft),
             )
-        answer = self._call(PUBLISH, *self._bounds(), *arguments)
+        answer = self._call(PUBLISH, *self._bounds(), self._copies.announcement, *arguments)
         answer.addCallbacks(self._on_answer, self._on_failure, (batch,), errbackArgs=(batch,))
 
     def _on_answer(self, answer: list[Any], batch: Batch) -> None:
         self._pending_bytes -= _batch_size(batch)
-        epoch = answer[0].decode()
-        offsets = [given for given in answer[1:] if type(given) is int]
+        epoch, places = answer[0].decode(), answer[2:]
+        if answer[1]:
+            self._on_copy_denied(answer[1].decode(errors="replace"))
+        offsets = [given for given in places if type(given) is int]
         if offsets:  # those of known idempotency keys are positions of before, as text
             self._on_position(Position(epoch, offsets[-1]))
-        for (publication, index), given in zip(batch, answer[1:], strict=True):
+        for (publication, index), given in zip(batch, places, strict=True):
             known = type(given) is not int
             publication.place(
                 index, Position.parse(given.decode()) if known else Position(epoch, given)
@@ -214,10 +224,3 @@ def _size(drafts: Sequence[Draft]) -> int:
 
 def _batch_size(batch: Batch) -> int:
     return _size([publication.drafts[index] for publication, index in batch])
-
-
-def encode(name: str) -> bytes:
-    """
-    Return *name* as redis gets it; lone surrogates are encoded too.
-    """
-    return name.encode("utf-8", "surrogatepass")

@@ -16,6 +16,7 @@ from txredisapi import ResponseError
 from rt_twisted.brokers.interfaces import IReceiver
 from rt_twisted.brokers.redis.barriers import Barriers
 from rt_twisted.brokers.redis.connections import PubSubConnection, RedisUnavailable
+from rt_twisted.brokers.redis.copies import ANNOUNCED
 from rt_twisted.brokers.redis.entries import (
     GAP,
     PLAIN,
@@ -23,6 +24,7 @@ from rt_twisted.brokers.redis.entries import (
     Entry,
     merge,
     read_barrier,
+    read_flags,
     read_live,
 )
 from rt_twisted.brokers.redis.history import ChannelQuery, RedisHistoryReader
@@ -67,6 +69,7 @@ class RedisReceiver:
         self._pubsub: PubSubConnection | None = None
         self._buffer: list[Buffered] | None = None  # while the missed history is fetched
         self._buffered_bytes = 0
+        self._copy = b""  # the name of the next message, if that is a plain copy
         self.receiver: IReceiver
         self.head = NOWHERE  # the last position that the receiver has got
         self.newest = NOWHERE  # the highest position that is known to exist
@@ -85,13 +88,16 @@ class RedisReceiver:
         self._barriers.on_unsubscribed(name)
 
     def on_message(self, name: bytes, payload: bytes) -> None:  # the hot path
+        copy, self._copy = self._copy, b""
         channel = self._subscriptions.numbered.get(name)
         if channel is not None:
             try:
                 entry = read_live(channel, payload)
             except ValueError:
-                _log.debug("another program publishes to {name}", name=name)
+                _log.debug("{name} has no message of a node", name=name)
                 return
+            if entry.flags >= ANNOUNCED:
+                self._copy = self._subscriptions.announced_copy(name, entry.flags)
             if self._buffer is not None:
                 self._append(self._buffer, entry, len(payload))
                 return
@@ -101,6 +107,8 @@ class RedisReceiver:
                 self._sequencer.on_numbered(channel, entry.message.data)
             self._deliver(entry)
             return
+        if name == copy:
+            return
         channel = self._subscriptions.plain.get(name)
         if channel is not None:
             if self._buffer is not None:
@@ -109,6 +117,9 @@ class RedisReceiver:
                 self._sequencer.on_plain(channel, payload)
         elif name == self._barriers.control:
             self._on_barrier(payload)
+        else:
+            # Its channel is unsubscribed, but may be subscribed again before the copy arrives.
+            self._copy = self._subscriptions.announced_copy(name, read_flags(payload))
 
     def _on_barrier(self, payload: bytes) -> None:
         try:
@@ -170,7 +181,7 @@ class RedisReceiver:
             RedisUnavailable: redis is away, or its log has changed meanwhile.
         """
         self._pubsub = pubsub
-        self._buffer, self._buffered_bytes = [], 0
+        self._buffer, self._buffered_bytes, self._copy = [], 0, b""
         if start.epoch != self.head.epoch:
             self._advance(start)
         pubsub.subscribe([self._barriers.control])

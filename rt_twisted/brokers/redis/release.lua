@@ -16,7 +16,7 @@ for i = 7, #ARGV do
         redis.call('DEL', lease)
         count = count + 1
         if ARGV[6] == '1' then
-            append(log, ARGV[i], GAP, '', '')
+            append(log, ARGV[i], GAP, '', '', '')
         end
     end
 end

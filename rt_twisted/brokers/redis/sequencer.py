@@ -22,7 +22,8 @@ from txredisapi import ResponseError
 
 from rt_twisted.brokers.redis.barriers import Barriers
 from rt_twisted.brokers.redis.connections import RedisUnavailable
-from rt_twisted.brokers.redis.publisher import BATCH, BATCH_BYTES, OVERHEAD, Call, encode
+from rt_twisted.brokers.redis.copies import CopyNames, encode
+from rt_twisted.brokers.redis.publisher import BATCH, BATCH_BYTES, OVERHEAD, Call
 from rt_twisted.brokers.redis.scripts import ACQUIRE, NUMBER, RELEASE
 
 LEASE_TIMEOUT = 1.0  # seconds that the owner of a lease has to number a message
@@ -73,6 +74,8 @@ class Sequencer:
         bounds: returns the bounds of the channels' history, as scripts take them.
         barriers: tell when all that other nodes have numbered is seen.
         node: the name of this node.
+        copies: the names of plain copies.
+        on_copy_denied: called with the reason when redis denies one.
     """
 
     def __init__(
@@ -82,12 +85,16 @@ class Sequencer:
         bounds: Callable[[], tuple[int, int, int]],
         barriers: Barriers,
         node: str,
+        copies: CopyNames,
+        on_copy_denied: Callable[[str], None],
     ) -> None:
         self._clock = clock
         self._call = call
         self._bounds = bounds
         self._barriers = barriers
         self._node = node
+        self._copies = copies
+        self._on_copy_denied = on_copy_denied
         self._session = 0
         self._open = False
         self._stopping = False
@@ -285,17 +292,23 @@ class Sequencer:
         arguments = [
             argument
             for source, message in batch
-            for argument in (encode(source.channel), message.data)
+            for argument in (
+                encode(source.channel),
+                message.data,
+                self._copies.of_plain(source.channel),
+            )
         ]
         try:
-            answer = await self._call(NUMBER, *self._bounds(), self._token(), *arguments)
+            denied, *offsets = await self._call(NUMBER, *self._bounds(), self._token(), *arguments)
         except (RedisUnavailable, ResponseError):
             if session == self._session:
                 for source, _ in batch:  # requested again when a message has waited too long
                     source.lease, source.owned_elsewhere = LeaseState.ANOTHER, True
             raise
+        if denied:
+            self._on_copy_denied(denied.decode(errors="replace"))
         if session == self._session:
-            for (source, _), offset in zip(batch, answer, strict=True):
+            for (source, _), offset in zip(batch, offsets, strict=True):
                 if not offset and source.lease is LeaseState.OURS:
                     # The lease has run out, or another node has taken it.
                     source.lease, source.owned_elsewhere = LeaseState.ANOTHER, False

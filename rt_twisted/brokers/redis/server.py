@@ -52,9 +52,9 @@ class RedisServer:
 
         Args:
             text: `redis://[[user]:password@]host[:port][/db]`, `rediss://` for
-                TLS, `unix://[user:password@]/path[?db=N]`,
-                `sentinel://host[:port][,host...]/master[/db]` (`sentinels://`:
-                the master by TLS), or `HOST[:PORT]`.
+                TLS, `unix://[user:password@]/path[?db=N]` or
+                `unix:/path[?db=N]`, `/path`, `sentinel://host[:port][,host...]/master[/db]` (`sentinels://`:
+                the master by TLS), or `HOST[:PORT]`. A bare path is taken literally.
             username: used if *text* has none.
             password: used if *text* has none.
             files: see `RedisServer`.
@@ -62,11 +62,16 @@ class RedisServer:
         Raises:
             ValueError: one sentence, without secrets.
         """
-        url = urlsplit(text if "://" in text else f"redis://{text}")
+        if text.startswith("/"):
+            return cls((), text, username=username, password=password, files=files)
+        is_url = "://" in text or text.startswith("unix:/")
+        url = urlsplit(text if is_url else f"redis://{text}")
         if url.scheme not in ("redis", "rediss", "unix", "sentinel", "sentinels"):
             raise ValueError(f"a URL of redis does not begin with {url.scheme}://")
         if url.fragment:
             raise ValueError("a # in a URL of redis must be written %23")
+        if url.scheme != "unix" and "@" in url.path:
+            raise ValueError("a / in a user or password in a URL of redis must be written %2F")
         login, _, place = url.netloc.rpartition("@")
         user, _, secret = login.partition(":")
         common: dict[str, Any] = {

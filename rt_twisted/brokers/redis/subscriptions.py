@@ -12,7 +12,7 @@ from txredisapi import ResponseError
 
 from rt_twisted.brokers.redis.barriers import Barriers
 from rt_twisted.brokers.redis.connections import PubSubConnection, RedisUnavailable
-from rt_twisted.brokers.redis.publisher import encode
+from rt_twisted.brokers.redis.copies import ANNOUNCED, CopyNames, encode
 from rt_twisted.model.message import Position
 
 SentSubscription = tuple[str, int]  # a channel, and the number of its SUBSCRIBE
@@ -27,18 +27,19 @@ class RedisSubscriptions:
         barriers: tell when redis has carried out a command.
         prefix: what all keys and names of the daemon begin with.
         names: what its pub/sub names begin with.
-        plain: the prefix of plain pub/sub names before the channel; None if plain
-            messages are ignored.
+        copies: the names of plain messages and copies.
     """
 
     def __init__(
-        self, clock: Any, barriers: Barriers, prefix: str, names: str, plain: str | None
+        self, clock: Any, barriers: Barriers, prefix: str, names: str, copies: CopyNames
     ) -> None:
         self._clock = clock
         self._barriers = barriers
         self._prefix = encode(prefix)
         self._numbered_prefix = encode(names) + b"m:"
-        self._plain_prefix = None if plain is None else encode(plain)
+        self._plain_prefix = encode(copies.plain_prefix) if copies.plain else None
+        self._reserved = {self._prefix}  # prefixes of names that are not plain ones
+        self._announcement = copies.announcement
         self._pubsub: PubSubConnection | None = None
         self._requested: set[str] = set()
         self._sent: dict[str, int] = {}  # on this connection: channels, and the SUBSCRIBE's number
@@ -114,6 +115,32 @@ class RedisSubscriptions:
                 for done in self._waiting.pop(channel, ()):
                     done.callback(position)
 
+    def reserve(self, prefix: bytes) -> None:
+        """
+        Receive no plain messages under names that begin with *prefix*.
+        """
+        self._reserved.add(prefix)
+        names = [name for name in self.plain if name.startswith(prefix)]
+        for name in names:
+            del self.plain[name]
+        if self._pubsub is not None and names:
+            self._pubsub.unsubscribe(names)
+
+    def announced_copy(self, name: bytes, flags: int) -> bytes:
+        """
+        Return the name of the plain copy that follows a message with *flags*.
+
+        Args:
+            name: the pub/sub name of the message.
+            flags: with ANNOUNCED.
+
+        Returns:
+            b"" if this node receives no plain messages of that name.
+        """
+        if self._plain_prefix is None or flags - flags % ANNOUNCED != self._announcement:
+            return b""
+        return self._plain_prefix + name.removeprefix(self._numbered_prefix)
+
     def _change(self, channel: str) -> None:
         self._changed.add(channel)
         self._schedule()
@@ -139,29 +166,29 @@ class RedisSubscriptions:
 
     def _send(self, pubsub: PubSubConnection) -> list[SentSubscription]:
         changed, self._changed = self._changed, set()
-        subscribe: list[bytes] = []
-        unsubscribe: list[bytes] = []
+        subscribe: list[list[bytes]] = []
+        unsubscribe: list[list[bytes]] = []
         new: list[SentSubscription] = []
         for channel in changed:
             requested = channel in self._requested
             if requested and channel not in self._sent:
                 self._sent[channel] = self._barriers.next_token()
                 names = self._names(channel)
-                subscribe += names
+                subscribe.append(names)
                 self.numbered[names[0]] = channel
                 self.plain.update(dict.fromkeys(names[1:], channel))
             elif not requested and channel in self._sent:
                 del self._sent[channel]
-                for name in self._names(channel):
-                    unsubscribe.append(name)
+                unsubscribe.append(self._names(channel))
+                for name in unsubscribe[-1]:
                     self.numbered.pop(name, None)
                     self.plain.pop(name, None)
             if requested and channel not in self.subscribed:
                 new.append((channel, self._sent[channel]))
         if unsubscribe:
-            pubsub.unsubscribe(unsubscribe)
+            pubsub.unsubscribe(*unsubscribe)
         if subscribe:
-            pubsub.subscribe(subscribe)
+            pubsub.subscribe(*subscribe)
         return new
 
     def _names(self, channel: str) -> list[bytes]:
@@ -173,6 +200,6 @@ class RedisSubscriptions:
         names = [self._numbered_prefix + name]
         if self._plain_prefix is not None:
             plain = self._plain_prefix + name
-            if not plain.startswith(self._prefix):  # the daemon's own names are no channels
+            if not plain.startswith(tuple(self._reserved)):
                 names.append(plain)
         return names

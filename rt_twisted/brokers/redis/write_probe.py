@@ -62,7 +62,8 @@ class WriteProbe:
         """
         if not self._probed or self.refuses:
             self._probed = True
-            done = self._call(PUBLISH, *self._bounds())  # no message; it needs memory as others do
+            # No message; it needs memory as others do.
+            done = self._call(PUBLISH, *self._bounds(), 0)
             done.addErrback(lambda failure: failure.trap(RedisUnavailable, ResponseError))
 
     def on_error(self, reason: str) -> None:

@@ -587,6 +587,22 @@ def test_a_poll_waits_for_the_broker() -> None:
     assert polls.hub.current_metrics().subscribers == 0
 
 
+@pytest.mark.parametrize(
+    ("query", "seconds"), [("history=1&wait=3", 3), ("history=1&wait=0", WAIT)]
+)
+def test_a_first_poll_while_the_broker_is_away(query: str, seconds: float) -> None:
+    """
+    A client that has no position gets a response within the time that it may wait, too.
+    """
+    polls = Polls(broker=SlowHistory(Clock(), "e"))
+    poll = polls.ask(f"channels=news&{query}")
+    polls.clock.advance(seconds - 0.1)
+    assert poll.responses() == []
+    polls.clock.advance(0.2)
+
+    assert only(poll).status == 503
+
+
 def test_stopping_before_the_position_is_known() -> None:
     """
     No response lacks a position: the client would continue without one and miss messages.

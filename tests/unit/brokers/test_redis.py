@@ -14,6 +14,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from txredisapi import ResponseError
 
+from rt_twisted.brokers.redis.copies import CopyNames
 from rt_twisted.brokers.redis.entries import (
     EVENT,
     ChannelSlice,
@@ -43,6 +44,9 @@ from rt_twisted.model.message import Draft, Message, Position
         ("redis://u:p%40%2F%3A@h/1", RedisServer((("h", 6379),), "", "", "u", "p@/:", 1)),
         ("rediss://[fe80::1]", RedisServer((("fe80::1", 6379),), tls=True)),
         ("unix:///run/r.sock?db=2", RedisServer((), "/run/r.sock", db=2)),
+        ("unix:/run/r.sock?db=2", RedisServer((), "/run/r.sock", db=2)),
+        ("/run/r.sock", RedisServer((), "/run/r.sock")),
+        ("/run/r%20?db=2", RedisServer((), "/run/r%20?db=2")),
         ("unix://u:p@/run/r.sock", RedisServer((), "/run/r.sock", "", "u", "p")),
         ("sentinel://a,b:1/m", RedisServer((("a", 26379), ("b", 1)), "", "m")),
         ("sentinels://:p@a/m/4", RedisServer((("a", 26379),), "", "m", "", "p", 4, True)),
@@ -61,6 +65,8 @@ def test_urls(url: str, server: RedisServer) -> None:
         ("http://h", "does not begin with http://"),
         ("redis://", "'' is not HOST or HOST:PORT"),
         ("redis://:secret@h:port", "'h:port' is not HOST"),
+        ("redis://:secret/secret@h", "must be written %2F"),
+        ("unix:run/r.sock", "'unix:run' is not HOST"),
         ("redis://h:70000", "'h:70000' is not HOST"),
         ("redis://h/x", "must be a number, not 'x'"),
         ("redis://h/1/2", "the number of the database only"),
@@ -223,6 +229,14 @@ def test_stored_and_live_entries_are_merged(data: st.DataObject) -> None:
     assert {gap for gap, _ in gaps} <= {one.offset for one in lost}
 
 
+def _publisher(clock: Clock, call: Any) -> RedisPublisher:
+    """
+    Return a publisher that copies nothing.
+    """
+    copies = CopyNames("realtime:", True, "", "no")
+    return RedisPublisher(clock, call, lambda: (1, 2, 3), lambda _: None, copies, lambda _: None, 0)
+
+
 def test_a_message_that_is_too_large_for_redis_is_rejected_for_good() -> None:
     """
     Redis closes the connection over a message that is larger than its `proto-max-bulk-len`: 413,
@@ -235,7 +249,7 @@ def test_a_message_that_is_too_large_for_redis_is_rejected_for_good() -> None:
         calls.append(Deferred())
         return calls[-1]
 
-    publisher = RedisPublisher(clock, call, lambda: (1, 2, 3), lambda _: None, 0)
+    publisher = _publisher(clock, call)
     publisher.open()
     results: list[Any] = []
     publisher.publish([Draft("a", b"1"), Draft("a", b"x" * 100)]).addErrback(results.append)
@@ -260,7 +274,7 @@ def test_other_errors_of_redis_are_temporary() -> None:
         calls.append(Deferred())
         return calls[-1]
 
-    publisher = RedisPublisher(clock, call, lambda: (1, 2, 3), lambda _: None, 0)
+    publisher = _publisher(clock, call)
     publisher.open()
     results: list[Any] = []
     publisher.publish([Draft("a", b"1")]).addErrback(results.append)
