@@ -195,7 +195,7 @@ def test_arguments_have_types() -> None:
         ("^/x sse:history=", "history= must be a whole number, not ''"),
         ("^/x sse:history=${qs[n]}", "history= must be a whole number, not '${qs[n]}'"),
         ("^/x sse:ids=maybe", "ids= must be yes or no, not 'maybe'"),
-        ("^/x sse:slow=wait", "slow= must be one of disconnect, skip, not 'wait'"),
+        ("^/x sse:slow=wait", "slow= must be one of disconnect, skip, sync, not 'wait'"),
         ("^/x sse:$1", "$1 needs a pattern with 1 groups, this one has 0"),
         ("^/x sse:${NOPE}", "unknown variable ${NOPE}"),
         ("^/x sse:subscribe=${qs[a,subscribe=b", None),
