@@ -38,7 +38,7 @@ from rt_twisted.actions.stats import StatsAction
 from rt_twisted.actions.stream import StreamAction
 from rt_twisted.actions.template import Template, parse_template
 from rt_twisted.actions.websocket.action import WebSocketAction
-from rt_twisted.load_object import find_object
+from rt_twisted.model.load_object import find_object
 
 _log = Logger()
 

@@ -19,7 +19,7 @@ from zope.interface import implementer
 from rt_twisted.actions.context import ActionContext
 from rt_twisted.actions.interfaces import IAction, Match
 from rt_twisted.http.interfaces import IExchange
-from rt_twisted.load_object import load_object
+from rt_twisted.model.load_object import load_object
 
 METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "PROPFIND", "REPORT")
 

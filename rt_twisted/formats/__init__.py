@@ -16,8 +16,8 @@ from rt_twisted.formats.raw import Raw
 from rt_twisted.formats.sse import EventStream, RawEventStream
 from rt_twisted.formats.webm import WebM
 from rt_twisted.formats.websocket import JsonFrames, RawFrames
-from rt_twisted.load_object import find_object
 from rt_twisted.model.interfaces import IFormat
+from rt_twisted.model.load_object import find_object
 
 FORMATS: Mapping[str, Callable[..., Any]] = {
     "poll-json": JsonPoll,

@@ -24,10 +24,10 @@ from rt_twisted.http.cors import Cors
 from rt_twisted.http.interfaces import IConnectionHandoff
 from rt_twisted.hub.hub import Hub
 from rt_twisted.hub.registry import FurtherHub, HubRegistry
-from rt_twisted.load_object import find_object, load_object
 from rt_twisted.metrics import EXPORTERS
 from rt_twisted.metrics.interfaces import IExporter
 from rt_twisted.metrics.snapshot import Snapshot, StatsQuery
+from rt_twisted.model.load_object import find_object, load_object
 from rt_twisted.model.settings import ConfigError, read_retention
 from rt_twisted.net.inbound_memory import InboundMemory
 from rt_twisted.routes import DEFAULT, Route, mask_secrets, parse_route

@@ -29,7 +29,7 @@ from rt_twisted.brokers.memory import MemoryBroker
 from rt_twisted.hub.hub import Hub
 from rt_twisted.hub.limits import SlowConsumerPolicy
 from rt_twisted.hub.registry import FurtherHub, HubRegistry
-from rt_twisted.load_object import load_object
+from rt_twisted.model.load_object import load_object
 from rt_twisted.model.message import Draft
 from rt_twisted.routes import (
     DEFAULT,

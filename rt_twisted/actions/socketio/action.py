@@ -28,8 +28,8 @@ from rt_twisted.actions.socketio.session_store import SessionStore
 from rt_twisted.actions.subscription import check_static_channels
 from rt_twisted.actions.template import Template
 from rt_twisted.http.interfaces import IExchange
-from rt_twisted.load_object import load_object
 from rt_twisted.metrics.responses import SUBSCRIBERS
+from rt_twisted.model.load_object import load_object
 
 
 @implementer(IAction)

@@ -32,9 +32,9 @@ from rt_twisted.codecs.websocket import KEY_PREFIX, WebSocketHandshake
 from rt_twisted.formats import build_format
 from rt_twisted.http.interfaces import IExchange
 from rt_twisted.hub.limits import SlowConsumerPolicy
-from rt_twisted.load_object import load_object
 from rt_twisted.metrics.responses import SUBSCRIBERS
 from rt_twisted.model.errors import HttpError
+from rt_twisted.model.load_object import load_object
 from rt_twisted.model.message import Since
 
 _log = Logger()

@@ -9,8 +9,8 @@ from collections import OrderedDict
 import pytest
 
 from rt_twisted.brokers import BROKERS, EMBEDDED
-from rt_twisted.load_object import find_object
 from rt_twisted.metrics import EXPORTERS
+from rt_twisted.model.load_object import find_object
 
 
 def test_a_name_is_built_in_or_dotted() -> None:

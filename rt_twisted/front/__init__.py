@@ -1,3 +1,0 @@
-"""
-The doors: what stands between a socket and an action.
-"""
