@@ -63,6 +63,7 @@ setup(
     ],
     extras_require={
         "test": [
+            "av>=17",  # decodes what the media formats write
             "django>=5.2",  # runs the example of the documentation
             "flask>=3.1",  # the same
             "hypothesis>=6.170",

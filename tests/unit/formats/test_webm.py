@@ -4,7 +4,7 @@ Live WebM for subscribers.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,12 +17,13 @@ from rt_twisted.formats import build_format
 from rt_twisted.formats.webm import STEP, WebM
 from rt_twisted.media.arrival import ArrivalTimes
 from rt_twisted.media.matroska import MatroskaReader
-from rt_twisted.media.unit import End, Head, Kind, Track, Unit, write
+from rt_twisted.media.unit import End, Head, Kind, Track, Unit
 from rt_twisted.model.errors import HttpError
 from rt_twisted.model.interfaces import ISyncFormat
-from rt_twisted.model.message import Message, Position, Replay
+from rt_twisted.model.message import Message, Position
 from tests.contracts.formats import FormatContract
 from tests.fakes import started
+from tests.live_streams import live, messages, replay
 from tests.unit.media.webm_bytes import cluster, simple
 
 FILES = Path(__file__).parents[1] / "media" / "files"
@@ -33,33 +34,6 @@ TRACKS = next(part for part in PARTS if isinstance(part, tuple))
 KEYFRAME = next(unit.data for unit in UNITS if unit.track == 1 and unit.key)
 DELTA = next(unit.data for unit in UNITS if unit.track == 1 and not unit.key)
 FIRST = Head("r", 0.5, TRACKS, UNITS[1].pts)
-
-
-def messages(*things: Head | Unit | End | bytes) -> list[Message]:
-    """
-    Return messages as a publisher's node makes them.
-    """
-    found = []
-    for number, thing in enumerate(things, 1):
-        event, data = (None, thing) if isinstance(thing, bytes) else write(thing)
-        found.append(Message("cam", data, Position("e", number), event))
-    return found
-
-
-def live() -> list[Message]:
-    """
-    Return the file as a live stream, with a head before each keyframe.
-    """
-    things: list[Head | Unit] = []
-    for unit in UNITS:
-        if unit.track == 1 and unit.key:
-            things.append(replace(FIRST, time=unit.pts, again=unit.pts != FIRST.time))
-        things.append(unit)
-    return messages(*things)
-
-
-def replay(found: Sequence[Message]) -> Replay:
-    return Replay(tuple(found), True, found[-1].position if found else Position("e", 0))
 
 
 def units_of(stream: bytes) -> list[Unit]:
@@ -85,13 +59,13 @@ def test_a_subscriber_from_the_start() -> None:
     """
     A stream is the publisher's own tracks, and each frame in a cluster of 25 bytes more.
     """
-    found = live()
+    found = live(PARTS)
     stream = started(WebM(), replay(found))
     tracks = next(part for part in MatroskaReader().feed(stream) if isinstance(part, tuple))
 
     assert tracks == TRACKS
     assert content(units_of(stream)) == content(UNITS[1:])
-    unit = messages(UNITS[5])[0]
+    unit = messages([UNITS[5]])[0]
     assert len(WebM().encode(unit)) == len(unit.data) + 25
 
 
@@ -100,7 +74,7 @@ def test_a_subscriber_that_joins_late(first: int) -> None:
     """
     What precedes the first head is left out, so that the first picture is a keyframe.
     """
-    found = live()[first:]
+    found = live(PARTS)[first:]
     stream = started(WebM(), replay(found))
     videos = [unit for unit in units_of(stream) if unit.track == 1]
 
@@ -113,14 +87,14 @@ def test_nothing_to_begin_with() -> None:
     Without a head there is nothing to send.
     """
     assert started(WebM(), replay([])) == b""
-    assert started(WebM(), replay(messages(*UNITS[2:5]))) == b""
+    assert started(WebM(), replay(messages(UNITS[2:5]))) == b""
 
 
 def test_heads_and_ends_write_nothing() -> None:
     """
     A subscriber that has begun is not sent a repeated head.
     """
-    for message in messages(FIRST, replace(FIRST, again=True), End("r")):
+    for message in messages([FIRST, replace(FIRST, again=True), End("r")]):
         assert WebM().encode(message) == b""
 
 
@@ -128,7 +102,7 @@ def test_a_change_of_tracks() -> None:
     """
     A stream must begin again, unless its reader takes a new header.
     """
-    again, changed, unit = messages(replace(FIRST, again=True), FIRST, UNITS[0])
+    again, changed, unit = messages([replace(FIRST, again=True), FIRST, UNITS[0]])
     script = WebM(new_headers=True)
 
     assert [WebM().must_restart(one) for one in (again, changed, unit)] == [False, True, False]
@@ -142,7 +116,7 @@ def test_a_skip_leaves_no_hole() -> None:
     """
     The frame after a skip follows the last one that was sent; equal skips share frames.
     """
-    found = live()
+    found = live(PARTS)
     heads = [index for index, message in enumerate(found) if WebM().is_resync_point(message)]
     last, first = found[heads[1] - 2], found[heads[2]]
     format = WebM().resumed(last, first)
@@ -162,8 +136,8 @@ def test_a_second_skip_adds_to_the_first() -> None:
     """
     The shift is that of the timeline that the subscriber has seen.
     """
-    early, late = messages(replace(FIRST, time=10_000_000), replace(FIRST, time=50_000_000))
-    last, final = messages(replace(UNITS[0], pts=1_000_000), replace(UNITS[0], pts=12_000_000))
+    early, late = messages([replace(FIRST, time=10_000_000), replace(FIRST, time=50_000_000)])
+    last, final = messages([replace(UNITS[0], pts=1_000_000), replace(UNITS[0], pts=12_000_000)])
     once = WebM().resumed(last, early)
     twice = once.resumed(final, late)
 
@@ -176,7 +150,7 @@ def test_times_before_the_start_and_far_away() -> None:
     Times are clipped to what a cluster can hold.
     """
     for pts, expected in ((-5_000_000, 0), (2**53, (2**53 + 500) // 1000)):
-        (message,) = messages(replace(UNITS[0], pts=pts, dts=pts))
+        (message,) = messages([replace(UNITS[0], pts=pts, dts=pts)])
         frame = WebM().encode(message)
         assert frame[10:16] == expected.to_bytes(6)
 
@@ -187,7 +161,7 @@ def test_tracks_with_large_numbers() -> None:
     """
     track = replace(TRACKS[0], id=300, extra=b"")
     unit = replace(UNITS[1], track=300)
-    (found,) = units_of(started(WebM(), replay(messages(Head("r", 0.0, (track,)), unit))))
+    (found,) = units_of(started(WebM(), replay(messages([Head("r", 0.0, (track,)), unit]))))
 
     assert content([found]) == content([unit])
 
@@ -230,7 +204,7 @@ def test_bare_frames() -> None:
     """
     A header is made of the keyframe; flags, size and track number are true.
     """
-    found = messages(DELTA, KEYFRAME, DELTA, DELTA)
+    found = messages([DELTA, KEYFRAME, DELTA, DELTA])
     stream = started(WebM(), replay(found))
     tracks, *units = MatroskaReader().feed(stream)
 
@@ -250,7 +224,9 @@ def test_bare_frames_with_their_track_in_front() -> None:
     Track 1 is video and 2 is audio; frames of other tracks are left out.
     """
     format = WebM(audio_codec="A_OPUS", track_prefix=True)
-    found = messages(b"\x02\xfcaudio", b"\x01" + KEYFRAME, b"\x02\xfcmore", b"\x05x", b"\x01", b"")
+    found = messages(
+        [b"\x02\xfcaudio", b"\x01" + KEYFRAME, b"\x02\xfcmore", b"\x05x", b"\x01", b""]
+    )
     tracks, *units = MatroskaReader().feed(started(format, replay(found)))
 
     assert isinstance(tracks, tuple)
@@ -266,7 +242,7 @@ def test_bare_audio() -> None:
     Without a video codec each frame is one of audio, and a subscriber begins anywhere.
     """
     format = WebM("", "A_OPUS")
-    found = messages(b"\xfcone", b"\xfctwo")
+    found = messages([b"\xfcone", b"\xfctwo"])
     tracks, *units = MatroskaReader().feed(started(format, replay(found)))
 
     assert isinstance(tracks, tuple)
@@ -291,7 +267,7 @@ def test_bare_frames_of_h264() -> None:
         size = int.from_bytes(data[:4])
         bare += b"\0\0\x01" + data[4 : 4 + size]
         data = data[4 + size :]
-    tracks, unit = MatroskaReader().feed(started(WebM("V_MPEG4/ISO/AVC"), replay(messages(bare))))
+    tracks, unit = MatroskaReader().feed(started(WebM("V_MPEG4/ISO/AVC"), replay(messages([bare]))))
 
     assert isinstance(tracks, tuple)
     assert isinstance(unit, Unit)
@@ -306,10 +282,12 @@ def test_messages_that_are_webm() -> None:
     that begins with another picture cannot be begun at.
     """
     whole, part, middle, cut = messages(
-        VP8_OPUS,
-        cluster(9, simple(1, 0, KEYFRAME), simple(1, 40, DELTA, 0)),
-        cluster(9, simple(1, 0, DELTA, 0), simple(1, 40, KEYFRAME)),
-        cluster(9, simple(1, 0, KEYFRAME), simple(1, 40, DELTA, 0))[:-3],
+        [
+            VP8_OPUS,
+            cluster(9, simple(1, 0, KEYFRAME), simple(1, 40, DELTA, 0)),
+            cluster(9, simple(1, 0, DELTA, 0), simple(1, 40, KEYFRAME)),
+            cluster(9, simple(1, 0, KEYFRAME), simple(1, 40, DELTA, 0))[:-3],
+        ]
     )
     assert content(units_of(started(WebM(), replay([whole])))) == content(UNITS)
     stream = started(WebM(), replay([middle, part, middle, cut]))
@@ -331,7 +309,7 @@ def test_a_skip_among_bare_frames() -> None:
     now = 100.0
     times = ArrivalTimes(lambda: now)
     format = WebM(time_of=times)
-    last, first = messages(DELTA, KEYFRAME)
+    last, first = messages([DELTA, KEYFRAME])
     format.encode(last)
     now = 109.0
     moved = format.resumed(last, first)
