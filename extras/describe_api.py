@@ -19,6 +19,8 @@ ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "api.md"
 GROUPS = {
     "Actions": ["IAction", "Match", "Template", "IExchange", "ActionContext", "SharedState"],
+    "Bodies and connections": ["IBodySink", "IChunkSink", "StreamHandle", "IPortProtocol",
+                               "PeerInfo"],
     "Access": ["Keys", "Key", "ChannelNames"],
     "Messages": ["Draft", "Message", "Position", "PublishResult", "Replay", "Since", "After",
                  "Newest", "Within", "Sync", "Mark", "Hub"],

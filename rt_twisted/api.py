@@ -24,7 +24,14 @@ from rt_twisted.brokers.interfaces import (
     IReconfigurable,
     IRefusing,
 )
-from rt_twisted.http.interfaces import IExchange
+from rt_twisted.http.interfaces import (
+    IBodySink,
+    IChunkSink,
+    IExchange,
+    IPortProtocol,
+    PeerInfo,
+    StreamHandle,
+)
 from rt_twisted.hub.hub import Hub
 from rt_twisted.hub.limits import SlowConsumerPolicy
 from rt_twisted.metrics.interfaces import IExporter, MetricValues
@@ -52,13 +59,16 @@ __all__ = [
     "HttpError",
     "Hub",
     "IAction",
+    "IBodySink",
     "IBroker",
+    "IChunkSink",
     "ICopying",
     "IExchange",
     "IExporter",
     "IFormat",
     "IHistory",
     "ILimited",
+    "IPortProtocol",
     "IReady",
     "IReceiver",
     "IReconfigurable",
@@ -73,6 +83,7 @@ __all__ = [
     "Message",
     "MetricValues",
     "Newest",
+    "PeerInfo",
     "Position",
     "PublishResult",
     "Replay",
@@ -80,6 +91,7 @@ __all__ = [
     "Since",
     "SlowConsumerPolicy",
     "Socket",
+    "StreamHandle",
     "Sync",
     "Template",
     "Unavailable",

@@ -38,6 +38,7 @@ from rt_twisted.actions.stats import StatsAction
 from rt_twisted.actions.stream import StreamAction
 from rt_twisted.actions.template import Template, parse_template
 from rt_twisted.actions.websocket.action import WebSocketAction
+from rt_twisted.http.interfaces import IPortProtocol
 from rt_twisted.model.load_object import find_object
 
 _log = Logger()
@@ -118,6 +119,13 @@ class Routes:
         Return the actions that are services, in the order of their lines.
         """
         return [one.action for one in self._routes if IService.providedBy(one.action)]
+
+    @property
+    def port_protocols(self) -> list[Any]:
+        """
+        Return the actions that provide `IPortProtocol`, in the order of their lines.
+        """
+        return [one.action for one in self._routes if IPortProtocol.providedBy(one.action)]
 
     def keep_services(self, running: Routes) -> Routes:
         """

@@ -6,10 +6,11 @@ from __future__ import annotations
 
 import hmac
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from rt_twisted.codecs.basic_auth import CHALLENGE, basic_password
 from rt_twisted.codecs.websocket import offered_key
 from rt_twisted.codecs.wildcards import Wildcard
 from rt_twisted.model.errors import HttpError
@@ -118,6 +119,39 @@ class Keys:
         """
         self.authorize(Credentials(header_key(request) or secret, request), channels)
 
+    def authorize_publisher(self, request: PublisherRequest, channels: Iterable[str] = ()) -> Key:
+        """
+        Authorize a live publisher, before its body is received.
+
+        The key may be in `Authorization: Bearer`, in `X-Publish-Key`, in `?key=`, or the
+        password of `Authorization: Basic` with any user name; the first of these counts.
+        Programs such as ffmpeg send a password only after a challenge, so an error 401
+        has one. A browser adds a password that it has stored to the requests of any
+        page: from pages of other hosts it does not count.
+
+        Args:
+            request: an `IExchange`.
+            channels: that it publishes to.
+
+        Returns:
+            The key that was found, to check further channels with.
+
+        Raises:
+            HttpError: as `authorize`; 401 with a challenge for Basic.
+        """
+        secret = header_key(request)
+        if not secret:
+            in_query = request.query().get("key", [""])[-1]
+            secret = in_query.encode(errors="surrogateescape")
+        if not secret and not _is_foreign(request):
+            secret = basic_password(request.header("authorization"))
+        try:
+            return self.authorize(Credentials(secret, request), channels)
+        except HttpError as error:
+            if error.status != 401:
+                raise
+            raise HttpError(401, error.reason, [CHALLENGE]) from None
+
     def _match(self, secret: bytes | None) -> Key:
         if not secret:
             raise HttpError(401, "a key is needed", [("WWW-Authenticate", "Bearer")])
@@ -146,6 +180,17 @@ class CredentialSource(Protocol):
         """
         Return the value of header *name* (lower case), for those in
         `CREDENTIAL_HEADERS`; None if it was not sent.
+        """
+
+
+class PublisherRequest(CredentialSource, Protocol):
+    """
+    The part of a live publisher's request that its key is read from: an `IExchange`.
+    """
+
+    def query(self) -> Mapping[str, list[str]]:
+        """
+        Return the fields of the query.
         """
 
 
@@ -199,12 +244,20 @@ def _authorize_local(credentials: Credentials) -> Key:
     request = credentials.request
     if request is None or not request.local:
         raise HttpError(403, "no key is set on the server: only its own machine may do this")
-    host, origin = request.header("host"), request.header("origin")
-    site = request.header("sec-fetch-site")  # Fetch Metadata, 2.3
+    host = request.header("host")
     if host is not None and not _LOCAL_HOST.fullmatch(host):
         raise HttpError(403, "no key is set on the server: only requests to localhost may do this")
-    if origin is not None and origin.partition("://")[2] != host:
-        raise HttpError(403, "no key is set on the server: pages from elsewhere may not do this")
-    if site is not None and site not in _OWN_PAGES:
+    if _is_foreign(request):
         raise HttpError(403, "no key is set on the server: pages from elsewhere may not do this")
     return _LOCAL
+
+
+def _is_foreign(request: CredentialSource) -> bool:
+    """
+    Return whether a page of another host sends *request*.
+    """
+    origin = request.header("origin")
+    site = request.header("sec-fetch-site")  # Fetch Metadata, 2.3
+    if origin is not None and origin.partition("://")[2] != request.header("host"):
+        return True
+    return site is not None and site not in _OWN_PAGES

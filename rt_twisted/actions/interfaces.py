@@ -118,6 +118,8 @@ class IAction(Interface):
     stopped with the daemon. A reload keeps the instance if its route line is unchanged and its
     context is equal. It stops all others, and when they have stopped, starts the new ones. A
     reload that fails starts and stops nothing. With several workers, each has an instance.
+
+    An action may also provide `IPortProtocol`.
     """
 
     methods = Attribute("Collection[str]: the request methods it serves; others get 405.")
@@ -127,6 +129,10 @@ class IAction(Interface):
     # `metrics.responses.SUBSCRIBERS` or PUBLISHES; not counted without it.
     # publishes (optional), bool: it publishes by `ActionContext.publish`, so its routes may
     # have `out=`.
+
+    # ingest (optional), bool: the action is for live publishers. By HTTP/1 a PUT, POST or
+    # SOURCE without length then has a body that runs until the client closes its sending
+    # side. A client that goes on sending behind its response is disconnected within a second.
 
     def act(exchange: IExchange, match: Match) -> object:
         """

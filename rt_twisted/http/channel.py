@@ -107,6 +107,15 @@ class ResponseChannel(Protocol):
         Release the transport to the caller, who writes the encoded head before anything else.
         """
 
+    def take_over(self, head: bytes, received: bytes) -> StreamHandle:
+        """
+        Release the transport to another protocol; see `IExchange.take_over`.
+
+        Args:
+            head: is written first.
+            received: bytes of the body, for `StreamHandle.rest`.
+        """
+
     def hand_off(self, detach: Detach) -> Deferred[bool]:
         """
         Release the connection to another process; see `IExchange.hand_off`.

@@ -14,7 +14,7 @@ from twisted.web.http import datetimeToString
 
 from rt_twisted.http.cors import Cors
 from rt_twisted.http.head import Field, ResponseHead
-from rt_twisted.http.interfaces import AccessLog, Find
+from rt_twisted.http.interfaces import AccessLog, Find, IExchange
 from rt_twisted.http.request import HttpLimits
 from rt_twisted.model.errors import Header
 from rt_twisted.net.inbound_memory import InboundMemory
@@ -86,6 +86,7 @@ class HttpContext:
         connections: all that are open.
         start_http2: makes an HTTP/2 connection of a transport whose client has chosen
             it by ALPN, and its address. The server sets it.
+        port_protocols: other protocols on the same ports, which each provide `IPortProtocol`.
         keep_alive: fields of HTTP/1.1 responses after which the connection stays open.
     """
 
@@ -104,6 +105,7 @@ class HttpContext:
         self.inbound_memory = inbound_memory
         self.connections: set[HttpConnection] = set()
         self.start_http2: Callable[[Any, IAddress], object]
+        self.port_protocols: Sequence[Any] = ()
         self._heads: dict[Any, ResponseHead] = {}  # of this second, as their Date
         self.reconfigure(find, limits, cors, access_log)
 
@@ -119,6 +121,13 @@ class HttpContext:
         self.access_log = access_log
         self.keep_alive = _keep_alive(limits)
         self._heads.clear()
+
+    def is_ingest(self, exchange: IExchange) -> bool:
+        """
+        Return whether the action of *exchange* is for live publishers (`IAction`, ingest).
+        """
+        found = self.find(exchange.method, exchange.path)
+        return isinstance(found, tuple) and bool(getattr(found[0], "ingest", False))
 
     def forget_heads(self) -> None:
         """

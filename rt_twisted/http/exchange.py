@@ -20,7 +20,8 @@ from rt_twisted.http.body import BodyBuffer, body_memory_exhausted, body_too_lar
 from rt_twisted.http.channel import ResponseChannel
 from rt_twisted.http.file_body import FileBody
 from rt_twisted.http.head import ResponseHead
-from rt_twisted.http.interfaces import Detach, IServerExchange, StreamHandle
+from rt_twisted.http.held_body import BOUNDARY, HeldBody
+from rt_twisted.http.interfaces import Detach, IChunkSink, IServerExchange, StreamHandle
 from rt_twisted.http.refusals import respond_to
 from rt_twisted.http.request import RequestHead
 from rt_twisted.http.site import SiteChannel
@@ -51,8 +52,11 @@ class HttpExchange:
         keep_alive: the client may send another request by HTTP/1.
         complete: all of the body was received.
         streaming: the body may take as long as it likes, if it goes on.
-        buffered: bytes of the body that wait for `read` or `receive`.
+        timeout: seconds between two pieces of such a body; 0 for those of the server.
+        buffered: bytes of the body that wait for `read`, `receive` or `resume`.
         paused: the body is not received on, as all bodies together are too large.
+        held: the body is not received on, as the action has paused it.
+        until_close: the body ends when the client closes its sending side.
         failure: why the body will never be complete; None while it may be.
 
     Raises:
@@ -60,21 +64,24 @@ class HttpExchange:
     """
 
     __slots__ = (
-        "_body",
         "_channel",
         "_counted",
+        "_delivering",
         "_file",
         "_headers",
+        "_on_chunk_end",
         "_on_lost",
         "_query",
         "_reserved",
         "_sink",
         "_site_channel",
+        "_waiting",
         "answered",
         "buffered",
         "complete",
         "failure",
         "framed",
+        "held",
         "keep_alive",
         "length",
         "method",
@@ -85,6 +92,8 @@ class HttpExchange:
         "refused",
         "streaming",
         "target",
+        "timeout",
+        "until_close",
         "version",
     )
 
@@ -107,19 +116,21 @@ class HttpExchange:
         self.answered = False
         self.refused = 0
         self.complete = length == 0
-        self.streaming = False
+        self.streaming = self.until_close = False
+        self.timeout = 0.0
         self._headers = head.headers
         self._query: Mapping[str, list[str]] | None = None
         self._sink: Any = None
         self._site_channel: SiteChannel | None = None
         self._file: FileBody | None = None  # being sent
         self.buffered = 0
-        self.paused = False
+        self.paused = self.held = self._delivering = False
         self._reserved: Reservation | None = None  # for the body, once some of it is here
         self._counted = True  # the body is in memory
         self.failure: Exception | None = None
         self._on_lost: Callable[[], object] | None = None
-        self._body = bytearray()  # received before `read` or `receive`
+        self._waiting: HeldBody | None = None  # the buffered part of the body
+        self._on_chunk_end: Callable[[], object] | None = None  # of the sink
         path, _, query = head.target.partition(b"?")
         if b"%" in path:
             path = unquote_to_bytes(path)
@@ -214,25 +225,62 @@ class HttpExchange:
             self._deliver_to(buffer)
         return buffer.done
 
-    def receive(self, sink: Any) -> None:
+    def receive(self, sink: Any, timeout: float = 0.0) -> None:
         self.streaming = True
+        self.timeout = timeout
         self.stop_counting()
+        if IChunkSink.providedBy(sink):
+            self._on_chunk_end = sink.chunk_end
         self._deliver_to(sink)
+
+    def pause(self) -> None:
+        if not self.held:
+            self.held = True
+            self._channel.read_more()
+
+    def resume(self) -> None:
+        if self.held:
+            self.held = False
+            self._deliver_waiting()
+            if not self.held:
+                self._channel.read_more()
 
     def _deliver_to(self, sink: Any) -> None:
         self._sink = sink
-        if self._body:
-            body, self._body = bytes(self._body), bytearray()
-            self._deliver(body)
         if self.buffered:
-            self.buffered = 0
-            self._channel.read_more()
+            self._deliver_waiting()
+            if not self.held:
+                self._channel.read_more()
+        elif self.failure is not None:
+            self.fail_body(self.failure)
+        elif self.complete:
+            self._end_sink()
+        awaited = not self.complete and self.failure is None and self.version != "1.0"
+        if awaited and self.header("expect") is not None:
+            self._channel.send_continue()
+
+    def _deliver_waiting(self) -> None:
+        """
+        Deliver what is buffered, and the end of the body, until the action pauses.
+        """
+        if self._delivering or self._sink is None:
+            return
+        self._delivering = True
+        while (waiting := self._waiting) and not self.held and self._sink is not None:
+            if self._on_chunk_end is None:
+                self._deliver(waiting.take_all())
+                continue
+            piece = waiting.take()
+            if piece is None:
+                self._deliver_chunk_end()
+            else:
+                self._deliver(piece)
+        self._delivering = False
+        self.buffered = len(waiting) if waiting else 0
         if self.failure is not None:
             self.fail_body(self.failure)
         elif self.complete:
             self._end_sink()
-        elif self.version != "1.0" and self.header("expect") is not None:
-            self._channel.send_continue()
 
     def _deliver(self, piece: bytes) -> None:
         if self._sink is not None:
@@ -241,7 +289,16 @@ class HttpExchange:
             except Exception:
                 self._on_sink_error()
 
+    def _deliver_chunk_end(self) -> None:
+        if self._sink is not None and self._on_chunk_end is not None:
+            try:
+                self._on_chunk_end()
+            except Exception:
+                self._on_sink_error()
+
     def _end_sink(self) -> None:
+        if self.held or self._delivering or self.buffered:
+            return
         sink, self._sink = self._sink, None
         if sink is not None:
             try:
@@ -270,7 +327,7 @@ class HttpExchange:
 
     def drop_input(self) -> None:
         self.paused = self._counted = False
-        self._body = bytearray()
+        self._waiting = None
         error = body_memory_exhausted()
         if self.complete:
             self.fail_body(error)
@@ -294,17 +351,43 @@ class HttpExchange:
             if self._reserved is None:
                 self._reserved = self._channel.context.inbound_memory.open(self)
             self._reserved.grow(len(piece))
-        if self._sink is not None:
+        if self._sink is not None and not self.held and not self.buffered:
             self._deliver(piece)
-        elif not self.answered:
-            self._body += piece
+        elif self._sink is not None or not self.answered:
+            self._hold().add(piece)
             self.buffered += len(piece)
 
     def _ends_with(self, piece: bytes) -> bool:
         """
         Return whether *piece* is the whole body, and is not kept: HTTP/1 ends it at once.
         """
-        return len(piece) == self.length and self._sink is not None and self.version != "2"
+        ends = len(piece) == self.length and self.version != "2"
+        return ends and self._sink is not None and not self.held
+
+    def _hold(self) -> HeldBody:
+        if self._waiting is None:
+            self._waiting = HeldBody()
+        return self._waiting
+
+    def end_chunk(self) -> None:
+        """
+        Receive the end of an HTTP chunk that was not empty.
+        """
+        if self._sink is not None and not self.held and not self.buffered:
+            self._deliver_chunk_end()
+        elif (self._sink is None and not self.answered) or self._on_chunk_end is not None:
+            self._hold().end_chunk()
+            self.buffered += BOUNDARY
+            if self._reserved is not None:
+                self._reserved.grow(BOUNDARY)
+
+    def run_until_close(self) -> None:
+        """
+        Make the client's end of sending the end of the body, which has no length.
+        """
+        self.length = None
+        self.until_close = True
+        self.complete = self.keep_alive = False
 
     def end_body(self) -> None:
         """
@@ -320,6 +403,7 @@ class HttpExchange:
         """
         self.failure = reason
         self.stop_counting()
+        self._waiting = None
         sink, self._sink = self._sink, None
         if sink is not None:
             sink.lost(reason)
@@ -400,6 +484,17 @@ class HttpExchange:
     def open(self, content_type: str, headers: Sequence[Header] = ()) -> StreamHandle:
         return self._detach(200, content_type, headers)
 
+    def take_over(self, head: bytes = b"", status: int = 200) -> StreamHandle:
+        if self.answered:
+            raise ConnectionLost
+        if self.version == "2":
+            raise HttpError(501, "an HTTP/2 connection cannot be taken over: use HTTP/1.1")
+        if self.length is None and not self.until_close and not self.complete:
+            raise HttpError(501, "a request with chunks cannot take its connection over")
+        handle = self._channel.take_over(head, bytes(self._waiting or b""))
+        self.response_started(status)
+        return handle
+
     def upgrade(self, headers: Sequence[Header]) -> StreamHandle:
         # RFC 8441 is not offered: browsers open an HTTP/1.1 connection for a websocket.
         if not self.framed:
@@ -436,7 +531,7 @@ class HttpExchange:
         lines = [b"%s %s HTTP/%s\r\n" % (self.method.encode(), self.target, self.version.encode())]
         lines += [b"%s: %s\r\n" % header for header in self.raw_headers]
         lines.append(b"\r\n")
-        body = bytes(self._body)
+        body = bytes(self._waiting or b"")
         if self.length is None:
             body = b"%x\r\n%s\r\n0\r\n\r\n" % (len(body), body) if body else b"0\r\n\r\n"
         return b"".join(lines) + body

@@ -16,7 +16,7 @@ from typing import Any
 
 import httptools
 from twisted.internet.defer import Deferred
-from twisted.internet.error import ConnectionLost
+from twisted.internet.error import ConnectionDone, ConnectionLost
 from twisted.internet.interfaces import (
     IHalfCloseableProtocol,
     IHandshakeListener,
@@ -31,15 +31,20 @@ from rt_twisted.http.context import ConnectionState, HttpContext
 from rt_twisted.http.dispatch import dispatch
 from rt_twisted.http.exchange import HttpExchange
 from rt_twisted.http.head import ResponseHead
+from rt_twisted.http.head_end import HEAD_END, HeadEnd
 from rt_twisted.http.interfaces import Detach, PeerInfo, StreamHandle
 from rt_twisted.http.request import RequestHead, headers_too_large
+from rt_twisted.http.taken import TakenConnection
 from rt_twisted.http.upgrade import parser_after_upgrade, wants_websocket
 from rt_twisted.http.writer import ResponseWriter
 from rt_twisted.model.errors import HttpError
+from rt_twisted.net.sniff import ConnectionStart
 
 _log = Logger()
 
-LINGER = 5.0  # seconds in which a refused client may read the response
+LINGER = 5.0  # seconds in which a refused client may read the response...
+INGEST_LINGER = 0.8  # ...and a live publisher: ffmpeg sends on, whatever it is answered
+UNTIL_CLOSE_METHODS = ("PUT", "POST", "SOURCE")  # whose body may have no length
 MAX_BUFFERED = 65536  # bytes of a body that are kept until an action reads it
 
 
@@ -51,10 +56,11 @@ class _Input(Enum):
     IDLE = "idle"  # nothing of a request, beside blank lines in front
     HEAD = "head"
     BODY = "body"  # or nothing, until the response has ended
+    RAW = "raw"  # of a body that runs until the client closes
 
 
 # Attributes of an Enum class are slow to look up.
-_IDLE, _HEAD, _BODY = _Input
+_IDLE, _HEAD, _BODY, _RAW = _Input
 _OPEN, _FINISHING, _CLOSING = ConnectionState
 
 
@@ -80,8 +86,11 @@ class Http1Connection:
     """
 
     __slots__ = (
+        "_behind",
+        "_chunk_open",
         "_current",
         "_head",
+        "_head_end",
         "_idle_since",
         "_ignoring_input",
         "_incoming",
@@ -92,6 +101,7 @@ class Http1Connection:
         "_paused",
         "_queue",
         "_rest",
+        "_start_bytes",
         "_starting",
         "_state",
         "_unframed",
@@ -112,13 +122,18 @@ class Http1Connection:
         self._paused = False  # the transport is not read
         self.half_closed = False
         self._state = _OPEN
-        self._linger = False  # the client may still be sending when the connection closes
+        self._linger = 0.0  # seconds, if the client may still be sending when it closes
         self._ignoring_input = False  # nothing more is parsed
         self._starting = False  # _start_queued is running
         self._current: HttpExchange | None = None  # being answered
         self._queue: deque[HttpExchange | HttpError] = deque()  # to be answered next
         self._incoming: HttpExchange | None = None  # its body is being received
         self._rest: bytes | None = None  # bytes behind a request for another protocol
+        self._behind = b""  # received behind the head that is being parsed
+        self._head_end: HeadEnd | None = None  # most connections need none
+        self._chunk_open = False  # bytes of a chunk have been received, and not its end
+        # None once the connection is known to be HTTP.
+        self._start_bytes = ConnectionStart() if context.port_protocols else None
         self._input = _IDLE
         self._head = RequestHead(context.limits)
         self._unframed = 0  # bytes received since the last that belonged to a body
@@ -181,15 +196,61 @@ class Http1Connection:
             self._rest += data
             self.read_more()
             return
+        if self._start_bytes is not None:
+            data = self._sniff(data, self._start_bytes)
         while data and not self._ignoring_input:
+            if self._input is not _BODY:
+                if self._input is _RAW and self._incoming is not None:
+                    self._incoming.feed_body(data)
+                    break
+                # Most GET requests come alone, and need no search for the end of their head.
+                if data[:4] != b"GET " or data[-4:] != HEAD_END:
+                    self._head_end = self._head_end or HeadEnd()
+                    data, self._behind = self._head_end.cut(data)
             self._unframed += len(data)  # callbacks of the parser reduce it
             data = self._parse(data)
+            if self._behind:
+                data += self._take_behind()
+            if self._rest is not None:  # the response decides whether it is HTTP
+                self._rest += data
+                break
             limits = self.context.limits
             if self._unframed > limits.line + limits.header_bytes and not self._ignoring_input:
                 # An endless head, or endless trailers or chunk extensions.
                 self._refuse_input(headers_too_large(limits))
         if self._state is not _CLOSING:
             self.read_more()
+
+    def _sniff(self, data: bytes, start: ConnectionStart) -> bytes:
+        """
+        Hand the connection to the protocol of its first bytes, if that is not HTTP.
+
+        Returns:
+            the bytes that are HTTP; empty while that is not decided.
+        """
+        found: Any
+        data, found = start.feed(data, self.context.port_protocols)
+        if data:
+            self._start_bytes = None
+            self._input = _IDLE
+        else:
+            self._input = _HEAD  # at the deadline it is an HTTP request that was too slow
+        if found is None:
+            return data
+        peer, host = self.peer, str(getattr(self.peer, "host", ""))
+        info = PeerInfo(host.removeprefix("::ffff:"), self.secure)
+        self._release_transport()
+        taken = TakenConnection(self.transport, self.context.connections, peer)
+        try:
+            found.accept(StreamHandle(taken, b"", data), info)
+        except Exception:
+            _log.failure("while accepting a connection of another protocol than HTTP")
+            taken.abortConnection()
+        return b""
+
+    def _take_behind(self) -> bytes:
+        behind, self._behind = self._behind, b""
+        return behind
 
     def _parse(self, data: bytes) -> bytes:
         """
@@ -226,6 +287,8 @@ class Http1Connection:
 
     def connectionLost(self, reason: Failure) -> None:
         self.context.connections.discard(self)
+        if self._input is _RAW and self._incoming is not None and reason.check(ConnectionDone):
+            self._incoming.end_body()  # TLS has no half-closed connections
         self.writer.connection_lost()
         self._state = _CLOSING
         self._ignoring_input = True
@@ -238,7 +301,7 @@ class Http1Connection:
 
     def readConnectionLost(self) -> None:
         self.half_closed = True
-        self._linger = False
+        self._linger = 0.0
         if self._state is not _CLOSING:
             self.read_more()
         elif not self.writer.draining:
@@ -286,21 +349,51 @@ class Http1Connection:
         self._incoming = exchange
         idle = self._current is None and not self._queue and not self.writer.draining
         if idle and not (parser.should_upgrade() and wants_websocket(exchange)):
+            if self._runs_until_close(exchange):
+                exchange.run_until_close()
+                self._input = _RAW
             self._start(exchange)
         else:
             self._queue.append(exchange)
 
+    def _runs_until_close(self, exchange: HttpExchange) -> bool:
+        """
+        Return whether the bytes behind a head without length are its body.
+
+        They are not by HTTP (RFC 9112, 6.3), but live publishers send them: ffmpeg
+        with `-chunked_post 0`, and clients of Icecast.
+        """
+        return (
+            exchange.length == 0
+            and exchange.method in UNTIL_CLOSE_METHODS
+            and exchange.header("content-length") is None
+            and self._head_end is not None
+            and self._head_end.found  # else bytes behind it have gone to the parser
+            and not self._parser.should_upgrade()
+            and self.context.is_ingest(exchange)
+        )
+
     def on_chunk_header(self) -> None:
         self._unframed = 0
 
+    def on_chunk_complete(self) -> None:
+        if self._chunk_open and self._incoming is not None:
+            self._incoming.end_chunk()
+        self._chunk_open = False  # the last chunk is empty and does not count
+
     def on_body(self, piece: bytes) -> None:
         self._unframed -= len(piece)
+        self._chunk_open = True
         if self._incoming is not None:
             self._incoming.feed_body(piece)
 
     def on_message_complete(self) -> None:
         incoming = self._incoming
-        if incoming is None or (self._parser.should_upgrade() and not incoming.complete):
+        if (
+            incoming is None
+            or self._input is _RAW
+            or (self._parser.should_upgrade() and not incoming.complete)
+        ):
             return  # with Upgrade the parser takes a request with a body for one without
         self._incoming = None
         self._ignoring_input = self._ignoring_input or not incoming.keep_alive
@@ -347,13 +440,26 @@ class Http1Connection:
     def detach(self, head: ResponseHead) -> StreamHandle:
         exchange, framing, rest = self._current, b"", b""
         if head.status == 101:
-            rest, self._rest = self._rest or b"", None
+            rest = (self._rest or b"") + self._take_behind()
+            self._rest = None
         elif exchange is not None and exchange.framed:
             framing = b"Transfer-Encoding: chunked\r\n"
         else:
             framing = b"Connection: close\r\n"
         self._release_transport()
         return StreamHandle(self.transport, b"%s%s\r\n" % (head.http1, framing), rest)
+
+    def take_over(self, head: bytes, received: bytes) -> StreamHandle:
+        if self._queue or self.writer.draining:
+            raise HttpError(400, "other requests on the connection are not answered yet")
+        self.require_open()
+        rest = received + (self._rest or b"") + self._take_behind()
+        peer = self.peer
+        self._release_transport()
+        taken = TakenConnection(self.transport, self.context.connections, peer)
+        if head:
+            self.transport.write(head)
+        return StreamHandle(taken, b"", rest)
 
     def hand_off(self, detach: Detach) -> Deferred[bool]:
         done: Deferred[bool] = Deferred()
@@ -394,6 +500,7 @@ class Http1Connection:
         incoming = self._incoming
         buffered = incoming.buffered if incoming is not None else len(self._rest or b"")
         blocked = bool(self._queue) or buffered > MAX_BUFFERED
+        blocked = blocked or (incoming is not None and incoming.held)
         limits = self.context.limits
         now = self.context.clock.seconds()
         if blocked or (incoming is not None and incoming.paused):
@@ -409,7 +516,7 @@ class Http1Connection:
         if incoming is not None:
             # A body that was paused for others gets no more time: theirs is limited, too.
             if (resumed and self.deadline == math.inf) or incoming.streaming:
-                self.deadline = now + limits.body_seconds
+                self.deadline = now + (incoming.timeout or limits.body_seconds)
         elif self._input is _HEAD:
             if resumed or self.deadline == math.inf:
                 self.deadline = now + limits.head_seconds
@@ -545,6 +652,10 @@ class Http1Connection:
         Close as soon as all is answered: the client has closed its sending side.
         """
         self.deadline = math.inf
+        incoming = self._incoming
+        if self._input is _RAW and incoming is not None and not self._ignoring_input:
+            self._incoming = None
+            incoming.end_body()
         if not self._ignoring_input and (self._incoming is not None or self._input is _HEAD):
             self._refuse_input(HttpError(400, "the request is not complete"))
         self._ignoring_input = True
@@ -560,23 +671,31 @@ class Http1Connection:
             linger: the client is still sending: read on for a while, as closing would
                 discard the response before the client has read it.
         """
+        if linger and not self.half_closed:
+            ingest = self._current is not None and self.context.is_ingest(self._current)
+            self._linger = INGEST_LINGER if ingest else LINGER
         self._state = _CLOSING
         self._ignoring_input = True
         self._current = None
         self._queue.clear()
-        self._linger = linger and not self.half_closed
         self.deadline = math.inf  # the transport times out if the client reads nothing
         if not self.writer.draining:
             self._close_transport()
 
     def _close_transport(self) -> None:
-        self.deadline = self.context.clock.seconds() + LINGER
+        self.deadline = self.context.clock.seconds() + (self._linger or LINGER)
         self.writer.detach()
+        if self._linger == INGEST_LINGER:
+            self.context.clock.callLater(INGEST_LINGER, self._stop_lingering)
         if self.writer.is_tls or not self._linger:
             self.transport.loseConnection()
             return
         self._resume_reading()
         self.transport.loseWriteConnection()
+
+    def _stop_lingering(self) -> None:
+        if self in self.context.connections:
+            self.transport.abortConnection()
 
     def _release_transport(self) -> None:
         """

@@ -213,9 +213,9 @@ class Http2Stream:
         if exchange is None or not piece:
             return False
         exchange.feed_body(piece)
-        if exchange.streaming:
+        if exchange.streaming and not exchange.held:
             self._set_deadline()
-        if not exchange.buffered and not exchange.paused:
+        if not exchange.buffered and not exchange.paused and not exchange.held:
             return False
         self._unacknowledged += size
         return True
@@ -230,7 +230,9 @@ class Http2Stream:
             self.exchange.end_body()
 
     def _set_deadline(self) -> None:
-        self.deadline = self.context.clock.seconds() + self.context.limits.body_seconds
+        timeout = 0.0 if self.exchange is None else self.exchange.timeout
+        timeout = timeout or self.context.limits.body_seconds
+        self.deadline = self.context.clock.seconds() + timeout
         self._connection.timed.add(self)
 
     def on_deadline(self) -> None:
@@ -284,9 +286,12 @@ class Http2Stream:
     def detach(self, head: ResponseHead) -> StreamHandle:
         self._send_head(head, None)
         self._connection.timed.discard(self)
-        self.read_more()
         self.exchange = None
+        self.read_more()
         return StreamHandle(self, b"")
+
+    def take_over(self, head: bytes, received: bytes) -> StreamHandle:
+        raise AssertionError("HttpExchange.take_over refuses HTTP/2")
 
     def hand_off(self, detach: Detach) -> Deferred[bool]:
         # Other streams have the same connection, which is all that a client needs to
@@ -294,6 +299,13 @@ class Http2Stream:
         return succeed(False)
 
     def read_more(self) -> None:
+        exchange = self.exchange
+        if exchange is not None and exchange.held:
+            if not self._stalled:
+                self._connection.timed.discard(self)  # a client that may not send is not too slow
+            return
+        if exchange is not None and exchange.streaming and not exchange.complete:
+            self._set_deadline()
         self._connection.acknowledge(self.number, self.release_unacknowledged())
 
     def send_continue(self) -> None:

@@ -13,6 +13,7 @@ from twisted.web.server import Site
 from zope.interface import Attribute, Interface
 
 from rt_twisted.model.errors import Header, HttpError
+from rt_twisted.net.transports import replace_protocol
 
 
 class IExchange(Interface):
@@ -26,7 +27,10 @@ class IExchange(Interface):
     version = Attribute("str: of HTTP; 1.0, 1.1 or 2.")
     address = Attribute("str: the client's address; trusted proxies may name another one.")
     local = Attribute("bool: the peer is on this machine, and no proxy is between.")
-    length = Attribute("int | None: bytes of the body, 0 if there is none; None for chunks.")
+    length = Attribute(
+        "int | None: bytes of the body, 0 if there is none; None for chunks, and for a body "
+        "that runs until the client closes."
+    )
     secure = Attribute("bool: the connection uses TLS.")
     scheme = Attribute("str: http or https; trusted proxies may name another one.")
     framed = Attribute("bool: a stream's bytes must be HTTP chunks (HTTP/1.1).")
@@ -61,9 +65,33 @@ class IExchange(Interface):
             ConnectionLost: the client has disconnected; nothing can be answered.
         """
 
-    def receive(sink: IBodySink) -> None:
+    def receive(sink: IBodySink, timeout: float = 0.0) -> None:
         """
         Deliver the body to *sink*, each piece as it is received.
+
+        `Expect: 100-continue` is answered now, so check keys before. If the client sends
+        nothing for too long, *sink* is lost by HttpError 408.
+
+        Args:
+            sink: provides `IBodySink`; or `IChunkSink`, to receive the ends of chunks.
+            timeout: seconds between two pieces; 0 for the setting `body-seconds`.
+        """
+
+    def pause() -> None:
+        """
+        Stop to deliver the body, and to receive it from the client; do nothing if it is paused.
+
+        HTTP/1 reads no more of the connection, HTTP/2 leaves the client's window closed. At
+        most 64 KiB that were received already wait in memory. The timeout does not run.
+        Works before `receive` and within the methods of the sink, and independently of the
+        pauses by which the server bounds the memory of all bodies.
+        """
+
+    def resume() -> None:
+        """
+        Deliver what waits, and receive the body on; do nothing if it is not paused.
+
+        The sink may be called before this returns, and may pause again.
         """
 
     def watch(lost: Callable[[], object]) -> None:
@@ -133,6 +161,26 @@ class IExchange(Interface):
             ConnectionLost: the client has disconnected; do not catch it.
         """
 
+    def take_over(head: bytes = b"", status: int = 200) -> StreamHandle:
+        """
+        Take the connection over for another protocol, whatever is left of the body.
+
+        For protocols that begin as an HTTP request and go on as something else. Call
+        `StreamHandle.start` at once. `StreamHandle.rest` has the bytes behind the head of the
+        request: what was received of its body, then anything else.
+
+        The server counts the connection until it is lost. A graceful stop closes it.
+
+        Args:
+            head: is written first; b"" writes nothing.
+            status: of the response in *head*, for the access log and the metrics.
+
+        Raises:
+            HttpError: 501 by HTTP/2, and within a body of chunks; 400 if the client has
+                sent other requests that are not answered.
+            ConnectionLost: the client has disconnected; do not catch it.
+        """
+
     def hand_off(take: Detach) -> Deferred[bool]:
         """
         Hand the connection to another process, with all bytes of this request.
@@ -175,7 +223,7 @@ AccessLog = Callable[[Any, int, int], None]  # the IServerExchange, status, byte
 @dataclass(frozen=True, slots=True)
 class PeerInfo:
     """
-    The client of a connection that another process has accepted.
+    The client of a connection, as another process or protocol is given it.
 
     Args:
         host: the address of the other end; "" for a unix socket.
@@ -203,6 +251,51 @@ class StreamHandle:
     transport: Any
     head: bytes
     rest: bytes = b""
+
+    def start(self, protocol: Any) -> None:
+        """
+        Connect *protocol*, and deliver what the client has sent already.
+
+        Args:
+            protocol: an `IProtocol`; with `IHalfCloseableProtocol` it is notified of a client
+                that closes its sending side, else the connection is closed then.
+        """
+        replace_protocol(self.transport, protocol)
+        protocol.makeConnection(self.transport)
+        if self.rest:
+            protocol.dataReceived(self.rest)
+
+
+class IPortProtocol(Interface):
+    """
+    Another protocol than HTTP on the ports of the daemon, recognized by its first bytes.
+
+    An action that provides it beside `IAction` is registered by its route line.
+    """
+
+    def matches(start: bytes) -> bool | None:
+        """
+        Return whether a connection that begins with *start* has this protocol.
+
+        Called for connections whose first four bytes are not a common method of HTTP,
+        with all that was received, each time that more was. Must not raise.
+
+        Returns:
+            None if more bytes are needed. A connection that is still undecided after 8 KiB,
+            or `head-seconds`, is HTTP.
+        """
+
+    def accept(connection: StreamHandle, peer: PeerInfo) -> None:
+        """
+        Take a connection over: call `StreamHandle.start` at once.
+
+        The server counts the connection until it is lost. A graceful stop closes it.
+
+        Args:
+            connection: behind TLS and the PROXY protocol; `rest` has the bytes that were
+                received.
+            peer: the client.
+        """
 
 
 class IConnectionHandoff(Interface):
@@ -237,7 +330,7 @@ class IBodySink(Interface):
 
     def data(piece: bytes) -> None:
         """
-        Receive the next bytes, of any length but 0; HTTP chunks lose their borders.
+        Receive the next bytes, of any length but 0; they need not be a whole HTTP chunk.
         """
 
     def end() -> None:
@@ -248,4 +341,18 @@ class IBodySink(Interface):
     def lost(reason: Exception) -> None:
         """
         Receive the error for which the body will never be complete.
+        """
+
+
+class IChunkSink(IBodySink):
+    """
+    Receives a request body, and where its HTTP chunks end.
+    """
+
+    def chunk_end() -> None:
+        """
+        Receive the end of a chunk that had at least one byte.
+
+        Not called for bodies by HTTP/2, with a length, or that run until the client
+        closes. Proxies may join and split chunks.
         """

@@ -42,6 +42,11 @@ class ParserCallbacks(Protocol):
         Receive the beginning of a chunk.
         """
 
+    def on_chunk_complete(self) -> None:
+        """
+        Receive the end of a chunk, also of the last one, which is empty.
+        """
+
     def on_body(self, piece: bytes) -> None:
         """
         Receive a piece of the body.
@@ -90,6 +95,7 @@ class _BodyFirst:
         self._callbacks = callbacks
         self._muted = True
         self.on_chunk_header = callbacks.on_chunk_header
+        self.on_chunk_complete = callbacks.on_chunk_complete
         self.on_body = callbacks.on_body
         self.on_message_complete = callbacks.on_message_complete
 

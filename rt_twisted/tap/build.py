@@ -139,6 +139,7 @@ def build_server(
         routes.find, hub.metrics, AccessLog(access_log) if access_log else None
     )
     server = HttpServer(HttpContext(reactor, routes.find, limits, cors, app, responses, inbound))
+    server.context.port_protocols = routes.port_protocols
     if worker is None:
         _export(services, options, reactor, hub)
     endpoints = list(make_endpoints(options, listening, server.acceptableProtocols()))

@@ -128,6 +128,7 @@ class Reloader:
             cors,
             ResponseMetrics(routes.find, self._hubs.main.metrics, lines),
         )
+        self._server.context.port_protocols = routes.port_protocols
         self._route_services.replace(routes)
         if not same_log and self._access_log is not None:
             self._access_log.close()

@@ -1,0 +1,85 @@
+"""
+A connection that another protocol has taken over from HTTP.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from twisted.internet.interfaces import IHalfCloseableProtocol
+from twisted.internet.protocol import Protocol
+from twisted.protocols.policies import ProtocolWrapper
+from zope.interface import implementer
+
+from rt_twisted.http.context import HttpConnection
+from rt_twisted.net.transports import end_half_closed, replace_protocol
+
+
+@implementer(IHalfCloseableProtocol)
+class TakenConnection(ProtocolWrapper):
+    """
+    The transport of a protocol that has taken a connection over.
+
+    The server counts it among its connections until it is lost: a graceful stop closes
+    it, and waits for its end. It has no deadline, and does not count as idle.
+
+    Args:
+        transport: of a connection that HTTP has released.
+        connections: those of the server.
+        peer: the client's address.
+
+    Attributes:
+        deadline: infinity.
+        idle_since: None.
+    """
+
+    deadline = math.inf
+    idle_since = None
+
+    def __init__(self, transport: Any, connections: set[HttpConnection], peer: Any) -> None:
+        super().__init__(_Registry(connections), Protocol())  # type: ignore[arg-type]  # it suffices
+        self.peer = peer
+        self.makeConnection(transport)  # type: ignore[no-untyped-call]  # Twisted's
+        replace_protocol(transport, self)
+
+    def readConnectionLost(self) -> None:
+        protocol: Any = self.wrappedProtocol
+        if IHalfCloseableProtocol.providedBy(protocol):
+            protocol.readConnectionLost()
+        else:
+            end_half_closed(self)
+
+    def writeConnectionLost(self) -> None:
+        protocol: Any = self.wrappedProtocol
+        if IHalfCloseableProtocol.providedBy(protocol):
+            protocol.writeConnectionLost()
+
+    def close_gracefully(self) -> None:
+        """
+        Close the connection when all that was written is sent.
+        """
+        self.loseConnection()  # type: ignore[no-untyped-call]  # Twisted's
+
+    def on_deadline(self) -> None:
+        """
+        Abort the connection.
+        """
+        self.abortConnection()
+
+
+class _Registry:
+    """
+    Keeps taken connections among those of the server; the factory of the wrapper.
+    """
+
+    noisy = False
+
+    def __init__(self, connections: set[HttpConnection]) -> None:
+        self._connections = connections
+
+    def registerProtocol(self, taken: TakenConnection) -> None:
+        self._connections.add(taken)
+
+    def unregisterProtocol(self, taken: TakenConnection) -> None:
+        self._connections.discard(taken)
