@@ -41,6 +41,7 @@ from `rt_twisted.api`; this page lists what that module has. Complete examples a
 | --- | --- |
 | [own_action.py](../examples/own_action.py) | an action: a word of your own for route lines |
 | [own_tail.py](../examples/own_tail.py) | an action that is a service: it publishes lines appended to a file |
+| [own_recorder.py](../examples/own_recorder.py) | an action for live publishers: it writes their streams to files |
 | [own_format.py](../examples/own_format.py) | a format for streams: NDJSON |
 | [own_app.py](../examples/own_app.py) | a web application for the paths without a route |
 | [own_broker.py](../examples/own_broker.py) | a broker: messages in SQLite |

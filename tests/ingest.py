@@ -39,7 +39,8 @@ class Ingest:
     Args:
         context: the daemon.
         folder: must exist.
-        every: bytes after which a body is paused for PAUSE seconds; 0 for never.
+        every: bytes after which a body is paused; 0 for never.
+        seconds: for which it is paused.
         timeout: seconds between two pieces.
         early: write `HTTP/1.0 200 OK` before the body, as Icecast does for SOURCE.
         reports: one for each body.
@@ -48,6 +49,7 @@ class Ingest:
     context: ActionContext
     folder: str
     every: int = 0
+    seconds: float = PAUSE
     timeout: float = 0.0
     early: bool = False
     reports: list[dict[str, Any]] = field(default_factory=list)
@@ -117,7 +119,7 @@ class BodyFile:
             self._paused = True
             self._report["pauses"] += 1
             self._exchange.pause()
-            self._action.context.reactor.callLater(PAUSE, self._resume)
+            self._action.context.reactor.callLater(self._action.seconds, self._resume)
 
     def _resume(self) -> None:
         self._paused = False
@@ -132,7 +134,7 @@ class BodyFile:
         self._exchange.answer(200, json.dumps(self._report).encode(), "application/json")
 
     def lost(self, reason: Exception) -> None:
-        self._close(repr(reason))
+        self._close(getattr(reason, "reason", repr(reason)))
 
     def _close(self, end: str) -> None:
         self._file.close()

@@ -489,6 +489,7 @@ def test_actions_of_users() -> None:
         "wsgi:tests.words:application",
         "examples.own_action.Announce:text",
         "examples.own_tail.Tail:setup.py",
+        "examples.own_recorder.Recorder:folder=examples,name=$0",
     ],
 )
 def test_each_action_keeps_the_contract(line: str) -> None:
