@@ -9,7 +9,9 @@ from typing import Any
 
 from rt_twisted.brokers.memory import MemoryBroker
 from rt_twisted.brokers.sqlite.broker import SqliteBroker
-from rt_twisted.brokers.sqlite.store import Store, UnusableStore, check_ownership
+from rt_twisted.brokers.sqlite.database import UnusableStore
+from rt_twisted.brokers.sqlite.files import check_ownership
+from rt_twisted.brokers.sqlite.store import Store
 from rt_twisted.model.retention import Retention
 from rt_twisted.model.settings import ConfigError, GivenSettings, read_retention
 

@@ -11,9 +11,7 @@ from __future__ import annotations
 import secrets
 import sqlite3
 import sys
-from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from enum import Enum
 from functools import partial
 from typing import Any
@@ -25,24 +23,20 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from rt_twisted.brokers.idempotency import IdempotencyKeys
 from rt_twisted.brokers.interfaces import IBroker, IHistory, IReady, IReceiver, IReconfigurable
+from rt_twisted.brokers.sqlite.batch import BatchBuilder, SqliteBatch, SqlitePublication
+from rt_twisted.brokers.sqlite.database import UnusableStore, is_damage
+from rt_twisted.brokers.sqlite.files import Loss, check_usable
 from rt_twisted.brokers.sqlite.io_thread import Executor, IoThread
-from rt_twisted.brokers.sqlite.store import (
-    HistoryQuery,
-    KeyUse,
-    Loss,
-    Store,
-    UnusableStore,
-    check_usable,
-    is_damage,
-)
+from rt_twisted.brokers.sqlite.outage_log import OutageLog
+from rt_twisted.brokers.sqlite.reader import HistoryQuery
+from rt_twisted.brokers.sqlite.replay_queue import ReplayQueue
+from rt_twisted.brokers.sqlite.store import Store
 from rt_twisted.brokers.sqlite.unwritten import UnwrittenMessages
 from rt_twisted.model.errors import Unavailable
 from rt_twisted.model.message import (
     After,
     Draft,
-    Message,
     Position,
     PublishResult,
     Replay,
@@ -54,9 +48,6 @@ _log = Logger()
 
 MAX_QUEUED_BYTES = 64 << 20  # of publications, before further ones are refused
 RETRY_SECONDS = 1.0  # between two attempts to write a file that could not be written
-LOG_INTERVAL = 60.0  # seconds between two log lines for a disk that is full now and then
-MAX_QUERIES = 32  # different ones in one read: their replays are in memory together
-MAX_REPLAYS = 256  # subscribers served by one read: some milliseconds of the reactor
 
 
 class SqliteBrokerState(Enum):
@@ -82,30 +73,6 @@ class WriteState(Enum):
 
 # States in which the file is not in use.
 _WITHOUT_FILE = (SqliteBrokerState.REPLACING, SqliteBrokerState.UNAVAILABLE)
-
-
-@dataclass(slots=True)
-class SqlitePublication:
-    """
-    The drafts of one call of `publish`.
-    """
-
-    drafts: Sequence[Draft]
-    done: Deferred[PublishResult]
-    positions: list[Position] = field(default_factory=list)
-
-
-@dataclass(slots=True)
-class SqliteBatch:
-    """
-    What is written in one transaction: first *delivered* messages that were delivered
-    already, while the file could not be written, then those of *publications*.
-    """
-
-    publications: list[SqlitePublication]
-    delivered: int
-    messages: list[Message]
-    keys: list[KeyUse]
 
 
 ExecutorFactory = Callable[[Any, str, Callable[[], bool]], Executor]
@@ -149,16 +116,13 @@ class SqliteBroker(Service):
         self._state = SqliteBrokerState.DURABLE
         self._head = Position("", 0)  # of the last delivered message
         self._written_offset = 0  # messages up to here are in the file, and delivered
-        self._last_offset = 0  # of the last message that has a position
-        self._keys = IdempotencyKeys()
+        self._builder = BatchBuilder(reactor)
         self._queue: list[SqlitePublication] = []
         self._queued_bytes = 0
         self._write_state = WriteState.IDLE
         self._unwritten = UnwrittenMessages()
-        self._outage_logged = False  # the present outage
-        self._outage_logged_at = -LOG_INTERVAL
-        self._queries: deque[tuple[HistoryQuery, Deferred[Replay]]] = deque()
-        self._reading = False
+        self._outages = OutageLog(reactor, path, refuse)
+        self._replays = ReplayQueue(self._read_replays, _log_unexpected)
         self._retry: Any = None  # the call of _retry_writing
         self._checking_file = False
         self._check_loop = LoopingCall(self._check_file)
@@ -197,9 +161,7 @@ class SqliteBroker(Service):
         except UnusableStore as error:
             sys.exit(f"realtime: {error}")
         self._use_store(store)
-        for use in store.keys:
-            position = Position(store.epoch, use.offset)
-            self._keys.remember(use.channel, use.key, position, use.time)
+        self._builder.remember(store.epoch, store.keys)
         self._writer = self._make_executor(self._reactor, "sqlite writer", self._vacuum_step)
         self._reader = self._make_executor(self._reactor, "sqlite reader", _no_idle_work)
         self._check_loop.start(1.0, now=False)
@@ -214,7 +176,7 @@ class SqliteBroker(Service):
             self._check_loop.stop()
         if self._retry is not None:
             self._retry.cancel()
-        self._reader.submit(self._store.close_reading)
+        self._reader.submit(self._store.reader.close)
         self._reader.stop()
         if self._queue or (self._unwritten and self._write_state is not WriteState.WRITING):
             self._writer.submit(partial(self._append_last, self._make_batch(self._queue)))
@@ -223,11 +185,11 @@ class SqliteBroker(Service):
 
     def _append_last(self, batch: SqliteBatch) -> None:
         self._store.append(batch.messages, batch.keys, self._unwritten.lost_offset)
-        self._store.mark(lossy=False)  # all that was delivered is in the file
+        self._store.files.mark(lossy=False)  # all that was delivered is in the file
 
     def reconfigure(self, retention: Retention) -> None:
         self._retention = retention
-        self._writer.submit(partial(self._store.reconfigure, retention))
+        self._writer.submit(partial(self._store.trimmer.reconfigure, retention))
 
     def _use_store(self, store: Store) -> None:
         """
@@ -247,7 +209,8 @@ class SqliteBroker(Service):
             )
         self._store = store
         self._head = self._opened_at = Position(store.epoch, store.head)
-        self._written_offset = self._last_offset = store.head
+        self._written_offset = store.head
+        self._builder.continue_after(self._head)
 
     def _vacuum_step(self) -> bool:
         """
@@ -256,7 +219,7 @@ class SqliteBroker(Service):
         """
         store = self._store
         try:
-            return store.vacuum_step()
+            return store.trimmer.step()
         except sqlite3.Error as error:
             if is_damage(error):
                 self._reactor.callFromThread(self._replace_store, store)
@@ -270,15 +233,14 @@ class SqliteBroker(Service):
         """
         if not self._checking_file and self._state not in _WITHOUT_FILE:
             self._checking_file = True
-            looked = self._writer.submit(self._store.find_loss)
+            looked = self._writer.submit(self._store.files.find_loss)
             looked.addBoth(self._on_file_checked, self._store).addErrback(_log_unexpected)
 
     def _on_file_checked(self, found: Loss | Failure | None, store: Store) -> None:
         self._checking_file = False
         if isinstance(found, Failure):
-            found.trap(
-                OSError, sqlite3.Error
-            )  # of the disk; messages meet it too, and it is logged then
+            # An error of the disk: messages meet it too, and it is logged then.
+            found.trap(OSError, sqlite3.Error)
         elif found is not None and self._state not in _WITHOUT_FILE:
             self._replace_store(store, found)
 
@@ -315,10 +277,7 @@ class SqliteBroker(Service):
         return self._state is SqliteBrokerState.DURABLE or not self._refuse
 
     def after(self, channels: Sequence[str], since: Since) -> Deferred[Replay]:
-        done: Deferred[Replay] = Deferred()
-        self._queries.append(((tuple(channels), since), done))
-        self._read_replays()
-        return done
+        return self._replays.add((tuple(channels), since))
 
     # Writing.
 
@@ -333,67 +292,32 @@ class SqliteBroker(Service):
         publications, self._queue, self._queued_bytes = self._queue, [], 0
         batch = self._make_batch(publications)
         self._write_state = WriteState.WRITING
-        written = self._append_batch(batch)
+        lost = self._unwritten.lost_offset
+        written = self._writer.submit(partial(self._store.append, batch.messages, batch.keys, lost))
         written.addCallbacks(
             self._on_written, self._on_write_failed, (batch,), errbackArgs=(batch,)
         )
         written.addErrback(_log_unexpected)
 
-    def _append_batch(self, batch: SqliteBatch) -> Deferred[None]:
-        append = self._store.append
-        return self._writer.submit(
-            partial(append, batch.messages, batch.keys, self._unwritten.lost_offset)
-        )
-
-    def _make_batch(self, publications: list[SqlitePublication]) -> SqliteBatch:
-        """
-        Assign positions to what was published. Only the last offset is kept: if the batch
-        fails, its publications are queued again.
-        """
-        messages, keys = self._unwritten.snapshot()
-        batch = SqliteBatch(publications, len(messages), messages, keys)
-        now = self._reactor.seconds()
-        used: dict[tuple[str, str], Position] = {}
-        for publication in publications:
-            publication.positions = [
-                self._assign_position(draft, batch, used, now) for draft in publication.drafts
-            ]
-        return batch
-
-    def _assign_position(
-        self, draft: Draft, batch: SqliteBatch, used: dict[tuple[str, str], Position], now: float
-    ) -> Position:
-        if draft.key is not None:
-            known = used.get((draft.channel, draft.key))
-            known = known or self._keys.find(draft.channel, draft.key, now)
-            if known is not None:
-                return known
-        self._last_offset += 1
-        position = Position(self._head.epoch, self._last_offset)
-        batch.messages.append(Message(draft.channel, draft.data, position, draft.event))
-        if draft.key is not None:
-            used[draft.channel, draft.key] = position
-            batch.keys.append(KeyUse(draft.channel, draft.key, position.offset, now))
-        return position
+    def _make_batch(self, publications: Sequence[SqlitePublication]) -> SqliteBatch:
+        return self._builder.build(publications, *self._unwritten.snapshot())
 
     def _on_written(self, _: None, batch: SqliteBatch) -> None:
         self._write_state = WriteState.IDLE
-        if self._outage_logged:
-            self._outage_logged = False
-            _log.info("the history file {file} is written again", file=self._path)
+        self._outages.on_written()
         if batch.delivered:
             self._unwritten.clear()
-            self._writer.submit(partial(self._store.mark, lossy=False))
+            self._writer.submit(partial(self._store.files.mark, lossy=False))
         self._deliver(batch)
         self._written_offset = self._head.offset
         for publication in batch.publications:
-            publication.done.callback(PublishResult(tuple(publication.positions)))
+            publication.done.callback(PublishResult(publication.positions))
         self._write_batch()
 
     def _on_write_failed(self, failure: Failure, batch: SqliteBatch) -> None:
         self._write_state = WriteState.IDLE
-        self._last_offset = self._head.offset
-        self._queue = batch.publications + self._queue
+        self._builder.continue_after(self._head)
+        self._queue = [*batch.publications, *self._queue]
         if self._state is SqliteBrokerState.UNAVAILABLE:
             self._answer_queued()
             return
@@ -402,14 +326,14 @@ class SqliteBroker(Service):
         if isinstance(failure.value, sqlite3.Error) and is_damage(failure.value):
             self._replace_store(self._store)
             return
-        self._log_outage(failure)
+        self._outages.on_failure(failure)
         if self._unwritten or self._refuse:
             self._pause_writing()
             return
         # If the daemon is killed before the file can be written, subscribers that reconnect
         # must get a gap: no message is delivered before that mark is written.
         self._write_state = WriteState.WRITING
-        marked = self._writer.submit(partial(self._store.mark, lossy=True))
+        marked = self._writer.submit(partial(self._store.files.mark, lossy=True))
         marked.addCallback(self._on_marked).addErrback(_log_unexpected)
 
     def _on_marked(self, possible: bool) -> None:
@@ -422,7 +346,8 @@ class SqliteBroker(Service):
                 "will not be notified of missed messages"
             )
         # Offsets that are never assigned again, whatever happens to the file.
-        self._last_offset = self._store.fresh_offset(self._head.offset) - 1
+        fresh = self._store.fresh_offset(self._head.offset)
+        self._builder.continue_after(Position(self._head.epoch, fresh - 1))
         self._pause_writing()
 
     def _pause_writing(self) -> None:
@@ -447,30 +372,8 @@ class SqliteBroker(Service):
             self._state = SqliteBrokerState.DURABLE  # until the next write fails
             self._write_batch()
 
-    def _log_outage(self, failure: Failure) -> None:
-        now = self._reactor.seconds()
-        if self._outage_logged or now - self._outage_logged_at < LOG_INTERVAL:
-            return
-        self._outage_logged, self._outage_logged_at = True, now
-        meanwhile = "publishers are refused" if self._refuse else "messages are not durable"
-        reason = failure.getErrorMessage()
-        if failure.check(UnusableStore):
-            _log.error("{reason}; {meanwhile} until it can", reason=reason, meanwhile=meanwhile)
-            return
-        if not failure.check(sqlite3.Error):
-            _log.failure("while writing the history file", failure)
-            return
-        _log.error(
-            "the history file {file} cannot be written: {reason}; {meanwhile} until it can",
-            file=self._path,
-            reason=reason,
-            meanwhile=meanwhile,
-        )
-
     def _deliver(self, batch: SqliteBatch) -> None:
-        for use in batch.keys:
-            position = Position(self._head.epoch, use.offset)
-            self._keys.remember(use.channel, use.key, position, use.time)
+        self._builder.remember(self._head.epoch, batch.keys)
         for message in batch.messages[batch.delivered :]:
             self._head = message.position
             self._receiver.receive(message)
@@ -482,13 +385,10 @@ class SqliteBroker(Service):
         Deliver *drafts*, and keep them until the file can be written.
         """
         publication = SqlitePublication(drafts, Deferred())
-        batch = SqliteBatch([publication], 0, [], [])
-        now = self._reactor.seconds()
-        used: dict[tuple[str, str], Position] = {}
-        positions = [self._assign_position(draft, batch, used, now) for draft in drafts]
+        batch = self._builder.build([publication], [], [])
         self._unwritten.add(batch.messages, batch.keys)
         self._deliver(batch)
-        return PublishResult(tuple(positions), durable=False)
+        return PublishResult(publication.positions, durable=False)
 
     # A file that is damaged or lost.
 
@@ -511,14 +411,14 @@ class SqliteBroker(Service):
                 reason=loss.reason,
             )
         whole = loss is not None and not loss.damaged
-        await self._reader.submit(store.close_reading)
+        await self._reader.submit(store.reader.close)
         moved = await self._writer.submit(store.abandon if whole else store.discard)
         while True:
             try:
                 anew = await self._writer.submit(partial(self._open_continued, before))
                 break
             except (UnusableStore, sqlite3.Error) as error:
-                self._log_outage(Failure(error))
+                self._outages.on_failure(Failure(error))
                 self._continue_without_file()
                 await deferLater(self._reactor, RETRY_SECONDS)
         anew.moved_to, anew.missing = moved, ""
@@ -544,7 +444,7 @@ class SqliteBroker(Service):
             if store.epoch == before.epoch:
                 store.continue_after(before.offset)
         except sqlite3.Error:
-            store.close_reading()
+            store.reader.close()
             store.close()
             raise
         return store
@@ -557,41 +457,19 @@ class SqliteBroker(Service):
             self._state = SqliteBrokerState.UNAVAILABLE
             self._unwritten.clear()
             self._head = self._opened_at = Position(secrets.token_hex(4), 0)
-            self._last_offset = 0
+            self._builder.continue_after(self._head)
             self._receiver.reached(self._head)
             self._answer_queued()
 
     # Reading.
 
-    def _read_replays(self) -> None:
-        if self._reading or not self._queries:
-            return
-        queries: dict[HistoryQuery, list[Deferred[Replay]]] = {}
-        for _ in range(min(MAX_REPLAYS, len(self._queries))):
-            query, done = self._queries[0]
-            if query not in queries and len(queries) == MAX_QUERIES:
-                break
-            queries.setdefault(query, []).append(done)
-            self._queries.popleft()
-        self._reading = True
-        answered = self._reader.submit(
-            partial(self._store.replay, list(queries), self._written_offset)
-        )
-        answered.addErrback(self._on_read_failed, self._store, queries)
-        answered.addCallback(self._on_read, queries)
-        answered.addErrback(_log_unexpected)
-
-    def _on_read(
-        self, replays: Sequence[Replay], queries: dict[HistoryQuery, list[Deferred[Replay]]]
-    ) -> None:
-        self._reading = False
-        for replay, waiting in zip(replays, queries.values(), strict=True):
-            for done in waiting:
-                done.callback(replay)
-        self._read_replays()
+    def _read_replays(self, queries: list[HistoryQuery]) -> Deferred[list[Replay]]:
+        store = self._store
+        replays = self._reader.submit(partial(store.reader.replay, queries, self._written_offset))
+        return replays.addErrback(self._on_read_failed, store, queries)
 
     def _on_read_failed(
-        self, failure: Failure, store: Store, queries: dict[HistoryQuery, list[Deferred[Replay]]]
+        self, failure: Failure, store: Store, queries: list[HistoryQuery]
     ) -> list[Replay]:
         failure.trap(sqlite3.Error)
         if isinstance(failure.value, sqlite3.Error) and is_damage(failure.value):

@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Iterable
 
 from rt_twisted.brokers.idempotency import MAX_KEYS
-from rt_twisted.brokers.sqlite.store import KeyUse
+from rt_twisted.brokers.sqlite.database import KeyUse
 from rt_twisted.model.message import Message
 from rt_twisted.model.retention import OVERHEAD
 

@@ -971,14 +971,14 @@ def test_old_messages_are_deleted_without_new_ones(tmp_path: Path) -> None:
     journal = Store(path, make_retention(age=10.0), 1 << 30, clock.seconds)
     journal.append([Message("a", b"1", Position(journal.epoch, 1))])
     clock.advance(11)
-    while journal.vacuum_step():
+    while journal.trimmer.step():
         pass
-    [replay] = journal.replay([(("a",), After(Position(journal.epoch, 0)))], 1)
+    [replay] = journal.reader.replay([(("a",), After(Position(journal.epoch, 0)))], 1)
     assert (replay.messages, replay.complete) == ((), False)
-    journal.close_reading()
+    journal.reader.close()
     journal.close()
 
     again = Store(path, make_retention(age=10.0), 1 << 30, clock.seconds)
     assert (again.epoch, again.head) == (journal.epoch, 1)
-    again.close_reading()
+    again.reader.close()
     again.close()

@@ -15,8 +15,15 @@ import pytest
 from twisted.internet.task import Clock
 
 from rt_twisted.brokers.idempotency import KEY_SECONDS
-from rt_twisted.brokers.sqlite import store as store_module
-from rt_twisted.brokers.sqlite.store import APPLICATION_ID, KeyUse, Store, UnusableStore, is_damage
+from rt_twisted.brokers.sqlite import trimming
+from rt_twisted.brokers.sqlite.database import (
+    APPLICATION_ID,
+    WAL_LIMIT,
+    KeyUse,
+    UnusableStore,
+    is_damage,
+)
+from rt_twisted.brokers.sqlite.store import Store
 from rt_twisted.model.message import After, Message, Newest, Position, Replay
 from rt_twisted.model.retention import Retention
 from tests.defaults import make_retention
@@ -45,7 +52,7 @@ class StoreFolder:
     def close(self) -> None:
         while self.journals:
             journal = self.journals.pop()
-            journal.close_reading()
+            journal.reader.close()
             journal.close()
 
     def crash(self) -> None:
@@ -79,14 +86,14 @@ def write(journal: Store, count: int, channel: str = "a", size: int = 10) -> Non
 
 def vacuum_step(journal: Store) -> int:
     steps = 0
-    while journal.vacuum_step():
+    while journal.trimmer.step():
         steps += 1
     return steps
 
 
 def after(journal: Store, offset: int, *channels: str) -> Replay:
     since = After(Position(journal.epoch, offset))
-    [replay] = journal.replay([(channels or ("a",), since)], journal.head)
+    [replay] = journal.reader.replay([(channels or ("a",), since)], journal.head)
     return replay
 
 
@@ -191,7 +198,7 @@ def test_a_crash_during_trimming(desk: StoreFolder) -> None:
     """
     journal = desk.open(make_retention(count=80))
     write(journal, 1000)
-    assert journal.vacuum_step()
+    assert journal.trimmer.step()
     desk.crash()
     journal = desk.open(make_retention(count=80))
     write(journal, 1)
@@ -210,9 +217,9 @@ def test_the_file_does_not_grow(desk: StoreFolder) -> None:
         vacuum_step(journal)
         largest = max(largest, sum(path.stat().st_size for path in desk.path.parent.iterdir()))
 
-    assert largest < (4 << 20) * 3 + store_module.WAL_LIMIT
+    assert largest < (4 << 20) * 3 + WAL_LIMIT
     assert not after(journal, 0, "c1").complete
-    assert journal.replay([(("c4",), Newest(1))], journal.head)[0].messages
+    assert journal.reader.replay([(("c4",), Newest(1))], journal.head)[0].messages
 
 
 def test_a_lower_limit_returns_pages(desk: StoreFolder) -> None:
@@ -235,7 +242,7 @@ def test_horizons_are_bounded(desk: StoreFolder, monkeypatch: pytest.MonkeyPatch
     """
     Channels come and go: those trimmed longest ago share one horizon.
     """
-    monkeypatch.setattr(store_module, "MAX_HORIZONS", 50)
+    monkeypatch.setattr(trimming, "MAX_HORIZONS", 50)
     journal = desk.open(make_retention(age=10.0))
     for number in range(80):
         write(journal, 1, f"c{number}")
@@ -256,7 +263,7 @@ def test_replays_are_of_one_moment(desk: StoreFolder) -> None:
     journal = desk.open()
     write(journal, 10)
 
-    [replay] = journal.replay([(("a",), After(Position(journal.epoch, 2)))], 7)
+    [replay] = journal.reader.replay([(("a",), After(Position(journal.epoch, 2)))], 7)
 
     assert offsets(replay) == [3, 4, 5, 6, 7]
     assert replay.position == Position(journal.epoch, 7)
@@ -287,7 +294,7 @@ def test_a_crash_while_messages_were_lossy(desk: StoreFolder) -> None:
     """
     journal = desk.open()
     write(journal, 3)
-    assert journal.mark(lossy=True)
+    assert journal.files.mark(lossy=True)
     desk.crash()
     assert desk.open().head >= 10**15
     head = desk.journals[0].head
@@ -389,7 +396,7 @@ def test_a_reload_changes_the_bounds(desk: StoreFolder) -> None:
     journal = desk.open(make_retention(count=100))
     write(journal, 100)
     vacuum_step(journal)
-    journal.reconfigure(make_retention(count=10))
+    journal.trimmer.reconfigure(make_retention(count=10))
     write(journal, 1)
     vacuum_step(journal)
 
@@ -450,7 +457,7 @@ def test_a_damaged_file_is_recognized_by_its_header(tmp_path: Path) -> None:
         file.seek(100)
         file.write(b"nonsense" * 400)
     journal = Store(str(path), make_retention(), 1 << 30, lambda: 1e9)
-    journal.close_reading()
+    journal.reader.close()
     journal.close()
 
     assert journal.moved_to
