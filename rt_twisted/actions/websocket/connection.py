@@ -2,8 +2,7 @@
 One websocket, between its client, its application and the hub.
 
 Messages of the hub and of the application leave in one order, through the direct
-write of `Subscriber`. While output is buffered for a client, nothing is read from it
-(back-pressure).
+write of `Subscriber`.
 """
 
 from __future__ import annotations
@@ -11,14 +10,11 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IProtocol
 from twisted.logger import Logger
-from zope.interface import implementer
 
-from rt_twisted.actions.websocket.closing import CloseHandshake, CloseState
 from rt_twisted.actions.websocket.context import WebSocketContext
 from rt_twisted.actions.websocket.receiver import MessageReceiver
 from rt_twisted.codecs.websocket import (
@@ -31,15 +27,12 @@ from rt_twisted.codecs.websocket import (
 )
 from rt_twisted.codecs.websocket_inbound import WebSocketEvent, parse_close
 from rt_twisted.http.interfaces import StreamHandle
+from rt_twisted.hub.duplex import CloseHandshake, CloseState, DuplexSubscriber
 from rt_twisted.hub.limits import BacklogLimits
 from rt_twisted.hub.subscriber import DisconnectReason, Subscriber
 from rt_twisted.model.interfaces import IFormat
-from rt_twisted.model.message import Draft, Position, PublishResult
+from rt_twisted.model.message import Draft, PublishResult
 from rt_twisted.net.inbound_memory import Reservation
-from rt_twisted.net.transports import replace_protocol
-
-if TYPE_CHECKING:
-    from twisted.python.failure import Failure
 
 OVERHEAD = 120  # bytes that a queued message takes beside its payload
 IN_FLIGHT = 32  # publishes of one client that the broker has not confirmed
@@ -65,16 +58,11 @@ class WebSocketObserver(Protocol):
         """
 
 
-@implementer(IProtocol)
 class WebSocket:
     """
     A websocket after its opening handshake. Created by `WebSocketEndpoint.open`.
 
-    It is the connection's Twisted protocol, and the observer of its subscriber: it
-    passes the subscriber's notifications on to the hub.
-
     Attributes:
-        subscriber: for `Hub.add_channels` and `Hub.remove_channels`.
         handshake: the negotiated subprotocol and compression.
         bucket: written by the endpoint only: when its timeouts are checked.
         last_input: second of `WebSocketContext` in which the client last sent something.
@@ -82,20 +70,17 @@ class WebSocket:
 
     __slots__ = (
         "_app",
-        "_closing",
         "_context",
-        "_is_behind",
-        "_is_joined",
+        "_duplex",
         "_observer",
-        "_pauses",
         "_pending",
         "_receiver",
         "_reserved",
+        "_status",
         "_unconfirmed",
         "bucket",
         "handshake",
         "last_input",
-        "subscriber",
     )
 
     def __init__(
@@ -115,24 +100,29 @@ class WebSocket:
         self._observer = observer
         self._receiver = MessageReceiver(context, handshake.deflate is not None)
         self._app: Any = None
-        self._closing: CloseHandshake | None = None  # None while the websocket is open
+        self._status: tuple[int, str] | None = None  # for `IWebSocketApp.closed`
         self._pending: deque[WebSocketEvent] | None = None  # received while reading is paused
         self._reserved: Reservation | None = None  # memory of incomplete and pending messages
-        self._pauses = 0  # calls of `pause_reading` without their `resume_reading`
-        self._is_behind = False  # output is buffered, which is one of these calls
         self._unconfirmed = 0  # publishes that the broker has not confirmed
-        self._is_joined = True  # the hub counts the subscriber
-        self.subscriber = Subscriber(opened.transport, format, self, backlog_limits, address)
-        replace_protocol(opened.transport, self)
+        self._duplex = DuplexSubscriber(
+            context.hub, self, opened.transport, format, backlog_limits, address
+        )
 
     # For applications.
+
+    @property
+    def subscriber(self) -> Subscriber:
+        """
+        The subscriber, for `Hub.add_channels` and `Hub.remove_channels`.
+        """
+        return self._duplex.subscriber
 
     @property
     def open(self) -> bool:
         """
         Whether the closing handshake has not begun and the connection is not lost.
         """
-        return self._closing is None and not self.subscriber.closed
+        return self._duplex.open
 
     def send(self, data: bytes, binary: bool = False) -> None:
         """
@@ -144,8 +134,8 @@ class WebSocket:
             data: valid UTF-8 unless *binary*.
             binary: send a binary message, not a text message.
         """
-        if self._closing is None:
-            self.subscriber.write(data_frame(data, binary, self.handshake.deflate))
+        if self._duplex.closing is None:
+            self._duplex.subscriber.write(data_frame(data, binary, self.handshake.deflate))
 
     def write(self, frames: bytes) -> None:
         """
@@ -153,8 +143,8 @@ class WebSocket:
 
         The frames of one message can be encoded once for many websockets.
         """
-        if self._closing is None:
-            self.subscriber.write(frames)
+        if self._duplex.closing is None:
+            self._duplex.subscriber.write(frames)
 
     def ping(self, payload: bytes = b"") -> None:
         """
@@ -206,36 +196,30 @@ class WebSocket:
 
         Pauses nest: each call needs one `resume_reading`.
         """
-        self._pauses += 1
-        if self._pauses == 1 and self.open:
-            self.subscriber.transport.pauseProducing()
+        self._duplex.pause_reading()
 
     def resume_reading(self) -> None:
         """
         Undo one `pause_reading`. Pending messages are delivered in the next reactor turn.
         """
-        self._pauses -= 1
-        if not self._pauses and self.open:
-            # The client could not be read in the meantime: its timeouts start again.
-            self.last_input = self._context.second
-            self._receiver.restart_timer()
-            if self._pending is None and not self._receiver.unparsed:
-                self.subscriber.transport.resumeProducing()
-            else:
-                # Not within this call, which may come from the subscriber's write.
-                self._context.clock.callLater(0, self._continue_input)
+        self._duplex.resume_reading()
 
-    # What Twisted calls.
+    # What `DuplexSubscriber` calls.
 
-    def makeConnection(self, transport: Any) -> None:
-        pass  # never called: an existing connection was taken over
-
-    def connectionMade(self) -> None:
-        pass  # never called, likewise
-
-    def dataReceived(self, data: bytes) -> None:
+    def on_resumed(self) -> None:
+        # The client could not be read in the meantime: its timeouts start again.
         self.last_input = self._context.second
-        if self._closing is not None and self._closing.state is not CloseState.CLOSING:
+        self._receiver.restart_timer()
+        if self._pending is None and not self._receiver.unparsed:
+            self.subscriber.transport.resumeProducing()
+        else:
+            # Not within this call, which may come from the subscriber's write.
+            self._context.clock.callLater(0, self._continue_input)
+
+    def on_input(self, data: bytes) -> None:
+        self.last_input = self._context.second
+        closing = self._duplex.closing
+        if closing is not None and closing.state is not CloseState.CLOSING:
             return
         events, failure = self._receiver.receive(data)
         if self._pending is not None:
@@ -249,54 +233,21 @@ class WebSocket:
         if self._pending is not None or self._receiver.buffered or self._reserved is not None:
             self._update_reservation()
 
-    def connectionLost(self, reason: Failure) -> None:
-        self.subscriber.connectionLost(reason)
+    def on_closing(self, closing: CloseHandshake) -> None:
+        self._observer.on_closing(self, closing)
+
+    def on_lost(self) -> None:
         self._observer.on_closed(self)
         self._discard_input()
-        closing = self._closing
+        closing = self._duplex.closing
         if self._app is None or closing is None:
             return
+        shutdown = closing.reason is DisconnectReason.SHUTDOWN
+        code = CloseCode.GOING_AWAY if shutdown else CloseCode.LOST
         try:
-            self._app.closed(*closing.status)
+            self._app.closed(*(self._status or (int(code), "")))
         except Exception:
             _log.failure("a websocket application failed in closed()")
-
-    # What the subscriber calls.
-
-    def seconds(self) -> float:
-        now: float = self._context.clock.seconds()
-        return now
-
-    def position(self) -> Position:
-        position: Position = self._context.hub.position()
-        return position
-
-    def fell_behind(self, subscriber: Subscriber) -> None:
-        if self._is_joined:
-            self._context.hub.fell_behind(subscriber)
-        if not self._is_behind:  # TLS may report it twice
-            self._is_behind = True
-            self.pause_reading()  # back-pressure
-
-    def caught_up(self, subscriber: Subscriber) -> None:
-        self._context.hub.caught_up(subscriber)
-        self._is_behind = False
-        self.resume_reading()
-        if self._closing is not None and not subscriber.closed:
-            self._closing.advance()
-
-    def skipped(self, subscriber: Subscriber) -> None:
-        self._context.hub.skipped(subscriber)
-
-    def parked(self, subscriber: Subscriber) -> None:
-        self._context.hub.parked(subscriber)
-
-    def leave(self, subscriber: Subscriber, cause: DisconnectReason) -> None:
-        if self._closing is None:
-            code = CloseCode.GOING_AWAY if cause is DisconnectReason.SHUTDOWN else CloseCode.LOST
-            status = (int(code), "")
-            self._closing = CloseHandshake(subscriber, CloseState.IGNORING, b"", cause, status)
-        self._leave_hub(cause)
 
     # What `InboundMemory` calls.
 
@@ -319,7 +270,7 @@ class WebSocket:
         """
         context = self._context
         # While reading is paused, the answer to a ping would not be read: the time has not begun.
-        passed = 0 if self._pauses else context.second - self.last_input
+        passed = 0 if self._duplex.pauses else context.second - self.last_input
         return max(1, context.silence + 1 - passed)
 
     def check_timeouts(self) -> bool:
@@ -330,7 +281,7 @@ class WebSocket:
             Whether the websocket is open afterwards.
         """
         context = self._context
-        if not self._pauses:
+        if not self._duplex.pauses:
             if context.second - self.last_input > context.silence:
                 self._fail(CloseCode.INTERNAL_ERROR, "no answer to a ping", DisconnectReason.SILENT)
             elif self._receiver.is_slow:
@@ -351,25 +302,25 @@ class WebSocket:
         except Exception:
             self._on_app_failed()
         if rest:
-            self.dataReceived(rest)
+            self.on_input(rest)
 
     def _on_app_failed(self) -> None:
         _log.failure("a websocket application failed; its websocket is closed with 1011")
         self.close(CloseCode.INTERNAL_ERROR, "internal error")
 
     def _deliver(self, events: Sequence[WebSocketEvent]) -> None:
-        app = self._app
-        until = self.seconds() + SLICE if len(events) > 1 else math.inf
+        app, duplex = self._app, self._duplex
+        until = duplex.seconds() + SLICE if len(events) > 1 else math.inf
         for index, (opcode, payload) in enumerate(events):
-            if index and self.seconds() > until and self._closing is None:
+            if index and duplex.seconds() > until and duplex.closing is None:
                 self._yield_to_reactor()
-            if self._pauses:
+            if duplex.pauses:
                 self._pending = deque(events[index:])
                 return
             if opcode == _CLOSE:
                 self._on_close_frame(payload)
                 return
-            if self._closing is not None:
+            if duplex.closing is not None:
                 continue
             if opcode in _MESSAGES:
                 self._context.metrics.websocket_messages += 1
@@ -378,35 +329,37 @@ class WebSocket:
                 except Exception:
                     self._on_app_failed()
             elif opcode == _PING:
-                self.subscriber.write(frame(Opcode.PONG, payload))
+                duplex.subscriber.write(frame(Opcode.PONG, payload))
 
     def _continue_input(self) -> None:
         """
         Deliver pending messages, parse what is left, and read on.
         """
-        if self._pauses or not self.open:
+        if self._duplex.pauses or not self.open:
             return
         pending, self._pending = self._pending or (), None
         self._deliver(tuple(pending))
-        if self._receiver.unparsed and not self._pauses and self.open:
-            self.dataReceived(b"")
+        if self._receiver.unparsed and not self._duplex.pauses and self.open:
+            self.on_input(b"")
         self._update_reservation()
-        if not self._pauses and self.open:
+        if not self._duplex.pauses and self.open:
             self.subscriber.transport.resumeProducing()
 
     def _yield_to_reactor(self) -> None:
         """
         Continue with this client's input in the next reactor turn.
         """
-        if self._closing is not None:
-            self._closing.on_answered()  # its close frame is not searched in so much input
+        closing = self._duplex.closing
+        if closing is not None:
+            closing.on_answered()  # its close frame is not searched in so much input
         else:
             self.pause_reading()
             self._context.clock.callLater(0, self.resume_reading)
 
     def _on_close_frame(self, payload: bytes) -> None:
-        if self._closing is not None:
-            self._closing.on_answered()
+        closing = self._duplex.closing
+        if closing is not None:
+            closing.on_answered()
         else:
             last = frame(Opcode.CLOSE, payload)
             reason = DisconnectReason.CLIENT
@@ -418,8 +371,9 @@ class WebSocket:
         """
         Close because of the client's fault, and ignore its input from now on (7.1.7).
         """
-        if self._closing is not None:
-            self._closing.on_answered()
+        closing = self._duplex.closing
+        if closing is not None:
+            closing.on_answered()
             self._discard_input()
         elif self.open:
             self._close(CloseState.IGNORING, close_frame(code, text), reason, (int(code), text))
@@ -430,20 +384,15 @@ class WebSocket:
         """
         Leave the hub, and send the close frame *last* behind all queued frames.
         """
-        closing = self._closing = CloseHandshake(self.subscriber, state, last, reason, status)
-        self._leave_hub(reason)
-        self._observer.on_closing(self, closing)
+        self._status = status
         pending, self._pending = self._pending, None
         if self._receiver.unparsed:
-            closing.state = CloseState.IGNORING if state is CloseState.CLOSING else state
+            state = CloseState.IGNORING if state is CloseState.CLOSING else state
         elif pending and pending[-1][0] == _CLOSE:
-            closing.state = CloseState.ANSWERED
-        if closing.state is not CloseState.CLOSING:
+            state = CloseState.ANSWERED
+        if state is not CloseState.CLOSING:
             self._discard_input()
-        if self._pauses:
-            self.subscriber.transport.resumeProducing()
-        if not self.subscriber.behind:
-            closing.advance()
+        self._duplex.close(state, last, reason)
 
     def _discard_input(self) -> None:
         self._receiver.discard()
@@ -472,9 +421,3 @@ class WebSocket:
         if self._unconfirmed == IN_FLIGHT - 1:
             self.resume_reading()
         return result
-
-    def _leave_hub(self, reason: DisconnectReason) -> None:
-        if self._is_joined:
-            self._is_joined = False
-            self._context.hub.caught_up(self.subscriber)
-            self._context.hub.leave(self.subscriber, reason)

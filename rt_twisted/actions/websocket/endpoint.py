@@ -12,13 +12,13 @@ from zope.interface.verify import verifyObject
 from rt_twisted.actions.context import ActionContext
 from rt_twisted.actions.interfaces import IWebSocketApp
 from rt_twisted.actions.subscription import address_of
-from rt_twisted.actions.websocket.closing import CloseHandshake
 from rt_twisted.actions.websocket.connection import WebSocket
 from rt_twisted.actions.websocket.context import WebSocketContext
 from rt_twisted.codecs.errors import RemoteProtocolError
 from rt_twisted.codecs.origins import matches_origin
 from rt_twisted.codecs.websocket import REQUIRED, WebSocketHandshake, negotiate
 from rt_twisted.http.interfaces import IExchange
+from rt_twisted.hub.duplex import CloseHandshake
 from rt_twisted.hub.limits import BacklogLimits
 from rt_twisted.model.errors import HttpError
 from rt_twisted.model.interfaces import IFormat
