@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from zope.interface import Interface
+from zope.interface import Attribute, Interface
 
 from rt_twisted.model.message import Draft, Message, Position, PublishResult, Replay, Since
 from rt_twisted.model.retention import Retention
@@ -179,6 +179,53 @@ class ICopying(Interface):
         """
         Never receive as messages what is published under names of *out*. Called again
         with the same *out* it does nothing.
+        """
+
+
+class ClaimTaken(Exception):
+    """
+    Raised when another run holds the claim to a name.
+    """
+
+
+class IClaim(Interface):
+    """
+    The claim of one run to a name, from `IClaims.claim` until it is lost or released.
+    """
+
+    lost = Attribute("Deferred[str]: fires with the reason when another run has the claim.")
+
+    def release() -> None:
+        """
+        Give the claim up; another run can claim the name at once. `lost` does not fire. A second
+        call has no effect.
+        """
+
+
+class IClaims(Interface):
+    """
+    Grants each name to one run among all nodes: provided beside `IBroker` by a broker that
+    nodes share. Without it the node grants names itself.
+
+    While the broker is away claims are kept. A node that ends without releasing its claims
+    loses them within seconds.
+    """
+
+    def claim(name: str, run: str, takeover: bool) -> Deferred[Any]:
+        """
+        Claim *name*.
+
+        Args:
+            name: a channel's.
+            run: letters and digits, unique among all runs.
+            takeover: take the claim from the run that holds it, whose `lost` fires.
+
+        Returns:
+            fires with an `IClaim`.
+
+        Raises (in the Deferred):
+            ClaimTaken: another run holds it, and *takeover* is False.
+            Unavailable: the broker is away.
         """
 
 

@@ -12,7 +12,7 @@ from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.task import deferLater
 from zope.interface.verify import verifyObject
 
-from rt_twisted.brokers.interfaces import IBroker, IHistory
+from rt_twisted.brokers.interfaces import ClaimTaken, IBroker, IClaims, IHistory
 from rt_twisted.model.message import After, Draft, Message, Newest, Position, Within
 from tests.fakes import RecordingReceiver
 
@@ -362,3 +362,83 @@ class SharedLogContract:
 
         assert first == again
         assert [message.data for message in await receiver.until(2)] == [b"1", b"2"]
+
+
+class LiveContract:
+    """
+    Tests that a broker carries live streams. Subclasses have the fixtures of `BrokerContract`.
+    """
+
+    async def test_transient_drafts_arrive_as_all_others(
+        self, broker: Any, receiver: RecordingReceiver
+    ) -> None:
+        """
+        Heads, frames and plain messages keep their order, event types and bytes.
+        """
+        await broker.subscribe("cam")
+        data = bytes(range(256)) * 1000
+        drafts = [
+            Draft("cam", b"{}", "unit/h", transient=True),
+            Draft("cam", data, "unit/k 1 0 0 40000 0", transient=True),
+            Draft("cam", b"plain"),
+            Draft("cam", b"", None, transient=True),
+            Draft("cam", b"", "unit/e", transient=True),
+        ]
+
+        await broker.publish(drafts)
+
+        received = await receiver.until(5)
+        assert [(m.data, m.event) for m in received] == [(d.data, d.event) for d in drafts]
+
+
+class ClaimsContract:
+    """
+    Tests of `IClaims` on two nodes. Subclasses have the fixtures of `SharedLogContract`.
+    """
+
+    async def test_one_run_has_a_name(self, broker: Any, other: Any) -> None:
+        """
+        A second run is refused, on any node, until the first releases its claim.
+        """
+        assert verifyObject(IClaims, broker)
+        claim = await broker.claim("a", "run1", False)
+        for node in (broker, other):
+            with pytest.raises(ClaimTaken):
+                await node.claim("a", "run2", False)
+        await other.claim("b", "run3", False)
+
+        claim.release()
+        claim.release()
+
+        await a_moment()
+        again = await other.claim("a", "run2", False)
+        with pytest.raises(ClaimTaken):
+            await broker.claim("a", "run4", False)
+        assert not claim.lost.called
+        assert not again.lost.called
+
+    async def test_a_takeover_ends_the_first_run(self, broker: Any, other: Any) -> None:
+        """
+        Its claim is lost, and releasing that does not release the new one.
+        """
+        first = await broker.claim("a", "run1", False)
+
+        second = await other.claim("a", "run2", True)
+
+        assert await first.lost
+        first.release()
+        await a_moment()
+        with pytest.raises(ClaimTaken):
+            await broker.claim("a", "run3", False)
+        third = await other.claim("a", "run4", True)
+        assert await second.lost
+        third.release()
+
+    async def test_a_takeover_of_a_free_name_is_a_claim(self, broker: Any, other: Any) -> None:
+        """
+        Nobody needs to hold the name before.
+        """
+        await broker.claim("a", "run1", True)
+
+        with pytest.raises(ClaimTaken):
+            await other.claim("a", "run2", False)

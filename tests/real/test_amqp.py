@@ -10,7 +10,7 @@ from typing import Any
 import pytest_twisted
 from twisted.internet.endpoints import HostnameEndpoint
 
-from tests.contracts.brokers import BrokerContract
+from tests.contracts.brokers import BrokerContract, LiveContract
 from tests.defaults import SETTINGS, make_amqp_server, make_topology
 from tests.fakes import RecordingReceiver
 from tests.real.rabbit import Rabbit, rabbit
@@ -51,7 +51,7 @@ def make(
     return broker
 
 
-class TestAmqpBroker(BrokerContract):
+class TestAmqpBroker(BrokerContract, LiveContract):
     """
     AmqpBroker fulfils the contract of all brokers.
     """

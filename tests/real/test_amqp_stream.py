@@ -13,7 +13,12 @@ from twisted.internet.defer import CancelledError
 
 from rt_twisted.brokers.amqp.config import ExchangeType
 from rt_twisted.model.message import After, Position
-from tests.contracts.brokers import BrokerContract, HistoryContract, SharedLogContract
+from tests.contracts.brokers import (
+    BrokerContract,
+    HistoryContract,
+    LiveContract,
+    SharedLogContract,
+)
 from tests.fakes import RecordingReceiver
 from tests.real.rabbit import Rabbit, rabbit
 from tests.real.readers import until
@@ -25,7 +30,7 @@ __all__ = ["rabbit"]
 COUNT = itertools.count()
 
 
-class TestStreamBroker(BrokerContract, HistoryContract, SharedLogContract):
+class TestStreamBroker(BrokerContract, HistoryContract, LiveContract, SharedLogContract):
     """
     StreamBroker fulfils the contracts of all brokers, of those with history, and of those with a
     shared log.

@@ -23,6 +23,7 @@ from zope.interface import implementer
 from rt_twisted.brokers.connector import Reconnector, retry_policy
 from rt_twisted.brokers.interfaces import (
     IBroker,
+    IClaims,
     ICopying,
     IHistory,
     IReady,
@@ -31,6 +32,7 @@ from rt_twisted.brokers.interfaces import (
     IRefusing,
 )
 from rt_twisted.brokers.redis.barriers import Barriers
+from rt_twisted.brokers.redis.claims import RedisClaims
 from rt_twisted.brokers.redis.connections import (
     PERMANENT_ERRORS,
     TEMPORARY_ERRORS,
@@ -53,7 +55,7 @@ from rt_twisted.brokers.redis.server import Address, RedisServer
 from rt_twisted.brokers.redis.subscriptions import RedisSubscriptions
 from rt_twisted.brokers.redis.write_probe import WriteProbe
 from rt_twisted.model.message import NOWHERE, Draft, Position, PublishResult, Replay, Since
-from rt_twisted.model.retention import Retention
+from rt_twisted.model.retention import OVERHEAD, Retention
 
 _log = Logger()
 
@@ -64,7 +66,7 @@ _RETRY = retry_policy(0.05, 5.0, 2.0)
 _CONNECTED = "is connected"
 
 
-@implementer(IBroker, ICopying, IHistory, IReady, IReconfigurable, IRefusing)
+@implementer(IBroker, IClaims, ICopying, IHistory, IReady, IReconfigurable, IRefusing)
 class RedisBroker(Service):
     """
     Carries messages through redis.
@@ -135,11 +137,12 @@ class RedisBroker(Service):
         self._receiver = RedisReceiver(
             self._barriers, self._subscriptions, self._history, self._sequencer, self._reconnect
         )
-        self._write_probe = WriteProbe(reactor, self._call, self._bounds, self._log_state)
+        self._write_probe = WriteProbe(reactor, self._call, self._all_bounds, self._log_state)
+        self._claims = RedisClaims(reactor, self._call)
         self._publisher = RedisPublisher(
             reactor,
             self._call,
-            self._bounds,
+            self._all_bounds,
             self._receiver.note_position,
             self._copies,
             self._on_copy_denied,
@@ -170,6 +173,7 @@ class RedisBroker(Service):
         self._check_loop.stop()
         if self._reactor.running:
             self._reactor.removeSystemEventTrigger(self._shutdown_trigger)
+        self._claims.stop()
         self._publisher.stop()
         self._history.batcher.stop()
         self._reconnector.stop()
@@ -220,6 +224,9 @@ class RedisBroker(Service):
                 server=self._server,
                 reason=reason,
             )
+
+    def claim(self, name: str, run: str, takeover: bool) -> Deferred[Any]:
+        return self._claims.claim(name, run, takeover)
 
     # The connections.
 
@@ -422,3 +429,8 @@ class RedisBroker(Service):
 
     def _bounds(self) -> tuple[int, int, int]:
         return self._retention.count, int(self._retention.age * 1000), self._retention.bytes
+
+    def _all_bounds(self) -> tuple[int, ...]:
+        kept = self._retention
+        live = kept.live_bytes // OVERHEAD, int(kept.live_seconds * 1000), kept.live_bytes
+        return *self._bounds(), *live

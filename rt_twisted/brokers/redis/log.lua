@@ -51,11 +51,11 @@ local function begin(log, most, count, age, bytes)
     redis.call('HSET', LOG, 'marked', whole(log.now), 'floor', whole(log.floor))
 end
 
--- Store an entry in the channel's stream, which is bounded by count, bytes and age. Each
--- entry has the sum of the bytes before it.
-local function remember(log, channel, offset, prev, flags, event, data)
+-- Store an entry in the channel's stream, which is bounded by the count, bytes and age in
+-- `bounds`. Each entry has the sum of the bytes before it.
+local function remember(log, bounds, channel, offset, prev, flags, event, data)
     local size = #data + OVERHEAD
-    if log.count == 0 or log.age < 1 or size > log.bytes then
+    if bounds.count == 0 or bounds.age < 1 or size > bounds.bytes then
         return
     end
     local stream, counted = KEYS[1] .. 's:' .. channel, KEYS[1] .. 'b:' .. channel
@@ -66,7 +66,7 @@ local function remember(log, channel, offset, prev, flags, event, data)
     end
     local head = prev .. ' ' .. whole(log.now) .. ' ' .. sum .. ' ' .. flags .. ' ' .. event
     local function add()
-        return redis.pcall('XADD', stream, 'MAXLEN', '=', log.count, offset .. '-0', head, data)
+        return redis.pcall('XADD', stream, 'MAXLEN', '=', bounds.count, offset .. '-0', head, data)
     end
     local added = add()
     if type(added) == 'table' and added.err then
@@ -77,27 +77,28 @@ local function remember(log, channel, offset, prev, flags, event, data)
         end
     end
     sum = sum + size
-    while sum - base > log.bytes do
+    while sum - base > bounds.bytes do
         local oldest = redis.call('XRANGE', stream, '-', '+', 'COUNT', 1)[1]
         base = tonumber(string.match(oldest[2][1], '^%d+ %d+ (%d+)'))
-        if sum - base > log.bytes then
+        if sum - base > bounds.bytes then
             redis.call('XDEL', stream, oldest[1])
         end
     end
-    redis.call('SET', counted, whole(sum) .. ' ' .. whole(base), 'PX', log.age)
-    redis.call('PEXPIRE', stream, log.age)
+    redis.call('SET', counted, whole(sum) .. ' ' .. whole(base), 'PX', bounds.age)
+    redis.call('PEXPIRE', stream, bounds.age)
 end
 
 -- Give a message its offset, store it and publish it, and behind it its plain copy. `copy` is
 -- '' for none, 's' and a name under which nodes receive plain messages, or 'o' and another
 -- name. The first kind is announced by the flags: it is the next message that a node receives.
-local function append(log, channel, flags, event, data, copy)
+-- `bounds` are those of the channel's stream; without them they are the log's.
+local function append(log, channel, flags, event, data, copy, bounds)
     log.offset = log.offset + 1
     local offset = whole(log.offset)
     local prev = redis.call('ZSCORE', LAST, channel) or whole(log.floor)
     redis.call('ZADD', LAST, offset, channel)
     if flags ~= GAP then
-        remember(log, channel, offset, prev, flags, event, data)
+        remember(log, bounds or log, channel, offset, prev, flags, event, data)
     end
     if string.byte(copy) == 115 then -- s
         flags = whole(flags + log.announcement)

@@ -1,6 +1,7 @@
--- Publish drafts. ARGV: run, count, age (ms), bytes, announcement (see copies.py); then for each
--- draft its channel, data, event ('' or 'e' and its name), key ('' or 'k' and the key) and
--- copy (see log.lua).
+-- Publish drafts. ARGV: run, count, age (ms), bytes; the same three bounds for transient
+-- drafts; announcement (see copies.py); then for each draft its channel, data, event ('' or 'e'
+-- and its name, 't' and its name for a transient draft), key ('' or 'k' and the key) and copy
+-- (see log.lua).
 --
 -- Returns the epoch, why a copy was denied ('' if none was), then for each draft its offset,
 -- or 'EPOCH.OFFSET' if its key is known.
@@ -8,10 +9,11 @@ local log = open(ARGV[1])
 if not log then
     return false
 end
-begin(log, (#ARGV - 5) / 5, ARGV[2], ARGV[3], ARGV[4])
-log.announcement = tonumber(ARGV[5])
+begin(log, (#ARGV - 8) / 5, ARGV[2], ARGV[3], ARGV[4])
+local transient = { count = tonumber(ARGV[5]), age = tonumber(ARGV[6]), bytes = tonumber(ARGV[7]) }
+log.announcement = tonumber(ARGV[8])
 local answer = { log.epoch, '' }
-for i = 6, #ARGV, 5 do
+for i = 9, #ARGV, 5 do
     local channel, event, key = ARGV[i], ARGV[i + 2], ARGV[i + 3]
     local known
     if key ~= '' then
@@ -21,8 +23,10 @@ for i = 6, #ARGV, 5 do
     if known then
         answer[#answer + 1] = known
     else
-        local flags = event ~= '' and EVENT or 0
-        local offset = append(log, channel, flags, string.sub(event, 2), ARGV[i + 1], ARGV[i + 4])
+        local flags = #event > 0 and event ~= 't' and EVENT or 0
+        local bounds = string.sub(event, 1, 1) == 't' and transient or log
+        event = string.sub(event, 2)
+        local offset = append(log, channel, flags, event, ARGV[i + 1], ARGV[i + 4], bounds)
         if key ~= '' then
             redis.call('SET', key, log.epoch .. '.' .. whole(offset), 'PX', KEY_MEMORY)
         end

@@ -37,7 +37,8 @@ class RedisPublisher:
     Args:
         clock: the reactor.
         call: runs a script.
-        bounds: returns the bounds of the channels' history, as scripts take them.
+        bounds: returns the bounds of the channels' history and those of transient drafts,
+            as scripts take them.
         on_position: called with the newest position of each batch.
         copies: the names of plain copies.
         on_copy_denied: called with the reason when redis denies one.
@@ -48,7 +49,7 @@ class RedisPublisher:
         self,
         clock: Any,
         call: Call,
-        bounds: Callable[[], tuple[int, int, int]],
+        bounds: Callable[[], tuple[int, ...]],
         on_position: Callable[[Position], None],
         copies: CopyNames,
         on_copy_denied: Callable[[str], None],
@@ -169,7 +170,7 @@ class RedisPublisher:
             arguments += (
                 encode(draft.channel),
                 draft.data,
-                b"" if draft.event is None else b"e" + draft.event.encode(),
+                _event(draft),
                 b"" if draft.key is None else b"k" + encode(draft.key),
                 self._copies.of_draft(draft),
             )
@@ -224,3 +225,9 @@ def _size(drafts: Sequence[Draft]) -> int:
 
 def _batch_size(batch: Batch) -> int:
     return _size([publication.drafts[index] for publication, index in batch])
+
+
+def _event(draft: Draft) -> bytes:
+    if draft.transient:
+        return b"t" + (draft.event or "").encode()
+    return b"" if draft.event is None else b"e" + draft.event.encode()

@@ -37,5 +37,6 @@ RECALL = _read("recall")
 ACQUIRE = _read("acquire")
 NUMBER = _read("number")
 RELEASE = _read("release")
+CLAIM = _read("claim")
 READ_SCRIPTS = (BARRIER, RECALL)  # need no memory
-ALL_SCRIPTS = (HELLO, PUBLISH, BARRIER, RECALL, ACQUIRE, NUMBER, RELEASE)
+ALL_SCRIPTS = (HELLO, PUBLISH, BARRIER, RECALL, ACQUIRE, NUMBER, RELEASE, CLAIM)

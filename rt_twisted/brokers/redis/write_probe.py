@@ -33,7 +33,7 @@ class WriteProbe:
         self,
         clock: Any,
         call: Call,
-        bounds: Callable[[], tuple[int, int, int]],
+        bounds: Callable[[], tuple[int, ...]],
         on_state: Callable[[str], None],
     ) -> None:
         self._clock = clock

@@ -33,7 +33,7 @@ from rt_twisted.brokers.sqlite.reader import HistoryQuery
 from rt_twisted.brokers.sqlite.replay_queue import ReplayQueue
 from rt_twisted.brokers.sqlite.store import Store
 from rt_twisted.brokers.sqlite.unwritten import UnwrittenMessages
-from rt_twisted.model.errors import Unavailable
+from rt_twisted.model.errors import HttpError, Unavailable
 from rt_twisted.model.message import (
     After,
     Draft,
@@ -46,6 +46,7 @@ from rt_twisted.model.retention import OVERHEAD, Retention
 
 _log = Logger()
 
+NO_LIVE_STREAMS = "live streams cannot be published while history-file is set"
 MAX_QUEUED_BYTES = 64 << 20  # of publications, before further ones are refused
 RETRY_SECONDS = 1.0  # between two attempts to write a file that could not be written
 
@@ -259,6 +260,8 @@ class SqliteBroker(Service):
         pass
 
     def publish(self, drafts: Sequence[Draft]) -> Deferred[PublishResult]:
+        if any(draft.transient for draft in drafts):
+            return fail(HttpError(400, NO_LIVE_STREAMS))
         if self._state in (SqliteBrokerState.UNWRITABLE, SqliteBrokerState.UNAVAILABLE):
             if self._refuse:
                 return fail(Unavailable("the history file cannot be written"))

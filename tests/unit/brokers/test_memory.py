@@ -10,11 +10,11 @@ from twisted.internet.task import Clock
 from rt_twisted.brokers.idempotency import KEY_SECONDS, MAX_KEYS
 from rt_twisted.brokers.memory import MemoryBroker
 from rt_twisted.model.message import Draft
-from tests.contracts.brokers import BrokerContract
+from tests.contracts.brokers import BrokerContract, LiveContract
 from tests.fakes import RecordingReceiver
 
 
-class TestMemoryBroker(BrokerContract):
+class TestMemoryBroker(BrokerContract, LiveContract):
     """
     MemoryBroker fulfils the contract of all brokers.
     """

@@ -29,7 +29,7 @@ from rt_twisted.brokers.sqlite.store import Store
 from rt_twisted.brokers.sqlite.unwritten import MAX_UNWRITTEN_BYTES
 from rt_twisted.formats.sse import EventStream
 from rt_twisted.hub.subscriber import Subscriber
-from rt_twisted.model.errors import Unavailable
+from rt_twisted.model.errors import HttpError, Unavailable
 from rt_twisted.model.message import (
     After,
     Draft,
@@ -982,3 +982,20 @@ def test_old_messages_are_deleted_without_new_ones(tmp_path: Path) -> None:
     assert (again.epoch, again.head) == (journal.epoch, 1)
     again.reader.close()
     again.close()
+
+
+async def test_live_streams_are_refused(tmp_path: Path) -> None:
+    """
+    A camera would fill the file, and each picture would wait for the disk. The publisher is
+    told the setting.
+    """
+    from twisted.internet import reactor
+
+    loop: Any = reactor
+    file = str(tmp_path / "log")
+    broker = SqliteBroker(
+        loop, file, lambda retention: Store(file, retention, 1 << 30, loop.seconds), ALL
+    )
+
+    with pytest.raises(HttpError, match="history-file"):
+        await broker.publish([Draft("a", b"1"), Draft("cam", b"2", "unit/1", transient=True)])
