@@ -27,7 +27,7 @@ GROUPS = {
     "Formats": ["IFormat", "ISyncFormat", "SlowConsumerPolicy"],
     "Applications": ["IWebSocketApp", "WebSocket", "ISocketIOApp", "Socket"],
     "Brokers": ["IBroker", "IReceiver", "IHistory", "IReady", "IRefusing", "ILimited",
-                "IReconfigurable", "ICopying"],
+                "IReconfigurable", "ICopying", "IClaims", "IClaim", "ClaimTaken"],
     "Exporters": ["IExporter", "MetricValues"],
     "Errors": ["HttpError", "Unavailable"],
 }  # fmt: skip

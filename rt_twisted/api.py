@@ -15,7 +15,10 @@ from rt_twisted.actions.socketio.socket import Socket
 from rt_twisted.actions.template import Template
 from rt_twisted.actions.websocket.connection import WebSocket
 from rt_twisted.brokers.interfaces import (
+    ClaimTaken,
     IBroker,
+    IClaim,
+    IClaims,
     ICopying,
     IHistory,
     ILimited,
@@ -55,6 +58,7 @@ __all__ = [
     "ActionContext",
     "After",
     "ChannelNames",
+    "ClaimTaken",
     "Draft",
     "HttpError",
     "Hub",
@@ -62,6 +66,8 @@ __all__ = [
     "IBodySink",
     "IBroker",
     "IChunkSink",
+    "IClaim",
+    "IClaims",
     "ICopying",
     "IExchange",
     "IExporter",

@@ -5,7 +5,7 @@ Interfaces of brokers, and the interface that the hub provides to them.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from zope.interface import Attribute, Interface
 
@@ -213,7 +213,7 @@ class IClaims(Interface):
 
     def claim(name: str, run: str, takeover: bool) -> Deferred[Any]:
         """
-        Claim *name*.
+        Claim *name* for one run among all nodes.
 
         Args:
             name: a channel's.

@@ -31,11 +31,19 @@ from rt_twisted.hub.fanout import Fanout
 from rt_twisted.hub.heartbeats import Heartbeats
 from rt_twisted.hub.limits import HubLimits, SlowConsumerPolicy
 from rt_twisted.hub.live_memory import LiveMemory
+from rt_twisted.hub.live_streams import LiveStreams
 from rt_twisted.hub.subscriber import DisconnectReason, Subscriber
 from rt_twisted.metrics.metrics import ChannelCounts, Metrics
 from rt_twisted.model.errors import HttpError
 from rt_twisted.model.interfaces import IFormat, ISyncFormat
-from rt_twisted.model.message import Draft, Message, Position, PublishResult, Since, Sync
+from rt_twisted.model.message import (
+    Draft,
+    Message,
+    Position,
+    PublishResult,
+    Since,
+    Sync,
+)
 from rt_twisted.model.retention import Retention
 
 _log = Logger()
@@ -83,9 +91,12 @@ class Hub:
         self._sweep_loop.clock = clock
         self.metrics = Metrics()
         self._fanout = Fanout(clock, self.metrics)
-        self._live = LiveMemory(retention, limits.live_memory)
+        self._live_memory = LiveMemory(retention, limits.live_memory)
         self._channels = ChannelTable(
-            retention, limits.history_bytes, head, self._on_channel_dropped, self._live
+            retention, limits.history_bytes, head, self._on_channel_dropped, self._live_memory
+        )
+        self.live = LiveStreams(
+            broker, clock, self._channels, self._live_memory, lambda: self._limits
         )
         self._catchup = CatchUp(
             broker,
@@ -367,7 +378,7 @@ class Hub:
         self._limits = limits
         self._catchup.replay_bytes = limits.replay_bytes
         self._channels.reconfigure(retention, limits.history_bytes)
-        self._live.reconfigure(retention, limits.live_memory)
+        self._live_memory.reconfigure(retention, limits.live_memory)
         if IReconfigurable.providedBy(self._broker):
             self._broker.reconfigure(retention)
         self.admission.reconfigure(limits.join_rate, limits.join_queue)
@@ -382,6 +393,7 @@ class Hub:
         self._stopping = True
         if self._sweep_loop.running:
             self._sweep_loop.stop()
+        self.live.publishers.stop()
         self._fanout.flush_now()
         self.admission.stop(retry / 1000)
         share = retry / max(1, self._subscribers)
@@ -404,7 +416,7 @@ class Hub:
         metrics.broker_refuses = int(self._is_broker_refusing())
         metrics.waiting_bytes = sum([subscriber.backlog_bytes for subscriber in self._behind])
         metrics.history_bytes = self._channels.bytes
-        metrics.live_bytes = self._live.bytes
+        metrics.live_bytes = self._live_memory.bytes
         now = self._clock.seconds()
         metrics.uptime = now - self._started
         metrics.refresh(now)
@@ -438,6 +450,7 @@ class Hub:
             self._send_heartbeats,
             self._check_stalled,
             self._sweep_channels,
+            self.live.check,
             self._sample_metrics,
         ):
             with _sweeping:

@@ -23,6 +23,9 @@ class HubLimits:
         replay_bytes: replayed to one subscriber.
         linger: seconds for which the broker stays subscribed to a channel after its
             last subscriber left.
+        live_timeout: seconds after which a publisher of a live stream that sends nothing is
+            lost.
+        live_grace: seconds that viewers then wait for another publisher.
         heartbeat: seconds between two heartbeats of a subscriber; 0 for none.
         join_rate: new subscribers per second.
         join_queue: new subscribers that may wait for that; 0 for none.
@@ -34,6 +37,8 @@ class HubLimits:
     live_memory: int
     replay_bytes: int
     linger: float
+    live_timeout: float
+    live_grace: float
     heartbeat: float
     join_rate: int
     join_queue: int

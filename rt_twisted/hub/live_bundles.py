@@ -49,6 +49,21 @@ def park_all(channel: Channel, live: LiveState) -> int:
     return count
 
 
+def end_all(channel: Channel, live: LiveState) -> None:
+    """
+    End the streams of all subscribers of *channel* that have begun and whose format has resync
+    points. Nothing of the channel is undelivered.
+    """
+    for format, subscribers in tuple(channel.single_channel.items()):
+        if ISyncFormat(format, None) is not None:
+            for subscriber in tuple(subscribers):
+                subscriber.end_after_backlog()
+    for waiting in tuple(live.awaiting.values()):
+        for subscriber, wait in tuple(waiting.items()):
+            if wait.started:
+                subscriber.end_after_backlog()
+
+
 def _continuing(
     live: LiveState,
     format: IFormat,

@@ -45,6 +45,8 @@ def read_hub_limits(settings: Settings) -> HubLimits:
         live_memory=_share(settings, "live-memory"),
         replay_bytes=settings["replay-bytes"],
         linger=settings["linger"],
+        live_timeout=settings["live-timeout"],
+        live_grace=settings["live-grace"],
         heartbeat=settings["heartbeat"],
         join_rate=_share(settings, "join-rate"),
         join_queue=_share(settings, "join-queue"),

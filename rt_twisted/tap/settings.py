@@ -272,6 +272,11 @@ SECTIONS: tuple[tuple[str, tuple[Setting, ...]], ...] = (
             "viewers wait for the next keyframe."),
         Setting("live-memory", "256m", values.size, reloadable=True, help=
             "Maximum bytes that are retained of all live streams."),
+        Setting("live-timeout", "10", values.some_seconds, reloadable=True, help=
+            "Seconds after which a publisher of a live stream that sends nothing loses its "
+            "channel."),
+        Setting("live-grace", "10", values.seconds, reloadable=True, help=
+            "Seconds that viewers wait for a publisher to return before the stream ends."),
         Setting("history-file", "", values.text, help=
             "File in which the embedded broker stores its log, so that it survives a restart."),
         Setting("history-file-size", "1g", values.size, help=

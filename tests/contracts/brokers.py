@@ -436,7 +436,7 @@ class ClaimsContract:
 
     async def test_a_takeover_of_a_free_name_is_a_claim(self, broker: Any, other: Any) -> None:
         """
-        Nobody needs to hold the name before.
+        A takeover succeeds if no run holds the name.
         """
         await broker.claim("a", "run1", True)
 

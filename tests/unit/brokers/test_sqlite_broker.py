@@ -986,8 +986,8 @@ def test_old_messages_are_deleted_without_new_ones(tmp_path: Path) -> None:
 
 async def test_live_streams_are_refused(tmp_path: Path) -> None:
     """
-    A camera would fill the file, and each picture would wait for the disk. The publisher is
-    told the setting.
+    A camera would fill the file, and each picture would wait for the disk. The error
+    names the setting.
     """
     from twisted.internet import reactor
 

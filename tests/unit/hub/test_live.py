@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, ensureDeferred
 from twisted.internet.task import Clock
 from twisted.logger import ILogObserver, globalLogPublisher
 from zope.interface import implementer, provider
@@ -826,3 +826,50 @@ def test_a_viewer_waits_while_the_brokers_history_fails(make: Callable[..., Live
     context.turn()
 
     assert line.read() == b"[200]<H"
+
+
+# The node's own clock.
+
+
+def test_a_node_ends_viewers_without_a_publisher(make: Callable[..., LiveHub]) -> None:
+    """
+    The publisher's node may have been killed: it announces no end.
+    """
+    context = make(limits=make_hub_limits(live_timeout=10.0, live_grace=10.0, linger=600.0))
+    line = context.join()
+    slow = context.join(backlog_limits=small())
+    text = context.join(Newest(1), EventStream(), make_backlog_limits())
+    context.send(H)
+    stall(context, slow)
+    line.read_all()
+
+    context.clock.pump([1.0] * 20)
+    assert not line.closed
+    context.clock.advance(1)
+
+    assert line.read() == b">"
+    assert line.closed
+    assert slow.read_all().endswith(b". >")
+    assert not text.closed
+    late = context.join()
+    assert late.read() == b"[200]"
+    context.send(H, b"again")
+    assert late.read() == b"<Hagain "
+
+
+def test_a_node_does_not_end_the_viewers_of_its_publisher(make: Callable[..., LiveHub]) -> None:
+    """
+    A route may have a longer timeout than the settings.
+    """
+    context = make(limits=make_hub_limits(live_timeout=10.0, live_grace=10.0))
+    claim = context.hub.live.publishers.claim
+    claimed = ensureDeferred(claim("cam", "run", False, timeout=60.0, grace=10.0))
+    line = context.join()
+    context.send(H, b"1")
+
+    context.clock.pump([1.0] * 50)
+    assert not line.closed
+    context.clock.pump([1.0] * 21)
+
+    assert claimed.called
+    assert line.closed

@@ -1,0 +1,206 @@
+"""
+Publishers of live streams: one per channel, over all nodes that share a broker.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Sequence
+
+from twisted.internet.defer import Deferred, ensureDeferred
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.logger import Logger
+
+from rt_twisted.brokers.interfaces import ClaimTaken, IBroker, IClaim, IClaims
+from rt_twisted.media.unit import End, write
+from rt_twisted.model.errors import HttpError, Unavailable
+from rt_twisted.model.message import Draft, PublishResult
+
+_log = Logger()
+
+Publish = Callable[[Sequence[Draft]], Deferred[PublishResult]]
+
+
+class LivePublisher:
+    """
+    The right of one run to publish to a channel.
+
+    Args:
+        channel: its name.
+        run: names the publication.
+        timeout: seconds without `touch` after which the run is lost.
+        grace: seconds that its viewers wait for another publisher before the stream ends.
+        now: the time (seconds).
+        on_close: called once, when the right is lost or given back.
+
+    Attributes:
+        lost: fires with the reason when the run must stop publishing.
+    """
+
+    def __init__(
+        self,
+        channel: str,
+        run: str,
+        timeout: float,
+        grace: float,
+        now: float,
+        on_close: Callable[[LivePublisher], object],
+    ) -> None:
+        self.channel = channel
+        self.run = run
+        self.timeout = timeout
+        self.grace = grace
+        self.touched_at = now
+        self.lost: Deferred[str] = Deferred()
+        self._on_close: Callable[[LivePublisher], object] | None = on_close
+
+    def touch(self, now: float) -> None:
+        """
+        Note that something was received from the publisher at *now* (seconds).
+        """
+        self.touched_at = now
+
+    def lose(self, reason: str) -> None:
+        """
+        Take the right back for *reason*.
+        """
+        if self._on_close is not None:
+            self.close()
+            self.lost.callback(reason)
+
+    def close(self) -> None:
+        """
+        Give the right back: the publisher has ended. `lost` does not fire any more.
+        """
+        on_close, self._on_close = self._on_close, None
+        if on_close is not None:
+            on_close(self)
+
+
+class Publishers:
+    """
+    The publishers of live streams that are connected to this node.
+
+    Args:
+        broker: grants channels among all nodes, if it provides `IClaims`.
+        clock: the reactor.
+        publish: publishes the end of a stream.
+    """
+
+    def __init__(self, broker: IBroker, clock: IReactorTime, publish: Publish) -> None:
+        self._claims: IClaims | None = IClaims(broker, None)
+        self._clock = clock
+        self._publish = publish
+        self._held: dict[str, tuple[LivePublisher, IClaim | None]] = {}
+        self._claiming: set[str] = set()
+        self._grace: dict[str, IDelayedCall] = {}  # until the end of the stream
+
+    def __len__(self) -> int:
+        """
+        Return the number of publishers on this node.
+        """
+        return len(self._held)
+
+    def __contains__(self, channel: str) -> bool:
+        """
+        Return whether *channel* has a publisher on this node, or had one that may return.
+        """
+        return channel in self._held or channel in self._grace
+
+    async def claim(
+        self, channel: str, run: str, takeover: bool, timeout: float, grace: float
+    ) -> LivePublisher:
+        """
+        Return the right of *run* to publish to *channel*.
+
+        Args:
+            channel: its name.
+            run: letters and digits, unique among all runs.
+            takeover: end the run that publishes to the channel now, on any node.
+            timeout: seconds after which a publisher that sends nothing is lost.
+            grace: seconds that viewers wait for another publisher after this one.
+
+        Raises:
+            HttpError: 403, the channel has a publisher.
+            Unavailable: the broker is away.
+        """
+        held = self._held.get(channel)
+        if channel in self._claiming or (held is not None and not takeover):
+            raise _taken(channel)
+        if held is not None:
+            held[0].lose("another publisher has taken over")
+        self._claiming.add(channel)
+        try:
+            claim = None
+            if self._claims is not None:
+                claim = await self._claims.claim(channel, run, takeover)
+        except ClaimTaken:
+            raise _taken(channel) from None
+        finally:
+            self._claiming.remove(channel)
+        grace_end = self._grace.pop(channel, None)
+        if grace_end is not None:
+            grace_end.cancel()
+        now = self._clock.seconds()
+        publisher = LivePublisher(channel, run, timeout, grace, now, self._on_close)
+        self._held[channel] = publisher, claim
+        if claim is not None:
+            claim.lost.addCallback(publisher.lose)
+        return publisher
+
+    def check(self) -> None:
+        """
+        Take the channels of silent publishers back; called once per second.
+        """
+        now = self._clock.seconds()
+        for publisher, _ in tuple(self._held.values()):
+            if now - publisher.touched_at > publisher.timeout:
+                publisher.lose(f"nothing was received for {publisher.timeout:g} seconds")
+
+    def stop(self) -> None:
+        """
+        End all publishers: the daemon is stopping. Viewers on other nodes wait for another one.
+        """
+        for publisher, _ in tuple(self._held.values()):
+            publisher.lose("the server is stopping")
+        for grace_end in self._grace.values():
+            grace_end.cancel()
+        self._grace.clear()
+
+    def _on_close(self, publisher: LivePublisher) -> None:
+        _, claim = self._held.pop(publisher.channel)
+        if claim is not None:
+            claim.release()
+        self._grace[publisher.channel] = self._clock.callLater(
+            publisher.grace, self._on_grace_end, publisher
+        )
+
+    def _on_grace_end(self, publisher: LivePublisher) -> None:
+        del self._grace[publisher.channel]
+        ensureDeferred(self._end(publisher)).addErrback(
+            lambda failure: _log.failure("while ending a live stream", failure)
+        )
+
+    async def _end(self, publisher: LivePublisher) -> None:
+        """
+        End the stream of *publisher*, unless another node has a publisher now.
+        """
+        channel = publisher.channel
+        if channel in self._held or channel in self._claiming:
+            return
+        try:
+            claim = None
+            if self._claims is not None:
+                claim = await self._claims.claim(channel, secrets.token_hex(8), False)
+            try:
+                event, data = write(End(publisher.run))
+                await self._publish([Draft(channel, data, event, transient=True)])
+            finally:
+                if claim is not None:
+                    claim.release()
+        except (ClaimTaken, Unavailable):
+            pass  # while the broker is away each node ends its own viewers
+
+
+def _taken(channel: str) -> HttpError:
+    return HttpError(403, f"the channel {channel!r} has a publisher")
