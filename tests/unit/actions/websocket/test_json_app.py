@@ -184,11 +184,11 @@ def test_unsubscribe_ignores_other_channels() -> None:
     daemon = WebSocketDaemon(websockets=make_websocket_limits())
     peer = daemon.open("/ws?channels=news,sport")
     peer.received()
-    asked: list[Sequence[str]] = []
+    subscribed: list[Sequence[str]] = []
     remove = daemon.hub.remove_channels
 
     def noted(subscriber: Subscriber, names: Sequence[str]) -> None:
-        asked.append(names)
+        subscribed.append(names)
         remove(subscriber, names)
 
     daemon.hub.remove_channels = noted  # type: ignore[method-assign]  # recorded by this test
@@ -196,7 +196,7 @@ def test_unsubscribe_ignores_other_channels() -> None:
     assert peer.command(type="unsubscribe", id=1, channels=[*others, "sport"] * 2) == [
         {"type": "ack", "id": 1}
     ]
-    assert asked == [["sport"]]
+    assert subscribed == [["sport"]]
     daemon.publish("x", channel="sport")
     daemon.publish("y")
     assert peer.received() == [message("y", 2)]
