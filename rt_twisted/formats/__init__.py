@@ -10,6 +10,7 @@ from functools import lru_cache
 from typing import Any
 
 from rt_twisted.formats.chunked import Chunked
+from rt_twisted.formats.fmp4 import FragmentedMP4
 from rt_twisted.formats.json_events import JsonEventStream
 from rt_twisted.formats.poll import EventPoll, JsonPoll
 from rt_twisted.formats.raw import Raw
@@ -20,6 +21,7 @@ from rt_twisted.model.interfaces import IFormat
 from rt_twisted.model.load_object import find_object
 
 FORMATS: Mapping[str, Callable[..., Any]] = {
+    "fmp4": FragmentedMP4,
     "poll-json": JsonPoll,
     "poll-sse": EventPoll,
     "raw": Raw,

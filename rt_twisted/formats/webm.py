@@ -10,20 +10,22 @@ from dataclasses import dataclass, field, replace
 from zope.interface import implementer
 
 from rt_twisted.codecs.errors import RemoteProtocolError
+from rt_twisted.formats.live import (
+    changes_tracks,
+    content_type_of,
+    read_live,
+    shift_after_skip,
+    time_of,
+)
 from rt_twisted.media.arrival import by_position
 from rt_twisted.media.bare_frames import AUDIO_CODECS, VIDEO_CODECS
-from rt_twisted.media.codec_strings import codec_string
 from rt_twisted.media.matroska_writer import write_cluster, write_header
 from rt_twisted.media.plain_frames import PlainFrames
-from rt_twisted.media.unit import Head, Kind, Track, Unit, read
-from rt_twisted.model.errors import HttpError
+from rt_twisted.media.unit import Head, Track, Unit
 from rt_twisted.model.interfaces import ISyncFormat
 from rt_twisted.model.message import Mark, Message, Position, Replay
 
-STEP = 1000  # microseconds after a skip: less than a frame, so that no track has a hole
-
 _CODECS = frozenset(("vp8", "vp9", "av1", "opus", "vorbis"))
-_ELSEWHERE = {"h264": "mp4", "h265": "mp4", "aac": "mp4", "mp3": "mp4", "jpeg": "mjpeg"}
 
 
 @implementer(ISyncFormat)
@@ -78,19 +80,14 @@ class WebM:
         return []
 
     def encode(self, message: Message) -> bytes:
-        try:
-            thing = read(message)
-            if isinstance(thing, Unit):
-                return self._cluster(thing)
-            if isinstance(thing, Head):
-                is_needed = self.new_headers and not thing.again
-                return write_header(thing.tracks) if is_needed else b""
-            if thing is not None:
-                return b""
-            units = self._plain().units(message.data, self.time_of(message))
-        except RemoteProtocolError:
-            return b""
-        return b"".join(map(self._cluster, units))
+        if message.mark is Mark.NONE:
+            return b"".join(map(self._cluster, self._plain_units(message)))
+        thing = read_live(message)
+        if isinstance(thing, Unit):
+            return self._cluster(thing)
+        if isinstance(thing, Head) and self.new_headers and not thing.again:
+            return write_header(thing.tracks)
+        return b""
 
     def cursor(self, position: Position) -> bytes:
         return b""
@@ -106,20 +103,11 @@ class WebM:
         return mark is Mark.HEAD or (mark is Mark.NONE and bool(self._begin(message)))
 
     def must_restart(self, message: Message) -> bool:
-        if self.new_headers or message.mark is not Mark.HEAD:
-            return False
-        try:
-            head = read(message)
-        except RemoteProtocolError:
-            return False
-        return isinstance(head, Head) and not head.again
+        return not self.new_headers and changes_tracks(message)
 
     def resumed(self, last: Message | None, first: Message) -> WebM:
         before = None if last is None else self._time(last, -1)
-        after = self._time(first, 0)
-        if before is None or after is None:
-            return self
-        return replace(self, shift=before + self.shift + STEP - after)
+        return replace(self, shift=shift_after_skip(self.shift, before, self._time(first, 0)))
 
     def content_type_of(self, head: Head) -> str:
         """
@@ -128,15 +116,7 @@ class WebM:
         Raises:
             HttpError: 415, WebM cannot carry one of the codecs.
         """
-        for track in head.tracks:
-            if track.codec not in _CODECS:
-                word = _ELSEWHERE.get(track.codec)
-                hint = f"; the route word {word} can" if word else ""
-                name = track.codec if word else "one of the codecs"
-                raise HttpError(415, f"WebM cannot carry {name}{hint}")
-        kinds = {track.kind for track in head.tracks}
-        codecs = ",".join(map(codec_string, head.tracks))
-        return f'{"video" if Kind.VIDEO in kinds else "audio"}/webm; codecs="{codecs}"'
+        return content_type_of(head, "webm", "WebM", _CODECS)
 
     def _cluster(self, unit: Unit) -> bytes:
         return write_cluster(unit.track, unit.pts + self.shift, unit.key, unit.data)
@@ -144,15 +124,24 @@ class WebM:
     def _plain(self) -> PlainFrames:
         return PlainFrames(self.video_codec, self.audio_codec, self.track_prefix)
 
+    def _plain_units(self, message: Message) -> Sequence[Unit]:
+        """
+        Return the frames of a plain message; none of one that is malformed.
+        """
+        try:
+            return self._plain().units(message.data, self.time_of(message))
+        except RemoteProtocolError:
+            return ()
+
     def _begin(self, message: Message) -> tuple[Track, ...]:
         """
         Return the tracks of a stream that begins with *message*; none if it cannot.
         """
+        if message.mark is not Mark.NONE:
+            head = read_live(message)
+            return head.tracks if isinstance(head, Head) else ()
         try:
-            thing = read(message)
-            if thing is None:
-                return self._plain().begin(message.data)
-            return thing.tracks if isinstance(thing, Head) else ()
+            return self._plain().begin(message.data)
         except RemoteProtocolError:
             return ()
 
@@ -160,13 +149,7 @@ class WebM:
         """
         Return the time of the frame *index* of *message*, or of the frame behind a head.
         """
-        try:
-            thing = read(message)
-            if thing is None:
-                units = self._plain().units(message.data, self.time_of(message))
-                return units[index].pts if units else None
-        except RemoteProtocolError:
-            return None
-        if isinstance(thing, Unit):
-            return thing.pts
-        return thing.time if isinstance(thing, Head) else None
+        if message.mark is not Mark.NONE:
+            return time_of(message)
+        units = self._plain_units(message)
+        return units[index].pts if units else None

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from zope.interface.verify import verifyObject
 
 from rt_twisted.formats import build_format
-from rt_twisted.formats.webm import STEP, WebM
+from rt_twisted.formats.live import STEP
+from rt_twisted.formats.webm import WebM
 from rt_twisted.media.arrival import ArrivalTimes
 from rt_twisted.media.matroska import MatroskaReader
 from rt_twisted.media.unit import End, Head, Kind, Track, Unit
