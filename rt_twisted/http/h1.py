@@ -34,7 +34,8 @@ from rt_twisted.http.head import ResponseHead
 from rt_twisted.http.head_end import HEAD_END, HeadEnd
 from rt_twisted.http.interfaces import Detach, PeerInfo, StreamHandle
 from rt_twisted.http.request import RequestHead, headers_too_large
-from rt_twisted.http.taken import TakenConnection
+from rt_twisted.http.taken import TakenConnection, accept_connection
+from rt_twisted.http.until_close import runs_until_close
 from rt_twisted.http.upgrade import parser_after_upgrade, wants_websocket
 from rt_twisted.http.writer import ResponseWriter
 from rt_twisted.model.errors import HttpError
@@ -44,7 +45,6 @@ _log = Logger()
 
 LINGER = 5.0  # seconds in which a refused client may read the response...
 INGEST_LINGER = 0.8  # ...and a live publisher: ffmpeg sends on, whatever it is answered
-UNTIL_CLOSE_METHODS = ("PUT", "POST", "SOURCE")  # whose body may have no length
 MAX_BUFFERED = 65536  # bytes of a body that are kept until an action reads it
 
 
@@ -209,6 +209,8 @@ class Http1Connection:
                     data, self._behind = self._head_end.cut(data)
             self._unframed += len(data)  # callbacks of the parser reduce it
             data = self._parse(data)
+            if self._head_end is not None:
+                self._head_end.found = False  # the next bytes may not be cut
             if self._behind:
                 data += self._take_behind()
             if self._rest is not None:  # the response decides whether it is HTTP
@@ -237,15 +239,10 @@ class Http1Connection:
             self._input = _HEAD  # at the deadline it is an HTTP request that was too slow
         if found is None:
             return data
-        peer, host = self.peer, str(getattr(self.peer, "host", ""))
-        info = PeerInfo(host.removeprefix("::ffff:"), self.secure)
+        peer, secure = self.peer, self.secure
         self._release_transport()
         taken = TakenConnection(self.transport, self.context.connections, peer)
-        try:
-            found.accept(StreamHandle(taken, b"", data), info)
-        except Exception:
-            _log.failure("while accepting a connection of another protocol than HTTP")
-            taken.abortConnection()
+        accept_connection(found, taken, secure, data)
         return b""
 
     def _take_behind(self) -> bytes:
@@ -349,29 +346,13 @@ class Http1Connection:
         self._incoming = exchange
         idle = self._current is None and not self._queue and not self.writer.draining
         if idle and not (parser.should_upgrade() and wants_websocket(exchange)):
-            if self._runs_until_close(exchange):
+            cut = self._head_end is not None and self._head_end.found
+            if cut and not parser.should_upgrade() and runs_until_close(self.context, exchange):
                 exchange.run_until_close()
                 self._input = _RAW
             self._start(exchange)
         else:
             self._queue.append(exchange)
-
-    def _runs_until_close(self, exchange: HttpExchange) -> bool:
-        """
-        Return whether the bytes behind a head without length are its body.
-
-        They are not by HTTP (RFC 9112, 6.3), but live publishers send them: ffmpeg
-        with `-chunked_post 0`, and clients of Icecast.
-        """
-        return (
-            exchange.length == 0
-            and exchange.method in UNTIL_CLOSE_METHODS
-            and exchange.header("content-length") is None
-            and self._head_end is not None
-            and self._head_end.found  # else bytes behind it have gone to the parser
-            and not self._parser.should_upgrade()
-            and self.context.is_ingest(exchange)
-        )
 
     def on_chunk_header(self) -> None:
         self._unframed = 0

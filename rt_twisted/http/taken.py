@@ -9,11 +9,15 @@ from typing import Any
 
 from twisted.internet.interfaces import IHalfCloseableProtocol
 from twisted.internet.protocol import Protocol
+from twisted.logger import Logger
 from twisted.protocols.policies import ProtocolWrapper
 from zope.interface import implementer
 
 from rt_twisted.http.context import HttpConnection
+from rt_twisted.http.interfaces import PeerInfo, StreamHandle
 from rt_twisted.net.transports import end_half_closed, replace_protocol
+
+_log = Logger()
 
 
 @implementer(IHalfCloseableProtocol)
@@ -66,6 +70,24 @@ class TakenConnection(ProtocolWrapper):
         Abort the connection.
         """
         self.abortConnection()
+
+
+def accept_connection(protocol: Any, taken: TakenConnection, secure: bool, data: bytes) -> None:
+    """
+    Have *protocol* accept a connection, which is aborted if that fails.
+
+    Args:
+        protocol: provides `IPortProtocol`.
+        taken: the connection.
+        secure: the client uses TLS.
+        data: the bytes that were received.
+    """
+    host = str(getattr(taken.peer, "host", "")).removeprefix("::ffff:")
+    try:
+        protocol.accept(StreamHandle(taken, b"", data), PeerInfo(host, secure))
+    except Exception:
+        _log.failure("while accepting a connection of another protocol than HTTP")
+        taken.abortConnection()
 
 
 class _Registry:

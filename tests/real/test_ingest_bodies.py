@@ -309,6 +309,39 @@ def test_ffmpeg_by_tls_without_a_length(daemon: StartDaemon, tmp_path: Path) -> 
     assert frames(bodies / "1.body") == 60
 
 
+def test_a_refused_publisher_by_tls(daemon: StartDaemon, tmp_path: Path) -> None:
+    """
+    By TLS, too, a refused publisher that goes on sending gets its response and is disconnected.
+    """
+    bodies = tmp_path / "bodies"
+    bodies.mkdir()
+    secure = Secure(
+        lambda *options: daemon(*options, environment=ENVIRONMENT),  # type: ignore[arg-type]
+        tmp_path,
+        f"--route=^/live tests.ingest.Ingest:folder={bodies}",
+        f"--publish-key={KEY}",
+    )
+    context = ssl.create_default_context(cafile=secure.authority.file)
+    with (
+        socket.create_connection(("127.0.0.1", secure.port), PATIENCE) as raw,
+        context.wrap_socket(raw, server_hostname="127.0.0.1") as safe,
+    ):
+        safe.sendall(b"PUT /live?key=wrong HTTP/1.1\r\nHost: a\r\n\r\n")
+        answer = safe.recv(4096)
+        ended = False
+        deadline = time.monotonic() + PATIENCE
+        while not ended and time.monotonic() < deadline:
+            try:
+                safe.sendall(b"x" * 100)
+            except OSError:
+                ended = True
+            time.sleep(PAUSE)
+
+    assert answer.startswith(b"HTTP/1.1 401 ")
+    assert b"WWW-Authenticate: Basic " in answer
+    assert ended
+
+
 def test_gstreamer(daemon: StartDaemon, tmp_path: Path) -> None:
     """
     GStreamer sends a sequence of PUTs on one connection, each with a length; together they

@@ -8,7 +8,7 @@ import pytest
 from twisted.internet.error import ConnectionDone, ConnectionLost
 from twisted.python.failure import Failure
 
-from tests.unit.http.clients import byte_wise, get, status_of
+from tests.unit.http.clients import byte_wise, get, post, status_of
 from tests.unit.http.live import ChunkSink, live_place
 
 BODY = b"\0\x1a\r\n\r\nGET / HTTP/1.1\r\n\r\n\xff"
@@ -159,6 +159,23 @@ def test_behind_another_request_there_is_no_such_body() -> None:
     assert waiting[0].length == 0
     waiting[0].answer(200)
     assert [answer.status for answer in caller.responses()] == [200, 200]
+
+
+def test_behind_a_body_there_is_no_such_body() -> None:
+    """
+    A request that came in one segment with the body of another one has no such body, and the
+    bytes behind it are malformed; so it is behind a GET that ends the segment.
+    """
+    place, waiting = live_place()
+    caller = place.call(post(b"x")[:-1], b"x" + HEADS[0] + b"\0\1")
+    assert waiting[0].length == 0
+    waiting[0].answer(200)
+    assert [answer.status for answer in caller.responses()] == [200, 200, 400]
+
+    other = place.call(post(b"x"), get() + HEADS[0] + get())
+    assert waiting[1].length == 0
+    waiting[1].answer(200)
+    assert [answer.status for answer in other.responses()] == [200] * 4
 
 
 @pytest.mark.parametrize(
