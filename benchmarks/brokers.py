@@ -1,6 +1,6 @@
 """
-`python -m benchmarks.brokers`: costs of redis and RabbitMQ between the nodes, compared with the
-embedded broker and with a redis connection for each subscriber.
+`python -m benchmarks.brokers`: what redis and RabbitMQ between the nodes cost, beside the embedded
+broker and beside a redis connection for each reader.
 """
 
 import argparse
@@ -15,44 +15,41 @@ from typing import TypeAlias
 
 from benchmarks import backing, servers
 from benchmarks.broker_figures import AMQP, EMBEDDED, LEAN, QUICK, REDIS, SHEET, UWSGI, Work
-from benchmarks.load import Load, LoadResult, loading
+from benchmarks.load import Answer, Load, loading
 from benchmarks.machine import SetupError, compile_c, cores
 from benchmarks.rounds import Comparison, Task
 from benchmarks.servers import Dialect, Running, Server, running
 
 EXCHANGE = "bench"
-BATCH = 100  # messages per request or pipeline
+BATCH = 100  # messages a request, or a pipeline
 _IN_FLIGHT = 16
-_CARRIER, _FURTHER = (
-    "carrier",
-    "further",
-)  # other watched processes: redis or RabbitMQ, further nodes
+_CARRIER, _FURTHER = "carrier", "further"  # who else is watched: redis or RabbitMQ, other nodes
 
 
 @dataclass(frozen=True, slots=True)
 class Party:
     """
-    A column of the comparison.
+    One of those compared.
 
     Args:
-        name: of the column.
-        node: makes the server, from redis or RabbitMQ.
-        carrier: starts redis or RabbitMQ.
-        method: how the load publishes, bypassing the daemon; the only one if *posts* is false.
-        posts: whether the server accepts POST.
+        name: the column.
+        node: makes it, given redis or RabbitMQ.
+        carrier: starts what is behind it.
+        way: how the load publishes past the daemon; the only way where it takes no POST.
+        posts: whether it does.
     """
 
     name: str
     node: Callable[[Running | None], Server]
     carrier: Callable[[Path, int], AbstractContextManager[Running]] | None = None
-    method: str = ""
+    way: str = ""
     posts: bool = True
 
 
 @dataclass(frozen=True, slots=True)
 class Stage:
     """
-    Environment of a measure.
+    Where a measure is played.
     """
 
     party: Party
@@ -62,21 +59,20 @@ class Stage:
     @contextmanager
     def nodes(self, count: int = 1, readers_on: int = 1) -> Iterator[Load]:
         """
-        Start *count* nodes on one core, and redis or RabbitMQ and the load on the other.
-
-        The first *readers_on* nodes get the subscribers, the last one gets the POST requests.
+        That many nodes, newly started, on one core; all that is behind them on the other, with a
+        load whose readers go to the first ones. The last is posted to.
         """
         node_core, other_core = cores()
         with ExitStack() as stack:
-            temporary = TemporaryDirectory(prefix="bench-", ignore_cleanup_errors=True)
-            folder = Path(stack.enter_context(temporary))
+            place = TemporaryDirectory(prefix="bench-", ignore_cleanup_errors=True)
+            folder = Path(stack.enter_context(place))
             watched, words = {}, []
             carrier = None
             if self.party.carrier:
                 (home := folder / "carrier").mkdir()
                 carrier = stack.enter_context(self.party.carrier(home, other_core))
                 watched[_CARRIER] = carrier.pid
-                words += [f"{self.party.method}={carrier.port}", f"exchange={EXCHANGE}"]
+                words += [f"{self.party.way}={carrier.port}", f"exchange={EXCHANGE}"]
             found = []
             for number in range(count):
                 home = folder / f"node{number}"
@@ -89,16 +85,16 @@ class Stage:
             more = found[1:readers_on]
             load = stack.enter_context(loading(self.load, found[0], more, words, watched))
             if not self.party.posts:
-                load.by(self.party.method)
+                load.by(self.party.way)
             yield load
 
 
 Measure: TypeAlias = Callable[[Stage], dict[str, float]]
 
 
-def _costs(done: LoadResult, count: int) -> dict[str, float]:
+def _costs(done: Answer, count: int) -> dict[str, float]:
     """
-    Return the CPU of each process in us, divided by *count*.
+    CPU in us of who takes part, shared out over *count*.
     """
     cpu = {name: ran * 1e6 / count for name, ran in done.others.items()}
     return {"cpu": done.server_cpu * 1e6 / count} | cpu
@@ -106,7 +102,7 @@ def _costs(done: LoadResult, count: int) -> dict[str, float]:
 
 def fan_out(stage: Stage) -> dict[str, float]:
     """
-    Measure one message at a time to all subscribers of a channel.
+    One message at a time to all readers of a channel.
     """
     with stage.nodes() as load:
         load.use("a", 1)
@@ -118,7 +114,7 @@ def fan_out(stage: Stage) -> dict[str, float]:
 
 def burst(stage: Stage) -> dict[str, float]:
     """
-    Measure sixteen messages in flight.
+    Sixteen messages under way.
     """
     with stage.nodes() as load:
         load.use("a", 1)
@@ -130,30 +126,29 @@ def burst(stage: Stage) -> dict[str, float]:
 
 def intake(stage: Stage) -> dict[str, float]:
     """
-    Measure batches that are posted to another node, for one subscriber; the embedded broker has
-    only one node.
+    Batches that another node is posted, for one reader; the embedded broker is posted itself.
     """
     if not stage.party.posts:
         return {}
     with stage.nodes(2 if stage.party.carrier else 1) as load:
-        return _measure_intake(load, stage.work)
+        return _taken(load, stage.work)
 
 
 def foreign(stage: Stage) -> dict[str, float]:
     """
-    Measure messages that are published in pipelines, bypassing the daemon.
+    Messages that are published past the daemon, many at a time.
     """
-    if not stage.party.method or not stage.party.posts:
+    if not stage.party.way or not stage.party.posts:
         return {}
     with stage.nodes() as load:
-        load.by(stage.party.method)
-        return _measure_intake(load, stage.work)
+        load.by(stage.party.way)
+        return _taken(load, stage.work)
 
 
-def _measure_intake(load: Load, work: Work) -> dict[str, float]:
+def _taken(load: Load, work: Work) -> dict[str, float]:
     load.use("a", 1)
     load.open(1)
-    load.publish(1)  # the first one decides which node numbers the channel
+    load.publish(1)  # the first one settles who numbers the channel
     load.publish(8 * BATCH, 8, BATCH)
     done = load.publish(work.intake, 8, BATCH)
     shares = {"rate": done.count / done.seconds, "busy": done.server_cpu / done.seconds}
@@ -162,21 +157,21 @@ def _measure_intake(load: Load, work: Work) -> dict[str, float]:
 
 def hop(stage: Stage) -> dict[str, float]:
     """
-    Measure one message at a time for one subscriber: posted, and published bypassing the daemon.
+    One message at a time for one reader: posted, and published past the daemon.
     """
     if not stage.party.posts:
         return {}
     figures: dict[str, float] = {}
-    methods = {"post": "http"} | ({"plain": stage.party.method} if stage.party.method else {})
+    ways = {"post": "http"} | ({"plain": stage.party.way} if stage.party.way else {})
     with stage.nodes() as load:
         load.use("a", 1)
         load.open(1)
-        for name, method in methods.items():
-            load.by(method)
+        for name, way in ways.items():
+            load.by(way)
             load.publish(50)
             done = load.publish(stage.work.plain)
-            for process, cost in _costs(done, done.count).items():
-                figures[f"{name}_{process}"] = cost
+            for who, cost in _costs(done, done.count).items():
+                figures[f"{name}_{who}"] = cost
             waits = load.pace(stage.work.plain // 2, 200).latencies
             figures[name], figures[f"{name}_p99"] = waits["each_p50"], waits["each_p99"]
     return figures
@@ -184,8 +179,8 @@ def hop(stage: Stage) -> dict[str, float]:
 
 def wanted(stage: Stage) -> dict[str, float]:
     """
-    Measure a subscriber on each of many channels, with a message to each in turn, one at a time,
-    and if there are enough channels, a hundred at a time.
+    A reader on each of so many channels; a message to each in turn, one at a time, and where there
+    are enough channels, a hundred at a time.
     """
     work = stage.work
     if not stage.party.posts:
@@ -210,8 +205,8 @@ def wanted(stage: Stage) -> dict[str, float]:
 
 def two(stage: Stage) -> dict[str, float]:
     """
-    Measure two nodes with subscribers of one channel; the embedded broker has one node. Both nodes
-    share a core, so that the figures are comparable.
+    Two nodes with readers of one channel; the embedded broker has all of them on one. Both nodes
+    share a core, so that its figures are comparable.
     """
     work, party = stage.work, stage.party
     if not party.posts:
@@ -224,7 +219,7 @@ def two(stage: Stage) -> dict[str, float]:
         done = load.pace(work.paced, work.rate)
         # Each node has its share of the deliveries.
         costs = _costs(done, done.deliveries // count)
-        # The last node gets the POST requests, and `cpu` is of the first one.
+        # The last node is posted to, and it is the first that is `cpu`.
         if count > 1:
             costs["cpu"], costs[_FURTHER] = costs[_FURTHER], costs["cpu"]
             costs[_CARRIER] *= done.deliveries / count / done.count
@@ -274,7 +269,7 @@ def _parties(folder: Path, rabbit: Running | None) -> tuple[Party, ...]:
 
 def _same(running: Running, *_: object) -> AbstractContextManager[Running]:
     """
-    Return the same RabbitMQ for the whole run: it takes seconds to start, and keeps no state.
+    One for the whole run: it takes seconds to start, and nodes leave nothing behind in it.
     """
     return nullcontext(running)
 

@@ -1,5 +1,5 @@
 """
-Interface to the two C programs that send requests to a server.
+The two C programs that ask a server for work, as Python sees them.
 """
 
 import json
@@ -15,7 +15,7 @@ from benchmarks.machine import SetupError, times
 from benchmarks.servers import Running
 
 _FAULTS = ("lost", "repeated", "disordered", "strayed", "closed", "refused")
-_SETTLE = 0.05  # s, for the server's work after the last delivery
+_SETTLE = 0.05  # s, for what a server does after its last reader is served
 
 
 class DeliveryError(Exception):
@@ -25,12 +25,12 @@ class DeliveryError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class LoadResult:
+class Answer:
     """
-    Cost of a command to the load.
+    What a command to the load took.
 
-    `seconds`, `server_cpu`, `server_waited` (for a core that others used), `load_cpu` and `others`
-    (CPU of the other watched processes) are in s; `latencies` in ms, by the names of load.c.
+    `seconds`, `server_cpu`, `server_waited` (for its core, others had it), `load_cpu` and `others`
+    (the CPU of who else was watched) are in s; `latencies` in ms, by the names load.c gives them.
     """
 
     count: int
@@ -46,9 +46,9 @@ class LoadResult:
 @dataclass(frozen=True, slots=True)
 class Load:
     """
-    Subscribers and publishers of one running server; load.c describes the commands.
+    Readers and publishers of one running server; load.c explains the commands.
 
-    `watched` are further processes whose CPU is measured, by name.
+    `watched` are processes whose CPU counts beside the server's, by name.
     """
 
     running: Running
@@ -57,67 +57,65 @@ class Load:
 
     def use(self, letter: str, count: int) -> None:
         """
-        Set the channels of the next commands.
+        The channels of what follows.
 
         Args:
             letter: not used before with this server; the channels are letter0, letter1, ...
-            count: number of channels.
+            count: how many.
         """
-        self._command(f"use {letter} {count}")
+        self._tell(f"use {letter} {count}")
 
-    def by(self, method: str) -> None:
+    def by(self, way: str) -> None:
         """
-        Set how the next messages are published.
+        How messages are handed in from here on.
 
         Args:
-            method: `http`, `websocket` (a connection per request in flight, to the first channel
-                in use), `redis` or `amqp` (bypassing the daemon).
+            way: `http`, `websocket` (a connection a request in flight, to the first channel in
+                use), `redis` or `amqp` (past the daemon).
         """
-        self._command(f"by {method}")
+        self._tell(f"by {way}")
 
-    def open(self, count: int) -> LoadResult:
+    def open(self, count: int) -> Answer:
         """
-        Open subscribers on the channels in turn, and wait until all have their response heads.
+        Open readers on the channels in turn, and wait until all have their response heads.
         """
-        return self._command(f"open {count}")
+        return self._tell(f"open {count}")
 
-    def publish(self, count: int, inflight: int = 1, lines: int = 1) -> LoadResult:
+    def publish(self, count: int, inflight: int = 1, lines: int = 1) -> Answer:
         """
-        Publish to the channels in turn; each request is sent when all subscribers have the messages
-        of the one before.
+        Publish to the channels in turn; a request is followed by the next when all readers
+        have its messages.
 
         Args:
             count: messages.
-            inflight: concurrent requests, each on its own connection.
-            lines: messages per request.
+            inflight: requests under way at a time, each on a connection of its own.
+            lines: messages a request.
         """
-        return self._command(f"publish {count} {inflight} {lines}")
+        return self._tell(f"publish {count} {inflight} {lines}")
 
-    def pace(self, count: int, rate: float) -> LoadResult:
+    def pace(self, count: int, rate: float) -> Answer:
         """
-        Publish at a fixed rate, without waiting for deliveries.
+        Publish at a fixed rate, whatever arrives.
 
         Args:
             count: messages.
             rate: messages a second.
 
         Returns:
-            the result, with latencies.
+            With latencies.
         """
-        return self._command(f"pace {count} {rate}")
+        return self._tell(f"pace {count} {rate}")
 
-    def _command(self, command: str) -> LoadResult:
+    def _tell(self, command: str) -> Answer:
         """
-        Run a command, and return its result.
-
         Raises:
-            DeliveryError: a delivery was wrong, or the server ended.
+            DeliveryError: something happened that must not, or the server ended.
             SetupError: the load ended.
         """
         try:
             before = times(self.running.pid)
             others = {name: times(pid).ran for name, pid in self.watched.items()}
-            answer = json.loads(_send(self.process, command))
+            answer = json.loads(_ask(self.process, command))
             time.sleep(_SETTLE)
             after = times(self.running.pid)
             others = {name: times(self.watched[name]).ran - ran for name, ran in others.items()}
@@ -127,15 +125,13 @@ class Load:
         faults = ", ".join(f"{count} {name}" for name, count in counts.items() if count)
         if faults:
             raise DeliveryError(f"{command}: {faults}")
-        fields_of_result = {
-            one.name: answer.pop(one.name) for one in fields(LoadResult) if one.name in answer
-        }
-        return LoadResult(
+        known = {one.name: answer.pop(one.name) for one in fields(Answer) if one.name in answer}
+        return Answer(
             server_cpu=after.ran - before.ran,
             server_waited=after.waited - before.waited,
             latencies=answer,
             others=others,
-            **fields_of_result,
+            **known,
         )
 
 
@@ -148,29 +144,29 @@ def loading(
     watched: Mapping[str, int] | None = None,
 ) -> Iterator[Load]:
     """
-    Start the load for a server, and stop it with all its connections at the end.
+    Start the load for a server; end it, and so all its connections, at the end.
 
     Args:
         program: load.c, compiled.
         running: the server that is measured.
-        further: servers with the same dialect; subscribers are distributed over all servers.
-        words: further arguments of load.c.
-        watched: processes whose CPU is measured, by name.
+        further: servers that speak the same; readers are shared out among all.
+        words: more of what load.c takes.
+        watched: processes whose CPU counts, by name.
     """
     dialect = running.server.dialect
-    words_of_dialect = [f"{one.name}={getattr(dialect, one.name)}" for one in fields(dialect)]
+    said = [f"{one.name}={getattr(dialect, one.name)}" for one in fields(dialect)]
     ports = ",".join(str(one.port) for one in (running, *further))
-    with _piped([str(program), f"port={ports}", *words_of_dialect, *words]) as process:
+    with _piped([str(program), f"port={ports}", *said, *words]) as process:
         yield Load(running, process, watched or {})
 
 
 @contextmanager
 def probing(program: Path, running: Running) -> Iterator[dict[str, float]]:
     """
-    Send small requests to a server during other work; see probe.c.
+    Ask a server for small things while something else is going on; probe.c says how.
 
     Returns:
-        count, and p50, p99, max in ms; empty until the context ends.
+        Filled when the context ends: count, and p50, p99, max in ms.
     """
     waits: dict[str, float] = {}
     with _piped([str(program), str(running.port), running.server.stranger]) as process:
@@ -195,7 +191,7 @@ def _piped(command: list[str]) -> Iterator[subprocess.Popen[str]]:
                 end.close()
 
 
-def _send(process: subprocess.Popen[str], command: str) -> str:
+def _ask(process: subprocess.Popen[str], command: str) -> str:
     assert process.stdin
     assert process.stdout
     try:
@@ -209,5 +205,5 @@ def _send(process: subprocess.Popen[str], command: str) -> str:
 def _line(output: IO[str]) -> str:
     line = output.readline()
     if not line:
-        raise SetupError("The load ended without a result; see above.")
+        raise SetupError("The load ended without an answer; see above.")
     return line

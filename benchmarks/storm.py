@@ -1,8 +1,8 @@
 """
-All subscribers reconnect at once: the time until the last one is served, and the latency of
-publishing meanwhile.
+All readers come back at once: how long until the last is served, and what becomes
+of publishing meanwhile.
 
-    python -m benchmarks.storm                 15,000 subscribers, several rates
+    python -m benchmarks.storm                 15,000 readers, several rates
     python -m benchmarks.storm --readers 1000 --rates 0,500
 """
 
@@ -30,155 +30,153 @@ REQUEST = b"GET /?channels=%s HTTP/1.1\r\nHost: localhost\r\nAccept: */*\r\n\r\n
 
 
 @dataclass(eq=False)
-class StormClient:
+class Comer:
     """
-    A client that subscribes.
+    A client that wants to subscribe.
     """
 
     number: int
     connection: socket.socket | None = None
-    received: bytes = b""
-    joined: float = 0.0  # seconds after the storm began; 0 before that
-    retry_after: list[int] = field(default_factory=list)  # each received Retry-After
+    heard: bytes = b""
+    joined: float = 0.0  # seconds after the storm began; 0 for not yet
+    told: list[int] = field(default_factory=list)  # each Retry-After it got
 
 
 class Storm:
     """
-    Clients that all connect at once, and retry after the time in Retry-After.
+    Readers that all connect at once, and retry after the time in Retry-After.
 
     Args:
         port: of the daemon.
-        count: number of clients.
-        channel: that they subscribe to.
-        reconnect: whether refused clients retry.
+        count: how many.
+        channel: what they read.
+        come_back: whether those sent away do so.
     """
 
     def __init__(
-        self, port: int, count: int, channel: str = "news", reconnect: bool = True
+        self, port: int, count: int, channel: str = "news", come_back: bool = True
     ) -> None:
-        self.clients = [StormClient(number) for number in range(count)]
+        self.comers = [Comer(number) for number in range(count)]
         self._port = port
         self._request = REQUEST % channel.encode()
-        self._reconnect = reconnect
-        self._selector = selectors.EpollSelector()
+        self._come_back = come_back
+        self._poll = selectors.EpollSelector()
         self._later: list[tuple[float, int]] = []
-        self._start = time.monotonic()
+        self._begun = time.monotonic()
 
-    def run(self, seconds: float) -> float:
+    def rage(self, seconds: float) -> float:
         """
-        Connect all clients, and wait until each is subscribed or finally refused.
+        Until everybody has joined, or has been sent away for good.
 
         Returns:
-            the duration in seconds.
+            how long that took.
 
         Raises:
-            AssertionError: it took longer than *seconds*.
+            AssertionError: longer than *seconds*.
         """
-        self._start = time.monotonic()
-        for client in self.clients:
-            self._connect(client)
-        left = len(self.clients)
+        self._begun = time.monotonic()
+        for comer in self.comers:
+            self._knock(comer)
+        left = len(self.comers)
         while left:
-            now = time.monotonic() - self._start
-            assert now < seconds, f"{left} of {len(self.clients)} still wait"
+            now = time.monotonic() - self._begun
+            assert now < seconds, f"{left} of {len(self.comers)} still wait"
             while self._later and self._later[0][0] <= now:
-                self._connect(self.clients[heapq.heappop(self._later)[1]])
-            for key, events in self._selector.select(0.01):
-                left -= self._process(key.data, events)
-        return time.monotonic() - self._start
+                self._knock(self.comers[heapq.heappop(self._later)[1]])
+            for key, events in self._poll.select(0.01):
+                left -= self._turn(key.data, events)
+        return time.monotonic() - self._begun
 
-    def close(self) -> None:
+    def end(self) -> None:
         """
-        Close all connections.
+        All hang up.
         """
-        for client in self.clients:
-            if client.connection is not None:
-                client.connection.close()
-        self._selector.close()
+        for comer in self.comers:
+            if comer.connection is not None:
+                comer.connection.close()
+        self._poll.close()
 
-    def _connect(self, client: StormClient) -> None:
+    def _knock(self, comer: Comer) -> None:
         connection = socket.socket()
         connection.setblocking(False)
         connection.setsockopt(socket.IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, 1)
-        connection.bind((f"127.0.0.{2 + client.number // PER_ADDRESS}", 0))
+        connection.bind((f"127.0.0.{2 + comer.number // PER_ADDRESS}", 0))
         connection.connect_ex(("127.0.0.1", self._port))
-        client.connection, client.received = connection, b""
-        self._selector.register(connection, selectors.EVENT_WRITE, client)
+        comer.connection, comer.heard = connection, b""
+        self._poll.register(connection, selectors.EVENT_WRITE, comer)
 
-    def _process(self, client: StormClient, events: int) -> bool:
+    def _turn(self, comer: Comer, events: int) -> bool:
         """
-        Process events of a client's socket.
-
         Returns:
-            whether *client* is finished: subscribed, or refused without a retry.
+            whether *comer* is where it wanted to be.
         """
-        connection = client.connection
+        connection = comer.connection
         assert connection is not None
         if events & selectors.EVENT_WRITE:
             connection.send(self._request)
-            self._selector.modify(connection, selectors.EVENT_READ, client)
+            self._poll.modify(connection, selectors.EVENT_READ, comer)
             return False
         data = connection.recv(65536)
-        client.received += data
-        if b"\nid: " in client.received:
-            client.joined = time.monotonic() - self._start
-            self._selector.unregister(connection)
+        comer.heard += data
+        if b"\nid: " in comer.heard:
+            comer.joined = time.monotonic() - self._begun
+            self._poll.unregister(connection)
             return True
-        if client.received.startswith(b"HTTP/1.1 503"):
-            delay = int(client.received.partition(b"Retry-After: ")[2].split()[0])
-            client.retry_after.append(delay)
+        if comer.heard.startswith(b"HTTP/1.1 503"):
+            moment = int(comer.heard.partition(b"Retry-After: ")[2].split()[0])
+            comer.told.append(moment)
         elif data:
             return False
         else:
-            delay = 2  # closed, as its request was late; a browser's delay
-        self._selector.unregister(connection)
+            moment = 2  # hung up on, as its own request came too late; a browser's retry
+        self._poll.unregister(connection)
         connection.close()
-        client.connection = None
-        if self._reconnect:
-            heapq.heappush(self._later, (time.monotonic() - self._start + delay, client.number))
-        return not self._reconnect
+        comer.connection = None
+        if self._come_back:
+            heapq.heappush(self._later, (time.monotonic() - self._begun + moment, comer.number))
+        return not self._come_back
 
 
 class Publishing:
     """
-    A thread that publishes all the time and measures the duration of each request.
+    A thread that publishes all the time and measures how long each answer takes.
 
     Args:
         port: of the daemon.
-        channel: of the messages.
+        channel: where to.
     """
 
     def __init__(self, port: int, channel: str = "news") -> None:
         self.took: list[float] = []
         self._connection = HTTPConnection("127.0.0.1", port, timeout=30)
         self._channel = channel
-        self._stopping = False
+        self._over = False
         self._thread = threading.Thread(target=self._run)
         self._thread.start()
 
-    def stop(self) -> list[float]:
+    def end(self) -> list[float]:
         """
         Stop publishing, and return the seconds that each publication took, sorted.
         """
-        self._stopping = True
+        self._over = True
         self._thread.join()
         self._connection.close()
         return sorted(self.took)
 
     def _run(self) -> None:
         headers = {"Content-Type": "text/plain"}
-        while not self._stopping:
-            start = time.monotonic()
+        while not self._over:
+            begun = time.monotonic()
             path = f"/publish?channel={self._channel}"
             self._connection.request("POST", path, b"x" * 100, headers)
             self._connection.getresponse().read()
-            self.took.append(time.monotonic() - start)
+            self.took.append(time.monotonic() - begun)
             time.sleep(EVERY)
 
 
 def start(port: int, *options: str) -> subprocess.Popen[bytes]:
     """
-    Start a daemon, and wait until it accepts connections.
+    A daemon that accepts connections.
     """
     twistd = str(Path(sys.executable).with_name("twistd"))
     command = [twistd, "-n", "--pidfile=", "realtime", f"--port={port}", *options]
@@ -199,8 +197,8 @@ def start(port: int, *options: str) -> subprocess.Popen[bytes]:
 
 def measure(port: int, readers: int, rate: int, queue: int) -> list[str]:
     """
-    Return a row of the table: limit, seconds until half and all are served, number of
-    refusals, publishing in ms: median, 99 of 100, longest.
+    A row of the table: limit, seconds until half and all are served, how often
+    somebody was sent away, publishing in ms: median, 99 of 100, longest.
     """
     os.setpriority(os.PRIO_PROCESS, 0, 0)  # children inherit it
     daemon = start(port, f"--join-rate={rate}", f"--join-queue={queue}")
@@ -212,18 +210,18 @@ def measure(port: int, readers: int, rate: int, queue: int) -> list[str]:
     )
     time.sleep(0.2)
     storm = Storm(port, readers)
-    os.setpriority(os.PRIO_PROCESS, 0, 10)  # the process that measures publishing has precedence
+    os.setpriority(os.PRIO_PROCESS, 0, 10)  # who measures publishing comes first
     try:
-        storm.run(600)
+        storm.rage(600)
     finally:
-        output, _ = publisher.communicate("\n")
-        storm.close()
+        said, _ = publisher.communicate("\n")
+        storm.end()
         daemon.terminate()
         daemon.wait()
-    joined = sorted(client.joined for client in storm.clients)
-    away = sum(len(client.retry_after) for client in storm.clients)
+    joined = sorted(comer.joined for comer in storm.comers)
+    away = sum(len(comer.told) for comer in storm.comers)
     return [str(rate or "-"), f"{joined[len(joined) // 2]:.1f}", f"{joined[-1]:.1f}", str(away),
-            *output.split()]  # fmt: skip
+            *said.split()]  # fmt: skip
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -236,17 +234,17 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--queue", type=int, default=20_000)
     parser.add_argument("--port", type=int, default=18_888)
     parser.add_argument("--publish", type=int, help=argparse.SUPPRESS)
-    options: Any = parser.parse_args(arguments)
+    given: Any = parser.parse_args(arguments)
     os.sched_setaffinity(0, {*range(1, os.cpu_count() or 1)} or {0})
     out = sys.stdout.write
-    if options.publish:
-        publishing = Publishing(options.publish, "other")
+    if given.publish:
+        publishing = Publishing(given.publish, "other")
         sys.stdin.readline()
-        took = publishing.stop()
-        percentiles = took[len(took) // 2], took[len(took) * 99 // 100], took[-1]
-        out(" ".join(f"{value * 1e3:.1f}" for value in percentiles))
+        took = publishing.end()
+        marks = took[len(took) // 2], took[len(took) * 99 // 100], took[-1]
+        out(" ".join(f"{mark * 1e3:.1f}" for mark in marks))
         return
-    out(f"{options.readers} readers, a queue of {options.queue}\n\n")
+    out(f"{given.readers} readers, a queue of {given.queue}\n\n")
     names = (
         "join-rate",
         "half served, s",
@@ -258,9 +256,8 @@ def main(arguments: Sequence[str]) -> None:
     )
     out(f"| {' | '.join(names)} |\n")
     out("| --- | --- | --- | --- | --- | --- | --- |\n")
-    for number, rate in enumerate(map(int, options.rates.split(","))):
-        row = measure(options.port + number, options.readers, rate, options.queue)
-        out(f"| {' | '.join(row)} |\n")
+    for number, rate in enumerate(map(int, given.rates.split(","))):
+        out(f"| {' | '.join(measure(given.port + number, given.readers, rate, given.queue))} |\n")
         sys.stdout.flush()
 
 

@@ -23,11 +23,11 @@ GROUPS = {
                                "PeerInfo"],
     "Access": ["Keys", "Key", "ChannelNames"],
     "Messages": ["Draft", "Message", "Position", "PublishResult", "Replay", "Since", "After",
-                 "Newest", "Within", "Sync", "Mark", "Hub"],
+                 "Newest", "Within", "Wildcard", "Sync", "Mark", "Hub"],
     "Formats": ["IFormat", "ISyncFormat", "SlowConsumerPolicy"],
     "Applications": ["IWebSocketApp", "WebSocket", "ISocketIOApp", "Socket"],
     "Brokers": ["IBroker", "IReceiver", "IHistory", "IReady", "IRefusing", "ILimited",
-                "IReconfigurable", "ICopying", "IClaims", "IClaim", "ClaimTaken"],
+                "IPatterns", "IReconfigurable", "ICopying", "IClaims", "IClaim", "ClaimTaken"],
     "Exporters": ["IExporter", "MetricValues"],
     "Errors": ["HttpError", "Unavailable"],
 }  # fmt: skip

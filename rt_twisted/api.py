@@ -22,11 +22,13 @@ from rt_twisted.brokers.interfaces import (
     ICopying,
     IHistory,
     ILimited,
+    IPatterns,
     IReady,
     IReceiver,
     IReconfigurable,
     IRefusing,
 )
+from rt_twisted.codecs.wildcards import Wildcard
 from rt_twisted.http.interfaces import (
     IBodySink,
     IChunkSink,
@@ -74,6 +76,7 @@ __all__ = [
     "IFormat",
     "IHistory",
     "ILimited",
+    "IPatterns",
     "IPortProtocol",
     "IReady",
     "IReceiver",
@@ -102,5 +105,6 @@ __all__ = [
     "Template",
     "Unavailable",
     "WebSocket",
+    "Wildcard",
     "Within",
 ]

@@ -18,6 +18,7 @@ from rt_twisted.brokers.amqp.config import (
     read_url,
 )
 from rt_twisted.brokers.client_tls import NO_FILES
+from rt_twisted.codecs.wildcards import Selector
 from rt_twisted.http.context import HttpContext
 from rt_twisted.http.cors import Cors
 from rt_twisted.http.interfaces import AccessLog, Find
@@ -117,7 +118,7 @@ def make_cors(
 def make_channel_names(
     pattern: str = SETTINGS["channel-pattern"],
     max_channels: int = SETTINGS["max-reader-channels"],
-    check_broker: Callable[[str], None] | None = None,
+    check_broker: Callable[[Selector], None] | None = None,
 ) -> ChannelNames:
     """
     Return the default rules for channel names, with some changed.

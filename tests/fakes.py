@@ -13,6 +13,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from rt_twisted.brokers.interfaces import IReceiver
+from rt_twisted.codecs.wildcards import Selector
 from rt_twisted.model.message import NOWHERE, Message, Position, Replay
 
 
@@ -24,7 +25,7 @@ class RecordingReceiver:
 
     def __init__(self) -> None:
         self.messages: list[Message] = []
-        self.missing: list[tuple[str, Position]] = []
+        self.missing: list[tuple[Selector, Position]] = []
         self.epochs: list[str] = []  # in order
         self.head = NOWHERE
         self._waiting: list[tuple[int, Deferred[list[Message]]]] = []
@@ -40,7 +41,7 @@ class RecordingReceiver:
     def reached(self, position: Position) -> None:
         self._advance(position, 0)
 
-    def missed(self, channel: str, position: Position) -> None:
+    def missed(self, channel: Selector, position: Position) -> None:
         self._advance(position, 0)
         self.missing.append((channel, position))
 

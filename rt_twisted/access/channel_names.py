@@ -1,31 +1,39 @@
 """
-Rules for channel names: which are valid, and how many one subscriber may have.
+Rules for channel names and patterns: which are valid, and how many one subscriber may have.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Collection, Iterable
+from typing import TypeVar
 
+from rt_twisted.codecs.wildcards import Selector, Wildcard
 from rt_twisted.model.errors import HttpError
+
+MAX_PATTERNS = 16  # of one route line, and of one subscriber
+MAX_PATTERN = 200  # characters of a pattern
+MAX_STARS = 8  # of a pattern: redis' own matching takes longer with each
+
+_Name = TypeVar("_Name", str, Selector)
 
 
 class ChannelNames:
     """
-    Checks channel names that clients send.
+    Checks channel names that clients send, and the patterns of route lines.
 
     Args:
         pattern: a regular expression for the whole name.
         max_channels: of one subscriber.
-        check_broker: raises `HttpError` for a name that the broker cannot carry; None
-            if it carries every name.
+        check_broker: raises `HttpError` for a name or pattern that the broker cannot
+            carry; None if it carries all.
     """
 
     def __init__(
         self,
         pattern: str,
         max_channels: int,
-        check_broker: Callable[[str], None] | None = None,
+        check_broker: Callable[[Selector], None] | None = None,
     ) -> None:
         self._pattern = re.compile(pattern)
         self._max_channels = max_channels
@@ -41,26 +49,30 @@ class ChannelNames:
     def _rules(self) -> tuple[object, ...]:
         return self._pattern, self._max_channels, self._check_broker
 
-    def with_broker(self, check_broker: Callable[[str], None]) -> ChannelNames:
+    def with_broker(self, check_broker: Callable[[Selector], None]) -> ChannelNames:
         """
         Return the same rules with those of another broker.
         """
         return ChannelNames(self._pattern.pattern, self._max_channels, check_broker)
 
-    def check(self, name: str) -> str:
+    def check(self, name: _Name) -> _Name:
         """
         Return *name* if it is valid.
+
+        Patterns are written in route lines, so they are bounded only.
 
         Raises:
             HttpError: 400, it is not.
         """
-        if not self._pattern.fullmatch(name) or not _is_unicode(name):
+        if isinstance(name, Wildcard):
+            _check_pattern(name.source)
+        elif not self._pattern.fullmatch(name) or not _is_unicode(name):
             raise HttpError(400, f"a channel cannot be called {name[:100]!r}")
         if self._check_broker is not None:
             self._check_broker(name)
         return name
 
-    def check_all(self, names: Iterable[str], current: Collection[str] = ()) -> list[str]:
+    def check_all(self, names: Iterable[_Name], current: Collection[_Name] = ()) -> list[_Name]:
         """
         Return those of *names* that a subscriber does not have yet, in order and
         without repeats.
@@ -81,9 +93,18 @@ class ChannelNames:
             raise HttpError(400, "no channel: ask for ?channels=NAME")
         if len(current) + len(distinct) > self._max_channels:
             raise HttpError(400, f"too many channels: {self._max_channels} are allowed")
+        if len([name for name in distinct if isinstance(name, Wildcard)]) > MAX_PATTERNS:
+            raise HttpError(400, f"too many patterns: {MAX_PATTERNS} are allowed")
         for name in distinct:
             self.check(name)
         return distinct
+
+
+def _check_pattern(source: str) -> None:
+    if len(source) > MAX_PATTERN or not _is_unicode(source):
+        raise HttpError(400, f"a pattern has up to {MAX_PATTERN} characters: {source[:100]!r}")
+    if source.count("*") > MAX_STARS:
+        raise HttpError(400, f"a pattern has up to {MAX_STARS} stars: {source!r}")
 
 
 def _is_unicode(text: str) -> bool:

@@ -95,6 +95,7 @@ class MetricsCollector(Collector):
         yield _gauge("realtime_readers", "Subscribers connected now.", n.subscribers)
         yield _gauge("realtime_readers_limit", "Maximum of subscribers.", n.subscribers_limit)
         yield _gauge("realtime_readers_joining", "Subscribers waiting for the broker.", n.joining)
+        yield _gauge("realtime_patterns", "Patterns of channels that are subscribed.", n.patterns)
         yield _gauge(
             "realtime_broker_up", "Whether the broker is available.", int(not n.broker_away)
         )

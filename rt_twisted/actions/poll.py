@@ -51,12 +51,14 @@ class PollAction:
         subscribe: the channels.
         history: messages for a client that requests no position.
         wait: seconds a poll may wait; None for the daemon's setting.
+        pattern: whether a `*` in the channels of *subscribe* stands for any characters.
     """
 
     context: ActionContext
     subscribe: tuple[Template, ...] = ()
     history: int = 0
     wait: float | None = None
+    pattern: bool = False
 
     bare: ClassVar[str] = "subscribe"
     counts_as: ClassVar[str] = SUBSCRIBERS
@@ -68,7 +70,7 @@ class PollAction:
             raise ValueError("history= cannot be negative")
         if self.wait is not None and not 0 <= self.wait <= 3600:
             raise ValueError("wait= is a number of seconds, up to 3600")
-        check_static_channels(self.subscribe, self.context)
+        check_static_channels(self.subscribe, self.context, self.pattern)
 
     def act(self, exchange: IExchange, match: Match) -> object:
         # A client without a position is answered at once: it has one from then on, and
@@ -78,7 +80,7 @@ class PollAction:
 
     def _act(self, exchange: IExchange, match: Match, query: Mapping[str, list[str]]) -> object:
         context = self.context
-        names = read_channels(context, self.subscribe, exchange, match, query)
+        names = read_channels(context, self.subscribe, exchange, match, query, self.pattern)
         format = build_format(_format_name(exchange, query))
         start = _position_of_etag(exchange, context.hub.position().epoch)
         conditional = start is not None

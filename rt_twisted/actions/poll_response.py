@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from rt_twisted.actions.context import ActionContext
 from rt_twisted.actions.headers import NO_STORE
 from rt_twisted.actions.poll_buffer import PollBuffer
+from rt_twisted.codecs.wildcards import Selector
 from rt_twisted.formats.poll import EventPoll, JsonPoll, PollBody
 from rt_twisted.http.interfaces import IExchange
 from rt_twisted.hub.subscriber import DisconnectReason, Subscriber
@@ -45,7 +46,7 @@ class PollRequest:
 def respond_once(
     exchange: IExchange,
     context: ActionContext,
-    names: Sequence[str],
+    names: Sequence[Selector],
     since: Since | None,
     request: PollRequest,
     address: str,

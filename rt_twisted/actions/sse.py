@@ -29,6 +29,7 @@ from rt_twisted.actions.subscription import (
 )
 from rt_twisted.actions.template import Template
 from rt_twisted.codecs.eventsource import CONTENT_TYPE
+from rt_twisted.codecs.wildcards import Selector
 from rt_twisted.formats import build_format
 from rt_twisted.http.interfaces import IExchange
 from rt_twisted.hub.limits import SlowConsumerPolicy
@@ -61,6 +62,7 @@ class SseAction:
         ids: whether events have an `id`; without ids a client cannot resume.
         page: path to which browsers are redirected that request no channel.
         buffer_size: accepted for uWSGI's route lines, and ignored.
+        pattern: whether a `*` in the channels of *subscribe* stands for any characters.
     """
 
     word: str
@@ -72,6 +74,7 @@ class SseAction:
     ids: bool = True
     page: str = ""
     buffer_size: int = 0
+    pattern: bool = False
 
     bare: ClassVar[str] = "subscribe"
     counts_as: ClassVar[str] = SUBSCRIBERS
@@ -82,7 +85,7 @@ class SseAction:
         if self.history < 0 or (self.retry or 0) < 0:
             raise ValueError("history= and retry= cannot be negative")
         check_slow(self.slow)
-        check_static_channels(self.subscribe, self.context)
+        check_static_channels(self.subscribe, self.context, self.pattern)
 
     def act(self, exchange: IExchange, match: Match) -> object:
         act = partial(self._act, exchange, match)
@@ -93,7 +96,7 @@ class SseAction:
         if self._shows_page(exchange, query):
             exchange.answer(303, headers=[("Location", self.page)])
             return None
-        names = read_channels(context, self.subscribe, exchange, match, query)
+        names = read_channels(context, self.subscribe, exchange, match, query, self.pattern)
         start = requested_start(exchange, query, self.history, positions=self.word != "sseraw")
         if self.ids and self.word == "sse" and _is_long_poller(exchange, query):
             return self._poll(exchange, names, start)
@@ -119,7 +122,7 @@ class SseAction:
     def _wants_json(self, query: Mapping[str, list[str]]) -> bool:
         return self.ids and self.word == "sse" and query.get("format") == ["json"]
 
-    def _poll(self, exchange: IExchange, names: Sequence[str], start: Since | None) -> object:
+    def _poll(self, exchange: IExchange, names: Sequence[Selector], start: Since | None) -> object:
         """
         Answer with one event: clients of cyclone-sse without EventSource poll for each.
         """

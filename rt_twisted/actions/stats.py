@@ -147,6 +147,7 @@ class StatsAction:
             },
             "backlog": {"readers": n.behind, "bytes": n.waiting_bytes},
             "history": {"bytes": n.history_bytes, "live": n.live_bytes},
+            "patterns": n.patterns,
             "websockets": {
                 "now": n.websockets,
                 "frames": n.websocket_frames,

@@ -51,6 +51,7 @@ class StreamAction:
         format: how messages are written: a name in `rt_twisted.formats.FORMATS`, or
             the dotted name of a class that provides `IFormat`. `prefix`, `suffix`
             and `type` need fields of such names (`content_type`) in it.
+        pattern: whether a `*` in the channels of *subscribe* stands for any characters.
     """
 
     context: ActionContext
@@ -61,6 +62,7 @@ class StreamAction:
     history: int = 0
     slow: SlowConsumerPolicy | None = None
     format: str = "raw"
+    pattern: bool = False
 
     bare: ClassVar[str] = "subscribe"
     counts_as: ClassVar[str] = SUBSCRIBERS
@@ -73,7 +75,7 @@ class StreamAction:
         if not self.type.isascii() or not self.type.isprintable():
             raise ValueError("type= must be a media type, such as text/plain")
         check_slow(self.slow)
-        check_static_channels(self.subscribe, self.context)
+        check_static_channels(self.subscribe, self.context, self.pattern)
         self._check_format()
 
     def _check_format(self) -> None:
@@ -105,7 +107,7 @@ class StreamAction:
         return with_parameters(exchange, self.context.max_body, act)
 
     def _act(self, exchange: IExchange, match: Match, query: Mapping[str, list[str]]) -> object:
-        names = read_channels(self.context, self.subscribe, exchange, match, query)
+        names = read_channels(self.context, self.subscribe, exchange, match, query, self.pattern)
         start = requested_start(exchange, query, self.history)
         options: dict[str, object] = {}
         if self.type != DEFAULT_TYPE:

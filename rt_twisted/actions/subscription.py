@@ -10,12 +10,14 @@ from collections.abc import Callable, Mapping, Sequence
 
 from twisted.internet.defer import Deferred
 
+from rt_twisted.access.channel_names import MAX_PATTERNS
 from rt_twisted.actions.context import ActionContext
 from rt_twisted.actions.headers import STREAM_HEADERS
 from rt_twisted.actions.interfaces import Match
 from rt_twisted.actions.template import Template
 from rt_twisted.codecs.addresses import limit_key
 from rt_twisted.codecs.query import BRACKETED
+from rt_twisted.codecs.wildcards import Selector, Wildcard
 from rt_twisted.http.interfaces import IExchange
 from rt_twisted.hub.limits import SlowConsumerPolicy
 from rt_twisted.hub.subscriber import Subscriber
@@ -31,7 +33,7 @@ _COUNT = re.compile(r"[0-9]{1,9}")
 def open_stream(
     context: ActionContext,
     exchange: IExchange,
-    channels: Sequence[str],
+    channels: Sequence[Selector],
     start: Since | None,
     format: IFormat,
     slow: SlowConsumerPolicy | None,
@@ -120,7 +122,8 @@ def read_channels(
     exchange: IExchange,
     match: Match,
     parameters: Mapping[str, list[str]],
-) -> list[str]:
+    pattern: bool = False,
+) -> list[Selector]:
     """
     Return the channels of a route; without any, those that the client requests.
 
@@ -130,30 +133,94 @@ def read_channels(
         exchange: the request.
         match: what the route's pattern matched.
         parameters: of the request's query or body.
+        pattern: see `expand_channels`.
 
     Raises:
         HttpError: 400 if a name is not allowed, there is none, or there are too many.
     """
     if templates:
-        names = [template.expand(exchange, match) for template in templates]
+        names = expand_channels(templates, exchange, match, pattern)
     else:
-        names = requested_channels(parameters)
+        names = list(requested_channels(parameters))
     return context.names.check_all(names)
 
 
-def check_static_channels(templates: Sequence[Template], context: ActionContext) -> None:
+def expand_channels(
+    templates: Sequence[Template], exchange: IExchange, match: Match, pattern: bool
+) -> list[Selector]:
+    """
+    Return the channels of a route line with the values of a request.
+
+    Args:
+        templates: the channels of the route line.
+        exchange: the request.
+        match: what the route's pattern matched.
+        pattern: whether those with a `*` in the route line are patterns of channels.
+
+    Raises:
+        HttpError: 400, a value that is inserted into a pattern is empty or has a `*`:
+            the client would choose the pattern.
+    """
+    return [
+        _expand_pattern(template, exchange, match)
+        if pattern and _has_star(template)
+        else template.expand(exchange, match)
+        for template in templates
+    ]
+
+
+def _has_star(template: Template) -> bool:
+    return any(isinstance(part, str) and "*" in part for part in template.parts)
+
+
+def _expand_pattern(template: Template, exchange: IExchange, match: Match) -> Wildcard:
+    text = ""
+    for part in template.parts:
+        if isinstance(part, str):
+            text += part
+            continue
+        value = part(exchange, match)
+        if not value or "*" in value:
+            raise HttpError(400, "a value for the channel pattern is empty, or has a *")
+        text += value
+    return Wildcard.of(text)
+
+
+def check_static_channels(
+    templates: Sequence[Template], context: ActionContext, pattern: bool = False
+) -> None:
     """
     Check the channel names of a route line that do not depend on the request.
 
+    Args:
+        templates: the channels of the route line.
+        context: has the rules for names.
+        pattern: see `expand_channels`.
+
     Raises:
-        ValueError: a name is not allowed.
+        ValueError: a name is not allowed, there are too many patterns, or there is none
+            although *pattern* is set.
     """
+    if pattern:
+        patterns = [template for template in templates if _has_star(template)]
+        if not patterns:
+            raise ValueError("pattern=yes needs a * in subscribe=, such as subscribe=news.*")
+        if len(patterns) > MAX_PATTERNS:
+            raise ValueError(f"too many patterns: {MAX_PATTERNS} are allowed")
+        templates = [template for template in templates if template not in patterns]
+        for template in patterns:  # a value has at least one character
+            text = "".join([part if isinstance(part, str) else "x" for part in template.parts])
+            try:
+                context.names.check(Wildcard.of(text))
+            except HttpError as refusal:
+                raise ValueError(refusal.reason) from None
     for template in templates:
         if all(isinstance(part, str) for part in template.parts):
             try:
                 context.names.check(template.source)
             except HttpError as refusal:
-                raise ValueError(refusal.reason) from None
+                hint = "; add pattern=yes if it is a pattern" if _has_star(template) else ""
+                raise ValueError(refusal.reason + hint) from None
 
 
 def check_slow(slow: SlowConsumerPolicy | None) -> None:

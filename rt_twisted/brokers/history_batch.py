@@ -11,12 +11,13 @@ from typing import Any
 from twisted.internet.defer import Deferred, ensureDeferred
 from twisted.logger import Logger
 
+from rt_twisted.codecs.wildcards import Selector
 from rt_twisted.model.errors import Unavailable
 from rt_twisted.model.message import Replay, Since
 
 _log = Logger()
 
-HistoryQuery = tuple[tuple[str, ...], Since]  # channels, and what of them
+HistoryQuery = tuple[tuple[Selector, ...], Since]  # channels, and what of them
 Waiting = dict[Deferred[Replay], None]  # callers with the same query, in order
 Answer = Callable[[Sequence[HistoryQuery]], Awaitable[Iterable[Replay]]]
 
@@ -50,7 +51,7 @@ class HistoryBatcher:
         self._scheduled = False
         self._running = False
 
-    def ask(self, channels: Sequence[str], since: Since) -> Deferred[Replay]:
+    def ask(self, channels: Sequence[Selector], since: Since) -> Deferred[Replay]:
         """
         Queue a query; see `IHistory.after`. Cancelling removes it from the queue.
         """

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from zope.interface import Attribute, Interface
 
+from rt_twisted.codecs.wildcards import Selector, Wildcard
 from rt_twisted.model.message import Draft, Message, Position, PublishResult, Replay, Since
 from rt_twisted.model.retention import Retention
 
@@ -36,9 +37,10 @@ class IReceiver(Interface):
         The position never goes back; a new epoch means the same as in `receive`.
         """
 
-    def missed(channel: str, position: Position) -> None:
+    def missed(channel: Selector, position: Position) -> None:
         """
-        Report a gap to the subscribers of *channel*: messages up to *position* may be lost.
+        Report a gap to the subscribers of *channel*, or of a pattern: messages up to
+        *position* may be lost. A channel's gap is one of the patterns that match it, too.
 
         *position* is after all that was received before, and before all that is received next.
         """
@@ -146,6 +148,25 @@ class ILimited(Interface):
 
         Raises:
             HttpError: 400, no message of this channel can be carried.
+        """
+
+
+class IPatterns(Interface):
+    """
+    Carries patterns of channels: provided beside `IBroker` by a broker whose `subscribe` and
+    `unsubscribe`, and `IHistory.after`, also accept a `Wildcard` in place of a channel.
+
+    A subscription to a pattern is one to all channels that its `matches` accepts, also to
+    those that nobody has named. A message is received once, whatever else it matches.
+    """
+
+    def check_pattern(pattern: Wildcard) -> None:
+        """
+        Accept *pattern*, or reject it.
+
+        Raises:
+            HttpError: 400, the messages of its channels cannot be carried; the reason says
+                which setting can change that.
         """
 
 

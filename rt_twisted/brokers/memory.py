@@ -12,11 +12,12 @@ from twisted.internet.interfaces import IReactorTime
 from zope.interface import implementer
 
 from rt_twisted.brokers.idempotency import IdempotencyKeys
-from rt_twisted.brokers.interfaces import IBroker, IReceiver
+from rt_twisted.brokers.interfaces import IBroker, IPatterns, IReceiver
+from rt_twisted.codecs.wildcards import Selector, Wildcard
 from rt_twisted.model.message import Draft, Message, Position, PublishResult
 
 
-@implementer(IBroker)
+@implementer(IBroker, IPatterns)
 class MemoryBroker:
     """
     Gives drafts positions and hands them straight to the hub.
@@ -42,10 +43,13 @@ class MemoryBroker:
     def position(self) -> Position:
         return Position(self._epoch, self._offset)
 
-    def subscribe(self, channel: str) -> Deferred[Position]:
+    def check_pattern(self, pattern: Wildcard) -> None:
+        pass
+
+    def subscribe(self, channel: Selector) -> Deferred[Position]:
         return succeed(Position(self._epoch, 0))
 
-    def unsubscribe(self, channel: str) -> None:
+    def unsubscribe(self, channel: Selector) -> None:
         pass
 
     def publish(self, drafts: Sequence[Draft]) -> Deferred[PublishResult]:

@@ -34,6 +34,16 @@ class Wildcard:
         middle = (piece for piece in others[:-1] if piece)
         return cls(source, (first, *middle, others[-1]))
 
+    def __str__(self) -> str:
+        return self.source
+
+    @property
+    def prefix(self) -> str:
+        """
+        Return the text before the first star, with which all matching texts begin.
+        """
+        return self.pieces[0]
+
     def matches(self, text: str) -> bool:
         """
         Return whether the pattern matches the whole of *text*, in linear time.
@@ -55,3 +65,6 @@ class Wildcard:
                 return False
             at = found + len(piece)
         return True
+
+
+Selector = str | Wildcard  # what a subscriber names: one channel, or a pattern of channels

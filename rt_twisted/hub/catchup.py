@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from operator import attrgetter
+from typing import Any
 from weakref import WeakValueDictionary
 
 from twisted.internet.defer import CancelledError, Deferred
@@ -15,7 +16,9 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from rt_twisted.brokers.interfaces import IBroker, IHistory
-from rt_twisted.hub.channel import Channel, ChannelTable
+from rt_twisted.codecs.wildcards import Selector
+from rt_twisted.hub.channel import Channel
+from rt_twisted.hub.channel_table import ChannelTable
 from rt_twisted.hub.fanout import Fanout
 from rt_twisted.hub.limits import SlowConsumerPolicy
 from rt_twisted.hub.replay_frames import ReplayFrames, shared_frames
@@ -89,8 +92,9 @@ class CatchUp:
     ) -> None:
         self.replay_bytes = replay_bytes
         self.pending_subscriptions: dict[Subscriber, list[PendingSubscription]] = {}
-        self._broker = broker
-        self._history: IHistory | None = IHistory(broker, None)
+        # Any: a broker that provides IPatterns takes patterns in place of channels.
+        self._broker: Any = broker
+        self._history: Any = IHistory(broker, None)
         self._clock = clock
         self._channels = channels
         self._fanout = fanout
@@ -103,7 +107,7 @@ class CatchUp:
     def subscribe(
         self,
         subscriber: Subscriber,
-        names: Sequence[str],
+        names: Sequence[Selector],
         since: Since | None,
         head: bytes,
         format: IFormat | None = None,
@@ -140,7 +144,7 @@ class CatchUp:
             return
         self._add_pending(PendingSubscription(subscriber, channels, since, head))
 
-    def unsubscribe(self, subscriber: Subscriber, names: Iterable[str]) -> None:
+    def unsubscribe(self, subscriber: Subscriber, names: Iterable[Selector]) -> None:
         """
         Remove *subscriber* from the channels *names*, also where it is still pending.
         """
@@ -235,7 +239,7 @@ class CatchUp:
             if len(found) < since.count:
                 return False
             # Of a channel that is new here other nodes may have newer messages.
-            return not found or all(c.history.covers(found[0].position) for c in channels)
+            return not found or self._channels.covers(channels, found[0].position)
         return isinstance(since, After) and replay.complete
 
     def _on_history(self, replay: Replay, pending: PendingSubscription) -> None:
@@ -391,11 +395,14 @@ class CatchUp:
         moment = now - since.seconds
         return tuple(from_resync_point(entries, ISyncFormat(format), moment, self.replay_bytes))
 
-    def _request(self, names: Sequence[str]) -> tuple[Channel, ...]:
+    def _request(self, names: Sequence[Selector]) -> tuple[Channel, ...]:
         """
         Return the channels *names*; subscribe to them at the broker where needed.
         """
         now = self._clock.seconds()
+        if any(not isinstance(name, str) and self._channels.get(name) is None for name in names):
+            # The next flush delivers to a new pattern what is received from now on only.
+            self._fanout.start_flush()
         channels = tuple([self._channels.open(name, now) for name in names])
         for channel in channels:
             if not channel.requested:

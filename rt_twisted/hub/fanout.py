@@ -201,6 +201,9 @@ class Fanout:
         dirty, self.dirty = self.dirty, []
         bundles: list[Bundle] = []
         by_subscriber: dict[Subscriber, list[Channel]] = {}
+        # Whether a subscriber may be in the groups of two of them. A channel without
+        # subscribers is here for the patterns that match it.
+        shared = len([channel for channel in dirty if channel.multi_channel]) > 1
         for channel in dirty:
             if channel.live is not None:
                 bundles += live_bundles(channel, channel.live)
@@ -208,7 +211,7 @@ class Fanout:
                 for format, subscribers in channel.single_channel.items():
                     bundles.append((format, channel.undelivered, tuple(subscribers), None))
             for format, subscribers in channel.multi_channel.items():
-                if len(dirty) == 1:
+                if not shared:
                     bundles.append((format, channel.undelivered, tuple(subscribers), None))
                     continue
                 for subscriber in subscribers:
@@ -219,6 +222,8 @@ class Fanout:
         for (format, *channels), group in merged.items():
             messages = [message for channel in channels for message in channel.undelivered]
             messages.sort(key=by_offset)
+            if any(channel.matched is not None for channel in channels):
+                messages = _without_repeats(messages)
             bundles.append((format, messages, tuple(group), None))
         for channel in dirty:
             channel.undelivered = []
@@ -258,6 +263,13 @@ class Fanout:
                     subscriber.end_after_backlog()
         if bundles:
             metrics.fanout.observe(self._clock.seconds() - since)
+
+
+def _without_repeats(messages: Sequence[Message]) -> list[Message]:
+    """
+    Return *messages*, in order, each once: a pattern has those of its channels too.
+    """
+    return list({message.position.offset: message for message in messages}.values())
 
 
 def _deliver(frames: Iterator[Frame]) -> Iterator[None]:

@@ -19,14 +19,17 @@ from rt_twisted.brokers.interfaces import (
     IBroker,
     ICopying,
     ILimited,
+    IPatterns,
     IReady,
     IReceiver,
     IReconfigurable,
     IRefusing,
 )
+from rt_twisted.codecs.wildcards import Selector, Wildcard
 from rt_twisted.hub.admission import Admission
 from rt_twisted.hub.catchup import CatchUp
-from rt_twisted.hub.channel import Channel, ChannelTable
+from rt_twisted.hub.channel import Channel
+from rt_twisted.hub.channel_table import ChannelTable
 from rt_twisted.hub.fanout import Fanout
 from rt_twisted.hub.heartbeats import Heartbeats
 from rt_twisted.hub.limits import HubLimits, SlowConsumerPolicy
@@ -117,14 +120,18 @@ class Hub:
         """
         return self._broker.publish(drafts)
 
-    def check_channel(self, name: str) -> None:
+    def check_channel(self, name: Selector) -> None:
         """
-        Check that the broker can carry the channel *name*.
+        Check that the broker can carry the channel or pattern *name*.
 
         Raises:
-            HttpError: 400; see `ILimited.check_channel`.
+            HttpError: 400; see `ILimited.check_channel` and `IPatterns.check_pattern`.
         """
-        if self._channel_limits is not None:
+        if not isinstance(name, str):
+            if not IPatterns.providedBy(self._broker):
+                raise HttpError(400, "the broker carries no patterns")
+            self._broker.check_pattern(name)
+        elif self._channel_limits is not None:
             self._channel_limits.check_channel(name)
 
     def check_copies(self, out: str) -> None:
@@ -156,8 +163,15 @@ class Hub:
         self.metrics.published += 1
         # While something is undelivered, all that follows is too: a subscriber that joins
         # now receives it by the next flush and not by replay, so that all is in order.
-        if channel.subscribers or self._fanout.dirty:
+        patterns = channel.patterns
+        if (
+            channel.subscribers
+            or self._fanout.dirty
+            or (patterns and any(pattern.subscribers for pattern in patterns))
+        ):
             self._fanout.add(channel, message, now)
+            for pattern in patterns:
+                self._fanout.add(pattern, message, now)
 
     def reached(self, position: Position) -> None:
         if position.epoch != self._head.epoch:
@@ -165,12 +179,16 @@ class Hub:
         elif position.offset > self._head.offset:
             self._head = position
 
-    def missed(self, channel: str, position: Position) -> None:
+    def missed(self, channel: Selector, position: Position) -> None:
         self.reached(position)
         found = self._channels.get(channel)
-        if found is not None:
-            found.miss(position)
-            self._fanout.add_gap((found,), position)
+        channels = [found] if found is not None else []
+        if isinstance(channel, str):
+            channels += self._channels.patterns.matching(channel)
+        for one in channels:
+            one.miss(position)
+        if channels:
+            self._fanout.add_gap(channels, position)
 
     def _begin_log(self, head: Position) -> None:
         """
@@ -192,9 +210,12 @@ class Hub:
     def subscribers_of(self, channel: str) -> int:
         """
         Return the number of subscribers of *channel* connected to this node.
+
+        Those of patterns that match it are included; one that has both counts twice.
         """
         found = self._channels.get(channel)
-        return found.subscribers if found is not None else 0
+        patterns = self._channels.patterns.matching(channel)
+        return sum([one.subscribers for one in (found, *patterns) if one is not None])
 
     def why_not_ready(self) -> str:
         """
@@ -235,7 +256,7 @@ class Hub:
     def join(
         self,
         subscriber: Subscriber,
-        names: Sequence[str],
+        names: Sequence[Selector],
         since: Since | None,
         head: bytes = b"",
         counted: bool = True,
@@ -247,7 +268,8 @@ class Hub:
 
         Args:
             subscriber: a new one; the hub has it until it leaves.
-            names: distinct, at least one. Only one with `Sync` or with the policy SYNC, and
+            names: channels and patterns; distinct, at least one. A message of two of them
+                is delivered once. Only one channel with `Sync` or with the policy SYNC, and
                 the subscriber's format then provides `ISyncFormat`.
             since: None for the live stream alone.
             head: bytes to be written in front, such as HTTP headers.
@@ -259,7 +281,8 @@ class Hub:
         syncs = isinstance(since, Sync) or (
             subscriber.backlog_limits.policy is SlowConsumerPolicy.SYNC
         )
-        if syncs and (len(names) != 1 or ISyncFormat(format or subscriber.format, None) is None):
+        single = len(names) == 1 and isinstance(names[0], str)
+        if syncs and (not single or ISyncFormat(format or subscriber.format, None) is None):
             raise ValueError("Sync needs one channel and a format with resync points")
         if counted:
             self._count(subscriber)
@@ -286,7 +309,7 @@ class Hub:
     def add_channels(
         self,
         subscriber: Subscriber,
-        names: Sequence[str],
+        names: Sequence[Selector],
         since: Since | None = None,
         head: bytes = b"",
         format: IFormat | None = None,
@@ -303,7 +326,7 @@ class Hub:
         if subscriber in self._heartbeats:  # one that has left would never be removed again
             self._catchup.subscribe(subscriber, names, since, head, format)
 
-    def remove_channels(self, subscriber: Subscriber, names: Sequence[str]) -> None:
+    def remove_channels(self, subscriber: Subscriber, names: Sequence[Selector]) -> None:
         """
         Remove *subscriber* from the channels *names*. Messages of a flush in progress may
         still be delivered.
@@ -350,7 +373,7 @@ class Hub:
             self._skipping.add(subscriber)
             _log.info(
                 "a viewer of {channel} is too slow and skips to later keyframes {address}",
-                channel=", ".join([channel.name for channel in subscriber.channels]),
+                channel=", ".join([str(channel.name) for channel in subscriber.channels]),
                 address=f"({subscriber.address})" if subscriber.address else "",
             )
         if len(subscriber.channels) == 1:
@@ -406,8 +429,11 @@ class Hub:
         """
         metrics = self.metrics
         metrics.channels = {
-            channel.name: channel.subscribers for channel in self._channels if channel.subscribers
+            str(channel.name): channel.subscribers
+            for channel in self._channels
+            if channel.subscribers
         }
+        metrics.patterns = len(self._channels.patterns)
         metrics.subscribers = self._subscribers
         metrics.subscribers_limit = self._limits.subscribers
         metrics.behind = len(self._behind)
@@ -438,9 +464,9 @@ class Hub:
 
     def channel_counts(self, name: str) -> ChannelCounts:
         """
-        Return the counts of one channel; zeros if it is not open on this node.
+        Return the counts of one channel or pattern; zeros if it is not open on this node.
         """
-        channel = self._channels.get(name)
+        channel = self._channels.get(name) or self._channels.get(Wildcard.of(name))
         return _channel_counts(channel) if channel is not None else ChannelCounts(name, 0, 0)
 
     # The sweep.
@@ -477,7 +503,7 @@ class Hub:
 
 def _channel_counts(channel: Channel) -> ChannelCounts:
     position = str(channel.last_position) if channel.last_position is not None else ""
-    return ChannelCounts(channel.name, channel.subscribers, channel.received_count, position)
+    return ChannelCounts(str(channel.name), channel.subscribers, channel.received_count, position)
 
 
 def _sums(channels: Sequence[Channel]) -> tuple[int, int]:

@@ -34,7 +34,7 @@ class LiveMemory:
         """
         return iter(self._channels)
 
-    def __contains__(self, name: str) -> bool:
+    def __contains__(self, name: object) -> bool:
         """
         Return whether the channel *name* is a live channel.
         """

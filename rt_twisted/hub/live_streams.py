@@ -9,7 +9,7 @@ from collections.abc import Callable
 from twisted.internet.interfaces import IReactorTime
 
 from rt_twisted.brokers.interfaces import IBroker, IHistory
-from rt_twisted.hub.channel import ChannelTable
+from rt_twisted.hub.channel_table import ChannelTable
 from rt_twisted.hub.limits import HubLimits
 from rt_twisted.hub.live_bundles import end_all
 from rt_twisted.hub.live_memory import LiveMemory

@@ -27,6 +27,7 @@ QUANTILES = {"p50": 0.5, "p90": 0.9, "p99": 0.99}  # of the fan-out
 FIELDS = (  # of `Metrics`
     "subscribers",
     "joining",
+    "patterns",
     "behind",
     "waiting_bytes",
     "history_bytes",

@@ -36,6 +36,7 @@ class MetricValues(Protocol):
     subscribers_limit: int  # allowed at once; 0 for no limit
     behind: int  # subscribers with a backlog
     joining: int  # subscribers with pending subscriptions
+    patterns: int  # patterns of channels that are open
     broker_away: int  # processes that cannot publish and receive now
     broker_refuses: int  # processes whose broker is reachable and accepts no messages
     waiting_bytes: int  # of backlogs, in this process

@@ -107,6 +107,7 @@ class Metrics:
     behind: int = 0
     waiting_bytes: int = 0
     joining: int = 0
+    patterns: int = 0
     broker_away: int = 0
     broker_refuses: int = 0
     history_bytes: int = 0

@@ -20,6 +20,7 @@ GAUGES = (
     "subscribers",
     "subscribers_limit",
     "joining",
+    "patterns",
     "behind",
     "waiting_bytes",
     "history_bytes",

@@ -1,5 +1,5 @@
 """
-A proxy that asks subscribers for a token, as one in front of a daemon may.
+A proxy that asks readers for a token, as one in front of a daemon may.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ GUARDED = re.compile(rb"GET /(\?|poll|ws)")
 
 class Gate:
     """
-    Forwards requests with the token: as `Authorization: Bearer`,
+    Lets those through who show the token: requests as `Authorization: Bearer`,
     websockets, which cannot, as a cookie. At `/token` it gives away both.
 
     Each connection carries one request.
@@ -49,7 +49,7 @@ class Gate:
 
     def change(self, token: str) -> None:
         """
-        Change the token, and cut the connections that used another one.
+        From now on it is *token*; who came in by another one is cut off.
         """
         with self._lock:
             self._token = token
@@ -60,7 +60,7 @@ class Gate:
         Close the listener and all connections, and join the threads.
         """
         _shut(self._listener)
-        self._threads[0].join()  # it accepts no more connections
+        self._threads[0].join()  # it accepts nobody any more
         with self._lock:
             self._cut()
         for thread in self._threads:

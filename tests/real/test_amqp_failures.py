@@ -22,8 +22,8 @@ from rt_twisted.model.errors import Unavailable
 from rt_twisted.model.message import After, Draft
 from tests.fakes import RecordingReceiver
 from tests.real.rabbit import Rabbit, rabbit
+from tests.real.readers import pause, until
 from tests.real.redis_server import Proxy
-from tests.real.subscribers import pause, until
 from tests.real.test_amqp import make
 
 __all__ = ["rabbit"]
@@ -76,7 +76,7 @@ class Node:
         """
         await until(lambda: not self.broker.ready())
 
-    async def reconnected(self) -> None:
+    async def came_back(self) -> None:
         """
         Wait until the node is ready again.
         """
@@ -154,7 +154,7 @@ async def check_healed(node: Node) -> None:
     Check a node after a failure: it is connected, reports a gap only where messages may be lost,
     and receives the channel.
     """
-    await node.reconnected()
+    await node.came_back()
     before = node.broker.position()
     [position] = (await node.broker.publish([Draft("news", b"after")])).positions
     await until(lambda: b"after" in [m.data for m in node.receiver.messages])
@@ -328,7 +328,7 @@ async def test_nothing_is_left_behind(node: Node) -> None:
         pass
     assert await bindings() == set()
     node.proxy.shut(False)
-    await node.reconnected()
+    await node.came_back()
     assert await bindings() == {"news", "b", "c"}
 
 
@@ -419,7 +419,7 @@ async def test_a_stream_that_has_lost_its_end_is_replaced(node: Node, lines: lis
     node.broker._head += 1000  # as if the node had received what the stream has lost
     node.proxy.cut()
     await until(lambda: node.broker.position().epoch != old.epoch)
-    await node.reconnected()
+    await node.came_back()
 
     await node.broker.publish([Draft("news", b"2")])
     await node.received(b"1", b"2")
@@ -448,7 +448,7 @@ async def test_a_stream_that_is_deleted_is_another_log(node: Node, rabbit: Rabbi
     connection.close()
     await until(lambda: node.broker.position().epoch != old.epoch)
     await until(lambda: other.position().epoch != old.epoch)
-    await node.reconnected()
+    await node.came_back()
     await until(other.ready)
 
     [new] = (await node.broker.publish([Draft("news", b"2")])).positions

@@ -19,10 +19,15 @@ from tests.contracts.brokers import (
     LiveContract,
     SharedLogContract,
 )
+from tests.contracts.patterns import (
+    PatternContract,
+    PatternHistoryContract,
+    SharedPatternContract,
+)
 from tests.fakes import RecordingReceiver
 from tests.real.rabbit import Rabbit, rabbit
+from tests.real.readers import until
 from tests.real.redis_server import Proxy
-from tests.real.subscribers import until
 from tests.real.test_amqp import make
 
 __all__ = ["rabbit"]
@@ -30,7 +35,15 @@ __all__ = ["rabbit"]
 COUNT = itertools.count()
 
 
-class TestStreamBroker(BrokerContract, HistoryContract, LiveContract, SharedLogContract):
+class TestStreamBroker(
+    BrokerContract,
+    HistoryContract,
+    LiveContract,
+    SharedLogContract,
+    PatternContract,
+    PatternHistoryContract,
+    SharedPatternContract,
+):
     """
     StreamBroker fulfils the contracts of all brokers, of those with history, and of those with a
     shared log.
@@ -84,9 +97,9 @@ async def test_subscribers_come_and_go_while_it_is_away(rabbit: Rabbit) -> None:
     await until(lambda: not broker.ready())
     for number in range(100):
         broker.subscribe("news")
-        query: Any = broker.after(["news"], After(Position("e", number)))
-        query.addErrback(lambda failure: failure.trap(CancelledError))
-        query.cancel()
+        asked: Any = broker.after(["news"], After(Position("e", number)))
+        asked.addErrback(lambda failure: failure.trap(CancelledError))
+        asked.cancel()
         broker.unsubscribe("news")
     assert not broker._history.batcher._queries
     await broker.stopService()

@@ -427,8 +427,8 @@ def test_graphite_web_stores_the_dashboard(web: Web) -> None:
     """
     state = load("graphite.json")
 
-    response = json.loads(web.get("/dashboard/save/realtime", {"state": json.dumps(state)}))
+    said = json.loads(web.get("/dashboard/save/realtime", {"state": json.dumps(state)}))
     loaded = json.loads(web.get("/dashboard/load/realtime"))
 
-    assert response == {"success": True}
+    assert said == {"success": True}
     assert loaded["state"] == state

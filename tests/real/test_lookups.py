@@ -33,14 +33,14 @@ def test_a_name_that_is_looked_up_holds_up_no_stop(
     daemon: StartDaemon, tmp_path: Path, option: str
 ) -> None:
     """
-    Otherwise systemd would kill it and report a failure.
+    Systemd would kill it in the end, and say that it failed.
     """
     (tmp_path / "sitecustomize.py").write_text(DNS)
-    flag = tmp_path / "asked"
-    environment = {"PYTHONPATH": str(tmp_path), "ASKED": str(flag)}
+    asked = tmp_path / "asked"
+    environment = {"PYTHONPATH": str(tmp_path), "ASKED": str(asked)}
     server = daemon(*option.split(), "--export-port=2003", environment=environment)
     deadline = time.monotonic() + PATIENCE
-    while not flag.exists():
+    while not asked.exists():
         assert time.monotonic() < deadline
         time.sleep(PAUSE)
 

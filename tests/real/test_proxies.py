@@ -1,6 +1,6 @@
 """
 The files of examples/nginx and examples/haproxy, as they stand but for their ports,
-with the real programs between subscribers and the daemon.
+with the real programs between readers and the daemon.
 """
 
 from __future__ import annotations
@@ -141,7 +141,7 @@ def test_a_node_that_is_gone_refuses_no_reader(
     proxy: Proxy, prefix: str, serve: Serve, daemon: StartDaemon, tmp_path: Path
 ) -> None:
     """
-    An EventSource never reconnects after a 502 or 503, so it must not get one.
+    An EventSource never comes back after a 502 or 503, so it must not see one.
     """
     front = proxy(serve, daemon().port, tmp_path, other=free_port())
 
@@ -152,8 +152,8 @@ def test_a_rolling_restart_refuses_no_reader(
     serve: Serve, daemon: StartDaemon, tmp_path: Path
 ) -> None:
     """
-    A subscriber gets status 200 also when both nodes were down a moment ago: nginx tries the node
-    that is up again.
+    A reader gets status 200 also when both nodes were down a moment ago: nginx tries the node that
+    is up again.
     """
     first, second = daemon(), daemon()
     front = nginx(serve, first.port, tmp_path, other=second.port)
@@ -190,12 +190,12 @@ def application() -> Iterator[int]:
         thread.join()
 
 
-def test_the_application_authorizes_subscribers(
+def test_the_application_says_who_may_read(
     application: int, serve: Serve, daemon: StartDaemon, tmp_path: Path
 ) -> None:
     """
-    With the lines of docs/security.md a visitor receives only permitted channels, whatever the
-    request has, and resumes; visitors that the application rejects receive nothing.
+    By the lines of docs/security.md a visitor hears the channels that are his, whatever
+    he asks for, and resumes; whom the application does not know hears nothing.
     """
     server, front = daemon(), free_port()
     text = (ROOT / "docs" / "security.md").read_text()
@@ -212,8 +212,8 @@ def test_the_application_authorizes_subscribers(
     with socket.create_connection(("127.0.0.1", front), PATIENCE) as connection:
         cookie = "Cookie: visitor=ann\r\nLast-Event-ID: 00000000.0\r\n"
         stream = Stream(connection, path, cookie)
-        text = stream.until("for news\n")
-    assert re.findall("data: for (.+)\n", text) == ["user-ann", "news"]
+        said = stream.until("for news\n")
+    assert re.findall("data: for (.+)\n", said) == ["user-ann", "news"]
 
 
 def wait_for(front: Server, prefix: str) -> None:

@@ -22,8 +22,8 @@ from rt_twisted.brokers.redis.server import RedisServer as Place
 from rt_twisted.model.message import After, Draft
 from tests.pems import Authority
 from tests.real.conftest import Serve, Server, StartDaemon, free_port, require
-from tests.real.redis_server import nodes, redis, redis_commands, start_redis, turn
-from tests.real.subscribers import Subscriber, disconnecting, join_all, publishers, until
+from tests.real.readers import Reader, join_all, leaving, publishers, until
+from tests.real.redis_server import asking, nodes, redis, start_redis, turn
 
 __all__ = ["redis"]  # a fixture
 
@@ -86,7 +86,7 @@ async def test_a_client_certificate(serve: Serve, tmp_path: Path, states: list[s
     """
     authority = Authority(tmp_path)
     certificate, key = authority.pair("redis", "localhost")
-    mine, my_key = authority.pair("daemon", "daemon", intermediate=True)
+    mine, my_key = authority.pair("daemon", "daemon", deputy=True)
     port = free_port()
     start_redis(
         serve,
@@ -132,14 +132,14 @@ async def test_users_and_passwords(redis: Server, states: list[str]) -> None:
         "+zadd +zscore +zcard +zpopmin +zrange +zrangebyscore +zrevrangebyscore +zremrangebyscore "
         "+xadd +xdel +xrange +xrevrange"
     )
-    async with redis_commands(redis.port) as ask:
+    async with asking(redis.port) as ask:
         await ask("ACL", "SETUSER", "node", *rules.split())
         await ask("CONFIG", "SET", "requirepass", "word")
     host = f"127.0.0.1:{redis.port}"
     await carries(Place.parse(f"redis://node:se%3Acr%2Fet@{host}"))
     await carries(Place.parse(f"redis://:word@{host}/1"))
     await carries(Place.parse(host, password="word"))
-    async with redis_commands(redis.port) as ask:
+    async with asking(redis.port) as ask:
         await ask("AUTH", "word")
         await ask("ACL", "SETUSER", "node", "resetchannels", "&realtime:*")
     url = f"redis://node:se%3Acr%2Fet@{host}"
@@ -158,7 +158,7 @@ async def test_users_and_passwords(redis: Server, states: list[str]) -> None:
         assert not broker.ready()
     async with nodes([host]):
         await until(lambda: bool(states) and states[-1].startswith("denies access: NOAUTH"))
-    async with redis_commands(redis.port) as ask:
+    async with asking(redis.port) as ask:
         await ask("AUTH", "word")
         for right in ("script|load", "hmget"):
             await ask("ACL", "SETUSER", right, *rules.replace(f"+{right} ", "").split())
@@ -174,7 +174,7 @@ async def test_a_cluster_is_refused(serve: Serve, states: list[str]) -> None:
     A redis cluster is rejected: one order needs one place.
     """
     server = start_redis(serve, "--cluster-enabled", "yes", "--cluster-port", str(free_port()))
-    async with redis_commands(server.port) as ask:
+    async with asking(server.port) as ask:
         await ask("CLUSTER", "ADDSLOTS", *range(16384))
         while b"cluster_state:ok" not in await ask("CLUSTER", "INFO"):
             await turn()
@@ -250,7 +250,7 @@ async def test_sentinel(serve: Serve, tmp_path: Path) -> None:
     )
     program = require("redis-server", "redis-server")
     serve([program, "sentinel.conf", "--sentinel"], port, folder)
-    async with redis_commands(replica.port) as ask, redis_commands(port) as sentinel:
+    async with asking(replica.port) as ask, asking(port) as sentinel:
         await _until_linked(ask, sentinel)
         dead = free_port()
         url = f"sentinel://127.0.0.1:{dead},127.0.0.1:{port}/mine"
@@ -269,7 +269,7 @@ async def test_sentinel(serve: Serve, tmp_path: Path) -> None:
 
 
 async def _until_linked(ask: Any, sentinel: Any) -> None:
-    from tests.real.subscribers import pause
+    from tests.real.readers import pause
 
     while b"master_link_status:up" not in await ask("INFO", "replication"):
         await pause(0.05)
@@ -293,28 +293,24 @@ async def test_two_daemons(redis: Server, daemon: StartDaemon, serve: Serve) -> 
     """
     options = ("--broker=redis", f"--redis-port={redis.port}", "--heartbeat=1")
     servers = [daemon(*options), daemon(*options)]
-    subscribers = [Subscriber(server.port, ["lotofnews"]) for server in servers for _ in range(2)]
-    async with disconnecting(subscribers):
-        await join_all(subscribers)
+    readers = [Reader(server.port, ["lotofnews"]) for server in servers for _ in range(2)]
+    async with leaving(readers):
+        await join_all(readers)
         async with publishers(servers[1], 1) as [publisher]:
             assert command_line(redis, "lotofnews", "hello") == 2
-            await until(lambda: all(len(subscriber.events) == 1 for subscriber in subscribers))
+            await until(lambda: all(len(reader.heard) == 1 for reader in readers))
             await publisher.publish("lotofnews", b"posted")
-            await until(lambda: all(len(subscriber.events) == 2 for subscriber in subscribers))
+            await until(lambda: all(len(reader.heard) == 2 for reader in readers))
             servers[0].kill(SIGKILL)
             for number in range(5):
                 assert command_line(redis, "lotofnews", str(number)) == 1
             await publisher.publish("lotofnews", b"last")
-            await until(
-                lambda: all(subscriber.connection is None for subscriber in subscribers[:2])
-            )
-            for subscriber in subscribers[:2]:
-                subscriber.port = servers[1].port
-            await join_all(subscribers)
+            await until(lambda: all(reader.connection is None for reader in readers[:2]))
+            for reader in readers[:2]:
+                reader.port = servers[1].port
+            await join_all(readers)
             texts = ["0", "1", "2", "3", "4", "hello", "last", "posted"]
-            await until(
-                lambda: all(sorted(subscriber.messages) == texts for subscriber in subscribers)
-            )
-    assert len({tuple(subscriber.events) for subscriber in subscribers}) == 1
-    assert [subscriber.gaps for subscriber in subscribers] == [0] * 4
+            await until(lambda: all(sorted(reader.messages) == texts for reader in readers))
+    assert len({tuple(reader.heard) for reader in readers}) == 1
+    assert [reader.gaps for reader in readers] == [0] * 4
     servers[0].start()  # its fixture expects it to run

@@ -16,8 +16,8 @@ from urllib.request import urlopen
 import pytest
 
 from tests.real.conftest import Serve, Server, StartDaemon, free_port
-from tests.real.redis_server import redis, redis_commands, start_redis
-from tests.real.subscribers import Subscriber, disconnecting, join_all, publishers, until
+from tests.real.readers import Reader, join_all, leaving, publishers, until
+from tests.real.redis_server import asking, redis, start_redis
 
 __all__ = ["redis"]  # a fixture
 
@@ -36,24 +36,24 @@ async def test_the_channels_of_another_server(
 ) -> None:
     """
     Channels of the same name on two brokers have nothing to do with each other;
-    a reload adds a third one; one that is unavailable does not affect the others.
+    a reload brings a third one; one that is away disturbs nobody else.
     """
     config = tmp_path / "realtime.conf"
     config.write_text(ROUTES.format(one=redis.port))
     server = daemon(f"--config={config}")
-    near, far = Subscriber(server.port, [], "/near"), Subscriber(server.port, [], "/far")
+    near, far = Reader(server.port, [], "/near"), Reader(server.port, [], "/far")
     third = start_redis(serve)
-    more = Subscriber(server.port, [], "/more")
+    more = Reader(server.port, [], "/more")
     async with (
-        disconnecting([near, far, more]),
-        redis_commands(redis.port) as ask,
-        redis_commands(third.port) as ask_third,
+        leaving([near, far, more]),
+        asking(redis.port) as ask,
+        asking(third.port) as ask_third,
         publishers(server, 1) as [publisher],
     ):
         await join_all([near, far])
         await publisher.publish("news", b"near")
         assert await ask("PUBLISH", "news", "far") == 1
-        await until(lambda: bool(near.events and far.events))
+        await until(lambda: bool(near.heard and far.heard))
 
         lines = f"route = ^/more$ sse:server=127.0.0.1:{third.port},subscribe=news\n"
         config.write_text(ROUTES.format(one=redis.port) + lines)
@@ -61,14 +61,14 @@ async def test_the_channels_of_another_server(
         await until(lambda: "reloaded" in server.log)
         await join_all([more])
         assert await ask_third("PUBLISH", "news", "more") == 1
-        await until(lambda: bool(more.events))
+        await until(lambda: bool(more.heard))
 
         redis.kill(SIGKILL)
         await until(lambda: "is away" in server.log)
         await publisher.publish("news", b"near again")
-        await until(lambda: len(near.events) == 2)
+        await until(lambda: len(near.heard) == 2)
         redis.start()
-        # It has another log; plain publications meanwhile reached no subscriber.
+        # Its log is another, and what was published plainly meanwhile nobody heard.
         await until(lambda: far.gaps == 2)
 
     assert near.messages == ["near", "near again"]
@@ -100,20 +100,20 @@ async def test_a_socket_and_a_password(
     lines = [f"route = ^/{n}$ sse:{each},subscribe=news" for n, each in enumerate(servers)]
     config.write_text("\n".join([*lines, f"route = ^/publish$ publish:{servers[1]},out=same"]))
     server = daemon(f"--config={config}")
-    subscribers = [Subscriber(server.port, [], f"/{number}") for number in range(4)]
+    readers = [Reader(server.port, [], f"/{number}") for number in range(4)]
     async with (
-        disconnecting(subscribers),
-        redis_commands(one.port) as ask,
+        leaving(readers),
+        asking(one.port) as ask,
         publishers(server, 1) as [publisher],
     ):
         await ask("AUTH", SECRET)
-        await join_all(subscribers)
+        await join_all(readers)
         await publisher.publish("news", b"posted")
         assert await ask("PUBLISH", "news", "plain") == 4
-        await until(lambda: all(len(subscriber.events) == 2 for subscriber in subscribers))
+        await until(lambda: all(len(reader.heard) == 2 for reader in readers))
         await until(lambda: "denies access" in server.log)
 
-    assert all(subscriber.messages == ["posted", "plain"] for subscriber in subscribers)
+    assert all(reader.messages == ["posted", "plain"] for reader in readers)
     config.write_text(f"route = ^/x$ sse:server=127.0.0.1:70000,password={SECRET}\n")
     server.send(SIGHUP)
     await until(lambda: "reload failed" in server.log)
@@ -132,7 +132,7 @@ async def test_a_reload_that_fails_connects_to_nothing(
     good = f"route = ^/far$ sse:server=127.0.0.1:{redis.port},subscribe=news\n"
     config.write_text("route = ^/near$ sse:news\n")
     server = daemon(f"--config={config}")
-    async with redis_commands(redis.port) as ask:
+    async with asking(redis.port) as ask:
 
         async def connections() -> int:
             stats: bytes = await ask("INFO", "stats")
@@ -145,8 +145,8 @@ async def test_a_reload_that_fails_connects_to_nothing(
             await until(lambda count=count: server.log.count("reload failed") == count)  # type: ignore[misc]
         config.write_text(good)
         server.send(SIGHUP)
-        far = Subscriber(server.port, [], "/far")
-        async with disconnecting([far]):
+        far = Reader(server.port, [], "/far")
+        async with leaving([far]):
             await until(lambda: "reloaded" in server.log)
             await join_all([far])
             assert await ask("PUBLISH", "news", "x") == 1
@@ -185,11 +185,11 @@ async def test_while_the_server_of_a_route_is_away(daemon: StartDaemon, serve: S
         assert answer.read()[:1] == b"0"
     with pytest.raises(HTTPError, match="503"):
         urlopen(f"{server.url}/poll", timeout=10)
-    subscriber = Subscriber(server.port, [], "/sse")
-    async with disconnecting([subscriber]):
+    reader = Reader(server.port, [], "/sse")
+    async with leaving([reader]):
         start_redis(serve, port=port)
-        await join_all([subscriber])
+        await join_all([reader])
         async with publishers(server, 1) as [publisher]:
             await publisher.publish("news", b"there")
-            await until(lambda: bool(subscriber.events))
-    assert subscriber.messages == ["there"]
+            await until(lambda: bool(reader.heard))
+    assert reader.messages == ["there"]

@@ -11,7 +11,7 @@ import pytest
 
 from tests.real.conftest import Server
 from tests.recorded.conftest import Check, run_daemon
-from tests.recorded.peers import HttpPeer, position, recording
+from tests.recorded.peers import HttpPeer, dialogue, position
 from tests.recorded.transcript import Transcript
 
 FORM = "Content-Type: application/x-www-form-urlencoded"
@@ -82,7 +82,7 @@ def test_publish(shared: Server, check: Check) -> None:
     """
     All kinds of bodies; what arrived is polled at the end.
     """
-    record = recording(shared)
+    record = dialogue(shared)
     post = "POST /publish"
     messages = [{"channel": "pub-a", "message": n, "event": "e"} for n in (1, None, "x", [1])]
     record.title("form")
@@ -130,7 +130,7 @@ def test_publish_refused(name: str, request: pytest.FixtureRequest, check: Check
     Statuses of requests that publish nothing, with and without keys.
     """
     server: Server = request.getfixturevalue(name)
-    record = recording(server)
+    record = dialogue(server)
     post = "POST /publish"
     for title, line, headers, body in (
         ("nothing", post, [], ""),
@@ -170,7 +170,7 @@ def test_keys(strict: Server, check: Check) -> None:
     """
     Keys to publish and to see the numbers.
     """
-    record = recording(strict)
+    record = dialogue(strict)
     message = "channel=pub-a&message=+x%01y+"
     record.title("keys to publish")
     for header in ("Authorization: Bearer all", "Authorization: bearer some", "X-Publish-Key: some",
@@ -201,9 +201,9 @@ def test_keys(strict: Server, check: Check) -> None:
 
 def test_limits(strict: Server, check: Check) -> None:
     """
-    Statuses of requests over a limit, and of subscribers over one.
+    Statuses of requests over a limit, and of readers over one.
     """
-    record = recording(strict)
+    record = dialogue(strict)
     record.title("a long line")
     ask(strict, record, f"GET /?{'x' * 100}")
     record.title("many headers")
@@ -235,7 +235,7 @@ def test_cors(shared: Server, strict: Server, check: Check) -> None:
     """
     Preflights and responses for pages of other origins.
     """
-    record = recording(shared)
+    record = dialogue(shared)
     record.log(*position(strict))
     known, unknown = "Origin: https://example.org", "Origin: https://elsewhere.example"
     preflight = ("Access-Control-Request-Method: POST", "Access-Control-Request-Headers: x-y, a")
@@ -253,7 +253,7 @@ def test_cors(shared: Server, strict: Server, check: Check) -> None:
             with HttpPeer(server, record) as http:
                 http.send("GET /?channels=cors", origin)
                 http.receive("id: .*?\n\n")
-                if server is strict:  # it has one place for a subscriber
+                if server is strict:  # it has one place for a reader
                     http.leave()
                     wait_until_left(server)
     check("cors.txt", record)
@@ -261,7 +261,7 @@ def test_cors(shared: Server, strict: Server, check: Check) -> None:
 
 def wait_until_left(server: Server) -> None:
     """
-    Wait until the daemon has noticed that its subscriber is gone.
+    Wait until the daemon has noticed that its reader is gone.
     """
     with HttpPeer(server) as http:
         while http.ask("GET /stats?format=full&key=numbers").json()["readers"]["now"]:
@@ -272,7 +272,7 @@ def test_connections(shared: Server, check: Check) -> None:
     """
     Which connections stay open, by version and header.
     """
-    record = recording(shared)
+    record = dialogue(shared)
     for title, line, headers, body in (
         ("HTTP/1.1", "GET /healthz", [], ""),
         ("HTTP/1.1, close", "GET /healthz", ["Connection: close"], ""),
@@ -293,7 +293,7 @@ def test_health_and_pages(shared: Server, strict: Server, check: Check) -> None:
     """
     Health, the page to try it, the clients for pages, and files.
     """
-    record = recording(shared)
+    record = dialogue(shared)
     record.title("health")
     for line in ("GET /healthz", "GET /readyz", "HEAD /readyz", "POST /healthz"):
         ask(shared, record, line)

@@ -26,6 +26,7 @@ from rt_twisted.actions.subscription import check_static_channels, read_channels
 from rt_twisted.actions.template import Template
 from rt_twisted.codecs.engineio_framing import Framing
 from rt_twisted.codecs.errors import RemoteProtocolError
+from rt_twisted.codecs.wildcards import Selector
 from rt_twisted.formats.engineio import EngineIOMessages
 from rt_twisted.http.interfaces import IExchange
 from rt_twisted.hub.limits import SlowConsumerPolicy
@@ -50,6 +51,7 @@ class EngineIOAction:
         history: messages replayed to a client that names no start position.
         slow: policy for slow consumers; by default they are disconnected, as they cannot be
             notified of a gap.
+        pattern: whether a `*` in the channels of *subscribe* stands for any characters.
     """
 
     context: ActionContext
@@ -58,6 +60,7 @@ class EngineIOAction:
     binary: bool = False
     history: int = 0
     slow: SlowConsumerPolicy = SlowConsumerPolicy.DISCONNECT
+    pattern: bool = False
     engineio: EngineIOServer = field(init=False, compare=False, repr=False)
 
     bare: ClassVar[str] = "subscribe"
@@ -69,7 +72,7 @@ class EngineIOAction:
         if self.history < 0:
             raise ValueError("history= cannot be negative")
         context = self.context
-        check_static_channels(self.subscribe, context)
+        check_static_channels(self.subscribe, context, self.pattern)
         check_static_channels(self.publish, context)
         context = replace(context, backlog_limits=context.backlog_limits_for(self.slow))
         object.__setattr__(self, "engineio", EngineIOServer(context, self._make_observer))
@@ -81,9 +84,9 @@ class EngineIOAction:
         self, exchange: IExchange, match: Match, version: int, address: str
     ) -> ChannelMessages:
         context, query = self.context, exchange.query()
-        names: list[str] = []
+        names: list[Selector] = []
         if self.subscribe or not self.publish:
-            names = read_channels(context, self.subscribe, exchange, match, query)
+            names = read_channels(context, self.subscribe, exchange, match, query, self.pattern)
         since = requested_start(exchange, query, self.history)
         publish = [context.names.check(name.expand(exchange, match)) for name in self.publish]
         refusal = _authorize(context, exchange, publish)
@@ -116,7 +119,7 @@ class ChannelMessages:
     def __init__(
         self,
         context: ActionContext,
-        subscribe: Sequence[str],
+        subscribe: Sequence[Selector],
         since: Since | None,
         publish: Sequence[str],
         refusal: HttpError | None,

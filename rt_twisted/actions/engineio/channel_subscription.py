@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from rt_twisted.codecs.wildcards import Selector
 from rt_twisted.hub.hub import Hub
 from rt_twisted.hub.subscriber import Subscriber
 from rt_twisted.model.interfaces import IFormat
@@ -27,7 +28,7 @@ class ChannelSubscription:
     __slots__ = ("_hub", "_subscriber", "names")
 
     def __init__(self, hub: Hub, subscriber: Subscriber) -> None:
-        self.names: tuple[str, ...] = ()
+        self.names: tuple[Selector, ...] = ()
         self._hub = hub
         self._subscriber = subscriber
 
@@ -40,7 +41,7 @@ class ChannelSubscription:
         return subscribed.issuperset(self.names)
 
     def join(
-        self, names: Sequence[str], since: Since | None, format: IFormat, head: bytes = b""
+        self, names: Sequence[Selector], since: Since | None, format: IFormat, head: bytes = b""
     ) -> None:
         """
         Subscribe to further channels.
@@ -54,7 +55,7 @@ class ChannelSubscription:
         self.names += tuple(names)
         self._hub.add_channels(self._subscriber, names, since, head, format)
 
-    def leave(self, names: Sequence[str]) -> None:
+    def leave(self, names: Sequence[Selector]) -> None:
         """
         Unsubscribe from the channels *names*.
         """

@@ -25,7 +25,7 @@ from rt_twisted.actions.socketio.channel_app import ChannelApp
 from rt_twisted.actions.socketio.connection import SocketIOConnection
 from rt_twisted.actions.socketio.handshake import STORED_HEADERS, Handshake
 from rt_twisted.actions.socketio.session_store import SessionStore
-from rt_twisted.actions.subscription import check_static_channels
+from rt_twisted.actions.subscription import check_static_channels, expand_channels
 from rt_twisted.actions.template import Template
 from rt_twisted.http.interfaces import IExchange
 from rt_twisted.metrics.responses import SUBSCRIBERS
@@ -48,6 +48,7 @@ class SocketIOAction:
             where to start.
         app: the dotted name of a class that provides `ISocketIOApp`, which decides what
             clients join and may do.
+        pattern: whether a `*` in the channels of *subscribe* stands for any characters.
         positions: whether events have their position, so that clients can resume.
     """
 
@@ -56,6 +57,7 @@ class SocketIOAction:
     publish: tuple[Template, ...] = ()
     history: int = 0
     app: str = ""
+    pattern: bool = False
     positions: bool = True
     store: SessionStore = field(init=False, compare=False, repr=False)
     engineio: EngineIOServer = field(init=False, compare=False, repr=False)
@@ -72,7 +74,7 @@ class SocketIOAction:
         if self.app and (self.subscribe or self.publish or self.history):
             raise ValueError("app= cannot be combined with subscribe=, publish= or history=")
         context = self.context
-        check_static_channels(self.subscribe, context)
+        check_static_channels(self.subscribe, context, self.pattern)
         check_static_channels(self.publish, context)
         made: dict[str, Any] = {
             "store": context.shared.get(SessionStore, partial(SessionStore, context.reactor)),
@@ -95,7 +97,7 @@ class SocketIOAction:
             exchange, STORED_HEADERS if app is not None else CREDENTIAL_HEADERS
         )
         if app is None:
-            names = [template.expand(exchange, match) for template in self.subscribe]
+            names = expand_channels(self.subscribe, exchange, match, self.pattern)
             publish = [template.expand(exchange, match) for template in self.publish]
             for name in publish:
                 context.names.check(name)

@@ -19,6 +19,7 @@ from rt_twisted.actions.subscription import parse_start
 from rt_twisted.codecs.errors import RemoteProtocolError
 from rt_twisted.codecs.publication import check_event
 from rt_twisted.codecs.socketio import dump
+from rt_twisted.codecs.wildcards import Selector
 from rt_twisted.formats.socketio import MESSAGE
 from rt_twisted.model.errors import HttpError
 from rt_twisted.model.message import Draft, Newest, Since
@@ -48,7 +49,7 @@ class ChannelApp:
         self,
         context: ActionContext,
         handshake: Handshake,
-        subscribe: Sequence[str],
+        subscribe: Sequence[Selector],
         publish: Sequence[str],
         history: int,
     ) -> None:

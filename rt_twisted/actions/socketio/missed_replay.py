@@ -11,6 +11,7 @@ from rt_twisted.actions.context import ActionContext
 from rt_twisted.actions.poll_buffer import PollBuffer
 from rt_twisted.actions.socketio.stream import SocketStream
 from rt_twisted.codecs.engineio_framing import reframe
+from rt_twisted.codecs.wildcards import Selector
 from rt_twisted.formats.socketio import ResumedSocketIOEvents, SocketIOEvents
 from rt_twisted.hub.subscriber import DisconnectReason, Subscriber
 from rt_twisted.model.message import Position, Since
@@ -35,13 +36,13 @@ class MissedReplay:
     __slots__ = ("_context", "_subscribers", "names", "position")
 
     def __init__(self, context: ActionContext, position: Position) -> None:
-        self.names: set[str] = set()
+        self.names: set[Selector] = set()
         self.position = position
         self._context = context
         self._subscribers: set[Subscriber] = set()  # of replays that wait for the broker
 
     def replay(
-        self, names: Sequence[str], since: Since, stream: SocketStream, format: SocketIOEvents
+        self, names: Sequence[Selector], since: Since, stream: SocketStream, format: SocketIOEvents
     ) -> None:
         """
         Write to *stream* what *since* selects before the position.

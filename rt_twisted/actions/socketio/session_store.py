@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
+from rt_twisted.codecs.wildcards import Selector
 from rt_twisted.hub.subscriber import DisconnectReason
 
 MAX_SAVED = 10_000  # clients...
@@ -42,7 +43,7 @@ class SavedSession:
 
     id: str
     namespace: str
-    channels: tuple[str, ...]
+    channels: tuple[Selector, ...]
     data: dict[str, Any]
     until: float
 

@@ -20,6 +20,7 @@ from rt_twisted.actions.socketio.stream import NamespaceStream, SocketStream
 from rt_twisted.codecs.engineio_framing import Framing
 from rt_twisted.codecs.publication import SERVER_EVENTS
 from rt_twisted.codecs.socketio import RESERVED, SocketIOPacket, SocketIOPacketType, encode
+from rt_twisted.codecs.wildcards import Selector
 from rt_twisted.formats.socketio import SocketIOEvents, encode_packet, frame_packet
 from rt_twisted.model.message import After, Draft, Position, Since
 
@@ -52,7 +53,7 @@ class PendingOutput:
         packets: encoded.
     """
 
-    joins: list[tuple[list[str], Since | None]] = field(default_factory=list)
+    joins: list[tuple[list[Selector], Since | None]] = field(default_factory=list)
     packets: list[list[bytes]] = field(default_factory=list)
 
 
@@ -112,7 +113,7 @@ class Socket:
         self.handshake = handshake
         self.recovered = False
         self.connected = True
-        self.channels: tuple[str, ...] = ()
+        self.channels: tuple[Selector, ...] = ()
         self.recovery_keys: tuple[str, ...] = ()  # with which the client may recover
         self.rejected = False  # by `disconnect`, perhaps before it was accepted
         self._context = context
@@ -184,7 +185,7 @@ class Socket:
         self._emit(event, arguments, number)
         return called
 
-    def join(self, names: str | Sequence[str], since: Since | None = None) -> None:
+    def join(self, names: Selector | Sequence[Selector], since: Since | None = None) -> None:
         """
         Subscribe the client to channels, up to `max-reader-channels`.
 
@@ -193,21 +194,21 @@ class Socket:
         position is replayed again.
 
         Args:
-            names: one channel, or several.
+            names: one channel or pattern (`Wildcard.of("news.*")`), or several.
             since: where the replay starts; None for no replay.
 
         Raises:
             HttpError: 400, the name of a channel is not allowed, or there are too many.
         """
-        names = [names] if isinstance(names, str) else list(names)
+        names = [names] if isinstance(names, Selector) else list(names)
         self._context.names.check_all(names, self.channels)
         self.subscribe(names, since)
 
-    def leave(self, names: str | Sequence[str]) -> None:
+    def leave(self, names: Selector | Sequence[Selector]) -> None:
         """
         Unsubscribe the client from channels; those that it has not joined are ignored.
         """
-        names = [names] if isinstance(names, str) else list(names)
+        names = [names] if isinstance(names, Selector) else list(names)
         left = [name for name in self.channels if name in names]
         self.channels = tuple([name for name in self.channels if name not in left])
         pending = self._pending
@@ -254,7 +255,7 @@ class Socket:
             return
         self._stream.write(frame_packet(pieces, self._stream.framing))
 
-    def subscribe(self, names: Sequence[str], since: Since | None) -> None:
+    def subscribe(self, names: Sequence[Selector], since: Since | None) -> None:
         """
         Join channels whose names were checked; see `join`.
         """

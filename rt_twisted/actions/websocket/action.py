@@ -20,6 +20,7 @@ from rt_twisted.actions.publish import requested_key
 from rt_twisted.actions.subscription import (
     check_slow,
     check_static_channels,
+    expand_channels,
     requested_channels,
     requested_start,
     when_admitted,
@@ -29,6 +30,7 @@ from rt_twisted.actions.websocket.endpoint import WebSocketEndpoint
 from rt_twisted.actions.websocket.json_app import JsonApp
 from rt_twisted.actions.websocket.raw_app import RawApp
 from rt_twisted.codecs.websocket import KEY_PREFIX, WebSocketHandshake
+from rt_twisted.codecs.wildcards import Selector
 from rt_twisted.formats import build_format
 from rt_twisted.http.interfaces import IExchange
 from rt_twisted.hub.limits import SlowConsumerPolicy
@@ -73,6 +75,7 @@ class WebSocketAction:
             offers is chosen.
         app: dotted name of an application. It is called with the context and the
             exchange for each websocket, and returns an `IWebSocketApp`.
+        pattern: whether a `*` in the channels of *subscribe* stands for any characters.
         server: the redis address of uwsgi-realtime; ignored with a warning.
     """
 
@@ -87,6 +90,7 @@ class WebSocketAction:
     slow: SlowConsumerPolicy | None = None
     subprotocol: tuple[Template, ...] = ()
     app: str = ""
+    pattern: bool = False
     server: str = ""
     endpoint: WebSocketEndpoint = field(init=False, compare=False)
     subprotocols: tuple[str, ...] = field(init=False, compare=False)
@@ -103,7 +107,7 @@ class WebSocketAction:
         if self.history < 0:
             raise ValueError("history= cannot be negative")
         check_slow(self.slow)
-        check_static_channels(self.subscribe, self.context)
+        check_static_channels(self.subscribe, self.context, self.pattern)
         check_static_channels(self.publish, self.context)
         named = bool(self.subscribe or self.publish or self.app)
         if self.protocol is MessageMode.RAW and not named:
@@ -129,9 +133,9 @@ class WebSocketAction:
 
     def act(self, exchange: IExchange, match: Match) -> object:
         handshake = self.endpoint.check(exchange, self.subprotocols)
-        names = [template.expand(exchange, match) for template in self.subscribe]
+        names = expand_channels(self.subscribe, exchange, match, self.pattern)
         if not names and self.protocol is MessageMode.JSON:
-            names = requested_channels(exchange.query())
+            names = list(requested_channels(exchange.query()))
         if names:
             names = self.context.names.check_all(names)
         since = requested_start(exchange, exchange.query(), self.history)
@@ -139,7 +143,7 @@ class WebSocketAction:
         enter = partial(self._open, exchange, handshake, app, names, since)
         return when_admitted(self.context, exchange, enter)
 
-    def _make_app(self, exchange: IExchange, match: Match, names: Sequence[str]) -> object:
+    def _make_app(self, exchange: IExchange, match: Match, names: Sequence[Selector]) -> object:
         context = self.context
         if self.app_factory is not None:
             return self.app_factory(context, exchange)
@@ -158,7 +162,7 @@ class WebSocketAction:
         exchange: IExchange,
         handshake: WebSocketHandshake,
         app: object,
-        names: list[str],
+        names: list[Selector],
         since: Since | None,
         address: str,
     ) -> None:

@@ -4,6 +4,7 @@ The opening handshake of websockets, and one timer for all websockets of a route
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from weakref import WeakSet
 
 from twisted.internet.interfaces import IDelayedCall
@@ -17,6 +18,7 @@ from rt_twisted.actions.websocket.context import WebSocketContext
 from rt_twisted.codecs.errors import RemoteProtocolError
 from rt_twisted.codecs.origins import matches_origin
 from rt_twisted.codecs.websocket import REQUIRED, WebSocketHandshake, negotiate
+from rt_twisted.codecs.wildcards import Selector
 from rt_twisted.http.interfaces import IExchange
 from rt_twisted.hub.duplex import CloseHandshake
 from rt_twisted.hub.limits import BacklogLimits
@@ -82,7 +84,7 @@ class WebSocketEndpoint:
         handshake: WebSocketHandshake,
         app: object,
         format: IFormat,
-        names: list[str] | tuple[str, ...] = (),
+        names: Sequence[Selector] = (),
         since: Since | None = None,
         backlog_limits: BacklogLimits | None = None,
     ) -> WebSocket:

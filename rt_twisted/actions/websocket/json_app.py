@@ -30,6 +30,7 @@ from rt_twisted.codecs.websocket_commands import (
     read_frame,
     read_id,
 )
+from rt_twisted.codecs.wildcards import Selector
 from rt_twisted.formats.websocket import JsonFrames
 from rt_twisted.model.errors import HttpError
 from rt_twisted.model.message import Draft, Newest, PublishResult, Since
@@ -55,7 +56,7 @@ class JsonApp:
     def __init__(
         self,
         context: ActionContext,
-        names: Sequence[str],
+        names: Sequence[Selector],
         fixed: bool,
         publish: Sequence[str],
         key: Key | None,

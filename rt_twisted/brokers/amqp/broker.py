@@ -24,7 +24,16 @@ from rt_twisted.brokers.amqp.connector import ConnectionPair
 from rt_twisted.brokers.amqp.content import Delivery
 from rt_twisted.brokers.amqp.publisher import AmqpPublisher
 from rt_twisted.brokers.amqp.routing import Binding, Routing, event_of, key_of
-from rt_twisted.brokers.interfaces import IBroker, ILimited, IReady, IReceiver, IRefusing
+from rt_twisted.brokers.interfaces import (
+    IBroker,
+    ILimited,
+    IPatterns,
+    IReady,
+    IReceiver,
+    IRefusing,
+)
+from rt_twisted.codecs.wildcard_index import WildcardIndex
+from rt_twisted.codecs.wildcards import Selector, Wildcard
 from rt_twisted.model.message import Draft, Message, Position, PublishResult
 
 _log = Logger()
@@ -34,7 +43,7 @@ CONSUMER = "rt"
 
 class AmqpSubscription:
     """
-    The subscription to a channel.
+    The subscription to a channel, or to a pattern of channels.
     """
 
     __slots__ = ("bound", "confirmed", "waiting")
@@ -45,7 +54,7 @@ class AmqpSubscription:
         self.waiting: list[Deferred[Position]] = []
 
 
-@implementer(IBroker, ILimited, IReady, IRefusing)
+@implementer(IBroker, ILimited, IPatterns, IReady, IRefusing)
 class AmqpBroker(Service):
     """
     Publishes to an exchange, and numbers the messages that it delivers.
@@ -85,7 +94,8 @@ class AmqpBroker(Service):
             self._on_lost,
             self._publisher.on_blocked,
         )
-        self._subscriptions: dict[str, AmqpSubscription] = {}
+        self._subscriptions: dict[Selector, AmqpSubscription] = {}
+        self._patterns = WildcardIndex()  # of them
         self._queue = ""  # the queue's name; "" while there is none
         self._consuming = False
         self._tag = 0  # of the last delivery to acknowledge
@@ -119,10 +129,15 @@ class AmqpBroker(Service):
     def check_channel(self, channel: str) -> None:
         self._publisher.check_channel(channel)
 
-    def subscribe(self, channel: str) -> Deferred[Position]:
+    def check_pattern(self, pattern: Wildcard) -> None:
+        self._routing.check_pattern(pattern)
+
+    def subscribe(self, channel: Selector) -> Deferred[Position]:
         subscription = self._subscriptions.get(channel)
         if subscription is None:
             subscription = self._subscriptions[channel] = AmqpSubscription()
+            if not isinstance(channel, str):
+                self._patterns.add(channel)
             if self._queue:
                 self._bind(channel, subscription)
         if subscription.bound and self._consuming:
@@ -131,19 +146,25 @@ class AmqpBroker(Service):
         subscription.waiting.append(done)
         return done
 
-    def unsubscribe(self, channel: str) -> None:
-        if self._subscriptions.pop(channel, None) is None or self._pair.reader is None:
+    def unsubscribe(self, channel: Selector) -> None:
+        if self._subscriptions.pop(channel, None) is None:
             return
         binding = self._binding(channel)
-        if self._queue and binding is not None:
+        if not isinstance(channel, str):
+            self._patterns.discard(channel)
+            # Patterns may share a binding.
+            if any(self._binding(one) == binding for one in self._patterns):
+                return
+        if self._pair.reader is not None and self._queue and binding is not None:
             self._call("queue_unbind", binding).addErrback(_ignore)
 
     def publish(self, drafts: Sequence[Draft]) -> Deferred[PublishResult]:
         return self._publisher.publish(drafts, self._is_subscribed)
 
     def _is_subscribed(self, channel: str) -> bool:
-        subscription = self._subscriptions.get(channel)
-        return subscription is not None and subscription.bound and self._consuming
+        selectors: list[Selector] = [channel, *self._patterns.matching(channel)]
+        found = [self._subscriptions.get(selector) for selector in selectors]
+        return self._consuming and any(one is not None and one.bound for one in found)
 
     async def _prepare(self) -> None:
         reader, writer, number = self._pair.reader, self._pair.writer, self._pair.number
@@ -178,7 +199,7 @@ class AmqpBroker(Service):
             subscription.bound = False
         self._publisher.close(reason)
 
-    def _report_missed(self, channels: Iterable[str]) -> None:
+    def _report_missed(self, channels: Iterable[Selector]) -> None:
         """
         Report a gap in *channels*: messages were lost while there was no queue. It takes a
         number of its own.
@@ -191,16 +212,18 @@ class AmqpBroker(Service):
                 self._receiver.missed(channel, gap)
             self._receiver.reached(gap)
 
-    def _binding(self, channel: str) -> Binding | None:
+    def _binding(self, channel: Selector) -> Binding | None:
         """
         Return the binding for *channel* alone; None if there is a common one, or its name
         is too long.
         """
         if self._routing.common() is not None:
             return None
+        if not isinstance(channel, str):
+            return self._routing.pattern_binding(channel)
         return self._routing.binding(channel)
 
-    def _bind(self, channel: str, subscription: AmqpSubscription) -> Deferred[Any]:
+    def _bind(self, channel: Selector, subscription: AmqpSubscription) -> Deferred[Any]:
         binding = self._binding(channel)
         done = succeed(None) if binding is None else self._call("queue_bind", binding)
         queue = self._queue
@@ -235,7 +258,7 @@ class AmqpBroker(Service):
     def _deliver(self, delivery: Delivery) -> None:
         self._tag = delivery.tag
         channel = self._routing.channel(delivery)
-        if channel not in self._subscriptions:
+        if channel not in self._subscriptions and not self._patterns.matches(channel):
             # Unsubscribed, or of a fanout. This node may be the publisher all the same.
             self._publisher.on_delivered(delivery.correlation_id, self.position())
             return

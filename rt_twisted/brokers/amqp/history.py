@@ -15,6 +15,7 @@ from rt_twisted.brokers.amqp.channel import AmqpConnectionClosed
 from rt_twisted.brokers.amqp.content import Delivery
 from rt_twisted.brokers.amqp.stream_reader import Start
 from rt_twisted.brokers.history_batch import HistoryBatcher, HistoryQuery
+from rt_twisted.codecs.wildcard_index import WildcardIndex
 from rt_twisted.model.errors import Unavailable
 from rt_twisted.model.message import After, Message, Newest, Position, Replay, Since
 
@@ -39,6 +40,10 @@ class ReplayCollector:
     def __init__(self, query: HistoryQuery, head: Position) -> None:
         channels, self.since = query
         self._channels = frozenset(channels)
+        self._patterns = WildcardIndex()
+        for one in channels:
+            if not isinstance(one, str):
+                self._patterns.add(one)
         self._head = head
         self._found: deque[Message] = deque()
         self._bytes = 0
@@ -56,7 +61,10 @@ class ReplayCollector:
         """
         Add the next message of the log, if the query is for it.
         """
-        if message.channel not in self._channels or message.position.offset < self.start:
+        if message.position.offset < self.start:
+            return
+        channel = message.channel
+        if channel not in self._channels and not self._patterns.matches(channel):
             return
         self._found.append(message)
         self._bytes += len(message.data)

@@ -15,6 +15,8 @@ from rt_twisted.brokers.amqp.content import Delivery
 from rt_twisted.brokers.amqp.table import MAX_SHORT
 from rt_twisted.codecs.errors import RemoteProtocolError
 from rt_twisted.codecs.publication import check_event
+from rt_twisted.codecs.wildcards import Wildcard
+from rt_twisted.model.errors import HttpError
 
 HEADER = "channel"  # the header with the channel's name, for a headers exchange
 
@@ -81,6 +83,24 @@ class Routing:
             return Binding("", {"x-match": "all", HEADER: channel})
         return Binding(key, {})
 
+    def pattern_binding(self, pattern: Wildcard) -> Binding | None:
+        """
+        Return a binding for all channels that *pattern* matches; None for a direct
+        exchange, which has no such binding, and for a pattern that is too long.
+
+        It may be for more channels: in a topic exchange, `#` stands for whole words, and
+        what is between the first and the last word with a star is left to this node. The
+        other types have no wildcards: this node gets all messages.
+        """
+        if self._type is not ExchangeType.TOPIC:
+            return self.everything()
+        words = _WILDCARD.sub(r"~\1", "\0".join(pattern.pieces)).split(".")
+        starred = [index for index, word in enumerate(words) if "\0" in word]
+        if starred:
+            words[starred[0] : starred[-1] + 1] = ["#"]
+        key = ".".join(words)
+        return Binding(key, {}) if len(key.encode()) <= MAX_SHORT else None
+
     def key(self, channel: str) -> str | None:
         """
         Return the routing key of *channel*'s messages; None if the name is too long.
@@ -90,6 +110,21 @@ class Routing:
         """
         key = _WILDCARD.sub(r"~\1", channel) if self._type is ExchangeType.TOPIC else channel
         return key if len(key) * 4 <= MAX_SHORT or len(key.encode()) <= MAX_SHORT else None
+
+    def check_pattern(self, pattern: Wildcard) -> None:
+        """
+        Check that the exchange can route the channels of *pattern* to this node.
+
+        Raises:
+            HttpError: 400; see `IPatterns.check_pattern`.
+        """
+        if self._type is ExchangeType.DIRECT:
+            raise HttpError(
+                400,
+                "a direct exchange routes no patterns of channels: set amqp-exchange-type = topic",
+            )
+        if self.pattern_binding(pattern) is None:
+            raise HttpError(400, f"AMQP carries patterns of up to {MAX_SHORT} bytes in UTF-8")
 
     def headers(self, channel: str) -> Mapping[str, Any]:
         """

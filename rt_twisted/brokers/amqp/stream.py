@@ -29,7 +29,17 @@ from rt_twisted.brokers.amqp.routing import Routing, event_of, key_of
 from rt_twisted.brokers.amqp.stream_epoch import StreamEpoch
 from rt_twisted.brokers.amqp.stream_reader import OFFSET, Start, read_stream
 from rt_twisted.brokers.idempotency import IdempotencyKeys
-from rt_twisted.brokers.interfaces import IBroker, IHistory, ILimited, IReady, IReceiver, IRefusing
+from rt_twisted.brokers.interfaces import (
+    IBroker,
+    IHistory,
+    ILimited,
+    IPatterns,
+    IReady,
+    IReceiver,
+    IRefusing,
+)
+from rt_twisted.codecs.wildcard_index import WildcardIndex
+from rt_twisted.codecs.wildcards import Selector, Wildcard
 from rt_twisted.model.errors import Unavailable
 from rt_twisted.model.message import (
     NOWHERE,
@@ -47,7 +57,7 @@ CONSUMER = "rt"
 SYNC_TIMEOUT = 10.0  # seconds until a marker must have arrived
 
 
-@implementer(IBroker, IHistory, ILimited, IReady, IRefusing)
+@implementer(IBroker, IHistory, ILimited, IPatterns, IReady, IRefusing)
 class StreamBroker(Service):
     """
     Publishes to an exchange, and consumes the stream that is bound to it. A message's
@@ -93,8 +103,9 @@ class StreamBroker(Service):
         self._history = AmqpHistoryReader(
             reactor, self._read, self._decode, self.position, self._catch_up
         )
-        self._subscribed: set[str] = set()
-        self._waiting: list[tuple[str, Deferred[Position]]] = []  # until the log is known
+        self._subscribed: set[Selector] = set()
+        self._patterns = WildcardIndex()  # of them
+        self._waiting: list[tuple[Selector, Deferred[Position]]] = []  # until the log is known
         self._epoch = ""
         self._head = -1  # offset of the last message received
         self._reported = -1  # offset up to which the hub has been notified
@@ -134,22 +145,29 @@ class StreamBroker(Service):
     def check_channel(self, channel: str) -> None:
         self._publisher.check_channel(channel)
 
-    def subscribe(self, channel: str) -> Deferred[Position]:
+    def check_pattern(self, pattern: Wildcard) -> None:
+        self._routing.check_pattern(pattern)
+
+    def subscribe(self, channel: Selector) -> Deferred[Position]:
         self._subscribed.add(channel)
+        if not isinstance(channel, str):
+            self._patterns.add(channel)
         if self._epoch:
             return succeed(self.position())
         done: Deferred[Position] = Deferred()
         self._waiting.append((channel, done))
         return done
 
-    def unsubscribe(self, channel: str) -> None:
+    def unsubscribe(self, channel: Selector) -> None:
         self._subscribed.discard(channel)
+        if not isinstance(channel, str):
+            self._patterns.discard(channel)
         self._waiting = [one for one in self._waiting if one[0] != channel]
 
     def publish(self, drafts: Sequence[Draft]) -> Deferred[PublishResult]:
         return self._publisher.publish(drafts, _always)
 
-    def after(self, channels: Sequence[str], since: Since) -> Deferred[Replay]:
+    def after(self, channels: Sequence[Selector], since: Since) -> Deferred[Replay]:
         return self._history.batcher.ask(channels, since)
 
     async def _prepare(self) -> None:
@@ -283,7 +301,7 @@ class StreamBroker(Service):
                 self._publisher.on_delivered(delivery.correlation_id, known)
                 return
             self._publisher.keys.remember(channel, key, position, now)
-        if channel in self._subscribed:
+        if channel in self._subscribed or self._patterns.matches(channel):
             self._reported = offset
             if delivery.body is None:
                 self._receiver.missed(channel, position)

@@ -26,6 +26,7 @@ from rt_twisted.brokers.interfaces import (
     IClaims,
     ICopying,
     IHistory,
+    IPatterns,
     IReady,
     IReceiver,
     IReconfigurable,
@@ -54,6 +55,7 @@ from rt_twisted.brokers.redis.sequencer import Sequencer
 from rt_twisted.brokers.redis.server import Address, RedisServer
 from rt_twisted.brokers.redis.subscriptions import RedisSubscriptions
 from rt_twisted.brokers.redis.write_probe import WriteProbe
+from rt_twisted.codecs.wildcards import Selector, Wildcard
 from rt_twisted.model.message import NOWHERE, Draft, Position, PublishResult, Replay, Since
 from rt_twisted.model.retention import OVERHEAD, Retention
 
@@ -66,7 +68,7 @@ _RETRY = retry_policy(0.05, 5.0, 2.0)
 _CONNECTED = "is connected"
 
 
-@implementer(IBroker, IClaims, ICopying, IHistory, IReady, IReconfigurable, IRefusing)
+@implementer(IBroker, IClaims, ICopying, IHistory, IPatterns, IReady, IReconfigurable, IRefusing)
 class RedisBroker(Service):
     """
     Carries messages through redis.
@@ -189,12 +191,18 @@ class RedisBroker(Service):
     def position(self) -> Position:
         return self._receiver.head
 
-    def subscribe(self, channel: str) -> Deferred[Position]:
+    def check_pattern(self, pattern: Wildcard) -> None:
+        pass
+
+    def subscribe(self, channel: Selector) -> Deferred[Position]:
         return self._subscriptions.add(channel, self._receiver.head)
 
-    def unsubscribe(self, channel: str) -> None:
+    def unsubscribe(self, channel: Selector) -> None:
         self._subscriptions.remove(channel)
-        self._sequencer.forget(channel)
+        names = [channel] if isinstance(channel, str) else self._sequencer.matching(channel)
+        for name in names:
+            if not self._subscriptions.covers(name):
+                self._sequencer.forget(name)
 
     def publish(self, drafts: Sequence[Draft]) -> Deferred[PublishResult]:
         return self._publisher.publish(drafts)
@@ -205,7 +213,7 @@ class RedisBroker(Service):
     def refuses(self) -> bool:
         return self._ready and self._write_probe.refuses
 
-    def after(self, channels: Sequence[str], since: Since) -> Deferred[Replay]:
+    def after(self, channels: Sequence[Selector], since: Since) -> Deferred[Replay]:
         return self._history.batcher.ask(channels, since)
 
     def check_copies(self, out: str) -> None:

@@ -79,6 +79,14 @@ class IPubSubListener(Protocol):
         Receive a *payload* that was published under *name*.
         """
 
+    def on_pattern_message(self, glob: bytes, name: bytes, payload: bytes) -> None:
+        """
+        Receive a *payload* that was published under *name*, which *glob* matches.
+
+        There is one such call for each glob, and one of `on_message` if *name* is
+        subscribed too.
+        """
+
     def on_unsubscribed(self, name: bytes) -> None:
         """
         Note that *name* is unsubscribed, and that all earlier commands are carried out.
@@ -222,6 +230,8 @@ class PubSubConnection(CommandConnection):
                     self._take_reply(reply)
                 elif reply[0] == b"message":
                     listener.on_message(reply[1], reply[2])
+                elif reply[0] == b"pmessage":
+                    listener.on_pattern_message(*reply[1:])
                 elif reply[0] == b"unsubscribe":
                     listener.on_unsubscribed(reply[1])
                 # A SUBSCRIBE is confirmed by the answer to the UNSUBSCRIBE behind it.
@@ -258,6 +268,18 @@ class PubSubConnection(CommandConnection):
         Unsubscribe from *names*; from those of one sequence in one step.
         """
         self._send(b"UNSUBSCRIBE", names)
+
+    def subscribe_patterns(self, *globs: list[bytes]) -> None:
+        """
+        Subscribe to all names that *globs*, in redis' syntax, match; see `subscribe`.
+        """
+        self._send(b"PSUBSCRIBE", globs)
+
+    def unsubscribe_patterns(self, *globs: list[bytes]) -> None:
+        """
+        Unsubscribe from *globs*; see `subscribe`.
+        """
+        self._send(b"PUNSUBSCRIBE", globs)
 
     def _send(self, command: bytes, names: Sequence[Sequence[bytes]]) -> None:
         # The answers come among the messages: none is waited for.

@@ -8,7 +8,6 @@ as any query needs, and every query is answered from that.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 from txredisapi import ResponseError
@@ -17,8 +16,10 @@ from rt_twisted.brokers.history_batch import HistoryBatcher, HistoryQuery
 from rt_twisted.brokers.redis.barriers import Barriers
 from rt_twisted.brokers.redis.connections import RedisUnavailable
 from rt_twisted.brokers.redis.copies import encode
-from rt_twisted.brokers.redis.entries import ChannelSlice, Entry, by_offset, find_gaps, read_slice
+from rt_twisted.brokers.redis.entries import Entry, by_offset, find_gaps, read_slice
+from rt_twisted.brokers.redis.pattern_history import PatternReader, PatternResult
 from rt_twisted.brokers.redis.publisher import Call
+from rt_twisted.brokers.redis.queries import ChannelQuery, FetchResult
 from rt_twisted.brokers.redis.scripts import RECALL
 from rt_twisted.model.errors import Unavailable
 from rt_twisted.model.message import After, Newest, Position, Replay, Within
@@ -26,44 +27,6 @@ from rt_twisted.model.message import After, Newest, Position, Replay, Within
 CHUNK = 256  # channels of one script: redis does nothing else for about 1 ms
 CHUNK_BYTES = 4 << 20  # of data in one script's answer
 MAX_CHANNELS = 4096  # of one batch
-
-
-@dataclass(frozen=True, slots=True)
-class ChannelQuery:
-    """
-    Names what to fetch of a channel.
-
-    Args:
-        channel: its name.
-        after: only messages with a higher offset.
-        newest: at most so many, the newest; 0 for all.
-    """
-
-    channel: str
-    after: int = 0
-    newest: int = 0
-
-
-@dataclass(slots=True)
-class FetchResult:
-    """
-    Stored messages of some channels.
-
-    Args:
-        position: the log's at the first answer; the slices may have newer messages.
-        since: the lowest offset of this epoch; whether older messages are missing is unknown.
-        now: Unix milliseconds, by redis' clock.
-        slices: by channel.
-        newest: by channel, where only the newest were wanted.
-        skipped: channels that were not fetched, as there were too many bytes.
-    """
-
-    position: Position
-    since: int
-    now: float
-    slices: dict[str, ChannelSlice] = field(default_factory=dict)
-    newest: dict[str, ChannelSlice] = field(default_factory=dict)
-    skipped: list[str] = field(default_factory=list)
 
 
 class RedisHistoryReader:
@@ -85,11 +48,13 @@ class RedisHistoryReader:
         self._age = age
         self._barriers = barriers
         self._node = node
+        self.patterns = PatternReader(call, self.fetch)
         self.batcher = HistoryBatcher(clock, self._answer, (RedisUnavailable,), MAX_CHANNELS)
         self.epoch = ""  # of the log
         self.offset_jumps: Sequence[tuple[int, int]] = ()  # (from, to): offsets lost between
 
     async def _answer(self, queries: Sequence[HistoryQuery]) -> Iterator[Replay]:
+        patterns = await self._read_patterns(queries)
         token, reached = self._barriers.expect()
         try:
             result = await self.fetch(list(_merge(queries, self.epoch)), token)
@@ -99,7 +64,15 @@ class RedisHistoryReader:
             if isinstance(error, ResponseError):
                 raise Unavailable(f"redis: {error}") from None
             raise
-        return (self._replay(query, result) for query in queries)
+        if patterns.found and patterns.epoch != result.position.epoch:
+            raise RedisUnavailable("its log has changed")
+        return (self._replay(query, result, patterns) for query in queries)
+
+    async def _read_patterns(self, queries: Sequence[HistoryQuery]) -> PatternResult:
+        try:
+            return await self.patterns.read(queries, self.epoch)
+        except ResponseError as error:
+            raise Unavailable(f"redis: {error}") from None
 
     async def fetch(
         self, wanted: Sequence[ChannelQuery], token: str, max_bytes: float = float("inf")
@@ -155,32 +128,40 @@ class RedisHistoryReader:
             and not any(old < offset < new for old, new in self.offset_jumps)
         )
 
-    def _replay(self, query: HistoryQuery, result: FetchResult) -> Replay:
+    def _replay(self, query: HistoryQuery, result: FetchResult, patterns: PatternResult) -> Replay:
         channels, since = query
         # What is newer than the replay's position comes by the live stream.
-        upto = result.position.offset
+        upto, epoch = result.position.offset, result.position.epoch
+        if not all(isinstance(channel, str) for channel in channels):
+            upto = int(min(upto, patterns.offset))
         found: list[Entry] = []
         complete = True
         start = 0
         if isinstance(since, After):
             complete = self.is_known(since.position, result)
-            if since.position.epoch == result.position.epoch:
+            if since.position.epoch == epoch:
                 start = since.position.offset
         slices = result.newest if isinstance(since, Newest) else result.slices
         for channel in channels:
+            if not isinstance(channel, str):
+                entries, whole = patterns.select(channel, since, start)
+                found += entries
+                complete = complete and (whole or not isinstance(since, After))
+                continue
             part = slices[channel]
             found += [entry for entry in part.entries if start < entry.offset <= upto]
             if isinstance(since, After):
                 # A gap that ends later may begin before: the slice is newer than *upto*
                 # if the position came with the answer for other channels.
                 complete = complete and not any(gap < upto for gap, _ in find_gaps(part, start))
-        found.sort(key=by_offset)
+        # Each once: a pattern may match a channel that is also named.
+        found = sorted({entry.offset: entry for entry in found}.values(), key=by_offset)
         if isinstance(since, Newest):
             found = found[-since.count :] if since.count else []
         elif isinstance(since, Within):
             oldest = result.now - since.seconds * 1000
             found = [entry for entry in found if entry.time >= oldest]
-        return Replay(tuple([entry.message for entry in found]), complete, result.position)
+        return Replay(tuple([entry.message for entry in found]), complete, Position(epoch, upto))
 
 
 def _merge(queries: Iterable[HistoryQuery], epoch: str) -> Iterator[ChannelQuery]:
@@ -191,6 +172,8 @@ def _merge(queries: Iterable[HistoryQuery], epoch: str) -> Iterator[ChannelQuery
     newest: dict[str, int] = {}
     for channels, since in queries:
         for channel in channels:
+            if not isinstance(channel, str):
+                continue
             if isinstance(since, Newest):
                 newest[channel] = max(newest.get(channel, 1), since.count)
                 continue

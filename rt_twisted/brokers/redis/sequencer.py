@@ -25,6 +25,7 @@ from rt_twisted.brokers.redis.connections import RedisUnavailable
 from rt_twisted.brokers.redis.copies import CopyNames, encode
 from rt_twisted.brokers.redis.publisher import BATCH, BATCH_BYTES, OVERHEAD, Call
 from rt_twisted.brokers.redis.scripts import ACQUIRE, NUMBER, RELEASE
+from rt_twisted.codecs.wildcards import Wildcard
 
 LEASE_TIMEOUT = 1.0  # seconds that the owner of a lease has to number a message
 MAX_PENDING_BYTES = 64 << 20  # of plain messages that wait for their numbers
@@ -149,6 +150,12 @@ class Sequencer:
         if source is not None:
             self._pending_bytes -= sum([len(each.data) + OVERHEAD for each in source.waiting])
             source.waiting.clear()
+
+    def matching(self, pattern: Wildcard) -> list[str]:
+        """
+        Return the channels with plain messages that *pattern* matches.
+        """
+        return [channel for channel in self._channels if pattern.matches(channel)]
 
     def forget(self, channel: str) -> None:
         """

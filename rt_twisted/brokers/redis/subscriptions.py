@@ -1,9 +1,10 @@
 """
-The channels that a node is subscribed to, and what redis knows of that.
+The channels and patterns that a node is subscribed to, and what redis knows of that.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from typing import Any
 
@@ -13,9 +14,12 @@ from txredisapi import ResponseError
 from rt_twisted.brokers.redis.barriers import Barriers
 from rt_twisted.brokers.redis.connections import PubSubConnection, RedisUnavailable
 from rt_twisted.brokers.redis.copies import ANNOUNCED, CopyNames, encode
+from rt_twisted.codecs.wildcard_index import WildcardIndex
+from rt_twisted.codecs.wildcards import Selector, Wildcard
 from rt_twisted.model.message import Position
 
-SentSubscription = tuple[str, int]  # a channel, and the number of its SUBSCRIBE
+SentSubscription = tuple[Selector, int]  # a channel or pattern, and its command's number
+_SPECIAL = re.compile(rb"[*?\[\\]")  # in redis' patterns
 
 
 class RedisSubscriptions:
@@ -41,32 +45,41 @@ class RedisSubscriptions:
         self._reserved = {self._prefix}  # prefixes of names that are not plain ones
         self._announcement = copies.announcement
         self._pubsub: PubSubConnection | None = None
-        self._requested: set[str] = set()
-        self._sent: dict[str, int] = {}  # on this connection: channels, and the SUBSCRIBE's number
-        self._changed: set[str] = set()
+        self._requested: set[Selector] = set()
+        self._requested_patterns = WildcardIndex()
+        # On this connection: channels and patterns, with the numbers of their commands.
+        self._sent: dict[Selector, int] = {}
+        self._sent_patterns = WildcardIndex()
+        self._changed: set[Selector] = set()
         self._scheduled = False
-        self._waiting: dict[str, list[Deferred[Position]]] = {}
-        self.subscribed: set[str] = set()  # channels of which the receiver must miss nothing
+        self._waiting: dict[Selector, list[Deferred[Position]]] = {}
+        self.subscribed: set[Selector] = set()  # of which the receiver must miss nothing
         self.numbered: dict[bytes, str] = {}  # pub/sub names of numbered messages to channels
         self.plain: dict[bytes, str] = {}
+        self.numbered_globs: set[bytes] = set()  # redis' patterns for numbered messages
+        self.plain_globs: dict[bytes, Wildcard] = {}
 
-    def add(self, channel: str, position: Position) -> Deferred[Position]:
+    def add(self, channel: Selector, position: Position) -> Deferred[Position]:
         """
         Subscribe to *channel*; fires with *position* if it is subscribed already.
         """
         if channel in self.subscribed:
             return succeed(position)
         self._requested.add(channel)
+        if not isinstance(channel, str):
+            self._requested_patterns.add(channel)
         done: Deferred[Position] = Deferred()
         self._waiting.setdefault(channel, []).append(done)
         self._change(channel)
         return done
 
-    def remove(self, channel: str) -> None:
+    def remove(self, channel: Selector) -> None:
         """
         Unsubscribe from *channel*.
         """
         self._requested.discard(channel)
+        if not isinstance(channel, str):
+            self._requested_patterns.discard(channel)
         self.subscribed.discard(channel)
         self._waiting.pop(channel, None)
         if channel in self._sent:
@@ -81,9 +94,11 @@ class RedisSubscriptions:
         Returns:
             those that were not subscribed before, for `confirm`.
         """
-        self._sent = {}
+        self._forget_sent()
         self.numbered.clear()
         self.plain.clear()
+        self.numbered_globs.clear()
+        self.plain_globs.clear()
         self._changed |= self._requested
         new = self._send(pubsub)
         await self._barriers.flush(pubsub)
@@ -102,7 +117,11 @@ class RedisSubscriptions:
         Stop sending: the pub/sub connection is lost.
         """
         self._pubsub = None
+        self._forget_sent()
+
+    def _forget_sent(self) -> None:
         self._sent = {}
+        self._sent_patterns = WildcardIndex()
 
     def confirm(self, sent: Iterable[SentSubscription], position: Position) -> None:
         """
@@ -141,7 +160,50 @@ class RedisSubscriptions:
             return b""
         return self._plain_prefix + name.removeprefix(self._numbered_prefix)
 
-    def _change(self, channel: str) -> None:
+    def covers(self, channel: str) -> bool:
+        """
+        Return whether *channel* is requested, by its name or by a pattern.
+        """
+        return channel in self._requested or self._requested_patterns.matches(channel)
+
+    def is_numbered(self, name: bytes) -> bool:
+        """
+        Return whether numbered messages are published under *name*.
+        """
+        return name.startswith(self._numbered_prefix)
+
+    def numbered_channel(self, name: bytes) -> str:
+        """
+        Return the channel whose numbered messages are published under *name*.
+        """
+        return self.numbered.get(name) or _decode(name[len(self._numbered_prefix) :])
+
+    def plain_channel(self, glob: bytes, name: bytes) -> str | None:
+        """
+        Return the channel of a plain message that *glob* has matched; None if it is to be
+        taken from another subscription (`takes_plain`).
+        """
+        assert self._plain_prefix is not None
+        pattern = self.plain_globs[glob]
+        if name.startswith(tuple(self._reserved)):  # the daemon's own names are no channels
+            return None
+        channel = _decode(name[len(self._plain_prefix) :])
+        return channel if self.takes_plain(pattern, channel) else None
+
+    def takes_plain(self, subscription: Selector, channel: str) -> bool:
+        """
+        Return whether plain messages of *channel* are taken from *subscription*.
+
+        A plain message has no number by which its copies could be found. So it is taken
+        from the oldest of the subscriptions that match it: redis has that one for sure.
+        """
+        if not self._sent_patterns:
+            return True
+        others = [channel, *self._sent_patterns.matching(channel)]
+        oldest = min([self._sent[one] for one in others if one in self._sent], default=0)
+        return self._sent.get(subscription) == oldest
+
+    def _change(self, channel: Selector) -> None:
         self._changed.add(channel)
         self._schedule()
 
@@ -168,27 +230,48 @@ class RedisSubscriptions:
         changed, self._changed = self._changed, set()
         subscribe: list[list[bytes]] = []
         unsubscribe: list[list[bytes]] = []
+        subscribe_globs: list[list[bytes]] = []
+        unsubscribe_globs: list[list[bytes]] = []
         new: list[SentSubscription] = []
-        for channel in changed:
+        # In the order of the commands: the numbers tell which is older.
+        for channel in sorted(changed, key=_is_pattern):
             requested = channel in self._requested
             if requested and channel not in self._sent:
                 self._sent[channel] = self._barriers.next_token()
-                names = self._names(channel)
-                subscribe.append(names)
-                self.numbered[names[0]] = channel
-                self.plain.update(dict.fromkeys(names[1:], channel))
+                if isinstance(channel, str):
+                    names = self._names(channel)
+                    subscribe.append(names)
+                    self.numbered[names[0]] = channel
+                    self.plain.update(dict.fromkeys(names[1:], channel))
+                else:
+                    globs = self._globs(channel)
+                    subscribe_globs.append(globs)
+                    self._sent_patterns.add(channel)
+                    self.numbered_globs.add(globs[0])
+                    self.plain_globs.update(dict.fromkeys(globs[1:], channel))
             elif not requested and channel in self._sent:
                 del self._sent[channel]
-                unsubscribe.append(self._names(channel))
-                for name in unsubscribe[-1]:
-                    self.numbered.pop(name, None)
-                    self.plain.pop(name, None)
+                if isinstance(channel, str):
+                    unsubscribe.append(self._names(channel))
+                    for name in unsubscribe[-1]:
+                        self.numbered.pop(name, None)
+                        self.plain.pop(name, None)
+                else:
+                    self._sent_patterns.discard(channel)
+                    unsubscribe_globs.append(self._globs(channel))
+                    for glob in unsubscribe_globs[-1]:
+                        self.numbered_globs.discard(glob)
+                        self.plain_globs.pop(glob, None)
             if requested and channel not in self.subscribed:
                 new.append((channel, self._sent[channel]))
         if unsubscribe:
             pubsub.unsubscribe(*unsubscribe)
+        if unsubscribe_globs:
+            pubsub.unsubscribe_patterns(*unsubscribe_globs)
         if subscribe:
             pubsub.subscribe(*subscribe)
+        if subscribe_globs:
+            pubsub.subscribe_patterns(*subscribe_globs)
         return new
 
     def _names(self, channel: str) -> list[bytes]:
@@ -203,3 +286,25 @@ class RedisSubscriptions:
             if not plain.startswith(tuple(self._reserved)):
                 names.append(plain)
         return names
+
+    def _globs(self, pattern: Wildcard) -> list[bytes]:
+        """
+        Return redis' patterns for *pattern*: that for names of numbered messages first.
+        """
+        glob = b"*".join([_escape(encode(piece)) for piece in pattern.pieces])
+        globs = [_escape(self._numbered_prefix) + glob]
+        if self._plain_prefix is not None:
+            globs.append(_escape(self._plain_prefix) + glob)
+        return globs
+
+
+def _escape(text: bytes) -> bytes:
+    return _SPECIAL.sub(rb"\\\g<0>", text)
+
+
+def _decode(name: bytes) -> str:
+    return name.decode("utf-8", "surrogatepass")
+
+
+def _is_pattern(selector: Selector) -> bool:
+    return not isinstance(selector, str)

@@ -23,7 +23,14 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from rt_twisted.brokers.interfaces import IBroker, IHistory, IReady, IReceiver, IReconfigurable
+from rt_twisted.brokers.interfaces import (
+    IBroker,
+    IHistory,
+    IPatterns,
+    IReady,
+    IReceiver,
+    IReconfigurable,
+)
 from rt_twisted.brokers.sqlite.batch import BatchBuilder, SqliteBatch, SqlitePublication
 from rt_twisted.brokers.sqlite.database import UnusableStore, is_damage
 from rt_twisted.brokers.sqlite.files import Loss, check_usable
@@ -33,6 +40,7 @@ from rt_twisted.brokers.sqlite.reader import HistoryQuery
 from rt_twisted.brokers.sqlite.replay_queue import ReplayQueue
 from rt_twisted.brokers.sqlite.store import Store
 from rt_twisted.brokers.sqlite.unwritten import UnwrittenMessages
+from rt_twisted.codecs.wildcards import Selector, Wildcard
 from rt_twisted.model.errors import HttpError, Unavailable
 from rt_twisted.model.message import (
     After,
@@ -80,7 +88,7 @@ ExecutorFactory = Callable[[Any, str, Callable[[], bool]], Executor]
 Open = Callable[[Retention], Store]
 
 
-@implementer(IBroker, IHistory, IReady, IReconfigurable)
+@implementer(IBroker, IHistory, IPatterns, IReady, IReconfigurable)
 class SqliteBroker(Service):
     """
     Gives drafts positions, writes them to a `Store`, then delivers them to the hub.
@@ -253,10 +261,13 @@ class SqliteBroker(Service):
     def position(self) -> Position:
         return self._head
 
-    def subscribe(self, channel: str) -> Deferred[Position]:
+    def check_pattern(self, pattern: Wildcard) -> None:
+        pass
+
+    def subscribe(self, channel: Selector) -> Deferred[Position]:
         return succeed(self._opened_at)
 
-    def unsubscribe(self, channel: str) -> None:
+    def unsubscribe(self, channel: Selector) -> None:
         pass
 
     def publish(self, drafts: Sequence[Draft]) -> Deferred[PublishResult]:
@@ -279,7 +290,7 @@ class SqliteBroker(Service):
     def ready(self) -> bool:
         return self._state is SqliteBrokerState.DURABLE or not self._refuse
 
-    def after(self, channels: Sequence[str], since: Since) -> Deferred[Replay]:
+    def after(self, channels: Sequence[Selector], since: Since) -> Deferred[Replay]:
         return self._replays.add((tuple(channels), since))
 
     # Writing.

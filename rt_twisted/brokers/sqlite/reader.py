@@ -5,11 +5,14 @@ Replays from the history file.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from math import inf
 
 from rt_twisted.brokers.sqlite.database import connect, from_blob, single_value, to_blob
-from rt_twisted.model.message import After, Message, Newest, Position, Replay, Since
+from rt_twisted.brokers.sqlite.pattern_replay import MAX_SCANNED, PatternSpan, read_patterns
+from rt_twisted.codecs.wildcards import Selector, Wildcard
+from rt_twisted.model.message import After, Message, Newest, Position, Replay, Since, Within
 
-HistoryQuery = tuple[Sequence[str], Since]
+HistoryQuery = tuple[Sequence[Selector], Since]
 
 
 class StoreReader:
@@ -48,7 +51,9 @@ class StoreReader:
         """
         self._db.close()
 
-    def _read_replay(self, names: Iterable[str], since: Since, upto: int, floor: int) -> Replay:
+    def _read_replay(
+        self, names: Iterable[Selector], since: Since, upto: int, floor: int
+    ) -> Replay:
         position = Position(self._epoch, upto)
         after, where, complete = 0, "", True
         values: tuple[float, ...] = ()
@@ -63,7 +68,11 @@ class StoreReader:
         else:
             where, values = "AND time >= ?", (self._seconds() - since.seconds,)
         found: list[Message] = []
+        patterns: list[Wildcard] = []
         for name in names:
+            if not isinstance(name, str):
+                patterns.append(name)
+                continue
             channel = to_blob(name)
             if complete and isinstance(since, After):
                 horizon = "SELECT offset FROM horizons WHERE channel = ?"
@@ -77,6 +86,14 @@ class StoreReader:
                 Message(name, data, Position(self._epoch, offset), event and from_blob(event))
                 for offset, data, event in rows
             ]
+        if patterns:
+            oldest = values[0] if isinstance(since, Within) else -inf
+            count = since.count if isinstance(since, Newest) else MAX_SCANNED
+            span = PatternSpan(self._epoch, after, upto, oldest, count)
+            more, whole = read_patterns(self._db, patterns, span)
+            known = {message.position.offset for message in found}
+            found += [message for message in more if message.position.offset not in known]
+            complete = complete and (whole or not isinstance(since, After))
         found.sort(key=lambda message: message.position.offset)
         if isinstance(since, Newest):
             found = found[-since.count :] if since.count else []

@@ -12,6 +12,7 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import Clock
 
 from rt_twisted.brokers.history_batch import HistoryBatcher, HistoryQuery
+from rt_twisted.codecs.wildcards import Selector
 from rt_twisted.model.errors import Unavailable
 from rt_twisted.model.message import Newest, Position, Replay
 
@@ -44,7 +45,7 @@ class Reads:
         self.batcher.ask(channels, Newest(1)).addBoth(results.append)
         return results
 
-    def turn(self) -> list[list[str]]:
+    def turn(self) -> list[list[Selector]]:
         """
         Let the reactor turn; returns the channels of each query of the latest batch.
         """
@@ -108,7 +109,7 @@ def test_a_cancelled_query_is_not_asked() -> None:
 
 def test_queries_wait_for_the_server() -> None:
     """
-    A batch whose connection is lost is requested again on the next one.
+    A batch whose connection is lost is asked again on the next one.
     """
     reads = Reads()
     result = reads.ask("a")
@@ -147,7 +148,7 @@ def test_a_failed_read_fails_its_queries(
     error: Exception, logged: int, clean_reactor: list[Any]
 ) -> None:
     """
-    An unexpected error is logged, and the next batch is read.
+    An error that nobody expected is logged; the next batch is read all the same.
     """
     reads = Reads()
     result = reads.ask("a")

@@ -11,10 +11,11 @@ from rt_twisted.brokers.idempotency import KEY_SECONDS, MAX_KEYS
 from rt_twisted.brokers.memory import MemoryBroker
 from rt_twisted.model.message import Draft
 from tests.contracts.brokers import BrokerContract, LiveContract
+from tests.contracts.patterns import PatternContract
 from tests.fakes import RecordingReceiver
 
 
-class TestMemoryBroker(BrokerContract, LiveContract):
+class TestMemoryBroker(BrokerContract, LiveContract, PatternContract):
     """
     MemoryBroker fulfils the contract of all brokers.
     """

@@ -40,7 +40,7 @@ class Received:
         return int(self.headers[":status"])
 
     @property
-    def json(self) -> Any:
+    def said(self) -> Any:
         return json.loads(self.body)
 
 
@@ -64,7 +64,7 @@ class Client:
             client=True, initial_values={h2.settings.SettingCodes.INITIAL_WINDOW_SIZE: window}
         )
         self.streams: dict[int, Received] = {}
-        self.goaway_code: int | None = None
+        self.goodbye: int | None = None
         self.talk.initiate_connection()
         self.turn()
 
@@ -89,8 +89,8 @@ class Client:
         self.streams[number] = Received()
         return number
 
-    def number(self, stream: Received) -> int:
-        return next(number for number, each in self.streams.items() if each is stream)
+    def number(self, heard: Received) -> int:
+        return next(number for number, each in self.streams.items() if each is heard)
 
     def turn(self, turns: int = 4) -> None:
         """
@@ -101,29 +101,29 @@ class Client:
             if data and not self.wire.disconnecting:
                 self.server.dataReceived(data)
             self.place.clock.advance(0)
-            self._receive()
+            self._hear()
 
-    def _receive(self) -> None:
+    def _hear(self) -> None:
         data: bytes = self.wire.value()  # type: ignore[no-untyped-call]  # Twisted's
         self.wire.clear()  # type: ignore[no-untyped-call]  # Twisted's
         for event in self.talk.receive_data(data):
-            stream = self.streams.get(getattr(event, "stream_id", None) or 0, Received())
+            heard = self.streams.get(getattr(event, "stream_id", None) or 0, Received())
             if isinstance(event, h2.events.ResponseReceived):
-                stream.headers = {str(n): str(v) for n, v in event.headers or ()}
+                heard.headers = {str(n): str(v) for n, v in event.headers or ()}
             elif isinstance(event, h2.events.InformationalResponseReceived):
-                stream.informed = [str(v) for n, v in event.headers or ()]
+                heard.informed = [str(v) for n, v in event.headers or ()]
             elif isinstance(event, h2.events.DataReceived):
-                stream.body += event.data or b""
+                heard.body += event.data or b""
                 if self.greedy:
                     self.talk.acknowledge_received_data(
                         event.flow_controlled_length or 0, event.stream_id or 0
                     )
             elif isinstance(event, h2.events.StreamEnded):
-                stream.ended = True
+                heard.ended = True
             elif isinstance(event, h2.events.StreamReset):
-                stream.reset = event.error_code
+                heard.reset = event.error_code
             elif isinstance(event, h2.events.ConnectionTerminated):
-                self.goaway_code = event.error_code
+                self.goodbye = event.error_code
 
     def hang_up(self) -> None:
         self.server.connectionLost(Failure(ConnectionLost()))

@@ -70,6 +70,7 @@ class Counts:
     channels: Mapping[str, int]
     subscribers: int = 3
     joining: int = 4
+    patterns: int = 5
     broker_away: int = 1
     broker_refuses: int = 2
     behind: int = 1
@@ -103,6 +104,7 @@ DAEMON = {  # what is exported of `Counts`, without channels
     "channels": 1,
     "readers": 3,
     "joining": 4,
+    "patterns": 5,
     "broker_away": 1,
     "broker_refuses": 2,
     "behind": 1,
@@ -145,7 +147,7 @@ class FakeResolver:
 
     def __init__(self) -> None:
         self.answers: list[str] = ["192.0.2.1"]
-        self.lookups: list[tuple[str, str]] = []
+        self.asked: list[tuple[str, str]] = []
         self._waiting: list[Any] = []
 
     def resolveHostName(
@@ -156,7 +158,7 @@ class FakeResolver:
         types: object = None,
         transportSemantics: str = "TCP",
     ) -> None:
-        self.lookups.append((name, transportSemantics))
+        self.asked.append((name, transportSemantics))
         self._waiting.append(receiver)
 
     def answer(self) -> None:
@@ -224,7 +226,7 @@ def reactor() -> FakeReactor:
 
 
 @pytest.fixture
-def logged() -> Iterator[list[str]]:
+def said() -> Iterator[list[str]]:
     """
     What the exporter logs.
     """
@@ -567,18 +569,18 @@ def test_udp_prefers_ipv4(
     reactor.names.answers = answers
     by_udp(reactor).export(Counts({}), 1.0)
 
-    assert reactor.names.lookups == [("carbon.example", "UDP")]
+    assert reactor.names.asked == [("carbon.example", "UDP")]
     assert reactor.sockets[0].peer == (peer, 2003)
     assert reactor.sockets[0].interface == interface
 
 
-def test_udp_follows_a_name_that_moves(reactor: FakeReactor, logged: list[str]) -> None:
+def test_udp_follows_a_name_that_moves(reactor: FakeReactor, said: list[str]) -> None:
     """
     The name is resolved again at intervals; while that fails the old address is used.
     """
     exporter = by_udp(reactor)
     exporter.export(Counts({"news": 1}), 1.0)
-    early_lookups = len(reactor.names.lookups)
+    asked_early = len(reactor.names.asked)
     shown(reactor)
 
     reactor.advance(ADDRESS_SECONDS)
@@ -593,12 +595,12 @@ def test_udp_follows_a_name_that_moves(reactor: FakeReactor, logged: list[str]) 
     reactor.names.answer()
     exporter.export(Counts({"news": 4}), 4.0)
 
-    assert early_lookups == 1
+    assert asked_early == 1
     assert old == 3
     assert [socket.open for socket in reactor.sockets] == [False, True]
     assert reactor.sockets[1].peer == ("192.0.2.9", 2003)
     assert shown(reactor)["news"] == 4
-    assert logged == []
+    assert said == []
 
 
 def test_udp_stays_while_its_address_is_one_of_the_answers(reactor: FakeReactor) -> None:
@@ -612,10 +614,10 @@ def test_udp_stays_while_its_address_is_one_of_the_answers(reactor: FakeReactor)
     reactor.names.answer()
 
     assert len(reactor.sockets) == 1
-    assert len(reactor.names.lookups) == 2
+    assert len(reactor.names.asked) == 2
 
 
-def test_an_unknown_name_is_logged_once(reactor: FakeReactor, logged: list[str]) -> None:
+def test_an_unknown_name_is_logged_once(reactor: FakeReactor, said: list[str]) -> None:
     """
     Each export resolves again; the log has the loss once and the return once.
     """
@@ -629,16 +631,14 @@ def test_an_unknown_name_is_logged_once(reactor: FakeReactor, logged: list[str])
         exporter.export(Counts({"news": 1}), second)
         reactor.names.answer()
 
-    assert logged == [
+    assert said == [
         "carbon at carbon.example, port 2003: lost, its name cannot be resolved",
         "carbon at carbon.example, port 2003: back",
     ]
 
 
 @pytest.mark.parametrize("when", ["opening", "sending"])
-def test_a_failing_network_is_logged_once(
-    reactor: FakeReactor, logged: list[str], when: str
-) -> None:
+def test_a_failing_network_is_logged_once(reactor: FakeReactor, said: list[str], when: str) -> None:
     """
     An unreachable network neither raises nor fills the log, and recovers by itself.
     """
@@ -657,13 +657,13 @@ def test_a_failing_network_is_logged_once(
         exporter.export(Counts({"news": 1}), second)
         reactor.names.answer()
 
-    assert len(logged) == 2
-    assert "Network is unreachable" in logged[0]
-    assert logged[1].endswith("back")
+    assert len(said) == 2
+    assert "Network is unreachable" in said[0]
+    assert said[1].endswith("back")
     assert sum(socket.open for socket in reactor.sockets) == 1
 
 
-def test_tcp_sends_over_one_connection(reactor: FakeReactor, logged: list[str]) -> None:
+def test_tcp_sends_over_one_connection(reactor: FakeReactor, said: list[str]) -> None:
     """
     Exports follow each other; without faults nothing is logged.
     """
@@ -677,7 +677,7 @@ def test_tcp_sends_over_one_connection(reactor: FakeReactor, logged: list[str]) 
     assert first["news"] == 1
     assert carbon.values()["news"] == 2
     assert len(reactor.tcpClients) == 1
-    assert logged == []
+    assert said == []
 
 
 def test_rates_are_those_between_two_exports(reactor: FakeReactor) -> None:
@@ -787,7 +787,7 @@ def unpickled(data: bytes) -> list[tuple[str, tuple[int, float]]]:
 
 
 def test_tcp_keeps_the_newest_export_while_carbon_is_away(
-    reactor: FakeReactor, logged: list[str]
+    reactor: FakeReactor, said: list[str]
 ) -> None:
     """
     On its return carbon gets the last export and no other, with the zeros it missed.
@@ -808,12 +808,12 @@ def test_tcp_keeps_the_newest_export_while_carbon_is_away(
     values = again.values()
     assert len(reactor.tcpClients) == 3
     assert (values["news"], values["chat"]) == (99, 0)
-    assert len(logged) == 2
-    assert logged[0].startswith("carbon at carbon.example, port 2003: lost, ")
-    assert logged[1] == "carbon at carbon.example, port 2003: back"
+    assert len(said) == 2
+    assert said[0].startswith("carbon at carbon.example, port 2003: lost, ")
+    assert said[1] == "carbon at carbon.example, port 2003: back"
 
 
-def test_tcp_logs_once_that_carbon_was_never_found(reactor: FakeReactor, logged: list[str]) -> None:
+def test_tcp_logs_once_that_carbon_was_never_found(reactor: FakeReactor, said: list[str]) -> None:
     """
     A wrong address is logged at the first attempt, not at each.
     """
@@ -824,13 +824,11 @@ def test_tcp_logs_once_that_carbon_was_never_found(reactor: FakeReactor, logged:
         wait(reactor)
 
     assert len(reactor.tcpClients) > 4
-    assert len(logged) == 1
-    assert "refused" in logged[0]
+    assert len(said) == 1
+    assert "refused" in said[0]
 
 
-def test_a_carbon_that_does_not_read_is_disconnected(
-    reactor: FakeReactor, logged: list[str]
-) -> None:
+def test_a_carbon_that_does_not_read_is_disconnected(reactor: FakeReactor, said: list[str]) -> None:
     """
     After a whole interval the connection is aborted and opened again.
     """
@@ -850,8 +848,8 @@ def test_a_carbon_that_does_not_read_is_disconnected(
     again = Carbon(reactor)
     again.accept()
     assert again.values()["news"] == 3
-    assert logged[0].endswith("it does not read its input")
-    assert len(logged) == 2
+    assert said[0].endswith("it does not read its input")
+    assert len(said) == 2
 
 
 def test_a_carbon_that_catches_up_is_kept(reactor: FakeReactor) -> None:
@@ -870,7 +868,7 @@ def test_a_carbon_that_catches_up_is_kept(reactor: FakeReactor) -> None:
     assert carbon.transport.value().count(b"cyclone-sse.news") == 3
 
 
-def test_the_stop_sends_the_last_lines(reactor: FakeReactor, logged: list[str]) -> None:
+def test_the_stop_sends_the_last_lines(reactor: FakeReactor, said: list[str]) -> None:
     """
     The connection is closed and not aborted, and no loss is logged.
     """
@@ -886,7 +884,7 @@ def test_the_stop_sends_the_last_lines(reactor: FakeReactor, logged: list[str]) 
 
     assert not carbon.transport.disconnected
     assert stopped == [True]
-    assert logged == []
+    assert said == []
     assert reactor.getDelayedCalls() == []
 
 
@@ -904,7 +902,7 @@ def test_the_stop_does_not_wait_for_a_carbon_that_does_not_read(reactor: FakeRea
     assert carbon.transport.disconnected
 
 
-def test_the_stop_ends_the_attempts(reactor: FakeReactor, logged: list[str]) -> None:
+def test_the_stop_ends_the_attempts(reactor: FakeReactor, said: list[str]) -> None:
     """
     Stopped while carbon is unavailable: no timer is left, and nothing is logged.
     """
@@ -916,11 +914,11 @@ def test_the_stop_ends_the_attempts(reactor: FakeReactor, logged: list[str]) -> 
     stopped = ended(exporter)
 
     assert stopped == [True]
-    assert len(logged) == 1
+    assert len(said) == 1
     assert reactor.getDelayedCalls() == []
 
 
-async def test_a_full_connection_is_aborted_and_opened_again(logged: list[str]) -> None:
+async def test_a_full_connection_is_aborted_and_opened_again(said: list[str]) -> None:
     """
     The buffers of system and transport are bounded, over real sockets.
     """
@@ -928,14 +926,14 @@ async def test_a_full_connection_is_aborted_and_opened_again(logged: list[str]) 
 
     accepted: DeferredQueue[Protocol] = DeferredQueue()
 
-    class StalledServer(Protocol):
+    class Deaf(Protocol):
         def connectionMade(self) -> None:
             transport: Any = self.transport
             transport.pauseProducing()
             accepted.put(self)
 
     listening: Any = await TCP4ServerEndpoint(reactor, 0, interface="127.0.0.1").listen(
-        Factory.forProtocol(StalledServer)
+        Factory.forProtocol(Deaf)
     )
     exporter = GraphiteExporter(
         reactor, "127.0.0.1", listening.getHost().port, "cyclone-sse", "tcp"
@@ -944,16 +942,16 @@ async def test_a_full_connection_is_aborted_and_opened_again(logged: list[str]) 
     first = await accepted.get()
     many = Counts({f"{number:0200}": 1 for number in range(MAX_CHANNELS)})
     exports = 0
-    while not logged:
+    while not said:
         exporter.export(many, 1.0)
         exports += 1
         await deferLater(reactor, 0.01)
     second = await accepted.get()
     await IService(exporter).stopService()
-    for server in (first, second):
-        transport: Any = server.transport
+    for deaf in (first, second):
+        transport: Any = deaf.transport
         transport.abortConnection()
     await listening.stopListening()
 
     assert exports < 100  # of 0.2 MB each
-    assert logged[0].endswith("it does not read its input")
+    assert said[0].endswith("it does not read its input")

@@ -110,7 +110,7 @@ def test_one_certificate(authority: Authority, kind: str) -> None:
     A single certificate is sent with its chain to clients with and without a server name, for both
     kinds of keys.
     """
-    contexts = TlsContexts([authority.pair("a", "a.test", kind=kind, intermediate=True)])
+    contexts = TlsContexts([authority.pair("a", "a.test", kind=kind, deputy=True)])
 
     for name in (None, "a.test", "other.test"):
         met = shake_hands(contexts, trusting(authority), name)
@@ -152,7 +152,7 @@ def test_ecdsa_and_rsa_for_the_same_names(authority: Authority) -> None:
     """
     contexts = TlsContexts(
         [
-            authority.pair("one", "a.test", intermediate=True),
+            authority.pair("one", "a.test", deputy=True),
             authority.pair("two", "a.test", kind="rsa"),
         ]
     )
@@ -226,7 +226,7 @@ def test_wrong_files_are_one_sentence(authority: Authority, tmp_path: Path) -> N
     """
     crt, key = authority.pair("a", "a.test")
     _, other = authority.pair("b", "b.test")
-    locked = authority.pair("c", "c.test", passphrase=b"secret")
+    locked = authority.pair("c", "c.test", word=b"secret")
     empty = tmp_path / "empty"
     empty.write_bytes(b"")
     broken = tmp_path / "broken.crt"
@@ -303,7 +303,7 @@ class Receiver(Protocol):
     """
 
     def __init__(self) -> None:
-        self.received = b""
+        self.heard = b""
         self.ready: Deferred[Any] = Deferred()
         self.lost: Deferred[None] = Deferred()
 
@@ -311,7 +311,7 @@ class Receiver(Protocol):
         self.ready.callback(self.transport)
 
     def dataReceived(self, data: bytes) -> None:
-        self.received += data
+        self.heard += data
 
     def connectionLost(self, reason: Failure = Failure(ValueError())) -> None:
         self.lost.callback(None)
@@ -322,14 +322,14 @@ class TlsPair:
     A TLS connection over 127.0.0.1: our transport here, a blocking client there.
     """
 
-    def __init__(self, port: Any, receiver: Receiver, client: ssl.SSLSocket) -> None:
+    def __init__(self, port: Any, ear: Receiver, client: ssl.SSLSocket) -> None:
         self.port = port
-        self.receiver = receiver
+        self.ear = ear
         self.client = client
 
     @property
     def transport(self) -> Any:
-        return self.receiver.transport
+        return self.ear.transport
 
     async def read(self, size: int) -> bytes:
         def read() -> bytes:
@@ -353,8 +353,8 @@ async def pair(authority: Authority) -> AsyncIterator[TlsPair]:
     from twisted.internet.endpoints import TCP4ServerEndpoint
 
     loop: Any = reactor
-    receiver = Receiver()
-    factory = Factory.forProtocol(lambda: receiver)
+    ear = Receiver()
+    factory = Factory.forProtocol(lambda: ear)
     factory.noisy = False
     contexts = TlsContexts([authority.pair("a", "a.test")])
     plain = TCP4ServerEndpoint(loop, 0, interface="127.0.0.1")
@@ -366,16 +366,16 @@ async def pair(authority: Authority) -> AsyncIterator[TlsPair]:
         return trusting(authority).wrap_socket(sock)
 
     client = await deferToThread(connect)
-    await receiver.ready
-    below: Any = receiver.transport.transport  # type: ignore[union-attr]  # it is TLS
-    while not receiver.transport._handshakeDone or below.dataBuffer or below._tempDataLen:  # type: ignore[union-attr]  # the same
+    await ear.ready
+    below: Any = ear.transport.transport  # type: ignore[union-attr]  # it is TLS
+    while not ear.transport._handshakeDone or below.dataBuffer or below._tempDataLen:  # type: ignore[union-attr]  # the same
         await deferLater(loop, 0)
-    yield TlsPair(port, receiver, client)
+    yield TlsPair(port, ear, client)
     client.close()
     await port.stopListening()
-    if not receiver.lost.called:
-        receiver.transport.abortConnection()  # type: ignore[union-attr]  # it is TLS
-        await receiver.lost
+    if not ear.lost.called:
+        ear.transport.abortConnection()  # type: ignore[union-attr]  # it is TLS
+        await ear.lost
 
 
 async def test_small_writes_leave_at_once(pair: TlsPair) -> None:
@@ -399,28 +399,28 @@ async def test_a_full_socket_pauses_the_producer(pair: TlsPair) -> None:
     Bytes that the kernel does not take wait in Twisted's transport, which pauses the producer and
     sends them in order later.
     """
-    calls: list[str] = []
+    asked: list[str] = []
 
     class Producer:
         def pauseProducing(self) -> None:
-            calls.append("pause")
+            asked.append("pause")
 
         def resumeProducing(self) -> None:
-            calls.append("resume")
+            asked.append("resume")
 
         def stopProducing(self) -> None:
-            calls.append("stop")
+            asked.append("stop")
 
     pair.transport.registerProducer(Producer(), True)
     sent = b""
-    while not calls:
+    while not asked:
         piece = b"%07d" % len(sent) * 500
         pair.transport.write(piece)
         sent += piece
     assert await pair.read(len(sent)) == sent
-    while calls[-1] != "resume":
+    while asked[-1] != "resume":
         await deferLater(pair.port.reactor, 0)
-    assert calls[:2] == ["pause", "resume"]
+    assert asked[:2] == ["pause", "resume"]
     pair.transport.unregisterProducer()
 
 
@@ -434,7 +434,7 @@ async def test_a_write_to_a_peer_that_is_gone(pair: TlsPair) -> None:
     pair.client.close()
     for _ in range(10):
         pair.transport.write(b"x" * 1000)
-    await pair.receiver.lost
+    await pair.ear.lost
     pair.transport.write(b"x")
 
 

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from websockets.frames import Close
 
+from rt_twisted.codecs.wildcards import Selector
 from rt_twisted.hub.subscriber import Subscriber
 from rt_twisted.model.message import Draft
 from tests.defaults import make_websocket_limits
@@ -184,11 +185,11 @@ def test_unsubscribe_ignores_other_channels() -> None:
     daemon = WebSocketDaemon(websockets=make_websocket_limits())
     peer = daemon.open("/ws?channels=news,sport")
     peer.received()
-    subscribed: list[Sequence[str]] = []
+    asked: list[Sequence[Selector]] = []
     remove = daemon.hub.remove_channels
 
-    def noted(subscriber: Subscriber, names: Sequence[str]) -> None:
-        subscribed.append(names)
+    def noted(subscriber: Subscriber, names: Sequence[Selector]) -> None:
+        asked.append(names)
         remove(subscriber, names)
 
     daemon.hub.remove_channels = noted  # type: ignore[method-assign]  # recorded by this test
@@ -196,7 +197,7 @@ def test_unsubscribe_ignores_other_channels() -> None:
     assert peer.command(type="unsubscribe", id=1, channels=[*others, "sport"] * 2) == [
         {"type": "ack", "id": 1}
     ]
-    assert subscribed == [["sport"]]
+    assert asked == [["sport"]]
     daemon.publish("x", channel="sport")
     daemon.publish("y")
     assert peer.received() == [message("y", 2)]

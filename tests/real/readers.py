@@ -1,5 +1,5 @@
 """
-Clients for tests: subscribers whose connections break, and publishers.
+Clients for tests: readers whose connections break, and publishers.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from twisted.python.failure import Failure
 
 from tests.real.conftest import PATIENCE, Server
 
-POLL_INTERVAL = 0.01  # seconds between two checks of a condition
+LOOK = 0.01  # seconds between two looks whether something has come true
 
 
 @dataclass(frozen=True, slots=True)
 class Event:
     """
-    An event that a stream dispatched.
+    What a stream dispatched.
     """
 
     id: str
@@ -36,9 +36,8 @@ class Event:
 
 class Stream:
     """
-    Parser of an HTTP response that is an event stream, split anywhere.
-
-    See RFC 9112, 7.1, and WHATWG HTML, 9.2.6. Only LF ends a line, as the daemon writes.
+    Reads an HTTP response that is an event stream, however it is cut in pieces
+    (RFC 9112, 7.1; WHATWG HTML, 9.2.6; only LF ends a line, as our daemon writes).
     """
 
     def __init__(self, last_id: str) -> None:
@@ -53,10 +52,10 @@ class Stream:
 
     def feed(self, data: bytes) -> list[Event]:
         """
-        Parse the next bytes.
+        Take the next bytes.
 
         Returns:
-            the events that *data* completed.
+            the events they completed.
         """
         raw = self._raw
         raw += data
@@ -113,23 +112,23 @@ class Stream:
 
 class Connection(Protocol):
     """
-    One connection of a subscriber.
+    One connection of a reader.
 
     Args:
-        subscriber: owns the connection.
-        request: sent at once.
-        sent: bytes of the request after which the connection is closed; None to send
-            all of it and stay connected.
+        reader: whose.
+        request: what is sent at once.
+        sent: bytes of it that are really sent before it hangs up; None for all
+            of it, and then it stays.
     """
 
     transport: Any
 
-    def __init__(self, subscriber: Subscriber, request: bytes, sent: int | None) -> None:
-        self._subscriber = subscriber
+    def __init__(self, reader: Reader, request: bytes, sent: int | None) -> None:
+        self._reader = reader
         self._request = request
         self._sent = sent
-        self._stream = Stream(subscriber.last_id)
-        self._left: int | None = None  # bytes until the connection is cut; None for no cut
+        self._stream = Stream(reader.last_id)
+        self._left: int | None = None  # bytes until it breaks, if it shall
         self._over = False
 
     def connectionMade(self) -> None:
@@ -139,58 +138,57 @@ class Connection(Protocol):
 
     def dataReceived(self, data: bytes) -> None:
         """
-        Parse the data and notify the subscriber.
+        Tell the reader what came.
         """
         if self._over:
             return
         if self._left is not None:
             data = data[: self._left]
             self._left -= len(data)
-        self._subscriber.on_events(self._stream, self._stream.feed(data))
+        self._reader.hear(self._stream, self._stream.feed(data))
         if self._left == 0:
             self.cut("reset")
 
     def connectionLost(self, reason: object = None) -> None:
         """
-        Remove the connection from the subscriber.
+        The reader is without a connection.
         """
         self._over = True
-        if self._subscriber.connection is self:
-            self._subscriber.connection = None
+        if self._reader.connection is self:
+            self._reader.connection = None
 
-    def cut(self, mode: str, left: int = 0) -> None:
+    def cut(self, manner: str, left: int = 0) -> None:
         """
         End the connection.
 
         Args:
-            mode: `reset` (RST) or `close` (FIN) now; `half`, a reset after *left*
-                further bytes; `stall`, stop reading: a later cut discards what the kernel
-                has buffered.
-            left: bytes, for `half`.
+            manner: `reset` (RST) or `close` (FIN) now; `half` after *left*
+                further bytes; `deaf` stops reading; a later cut discards what waits in the kernel.
+            left: see above.
         """
-        if mode == "half":
+        if manner == "half":
             self._left = left
-        elif mode == "stall":
+        elif manner == "deaf":
             self.transport.pauseProducing()
         else:
             self._over = True
-            if mode == "reset":
+            if manner == "reset":
                 self.transport.abortConnection()
             else:
                 self.transport.loseConnection()
-            # The subscriber may reconnect before the daemon has noticed the end.
+            # It may come back before the daemon knows that it was gone.
             self.connectionLost()
 
 
 @dataclass(eq=False)
-class Subscriber:
+class Reader:
     """
     A subscriber of channels over many connections.
 
     Args:
         port: of the daemon.
-        channels: that it subscribes to.
-        path: of the route; other routes than `/` name their channels themselves.
+        channels: what it listens to.
+        path: of the route; one that names its channels itself needs no query.
         version: of HTTP; 1.0 has no chunks.
     """
 
@@ -199,17 +197,17 @@ class Subscriber:
     path: str = "/"
     version: str = "1.1"
     last_id: str = ""
-    first: int = -1  # the offset in the first id that it received
-    events: list[Event] = field(default_factory=list)
+    first: int = -1  # the offset in the first id it got
+    heard: list[Event] = field(default_factory=list)
     joined: int = 0
     connection: Connection | None = None
 
     def join(self, sent: int | None = None) -> Deferred[Connection]:
         """
-        Connect, and send the last id in each of three variants in turn.
+        Connect, each time saying in another of the three ways where it was.
 
         Args:
-            sent: bytes of the request after which the connection is closed; None to stay.
+            sent: bytes of the request after which it hangs up; None to stay.
         """
         from twisted.internet import reactor
 
@@ -217,11 +215,11 @@ class Subscriber:
         query = "channels=" + ",".join(map(quote, self.channels)) if self.path == "/" else ""
         header = ""
         if self.last_id:
-            variant = self.joined % 3
-            if variant == 0:
+            way = self.joined % 3
+            if way == 0:
                 header = f"Last-Event-ID: {self.last_id}\r\n"
             else:
-                query += f"&{('', 'lastEventId', 'evs_last_event_id')[variant]}={self.last_id}"
+                query += f"&{('', 'lastEventId', 'evs_last_event_id')[way]}={self.last_id}"
         self.joined += 1
         request = f"GET {self.path}?{query} HTTP/{self.version}\r\nHost: localhost\r\n{header}\r\n"
         self.connection = Connection(self, request.encode(), sent)
@@ -229,20 +227,20 @@ class Subscriber:
         connected: Deferred[Connection] = connectProtocol(endpoint, self.connection)
         return connected
 
-    def cut(self, mode: str, left: int = 0) -> None:
+    def cut(self, manner: str, left: int = 0) -> None:
         """
         End the connection if there is one; see `Connection.cut`.
         """
         if self.connection is not None and self.connection.connected:
-            self.connection.cut(mode, left)
+            self.connection.cut(manner, left)
 
-    def on_events(self, stream: Stream, events: list[Event]) -> None:
+    def hear(self, stream: Stream, events: list[Event]) -> None:
         """
-        Record received events.
+        Remember what came.
         """
         if stream.head:
             assert b" 200 " in stream.head.partition(b"\r\n")[0], stream.head
-        self.events += events
+        self.heard += events
         self.last_id = stream.last_id
         if self.first < 0 and stream.first_id:
             self.first = offset(stream.first_id)
@@ -250,69 +248,69 @@ class Subscriber:
     @property
     def messages(self) -> list[str]:
         """
-        Return the data of the received messages.
+        The data of the messages it heard.
         """
-        return [event.data for event in self.events if event.type == "message"]
+        return [event.data for event in self.heard if event.type == "message"]
 
     @property
     def gaps(self) -> int:
         """
-        Return the number of received gaps.
+        How many gaps it heard of.
         """
-        return sum(event.type == "gap" for event in self.events)
+        return sum(event.type == "gap" for event in self.heard)
 
 
 def offset(id: str) -> int:
     """
-    Return the offset in an event's id.
+    Where in the log an event is.
     """
     return int(id.rpartition(".")[2])
 
 
 def epoch(id: str) -> str:
     """
-    Return the epoch in an event's id.
+    Which log it is in.
     """
     return id.rpartition(".")[0]
 
 
 class Publisher(Protocol):
     """
-    Connection that publishes one message after the other.
+    Publishes one message after the other on one connection.
     """
 
     transport: Any
 
     def __init__(self) -> None:
         self._answer = b""
-        self._pending: Deferred[dict[str, Any]] | None = None
+        self._waiting: Deferred[dict[str, Any]] | None = None
 
     def publish(self, channel: str, message: bytes) -> Deferred[dict[str, Any]]:
         """
         Publish *message* on *channel*.
 
         Returns:
-            the daemon's response.
+            the daemon's answer.
         """
         head = f"POST /publish?channel={channel} HTTP/1.1\r\nHost: localhost\r\n"
         head += f"Content-Type: text/plain\r\nContent-Length: {len(message)}\r\n\r\n"
-        return self._request(head.encode() + message)
+        return self._ask(head.encode() + message)
 
-    def get(self, path: str) -> Deferred[Any]:
+    def ask(self, path: str) -> Deferred[Any]:
         """
-        Return the JSON at *path*.
+        Get *path*, which is JSON.
         """
-        return self._request(f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+        return self._ask(f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
 
-    def _request(self, request: bytes) -> Deferred[Any]:
-        assert self._pending is None
-        self._pending = Deferred()
+    def _ask(self, request: bytes) -> Deferred[Any]:
+        assert self._waiting is None
+        self._waiting = Deferred()
         self.transport.write(request)
-        return self._pending
+        return self._waiting
 
     def dataReceived(self, data: bytes) -> None:
         """
-        Read the response.
+        Read the answer.
         """
         self._answer += data
         head, end, body = self._answer.partition(b"\r\n\r\n")
@@ -321,25 +319,25 @@ class Publisher(Protocol):
         length = int(head.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0])
         if len(body) < length:
             return
-        assert self._pending is not None
-        pending, self._pending, self._answer = self._pending, None, b""
+        assert self._waiting is not None
+        waiting, self._waiting, self._answer = self._waiting, None, b""
         if head.startswith(b"HTTP/1.1 200 "):
-            pending.callback(json.loads(body))
+            waiting.callback(json.loads(body))
         else:
-            pending.errback(AssertionError(head + end + body))
+            waiting.errback(AssertionError(head + end + body))
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """
-        Fail the pending request.
+        Fail the request that waits for an answer.
         """
-        if self._pending is not None:
-            self._pending.errback(reason)
+        if self._waiting is not None:
+            self._waiting.errback(reason)
 
 
 @asynccontextmanager
 async def publishers(server: Server, count: int) -> AsyncIterator[list[Publisher]]:
     """
-    Yield *count* connections that publish.
+    Connections that publish.
     """
     from twisted.internet import reactor
 
@@ -353,21 +351,21 @@ async def publishers(server: Server, count: int) -> AsyncIterator[list[Publisher
 
 
 @asynccontextmanager
-async def disconnecting(subscribers: Sequence[Subscriber]) -> AsyncIterator[None]:
+async def leaving(readers: Sequence[Reader]) -> AsyncIterator[None]:
     """
-    Disconnect the subscribers at the end, also after an exception.
+    Whatever happens, they hang up at the end.
     """
     try:
         yield
     finally:
-        for subscriber in subscribers:
-            subscriber.cut("reset")
-        await pause(POLL_INTERVAL)  # Twisted aborts in its next turn
+        for reader in readers:
+            reader.cut("reset")
+        await pause(LOOK)  # Twisted aborts in its next turn
 
 
 async def pause(seconds: float) -> None:
     """
-    Run the reactor for some seconds.
+    Let the world go on.
     """
     from twisted.internet import reactor
 
@@ -382,14 +380,14 @@ async def until(condition: Callable[[], bool], seconds: float = PATIENCE) -> Non
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, f"not true after {seconds:g} seconds"
-        await pause(POLL_INTERVAL)
+        await pause(LOOK)
 
 
-async def join_all(subscribers: Sequence[Subscriber]) -> None:
+async def join_all(readers: Sequence[Reader]) -> None:
     """
-    Connect the subscribers that are disconnected, and wait until each has an id.
+    Connect everybody who is not, and wait until each has an id.
     """
-    for subscriber in subscribers:
-        if subscriber.connection is None:
-            await subscriber.join()
-    await until(lambda: all(subscriber.last_id for subscriber in subscribers))
+    for reader in readers:
+        if reader.connection is None:
+            await reader.join()
+    await until(lambda: all(reader.last_id for reader in readers))
