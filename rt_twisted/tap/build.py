@@ -35,6 +35,7 @@ from rt_twisted.tap.factories import (
     make_exporter,
     make_further_hub,
     make_routes,
+    make_sidecars,
     open_access_log,
     open_log,
     setting_error,
@@ -51,6 +52,7 @@ from rt_twisted.tap.settings import SettingError
 from rt_twisted.tap.start import StartReport
 from rt_twisted.workers.control import ControlClient
 from rt_twisted.workers.handoff import ConnectionHandoff
+from rt_twisted.workers.sidecars import SidecarSupervisor
 from rt_twisted.workers.sockets import InheritedListeners, ListenerBinder
 from rt_twisted.workers.stats import StatsAggregator
 from rt_twisted.workers.supervisor import Supervisor
@@ -84,15 +86,21 @@ def build(options: Options, reactor: Any) -> IService:
     else:
         hold_signals()
         services = logged(step=StartReport(twistd).step)
+    sidecars = SidecarSupervisor(reactor, make_sidecars(options), options.folder)
     if options["workers"] > 1:
-        build_parent(services, options, reactor, log)
+        build_parent(services, options, reactor, log, sidecars)
     else:
-        build_server(services, options, reactor, log, reactor)
+        build_server(services, options, reactor, log, reactor, sidecars)
     return services
 
 
 def build_server(
-    services: Any, options: Options, reactor: Any, log: LogFile | None, listening: Any
+    services: Any,
+    options: Options,
+    reactor: Any,
+    log: LogFile | None,
+    listening: Any,
+    sidecars: SidecarSupervisor | None = None,
 ) -> LogFile | None:
     """
     Add to *services* what serves clients.
@@ -103,6 +111,7 @@ def build_server(
         reactor: the reactor.
         log: the daemon's log; None if it is not ours.
         listening: the reactor that endpoints listen with.
+        sidecars: of the daemon; None in a worker process.
 
     Returns:
         the access log, which is open.
@@ -154,6 +163,7 @@ def build_server(
         context_of,
         route_services,
         services.filter,
+        sidecars,
     )
     observer = control or SystemdNotifier(os.environ, reactor)
     daemon = Daemon(reactor, hubs, server, endpoints, options, observer, reloader)
@@ -163,11 +173,19 @@ def build_server(
         control.daemon = daemon
         services.addService(control)
     services.addService(daemon)
-    services.addService(route_services)  # last: they are started when the hub is
+    services.addService(route_services)  # they are started when the hub is
+    if sidecars is not None:
+        services.addService(sidecars)
     return access_log
 
 
-def build_parent(services: Any, options: Options, reactor: Any, log: LogFile | None) -> None:
+def build_parent(
+    services: Any,
+    options: Options,
+    reactor: Any,
+    log: LogFile | None,
+    sidecars: SidecarSupervisor,
+) -> None:
     """
     Add to *services* what starts worker processes and sums their metrics.
     """
@@ -214,10 +232,11 @@ def build_parent(services: Any, options: Options, reactor: Any, log: LogFile | N
         check_again,
         stats,
         SystemdNotifier(os.environ, reactor),
-        ParentReloader(options, log, services.filter),
+        ParentReloader(options, log, services.filter, sidecars),
         options,
     )
     services.addService(supervisor)
+    services.addService(sidecars)
 
 
 def _twistd_arguments(options: Options, log: LogFile | None, number: int) -> Iterator[str]:

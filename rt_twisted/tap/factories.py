@@ -41,6 +41,7 @@ from rt_twisted.tap.limits import (
 from rt_twisted.tap.logfiles import LogFile, Owner
 from rt_twisted.tap.options import Options
 from rt_twisted.tap.settings import SettingError, located
+from rt_twisted.workers.sidecars import SidecarCommand
 
 Ask = Callable[[StatsQuery], Deferred[Snapshot]]
 
@@ -127,6 +128,22 @@ def make_further_hub(
         raise ValueError(str(error)) from None
     hub = Hub(broker, reactor, read_retention(options), read_hub_limits(options))
     return FurtherHub(hub, partial(services.addService, broker))
+
+
+def make_sidecars(options: Options) -> list[SidecarCommand]:
+    """
+    Return the commands of the sidecars.
+    """
+    twistd: Any = options.parent or {}
+    if options["helper"] and twistd.get("chroot"):
+        raise setting_error(options, "helper", "helpers cannot be started in a --chroot")
+    commands = []
+    for words, place in zip(options["helper"], options.places["helper"], strict=True):
+        try:
+            commands.append(SidecarCommand.find(words, options.folder))
+        except ValueError as error:
+            raise SettingError(f"{located('helper', place)}: {error}") from None
+    return commands
 
 
 def make_exporter(options: Options, reactor: Any) -> Any:

@@ -62,7 +62,10 @@ class Options(usage.Options):
         "The command line overrides the file. An empty value unsets a setting."
     )
 
+    opt_attach_daemon = _repeated("helper")
     opt_endpoint = _repeated("endpoint")
+    opt_helper = _repeated("helper")
+    opt_mule = _repeated("helper")
     opt_route = _repeated("route")
     opt_publish_key = _repeated("publish-key")
     opt_ssl_cert = _repeated("ssl-cert")

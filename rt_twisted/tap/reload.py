@@ -19,6 +19,7 @@ from rt_twisted.tap.access_log import AccessLog
 from rt_twisted.tap.factories import (
     make_cors,
     make_routes,
+    make_sidecars,
     open_access_log,
 )
 from rt_twisted.tap.limits import (
@@ -30,6 +31,7 @@ from rt_twisted.tap.log_filter import LogFilter
 from rt_twisted.tap.logfiles import LogFile
 from rt_twisted.tap.options import Options
 from rt_twisted.tap.settings import SETTINGS, SettingError
+from rt_twisted.workers.sidecars import SidecarSupervisor
 
 _log = Logger()
 
@@ -49,6 +51,7 @@ class Reloader:
         make_context: builds the context of actions from settings.
         route_services: the actions that are services.
         log_filter: has the level of the log.
+        sidecars: of the daemon; None in a worker process.
     """
 
     def __init__(
@@ -62,6 +65,7 @@ class Reloader:
         make_context: Callable[[Options], ActionContext],
         route_services: RouteServices,
         log_filter: LogFilter,
+        sidecars: SidecarSupervisor | None,
     ) -> None:
         self._at_start = self._current = options
         self._hubs = hubs
@@ -72,6 +76,7 @@ class Reloader:
         self._make_context = make_context
         self._route_services = route_services
         self._log_filter = log_filter
+        self._sidecars = sidecars
 
     def __call__(self) -> Mapping[str, Any]:
         """
@@ -104,6 +109,7 @@ class Reloader:
 
     def _apply(self, fresh: Options) -> None:
         # First what may fail; nothing has changed then.
+        commands = make_sidecars(fresh) if self._sidecars is not None else ()
         context = self._make_context(fresh)
         running = self._route_services.routes
         routes = Routes(make_routes(fresh, context)).keep_services(running)
@@ -130,6 +136,8 @@ class Reloader:
         )
         self._server.context.port_protocols = routes.port_protocols
         self._route_services.replace(routes)
+        if self._sidecars is not None:
+            self._sidecars.replace(commands)
         if not same_log and self._access_log is not None:
             self._access_log.close()
         self._access_log = access_log
@@ -153,21 +161,32 @@ class ParentReloader:
         options: as they were at the start.
         log: opened again at each reload; None if it is not ours.
         log_filter: has the level of the log.
+        sidecars: of the daemon.
     """
 
-    def __init__(self, options: Options, log: LogFile | None, log_filter: LogFilter) -> None:
+    def __init__(
+        self,
+        options: Options,
+        log: LogFile | None,
+        log_filter: LogFilter,
+        sidecars: SidecarSupervisor,
+    ) -> None:
         self._at_start = self._current = options
         self._log = log
         self._log_filter = log_filter
+        self._sidecars = sidecars
 
     def __call__(self) -> Mapping[str, Any]:
         self.reopen_logs()
         try:
-            self._current = self._current.read_again()
+            fresh = self._current.read_again()
+            commands = make_sidecars(fresh)
         except SettingError as error:
             _log.error("reload failed, nothing has changed: {reason}", reason=str(error))
         else:
-            self._log_filter.set_level(self._current["log-level"])
+            self._current = fresh
+            self._sidecars.replace(commands)
+            self._log_filter.set_level(fresh["log-level"])
             _warn_of_restart(self._current, self._at_start)
         return self._current
 

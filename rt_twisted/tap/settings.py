@@ -95,6 +95,10 @@ SECTIONS: tuple[tuple[str, tuple[Setting, ...]], ...] = (
         Setting("worker-timeout", "60", values.zero_or_from_two_seconds, reloadable=True, help=
             "Kill and replace a worker that has reported nothing to its parent for this time. "
             "0 disables this."),
+        Setting("helper", "", values.command, repeated=True, reloadable=True, help=
+            "A command that runs as long as the daemon, once, and again when it ends; its output "
+            "goes to the daemon's log. May be repeated; uWSGI's words mule and attach-daemon are "
+            "other names for it."),
         Setting("log-level", "info", values.choice("debug", "info", "warn", "error"),
             reloadable=True, help=
             "Lowest level of the lines in the daemon's log; debug logs every connection attempt."),
@@ -420,6 +424,10 @@ SETTINGS: Mapping[str, Setting] = {
 }
 
 
+# Other names of settings: words of uWSGI.
+ALIASES: Mapping[str, str] = {"attach-daemon": "helper", "mule": "helper"}
+
+
 def default_values() -> dict[str, Any]:
     """
     Return the value that each setting has when it is not given.
@@ -452,6 +460,7 @@ def read_file(path: str) -> Iterator[tuple[str, GivenValue]]:
         if not equals:
             # Not the whole line: the rest may be a secret.
             raise SettingError(f"{place}: {line.split()[0]!r} is not 'name = value'")
+        name = ALIASES.get(name, name)
         if name not in SETTINGS:
             raise SettingError(f"{place}: {unknown_setting(name)}")
         yield name, GivenValue(value.strip(), place)

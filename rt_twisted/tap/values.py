@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 
@@ -28,6 +29,19 @@ def text(value: str) -> str:
     Return *value* as it is.
     """
     return value
+
+
+def command(value: str) -> tuple[str, ...]:
+    """
+    Split a command as a shell does, without variables, patterns and pipes.
+    """
+    try:
+        words = tuple(shlex.split(value))
+    except ValueError:
+        words = ()
+    if not words or not words[0]:
+        raise ValueError("a command: a program and its arguments, with balanced quotes")
+    return words
 
 
 def number(least: int, most: int) -> Callable[[str], int]:

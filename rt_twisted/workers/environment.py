@@ -10,8 +10,17 @@ from dataclasses import asdict, dataclass
 from typing import Self
 
 VARIABLE = "RT_TWISTED_WORKER"  # only the user of a process can read its environment
+# Of systemd, for the daemon alone.
+NOT_INHERITED = ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "LISTEN_PID")
 
 SettingTexts = Mapping[str, Sequence[tuple[str, str]]]  # of each setting: texts and their places
+
+
+def inherited_variables(environment: Mapping[str, str]) -> dict[str, str]:
+    """
+    Return the variables of *environment* that child processes may inherit.
+    """
+    return {name: value for name, value in environment.items() if name not in NOT_INHERITED}
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,6 @@ One worker process: started, replaced when it ends, stopped.
 
 from __future__ import annotations
 
-import os
 import random
 import signal
 import socket
@@ -13,7 +12,6 @@ from contextlib import suppress
 from enum import Enum
 from typing import Any, Protocol
 
-from twisted.application.internet import backoffPolicy
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.error import ProcessExitedAlready
 from twisted.internet.protocol import Factory, ProcessProtocol
@@ -24,14 +22,11 @@ from rt_twisted.metrics.metrics import Metrics
 from rt_twisted.metrics.snapshot import WorkerReport
 from rt_twisted.workers.control_channel import ControlChannel
 from rt_twisted.workers.crash_log import CrashLog
+from rt_twisted.workers.restarts import RestartDelays, exit_cause
 
-FIRST_DELAY = 0.1  # seconds until a restart; short, as its subscribers reconnect already
-MAX_DELAY = 30.0  # after many workers that ended soon
-STEADY = 30.0  # seconds that a worker has to live, so that the next delay is the first again
 ABORT_SECONDS = 3.0  # for writing tracebacks after SIGABRT; a stopped process (SIGSTOP) cannot
 
 _log = Logger()
-_delay = backoffPolicy(FIRST_DELAY, MAX_DELAY, 2.0, jitter=lambda: 0.0)
 
 
 class ProcessState(Enum):
@@ -75,10 +70,6 @@ class WorkerProcess:
     """
     Starts a worker, and another one each time it ends, until `stop`.
 
-    The delay before a restart doubles while workers end soon, from FIRST_DELAY to
-    MAX_DELAY; it is at least half of that and random, so that workers that crash
-    together do not restart together.
-
     Args:
         reactor: the reactor.
         number: from 1 on.
@@ -110,8 +101,7 @@ class WorkerProcess:
         self._reactor = reactor
         self._spawn = spawn
         self._observer = observer
-        self._uniform = uniform
-        self._short_lives = 0  # workers in a row that ended before STEADY
+        self._delays = RestartDelays(uniform)
         self._started_at = 0.0
         self._process: Any = None
         self._pid = 0
@@ -257,7 +247,7 @@ class WorkerProcess:
             "another starts in {delay:.1f} s",
             worker=self.number,
             pid=self._pid,
-            cause=_cause(reason),
+            cause=exit_cause(reason),
             lived=lived,
             delay=delay,
         )
@@ -268,11 +258,7 @@ class WorkerProcess:
         """
         Start another process later; return the delay.
         """
-        if lived >= STEADY:
-            self._short_lives = 0
-        longest = _delay(self._short_lives)
-        self._short_lives += 1
-        delay = self._uniform(longest / 2, longest)
+        delay = self._delays.following(lived)
         self._restart = self._reactor.callLater(delay, self.start)
         return delay
 
@@ -301,14 +287,3 @@ class _ExitProtocol(ProcessProtocol):
 
     def processExited(self, reason: Failure) -> None:
         self._on_exit(reason)
-
-
-def _cause(reason: Failure) -> str:
-    status = getattr(reason.value, "status", None)
-    if status is not None and os.WIFSIGNALED(status):
-        number = os.WTERMSIG(status)
-        try:
-            return signal.Signals(number).name
-        except ValueError:  # a real-time signal
-            return f"signal {number}"
-    return f"status {getattr(reason.value, 'exitCode', None)}"

@@ -22,7 +22,7 @@ from rt_twisted.net.listeners import listen_on
 from rt_twisted.net.signals import ReloadHook, handle_signals
 from rt_twisted.net.systemd import SystemdNotifier
 from rt_twisted.workers.crash_log import VARIABLE as CRASH_LOG
-from rt_twisted.workers.environment import WorkerEnvironment
+from rt_twisted.workers.environment import WorkerEnvironment, inherited_variables
 from rt_twisted.workers.handoff import HandoffSockets
 from rt_twisted.workers.process import ProcessState, WorkerProcess
 from rt_twisted.workers.sockets import ListenerBinder
@@ -32,7 +32,6 @@ from rt_twisted.workers.watchdog import Watchdog
 FIRST_SOCKET = 3  # where systemd's descriptors begin (sd_listen_fds(3))
 GRACE = 3.0  # seconds beyond stop-seconds, after which a worker is killed
 GRACE_NOW = 1.0  # the same, after a second signal
-NOT_INHERITED = ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "LISTEN_PID")
 
 _log = Logger()
 
@@ -215,9 +214,7 @@ class Supervisor(Service):
         """
         Start the process of worker *number*, which inherits both descriptors and its sockets.
         """
-        environment = {
-            name: value for name, value in os.environ.items() if name not in NOT_INHERITED
-        }
+        environment = inherited_variables(os.environ)
         bound = [each.of(number - 1) for each in self._binder.bound]
         # A systemd endpoint uses the descriptors from 3 on, and closes them. What they are
         # does not matter, as the worker listens on inherited sockets. Twisted has removed

@@ -15,7 +15,8 @@ from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 
 from rt_twisted.metrics.metrics import Metrics
-from rt_twisted.workers.process import FIRST_DELAY, MAX_DELAY, STEADY, ProcessState, WorkerProcess
+from rt_twisted.workers.process import ProcessState, WorkerProcess
+from rt_twisted.workers.restarts import FIRST_DELAY, MAX_DELAY, STEADY
 
 
 class FakeReactor(Clock):
