@@ -70,7 +70,6 @@ class Id(IntEnum):
 _KEPT = frozenset(
     (
         Id.NUMBER,
-        Id.UID,
         Id.TYPE,
         Id.ENABLED,
         Id.DEFAULT,
@@ -162,7 +161,7 @@ def _read_entry(entry: bytes) -> TrackSource | None:
             samples = aac.parse_config(private).samples if private else 1024
         elif codec == "mp3":
             samples = 1152 if rate >= 32000 else 576
-    extra = b"".join(
+    extra = _uid(number, codec) + b"".join(
         element(id, text(value).encode() if id in _TEXTS else value)
         for id, value in fields
         if id in _KEPT
@@ -213,6 +212,14 @@ def _stripped(encodings: bytes) -> bytes:
     return stripped
 
 
+def _uid(number: int, codec: str) -> bytes:
+    """
+    Return a TrackUID that two nodes, and two runs of one publisher, write alike. Publishers
+    choose another one each time, and their tracks would seem to have changed.
+    """
+    return unsigned_element(Id.UID, zlib.crc32(f"{number} {codec}".encode()) or 1)
+
+
 def write_track(track: Track) -> bytes:
     """
     Return the TrackEntry of *track*: the publisher's own, or one made of its fields.
@@ -220,9 +227,8 @@ def write_track(track: Track) -> bytes:
     if track.extra:
         return element(Id.TRACK_ENTRY, track.extra)
     fields = [
+        _uid(track.id, track.codec),
         unsigned_element(Id.NUMBER, track.id),
-        # Derived, so that two nodes write the same bytes.
-        unsigned_element(Id.UID, zlib.crc32(f"{track.id} {track.codec}".encode()) or 1),
         unsigned_element(Id.TYPE, 1 if track.kind is Kind.VIDEO else 2),
         unsigned_element(Id.LACING, 0),
         element(Id.CODEC, _IDS.get(track.codec, track.codec).encode()),

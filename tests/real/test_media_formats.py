@@ -16,6 +16,7 @@ import pytest
 
 from rt_twisted.formats.fmp4 import FragmentedMP4
 from rt_twisted.formats.webm import WebM
+from rt_twisted.media.live_run import LiveRun
 from rt_twisted.media.matroska import MatroskaReader
 from rt_twisted.media.unit import Head, Unit, read
 from rt_twisted.model.message import Mark, Message
@@ -153,6 +154,26 @@ def test_subscribers_of_mp4_decode_all_they_are_sent(name: str, tmp_path: Path) 
             picture = next(container.decode(video=0))
             assert isinstance(picture, av.VideoFrame)
             assert (picture.width, picture.height, picture.key_frame) == (320, 240, True)
+
+
+@pytest.mark.parametrize("offset", [(), ("-output_ts_offset", "3600")])
+def test_a_publisher_whose_times_jump(offset: tuple[str, ...], tmp_path: Path) -> None:
+    """
+    Back to 0 and an hour forward: all pictures decode, without a hole. Where the tracks end
+    apart, they stay together, and one of them has a longer step.
+    """
+    first = encode(tmp_path / "first.webm", *VP8, *OPUS)
+    second = encode(tmp_path / "second.webm", *VP8, *OPUS, *offset)
+    path = tmp_path / "jumped.webm"
+    things = LiveRun("r", 0.0).feed(MatroskaReader().feed(first + second))
+    path.write_bytes(started(WebM(), replay(messages(things))))
+
+    times = [packet.pts for packet in probe(path) if packet.stream == 0]
+    steps = [after - before for before, after in itertools.pairwise(times)]
+    assert len(times) == 100
+    assert min(steps) > 0.01
+    assert max(steps) < 0.08
+    assert decoded(path)[0] == 100
 
 
 def skipped(folder: Path) -> bytes:

@@ -1,0 +1,78 @@
+"""
+One timeline for a live stream, whatever the times of its publisher do.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from rt_twisted.media.reorder import DEFAULT_DURATION
+from rt_twisted.media.unit import Unit
+
+MAX_STEP = 3_000_000  # microseconds from frame to frame of a track: more is a jump
+PACKET = 1400  # bytes of an RTP packet
+
+
+class Timeline:
+    """
+    Moves the times of one run's frames, and counts packets and bytes.
+
+    A track whose times jump goes on one frame further. Tracks that jump together, as when
+    the publisher begins another document, keep their times relative to each other.
+
+    Args:
+        start: the time of the first frame (microseconds).
+        last: the last frame of each track on the channel, whose counts and times go on.
+    """
+
+    def __init__(self, start: int, last: dict[int, Unit]) -> None:
+        self._start = max([start, *map(_end, last.values())])
+        self._last = dict(last)  # as published
+        self._shifts: dict[int, int] = {}
+        self._newest: int | None = None  # dts of the last frame of any track, as published
+
+    def place(self, unit: Unit) -> Unit:
+        """
+        Return *unit* with the times and counts under which it is published.
+        """
+        shift = self._shifts.get(unit.track)
+        if shift is None or not self._follows(unit, shift):
+            shift = self._find_shift(unit)
+            self._shifts[unit.track] = shift
+        last = self._last.get(unit.track)
+        packets = offset = 0
+        if last is not None:
+            packets = last.packets + -(-len(last.data) // PACKET)
+            offset = last.offset + len(last.data)
+        placed = replace(
+            unit, pts=unit.pts + shift, dts=unit.dts + shift, packets=packets, offset=offset
+        )
+        self._last[unit.track] = placed
+        self._newest = placed.dts
+        return placed
+
+    def _find_shift(self, unit: Unit) -> int:
+        for shift in self._shifts.values():  # tracks that jump together stay together
+            if self._follows(unit, shift):
+                return shift
+        last = self._last.get(unit.track)
+        if last is None or not self._shifts:
+            return self._start - unit.dts
+        return last.dts + (last.duration or DEFAULT_DURATION) - unit.dts
+
+    def _follows(self, unit: Unit, shift: int) -> bool:
+        """
+        Return whether *unit* can be published with its times moved by *shift*.
+
+        A track may be silent as long as it comes back beside the others.
+        """
+        dts = unit.dts + shift
+        last = self._last.get(unit.track)
+        if last is not None and dts <= last.dts:
+            return False
+        near = (last.dts if last is not None else None, self._newest)
+        return any(time is not None and abs(dts - time) <= MAX_STEP for time in near)
+
+
+def _end(unit: Unit) -> int:
+    return max(unit.pts, unit.dts) + (unit.duration or DEFAULT_DURATION)
