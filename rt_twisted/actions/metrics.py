@@ -153,8 +153,7 @@ class MetricsCollector(Collector):
             "Channels with subscribers.",
             self._snapshot.channels_with_subscribers,
         )
-        yield _by_channel(shown)
-        yield _messages_by_channel(shown)
+        yield from _by_channel(shown)
         yield _gauge(
             "realtime_other_channels_readers",
             "Subscriptions to channels without series.",
@@ -199,29 +198,27 @@ def _histogram(name: str, histogram: Histogram) -> Metric:
     )
 
 
-def _by_channel(shown: Iterable[ChannelCounts]) -> Metric:
-    family = GaugeMetricFamily(
-        "realtime_channel_readers", "Subscribers by channel.", labels=["channel"]
-    )
+def _by_channel(shown: Iterable[ChannelCounts]) -> Iterator[Metric]:
+    """
+    Return the subscribers and the messages of each channel.
+    """
     # Truncated names may be equal; a series may occur once.
     subscribers: Counter[str] = Counter()
-    for channel in shown:
-        subscribers[label(channel.name)] += channel.subscribers
-    for name, count in subscribers.items():
-        family.add_metric([name], count)
-    return family
-
-
-def _messages_by_channel(shown: Iterable[ChannelCounts]) -> Metric:
-    family = CounterMetricFamily(
-        "realtime_channel_messages", "Messages by channel.", labels=["channel"]
-    )
     messages: Counter[str] = Counter()
     for channel in shown:
-        messages[label(channel.name)] += channel.messages
-    for name, count in messages.items():
-        family.add_metric([name], count)
-    return family
+        name = label(channel.name)
+        subscribers[name] += channel.subscribers
+        messages[name] += channel.messages
+    gauge = GaugeMetricFamily(
+        "realtime_channel_readers", "Subscribers by channel.", labels=["channel"]
+    )
+    counter = CounterMetricFamily(
+        "realtime_channel_messages", "Messages by channel.", labels=["channel"]
+    )
+    for name, count in subscribers.items():
+        gauge.add_metric([name], count)
+        counter.add_metric([name], messages[name])
+    return iter((gauge, counter))
 
 
 def _by_worker(workers: Sequence[WorkerMetrics]) -> Iterator[Metric]:

@@ -18,34 +18,15 @@ from zope.interface import implementer
 from rt_twisted.metrics.carbon import PROTOCOLS, Sample
 from rt_twisted.metrics.interfaces import IExporter, MetricValues
 from rt_twisted.metrics.metrics import WIRE_NAMES, by_class, quantile
+from rt_twisted.metrics.snapshot import COUNTERS, GAUGES
 from rt_twisted.model.settings import ConfigError, GivenSettings
 
 MAX_NAME = 200  # characters; a file name has 255 bytes, and whisper adds a suffix
 MAX_CHANNELS = 1000  # each is a file on carbon's disk, and clients choose the names
 QUANTILES = {"p50": 0.5, "p90": 0.9, "p99": 0.99}  # of the fan-out
 
-FIELDS = (  # of `Metrics`
-    "subscribers",
-    "joining",
-    "patterns",
-    "behind",
-    "waiting_bytes",
-    "history_bytes",
-    "live_bytes",
-    "websockets",
-    "inbound_bytes",
-    "joined",
-    "published",
-    "delivered",
-    "gaps",
-    "skips",
-    "websocket_frames",
-    "websocket_messages",
-    "inbound_dropped",
-    "memory_bytes",
-    "broker_away",
-    "broker_refuses",
-)
+_OTHERS = ("subscribers_limit", "cpu_seconds")  # not exported, or with SECONDS
+FIELDS = tuple([name for name in (*GAUGES, *COUNTERS) if name not in _OTHERS])
 SECONDS = ("uptime", "cpu_seconds")
 
 _UNSAFE = re.compile(r"[^A-Za-z0-9_:@-]")

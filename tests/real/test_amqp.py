@@ -36,6 +36,7 @@ def make(
 
     from rt_twisted.brokers.amqp.broker import AmqpBroker
     from rt_twisted.brokers.amqp.config import read_stream_retention
+    from rt_twisted.brokers.amqp.connector import AmqpTarget
     from rt_twisted.brokers.amqp.specification import load_specification
     from rt_twisted.brokers.amqp.stream import StreamBroker
 
@@ -43,9 +44,11 @@ def make(
     host = ("127.0.0.1", port or server.port)
     where = make_amqp_server(2, hosts=(host,), user=user, password=password)
     endpoint = HostnameEndpoint(loop, *host)
-    common = (loop, [endpoint], where, make_topology(**topology), load_specification())
+    target = AmqpTarget([endpoint], where, make_topology(**topology), load_specification())
     retention = read_stream_retention(SETTINGS)
-    broker: Any = StreamBroker(*common, stream, retention) if stream else AmqpBroker(*common)
+    broker: Any = (
+        StreamBroker(loop, target, stream, retention) if stream else AmqpBroker(loop, target)
+    )
     broker.attach(receiver)
     broker.startService()
     return broker

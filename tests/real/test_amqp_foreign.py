@@ -290,21 +290,20 @@ async def test_what_the_stream_has_forgotten_is_a_gap(rabbit: Rabbit) -> None:
     from twisted.internet.endpoints import HostnameEndpoint
 
     from rt_twisted.brokers.amqp.config import StreamRetention
+    from rt_twisted.brokers.amqp.connector import AmqpTarget
     from rt_twisted.brokers.amqp.specification import load_specification
     from rt_twisted.brokers.amqp.stream import StreamBroker
 
     loop: Any = reactor
     name = f"short{next(COUNT)}"
     host = ("127.0.0.1", rabbit.port)
-    broker = StreamBroker(
-        loop,
+    target = AmqpTarget(
         [HostnameEndpoint(loop, *host)],
         make_amqp_server(hosts=(host,)),
         make_topology(exchange=name, type=ExchangeType.TOPIC),
         load_specification(),
-        name,
-        StreamRetention(0, 200_000),
     )
+    broker = StreamBroker(loop, target, name, StreamRetention(0, 200_000))
     receiver = RecordingReceiver()
     broker.attach(receiver)
     broker.startService()

@@ -13,14 +13,12 @@ from typing import Any
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, gatherResults, succeed
-from twisted.internet.interfaces import IStreamClientEndpoint
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 from zope.interface import implementer
 
 from rt_twisted.brokers.amqp.channel import AmqpConnectionClosed
-from rt_twisted.brokers.amqp.config import AmqpServer, Topology
-from rt_twisted.brokers.amqp.connector import ConnectionPair
+from rt_twisted.brokers.amqp.connector import AmqpTarget, ConnectionPair
 from rt_twisted.brokers.amqp.content import Delivery
 from rt_twisted.brokers.amqp.publisher import AmqpPublisher
 from rt_twisted.brokers.amqp.routing import Binding, Routing, event_of, key_of
@@ -61,22 +59,16 @@ class AmqpBroker(Service):
 
     Args:
         reactor: the reactor.
-        endpoints: of the cluster members, in the order of `server.url.hosts`.
-        server: the login.
-        topology: what is declared in RabbitMQ.
-        spec: AMQP's specification (`load_specification`).
+        target: the servers, and what is declared there.
     """
 
     def __init__(
         self,
         reactor: Any,
-        endpoints: Sequence[IStreamClientEndpoint],
-        server: AmqpServer,
-        topology: Topology,
-        spec: Any,
+        target: AmqpTarget,
     ) -> None:
         self._reactor = reactor
-        self._topology = topology
+        topology = self._topology = target.topology
         self._routing = Routing(topology)
         self._epoch = secrets.token_hex(4)
         self._offset = 0
@@ -85,10 +77,7 @@ class AmqpBroker(Service):
         )
         self._pair = ConnectionPair(
             reactor,
-            endpoints,
-            server,
-            topology,
-            spec,
+            target,
             f"realtime {self._epoch}",
             self._prepare,
             self._on_lost,

@@ -9,6 +9,7 @@ and end together: after any error both are made anew.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
 from enum import Enum
 from functools import partial
 from typing import Any
@@ -33,6 +34,24 @@ SLOW_RETRY = 30.0  # seconds where an operator has to change something first
 ACCESS_REFUSED, NOT_FOUND, PRECONDITION_FAILED, NOT_ALLOWED = 403, 404, 406, 530
 
 
+@dataclass(frozen=True, slots=True)
+class AmqpTarget:
+    """
+    The servers of a cluster, and what is declared there.
+
+    Args:
+        endpoints: of the cluster members, in the order of `server.url.hosts`.
+        server: the login.
+        topology: the exchange, and the properties of messages.
+        spec: AMQP's specification (`load_specification`).
+    """
+
+    endpoints: Sequence[IStreamClientEndpoint]
+    server: AmqpServer
+    topology: Topology
+    spec: Any
+
+
 class ConnectorState(Enum):
     """
     The state of the connections; each change is logged once.
@@ -52,10 +71,7 @@ class ConnectionPair:
 
     Args:
         reactor: the reactor.
-        endpoints: of the cluster members, in the order of `server.url.hosts`.
-        server: the login.
-        topology: the channel and the exchange.
-        spec: AMQP's specification.
+        target: the servers, and what is declared there.
         name: shown in RabbitMQ's list of connections.
         prepare: called on each new pair of connections, logged in and with the
             exchange declared; an error of it fails the attempt.
@@ -66,26 +82,23 @@ class ConnectionPair:
     def __init__(
         self,
         reactor: Any,
-        endpoints: Sequence[IStreamClientEndpoint],
-        server: AmqpServer,
-        topology: Topology,
-        spec: Any,
+        target: AmqpTarget,
         name: str,
         prepare: Callable[[], Awaitable[None]],
         on_lost: Callable[[str], None],
         on_blocked: Callable[[str], None],
     ) -> None:
         self._reactor = reactor
-        self._server = server
-        self._topology = topology
+        server = self._server = target.server
+        self._topology = target.topology
         self._prepare = prepare
         self._on_lost = on_lost
         self._on_server_blocked = on_blocked
-        self._endpoints = endpoints
+        self._endpoints = target.endpoints
         self._host = -1  # index of the endpoint that is used, or was tried last
-        url = server.url
+        url, heartbeat = server.url, server.heartbeat
         self._factory = Factory.forProtocol(
-            partial(AmqpConnection, spec, reactor, name, url.vhost, server.heartbeat, url.tls)
+            partial(AmqpConnection, target.spec, reactor, name, url.vhost, heartbeat, url.tls)
         )
         self._factory.noisy = False
         self._connections: list[AmqpConnection] = []  # ready or not

@@ -18,6 +18,7 @@ from rt_twisted.brokers.amqp.config import (
     read_topology,
     read_url,
 )
+from rt_twisted.brokers.amqp.connector import AmqpTarget
 from rt_twisted.brokers.amqp.specification import load_specification
 from rt_twisted.brokers.amqp.stream import StreamBroker
 from rt_twisted.brokers.client_tls import ClientTls, ClientTlsEndpoint, WrongFile
@@ -45,14 +46,14 @@ def build_broker(reactor: Any, settings: GivenSettings) -> AmqpBroker | StreamBr
         spec = load_specification(os.path.join(settings.folder, path) if path else "")
     except ValueError as error:
         raise ConfigError("amqp-spec", str(error)) from None
-    endpoints = _endpoints(reactor, server)
+    target = AmqpTarget(_endpoints(reactor, server), server, topology, spec)
     if not stream:
-        return AmqpBroker(reactor, endpoints, server, topology, spec)
+        return AmqpBroker(reactor, target)
     if type is ExchangeType.DIRECT:
         reason = "a direct exchange has no binding for all channels; amqp-stream needs topic"
         raise ConfigError("amqp-exchange-type", reason)
     retention = read_stream_retention(settings)
-    return StreamBroker(reactor, endpoints, server, topology, spec, stream, retention)
+    return StreamBroker(reactor, target, stream, retention)
 
 
 def _server(settings: GivenSettings) -> AmqpServer:

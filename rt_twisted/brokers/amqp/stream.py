@@ -13,14 +13,13 @@ from typing import Any
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, succeed
-from twisted.internet.interfaces import IStreamClientEndpoint
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 from zope.interface import implementer
 
 from rt_twisted.brokers.amqp.channel import AmqpConnectionClosed
-from rt_twisted.brokers.amqp.config import AmqpServer, StreamRetention, Topology
-from rt_twisted.brokers.amqp.connector import ConnectionPair
+from rt_twisted.brokers.amqp.config import StreamRetention
+from rt_twisted.brokers.amqp.connector import AmqpTarget, ConnectionPair
 from rt_twisted.brokers.amqp.content import Delivery, MessageProperties
 from rt_twisted.brokers.amqp.history import MAX_READ, AmqpHistoryReader, OnDelivery
 from rt_twisted.brokers.amqp.protocol import AmqpConnection
@@ -65,10 +64,7 @@ class StreamBroker(Service):
 
     Args:
         reactor: the reactor.
-        endpoints: of the cluster members, in the order of `server.url.hosts`.
-        server: the login.
-        topology: the exchange, which is not a direct one.
-        spec: AMQP's specification (`load_specification`).
+        target: the servers, and what is declared there; the exchange is not a direct one.
         name: the prefix of the streams' names.
         retention: what the log retains.
     """
@@ -76,24 +72,18 @@ class StreamBroker(Service):
     def __init__(
         self,
         reactor: Any,
-        endpoints: Sequence[IStreamClientEndpoint],
-        server: AmqpServer,
-        topology: Topology,
-        spec: Any,
+        target: AmqpTarget,
         name: str,
         retention: StreamRetention,
     ) -> None:
         self._reactor = reactor
-        self._topology = topology
+        topology = self._topology = target.topology
         self._routing = Routing(topology)
         self._token = secrets.token_hex(8)
         self._publisher = AmqpPublisher(reactor, topology, self._routing, self._token, None)
         self._pair = ConnectionPair(
             reactor,
-            endpoints,
-            server,
-            topology,
-            spec,
+            target,
             f"realtime {self._token[:8]}",
             self._prepare,
             self._on_lost,
