@@ -19,8 +19,6 @@ from typing import Any, get_args, get_type_hints
 from twisted.application.service import IService, MultiService
 from twisted.internet.defer import DeferredList, maybeDeferred
 from twisted.logger import Logger
-from zope.interface.exceptions import Invalid
-from zope.interface.verify import verifyObject
 
 from rt_twisted.actions.context import ActionContext
 from rt_twisted.actions.engineio.action import EngineIOAction
@@ -39,7 +37,7 @@ from rt_twisted.actions.stream import StreamAction
 from rt_twisted.actions.template import Template, parse_template
 from rt_twisted.actions.websocket.action import WebSocketAction
 from rt_twisted.http.interfaces import IPortProtocol
-from rt_twisted.model.load_object import find_object
+from rt_twisted.model.load_object import check_interface, find_object
 
 _log = Logger()
 
@@ -336,13 +334,9 @@ def _build(
         raise
     except Exception as error:
         raise ValueError(f"action {word!r} cannot be built: {error!r}") from error
-    try:
-        verifyObject(IAction, action)
-        if IService.providedBy(action):
-            verifyObject(IService, action)
-    except Invalid as error:
-        reason = " ".join(str(error).split())
-        raise ValueError(f"{word} is not an action: {reason}") from None
+    check_interface(IAction, action, f"{word} is not an action")
+    if IService.providedBy(action):
+        check_interface(IService, action, f"{word} is not an action")
     return action, arguments.get("context")
 
 

@@ -19,7 +19,7 @@ from zope.interface import implementer
 from rt_twisted.actions.context import ActionContext
 from rt_twisted.actions.interfaces import IAction, Match
 from rt_twisted.http.interfaces import IExchange
-from rt_twisted.model.load_object import load_object
+from rt_twisted.model.load_object import load_callable, load_object
 
 METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "PROPFIND", "REPORT")
 
@@ -74,9 +74,7 @@ class WsgiAction:
     methods: ClassVar[Sequence[str]] = METHODS
 
     def __post_init__(self) -> None:
-        application = load_object(self.name.replace(":", "."))
-        if not callable(application):
-            raise ValueError(f"{self.name} cannot be called")
+        application = load_callable(self.name.replace(":", "."))
         reactor = self.context.reactor
         resource = WSGIResource(reactor, reactor.getThreadPool(), application)
         # The application reads forms itself, from wsgi.input.

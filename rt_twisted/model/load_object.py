@@ -4,10 +4,14 @@ Find objects by name: built-in ones in a table, and those of users' own modules.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import reduce
 from importlib import import_module
 from typing import Any
+
+from zope.interface import Interface
+from zope.interface.exceptions import Invalid
+from zope.interface.verify import verifyObject
 
 
 def find_object(kind: str, known: Mapping[str, Any], name: str) -> Any:
@@ -44,6 +48,32 @@ def load_object(name: str) -> Any:
     except Exception as error:
         reason = str(error) or repr(error)
     raise ValueError(f"cannot load {name}: {reason}")
+
+
+def load_callable(name: str) -> Callable[..., Any]:
+    """
+    Return the class or function with the dotted *name*.
+
+    Raises:
+        ValueError: there is none, or importing its module fails.
+    """
+    found = load_object(name)
+    if not callable(found):
+        raise ValueError(f"{name} cannot be called")
+    return found  # type: ignore[no-any-return]  # it is callable
+
+
+def check_interface(interface: type[Interface], found: object, subject: str) -> None:
+    """
+    Check that an object that was loaded provides *interface*.
+
+    Raises:
+        ValueError: *subject*, and why it does not, in one line.
+    """
+    try:
+        verifyObject(interface, found)
+    except Invalid as error:
+        raise ValueError(f"{subject}: {' '.join(str(error).split())}") from None
 
 
 class _NoModule(Exception):

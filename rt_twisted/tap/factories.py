@@ -12,8 +12,6 @@ from twisted.internet.defer import Deferred
 from twisted.web.resource import IResource
 from twisted.web.server import Site
 from zope.interface import Interface
-from zope.interface.exceptions import Invalid
-from zope.interface.verify import verifyObject
 
 from rt_twisted.access.channel_names import ChannelNames
 from rt_twisted.access.keys import Key, Keys
@@ -27,7 +25,7 @@ from rt_twisted.hub.registry import FurtherHub, HubRegistry
 from rt_twisted.metrics import EXPORTERS
 from rt_twisted.metrics.interfaces import IExporter
 from rt_twisted.metrics.snapshot import Snapshot, StatsQuery
-from rt_twisted.model.load_object import find_object, load_object
+from rt_twisted.model.load_object import check_interface, find_object, load_object
 from rt_twisted.model.settings import ConfigError, read_retention
 from rt_twisted.net.inbound_memory import InboundMemory
 from rt_twisted.routes import DEFAULT, Route, mask_secrets, parse_route
@@ -74,12 +72,9 @@ def _build(
     word = options[name]
     try:
         found = find(word)(*arguments)
-        verifyObject(interface, found)
+        check_interface(interface, found, word)
     except ConfigError as error:
         raise setting_error(options, error.name, str(error)) from None
-    except Invalid as error:
-        reason = " ".join(str(error).split())
-        raise setting_error(options, name, f"{word}: {reason}") from None
     except ValueError as error:
         raise setting_error(options, name, str(error)) from error
     except Exception as error:

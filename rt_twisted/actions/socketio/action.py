@@ -14,8 +14,6 @@ from functools import partial
 from typing import Any, ClassVar
 
 from zope.interface import implementer
-from zope.interface.exceptions import Invalid
-from zope.interface.verify import verifyObject
 
 from rt_twisted.access.keys import CREDENTIAL_HEADERS
 from rt_twisted.actions.context import ActionContext
@@ -29,7 +27,7 @@ from rt_twisted.actions.subscription import check_static_channels, expand_channe
 from rt_twisted.actions.template import Template
 from rt_twisted.http.interfaces import IExchange
 from rt_twisted.metrics.responses import SUBSCRIBERS
-from rt_twisted.model.load_object import load_object
+from rt_twisted.model.load_object import check_interface, load_object
 
 
 @implementer(IAction)
@@ -115,9 +113,5 @@ def _application(name: str, context: ActionContext) -> Any:
         app = make(context)
     except Exception as error:
         raise ValueError(f"app={name}: {error!r}") from error
-    try:
-        verifyObject(ISocketIOApp, app)
-    except Invalid as error:
-        reason = " ".join(str(error).split())
-        raise ValueError(f"app={name} is not an application for socket.io: {reason}") from None
+    check_interface(ISocketIOApp, app, f"app={name} is not an application for socket.io")
     return app

@@ -36,7 +36,7 @@ from rt_twisted.http.interfaces import IExchange
 from rt_twisted.hub.limits import SlowConsumerPolicy
 from rt_twisted.metrics.responses import SUBSCRIBERS
 from rt_twisted.model.errors import HttpError
-from rt_twisted.model.load_object import load_object
+from rt_twisted.model.load_object import load_callable
 from rt_twisted.model.message import Since
 
 _log = Logger()
@@ -129,7 +129,7 @@ class WebSocketAction:
                 raise ValueError(f"subprotocol= cannot begin with {KEY_PREFIX}: that is a key")
         object.__setattr__(self, "endpoint", WebSocketEndpoint(self.context))
         object.__setattr__(self, "subprotocols", tuple([name.source for name in self.subprotocol]))
-        object.__setattr__(self, "app_factory", _load_app(self.app) if self.app else None)
+        object.__setattr__(self, "app_factory", load_callable(self.app) if self.app else None)
 
     def act(self, exchange: IExchange, match: Match) -> object:
         handshake = self.endpoint.check(exchange, self.subprotocols)
@@ -173,13 +173,6 @@ class WebSocketAction:
         mode = "json" if self.protocol is MessageMode.JSON else "raw"
         format = build_format(f"websocket-{mode}", deflate=handshake.deflate, binary=self.binary)
         self.endpoint.open(exchange, handshake, app, format, names, since, backlog_limits)
-
-
-def _load_app(name: str) -> Callable[[ActionContext, IExchange], object]:
-    factory = load_object(name)
-    if not callable(factory):
-        raise ValueError(f"{name} cannot be called")
-    return factory  # type: ignore[no-any-return]  # it is callable
 
 
 def _key(exchange: IExchange, context: ActionContext) -> Key | None:
