@@ -20,7 +20,7 @@ from benchmarks.report import Run
 from benchmarks.rounds import choose, play, report
 from benchmarks.servers import Server
 
-_SPARE_FILES = 300  # of the servers and the load, beside one a reader
+_SPARE_FILES = 300  # of the servers and the load, beside one per subscriber
 
 
 def _options(words: Sequence[str]) -> argparse.Namespace:
@@ -52,7 +52,7 @@ def _work(chosen: argparse.Namespace, files: int) -> Work:
 
 def _found(chosen: argparse.Namespace, folder: Path) -> list[Server]:
     """
-    The servers that can be run here; those that cannot are named and left out.
+    Return the servers that can run here; print the names of the others.
     """
     makers: dict[str, Callable[[], Server]] = {
         OURS: lambda: servers.ours(shlex.split(chosen.ours)),

@@ -1,5 +1,5 @@
 """
-What brokers need behind them: a redis and a RabbitMQ of the benchmark's own.
+Servers for brokers: redis and RabbitMQ.
 """
 
 import os
@@ -21,7 +21,7 @@ from benchmarks.servers import (
     wait_until_it_accepts,
 )
 
-_RABBIT = Path("/usr/lib/rabbitmq/bin/rabbitmq-server")  # that in sbin wants to be root
+_RABBIT = Path("/usr/lib/rabbitmq/bin/rabbitmq-server")  # that in sbin needs root
 _PATIENCE = 60  # s, for RabbitMQ to start
 _NOTHING = Dialect("", "")
 
@@ -29,14 +29,14 @@ _NOTHING = Dialect("", "")
 @contextmanager
 def redis(folder: Path, core: int) -> Iterator[Running]:
     """
-    A redis-server that keeps nothing.
+    Run a redis-server without persistence.
 
     Args:
         folder: an empty one.
-        core: the one it runs on.
+        core: that it runs on.
 
     Raises:
-        SetupError: it is not installed, or did not start.
+        SetupError: redis is not installed, or did not start.
     """
     program = shutil.which("redis-server")
     if program is None:
@@ -53,14 +53,14 @@ def redis(folder: Path, core: int) -> Iterator[Running]:
 @contextmanager
 def rabbit(folder: Path, core: int) -> Iterator[Running]:
     """
-    A RabbitMQ node without plug-ins, with one scheduler.
+    Run a RabbitMQ node without plug-ins, with one scheduler.
 
     Args:
         folder: an empty one.
-        core: the one it runs on.
+        core: that it runs on.
 
     Raises:
-        SetupError: it is not installed, or did not start.
+        SetupError: RabbitMQ is not installed, or did not start.
     """
     if not _RABBIT.exists():
         raise SetupError("RabbitMQ is not installed: Debian has rabbitmq-server.")
@@ -81,7 +81,7 @@ def rabbit(folder: Path, core: int) -> Iterator[Running]:
         "RABBITMQ_PID_FILE": str(folder / "pid"),
         "RABBITMQ_CONFIG_FILE": str(folder / "rabbitmq.conf"),
         "RABBITMQ_ENABLED_PLUGINS_FILE": str(folder / "plugins"),
-        # One core is all it has here; waiting for work must not look like work.
+        # It has one core; busy waiting must not count as work.
         "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": "+S 1:1 +sbwt none",
     }
     log = folder / "console"
@@ -100,8 +100,8 @@ def rabbit(folder: Path, core: int) -> Iterator[Running]:
         try:
             wait_until_it_accepts(process, port, _PATIENCE)
         except SetupError:
-            said = log.read_text(errors="replace")[-2000:]
-            raise SetupError(f"RabbitMQ did not start:\n{said}") from None
+            output_end = log.read_text(errors="replace")[-2000:]
+            raise SetupError(f"RabbitMQ did not start:\n{output_end}") from None
         server = Server("amqp", f"RabbitMQ {_rabbit_version()}", _NOTHING, lambda *_: ())
         yield Running(server, process.pid, port)
     finally:
@@ -109,13 +109,13 @@ def rabbit(folder: Path, core: int) -> Iterator[Running]:
             os.killpg(process.pid, signal.SIGKILL)  # the script does not pass on a SIGTERM
         process.wait()
         with suppress(FileNotFoundError):
-            # It started this beside itself.
+            # RabbitMQ has started epmd.
             subprocess.run(["epmd", "-kill"], env=environment, capture_output=True, timeout=20)
 
 
 def _rabbit_version() -> str:
     """
-    The version by its folder, or nothing.
+    Return the version in the name of the library folder, or "".
     """
     found = sorted(_RABBIT.parent.parent.glob("lib/rabbitmq_server-*"))
     return found[-1].name.rpartition("-")[2] if found else ""

@@ -1,5 +1,5 @@
 """
-What `python -m benchmarks.brokers` reports: who is compared, on how much work, and the figures.
+Columns, sizes and figures of `python -m benchmarks.brokers`.
 """
 
 from dataclasses import dataclass
@@ -15,8 +15,8 @@ class Work:
     The sizes of the work.
 
     `readers` of one channel; messages: `single` with one in flight, `burst` with sixteen, `intake`
-    for one reader, `plain` one at a time for one reader; `wanted` channels; `each` readers on each
-    of two nodes, `paced` messages at `rate` a second to them.
+    for one subscriber, `plain` one at a time for one subscriber; `wanted` channels; `each`
+    subscribers on each of two nodes, `paced` messages at `rate` a second to them.
     """
 
     readers: int = 1000
@@ -41,7 +41,7 @@ FIGURES = (
         "cpu",
         "CPU of the node per delivery, {readers} subscribers, 1 in flight",
         "us",
-        (Goal(1.15, EMBEDDED, who=REDIS),),
+        (Goal(1.15, EMBEDDED, column=REDIS),),
     ),
     Figure("fan_out", "carrier", "of redis or RabbitMQ, the same", "us"),
     Figure(
@@ -49,7 +49,7 @@ FIGURES = (
         "cpu",
         "CPU of the node per delivery, 16 in flight",
         "us",
-        (Goal(1.15, EMBEDDED, who=REDIS),),
+        (Goal(1.15, EMBEDDED, column=REDIS),),
     ),
     Figure("burst", "carrier", "of redis or RabbitMQ, the same", "us"),
     Figure("burst", "rate", "deliveries a second, 16 in flight", "/s"),
@@ -58,7 +58,7 @@ FIGURES = (
         "rate",
         "messages a second received from another node's batches",
         "/s",
-        (Goal(20_000, least=True, who=REDIS),),
+        (Goal(20_000, least=True, column=REDIS),),
     ),
     Figure("intake", "cpu", "CPU per message of the receiving node", "us"),
     Figure("intake", "busy", "share of its core that it used", ""),
@@ -69,7 +69,7 @@ FIGURES = (
         "rate",
         "messages a second from a pipelining publisher, bypassing the daemon",
         "/s",
-        (Goal(5000, least=True, who=AMQP),),
+        (Goal(5000, least=True, column=AMQP),),
     ),
     Figure("foreign", "cpu", "CPU per message of the node", "us"),
     Figure("foreign", "busy", "share of its core that it used", ""),
@@ -90,7 +90,7 @@ FIGURES = (
         "flat",
         "growth, 1 to {wanted} channels",
         "x",
-        (Goal(1.3, who=REDIS), Goal(1, EMBEDDED, who=REDIS)),
+        (Goal(1.3, column=REDIS), Goal(1, EMBEDDED, column=REDIS)),
         either=True,
     ),
     Figure("wanted", "batched", "in batches of 100: {hundred} channels", "us"),

@@ -1,6 +1,6 @@
 """
-`python -m benchmarks.brokers`: what redis and RabbitMQ between the nodes cost, beside the embedded
-broker and beside a redis connection for each reader.
+`python -m benchmarks.brokers`: costs of redis and RabbitMQ between the nodes, compared with the
+embedded broker and with a redis connection for each subscriber.
 """
 
 import argparse
@@ -15,41 +15,44 @@ from typing import TypeAlias
 
 from benchmarks import backing, servers
 from benchmarks.broker_figures import AMQP, EMBEDDED, LEAN, QUICK, REDIS, SHEET, UWSGI, Work
-from benchmarks.load import Answer, Load, loading
+from benchmarks.load import Load, LoadResult, loading
 from benchmarks.machine import SetupError, compile_c, cores
 from benchmarks.rounds import Comparison, Task
 from benchmarks.servers import Dialect, Running, Server, running
 
 EXCHANGE = "bench"
-BATCH = 100  # messages a request, or a pipeline
+BATCH = 100  # messages per request or pipeline
 _IN_FLIGHT = 16
-_CARRIER, _FURTHER = "carrier", "further"  # who else is watched: redis or RabbitMQ, other nodes
+_CARRIER, _FURTHER = (
+    "carrier",
+    "further",
+)  # other watched processes: redis or RabbitMQ, further nodes
 
 
 @dataclass(frozen=True, slots=True)
 class Party:
     """
-    One of those compared.
+    A column of the comparison.
 
     Args:
-        name: the column.
-        node: makes it, given redis or RabbitMQ.
-        carrier: starts what is behind it.
-        way: how the load publishes past the daemon; the only way where it takes no POST.
-        posts: whether it does.
+        name: of the column.
+        node: makes the server, from redis or RabbitMQ.
+        carrier: starts redis or RabbitMQ.
+        method: how the load publishes, bypassing the daemon; the only one if *posts* is false.
+        posts: whether the server accepts POST.
     """
 
     name: str
     node: Callable[[Running | None], Server]
     carrier: Callable[[Path, int], AbstractContextManager[Running]] | None = None
-    way: str = ""
+    method: str = ""
     posts: bool = True
 
 
 @dataclass(frozen=True, slots=True)
 class Stage:
     """
-    Where a measure is played.
+    Environment of a measure.
     """
 
     party: Party
@@ -59,20 +62,21 @@ class Stage:
     @contextmanager
     def nodes(self, count: int = 1, readers_on: int = 1) -> Iterator[Load]:
         """
-        That many nodes, newly started, on one core; all that is behind them on the other, with a
-        load whose readers go to the first ones. The last is posted to.
+        Start *count* nodes on one core, and redis or RabbitMQ and the load on the other.
+
+        The first *readers_on* nodes get the subscribers, the last one gets the POST requests.
         """
         node_core, other_core = cores()
         with ExitStack() as stack:
-            place = TemporaryDirectory(prefix="bench-", ignore_cleanup_errors=True)
-            folder = Path(stack.enter_context(place))
+            temporary = TemporaryDirectory(prefix="bench-", ignore_cleanup_errors=True)
+            folder = Path(stack.enter_context(temporary))
             watched, words = {}, []
             carrier = None
             if self.party.carrier:
                 (home := folder / "carrier").mkdir()
                 carrier = stack.enter_context(self.party.carrier(home, other_core))
                 watched[_CARRIER] = carrier.pid
-                words += [f"{self.party.way}={carrier.port}", f"exchange={EXCHANGE}"]
+                words += [f"{self.party.method}={carrier.port}", f"exchange={EXCHANGE}"]
             found = []
             for number in range(count):
                 home = folder / f"node{number}"
@@ -85,16 +89,16 @@ class Stage:
             more = found[1:readers_on]
             load = stack.enter_context(loading(self.load, found[0], more, words, watched))
             if not self.party.posts:
-                load.by(self.party.way)
+                load.by(self.party.method)
             yield load
 
 
 Measure: TypeAlias = Callable[[Stage], dict[str, float]]
 
 
-def _costs(done: Answer, count: int) -> dict[str, float]:
+def _costs(done: LoadResult, count: int) -> dict[str, float]:
     """
-    CPU in us of who takes part, shared out over *count*.
+    Return the CPU of each process in us, divided by *count*.
     """
     cpu = {name: ran * 1e6 / count for name, ran in done.others.items()}
     return {"cpu": done.server_cpu * 1e6 / count} | cpu
@@ -102,7 +106,7 @@ def _costs(done: Answer, count: int) -> dict[str, float]:
 
 def fan_out(stage: Stage) -> dict[str, float]:
     """
-    One message at a time to all readers of a channel.
+    Measure one message at a time to all subscribers of a channel.
     """
     with stage.nodes() as load:
         load.use("a", 1)
@@ -114,7 +118,7 @@ def fan_out(stage: Stage) -> dict[str, float]:
 
 def burst(stage: Stage) -> dict[str, float]:
     """
-    Sixteen messages under way.
+    Measure sixteen messages in flight.
     """
     with stage.nodes() as load:
         load.use("a", 1)
@@ -126,29 +130,30 @@ def burst(stage: Stage) -> dict[str, float]:
 
 def intake(stage: Stage) -> dict[str, float]:
     """
-    Batches that another node is posted, for one reader; the embedded broker is posted itself.
+    Measure batches that are posted to another node, for one subscriber; the embedded broker has
+    only one node.
     """
     if not stage.party.posts:
         return {}
     with stage.nodes(2 if stage.party.carrier else 1) as load:
-        return _taken(load, stage.work)
+        return _measure_intake(load, stage.work)
 
 
 def foreign(stage: Stage) -> dict[str, float]:
     """
-    Messages that are published past the daemon, many at a time.
+    Measure messages that are published in pipelines, bypassing the daemon.
     """
-    if not stage.party.way or not stage.party.posts:
+    if not stage.party.method or not stage.party.posts:
         return {}
     with stage.nodes() as load:
-        load.by(stage.party.way)
-        return _taken(load, stage.work)
+        load.by(stage.party.method)
+        return _measure_intake(load, stage.work)
 
 
-def _taken(load: Load, work: Work) -> dict[str, float]:
+def _measure_intake(load: Load, work: Work) -> dict[str, float]:
     load.use("a", 1)
     load.open(1)
-    load.publish(1)  # the first one settles who numbers the channel
+    load.publish(1)  # the first one decides which node numbers the channel
     load.publish(8 * BATCH, 8, BATCH)
     done = load.publish(work.intake, 8, BATCH)
     shares = {"rate": done.count / done.seconds, "busy": done.server_cpu / done.seconds}
@@ -157,21 +162,21 @@ def _taken(load: Load, work: Work) -> dict[str, float]:
 
 def hop(stage: Stage) -> dict[str, float]:
     """
-    One message at a time for one reader: posted, and published past the daemon.
+    Measure one message at a time for one subscriber: posted, and published bypassing the daemon.
     """
     if not stage.party.posts:
         return {}
     figures: dict[str, float] = {}
-    ways = {"post": "http"} | ({"plain": stage.party.way} if stage.party.way else {})
+    methods = {"post": "http"} | ({"plain": stage.party.method} if stage.party.method else {})
     with stage.nodes() as load:
         load.use("a", 1)
         load.open(1)
-        for name, way in ways.items():
-            load.by(way)
+        for name, method in methods.items():
+            load.by(method)
             load.publish(50)
             done = load.publish(stage.work.plain)
-            for who, cost in _costs(done, done.count).items():
-                figures[f"{name}_{who}"] = cost
+            for process, cost in _costs(done, done.count).items():
+                figures[f"{name}_{process}"] = cost
             waits = load.pace(stage.work.plain // 2, 200).latencies
             figures[name], figures[f"{name}_p99"] = waits["each_p50"], waits["each_p99"]
     return figures
@@ -179,8 +184,8 @@ def hop(stage: Stage) -> dict[str, float]:
 
 def wanted(stage: Stage) -> dict[str, float]:
     """
-    A reader on each of so many channels; a message to each in turn, one at a time, and where there
-    are enough channels, a hundred at a time.
+    Measure a subscriber on each of many channels, with a message to each in turn, one at a time,
+    and if there are enough channels, a hundred at a time.
     """
     work = stage.work
     if not stage.party.posts:
@@ -205,8 +210,8 @@ def wanted(stage: Stage) -> dict[str, float]:
 
 def two(stage: Stage) -> dict[str, float]:
     """
-    Two nodes with readers of one channel; the embedded broker has all of them on one. Both nodes
-    share a core, so that its figures are comparable.
+    Measure two nodes with subscribers of one channel; the embedded broker has one node. Both nodes
+    share a core, so that the figures are comparable.
     """
     work, party = stage.work, stage.party
     if not party.posts:
@@ -219,7 +224,7 @@ def two(stage: Stage) -> dict[str, float]:
         done = load.pace(work.paced, work.rate)
         # Each node has its share of the deliveries.
         costs = _costs(done, done.deliveries // count)
-        # The last node is posted to, and it is the first that is `cpu`.
+        # The last node gets the POST requests, and `cpu` is of the first one.
         if count > 1:
             costs["cpu"], costs[_FURTHER] = costs[_FURTHER], costs["cpu"]
             costs[_CARRIER] *= done.deliveries / count / done.count
@@ -269,7 +274,7 @@ def _parties(folder: Path, rabbit: Running | None) -> tuple[Party, ...]:
 
 def _same(running: Running, *_: object) -> AbstractContextManager[Running]:
     """
-    One for the whole run: it takes seconds to start, and nodes leave nothing behind in it.
+    Return the same RabbitMQ for the whole run: it takes seconds to start, and keeps no state.
     """
     return nullcontext(running)
 

@@ -1,5 +1,5 @@
 """
-The picture: horizontal bars, one group a figure, as SVG without any library.
+The picture: horizontal bars, one group per figure, as SVG.
 """
 
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ _TOP = 64
 
 def number(value: float) -> str:
     """
-    Three digits that count, without an exponent.
+    Format a value with three significant digits, without an exponent.
     """
     if value >= 100:
         return f"{value:,.0f}"

@@ -1,5 +1,5 @@
 """
-The figures that are reported, their goals, and how they follow from the rounds.
+The reported figures, their goals, and their computation from the rounds.
 """
 
 from collections.abc import Mapping, Sequence
@@ -24,23 +24,23 @@ class Goal:
     limit: float
     of: str = ""
     least: bool = False
-    who: str = OURS
+    column: str = OURS
 
     def text(self, unit: str) -> str:
         """
-        As it is printed.
+        Return the goal as text.
         """
         bound = f"{self.limit:g} x {self.of}" if self.of else f"{self.limit:g} {unit}".strip()
-        who = "" if self.who == OURS else f"{self.who} "
-        return f"{who}{'>=' if self.least else '<='} {bound}"
+        column = "" if self.column == OURS else f"{self.column} "
+        return f"{column}{'>=' if self.least else '<='} {bound}"
 
 
 @dataclass(frozen=True, slots=True)
 class Figure:
     """
-    One line of the report. One of the goals is enough where `either`, else all count.
+    One line of the report. With `either` one reached goal is enough, else all count.
 
-    `title` may name sizes of the work in braces.
+    `title` may have names of sizes in braces.
     """
 
     measure: str
@@ -54,10 +54,10 @@ class Figure:
 @dataclass(frozen=True, slots=True)
 class Line:
     """
-    A figure with its values: medians of the rounds, of ratios the median of each round's.
+    A figure with its values: medians of the rounds, and medians of the ratios of each round.
 
-    `ratios` are by pairs of columns: the first over the second. `reached` has one answer for
-    each goal, None where a value is missing.
+    `ratios` are by pairs of columns: the first over the second. `reached` has one value for
+    each goal, None if a value is missing.
     """
 
     figure: Figure
@@ -68,7 +68,7 @@ class Line:
 
     def verdict(self) -> str:
         """
-        "yes", "no", "?" where something is missing, "" without a goal.
+        Return "yes", "no", "?" if a value is missing, or "" without a goal.
         """
         if not self.reached:
             return ""
@@ -81,13 +81,13 @@ class Line:
 @dataclass(frozen=True, slots=True)
 class Sheet:
     """
-    What a report shows.
+    Layout of a report.
 
     Args:
         name: of its files.
         title: of the page.
         about: a sentence under it.
-        columns: who is compared.
+        columns: names of the compared servers.
         pairs: the ratios shown, each of the first over the second.
         figures: the lines.
         picture: whether the goals are drawn too.
@@ -189,7 +189,7 @@ RESULTS = Sheet(
 
 def lines(sheet: Sheet, rounds: Rounds, sizes: Mapping[str, int]) -> list[Line]:
     """
-    What there is to report, in the order of the sheet.
+    Return the lines of the report, in the order of the sheet.
 
     Args:
         sheet: what is shown.
@@ -217,7 +217,7 @@ def _line(
         if any(key in round_ for round_ in rounds)
     }
     ratios: dict[tuple[str, str], float] = {}
-    goals = [(goal.who, goal.of) for goal in figure.goals if goal.of]
+    goals = [(goal.column, goal.of) for goal in figure.goals if goal.of]
     for one, other in {*pairs, *goals}:
         both = zip(columns.get(one, ()), columns.get(other, ()), strict=False)
         # A round's two ran within the same minute: compare them, not the medians.
@@ -231,7 +231,7 @@ def _line(
 def _reached(
     goal: Goal, values: Mapping[str, float], ratios: Mapping[tuple[str, str], float]
 ) -> bool | None:
-    value = ratios.get((goal.who, goal.of)) if goal.of else values.get(goal.who)
+    value = ratios.get((goal.column, goal.of)) if goal.of else values.get(goal.column)
     if value is None:
         return None
     return value >= goal.limit if goal.least else value <= goal.limit

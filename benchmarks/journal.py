@@ -1,6 +1,6 @@
 """
-What a history file costs: processor time per message, messages acknowledged in
-a second, and how long a publisher waits; with the file and without.
+Costs of a history file: processor time per message, acknowledged messages per second, and the
+latency of publishing, with the file and without.
 
     python -m benchmarks.journal [--rounds 3] [--folder /where/the/file/shall/be]
 
@@ -29,16 +29,16 @@ SECONDS = 3.0  # each measure
 SIZE = 100  # bytes of a message
 BATCH = 100
 CHANNELS = 100
-WAYS = {"one after the other": (1, 1), "sixteen under way": (16, 1), "batches of 100": (4, BATCH)}
+MODES = {"one after the other": (1, 1), "sixteen in flight": (16, 1), "batches of 100": (4, BATCH)}
 
 
 @contextmanager
 def daemon(options: list[str]) -> Iterator[tuple[int, int]]:
     """
-    A daemon on the first core.
+    Run a daemon on the first core.
 
     Yields:
-        its process and its port.
+        its process id and its port.
     """
     port = free_port()
     twistd = str(Path(sys.executable).with_name("twistd"))
@@ -65,7 +65,7 @@ def daemon(options: list[str]) -> Iterator[tuple[int, int]]:
 
 def busy(pid: int) -> float:
     """
-    Seconds of processor time of all threads of a process.
+    Return the processor time of all threads of a process in seconds.
     """
     tasks = Path(f"/proc/{pid}/task").iterdir()
     return sum(int((task / "schedstat").read_text().split()[0]) for task in tasks) / 1e9
@@ -73,7 +73,7 @@ def busy(pid: int) -> float:
 
 def request(number: int, batch: int) -> bytes:
     """
-    A publish of *batch* messages.
+    Encode a request that publishes *batch* messages.
     """
     channel = f"c{number % CHANNELS}"
     text = "x" * SIZE
@@ -87,20 +87,20 @@ def request(number: int, batch: int) -> bytes:
     return f"{head}Content-Type: {kind}\r\nContent-Length: {len(body)}\r\n\r\n{body}".encode()
 
 
-def measure(pid: int, port: int, under_way: int, batch: int) -> tuple[float, float, float, float]:
+def measure(pid: int, port: int, inflight: int, batch: int) -> tuple[float, float, float, float]:
     """
     Publish for a while.
 
     Returns:
         microseconds of processor time per message; messages per second; median
-        and 99th percentile of the milliseconds to an answer.
+        and 99th percentile of the milliseconds to a response.
     """
     import selectors
 
     requests = [request(number, batch) for number in range(CHANNELS)]
     selector = selectors.DefaultSelector()
     started: dict[socket.socket, float] = {}
-    for _ in range(under_way):
+    for _ in range(inflight):
         one = socket.create_connection(("127.0.0.1", port))
         one.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         selector.register(one, selectors.EVENT_READ)
@@ -153,19 +153,19 @@ def main() -> None:
                     options = [f"--history-file={folder}/log"] if kind == "with" else []
                     with daemon(options) as (pid, port):
                         measure(pid, port, 4, 10)  # warm up
-                        for way, (under_way, batch) in WAYS.items():
-                            result = measure(pid, port, under_way, batch)
-                            found.setdefault((way, kind), []).append(result)
+                        for mode, (inflight, batch) in MODES.items():
+                            result = measure(pid, port, inflight, batch)
+                            found.setdefault((mode, kind), []).append(result)
     print(
         f"{time.strftime('%Y-%m-%d')}, {os.cpu_count()} cores, Python {platform.python_version()}"
     )
     print("\n| publishing | file | CPU, us a message | messages/s | answer after, ms (p50) | p99 |")
     print("| --- | --- | --- | --- | --- | --- |")
-    for (way, kind), results in sorted(
-        found.items(), key=lambda one: (list(WAYS).index(one[0][0]), one[0][1] == "with")
+    for (mode, kind), results in sorted(
+        found.items(), key=lambda one: (list(MODES).index(one[0][0]), one[0][1] == "with")
     ):
         cpu, rate, half, most = (statistics.median(column) for column in zip(*results, strict=True))
-        print(f"| {way} | {kind} | {cpu:.0f} | {rate:,.0f} | {half:.2f} | {most:.2f} |")
+        print(f"| {mode} | {kind} | {cpu:.0f} | {rate:,.0f} | {half:.2f} | {most:.2f} |")
 
 
 if __name__ == "__main__":

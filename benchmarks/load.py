@@ -1,5 +1,5 @@
 """
-The two C programs that ask a server for work, as Python sees them.
+Interface to the two C programs that send requests to a server.
 """
 
 import json
@@ -15,7 +15,7 @@ from benchmarks.machine import SetupError, times
 from benchmarks.servers import Running
 
 _FAULTS = ("lost", "repeated", "disordered", "strayed", "closed", "refused")
-_SETTLE = 0.05  # s, for what a server does after its last reader is served
+_SETTLE = 0.05  # s, for the server's work after the last delivery
 
 
 class DeliveryError(Exception):
@@ -25,12 +25,12 @@ class DeliveryError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class LoadResult:
     """
-    What a command to the load took.
+    Cost of a command to the load.
 
-    `seconds`, `server_cpu`, `server_waited` (for its core, others had it), `load_cpu` and `others`
-    (the CPU of who else was watched) are in s; `latencies` in ms, by the names load.c gives them.
+    `seconds`, `server_cpu`, `server_waited` (for a core that others used), `load_cpu` and `others`
+    (CPU of the other watched processes) are in s; `latencies` in ms, by the names of load.c.
     """
 
     count: int
@@ -46,9 +46,9 @@ class Answer:
 @dataclass(frozen=True, slots=True)
 class Load:
     """
-    Readers and publishers of one running server; load.c explains the commands.
+    Subscribers and publishers of one running server; load.c describes the commands.
 
-    `watched` are processes whose CPU counts beside the server's, by name.
+    `watched` are further processes whose CPU is measured, by name.
     """
 
     running: Running
@@ -57,65 +57,67 @@ class Load:
 
     def use(self, letter: str, count: int) -> None:
         """
-        The channels of what follows.
+        Set the channels of the next commands.
 
         Args:
             letter: not used before with this server; the channels are letter0, letter1, ...
-            count: how many.
+            count: number of channels.
         """
-        self._tell(f"use {letter} {count}")
+        self._command(f"use {letter} {count}")
 
-    def by(self, way: str) -> None:
+    def by(self, method: str) -> None:
         """
-        How messages are handed in from here on.
+        Set how the next messages are published.
 
         Args:
-            way: `http`, `websocket` (a connection a request in flight, to the first channel in
-                use), `redis` or `amqp` (past the daemon).
+            method: `http`, `websocket` (a connection per request in flight, to the first channel
+                in use), `redis` or `amqp` (bypassing the daemon).
         """
-        self._tell(f"by {way}")
+        self._command(f"by {method}")
 
-    def open(self, count: int) -> Answer:
+    def open(self, count: int) -> LoadResult:
         """
-        Open readers on the channels in turn, and wait until all have their response heads.
+        Open subscribers on the channels in turn, and wait until all have their response heads.
         """
-        return self._tell(f"open {count}")
+        return self._command(f"open {count}")
 
-    def publish(self, count: int, inflight: int = 1, lines: int = 1) -> Answer:
+    def publish(self, count: int, inflight: int = 1, lines: int = 1) -> LoadResult:
         """
-        Publish to the channels in turn; a request is followed by the next when all readers
-        have its messages.
+        Publish to the channels in turn; each request is sent when all subscribers have the messages
+        of the one before.
 
         Args:
             count: messages.
-            inflight: requests under way at a time, each on a connection of its own.
-            lines: messages a request.
+            inflight: concurrent requests, each on its own connection.
+            lines: messages per request.
         """
-        return self._tell(f"publish {count} {inflight} {lines}")
+        return self._command(f"publish {count} {inflight} {lines}")
 
-    def pace(self, count: int, rate: float) -> Answer:
+    def pace(self, count: int, rate: float) -> LoadResult:
         """
-        Publish at a fixed rate, whatever arrives.
+        Publish at a fixed rate, without waiting for deliveries.
 
         Args:
             count: messages.
             rate: messages a second.
 
         Returns:
-            With latencies.
+            the result, with latencies.
         """
-        return self._tell(f"pace {count} {rate}")
+        return self._command(f"pace {count} {rate}")
 
-    def _tell(self, command: str) -> Answer:
+    def _command(self, command: str) -> LoadResult:
         """
+        Run a command, and return its result.
+
         Raises:
-            DeliveryError: something happened that must not, or the server ended.
+            DeliveryError: a delivery was wrong, or the server ended.
             SetupError: the load ended.
         """
         try:
             before = times(self.running.pid)
             others = {name: times(pid).ran for name, pid in self.watched.items()}
-            answer = json.loads(_ask(self.process, command))
+            answer = json.loads(_send(self.process, command))
             time.sleep(_SETTLE)
             after = times(self.running.pid)
             others = {name: times(self.watched[name]).ran - ran for name, ran in others.items()}
@@ -125,13 +127,15 @@ class Load:
         faults = ", ".join(f"{count} {name}" for name, count in counts.items() if count)
         if faults:
             raise DeliveryError(f"{command}: {faults}")
-        known = {one.name: answer.pop(one.name) for one in fields(Answer) if one.name in answer}
-        return Answer(
+        fields_of_result = {
+            one.name: answer.pop(one.name) for one in fields(LoadResult) if one.name in answer
+        }
+        return LoadResult(
             server_cpu=after.ran - before.ran,
             server_waited=after.waited - before.waited,
             latencies=answer,
             others=others,
-            **known,
+            **fields_of_result,
         )
 
 
@@ -144,29 +148,29 @@ def loading(
     watched: Mapping[str, int] | None = None,
 ) -> Iterator[Load]:
     """
-    Start the load for a server; end it, and so all its connections, at the end.
+    Start the load for a server, and stop it with all its connections at the end.
 
     Args:
         program: load.c, compiled.
         running: the server that is measured.
-        further: servers that speak the same; readers are shared out among all.
-        words: more of what load.c takes.
-        watched: processes whose CPU counts, by name.
+        further: servers with the same dialect; subscribers are distributed over all servers.
+        words: further arguments of load.c.
+        watched: processes whose CPU is measured, by name.
     """
     dialect = running.server.dialect
-    said = [f"{one.name}={getattr(dialect, one.name)}" for one in fields(dialect)]
+    words_of_dialect = [f"{one.name}={getattr(dialect, one.name)}" for one in fields(dialect)]
     ports = ",".join(str(one.port) for one in (running, *further))
-    with _piped([str(program), f"port={ports}", *said, *words]) as process:
+    with _piped([str(program), f"port={ports}", *words_of_dialect, *words]) as process:
         yield Load(running, process, watched or {})
 
 
 @contextmanager
 def probing(program: Path, running: Running) -> Iterator[dict[str, float]]:
     """
-    Ask a server for small things while something else is going on; probe.c says how.
+    Send small requests to a server during other work; see probe.c.
 
     Returns:
-        Filled when the context ends: count, and p50, p99, max in ms.
+        count, and p50, p99, max in ms; empty until the context ends.
     """
     waits: dict[str, float] = {}
     with _piped([str(program), str(running.port), running.server.stranger]) as process:
@@ -191,7 +195,7 @@ def _piped(command: list[str]) -> Iterator[subprocess.Popen[str]]:
                 end.close()
 
 
-def _ask(process: subprocess.Popen[str], command: str) -> str:
+def _send(process: subprocess.Popen[str], command: str) -> str:
     assert process.stdin
     assert process.stdout
     try:
@@ -205,5 +209,5 @@ def _ask(process: subprocess.Popen[str], command: str) -> str:
 def _line(output: IO[str]) -> str:
     line = output.readline()
     if not line:
-        raise SetupError("The load ended without an answer; see above.")
+        raise SetupError("The load ended without a result; see above.")
     return line

@@ -1,5 +1,5 @@
 """
-What is read from Linux: processor time, memory, cores; and the C compiler.
+Processor time, memory and cores as Linux reports them, and the C compiler.
 """
 
 import os
@@ -20,7 +20,7 @@ HERE = Path(__file__).resolve().parent
 
 class SetupError(Exception):
     """
-    The machine or a server cannot do what a measure needs; the text says what to do.
+    The machine or a server lacks something that a measure needs; the text says what to do.
     """
 
 
@@ -30,10 +30,10 @@ def compile_c(name: str, folder: Path) -> Path:
 
     Args:
         name: "load", "bare" or "probe".
-        folder: where the program goes.
+        folder: of the program.
 
     Raises:
-        SetupError: no compiler, or it refused.
+        SetupError: there is no compiler, or it failed.
     """
     compiler = shutil.which("cc")
     if compiler is None:
@@ -48,7 +48,7 @@ def compile_c(name: str, folder: Path) -> Path:
 
 def cores() -> tuple[int, int]:
     """
-    The core of the server and the core of the load; the same if there is only one.
+    Return the core of the server and the core of the load; the same if there is only one.
     """
     allowed = sorted(os.sched_getaffinity(0))
     return allowed[0], allowed[-1]
@@ -57,23 +57,23 @@ def cores() -> tuple[int, int]:
 @contextmanager
 def alone() -> Iterator[None]:
     """
-    Hold what only one run of this machine can hold: two would measure each other.
+    Hold a lock of this machine: two concurrent runs would disturb each other.
 
     Raises:
-        SetupError: another run is under way.
+        SetupError: there is another run.
     """
-    # An abstract name (unix(7)): no file to be left behind, and gone with the process.
-    with socket.socket(socket.AF_UNIX) as held:
+    # An abstract name (unix(7)) leaves no file, and ends with the process.
+    with socket.socket(socket.AF_UNIX) as lock:
         try:
-            held.bind("\0rt-twisted-benchmarks")
+            lock.bind("\0rt-twisted-benchmarks")
         except OSError as error:
-            raise SetupError("Another run is under way; two would measure each other.") from error
+            raise SetupError("There is another run; two would disturb each other.") from error
         yield
 
 
 def raise_file_limit() -> int:
     """
-    Raise the limit of open files to what is allowed, for this process and its children.
+    Raise the limit of open files to the hard limit, for this process and its children.
     """
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
@@ -82,9 +82,9 @@ def raise_file_limit() -> int:
 
 def free_port() -> int:
     """
-    A TCP port of 127.0.0.1 that nobody listens on, below those that clients are given.
+    Return a free TCP port of 127.0.0.1 below the range of client ports.
 
-    Any of them, so that two who ask at the same moment do not get the same.
+    The port is random, so that concurrent callers get different ones.
     """
     first = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
     ports = range(max(first - 4000, 1024), first)
@@ -100,7 +100,7 @@ def free_port() -> int:
 
 def family(pid: int) -> list[int]:
     """
-    A process and all its descendants.
+    Return the ids of a process and all its descendants.
 
     Raises:
         FileNotFoundError: there is no such process.
@@ -112,7 +112,7 @@ def family(pid: int) -> list[int]:
         except (FileNotFoundError, ProcessLookupError):
             if known == pid:
                 raise
-            continue  # a child that ended meanwhile; RabbitMQ has such
+            continue  # a child that has ended, as those of RabbitMQ do
         pids.extend(map(int, children.split()))
     return pids
 
@@ -120,7 +120,7 @@ def family(pid: int) -> list[int]:
 @dataclass(frozen=True, slots=True)
 class Times:
     """
-    Of a process and its descendants, in s: what they ran, and what they waited for a core.
+    Running time, and waiting time for a core, of a process and its descendants in s.
     """
 
     ran: float
@@ -131,8 +131,8 @@ def times(pid: int) -> Times:
     """
     Read the processor time of a process and its descendants, user and system.
 
-    From schedstat, which counts nanoseconds, where the kernel has it; else from stat, which
-    counts ticks of 10 ms and does not know who waited.
+    The source is schedstat, in nanoseconds, where the kernel has it; otherwise stat, in ticks
+    of 10 ms and without waiting times.
     """
     each = []
     for one in family(pid):
@@ -155,7 +155,7 @@ def _times_of_one(pid: int) -> Times:
 
 def memory_kib(pid: int) -> int:
     """
-    Memory of a process and its descendants, what they share counted once (PSS).
+    Return the memory of a process and its descendants in KiB; shared pages count once (PSS).
     """
     total = 0
     for one in family(pid):
@@ -167,7 +167,7 @@ def memory_kib(pid: int) -> int:
 
 def description() -> dict[str, str]:
     """
-    What a reader of figures wants to know of the machine, by name.
+    Return facts about the machine, by name.
     """
     found = re.search(r"^model name\s*: (.*)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
     return {

@@ -1,5 +1,5 @@
 """
-What is measured, and how: each measure works one server and returns figures by name.
+The measures: each runs one server and returns figures by name.
 """
 
 from collections.abc import Callable, Iterator
@@ -10,7 +10,7 @@ from tempfile import TemporaryDirectory
 from time import sleep
 from typing import Any, TypeAlias
 
-from benchmarks.load import Answer, Load, loading, probing
+from benchmarks.load import Load, LoadResult, loading, probing
 from benchmarks.machine import compile_c, memory_kib
 from benchmarks.servers import Server, running
 
@@ -24,9 +24,9 @@ class Work:
     """
     The sizes of the work, the same for all servers.
 
-    Readers: `few`, `readers` or `crowd` of them on one channel, or `spread` over channels.
+    Subscribers: `few`, `readers` or `crowd` of them on one channel, or `spread` over channels.
     Messages: `single` with one in flight, `burst` with sixteen, `paced` at `rate` a second,
-    `alone` to nobody, `whole` to the crowd; `turns` times one to each of many channels.
+    `alone` without subscribers, `whole` to the crowd; `turns` times one to each of many channels.
     """
 
     few: int = 100
@@ -48,7 +48,7 @@ QUICK = Work(crowd=3000, spread=2000, single=100, burst=320, paced=120, alone=50
 @dataclass(frozen=True, slots=True)
 class Stage:
     """
-    Where a measure is played: a server, how much work, and the programs that make it.
+    Environment of a measure: a server, the sizes of the work, and the load programs.
     """
 
     server: Server
@@ -60,7 +60,7 @@ class Stage:
     @contextmanager
     def fresh(self) -> Iterator[Load]:
         """
-        The server newly started, and a load for it; both stopped at the end.
+        Start the server and a load for it, and stop both at the end.
         """
         with (
             TemporaryDirectory(prefix="bench-", ignore_cleanup_errors=True) as folder,
@@ -80,30 +80,30 @@ def programs(folder: Path) -> tuple[Path, Path]:
 Measure: TypeAlias = Callable[[Stage], dict[str, float]]
 
 
-def _cost(answer: Answer, publishing: float = 0.0) -> float:
+def _cost(result: LoadResult, publishing: float = 0.0) -> float:
     """
-    Server CPU per delivery, in us.
+    Return the server CPU per delivery in us.
 
     Args:
-        answer: of `publish`.
-        publishing: what a message costs without readers, in us; it is taken off.
+        result: of `publish`.
+        publishing: cost of a message without subscribers in us, which is subtracted.
     """
-    return (answer.server_cpu * 1e6 - answer.count * publishing) / answer.deliveries
+    return (result.server_cpu * 1e6 - result.count * publishing) / result.deliveries
 
 
-def _shares(answer: Answer) -> dict[str, float]:
+def _shares(result: LoadResult) -> dict[str, float]:
     """
-    Whether the measure can be believed: the load was not busy all the time, nobody else was.
+    Return how busy the load and other programs were: the measure is valid if both are low.
     """
     return {
-        "load_share": answer.load_cpu / answer.seconds,
-        "waited": answer.server_waited / answer.seconds,
+        "load_share": result.load_cpu / result.seconds,
+        "waited": result.server_waited / result.seconds,
     }
 
 
 def single(stage: Stage) -> dict[str, float]:
     """
-    One message at a time to all readers of a channel.
+    Measure one message at a time to all subscribers of a channel.
     """
     with stage.fresh() as load:
         load.use("a", 1)
@@ -115,7 +115,7 @@ def single(stage: Stage) -> dict[str, float]:
 
 def burst(stage: Stage) -> dict[str, float]:
     """
-    Sixteen messages under way at a time.
+    Measure sixteen messages in flight at a time.
     """
     with stage.fresh() as load:
         load.use("a", 1)
@@ -127,7 +127,7 @@ def burst(stage: Stage) -> dict[str, float]:
 
 def paced(stage: Stage) -> dict[str, float]:
     """
-    A fixed rate: the time from when a message was due to each reader, and to the last.
+    Measure a fixed rate: the time from when a message was due to each subscriber, and to the last.
     """
     with stage.fresh() as load:
         load.use("a", 1)
@@ -138,8 +138,8 @@ def paced(stage: Stage) -> dict[str, float]:
 
 def publish(stage: Stage) -> dict[str, float]:
     """
-    Measure publications without subscribers: one message a request, and a hundred where a server
-    can.
+    Measure publications without subscribers: one message per request, and a hundred where
+    possible.
     """
     work = stage.work
     with stage.fresh() as load:
@@ -159,8 +159,8 @@ def publish(stage: Stage) -> dict[str, float]:
 
 def crowd(stage: Stage) -> dict[str, float]:
     """
-    Few readers, then very many: their coming, their memory, a delivery, and what a stranger
-    waits meanwhile.
+    Measure few and very many subscribers: joining, memory, a delivery, and the wait of an
+    unrelated request.
     """
     work = stage.work
     with stage.fresh() as load:
@@ -193,17 +193,17 @@ def crowd(stage: Stage) -> dict[str, float]:
 
 def channels(stage: Stage) -> dict[str, float]:
     """
-    The same readers on one channel, on a hundred, and each on its own.
+    Measure the same subscribers on one channel, on a hundred, and each on its own.
 
-    A turn is one message to every channel, so one delivery to every reader; no channel is
-    written again before its last message is everywhere, so nothing is joined. The same turns
-    to as many channels without readers are the price of publishing, and taken off.
+    A turn is one message to every channel, so one delivery to every subscriber; no channel is
+    published to before its last message is delivered, so no messages are joined. The same turns
+    to channels without subscribers are the cost of publishing, which is subtracted.
     """
     work = stage.work
     figures: dict[str, float] = {}
     for name, count in (("one", 1), ("hundred", 100), ("each", work.spread)):
         lines = BATCH if stage.server.dialect.batch and count > 1 else 1
-        # Enough under way to keep the server busy, never more than there are channels.
+        # Enough in flight to keep the server busy, never more than there are channels.
         inflight = min(_IN_FLIGHT if lines == 1 else _BATCHES, count // lines)
         with stage.fresh() as load:
             load.use("q", count)

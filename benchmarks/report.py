@@ -1,5 +1,5 @@
 """
-What was measured, for a terminal, for a page and for a program.
+Reports of a run: for a terminal, as a page, and as JSON.
 """
 
 import json
@@ -15,10 +15,10 @@ from benchmarks.figures import Line, Rounds, Sheet, lines
 @dataclass(frozen=True, slots=True)
 class Run:
     """
-    A whole run: when, where, how much, and what came out.
+    A whole run: date, machine, sizes and results.
 
-    `machine` has what a reader should know, by name; `faults` a sentence for each round that
-    failed; `command` repeats the run; `work` is a dataclass with the sizes.
+    `machine` has facts about machine and servers, by name; `faults` a sentence for each failure;
+    `command` repeats the run; `work` is a dataclass with the sizes.
     """
 
     sheet: Sheet
@@ -31,13 +31,13 @@ class Run:
 
     def count(self) -> int:
         """
-        How many rounds there were.
+        Return the number of rounds.
         """
         return min(self._counts().values(), default=0)
 
     def counted(self) -> str:
         """
-        The same in words, with the measures that were taken more often.
+        Return the number of rounds as text, with the measures that ran more often.
         """
         counts, rounds = self._counts(), self.count()
         more = [f"{measure} {count}" for measure, count in counts.items() if count > rounds]
@@ -58,7 +58,7 @@ class Run:
 
 def table(run: Run) -> str:
     """
-    For a terminal, in columns.
+    Format the run for a terminal, in columns.
     """
     rows = [_headings(run.sheet), *(_cells(run.sheet, line) for line in run.lines())]
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
@@ -118,9 +118,9 @@ def _json(run: Run, found: Sequence[Line]) -> str:
         }
         for line in found
     ]
-    everything = asdict(run) | {"figures": figures}
-    del everything["sheet"]
-    return json.dumps(everything, indent=1) + "\n"
+    results = asdict(run) | {"figures": figures}
+    del results["sheet"]
+    return json.dumps(results, indent=1) + "\n"
 
 
 def _headings(sheet: Sheet) -> tuple[str, ...]:
@@ -131,7 +131,7 @@ def _headings(sheet: Sheet) -> tuple[str, ...]:
 def _cells(sheet: Sheet, line: Line) -> tuple[str, ...]:
     unit = line.figure.unit
     values = [_with_unit(line.values.get(name), unit) for name in sheet.columns]
-    # What has no unit tells of the run itself: nothing to compare.
+    # Figures without a unit describe the run itself and are not compared.
     ratios = [_with_unit(line.ratios.get(pair) if unit else None, "") for pair in sheet.pairs]
     word = " or " if line.figure.either else ", "
     goals = word.join(goal.text(unit) for goal in line.figure.goals)

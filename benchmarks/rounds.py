@@ -1,5 +1,5 @@
 """
-A comparison, run: rounds of measures, each on all who take part, in turn.
+Runs of a comparison: rounds of measures, each on all columns in turn.
 """
 
 import argparse
@@ -31,28 +31,28 @@ def play(
     Run all tasks, *count* times.
 
     Args:
-        tasks: what there is to run.
+        tasks: by measure and column.
         count: rounds.
-        often: measures that are run more than once in a round, and how many times.
+        often: how often to run measures that run more than once in a round.
 
     Returns:
-        the figures of each round, and a sentence for each that failed. Who cannot be started is
-        left out from there on.
+        the figures of each round, and a sentence for each failure. A column that cannot be
+        started is left out from there on.
     """
     rounds: dict[str, dict[str, list[dict[str, float]]]] = {
         measure: {column: [] for column in columns} for measure, columns in tasks.items()
     }
     faults: list[str] = []
-    away: set[str] = set()
+    left_out: set[str] = set()
     for number in range(count):
         turns = [measure for measure in tasks for _ in range((often or {}).get(measure, 1))]
         for turn, measure in enumerate(turns, number):
             columns = tasks[measure]
-            present = [column for column in columns if column not in away]
-            # Another one first each time, so that being first is nobody's advantage.
+            present = [column for column in columns if column not in left_out]
+            # Each round begins with another column, so that no column is always the first.
             first = turn % max(len(present), 1)
             for column in (*present[first:], *present[:first]):
-                _tell(f"round {number + 1}: {measure}, {column}")
+                _show_progress(f"round {number + 1}: {measure}, {column}")
                 figures: dict[str, float] = {}
                 try:
                     figures = columns[column]()
@@ -60,9 +60,9 @@ def play(
                     faults.append(f"{column}, {measure}, round {number + 1}: {error}")
                 except SetupError as error:
                     faults.append(f"{column}, {measure}: {error}; left out from here on")
-                    away.add(column)
+                    left_out.add(column)
                 rounds[measure][column].append(figures)
-    _tell("")
+    _show_progress("")
     return rounds, faults
 
 
@@ -70,29 +70,29 @@ def choose(
     parser: argparse.ArgumentParser, words: Sequence[str], known: Mapping[str, Sequence[str]]
 ) -> argparse.Namespace:
     """
-    Read the options; those in *known* are lists of some of the words there.
+    Parse the options; those in *known* are lists of some of the values there.
     """
     chosen = parser.parse_args(words)
     for name, possible in known.items():
         setattr(chosen, name, getattr(chosen, name).split(","))
-        for word in getattr(chosen, name):
-            if word not in possible:
-                parser.error(f"--{name}: {word} is not one of {', '.join(possible)}")
+        for value in getattr(chosen, name):
+            if value not in possible:
+                parser.error(f"--{name}: {value} is not one of {', '.join(possible)}")
     return chosen
 
 
 def report(chosen: argparse.Namespace, measure: Callable[[Path], Run]) -> int:
     """
-    Measure, print what came of it, and write it where *chosen* says.
+    Measure, print the report, and write it to the folder that *chosen* names.
 
     Args:
-        chosen: the options, of which `output` and `quick` are looked at.
-        measure: given a folder for what it needs meanwhile.
+        chosen: the options; `output` and `quick` are used.
+        measure: gets a temporary folder.
 
     Returns:
-        1 if somebody could not be measured or made a fault, else 0; goals do not count.
+        1 if a column could not be measured or was faulty, else 0; goals do not count.
     """
-    # The way of Ctrl-C: every `finally` on the stack stops its server.
+    # As Ctrl-C: every `finally` on the stack stops its server.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         with alone(), TemporaryDirectory(prefix="bench-") as folder:
@@ -101,7 +101,7 @@ def report(chosen: argparse.Namespace, measure: Callable[[Path], Run]) -> int:
         print(error, file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        return 130  # as shells say it
+        return 130  # the status of shells after Ctrl-C
     print(table(run))
     output = chosen.output or (None if chosen.quick else HERE)
     if output:
@@ -112,18 +112,18 @@ def report(chosen: argparse.Namespace, measure: Callable[[Path], Run]) -> int:
 @dataclass(frozen=True, slots=True)
 class Comparison:
     """
-    A program that compares.
+    A benchmark program that compares servers.
 
     Args:
         command: its name, after `python -m`.
         about: for --help.
-        sheet: what it reports.
+        sheet: of the report.
         work: the sizes, and `quick` the smaller ones; dataclasses.
         measures: their names.
-        prepare: given the chosen options, a folder and the sizes, what there is to say of who
-            takes part, and the tasks; what it started ends with the context.
+        prepare: from the chosen options, a folder and the sizes, makes descriptions of the
+            columns, and the tasks; servers that it started end with the context.
         arguments: adds options of its own.
-        often: measures that a tight goal makes worth taking more than once in a round.
+        often: how often to run measures with a tight goal in a round, by name.
     """
 
     command: str
@@ -143,7 +143,7 @@ class Comparison:
         Run the rounds of this benchmark and report them.
 
         Returns:
-            1 if somebody could not be measured or made a fault, else 0; goals do not count.
+            1 if a column could not be measured or was faulty, else 0; goals do not count.
         """
         chosen = self._options(words)
         return report(chosen, lambda folder: self._run(chosen, folder, words))
@@ -165,7 +165,7 @@ class Comparison:
         os.sched_setaffinity(0, {cores()[1]})
         work = self.quick if chosen.quick else self.work
         with self.prepare(chosen, folder, work) as (titles, tasks):
-            wanted = {
+            chosen_tasks = {
                 measure: {
                     column: task
                     for column, task in tasks[measure].items()
@@ -174,12 +174,12 @@ class Comparison:
                 for measure in chosen.measures
             }
             count = chosen.rounds or (1 if chosen.quick else 3)
-            rounds, faults = play(wanted, count, {} if chosen.quick else self.often)
+            rounds, faults = play(chosen_tasks, count, {} if chosen.quick else self.often)
         date = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime())
         command = shlex.join(["python", "-m", self.command, *words])
         return Run(self.sheet, date, description() | titles, command, work, rounds, faults)
 
 
-def _tell(progress: str) -> None:
+def _show_progress(progress: str) -> None:
     if sys.stderr.isatty():
         print(f"{progress:40}", end="\r", file=sys.stderr, flush=True)

@@ -1,5 +1,5 @@
 """
-The three servers: how each is started, spoken to and stopped.
+The three servers: how each is started, used and stopped.
 """
 
 import ctypes
@@ -31,9 +31,9 @@ _PATIENCE = 20  # s, to start; a fraction of that to stop
 @dataclass(frozen=True, slots=True)
 class Dialect:
     """
-    How to read and publish, for load.c: `{channel}` and `{message}` are filled in.
+    Requests to subscribe and publish, for load.c, which fills in `{channel}` and `{message}`.
 
-    `batch` is empty where a request can carry only one message; `say` where websockets carry none.
+    `batch` is empty if a request can have only one message; `say` if websockets cannot publish.
     """
 
     read: str
@@ -50,10 +50,10 @@ class Dialect:
 @dataclass(frozen=True, slots=True)
 class Server:
     """
-    One of those compared.
+    A server of the comparison.
 
-    `command` makes the command line, given a port and a folder of its own. A server without
-    error pages has no `stranger` path, and is not probed.
+    `command` makes the command line from a port and a folder. A server without error pages has
+    no `stranger` path, and is not probed.
     """
 
     name: str
@@ -76,13 +76,13 @@ class Running:
 
 def ours(options: Sequence[str]) -> Server:
     """
-    The daemon of this checkout.
+    Return the daemon of this checkout.
 
     Args:
-        options: more words for its command line.
+        options: further arguments of its command line.
 
     Raises:
-        SetupError: it is not there, or Twisted is not.
+        SetupError: the daemon or Twisted is missing.
     """
     twistd = Path(sys.executable).with_name("twistd")
     if not twistd.exists():
@@ -109,7 +109,7 @@ def ours(options: Sequence[str]) -> Server:
 
 def nchan() -> Server:
     """
-    nginx with the nchan module, one worker, configured by nchan.conf.
+    Return nginx with the nchan module, one worker, configured by nchan.conf.
 
     Raises:
         SetupError: nginx or the module is not installed.
@@ -135,13 +135,13 @@ def nchan() -> Server:
 
 def bare(folder: Path) -> Server:
     """
-    bare.c: the kernel's own price.
+    Return bare.c, which has the kernel's costs alone.
 
     Args:
-        folder: where it is compiled to.
+        folder: of the compiled program.
 
     Raises:
-        SetupError: no compiler.
+        SetupError: there is no compiler.
     """
     program = compile_c("bare", folder)
 
@@ -156,15 +156,15 @@ def bare(folder: Path) -> Server:
 @contextmanager
 def running(server: Server, folder: Path, core: int) -> Iterator[Running]:
     """
-    Start a server, and stop it whatever happens.
+    Start a server, and stop it at the end, also after an exception.
 
     Args:
-        server: which.
+        server: to start.
         folder: an empty one, for its files and its log.
-        core: the one it runs on.
+        core: that it runs on.
 
     Raises:
-        SetupError: it did not start; the end of its log is printed.
+        SetupError: the server did not start; the end of its log is printed.
     """
     port = free_port()
     log = folder / "log"
@@ -197,7 +197,7 @@ def running(server: Server, folder: Path, core: int) -> Iterator[Running]:
 
 def in_the_child(core: int) -> None:
     """
-    Before the child becomes the server: its core, and an end when its parent ends.
+    Set the core of the child process, and end it when its parent ends.
     """
     os.sched_setaffinity(0, {core})
     set_parent_death_signal = 1  # PR_SET_PDEATHSIG of <sys/prctl.h>
@@ -208,8 +208,10 @@ def wait_until_it_accepts(
     process: subprocess.Popen[bytes], port: int, patience: float = _PATIENCE
 ) -> None:
     """
+    Wait until a server accepts connections.
+
     Raises:
-        SetupError: it ended, or took more than *patience* seconds.
+        SetupError: the server ended, or took more than *patience* seconds.
     """
     until = time.monotonic() + patience
     while time.monotonic() < until and process.poll() is None:
@@ -231,7 +233,7 @@ def _version(distribution: str) -> str:
 
 def _nchan_version() -> str:
     """
-    The version as Debian's package manager knows it, or nothing: the module does not tell.
+    Return the version of Debian's package, or "": the module itself reports none.
     """
     dpkg = shutil.which("dpkg-query")
     if dpkg is None:

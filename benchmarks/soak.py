@@ -151,10 +151,10 @@ class Soak:
 
     async def _take(self, stream: Stream, seconds: float) -> bytes:
         """
-        Read what comes for some seconds.
+        Read for some seconds.
 
         Returns:
-            the last of it.
+            the last received bytes.
         """
         last = b""
         with suppress(TimeoutError):
@@ -168,12 +168,12 @@ class Soak:
         """
         End a connection in one of the ways in which clients do.
         """
-        way = random.choice(("close", "reset", "half"))
+        ending = random.choice(("close", "reset", "half"))
         writer = stream[1]
-        if way == "half" and writer.can_write_eof():
+        if ending == "half" and writer.can_write_eof():
             writer.write_eof()
             await self._take(stream, 0.5)
-        if way == "reset":
+        if ending == "reset":
             connection = writer.get_extra_info("socket")
             linger = struct.pack("ii", 1, 0)
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
@@ -188,7 +188,7 @@ class Soak:
 
     async def sse(self) -> None:
         """
-        Subscribe, be cut, and reconnect where it was.
+        Subscribe, get disconnected, and reconnect with the last id.
         """
         channels, position = self._channels(), ""
         for attempt in range(random.randint(1, 4)):
@@ -250,7 +250,7 @@ class Soak:
 
     async def websocket(self) -> None:
         """
-        Subscribe, publish, ask for nonsense, and leave with or without a close frame.
+        Subscribe, publish, send invalid input, and disconnect with or without a close frame.
         """
         deflate = ("Sec-WebSocket-Extensions: permessage-deflate",) * random.randint(0, 1)
         for attempt in range(random.randint(1, 3)):
@@ -280,7 +280,7 @@ class Soak:
 
     async def socketio_polling(self) -> None:
         """
-        A Socket.IO client that polls: subscribe, receive, and leave or be forgotten.
+        A Socket.IO client that polls: subscribe, receive, and disconnect or stop polling.
         """
         stream = await self._open()
         path = "/socket.io/?EIO=4&transport=polling"
@@ -291,8 +291,12 @@ class Soak:
             return
         path += f"&sid={quote(json.loads(body[1:])['sid'])}"
         self.counts["subscribers"] += 1
-        asked = json.dumps(["subscribe", self._channels().split(",")])
-        for packets in (b"40", f"42{asked}".encode(), b"4nonsense" * random.randint(0, 1)):
+        subscribe_event = json.dumps(["subscribe", self._channels().split(",")])
+        for packets in (
+            b"40",
+            f"42{subscribe_event}".encode(),
+            b"4nonsense" * random.randint(0, 1),
+        ):
             if packets:
                 status, headers = await self._request(stream, "POST", path, packets)
                 await self._body(stream, headers)
@@ -309,7 +313,7 @@ class Soak:
 
     async def socketio_websocket(self) -> None:
         """
-        A Socket.IO client on a websocket, which recovers where it was.
+        A Socket.IO client on a websocket, which recovers its session.
         """
         auth = ""
         for attempt in range(random.randint(1, 3)):
@@ -319,8 +323,8 @@ class Soak:
             self.counts["reconnects"] += attempt > 0
             self.counts["subscribers"] += 1
             stream[1].write(frame(f"40{auth}".encode()))
-            asked = json.dumps(["subscribe", self._channels().split(",")])
-            stream[1].write(frame(f"42{asked}".encode()))
+            subscribe_event = json.dumps(["subscribe", self._channels().split(",")])
+            stream[1].write(frame(f"42{subscribe_event}".encode()))
             last = await self._take(stream, random.expovariate(1 / 3))
             pid = last.partition(b'"pid":"')[2].partition(b'"')[0].decode("latin-1")
             place = last.rpartition(b',"')[2].partition(b'"')[0].decode("latin-1")
@@ -331,7 +335,7 @@ class Soak:
 
     async def slow(self) -> None:
         """
-        Subscribe to many channels and take nothing, until the daemon cuts the connection.
+        Subscribe to many channels and do not read, until the daemon disconnects.
         """
         stream = await self._open(buffer=4096)
         names = ",".join(f"c{number}" for number in range(50))
@@ -345,7 +349,7 @@ class Soak:
 
     async def refused(self) -> None:
         """
-        A request that is refused, or never completed.
+        Send a request that is refused, or never completed.
         """
         stream = await self._open()
         raw: tuple[bytes, ...] = (
@@ -457,17 +461,17 @@ async def watch(pid: int, soak: Soak, seconds: float) -> list[int]:
 
 def open_files(pid: int) -> int:
     """
-    How many file descriptors a process has.
+    Return the number of open file descriptors of a process.
     """
     return len(os.listdir(f"/proc/{pid}/fd"))
 
 
-def judge(minutes: Sequence[int]) -> tuple[float, int]:
+def rss_range(minutes: Sequence[int]) -> tuple[float, int]:
     """
-    By how much the RSS differs in the window: its highest minute over its lowest.
+    Return how much the RSS grew in the window, its highest minute over its lowest.
 
     Returns:
-        the share, and the minutes that were looked at.
+        the share, and the minutes of the window.
     """
     count = int(min(WINDOW, max(1, len(minutes) * 2 / 3)))
     window = minutes[-count:]
@@ -532,7 +536,7 @@ def main(words: Sequence[str]) -> int:
             minutes, soak = asyncio.run(_soak(daemon.pid, port, chosen.minutes * 60))
             time.sleep(12)  # deadlines of the last connections: head-seconds, idle-seconds
             left = open_files(daemon.pid) - before
-            alive = daemon.poll() is None
+            is_running = daemon.poll() is None
         finally:
             daemon.terminate()
             try:
@@ -541,24 +545,24 @@ def main(words: Sequence[str]) -> int:
                 daemon.kill()
                 daemon.wait()
         lines = log.read_text(errors="replace").splitlines()
-    return _report(minutes, soak, left, alive, lines)
+    return _report(minutes, soak, left, is_running, lines)
 
 
 def _report(
-    minutes: Sequence[int], soak: Soak, left: int, alive: bool, lines: Sequence[str]
+    minutes: Sequence[int], soak: Soak, left: int, is_running: bool, lines: Sequence[str]
 ) -> int:
     for name, count in sorted(soak.counts.items()):
         print(f"{name}: {count:,}")
     print("responses:", ", ".join(f"{one} x {n:,}" for one, n in sorted(soak.statuses.items())))
     faults = []
-    share, looked = judge(minutes)
-    print(f"RSS differs by {share:.1%} over the last {looked} minutes; {MOST:.0%} are allowed")
+    share, window = rss_range(minutes)
+    print(f"RSS differs by {share:.1%} over the last {window} minutes; {MOST:.0%} are allowed")
     if share > MOST:
         faults.append("the RSS is not level")
     print(f"files that are open when all clients have gone, more than before: {left}")
     if left > 5:
         faults.append("connections were not given back")
-    if not alive:
+    if not is_running:
         faults.append("the daemon ended")
     trouble = [line for line in lines if any(word in line for word in TROUBLE)]
     if trouble:

@@ -1,8 +1,8 @@
 """
-All readers come back at once: how long until the last is served, and what becomes
-of publishing meanwhile.
+All subscribers reconnect at once: the time until the last one is served, and the latency of
+publishing meanwhile.
 
-    python -m benchmarks.storm                 15,000 readers, several rates
+    python -m benchmarks.storm                 15,000 subscribers, several rates
     python -m benchmarks.storm --readers 1000 --rates 0,500
 """
 
@@ -30,153 +30,155 @@ REQUEST = b"GET /?channels=%s HTTP/1.1\r\nHost: localhost\r\nAccept: */*\r\n\r\n
 
 
 @dataclass(eq=False)
-class Comer:
+class StormClient:
     """
-    A client that wants to subscribe.
+    A client that subscribes.
     """
 
     number: int
     connection: socket.socket | None = None
-    heard: bytes = b""
-    joined: float = 0.0  # seconds after the storm began; 0 for not yet
-    told: list[int] = field(default_factory=list)  # each Retry-After it got
+    received: bytes = b""
+    joined: float = 0.0  # seconds after the storm began; 0 before that
+    retry_after: list[int] = field(default_factory=list)  # each received Retry-After
 
 
 class Storm:
     """
-    Readers that all connect at once, and retry after the time in Retry-After.
+    Clients that all connect at once, and retry after the time in Retry-After.
 
     Args:
         port: of the daemon.
-        count: how many.
-        channel: what they read.
-        come_back: whether those sent away do so.
+        count: number of clients.
+        channel: that they subscribe to.
+        reconnect: whether refused clients retry.
     """
 
     def __init__(
-        self, port: int, count: int, channel: str = "news", come_back: bool = True
+        self, port: int, count: int, channel: str = "news", reconnect: bool = True
     ) -> None:
-        self.comers = [Comer(number) for number in range(count)]
+        self.clients = [StormClient(number) for number in range(count)]
         self._port = port
         self._request = REQUEST % channel.encode()
-        self._come_back = come_back
-        self._poll = selectors.EpollSelector()
+        self._reconnect = reconnect
+        self._selector = selectors.EpollSelector()
         self._later: list[tuple[float, int]] = []
-        self._begun = time.monotonic()
+        self._start = time.monotonic()
 
-    def rage(self, seconds: float) -> float:
+    def run(self, seconds: float) -> float:
         """
-        Until everybody has joined, or has been sent away for good.
+        Connect all clients, and wait until each is subscribed or finally refused.
 
         Returns:
-            how long that took.
+            the duration in seconds.
 
         Raises:
-            AssertionError: longer than *seconds*.
+            AssertionError: it took longer than *seconds*.
         """
-        self._begun = time.monotonic()
-        for comer in self.comers:
-            self._knock(comer)
-        left = len(self.comers)
+        self._start = time.monotonic()
+        for client in self.clients:
+            self._connect(client)
+        left = len(self.clients)
         while left:
-            now = time.monotonic() - self._begun
-            assert now < seconds, f"{left} of {len(self.comers)} still wait"
+            now = time.monotonic() - self._start
+            assert now < seconds, f"{left} of {len(self.clients)} still wait"
             while self._later and self._later[0][0] <= now:
-                self._knock(self.comers[heapq.heappop(self._later)[1]])
-            for key, events in self._poll.select(0.01):
-                left -= self._turn(key.data, events)
-        return time.monotonic() - self._begun
+                self._connect(self.clients[heapq.heappop(self._later)[1]])
+            for key, events in self._selector.select(0.01):
+                left -= self._process(key.data, events)
+        return time.monotonic() - self._start
 
-    def end(self) -> None:
+    def close(self) -> None:
         """
-        All hang up.
+        Close all connections.
         """
-        for comer in self.comers:
-            if comer.connection is not None:
-                comer.connection.close()
-        self._poll.close()
+        for client in self.clients:
+            if client.connection is not None:
+                client.connection.close()
+        self._selector.close()
 
-    def _knock(self, comer: Comer) -> None:
+    def _connect(self, client: StormClient) -> None:
         connection = socket.socket()
         connection.setblocking(False)
         connection.setsockopt(socket.IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, 1)
-        connection.bind((f"127.0.0.{2 + comer.number // PER_ADDRESS}", 0))
+        connection.bind((f"127.0.0.{2 + client.number // PER_ADDRESS}", 0))
         connection.connect_ex(("127.0.0.1", self._port))
-        comer.connection, comer.heard = connection, b""
-        self._poll.register(connection, selectors.EVENT_WRITE, comer)
+        client.connection, client.received = connection, b""
+        self._selector.register(connection, selectors.EVENT_WRITE, client)
 
-    def _turn(self, comer: Comer, events: int) -> bool:
+    def _process(self, client: StormClient, events: int) -> bool:
         """
+        Process events of a client's socket.
+
         Returns:
-            whether *comer* is where it wanted to be.
+            whether *client* is finished: subscribed, or refused without a retry.
         """
-        connection = comer.connection
+        connection = client.connection
         assert connection is not None
         if events & selectors.EVENT_WRITE:
             connection.send(self._request)
-            self._poll.modify(connection, selectors.EVENT_READ, comer)
+            self._selector.modify(connection, selectors.EVENT_READ, client)
             return False
         data = connection.recv(65536)
-        comer.heard += data
-        if b"\nid: " in comer.heard:
-            comer.joined = time.monotonic() - self._begun
-            self._poll.unregister(connection)
+        client.received += data
+        if b"\nid: " in client.received:
+            client.joined = time.monotonic() - self._start
+            self._selector.unregister(connection)
             return True
-        if comer.heard.startswith(b"HTTP/1.1 503"):
-            moment = int(comer.heard.partition(b"Retry-After: ")[2].split()[0])
-            comer.told.append(moment)
+        if client.received.startswith(b"HTTP/1.1 503"):
+            delay = int(client.received.partition(b"Retry-After: ")[2].split()[0])
+            client.retry_after.append(delay)
         elif data:
             return False
         else:
-            moment = 2  # hung up on, as its own request came too late; a browser's retry
-        self._poll.unregister(connection)
+            delay = 2  # closed, as its request was late; a browser's delay
+        self._selector.unregister(connection)
         connection.close()
-        comer.connection = None
-        if self._come_back:
-            heapq.heappush(self._later, (time.monotonic() - self._begun + moment, comer.number))
-        return not self._come_back
+        client.connection = None
+        if self._reconnect:
+            heapq.heappush(self._later, (time.monotonic() - self._start + delay, client.number))
+        return not self._reconnect
 
 
 class Publishing:
     """
-    A thread that publishes all the time and measures how long each answer takes.
+    A thread that publishes all the time and measures the duration of each request.
 
     Args:
         port: of the daemon.
-        channel: where to.
+        channel: of the messages.
     """
 
     def __init__(self, port: int, channel: str = "news") -> None:
         self.took: list[float] = []
         self._connection = HTTPConnection("127.0.0.1", port, timeout=30)
         self._channel = channel
-        self._over = False
+        self._stopping = False
         self._thread = threading.Thread(target=self._run)
         self._thread.start()
 
-    def end(self) -> list[float]:
+    def stop(self) -> list[float]:
         """
         Stop publishing, and return the seconds that each publication took, sorted.
         """
-        self._over = True
+        self._stopping = True
         self._thread.join()
         self._connection.close()
         return sorted(self.took)
 
     def _run(self) -> None:
         headers = {"Content-Type": "text/plain"}
-        while not self._over:
-            begun = time.monotonic()
+        while not self._stopping:
+            start = time.monotonic()
             path = f"/publish?channel={self._channel}"
             self._connection.request("POST", path, b"x" * 100, headers)
             self._connection.getresponse().read()
-            self.took.append(time.monotonic() - begun)
+            self.took.append(time.monotonic() - start)
             time.sleep(EVERY)
 
 
 def start(port: int, *options: str) -> subprocess.Popen[bytes]:
     """
-    A daemon that accepts connections.
+    Start a daemon, and wait until it accepts connections.
     """
     twistd = str(Path(sys.executable).with_name("twistd"))
     command = [twistd, "-n", "--pidfile=", "realtime", f"--port={port}", *options]
@@ -197,8 +199,8 @@ def start(port: int, *options: str) -> subprocess.Popen[bytes]:
 
 def measure(port: int, readers: int, rate: int, queue: int) -> list[str]:
     """
-    A row of the table: limit, seconds until half and all are served, how often
-    somebody was sent away, publishing in ms: median, 99 of 100, longest.
+    Return a row of the table: limit, seconds until half and all are served, number of
+    refusals, publishing in ms: median, 99 of 100, longest.
     """
     os.setpriority(os.PRIO_PROCESS, 0, 0)  # children inherit it
     daemon = start(port, f"--join-rate={rate}", f"--join-queue={queue}")
@@ -210,18 +212,18 @@ def measure(port: int, readers: int, rate: int, queue: int) -> list[str]:
     )
     time.sleep(0.2)
     storm = Storm(port, readers)
-    os.setpriority(os.PRIO_PROCESS, 0, 10)  # who measures publishing comes first
+    os.setpriority(os.PRIO_PROCESS, 0, 10)  # the process that measures publishing has precedence
     try:
-        storm.rage(600)
+        storm.run(600)
     finally:
-        said, _ = publisher.communicate("\n")
-        storm.end()
+        output, _ = publisher.communicate("\n")
+        storm.close()
         daemon.terminate()
         daemon.wait()
-    joined = sorted(comer.joined for comer in storm.comers)
-    away = sum(len(comer.told) for comer in storm.comers)
+    joined = sorted(client.joined for client in storm.clients)
+    away = sum(len(client.retry_after) for client in storm.clients)
     return [str(rate or "-"), f"{joined[len(joined) // 2]:.1f}", f"{joined[-1]:.1f}", str(away),
-            *said.split()]  # fmt: skip
+            *output.split()]  # fmt: skip
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -234,17 +236,17 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--queue", type=int, default=20_000)
     parser.add_argument("--port", type=int, default=18_888)
     parser.add_argument("--publish", type=int, help=argparse.SUPPRESS)
-    given: Any = parser.parse_args(arguments)
+    options: Any = parser.parse_args(arguments)
     os.sched_setaffinity(0, {*range(1, os.cpu_count() or 1)} or {0})
     out = sys.stdout.write
-    if given.publish:
-        publishing = Publishing(given.publish, "other")
+    if options.publish:
+        publishing = Publishing(options.publish, "other")
         sys.stdin.readline()
-        took = publishing.end()
-        marks = took[len(took) // 2], took[len(took) * 99 // 100], took[-1]
-        out(" ".join(f"{mark * 1e3:.1f}" for mark in marks))
+        took = publishing.stop()
+        percentiles = took[len(took) // 2], took[len(took) * 99 // 100], took[-1]
+        out(" ".join(f"{value * 1e3:.1f}" for value in percentiles))
         return
-    out(f"{given.readers} readers, a queue of {given.queue}\n\n")
+    out(f"{options.readers} readers, a queue of {options.queue}\n\n")
     names = (
         "join-rate",
         "half served, s",
@@ -256,8 +258,9 @@ def main(arguments: Sequence[str]) -> None:
     )
     out(f"| {' | '.join(names)} |\n")
     out("| --- | --- | --- | --- | --- | --- | --- |\n")
-    for number, rate in enumerate(map(int, given.rates.split(","))):
-        out(f"| {' | '.join(measure(given.port + number, given.readers, rate, given.queue))} |\n")
+    for number, rate in enumerate(map(int, options.rates.split(","))):
+        row = measure(options.port + number, options.readers, rate, options.queue)
+        out(f"| {' | '.join(row)} |\n")
         sys.stdout.flush()
 
 

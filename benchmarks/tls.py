@@ -1,11 +1,11 @@
 """
-What TLS and HTTP/2 cost: CPU per delivery and memory per idle reader, of the
-same daemon by several ways.
+Costs of TLS and HTTP/2: CPU per delivery and memory per idle subscriber of one daemon, by
+several kinds of connections.
 
     python -m benchmarks.tls [READERS]
 
-The daemon is a process of its own, and so are its readers; its CPU and memory
-are the kernel's numbers (/proc). Ratios matter more than digits.
+The daemon and its subscribers are separate processes; CPU and memory are those of /proc. Ratios
+matter more than digits.
 """
 
 from __future__ import annotations
@@ -41,13 +41,13 @@ HUGE = 2**31 - 1
 
 
 @dataclass(frozen=True, slots=True)
-class Way:
+class Variant:
     """
-    How readers come.
+    A kind of connection.
 
     Args:
         name: for the table.
-        port: `plain`, `ours` or `twisted`: which of the daemon's.
+        port: `plain`, `ours` or `twisted`, one of the daemon's.
         streams: of HTTP/2 on each connection; 0 for HTTP/1.1.
         kind: of the certificate's key.
     """
@@ -58,12 +58,12 @@ class Way:
     kind: str = "ecdsa"
 
 
-WAYS = (
-    Way("plain, HTTP/1.1", "plain"),
-    Way("TLS, HTTP/1.1, `ssl:` endpoint (Twisted's transport)", "twisted"),
-    Way("TLS, HTTP/1.1, `--use-ssl` (ours)", "ours"),
-    Way("TLS, HTTP/2, one stream on each connection", "ours", 1),
-    Way("TLS, HTTP/2, 50 streams on each connection", "ours", 50),
+VARIANTS = (
+    Variant("plain, HTTP/1.1", "plain"),
+    Variant("TLS, HTTP/1.1, `ssl:` endpoint (Twisted's transport)", "twisted"),
+    Variant("TLS, HTTP/1.1, `--use-ssl` (ours)", "ours"),
+    Variant("TLS, HTTP/2, one stream on each connection", "ours", 1),
+    Variant("TLS, HTTP/2, 50 streams on each connection", "ours", 50),
 )
 
 
@@ -94,20 +94,20 @@ def _daemon(kind: str) -> Iterator[tuple[int, dict[str, int]]]:
                 process.terminate()
 
 
-def _read(port: int, way: Way, readers: int, ready: Any) -> None:
+def _read(port: int, variant: Variant, readers: int, ready: Any) -> None:
     """
-    The readers: connect, tell how long it took, then take whatever comes.
+    Connect the subscribers, set *ready*, and read until the process is killed.
     """
     context = ssl.create_default_context()
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-    context.set_alpn_protocols(["h2"] if way.streams else ["http/1.1"])
+    context.set_alpn_protocols(["h2"] if variant.streams else ["http/1.1"])
     poll = select.epoll()
     socks: dict[int, Any] = {}
-    for _ in range(readers // max(way.streams, 1)):
+    for _ in range(readers // max(variant.streams, 1)):
         sock: Any = socket.create_connection(("127.0.0.1", port))
-        if way.port != "plain":
+        if variant.port != "plain":
             sock = context.wrap_socket(sock)
-        sock.sendall(_requests(way))
+        sock.sendall(_requests(variant))
         sock.setblocking(False)
         socks[sock.fileno()] = sock
         poll.register(sock, select.EPOLLIN)
@@ -121,8 +121,8 @@ def _read(port: int, way: Way, readers: int, ready: Any) -> None:
                 pass
 
 
-def _requests(way: Way) -> bytes:
-    if not way.streams:
+def _requests(variant: Variant) -> bytes:
+    if not variant.streams:
         return b"GET /?channels=news HTTP/1.1\r\nHost: a\r\n\r\n"
     talk = h2.connection.H2Connection(h2.config.H2Configuration(client_side=True))
     window = h2.settings.SettingCodes.INITIAL_WINDOW_SIZE
@@ -130,7 +130,7 @@ def _requests(way: Way) -> bytes:
     talk.initiate_connection()
     talk.increment_flow_control_window(HUGE - 65535)
     head = ((":method", "GET"), (":scheme", "https"), (":authority", "a"))
-    for number in range(1, 2 * way.streams, 2):
+    for number in range(1, 2 * variant.streams, 2):
         talk.send_headers(number, [*head, (":path", "/?channels=news")], end_stream=True)
     return talk.data_to_send()
 
@@ -159,19 +159,21 @@ def _publish(port: int, count: int) -> None:
     connection.close()
 
 
-def _measure(way: Way, readers: int) -> tuple[float, float, float]:
+def _measure(variant: Variant, readers: int) -> tuple[float, float, float]:
     """
+    Measure one variant.
+
     Returns:
-        microseconds of CPU per delivery, and per new reader; KiB per idle reader.
+        microseconds of CPU per delivery, and per new subscriber; KiB per idle subscriber.
     """
-    with _daemon(way.kind) as (pid, ports):
+    with _daemon(variant.kind) as (pid, ports):
         _publish(ports["plain"], 20)
         before = _cpu(pid)
         _publish(ports["plain"], MESSAGES)
         alone = _cpu(pid) - before
         memory, before = _memory(pid), _cpu(pid)
         ready = multiprocessing.Event()
-        arguments = (ports[way.port], way, readers, ready)
+        arguments = (ports[variant.port], variant, readers, ready)
         reading = multiprocessing.Process(target=_read, args=arguments, daemon=True)
         reading.start()
         ready.wait()
@@ -193,15 +195,16 @@ def main(readers: int) -> None:
     """
     Print a table.
     """
-    print(f"{readers} readers, {MESSAGES} messages of {len(BODY)} bytes, median of {ROUNDS}\n")
-    print("| way | us per delivery | ratio | us per new reader | KiB per idle reader |")
+    print(f"{readers} subscribers, {MESSAGES} messages of {len(BODY)} bytes, median of {ROUNDS}\n")
+    print("| connection | us per delivery | ratio | us per new subscriber | KiB per idle one |")
     print("| --- | --- | --- | --- | --- |")
     least = 0.0
-    for way in WAYS:
-        delivery, joined, idle = _measure(way, readers)
+    for variant in VARIANTS:
+        delivery, joined, idle = _measure(variant, readers)
         least = least or delivery
+        ratio = delivery / least
         print(
-            f"| {way.name} | {delivery:.1f} | {delivery / least:.1f} | {joined:.0f} | {idle:.1f} |",
+            f"| {variant.name} | {delivery:.1f} | {ratio:.1f} | {joined:.0f} | {idle:.1f} |",
             flush=True,
         )
 

@@ -18,7 +18,7 @@ from time import sleep
 
 from benchmarks import servers
 from benchmarks.figures import BARE, NCHAN, OURS, Figure, Goal, Sheet
-from benchmarks.load import Answer
+from benchmarks.load import LoadResult
 from benchmarks.machine import HERE, SetupError, cores, memory_kib
 from benchmarks.measures import Measure, Stage, programs
 from benchmarks.rounds import Comparison, Task
@@ -113,16 +113,16 @@ SHEET = Sheet(
 )
 
 
-def _shares(answer: Answer) -> dict[str, float]:
+def _shares(result: LoadResult) -> dict[str, float]:
     return {
-        "load_share": answer.load_cpu / answer.seconds,
-        "waited": answer.server_waited / answer.seconds,
+        "load_share": result.load_cpu / result.seconds,
+        "waited": result.server_waited / result.seconds,
     }
 
 
 def one_by_one(stage: Stage) -> dict[str, float]:
     """
-    A message is published when all readers have the one before.
+    Measure messages that are published one by one, when all subscribers have the one before.
     """
     work = stage.work
     with stage.fresh() as load:
@@ -135,7 +135,7 @@ def one_by_one(stage: Stage) -> dict[str, float]:
 
 def burst(stage: Stage) -> dict[str, float]:
     """
-    Sixteen messages under way.
+    Measure sixteen messages in flight.
     """
     work = stage.work
     with stage.fresh() as load:
@@ -149,7 +149,7 @@ def burst(stage: Stage) -> dict[str, float]:
 
 def idle(stage: Stage) -> dict[str, float]:
     """
-    Readers come and hear nothing.
+    Measure subscribers that receive no message.
     """
     work = stage.work
     with stage.fresh() as load:
@@ -159,7 +159,7 @@ def idle(stage: Stage) -> dict[str, float]:
         before = memory_kib(load.running.pid)
         join = load.open(work.idle).server_cpu * 1e6 / work.idle
         if stage.server.name == BARE:
-            return {"join": join}  # it has no memory to speak of
+            return {"join": join}  # its memory is negligible
         sleep(_SETTLE)
         standing = (memory_kib(load.running.pid) - before) / work.idle
         _settle(load.running)
@@ -169,7 +169,7 @@ def idle(stage: Stage) -> dict[str, float]:
 
 def _settle(running: Running) -> None:
     """
-    Let npm collect its garbage: nobody shall say that we counted it.
+    Run npm's garbage collection, so that garbage does not count as memory.
     """
     if running.server.name == NPM:
         url = f"http://127.0.0.1:{running.port}/settle"
@@ -178,7 +178,7 @@ def _settle(running: Running) -> None:
 
 def inbound(stage: Stage) -> dict[str, float]:
     """
-    Clients publish over their websockets; one reader sees that all arrive.
+    Measure clients that publish over their websockets; one subscriber checks that all arrive.
     """
     work = stage.work
     with stage.fresh() as load:

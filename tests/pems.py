@@ -31,10 +31,10 @@ def _rsa(number: int) -> rsa.RSAPrivateKey:
 
 class Authority:
     """
-    Signs what is asked for.
+    Certificate authority that signs certificates for tests.
 
     Args:
-        folder: where the files go; its own certificate is `ca.pem` there.
+        folder: of the files; the authority's own certificate is `ca.pem`.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -42,19 +42,26 @@ class Authority:
         self._key = ec.generate_private_key(ec.SECP256R1())
         self._name = _name("an authority")
         root = self._sign(self._name, self._key, [], True)
-        self._middle_key = ec.generate_private_key(ec.SECP256R1())
+        self._intermediate_key = ec.generate_private_key(ec.SECP256R1())
         self.file = str(folder / "ca.pem")
         Path(self.file).write_bytes(root.public_bytes(Encoding.PEM))
-        self._middle = self._sign(_name("its deputy"), self._middle_key, [], True)
+        self._intermediate = self._sign(
+            _name("an intermediate authority"), self._intermediate_key, [], True
+        )
 
     def _sign(
-        self, name: x509.Name, key: Key, hosts: Sequence[str], may_sign: bool, deputy: bool = False,
+        self,
+        name: x509.Name,
+        key: Key,
+        hosts: Sequence[str],
+        may_sign: bool,
+        intermediate: bool = False,
         days: int = 30,
-    ) -> x509.Certificate:  # fmt: skip
+    ) -> x509.Certificate:
         now = datetime.now(UTC)
         issuer, signing = self._name, self._key
-        if deputy:
-            issuer, signing = self._middle.subject, self._middle_key
+        if intermediate:
+            issuer, signing = self._intermediate.subject, self._intermediate_key
         builder = (
             x509.CertificateBuilder(issuer, name, key.public_key(), x509.random_serial_number())
             .not_valid_before(now - timedelta(days=40))
@@ -71,9 +78,9 @@ class Authority:
         stem: str,
         *hosts: str,
         kind: str = "ecdsa",
-        deputy: bool = False,
+        intermediate: bool = False,
         days: int = 30,
-        word: bytes = b"",
+        passphrase: bytes = b"",
     ) -> tuple[str, str]:
         """
         Write `STEM.crt` and `STEM.key`; existing ones are replaced.
@@ -82,17 +89,17 @@ class Authority:
             stem: of the files' names.
             hosts: names and addresses; the common name is the first.
             kind: `ecdsa` or `rsa`.
-            deputy: signed by another certificate, which stands behind it.
-            days: until it expires; may be negative.
-            word: the key is encrypted with it.
+            intermediate: sign with an intermediate certificate, which follows in the file.
+            days: until the certificate expires; may be negative.
+            passphrase: encrypts the key; b"" for no encryption.
 
         Returns:
             the two paths.
         """
         key: Key = _rsa(0) if kind == "rsa" else ec.generate_private_key(ec.SECP256R1())
-        leaf = self._sign(_name(hosts[0]), key, hosts, False, deputy, days)
-        chain = [leaf, self._middle] if deputy else [leaf]
-        encryption = BestAvailableEncryption(word) if word else NoEncryption()
+        leaf = self._sign(_name(hosts[0]), key, hosts, False, intermediate, days)
+        chain = [leaf, self._intermediate] if intermediate else [leaf]
+        encryption = BestAvailableEncryption(passphrase) if passphrase else NoEncryption()
         certificate, secret = self.folder / f"{stem}.crt", self.folder / f"{stem}.key"
         certificate.write_bytes(b"".join(each.public_bytes(Encoding.PEM) for each in chain))
         secret.write_bytes(

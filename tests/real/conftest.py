@@ -1,8 +1,8 @@
 """
 Real processes for tests: the daemon, other servers, a browser.
 
-Each listens on a port of its own on 127.0.0.1, lives in a temporary folder, and
-is gone when its test ends. The logs of all of them are shown if it fails.
+Each listens on a port of its own on 127.0.0.1, runs in a temporary folder, and
+ends with its test. The logs of all of them are shown if the test fails.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from typing import Any, Protocol
 import pytest
 
 ROOT = Path(__file__).parents[2]
-PATIENCE = 60.0  # seconds for whatever is waited for: only what is broken takes so long
-PAUSE = 0.02  # seconds between two looks at another process
+PATIENCE = 60.0  # seconds, the timeout of all waits: only a defect takes so long
+PAUSE = 0.02  # seconds between two checks of another process
 
 CHROMIUM = (
     "--headless",
@@ -43,22 +43,22 @@ CHROMIUM = (
 
 def require(program: str, package: str) -> str:
     """
-    Where *program* is.
+    Return the path of *program*.
 
-    Without it the test fails under CI and `make test`, as nothing may be skipped
-    unseen; elsewhere it is skipped and says what to install. WITHOUT in the
-    environment names packages that are not to be used at all.
+    If it is missing, the test fails under CI and `make test`, where no test may be
+    skipped unnoticed. Elsewhere the test is skipped, and the reason names the package to
+    install. WITHOUT in the environment names packages that are not used at all.
 
     Args:
         program: the command's name.
-        package: what to install for it, by Debian's name.
+        package: Debian's package that contains it.
 
     Returns:
         its absolute path.
     """
     if package in os.environ.get("WITHOUT", "").split():
-        pytest.skip(f"without {package}, as told")
-    # Servers are in sbin, which is not on everybody's path.
+        pytest.skip(f"without {package}, as WITHOUT says")
+    # Servers are in sbin, which is not in the path of all users.
     path = f"{os.environ.get('PATH', '')}:/usr/sbin:{ROOT}/.venv-graphite/bin"
     found = shutil.which(program, path=path)
     if found:
@@ -71,7 +71,7 @@ def require(program: str, package: str) -> str:
 
 def free_port() -> int:
     """
-    A TCP port of 127.0.0.1 that nobody uses now.
+    Return a TCP port of 127.0.0.1 that is not in use now.
     """
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -108,21 +108,21 @@ class Server:
     @property
     def url(self) -> str:
         """
-        Its address for HTTP, without a slash at the end.
+        Return its URL, without a slash at the end.
         """
         return f"http://127.0.0.1:{self.port}"
 
     @property
     def pid(self) -> int:
         """
-        The number of its process.
+        Return the id of its process.
         """
         return self._running().pid
 
     @property
     def log(self) -> str:
         """
-        All that it has printed, over restarts.
+        Return all of its output, that before restarts included.
         """
         return self._log.read_text(errors="replace") if self._log.exists() else ""
 
@@ -131,9 +131,9 @@ class Server:
         Start it and wait until it accepts connections.
 
         Raises:
-            NotStarted: it did not; nothing of it is left.
+            NotStarted: it ended or did not listen in time; the process has ended.
         """
-        assert self._process is None, "it runs already"
+        assert self._process is None, "the server runs already"
         with self._log.open("ab") as output:
             self._process = subprocess.Popen(
                 self.command,
@@ -150,49 +150,49 @@ class Server:
                 reason = f"it ended with status {self._reap()}"
             elif time.monotonic() > deadline:
                 self.kill(signal.SIGKILL)
-                reason = f"nobody listens on port {self.port} after {PATIENCE:g} seconds"
+                reason = f"nothing listens on port {self.port} after {PATIENCE:g} seconds"
             else:
                 continue
             raise NotStarted(f"{self}: {reason}\n{self.log}")
 
     def send(self, number: signal.Signals) -> None:
         """
-        Send it a signal that it survives, such as SIGHUP, SIGSTOP and SIGCONT.
+        Send a signal that does not end the process, such as SIGHUP, SIGSTOP and SIGCONT.
         """
         self._running().send_signal(number)
 
     def kill(self, number: signal.Signals = signal.SIGTERM) -> int:
         """
-        End it by a signal and wait until it is gone.
+        Send a signal that ends the process, and wait for its end.
 
         Returns:
-            its exit status; negative if it died of a signal.
+            its exit status; negative if a signal killed it.
         """
         self._running().send_signal(number)
         if not self._ended_within(PATIENCE):
             self._reap()
-            raise AssertionError(f"{self}: still there {PATIENCE:g} seconds after {number.name}")
+            raise AssertionError(f"{self}: still runs {PATIENCE:g} seconds after {number.name}")
         return self._reap()
 
     def restart(self, number: signal.Signals = signal.SIGTERM) -> None:
         """
-        End it and start it again, on the same port and in the same folder.
+        Stop the server and start it again, on the same port and in the same folder.
         """
         self.kill(number)
         self.start()
 
     def stop(self) -> None:
         """
-        End it if the test has not.
+        Stop the server unless the test did.
 
         Raises:
-            AssertionError: it had ended by itself.
+            AssertionError: the server had ended by itself.
         """
         if self._process is None:
             return
         if self._ended_within(0):
             raise AssertionError(f"{self}: ended by itself with status {self._reap()}")
-        self.send(signal.SIGCONT)  # one that was stopped would never hear the next
+        self.send(signal.SIGCONT)  # a stopped process would not handle the next signal
         self.kill()
 
     def __str__(self) -> str:
@@ -211,7 +211,7 @@ class Server:
             socket.create_connection(("127.0.0.1", self.port), PAUSE).close()
         except OSError:
             return False
-        # Somebody else may have been quicker to take the port; then ours has ended.
+        # Another process may have taken the port in the meantime; then this one has ended.
         return not self._ended_within(0)
 
     def _ended_within(self, seconds: float) -> bool:
@@ -242,7 +242,7 @@ class Serve(Protocol):
         environment: dict[str, str] | None = None,
     ) -> Server:
         """
-        Start *command*, which shall listen on *port*, in *folder* or a new one.
+        Start *command*, which has to listen on *port*, in *folder* or a new one.
         """
 
 
@@ -283,7 +283,7 @@ def pytest_runtest_makereport(
 @pytest.fixture
 def serve(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Serve]:
     """
-    Starts servers that end with the test, the last first.
+    Return a function that starts servers; they are stopped after the test, the last one first.
     """
     servers: list[Server] = request.node.stash.setdefault(_SERVERS, [])
 
@@ -301,22 +301,22 @@ def serve(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Serve]:
         return server
 
     yield start
-    mistakes = []
+    errors = []
     for server in reversed(servers):
         try:
             server.stop()
-        except AssertionError as mistake:
-            mistakes.append(str(mistake))
-    if mistakes:
-        pytest.fail("\n".join(mistakes), pytrace=False)
+        except AssertionError as error:
+            errors.append(str(error))
+    if errors:
+        pytest.fail("\n".join(errors), pytrace=False)
 
 
 @pytest.fixture
 def daemon(serve: Serve) -> Iterator[StartDaemon]:
     """
-    Starts daemons: `twistd -n --pidfile= realtime --port=...`, as a user does.
+    Return a function that starts daemons: `twistd -n --pidfile= realtime --port=...`.
 
-    A traceback in the log of one fails the test; a test that expects it
+    A traceback in the log of a daemon fails the test; a test that expects one
     starts its daemon by `serve`.
     """
     daemons: list[Server] = []
@@ -344,13 +344,13 @@ TWISTD = (str(Path(sys.executable).with_name("twistd")), "-n", "--pidfile=")
 
 class Browser:
     """
-    Chromium, steered by chromedriver (W3C WebDriver). One page.
+    One page of Chromium, controlled by chromedriver (W3C WebDriver).
 
     Args:
         driver: the port of a running chromedriver.
         chromium: where the program is.
-        profile: an empty folder for what it remembers.
-        flags: for chromium, beside CHROMIUM.
+        profile: an empty folder for its user data.
+        flags: for chromium, in addition to CHROMIUM.
     """
 
     def __init__(self, driver: int, chromium: str, profile: Path, *flags: str) -> None:
@@ -359,49 +359,49 @@ class Browser:
             "binary": chromium,
             "args": [*CHROMIUM, *flags, f"--user-data-dir={profile}"],
         }
-        wanted = {
+        capabilities = {
             "browserName": "chrome",
             "goog:chromeOptions": options,
             "goog:loggingPrefs": {"browser": "ALL"},
         }
         self._session = "/session"
-        answer = self._call("POST", "", {"capabilities": {"alwaysMatch": wanted}})
+        answer = self._call("POST", "", {"capabilities": {"alwaysMatch": capabilities}})
         self._session = f"/session/{answer['sessionId']}"
 
     def open(self, url: str) -> None:
         """
-        Go to *url* and wait until the page is loaded.
+        Open *url* and wait until the page is loaded.
         """
         self._call("POST", "/url", {"url": url})
 
     @property
     def window(self) -> str:
         """
-        What `switch` takes to come back to this tab.
+        Return the handle of this tab, for `switch`.
         """
         return str(self._call("GET", "/window"))
 
     def new_tab(self) -> None:
         """
-        Open a tab and go there.
+        Open a tab and switch to it.
         """
         self.switch(self._call("POST", "/window/new", {"type": "tab"})["handle"])
 
     def switch(self, window: str) -> None:
         """
-        Go to another tab.
+        Switch to another tab.
         """
         self._call("POST", "/window", {"handle": window})
 
     def close_tab(self) -> None:
         """
-        Close this one; another one has to be gone to.
+        Close this tab; the caller has to switch to another one.
         """
         self._call("DELETE", "/window")
 
     def evaluate(self, expression: str) -> Any:
         """
-        The value of a JavaScript expression in the page; a promise is waited for.
+        Return the value of a JavaScript expression in the page; promises are awaited.
 
         Raises:
             AssertionError: the script threw; the text is the browser's.
@@ -410,10 +410,10 @@ class Browser:
 
     def wait_for(self, expression: str, seconds: float = PATIENCE) -> Any:
         """
-        Evaluate until the value is truthy, and return that.
+        Evaluate *expression* until its value is truthy, and return the value.
 
         Raises:
-            AssertionError: it is not after *seconds*.
+            AssertionError: the value is not truthy after *seconds*.
         """
         deadline = time.monotonic() + seconds
         while True:
@@ -425,7 +425,7 @@ class Browser:
 
     def freeze(self, frozen: bool = True) -> None:
         """
-        Stop the page from running, as browsers do with background tabs; or let it go on.
+        Freeze the page, as browsers do with background tabs, or resume it.
         """
         params = {"state": "frozen" if frozen else "active"}
         command = {"cmd": "Page.setWebLifecycleState", "params": params}
@@ -433,20 +433,20 @@ class Browser:
 
     def console(self) -> list[str]:
         """
-        What the page, and the browser about it, said on the console since the last call.
+        Return the console messages of the page since the last call.
         """
         entries = self._call("POST", "/se/log", {"type": "browser"})
         return [entry["message"] for entry in entries]
 
     def screenshot(self, path: Path) -> None:
         """
-        Write what a person would see to *path*, as PNG.
+        Write a screenshot of the page to *path*, as PNG.
         """
         path.write_bytes(base64.b64decode(self._call("GET", "/screenshot")))
 
     def close(self) -> None:
         """
-        End the browser.
+        Close the browser.
         """
         self._call("DELETE", "")
 
@@ -466,7 +466,7 @@ class Browser:
 @pytest.fixture
 def browser(serve: Serve, tmp_path: Path) -> Iterator[Browser]:
     """
-    A headless Chromium with an empty profile.
+    Yield a headless Chromium with an empty profile.
     """
     chromium = require("chromium", "chromium")
     chromedriver = require("chromedriver", "chromium-driver")

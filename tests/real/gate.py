@@ -1,5 +1,5 @@
 """
-A proxy that asks readers for a token, as one in front of a daemon may.
+A proxy that asks subscribers for a token, as one in front of a daemon may.
 """
 
 from __future__ import annotations

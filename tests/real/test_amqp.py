@@ -14,7 +14,7 @@ from tests.contracts.brokers import BrokerContract, LiveContract
 from tests.defaults import SETTINGS, make_amqp_server, make_topology
 from tests.fakes import RecordingReceiver
 from tests.real.rabbit import Rabbit, rabbit
-from tests.real.readers import until
+from tests.real.subscribers import until
 
 __all__ = ["rabbit"]
 

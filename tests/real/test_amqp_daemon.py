@@ -17,7 +17,15 @@ from twisted.internet.defer import Deferred
 
 from tests.real.conftest import PATIENCE, Server, StartDaemon, free_port
 from tests.real.rabbit import Rabbit, rabbit
-from tests.real.readers import Publisher, Reader, join_all, leaving, pause, publishers, until
+from tests.real.subscribers import (
+    Publisher,
+    Subscriber,
+    disconnecting,
+    join_all,
+    pause,
+    publishers,
+    until,
+)
 from tests.real.test_amqp_failures import SETTLED, foreign
 
 __all__ = ["rabbit"]
@@ -72,9 +80,9 @@ async def test_cyclone_sses_own_options(rabbit: Rabbit, daemon: StartDaemon) -> 
         "--amqp-channel=1",
     )
     await ready(server)
-    reader = Reader(server.port, ["base", "42"])
-    async with leaving([reader]):
-        await join_all([reader])
+    subscriber = Subscriber(server.port, ["base", "42"])
+    async with disconnecting([subscriber]):
+        await join_all([subscriber])
         connection = foreign(rabbit)
         channel = connection.channel()
         channel.exchange_declare("sse-cyclone-server", "direct")
@@ -82,13 +90,13 @@ async def test_cyclone_sses_own_options(rabbit: Rabbit, daemon: StartDaemon) -> 
             body = json.dumps(["comment", key])
             channel.basic_publish("sse-cyclone-server", key, body)
         connection.close()
-        await until(lambda: len(reader.messages) == 2)
+        await until(lambda: len(subscriber.messages) == 2)
 
-        assert [json.loads(text)[1] for text in reader.messages] == ["base", "42"]
+        assert [json.loads(text)[1] for text in subscriber.messages] == ["base", "42"]
         async with publishers(server, 1) as [publisher]:
             answer = await publisher.publish("base", b"by HTTP")
-        await until(lambda: len(reader.messages) == 3)
-        assert answer["position"] == reader.last_id
+        await until(lambda: len(subscriber.messages) == 3)
+        assert answer["position"] == subscriber.last_id
 
 
 async def test_by_tls(rabbit: Rabbit, daemon: StartDaemon) -> None:
@@ -138,7 +146,7 @@ async def test_subscribers_change_nodes_while_the_server_is_killed(
     servers = [daemon(*options(rabbit, name, f"--amqp-stream={name}")) for _ in range(2)]
     for server in servers:
         await ready(server)
-    readers = [Reader(servers[n % 2].port, ["a", "b"]) for n in range(6)]
+    subscribers = [Subscriber(servers[n % 2].port, ["a", "b"]) for n in range(6)]
     acknowledged: dict[int, str] = {}
     going = [True]
     rng = random.Random(7)
@@ -156,9 +164,9 @@ async def test_subscribers_change_nodes_while_the_server_is_killed(
             acknowledged[int(answer["position"].rpartition(".")[2])] = text
             await pause(0.005)
 
-    async with leaving(readers), publishers(servers[0], 1) as [one]:
+    async with disconnecting(subscribers), publishers(servers[0], 1) as [one]:
         async with publishers(servers[1], 1) as [other]:
-            await join_all(readers)
+            await join_all(subscribers)
             busy = [
                 Deferred.fromCoroutine(keep_publishing(publisher, prefix))
                 for publisher, prefix in ((one, "one"), (other, "other"))
@@ -167,31 +175,33 @@ async def test_subscribers_change_nodes_while_the_server_is_killed(
             for _ in range(ROUNDS):
                 await pause(rng.uniform(0.2, 0.5))
                 rabbit.kill()
-                for reader in readers:
+                for subscriber in subscribers:
                     if rng.random() < 0.7:
-                        reader.cut("reset")
+                        subscriber.cut("reset")
                 rabbit.start()
-                for reader in readers:
-                    if reader.connection is None:
-                        reader.port = rng.choice(servers).port
-                        await reader.join()
+                for subscriber in subscribers:
+                    if subscriber.connection is None:
+                        subscriber.port = rng.choice(servers).port
+                        await subscriber.join()
                 for server in servers:
                     await ready(server)
             going.clear()
             for each in busy:
                 await each
             last = max(acknowledged)
-            await until(lambda: all(int(r.last_id.rpartition(".")[2]) >= last for r in readers), 30)
-        for reader in readers:
-            heard = [
+            await until(
+                lambda: all(int(r.last_id.rpartition(".")[2]) >= last for r in subscribers), 30
+            )
+        for subscriber in subscribers:
+            events = [
                 (int(event.id.rpartition(".")[2]), event.data)
-                for event in reader.heard
+                for event in subscriber.events
                 if event.type == "message"
             ]
-            assert reader.gaps == 0
-            assert heard == sorted(set(heard))
-            assert len({offset for offset, _ in heard}) == len(heard)
-            found = dict(heard)
+            assert subscriber.gaps == 0
+            assert events == sorted(set(events))
+            assert len({offset for offset, _ in events}) == len(events)
+            found = dict(events)
             assert {o: t for o, t in acknowledged.items() if found.get(o) != t} == {}
 
 
@@ -202,9 +212,9 @@ async def test_without_a_stream_there_is_a_gap(rabbit: Rabbit, daemon: StartDaem
     name = f"daemons{next(COUNT)}"
     server = daemon(*options(rabbit, name))
     await ready(server)
-    reader = Reader(server.port, ["a"])
-    async with leaving([reader]), publishers(server, 1) as [publisher]:
-        await join_all([reader])
+    subscriber = Subscriber(server.port, ["a"])
+    async with disconnecting([subscriber]), publishers(server, 1) as [publisher]:
+        await join_all([subscriber])
         await publisher.publish("a", b"before")
         rabbit.kill()
         await until(lambda: "is away" in server.log)
@@ -213,10 +223,10 @@ async def test_without_a_stream_there_is_a_gap(rabbit: Rabbit, daemon: StartDaem
         rabbit.start()
         await ready(server)
         await publisher.publish("a", b"after")
-        await until(lambda: len(reader.messages) == 2)
+        await until(lambda: len(subscriber.messages) == 2)
 
-        assert reader.messages == ["before", "after"]
-        assert [event.type for event in reader.heard] == ["message", "gap", "message"]
+        assert subscriber.messages == ["before", "after"]
+        assert [event.type for event in subscriber.events] == ["message", "gap", "message"]
     assert server.log.count("is away") == 1
     assert server.log.count("connected to the AMQP server") == 2
 
@@ -242,12 +252,12 @@ async def test_an_old_exchange_can_lead_into_the_stream(
     )
     server = daemon(*options(rabbit, name, f"--amqp-stream={name}"))
     await ready(server)
-    reader = Reader(server.port, ["a.b"])
-    async with leaving([reader]):
-        await join_all([reader])
+    subscriber = Subscriber(server.port, ["a.b"])
+    async with disconnecting([subscriber]):
+        await join_all([subscriber])
         channel.basic_publish(f"old-{name}", "a.b", b"1", pika.BasicProperties(type="old"))
-        await until(lambda: len(reader.heard) == 1)
-        assert (reader.heard[0].data, reader.heard[0].type) == ("1", "old")
+        await until(lambda: len(subscriber.events) == 1)
+        assert (subscriber.events[0].data, subscriber.events[0].type) == ("1", "old")
     connection.close()
 
 

@@ -22,8 +22,8 @@ from rt_twisted.model.errors import Unavailable
 from rt_twisted.model.message import After, Draft
 from tests.fakes import RecordingReceiver
 from tests.real.rabbit import Rabbit, rabbit
-from tests.real.readers import pause, until
 from tests.real.redis_server import Proxy
+from tests.real.subscribers import pause, until
 from tests.real.test_amqp import make
 
 __all__ = ["rabbit"]

@@ -23,7 +23,7 @@ from rt_twisted.model.message import After, Draft, Newest
 from tests.defaults import make_amqp_server, make_topology
 from tests.fakes import RecordingReceiver
 from tests.real.rabbit import Rabbit, rabbit
-from tests.real.readers import until
+from tests.real.subscribers import until
 from tests.real.test_amqp import make
 from tests.real.test_amqp_failures import QUEUE, STREAM, foreign
 

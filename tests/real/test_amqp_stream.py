@@ -26,8 +26,8 @@ from tests.contracts.patterns import (
 )
 from tests.fakes import RecordingReceiver
 from tests.real.rabbit import Rabbit, rabbit
-from tests.real.readers import until
 from tests.real.redis_server import Proxy
+from tests.real.subscribers import until
 from tests.real.test_amqp import make
 
 __all__ = ["rabbit"]

@@ -41,11 +41,11 @@ def test_a_clock_that_is_set_hurries_and_stops_nothing(
     systemd = Systemd(tmp_path)
     environment = {"PYTHONPATH": str(tmp_path), "CLOCK_SHIFT": str(file)}
     server = daemon(environment=systemd.environment | environment)
-    systemd.hears("READY=1")
+    systemd.wait_for("READY=1")
     file.with_name("new").write_text(shift)
     file.with_name("new").rename(file)
     for _ in range(15):  # some may have been said before
-        systemd.hears("WATCHDOG=1")
+        systemd.wait_for("WATCHDOG=1")
 
     assert 0 <= _stats(server.port)["uptime"] < 3600
     assert server.kill() == 0

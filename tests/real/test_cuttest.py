@@ -1,6 +1,5 @@
 """
-The cut test against real daemons: it finds nothing where all is well, and it
-finds what is wrong.
+The cut test against real daemons: without faults it reports none, and it finds forged ones.
 """
 
 from __future__ import annotations
@@ -51,20 +50,20 @@ def started(urls: Sequence[str], *arguments: str) -> Iterator[subprocess.Popen[s
 
 def cut(urls: Sequence[str], *arguments: str) -> tuple[int, dict[str, Any], str]:
     """
-    Run it to its end.
+    Run the script to its end.
 
     Returns:
-        exit status, result, and what it said beside.
+        exit status, result, and the text of standard error.
     """
     with started(urls, "--json", *arguments) as running:
-        out, said = running.communicate(timeout=PATIENCE * 2)
-    assert "Traceback" not in said, said
-    return running.returncode, json.loads(out) if out else {}, said
+        out, log = running.communicate(timeout=PATIENCE * 2)
+    assert "Traceback" not in log, log
+    return running.returncode, json.loads(out) if out else {}, log
 
 
 def check_faultless(found: dict[str, Any], transports: Sequence[str]) -> None:
     """
-    All was cut, all came back, all was heard.
+    Check that each transport was cut, and that all messages were delivered without faults.
     """
     assert set(found["transports"]) == set(transports)
     for name, counts in found["transports"].items():
@@ -78,8 +77,8 @@ ALL = ("sse", "websocket", "poll", "socketio", "socketio-polling", "socketio-rec
 
 def test_nothing_is_lost_on_any_transport(daemon: StartDaemon) -> None:
     """
-    Connections of readers and publishers break in all ways; everybody hears
-    everything once, in order, and of no gap.
+    Connections of subscribers and publishers break in all ways; each subscriber receives each
+    message once, in order, without a gap.
     """
     status, found, _ = cut([daemon(MUCH).url], *FAST, "-n30", "--seconds=10")
 
@@ -94,25 +93,25 @@ def test_nothing_is_lost_on_any_transport(daemon: StartDaemon) -> None:
     assert (status, found["ended"], found["still_owed"]) == (0, True, 0)
 
 
-def test_messages_may_take_another_door(daemon: StartDaemon, serve: Serve) -> None:
+def test_publishers_may_use_another_server(daemon: StartDaemon, serve: Serve) -> None:
     """
-    Readers come to one server, as to a balancer where nobody may publish, and
-    publishers to another.
+    Subscribers use one server, as behind a balancer that has no publishing, and publishers
+    another.
     """
     options = (MUCH, "--broker=redis", f"--redis-port={start_redis(serve).port}")
     outer = daemon(*options, "--route=^/$ sse")
     inner = daemon(*options, "--route=^/inner$ publish")
     publishing = f"--publish-url={inner.url}/inner"
-    status, found, said = cut([outer.url], *FAST, "-n5", "--seconds=5", publishing)
+    status, found, log = cut([outer.url], *FAST, "-n5", "--seconds=5", publishing)
 
-    assert status == 0, said
+    assert status == 0, log
     assert found["published"] > 0
     assert found["publisher_cuts"] > 0
 
 
-def test_it_speaks_tls(daemon: StartDaemon, tmp_path: Path) -> None:
+def test_tls(daemon: StartDaemon, tmp_path: Path) -> None:
     """
-    Between its two ends, through the proxy; who vouches for the server is checked.
+    TLS connections pass the cutting proxy, and the server's certificate is verified.
     """
     certificate, key = Authority(tmp_path).pair("daemon", "localhost")
     port = free_port()
@@ -125,14 +124,14 @@ def test_it_speaks_tls(daemon: StartDaemon, tmp_path: Path) -> None:
     check_faultless(found, ALL)
     assert status == 0
 
-    status, found, said = cut([url], "-n5", "--seconds=1")
+    status, found, log = cut([url], "-n5", "--seconds=1")
     assert (status, found) == (2, {})
-    assert f"cuttest: sse at {url}/: TLS error\n" in said
+    assert f"cuttest: sse at {url}/: TLS error\n" in log
 
 
-def test_what_gaps_tell_of_is_counted_apart(daemon: StartDaemon) -> None:
+def test_losses_in_gaps_are_counted_separately(daemon: StartDaemon) -> None:
     """
-    With little history much is missing, and no loss is left unsaid.
+    With little history many messages are lost, and gaps report each loss.
     """
     status, found, _ = cut([daemon("--history=3").url], *FAST, "-n12", "--seconds=8")
 
@@ -150,44 +149,43 @@ def test_nothing_is_lost_while_redis_is_killed(
 ) -> None:
     """
     Two daemons on one redis with a file; it is killed and started again while
-    readers and publishers change between the nodes.
+    subscribers and publishers change between the nodes.
     """
     redis = start_redis(serve, "--appendonly", "yes", "--save", "")
     broker = ("--broker=redis", f"--redis-port={redis.port}", MUCH)
     urls = [daemon(*broker).url, daemon(*broker).url]
-    # The program chooses the moment; who has started redis, restarts it.
-    asked = tmp_path / "asked"
-    command = f"touch {asked}; while [ -e {asked} ]; do sleep 0.05; done"
+    # The script chooses the moment; the test, which has started redis, restarts it.
+    flag = tmp_path / "asked"
+    command = f"touch {flag}; while [ -e {flag} ]; do sleep 0.05; done"
     disturb = (f"--disturb={command}", "--disturb-every=4")
-    over = threading.Event()
+    stop = threading.Event()
 
     def restart() -> None:
-        while not over.wait(PAUSE):
-            if asked.exists():
+        while not stop.wait(PAUSE):
+            if flag.exists():
                 redis.restart(signal.SIGKILL)
-                asked.unlink()
+                flag.unlink()
 
     restarting = threading.Thread(target=restart)
     restarting.start()
     try:
         with started(urls, "--json", *FAST, "-n30", "--seconds=14", *disturb) as running:
-            out, said = running.communicate(timeout=PATIENCE * 2)
+            out, log = running.communicate(timeout=PATIENCE * 2)
     finally:
-        over.set()
+        stop.set()
         restarting.join()
     found = json.loads(out)
 
     check_faultless(found, ALL)
     assert found["all"]["gaps"] == 0
-    assert (found["disturbances"] > 0, found["disturbances_failed"]) == (True, 0), said
+    assert (found["disturbances"] > 0, found["disturbances_failed"]) == (True, 0), log
     assert found["published"] > 100
     assert running.returncode == 0
 
 
 class Forger(Protocol):
     """
-    One end of a connection that passes through the test; what comes from the
-    server is forged.
+    One end of a relayed connection; data of the server is forged.
     """
 
     transport: Any
@@ -206,21 +204,21 @@ class Forger(Protocol):
             return
         from twisted.internet import reactor
 
-        far = Forger(self._forge, 0)
-        far._other = self
+        server_end = Forger(self._forge, 0)
+        server_end._other = self
         endpoint = clientFromString(reactor, f"tcp:127.0.0.1:{self._port}")
-        connectProtocol(endpoint, far).addCallbacks(self._connected, self._failed)
+        connectProtocol(endpoint, server_end).addCallbacks(self._connected, self._failed)
 
-    def _connected(self, far: Forger) -> None:
-        self._other = far
-        far.transport.write(self._early)
+    def _connected(self, server_end: Forger) -> None:
+        self._other = server_end
+        server_end.transport.write(self._early)
 
     def _failed(self, _: object) -> None:
         self.transport.loseConnection()
 
     def dataReceived(self, data: bytes) -> None:
         """
-        Pass it on.
+        Relay the data to the other end.
         """
         if self._other is None:
             self._early += data
@@ -229,7 +227,7 @@ class Forger(Protocol):
 
     def connectionLost(self, reason: object = connectionDone) -> None:
         """
-        The other goes too.
+        Close the other end.
         """
         if self._other is not None:
             self._other.transport.loseConnection()
@@ -237,11 +235,10 @@ class Forger(Protocol):
 
 class Forgery:
     """
-    Puts other messages in the place of some, in a way of its own: so positions
-    and lengths stay.
+    Replaces some messages by others of the same length, so that positions and lengths stay.
 
     Args:
-        numbers: which message is put in whose place, which is as long; None for nobody's.
+        numbers: message to the message that replaces it; None for a text of no message.
     """
 
     def __init__(self, numbers: dict[int, int | None]) -> None:
@@ -250,7 +247,7 @@ class Forgery:
 
     def __call__(self, data: bytes) -> bytes:
         """
-        Forge what is in *data*.
+        Return *data* with replaced messages.
         """
         return re.sub(rb"cut-([0-9a-f]+)-0-([0-9]+)-", self._replaced, data)
 
@@ -275,12 +272,12 @@ class Forgery:
         ("sse", {}, {}),
     ],
 )
-async def test_what_is_wrong_is_found(
+async def test_forged_faults_are_found(
     daemon: StartDaemon, transport: str, numbers: dict[int, int | None], faults: dict[str, int]
 ) -> None:
     """
-    A proxy loses, repeats or swaps messages: the program names it, shows what
-    happened to the reader, and ends with 1.
+    If a proxy loses, repeats or swaps messages, the script names the fault and the subscriber's
+    recent events, and exits with status 1.
     """
     from twisted.internet import reactor
 
@@ -290,10 +287,10 @@ async def test_what_is_wrong_is_found(
     factory.noisy = False
     port = await TCP4ServerEndpoint(reactor, 0, interface="127.0.0.1").listen(factory)
     url = f"http://127.0.0.1:{port.getHost().port}"
-    calm = ("-n1", "--every=1000", "--rate=40", "--seconds=2", "--grace=15", "--channels=one")
+    few_cuts = ("-n1", "--every=1000", "--rate=40", "--seconds=2", "--grace=15", "--channels=one")
     try:
         status, found, _ = await deferToThread(
-            cut, [url], f"--publish-url={server.url}/publish", f"--transport={transport}", *calm
+            cut, [url], f"--publish-url={server.url}/publish", f"--transport={transport}", *few_cuts
         )
     finally:
         await port.stopListening()
@@ -306,7 +303,7 @@ async def test_what_is_wrong_is_found(
     assert all(each["story"] for each in found["incidents"])
 
 
-def test_what_is_not_there_is_left_out(daemon: StartDaemon) -> None:
+def test_missing_transports_are_left_out(daemon: StartDaemon) -> None:
     """
     The result lists missing transports; naming one in an option is an error.
     """
@@ -316,49 +313,49 @@ def test_what_is_not_there_is_left_out(daemon: StartDaemon) -> None:
     assert (status, list(found["transports"])) == (0, ["sse"])
     assert set(found["left_out"]) == set(ALL) - {"sse"}
 
-    status, found, said = cut([server.url], *few, "--transport=poll")
+    status, found, log = cut([server.url], *few, "--transport=poll")
     assert (status, found) == (2, {})
-    assert said.startswith("seed ")
-    assert f"cuttest: poll at {server.url}/poll: status 404\n" in said
+    assert log.startswith("seed ")
+    assert f"cuttest: poll at {server.url}/poll: status 404\n" in log
 
 
-def test_what_cannot_be_judged_is_said(daemon: StartDaemon) -> None:
+def test_a_run_without_results_is_an_error(daemon: StartDaemon) -> None:
     """
     No server at the URL, or a missing key, is an error with status 2.
     """
-    status, found, said = cut([f"http://127.0.0.1:{free_port()}"], "-n3", "--seconds=1")
+    status, found, log = cut([f"http://127.0.0.1:{free_port()}"], "-n3", "--seconds=1")
     assert (status, found) == (2, {})
-    assert "cuttest: sse at " in said
+    assert "cuttest: sse at " in log
 
     server = daemon("--http-secret=sesame")
     few = ("-n3", "--seconds=2", "--channels=one", "--transport=sse")
-    status, found, said = cut([server.url], *few)
+    status, found, log = cut([server.url], *few)
     assert (status, found["published"]) == (2, 0)
-    assert "cuttest: publishing was refused: status 401\n" in said
-    status, found, said = cut([server.url], *few, "--key=sesame")
+    assert "cuttest: publishing was refused: status 401\n" in log
+    status, found, log = cut([server.url], *few, "--key=sesame")
     assert status == 0
 
 
-def test_an_interrupted_run_says_what_it_has(daemon: StartDaemon) -> None:
+def test_an_interrupted_run_prints_its_results(daemon: StartDaemon) -> None:
     """
-    An interrupted run prints its results so far, and that it gives no verdict.
+    An interrupted run prints its results so far and exits with status 2.
     """
     server = daemon(MUCH)
     with started([server.url], *FAST, "-n8", "--seconds=600", "--seed=4711") as running:
-        wait_for_readers(server, 5)
+        wait_for_subscribers(server, 5)
         running.send_signal(signal.SIGINT)
-        out, said = running.communicate(timeout=PATIENCE * 2)
+        out, log = running.communicate(timeout=PATIENCE * 2)
 
     assert running.returncode == 2
-    assert "seed 4711" in said
+    assert "seed 4711" in log
     assert out.endswith("seed 4711\n")
     assert re.search(r"^all +8 ", out, re.MULTILINE)
-    assert "Traceback" not in said
+    assert "Traceback" not in log
 
 
-def wait_for_readers(server: Server, count: int) -> None:
+def wait_for_subscribers(server: Server, count: int) -> None:
     """
-    Until the daemon has that many.
+    Wait until the daemon has *count* subscribers.
     """
     deadline = time.monotonic() + PATIENCE
     while True:

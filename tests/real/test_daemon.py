@@ -1,5 +1,5 @@
 """
-The daemon as a process: where it listens, how it starts, how it stops.
+The daemon as a process: endpoints, start and stop.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from tests.real.conftest import PATIENCE, TWISTD, Serve, StartDaemon, free_port,
 
 class Stream:
     """
-    A reader, byte for byte.
+    Raw HTTP response of a subscriber.
 
     Args:
-        connection: connected.
-        path: what to ask for.
-        headers: in addition.
+        connection: connected to the daemon.
+        path: of the request.
+        headers: further lines of the request's head.
     """
 
     def __init__(self, connection: socket.socket, path: str, headers: str = "") -> None:
@@ -36,19 +36,19 @@ class Stream:
         self._text = ""
         connection.sendall(f"GET {path} HTTP/1.1\r\nHost: localhost\r\n{headers}\r\n".encode())
 
-    def until(self, words: str) -> str:
+    def until(self, text: str) -> str:
         """
-        All that has come, as soon as *words* are in it.
+        Return all received text, as soon as it contains *text*.
         """
-        while words not in self._text:
+        while text not in self._text:
             data = self._connection.recv(65536)
-            assert data, f"ended without {words!r}: {self._text}"
+            assert data, f"ended without {text!r}: {self._text}"
             self._text += data.decode()
         return self._text
 
     def rest(self) -> str:
         """
-        All of it, when the daemon has hung up.
+        Return all received text when the daemon has closed the connection.
         """
         while data := self._connection.recv(65536):
             self._text += data.decode()
@@ -56,9 +56,9 @@ class Stream:
 
 
 @contextmanager
-def reading(port: int, path: str, host: str = "127.0.0.1") -> Iterator[Stream]:
+def subscribed(port: int, path: str, host: str = "127.0.0.1") -> Iterator[Stream]:
     """
-    A reader on a TCP port, who has joined.
+    Yield the stream of a subscriber on a TCP port, after it has joined.
     """
     with socket.create_connection((host, port), PATIENCE) as connection:
         stream = Stream(connection, path)
@@ -71,7 +71,7 @@ def publish(port: int, host: str = "127.0.0.1", **fields: str) -> int:
     Publish a form.
 
     Returns:
-        the status.
+        the status of the response.
     """
     connection = http.client.HTTPConnection(host, port, timeout=PATIENCE)
     connection.request("POST", "/publish", urlencode(fields), {"Content-Type": FORM})
@@ -85,7 +85,7 @@ FORM = "application/x-www-form-urlencoded"
 
 def refuses(host: str, port: int) -> bool:
     """
-    Whether nobody listens there.
+    Return whether connections to the port are refused.
     """
     try:
         socket.create_connection((host, port), PATIENCE).close()
@@ -94,9 +94,9 @@ def refuses(host: str, port: int) -> bool:
     return False
 
 
-def fails(*options: str, folder: Path) -> str:
+def start_error(*options: str, folder: Path) -> str:
     """
-    What a daemon says that cannot start.
+    Return the error of a daemon that cannot start.
     """
     done = subprocess.run(
         [*TWISTD, "realtime", *options],
@@ -107,15 +107,15 @@ def fails(*options: str, folder: Path) -> str:
     )
     assert done.returncode == 1
     assert "Traceback" not in done.stdout + done.stderr
-    # Once it has begun to log, that is where a mistake is said.
-    said = [line for line in (done.stdout + done.stderr).splitlines() if "realtime: " in line]
-    assert len(said) == 1, done.stdout + done.stderr
-    return said[0].partition("realtime: ")[2]
+    # Errors after the start of the log are in the log.
+    errors = [line for line in (done.stdout + done.stderr).splitlines() if "realtime: " in line]
+    assert len(errors) == 1, done.stdout + done.stderr
+    return errors[0].partition("realtime: ")[2]
 
 
-def fails_in_background(*options: str, folder: Path) -> str:
+def background_start_error(*options: str, folder: Path) -> str:
     """
-    What the command prints without `-n`, if the daemon cannot start.
+    Return what the command prints without `-n` if the daemon cannot start.
     """
     done = subprocess.run(
         [TWISTD[0], "--pidfile=pid", "--logfile=daemon.log", "realtime", *options],
@@ -131,37 +131,35 @@ def fails_in_background(*options: str, folder: Path) -> str:
     return done.stderr
 
 
-def test_a_daemon_in_the_background_that_cannot_start_says_so(
-    daemon: StartDaemon, tmp_path: Path
-) -> None:
+def test_a_failed_start_in_the_background_is_reported(daemon: StartDaemon, tmp_path: Path) -> None:
     """
-    A port in use, with and without workers, and a history file in use: the command
-    prints one sentence and ends with status 1; no pid file stays.
+    If a port or the history file is in use, the command prints one sentence and exits with
+    status 1, with and without workers, and leaves no pid file.
     """
     running = daemon("--history-file=log", folder=tmp_path)
     port = f"--port={running.port}"
     workers = ("--workers=2", "--broker=redis", f"--redis-port={free_port()}")
 
-    said = fails_in_background(port, folder=tmp_path)
-    assert said.startswith(f"realtime: cannot listen on tcp:{running.port}:")
-    assert "Address already in use" in said
-    assert "Address already in use" in fails_in_background(port, *workers, folder=tmp_path)
-    said = fails_in_background("--port=0", "--history-file=log", folder=tmp_path)
-    assert "is in use by another daemon" in said
+    output = background_start_error(port, folder=tmp_path)
+    assert output.startswith(f"realtime: cannot listen on tcp:{running.port}:")
+    assert "Address already in use" in output
+    assert "Address already in use" in background_start_error(port, *workers, folder=tmp_path)
+    output = background_start_error("--port=0", "--history-file=log", folder=tmp_path)
+    assert "is in use by another daemon" in output
 
 
-# Listening.
+# Endpoints.
 
 
 def test_all_endpoints_show_the_same_channels(daemon: StartDaemon, tmp_path: Path) -> None:
     """
-    What is published by a unix socket is read on two TCP ports.
+    A message published through a unix socket reaches subscribers on two TCP ports.
     """
     path, second = tmp_path / "realtime.sock", free_port()
     server = daemon(f"--endpoint=unix:{path}", f"--endpoint=tcp:{second}:interface=127.0.0.1")
     with (
-        reading(server.port, "/?channels=news") as one,
-        reading(second, "/?channels=news") as other,
+        subscribed(server.port, "/?channels=news") as one,
+        subscribed(second, "/?channels=news") as other,
         socket.socket(socket.AF_UNIX) as publisher,
     ):
         publisher.settimeout(PATIENCE)
@@ -179,22 +177,22 @@ def test_all_endpoints_show_the_same_channels(daemon: StartDaemon, tmp_path: Pat
     assert not path.exists()
 
 
-def test_it_listens_to_this_machine_alone_unless_told(daemon: StartDaemon) -> None:
+def test_the_default_address_is_local(daemon: StartDaemon) -> None:
     """
-    `--listen 0` is all of IPv4, the default one address.
+    The daemon listens on 127.0.0.1 by default, and on all of IPv4 with `--listen 0`.
     """
-    alone, wide = daemon(), daemon("--listen=0")
+    local, open_to_all = daemon(), daemon("--listen=0")
 
-    assert refuses("127.0.0.2", alone.port)
-    assert not refuses("127.0.0.2", wide.port)
-    with reading(wide.port, "/?channels=news", "127.0.0.2") as stream:
-        assert publish(wide.port, channel="news", message="hello") == 200
+    assert refuses("127.0.0.2", local.port)
+    assert not refuses("127.0.0.2", open_to_all.port)
+    with subscribed(open_to_all.port, "/?channels=news", "127.0.0.2") as stream:
+        assert publish(open_to_all.port, channel="news", message="hello") == 200
         stream.until("data: hello\n")
 
 
-def test_ipv6_and_ipv4_on_one_port(daemon: StartDaemon) -> None:
+def test_one_port_serves_ipv4_and_ipv6(daemon: StartDaemon) -> None:
     """
-    `--listen ::` is both; either counts as this machine.
+    With `--listen ::` clients connect by IPv4 and IPv6, and both loopback addresses are local.
     """
     try:
         with socket.socket(socket.AF_INET6) as probe:
@@ -202,7 +200,7 @@ def test_ipv6_and_ipv4_on_one_port(daemon: StartDaemon) -> None:
     except OSError:
         pytest.skip("this machine has no IPv6")
     server = daemon("--listen=::")
-    with reading(server.port, "/?channels=news", "::1") as stream:
+    with subscribed(server.port, "/?channels=news", "::1") as stream:
         assert publish(server.port, host="127.0.0.1", channel="news", message="four") == 200
         assert publish(server.port, host="::1", channel="news", message="six") == 200
         assert "data: four\n" in stream.until("data: six\n")
@@ -210,16 +208,16 @@ def test_ipv6_and_ipv4_on_one_port(daemon: StartDaemon) -> None:
 
 def test_tls_beside_plain_http(daemon: StartDaemon, tmp_path: Path) -> None:
     """
-    cyclone-sse's options; a message published on one port is read on the other.
+    With cyclone-sse's TLS options, messages published on one port arrive on the other.
     """
     require("curl", "curl")
     secure = free_port()
     self_signed(tmp_path)
     server = daemon("--use-ssl=1", f"--ssl-port={secure}", folder=tmp_path)
-    trusting = ssl.create_default_context(cafile=str(tmp_path / "server.crt"))
+    context = ssl.create_default_context(cafile=str(tmp_path / "server.crt"))
     with (
         socket.create_connection(("127.0.0.1", secure), PATIENCE) as plain,
-        trusting.wrap_socket(plain, server_hostname="localhost") as connection,
+        context.wrap_socket(plain, server_hostname="localhost") as connection,
     ):
         stream = Stream(connection, "/?channels=news")
         stream.until("\nid: ")
@@ -253,15 +251,16 @@ def self_signed(folder: Path) -> None:
     )
 
 
-# Starting.
+# Start.
 
 
-def test_a_port_in_use_is_one_sentence(daemon: StartDaemon, tmp_path: Path) -> None:
+def test_a_port_in_use_gives_one_error_line(daemon: StartDaemon, tmp_path: Path) -> None:
     """
-    The second one names the port and ends with status 1; the first does not notice.
+    A second daemon on the port names the port and exits with status 1; the first one
+    is not disturbed.
     """
     first = daemon()
-    sentence = fails(f"--port={first.port}", folder=tmp_path)
+    sentence = start_error(f"--port={first.port}", folder=tmp_path)
 
     assert sentence.startswith(f"cannot listen on tcp:{first.port}:")
     assert sentence.endswith("Address already in use")
@@ -269,7 +268,7 @@ def test_a_port_in_use_is_one_sentence(daemon: StartDaemon, tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize(
-    ("options", "words"),
+    ("options", "text"),
     [
         (("--listen=192.0.2.1", "--port=0"), "cannot listen on tcp:0:interface=192.0.2.1"),
         (("--endpoint=unix:/nowhere/at/all.sock",), "cannot listen on unix:/nowhere/at/all.sock"),
@@ -277,18 +276,18 @@ def test_a_port_in_use_is_one_sentence(daemon: StartDaemon, tmp_path: Path) -> N
     ],
     ids=["address", "socket", "certificate"],
 )
-def test_what_cannot_be_listened_on_is_one_sentence(
-    options: tuple[str, ...], words: str, tmp_path: Path
+def test_an_invalid_endpoint_gives_one_error_line(
+    options: tuple[str, ...], text: str, tmp_path: Path
 ) -> None:
     """
     A foreign address, a missing folder and a missing certificate each give one error line.
     """
-    assert words in fails(*options, folder=tmp_path)
+    assert text in start_error(*options, folder=tmp_path)
 
 
-def test_secrets_stay_where_they_are(daemon: StartDaemon, tmp_path: Path) -> None:
+def test_secrets_are_not_logged(daemon: StartDaemon, tmp_path: Path) -> None:
     """
-    From a file and from the environment, none is in the process list or in the log.
+    Secrets from a file or the environment appear neither in the process list nor in a log.
     """
     (tmp_path / "secret").write_text("correct-horse\n")
     server = daemon(
@@ -301,7 +300,7 @@ def test_secrets_stay_where_they_are(daemon: StartDaemon, tmp_path: Path) -> Non
 
     for key, status in (("correct-horse", 200), ("battery-staple", 200), ("wrong-guess", 401)):
         assert publish(server.port, channel="news", message="body-text", key=key) == status
-    with reading(server.port, "/?channels=news&key=correct-horse&history=9") as stream:
+    with subscribed(server.port, "/?channels=news&key=correct-horse&history=9") as stream:
         stream.until("data: body-text\n")
     shown = Path(f"/proc/{server.pid}/cmdline").read_text() + server.log
     shown += (tmp_path / "access.log").read_text()
@@ -310,9 +309,9 @@ def test_secrets_stay_where_they_are(daemon: StartDaemon, tmp_path: Path) -> Non
     assert '"POST /publish HTTP/1.1" 401' in shown
 
 
-def test_proxies_are_believed_only_if_trusted(daemon: StartDaemon, tmp_path: Path) -> None:
+def test_only_trusted_proxies_set_the_client_address(daemon: StartDaemon, tmp_path: Path) -> None:
     """
-    The access log names who a trusted proxy names; nobody else is believed.
+    The access log has the address that a trusted proxy reports, and no address that others report.
     """
     log = tmp_path / "access.log"
     for trusted, address in (("", "127.0.0.1"), ("127.0.0.1", "192.0.2.7")):
@@ -324,21 +323,22 @@ def test_proxies_are_believed_only_if_trusted(daemon: StartDaemon, tmp_path: Pat
         assert log.read_text().splitlines()[-1].startswith(f"{address} - - [")
 
 
-# Stopping.
+# Stop.
 
 
-def test_readers_are_told_when_to_come_back(daemon: StartDaemon) -> None:
+def test_sigterm_ends_streams_with_a_reconnect_time(daemon: StartDaemon) -> None:
     """
-    SIGTERM: each stream ends whole, after a `retry` of its own; then it is gone at once.
+    After SIGTERM each stream ends with a complete response and a `retry` of its own, and
+    the daemon exits at once.
     """
     server = daemon("--retry=4", "--stop-seconds=5")
     with (
-        reading(server.port, "/?channels=news") as one,
-        reading(server.port, "/?channels=news") as other,
+        subscribed(server.port, "/?channels=news") as one,
+        subscribed(server.port, "/?channels=news") as other,
     ):
-        begun = time.monotonic()
+        start = time.monotonic()
         status = server.kill()
-        assert time.monotonic() - begun < 3
+        assert time.monotonic() - start < 3
         ends = [stream.rest().rpartition("retry: ")[2] for stream in (one, other)]
 
     assert status == 0
@@ -348,10 +348,9 @@ def test_readers_are_told_when_to_come_back(daemon: StartDaemon) -> None:
     assert refuses("127.0.0.1", server.port)
 
 
-def test_a_running_request_may_finish(daemon: StartDaemon) -> None:
+def test_a_stop_waits_for_an_incomplete_request(daemon: StartDaemon) -> None:
     """
-    A body that is half here when SIGTERM comes is still published; new readers
-    find nobody.
+    A body that is incomplete at SIGTERM is still published; new connections are refused.
     """
     server = daemon("--stop-seconds=5")
     body = b"channel=news&message=in+time"
@@ -360,7 +359,9 @@ def test_a_running_request_may_finish(daemon: StartDaemon) -> None:
             b"POST /publish HTTP/1.1\r\nHost: localhost\r\nContent-Type: %s\r\n"
             b"Content-Length: %d\r\n\r\n%s" % (FORM.encode(), len(body), body[:10])
         )
-        publish(server.port, channel="news", message="first")  # so the other has been read
+        publish(
+            server.port, channel="news", message="first"
+        )  # then the other request has been read
         subprocess.run(["kill", str(server.pid)], check=True)
         while not refuses("127.0.0.1", server.port):
             time.sleep(0.02)
@@ -368,12 +369,12 @@ def test_a_running_request_may_finish(daemon: StartDaemon) -> None:
         answer = connection.recv(65536)
         assert answer.startswith(b"HTTP/1.1 200 OK\r\n")
         assert connection.recv(1) == b""
-    assert server.kill(signal.SIGCONT) == 0  # which only waits for its end
+    assert server.kill(signal.SIGCONT) == 0  # only waits for the end
 
 
-def test_a_request_that_does_not_finish_is_not_waited_for(daemon: StartDaemon) -> None:
+def test_a_stop_waits_for_stop_seconds_at_most(daemon: StartDaemon) -> None:
     """
-    The daemon ends after `stop-seconds`, also if a request is incomplete.
+    The daemon exits after `stop-seconds`, also if a request is incomplete.
     """
     server = daemon("--stop-seconds=1")
     with socket.create_connection(("127.0.0.1", server.port), PATIENCE) as connection:
@@ -381,32 +382,32 @@ def test_a_request_that_does_not_finish_is_not_waited_for(daemon: StartDaemon) -
             b"POST /publish HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\nx"
         )
         publish(server.port, channel="news", message="first")
-        begun = time.monotonic()
+        start = time.monotonic()
         server.kill()
 
-        assert 0.8 < time.monotonic() - begun < 4
+        assert 0.8 < time.monotonic() - start < 4
 
 
-def test_it_starts_again_on_the_same_port_at_once(daemon: StartDaemon) -> None:
+def test_a_restart_can_use_the_same_port_at_once(daemon: StartDaemon) -> None:
     """
     A subscriber that reconnects after a restart gets a gap.
     """
     server = daemon()
     publish(server.port, channel="news", message="before")
-    with reading(server.port, "/?channels=news") as stream:
+    with subscribed(server.port, "/?channels=news") as stream:
         last = stream.until("\n\n\r\n").partition("\nid: ")[2].split()[0]
         server.restart()
     with socket.create_connection(("127.0.0.1", server.port), PATIENCE) as connection:
-        back = Stream(connection, "/?channels=news", f"Last-Event-ID: {last}\r\n")
-        back.until("event: gap\ndata: ")
+        reconnected = Stream(connection, "/?channels=news", f"Last-Event-ID: {last}\r\n")
+        reconnected.until("event: gap\ndata: ")
 
 
 def test_sockets_of_systemd(serve: Serve, tmp_path: Path) -> None:
     """
-    A socket that somebody else has opened and handed over.
+    The daemon serves a listening socket that it inherits by systemd's protocol.
     """
     port = free_port()
-    hand_over = (
+    launcher = (
         "import os, socket, sys\n"
         "held = socket.create_server(('127.0.0.1', int(sys.argv[1])))\n"
         "os.set_inheritable(os.dup2(held.fileno(), 3), True)\n"
@@ -415,10 +416,10 @@ def test_sockets_of_systemd(serve: Serve, tmp_path: Path) -> None:
     )
     command = [*TWISTD, "realtime", "--endpoint=systemd:domain=INET:index=0"]
     python = str(Path(TWISTD[0]).with_name("python"))
-    server = serve([python, "-c", hand_over, str(port), *command], port, tmp_path)
+    server = serve([python, "-c", launcher, str(port), *command], port, tmp_path)
     while "Main loop" not in server.log and "starting on" not in server.log:
         time.sleep(0.05)
 
-    with reading(port, "/?channels=news") as stream:
+    with subscribed(port, "/?channels=news") as stream:
         assert publish(port, channel="news", message="handed over") == 200
         stream.until("data: handed over\n")

@@ -1,5 +1,5 @@
 """
-The doctor, looking through real proxies that do what proxies do.
+The doctor against a daemon behind nginx and haproxy, with settings that break streams.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ http {{
     }}
 }}
 """
-GOOD = 'proxy_http_version 1.1; proxy_set_header Connection ""; client_max_body_size 2m;'
+WORKING = 'proxy_http_version 1.1; proxy_set_header Connection ""; client_max_body_size 2m;'
 HAPROXY = """
 defaults
     mode http
@@ -67,7 +67,7 @@ def nginx(serve: Serve, tmp_path: Path) -> Proxy:
     """
     program = require("nginx", "nginx")
 
-    def start(daemon: Server, lines: str = GOOD, certificate: str = "") -> Server:
+    def start(daemon: Server, lines: str = WORKING, certificate: str = "") -> Server:
         port = free_port()
         folder = tmp_path / f"nginx-{port}"
         folder.mkdir()
@@ -100,10 +100,10 @@ def haproxy(serve: Serve, tmp_path: Path) -> Proxy:
 
 def certificate(folder: Path) -> str:
     """
-    Make a certificate that nobody has signed.
+    Write a self-signed certificate and its key.
 
     Returns:
-        the lines of nginx that use it.
+        the lines of nginx that use them.
     """
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
@@ -122,9 +122,9 @@ def certificate(folder: Path) -> str:
     return f"ssl_certificate {folder}/certificate.pem; ssl_certificate_key {folder}/key.pem;"
 
 
-class Told:
+class DoctorReport:
     """
-    What the doctor said.
+    Results of a run of the doctor.
     """
 
     def __init__(self, status: int, found: dict[str, Any]) -> None:
@@ -135,23 +135,23 @@ class Told:
     def __getitem__(self, name: str) -> str:
         return str(self.checks[name]["verdict"])
 
-    def said(self, name: str) -> str:
+    def detail(self, name: str) -> str:
         """
-        What was measured.
+        Return the measurement of a check.
         """
         return str(self.checks[name]["said"])
 
     @property
-    def bad(self) -> set[str]:
+    def faults(self) -> set[str]:
         """
-        The checks that went wrong.
+        Return the names of the checks with warnings or failures.
         """
         return {name for name in self.checks if self[name] in ("warn", "fail")}
 
 
-def look(url: str, *arguments: str, key: str = KEY) -> Told:
+def run_doctor(url: str, *arguments: str, key: str = KEY) -> DoctorReport:
     """
-    Ask the doctor, as a user does.
+    Run the doctor's command, and return its results.
     """
     command = [sys.executable, "-m", "rt_twisted.doctor", url, *([key] if key else [])]
     done = subprocess.run(
@@ -162,288 +162,289 @@ def look(url: str, *arguments: str, key: str = KEY) -> Told:
         timeout=PATIENCE,
     )
     assert done.stderr == ""
-    return Told(done.returncode, json.loads(done.stdout))
+    return DoctorReport(done.returncode, json.loads(done.stdout))
 
 
 @pytest.fixture
 def server(daemon: StartDaemon) -> Server:
     """
-    A daemon with a key, and a heartbeat that a test sees.
+    Return a daemon with a key and a heartbeat of one second.
     """
     return daemon(f"--http-secret={KEY}", "--heartbeat=1")
 
 
-def test_a_daemon_by_itself_is_well(server: Server) -> None:
+def test_a_daemon_without_a_proxy_has_no_faults(server: Server) -> None:
     """
-    Nothing is wrong where no proxy is.
+    Without a proxy all checks pass.
     """
-    told = look(server.url + "/", "--patience=3")
+    report = run_doctor(server.url + "/", "--patience=3")
 
-    assert told.bad == set(), told.checks
-    assert told.status == 0
-    assert told["idle streams"] == "ok"
-    assert "heartbeats" in told.said("idle streams")
-    assert told["resume"] == told["buffering"] == told["caching"] == "ok"
+    assert report.faults == set(), report.checks
+    assert report.status == 0
+    assert report["idle streams"] == "ok"
+    assert "heartbeats" in report.detail("idle streams")
+    assert report["resume"] == report["buffering"] == report["caching"] == "ok"
 
 
-def test_the_nginx_of_our_documents_is_well(server: Server, nginx: Proxy) -> None:
+def test_the_documented_nginx_lines_have_no_faults(server: Server, nginx: Proxy) -> None:
     """
-    The few lines that the documents show are enough, with the larger body beside them.
+    The documented lines for nginx, with the larger body size, pass all checks.
     """
-    told = look(nginx(server).url + "/", "--patience=3")
+    report = run_doctor(nginx(server).url + "/", "--patience=3")
 
-    assert told.bad == set(), told.checks
-    assert told.status == 0
-    assert "taken" in told.said("headers")
+    assert report.faults == set(), report.checks
+    assert report.status == 0
+    assert "taken" in report.detail("headers")
 
 
-def test_buffering_is_seen_and_measured(server: Server, nginx: Proxy) -> None:
+def test_buffering_is_detected(server: Server, nginx: Proxy) -> None:
     """
-    nginx holds everything back, even the head, if told to ignore what the daemon asks
-    for and left to speak HTTP/1.0 with it.
+    nginx buffers everything, even the head, if it ignores X-Accel-Buffering and uses HTTP/1.0
+    to the daemon.
     """
     lines = "client_max_body_size 2m; proxy_ignore_headers X-Accel-Buffering;"
-    told = look(nginx(server, lines).url + "/")
+    report = run_doctor(nginx(server, lines).url + "/")
 
-    assert told.status == 2
-    assert told["reach"] == told["status"] == "ok"
-    assert told["buffering"] == "fail"
-    assert "KiB had been sent behind it" in told.said("buffering")
-    assert told.checks["buffering"]["nginx"].startswith("proxy_buffering off;")
-    assert told["resume"] == "skip"
-    assert told.bad == {"buffering"}, told.checks
+    assert report.status == 2
+    assert report["reach"] == report["status"] == "ok"
+    assert report["buffering"] == "fail"
+    assert "KiB had been sent behind it" in report.detail("buffering")
+    assert report.checks["buffering"]["nginx"].startswith("proxy_buffering off;")
+    assert report["resume"] == "skip"
+    assert report.faults == {"buffering"}, report.checks
 
 
-def test_compression_is_seen(server: Server, nginx: Proxy) -> None:
+def test_compression_is_detected(server: Server, nginx: Proxy) -> None:
     """
     gzip on event streams is a warning as long as messages still come at once.
     """
-    told = look(nginx(server, GOOD + "gzip on; gzip_types text/event-stream;").url + "/")
+    report = run_doctor(nginx(server, WORKING + "gzip on; gzip_types text/event-stream;").url + "/")
 
-    assert told.bad == {"compression"}, told.checks
-    assert told.status == 1
-    assert told["compression"] == "warn"
-    assert "gzip" in told.said("compression")
+    assert report.faults == {"compression"}, report.checks
+    assert report.status == 1
+    assert report["compression"] == "warn"
+    assert "gzip" in report.detail("compression")
 
 
 def test_a_short_read_timeout_is_measured(daemon: StartDaemon, nginx: Proxy) -> None:
     """
-    A stream that is cut between two heartbeats, and after how long.
+    The doctor measures after how many idle seconds a stream is cut.
     """
     server = daemon(f"--http-secret={KEY}")
-    told = look(nginx(server, GOOD + "proxy_read_timeout 2s;").url + "/", "--patience=20")
+    report = run_doctor(
+        nginx(server, WORKING + "proxy_read_timeout 2s;").url + "/", "--patience=20"
+    )
 
-    assert told.bad == {"idle streams"}, told.checks
-    assert told.status == 2
-    words = told.said("idle streams").split()
+    assert report.faults == {"idle streams"}, report.checks
+    assert report.status == 2
+    words = report.detail("idle streams").split()
     assert words[:2] == ["cut", "after"]
     assert 1.5 < float(words[2]) < 10
-    assert "proxy_read_timeout" in told.checks["idle streams"]["nginx"]
+    assert "proxy_read_timeout" in report.checks["idle streams"]["nginx"]
 
 
-def test_a_stripped_last_event_id_is_seen(server: Server, nginx: Proxy) -> None:
+def test_a_stripped_last_event_id_is_detected(server: Server, nginx: Proxy) -> None:
     """
     A stripped header is distinguished from a daemon without history: the same id in the URL works.
     """
-    told = look(nginx(server, GOOD + 'proxy_set_header Last-Event-ID "";').url + "/")
+    report = run_doctor(nginx(server, WORKING + 'proxy_set_header Last-Event-ID "";').url + "/")
 
-    assert told.bad == {"resume"}, told.checks
-    assert told.status == 2
-    assert "stripped" in told.said("resume")
+    assert report.faults == {"resume"}, report.checks
+    assert report.status == 2
+    assert "stripped" in report.detail("resume")
 
 
-def test_a_daemon_without_history_is_told_from_a_proxy(daemon: StartDaemon) -> None:
+def test_a_daemon_without_history_is_distinguished_from_a_proxy(daemon: StartDaemon) -> None:
     """
-    Nothing to resume from is no fault of a header.
+    Without history a resume fails with a gap, and no header is blamed.
     """
-    told = look(daemon(f"--http-secret={KEY}", "--history=0").url + "/")
+    report = run_doctor(daemon(f"--http-secret={KEY}", "--history=0").url + "/")
 
-    assert told["resume"] == "fail"
-    assert "gap" in told.said("resume")
+    assert report["resume"] == "fail"
+    assert "gap" in report.detail("resume")
 
 
-def test_rewritten_headers_are_seen(server: Server, nginx: Proxy) -> None:
+def test_rewritten_headers_are_detected(server: Server, nginx: Proxy) -> None:
     """
-    Cache-Control taken away is a warning, one that invites caches is worse.
+    A missing Cache-Control is a warning, one that permits caching a failure.
     """
-    stripped = look(nginx(server, GOOD + "proxy_hide_header Cache-Control;").url + "/")
-    rewritten = look(nginx(server, GOOD + "expires 1h;").url + "/")
+    stripped = run_doctor(nginx(server, WORKING + "proxy_hide_header Cache-Control;").url + "/")
+    rewritten = run_doctor(nginx(server, WORKING + "expires 1h;").url + "/")
 
-    assert stripped.bad == {"headers"}, stripped.checks
+    assert stripped.faults == {"headers"}, stripped.checks
     assert stripped["headers"] == "warn"
     assert rewritten["headers"] == "fail"
-    assert "max-age=3600" in rewritten.said("headers")
+    assert "max-age=3600" in rewritten.detail("headers")
 
 
-def test_a_cache_is_seen(server: Server, nginx: Proxy) -> None:
+def test_a_cache_is_detected(server: Server, nginx: Proxy) -> None:
     """
-    A second reader gets what was meant for the first.
+    A proxy that serves a cached stream to a second subscriber fails the check.
     """
     lines = (
         "proxy_cache kept; proxy_cache_valid 200 1m; expires off;"
         "proxy_ignore_headers X-Accel-Buffering Cache-Control;"
     )
-    told = look(nginx(server, GOOD + lines).url + "/")
+    report = run_doctor(nginx(server, WORKING + lines).url + "/")
 
-    assert told.status == 2
-    assert told.bad == {"caching"}, told.checks
-    assert "proxy_cache off" in told.checks["caching"]["nginx"]
+    assert report.status == 2
+    assert report.faults == {"caching"}, report.checks
+    assert "proxy_cache off" in report.checks["caching"]["nginx"]
 
 
-def test_nginx_as_it_comes(server: Server, nginx: Proxy) -> None:
+def test_nginx_with_default_settings(server: Server, nginx: Proxy) -> None:
     """
-    Without any line of its own it takes requests of 1 MiB, and closes nothing.
+    nginx with default settings only limits requests to 1 MiB.
     """
-    told = look(nginx(server, "").url + "/")
+    report = run_doctor(nginx(server, "").url + "/")
 
-    assert told.bad == {"request size"}, told.checks
-    assert "413" in told.said("request size")
-    assert told.checks["request size"]["nginx"].startswith("client_max_body_size 2m;")
+    assert report.faults == {"request size"}, report.checks
+    assert "413" in report.detail("request size")
+    assert report.checks["request size"]["nginx"].startswith("client_max_body_size 2m;")
 
 
-def test_a_proxy_that_closes_each_connection_is_seen(server: Server, nginx: Proxy) -> None:
+def test_a_proxy_that_closes_each_connection_is_detected(server: Server, nginx: Proxy) -> None:
     """
-    Publishers connect anew each time then.
+    Without keep-alive publishers need a connection for each request.
     """
-    told = look(nginx(server, GOOD + "keepalive_timeout 0;").url + "/")
+    report = run_doctor(nginx(server, WORKING + "keepalive_timeout 0;").url + "/")
 
-    assert told.bad == {"keep-alive"}, told.checks
+    assert report.faults == {"keep-alive"}, report.checks
 
 
-def test_haproxy_is_well_with_its_usual_timeouts(server: Server, haproxy: Proxy) -> None:
+def test_haproxy_with_usual_timeouts_has_no_faults(server: Server, haproxy: Proxy) -> None:
     """
-    HAProxy buffers nothing and strips nothing.
+    HAProxy buffers nothing and removes no header.
     """
-    told = look(haproxy(server).url + "/", "--patience=3")
+    report = run_doctor(haproxy(server).url + "/", "--patience=3")
 
-    assert told.bad == set(), told.checks
+    assert report.faults == set(), report.checks
 
 
 def test_short_timeouts_of_haproxy_are_measured(daemon: StartDaemon, haproxy: Proxy) -> None:
     """
-    A quiet stream is cut, and haproxy's own line is named.
+    The doctor measures when an idle stream is cut, and names the setting of haproxy.
     """
     server = daemon(f"--http-secret={KEY}")
-    told = look(haproxy(server, server="2s", client="2s").url + "/", "--patience=20")
+    report = run_doctor(haproxy(server, server="2s", client="2s").url + "/", "--patience=20")
 
-    assert told.bad == {"idle streams"}, told.checks
-    assert 1.5 < float(told.said("idle streams").split()[2]) < 10
-    assert "timeout server 75s" in told.checks["idle streams"]["haproxy"]
+    assert report.faults == {"idle streams"}, report.checks
+    assert 1.5 < float(report.detail("idle streams").split()[2]) < 10
+    assert "timeout server 75s" in report.checks["idle streams"]["haproxy"]
 
 
-def test_haproxy_can_break_things_too(server: Server, haproxy: Proxy) -> None:
+def test_changes_by_haproxy_are_detected(server: Server, haproxy: Proxy) -> None:
     """
-    A header taken from the request, another rewritten, each connection closed.
+    A removed request header, a rewritten response header and closed connections are detected.
     """
     lines = (
         "http-request del-header Last-Event-ID\n    http-response set-header Cache-Control no-cache"
     )
-    told = look(haproxy(server, lines=lines, defaults="option httpclose").url + "/")
+    report = run_doctor(haproxy(server, lines=lines, defaults="option httpclose").url + "/")
 
-    assert told.bad == {"resume", "keep-alive", "headers"}, told.checks
+    assert report.faults == {"resume", "keep-alive", "headers"}, report.checks
 
 
-def test_it_says_what_it_cannot_check(server: Server) -> None:
+def test_checks_that_need_a_key_are_skipped_without_one(server: Server) -> None:
     """
-    Without the key nothing can be published: some checks are left out, and nothing is wrong.
+    Without the key the doctor cannot publish: it skips some checks, and there are no faults.
     """
-    told = look(server.url + "/", key="")
+    report = run_doctor(server.url + "/", key="")
 
-    assert told.status == 0
-    assert {name for name in told.checks if told[name] == "skip"} >= {"buffering", "resume"}
-    assert "KEY" in told.said("resume")
-    assert "first bytes" in told.said("buffering")
+    assert report.status == 0
+    assert {name for name in report.checks if report[name] == "skip"} >= {"buffering", "resume"}
+    assert "KEY" in report.detail("resume")
+    assert "first bytes" in report.detail("buffering")
 
 
-def test_without_keys_none_is_needed(daemon: StartDaemon) -> None:
+def test_a_daemon_without_keys_needs_none(daemon: StartDaemon) -> None:
     """
     Publishing from the daemon's own machine is open by default.
     """
-    assert look(daemon().url + "/", key="")["resume"] == "ok"
+    assert run_doctor(daemon().url + "/", key="")["resume"] == "ok"
 
 
-def test_routes_and_publishing_elsewhere(daemon: StartDaemon) -> None:
+def test_other_routes_and_publish_urls(daemon: StartDaemon) -> None:
     """
-    A stream whose route names the channel, and publishing at another address.
+    The doctor works with a route that names the channel, and another publish URL.
     """
     server = daemon("--route=^/news$ sse:lotofnews", "--route=^/in$ publish")
     url = server.url + "/news"
-    told = look(url, f"--publish={server.url}/in", "--channel=lotofnews", key="")
+    report = run_doctor(url, f"--publish={server.url}/in", "--channel=lotofnews", key="")
 
-    assert told.bad == set(), told.checks
-    assert "--channel" in look(url, f"--publish={server.url}/in", key="").said("buffering")
-    assert "--publish" in look(url, key="").said("buffering")
+    assert report.faults == set(), report.checks
+    assert "--channel" in run_doctor(url, f"--publish={server.url}/in", key="").detail("buffering")
+    assert "--publish" in run_doctor(url, key="").detail("buffering")
 
 
-def test_what_is_not_there_is_said() -> None:
+def test_an_unreachable_url_is_one_finding() -> None:
     """
     A closed port and an unknown host give one finding, and the other checks are skipped.
     """
     for url in (f"http://127.0.0.1:{free_port()}/", "http://nobody.invalid/"):
-        told = look(url)
-        assert told.status == 2
-        assert told.bad == {"reach"}
-        assert told.said("reach")
+        report = run_doctor(url)
+        assert report.status == 2
+        assert report.faults == {"reach"}
+        assert report.detail("reach")
 
 
-def test_tls_is_looked_through(server: Server, nginx: Proxy, tmp_path: Path) -> None:
+def test_an_untrusted_certificate(server: Server, nginx: Proxy, tmp_path: Path) -> None:
     """
-    A certificate that browsers would refuse is the first thing to say; --insecure
-    looks at the rest.
+    An untrusted certificate is the only finding; with --insecure the other checks run.
     """
     proxy = nginx(server, certificate=certificate(tmp_path))
     url = f"https://localhost:{proxy.port}/"
-    told = look(url)
-    assert told.bad == {"reach"}
-    assert "certificate" in told.said("reach")
+    report = run_doctor(url)
+    assert report.faults == {"reach"}
+    assert "certificate" in report.detail("reach")
 
-    told = look(url, "--insecure")
-    assert told.bad == set(), told.checks
-    assert told["resume"] == "ok"
+    report = run_doctor(url, "--insecure")
+    assert report.faults == set(), report.checks
+    assert report["resume"] == "ok"
 
 
-def test_a_proxy_without_a_daemon_is_said(daemon: StartDaemon, nginx: Proxy) -> None:
+def test_a_proxy_without_a_daemon(daemon: StartDaemon, nginx: Proxy) -> None:
     """
-    502, and who it is that does not answer.
+    A 502 is reported as a proxy that does not reach the daemon.
     """
     server = daemon()
     proxy = nginx(server)
     server.kill()
 
-    told = look(proxy.url + "/")
-    assert told.bad == {"status"}
-    assert "502: the proxy does not reach the daemon" in told.said("status")
+    report = run_doctor(proxy.url + "/")
+    assert report.faults == {"status"}
+    assert "502: the proxy does not reach the daemon" in report.detail("status")
     server.start()
 
 
-def test_a_daemon_that_is_full_is_said(daemon: StartDaemon) -> None:
+def test_a_full_daemon(daemon: StartDaemon) -> None:
     """
-    A full daemon rejects new streams with Retry-After; the doctor blames no proxy.
+    A full daemon rejects new streams with Retry-After; the doctor reports no proxy fault.
     """
     server = daemon("--max-readers=1")
     with urllib.request.urlopen(f"{server.url}/?channels=a") as reader:
         reader.readline()
-        told = look(server.url + "/", key="")
+        report = run_doctor(server.url + "/", key="")
 
-    assert told.bad == {"status"}
-    assert "accepts no subscriber now" in told.said("status")
+    assert report.faults == {"status"}
+    assert "accepts no subscriber now" in report.detail("status")
 
 
-def test_a_page_is_no_stream(daemon: StartDaemon) -> None:
+def test_a_url_that_is_no_stream(daemon: StartDaemon) -> None:
     """
-    The URL of something else.
+    The URL of a page fails the content type check.
     """
-    told = look(daemon().url + "/try")
+    report = run_doctor(daemon().url + "/try")
 
-    assert told.bad == {"content type"}
-    assert "text/html" in told.said("content type")
+    assert report.faults == {"content type"}
+    assert "text/html" in report.detail("content type")
 
 
-def test_a_person_reads_why_and_what_to_do(server: Server, nginx: Proxy) -> None:
+def test_the_text_has_reasons_and_fixes(server: Server, nginx: Proxy) -> None:
     """
-    Without --json: a line for each check, why it matters, and the cure of what is wrong.
+    Without --json the output has a line for each check, its reason, and fixes for failed ones.
     """
-    url = nginx(server, GOOD + 'proxy_set_header Last-Event-ID "";').url + "/"
+    url = nginx(server, WORKING + 'proxy_set_header Last-Event-ID "";').url + "/"
     command = [sys.executable, "-m", "rt_twisted.doctor", url, "-", *QUICK]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, input=KEY + "\n")
 

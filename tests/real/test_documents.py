@@ -196,7 +196,7 @@ class Walk:
 
 def _told(text: str) -> str:
     """
-    *text* without what differs each time: the date, and how many readers a
+    *text* without what differs each time: the date, and how many subscribers a
     test keeps that a person would have stopped.
     """
     text = text.replace("\r\n", "\n")

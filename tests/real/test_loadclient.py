@@ -41,19 +41,19 @@ def _run(server: Server | str, *arguments: str) -> subprocess.CompletedProcess[s
     )
 
 
-MANY = ("-n60", "-c600", "--publish=50", "--messages=40")
+LOAD = ("-n60", "-c600", "--publish=50", "--messages=40")
 
 
-def test_it_measures_and_ends_by_itself(daemon: StartDaemon) -> None:
+def test_a_run_measures_and_ends(daemon: StartDaemon) -> None:
     """
-    Every reader gets each message of its channels, once and in order.
+    Every subscriber receives each message of its channels, once and in order.
     """
-    status, found = load(daemon(), *MANY)
+    status, found = load(daemon(), *LOAD)
 
     assert status == 0
     assert found["readers"] == {"asked": 60, "opened": 60, "open_at_end": 60, "reconnects": 0}
     assert found["published"] == 40
-    # Eight on the channel of all, eight on each of four, which have 15 readers each.
+    # Eight on the channel of all, eight on each of four, which have 15 subscribers each.
     assert found["delivered"] == 8 * 60 + 4 * 8 * 15
     assert (found["lost"], found["repeated"], found["out_of_order"], found["gaps"]) == (0, 0, 0, 0)
     assert found["errors"] == {}
@@ -74,7 +74,7 @@ def test_the_other_channels_can_be_spread_at_random(daemon: StartDaemon) -> None
     """
     With `--spread random` every subscriber still receives each message of its two channels.
     """
-    status, found = load(daemon(), *MANY, "--spread=random")
+    status, found = load(daemon(), *LOAD, "--spread=random")
 
     assert (status, found["lost"]) == (0, 0)
     counts = [each["readers"] for each in found["channels"].values()]
@@ -82,12 +82,12 @@ def test_the_other_channels_can_be_spread_at_random(daemon: StartDaemon) -> None
     assert found["delivered"] == 8 * 60 + 8 * 60
 
 
-def test_a_person_sees_a_histogram_and_gets_a_picture(daemon: StartDaemon, tmp_path: Any) -> None:
+def test_the_histogram_as_text_and_svg(daemon: StartDaemon, tmp_path: Any) -> None:
     """
-    In the terminal and in a file.
+    The results have a histogram as text, and as SVG in a file.
     """
     picture = tmp_path / "latency.svg"
-    done = _run(daemon(), *MANY, f"--svg={picture}")
+    done = _run(daemon(), *LOAD, f"--svg={picture}")
 
     assert done.returncode == 0
     assert "0 lost, 0 repeated, 0 out of order, 0 gaps" in done.stdout
@@ -98,44 +98,44 @@ def test_a_person_sees_a_histogram_and_gets_a_picture(daemon: StartDaemon, tmp_p
     assert texts[0] == "960 deliveries to 60 subscribers"
 
 
-EACH = ("sse", "websocket", "poll", "stream", "socketio", "socketio-polling")
+TRANSPORTS = ("sse", "websocket", "poll", "stream", "socketio", "socketio-polling")
 
 
-def test_it_speaks_all_transports(daemon: StartDaemon) -> None:
+def test_all_transports(daemon: StartDaemon) -> None:
     """
-    By turns, each with latencies of its own; nothing is missing on any.
+    Several transports are used in turn, each has its own latencies, and none loses messages.
     """
-    many = [f"--transport={name}" for name in EACH]
-    status, found = load(daemon(), *MANY, *many, "--channels=news")
+    many = [f"--transport={name}" for name in TRANSPORTS]
+    status, found = load(daemon(), *LOAD, *many, "--channels=news")
 
     assert status == 0
     assert (found["readers"]["opened"], found["errors"]) == (60, {})
-    assert list(found["transports"]) == list(EACH)
+    assert list(found["transports"]) == list(TRANSPORTS)
     for each in found["transports"].values():
-        assert each["delivered"] == 40 * 60 // len(EACH)
+        assert each["delivered"] == 40 * 60 // len(TRANSPORTS)
         assert 0 < each["latency_ms"]["p50"] <= each["latency_ms"]["max"]
     assert (found["lost"], found["repeated"], found["out_of_order"]) == (0, 0, 0)
 
 
-def test_a_transport_may_be_elsewhere(daemon: StartDaemon) -> None:
+def test_a_transport_at_another_path(daemon: StartDaemon) -> None:
     """
-    At a path of the user's own.
+    The path of a transport can be given.
     """
     server = daemon("--route=^/deep/(.*)$ websocket", "--route=^/publish$ publish")
-    status, found = load(server, *MANY, "--transport=websocket=/deep/ws")
+    status, found = load(server, *LOAD, "--transport=websocket=/deep/ws")
     assert (status, found["delivered"], found["transports"]) == (0, 960, {})
 
     status, found = load(server, "-n2", "--seconds=1", "--transport=websocket")
     assert (status, found["errors"]) == (2, {"status 404": 2})
 
 
-def test_readers_that_are_cut_come_back_and_miss_nothing(daemon: StartDaemon) -> None:
+def test_subscribers_that_reconnect_lose_nothing(daemon: StartDaemon) -> None:
     """
-    The streams end by themselves all the time; with --reconnect nobody notices.
+    With --reconnect no message is lost although the streams end all the time.
     """
     server = daemon("--retry=0.1")
     url = f"{server.url}/?evs_buffer_size_limit=900"
-    status, found = load(url, *MANY, "--channels=news", "--reconnect", "--grace=20")
+    status, found = load(url, *LOAD, "--channels=news", "--reconnect", "--grace=20")
 
     assert found["readers"]["reconnects"] > 60
     assert found["errors"]["ended by the server"] > 60
@@ -143,13 +143,13 @@ def test_readers_that_are_cut_come_back_and_miss_nothing(daemon: StartDaemon) ->
     assert status == 0
 
 
-def test_what_a_server_loses_is_counted(daemon: StartDaemon) -> None:
+def test_losses_are_counted(daemon: StartDaemon) -> None:
     """
-    Without history there are gaps, and the exit status says so.
+    Without history there are gaps and losses, and the exit status is 1.
     """
     server = daemon("--retry=0.1", "--history=0")
     url = f"{server.url}/?evs_buffer_size_limit=900"
-    status, found = load(url, *MANY, "--channels=news", "--reconnect", "--grace=0.1")
+    status, found = load(url, *LOAD, "--channels=news", "--reconnect", "--grace=0.1")
 
     assert status == 1
     assert found["lost"] > 0
@@ -157,11 +157,11 @@ def test_what_a_server_loses_is_counted(daemon: StartDaemon) -> None:
     assert found["delivered"] + found["lost"] == 40 * 60
 
 
-def test_it_goes_on_over_single_errors(daemon: StartDaemon) -> None:
+def test_refused_subscribers_are_counted(daemon: StartDaemon) -> None:
     """
-    Some are refused, the others measure.
+    Refused subscribers are counted by kind, and the others are measured.
     """
-    status, found = load(daemon("--max-readers=20"), *MANY)
+    status, found = load(daemon("--max-readers=20"), *LOAD)
 
     assert status == 0
     assert found["readers"]["opened"] == 20
@@ -169,7 +169,7 @@ def test_it_goes_on_over_single_errors(daemon: StartDaemon) -> None:
     assert found["lost"] == 0
 
 
-def test_what_cannot_be_measured_is_said(daemon: StartDaemon) -> None:
+def test_a_run_without_measurements_is_an_error(daemon: StartDaemon) -> None:
     """
     No server at the URL, or a missing key, is an error with status 2.
     """
@@ -187,7 +187,7 @@ def test_what_cannot_be_measured_is_said(daemon: StartDaemon) -> None:
 
 def test_messages_of_others_are_counted(daemon: StartDaemon) -> None:
     """
-    Without --publish it waits for those that come, and Ctrl-C ends it with a summary.
+    Without --publish the client waits for messages of others, and prints a summary at Ctrl-C.
     """
     server = daemon()
     command = [sys.executable, SCRIPT, "-u", server.url + "/", "-n2", "--json", "--seconds=600"]
@@ -196,22 +196,22 @@ def test_messages_of_others_are_counted(daemon: StartDaemon) -> None:
     )
     other = load(server, "-n1", "--publish=50", "--messages=10")
     running.send_signal(signal.SIGINT)
-    told, _ = running.communicate(timeout=PATIENCE)
+    output, _ = running.communicate(timeout=PATIENCE)
 
     assert other[0] == 0
     assert running.returncode == 0
-    found = json.loads(told)
+    found = json.loads(output)
     assert found["readers"]["asked"] == 2
     assert found["published"] == found["delivered"] == 0
 
 
-def test_it_speaks_tls(daemon: StartDaemon, nginx: Proxy, tmp_path: Any) -> None:
+def test_tls(daemon: StartDaemon, nginx: Proxy, tmp_path: Any) -> None:
     """
-    A certificate that nobody knows must be allowed by --insecure.
+    An untrusted certificate is an error, except with --insecure.
     """
     proxy = nginx(daemon(), certificate=certificate(tmp_path))
     url = f"https://127.0.0.1:{proxy.port}/"
-    status, found = load(url, *MANY, "--insecure")
+    status, found = load(url, *LOAD, "--insecure")
     assert (status, found["delivered"]) == (0, 960)
 
     status, found = load(url, "-n2", "--seconds=1")

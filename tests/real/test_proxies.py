@@ -1,6 +1,6 @@
 """
 The files of examples/nginx and examples/haproxy, as they stand but for their ports,
-with the real programs between readers and the daemon.
+with the real programs between subscribers and the daemon.
 """
 
 from __future__ import annotations
@@ -152,8 +152,8 @@ def test_a_rolling_restart_refuses_no_reader(
     serve: Serve, daemon: StartDaemon, tmp_path: Path
 ) -> None:
     """
-    A reader gets status 200 also when both nodes were down a moment ago: nginx tries the node that
-    is up again.
+    A subscriber gets status 200 also when both nodes were down a moment ago: nginx tries the node
+    that is up again.
     """
     first, second = daemon(), daemon()
     front = nginx(serve, first.port, tmp_path, other=second.port)

@@ -27,8 +27,8 @@ from tests.contracts.patterns import (
 from tests.defaults import make_retention
 from tests.fakes import RecordingReceiver
 from tests.real.conftest import Server
-from tests.real.readers import until
 from tests.real.redis_server import asking, nodes, redis, turn  # noqa: F401  # a fixture
+from tests.real.subscribers import until
 
 
 class TestRedisBroker(

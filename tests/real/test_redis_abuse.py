@@ -13,8 +13,8 @@ from rt_twisted.model.errors import Unavailable
 from rt_twisted.model.message import After, Draft, Position, Within
 from tests.defaults import make_retention
 from tests.real.conftest import Server
-from tests.real.readers import pause, until
 from tests.real.redis_server import asking, nodes, proxies, redis
+from tests.real.subscribers import pause, until
 from tests.real.test_redis_connecting import states
 
 __all__ = ["redis", "states"]  # fixtures

@@ -22,8 +22,8 @@ from rt_twisted.brokers.redis.server import RedisServer as Place
 from rt_twisted.model.message import After, Draft
 from tests.pems import Authority
 from tests.real.conftest import Serve, Server, StartDaemon, free_port, require
-from tests.real.readers import Reader, join_all, leaving, publishers, until
 from tests.real.redis_server import asking, nodes, redis, start_redis, turn
+from tests.real.subscribers import Subscriber, disconnecting, join_all, publishers, until
 
 __all__ = ["redis"]  # a fixture
 
@@ -86,7 +86,7 @@ async def test_a_client_certificate(serve: Serve, tmp_path: Path, states: list[s
     """
     authority = Authority(tmp_path)
     certificate, key = authority.pair("redis", "localhost")
-    mine, my_key = authority.pair("daemon", "daemon", deputy=True)
+    mine, my_key = authority.pair("daemon", "daemon", intermediate=True)
     port = free_port()
     start_redis(
         serve,
@@ -269,7 +269,7 @@ async def test_sentinel(serve: Serve, tmp_path: Path) -> None:
 
 
 async def _until_linked(ask: Any, sentinel: Any) -> None:
-    from tests.real.readers import pause
+    from tests.real.subscribers import pause
 
     while b"master_link_status:up" not in await ask("INFO", "replication"):
         await pause(0.05)
@@ -293,24 +293,28 @@ async def test_two_daemons(redis: Server, daemon: StartDaemon, serve: Serve) -> 
     """
     options = ("--broker=redis", f"--redis-port={redis.port}", "--heartbeat=1")
     servers = [daemon(*options), daemon(*options)]
-    readers = [Reader(server.port, ["lotofnews"]) for server in servers for _ in range(2)]
-    async with leaving(readers):
-        await join_all(readers)
+    subscribers = [Subscriber(server.port, ["lotofnews"]) for server in servers for _ in range(2)]
+    async with disconnecting(subscribers):
+        await join_all(subscribers)
         async with publishers(servers[1], 1) as [publisher]:
             assert command_line(redis, "lotofnews", "hello") == 2
-            await until(lambda: all(len(reader.heard) == 1 for reader in readers))
+            await until(lambda: all(len(subscriber.events) == 1 for subscriber in subscribers))
             await publisher.publish("lotofnews", b"posted")
-            await until(lambda: all(len(reader.heard) == 2 for reader in readers))
+            await until(lambda: all(len(subscriber.events) == 2 for subscriber in subscribers))
             servers[0].kill(SIGKILL)
             for number in range(5):
                 assert command_line(redis, "lotofnews", str(number)) == 1
             await publisher.publish("lotofnews", b"last")
-            await until(lambda: all(reader.connection is None for reader in readers[:2]))
-            for reader in readers[:2]:
-                reader.port = servers[1].port
-            await join_all(readers)
+            await until(
+                lambda: all(subscriber.connection is None for subscriber in subscribers[:2])
+            )
+            for subscriber in subscribers[:2]:
+                subscriber.port = servers[1].port
+            await join_all(subscribers)
             texts = ["0", "1", "2", "3", "4", "hello", "last", "posted"]
-            await until(lambda: all(sorted(reader.messages) == texts for reader in readers))
-    assert len({tuple(reader.heard) for reader in readers}) == 1
-    assert [reader.gaps for reader in readers] == [0] * 4
+            await until(
+                lambda: all(sorted(subscriber.messages) == texts for subscriber in subscribers)
+            )
+    assert len({tuple(subscriber.events) for subscriber in subscribers}) == 1
+    assert [subscriber.gaps for subscriber in subscribers] == [0] * 4
     servers[0].start()  # its fixture expects it to run

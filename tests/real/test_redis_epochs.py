@@ -12,8 +12,8 @@ from twisted.internet.defer import gatherResults
 from rt_twisted.model.errors import Unavailable
 from rt_twisted.model.message import After, Draft, Position
 from tests.real.conftest import Serve, Server
-from tests.real.readers import pause, until
 from tests.real.redis_server import asking, nodes, proxies, redis, start_redis
+from tests.real.subscribers import pause, until
 from tests.real.test_redis_connecting import states
 from tests.real.test_redis_failures import CHANNELS, MUCH, Log, subscribe_all
 

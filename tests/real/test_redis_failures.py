@@ -15,9 +15,9 @@ from rt_twisted.model.message import After, Draft, Message, Position
 from tests.defaults import make_retention
 from tests.fakes import RecordingReceiver
 from tests.real.conftest import Server
-from tests.real.readers import pause, until
 from tests.real.redis_server import asking, nodes, proxies, redis, turn
-from tests.real.test_cut import chance
+from tests.real.subscribers import pause, until
+from tests.real.test_cut import seeded_random
 
 __all__ = ["redis"]  # a fixture
 
@@ -62,7 +62,7 @@ class Log:
         self._running = True
 
         async def go_on(broker: Any) -> None:
-            rng = chance()
+            rng = seeded_random()
             while self._running:
                 await self.publish(broker, rng.choice(CHANNELS))
                 await pause(0.001)
@@ -106,7 +106,7 @@ async def test_cut_again_and_again(redis: Server) -> None:
     """
     Connections are cut at any moment, while two nodes publish: each node receives everything.
     """
-    rng = chance()
+    rng = seeded_random()
     log = Log()
     async with proxies(redis.port, 2) as ways:
         urls = [f"127.0.0.1:{way.port}" for way in ways]

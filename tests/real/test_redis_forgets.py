@@ -12,8 +12,8 @@ import pytest
 from rt_twisted.model.message import After, Draft
 from tests.defaults import make_retention
 from tests.real.conftest import Server
-from tests.real.readers import until
 from tests.real.redis_server import asking, nodes, redis
+from tests.real.subscribers import until
 
 __all__ = ["redis"]  # a fixture
 

@@ -20,8 +20,8 @@ from rt_twisted.brokers.interfaces import IRefusing
 from rt_twisted.model.errors import Unavailable
 from rt_twisted.model.message import After, Draft
 from tests.real.conftest import PATIENCE, Serve, Server, StartDaemon
-from tests.real.readers import Reader, join_all, leaving, until
 from tests.real.redis_server import asking, nodes, redis, start_redis, turn
+from tests.real.subscribers import Subscriber, disconnecting, join_all, until
 from tests.real.test_daemon import publish
 from tests.real.test_redis_connecting import states
 
@@ -56,21 +56,21 @@ async def test_a_full_memory_is_seen_and_subscribers_are_served(
     """
     options = ("--broker=redis", f"--redis-port={redis.port}")
     servers = [daemon(*options), daemon(*options)]
-    reader = Reader(servers[1].port, ["news"])
-    async with leaving([reader]), asking(redis.port) as tell:
-        await join_all([reader])
+    subscriber = Subscriber(servers[1].port, ["news"])
+    async with disconnecting([subscriber]), asking(redis.port) as tell:
+        await join_all([subscriber])
         await until(lambda: all(ask(each, "/readyz")[0] == 200 for each in servers))
         assert publish(servers[0].port, channel="news", message="1") == 200
-        await until(lambda: reader.messages == ["1"])
+        await until(lambda: subscriber.messages == ["1"])
         assert [broker_of(server) for server in servers] == [{"ready": True, "refuses": False}] * 2
         await tell("CONFIG", "SET", "maxmemory", "1")
         assert publish(servers[0].port, channel="news", message="2") == 503
         assert broker_of(servers[0]) == {"ready": True, "refuses": True}
         assert ask(servers[0], "/readyz") == (200, b"ready\n")
         assert b"\nrealtime_broker_refuses 1.0\n" in ask(servers[0], "/metrics")[1]
-        late = Reader(servers[0].port, ["news"])
-        late.last_id = f"{reader.last_id.rpartition('.')[0]}.0"
-        async with leaving([late]):
+        late = Subscriber(servers[0].port, ["news"])
+        late.last_id = f"{subscriber.last_id.rpartition('.')[0]}.0"
+        async with disconnecting([late]):
             await join_all([late])
             await until(lambda: late.messages == ["1"])
         third = daemon(*options)
@@ -81,7 +81,7 @@ async def test_a_full_memory_is_seen_and_subscribers_are_served(
         )
         assert b"\nrealtime_broker_refuses 0.0\n" in ask(servers[0], "/metrics")[1]
         assert publish(servers[0].port, channel="news", message="3") == 200
-        await until(lambda: reader.messages == ["1", "3"])
+        await until(lambda: subscriber.messages == ["1", "3"])
 
     assert [each.log.count("rejects writes: OOM") for each in (servers[0], third)] == [1, 1]
 

@@ -13,9 +13,9 @@ from twisted.internet.defer import gatherResults
 
 from rt_twisted.model.message import After, Draft
 from tests.real.conftest import Server
-from tests.real.readers import pause, until
 from tests.real.redis_server import asking, nodes, proxies, redis, turn
-from tests.real.test_cut import chance
+from tests.real.subscribers import pause, until
+from tests.real.test_cut import seeded_random
 from tests.real.test_redis_failures import MUCH, subscribe_all
 
 __all__ = ["redis"]  # a fixture
@@ -138,7 +138,7 @@ async def test_nodes_are_frozen_and_leave_at_random(redis: Server) -> None:
     """
     As long as one node is subscribed to a channel, each message is numbered once, in order.
     """
-    rng = chance()
+    rng = seeded_random()
     async with AsyncExitStack() as stack:
         ask = await stack.enter_async_context(asking(redis.port))
         ways = await stack.enter_async_context(proxies(redis.port, 2))

@@ -21,9 +21,9 @@ from rt_twisted.model.message import After, Draft
 from tests.contracts.brokers import BrokerContract, HistoryContract, SharedLogContract
 from tests.fakes import RecordingReceiver
 from tests.real.conftest import Server
-from tests.real.readers import pause, until
+from tests.real.subscribers import pause, until
 from tests.real.redis_server import asking, nodes, proxies, redis, start_redis, turn
-from tests.real.test_cut import chance
+from tests.real.test_cut import seeded_random
 from tests.real.test_redis_failures import MUCH, subscribe_all
 
 __all__ = ["redis"]  # a fixture
@@ -249,7 +249,7 @@ async def test_nodes_and_channels_come_and_go(redis: Server) -> None:
     Whatever happens to connections and subscriptions, each message is received once by the nodes
     that are subscribed, and programs receive each copy once.
     """
-    rng = chance()
+    rng = seeded_random()
     async with AsyncExitStack() as stack:
         ask = await stack.enter_async_context(asking(redis.port))
         ways = await stack.enter_async_context(proxies(redis.port, 2))

@@ -1,6 +1,6 @@
 """
-Settings that change while the daemon runs (SIGHUP): readers stay, whatever is wrong
-is said, and log files may be moved away.
+Reload of settings (SIGHUP): subscribers stay connected, errors are logged, and log files can be
+rotated.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from pathlib import Path
 import pytest
 
 from tests.real.conftest import PATIENCE, PAUSE, TWISTD, Serve, Server, StartDaemon, free_port
-from tests.real.readers import Reader, join_all, leaving, pause, publishers, until
+from tests.real.subscribers import Subscriber, disconnecting, join_all, pause, publishers, until
 from tests.real.test_daemon import publish
 
-READERS = 500
+SUBSCRIBERS = 500
 
 
-def settled(condition: Callable[[], bool], seconds: float = PATIENCE) -> None:
+def wait_until(condition: Callable[[], bool], seconds: float = PATIENCE) -> None:
     """
     Wait until *condition* is true.
     """
@@ -34,22 +34,22 @@ def settled(condition: Callable[[], bool], seconds: float = PATIENCE) -> None:
         time.sleep(PAUSE)
 
 
-def reload(server: Server, words: str) -> str:
+def reload(server: Server, text: str) -> str:
     """
-    Send SIGHUP, and wait for the line of the log that has *words* in it.
+    Send SIGHUP, and wait until the log has a line with *text*.
 
     Returns:
-        what the log got.
+        what was logged since the signal.
     """
     before = len(server.log)
     server.send(signal.SIGHUP)
-    settled(lambda: words in server.log[before:])
+    wait_until(lambda: text in server.log[before:])
     return server.log[before:]
 
 
 def get(server: Server, path: str, **headers: str) -> tuple[int, str]:
     """
-    The status, and the Access-Control-Allow-Origin of *path*.
+    Return the status and the Access-Control-Allow-Origin header of *path*.
     """
     connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=PATIENCE)
     connection.request("HEAD", path, headers=headers)
@@ -58,10 +58,10 @@ def get(server: Server, path: str, **headers: str) -> tuple[int, str]:
     return response.status, response.headers.get("Access-Control-Allow-Origin", "")
 
 
-def test_what_can_change_changes(daemon: StartDaemon, tmp_path: Path) -> None:
+def test_a_reload_applies_what_can_change(daemon: StartDaemon, tmp_path: Path) -> None:
     """
-    Keys, routes, limits and CORS are those of the file as it is now; what cannot
-    change is named, and so is what has; the command line still overrides.
+    A reload applies keys, routes, limits and CORS of the current file. The log names changed
+    settings, and those that need a restart. The command line still has precedence.
     """
     file, secret = tmp_path / "a.conf", tmp_path / "key"
     secret.write_text("old\n")
@@ -75,28 +75,28 @@ def test_what_can_change_changes(daemon: StartDaemon, tmp_path: Path) -> None:
         "http-secret = file:key\nmax-line = 40\nmax-batch = 9\nport = 1\nbroker = own.Broker\n"
         "origins = https://a.example\nroute = ^/feed$ sse:news\nroute = ^/publish$ publish\n"
     )
-    said = reload(server, "need a restart")
+    logged = reload(server, "need a restart")
 
     assert publish(server.port, channel="news", message="m", key="old") == 401
     assert publish(server.port, channel="news", message="m", key="new") == 200
     assert get(server, "/feed", Origin="https://a.example") == (200, "https://a.example")
     assert get(server, f"/{'x' * 50}")[0] == 414
-    assert "reloaded, changed: route, origins, http-secret, linger, max-line\n" in said, (
-        "the batch is the command line's"
+    assert "reloaded, changed: route, origins, http-secret, linger, max-line\n" in logged, (
+        "the command line sets max-batch"
     )
-    # The port is the command line's too.
-    assert "these settings need a restart to change: broker\n" in said
+    # The command line sets the port, too.
+    assert "these settings need a restart to change: broker\n" in logged
 
 
-def test_a_wrong_file_changes_nothing_and_says_why(daemon: StartDaemon, tmp_path: Path) -> None:
+def test_an_invalid_file_changes_nothing_and_is_logged(daemon: StartDaemon, tmp_path: Path) -> None:
     """
-    One line in the log, with file and line and without a secret; the old settings
-    stay in force, all of them.
+    The log has one line with file and line number, and without secrets. All old settings
+    stay in force.
     """
     file = tmp_path / "a.conf"
     file.write_text("http-secret = old\n")
     server = daemon(f"--config={file}", folder=tmp_path)
-    for wrong, words in (
+    for content, text in (
         ("http-secret = hush\nretry = soon\n", "a.conf:2: retry must be a time"),
         ("http-secret hush\n", "a.conf:1: 'http-secret' is not 'name = value'"),
         ("http-secret = file:hush\n", "a.conf:1: http-secret must be readable: file hush"),
@@ -105,11 +105,11 @@ def test_a_wrong_file_changes_nothing_and_says_why(daemon: StartDaemon, tmp_path
         ("http-secret = hush\naccess-log = /no/folder/log\n", "a.conf:2: access-log"),
         ("http-secret = hush\ncredentials = 1\n", "a.conf:2: credentials"),
     ):
-        file.write_text(wrong)
-        said = reload(server, "reload failed, nothing has changed: ")
+        file.write_text(content)
+        logged = reload(server, "reload failed, nothing has changed: ")
 
-        assert words in said
-        assert len(said.splitlines()) == 1
+        assert text in logged
+        assert len(logged.splitlines()) == 1
         assert publish(server.port, channel="news", message="m", key="hush") == 401
         assert publish(server.port, channel="news", message="m", key="old") == 200
     file.unlink()
@@ -117,16 +117,16 @@ def test_a_wrong_file_changes_nothing_and_says_why(daemon: StartDaemon, tmp_path
     assert ": hush" not in server.log
 
 
-async def test_not_one_reader_is_dropped(daemon: StartDaemon, tmp_path: Path) -> None:
+async def test_a_reload_disconnects_no_subscriber(daemon: StartDaemon, tmp_path: Path) -> None:
     """
-    500 readers hear everything that is published while settings change ten times.
+    500 subscribers receive every message that is published during ten reloads.
     """
     file = tmp_path / "a.conf"
     file.write_text("")
     server = daemon(f"--config={file}", "--history=0", folder=tmp_path)
-    readers = [Reader(server.port, [f"c{number % 5}"]) for number in range(READERS)]
-    async with leaving(readers), publishers(server, 1) as (publisher,):
-        await join_all(readers)
+    subscribers = [Subscriber(server.port, [f"c{number % 5}"]) for number in range(SUBSCRIBERS)]
+    async with disconnecting(subscribers), publishers(server, 1) as (publisher,):
+        await join_all(subscribers)
         for round in range(10):
             for number in range(10):
                 await publisher.publish(f"c{number % 5}", b"%d.%d" % (round, number))
@@ -138,21 +138,23 @@ async def test_not_one_reader_is_dropped(daemon: StartDaemon, tmp_path: Path) ->
             )
             server.send(signal.SIGHUP)
             await pause(0.05)
-        await until(lambda: all(len(reader.messages) >= 20 for reader in readers))
+        await until(lambda: all(len(subscriber.messages) >= 20 for subscriber in subscribers))
 
-        assert all(reader.joined == 1 and reader.connection for reader in readers)
-        for number, reader in enumerate(readers):
-            mine = [f"{round}.{n}" for round in range(10) for n in range(10) if n % 5 == number % 5]
-            assert reader.messages == mine
+        assert all(subscriber.joined == 1 and subscriber.connection for subscriber in subscribers)
+        for number, subscriber in enumerate(subscribers):
+            expected = [
+                f"{round}.{n}" for round in range(10) for n in range(10) if n % 5 == number % 5
+            ]
+            assert subscriber.messages == expected
     await until(lambda: len(re.findall("reloaded,|reload failed", server.log)) == 10)
     assert server.log.count("reload failed, nothing has changed") == 2
 
 
 @pytest.mark.parametrize("form", ["text", "json"])
-def test_logs_may_be_moved_away(form: str, serve: Serve, tmp_path: Path) -> None:
+def test_log_files_are_reopened_after_a_rotation(form: str, serve: Serve, tmp_path: Path) -> None:
     """
-    After SIGHUP, as logrotate sends it, both logs go on in new files, without a
-    line lost; no secret and no body is in any of them.
+    After SIGHUP, as logrotate sends it, both logs continue in new files, without a lost line.
+    They contain no secret and no message body.
     """
     log, access = tmp_path / "daemon.log", tmp_path / "access.log"
     port = free_port()
@@ -162,7 +164,7 @@ def test_logs_may_be_moved_away(form: str, serve: Serve, tmp_path: Path) -> None
     for file in (log, access):
         file.rename(f"{file}.1")
     server.send(signal.SIGHUP)
-    settled(lambda: log.exists() and "reloaded" in log.read_text())
+    wait_until(lambda: log.exists() and "reloaded" in log.read_text())
     assert publish(port, channel="news", message="whisper", key="guess") == 401
     server.kill()
 
@@ -178,11 +180,11 @@ def test_logs_may_be_moved_away(form: str, serve: Serve, tmp_path: Path) -> None
         assert all({"time", "level", "from", "text"} <= line.keys() for line in lines)
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root may become somebody else")
-def test_twistd_gives_up_root(serve: Serve, tmp_path: Path) -> None:
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may switch to another user")
+def test_twistd_drops_root_privileges(serve: Serve, tmp_path: Path) -> None:
     """
-    `--uid`, `--gid`, `--pidfile` and `--logfile`: the process and its logs are
-    nobody's, and logs are opened anew without root.
+    With `--uid`, `--gid`, `--pidfile` and `--logfile` the process and its logs belong to the
+    given user, and logs are reopened without root.
     """
     tmp_path.chmod(0o755)
     for parent in tmp_path.parents[:3]:
@@ -195,7 +197,7 @@ def test_twistd_gives_up_root(serve: Serve, tmp_path: Path) -> None:
     command = [TWISTD[0], "-n", f"--pidfile={pidfile}", f"--logfile={log}", "--uid=65534"]
     command += ["--gid=65534", "realtime", f"--port={port}", f"--access-log={access}"]
     server = serve(command, port, tmp_path)
-    settled(lambda: log.exists() and "only this machine" in log.read_text())
+    wait_until(lambda: log.exists() and "only this machine" in log.read_text())
     status = Path(f"/proc/{server.pid}/status").read_text()
     assert "Uid:\t65534\t65534" in status
     assert "Gid:\t65534\t65534" in status
@@ -204,16 +206,16 @@ def test_twistd_gives_up_root(serve: Serve, tmp_path: Path) -> None:
         assert file.stat().st_uid == 65534
         file.rename(f"{file}.1")
     server.send(signal.SIGHUP)
-    settled(lambda: log.exists() and access.exists() and "reloaded" in log.read_text())
+    wait_until(lambda: log.exists() and access.exists() and "reloaded" in log.read_text())
     assert publish(port, channel="news", message="m") == 200
     assert server.kill() == 0
     assert "POST /publish" in access.read_text()
     assert "Traceback" not in log.read_text()
 
 
-def test_in_the_background_paths_stay_what_they_were(tmp_path: Path) -> None:
+def test_paths_are_relative_to_the_start_folder(tmp_path: Path) -> None:
     """
-    `twistd` without -n, with another folder to run in: the file is found again.
+    A reload finds the configuration file if `twistd` runs in the background in another folder.
     """
     (tmp_path / "a.conf").write_text("linger = 5\n")
     rundir = tmp_path / "run"
@@ -222,14 +224,14 @@ def test_in_the_background_paths_stay_what_they_were(tmp_path: Path) -> None:
     command = [TWISTD[0], f"--pidfile={pidfile}", "--logfile=log", f"--rundir={rundir}"]
     command += ["realtime", "--config=a.conf", f"--port={port}", "--access-log=access"]
     subprocess.run(command, cwd=tmp_path, check=True, timeout=PATIENCE)
-    settled(lambda: log.exists() and "only this machine" in log.read_text())
+    wait_until(lambda: log.exists() and "only this machine" in log.read_text())
     pid = int(pidfile.read_text())
     try:
         (tmp_path / "a.conf").write_text("linger = 6\n")
         os.kill(pid, signal.SIGHUP)
-        settled(lambda: "reloaded, changed: linger" in log.read_text())
+        wait_until(lambda: "reloaded, changed: linger" in log.read_text())
         assert publish(port, channel="news", message="m") == 200
     finally:
         os.kill(pid, signal.SIGTERM)
-    settled(lambda: not Path(f"/proc/{pid}").exists() and not pidfile.exists())
+    wait_until(lambda: not Path(f"/proc/{pid}").exists() and not pidfile.exists())
     assert "POST" in (tmp_path / "access").read_text()

@@ -1,5 +1,5 @@
 """
-Stopping in good order, and starting again without anybody finding the door shut.
+Graceful stop, and restart without a refused connection.
 """
 
 from __future__ import annotations
@@ -23,41 +23,41 @@ from tests.real.conftest import (
     free_port,
     require,
 )
-from tests.real.test_daemon import FORM, publish, reading
-from tests.real.test_reload import settled
+from tests.real.test_daemon import FORM, publish, subscribed
+from tests.real.test_reload import wait_until
 
 
-class Callers:
+class PublishLoad:
     """
-    Threads that connect and publish, one connection after the other.
+    Threads that publish, each message on a new connection.
 
     Args:
         port: of the daemon.
-        count: how many at once.
+        count: number of threads.
     """
 
     def __init__(self, port: int, count: int) -> None:
         self.outcomes: Counter[str] = Counter()
         self._port = port
-        self._over = False
+        self._stopping = False
         self._threads = [threading.Thread(target=self._run) for _ in range(count)]
         for thread in self._threads:
             thread.start()
 
-    def end(self) -> Counter[str]:
+    def stop(self) -> Counter[str]:
         """
-        What became of all calls.
+        Stop, and return the number of requests by status or error.
         """
-        self._over = True
+        self._stopping = True
         for thread in self._threads:
             thread.join(PATIENCE)
         return self.outcomes
 
     def _run(self) -> None:
-        while not self._over:
-            self.outcomes[self._call()] += 1
+        while not self._stopping:
+            self.outcomes[self._publish()] += 1
 
-    def _call(self) -> str:
+    def _publish(self) -> str:
         body = b"channel=news&message=hello"
         request = b"POST /publish HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n"
         request += b"Content-Type: %s\r\nContent-Length: %d\r\n\r\n" % (FORM.encode(), len(body))
@@ -70,44 +70,47 @@ class Callers:
         return answer[9:12].decode() or "empty"
 
 
-def test_one_daemon_takes_over_from_another(daemon: StartDaemon, tmp_path: Path) -> None:
+def test_a_new_daemon_replaces_the_old_one_without_refusals(
+    daemon: StartDaemon, tmp_path: Path
+) -> None:
     """
     With `--reuse-port` a new daemon starts on the same port and the old one gets SIGTERM, three
-    times, while eight callers connect without pause: no connection is refused.
+    times, while eight threads publish without pause: no connection is refused.
     """
     port = free_port()
     old = daemon("--reuse-port=1", port=port)
-    callers = Callers(port, 8)
+    load = PublishLoad(port, 8)
     try:
-        with reading(port, "/?channels=quiet") as reader:
+        with subscribed(port, "/?channels=quiet") as stream:
             for round in range(3):
-                # A folder of its own, so that the log is its own.
+                # Each daemon has its own folder, and so its own log.
                 new = daemon("--reuse-port=1", port=port, folder=tmp_path / f"{round}")
-                settled(lambda new=new: "no stats key" in new.log)  # type: ignore[misc]
+                wait_until(lambda new=new: "no stats key" in new.log)  # type: ignore[misc]
                 time.sleep(0.3)
                 assert old.kill() == 0
                 old = new
                 if not round:
-                    assert "\nretry: " in reader.rest()
+                    assert "\nretry: " in stream.rest()
     finally:
-        outcomes = callers.end()
+        outcomes = load.stop()
 
     assert set(outcomes) == {"200"}, outcomes
     assert outcomes["200"] > 100
 
 
-def test_the_new_one_gets_all_who_come(daemon: StartDaemon, tmp_path: Path) -> None:
+def test_new_connections_reach_the_new_daemon_only(daemon: StartDaemon, tmp_path: Path) -> None:
     """
-    While two listen, nobody new reaches the old one, and its readers stay with it.
+    While two daemons listen, new connections reach the new one, and the subscribers of the old
+    one stay connected.
     """
     port = free_port()
     old = daemon("--reuse-port=1", port=port)
-    with reading(port, "/?channels=news") as first:
+    with subscribed(port, "/?channels=news") as first:
         new = daemon("--reuse-port=1", port=port, folder=tmp_path / "new")
-        settled(lambda: "no stats key" in new.log)
+        wait_until(lambda: "no stats key" in new.log)
         for number in range(20):
             assert publish(port, channel="news", message=f"m{number}") == 200
-        with reading(port, "/?channels=news") as second:
+        with subscribed(port, "/?channels=news") as second:
             publish(port, channel="news", message="last")
             second.until("data: last\n")
         assert old.kill() == 0
@@ -117,8 +120,8 @@ def test_the_new_one_gets_all_who_come(daemon: StartDaemon, tmp_path: Path) -> N
 
 def test_a_second_signal_does_not_wait(daemon: StartDaemon) -> None:
     """
-    The first SIGTERM waits for a request that is half here; the second does not,
-    and is no error. The status is 0.
+    After the first SIGTERM the daemon waits for an incomplete request. After a second one it
+    exits at once, with status 0.
     """
     for number in (signal.SIGTERM, signal.SIGINT):
         server = daemon("--stop-seconds=30")
@@ -126,17 +129,17 @@ def test_a_second_signal_does_not_wait(daemon: StartDaemon) -> None:
             connection.sendall(b"POST /publish HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\nx")
             publish(server.port, channel="news", message="first")
             server.send(number)
-            settled(lambda server=server: "subscribers to reconnect" in server.log)  # type: ignore[misc]
+            wait_until(lambda server=server: "subscribers to reconnect" in server.log)  # type: ignore[misc]
             time.sleep(0.5)
-            begun = time.monotonic()
+            start_time = time.monotonic()
             assert server.kill(number) == 0
-            assert time.monotonic() - begun < 2
+            assert time.monotonic() - start_time < 2
 
 
-def test_who_comes_while_it_stops_is_told_when_to_come_back(daemon: StartDaemon) -> None:
+def test_requests_during_a_stop_get_a_reconnect_time(daemon: StartDaemon) -> None:
     """
-    On a connection that is open already: a browser, which would never come back
-    after a 503, gets a stream that ends; others get the 503. Both say when.
+    A browser, which does not reconnect after a 503, gets a stream that ends, on an open
+    connection; other clients get the 503. Both responses have a reconnect time.
     """
     server = daemon("--stop-seconds=5")
     body = b"channel=news&message=hello"
@@ -149,7 +152,7 @@ def test_who_comes_while_it_stops_is_told_when_to_come_back(daemon: StartDaemon)
         streams.append(connection)
     publish(server.port, channel="news", message="first")
     server.send(signal.SIGTERM)
-    settled(lambda: "subscribers to reconnect" in server.log)
+    wait_until(lambda: "subscribers to reconnect" in server.log)
     for connection, accept in zip(streams, (b"text/event-stream", b"*/*"), strict=True):
         connection.sendall(
             body[5:] + b"GET /?channels=news HTTP/1.1\r\nHost: a\r\nAccept: %s\r\n\r\n" % accept
@@ -161,7 +164,7 @@ def test_who_comes_while_it_stops_is_told_when_to_come_back(daemon: StartDaemon)
             text += data
         texts.append(text.decode())
         connection.close()
-    if all(text.count("HTTP/1.1") == 2 for text in texts):  # it was quick enough
+    if all(text.count("HTTP/1.1") == 2 for text in texts):  # the requests arrived in time
         assert "\r\n\r\n: 503 the server is stopping\nretry: " in texts[0]
         assert "HTTP/1.1 503 " in texts[1]
         assert "Retry-After: " in texts[1]
@@ -173,7 +176,7 @@ def test_who_comes_while_it_stops_is_told_when_to_come_back(daemon: StartDaemon)
 
 class Systemd:
     """
-    As much of systemd as a service of Type=notify sees of it.
+    Receiver of the notifications of a service of Type=notify.
 
     Args:
         folder: for its socket.
@@ -188,73 +191,76 @@ class Systemd:
             "WATCHDOG_USEC": "400000",
         }
 
-    def hears(self, words: str) -> None:
+    def wait_for(self, text: str) -> None:
         """
-        Wait for a notification with *words*; skip watchdog notifications.
+        Wait for a notification with *text*; skip watchdog notifications.
         """
         while True:
-            told = self._socket.recv(4096).decode()
-            if words in told:
+            notification = self._socket.recv(4096).decode()
+            if text in notification:
                 return
-            assert told == "WATCHDOG=1", told
+            assert notification == "WATCHDOG=1", notification
 
     def close(self) -> None:
         """
-        Give the socket back.
+        Close the socket.
         """
         self._socket.close()
 
 
-def test_systemd_is_told_what_happens(daemon: StartDaemon, tmp_path: Path) -> None:
+def test_systemd_is_notified(daemon: StartDaemon, tmp_path: Path) -> None:
     """
-    READY, signs of life, RELOADING and READY again, STOPPING; wrong settings too.
+    The daemon sends READY, WATCHDOG, RELOADING and READY at each reload, also a failed one,
+    and STOPPING.
     """
     systemd = Systemd(tmp_path)
     file = tmp_path / "a.conf"
     file.write_text("")
     server = daemon(f"--config={file}", environment=systemd.environment)
-    systemd.hears("READY=1")
-    begun = time.monotonic()
+    systemd.wait_for("READY=1")
+    start_time = time.monotonic()
     for _ in range(5):
-        systemd.hears("WATCHDOG=1")
-    assert 0.5 < time.monotonic() - begun < 5
+        systemd.wait_for("WATCHDOG=1")
+    assert 0.5 < time.monotonic() - start_time < 5
     for text in ("retry = 3\n", "retry = soon\n"):
         file.write_text(text)
         server.send(signal.SIGHUP)
-        systemd.hears("RELOADING=1\nMONOTONIC_USEC=")
-        systemd.hears("READY=1")
+        systemd.wait_for("RELOADING=1\nMONOTONIC_USEC=")
+        systemd.wait_for("READY=1")
     assert server.kill() == 0
-    systemd.hears("STOPPING=1")
+    systemd.wait_for("STOPPING=1")
     systemd.close()
 
 
-def test_a_socket_that_stays_open_refuses_nobody(serve: Serve, tmp_path: Path) -> None:
+def test_a_restart_with_socket_activation_refuses_no_connection(
+    serve: Serve, tmp_path: Path
+) -> None:
     """
     Socket activation: a client that connects between the end of one daemon and the start of the
     next waits in the socket, and is served.
     """
-    with socket.create_server(("127.0.0.1", 0), backlog=512) as held:
-        port = held.getsockname()[1]
+    with socket.create_server(("127.0.0.1", 0), backlog=512) as listener:
+        port = listener.getsockname()[1]
 
         def start() -> Server:
-            launch = (
+            launcher = (
                 "import os, sys\nos.set_inheritable(os.dup2(int(sys.argv[1]), 3), True)\n"
                 "os.environ.update(LISTEN_FDS='1', LISTEN_FDNAMES='web')\n"
                 "os.environ['LISTEN_PID'] = str(os.getpid())\n"
                 "os.execv(sys.argv[2], sys.argv[2:])\n"
             )
-            held.set_inheritable(True)
+            listener.set_inheritable(True)
             command = [*TWISTD, "realtime", "--endpoint=systemd:domain=INET:index=0"]
             python = str(Path(TWISTD[0]).with_name("python"))
-            server = Inheriting(
-                [python, "-c", launch, str(held.fileno()), *command], port, tmp_path, {}
+            server = InheritingServer(
+                [python, "-c", launcher, str(listener.fileno()), *command], port, tmp_path, {}
             )
             server.start()
-            settled(lambda: "no stats key" in server.log)
+            wait_until(lambda: "no stats key" in server.log)
             return server
 
         server = start()
-        callers = Callers(port, 4)
+        load = PublishLoad(port, 4)
         try:
             for _ in range(2):
                 time.sleep(0.3)
@@ -263,20 +269,20 @@ def test_a_socket_that_stays_open_refuses_nobody(serve: Serve, tmp_path: Path) -
                 server = start()
             time.sleep(0.3)
         finally:
-            outcomes = callers.end()
+            outcomes = load.stop()
             server.kill()
 
     assert set(outcomes) == {"200"}, outcomes
 
 
-class Inheriting(Server):
+class InheritingServer(Server):
     """
-    A process that keeps the sockets it is given.
+    A server that inherits open sockets.
     """
 
     def start(self) -> None:
         """
-        Start it; that somebody accepts connections says nothing here.
+        Start the process, without waiting: the inherited socket accepts connections before.
         """
         with self._log.open("ab") as output:
             self._process = subprocess.Popen(
@@ -285,10 +291,10 @@ class Inheriting(Server):
             )  # fmt: skip
 
 
-def test_unit_files_are_right() -> None:
+def test_systemd_accepts_the_unit_files() -> None:
     """
-    What systemd itself says of those in examples/systemd: nothing, but that nobody
-    has installed the daemon here.
+    systemd-analyze reports nothing about examples/systemd, except that the daemon is not
+    installed on this machine.
     """
     analyze = require("systemd-analyze", "systemd")
     units = sorted((ROOT / "examples" / "systemd").glob("*.s*"))
@@ -300,5 +306,7 @@ def test_unit_files_are_right() -> None:
         timeout=PATIENCE,
         env={**os.environ, "SYSTEMD_LOG_LEVEL": "warning"},
     )
-    said = [line for line in done.stderr.splitlines() if "/twistd is not executable" not in line]
-    assert said == []
+    warnings = [
+        line for line in done.stderr.splitlines() if "/twistd is not executable" not in line
+    ]
+    assert warnings == []

@@ -16,8 +16,8 @@ from urllib.request import urlopen
 import pytest
 
 from tests.real.conftest import Serve, Server, StartDaemon, free_port
-from tests.real.readers import Reader, join_all, leaving, publishers, until
 from tests.real.redis_server import asking, redis, start_redis
+from tests.real.subscribers import Subscriber, disconnecting, join_all, publishers, until
 
 __all__ = ["redis"]  # a fixture
 
@@ -41,11 +41,11 @@ async def test_the_channels_of_another_server(
     config = tmp_path / "realtime.conf"
     config.write_text(ROUTES.format(one=redis.port))
     server = daemon(f"--config={config}")
-    near, far = Reader(server.port, [], "/near"), Reader(server.port, [], "/far")
+    near, far = Subscriber(server.port, [], "/near"), Subscriber(server.port, [], "/far")
     third = start_redis(serve)
-    more = Reader(server.port, [], "/more")
+    more = Subscriber(server.port, [], "/more")
     async with (
-        leaving([near, far, more]),
+        disconnecting([near, far, more]),
         asking(redis.port) as ask,
         asking(third.port) as ask_third,
         publishers(server, 1) as [publisher],
@@ -53,7 +53,7 @@ async def test_the_channels_of_another_server(
         await join_all([near, far])
         await publisher.publish("news", b"near")
         assert await ask("PUBLISH", "news", "far") == 1
-        await until(lambda: bool(near.heard and far.heard))
+        await until(lambda: bool(near.events and far.events))
 
         lines = f"route = ^/more$ sse:server=127.0.0.1:{third.port},subscribe=news\n"
         config.write_text(ROUTES.format(one=redis.port) + lines)
@@ -61,12 +61,12 @@ async def test_the_channels_of_another_server(
         await until(lambda: "reloaded" in server.log)
         await join_all([more])
         assert await ask_third("PUBLISH", "news", "more") == 1
-        await until(lambda: bool(more.heard))
+        await until(lambda: bool(more.events))
 
         redis.kill(SIGKILL)
         await until(lambda: "is away" in server.log)
         await publisher.publish("news", b"near again")
-        await until(lambda: len(near.heard) == 2)
+        await until(lambda: len(near.events) == 2)
         redis.start()
         # Its log is another, and what was published plainly meanwhile nobody heard.
         await until(lambda: far.gaps == 2)
@@ -100,20 +100,20 @@ async def test_a_socket_and_a_password(
     lines = [f"route = ^/{n}$ sse:{each},subscribe=news" for n, each in enumerate(servers)]
     config.write_text("\n".join([*lines, f"route = ^/publish$ publish:{servers[1]},out=same"]))
     server = daemon(f"--config={config}")
-    readers = [Reader(server.port, [], f"/{number}") for number in range(4)]
+    subscribers = [Subscriber(server.port, [], f"/{number}") for number in range(4)]
     async with (
-        leaving(readers),
+        disconnecting(subscribers),
         asking(one.port) as ask,
         publishers(server, 1) as [publisher],
     ):
         await ask("AUTH", SECRET)
-        await join_all(readers)
+        await join_all(subscribers)
         await publisher.publish("news", b"posted")
         assert await ask("PUBLISH", "news", "plain") == 4
-        await until(lambda: all(len(reader.heard) == 2 for reader in readers))
+        await until(lambda: all(len(subscriber.events) == 2 for subscriber in subscribers))
         await until(lambda: "denies access" in server.log)
 
-    assert all(reader.messages == ["posted", "plain"] for reader in readers)
+    assert all(subscriber.messages == ["posted", "plain"] for subscriber in subscribers)
     config.write_text(f"route = ^/x$ sse:server=127.0.0.1:70000,password={SECRET}\n")
     server.send(SIGHUP)
     await until(lambda: "reload failed" in server.log)
@@ -145,8 +145,8 @@ async def test_a_reload_that_fails_connects_to_nothing(
             await until(lambda count=count: server.log.count("reload failed") == count)  # type: ignore[misc]
         config.write_text(good)
         server.send(SIGHUP)
-        far = Reader(server.port, [], "/far")
-        async with leaving([far]):
+        far = Subscriber(server.port, [], "/far")
+        async with disconnecting([far]):
             await until(lambda: "reloaded" in server.log)
             await join_all([far])
             assert await ask("PUBLISH", "news", "x") == 1
@@ -185,11 +185,11 @@ async def test_while_the_server_of_a_route_is_away(daemon: StartDaemon, serve: S
         assert answer.read()[:1] == b"0"
     with pytest.raises(HTTPError, match="503"):
         urlopen(f"{server.url}/poll", timeout=10)
-    reader = Reader(server.port, [], "/sse")
-    async with leaving([reader]):
+    subscriber = Subscriber(server.port, [], "/sse")
+    async with disconnecting([subscriber]):
         start_redis(serve, port=port)
-        await join_all([reader])
+        await join_all([subscriber])
         async with publishers(server, 1) as [publisher]:
             await publisher.publish("news", b"there")
-            await until(lambda: bool(reader.heard))
-    assert reader.messages == ["there"]
+            await until(lambda: bool(subscriber.events))
+    assert subscriber.messages == ["there"]

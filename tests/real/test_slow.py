@@ -27,7 +27,7 @@ def test_slow_clients_do_not_harm_others(daemon: StartDaemon) -> None:
     for _ in range(40):
         assert publish(server.port, channel="much", message="x" * 100_000) == 200
     storm = Storm(server.port, READERS)
-    storm.rage(PATIENCE)
+    storm.run(PATIENCE)
     attackers = [
         subprocess.Popen(
             [slow, *"-c 200 -r 200 -p 5 -i 2".split(), "-l", str(ATTACK), *options],
@@ -41,7 +41,7 @@ def test_slow_clients_do_not_harm_others(daemon: StartDaemon) -> None:
              "-u", f"{server.url}/?channels=much&history=40"),
         )
     ]  # fmt: skip
-    first, last = storm.comers[0].connection, storm.comers[-1].connection
+    first, last = storm.clients[0].connection, storm.clients[-1].connection
     assert first is not None
     assert last is not None
     try:
@@ -59,10 +59,10 @@ def test_slow_clients_do_not_harm_others(daemon: StartDaemon) -> None:
         for attacker in attackers:
             attacker.kill()
             attacker.wait()
-    for comer in storm.comers[1:-1]:
-        assert comer.connection is not None
-        assert received(comer.connection) == [f"m{number}." for number in range(MESSAGES)]
-    storm.end()
+    for client in storm.clients[1:-1]:
+        assert client.connection is not None
+        assert received(client.connection) == [f"m{number}." for number in range(MESSAGES)]
+    storm.close()
     assert publish(server.port, channel="news", message="after") == 200
 
 

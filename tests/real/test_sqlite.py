@@ -20,8 +20,16 @@ from twisted.internet.defer import ensureDeferred, gatherResults
 from twisted.internet.error import ConnectionClosed
 
 from tests.real.conftest import PATIENCE, NotStarted, Server, StartDaemon
-from tests.real.readers import Publisher, Reader, join_all, leaving, pause, publishers, until
-from tests.real.test_cut import CHANNELS, chance
+from tests.real.subscribers import (
+    Publisher,
+    Subscriber,
+    disconnecting,
+    join_all,
+    pause,
+    publishers,
+    until,
+)
+from tests.real.test_cut import CHANNELS, seeded_random
 
 ROUNDS = 20
 MUCH = ("--history=100000", "--history-bytes=64m", "--replay-bytes=64m", "--heartbeat=1")
@@ -106,14 +114,14 @@ async def test_killed_in_the_middle_of_publishing(daemon: StartDaemon, tmp_path:
     message is there afterwards, once and in order. Subscribers that reconnect each time have
     received all of them, and no gap.
     """
-    rng = chance()
+    rng = seeded_random()
     server = daemon(*MUCH, f"--history-file={tmp_path / 'log'}")
     log = Acknowledged()
-    readers = [Reader(server.port, [name]) for name in CHANNELS]
-    readers += [Reader(server.port, [*CHANNELS]), Reader(server.port, ["quiet"])]
-    async with leaving(readers):
+    subscribers = [Subscriber(server.port, [name]) for name in CHANNELS]
+    subscribers += [Subscriber(server.port, [*CHANNELS]), Subscriber(server.port, ["quiet"])]
+    async with disconnecting(subscribers):
         for round in range(ROUNDS):
-            await join_all(readers)
+            await join_all(subscribers)
             async with publishers(server, 12) as connections:
                 publishing = [
                     ensureDeferred(
@@ -123,31 +131,31 @@ async def test_killed_in_the_middle_of_publishing(daemon: StartDaemon, tmp_path:
                 ]
                 await pause(rng.uniform(0.01, 0.4))
                 if round % 4 == 1:  # some subscribers are disconnected during the kill
-                    rng.choice(readers).cut("reset")
+                    rng.choice(subscribers).cut("reset")
                 server.kill(SIGKILL)
                 await gatherResults(publishing)
-            await until(lambda: all(reader.connection is None for reader in readers))
+            await until(lambda: all(subscriber.connection is None for subscriber in subscribers))
             server.start()
-        await join_all(readers)
+        await join_all(subscribers)
         ends = {channel: log.of(channel)[-1:] for channel in CHANNELS}
         await until(
             lambda: all(
-                ends[channel][0][1] in reader.messages
-                for reader in readers
-                for channel in reader.channels
+                ends[channel][0][1] in subscriber.messages
+                for subscriber in subscribers
+                for channel in subscriber.channels
                 if ends.get(channel)
             )
         )
         await pause(0.3)  # for messages that must not arrive
 
     assert len(log.by_position) > 20 * ROUNDS
-    for reader in readers:
-        assert reader.gaps == 0
-        heard = [(int(event.id.rpartition(".")[2]), event.data) for event in reader.heard]
-        assert heard == sorted(set(heard)), "once, in order"
-        assert {text for _, text in heard} <= log.tried
-        wanted = [entry for channel in reader.channels for entry in log.of(channel)]
-        assert set(wanted) - set(heard) == set()
+    for subscriber in subscribers:
+        assert subscriber.gaps == 0
+        events = [(int(event.id.rpartition(".")[2]), event.data) for event in subscriber.events]
+        assert events == sorted(set(events)), "once, in order"
+        assert {text for _, text in events} <= log.tried
+        wanted = [entry for channel in subscriber.channels for entry in log.of(channel)]
+        assert set(wanted) - set(events) == set()
     for channel in CHANNELS:
         kept = replayed(server, f"channels={channel},end&since=all")
         offsets = [(int(id.rpartition(".")[2]), text) for id, text in kept]
@@ -272,29 +280,29 @@ async def test_a_full_disk(disk: Disk, daemon: StartDaemon) -> None:
     publishers learn that they are not durable. After it all of them survive a kill.
     """
     server = daemon(*MUCH, f"--history-file={disk.folder / 'log'}")
-    reader = Reader(server.port, ["a"])
-    async with leaving([reader]), publishers(server, 1) as (publisher,):
-        await join_all([reader])
-        start = reader.last_id
+    subscriber = Subscriber(server.port, ["a"])
+    async with disconnecting([subscriber]), publishers(server, 1) as (publisher,):
+        await join_all([subscriber])
+        start = subscriber.last_id
         assert "durable" not in await publisher.publish("a", b"0")
         disk.fill(server)
         answers = [await publisher.publish("a", f"{n}{BIG}".encode()) for n in range(1, 30)]
         assert answers[-1]["durable"] is False
-        await until(lambda: len(reader.messages) == 30)
+        await until(lambda: len(subscriber.messages) == 30)
         assert server.log.count("cannot be written: ") == 1
         disk.free(server)
         until_logged(server, "is written again")
         last = await publisher.publish("a", b"30")
         assert "durable" not in last
-        await until(lambda: len(reader.messages) == 31)
+        await until(lambda: len(subscriber.messages) == 31)
     server.restart(SIGKILL)
 
     kept = replayed(server, f"channels=a,end&since={start}")
-    assert [text[:2] for _, text in kept] == [text[:2] for text in reader.messages]
+    assert [text[:2] for _, text in kept] == [text[:2] for text in subscriber.messages]
     assert kept[-1][0] == last["position"]
     assert server.log.count("cannot be written: ") == 1
     assert server.log.count("is written again") == 1
-    assert reader.gaps == 0
+    assert subscriber.gaps == 0
 
 
 async def test_killed_with_a_full_disk(disk: Disk, daemon: StartDaemon) -> None:
@@ -302,8 +310,8 @@ async def test_killed_with_a_full_disk(disk: Disk, daemon: StartDaemon) -> None:
     Messages that were not durable are lost, and subscribers that reconnect get a gap.
     """
     server = daemon(*MUCH, f"--history-file={disk.folder / 'log'}")
-    here, away = Reader(server.port, ["a"]), Reader(server.port, ["a"])
-    async with leaving([here, away]):
+    here, away = Subscriber(server.port, ["a"]), Subscriber(server.port, ["a"])
+    async with disconnecting([here, away]):
         await join_all([here, away])
         async with publishers(server, 1) as (publisher,):
             await publisher.publish("a", b"0")

@@ -201,7 +201,7 @@ def test_keys(strict: Server, check: Check) -> None:
 
 def test_limits(strict: Server, check: Check) -> None:
     """
-    Statuses of requests over a limit, and of readers over one.
+    Statuses of requests over a limit, and of subscribers over one.
     """
     record = dialogue(strict)
     record.title("a long line")
@@ -253,7 +253,7 @@ def test_cors(shared: Server, strict: Server, check: Check) -> None:
             with HttpPeer(server, record) as http:
                 http.send("GET /?channels=cors", origin)
                 http.receive("id: .*?\n\n")
-                if server is strict:  # it has one place for a reader
+                if server is strict:  # it has one place for a subscriber
                     http.leave()
                     wait_until_left(server)
     check("cors.txt", record)
@@ -261,7 +261,7 @@ def test_cors(shared: Server, strict: Server, check: Check) -> None:
 
 def wait_until_left(server: Server) -> None:
     """
-    Wait until the daemon has noticed that its reader is gone.
+    Wait until the daemon has noticed that its subscriber is gone.
     """
     with HttpPeer(server) as http:
         while http.ask("GET /stats?format=full&key=numbers").json()["readers"]["now"]:

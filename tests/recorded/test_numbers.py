@@ -157,7 +157,7 @@ def test_graphite(protocol: str, tmp_path: Path, check: Check) -> None:
                     seconds.add(second)
         with pytest.raises(StopIteration):
             next(daemon)
-    names.discard("one.two.web_1.c")  # there if an export met its reader
+    names.discard("one.two.web_1.c")  # there if an export met its subscriber
     check("graphite.txt", "".join(f"{name}\n" for name in sorted(names)))
 
 

@@ -161,7 +161,7 @@ def text(value: bytes | str) -> str:
 
 def test_log_of_an_earlier_version(redis: Server, daemon: StartDaemon, check: Check) -> None:
     """
-    Readers go on where they were with a log that an earlier version has written.
+    Subscribers go on where they were with a log that an earlier version has written.
 
     `redis-log.json` is what commit ef43342 left in redis; it is not recorded anew.
     """

@@ -27,7 +27,7 @@ def test_files_that_cannot_be_used(tmp_path: Path) -> None:
     authority = Authority(tmp_path)
     mine, my_key = authority.pair("mine", "mine")
     _, other_key = authority.pair("other", "other")
-    locked, locked_key = authority.pair("locked", "locked", word=b"word")
+    locked, locked_key = authority.pair("locked", "locked", passphrase=b"word")
     none = str(tmp_path / "none.pem")
     text = tmp_path / "text.pem"
     text.write_text("hello")

@@ -110,7 +110,7 @@ def test_one_certificate(authority: Authority, kind: str) -> None:
     A single certificate is sent with its chain to clients with and without a server name, for both
     kinds of keys.
     """
-    contexts = TlsContexts([authority.pair("a", "a.test", kind=kind, deputy=True)])
+    contexts = TlsContexts([authority.pair("a", "a.test", kind=kind, intermediate=True)])
 
     for name in (None, "a.test", "other.test"):
         met = shake_hands(contexts, trusting(authority), name)
@@ -152,7 +152,7 @@ def test_ecdsa_and_rsa_for_the_same_names(authority: Authority) -> None:
     """
     contexts = TlsContexts(
         [
-            authority.pair("one", "a.test", deputy=True),
+            authority.pair("one", "a.test", intermediate=True),
             authority.pair("two", "a.test", kind="rsa"),
         ]
     )
@@ -226,7 +226,7 @@ def test_wrong_files_are_one_sentence(authority: Authority, tmp_path: Path) -> N
     """
     crt, key = authority.pair("a", "a.test")
     _, other = authority.pair("b", "b.test")
-    locked = authority.pair("c", "c.test", word=b"secret")
+    locked = authority.pair("c", "c.test", passphrase=b"secret")
     empty = tmp_path / "empty"
     empty.write_bytes(b"")
     broken = tmp_path / "broken.crt"

@@ -1,5 +1,5 @@
 """
-The client's side of each wire understands what the daemon's formats say.
+The clients of all transports parse what the daemon's formats encode.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def message(offset: int) -> Message:
 
 
 MISSED = Replay((message(3), message(4)), False, at(5))
-HEARD = [
+EXPECTED = [
     ClientEvent("", "e.5", True),
     ClientEvent("text 3", "e.3"),
     ClientEvent("text 4", "e.4"),
@@ -61,16 +61,16 @@ HEARD = [
 
 def feed(client: IClient, data: bytes, piece: int) -> list[ClientEvent]:
     """
-    In pieces of so many bytes.
+    Feed *data* in pieces of *piece* bytes, and return the events.
     """
     return [
-        heard for start in range(0, len(data), piece) for heard in client.feed(data[start:][:piece])
+        event for start in range(0, len(data), piece) for event in client.feed(data[start:][:piece])
     ]
 
 
-def agreed(client: IClient) -> tuple[Any, Request]:
+def accept_websocket(client: IClient) -> tuple[Any, Request]:
     """
-    The server's side of a websocket, and what it was asked; it has agreed.
+    Accept the client's websocket, and return the server side and the request.
     """
     server = ServerProtocol()
     server.receive_data(client.begin())
@@ -81,9 +81,9 @@ def agreed(client: IClient) -> tuple[Any, Request]:
     return server, request
 
 
-def said(server: Any, client: IClient) -> list[str]:
+def sent_messages(server: Any, client: IClient) -> list[str]:
     """
-    What the client has sent to the server.
+    Return the messages that the client has sent to the server.
     """
     server.receive_data(client.data_to_send())
     return [event.data.decode() for event in server.events_received()]
@@ -93,17 +93,19 @@ pieces = pytest.mark.parametrize("piece", [1, 7, 100_000])
 
 
 @pieces
-def test_events_are_heard(piece: int) -> None:
+def test_event_streams_are_parsed(piece: int) -> None:
     """
-    Messages with their positions, and a gap, which moves nothing.
+    The client returns messages with their positions, and gaps, which do not change its position.
     """
     client = SseClient(ClientRequest(URL, ["a", "b,c"]), "e.2")
-    asked = client.begin().decode()
-    assert asked.startswith("GET /there?channels=a,b%2Cc HTTP/1.1\r\nHost: 127.0.0.1:8888\r\n")
-    assert "\r\nLast-Event-ID: e.2\r\n" in asked
+    request_text = client.begin().decode()
+    assert request_text.startswith(
+        "GET /there?channels=a,b%2Cc HTTP/1.1\r\nHost: 127.0.0.1:8888\r\n"
+    )
+    assert "\r\nLast-Event-ID: e.2\r\n" in request_text
     format = Chunked(EventStream(1500))
     data = HEAD % b"text/event-stream; charset=utf-8" + started(format, MISSED)
-    assert feed(client, data + format.encode(message(6)), piece) == HEARD
+    assert feed(client, data + format.encode(message(6)), piece) == EXPECTED
 
     assert (client.position, client.retry, client.opened, client.close_reason) == (
         "e.6",
@@ -117,19 +119,19 @@ def test_events_are_heard(piece: int) -> None:
 
 @pieces
 @pytest.mark.parametrize("number", [0, 1])
-def test_polls_are_heard_and_asked_for_again(piece: int, number: int) -> None:
+def test_polls_are_parsed_and_repeated(piece: int, number: int) -> None:
     """
-    Each poll resumes where the last answer ended, in one of two ways; an empty answer yields no
+    Each poll resumes after the last response, by query or header; an empty response has no
     event.
     """
     client = PollClient(ClientRequest(URL, ["a"], number), "e.2")
     format = JsonPoll()
     body = format.build_body(started(format, MISSED) + format.encode(message(6)), 10_000).body
     answer = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body)
-    way = ("since=e.2 ", 'If-None-Match: "e.2"\r\n')[number]
-    assert way in client.begin().decode()
-    # The gap is everything's up to the answer's end.
-    assert feed(client, answer, piece) == [ClientEvent("", "e.6", True), *HEARD[1:]]
+    resume_header = ("since=e.2 ", 'If-None-Match: "e.2"\r\n')[number]
+    assert resume_header in client.begin().decode()
+    # The gap reports losses up to the end of the response.
+    assert feed(client, answer, piece) == [ClientEvent("", "e.6", True), *EXPECTED[1:]]
     assert (client.position, client.opened, client.close_reason) == ("e.6", True, "")
     assert ("since=e.6 ", 'If-None-Match: "e.6"\r\n')[number] in client.data_to_send().decode()
     assert client.data_to_send() == b""
@@ -143,9 +145,9 @@ def test_polls_are_heard_and_asked_for_again(piece: int, number: int) -> None:
 
 
 @pytest.mark.parametrize("body", [b"[]", b"{}", b"{", b'{"messages": [1], "position": "e.1"}'])
-def test_answers_that_are_none_are_refused(body: bytes) -> None:
+def test_malformed_poll_responses_are_errors(body: bytes) -> None:
     """
-    Whatever is wrong with them.
+    Any malformed response raises RemoteProtocolError.
     """
     client = PollClient(ClientRequest(URL, ["a"]), "")
     client.begin()
@@ -155,25 +157,25 @@ def test_answers_that_are_none_are_refused(body: bytes) -> None:
 
 @pieces
 @pytest.mark.parametrize("number", range(4))
-def test_websockets_are_heard(piece: int, number: int) -> None:
+def test_websockets_are_parsed(piece: int, number: int) -> None:
     """
-    With channels and position in the URL or in a command, compressed or not.
+    The client subscribes by URL or by command, compressed or not, and parses the frames.
     """
     client = WebSocketClient(ClientRequest(URL, ["a", "b"], number), "e.2")
-    server, request = agreed(client)
+    server, request = accept_websocket(client)
     assert ("Sec-WebSocket-Extensions" in request.headers) is (number > 1)
     format = JsonFrames()
     if number % 2:
         assert request.path == "/there"
-        wanted = {"type": "subscribe", "id": 1, "channels": ["a", "b"], "since": "e.2"}
-        assert list(map(json.loads, said(server, client))) == [wanted]
-        # It was not in its channels yet: that says nothing about them.
+        expected = {"type": "subscribe", "id": 1, "channels": ["a", "b"], "since": "e.2"}
+        assert list(map(json.loads, sent_messages(server, client))) == [expected]
+        # Not subscribed yet: the position does not refer to its channels.
         assert feed(client, format.cursor(at(9)), piece) == []
         assert (client.opened, client.position) == (False, "e.2")
         client.feed(format.encode_object({"type": "ack", "id": 1}))
     else:
         assert request.path == "/there?channels=a,b&since=e.2"
-    assert feed(client, started(format, MISSED) + format.encode(message(6)), piece) == HEARD
+    assert feed(client, started(format, MISSED) + format.encode(message(6)), piece) == EXPECTED
     assert (client.position, client.opened, client.close_reason) == ("e.6", True, "")
 
     assert feed(client, format.end(2500), piece) == []
@@ -181,31 +183,31 @@ def test_websockets_are_heard(piece: int, number: int) -> None:
 
 
 @pieces
-def test_socket_io_is_heard(piece: int) -> None:
+def test_socket_io_is_parsed(piece: int) -> None:
     """
-    The client subscribes by an event, answers pings, and learns its position.
+    The client subscribes by an event, answers pings, and tracks its position.
     """
     client = make_websocket_client(ClientRequest(URL, ["a", "b"]), "e.2")
-    server, request = agreed(client)
+    server, request = accept_websocket(client)
     assert request.path == "/there?EIO=4&transport=websocket"
     framing = Socket4()
     format = SocketIOEvents(framing)
     client.feed(framing.text(encode_text(EngineKind.OPEN, open_payload("s", [], 25, 20, 1000))))
-    assert said(server, client) == ["40"]
+    assert sent_messages(server, client) == ["40"]
     client.feed(
         encode_packet(SocketIOPacket(SocketIOPacketType.CONNECT, data={"sid": "c"}), framing)
     )
-    assert said(server, client) == ['420["subscribe",["a","b"],{"since":"e.2"}]']
+    assert sent_messages(server, client) == ['420["subscribe",["a","b"],{"since":"e.2"}]']
     client.feed(framing.text(b"2"))
-    assert said(server, client) == ["3"]
-    # It was not in its channels yet.
+    assert sent_messages(server, client) == ["3"]
+    # Not subscribed yet.
     assert feed(client, format.cursor(at(9)), piece) == []
     assert (client.opened, client.position) == (False, "e.2")
     subscribed = encode_packet(
         SocketIOPacket(SocketIOPacketType.ACK, data=[{"status": "ok"}], id=0), framing
     )
     data = started(format, MISSED) + subscribed + format.encode(message(6))
-    assert feed(client, data, piece) == HEARD
+    assert feed(client, data, piece) == EXPECTED
     assert (client.position, client.opened, client.close_reason) == ("e.6", True, "")
     feed(client, format.cursor(at(8)), piece)
     assert client.position == "e.8"
@@ -214,12 +216,12 @@ def test_socket_io_is_heard(piece: int) -> None:
     assert client.close_reason == "closed with 1001"
 
 
-def test_who_has_missed_nothing_is_back_with_the_acknowledgement() -> None:
+def test_a_resume_without_missed_messages_ends_with_the_acknowledgement() -> None:
     """
-    What comes before that is not about its channels, or not known to be.
+    Positions before the acknowledgement do not refer to the client's channels.
     """
     client = make_websocket_client(ClientRequest(URL, ["a"]), "e.2")
-    agreed(client)
+    accept_websocket(client)
     framing = Socket4()
     client.feed(started(SocketIOEvents(framing), Replay((), True, at(2))))
     assert not client.opened
@@ -232,12 +234,12 @@ def test_who_has_missed_nothing_is_back_with_the_acknowledgement() -> None:
     assert (client.opened, client.position) == (True, "e.2")
 
 
-def test_who_may_not_join_is_told() -> None:
+def test_a_refused_subscription_closes() -> None:
     """
-    A refusal ends it.
+    A client whose subscription is refused has a reason to close.
     """
     client = make_websocket_client(ClientRequest(URL, ["a"]), "")
-    agreed(client)
+    accept_websocket(client)
     refused = SocketIOPacket(
         SocketIOPacketType.ACK, data=[{"status": "error", "error": "no"}], id=0
     )
@@ -245,24 +247,24 @@ def test_who_may_not_join_is_told() -> None:
     assert client.close_reason == "subscription refused"
 
     socket = WebSocketClient(ClientRequest(URL, ["a"]), "")
-    agreed(socket)
+    accept_websocket(socket)
     socket.feed(
         JsonFrames().encode_object({"type": "error", "id": 1, "status": 403, "reason": "no"})
     )
     assert socket.close_reason == "error 403"
 
 
-MINE = "load-77-0123abcd-0-{}-"
+OWN = "load-77-0123abcd-0-{}-"
 
 
 @pieces
-def test_plain_streams_are_cut_into_our_messages(piece: int) -> None:
+def test_plain_streams_are_split_into_own_messages(piece: int) -> None:
     """
-    Text that others publish in between yields no event.
+    Text of other publishers in between is no event.
     """
     client = StreamClient(ClientRequest(URL, ["a"], size=40), "")
     assert b"GET /there?channels=a HTTP/1.1\r\n" in client.begin()
-    texts = [MINE.format(number).ljust(40, "x") for number in range(12)]
+    texts = [OWN.format(number).ljust(40, "x") for number in range(12)]
     format = Chunked(Raw("text/plain", b"", b""))
     data = HEAD % b"text/plain"
     for text in texts:
@@ -274,9 +276,9 @@ def test_plain_streams_are_cut_into_our_messages(piece: int) -> None:
 
 
 @pytest.mark.parametrize("make", [choice.make for choice in CLIENT_TYPES.values()])
-def test_who_is_refused_knows_why(make: Callable[[ClientRequest, str], IClient]) -> None:
+def test_an_error_status_closes(make: Callable[[ClientRequest, str], IClient]) -> None:
     """
-    By the status.
+    Every client reports an error status as its reason to close.
     """
     client = make(ClientRequest(URL, ["a"]), "")
     client.begin()
@@ -290,9 +292,9 @@ def answer(body: bytes) -> bytes:
 
 
 @pieces
-def test_socket_io_is_heard_by_polling(piece: int) -> None:
+def test_socket_io_by_polling_is_parsed(piece: int) -> None:
     """
-    Polls and posts by turns on one connection.
+    The client polls and posts in turn on one connection.
     """
     client = make_polling_client(ClientRequest(URL, ["a", "b"]), "e.2")
     assert client.begin().startswith(b"GET /there?EIO=4&transport=polling HTTP/1.1\r\n")
@@ -300,21 +302,21 @@ def test_socket_io_is_heard_by_polling(piece: int) -> None:
     format = SocketIOEvents(framing)
     opening = framing.text(encode_text(EngineKind.OPEN, open_payload("s/1", [], 25, 20, 1000)))
     feed(client, answer(framing.body(opening)), piece)
-    assert posted(client) == "40"
+    assert posted_body(client) == "40"
     assert feed(client, answer(b"ok"), piece) == []
     assert client.data_to_send().startswith(
         b"GET /there?EIO=4&transport=polling&sid=s/1 HTTP/1.1\r\n"
     )
     welcome = encode_packet(SocketIOPacket(SocketIOPacketType.CONNECT, data={"sid": "c"}), framing)
     feed(client, answer(framing.body(welcome + framing.text(b"2"))), piece)
-    assert posted(client) == '420["subscribe",["a","b"],{"since":"e.2"}]\x1e3'
+    assert posted_body(client) == '420["subscribe",["a","b"],{"since":"e.2"}]\x1e3'
     feed(client, answer(b"ok"), piece)
     client.data_to_send()
     subscribed = encode_packet(
         SocketIOPacket(SocketIOPacketType.ACK, data=[{"status": "ok"}], id=0), framing
     )
     frames = started(format, MISSED) + subscribed + format.encode(message(6))
-    assert feed(client, answer(framing.body(frames)), piece) == HEARD
+    assert feed(client, answer(framing.body(frames)), piece) == EXPECTED
     assert (client.position, client.opened, client.close_reason) == ("e.6", True, "")
     assert client.data_to_send().startswith(b"GET ")
 
@@ -322,10 +324,10 @@ def test_socket_io_is_heard_by_polling(piece: int) -> None:
     assert client.close_reason == "status 400"
 
 
-def test_socket_io_recovers() -> None:
+def test_socket_io_sessions_are_recovered() -> None:
     """
-    With key and offset, if it has them. It asks for its channels where it is new,
-    and where it was never told that it has them.
+    The client sends key and offset if it has them. It subscribes in a new session, and in one
+    whose subscription was never confirmed.
     """
     framing = Socket4()
     client_request = ClientRequest(URL, ["a"])
@@ -335,7 +337,7 @@ def test_socket_io_recovers() -> None:
     )
     subscribe = '420["subscribe",["a"],{}]'
     since = '420["subscribe",["a"],{"since":"e.6"}]'
-    for position, claim, key, wanted, told in (
+    for position, claim, key, expected, acknowledgement in (
         ("", "40", "one", [subscribe], b""),
         ("", '40{"pid":"one"}', "two", [subscribe], subscribed),
         ("e.6", '40{"pid":"two","offset":"e.6"}', "two", [], b""),
@@ -344,21 +346,21 @@ def test_socket_io_recovers() -> None:
         ("e.6", '40{"pid":"three","offset":"e.6"}', "three", [], b""),
     ):
         client = make_recovering_client(client_request, position)
-        server, _ = agreed(client)
+        server, _ = accept_websocket(client)
         client.feed(opening)
-        assert said(server, client) == [claim]
+        assert sent_messages(server, client) == [claim]
         client.feed(
             encode_packet(
                 SocketIOPacket(SocketIOPacketType.CONNECT, data={"sid": "c", "pid": key}), framing
             )
         )
-        assert said(server, client) == wanted
-        assert client.opened is not bool(wanted)
-        client.feed(told)
+        assert sent_messages(server, client) == expected
+        assert client.opened is not bool(expected)
+        client.feed(acknowledgement)
     assert client_request.session.recovered == 3
 
     client = make_recovering_client(client_request, "")
-    agreed(client)
+    accept_websocket(client)
     client.feed(opening)
     with pytest.raises(RemoteProtocolError):
         client.feed(
@@ -371,12 +373,12 @@ def test_socket_io_recovers() -> None:
     polling.begin()
     opening = Poll4().text(encode_text(EngineKind.OPEN, open_payload("s/1", [], 25, 20, 1000)))
     polling.feed(answer(Poll4().body(opening)))
-    assert posted(polling) == '40{"pid":"three","offset":"e.6"}'
+    assert posted_body(polling) == '40{"pid":"three","offset":"e.6"}'
 
 
-def posted(client: IClient) -> str:
+def posted_body(client: IClient) -> str:
     """
-    The body of what it posts.
+    Return the body of the POST request that the client sends.
     """
     head, _, body = client.data_to_send().decode().partition("\r\n\r\n")
     assert head.startswith("POST /there?EIO=4&transport=polling&sid=s/1 HTTP/1.1\r\n")
@@ -384,9 +386,9 @@ def posted(client: IClient) -> str:
     return body
 
 
-def test_routes_are_beside_each_other() -> None:
+def test_urls_of_the_transports() -> None:
     """
-    Where the daemon has them, or where the user does; the channels go to the wire.
+    URLs are the daemon's defaults or the given paths, without `channels`.
     """
     base = "https://h:1/deep/?channels=a,b&key=k"
     sse, socket = CLIENT_TYPES["sse"], CLIENT_TYPES["websocket"]

@@ -1,5 +1,5 @@
 """
-How the cut test publishes and disturbs, and what it says.
+The cut test's generator, nemesis, options and report.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from rt_twisted.tools.cuttest.nemesis import Nemesis
 from rt_twisted.tools.cuttest.published import Published
 
 
-class Server:
+class FakeTarget:
     """
-    Takes the connections that a target would make.
+    A target that records connection attempts.
     """
 
     url = "http://127.0.0.1:8888/publish"
@@ -42,7 +42,7 @@ class Server:
 
     def accept(self) -> StringTransport:
         """
-        Let the oldest through.
+        Connect the oldest attempt.
         """
         protocol = self.calls.pop(0).buildProtocol(None)
         transport = StringTransport()
@@ -51,17 +51,17 @@ class Server:
         return transport
 
 
-class Feeding:
+class GeneratorHarness:
     """
-    A feed of channel 0, and its servers.
+    A generator of channel 0, with its target.
     """
 
     def __init__(self) -> None:
-        self.server = Server()
+        self.server = FakeTarget()
         self.clock = Clock()
         self.errors: Counter[str] = Counter()
         self.published = Published(["a"], 40, "77")
-        self.feed = Generator(
+        self.generator = Generator(
             lambda: self.server,  # type: ignore[arg-type, return-value]
             "sesame",
             self.published,
@@ -70,17 +70,17 @@ class Feeding:
             self.clock,
         )
 
-    def answer(self, status: int, body: bytes = b"", headers: str = "") -> None:
+    def respond(self, status: int, body: bytes = b"", headers: str = "") -> None:
         """
-        What the server says.
+        Receive a response of the server.
         """
         head = f"HTTP/1.1 {status} X\r\nContent-Length: {len(body)}\r\n{headers}\r\n"
-        self.feed.dataReceived(head.encode() + body)
+        self.generator.dataReceived(head.encode() + body)
 
 
 def request(transport: StringTransport) -> tuple[str, dict[str, str]]:
     """
-    The idempotency key and the body of the one request that was sent.
+    Return the idempotency key and the body of the only request that was sent.
     """
     head, body = transport.value().decode().split("\r\n\r\n")
     assert head.count("POST /publish HTTP/1.1") == 1
@@ -91,58 +91,58 @@ def request(transport: StringTransport) -> tuple[str, dict[str, str]]:
 
 def test_a_message_is_published_until_it_is_accepted() -> None:
     """
-    Refused for now, cut off, not connected, not answered: the same again with
-    the same key; then the next.
+    A message is sent again with the same key after a 503, a lost connection, a failed connection
+    or a timeout; then the next one is sent.
     """
-    feeding = Feeding()
-    feeding.feed.add(2)
-    feeding.server.calls.pop(0).clientConnectionFailed(None, Failure(ConnectionRefusedError()))
-    feeding.clock.advance(1)
-    transport = feeding.server.accept()
+    harness = GeneratorHarness()
+    harness.generator.add(2)
+    harness.server.calls.pop(0).clientConnectionFailed(None, Failure(ConnectionRefusedError()))
+    harness.clock.advance(1)
+    transport = harness.server.accept()
     first = request(transport)
-    assert first[1] == {"channel": "a", "message": feeding.published.text(0, 0)}
-    feeding.answer(503, headers="Retry-After: 1\r\n")
-    feeding.clock.advance(0.9)
+    assert first[1] == {"channel": "a", "message": harness.published.text(0, 0)}
+    harness.respond(503, headers="Retry-After: 1\r\n")
+    harness.clock.advance(0.9)
     assert transport.value() == b""
-    feeding.clock.advance(1)
+    harness.clock.advance(1)
     assert request(transport) == first
-    feeding.clock.advance(11)
+    harness.clock.advance(11)
     assert transport.disconnecting
-    feeding.feed.connectionLost()
-    feeding.clock.advance(1)
-    transport = feeding.server.accept()
+    harness.generator.connectionLost()
+    harness.clock.advance(1)
+    transport = harness.server.accept()
     assert request(transport) == first
-    assert feeding.published.accepted(0) == 0
-    feeding.answer(200, b'{"position": "e.7"}')
-    assert feeding.published.position(0, 0) == Position("e", 7)
-    assert request(transport)[1]["message"] == feeding.published.text(0, 1)
-    feeding.answer(200, b'{"position": "e.9"}')
+    assert harness.published.accepted(0) == 0
+    harness.respond(200, b'{"position": "e.7"}')
+    assert harness.published.position(0, 0) == Position("e", 7)
+    assert request(transport)[1]["message"] == harness.published.text(0, 1)
+    harness.respond(200, b'{"position": "e.9"}')
 
-    assert feeding.feed.idle
-    assert (feeding.feed.tried, feeding.feed.refused) == (4, "")
-    assert feeding.errors.total() == 4
-    feeding.feed.close()
-    assert feeding.clock.getDelayedCalls() == []
+    assert harness.generator.idle
+    assert (harness.generator.tried, harness.generator.refused) == (4, "")
+    assert harness.errors.total() == 4
+    harness.generator.close()
+    assert harness.clock.getDelayedCalls() == []
 
 
 @pytest.mark.parametrize(
     ("status", "body", "why"),
     [(401, b"", "status 401"), (200, b"{}", "no position in the response")],
 )
-def test_what_will_never_be_accepted_is_not_tried_again(status: int, body: bytes, why: str) -> None:
+def test_a_permanent_rejection_is_not_retried(status: int, body: bytes, why: str) -> None:
     """
     A permanent rejection is not retried, and its reason is recorded.
     """
-    feeding = Feeding()
-    feeding.feed.add()
-    transport = feeding.server.accept()
+    harness = GeneratorHarness()
+    harness.generator.add()
+    transport = harness.server.accept()
     request(transport)
-    feeding.answer(status, body)
-    feeding.clock.advance(60)
+    harness.respond(status, body)
+    harness.clock.advance(60)
 
-    assert feeding.feed.refused == why
+    assert harness.generator.refused == why
     assert transport.value() == b""
-    feeding.feed.close()
+    harness.generator.close()
 
 
 async def test_commands_run_at_random_moments(tmp_path: Path) -> None:
@@ -153,21 +153,21 @@ async def test_commands_run_at_random_moments(tmp_path: Path) -> None:
     from twisted.internet import reactor
 
     loop: Any = reactor
-    told: list[str] = []
+    logged: list[str] = []
     file = tmp_path / "ran"
     commands = [f"echo x >> {file}; sleep 60 & echo $! >> {tmp_path}/left", "echo no >&2; exit 3"]
-    nemesis = Nemesis(commands, 0.01, random.Random(1), loop, told.append)
+    nemesis = Nemesis(commands, 0.01, random.Random(1), loop, logged.append)
     nemesis.start()
     while nemesis.failed < 2 or not file.exists():
         await deferLater(loop, 0.01)
     await nemesis.stop()
     count = nemesis.count
     assert len(file.read_text().split()) + nemesis.failed == count
-    assert "'echo no >&2; exit 3': exit status 3: no" in told
+    assert "'echo no >&2; exit 3': exit status 3: no" in logged
     for pid in (tmp_path / "left").read_text().split():
         os.kill(int(pid), 9)
     hanging = Nemesis(
-        [f"touch {tmp_path}/begun; sleep 60"], 0.01, random.Random(1), loop, told.append
+        [f"touch {tmp_path}/begun; sleep 60"], 0.01, random.Random(1), loop, logged.append
     )
     hanging.start()
     while not (tmp_path / "begun").exists():
@@ -177,14 +177,14 @@ async def test_commands_run_at_random_moments(tmp_path: Path) -> None:
     assert (hanging.count, hanging.failed) == (1, 1)
 
 
-def test_options_become_terms() -> None:
+def test_default_and_given_options() -> None:
     """
-    With the daemon's own places where nothing is said, and all transports that resume.
+    Default URLs are those of the daemon, and default transports are all that can resume.
     """
-    terms, as_json = parse([])
-    assert terms.urls == ["http://127.0.0.1:8888/"]
-    assert terms.publish_urls == ["http://127.0.0.1:8888/publish"]
-    names = [choice.name for choice, _ in terms.transports]
+    options, as_json = parse([])
+    assert options.urls == ["http://127.0.0.1:8888/"]
+    assert options.publish_urls == ["http://127.0.0.1:8888/publish"]
+    names = [choice.name for choice, _ in options.transports]
     assert names == [
         "sse",
         "websocket",
@@ -193,13 +193,13 @@ def test_options_become_terms() -> None:
         "socketio-polling",
         "socketio-recovery",
     ]
-    assert (terms.chosen, as_json) == (False, False)
-    assert parse([])[0].seed != terms.seed
+    assert (options.chosen, as_json) == (False, False)
+    assert parse([])[0].seed != options.seed
 
-    terms, _ = parse("-u http://h/a/ -u http://i/ --transport poll=/p --seed 7".split())
-    assert terms.publish_urls == ["http://h/a/publish", "http://i/publish"]
-    assert [(choice.name, path) for choice, path in terms.transports] == [("poll", "/p")]
-    assert (terms.chosen, terms.seed) == (True, 7)
+    options, _ = parse("-u http://h/a/ -u http://i/ --transport poll=/p --seed 7".split())
+    assert options.publish_urls == ["http://h/a/publish", "http://i/publish"]
+    assert [(choice.name, path) for choice, path in options.transports] == [("poll", "/p")]
+    assert (options.chosen, options.seed) == (True, 7)
 
 
 @pytest.mark.parametrize(
@@ -213,27 +213,27 @@ def test_options_become_terms() -> None:
         "--publish-url http://h/ -u http://h/ -u http://i/",
     ],
 )
-def test_wrong_options_end_it(wrong: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_wrong_options_are_errors(wrong: str, capsys: pytest.CaptureFixture[str]) -> None:
     """
-    With one sentence.
+    Wrong options give an error and exit status 2.
     """
     with pytest.raises(SystemExit, match="2"):
         parse(wrong.split())
     assert "error:" in capsys.readouterr().err
 
 
-def test_a_hundred_percent_is_said_of_nothing_less() -> None:
+def test_only_a_full_delivery_is_100_percent() -> None:
     """
-    However little is missing.
+    The percentage is rounded down, so that a single loss is visible.
     """
     assert percentage(100.0) == "100.000"
     assert percentage(100 * 9_999_999 / 10_000_000) == "99.999"
     assert percentage(0) == "0.000"
 
 
-def test_the_report_says_all() -> None:
+def test_the_report_has_all_results() -> None:
     """
-    Each transport, what went wrong and with whom, and how to do it again.
+    The report has results by transport, incidents with their subscriber, errors and the seed.
     """
     counts = {
         "readers": 1, "cuts": 2, "recovered": 3, "owed": 1000, "delivered": 990,

@@ -1,5 +1,5 @@
 """
-What a reader got, and what is wrong with it, is judged right.
+The cut test's checker: expected deliveries, and faults.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ def at(offset: int, epoch: str = "e") -> Position:
 
 class Log:
     """
-    A server's log, and a reader of channels 0 and 1 that began behind offset 0.
+    A server's log, and a subscriber of channels 0 and 1 whose first position is offset 0.
     """
 
     def __init__(self) -> None:
@@ -31,31 +31,31 @@ class Log:
 
     def publish(self, *channels: int) -> None:
         """
-        The next message of each.
+        Publish the next message of each channel.
         """
         for channel in channels:
             self.head = Position(self.head.epoch, self.head.offset + 1)
             self.published.write(channel)
             self.published.accept(channel, self.head)
 
-    def hear(self, *offsets: int, epoch: str = "e") -> list[str]:
+    def receive(self, *offsets: int, epoch: str = "e") -> list[str]:
         """
-        The reader hears what is at *offsets*.
+        Receive the messages at *offsets*.
 
         Returns:
-            what was wrong.
+            the faults.
         """
-        wrong = []
+        found_faults = []
         for offset in offsets:
             channel, number = self.find(at(offset, epoch))
-            wrong += [
+            found_faults += [
                 fault.value for fault, *_ in self.checker.record(channel, number, at(offset, epoch))
             ]
-        return wrong
+        return found_faults
 
     def find(self, position: Position) -> tuple[int, int]:
         """
-        Channel and number of the message there.
+        Return channel and number of the message at *position*.
         """
         for channel in range(3):
             for number in range(self.published.accepted(channel)):
@@ -69,9 +69,9 @@ def log() -> Log:
     return Log()
 
 
-def judged(log: Log) -> tuple[int, int, dict[str, int]]:
+def results(log: Log) -> tuple[int, int, dict[str, int]]:
     """
-    Delivered, told of as missing, and faults, when all is over.
+    Close the checker, and return deliveries, losses that gaps reported, and faults.
     """
     log.checker.close()
     return (
@@ -82,7 +82,7 @@ def judged(log: Log) -> tuple[int, int, dict[str, int]]:
 
 
 @pytest.mark.parametrize(
-    ("heard", "wrong", "delivered", "faults"),
+    ("received", "found_faults", "delivered", "faults"),
     [
         ([1, 2, 3, 4], [], 4, {}),
         ([1, 2, 4], ["lost"], 3, {"lost": 1}),
@@ -94,23 +94,23 @@ def judged(log: Log) -> tuple[int, int, dict[str, int]]:
         ([], [], 0, {"lost": 4}),
     ],
 )
-def test_what_is_wrong_is_named(
-    log: Log, heard: list[int], wrong: list[str], delivered: int, faults: dict[str, int]
+def test_faults_are_classified(
+    log: Log, received: list[int], found_faults: list[str], delivered: int, faults: dict[str, int]
 ) -> None:
     """
-    Lost, repeated, out of order over all channels: each once.
+    Each loss, repetition and change of order over all channels is one fault.
     """
     log.publish(0, 1, 0, 1)
-    assert log.hear(*heard) == wrong
-    assert log.checker.is_waiting() is (4 not in heard)
+    assert log.receive(*received) == found_faults
+    assert log.checker.is_waiting() is (4 not in received)
 
-    assert judged(log) == (delivered, 0, faults)
+    assert results(log) == (delivered, 0, faults)
 
 
-def test_only_what_is_owed_is_missed() -> None:
+def test_only_expected_messages_count_as_lost() -> None:
     """
-    What came before its first position is not, also if that became known later;
-    nor what was not accepted, nor what is of other channels.
+    Messages before the first position, messages that were not accepted, and those of other
+    channels are not expected, also if their positions are known only later.
     """
     log = Log()
     log.publish(0, 0, 1)
@@ -119,7 +119,7 @@ def test_only_what_is_owed_is_missed() -> None:
     assert (late.is_waiting(), late.close()) == (False, [])
     late = Checker([0, 2], log.published)
     late.advance(at(5))
-    log.publish(0)  # it is at 4: its publisher hears of that after the reader heard of 5
+    log.publish(0)  # at 4: its publisher gets the response after the subscriber received 5
     log.head = at(5)
     log.publish(0, 1)
     log.published.write(0)
@@ -129,10 +129,10 @@ def test_only_what_is_owed_is_missed() -> None:
     assert (late.is_waiting(), late.close(), late.faults.total()) == (False, [], 0)
 
 
-def test_what_was_published_before_its_publisher_knew_is_owed(log: Log) -> None:
+def test_messages_after_the_first_position_are_expected(log: Log) -> None:
     """
-    A reader that begins behind offset 1 is owed 2, even if that was accepted
-    before the reader told us where it is.
+    A subscriber whose first position is 1 expects offset 2, even if that was accepted before
+    the first position was known.
     """
     log.publish(0, 0, 0)
     late = Checker([0], log.published)
@@ -141,49 +141,49 @@ def test_what_was_published_before_its_publisher_knew_is_owed(log: Log) -> None:
     assert late.close() == [(Fault.LOST, 0, 1), (Fault.LOST, 0, 2)]
 
 
-def test_a_channel_that_nobody_asked_for_is_a_fault(log: Log) -> None:
+def test_a_message_of_another_channel_is_a_fault(log: Log) -> None:
     """
     A message at another position than in its publisher's answer is a fault, too.
     """
     log.publish(2, 0)
-    assert log.hear(1) == ["of a channel not asked for"]
+    assert log.receive(1) == ["of a channel not asked for"]
     assert log.checker.record(0, 0, at(3)) == [(Fault.MISPLACED, 0, 0)]
 
 
-def test_what_a_gap_tells_of_is_no_fault(log: Log) -> None:
+def test_losses_that_a_gap_reports_are_no_faults(log: Log) -> None:
     """
-    From where the reader was up to where the gap says; nothing further.
+    A gap excuses losses from the subscriber's position to the position of the gap, no others.
     """
     log.publish(0, 1, 0, 1, 0, 1)
-    log.hear(1)
+    log.receive(1)
     log.checker.gap(at(3))
-    assert log.hear(5, 6) == ["lost"]
+    assert log.receive(5, 6) == ["lost"]
 
-    assert judged(log) == (3, 2, {"lost": 1})
+    assert results(log) == (3, 2, {"lost": 1})
 
 
-def test_a_gap_does_not_excuse_what_was_passed_before(log: Log) -> None:
+def test_a_gap_does_not_excuse_earlier_losses(log: Log) -> None:
     """
     A subscriber at 4 without message 2 has lost it, also if a gap follows.
     """
     log.publish(0, 1, 0, 0, 1, 1)
-    assert log.hear(1, 3, 4) == ["lost"]
+    assert log.receive(1, 3, 4) == ["lost"]
     log.checker.gap(at(5))
-    assert log.hear(6) == []
+    assert log.receive(6) == []
 
-    assert judged(log) == (4, 1, {"lost": 1})
+    assert results(log) == (4, 1, {"lost": 1})
 
 
-def test_a_gap_may_be_the_last_that_is_heard(log: Log) -> None:
+def test_a_gap_may_be_the_last_event(log: Log) -> None:
     """
-    Nothing is waited for in vain.
+    After a gap up to the end of the log the checker waits for no message.
     """
     log.publish(0, 1, 0)
     log.checker.gap(at(2))
-    log.checker.gap(at(3))  # cut off right behind it, it hears of it again
+    log.checker.gap(at(3))  # repeated, as the connection was cut right after the first one
     assert not log.checker.is_waiting()
 
-    assert judged(log) == (0, 3, {})
+    assert results(log) == (0, 3, {})
 
 
 def test_a_new_log_excuses_the_old_one_behind_a_gap(log: Log) -> None:
@@ -191,54 +191,54 @@ def test_a_new_log_excuses_the_old_one_behind_a_gap(log: Log) -> None:
     The gap excuses messages until then, and none that follow; without a gap they are lost.
     """
     log.publish(0, 1, 0)
-    log.hear(1)
-    silent = Checker([0, 1], log.published)
-    silent.advance(at(1))
-    for checker in (log.checker, silent):
+    log.receive(1)
+    without_gap = Checker([0, 1], log.published)
+    without_gap.advance(at(1))
+    for checker in (log.checker, without_gap):
         if checker is log.checker:
             checker.gap(at(0, "f"))
         checker.advance(at(0, "f"))
     log.head = at(0, "f")
     log.publish(0, 1)
-    assert log.hear(2, epoch="f") == []
-    assert judged(log) == (2, 2, {"lost": 1})
-    assert [number for _, _, number in silent.close()] == [1, 2, 0, 1]
+    assert log.receive(2, epoch="f") == []
+    assert results(log) == (2, 2, {"lost": 1})
+    assert [number for _, _, number in without_gap.close()] == [1, 2, 0, 1]
 
 
-def test_a_log_that_begins_anew_may_have_forgotten_keys(log: Log) -> None:
+def test_a_new_log_may_have_lost_idempotency_keys(log: Log) -> None:
     """
-    A message that was published twice for that is counted apart, if a gap told of
-    the new log; else it is a repeat.
+    A message that is published twice because of a new log is counted separately if a gap
+    reported the new log; otherwise it is a repetition.
     """
     log.publish(0)
-    log.hear(1)
-    silent = Checker([0], log.published)
-    silent.advance(at(0))
-    silent.record(0, 0, at(1))
+    log.receive(1)
+    without_gap = Checker([0], log.published)
+    without_gap.advance(at(0))
+    without_gap.record(0, 0, at(1))
     log.checker.gap(at(0, "f"))
 
     assert log.checker.record(0, 0, at(1, "f")) == []
     assert log.checker.republished == 1
-    assert silent.record(0, 0, at(1, "f")) == [(Fault.REPEATED, 0, 0)]
+    assert without_gap.record(0, 0, at(1, "f")) == [(Fault.REPEATED, 0, 0)]
 
 
 @given(st.lists(st.sampled_from([0, 1]), min_size=1, max_size=30), st.data())
 def test_every_loss_is_found(channels: list[int], data: st.DataObject) -> None:
     """
-    Whatever is left out of a log, as much is lost; nothing else is wrong.
+    Each message that is left out counts as lost, and there is no other fault.
     """
     log = Log()
     log.publish(*channels)
-    heard = data.draw(st.sets(st.sampled_from(range(1, len(channels) + 1))))
-    log.hear(*sorted(heard))
-    lost = len(channels) - len(heard)
+    received = data.draw(st.sets(st.sampled_from(range(1, len(channels) + 1))))
+    log.receive(*sorted(received))
+    lost = len(channels) - len(received)
 
-    assert judged(log) == (len(heard), 0, {"lost": lost} if lost else {})
+    assert results(log) == (len(received), 0, {"lost": lost} if lost else {})
 
 
-def test_messages_are_known_by_their_text() -> None:
+def test_messages_are_found_by_their_text() -> None:
     """
-    Those of this run alone, and only those that were written.
+    Only texts that this run has written are found.
     """
     published = Published(["a", "b"], 40, "77")
     number = published.write(1)
@@ -251,15 +251,15 @@ def test_messages_are_known_by_their_text() -> None:
 
 def test_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     """
-    Nothing more is written while readers have too much to catch up with.
+    No message is written while subscribers have too much to catch up with.
     """
     monkeypatch.setattr(published_module, "MAX_MESSAGES", 3)
     log = Log()
     log.publish(0, 0, 0)
     assert not log.published.has_room()
-    log.hear(1, 2)
+    log.receive(1, 2)
     log.published.forget(0, log.checker.next_number(0))
     assert log.published.has_room()
     assert (log.published.accepted(0), log.published.first(0)) == (3, 2)
 
-    assert judged(log) == (2, 0, {"lost": 1})
+    assert results(log) == (2, 0, {"lost": 1})

@@ -1,5 +1,5 @@
 """
-What the doctor makes of what it has measured.
+The doctor's verdicts on its measurements, and its probe connection.
 """
 
 from __future__ import annotations
@@ -49,11 +49,11 @@ HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n"
         ([0.0, 10.0, 20.0], 25.0, 25.0, Verdict.FAIL, "bounds its whole life"),
     ],
 )
-def test_the_end_of_a_quiet_stream_is_explained(
+def test_the_end_of_an_idle_stream_is_explained(
     arrivals: list[float], closed: float | None, now: float, verdict: Verdict, words: str
 ) -> None:
     """
-    Silence, or age: the cure is another one.
+    A timeout of idle connections is distinguished from a limit of their age.
     """
     found = judge_idle(0.0, arrivals, closed, now)
 
@@ -75,7 +75,7 @@ def test_a_resume_is_exact_or_broken(
     got: list[str], gap: bool, verdict: Verdict, words: str
 ) -> None:
     """
-    Each message once, in order, without a gap.
+    A resume is correct if each message arrives once, in order, without a gap.
     """
     found = judge_resume(["2", "3"], got, gap)
 
@@ -98,9 +98,9 @@ def head_of(version: str = "1.1", **headers: str) -> ReceivedHead:
         (head_of(via="1.1 a"), Verdict.SKIP),
     ],
 )
-def test_http_1_0_is_seen_where_it_shows(head: ReceivedHead, verdict: Verdict) -> None:
+def test_http_1_0_is_detected_in_version_and_via(head: ReceivedHead, verdict: Verdict) -> None:
     """
-    In the answer, or in Via; elsewhere it cannot be seen.
+    HTTP/1.0 is detected by the response's version or in Via, and nowhere else.
     """
     assert judge_version(head).verdict is verdict
 
@@ -116,18 +116,16 @@ def test_http_1_0_is_seen_where_it_shows(head: ReceivedHead, verdict: Verdict) -
         (head_of(cache_control="no-cache, no-transform", content_length="9"), False, Verdict.FAIL),
     ],
 )
-def test_headers_that_somebody_touched_are_seen(
-    head: ReceivedHead, bare: bool, verdict: Verdict
-) -> None:
+def test_changed_headers_are_detected(head: ReceivedHead, bare: bool, verdict: Verdict) -> None:
     """
-    Taken away is a warning, turned into the opposite is worse.
+    A missing header is a warning, one with the opposite meaning a failure.
     """
     assert judge_headers(head, bare).verdict is verdict
 
 
-def test_the_worst_decides() -> None:
+def test_the_worst_verdict_decides() -> None:
     """
-    What could not be checked does not.
+    The worst verdict decides; skipped checks do not count.
     """
     everything = [Finding(of.REACH, verdict, "") for verdict in Verdict]
 
@@ -137,9 +135,9 @@ def test_the_worst_decides() -> None:
     assert worst([]) is Verdict.OK
 
 
-def test_cures_are_shown_for_what_is_wrong() -> None:
+def test_fixes_are_shown_for_failed_checks() -> None:
     """
-    Why it matters always; as JSON everything always.
+    The text shows the reason of each check, and fixes only where needed; JSON has everything.
     """
     good, bad = Finding(of.REACH, Verdict.OK, "so"), Finding(of.CACHE, Verdict.FAIL, "no")
     shown = as_text([good, bad])
@@ -154,25 +152,25 @@ def test_cures_are_shown_for_what_is_wrong() -> None:
 
 def test_the_publish_url_is_beside_the_stream() -> None:
     """
-    Unless it is said.
+    `--publish` overrides the default URL for publishing.
     """
     assert parse(["https://h/a/events?x=1"]).publish == "https://h/a/publish"
     assert parse(["http://h/", "--publish", "http://i/in"]).publish == "http://i/in"
 
 
 @pytest.mark.parametrize("url", ["h:8888", "ftp://h/", "http://", "http://h:99999/", ""])
-def test_what_is_no_url_ends_it(url: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_invalid_url_is_an_error(url: str, capsys: pytest.CaptureFixture[str]) -> None:
     """
-    With one sentence.
+    A text that is no URL gives an error and exit status 2.
     """
     with pytest.raises(SystemExit, match="2"):
         parse([url])
     assert "is not an http:// or https:// URL" in capsys.readouterr().err
 
 
-class Watched:
+class ProbeHarness:
     """
-    A line, and time that passes when told.
+    A probe connection with a controlled clock.
     """
 
     def __init__(self) -> None:
@@ -184,16 +182,16 @@ class Watched:
         target = ProbeTarget(self.clock, "http://h:81/x", True, 5.0)
         self.connection.send(target.request("GET", target.path, {"Accept": "text/event-stream"}))
 
-    def hear(self, data: bytes, after: float = 0.0) -> None:
+    def receive(self, data: bytes, after: float = 0.0) -> None:
         """
-        Deliver bytes to the connection, *after* seconds.
+        Receive bytes after some seconds.
         """
         self.clock.advance(after)
         self.connection.dataReceived(data)
 
     def wait(self, condition: Any, seconds: float | None = None) -> list[bool]:
         """
-        What the line says about *condition*, once it has.
+        Return the result of `until` in a list; empty while it is pending.
         """
         detail: list[bool] = []
         ensureDeferred(self.connection.until(condition, seconds)).addCallback(detail.append)
@@ -201,55 +199,55 @@ class Watched:
 
 
 @pytest.fixture
-def watched() -> Watched:
-    return Watched()
+def harness() -> ProbeHarness:
+    return ProbeHarness()
 
 
-def test_a_line_notes_when_what_came(watched: Watched) -> None:
+def test_a_probe_records_arrival_times(harness: ProbeHarness) -> None:
     """
-    The head, the first bytes, each event.
+    The probe records when the head, bytes and events arrive.
     """
-    connection = watched.connection
-    assert watched.transport.value().startswith(b"GET /x HTTP/1.1\r\nHost: h:81\r\n")
-    opened = watched.wait(lambda: connection.head is not None)
-    watched.hear(HEAD, 1.0)
+    connection = harness.connection
+    assert harness.transport.value().startswith(b"GET /x HTTP/1.1\r\nHost: h:81\r\n")
+    opened = harness.wait(lambda: connection.head is not None)
+    harness.receive(HEAD, 1.0)
     assert opened == [True]
-    there = watched.wait(lambda: "x" in connection.texts)
-    watched.hear(b":\n\n", 1.0)
-    assert there == []
-    watched.hear(b"id: 4\ndata: x\n\n", 1.0)
+    found_text = harness.wait(lambda: "x" in connection.texts)
+    harness.receive(b":\n\n", 1.0)
+    assert found_text == []
+    harness.receive(b"id: 4\ndata: x\n\n", 1.0)
 
-    assert there == [True]
+    assert found_text == [True]
     assert (connection.opened, connection.arrivals, connection.last_id) == (1.0, [2.0, 3.0], "4")
     assert connection.events[0][0] == 3.0
     connection.close()
 
 
-def test_a_line_waits_no_longer_than_told(watched: Watched) -> None:
+def test_a_probe_waits_until_its_timeout(harness: ProbeHarness) -> None:
     """
-    Its timeout, or the caller's; a cut ends every wait at once.
+    A wait ends after the timeout of the probe or the caller, and at once if the connection is lost.
     """
-    detail = watched.wait(lambda: False)
-    sooner = watched.wait(lambda: False, 2.0)
-    watched.clock.advance(3.0)
+    detail = harness.wait(lambda: False)
+    sooner = harness.wait(lambda: False, 2.0)
+    harness.clock.advance(3.0)
     assert (detail, sooner) == ([], [False])
-    watched.clock.advance(2.5)
+    harness.clock.advance(2.5)
     assert detail == [False]
-    cut = watched.wait(lambda: False)
-    watched.connection.connectionLost()
+    cut = harness.wait(lambda: False)
+    harness.connection.connectionLost()
 
     assert cut == [False]
-    assert watched.connection.done
-    assert watched.connection.closed == 5.5
-    assert watched.clock.getDelayedCalls() == []
+    assert harness.connection.done
+    assert harness.connection.closed == 5.5
+    assert harness.clock.getDelayedCalls() == []
 
 
-def test_a_line_that_hears_nonsense_hangs_up(watched: Watched) -> None:
+def test_a_probe_closes_a_connection_without_http(harness: ProbeHarness) -> None:
     """
-    A connection that receives no HTTP closes, and its reason says so.
+    A connection that receives no HTTP is closed, and its reason says so.
     """
-    detail = watched.wait(lambda: False)
-    watched.hear(b"SSH-2.0-OpenSSH\r\n")
+    detail = harness.wait(lambda: False)
+    harness.receive(b"SSH-2.0-OpenSSH\r\n")
 
     assert detail == [False]
-    assert "not HTTP" in watched.connection.reason
+    assert "not HTTP" in harness.connection.reason

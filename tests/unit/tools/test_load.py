@@ -1,5 +1,5 @@
 """
-What many readers find is counted right, and drawn.
+The load client's statistics, subscribers, publisher and charts.
 """
 
 from __future__ import annotations
@@ -42,9 +42,9 @@ HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream; charset=utf-8\r\n\r
 
 
 @given(st.lists(st.floats(1e-6, 100), min_size=1), st.floats(0.01, 1))
-def test_percentiles_are_right_to_two_hundredths(times: list[float], part: float) -> None:
+def test_percentiles_are_exact_to_two_percent(times: list[float], part: float) -> None:
     """
-    Whatever the times are; the longest is exact.
+    Percentiles of any durations are exact to two percent; the maximum is exact.
     """
     latencies = Latencies()
     for time in times:
@@ -74,9 +74,9 @@ def test_combined_latencies_are_those_of_all_parts(parts: list[list[float]]) -> 
     assert combined.summary() == whole.summary()
 
 
-def test_nothing_measured_is_nothing() -> None:
+def test_empty_latencies() -> None:
     """
-    No times, no picture, no error.
+    Without durations all values are 0, and the charts are empty.
     """
     assert Latencies().summary() == {"p50": 0, "p90": 0, "p99": 0, "max": 0}
     assert text_histogram(Latencies()) == ""
@@ -101,11 +101,11 @@ def sent(sent_log: SentLog, count: int) -> list[Any]:
         ([], {}, 4),
     ],
 )
-def test_what_is_wrong_with_an_order_is_named(
+def test_wrong_deliveries_are_classified(
     order: list[int], found: dict[str, int], lost: int
 ) -> None:
     """
-    Lost, repeated, out of order: each once.
+    Lost, repeated and out of order messages are counted once each.
     """
     sent_log = SentLog(["a"], 100)
     context = DeliveryTracker([0])
@@ -116,17 +116,17 @@ def test_what_is_wrong_with_an_order_is_named(
     assert context.lost(sent_log) == lost
 
 
-def test_only_what_must_come_is_missed() -> None:
+def test_only_expected_messages_count_as_lost() -> None:
     """
-    Nothing from before the opening, after the end, of other channels, and nothing
-    that the server did not accept.
+    Messages before the subscription, after its end, of other channels, and those that the
+    server did not accept are not expected.
     """
     sent_log = SentLog(["a", "b"], 100)
     before = sent(sent_log, 4)  # a0 b0 a1 b1
     context = DeliveryTracker([0])
     assert context.begin(sent_log)
     assert context.lost(sent_log) == 0
-    assert context.record(before[2]) == ""  # it was under way
+    assert context.record(before[2]) == ""  # it was in flight
     assert context.record(before[1]) == "stray"
     messages = sent(sent_log, 4)
     sent_log.mark_unconfirmed(sent_log.write(0.0)[1])
@@ -140,9 +140,9 @@ def test_only_what_must_come_is_missed() -> None:
     assert not context.begin(sent_log)
 
 
-class Server:
+class FakeTarget:
     """
-    Takes the connections that a target would make.
+    A target that records connection attempts.
     """
 
     url = "http://127.0.0.1:8888/"
@@ -159,7 +159,7 @@ class Server:
 
     def accept(self) -> tuple[Any, StringTransport]:
         """
-        Let the oldest through.
+        Connect the oldest attempt.
         """
         protocol = self.calls.pop(0).buildProtocol(None)
         transport = StringTransport()
@@ -169,8 +169,8 @@ class Server:
 
 
 @pytest.fixture
-def server() -> Server:
-    return Server()
+def server() -> FakeTarget:
+    return FakeTarget()
 
 
 @pytest.fixture
@@ -178,59 +178,59 @@ def clock() -> Clock:
     return Clock()
 
 
-def crowd_of(server: Any, clock: Clock, reconnect: bool = False) -> LoadSubscribers:
+def make_subscribers(server: Any, clock: Clock, reconnect: bool = False) -> LoadSubscribers:
     return LoadSubscribers(server, SentLog(["a"], 60), reconnect, clock)
 
 
-def lose(protocol: Any, error: Exception | None = None) -> None:
+def lose_connection(protocol: Any, error: Exception | None = None) -> None:
     protocol.connectionLost(Failure(error or ConnectionDone()))
 
 
-def test_a_reader_measures(server: Server, clock: Clock) -> None:
+def test_a_subscriber_measures_connect_and_latency(server: FakeTarget, clock: Clock) -> None:
     """
-    How long the stream took to open, and each message to arrive; what others
-    publish is counted apart.
+    The time to open the stream and the latency of each message are measured; messages of other
+    publishers are counted separately.
     """
-    crowd = crowd_of(server, clock)
-    crowd.add([0], partial(SseClient, ClientRequest(server.url, ["a"])))
+    subscribers = make_subscribers(server, clock)
+    subscribers.add([0], partial(SseClient, ClientRequest(server.url, ["a"])))
     subscriber, transport = server.accept()
     request = transport.value().decode()
     assert request.startswith("GET /?channels=a HTTP/1.1\r\nHost: 127.0.0.1:8888\r\n")
     assert "Last-Event-ID" not in request
     clock.advance(0.25)
     subscriber.dataReceived(HEAD)
-    assert crowd.states[ClientState.OPEN] == crowd.ever_open == 1
-    assert crowd.connecting.max == 0.25
-    _, text = crowd.sent_log.write(clock.seconds())
+    assert subscribers.states[ClientState.OPEN] == subscribers.ever_open == 1
+    assert subscribers.connecting.max == 0.25
+    _, text = subscribers.sent_log.write(clock.seconds())
     clock.advance(0.5)
     subscriber.dataReceived(b"id: e.1\ndata: " + text.encode()[:10])
     subscriber.dataReceived(text.encode()[10:] + b"\n\ndata: hello\n\n")
 
-    assert (crowd.delivered, crowd.others, crowd.latency.max) == (1, 1, 0.5)
-    assert crowd.lost() == 0
+    assert (subscribers.delivered, subscribers.others, subscribers.latency.max) == (1, 1, 0.5)
+    assert subscribers.lost() == 0
     assert subscriber.position == "e.1"
-    assert crowd.channels[0].summary() == {
+    assert subscribers.channels[0].summary() == {
         "readers": 1,
         "messages": 1,
         "latency_ms": {"p50": 500, "p90": 500, "p99": 500, "max": 500},
         "last_ms": {"p50": 500, "p90": 500, "p99": 500, "max": 500},
     }
-    crowd.close()
+    subscribers.close()
 
 
-def test_a_reader_that_was_cut_comes_back(server: Server, clock: Clock) -> None:
+def test_a_disconnected_subscriber_reconnects(server: FakeTarget, clock: Clock) -> None:
     """
-    With its last id, after the time that the server has set; what it missed counts
-    until it has come.
+    A subscriber reconnects with its last id after the server's `retry`; a missed message counts
+    as lost until it arrives.
     """
-    crowd = crowd_of(server, clock, reconnect=True)
-    crowd.add([0], partial(SseClient, ClientRequest(server.url)))
+    subscribers = make_subscribers(server, clock, reconnect=True)
+    subscribers.add([0], partial(SseClient, ClientRequest(server.url)))
     subscriber, _ = server.accept()
     subscriber.dataReceived(HEAD + b"retry: 500\nid: e.4\n\n")
-    lose(subscriber)
-    _, text = crowd.sent_log.write(clock.seconds())
-    assert crowd.lost() == 1
-    assert crowd.errors == {"closed by the server": 1}
+    lose_connection(subscriber)
+    _, text = subscribers.sent_log.write(clock.seconds())
+    assert subscribers.lost() == 1
+    assert subscribers.errors == {"closed by the server": 1}
     clock.advance(0.4)
     assert server.calls == []
     clock.advance(0.4)
@@ -238,33 +238,38 @@ def test_a_reader_that_was_cut_comes_back(server: Server, clock: Clock) -> None:
     assert b"Last-Event-ID: e.4\r\n" in transport.value()
     subscriber.dataReceived(HEAD + b"event: gap\ndata: {}\n\ndata: " + text.encode() + b"\n\n")
 
-    assert (crowd.lost(), crowd.gaps, crowd.reconnects, crowd.ever_open) == (0, 1, 1, 1)
-    crowd.close()
+    assert (
+        subscribers.lost(),
+        subscribers.gaps,
+        subscribers.reconnects,
+        subscribers.ever_open,
+    ) == (0, 1, 1, 1)
+    subscribers.close()
 
 
-def test_single_errors_are_counted_by_kind(server: Server, clock: Clock) -> None:
+def test_single_errors_are_counted_by_kind(server: FakeTarget, clock: Clock) -> None:
     """
-    An error of one subscriber is counted, and the others go on.
+    An error of one subscriber is counted, and the others continue.
     """
-    crowd = crowd_of(server, clock)
+    subscribers = make_subscribers(server, clock)
     for _ in range(6):
-        crowd.add([0], partial(SseClient, ClientRequest(server.url)))
+        subscribers.add([0], partial(SseClient, ClientRequest(server.url)))
     server.calls.pop(0).clientConnectionFailed(None, Failure(ConnectionRefusedError()))
     server.calls.pop(0).clientConnectionFailed(None, Failure(TCPTimedOutError()))
-    for answer in (
+    for response in (
         b"HTTP/1.1 503 Busy\r\nRetry-After: 9\r\n\r\n",
         b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\n\r\n",
         b"nonsense\r\n",
     ):
         subscriber, _ = server.accept()
-        subscriber.dataReceived(answer)
-        lose(subscriber)
-    silent, _ = server.accept()
+        subscriber.dataReceived(response)
+        lose_connection(subscriber)
+    unanswered, _ = server.accept()
     clock.advance(server.timeout + 1)
-    crowd.abort_unanswered()
-    lose(silent)
+    subscribers.abort_unanswered()
+    lose_connection(unanswered)
 
-    assert crowd.errors == {
+    assert subscribers.errors == {
         "connection refused": 1,
         "connecting timed out": 1,
         "status 503": 1,
@@ -272,29 +277,31 @@ def test_single_errors_are_counted_by_kind(server: Server, clock: Clock) -> None
         "malformed": 1,
         "no answer": 1,
     }
-    assert crowd.states[ClientState.CLOSED] == 6
-    assert crowd.ever_open == 0
+    assert subscribers.states[ClientState.CLOSED] == 6
+    assert subscribers.ever_open == 0
 
 
-def test_a_reader_that_is_sent_away_comes_back_when_told(server: Server, clock: Clock) -> None:
+def test_a_refused_subscriber_reconnects_after_the_given_time(
+    server: FakeTarget, clock: Clock
+) -> None:
     """
-    An answer that is nothing but a `retry` opens no stream.
+    A response that has only a `retry` opens no stream.
     """
-    crowd = crowd_of(server, clock, reconnect=True)
-    crowd.add([0], partial(SseClient, ClientRequest(server.url)))
+    subscribers = make_subscribers(server, clock, reconnect=True)
+    subscribers.add([0], partial(SseClient, ClientRequest(server.url)))
     subscriber, _ = server.accept()
     subscriber.dataReceived(HEAD[:-2] + b"Content-Length: 14\r\n\r\nretry: 10000\n\n")
-    lose(subscriber)
-    assert crowd.errors == {"sent away": 1}
-    assert (crowd.ever_open, crowd.connecting.count) == (0, 0)
+    lose_connection(subscriber)
+    assert subscribers.errors == {"sent away": 1}
+    assert (subscribers.ever_open, subscribers.connecting.count) == (0, 0)
     clock.advance(9.9)
     assert server.calls == []
     clock.advance(5.1)
     subscriber, _ = server.accept()
     subscriber.dataReceived(HEAD)
 
-    assert (crowd.ever_open, crowd.reconnects) == (1, 0)
-    crowd.close()
+    assert (subscribers.ever_open, subscribers.reconnects) == (1, 0)
+    subscribers.close()
 
 
 @pytest.mark.parametrize(
@@ -306,19 +313,19 @@ def test_a_reader_that_is_sent_away_comes_back_when_told(server: Server, clock: 
         (RuntimeError("x"), "runtime"),
     ],
 )
-def test_kinds_are_words(error: Exception, words: str) -> None:
+def test_failures_are_described(error: Exception, words: str) -> None:
     """
-    The same for all of a kind.
+    All failures of one kind have the same text.
     """
     assert describe_failure(Failure(error)) == words
 
 
-class Publishing:
+class PublisherHarness:
     """
-    A publisher and the server it talks to.
+    A publisher with its log and errors.
     """
 
-    def __init__(self, server: Server, clock: Clock, key: str = "") -> None:
+    def __init__(self, server: FakeTarget, clock: Clock, key: str = "") -> None:
         self.sent_log = SentLog(["a", "b"], 60)
         self.errors: Counter[str] = Counter()
         self.publisher = Publisher(
@@ -331,7 +338,7 @@ class Publishing:
 
     def due(self, count: int) -> None:
         """
-        So many messages.
+        Add *count* messages that are due.
         """
         for _ in range(count):
             self.publisher.add()
@@ -341,16 +348,16 @@ class Publishing:
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
 
 
-def test_what_waits_for_an_answer_goes_together(server: Server, clock: Clock) -> None:
+def test_messages_that_wait_for_a_response_are_batched(server: FakeTarget, clock: Clock) -> None:
     """
-    One request at a time, so that the order is known; no more than BATCH in one.
+    One request is in flight at a time, so that the order is kept, with up to BATCH messages.
     """
-    publishing = Publishing(server, clock, "sesame")
-    publishing.due(1)
+    harness = PublisherHarness(server, clock, "sesame")
+    harness.due(1)
     publisher, transport = server.accept()
     assert b"Authorization: Bearer sesame\r\n" in transport.value()
     assert transport.value().count(b'"channel"') == 1
-    publishing.due(BATCH + 2)
+    harness.due(BATCH + 2)
     assert transport.value().count(b"POST ") == 1
     transport.clear()
     publisher.dataReceived(OK)
@@ -361,41 +368,42 @@ def test_what_waits_for_an_answer_goes_together(server: Server, clock: Clock) ->
     publisher.dataReceived(OK)
 
     assert publisher.idle
-    assert publishing.sent_log.accepted == sum(publishing.sent_log.counts) == BATCH + 3
-    assert publishing.sent_log.counts == [BATCH // 2 + 2, BATCH // 2 + 1]
-    assert not publishing.errors
+    assert harness.sent_log.accepted == sum(harness.sent_log.counts) == BATCH + 3
+    assert harness.sent_log.counts == [BATCH // 2 + 2, BATCH // 2 + 1]
+    assert not harness.errors
 
 
-def test_what_was_not_accepted_is_not_expected(server: Server, clock: Clock) -> None:
+def test_rejected_messages_are_not_expected(server: FakeTarget, clock: Clock) -> None:
     """
-    Refused, cut off before the answer, not even connected: counted, and it goes on.
+    A failed connection, an error status and a lost connection are counted, and publishing
+    continues.
     """
-    publishing = Publishing(server, clock)
-    publishing.due(1)
+    harness = PublisherHarness(server, clock)
+    harness.due(1)
     server.calls.pop(0).clientConnectionFailed(None, Failure(ConnectionRefusedError()))
-    publishing.due(1)
+    harness.due(1)
     publisher, _ = server.accept()
     publisher.dataReceived(b"HTTP/1.1 401 No\r\nContent-Length: 0\r\n\r\n")
-    publishing.due(1)
-    lose(publisher)
-    publishing.due(1)
+    harness.due(1)
+    lose_connection(publisher)
+    harness.due(1)
     publisher, _ = server.accept()
     publisher.dataReceived(OK)
 
-    assert publishing.errors == {
+    assert harness.errors == {
         "publish: connection refused": 1,
         "publish: status 401": 1,
         "publish: closed by the server": 1,
     }
-    assert publishing.sent_log.accepted == 1
-    assert publishing.sent_log.unconfirmed == {(0, 0), (1, 0), (0, 1)}
+    assert harness.sent_log.accepted == 1
+    assert harness.sent_log.unconfirmed == {(0, 0), (1, 0), (0, 1)}
 
 
-def test_addresses_are_as_many_as_are_needed(
+def test_many_subscribers_use_several_addresses(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Any
 ) -> None:
     """
-    More readers than ports: from several addresses, on this machine only.
+    More subscribers than ports use several local addresses, on this machine only.
     """
     file = tmp_path / "range"
     file.write_text("10000\t29999\n")
@@ -410,9 +418,9 @@ def test_addresses_are_as_many_as_are_needed(
 @pytest.mark.parametrize(
     "url", ["ftp://127.0.0.1/", "nonsense", "http://", "http://127.0.0.1:99999/"]
 )
-def test_what_is_no_url_is_said(url: str) -> None:
+def test_an_invalid_url_is_an_error(url: str) -> None:
     """
-    Before anything happens.
+    A malformed URL is an error before any connection.
     """
     with pytest.raises(SetupError):
         Target.find(None, url)
@@ -430,9 +438,9 @@ def elements(svg: str) -> list[tuple[str, dict[str, str], str]]:
 @pytest.mark.parametrize(
     "times", [[0.01], [1e-7], [1e-6, 100.0], [0.001 * n for n in range(1, 300)]]
 )
-def test_any_times_make_pictures(times: list[float]) -> None:
+def test_any_durations_can_be_drawn(times: list[float]) -> None:
     """
-    One, the shortest, the widest apart, many.
+    The charts show one duration, the shortest, very different and many ones.
     """
     latencies = Latencies()
     for time in times:
@@ -460,8 +468,8 @@ def test_any_times_make_pictures(times: list[float]) -> None:
     ("seconds", "text"),
     [(0, "0 us"), (2e-6, "2 us"), (1.5e-3, "1.5 ms"), (0.123456, "123 ms"), (12.34, "12.3 s")],
 )
-def test_times_are_short(seconds: float, text: str) -> None:
+def test_durations_have_three_digits(seconds: float, text: str) -> None:
     """
-    Three digits at most.
+    A duration has three significant digits at most.
     """
     assert duration(seconds) == text

@@ -1,5 +1,5 @@
 """
-The load client's options, and what it makes of what was found.
+The load client's options, subscribers, exit status and report.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from rt_twisted.tools.load.report import MAX_CHANNELS, report
 SCRIPT = Path(loadclient.__file__)
 
 
-def test_the_options_of_cyclone_sse_mean_the_same() -> None:
+def test_options_and_defaults_of_cyclone_sse() -> None:
     """
-    -n, -c and -u, with the same defaults.
+    -n, -c and -u have cyclone-sse's meaning and defaults.
     """
     options = parse([])
     assert (options.num, options.concurrency) == (350, 50)
@@ -37,9 +37,9 @@ def test_the_options_of_cyclone_sse_mean_the_same() -> None:
 
 
 @pytest.mark.parametrize("wrong", ["-n 0", "-c x", "--channels ,", "--publish -1", "--seconds inf"])
-def test_wrong_options_end_it(wrong: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_wrong_options_are_errors(wrong: str, capsys: pytest.CaptureFixture[str]) -> None:
     """
-    With one sentence.
+    Wrong options give an error and exit status 2.
     """
     with pytest.raises(SystemExit, match="2"):
         parse(wrong.split())
@@ -57,14 +57,14 @@ def test_wrong_options_end_it(wrong: str, capsys: pytest.CaptureFixture[str]) ->
 )
 def test_channels_come_from_the_url_or_are_added(url: str, path: str) -> None:
     """
-    A URL that names channels stays as it is.
+    A URL that names channels is not changed.
     """
     assert path_for(url, ["a", "b,c"]) == path
 
 
-def test_it_says_how_to_allow_more_files(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_too_low_file_limits_are_an_error_with_a_command(monkeypatch: pytest.MonkeyPatch) -> None:
     """
-    The limit is raised as far as it may be; if not, the sentence names the command.
+    The limit of open files is raised as far as permitted; the error names the command to raise it.
     """
     limits: list[tuple[int, int]] = []
 
@@ -83,39 +83,39 @@ def test_it_says_how_to_allow_more_files(monkeypatch: pytest.MonkeyPatch) -> Non
         raise_limit(10_064)
 
 
-class Loop:
+class FakeReactor:
     """
-    A reactor of which only the time is asked.
+    A reactor whose time stands still and whose connections never succeed.
     """
 
     def seconds(self) -> float:
         """
-        Always the same.
+        Return the same time always.
         """
         return 0.0
 
     def connectTCP(self, *arguments: object) -> None:
         """
-        Connect to nothing: no answer ever comes.
+        Ignore a connection attempt.
         """
 
 
-def run_of(*arguments: str) -> Any:
-    return Run(parse(["-u", "http://127.0.0.1:1/", *arguments]), Loop(), io.StringIO())
+def make_run(*arguments: str) -> Any:
+    return Run(parse(["-u", "http://127.0.0.1:1/", *arguments]), FakeReactor(), io.StringIO())
 
 
 def test_subscribers_have_the_first_channel_and_one_of_the_others() -> None:
     """
     The other channels are used in turn.
     """
-    run = run_of()
+    run = make_run()
     for _ in range(5):
         run._add()
 
     assert [requested_path(subscriber) for subscriber in run.subscribers.connections] == [
         f"/?channels=general,{other}" for other in ("base", "extras", "cats", "dogs", "base")
     ]
-    one = run_of("--channels=news")
+    one = make_run("--channels=news")
     one._add()
     assert requested_path(one.subscribers.connections[0]) == "/?channels=news"
 
@@ -124,7 +124,7 @@ def test_spread_random_chooses_the_other_channel_at_random() -> None:
     """
     With `--spread random` each subscriber has the first channel and any one of the others.
     """
-    run = run_of("--spread=random")
+    run = make_run("--spread=random")
     for _ in range(200):
         run._add()
 
@@ -132,7 +132,7 @@ def test_spread_random_chooses_the_other_channel_at_random() -> None:
     others = ("base", "extras", "cats", "dogs")
     assert set(paths) == {f"/?channels=general,{other}" for other in others}
     assert paths[4:] != paths[:-4]  # not in turn
-    one = run_of("--channels=news", "--spread=random")
+    one = make_run("--channels=news", "--spread=random")
     one._add()
     assert requested_path(one.subscribers.connections[0]) == "/?channels=news"
 
@@ -143,7 +143,7 @@ def test_channels_that_are_named_twice_count_once() -> None:
     """
     assert parse(["--channels=a,b,,a"]).names == ["a", "b"]
     options = parse(["-u", "http://127.0.0.1:1/?channels=c,d&channels=c"])
-    assert Run(options, Loop(), io.StringIO()).names == ["c", "d"]
+    assert Run(options, FakeReactor(), io.StringIO()).names == ["c", "d"]
 
 
 def requested_path(subscriber: Any) -> str:
@@ -151,11 +151,12 @@ def requested_path(subscriber: Any) -> str:
     return path
 
 
-def test_the_exit_status_tells() -> None:
+def test_the_exit_status() -> None:
     """
-    0 all is well, 1 something was lost, repeated or out of order, 2 nothing was measured.
+    The status is 0 without faults, 1 if something was lost, repeated or out of order, and 2 if
+    nothing was measured.
     """
-    run = run_of("--publish=1")
+    run = make_run("--publish=1")
     run.lost = run.open_at_end = 0
     assert run.status() == 2
     run.subscribers.ever_open = 3
@@ -169,20 +170,20 @@ def test_the_exit_status_tells() -> None:
     assert run.status() == 1
 
 
-def test_the_report_says_all() -> None:
+def test_the_report_has_all_results() -> None:
     """
-    Every kind of error, and when the client itself was the slow one.
+    The report has every kind of error, and a note if the client used most of a core.
     """
-    run = run_of("--publish=1")
+    run = make_run("--publish=1")
     run.lost = run.open_at_end = 0
     run.subscribers.errors["status 503"] = 1200
     run.subscribers.delivered = 7
     run.subscribers.channels[0].record(0, 0.0125)
     found = run.summary()
-    calm = report(found)
-    assert "error      1,200 x status 503" in calm
-    assert "p50 12.5 ms" in calm
-    assert "note" not in calm
+    text = report(found)
+    assert "error      1,200 x status 503" in text
+    assert "p50 12.5 ms" in text
+    assert "note" not in text
     assert "note" in report({**found, "client_busy": 0.97})
 
 
@@ -190,7 +191,7 @@ def test_the_report_has_a_table_by_channel() -> None:
     """
     The table has subscribers, messages, latencies, and the time to the last subscriber per message.
     """
-    run = run_of("--publish=1", "--channels=all,few")
+    run = make_run("--publish=1", "--channels=all,few")
     run.lost = run.open_at_end = 0
     everyone, few = run.subscribers.channels
     everyone.subscribers, few.subscribers = 1200, 1
@@ -218,7 +219,7 @@ def test_the_table_by_channel_is_bounded() -> None:
     Long names are cut, control characters replaced, and more channels than fit are counted.
     """
     names = ["x" * 300, "bell\a", *(f"c{number}" for number in range(MAX_CHANNELS))]
-    run = run_of("--publish=1", f"--channels={','.join(names)}")
+    run = make_run("--publish=1", f"--channels={','.join(names)}")
     run.lost = run.open_at_end = 0
     run.subscribers.delivered = 1
     lines = report(run.summary()).splitlines()
@@ -231,7 +232,7 @@ def test_the_table_by_channel_is_bounded() -> None:
 
 def test_the_script_runs_from_anywhere(tmp_path: Path) -> None:
     """
-    With nothing beside it, and says whom it is for.
+    A copy of the script runs in any folder, and its help says what it may be used for.
     """
     copy = tmp_path / "loadclient.py"
     copy.write_bytes(SCRIPT.read_bytes())

@@ -1,5 +1,5 @@
 """
-Clients for tests: readers whose connections break, and publishers.
+Clients for tests: subscribers whose connections break, and publishers.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from twisted.python.failure import Failure
 
 from tests.real.conftest import PATIENCE, Server
 
-LOOK = 0.01  # seconds between two looks whether something has come true
+POLL_INTERVAL = 0.01  # seconds between two checks of a condition
 
 
 @dataclass(frozen=True, slots=True)
 class Event:
     """
-    What a stream dispatched.
+    An event that a stream dispatched.
     """
 
     id: str
@@ -36,8 +36,9 @@ class Event:
 
 class Stream:
     """
-    Reads an HTTP response that is an event stream, however it is cut in pieces
-    (RFC 9112, 7.1; WHATWG HTML, 9.2.6; only LF ends a line, as our daemon writes).
+    Parser of an HTTP response that is an event stream, split anywhere.
+
+    See RFC 9112, 7.1, and WHATWG HTML, 9.2.6. Only LF ends a line, as the daemon writes.
     """
 
     def __init__(self, last_id: str) -> None:
@@ -52,10 +53,10 @@ class Stream:
 
     def feed(self, data: bytes) -> list[Event]:
         """
-        Take the next bytes.
+        Parse the next bytes.
 
         Returns:
-            the events they completed.
+            the events that *data* completed.
         """
         raw = self._raw
         raw += data
@@ -112,23 +113,23 @@ class Stream:
 
 class Connection(Protocol):
     """
-    One connection of a reader.
+    One connection of a subscriber.
 
     Args:
-        reader: whose.
-        request: what is sent at once.
-        sent: bytes of it that are really sent before it hangs up; None for all
-            of it, and then it stays.
+        subscriber: owns the connection.
+        request: sent at once.
+        sent: bytes of the request after which the connection is closed; None to send
+            all of it and stay connected.
     """
 
     transport: Any
 
-    def __init__(self, reader: Reader, request: bytes, sent: int | None) -> None:
-        self._reader = reader
+    def __init__(self, subscriber: Subscriber, request: bytes, sent: int | None) -> None:
+        self._subscriber = subscriber
         self._request = request
         self._sent = sent
-        self._stream = Stream(reader.last_id)
-        self._left: int | None = None  # bytes until it breaks, if it shall
+        self._stream = Stream(subscriber.last_id)
+        self._left: int | None = None  # bytes until the connection is cut; None for no cut
         self._over = False
 
     def connectionMade(self) -> None:
@@ -138,57 +139,58 @@ class Connection(Protocol):
 
     def dataReceived(self, data: bytes) -> None:
         """
-        Tell the reader what came.
+        Parse the data and notify the subscriber.
         """
         if self._over:
             return
         if self._left is not None:
             data = data[: self._left]
             self._left -= len(data)
-        self._reader.hear(self._stream, self._stream.feed(data))
+        self._subscriber.on_events(self._stream, self._stream.feed(data))
         if self._left == 0:
             self.cut("reset")
 
     def connectionLost(self, reason: object = None) -> None:
         """
-        The reader is without a connection.
+        Remove the connection from the subscriber.
         """
         self._over = True
-        if self._reader.connection is self:
-            self._reader.connection = None
+        if self._subscriber.connection is self:
+            self._subscriber.connection = None
 
-    def cut(self, manner: str, left: int = 0) -> None:
+    def cut(self, mode: str, left: int = 0) -> None:
         """
         End the connection.
 
         Args:
-            manner: `reset` (RST) or `close` (FIN) now; `half` after *left*
-                further bytes; `deaf` stops reading; a later cut discards what waits in the kernel.
-            left: see above.
+            mode: `reset` (RST) or `close` (FIN) now; `half`, a reset after *left*
+                further bytes; `stall`, stop reading: a later cut discards what the kernel
+                has buffered.
+            left: bytes, for `half`.
         """
-        if manner == "half":
+        if mode == "half":
             self._left = left
-        elif manner == "deaf":
+        elif mode == "stall":
             self.transport.pauseProducing()
         else:
             self._over = True
-            if manner == "reset":
+            if mode == "reset":
                 self.transport.abortConnection()
             else:
                 self.transport.loseConnection()
-            # It may come back before the daemon knows that it was gone.
+            # The subscriber may reconnect before the daemon has noticed the end.
             self.connectionLost()
 
 
 @dataclass(eq=False)
-class Reader:
+class Subscriber:
     """
     A subscriber of channels over many connections.
 
     Args:
         port: of the daemon.
-        channels: what it listens to.
-        path: of the route; one that names its channels itself needs no query.
+        channels: that it subscribes to.
+        path: of the route; other routes than `/` name their channels themselves.
         version: of HTTP; 1.0 has no chunks.
     """
 
@@ -197,17 +199,17 @@ class Reader:
     path: str = "/"
     version: str = "1.1"
     last_id: str = ""
-    first: int = -1  # the offset in the first id it got
-    heard: list[Event] = field(default_factory=list)
+    first: int = -1  # the offset in the first id that it received
+    events: list[Event] = field(default_factory=list)
     joined: int = 0
     connection: Connection | None = None
 
     def join(self, sent: int | None = None) -> Deferred[Connection]:
         """
-        Connect, each time saying in another of the three ways where it was.
+        Connect, and send the last id in each of three variants in turn.
 
         Args:
-            sent: bytes of the request after which it hangs up; None to stay.
+            sent: bytes of the request after which the connection is closed; None to stay.
         """
         from twisted.internet import reactor
 
@@ -215,11 +217,11 @@ class Reader:
         query = "channels=" + ",".join(map(quote, self.channels)) if self.path == "/" else ""
         header = ""
         if self.last_id:
-            way = self.joined % 3
-            if way == 0:
+            variant = self.joined % 3
+            if variant == 0:
                 header = f"Last-Event-ID: {self.last_id}\r\n"
             else:
-                query += f"&{('', 'lastEventId', 'evs_last_event_id')[way]}={self.last_id}"
+                query += f"&{('', 'lastEventId', 'evs_last_event_id')[variant]}={self.last_id}"
         self.joined += 1
         request = f"GET {self.path}?{query} HTTP/{self.version}\r\nHost: localhost\r\n{header}\r\n"
         self.connection = Connection(self, request.encode(), sent)
@@ -227,20 +229,20 @@ class Reader:
         connected: Deferred[Connection] = connectProtocol(endpoint, self.connection)
         return connected
 
-    def cut(self, manner: str, left: int = 0) -> None:
+    def cut(self, mode: str, left: int = 0) -> None:
         """
         End the connection if there is one; see `Connection.cut`.
         """
         if self.connection is not None and self.connection.connected:
-            self.connection.cut(manner, left)
+            self.connection.cut(mode, left)
 
-    def hear(self, stream: Stream, events: list[Event]) -> None:
+    def on_events(self, stream: Stream, events: list[Event]) -> None:
         """
-        Remember what came.
+        Record received events.
         """
         if stream.head:
             assert b" 200 " in stream.head.partition(b"\r\n")[0], stream.head
-        self.heard += events
+        self.events += events
         self.last_id = stream.last_id
         if self.first < 0 and stream.first_id:
             self.first = offset(stream.first_id)
@@ -248,69 +250,69 @@ class Reader:
     @property
     def messages(self) -> list[str]:
         """
-        The data of the messages it heard.
+        Return the data of the received messages.
         """
-        return [event.data for event in self.heard if event.type == "message"]
+        return [event.data for event in self.events if event.type == "message"]
 
     @property
     def gaps(self) -> int:
         """
-        How many gaps it heard of.
+        Return the number of received gaps.
         """
-        return sum(event.type == "gap" for event in self.heard)
+        return sum(event.type == "gap" for event in self.events)
 
 
 def offset(id: str) -> int:
     """
-    Where in the log an event is.
+    Return the offset in an event's id.
     """
     return int(id.rpartition(".")[2])
 
 
 def epoch(id: str) -> str:
     """
-    Which log it is in.
+    Return the epoch in an event's id.
     """
     return id.rpartition(".")[0]
 
 
 class Publisher(Protocol):
     """
-    Publishes one message after the other on one connection.
+    Connection that publishes one message after the other.
     """
 
     transport: Any
 
     def __init__(self) -> None:
         self._answer = b""
-        self._waiting: Deferred[dict[str, Any]] | None = None
+        self._pending: Deferred[dict[str, Any]] | None = None
 
     def publish(self, channel: str, message: bytes) -> Deferred[dict[str, Any]]:
         """
         Publish *message* on *channel*.
 
         Returns:
-            the daemon's answer.
+            the daemon's response.
         """
         head = f"POST /publish?channel={channel} HTTP/1.1\r\nHost: localhost\r\n"
         head += f"Content-Type: text/plain\r\nContent-Length: {len(message)}\r\n\r\n"
-        return self._ask(head.encode() + message)
+        return self._request(head.encode() + message)
 
-    def ask(self, path: str) -> Deferred[Any]:
+    def get(self, path: str) -> Deferred[Any]:
         """
-        Get *path*, which is JSON.
+        Return the JSON at *path*.
         """
-        return self._ask(f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+        return self._request(f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
 
-    def _ask(self, request: bytes) -> Deferred[Any]:
-        assert self._waiting is None
-        self._waiting = Deferred()
+    def _request(self, request: bytes) -> Deferred[Any]:
+        assert self._pending is None
+        self._pending = Deferred()
         self.transport.write(request)
-        return self._waiting
+        return self._pending
 
     def dataReceived(self, data: bytes) -> None:
         """
-        Read the answer.
+        Read the response.
         """
         self._answer += data
         head, end, body = self._answer.partition(b"\r\n\r\n")
@@ -319,25 +321,25 @@ class Publisher(Protocol):
         length = int(head.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0])
         if len(body) < length:
             return
-        assert self._waiting is not None
-        waiting, self._waiting, self._answer = self._waiting, None, b""
+        assert self._pending is not None
+        pending, self._pending, self._answer = self._pending, None, b""
         if head.startswith(b"HTTP/1.1 200 "):
-            waiting.callback(json.loads(body))
+            pending.callback(json.loads(body))
         else:
-            waiting.errback(AssertionError(head + end + body))
+            pending.errback(AssertionError(head + end + body))
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """
-        Fail the request that waits for an answer.
+        Fail the pending request.
         """
-        if self._waiting is not None:
-            self._waiting.errback(reason)
+        if self._pending is not None:
+            self._pending.errback(reason)
 
 
 @asynccontextmanager
 async def publishers(server: Server, count: int) -> AsyncIterator[list[Publisher]]:
     """
-    Connections that publish.
+    Yield *count* connections that publish.
     """
     from twisted.internet import reactor
 
@@ -351,21 +353,21 @@ async def publishers(server: Server, count: int) -> AsyncIterator[list[Publisher
 
 
 @asynccontextmanager
-async def leaving(readers: Sequence[Reader]) -> AsyncIterator[None]:
+async def disconnecting(subscribers: Sequence[Subscriber]) -> AsyncIterator[None]:
     """
-    Whatever happens, they hang up at the end.
+    Disconnect the subscribers at the end, also after an exception.
     """
     try:
         yield
     finally:
-        for reader in readers:
-            reader.cut("reset")
-        await pause(LOOK)  # Twisted aborts in its next turn
+        for subscriber in subscribers:
+            subscriber.cut("reset")
+        await pause(POLL_INTERVAL)  # Twisted aborts in its next turn
 
 
 async def pause(seconds: float) -> None:
     """
-    Let the world go on.
+    Run the reactor for some seconds.
     """
     from twisted.internet import reactor
 
@@ -380,14 +382,14 @@ async def until(condition: Callable[[], bool], seconds: float = PATIENCE) -> Non
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, f"not true after {seconds:g} seconds"
-        await pause(LOOK)
+        await pause(POLL_INTERVAL)
 
 
-async def join_all(readers: Sequence[Reader]) -> None:
+async def join_all(subscribers: Sequence[Subscriber]) -> None:
     """
-    Connect everybody who is not, and wait until each has an id.
+    Connect the subscribers that are disconnected, and wait until each has an id.
     """
-    for reader in readers:
-        if reader.connection is None:
-            await reader.join()
-    await until(lambda: all(reader.last_id for reader in readers))
+    for subscriber in subscribers:
+        if subscriber.connection is None:
+            await subscriber.join()
+    await until(lambda: all(subscriber.last_id for subscriber in subscribers))
