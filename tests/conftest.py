@@ -136,7 +136,7 @@ async def clean_reactor() -> AsyncIterator[list[Failure]]:
         if not sockets() - sockets_before:
             break
         await deferLater(loop, 0.01)
-    gc.collect()  # a forgotten Deferred tells of its failure when it goes
+    gc.collect()  # a lost Deferred logs its failure when it is collected
     globalLogPublisher.removeObserver(observe)
     calls = set(loop.getDelayedCalls()) - calls_before
     left = sockets() - sockets_before

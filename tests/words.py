@@ -28,7 +28,7 @@ class Echo:
 
     text: Template | None = None
     times: int = 1
-    asked: list[str] = field(default_factory=list)
+    paths: list[str] = field(default_factory=list)
 
     bare: ClassVar[str] = "text"
     methods: ClassVar[Sequence[str]] = ("GET", "POST")
@@ -37,16 +37,16 @@ class Echo:
         """
         Respond with path, query, body and text as JSON.
         """
-        self.asked.append(exchange.path)
+        self.paths.append(exchange.path)
         body = await exchange.read(1 << 20)
         text = self.text.expand(exchange, match) if self.text else ""
-        said = {
+        content = {
             "path": exchange.path,
             "query": exchange.query(),
             "body": body.decode("latin-1"),
             "text": text * self.times,
         }
-        exchange.answer(200, json.dumps(said).encode(), "application/json")
+        exchange.answer(200, json.dumps(content).encode(), "application/json")
 
 
 @implementer(IAction)

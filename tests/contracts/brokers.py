@@ -46,7 +46,7 @@ class BrokerContract:
         """
         assert verifyObject(IBroker, broker)
 
-    async def test_messages_come_back_as_published(
+    async def test_messages_arrive_as_published(
         self, broker: Any, receiver: RecordingReceiver
     ) -> None:
         """
@@ -99,14 +99,14 @@ class BrokerContract:
         """
         `position()` is before a message until it is received, and then not before it.
         """
-        heard = await broker.subscribe("a")
+        latest = await broker.subscribe("a")
         before = broker.position()
 
         [position] = (await broker.publish([Draft("a", b"")])).positions
 
         await receiver.until(1)
-        assert heard.epoch == before.epoch == position.epoch
-        assert heard.offset <= before.offset < position.offset
+        assert latest.epoch == before.epoch == position.epoch
+        assert latest.offset <= before.offset < position.offset
         assert broker.position().epoch == position.epoch
         assert broker.position().offset >= position.offset
 
@@ -315,14 +315,14 @@ class SharedLogContract:
         await other.subscribe("a")
         replay = await other.after(["a"], After(positions[4]))
 
-        # A node that is behind when it subscribes hears the end of it later.
+        # A node that is behind when it subscribes receives the end of the log later.
         while log[-1] not in [*replay.messages, *other_receiver.messages]:
             await a_moment()
-        heard = other_receiver.messages
-        later = [one for one in heard if one.position.offset > replay.position.offset]
+        latest = other_receiver.messages
+        later = [one for one in latest if one.position.offset > replay.position.offset]
         assert replay.complete
         assert [*replay.messages, *later] == log[5:]
-        assert heard == log[len(log) - len(heard) :]
+        assert latest == log[len(log) - len(latest) :]
 
     async def test_nothing_is_received_twice_after_a_replay(
         self,
@@ -341,8 +341,8 @@ class SharedLogContract:
             replay = await other.after(["a"], After(position))
             assert replay.complete
             assert replay.messages == ()
-            heard = other_receiver.messages[-1].position
-            assert heard.offset >= position.offset
+            latest = other_receiver.messages[-1].position
+            assert latest.offset >= position.offset
             assert other.position().offset >= position.offset
 
     async def test_a_key_holds_on_every_node(

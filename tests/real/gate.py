@@ -15,7 +15,7 @@ GUARDED = re.compile(rb"GET /(\?|poll|ws)")
 
 class Gate:
     """
-    Lets those through who show the token: requests as `Authorization: Bearer`,
+    Forwards requests with the token: as `Authorization: Bearer`,
     websockets, which cannot, as a cookie. At `/token` it gives away both.
 
     Each connection carries one request.
@@ -49,7 +49,7 @@ class Gate:
 
     def change(self, token: str) -> None:
         """
-        From now on it is *token*; who came in by another one is cut off.
+        Change the token, and cut the connections that used another one.
         """
         with self._lock:
             self._token = token
@@ -60,7 +60,7 @@ class Gate:
         Close the listener and all connections, and join the threads.
         """
         _shut(self._listener)
-        self._threads[0].join()  # it accepts nobody any more
+        self._threads[0].join()  # it accepts no more connections
         with self._lock:
             self._cut()
         for thread in self._threads:

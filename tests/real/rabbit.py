@@ -19,7 +19,7 @@ import pytest
 from tests.pems import Authority
 from tests.real.conftest import PATIENCE, PAUSE, free_port, require
 
-BIN = Path("/usr/lib/rabbitmq/bin")  # the wrappers in sbin want to be root or rabbitmq
+BIN = Path("/usr/lib/rabbitmq/bin")  # the wrappers in sbin need root or rabbitmq
 # One scheduler that sleeps when idle, on the loopback alone, and no 9 % of the
 # memory for a first alarm.
 ERLANG = "+S 1:1 +sbwt none -kernel inet_dist_use_interface {127,0,0,1}"

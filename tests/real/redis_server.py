@@ -55,7 +55,7 @@ def redis(serve: Serve) -> Server:
     return start_redis(serve)
 
 
-class Asking(Protocol):
+class RedisCommands(Protocol):
     """
     A connection that sends redis one command after the other; it handles bytes only.
     """
@@ -96,14 +96,14 @@ class Asking(Protocol):
 
 
 @asynccontextmanager
-async def asking(port: int) -> AsyncIterator[Callable[..., Deferred[Any]]]:
+async def redis_commands(port: int) -> AsyncIterator[Callable[..., Deferred[Any]]]:
     """
     Connect to the redis on *port*; yields a function that sends a command.
     """
     from twisted.internet import reactor
 
     endpoint = clientFromString(reactor, f"tcp:127.0.0.1:{port}")
-    connection: Asking = await endpoint.connect(Factory.forProtocol(Asking))
+    connection: RedisCommands = await endpoint.connect(Factory.forProtocol(RedisCommands))
     try:
         yield connection.ask
     finally:

@@ -50,14 +50,14 @@ class Wire(NetstringReceiver):
     def __init__(self, peer: Any) -> None:
         self._peer = peer
 
-    def say(self, **words: Any) -> None:
+    def send(self, **words: Any) -> None:
         self.sendString(json.dumps(words).encode())  # type: ignore[no-untyped-call]  # Twisted's
 
     def connectionMade(self) -> None:
         self._peer.made(self)
 
     def stringReceived(self, string: bytes) -> None:
-        self._peer.hears(self, json.loads(string))
+        self._peer.on_message(self, json.loads(string))
 
     def connectionLost(self, reason: Any = None) -> None:
         self._peer.lost(self)
@@ -65,7 +65,7 @@ class Wire(NetstringReceiver):
 
 class Relay:
     """
-    Numbers what is published, remembers it and tells everybody.
+    Numbers and stores published messages, and sends them to all nodes.
     """
 
     def __init__(self) -> None:
@@ -76,23 +76,23 @@ class Relay:
 
     def made(self, node: Wire) -> None:
         self._nodes.append(node)
-        node.say(hello=self._epoch, head=len(self._log))
+        node.send(hello=self._epoch, head=len(self._log))
 
     def lost(self, node: Wire) -> None:
         self._nodes.remove(node)
 
-    def hears(self, node: Wire, said: dict[str, Any]) -> None:
-        if "drafts" in said:
+    def on_message(self, node: Wire, message: dict[str, Any]) -> None:
+        if "drafts" in message:
             before = len(self._log)
-            offsets = [self._append(*draft) for draft in said["drafts"]]
+            offsets = [self._append(*draft) for draft in message["drafts"]]
             for each in self._nodes:
-                each.say(messages=self._log[before:])
-            node.say(answer=said["id"], offsets=offsets)
+                each.send(messages=self._log[before:])
+            node.send(answer=message["id"], offsets=offsets)
             return
-        wanted = set(said["channels"])
-        found = [entry for entry in self._log[said["after"] :] if entry[1] in wanted]
-        newest = said["newest"]
-        node.say(answer=said["id"], messages=found[-newest:] if newest else found)
+        channels = set(message["channels"])
+        found = [entry for entry in self._log[message["after"] :] if entry[1] in channels]
+        newest = message["newest"]
+        node.send(answer=message["id"], messages=found[-newest:] if newest else found)
 
     def _append(self, channel: str, data: str, event: str | None, key: str | None) -> int:
         known = self._keys.get((channel, key)) if key is not None else None
@@ -120,7 +120,7 @@ class RelayBroker(Service):
         self._position = NOWHERE
         self._waiting: list[tuple[str, Deferred[Position]]] = []
         self._answers: dict[int, Deferred[Any]] = {}
-        self._asked = 0
+        self._last_id = 0
         self._receiver: IReceiver
 
     def startService(self) -> None:
@@ -141,12 +141,12 @@ class RelayBroker(Service):
         return self._wire is not None
 
     def subscribe(self, channel: str) -> Deferred[Position]:
-        heard: Deferred[Position] = Deferred()
+        subscribed: Deferred[Position] = Deferred()
         if self._wire is not None:
-            heard.callback(self._position)
+            subscribed.callback(self._position)
         else:
-            self._waiting.append((channel, heard))
-        return heard
+            self._waiting.append((channel, subscribed))
+        return subscribed
 
     def unsubscribe(self, channel: str) -> None:
         self._waiting = [each for each in self._waiting if each[0] != channel]
@@ -155,8 +155,8 @@ class RelayBroker(Service):
         packed = [[d.channel, d.data.decode("latin-1"), d.event, d.key] for d in drafts]
         answer = self._ask(drafts=packed)
         return answer.addCallback(
-            lambda said: PublishResult(
-                tuple([Position(self._position.epoch, offset) for offset in said["offsets"]])
+            lambda message: PublishResult(
+                tuple([Position(self._position.epoch, offset) for offset in message["offsets"]])
             )
         )
 
@@ -168,41 +168,41 @@ class RelayBroker(Service):
         answer = self._ask(channels=list(channels), after=start, newest=newest)
         complete = known or not isinstance(since, After)
         return answer.addCallback(
-            lambda said: Replay(
-                tuple(map(self._message, said["messages"])), complete, self._position
+            lambda message: Replay(
+                tuple(map(self._message, message["messages"])), complete, self._position
             )
         )
 
     def made(self, wire: Wire) -> None:
         """
-        See `Wire`; what matters comes with hello.
+        Ignore the connection; the relay sends `hello` first.
         """
 
     def lost(self, wire: Wire) -> None:
         self._wire = None
 
-    def hears(self, wire: Wire, said: dict[str, Any]) -> None:
-        if "hello" in said:
+    def on_message(self, wire: Wire, message: dict[str, Any]) -> None:
+        if "hello" in message:
             self._wire = wire
-            self._position = Position(said["hello"], said["head"])
+            self._position = Position(message["hello"], message["head"])
             self._receiver.reached(self._position)
             waiting, self._waiting = self._waiting, []
-            for _, heard in waiting:
-                heard.callback(self._position)
-        elif "answer" in said:
-            self._answers.pop(said["answer"]).callback(said)
+            for _, subscribed in waiting:
+                subscribed.callback(self._position)
+        elif "answer" in message:
+            self._answers.pop(message["answer"]).callback(message)
         else:
-            for entry in said["messages"]:
-                message = self._message(entry)
-                self._position = message.position
-                self._receiver.receive(message)
+            for entry in message["messages"]:
+                published = self._message(entry)
+                self._position = published.position
+                self._receiver.receive(published)
 
     def _ask(self, **words: Any) -> Deferred[Any]:
         if self._wire is None:
             return fail(Unavailable("the relay is away"))
-        self._asked += 1
-        self._wire.say(id=self._asked, **words)
-        answer = self._answers[self._asked] = Deferred()
+        self._last_id += 1
+        self._wire.send(id=self._last_id, **words)
+        answer = self._answers[self._last_id] = Deferred()
         return answer
 
     def _message(self, entry: Entry) -> Message:

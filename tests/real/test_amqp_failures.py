@@ -76,7 +76,7 @@ class Node:
         """
         await until(lambda: not self.broker.ready())
 
-    async def came_back(self) -> None:
+    async def reconnected(self) -> None:
         """
         Wait until the node is ready again.
         """
@@ -154,7 +154,7 @@ async def check_healed(node: Node) -> None:
     Check a node after a failure: it is connected, reports a gap only where messages may be lost,
     and receives the channel.
     """
-    await node.came_back()
+    await node.reconnected()
     before = node.broker.position()
     [position] = (await node.broker.publish([Draft("news", b"after")])).positions
     await until(lambda: b"after" in [m.data for m in node.receiver.messages])
@@ -328,7 +328,7 @@ async def test_nothing_is_left_behind(node: Node) -> None:
         pass
     assert await bindings() == set()
     node.proxy.shut(False)
-    await node.came_back()
+    await node.reconnected()
     assert await bindings() == {"news", "b", "c"}
 
 
@@ -419,7 +419,7 @@ async def test_a_stream_that_has_lost_its_end_is_replaced(node: Node, lines: lis
     node.broker._head += 1000  # as if the node had received what the stream has lost
     node.proxy.cut()
     await until(lambda: node.broker.position().epoch != old.epoch)
-    await node.came_back()
+    await node.reconnected()
 
     await node.broker.publish([Draft("news", b"2")])
     await node.received(b"1", b"2")
@@ -448,7 +448,7 @@ async def test_a_stream_that_is_deleted_is_another_log(node: Node, rabbit: Rabbi
     connection.close()
     await until(lambda: node.broker.position().epoch != old.epoch)
     await until(lambda: other.position().epoch != old.epoch)
-    await node.came_back()
+    await node.reconnected()
     await until(other.ready)
 
     [new] = (await node.broker.publish([Draft("news", b"2")])).positions

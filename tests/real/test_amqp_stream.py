@@ -97,9 +97,9 @@ async def test_subscribers_come_and_go_while_it_is_away(rabbit: Rabbit) -> None:
     await until(lambda: not broker.ready())
     for number in range(100):
         broker.subscribe("news")
-        asked: Any = broker.after(["news"], After(Position("e", number)))
-        asked.addErrback(lambda failure: failure.trap(CancelledError))
-        asked.cancel()
+        query: Any = broker.after(["news"], After(Position("e", number)))
+        query.addErrback(lambda failure: failure.trap(CancelledError))
+        query.cancel()
         broker.unsubscribe("news")
     assert not broker._history.batcher._queries
     await broker.stopService()

@@ -130,20 +130,20 @@ def test_messages_around_a_cut_arrive_once(
     tab.wait_until_open(transport)
     expected: list[str] = []
 
-    def say(count: int) -> None:
+    def publish_next(count: int) -> None:
         for _ in range(count):
             expected.append(f"message {len(expected)}")
             publish(server, expected[-1])
 
     for _ in range(3):
-        say(5)
+        publish_next(5)
         assert tab.texts(len(expected)) == expected
-        say(3)  # some messages are in transit when the connection is cut
+        publish_next(3)  # some messages are in transit when the connection is cut
         line.kill(SIGKILL)
-        say(5)
+        publish_next(5)
         line.start()
         tab.wait_until_open(transport)
-    say(1)
+    publish_next(1)
     assert tab.texts(len(expected)) == expected
     assert tab.evaluate("gaps.length + errors.length") == 0
 
@@ -276,12 +276,12 @@ def test_tabs_share_one_connection(daemon: StartDaemon, browser: Browser) -> Non
         tab.wait_until_open("sse")
     expected: list[str] = []
 
-    def say(count: int) -> None:
+    def publish_next(count: int) -> None:
         for _ in range(count):
             expected.append(f"message {len(expected)}")
             publish(server, expected[-1])
 
-    say(5)
+    publish_next(5)
     publish(server, "mine", channel="own2")
     for tab in tabs:
         assert tab.texts(5, "news") == expected
@@ -289,17 +289,17 @@ def test_tabs_share_one_connection(daemon: StartDaemon, browser: Browser) -> Non
     assert tabs[2].evaluate("received.length") == 5
     assert count_subscribers(server) == 1
     for _ in range(3):
-        say(2)
+        publish_next(2)
         browser.switch(tabs.pop(0).handle)
         browser.close_tab()
-        say(5)
+        publish_next(5)
         for tab in tabs:
             assert tab.texts(len(expected), "news") == expected
             tab.wait_until_open("sse")
     tabs[0].wait_for("live.state === 'open'")
     assert count_subscribers(server) == 1
     tabs[0].evaluate("live.close()")
-    say(3)
+    publish_next(3)
     assert tabs[1].texts(len(expected), "news") == expected
     assert all(tab.evaluate("gaps.length + errors.length") == 0 for tab in tabs)
 

@@ -126,13 +126,13 @@ class Walk:
             self._server.kill()
         self._server = self._start(
             *options,
-            "--heartbeat=0",  # comes when it likes; no document can tell
+            "--heartbeat=0",  # heartbeats arrive at any time, which no document can show
             port=self._port,
             folder=self._folder,
             environment=environment,
         )
 
-    def start_as_told(self, text: str) -> None:
+    def start_as_documented(self, text: str) -> None:
         """
         Start the daemon that a block of shell commands starts, if it does.
         """
@@ -167,7 +167,7 @@ class Walk:
             timeout=PATIENCE,
             **self._shell,  # type: ignore[call-overload]  # cwd and env
         )
-        assert self._seen(done.stdout) == _told(expected), command
+        assert self._seen(done.stdout) == _normalized(expected), command
 
     def finish_reading(self) -> None:
         """
@@ -177,7 +177,9 @@ class Walk:
             least = len(reading.expected.encode())
             shown = self._seen(reading.text(least))
             reading.end()
-            assert shown[: len(_told(reading.expected))] == _told(reading.expected), reading.command
+            assert shown[: len(_normalized(reading.expected))] == _normalized(reading.expected), (
+                reading.command
+            )
         self._readings = []
 
     def run_python(self, text: str) -> None:
@@ -191,10 +193,10 @@ class Walk:
         found = _POSITION.search(text)
         if found is not None:
             self._epoch = found[1]
-        return _told(text.replace(self._epoch, EPOCH))
+        return _normalized(text.replace(self._epoch, EPOCH))
 
 
-def _told(text: str) -> str:
+def _normalized(text: str) -> str:
     """
     *text* without what differs each time: the date, and how many subscribers a
     test keeps that a person would have stopped.
@@ -227,7 +229,7 @@ def test_what_a_document_shows_is_what_happens(
         if language == "ini" and (file := re.match(r"# (\w+\.conf)\n", text)):
             (tmp_path / file[1]).write_text(text)
         elif language == "sh":
-            walk.start_as_told(text)
+            walk.start_as_documented(text)
         elif language == "python":
             walk.run_python(text)
         elif language == "console":
@@ -239,9 +241,11 @@ def test_what_a_document_shows_is_what_happens(
     assert typed
 
 
-def test_the_script_in_the_readme_hears_everything(daemon: StartDaemon, browser: Browser) -> None:
+def test_the_script_in_the_readme_receives_everything(
+    daemon: StartDaemon, browser: Browser
+) -> None:
     """
-    Ten lines in a page hear plain messages and event types; a gap makes it load anew.
+    The script of the README receives plain messages and event types, and reloads at a gap.
     """
     (script,) = (text for kind, text in blocks((ROOT / "README.md").read_text()) if kind == "js")
     server = daemon()

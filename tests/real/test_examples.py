@@ -57,7 +57,7 @@ with transaction.atomic():
 
 
 @pytest.mark.limit(180)
-def test_django_tells_of_the_models_that_are_named(daemon: StartDaemon, tmp_path: Path) -> None:
+def test_django_publishes_changes_of_the_named_models(daemon: StartDaemon, tmp_path: Path) -> None:
     """
     Changes of the named models are published after their commit. A failed transaction publishes
     nothing. Other models are not published either: a session's id would let a reader act as its
@@ -97,7 +97,7 @@ def test_the_flask_chat(
     serve: Serve, daemon: StartDaemon, browser: Browser, tmp_path: Path
 ) -> None:
     """
-    What is said is seen, and the field is empty again; what could not be said stays in it.
+    A message that was sent is shown and the field is cleared; otherwise the text stays in it.
     """
     server = daemon()
     source = (EXAMPLES / "flask_chat.py").read_text().replace(DAEMON, server.url)
@@ -106,23 +106,27 @@ def test_the_flask_chat(
     command = [sys.executable, "-m", "flask", "--app", "flask_chat", "run", f"--port={port}"]
     flask = serve(command, port, tmp_path)
     browser.open(f"{flask.url}/")
-    said = "[...document.querySelectorAll('#said li')].map(line => line.textContent).join('|')"
+    shown_lines = (
+        "[...document.querySelectorAll('#said li')].map(line => line.textContent).join('|')"
+    )
     field = "document.querySelector('input').value"
-    say = "(() => {{ {0} = {1}; document.querySelector('form').requestSubmit(); return true; }})()"
+    submit = (
+        "(() => {{ {0} = {1}; document.querySelector('form').requestSubmit(); return true; }})()"
+    )
 
     for words in ("hello", "<b>again"):
-        browser.evaluate(say.format(field, json.dumps(words)))
+        browser.evaluate(submit.format(field, json.dumps(words)))
         browser.wait_for(f"{field} === ''")
-    browser.wait_for(f"{said} === '<b>again|hello'")
+    browser.wait_for(f"{shown_lines} === '<b>again|hello'")
     server.kill(SIGKILL)
-    browser.evaluate(say.format(field, "'lost?'"))
+    browser.evaluate(submit.format(field, "'lost?'"))
     browser.wait_for("document.querySelector('#state').textContent !== ''")
     assert browser.evaluate(field) == "lost?"
     server.start()
 
 
 @pytest.mark.limit(90)
-def test_the_inverter_says_only_what_it_was_told(daemon: StartDaemon) -> None:
+def test_the_inverter_publishes_only_inverted_messages(daemon: StartDaemon) -> None:
     """
     A gap is no message, and a daemon that is away for a moment does not end the program.
     """
@@ -136,16 +140,16 @@ def test_the_inverter_says_only_what_it_was_told(daemon: StartDaemon) -> None:
                     time.sleep(PAUSE)
                 _publish(server, f"me: {text}")
                 answer = f"me: {text[::-1]}"
-                while answer not in (heard := _heard(server)):
+                while answer not in (received := _received_texts(server)):
                     time.sleep(PAUSE)
-                assert heard <= {answer, "you: ?ereht"}
+                assert received <= {answer, "you: ?ereht"}
                 server.restart(SIGKILL)
             assert inverter.poll() is None
         finally:
             inverter.kill()
 
 
-def _heard(server: Server) -> set[str]:
+def _received_texts(server: Server) -> set[str]:
     return {each["data"] for each in _poll(server, "chat")["messages"]}
 
 

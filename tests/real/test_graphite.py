@@ -427,8 +427,8 @@ def test_graphite_web_stores_the_dashboard(web: Web) -> None:
     """
     state = load("graphite.json")
 
-    said = json.loads(web.get("/dashboard/save/realtime", {"state": json.dumps(state)}))
+    response = json.loads(web.get("/dashboard/save/realtime", {"state": json.dumps(state)}))
     loaded = json.loads(web.get("/dashboard/load/realtime"))
 
-    assert said == {"success": True}
+    assert response == {"success": True}
     assert loaded["state"] == state

@@ -31,10 +31,10 @@ def ask(server: Server, request: str) -> tuple[bytes, bytes]:
     with socket.create_connection(("127.0.0.1", server.port), PATIENCE) as sock:
         sock.sendall(request.encode())
         sock.shutdown(socket.SHUT_WR)
-        heard = b""
+        received = b""
         while piece := sock.recv(65536):
-            heard += piece
-    head, _, body = heard.partition(b"\r\n\r\n")
+            received += piece
+    head, _, body = received.partition(b"\r\n\r\n")
     return head.partition(b"\r\n")[0], body
 
 

@@ -162,20 +162,20 @@ def test_expired_token_is_renewed(
     browser.wait_for("live.state === 'open'")
     expected: list[str] = []
 
-    def say(count: int) -> None:
+    def publish_next(count: int) -> None:
         for _ in range(count):
             expected.append(f"message {len(expected)}")
             publish(server, expected[-1])
 
     for token in ("second", "third"):
-        say(3)
+        publish_next(3)
         browser.wait_for(f"received.length >= {len(expected)}")
-        say(2)  # in transit when the connection is cut
+        publish_next(2)  # in transit when the connection is cut
         front.change(token)
-        say(3)
+        publish_next(3)
     browser.wait_for(f"received.length >= {len(expected)}")
     browser.wait_for("live.state === 'open'")
-    say(1)
+    publish_next(1)
     browser.wait_for(f"received.length >= {len(expected)}")
 
     assert browser.evaluate("received") == expected
@@ -294,24 +294,24 @@ def test_examples_of_the_documentation(
     assert message["id"] == browser.evaluate("seen")
     assert browser.evaluate("lamp.title") == "closed "
 
-    hear = "live.on('message', ({ data }) => received.push(data)); window.live = live;"
-    for said in ([], ["meanwhile"]):
+    listen = "live.on('message', ({ data }) => received.push(data)); window.live = live;"
+    for texts in ([], ["meanwhile"]):
         browser.open(f"{server.url}/healthz")
-        for text in said:
+        for text in texts:
             publish(server, text)
-        paste(browser, back + hear)
+        paste(browser, back + listen)
         browser.wait_for("window.live?.position")
-        assert browser.evaluate("received") == said
+        assert browser.evaluate("received") == texts
     server.restart(SIGKILL)
     browser.wait_for("!window.live && document.readyState === 'complete'")  # reloaded
-    paste(browser, back + hear)
+    paste(browser, back + listen)
     browser.wait_for("window.live?.state === 'open'")
     publish(server, "behind the gap")
     browser.wait_for("received.length")
     assert browser.evaluate("received") == ["behind the gap"]
 
     browser.open(f"{gate(server, 'sesame').url}/healthz")
-    paste(browser, token + hear)
+    paste(browser, token + listen)
     browser.wait_for("window.live?.state === 'open'")
     publish(server, "with a token")
     browser.wait_for("received.length")

@@ -33,14 +33,14 @@ def test_a_name_that_is_looked_up_holds_up_no_stop(
     daemon: StartDaemon, tmp_path: Path, option: str
 ) -> None:
     """
-    Systemd would kill it in the end, and say that it failed.
+    Otherwise systemd would kill it and report a failure.
     """
     (tmp_path / "sitecustomize.py").write_text(DNS)
-    asked = tmp_path / "asked"
-    environment = {"PYTHONPATH": str(tmp_path), "ASKED": str(asked)}
+    flag = tmp_path / "asked"
+    environment = {"PYTHONPATH": str(tmp_path), "ASKED": str(flag)}
     server = daemon(*option.split(), "--export-port=2003", environment=environment)
     deadline = time.monotonic() + PATIENCE
-    while not asked.exists():
+    while not flag.exists():
         assert time.monotonic() < deadline
         time.sleep(PAUSE)
 

@@ -108,9 +108,9 @@ def ask(prometheus: Server, query: str) -> list[Any]:
     Return the series of a query at this time.
     """
     path = "/api/v1/query?" + urlencode({"query": query})
-    said = json.loads(get(prometheus.url + path))
-    assert said["status"] == "success"
-    found: list[Any] = said["data"]["result"]
+    response = json.loads(get(prometheus.url + path))
+    assert response["status"] == "success"
+    found: list[Any] = response["data"]["result"]
     return found
 
 
@@ -118,8 +118,8 @@ def health(prometheus: Server) -> tuple[str, str]:
     """
     Return the health of the target, and its last error.
     """
-    said = json.loads(get(f"{prometheus.url}/api/v1/targets"))["data"]["activeTargets"]
-    return (said[0]["health"], said[0]["lastError"]) if said else ("unknown", "")
+    response = json.loads(get(f"{prometheus.url}/api/v1/targets"))["data"]["activeTargets"]
+    return (response[0]["health"], response[0]["lastError"]) if response else ("unknown", "")
 
 
 def _wait(until: Callable[[], bool]) -> None:

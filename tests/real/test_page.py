@@ -16,7 +16,7 @@ import pytest
 from tests.real.conftest import TWISTD, Browser, Serve, Server, StartDaemon, free_port
 
 MESSAGES = "[...document.querySelectorAll('#log .message .text')].reverse().map(e => e.textContent)"
-WAYS = ("sse", "websocket", "poll", "socketio")
+TRANSPORTS = ("sse", "websocket", "poll", "socketio")
 WIDTH_ON_A_PHONE = """
 fetch("try").then(response => response.text()).then(html => new Promise(done => {
     const phone = document.createElement("iframe");
@@ -70,34 +70,34 @@ class Page:
         """
         return str(self.browser.evaluate(f"document.getElementById({id!r}).textContent"))
 
-    def wait_for_state(self, state: str, *ways: str) -> None:
+    def wait_for_state(self, state: str, *transports: str) -> None:
         """
         Wait until the page shows *state* for the ways; for all if none is named.
         """
-        for way in ways or WAYS:
-            shown = f"document.getElementById('state-{way}').dataset.state"
+        for transport in transports or TRANSPORTS:
+            shown = f"document.getElementById('state-{transport}').dataset.state"
             self.browser.wait_for(f"{shown} === {state!r}")
 
-    def wait_for_count(self, count: int, *ways: str) -> list[str]:
+    def wait_for_count(self, count: int, *transports: str) -> list[str]:
         """
         Wait until each of *ways*, all if none is named, has received *count* messages.
 
         Returns:
             the texts that are shown, the oldest first.
         """
-        for way in ways or WAYS:
-            self.browser.wait_for(f"{cells_of(way)}.length >= {min(count, 500)}")
+        for transport in transports or TRANSPORTS:
+            self.browser.wait_for(f"{cells_of(transport)}.length >= {min(count, 500)}")
         shown = "Number(document.getElementById('count').textContent.replaceAll(',', ''))"
         self.browser.wait_for(f"{shown} >= {count}")
         assert self.browser.evaluate(shown) == count
         assert self.browser.evaluate("document.querySelectorAll('[data-came=twice]').length") == 0
         return list(self.browser.evaluate(MESSAGES))
 
-    def how(self, way: str) -> list[str]:
+    def how(self, transport: str) -> list[str]:
         """
         Return how *way* received each message, the oldest first: live, late, or not.
         """
-        cells = f"[...document.querySelectorAll('#log .{way}')].reverse()"
+        cells = f"[...document.querySelectorAll('#log .{transport}')].reverse()"
         return list(self.browser.evaluate(f"{cells}.map(e => e.dataset.came ?? '')"))
 
     def gaps(self) -> int:
@@ -114,11 +114,11 @@ class Page:
         self.wait_for_state("open")
 
 
-def cells_of(way: str) -> str:
+def cells_of(transport: str) -> str:
     """
     Return the cells of messages received by *way*.
     """
-    return f"document.querySelectorAll('#log .{way}[data-came]')"
+    return f"document.querySelectorAll('#log .{transport}[data-came]')"
 
 
 @pytest.fixture
@@ -152,7 +152,7 @@ def test_published_message_appears(daemon: StartDaemon, open_page: OpenPage) -> 
     page.browser.wait_for("document.getElementById('answer').textContent")
     answer = json.loads(page.text("answer"))
     assert answer["status"] == "ok"
-    assert answer["receivers"] == len(WAYS)
+    assert answer["receivers"] == len(TRANSPORTS)
     assert page.text("last") == answer["position"]
 
 
@@ -193,9 +193,9 @@ def test_messages_during_a_cut_are_replayed(daemon: StartDaemon, open_page: Open
     page.connect()
     publish(server, "before")
     page.wait_for_count(1)
-    for way in ("websocket", "socketio"):
-        page.click(f"cut-{way}")
-        page.wait_for_state("cut", way)
+    for transport in ("websocket", "socketio"):
+        page.click(f"cut-{transport}")
+        page.wait_for_state("cut", transport)
     publish(server, "to two")
     page.wait_for_count(2, "sse", "poll")
     assert page.how("websocket") == page.how("socketio") == ["live", ""]
@@ -283,11 +283,11 @@ def test_restarted_daemon_reports_a_gap(daemon: StartDaemon, open_page: OpenPage
     page.wait_for_count(1)
     server.restart(SIGKILL)
     page.wait_for_state("open")
-    page.browser.wait_for(f"document.querySelectorAll('#log .gap').length >= {len(WAYS)}")
+    page.browser.wait_for(f"document.querySelectorAll('#log .gap').length >= {len(TRANSPORTS)}")
     publish(server, "after")
 
     assert page.wait_for_count(2) == ["before", "after"]
-    assert page.gaps() == len(WAYS)
+    assert page.gaps() == len(TRANSPORTS)
     assert page.browser.evaluate("document.querySelector('#log .gap').offsetHeight") > 0
 
 
@@ -338,10 +338,10 @@ def test_socketio_shows_messages_as_they_were_published(
     page = open_page(server.url + "/try")
     page.fill("channels", "news, sport")
     page.connect()
-    others = [way for way in WAYS if way != "socketio"]
-    for way in others:
-        page.click(f"cut-{way}")
-        page.wait_for_state("cut", way)
+    others = [transport for transport in TRANSPORTS if transport != "socketio"]
+    for transport in others:
+        page.click(f"cut-{transport}")
+        page.wait_for_state("cut", transport)
     texts = ['{"goal":  1, "by": "a\\"b"}', '[1, "two"]', "42", '"quoted"', "{no json", 'x"],y', ""]
     for text in texts:
         publish(server, text, event='say "hi"')
@@ -383,14 +383,14 @@ def test_socketio_answers_pings(daemon: StartDaemon, open_page: OpenPage) -> Non
     assert "lost" not in page.text("log")
 
 
-def test_ways_may_be_missing(daemon: StartDaemon, open_page: OpenPage) -> None:
+def test_transports_may_be_missing(daemon: StartDaemon, open_page: OpenPage) -> None:
     """
-    The column of a way without a route says so, and the others work; so does that of
+    The column of a transport without a route says so, and the others work; so does that of
     Socket.IO if its route names the channels.
     """
     routes = ("^/try$ page", "^/$ sse", "^/publish$ publish", "^/poll$ poll")
     fixed = r"^/socket\.io/ socket.io:subscribe=sport"
-    for more, way, name, why in (
+    for more, transport, name, why in (
         (("^/ws$ websocket",), "socketio", "Socket.IO", "404 nothing here"),
         ((fixed,), "websocket", "Websocket", "404 nothing here"),
         (
@@ -403,13 +403,13 @@ def test_ways_may_be_missing(daemon: StartDaemon, open_page: OpenPage) -> None:
         server = daemon(*(f"--route={line}" for line in (*routes, *more)))
         page = open_page(server.url + "/try")
         page.click("connect")
-        page.wait_for_state("refused", way)
+        page.wait_for_state("refused", transport)
         shown = "document.getElementById('problem').textContent"
         page.browser.wait_for(f"{shown}.includes('The server refused {name}: {why}')")
         page.wait_for_state("open", "sse", "poll")
         publish(server, "hello")
         assert page.wait_for_count(1, "sse", "poll") == ["hello"]
-        assert page.how(way) == [""]
+        assert page.how(transport) == [""]
 
 
 def test_page_works_below_a_prefix(daemon: StartDaemon, open_page: OpenPage) -> None:

@@ -108,7 +108,7 @@ def test_no_message_is_lost_by_disconnecting_polls(daemon: StartDaemon) -> None:
     count = 1500
     begun = threading.Event()
 
-    def say() -> None:
+    def publish_next() -> None:
         begun.wait()
         connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=PATIENCE)
         for number in range(count):
@@ -118,7 +118,7 @@ def test_no_message_is_lost_by_disconnecting_polls(daemon: StartDaemon) -> None:
             assert connection.getresponse().read()
         connection.close()
 
-    publisher = threading.Thread(target=say)
+    publisher = threading.Thread(target=publish_next)
     publisher.start()
     pollings = [PollingClient(server, channels="c0,c1,c2") for _ in range(4)]
     since = [polling.poll()["position"] for polling in pollings]

@@ -141,7 +141,7 @@ def test_a_node_that_is_gone_refuses_no_reader(
     proxy: Proxy, prefix: str, serve: Serve, daemon: StartDaemon, tmp_path: Path
 ) -> None:
     """
-    An EventSource never comes back after a 502 or 503, so it must not see one.
+    An EventSource never reconnects after a 502 or 503, so it must not get one.
     """
     front = proxy(serve, daemon().port, tmp_path, other=free_port())
 
@@ -190,12 +190,12 @@ def application() -> Iterator[int]:
         thread.join()
 
 
-def test_the_application_says_who_may_read(
+def test_the_application_authorizes_subscribers(
     application: int, serve: Serve, daemon: StartDaemon, tmp_path: Path
 ) -> None:
     """
-    By the lines of docs/security.md a visitor hears the channels that are his, whatever
-    he asks for, and resumes; whom the application does not know hears nothing.
+    With the lines of docs/security.md a visitor receives only permitted channels, whatever the
+    request has, and resumes; visitors that the application rejects receive nothing.
     """
     server, front = daemon(), free_port()
     text = (ROOT / "docs" / "security.md").read_text()
@@ -212,8 +212,8 @@ def test_the_application_says_who_may_read(
     with socket.create_connection(("127.0.0.1", front), PATIENCE) as connection:
         cookie = "Cookie: visitor=ann\r\nLast-Event-ID: 00000000.0\r\n"
         stream = Stream(connection, path, cookie)
-        said = stream.until("for news\n")
-    assert re.findall("data: for (.+)\n", said) == ["user-ann", "news"]
+        text = stream.until("for news\n")
+    assert re.findall("data: for (.+)\n", text) == ["user-ann", "news"]
 
 
 def wait_for(front: Server, prefix: str) -> None:

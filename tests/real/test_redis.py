@@ -27,7 +27,7 @@ from tests.contracts.patterns import (
 from tests.defaults import make_retention
 from tests.fakes import RecordingReceiver
 from tests.real.conftest import Server
-from tests.real.redis_server import asking, nodes, redis, turn  # noqa: F401  # a fixture
+from tests.real.redis_server import nodes, redis, redis_commands, turn  # noqa: F401  # a fixture
 from tests.real.subscribers import until
 
 
@@ -72,7 +72,7 @@ async def test_live_streams_have_bounds_of_their_own(redis: Server) -> None:  # 
     retention = make_retention(count=5, live_bytes=20_000, live_seconds=30.0)
     async with (
         nodes([f"127.0.0.1:{redis.port}"], retention=retention) as [(one, _)],
-        asking(redis.port) as ask,
+        redis_commands(redis.port) as ask,
     ):
         await until(one.ready)
         await one.subscribe("cam")
@@ -94,7 +94,7 @@ async def test_the_claims_of_a_node_that_ends_expire(redis: Server) -> None:  # 
     """
     async with (
         nodes([f"127.0.0.1:{redis.port}"]) as [(one, _)],
-        asking(redis.port) as ask,
+        redis_commands(redis.port) as ask,
     ):
         await until(one.ready)
         await one.claim("a", "run1", False)
@@ -114,7 +114,7 @@ async def test_a_claim_outlives_a_restart_of_redis(redis: Server) -> None:  # no
     """
     async with (
         nodes([f"127.0.0.1:{redis.port}"]) as [(one, _)],
-        asking(redis.port) as ask,
+        redis_commands(redis.port) as ask,
     ):
         await until(one.ready)
         claim = await one.claim("a", "run1", False)

@@ -13,7 +13,7 @@ from rt_twisted.model.errors import Unavailable
 from rt_twisted.model.message import After, Draft, Position, Within
 from tests.defaults import make_retention
 from tests.real.conftest import Server
-from tests.real.redis_server import asking, nodes, proxies, redis
+from tests.real.redis_server import nodes, proxies, redis, redis_commands
 from tests.real.subscribers import pause, until
 from tests.real.test_redis_connecting import states
 
@@ -24,7 +24,10 @@ async def test_a_forged_log(redis: Server) -> None:
     """
     A message of an unknown log is ignored, and no subscriber gets a gap.
     """
-    async with nodes([f"127.0.0.1:{redis.port}"]) as [(one, receiver)], asking(redis.port) as ask:
+    async with (
+        nodes([f"127.0.0.1:{redis.port}"]) as [(one, receiver)],
+        redis_commands(redis.port) as ask,
+    ):
         await one.subscribe("a")
         for epoch in ("another", "e\rdata:x", ""):
             await ask("PUBLISH", "realtime:0:m:a", f"{epoch} 9000000 0 0 \nforged")
@@ -41,7 +44,10 @@ async def test_a_forged_offset(redis: Server) -> None:
     A forged offset would make all later messages look old. The next barrier shows it: another log
     begins, and messages go on.
     """
-    async with nodes([f"127.0.0.1:{redis.port}"]) as [(one, receiver)], asking(redis.port) as ask:
+    async with (
+        nodes([f"127.0.0.1:{redis.port}"]) as [(one, receiver)],
+        redis_commands(redis.port) as ask,
+    ):
         await one.subscribe("a")
         [position] = (await one.publish([Draft("a", b"1")])).positions
         await receiver.until(1)
@@ -58,9 +64,9 @@ async def test_another_program_writes_to_the_keys(redis: Server) -> None:
     Foreign entries are ignored; what is lost by them is a gap; all else goes on.
     """
     async with (
-        proxies(redis.port, 1) as [way],
-        asking(redis.port) as ask,
-        nodes([f"127.0.0.1:{way.port}"]) as [(one, receiver)],
+        proxies(redis.port, 1) as [proxy],
+        redis_commands(redis.port) as ask,
+        nodes([f"127.0.0.1:{proxy.port}"]) as [(one, receiver)],
     ):
         start = [await one.subscribe(name) for name in "abc"][-1]
         await one.publish([Draft(name, name.encode()) for name in "abc"])
@@ -68,7 +74,7 @@ async def test_another_program_writes_to_the_keys(redis: Server) -> None:
         await ask("XADD", "realtime:s:a", "*", "foo", "bar")
         await ask("SET", "realtime:s:b", "foo")
         whole, lost = [await one.after([name], After(start)) for name in "ab"]
-        way.cut()
+        proxy.cut()
         await until(lambda: not one.ready())
         await until(one.ready)
         await one.publish([Draft("b", b"more")])
@@ -85,9 +91,9 @@ async def test_no_memory(redis: Server, states: list[str]) -> None:
     memory again, plain messages get their numbers.
     """
     async with (
-        proxies(redis.port, 1) as [way],
-        asking(redis.port) as ask,
-        nodes([f"127.0.0.1:{way.port}"]) as [(one, receiver)],
+        proxies(redis.port, 1) as [proxy],
+        redis_commands(redis.port) as ask,
+        nodes([f"127.0.0.1:{proxy.port}"]) as [(one, receiver)],
     ):
         await one.subscribe("a")
         await ask("PUBLISH", "a", "1")
@@ -102,7 +108,7 @@ async def test_no_memory(redis: Server, states: list[str]) -> None:
         assert states[0] == "is connected"
         assert states[1].startswith("rejects writes: OOM command not allowed")
         assert len(states) == 2
-        way.cut()
+        proxy.cut()
         await until(lambda: not one.ready())
         await until(one.ready)
         replay = await one.after(["a"], After(start))
@@ -120,7 +126,10 @@ async def test_a_flood_without_numbers(redis: Server, monkeypatch: pytest.Monkey
     gap as soon as redis accepts it.
     """
     monkeypatch.setattr("rt_twisted.brokers.redis.sequencer.MAX_PENDING_BYTES", 100_000)
-    async with nodes([f"127.0.0.1:{redis.port}"]) as [(one, receiver)], asking(redis.port) as ask:
+    async with (
+        nodes([f"127.0.0.1:{redis.port}"]) as [(one, receiver)],
+        redis_commands(redis.port) as ask,
+    ):
         for name in ("idle", "a"):
             await one.subscribe(name)
             await ask("PUBLISH", name, "1")
@@ -144,7 +153,10 @@ async def test_more_channels_without_numbers_than_are_remembered(
     The channel that is forgotten gets a gap for its messages, and no other channel does.
     """
     monkeypatch.setattr("rt_twisted.brokers.redis.sequencer.MAX_CHANNELS", 2)
-    async with nodes([f"127.0.0.1:{redis.port}"]) as [(one, receiver)], asking(redis.port) as ask:
+    async with (
+        nodes([f"127.0.0.1:{redis.port}"]) as [(one, receiver)],
+        redis_commands(redis.port) as ask,
+    ):
         for name in "abc":
             await one.subscribe(name)
         await ask("CONFIG", "SET", "maxmemory", "1")
@@ -168,9 +180,9 @@ async def test_subscribers_come_and_go_while_it_is_away() -> None:
             for number in range(5000):
                 name = f"{number:01000}"
                 one.subscribe(name)
-                asked: Any = one.after([name], After(Position("e", number)))
-                asked.addErrback(lambda _: None)
-                asked.cancel()
+                query: Any = one.after([name], After(Position("e", number)))
+                query.addErrback(lambda _: None)
+                query.cancel()
                 one.unsubscribe(name)
             kept, _ = tracemalloc.get_traced_memory()
         finally:
@@ -192,7 +204,7 @@ async def test_any_name(redis: Server) -> None:
         drafts = [Draft(name, b"%d" % index, key=name) for index, name in enumerate(names)]
         positions = (await one.publish(drafts)).positions
         assert (await two.publish(drafts)).positions == positions
-        async with asking(redis.port) as ask:
+        async with redis_commands(redis.port) as ask:
             for name in names:
                 await ask("PUBLISH", name.encode("utf-8", "surrogatepass"), "plain")
         for mine in (receiver, other_receiver):

@@ -22,7 +22,7 @@ from rt_twisted.brokers.redis.server import RedisServer as Place
 from rt_twisted.model.message import After, Draft
 from tests.pems import Authority
 from tests.real.conftest import Serve, Server, StartDaemon, free_port, require
-from tests.real.redis_server import asking, nodes, redis, start_redis, turn
+from tests.real.redis_server import nodes, redis, redis_commands, start_redis, turn
 from tests.real.subscribers import Subscriber, disconnecting, join_all, publishers, until
 
 __all__ = ["redis"]  # a fixture
@@ -132,14 +132,14 @@ async def test_users_and_passwords(redis: Server, states: list[str]) -> None:
         "+zadd +zscore +zcard +zpopmin +zrange +zrangebyscore +zrevrangebyscore +zremrangebyscore "
         "+xadd +xdel +xrange +xrevrange"
     )
-    async with asking(redis.port) as ask:
+    async with redis_commands(redis.port) as ask:
         await ask("ACL", "SETUSER", "node", *rules.split())
         await ask("CONFIG", "SET", "requirepass", "word")
     host = f"127.0.0.1:{redis.port}"
     await carries(Place.parse(f"redis://node:se%3Acr%2Fet@{host}"))
     await carries(Place.parse(f"redis://:word@{host}/1"))
     await carries(Place.parse(host, password="word"))
-    async with asking(redis.port) as ask:
+    async with redis_commands(redis.port) as ask:
         await ask("AUTH", "word")
         await ask("ACL", "SETUSER", "node", "resetchannels", "&realtime:*")
     url = f"redis://node:se%3Acr%2Fet@{host}"
@@ -158,7 +158,7 @@ async def test_users_and_passwords(redis: Server, states: list[str]) -> None:
         assert not broker.ready()
     async with nodes([host]):
         await until(lambda: bool(states) and states[-1].startswith("denies access: NOAUTH"))
-    async with asking(redis.port) as ask:
+    async with redis_commands(redis.port) as ask:
         await ask("AUTH", "word")
         for right in ("script|load", "hmget"):
             await ask("ACL", "SETUSER", right, *rules.replace(f"+{right} ", "").split())
@@ -174,7 +174,7 @@ async def test_a_cluster_is_refused(serve: Serve, states: list[str]) -> None:
     A redis cluster is rejected: one order needs one place.
     """
     server = start_redis(serve, "--cluster-enabled", "yes", "--cluster-port", str(free_port()))
-    async with asking(server.port) as ask:
+    async with redis_commands(server.port) as ask:
         await ask("CLUSTER", "ADDSLOTS", *range(16384))
         while b"cluster_state:ok" not in await ask("CLUSTER", "INFO"):
             await turn()
@@ -250,7 +250,7 @@ async def test_sentinel(serve: Serve, tmp_path: Path) -> None:
     )
     program = require("redis-server", "redis-server")
     serve([program, "sentinel.conf", "--sentinel"], port, folder)
-    async with asking(replica.port) as ask, asking(port) as sentinel:
+    async with redis_commands(replica.port) as ask, redis_commands(port) as sentinel:
         await _until_linked(ask, sentinel)
         dead = free_port()
         url = f"sentinel://127.0.0.1:{dead},127.0.0.1:{port}/mine"

@@ -12,7 +12,7 @@ from twisted.internet.defer import gatherResults
 from rt_twisted.model.errors import Unavailable
 from rt_twisted.model.message import After, Draft, Position
 from tests.real.conftest import Serve, Server
-from tests.real.redis_server import asking, nodes, proxies, redis, start_redis
+from tests.real.redis_server import nodes, proxies, redis, redis_commands, start_redis
 from tests.real.subscribers import pause, until
 from tests.real.test_redis_connecting import states
 from tests.real.test_redis_failures import CHANNELS, MUCH, Log, subscribe_all
@@ -72,13 +72,13 @@ async def test_killed_and_empty(redis: Server) -> None:
 
 async def test_back_with_old_data(serve: Serve) -> None:
     """
-    A node knows newer positions: another log begins, and no position is given twice.
+    A node has newer positions: another log begins, and no position is used twice.
     """
     redis = start_redis(serve, "--save", "900 1")
     async with nodes([f"127.0.0.1:{redis.port}"]) as [(one, receiver)]:
         await subscribe_all(one)
         [kept] = (await one.publish([Draft("c1", b"kept")])).positions
-        async with asking(redis.port) as ask:
+        async with redis_commands(redis.port) as ask:
             await ask("SAVE")
         [lost] = (await one.publish([Draft("c1", b"lost")])).positions
         await receiver.until(2)
@@ -94,14 +94,14 @@ async def test_back_with_old_data(serve: Serve) -> None:
 
 async def test_back_with_all_its_data(serve: Serve) -> None:
     """
-    A node that was connected before knows that nothing is lost: the log goes on.
+    A node that was connected before can tell that nothing is lost: the log continues.
     """
     redis = start_redis(serve, "--save", "900 1")
     async with nodes([f"127.0.0.1:{redis.port}"]) as [(one, receiver)]:
         await subscribe_all(one)
         [old] = (await one.publish([Draft("c1", b"old")])).positions
         await receiver.until(1)
-        async with asking(redis.port) as ask:
+        async with redis_commands(redis.port) as ask:
             await ask("SAVE")
         redis.restart(SIGKILL)
         await until(lambda: not one.ready())
@@ -119,7 +119,7 @@ async def test_back_with_all_its_data(serve: Serve) -> None:
     assert not never.complete, "it may have been given before, and is lost"
 
 
-async def test_no_node_knows_what_is_lost(serve: Serve) -> None:
+async def test_losses_that_no_node_can_detect(serve: Serve) -> None:
     """
     Without a node from before, and without an append-only file, losses are unknown: another log
     begins.
@@ -128,7 +128,7 @@ async def test_no_node_knows_what_is_lost(serve: Serve) -> None:
     async with nodes([f"127.0.0.1:{redis.port}"]) as [(one, _)]:
         await subscribe_all(one)
         [old] = (await one.publish([Draft("c1", b"old")])).positions
-    async with asking(redis.port) as ask:
+    async with redis_commands(redis.port) as ask:
         await ask("SAVE")
     redis.restart(SIGKILL)
     async with nodes([f"127.0.0.1:{redis.port}"]) as [(two, _)]:
@@ -141,20 +141,20 @@ async def test_no_node_knows_what_is_lost(serve: Serve) -> None:
 
 async def test_a_loss_that_is_proved_later_begins_another_log(serve: Serve) -> None:
     """
-    A node that was away knows positions that redis does not: another log begins for all nodes.
+    A node that was disconnected has positions that redis lacks: another log begins for all nodes.
     """
     redis = start_redis(serve, "--appendonly", "yes", "--save", "900 1")
-    async with proxies(redis.port, 1) as [way]:
-        urls = [f"127.0.0.1:{redis.port}", f"127.0.0.1:{way.port}"]
+    async with proxies(redis.port, 1) as [proxy]:
+        urls = [f"127.0.0.1:{redis.port}", f"127.0.0.1:{proxy.port}"]
         async with nodes(urls) as [(one, receiver), (two, other_receiver)]:
             await subscribe_all(one, two)
-            async with asking(redis.port) as ask:
+            async with redis_commands(redis.port) as ask:
                 run = await ask("HGET", "realtime:log", "run")
                 await ask("SAVE")
                 [lost] = (await two.publish([Draft("c1", b"lost")])).positions
                 await until(lambda: two.position().offset >= lost.offset)
-                way.shut(True)
-                way.cut()
+                proxy.shut(True)
+                proxy.cut()
                 await until(lambda: not two.ready())
                 # As after a failover to a replica that lacks the last write.
                 await ask("HINCRBY", "realtime:log", "offset", -1)
@@ -162,7 +162,7 @@ async def test_a_loss_that_is_proved_later_begins_another_log(serve: Serve) -> N
                 await ask("HSET", "realtime:log", "run", run)
                 await ask("HINCRBY", "realtime:log", "offset", 1 << 20)
                 await ask("ZADD", "realtime:leaps", lost.offset - 1 + (1 << 20), lost.offset - 1)
-            way.shut(False)
+            proxy.shut(False)
             await until(lambda: len(receiver.epochs) == 2 and len(other_receiver.epochs) == 2)
 
 
@@ -173,7 +173,7 @@ async def test_flushed(redis: Server) -> None:
     async with nodes([f"127.0.0.1:{redis.port}"] * 2) as [(one, receiver), (two, other_receiver)]:
         await subscribe_all(one, two)
         await one.publish([Draft("c1", b"1"), Draft("c1", b"2")])
-        async with asking(redis.port) as ask:
+        async with redis_commands(redis.port) as ask:
             await ask("FLUSHALL")
         await until(lambda: len(receiver.epochs) == 2 and len(other_receiver.epochs) == 2)
         await until(lambda: one.ready() and two.ready())
@@ -185,18 +185,18 @@ async def test_late_in_another_log(redis: Server) -> None:
     """
     A node that joins another log later than the others receives what it has missed of it.
     """
-    async with proxies(redis.port, 1) as [way]:
-        urls = [f"127.0.0.1:{redis.port}", f"127.0.0.1:{way.port}"]
+    async with proxies(redis.port, 1) as [proxy]:
+        urls = [f"127.0.0.1:{redis.port}", f"127.0.0.1:{proxy.port}"]
         async with nodes(urls) as [(one, receiver), (two, other_receiver)]:
             await subscribe_all(one, two)
             await one.publish([Draft("c1", b"old")])
             await gatherResults([receiver.until(1), other_receiver.until(1)])
-            way.shut(True)
-            way.cut()
+            proxy.shut(True)
+            proxy.cut()
             redis.restart(SIGKILL)
             await until(lambda: len(receiver.epochs) == 2 and one.ready())
             await one.publish([Draft("c1", b"1"), Draft("c2", b"2")])
-            way.shut(False)
+            proxy.shut(False)
             await other_receiver.until(3)
 
     assert [message.data for message in other_receiver.messages] == [b"old", b"1", b"2"]
@@ -208,7 +208,10 @@ async def test_it_becomes_a_replica(redis: Server, states: list[str]) -> None:
     """
     Nodes leave a server that accepts no writes any more.
     """
-    async with nodes([f"127.0.0.1:{redis.port}"]) as [(one, receiver)], asking(redis.port) as ask:
+    async with (
+        nodes([f"127.0.0.1:{redis.port}"]) as [(one, receiver)],
+        redis_commands(redis.port) as ask,
+    ):
         await subscribe_all(one)
         await one.publish([Draft("c1", b"1")])
         await ask("REPLICAOF", "127.0.0.1", "1")

@@ -15,7 +15,7 @@ from rt_twisted.model.message import After, Draft, Message, Position
 from tests.defaults import make_retention
 from tests.fakes import RecordingReceiver
 from tests.real.conftest import Server
-from tests.real.redis_server import asking, nodes, proxies, redis, turn
+from tests.real.redis_server import nodes, proxies, redis, redis_commands, turn
 from tests.real.subscribers import pause, until
 from tests.real.test_cut import seeded_random
 
@@ -80,10 +80,10 @@ class Log:
         """
         Check that all receivers have all of it: once, in order, without a gap.
         """
-        wanted = self.messages
+        expected = self.messages
         for mine in receiver:
-            await until(lambda mine=mine: len(mine.messages) >= len(wanted))  # type: ignore[misc]
-            assert mine.messages == wanted
+            await until(lambda mine=mine: len(mine.messages) >= len(expected))  # type: ignore[misc]
+            assert mine.messages == expected
             assert mine.missing == []
 
     @property
@@ -108,14 +108,14 @@ async def test_cut_again_and_again(redis: Server) -> None:
     """
     rng = seeded_random()
     log = Log()
-    async with proxies(redis.port, 2) as ways:
-        urls = [f"127.0.0.1:{way.port}" for way in ways]
+    async with proxies(redis.port, 2) as proxy_list:
+        urls = [f"127.0.0.1:{proxy.port}" for proxy in proxy_list]
         async with nodes(urls, retention=MUCH) as [(one, receiver), (two, other_receiver)]:
             await subscribe_all(one, two)
             log.start(one, two)
             for _ in range(25):
                 await pause(rng.uniform(0.01, 0.2))
-                rng.choice(ways).cut()
+                rng.choice(proxy_list).cut()
             await pause(0.2)
             await log.stop()
             await log.is_received(receiver, other_receiver)
@@ -132,7 +132,7 @@ async def test_pubsub_connections_are_killed(redis: Server) -> None:
         (one, receiver), (two, other_receiver) = made
         await subscribe_all(one, two)
         log.start(one, two)
-        async with asking(redis.port) as ask:
+        async with redis_commands(redis.port) as ask:
             for _ in range(10):
                 await pause(0.05)
                 await ask("CLIENT", "KILL", "TYPE", "pubsub")
@@ -148,9 +148,9 @@ async def test_it_sleeps(redis: Server) -> None:
     async with nodes([f"127.0.0.1:{redis.port}"], timeout=1.0) as [(one, receiver)]:
         await subscribe_all(one)
         redis.send(SIGSTOP)
-        asked = one.publish([Draft("c1", b"1", key="k")])
+        pending = one.publish([Draft("c1", b"1", key="k")])
         with pytest.raises(Unavailable):
-            await asked
+            await pending
         await until(lambda: not one.ready())
         with pytest.raises(Unavailable):
             await one.publish([Draft("c1", b"2", key="l")])
@@ -168,15 +168,15 @@ async def test_only_pubsub_is_silent(redis: Server) -> None:
     """
     A pub/sub connection on which nothing arrives is noticed, although the other works.
     """
-    async with proxies(redis.port, 1) as [way]:
-        url = f"127.0.0.1:{way.port}"
+    async with proxies(redis.port, 1) as [proxy]:
+        url = f"127.0.0.1:{proxy.port}"
         async with nodes([url, f"127.0.0.1:{redis.port}"], timeout=1.0) as made:
             (one, receiver), (two, _) = made
             await subscribe_all(one, two)
-            way.freeze(True)
+            proxy.freeze(True)
             await two.publish([Draft("c1", b"%d" % n) for n in range(10)])
             await until(lambda: not one.ready())
-            way.freeze(False)
+            proxy.freeze(False)
             await receiver.until(10)
             assert receiver.missing == []
 
@@ -185,18 +185,18 @@ async def test_too_slow_for_redis(redis: Server) -> None:
     """
     Redis disconnects a node that does not read its messages; the node fetches them.
     """
-    async with asking(redis.port) as ask, proxies(redis.port, 1) as [way]:
+    async with redis_commands(redis.port) as ask, proxies(redis.port, 1) as [proxy]:
         await ask("CONFIG", "SET", "client-output-buffer-limit", "pubsub 1mb 1mb 1")
-        url = f"127.0.0.1:{way.port}"
+        url = f"127.0.0.1:{proxy.port}"
         async with nodes([url, f"127.0.0.1:{redis.port}"], retention=MUCH, timeout=15.0) as made:
             (one, receiver), (two, _) = made
             await subscribe_all(one)
-            way.freeze(True)
+            proxy.freeze(True)
             for number in range(300):
                 await two.publish([Draft("c1", b"%d:" % number + bytes(100_000))])
             info: bytes = await ask("CLIENT", "LIST", "TYPE", "pubsub")
             assert len(info.splitlines()) == 1, "the slow one was dropped"
-            way.freeze(False)
+            proxy.freeze(False)
             await receiver.until(300)
             assert receiver.missing == []
             numbers = [int(message.data.partition(b":")[0]) for message in receiver.messages]
@@ -207,18 +207,18 @@ async def test_what_is_forgotten_is_a_gap(redis: Server) -> None:
     """
     A node that was away for longer than redis retains messages reports a gap, at its place.
     """
-    async with proxies(redis.port, 1) as [way]:
-        urls = [f"127.0.0.1:{way.port}", f"127.0.0.1:{redis.port}"]
+    async with proxies(redis.port, 1) as [proxy]:
+        urls = [f"127.0.0.1:{proxy.port}", f"127.0.0.1:{redis.port}"]
         async with nodes(urls, retention=make_retention(5, 1 << 20)) as [(one, receiver), (two, _)]:
             await subscribe_all(one, two)
             [before] = (await two.publish([Draft("c1", b"before")])).positions
             await receiver.until(1)
-            way.shut(True)
-            way.cut()
+            proxy.shut(True)
+            proxy.cut()
             await until(lambda: not one.ready())
             drafts = [Draft("c1", b"%d" % n) for n in range(20)] + [Draft("c2", b"all of it")]
             positions = (await two.publish(drafts)).positions
-            way.shut(False)
+            proxy.shut(False)
             await receiver.until(7)
             replay = await one.after(["c1"], After(before))
 
@@ -267,7 +267,7 @@ async def test_bytes_and_age_bound_what_is_remembered(redis: Server) -> None:
 
 async def test_publishing_may_wait(redis: Server) -> None:
     """
-    With `redis-wait` a publication waits for redis to come back, for a limited time.
+    With `redis-wait` a publication waits for the reconnect to redis, for a limited time.
     """
     redis.kill(SIGKILL)
     async with nodes([f"127.0.0.1:{redis.port}"], wait=1.0) as [(one, _)]:
@@ -291,12 +291,12 @@ async def test_without_redis(redis: Server, clean_reactor: Any) -> None:
     async with nodes([f"127.0.0.1:{redis.port}"]) as [(one, _)]:
         with pytest.raises(Unavailable):
             await one.publish([Draft("c1", b"1")])
-        wish = one.subscribe("c1")
-        asked = one.after(["c1"], After(Position("e", 1)))
+        subscription = one.subscribe("c1")
+        pending = one.after(["c1"], After(Position("e", 1)))
         assert not one.ready()
         redis.start()
-        position = await wish
-        replay = await asked
+        position = await subscription
+        replay = await pending
         assert one.ready()
 
     assert not replay.complete
@@ -309,24 +309,24 @@ async def test_too_much_was_missed(redis: Server, monkeypatch: pytest.MonkeyPatc
     """
     monkeypatch.setattr("rt_twisted.brokers.redis.receiver.MAX_FETCHED", 1000)
     monkeypatch.setattr("rt_twisted.brokers.redis.history.CHUNK", 1)
-    async with proxies(redis.port, 1) as [way]:
-        urls = [f"127.0.0.1:{way.port}", f"127.0.0.1:{redis.port}"]
+    async with proxies(redis.port, 1) as [proxy]:
+        urls = [f"127.0.0.1:{proxy.port}", f"127.0.0.1:{redis.port}"]
         async with nodes(urls, retention=MUCH) as [(one, receiver), (two, _)]:
             await subscribe_all(one)
-            way.shut(True)
-            way.cut()
+            proxy.shut(True)
+            proxy.cut()
             await until(lambda: not one.ready())
             drafts = [Draft(channel, bytes(600)) for channel in CHANNELS]
             await two.publish(drafts + drafts)
-            way.shut(False)
+            proxy.shut(False)
             await until(lambda: len(receiver.missing) == 4)
             await two.publish(drafts)
             await receiver.until(7)
 
-    told = [message.channel for message in receiver.messages]
-    [whole] = {channel for channel in CHANNELS if told.count(channel) == 3}
+    channels = [message.channel for message in receiver.messages]
+    [whole] = {channel for channel in CHANNELS if channels.count(channel) == 3}
     assert sorted(channel for channel, _ in receiver.missing) == sorted({*CHANNELS} - {whole})
-    assert told.count(whole) == 3
+    assert channels.count(whole) == 3
 
 
 async def test_too_much_comes_meanwhile(redis: Server, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -339,7 +339,7 @@ async def test_too_much_comes_meanwhile(redis: Server, monkeypatch: pytest.Monke
         (one, receiver), (two, other_receiver) = made
         await subscribe_all(one, two)
         log.start(two, two, two)
-        async with asking(redis.port) as ask:
+        async with redis_commands(redis.port) as ask:
             for _ in range(5):
                 await pause(0.05)
                 await ask("CLIENT", "KILL", "TYPE", "pubsub")
@@ -353,18 +353,18 @@ async def test_ten_thousand_channels(redis: Server) -> None:
     They are subscribed together, and fetched together after a cut.
     """
     names = [f"n{number}" for number in range(10_000)]
-    async with proxies(redis.port, 1) as [way]:
-        urls = [f"127.0.0.1:{way.port}", f"127.0.0.1:{redis.port}"]
+    async with proxies(redis.port, 1) as [proxy]:
+        urls = [f"127.0.0.1:{proxy.port}", f"127.0.0.1:{redis.port}"]
         async with nodes(urls) as [(one, receiver), (two, _)]:
             await subscribe_all(one, channels=names)
-            way.shut(True)
-            way.cut()
+            proxy.shut(True)
+            proxy.cut()
             await until(lambda: not one.ready())
             for start in range(0, len(names), 1000):
                 await two.publish([Draft(name, b"x") for name in names[start : start + 1000]])
-            way.shut(False)
+            proxy.shut(False)
             messages = await receiver.until(len(names))
-            async with asking(redis.port) as ask:
+            async with redis_commands(redis.port) as ask:
                 commands: bytes = await ask("INFO", "commandstats")
 
     assert [message.channel for message in messages] == names

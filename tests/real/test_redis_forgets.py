@@ -12,7 +12,7 @@ import pytest
 from rt_twisted.model.message import After, Draft
 from tests.defaults import make_retention
 from tests.real.conftest import Server
-from tests.real.redis_server import asking, nodes, redis
+from tests.real.redis_server import nodes, redis, redis_commands
 from tests.real.subscribers import until
 
 __all__ = ["redis"]  # a fixture
@@ -22,7 +22,10 @@ async def test_last_positions_are_evicted(redis: Server) -> None:
     """
     Subscribers that reconnect get a gap: the last messages of their channels are unknown.
     """
-    async with nodes([f"127.0.0.1:{redis.port}"]) as [(one, receiver)], asking(redis.port) as ask:
+    async with (
+        nodes([f"127.0.0.1:{redis.port}"]) as [(one, receiver)],
+        redis_commands(redis.port) as ask,
+    ):
         start = await one.subscribe("a")
         await one.publish([Draft("a", b"1")])
         await receiver.until(1)
@@ -45,7 +48,7 @@ async def test_a_count_of_bytes_is_evicted(redis: Server) -> None:
     retention = make_retention(1000, 10_000)
     async with (
         nodes([f"127.0.0.1:{redis.port}"], retention=retention) as [(one, _)],
-        asking(redis.port) as ask,
+        redis_commands(redis.port) as ask,
     ):
         start = await one.subscribe("a")
         await one.publish([Draft("a", bytes(744)) for _ in range(50)])

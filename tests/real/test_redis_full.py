@@ -20,7 +20,7 @@ from rt_twisted.brokers.interfaces import IRefusing
 from rt_twisted.model.errors import Unavailable
 from rt_twisted.model.message import After, Draft
 from tests.real.conftest import PATIENCE, Serve, Server, StartDaemon
-from tests.real.redis_server import asking, nodes, redis, start_redis, turn
+from tests.real.redis_server import nodes, redis, redis_commands, start_redis, turn
 from tests.real.subscribers import Subscriber, disconnecting, join_all, until
 from tests.real.test_daemon import publish
 from tests.real.test_redis_connecting import states
@@ -51,19 +51,19 @@ async def test_a_full_memory_is_seen_and_subscribers_are_served(
     redis: Server, daemon: StartDaemon
 ) -> None:
     """
-    Publishers are rejected; load balancers go on to send subscribers, who get their replay.
+    Publishers are rejected; load balancers still send subscribers, which get their replay.
     Monitoring sees it, also on a node without publishers, until it is over.
     """
     options = ("--broker=redis", f"--redis-port={redis.port}")
     servers = [daemon(*options), daemon(*options)]
     subscriber = Subscriber(servers[1].port, ["news"])
-    async with disconnecting([subscriber]), asking(redis.port) as tell:
+    async with disconnecting([subscriber]), redis_commands(redis.port) as command:
         await join_all([subscriber])
         await until(lambda: all(ask(each, "/readyz")[0] == 200 for each in servers))
         assert publish(servers[0].port, channel="news", message="1") == 200
         await until(lambda: subscriber.messages == ["1"])
         assert [broker_of(server) for server in servers] == [{"ready": True, "refuses": False}] * 2
-        await tell("CONFIG", "SET", "maxmemory", "1")
+        await command("CONFIG", "SET", "maxmemory", "1")
         assert publish(servers[0].port, channel="news", message="2") == 503
         assert broker_of(servers[0]) == {"ready": True, "refuses": True}
         assert ask(servers[0], "/readyz") == (200, b"ready\n")
@@ -75,7 +75,7 @@ async def test_a_full_memory_is_seen_and_subscribers_are_served(
             await until(lambda: late.messages == ["1"])
         third = daemon(*options)
         await until(lambda: broker_of(third)["refuses"])
-        await tell("CONFIG", "SET", "maxmemory", "0")
+        await command("CONFIG", "SET", "maxmemory", "0")
         await until(
             lambda: not any(broker_of(each)["refuses"] for each in (*servers, third)), PATIENCE
         )
@@ -112,8 +112,8 @@ async def test_it_was_full_when_it_stopped(serve: Serve, states: list[str]) -> N
 
 
 async def _save_nothing(redis: Server) -> None:
-    async with asking(redis.port) as tell:
-        await tell("CONFIG", "SET", "save", "")
+    async with redis_commands(redis.port) as command:
+        await command("CONFIG", "SET", "save", "")
 
 
 async def test_a_full_disk(serve: Serve, tmp_path: Path, states: list[str]) -> None:
@@ -126,7 +126,7 @@ async def test_a_full_disk(serve: Serve, tmp_path: Path, states: list[str]) -> N
     server = start_redis(serve, "--save", "3600 1", "--dir", str(data))
     async with (
         AsyncExitStack() as ends,
-        asking(server.port) as tell,
+        redis_commands(server.port) as command,
         nodes([f"127.0.0.1:{server.port}"]) as [(one, receiver)],
     ):
         start = await one.subscribe("a")
@@ -134,8 +134,8 @@ async def test_a_full_disk(serve: Serve, tmp_path: Path, states: list[str]) -> N
         await receiver.until(1)
         shutil.rmtree(data)  # redis can write nothing there, so it would not stop either
         ends.push_async_callback(_save_nothing, server)
-        await tell("BGSAVE")
-        while b"rdb_last_bgsave_status:err" not in await tell("INFO", "persistence"):
+        await command("BGSAVE")
+        while b"rdb_last_bgsave_status:err" not in await command("INFO", "persistence"):
             await turn()
         with pytest.raises(Unavailable, match="MISCONF"):
             await one.publish([Draft("a", b"refused")])
@@ -145,11 +145,11 @@ async def test_a_full_disk(serve: Serve, tmp_path: Path, states: list[str]) -> N
         assert [message.data for message in replay.messages] == [b"1"]
         await one.subscribe("b")
         with pytest.raises(ReplyError, match="MISCONF"):
-            await tell("PING")
+            await command("PING")
         assert states[0] == "is connected"
         assert states[1].startswith("rejects writes: MISCONF")
         assert len(states) == 2
-        await tell("CONFIG", "SET", "save", "")
+        await command("CONFIG", "SET", "save", "")
         await until(lambda: not one.refuses())
         await one.publish([Draft("b", b"2")])
         await receiver.until(2)

@@ -13,7 +13,7 @@ from twisted.internet.defer import gatherResults
 
 from rt_twisted.model.message import After, Draft
 from tests.real.conftest import Server
-from tests.real.redis_server import asking, nodes, proxies, redis, turn
+from tests.real.redis_server import nodes, proxies, redis, redis_commands, turn
 from tests.real.subscribers import pause, until
 from tests.real.test_cut import seeded_random
 from tests.real.test_redis_failures import MUCH, subscribe_all
@@ -32,7 +32,7 @@ async def test_once_on_every_node(redis: Server, count: int) -> None:
     async with nodes([f"127.0.0.1:{redis.port}"] * count, retention=MUCH) as made:
         for broker, _ in made:
             await subscribe_all(broker, channels=["42", "*", "message"])
-        async with asking(redis.port) as ask:
+        async with redis_commands(redis.port) as ask:
             for text in texts:
                 await ask("PUBLISH", "42", text)
                 await made[0][0].publish([Draft("42", b"ours")])
@@ -40,15 +40,15 @@ async def test_once_on_every_node(redis: Server, count: int) -> None:
                 await ask("PUBLISH", channel, "x")
             await ask("PUBLISH", "42", big)
             total = 2 * len(texts) + 3
-            heard = await gatherResults([receiver.until(total) for _, receiver in made])
+            received = await gatherResults([receiver.until(total) for _, receiver in made])
             await pause(0.1)  # for what must not come
 
-    for messages in heard:
+    for messages in received:
         assert len(messages) == total
-        assert messages == heard[0]
-    plain = [message.data for message in heard[0] if message.channel == "42"]
+        assert messages == received[0]
+    plain = [message.data for message in received[0] if message.channel == "42"]
     assert [data for data in plain if data != b"ours"] == [*texts, big]
-    assert sorted(m.channel for m in heard[0] if m.channel != "42") == ["*", "message"]
+    assert sorted(m.channel for m in received[0] if m.channel != "42") == ["*", "message"]
 
 
 async def test_they_are_replayed(redis: Server) -> None:
@@ -56,16 +56,16 @@ async def test_they_are_replayed(redis: Server) -> None:
     A node that was not connected replays them as all others.
     """
     url = f"127.0.0.1:{redis.port}"
-    async with nodes([url]) as [(one, receiver)], asking(redis.port) as ask:
+    async with nodes([url]) as [(one, receiver)], redis_commands(redis.port) as ask:
         start = await one.subscribe("a")
         for number in range(10):
             await ask("PUBLISH", "a", str(number))
-        heard = list(await receiver.until(10))
+        received = list(await receiver.until(10))
         async with nodes([url]) as [(two, _)]:
             await two.subscribe("a")
             replay = await two.after(["a"], After(start))
     assert replay.complete
-    assert list(replay.messages) == heard
+    assert list(replay.messages) == received
 
 
 async def test_prefix_and_switch(redis: Server) -> None:
@@ -75,7 +75,7 @@ async def test_prefix_and_switch(redis: Server) -> None:
     """
     url = f"127.0.0.1:{redis.port}"
     async with (
-        asking(redis.port) as ask,
+        redis_commands(redis.port) as ask,
         nodes([url], plain_prefix="news.") as [(one, receiver)],
         nodes([url], plain=False) as [(two, silent)],
     ):
@@ -96,7 +96,10 @@ async def test_forged_names(redis: Server) -> None:
     """
     What another program publishes under the daemon's names is ignored, and breaks nothing.
     """
-    async with nodes([f"127.0.0.1:{redis.port}"]) as [(one, receiver)], asking(redis.port) as ask:
+    async with (
+        nodes([f"127.0.0.1:{redis.port}"]) as [(one, receiver)],
+        redis_commands(redis.port) as ask,
+    ):
         await one.subscribe("a")
         names: list[bytes] = await ask("PUBSUB", "CHANNELS", "realtime:*")
         for name in names:
@@ -112,19 +115,19 @@ async def test_its_owner_is_frozen(redis: Server) -> None:
     Another node numbers what the frozen owner does not, and the owner's late attempts are
     rejected.
     """
-    async with proxies(redis.port, 1) as [way], asking(redis.port) as ask:
-        urls = [f"127.0.0.1:{way.port}"] + [f"127.0.0.1:{redis.port}"] * 2
+    async with proxies(redis.port, 1) as [proxy], redis_commands(redis.port) as ask:
+        urls = [f"127.0.0.1:{proxy.port}"] + [f"127.0.0.1:{redis.port}"] * 2
         async with nodes(urls, retention=MUCH, timeout=20.0) as made:
             owner, receiver = made[0]
             await owner.subscribe("a")
             await ask("PUBLISH", "a", "0")
             await receiver.until(1)
             await subscribe_all(*[broker for broker, _ in made[1:]], channels=["a"])
-            way.freeze(True)
+            proxy.freeze(True)
             for number in range(1, 200):
                 await ask("PUBLISH", "a", str(number))
             others = await gatherResults([each.until(199) for _, each in made[1:]])
-            way.freeze(False)
+            proxy.freeze(False)
             mine = await receiver.until(200)
             await ask("PUBLISH", "a", "200")
             await gatherResults([receiver.until(201), *(each.until(200) for _, each in made[1:])])
@@ -140,15 +143,15 @@ async def test_nodes_are_frozen_and_leave_at_random(redis: Server) -> None:
     """
     rng = seeded_random()
     async with AsyncExitStack() as stack:
-        ask = await stack.enter_async_context(asking(redis.port))
-        ways = await stack.enter_async_context(proxies(redis.port, 2))
-        urls = [f"127.0.0.1:{way.port}" for way in ways] + [f"127.0.0.1:{redis.port}"]
+        ask = await stack.enter_async_context(redis_commands(redis.port))
+        proxy_list = await stack.enter_async_context(proxies(redis.port, 2))
+        urls = [f"127.0.0.1:{proxy.port}" for proxy in proxy_list] + [f"127.0.0.1:{redis.port}"]
         made = await stack.enter_async_context(nodes(urls, retention=MUCH, timeout=20.0))
         await subscribe_all(*[broker for broker, _ in made], channels=["a", "b"])
         sent: dict[str, list[bytes]] = {"a": [], "b": []}
         for round in range(12):
-            for way in ways:
-                way.freeze(rng.random() < 0.5)
+            for proxy in proxy_list:
+                proxy.freeze(rng.random() < 0.5)
             if round % 4 == 3:
                 guest: Any = await stack.enter_async_context(nodes(urls[2:]))
                 await subscribe_all(guest[0][0], channels=["a"])
@@ -158,15 +161,15 @@ async def test_nodes_are_frozen_and_leave_at_random(redis: Server) -> None:
                 sent[channel].append(data)
                 await ask("PUBLISH", channel, data)
                 await pause(0.003)
-        for way in ways:
-            way.freeze(False)
-        heard = await gatherResults([receiver.until(720) for _, receiver in made])
+        for proxy in proxy_list:
+            proxy.freeze(False)
+        received = await gatherResults([receiver.until(720) for _, receiver in made])
         await pause(0.1)
-        for messages, (_, receiver) in zip(heard, made, strict=True):
-            assert messages == heard[0]
+        for messages, (_, receiver) in zip(received, made, strict=True):
+            assert messages == received[0]
             assert receiver.missing == []
         for channel in "ab":
-            assert [m.data for m in heard[0] if m.channel == channel] == sent[channel]
+            assert [m.data for m in received[0] if m.channel == channel] == sent[channel]
 
 
 async def test_no_node_received_it(redis: Server) -> None:
@@ -175,18 +178,18 @@ async def test_no_node_received_it(redis: Server) -> None:
     here and on every node.
     """
     async with (
-        proxies(redis.port, 1) as [way],
-        asking(redis.port) as ask,
-        nodes([f"127.0.0.1:{way.port}"]) as [(one, receiver)],
+        proxies(redis.port, 1) as [proxy],
+        redis_commands(redis.port) as ask,
+        nodes([f"127.0.0.1:{proxy.port}"]) as [(one, receiver)],
     ):
         start = await one.subscribe("a")
         await ask("PUBLISH", "a", "1")
         await receiver.until(1)
-        way.shut(True)
-        way.cut()
+        proxy.shut(True)
+        proxy.cut()
         await until(lambda: not one.ready())
         assert await ask("PUBLISH", "a", "2") == 0
-        way.shut(False)
+        proxy.shut(False)
         await until(lambda: bool(receiver.missing))
         await ask("PUBLISH", "a", "3")
         await receiver.until(2)
@@ -204,8 +207,8 @@ async def test_cut_while_another_node_receives(redis: Server) -> None:
     """
     Messages that one node misses while it is away are numbered by the other, and reach both.
     """
-    async with proxies(redis.port, 1) as [way], asking(redis.port) as ask:
-        urls = [f"127.0.0.1:{way.port}", f"127.0.0.1:{redis.port}"]
+    async with proxies(redis.port, 1) as [proxy], redis_commands(redis.port) as ask:
+        urls = [f"127.0.0.1:{proxy.port}", f"127.0.0.1:{redis.port}"]
         async with nodes(urls, retention=MUCH) as [(one, receiver), (two, other_receiver)]:
             await one.subscribe("a")
             await ask("PUBLISH", "a", "0")
@@ -213,15 +216,15 @@ async def test_cut_while_another_node_receives(redis: Server) -> None:
             await two.subscribe("a")
             for number in range(1, 60):
                 if number == 20:
-                    way.shut(True)
-                    way.cut()
+                    proxy.shut(True)
+                    proxy.cut()
                 if number == 40:
-                    way.shut(False)
+                    proxy.shut(False)
                 await ask("PUBLISH", "a", str(number))
                 await pause(0.01)
-            heard = await gatherResults([receiver.until(60), other_receiver.until(59)])
-            assert heard[0][1:] == heard[1]
-            assert sorted(int(message.data) for message in heard[0]) == list(range(60))
+            received = await gatherResults([receiver.until(60), other_receiver.until(59)])
+            assert received[0][1:] == received[1]
+            assert sorted(int(message.data) for message in received[0]) == list(range(60))
 
 
 async def test_a_lease_runs_out(redis: Server, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -231,9 +234,9 @@ async def test_a_lease_runs_out(redis: Server, monkeypatch: pytest.MonkeyPatch) 
     """
     monkeypatch.setattr("rt_twisted.brokers.redis.sequencer.LEASE_TIMEOUT", 1000.0)
     async with (
-        proxies(redis.port, 1) as [way],
-        asking(redis.port) as ask,
-        nodes([f"127.0.0.1:{way.port}"]) as [(one, receiver)],
+        proxies(redis.port, 1) as [proxy],
+        redis_commands(redis.port) as ask,
+        nodes([f"127.0.0.1:{proxy.port}"]) as [(one, receiver)],
     ):
         await one.subscribe("a")
         await ask("PUBLISH", "a", "1")
@@ -242,12 +245,12 @@ async def test_a_lease_runs_out(redis: Server, monkeypatch: pytest.MonkeyPatch) 
         for number in range(2, 5):
             await ask("PUBLISH", "a", str(number))
         await receiver.until(4)
-        way.shut(True)
-        way.cut()
+        proxy.shut(True)
+        proxy.cut()
         await until(lambda: not one.ready())
         await ask("DEL", "realtime:o:a")
         assert await ask("PUBLISH", "a", "lost") == 0
-        way.shut(False)
+        proxy.shut(False)
         await until(lambda: bool(receiver.missing))
 
     assert [message.data for message in receiver.messages] == [b"1", b"2", b"3", b"4"]
@@ -258,7 +261,10 @@ async def test_a_lease_of_a_later_time(redis: Server) -> None:
     """
     Its owner is gone, and redis' clock was set back: no node waits until that time comes again.
     """
-    async with nodes([f"127.0.0.1:{redis.port}"]) as [(one, receiver)], asking(redis.port) as ask:
+    async with (
+        nodes([f"127.0.0.1:{redis.port}"]) as [(one, receiver)],
+        redis_commands(redis.port) as ask,
+    ):
         await one.subscribe("a")
         seconds, _ = await ask("TIME")
         await ask("SET", "realtime:o:a", f"gone:1 {int(seconds) + 3600}000")

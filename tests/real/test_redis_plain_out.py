@@ -21,8 +21,8 @@ from rt_twisted.model.message import After, Draft
 from tests.contracts.brokers import BrokerContract, HistoryContract, SharedLogContract
 from tests.fakes import RecordingReceiver
 from tests.real.conftest import Server
+from tests.real.redis_server import nodes, proxies, redis, redis_commands, start_redis, turn
 from tests.real.subscribers import pause, until
-from tests.real.redis_server import asking, nodes, proxies, redis, start_redis, turn
 from tests.real.test_cut import seeded_random
 from tests.real.test_redis_failures import MUCH, subscribe_all
 
@@ -108,7 +108,7 @@ async def test_programs_receive_what_is_published(redis: Server, count: int) -> 
     """
     url = f"127.0.0.1:{redis.port}"
     async with (
-        asking(redis.port) as ask,
+        redis_commands(redis.port) as ask,
         program(redis.port, "a") as other,
         nodes([url] * count, retention=MUCH, plain_out="same") as made,
     ):
@@ -118,14 +118,14 @@ async def test_programs_receive_what_is_published(redis: Server, count: int) -> 
                 [made[-1][0].publish([Draft("a", text, "kind")]), ask("PUBLISH", "a", text)]
             )
         total = 2 * len(TEXTS)
-        heard = await gatherResults([receiver.until(total) for _, receiver in made])
+        received = await gatherResults([receiver.until(total) for _, receiver in made])
         await until(lambda: len(other.received) == total)
         await pause(0.1)  # for what must not come
 
-    assert all(messages == heard[0] for messages in heard)
-    assert sorted(m.data for m in heard[0]) == sorted(TEXTS * 2)
-    assert [m.data for m in heard[0] if m.event == "kind"] == TEXTS
-    assert len(heard[0]) == len(other.received) == total
+    assert all(messages == received[0] for messages in received)
+    assert sorted(m.data for m in received[0]) == sorted(TEXTS * 2)
+    assert [m.data for m in received[0] if m.event == "kind"] == TEXTS
+    assert len(received[0]) == len(other.received) == total
     assert sorted(data for _, data in other.received) == sorted(TEXTS * 2)
 
 
@@ -135,7 +135,7 @@ async def test_a_program_answers_on_the_same_channel(redis: Server) -> None:
     """
     url = f"127.0.0.1:{redis.port}"
     async with (
-        asking(redis.port) as ask,
+        redis_commands(redis.port) as ask,
         program(redis.port, "a") as other,
         nodes([url] * 2, retention=MUCH, plain_out="same") as made,
     ):
@@ -146,11 +146,11 @@ async def test_a_program_answers_on_the_same_channel(redis: Server) -> None:
             assert other.received[-1][1] == b"%d" % number
             await ask("PUBLISH", "a", b"%d" % number)
             await until(lambda number=number: len(other.received) == 2 * number + 2)  # type: ignore[misc]
-        heard = await gatherResults([receiver.until(100) for _, receiver in made])
+        received = await gatherResults([receiver.until(100) for _, receiver in made])
         await pause(0.1)
 
-    assert heard[0] == heard[1]
-    assert [int(m.data) for m in heard[0]] == [number // 2 for number in range(100)]
+    assert received[0] == received[1]
+    assert [int(m.data) for m in received[0]] == [number // 2 for number in range(100)]
     assert len(other.received) == 100
 
 
@@ -161,7 +161,7 @@ async def test_names(redis: Server) -> None:
     """
     url = f"127.0.0.1:{redis.port}"
     async with (
-        asking(redis.port) as ask,
+        redis_commands(redis.port) as ask,
         program(redis.port, "a", "out.a", "in.a") as other,
         AsyncExitStack() as stack,
     ):
@@ -181,20 +181,20 @@ async def test_names(redis: Server) -> None:
             return found, _pairs(receiver)
 
         plain = (b"in.a", b"plain")
-        copies, heard = await publish()
+        copies, received = await publish()
         assert copies == [plain]
-        assert ("out.a", b"ignored?") in heard
+        assert ("out.a", b"ignored?") in received
         assert (await publish(plain_out="same"))[0] == [(b"a", b"x"), plain]
         assert (await publish(out="same"))[0] == [(b"a", b"x"), plain]
         assert (await publish(plain_out="same", out="no"))[0] == [plain]
-        copies, heard = await publish(plain_out="out.")
+        copies, received = await publish(plain_out="out.")
         assert copies == [(b"out.a", b"x"), plain]
-        assert [channel for channel, _ in heard] == ["a", "a"]
-        copies, heard = await publish(plain_out="same", plain_prefix="in.")
+        assert [channel for channel, _ in received] == ["a", "a"]
+        copies, received = await publish(plain_out="same", plain_prefix="in.")
         assert copies == [(b"in.a", b"x"), plain]
-        copies, heard = await publish(plain_out="out.", plain_prefix="in.")
+        copies, received = await publish(plain_out="out.", plain_prefix="in.")
         assert sorted(copies) == sorted([(b"out.a", b"x"), plain, (b"out.a", b"plain")])
-        assert sorted(heard) == [("a", b"end"), ("a", b"plain"), ("a", b"x")]
+        assert sorted(received) == [("a", b"end"), ("a", b"plain"), ("a", b"x")]
         assert (await publish("realtime:0:m:a", plain_out="same"))[0] == [plain]
 
 
@@ -224,7 +224,7 @@ async def test_redis_denies_the_copies(redis: Server) -> None:
     """
     Messages whose copies the ACL forbids reach all nodes; what programs publish next, too.
     """
-    async with asking(redis.port) as ask:
+    async with redis_commands(redis.port) as ask:
         await ask(
             "ACL", "SETUSER", "narrow", "on", ">s", "~*", "+@all", "resetchannels", "&realtime:*"
         )
@@ -238,8 +238,8 @@ async def test_redis_denies_the_copies(redis: Server) -> None:
             for number in range(20):
                 [position] = (await one.publish([Draft("a", b"x")])).positions
                 await ask("PUBLISH", "a", "x")
-                heard = await receiver.until(2 * number + 2)
-                assert position in [message.position for message in heard]
+                received = await receiver.until(2 * number + 2)
+                assert position in [message.position for message in received]
             await pause(0.05)
             assert len(receiver.messages) == 40
 
@@ -251,10 +251,10 @@ async def test_nodes_and_channels_come_and_go(redis: Server) -> None:
     """
     rng = seeded_random()
     async with AsyncExitStack() as stack:
-        ask = await stack.enter_async_context(asking(redis.port))
-        ways = await stack.enter_async_context(proxies(redis.port, 2))
+        ask = await stack.enter_async_context(redis_commands(redis.port))
+        proxy_list = await stack.enter_async_context(proxies(redis.port, 2))
         other = await stack.enter_async_context(program(redis.port, "a", "b"))
-        urls = [f"127.0.0.1:{way.port}" for way in ways] + [f"127.0.0.1:{redis.port}"] * 2
+        urls = [f"127.0.0.1:{proxy.port}" for proxy in proxy_list] + [f"127.0.0.1:{redis.port}"] * 2
         made = await stack.enter_async_context(
             nodes(urls, retention=MUCH, timeout=20.0, plain_out="same")
         )
@@ -262,11 +262,11 @@ async def test_nodes_and_channels_come_and_go(redis: Server) -> None:
         await subscribe_all(*brokers, channels=["a", "b"])
         sent: dict[str, list[bytes]] = {"a": [], "b": []}
         for round in range(15):
-            for way in ways:
+            for proxy in proxy_list:
                 if rng.random() < 0.3:
-                    way.cut()
+                    proxy.cut()
                 else:
-                    way.freeze(rng.random() < 0.4)
+                    proxy.freeze(rng.random() < 0.4)
             for _ in range(40):
                 channel = rng.choice("ab")
                 data = b"%d" % rng.randrange(3)  # many are the same
@@ -279,17 +279,17 @@ async def test_nodes_and_channels_come_and_go(redis: Server) -> None:
                     brokers[3].unsubscribe("c")
                     brokers[3].subscribe("c")
                 await pause(0.002)
-        for way in ways:
-            way.freeze(False)
-        heard = await gatherResults([receiver.until(600) for _, receiver in made])
+        for proxy in proxy_list:
+            proxy.freeze(False)
+        received = await gatherResults([receiver.until(600) for _, receiver in made])
         await until(lambda: len(other.received) == 600)
         await pause(0.2)
 
-    for messages, (_, receiver) in zip(heard, made, strict=True):
+    for messages, (_, receiver) in zip(received, made, strict=True):
         assert len(receiver.messages) == 600
-        assert messages == heard[0]
+        assert messages == received[0]
     for channel in "ab":
-        assert sorted(m.data for m in heard[0] if m.channel == channel) == sorted(sent[channel])
+        assert sorted(m.data for m in received[0] if m.channel == channel) == sorted(sent[channel])
         assert [data for name, data in other.received if name == channel.encode()] == sent[channel]
 
 
@@ -338,8 +338,8 @@ async def test_redis_restarts(serve: Any, tmp_path: Any) -> None:
             await until(lambda: not any(broker.ready() for broker in brokers))
             server.start()
             await until(lambda: all(broker.ready() for broker in brokers))
-        heard = await gatherResults([receiver.until(sent) for _, receiver in made])
+        received = await gatherResults([receiver.until(sent) for _, receiver in made])
 
-    assert heard[0] == heard[1]
-    assert [int(m.data) for m in heard[0]] == list(range(sent))
+    assert received[0] == received[1]
+    assert [int(m.data) for m in received[0]] == list(range(sent))
     assert [receiver.missing for _, receiver in made] == [[], []]

@@ -16,7 +16,7 @@ from urllib.request import urlopen
 import pytest
 
 from tests.real.conftest import Serve, Server, StartDaemon, free_port
-from tests.real.redis_server import asking, redis, start_redis
+from tests.real.redis_server import redis, redis_commands, start_redis
 from tests.real.subscribers import Subscriber, disconnecting, join_all, publishers, until
 
 __all__ = ["redis"]  # a fixture
@@ -36,7 +36,7 @@ async def test_the_channels_of_another_server(
 ) -> None:
     """
     Channels of the same name on two brokers have nothing to do with each other;
-    a reload brings a third one; one that is away disturbs nobody else.
+    a reload adds a third one; one that is unavailable does not affect the others.
     """
     config = tmp_path / "realtime.conf"
     config.write_text(ROUTES.format(one=redis.port))
@@ -46,8 +46,8 @@ async def test_the_channels_of_another_server(
     more = Subscriber(server.port, [], "/more")
     async with (
         disconnecting([near, far, more]),
-        asking(redis.port) as ask,
-        asking(third.port) as ask_third,
+        redis_commands(redis.port) as ask,
+        redis_commands(third.port) as ask_third,
         publishers(server, 1) as [publisher],
     ):
         await join_all([near, far])
@@ -68,7 +68,7 @@ async def test_the_channels_of_another_server(
         await publisher.publish("news", b"near again")
         await until(lambda: len(near.events) == 2)
         redis.start()
-        # Its log is another, and what was published plainly meanwhile nobody heard.
+        # It has another log; plain publications meanwhile reached no subscriber.
         await until(lambda: far.gaps == 2)
 
     assert near.messages == ["near", "near again"]
@@ -103,7 +103,7 @@ async def test_a_socket_and_a_password(
     subscribers = [Subscriber(server.port, [], f"/{number}") for number in range(4)]
     async with (
         disconnecting(subscribers),
-        asking(one.port) as ask,
+        redis_commands(one.port) as ask,
         publishers(server, 1) as [publisher],
     ):
         await ask("AUTH", SECRET)
@@ -132,7 +132,7 @@ async def test_a_reload_that_fails_connects_to_nothing(
     good = f"route = ^/far$ sse:server=127.0.0.1:{redis.port},subscribe=news\n"
     config.write_text("route = ^/near$ sse:news\n")
     server = daemon(f"--config={config}")
-    async with asking(redis.port) as ask:
+    async with redis_commands(redis.port) as ask:
 
         async def connections() -> int:
             stats: bytes = await ask("INFO", "stats")

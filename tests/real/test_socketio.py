@@ -381,7 +381,11 @@ def test_clients_reconnect_after_a_stop(daemon: StartDaemon, connect: Connect) -
     On SIGTERM sessions are closed in a way after which clients reconnect by themselves.
     """
     server = daemon(*ROUTES)
-    peers = [connect(kind, server.url, [way]) for kind in KINDS for way in ("polling", "websocket")]
+    peers = [
+        connect(kind, server.url, [transport])
+        for kind in KINDS
+        for transport in ("polling", "websocket")
+    ]
     for peer in peers:
         peer.wait("connect")
         peer.request("subscribe", "news")  # python-socketio reports `connect` a moment too early

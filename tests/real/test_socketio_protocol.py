@@ -660,11 +660,11 @@ def test_events_of_the_server_cannot_be_published(daemon: StartDaemon) -> None:
     )
     url = f"ws://127.0.0.1:{server.port}"
     with (
-        websocket(server) as asking,
+        websocket(server) as publisher,
         connect(f"{url}/chat/?EIO=4&transport=websocket") as chatting,
         connect(f"{url}/ws") as plain,
     ):
-        for line in (asking, chatting):
+        for line in (publisher, chatting):
             line.recv(PATIENCE)
             line.send("40")
             while not str(line.recv(PATIENCE)).startswith("40"):
@@ -674,8 +674,8 @@ def test_events_of_the_server_cannot_be_published(daemon: StartDaemon) -> None:
             with closing(HTTPConnection("127.0.0.1", server.port, timeout=PATIENCE)) as http:
                 http.request("POST", f"/publish?channel=a&event={event}", b"x")
                 assert http.getresponse().status == 400
-            asking.send(f'420["publish","a","x","{event}"]')
-            assert "is the server's own" in str(asking.recv(PATIENCE))
+            publisher.send(f'420["publish","a","x","{event}"]')
+            assert "is the server's own" in str(publisher.recv(PATIENCE))
             chatting.send(f'420["{event}","x"]')
             assert "is the server's own" in str(chatting.recv(PATIENCE))
             request = {"type": "publish", "id": 1, "channel": "a", "message": "x", "event": event}

@@ -154,8 +154,8 @@ async def test_killed_in_the_middle_of_publishing(daemon: StartDaemon, tmp_path:
         events = [(int(event.id.rpartition(".")[2]), event.data) for event in subscriber.events]
         assert events == sorted(set(events)), "once, in order"
         assert {text for _, text in events} <= log.tried
-        wanted = [entry for channel in subscriber.channels for entry in log.of(channel)]
-        assert set(wanted) - set(events) == set()
+        expected = [entry for channel in subscriber.channels for entry in log.of(channel)]
+        assert set(expected) - set(events) == set()
     for channel in CHANNELS:
         kept = replayed(server, f"channels={channel},end&since=all")
         offsets = [(int(id.rpartition(".")[2]), text) for id, text in kept]

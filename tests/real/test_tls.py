@@ -137,12 +137,12 @@ def read_until(process: subprocess.Popen[bytes], words: bytes) -> bytes:
     Return the output of a program up to *words*.
     """
     assert process.stdout is not None
-    heard = b""
-    while words not in heard:
+    received = b""
+    while words not in received:
         piece = process.stdout.read1(65536)  # type: ignore[attr-defined]  # it is a BufferedReader
-        assert piece, heard
-        heard += piece
-    return heard
+        assert piece, received
+        received += piece
+    return received
 
 
 def test_curl_streams_by_http_2(daemon: StartDaemon, tmp_path: Path) -> None:
@@ -237,7 +237,7 @@ class H2Client:
         self.sock = sock
         self.talk = h2.connection.H2Connection(h2.config.H2Configuration(client_side=True))
         self.talk.initiate_connection()
-        self.heard: dict[int, bytes] = {}
+        self.received: dict[int, bytes] = {}
         self.over: set[int] = set()
         self.sock.sendall(self.talk.data_to_send())
 
@@ -248,7 +248,7 @@ class H2Client:
         number = self.talk.get_next_available_stream_id()
         head = [(":method", "GET"), (":path", path), (":scheme", "https"), (":authority", "a")]
         self.talk.send_headers(number, head, end_stream=True)
-        self.heard[number] = b""
+        self.received[number] = b""
         self.sock.sendall(self.talk.data_to_send())
         return number
 
@@ -260,7 +260,7 @@ class H2Client:
         assert data, "the daemon hung up"
         for event in self.talk.receive_data(data):
             if isinstance(event, h2.events.DataReceived):
-                self.heard[event.stream_id or 0] += event.data or b""
+                self.received[event.stream_id or 0] += event.data or b""
                 size = event.flow_controlled_length or 0
                 if take:
                     self.talk.acknowledge_received_data(size, event.stream_id or 0)
@@ -277,16 +277,16 @@ def test_a_hundred_streams_on_one_connection(daemon: StartDaemon, tmp_path: Path
     with secure.connect("h2") as sock:
         client = H2Client(sock)
         streams = [client.ask("/?channels=news") for _ in range(100)]
-        while not all(client.heard[number] for number in streams):
+        while not all(client.received[number] for number in streams):
             client.read()
         for number in range(50):
             secure.publish(f"message {number:02}")
-        while not all(b"message 49\n" in client.heard[number] for number in streams):
+        while not all(b"message 49\n" in client.received[number] for number in streams):
             client.read()
 
-    told = [line for line in client.heard[1].split(b"\n") if line.startswith(b"data: ")]
-    assert told == [b"data: message %02d" % number for number in range(50)]
-    assert all(client.heard[number].count(b"data: ") == 50 for number in streams)
+    data_lines = [line for line in client.received[1].split(b"\n") if line.startswith(b"data: ")]
+    assert data_lines == [b"data: message %02d" % number for number in range(50)]
+    assert all(client.received[number].count(b"data: ") == 50 for number in streams)
     secure.until_subscribers(0)
 
 
@@ -296,10 +296,10 @@ def test_a_slow_stream_meets_the_policy(daemon: StartDaemon, tmp_path: Path) -> 
     nothing at all loses all subscribers of its connection. The daemon uses no CPU meanwhile.
     """
     secure = Secure(daemon, tmp_path, "--backlog-bytes=100k", "--backlog-seconds=2")
-    with secure.connect("h2") as sock, secure.connect("h2") as deaf:
+    with secure.connect("h2") as sock, secure.connect("h2") as stalled:
         client = H2Client(sock)
         slow = client.ask("/?channels=news")
-        H2Client(deaf).ask("/?channels=news")
+        H2Client(stalled).ask("/?channels=news")
         secure.until_subscribers(2)
         for _ in range(20):
             secure.publish("x" * 50_000)
@@ -313,7 +313,7 @@ def test_a_slow_stream_meets_the_policy(daemon: StartDaemon, tmp_path: Path) -> 
         client.talk.acknowledge_received_data(60_000, slow)
         while other not in client.over:
             client.read()
-        assert client.heard[other] == b"nothing here\n"
+        assert client.received[other] == b"nothing here\n"
 
 
 def cpu_seconds(pid: int) -> float:
@@ -343,16 +343,16 @@ def test_old_versions_are_refused(daemon: StartDaemon, tmp_path: Path) -> None:
     """
     secure = Secure(daemon, tmp_path)
     openssl = require("openssl", "openssl")
-    said = {}
+    outputs = {}
     for version in ("-tls1_1", "-tls1_2", "-tls1_3"):
         command = [openssl, "s_client", "-connect", f"127.0.0.1:{secure.port}", version]
         command += ["-cipher", "ALL:@SECLEVEL=0", "-CAfile", secure.authority.file]
         answer = subprocess.run(command, input=b"", capture_output=True, timeout=PATIENCE)
-        said[version] = answer.stdout + answer.stderr
+        outputs[version] = answer.stdout + answer.stderr
 
-    assert b"alert protocol version" in said["-tls1_1"]
-    assert b"Verify return code: 0 (ok)" in said["-tls1_2"]
-    assert b"Verify return code: 0 (ok)" in said["-tls1_3"]
+    assert b"alert protocol version" in outputs["-tls1_1"]
+    assert b"Verify return code: 0 (ok)" in outputs["-tls1_2"]
+    assert b"Verify return code: 0 (ok)" in outputs["-tls1_3"]
 
 
 def test_certificates_are_reloaded(daemon: StartDaemon, tmp_path: Path) -> None:

@@ -613,7 +613,7 @@ def test_page_of_another_host_gets_no_websocket(daemon: StartDaemon, browser: Br
 
 
 CHAT = "[...document.querySelectorAll('#said li')].map(line => line.textContent)"
-SAY = """(() => {
+SEND = """(() => {
     document.querySelector('#text').value = %s;
     document.querySelector('#form').requestSubmit();
     return true;
@@ -634,14 +634,14 @@ def test_chat_examples(daemon: StartDaemon, browser: Browser, tmp_path: Path, na
     with _inverter(server, inverse):
         browser.open(server.url)
         browser.wait_for("document.querySelector('#state').textContent === 'connected'")
-        browser.evaluate(SAY % '"hello"')
+        browser.evaluate(SEND % '"hello"')
         browser.wait_for(f"{CHAT}.includes('me: {words}')")
         server.restart(SIGTERM)
         browser.wait_for("document.querySelector('#state').textContent !== 'connected'")
         browser.wait_for("document.querySelector('#state').textContent === 'connected'")
         if inverse:
             until(lambda: _inverter_listens(server))
-        browser.evaluate(SAY % '"again"')
+        browser.evaluate(SEND % '"again"')
         browser.wait_for(f"{CHAT}.includes('me: {'niaga' if inverse else 'again'}')")
     assert [line for line in browser.console() if "Uncaught" in line] == []
 
@@ -654,11 +654,11 @@ def _inverter_listens(server: Server) -> bool:
 
 
 @contextmanager
-def _inverter(server: Server, wanted: bool) -> Iterator[None]:
+def _inverter(server: Server, starts: bool) -> Iterator[None]:
     import subprocess
     import sys
 
-    if not wanted:
+    if not starts:
         yield
         return
     command = [sys.executable, str(EXAMPLES / "inverter.py"), server.url]

@@ -383,7 +383,7 @@ def position(server: Server) -> tuple[str, int]:
     return epoch, int(offset)
 
 
-def dialogue(server: Server) -> Transcript:
+def recording(server: Server) -> Transcript:
     """
     A transcript in which positions count from where the log ends now.
     """

@@ -1,5 +1,5 @@
 """
-A client of redis that knows bytes only, and one that watches what others ask.
+A client of redis that uses bytes only, and one that monitors the commands of others.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ LINE = re.compile(r"^[\d.]+ \[\d+ ([^\]]+)\] (.*)$")
 
 class RedisPeer:
     """
-    A connection on which one command is asked after the other.
+    A connection that sends one command after the other.
 
     Args:
         port: of redis, on 127.0.0.1.
@@ -66,7 +66,7 @@ class Monitor:
 
     def __init__(self, port: int) -> None:
         self._lines = RedisPeer(port)
-        self._asking = RedisPeer(port)
+        self._commands = RedisPeer(port)
         self._count = 0
         assert self._lines.ask("MONITOR") == b"OK"
 
@@ -75,13 +75,13 @@ class Monitor:
         Close both connections.
         """
         self._lines.close()
-        self._asking.close()
+        self._commands.close()
 
     def ask(self, *words: str | bytes | int) -> Any:
         """
         Ask something that is not among the commands.
         """
-        return self._asking.ask(*words)
+        return self._commands.ask(*words)
 
     def wait(self, pattern: str) -> list[str]:
         """
@@ -99,14 +99,14 @@ class Monitor:
         """
         self._count += 1
         mark = f"seen {self._count}"
-        self._asking.ask("ECHO", mark)
+        self._commands.ask("ECHO", mark)
         return self.wait(f'"ECHO" "{mark}"')[:-1]
 
     def _next(self) -> str:
         found = LINE.match(self._lines.read().decode())
         assert found is not None
-        who, command = found[1], SCRIPT.sub('"EVALSHA" "SCRIPT"', found[2])
-        return f"  {command}" if who == "lua" else command
+        source, command = found[1], SCRIPT.sub('"EVALSHA" "SCRIPT"', found[2])
+        return f"  {command}" if source == "lua" else command
 
 
 def blocks(commands: list[str]) -> list[str]:

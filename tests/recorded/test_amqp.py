@@ -1,5 +1,5 @@
 """
-What an AMQP server is asked: declarations, bindings and published messages.
+Requests to an AMQP server: declarations, bindings and published messages.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ def test_declarations(
     check: Check,
 ) -> None:  # fmt: skip
     """
-    A daemon starts, somebody reads two channels, and messages of all kinds are published.
+    A daemon starts, a client subscribes to two channels, and messages of all kinds are published.
     """
     record = Transcript()
     server = daemon(

@@ -20,7 +20,7 @@ PRAGMAS = "application_id user_version auto_vacuum journal_mode page_size encodi
 
 def test_file_of_an_earlier_version(daemon: StartDaemon, check: Check, tmp_path: Path) -> None:
     """
-    Subscribers go on where they were with a file that an earlier version has written.
+    Subscribers resume from a file that an earlier version has written.
 
     `history.sqlite` was written by commit ef43342; it is not recorded anew.
     """

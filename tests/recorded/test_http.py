@@ -11,7 +11,7 @@ import pytest
 
 from tests.real.conftest import Server
 from tests.recorded.conftest import Check, run_daemon
-from tests.recorded.peers import HttpPeer, dialogue, position
+from tests.recorded.peers import HttpPeer, position, recording
 from tests.recorded.transcript import Transcript
 
 FORM = "Content-Type: application/x-www-form-urlencoded"
@@ -82,7 +82,7 @@ def test_publish(shared: Server, check: Check) -> None:
     """
     All kinds of bodies; what arrived is polled at the end.
     """
-    record = dialogue(shared)
+    record = recording(shared)
     post = "POST /publish"
     messages = [{"channel": "pub-a", "message": n, "event": "e"} for n in (1, None, "x", [1])]
     record.title("form")
@@ -130,7 +130,7 @@ def test_publish_refused(name: str, request: pytest.FixtureRequest, check: Check
     Statuses of requests that publish nothing, with and without keys.
     """
     server: Server = request.getfixturevalue(name)
-    record = dialogue(server)
+    record = recording(server)
     post = "POST /publish"
     for title, line, headers, body in (
         ("nothing", post, [], ""),
@@ -170,7 +170,7 @@ def test_keys(strict: Server, check: Check) -> None:
     """
     Keys to publish and to see the numbers.
     """
-    record = dialogue(strict)
+    record = recording(strict)
     message = "channel=pub-a&message=+x%01y+"
     record.title("keys to publish")
     for header in ("Authorization: Bearer all", "Authorization: bearer some", "X-Publish-Key: some",
@@ -203,7 +203,7 @@ def test_limits(strict: Server, check: Check) -> None:
     """
     Statuses of requests over a limit, and of subscribers over one.
     """
-    record = dialogue(strict)
+    record = recording(strict)
     record.title("a long line")
     ask(strict, record, f"GET /?{'x' * 100}")
     record.title("many headers")
@@ -235,7 +235,7 @@ def test_cors(shared: Server, strict: Server, check: Check) -> None:
     """
     Preflights and responses for pages of other origins.
     """
-    record = dialogue(shared)
+    record = recording(shared)
     record.log(*position(strict))
     known, unknown = "Origin: https://example.org", "Origin: https://elsewhere.example"
     preflight = ("Access-Control-Request-Method: POST", "Access-Control-Request-Headers: x-y, a")
@@ -272,7 +272,7 @@ def test_connections(shared: Server, check: Check) -> None:
     """
     Which connections stay open, by version and header.
     """
-    record = dialogue(shared)
+    record = recording(shared)
     for title, line, headers, body in (
         ("HTTP/1.1", "GET /healthz", [], ""),
         ("HTTP/1.1, close", "GET /healthz", ["Connection: close"], ""),
@@ -293,7 +293,7 @@ def test_health_and_pages(shared: Server, strict: Server, check: Check) -> None:
     """
     Health, the page to try it, the clients for pages, and files.
     """
-    record = dialogue(shared)
+    record = recording(shared)
     record.title("health")
     for line in ("GET /healthz", "GET /readyz", "HEAD /readyz", "POST /healthz"):
         ask(shared, record, line)

@@ -18,7 +18,7 @@ import pytest
 from tests.pems import Authority
 from tests.real.conftest import PATIENCE, Server, free_port
 from tests.recorded.conftest import Check, run_daemon
-from tests.recorded.peers import HOST, dialogue, get, publish
+from tests.recorded.peers import HOST, get, publish, recording
 from tests.recorded.transcript import Transcript
 
 FORM = ("content-type", "application/x-www-form-urlencoded")
@@ -152,7 +152,7 @@ def test_http2(secure: tuple[Server, int], check: Check) -> None:
     Streams, polls, publishing, errors: statuses and headers.
     """
     server, port = secure
-    record = dialogue(server)
+    record = recording(server)
     peer = Http2Peer(port, record)
     record.title("publish")
     peer.ask("POST", "/publish", FORM, body="channel=a&message=one")

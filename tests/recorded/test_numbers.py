@@ -146,7 +146,7 @@ def test_graphite(protocol: str, tmp_path: Path, check: Check) -> None:
             samples = receive(carbon, protocol)
             names: set[str] = set()
             seconds: set[int] = set()
-            # The export that is under way, the next one, which has all, and the beginning of
+            # The export that is running, the next one, which has all, and the beginning of
             # a third one.
             while len(seconds) < 3:
                 name, value, second = next(samples)

@@ -1,5 +1,5 @@
 """
-What redis is asked and what is kept in it; and a log of an earlier version.
+Commands to redis and the keys in it; and a log of an earlier version.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def redis(serve: Serve) -> Server:
 @pytest.fixture
 def monitor(redis: Server) -> Iterator[Monitor]:
     """
-    What redis is asked.
+    Commands to redis.
     """
     with closing(Monitor(redis.port)) as monitor:
         yield monitor
@@ -105,7 +105,7 @@ def write(record: Transcript, title: str, commands: list[str], run: str, first: 
 
 def test_commands(redis: Server, monitor: Monitor, daemon: StartDaemon, check: Check) -> None:
     """
-    What redis is asked from the start of a daemon to its end, and what is in it then.
+    Commands to redis from the start of a daemon to its end, and the keys in it then.
     """
     run = re.search(r"run_id:(\w+)", monitor.ask("INFO", "server").decode())
     assert run is not None
@@ -161,7 +161,7 @@ def text(value: bytes | str) -> str:
 
 def test_log_of_an_earlier_version(redis: Server, daemon: StartDaemon, check: Check) -> None:
     """
-    Subscribers go on where they were with a log that an earlier version has written.
+    Subscribers resume from a log that an earlier version has written.
 
     `redis-log.json` is what commit ef43342 left in redis; it is not recorded anew.
     """
@@ -178,7 +178,7 @@ def test_log_of_an_earlier_version(redis: Server, daemon: StartDaemon, check: Ch
 
 def replay(server: Server, epoch: str) -> Transcript:
     """
-    What those get that come back to the log *epoch*; and what it goes on with.
+    Record what subscribers that reconnect to the log *epoch* receive, and its next messages.
     """
     record = Transcript()
     channels = "news,other,%C3%BCber"

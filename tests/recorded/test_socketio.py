@@ -11,7 +11,7 @@ import pytest
 
 from tests.real.conftest import Server
 from tests.recorded.conftest import Check, run_daemon
-from tests.recorded.peers import HttpPeer, dialogue, publish
+from tests.recorded.peers import HttpPeer, publish, recording
 from tests.recorded.socketio_peers import PollingPeer, SocketPeer
 
 
@@ -81,7 +81,7 @@ def test_polling(revision: int, shared: Server, check: Check) -> None:
     """
     All commands by long-polling.
     """
-    record = dialogue(shared)
+    record = recording(shared)
     peer = PollingPeer(shared, record, revision)
     talk(shared, peer, f"polling{revision}", revision)
     record.title("the end")
@@ -94,7 +94,7 @@ def test_websocket(revision: int, shared: Server, check: Check) -> None:
     """
     All commands by websocket.
     """
-    record = dialogue(shared)
+    record = recording(shared)
     with HttpPeer(shared, record) as http:
         peer = SocketPeer(http, revision)
         peer.receive()
@@ -113,7 +113,7 @@ def test_upgrade(shared: Server, check: Check) -> None:
     """
     A session changes from polling to a websocket and is recovered on another one.
     """
-    record = dialogue(shared)
+    record = recording(shared)
     record.title("upgrade")
     polling = PollingPeer(shared, record)
     polling.send("40")
@@ -142,7 +142,7 @@ def test_routes(routed: Server, check: Check) -> None:
     """
     Routes with channels, keys, namespaces that are not there, and requests that are refused.
     """
-    record = dialogue(routed)
+    record = recording(routed)
     record.title("channels of the route")
     with HttpPeer(routed, record) as http:
         peer = SocketPeer(http, path="/news/")

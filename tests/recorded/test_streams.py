@@ -10,7 +10,7 @@ import pytest
 
 from tests.real.conftest import Server
 from tests.recorded.conftest import Check, run_daemon
-from tests.recorded.peers import HttpPeer, WebSocketPeer, dialogue, get, publish
+from tests.recorded.peers import HttpPeer, WebSocketPeer, get, publish, recording
 
 CURSOR = r"id: \w+\.\d+\n\n"
 EVENTS = "Accept: text/event-stream"
@@ -40,7 +40,7 @@ def test_sse(shared: Server, check: Check) -> None:
     """
     An event stream begins, has events of all kinds, is resumed and has a gap.
     """
-    record = dialogue(shared)
+    record = recording(shared)
     record.title("a stream without history, then events")
     with HttpPeer(shared, record) as http:
         http.send("GET /?channels=sse-a,sse-b", EVENTS)
@@ -93,7 +93,7 @@ def test_sse_refused(shared: Server, check: Check) -> None:
     """
     Requests that get no stream.
     """
-    record = dialogue(shared)
+    record = recording(shared)
     for line in (
         "GET /?format=full",
         "GET /?channels=",
@@ -119,7 +119,7 @@ def test_routes_that_name_channels(routed: Server, check: Check) -> None:
     """
     Streams of routes with arguments.
     """
-    record = dialogue(routed)
+    record = recording(routed)
     record.title("published by a route")
     for channel in ("fixed", "noids", "raw", "lines", "wait"):
         with HttpPeer(routed, record) as http:
@@ -168,7 +168,7 @@ def test_poll(shared: Server, check: Check) -> None:
     """
     Long-polls of all kinds.
     """
-    record = dialogue(shared)
+    record = recording(shared)
     publish(shared, "poll-a", "hello")
     publish(shared, "poll-b", b"\xff\x00", "bytes")
     last = publish(shared, "poll-b", "last")
@@ -215,7 +215,7 @@ def test_stop(check: Check, tmp_path_factory: pytest.TempPathFactory) -> None:
     """
     daemon = run_daemon(tmp_path_factory.mktemp("stopped"))
     server = next(daemon)
-    record = dialogue(server)
+    record = recording(server)
     record.vary(r"retry(\"?): \d+", r"retry\1: MS")  # another for each client
     stream, poll, raw = HttpPeer(server, record), HttpPeer(server, record), HttpPeer(server, record)
     web = HttpPeer(server, record)
@@ -254,7 +254,7 @@ def test_opened_by_post(shared: Server, check: Check) -> None:
     """
     Streams and polls whose channels are in the body of a POST.
     """
-    record = dialogue(shared)
+    record = recording(shared)
     publish(shared, "post-a", "hello")
     form, json = "Content-Type: application/x-www-form-urlencoded", "Content-Type: application/json"
     fields = '{"channels": ["post-a", "post-b"], "since": "all"}'

@@ -11,7 +11,7 @@ import pytest
 
 from tests.real.conftest import Server
 from tests.recorded.conftest import Check, run_daemon
-from tests.recorded.peers import HttpPeer, WebSocketPeer, dialogue, publish
+from tests.recorded.peers import HttpPeer, WebSocketPeer, publish, recording
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +43,7 @@ def test_json(shared: Server, check: Check) -> None:
     """
     A dialogue with all commands, answers and errors.
     """
-    record = dialogue(shared)
+    record = recording(shared)
     record.title("connect and subscribe")
     first = publish(shared, "ws-a", "one")
     publish(shared, "ws-b", b"\xff", "bytes")
@@ -116,7 +116,7 @@ def test_compression(shared: Server, check: Check) -> None:
     """
     permessage-deflate is agreed upon, and used for long messages only.
     """
-    record = dialogue(shared)
+    record = recording(shared)
     with HttpPeer(shared, record) as http:
         offer = "permessage-deflate; client_max_window_bits"
         socket = WebSocketPeer(http, "/ws?channels=ws-z", f"Sec-WebSocket-Extensions: {offer}")
@@ -132,7 +132,7 @@ def test_keys_and_routes(routed: Server, check: Check) -> None:
     """
     Keys, raw routes, subprotocols.
     """
-    record = dialogue(routed)
+    record = recording(routed)
     record.title("keys")
     with HttpPeer(routed, record) as http:
         socket = WebSocketPeer(http, "/ws", "Sec-WebSocket-Protocol: three, two, one")
@@ -146,10 +146,10 @@ def test_keys_and_routes(routed: Server, check: Check) -> None:
         socket.receive()
         socket.send(command("publish", id=4, channel="keys", message="x" * 60))
         socket.end_after_frames()
-    for way in ("/ws?key=secret", "/ws"):
-        header = () if "?" in way else ("Authorization: Bearer secret",)
+    for path in ("/ws?key=secret", "/ws"):
+        header = () if "?" in path else ("Authorization: Bearer secret",)
         with HttpPeer(routed, record) as http:
-            socket = WebSocketPeer(http, way, *header)
+            socket = WebSocketPeer(http, path, *header)
             socket.receive()
             socket.send(command("publish", id=5, channel="keys", message="x"))
             socket.receive()
@@ -191,7 +191,7 @@ def test_refused(shared: Server, check: Check) -> None:
     """
     What is answered when there is no websocket to be had.
     """
-    record = dialogue(shared)
+    record = recording(shared)
     upgrade = ("Upgrade: websocket", "Connection: Upgrade")
     key, version = f"Sec-WebSocket-Key: {WebSocketPeer.KEY}", "Sec-WebSocket-Version: 13"
     for title, line, headers in (

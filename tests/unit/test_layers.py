@@ -398,9 +398,11 @@ def test_tests_keep_the_rules() -> None:
     """
     tests = read(Path(__file__).parents[1])
 
-    said = [each for module in tests for each in missing_docstrings(module, "tests")]
+    missing = [each for module in tests for each in missing_docstrings(module, "tests")]
     named = [each for module in tests for each in (*empty_words(module), *foreign_case(module))]
-    assert [each for each in said if re.search(r"\.test_\w+\.(Test\w+\.)?test_\w+: ", each)] == []
+    assert [
+        each for each in missing if re.search(r"\.test_\w+\.(Test\w+\.)?test_\w+: ", each)
+    ] == []
     assert named == []
 
 

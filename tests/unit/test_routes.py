@@ -42,7 +42,7 @@ from rt_twisted.routes import (
 )
 from tests.contracts.actions import check_action
 from tests.defaults import make_context, make_hub
-from tests.unit.actions.test_template import Asked
+from tests.unit.actions.test_template import FakeRequest
 from tests.words import Echo
 
 
@@ -66,7 +66,7 @@ def action(line: str) -> Any:
     return parse_route(line, CONTEXT).action
 
 
-def channels(line: str, path: str = "/", asked: Asked | None = None) -> list[str]:
+def channels(line: str, path: str = "/", request: FakeRequest | None = None) -> list[str]:
     """
     Return the channels to which *line* subscribes a client.
     """
@@ -74,7 +74,7 @@ def channels(line: str, path: str = "/", asked: Asked | None = None) -> list[str
     found = route.pattern.search(path)
     assert found is not None
     match = Match((found[0], *found.groups()), "")
-    return [template.expand(asked or Asked(), match) for template in route.action.subscribe]
+    return [template.expand(request or FakeRequest(), match) for template in route.action.subscribe]
 
 
 @pytest.mark.parametrize("line", DEFAULT)
@@ -111,7 +111,7 @@ def test_lines_of_uwsgi(line: str, path: str, names: list[str]) -> None:
     """
     The text after the colon is the channel, or `name=value` separated by commas.
     """
-    assert channels(line, path, Asked({"room": ["kitchen"]})) == names
+    assert channels(line, path, FakeRequest({"room": ["kitchen"]})) == names
 
 
 @pytest.mark.parametrize(
@@ -303,7 +303,7 @@ def test_a_request_cannot_inject(values: list[str], path: str) -> None:
     line = "^/(?s:(.*))$ sse:subscribe=a.${qs[v]},subscribe=$1,history=3,subscribe=fixed"
     before = action(line)
 
-    found = channels(line, f"/{path}", Asked({"v": values}))
+    found = channels(line, f"/{path}", FakeRequest({"v": values}))
 
     assert found == [f"a.{values[-1]}", path, "fixed"]
     assert (before.history, before.retry, before.page) == (3, None, "")

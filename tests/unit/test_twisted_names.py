@@ -55,7 +55,7 @@ class Recorder(Protocol):
     """
 
     def __init__(self) -> None:
-        self.heard = b""
+        self.received = b""
         self.made: Deferred[None] = Deferred()
         self.lost: Deferred[None] = Deferred()
 
@@ -63,7 +63,7 @@ class Recorder(Protocol):
         self.made.callback(None)
 
     def dataReceived(self, data: bytes) -> None:
-        self.heard += data
+        self.received += data
 
     def connectionLost(self, reason: Failure = Failure(ValueError())) -> None:
         if not self.lost.called:
@@ -136,7 +136,7 @@ async def test_sockets_are_shown(ends: Ends) -> None:
     assert handle.gettimeout() == 0
     assert send is not None
     assert send(b"direct") == 6
-    while ends.there.heard != b"direct":
+    while ends.there.received != b"direct":
         await turns()
     with pytest.raises(BlockingIOError):
         _fill(send)
@@ -167,14 +167,14 @@ async def test_a_protocol_can_be_replaced(ends: Ends) -> None:
     transports.replace_protocol(ends.transport, other)
     assert ends.there.transport is not None
     ends.there.transport.write(b"hello")
-    while not other.heard:
+    while not other.received:
         await turns()
     ends.there.transport.loseConnection()
     await other.lost
     ends.here.lost.callback(None)
 
-    assert ends.here.heard == b""
-    assert other.heard == b"hello"
+    assert ends.here.received == b""
+    assert other.received == b"hello"
 
 
 def test_a_protocol_can_be_replaced_behind_tls() -> None:
@@ -197,11 +197,11 @@ async def test_pull_producers_are_called_at_once_and_when_empty(ends: Ends) -> N
     transports.start_draining: a pull producer is called when it is registered, and when all is
     written.
     """
-    asked = PullProducer()
+    producer = PullProducer()
     ends.transport.write(b"x" * 3_000_000)
-    ends.transport.registerProducer(asked, False)
-    assert asked.times == 1
-    while asked.times == 1:
+    ends.transport.registerProducer(producer, False)
+    assert producer.times == 1
+    while producer.times == 1:
         await turns(1)
     assert not ends.transport.dataBuffer
     assert not ends.transport._tempDataLen
@@ -213,12 +213,12 @@ async def test_an_empty_transport_calls_its_producer(ends: Ends) -> None:
     transports.start_draining: `startWriting` makes a transport with nothing to send call its
     producer.
     """
-    asked = PullProducer()
-    transports.start_draining(ends.transport, asked)
-    assert asked.times == 1
+    producer = PullProducer()
+    transports.start_draining(ends.transport, producer)
+    assert producer.times == 1
     await turns()
 
-    assert asked.times > 1
+    assert producer.times > 1
     ends.transport.unregisterProducer()
 
 
@@ -227,13 +227,13 @@ async def test_losing_a_connection_waits_for_its_producer(ends: Ends) -> None:
     http.writer: loseConnection sets `disconnecting`; a pull producer is called to the end, and the
     connection closes when it unregisters.
     """
-    asked = PullProducer()
-    ends.transport.registerProducer(asked, False)
+    producer = PullProducer()
+    ends.transport.registerProducer(producer, False)
     assert ends.transport.disconnecting in (False, 0)
     ends.transport.loseConnection()
     assert ends.transport.disconnecting
     await turns()
-    assert asked.times > 1
+    assert producer.times > 1
     ends.transport.unregisterProducer()
     await ends.here.lost
 
@@ -247,7 +247,7 @@ async def test_half_a_connection_can_be_lost(ends: Ends) -> None:
     while not ends.there.lost.called:
         await turns()
 
-    assert ends.there.heard == b"last"
+    assert ends.there.received == b"last"
     await ends.here.lost
 
 
@@ -255,13 +255,13 @@ async def test_a_lost_connection_stops_its_producer(ends: Ends) -> None:
     """
     http.exchange: registering a producer on a closed connection stops it at once.
     """
-    asked, late = PullProducer(), PullProducer()
-    ends.transport.registerProducer(asked, False)
+    producer, late = PullProducer(), PullProducer()
+    ends.transport.registerProducer(producer, False)
     ends.transport.abortConnection()
     await ends.here.lost
     ends.transport.registerProducer(late, False)
 
-    assert asked.stopped
+    assert producer.stopped
     assert late.stopped
 
 
@@ -309,12 +309,12 @@ class Channel:
     def __init__(self, site: server.Site) -> None:
         self.site = site
         self.transport = StringTransport()
-        self.asked: list[str] = []
+        self.producer: list[str] = []
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):
             raise AttributeError(name)
-        self.asked.append(name)
+        self.producer.append(name)
         return lambda *arguments: None
 
 
@@ -366,7 +366,7 @@ def test_a_request_is_answered_through_its_channel() -> None:
     request.gotLength(0)
     request.requestReceived(b"GET", b"/", b"HTTP/1.1")
 
-    used = [name for name in channel.asked if name in ("writeHeaders", "write", "requestDone")]
+    used = [name for name in channel.producer if name in ("writeHeaders", "write", "requestDone")]
     assert used == ["writeHeaders", "write", "requestDone"]
     assert isinstance(request.responseHeaders, Headers)
 
@@ -382,7 +382,7 @@ def test_a_malformed_form_is_reported_to_the_channel() -> None:
     request.requestReceived(b"POST", b"/", b"HTTP/1.1")
     request.content.close()
 
-    assert "_respondToBadRequestAndDisconnect" in channel.asked
+    assert "_respondToBadRequestAndDisconnect" in channel.producer
 
 
 def test_a_mount_point_is_where_the_path_begins() -> None:

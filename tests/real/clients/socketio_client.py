@@ -22,7 +22,7 @@ _printing = threading.Lock()
 
 def to_line(value: Any) -> Any:
     """
-    What JSON cannot say.
+    Values that JSON cannot express.
     """
     return {"base64": base64.b64encode(value).decode()}
 
@@ -73,7 +73,7 @@ class Client(socketio.Client):  # type: ignore[misc]
 
 def main() -> None:
     """
-    Connect, and do as told.
+    Connect, and execute the given commands.
     """
     _, _, url, options = sys.argv
     given = json.loads(options)

@@ -17,7 +17,7 @@ from tests.defaults import make_context, make_hub
 from tests.unit.actions.test_stats import HERE, Place
 from tests.unit.http.clients import Caller
 
-EVERYBODY = [HERE, "192.0.2.1"]
+OPEN_ROUTES = [HERE, "192.0.2.1"]
 
 
 @implementer(IReady)
@@ -58,7 +58,7 @@ def test_probes_are_actions() -> None:
     assert verifyObject(IRefusing, Full(clock, "e"))
 
 
-@pytest.mark.parametrize("address", EVERYBODY)
+@pytest.mark.parametrize("address", OPEN_ROUTES)
 def test_a_healthy_daemon(address: str) -> None:
     """
     Both probes answer 200 to every client, without a key.
@@ -101,10 +101,10 @@ def test_a_broker_that_rejects_messages() -> None:
     place = Place(broker=broker)
 
     assert place.ask("/readyz", b"") == (200, b"ready\n")
-    assert place.said("/stats?format=full")["broker"] == {"ready": True, "refuses": True}
+    assert place.get_json("/stats?format=full")["broker"] == {"ready": True, "refuses": True}
     assert b"\nrealtime_broker_refuses 1.0\n" in place.ask("/metrics")[1]
     broker.full = False
-    assert place.said("/stats?format=full")["broker"] == {"ready": True, "refuses": False}
+    assert place.get_json("/stats?format=full")["broker"] == {"ready": True, "refuses": False}
     assert b"\nrealtime_broker_refuses 0.0\n" in place.ask("/metrics")[1]
 
 

@@ -82,14 +82,14 @@ def only(caller: Caller) -> Answer:
     return answer
 
 
-def said(caller: Caller) -> Any:
+def response_json(caller: Caller) -> Any:
     answer = only(caller)
     assert answer.status == 200, answer
     return json.loads(answer.body)
 
 
 def texts(caller: Caller) -> list[str]:
-    return [message["data"] for message in said(caller)["messages"]]
+    return [message["data"] for message in response_json(caller)["messages"]]
 
 
 # Formats.
@@ -241,7 +241,7 @@ def test_a_first_poll_gets_the_position() -> None:
     """
     polls = Polls()
     polls.publish("before")
-    first = said(polls.ask("channels=news"))
+    first = response_json(polls.ask("channels=news"))
     assert first == {"messages": [], "position": "e.1", "gap": False}
     polls.publish("between")
     second = polls.ask(f"channels=news&since={first['position']}")
@@ -265,7 +265,7 @@ def test_a_poll_waits_for_messages() -> None:
 
     answer = only(poll)
     assert texts(poll) == ["1:0", "two"]
-    assert said(poll)["position"] == "e.3"
+    assert response_json(poll)["position"] == "e.3"
     assert answer.headers["content-type"] == "application/json"
     assert answer.headers["cache-control"] == "no-store"
     assert answer.headers["etag"] == '"e.3"'
@@ -296,7 +296,7 @@ def test_an_unknown_entity_tag_is_ignored(tag: str) -> None:
     poll = polls.ask("channels=news", f"If-None-Match: {tag}")
 
     assert only(poll).status == 200
-    assert said(poll) == {"messages": [], "position": "e.1", "gap": False}
+    assert response_json(poll) == {"messages": [], "position": "e.1", "gap": False}
 
 
 @pytest.mark.parametrize(
@@ -339,7 +339,7 @@ def test_the_timeout_of_a_poll(query: str, header: str, status: int) -> None:
         assert "content-length" not in answer.headers
         assert "content-type" not in answer.headers
     else:
-        assert said(poll) == {"messages": [], "position": "e.1", "gap": False}
+        assert response_json(poll) == {"messages": [], "position": "e.1", "gap": False}
     poll.send(request(f"channels=news&{query}", header))
     polls.publish("news")
     assert poll.written().count(b"HTTP/1.1 ") == 2
@@ -361,7 +361,7 @@ def test_how_long_a_poll_waits(query: str, path: str, seconds: float) -> None:
         polls.clock.advance(seconds - 0.1)
         assert poll.responses() == []
         polls.clock.advance(0.2)
-    assert said(poll)["messages"] == []
+    assert response_json(poll)["messages"] == []
 
 
 def test_a_gap_is_sent_at_once() -> None:
@@ -370,7 +370,7 @@ def test_a_gap_is_sent_at_once() -> None:
     """
     polls = Polls()
     polls.publish("kept")
-    answer = said(polls.ask("channels=news&since=old.7"))
+    answer = response_json(polls.ask("channels=news&since=old.7"))
 
     assert answer["gap"] is True
     assert [each["data"] for each in answer["messages"]] == ["kept"]
@@ -409,7 +409,7 @@ def test_as_events() -> None:
     gap = Browser()
     gap.feed(only(polls.ask("channels=news&since=x.1", accept)).body)
     assert [event.type for event in gap.events] == ["gap", "e"]
-    assert "messages" in said(polls.ask("channels=news&format=json", accept))
+    assert "messages" in response_json(polls.ask("channels=news&format=json", accept))
 
 
 @pytest.mark.parametrize("query", ["", "channels=a*", "format=x&channels=a", "wait=-1&channels=a"])
@@ -497,7 +497,7 @@ def test_stopping() -> None:
     polls = Polls()
     poll = polls.ask("channels=news&since=e.0")
     polls.hub.stop(2000)
-    answer = said(poll)
+    answer = response_json(poll)
 
     assert 2000 <= answer.pop("retry") <= 4000
     assert answer == {"messages": [], "position": "e.0", "gap": False}
@@ -529,7 +529,7 @@ def test_polls_are_queued_by_the_join_rate() -> None:
     assert (len(answered.responses()), len(waiting.responses())) == (1, 0)
     assert only(refused).status == 503
     polls.clock.pump([0.05] * 25)
-    assert said(waiting)["position"] == "e.0"
+    assert response_json(waiting)["position"] == "e.0"
 
 
 def test_large_backlogs_come_in_parts() -> None:
@@ -545,7 +545,7 @@ def test_large_backlogs_come_in_parts() -> None:
     while len(received) < len(sent):
         poll = polls.ask(f"channels=news&since={position}")
         assert len(only(poll).body) < 1200
-        position = said(poll)["position"]
+        position = response_json(poll)["position"]
         received += texts(poll)
     assert received == sent
 
@@ -556,11 +556,11 @@ class SlowHistory(MemoryBroker):
     A broker whose history is returned when the test says so.
     """
 
-    asked: Deferred[Replay]
+    query: Deferred[Replay]
 
     def after(self, channels: Sequence[str], since: Since) -> Deferred[Replay]:
-        self.asked = Deferred()
-        return self.asked
+        self.query = Deferred()
+        return self.query
 
 
 def test_a_poll_waits_for_the_broker() -> None:
@@ -574,7 +574,7 @@ def test_a_poll_waits_for_the_broker() -> None:
     polls.clock.advance(3)
     assert poll.responses() == []
     found = Message("news", b"old", Position("e", 0))
-    broker.asked.callback(Replay((found,), True, Position("e", 0)))
+    broker.query.callback(Replay((found,), True, Position("e", 0)))
     polls.turn()
     assert texts(poll) == ["old"]
 
@@ -583,7 +583,7 @@ def test_a_poll_waits_for_the_broker() -> None:
     answer = only(late)
     assert answer.status == 503
     assert answer.headers["retry-after"] == "2"
-    broker.asked.callback(Replay((), True, Position("e", 0)))
+    broker.query.callback(Replay((), True, Position("e", 0)))
     assert polls.hub.current_metrics().subscribers == 0
 
 
@@ -684,7 +684,7 @@ def test_amvteks_polyfill_gets_a_stream(query: str, accept: str) -> None:
     assert poll.streams
 
 
-def test_an_eventsource_that_polls_is_told_when_to_reconnect() -> None:
+def test_an_eventsource_that_polls_gets_a_reconnect_time() -> None:
     """
     An EventSource that polls gets 200 with a retry time, as an error status would end it.
     """

@@ -65,7 +65,7 @@ class RecoveredClient:
         self.missed.replay(names, ALL, self.stream, SocketIOEvents(self.stream.framing))
 
     def answer(self, *messages: Message) -> None:
-        self.broker.asked[-1][2].callback(Replay(messages, True, self.broker.head))
+        self.broker.queries[-1][2].callback(Replay(messages, True, self.broker.head))
         self.clock.advance(0)
 
 
@@ -78,7 +78,7 @@ def test_earlier_messages_are_replayed_once(framing: Framing, complete: bool) ->
     """
     client = RecoveredClient()
     client.request("a", "c")
-    client.broker.hear("a")
+    client.broker.confirm("a")
     client.stream.framing, client.stream.complete = framing, complete
     client.broker.bring("a", b"live")
     client.answer(*old("a", 40, 50, 60))
@@ -88,7 +88,7 @@ def test_earlier_messages_are_replayed_once(framing: Framing, complete: bool) ->
 
     texts = (b'42["message","old","e.40"]', b'42["message","old","e.50"]', b'42["position","e.50"]')
     assert client.stream.written == [(b"".join(map(framing.text, texts)), complete)]
-    assert len(client.broker.asked) == 1
+    assert len(client.broker.queries) == 1
     assert client.hub.current_metrics().subscribers == 0
 
 
@@ -120,7 +120,7 @@ def test_only_the_position_is_sent_without_earlier_messages() -> None:
     client = RecoveredClient()
     client.request("a")
     client.request("b")
-    client.broker.hear("a", "b")
+    client.broker.confirm("a", "b")
     client.answer(Message("b", b"another", Position("f", 7)))
 
     position: Any = (Poll4().text(b'42["position","e.50"]'), True)
@@ -138,6 +138,6 @@ def test_close_drops_replays_that_wait() -> None:
     client.missed.close()
     assert client.hub.current_metrics().subscribers == 0
 
-    client.broker.hear("a")
+    client.broker.confirm("a")
     client.clock.advance(0)
     assert client.stream.written == []

@@ -150,8 +150,8 @@ def test_a_namespace_replays_history_that_the_broker_has_to_fetch() -> None:
     stream = NamespaceStream(make_context(hub, clock), session, format, quiet, "")
 
     stream.channels.join(["a"], Newest(1), format)
-    broker.hear("a")
-    broker.asked[-1][2].callback(Replay(old("a", 90), True, broker.head))
+    broker.confirm("a")
+    broker.queries[-1][2].callback(Replay(old("a", 90), True, broker.head))
     clock.advance(0)
 
     assert b"".join(session.done).startswith(b'42/chat,["message","old","e.90"]\x1e')

@@ -60,7 +60,7 @@ class Place:
         (answer,) = Caller(self.server, address).send(get(path.encode(), headers)).responses()
         return answer.status, answer.body
 
-    def said(self, path: str) -> Any:
+    def get_json(self, path: str) -> Any:
         status, body = self.ask(path)
         assert status == 200
         return json.loads(body)
@@ -97,8 +97,8 @@ def test_the_shape_of_cyclone_sse() -> None:
     place.read("b")
     place.publish("nobody")
 
-    assert place.said("/stats") == [["a", 1], ["b", 2]]
-    assert place.said("/stats?channel=b&channel=nobody&channel=c") == [["b", 2]]
+    assert place.get_json("/stats") == [["a", 1], ["b", 2]]
+    assert place.get_json("/stats?channel=b&channel=nobody&channel=c") == [["b", 2]]
 
 
 @pytest.mark.parametrize("path", ["/stats", "/stats?format=full", "/metrics"])
@@ -161,13 +161,13 @@ def test_the_full_form() -> None:
     place.publish("a", "b", "c")
     place.pass_seconds(10)
 
-    said = place.said("/stats?format=full")
+    stats = place.get_json("/stats?format=full")
 
-    assert said["version"]
-    assert said["uptime"] == 10
-    assert (said["epoch"], said["position"]) == ("e", "e.3")
-    assert said["broker"] == {"ready": True, "refuses": False}
-    assert said["readers"] == {
+    assert stats["version"]
+    assert stats["uptime"] == 10
+    assert (stats["epoch"], stats["position"]) == ("e", "e.3")
+    assert stats["broker"] == {"ready": True, "refuses": False}
+    assert stats["readers"] == {
         "now": 1,
         "joining": 0,
         "limit": 0,
@@ -175,30 +175,30 @@ def test_the_full_form() -> None:
         "closed": {"client": 1},
         "refused": {},
     }
-    assert said["messages"] == {
+    assert stats["messages"] == {
         "published": 3,
         "delivered": 1,
         "gaps": 0,
         "skips": 0,
         "refused": {},
     }
-    assert said["backlog"] == {"readers": 0, "bytes": 0}
-    assert said["history"]["bytes"] > 3
-    assert said["requests"] == {"2xx": 2}
-    assert said["rates"]["10"] == {
+    assert stats["backlog"] == {"readers": 0, "bytes": 0}
+    assert stats["history"]["bytes"] > 3
+    assert stats["requests"] == {"2xx": 2}
+    assert stats["rates"]["10"] == {
         "joined": 0.2,
         "left": 0.1,
         "published": 0.3,
         "delivered": 0.1,
         "requests": 0.2,
     }
-    assert said["fanout"]["turns"] == 1
-    assert said["fanout"]["buckets"][0] == [0.0005, 1]
-    assert said["fanout"]["buckets"][-1] == ["inf", 1]
-    assert set(said["fanout"]["quantiles"]) == {"0.5", "0.9", "0.99"}
-    assert said["process"]["memory_bytes"] > 1 << 20
-    assert said["process"]["cpu_seconds"] > 0
-    assert said["channels"] == {
+    assert stats["fanout"]["turns"] == 1
+    assert stats["fanout"]["buckets"][0] == [0.0005, 1]
+    assert stats["fanout"]["buckets"][-1] == ["inf", 1]
+    assert set(stats["fanout"]["quantiles"]) == {"0.5", "0.9", "0.99"}
+    assert stats["process"]["memory_bytes"] > 1 << 20
+    assert stats["process"]["cpu_seconds"] > 0
+    assert stats["channels"] == {
         "with_readers": 1,
         "shown": [
             {"channel": "a", "readers": 1, "messages": 1, "position": "e.1"},
@@ -219,11 +219,11 @@ def test_the_route_has_defaults() -> None:
             place.read(channel)
         place.publish(channel)
 
-    assert len(place.said("/all")["channels"]["shown"]) == 4
-    two = place.said("/two")["channels"]
+    assert len(place.get_json("/all")["channels"]["shown"]) == 4
+    two = place.get_json("/two")["channels"]
     assert [(shown["channel"], shown["readers"]) for shown in two["shown"]] == [("d", 3), ("c", 2)]
     assert two["others"] == {"channels": 2, "readers": 1, "messages": 2}
-    assert place.said("/all?format=counts") == [["b", 1], ["c", 2], ["d", 3]]
+    assert place.get_json("/all?format=counts") == [["b", 1], ["c", 2], ["d", 3]]
 
 
 def test_single_channels_in_full() -> None:
@@ -233,7 +233,7 @@ def test_single_channels_in_full() -> None:
     place = Place()
     place.publish("a", "a")
 
-    assert place.said("/stats?format=full&channel=a&channel=z")["channels"] == {
+    assert place.get_json("/stats?format=full&channel=a&channel=z")["channels"] == {
         "shown": [
             {"channel": "a", "readers": 0, "messages": 2, "position": "e.2"},
             {"channel": "z", "readers": 0, "messages": 0, "position": ""},
@@ -253,11 +253,11 @@ def test_refusals_are_counted_by_reason() -> None:
     Caller(place.server).send(get(b"/nothing"))
     Caller(place.server).send(b"NONSENSE\r\n\r\n")
 
-    said = place.said("/stats?format=full")
+    stats = place.get_json("/stats?format=full")
 
-    assert said["readers"]["refused"] == {"unavailable": 1, "malformed": 1}
-    assert said["messages"]["refused"] == {"key": 1}
-    assert said["requests"] == {"2xx": 1, "4xx": 4, "5xx": 1}
+    assert stats["readers"]["refused"] == {"unavailable": 1, "malformed": 1}
+    assert stats["messages"]["refused"] == {"key": 1}
+    assert stats["requests"] == {"2xx": 1, "4xx": 4, "5xx": 1}
     assert place.logged == [200, 503, 400, 401, 404, 400, 200]  # the access log has all
 
 
@@ -269,7 +269,7 @@ def test_a_channel_by_any_name_is_shown() -> None:
     names = ['"', "\\", "\ud800", "\u2028", "</script>", "é" * 300, "\n", "\0"]
     place.publish(*names)
 
-    shown = place.said("/stats?format=full")["channels"]["shown"]
+    shown = place.get_json("/stats?format=full")["channels"]["shown"]
 
     assert {channel["channel"] for channel in shown} == set(names)
 

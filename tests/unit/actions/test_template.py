@@ -18,7 +18,7 @@ from rt_twisted.actions.template import Template, parse_template
 
 
 @dataclass
-class Asked:
+class FakeRequest:
     """
     The part of an exchange that templates read.
     """
@@ -44,9 +44,9 @@ class Asked:
 NEWS = Match(("/news/7", "7", None), "/rest")
 
 
-def expand(source: str, asked: Asked | None = None, match: Match = NEWS) -> str:
+def expand(source: str, request: FakeRequest | None = None, match: Match = NEWS) -> str:
     template = parse_template(source, len(match.groups) - 1)
-    return template.expand(asked or Asked(), match)  # type: ignore[arg-type]  # it suffices
+    return template.expand(request or FakeRequest(), match)  # type: ignore[arg-type]  # it suffices
 
 
 @pytest.mark.parametrize(
@@ -82,7 +82,7 @@ def test_variables(source: str, expanded: str) -> None:
     uWSGI's variables are replaced; missing values are empty, and values are not parsed
     again.
     """
-    asked = Asked(
+    request = FakeRequest(
         {
             "name": ["ann"],
             "twice": ["first", "second"],
@@ -94,7 +94,7 @@ def test_variables(source: str, expanded: str) -> None:
         {"x-real-name": "carl", "host": "example.org"},
     )
 
-    assert expand(source, asked) == expanded
+    assert expand(source, request) == expanded
 
 
 def test_uuids_are_new_each_time() -> None:
@@ -152,9 +152,9 @@ def test_values_of_requests_are_text(value: str, other: str) -> None:
     """
     Any value is inserted unchanged between the constant parts.
     """
-    asked = Asked({"v": [value]}, {"c": other})
+    request = FakeRequest({"v": [value]}, {"c": other})
 
-    assert expand("<${qs[v]}|${cookie[c]}>", asked) == f"<{value}|{other}>"
+    assert expand("<${qs[v]}|${cookie[c]}>", request) == f"<{value}|{other}>"
     assert expand("<$1|$0>", match=Match((value, other), "")) == f"<{other}|{value}>"
 
 
@@ -168,4 +168,4 @@ def test_any_source_is_parsed_or_rejected(source: str) -> None:
     except ValueError as error:
         assert str(error)
     else:
-        assert isinstance(template.expand(Asked(), NEWS), str)  # type: ignore[arg-type]  # it suffices
+        assert isinstance(template.expand(FakeRequest(), NEWS), str)  # type: ignore[arg-type]  # it suffices

@@ -109,7 +109,7 @@ def test_a_cancelled_query_is_not_asked() -> None:
 
 def test_queries_wait_for_the_server() -> None:
     """
-    A batch whose connection is lost is asked again on the next one.
+    A batch whose connection is lost is requested again on the next one.
     """
     reads = Reads()
     result = reads.ask("a")
@@ -148,7 +148,7 @@ def test_a_failed_read_fails_its_queries(
     error: Exception, logged: int, clean_reactor: list[Any]
 ) -> None:
     """
-    An error that nobody expected is logged; the next batch is read all the same.
+    An unexpected error is logged, and the next batch is read.
     """
     reads = Reads()
     result = reads.ask("a")

@@ -204,12 +204,12 @@ def test_stored_and_live_entries_are_merged(data: st.DataObject) -> None:
         last[name] = number
     head = data.draw(st.integers(0, len(log)))
     listened = data.draw(st.integers(head, len(log)))
-    asked = data.draw(st.integers(listened, len(log)))
+    fetched = data.draw(st.integers(listened, len(log)))
     gone = data.draw(st.sets(st.sampled_from(range(1, len(log) + 1)))) if log else set()
     live = [one for one in log if one.offset > listened]
     slices = {}
     for name in "ab":
-        mine = [one for one in log[:asked] if one.message.channel == name]
+        mine = [one for one in log[:fetched] if one.message.channel == name]
         kept = [one for one in mine if one.offset > head and one.offset not in gone]
         slices[name] = ChannelSlice(kept, mine[-1].offset if mine else 0, 0)
 

@@ -82,14 +82,14 @@ class TestSqliteBroker(BrokerContract, HistoryContract, PatternContract, Pattern
         drafts = [Draft("a", b"%d" % n, key=f"{n}") for n in range(150)]
         positions = (await broker.publish(drafts)).positions
 
-        asked = [broker.after(["a"], After(position)) for position in positions]
-        asked += [broker.after(["a"], Newest(3)) for _ in range(300)]
+        queries = [broker.after(["a"], After(position)) for position in positions]
+        queries += [broker.after(["a"], Newest(3)) for _ in range(300)]
 
-        for number, answer in enumerate(asked[:150]):
+        for number, answer in enumerate(queries[:150]):
             replay = await answer
             assert replay.complete
             assert list(replay.messages) == receiver.messages[number + 1 :]
-        for answer in asked[150:]:
+        for answer in queries[150:]:
             assert list((await answer).messages) == receiver.messages[-3:]
 
 
@@ -844,7 +844,7 @@ class Client:
         self.got: list[tuple[Position, bytes]] = []
         self.line: FakeTransport | None = None
         self.forgiven: set[bytes] = set()  # a gap may have them
-        self.told = 0  # messages published before it first came
+        self.published_before = 0  # messages published before it first came
 
     def connect(self, context: DurableNode, published: list[tuple[str, bytes]]) -> None:
         if self.line is None:

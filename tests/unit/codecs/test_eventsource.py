@@ -52,8 +52,8 @@ def test_events_do_not_depend_on_splitting(
     ]
 
     assert len(found) == len(events)
-    for one, wanted in zip(found, events, strict=True):
-        assert one == wanted if isinstance(wanted, Event) else one.data == wanted
+    for one, expected in zip(found, events, strict=True):
+        assert one == expected if isinstance(expected, Event) else one.data == expected
 
 
 def test_id_alone_moves_the_last_id() -> None:

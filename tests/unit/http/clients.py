@@ -39,7 +39,7 @@ class Answer:
     body: bytes
 
     @property
-    def said(self) -> Any:
+    def json(self) -> Any:
         return json.loads(self.body)
 
 
@@ -217,12 +217,12 @@ class Peer(Protocol):
     """
 
     def __init__(self) -> None:
-        self.heard = b""
+        self.received = b""
         self.end: Failure | None = None
         self._waiting: list[tuple[Callable[[], bool], Deferred[None]]] = []
 
     def dataReceived(self, data: bytes) -> None:
-        self.heard += data
+        self.received += data
         self._look()
 
     def connectionLost(self, reason: Failure = Failure(ConnectionDone())) -> None:
@@ -241,7 +241,7 @@ class Peer(Protocol):
         return done
 
     def answers(self, count: int) -> Deferred[None]:
-        return self.until(lambda: len(read_answers(self.heard)) >= count)
+        return self.until(lambda: len(read_answers(self.received)) >= count)
 
     def closed(self) -> Deferred[None]:
         return self.until(lambda: self.end is not None)
@@ -272,13 +272,13 @@ class Sink:
     """
 
     def __init__(self) -> None:
-        self.said: list[bytes | str] = []
+        self.events: list[bytes | str] = []
 
     def data(self, piece: bytes) -> None:
-        self.said.append(piece)
+        self.events.append(piece)
 
     def end(self) -> None:
-        self.said.append("end")
+        self.events.append("end")
 
     def lost(self, reason: Exception) -> None:
-        self.said.append("lost")
+        self.events.append("lost")

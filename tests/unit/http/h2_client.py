@@ -40,7 +40,7 @@ class Received:
         return int(self.headers[":status"])
 
     @property
-    def said(self) -> Any:
+    def json(self) -> Any:
         return json.loads(self.body)
 
 
@@ -64,7 +64,7 @@ class Client:
             client=True, initial_values={h2.settings.SettingCodes.INITIAL_WINDOW_SIZE: window}
         )
         self.streams: dict[int, Received] = {}
-        self.goodbye: int | None = None
+        self.goaway_code: int | None = None
         self.talk.initiate_connection()
         self.turn()
 
@@ -89,8 +89,8 @@ class Client:
         self.streams[number] = Received()
         return number
 
-    def number(self, heard: Received) -> int:
-        return next(number for number, each in self.streams.items() if each is heard)
+    def number(self, stream: Received) -> int:
+        return next(number for number, each in self.streams.items() if each is stream)
 
     def turn(self, turns: int = 4) -> None:
         """
@@ -101,29 +101,29 @@ class Client:
             if data and not self.wire.disconnecting:
                 self.server.dataReceived(data)
             self.place.clock.advance(0)
-            self._hear()
+            self._receive()
 
-    def _hear(self) -> None:
+    def _receive(self) -> None:
         data: bytes = self.wire.value()  # type: ignore[no-untyped-call]  # Twisted's
         self.wire.clear()  # type: ignore[no-untyped-call]  # Twisted's
         for event in self.talk.receive_data(data):
-            heard = self.streams.get(getattr(event, "stream_id", None) or 0, Received())
+            stream = self.streams.get(getattr(event, "stream_id", None) or 0, Received())
             if isinstance(event, h2.events.ResponseReceived):
-                heard.headers = {str(n): str(v) for n, v in event.headers or ()}
+                stream.headers = {str(n): str(v) for n, v in event.headers or ()}
             elif isinstance(event, h2.events.InformationalResponseReceived):
-                heard.informed = [str(v) for n, v in event.headers or ()]
+                stream.informed = [str(v) for n, v in event.headers or ()]
             elif isinstance(event, h2.events.DataReceived):
-                heard.body += event.data or b""
+                stream.body += event.data or b""
                 if self.greedy:
                     self.talk.acknowledge_received_data(
                         event.flow_controlled_length or 0, event.stream_id or 0
                     )
             elif isinstance(event, h2.events.StreamEnded):
-                heard.ended = True
+                stream.ended = True
             elif isinstance(event, h2.events.StreamReset):
-                heard.reset = event.error_code
+                stream.reset = event.error_code
             elif isinstance(event, h2.events.ConnectionTerminated):
-                self.goodbye = event.error_code
+                self.goaway_code = event.error_code
 
     def hang_up(self) -> None:
         self.server.connectionLost(Failure(ConnectionLost()))

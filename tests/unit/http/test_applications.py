@@ -22,9 +22,9 @@ async def test_a_large_file(listen: Listen, tmp_path: Path) -> None:
     tmp_path.joinpath("big").write_bytes(data)
     peer = await listen(Place(f"^/s/ static:{tmp_path}"))()
     peer.send(get(b"/s/big") + get(b"/s/big", b"Range: bytes=5-9\r\n") + get(b"/s/none") + get())
-    await peer.until(lambda: peer.heard.endswith(b'"text": ""}'))
+    await peer.until(lambda: peer.received.endswith(b'"text": ""}'))
 
-    answers = read_answers(peer.heard)
+    answers = read_answers(peer.received)
     assert [answer.status for answer in answers] == [200, 206, 404, 200]
     assert answers[0].body == data
     assert answers[1].body == data[5:10]
@@ -38,9 +38,9 @@ async def test_a_file_for_every_path(listen: Listen, tmp_path: Path) -> None:
     page.write_text("page")
     peer = await listen(Place(f"^/$ static:{page}", f"^/app/ static:{page}"))()
     peer.send(get(b"/") + get(b"/app/") + get(b"/app/a/b") + get())
-    await peer.until(lambda: peer.heard.endswith(b'"text": ""}'))
+    await peer.until(lambda: peer.received.endswith(b'"text": ""}'))
 
-    answers = read_answers(peer.heard)
+    answers = read_answers(peer.received)
     assert [answer.body for answer in answers[:3]] == [b"page"] * 3
 
 
@@ -61,11 +61,11 @@ async def test_folders_are_not_listed(listen: Listen, tmp_path: Path) -> None:
     peer.send(b"".join(map(get, paths)))
     await peer.answers(len(paths))
 
-    answers = read_answers(peer.heard)
+    answers = read_answers(peer.received)
     assert [answer.status for answer in answers][:2] == [200, 404]
     assert answers[0].body == b"index"
     assert all(answer.status in (400, 404) for answer in answers[1:])
-    assert b"secret" not in peer.heard
+    assert b"secret" not in peer.received
 
 
 async def test_an_escaped_slash_in_a_mount_point(listen: Listen, tmp_path: Path) -> None:
@@ -77,7 +77,7 @@ async def test_an_escaped_slash_in_a_mount_point(listen: Listen, tmp_path: Path)
     peer.send(get(b"/a/b/f") + get(b"/a%2Fb%2Ff") + get(b"/a%2Fb/f"))
     await peer.answers(3)
 
-    first, *others = [answer.status for answer in read_answers(peer.heard)]
+    first, *others = [answer.status for answer in read_answers(peer.received)]
     assert first == 200
     assert 500 not in others
 
@@ -96,7 +96,7 @@ async def test_wsgi(listen: Listen) -> None:
     peer.send(post(b"body", b"/w/x/y") + get())
     await peer.answers(2)
 
-    first, second = read_answers(peer.heard)
+    first, second = read_answers(peer.received)
     assert first.body == b"/w /x/y body"
     assert second.status == 200
 
@@ -114,8 +114,8 @@ async def test_forms_reach_a_resource(listen: Listen) -> None:
     peer.send(post(b"--c\r\nnonsense", b"/f", b"Content-Type: multipart/form-data\r\n"))
     await peer.answers(3)
 
-    assert [a.body for a in read_answers(peer.heard)[:2]] == [b"a b", b"ann"]
-    assert read_answers(peer.heard)[2].status == 400
+    assert [a.body for a in read_answers(peer.received)[:2]] == [b"a b", b"ann"]
+    assert read_answers(peer.received)[2].status == 400
 
 
 def test_bodies_for_resources_have_a_limit() -> None:

@@ -93,7 +93,7 @@ USUAL = (
 
 
 @pytest.mark.parametrize(
-    ("allowed", "asked", "more"),
+    ("allowed", "requested", "more"),
     [
         ("*", "", []),
         ("*", "x-clientid", ["x-clientid"]),
@@ -105,18 +105,18 @@ USUAL = (
         ("Content-Type", "x-other", []),
     ],
 )
-def test_headers_that_pages_may_send(allowed: str, asked: str, more: list[str]) -> None:
+def test_headers_that_pages_may_send(allowed: str, requested: str, more: list[str]) -> None:
     """
     A page may send the headers that a preflight requests, or those that the settings list. Invalid
     names are never repeated.
     """
     cors = make_cors(allowed=frozenset(allowed.split()))
-    lines = f"Origin: https://a.example\r\nAccess-Control-Request-Headers: {asked}\r\n"
+    lines = f"Origin: https://a.example\r\nAccess-Control-Request-Headers: {requested}\r\n"
     request = get(b"/publish", lines.encode("latin-1") + b"Access-Control-Request-Method: POST\r\n")
-    found = dict(cors.preflight("https://a.example", ["POST"], asked))
+    found = dict(cors.preflight("https://a.example", ["POST"], requested))
 
     assert found["Access-Control-Allow-Headers"] == ", ".join([USUAL, *more])
-    if "\x7f" not in asked and len(asked) < 1000:
+    if "\x7f" not in requested and len(requested) < 1000:
         answer = Place(cors=cors).call(request.replace(b"GET", b"OPTIONS")).responses()[0]
         assert answer.headers["access-control-allow-headers"] == ", ".join([USUAL, *more])
 

@@ -26,7 +26,7 @@ def test_requests_are_answered_in_order(cut: Callable[[bytes], list[bytes]]) -> 
     Requests are answered in order on one connection: pipelined or byte by byte, with bodies of each
     framing.
     """
-    asked = [
+    requests = [
         get(b"/echo?n=1"),
         post(b"two"),
         chunked(b"3", b"thr", b"2;x=y", b"ee", b"0", b"Trailer: x", b"", b""),
@@ -36,14 +36,14 @@ def test_requests_are_answered_in_order(cut: Callable[[bytes], list[bytes]]) -> 
         get(b"/echo/%2F%C3%BC?n=%2B+"),
     ]
 
-    caller = Place().call(*cut(b"".join(asked)))
+    caller = Place().call(*cut(b"".join(requests)))
 
     answers = caller.responses()
     assert [answer.status for answer in answers] == [200, 200, 200, 200, 200, 404, 200]
-    assert [answers[n].said["body"] for n in (1, 2, 4)] == ["two", "three", ""]
-    assert [answers[n].said["query"] for n in (0, 3)] == [{"n": ["1"]}, {"n": ["4"]}]
-    assert answers[6].said["path"] == "/echo//\u00fc"
-    assert answers[6].said["query"] == {"n": ["+ "]}
+    assert [answers[n].json["body"] for n in (1, 2, 4)] == ["two", "three", ""]
+    assert [answers[n].json["query"] for n in (0, 3)] == [{"n": ["1"]}, {"n": ["4"]}]
+    assert answers[6].json["path"] == "/echo//\u00fc"
+    assert answers[6].json["query"] == {"n": ["+ "]}
     assert caller.open
     assert {answer.headers["connection"] for answer in answers} == {"keep-alive"}
     assert {answer.headers["keep-alive"] for answer in answers} == {"timeout=75"}
@@ -64,7 +64,7 @@ def test_two_hundred_requests_in_one_segment(late: bool) -> None:
         place.waiting[0].answer(200, b"{}")
     answers = caller.responses()
 
-    assert [a.said["query"]["n"] for a in answers[1:]] == [[str(n)] for n in range(200)]
+    assert [a.json["query"]["n"] for a in answers[1:]] == [[str(n)] for n in range(200)]
     assert caller.wire.producerState == "producing"
     assert caller.open
 
@@ -79,7 +79,7 @@ def test_a_late_response_is_sent_before_the_next_begins() -> None:
     assert len(place.waiting) == 1
     place.waiting[0].answer(200, b"1")
     assert len(place.waiting) == 2
-    assert place.echo.asked == []
+    assert place.echo.paths == []
     place.waiting[1].answer(201, b"2")
 
     assert [answer.status for answer in caller.responses()] == [200, 201, 200]
@@ -100,8 +100,8 @@ def test_every_request_before_the_last_is_answered(last: bytes) -> None:
     place.waiting[0].answer(200, b"")
 
     assert [answer.status for answer in caller.responses()] == [200, 200, 200]
-    said = [answer.headers["connection"] for answer in caller.responses()]
-    assert said == ["keep-alive", "keep-alive", "close"]
+    connections = [answer.headers["connection"] for answer in caller.responses()]
+    assert connections == ["keep-alive", "keep-alive", "close"]
     assert not caller.open
 
 
@@ -126,7 +126,7 @@ def test_nothing_follows_a_request_that_closes() -> None:
     caller = place.call(get(headers=b"Connection: close\r\n") + get(b"/echo/hidden"))
 
     assert status_of(caller) == 200
-    assert place.echo.asked == ["/echo"]
+    assert place.echo.paths == ["/echo"]
     assert not caller.open
 
 
@@ -358,7 +358,7 @@ def test_ambiguous_requests_are_refused(name: str, cut: Callable[[bytes], list[b
     caller = place.call(*cut(SMUGGLED[name]))
     place.wait(LIMITS.body_seconds + 1)
 
-    assert "/echo/hidden" not in place.echo.asked
+    assert "/echo/hidden" not in place.echo.paths
     assert [answer.status // 100 for answer in caller.responses()] in ([4], [5])
     assert caller.responses()[0].status in (400, 501, 505)
     assert not caller.open
@@ -400,7 +400,7 @@ def test_unknown_upgrades_are_ignored() -> None:
     caller = place.call(get(headers=upgrade) + post(b"x", headers=upgrade) + get())
 
     assert [answer.status for answer in caller.responses()] == [200] * 3
-    assert [answer.said["body"] for answer in caller.responses()] == ["", "x", ""]
+    assert [answer.json["body"] for answer in caller.responses()] == ["", "x", ""]
     stream = place.call(get(b"/news", upgrade))
     assert stream.streams
     assert [answer.status for answer in stream.responses()] == [200]
@@ -418,8 +418,8 @@ def test_a_body_behind_an_upgrade_is_no_request(framing: Callable[[bytes], bytes
     upgrade = b"Connection: upgrade\r\nUpgrade: h2c\r\nHost"
     caller = place.call(framing(HIDDEN).replace(b"Host", upgrade, 1) + get(b"/echo/last"))
 
-    assert place.echo.asked == ["/echo", "/echo/last"]
-    assert caller.responses()[0].said["body"].encode() == HIDDEN
+    assert place.echo.paths == ["/echo", "/echo/last"]
+    assert caller.responses()[0].json["body"].encode() == HIDDEN
 
 
 # Mutated requests.

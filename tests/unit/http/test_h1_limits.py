@@ -61,7 +61,7 @@ def test_streamed_bodies_may_take_their_time() -> None:
     place.wait(20)
 
     assert status_of(caller) == 408
-    assert sink.said == [b"x"] * 10 + ["lost"]
+    assert sink.events == [b"x"] * 10 + ["lost"]
 
 
 def test_a_stream_of_a_body_ends_once() -> None:
@@ -78,8 +78,8 @@ def test_a_stream_of_a_body_ends_once() -> None:
     place.waiting[1].receive(cut)
     other.hang_up()
 
-    assert whole.said == [b"abc", "end"]
-    assert cut.said == [b"ab", "lost"]
+    assert whole.events == [b"abc", "end"]
+    assert cut.events == [b"ab", "lost"]
 
 
 def test_idle_connections_are_closed() -> None:
@@ -110,19 +110,19 @@ def test_idle_connections_have_a_bound() -> None:
     busy = [place.call(get(b"/late")) for _ in range(8)]
     other = place.call(get(), address="192.0.2.2")
     first = place.call(get())
-    crowd = [place.call(*pieces) for pieces in ([], [b"GET /"], [get()], [], [get()])]
+    callers = [place.call(*pieces) for pieces in ([], [b"GET /"], [get()], [], [get()])]
     place.wait(1)
-    assert all(caller.open for caller in (first, *crowd))
+    assert all(caller.open for caller in (first, *callers))
 
     first.send(get())  # is the newest of its address now
     place.wait(3)
     assert all(caller.open for caller in (other, first, *busy))
-    assert [caller.open for caller in crowd].count(True) == 2
+    assert [caller.open for caller in callers].count(True) == 2
 
     for exchange in place.waiting:
         exchange.answer(200)
     place.wait(4)
-    assert [caller.open for caller in (other, first, *crowd, *busy)].count(True) == 4
+    assert [caller.open for caller in (other, first, *callers, *busy)].count(True) == 4
     assert other.open
 
 

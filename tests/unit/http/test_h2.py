@@ -49,8 +49,8 @@ def test_responses_equal_those_of_http_1() -> None:
     posted = client.ask("/echo", b"body", "", ("content-type", "text/plain"))
     missing = client.ask("/none")
 
-    assert got.said == {"path": "/echo//\u00fc", "query": {"n": ["+ "]}, "body": "", "text": ""}
-    assert posted.said["body"] == "body"
+    assert got.json == {"path": "/echo//\u00fc", "query": {"n": ["+ "]}, "body": "", "text": ""}
+    assert posted.json["body"] == "body"
     assert [each.status for each in (got, posted, missing)] == [200, 200, 404]
     assert all(each.ended and each.reset is None for each in (got, posted, missing))
     assert got.headers["server"] == "rt_twisted"
@@ -82,8 +82,8 @@ def test_opening_a_stream_that_was_reset_fails() -> None:
     """
     place = Place()
     client = Client(place)
-    heard = client.ask("/late")
-    client.talk.reset_stream(client.number(heard))
+    response = client.ask("/late")
+    client.talk.reset_stream(client.number(response))
     client.turn()
 
     with pytest.raises(ConnectionLost):
@@ -128,8 +128,8 @@ def test_pages_of_other_origins() -> None:
     client = Client(place)
     ours = client.ask("/echo", None, "", ("origin", "https://a"))
     theirs = client.ask("/echo", None, "", ("origin", "https://b"))
-    asked = (("origin", "https://a"), ("access-control-request-method", "POST"))
-    preflight = client.ask("/publish", None, "OPTIONS", *asked)
+    request_headers = (("origin", "https://a"), ("access-control-request-method", "POST"))
+    preflight = client.ask("/publish", None, "OPTIONS", *request_headers)
 
     assert ours.headers["access-control-allow-origin"] == "https://a"
     assert "access-control-allow-origin" not in theirs.headers
@@ -151,15 +151,15 @@ def test_the_access_log_is_called() -> None:
     """
     The access log is called once for each response, with status and size.
     """
-    told: list[tuple[str, int, int]] = []
+    logged: list[tuple[str, int, int]] = []
     place = Place(
-        access_log=lambda exchange, status, size: told.append((exchange.path, status, size))
+        access_log=lambda exchange, status, size: logged.append((exchange.path, status, size))
     )
     client = Client(place)
     client.ask("/none")
     client.ask("/news")
 
-    assert told == [("/none", 404, 13), ("/news", 200, 0)]
+    assert logged == [("/none", 404, 13), ("/news", 200, 0)]
 
 
 def test_the_access_log_names_the_version(tmp_path: Path) -> None:
@@ -196,7 +196,7 @@ def test_refusals(path: str, headers: tuple[tuple[str, str], ...], status: int) 
 
     assert refused.status == status and refused.ended
     assert client.ask("/echo").status == 200
-    assert client.goodbye is None
+    assert client.goaway_code is None
 
 
 def test_an_action_that_fails_is_500(clean_reactor: list[Failure]) -> None:
@@ -254,15 +254,15 @@ def test_bodies_are_streams_too() -> None:
     client = Client(place)
     number = client.begin("/late", "POST", False)
     client.turn()
-    heard: list[Any] = []
+    response: list[Any] = []
 
     class Sink:
-        data = staticmethod(heard.append)
-        lost = staticmethod(heard.append)
+        data = staticmethod(response.append)
+        lost = staticmethod(response.append)
 
         @staticmethod
         def end() -> None:
-            heard.append("end")
+            response.append("end")
 
     place.waiting[0].receive(Sink())
     for _ in range(40):
@@ -271,7 +271,7 @@ def test_bodies_are_streams_too() -> None:
     client.talk.send_data(number, b"", end_stream=True)
     client.turn()
 
-    assert heard == [b"x" * 16384] * 40 + ["end"]
+    assert response == [b"x" * 16384] * 40 + ["end"]
 
 
 def test_bodies_that_are_too_large() -> None:
@@ -281,13 +281,13 @@ def test_bodies_that_are_too_large() -> None:
     client = Client(Place())
     known = client.begin("/echo", "POST", False, ("content-length", "9999999"))
     unknown = client.begin("/refuse/400", "POST", False)
-    for _ in range(3):  # it is under way when it is refused
+    for _ in range(3):  # it is in flight when it is refused
         client.talk.send_data(unknown, b"x" * 5000)
     client.turn()
 
     for number, status in ((known, 413), (unknown, 401)):
-        heard = client.streams[number]
-        assert (heard.status, heard.reset) == (status, Codes.NO_ERROR)
+        response = client.streams[number]
+        assert (response.status, response.reset) == (status, Codes.NO_ERROR)
     assert client.ask("/echo").status == 200
 
 
@@ -363,7 +363,7 @@ def test_a_subscriber() -> None:
     place.hub.start()
     place.wait(400)
     client.turn()
-    assert not news.ended and client.goodbye is None
+    assert not news.ended and client.goaway_code is None
     assert news.body.endswith(b":\n") or b"\n:" in news.body
     place.hub.stop(1000)
     client.turn()
@@ -426,7 +426,7 @@ def test_a_slow_consumer_is_disconnected() -> None:
     assert slow.reset == Codes.CANCEL
     assert len(slow.body) <= 65535
     assert place.hub.current_metrics().closed["behind"] == 1
-    assert other.status == 200 and client.goodbye is None
+    assert other.status == 200 and client.goaway_code is None
 
 
 def test_a_stalled_subscriber_is_disconnected() -> None:
@@ -539,7 +539,7 @@ def test_a_response_that_is_not_read_is_reset(path: str, tmp_path: Path) -> None
     place.wait(25)
     client.turn()
     assert slow.reset == Codes.CANCEL
-    assert not client.server.streams and client.goodbye is None
+    assert not client.server.streams and client.goaway_code is None
 
 
 def test_a_client_may_close_its_windows() -> None:
@@ -575,13 +575,13 @@ def test_sites_are_served(tmp_path: Path) -> None:
     (tmp_path / "large.txt").write_bytes(b"0123456789" * 50_000)
     place = Place(f"^/files/ static:{tmp_path}", limits=make_http_limits())
     client = Client(place)
-    heard = client.ask("/files/large.txt")
+    response = client.ask("/files/large.txt")
     client.turn(60)
     part = client.ask("/files/large.txt", None, "", ("range", "bytes=10-19"))
     client.turn()
     missing = client.ask("/files/none")
 
-    assert heard.ended and heard.body == b"0123456789" * 50_000
+    assert response.ended and response.body == b"0123456789" * 50_000
     assert (part.status, part.body) == (206, b"0123456789")
     assert missing.status == 404
     assert not client.server.streams

@@ -40,10 +40,10 @@ def test_rapid_resets_are_bounded(together: bool) -> None:
             client.turn(1)
         client.talk.reset_stream(number)
         client.turn(1)
-        if client.goodbye is not None:
+        if client.goaway_code is not None:
             break
 
-    assert client.goodbye == Codes.ENHANCE_YOUR_CALM
+    assert client.goaway_code == Codes.ENHANCE_YOUR_CALM
     assert len(place.waiting) == (0 if together else MAX_RESETS + 1)
     assert client.wire.disconnecting
 
@@ -63,7 +63,7 @@ def test_a_request_and_its_reset_at_once(body: bytes | None) -> None:
     client.turn(1)
 
     assert other.status == 200
-    assert client.goodbye is None
+    assert client.goaway_code is None
 
 
 def test_a_request_and_a_goaway_with_an_error() -> None:
@@ -77,7 +77,7 @@ def test_a_request_and_a_goaway_with_an_error() -> None:
     client.turn(1)
 
     assert client.wire.disconnecting
-    assert not place.echo.asked
+    assert not place.echo.paths
     client.hang_up()
     assert not place.server.connections
 
@@ -120,7 +120,7 @@ def test_occasional_resets_are_allowed() -> None:
         client.turn(1)
         place.clock.advance(0.1)
 
-    assert client.goodbye is None
+    assert client.goaway_code is None
 
 
 def test_a_flood_of_pings_is_bounded() -> None:
@@ -156,7 +156,7 @@ def test_headers_without_end() -> None:
     client.begin("/echo", "GET", True, *((f"x-{n}", "y" * 1000) for n in range(60)))
     client.turn()
 
-    assert client.goodbye == Codes.ENHANCE_YOUR_CALM
+    assert client.goaway_code == Codes.ENHANCE_YOUR_CALM
 
 
 @settings(max_examples=150)
@@ -195,8 +195,8 @@ def test_an_idle_connection_is_closed() -> None:
     place.wait(LIMITS.idle_seconds - 2)
     assert not client.wire.disconnecting
     place.wait(3)
-    client._hear()
-    assert client.goodbye == Codes.NO_ERROR
+    client._receive()
+    assert client.goaway_code == Codes.NO_ERROR
     assert client.wire.disconnecting and not client.wire.aborted
     place.wait(LINGER + 1)
     assert client.wire.aborted
@@ -237,11 +237,11 @@ def test_an_exchange_can_be_refused_later() -> None:
     """
     place = Place()
     client = Client(place)
-    heard = client.ask("/late")
+    response = client.ask("/late")
     place.waiting[0].refuse(HttpError(503, "away", retry=3))
     client.turn()
 
-    assert (heard.status, heard.headers["retry-after"]) == (503, "3")
+    assert (response.status, response.headers["retry-after"]) == (503, "3")
 
 
 def test_names_of_the_library() -> None:

@@ -249,7 +249,7 @@ class TlsClient:
         self._tls.write(data)
         self._sock.sendall(self._out.read())
 
-    def say_all(self, data: bytes) -> None:
+    def send_all(self, data: bytes) -> None:
         if data:
             self._tls.write(data)
         with suppress(ssl.SSLError):
@@ -281,7 +281,7 @@ class PlainClient:
         self.shutdown = sock.shutdown
         self.close = sock.close
 
-    def say_all(self, data: bytes) -> None:
+    def send_all(self, data: bytes) -> None:
         self.sendall(data)
         self.shutdown(socket.SHUT_WR)
 
@@ -290,10 +290,10 @@ def read_all(client: PlainClient | TlsClient) -> bytes:
     """
     Return all bytes until the server closes.
     """
-    heard = b""
+    received = b""
     while piece := client.recv(65536):
-        heard += piece
-    return heard
+        received += piece
+    return received
 
 
 @pytest_twisted.async_yield_fixture
@@ -334,7 +334,7 @@ async def test_pending_responses_are_sent(opened: tuple[Port, list[Any]]) -> Non
     async def half_closed(request: bytes) -> Any:
         sock = await deferToThread(port.connect)
         sockets.append(sock)
-        await deferToThread(sock.say_all, request)
+        await deferToThread(sock.send_all, request)
         return sock
 
     async def seen() -> None:
@@ -373,7 +373,7 @@ async def test_a_stream_ends_by_every_port(opened: tuple[Port, list[Any]]) -> No
     await deferToThread(sock.sendall, get(b"/news"))
     await deferToThread(sock.recv, 100)
     assert port.place.hub.current_metrics().subscribers == 1
-    await deferToThread(sock.say_all, b"")
+    await deferToThread(sock.send_all, b"")
 
     while port.place.hub.current_metrics().subscribers:
         await turns()

@@ -330,11 +330,11 @@ def test_by_tls_and_http2() -> None:
     """
     The scheme is https, unless a trusted proxy names another.
     """
-    heard = Client(site(SHOWING())).ask("/x")
+    response = Client(site(SHOWING())).ask("/x")
     proxied = Client(site(SHOWING(), limits=TRUSTED)).ask(
         "/x", None, "", ("x-forwarded-for", "203.0.113.9"), ("x-forwarded-proto", "http")
     )
-    assert b"('192.0.2.1', True" in heard.body
+    assert b"('192.0.2.1', True" in response.body
     assert b"('203.0.113.9', False" in proxied.body
 
 
@@ -392,10 +392,10 @@ def test_a_sink_that_raises_is_answered_with_500(
     request = post(b"body", b"/b", close)
     caller = place.call(request[: len(request) - cut], request[len(request) - cut :])
     client = Client(place)
-    heard = client.ask("/b", b"body")
+    response = client.ask("/b", b"body")
 
     assert [answer.status for answer in caller.responses()] == [500]
-    assert heard.status == 500
+    assert response.status == 500
     assert [bool(failure.check(ZeroDivisionError)) for failure in clean_reactor] == [True, True]
     clean_reactor.clear()
 
@@ -504,11 +504,11 @@ def test_head_on_a_stream_has_no_length(path: str) -> None:
     place = Place(*lines)
     caller = place.call(get(path.encode()).replace(b"GET", b"HEAD") + get())
     head, after = caller.responses("HEAD")
-    heard = Client(Place(*lines)).ask(path, None, "HEAD")
+    response = Client(Place(*lines)).ask(path, None, "HEAD")
 
-    assert head.status == heard.status == after.status == 200
+    assert head.status == response.status == after.status == 200
     assert "content-length" not in head.headers
-    assert "content-length" not in heard.headers
+    assert "content-length" not in response.headers
     assert head.headers["x-content-type-options"] == "nosniff"
 
 

@@ -25,7 +25,7 @@ async def test_over_a_socket(listen: Listen) -> None:
     peer.send(get(headers=b"Connection: close\r\n"))
     await peer.closed()
 
-    assert [answer.status for answer in read_answers(peer.heard)] == [200] * 3
+    assert [answer.status for answer in read_answers(peer.received)] == [200] * 3
     assert peer.end.check(ConnectionDone)
 
 
@@ -38,8 +38,8 @@ async def test_a_client_that_does_not_read_is_not_read(listen: Listen) -> None:
     peer = await listen(place)()
     peer.transport.pauseProducing()
     big = b"b" * 1_000_000
-    asked = 20
-    peer.send(get(b"/late") * asked)
+    count = 20
+    peer.send(get(b"/late") * count)
 
     async def answer() -> None:
         while len(place.waiting) > len(answered):
@@ -54,14 +54,14 @@ async def test_a_client_that_does_not_read_is_not_read(listen: Listen) -> None:
     await answer()
     connection: Any
     (connection,) = place.server.connections
-    assert len(answered) < asked
+    assert len(answered) < count
     assert len(connection.transport.dataBuffer) + connection.transport._tempDataLen <= len(big)
 
     peer.transport.resumeProducing()
-    while len(answered) < asked:
+    while len(answered) < count:
         await turns(1)
         await answer()
-    await peer.until(lambda: len(peer.heard) >= asked * len(big))
+    await peer.until(lambda: len(peer.received) >= count * len(big))
 
 
 async def test_a_subscriber_behind_a_late_response_leaves(listen: Listen) -> None:
@@ -74,7 +74,7 @@ async def test_a_subscriber_behind_a_late_response_leaves(listen: Listen) -> Non
     while not place.waiting:
         await turns()
     place.waiting[0].answer(200)
-    await peer.until(lambda: b"id: e.0" in peer.heard)
+    await peer.until(lambda: b"id: e.0" in peer.received)
     peer.transport.loseConnection()
     await peer.closed()
     for _ in range(50):
@@ -102,7 +102,7 @@ async def test_an_early_error_reaches_a_client_that_is_still_sending(listen: Lis
         await turns(1)
     await peer.closed()
 
-    assert [answer.status for answer in read_answers(peer.heard)] == [413]
+    assert [answer.status for answer in read_answers(peer.received)] == [413]
     assert peer.end.check(ConnectionDone)
 
 
@@ -139,7 +139,7 @@ async def test_a_disconnect_within_a_body(listen: Listen) -> None:
     while place.server.connections:
         await turns()
 
-    assert sink.said == [b"ab", "lost"]
+    assert sink.events == [b"ab", "lost"]
 
 
 async def test_messages_arrive_over_a_socket(listen: Listen) -> None:
@@ -149,10 +149,10 @@ async def test_messages_arrive_over_a_socket(listen: Listen) -> None:
     place = Place()
     peer = await listen(place)()
     peer.send(get(b"/news", b"Connection: upgrade\r\nUpgrade: websocket\r\n"))
-    await peer.until(lambda: b"id: e.0" in peer.heard)
+    await peer.until(lambda: b"id: e.0" in peer.received)
     await place.hub.publish([Draft("news", b"hello")])
     place.clock.advance(0)
-    await peer.until(lambda: b"data: hello" in peer.heard)
+    await peer.until(lambda: b"data: hello" in peer.received)
     peer.transport.loseConnection()
     while place.hub.current_metrics().subscribers:
         await turns()

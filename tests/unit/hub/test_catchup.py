@@ -43,7 +43,7 @@ class ManualBroker:
 
     def __init__(self) -> None:
         self.head = Position("e", 100)
-        self.hearing: dict[str, Deferred[Position]] = {}
+        self.requested: dict[str, Deferred[Position]] = {}
         self.receiver: IReceiver
 
     def attach(self, receiver: IReceiver) -> None:
@@ -53,19 +53,19 @@ class ManualBroker:
         return self.head
 
     def subscribe(self, channel: str) -> Deferred[Position]:
-        self.hearing[channel] = Deferred()
-        return self.hearing[channel]
+        self.requested[channel] = Deferred()
+        return self.requested[channel]
 
     def unsubscribe(self, channel: str) -> None:
-        del self.hearing[channel]
+        del self.requested[channel]
 
     def publish(self, drafts: Sequence[Draft]) -> Deferred[PublishResult]:
         raise NotImplementedError
 
-    def hear(self, *channels: str) -> None:
+    def confirm(self, *channels: str) -> None:
         self.receiver.reached(self.head)
         for channel in channels:
-            self.hearing[channel].callback(self.head)
+            self.requested[channel].callback(self.head)
 
     def bring(self, channel: str, data: bytes) -> None:
         self.head = Position(self.head.epoch, self.head.offset + 1)
@@ -80,11 +80,11 @@ class ManualHistoryBroker(ManualBroker):
 
     def __init__(self) -> None:
         super().__init__()
-        self.asked: list[tuple[list[str], Since, Deferred[Replay]]] = []
+        self.queries: list[tuple[list[str], Since, Deferred[Replay]]] = []
 
     def after(self, channels: Sequence[str], since: Since) -> Deferred[Replay]:
-        self.asked.append((list(channels), since, Deferred()))
-        return self.asked[-1][2]
+        self.queries.append((list(channels), since, Deferred()))
+        return self.queries[-1][2]
 
 
 def old(channel: str, *offsets: int) -> tuple[Message, ...]:
@@ -101,7 +101,7 @@ def test_no_stream_starts_before_the_channel_is_subscribed(make: Callable[..., L
     assert line.read() == b""
 
     broker.head = Position("e", 120)
-    broker.hear("a")
+    broker.confirm("a")
     broker.bring("a", b"1")
     context.turn()
 
@@ -118,12 +118,12 @@ def test_a_gap_reaches_to_where_the_subscription_begins(make: Callable[..., Loca
     broker = ManualHistoryBroker()
     context = make(broker=broker)
     other = context.join("a")
-    broker.hear("a")
+    broker.confirm("a")
     broker.bring("a", b"1")
     broker.head = Position("e", 103)  # 102 and 103 were of b
     line = context.join("b", since=After(Position("e", 99)))
-    broker.hear("b")
-    [(_, _, answer)] = broker.asked
+    broker.confirm("b")
+    [(_, _, answer)] = broker.queries
     broker.bring("b", b"2")
     answer.errback(Unavailable())
     context.turn()
@@ -142,13 +142,13 @@ def test_the_newest_of_several_channels(make: Callable[..., LocalHub]) -> None:
     broker = ManualHistoryBroker()
     context = make(broker=broker)
     context.join("a")
-    broker.hear("a")
+    broker.confirm("a")
     broker.bring("a", b"1")
     context.turn()
     broker.head = Position("e", 103)  # 102 and 103 were of b
     line = context.join("a", "b", since=Newest(1))
-    broker.hear("b")
-    [(names, since, answer)] = broker.asked
+    broker.confirm("b")
+    [(names, since, answer)] = broker.queries
     assert (names, since) == (["a", "b"], Newest(1))
     answer.callback(Replay(old("b", 103), True, broker.head))
     assert events(line.read()) == [(103, b"old")]
@@ -157,7 +157,7 @@ def test_the_newest_of_several_channels(make: Callable[..., LocalHub]) -> None:
     broker.bring("a", b"3")
     context.turn()
     again = context.join("a", "b", since=Newest(2))
-    assert len(broker.asked) == 1
+    assert len(broker.queries) == 1
     assert texts(again.read()) == [b"2", b"3"]
 
 
@@ -183,13 +183,13 @@ def test_a_pending_subscriber_keeps_its_channel(make: Callable[..., LocalHub]) -
     context = make(broker=broker, limits=make_hub_limits(linger=10))
     stays, goes = context.join("a"), context.join("b")
     context.clock.pump([1] * 70)
-    assert list(broker.hearing) == ["a", "b"]
+    assert list(broker.requested) == ["a", "b"]
 
     goes.hang_up()
     context.clock.pump([1] * 130)
 
-    assert list(broker.hearing) == ["a"]
-    broker.hear("a")
+    assert list(broker.requested) == ["a"]
+    broker.confirm("a")
     broker.bring("a", b"1")
     context.turn()
     assert texts(stays.read()) == [b"1"]
@@ -204,7 +204,7 @@ def test_a_channel_has_nothing_before_its_subscription(make: Callable[..., Local
     broker.bring("a", b"by chance")  # the hub has not subscribed to it
     line = context.join("a", since=After(Position("e", 100)))
     broker.bring("a", b"not heard yet")
-    broker.hear("a")
+    broker.confirm("a")
 
     assert b"event: gap\n" in line.read()
 
@@ -218,11 +218,11 @@ def test_the_history_is_read_once_all_are_subscribed(
     broker = ManualHistoryBroker()
     context = make(broker=broker)
     line = context.join("a", "b", since=After(Position("e", 90)))
-    broker.hear("a")
-    assert broker.asked == []
+    broker.confirm("a")
+    assert broker.queries == []
     broker.bring("a", b"101")
-    broker.hear("b")
-    [(names, _, answer)] = broker.asked
+    broker.confirm("b")
+    [(names, _, answer)] = broker.queries
     assert names == ["a", "b"]
     broker.bring("b", b"102")
 
@@ -242,10 +242,10 @@ def test_an_unavailable_history_is_a_gap(make: Callable[..., LocalHub]) -> None:
     broker = ManualHistoryBroker()
     context = make(broker=broker)
     line = context.join("a", since=After(Position("e", 90)))
-    broker.hear("a")
+    broker.confirm("a")
     broker.bring("a", b"101")
 
-    broker.asked[0][2].errback(Unavailable("away"))
+    broker.queries[0][2].errback(Unavailable("away"))
     context.turn()
 
     got = line.read()
@@ -261,8 +261,8 @@ def test_a_pending_subscriber_that_leaves_is_forgotten(make: Callable[..., Local
     context = make(broker=broker)
     first, second = (context.join("a", since=Newest(5)) for _ in range(2))
     first.hang_up()
-    broker.hear("a")
-    [(_, _, answer)] = broker.asked
+    broker.confirm("a")
+    [(_, _, answer)] = broker.queries
     second.hang_up()
     answer.callback(Replay((), True, Position("e", 100)))
 
@@ -279,7 +279,7 @@ def test_missed_messages_are_a_gap_for_live_subscribers(make: Callable[..., Loca
     broker = ManualBroker()
     context = make(broker=broker)
     a, b, both = context.join("a"), context.join("b"), context.join("a", "b")
-    broker.hear("a", "b")
+    broker.confirm("a", "b")
     broker.bring("a", b"1")
     before = broker.head
     broker.head = hole = Position("e", 110)
@@ -311,7 +311,7 @@ def test_a_later_subscriber_gets_no_gap_for_missed_messages(make: Callable[..., 
     broker = ManualBroker()
     context = make(broker=broker)
     there = context.join("a")
-    broker.hear("a")
+    broker.confirm("a")
     broker.receiver.missed("a", Position("e", 110))
     line = context.join("a")
     context.turn()
@@ -328,7 +328,7 @@ def test_many_missed_channels_are_one_gap(make: Callable[..., LocalHub]) -> None
     context = make(broker=broker)
     names = [f"c{number}" for number in range(100)]
     line = context.join(*names)
-    broker.hear(*names)
+    broker.confirm(*names)
     line.read()
     for name in names:
         broker.receiver.missed(name, Position("e", 110))
@@ -344,7 +344,7 @@ def test_a_new_log_is_a_gap_at_once(make: Callable[..., LocalHub]) -> None:
     broker = ManualBroker()
     context = make(broker=broker)
     line = context.join("a")
-    broker.hear("a")
+    broker.confirm("a")
     broker.bring("a", b"last")
     broker.head = Position("f", 7)
     broker.receiver.reached(broker.head)
@@ -366,7 +366,7 @@ def test_a_cursor_moves_without_messages(make: Callable[..., LocalHub]) -> None:
     broker = ManualBroker()
     context = make(broker=broker, limits=make_hub_limits(heartbeat=1))
     line = context.join("a")
-    broker.hear("a")
+    broker.confirm("a")
     line.read()
 
     broker.receiver.reached(Position("e", 500))
@@ -452,8 +452,8 @@ def test_any_sequence_of_additions_and_removals(steps: list[tuple[bool, set[str]
             assert texts(line.read()) == [name.encode() for name in "dabc" if name in picked]
             assert texts(other.read()) == [b"a", b"b"]
             counted = {name: (name in picked) + (name in "ab") for name in "abcd"}
-            said = context.hub.current_metrics().channels
-            assert said == {name: count for name, count in counted.items() if count}
+            counts = context.hub.current_metrics().channels
+            assert counts == {name: count for name, count in counted.items() if count}
     finally:
         for each in context.lines:
             each.close()
@@ -510,7 +510,7 @@ def test_added_channels_wait_for_subscription_and_history(make: Callable[..., Lo
     broker = ManualHistoryBroker()
     context = make(broker=broker)
     line = context.join("a")
-    broker.hear("a")
+    broker.confirm("a")
     subscriber = reader_of(context, line)
     line.read()
     context.hub.add_channels(subscriber, ["b"], After(Position("e", 90)), b"b: ")
@@ -518,8 +518,8 @@ def test_added_channels_wait_for_subscription_and_history(make: Callable[..., Lo
     broker.bring("a", b"101")
     context.turn()
     assert texts(line.read()) == [b"101"]
-    broker.hear("b")
-    [(_, _, answer)] = broker.asked
+    broker.confirm("b")
+    [(_, _, answer)] = broker.queries
     broker.bring("b", b"102")
     context.turn()
 
@@ -538,15 +538,15 @@ def test_a_pending_channel_can_be_removed(make: Callable[..., LocalHub]) -> None
     broker = ManualBroker()
     context = make(broker=broker)
     line = context.join("a")
-    broker.hear("a")
+    broker.confirm("a")
     subscriber = reader_of(context, line)
     context.hub.add_channels(subscriber, ["b", "c"])
-    broker.hear("c")
+    broker.confirm("c")
     context.hub.remove_channels(subscriber, ["b"])
     broker.bring("c", b"heard")
     context.turn()
     assert texts(line.read()) == [b"heard"]
-    broker.hear("b")
+    broker.confirm("b")
     broker.bring("b", b"removed")
     context.turn()
 
@@ -562,9 +562,9 @@ def test_a_replay_of_a_removed_channel_is_not_sent(make: Callable[..., LocalHub]
     line = context.join()
     subscriber = reader_of(context, line)
     context.hub.add_channels(subscriber, ["a", "b"], After(Position("e", 90)))
-    broker.hear("a", "b")
+    broker.confirm("a", "b")
     context.hub.remove_channels(subscriber, ["b"])
-    (_, _, both), (names, _, rest) = broker.asked
+    (_, _, both), (names, _, rest) = broker.queries
     assert names == ["a"]
     line.read()
 
@@ -575,7 +575,7 @@ def test_a_replay_of_a_removed_channel_is_not_sent(make: Callable[..., LocalHub]
     assert [number for number, _ in events(line.read())] == [95]
     context.hub.add_channels(subscriber, ["c"], After(Position("e", 90)))
     context.hub.remove_channels(subscriber, ["c"])
-    assert len(broker.asked) == 2
+    assert len(broker.queries) == 2
     assert context.hub._catchup.pending_subscriptions == {}
 
 
@@ -600,12 +600,12 @@ def test_leaving_cancels_the_read_of_the_history(make: Callable[..., LocalHub]) 
     broker = ManualHistoryBroker()
     context = make(broker=broker)
     line = context.join("a", since=After(Position("e", 90)))
-    broker.hear("a")
-    [(_, _, asked)] = broker.asked
+    broker.confirm("a")
+    [(_, _, queries)] = broker.queries
 
     line.hang_up()
 
-    assert asked.called
+    assert queries.called
     assert context.hub.current_metrics().joining == 0
 
 
@@ -621,7 +621,7 @@ def test_added_channels_can_be_replayed_in_another_format(
     context = make(broker=broker)
     if known:
         context.join("a")
-        broker.hear("a")
+        broker.confirm("a")
     line = FakeTransport(1 << 20)
     context.lines.append(line)
     subscriber = Subscriber(line, EventStream(), context.hub, make_backlog_limits())
@@ -630,7 +630,7 @@ def test_added_channels_can_be_replayed_in_another_format(
 
     context.hub.add_channels(subscriber, ["a"], None, b"", RawEventStream())
     if not known:
-        broker.hear("a")
+        broker.confirm("a")
     broker.bring("a", b"1")
     context.turn()
 

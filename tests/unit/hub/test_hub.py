@@ -415,9 +415,9 @@ def test_leaving_during_a_flush_is_safe(
     context.publish(("a", b"1"))
     context.step()  # the first chunk
 
-    told = [bool(texts(line.read())) for line in lines]
-    assert told.count(True) == 1
-    leaving = lines[told.index(False)]
+    delivered = [bool(texts(line.read())) for line in lines]
+    assert delivered.count(True) == 1
+    leaving = lines[delivered.index(False)]
     leaving.hang_up()
     lines.remove(leaving)
     late = context.join("a", since=After(Position("e", 0)))
@@ -630,8 +630,8 @@ class DelayedHistory:
 
     def __init__(self) -> None:
         self.log: list[Message] = []
-        self.asked: list[tuple[list[str], Since, Deferred[Replay]]] = []
-        self.wanted: list[str] = []
+        self.queries: list[tuple[list[str], Since, Deferred[Replay]]] = []
+        self.subscribed: list[str] = []
         self._epoch = "e"
         self.offset = 100
 
@@ -642,18 +642,18 @@ class DelayedHistory:
         return Position(self._epoch, self.offset)
 
     def subscribe(self, channel: str) -> Deferred[Position]:
-        self.wanted.append(channel)
+        self.subscribed.append(channel)
         return succeed(self.position())
 
     def unsubscribe(self, channel: str) -> None:
-        self.wanted.remove(channel)
+        self.subscribed.remove(channel)
 
     def publish(self, drafts: Sequence[Draft]) -> Deferred[PublishResult]:
         raise NotImplementedError
 
     def after(self, channels: Sequence[str], since: Since) -> Deferred[Replay]:
         answer: Deferred[Replay] = Deferred()
-        self.asked.append((list(channels), since, answer))
+        self.queries.append((list(channels), since, answer))
         return answer
 
     def bring(self, data: bytes, epoch: str = "e") -> None:
@@ -672,8 +672,8 @@ def test_a_late_history_meets_the_live_stream(make: Callable[..., LocalHub]) -> 
     broker = DelayedHistory()
     context = make(broker=broker)
     line = context.join("a", since=After(Position("e", 90)))
-    assert broker.wanted == ["a"]
-    [(channels, since, answer)] = broker.asked
+    assert broker.subscribed == ["a"]
+    [(channels, since, answer)] = broker.queries
     assert (channels, since) == (["a"], After(Position("e", 90)))
     broker.bring(b"101")
     context.turn()
@@ -698,7 +698,7 @@ def test_a_late_history_may_fail(
     context = make(broker=broker)
     line = context.join("a", since=After(Position("e", 90)))
 
-    broker.asked[0][2].errback(ZeroDivisionError())
+    broker.queries[0][2].errback(ZeroDivisionError())
     broker.bring(b"101")
     context.turn()
 
@@ -716,7 +716,7 @@ def test_a_subscriber_may_leave_before_the_history_responds(make: Callable[..., 
     context = make(broker=broker)
     context.join("a", since=After(Position("e", 90))).hang_up()
 
-    broker.asked[0][2].callback(Replay(old(95), True, Position("e", 100)))
+    broker.queries[0][2].callback(Replay(old(95), True, Position("e", 100)))
 
     assert context.hub.current_metrics().subscribers == 0
     assert context.hub.current_metrics().channels == {}
@@ -738,7 +738,7 @@ def test_a_new_log_is_a_gap_for_all_that_resume(make: Callable[..., LocalHub]) -
     assert events(got) == [(101, b"old")]
 
     context.join("a", since=After(Position("e", 101)))
-    [(_, _, answer)] = broker.asked
+    [(_, _, answer)] = broker.queries
     answer.callback(Replay((), False, Position("f", 1)))
     assert b"event: gap\n" in context.lines[-1].read()
     assert b"gap" not in context.join("a", since=After(Position("f", 0))).read()
@@ -752,11 +752,11 @@ def test_the_hub_unsubscribes_from_idle_channels(make: Callable[..., LocalHub]) 
     context = make(broker=broker, limits=make_hub_limits(linger=10))
     context.join("a").hang_up()
     context.clock.pump([1.0] * 9)
-    assert broker.wanted == ["a"]
+    assert broker.subscribed == ["a"]
 
     context.clock.pump([1.0] * 5)
 
-    assert broker.wanted == []
+    assert broker.subscribed == []
 
 
 CHANNELS = "abc"
@@ -860,8 +860,8 @@ def test_nothing_lost_repeated_or_out_of_order(steps: list[tuple[str, Any]], chu
             for client in clients:
                 client.read(1 << 20)
         for client in clients:
-            wanted = [n for n, ch in published if ch in client.channels and n > client.since]
-            assert client.got == wanted
+            subscribed = [n for n, ch in published if ch in client.channels and n > client.since]
+            assert client.got == subscribed
     finally:
         fanout_module.SLICE_SECONDS, fanout_module.CHUNK_SIZE = slice_, chunk_
         for line in context.lines:

@@ -228,13 +228,13 @@ def test_messages_of_the_brokers_history_exist_once(make: Callable[..., LocalHub
     broker = ManualHistoryBroker()
     context = make(broker=broker)
     context.join("a")
-    broker.hear("a")
+    broker.confirm("a")
     seconds: list[ref[Message]] = []
     for _ in range(2):
         context.join("a", since=After(Position("e", 9)), buffer=4096)
         found = [Message("a", bytes(LARGE), Position("e", number)) for number in (10, 11)]
         seconds = [ref(message) for message in found]
-        broker.asked.pop()[2].callback(Replay(tuple(found), True, broker.head))
+        broker.queries.pop()[2].callback(Replay(tuple(found), True, broker.head))
         del found
 
     assert [second() for second in seconds] == [None, None]

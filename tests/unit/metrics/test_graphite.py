@@ -147,7 +147,7 @@ class FakeResolver:
 
     def __init__(self) -> None:
         self.answers: list[str] = ["192.0.2.1"]
-        self.asked: list[tuple[str, str]] = []
+        self.lookups: list[tuple[str, str]] = []
         self._waiting: list[Any] = []
 
     def resolveHostName(
@@ -158,7 +158,7 @@ class FakeResolver:
         types: object = None,
         transportSemantics: str = "TCP",
     ) -> None:
-        self.asked.append((name, transportSemantics))
+        self.lookups.append((name, transportSemantics))
         self._waiting.append(receiver)
 
     def answer(self) -> None:
@@ -226,7 +226,7 @@ def reactor() -> FakeReactor:
 
 
 @pytest.fixture
-def said() -> Iterator[list[str]]:
+def logged() -> Iterator[list[str]]:
     """
     What the exporter logs.
     """
@@ -569,18 +569,18 @@ def test_udp_prefers_ipv4(
     reactor.names.answers = answers
     by_udp(reactor).export(Counts({}), 1.0)
 
-    assert reactor.names.asked == [("carbon.example", "UDP")]
+    assert reactor.names.lookups == [("carbon.example", "UDP")]
     assert reactor.sockets[0].peer == (peer, 2003)
     assert reactor.sockets[0].interface == interface
 
 
-def test_udp_follows_a_name_that_moves(reactor: FakeReactor, said: list[str]) -> None:
+def test_udp_follows_a_name_that_moves(reactor: FakeReactor, logged: list[str]) -> None:
     """
     The name is resolved again at intervals; while that fails the old address is used.
     """
     exporter = by_udp(reactor)
     exporter.export(Counts({"news": 1}), 1.0)
-    asked_early = len(reactor.names.asked)
+    early_lookups = len(reactor.names.lookups)
     shown(reactor)
 
     reactor.advance(ADDRESS_SECONDS)
@@ -595,12 +595,12 @@ def test_udp_follows_a_name_that_moves(reactor: FakeReactor, said: list[str]) ->
     reactor.names.answer()
     exporter.export(Counts({"news": 4}), 4.0)
 
-    assert asked_early == 1
+    assert early_lookups == 1
     assert old == 3
     assert [socket.open for socket in reactor.sockets] == [False, True]
     assert reactor.sockets[1].peer == ("192.0.2.9", 2003)
     assert shown(reactor)["news"] == 4
-    assert said == []
+    assert logged == []
 
 
 def test_udp_stays_while_its_address_is_one_of_the_answers(reactor: FakeReactor) -> None:
@@ -614,10 +614,10 @@ def test_udp_stays_while_its_address_is_one_of_the_answers(reactor: FakeReactor)
     reactor.names.answer()
 
     assert len(reactor.sockets) == 1
-    assert len(reactor.names.asked) == 2
+    assert len(reactor.names.lookups) == 2
 
 
-def test_an_unknown_name_is_logged_once(reactor: FakeReactor, said: list[str]) -> None:
+def test_an_unknown_name_is_logged_once(reactor: FakeReactor, logged: list[str]) -> None:
     """
     Each export resolves again; the log has the loss once and the return once.
     """
@@ -631,14 +631,16 @@ def test_an_unknown_name_is_logged_once(reactor: FakeReactor, said: list[str]) -
         exporter.export(Counts({"news": 1}), second)
         reactor.names.answer()
 
-    assert said == [
+    assert logged == [
         "carbon at carbon.example, port 2003: lost, its name cannot be resolved",
         "carbon at carbon.example, port 2003: back",
     ]
 
 
 @pytest.mark.parametrize("when", ["opening", "sending"])
-def test_a_failing_network_is_logged_once(reactor: FakeReactor, said: list[str], when: str) -> None:
+def test_a_failing_network_is_logged_once(
+    reactor: FakeReactor, logged: list[str], when: str
+) -> None:
     """
     An unreachable network neither raises nor fills the log, and recovers by itself.
     """
@@ -657,13 +659,13 @@ def test_a_failing_network_is_logged_once(reactor: FakeReactor, said: list[str],
         exporter.export(Counts({"news": 1}), second)
         reactor.names.answer()
 
-    assert len(said) == 2
-    assert "Network is unreachable" in said[0]
-    assert said[1].endswith("back")
+    assert len(logged) == 2
+    assert "Network is unreachable" in logged[0]
+    assert logged[1].endswith("back")
     assert sum(socket.open for socket in reactor.sockets) == 1
 
 
-def test_tcp_sends_over_one_connection(reactor: FakeReactor, said: list[str]) -> None:
+def test_tcp_sends_over_one_connection(reactor: FakeReactor, logged: list[str]) -> None:
     """
     Exports follow each other; without faults nothing is logged.
     """
@@ -677,7 +679,7 @@ def test_tcp_sends_over_one_connection(reactor: FakeReactor, said: list[str]) ->
     assert first["news"] == 1
     assert carbon.values()["news"] == 2
     assert len(reactor.tcpClients) == 1
-    assert said == []
+    assert logged == []
 
 
 def test_rates_are_those_between_two_exports(reactor: FakeReactor) -> None:
@@ -787,7 +789,7 @@ def unpickled(data: bytes) -> list[tuple[str, tuple[int, float]]]:
 
 
 def test_tcp_keeps_the_newest_export_while_carbon_is_away(
-    reactor: FakeReactor, said: list[str]
+    reactor: FakeReactor, logged: list[str]
 ) -> None:
     """
     On its return carbon gets the last export and no other, with the zeros it missed.
@@ -808,12 +810,12 @@ def test_tcp_keeps_the_newest_export_while_carbon_is_away(
     values = again.values()
     assert len(reactor.tcpClients) == 3
     assert (values["news"], values["chat"]) == (99, 0)
-    assert len(said) == 2
-    assert said[0].startswith("carbon at carbon.example, port 2003: lost, ")
-    assert said[1] == "carbon at carbon.example, port 2003: back"
+    assert len(logged) == 2
+    assert logged[0].startswith("carbon at carbon.example, port 2003: lost, ")
+    assert logged[1] == "carbon at carbon.example, port 2003: back"
 
 
-def test_tcp_logs_once_that_carbon_was_never_found(reactor: FakeReactor, said: list[str]) -> None:
+def test_tcp_logs_once_that_carbon_was_never_found(reactor: FakeReactor, logged: list[str]) -> None:
     """
     A wrong address is logged at the first attempt, not at each.
     """
@@ -824,11 +826,13 @@ def test_tcp_logs_once_that_carbon_was_never_found(reactor: FakeReactor, said: l
         wait(reactor)
 
     assert len(reactor.tcpClients) > 4
-    assert len(said) == 1
-    assert "refused" in said[0]
+    assert len(logged) == 1
+    assert "refused" in logged[0]
 
 
-def test_a_carbon_that_does_not_read_is_disconnected(reactor: FakeReactor, said: list[str]) -> None:
+def test_a_carbon_that_does_not_read_is_disconnected(
+    reactor: FakeReactor, logged: list[str]
+) -> None:
     """
     After a whole interval the connection is aborted and opened again.
     """
@@ -848,8 +852,8 @@ def test_a_carbon_that_does_not_read_is_disconnected(reactor: FakeReactor, said:
     again = Carbon(reactor)
     again.accept()
     assert again.values()["news"] == 3
-    assert said[0].endswith("it does not read its input")
-    assert len(said) == 2
+    assert logged[0].endswith("it does not read its input")
+    assert len(logged) == 2
 
 
 def test_a_carbon_that_catches_up_is_kept(reactor: FakeReactor) -> None:
@@ -868,7 +872,7 @@ def test_a_carbon_that_catches_up_is_kept(reactor: FakeReactor) -> None:
     assert carbon.transport.value().count(b"cyclone-sse.news") == 3
 
 
-def test_the_stop_sends_the_last_lines(reactor: FakeReactor, said: list[str]) -> None:
+def test_the_stop_sends_the_last_lines(reactor: FakeReactor, logged: list[str]) -> None:
     """
     The connection is closed and not aborted, and no loss is logged.
     """
@@ -884,7 +888,7 @@ def test_the_stop_sends_the_last_lines(reactor: FakeReactor, said: list[str]) ->
 
     assert not carbon.transport.disconnected
     assert stopped == [True]
-    assert said == []
+    assert logged == []
     assert reactor.getDelayedCalls() == []
 
 
@@ -902,7 +906,7 @@ def test_the_stop_does_not_wait_for_a_carbon_that_does_not_read(reactor: FakeRea
     assert carbon.transport.disconnected
 
 
-def test_the_stop_ends_the_attempts(reactor: FakeReactor, said: list[str]) -> None:
+def test_the_stop_ends_the_attempts(reactor: FakeReactor, logged: list[str]) -> None:
     """
     Stopped while carbon is unavailable: no timer is left, and nothing is logged.
     """
@@ -914,11 +918,11 @@ def test_the_stop_ends_the_attempts(reactor: FakeReactor, said: list[str]) -> No
     stopped = ended(exporter)
 
     assert stopped == [True]
-    assert len(said) == 1
+    assert len(logged) == 1
     assert reactor.getDelayedCalls() == []
 
 
-async def test_a_full_connection_is_aborted_and_opened_again(said: list[str]) -> None:
+async def test_a_full_connection_is_aborted_and_opened_again(logged: list[str]) -> None:
     """
     The buffers of system and transport are bounded, over real sockets.
     """
@@ -926,14 +930,14 @@ async def test_a_full_connection_is_aborted_and_opened_again(said: list[str]) ->
 
     accepted: DeferredQueue[Protocol] = DeferredQueue()
 
-    class Deaf(Protocol):
+    class StalledServer(Protocol):
         def connectionMade(self) -> None:
             transport: Any = self.transport
             transport.pauseProducing()
             accepted.put(self)
 
     listening: Any = await TCP4ServerEndpoint(reactor, 0, interface="127.0.0.1").listen(
-        Factory.forProtocol(Deaf)
+        Factory.forProtocol(StalledServer)
     )
     exporter = GraphiteExporter(
         reactor, "127.0.0.1", listening.getHost().port, "cyclone-sse", "tcp"
@@ -942,16 +946,16 @@ async def test_a_full_connection_is_aborted_and_opened_again(said: list[str]) ->
     first = await accepted.get()
     many = Counts({f"{number:0200}": 1 for number in range(MAX_CHANNELS)})
     exports = 0
-    while not said:
+    while not logged:
         exporter.export(many, 1.0)
         exports += 1
         await deferLater(reactor, 0.01)
     second = await accepted.get()
     await IService(exporter).stopService()
-    for deaf in (first, second):
-        transport: Any = deaf.transport
+    for server in (first, second):
+        transport: Any = server.transport
         transport.abortConnection()
     await listening.stopListening()
 
     assert exports < 100  # of 0.2 MB each
-    assert said[0].endswith("it does not read its input")
+    assert logged[0].endswith("it does not read its input")

@@ -50,15 +50,15 @@ class Place:
         return {kind: dict(reasons) for kind, reasons in self.hub.metrics.refused.items()}
 
 
-@pytest.mark.parametrize("way", SUBSCRIBERS)
-def test_a_refused_subscriber_is_counted(way: str) -> None:
+@pytest.mark.parametrize("transport", SUBSCRIBERS)
+def test_a_refused_subscriber_is_counted(transport: str) -> None:
     """
     With `max-readers = 1` the second subscriber counts as refused, by every transport.
     """
     place = Place()
     place.send(get(b"/?channels=a"))
 
-    place.send(SUBSCRIBERS[way])
+    place.send(SUBSCRIBERS[transport])
 
     assert place.refused() == {"readers": {"unavailable": 1}, "publishes": {}}
 

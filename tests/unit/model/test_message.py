@@ -89,6 +89,6 @@ def test_positions_have_up_to_19_digits() -> None:
 )
 def test_the_event_type_marks_messages_of_live_streams(event: str | None, mark: Mark) -> None:
     """
-    Messages of live streams are ordinary messages; their event type tells what they are.
+    Messages of live streams are ordinary messages; their event type has their kind.
     """
     assert Message("cam", b"", Position("e", 1), event).mark is mark

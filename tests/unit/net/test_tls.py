@@ -303,7 +303,7 @@ class Receiver(Protocol):
     """
 
     def __init__(self) -> None:
-        self.heard = b""
+        self.received = b""
         self.ready: Deferred[Any] = Deferred()
         self.lost: Deferred[None] = Deferred()
 
@@ -311,7 +311,7 @@ class Receiver(Protocol):
         self.ready.callback(self.transport)
 
     def dataReceived(self, data: bytes) -> None:
-        self.heard += data
+        self.received += data
 
     def connectionLost(self, reason: Failure = Failure(ValueError())) -> None:
         self.lost.callback(None)
@@ -322,14 +322,14 @@ class TlsPair:
     A TLS connection over 127.0.0.1: our transport here, a blocking client there.
     """
 
-    def __init__(self, port: Any, ear: Receiver, client: ssl.SSLSocket) -> None:
+    def __init__(self, port: Any, receiver: Receiver, client: ssl.SSLSocket) -> None:
         self.port = port
-        self.ear = ear
+        self.receiver = receiver
         self.client = client
 
     @property
     def transport(self) -> Any:
-        return self.ear.transport
+        return self.receiver.transport
 
     async def read(self, size: int) -> bytes:
         def read() -> bytes:
@@ -353,8 +353,8 @@ async def pair(authority: Authority) -> AsyncIterator[TlsPair]:
     from twisted.internet.endpoints import TCP4ServerEndpoint
 
     loop: Any = reactor
-    ear = Receiver()
-    factory = Factory.forProtocol(lambda: ear)
+    receiver = Receiver()
+    factory = Factory.forProtocol(lambda: receiver)
     factory.noisy = False
     contexts = TlsContexts([authority.pair("a", "a.test")])
     plain = TCP4ServerEndpoint(loop, 0, interface="127.0.0.1")
@@ -366,16 +366,16 @@ async def pair(authority: Authority) -> AsyncIterator[TlsPair]:
         return trusting(authority).wrap_socket(sock)
 
     client = await deferToThread(connect)
-    await ear.ready
-    below: Any = ear.transport.transport  # type: ignore[union-attr]  # it is TLS
-    while not ear.transport._handshakeDone or below.dataBuffer or below._tempDataLen:  # type: ignore[union-attr]  # the same
+    await receiver.ready
+    below: Any = receiver.transport.transport  # type: ignore[union-attr]  # it is TLS
+    while not receiver.transport._handshakeDone or below.dataBuffer or below._tempDataLen:  # type: ignore[union-attr]  # the same
         await deferLater(loop, 0)
-    yield TlsPair(port, ear, client)
+    yield TlsPair(port, receiver, client)
     client.close()
     await port.stopListening()
-    if not ear.lost.called:
-        ear.transport.abortConnection()  # type: ignore[union-attr]  # it is TLS
-        await ear.lost
+    if not receiver.lost.called:
+        receiver.transport.abortConnection()  # type: ignore[union-attr]  # it is TLS
+        await receiver.lost
 
 
 async def test_small_writes_leave_at_once(pair: TlsPair) -> None:
@@ -399,28 +399,28 @@ async def test_a_full_socket_pauses_the_producer(pair: TlsPair) -> None:
     Bytes that the kernel does not take wait in Twisted's transport, which pauses the producer and
     sends them in order later.
     """
-    asked: list[str] = []
+    calls: list[str] = []
 
     class Producer:
         def pauseProducing(self) -> None:
-            asked.append("pause")
+            calls.append("pause")
 
         def resumeProducing(self) -> None:
-            asked.append("resume")
+            calls.append("resume")
 
         def stopProducing(self) -> None:
-            asked.append("stop")
+            calls.append("stop")
 
     pair.transport.registerProducer(Producer(), True)
     sent = b""
-    while not asked:
+    while not calls:
         piece = b"%07d" % len(sent) * 500
         pair.transport.write(piece)
         sent += piece
     assert await pair.read(len(sent)) == sent
-    while asked[-1] != "resume":
+    while calls[-1] != "resume":
         await deferLater(pair.port.reactor, 0)
-    assert asked[:2] == ["pause", "resume"]
+    assert calls[:2] == ["pause", "resume"]
     pair.transport.unregisterProducer()
 
 
@@ -434,7 +434,7 @@ async def test_a_write_to_a_peer_that_is_gone(pair: TlsPair) -> None:
     pair.client.close()
     for _ in range(10):
         pair.transport.write(b"x" * 1000)
-    await pair.ear.lost
+    await pair.receiver.lost
     pair.transport.write(b"x")
 
 

@@ -143,11 +143,11 @@ def test_the_application_has_the_observer_of_the_log(tmp_path: Path) -> None:
     twistd uses the observer of the application; without a log of ours it makes its own.
     """
     file = LogFile(str(tmp_path / "log"))
-    for mine, wanted in ((file, True), (None, False)):
+    for mine, expected in ((file, True), (None, False)):
         application: Any = Application("realtime")
         Logged(mine, "text").setServiceParent(application)
 
-        assert (application.getComponent(ILogObserver, None) is not None) is wanted
+        assert (application.getComponent(ILogObserver, None) is not None) is expected
     file.close()
 
 
@@ -233,8 +233,8 @@ def test_events_below_the_level_are_dropped() -> None:
     filtered.log("five", LogLevel.debug)
     filtered.filter({"message": ("six",)})
 
-    said = [event.get("log_format", "six") for event in filtered.events]
-    assert said == ["two", "four", "five", "six"]
+    logged = [event.get("log_format", "six") for event in filtered.events]
+    assert logged == ["two", "four", "five", "six"]
 
 
 @pytest.mark.parametrize(
@@ -245,7 +245,7 @@ def test_repeated_lines_are_suppressed(name: str, most: int) -> None:
     Further lines of the same text are counted, and the count is logged when the window ends.
     """
     filtered = Filtered()
-    said: list[str] = []
+    logged: list[str] = []
     with capturedLogs() as captured:
         for _ in range(2):
             for _ in range(most + 7):
@@ -256,6 +256,6 @@ def test_repeated_lines_are_suppressed(name: str, most: int) -> None:
             filtered.events.clear()
             filtered.calls.clear()
             call()
-        said = [formatEvent(event) for event in captured if "suppressed" in event["log_format"]]
+        logged = [formatEvent(event) for event in captured if "suppressed" in event["log_format"]]
 
-    assert said == ["suppressed 7 more lines of this kind in 60 s: EMFILE {n}"] * 2
+    assert logged == ["suppressed 7 more lines of this kind in 60 s: EMFILE {n}"] * 2

@@ -89,7 +89,7 @@ def test_the_wheel_gives_twistd_the_command(wheel: Path, python: Path, tmp_path:
     """
     _pip("--python", str(python), "install", str(wheel))
 
-    _knows_realtime(python, tmp_path)
+    _has_realtime(python, tmp_path)
 
 
 def test_an_editable_install_gives_twistd_the_command(
@@ -100,7 +100,7 @@ def test_an_editable_install_gives_twistd_the_command(
     """
     _pip("--python", str(python), "install", "--no-build-isolation", "--editable", str(source))
 
-    _knows_realtime(python, tmp_path)
+    _has_realtime(python, tmp_path)
 
 
 def test_the_wheel_contains_the_package_and_the_plug_in(wheel: Path) -> None:
@@ -131,7 +131,7 @@ def test_the_source_distribution_holds_its_tests(source: Path) -> None:
         assert (source / path).exists()
 
 
-def _knows_realtime(python: Path, folder: Path) -> None:
+def _has_realtime(python: Path, folder: Path) -> None:
     place = folder / "elsewhere"
     place.mkdir(mode=0o555)
 

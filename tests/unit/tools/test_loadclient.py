@@ -68,9 +68,9 @@ def test_too_low_file_limits_are_an_error_with_a_command(monkeypatch: pytest.Mon
     """
     limits: list[tuple[int, int]] = []
 
-    def refuse(which: int, wanted: tuple[int, int]) -> None:
-        limits.append(wanted)
-        if wanted[1] > 4096:
+    def refuse(which: int, limit: tuple[int, int]) -> None:
+        limits.append(limit)
+        if limit[1] > 4096:
             raise ValueError("not allowed to raise maximum limit")
 
     monkeypatch.setattr(resource, "getrlimit", lambda which: (1024, 4096))

@@ -185,11 +185,11 @@ def test_unsubscribe_ignores_other_channels() -> None:
     daemon = WebSocketDaemon(websockets=make_websocket_limits())
     peer = daemon.open("/ws?channels=news,sport")
     peer.received()
-    asked: list[Sequence[Selector]] = []
+    subscribed: list[Sequence[Selector]] = []
     remove = daemon.hub.remove_channels
 
     def noted(subscriber: Subscriber, names: Sequence[Selector]) -> None:
-        asked.append(names)
+        subscribed.append(names)
         remove(subscriber, names)
 
     daemon.hub.remove_channels = noted  # type: ignore[method-assign]  # recorded by this test
@@ -197,7 +197,7 @@ def test_unsubscribe_ignores_other_channels() -> None:
     assert peer.command(type="unsubscribe", id=1, channels=[*others, "sport"] * 2) == [
         {"type": "ack", "id": 1}
     ]
-    assert asked == [["sport"]]
+    assert subscribed == [["sport"]]
     daemon.publish("x", channel="sport")
     daemon.publish("y")
     assert peer.received() == [message("y", 2)]
