@@ -18,8 +18,8 @@ from tests.contracts.brokers import BrokerContract
 from tests.contracts.patterns import PatternContract
 from tests.fakes import RecordingReceiver
 from tests.real.rabbit import Rabbit, rabbit
-from tests.real.readers import until
 from tests.real.redis_server import Proxy
+from tests.real.subscribers import until
 from tests.real.test_amqp import make
 
 __all__ = ["rabbit"]

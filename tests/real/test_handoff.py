@@ -363,8 +363,8 @@ def test_sessions_over_tls(start_workers: Start, tmp_path: Path) -> None:
             assert client_socket.recv(PATIENCE) == "3probe"
             client_socket.send("5")
             client_socket.send('421["publish","news","%s"]' % ("y" * 300_000))
-            messages = [client_socket.recv(PATIENCE) for _ in range(2)]
-            assert max(map(len, messages)) > 300_000
+            while len(client_socket.recv(PATIENCE)) < 300_000:
+                pass  # the acknowledgment, and a ping if the machine is slow
     wait_until(lambda: daemon.stats()["readers"]["now"] <= 1)
 
 

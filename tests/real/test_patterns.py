@@ -15,9 +15,9 @@ import websockets.sync.client
 
 from tests.real.conftest import PATIENCE, TWISTD, Server, StartDaemon, require
 from tests.real.rabbit import Rabbit, rabbit
-from tests.real.readers import Reader, join_all, leaving, publishers, until
-from tests.real.redis_server import asking, redis
+from tests.real.redis_server import redis, redis_commands
 from tests.real.socketio_peers import Peer
+from tests.real.subscribers import Subscriber, disconnecting, join_all, publishers, until
 from tests.real.test_amqp_daemon import options as amqp_options
 from tests.real.test_amqp_daemon import ready
 from tests.real.test_daemon import publish
@@ -146,7 +146,7 @@ def test_statistics(daemon: StartDaemon) -> None:
         with curl(server, "/stats?format=full") as stats:
             assert stats.stdout is not None
             said = json.loads(stats.stdout.read())
-        assert (said["readers"]["now"], said["patterns"]) == (1, 1)
+        assert (said["subscribers"]["now"], said["patterns"]) == (1, 1)
         process.kill()
 
 
@@ -179,37 +179,37 @@ async def check_nodes(servers: list[Server], complete: bool) -> None:
     chance = random.Random(7)
     for server in servers:
         await ready(server)
-    readers = [Reader(servers[n % len(servers)].port, [], path) for n, path in enumerate(
+    subscribers = [Subscriber(servers[n % len(servers)].port, [], path) for n, path in enumerate(
         ["/news", "/news", "/all", "/all", "/all", "/news"]
     )]  # fmt: skip
     published: list[tuple[str, str]] = []
     async with (
-        leaving(readers),
+        disconnecting(subscribers),
         publishers(servers[0], 1) as [one],
         publishers(servers[-1], 1) as [two],
     ):
-        await join_all(readers)
-        await until(lambda: all(reader.last_id for reader in readers))
+        await join_all(subscribers)
+        await until(lambda: all(subscriber.last_id for subscriber in subscribers))
         for number in range(300):
             channel = chance.choice(["news.a", f"news.{number}", "sport", "alerts", "news.b"])
             await chance.choice([one, two]).publish(channel, str(number).encode())
             published.append((channel, str(number)))
             if complete and number % 20 == 0:
-                reader = chance.choice(readers)
-                reader.cut("reset")
-                reader.port = chance.choice(servers).port
-                await reader.join()
-        for reader in readers:
-            if reader.connection is None:
-                await reader.join()
+                subscriber = chance.choice(subscribers)
+                subscriber.cut("reset")
+                subscriber.port = chance.choice(servers).port
+                await subscriber.join()
+        for subscriber in subscribers:
+            if subscriber.connection is None:
+                await subscriber.join()
         expected = {
             "/all": [text for _, text in published],
             "/news": [text for name, text in published if name == "alerts" or "news." in name],
         }
-        await until(lambda: all(r.messages[-1:] == expected[r.path][-1:] for r in readers))
-        for reader in readers:
-            assert reader.messages == expected[reader.path]
-            assert reader.gaps == 0
+        await until(lambda: all(r.messages[-1:] == expected[r.path][-1:] for r in subscribers))
+        for subscriber in subscribers:
+            assert subscriber.messages == expected[subscriber.path]
+            assert subscriber.gaps == 0
 
 
 async def test_nodes_with_redis(redis: Any, daemon: StartDaemon) -> None:
@@ -220,18 +220,20 @@ async def test_nodes_with_redis(redis: Any, daemon: StartDaemon) -> None:
     servers = [daemon(*options) for _ in range(2)]
     await check_nodes(servers, complete=True)
 
-    readers = [Reader(server.port, [], path) for server in servers for path in ("/news", "/all")]
-    async with leaving(readers), asking(redis.port) as ask:
-        await join_all(readers)
-        await until(lambda: all(reader.last_id for reader in readers))
-        for reader in readers:
-            reader.heard.clear()
+    subscribers = [
+        Subscriber(server.port, [], path) for server in servers for path in ("/news", "/all")
+    ]
+    async with disconnecting(subscribers), redis_commands(redis.port) as ask:
+        await join_all(subscribers)
+        await until(lambda: all(subscriber.last_id for subscriber in subscribers))
+        for subscriber in subscribers:
+            subscriber.events.clear()
         texts = [str(number % 3) for number in range(50)]
         for text in texts:
             await ask("PUBLISH", "news.plain", text)
-        await until(lambda: all(len(reader.messages) >= 50 for reader in readers))
-        for reader in readers:
-            assert reader.messages == texts
+        await until(lambda: all(len(subscriber.messages) >= 50 for subscriber in subscribers))
+        for subscriber in subscribers:
+            assert subscriber.messages == texts
 
 
 async def test_nodes_with_a_stream(rabbit: Rabbit, daemon: StartDaemon) -> None:

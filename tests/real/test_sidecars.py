@@ -16,7 +16,7 @@ import pytest
 
 from tests.real.conftest import PATIENCE, TWISTD, Serve, Server, StartDaemon, free_port
 from tests.real.redis_server import start_redis
-from tests.real.test_workers import children, gone, settled
+from tests.real.test_workers import children, has_ended, wait_until
 
 # Prints a line with its pid, its arguments, and the pid of a child, then waits.
 PROGRAM = """\
@@ -42,18 +42,18 @@ class Run:
         self.arguments = arguments.split()
 
     @property
-    def gone(self) -> bool:
+    def ended(self) -> bool:
         """
         Whether the process and its child have ended.
         """
-        return all(map(gone, self.pids))
+        return all(map(has_ended, self.pids))
 
 
 def runs(server: Server, count: int) -> list[Run]:
     """
     Wait until PROGRAM was started *count* times, and return all starts.
     """
-    settled(lambda: len(RUNS.findall(server.log)) >= count)
+    wait_until(lambda: len(RUNS.findall(server.log)) >= count)
     return [Run(found) for found in RUNS.finditer(server.log)]
 
 
@@ -80,10 +80,10 @@ def test_sidecar_ends_with_the_daemon(word: str, program: Path, daemon: StartDae
     [run] = runs(server, 1)
     assert run.name == "clock.py"
     assert run.arguments == ["one", "two", "three"]
-    assert not run.gone
+    assert not run.ended
 
     server.kill()
-    assert run.gone
+    assert run.ended
 
 
 def test_sigkill_of_the_daemon_ends_its_sidecars(program: Path, daemon: StartDaemon) -> None:
@@ -94,7 +94,7 @@ def test_sigkill_of_the_daemon_ends_its_sidecars(program: Path, daemon: StartDae
     server = daemon(f"--helper={program}")
     [run] = runs(server, 1)
     os.kill(server.pid, signal.SIGKILL)
-    settled(lambda: run.gone)
+    wait_until(lambda: run.ended)
     server.kill(signal.SIGKILL)
 
 
@@ -107,7 +107,7 @@ def test_stubborn_sidecar_is_killed(program: Path, daemon: StartDaemon) -> None:
     [run] = runs(server, 1)
 
     assert server.kill() == 0
-    assert run.gone
+    assert run.ended
 
 
 def test_sidecar_is_started_again(program: Path, daemon: StartDaemon) -> None:
@@ -118,8 +118,8 @@ def test_sidecar_is_started_again(program: Path, daemon: StartDaemon) -> None:
     [first] = runs(server, 1)
     os.kill(first.pids[0], signal.SIGSEGV)
     second = runs(server, 2)[1]
-    assert first.gone
-    assert not second.gone
+    assert first.ended
+    assert not second.ended
     assert "helper clock.py ended by SIGSEGV" in server.log
 
 
@@ -135,7 +135,7 @@ def test_guard_that_is_killed_leaves_no_sidecar(program: Path, daemon: StartDaem
     [guard] = children(server.pid)
     os.kill(guard, signal.SIGKILL)
     runs(server, 2)
-    assert gone(first.pids[0])
+    assert has_ended(first.pids[0])
 
 
 def test_reload_keeps_what_has_not_changed(
@@ -169,21 +169,21 @@ while True:
     config.write_text(f"mule = {program} c\nattach-daemon = {program} a\n")
     server.send(signal.SIGHUP)
     fresh = runs(server, 3)[2]
-    assert replaced.gone
+    assert replaced.ended
     assert fresh.arguments == ["c"]
     log = server.log
     assert log.index("ends b") < log.index(f"runs {fresh.pids[0]}")
 
     config.write_text(f"helper = {program} a\nhelper = nosuch\nhelper = {program} c\n")
     server.send(signal.SIGHUP)
-    settled(lambda: "reload failed, nothing has changed" in server.log)
+    wait_until(lambda: "reload failed, nothing has changed" in server.log)
     assert "realtime.conf:2: helper: there is no program 'nosuch'" in server.log
-    assert not kept.gone
-    assert not fresh.gone
+    assert not kept.ended
+    assert not fresh.ended
 
     config.write_text("")
     server.send(signal.SIGHUP)
-    settled(lambda: kept.gone and fresh.gone)
+    wait_until(lambda: kept.ended and fresh.ended)
     assert len(runs(server, 3)) == 3
 
 
@@ -219,8 +219,10 @@ while True:
         config.write_text(f"helper = {program} {number}\n")
         before = server.log.count("reloaded, changed")
         server.send(signal.SIGHUP)
-        settled(partial(_reloaded, server, before))
-    settled(lambda: len(RUNS.findall(server.log)) > 1 and RUNS.findall(server.log)[-1][4] == " 5")
+        wait_until(partial(_reloaded, server, before))
+    wait_until(
+        lambda: len(RUNS.findall(server.log)) > 1 and RUNS.findall(server.log)[-1][4] == " 5"
+    )
     assert "FileExistsError" not in server.log
 
 
@@ -236,18 +238,18 @@ def test_sidecar_runs_once_beside_workers(
         "--workers=3", f"--redis-port={redis.port}", "--broker=redis", f"--helper={program}"
     )
     [run] = runs(server, 1)
-    settled(lambda: len(re.findall(r"worker \d+ is up", server.log)) >= 3)
+    wait_until(lambda: len(re.findall(r"worker \d+ is up", server.log)) >= 3)
     worker = int(re.findall(r"worker \d+ is up \(pid (\d+)\)", server.log)[0])
     os.kill(worker, signal.SIGKILL)
-    settled(lambda: len(re.findall(r"worker \d+ is up", server.log)) >= 4)
+    wait_until(lambda: len(re.findall(r"worker \d+ is up", server.log)) >= 4)
     server.send(signal.SIGHUP)
-    settled(lambda: server.log.count("reloaded, changed") >= 3)
+    wait_until(lambda: server.log.count("reloaded, changed") >= 3)
     assert len(runs(server, 1)) == 1
-    assert not run.gone
+    assert not run.ended
 
     everybody = children(server.pid)
     os.kill(server.pid, signal.SIGKILL)
-    settled(lambda: run.gone and all(map(gone, everybody)))
+    wait_until(lambda: run.ended and all(map(has_ended, everybody)))
     server.kill(signal.SIGKILL)
 
 
@@ -264,7 +266,7 @@ def test_output_is_bounded(tmp_path: Path, daemon: StartDaemon) -> None:
         "time.sleep(1000)\n"
     )
     server = daemon(f"--helper={program}")
-    settled(lambda: "lines are left out of the log" in server.log)
+    wait_until(lambda: "lines are left out of the log" in server.log)
     log = server.log
 
     assert f"helper noise.py: {'x' * 1000}...\n" in log
@@ -313,7 +315,7 @@ def test_command_that_cannot_be_executed_later(tmp_path: Path, daemon: StartDaem
     program.write_text("#!/no/such/interpreter\n")
     program.chmod(0o755)
     server = daemon(f"--helper={program}")
-    settled(lambda: server.log.count("cannot be started") >= 3)
+    wait_until(lambda: server.log.count("cannot be started") >= 3)
 
     assert "helper broken cannot be started: No such file or directory; next attempt" in server.log
     assert "helper broken ended" not in server.log

@@ -18,7 +18,7 @@ from rt_twisted.codecs.wildcards import Selector, Wildcard
 from rt_twisted.model.errors import HttpError
 from rt_twisted.routes import parse_route
 from tests.defaults import make_context, make_hub
-from tests.unit.actions.test_template import Asked
+from tests.unit.actions.test_template import FakeRequest
 
 WORDS = ("sse", "sseraw", "stream", "poll", "websocket", "engine.io", "socket.io")
 
@@ -34,8 +34,8 @@ def context() -> ActionContext:
 
 def expanded(context: ActionContext, arguments: str, **fields: str) -> list[Selector]:
     action: Any = parse_route(f"^/(a)?x(.*) sse:{arguments}", context).action
-    asked: Any = Asked({name: [value] for name, value in fields.items()})
-    return expand_channels(action.subscribe, asked, Match(("/x7", None, "7"), ""), action.pattern)
+    request: Any = FakeRequest({name: [value] for name, value in fields.items()})
+    return expand_channels(action.subscribe, request, Match(("/x7", None, "7"), ""), action.pattern)
 
 
 @pytest.mark.parametrize("word", WORDS)
@@ -85,9 +85,9 @@ def test_the_length_with_its_values_is_bounded(context: ActionContext) -> None:
     A long value is a bad request.
     """
     action: Any = parse_route("^/ sse:subscribe=${qs[u]}.*,pattern=yes", context).action
-    asked: Any = Asked({"u": ["x" * MAX_PATTERN]})
+    request: Any = FakeRequest({"u": ["x" * MAX_PATTERN]})
     with pytest.raises(HttpError) as raised:
-        read_channels(context, action.subscribe, asked, Match(("/",), ""), {}, True)
+        read_channels(context, action.subscribe, request, Match(("/",), ""), {}, True)
     assert raised.value.status == 400
 
 
@@ -95,10 +95,10 @@ def test_clients_request_no_patterns(context: ActionContext) -> None:
     """
     `?channels=*` is a bad request: only route lines have patterns.
     """
-    asked: Any = Asked()
+    request: Any = FakeRequest()
     for text in ("*", "news.*"):
         with pytest.raises(HttpError) as raised:
-            read_channels(context, (), asked, Match(("/",), ""), {"channels": [text]})
+            read_channels(context, (), request, Match(("/",), ""), {"channels": [text]})
         assert raised.value.status == 400
 
 

@@ -209,7 +209,7 @@ def test_another_log_is_a_gap(make: Callable[..., LocalHub]) -> None:
     broker = ManualPatternBroker()
     context = make(broker=broker)
     line = context.join(NEWS)
-    broker.hear(NEWS)  # type: ignore[arg-type]  # a pattern is its own name
+    broker.confirm(NEWS)  # type: ignore[arg-type]  # a pattern is its own name
     broker.bring("news.a", b"1")
     context.turn()
     line.read()
@@ -232,7 +232,7 @@ def test_missed_messages_reach_the_pattern(make: Callable[..., LocalHub]) -> Non
     context = make(broker=broker)
     line = context.join(NEWS)
     other = context.join(Wildcard.of("sport.*"))
-    broker.hear(NEWS, Wildcard.of("sport.*"))  # type: ignore[arg-type]  # as above
+    broker.confirm(NEWS, Wildcard.of("sport.*"))  # type: ignore[arg-type]  # as above
     line.read()
     other.read()
 
@@ -253,11 +253,11 @@ def test_a_channel_keeps_what_its_pattern_received(make: Callable[..., LocalHub]
     broker = ManualPatternBroker()
     context = make(broker=broker)
     context.join(NEWS)
-    broker.hear(NEWS)  # type: ignore[arg-type]  # as above
+    broker.confirm(NEWS)  # type: ignore[arg-type]  # as above
     broker.bring("news.a", b"1")
     line = context.join("news.a", since=After(Position("e", 100)))
     late = context.join("news.a", since=After(Position("e", 99)))
-    broker.hear("news.a")
+    broker.confirm("news.a")
     context.turn()
 
     got = line.read()
@@ -273,7 +273,7 @@ def test_a_pattern_lingers_and_is_dropped(make: Callable[..., LocalHub]) -> None
     broker = ManualPatternBroker()
     context = make(broker=broker, limits=make_hub_limits(linger=60))
     line = context.join(NEWS)
-    broker.hear(NEWS)  # type: ignore[arg-type]  # as above
+    broker.confirm(NEWS)  # type: ignore[arg-type]  # as above
     broker.bring("news.a", b"1")
     context.turn()
     line.protocol.drop(DisconnectReason.LOST)
@@ -285,7 +285,7 @@ def test_a_pattern_lingers_and_is_dropped(make: Callable[..., LocalHub]) -> None
     for _ in range(200):
         context.clock.advance(1)
 
-    assert not broker.hearing
+    assert not broker.requested
     assert len(context.hub._channels.patterns) == 0
     channel = context.hub._channels.get("news.a")
     assert channel is None or channel.patterns == ()
