@@ -10,6 +10,7 @@ from rt_twisted.media.reorder import DEFAULT_DURATION
 from rt_twisted.media.unit import Unit
 
 MAX_STEP = 3_000_000  # microseconds from frame to frame of a track: more is a jump
+MAX_OVERLAP = 100_000  # microseconds that a frame is late without being a jump
 PACKET = 1400  # bytes of an RTP packet
 
 
@@ -44,9 +45,11 @@ class Timeline:
         if last is not None:
             packets = last.packets + -(-len(last.data) // PACKET)
             offset = last.offset + len(last.data)
-        placed = replace(
-            unit, pts=unit.pts + shift, dts=unit.dts + shift, packets=packets, offset=offset
-        )
+        dts = unit.dts + shift
+        if last is not None:
+            dts = max(dts, last.dts + 1)
+        pts = max(unit.pts + shift, dts) if unit.pts >= unit.dts else unit.pts + shift
+        placed = replace(unit, pts=pts, dts=dts, packets=packets, offset=offset)
         self._last[unit.track] = placed
         self._newest = placed.dts
         return placed
@@ -64,11 +67,13 @@ class Timeline:
         """
         Return whether *unit* can be published with its times moved by *shift*.
 
-        A track may be silent as long as it comes back beside the others.
+        A track may be silent as long as it comes back beside the others. A frame that is a
+        little late keeps the shift, and is decoded right behind the last one: ffmpeg gives
+        two frames of audio the same time if each has its own fragment.
         """
         dts = unit.dts + shift
         last = self._last.get(unit.track)
-        if last is not None and dts <= last.dts:
+        if last is not None and dts <= last.dts - MAX_OVERLAP:
             return False
         near = (last.dts if last is not None else None, self._newest)
         return any(time is not None and abs(dts - time) <= MAX_STEP for time in near)

@@ -18,6 +18,7 @@ from rt_twisted.formats.fmp4 import FragmentedMP4
 from rt_twisted.formats.webm import WebM
 from rt_twisted.media.live_run import LiveRun
 from rt_twisted.media.matroska import MatroskaReader
+from rt_twisted.media.mp4_reader import Mp4Reader
 from rt_twisted.media.unit import Head, Unit, read
 from rt_twisted.model.message import Mark, Message
 from tests.fakes import started
@@ -154,6 +155,37 @@ def test_subscribers_of_mp4_decode_all_they_are_sent(name: str, tmp_path: Path) 
             picture = next(container.decode(video=0))
             assert isinstance(picture, av.VideoFrame)
             assert (picture.width, picture.height, picture.key_frame) == (320, 240, True)
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        "frag_every_frame+empty_moov+default_base_moof",
+        "frag_keyframe+empty_moov",
+        "frag_keyframe+delay_moov",
+    ],
+)
+def test_fragmented_mp4_of_ffmpeg_is_read_as_ffmpeg_reads_it(flags: str, tmp_path: Path) -> None:
+    """
+    Times, sizes and keyframes of all packets are those of ffprobe, and what subscribers are
+    sent of it decodes.
+    """
+    name = tmp_path / "pushed.mp4"
+    parts = Mp4Reader().feed(encode(name, *H264, "-bf", "2", "-c:a", "aac", "-movflags", flags))
+    packets = probe(name)
+    for stream in (0, 1):
+        found = [part for part in parts if isinstance(part, Unit) and part.track == stream + 1]
+        said = [packet for packet in packets if packet.stream == stream]
+        assert [(len(unit.data), unit.key) for unit in found] == [
+            (packet.size, packet.key) for packet in said
+        ]
+        for unit, packet in zip(found, said, strict=True):
+            assert abs(unit.pts - 1_000_000 * packet.pts) < 10
+            assert abs(unit.dts - 1_000_000 * (packet.dts or 0)) < 10
+    path = tmp_path / "sent.mp4"
+    things = LiveRun("r", 1.0).feed(parts)
+    path.write_bytes(started(FragmentedMP4(), replay(messages(things))))
+    assert decoded(path)[0] == 50
 
 
 @pytest.mark.parametrize("offset", [(), ("-output_ts_offset", "3600")])

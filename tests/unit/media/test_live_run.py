@@ -159,6 +159,15 @@ def test_a_track_that_pauses_stays_in_time_with_the_others() -> None:
     assert times(found, 2) == [0, 10_000_000]
 
 
+def test_two_frames_of_the_same_time() -> None:
+    """
+    The second one is decoded right behind the first, and the track is not moved.
+    """
+    found = new((AUDIO,), sound(0), sound(0, 20_000), sound(0, 20_000), sound(0, 40_000))
+
+    assert times(found, 2) == [0, 20_000, 20_001, 40_000]
+
+
 def test_all_tracks_pause() -> None:
     """
     A publisher that was suspended leaves no hole.
