@@ -1,7 +1,7 @@
 """
 What patterns of channels cost: CPU per message published and per delivery, and memory.
 
-    python -m benchmarks.patterns [--brokers memory,redis] [--channels 10000]
+    python -m benchmarks.patterns [--brokers memory,redis] [--channels 10000] [--rounds 3]
 
 The daemon is a process of its own; its CPU and memory are the kernel's numbers (/proc).
 Messages are published a hundred in a request, to all channels in turn, so that the cost of
@@ -28,11 +28,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.machine import free_port, memory_kib, raise_file_limit, times
+from benchmarks.machine import memory_kib, raise_file_limit, times
 
 BATCH = 100  # messages of a request
 PASSES = 5  # over all channels; the first opens them
-ROUNDS = 3  # in each of which all rows are measured in turn
 PATTERNS = 100
 NESTED = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789" * 2
 ROUTES = (
@@ -114,9 +113,16 @@ def _read(port: int, paths: Sequence[str], ready: Any) -> None:
         time.sleep(0.002)  # as many bytes as possible in one call
 
 
+def _free_port() -> int:
+    with socket.socket() as chosen:
+        chosen.bind(("127.0.0.1", 0))
+        port: int = chosen.getsockname()[1]
+        return port
+
+
 @contextlib.contextmanager
 def _redis(folder: str) -> Iterator[int]:
-    port = free_port()
+    port = _free_port()
     command = ["redis-server", "--port", str(port), "--save", "", "--dir", folder]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
         try:
@@ -131,7 +137,7 @@ def _daemon(broker: str, channels: int) -> Iterator[tuple[int, int]]:
     Run the daemon; yields its port and process.
     """
     with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
-        port = free_port()
+        port = _free_port()
         twistd = str(Path(sys.executable).with_name("twistd"))
         command = [twistd, "-n", "--pidfile=", "realtime", f"--port={port}", "--history=10"]
         command += [f"--max-reader-channels={channels}", "--max-line=100k"]
@@ -142,7 +148,7 @@ def _daemon(broker: str, channels: int) -> Iterator[tuple[int, int]]:
             subprocess.Popen(command, cwd=folder, stdout=subprocess.DEVNULL)
         )
         stack.callback(process.terminate)
-        for _ in range(200):
+        for _ in range(600):
             with contextlib.suppress(OSError):
                 connection = http.client.HTTPConnection("127.0.0.1", port)
                 connection.request("GET", "/readyz")
@@ -200,6 +206,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.patterns", description=__doc__)
     parser.add_argument("--brokers", default="memory,redis")
     parser.add_argument("--channels", type=int, default=10_000)
+    parser.add_argument("--rounds", type=int, default=3)
     chosen = parser.parse_args()
     raise_file_limit()
     for broker in chosen.brokers.split(","):
@@ -207,7 +214,9 @@ def main() -> None:
         print("| | us/message, first pass | us/message | us/delivery | MiB |")
         print("| --- | ---: | ---: | ---: | ---: |")
         made = rows(chosen.channels)
-        rounds = [[_measure(broker, row, chosen.channels) for row in made] for _ in range(ROUNDS)]
+        rounds = [
+            [_measure(broker, row, chosen.channels) for row in made] for _ in range(chosen.rounds)
+        ]
         silent = 0.0
         for row, measured in zip(made, zip(*rounds, strict=True), strict=True):
             first, later, memory = map(statistics.median, zip(*measured, strict=True))
