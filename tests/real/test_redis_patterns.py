@@ -17,8 +17,8 @@ from tests.contracts.brokers import BrokerContract, SharedLogContract
 from tests.contracts.patterns import PatternContract, SharedPatternContract
 from tests.fakes import RecordingReceiver
 from tests.real.conftest import Server
-from tests.real.readers import pause, until
-from tests.real.redis_server import asking, nodes, proxies, redis
+from tests.real.redis_server import nodes, proxies, redis, redis_commands
+from tests.real.subscribers import pause, until
 from tests.real.test_redis_failures import MUCH
 
 __all__ = ["redis"]  # a fixture
@@ -62,12 +62,15 @@ async def test_plain_messages_are_numbered_once(redis: Server, plain_out: str) -
     """
     selectors: list[list[Any]] = [["news.a", NEWS], [NEWS, ALL, MANY], [MANY, "news.a"], [ALL]]
     urls = [f"127.0.0.1:{redis.port}"] * len(selectors)
-    async with nodes(urls, retention=MUCH, plain_out=plain_out) as made, asking(redis.port) as ask:
+    async with (
+        nodes(urls, retention=MUCH, plain_out=plain_out) as made,
+        redis_commands(redis.port) as command,
+    ):
         for (broker, _), chosen in zip(made, selectors, strict=True):
             for selector in chosen:
                 await broker.subscribe(selector)
         for number in range(100):
-            await ask("PUBLISH", "news.a", str(number % 3))
+            await command("PUBLISH", "news.a", str(number % 3))
             await made[number % 4][0].publish([Draft("news.a", str(number % 3).encode())])
         heard = await gatherResults([receiver.until(200) for _, receiver in made])
         await pause(0.2)  # for what must not come
