@@ -74,6 +74,8 @@ DEFAULT = (
     "^/try$ page",
     r"^/realtime\.js$ page:realtime.js",
     r"^/attributes\.js$ page:attributes.js",
+    # In any folder, and by the names of cyclone-sse's files: pages stay as they are.
+    r"/jquery\.(sse|sse\.simple|eventsource)\.js$ page:jquery.sse.js",
 )
 
 _METHOD = re.compile(r"[A-Z]+")

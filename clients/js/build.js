@@ -5,7 +5,7 @@ import { copyFileSync } from "node:fs";
 import { build } from "esbuild";
 
 const here = new URL(".", import.meta.url);
-const NAMES = ["realtime", "attributes"];
+const NAMES = ["realtime", "attributes", "jquery.sse"];
 const out = new URL(process.argv[2] ?? "dist/", here);
 
 const beside = {  // the client is a file of its own, which pages may share
@@ -21,7 +21,7 @@ for (const name of NAMES) {
     outfile: new URL(`${name}.js`, out).pathname,
     bundle: true,
     minify: true,
-    format: "esm",
+    format: name === "jquery.sse" ? "iife" : "esm",  // a plain script
     target: "es2022",
     plugins: name === "attributes" ? [beside] : [],
     banner: { js: "/* rt_twisted's client, MIT: clients/js has the source */" },

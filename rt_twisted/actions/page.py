@@ -26,10 +26,12 @@ _HEADERS: Sequence[Header] = (
 )
 _JAVASCRIPT = "text/javascript; charset=utf-8"
 CLIENT = "realtime.js"
+JQUERY = "jquery.sse.js"
 FILES = {  # argument of the route: file name, content type
     "": ("page.html", "text/html; charset=utf-8"),
     CLIENT: ("realtime.min.js", _JAVASCRIPT),
     "attributes.js": ("attributes.min.js", _JAVASCRIPT),
+    JQUERY: ("jquery.sse.min.js", _JAVASCRIPT),
 }
 
 
@@ -43,8 +45,9 @@ class PageAction:
     The page loads nothing from other hosts, and expects the default routes.
 
     Args:
-        file: `realtime.js` or `attributes.js`; the page if not given. The page loads
-            the client from its own path with the query `realtime.js`.
+        file: `realtime.js`, `attributes.js` or `jquery.sse.js`; the page if not given. The
+            page and the last one load the client from their own path with the query
+            `realtime.js`.
     """
 
     file: str = ""
@@ -57,7 +60,9 @@ class PageAction:
             raise ValueError(f"page: has no file {self.file!r}; it has: {', '.join(FILES)[2:]}")
 
     def act(self, exchange: IExchange, match: Match) -> None:
-        file = self.file or (CLIENT if exchange.query_string == CLIENT else "")
+        file = self.file
+        if exchange.query_string == CLIENT and file in ("", JQUERY):
+            file = CLIENT
         name, content_type = FILES[file]
         body = files("rt_twisted.actions").joinpath(name).read_bytes()
         exchange.answer(200, body, content_type, _HEADERS)

@@ -219,12 +219,10 @@ def require_clients(kind: str) -> None:
         return
     require("node", "nodejs")
     require("npm", "npm")
-    packages = ("socket.io-client-2", "engine.io-client-3")
-    if all((HOME / "node_modules" / package).is_dir() for package in packages):
+    package = "engine.io-client-3" if kind.startswith("engine") else "socket.io-client-2"
+    if (HOME / "node_modules" / package).is_dir():
         return
-    reason = (
-        f"socket.io-client or engine.io-client is missing: npm install in {HOME}, as make test does"
-    )
+    reason = f"{package} is missing: npm install in {HOME}, as make test does"
     if os.environ.get("CI") or os.environ.get("RT_REQUIRE_ALL"):
         pytest.fail(reason, pytrace=False)
     pytest.skip(reason)

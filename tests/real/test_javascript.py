@@ -72,10 +72,11 @@ def test_served_files_are_built_from_the_source(tools: Path, tmp_path: Path) -> 
     The files in the package equal those built from the source, and are small.
     """
     run(require("node", "nodejs"), "build.js", f"{tmp_path}/")
-    for name in ("realtime", "attributes"):
+    for name in ("realtime", "attributes", "jquery.sse"):
         built = (tmp_path / f"{name}.js").read_bytes()
         assert (SERVED / f"{name}.min.js").read_bytes() == built, "run: npm run build"
     assert len(gzip.compress((SERVED / "realtime.min.js").read_bytes(), 9)) < SMALL
+    assert len(gzip.compress((SERVED / "jquery.sse.min.js").read_bytes(), 9)) < 2000
 
 
 def test_package_can_be_published(tools: Path, tmp_path: Path) -> None:
