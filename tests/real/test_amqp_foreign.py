@@ -159,18 +159,22 @@ async def test_the_event_type_and_the_key_are_properties(place: Place) -> None:
     place.publish(b"2", type="two\nlines")
     place.publish(b"3", type="gap")
     place.publish(b"4", headers={"type": "é" * 150})
-    await place.receiver.until(4)
+    place.publish(b"6", type="unit/h")
+    place.publish(b"7", headers={"unit": "gap"})
+    await place.receiver.until(6)
     long = Draft("news", b"5", "é" * 200, "☃" * 200)
     [position] = (await place.broker.publish([long])).positions
     assert (await place.broker.publish([long])).positions == (position,)
     [known] = (await place.broker.publish([Draft("news", b"1", key="k")])).positions
 
-    messages = await place.receiver.until(5)
+    messages = await place.receiver.until(7)
     assert [(message.data, message.event) for message in messages] == [
         (b"1", "comment"),
         (b"2", None),
         (b"3", None),
         (b"4", "é" * 150),
+        (b"6", None),
+        (b"7", None),
         (b"5", "é" * 200),
     ]
     assert known == messages[0].position

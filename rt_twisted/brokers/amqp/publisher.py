@@ -14,12 +14,12 @@ from twisted.internet.interfaces import IReactorTime
 from rt_twisted.brokers.amqp.config import Topology
 from rt_twisted.brokers.amqp.content import MAX_BODY, MessageProperties
 from rt_twisted.brokers.amqp.protocol import AmqpConnection
-from rt_twisted.brokers.amqp.routing import Routing
+from rt_twisted.brokers.amqp.routing import UNIT_HEADER, Routing
 from rt_twisted.brokers.amqp.table import MAX_SHORT
 from rt_twisted.brokers.idempotency import IdempotencyKeys
 from rt_twisted.brokers.publisher import MAX_PENDING_BYTES, Publication
 from rt_twisted.model.errors import HttpError, Unavailable
-from rt_twisted.model.message import Draft, Position, PublishResult
+from rt_twisted.model.message import UNIT, Draft, Position, PublishResult
 
 CONFIRM_TIMEOUT = 10.0  # seconds until the server must have confirmed a message
 # Seconds until a confirmed message that was not delivered here is acknowledged all the same.
@@ -206,7 +206,9 @@ class AmqpPublisher:
         correlation_id = f"{self._token}.{self._count}" if message.subscribed else ""
         headers = dict(self._routing.headers(draft.channel))
         type = draft.event or ""
-        if len(type) > 63 and len(type.encode()) > 255:
+        if type.startswith(UNIT):
+            headers[UNIT_HEADER], type = type, ""
+        elif len(type) > 63 and len(type.encode()) > 255:
             headers["type"], type = type, ""
         key = draft.key or ""
         if len(key) > 63 and len(key.encode()) > 255:

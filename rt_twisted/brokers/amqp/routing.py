@@ -14,11 +14,13 @@ from rt_twisted.brokers.amqp.config import ExchangeType, Topology
 from rt_twisted.brokers.amqp.content import Delivery
 from rt_twisted.brokers.amqp.table import MAX_SHORT
 from rt_twisted.codecs.errors import RemoteProtocolError
-from rt_twisted.codecs.publication import check_event
+from rt_twisted.codecs.publication import MAX_EVENT, check_event
 from rt_twisted.codecs.wildcards import Wildcard
 from rt_twisted.model.errors import HttpError
+from rt_twisted.model.message import UNIT
 
 HEADER = "channel"  # the header with the channel's name, for a headers exchange
+UNIT_HEADER = "unit"  # the header with the event type of a message of a live stream
 
 # `*` and `#` are wildcards where they are whole words of a binding's key.
 _WILDCARD = re.compile(r"(?<![^.])(~*[*#])(?![^.])")
@@ -149,9 +151,14 @@ def event_of(delivery: Delivery) -> str | None:
     """
     Return the event type: AMQP's property `type`, or a header of that name where it
     is longer than a property can be. None if it is not a valid event type.
+
+    Those of live streams, which other publishers cannot use, are in a header of their own.
     """
     type = delivery.type or _header(delivery, "type")
-    return _valid_event(type) if type else None
+    if type:
+        return _valid_event(type)
+    live = _header(delivery, UNIT_HEADER)
+    return live if live.startswith(UNIT) and len(live) <= MAX_EVENT else None
 
 
 def key_of(delivery: Delivery) -> str:
