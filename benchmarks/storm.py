@@ -183,7 +183,7 @@ def start(port: int, *options: str) -> subprocess.Popen[bytes]:
     twistd = str(Path(sys.executable).with_name("twistd"))
     command = [twistd, "-n", "--pidfile=", "realtime", f"--port={port}", *options]
     with socket.socket() as probe:
-        assert probe.connect_ex(("127.0.0.1", port)), f"somebody listens on port {port}"
+        assert probe.connect_ex(("127.0.0.1", port)), f"another process listens on port {port}"
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
     # The daemon has a core, as in the other benchmarks.
     os.sched_setaffinity(process.pid, {0})

@@ -146,7 +146,7 @@ def test_statistics(daemon: StartDaemon) -> None:
         with curl(server, "/stats?format=full") as stats:
             assert stats.stdout is not None
             said = json.loads(stats.stdout.read())
-        assert (said["subscribers"]["now"], said["patterns"]) == (1, 1)
+        assert (said["readers"]["now"], said["patterns"]) == (1, 1)
         process.kill()
 
 

@@ -72,12 +72,12 @@ async def test_plain_messages_are_numbered_once(redis: Server, plain_out: str) -
         for number in range(100):
             await command("PUBLISH", "news.a", str(number % 3))
             await made[number % 4][0].publish([Draft("news.a", str(number % 3).encode())])
-        heard = await gatherResults([receiver.until(200) for _, receiver in made])
+        received = await gatherResults([receiver.until(200) for _, receiver in made])
         await pause(0.2)  # for what must not come
 
-    assert len(heard[0]) == 200
-    assert sorted(m.data for m in heard[0]) == sorted([b"%d" % (n % 3) for n in range(100)] * 2)
-    assert heard[0] == heard[1] == heard[2] == heard[3]
+    assert len(received[0]) == 200
+    assert sorted(m.data for m in received[0]) == sorted([b"%d" % (n % 3) for n in range(100)] * 2)
+    assert received[0] == received[1] == received[2] == received[3]
 
 
 async def test_nothing_is_lost_without_the_connection(redis: Server) -> None:

@@ -247,9 +247,9 @@ def test_sidecar_runs_once_beside_workers(
     assert len(runs(server, 1)) == 1
     assert not run.ended
 
-    everybody = children(server.pid)
+    all_pids = children(server.pid)
     os.kill(server.pid, signal.SIGKILL)
-    wait_until(lambda: run.ended and all(map(has_ended, everybody)))
+    wait_until(lambda: run.ended and all(map(has_ended, all_pids)))
     server.kill(signal.SIGKILL)
 
 

@@ -77,7 +77,7 @@ def received(connection: socket.socket) -> list[str]:
             data = connection.recv(1 << 20)
         except BlockingIOError:
             break
-        assert data, "it was hung up on"
+        assert data, "the connection was closed"
         text += data
     lines = text.decode().split("\n")
     return [line.removeprefix("data: ") for line in lines if line.startswith("data: ")]

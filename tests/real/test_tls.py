@@ -257,7 +257,7 @@ class H2Client:
         Wait for events; without *take* the windows stay as they are.
         """
         data = self.sock.recv(65536)
-        assert data, "the daemon hung up"
+        assert data, "the daemon closed the connection"
         for event in self.talk.receive_data(data):
             if isinstance(event, h2.events.DataReceived):
                 self.received[event.stream_id or 0] += event.data or b""

@@ -86,8 +86,8 @@ def gap_end(data: str) -> str:
     Return the position in the data of a gap event; "" without one.
     """
     try:
-        said = json.loads(data)
+        gap = json.loads(data)
     except ValueError:
         return ""
-    position = said.get("position") if isinstance(said, dict) else None
+    position = gap.get("position") if isinstance(gap, dict) else None
     return position if isinstance(position, str) else ""

@@ -50,9 +50,9 @@ class WebSocketClient:
         frames = self._frames
         received = []
         for text in frames.feed(data):
-            said = self._read(text)
-            if said is not None:
-                received.append(said)
+            event = self._read(text)
+            if event is not None:
+                received.append(event)
         if frames.open and self._use_command and not self._requested:
             self._requested = True
             wanted: dict[str, Any] = {"type": "subscribe", "id": 1, "channels": self._channels}
@@ -67,10 +67,10 @@ class WebSocketClient:
 
     def _read(self, text: str | bytes) -> ClientEvent | None:
         try:
-            said: dict[str, Any] = json.loads(text)
-            kind, position = said["type"], said.get("position", "")
+            command: dict[str, Any] = json.loads(text)
+            kind, position = command["type"], command.get("position", "")
             if kind == "error":
-                self.close_reason = f"error {said['status']:d}"
+                self.close_reason = f"error {command['status']:d}"
                 return None
         except (ValueError, KeyError, TypeError):
             raise RemoteProtocolError("malformed frame") from None
@@ -82,7 +82,7 @@ class WebSocketClient:
         if kind == "gap":
             return ClientEvent("", position, True)
         self.position = position
-        return ClientEvent(str(said.get("data", "")), position) if kind == "message" else None
+        return ClientEvent(str(command.get("data", "")), position) if kind == "message" else None
 
     def data_to_send(self) -> bytes:
         return self._frames.data_to_send()

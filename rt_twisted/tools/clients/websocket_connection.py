@@ -43,10 +43,10 @@ class WebSocketConnection:
         """
         Return the bytes of the handshake request.
         """
-        asked = self._protocol.connect()
+        request = self._protocol.connect()
         for name, value in self._headers:
-            asked.headers[name] = value
-        self._protocol.send_request(asked)
+            request.headers[name] = value
+        self._protocol.send_request(request)
         return self.data_to_send()
 
     @property

@@ -82,7 +82,7 @@ class Checker:
         self.delivered = 0  # each once
         self.reported_lost = 0  # not delivered, but a gap reported it
         self.republished = (
-            0  # repeated as the log, and with it their keys, began anew; a gap told of that
+            0  # repeated as the log, and with it their keys, began anew; a gap reported it
         )
         self.gaps = 0
         self.faults: Counter[Fault] = Counter()
@@ -134,7 +134,7 @@ class Checker:
         published = self._published
         begin, end = self._cursor, published.rank(position)
         if self._gaps and self._fresh:
-            begin = self._gaps.pop().begin  # told once more, or a further one right behind
+            begin = self._gaps.pop().begin  # repeated, or a further one right behind
         if end[0] != begin[0]:
             self._reported_epochs.add(end[0])
         self._gaps.append(ReportedGap(begin, end, tuple(published.counts)))

@@ -21,8 +21,8 @@ def count(connections: Sequence[ClientConnection]) -> dict[str, Any]:
     for checker in judges:
         faults.update(checker.faults)
     delivered = sum(checker.delivered for checker in judges)
-    said = sum(checker.reported_lost for checker in judges)
-    owed = delivered + said + faults[Fault.LOST]
+    reported = sum(checker.reported_lost for checker in judges)
+    owed = delivered + reported + faults[Fault.LOST]
     return {
         "readers": len(connections),
         "cuts": sum(subscriber.context.cuts for subscriber in connections),
@@ -36,6 +36,6 @@ def count(connections: Sequence[ClientConnection]) -> dict[str, Any]:
         "stray": faults[Fault.STRAY],
         "misplaced": faults[Fault.MISPLACED],
         "gaps": sum(checker.gaps for checker in judges),
-        "lost_in_gaps": said,
+        "lost_in_gaps": reported,
         "twice_over_gaps": sum(checker.republished for checker in judges),
     }

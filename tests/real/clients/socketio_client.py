@@ -34,7 +34,7 @@ def from_line(value: dict[str, Any]) -> Any:
     return base64.b64decode(value["base64"]) if "base64" in value else value
 
 
-def say(*words: Any) -> None:
+def report(*words: Any) -> None:
     """
     Write a line.
     """
@@ -51,14 +51,14 @@ class InOrder(engineio.Client):  # type: ignore[misc]
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
-        self._ear = ThreadPoolExecutor(max_workers=1)
+        self._executor = ThreadPoolExecutor(max_workers=1)
 
     def start_background_task(self, target: Any, *arguments: Any, **named: Any) -> Any:
         """
         Start what runs beside others, or what waits for its turn.
         """
         if target == self.handlers.get("message"):
-            return self._ear.submit(target, *arguments, **named)
+            return self._executor.submit(target, *arguments, **named)
         return super().start_background_task(target, *arguments, **named)
 
 
@@ -79,13 +79,13 @@ def main() -> None:
     given = json.loads(options)
     space = urlsplit(url).path or "/"
     client = Client(reconnection_delay=0.05, reconnection_delay_max=0.2)
-    client.on("connect", lambda: say("connect", client.transport(), False), space)
-    client.on("connect_error", lambda said="": say("error", str(said)), space)
-    client.on("disconnect", lambda reason="": say("disconnect", reason), space)
+    client.on("connect", lambda: report("connect", client.transport(), False), space)
+    client.on("connect_error", lambda reason="": report("error", str(reason)), space)
+    client.on("disconnect", lambda reason="": report("disconnect", reason), space)
 
     @client.on("*", namespace=space)
-    def hear(name: str, *arguments: Any) -> Any:
-        say("event", name, *arguments)
+    def on_event(name: str, *arguments: Any) -> Any:
+        report("event", name, *arguments)
         return arguments if name == "ask" else None
 
     where = {"socketio_path": given["path"]} if "path" in given else {}
@@ -102,7 +102,7 @@ def main() -> None:
                 event,
                 tuple(arguments),
                 namespace=space,
-                callback=lambda *answer, number=number: say("ack", number, *answer),
+                callback=lambda *answer, number=number: report("ack", number, *answer),
             )
         elif what == "close":
             break

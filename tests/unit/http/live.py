@@ -20,7 +20,7 @@ class ChunkSink:
     """
 
     def __init__(self, then: Callable[[], object] = lambda: None) -> None:
-        self.said: list[bytes | str] = []
+        self.events: list[bytes | str] = []
         self._then = then
 
     def data(self, piece: bytes) -> None:
@@ -35,13 +35,13 @@ class ChunkSink:
     def lost(self, reason: Exception) -> None:
         self._record(f"lost {getattr(reason, 'status', type(reason).__name__)}")
 
-    def _record(self, said: bytes | str) -> None:
-        self.said.append(said)
+    def _record(self, events: bytes | str) -> None:
+        self.events.append(events)
         self._then()
 
     @property
     def body(self) -> bytes:
-        return b"".join(each for each in self.said if isinstance(each, bytes))
+        return b"".join(each for each in self.events if isinstance(each, bytes))
 
 
 def live_place() -> tuple[Place, list[Any]]:

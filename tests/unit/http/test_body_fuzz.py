@@ -61,13 +61,13 @@ def test_a_body_is_delivered_once(
     while paused:
         resume()
 
-    assert sink.said.count("end") == 1
-    assert sink.said[-1] == "end"
+    assert sink.events.count("end") == 1
+    assert sink.events[-1] == "end"
     assert sink.body == b"".join(chunks)
     if coding:
         ends: list[int] = []
         size = 0
-        for each in sink.said:
+        for each in sink.events:
             if each == "chunk":
                 ends.append(size)
             elif isinstance(each, bytes):

@@ -26,7 +26,7 @@ def test_ends_of_chunks_are_reported(split: bool) -> None:
 
     whole = [b"abc", "chunk", b"d", "chunk", "end"]
     pieces = [b"a", b"b", b"c", "chunk", b"d", "chunk", "end"]
-    assert sink.said == (pieces if split else whole)
+    assert sink.events == (pieces if split else whole)
 
 
 def test_chunks_that_wait_keep_their_ends() -> None:
@@ -38,7 +38,7 @@ def test_chunks_that_wait_keep_their_ends() -> None:
     sink = ChunkSink()
     waiting[0].receive(sink)
 
-    assert sink.said == [b"abc", "chunk", b"d", "chunk", b"e\r"[:1]]
+    assert sink.events == [b"abc", "chunk", b"d", "chunk", b"e\r"[:1]]
 
 
 def test_an_upgrade_header_does_not_hide_chunks() -> None:
@@ -52,7 +52,7 @@ def test_an_upgrade_header_does_not_hide_chunks() -> None:
     waiting[0].receive(sink)
     caller.send(b"1\r\na\r\n1\r\nb\r\n0\r\n\r\n")
 
-    assert sink.said == [b"a", "chunk", b"b", "chunk", "end"]
+    assert sink.events == [b"a", "chunk", b"b", "chunk", "end"]
 
 
 def test_a_paused_body_is_not_read() -> None:
@@ -66,12 +66,12 @@ def test_a_paused_body_is_not_read() -> None:
     sink = ChunkSink(then=exchange.pause)
     exchange.receive(sink)
     caller.send(b"1\r\na\r\n1\r\nb\r\n0\r\n\r\n" + get())
-    assert sink.said == [b"a"]
+    assert sink.events == [b"a"]
 
-    for said in ["chunk", b"b", "chunk", "end"]:
+    for events in ["chunk", b"b", "chunk", "end"]:
         exchange.resume()
-        assert sink.said[-1] == said
-    assert sink.said == [b"a", "chunk", b"b", "chunk", "end"]
+        assert sink.events[-1] == events
+    assert sink.events == [b"a", "chunk", b"b", "chunk", "end"]
     exchange.answer(200)
     assert [answer.status for answer in caller.responses()] == [200, 200]
 
@@ -87,7 +87,7 @@ def test_reading_stops_at_once() -> None:
     assert caller.wire.producerState == "paused"
     exchange.receive(sink)
     exchange.pause()
-    assert sink.said == []
+    assert sink.events == []
     exchange.resume()
     exchange.resume()
     assert caller.wire.producerState == "producing"
@@ -113,7 +113,7 @@ def test_a_sink_may_pause_and_resume_within_a_call() -> None:
 
     sink = ChunkSink(then=again)
     exchange.receive(sink)
-    assert sink.said == [b"a", "chunk", b"b", "chunk", "end"]
+    assert sink.events == [b"a", "chunk", b"b", "chunk", "end"]
 
 
 def test_both_kinds_of_pauses_compose() -> None:
@@ -149,13 +149,13 @@ def test_the_timeout_is_that_of_the_action() -> None:
         place.wait(8)
     exchange.pause()
     place.wait(200)
-    assert sink.said == [b"x"] * 3
+    assert sink.events == [b"x"] * 3
     exchange.resume()
     place.wait(8)
     assert not caller.responses()
     place.wait(5)
 
-    assert sink.said[3:] == ["lost 408"]
+    assert sink.events[3:] == ["lost 408"]
     assert [answer.status for answer in caller.responses()] == [408]
 
 
@@ -172,7 +172,7 @@ def test_a_client_that_disconnects_while_paused() -> None:
     caller.hang_up()
     exchange.resume()
 
-    assert sink.said == ["lost ConnectionLost"]
+    assert sink.events == ["lost ConnectionLost"]
 
 
 def test_tiny_chunks_are_bounded() -> None:
@@ -188,7 +188,7 @@ def test_tiny_chunks_are_bounded() -> None:
     assert count * 5 < MAX_BUFFERED + 5 * 200
     sink = ChunkSink()
     waiting[0].receive(sink)
-    assert sink.said == [b"x", "chunk"] * count
+    assert sink.events == [b"x", "chunk"] * count
 
 
 def test_a_sink_that_raises_at_a_chunk(clean_reactor: list[object]) -> None:
@@ -199,7 +199,7 @@ def test_a_sink_that_raises_at_a_chunk(clean_reactor: list[object]) -> None:
     caller = place.call(chunked(path=b"/live"))
 
     def fail() -> None:
-        if "chunk" in sink.said:
+        if "chunk" in sink.events:
             raise ZeroDivisionError
 
     sink = ChunkSink(then=fail)
@@ -207,7 +207,7 @@ def test_a_sink_that_raises_at_a_chunk(clean_reactor: list[object]) -> None:
     caller.send(b"1\r\na\r\n1\r\nb\r\n")
 
     assert [answer.status for answer in caller.responses()] == [500]
-    assert sink.said == [b"a", "chunk"]
+    assert sink.events == [b"a", "chunk"]
     assert len(clean_reactor) == 1
     clean_reactor.clear()
 
@@ -232,7 +232,7 @@ def test_by_http_2_the_window_stays_closed() -> None:
         client.turn()
         sent += size
     assert sent == 65535
-    assert sink.said == []
+    assert sink.events == []
     place.wait(100)
     client.turn()
     assert client.talk.local_flow_control_window(number) == 0
@@ -243,7 +243,7 @@ def test_by_http_2_the_window_stays_closed() -> None:
     assert client.talk.local_flow_control_window(number) > 0
     client.talk.send_data(number, b"end", end_stream=True)
     client.turn()
-    assert sink.said[-2:] == [b"end", "end"]
+    assert sink.events[-2:] == [b"end", "end"]
 
 
 def test_by_http_2_the_timeout_runs_again() -> None:
@@ -260,9 +260,9 @@ def test_by_http_2_the_timeout_runs_again() -> None:
     place.wait(100)
     exchange.resume()
     place.wait(8)
-    assert sink.said == []
+    assert sink.events == []
     place.wait(5)
     client.turn()
 
-    assert sink.said == ["lost 408"]
+    assert sink.events == ["lost 408"]
     assert client.streams[number].status == 408

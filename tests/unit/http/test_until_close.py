@@ -37,10 +37,10 @@ def test_all_bytes_behind_the_head_are_the_body(head: bytes, split: str) -> None
     exchange, sink = waiting[0], ChunkSink()
     assert exchange.length is None
     exchange.receive(sink)
-    assert (sink.body, sink.said[-1]) == (BODY, BODY)
+    assert (sink.body, sink.events[-1]) == (BODY, BODY)
     caller.send(b"more")
     caller.wire.protocol.readConnectionLost()
-    assert sink.said[-2:] == [b"more", "end"]
+    assert sink.events[-2:] == [b"more", "end"]
     exchange.answer(200, b"ok")
 
     assert status_of(caller) == 200
@@ -65,7 +65,7 @@ def test_an_end_waits_while_the_body_is_paused() -> None:
     exchange.resume()
 
     assert sink.body == b"a" * 70_000 + b"b" * 10
-    assert sink.said[-1] == "end"
+    assert sink.events[-1] == "end"
 
 
 @pytest.mark.parametrize(
@@ -81,7 +81,7 @@ def test_the_end_of_a_connection(reason: Exception, end: str) -> None:
     waiting[0].receive(sink)
     caller.wire.protocol.connectionLost(Failure(reason))
 
-    assert sink.said == [b"a", end]
+    assert sink.events == [b"a", end]
 
 
 def test_100_continue_is_sent_when_the_body_is_received() -> None:
@@ -110,7 +110,7 @@ def test_silence_ends_the_body(timeout: float) -> None:
     waiting[0].receive(sink, timeout)
     place.wait((timeout or 60) + 2)
 
-    assert sink.said == [b"a", "lost 408"]
+    assert sink.events == [b"a", "lost 408"]
     assert status_of(caller) == 408
 
 

@@ -16,14 +16,14 @@ class Counting:
     """
 
     def __init__(self, answer: bool | None) -> None:
-        self.asked = 0
+        self.count = 0
         self._answer = answer
 
     def matches(self, start: bytes) -> bool | None:
         """
         Return the same for all bytes.
         """
-        self.asked += 1
+        self.count += 1
         return self._answer
 
 
@@ -36,7 +36,7 @@ def test_common_methods_are_http(start: bytes) -> None:
     """
     protocol = Counting(True)
     assert ConnectionStart().feed(start, [protocol]) == (start, None)
-    assert protocol.asked == 0
+    assert protocol.count == 0
 
 
 def test_other_bytes_are_matched() -> None:

@@ -268,7 +268,7 @@ def test_plain_streams_are_split_into_own_messages(piece: int) -> None:
     format = Chunked(Raw("text/plain", b"", b""))
     data = HEAD % b"text/plain"
     for text in texts:
-        for each in ("x" * 5, text, "load-", "somebody else's " * 20):
+        for each in ("x" * 5, text, "load-", "another's " * 20):
             data += format.encode(Message("a", each.encode(), at(1)))
     assert feed(client, data, piece) == [ClientEvent(text) for text in texts]
 
