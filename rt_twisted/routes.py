@@ -23,7 +23,9 @@ from twisted.logger import Logger
 from rt_twisted.actions.context import ActionContext
 from rt_twisted.actions.engineio.action import EngineIOAction
 from rt_twisted.actions.health import LivenessAction, ReadinessAction
+from rt_twisted.actions.ingest.istream import IstreamAction
 from rt_twisted.actions.interfaces import IAction, Match
+from rt_twisted.actions.live.webm import WebmAction
 from rt_twisted.actions.metrics import MetricsAction
 from rt_twisted.actions.page import PageAction
 from rt_twisted.actions.poll import PollAction
@@ -44,6 +46,7 @@ _log = Logger()
 WORDS: dict[str, type[Any]] = {
     "alive": LivenessAction,
     "engine.io": EngineIOAction,
+    "istream": IstreamAction,
     "metrics": MetricsAction,
     "page": PageAction,
     "poll": PollAction,
@@ -56,10 +59,11 @@ WORDS: dict[str, type[Any]] = {
     "static": StaticAction,
     "stats": StatsAction,
     "stream": StreamAction,
+    "webm": WebmAction,
     "websocket": WebSocketAction,
     "wsgi": WsgiAction,
 }
-NOT_BUILT = frozenset("interleaved istream mjpeg mjpg rtsp upload webm".split())
+NOT_BUILT = frozenset("interleaved mjpeg mjpg rtsp upload".split())
 DEFAULT = (
     "^/$ sse:page=try",
     "^/poll$ poll",

@@ -6,10 +6,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from zope.interface import implementer
 
-from rt_twisted.model.interfaces import IFormat
+from rt_twisted.model.interfaces import IFormat, ISyncFormat
 from rt_twisted.model.message import Message, Position, Replay
 
 LAST_CHUNK = b"0\r\n\r\n"
@@ -54,3 +55,28 @@ class Chunked:
 
     def end(self, retry: int) -> bytes:
         return chunk(self.inner.end(retry)) + LAST_CHUNK
+
+    def __conform__(self, interface: Any) -> Chunked | None:
+        """
+        Return this object for `ISyncFormat`, as zope.interface asks, if *inner* provides that.
+        """
+        is_sync = interface is ISyncFormat and ISyncFormat(self.inner, None) is not None
+        return self if is_sync else None
+
+    def is_resync_point(self, message: Message) -> bool:
+        """
+        Return what *inner* does; see `ISyncFormat`.
+        """
+        return ISyncFormat(self.inner).is_resync_point(message)
+
+    def must_restart(self, message: Message) -> bool:
+        """
+        Return what *inner* does; see `ISyncFormat`.
+        """
+        return ISyncFormat(self.inner).must_restart(message)
+
+    def resumed(self, last: Message | None, first: Message) -> Chunked:
+        """
+        Return the format that *inner* does, in chunks; see `ISyncFormat`.
+        """
+        return Chunked(ISyncFormat(self.inner).resumed(last, first))

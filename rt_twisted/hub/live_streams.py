@@ -32,6 +32,7 @@ class LiveStreams:
 
     Attributes:
         publishers: the publishers on this node.
+        limits: return the present limits.
     """
 
     def __init__(
@@ -47,7 +48,7 @@ class LiveStreams:
         self._clock = clock
         self._channels = channels
         self._memory = memory
-        self._limits = limits
+        self.limits = limits
 
     async def newest_messages(self, name: str) -> list[Message]:
         """
@@ -74,7 +75,7 @@ class LiveStreams:
         Nodes that were killed announce no end, so each node ends its viewers by its own clock.
         """
         self.publishers.check()
-        limits = self._limits()
+        limits = self.limits()
         oldest = self._clock.seconds() - limits.live_timeout - limits.live_grace
         for name in tuple(self._memory):
             channel = self._channels.get(name)

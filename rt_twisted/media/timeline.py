@@ -22,12 +22,13 @@ class Timeline:
     the publisher begins another document, keep their times relative to each other.
 
     Args:
-        start: the time of the first frame (microseconds).
+        start: the time of the first frame (microseconds), unless there are earlier frames.
         last: the last frame of each track on the channel, whose counts and times go on.
     """
 
     def __init__(self, start: int, last: dict[int, Unit]) -> None:
-        self._start = max([start, *map(_end, last.values())])
+        # Not the present time: browsers stall for ever where the times have a hole.
+        self._start = max(map(_end, last.values()), default=start)
         self._last = dict(last)  # as published
         self._shifts: dict[int, int] = {}
         self._newest: int | None = None  # dts of the last frame of any track, as published

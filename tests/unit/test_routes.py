@@ -118,9 +118,6 @@ def test_lines_of_uwsgi(line: str, path: str, names: list[str]) -> None:
     "line",
     [
         "^/stream.mjpg$ mjpeg:stream",
-        "GET ^/stream.webm$ webm:uwsgi",
-        "POST ^/stream.webm$ istream:uwsgi",
-        "SOURCE ^/metal istream:icecast2",
         "^/rtsp rtsp:publish=foobar,audio_demuxer=aac,video_demuxer=h264,track_prefix=1",
         "^/upload upload:FILE",
         "^/x interleaved:1.2.3.4:5",
@@ -180,7 +177,7 @@ def test_arguments_have_types() -> None:
         ("^/( sse:a", "'^/(' is not a regular expression"),
         (
             "^/x nope:a",
-            "unknown action 'nope'; there are: alive, engine.io, metrics, page, poll, publish, ",
+            "unknown action 'nope'; there are: alive, engine.io, istream, metrics, page, poll, ",
         ),
         ("^/x SSE:a", "unknown action 'SSE'"),
         ("get ^/x sse:a", "unknown action"),
@@ -480,10 +477,15 @@ def test_actions_of_users() -> None:
     assert load_object("tests.words.Echo") is Echo
 
 
+NEED_ARGUMENTS = ("istream", "static", "resource", "webm", "wsgi")
+
+
 @pytest.mark.parametrize(
     "line",
     [
-        *(word for word in WORDS if word not in ("static", "resource", "wsgi")),
+        *(word for word in WORDS if word not in NEED_ARGUMENTS),
+        "istream:cam",
+        "webm:cam",
         "static:.",
         "resource:tests.words.PendingResource",
         "wsgi:tests.words:application",

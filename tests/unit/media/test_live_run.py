@@ -190,12 +190,14 @@ def test_packets_and_bytes_are_counted_by_track() -> None:
     assert [(one.packets, one.offset) for one in found] == [(0, 0), (1, 1400), (3, 2801), (3, 2801)]
 
 
-def test_a_publisher_that_returns() -> None:
+@pytest.mark.parametrize("seconds", [-10, 10])
+def test_a_publisher_that_returns(seconds: int) -> None:
     """
-    Times and counts go on, and viewers who have the tracks need no new head.
+    Times and counts go on, however long it was away, and viewers who have the tracks need no new
+    head.
     """
     before = new(BOTH, picture(0, True), sound(0), picture(1), sound(1))
-    again = LiveRun("s", WALL - 10, messages(before)).feed(
+    again = LiveRun("s", WALL + seconds, messages(before)).feed(
         [BOTH, sound(0), picture(0, True), sound(1)]
     )
 

@@ -1,0 +1,3 @@
+"""
+Live publishers over HTTP.
+"""

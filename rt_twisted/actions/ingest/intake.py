@@ -1,0 +1,175 @@
+"""
+The body of a live publisher: read, numbered and published as it arrives.
+"""
+
+from __future__ import annotations
+
+import math
+
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from rt_twisted.actions.context import ActionContext
+from rt_twisted.codecs.errors import RemoteProtocolError
+from rt_twisted.http.interfaces import IChunkSink, IExchange
+from rt_twisted.hub.publishers import LivePublisher
+from rt_twisted.media.live_run import LiveRun
+from rt_twisted.media.matroska import MatroskaReader
+from rt_twisted.media.unit import write
+from rt_twisted.model.errors import HttpError, Unavailable
+from rt_twisted.model.message import UNIT, Draft
+
+_log = Logger()
+
+MAX_UNACKNOWLEDGED = 4 * 1024 * 1024  # bytes at the broker before the publisher is paused
+EBML_START = b"\x1a\x45\xdf\xa3"
+
+
+@implementer(IChunkSink)
+class LiveIntake:
+    """
+    Receives one body for one channel.
+
+    WebM and Matroska become a live stream. Of any other body each HTTP chunk is a message; without
+    chunks, whatever is received at a time.
+
+    Args:
+        context: the hub and the settings.
+        exchange: answered when the body ends, or with the reason for which it cannot go on.
+        publisher: the right to publish.
+        run: numbers the frames.
+    """
+
+    def __init__(
+        self, context: ActionContext, exchange: IExchange, publisher: LivePublisher, run: LiveRun
+    ) -> None:
+        self._context = context
+        self._exchange = exchange
+        self._publisher = publisher
+        self._run = run
+        self._reader: MatroskaReader | None = None
+        self._recognized = False
+        self._chunk = bytearray()  # bytes that are no message yet
+        self._has_chunks = "chunked" in (exchange.header("transfer-encoding") or "")
+        self._unacknowledged = 0
+        self._paused = False
+        self._skipping = False  # the broker was away: up to the next head
+        self._ended = False  # the whole body was received
+        self._closed = False
+        publisher.lost.addCallback(self._on_lost)
+
+    def data(self, piece: bytes) -> None:
+        if self._closed:
+            return
+        self._publisher.touch(self._context.hub.seconds())
+        if not self._recognized:
+            self._chunk += piece
+            if len(self._chunk) < len(EBML_START):
+                return
+            self._recognize()
+            piece = bytes(self._chunk)
+            self._chunk.clear()
+        if self._reader is None:
+            self._chunk += piece
+            if not self._has_chunks:
+                self.chunk_end()
+            elif len(self._chunk) > self._context.max_message:
+                self._fail(HttpError(413, "a chunk is larger than max-message"))
+            return
+        try:
+            messages = [write(thing) for thing in self._run.feed(self._reader.feed(piece))]
+        except RemoteProtocolError as error:
+            self._fail(HttpError(400, error.reason))
+            return
+        channel = self._publisher.channel
+        self._publish([Draft(channel, data, event, transient=True) for event, data in messages])
+
+    def chunk_end(self) -> None:
+        if not self._recognized and not self._ended and EBML_START.startswith(self._chunk):
+            return  # a chunk may end within the first bytes of WebM
+        self._recognize()
+        if self._reader is None and self._chunk and not self._closed:
+            data = bytes(self._chunk)
+            self._chunk.clear()
+            self._publish([Draft(self._publisher.channel, data)])
+
+    def end(self) -> None:
+        self._ended = True
+        self.chunk_end()
+        self._answer_end()
+
+    def lost(self, reason: Exception) -> None:
+        self._closed = True
+        self._publisher.close()
+
+    def _recognize(self) -> None:
+        if not self._recognized and self._chunk:
+            self._recognized = True
+            if self._chunk.startswith(EBML_START):
+                self._reader = MatroskaReader()
+
+    def _publish(self, drafts: list[Draft]) -> None:
+        if self._skipping:
+            drafts = _from_head(drafts)
+            self._skipping = not drafts
+        if not drafts:
+            return
+        size = sum([len(draft.data) for draft in drafts])
+        self._unacknowledged += size
+        self._context.publish(drafts).addCallbacks(
+            self._on_published, self._on_failed, (size,), errbackArgs=(size,)
+        )
+        if self._unacknowledged > MAX_UNACKNOWLEDGED and not self._paused and not self._closed:
+            self._paused = True
+            self._publisher.touch(math.inf)  # its silence is ours
+            self._exchange.pause()
+
+    def _on_published(self, _: object, size: int) -> None:
+        self._unacknowledged -= size
+        if self._paused and self._unacknowledged <= MAX_UNACKNOWLEDGED // 2:
+            self._paused = False
+            self._publisher.touch(self._context.hub.seconds())
+            self._exchange.resume()
+        self._answer_end()
+
+    def _on_failed(self, failure: Failure, size: int) -> None:
+        if isinstance(failure.value, HttpError):
+            self._fail(failure.value)
+        elif failure.check(Unavailable):
+            if not self._skipping:
+                _log.warn(
+                    "frames of {channel} are dropped up to the next keyframe: {reason}",
+                    channel=self._publisher.channel,
+                    reason=failure.getErrorMessage(),
+                )
+            self._skipping = True
+        else:
+            _log.failure("while publishing a live stream", failure)
+            self._fail(HttpError(500, "internal error"))
+        self._on_published(None, size)
+
+    def _answer_end(self) -> None:
+        if self._ended and not self._unacknowledged and not self._closed:
+            self._closed = True
+            self._publisher.close()
+            self._exchange.answer(200, b'{"status": "ok"}\n', "application/json")
+
+    def _on_lost(self, reason: str) -> None:
+        self._fail(HttpError(403, reason))
+
+    def _fail(self, error: HttpError) -> None:
+        if not self._closed:
+            self._closed = True
+            self._publisher.close()
+            self._exchange.refuse(error)
+
+
+def _from_head(drafts: list[Draft]) -> list[Draft]:
+    """
+    Return *drafts* from the first head on, or from the first plain message on.
+    """
+    for index, draft in enumerate(drafts):
+        if draft.event is None or draft.event.startswith(UNIT + "h"):
+            return drafts[index:]
+    return []

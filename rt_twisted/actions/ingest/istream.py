@@ -1,0 +1,82 @@
+"""
+The action `istream`: a request body becomes a live stream.
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+from zope.interface import implementer
+
+from rt_twisted.actions.context import ActionContext
+from rt_twisted.actions.ingest.intake import LiveIntake
+from rt_twisted.actions.interfaces import IAction, Match
+from rt_twisted.actions.subscription import check_static_channels
+from rt_twisted.actions.template import Template
+from rt_twisted.http.interfaces import IExchange
+from rt_twisted.media.live_run import LiveRun
+from rt_twisted.metrics.responses import PUBLISHES
+from rt_twisted.model.errors import HttpError, Unavailable
+
+
+@implementer(IAction)
+@dataclass(frozen=True, slots=True)
+class IstreamAction:
+    """
+    Publish a live stream: `istream:CHANNEL`, or `istream:publish=CHANNEL,takeover=yes`.
+
+    Args:
+        context: the hub and the settings.
+        publish: the channel.
+        takeover: a new publisher replaces the one that is connected; without it, the new one
+            is refused.
+        timeout: seconds without bytes after which a publisher is lost; None for the
+            daemon's.
+        grace: seconds that viewers wait for a publisher to return; None for the daemon's.
+    """
+
+    context: ActionContext
+    publish: Template
+    takeover: bool = False
+    timeout: float | None = None
+    grace: float | None = None
+
+    bare: ClassVar[str] = "publish"
+    publishes: ClassVar[bool] = True
+    ingest: ClassVar[bool] = True
+    counts_as: ClassVar[str] = PUBLISHES
+    methods: ClassVar[Sequence[str]] = ("POST", "PUT", "SOURCE")
+
+    def __post_init__(self) -> None:
+        if self.timeout is not None and not self.timeout > 0:
+            raise ValueError("timeout= must be more than 0")
+        if self.grace is not None and not self.grace >= 0:
+            raise ValueError("grace= cannot be negative")
+        check_static_channels((self.publish,), self.context)
+
+    async def act(self, exchange: IExchange, match: Match) -> None:
+        context = self.context
+        channel = context.names.check(self.publish.expand(exchange, match))
+        context.publish_keys.authorize_publisher(exchange, [channel])
+        live = context.hub.live
+        limits = live.limits()
+        timeout = limits.live_timeout if self.timeout is None else self.timeout
+        grace = limits.live_grace if self.grace is None else self.grace
+        run = secrets.token_hex(8)
+        try:
+            publisher = await live.publishers.claim(channel, run, self.takeover, timeout, grace)
+        except Unavailable as error:
+            raise HttpError(503, str(error), retry=2) from None
+        try:
+            retained = await live.newest_messages(channel)
+        except Unavailable:
+            retained = []
+        if exchange.answered:  # the client has disconnected meanwhile
+            publisher.close()
+            return
+        numbering = LiveRun(run, time.time(), retained)
+        exchange.receive(LiveIntake(context, exchange, publisher, numbering), timeout)

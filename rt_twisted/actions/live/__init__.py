@@ -1,0 +1,3 @@
+"""
+Live streams for viewers over HTTP.
+"""

@@ -1,0 +1,377 @@
+"""
+Live streams over HTTP: ffmpeg publishes, curl and ffprobe look.
+"""
+
+from __future__ import annotations
+
+import json
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from itertools import pairwise
+from pathlib import Path
+from urllib.request import urlopen
+
+import pytest
+
+from tests.real.conftest import PATIENCE, Serve, Server, StartDaemon, require
+from tests.real.media_programs import AUDIO, VIDEO, Packet, decoded, encode, probe
+from tests.real.redis_server import redis
+
+__all__ = ["redis"]  # a fixture
+
+VP8 = ("-c:v", "libvpx", "-b:v", "300k", "-deadline", "realtime", "-cpu-used", "8")
+STREAM = (*VP8, "-g", "50", "-c:a", "libopus")  # a keyframe each two seconds
+ROUTES = ("--route=GET ^/cam.webm$ webm:cam", "--route=^/cam.webm$ istream:cam")
+QUICK = ("--live-timeout=8", "--live-grace=2")  # ffmpeg sends a cluster at a time, each two seconds
+STATS = "--route=^/stats$ stats:full"
+
+Camera = Callable[..., "subprocess.Popen[bytes]"]
+
+
+@pytest.fixture
+def start() -> Iterator[Camera]:
+    """
+    Starts programs that end with the test.
+    """
+    started: list[subprocess.Popen[bytes]] = []
+
+    def run(program: str, package: str, *arguments: str | Path) -> subprocess.Popen[bytes]:
+        process = subprocess.Popen(
+            [require(program, package), *map(str, arguments)],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+        )
+        started.append(process)
+        return process
+
+    yield run
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
+@pytest.fixture
+def camera(start: Camera) -> Camera:
+    """
+    Publishes a test picture and a tone to a URL in real time, for some seconds.
+    """
+
+    def run(url: str, seconds: float, *options: str) -> subprocess.Popen[bytes]:
+        encoded = (*VIDEO, *AUDIO, "-t", str(seconds), *STREAM, "-f", "webm", *options)
+        return start("ffmpeg", "ffmpeg", "-v", "error", "-re", *encoded, "-method", "PUT", url)
+
+    return run
+
+
+@pytest.fixture
+def viewer(start: Camera, tmp_path: Path) -> Camera:
+    """
+    Saves what is at a URL to a file of `tmp_path`, and prints the status and the media type.
+    """
+
+    def run(url: str, name: str, *options: str) -> subprocess.Popen[bytes]:
+        shown = ("-w", "%{http_code} %{content_type}", "-o", tmp_path / name)
+        return start("curl", "curl", "-sN", *shown, *options, url)
+
+    return run
+
+
+def output(process: subprocess.Popen[bytes]) -> str:
+    """
+    Return what a program prints up to its end; it must not fail.
+    """
+    printed = process.communicate(timeout=PATIENCE)[0].decode()
+    assert process.returncode == 0, printed
+    return printed
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+def stats(server: Server) -> dict[str, dict[str, int]]:
+    with urlopen(f"{server.url}/stats", timeout=PATIENCE) as response:
+        found: dict[str, dict[str, int]] = json.load(response)
+    return found
+
+
+def is_live(server: Server) -> bool:
+    """
+    Return whether *server* has received a keyframe.
+    """
+    return stats(server)["history"]["live"] > 0
+
+
+def video(packets: list[Packet]) -> list[Packet]:
+    return [packet for packet in packets if packet.stream == 0]
+
+
+def largest_step(packets: list[Packet]) -> float:
+    """
+    Return the largest difference between the times of two pictures, in seconds.
+    """
+    times = [packet.pts for packet in video(packets)]
+    steps = [after - before for before, after in pairwise(times)]
+    assert min(steps) > 0
+    return max(steps)
+
+
+def test_a_late_viewer_begins_at_a_keyframe(
+    daemon: StartDaemon, camera: Camera, viewer: Camera, tmp_path: Path
+) -> None:
+    """
+    The first picture is a keyframe, wherever in its group the viewer joins. After the
+    publisher's end the stream ends cleanly, with every frame in between.
+    """
+    server = daemon(*ROUTES, STATS, *QUICK)
+    early = viewer(f"{server.url}/cam.webm", "early.webm")
+    publisher = camera(f"{server.url}/cam.webm", 7)
+    wait_for(lambda: is_live(server))
+    time.sleep(2.7)
+    late = viewer(f"{server.url}/cam.webm", "late.webm")
+
+    assert output(publisher) == ""
+    for process in (early, late):
+        assert output(process) == '200 video/webm; codecs="vp8,opus"'
+
+    assert decoded(tmp_path / "early.webm")[0] == 175
+    [pictures, _] = decoded(tmp_path / "late.webm")
+    assert pictures < 175
+    packets = probe(tmp_path / "late.webm")
+    assert video(packets)[0].key
+    assert largest_step(packets) < 0.09
+
+
+def test_a_stalled_viewer_skips_to_a_later_keyframe(
+    daemon: StartDaemon, start: Camera, tmp_path: Path
+) -> None:
+    """
+    The viewer's file plays without an error and without a hole in its times, though it misses
+    pictures; another viewer gets all of them.
+    """
+    noise = (*VP8[:2], "-b:v", "20M", *VP8[4:], "-g", "25", "-vf", "noise=alls=100:allf=t")
+    encode(tmp_path / "noise.webm", *noise, "-c:a", "libopus", seconds=4)
+    server = daemon(
+        "--route=GET ^/cam.webm$ webm:subscribe=cam,behind=100000", ROUTES[1], STATS, *QUICK
+    )
+    loop = ("-re", "-stream_loop", "7", "-i", tmp_path / "noise.webm", "-c", "copy")
+    sent = (*loop, "-f", "webm", "-method", "PUT", f"{server.url}/cam.webm")
+    publisher = start("ffmpeg", "ffmpeg", "-v", "error", *sent)
+    wait_for(lambda: is_live(server))
+    with socket.create_connection(("127.0.0.1", server.port), PATIENCE) as connection:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        connection.sendall(b"GET /cam.webm HTTP/1.0\r\n\r\n")
+        received = connection.recv(2000)
+        wait_for(lambda: stats(server)["messages"]["skips"] > 0)
+        while piece := connection.recv(1 << 20):
+            received += piece
+    publisher.wait(PATIENCE)
+
+    head, _, body = received.partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 200")
+    (tmp_path / "slow.webm").write_bytes(body)
+    [pictures, _] = decoded(tmp_path / "slow.webm")
+    assert 0 < pictures < 800
+    packets = probe(tmp_path / "slow.webm")
+    assert video(packets)[0].key
+    assert largest_step(packets) < 0.2
+    assert stats(server)["readers"]["closed"]["ended"] == 1  # type: ignore[index]
+
+
+def test_a_source_without_length_runs_until_it_closes(
+    daemon: StartDaemon, start: Camera, viewer: Camera, tmp_path: Path
+) -> None:
+    """
+    ffmpeg publishes as to an old Icecast, with the key as its password.
+    """
+    server = daemon(*ROUTES, STATS, *QUICK, "--publish-key=secret")
+    seen = viewer(f"{server.url}/cam.webm", "seen.webm")
+    target = f"icecast://source:secret@127.0.0.1:{server.port}/cam.webm"
+    icecast = ("-legacy_icecast", "1", "-content_type", "video/webm")
+    encoded = (*VIDEO, *AUDIO, "-t", "3", *STREAM, "-f", "webm", *icecast)
+
+    publisher = start("ffmpeg", "ffmpeg", "-v", "error", "-re", *encoded, target)
+
+    output(publisher)
+    assert output(seen).startswith("200 ")
+    assert decoded(tmp_path / "seen.webm")[0] == 75
+
+
+def test_a_second_publisher_is_refused(
+    daemon: StartDaemon, camera: Camera, viewer: Camera, tmp_path: Path
+) -> None:
+    """
+    The first one's viewers notice nothing; without the key there is no publisher at all.
+    """
+    server = daemon(*ROUTES, STATS, *QUICK, "--publish-key=secret")
+    url = f"http://live:secret@127.0.0.1:{server.port}/cam.webm"
+    first = camera(url, 5)
+    wait_for(lambda: is_live(server))
+    seen = viewer(f"{server.url}/cam.webm", "seen.webm")
+
+    second = camera(url, 20)
+    assert second.wait(PATIENCE)
+    stranger = camera(f"{server.url}/cam.webm", 20)
+    assert stranger.wait(PATIENCE)
+
+    assert output(first) == ""
+    output(seen)
+    assert largest_step(probe(tmp_path / "seen.webm")) < 0.09
+
+
+def test_viewers_stay_while_a_publisher_is_killed_and_back(
+    daemon: StartDaemon, camera: Camera, viewer: Camera, tmp_path: Path
+) -> None:
+    """
+    Times continue where they ended; the stream has no hole.
+    """
+    server = daemon(*ROUTES, STATS, "--live-timeout=8", "--live-grace=12")
+    first = camera(f"{server.url}/cam.webm", 60)
+    wait_for(lambda: is_live(server))
+    seen = viewer(f"{server.url}/cam.webm", "seen.webm")
+    time.sleep(3)
+    first.kill()
+    second = camera(f"{server.url}/cam.webm", 4)
+    output(second)
+
+    output(seen)
+
+    decoded(tmp_path / "seen.webm")
+    packets = probe(tmp_path / "seen.webm")
+    assert len(video(packets)) > 125
+    assert largest_step(packets) < 0.09
+
+
+def test_a_viewer_without_a_publisher_is_refused(daemon: StartDaemon, viewer: Camera) -> None:
+    """
+    The answer is 503 after the time that the route line states.
+    """
+    server = daemon("--route=^/cam.webm$ webm:subscribe=cam,wait=1")
+
+    assert output(viewer(f"{server.url}/cam.webm", "none")).startswith("503 ")
+
+
+def test_a_codec_that_webm_cannot_carry_is_refused(
+    daemon: StartDaemon, start: Camera, viewer: Camera, tmp_path: Path
+) -> None:
+    """
+    A publisher of Matroska may send H264; the response names the route word that can.
+    """
+    server = daemon(*ROUTES, STATS, *QUICK)
+    h264 = ("-c:v", "libx264", "-preset", "ultrafast", "-g", "25", "-pix_fmt", "yuv420p")
+    source = ("-re", *VIDEO, "-t", "20", *h264, "-f", "matroska", "-method", "PUT")
+    start("ffmpeg", "ffmpeg", "-v", "error", *source, f"{server.url}/cam.webm")
+
+    printed = output(viewer(f"{server.url}/cam.webm", "refused"))
+
+    assert printed.startswith("415 ")
+    assert "the route word mp4 can" in (tmp_path / "refused").read_text()
+
+
+def test_a_history_file_refuses_live_streams(daemon: StartDaemon, camera: Camera) -> None:
+    """
+    Units would fill the file; the publisher's response names the setting.
+    """
+    server = daemon(*ROUTES, "--history-file=log.sqlite")
+    publisher = camera(f"{server.url}/cam.webm", 20)
+
+    assert publisher.wait(PATIENCE)
+
+
+# Two nodes.
+
+
+def node(daemon: StartDaemon, redis: Server, *options: str) -> Server:
+    """
+    Start a daemon that shares its channels by *redis*.
+    """
+    return daemon(*ROUTES, STATS, "--broker=redis", f"--redis-port={redis.port}", *options)
+
+
+def test_a_viewer_of_another_node_begins_at_a_keyframe(
+    daemon: StartDaemon,
+    redis: Server,
+    camera: Camera,
+    viewer: Camera,
+    tmp_path: Path,
+) -> None:
+    """
+    Heads and groups come from redis, for the first viewer of the node and for later ones. A
+    second publisher is refused there too.
+    """
+    here, there = node(daemon, redis, *QUICK), node(daemon, redis, *QUICK)
+    publisher = camera(f"{here.url}/cam.webm", 8)
+    own = viewer(f"{here.url}/cam.webm", "own.webm")
+    wait_for(lambda: is_live(here))
+    time.sleep(1)
+    first = viewer(f"{there.url}/cam.webm", "first.webm")
+    wait_for(lambda: is_live(there))
+    second = viewer(f"{there.url}/cam.webm", "second.webm")
+    assert camera(f"{there.url}/cam.webm", 20).wait(PATIENCE)
+
+    assert output(publisher) == ""
+    for process, name in ((own, "own.webm"), (first, "first.webm"), (second, "second.webm")):
+        assert output(process).startswith("200 ")
+        decoded(tmp_path / name)
+        packets = probe(tmp_path / name)
+        assert video(packets)[0].key
+        assert largest_step(packets) < 0.09
+
+
+def test_viewers_end_when_the_publishers_node_is_killed(
+    daemon: StartDaemon,
+    redis: Server,
+    serve: Serve,
+    camera: Camera,
+    viewer: Camera,
+    tmp_path: Path,
+) -> None:
+    """
+    No end is announced: the other node ends its viewers by its own clock, cleanly, and then
+    replays nothing of the old stream.
+    """
+    here, there = node(daemon, redis, *QUICK), node(daemon, redis, *QUICK)
+    camera(f"{here.url}/cam.webm", 60)
+    seen = viewer(f"{there.url}/cam.webm", "seen.webm")
+    wait_for(lambda: is_live(there))
+
+    here.kill(signal.SIGKILL)
+
+    assert output(seen).startswith("200 ")
+    decoded(tmp_path / "seen.webm")
+    assert stats(there)["history"]["live"] == 0
+
+
+def test_a_publisher_may_return_on_another_node(
+    daemon: StartDaemon,
+    redis: Server,
+    camera: Camera,
+    viewer: Camera,
+    tmp_path: Path,
+) -> None:
+    """
+    The viewers' times continue, on every node.
+    """
+    options = ("--live-timeout=8", "--live-grace=12")
+    here, there = node(daemon, redis, *options), node(daemon, redis, *options)
+    first = camera(f"{here.url}/cam.webm", 60)
+    seen = viewer(f"{here.url}/cam.webm", "seen.webm")
+    wait_for(lambda: is_live(here))
+    time.sleep(2)
+    first.kill()
+    first.wait(PATIENCE)
+
+    output(camera(f"{there.url}/cam.webm", 4))
+
+    output(seen)
+    decoded(tmp_path / "seen.webm")
+    packets = probe(tmp_path / "seen.webm")
+    assert len(video(packets)) > 110
+    assert largest_step(packets) < 0.09

@@ -1,0 +1,343 @@
+"""
+The actions `istream` and `webm` on one server, without sockets.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+from twisted.internet.defer import Deferred, fail, succeed
+
+from rt_twisted.actions.ingest import intake
+from rt_twisted.media.matroska_writer import write_cluster, write_header
+from rt_twisted.media.unit import Kind, Track
+from rt_twisted.model.errors import HttpError, Unavailable
+from rt_twisted.model.message import NOWHERE, Draft, PublishResult
+from rt_twisted.routes import parse_route
+from tests.unit.http.clients import Caller, Place, get
+
+VIDEO = Track(1, Kind.VIDEO, "vp8", size=(320, 240))
+MP3 = Track(1, Kind.AUDIO, "mp3", rate=48000, channels=2)
+ROUTES = ("GET ^/cam$ webm:subscribe=cam,wait=3", "^/cam$ istream:cam")
+
+
+def picture(number: int, key: bool = False, size: int = 10) -> bytes:
+    """
+    Return a cluster with one frame.
+    """
+    return write_cluster(1, number * 40_000, key, b"<%d>" % number + bytes(size))
+
+
+def put(*pieces: bytes, method: bytes = b"PUT") -> bytes:
+    """
+    Return a request whose body, in chunks, has not ended.
+    """
+    head = method + b" /cam HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"
+    return head + b"".join(map(chunk, pieces))
+
+
+def chunk(piece: bytes) -> bytes:
+    return b"%x\r\n%b\r\n" % (len(piece), piece)
+
+
+class LivePlace:
+    """
+    A server on a clock with a publisher's and a viewer's route.
+    """
+
+    def __init__(self, *lines: str) -> None:
+        self.place = Place(*(lines or ROUTES))
+        self.hub = self.place.hub
+        self.hub.start()
+
+    def publisher(self, *pieces: bytes) -> Caller:
+        """
+        Connect a publisher that has sent *pieces*.
+        """
+        return Caller(self.place.server, "127.0.0.1").send(put(*pieces))
+
+    def viewer(self, path: bytes = b"/cam") -> Caller:
+        return Caller(self.place.server, "127.0.0.1").send(get(path))
+
+    def pass_seconds(self, seconds: int) -> None:
+        self.place.clock.pump([1.0] * seconds)
+
+    def turn(self) -> None:
+        for _ in range(4):
+            self.place.clock.advance(0)
+
+
+def status(caller: Caller) -> int:
+    return int(caller.written().split(b" ", 2)[1])
+
+
+def test_a_viewer_receives_what_a_publisher_sends() -> None:
+    """
+    The viewer waits for the first keyframe, and is answered with the codec.
+    """
+    site = LivePlace()
+    viewer = site.viewer()
+    assert viewer.written() == b""
+
+    publisher = site.publisher(write_header((VIDEO,)), picture(0, True))
+    publisher.send(chunk(picture(1)))
+    site.turn()
+
+    assert b'Content-Type: video/webm; codecs="vp8"\r\n' in viewer.written()
+    assert b"Cache-Control: no-store\r\n" in viewer.written()
+    assert viewer.written().count(b"<0>") == viewer.written().count(b"<1>") == 1
+    late = site.viewer()
+    site.turn()
+    assert late.written().count(b"<0>") == late.written().count(b"<1>") == 1
+
+
+@pytest.mark.parametrize("size", [1, 7, 100])
+def test_a_publisher_may_split_its_stream_anywhere(size: int) -> None:
+    """
+    Chunks of HTTP say nothing about frames.
+    """
+    site = LivePlace()
+    data = write_header((VIDEO,)) + picture(0, True) + picture(1)
+
+    site.publisher(*[data[first : first + size] for first in range(0, len(data), size)])
+    viewer = site.viewer()
+    site.turn()
+
+    assert viewer.written().count(b"<0>") == viewer.written().count(b"<1>") == 1
+
+
+def test_an_end_is_answered_and_ends_the_viewers_later() -> None:
+    """
+    The publisher gets 200, its viewers a complete body after the grace time.
+    """
+    site = LivePlace()
+    publisher = site.publisher(write_header((VIDEO,)), picture(0, True))
+    viewer = site.viewer()
+    site.turn()
+
+    publisher.send(b"0\r\n\r\n")
+    assert status(publisher) == 200
+    site.pass_seconds(9)
+    assert not viewer.written().endswith(b"0\r\n\r\n")
+    site.pass_seconds(2)
+
+    assert viewer.written().endswith(b"\r\n0\r\n\r\n")
+    assert not viewer.open
+
+
+def test_a_second_publisher_gets_403() -> None:
+    """
+    With `takeover=yes` it gets the channel instead, and the first gets 403.
+    """
+    site = LivePlace()
+    site.publisher(write_header((VIDEO,)))
+    assert status(site.publisher(write_header((VIDEO,)))) == 403
+
+    site = LivePlace("^/cam$ istream:publish=cam,takeover=yes")
+    first = site.publisher(write_header((VIDEO,)))
+    second = site.publisher(write_header((VIDEO,)))
+
+    assert first.responses()[0].status == 403
+    assert b"another publisher has taken over" in first.responses()[0].body
+    assert second.written() == b""
+
+
+def test_a_publisher_that_disconnects_leaves_the_channel() -> None:
+    """
+    Another one may follow at once.
+    """
+    site = LivePlace()
+    site.publisher(write_header((VIDEO,)), picture(0, True)).hang_up()
+
+    assert site.publisher(write_header((VIDEO,))).written() == b""
+
+
+def test_a_silent_publisher_is_disconnected() -> None:
+    """
+    The route's timeout comes before the daemon's.
+    """
+    site = LivePlace("^/cam$ istream:publish=cam,timeout=3,grace=0.5")
+    publisher = site.publisher(write_header((VIDEO,)))
+
+    site.pass_seconds(5)
+
+    assert status(publisher) in (403, 408)
+    assert len(site.hub.live.publishers) == 0
+
+
+def test_a_malformed_stream_is_refused_in_words() -> None:
+    """
+    Its publisher is answered; the viewers keep the grace time.
+    """
+    site = LivePlace()
+    publisher = site.publisher(write_header((VIDEO,)), picture(0, True))
+    viewer = site.viewer()
+    site.turn()
+
+    publisher.send(chunk(bytes(100)))
+
+    [answer] = publisher.responses()
+    assert answer.status == 400
+    site.pass_seconds(5)
+    assert viewer.open
+    assert len(site.hub.live.publishers) == 0
+
+
+def test_any_other_body_is_one_message_per_chunk() -> None:
+    """
+    Text and bare frames are published as they are, as by uwsgi-realtime.
+    """
+    site = LivePlace("^/cam$ istream:cam", "^/raw$ stream:subscribe=cam,suffix=;")
+    reader = Caller(site.place.server).send(get(b"/raw"))
+
+    publisher = site.publisher(b"a", b"bcdefgh")
+    publisher.send(chunk(b"ij") + b"0\r\n\r\n")
+    site.turn()
+
+    assert status(publisher) == 200
+    body = reader.written().partition(b"\r\n\r\n")[2]
+    assert b"".join(body.split(b"\r\n")[1::2]) == b"a;bcdefgh;ij;"
+
+
+def test_a_publisher_is_paused_while_the_broker_is_slow(monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    At most so many bytes wait for the broker, and the pause is no silence of the publisher.
+    """
+    monkeypatch.setattr(intake, "MAX_UNACKNOWLEDGED", 1000)
+    site = LivePlace()
+    waiting: list[Deferred[PublishResult]] = []
+
+    def publish(drafts: Sequence[Draft]) -> Deferred[PublishResult]:
+        waiting.append(Deferred())
+        return waiting[-1]
+
+    site.hub.publish = publish  # type: ignore[method-assign]
+    publisher = site.publisher(write_header((VIDEO,)), picture(0, True, 600), picture(1, size=600))
+    assert publisher.wire.producerState == "paused"
+    site.pass_seconds(30)
+    assert len(site.hub.live.publishers) == 1
+
+    for done in tuple(waiting):
+        done.callback(PublishResult((NOWHERE,)))
+
+    assert publisher.wire.producerState == "producing"
+
+
+def test_frames_are_dropped_while_the_broker_is_away() -> None:
+    """
+    The publisher stays; what is published again begins with a head.
+    """
+    site = LivePlace()
+    published: list[Draft] = []
+    away = True
+
+    def publish(drafts: Sequence[Draft]) -> Deferred[PublishResult]:
+        if away:
+            return fail(Unavailable("away"))
+        published.extend(drafts)
+        return succeed(PublishResult((NOWHERE,) * len(drafts)))
+
+    site.hub.publish = publish  # type: ignore[method-assign]
+    publisher = site.publisher(write_header((VIDEO,)), picture(0, True))
+    away = False
+    publisher.send(chunk(picture(1)))
+    assert published == []
+    publisher.send(chunk(picture(20, True)) + chunk(picture(21)))
+
+    assert [(draft.event or "")[:6] for draft in published] == ["unit/h", "unit/k", "unit/d"]
+    assert publisher.written() == b""
+
+
+def test_a_refusal_of_the_broker_is_the_answer() -> None:
+    """
+    What can never be published is not tried again.
+    """
+    site = LivePlace()
+    refusal = HttpError(400, "live streams cannot be published here")
+    site.hub.publish = lambda drafts: fail(refusal)  # type: ignore[method-assign]
+
+    publisher = site.publisher(write_header((VIDEO,)), picture(0, True))
+
+    assert publisher.responses()[0].body == b"live streams cannot be published here\n"
+
+
+def test_only_those_with_a_key_may_publish() -> None:
+    """
+    Without keys it is this machine alone.
+    """
+    site = LivePlace()
+    stranger = Caller(site.place.server, "192.0.2.1").send(put(write_header((VIDEO,))))
+
+    assert status(stranger) == 403
+    assert len(site.hub.live.publishers) == 0
+
+
+def test_a_viewer_without_a_publisher_gets_503() -> None:
+    """
+    The viewer is asked to come back, and costs nothing meanwhile if it leaves.
+    """
+    site = LivePlace()
+    viewer, gone = site.viewer(), site.viewer()
+    gone.hang_up()
+    assert site.hub.subscribers_of("cam") == 1
+
+    site.pass_seconds(3)
+
+    [answer] = viewer.responses()
+    assert answer.status == 503
+    assert answer.headers["retry-after"] == "2"
+    assert site.hub.subscribers_of("cam") == 0
+    assert gone.written() == b""
+
+
+def test_a_codec_that_webm_cannot_carry_gets_415() -> None:
+    """
+    The answer names the route word that can.
+    """
+    site = LivePlace()
+    site.publisher(write_header((MP3,)), picture(0, True))
+
+    viewer = site.viewer()
+    site.turn()
+
+    [answer] = viewer.responses()
+    assert answer.status == 415
+    assert b"mp4" in answer.body
+
+
+def test_head_has_the_content_type() -> None:
+    """
+    A player may ask before it opens the stream.
+    """
+    site = LivePlace("^/cam$ istream:cam", "^/see$ webm:cam")
+    site.publisher(write_header((VIDEO,)), picture(0, True))
+
+    viewer = Caller(site.place.server).send(get(b"/see").replace(b"GET", b"HEAD", 1))
+    site.turn()
+
+    [answer] = viewer.responses("HEAD")
+    assert answer.headers["content-type"] == 'video/webm; codecs="vp8"'
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        ("^/$ istream", "needs publish="),
+        ("^/$ istream:publish=cam,timeout=0", "timeout= must be more than 0"),
+        ("^/$ istream:publish=cam,grace=-1", "grace= cannot be negative"),
+        ("^/$ webm", "needs subscribe="),
+        ("^/$ webm:subscribe=cam,burst=-1", "burst= cannot be negative"),
+        ("^/$ webm:subscribe=cam,behind=-1", "behind= cannot be negative"),
+        ("^/$ webm:subscribe=cam,video_codec=V_X", "video_codec=V_X is not one of"),
+    ],
+)
+def test_a_wrong_route_line_is_one_sentence(line: str, reason: str) -> None:
+    """
+    The daemon does not start with it.
+    """
+    context: Any = Place().context
+
+    with pytest.raises(ValueError, match=reason):
+        parse_route(line, context)
