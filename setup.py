@@ -72,6 +72,7 @@ setup(
             "pytest-twisted>=1.14.3",
             "pytest-xdist>=3.8",
             "python-socketio[client]>=5.18",  # an independent client
+            "redis>=5",  # a program that only uses redis, as in the documentation
             "sseclient-py>=1.9",  # an independent parser of event streams
             "wsproto>=1.3",  # an independent websocket implementation
             "setuptools>=77",  # test_packaging builds with it, without the network

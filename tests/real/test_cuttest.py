@@ -144,15 +144,16 @@ def test_losses_in_gaps_are_counted_separately(daemon: StartDaemon) -> None:
     assert status == 0
 
 
+@pytest.mark.parametrize("out", ["no", "same"])
 def test_nothing_is_lost_while_redis_is_killed(
-    serve: Serve, daemon: StartDaemon, tmp_path: Path
+    serve: Serve, daemon: StartDaemon, tmp_path: Path, out: str
 ) -> None:
     """
     Two daemons on one redis with a file; it is killed and started again while
-    subscribers and publishers change between the nodes.
+    subscribers and publishers change between the nodes. Plain copies change nothing.
     """
     redis = start_redis(serve, "--appendonly", "yes", "--save", "")
-    broker = ("--broker=redis", f"--redis-port={redis.port}", MUCH)
+    broker = ("--broker=redis", f"--redis-port={redis.port}", MUCH, f"--redis-plain-out={out}")
     urls = [daemon(*broker).url, daemon(*broker).url]
     # The script chooses the moment; the test, which has started redis, restarts it.
     flag = tmp_path / "asked"
