@@ -256,12 +256,16 @@ def parse_route(line: str, context: ActionContext) -> Route:
     return Route(pattern, method, action, line, given)
 
 
-def split_arguments(text: str) -> list[tuple[str, str]]:
+def split_arguments(text: str, bare: str = "") -> list[tuple[str, str]]:
     r"""
     Split arguments of the form `name=value,name=value`.
 
     A backslash escapes the next character. `\n`, `\r` and `\t` are a line feed, a
     carriage return and a tab.
+
+    Args:
+        text: the arguments.
+        bare: the name of a first part without `=`; "" if there must be none.
 
     Raises:
         ValueError: a part without `=`, or a backslash at the end.
@@ -283,7 +287,9 @@ def split_arguments(text: str) -> list[tuple[str, str]]:
     pairs: list[tuple[str, str]] = []
     for part in parts:
         name, equals, value = part.partition("=")
-        if not equals:
+        if not equals and bare and part and not pairs:
+            name, value = bare, part
+        elif not equals:
             # The rest of a password with a comma is not shown.
             shown = "the text behind password=" if "password" in dict(pairs) else repr(part)
             raise ValueError(f"{shown} is not 'name=value'")
@@ -301,10 +307,10 @@ def _build(
         The action, and the context that it was given, if any.
     """
     action_class = _find_class(word)
+    bare = getattr(action_class, "bare", "")
     if "=" in text:
-        pairs = split_arguments(text)
+        pairs = split_arguments(text, bare)
     else:
-        bare = getattr(action_class, "bare", "")
         if text and not bare:
             raise ValueError(f"action {word!r} takes no argument")
         pairs = [(bare, text)] if text else []
@@ -325,14 +331,15 @@ def _build(
         if argument.name in provided:
             arguments[argument.name] = provided[argument.name]
             continue
-        values = given.pop(argument.name, None)
+        name = _written(argument)
+        values = given.pop(name, None)
         if values is not None:
             kind = hints[argument.name]
-            arguments[argument.name] = _convert(argument.name, kind, values, groups)
+            arguments[argument.name] = _convert(name, kind, values, groups)
         elif _required(argument):
-            raise ValueError(f"action {word!r} needs {argument.name}=")
+            raise ValueError(f"action {word!r} needs {name}=")
     if given:
-        known = ", ".join(argument.name for argument in accepted if argument.name not in provided)
+        known = ", ".join(_written(one) for one in accepted if one.name not in provided)
         raise ValueError(f"action {word!r} has no argument {next(iter(given))!r}; it has: {known}")
     try:
         action = action_class(**arguments)
@@ -393,6 +400,13 @@ def _find_class(word: str) -> type[Any]:
     if not isinstance(found, type) or not is_dataclass(found):
         raise ValueError(f"{word} is not a dataclass that provides IAction")
     return found
+
+
+def _written(argument: Field[Any]) -> str:
+    """
+    Return an argument's name in route lines: the field `as_` is written `as=`.
+    """
+    return argument.name.removesuffix("_")
 
 
 def _required(argument: Field[Any]) -> bool:

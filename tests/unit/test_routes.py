@@ -104,6 +104,8 @@ def test_the_default_lines(line: str) -> None:
         ("^/x sse:subscribe=${qs[room]},subscribe=$0", "/x", ["kitchen", "/x"]),
         ("^/x sse", "/x", []),
         ("^/x sse:", "/x", []),
+        ("^/x sse:a,history=1", "/x", ["a"]),  # a first part without = is the channel
+        ("^/x sse:a,subscribe=c", "/x", ["a", "c"]),
         ("GET sse:a", "/GET", ["a"]),  # without a third word it is the pattern
     ],
 )
@@ -186,6 +188,11 @@ def test_arguments_have_types() -> None:
         ("^/x sse:word=sseraw", "action 'sse' has no argument 'word'"),
         ("^/x sse:=a", "action 'sse' has no argument ''"),
         ("^/x sse:subscribe=a,b", "'b' is not 'name=value'"),
+        ("^/x sse:a,b,history=1", "'b' is not 'name=value'"),
+        ("^/x sse:,history=1", "'' is not 'name=value'"),
+        ("^/x sse:a,subscribe=b,slow=x", "slow= must be"),
+        ("^/x stats:full,format=counts", "format= is given twice"),
+        ("^/x ready:a,b=c", "'a' is not 'name=value'"),
         ("^/x sse:subscribe=a,", "'' is not 'name=value'"),
         ("^/x sse:history=1,history=2,subscribe=a", "history= is given twice"),
         ("^/x sse:history=x", "history= must be a whole number, not 'x'"),
