@@ -53,7 +53,7 @@ class Key:
             HttpError: 403, it does not.
         """
         if not self.permits(channel):
-            raise HttpError(403, f"this key does not open channel {channel!r}")
+            raise HttpError(403, f"this key does not permit channel {channel!r}")
 
     def __repr__(self) -> str:
         return "Key(...)"

@@ -1,5 +1,5 @@
 """
-The embedded broker: one process, one log, nothing survives a restart.
+The embedded broker in memory: one process, one log, nothing survives a restart.
 """
 
 from __future__ import annotations

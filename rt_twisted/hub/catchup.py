@@ -227,7 +227,7 @@ class CatchUp:
         self, replay: Replay, channels: Sequence[Channel], since: Since | None
     ) -> bool:
         """
-        Return whether the broker's history cannot have more than *replay* has.
+        Return whether *replay* is all that can be replayed; otherwise the broker is asked.
         """
         if self._history is None or since is None or not channels:
             return True

@@ -25,14 +25,14 @@ class ChannelTable:
     """
     All channels and patterns by name, within a bound of memory.
 
-    A channel that is dropped leaves its start position behind: a channel of any name
-    that is opened later has every message after that, and none before.
+    The start position of a channel that is dropped becomes the floor: a channel of any
+    name that is opened later has every message after that, and none before.
 
     Args:
         retention: of each channel.
         limit: bytes for all but live streams. The history of the channels that were published to
             longest ago is dropped first.
-        floor: where the log is now.
+        floor: the position after which channels that are opened now have every message.
         on_dropped: called with each channel that is dropped.
         live: appends to the histories of live streams, which have a bound of their own.
     """

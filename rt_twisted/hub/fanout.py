@@ -30,6 +30,8 @@ _delivering = _log.failureHandler("while delivering messages")
 SLICE_SECONDS = 0.008  # of a flush before it yields: other work must not wait 20 ms
 CHUNK_SIZE = 64  # subscribers between two reads of the clock: about 0.5 ms of send(2)
 
+# One format's part of a flush: its messages, its subscribers, and the step of a live
+# stream that changes them, such as a keyframe at which waiting subscribers begin.
 Bundle = tuple[IFormat, Sequence[Message], tuple[Subscriber, ...], LiveStep | None]
 Frame = tuple[bytes, tuple[Subscriber, ...]]
 
@@ -65,7 +67,7 @@ class Fanout:
     @property
     def is_flushing(self) -> bool:
         """
-        Return whether a flush is in progress, or is due, that excludes new subscribers.
+        Return whether a flush has not ended whose subscribers are chosen already.
         """
         return bool(self._flushes)
 

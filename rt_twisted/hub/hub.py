@@ -86,7 +86,7 @@ class Hub:
         self._addresses: Counter[str] = Counter()
         self._uncounted: set[Subscriber] = set()  # joined, and not in the counts and limits yet
         self._behind: set[Subscriber] = set()
-        self._skipping: set[Subscriber] = set()  # were parked once
+        self._skipping: set[Subscriber] = set()  # were parked once; logged then
         self._heartbeats = Heartbeats(limits.heartbeat, head)
         self.admission = Admission(clock, limits.join_rate, limits.join_queue)
         self._stopping = False

@@ -47,7 +47,7 @@ class DisconnectReason(Enum):
     SHUTDOWN = "shutdown"  # the daemon stopped
 
 
-class Feed(Enum):
+class WriteMode(Enum):
     """
     What becomes of frames that are written to a subscriber which has a backlog.
     """
@@ -58,7 +58,7 @@ class Feed(Enum):
     ENDING = auto()  # discarded; the connection is closed when the backlog is sent
 
 
-_QUEUED = Feed.QUEUED  # one lookup less for each frame that is queued
+_QUEUED = WriteMode.QUEUED  # one lookup less for each frame that is queued
 
 
 class SubscriberObserver(Protocol):
@@ -160,7 +160,7 @@ class Subscriber:
         self.bucket = -1
         self._backlog: deque[Any] | None = None  # None: it is not behind
         self._queued_bytes = 0  # bytes in the backlog behind its first frame
-        self._feed = Feed.QUEUED
+        self._feed = WriteMode.QUEUED
         self._last_progress = 0.0  # when bytes were last accepted, while it is behind
         self._paused = False  # by a transport without a socket
         send = direct_send(transport)
@@ -245,7 +245,7 @@ class Subscriber:
         Apply the policy: its connection accepted nothing for `BacklogLimits.seconds`.
         """
         policy = self.backlog_limits.policy
-        if policy is SlowConsumerPolicy.DISCONNECT or self._feed is Feed.ENDING:
+        if policy is SlowConsumerPolicy.DISCONNECT or self._feed is WriteMode.ENDING:
             self.drop(DisconnectReason.STALLED)
         elif policy is SlowConsumerPolicy.SYNC:
             return
@@ -257,9 +257,9 @@ class Subscriber:
         Queue or send what is written from now on; undo what `SubscriberObserver.parked` notes.
         """
         feed = self._feed
-        if feed is Feed.PARKED or feed is Feed.DRAINED:
-            self._feed = Feed.QUEUED
-            if feed is Feed.DRAINED and not self._paused:
+        if feed is WriteMode.PARKED or feed is WriteMode.DRAINED:
+            self._feed = WriteMode.QUEUED
+            if feed is WriteMode.DRAINED and not self._paused:
                 self._catch_up()
 
     def end_after_backlog(self) -> None:
@@ -272,7 +272,7 @@ class Subscriber:
             self.end(DisconnectReason.ENDED, 0)
             return
         self._append(self._backlog, self.format.end(0))
-        self._feed = Feed.ENDING
+        self._feed = WriteMode.ENDING
 
     def drop(self, reason: DisconnectReason) -> None:
         """
@@ -393,13 +393,13 @@ class Subscriber:
             self.transport.registerProducer(self, False)
 
     def _on_backlog_sent(self) -> None:
-        if self._feed is Feed.QUEUED:
+        if self._feed is WriteMode.QUEUED:
             self._catch_up()
-        elif self._feed is Feed.ENDING:
+        elif self._feed is WriteMode.ENDING:
             self._close(DisconnectReason.ENDED)
             close_transport(self.transport)
         else:
-            self._feed = Feed.DRAINED
+            self._feed = WriteMode.DRAINED
 
     def _catch_up(self) -> None:
         self._backlog = None
@@ -408,6 +408,9 @@ class Subscriber:
         self.observer.caught_up(self)
 
     def _enqueue(self, frame: bytes | ReplayFrames) -> None:
+        """
+        Queue *frame*; apply the policy for slow consumers if the backlog is over its bound.
+        """
         backlog = self._backlog
         assert backlog is not None
         if self._feed is not _QUEUED:
@@ -418,7 +421,7 @@ class Subscriber:
                 self.drop(DisconnectReason.BEHIND)
                 return
             if policy is SlowConsumerPolicy.SYNC:
-                self._feed = Feed.PARKED
+                self._feed = WriteMode.PARKED
                 self.observer.parked(self)
                 return
             self._skip_backlog()

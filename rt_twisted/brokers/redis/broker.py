@@ -290,7 +290,8 @@ class RedisBroker(Service):
                     attempts = 0 if self._ready else attempts + 1
                     self._ready = False
                     await deferLater(self._reactor, _RETRY(attempts))
-                    # A redis that ends closes both connections, and is away.
+                    # When redis itself has stopped, both connections close, and
+                    # only the loss of the other one is logged.
                     if commands.connected and not self._closed:
                         self._log_state(f"loses the pub/sub connection: {reason}")
             raise RedisUnavailable(await commands.lost or "the connection was lost")

@@ -61,7 +61,7 @@ EXPECTED = [
 
 def feed(client: IClient, data: bytes, piece: int) -> list[ClientEvent]:
     """
-    Feed *data* in pieces of *piece* bytes, and return the events.
+    WriteMode *data* in pieces of *piece* bytes, and return the events.
     """
     return [
         event for start in range(0, len(data), piece) for event in client.feed(data[start:][:piece])
