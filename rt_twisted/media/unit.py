@@ -22,10 +22,11 @@ from functools import lru_cache
 from typing import Any
 
 from rt_twisted.codecs.errors import RemoteProtocolError
+from rt_twisted.media.jpeg import MAX_JPEG
 from rt_twisted.model.message import UNIT, Message
 
 MAX_HEAD = 256 * 1024  # bytes of a head, and of what describes the tracks in a container
-MAX_UNIT = 4 * 1024 * 1024  # bytes of a frame: 4K keyframes are larger than 1 MiB
+MAX_UNIT = 4 * 1024 * 1024  # bytes of a frame in a container: 4K keyframes exceed 1 MiB
 MAX_TRACKS = 8
 MAX_TRACK_ID = 2**14 - 2  # two bytes in Matroska
 MAX_TIME = 2**53  # microseconds, 285 years: exact in JSON and in JavaScript
@@ -187,8 +188,8 @@ def read(message: Message) -> Head | Unit | End | None:
 
 
 def _unit(key: bool, fields: list[str], data: bytes) -> Unit:
-    if len(data) > MAX_UNIT:
-        raise RemoteProtocolError(f"a frame is larger than {MAX_UNIT} bytes")
+    if len(data) > MAX_JPEG:  # the largest of any codec
+        raise RemoteProtocolError(f"a frame is larger than {MAX_JPEG} bytes")
     try:
         track, pts, dts, duration, packets, offset = map(int, fields)
     except ValueError:

@@ -12,12 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rt_twisted.codecs.errors import RemoteProtocolError
+from rt_twisted.media.jpeg import MAX_JPEG
 from rt_twisted.media.unit import (
     MAX_HEAD,
     MAX_TIME,
     MAX_TRACK_ID,
     MAX_TRACKS,
-    MAX_UNIT,
     End,
     Head,
     Kind,
@@ -192,7 +192,7 @@ def test_malformed_heads_raise_the_codecs_error(data: bytes) -> None:
 
 def test_the_bounds_of_a_head_and_a_unit() -> None:
     """
-    Eight tracks and 4 MiB are accepted, one more is not.
+    Eight tracks and a picture of 8 MiB are accepted, one more is not.
     """
     tracks = tuple(Track(id, Kind.AUDIO, "opus") for id in range(1, MAX_TRACKS + 2))
     most = Head("r", 0.0, tracks[:-1])
@@ -200,9 +200,9 @@ def test_the_bounds_of_a_head_and_a_unit() -> None:
     with pytest.raises(RemoteProtocolError):
         read(message(*write(Head("r", 0.0, tracks))))
     event = write(UNIT)[0]
-    assert read(message(event, bytes(MAX_UNIT))) is not None
+    assert read(message(event, bytes(MAX_JPEG))) is not None
     with pytest.raises(RemoteProtocolError):
-        read(message(event, bytes(MAX_UNIT + 1)))
+        read(message(event, bytes(MAX_JPEG + 1)))
 
 
 @given(st.text(max_size=40), st.binary(max_size=60))
