@@ -39,11 +39,18 @@ ROUTES = {
     "websocket": f"{SUBSCRIBE},publish=news,publish=sport,prefix=<,suffix=>,protocol=raw,"
     "binary=yes,history=5,slow=skip,subprotocol=one,subprotocol=two",
     "socket.io": f"{SUBSCRIBE},publish=news,publish=sport,history=5,positions=no",
+    "engine.io": f"{SUBSCRIBE},subscribe=a.*,publish=news,publish=sport,binary=yes,history=5,"
+    "slow=skip,pattern=yes",
+    "istream": "publish=live,takeover=yes,timeout=5,grace=0",
+    "webm": "subscribe=live,burst=2,wait=0.5,behind=65536,video_codec=V_VP9,"
+    "audio_codec=A_OPUS,track_prefix=yes",
 }
+NEED_ARGUMENTS = ("static", "resource", "wsgi", "istream", "webm")
 BARE = (
     "sse:news", "sseraw:news", "stream:news", "poll:news", "publish:news", "stats:full",
-    "metrics:5", "page:attributes.js", "static:.", "resource:twisted.web.resource.Resource",
-    "wsgi:wsgiref.simple_server:demo_app", "websocket:news", "socket.io:news", "alive:x",
+    "metrics:5", "page:attributes.js", "page:jquery.sse.js", "static:.",
+    "resource:twisted.web.resource.Resource", "wsgi:wsgiref.simple_server:demo_app",
+    "websocket:news", "socket.io:news", "engine.io:news", "istream:live", "webm:live", "alive:x",
     "ready:x",
 )  # fmt: skip
 # Names that would be those of the action's own attributes, and one that nothing is called.
@@ -59,8 +66,10 @@ VALUES = (
     "socket.io:app=nothing.there", "socket.io:positions=x", "sse:server=127.0.0.1:1",
     "sse:server=redis://127.0.0.1:1/0", "sse:server=x", "websocket:server=127.0.0.1:1",
     "publish:server=127.0.0.1:1", "stats:server=127.0.0.1:1", "page:server=127.0.0.1:1",
-    "interleaved", "istream", "mjpeg", "mjpg", "rtsp", "upload", "webm", "events", "SSE",
-    "nothing.there",
+    "engine.io:binary=x", "istream:timeout=0", "istream:grace=-1", "istream:publish=$2",
+    "webm:burst=x", "webm:behind=-1", "webm:video_codec=x", "sse:subscribe=a*,pattern=yes",
+    "sse:subscribe=a,pattern=yes",
+    "interleaved", "mjpeg", "mjpg", "rtsp", "upload", "events", "SSE", "nothing.there",
 )  # fmt: skip
 
 
@@ -172,7 +181,7 @@ def test_routes(accepts: Accepts, check: Check) -> None:
     record = Transcript()
     for word, arguments in ROUTES.items():
         record.title(word)
-        needed = arguments if word in ("static", "resource", "wsgi") else ""
+        needed = arguments if word in NEED_ARGUMENTS else ""
         route(word)
         route(f"{word}:{arguments}")
         for name in NO_ARGUMENTS:
