@@ -70,7 +70,7 @@ class Networks:
     def __contains__(self, address: str) -> bool:
         if (address or UNIX) in self.addresses:
             return True
-        return bool(self.networks and address) and _in_one(self.networks, address)
+        return bool(self.networks) and _in_one(self.networks, address)
 
 
 @lru_cache(4096)

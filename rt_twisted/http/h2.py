@@ -156,7 +156,7 @@ class Http2Connection:
         """
         When `on_deadline` has to be called; infinity for never.
         """
-        if self.streams and self._state is not _CLOSING:
+        if self.streams:
             return min((stream.deadline for stream in self.timed), default=math.inf)
         return self._idle_until
 

@@ -125,6 +125,38 @@ def test_a_complete_body_in_the_queue_may_be_dropped() -> None:
     assert place.server.context.inbound_memory.used <= place.server.context.inbound_memory.limit
 
 
+def test_a_body_that_is_read_takes_no_memory() -> None:
+    """
+    A body does not count any more when an action has received it all, however late it answers.
+    """
+    place = make_place()
+    caller = place.call(post(PART + b"ab", b"/late")[:-2])
+    body = place.waiting[0].read(1 << 20)
+    assert place.server.context.inbound_memory.used == len(PART)
+    caller.send(b"ab")
+
+    assert body.result == PART + b"ab"
+    assert not caller.responses()
+    assert place.server.context.inbound_memory.used == 0
+
+
+def test_by_http_2_a_body_counts_until_its_stream_ends() -> None:
+    """
+    A client that has sent as many bytes as it announced, and not the end, takes memory.
+    """
+    place = make_place()
+    client = Client(place)
+    number = client.begin("/echo", "POST", False, ("content-length", "5000"))
+    client.talk.send_data(number, bytes(5000))
+    client.turn()
+    assert place.server.context.inbound_memory.used == 5000
+    client.talk.end_stream(number)
+    client.turn()
+
+    assert client.streams[number].status == 200
+    assert place.server.context.inbound_memory.used == 0
+
+
 def test_by_http_2_the_window_stays_closed() -> None:
     """
     A paused body gets no WINDOW_UPDATE until there is memory for it.

@@ -305,6 +305,43 @@ def test_a_body_that_is_too_slow() -> None:
     assert client.streams[number].status == 408
 
 
+def test_each_body_has_its_own_deadline() -> None:
+    """
+    A body that is too slow gets 408 after `body-seconds`, however long the connection may be
+    idle. A request that is being answered has no deadline.
+    """
+    place = Place(limits=make_http_limits(body_seconds=5, head_seconds=60, idle_seconds=1))
+    client = Client(place)
+    late = client.ask("/late")
+    number = client.begin("/echo", "POST", False)
+    client.turn()
+    place.wait(6)
+    client.turn()
+    assert client.streams[number].status == 408
+    place.wait(100)
+    place.waiting[0].answer(200)
+    client.turn()
+
+    assert late.status == 200
+
+
+def test_a_full_transport_delays_responses() -> None:
+    """
+    A response waits while the transport has enough to send, and goes on when it has not.
+    """
+    place = Place()
+    client = Client(place)
+    client.server.pauseProducing()
+    response = client.ask("/echo", b"x" * 1000)
+    assert not response.body
+
+    client.server.resumeProducing()
+    client.turn()
+
+    assert response.json["body"] == "x" * 1000
+    assert response.ended
+
+
 def test_continue() -> None:
     """
     A client that waits for 100 gets it when an action reads the body.
@@ -370,6 +407,25 @@ def test_a_subscriber() -> None:
     assert news.ended and b"retry:" in news.body
 
 
+def test_a_stream_without_last_bytes_ends() -> None:
+    """
+    A format that sends nothing at its end closes its stream as others do.
+    """
+    place = Place("^/plain$ stream:news")
+    client = Client(place)
+    plain = client.ask("/plain")
+    publish(place)
+    place.clock.advance(0.01)
+    client.turn()
+    assert plain.body == b"hello" and not plain.ended
+
+    place.hub.stop(1000)
+    client.turn()
+
+    assert plain.ended and plain.reset is None
+    assert not client.server.streams
+
+
 def test_a_hundred_subscribers_on_one_connection() -> None:
     """
     A hundred subscribers get all messages; the next stream is one too many.
@@ -403,6 +459,24 @@ def test_subscribers_leave_one_by_one() -> None:
     assert numbers.subscribers == 0
     assert (numbers.closed["client"], numbers.closed["lost"]) == (1, 2)
     assert not place.server.connections
+
+
+def test_a_lost_connection_leaves_no_timer() -> None:
+    """
+    A connection with output for many streams has one timer, which ends with it.
+    """
+    place = Place()
+    client = Client(place)
+    for _ in range(3):
+        client.ask("/late")
+    assert not place.clock.getDelayedCalls()[1:]  # the server's
+    for exchange in place.waiting:
+        exchange.answer(200, b"x")
+    assert len(place.clock.getDelayedCalls()) == 2
+
+    client.hang_up()
+
+    assert len(place.clock.getDelayedCalls()) == 1
 
 
 def slow_place(policy: SlowConsumerPolicy) -> Place:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from twisted.internet.task import Clock
+from twisted.logger import capturedLogs, formatEvent
 
 from rt_twisted.hub.admission import BURST, MAX_RETRY, TICK, Admission
 from rt_twisted.model.errors import HttpError
@@ -101,6 +102,23 @@ def test_clients_are_admitted_at_the_rate_and_in_order() -> None:
     arrivals.wait(2)
     assert arrivals.admitted == clients
     assert arrivals.clock.getDelayedCalls() == []
+
+
+def test_each_queue_is_logged_with_its_own_figures() -> None:
+    """
+    When the queue is empty, one line has how many it admitted and how many were rejected.
+    """
+    arrivals = Arrivals(10, 5)
+    with capturedLogs() as captured:
+        for count in (8, 4):
+            arrivals.arrive(count)
+            arrivals.wait(2)
+
+    lines = [formatEvent(event).partition(": ")[2] for event in captured]
+    assert lines == [
+        "5 admitted, 2 rejected with Retry-After",
+        "3 admitted, 0 rejected with Retry-After",
+    ]
 
 
 def test_a_full_queue_rejects_each_client_with_another_retry() -> None:

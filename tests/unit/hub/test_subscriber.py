@@ -126,6 +126,37 @@ def test_what_does_not_fit_follows_in_order(line: FakeTransport, notes: Recorder
     assert notes.events == ["behind", "caught up"]
 
 
+def test_a_subscriber_may_fall_behind_again(line: FakeTransport, notes: Recorder) -> None:
+    """
+    A connection that is slow from time to time gets every byte each time.
+    """
+    subscriber = make_subscriber(line, notes)
+    for _ in range(3):
+        sent = fill(subscriber)
+        assert subscriber.behind
+        assert line.read_all() == sent
+        assert not subscriber.behind
+
+    assert notes.events == ["behind", "caught up"] * 3
+
+
+def test_a_connection_that_breaks_during_catch_up_is_lost(
+    line: FakeTransport, notes: Recorder
+) -> None:
+    """
+    A subscriber whose socket refuses its backlog leaves, as with a frame that is sent at once.
+    """
+    subscriber = make_subscriber(line, notes)
+    fill(subscriber)
+    line.close()
+
+    subscriber.resumeProducing()
+
+    assert subscriber.closed
+    assert line.aborted
+    assert notes.events == ["behind", "caught up", DisconnectReason.LOST]
+
+
 def test_frames_written_during_catch_up_keep_their_order(
     line: FakeTransport, notes: Recorder
 ) -> None:
