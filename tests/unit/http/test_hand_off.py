@@ -64,7 +64,7 @@ def assert_answered_here(place: Place, caller: Caller) -> None:
 )
 def test_the_other_process_gets_the_whole_request(data: bytes) -> None:
     """
-    It gets all bytes that were received, and the connection when it is released here.
+    The process is given all bytes that were received, and the connection when it is released.
     Bytes of a body that are still in the socket are read by the other process.
     """
     place, other = Place(), OtherProcess()
