@@ -25,7 +25,7 @@ from rt_twisted.actions.engineio.action import EngineIOAction
 from rt_twisted.actions.health import LivenessAction, ReadinessAction
 from rt_twisted.actions.ingest.istream import IstreamAction
 from rt_twisted.actions.interfaces import IAction, Match
-from rt_twisted.actions.live.webm import WebmAction
+from rt_twisted.actions.live.action import LiveAction
 from rt_twisted.actions.metrics import MetricsAction
 from rt_twisted.actions.page import PageAction
 from rt_twisted.actions.poll import PollAction
@@ -48,6 +48,7 @@ WORDS: dict[str, type[Any]] = {
     "engine.io": EngineIOAction,
     "istream": IstreamAction,
     "metrics": MetricsAction,
+    "mp4": LiveAction,
     "page": PageAction,
     "poll": PollAction,
     "publish": PublishAction,
@@ -59,7 +60,7 @@ WORDS: dict[str, type[Any]] = {
     "static": StaticAction,
     "stats": StatsAction,
     "stream": StreamAction,
-    "webm": WebmAction,
+    "webm": LiveAction,
     "websocket": WebSocketAction,
     "wsgi": WsgiAction,
 }
@@ -83,7 +84,7 @@ DEFAULT = (
 )
 
 _METHOD = re.compile(r"[A-Z]+")
-_PASSWORD = re.compile(r"password=(?:\\.|[^,\\])*")
+_PASSWORD = re.compile(r"(password|view_key)=(?:\\.|[^,\\])*")
 _URL_LOGIN = re.compile(r"://[^,]*@")
 _CONTROLS = {"n": "\n", "r": "\r", "t": "\t"}
 _TRUTH = {"1": True, "yes": True, "true": True, "0": False, "no": False, "false": False}
@@ -390,7 +391,7 @@ def mask_secrets(text: str) -> str:
     """
     Return a route line, or a part of it, without passwords.
     """
-    return _URL_LOGIN.sub("://***@", _PASSWORD.sub("password=***", text))
+    return _URL_LOGIN.sub("://***@", _PASSWORD.sub(r"\1=***", text))
 
 
 def _find_class(word: str) -> type[Any]:

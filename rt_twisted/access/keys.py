@@ -119,9 +119,9 @@ class Keys:
         """
         self.authorize(Credentials(header_key(request) or secret, request), channels)
 
-    def authorize_publisher(self, request: PublisherRequest, channels: Iterable[str] = ()) -> Key:
+    def authorize_publisher(self, request: LiveRequest, channels: Iterable[str] = ()) -> Key:
         """
-        Authorize a live publisher, before its body is received.
+        Authorize a live publisher, before its body is received, or a viewer of a live stream.
 
         The key may be in `Authorization: Bearer`, in `X-Publish-Key`, in `?key=`, or the
         password of `Authorization: Basic` with any user name; the first of these counts.
@@ -131,7 +131,7 @@ class Keys:
 
         Args:
             request: an `IExchange`.
-            channels: that it publishes to.
+            channels: that it publishes to or views.
 
         Returns:
             The key that was found, to check further channels with.
@@ -183,9 +183,9 @@ class CredentialSource(Protocol):
         """
 
 
-class PublisherRequest(CredentialSource, Protocol):
+class LiveRequest(CredentialSource, Protocol):
     """
-    The part of a live publisher's request that its key is read from: an `IExchange`.
+    The part of a live publisher's or viewer's request that its key is read from: an `IExchange`.
     """
 
     def query(self) -> Mapping[str, list[str]]:

@@ -15,6 +15,7 @@ from zope.interface import Interface
 
 from rt_twisted.access.channel_names import ChannelNames
 from rt_twisted.access.keys import Key, Keys
+from rt_twisted.access.secrets import secret
 from rt_twisted.actions.context import ActionContext, SharedState
 from rt_twisted.brokers import BROKERS, EMBEDDED
 from rt_twisted.brokers.interfaces import IBroker
@@ -29,7 +30,6 @@ from rt_twisted.model.load_object import check_interface, find_object, load_obje
 from rt_twisted.model.settings import ConfigError, read_retention
 from rt_twisted.net.inbound_memory import InboundMemory
 from rt_twisted.routes import DEFAULT, Route, mask_secrets, parse_route
-from rt_twisted.tap import values
 from rt_twisted.tap.limits import (
     read_backlog_limits,
     read_hub_limits,
@@ -114,7 +114,7 @@ def make_further_hub(
         ValueError: one sentence, without secrets.
     """
     try:
-        given = values.secret(password)
+        given = secret(password)
     except ValueError as error:
         raise ValueError(f"its password must be {error}") from None
     try:

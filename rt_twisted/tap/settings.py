@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from rt_twisted.access.secrets import secret
 from rt_twisted.codecs.addresses import AddressHeader
 from rt_twisted.tap import values
 
@@ -140,7 +141,7 @@ SECTIONS: tuple[tuple[str, tuple[Setting, ...]], ...] = (
             "A sender of a PROXY header can claim any client address."),
     )),
     ("Publishing", (
-        Setting("http-secret", "", values.secret, reloadable=True, help=
+        Setting("http-secret", "", secret, reloadable=True, help=
             "Key that may publish to every channel. This and every other secret may be "
             "file:PATH or env:NAME. Without any key, only this machine may publish."),
         Setting("publish-key", "", values.publish_key, repeated=True, reloadable=True, help=
@@ -166,7 +167,7 @@ SECTIONS: tuple[tuple[str, tuple[Setting, ...]], ...] = (
         Setting("broker", "http", values.text, help=
             "Broker that carries messages: http (or memory) is inside the process; redis; amqp is "
             "RabbitMQ; or the dotted name of your own, called with (reactor, settings)."),
-        Setting("redis-url", "", values.secret, help=
+        Setting("redis-url", "", secret, help=
             "URL of redis: redis://user:password@host:port/db, rediss:// for TLS, "
             "unix:///path?db=0, or sentinel://host:port,host:port/master/db; replaces the next "
             "two settings."),
@@ -176,7 +177,7 @@ SECTIONS: tuple[tuple[str, tuple[Setting, ...]], ...] = (
             "Port of redis."),
         Setting("redis-username", "", values.text, help=
             "User of redis, unless the URL has one."),
-        Setting("redis-password", "", values.secret, help=
+        Setting("redis-password", "", secret, help=
             "Password of redis, unless the URL has one."),
         Setting("redis-ca", "", values.text, help=
             "File with the certificates (PEM) of the authorities that may sign the certificate of "
@@ -211,7 +212,7 @@ SECTIONS: tuple[tuple[str, tuple[Setting, ...]], ...] = (
             "Virtual host of the AMQP server."),
         Setting("amqp-username", "guest", values.text, help=
             "User of the AMQP server."),
-        Setting("amqp-password", "guest", values.secret, help=
+        Setting("amqp-password", "guest", secret, help=
             "Password of the AMQP server."),
         Setting("amqp-tls", "0", values.switch, help=
             "Connect by TLS; the server's certificate must be valid for the host's name."),
@@ -398,7 +399,7 @@ SECTIONS: tuple[tuple[str, tuple[Setting, ...]], ...] = (
             "the file descriptors, at least 50."),
     )),
     ("Metrics", (
-        Setting("stats-key", "", values.secret, reloadable=True, help=
+        Setting("stats-key", "", secret, reloadable=True, help=
             "Key for /stats and /metrics; without it, only this machine may see them."),
         Setting("export", "", values.text, help=
             "graphite, or the dotted name of your own exporter, called with (reactor, "

@@ -6,13 +6,12 @@ Each raises ValueError with the end of the sentence "NAME must be ...".
 
 from __future__ import annotations
 
-import os
 import re
 import shlex
 from collections.abc import Callable
-from pathlib import Path
 
 from rt_twisted.access.keys import Key
+from rt_twisted.access.secrets import secret
 from rt_twisted.codecs.addresses import Networks
 from rt_twisted.codecs.amqp_url import AmqpUrl, parse_amqp_url
 from rt_twisted.codecs.origins import is_origin
@@ -196,29 +195,6 @@ def networks(value: str) -> Networks:
 
 def _split(value: str) -> frozenset[str]:
     return frozenset(re.split(r"[\s,]+", value.strip()))
-
-
-def secret(value: str) -> str:
-    """
-    Return a secret: *value* itself, or from a file (`file:PATH`) or the environment (`env:NAME`).
-
-    Raises:
-        ValueError: the file or the variable does not exist or is empty.
-    """
-    kind, _, rest = value.partition(":")
-    if kind == "file":
-        try:
-            found = Path(rest).read_text(encoding="utf-8-sig").strip()
-        except (OSError, UnicodeDecodeError) as error:
-            reason = getattr(error, "strerror", None) or "not text"
-            raise ValueError(f"readable: file {rest}: {reason}") from None
-    elif kind == "env":
-        found = os.environ.get(rest, "")
-    else:
-        return value
-    if not found:
-        raise ValueError(f"a secret: {value} is empty")
-    return found
 
 
 def amqp_url(value: str) -> AmqpUrl:

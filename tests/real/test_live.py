@@ -285,6 +285,77 @@ def test_a_history_file_refuses_live_streams(daemon: StartDaemon, camera: Camera
     assert publisher.wait(PATIENCE)
 
 
+# Fragmented MP4.
+
+MP4_ROUTES = (
+    "--route=GET ^/cam.mp4$ mp4:cam",
+    "--route=GET ^/cam.webm$ webm:cam",
+    "--route=^/cam istream:cam,as=auto",
+)
+H264 = ("-c:v", "libx264", "-preset", "ultrafast", "-g", "50", "-pix_fmt", "yuv420p", "-c:a", "aac")
+B_FRAMES = ("-c:v", "libx264", "-preset", "veryfast", "-bf", "2", *H264[4:])
+VP9 = ("-c:v", "libvpx-vp9", "-deadline", "realtime", "-cpu-used", "8", "-g", "50", *STREAM[-2:])
+PER_FRAME = ("-f", "mp4", "-movflags", "frag_every_frame+empty_moov+default_base_moof")
+PER_GROUP = ("-f", "mp4", "-movflags", "frag_keyframe+empty_moov+default_base_moof")
+MATROSKA = ("-f", "matroska", "-cluster_time_limit", "100")
+
+
+@pytest.mark.parametrize(
+    ("codecs", "container", "kind"),
+    [
+        (H264, PER_FRAME, 'codecs="avc1.42C00D,mp4a.40.2"'),
+        (H264, PER_GROUP, 'codecs="avc1.42C00D,mp4a.40.2"'),
+        (H264, MATROSKA, 'codecs="avc1.42C00D,mp4a.40.2"'),
+        (B_FRAMES, MATROSKA, 'codecs="avc1.64000D,mp4a.40.2"'),
+        (VP9, PER_FRAME, 'codecs="vp09.'),
+    ],
+)
+def test_a_late_viewer_of_mp4_begins_at_a_keyframe(
+    codecs: tuple[str, ...],
+    container: tuple[str, ...],
+    kind: str,
+    daemon: StartDaemon,
+    start: Camera,
+    viewer: Camera,
+    tmp_path: Path,
+) -> None:
+    """
+    Publishers may fragment as they like, or send Matroska.
+    """
+    server = daemon(*MP4_ROUTES, STATS, *QUICK)
+    encoded = ("-re", *VIDEO, "-re", *AUDIO, "-t", "6", *codecs, *container, "-method", "PUT")
+    publisher = start("ffmpeg", "ffmpeg", "-v", "error", *encoded, f"{server.url}/cam.mp4")
+    wait_for(lambda: is_live(server))
+    time.sleep(1)
+    late = viewer(f"{server.url}/cam.mp4", "late.mp4", "-r", "0-")
+
+    assert output(publisher) == ""
+    assert output(late).startswith(f"200 video/mp4; {kind}")
+
+    [pictures, _] = decoded(tmp_path / "late.mp4")
+    assert 25 < pictures <= 150
+    packets = probe(tmp_path / "late.mp4")
+    assert video(packets)[0].key
+    times = sorted(packet.pts for packet in video(packets))
+    assert max(after - before for before, after in pairwise(times)) < 0.09
+
+
+def test_a_container_that_cannot_carry_the_codecs_is_refused(
+    daemon: StartDaemon, camera: Camera, viewer: Camera, tmp_path: Path
+) -> None:
+    """
+    VP8 is not for MP4; HEAD is answered with the codecs of the container that carries it.
+    """
+    server = daemon(*MP4_ROUTES, STATS, *QUICK)
+    camera(f"{server.url}/cam.webm", 20)
+    wait_for(lambda: is_live(server))
+
+    assert output(viewer(f"{server.url}/cam.mp4", "refused")).startswith("415 ")
+    assert "the route word webm can" in (tmp_path / "refused").read_text()
+    head = output(viewer(f"{server.url}/cam.webm", "head", "-I"))
+    assert head == '200 video/webm; codecs="vp8,opus"'
+
+
 # Two nodes.
 
 

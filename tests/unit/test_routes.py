@@ -179,7 +179,7 @@ def test_arguments_have_types() -> None:
         ("^/( sse:a", "'^/(' is not a regular expression"),
         (
             "^/x nope:a",
-            "unknown action 'nope'; there are: alive, engine.io, istream, metrics, page, poll, ",
+            "unknown action 'nope'; there are: alive, engine.io, istream, metrics, mp4, page, ",
         ),
         ("^/x SSE:a", "unknown action 'SSE'"),
         ("get ^/x sse:a", "unknown action"),
@@ -484,7 +484,7 @@ def test_actions_of_users() -> None:
     assert load_object("tests.words.Echo") is Echo
 
 
-NEED_ARGUMENTS = ("istream", "static", "resource", "webm", "wsgi")
+NEED_ARGUMENTS = ("istream", "mp4", "static", "resource", "webm", "wsgi")
 
 
 @pytest.mark.parametrize(
@@ -492,6 +492,7 @@ NEED_ARGUMENTS = ("istream", "static", "resource", "webm", "wsgi")
     [
         *(word for word in WORDS if word not in NEED_ARGUMENTS),
         "istream:cam",
+        "mp4:cam",
         "webm:cam",
         "static:.",
         "resource:tests.words.PendingResource",

@@ -14,8 +14,13 @@ from rt_twisted.actions.context import ActionContext
 from rt_twisted.codecs.errors import RemoteProtocolError
 from rt_twisted.http.interfaces import IChunkSink, IExchange
 from rt_twisted.hub.publishers import LivePublisher
+from rt_twisted.media.containers import (
+    START_BYTES,
+    ContainerReader,
+    find_reader,
+    may_be_container,
+)
 from rt_twisted.media.live_run import LiveRun
-from rt_twisted.media.matroska import MatroskaReader
 from rt_twisted.media.unit import write
 from rt_twisted.model.errors import HttpError, Unavailable
 from rt_twisted.model.message import UNIT, Draft
@@ -23,7 +28,6 @@ from rt_twisted.model.message import UNIT, Draft
 _log = Logger()
 
 MAX_UNACKNOWLEDGED = 4 * 1024 * 1024  # bytes at the broker before the publisher is paused
-EBML_START = b"\x1a\x45\xdf\xa3"
 
 
 @implementer(IChunkSink)
@@ -31,25 +35,31 @@ class LiveIntake:
     """
     Receives one body for one channel.
 
-    WebM and Matroska become a live stream. Of any other body each HTTP chunk is a message; without
-    chunks, whatever is received at a time.
+    WebM, Matroska and fragmented MP4 become a live stream. Of any other body each HTTP chunk is a
+    message; without chunks, whatever is received at a time.
 
     Args:
         context: the hub and the settings.
         exchange: answered when the body ends, or with the reason for which it cannot go on.
         publisher: the right to publish.
         run: numbers the frames.
+        raw: the body is not searched for a container.
     """
 
     def __init__(
-        self, context: ActionContext, exchange: IExchange, publisher: LivePublisher, run: LiveRun
+        self,
+        context: ActionContext,
+        exchange: IExchange,
+        publisher: LivePublisher,
+        run: LiveRun,
+        raw: bool = False,
     ) -> None:
         self._context = context
         self._exchange = exchange
         self._publisher = publisher
         self._run = run
-        self._reader: MatroskaReader | None = None
-        self._recognized = False
+        self._reader: ContainerReader | None = None
+        self._recognized = raw
         self._chunk = bytearray()  # bytes that are no message yet
         self._has_chunks = "chunked" in (exchange.header("transfer-encoding") or "")
         self._unacknowledged = 0
@@ -65,7 +75,9 @@ class LiveIntake:
         self._publisher.touch(self._context.hub.seconds())
         if not self._recognized:
             self._chunk += piece
-            if len(self._chunk) < len(EBML_START):
+            if len(self._chunk) < START_BYTES and may_be_container(
+                bytes(self._chunk[:START_BYTES])
+            ):
                 return
             self._recognize()
             piece = bytes(self._chunk)
@@ -86,8 +98,12 @@ class LiveIntake:
         self._publish([Draft(channel, data, event, transient=True) for event, data in messages])
 
     def chunk_end(self) -> None:
-        if not self._recognized and not self._ended and EBML_START.startswith(self._chunk):
-            return  # a chunk may end within the first bytes of WebM
+        if (
+            not self._recognized
+            and not self._ended
+            and may_be_container(bytes(self._chunk[:START_BYTES]))
+        ):
+            return  # a chunk may end within the first bytes of a container
         self._recognize()
         if self._reader is None and self._chunk and not self._closed:
             data = bytes(self._chunk)
@@ -106,8 +122,7 @@ class LiveIntake:
     def _recognize(self) -> None:
         if not self._recognized and self._chunk:
             self._recognized = True
-            if self._chunk.startswith(EBML_START):
-                self._reader = MatroskaReader()
+            self._reader = find_reader(bytes(self._chunk[:START_BYTES]))
 
     def _publish(self, drafts: list[Draft]) -> None:
         if self._skipping:

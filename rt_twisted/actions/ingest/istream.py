@@ -8,6 +8,7 @@ import secrets
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from enum import Enum
 from typing import ClassVar
 
 from zope.interface import implementer
@@ -23,6 +24,15 @@ from rt_twisted.metrics.responses import PUBLISHES
 from rt_twisted.model.errors import HttpError, Unavailable
 
 
+class BodyFormat(Enum):
+    """
+    What a publisher sends.
+    """
+
+    AUTO = "auto"  # a container, by its first bytes, or else messages
+    RAW = "raw"  # messages: one per HTTP chunk
+
+
 @implementer(IAction)
 @dataclass(frozen=True, slots=True)
 class IstreamAction:
@@ -32,6 +42,8 @@ class IstreamAction:
     Args:
         context: the hub and the settings.
         publish: the channel.
+        as_: `auto` for a container, found by the first bytes, or else one message per HTTP
+            chunk; `raw` for messages in any case.
         takeover: a new publisher replaces the one that is connected; without it, the new one
             is refused.
         timeout: seconds without bytes after which a publisher is lost; None for the
@@ -41,6 +53,7 @@ class IstreamAction:
 
     context: ActionContext
     publish: Template
+    as_: BodyFormat = BodyFormat.AUTO
     takeover: bool = False
     timeout: float | None = None
     grace: float | None = None
@@ -79,4 +92,5 @@ class IstreamAction:
             publisher.close()
             return
         numbering = LiveRun(run, time.time(), retained)
-        exchange.receive(LiveIntake(context, exchange, publisher, numbering), timeout)
+        raw = self.as_ is BodyFormat.RAW
+        exchange.receive(LiveIntake(context, exchange, publisher, numbering, raw), timeout)

@@ -17,6 +17,7 @@ from twisted.internet.testing import MemoryReactorClock
 from twisted.python.threadpool import ThreadPool
 
 from rt_twisted.access.keys import Key
+from rt_twisted.access.secrets import secret as parse_secret
 from rt_twisted.codecs.addresses import Networks
 from rt_twisted.routes import NOT_BUILT
 from rt_twisted.tap.build import build
@@ -29,7 +30,6 @@ from rt_twisted.tap.settings import (
     default_values,
     parse_values,
 )
-from rt_twisted.tap.values import secret as parse_secret
 
 ROOT = Path(__file__).parents[3]
 TWISTD = (str(Path(sys.executable).with_name("twistd")), "-n", "--pidfile=", "realtime")
@@ -672,7 +672,10 @@ def test_check_accepts_valid_settings(tmp_path: Path) -> None:
     ("option", "sentence"),
     [
         ("--port=x", "realtime: --port must be a number from 0 to 65535, not 'x'\n"),
-        ("--route=^/$ webm:a", "route '^/$ webm:a': action 'webm' is not built yet\n"),
+        (
+            "--route=^/$ upload:a",
+            "route '^/$ upload:a': action 'upload' is not built yet\n",
+        ),
         ("--app=no.such.app", "no.such.app"),
         ("--access-log=/nowhere/at/all", "No such file or directory\n"),
     ],

@@ -12,7 +12,8 @@ from twisted.internet.defer import Deferred, fail, succeed
 
 from rt_twisted.actions.ingest import intake
 from rt_twisted.media.matroska_writer import write_cluster, write_header
-from rt_twisted.media.unit import Kind, Track
+from rt_twisted.media.mp4_writer import write_fragment, write_init
+from rt_twisted.media.unit import Kind, Track, Unit
 from rt_twisted.model.errors import HttpError, Unavailable
 from rt_twisted.model.message import NOWHERE, Draft, PublishResult
 from rt_twisted.routes import parse_route
@@ -20,6 +21,7 @@ from tests.unit.http.clients import Caller, Place, get
 
 VIDEO = Track(1, Kind.VIDEO, "vp8", size=(320, 240))
 MP3 = Track(1, Kind.AUDIO, "mp3", rate=48000, channels=2)
+OPUS_HEAD = b"OpusHead\x01\x02\x38\x01\x80\xbb\0\0\0\0\0"
 ROUTES = ("GET ^/cam$ webm:subscribe=cam,wait=3", "^/cam$ istream:cam")
 
 
@@ -341,3 +343,38 @@ def test_a_wrong_route_line_is_one_sentence(line: str, reason: str) -> None:
 
     with pytest.raises(ValueError, match=reason):
         parse_route(line, context)
+
+
+def test_a_fragmented_mp4_becomes_a_live_stream() -> None:
+    """
+    MP4 is recognized by its first bytes, however they are split, and viewers of both
+    containers get it.
+    """
+    site = LivePlace("GET ^/cam$ webm:cam", "GET ^/mp4$ mp4:cam", "^/cam$ istream:cam,as=auto")
+    track = Track(1, Kind.AUDIO, "opus", OPUS_HEAD, 48000, 2)
+    units = [Unit(1, n * 20_000, n * 20_000, 20_000, True, 0, 0, b"<%d>" % n) for n in range(3)]
+    data = write_init([track]) + b"".join([write_fragment(unit, 0, unit.pts) for unit in units])
+
+    site.publisher(data[:5], data[5:])
+    webm, mp4 = site.viewer(), site.viewer(b"/mp4")
+    site.turn()
+
+    assert b'Content-Type: audio/webm; codecs="opus"\r\n' in webm.written()
+    assert b'Content-Type: audio/mp4; codecs="opus"\r\n' in mp4.written()
+    for viewer in (webm, mp4):
+        assert b"<0>" in viewer.written()
+
+
+def test_raw_bodies_are_messages_whatever_they_begin_with() -> None:
+    """
+    `as=raw` publishes each chunk as it is.
+    """
+    site = LivePlace("GET ^/cam$ stream:cam", "^/cam$ istream:cam,as=raw")
+    viewer = site.viewer()
+    site.turn()
+
+    site.publisher(write_header((VIDEO,)), b"second")
+    site.turn()
+
+    assert write_header((VIDEO,)) in viewer.written()
+    assert b"second" in viewer.written()
