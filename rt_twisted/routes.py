@@ -26,6 +26,7 @@ from rt_twisted.actions.health import LivenessAction, ReadinessAction
 from rt_twisted.actions.ingest.istream import IstreamAction
 from rt_twisted.actions.interfaces import IAction, Match
 from rt_twisted.actions.live.action import LiveAction
+from rt_twisted.actions.live.streams import StreamsAction
 from rt_twisted.actions.metrics import MetricsAction
 from rt_twisted.actions.page import PageAction
 from rt_twisted.actions.poll import PollAction
@@ -60,6 +61,7 @@ WORDS: dict[str, type[Any]] = {
     "static": StaticAction,
     "stats": StatsAction,
     "stream": StreamAction,
+    "streams": StreamsAction,
     "webm": LiveAction,
     "websocket": WebSocketAction,
     "wsgi": WsgiAction,
@@ -79,6 +81,13 @@ DEFAULT = (
     "^/try$ page",
     r"^/realtime\.js$ page:realtime.js",
     r"^/attributes\.js$ page:attributes.js",
+    r"^/live\.js$ page:live.js",
+    r"^/live\.json$ streams:live/",
+    "^/live/$ page:wall",
+    r"^/live/([^/.]+)\.webm$ webm:live/$1",
+    r"^/live/([^/.]+)\.mp4$ mp4:live/$1",
+    r"^/live/([^/.]+)(?:\.\w+)?$ istream:live/$1",
+    "^/live/[^/.]+$ page:player",
     # In any folder, and by the names of cyclone-sse's files: pages stay as they are.
     r"/jquery\.(sse|sse\.simple|eventsource)\.js$ page:jquery.sse.js",
 )

@@ -5,7 +5,7 @@ import { copyFileSync } from "node:fs";
 import { build } from "esbuild";
 
 const here = new URL(".", import.meta.url);
-const NAMES = ["realtime", "attributes", "jquery.sse"];
+const NAMES = ["realtime", "attributes", "jquery.sse", "live"];
 const out = new URL(process.argv[2] ?? "dist/", here);
 
 const beside = {  // the client is a file of its own, which pages may share

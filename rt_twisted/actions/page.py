@@ -1,6 +1,6 @@
 """
 A page to try everything: subscribe, publish, cut the connection, see the replay;
-and the client for browsers that it uses.
+pages that show live streams; and the scripts for browsers that they use.
 """
 
 from __future__ import annotations
@@ -14,24 +14,24 @@ from zope.interface import implementer
 
 from rt_twisted.actions.interfaces import IAction, Match
 from rt_twisted.http.interfaces import IExchange
-from rt_twisted.model.errors import Header
 
-_HEADERS: Sequence[Header] = (
-    ("Cache-Control", "no-cache"),
-    (
-        "Content-Security-Policy",
-        "default-src 'self' 'unsafe-inline'; connect-src 'self' ws: wss:; img-src data:; "
-        "frame-ancestors 'none'",
-    ),
+_POLICY = (
+    "default-src 'self' 'unsafe-inline'; connect-src 'self' ws: wss:; img-src data:; "
+    "frame-ancestors 'none'"
 )
+_HTML = "text/html; charset=utf-8"
 _JAVASCRIPT = "text/javascript; charset=utf-8"
 CLIENT = "realtime.js"
 JQUERY = "jquery.sse.js"
+LIVE = ("player", "wall")
 FILES = {  # argument of the route: file name, content type
-    "": ("page.html", "text/html; charset=utf-8"),
+    "": ("page.html", _HTML),
     CLIENT: ("realtime.min.js", _JAVASCRIPT),
     "attributes.js": ("attributes.min.js", _JAVASCRIPT),
     JQUERY: ("jquery.sse.min.js", _JAVASCRIPT),
+    "live.js": ("live.min.js", _JAVASCRIPT),
+    "player": ("live.html", _HTML),
+    "wall": ("wall.html", _HTML),
 }
 
 
@@ -39,15 +39,16 @@ FILES = {  # argument of the route: file name, content type
 @dataclass(frozen=True, slots=True)
 class PageAction:
     """
-    Serve the page for trying the daemon, or a script for your own pages: `page`,
-    `page:realtime.js`.
+    Serve the page for trying the daemon, a page of live streams, or a script for your own
+    pages: `page`, `page:player`, `page:realtime.js`.
 
-    The page loads nothing from other hosts, and expects the default routes.
+    The pages load nothing from other hosts, and expect the default routes.
 
     Args:
         file: `realtime.js`, `attributes.js` or `jquery.sse.js`; the page if not given. The
             page and the last one load the client from their own path with the query
-            `realtime.js`.
+            `realtime.js`. `player` is the page of the live stream with the same path, `wall`
+            the page of all live streams; both load `../live.js`, which is `live.js`.
     """
 
     file: str = ""
@@ -65,4 +66,7 @@ class PageAction:
             file = CLIENT
         name, content_type = FILES[file]
         body = files("rt_twisted.actions").joinpath(name).read_bytes()
-        exchange.answer(200, body, content_type, _HEADERS)
+        # MediaSource is a blob.
+        policy = f"{_POLICY}; media-src blob:" if file in LIVE else _POLICY
+        headers = (("Cache-Control", "no-cache"), ("Content-Security-Policy", policy))
+        exchange.answer(200, body, content_type, headers)

@@ -143,7 +143,7 @@ class ChannelTable:
         if message.channel not in self._live:
             self._clear_history(channel)
         self._live.append(channel.history, message, mark, now)
-        channel.begin_live().received_at = now
+        channel.begin_live().received_at = None if mark is Mark.END else now
 
     def reconfigure(self, retention: Retention, limit: int) -> None:
         """

@@ -33,7 +33,8 @@ class LiveState:
     Attributes:
         awaiting: the subscribers, by format; each format has at least one.
         last: the newest message that a flush has taken.
-        received_at: when the last message was received (seconds); None before the first.
+        received_at: when the last message was received (seconds); None before the first, and
+            after the end of the stream.
         searched: whether the broker's history has no head that precedes what we received.
     """
 

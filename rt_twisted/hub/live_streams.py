@@ -68,6 +68,19 @@ class LiveStreams:
         last = channel.live.last  # of a group that exceeds the bounds nothing is retained
         return _after_end(retained[::-1] or ([last] if last is not None else []))
 
+    def names(self, prefix: str) -> list[str]:
+        """
+        Return the channels of the live streams that are published or viewed on this node, and
+        whose names begin with *prefix*.
+        """
+        found = []
+        for name in self._memory:
+            channel = self._channels.get(name) if name.startswith(prefix) else None
+            live = channel.live if channel is not None else None
+            if live is not None and live.received_at is not None:
+                found.append(name)
+        return found
+
     def check(self) -> None:
         """
         End what has had no publisher for too long; called once per second.

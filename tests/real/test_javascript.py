@@ -72,7 +72,7 @@ def test_served_files_are_built_from_the_source(tools: Path, tmp_path: Path) -> 
     The files in the package equal those built from the source, and are small.
     """
     run(require("node", "nodejs"), "build.js", f"{tmp_path}/")
-    for name in ("realtime", "attributes", "jquery.sse"):
+    for name in ("realtime", "attributes", "jquery.sse", "live"):
         built = (tmp_path / f"{name}.js").read_bytes()
         assert (SERVED / f"{name}.min.js").read_bytes() == built, "run: npm run build"
     assert len(gzip.compress((SERVED / "realtime.min.js").read_bytes(), 9)) < SMALL

@@ -484,7 +484,7 @@ def test_actions_of_users() -> None:
     assert load_object("tests.words.Echo") is Echo
 
 
-NEED_ARGUMENTS = ("istream", "mp4", "static", "resource", "webm", "wsgi")
+NEED_ARGUMENTS = ("istream", "mp4", "static", "streams", "resource", "webm", "wsgi")
 
 
 @pytest.mark.parametrize(
@@ -493,6 +493,7 @@ NEED_ARGUMENTS = ("istream", "mp4", "static", "resource", "webm", "wsgi")
         *(word for word in WORDS if word not in NEED_ARGUMENTS),
         "istream:cam",
         "mp4:cam",
+        "streams:live/",
         "webm:cam",
         "static:.",
         "resource:tests.words.PendingResource",

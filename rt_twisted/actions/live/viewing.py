@@ -4,7 +4,7 @@ What viewers of a live stream get, over HTTP and by websocket.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from functools import partial
 from typing import Any
@@ -38,6 +38,22 @@ class Container(Enum):
 _FORMATS = {Container.WEBM: "webm", Container.MP4: "fmp4"}
 
 
+def viewer_keys(view_key: str) -> Keys | None:
+    """
+    Return the key that viewers of a route need; None for "".
+
+    Args:
+        view_key: a secret, `file:PATH` or `env:NAME`.
+
+    Raises:
+        ValueError: it cannot be read.
+    """
+    try:
+        return Keys([Key.of(secret(view_key))]) if view_key else None
+    except ValueError as error:
+        raise ValueError(f"view_key= must be {error}") from None
+
+
 @dataclass(frozen=True, slots=True)
 class Viewing:
     """
@@ -64,6 +80,7 @@ class Viewing:
     behind: int | None = None
     view_key: str = ""
     options: tuple[tuple[str, object], ...] = ()
+    keys: Keys | None = field(init=False, compare=False)
 
     def __post_init__(self) -> None:
         for name in ("burst", "wait", "behind"):
@@ -76,10 +93,7 @@ class Viewing:
             if name not in known:
                 raise ValueError(f"{name}= is not for {self.container.value}")
         object.__setattr__(self, "options", given)
-        try:
-            object.__setattr__(self, "view_key", secret(self.view_key))
-        except ValueError as error:
-            raise ValueError(f"view_key= must be {error}") from None
+        object.__setattr__(self, "keys", viewer_keys(self.view_key))
         self.build()
 
     def build(self, framed: bool = False) -> Any:
@@ -110,8 +124,8 @@ class Viewing:
         Raises:
             HttpError: 401, see `Keys.authorize_publisher`.
         """
-        if self.view_key:
-            Keys([Key.of(self.view_key)]).authorize_publisher(exchange)
+        if self.keys is not None:
+            self.keys.authorize_publisher(exchange)
 
     def content_type(self, channel: str) -> Deferred[str]:
         """
