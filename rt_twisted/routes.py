@@ -84,6 +84,8 @@ DEFAULT = (
     r"^/live\.js$ page:live.js",
     r"^/live\.json$ streams:live/",
     "^/live/$ page:wall",
+    r"^/live/([^/.]+)\.webm\.ws$ websocket:subscribe=live/$1,as=webm",
+    r"^/live/([^/.]+)\.mp4\.ws$ websocket:subscribe=live/$1,as=mp4",
     r"^/live/([^/.]+)\.webm$ webm:live/$1",
     r"^/live/([^/.]+)\.mp4$ mp4:live/$1",
     r"^/live/([^/.]+)(?:\.\w+)?$ istream:live/$1",

@@ -313,7 +313,7 @@ class CatchUp:
         if isinstance(since, Sync) and not replay.messages:
             self._join_waiting(subscriber, channels[0], head)
             return
-        if subscriber.backlog_limits.policy is SlowConsumerPolicy.SYNC:
+        if channels and subscriber.backlog_limits.policy is SlowConsumerPolicy.SYNC:
             # For the timeline of subscribers that are parked later. Without subscribers
             # flushes have noted nothing.
             channels[0].begin_live().last = replay.messages[-1] if replay.messages else None

@@ -268,9 +268,9 @@ class Hub:
 
         Args:
             subscriber: a new one; the hub has it until it leaves.
-            names: channels and patterns; distinct, at least one. A message of two of them
-                is delivered once. Only one channel with `Sync` or with the policy SYNC, and
-                the subscriber's format then provides `ISyncFormat`.
+            names: channels and patterns; distinct. None if `add_channels` follows. A message
+                of two of them is delivered once. Only one channel with `Sync` or with the
+                policy SYNC, and the subscriber's format then provides `ISyncFormat`.
             since: None for the live stream alone.
             head: bytes to be written in front, such as HTTP headers.
             counted: whether it counts as a subscriber, in the limits and in the
@@ -281,7 +281,7 @@ class Hub:
         syncs = isinstance(since, Sync) or (
             subscriber.backlog_limits.policy is SlowConsumerPolicy.SYNC
         )
-        single = len(names) == 1 and isinstance(names[0], str)
+        single = not names or (len(names) == 1 and isinstance(names[0], str))
         if syncs and (not single or ISyncFormat(format or subscriber.format, None) is None):
             raise ValueError("Sync needs one channel and a format with resync points")
         if counted:

@@ -236,7 +236,7 @@ class WallElement extends HTMLElement {
     const tile = document.createElement("rt-live");
     tile.setAttribute("src", path);
     tile.setAttribute("compact", "");
-    tile.setAttribute("transport", this.getAttribute("transport") ?? "fetch");
+    tile.setAttribute("transport", this.getAttribute("transport") ?? "websocket");
     tile.addEventListener("click", (event) => {
       if (event.composedPath()[0].localName === "button") event.preventDefault();
     });

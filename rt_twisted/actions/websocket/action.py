@@ -16,6 +16,7 @@ from zope.interface import implementer
 from rt_twisted.access.keys import Credentials, Key
 from rt_twisted.actions.context import ActionContext
 from rt_twisted.actions.interfaces import IAction, Match
+from rt_twisted.actions.live.viewing import BURST, WAIT, Container, Viewing
 from rt_twisted.actions.publish import requested_key
 from rt_twisted.actions.subscription import (
     check_slow,
@@ -28,10 +29,12 @@ from rt_twisted.actions.subscription import (
 from rt_twisted.actions.template import Template
 from rt_twisted.actions.websocket.endpoint import WebSocketEndpoint
 from rt_twisted.actions.websocket.json_app import JsonApp
+from rt_twisted.actions.websocket.live_app import LiveApp
 from rt_twisted.actions.websocket.raw_app import RawApp
 from rt_twisted.codecs.websocket import KEY_PREFIX, WebSocketHandshake
 from rt_twisted.codecs.wildcards import Selector
 from rt_twisted.formats import build_format
+from rt_twisted.formats.binary_frames import BinaryFrames
 from rt_twisted.http.interfaces import IExchange
 from rt_twisted.hub.limits import SlowConsumerPolicy
 from rt_twisted.metrics.responses import SUBSCRIBERS
@@ -77,6 +80,13 @@ class WebSocketAction:
             exchange for each websocket, and returns an `IWebSocketApp`.
         pattern: whether a `*` in the channels of *subscribe* stands for any characters.
         server: the redis address of uwsgi-realtime; ignored with a warning.
+        as_: the container in which the live stream of the channel is sent; None for messages
+            as they are. Clients that add `?codecs=yes` get the content type in a text
+            message first.
+        burst: of a live stream; for this argument and the next three see `LiveAction`.
+        wait: seconds to wait for a publisher before the websocket is closed.
+        behind: bytes that may wait for a viewer before it skips.
+        view_key: a secret that viewers need.
     """
 
     context: ActionContext
@@ -92,6 +102,12 @@ class WebSocketAction:
     app: str = ""
     pattern: bool = False
     server: str = ""
+    as_: Container | None = None
+    burst: float = BURST
+    wait: float = WAIT
+    behind: int | None = None
+    view_key: str = ""
+    viewing: Viewing | None = field(init=False, compare=False)
     endpoint: WebSocketEndpoint = field(init=False, compare=False)
     subprotocols: tuple[str, ...] = field(init=False, compare=False)
     app_factory: Callable[[ActionContext, IExchange], object] | None = field(
@@ -127,12 +143,15 @@ class WebSocketAction:
         for name in self.subprotocol:
             if name.source.startswith(KEY_PREFIX):
                 raise ValueError(f"subprotocol= cannot begin with {KEY_PREFIX}: that is a key")
+        object.__setattr__(self, "viewing", self._make_viewing())
         object.__setattr__(self, "endpoint", WebSocketEndpoint(self.context))
         object.__setattr__(self, "subprotocols", tuple([name.source for name in self.subprotocol]))
         object.__setattr__(self, "app_factory", load_callable(self.app) if self.app else None)
 
     def act(self, exchange: IExchange, match: Match) -> object:
         handshake = self.endpoint.check(exchange, self.subprotocols)
+        if self.viewing is not None:
+            return self._view(self.viewing, exchange, match, handshake)
         names = expand_channels(self.subscribe, exchange, match, self.pattern)
         if not names and self.protocol is MessageMode.JSON:
             names = list(requested_channels(exchange.query()))
@@ -141,6 +160,35 @@ class WebSocketAction:
         since = requested_start(exchange, exchange.query(), self.history)
         app = self._make_app(exchange, match, names)
         enter = partial(self._open, exchange, handshake, app, names, since)
+        return when_admitted(self.context, exchange, enter)
+
+    def _make_viewing(self) -> Viewing | None:
+        """
+        Return how the route shows live streams; None if it does not.
+        """
+        if self.as_ is None:
+            given = (self.burst, self.wait, self.behind, self.view_key)
+            if given != (BURST, WAIT, None, ""):
+                raise ValueError("burst=, wait=, behind= and view_key= need as=")
+            return None
+        others = (self.publish, self.app, self.prefix, self.suffix, self.history, self.slow)
+        is_json = self.protocol is MessageMode.JSON
+        if len(self.subscribe) != 1 or any(others) or is_json or self.pattern:
+            raise ValueError("as= needs one channel in subscribe=, and no other messages")
+        return Viewing(self.context, self.as_, self.burst, self.wait, self.behind, self.view_key)
+
+    def _view(
+        self, viewing: Viewing, exchange: IExchange, match: Match, handshake: WebSocketHandshake
+    ) -> object:
+        channel = self.context.names.check(self.subscribe[0].expand(exchange, match))
+        viewing.authorize(exchange)
+        app = LiveApp(viewing, channel, exchange.query().get("codecs") == ["yes"])
+        format = BinaryFrames(viewing.build())
+        limits = viewing.backlog_limits
+
+        def enter(address: str) -> None:
+            self.endpoint.open(exchange, handshake, app, format, backlog_limits=limits)
+
         return when_admitted(self.context, exchange, enter)
 
     def _make_app(self, exchange: IExchange, match: Match, names: Sequence[Selector]) -> object:
