@@ -1,5 +1,5 @@
 """
-The `Range` header (RFC 9110, 14.1.2 and 14.2), within limits.
+The headers `Range` and `Content-Range` (RFC 9110, 14.1 to 14.5), within limits.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from itertools import pairwise
 MAX_RANGES = 16  # ranges of one request; RFC 9110, 17.15, advises a limit
 
 _SPEC = re.compile(r"(\d{0,18})-(\d{0,18})", re.ASCII)
+_CONTENT_RANGE = re.compile(r"bytes (\d{1,18})-\d{1,18}/(?:\*|\d{1,18})", re.ASCII)
 
 
 def parse_ranges(text: str, size: int) -> list[range] | None:
@@ -92,3 +93,17 @@ def content_range(part: range | None, size: int) -> str:
 def _overlap(ranges: Sequence[range]) -> bool:
     ordered = sorted(ranges, key=lambda each: each.start)
     return any(a.stop > b.start for a, b in pairwise(ordered))
+
+
+def content_range_start(value: str) -> int | None:
+    """
+    Return the first byte of a Content-Range (RFC 9110, 14.4), as clients send it in partial PUTs.
+
+    Args:
+        value: of the header, such as `bytes 261-7731/*`.
+
+    Returns:
+        None if it is malformed.
+    """
+    found = _CONTENT_RANGE.fullmatch(value.strip())
+    return int(found[1]) if found is not None else None

@@ -186,6 +186,10 @@ class HttpExchange:
         return self._channel.secure
 
     @property
+    def connection(self) -> object:
+        return self._channel
+
+    @property
     def half_closed(self) -> bool:
         return self._channel.half_closed
 

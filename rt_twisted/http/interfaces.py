@@ -35,6 +35,10 @@ class IExchange(Interface):
     scheme = Attribute("str: http or https; trusted proxies may name another one.")
     framed = Attribute("bool: a stream's bytes must be HTTP chunks (HTTP/1.1).")
     answered = Attribute("bool: a response has begun, or the client has disconnected.")
+    connection = Attribute(
+        "object: hashable; the same for the requests that an HTTP/1 connection carries one after "
+        "the other."
+    )
     half_closed = Attribute("bool: the client has closed its sending side (HTTP/1).")
 
     def header(name: str) -> str | None:

@@ -6,19 +6,39 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 from twisted.internet.defer import Deferred, ensureDeferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 
 from rt_twisted.brokers.interfaces import ClaimTaken, IBroker, IClaim, IClaims
+from rt_twisted.hub.publisher_events import Announce, PublisherState, announce_nothing
 from rt_twisted.media.unit import End, write
 from rt_twisted.model.errors import HttpError, Unavailable
 from rt_twisted.model.message import Draft, PublishResult
 
 _log = Logger()
 
+PARK_SECONDS = 3.0  # GStreamer sends a request for each frame
 Publish = Callable[[Sequence[Draft]], Deferred[PublishResult]]
+
+
+@dataclass(frozen=True, slots=True)
+class ParkedRun:
+    """
+    A run between two requests.
+
+    Args:
+        connection: of the last request.
+        received: bytes of its requests so far.
+        state: what receives the next one.
+    """
+
+    connection: object
+    received: int
+    state: Any
 
 
 class LivePublisher:
@@ -31,9 +51,12 @@ class LivePublisher:
         timeout: seconds without `touch` after which the run is lost.
         grace: seconds that its viewers wait for another publisher before the stream ends.
         now: the time (seconds).
-        on_close: called once, when the right is lost or given back.
+        on_close: called once, when the right is lost or given back, with the reason.
+        announce: called with what happens to the publisher.
+        returns: whether viewers of an earlier run on this node wait for this one.
 
     Attributes:
+        begun: whether its start was announced.
         lost: fires with the reason when the run must stop publishing.
     """
 
@@ -44,15 +67,30 @@ class LivePublisher:
         timeout: float,
         grace: float,
         now: float,
-        on_close: Callable[[LivePublisher], object],
+        on_close: Callable[[LivePublisher, str], object],
+        announce: Announce = announce_nothing,
+        returns: bool = False,
     ) -> None:
         self.channel = channel
         self.run = run
         self.timeout = timeout
         self.grace = grace
         self.touched_at = now
+        self.announce = announce
+        self._returns = returns
+        self.begun = False
         self.lost: Deferred[str] = Deferred()
-        self._on_close: Callable[[LivePublisher], object] | None = on_close
+        self.parked: ParkedRun | None = None  # see `park`
+        self._on_close: Callable[[LivePublisher, str], object] | None = on_close
+
+    def begin(self, continues: bool) -> None:
+        """
+        Announce the publisher, which *continues* a stream of another node, or does not.
+        """
+        self.begun = True
+        returns = continues or self._returns
+        state = PublisherState.RETURNED if returns else PublisherState.STARTED
+        self.announce(self.channel, state, "")
 
     def touch(self, now: float) -> None:
         """
@@ -65,16 +103,23 @@ class LivePublisher:
         Take the right back for *reason*.
         """
         if self._on_close is not None:
-            self.close()
+            self.close(reason)
             self.lost.callback(reason)
 
-    def close(self) -> None:
+    def close(self, reason: str = "the publisher has ended") -> None:
         """
-        Give the right back: the publisher has ended. `lost` does not fire any more.
+        Give the right back for *reason*. `lost` does not fire any more.
         """
         on_close, self._on_close = self._on_close, None
         if on_close is not None:
-            on_close(self)
+            on_close(self, reason)
+
+    def park(self, run: ParkedRun) -> None:
+        """
+        Keep the right for another request, which goes on with *run*: see `Publishers.resume`.
+        Until then any other publisher may take the channel.
+        """
+        self.parked = run
 
 
 class Publishers:
@@ -108,7 +153,13 @@ class Publishers:
         return channel in self._held or channel in self._grace
 
     async def claim(
-        self, channel: str, run: str, takeover: bool, timeout: float, grace: float
+        self,
+        channel: str,
+        run: str,
+        takeover: bool,
+        timeout: float,
+        grace: float,
+        announce: Announce = announce_nothing,
     ) -> LivePublisher:
         """
         Return the right of *run* to publish to *channel*.
@@ -119,13 +170,15 @@ class Publishers:
             takeover: end the run that publishes to the channel now, on any node.
             timeout: seconds after which a publisher that sends nothing is lost.
             grace: seconds that viewers wait for another publisher after this one.
+            announce: called when this one is lost, and at the end of the stream.
 
         Raises:
             HttpError: 403, the channel has a publisher.
             Unavailable: the broker is away.
         """
         held = self._held.get(channel)
-        if channel in self._claiming or (held is not None and not takeover):
+        parked = held is not None and held[0].parked is not None
+        if channel in self._claiming or (held is not None and not takeover and not parked):
             raise _taken(channel)
         if held is not None:
             held[0].lose("another publisher has taken over")
@@ -142,11 +195,34 @@ class Publishers:
         if grace_end is not None:
             grace_end.cancel()
         now = self._clock.seconds()
-        publisher = LivePublisher(channel, run, timeout, grace, now, self._on_close)
+        publisher = LivePublisher(
+            channel, run, timeout, grace, now, self._on_close, announce, grace_end is not None
+        )
         self._held[channel] = publisher, claim
         if claim is not None:
             claim.lost.addCallback(publisher.lose)
         return publisher
+
+    def resume(self, channel: str, connection: object, start: int | None) -> Any:
+        """
+        Return the state of the run that a request goes on with; None if there is none.
+
+        Args:
+            channel: its name.
+            connection: of the request.
+            start: how many bytes precede those of the request in its stream, if it says so;
+                otherwise the run must be one of the same connection.
+        """
+        held = self._held.get(channel)
+        publisher = held[0] if held is not None else None
+        if publisher is None or publisher.parked is None:
+            return None
+        run = publisher.parked
+        if run.connection is not connection if start is None else run.received != start:
+            return None
+        publisher.parked = None
+        publisher.touch(self._clock.seconds())
+        return run.state
 
     def check(self) -> None:
         """
@@ -154,7 +230,9 @@ class Publishers:
         """
         now = self._clock.seconds()
         for publisher, _ in tuple(self._held.values()):
-            if now - publisher.touched_at > publisher.timeout:
+            if publisher.parked is not None and now - publisher.touched_at > PARK_SECONDS:
+                publisher.close()
+            elif now - publisher.touched_at > publisher.timeout:
                 publisher.lose(f"nothing was received for {publisher.timeout:g} seconds")
 
     def stop(self) -> None:
@@ -167,13 +245,15 @@ class Publishers:
             grace_end.cancel()
         self._grace.clear()
 
-    def _on_close(self, publisher: LivePublisher) -> None:
+    def _on_close(self, publisher: LivePublisher, reason: str) -> None:
         _, claim = self._held.pop(publisher.channel)
         if claim is not None:
             claim.release()
         self._grace[publisher.channel] = self._clock.callLater(
             publisher.grace, self._on_grace_end, publisher
         )
+        if publisher.begun:
+            publisher.announce(publisher.channel, PublisherState.LOST, reason)
 
     def _on_grace_end(self, publisher: LivePublisher) -> None:
         del self._grace[publisher.channel]
@@ -195,6 +275,7 @@ class Publishers:
             try:
                 event, data = write(End(publisher.run))
                 await self._publish([Draft(channel, data, event, transient=True)])
+                publisher.announce(channel, PublisherState.ENDED, "")
             finally:
                 if claim is not None:
                     claim.release()

@@ -104,3 +104,14 @@ def _run(program: str, *arguments: str | Path) -> str:
     )
     assert done.stderr == "", done.stderr
     return done.stdout
+
+
+def require_element(name: str) -> None:
+    """
+    Skip the test without an element of GStreamer; fail it under CI.
+    """
+    found = subprocess.run(
+        [require("gst-inspect-1.0", "gstreamer1.0-tools"), name], capture_output=True
+    )
+    if found.returncode:
+        require(f"the element {name}", "gstreamer1.0-plugins-good")

@@ -22,6 +22,7 @@ import pytest
 
 from tests.ingest import PAUSE
 from tests.real.conftest import PATIENCE, ROOT, Serve, Server, StartDaemon, free_port, require
+from tests.real.media_programs import require_element
 from tests.real.redis_server import start_redis
 from tests.real.test_proxies import serve_nginx
 from tests.real.test_tls import Secure
@@ -345,7 +346,7 @@ def test_a_refused_publisher_by_tls(daemon: StartDaemon, tmp_path: Path) -> None
 
 def test_gstreamer(daemon: StartDaemon, tmp_path: Path) -> None:
     """
-    GStreamer sends a sequence of PUTs on one connection, each with a length; together they
+    GStreamer sends a sequence of PUTs, each with a length and a range; together they
     are the video. On a slow machine GStreamer itself ends before it has sent the last of them.
     """
     program = require("gst-launch-1.0", "gstreamer1.0-tools")
@@ -363,17 +364,6 @@ def test_gstreamer(daemon: StartDaemon, tmp_path: Path) -> None:
     assert len(reports) > 1
     assert all(json.loads(path.read_text())["end"] == "end" for path in reports)
     assert frames(whole, whole=False) > 20
-
-
-def require_element(name: str) -> None:
-    """
-    Skip the test without an element of GStreamer; fail it under CI.
-    """
-    found = subprocess.run(
-        [require("gst-inspect-1.0", "gstreamer1.0-tools"), name], capture_output=True
-    )
-    if found.returncode:
-        require(f"the element {name}", "gstreamer1.0-plugins-good")
 
 
 def test_ezstream(serve: Serve, daemon: StartDaemon, tmp_path: Path) -> None:

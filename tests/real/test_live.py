@@ -4,123 +4,33 @@ Live streams over HTTP: ffmpeg publishes, curl and ffprobe look.
 
 from __future__ import annotations
 
-import json
 import signal
 import socket
-import subprocess
 import time
-from collections.abc import Callable, Iterator
-from itertools import pairwise
 from pathlib import Path
-from urllib.request import urlopen
 
-import pytest
-
-from tests.real.conftest import PATIENCE, Serve, Server, StartDaemon, require
-from tests.real.media_programs import AUDIO, VIDEO, Packet, decoded, encode, probe
+from tests.real.conftest import PATIENCE, Serve, Server, StartDaemon
+from tests.real.live_programs import (
+    QUICK,
+    ROUTES,
+    STATS,
+    STREAM,
+    VP8,
+    Camera,
+    camera,
+    is_live,
+    largest_step,
+    output,
+    start,
+    stats,
+    video,
+    viewer,
+    wait_for,
+)
+from tests.real.media_programs import AUDIO, VIDEO, decoded, encode, probe
 from tests.real.redis_server import redis
 
-__all__ = ["redis"]  # a fixture
-
-VP8 = ("-c:v", "libvpx", "-b:v", "300k", "-deadline", "realtime", "-cpu-used", "8")
-STREAM = (*VP8, "-g", "50", "-c:a", "libopus")  # a keyframe each two seconds
-ROUTES = ("--route=GET ^/cam.webm$ webm:cam", "--route=^/cam.webm$ istream:cam")
-QUICK = ("--live-timeout=8", "--live-grace=2")  # ffmpeg sends a cluster at a time, each two seconds
-STATS = "--route=^/stats$ stats:full"
-
-Camera = Callable[..., "subprocess.Popen[bytes]"]
-
-
-@pytest.fixture
-def start() -> Iterator[Camera]:
-    """
-    Starts programs that end with the test.
-    """
-    started: list[subprocess.Popen[bytes]] = []
-
-    def run(program: str, package: str, *arguments: str | Path) -> subprocess.Popen[bytes]:
-        process = subprocess.Popen(
-            [require(program, package), *map(str, arguments)],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-        )
-        started.append(process)
-        return process
-
-    yield run
-    for process in started:
-        process.kill()
-        process.communicate()
-
-
-@pytest.fixture
-def camera(start: Camera) -> Camera:
-    """
-    Publishes a test picture and a tone to a URL in real time, for some seconds.
-    """
-
-    def run(url: str, seconds: float, *options: str) -> subprocess.Popen[bytes]:
-        encoded = (*VIDEO, *AUDIO, "-t", str(seconds), *STREAM, "-f", "webm", *options)
-        return start("ffmpeg", "ffmpeg", "-v", "error", "-re", *encoded, "-method", "PUT", url)
-
-    return run
-
-
-@pytest.fixture
-def viewer(start: Camera, tmp_path: Path) -> Camera:
-    """
-    Saves what is at a URL to a file of `tmp_path`, and prints the status and the media type.
-    """
-
-    def run(url: str, name: str, *options: str) -> subprocess.Popen[bytes]:
-        shown = ("-w", "%{http_code} %{content_type}", "-o", tmp_path / name)
-        return start("curl", "curl", "-sN", *shown, *options, url)
-
-    return run
-
-
-def output(process: subprocess.Popen[bytes]) -> str:
-    """
-    Return what a program prints up to its end; it must not fail.
-    """
-    printed = process.communicate(timeout=PATIENCE)[0].decode()
-    assert process.returncode == 0, printed
-    return printed
-
-
-def wait_for(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + PATIENCE
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
-
-
-def stats(server: Server) -> dict[str, dict[str, int]]:
-    with urlopen(f"{server.url}/stats", timeout=PATIENCE) as response:
-        found: dict[str, dict[str, int]] = json.load(response)
-    return found
-
-
-def is_live(server: Server) -> bool:
-    """
-    Return whether *server* has received a keyframe.
-    """
-    return stats(server)["history"]["live"] > 0
-
-
-def video(packets: list[Packet]) -> list[Packet]:
-    return [packet for packet in packets if packet.stream == 0]
-
-
-def largest_step(packets: list[Packet]) -> float:
-    """
-    Return the largest difference between the times of two pictures, in seconds.
-    """
-    times = [packet.pts for packet in video(packets)]
-    steps = [after - before for before, after in pairwise(times)]
-    assert min(steps) > 0
-    return max(steps)
+__all__ = ["camera", "redis", "start", "viewer"]  # fixtures
 
 
 def test_a_late_viewer_begins_at_a_keyframe(

@@ -13,7 +13,7 @@ from zope.interface import implementer
 from rt_twisted.actions.context import ActionContext
 from rt_twisted.codecs.errors import RemoteProtocolError
 from rt_twisted.http.interfaces import IChunkSink, IExchange
-from rt_twisted.hub.publishers import LivePublisher
+from rt_twisted.hub.publishers import LivePublisher, ParkedRun
 from rt_twisted.media.containers import (
     START_BYTES,
     ContainerReader,
@@ -44,6 +44,7 @@ class LiveIntake:
         publisher: the right to publish.
         run: numbers the frames.
         raw: the body is not searched for a container.
+        around: bytes before and behind each plain message.
     """
 
     def __init__(
@@ -53,11 +54,13 @@ class LiveIntake:
         publisher: LivePublisher,
         run: LiveRun,
         raw: bool = False,
+        around: tuple[bytes, bytes] = (b"", b""),
     ) -> None:
         self._context = context
         self._exchange = exchange
         self._publisher = publisher
         self._run = run
+        self._prefix, self._suffix = around
         self._reader: ContainerReader | None = None
         self._recognized = raw
         self._chunk = bytearray()  # bytes that are no message yet
@@ -65,13 +68,22 @@ class LiveIntake:
         self._unacknowledged = 0
         self._paused = False
         self._skipping = False  # the broker was away: up to the next head
+        self._received = 0  # bytes
         self._ended = False  # the whole body was received
         self._closed = False
         publisher.lost.addCallback(self._on_lost)
 
+    def go_on_with(self, exchange: IExchange) -> None:
+        """
+        Receive the body of *exchange* as the continuation of the one before.
+        """
+        self._exchange = exchange
+        self._ended = False
+
     def data(self, piece: bytes) -> None:
         if self._closed:
             return
+        self._received += len(piece)
         self._publisher.touch(self._context.hub.seconds())
         if not self._recognized:
             self._chunk += piece
@@ -108,7 +120,7 @@ class LiveIntake:
         if self._reader is None and self._chunk and not self._closed:
             data = bytes(self._chunk)
             self._chunk.clear()
-            self._publish([Draft(self._publisher.channel, data)])
+            self._publish([Draft(self._publisher.channel, self._prefix + data + self._suffix)])
 
     def end(self) -> None:
         self._ended = True
@@ -117,7 +129,7 @@ class LiveIntake:
 
     def lost(self, reason: Exception) -> None:
         self._closed = True
-        self._publisher.close()
+        self._publisher.close("the connection of the publisher was lost")
 
     def _recognize(self) -> None:
         if not self._recognized and self._chunk:
@@ -165,10 +177,16 @@ class LiveIntake:
         self._on_published(None, size)
 
     def _answer_end(self) -> None:
-        if self._ended and not self._unacknowledged and not self._closed:
+        if not self._ended or self._unacknowledged or self._closed or self._exchange.answered:
+            return
+        exchange = self._exchange
+        is_part = self._reader is not None or exchange.header("content-range") is not None
+        if is_part and exchange.length:
+            self._publisher.park(ParkedRun(exchange.connection, self._received, self))
+        else:
             self._closed = True
             self._publisher.close()
-            self._exchange.answer(200, b'{"status": "ok"}\n', "application/json")
+        exchange.answer(200, b'{"status": "ok"}\n', "application/json")
 
     def _on_lost(self, reason: str) -> None:
         self._fail(HttpError(403, reason))
@@ -176,7 +194,7 @@ class LiveIntake:
     def _fail(self, error: HttpError) -> None:
         if not self._closed:
             self._closed = True
-            self._publisher.close()
+            self._publisher.close(error.reason)
             self._exchange.refuse(error)
 
 

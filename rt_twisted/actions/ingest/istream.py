@@ -18,10 +18,13 @@ from rt_twisted.actions.ingest.intake import LiveIntake
 from rt_twisted.actions.interfaces import IAction, Match
 from rt_twisted.actions.subscription import check_static_channels
 from rt_twisted.actions.template import Template
+from rt_twisted.codecs.ranges import content_range_start
 from rt_twisted.http.interfaces import IExchange
+from rt_twisted.hub.publisher_events import Announce, announce_nothing, announce_to
 from rt_twisted.media.live_run import LiveRun
 from rt_twisted.metrics.responses import PUBLISHES
 from rt_twisted.model.errors import HttpError, Unavailable
+from rt_twisted.model.message import Mark
 
 
 class BodyFormat(Enum):
@@ -49,6 +52,10 @@ class IstreamAction:
         timeout: seconds without bytes after which a publisher is lost; None for the
             daemon's.
         grace: seconds that viewers wait for a publisher to return; None for the daemon's.
+        prefix: text before each message of a body that is no container.
+        suffix: text behind each of them.
+        events: the channel of the messages that applications get when the publisher starts,
+            is lost, returns, and when the stream ends.
     """
 
     context: ActionContext
@@ -57,6 +64,9 @@ class IstreamAction:
     takeover: bool = False
     timeout: float | None = None
     grace: float | None = None
+    prefix: Template | None = None
+    suffix: Template | None = None
+    events: Template | None = None
 
     bare: ClassVar[str] = "publish"
     publishes: ClassVar[bool] = True
@@ -69,7 +79,8 @@ class IstreamAction:
             raise ValueError("timeout= must be more than 0")
         if self.grace is not None and not self.grace >= 0:
             raise ValueError("grace= cannot be negative")
-        check_static_channels((self.publish,), self.context)
+        channels = (self.publish,) if self.events is None else (self.publish, self.events)
+        check_static_channels(channels, self.context)
 
     async def act(self, exchange: IExchange, match: Match) -> None:
         context = self.context
@@ -79,9 +90,23 @@ class IstreamAction:
         limits = live.limits()
         timeout = limits.live_timeout if self.timeout is None else self.timeout
         grace = limits.live_grace if self.grace is None else self.grace
+        start = _start(exchange)
+        parked: LiveIntake | None = live.publishers.resume(channel, exchange.connection, start)
+        if parked is not None:
+            parked.go_on_with(exchange)
+            exchange.receive(parked, timeout)
+            return
+        if start:
+            raise HttpError(409, f"no stream goes on at byte {start}: begin again")
+        announce: Announce = announce_nothing
+        if self.events is not None:
+            events = context.names.check(self.events.expand(exchange, match))
+            announce = announce_to(events, context.publish)
         run = secrets.token_hex(8)
         try:
-            publisher = await live.publishers.claim(channel, run, self.takeover, timeout, grace)
+            publisher = await live.publishers.claim(
+                channel, run, self.takeover, timeout, grace, announce
+            )
         except Unavailable as error:
             raise HttpError(503, str(error), retry=2) from None
         try:
@@ -91,6 +116,29 @@ class IstreamAction:
         if exchange.answered:  # the client has disconnected meanwhile
             publisher.close()
             return
+        publisher.begin(continues=any(message.mark is not Mark.NONE for message in retained))
         numbering = LiveRun(run, time.time(), retained)
         raw = self.as_ is BodyFormat.RAW
-        exchange.receive(LiveIntake(context, exchange, publisher, numbering, raw), timeout)
+        around = _bytes(self.prefix, exchange, match), _bytes(self.suffix, exchange, match)
+        exchange.receive(LiveIntake(context, exchange, publisher, numbering, raw, around), timeout)
+
+
+def _start(exchange: IExchange) -> int | None:
+    """
+    Return how many bytes of the stream precede the body of a request, if it says so.
+
+    Raises:
+        HttpError: 400, its Content-Range is malformed.
+    """
+    value = exchange.header("content-range")
+    if value is None:
+        return None
+    start = content_range_start(value)
+    if start is None:
+        raise HttpError(400, "the Content-Range is malformed")
+    return start
+
+
+def _bytes(text: Template | None, exchange: IExchange, match: Match) -> bytes:
+    # surrogateescape: a query may have any bytes
+    return b"" if text is None else text.expand(exchange, match).encode(errors="surrogateescape")

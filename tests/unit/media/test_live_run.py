@@ -280,3 +280,15 @@ def test_published_times_always_increase(frames: list[tuple[int, int, bool]]) ->
     for track in (1, 2):
         published = times(found, track)
         assert published == sorted(set(published))
+
+
+def test_a_day_of_audio() -> None:
+    """
+    Times stay exact, and there is a head each second to the end.
+    """
+    run = LiveRun("r", WALL)
+    run.feed([(AUDIO,)])
+    found = [run.feed([sound(0, second * 1_000_000)]) for second in range(24 * 3600)]
+
+    assert all(len(things) == 2 for things in found)
+    assert times(found[-1], 2) == [(24 * 3600 - 1) * 1_000_000]

@@ -4,6 +4,7 @@ The actions `istream` and `webm` on one server, without sockets.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -203,6 +204,169 @@ def test_any_other_body_is_one_message_per_chunk() -> None:
     assert b"".join(body.split(b"\r\n")[1::2]) == b"a;bcdefgh;ij;"
 
 
+def test_a_prefix_and_a_suffix_surround_each_message() -> None:
+    """
+    Also variables of the request, as for streams; a container is published as it is.
+    """
+    site = LivePlace(
+        "^/cam$ istream:cam,prefix=${qs[name]}:,suffix=!", "^/raw$ stream:subscribe=cam"
+    )
+    reader = Caller(site.place.server).send(get(b"/raw"))
+
+    request = put(b"a", b"b").replace(b"/cam", b"/cam?name=k%FF", 1)
+    Caller(site.place.server, "127.0.0.1").send(request + b"0\r\n\r\n")
+    site.turn()
+
+    body = reader.written().partition(b"\r\n\r\n")[2]
+    assert b"".join(body.split(b"\r\n")[1::2]) == b"k\xff:a!k\xff:b!"
+
+
+def whole(body: bytes, start: int | None = None) -> bytes:
+    """
+    Return a request with the whole *body*, which says that it begins at byte *start*.
+    """
+    head = b"PUT /cam HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n" % len(body)
+    if start is not None:
+        head += b"Content-Range: bytes %d-%d/*\r\n" % (start, start + len(body) - 1)
+    return head + b"\r\n" + body
+
+
+@pytest.mark.parametrize("one_connection", [True, False])
+def test_several_requests_may_be_one_run(one_connection: bool) -> None:
+    """
+    Programs that send a request for each buffer: each is answered, and the stream goes on. On
+    other connections, as those of GStreamer, they say where.
+    """
+    site = LivePlace()
+    viewer = site.viewer()
+    publishers = [Caller(site.place.server, "127.0.0.1")]
+    data = write_header((VIDEO,)) + picture(0, True) + picture(1)
+    for first in range(0, len(data), 50):
+        if first and not one_connection:
+            publishers.append(Caller(site.place.server, "127.0.0.1"))
+        start = None if one_connection or not first else first
+        publishers[-1].send(whole(data[first : first + 50], start))
+    site.turn()
+
+    answers = [answer for one in publishers for answer in one.responses()]
+    assert [answer.status for answer in answers] == [200] * ((len(data) + 49) // 50)
+    assert viewer.written().count(b"<0>") == viewer.written().count(b"<1>") == 1
+    assert len(site.hub.live.publishers) == 1
+
+    site.pass_seconds(5)
+    assert len(site.hub.live.publishers) == 0
+    assert viewer.open
+    site.pass_seconds(10)
+    assert not viewer.open
+
+
+def test_another_connection_may_follow_a_whole_body_at_once() -> None:
+    """
+    The first has ended, as far as the server can see.
+    """
+    site = LivePlace()
+    data = write_header((VIDEO,)) + picture(0, True)
+    first = Caller(site.place.server, "127.0.0.1").send(whole(data))
+    second = Caller(site.place.server, "127.0.0.1").send(whole(data))
+    first.send(whole(picture(1)))
+
+    assert status(second) == 200
+    assert [answer.status for answer in first.responses()] == [200, 200]
+
+
+def test_a_part_that_continues_nothing_is_refused() -> None:
+    """
+    The daemon was restarted, or a part was lost: frames without their header are no messages.
+    """
+    site = LivePlace()
+    first = Caller(site.place.server, "127.0.0.1").send(whole(write_header((VIDEO,)), 0))
+    second = Caller(site.place.server, "127.0.0.1").send(whole(picture(0, True), 7))
+    wrong = whole(b"x").replace(b"\r\n\r\n", b"\r\nContent-Range: lines 1-2/*\r\n\r\n")
+    third = Caller(site.place.server, "127.0.0.1").send(wrong)
+
+    assert [status(one) for one in (first, second, third)] == [200, 409, 400]
+    assert second.responses()[0].body == b"no stream goes on at byte 7: begin again\n"
+
+
+def test_messages_may_come_in_parts_too() -> None:
+    """
+    A body that is no container is one message for each of its requests.
+    """
+    site = LivePlace("^/cam$ istream:cam", "^/raw$ stream:subscribe=cam,suffix=;")
+    reader = Caller(site.place.server).send(get(b"/raw"))
+    parts = [
+        Caller(site.place.server, "127.0.0.1").send(whole(body, start))
+        for body, start in ((b"ab", 0), (b"cde", 2), (b"f", 5))
+    ]
+    site.turn()
+
+    assert [status(part) for part in parts] == [200] * 3
+    body = reader.written().partition(b"\r\n\r\n")[2]
+    assert b"".join(body.split(b"\r\n")[1::2]) == b"ab;cde;f;"
+
+
+def test_applications_learn_of_the_publisher() -> None:
+    """
+    Each change is a message of JSON on another channel.
+    """
+    site = LivePlace(
+        "^/cam$ istream:cam,events=news,grace=4", "^/states$ stream:subscribe=news,suffix=;"
+    )
+    reader = Caller(site.place.server).send(get(b"/states"))
+    publisher = site.publisher(write_header((VIDEO,)), picture(0, True))
+    site.turn()
+    publisher.hang_up()
+    site.pass_seconds(1)
+    site.publisher(write_header((VIDEO,))).send(b"0\r\n\r\n")
+    site.pass_seconds(5)
+
+    body = reader.written().partition(b"\r\n\r\n")[2]
+    states = [json.loads(line) for line in b"".join(body.split(b"\r\n")[1::2]).split(b";")[:-1]]
+    assert {one["channel"] for one in states} == {"cam"}
+    assert [(one["state"], one.get("reason")) for one in states] == [
+        ("started", None),
+        ("lost", "the connection of the publisher was lost"),
+        ("returned", None),
+        ("lost", "the publisher has ended"),
+        ("ended", None),
+    ]
+
+
+def test_a_publisher_that_is_refused_is_no_event() -> None:
+    """
+    Applications see the publisher that has the channel.
+    """
+    site = LivePlace("^/cam$ istream:cam,events=news", "^/states$ stream:subscribe=news")
+    reader = Caller(site.place.server).send(get(b"/states"))
+    site.publisher(write_header((VIDEO,)))
+    assert status(site.publisher(write_header((VIDEO,)))) == 403
+    site.turn()
+
+    assert reader.written().count(b'"state"') == 1
+
+
+def test_states_that_cannot_be_published_are_logged() -> None:
+    """
+    The stream itself does not wait for them.
+    """
+    site = LivePlace("^/cam$ istream:cam,events=news")
+    published: list[Draft] = []
+
+    def publish(drafts: Sequence[Draft]) -> Deferred[PublishResult]:
+        published.extend(drafts)
+        return (
+            fail(Unavailable("away"))
+            if drafts[0].channel == "news"
+            else succeed(PublishResult((NOWHERE,) * len(drafts)))
+        )
+
+    site.hub.publish = publish  # type: ignore[method-assign]
+    publisher = site.publisher(write_header((VIDEO,)), picture(0, True))
+
+    assert [draft.channel for draft in published] == ["news", "cam", "cam"]
+    assert publisher.written() == b""
+
+
 def test_a_publisher_is_paused_while_the_broker_is_slow(monkeypatch: pytest.MonkeyPatch) -> None:
     """
     At most so many bytes wait for the broker, and the pause is no silence of the publisher.
@@ -329,6 +493,8 @@ def test_head_has_the_content_type() -> None:
         ("^/$ istream", "needs publish="),
         ("^/$ istream:publish=cam,timeout=0", "timeout= must be more than 0"),
         ("^/$ istream:publish=cam,grace=-1", "grace= cannot be negative"),
+        ("^/$ istream:cam,events=", "a channel cannot be called ''"),
+        ("^/$ istream:cam,prefix=$1", r"\$1 needs a pattern"),
         ("^/$ webm", "needs subscribe="),
         ("^/$ webm:subscribe=cam,burst=-1", "burst= cannot be negative"),
         ("^/$ webm:subscribe=cam,behind=-1", "behind= cannot be negative"),
