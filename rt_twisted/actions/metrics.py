@@ -131,6 +131,11 @@ class MetricsCollector(Collector):
         yield _total("realtime_skips", "Skips of viewers to a later keyframe.", n.skips)
         yield _gauge("realtime_history_bytes", "Bytes of retained messages.", n.history_bytes)
         yield _gauge("realtime_live_bytes", "Bytes of retained live streams.", n.live_bytes)
+        yield _gauge("realtime_live_publishers", "Publishers of live streams.", n.live_publishers)
+        yield _gauge("realtime_live_viewers", "Subscribers of live streams.", n.live_viewers)
+        yield _total("realtime_live_units", "Heads and frames received.", n.live_units)
+        yield _total("realtime_live_received_bytes", "Bytes of them.", n.live_received_bytes)
+        yield _total("realtime_live_delivered", "Of them, delivered.", n.live_delivered)
         yield _gauge("realtime_websockets", "Websockets open now.", n.websockets)
         yield _total("realtime_websocket_frames", "Websocket frames received.", n.websocket_frames)
         yield _total(

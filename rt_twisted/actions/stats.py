@@ -147,6 +147,13 @@ class StatsAction:
             },
             "backlog": {"readers": n.behind, "bytes": n.waiting_bytes},
             "history": {"bytes": n.history_bytes, "live": n.live_bytes},
+            "live": {
+                "publishers": n.live_publishers,
+                "viewers": n.live_viewers,
+                "units": n.live_units,
+                "bytes": n.live_received_bytes,
+                "delivered": n.live_delivered,
+            },
             "patterns": n.patterns,
             "websockets": {
                 "now": n.websockets,

@@ -27,7 +27,7 @@ from rt_twisted.hub.subscriber import DisconnectReason, Subscriber
 from rt_twisted.metrics.metrics import Metrics
 from rt_twisted.model.errors import Unavailable
 from rt_twisted.model.interfaces import IFormat, ISyncFormat
-from rt_twisted.model.message import After, Message, Newest, Position, Replay, Since, Sync
+from rt_twisted.model.message import After, Mark, Message, Newest, Position, Replay, Since, Sync
 
 _log = Logger()
 _subscribed = attrgetter("subscribed")
@@ -321,8 +321,11 @@ class CatchUp:
         self._set_channels(subscriber, subscriber.channels + channels)
         if not replay.complete:
             self._metrics.gaps += 1
-        self._metrics.delivered += len(replay.messages)
         items = (head, *format.start(replay))
+        if not any(message.mark is not Mark.NONE for message in replay.messages[:1]):
+            self._metrics.delivered += len(replay.messages)
+        elif len(items) > 1:  # the wait for the first message writes nothing
+            self._metrics.live_delivered += len(replay.messages)
         subscriber.write_replay(ReplayFrames(format, items, self._frames))
 
     def _join_waiting(self, subscriber: Subscriber, channel: Channel, head: bytes) -> None:

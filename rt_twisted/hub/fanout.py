@@ -258,7 +258,10 @@ class Fanout:
                     subscriber.drop(DisconnectReason.LOST)
                 continue
             if frame:  # text formats encode the messages of live streams as b""
-                metrics.delivered += len(messages) * len(subscribers)
+                if step is None:
+                    metrics.delivered += len(messages) * len(subscribers)
+                else:
+                    metrics.live_delivered += len(messages) * len(subscribers)
                 yield frame, subscribers
             if step is not None and step.ends:
                 for subscriber in subscribers:

@@ -41,6 +41,7 @@ from rt_twisted.model.errors import HttpError
 from rt_twisted.model.interfaces import IFormat, ISyncFormat
 from rt_twisted.model.message import (
     Draft,
+    Mark,
     Message,
     Position,
     PublishResult,
@@ -160,7 +161,11 @@ class Hub:
         now = self._clock.seconds()
         channel = self._channels.append(message, now)
         self._head = position
-        self.metrics.published += 1
+        if message.mark is Mark.NONE:
+            self.metrics.published += 1
+        else:
+            self.metrics.live_units += 1
+            self.metrics.live_received_bytes += len(message.data)
         # While something is undelivered, all that follows is too: a subscriber that joins
         # now receives it by the next flush and not by replay, so that all is in order.
         patterns = channel.patterns
@@ -443,6 +448,9 @@ class Hub:
         metrics.waiting_bytes = sum([subscriber.backlog_bytes for subscriber in self._behind])
         metrics.history_bytes = self._channels.bytes
         metrics.live_bytes = self._live_memory.bytes
+        metrics.live_publishers = len(self.live.publishers)
+        live = map(self._channels.get, self._live_memory)
+        metrics.live_viewers = sum([one.subscribers for one in live if one is not None])
         now = self._clock.seconds()
         metrics.uptime = now - self._started
         metrics.refresh(now)

@@ -42,13 +42,18 @@ class MetricValues(Protocol):
     waiting_bytes: int  # of backlogs, in this process
     history_bytes: int  # retained for replay, in all channels but live streams
     live_bytes: int  # retained of live streams
+    live_publishers: int  # of live streams, connected now
+    live_viewers: int  # subscribers of live streams, connected now
     websockets: int  # open now, those of Socket.IO too
     inbound_bytes: int  # of request bodies and websocket messages that are not complete
     joined: int  # subscribers that ever joined
-    published: int  # messages received from the broker
-    delivered: int  # messages written to subscribers' connections
+    published: int  # messages received from the broker, but those of live streams
+    delivered: int  # messages written to subscribers' connections, likewise
     gaps: int  # gaps sent to subscribers
     skips: int  # how often a viewer of a live stream had to skip to a later keyframe
+    live_units: int  # heads and frames of live streams, received from the broker
+    live_received_bytes: int  # of their data
+    live_delivered: int  # of them, written to viewers' connections
     websocket_frames: int  # received from clients, control frames too
     websocket_messages: int  # from clients, processed
     inbound_dropped: int  # incomplete input refused because memory was short

@@ -112,6 +112,8 @@ class Metrics:
     broker_refuses: int = 0
     history_bytes: int = 0
     live_bytes: int = 0
+    live_publishers: int = 0
+    live_viewers: int = 0
     websockets: int = 0
     inbound_bytes: int = 0
     joined: int = 0
@@ -119,6 +121,9 @@ class Metrics:
     delivered: int = 0
     gaps: int = 0
     skips: int = 0
+    live_units: int = 0
+    live_received_bytes: int = 0
+    live_delivered: int = 0
     websocket_frames: int = 0
     websocket_messages: int = 0
     inbound_dropped: int = 0

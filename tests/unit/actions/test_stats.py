@@ -184,6 +184,13 @@ def test_the_full_form() -> None:
     }
     assert stats["backlog"] == {"readers": 0, "bytes": 0}
     assert stats["history"]["bytes"] > 3
+    assert stats["live"] == {
+        "publishers": 0,
+        "viewers": 0,
+        "units": 0,
+        "bytes": 0,
+        "delivered": 0,
+    }
     assert stats["requests"] == {"2xx": 2}
     assert stats["rates"]["10"] == {
         "joined": 0.2,

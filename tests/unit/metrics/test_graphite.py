@@ -76,6 +76,8 @@ class Counts:
     behind: int = 1
     history_bytes: int = 4096
     live_bytes: int = 8192
+    live_publishers: int = 1
+    live_viewers: int = 6
     websockets: int = 2
     inbound_bytes: int = 1000
     joined: int = 10
@@ -83,6 +85,9 @@ class Counts:
     delivered: int = 30
     gaps: int = 2
     skips: int = 5
+    live_units: int = 900
+    live_received_bytes: int = 70000
+    live_delivered: int = 5400
     websocket_frames: int = 50
     websocket_messages: int = 7
     inbound_dropped: int = 1
@@ -111,6 +116,8 @@ DAEMON = {  # what is exported of `Counts`, without channels
     "waiting_bytes": 512,
     "history_bytes": 4096,
     "live_bytes": 8192,
+    "live_publishers": 1,
+    "live_viewers": 6,
     "websockets": 2,
     "inbound_bytes": 1000,
     "joined": 10,
@@ -118,6 +125,9 @@ DAEMON = {  # what is exported of `Counts`, without channels
     "delivered": 30,
     "gaps": 2,
     "skips": 5,
+    "live_units": 900,
+    "live_received_bytes": 70000,
+    "live_delivered": 5400,
     "websocket_frames": 50,
     "websocket_messages": 7,
     "inbound_dropped": 1,

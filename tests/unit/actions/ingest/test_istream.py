@@ -305,6 +305,25 @@ def test_messages_may_come_in_parts_too() -> None:
     assert b"".join(body.split(b"\r\n")[1::2]) == b"ab;cde;f;"
 
 
+def test_a_live_stream_has_numbers_of_its_own() -> None:
+    """
+    The frames of a camera are not in the counts of messages, which they would hide.
+    """
+    site = LivePlace()
+    site.publisher(write_header((VIDEO,)), picture(0, True), picture(1))
+    site.viewer()
+    site.turn()
+    Caller(site.place.server, "127.0.0.1").send(
+        b"POST /publish?channel=text HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1\r\n\r\nx"
+    )
+    metrics = site.hub.current_metrics()
+
+    assert (metrics.live_publishers, metrics.live_viewers) == (1, 1)
+    assert (metrics.live_units, metrics.live_delivered) == (3, 3)
+    assert metrics.live_received_bytes > 26
+    assert (metrics.published, metrics.delivered) == (1, 0)
+
+
 def test_applications_learn_of_the_publisher() -> None:
     """
     Each change is a message of JSON on another channel.
