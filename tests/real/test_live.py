@@ -7,7 +7,10 @@ from __future__ import annotations
 import signal
 import socket
 import time
+from itertools import pairwise
 from pathlib import Path
+
+import pytest
 
 from tests.real.conftest import PATIENCE, Serve, Server, StartDaemon
 from tests.real.live_programs import (
