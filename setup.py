@@ -55,6 +55,7 @@ setup(
         "hiredis>=3.0",  # txredisapi uses it if it is there, and is 20 times slower without it
         "multipart>=1.2",
         "prometheus_client>=0.26",
+        "PyJWT>=2.12,<3",
         "pyopenssl>=26.0",
         "txamqp>=0.8.2,<0.9",
         "txredisapi>=1.6,<2",

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import MISSING, Field, dataclass, fields, is_dataclass
+from dataclasses import MISSING, Field, dataclass, fields, is_dataclass, replace
 from enum import Enum
 from functools import partial
 from types import NoneType
@@ -40,6 +40,7 @@ from rt_twisted.actions.stream import StreamAction
 from rt_twisted.actions.template import Template, parse_template
 from rt_twisted.actions.websocket.action import WebSocketAction
 from rt_twisted.http.interfaces import IPortProtocol
+from rt_twisted.metrics.responses import SUBSCRIBERS
 from rt_twisted.model.load_object import check_interface, find_object
 
 _log = Logger()
@@ -369,11 +370,12 @@ def _context_of_route(
     given: dict[str, list[str]], action_class: type[Any], context: ActionContext
 ) -> ActionContext:
     """
-    Return the context with the channels of `server=`, as in uWSGI, and the copies of `out=`.
+    Return the context with the channels of `server=`, as in uWSGI, the copies of `out=`, and
+    what clients need by `allow=`.
 
     Args:
         given: all arguments; those that are used here are removed.
-        action_class: an action with `publishes` has `out=`.
+        action_class: an action with `publishes` has `out=`; with `checks_grants`, `allow=`.
         context: the daemon's.
     """
     server = _take(given, "server")
@@ -382,6 +384,7 @@ def _context_of_route(
             context = context.for_server(server, _take(given, "password") or "")
         except ValueError as error:
             raise ValueError(f"server={mask_secrets(server)}: {error}") from None
+    context = _context_of_gate(given, action_class, context)
     out = _take(given, "out") if getattr(action_class, "publishes", False) else None
     if out is None:
         return context
@@ -389,6 +392,33 @@ def _context_of_route(
         return context.for_out(out)
     except ValueError as error:
         raise ValueError(f"out={out}: {error}") from None
+
+
+def _context_of_gate(
+    given: dict[str, list[str]], action_class: type[Any], context: ActionContext
+) -> ActionContext:
+    """
+    Return the context with what clients need by `allow=`, or by the setting of that name.
+
+    Raises:
+        ValueError: the action does not check grants, or `allow=` is wrong.
+    """
+    checks = getattr(action_class, "checks_grants", False)
+    allow = given.pop("allow", None) if "allow" not in _arguments(action_class) else None
+    if checks:
+        return context if allow is None else replace(context, gate=context.gate.for_route(allow))
+    if allow is not None:
+        raise ValueError("allow= is not possible here: this action does not check grants")
+    if not context.gate.is_open and getattr(action_class, "counts_as", "") == SUBSCRIBERS:
+        raise ValueError(
+            "this action does not check grants: remove the route, or set allow = anyone and "
+            "allow=token on other routes"
+        )
+    return context
+
+
+def _arguments(action_class: type[Any]) -> set[str]:
+    return {argument.name for argument in fields(action_class)}
 
 
 def _take(given: dict[str, list[str]], name: str) -> str | None:

@@ -11,6 +11,7 @@ from typing import Any, TypeVar, cast
 from twisted.internet.defer import Deferred, succeed
 
 from rt_twisted.access.channel_names import ChannelNames
+from rt_twisted.access.gate import Gate
 from rt_twisted.access.keys import Keys
 from rt_twisted.http.interfaces import IConnectionHandoff
 from rt_twisted.hub.hub import Hub
@@ -136,6 +137,7 @@ class ActionContext:
         ask: requests the metrics of all workers; None if there is one process.
         handoff: passes connections to other workers; None if there is one process.
         out: of the route, see `Draft.out`; None for the daemon's setting.
+        gate: what clients of the route need, and the grants that they have by that.
     """
 
     hub: Hub
@@ -160,6 +162,7 @@ class ActionContext:
     ask: Callable[[StatsQuery], Deferred[Snapshot]] | None = None
     handoff: IConnectionHandoff | None = None
     out: str | None = None
+    gate: Gate = field(default_factory=Gate)
 
     def publish(self, drafts: Sequence[Draft]) -> Deferred[PublishResult]:
         """

@@ -10,6 +10,7 @@ from typing import Any
 
 from zope.interface import Attribute, Interface
 
+from rt_twisted.access.grants import ANYONE, Grant
 from rt_twisted.http.interfaces import IExchange
 
 
@@ -129,6 +130,8 @@ class IAction(Interface):
     # `metrics.responses.SUBSCRIBERS` or PUBLISHES; not counted without it.
     # publishes (optional), bool: it publishes by `ActionContext.publish`, so its routes may
     # have `out=`.
+    # checks_grants (optional), bool: it gets the client's grant from `ActionContext.gate`, and
+    # checks each channel that the client names, so its routes may have `allow=`.
 
     # ingest (optional), bool: the action is for live publishers. By HTTP/1 a PUT, POST or
     # SOURCE without length then has a body that runs until the client closes its sending
@@ -153,10 +156,12 @@ class Match:
         groups: `$0`, the matched part, then `$1` and so on; None for a group that did not
             participate.
         rest: the path after the matched part.
+        grant: of the client, for `${grant[NAME]}`.
     """
 
     groups: Sequence[str | None]
     rest: str
+    grant: Grant = ANYONE
 
     @property
     def depth(self) -> int:

@@ -13,6 +13,7 @@ from typing import ClassVar
 
 from zope.interface import implementer
 
+from rt_twisted.access.grants import ANYONE
 from rt_twisted.actions.bodies import with_parameters
 from rt_twisted.actions.context import ActionContext
 from rt_twisted.actions.headers import NO_STORE
@@ -21,6 +22,7 @@ from rt_twisted.actions.poll_response import PollRequest, respond_once
 from rt_twisted.actions.sse import EVENT_STREAM
 from rt_twisted.actions.subscription import (
     check_static_channels,
+    identify,
     read_channels,
     requested_start,
     when_admitted,
@@ -62,6 +64,7 @@ class PollAction:
 
     bare: ClassVar[str] = "subscribe"
     counts_as: ClassVar[str] = SUBSCRIBERS
+    checks_grants: ClassVar[bool] = True
     methods: ClassVar[Sequence[str]] = ("GET",)
     spare_methods: ClassVar[Sequence[str]] = ("POST",)
 
@@ -80,6 +83,7 @@ class PollAction:
 
     def _act(self, exchange: IExchange, match: Match, query: Mapping[str, list[str]]) -> object:
         context = self.context
+        match = identify(context, exchange, match)
         names = read_channels(context, self.subscribe, exchange, match, query, self.pattern)
         format = build_format(_format_name(exchange, query))
         start = _position_of_etag(exchange, context.hub.position().epoch)
@@ -87,6 +91,8 @@ class PollAction:
         if start is None:
             start = requested_start(exchange, query, self.history)
         wait = min(_seconds(query), context.poll_seconds if self.wait is None else self.wait)
+        if match.grant is not ANYONE:  # the next poll shows whether there is another grant
+            wait = max(0.0, min(wait, context.gate.seconds_left(match.grant)))
         timeout = wait or context.poll_seconds
         if not isinstance(start, After):
             wait = 0.0

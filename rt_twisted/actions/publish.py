@@ -5,17 +5,19 @@ The action `publish`: messages from HTTP requests.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from rt_twisted.access.grants import Grant
 from rt_twisted.access.keys import Credentials, Key, header_key
 from rt_twisted.actions.bodies import read_body
 from rt_twisted.actions.context import ActionContext
 from rt_twisted.actions.interfaces import IAction, Match
+from rt_twisted.actions.subscription import check_grant_variables, expand_publish_channels
 from rt_twisted.actions.template import Template
 from rt_twisted.codecs.errors import RemoteProtocolError
 from rt_twisted.codecs.publication import check_key, may_have_fields, parse
@@ -34,6 +36,8 @@ class PublishAction:
     """
     Publish messages: `publish`, or `publish:CHANNEL` whatever channel the request names.
 
+    A publisher needs a key; with `allow=token` on the route, a key or a token.
+
     Args:
         context: the hub and the settings.
         channel: the channels; without any the request names them.
@@ -44,21 +48,29 @@ class PublishAction:
 
     bare: ClassVar[str] = "channel"
     publishes: ClassVar[bool] = True
+    checks_grants: ClassVar[bool] = True
     counts_as: ClassVar[str] = PUBLISHES
     methods: ClassVar[Sequence[str]] = ("POST",)
+
+    def __post_init__(self) -> None:
+        check_grant_variables(self.channel, self.context)
 
     def act(self, exchange: IExchange, match: Match) -> Deferred[None]:
         has_fields = exchange.length != 0 or exchange.query_string
         if not has_fields and exchange.header("content-length") is None:
             raise HttpError(411, "the request has no body")
-        request_key = self._find_key(exchange)
-        fixed = [template.expand(exchange, match) for template in self.channel]
+        permit = self._find_permit(exchange)
+        if isinstance(permit, Grant):
+            match = replace(match, grant=permit)
+            fixed = expand_publish_channels(self.context, self.channel, exchange, match)
+        else:
+            fixed = [template.expand(exchange, match) for template in self.channel]
         body = read_body(exchange, self.context.max_body)
-        return body.addCallback(self._publish, exchange, fixed, request_key)
+        return body.addCallback(self._publish, exchange, fixed, permit)
 
-    def _find_key(self, exchange: IExchange) -> Key | None:
+    def _find_permit(self, exchange: IExchange) -> Key | Grant | None:
         """
-        Return the key of the whole request, checked before its body is read.
+        Return the key or the grant of the whole request, checked before its body is read.
 
         Returns:
             None if the body can have a key: it is checked then.
@@ -66,6 +78,20 @@ class PublishAction:
         Raises:
             HttpError: 401 or 403, whatever the body has.
         """
+        gate = self.context.gate
+        if not gate.own:
+            return self._find_key(exchange)
+        if not self.context.publish_keys:  # being on this machine is no proof here
+            return gate.identify_publisher(exchange)
+        try:
+            key = self._find_key(exchange)
+        except HttpError:
+            return gate.identify_publisher(exchange)
+        if key is None and gate.has_publisher_token(exchange):
+            return gate.identify_publisher(exchange)
+        return key
+
+    def _find_key(self, exchange: IExchange) -> Key | None:
         publish_keys = self.context.publish_keys
         secret = header_key(exchange)
         if secret is not None or not publish_keys:
@@ -76,7 +102,7 @@ class PublishAction:
         return None
 
     def _publish(
-        self, body: bytes, exchange: IExchange, fixed: list[str], key_of_request: Key | None
+        self, body: bytes, exchange: IExchange, fixed: list[str], permit: Key | Grant | None
     ) -> Deferred[None]:
         context = self.context
         has_body = exchange.length != 0 or exchange.header("content-length") is not None
@@ -92,10 +118,10 @@ class PublishAction:
             raise HttpError(error.status, error.reason) from None
         # A batch usually has one key and few channels: a channel that repeats is checked once.
         keys: dict[bytes | None, Key] = {}
-        allowed: tuple[Key, str] | None = None
+        allowed: tuple[Key | Grant, str] | None = None
         drafts: list[Draft] = []
         for number, submission in enumerate(submissions):
-            key = key_of_request or keys.get(submission.key)
+            key: Key | Grant | None = permit or keys.get(submission.key)
             if key is None:
                 credentials = Credentials(submission.key, exchange)
                 key = keys[submission.key] = context.publish_keys.authorize(credentials)
@@ -108,7 +134,9 @@ class PublishAction:
                 own_key = f"{request_key}.{number}" if len(submissions) > 1 else request_key
             for channel in channels:
                 if allowed is None or key is not allowed[0] or channel != allowed[1]:
-                    key.check(context.names.check(channel))
+                    context.names.check(channel)
+                    if not (fixed and isinstance(key, Grant)):  # checked before
+                        key.check(channel)
                     allowed = key, channel
                 drafts.append(Draft(channel, data, submission.event, own_key))
             if len(drafts) > context.max_batch:

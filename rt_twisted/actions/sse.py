@@ -20,6 +20,7 @@ from rt_twisted.actions.subscription import (
     address_of,
     check_slow,
     check_static_channels,
+    identify,
     open_stream,
     read_channels,
     requested_channels,
@@ -78,6 +79,7 @@ class SseAction:
 
     bare: ClassVar[str] = "subscribe"
     counts_as: ClassVar[str] = SUBSCRIBERS
+    checks_grants: ClassVar[bool] = True
     methods: ClassVar[Sequence[str]] = ("GET",)
     spare_methods: ClassVar[Sequence[str]] = ("POST",)
 
@@ -96,6 +98,7 @@ class SseAction:
         if self._shows_page(exchange, query):
             exchange.answer(303, headers=[("Location", self.page)])
             return None
+        match = identify(context, exchange, match)
         names = read_channels(context, self.subscribe, exchange, match, query, self.pattern)
         start = requested_start(exchange, query, self.history, positions=self.word != "sseraw")
         if self.ids and self.word == "sse" and _is_long_poller(exchange, query):
@@ -112,7 +115,7 @@ class SseAction:
         )
         if exchange.method == "HEAD":
             context.hub.admit(address_of(exchange, context))
-        return open_stream(context, exchange, names, start, format, self.slow, limit)
+        return open_stream(context, exchange, names, start, format, self.slow, limit, match.grant)
 
     def _shows_page(self, exchange: IExchange, query: Mapping[str, list[str]]) -> bool:
         if not self.page or self.subscribe or requested_channels(query):

@@ -18,6 +18,7 @@ from rt_twisted.actions.interfaces import IAction, Match
 from rt_twisted.actions.subscription import (
     check_slow,
     check_static_channels,
+    identify,
     open_stream,
     read_channels,
     requested_start,
@@ -66,6 +67,7 @@ class StreamAction:
 
     bare: ClassVar[str] = "subscribe"
     counts_as: ClassVar[str] = SUBSCRIBERS
+    checks_grants: ClassVar[bool] = True
     methods: ClassVar[Sequence[str]] = ("GET",)
     spare_methods: ClassVar[Sequence[str]] = ("POST",)
 
@@ -107,6 +109,7 @@ class StreamAction:
         return with_parameters(exchange, self.context.max_body, act)
 
     def _act(self, exchange: IExchange, match: Match, query: Mapping[str, list[str]]) -> object:
+        match = identify(self.context, exchange, match)
         names = read_channels(self.context, self.subscribe, exchange, match, query, self.pattern)
         start = requested_start(exchange, query, self.history)
         options: dict[str, object] = {}
@@ -116,4 +119,6 @@ class StreamAction:
             if text is not None:  # surrogateescape: a query may have any bytes
                 options[name] = text.expand(exchange, match).encode(errors="surrogateescape")
         format = build_format(self.format, exchange.framed, **options)
-        return open_stream(self.context, exchange, names, start, format, self.slow)
+        return open_stream(
+            self.context, exchange, names, start, format, self.slow, grant=match.grant
+        )

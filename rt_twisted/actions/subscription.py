@@ -7,14 +7,16 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 from twisted.internet.defer import Deferred
 
 from rt_twisted.access.channel_names import MAX_PATTERNS
+from rt_twisted.access.grants import ANYONE, Grant
 from rt_twisted.actions.context import ActionContext
 from rt_twisted.actions.headers import STREAM_HEADERS
 from rt_twisted.actions.interfaces import Match
-from rt_twisted.actions.template import Template
+from rt_twisted.actions.template import GrantVariable, Template
 from rt_twisted.codecs.addresses import limit_key
 from rt_twisted.codecs.query import BRACKETED
 from rt_twisted.codecs.wildcards import Selector, Wildcard
@@ -30,6 +32,18 @@ _AGE = re.compile(r"([0-9]{1,9})([smhd])")
 _COUNT = re.compile(r"[0-9]{1,9}")
 
 
+def identify(context: ActionContext, exchange: IExchange, match: Match) -> Match:
+    """
+    Return *match* with the grant of the client.
+
+    Raises:
+        HttpError: 401, see `Gate.identify`.
+    """
+    if context.gate.is_open:
+        return match
+    return replace(match, grant=context.gate.identify(exchange))
+
+
 def open_stream(
     context: ActionContext,
     exchange: IExchange,
@@ -38,6 +52,7 @@ def open_stream(
     format: IFormat,
     slow: SlowConsumerPolicy | None,
     limit: int = 0,
+    grant: Grant = ANYONE,
 ) -> object:
     """
     Admit the client, open its response as a stream, and join the hub.
@@ -50,6 +65,7 @@ def open_stream(
         format: how messages are written; it frames the body as *exchange* needs it.
         slow: the route's policy for slow consumers; None for the daemon's.
         limit: bytes after which the stream ends; 0 for no limit.
+        grant: the client's; the stream ends when it does.
 
     Returns:
         What `IAction.act` may return.
@@ -68,6 +84,8 @@ def open_stream(
             opened.transport, format, context.hub, backlog_limits, address, limit
         )
         context.hub.join(subscriber, channels, start, opened.head)
+        if grant is not ANYONE:
+            context.hub.set_end(subscriber, context.gate.seconds_left(grant))
 
     return when_admitted(context, exchange, join)
 
@@ -125,48 +143,113 @@ def read_channels(
     pattern: bool = False,
 ) -> list[Selector]:
     """
-    Return the channels of a route; without any, those that the client requests.
+    Return the channels of a route; without any, those that the client requests; without these,
+    those of its grant.
 
     Args:
         context: has the rules for names.
         templates: the channels of the route line; may be empty.
         exchange: the request.
-        match: what the route's pattern matched.
+        match: what the route's pattern matched, with the grant of the client (`identify`).
         parameters: of the request's query or body.
         pattern: see `expand_channels`.
 
     Raises:
-        HttpError: 400 if a name is not allowed, there is none, or there are too many.
+        HttpError: 400 if a name is not allowed, there is none, or there are too many; 403 if
+            the grant does not cover one.
     """
     if templates:
-        names = expand_channels(templates, exchange, match, pattern)
-    else:
-        names = list(requested_channels(parameters))
-    return context.names.check_all(names)
+        names = expand_channels(context, templates, exchange, match, pattern)
+        return context.names.check_all(names)
+    return requested_or_granted(context, parameters, match.grant)
+
+
+def requested_or_granted(
+    context: ActionContext, parameters: Mapping[str, list[str]], grant: Grant
+) -> list[Selector]:
+    """
+    Return the channels that a client requests; without any, those of its *grant*.
+
+    Raises:
+        HttpError: see `read_channels`.
+    """
+    requested = requested_channels(parameters)
+    names = context.names.check_all(requested or list(grant.channels))
+    if grant is not ANYONE:
+        for name in names:
+            grant.check_subscribe(name)
+    return [*names]
 
 
 def expand_channels(
-    templates: Sequence[Template], exchange: IExchange, match: Match, pattern: bool
+    context: ActionContext,
+    templates: Sequence[Template],
+    exchange: IExchange,
+    match: Match,
+    pattern: bool,
 ) -> list[Selector]:
     """
     Return the channels of a route line with the values of a request.
 
     Args:
+        context: has the rules for names.
         templates: the channels of the route line.
         exchange: the request.
-        match: what the route's pattern matched.
+        match: what the route's pattern matched, with the grant of the client.
         pattern: whether those with a `*` in the route line are patterns of channels.
 
     Raises:
         HttpError: 400, a value that is inserted into a pattern is empty or has a `*`:
-            the client would choose the pattern.
+            the client would choose the pattern; 403, the client inserts something and the
+            grant does not cover the result, or what the grant inserts is not allowed.
     """
-    return [
-        _expand_pattern(template, exchange, match)
-        if pattern and _has_star(template)
-        else template.expand(exchange, match)
-        for template in templates
-    ]
+    names: list[Selector] = []
+    for template in templates:
+        name: Selector
+        if pattern and _has_star(template):
+            name = _expand_pattern(template, exchange, match)
+        else:
+            name = template.expand(exchange, match)
+        if match.grant is not ANYONE:
+            _check_granted(context, template, name)
+            if not template.is_fixed:
+                match.grant.check_subscribe(name)
+        names.append(name)
+    return names
+
+
+def expand_publish_channels(
+    context: ActionContext, templates: Sequence[Template], exchange: IExchange, match: Match
+) -> list[str]:
+    """
+    Return the channels to which a route publishes, with the values of a request, checked.
+
+    Raises:
+        HttpError: 400 if a name is not allowed; 403 as for `expand_channels`.
+    """
+    names = []
+    for template in templates:
+        name = template.expand(exchange, match)
+        if match.grant is not ANYONE:
+            _check_granted(context, template, name)
+            if not template.is_fixed:
+                match.grant.check(name)
+        names.append(context.names.check(name))
+    return names
+
+
+def _check_granted(context: ActionContext, template: Template, name: Selector) -> None:
+    """
+    Check that what the grant has inserted into *template* gives a valid channel *name*.
+
+    Raises:
+        HttpError: 403, it does not.
+    """
+    if template.has_grant:
+        try:
+            context.names.check(str(name).replace("*", "x") if isinstance(name, Wildcard) else name)
+        except HttpError:
+            raise HttpError(403, "the grant names what a channel cannot be called") from None
 
 
 def _has_star(template: Template) -> bool:
@@ -181,7 +264,8 @@ def _expand_pattern(template: Template, exchange: IExchange, match: Match) -> Wi
             continue
         value = part(exchange, match)
         if not value or "*" in value:
-            raise HttpError(400, "a value for the channel pattern is empty, or has a *")
+            status = 403 if isinstance(part, GrantVariable) else 400
+            raise HttpError(status, "a value for the channel pattern is empty, or has a *")
         text += value
     return Wildcard.of(text)
 
@@ -199,8 +283,9 @@ def check_static_channels(
 
     Raises:
         ValueError: a name is not allowed, there are too many patterns, or there is none
-            although *pattern* is set.
+            although *pattern* is set; or the route needs a grant, and clients have none.
     """
+    check_grant_variables(templates, context)
     if pattern:
         patterns = [template for template in templates if _has_star(template)]
         if not patterns:
@@ -221,6 +306,17 @@ def check_static_channels(
             except HttpError as refusal:
                 hint = "; add pattern=yes if it is a pattern" if _has_star(template) else ""
                 raise ValueError(refusal.reason + hint) from None
+
+
+def check_grant_variables(templates: Sequence[Template], context: ActionContext) -> None:
+    """
+    Check that clients have grants if *templates* insert claims of them.
+
+    Raises:
+        ValueError: they have none.
+    """
+    if context.gate.is_open and any(template.has_grant for template in templates):
+        raise ValueError("${grant[...]} needs allow=token")
 
 
 def check_slow(slow: SlowConsumerPolicy | None) -> None:

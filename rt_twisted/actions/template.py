@@ -4,7 +4,8 @@ Text with variables that are replaced for each request: `channel_$1`, `${qs[name
 The variables are uWSGI's: `$0` to `$9` for the groups of the route's pattern,
 `${qs[NAME]}`, `${cookie[NAME]}`, `${HTTP_NAME}` for a header, `${PATH_INFO}`,
 `${QUERY_STRING}`, `${REMOTE_ADDR}`, `${REQUEST_METHOD}`, `${uwsgi[uuid]}`. A
-variable that the request does not have is empty.
+variable that the request does not have is empty. `${grant[NAME]}` is a claim of the client's
+grant; one that the grant lacks is an error.
 """
 
 from __future__ import annotations
@@ -22,6 +23,25 @@ _Part = Callable[[IExchange, Match], str]
 
 
 @dataclass(frozen=True, slots=True)
+class GrantVariable:
+    """
+    The part of a template that inserts a claim of the client's grant.
+
+    Args:
+        name: of the claim.
+    """
+
+    name: str
+
+    def __call__(self, exchange: IExchange, match: Match) -> str:
+        return match.grant.value(self.name)
+
+
+def _make_uuid(exchange: IExchange, match: Match) -> str:
+    return str(uuid.uuid4())
+
+
+@dataclass(frozen=True, slots=True)
 class Template:
     """
     Parsed text with variables; compares by its source.
@@ -33,6 +53,22 @@ class Template:
 
     source: str
     parts: tuple[str | _Part, ...] = field(compare=False)
+
+    @property
+    def has_grant(self) -> bool:
+        """
+        Return whether claims of the client's grant are inserted.
+        """
+        return any(isinstance(part, GrantVariable) for part in self.parts)
+
+    @property
+    def is_fixed(self) -> bool:
+        """
+        Return whether the client can insert nothing: the text is the route's own.
+        """
+        return all(
+            isinstance(part, str | GrantVariable) or part is _make_uuid for part in self.parts
+        )
 
     def expand(self, exchange: IExchange, match: Match) -> str:
         """
@@ -78,6 +114,8 @@ def _variable(name: str) -> _Part:
     if name.startswith("qs[") and name.endswith("]"):
         field = name[3:-1]
         return lambda exchange, match: (exchange.query().get(field) or [""])[-1]
+    if name.startswith("grant[") and name.endswith("]") and len(name) > 7:
+        return GrantVariable(name[6:-1])
     if name.startswith("cookie[") and name.endswith("]"):
         cookie = name[7:-1]
         return lambda exchange, match: exchange.cookies().get(cookie, "")
@@ -95,5 +133,5 @@ _VARIABLES: dict[str, _Part] = {
     "QUERY_STRING": lambda exchange, match: exchange.query_string,
     "REMOTE_ADDR": lambda exchange, match: exchange.address,
     "REQUEST_METHOD": lambda exchange, match: exchange.method,
-    "uwsgi[uuid]": lambda exchange, match: str(uuid.uuid4()),
+    "uwsgi[uuid]": _make_uuid,
 }

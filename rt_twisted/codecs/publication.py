@@ -18,7 +18,7 @@ from typing import Any, NoReturn
 from rt_twisted.codecs.errors import RemoteProtocolError
 from rt_twisted.codecs.forms import MULTIPART, parse_form
 from rt_twisted.codecs.query import BRACKETED, BYTE_ORDER_MARK, FORM, is_json, media_type
-from rt_twisted.model.message import GAP, POSITION, UNIT
+from rt_twisted.model.message import EXPIRE, GAP, POSITION, UNIT
 
 MAX_EVENT = 200  # characters of an event type
 MAX_KEY = 200  # characters of an idempotency key
@@ -227,7 +227,7 @@ def _string(value: dict[str, Any], name: str, location: Location) -> str | None:
 
 # Subscribers could not distinguish a publisher's event from the server's. These types are
 # refused for all transports, as a publisher does not know how a message will be received.
-SERVER_EVENTS = frozenset((GAP, POSITION))
+SERVER_EVENTS = frozenset((EXPIRE, GAP, POSITION))
 
 
 def check_event(event: str) -> str | None:

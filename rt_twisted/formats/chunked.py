@@ -10,7 +10,7 @@ from typing import Any
 
 from zope.interface import implementer
 
-from rt_twisted.model.interfaces import IFormat, ISyncFormat
+from rt_twisted.model.interfaces import IExpiringFormat, IFormat, ISyncFormat
 from rt_twisted.model.message import Message, Position, Replay
 
 LAST_CHUNK = b"0\r\n\r\n"
@@ -58,10 +58,17 @@ class Chunked:
 
     def __conform__(self, interface: Any) -> Chunked | None:
         """
-        Return this object for `ISyncFormat`, as zope.interface asks, if *inner* provides that.
+        Return this object, as zope.interface asks, for those of the interfaces beside `IFormat`
+        that *inner* provides.
         """
-        is_sync = interface is ISyncFormat and ISyncFormat(self.inner, None) is not None
-        return self if is_sync else None
+        further = interface is ISyncFormat or interface is IExpiringFormat
+        return self if further and interface(self.inner, None) is not None else None
+
+    def expire(self, seconds: int, position: Position | None) -> bytes:
+        """
+        Return what *inner* does, in a chunk; see `IExpiringFormat`.
+        """
+        return chunk(IExpiringFormat(self.inner).expire(seconds, position))
 
     def is_resync_point(self, message: Message) -> bool:
         """

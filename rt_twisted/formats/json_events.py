@@ -14,11 +14,11 @@ from zope.interface import implementer
 from rt_twisted.codecs.eventsource import CONTENT_TYPE
 from rt_twisted.formats.json_messages import message_json
 from rt_twisted.formats.sse import HEARTBEAT, EventStream
-from rt_twisted.model.interfaces import IFormat
+from rt_twisted.model.interfaces import IExpiringFormat
 from rt_twisted.model.message import Mark, Message, Position, Replay
 
 
-@implementer(IFormat)
+@implementer(IExpiringFormat)
 @dataclass(frozen=True, slots=True)
 class JsonEventStream:
     """
@@ -50,6 +50,9 @@ class JsonEventStream:
 
     def gap(self, position: Position) -> bytes:
         return EventStream().gap(position)
+
+    def expire(self, seconds: int, position: Position | None) -> bytes:
+        return EventStream().expire(seconds, position)
 
     def end(self, retry: int) -> bytes:
         return EventStream().end(retry)

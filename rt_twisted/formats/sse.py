@@ -24,13 +24,13 @@ from dataclasses import dataclass
 from zope.interface import implementer
 
 from rt_twisted.codecs.eventsource import CONTENT_TYPE, encode_retry
-from rt_twisted.model.interfaces import IFormat
-from rt_twisted.model.message import GAP, Mark, Message, Position, Replay
+from rt_twisted.model.interfaces import IExpiringFormat
+from rt_twisted.model.message import EXPIRE, GAP, Mark, Message, Position, Replay
 
 HEARTBEAT = b":\n"
 
 
-@implementer(IFormat)
+@implementer(IExpiringFormat)
 @dataclass(frozen=True, slots=True)
 class EventStream:
     """
@@ -98,11 +98,17 @@ class EventStream:
         data = json.dumps({"position": str(position)}).encode()
         return b"event: %s\ndata: %s\n\n" % (GAP.encode(), data)
 
+    def expire(self, seconds: int, position: Position | None) -> bytes:
+        fields = {"seconds": seconds, "position": str(position)}
+        if position is None:
+            del fields["position"]
+        return b"event: %s\ndata: %s\n\n" % (EXPIRE.encode(), json.dumps(fields).encode())
+
     def end(self, retry: int) -> bytes:
         return encode_retry(retry)
 
 
-@implementer(IFormat)
+@implementer(IExpiringFormat)
 @dataclass(frozen=True, slots=True)
 class RawEventStream:
     """
@@ -131,6 +137,9 @@ class RawEventStream:
 
     def gap(self, position: Position) -> bytes:
         return EventStream().gap(position)
+
+    def expire(self, seconds: int, position: Position | None) -> bytes:
+        return EventStream().expire(seconds, position)
 
     def end(self, retry: int) -> bytes:
         return EventStream().end(retry)

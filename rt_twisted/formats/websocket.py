@@ -20,8 +20,8 @@ from rt_twisted.codecs.websocket import (
     is_text,
 )
 from rt_twisted.formats.json_messages import data_field
-from rt_twisted.model.interfaces import IFormat
-from rt_twisted.model.message import Mark, Message, Position, Replay
+from rt_twisted.model.interfaces import IExpiringFormat, IFormat
+from rt_twisted.model.message import EXPIRE, Mark, Message, Position, Replay
 
 encode_json = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
@@ -65,7 +65,7 @@ class RawFrames:
         return _close_frame(retry)
 
 
-@implementer(IFormat)
+@implementer(IExpiringFormat)
 @dataclass(frozen=True, slots=True)
 class JsonFrames:
     """
@@ -105,6 +105,9 @@ class JsonFrames:
 
     def gap(self, position: Position) -> bytes:
         return self.encode_object({"type": "gap", "position": str(position)})
+
+    def expire(self, seconds: int, position: Position | None) -> bytes:
+        return self.encode_object({"type": EXPIRE, "seconds": seconds})
 
     def end(self, retry: int) -> bytes:
         return _close_frame(retry)

@@ -5,7 +5,7 @@ The hub: all channels of this node, and the subscribers that join and leave them
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from heapq import nlargest
 from operator import attrgetter
 
@@ -30,6 +30,7 @@ from rt_twisted.hub.admission import Admission
 from rt_twisted.hub.catchup import CatchUp
 from rt_twisted.hub.channel import Channel
 from rt_twisted.hub.channel_table import ChannelTable
+from rt_twisted.hub.expirations import Expirations
 from rt_twisted.hub.fanout import Fanout
 from rt_twisted.hub.heartbeats import Heartbeats
 from rt_twisted.hub.limits import HubLimits, SlowConsumerPolicy
@@ -89,6 +90,7 @@ class Hub:
         self._behind: set[Subscriber] = set()
         self._skipping: set[Subscriber] = set()  # were parked once; logged then
         self._heartbeats = Heartbeats(limits.heartbeat, head)
+        self._expirations = Expirations(clock)
         self.admission = Admission(clock, limits.join_rate, limits.join_queue)
         self._stopping = False
         self._sweep_loop = LoopingCall(self._sweep_once)
@@ -311,6 +313,15 @@ class Hub:
         self._addresses[subscriber.address] += 1
         self.metrics.joined += 1
 
+    def set_end(
+        self, subscriber: Subscriber, left: float, end: Callable[[], object] | None = None
+    ) -> None:
+        """
+        End *subscriber*, which has joined, when its grant does; see `Expirations.set_end`.
+        """
+        if subscriber in self._heartbeats:
+            self._expirations.set_end(subscriber, left, end)
+
     def add_channels(
         self,
         subscriber: Subscriber,
@@ -348,6 +359,7 @@ class Hub:
                 del self._addresses[subscriber.address]
             self.metrics.closed[reason.value] += 1
         self._heartbeats.discard(subscriber)
+        self._expirations.discard(subscriber)
         self._skipping.discard(subscriber)
         self._catchup.remove_subscriber(subscriber)
 
@@ -482,6 +494,7 @@ class Hub:
     def _sweep_once(self) -> None:
         for work in (
             self._send_heartbeats,
+            self._check_expirations,
             self._check_stalled,
             self._sweep_channels,
             self.live.check,
@@ -501,6 +514,10 @@ class Hub:
         # all subscribers.
         head = None if self._fanout.busy else self._head
         self._heartbeats.send(head, self._behind, self._catchup.pending_subscriptions)
+
+    def _check_expirations(self) -> None:
+        head = None if self._fanout.busy else self._head
+        self._expirations.check(head, self._catchup.pending_subscriptions)
 
     def _check_stalled(self) -> None:
         now = self._clock.seconds()

@@ -44,6 +44,7 @@ class DisconnectReason(Enum):
     SILENT = "silent"  # it did not respond to a ping
     BROKEN = "broken"  # it violated its protocol, or a limit
     ENDED = "ended"  # the daemon ended the session
+    EXPIRED = "expired"  # its grant has expired
     SHUTDOWN = "shutdown"  # the daemon stopped
 
 

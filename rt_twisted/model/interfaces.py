@@ -55,6 +55,23 @@ class IFormat(Interface):
         """
 
 
+class IExpiringFormat(IFormat):
+    """
+    A format that can notify a client that its stream will end.
+    """
+
+    def expire(seconds: int, position: Position | None) -> bytes:
+        """
+        Return a frame that reports that the stream ends in *seconds*, as the client's grant
+        does.
+
+        Args:
+            seconds: at most; 0 for at once.
+            position: up to which the client has received everything; None if that is not
+                known now.
+        """
+
+
 class ISyncFormat(IFormat):
     """
     A format that can begin only at some messages, such as the head of a live stream.

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from enum import Enum, auto
 
 MAX_OFFSET = 2**63 - 1  # what redis, AMQP and SQLite integers hold
+EXPIRE = "expire"  # event type of the notice that a stream ends with its grant
 GAP = "gap"  # the event type that reports a gap; refused from publishers
 POSITION = "position"  # the event type that reports a position (Socket.IO); refused likewise
 UNIT = "unit/"  # event types of live streams begin so (media/unit.py); refused likewise

@@ -14,6 +14,7 @@ from twisted.web.server import Site
 from zope.interface import Interface
 
 from rt_twisted.access.channel_names import ChannelNames
+from rt_twisted.access.gate import Gate
 from rt_twisted.access.keys import Key, Keys
 from rt_twisted.access.secrets import secret
 from rt_twisted.actions.context import ActionContext, SharedState
@@ -41,6 +42,10 @@ from rt_twisted.tap.options import Options
 from rt_twisted.tap.settings import SettingError, located
 from rt_twisted.workers.sidecars import SidecarCommand
 
+# By name, as they need PyJWT, which daemons without tokens do not load.
+_TOKEN_KEY = "rt_twisted.access.tokens.TokenKey"
+_TOKEN_VERIFIER = "rt_twisted.access.tokens.TokenVerifier"
+
 Ask = Callable[[StatsQuery], Deferred[Snapshot]]
 
 
@@ -50,6 +55,14 @@ def setting_error(options: Options, name: str, text: str) -> SettingError:
     """
     place = (options.places[name] or ["default"])[-1]
     return SettingError(f"{located(name, place)}: {text}")
+
+
+def _error_at(options: Mapping[str, Any], name: str, index: int, text: str) -> SettingError:
+    """
+    Return an error with *text* and the place where the value *index* of *name* was given.
+    """
+    places = getattr(options, "places", {}).get(name) or ["default"]
+    return SettingError(f"{located(name, places[index])} {text}")
 
 
 def _build(
@@ -201,7 +214,34 @@ def make_context(
         hubs=hubs.for_server,
         ask=ask,
         handoff=handoff,
+        gate=make_gate(options),
     )
+
+
+def make_gate(options: Mapping[str, Any]) -> Gate:
+    """
+    Build the access check of subscribers.
+    """
+    keys = []
+    for given in options["token-key"]:
+        try:
+            keys.append(load_object(_TOKEN_KEY).of(given.source, given.issuer))
+        except ValueError as error:
+            raise _error_at(options, "token-key", len(keys), f"must be {error}") from None
+    audiences = frozenset(options["token-audience"] or ())
+    verifier = None
+    if keys:
+        verifier = load_object(_TOKEN_VERIFIER)(keys, audiences, options["token-leeway"])
+    try:
+        return Gate(
+            options["allow"],
+            tokens=verifier,
+            cookie=options["token-cookie"],
+            field=options["token-query"] or "",
+            origins=options["origins"] - {"*", "null"},
+        )
+    except ValueError as error:
+        raise _error_at(options, "allow", -1, f"= {' '.join(options['allow'])}: {error}") from None
 
 
 def make_routes(options: Options, context: ActionContext) -> Iterator[Route]:
@@ -210,7 +250,11 @@ def make_routes(options: Options, context: ActionContext) -> Iterator[Route]:
     """
     if not options["route"]:
         for line in DEFAULT:
-            yield parse_route(line, context)
+            try:
+                yield parse_route(line, context)
+            except ValueError as error:
+                text = f"the default route {line!r}: {error}"
+                raise _error_at(options, "allow", -1, f"does not fit {text}") from None
     for line, place in zip(options["route"], options.places["route"], strict=True):
         try:
             yield parse_route(line, context)

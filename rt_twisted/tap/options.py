@@ -70,6 +70,7 @@ class Options(usage.Options):
     opt_publish_key = _repeated("publish-key")
     opt_ssl_cert = _repeated("ssl-cert")
     opt_ssl_key = _repeated("ssl-key")
+    opt_token_key = _repeated("token-key")
 
     def __init__(self, check: Callable[[Options], object] = lambda options: None) -> None:
         super().__init__()  # type: ignore[no-untyped-call]

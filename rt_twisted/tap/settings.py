@@ -163,6 +163,26 @@ SECTIONS: tuple[tuple[str, tuple[Setting, ...]], ...] = (
             "Strip white space around messages and replace control characters in them by blanks, "
             "as cyclone-sse did."),
     )),
+    ("Access", (
+        Setting("allow", "anyone", values.words, reloadable=True, help=
+            "What a subscriber needs: anyone (nothing), token, or both separated by blanks: "
+            "without a token it is then anyone. A token that is not valid is refused. A route may "
+            "have an allow= of its own."),
+        Setting("token-key", "", values.token_key, repeated=True, reloadable=True, help=
+            "KEY [ISSUER]: a key that verifies tokens (JWT): an HMAC secret of at least 32 bytes, "
+            "or file:PATH or env:NAME with one, or with a PEM public key or certificate. With an "
+            "issuer, only for its tokens. May be repeated."),
+        Setting("token-audience", "", values.words, reloadable=True, help=
+            "Audiences, separated by blanks: one of them must be in the aud of a token. Unset, "
+            "aud is not checked."),
+        Setting("token-leeway", "10s", values.up_to_a_day, reloadable=True, help=
+            "Time by which the clocks of the issuers of tokens may differ from this one."),
+        Setting("token-cookie", "realtime_token", values.cookie_name, reloadable=True, help=
+            "Name of the cookie that may contain a token; Authorization: Bearer comes before it."),
+        Setting("token-query", "", values.text, reloadable=True, help=
+            "Name of the field of a URL's query that may contain a token, for GET only. Unset, "
+            "there is none: URLs appear in logs of proxies and browsers."),
+    )),
     ("Brokers", (
         Setting("broker", "http", values.text, help=
             "Broker that carries messages: http (or memory) is inside the process; redis; amqp is "

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Callable
+from dataclasses import dataclass, field
 
 from rt_twisted.access.keys import Key
 from rt_twisted.access.secrets import secret
@@ -214,5 +215,45 @@ def publish_key(value: str) -> Key:
     return Key.of(secret(first), patterns)
 
 
+@dataclass(frozen=True, slots=True)
+class GivenTokenKey:
+    """
+    The text of a key that verifies tokens.
+
+    Args:
+        source: an HMAC secret, or PEM text.
+        issuer: whose tokens it verifies; "" for those of no other key.
+    """
+
+    source: str = field(repr=False)
+    issuer: str
+
+
+def token_key(value: str) -> GivenTokenKey:
+    """
+    Parse `KEY [ISSUER]`.
+    """
+    words = value.split()
+    if not 1 <= len(words) <= 2:
+        raise ValueError("a secret, file:PATH or env:NAME, then an issuer or nothing")
+    return GivenTokenKey(secret(words[0]), words[1] if len(words) == 2 else "")
+
+
+def words(value: str) -> tuple[str, ...]:
+    """
+    Parse words separated by blanks.
+    """
+    return tuple(value.split())
+
+
+def cookie_name(value: str) -> str:
+    """
+    Check the name of a cookie (RFC 6265, 4.1.1).
+    """
+    if not _HEADER.fullmatch(value) or value == "*":
+        raise ValueError("the name of a cookie")
+    return value
+
+
 # Values of these settings are never shown in error texts.
-CONFIDENTIAL = (secret, amqp_url, publish_key)
+CONFIDENTIAL = (secret, amqp_url, publish_key, token_key)

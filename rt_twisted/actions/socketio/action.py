@@ -95,7 +95,7 @@ class SocketIOAction:
             exchange, STORED_HEADERS if app is not None else CREDENTIAL_HEADERS
         )
         if app is None:
-            names = expand_channels(self.subscribe, exchange, match, self.pattern)
+            names = expand_channels(context, self.subscribe, exchange, match, self.pattern)
             publish = [template.expand(exchange, match) for template in self.publish]
             for name in publish:
                 context.names.check(name)

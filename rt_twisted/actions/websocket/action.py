@@ -152,7 +152,7 @@ class WebSocketAction:
         handshake = self.endpoint.check(exchange, self.subprotocols)
         if self.viewing is not None:
             return self._view(self.viewing, exchange, match, handshake)
-        names = expand_channels(self.subscribe, exchange, match, self.pattern)
+        names = expand_channels(self.context, self.subscribe, exchange, match, self.pattern)
         if not names and self.protocol is MessageMode.JSON:
             names = list(requested_channels(exchange.query()))
         if names:

@@ -35,7 +35,8 @@ def context() -> ActionContext:
 def expanded(context: ActionContext, arguments: str, **fields: str) -> list[Selector]:
     action: Any = parse_route(f"^/(a)?x(.*) sse:{arguments}", context).action
     request: Any = FakeRequest({name: [value] for name, value in fields.items()})
-    return expand_channels(action.subscribe, request, Match(("/x7", None, "7"), ""), action.pattern)
+    match = Match(("/x7", None, "7"), "")
+    return expand_channels(context, action.subscribe, request, match, action.pattern)
 
 
 @pytest.mark.parametrize("word", WORDS)

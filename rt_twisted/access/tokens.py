@@ -1,0 +1,223 @@
+"""
+Tokens: signed grants (JWT, RFC 7519; JWS, RFC 7515).
+
+The key decides which algorithms are accepted, never the token. Imported only where tokens are
+used, as PyJWT and its algorithms take several megabytes of memory.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from base64 import urlsafe_b64decode
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from hashlib import sha256
+from typing import Any, NoReturn
+
+from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
+from cryptography.hazmat.primitives.asymmetric.ed448 import Ed448PublicKey
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
+from cryptography.hazmat.primitives.serialization import load_pem_public_key
+from cryptography.x509 import load_pem_x509_certificate
+from jwt.api_jws import PyJWS
+from jwt.exceptions import PyJWTError
+from twisted.logger import Logger
+from zope.interface import implementer
+
+from rt_twisted.access.gate import token_error
+from rt_twisted.access.grants import Grant, GrantError, read_grant
+from rt_twisted.access.interfaces import ITokenVerifier
+
+MAX_TOKEN = 8192  # characters
+MAX_KNOWN = 10_000  # tokens that are recognized again
+MIN_SECRET = 32  # bytes (RFC 7518, 3.2)
+MIN_RSA_BITS = 2048
+_CURVES = {"secp256r1": "ES256", "secp384r1": "ES384", "secp521r1": "ES512"}
+_RSA = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512")
+_HMAC = (("HS256", 32), ("HS384", 48), ("HS512", 64))  # and the bytes that RFC 7518 requires
+_SHOWN = 100  # characters of `kid` and `iss` in the log
+
+_log = Logger()
+
+
+@dataclass(frozen=True, slots=True)
+class TokenKey:
+    """
+    A key that verifies tokens. Compares by its source.
+
+    Args:
+        source: the secret or PEM text; never logged, never shown.
+        issuer: the only `iss` whose tokens it verifies; "" for those of no other key.
+        algorithms: that it may be used with.
+        key: as PyJWT takes it.
+    """
+
+    source: str = field(repr=False)
+    issuer: str
+    algorithms: tuple[str, ...] = field(compare=False)
+    key: Any = field(repr=False, compare=False)
+
+    @classmethod
+    def of(cls, source: str, issuer: str = "") -> TokenKey:
+        """
+        Build a key from an HMAC secret, or the PEM text of a public key or certificate.
+
+        Raises:
+            ValueError: the end of the sentence "token-key must be ...".
+        """
+        if "-----BEGIN" not in source:
+            secret = source.encode(errors="surrogateescape")
+            if len(secret) < MIN_SECRET:
+                raise ValueError(f"a secret of at least {MIN_SECRET} bytes, or a PEM public key")
+            found = tuple([name for name, size in _HMAC if len(secret) >= size])
+            return cls(source, issuer, found, secret)
+        if "PRIVATE KEY" in source:
+            raise ValueError("the public key: this is a private key")
+        try:
+            if "CERTIFICATE" in source:
+                key: Any = load_pem_x509_certificate(source.encode()).public_key()
+            else:
+                key = load_pem_public_key(source.encode())
+        except Exception:  # cryptography raises several, some of them from OpenSSL
+            raise ValueError("a public key or certificate that can be read (PEM)") from None
+        return cls(source, issuer, _algorithms(key), key)
+
+
+def _algorithms(key: object) -> tuple[str, ...]:
+    if isinstance(key, RSAPublicKey):
+        if key.key_size < MIN_RSA_BITS:
+            raise ValueError(f"an RSA key of at least {MIN_RSA_BITS} bits")
+        return _RSA
+    if isinstance(key, EllipticCurvePublicKey) and key.curve.name in _CURVES:
+        return (_CURVES[key.curve.name],)
+    if isinstance(key, Ed25519PublicKey | Ed448PublicKey):
+        return ("EdDSA",)
+    raise ValueError("an RSA, P-256, P-384, P-521, Ed25519 or Ed448 key")
+
+
+@implementer(ITokenVerifier)
+class TokenVerifier:
+    """
+    Verifies tokens, and recognizes those that it has verified.
+
+    Args:
+        keys: at least one.
+        audiences: one of them must be in `aud`; empty if `aud` is not checked.
+        leeway: seconds by which the clocks of issuers may differ.
+        now: returns Unix time.
+    """
+
+    def __init__(
+        self,
+        keys: Sequence[TokenKey],
+        audiences: frozenset[str] = frozenset(),
+        leeway: float = 0.0,
+        now: Callable[[], float] = time.time,
+    ) -> None:
+        self._keys = tuple(keys)
+        self._audiences = audiences
+        self._leeway = leeway
+        self._issuers = frozenset([key.issuer for key in keys if key.issuer])
+        self._known: OrderedDict[bytes, Grant] = OrderedDict()
+        self._jws = PyJWS()
+        self.now = now
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, TokenVerifier) and self._settings == other._settings
+
+    def __hash__(self) -> int:
+        return hash(self._settings)
+
+    @property
+    def _settings(self) -> tuple[object, ...]:
+        return self._keys, self._audiences, self._leeway
+
+    def verify(self, token: str) -> Grant:
+        if len(token) > MAX_TOKEN or not token.isascii():
+            self._refuse(f"it is not up to {MAX_TOKEN} characters of ASCII")
+        digest = sha256(token.encode()).digest()
+        grant = self._known.get(digest)
+        if grant is None:
+            grant = self._read(token)
+            self._known[digest] = grant
+            if len(self._known) > MAX_KNOWN:
+                self._known.popitem(last=False)
+        now = self.now()
+        if not grant.is_valid_at(now, self._leeway):
+            self._refuse("it has expired" if now >= grant.expires else "it is not valid yet")
+        return grant
+
+    def _read(self, token: str) -> Grant:
+        """
+        Verify the signature of *token* and read its claims.
+        """
+        head, payload = self._parts(token)
+        issuer = payload.get("iss") if type(payload.get("iss")) is str else ""
+        kid = head.get("kid")
+        algorithm = head.get("alg")
+        keys = [
+            key
+            for key in self._keys
+            if key.issuer == (issuer if issuer in self._issuers else "")
+            and algorithm in key.algorithms
+        ]
+        if not keys or type(algorithm) is not str:
+            self._refuse("no key is set for its algorithm and issuer", kid, issuer)
+        if "crit" in head:
+            self._refuse("it has critical extensions", kid, issuer)
+        if not any(self._is_signed(token, key, algorithm) for key in keys):
+            self._refuse("its signature is wrong", kid, issuer)
+        if payload.get("exp") is None:
+            self._refuse("it has no exp", kid, issuer)
+        if self._audiences and not self._audiences.intersection(_audiences(payload)):
+            self._refuse("it is for another audience", kid, issuer)
+        try:
+            return read_grant(payload)
+        except GrantError as error:
+            self._refuse(str(error), kid, issuer)
+
+    def _parts(self, token: str) -> tuple[dict[str, Any], dict[str, Any]]:
+        parts = token.split(".")
+        if len(parts) == 3:
+            try:
+                head, payload = _load(parts[0]), _load(parts[1])
+            except (ValueError, RecursionError):
+                pass
+            else:
+                if type(head) is dict and type(payload) is dict:
+                    return head, payload
+        self._refuse("it is not a signed JSON object (JWT)")
+
+    def _is_signed(self, token: str, key: TokenKey, algorithm: str) -> bool:
+        try:
+            self._jws.decode_complete(token, key.key, algorithms=[algorithm])
+        except (PyJWTError, ValueError, TypeError, RecursionError):
+            return False
+        return True
+
+    def _refuse(self, reason: str, kid: object = None, issuer: object = None) -> NoReturn:
+        _log.debug(
+            "token refused: {reason}; kid {kid}, iss {iss}",
+            reason=reason,
+            kid=repr(kid)[:_SHOWN],
+            iss=repr(issuer)[:_SHOWN],
+        )
+        raise token_error(reason)
+
+
+def _load(part: str) -> Any:
+    text = urlsafe_b64decode(part + "=" * (-len(part) % 4))
+    return json.loads(text.decode(), parse_constant=_refuse_constant)
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not JSON")
+
+
+def _audiences(payload: dict[str, Any]) -> list[str]:
+    value = payload.get("aud")
+    values = value if type(value) is list else [value]
+    return [each for each in values if type(each) is str]

@@ -1,0 +1,145 @@
+"""
+Tokens that other implementations make, with the daemon and real clients.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jwt
+import pytest
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    PublicFormat,
+)
+
+from tests.real.conftest import PATIENCE, Server, StartDaemon, require
+from tests.real.redis_server import redis  # noqa: F401  # a fixture
+from tests.real.test_daemon import publish
+
+CLIENTS = Path(__file__).parent / "clients"
+SECRET = "0123456789abcdef" * 4
+ALGORITHMS: dict[str, Callable[[], Any]] = {
+    "RS256": lambda: rsa.generate_private_key(65537, 2048),
+    "PS512": lambda: rsa.generate_private_key(65537, 2048),
+    "ES256": lambda: ec.generate_private_key(ec.SECP256R1()),
+    "ES384": lambda: ec.generate_private_key(ec.SECP384R1()),
+    "ES512": lambda: ec.generate_private_key(ec.SECP521R1()),
+    "EdDSA": ed25519.Ed25519PrivateKey.generate,
+}
+
+
+def need(package: str) -> None:
+    require("node", "nodejs")
+    if not (CLIENTS / "node_modules" / package).is_dir():
+        pytest.skip(f"{package} is missing: npm install in tests/real/clients")
+
+
+def request(port: int, path: str, token: str = "", *options: str) -> int:
+    """
+    Return the status of a request with *token*.
+    """
+    command = [require("curl", "curl"), "-s", "-o", "/dev/null", "-w", "%{http_code}", *options]
+    if token:
+        command += ["-H", f"Authorization: Bearer {token}"]
+    command += ["--max-time", "20", f"http://127.0.0.1:{port}{path}"]
+    return int(subprocess.run(command, capture_output=True, check=False, text=True).stdout)
+
+
+def token(seconds: float = 60, **claims: Any) -> str:
+    return jwt.encode({"sub": "mia", "exp": time.time() + seconds, **claims}, SECRET)
+
+
+@pytest.mark.limit(60)
+@pytest.mark.parametrize("library", ["jose", "jsonwebtoken"])
+def test_tokens_of_node_libraries(daemon: StartDaemon, tmp_path: Path, library: str) -> None:
+    """
+    Every algorithm that the library has, each with its own key in a PEM file.
+    """
+    need(library)
+    found = {"HS256": tmp_path / "secret", "HS512": tmp_path / "secret"}
+    (tmp_path / "secret").write_text(SECRET)
+    options = [f"--token-key=file:{tmp_path / 'secret'}"]
+    for algorithm, make in ALGORITHMS.items():
+        if library == "jsonwebtoken" and algorithm == "EdDSA":
+            continue  # it has none
+        key, public = make(), tmp_path / f"{algorithm}.pub"
+        found[algorithm] = tmp_path / f"{algorithm}.pem"
+        private = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+        found[algorithm].write_bytes(private)
+        pem = key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+        public.write_bytes(pem)
+        options.append(f"--token-key=file:{public}")
+    server = daemon("--route=^/poll$ poll", "--allow=token", *options)
+    claims = json.dumps({"sub": "mia", "channels": ["news"], "exp": int(time.time()) + 60})
+    for algorithm, path in found.items():
+        command = ["node", "make_token.js", library, algorithm, str(path), claims]
+        done = subprocess.run(command, cwd=CLIENTS, capture_output=True, check=True, text=True)
+        made = done.stdout.strip()
+        assert request(server.port, "/poll", made) == 200, algorithm
+        assert request(server.port, "/poll?channels=other", made) == 403
+        assert request(server.port, "/poll", made[:-3] + "AAA") == 401
+
+
+@pytest.mark.limit(90)
+def test_eventsource_renews_its_token_and_misses_nothing(daemon: StartDaemon) -> None:
+    """
+    npm eventsource is notified, ends, reconnects with the next token, and has every message.
+    """
+    need("eventsource")
+    me = "--route=^/me$ sse:subscribe=user-${grant[sub]},allow=token"
+    server = daemon(me, "--route=^/publish$ publish", f"--token-key={SECRET}")
+    url = f"http://127.0.0.1:{server.port}/me"
+    command = ["node", "expiring_events.js", url, token(12), token(300)]
+    with subprocess.Popen(command, cwd=CLIENTS, stdout=subprocess.PIPE, text=True) as client:
+        try:
+            assert client.stdout is not None
+            lines = client.stdout
+            assert json.loads(lines.readline())[0] == "open"
+            sent, received = 0, list[int]()
+            kinds: list[str] = []
+            until = time.monotonic() + PATIENCE
+            while kinds.count("open") < 1 and time.monotonic() < until:
+                sent += 1
+                assert publish(server.port, channel="user-mia", message=str(sent)) == 200
+                kind, data = json.loads(lines.readline())
+                kinds.append(kind)
+                while kind != "message":
+                    kind, data = json.loads(lines.readline())
+                    kinds.append(kind)
+                received.append(int(data))
+                time.sleep(0.05)
+            while len(received) < sent:
+                kind, data = json.loads(lines.readline())
+                if kind == "message":
+                    received.append(int(data))
+        finally:
+            client.kill()
+    assert "expire" in kinds
+    assert "gap" not in kinds
+    assert received == list(range(1, sent + 1))
+
+
+@pytest.mark.limit(60)
+def test_all_workers_check_tokens(daemon: StartDaemon, redis: Server) -> None:  # noqa: F811
+    """
+    Whichever of two workers accepts the connection.
+    """
+    server = daemon("--allow=token", f"--token-key={SECRET}", "--route=^/poll$ poll",
+                    "--route=^/say$ publish:allow=token", "--workers=2", "--broker=redis",
+                    f"--redis-port={redis.port}")  # fmt: skip
+    good = token(channels=["news"], publish=["news"])
+    fields = ("-d", "channel=news&message=x")
+    for _ in range(5):
+        assert request(server.port, "/poll", good) == 200
+        assert request(server.port, "/poll") == 401
+        assert request(server.port, "/say", good, *fields) == 200
+        assert request(server.port, "/say", "", *fields) == 401
