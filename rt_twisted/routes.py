@@ -26,6 +26,8 @@ from rt_twisted.actions.health import LivenessAction, ReadinessAction
 from rt_twisted.actions.ingest.istream import IstreamAction
 from rt_twisted.actions.interfaces import IAction, Match
 from rt_twisted.actions.live.action import LiveAction
+from rt_twisted.actions.live.jpeg import JpegAction
+from rt_twisted.actions.live.mjpeg import MjpegAction
 from rt_twisted.actions.live.streams import StreamsAction
 from rt_twisted.actions.metrics import MetricsAction
 from rt_twisted.actions.page import PageAction
@@ -49,7 +51,10 @@ WORDS: dict[str, type[Any]] = {
     "alive": LivenessAction,
     "engine.io": EngineIOAction,
     "istream": IstreamAction,
+    "jpeg": JpegAction,
     "metrics": MetricsAction,
+    "mjpeg": MjpegAction,
+    "mjpg": MjpegAction,
     "mp4": LiveAction,
     "page": PageAction,
     "poll": PollAction,
@@ -67,7 +72,7 @@ WORDS: dict[str, type[Any]] = {
     "websocket": WebSocketAction,
     "wsgi": WsgiAction,
 }
-NOT_BUILT = frozenset("interleaved mjpeg mjpg rtsp upload".split())
+NOT_BUILT = frozenset("interleaved rtsp upload".split())
 DEFAULT = (
     "^/$ sse:page=try",
     "^/poll$ poll",

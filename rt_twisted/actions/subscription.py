@@ -321,13 +321,13 @@ def check_grant_variables(templates: Sequence[Template], context: ActionContext)
 
 def check_slow(slow: SlowConsumerPolicy | None) -> None:
     """
-    Check the policy for slow consumers of a route whose format has no resync points.
+    Check the policy for slow consumers of a route that leaves no message out silently.
 
     Raises:
-        ValueError: it needs them.
+        ValueError: the policy is for live streams.
     """
-    if slow is SlowConsumerPolicy.SYNC:
-        raise ValueError("slow=sync is for live streams; here it is disconnect or skip")
+    if slow is SlowConsumerPolicy.SYNC or slow is SlowConsumerPolicy.NEWEST:
+        raise ValueError(f"slow={slow.value} is for live streams; here it is disconnect or skip")
 
 
 def requested_channels(parameters: Mapping[str, list[str]]) -> list[str]:

@@ -249,6 +249,14 @@ class IClaims(Interface):
             Unavailable: the broker is away.
         """
 
+    def is_claimed(name: str) -> Deferred[bool]:
+        """
+        Return whether a run holds *name*, on any node.
+
+        Raises (in the Deferred):
+            Unavailable: the broker is away.
+        """
+
 
 class IHistory(Interface):
     """

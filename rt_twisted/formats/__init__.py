@@ -12,6 +12,7 @@ from typing import Any
 from rt_twisted.formats.chunked import Chunked
 from rt_twisted.formats.fmp4 import FragmentedMP4
 from rt_twisted.formats.json_events import JsonEventStream
+from rt_twisted.formats.mjpeg import MotionJpeg
 from rt_twisted.formats.poll import EventPoll, JsonPoll
 from rt_twisted.formats.raw import Raw
 from rt_twisted.formats.sse import EventStream, RawEventStream
@@ -22,6 +23,7 @@ from rt_twisted.model.load_object import find_object
 
 FORMATS: Mapping[str, Callable[..., Any]] = {
     "fmp4": FragmentedMP4,
+    "mjpeg": MotionJpeg,
     "poll-json": JsonPoll,
     "poll-sse": EventPoll,
     "raw": Raw,

@@ -15,7 +15,8 @@ from rt_twisted.model.message import Mark, Message
 STEP = 1000  # microseconds after a skip: less than a frame, so that no track has a hole
 
 _MP4 = ("h264", "h265", "aac", "mp3")
-_WORDS = {**dict.fromkeys(_MP4, "mp4"), "vp8": "webm", "vorbis": "webm", "jpeg": "mjpeg"}
+_WEBM = ("vp8", "vp9", "av1", "opus", "vorbis")
+_WORDS = {**dict.fromkeys(_MP4, "mp4"), **dict.fromkeys(_WEBM, "webm"), "jpeg": "mjpeg"}
 
 
 def read_live(message: Message) -> Head | Unit | End | None:
@@ -78,7 +79,7 @@ def content_type_of(head: Head, container: str, name: str, codecs: Set[str]) -> 
     """
     for track in head.tracks:
         if track.codec not in codecs:
-            raise HttpError(415, _refusal(track.codec, name))
+            raise HttpError(415, refusal(track.codec, name))
     kind = "video" if _has_video(head) else "audio"
     return f'{kind}/{container}; codecs="{",".join(map(codec_string, head.tracks))}"'
 
@@ -88,7 +89,10 @@ def _has_video(head: Head) -> bool:
     return Kind.VIDEO in kinds
 
 
-def _refusal(codec: str, name: str) -> str:
+def refusal(codec: str, name: str) -> str:
+    """
+    Return why the container *name* cannot carry *codec*, and the route word of one that can.
+    """
     word = _WORDS.get(codec)
     # Other names are what the publisher wrote.
     return (

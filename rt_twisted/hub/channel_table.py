@@ -143,7 +143,18 @@ class ChannelTable:
         if message.channel not in self._live:
             self._clear_history(channel)
         self._live.append(channel.history, message, mark, now)
-        channel.begin_live().received_at = None if mark is Mark.END else now
+        channel.begin_live().received_at = now
+        if mark is Mark.END:
+            self.end_live(channel)
+
+    def end_live(self, channel: Channel) -> None:
+        """
+        Drop the messages of *channel*, whose live stream is over, and retain those that follow
+        as in any other channel.
+        """
+        self._live.remove(str(channel.name))
+        channel.history.reconfigure(self._retention)
+        channel.begin_live().received_at = None
 
     def reconfigure(self, retention: Retention, limit: int) -> None:
         """

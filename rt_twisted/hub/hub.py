@@ -88,7 +88,7 @@ class Hub:
         self._addresses: Counter[str] = Counter()
         self._uncounted: set[Subscriber] = set()  # joined, and not in the counts and limits yet
         self._behind: set[Subscriber] = set()
-        self._skipping: set[Subscriber] = set()  # were parked once; logged then
+        self._skipping: set[Subscriber] = set()  # have skipped once; logged then
         self._heartbeats = Heartbeats(limits.heartbeat, head)
         self._expirations = Expirations(clock)
         self.admission = Admission(clock, limits.join_rate, limits.join_queue)
@@ -382,21 +382,28 @@ class Hub:
         self._behind.discard(subscriber)
 
     def skipped(self, subscriber: Subscriber) -> None:
-        self.metrics.gaps += 1
+        if subscriber.backlog_limits.policy is SlowConsumerPolicy.NEWEST:
+            self._count_skip(subscriber, "gets only the newest pictures")
+        else:
+            self.metrics.gaps += 1
 
     def parked(self, subscriber: Subscriber) -> None:
-        self.metrics.skips += 1
-        if subscriber not in self._skipping:
-            self._skipping.add(subscriber)
-            _log.info(
-                "a viewer of {channel} is too slow and skips to later keyframes {address}",
-                channel=", ".join([str(channel.name) for channel in subscriber.channels]),
-                address=f"({subscriber.address})" if subscriber.address else "",
-            )
+        self._count_skip(subscriber, "skips to later keyframes")
         if len(subscriber.channels) == 1:
             self._fanout.park(subscriber)
         else:
             subscriber.drop(DisconnectReason.BEHIND)
+
+    def _count_skip(self, subscriber: Subscriber, consequence: str) -> None:
+        self.metrics.skips += 1
+        if subscriber not in self._skipping:
+            self._skipping.add(subscriber)
+            _log.info(
+                "a viewer of {channel} is too slow and {consequence} {address}",
+                channel=", ".join([str(channel.name) for channel in subscriber.channels]),
+                consequence=consequence,
+                address=f"({subscriber.address})" if subscriber.address else "",
+            )
 
     # Start and stop.
 

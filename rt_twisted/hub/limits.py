@@ -52,6 +52,7 @@ class SlowConsumerPolicy(Enum):
     DISCONNECT = "disconnect"  # it reconnects and resumes from its position
     SKIP = "skip"  # its backlog is replaced by a gap event, and it goes on with the newest
     SYNC = "sync"  # it keeps its backlog, and goes on at a later resync point
+    NEWEST = "newest"  # messages in its backlog are replaced by newer ones, without a gap event
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +64,7 @@ class BacklogLimits:
         bytes: of frames queued behind the one that is being sent. One frame of any
             size, such as the replay that it requested, is always allowed.
         seconds: for which its connection may accept no byte at all. With the policy
-            SYNC it may do so for any time: nothing more is queued then.
+            SYNC or NEWEST it may do so for any time: its backlog does not grow then.
         policy: what happens to it then.
     """
 

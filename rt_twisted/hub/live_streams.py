@@ -96,8 +96,8 @@ class LiveStreams:
             if channel is None or live is None or name in self.publishers:
                 continue
             if live.received_at is not None and live.received_at < oldest:
-                live.received_at = live.last = None
-                self._memory.clear(name)
+                live.last = None
+                self._channels.end_live(channel)
                 end_all(channel, live)
 
 

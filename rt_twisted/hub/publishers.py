@@ -224,6 +224,19 @@ class Publishers:
         publisher.touch(self._clock.seconds())
         return run.state
 
+    async def check_free(self, channel: str) -> None:
+        """
+        Check that *channel* has no publisher, on any node.
+
+        Raises:
+            HttpError: 403, it has one.
+            Unavailable: the broker is away.
+        """
+        if channel in self._held or channel in self._claiming:
+            raise _taken(channel)
+        if self._claims is not None and await self._claims.is_claimed(channel):
+            raise _taken(channel)
+
     def check(self) -> None:
         """
         Take the channels of silent publishers back; called once per second.

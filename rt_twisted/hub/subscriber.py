@@ -89,7 +89,8 @@ class SubscriberObserver(Protocol):
 
     def skipped(self, subscriber: Subscriber) -> None:
         """
-        Note that the subscriber's backlog was replaced by a gap event.
+        Note that the subscriber's backlog was replaced: by a gap event, or with the policy
+        NEWEST by newer messages.
         """
 
     def parked(self, subscriber: Subscriber) -> None:
@@ -248,9 +249,7 @@ class Subscriber:
         policy = self.backlog_limits.policy
         if policy is SlowConsumerPolicy.DISCONNECT or self._feed is WriteMode.ENDING:
             self.drop(DisconnectReason.STALLED)
-        elif policy is SlowConsumerPolicy.SYNC:
-            return
-        elif self._backlog is not None and len(self._backlog) > 2:
+        elif policy is SlowConsumerPolicy.SKIP and self._backlog and len(self._backlog) > 2:
             self._skip_backlog()
 
     def resume(self) -> None:
@@ -445,7 +444,8 @@ class Subscriber:
         while len(backlog) > 1:
             backlog.pop()
         self._queued_bytes = 0
-        self._append(backlog, self.format.gap(self.observer.position()))
+        if self.backlog_limits.policy is SlowConsumerPolicy.SKIP:
+            self._append(backlog, self.format.gap(self.observer.position()))
         self.observer.skipped(self)
 
     def _close(self, reason: DisconnectReason) -> None:

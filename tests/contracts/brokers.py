@@ -405,6 +405,8 @@ class ClaimsContract:
         for node in (broker, other):
             with pytest.raises(ClaimTaken):
                 await node.claim("a", "run2", False)
+            assert await node.is_claimed("a")
+            assert not await node.is_claimed("b")
         await other.claim("b", "run3", False)
 
         claim.release()

@@ -119,11 +119,9 @@ def test_lines_of_uwsgi(line: str, path: str, names: list[str]) -> None:
 @pytest.mark.parametrize(
     "line",
     [
-        "^/stream.mjpg$ mjpeg:stream",
         "^/rtsp rtsp:publish=foobar,audio_demuxer=aac,video_demuxer=h264,track_prefix=1",
         "^/upload upload:FILE",
         "^/x interleaved:1.2.3.4:5",
-        "^/x mjpg:a",
     ],
 )
 def test_words_that_are_not_built(line: str) -> None:
@@ -179,7 +177,7 @@ def test_arguments_have_types() -> None:
         ("^/( sse:a", "'^/(' is not a regular expression"),
         (
             "^/x nope:a",
-            "unknown action 'nope'; there are: alive, engine.io, istream, metrics, mp4, page, ",
+            "unknown action 'nope'; there are: alive, engine.io, istream, jpeg, metrics, mjpeg, ",
         ),
         ("^/x SSE:a", "unknown action 'SSE'"),
         ("get ^/x sse:a", "unknown action"),
@@ -199,7 +197,7 @@ def test_arguments_have_types() -> None:
         ("^/x sse:history=", "history= must be a whole number, not ''"),
         ("^/x sse:history=${qs[n]}", "history= must be a whole number, not '${qs[n]}'"),
         ("^/x sse:ids=maybe", "ids= must be yes or no, not 'maybe'"),
-        ("^/x sse:slow=wait", "slow= must be one of disconnect, skip, sync, not 'wait'"),
+        ("^/x sse:slow=wait", "slow= must be one of disconnect, skip, sync, newest, not 'wait'"),
         ("^/x sse:$1", "$1 needs a pattern with 1 groups, this one has 0"),
         ("^/x sse:${NOPE}", "unknown variable ${NOPE}"),
         ("^/x sse:subscribe=${qs[a,subscribe=b", None),
@@ -484,7 +482,8 @@ def test_actions_of_users() -> None:
     assert load_object("tests.words.Echo") is Echo
 
 
-NEED_ARGUMENTS = ("istream", "mp4", "static", "streams", "resource", "webm", "wsgi")
+LIVE = ("istream", "jpeg", "mjpeg", "mjpg", "mp4", "streams", "webm")
+NEED_ARGUMENTS = (*LIVE, "static", "resource", "wsgi")
 
 
 @pytest.mark.parametrize(
@@ -492,6 +491,9 @@ NEED_ARGUMENTS = ("istream", "mp4", "static", "streams", "resource", "webm", "ws
     [
         *(word for word in WORDS if word not in NEED_ARGUMENTS),
         "istream:cam",
+        "jpeg:cam",
+        "mjpeg:cam",
+        "mjpg:cam,boundary=x",
         "mp4:cam",
         "streams:live/",
         "webm:cam",

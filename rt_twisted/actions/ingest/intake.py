@@ -35,8 +35,8 @@ class LiveIntake:
     """
     Receives one body for one channel.
 
-    WebM, Matroska and fragmented MP4 become a live stream. Of any other body each HTTP chunk is a
-    message; without chunks, whatever is received at a time.
+    WebM, Matroska, fragmented MP4 and Motion JPEG become a live stream. Of any other body each
+    HTTP chunk is a message; without chunks, whatever is received at a time.
 
     Args:
         context: the hub and the settings.
@@ -134,7 +134,11 @@ class LiveIntake:
     def _recognize(self) -> None:
         if not self._recognized and self._chunk:
             self._recognized = True
-            self._reader = find_reader(bytes(self._chunk[:START_BYTES]))
+            self._reader = find_reader(
+                bytes(self._chunk[:START_BYTES]),
+                self._exchange.header("content-type") or "",
+                self._context.hub.seconds,
+            )
 
     def _publish(self, drafts: list[Draft]) -> None:
         if self._skipping:

@@ -14,13 +14,16 @@ from typing import ClassVar
 from zope.interface import implementer
 
 from rt_twisted.actions.context import ActionContext
+from rt_twisted.actions.ingest.first_bytes import FirstBytes
 from rt_twisted.actions.ingest.intake import LiveIntake
+from rt_twisted.actions.ingest.one_picture import OnePicture
 from rt_twisted.actions.interfaces import IAction, Match
 from rt_twisted.actions.subscription import check_static_channels
 from rt_twisted.actions.template import Template
 from rt_twisted.codecs.ranges import content_range_start
 from rt_twisted.http.interfaces import IExchange
 from rt_twisted.hub.publisher_events import Announce, announce_nothing, announce_to
+from rt_twisted.media.jpeg import START
 from rt_twisted.media.live_run import LiveRun
 from rt_twisted.metrics.responses import PUBLISHES
 from rt_twisted.model.errors import HttpError, Unavailable
@@ -41,6 +44,8 @@ class BodyFormat(Enum):
 class IstreamAction:
     """
     Publish a live stream: `istream:CHANNEL`, or `istream:publish=CHANNEL,takeover=yes`.
+
+    A body with a length that is one JPEG picture is published as a plain message.
 
     Args:
         context: the hub and the settings.
@@ -102,6 +107,13 @@ class IstreamAction:
         if self.events is not None:
             events = context.names.check(self.events.expand(exchange, match))
             announce = announce_to(events, context.publish)
+        body = None
+        if exchange.length and self.as_ is BodyFormat.AUTO:
+            body = FirstBytes(exchange, len(START))
+            exchange.receive(body, timeout)
+            if await body.found == START:
+                await self._receive_picture(exchange, channel, body)
+                return
         run = secrets.token_hex(8)
         try:
             publisher = await live.publishers.claim(
@@ -120,7 +132,22 @@ class IstreamAction:
         numbering = LiveRun(run, time.time(), retained)
         raw = self.as_ is BodyFormat.RAW
         around = _bytes(self.prefix, exchange, match), _bytes(self.suffix, exchange, match)
-        exchange.receive(LiveIntake(context, exchange, publisher, numbering, raw, around), timeout)
+        intake = LiveIntake(context, exchange, publisher, numbering, raw, around)
+        if body is None:
+            exchange.receive(intake, timeout)
+        else:
+            body.pass_to(intake)
+
+    async def _receive_picture(self, exchange: IExchange, channel: str, body: FirstBytes) -> None:
+        context = self.context
+        if exchange.length > context.max_message:
+            raise HttpError(413, f"the picture is larger than {context.max_message} bytes")
+        try:
+            await context.hub.live.publishers.check_free(channel)
+        except Unavailable as error:
+            raise HttpError(503, str(error), retry=2) from None
+        if not exchange.answered:  # the client is still connected
+            body.pass_to(OnePicture(context, exchange, channel))
 
 
 def _start(exchange: IExchange) -> int | None:

@@ -236,6 +236,9 @@ class RedisBroker(Service):
     def claim(self, name: str, run: str, takeover: bool) -> Deferred[Any]:
         return self._claims.claim(name, run, takeover)
 
+    def is_claimed(self, name: str) -> Deferred[bool]:
+        return self._claims.is_claimed(name)
+
     # The connections.
 
     async def _connect_once(self) -> bool:

@@ -83,6 +83,19 @@ class RedisClaims:
             self._loop.start(RENEW, now=False)
         return claim
 
+    def is_claimed(self, name: str) -> Deferred[bool]:
+        """
+        Return whether *name* is claimed; see `IClaims.is_claimed`.
+        """
+        return ensureDeferred(self._is_claimed(name))
+
+    async def _is_claimed(self, name: str) -> bool:
+        try:
+            [is_free] = await self._run(0, False, (name, ""))  # releases the claim of nobody
+        except (RedisUnavailable, ResponseError) as error:
+            raise Unavailable(f"redis: {error}") from None
+        return not is_free
+
     def release(self, claim: RedisClaim) -> None:
         """
         Release *claim*, if it is held.

@@ -80,6 +80,9 @@ class ClaimingBroker:
             before.lost.callback("another publisher has taken over")
         return succeed(claim)
 
+    def is_claimed(self, name: str) -> Deferred[bool]:
+        return fail(Unavailable("away")) if self.away else succeed(name in self._holders)
+
 
 class Nodes:
     """

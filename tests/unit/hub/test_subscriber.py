@@ -252,6 +252,28 @@ def test_a_stalled_skipping_subscriber_gets_one_gap(line: FakeTransport, notes: 
     assert line.read_all().count(b"event: gap\n") == 1
 
 
+def test_only_the_newest_frame_waits(line: FakeTransport, notes: Recorder) -> None:
+    """
+    The frame that is being sent is finished, without a gap event behind it, however long the
+    connection accepts nothing.
+    """
+    subscriber = make_subscriber(line, notes, bytes=0, policy=SlowConsumerPolicy.NEWEST)
+    fill(subscriber)
+    for number in range(3):
+        subscriber.write(b"[%d]" % number)
+    subscriber.on_stall_timeout()
+    assert subscriber.backlog_bytes <= len(b"29:" + FRAME + b"[2]")
+
+    got = line.read_all()
+
+    assert got.endswith(FRAME + b"[2]")
+    assert b"[0]" not in got
+    assert b"[1]" not in got
+    assert b"gap" not in got
+    assert not line.aborted
+    assert "skipped" in notes.events
+
+
 def test_writes_after_the_end_are_discarded(line: FakeTransport, notes: Recorder) -> None:
     """
     A fan-out in progress need not check which subscribers have left.

@@ -549,7 +549,7 @@ def test_a_publish_key_of_blanks_is_an_error() -> None:
         (["--route=^/$ sse:subscribe=a,history=x"], "history= must be a whole number, not 'x'"),
         (
             ["--route=^/$ sse:subscribe=a,slow=x"],
-            "slow= must be one of disconnect, skip, sync, not 'x'",
+            "slow= must be one of disconnect, skip, sync, newest, not 'x'",
         ),
         (["--route=^/$ sse:subscribe=a,color=red"], "has no argument 'color'; it has: subscribe"),
         (["--route=^/$ page:a"], "page: has no file 'a'"),

@@ -1,0 +1,52 @@
+"""
+The action `jpeg`: the last picture of a channel.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+from zope.interface import implementer
+
+from rt_twisted.actions.context import ActionContext
+from rt_twisted.actions.interfaces import IAction, Match
+from rt_twisted.actions.live.first_picture import PICTURE_HEADERS, WAIT, check_wait, first_picture
+from rt_twisted.actions.subscription import address_of, check_static_channels
+from rt_twisted.actions.template import Template
+from rt_twisted.http.interfaces import IExchange
+from rt_twisted.metrics.responses import SUBSCRIBERS
+
+
+@implementer(IAction)
+@dataclass(frozen=True, slots=True)
+class JpegAction:
+    """
+    Send the last picture of a channel: `jpeg:CHANNEL`, or `jpeg:subscribe=CHANNEL,wait=1`.
+
+    Args:
+        context: the hub and the settings.
+        subscribe: the channel.
+        wait: seconds to wait for a picture, if there is none, before the request is refused.
+    """
+
+    context: ActionContext
+    subscribe: Template
+    wait: float = WAIT
+
+    bare: ClassVar[str] = "subscribe"
+    counts_as: ClassVar[str] = SUBSCRIBERS
+    methods: ClassVar[Sequence[str]] = ("GET",)
+
+    def __post_init__(self) -> None:
+        check_wait(self.wait)
+        check_static_channels((self.subscribe,), self.context)
+
+    async def act(self, exchange: IExchange, match: Match) -> None:
+        context = self.context
+        channel = context.names.check(self.subscribe.expand(exchange, match))
+        context.hub.admit(address_of(exchange, context))
+        picture = await first_picture(context, exchange, channel, self.wait)
+        if picture is not None:
+            exchange.answer(200, picture, "image/jpeg", PICTURE_HEADERS)

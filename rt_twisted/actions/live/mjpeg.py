@@ -1,0 +1,82 @@
+"""
+The actions `mjpeg` and `mjpg`: the pictures of a channel, each replacing the one before it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
+
+from zope.interface import implementer
+
+from rt_twisted.actions.context import ActionContext
+from rt_twisted.actions.interfaces import IAction, Match
+from rt_twisted.actions.live.first_picture import PICTURE_HEADERS, WAIT, check_wait, first_picture
+from rt_twisted.actions.subscription import address_of, check_static_channels, when_admitted
+from rt_twisted.actions.template import Template
+from rt_twisted.formats import build_format
+from rt_twisted.formats.mjpeg import BOUNDARY
+from rt_twisted.http.interfaces import IExchange
+from rt_twisted.hub.limits import SlowConsumerPolicy
+from rt_twisted.hub.subscriber import Subscriber
+from rt_twisted.metrics.responses import SUBSCRIBERS
+from rt_twisted.model.message import Sync
+
+
+@implementer(IAction)
+@dataclass(frozen=True, slots=True)
+class MjpegAction:
+    """
+    Show pictures in an `<img>`: `mjpeg:CHANNEL`, or `mjpeg:subscribe=CHANNEL,boundary=x`.
+
+    A viewer begins with the last picture. One that is too slow gets the newest each time.
+
+    Args:
+        context: the hub and the settings.
+        subscribe: the channel.
+        boundary: between the parts of the body.
+        wait: seconds to wait for a first picture before the request is refused.
+    """
+
+    context: ActionContext
+    subscribe: Template
+    boundary: str = BOUNDARY
+    wait: float = WAIT
+
+    bare: ClassVar[str] = "subscribe"
+    counts_as: ClassVar[str] = SUBSCRIBERS
+    methods: ClassVar[Sequence[str]] = ("GET",)
+
+    def __post_init__(self) -> None:
+        check_wait(self.wait)
+        check_static_channels((self.subscribe,), self.context)
+        self._format(False)
+
+    def _format(self, framed: bool) -> Any:
+        return build_format("mjpeg", framed, boundary=self.boundary)
+
+    async def act(self, exchange: IExchange, match: Match) -> None:
+        context = self.context
+        channel = context.names.check(self.subscribe.expand(exchange, match))
+        context.hub.admit(address_of(exchange, context))
+        if await first_picture(context, exchange, channel, self.wait) is None:
+            return
+        if exchange.method == "HEAD":
+            content_type = self._format(False).content_type
+            exchange.answer(200, content_type=content_type, headers=PICTURE_HEADERS)
+            return
+        joined: Any = when_admitted(
+            context, exchange, lambda address: self._join(exchange, channel, address)
+        )
+        if joined is not None:
+            await joined
+
+    def _join(self, exchange: IExchange, channel: str, address: str) -> None:
+        context = self.context
+        format = self._format(exchange.framed)
+        opened = exchange.open(format.content_type, PICTURE_HEADERS)
+        # Behind the picture that is being sent only the newest one waits.
+        limits = replace(context.backlog_limits, bytes=0, policy=SlowConsumerPolicy.NEWEST)
+        subscriber = Subscriber(opened.transport, format, context.hub, limits, address)
+        context.hub.join(subscriber, [channel], Sync(), opened.head)
