@@ -1,9 +1,5 @@
 """
-HTTP/1.1 on the httptools parser (RFC 9112): one connection and its requests, in order.
-
-llhttp, below httptools, refuses what smuggles requests past proxies: both or
-conflicting lengths, line folding, a bare LF, blanks before the colon. What it
-leaves to its user is checked here.
+HTTP/1.1 (RFC 9112): one connection, whose requests are answered in order.
 """
 
 from __future__ import annotations
@@ -11,10 +7,8 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Iterable
-from enum import Enum
 from typing import Any
 
-import httptools
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionDone, ConnectionLost
 from twisted.internet.interfaces import (
@@ -22,7 +16,6 @@ from twisted.internet.interfaces import (
     IHandshakeListener,
     IProtocol,
 )
-from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
@@ -31,43 +24,29 @@ from rt_twisted.http.context import ConnectionState, HttpContext
 from rt_twisted.http.dispatch import dispatch
 from rt_twisted.http.exchange import HttpExchange
 from rt_twisted.http.head import ResponseHead
-from rt_twisted.http.head_end import HEAD_END, HeadEnd
 from rt_twisted.http.interfaces import Detach, PeerInfo, StreamHandle
-from rt_twisted.http.request import RequestHead, headers_too_large
+from rt_twisted.http.request_reader import RequestPart, RequestReader
 from rt_twisted.http.taken import TakenConnection, accept_connection
-from rt_twisted.http.until_close import runs_until_close
-from rt_twisted.http.upgrade import parser_after_upgrade, wants_websocket
+from rt_twisted.http.upgrade import wants_websocket
 from rt_twisted.http.writer import ResponseWriter
 from rt_twisted.model.errors import HttpError
 from rt_twisted.net.sniff import ConnectionStart
-
-_log = Logger()
 
 LINGER = 5.0  # seconds in which a refused client may read the response...
 INGEST_LINGER = 0.8  # ...and a live publisher: ffmpeg sends on, whatever it is answered
 MAX_BUFFERED = 65536  # bytes of a body that are kept until an action reads it
 
 
-class _Input(Enum):
-    """
-    The part of a request that is received next.
-    """
-
-    IDLE = "idle"  # nothing of a request, beside blank lines in front
-    HEAD = "head"
-    BODY = "body"  # or nothing, until the response has ended
-    RAW = "raw"  # of a body that runs until the client closes
-
-
 # Attributes of an Enum class are slow to look up.
-_IDLE, _HEAD, _BODY, _RAW = _Input
+_IDLE, _HEAD, _BODY, _RAW = RequestPart
 _OPEN, _FINISHING, _CLOSING = ConnectionState
 
 
 @implementer(IProtocol, IHandshakeListener, IHalfCloseableProtocol)
 class Http1Connection:
     """
-    A client's connection; the `ResponseChannel` of its current exchange.
+    A client's connection: the `RequestReceiver` of its reader, and the `ResponseChannel` of its
+    current exchange.
 
     Requests are answered one after the other, each when the response before it
     has gone to the kernel; meanwhile nothing more is read.
@@ -86,25 +65,16 @@ class Http1Connection:
     """
 
     __slots__ = (
-        "_behind",
-        "_chunk_open",
         "_current",
-        "_head",
-        "_head_end",
         "_idle_since",
-        "_ignoring_input",
-        "_incoming",
-        "_input",
         "_linger",
         "_origin",
-        "_parser",
         "_paused",
         "_queue",
-        "_rest",
+        "_reader",
         "_start_bytes",
         "_starting",
         "_state",
-        "_unframed",
         "context",
         "deadline",
         "half_closed",
@@ -118,25 +88,16 @@ class Http1Connection:
         self.transport: Any = None
         self.writer: ResponseWriter
         self.deadline = math.inf
-        self._parser: Any = None
+        self._reader: RequestReader
         self._paused = False  # the transport is not read
         self.half_closed = False
         self._state = _OPEN
         self._linger = 0.0  # seconds, if the client may still be sending when it closes
-        self._ignoring_input = False  # nothing more is parsed
         self._starting = False  # _start_queued is running
         self._current: HttpExchange | None = None  # being answered
         self._queue: deque[HttpExchange | HttpError] = deque()  # to be answered next
-        self._incoming: HttpExchange | None = None  # its body is being received
-        self._rest: bytes | None = None  # bytes behind a request for another protocol
-        self._behind = b""  # received behind the head that is being parsed
-        self._head_end: HeadEnd | None = None  # most connections need none
-        self._chunk_open = False  # bytes of a chunk have been received, and not its end
         # None once the connection is known to be HTTP.
         self._start_bytes = ConnectionStart() if context.port_protocols else None
-        self._input = _IDLE
-        self._head = RequestHead(context.limits)
-        self._unframed = 0  # bytes received since the last that belonged to a body
 
     @property
     def peer(self) -> Any:
@@ -161,9 +122,10 @@ class Http1Connection:
         """
         if self._state is _CLOSING or self.deadline == math.inf or self._current is not None:
             return None
-        if self._input is _BODY:
+        part = self._reader.part
+        if part is _BODY:
             return None
-        if self._input is _HEAD:
+        if part is _HEAD:
             return self.deadline - self.context.limits.head_seconds
         return self._idle_since
 
@@ -172,7 +134,7 @@ class Http1Connection:
     def makeConnection(self, transport: Any) -> None:
         self.transport = transport
         self.writer = ResponseWriter(transport, self._on_drained)
-        self._parser = httptools.HttpRequestParser(self)
+        self._reader = RequestReader(self)
         self._idle_since = self.context.clock.seconds()
         self.deadline = self._idle_since + self.context.limits.head_seconds
         self.context.connections.add(self)
@@ -192,34 +154,14 @@ class Http1Connection:
         return "http"
 
     def dataReceived(self, data: bytes) -> None:
-        if self._rest is not None:
-            self._rest += data
+        reader = self._reader
+        if reader.rest is not None:
+            reader.rest += data
             self.read_more()
             return
         if self._start_bytes is not None:
             data = self._sniff(data, self._start_bytes)
-        while data and not self._ignoring_input:
-            if self._input is not _BODY:
-                if self._input is _RAW and self._incoming is not None:
-                    self._incoming.feed_body(data)
-                    break
-                # Most GET requests come alone, and need no search for the end of their head.
-                if data[:4] != b"GET " or data[-4:] != HEAD_END:
-                    self._head_end = self._head_end or HeadEnd()
-                    data, self._behind = self._head_end.cut(data)
-            self._unframed += len(data)  # callbacks of the parser reduce it
-            data = self._parse(data)
-            if self._head_end is not None:
-                self._head_end.found = False  # the next bytes may not be cut
-            if self._behind:
-                data += self._take_behind()
-            if self._rest is not None:  # the response decides whether it is HTTP
-                self._rest += data
-                break
-            limits = self.context.limits
-            if self._unframed > limits.line + limits.header_bytes and not self._ignoring_input:
-                # An endless head, or endless trailers or chunk extensions.
-                self._refuse_input(headers_too_large(limits))
+        reader.feed(data)
         if self._state is not _CLOSING:
             self.read_more()
 
@@ -234,9 +176,9 @@ class Http1Connection:
         data, found = start.feed(data, self.context.port_protocols)
         if data:
             self._start_bytes = None
-            self._input = _IDLE
+            self._reader.part = _IDLE
         else:
-            self._input = _HEAD  # at the deadline it is an HTTP request that was too slow
+            self._reader.part = _HEAD  # at the deadline it is an HTTP request that was too slow
         if found is None:
             return data
         peer, secure = self.peer, self.secure
@@ -245,56 +187,20 @@ class Http1Connection:
         accept_connection(found, taken, secure, data)
         return b""
 
-    def _take_behind(self) -> bytes:
-        behind, self._behind = self._behind, b""
-        return behind
-
-    def _parse(self, data: bytes) -> bytes:
-        """
-        Parse *data* up to a request with `Upgrade`, at which the parser stops.
-
-        Returns:
-            the bytes that are left.
-        """
-        try:
-            self._parser.feed_data(data)
-        except httptools.HttpParserUpgrade as upgrade:
-            # Proxies send the header on plain requests too, and `curl --http2`
-            # on every first one: it may be ignored.
-            self._parser = parser_after_upgrade(self, self._incoming)
-            rest = data[upgrade.args[0] :]
-            if not self._queue or not wants_websocket(self._queue[-1]):
-                return rest
-            # The response decides whether the rest is HTTP.
-            self._rest = rest
-            if self._current is None:
-                self._start_queued()
-            return self._take_http_rest()
-        except httptools.HttpParserError as error:
-            cause = error.__context__
-            refusal = HttpError(400, "malformed request")
-            if isinstance(cause, HttpError):
-                refusal = cause
-            elif isinstance(error, httptools.HttpParserCallbackError):
-                _log.failure("while parsing a request", Failure(cause or error))
-                refusal = HttpError(500, "internal error")
-            if not self._ignoring_input:  # else it is behind the last request that counts
-                self._refuse_input(refusal)
-        return b""
-
     def connectionLost(self, reason: Failure) -> None:
         self.context.connections.discard(self)
-        if self._input is _RAW and self._incoming is not None and reason.check(ConnectionDone):
-            self._incoming.end_body()  # TLS has no half-closed connections
+        incoming = self._reader.incoming
+        if self._reader.part is _RAW and incoming is not None and reason.check(ConnectionDone):
+            incoming.end_body()  # TLS has no half-closed connections
         self.writer.connection_lost()
         self._state = _CLOSING
-        self._ignoring_input = True
-        self._parser = None
         self._queue.clear()
-        for exchange in {self._incoming, self._current} - {None}:
+        incoming, current = self._reader.incoming, self._current
+        self._current = None
+        self._reader.close()
+        for exchange in {incoming, current} - {None}:
             assert exchange is not None
             exchange.connection_lost()
-        self._incoming = self._current = None
 
     def readConnectionLost(self) -> None:
         self.half_closed = True
@@ -315,70 +221,42 @@ class Http1Connection:
             return
         self._go_on()
 
-    # Called by the parser.
+    # Called by the reader.
 
-    def on_message_begin(self) -> None:
-        if self._ignoring_input:
-            return
-        self._input = _HEAD
-        self._unframed = 1  # the parser does not say where in the data it begins
-        self._head = RequestHead(self.context.limits)
-        self.deadline = self.context.clock.seconds() + self.context.limits.head_seconds
+    @property
+    def idle(self) -> bool:
+        return self._current is None and not self._queue and not self.writer.draining
 
-    def on_url(self, piece: bytes) -> None:
-        self._head.add_target(piece)
+    def begin(self, exchange: HttpExchange) -> None:
+        self._current = exchange
+        dispatch(self.context, exchange)
 
-    def on_header(self, name: bytes, value: bytes) -> None:
-        if self._input is not _BODY:  # trailers are ignored
-            self._head.add_header(name, value)
+    def enqueue(self, exchange: HttpExchange) -> None:
+        self._queue.append(exchange)
 
-    def on_headers_complete(self) -> None:
-        self._input = _BODY
-        if self._ignoring_input:
-            return
-        self._unframed = 0
-        self.deadline = self.context.clock.seconds() + self.context.limits.body_seconds
-        head, parser = self._head, self._parser
-        method, version = parser.get_method().decode(), parser.get_http_version()
-        length = head.check(method, version)
-        exchange = HttpExchange(self, method, head, version, length)
-        exchange.keep_alive = parser.should_keep_alive()
-        self._incoming = exchange
-        idle = self._current is None and not self._queue and not self.writer.draining
-        if idle and not (parser.should_upgrade() and wants_websocket(exchange)):
-            cut = self._head_end is not None and self._head_end.found
-            if cut and not parser.should_upgrade() and runs_until_close(self.context, exchange):
-                exchange.run_until_close()
-                self._input = _RAW
-            self._start(exchange)
+    def on_upgrade(self, rest: bytes) -> bytes:
+        if not self._queue or not wants_websocket(self._queue[-1]):
+            return rest
+        # The response decides whether the rest is HTTP.
+        self._reader.rest = rest
+        if self._current is None:
+            self._start_queued()
+        return self._take_http_rest()
+
+    def refuse_input(self, refusal: HttpError) -> None:
+        reader = self._reader
+        incoming, reader.incoming = reader.incoming, None
+        reader.stopped = True
+        self.deadline = math.inf  # the responses before it may take any time
+        if incoming is not None:
+            # Its head was fine: the action that reads its body answers.
+            incoming.fail_body(refusal)
+            if not incoming.answered and incoming is self._current:
+                incoming.refuse(refusal)
+        elif self.idle:
+            self._answer_malformed(refusal)
         else:
-            self._queue.append(exchange)
-
-    def on_chunk_header(self) -> None:
-        self._unframed = 0
-
-    def on_chunk_complete(self) -> None:
-        if self._chunk_open and self._incoming is not None:
-            self._incoming.end_chunk()
-        self._chunk_open = False  # the last chunk is empty and does not count
-
-    def on_body(self, piece: bytes) -> None:
-        self._unframed -= len(piece)
-        self._chunk_open = True
-        if self._incoming is not None:
-            self._incoming.feed_body(piece)
-
-    def on_message_complete(self) -> None:
-        incoming = self._incoming
-        if (
-            incoming is None
-            or self._input is _RAW
-            or (self._parser.should_upgrade() and not incoming.complete)
-        ):
-            return  # with Upgrade the parser takes a request with a body for one without
-        self._incoming = None
-        self._ignoring_input = self._ignoring_input or not incoming.keep_alive
-        incoming.end_body()
+            self._queue.append(refusal)
 
     # The response channel of the current exchange.
 
@@ -421,8 +299,7 @@ class Http1Connection:
     def detach(self, head: ResponseHead) -> StreamHandle:
         exchange, framing, rest = self._current, b"", b""
         if head.status == 101:
-            rest = (self._rest or b"") + self._take_behind()
-            self._rest = None
+            rest = self._reader.take_rest()
         elif exchange is not None and exchange.framed:
             framing = b"Transfer-Encoding: chunked\r\n"
         else:
@@ -434,7 +311,7 @@ class Http1Connection:
         if self._queue or self.writer.draining:
             raise HttpError(400, "other requests on the connection are not answered yet")
         self.require_open()
-        rest = received + (self._rest or b"") + self._take_behind()
+        rest = received + self._reader.take_rest()
         peer = self.peer
         self._release_transport()
         taken = TakenConnection(self.transport, self.context.connections, peer)
@@ -452,11 +329,11 @@ class Http1Connection:
     def _hand_off(self, exchange: HttpExchange | None, detach: Detach) -> bool:
         if exchange is None or exchange is not self._current or exchange.answered:
             return False
-        if self._queue or self._input is not _BODY or self.writer.draining:
+        if self._queue or self._reader.part is not _BODY or self.writer.draining:
             return False  # another request has begun, or a response has not ended
         if exchange.length is None and not exchange.complete:
             return False  # somewhere in a chunk
-        data = exchange.encode_request() + (self._rest or b"")
+        data = exchange.encode_request() + (self._reader.rest or b"")
         release = detach(self.transport, PeerInfo(exchange.peer, self.secure), data)
         if release is None:
             return False
@@ -467,7 +344,7 @@ class Http1Connection:
         return True
 
     def reject_body(self, error: HttpError) -> None:
-        self._refuse_input(error)
+        self.refuse_input(error)
 
     def read_more(self) -> None:
         """
@@ -475,11 +352,12 @@ class Http1Connection:
         """
         if self._state is _CLOSING:
             return
-        if self.half_closed and self._rest is None:
+        reader = self._reader
+        if self.half_closed and reader.rest is None:
             self._finish_half_closed()
             return
-        incoming = self._incoming
-        buffered = incoming.buffered if incoming is not None else len(self._rest or b"")
+        incoming = reader.incoming
+        buffered = incoming.buffered if incoming is not None else len(reader.rest or b"")
         blocked = bool(self._queue) or buffered > MAX_BUFFERED
         blocked = blocked or (incoming is not None and incoming.held)
         limits = self.context.limits
@@ -498,14 +376,13 @@ class Http1Connection:
             # A body that was paused for others gets no more time: theirs is limited, too.
             if (resumed and self.deadline == math.inf) or incoming.streaming:
                 self.deadline = now + (incoming.timeout or limits.body_seconds)
-        elif self._input is _HEAD:
+        elif reader.part is _HEAD:
             if resumed or self.deadline == math.inf:
                 self.deadline = now + limits.head_seconds
         elif self._current is not None or self.writer.draining:
             self.deadline = math.inf
-        elif self._input is _BODY or self.deadline == math.inf:
-            self._input = _IDLE
-            self._unframed = 0
+        elif reader.part is _BODY or self.deadline == math.inf:
+            reader.await_request()
             self._idle_since = now
             self.deadline = now + limits.idle_seconds
 
@@ -545,10 +422,6 @@ class Http1Connection:
 
     # Exchanges.
 
-    def _start(self, exchange: HttpExchange) -> None:
-        self._current = exchange
-        dispatch(self.context, exchange)
-
     def _start_queued(self) -> None:
         self._starting = True
         while self._queue and self._current is None and not self.writer.draining:
@@ -559,7 +432,7 @@ class Http1Connection:
                 self._current = exchange  # its body failed while it was queued
                 exchange.refuse(exchange.failure)
             else:
-                self._start(exchange)
+                self.begin(exchange)
         self._starting = False
 
     def _go_on(self) -> None:
@@ -576,26 +449,8 @@ class Http1Connection:
         """
         if self._current is not None or self._queue:
             return b""
-        rest, self._rest = self._rest, None
+        rest, self._reader.rest = self._reader.rest, None
         return rest or b""
-
-    def _refuse_input(self, refusal: HttpError) -> None:
-        """
-        Answer with *refusal*, and ignore all that follows.
-        """
-        incoming, self._incoming = self._incoming, None
-        self._ignoring_input = True
-        self.deadline = math.inf  # the responses before it may take any time
-        if incoming is not None:
-            # Its head was fine: the action that reads its body answers.
-            incoming.fail_body(refusal)
-            if not incoming.answered and incoming is self._current:
-                incoming.refuse(refusal)
-            return
-        if self._current is not None or self._queue or self.writer.draining:
-            self._queue.append(refusal)
-            return
-        self._answer_malformed(refusal)
 
     def _answer_malformed(self, refusal: HttpError) -> None:
         self._current = HttpExchange.malformed(self, "1.1", complete=False)
@@ -616,13 +471,14 @@ class Http1Connection:
         """
         Close or refuse what takes too long.
         """
+        reader = self._reader
         if self._state is _CLOSING:
             self.transport.abortConnection()
-        elif self._input is _IDLE:
+        elif reader.part is _IDLE:
             self._close(linger=False)
-        elif self._input is _HEAD or self._incoming is not None:
-            paused = self._incoming is not None and self._incoming.paused
-            self._refuse_input(
+        elif reader.part is _HEAD or reader.incoming is not None:
+            paused = reader.incoming is not None and reader.incoming.paused
+            self.refuse_input(
                 body_memory_exhausted() if paused else HttpError(408, "the request was too slow")
             )
         else:
@@ -633,15 +489,15 @@ class Http1Connection:
         Close as soon as all is answered: the client has closed its sending side.
         """
         self.deadline = math.inf
-        incoming = self._incoming
-        if self._input is _RAW and incoming is not None and not self._ignoring_input:
-            self._incoming = None
+        reader = self._reader
+        incoming = reader.incoming
+        if reader.part is _RAW and incoming is not None and not reader.stopped:
+            reader.incoming = None
             incoming.end_body()
-        if not self._ignoring_input and (self._incoming is not None or self._input is _HEAD):
-            self._refuse_input(HttpError(400, "the request is not complete"))
-        self._ignoring_input = True
-        idle = self._current is None and not self._queue and not self.writer.draining
-        if idle and self._state is not _CLOSING:
+        if not reader.stopped and (reader.incoming is not None or reader.part is _HEAD):
+            self.refuse_input(HttpError(400, "the request is not complete"))
+        reader.stopped = True
+        if self.idle and self._state is not _CLOSING:
             self._close(linger=False)
 
     def _close(self, linger: bool) -> None:
@@ -656,7 +512,7 @@ class Http1Connection:
             ingest = self._current is not None and self.context.is_ingest(self._current)
             self._linger = INGEST_LINGER if ingest else LINGER
         self._state = _CLOSING
-        self._ignoring_input = True
+        self._reader.stopped = True
         self._current = None
         self._queue.clear()
         self.deadline = math.inf  # the transport times out if the client reads nothing
@@ -683,11 +539,10 @@ class Http1Connection:
         Forget the connection: another protocol owns the transport from now on.
         """
         self.context.connections.discard(self)
-        self._parser = None
-        self._current = self._incoming = None
+        self._reader.close()
+        self._current = None
         self._queue.clear()
         self._state = _CLOSING
-        self._ignoring_input = True
         self._resume_reading()
         self.writer.detach()
 
