@@ -110,6 +110,7 @@ class FakeTransport:
         self.aborted = True
 
     def loseConnection(self) -> None:
+        assert self._producer is None, "Twisted keeps a connection open for its producer"
         self.closed = True
 
     def pump(self) -> None:
