@@ -183,6 +183,25 @@ def test_decompression_stops_at_the_limit() -> None:
     assert peak < 4 * LIMIT + 4 * len(data)
 
 
+def test_decompression_of_fragments_stops_at_the_limit() -> None:
+    """
+    All fragments of a message together are decompressed up to the limit and no further.
+    """
+    press = zlib.compressobj(wbits=-15)
+    first, second = (
+        press.compress(bytes(size)) + press.flush(zlib.Z_SYNC_FLUSH)
+        for size in (LIMIT - 1000, 10 * LIMIT)
+    )
+    parser = FrameParser(LIMIT, True)
+    parser.feed(masked(2, first, fin=False, rsv=4))
+    assert parser.bytes == LIMIT - 1000
+    assert len(second) < 1024  # fits in one call
+    parser.feed(masked(0, second))
+
+    assert parser.failure
+    assert parser.bytes <= 1001
+
+
 def test_many_small_fragments_take_linear_time() -> None:
     """
     20,000 fragments are joined in linear time, and empty ones take no memory.
