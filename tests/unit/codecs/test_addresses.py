@@ -146,6 +146,7 @@ def parsed(data: bytes, step: int) -> ProxyHeader | None:
         (b"PROXY TCP6 2001:db8::1 2001:db8::1 4369 80\r\n", "2001:db8::1"),
         (b"PROXY UNKNOWN\r\n", None),
         (b"PROXY UNKNOWN ffff::1 ffff::2 1 2\r\n", None),
+        (b"PROXY UNKNOWN " + b"x" * 91 + b"\r\n", None),  # 107 bytes
         (V2, "198.51.100.7"),
         (V2_6, "2001:db8::1"),
         (SIGNATURE + b"\x20\x00\x00\x00", None),
@@ -181,7 +182,7 @@ def test_proxy_headers_are_parsed(header: bytes, source: str | None, step: int) 
         b"PROXY TCP4 1.1.1.1 1.1.1.1 -1 1\r\n",
         b"PROXY TCP4 \xff 1.1.1.1 1 1\r\n",
         b"PROXY \r\n",
-        b"PROXY UNKNOWN " + b"x" * 100,
+        b"PROXY UNKNOWN " + b"x" * 93,
         SIGNATURE + b"\x11\x11\x00\x0c" + bytes(12),
         SIGNATURE + b"\x22\x11\x00\x0c" + bytes(12),
         SIGNATURE + b"\x21\x11\x00\x0b" + bytes(11),
