@@ -23,6 +23,9 @@ from twisted.logger import Logger
 from rt_twisted.actions.context import ActionContext
 from rt_twisted.actions.engineio.action import EngineIOAction
 from rt_twisted.actions.health import LivenessAction, ReadinessAction
+from rt_twisted.actions.icecast.admin import IcecastAdminAction
+from rt_twisted.actions.icecast.mount import IcecastAction
+from rt_twisted.actions.icecast.playlist import IcecastPlaylistAction
 from rt_twisted.actions.ingest.istream import IstreamAction
 from rt_twisted.actions.interfaces import IAction, Match
 from rt_twisted.actions.live.action import LiveAction
@@ -50,6 +53,9 @@ _log = Logger()
 WORDS: dict[str, type[Any]] = {
     "alive": LivenessAction,
     "engine.io": EngineIOAction,
+    "icecast": IcecastAction,
+    "icecast-admin": IcecastAdminAction,
+    "icecast-playlist": IcecastPlaylistAction,
     "istream": IstreamAction,
     "jpeg": JpegAction,
     "metrics": MetricsAction,

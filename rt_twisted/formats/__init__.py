@@ -11,6 +11,7 @@ from typing import Any
 
 from rt_twisted.formats.chunked import Chunked
 from rt_twisted.formats.fmp4 import FragmentedMP4
+from rt_twisted.formats.icecast import IcecastAudio
 from rt_twisted.formats.json_events import JsonEventStream
 from rt_twisted.formats.mjpeg import MotionJpeg
 from rt_twisted.formats.poll import EventPoll, JsonPoll
@@ -23,6 +24,7 @@ from rt_twisted.model.load_object import find_object
 
 FORMATS: Mapping[str, Callable[..., Any]] = {
     "fmp4": FragmentedMP4,
+    "icecast": IcecastAudio,
     "mjpeg": MotionJpeg,
     "poll-json": JsonPoll,
     "poll-sse": EventPoll,

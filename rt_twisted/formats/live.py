@@ -8,7 +8,7 @@ from collections.abc import Iterable, Set
 
 from rt_twisted.codecs.errors import RemoteProtocolError
 from rt_twisted.media.codec_strings import codec_string
-from rt_twisted.media.unit import End, Head, Kind, Unit, read
+from rt_twisted.media.unit import End, Head, Kind, Title, Unit, read
 from rt_twisted.model.errors import HttpError
 from rt_twisted.model.message import Mark, Message
 
@@ -19,7 +19,7 @@ _WEBM = ("vp8", "vp9", "av1", "opus", "vorbis")
 _WORDS = {**dict.fromkeys(_MP4, "mp4"), **dict.fromkeys(_WEBM, "webm"), "jpeg": "mjpeg"}
 
 
-def read_live(message: Message) -> Head | Unit | End | None:
+def read_live(message: Message) -> Head | Unit | Title | End | None:
     """
     Return what a message of a live stream carries; None for one that is malformed, and for
     a plain message.

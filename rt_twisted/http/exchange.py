@@ -485,7 +485,14 @@ class HttpExchange:
         self.refused = refusal.status
         self.answer(response.status, response.body, response.content_type, response.headers)
 
-    def open(self, content_type: str, headers: Sequence[Header] = ()) -> StreamHandle:
+    def find(self, method: str, path: str) -> tuple[Any, Any] | None:
+        found = self._channel.context.find(method, path)
+        return found if isinstance(found, tuple) else None
+
+    def open(
+        self, content_type: str, headers: Sequence[Header] = (), framed: bool = True
+    ) -> StreamHandle:
+        self.framed = self.framed and framed
         return self._detach(200, content_type, headers)
 
     def take_over(self, head: bytes = b"", status: int = 200) -> StreamHandle:

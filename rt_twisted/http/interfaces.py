@@ -31,6 +31,7 @@ class IExchange(Interface):
         "int | None: bytes of the body, 0 if there is none; None for chunks, and for a body "
         "that runs until the client closes."
     )
+    until_close = Attribute("bool: the body runs until the client closes its sending side.")
     secure = Attribute("bool: the connection uses TLS.")
     scheme = Attribute("str: http or https; trusted proxies may name another one.")
     framed = Attribute("bool: a stream's bytes must be HTTP chunks (HTTP/1.1).")
@@ -143,12 +144,26 @@ class IExchange(Interface):
         names the time to reconnect. Raising an HttpError from `IAction.act` does the same.
         """
 
-    def open(content_type: str, headers: Sequence[Header] = ()) -> StreamHandle:
+    def find(method: str, path: str) -> tuple[Any, Any] | None:
+        """
+        Return the action that serves *method* on *path*, and what its pattern matched; None
+        if no route does.
+        """
+
+    def open(
+        content_type: str, headers: Sequence[Header] = (), framed: bool = True
+    ) -> StreamHandle:
         """
         Answer 200 with a stream and take the connection over.
 
         The caller owns the transport from now on: it sets its protocol by
         `Subscriber`, and writes `StreamHandle.head` before anything else.
+
+        Args:
+            content_type: of the stream.
+            headers: further ones.
+            framed: False for clients that cannot read chunks although they use HTTP/1.1: the
+                stream ends with the connection, and the attribute `framed` is False from now on.
 
         Raises:
             ConnectionLost: the client has disconnected; do not catch it.

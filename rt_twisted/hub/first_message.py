@@ -13,6 +13,7 @@ from zope.interface import implementer
 
 from rt_twisted.hub.hub import Hub
 from rt_twisted.hub.limits import BacklogLimits, SlowConsumerPolicy
+from rt_twisted.hub.no_transport import NoTransport
 from rt_twisted.hub.subscriber import DisconnectReason, Subscriber
 from rt_twisted.model.interfaces import IFormat, ISyncFormat
 from rt_twisted.model.message import Message, Position, Replay, Sync
@@ -37,7 +38,7 @@ def first_message(
         fires with None if there is none in time. May be cancelled: the viewer has left.
     """
     probe = _Probe(clock, format)
-    subscriber = Subscriber(_NoTransport(), probe, hub, _LIMITS)
+    subscriber = Subscriber(NoTransport(), probe, hub, _LIMITS)
     done: Deferred[Message | None] = Deferred()
 
     def finish(message: Message | None) -> Message | None:
@@ -100,26 +101,3 @@ class _Probe:
 
     def resumed(self, last: Message | None, first: Message) -> IFormat:
         return self
-
-
-class _NoTransport:
-    """
-    The transport of a subscriber that is sent nothing.
-    """
-
-    protocol: Any = None
-
-    def write(self, data: bytes) -> None:
-        pass
-
-    def registerProducer(self, producer: Any, streaming: bool) -> None:
-        pass
-
-    def unregisterProducer(self) -> None:
-        pass
-
-    def loseConnection(self) -> None:
-        pass
-
-    def abortConnection(self) -> None:
-        pass

@@ -58,6 +58,7 @@ class LivePublisher:
     Attributes:
         begun: whether its start was announced.
         lost: fires with the reason when the run must stop publishing.
+        closed: fires when the right is lost or given back.
     """
 
     def __init__(
@@ -80,6 +81,7 @@ class LivePublisher:
         self._returns = returns
         self.begun = False
         self.lost: Deferred[str] = Deferred()
+        self.closed: Deferred[None] = Deferred()
         self.parked: ParkedRun | None = None  # see `park`
         self._on_close: Callable[[LivePublisher, str], object] | None = on_close
 
@@ -113,6 +115,7 @@ class LivePublisher:
         on_close, self._on_close = self._on_close, None
         if on_close is not None:
             on_close(self, reason)
+            self.closed.callback(None)
 
     def park(self, run: ParkedRun) -> None:
         """

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from rt_twisted.codecs.errors import RemoteProtocolError
 from rt_twisted.media.bits import BitReader
 
-_RATES = (
+RATES = (
     96000, 88200, 64000, 48000, 44100, 32000, 24000, 22050, 16000, 12000, 11025, 8000, 7350,
 )  # fmt: skip
 _CHANNELS = (0, 1, 2, 3, 4, 5, 6, 8)
@@ -75,6 +75,6 @@ def _rate(reader: BitReader) -> int:
     index = reader.bits(4)
     if index == _EXPLICIT_RATE:
         return reader.bits(24)
-    if index >= len(_RATES):
+    if index >= len(RATES):
         raise RemoteProtocolError("AAC: the sample rate is invalid")
-    return _RATES[index]
+    return RATES[index]

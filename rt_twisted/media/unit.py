@@ -4,8 +4,10 @@ Live streams as messages: heads describe the tracks, units carry one frame each.
 All are ordinary messages. The payload is the data, everything else is in the event type:
 
     unit/head TIME [again]                               the data are JSON
-    unit/k TRACK PTS DTS DURATION PACKETS OFFSET         a keyframe; all audio
+    unit/k TRACK PTS DTS DURATION PACKETS OFFSET [SIZE]  a keyframe; all audio. Behind the frame,
+                                                         the data have a title of SIZE bytes
     unit/d TRACK PTS DTS DURATION PACKETS OFFSET         another picture
+    unit/title                                           the data are a new title
     unit/end                                             the data are the run
 
 A head precedes each keyframe, so that subscribers can begin at any retained group.
@@ -31,9 +33,11 @@ MAX_TRACKS = 8
 MAX_TRACK_ID = 2**14 - 2  # two bytes in Matroska
 MAX_TIME = 2**53  # microseconds, 285 years: exact in JSON and in JavaScript
 MAX_TEXT = 200  # characters of a run or a codec name
+MAX_ABOUT = 4096  # characters of one thing that is known about a stream
 
 _HEAD = "unit/head"
 _END = "unit/end"
+_TITLE = "unit/title"
 _KEY = "unit/k"
 _DELTA = "unit/d"
 _AGAIN = "again"
@@ -89,6 +93,7 @@ class Head:
         time: the presentation time of the unit behind this head (microseconds).
         again: the channel's head before this one has the same tracks, so that a
             subscriber which has begun needs nothing of this one.
+        about: what else is known about the stream, as names and values.
     """
 
     run: str
@@ -96,6 +101,7 @@ class Head:
     tracks: tuple[Track, ...]
     time: int = 0
     again: bool = False
+    about: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +118,7 @@ class Unit:
         packets: how many RTP packets of 1,400 bytes precede it on its track.
         offset: how many payload bytes precede it on its track.
         data: the frame.
+        title: of what is played now; "" if it is not known.
     """
 
     track: int
@@ -122,6 +129,16 @@ class Unit:
     packets: int
     offset: int
     data: bytes
+    title: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Title:
+    """
+    Requests another title of the publisher's units from now on.
+    """
+
+    text: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,17 +150,22 @@ class End:
     run: str
 
 
-def write(thing: Head | Unit | End) -> tuple[str, bytes]:
+def write(thing: Head | Unit | Title | End) -> tuple[str, bytes]:
     """
     Return the event type and the data of a message.
     """
     if isinstance(thing, Unit):
         kind = _KEY if thing.key else _DELTA
-        return (
+        event = (
             f"{kind} {thing.track} {thing.pts} {thing.dts} {thing.duration}"
-            f" {thing.packets} {thing.offset}",
-            thing.data,
+            f" {thing.packets} {thing.offset}"
         )
+        if thing.title:
+            title = thing.title.encode()
+            return f"{event} {len(title)}", thing.data + title
+        return event, thing.data
+    if isinstance(thing, Title):
+        return _TITLE, thing.text.encode()
     if isinstance(thing, End):
         return _END, thing.run.encode()
     tracks = [
@@ -159,12 +181,14 @@ def write(thing: Head | Unit | End) -> tuple[str, bytes]:
         }
         for track in thing.tracks
     ]
-    fields = {"run": thing.run, "wall": thing.wall, "tracks": tracks}
+    fields: dict[str, Any] = {"run": thing.run, "wall": thing.wall, "tracks": tracks}
+    if thing.about:
+        fields["about"] = dict(thing.about)
     event = f"{_HEAD} {thing.time} {_AGAIN}" if thing.again else f"{_HEAD} {thing.time}"
     return event, json.dumps(fields, separators=(",", ":")).encode()
 
 
-def read(message: Message) -> Head | Unit | End | None:
+def read(message: Message) -> Head | Unit | Title | End | None:
     """
     Return what *message* carries; None for a message that is not part of a live stream.
 
@@ -182,6 +206,8 @@ def read(message: Message) -> Head | Unit | End | None:
         if len(data) > MAX_HEAD:
             raise RemoteProtocolError(f"a head of a live stream is larger than {MAX_HEAD} bytes")
         return _head(data, *_numbers(fields[:1]), len(fields) == 2)
+    if word == _TITLE and len(data) <= MAX_ABOUT:
+        return Title(data.decode(errors="replace"))
     if word == _END and len(data) <= MAX_TEXT:
         return End(data.decode(errors="replace"))
     raise RemoteProtocolError("an unknown message of a live stream")
@@ -190,8 +216,15 @@ def read(message: Message) -> Head | Unit | End | None:
 def _unit(key: bool, fields: list[str], data: bytes) -> Unit:
     if len(data) > MAX_JPEG:  # the largest of any codec
         raise RemoteProtocolError(f"a frame is larger than {MAX_JPEG} bytes")
+    title = ""
     try:
-        track, pts, dts, duration, packets, offset = map(int, fields)
+        track, pts, dts, duration, packets, offset, *sizes = map(int, fields)
+        if sizes:
+            [size] = sizes
+            if not 0 < size <= min(MAX_ABOUT, len(data)):
+                raise _malformed_event()
+            title = data[-size:].decode(errors="replace")
+            data = data[:-size]
     except ValueError:
         raise _malformed_event() from None
     if not (
@@ -203,7 +236,7 @@ def _unit(key: bool, fields: list[str], data: bytes) -> Unit:
         and offset >= 0
     ):
         raise _malformed_event()
-    return Unit(track, pts, dts, duration, key, packets, offset, data)
+    return Unit(track, pts, dts, duration, key, packets, offset, data, title)
 
 
 def _numbers(fields: list[str]) -> list[int]:
@@ -222,12 +255,14 @@ def _malformed_event() -> RemoteProtocolError:
 
 @lru_cache(maxsize=64)  # heads repeat; at most 16 MiB
 def _head(data: bytes, time: int, again: bool) -> Head:
-    run, wall, tracks = _described(data)
-    return Head(run, wall, tracks, time, again)
+    run, wall, tracks, about = _described(data)
+    return Head(run, wall, tracks, time, again, about)
 
 
 @lru_cache(maxsize=64)
-def _described(data: bytes) -> tuple[str, float, tuple[Track, ...]]:
+def _described(
+    data: bytes,
+) -> tuple[str, float, tuple[Track, ...], tuple[tuple[str, str], ...]]:
     try:
         fields = json.loads(data)
         run, wall, tracks = fields["run"], fields["wall"], fields["tracks"]
@@ -240,9 +275,12 @@ def _described(data: bytes) -> tuple[str, float, tuple[Track, ...]]:
         parsed = tuple(map(_track, tracks))
         if len({track.id for track in parsed}) != len(parsed):
             raise ValueError("track ids")
-    except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
+        about = tuple(fields.get("about", {}).items())
+        if any(type(value) is not str or len(value) > MAX_ABOUT for _, value in about):
+            raise ValueError("about")
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
         raise RemoteProtocolError("a head of a live stream is malformed") from None
-    return run, float(wall), parsed
+    return run, float(wall), parsed, about
 
 
 def _track(fields: dict[str, Any]) -> Track:

@@ -41,11 +41,13 @@ ROUTES = {
     "socket.io": f"{SUBSCRIBE},publish=news,publish=sport,history=5,positions=no",
     "engine.io": f"{SUBSCRIBE},subscribe=a.*,publish=news,publish=sport,binary=yes,history=5,"
     "slow=skip,pattern=yes",
+    "icecast": "channel=radio,password=x,burst=2,wait=0.5,behind=65536,max=9,charset=latin-1",
+    "icecast-admin": "password=x",
     "istream": "publish=live,takeover=yes,timeout=5,grace=0",
     "webm": "subscribe=live,burst=2,wait=0.5,behind=65536,video_codec=V_VP9,"
     "audio_codec=A_OPUS,track_prefix=yes",
 }
-NEED_ARGUMENTS = ("static", "resource", "wsgi", "istream", "webm")
+NEED_ARGUMENTS = ("static", "resource", "wsgi", "icecast", "istream", "webm")
 BARE = (
     "sse:news", "sseraw:news", "stream:news", "poll:news", "publish:news", "stats:full",
     "metrics:5", "page:attributes.js", "page:jquery.sse.js", "static:.",

@@ -177,7 +177,7 @@ def test_arguments_have_types() -> None:
         ("^/( sse:a", "'^/(' is not a regular expression"),
         (
             "^/x nope:a",
-            "unknown action 'nope'; there are: alive, engine.io, istream, jpeg, metrics, mjpeg, ",
+            "unknown action 'nope'; there are: alive, engine.io, icecast, icecast-admin, ",
         ),
         ("^/x SSE:a", "unknown action 'SSE'"),
         ("get ^/x sse:a", "unknown action"),
@@ -482,7 +482,7 @@ def test_actions_of_users() -> None:
     assert load_object("tests.words.Echo") is Echo
 
 
-LIVE = ("istream", "jpeg", "mjpeg", "mjpg", "mp4", "streams", "webm")
+LIVE = ("icecast", "istream", "jpeg", "mjpeg", "mjpg", "mp4", "streams", "webm")
 NEED_ARGUMENTS = (*LIVE, "static", "resource", "wsgi")
 
 
@@ -490,6 +490,7 @@ NEED_ARGUMENTS = (*LIVE, "static", "resource", "wsgi")
     "line",
     [
         *(word for word in WORDS if word not in NEED_ARGUMENTS),
+        "icecast:radio",
         "istream:cam",
         "jpeg:cam",
         "mjpeg:cam",

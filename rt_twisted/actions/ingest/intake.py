@@ -5,6 +5,8 @@ The body of a live publisher: read, numbered and published as it arrives.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
+from typing import Protocol
 
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -12,7 +14,7 @@ from zope.interface import implementer
 
 from rt_twisted.actions.context import ActionContext
 from rt_twisted.codecs.errors import RemoteProtocolError
-from rt_twisted.http.interfaces import IChunkSink, IExchange
+from rt_twisted.http.interfaces import IChunkSink
 from rt_twisted.hub.publishers import LivePublisher, ParkedRun
 from rt_twisted.media.containers import (
     START_BYTES,
@@ -20,14 +22,60 @@ from rt_twisted.media.containers import (
     find_reader,
     may_be_container,
 )
-from rt_twisted.media.live_run import LiveRun
-from rt_twisted.media.unit import write
+from rt_twisted.media.track_details import Part
+from rt_twisted.media.unit import Head, Unit, write
 from rt_twisted.model.errors import HttpError, Unavailable
 from rt_twisted.model.message import UNIT, Draft
 
 _log = Logger()
 
 MAX_UNACKNOWLEDGED = 4 * 1024 * 1024  # bytes at the broker before the publisher is paused
+
+
+class PublisherRun(Protocol):
+    """
+    Numbers frames; see `LiveRun`.
+    """
+
+    def feed(self, parts: Iterable[Part]) -> list[Head | Unit]:
+        """
+        Return what is published for *parts*.
+        """
+
+
+class PublisherExchange(Protocol):
+    """
+    What is used of a publisher's request: an `IExchange`, or what has taken its connection over.
+    """
+
+    answered: bool
+    connection: object
+    length: int | None
+
+    def header(self, name: str) -> str | None:
+        """
+        Return a header of the request.
+        """
+
+    def pause(self) -> None:
+        """
+        Receive no more of the body.
+        """
+
+    def resume(self) -> None:
+        """
+        Receive the body again after `pause`.
+        """
+
+    def answer(self, status: int, body: bytes, content_type: str) -> None:
+        """
+        Respond: the whole body was received.
+        """
+
+    def refuse(self, refusal: HttpError) -> None:
+        """
+        Respond, and receive no more.
+        """
 
 
 @implementer(IChunkSink)
@@ -45,24 +93,26 @@ class LiveIntake:
         run: numbers the frames.
         raw: the body is not searched for a container.
         around: bytes before and behind each plain message.
+        reader: of the body; None to recognize it by its first bytes.
     """
 
     def __init__(
         self,
         context: ActionContext,
-        exchange: IExchange,
+        exchange: PublisherExchange,
         publisher: LivePublisher,
-        run: LiveRun,
+        run: PublisherRun,
         raw: bool = False,
         around: tuple[bytes, bytes] = (b"", b""),
+        reader: ContainerReader | None = None,
     ) -> None:
         self._context = context
         self._exchange = exchange
         self._publisher = publisher
         self._run = run
         self._prefix, self._suffix = around
-        self._reader: ContainerReader | None = None
-        self._recognized = raw
+        self._reader = reader
+        self._recognized = raw or reader is not None
         self._chunk = bytearray()  # bytes that are no message yet
         self._has_chunks = "chunked" in (exchange.header("transfer-encoding") or "")
         self._unacknowledged = 0
@@ -73,7 +123,7 @@ class LiveIntake:
         self._closed = False
         publisher.lost.addCallback(self._on_lost)
 
-    def go_on_with(self, exchange: IExchange) -> None:
+    def go_on_with(self, exchange: PublisherExchange) -> None:
         """
         Receive the body of *exchange* as the continuation of the one before.
         """

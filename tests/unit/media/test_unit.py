@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -21,6 +22,7 @@ from rt_twisted.media.unit import (
     End,
     Head,
     Kind,
+    Title,
     Track,
     Unit,
     read,
@@ -45,6 +47,7 @@ units = st.builds(
     counts,
     counts,
     st.binary(max_size=20),
+    st.sampled_from(["", "Artist - Tïtle"]),
 )
 
 
@@ -58,6 +61,9 @@ def message(event: str | None, data: bytes = b"") -> Message:
         (HEAD, "unit/head 123400", Mark.HEAD),
         (Head("r1", 0.5, (VIDEO,), 7, True), "unit/head 7 again", Mark.HEAD),
         (UNIT, "unit/k 1 123400 123000 33367 4711 99", Mark.UNIT),
+        (replace(UNIT, title="ï"), "unit/k 1 123400 123000 33367 4711 99 2", Mark.UNIT),
+        (Title("ï"), "unit/title", Mark.UNIT),
+        (Head("r1", 0.5, (AUDIO,), 7, about=(("name", "ï"),)), "unit/head 7", Mark.HEAD),
         (Unit(2, -5, -5, 0, False, 0, 0, b""), "unit/d 2 -5 -5 0 0 0", Mark.UNIT),
         (End("r1"), "unit/end", Mark.END),
     ],
@@ -116,7 +122,7 @@ def test_a_repeated_head_is_parsed_once() -> None:
         "unit/x",
         "unit/k",
         "unit/k 1 2 3 4 5",
-        "unit/k 1 2 3 4 5 6 7",
+        "unit/k 1 2 3 4 5 6 7 8",
         "unit/k 0 2 3 4 5 6",
         "unit/k 16383 2 3 4 5 6",
         "unit/k 1 2.5 3 4 5 6",

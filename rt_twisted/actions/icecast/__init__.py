@@ -1,0 +1,3 @@
+"""
+Icecast: sources, listeners and the pages by which scripts control and watch them.
+"""

@@ -1,0 +1,159 @@
+"""
+The action `icecast-admin`: titles, statistics and commands at the paths that icecast2 has.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from html import escape
+from typing import ClassVar
+from urllib.parse import unquote_to_bytes
+
+from zope.interface import implementer
+
+from rt_twisted.access.keys import Credentials, Keys
+from rt_twisted.access.secrets import secret
+from rt_twisted.actions.context import ActionContext
+from rt_twisted.actions.headers import NO_STORE
+from rt_twisted.actions.icecast.mount import IcecastAction, has_password
+from rt_twisted.actions.icecast.mounts import base_url, live_mounts, newest_head
+from rt_twisted.actions.icecast.sources import IcecastSources
+from rt_twisted.actions.icecast.status import (
+    MountStatus,
+    mounts_xml,
+    response_xml,
+    stats_xml,
+    status_json,
+)
+from rt_twisted.actions.interfaces import IAction, Match
+from rt_twisted.codecs.basic_auth import CHALLENGE
+from rt_twisted.http.interfaces import IExchange
+from rt_twisted.media.icy import clean_title
+from rt_twisted.media.unit import Title, write
+from rt_twisted.model.errors import HttpError, Unavailable
+from rt_twisted.model.message import Draft
+
+_XML = "text/xml; charset=utf-8"
+_COMMANDS = ("metadata", "killsource")
+
+
+@implementer(IAction)
+@dataclass(frozen=True, slots=True)
+class IcecastAdminAction:
+    """
+    Serve the pages for scripts: `icecast-admin:password=env:ADMIN_PASSWORD`.
+
+    The last part of the path says which one: `status-json.xsl` and `status.xsl` are open to
+    all; `stats`, `listmounts` and `killsource` need the password, `metadata` needs it or the
+    one of the mount. Without a password, only this machine may use them.
+
+    Args:
+        context: the hub and the settings.
+        password: for Basic, with any user name; also `file:PATH` or `env:NAME`.
+    """
+
+    context: ActionContext
+    password: str = field(default="", repr=False)
+
+    methods: ClassVar[Sequence[str]] = ("GET", "POST")
+
+    def __post_init__(self) -> None:
+        try:
+            object.__setattr__(self, "password", secret(self.password))
+        except ValueError as error:
+            raise ValueError(f"password= must be {error}") from None
+
+    async def act(self, exchange: IExchange, match: Match) -> None:
+        page = exchange.path.rpartition("/")[2].partition(".")[0]
+        if exchange.path.endswith("/status-json.xsl"):
+            body = status_json(await live_mounts(self.context), base_url(exchange), self._started)
+            exchange.answer(200, body, "application/json", NO_STORE)
+        elif exchange.path.endswith("/status.xsl"):
+            body = _page(await live_mounts(self.context))
+            exchange.answer(200, body, "text/html; charset=utf-8", NO_STORE)
+        elif page in _COMMANDS:
+            await self._command(exchange, page)
+        elif page == "stats":
+            self._authorize(exchange)
+            body = stats_xml(await live_mounts(self.context), base_url(exchange), self._started)
+            exchange.answer(200, body, _XML, NO_STORE)
+        elif page == "listmounts":
+            self._authorize(exchange)
+            exchange.answer(200, mounts_xml(await live_mounts(self.context)), _XML, NO_STORE)
+        else:
+            raise HttpError(400, "there is no such command here")
+
+    @property
+    def _started(self) -> float:
+        return time.time() - self.context.hub.current_metrics().uptime
+
+    def _authorize(self, exchange: IExchange) -> None:
+        """
+        Raises:
+            HttpError: 401, the password is wrong; 403, there is none, and the request comes
+                from another machine.
+        """
+        if not self.password:
+            Keys().authorize(Credentials(None, exchange))
+        elif not has_password(exchange, self.password):
+            raise HttpError(401, "the password of the administrator is needed", [CHALLENGE])
+
+    async def _command(self, exchange: IExchange, page: str) -> None:
+        mount = _parameter(exchange, "mount").decode(errors="replace")
+        found = exchange.find("SOURCE", mount) if mount.startswith("/") else None
+        channel = ""
+        if found is not None and isinstance(found[0], IcecastAction):
+            action, match = found
+            channel = action.channel_of(exchange, match)
+        if page == "metadata" and channel and not has_password(exchange, self.password):
+            action.authorize(exchange, channel)
+        else:
+            self._authorize(exchange)
+        source = self.context.shared.get(IcecastSources, IcecastSources).find(channel)
+        # A source sets its first title before it has sent audio.
+        if source is None and (not channel or await newest_head(self.context, channel) is None):
+            raise HttpError(400, "Source does not exist")  # the words of icecast2
+        if page == "killsource":
+            if source is None:
+                raise HttpError(400, "the source is connected to another process")
+            source.kill()
+            exchange.answer(200, response_xml("Source Removed", True), _XML, NO_STORE)
+            return
+        if _parameter(exchange, "mode") not in (b"updinfo", b""):
+            raise HttpError(400, "mode is updinfo")
+        charset = _parameter(exchange, "charset").decode("latin-1")
+        parts = [_parameter(exchange, name) for name in ("artist", "title")]
+        song = _parameter(exchange, "song") or b" - ".join(filter(None, parts))
+        event, data = write(Title(clean_title(song, charset)))
+        try:
+            await self.context.publish([Draft(channel, data, event, transient=True)])
+        except Unavailable as error:
+            raise HttpError(503, str(error), retry=2) from None
+        exchange.answer(200, response_xml("Metadata update successful", True), _XML, NO_STORE)
+
+
+def _parameter(exchange: IExchange, name: str) -> bytes:
+    """
+    Return the bytes of a parameter of the query: they need not be UTF-8.
+    """
+    for part in exchange.query_string.split("&"):
+        key, _, value = part.partition("=")
+        if key == name:
+            return unquote_to_bytes(value.replace("+", " ").encode("latin-1"))
+    return b""
+
+
+def _page(mounts: list[MountStatus]) -> bytes:
+    rows = []
+    for mount in mounts:
+        about = mount.about
+        cells = (about.get("mount"), about.get("name"), about.get("title"), mount.listeners)
+        rows.append("".join([f"<td>{escape(str(cell or ''))}</td>" for cell in cells]))
+    names = "<tr><th>Mount</th><th>Name</th><th>Playing</th><th>Listeners</th></tr>"
+    table = "".join([f"<tr>{row}</tr>" for row in rows])
+    return (
+        "<!DOCTYPE html><meta charset=utf-8><title>Streams</title><h1>Streams</h1>"
+        f"<table>{names}{table}</table>\n"
+    ).encode()

@@ -1,0 +1,135 @@
+"""
+A listener: what it is answered, and where in the stream it begins.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from twisted.internet.defer import CancelledError
+
+from rt_twisted.actions.context import ActionContext
+from rt_twisted.actions.icecast.sources import IcecastSources
+from rt_twisted.actions.subscription import address_of, when_admitted
+from rt_twisted.formats import build_format
+from rt_twisted.formats.icecast import CODECS, IcecastAudio
+from rt_twisted.formats.webm import WebM
+from rt_twisted.http.interfaces import IExchange
+from rt_twisted.hub.first_message import first_message
+from rt_twisted.hub.limits import SlowConsumerPolicy
+from rt_twisted.hub.subscriber import Subscriber
+from rt_twisted.media.icy import METAINT
+from rt_twisted.media.ogg import OGG
+from rt_twisted.media.unit import Head, read
+from rt_twisted.model.errors import Header, HttpError
+from rt_twisted.model.message import Sync
+
+_HEADERS = (
+    ("Cache-Control", "no-cache, no-store"),
+    ("Expires", "Mon, 26 Jul 1997 05:00:00 GMT"),
+    ("Pragma", "no-cache"),
+    ("X-Accel-Buffering", "no"),
+)
+_ICY = {
+    "icy-br": "bitrate",
+    "ice-audio-info": "audio_info",
+    "icy-description": "description",
+    "icy-genre": "genre",
+    "icy-name": "name",
+    "icy-pub": "public",
+    "icy-url": "url",
+}
+
+
+def listeners_of(context: ActionContext, channel: str) -> int:
+    """
+    Return the number of listeners of *channel* on this process.
+    """
+    sources = context.shared.get(IcecastSources, IcecastSources)
+    count = context.hub.channel_counts(channel).subscribers
+    return count - 1 if sources.find(channel) is not None else count  # its watch of titles
+
+
+async def listen(
+    context: ActionContext,
+    exchange: IExchange,
+    channel: str,
+    charset: str,
+    *,
+    burst: float,
+    wait: float,
+    behind: int | None,
+    most: int,
+) -> None:
+    """
+    Answer a listener, and join it to *channel* when its stream has begun.
+
+    Args:
+        context: the hub and the settings.
+        exchange: the request.
+        channel: of the mount.
+        charset: of titles.
+        burst: seconds of the stream that are sent at once.
+        wait: seconds to wait for a source.
+        behind: bytes that may wait before the listener skips; None for the daemon's.
+        most: listeners of the mount; 0 for no limit.
+
+    Raises:
+        HttpError: 404, the mount has no source; 503, too many listeners.
+    """
+    context.hub.admit(address_of(exchange, context))
+    if most and listeners_of(context, channel) >= most:
+        raise HttpError(503, "the mount has too many listeners", retry=10)
+    found = first_message(context.hub, context.reactor, channel, IcecastAudio(), wait)
+    exchange.watch(found.cancel)
+    try:
+        first = await found
+    except CancelledError:  # the client has disconnected
+        return
+    head = read(first) if first is not None else None
+    if not isinstance(head, Head):
+        raise HttpError(404, "the mount has no source")
+    about = dict(head.about)
+    codec = head.tracks[0].codec
+    if codec in CODECS:
+        wanted = exchange.header("icy-metadata") or ""
+        titles = wanted.strip() == "1" and codec != OGG
+        name, options = "icecast", {"titles": titles, "charset": charset}
+        content_type = about.get("content_type", codec)
+    else:
+        titles, name, options = False, "webm", {}
+        content_type = WebM().content_type_of(head)
+    fields = [(header, about[key]) for header, key in _ICY.items() if about.get(key)]
+    if titles:
+        fields += [("icy-metadata", "1"), ("icy-metaint", str(METAINT))]
+    headers = (*_HEADERS, *[(header, text) for header, text in fields if text.isascii()])
+    if exchange.method == "HEAD":
+        exchange.answer(200, content_type=content_type, headers=headers)
+        return
+
+    def join(address: str) -> None:
+        opened = exchange.open(content_type, headers, framed=False)
+        limits = replace(context.backlog_limits, policy=SlowConsumerPolicy.SYNC)
+        if behind is not None:
+            limits = replace(limits, bytes=behind)
+        format = build_format(name, exchange.framed, **options)
+        subscriber = Subscriber(opened.transport, format, context.hub, limits, address)
+        start = _with_text(opened.head, fields)
+        context.hub.join(subscriber, [channel], Sync(burst), start)
+
+    joined: Any = when_admitted(context, exchange, join)
+    if joined is not None:
+        await joined
+
+
+def _with_text(head: bytes, fields: list[Header]) -> bytes:
+    """
+    Return the head of an HTTP/1 response with those *fields* that are not ASCII, in UTF-8.
+
+    HTTP has Latin-1 in headers; players show UTF-8 names.
+    """
+    if not head.endswith(b"\r\n\r\n"):
+        return head
+    lines = [f"{name}: {text}\r\n".encode() for name, text in fields if not text.isascii()]
+    return head[:-2] + b"".join(lines) + b"\r\n"

@@ -1,0 +1,136 @@
+"""
+The action `icecast`: a mount, to which a source publishes and listeners connect.
+"""
+
+from __future__ import annotations
+
+import codecs
+import hmac
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+from zope.interface import implementer
+
+from rt_twisted.access.secrets import secret
+from rt_twisted.actions.context import ActionContext
+from rt_twisted.actions.icecast.listener import listen
+from rt_twisted.actions.icecast.source import receive_source
+from rt_twisted.actions.interfaces import IAction, Match
+from rt_twisted.actions.subscription import check_static_channels
+from rt_twisted.actions.template import Template
+from rt_twisted.codecs.basic_auth import CHALLENGE, basic_password
+from rt_twisted.http.interfaces import IExchange
+from rt_twisted.metrics.responses import SUBSCRIBERS
+from rt_twisted.model.errors import HttpError
+
+
+@implementer(IAction)
+@dataclass(frozen=True, slots=True)
+class IcecastAction:
+    """
+    Serve mounts: `icecast:CHANNEL`, or `icecast:channel=radio/$1,password=env:SOURCE_PASSWORD`.
+
+    PUT, SOURCE and POST publish MP3, AAC, Ogg or WebM, GET listens.
+
+    Args:
+        context: the hub and the settings.
+        channel: of the mount.
+        password: of sources, also `file:PATH` or `env:NAME`. Without one, sources need a
+            publish key; a publish key is accepted in any case.
+        takeover: a new source replaces the one that is connected; without it, the new one
+            is refused.
+        burst: seconds of the stream that a listener is sent at once, so that it starts to play.
+        wait: seconds to wait for a source before a listener gets 404.
+        behind: bytes that may wait for a listener before it skips; None for the daemon's
+            `backlog-bytes`.
+        max: listeners of a mount on this process; 0 for no limit.
+        charset: of the titles that MP3 and AAC listeners are sent.
+    """
+
+    context: ActionContext
+    channel: Template
+    password: str = field(default="", repr=False)
+    takeover: bool = False
+    burst: float = 4.0
+    wait: float = 1.0
+    behind: int | None = None
+    max: int = 0
+    charset: str = "utf-8"
+
+    bare: ClassVar[str] = "channel"
+    publishes: ClassVar[bool] = True
+    ingest: ClassVar[bool] = True
+    counts_as: ClassVar[str] = SUBSCRIBERS
+    methods: ClassVar[Sequence[str]] = ("GET", "PUT", "SOURCE", "POST")
+
+    def __post_init__(self) -> None:
+        for name in ("burst", "wait", "behind", "max"):
+            value = getattr(self, name)
+            if value is not None and not value >= 0:
+                raise ValueError(f"{name}= cannot be negative")
+        check_static_channels((self.channel,), self.context)
+        try:
+            object.__setattr__(self, "charset", codecs.lookup(self.charset).name)
+            "x".encode(self.charset)
+        except (LookupError, TypeError):
+            raise ValueError(f"charset={self.charset} is not a character set") from None
+        try:
+            object.__setattr__(self, "password", secret(self.password))
+        except ValueError as error:
+            raise ValueError(f"password= must be {error}") from None
+
+    def channel_of(self, exchange: IExchange, match: Match) -> str:
+        """
+        Return the channel of a mount.
+
+        Raises:
+            HttpError: 400, its name is not allowed.
+        """
+        return self.context.names.check(self.channel.expand(exchange, match))
+
+    def authorize(self, exchange: IExchange, channel: str) -> None:
+        """
+        Check that a request may publish to *channel*: by the password, or a publish key.
+
+        Raises:
+            HttpError: 401 with a challenge for Basic; 403, see `Keys.authorize`.
+        """
+        keys = self.context.publish_keys
+        if has_password(exchange, self.password):
+            return
+        if self.password and not len(keys):
+            raise HttpError(401, "a source needs the password of the mount", [CHALLENGE])
+        keys.authorize_publisher(exchange, [channel])
+
+    async def act(self, exchange: IExchange, match: Match) -> None:
+        channel = self.channel_of(exchange, match)
+        if exchange.method in ("GET", "HEAD"):
+            await listen(
+                self.context,
+                exchange,
+                channel,
+                self.charset,
+                burst=self.burst,
+                wait=self.wait,
+                behind=self.behind,
+                most=self.max,
+            )
+            return
+        if exchange.length == 0 and exchange.header("authorization") is None:
+            # libshout asks first what it needs, with the length of its request.
+            raise HttpError(401, "a source needs a password", [CHALLENGE])
+        self.authorize(exchange, channel)
+        if exchange.length == 0:
+            raise HttpError(400, "the request has no audio: leave Content-Length out")
+        await receive_source(self.context, exchange, channel, self.takeover)
+
+
+def has_password(exchange: IExchange, password: str) -> bool:
+    """
+    Return whether a request has *password* by Basic, with any user name; False if that is "".
+    """
+    given = basic_password(exchange.header("authorization"))
+    if not given or not password:
+        return False
+    return hmac.compare_digest(given, password.encode())

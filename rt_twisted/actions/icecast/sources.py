@@ -1,0 +1,50 @@
+"""
+The sources that are connected to this process.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """
+    A connected source.
+
+    Args:
+        channel: that it publishes to.
+        kill: ends it.
+    """
+
+    channel: str
+    kill: Callable[[], object]
+
+
+class IcecastSources:
+    """
+    The sources of this process by channel; shared by all routes.
+    """
+
+    def __init__(self) -> None:
+        self._sources: dict[str, Source] = {}
+
+    def add(self, source: Source) -> None:
+        """
+        Add a source, in place of one that it has taken over from.
+        """
+        self._sources[source.channel] = source
+
+    def remove(self, source: Source) -> None:
+        """
+        Remove a source, unless another one has taken over.
+        """
+        if self._sources.get(source.channel) is source:
+            del self._sources[source.channel]
+
+    def find(self, channel: str) -> Source | None:
+        """
+        Return the source of *channel*; None if it has none here.
+        """
+        return self._sources.get(channel)
