@@ -108,9 +108,8 @@ def icecast2(folder: Path, stack: ExitStack) -> Station:
         f"<adminroot>{share}/admin</adminroot></paths><logging><accesslog>-</accesslog>"
         "<errorlog>-</errorlog></logging></icecast>"
     )
-    for path in (settings, *[one for one in settings.parents if one.name.startswith("pytest")]):
+    for path in (settings, *[one for one in settings.parents if "pytest" in str(one)]):
         path.chmod(0o755)
-    settings.parent.chmod(0o755)
     unprivileged = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups")
     process = subprocess.Popen(
         [*unprivileged, program, "-c", settings],
@@ -120,13 +119,14 @@ def icecast2(folder: Path, stack: ExitStack) -> Station:
     )
     stack.callback(process.wait)
     stack.callback(process.kill)
-    station = Station(port, "iso8859-1")
+    station = Station(port, "utf-8")  # it sends the bytes of a title as they came
 
     def is_up() -> bool:
         try:
-            with urlopen(f"{station.url}/status-json.xsl", timeout=PATIENCE):
+            with urlopen(f"{station.url}/status-json.xsl", timeout=PATIENCE) as response:
+                json.load(response)
                 return True
-        except OSError:
+        except (OSError, ValueError):  # it sends no valid JSON until all is configured
             return False
 
     wait_for(is_up)
