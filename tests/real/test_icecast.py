@@ -42,11 +42,11 @@ class Station:
 
     Args:
         port: of 127.0.0.1.
-        charset: of its titles.
+        title_password: of `/admin/metadata`.
     """
 
     port: int
-    charset: str
+    title_password: str = "hackme"
 
     @property
     def url(self) -> str:
@@ -88,7 +88,7 @@ class Station:
 
 @pytest.fixture
 def ours(daemon: StartDaemon) -> Station:
-    return Station(daemon(*ROUTES).port, "utf-8")
+    return Station(daemon(*ROUTES).port)
 
 
 def icecast2(folder: Path, stack: ExitStack) -> Station:
@@ -119,7 +119,7 @@ def icecast2(folder: Path, stack: ExitStack) -> Station:
     )
     stack.callback(process.wait)
     stack.callback(process.kill)
-    station = Station(port, "utf-8")  # it sends the bytes of a title as they came
+    station = Station(port, "boss")
 
     def is_up() -> bool:
         try:
@@ -144,7 +144,7 @@ def station(
         if request.param == "icecast2":
             yield icecast2(tmp_path, stack)
         else:
-            yield Station(daemon(*ROUTES).port, "utf-8")
+            yield Station(daemon(*ROUTES).port)
 
 
 def ffmpeg(start: Camera, url: str, seconds: float, *options: str) -> subprocess.Popen[bytes]:
@@ -202,7 +202,7 @@ def test_a_station(station: Station, start: Camera, tmp_path: Path, method: tupl
 
     assert station.get(UPDATE)[0] == 401
     assert station.get(UPDATE, "wrong")[0] == 401
-    status, answer = station.get(UPDATE, "hackme" if station.charset == "utf-8" else "boss")
+    status, answer = station.get(UPDATE, station.title_password)
     assert status == 200
     assert "<message>Metadata update successful</message><return>1</return>" in answer
     time.sleep(0.5)
@@ -215,7 +215,7 @@ def test_a_station(station: Station, start: Camera, tmp_path: Path, method: tupl
         assert f"\r\n{line}" in head
     audio, titles = split_titles(body, 16_000)
     check_audio(audio, tmp_path / "a.mp3", 5)  # curl listened for 5 s, and got a burst
-    title = "StreamTitle='Artist - Tïtle';".encode(station.charset)
+    title = "StreamTitle='Artist - Tïtle';".encode()
     assert title in titles
     head, plain = listen(f"{station.url}/live.mp3", 1)
     assert "icy-metaint" not in head
@@ -402,7 +402,7 @@ def test_two_nodes(daemon: StartDaemon, redis: Server, start: Camera) -> None:
     A listener and a script on another node reach the source by redis.
     """
     shared = (*ROUTES, "--broker=redis", f"--redis-port={redis.port}")
-    here, there = [Station(daemon(*shared).port, "utf-8") for _ in range(2)]
+    here, there = [Station(daemon(*shared).port) for _ in range(2)]
     ffmpeg(start, here.source_url(), 20, *MP3, "-ice_name", "My Radio")
     wait_for(here.is_live)
 
