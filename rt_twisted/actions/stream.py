@@ -15,6 +15,7 @@ from zope.interface.verify import verifyObject
 from rt_twisted.actions.bodies import with_parameters
 from rt_twisted.actions.context import ActionContext
 from rt_twisted.actions.interfaces import IAction, Match
+from rt_twisted.actions.live.elementary import Elementary, open_elementary
 from rt_twisted.actions.subscription import (
     check_slow,
     check_static_channels,
@@ -28,7 +29,9 @@ from rt_twisted.formats import build_format, options_of
 from rt_twisted.http.interfaces import IExchange
 from rt_twisted.hub.limits import SlowConsumerPolicy
 from rt_twisted.metrics.responses import SUBSCRIBERS
+from rt_twisted.model.errors import HttpError
 from rt_twisted.model.interfaces import IFormat
+from rt_twisted.model.message import Within
 
 DEFAULT_TYPE = "application/octet-stream"
 
@@ -52,6 +55,9 @@ class StreamAction:
         format: how messages are written: a name in `rt_twisted.formats.FORMATS`, or
             the dotted name of a class that provides `IFormat`. `prefix`, `suffix`
             and `type` need fields of such names (`content_type`) in it.
+        as_: `payload`, or one track of a live stream without its container: `annexb` (H264 and
+            H265), `adts` (AAC), `mp3`.
+        burst: seconds of what is retained that a client is sent at once.
         pattern: whether a `*` in the channels of *subscribe* stands for any characters.
     """
 
@@ -64,6 +70,8 @@ class StreamAction:
     slow: SlowConsumerPolicy | None = None
     format: str = "raw"
     pattern: bool = False
+    as_: Elementary = Elementary.PAYLOAD
+    burst: float = 0.0
 
     bare: ClassVar[str] = "subscribe"
     counts_as: ClassVar[str] = SUBSCRIBERS
@@ -74,6 +82,8 @@ class StreamAction:
     def __post_init__(self) -> None:
         if self.history < 0:
             raise ValueError("history= cannot be negative")
+        if not self.burst >= 0:
+            raise ValueError("burst= cannot be negative")
         if not self.type.isascii() or not self.type.isprintable():
             raise ValueError("type= must be a media type, such as text/plain")
         check_slow(self.slow)
@@ -111,7 +121,13 @@ class StreamAction:
     def _act(self, exchange: IExchange, match: Match, query: Mapping[str, list[str]]) -> object:
         match = identify(self.context, exchange, match)
         names = read_channels(self.context, self.subscribe, exchange, match, query, self.pattern)
+        if self.as_ is not Elementary.PAYLOAD:
+            if len(names) != 1 or not isinstance(names[0], str):
+                raise HttpError(400, f"as={self.as_.value} needs one channel")
+            return open_elementary(self.context, exchange, names[0], self.as_, self.burst)
         start = requested_start(exchange, query, self.history)
+        if start is None and self.burst:
+            start = Within(self.burst)
         options: dict[str, object] = {}
         if self.type != DEFAULT_TYPE:
             options["content_type"] = self.type

@@ -10,6 +10,7 @@ from functools import lru_cache
 from typing import Any
 
 from rt_twisted.formats.chunked import Chunked
+from rt_twisted.formats.elementary import ElementaryStream
 from rt_twisted.formats.fmp4 import FragmentedMP4
 from rt_twisted.formats.icecast import IcecastAudio
 from rt_twisted.formats.json_events import JsonEventStream
@@ -23,6 +24,7 @@ from rt_twisted.model.interfaces import IFormat
 from rt_twisted.model.load_object import find_object
 
 FORMATS: Mapping[str, Callable[..., Any]] = {
+    "elementary": ElementaryStream,
     "fmp4": FragmentedMP4,
     "icecast": IcecastAudio,
     "mjpeg": MotionJpeg,

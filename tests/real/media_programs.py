@@ -64,14 +64,14 @@ def probe(path: Path) -> list[Packet]:
     ]
 
 
-def decoded(path: Path) -> list[int]:
+def decoded(path: Path, level: str = "warning") -> list[int]:
     """
     Return how many frames of each stream ffprobe decodes.
 
     Raises:
-        AssertionError: it prints a warning.
+        AssertionError: it prints something of *level*, or worse.
     """
-    found = _probed(path, "warning", "stream=nb_read_frames", "-count_frames")
+    found = _probed(path, level, "stream=nb_read_frames", "-count_frames")
     return [int(stream["nb_read_frames"]) for stream in found["streams"]]
 
 

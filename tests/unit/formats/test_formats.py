@@ -104,7 +104,9 @@ def test_a_format_that_does_not_exist() -> None:
     """
     The error lists the names that there are.
     """
-    with pytest.raises(ValueError, match="unknown format 'no'; there are: fmp4, icecast, "):
+    with pytest.raises(
+        ValueError, match="unknown format 'no'; there are: elementary, fmp4, icecast, "
+    ):
         find_format("no")
     with pytest.raises(ValueError, match=r"cannot load no\.such\.Format"):
         find_format("no.such.Format")

@@ -1,0 +1,109 @@
+"""
+One track of a live stream without a container, for the action `stream`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from enum import Enum
+from typing import Any
+
+from twisted.internet.defer import CancelledError
+
+from rt_twisted.actions.context import ActionContext
+from rt_twisted.actions.headers import STREAM_HEADERS
+from rt_twisted.actions.subscription import address_of, when_admitted
+from rt_twisted.codecs.errors import RemoteProtocolError
+from rt_twisted.formats import build_format
+from rt_twisted.formats.elementary import ElementaryStream
+from rt_twisted.formats.live import read_live
+from rt_twisted.http.interfaces import IExchange
+from rt_twisted.hub.first_message import first_message
+from rt_twisted.hub.limits import SlowConsumerPolicy
+from rt_twisted.hub.subscriber import Subscriber
+from rt_twisted.media.elementary import check_adts
+from rt_twisted.media.unit import Head
+from rt_twisted.model.errors import HttpError
+from rt_twisted.model.message import Message, Sync
+
+WAIT = 10.0  # seconds for a publisher
+
+
+class Elementary(Enum):
+    """
+    What a stream consists of; the values are those of `as=`.
+    """
+
+    PAYLOAD = "payload"  # messages as they are
+    ANNEXB = "annexb"  # H264 or H265 with start codes
+    ADTS = "adts"  # AAC
+    MP3 = "mp3"
+
+
+_CODECS = {
+    Elementary.ANNEXB: ("h264", "h265"),
+    Elementary.ADTS: ("aac",),
+    Elementary.MP3: ("mp3",),
+}
+
+
+async def open_elementary(
+    context: ActionContext, exchange: IExchange, channel: str, as_: Elementary, burst: float
+) -> None:
+    """
+    Send the first track of *channel* that has a codec of *as_*.
+
+    Args:
+        context: the hub and the limits.
+        exchange: the request.
+        channel: its name, checked.
+        as_: not PAYLOAD.
+        burst: seconds of the stream that are sent at once, if they are retained.
+
+    Raises:
+        HttpError: 503, the channel has no publisher in WAIT seconds; 415, it has no such
+            track; and see `when_admitted`.
+    """
+    hub = context.hub
+    hub.admit(address_of(exchange, context))
+    found = first_message(hub, context.reactor, channel, ElementaryStream(), WAIT)
+    exchange.watch(found.cancel)
+    try:
+        first = await found
+    except CancelledError:  # the client has disconnected
+        return
+    if first is None:
+        raise HttpError(503, f"channel {channel!r} has no publisher", retry=2)
+    format = build_format("elementary", exchange.framed, **_options(first, as_))
+    if exchange.method == "HEAD":
+        exchange.answer(200, content_type=format.content_type, headers=STREAM_HEADERS)
+        return
+
+    def join(address: str) -> None:
+        opened = exchange.open(format.content_type, STREAM_HEADERS)
+        limits = replace(context.backlog_limits, policy=SlowConsumerPolicy.SYNC)
+        subscriber = Subscriber(opened.transport, format, hub, limits, address)
+        hub.join(subscriber, [channel], Sync(burst), opened.head)
+
+    joined: Any = when_admitted(context, exchange, join)
+    if joined is not None:
+        await joined
+
+
+def _options(first: Message, as_: Elementary) -> dict[str, object]:
+    """
+    Return the options of the format for a stream that begins with *first*.
+    """
+    head = read_live(first)
+    tracks = head.tracks if isinstance(head, Head) else ()
+    codecs = _CODECS[as_]
+    track = next((track for track in tracks if track.codec in codecs), None)
+    if track is None:
+        raise HttpError(415, f"the stream has no track of {' or '.join(codecs)}")
+    if track.codec != "aac":
+        return {"track": track.id, "codec": track.codec}
+    try:
+        check_adts(track.private)
+    except RemoteProtocolError as error:
+        raise HttpError(415, error.reason) from None
+    return {"track": track.id, "codec": track.codec, "config": track.private}
