@@ -279,7 +279,7 @@ def test_examples_of_the_documentation(
     tokens, elements.
     """
     listening, more, back, token = examples("js")
-    (elements,) = examples("html")
+    elements, *_ = examples("html")
     server = daemon("--retry=0.3")
     for number in range(12):
         publish(server, f"move {number}", channel="chess")

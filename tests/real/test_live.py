@@ -47,7 +47,7 @@ def test_a_late_viewer_begins_at_a_keyframe(
     early = viewer(f"{server.url}/cam.webm", "early.webm")
     publisher = camera(f"{server.url}/cam.webm", 7)
     wait_for(lambda: is_live(server))
-    time.sleep(2.7)
+    time.sleep(3.5)
     late = viewer(f"{server.url}/cam.webm", "late.webm")
 
     assert output(publisher) == ""

@@ -8,6 +8,7 @@ import json
 import shlex
 import subprocess
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from urllib.request import urlopen
 
@@ -94,10 +95,8 @@ def test_the_page_survives_its_publisher(
 
     publisher.kill()
     publisher = publish(f"{server.url}/live/cam.webm")
-    publisher_died = publisher.poll()
-    assert publisher_died is None
-    browser.wait_for(f"{PLAYER}.state === 'waiting'")
-    if publisher.poll() is not None:  # the claim of the first was not free yet
+    with suppress(subprocess.TimeoutExpired):
+        publisher.wait(3)  # it ends if the claim of the first was not free yet
         publisher = publish(f"{server.url}/live/cam.webm")
     advances(browser)
 

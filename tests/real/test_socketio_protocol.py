@@ -709,7 +709,7 @@ def test_keys_and_routes_decide_who_may_publish(daemon: StartDaemon) -> None:
         socket.send('420["publish","news","x"]')
         assert str(socket.recv(PATIENCE)).startswith('430[{"status":"ok","position":"')
         socket.send('421["publish","other","x"]')
-        assert "does not open channel" in str(socket.recv(PATIENCE))
+        assert "does not permit channel" in str(socket.recv(PATIENCE))
     url = f"ws://127.0.0.1:{server.port}/chat/?EIO=4&transport=websocket"
     with connect(url) as socket:
         socket.recv(PATIENCE)
