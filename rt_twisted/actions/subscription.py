@@ -8,8 +8,10 @@ import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from typing import TypeVar
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.error import ConnectionLost
 
 from rt_twisted.access.channel_names import MAX_PATTERNS
 from rt_twisted.access.grants import ANYONE, Grant
@@ -26,6 +28,8 @@ from rt_twisted.hub.subscriber import Subscriber
 from rt_twisted.model.errors import HttpError
 from rt_twisted.model.interfaces import IFormat
 from rt_twisted.model.message import After, Newest, Position, Since, Within
+
+T = TypeVar("T")
 
 _UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _AGE = re.compile(r"([0-9]{1,9})([smhd])")
@@ -125,6 +129,20 @@ async def _join_later(
     await slot
     context.hub.admit(address)
     join(address)
+
+
+async def while_connected(exchange: IExchange, found: Deferred[T]) -> T:
+    """
+    Return the result of *found*, which is cancelled if the client disconnects before.
+
+    Raises:
+        ConnectionLost: the client has disconnected; nothing can be answered.
+    """
+    exchange.watch(found.cancel)
+    try:
+        return await found
+    except CancelledError:
+        raise ConnectionLost from None
 
 
 def address_of(exchange: IExchange, context: ActionContext) -> str:

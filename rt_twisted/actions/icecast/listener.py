@@ -7,11 +7,9 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from twisted.internet.defer import CancelledError
-
 from rt_twisted.actions.context import ActionContext
 from rt_twisted.actions.icecast.sources import IcecastSources
-from rt_twisted.actions.subscription import address_of, when_admitted
+from rt_twisted.actions.subscription import address_of, when_admitted, while_connected
 from rt_twisted.formats import build_format
 from rt_twisted.formats.icecast import CODECS, IcecastAudio
 from rt_twisted.formats.webm import WebM
@@ -82,11 +80,7 @@ async def listen(
     if most and listeners_of(context, channel) >= most:
         raise HttpError(503, "the mount has too many listeners", retry=10)
     found = first_message(context.hub, context.reactor, channel, IcecastAudio(), wait)
-    exchange.watch(found.cancel)
-    try:
-        first = await found
-    except CancelledError:  # the client has disconnected
-        return
+    first = await while_connected(exchange, found)
     head = read(first) if first is not None else None
     if not isinstance(head, Head):
         raise HttpError(404, "the mount has no source")
@@ -110,7 +104,7 @@ async def listen(
 
     def join(address: str) -> None:
         opened = exchange.open(content_type, headers, framed=False)
-        limits = replace(context.backlog_limits, policy=SlowConsumerPolicy.SYNC)
+        limits = context.backlog_limits_for(SlowConsumerPolicy.SYNC)
         if behind is not None:
             limits = replace(limits, bytes=behind)
         format = build_format(name, exchange.framed, **options)

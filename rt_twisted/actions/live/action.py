@@ -8,20 +8,22 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
-from twisted.internet.defer import CancelledError
 from zope.interface import implementer
 
 from rt_twisted.actions.context import ActionContext
-from rt_twisted.actions.headers import NO_STORE
+from rt_twisted.actions.headers import LIVE_HEADERS
 from rt_twisted.actions.interfaces import IAction, Match
 from rt_twisted.actions.live.viewing import BURST, WAIT, Container, Viewing
-from rt_twisted.actions.subscription import address_of, check_static_channels, when_admitted
+from rt_twisted.actions.subscription import (
+    address_of,
+    check_static_channels,
+    when_admitted,
+    while_connected,
+)
 from rt_twisted.actions.template import Template
 from rt_twisted.http.interfaces import IExchange
 from rt_twisted.hub.subscriber import Subscriber
 from rt_twisted.metrics.responses import SUBSCRIBERS
-
-_HEADERS = (*NO_STORE, ("X-Accel-Buffering", "no"))  # nginx would hold pictures back
 
 
 @implementer(IAction)
@@ -83,14 +85,9 @@ class LiveAction:
         channel = context.names.check(self.subscribe.expand(exchange, match))
         self.viewing.authorize(exchange)
         context.hub.admit(address_of(exchange, context))
-        found = self.viewing.content_type(channel)
-        exchange.watch(found.cancel)
-        try:
-            content_type = await found
-        except CancelledError:  # the client has disconnected
-            return
+        content_type = await while_connected(exchange, self.viewing.content_type(channel))
         if exchange.method == "HEAD":
-            exchange.answer(200, content_type=content_type, headers=_HEADERS)
+            exchange.answer(200, content_type=content_type, headers=LIVE_HEADERS)
             return
         joined: Any = when_admitted(
             context, exchange, lambda address: self._join(exchange, channel, content_type, address)
@@ -100,7 +97,7 @@ class LiveAction:
 
     def _join(self, exchange: IExchange, channel: str, content_type: str, address: str) -> None:
         hub, viewing = self.context.hub, self.viewing
-        opened = exchange.open(content_type, _HEADERS)
+        opened = exchange.open(content_type, LIVE_HEADERS)
         subscriber = Subscriber(
             opened.transport,
             viewing.build(exchange.framed),

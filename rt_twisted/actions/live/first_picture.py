@@ -4,16 +4,13 @@ The picture with which a viewer begins.
 
 from __future__ import annotations
 
-from twisted.internet.defer import CancelledError
-
 from rt_twisted.actions.context import ActionContext
-from rt_twisted.actions.headers import NO_STORE
+from rt_twisted.actions.subscription import while_connected
 from rt_twisted.formats.mjpeg import MotionJpeg, check_pictures
 from rt_twisted.http.interfaces import IExchange
 from rt_twisted.hub.first_message import first_message
 from rt_twisted.model.errors import HttpError
 
-PICTURE_HEADERS = (*NO_STORE, ("X-Accel-Buffering", "no"))  # nginx would hold pictures back
 WAIT = 10.0
 
 
@@ -30,7 +27,7 @@ def check_wait(wait: float) -> None:
 
 async def first_picture(
     context: ActionContext, exchange: IExchange, channel: str, wait: float
-) -> bytes | None:
+) -> bytes:
     """
     Return the last picture of *channel*; without any, wait for the next one.
 
@@ -41,18 +38,15 @@ async def first_picture(
         wait: seconds.
 
     Returns:
-        A JPEG picture; None if the client has disconnected meanwhile.
+        A JPEG picture.
 
     Raises:
         HttpError: 503, there was no picture in time; 415, the channel has a stream without
             pictures.
+        ConnectionLost: the client has disconnected.
     """
     found = first_message(context.hub, context.reactor, channel, MotionJpeg(), wait)
-    exchange.watch(found.cancel)
-    try:
-        first = await found
-    except CancelledError:
-        return None
+    first = await while_connected(exchange, found)
     if first is None:
         raise HttpError(503, f"channel {channel!r} has no picture", retry=2)
     check_pictures(first)

@@ -11,8 +11,9 @@ from typing import ClassVar
 from zope.interface import implementer
 
 from rt_twisted.actions.context import ActionContext
+from rt_twisted.actions.headers import LIVE_HEADERS
 from rt_twisted.actions.interfaces import IAction, Match
-from rt_twisted.actions.live.first_picture import PICTURE_HEADERS, WAIT, check_wait, first_picture
+from rt_twisted.actions.live.first_picture import WAIT, check_wait, first_picture
 from rt_twisted.actions.subscription import address_of, check_static_channels
 from rt_twisted.actions.template import Template
 from rt_twisted.http.interfaces import IExchange
@@ -48,5 +49,4 @@ class JpegAction:
         channel = context.names.check(self.subscribe.expand(exchange, match))
         context.hub.admit(address_of(exchange, context))
         picture = await first_picture(context, exchange, channel, self.wait)
-        if picture is not None:
-            exchange.answer(200, picture, "image/jpeg", PICTURE_HEADERS)
+        exchange.answer(200, picture, "image/jpeg", LIVE_HEADERS)

@@ -11,8 +11,9 @@ from typing import Any, ClassVar
 from zope.interface import implementer
 
 from rt_twisted.actions.context import ActionContext
+from rt_twisted.actions.headers import LIVE_HEADERS
 from rt_twisted.actions.interfaces import IAction, Match
-from rt_twisted.actions.live.first_picture import PICTURE_HEADERS, WAIT, check_wait, first_picture
+from rt_twisted.actions.live.first_picture import WAIT, check_wait, first_picture
 from rt_twisted.actions.subscription import address_of, check_static_channels, when_admitted
 from rt_twisted.actions.template import Template
 from rt_twisted.formats import build_format
@@ -60,11 +61,10 @@ class MjpegAction:
         context = self.context
         channel = context.names.check(self.subscribe.expand(exchange, match))
         context.hub.admit(address_of(exchange, context))
-        if await first_picture(context, exchange, channel, self.wait) is None:
-            return
+        await first_picture(context, exchange, channel, self.wait)
         if exchange.method == "HEAD":
             content_type = self._format(False).content_type
-            exchange.answer(200, content_type=content_type, headers=PICTURE_HEADERS)
+            exchange.answer(200, content_type=content_type, headers=LIVE_HEADERS)
             return
         joined: Any = when_admitted(
             context, exchange, lambda address: self._join(exchange, channel, address)
@@ -75,7 +75,7 @@ class MjpegAction:
     def _join(self, exchange: IExchange, channel: str, address: str) -> None:
         context = self.context
         format = self._format(exchange.framed)
-        opened = exchange.open(format.content_type, PICTURE_HEADERS)
+        opened = exchange.open(format.content_type, LIVE_HEADERS)
         # Behind the picture that is being sent only the newest one waits.
         limits = replace(context.backlog_limits, bytes=0, policy=SlowConsumerPolicy.NEWEST)
         subscriber = Subscriber(opened.transport, format, context.hub, limits, address)
