@@ -124,7 +124,9 @@ class StreamAction:
         if self.as_ is not Elementary.PAYLOAD:
             if len(names) != 1 or not isinstance(names[0], str):
                 raise HttpError(400, f"as={self.as_.value} needs one channel")
-            return open_elementary(self.context, exchange, names[0], self.as_, self.burst)
+            return open_elementary(
+                self.context, exchange, names[0], self.as_, self.burst, match.grant
+            )
         start = requested_start(exchange, query, self.history)
         if start is None and self.burst:
             start = Within(self.burst)

@@ -4,15 +4,12 @@ One track of a live stream without a container, for the action `stream`.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from enum import Enum
 from typing import Any
 
-from twisted.internet.defer import CancelledError
-
+from rt_twisted.access.grants import Grant
 from rt_twisted.actions.context import ActionContext
-from rt_twisted.actions.headers import STREAM_HEADERS
-from rt_twisted.actions.subscription import address_of, when_admitted
+from rt_twisted.actions.subscription import address_of, open_stream, while_connected
 from rt_twisted.codecs.errors import RemoteProtocolError
 from rt_twisted.formats import build_format
 from rt_twisted.formats.elementary import ElementaryStream
@@ -20,7 +17,6 @@ from rt_twisted.formats.live import read_live
 from rt_twisted.http.interfaces import IExchange
 from rt_twisted.hub.first_message import first_message
 from rt_twisted.hub.limits import SlowConsumerPolicy
-from rt_twisted.hub.subscriber import Subscriber
 from rt_twisted.media.elementary import check_adts
 from rt_twisted.media.unit import Head
 from rt_twisted.model.errors import HttpError
@@ -48,7 +44,12 @@ _CODECS = {
 
 
 async def open_elementary(
-    context: ActionContext, exchange: IExchange, channel: str, as_: Elementary, burst: float
+    context: ActionContext,
+    exchange: IExchange,
+    channel: str,
+    as_: Elementary,
+    burst: float,
+    grant: Grant,
 ) -> None:
     """
     Send the first track of *channel* that has a codec of *as_*.
@@ -59,33 +60,20 @@ async def open_elementary(
         channel: its name, checked.
         as_: not PAYLOAD.
         burst: seconds of the stream that are sent at once, if they are retained.
+        grant: the client's; the stream ends when it does.
 
     Raises:
         HttpError: 503, the channel has no publisher in WAIT seconds; 415, it has no such
             track; and see `when_admitted`.
     """
-    hub = context.hub
-    hub.admit(address_of(exchange, context))
-    found = first_message(hub, context.reactor, channel, ElementaryStream(), WAIT)
-    exchange.watch(found.cancel)
-    try:
-        first = await found
-    except CancelledError:  # the client has disconnected
-        return
+    context.hub.admit(address_of(exchange, context))
+    found = first_message(context.hub, context.reactor, channel, ElementaryStream(), WAIT)
+    first = await while_connected(exchange, found)
     if first is None:
         raise HttpError(503, f"channel {channel!r} has no publisher", retry=2)
     format = build_format("elementary", exchange.framed, **_options(first, as_))
-    if exchange.method == "HEAD":
-        exchange.answer(200, content_type=format.content_type, headers=STREAM_HEADERS)
-        return
-
-    def join(address: str) -> None:
-        opened = exchange.open(format.content_type, STREAM_HEADERS)
-        limits = replace(context.backlog_limits, policy=SlowConsumerPolicy.SYNC)
-        subscriber = Subscriber(opened.transport, format, hub, limits, address)
-        hub.join(subscriber, [channel], Sync(burst), opened.head)
-
-    joined: Any = when_admitted(context, exchange, join)
+    slow = SlowConsumerPolicy.SYNC
+    joined: Any = open_stream(context, exchange, [channel], Sync(burst), format, slow, grant=grant)
     if joined is not None:
         await joined
 

@@ -20,6 +20,7 @@ from rt_twisted.access.tokens import TokenKey, TokenVerifier
 from rt_twisted.actions.interfaces import IAction, Match
 from rt_twisted.brokers.memory import MemoryBroker
 from rt_twisted.http.interfaces import IExchange
+from rt_twisted.media.unit import Head, Kind, Track, Unit, write
 from rt_twisted.metrics.responses import SUBSCRIBERS
 from rt_twisted.model.message import Draft
 from rt_twisted.routes import Routes, parse_route
@@ -39,6 +40,7 @@ LINES = (
     "^/mine$ stream:subscribe=user-${grant[sub]}-*,pattern=yes,allow=token",
     "^/either$ sse:allow=token,allow=anyone",
     "^/open$ sse",
+    "^/mp3$ stream:as=mp3,allow=token",
     "^/keys$ publish",
     "^/publish$ publish:allow=token",
     r"^/say/(\w+)$ publish:channel=room-$1,allow=token",
@@ -273,6 +275,23 @@ def test_raw_stream_ends(daemon: Daemon) -> None:
 
     assert not caller.open
     assert caller.written().endswith(b"0\r\n\r\n")
+
+
+def test_track_of_a_live_stream_ends(daemon: Daemon) -> None:
+    """
+    One track without a container is a stream of plain bytes, too.
+    """
+    caller = daemon.get("/mp3", token(seconds=60, channels=["a"]))
+    unit = Unit(1, 0, 0, 0, True, 0, 0, b"frame")
+    for _ in range(60):
+        for thing in (Head("r", 0.5, (Track(1, Kind.AUDIO, "mp3"),)), unit):
+            event, data = write(thing)
+            daemon.hub.publish([Draft("a", data, event, transient=True)])
+        daemon.clock.advance(1.0)
+
+    assert b"frame" in caller.written()
+    assert not caller.open
+    assert daemon.hub.current_metrics().closed == {"expired": 1}
 
 
 def test_poll_does_not_outlive_its_token(daemon: Daemon) -> None:
