@@ -4,8 +4,6 @@ A source: its request, its audio and its titles.
 
 from __future__ import annotations
 
-import secrets
-import time
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Any
@@ -19,6 +17,7 @@ from zope.interface import implementer
 from rt_twisted.actions.context import ActionContext
 from rt_twisted.actions.icecast.sources import IcecastSources, Source
 from rt_twisted.actions.icecast.titles import watch_titles
+from rt_twisted.actions.ingest.begin_run import begin_run
 from rt_twisted.actions.ingest.intake import LiveIntake
 from rt_twisted.http.interfaces import IBodySink, IExchange
 from rt_twisted.hub.subscriber import DisconnectReason
@@ -30,8 +29,7 @@ from rt_twisted.media.mpeg_audio import ADTS, MPEG, MpegAudioReader
 from rt_twisted.media.ogg import OGG, START, OggReader
 from rt_twisted.media.track_details import Part
 from rt_twisted.media.unit import Head, Unit
-from rt_twisted.model.errors import HttpError, Unavailable
-from rt_twisted.model.message import Mark
+from rt_twisted.model.errors import HttpError
 
 MAX_FIELD = 1000  # bytes of what a source says about itself in one header
 _EBML_START = b"\x1a\x45\xdf\xa3"
@@ -58,25 +56,12 @@ async def receive_source(
     Raises:
         HttpError: 403, the channel has a source; 503, the broker is away.
     """
-    live = context.hub.live
-    limits = live.limits()
-    run = secrets.token_hex(8)
-    try:
-        publisher = await live.publishers.claim(
-            channel, run, takeover, limits.live_timeout, limits.live_grace
-        )
-    except Unavailable as error:
-        raise HttpError(503, str(error), retry=2) from None
-    try:
-        retained = await live.newest_messages(channel)
-    except Unavailable:
-        retained = []
-    if exchange.answered:  # the source has disconnected meanwhile
-        publisher.close()
-        return
-    publisher.begin(continues=any(message.mark is not Mark.NONE for message in retained))
+    limits = context.hub.live.limits()
+    publisher, run = await begin_run(
+        context.hub, exchange, channel, takeover, limits.live_timeout, limits.live_grace
+    )
     reader = SourceReader()
-    numbering = SourceRun(LiveRun(run, time.time(), retained), reader, about_of(exchange))
+    numbering = SourceRun(run, reader, about_of(exchange))
     connection = _SourceConnection(exchange) if exchange.until_close else None
     intake = LiveIntake(context, connection or exchange, publisher, numbering, reader=reader)
     sources = context.shared.get(IcecastSources, IcecastSources)

@@ -4,8 +4,6 @@ The action `istream`: a request body becomes a live stream.
 
 from __future__ import annotations
 
-import secrets
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
@@ -14,6 +12,7 @@ from typing import ClassVar
 from zope.interface import implementer
 
 from rt_twisted.actions.context import ActionContext
+from rt_twisted.actions.ingest.begin_run import begin_run
 from rt_twisted.actions.ingest.first_bytes import FirstBytes
 from rt_twisted.actions.ingest.intake import LiveIntake
 from rt_twisted.actions.ingest.one_picture import OnePicture
@@ -24,10 +23,8 @@ from rt_twisted.codecs.ranges import content_range_start
 from rt_twisted.http.interfaces import IExchange
 from rt_twisted.hub.publisher_events import Announce, announce_nothing, announce_to
 from rt_twisted.media.jpeg import START
-from rt_twisted.media.live_run import LiveRun
 from rt_twisted.metrics.responses import PUBLISHES
 from rt_twisted.model.errors import HttpError, Unavailable
-from rt_twisted.model.message import Mark
 
 
 class BodyFormat(Enum):
@@ -90,7 +87,7 @@ class IstreamAction:
     async def act(self, exchange: IExchange, match: Match) -> None:
         context = self.context
         channel = context.names.check(self.publish.expand(exchange, match))
-        context.publish_keys.authorize_publisher(exchange, [channel])
+        context.publish_keys.authorize_live(exchange, [channel])
         live = context.hub.live
         limits = live.limits()
         timeout = limits.live_timeout if self.timeout is None else self.timeout
@@ -114,22 +111,9 @@ class IstreamAction:
             if await body.found == START:
                 await self._receive_picture(exchange, channel, body)
                 return
-        run = secrets.token_hex(8)
-        try:
-            publisher = await live.publishers.claim(
-                channel, run, self.takeover, timeout, grace, announce
-            )
-        except Unavailable as error:
-            raise HttpError(503, str(error), retry=2) from None
-        try:
-            retained = await live.newest_messages(channel)
-        except Unavailable:
-            retained = []
-        if exchange.answered:  # the client has disconnected meanwhile
-            publisher.close()
-            return
-        publisher.begin(continues=any(message.mark is not Mark.NONE for message in retained))
-        numbering = LiveRun(run, time.time(), retained)
+        publisher, numbering = await begin_run(
+            context.hub, exchange, channel, self.takeover, timeout, grace, announce
+        )
         raw = self.as_ is BodyFormat.RAW
         around = _bytes(self.prefix, exchange, match), _bytes(self.suffix, exchange, match)
         intake = LiveIntake(context, exchange, publisher, numbering, raw, around)
