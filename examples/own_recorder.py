@@ -48,7 +48,7 @@ class Recorder:
 
     def act(self, exchange: IExchange, match: Match) -> None:
         name = self.name.expand(exchange, match)
-        self.context.publish_keys.authorize_publisher(exchange, [name])
+        self.context.publish_keys.authorize_live(exchange, [name])
         exchange.receive(Recording(exchange, Path(self.folder, name)), self.timeout)
 
 

@@ -59,7 +59,7 @@ class Ingest:
     methods: ClassVar[Sequence[str]] = ("POST", "PUT", "SOURCE")
 
     def act(self, exchange: IExchange, match: Match) -> None:
-        self.context.publish_keys.authorize_publisher(exchange, ["live"])
+        self.context.publish_keys.authorize_live(exchange, ["live"])
         report: dict[str, Any] = {"method": exchange.method, "version": exchange.version}
         self.reports.append(report)
         number = len(self.reports)

@@ -110,7 +110,7 @@ class Grant:
         return self.not_before - leeway <= now < self.expires + leeway
 
 
-# The grant where nobody is asked for one: every channel may be subscribed to.
+# The grant where none is required: every channel may be subscribed to.
 ANYONE = Grant(subscribe=(Wildcard.of("*"),))
 ANY_PUBLISHER = Grant(publish=(Wildcard.of("*"),))  # the same, for publishing
 

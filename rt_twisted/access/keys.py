@@ -119,7 +119,7 @@ class Keys:
         """
         self.authorize(Credentials(header_key(request) or secret, request), channels)
 
-    def authorize_publisher(self, request: LiveRequest, channels: Iterable[str] = ()) -> Key:
+    def authorize_live(self, request: LiveRequest, channels: Iterable[str] = ()) -> Key:
         """
         Authorize a live publisher, before its body is received, or a viewer of a live stream.
 

@@ -109,7 +109,7 @@ class IBroker(Interface):
 
 class IReady(Interface):
     """
-    Tells whether the broker is reachable: provided beside `IBroker` by a broker that can
+    Reports whether the broker is reachable: provided beside `IBroker` by a broker that can
     be away. A broker without it is always ready.
     """
 
@@ -123,7 +123,7 @@ class IReady(Interface):
 
 class IRefusing(Interface):
     """
-    Tells whether the broker rejects messages: provided beside `IReady` by a broker whose
+    Reports whether the broker rejects messages: provided beside `IReady` by a broker whose
     memory or disk can be full.
 
     All nodes are affected alike, and subscribers receive and replay as before. The
@@ -157,7 +157,7 @@ class IPatterns(Interface):
     `unsubscribe`, and `IHistory.after`, also accept a `Wildcard` in place of a channel.
 
     A subscription to a pattern is one to all channels that its `matches` accepts, also to
-    those that nobody has named. A message is received once, whatever else it matches.
+    those that no subscriber has named. A message is received once, whatever else it matches.
     """
 
     def check_pattern(pattern: Wildcard) -> None:

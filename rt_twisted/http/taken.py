@@ -26,7 +26,7 @@ class TakenConnection(ProtocolWrapper):
     The transport of a protocol that has taken a connection over.
 
     The server counts it among its connections until it is lost: a graceful stop closes
-    it, and waits for its end. It has no deadline, and does not count as idle.
+    it, and waits for its end. The connection has no deadline, and does not count as idle.
 
     Args:
         transport: of a connection that HTTP has released.

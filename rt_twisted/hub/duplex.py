@@ -38,7 +38,7 @@ class CloseHandshake:
     The end of one connection. Sends the last frame behind all queued frames.
 
     Args:
-        subscriber: sends the last frame. It has left the hub.
+        subscriber: sends the last frame; the hub has released it.
         state: the first state.
         frame: the last frame; b"" to send none.
         reason: counted in the statistics.

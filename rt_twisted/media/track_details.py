@@ -20,7 +20,7 @@ class TrackDetails:
     Completes the tracks of a stream before they are passed on.
 
     Tracks that lack nothing are passed on at once. Otherwise they and the frames behind
-    them are held until a keyframe tells, or MAX_HELD frames are held.
+    them are held until a keyframe brings what is missing, or MAX_HELD frames are held.
     """
 
     def __init__(self) -> None:

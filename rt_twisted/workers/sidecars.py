@@ -31,7 +31,7 @@ INTERPRETERS = {
     ".rb": "ruby",
     ".sh": "sh",
 }
-# Programs that run another one, whose name tells more.
+# Programs that run a script: the script names the helper.
 _RUNNERS = {"env", "lua", "node", "perl", "php", "python", "python3", "ruby", "sh"}
 MAX_NAME = 40  # characters
 LAST_OUTPUT = 1.0  # seconds; a process that left the group may hold the pipes open

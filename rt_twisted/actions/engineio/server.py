@@ -60,7 +60,7 @@ class EngineIOServer:
         context: settings and hub.
         make_observer: called for each new session with its first request, the match of the
             route, the version of Engine.IO and the client's address as the limits count it.
-            It may raise HttpError.
+            An HttpError that it raises is the response.
     """
 
     def __init__(

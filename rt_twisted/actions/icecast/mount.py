@@ -101,7 +101,7 @@ class IcecastAction:
             return
         if self.password and not len(keys):
             raise HttpError(401, "a source needs the password of the mount", [CHALLENGE])
-        keys.authorize_publisher(exchange, [channel])
+        keys.authorize_live(exchange, [channel])
 
     async def act(self, exchange: IExchange, match: Match) -> None:
         channel = self.channel_of(exchange, match)

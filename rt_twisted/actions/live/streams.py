@@ -46,7 +46,7 @@ class StreamsAction:
     def act(self, exchange: IExchange, match: Match) -> None:
         keys = viewer_keys(self.view_key)
         if keys is not None:
-            keys.authorize_publisher(exchange)
+            keys.authorize_live(exchange)
         names = self.context.hub.live.names(self.prefix)
         found = {"streams": sorted([name.removeprefix(self.prefix) for name in names])}
         exchange.answer(200, json.dumps(found).encode() + b"\n", "application/json", NO_STORE)

@@ -114,7 +114,7 @@ class Viewing:
         """
         Return the limits for slow viewers, who skip to later keyframes.
         """
-        limits = replace(self.context.backlog_limits, policy=SlowConsumerPolicy.SYNC)
+        limits = self.context.backlog_limits_for(SlowConsumerPolicy.SYNC)
         return limits if self.behind is None else replace(limits, bytes=self.behind)
 
     def authorize(self, exchange: IExchange) -> None:
@@ -122,10 +122,10 @@ class Viewing:
         Check the key of a viewer, if the route has one.
 
         Raises:
-            HttpError: 401, see `Keys.authorize_publisher`.
+            HttpError: 401, see `Keys.authorize_live`.
         """
         if self.keys is not None:
-            self.keys.authorize_publisher(exchange)
+            self.keys.authorize_live(exchange)
 
     def content_type(self, channel: str) -> Deferred[str]:
         """

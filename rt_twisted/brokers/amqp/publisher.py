@@ -135,7 +135,7 @@ class AmqpPublisher:
 
         Args:
             drafts: the messages.
-            is_subscribed: tells whether the server delivers a channel to this node.
+            is_subscribed: returns whether the server delivers a channel to this node.
         """
         client = self._client
         if client is None:

@@ -91,7 +91,7 @@ class RedisClaims:
 
     async def _is_claimed(self, name: str) -> bool:
         try:
-            [is_free] = await self._run(0, False, (name, ""))  # releases the claim of nobody
+            [is_free] = await self._run(0, False, (name, ""))  # an empty run releases nothing
         except (RedisUnavailable, ResponseError) as error:
             raise Unavailable(f"redis: {error}") from None
         return not is_free

@@ -1,5 +1,5 @@
 """
-A probe that tells whether redis accepts writes while it is reachable: its memory may be
+A probe that finds out whether redis accepts writes while it is reachable: its memory may be
 full, or it may be unable to write its file.
 """
 

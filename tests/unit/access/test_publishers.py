@@ -57,7 +57,7 @@ def test_a_key_may_be_in_four_places(request_: PublisherStub) -> None:
     """
     The key is a password with any user name, a bearer token, a header or a field of the query.
     """
-    assert KEYS.authorize_publisher(request_, ["cam1"]).permits("cam1")
+    assert KEYS.authorize_live(request_, ["cam1"]).permits("cam1")
 
 
 @pytest.mark.parametrize(
@@ -83,7 +83,7 @@ def test_others_are_challenged(request_: PublisherStub) -> None:
     A publisher without the right key gets 401 with a challenge for a password.
     """
     with pytest.raises(HttpError) as caught:
-        KEYS.authorize_publisher(request_, ["cam1"])
+        KEYS.authorize_live(request_, ["cam1"])
 
     assert caught.value.status == 401
     ((name, value),) = caught.value.headers
@@ -96,7 +96,7 @@ def test_a_key_opens_its_channels_only() -> None:
     The right key for another channel is 403, which has no challenge.
     """
     with pytest.raises(HttpError) as caught:
-        KEYS.authorize_publisher(PublisherStub({"authorization": basic("se:cret")}), ["news"])
+        KEYS.authorize_live(PublisherStub({"authorization": basic("se:cret")}), ["news"])
     assert (caught.value.status, list(caught.value.headers)) == (403, [])
 
 
@@ -105,9 +105,9 @@ def test_without_keys_this_machine_may_publish() -> None:
     With no key set, programs on this machine need none, and others get 403.
     """
     local = PublisherStub({"host": "localhost"}, local=True)
-    assert Keys().authorize_publisher(local).permits("cam1")
+    assert Keys().authorize_live(local).permits("cam1")
     local.headers["authorization"] = basic("anything")
-    assert Keys().authorize_publisher(local).permits("cam1")
+    assert Keys().authorize_live(local).permits("cam1")
     with pytest.raises(HttpError) as caught:
-        Keys().authorize_publisher(PublisherStub({"host": "localhost"}))
+        Keys().authorize_live(PublisherStub({"host": "localhost"}))
     assert caught.value.status == 403
