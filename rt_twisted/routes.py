@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import MISSING, Field, dataclass, fields, is_dataclass, replace
+from dataclasses import MISSING, Field, fields, is_dataclass, replace
 from enum import Enum
 from functools import partial
 from types import NoneType
@@ -20,6 +20,7 @@ from twisted.application.service import IService, MultiService
 from twisted.internet.defer import DeferredList, maybeDeferred
 from twisted.logger import Logger
 
+from rt_twisted.actions.chain import Route, RouteChain, RouteEntry, RouteJump, RouteLabel
 from rt_twisted.actions.context import ActionContext
 from rt_twisted.actions.engineio.action import EngineIOAction
 from rt_twisted.actions.health import LivenessAction, ReadinessAction
@@ -44,6 +45,7 @@ from rt_twisted.actions.stats import StatsAction
 from rt_twisted.actions.stream import StreamAction
 from rt_twisted.actions.template import Template, parse_template
 from rt_twisted.actions.websocket.action import WebSocketAction
+from rt_twisted.codecs.route_lines import LineWord, RouteLine, parse_line, split_word
 from rt_twisted.http.interfaces import IPortProtocol
 from rt_twisted.metrics.responses import SUBSCRIBERS
 from rt_twisted.model.load_object import check_interface, find_object
@@ -106,31 +108,11 @@ DEFAULT = (
     r"/jquery\.(sse|sse\.simple|eventsource)\.js$ page:jquery.sse.js",
 )
 
-_METHOD = re.compile(r"[A-Z]+")
+_JUMPS = frozenset(("goto", "last"))
 _PASSWORD = re.compile(r"(password|view_key)=(?:\\.|[^,\\])*")
 _URL_LOGIN = re.compile(r"://[^,]*@")
 _CONTROLS = {"n": "\n", "r": "\r", "t": "\t"}
 _TRUTH = {"1": True, "yes": True, "true": True, "0": False, "no": False, "false": False}
-
-
-@dataclass(frozen=True, slots=True)
-class Route:
-    """
-    One route line: the action for requests whose path matches.
-
-    Args:
-        pattern: searched in the percent-decoded path.
-        method: the only method; None for all that the action serves.
-        action: provides `IAction`.
-        line: the route line.
-        context: the context that the action was given; None if it has no field for it.
-    """
-
-    pattern: re.Pattern[str]
-    method: str | None
-    action: Any
-    line: str = ""
-    context: ActionContext | None = None
 
 
 class Routes:
@@ -138,8 +120,9 @@ class Routes:
     All routes in order; the first one that matches a request is used.
     """
 
-    def __init__(self, routes: Iterable[Route]) -> None:
-        self._routes = tuple(routes)
+    def __init__(self, entries: Iterable[RouteEntry]) -> None:
+        self._chain = RouteChain(entries)
+        self._routes = self._chain.routes
 
     @property
     def services(self) -> list[IService]:
@@ -169,11 +152,12 @@ class Routes:
         for route in running._routes:
             if IService.providedBy(route.action):
                 kept.setdefault(route.line, []).append(route)
-        routes = []
-        for route in self._routes:
-            same = kept.get(route.line)
-            routes.append(same.pop(0) if same and same[0].context == route.context else route)
-        return Routes(routes)
+        entries: list[RouteEntry] = []
+        for entry in self._chain.entries:
+            same = kept.get(entry.line) if isinstance(entry, Route) else None
+            usable = same and isinstance(entry, Route) and same[0].context == entry.context
+            entries.append(same.pop(0) if same and usable else entry)
+        return Routes(entries)
 
     def reserve_copies(self) -> None:
         """
@@ -187,28 +171,14 @@ class Routes:
         """
         Return the action for a request, and the match of its pattern.
 
-        HEAD is served where GET is. No action serves OPTIONS: it gets the set of methods.
+        Lines are read in order, and jumps are followed. HEAD is served where GET is. No action
+        serves OPTIONS: it gets the set of methods.
 
         Returns:
             The set of methods that are served, if only the method is wrong; None if no
             route matches the path.
         """
-        allowed: set[str] = set()
-        fallback: tuple[Any, Match] | None = None
-        for route in self._routes:
-            found = route.pattern.search(path)
-            if found is None:
-                continue
-            methods = route.action.methods if route.method is None else (route.method,)
-            if method in methods or (method == "HEAD" and "GET" in methods):
-                return route.action, _match(found, path)
-            spare = getattr(route.action, "spare_methods", ()) if route.method is None else ()
-            if method in spare and fallback is None:
-                fallback = route.action, _match(found, path)
-            allowed.update(methods, spare)
-            if "GET" in methods:
-                allowed.add("HEAD")
-        return fallback or allowed or None
+        return self._chain.find(method, path)
 
 
 class RouteServices(MultiService):
@@ -253,31 +223,45 @@ class RouteServices(MultiService):
                     _log.failure("cannot start the action of a route")
 
 
-def _match(found: re.Match[str], path: str) -> Match:
-    return Match((found[0], *found.groups()), path[found.end() :])
-
-
-def parse_route(line: str, context: ActionContext) -> Route:
+def parse_entry(line: str, context: ActionContext) -> RouteEntry:
     """
-    Parse a route line and build its action.
+    Parse a route line, also of another word (`route-if TEST ACTION`), and build its action.
 
     Raises:
         ValueError: one sentence on what is wrong with the line.
     """
-    words = line.split(None, 1)
-    method = None
-    if len(words) == 2 and _METHOD.fullmatch(words[0]) and len(words[1].split(None, 1)) == 2:
-        method = words[0]
-        words = words[1].split(None, 1)
-    if len(words) < 2:
-        raise ValueError("a route is '[METHOD] REGEX ACTION[:ARGUMENTS]'")
-    try:
-        pattern = re.compile(words[0])
-    except (re.error, OverflowError, RecursionError, FutureWarning) as error:
-        raise ValueError(f"{words[0]!r} is not a regular expression: {error}") from None
-    word, _, text = words[1].strip().partition(":")
-    action, given = _build(word, text, pattern.groups, context)
-    return Route(pattern, method, action, line, given)
+    word, text = split_word(line)
+    parsed = parse_line(word, text)
+    if word is LineWord.LABEL:
+        return RouteLabel(parsed.arguments)
+    if word is LineWord.STATIC_MAP:
+        return Route(parsed.pattern, None, StaticAction(parsed.arguments), line, fallback=True)
+    if parsed.action in _JUMPS:
+        return RouteJump(parsed.pattern, parsed.method, parsed.test, _label_of(parsed))
+    groups = parsed.pattern.groups
+    action, given = _build(parsed.action, parsed.arguments, groups, context)
+    return Route(parsed.pattern, parsed.method, action, line, given, parsed.test)
+
+
+def parse_route(line: str, context: ActionContext) -> Route:
+    """
+    Parse a route line that has an action, and build the action.
+
+    Raises:
+        ValueError: one sentence on what is wrong with the line.
+    """
+    entry = parse_entry(line, context)
+    if not isinstance(entry, Route):
+        raise ValueError("this line has no action")
+    return entry
+
+
+def _label_of(line: RouteLine) -> str:
+    if line.action == "goto" and not line.arguments:
+        raise ValueError("goto needs the name of a route-label: goto:NAME")
+    if line.action == "last" and line.arguments:
+        raise ValueError("last takes no argument")
+    return line.arguments
 
 
 def split_arguments(text: str, bare: str = "") -> list[tuple[str, str]]:

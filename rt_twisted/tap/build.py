@@ -11,6 +11,7 @@ from functools import partial
 from typing import Any
 
 from twisted.application.service import IService
+from twisted.logger import Logger
 
 from rt_twisted.actions.context import SharedState
 from rt_twisted.brokers import EMBEDDED
@@ -57,6 +58,8 @@ from rt_twisted.workers.sockets import InheritedListeners, ListenerBinder
 from rt_twisted.workers.stats import StatsAggregator
 from rt_twisted.workers.supervisor import Supervisor
 
+_log = Logger()
+
 
 def build(options: Options, reactor: Any) -> IService:
     """
@@ -86,6 +89,11 @@ def build(options: Options, reactor: Any) -> IService:
     else:
         hold_signals()
         services = logged(step=StartReport(twistd).step)
+    if options.without_effect:
+        _log.info(
+            "words of uWSGI that have no effect here: {words}",
+            words=", ".join(sorted(options.without_effect)),
+        )
     sidecars = SidecarSupervisor(reactor, make_sidecars(options), options.folder)
     if options["workers"] > 1:
         build_parent(services, options, reactor, log, sidecars)

@@ -23,10 +23,10 @@ from rt_twisted.net.tls import TlsContexts, TlsEndpoint
 from rt_twisted.tap.factories import setting_error
 from rt_twisted.tap.options import Options
 from rt_twisted.tap.settings import SettingError
+from rt_twisted.tap.uwsgi_words import BACKLOG
 
 PROXIED = "haproxy:"
 MODE = "660"  # of unix sockets: for the user and the group of the daemon
-BACKLOG = 4096  # connections that the kernel queues; Twisted's 50 lose some when all reconnect
 
 _NAMED = re.compile(r"(?:\\.|[^\\=])*=")
 

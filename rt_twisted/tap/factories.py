@@ -17,9 +17,11 @@ from rt_twisted.access.channel_names import ChannelNames
 from rt_twisted.access.gate import Gate
 from rt_twisted.access.keys import Key, Keys
 from rt_twisted.access.secrets import secret
+from rt_twisted.actions.chain import RouteEntry, RouteJump
 from rt_twisted.actions.context import ActionContext, SharedState
 from rt_twisted.brokers import BROKERS, EMBEDDED
 from rt_twisted.brokers.interfaces import IBroker
+from rt_twisted.codecs.route_lines import split_word
 from rt_twisted.http.cors import Cors
 from rt_twisted.http.interfaces import IConnectionHandoff
 from rt_twisted.hub.hub import Hub
@@ -30,7 +32,7 @@ from rt_twisted.metrics.snapshot import Snapshot, StatsQuery
 from rt_twisted.model.load_object import check_interface, find_object, load_object
 from rt_twisted.model.settings import ConfigError, read_retention
 from rt_twisted.net.inbound_memory import InboundMemory
-from rt_twisted.routes import DEFAULT, Route, mask_secrets, parse_route
+from rt_twisted.routes import DEFAULT, mask_secrets, parse_entry
 from rt_twisted.tap.limits import (
     read_backlog_limits,
     read_hub_limits,
@@ -244,22 +246,36 @@ def make_gate(options: Mapping[str, Any]) -> Gate:
         raise _error_at(options, "allow", -1, f"= {' '.join(options['allow'])}: {error}") from None
 
 
-def make_routes(options: Options, context: ActionContext) -> Iterator[Route]:
+def make_routes(options: Options, context: ActionContext) -> Iterator[RouteEntry]:
     """
     Yield the routes of the settings, or the default ones.
     """
     if not options["route"]:
         for line in DEFAULT:
             try:
-                yield parse_route(line, context)
+                yield parse_entry(line, context)
             except ValueError as error:
                 text = f"the default route {line!r}: {error}"
                 raise _error_at(options, "allow", -1, f"does not fit {text}") from None
-    for line, place in zip(options["route"], options.places["route"], strict=True):
+    entries: list[RouteEntry] = []
+    lines = list(zip(options["route"], options.places["route"], strict=True))
+    for line, place in lines:
         try:
-            yield parse_route(line, context)
+            entries.append(parse_entry(line, context))
         except ValueError as error:
-            raise SettingError(f"{place}: route {mask_secrets(line)!r}: {error}") from None
+            raise _route_error(line, place, error) from None
+    for index, entry in enumerate(entries):
+        try:
+            if isinstance(entry, RouteJump):
+                entry.check(entries[index:])
+        except ValueError as error:
+            raise _route_error(*lines[index], error) from None
+        yield entry
+
+
+def _route_error(line: str, place: str, error: ValueError) -> SettingError:
+    word, text = split_word(line)
+    return SettingError(f"{place}: {word.value} {mask_secrets(text)!r}: {error}")
 
 
 def make_cors(options: Options) -> Cors:

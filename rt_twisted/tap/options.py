@@ -17,23 +17,29 @@ from rt_twisted.tap.settings import (
     SettingError,
     parse_values,
     read_file,
+    read_word,
     unknown_setting,
 )
 from rt_twisted.tap.start import settle_pid_file
+from rt_twisted.tap.uwsgi_words import WITHOUT_EFFECT
 from rt_twisted.workers.environment import SettingTexts, WorkerEnvironment
 
 Given = dict[str, list[GivenValue]]
 
 
-def _repeated(name: str) -> Callable[[Options, str], None]:
+def _repeated(word: str, help: str = "") -> Callable[[Options, str], None]:
     """
     Return the method that usage.Options calls for an option that may be repeated.
+
+    Args:
+        word: the name of a setting, or a word of uWSGI.
+        help: of the option; "" for that of the setting.
     """
 
     def give(self: Options, value: str) -> None:
-        self._give(name, value)
+        self._give(word, value)
 
-    give.__doc__ = SETTINGS[name].help
+    give.__doc__ = help or SETTINGS[word].help
     return give
 
 
@@ -47,6 +53,7 @@ class Options(usage.Options):
 
     Attributes:
         places: of each setting, where it was given.
+        without_effect: words of uWSGI that were given and are not settings.
         inherited: what a worker process inherited; None elsewhere.
     """
 
@@ -62,14 +69,21 @@ class Options(usage.Options):
         "The command line overrides the file. An empty value unsets a setting."
     )
 
-    opt_attach_daemon = _repeated("helper")
+    opt_attach_daemon = _repeated("attach-daemon", SETTINGS["helper"].help)
     opt_endpoint = _repeated("endpoint")
     opt_helper = _repeated("helper")
-    opt_mule = _repeated("helper")
+    opt_http_socket = _repeated("http-socket", "uWSGI's word for an endpoint: [ADDRESS]:PORT.")
+    opt_mule = _repeated("mule", SETTINGS["helper"].help)
+    opt_offload_threads = _repeated("offload-threads", "Of uWSGI; has no effect.")
+    opt_plugin = _repeated("plugin", "Of uWSGI; has no effect.")
     opt_route = _repeated("route")
+    opt_route_if = _repeated("route-if", "A route for requests that pass a test: TEST ACTION.")
+    opt_route_label = _repeated("route-label", "A name among the routes, for goto:NAME.")
+    opt_route_run = _repeated("route-run", "A route for all requests that come so far: ACTION.")
     opt_publish_key = _repeated("publish-key")
     opt_ssl_cert = _repeated("ssl-cert")
     opt_ssl_key = _repeated("ssl-key")
+    opt_static_map = _repeated("static-map", "Files for paths without a route: /PREFIX=PATH.")
     opt_token_key = _repeated("token-key")
 
     def __init__(self, check: Callable[[Options], object] = lambda options: None) -> None:
@@ -79,10 +93,15 @@ class Options(usage.Options):
         self._from_file: Given = {}
         self._folder = os.getcwd()
         self.places: dict[str, list[str]] = {}
+        self.without_effect: frozenset[str] = frozenset()
         self.inherited: WorkerEnvironment | None = None
 
-    def _give(self, name: str, value: str) -> None:
-        self._given.setdefault(name, []).append(GivenValue(value, f"--{name}"))
+    def _give(self, word: str, value: str) -> None:
+        try:
+            name, given = read_word(word, value, f"--{word}")
+        except SettingError as error:
+            raise usage.UsageError(str(error)) from None
+        self._given.setdefault(name, []).append(given)
 
     def parseOptions(self, options: Sequence[str] | None = None) -> None:
         # twistd would print all of its help above the one sentence.
@@ -193,6 +212,9 @@ class Options(usage.Options):
         if self["config"]:
             for name, given in read_file(self["config"]):
                 from_file.setdefault(name, []).append(given)
+        self.without_effect = WITHOUT_EFFECT & (from_file.keys() | self._given.keys())
+        for name in self.without_effect:
+            from_file.pop(name, None)
         if self.inherited is not None:
             reloadable = {
                 name: each for name, each in from_file.items() if SETTINGS[name].reloadable

@@ -15,6 +15,7 @@ from typing import Any
 from rt_twisted.access.secrets import secret
 from rt_twisted.codecs.addresses import AddressHeader
 from rt_twisted.tap import values
+from rt_twisted.tap.uwsgi_words import SECTION, WITHOUT_EFFECT, translate
 
 
 class SettingError(Exception):
@@ -445,10 +446,6 @@ SETTINGS: Mapping[str, Setting] = {
 }
 
 
-# Other names of settings: words of uWSGI.
-ALIASES: Mapping[str, str] = {"attach-daemon": "helper", "mule": "helper"}
-
-
 def default_values() -> dict[str, Any]:
     """
     Return the value that each setting has when it is not given.
@@ -458,9 +455,10 @@ def default_values() -> dict[str, Any]:
 
 def read_file(path: str) -> Iterator[tuple[str, GivenValue]]:
     """
-    Read the lines of a settings file: `name = value`, comments begin with `#`.
+    Read the lines of a settings file: `name = value`, comments begin with `#` or `;`.
 
-    Lines of cyclone-sse, `--name=value`, are accepted unchanged.
+    Lines of cyclone-sse, `--name=value`, are accepted unchanged, and so is the section `[uwsgi]`
+    of uWSGI's files. Words of `WITHOUT_EFFECT` are yielded too.
 
     Raises:
         SettingError: the file cannot be read, or a line is neither.
@@ -473,18 +471,38 @@ def read_file(path: str) -> Iterator[tuple[str, GivenValue]]:
         raise SettingError(f"{path}: not UTF-8") from None
     for number, line in enumerate(text.splitlines(), 1):
         line = line.strip()
-        if not line or line.startswith("#"):
+        if not line or line.startswith(("#", ";")) or line == SECTION:
             continue
         place = f"{path}:{number}"
+        if line.startswith("["):
+            raise SettingError(f"{place}: there is no section {line!r}, only {SECTION}")
         name, equals, value = line.partition("=")
         name = name.strip().removeprefix("--")
         if not equals:
             # Not the whole line: the rest may be a secret.
             raise SettingError(f"{place}: {line.split()[0]!r} is not 'name = value'")
-        name = ALIASES.get(name, name)
-        if name not in SETTINGS:
-            raise SettingError(f"{place}: {unknown_setting(name)}")
-        yield name, GivenValue(value.strip(), place)
+        yield read_word(name, value.strip(), place)
+
+
+def read_word(word: str, text: str, place: str) -> tuple[str, GivenValue]:
+    """
+    Return the setting that *word* names, or a word of `WITHOUT_EFFECT`, with its value.
+
+    Args:
+        word: the name of a setting, or a word of uWSGI for one.
+        text: its value.
+        place: where it was given.
+
+    Raises:
+        SettingError: there is no such setting, or a value of uWSGI is malformed.
+    """
+    try:
+        name, text = translate(word, text)
+    except ValueError as error:
+        raise SettingError(f"{located(word, place)} must be {error}, not {text!r}") from None
+    if name not in SETTINGS and name not in WITHOUT_EFFECT:
+        raise SettingError(f"{place}: {unknown_setting(name)}")
+    return name, GivenValue(text, place)
 
 
 def parse_values(name: str, given: list[GivenValue]) -> Any:

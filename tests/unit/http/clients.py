@@ -18,10 +18,11 @@ from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
 
+from rt_twisted.actions.chain import Route
 from rt_twisted.brokers.memory import MemoryBroker
 from rt_twisted.http.server import HttpServer
 from rt_twisted.hub.subscriber import Subscriber
-from rt_twisted.routes import Route, Routes, parse_route
+from rt_twisted.routes import Routes, parse_route
 from tests.defaults import make_context, make_http_limits, make_hub, make_server
 from tests.words import Echo, Later
 

@@ -15,6 +15,7 @@ from twisted.python.failure import Failure
 from twisted.web.resource import Resource
 from twisted.web.server import Request, Site
 
+from rt_twisted.actions.chain import Route
 from rt_twisted.actions.interfaces import Match
 from rt_twisted.codecs.addresses import AddressHeader, Networks
 from rt_twisted.codecs.errors import RemoteProtocolError
@@ -22,7 +23,7 @@ from rt_twisted.codecs.forms import parse_form
 from rt_twisted.codecs.query import MAX_FIELDS
 from rt_twisted.http.interfaces import IExchange, PeerInfo
 from rt_twisted.http.request import HttpLimits, is_authority
-from rt_twisted.routes import Route, Routes
+from rt_twisted.routes import Routes
 from tests.defaults import make_http_limits
 from tests.unit.http.clients import Answer, Caller, Place, chunked, get, post
 from tests.unit.http.h2_client import Client

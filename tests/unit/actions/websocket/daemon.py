@@ -17,6 +17,7 @@ from websockets.protocol import Protocol, Side
 from zope.interface import implementer
 
 from rt_twisted.access.keys import Key, Keys
+from rt_twisted.actions.chain import Route
 from rt_twisted.actions.context import ActionContext
 from rt_twisted.actions.interfaces import IAction, IWebSocketApp, Match
 from rt_twisted.actions.websocket.connection import WebSocket
@@ -29,7 +30,7 @@ from rt_twisted.hub.limits import HubLimits
 from rt_twisted.model.errors import HttpError
 from rt_twisted.model.message import Draft
 from rt_twisted.net.inbound_memory import InboundMemory
-from rt_twisted.routes import Route, Routes, parse_route
+from rt_twisted.routes import Routes, parse_route
 from tests.defaults import (
     make_context,
     make_hub,

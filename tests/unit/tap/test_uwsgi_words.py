@@ -1,0 +1,185 @@
+"""
+uWSGI's INI files as settings files.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from twisted.internet.testing import MemoryReactorClock
+
+from rt_twisted.tap.build import build
+from rt_twisted.tap.options import Options
+from rt_twisted.tap.settings import SettingError
+from rt_twisted.tap.uwsgi_words import translate
+from tests.unit.tap.test_settings import error_of, parse
+
+# As in the README of uwsgi-realtime; the path of the page is its own.
+README = """\
+[uwsgi]
+plugin = realtime
+http-socket = :9090
+route = ^/stream.webm$ goto:stream
+route-run = last:
+static-map = /={page}
+offload-threads = 1
+
+route-label = stream
+; if GET stream the video
+route-if = equal:${{REQUEST_METHOD}};GET webm:uwsgi
+; if POST, capture frames and publish them to redis
+route-if = equal:${{REQUEST_METHOD}};POST istream:uwsgi
+"""
+
+
+def write(folder: Path, text: str) -> str:
+    path = folder / "uwsgi.ini"
+    path.write_text(text)
+    return str(path)
+
+
+def listening(*arguments: str) -> list[tuple[int, str]]:
+    """
+    Return the ports and interfaces of the daemon of *arguments*.
+    """
+    reactor: Any = MemoryReactorClock()
+    build(parse(*arguments), reactor).privilegedStartService()
+    return [(port, interface) for port, _, _, interface in reactor.tcpServers]
+
+
+def test_the_readme_of_uwsgi_realtime(tmp_path: Path) -> None:
+    """
+    The file is accepted as it is: it listens on every interface, on that port alone.
+    """
+    page = tmp_path / "webm.html"
+    page.touch()
+    options = parse("--config", write(tmp_path, README.format(page=page)))
+
+    assert options["endpoint"] == ["tcp:9090:interface=0.0.0.0:backlog=4096"]
+    assert options["route"] == [
+        "^/stream.webm$ goto:stream",
+        "route-run last:",
+        f"static-map /={page}",
+        "route-label stream",
+        "route-if equal:${REQUEST_METHOD};GET webm:uwsgi",
+        "route-if equal:${REQUEST_METHOD};POST istream:uwsgi",
+    ]
+    assert options.without_effect == {"offload-threads", "plugin"}
+    path = write(tmp_path, README.format(page=page))
+    assert listening("--config", path) == [(9090, "0.0.0.0")]
+
+
+def test_a_reload_reads_the_words_again(tmp_path: Path) -> None:
+    """
+    The routes are those of the changed file, in its order.
+    """
+    path = write(tmp_path, "route-label = a\nroute = ^/x sse:news\n")
+    options = parse("--config", path, "--plugin=realtime")
+    write(tmp_path, "[uwsgi]\nroute = ^/x goto:a\nroute-label = a\nroute-run = sse:news\n")
+
+    fresh = options.read_again()
+
+    assert fresh["route"] == ["^/x goto:a", "route-label a", "route-run sse:news"]
+    assert fresh.without_effect == {"plugin"}
+
+
+def test_words_on_the_command_line() -> None:
+    """
+    They stand in the order in which they are given, among the routes.
+    """
+    options = parse(
+        "--route=^/x goto:a",
+        "--route-run=last:",
+        "--route-label=a",
+        "--route-if=equal:${REQUEST_METHOD};GET sse:news",
+        "--static-map=/=/",
+        "--http-socket=127.0.0.1:9090",
+    )
+
+    assert options["route"] == [
+        "^/x goto:a",
+        "route-run last:",
+        "route-label a",
+        "route-if equal:${REQUEST_METHOD};GET sse:news",
+        "static-map /=/",
+    ]
+    assert options["endpoint"] == ["tcp:9090:interface=127.0.0.1:backlog=4096"]
+
+
+@pytest.mark.parametrize(
+    ("text", "endpoint"),
+    [
+        (":9090", "tcp:9090:interface=0.0.0.0:backlog=4096"),
+        ("127.0.0.1:9090", "tcp:9090:interface=127.0.0.1:backlog=4096"),
+        ("localhost:80", "tcp:80:interface=localhost:backlog=4096"),
+        ("[::1]:9090", r"tcp:9090:interface=\:\:1:backlog=4096"),
+        ("/run/uwsgi.sock", "unix:/run/uwsgi.sock"),
+        ("./a:b.sock", r"unix:./a\:b.sock"),
+        ("", ""),
+    ],
+)
+def test_the_address_of_a_socket(text: str, endpoint: str) -> None:
+    """
+    An address without a host is every interface of IPv4, as with uWSGI.
+    """
+    assert translate("http-socket", text) == ("endpoint", endpoint)
+
+
+@pytest.mark.parametrize(
+    ("line", "error"),
+    [
+        ("[other]", "there is no section '[other]', only [uwsgi]"),
+        ("http-socket = 9090", "http-socket must be [ADDRESS]:PORT, or the path of a unix socket, "
+         "not '9090'"),
+        ("http-socket = :99999", "http-socket must be [ADDRESS]:PORT, or the path of a unix "
+         "socket, not ':99999'"),
+        ("route-iff = a b", "there is no setting 'route-iff'; did you mean 'route'?"),
+    ],
+)  # fmt: skip
+def test_a_wrong_line_names_its_place(tmp_path: Path, line: str, error: str) -> None:
+    """
+    The sentence begins with the file and the line.
+    """
+    path = write(tmp_path, f"; comment\n{line}\n")
+
+    assert error_of(parse, "--config", path) == f"realtime: {path}:2: {error}"
+
+
+@pytest.mark.parametrize(
+    ("line", "error"),
+    [
+        ("route = ^/x$ goto:b", "route '^/x$ goto:b': no route-label 'b' stands behind this line"),
+        ("route-if = equal:a;b webm", "route-if 'equal:a;b webm': action 'webm' needs subscribe="),
+        ("route-label =", "route-label '': a route-label needs a name"),
+        ("static-map = /=nowhere", "static-map '/=nowhere': there is no nowhere"),
+    ],
+)
+def test_a_wrong_route_names_its_place(tmp_path: Path, line: str, error: str) -> None:
+    """
+    The sentence begins with the file, the line, and the word that was written.
+    """
+    path = write(tmp_path, f"[uwsgi]\n{line}\n")
+    reactor: Any = MemoryReactorClock()
+
+    with pytest.raises(SettingError) as raised:
+        build(parse("--config", path), reactor)
+
+    assert str(raised.value) == f"{path}:2: {error}"
+
+
+def test_check_reads_the_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """
+    `--check` builds the routes, and starts nothing.
+    """
+    page = tmp_path / "webm.html"
+    page.touch()
+    reactor: Any = MemoryReactorClock()
+    options = Options(lambda checked: build(checked, reactor))
+
+    with pytest.raises(SystemExit) as ended:
+        options.parseOptions(["--config", write(tmp_path, README.format(page=page)), "--check"])
+
+    assert ended.value.code == 0
+    assert "the settings are right" in capsys.readouterr().out
