@@ -143,9 +143,10 @@ class Cutter:
         self.port: int = self._listener.getsockname()[1]
         self.cuts = 0
         self.budget: Callable[[], int | None] = lambda: None
+        self._open: set[socket.socket] = set()
+        self._lock = threading.Lock()
         self._threads = [threading.Thread(target=self._accept, daemon=True)]
         self._threads[0].start()
-        self._open: set[socket.socket] = set()
 
     @property
     def url(self) -> str:
@@ -166,19 +167,26 @@ class Cutter:
 
     def cut(self) -> None:
         """
-        Break all open connections.
+        Break all open connections; later ones lead to the `server` of now.
         """
-        for each in tuple(self._open):
-            _shut(each)
+        with self._lock:
+            for each in tuple(self._open):
+                _shut(each)
 
     def _accept(self) -> None:
         while True:
             try:
                 near, _ = self._listener.accept()
-                far = socket.create_connection(("127.0.0.1", self.server))
             except OSError:
                 return
-            self._open |= {near, far}
+            # A connection that is made while `cut` runs must not reach the former server.
+            with self._lock:
+                try:
+                    far = socket.create_connection(("127.0.0.1", self.server))
+                except OSError:
+                    _shut(near)
+                    continue
+                self._open |= {near, far}
             for source, sink, budget in ((near, far, None), (far, near, self.budget())):
                 thread = threading.Thread(
                     target=self._pump, args=(source, sink, budget), daemon=True
