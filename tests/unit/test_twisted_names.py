@@ -125,6 +125,21 @@ async def ends() -> AsyncIterator[Ends]:
             await end.lost
 
 
+async def test_a_replaced_protocol_names_the_connection(ends: Ends) -> None:
+    """
+    transports.replace_protocol: the name in Twisted's log and `repr` is that of the present
+    protocol, and all connections of a protocol share it.
+    """
+    first = ends.transport.logPrefix()
+    later = Recorder()
+    later.transport = ends.transport
+    transports.replace_protocol(ends.transport, later)
+
+    assert first.startswith("Recorder,")
+    assert ends.transport.logPrefix() == repr(ends.transport) == "Recorder"
+    transports.replace_protocol(ends.transport, ends.here)
+
+
 async def test_sockets_are_shown(ends: Ends) -> None:
     """
     transports.direct_send: `getHandle` of a plain connection is its socket, which does not block.
