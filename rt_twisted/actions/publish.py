@@ -20,7 +20,7 @@ from rt_twisted.actions.interfaces import IAction, Match
 from rt_twisted.actions.subscription import check_grant_variables, expand_publish_channels
 from rt_twisted.actions.template import Template
 from rt_twisted.codecs.errors import RemoteProtocolError
-from rt_twisted.codecs.publication import check_key, may_have_fields, parse
+from rt_twisted.codecs.publication import check_idempotency_key, may_have_fields, parse
 from rt_twisted.http.interfaces import IExchange
 from rt_twisted.metrics.responses import PUBLISHES
 from rt_twisted.model.errors import HttpError, Unavailable
@@ -113,7 +113,7 @@ class PublishAction:
                 exchange.query(),
                 context.max_batch,
             )
-            request_key = check_key(exchange.header("idempotency-key") or "")
+            batch_key = check_idempotency_key(exchange.header("idempotency-key") or "")
         except RemoteProtocolError as error:
             raise HttpError(error.status, error.reason) from None
         # A batch usually has one key and few channels: a channel that repeats is checked once.
@@ -129,16 +129,16 @@ class PublishAction:
             if not channels:
                 raise HttpError(400, "channel is missing")
             data = fitting(context, submission.message)
-            own_key = submission.idempotency_key
-            if own_key is None and request_key is not None:
-                own_key = f"{request_key}.{number}" if len(submissions) > 1 else request_key
+            idempotency_key = submission.idempotency_key
+            if idempotency_key is None and batch_key is not None:
+                idempotency_key = f"{batch_key}.{number}" if len(submissions) > 1 else batch_key
             for channel in channels:
                 if allowed is None or key is not allowed[0] or channel != allowed[1]:
                     context.names.check(channel)
                     if not (fixed and isinstance(key, Grant)):  # checked before
                         key.check(channel)
                     allowed = key, channel
-                drafts.append(Draft(channel, data, submission.event, own_key))
+                drafts.append(Draft(channel, data, submission.event, idempotency_key))
             if len(drafts) > context.max_batch:
                 raise HttpError(413, f"more than {context.max_batch} messages in one request")
         receivers = sum([context.hub.subscribers_of(draft.channel) for draft in drafts])

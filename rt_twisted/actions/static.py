@@ -80,10 +80,10 @@ class StaticAction:
         try:
             self._act(exchange, match)
         except ValueError:  # no file can have this name
-            raise HttpError(404, "nothing here") from None
+            raise HttpError(404, "not found") from None
         except OSError as error:
             if error.errno in _ABSENT:
-                raise HttpError(404, "nothing here") from None
+                raise HttpError(404, "not found") from None
             if error.errno in (EACCES, EPERM):
                 raise HttpError(403, "the daemon may not read this file") from None
             _log.warn(
@@ -99,7 +99,7 @@ class StaticAction:
                 return
             segments = exchange.path.split("/")[1 + match.depth :]
             if any(_is_hidden(segment) for segment in segments[:-1]) or "" in segments[:-1]:
-                raise HttpError(404, "nothing here")
+                raise HttpError(404, "not found")
             if segments and segments[-1]:
                 self._send_named(exchange, root, segments)
             else:
@@ -109,7 +109,7 @@ class StaticAction:
 
     def _send_named(self, exchange: IExchange, root: int, segments: Sequence[str]) -> None:
         if _is_hidden(segments[-1]):
-            raise HttpError(404, "nothing here")
+            raise HttpError(404, "not found")
         found = self._open(root, segments)
         if S_ISDIR(os.fstat(found).st_mode):
             os.close(found)
@@ -125,7 +125,7 @@ class StaticAction:
                 continue
             _send(exchange, found, name)
             return
-        raise HttpError(404, "nothing here")
+        raise HttpError(404, "not found")
 
     def _open(self, root: int, segments: Sequence[str]) -> int:
         """
@@ -146,10 +146,10 @@ class StaticAction:
         base = os.path.realpath(self.root)
         target = os.path.realpath(os.path.join(base, *segments), strict=True)
         if target == base or os.path.commonpath((base, target)) != base:
-            raise HttpError(404, "nothing here")
+            raise HttpError(404, "not found")
         segments = os.path.relpath(target, base).split("/")
         if any(map(_is_hidden, segments)):
-            raise HttpError(404, "nothing here")
+            raise HttpError(404, "not found")
         return _open_beneath(root, segments)
 
 
@@ -199,7 +199,7 @@ def _send(exchange: IExchange, descriptor: int, name: str) -> None:
         file = stack.enter_context(os.fdopen(descriptor, "rb", buffering=0))
         status = os.fstat(file.fileno())
         if not S_ISREG(status.st_mode):
-            raise HttpError(404, "nothing here")
+            raise HttpError(404, "not found")
         modified = formatdate(int(status.st_mtime), usegmt=True)
         content_type, headers = _kind(name)
         headers += [("Last-Modified", modified), ("Accept-Ranges", "bytes")]

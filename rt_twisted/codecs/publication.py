@@ -172,7 +172,9 @@ def _from_fields(fields: Fields) -> Submission:
         channels,
         message[-1] if message else None,
         check_event(_utf8(event[-1], "event")) if event else None,
-        check_key(_utf8(idempotency_key[-1], "idempotency_key")) if idempotency_key else None,
+        check_idempotency_key(_utf8(idempotency_key[-1], "idempotency_key"))
+        if idempotency_key
+        else None,
         key[-1] if key else None,
     )
 
@@ -209,7 +211,7 @@ def _from_json(value: Any, location: Location) -> Submission:
             channels,
             data,
             check_event(event) if event else None,
-            check_key(idempotency_key) if idempotency_key else None,
+            check_idempotency_key(idempotency_key) if idempotency_key else None,
             key.encode() if key else None,
         )
     except UnicodeEncodeError:
@@ -245,7 +247,7 @@ def check_event(event: str) -> str | None:
     return event or None
 
 
-def check_key(key: str) -> str | None:
+def check_idempotency_key(key: str) -> str | None:
     """
     Return the idempotency key *key*, or None if it is empty.
 

@@ -49,7 +49,7 @@ def _act(context: HttpContext, exchange: IExchange) -> Any:
         return action.act(exchange, match)
     if found is None:
         if context.site is None:
-            raise HttpError(404, "nothing here")
+            raise HttpError(404, "not found")
         exchange.render(context.site, 0)
         return None
     if exchange.method != "OPTIONS":

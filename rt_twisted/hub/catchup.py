@@ -43,22 +43,22 @@ class PendingSubscription:
         subscriber: the subscriber.
         channels: that it waits for.
         since: what is replayed of them first.
-        head: bytes written in front of the replay.
+        preamble: bytes written in front of the replay.
     """
 
-    __slots__ = ("channels", "head", "history_request", "since", "subscriber")
+    __slots__ = ("channels", "preamble", "history_request", "since", "subscriber")
 
     def __init__(
         self,
         subscriber: Subscriber,
         channels: tuple[Channel, ...],
         since: Since | None,
-        head: bytes,
+        preamble: bytes,
     ) -> None:
         self.subscriber = subscriber
         self.channels = channels
         self.since = since
-        self.head = head
+        self.preamble = preamble
         self.history_request: Deferred[Replay] | None = None  # to the broker's history
 
 
@@ -76,7 +76,7 @@ class CatchUp:
         channels: of this node.
         fanout: delivers live messages.
         metrics: counts replayed messages and gaps.
-        head: return the position up to which everything is received.
+        end_of_log: return the position up to which everything is received.
         replay_bytes: replayed to one subscriber.
     """
 
@@ -87,7 +87,7 @@ class CatchUp:
         channels: ChannelTable,
         fanout: Fanout,
         metrics: Metrics,
-        head: Callable[[], Position],
+        end_of_log: Callable[[], Position],
         replay_bytes: int,
     ) -> None:
         self.replay_bytes = replay_bytes
@@ -99,7 +99,7 @@ class CatchUp:
         self._channels = channels
         self._fanout = fanout
         self._metrics = metrics
-        self._head = head
+        self._end_of_log = end_of_log
         self._frames = shared_frames()
         # Messages of the broker's history while they are sent: equal replays share them.
         self._fetched: WeakValueDictionary[Position, Message] = WeakValueDictionary()
@@ -109,12 +109,12 @@ class CatchUp:
         subscriber: Subscriber,
         names: Sequence[Selector],
         since: Since | None,
-        head: bytes,
+        preamble: bytes,
         format: IFormat | None = None,
     ) -> None:
         """
         Join *subscriber* to the channels *names* as soon as possible, after the replay of
-        what *since* selects, with *head* in front.
+        what *since* selects, with *preamble* in front.
 
         Channels that it has, or has requested, are skipped. *format* replaces the
         subscriber's in a replay that is written before this returns.
@@ -135,14 +135,14 @@ class CatchUp:
             if self._is_sufficient(replay, channels, since) and not self._must_wait_for_flush(
                 subscriber
             ):
-                self._join(subscriber, channels, since, replay, head, used)
+                self._join(subscriber, channels, since, replay, preamble, used)
                 return
         if not subscriber.channels:
-            subscriber.write(head)
-            head = b""
+            subscriber.write(preamble)
+            preamble = b""
         if subscriber.closed:
             return
-        self._add_pending(PendingSubscription(subscriber, channels, since, head))
+        self._add_pending(PendingSubscription(subscriber, channels, since, preamble))
 
     def unsubscribe(self, subscriber: Subscriber, names: Iterable[Selector]) -> None:
         """
@@ -158,7 +158,7 @@ class CatchUp:
                 # A new one: a running request covers the removed channels, too.
                 self._remove_pending(pending)
                 self._add_pending(
-                    PendingSubscription(subscriber, kept, pending.since, pending.head)
+                    PendingSubscription(subscriber, kept, pending.since, pending.preamble)
                 )
 
     def remove_subscriber(self, subscriber: Subscriber) -> None:
@@ -298,7 +298,7 @@ class CatchUp:
         self._remove_pending(pending)
         subscriber = pending.subscriber
         self._join(
-            subscriber, pending.channels, pending.since, replay, pending.head, subscriber.format
+            subscriber, pending.channels, pending.since, replay, pending.preamble, subscriber.format
         )
 
     def _join(
@@ -307,11 +307,11 @@ class CatchUp:
         channels: tuple[Channel, ...],
         since: Since | None,
         replay: Replay,
-        head: bytes,
+        preamble: bytes,
         format: IFormat,
     ) -> None:
         if isinstance(since, Sync) and not replay.messages:
-            self._join_waiting(subscriber, channels[0], head)
+            self._join_waiting(subscriber, channels[0], preamble)
             return
         if channels and subscriber.backlog_limits.policy is SlowConsumerPolicy.SYNC:
             # For the timeline of subscribers that are parked later. Without subscribers
@@ -321,18 +321,18 @@ class CatchUp:
         self._set_channels(subscriber, subscriber.channels + channels)
         if not replay.complete:
             self._metrics.gaps += 1
-        items = (head, *format.start(replay))
+        items = (preamble, *format.start(replay))
         if not any(message.mark is not Mark.NONE for message in replay.messages[:1]):
             self._metrics.delivered += len(replay.messages)
         elif len(items) > 1:  # the wait for the first message writes nothing
             self._metrics.live_delivered += len(replay.messages)
         subscriber.write_replay(ReplayFrames(format, items, self._frames))
 
-    def _join_waiting(self, subscriber: Subscriber, channel: Channel, head: bytes) -> None:
+    def _join_waiting(self, subscriber: Subscriber, channel: Channel, preamble: bytes) -> None:
         channel.add_waiting(subscriber)
         subscriber.channels = (channel,)
-        if head:
-            subscriber.write(head)
+        if preamble:
+            subscriber.write(preamble)
 
     def _set_channels(self, subscriber: Subscriber, channels: tuple[Channel, ...]) -> None:
         """
@@ -370,13 +370,13 @@ class CatchUp:
             # Such as the position of its own publication: it must not receive what precedes.
             fanout.start_flush()
             first = None
-        end = self._head() if first is None else Position(first.epoch, first.offset - 1)
+        end = self._end_of_log() if first is None else Position(first.epoch, first.offset - 1)
         if since is None:
             return Replay((), True, end)
         if isinstance(since, Sync):
             return Replay(self._resync(channels, since, format, end), True, end)
         found, complete = self._channels.replay(channels, since, self._clock.seconds())
-        if isinstance(since, After) and since.position.offset > self._head().offset:
+        if isinstance(since, After) and since.position.offset > self._end_of_log().offset:
             complete = False  # the log was cut by a restart
         messages = [message for message in found if message.position.offset <= end.offset]
         return Replay(tuple(messages), complete, end)

@@ -260,7 +260,7 @@ class Subscriber:
         if feed is WriteMode.PARKED or feed is WriteMode.DRAINED:
             self._feed = WriteMode.QUEUED
             if feed is WriteMode.DRAINED and not self._paused:
-                self._catch_up()
+                self._end_backlog()
 
     def end_after_backlog(self) -> None:
         """
@@ -394,14 +394,14 @@ class Subscriber:
 
     def _on_backlog_sent(self) -> None:
         if self._feed is WriteMode.QUEUED:
-            self._catch_up()
+            self._end_backlog()
         elif self._feed is WriteMode.ENDING:
             self._close(DisconnectReason.ENDED)
             close_transport(self.transport)
         else:
             self._feed = WriteMode.DRAINED
 
-    def _catch_up(self) -> None:
+    def _end_backlog(self) -> None:
         self._backlog = None
         if self._direct:
             self.transport.unregisterProducer()

@@ -241,7 +241,7 @@ def test_refused_websocket_reports_the_reason(daemon: StartDaemon, browser: Brow
     )
     connect(browser, server.url, "websocket", "any")
     browser.wait_for("errors.length")
-    assert browser.evaluate("errors") == ["404 nothing here"]
+    assert browser.evaluate("errors") == ["404 not found"]
     assert browser.evaluate("live.state") == "refused"
     connect(browser, server.url, "publish", "any")
     browser.wait_for("live.state === 'open'")

@@ -391,8 +391,8 @@ def test_transports_may_be_missing(daemon: StartDaemon, open_page: OpenPage) -> 
     routes = ("^/try$ page", "^/$ sse", "^/publish$ publish", "^/poll$ poll")
     fixed = r"^/socket\.io/ socket.io:subscribe=sport"
     for more, transport, name, why in (
-        (("^/ws$ websocket",), "socketio", "Socket.IO", "404 nothing here"),
-        ((fixed,), "websocket", "Websocket", "404 nothing here"),
+        (("^/ws$ websocket",), "socketio", "Socket.IO", "404 not found"),
+        ((fixed,), "websocket", "Websocket", "404 not found"),
         (
             ("^/ws$ websocket", fixed),
             "socketio",

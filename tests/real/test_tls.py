@@ -313,7 +313,7 @@ def test_a_slow_stream_meets_the_policy(daemon: StartDaemon, tmp_path: Path) -> 
         client.talk.acknowledge_received_data(60_000, slow)
         while other not in client.over:
             client.read()
-        assert client.received[other] == b"nothing here\n"
+        assert client.received[other] == b"not found\n"
 
 
 def cpu_seconds(pid: int) -> float:

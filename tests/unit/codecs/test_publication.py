@@ -22,7 +22,7 @@ from rt_twisted.codecs.publication import (
     MAX_KEY,
     Submission,
     check_event,
-    check_key,
+    check_idempotency_key,
     may_have_fields,
     parse,
 )
@@ -405,11 +405,11 @@ def test_limits_are_exact() -> None:
     assert len(parse(JSON, b"[{}, {}]", {}, 2)) == 2
     assert parse(FORM, b"&" * (MAX_FIELDS - 1), {}, 1) == [Submission([], None)]
     assert check_event("e" * MAX_EVENT)
-    assert check_key("k" * MAX_KEY)
+    assert check_idempotency_key("k" * MAX_KEY)
     with pytest.raises(RemoteProtocolError):
         check_event("e" * (MAX_EVENT + 1))
     with pytest.raises(RemoteProtocolError):
-        check_key("k" * (MAX_KEY + 1))
+        check_idempotency_key("k" * (MAX_KEY + 1))
 
 
 @pytest.mark.parametrize("event", ["a\rb", "a\nb", "a\0b", "gap", "unit/k 1"])
