@@ -137,6 +137,7 @@ async def clean_reactor() -> AsyncIterator[list[Failure]]:
             break
         await deferLater(loop, 0.01)
     gc.collect()  # a lost Deferred logs its failure when it is collected
+    gc.freeze()  # what is left is shared: without this each collection takes longer than the last
     globalLogPublisher.removeObserver(observe)
     calls = set(loop.getDelayedCalls()) - calls_before
     left = sockets() - sockets_before

@@ -139,7 +139,7 @@ class PollBuffer:
         """
         Disconnect the subscriber: no fetch comes any more.
         """
-        self._deliver = None
+        self._deliver = self._producer = None
         self._pieces.clear()
         on_close, self._on_close = self._on_close, None
         protocol, self.protocol = self.protocol, None

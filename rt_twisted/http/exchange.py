@@ -416,7 +416,7 @@ class HttpExchange:
         """
         End the exchange: the client has disconnected.
         """
-        on_lost = None if self.answered else self._on_lost
+        on_lost, self._on_lost = self._on_lost, None
         self.answered = True
         if on_lost is not None:
             on_lost()
@@ -549,6 +549,7 @@ class HttpExchange:
 
     def response_started(self, status: int, size: int = 0) -> None:
         self.answered = True
+        self._on_lost = None  # else only the garbage collector would find who watched
         self.stop_counting()
         log = self._channel.context.access_log
         if log is not None:

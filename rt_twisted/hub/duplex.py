@@ -223,6 +223,9 @@ class DuplexSubscriber:
     def connectionLost(self, reason: Failure) -> None:
         self.subscriber.connectionLost(reason)
         self._owner.on_lost()
+        # Break the reference cycles, else memory is held until the garbage collector runs.
+        self.subscriber.observer = self._hub
+        del self._owner
 
     # What the subscriber calls.
 

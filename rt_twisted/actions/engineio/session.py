@@ -477,6 +477,7 @@ class Session:
         code = _CLOSE_CODES.get(status, CloseCode.PROTOCOL_ERROR) if reason else CloseCode.NORMAL
         self.transport.close(cause, last, code, reason)
         self._observer.closed(why)
+        del self._observer  # a reference cycle; a closed session has no use for it
 
     def _now(self) -> float:
         now: float = self._context.reactor.seconds()

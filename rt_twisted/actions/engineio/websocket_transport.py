@@ -49,6 +49,7 @@ class WebSocketTransport:
 
     def closed(self, code: int, reason: str) -> None:
         self._session.websocket_closed(self)
+        del self._session  # a reference cycle
 
     def write(self, frames: bytes) -> None:
         self._websocket.write(frames)

@@ -240,12 +240,13 @@ class WebSocket:
         self._observer.on_closed(self)
         self._discard_input()
         closing = self._duplex.closing
-        if self._app is None or closing is None:
+        app, self._app = self._app, None
+        if app is None or closing is None:
             return
         shutdown = closing.reason is DisconnectReason.SHUTDOWN
         code = CloseCode.GOING_AWAY if shutdown else CloseCode.LOST
         try:
-            self._app.closed(*(self._status or (int(code), "")))
+            app.closed(*(self._status or (int(code), "")))
         except Exception:
             _log.failure("a websocket application failed in closed()")
 

@@ -159,7 +159,7 @@ def test_the_access_log_is_called() -> None:
     client.ask("/none")
     client.ask("/news")
 
-    assert logged == [("/none", 404, 13), ("/news", 200, 0)]
+    assert logged == [("/none", 404, 10), ("/news", 200, 0)]
 
 
 def test_the_access_log_names_the_version(tmp_path: Path) -> None:
@@ -170,7 +170,7 @@ def test_the_access_log_names_the_version(tmp_path: Path) -> None:
     Client(Place(access_log=AccessLog(file))).ask("/none?key=secret")
     file.close()
 
-    assert '"GET /none HTTP/2" 404 13' in (tmp_path / "log").read_text()
+    assert '"GET /none HTTP/2" 404 10' in (tmp_path / "log").read_text()
 
 
 @pytest.mark.parametrize(
