@@ -46,7 +46,7 @@ class PendingSubscription:
         preamble: bytes written in front of the replay.
     """
 
-    __slots__ = ("channels", "preamble", "history_request", "since", "subscriber")
+    __slots__ = ("channels", "history_request", "preamble", "since", "subscriber")
 
     def __init__(
         self,
