@@ -150,6 +150,8 @@ class RouteChain:
                     index = self._targets[index - 1]
                 continue
             action = entry.action
+            if method in getattr(action, "port_methods", ()):
+                return (action, _match(found, path)), allowed
             methods = action.methods if entry.method is None else (entry.method,)
             if method in methods or (method == "HEAD" and "GET" in methods):
                 return (action, _match(found, path)), allowed

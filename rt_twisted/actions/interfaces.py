@@ -133,6 +133,9 @@ class IAction(Interface):
     # checks_grants (optional), bool: it gets the client's grant from `ActionContext.gate`, and
     # checks each channel that the client names, so its routes may have `allow=`.
 
+    # port_methods (optional), Collection[str]: methods by which an `IPortProtocol` finds the
+    # action for a path. They are not named to HTTP clients.
+
     # ingest (optional), bool: the action is for live publishers. By HTTP/1 a PUT, POST or
     # SOURCE without length then has a body that runs until the client closes its sending
     # side. A client that goes on sending behind its response is disconnected within a second.

@@ -184,7 +184,7 @@ class Http1Connection:
         peer, secure = self.peer, self.secure
         self._release_transport()
         taken = TakenConnection(self.transport, self.context.connections, peer)
-        accept_connection(found, taken, secure, data)
+        accept_connection(found, taken, secure, data, self.context.find)
         return b""
 
     def connectionLost(self, reason: Failure) -> None:

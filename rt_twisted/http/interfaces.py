@@ -265,11 +265,14 @@ class StreamHandle:
         transport: the connection.
         head: response headers to be written before anything else; may be empty.
         rest: bytes that the client has sent behind its request.
+        find: returns the action for a method and a path, see `Find`; for an `IPortProtocol`,
+            None otherwise. Methods are also those in `port_methods` of actions.
     """
 
     transport: Any
     head: bytes
     rest: bytes = b""
+    find: Find | None = None
 
     def start(self, protocol: Any) -> None:
         """
@@ -312,7 +315,7 @@ class IPortProtocol(Interface):
 
         Args:
             connection: behind TLS and the PROXY protocol; `rest` has the bytes that were
-                received.
+                received, and `find` the routes.
             peer: the client.
         """
 

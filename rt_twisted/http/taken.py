@@ -14,7 +14,7 @@ from twisted.protocols.policies import ProtocolWrapper
 from zope.interface import implementer
 
 from rt_twisted.http.context import HttpConnection
-from rt_twisted.http.interfaces import PeerInfo, StreamHandle
+from rt_twisted.http.interfaces import Find, PeerInfo, StreamHandle
 from rt_twisted.net.transports import end_half_closed, replace_protocol
 
 _log = Logger()
@@ -72,7 +72,9 @@ class TakenConnection(ProtocolWrapper):
         self.abortConnection()
 
 
-def accept_connection(protocol: Any, taken: TakenConnection, secure: bool, data: bytes) -> None:
+def accept_connection(
+    protocol: Any, taken: TakenConnection, secure: bool, data: bytes, find: Find
+) -> None:
     """
     Have *protocol* accept a connection, which is aborted if that fails.
 
@@ -81,10 +83,11 @@ def accept_connection(protocol: Any, taken: TakenConnection, secure: bool, data:
         taken: the connection.
         secure: the client uses TLS.
         data: the bytes that were received.
+        find: returns the action for a method and a path.
     """
     host = str(getattr(taken.peer, "host", "")).removeprefix("::ffff:")
     try:
-        protocol.accept(StreamHandle(taken, b"", data), PeerInfo(host, secure))
+        protocol.accept(StreamHandle(taken, b"", data, find), PeerInfo(host, secure))
     except Exception:
         _log.failure("while accepting a connection of another protocol than HTTP")
         taken.abortConnection()

@@ -1,9 +1,11 @@
 """
-H.265: the decoder configuration, and how many frames are reordered (ITU-T H.265;
-ISO/IEC 14496-15, 8.3.3.1).
+H.265: the decoder configuration, the size of the picture, and how many frames are reordered
+(ITU-T H.265; ISO/IEC 14496-15, 8.3.3.1).
 """
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 from rt_twisted.codecs.errors import RemoteProtocolError
 from rt_twisted.media.bits import BitReader
@@ -11,6 +13,20 @@ from rt_twisted.media.h264 import MAX_PARAMETER_SET, MAX_REORDER, unescaped
 
 _SPS = 33
 _HEAD = 23  # bytes before the parameter sets
+
+
+@dataclass(frozen=True, slots=True)
+class H265Parameters:
+    """
+    What a sequence parameter set says.
+
+    Args:
+        size: width and height of the cropped picture.
+        reorder: by how many frames decoding order and presentation order differ at most.
+    """
+
+    size: tuple[int, int]
+    reorder: int
 
 
 def parse_hvcc(record: bytes) -> tuple[int, list[bytes]]:
@@ -40,13 +56,12 @@ def parse_hvcc(record: bytes) -> tuple[int, list[bytes]]:
     return (record[21] & 3) + 1, sets
 
 
-def reorder_of(sps: bytes) -> int:
+def parse_sps(sps: bytes) -> H265Parameters:
     """
-    Return by how many frames decoding order and presentation order differ at most (H.265,
-    7.3.2.2.1).
+    Parse a sequence parameter set with its NAL header (H.265, 7.3.2.2.1).
 
     Raises:
-        RemoteProtocolError: the sequence parameter set is malformed.
+        RemoteProtocolError: it is malformed.
     """
     if not 3 <= len(sps) <= MAX_PARAMETER_SET:
         raise RemoteProtocolError("H265: a sequence parameter set is truncated or too large")
@@ -56,13 +71,18 @@ def reorder_of(sps: bytes) -> int:
     reader.bits(1)
     _skip_profile(reader, layers)
     reader.ue()
-    if reader.ue() == 3:
+    chroma = reader.ue()
+    if chroma == 3:
         reader.bits(1)
-    reader.ue()
-    reader.ue()
+    width, height = reader.ue(), reader.ue()
     if reader.flag():
-        for _ in range(4):
-            reader.ue()
+        across = 2 if chroma in (1, 2) else 1
+        down = 2 if chroma == 1 else 1
+        left, right, top, bottom = (reader.ue() for _ in range(4))
+        width -= (left + right) * across
+        height -= (top + bottom) * down
+    if not (0 < width <= 65535 and 0 < height <= 65535):
+        raise RemoteProtocolError("H265: the size of the picture is invalid")
     for _ in range(3):
         reader.ue()
     reorder = 0
@@ -70,7 +90,7 @@ def reorder_of(sps: bytes) -> int:
         reader.ue()
         reorder = max(reorder, reader.ue())
         reader.ue()
-    return min(reorder, MAX_REORDER)
+    return H265Parameters((width, height), min(reorder, MAX_REORDER))
 
 
 def _skip_profile(reader: BitReader, layers: int) -> None:

@@ -154,7 +154,7 @@ def _read_entry(entry: bytes) -> TrackSource | None:
             reorder = h264.parse_sps(sets[0]).reorder if sets else 0
         elif codec == "h265" and private:
             nal_length, sets = h265.parse_hvcc(private)
-            reorder = h265.reorder_of(sets[0]) if sets else 0
+            reorder = h265.parse_sps(sets[0]).reorder if sets else 0
     else:
         rate, channels = _audio(values.get(Id.AUDIO, b""))
         if codec == "aac":

@@ -6,10 +6,10 @@ from __future__ import annotations
 
 import secrets
 import time
+from typing import Protocol
 
 from twisted.internet.error import ConnectionLost
 
-from rt_twisted.http.interfaces import IExchange
 from rt_twisted.hub.hub import Hub
 from rt_twisted.hub.publisher_events import Announce, announce_nothing
 from rt_twisted.hub.publishers import LivePublisher
@@ -18,9 +18,21 @@ from rt_twisted.model.errors import HttpError, Unavailable
 from rt_twisted.model.message import Mark
 
 
+class PublishingClient(Protocol):
+    """
+    The publisher's request: an `IExchange`, or that of another protocol.
+    """
+
+    @property
+    def answered(self) -> bool:
+        """
+        Whether the client has disconnected, or was refused.
+        """
+
+
 async def begin_run(
     hub: Hub,
-    exchange: IExchange,
+    client: PublishingClient,
     channel: str,
     takeover: bool,
     timeout: float,
@@ -28,11 +40,11 @@ async def begin_run(
     announce: Announce = announce_nothing,
 ) -> tuple[LivePublisher, LiveRun]:
     """
-    Claim *channel* for the client of *exchange*, and begin to publish.
+    Claim *channel* for *client*, and begin to publish.
 
     Args:
         hub: of the channel.
-        exchange: the publisher's request.
+        client: the publisher's request.
         channel: its name.
         takeover: replace a publisher that is connected.
         timeout: seconds without bytes after which the publisher is lost.
@@ -57,7 +69,7 @@ async def begin_run(
         retained = await live.newest_messages(channel)
     except Unavailable:
         retained = []
-    if exchange.answered:
+    if client.answered:
         publisher.close()
         raise ConnectionLost
     publisher.begin(continues=any(message.mark is not Mark.NONE for message in retained))

@@ -4,15 +4,12 @@ The body of a live publisher: read, numbered and published as it arrives.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable
 from typing import Protocol
 
-from twisted.logger import Logger
-from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from rt_twisted.actions.context import ActionContext
+from rt_twisted.actions.ingest.publication import LivePublication, PublisherRun
 from rt_twisted.codecs.errors import RemoteProtocolError
 from rt_twisted.http.interfaces import IChunkSink
 from rt_twisted.hub.publishers import LivePublisher, ParkedRun
@@ -22,25 +19,8 @@ from rt_twisted.media.containers import (
     find_reader,
     may_be_container,
 )
-from rt_twisted.media.track_details import Part
-from rt_twisted.media.unit import Head, Unit, write
-from rt_twisted.model.errors import HttpError, Unavailable
-from rt_twisted.model.message import UNIT, Draft
-
-_log = Logger()
-
-MAX_UNACKNOWLEDGED = 4 * 1024 * 1024  # bytes at the broker before the publisher is paused
-
-
-class PublisherRun(Protocol):
-    """
-    Numbers frames; see `LiveRun`.
-    """
-
-    def feed(self, parts: Iterable[Part]) -> list[Head | Unit]:
-        """
-        Return what is published for *parts*.
-        """
+from rt_twisted.model.errors import HttpError
+from rt_twisted.model.message import Draft
 
 
 class PublisherExchange(Protocol):
@@ -109,19 +89,14 @@ class LiveIntake:
         self._context = context
         self._exchange = exchange
         self._publisher = publisher
-        self._run = run
+        self._publication = LivePublication(context, self, publisher, run)
         self._prefix, self._suffix = around
         self._reader = reader
         self._recognized = raw or reader is not None
         self._chunk = bytearray()  # bytes that are no message yet
         self._has_chunks = "chunked" in (exchange.header("transfer-encoding") or "")
-        self._unacknowledged = 0
-        self._paused = False
-        self._skipping = False  # the broker was away: up to the next head
         self._received = 0  # bytes
         self._ended = False  # the whole body was received
-        self._closed = False
-        publisher.lost.addCallback(self._on_lost)
 
     def go_on_with(self, exchange: PublisherExchange) -> None:
         """
@@ -131,10 +106,10 @@ class LiveIntake:
         self._ended = False
 
     def data(self, piece: bytes) -> None:
-        if self._closed:
+        if self._publication.closed:
             return
         self._received += len(piece)
-        self._publisher.touch(self._context.hub.seconds())
+        self._publication.touch()
         if not self._recognized:
             self._chunk += piece
             if len(self._chunk) < START_BYTES and may_be_container(
@@ -149,15 +124,12 @@ class LiveIntake:
             if not self._has_chunks:
                 self.chunk_end()
             elif len(self._chunk) > self._context.max_message:
-                self._fail(HttpError(413, "a chunk is larger than max-message"))
+                self._publication.fail(HttpError(413, "a chunk is larger than max-message"))
             return
         try:
-            messages = [write(thing) for thing in self._run.feed(self._reader.feed(piece))]
+            self._publication.feed(self._reader.feed(piece))
         except RemoteProtocolError as error:
-            self._fail(HttpError(400, error.reason))
-            return
-        channel = self._publisher.channel
-        self._publish([Draft(channel, data, event, transient=True) for event, data in messages])
+            self._publication.fail(HttpError(400, error.reason))
 
     def chunk_end(self) -> None:
         if (
@@ -167,19 +139,52 @@ class LiveIntake:
         ):
             return  # a chunk may end within the first bytes of a container
         self._recognize()
-        if self._reader is None and self._chunk and not self._closed:
-            data = bytes(self._chunk)
+        if self._reader is None and self._chunk:
+            data = self._prefix + bytes(self._chunk) + self._suffix
             self._chunk.clear()
-            self._publish([Draft(self._publisher.channel, self._prefix + data + self._suffix)])
+            self._publication.publish([Draft(self._publication.channel, data)])
 
     def end(self) -> None:
         self._ended = True
         self.chunk_end()
-        self._answer_end()
+        self.acknowledged()
 
     def lost(self, reason: Exception) -> None:
-        self._closed = True
-        self._publisher.close("the connection of the publisher was lost")
+        self._publication.close("the connection of the publisher was lost")
+
+    def pause(self) -> None:
+        """
+        Receive no more of the body.
+        """
+        self._exchange.pause()
+
+    def resume(self) -> None:
+        """
+        Receive the body again after `pause`.
+        """
+        self._exchange.resume()
+
+    def refuse(self, error: HttpError) -> None:
+        """
+        Answer the request with *error*.
+        """
+        self._exchange.refuse(error)
+
+    def acknowledged(self) -> None:
+        """
+        Answer the request if its body has ended and the broker has acknowledged all of it.
+        """
+        publication, exchange = self._publication, self._exchange
+        if not self._ended or publication.unacknowledged or publication.closed:
+            return
+        if exchange.answered:
+            return
+        is_part = self._reader is not None or exchange.header("content-range") is not None
+        if is_part and exchange.length:
+            self._publisher.park(ParkedRun(exchange.connection, self._received, self))
+        else:
+            publication.close()
+        exchange.answer(200, b'{"status": "ok"}\n', "application/json")
 
     def _recognize(self) -> None:
         if not self._recognized and self._chunk:
@@ -189,74 +194,3 @@ class LiveIntake:
                 self._exchange.header("content-type") or "",
                 self._context.hub.seconds,
             )
-
-    def _publish(self, drafts: list[Draft]) -> None:
-        if self._skipping:
-            drafts = _from_head(drafts)
-            self._skipping = not drafts
-        if not drafts:
-            return
-        size = sum([len(draft.data) for draft in drafts])
-        self._unacknowledged += size
-        self._context.publish(drafts).addCallbacks(
-            self._on_published, self._on_failed, (size,), errbackArgs=(size,)
-        )
-        if self._unacknowledged > MAX_UNACKNOWLEDGED and not self._paused and not self._closed:
-            self._paused = True
-            self._publisher.touch(math.inf)  # its silence is ours
-            self._exchange.pause()
-
-    def _on_published(self, _: object, size: int) -> None:
-        self._unacknowledged -= size
-        if self._paused and self._unacknowledged <= MAX_UNACKNOWLEDGED // 2:
-            self._paused = False
-            self._publisher.touch(self._context.hub.seconds())
-            self._exchange.resume()
-        self._answer_end()
-
-    def _on_failed(self, failure: Failure, size: int) -> None:
-        if isinstance(failure.value, HttpError):
-            self._fail(failure.value)
-        elif failure.check(Unavailable):
-            if not self._skipping:
-                _log.warn(
-                    "frames of {channel} are dropped up to the next keyframe: {reason}",
-                    channel=self._publisher.channel,
-                    reason=failure.getErrorMessage(),
-                )
-            self._skipping = True
-        else:
-            _log.failure("while publishing a live stream", failure)
-            self._fail(HttpError(500, "internal error"))
-        self._on_published(None, size)
-
-    def _answer_end(self) -> None:
-        if not self._ended or self._unacknowledged or self._closed or self._exchange.answered:
-            return
-        exchange = self._exchange
-        is_part = self._reader is not None or exchange.header("content-range") is not None
-        if is_part and exchange.length:
-            self._publisher.park(ParkedRun(exchange.connection, self._received, self))
-        else:
-            self._closed = True
-            self._publisher.close()
-        exchange.answer(200, b'{"status": "ok"}\n', "application/json")
-
-    def _on_lost(self, reason: str) -> None:
-        self._fail(HttpError(403, reason))
-
-    def _fail(self, error: HttpError) -> None:
-        if not self._closed:
-            self._closed = True
-            self._publisher.close(error.reason)
-            self._exchange.refuse(error)
-
-
-def _from_head(drafts: list[Draft]) -> list[Draft]:
-    """
-    Return *drafts* from the first head on, or from the first plain message on.
-    """
-    for index, draft in enumerate(drafts):
-        if draft.event is None or draft.event.startswith(UNIT + "h"):
-            return drafts[index:]
-    return []

@@ -101,7 +101,7 @@ def test_parameter_sets_of_h265() -> None:
     length, (sps,) = h265.parse_hvcc(track.private)
 
     assert length == 4
-    assert h265.reorder_of(sps) == 2
+    assert h265.parse_sps(sps) == h265.H265Parameters((64, 48), 2)
 
 
 def test_keyframes_of_vp8() -> None:
@@ -245,7 +245,7 @@ def test_no_header_raises_another_error(data: bytes) -> None:
         lambda data: h264.parse_sps(b"\x67\x64\x00" + data),
         lambda data: h264.lengthened(data, 2),
         h264.convert_annexb,
-        h265.reorder_of,
+        h265.parse_sps,
         h265.parse_hvcc,
         vp9.parse_keyframe,
         vp8.is_keyframe,

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from twisted.internet.defer import Deferred, fail, succeed
 
-from rt_twisted.actions.ingest import intake
+from rt_twisted.actions.ingest import publication
 from rt_twisted.media.matroska_writer import write_cluster, write_header
 from rt_twisted.media.mp4_writer import write_fragment, write_init
 from rt_twisted.media.unit import Kind, Track, Unit
@@ -390,7 +390,7 @@ def test_a_publisher_is_paused_while_the_broker_is_slow(monkeypatch: pytest.Monk
     """
     At most so many bytes wait for the broker, and the pause is no silence of the publisher.
     """
-    monkeypatch.setattr(intake, "MAX_UNACKNOWLEDGED", 1000)
+    monkeypatch.setattr(publication, "MAX_UNACKNOWLEDGED", 1000)
     site = LivePlace()
     waiting: list[Deferred[PublishResult]] = []
 

@@ -1,0 +1,192 @@
+"""
+What a live publisher sends, published at the speed of the broker.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import Protocol
+
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from rt_twisted.actions.context import ActionContext
+from rt_twisted.hub.publishers import LivePublisher
+from rt_twisted.media.track_details import Part
+from rt_twisted.media.unit import Head, Unit, write
+from rt_twisted.model.errors import HttpError, Unavailable
+from rt_twisted.model.message import UNIT, Draft
+
+_log = Logger()
+
+MAX_UNACKNOWLEDGED = 4 * 1024 * 1024  # bytes at the broker before the publisher is paused
+
+
+class PublisherRun(Protocol):
+    """
+    Numbers frames; see `LiveRun`.
+    """
+
+    def feed(self, parts: Iterable[Part]) -> list[Head | Unit]:
+        """
+        Return what is published for *parts*.
+        """
+
+
+class PublicationOwner(Protocol):
+    """
+    Receives from the publisher, whatever its protocol is.
+    """
+
+    def pause(self) -> None:
+        """
+        Receive no more from the publisher, as too much waits for the broker.
+        """
+
+    def resume(self) -> None:
+        """
+        Receive again after `pause`.
+        """
+
+    def acknowledged(self) -> None:
+        """
+        Note that the broker has acknowledged some of what was published.
+        """
+
+    def refuse(self, error: HttpError) -> None:
+        """
+        Send the publisher the reason for which its publication has ended. Called once at most.
+        """
+
+
+class LivePublication:
+    """
+    Publishes the frames of one publisher to one channel, until it is closed.
+
+    While the broker is away frames are dropped up to the next keyframe.
+
+    Args:
+        context: the hub and the settings.
+        owner: receives from the publisher.
+        publisher: the right to publish.
+        run: numbers the frames.
+
+    Attributes:
+        closed: nothing more is published.
+        unacknowledged: bytes that the broker has not acknowledged.
+    """
+
+    def __init__(
+        self,
+        context: ActionContext,
+        owner: PublicationOwner,
+        publisher: LivePublisher,
+        run: PublisherRun,
+    ) -> None:
+        self._context = context
+        self._owner = owner
+        self._publisher = publisher
+        self._run = run
+        self.unacknowledged = 0
+        self.closed = False
+        self._paused = False
+        self._skipping = False  # the broker was away: up to the next head
+        publisher.lost.addCallback(self._on_lost)
+
+    @property
+    def channel(self) -> str:
+        """
+        The channel to which is published.
+        """
+        return self._publisher.channel
+
+    def touch(self) -> None:
+        """
+        Note that something was received from the publisher.
+        """
+        if not self._paused:
+            self._publisher.touch(self._context.hub.seconds())
+
+    def feed(self, parts: Iterable[Part]) -> None:
+        """
+        Publish the frames that a reader found.
+
+        Raises:
+            RemoteProtocolError: see `LiveRun.feed`.
+        """
+        messages = [write(thing) for thing in self._run.feed(parts)]
+        channel = self._publisher.channel
+        self.publish([Draft(channel, data, event, transient=True) for event, data in messages])
+
+    def publish(self, drafts: list[Draft]) -> None:
+        """
+        Publish *drafts*, unless the publication is closed.
+        """
+        if self._skipping:
+            drafts = _from_head(drafts)
+            self._skipping = not drafts
+        if not drafts or self.closed:
+            return
+        size = sum([len(draft.data) for draft in drafts])
+        self.unacknowledged += size
+        self._context.publish(drafts).addCallbacks(
+            self._on_published, self._on_failed, (size,), errbackArgs=(size,)
+        )
+        if self.unacknowledged > MAX_UNACKNOWLEDGED and not self._paused and not self.closed:
+            self._paused = True
+            self._publisher.touch(math.inf)  # its silence is ours
+            self._owner.pause()
+
+    def fail(self, error: HttpError) -> None:
+        """
+        End the publication for *error*, and send it to the publisher.
+        """
+        if not self.closed:
+            self.close(error.reason)
+            self._owner.refuse(error)
+
+    def close(self, reason: str = "the publisher has ended") -> None:
+        """
+        End the publication for *reason*. Viewers wait for the publisher to return.
+        """
+        if not self.closed:
+            self.closed = True
+            self._publisher.close(reason)
+
+    def _on_published(self, _: object, size: int) -> None:
+        self.unacknowledged -= size
+        if self._paused and self.unacknowledged <= MAX_UNACKNOWLEDGED // 2:
+            self._paused = False
+            self._publisher.touch(self._context.hub.seconds())
+            self._owner.resume()
+        self._owner.acknowledged()
+
+    def _on_failed(self, failure: Failure, size: int) -> None:
+        if isinstance(failure.value, HttpError):
+            self.fail(failure.value)
+        elif failure.check(Unavailable):
+            if not self._skipping:
+                _log.warn(
+                    "frames of {channel} are dropped up to the next keyframe: {reason}",
+                    channel=self._publisher.channel,
+                    reason=failure.getErrorMessage(),
+                )
+            self._skipping = True
+        else:
+            _log.failure("while publishing a live stream", failure)
+            self.fail(HttpError(500, "internal error"))
+        self._on_published(None, size)
+
+    def _on_lost(self, reason: str) -> None:
+        self.fail(HttpError(403, reason))
+
+
+def _from_head(drafts: list[Draft]) -> list[Draft]:
+    """
+    Return *drafts* from the first head on, or from the first plain message on.
+    """
+    for index, draft in enumerate(drafts):
+        if draft.event is None or draft.event.startswith(UNIT + "h"):
+            return drafts[index:]
+    return []
