@@ -49,6 +49,7 @@ from rt_twisted.codecs.route_lines import LineWord, RouteLine, parse_line, split
 from rt_twisted.http.interfaces import IPortProtocol
 from rt_twisted.metrics.responses import SUBSCRIBERS
 from rt_twisted.model.load_object import check_interface, find_object
+from rt_twisted.rtmp.action import RtmpAction
 
 _log = Logger()
 
@@ -69,6 +70,7 @@ WORDS: dict[str, type[Any]] = {
     "publish": PublishAction,
     "ready": ReadinessAction,
     "resource": ResourceAction,
+    "rtmp": RtmpAction,
     "socket.io": SocketIOAction,
     "sse": SseAction,
     "sseraw": SseAction,
@@ -103,6 +105,7 @@ DEFAULT = (
     r"^/live/([^/.]+)\.webm$ webm:live/$1",
     r"^/live/([^/.]+)\.mp4$ mp4:live/$1",
     r"^/live/([^/.]+)(?:\.\w+)?$ istream:live/$1",
+    r"^/live/([^/.]+)$ rtmp:live/$1",
     "^/live/[^/.]+$ page:player",
     # In any folder, and by the names of cyclone-sse's files: pages stay as they are.
     r"/jquery\.(sse|sse\.simple|eventsource)\.js$ page:jquery.sse.js",

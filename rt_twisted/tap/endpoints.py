@@ -20,6 +20,7 @@ from rt_twisted.codecs.addresses import Networks
 from rt_twisted.http.proxy_endpoint import ProxiedEndpoint
 from rt_twisted.net.listeners import SharedPort
 from rt_twisted.net.tls import TlsContexts, TlsEndpoint
+from rt_twisted.rtmp.port import RtmpPortEndpoint
 from rt_twisted.tap.factories import setting_error
 from rt_twisted.tap.options import Options
 from rt_twisted.tap.settings import SettingError
@@ -55,12 +56,12 @@ def make_endpoints(
             strings.append((where, (options.places["port"] or ["default"])[-1]))
     if options["use-ssl"]:
         port, address = options["ssl-port"], _address(options["ssl-listen"])
-        plain: IStreamServerEndpoint = TCP4ServerEndpoint(reactor, port, BACKLOG, address)
-        if ":" in address:
-            plain = TCP6ServerEndpoint(reactor, port, BACKLOG, address)
-        if options["reuse-port"] and options["workers"] == 1:
-            plain = SharedPort(reactor, port, address, BACKLOG)
+        plain = _plain(options, reactor, port, address)
         yield f"TLS port {port} of {address}", TlsEndpoint(plain, _tls(options, protocols), reactor)
+    if options["rtmp-port"] is not None:
+        port, address = options["rtmp-port"], _address(options["listen"])
+        plain = _plain(options, reactor, port, address)
+        yield f"RTMP port {port} of {address}", RtmpPortEndpoint(plain, options["port"])
     for string, place in strings:
         inner = string.removeprefix(PROXIED)
         try:
@@ -71,6 +72,14 @@ def make_endpoints(
             yield string, endpoint
         except Exception as error:  # whatever the endpoint's own parser raises
             raise SettingError(f"{place}: cannot listen on {string}: {error}") from None
+
+
+def _plain(options: Options, reactor: Any, port: int, address: str) -> IStreamServerEndpoint:
+    if options["reuse-port"] and options["workers"] == 1:
+        return SharedPort(reactor, port, address, BACKLOG)
+    if ":" in address:
+        return TCP6ServerEndpoint(reactor, port, BACKLOG, address)
+    return TCP4ServerEndpoint(reactor, port, BACKLOG, address)
 
 
 def _with_mode(string: str) -> str:

@@ -83,6 +83,9 @@ SECTIONS: tuple[tuple[str, tuple[Setting, ...]], ...] = (
             "default."),
         Setting("ssl-key", "server.key", values.text, repeated=True, help=
             "Key file (PEM) of the certificate."),
+        Setting("rtmp-port", "", values.port, help=
+            "TCP port for RTMP alone, at the address of the plain port; usually 1935; 0 chooses a "
+            "free one. The ports for HTTP and TLS accept RTMP, too."),
         Setting("dead-after", "90", values.some_seconds, help=
             "Close a connection whose peer has acknowledged nothing for this time."),
         Setting("stop-seconds", "5", values.seconds, reloadable=True, help=

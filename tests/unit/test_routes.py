@@ -482,7 +482,7 @@ def test_actions_of_users() -> None:
     assert load_object("tests.words.Echo") is Echo
 
 
-LIVE = ("icecast", "istream", "jpeg", "mjpeg", "mjpg", "mp4", "streams", "webm")
+LIVE = ("icecast", "istream", "jpeg", "mjpeg", "mjpg", "mp4", "rtmp", "streams", "webm")
 NEED_ARGUMENTS = (*LIVE, "static", "resource", "wsgi")
 
 
@@ -496,6 +496,7 @@ NEED_ARGUMENTS = (*LIVE, "static", "resource", "wsgi")
         "mjpeg:cam",
         "mjpg:cam,boundary=x",
         "mp4:cam",
+        "rtmp:cam",
         "streams:live/",
         "webm:cam",
         "static:.",

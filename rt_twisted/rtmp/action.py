@@ -1,0 +1,109 @@
+"""
+The action `rtmp`: publishers by RTMP.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, NoReturn
+
+from zope.interface import implementer
+
+from rt_twisted.actions.context import ActionContext
+from rt_twisted.actions.interfaces import IAction, Match
+from rt_twisted.actions.subscription import check_static_channels
+from rt_twisted.actions.template import Template
+from rt_twisted.http.interfaces import IExchange, IPortProtocol, PeerInfo, StreamHandle
+from rt_twisted.hub.publisher_events import Announce, announce_nothing, announce_to
+from rt_twisted.metrics.responses import PUBLISHES
+from rt_twisted.model.errors import HttpError
+from rt_twisted.rtmp.connection import RtmpConnection
+from rt_twisted.rtmp.handshake import VERSION
+from rt_twisted.rtmp.publishing import METHOD, PublishTarget, RtmpRoutes
+from rt_twisted.rtmp.request import RtmpRequest
+from rt_twisted.rtmp.waiting import WaitingConnections
+
+
+@implementer(IAction, IPortProtocol)
+@dataclass(frozen=True, slots=True)
+class RtmpAction:
+    """
+    Publish live streams by RTMP: `rtmp:CHANNEL`, or `rtmp:publish=CHANNEL,takeover=yes`.
+
+    The pattern of the route is searched in the application and the stream name, joined by a
+    slash. Connections are recognized by their first byte.
+
+    Args:
+        context: the hub and the settings.
+        publish: the channel.
+        takeover: a new publisher replaces the one that is connected; without it, the new one
+            is refused.
+        timeout: seconds without bytes after which a publisher is lost; None for the
+            daemon's.
+        grace: seconds that viewers wait for a publisher to return; None for the daemon's.
+        events: the channel of the messages that applications get when the publisher starts,
+            is lost, returns, and when the stream ends.
+    """
+
+    context: ActionContext
+    publish: Template
+    takeover: bool = False
+    timeout: float | None = None
+    grace: float | None = None
+    events: Template | None = None
+
+    bare: ClassVar[str] = "publish"
+    publishes: ClassVar[bool] = True
+    counts_as: ClassVar[str] = PUBLISHES
+    methods: ClassVar[Sequence[str]] = ()
+    port_methods: ClassVar[Sequence[str]] = (METHOD,)
+
+    def __post_init__(self) -> None:
+        if self.timeout is not None and not self.timeout > 0:
+            raise ValueError("timeout= must be more than 0")
+        if self.grace is not None and not self.grace >= 0:
+            raise ValueError("grace= cannot be negative")
+        channels = (self.publish,) if self.events is None else (self.publish, self.events)
+        check_static_channels(channels, self.context)
+
+    def act(self, exchange: IExchange, match: Match) -> NoReturn:
+        raise HttpError(400, "publish by RTMP: the address begins with rtmp://")
+
+    def matches(self, start: bytes) -> bool | None:
+        return start[:1] == VERSION
+
+    def accept(self, connection: StreamHandle, peer: PeerInfo) -> None:
+        assert connection.find is not None
+        routes = RtmpRoutes(connection.find, getattr(connection.transport, "http_port", None))
+        waiting = self.context.shared.get(WaitingConnections, WaitingConnections)
+        connection.start(RtmpConnection(self.context.reactor, routes, waiting, peer))
+
+    def target(self, request: RtmpRequest, match: Match) -> PublishTarget:
+        """
+        Return where a client may publish.
+
+        Args:
+            request: of the client.
+            match: of the route's pattern.
+
+        Raises:
+            HttpError: see `RtmpRoutes.find`.
+        """
+        context = self.context
+        exchange: Any = request  # has what templates read
+        channel = context.names.check(self.publish.expand(exchange, match))
+        context.publish_keys.authorize_live(request, [channel])
+        limits = context.hub.live.limits()
+        announce: Announce = announce_nothing
+        if self.events is not None:
+            events = context.names.check(self.events.expand(exchange, match))
+            announce = announce_to(events, context.publish)
+        return PublishTarget(
+            context,
+            channel,
+            self.takeover,
+            limits.live_timeout if self.timeout is None else self.timeout,
+            limits.live_grace if self.grace is None else self.grace,
+            announce,
+        )
