@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import hmac
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -102,6 +102,21 @@ class Keys:
         for channel in channels:
             key.check(channel)
         return key
+
+    def find(self, proves: Callable[[bytes], bool]) -> Key | None:
+        """
+        Return the key whose secret a client proves to have, without sending it; None if it
+        proves none of them.
+
+        Args:
+            proves: is asked about each secret, so that the time does not depend on which is
+                right.
+        """
+        found = None
+        for key in self._keys:
+            if proves(key.secret):
+                found = key
+        return found
 
     def check(
         self, request: CredentialSource, secret: bytes | None, channels: Iterable[str]

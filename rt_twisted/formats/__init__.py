@@ -17,6 +17,7 @@ from rt_twisted.formats.json_events import JsonEventStream
 from rt_twisted.formats.mjpeg import MotionJpeg
 from rt_twisted.formats.poll import EventPoll, JsonPoll
 from rt_twisted.formats.raw import Raw
+from rt_twisted.formats.rtp_interleaved import RtpInterleaved
 from rt_twisted.formats.sse import EventStream, RawEventStream
 from rt_twisted.formats.webm import WebM
 from rt_twisted.formats.websocket import JsonFrames, RawFrames
@@ -31,6 +32,7 @@ FORMATS: Mapping[str, Callable[..., Any]] = {
     "poll-json": JsonPoll,
     "poll-sse": EventPoll,
     "raw": Raw,
+    "rtp-interleaved": RtpInterleaved,
     "sse": EventStream,
     "sse-json": JsonEventStream,
     "sseraw": RawEventStream,

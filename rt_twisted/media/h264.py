@@ -4,7 +4,7 @@ H.264: parameter sets, and how many frames are reordered (ITU-T H.264; ISO/IEC 1
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from rt_twisted.codecs.errors import RemoteProtocolError
@@ -57,12 +57,46 @@ def parse_avcc(record: bytes) -> tuple[int, list[bytes]]:
     return (record[4] & 3) + 1, sets
 
 
+def parse_avcc_sets(record: bytes) -> tuple[list[bytes], list[bytes]]:
+    """
+    Return the sequence and the picture parameter sets of an AVCDecoderConfigurationRecord.
+
+    Raises:
+        RemoteProtocolError: it is malformed.
+    """
+    _, sequence = parse_avcc(record)
+    position = 6 + sum([len(nal) + 2 for nal in sequence])
+    picture: list[bytes] = []
+    for _ in range(record[position] if position < len(record) else 0):
+        start = position + 3
+        end = start + int.from_bytes(record[position + 1 : start])
+        if end > len(record):
+            raise RemoteProtocolError("H264: the decoder configuration is truncated")
+        picture.append(record[start:end])
+        position = end - 1
+    return sequence, picture
+
+
 def write_avcc(sps: bytes, pps: bytes) -> bytes:
     """
     Return the AVCDecoderConfigurationRecord of one sequence and one picture parameter set.
     """
-    head = b"\x01" + sps[1:4] + b"\xff\xe1"
-    return head + len(sps).to_bytes(2) + sps + b"\x01" + len(pps).to_bytes(2) + pps
+    return write_avcc_sets([sps], [pps])
+
+
+def write_avcc_sets(sequence: Sequence[bytes], picture: Sequence[bytes]) -> bytes:
+    """
+    Return the AVCDecoderConfigurationRecord of parameter sets.
+
+    Args:
+        sequence: 1 to 31 of them; the first one has the profile.
+        picture: at most 255.
+    """
+    parts = [b"\x01" + sequence[0][1:4] + b"\xff" + bytes((0xE0 | len(sequence[:31]),))]
+    parts += [len(nal).to_bytes(2) + nal for nal in sequence[:31]]
+    parts.append(bytes((len(picture[:255]),)))
+    parts += [len(nal).to_bytes(2) + nal for nal in picture[:255]]
+    return b"".join(parts)
 
 
 def unescaped(nal: bytes) -> bytes:

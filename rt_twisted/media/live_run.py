@@ -74,10 +74,18 @@ class LiveRun:
     def _announce(self, tracks: tuple[Track, ...]) -> None:
         if tracks == self._announced:
             return
-        self._announced = tracks
+        before, self._announced = self._announced, tracks
+        if self._seen and self._keeps_seen(before):
+            return  # only a track that has sent no frame is described in another way
         self._seen = set()
         self._described = set()
         self._held, self._held_bytes, self._first, self._begun = [], 0, None, False
+
+    def _keeps_seen(self, before: tuple[Track, ...]) -> bool:
+        if [track.id for track in before] != [track.id for track in self._announced]:
+            return False
+        pairs = zip(before, self._announced, strict=True)
+        return all(old == new for old, new in pairs if old.id in self._seen)
 
     def _hold(self, unit: Unit) -> bool:
         """

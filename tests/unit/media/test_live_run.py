@@ -233,6 +233,33 @@ def test_tracks_that_change_in_the_same_run() -> None:
     assert heads(run.feed([picture(4, True)])) == [([1], 4 * FRAME, False)]
 
 
+def test_a_track_that_is_described_by_its_first_frame() -> None:
+    """
+    What was sent before is not lost, and the stream begins as soon as all tracks have sent.
+    """
+    vague = replace(AUDIO, codec="")
+
+    found = new((VIDEO, vague), picture(0, key=True), BOTH, sound(0), picture(1))
+
+    assert heads(found) == [([1, 2], 0, False)]
+    assert times(found, 1) == [0, FRAME]
+    assert [head.tracks for head in found if isinstance(head, Head)] == [BOTH]
+
+
+def test_a_track_that_is_described_late() -> None:
+    """
+    The track joins at the next keyframe; the others go on meanwhile.
+    """
+    vague = replace(AUDIO, codec="")
+    pictures = [picture(number, key=number % 30 == 0) for number in range(65)]
+
+    found = new((VIDEO, vague), *pictures[:40], BOTH, sound(80), *pictures[40:], sound(130))
+
+    assert [tracks for tracks, _, _ in heads(found)] == [[1], [1], [1, 2]]
+    assert times(found, 1) == [number * FRAME for number in range(65)]
+    assert times(found, 2) == [130 * 20_000]
+
+
 def test_a_publisher_that_never_sends_a_keyframe() -> None:
     """
     The sentence says what to set; and what is held is bounded.

@@ -1,0 +1,3 @@
+"""
+RTP: packets, their order and times, and the payload format of each codec.
+"""

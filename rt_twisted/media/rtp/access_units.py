@@ -1,0 +1,226 @@
+"""
+Pictures of NAL units: found among packets (H.264, H.265), and spread over packets.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from rt_twisted.media.rtp.payload import MAX_FRAME, split
+
+MAX_NALS = 512  # of a picture
+PROBATION = 2  # pictures whose marker was on their last packet, before markers are trusted
+PACKET = 1400  # bytes of data for which there is a packet, see `Timeline`
+
+_START_CODE = b"\0\0\x01"
+
+
+@dataclass(frozen=True, slots=True)
+class AccessUnit:
+    """
+    The NAL units of one picture, none of them empty.
+    """
+
+    timestamp: int
+    nals: tuple[bytes, ...]
+
+
+class AccessUnitBuffer:
+    """
+    Collects NAL units until their picture is complete.
+
+    A picture ends when the timestamp changes, or with the marker of its last packet. The
+    marker is trusted once it has been on the last packet of PROBATION pictures and on no
+    other one. A picture with a gap, or beyond MAX_NALS or MAX_FRAME, is dropped.
+
+    Attributes:
+        dropped: how many pictures were dropped, or begin behind a gap.
+    """
+
+    __slots__ = (
+        "_damaged", "_ended", "_fragment", "_marked", "_nals", "_proved", "_size", "_timestamp",
+        "dropped",
+    )  # fmt: skip
+
+    def __init__(self) -> None:
+        self._timestamp: int | None = None
+        self._nals: list[bytes] = []
+        self._size = 0
+        self._fragment: bytearray | None = None  # a NAL unit without its end
+        self._damaged = False  # the picture in progress misses something
+        self._marked = 0  # packets of this picture with the marker; the last one counts as 1
+        self._ended: int | None = None  # timestamp of the picture that a marker ended
+        self._proved = 0  # pictures; negative: markers are wrong for good
+        self.dropped = 0
+
+    def begin(self, timestamp: int) -> AccessUnit | None:
+        """
+        Begin a packet with *timestamp*. Return the picture before it, if that ends now.
+        """
+        if timestamp == self._timestamp:
+            if self._marked:
+                self._proved = -1 << 30  # the packet before this one was not the last
+            return None
+        if timestamp == self._ended:
+            self._proved = -1 << 30
+            self._damaged = True  # its other part was returned already
+        found = None
+        if self._timestamp is not None:
+            if self._marked == 1:
+                self._proved += 1
+            found = self._finish()
+        self._timestamp = timestamp
+        return found
+
+    def add(self, nal: bytes) -> None:
+        """
+        Add a whole NAL unit; with start codes within it, those between them (some cameras).
+        """
+        if self._fragment is not None:
+            self._abandon()
+        parts = nal.split(_START_CODE) if _START_CODE in nal else (nal,)
+        for part in parts:
+            part = part.rstrip(b"\0") if len(parts) > 1 else part
+            if part:
+                self._append(part)
+
+    def start_fragment(self, head: bytes, payload: bytes) -> None:
+        """
+        Begin a NAL unit in fragments.
+        """
+        if self._fragment is not None:
+            self._abandon()
+        self._fragment = bytearray(head + payload)
+
+    def add_fragment(self, payload: bytes, is_last: bool) -> None:
+        """
+        Add another fragment. Without a first one the picture is dropped.
+        """
+        fragment = self._fragment
+        if fragment is None:
+            self._damaged = True
+            return
+        fragment += payload
+        if self._size + len(fragment) > MAX_FRAME:
+            self._abandon()
+        elif is_last:
+            self._fragment = None
+            self.add(bytes(fragment))
+
+    def end(self, marker: bool) -> AccessUnit | None:
+        """
+        End a packet. Return its picture, if the marker says that it is complete.
+        """
+        if not marker:
+            return None
+        self._marked += 1
+        if self._proved < PROBATION:
+            return None
+        self._ended = self._timestamp
+        found = self._finish()
+        self._timestamp = None
+        return found
+
+    def lost(self) -> None:
+        """
+        Take note that packets are missing.
+        """
+        self._fragment = None
+        if self._timestamp is not None and not (self._marked and self._proved >= 0):
+            self._damaged = True
+        self.dropped += 1
+
+    def _append(self, nal: bytes) -> None:
+        self._nals.append(nal)
+        self._size += len(nal) + 4
+        if len(self._nals) > MAX_NALS or self._size > MAX_FRAME:
+            self._nals.clear()
+            self._size = 0
+            self._damaged = True
+
+    def _abandon(self) -> None:
+        self._fragment = None
+        self._damaged = True
+
+    def _finish(self) -> AccessUnit | None:
+        assert self._timestamp is not None
+        if self._fragment is not None:
+            self._abandon()
+        nals, self._nals, self._size = self._nals, [], 0
+        damaged, self._damaged = self._damaged, False
+        self._marked = 0
+        if damaged:
+            self.dropped += 1
+            return None
+        return AccessUnit(self._timestamp, tuple(nals)) if nals else None
+
+
+def split_nals(frame: bytes) -> list[bytes]:
+    """
+    Return the NAL units of a frame with lengths of four bytes; a truncated one is left out.
+    """
+    found = []
+    position = 0
+    while position + 4 <= len(frame):
+        start = position + 4
+        position = start + int.from_bytes(frame[position:start])
+        if position <= len(frame) and position > start:
+            found.append(frame[start:position])
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class PacketPlan:
+    """
+    What a number of packets carries.
+
+    Args:
+        nals: one to be sent alone or in fragments, or several to be aggregated.
+        count: of packets; 1 for several NAL units.
+    """
+
+    nals: tuple[bytes, ...]
+    count: int
+
+
+def plan_packets(nals: Sequence[bytes]) -> list[PacketPlan]:
+    """
+    Spread the NAL units of a picture over as many packets as its unit counts: one for each
+    PACKET bytes of NAL units with their lengths of four bytes, or part of them.
+
+    So each node gives its packets the same numbers. A packet may be larger than PACKET
+    bytes, which is no harm by TCP.
+    """
+    plans: list[PacketPlan] = []
+    small: list[bytes] = []  # which have no packet of their own
+    offset = 0
+    for nal in nals:
+        end = offset + len(nal) + 4
+        count = -(-end // PACKET) - -(-offset // PACKET)
+        offset = end
+        if not count:
+            small.append(nal)
+        elif not small:
+            plans.append(PacketPlan((nal,), count))
+        elif count == 1:
+            plans.append(PacketPlan((*small, nal), 1))
+            small.clear()
+        else:
+            plans += (PacketPlan(tuple(small), 1), PacketPlan((nal,), count - 1))
+            small.clear()
+    if small:
+        last = plans.pop()
+        if last.count == 1:
+            plans.append(PacketPlan((*last.nals, *small), 1))
+        else:
+            plans += (PacketPlan(last.nals, last.count - 1), PacketPlan(tuple(small), 1))
+    return plans
+
+
+def fragments(payload: bytes, count: int) -> list[tuple[bytes, bool, bool]]:
+    """
+    Return *payload* in fragments, each with whether it is the first and the last one.
+    """
+    parts = split(payload, count)
+    return [(part, index == 0, index == len(parts) - 1) for index, part in enumerate(parts)]

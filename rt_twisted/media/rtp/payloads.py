@@ -1,0 +1,38 @@
+"""
+The payload formats by the names of their encodings.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from rt_twisted.codecs.errors import RemoteProtocolError
+from rt_twisted.media.rtp.aac import AacPayload
+from rt_twisted.media.rtp.h264 import H264Payload
+from rt_twisted.media.rtp.opus import OpusPayload
+from rt_twisted.media.rtp.payload import PayloadFormat
+
+PAYLOADS: Mapping[str, PayloadFormat] = {
+    "h264": H264Payload(),
+    "mpeg4-generic": AacPayload(),
+    "opus": OpusPayload(),
+}
+
+# One for each codec: that which players are sent.
+BY_CODEC: Mapping[str, PayloadFormat] = {
+    payload.codec: payload for payload in reversed(tuple(PAYLOADS.values()))
+}
+
+
+def payload_of(encoding: str) -> PayloadFormat:
+    """
+    Return the payload format of an encoding name in lower case.
+
+    Raises:
+        RemoteProtocolError: 415, there is none.
+    """
+    found = PAYLOADS.get(encoding)
+    if found is None:
+        known = ", ".join(PAYLOADS)
+        raise RemoteProtocolError(f"the encoding {encoding!r} is none of {known}", 415)
+    return found
