@@ -1,0 +1,381 @@
+"""
+An HTTP/1.1 client: responses are received as streams, and connections are kept.
+
+Redirects are not followed: a request goes where the settings say. A request without a body is
+sent again, once, if a kept connection was closed before a byte of the response.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Protocol
+
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.endpoints import HostnameEndpoint, UNIXClientEndpoint, wrapClientTLS
+from twisted.internet.error import ConnectionLost
+from twisted.internet.interfaces import IDelayedCall
+from twisted.internet.protocol import Factory
+from twisted.internet.ssl import optionsForClientTLS
+from twisted.python.failure import Failure
+
+from rt_twisted.codecs.http_url import HttpUrl
+from rt_twisted.http.response_parser import UpstreamResponse
+from rt_twisted.http.upstream_connection import UpstreamConnection
+
+CONNECT_SECONDS = 10.0
+IDLE_SECONDS = 15.0  # for which a connection without a request is kept
+POST_IDLE = 1.0  # the same, before a request that is never sent again
+MAX_IDLE = 32  # kept connections to one server
+SAFE = frozenset(("GET", "HEAD", "OPTIONS"))
+
+_Origin = tuple[str, str, int, str]
+
+
+@dataclass(frozen=True, slots=True)
+class UpstreamRequest:
+    """
+    A request to an HTTP server.
+
+    Args:
+        method: such as GET.
+        url: where it is sent.
+        headers: without Host, Connection, Content-Length and Transfer-Encoding.
+        body: all of it.
+    """
+
+    method: str
+    url: HttpUrl
+    headers: tuple[tuple[str, str], ...] = ()
+    body: bytes = b""
+
+    def encode(self) -> bytes:
+        """
+        Return the bytes of the request.
+
+        Raises:
+            ValueError: a header has a control character.
+        """
+        url = self.url
+        lines = [f"{self.method} {url.target} HTTP/1.1", f"Host: {url.authority}"]
+        for name, value in self.headers:
+            if any(ord(character) < 32 or ord(character) == 127 for character in name + value):
+                raise ValueError(f"header {name[:100]!r} has a control character")
+            lines.append(f"{name}: {value}")
+        if self.body or self.method not in SAFE:
+            lines.append(f"Content-Length: {len(self.body)}")
+        head = "\r\n".join(lines) + "\r\n\r\n"
+        return head.encode("latin-1", "replace") + self.body
+
+
+class ResponseReceiver(Protocol):
+    """
+    Receives one response; exactly one of `end` and `lost` ends it.
+    """
+
+    def head(self, response: UpstreamResponse) -> None:
+        """
+        Receive the head of the response.
+        """
+
+    def data(self, piece: bytes) -> None:
+        """
+        Receive the next bytes of the body.
+        """
+
+    def end(self) -> None:
+        """
+        Receive the end of the body.
+        """
+
+    def lost(self, reason: Exception) -> None:
+        """
+        Receive the error for which the response will never be complete.
+        """
+
+
+class ClientExchange:
+    """
+    A request that was sent, and its response. Created by `HttpClient.send`.
+    """
+
+    def __init__(
+        self,
+        client: HttpClient,
+        request: UpstreamRequest,
+        encoded: bytes,
+        receiver: ResponseReceiver,
+    ) -> None:
+        self.request = request
+        self.encoded = encoded
+        self.receiver: ResponseReceiver | None = receiver
+        self.kept = False  # it was sent on a connection that had another request before
+        self.paused = False
+        self._client = client
+        self._connecting: Deferred[Any] | None = None
+        self._connection: UpstreamConnection | None = None
+
+    def pause(self) -> None:
+        """
+        Receive no more of the body until `resume` (back-pressure).
+        """
+        self.paused = True
+        if self._connection is not None:
+            self._connection.pause()
+
+    def resume(self) -> None:
+        """
+        Receive the body again.
+        """
+        self.paused = False
+        if self._connection is not None:
+            self._connection.resume()
+
+    def cancel(self) -> None:
+        """
+        Abort the request; the receiver is not called any more. Does nothing once it has ended.
+        """
+        self.receiver = None
+        if self._connecting is not None:
+            self._connecting.cancel()
+        if self._connection is not None:
+            self._connection.abort()
+
+    # What the client and the connection call.
+
+    def connecting(self, connected: Deferred[Any]) -> None:
+        """
+        Wait for a connection.
+        """
+        self._connecting = connected
+
+    def sent_on(self, connection: UpstreamConnection) -> None:
+        """
+        Use *connection*, on which the request was sent.
+        """
+        self._connecting = None
+        self._connection = connection
+        if self.paused:
+            connection.pause()
+
+    def ended(self, error: Exception | None, begun: bool) -> None:
+        """
+        Pass the end of the response on; or send the request again.
+
+        Args:
+            error: None if the response is complete.
+            begun: whether a byte of it was received.
+        """
+        self._connection = self._connecting = None
+        receiver = self.receiver
+        if receiver is None:
+            return
+        if error is not None and self.kept and not begun and self.request.method in SAFE:
+            self.kept = False
+            self._client.send_fresh(self)
+            return
+        self.receiver = None
+        if error is None:
+            receiver.end()
+        else:
+            receiver.lost(error)
+
+
+class HttpClient:
+    """
+    Sends requests, and keeps connections for the next ones.
+
+    Args:
+        reactor: the reactor.
+        trust: certificates of authorities; None for those of the system.
+    """
+
+    def __init__(self, reactor: Any, trust: Any = None) -> None:
+        self._reactor = reactor
+        self._trust = trust
+        self._idle: dict[_Origin, list[tuple[float, UpstreamConnection]]] = {}
+        self._timer: IDelayedCall | None = None
+
+    def send(self, request: UpstreamRequest, receiver: ResponseReceiver) -> ClientExchange:
+        """
+        Send *request* on a kept connection, or on a new one.
+
+        Args:
+            request: what to send.
+            receiver: gets the response. There is no timeout: call `ClientExchange.cancel`.
+
+        Raises:
+            ValueError: a header has a control character.
+        """
+        exchange = ClientExchange(self, request, request.encode(), receiver)
+        connection = self._take(request)
+        if connection is None:
+            self.send_fresh(exchange)
+        else:
+            exchange.kept = True
+            self._begin(connection, exchange)
+        return exchange
+
+    def send_fresh(self, exchange: ClientExchange) -> None:
+        """
+        Send the request of *exchange* on a new connection.
+        """
+        connected = self._connect(exchange.request.url)
+        exchange.connecting(connected)
+        connected.addCallbacks(
+            self._begin, self._on_failed, callbackArgs=(exchange,), errbackArgs=(exchange,)
+        )
+
+    def close(self) -> None:
+        """
+        Close the kept connections.
+        """
+        for kept in self._idle.values():
+            for _, connection in kept:
+                connection.abort()
+        self._idle.clear()
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _connect(self, url: HttpUrl) -> Deferred[Any]:
+        endpoint: Any
+        if url.socket:
+            endpoint = UNIXClientEndpoint(self._reactor, url.socket, CONNECT_SECONDS)
+        else:
+            endpoint = HostnameEndpoint(self._reactor, url.host, url.port, CONNECT_SECONDS)
+        if url.scheme == "https":
+            options = optionsForClientTLS(url.host, self._trust)
+            endpoint = wrapClientTLS(options, endpoint)
+        factory = Factory.forProtocol(partial(UpstreamConnection, self._release))
+        factory.noisy = False
+        found: Deferred[Any] = endpoint.connect(factory)
+        return found
+
+    def _begin(self, connection: UpstreamConnection, exchange: ClientExchange) -> None:
+        if exchange.receiver is None:  # cancelled in the same moment
+            connection.abort()
+            return
+        exchange.sent_on(connection)
+        connection.begin(exchange)
+
+    def _on_failed(self, failure: Failure, exchange: ClientExchange) -> None:
+        if not failure.check(CancelledError):
+            exchange.ended(ConnectionLost(f"cannot connect: {failure.value}"), False)
+
+    def _take(self, request: UpstreamRequest) -> UpstreamConnection | None:
+        """
+        Return the connection that was used last, if it may be used for *request*.
+        """
+        kept = self._idle.get(request.url.origin)
+        now = self._reactor.seconds()
+        longest = IDLE_SECONDS if request.method in SAFE else POST_IDLE
+        while kept:
+            since, connection = kept.pop()
+            if not connection.usable:
+                continue
+            if now - since <= longest:
+                return connection
+            connection.abort()
+        return None
+
+    def _release(self, connection: UpstreamConnection, url: HttpUrl) -> None:
+        """
+        Keep *connection* for another request.
+        """
+        kept = self._idle.setdefault(url.origin, [])
+        if len(kept) >= MAX_IDLE:
+            connection.abort()
+            return
+        kept.append((self._reactor.seconds(), connection))
+        if self._timer is None:
+            self._timer = self._reactor.callLater(IDLE_SECONDS, self._close_idle)
+
+    def _close_idle(self) -> None:
+        self._timer = None
+        now = self._reactor.seconds()
+        for origin, kept in tuple(self._idle.items()):
+            for since, connection in tuple(kept):
+                if now - since >= IDLE_SECONDS or not connection.usable:
+                    kept.remove((since, connection))
+                    connection.abort()
+            if not kept:
+                del self._idle[origin]
+        if self._idle:
+            self._timer = self._reactor.callLater(IDLE_SECONDS, self._close_idle)
+
+
+class _Collector:
+    """
+    Collects a whole response, up to a limit.
+    """
+
+    def __init__(self, limit: int, done: Deferred[tuple[UpstreamResponse, bytes]]) -> None:
+        self.cancel: Callable[[], object] = lambda: None
+        self._limit = limit
+        self._done = done
+        self._response: UpstreamResponse | None = None
+        self._body = bytearray()
+
+    def head(self, response: UpstreamResponse) -> None:
+        self._response = response
+
+    def data(self, piece: bytes) -> None:
+        self._body += piece
+        if len(self._body) > self._limit and not self._done.called:
+            self.cancel()
+            self._done.errback(ConnectionLost(f"the response is larger than {self._limit} bytes"))
+
+    def end(self) -> None:
+        if not self._done.called and self._response is not None:
+            self._done.callback((self._response, bytes(self._body)))
+
+    def lost(self, reason: Exception) -> None:
+        if not self._done.called:
+            self._done.errback(reason)
+
+
+def fetch(
+    client: HttpClient, reactor: Any, request: UpstreamRequest, limit: int, timeout: float
+) -> Deferred[tuple[UpstreamResponse, bytes]]:
+    """
+    Return the whole response to *request*.
+
+    Args:
+        client: sends it.
+        reactor: the reactor.
+        request: what to send.
+        limit: bytes of the body.
+        timeout: seconds for all of it.
+
+    Returns:
+        fails with ConnectionLost or RemoteProtocolError, in the words of what went wrong. May
+        be cancelled.
+
+    Raises:
+        ValueError: a header has a control character.
+    """
+
+    def cancel(_: object) -> None:
+        collector.cancel()
+
+    done: Deferred[tuple[UpstreamResponse, bytes]] = Deferred(cancel)
+    collector = _Collector(limit, done)
+    exchange = client.send(request, collector)
+    collector.cancel = exchange.cancel
+
+    def late() -> None:
+        if not done.called:
+            exchange.cancel()
+            done.errback(ConnectionLost(f"no response in {timeout:g} seconds"))
+
+    timer = reactor.callLater(timeout, late)
+
+    def finished(result: Any) -> Any:
+        if timer.active():
+            timer.cancel()
+        return result
+
+    done.addBoth(finished)
+    return done

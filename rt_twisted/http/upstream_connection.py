@@ -1,0 +1,144 @@
+"""
+One connection to an HTTP server: one request at a time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from twisted.internet.error import ConnectionDone, ConnectionLost
+from twisted.internet.protocol import Protocol as TwistedProtocol
+from twisted.internet.protocol import connectionDone
+from twisted.python.failure import Failure
+
+from rt_twisted.codecs.errors import RemoteProtocolError
+from rt_twisted.codecs.http_url import HttpUrl
+from rt_twisted.http.response_parser import ResponseParser, UpstreamResponse
+
+
+class SentRequest(Protocol):
+    """
+    The part of a `ClientExchange` that its connection uses.
+    """
+
+    encoded: bytes
+    request: Any
+    receiver: Any
+
+    def ended(self, error: Exception | None, begun: bool) -> None:
+        """
+        Receive the end of the response.
+        """
+
+
+class UpstreamConnection(TwistedProtocol):
+    """
+    A connection to a server.
+
+    Args:
+        release: called with the connection when another request may be sent on it.
+    """
+
+    def __init__(self, release: Callable[[UpstreamConnection, HttpUrl], object]) -> None:
+        self._release = release
+        self._exchange: SentRequest | None = None
+        self._parser: ResponseParser | None = None
+        self._lost = False
+
+    @property
+    def usable(self) -> bool:
+        """
+        Whether another request may be sent.
+        """
+        return not self._lost and self._exchange is None
+
+    def begin(self, exchange: SentRequest) -> None:
+        """
+        Send the request of *exchange*.
+        """
+        if self._lost:
+            exchange.ended(ConnectionLost("the connection was closed"), False)
+            return
+        self._exchange = exchange
+        self._parser = ResponseParser(exchange.request.method, self)
+        self._wire.write(exchange.encoded)
+
+    def pause(self) -> None:
+        """
+        Read no more of the response until `resume`.
+        """
+        self._wire.pauseProducing()
+
+    def resume(self) -> None:
+        """
+        Read the response again.
+        """
+        if not self._lost:
+            self._wire.resumeProducing()
+
+    def abort(self) -> None:
+        """
+        Close the connection at once, whatever waits; the exchange is forgotten.
+        """
+        self._exchange = None
+        if not self._lost:
+            self._wire.abortConnection()
+
+    @property
+    def _wire(self) -> Any:
+        return self.transport
+
+    # What the parser calls.
+
+    def head(self, response: UpstreamResponse) -> None:
+        if self._exchange is not None and self._exchange.receiver is not None:
+            self._exchange.receiver.head(response)
+
+    def data(self, piece: bytes) -> None:
+        if self._exchange is not None and self._exchange.receiver is not None:
+            self._exchange.receiver.data(piece)
+
+    # What Twisted calls.
+
+    def dataReceived(self, data: bytes) -> None:
+        parser = self._parser
+        if parser is None or self._exchange is None:
+            self.abort()  # bytes that nobody has asked for
+            return
+        try:
+            parser.feed(data)
+        except RemoteProtocolError as error:
+            self._end(error)
+            self._wire.abortConnection()
+            return
+        if parser.complete:
+            exchange = self._exchange
+            self._end(None, parser.reusable)
+            if not parser.reusable and exchange is not None:
+                self._wire.abortConnection()
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        self._lost = True
+        if self._exchange is None or self._parser is None:
+            return
+        error: Exception | None = None
+        if reason.check(ConnectionDone):
+            try:
+                self._parser.eof()
+            except RemoteProtocolError as cut:
+                error = cut
+        else:
+            error = ConnectionLost(f"the connection was lost: {reason.value}")
+        self._end(error)
+
+    def _end(self, error: Exception | None, reusable: bool = False) -> None:
+        exchange, parser = self._exchange, self._parser
+        self._exchange = self._parser = None
+        if exchange is None or parser is None:
+            return
+        if reusable and not self._lost:
+            # A paused connection would never read the next response.
+            self._wire.resumeProducing()
+            self._release(self, exchange.request.url)
+        exchange.ended(error, parser.begun)
