@@ -21,7 +21,8 @@ GROUPS = {
     "Actions": ["IAction", "Match", "Template", "IExchange", "ActionContext", "SharedState"],
     "Bodies and connections": ["IBodySink", "IChunkSink", "StreamHandle", "IPortProtocol",
                                "PeerInfo"],
-    "Access": ["Keys", "Key", "ChannelNames"],
+    "Access": ["granted", "end_with_grant", "live_permit", "Grant", "Keys", "Key",
+               "ChannelNames"],
     "Messages": ["Draft", "Message", "Position", "PublishResult", "Replay", "Since", "After",
                  "Newest", "Within", "Wildcard", "Sync", "Mark", "Hub"],
     "Formats": ["IFormat", "ISyncFormat", "SlowConsumerPolicy"],
@@ -74,7 +75,7 @@ def undescribed() -> list[str]:
 
 def _stub(name: str) -> str:
     """
-    Return the class *name* with its public methods, without their code.
+    Return the function *name*, or the class with its public methods, without their code.
     """
     exported = getattr(rt_twisted.api, name)
     if isinstance(exported, UnionType):
@@ -83,9 +84,11 @@ def _stub(name: str) -> str:
     assert path is not None
     source = Path(path).read_text()
     lines = source.splitlines()
-    [found] = [
-        one for one in ast.parse(source).body if isinstance(one, ast.ClassDef) and one.name == name
-    ]
+    functions = ast.FunctionDef | ast.AsyncFunctionDef
+    kinds = ast.ClassDef | functions
+    [found] = [one for one in ast.parse(source).body if isinstance(one, kinds) and one.name == name]
+    if isinstance(found, functions):
+        return "\n".join(lines[found.lineno - 1 : found.body[0].end_lineno]) + "\n"
     interface = "Interface" in [ast.unparse(base) for base in found.bases]
     parts = [lines[found.lineno - 1 : found.body[0].end_lineno]]  # with the docstring
     for node in found.body[1:]:

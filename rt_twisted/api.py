@@ -8,10 +8,13 @@ module only. Importing it loads no broker's client library and installs no react
 from __future__ import annotations
 
 from rt_twisted.access.channel_names import ChannelNames
+from rt_twisted.access.grants import Grant
 from rt_twisted.access.keys import Key, Keys
 from rt_twisted.actions.context import ActionContext, SharedState
+from rt_twisted.actions.granting import granted, live_permit
 from rt_twisted.actions.interfaces import IAction, ISocketIOApp, IWebSocketApp, Match
 from rt_twisted.actions.socketio.socket import Socket
+from rt_twisted.actions.subscription import end_with_grant
 from rt_twisted.actions.template import Template
 from rt_twisted.actions.websocket.connection import WebSocket
 from rt_twisted.brokers.interfaces import (
@@ -62,6 +65,7 @@ __all__ = [
     "ChannelNames",
     "ClaimTaken",
     "Draft",
+    "Grant",
     "HttpError",
     "Hub",
     "IAction",
@@ -107,4 +111,7 @@ __all__ = [
     "WebSocket",
     "Wildcard",
     "Within",
+    "end_with_grant",
+    "granted",
+    "live_permit",
 ]

@@ -396,17 +396,23 @@ def _context_of_gate(
     given: dict[str, list[str]], action_class: type[Any], context: ActionContext
 ) -> ActionContext:
     """
-    Return the context with what clients need by `allow=`, or by the setting of that name.
+    Return the context with what clients need by `allow=` and `authorize=`, or by the settings
+    of these names.
 
     Raises:
-        ValueError: the action does not check grants, or `allow=` is wrong.
+        ValueError: the action does not check grants, or one of them is wrong.
     """
     checks = getattr(action_class, "checks_grants", False)
-    allow = given.pop("allow", None) if "allow" not in _arguments(action_class) else None
+    own = _arguments(action_class)
+    allow = given.pop("allow", None) if "allow" not in own else None
+    url = _take(given, "authorize") if "authorize" not in own else None
     if checks:
-        return context if allow is None else replace(context, gate=context.gate.for_route(allow))
-    if allow is not None:
-        raise ValueError("allow= is not possible here: this action does not check grants")
+        if allow is None and url is None:
+            return context
+        return replace(context, gate=context.gate.for_route(allow, url))
+    if allow is not None or url is not None:
+        name = "authorize" if allow is None else "allow"
+        raise ValueError(f"{name}= is not possible here: this action does not check grants")
     if not context.gate.is_open and getattr(action_class, "counts_as", "") == SUBSCRIBERS:
         raise ValueError(
             "this action does not check grants: remove the route, or set allow = anyone and "

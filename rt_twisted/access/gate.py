@@ -4,16 +4,18 @@ The access check: which proof a client needs, where it is found, and the grant t
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, NoReturn, Protocol
 
 from rt_twisted.access.grants import ANY_PUBLISHER, ANYONE, Grant
+from rt_twisted.access.questions import Question
+from rt_twisted.codecs.basic_auth import basic_password
 from rt_twisted.codecs.origins import matches_origin
 from rt_twisted.codecs.websocket import offered_key
 from rt_twisted.model.errors import HttpError
 
-_WORDS = ("anyone", "token")
+_WORDS = ("anyone", "token", "app")
 
 
 def token_error(reason: str) -> HttpError:
@@ -27,10 +29,14 @@ def token_error(reason: str) -> HttpError:
     return HttpError(401, f"the token is not valid: {reason}", [challenge])
 
 
-class TokenRequest(Protocol):
+class GuardedRequest(Protocol):
     """
-    The part of a request in which a token is found: an `IExchange`, or a copy of it.
+    The part of a request in which proof is found: an `IExchange`, or a copy of it.
     """
+
+    target: bytes
+    address: str
+    scheme: str
 
     @property
     def method(self) -> str:
@@ -60,50 +66,108 @@ class Gate:
     What the clients of a route need.
 
     Args:
-        allow: `token`, `anyone`, or both: a client without a token is then anyone. A token
-            that is not valid is refused, whatever else is listed.
+        allow: `token`, `app`, `anyone`: a client without a token is decided about by the
+            application, or else is anyone. A token that is not valid is refused, whatever else
+            is listed.
         own: whether the route line itself says so.
         tokens: an `ITokenVerifier`; None if no key is set.
         cookie: name of the cookie that may contain a token; "" for none.
-        field: name of the field of a query that may contain one; "" for none.
+        query_field: name of the field of a query that may contain one; "" for none.
         origins: whose pages may publish by a token in a cookie.
+        app: an `IAuthorizer`; None if no application is asked.
+        find_app: returns the authorizer for a URL; raises ValueError.
+        forwarded: names of headers that the application gets, beside Cookie and Authorization.
     """
 
     allow: tuple[str, ...] = ("anyone",)
     own: bool = False
     tokens: Any = None
     cookie: str = ""
-    field: str = ""
+    query_field: str = ""
     origins: frozenset[str] = frozenset()
+    app: Any = None
+    find_app: Callable[[str], Any] | None = field(default=None, compare=False)
+    forwarded: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for word in self.allow:
-            if word == "app":
-                raise ValueError("the application cannot be asked yet")
             if word not in _WORDS:
-                raise ValueError(f"allow is anyone or token, not {word!r}")
+                raise ValueError(f"allow is anyone, token or app, not {word!r}")
         if "token" in self.allow and self.tokens is None:
             raise ValueError("tokens need a token-key")
+        if "app" in self.allow and self.app is None:
+            raise ValueError("allow=app needs authorize, the URL of the application")
 
     @property
     def is_open(self) -> bool:
         """
         Return whether no client needs anything.
         """
-        return "token" not in self.allow
+        return "token" not in self.allow and not self.asks
 
-    def for_route(self, allow: Iterable[str]) -> Gate:
+    @property
+    def asks(self) -> bool:
         """
-        Return the gate of a route that has an `allow=` of its own.
+        Return whether the application decides about clients without a token.
+        """
+        return "app" in self.allow
+
+    def for_route(self, allow: Iterable[str] | None, url: str | None = None) -> Gate:
+        """
+        Return the gate of a route.
+
+        Args:
+            allow: its own `allow=`; None for the setting.
+            url: its own `authorize=`; None for the setting.
 
         Raises:
-            ValueError: one sentence on what is wrong with it.
+            ValueError: one sentence on what is wrong with them.
         """
-        return replace(self, allow=tuple(allow), own=True)
+        app = self.app
+        if url is not None:
+            if self.find_app is None:
+                raise ValueError("no application can be asked here")
+            try:
+                app = self.find_app(url)
+            except ValueError as error:
+                raise ValueError(f"authorize= must be {error}") from None
+        if allow is None:
+            return replace(self, app=app)
+        return replace(self, allow=tuple(allow), own=True, app=app)
 
-    def identify(self, request: TokenRequest, token: str | None = None) -> Grant:
+    def question(
+        self, request: GuardedRequest, action: str, transport: str, channels: Sequence[str]
+    ) -> Question:
         """
-        Return the grant of a subscriber; ANYONE if it needs none.
+        Return what the application is asked about a client without a token.
+
+        Args:
+            request: of the client.
+            action: SUBSCRIBE or PUBLISH.
+            transport: the word of the route.
+            channels: that the request names; may be empty.
+        """
+        headers = []
+        for name in ("cookie", "authorization", *self.forwarded):
+            value = request.header(name)
+            if value is not None:
+                headers.append((name.title(), value))
+        return Question(
+            action,
+            transport,
+            tuple(channels),
+            request.method,
+            request.target.decode("latin-1"),
+            tuple(headers),
+            request.header("host") or "",
+            request.scheme,
+            request.address,
+        )
+
+    def identify(self, request: GuardedRequest, token: str | None = None) -> Grant | None:
+        """
+        Return the grant of a subscriber; ANYONE if it needs none; None if the application
+        decides.
 
         Args:
             request: has the token in `Authorization: Bearer`, among the subprotocols of a
@@ -114,47 +178,63 @@ class Gate:
         Raises:
             HttpError: 401, there is no token, or it is not valid.
         """
-        if self.is_open:
-            return ANYONE
+        if "token" not in self.allow:
+            return None if self.asks else ANYONE
         found = token or self._bearer(request) or self._cookie(request)
-        if not found and self.field and request.method in ("GET", "HEAD"):
-            found = (request.query().get(self.field) or [""])[-1]
+        if not found and self.query_field and request.method in ("GET", "HEAD"):
+            found = (request.query().get(self.query_field) or [""])[-1]
         if found:
             return self.verify(found)
+        if self.asks:
+            return None
         if "anyone" in self.allow:
             return ANYONE
         _refuse()
 
-    def identify_publisher(self, request: TokenRequest) -> Grant:
+    def identify_publisher(self, request: GuardedRequest, basic: bool = False) -> Grant | None:
         """
         Return the grant of a publisher on a route that has `allow=`, with a token as for
-        `identify`, but not in the query.
+        `identify`, but not in the query; None if the application decides.
 
         A browser adds a cookie to the requests of any page: with one, the request needs the
         `Origin` of this host, or one that the setting `origins` names.
+
+        Args:
+            request: of the publisher.
+            basic: whether the token may be the password of `Authorization: Basic`, as programs
+                that send live streams can set nothing else. Only from requests without Origin.
 
         Raises:
             HttpError: 401, there is no token, or it is not valid; 403, a page of another
                 host sends the request.
         """
-        if self.is_open:
-            return ANY_PUBLISHER
+        if "token" not in self.allow:
+            if not self.asks:
+                return ANY_PUBLISHER
+            self._check_cookie(request, request.header("cookie"))
+            return None
         found = self._bearer(request)
+        if not found and basic and request.header("origin") is None:
+            found = (basic_password(request.header("authorization")) or b"").decode("latin-1")
         if not found:
             found = self._cookie(request)
-            if found and not self._is_own_page(request):
-                raise HttpError(403, "a cookie permits publishing only to pages of this host")
+            self._check_cookie(request, found)
         if found:
             return self.verify(found)
+        if self.asks:
+            self._check_cookie(request, request.header("cookie"))
+            return None
         if "anyone" in self.allow:
             return ANY_PUBLISHER
         _refuse()
 
-    def has_publisher_token(self, request: TokenRequest) -> bool:
+    def has_publisher_token(self, request: GuardedRequest) -> bool:
         """
         Return whether *request* has a token that `identify_publisher` would verify.
         """
-        return not self.is_open and bool(self._bearer(request) or self._cookie(request))
+        if "token" not in self.allow:
+            return False
+        return bool(self._bearer(request) or self._cookie(request))
 
     def verify(self, token: str) -> Grant:
         """
@@ -163,7 +243,7 @@ class Gate:
         Raises:
             HttpError: 401, it is not valid, or tokens are not accepted here.
         """
-        if self.is_open:
+        if "token" not in self.allow:
             raise HttpError(401, "tokens are not accepted here")
         grant: Grant = self.tokens.verify(token)
         return grant
@@ -172,19 +252,31 @@ class Gate:
         """
         Return for how many seconds *grant* is valid; infinity for no end. May be negative.
         """
-        return grant.expires - self.tokens.now() if self.tokens is not None else grant.expires
+        clock = self.tokens or self.app
+        return grant.expires - clock.now() if clock is not None else grant.expires
 
-    def _bearer(self, request: TokenRequest) -> str:
+    def _check_cookie(self, request: GuardedRequest, cookie: str | None) -> None:
+        """
+        Check that a request that is to publish by *cookie*, if it has one and no
+        `Authorization: Bearer`, is not sent by a page of another host.
+
+        Raises:
+            HttpError: 403, it is.
+        """
+        if cookie and not self._bearer(request) and not self._is_own_page(request):
+            raise HttpError(403, "a cookie permits publishing only to pages of this host")
+
+    def _bearer(self, request: GuardedRequest) -> str:
         authorization = request.header("authorization")
         if authorization is not None and authorization[:7].lower() == "bearer ":
             return authorization[7:].strip()
         offered = offered_key(request.header("sec-websocket-protocol"))
         return offered.decode("latin-1") if offered else ""
 
-    def _cookie(self, request: TokenRequest) -> str:
+    def _cookie(self, request: GuardedRequest) -> str:
         return request.cookies().get(self.cookie, "") if self.cookie else ""
 
-    def _is_own_page(self, request: TokenRequest) -> bool:
+    def _is_own_page(self, request: GuardedRequest) -> bool:
         origin = request.header("origin")
         if origin is None:
             return False

@@ -40,6 +40,9 @@ class Grant:
         token_id: the `jti` of a token; "" without one.
         info: JSON about the client, for others; "" without it.
         values: what `${grant[NAME]}` inserts: the claims that are text or whole numbers.
+        asked: channels, and patterns as text, about which the application was asked, and to
+            which it grants to subscribe.
+        asked_publish: the same, to publish to.
     """
 
     subject: str = ""
@@ -51,6 +54,8 @@ class Grant:
     token_id: str = ""
     info: str = ""
     values: Mapping[str, str] = field(default_factory=dict, repr=False)
+    asked: tuple[str, ...] = ()
+    asked_publish: tuple[str, ...] = ()
 
     def covers(self, selector: Selector) -> bool:
         """
@@ -60,7 +65,7 @@ class Grant:
         stars, which match whatever they stand for.
         """
         name = str(selector)
-        if isinstance(selector, str) and name in self.channels:
+        if name in self.asked or (isinstance(selector, str) and name in self.channels):
             return True
         return any(pattern.matches(name) for pattern in self.subscribe)
 
@@ -78,6 +83,8 @@ class Grant:
         """
         Return whether the client may publish to *channel*.
         """
+        if channel in self.asked_publish:
+            return True
         return any(pattern.matches(channel) for pattern in self.publish)
 
     def check(self, channel: str) -> None:
@@ -117,7 +124,7 @@ ANY_PUBLISHER = Grant(publish=(Wildcard.of("*"),))  # the same, for publishing
 
 def read_grant(claims: Mapping[str, Any]) -> Grant:
     """
-    Read the claims of a token.
+    Read the claims of a token, or those with which the application answers.
 
     Unknown claims are ignored. `sub` and `jti` may be whole numbers, as some libraries write
     them.

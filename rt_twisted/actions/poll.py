@@ -16,13 +16,14 @@ from zope.interface import implementer
 from rt_twisted.access.grants import ANYONE
 from rt_twisted.actions.bodies import with_parameters
 from rt_twisted.actions.context import ActionContext
+from rt_twisted.actions.granting import granted
 from rt_twisted.actions.headers import NO_STORE
 from rt_twisted.actions.interfaces import IAction, Match
 from rt_twisted.actions.poll_response import PollRequest, respond_once
 from rt_twisted.actions.sse import EVENT_STREAM
 from rt_twisted.actions.subscription import (
+    asked_channels,
     check_static_channels,
-    identify,
     read_channels,
     requested_start,
     when_admitted,
@@ -82,8 +83,14 @@ class PollAction:
         return with_parameters(exchange, self.context.max_body, act)
 
     def _act(self, exchange: IExchange, match: Match, query: Mapping[str, list[str]]) -> object:
+        context, act = self.context, partial(self._enter, exchange, query)
+        asked = partial(
+            asked_channels, context, self.subscribe, exchange, match, query, self.pattern
+        )
+        return granted(context, exchange, match, act, "poll", asked)
+
+    def _enter(self, exchange: IExchange, query: Mapping[str, list[str]], match: Match) -> object:
         context = self.context
-        match = identify(context, exchange, match)
         names = read_channels(context, self.subscribe, exchange, match, query, self.pattern)
         format = build_format(_format_name(exchange, query))
         start = _position_of_etag(exchange, context.hub.position().epoch)

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import ClassVar
 
 from twisted.internet.defer import Deferred
@@ -14,13 +15,19 @@ from zope.interface import implementer
 
 from rt_twisted.access.grants import Grant
 from rt_twisted.access.keys import Credentials, Key, header_key
+from rt_twisted.access.questions import PUBLISH
 from rt_twisted.actions.bodies import read_body
 from rt_twisted.actions.context import ActionContext
+from rt_twisted.actions.granting import ask_for_request, publisher_permit
 from rt_twisted.actions.interfaces import IAction, Match
-from rt_twisted.actions.subscription import check_grant_variables, expand_publish_channels
+from rt_twisted.actions.subscription import (
+    asked_channels,
+    check_grant_variables,
+    expand_publish_channels,
+)
 from rt_twisted.actions.template import Template
 from rt_twisted.codecs.errors import RemoteProtocolError
-from rt_twisted.codecs.publication import check_idempotency_key, may_have_fields, parse
+from rt_twisted.codecs.publication import Submission, check_idempotency_key, may_have_fields, parse
 from rt_twisted.http.interfaces import IExchange
 from rt_twisted.metrics.responses import PUBLISHES
 from rt_twisted.model.errors import HttpError, Unavailable
@@ -59,18 +66,29 @@ class PublishAction:
         has_fields = exchange.length != 0 or exchange.query_string
         if not has_fields and exchange.header("content-length") is None:
             raise HttpError(411, "the request has no body")
-        permit = self._find_permit(exchange)
-        if isinstance(permit, Grant):
-            match = replace(match, grant=permit)
-            fixed = expand_publish_channels(self.context, self.channel, exchange, match)
-        else:
-            fixed = [template.expand(exchange, match) for template in self.channel]
-        body = read_body(exchange, self.context.max_body)
+        context = self.context
+        permit = publisher_permit(context, exchange, partial(self._find_key, exchange))
+        if permit is None and context.gate.own and context.gate.asks:
+            read = read_body(exchange, context.max_body)
+            return read.addCallback(self._ask, exchange, match)
+        fixed = self._fixed_channels(exchange, match, permit)
+        body = read_body(exchange, context.max_body)
         return body.addCallback(self._publish, exchange, fixed, permit)
 
-    def _find_permit(self, exchange: IExchange) -> Key | Grant | None:
+    def _fixed_channels(
+        self, exchange: IExchange, match: Match, permit: Key | Grant | None
+    ) -> list[str]:
         """
-        Return the key or the grant of the whole request, checked before its body is read.
+        Return the channels of the route; none if the request names them.
+        """
+        if isinstance(permit, Grant):
+            match = replace(match, grant=permit)
+            return expand_publish_channels(self.context, self.channel, exchange, match)
+        return [template.expand(exchange, match) for template in self.channel]
+
+    def _find_key(self, exchange: IExchange) -> Key | None:
+        """
+        Return the key of the whole request, checked before its body is read.
 
         Returns:
             None if the body can have a key: it is checked then.
@@ -78,20 +96,6 @@ class PublishAction:
         Raises:
             HttpError: 401 or 403, whatever the body has.
         """
-        gate = self.context.gate
-        if not gate.own:
-            return self._find_key(exchange)
-        if not self.context.publish_keys:  # being on this machine is no proof here
-            return gate.identify_publisher(exchange)
-        try:
-            key = self._find_key(exchange)
-        except HttpError:
-            return gate.identify_publisher(exchange)
-        if key is None and gate.has_publisher_token(exchange):
-            return gate.identify_publisher(exchange)
-        return key
-
-    def _find_key(self, exchange: IExchange) -> Key | None:
         publish_keys = self.context.publish_keys
         secret = header_key(exchange)
         if secret is not None or not publish_keys:
@@ -104,15 +108,50 @@ class PublishAction:
     def _publish(
         self, body: bytes, exchange: IExchange, fixed: list[str], permit: Key | Grant | None
     ) -> Deferred[None]:
+        return self._publish_all(self._parse(body, exchange), exchange, fixed, permit)
+
+    def _ask(self, body: bytes, exchange: IExchange, match: Match) -> Deferred[None]:
+        """
+        Have the application decide about all channels of the request, unless it has a key.
+        """
+        submissions = self._parse(body, exchange)
+        if all(submission.key for submission in submissions):
+            fixed = self._fixed_channels(exchange, match, None)
+            return self._publish_all(submissions, exchange, fixed, None)
+        return Deferred.fromCoroutine(self._publish_asked(submissions, exchange, match))
+
+    async def _publish_asked(
+        self, submissions: Sequence[Submission], exchange: IExchange, match: Match
+    ) -> None:
         context = self.context
+        named = [name for submission in submissions for name in submission.channels]
+        asked = asked_channels(context, self.channel, exchange, match, {"channels": named})
+        question = context.gate.question(exchange, PUBLISH, "publish", asked)
+        grant = await ask_for_request(context, exchange, question)
+        fixed = self._fixed_channels(exchange, match, grant)
+        await self._publish_all(submissions, exchange, fixed, grant)
+
+    def _parse(self, body: bytes, exchange: IExchange) -> Sequence[Submission]:
         has_body = exchange.length != 0 or exchange.header("content-length") is not None
         try:
-            submissions = parse(
+            return parse(
                 exchange.header("content-type") or "",
                 body if has_body else None,
                 exchange.query(),
-                context.max_batch,
+                self.context.max_batch,
             )
+        except RemoteProtocolError as error:
+            raise HttpError(error.status, error.reason) from None
+
+    def _publish_all(
+        self,
+        submissions: Sequence[Submission],
+        exchange: IExchange,
+        fixed: list[str],
+        permit: Key | Grant | None,
+    ) -> Deferred[None]:
+        context = self.context
+        try:
             batch_key = check_idempotency_key(exchange.header("idempotency-key") or "")
         except RemoteProtocolError as error:
             raise HttpError(error.status, error.reason) from None

@@ -13,14 +13,15 @@ from zope.interface import implementer
 
 from rt_twisted.actions.bodies import with_parameters
 from rt_twisted.actions.context import ActionContext
+from rt_twisted.actions.granting import granted
 from rt_twisted.actions.headers import STREAM_HEADERS
 from rt_twisted.actions.interfaces import IAction, Match
 from rt_twisted.actions.poll_response import PollRequest, respond_once
 from rt_twisted.actions.subscription import (
     address_of,
+    asked_channels,
     check_slow,
     check_static_channels,
-    identify,
     open_stream,
     read_channels,
     requested_channels,
@@ -98,7 +99,14 @@ class SseAction:
         if self._shows_page(exchange, query):
             exchange.answer(303, headers=[("Location", self.page)])
             return None
-        match = identify(context, exchange, match)
+        act = partial(self._enter, exchange, query)
+        asked = partial(
+            asked_channels, context, self.subscribe, exchange, match, query, self.pattern
+        )
+        return granted(context, exchange, match, act, self.word, asked)
+
+    def _enter(self, exchange: IExchange, query: Mapping[str, list[str]], match: Match) -> object:
+        context = self.context
         names = read_channels(context, self.subscribe, exchange, match, query, self.pattern)
         start = requested_start(exchange, query, self.history, positions=self.word != "sseraw")
         if self.ids and self.word == "sse" and _is_long_poller(exchange, query):

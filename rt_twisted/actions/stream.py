@@ -14,12 +14,13 @@ from zope.interface.verify import verifyObject
 
 from rt_twisted.actions.bodies import with_parameters
 from rt_twisted.actions.context import ActionContext
+from rt_twisted.actions.granting import granted
 from rt_twisted.actions.interfaces import IAction, Match
 from rt_twisted.actions.live.elementary import Elementary, open_elementary
 from rt_twisted.actions.subscription import (
+    asked_channels,
     check_slow,
     check_static_channels,
-    identify,
     open_stream,
     read_channels,
     requested_start,
@@ -119,7 +120,13 @@ class StreamAction:
         return with_parameters(exchange, self.context.max_body, act)
 
     def _act(self, exchange: IExchange, match: Match, query: Mapping[str, list[str]]) -> object:
-        match = identify(self.context, exchange, match)
+        context, act = self.context, partial(self._enter, exchange, query)
+        asked = partial(
+            asked_channels, context, self.subscribe, exchange, match, query, self.pattern
+        )
+        return granted(context, exchange, match, act, "stream", asked)
+
+    def _enter(self, exchange: IExchange, query: Mapping[str, list[str]], match: Match) -> object:
         names = read_channels(self.context, self.subscribe, exchange, match, query, self.pattern)
         if self.as_ is not Elementary.PAYLOAD:
             if len(names) != 1 or not isinstance(names[0], str):

@@ -7,7 +7,6 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from typing import TypeVar
 
 from twisted.internet.defer import CancelledError, Deferred
@@ -34,18 +33,6 @@ T = TypeVar("T")
 _UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _AGE = re.compile(r"([0-9]{1,9})([smhd])")
 _COUNT = re.compile(r"[0-9]{1,9}")
-
-
-def identify(context: ActionContext, exchange: IExchange, match: Match) -> Match:
-    """
-    Return *match* with the grant of the client.
-
-    Raises:
-        HttpError: 401, see `Gate.identify`.
-    """
-    if context.gate.is_open:
-        return match
-    return replace(match, grant=context.gate.identify(exchange))
 
 
 def open_stream(
@@ -88,10 +75,17 @@ def open_stream(
             opened.transport, format, context.hub, backlog_limits, address, limit
         )
         context.hub.join(subscriber, channels, start, opened.head)
-        if grant is not ANYONE:
-            context.hub.set_end(subscriber, context.gate.seconds_left(grant))
+        end_with_grant(context, subscriber, grant)
 
     return when_admitted(context, exchange, join)
+
+
+def end_with_grant(context: ActionContext, subscriber: Subscriber, grant: Grant) -> None:
+    """
+    End *subscriber*, which has joined the hub, when the *grant* of its client does.
+    """
+    if grant is not ANYONE:
+        context.hub.set_end(subscriber, context.gate.seconds_left(grant))
 
 
 def when_admitted(
@@ -116,11 +110,21 @@ def when_admitted(
     """
     address = address_of(exchange, context)
     context.hub.admit(address)
-    slot = context.hub.admission.request_slot(lambda: exchange.answered or exchange.half_closed)
+    slot = None if exchange.admitted else request_slot(context, exchange)
     if slot is not None:
         return _join_later(slot, context, address, join)
     join(address)
     return None
+
+
+def request_slot(context: ActionContext, exchange: IExchange) -> Deferred[None] | None:
+    """
+    Return what `Admission.request_slot` does for the client of *exchange*.
+
+    Raises:
+        HttpError: 503, the queue is full.
+    """
+    return context.hub.admission.request_slot(lambda: exchange.answered or exchange.half_closed)
 
 
 async def _join_later(
@@ -168,7 +172,7 @@ def read_channels(
         context: has the rules for names.
         templates: the channels of the route line; may be empty.
         exchange: the request.
-        match: what the route's pattern matched, with the grant of the client (`identify`).
+        match: what the route's pattern matched, with the grant of the client (`granted`).
         parameters: of the request's query or body.
         pattern: see `expand_channels`.
 
@@ -197,6 +201,29 @@ def requested_or_granted(
         for name in names:
             grant.check_subscribe(name)
     return [*names]
+
+
+def asked_channels(
+    context: ActionContext,
+    templates: Sequence[Template],
+    exchange: IExchange,
+    match: Match,
+    parameters: Mapping[str, list[str]],
+    pattern: bool = False,
+) -> list[str]:
+    """
+    Return the channels about which the application is asked: as `read_channels`, but without
+    those that the grant names.
+
+    Raises:
+        HttpError: 400, see `read_channels`.
+    """
+    if templates:
+        known = [template for template in templates if not template.has_grant]
+        names = expand_channels(context, known, exchange, match, pattern)
+    else:
+        names = [*requested_channels(parameters)]
+    return [str(name) for name in context.names.check_all(names)] if names else []
 
 
 def expand_channels(
@@ -234,6 +261,19 @@ def expand_channels(
                 match.grant.check_subscribe(name)
         names.append(name)
     return names
+
+
+def expand_channel(
+    context: ActionContext, template: Template, exchange: IExchange, match: Match
+) -> str:
+    """
+    Return the one channel of a route line with the values of a request, checked.
+
+    Raises:
+        HttpError: 400 if the name is not allowed; 403 as for `expand_channels`.
+    """
+    [name] = expand_channels(context, (template,), exchange, match, False)
+    return context.names.check(str(name))
 
 
 def expand_publish_channels(

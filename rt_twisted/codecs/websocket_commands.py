@@ -64,18 +64,30 @@ class KeyCommand:
 
 
 @dataclass(frozen=True, slots=True)
+class TokenCommand:
+    """
+    Use another token from now on, before the one so far expires.
+    """
+
+    token: str
+
+
+@dataclass(frozen=True, slots=True)
 class PingCommand:
     """
     Request a pong: a page cannot send the ping frames of WebSocket.
     """
 
 
-Command = SubscribeCommand | UnsubscribeCommand | PublishCommand | KeyCommand | PingCommand
+Command = (
+    SubscribeCommand | UnsubscribeCommand | PublishCommand | KeyCommand | TokenCommand | PingCommand
+)
 
 _FIELDS = {
     "subscribe": frozenset(("type", "id", "channels", "since", "history")),
     "unsubscribe": frozenset(("type", "id", "channels")),
     "key": frozenset(("type", "id", "key")),
+    "token": frozenset(("type", "id", "token")),
     "ping": frozenset(("type", "id")),
 }
 
@@ -123,7 +135,7 @@ def read_command(value: dict[str, Any]) -> Command:
         return PublishCommand(_read_submission(value))
     known = _FIELDS.get(kind) if type(kind) is str else None
     if known is None:
-        raise RemoteProtocolError("type is subscribe, unsubscribe, publish, key or ping")
+        raise RemoteProtocolError("type is subscribe, unsubscribe, publish, key, token or ping")
     if not value.keys() <= known:
         unknown = min(value.keys() - known)
         raise RemoteProtocolError(f"{kind} has no field {unknown[:100]!r}")
@@ -133,6 +145,8 @@ def read_command(value: dict[str, Any]) -> Command:
         return UnsubscribeCommand(_channels(value))
     if kind == "key":
         return KeyCommand(_string(value, "key").encode(errors="replace"))
+    if kind == "token":
+        return TokenCommand(_string(value, "token"))
     return PingCommand()
 
 

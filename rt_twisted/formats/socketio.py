@@ -22,17 +22,20 @@ from rt_twisted.codecs.socketio import (
     encode_head,
     load,
 )
-from rt_twisted.model.interfaces import IFormat
-from rt_twisted.model.message import GAP, POSITION, Mark, Message, Position, Replay
+from rt_twisted.model.interfaces import IExpiringFormat, IFormat
+from rt_twisted.model.message import EXPIRE, GAP, POSITION, Mark, Message, Position, Replay
 
 MESSAGE = "message"  # the event of a message without a type
 
-_RESERVED_TYPES = RESERVED | {GAP, POSITION}  # event types that messages cannot have
+UNSUBSCRIBED = "unsubscribed"  # the event of a client that has lost channels
+
+# Event types that messages cannot have.
+_RESERVED_TYPES = RESERVED | {EXPIRE, GAP, POSITION, UNSUBSCRIBED}
 
 _PLACEHOLDER = b'{"_placeholder":true,"num":0}'
 
 
-@implementer(IFormat)
+@implementer(IExpiringFormat)
 @dataclass(frozen=True, slots=True)
 class SocketIOEvents:
     """
@@ -101,6 +104,9 @@ class SocketIOEvents:
         # The position is in an object, so that clients do not store it: one that is
         # disconnected right after a gap gets the gap again.
         return self._event(GAP, {"position": str(position)})
+
+    def expire(self, seconds: int, position: Position | None) -> bytes:
+        return self._event(EXPIRE, {"seconds": seconds})
 
     def end(self, retry: int) -> bytes:
         return self.framing.end()

@@ -69,6 +69,7 @@ class HttpExchange:
         "_delivering",
         "_file",
         "_headers",
+        "_more_headers",
         "_on_chunk_end",
         "_on_lost",
         "_query",
@@ -76,6 +77,7 @@ class HttpExchange:
         "_sink",
         "_site_channel",
         "_waiting",
+        "admitted",
         "answered",
         "buffered",
         "complete",
@@ -113,12 +115,13 @@ class HttpExchange:
         self.framed = version == "1.1"
         self.length = length
         self.keep_alive = True
-        self.answered = False
+        self.answered = self.admitted = False
         self.refused = 0
         self.complete = length == 0
         self.streaming = self.until_close = False
         self.timeout = 0.0
         self._headers = head.headers
+        self._more_headers: tuple[Header, ...] = ()  # of the response
         self._query: Mapping[str, list[str]] | None = None
         self._sink: Any = None
         self._site_channel: SiteChannel | None = None
@@ -426,6 +429,9 @@ class HttpExchange:
         if self._file is not None:
             self._file.stopProducing()
 
+    def add_header(self, name: str, value: str) -> None:
+        self._more_headers = (*self._more_headers, (name, value))
+
     def watch(self, lost: Callable[[], object]) -> None:
         self._on_lost = lost
 
@@ -478,6 +484,8 @@ class HttpExchange:
 
     def _head(self, status: int, content_type: str, headers: Sequence[Header]) -> ResponseHead:
         context = self._channel.context
+        if self._more_headers:
+            headers = (*headers, *self._more_headers)
         return context.response_head(status, content_type, headers, self.header("origin"))
 
     def refuse(self, refusal: HttpError) -> None:

@@ -24,6 +24,7 @@ class IExchange(Interface):
     method = Attribute("str: upper case.")
     path = Attribute("str: percent-decoded, without query; begins with a slash or is '*'.")
     query_string = Attribute("str: as received, without the question mark.")
+    target = Attribute("bytes: the request target as received; begins with a slash or is '*'.")
     version = Attribute("str: of HTTP; 1.0, 1.1 or 2.")
     address = Attribute("str: the client's address; trusted proxies may name another one.")
     local = Attribute("bool: the peer is on this machine, and no proxy is between.")
@@ -41,6 +42,7 @@ class IExchange(Interface):
         "the other."
     )
     half_closed = Attribute("bool: the client has closed its sending side (HTTP/1).")
+    admitted = Attribute("bool: set by an action that has applied the join rate already.")
 
     def header(name: str) -> str | None:
         """
@@ -97,6 +99,11 @@ class IExchange(Interface):
         Deliver what waits, and receive the body on; do nothing if it is not paused.
 
         The sink may be called before this returns, and may pause again.
+        """
+
+    def add_header(name: str, value: str) -> None:
+        """
+        Send a header with the response, whichever it is.
         """
 
     def watch(lost: Callable[[], object]) -> None:
@@ -226,7 +233,6 @@ class IServerExchange(IExchange):
     An exchange, as the server itself sees it.
     """
 
-    target = Attribute("bytes: the request target as received; begins with a slash or is '*'.")
     raw_headers = Attribute("list[tuple[bytes, bytes]]: as received.")
     refused = Attribute("int: status of the error that the request is answered with; 0 for none.")
 

@@ -47,6 +47,9 @@ def respond_to(exchange: IExchange, refusal: HttpError) -> RefusalResponse:
         comment = b": %d %s\n" % (refusal.status, " ".join(refusal.reason.split()).encode())
         body = comment + encode_retry(round(1000 * _retry_seconds(refusal)))
         return RefusalResponse(200, body, CONTENT_TYPE, (*_NO_STORE, *refusal.headers))
+    if refusal.body:
+        kind = refusal.content_type
+        return RefusalResponse(refusal.status, refusal.body, kind, refusal.headers)
     text = f"{refusal.reason}\n".encode()
     return RefusalResponse(refusal.status, text, _TEXT, refusal.headers)
 

@@ -26,6 +26,10 @@ class HttpError(Exception):
         reason: one sentence for the client, without secrets.
         headers: further response headers.
         retry: seconds after which the client may retry, sent as Retry-After; 0 for none.
+
+    Attributes:
+        body: of the response; b"" for the reason as a line of text.
+        content_type: of that body.
     """
 
     def __init__(
@@ -36,3 +40,5 @@ class HttpError(Exception):
         self.reason = reason
         self.headers = (*headers, ("Retry-After", str(ceil(retry)))) if retry else headers
         self.retry = retry
+        self.body = b""
+        self.content_type = ""

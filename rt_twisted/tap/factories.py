@@ -13,6 +13,7 @@ from twisted.web.resource import IResource
 from twisted.web.server import Site
 from zope.interface import Interface
 
+from rt_twisted.access.authorizer import Authorizer, Authorizers
 from rt_twisted.access.channel_names import ChannelNames
 from rt_twisted.access.gate import Gate
 from rt_twisted.access.keys import Key, Keys
@@ -216,13 +217,17 @@ def make_context(
         hubs=hubs.for_server,
         ask=ask,
         handoff=handoff,
-        gate=make_gate(options),
+        gate=make_gate(options, shared.get(Authorizers, partial(Authorizers, reactor))),
     )
 
 
-def make_gate(options: Mapping[str, Any]) -> Gate:
+def make_gate(options: Mapping[str, Any], authorizers: Authorizers) -> Gate:
     """
     Build the access check of subscribers.
+
+    Args:
+        options: the settings.
+        authorizers: ask applications; they outlive reloads.
     """
     keys = []
     for given in options["token-key"]:
@@ -234,13 +239,21 @@ def make_gate(options: Mapping[str, Any]) -> Gate:
     verifier = None
     if keys:
         verifier = load_object(_TOKEN_VERIFIER)(keys, audiences, options["token-leeway"])
+    limits = options["authorize-timeout"], options["authorize-concurrency"]
+
+    def find_app(url: str) -> Authorizer:
+        return authorizers.get(url, *limits)
+
     try:
         return Gate(
             options["allow"],
             tokens=verifier,
             cookie=options["token-cookie"],
-            field=options["token-query"] or "",
+            query_field=options["token-query"] or "",
             origins=options["origins"] - {"*", "null"},
+            app=find_app(options["authorize"]) if options["authorize"] else None,
+            find_app=find_app,
+            forwarded=tuple(sorted(map(str.lower, options["authorize-headers"] or ()))),
         )
     except ValueError as error:
         raise _error_at(options, "allow", -1, f"= {' '.join(options['allow'])}: {error}") from None

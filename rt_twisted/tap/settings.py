@@ -169,9 +169,20 @@ SECTIONS: tuple[tuple[str, tuple[Setting, ...]], ...] = (
     )),
     ("Access", (
         Setting("allow", "anyone", values.words, reloadable=True, help=
-            "What a subscriber needs: anyone (nothing), token, or both separated by blanks: "
-            "without a token it is then anyone. A token that is not valid is refused. A route may "
-            "have an allow= of its own."),
+            "What a subscriber needs: anyone (nothing), token, app (the application is asked), or "
+            "several separated by blanks: a token that is sent decides, then app, then anyone. A "
+            "token that is not valid is refused. A route may have an allow= of its own."),
+        Setting("authorize", "", values.http_url, reloadable=True, help=
+            "URL of the application that is asked about clients where allow has app, such as "
+            "http://127.0.0.1:8000/may or http://unix:/run/app.sock:/may. A route may have an "
+            "authorize= of its own."),
+        Setting("authorize-timeout", "3s", values.up_to_a_day, reloadable=True, help=
+            "Time for an answer of the application, with the wait until it is asked."),
+        Setting("authorize-concurrency", "32", values.at_least_one, reloadable=True, help=
+            "How many questions the application is asked at once."),
+        Setting("authorize-headers", "", values.header_names, reloadable=True, help=
+            "Names of request headers that the application gets beside Cookie and Authorization, "
+            "separated by blanks."),
         Setting("token-key", "", values.token_key, repeated=True, reloadable=True, help=
             "KEY [ISSUER]: a key that verifies tokens (JWT): an HMAC secret of at least 32 bytes, "
             "or file:PATH or env:NAME with one, or with a PEM public key or certificate. With an "

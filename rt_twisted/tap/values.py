@@ -15,6 +15,7 @@ from rt_twisted.access.keys import Key
 from rt_twisted.access.secrets import secret
 from rt_twisted.codecs.addresses import Networks
 from rt_twisted.codecs.amqp_url import AmqpUrl, parse_amqp_url
+from rt_twisted.codecs.http_url import HttpUrl
 from rt_twisted.codecs.origins import is_origin
 
 DAY = 86400.0  # seconds
@@ -59,6 +60,7 @@ def number(least: int, most: int) -> Callable[[str], int]:
 
 port = number(0, 65535)
 count = number(0, 10**9)
+at_least_one = number(1, 10**6)
 
 
 def size(value: str) -> int:
@@ -237,6 +239,14 @@ def token_key(value: str) -> GivenTokenKey:
     if not 1 <= len(words) <= 2:
         raise ValueError("a secret, file:PATH or env:NAME, then an issuer or nothing")
     return GivenTokenKey(secret(words[0]), words[1] if len(words) == 2 else "")
+
+
+def http_url(value: str) -> str:
+    """
+    Check the URL of an application.
+    """
+    HttpUrl.parse(value)
+    return value
 
 
 def words(value: str) -> tuple[str, ...]:

@@ -8,6 +8,7 @@ The path is the route's; clients use `/engine.io/` unless configured otherwise.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import ClassVar
@@ -16,13 +17,20 @@ from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from rt_twisted.access.grants import ANYONE
 from rt_twisted.access.keys import Credentials
 from rt_twisted.actions.context import ActionContext
 from rt_twisted.actions.engineio.server import METHODS, EngineIOServer
 from rt_twisted.actions.engineio.session import Session
 from rt_twisted.actions.interfaces import IAction, Match
 from rt_twisted.actions.publish import fitting, publish_error, requested_key
-from rt_twisted.actions.subscription import check_static_channels, read_channels, requested_start
+from rt_twisted.actions.subscription import (
+    asked_channels,
+    check_static_channels,
+    expand_publish_channels,
+    read_channels,
+    requested_start,
+)
 from rt_twisted.actions.template import Template
 from rt_twisted.codecs.engineio_framing import Framing
 from rt_twisted.codecs.errors import RemoteProtocolError
@@ -46,7 +54,7 @@ class EngineIOAction:
         subscribe: channels that are sent to every client; without any, and without
             `publish`, clients choose by `channels=` in the query.
         publish: channels to which the messages of clients are published that may publish there:
-            by their key, or as programs on this machine.
+            by their key or grant, or as programs on this machine.
         binary: send all messages as bytes.
         history: messages replayed to a client that names no start position.
         slow: policy for slow consumers; by default they are disconnected, as they cannot be
@@ -66,6 +74,7 @@ class EngineIOAction:
     bare: ClassVar[str] = "subscribe"
     publishes: ClassVar[bool] = True
     counts_as: ClassVar[str] = SUBSCRIBERS
+    checks_grants: ClassVar[bool] = True
     methods: ClassVar[Sequence[str]] = METHODS
 
     def __post_init__(self) -> None:
@@ -75,10 +84,17 @@ class EngineIOAction:
         check_static_channels(self.subscribe, context, self.pattern)
         check_static_channels(self.publish, context)
         context = replace(context, backlog_limits=context.backlog_limits_for(self.slow))
-        object.__setattr__(self, "engineio", EngineIOServer(context, self._make_observer))
+        object.__setattr__(
+            self, "engineio", EngineIOServer(context, self._make_observer, self._asked)
+        )
 
     def act(self, exchange: IExchange, match: Match) -> object:
         return self.engineio.act(exchange, match)
+
+    def _asked(self, exchange: IExchange, match: Match) -> list[str]:
+        names = (*self.subscribe, *self.publish)
+        query = exchange.query()
+        return asked_channels(self.context, names, exchange, match, query, self.pattern)
 
     def _make_observer(
         self, exchange: IExchange, match: Match, version: int, address: str
@@ -88,9 +104,14 @@ class EngineIOAction:
         if self.subscribe or not self.publish:
             names = read_channels(context, self.subscribe, exchange, match, query, self.pattern)
         since = requested_start(exchange, query, self.history)
-        publish = [context.names.check(name.expand(exchange, match)) for name in self.publish]
-        refusal = _authorize(context, exchange, publish)
-        return ChannelMessages(context, names, since, publish, refusal, self.binary)
+        publish = expand_publish_channels(context, self.publish, exchange, match)
+        grant = match.grant
+        if publish and grant is not ANYONE and all(map(grant.permits, publish)):
+            refusal = None
+        else:
+            refusal = _authorize(context, exchange, publish)
+        left = context.gate.seconds_left(grant) if grant is not ANYONE else math.inf
+        return ChannelMessages(context, names, since, publish, refusal, self.binary, left)
 
 
 class ChannelMessages:
@@ -104,11 +125,13 @@ class ChannelMessages:
         publish: channels to which its messages are published.
         refusal: why they are not; None if the client may publish.
         binary: send all messages as bytes.
+        left: seconds until the session ends; infinity for no end.
     """
 
     __slots__ = (
         "_binary",
         "_context",
+        "_left",
         "_publish",
         "_refusal",
         "_session",
@@ -124,6 +147,7 @@ class ChannelMessages:
         publish: Sequence[str],
         refusal: HttpError | None,
         binary: bool,
+        left: float = math.inf,
     ) -> None:
         self._context = context
         self._subscribe = subscribe
@@ -131,6 +155,7 @@ class ChannelMessages:
         self._publish = publish
         self._refusal = refusal
         self._binary = binary
+        self._left = left
         self._session: Session
 
     # What the session calls.
@@ -139,6 +164,8 @@ class ChannelMessages:
         self._session = session
         session.channels.join(self._subscribe, self._since, self.format(session.framing))
         session.joined()
+        if self._left != math.inf:
+            session.set_end(self._left)
 
     def message(self, data: str | bytes) -> None:
         try:
@@ -176,7 +203,9 @@ def _authorize(
     """
     if not channels:
         return HttpError(403, "nothing can be published here")
-    credentials = Credentials(requested_key(exchange), exchange)
+    # Where clients need grants, being on this machine is no proof.
+    request = exchange if context.gate.is_open else None
+    credentials = Credentials(requested_key(exchange), request)
     try:
         context.publish_keys.authorize(credentials, channels)
     except HttpError as refusal:

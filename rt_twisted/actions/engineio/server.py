@@ -16,6 +16,7 @@ from rt_twisted.actions.engineio.registry import SessionRegistry
 from rt_twisted.actions.engineio.session import Session, SessionObserver
 from rt_twisted.actions.engineio.transport import POLLING, WEBSOCKET
 from rt_twisted.actions.engineio.websocket_transport import WebSocketTransport
+from rt_twisted.actions.granting import granted
 from rt_twisted.actions.interfaces import Match
 from rt_twisted.actions.subscription import when_admitted
 from rt_twisted.actions.websocket.endpoint import WebSocketEndpoint
@@ -57,19 +58,22 @@ class EngineIOServer:
     Serves one route.
 
     Args:
-        context: settings and hub.
+        context: settings and hub. Clients need a grant for the handshake if its gate is not open.
         make_observer: called for each new session with its first request, the match of the
             route, the version of Engine.IO and the client's address as the limits count it.
             An HttpError that it raises is the response.
+        asked_channels: returns those about which the application is asked.
     """
 
     def __init__(
         self,
         context: ActionContext,
         make_observer: Callable[[IExchange, Match, int, str], SessionObserver],
+        asked_channels: Callable[[IExchange, Match], Sequence[str]] = lambda exchange, match: (),
     ) -> None:
         self._context = context
         self._make_observer = make_observer
+        self._asked_channels = asked_channels
         # Sessions have pings and a message limit of their own.
         limits = replace(context.websockets, silence=0, message=context.socketio.max_payload)
         self._websockets = WebSocketEndpoint(replace(context, websockets=limits))
@@ -128,10 +132,17 @@ class EngineIOServer:
     def _begin(self, exchange: IExchange, match: Match, transport: str, version: int) -> object:
         if exchange.method != "GET":
             raise EngineIOError(METHOD)
-        if transport == POLLING:
+        agreement = self._websockets.check(exchange) if transport == WEBSOCKET else None
+        enter = partial(self._enter, exchange, version, agreement)
+        names = partial(self._asked_channels, exchange, match)
+        return granted(self._context, exchange, match, enter, "engine.io", names)
+
+    def _enter(
+        self, exchange: IExchange, version: int, agreement: WebSocketHandshake | None, match: Match
+    ) -> object:
+        if agreement is None:
             begin = partial(self._begin_polling, exchange, match, version)
         else:
-            agreement = self._websockets.check(exchange)
             begin = partial(self._begin_websocket, exchange, match, version, agreement)
         return when_admitted(self._context, exchange, begin)
 

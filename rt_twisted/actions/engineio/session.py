@@ -118,6 +118,7 @@ class Session:
         "_connect_by",
         "_context",
         "_counted",
+        "_ends",
         "_joined",
         "_keepalive",
         "_observer",
@@ -158,6 +159,7 @@ class Session:
         self._confirm_by = now + context.socketio.handshake_seconds  # inf: confirmed
         self._joined = False  # see `joined`
         self._counted = False  # as a subscriber
+        self._ends = math.inf  # when the grant of the client does
         self.due = min(self._keepalive.due, self._connect_by)
 
     @property
@@ -179,6 +181,20 @@ class Session:
         Publish messages of the client; see `Transport.publish`.
         """
         return self.transport.publish(drafts)
+
+    def set_end(self, left: float) -> None:
+        """
+        End the session in *left* seconds, as the grant of the client does; infinity for never.
+
+        The transport is closed, so that the client opens another session.
+        """
+        if not self.closed:
+            self._ends = self._now() + left
+            self._context.hub.set_end(self.transport.subscriber, left, self._on_expired)
+
+    def _on_expired(self) -> None:
+        # Clients reconnect by themselves only if the transport ends.
+        self.close("transport close", last=NOOP, cause=DisconnectReason.EXPIRED)
 
     # Polling.
 
@@ -334,6 +350,8 @@ class Session:
         self._counted = True
         self._registry.confirm(self)
         transport.subscriber.format = self._observer.format(transport.framing)
+        if self._ends != math.inf:
+            self.set_end(self._ends - self._now())
 
     # Counting.
 

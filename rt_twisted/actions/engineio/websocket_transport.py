@@ -64,4 +64,5 @@ class WebSocketTransport:
         code: CloseCode = CloseCode.NORMAL,
         reason: str = "",
     ) -> None:
-        self._websocket.close(code, reason)
+        expired = cause is DisconnectReason.EXPIRED
+        self._websocket.end(code, reason, cause if expired else DisconnectReason.ENDED)

@@ -108,7 +108,7 @@ class IcecastAdminAction:
             action, match = found
             channel = action.channel_of(exchange, match)
         if page == "metadata" and channel and not has_password(exchange, self.password):
-            action.authorize(exchange, channel)
+            await action.authorize(exchange, match)
         else:
             self._authorize(exchange)
         source = self.context.shared.get(IcecastSources, IcecastSources).find(channel)

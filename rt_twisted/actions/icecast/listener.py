@@ -7,9 +7,15 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+from rt_twisted.access.grants import Grant
 from rt_twisted.actions.context import ActionContext
 from rt_twisted.actions.icecast.sources import IcecastSources
-from rt_twisted.actions.subscription import address_of, when_admitted, while_connected
+from rt_twisted.actions.subscription import (
+    address_of,
+    end_with_grant,
+    when_admitted,
+    while_connected,
+)
 from rt_twisted.formats import build_format
 from rt_twisted.formats.icecast import CODECS, IcecastAudio
 from rt_twisted.formats.webm import WebM
@@ -59,6 +65,7 @@ async def listen(
     wait: float,
     behind: int | None,
     most: int,
+    grant: Grant,
 ) -> None:
     """
     Answer a listener, and join it to *channel* when its stream has begun.
@@ -72,6 +79,7 @@ async def listen(
         wait: seconds to wait for a source.
         behind: bytes that may wait before the listener skips; None for the daemon's.
         most: listeners of the mount; 0 for no limit.
+        grant: of the listener; the stream ends when it does.
 
     Raises:
         HttpError: 404, the mount has no source; 503, too many listeners.
@@ -111,6 +119,7 @@ async def listen(
         subscriber = Subscriber(opened.transport, format, context.hub, limits, address)
         start = _with_text(opened.head, fields)
         context.hub.join(subscriber, [channel], Sync(burst), start)
+        end_with_grant(context, subscriber, grant)
 
     joined: Any = when_admitted(context, exchange, join)
     if joined is not None:

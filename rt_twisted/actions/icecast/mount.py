@@ -7,17 +7,26 @@ from __future__ import annotations
 import codecs
 import hmac
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import ClassVar
 
 from zope.interface import implementer
 
+from rt_twisted.access.grants import Grant
+from rt_twisted.access.keys import Key
 from rt_twisted.access.secrets import secret
 from rt_twisted.actions.context import ActionContext
+from rt_twisted.actions.granting import granted, live_permit
 from rt_twisted.actions.icecast.listener import listen
 from rt_twisted.actions.icecast.source import receive_source
 from rt_twisted.actions.interfaces import IAction, Match
-from rt_twisted.actions.subscription import check_static_channels
+from rt_twisted.actions.subscription import (
+    asked_channels,
+    check_static_channels,
+    expand_channel,
+    expand_publish_channels,
+)
 from rt_twisted.actions.template import Template
 from rt_twisted.codecs.basic_auth import CHALLENGE, basic_password
 from rt_twisted.http.interfaces import IExchange
@@ -62,6 +71,7 @@ class IcecastAction:
     publishes: ClassVar[bool] = True
     ingest: ClassVar[bool] = True
     counts_as: ClassVar[str] = SUBSCRIBERS
+    checks_grants: ClassVar[bool] = True
     methods: ClassVar[Sequence[str]] = ("GET", "PUT", "SOURCE", "POST")
 
     def __post_init__(self) -> None:
@@ -82,48 +92,65 @@ class IcecastAction:
 
     def channel_of(self, exchange: IExchange, match: Match) -> str:
         """
-        Return the channel of a mount.
+        Return the channel of a mount, without a check of who sends the request.
 
         Raises:
             HttpError: 400, its name is not allowed.
         """
         return self.context.names.check(self.channel.expand(exchange, match))
 
-    def authorize(self, exchange: IExchange, channel: str) -> None:
+    async def authorize(self, exchange: IExchange, match: Match) -> tuple[str, Key | Grant]:
         """
-        Check that a request may publish to *channel*: by the password, or a publish key.
+        Return the channel of a mount to which a request may publish, and by what it may: the
+        password, a publish key, or a token if the route has `allow=`.
 
         Raises:
-            HttpError: 401 with a challenge for Basic; 403, see `Keys.authorize`.
+            HttpError: 401 with a challenge for Basic; 403, see `Keys.authorize`; 400, the name
+                of the channel is not allowed.
         """
-        keys = self.context.publish_keys
+        context = self.context
         if has_password(exchange, self.password):
-            return
-        if self.password and not len(keys):
+            permit: Key | Grant = Key.of(self.password)
+        elif self.password and not len(context.publish_keys) and not context.gate.own:
             raise HttpError(401, "a source needs the password of the mount", [CHALLENGE])
-        keys.authorize_live(exchange, [channel])
+        else:
+            asked = asked_channels(context, (self.channel,), exchange, match, {})
+            permit = await live_permit(context, exchange, "icecast", asked)
+        if isinstance(permit, Grant):
+            match = replace(match, grant=permit)
+        [channel] = expand_publish_channels(context, (self.channel,), exchange, match)
+        if isinstance(permit, Key):
+            permit.check(channel)
+        return channel, permit
 
-    async def act(self, exchange: IExchange, match: Match) -> None:
-        channel = self.channel_of(exchange, match)
+    def act(self, exchange: IExchange, match: Match) -> object:
         if exchange.method in ("GET", "HEAD"):
-            await listen(
-                self.context,
-                exchange,
-                channel,
-                self.charset,
-                burst=self.burst,
-                wait=self.wait,
-                behind=self.behind,
-                most=self.max,
-            )
-            return
+            context, act = self.context, partial(self._listen, exchange)
+            asked = partial(asked_channels, context, (self.channel,), exchange, match, {})
+            return granted(context, exchange, match, act, "icecast", asked)
+        return self._receive(exchange, match)
+
+    async def _listen(self, exchange: IExchange, match: Match) -> None:
+        await listen(
+            self.context,
+            exchange,
+            expand_channel(self.context, self.channel, exchange, match),
+            self.charset,
+            burst=self.burst,
+            wait=self.wait,
+            behind=self.behind,
+            most=self.max,
+            grant=match.grant,
+        )
+
+    async def _receive(self, exchange: IExchange, match: Match) -> None:
         if exchange.length == 0 and exchange.header("authorization") is None:
             # libshout asks first what it needs, with the length of its request.
             raise HttpError(401, "a source needs a password", [CHALLENGE])
-        self.authorize(exchange, channel)
+        channel, permit = await self.authorize(exchange, match)
         if exchange.length == 0:
             raise HttpError(400, "the request has no audio: leave Content-Length out")
-        await receive_source(self.context, exchange, channel, self.takeover)
+        await receive_source(self.context, exchange, channel, self.takeover, permit)
 
 
 def has_password(exchange: IExchange, password: str) -> bool:

@@ -14,7 +14,10 @@ from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from rt_twisted.access.grants import Grant
+from rt_twisted.access.keys import Key
 from rt_twisted.actions.context import ActionContext
+from rt_twisted.actions.granting import end_publisher
 from rt_twisted.actions.icecast.sources import IcecastSources, Source
 from rt_twisted.actions.icecast.titles import watch_titles
 from rt_twisted.actions.ingest.begin_run import begin_run
@@ -48,10 +51,14 @@ _OGG_TYPES = ("application/ogg", "audio/ogg", "video/ogg", "audio/opus")
 
 
 async def receive_source(
-    context: ActionContext, exchange: IExchange, channel: str, takeover: bool
+    context: ActionContext,
+    exchange: IExchange,
+    channel: str,
+    takeover: bool,
+    permit: Key | Grant,
 ) -> None:
     """
-    Publish what the source of *exchange* sends, which is authorized, to *channel*.
+    Publish what the source of *exchange* sends, which is authorized by *permit*, to *channel*.
 
     Raises:
         HttpError: 403, the channel has a source; 503, the broker is away.
@@ -74,6 +81,7 @@ async def receive_source(
 
     sources.add(source)
     publisher.closed.addCallback(ended)
+    end_publisher(context, publisher, permit)
     if connection is None:
         exchange.receive(intake, publisher.timeout)
         return

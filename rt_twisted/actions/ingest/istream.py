@@ -5,19 +5,26 @@ The action `istream`: a request body becomes a live stream.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from typing import ClassVar
 
 from zope.interface import implementer
 
+from rt_twisted.access.grants import Grant
+from rt_twisted.access.keys import Key
 from rt_twisted.actions.context import ActionContext
+from rt_twisted.actions.granting import end_publisher, live_permit
 from rt_twisted.actions.ingest.begin_run import begin_run
 from rt_twisted.actions.ingest.first_bytes import FirstBytes
 from rt_twisted.actions.ingest.intake import LiveIntake
 from rt_twisted.actions.ingest.one_picture import OnePicture
 from rt_twisted.actions.interfaces import IAction, Match
-from rt_twisted.actions.subscription import check_static_channels
+from rt_twisted.actions.subscription import (
+    asked_channels,
+    check_static_channels,
+    expand_publish_channels,
+)
 from rt_twisted.actions.template import Template
 from rt_twisted.codecs.ranges import content_range_start
 from rt_twisted.http.interfaces import IExchange
@@ -74,6 +81,7 @@ class IstreamAction:
     publishes: ClassVar[bool] = True
     ingest: ClassVar[bool] = True
     counts_as: ClassVar[str] = PUBLISHES
+    checks_grants: ClassVar[bool] = True
     methods: ClassVar[Sequence[str]] = ("POST", "PUT", "SOURCE")
 
     def __post_init__(self) -> None:
@@ -86,8 +94,13 @@ class IstreamAction:
 
     async def act(self, exchange: IExchange, match: Match) -> None:
         context = self.context
-        channel = context.names.check(self.publish.expand(exchange, match))
-        context.publish_keys.authorize_live(exchange, [channel])
+        asked = asked_channels(context, (self.publish,), exchange, match, {})
+        permit = await live_permit(context, exchange, "istream", asked)
+        if isinstance(permit, Grant):
+            match = replace(match, grant=permit)
+        [channel] = expand_publish_channels(context, (self.publish,), exchange, match)
+        if isinstance(permit, Key):
+            permit.check(channel)
         live = context.hub.live
         limits = live.limits()
         timeout = limits.live_timeout if self.timeout is None else self.timeout
@@ -114,6 +127,7 @@ class IstreamAction:
         publisher, numbering = await begin_run(
             context.hub, exchange, channel, self.takeover, timeout, grace, announce
         )
+        end_publisher(context, publisher, permit)
         raw = self.as_ is BodyFormat.RAW
         around = _bytes(self.prefix, exchange, match), _bytes(self.suffix, exchange, match)
         intake = LiveIntake(context, exchange, publisher, numbering, raw, around)

@@ -6,17 +6,23 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, ClassVar
 
 from zope.interface import implementer
 
+from rt_twisted.access.grants import Grant
 from rt_twisted.actions.context import ActionContext
+from rt_twisted.actions.granting import granted
 from rt_twisted.actions.headers import LIVE_HEADERS
 from rt_twisted.actions.interfaces import IAction, Match
 from rt_twisted.actions.live.viewing import BURST, WAIT, Container, Viewing
 from rt_twisted.actions.subscription import (
     address_of,
+    asked_channels,
     check_static_channels,
+    end_with_grant,
+    expand_channel,
     when_admitted,
     while_connected,
 )
@@ -62,6 +68,7 @@ class LiveAction:
 
     bare: ClassVar[str] = "subscribe"
     counts_as: ClassVar[str] = SUBSCRIBERS
+    checks_grants: ClassVar[bool] = True
     methods: ClassVar[Sequence[str]] = ("GET",)
 
     def __post_init__(self) -> None:
@@ -80,9 +87,14 @@ class LiveAction:
         )
         object.__setattr__(self, "viewing", viewing)
 
-    async def act(self, exchange: IExchange, match: Match) -> None:
+    def act(self, exchange: IExchange, match: Match) -> object:
+        context, act = self.context, partial(self._enter, exchange)
+        asked = partial(asked_channels, context, (self.subscribe,), exchange, match, {})
+        return granted(context, exchange, match, act, self.word, asked)
+
+    async def _enter(self, exchange: IExchange, match: Match) -> None:
         context = self.context
-        channel = context.names.check(self.subscribe.expand(exchange, match))
+        channel = expand_channel(context, self.subscribe, exchange, match)
         self.viewing.authorize(exchange)
         context.hub.admit(address_of(exchange, context))
         content_type = await while_connected(exchange, self.viewing.content_type(channel))
@@ -90,12 +102,14 @@ class LiveAction:
             exchange.answer(200, content_type=content_type, headers=LIVE_HEADERS)
             return
         joined: Any = when_admitted(
-            context, exchange, lambda address: self._join(exchange, channel, content_type, address)
+            context, exchange, partial(self._join, exchange, channel, content_type, match.grant)
         )
         if joined is not None:
             await joined
 
-    def _join(self, exchange: IExchange, channel: str, content_type: str, address: str) -> None:
+    def _join(
+        self, exchange: IExchange, channel: str, content_type: str, grant: Grant, address: str
+    ) -> None:
         hub, viewing = self.context.hub, self.viewing
         opened = exchange.open(content_type, LIVE_HEADERS)
         subscriber = Subscriber(
@@ -106,3 +120,4 @@ class LiveAction:
             address,
         )
         hub.join(subscriber, [channel], viewing.start, opened.head)
+        end_with_grant(self.context, subscriber, grant)

@@ -6,15 +6,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import ClassVar
 
 from zope.interface import implementer
 
 from rt_twisted.actions.context import ActionContext
+from rt_twisted.actions.granting import granted
 from rt_twisted.actions.headers import LIVE_HEADERS
 from rt_twisted.actions.interfaces import IAction, Match
 from rt_twisted.actions.live.first_picture import WAIT, check_wait, first_picture
-from rt_twisted.actions.subscription import address_of, check_static_channels
+from rt_twisted.actions.subscription import (
+    address_of,
+    asked_channels,
+    check_static_channels,
+    expand_channel,
+)
 from rt_twisted.actions.template import Template
 from rt_twisted.http.interfaces import IExchange
 from rt_twisted.metrics.responses import SUBSCRIBERS
@@ -38,15 +45,21 @@ class JpegAction:
 
     bare: ClassVar[str] = "subscribe"
     counts_as: ClassVar[str] = SUBSCRIBERS
+    checks_grants: ClassVar[bool] = True
     methods: ClassVar[Sequence[str]] = ("GET",)
 
     def __post_init__(self) -> None:
         check_wait(self.wait)
         check_static_channels((self.subscribe,), self.context)
 
-    async def act(self, exchange: IExchange, match: Match) -> None:
+    def act(self, exchange: IExchange, match: Match) -> object:
+        context, act = self.context, partial(self._enter, exchange)
+        asked = partial(asked_channels, context, (self.subscribe,), exchange, match, {})
+        return granted(context, exchange, match, act, "jpeg", asked)
+
+    async def _enter(self, exchange: IExchange, match: Match) -> None:
         context = self.context
-        channel = context.names.check(self.subscribe.expand(exchange, match))
+        channel = expand_channel(context, self.subscribe, exchange, match)
         context.hub.admit(address_of(exchange, context))
         picture = await first_picture(context, exchange, channel, self.wait)
         exchange.answer(200, picture, "image/jpeg", LIVE_HEADERS)

@@ -6,15 +6,25 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, ClassVar
 
 from zope.interface import implementer
 
+from rt_twisted.access.grants import Grant
 from rt_twisted.actions.context import ActionContext
+from rt_twisted.actions.granting import granted
 from rt_twisted.actions.headers import LIVE_HEADERS
 from rt_twisted.actions.interfaces import IAction, Match
 from rt_twisted.actions.live.first_picture import WAIT, check_wait, first_picture
-from rt_twisted.actions.subscription import address_of, check_static_channels, when_admitted
+from rt_twisted.actions.subscription import (
+    address_of,
+    asked_channels,
+    check_static_channels,
+    end_with_grant,
+    expand_channel,
+    when_admitted,
+)
 from rt_twisted.actions.template import Template
 from rt_twisted.formats import build_format
 from rt_twisted.formats.mjpeg import BOUNDARY
@@ -47,6 +57,7 @@ class MjpegAction:
 
     bare: ClassVar[str] = "subscribe"
     counts_as: ClassVar[str] = SUBSCRIBERS
+    checks_grants: ClassVar[bool] = True
     methods: ClassVar[Sequence[str]] = ("GET",)
 
     def __post_init__(self) -> None:
@@ -57,9 +68,14 @@ class MjpegAction:
     def _format(self, framed: bool) -> Any:
         return build_format("mjpeg", framed, boundary=self.boundary)
 
-    async def act(self, exchange: IExchange, match: Match) -> None:
+    def act(self, exchange: IExchange, match: Match) -> object:
+        context, act = self.context, partial(self._enter, exchange)
+        asked = partial(asked_channels, context, (self.subscribe,), exchange, match, {})
+        return granted(context, exchange, match, act, "mjpeg", asked)
+
+    async def _enter(self, exchange: IExchange, match: Match) -> None:
         context = self.context
-        channel = context.names.check(self.subscribe.expand(exchange, match))
+        channel = expand_channel(context, self.subscribe, exchange, match)
         context.hub.admit(address_of(exchange, context))
         await first_picture(context, exchange, channel, self.wait)
         if exchange.method == "HEAD":
@@ -67,12 +83,12 @@ class MjpegAction:
             exchange.answer(200, content_type=content_type, headers=LIVE_HEADERS)
             return
         joined: Any = when_admitted(
-            context, exchange, lambda address: self._join(exchange, channel, address)
+            context, exchange, partial(self._join, exchange, channel, match.grant)
         )
         if joined is not None:
             await joined
 
-    def _join(self, exchange: IExchange, channel: str, address: str) -> None:
+    def _join(self, exchange: IExchange, channel: str, grant: Grant, address: str) -> None:
         context = self.context
         format = self._format(exchange.framed)
         opened = exchange.open(format.content_type, LIVE_HEADERS)
@@ -80,3 +96,4 @@ class MjpegAction:
         limits = replace(context.backlog_limits, bytes=0, policy=SlowConsumerPolicy.NEWEST)
         subscriber = Subscriber(opened.transport, format, context.hub, limits, address)
         context.hub.join(subscriber, [channel], Sync(), opened.head)
+        end_with_grant(context, subscriber, grant)

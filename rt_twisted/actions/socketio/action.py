@@ -9,21 +9,30 @@ The path is the route's; clients use `/socket.io/` unless configured otherwise.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, ClassVar
 
 from zope.interface import implementer
 
+from rt_twisted.access.gate import Gate
+from rt_twisted.access.grants import ANYONE, Grant
 from rt_twisted.access.keys import CREDENTIAL_HEADERS
+from rt_twisted.actions.connection_grant import inserted_claims, own_channels
 from rt_twisted.actions.context import ActionContext
 from rt_twisted.actions.engineio.server import METHODS, EngineIOServer
 from rt_twisted.actions.interfaces import IAction, ISocketIOApp, Match
-from rt_twisted.actions.socketio.channel_app import ChannelApp
+from rt_twisted.actions.socketio.channel_app import ChannelApp, RouteChannels
 from rt_twisted.actions.socketio.connection import SocketIOConnection
 from rt_twisted.actions.socketio.handshake import STORED_HEADERS, Handshake
+from rt_twisted.actions.socketio.session_access import SessionAccess
 from rt_twisted.actions.socketio.session_store import SessionStore
-from rt_twisted.actions.subscription import check_static_channels, expand_channels
+from rt_twisted.actions.subscription import (
+    asked_channels,
+    check_static_channels,
+    expand_channels,
+    expand_publish_channels,
+)
 from rt_twisted.actions.template import Template
 from rt_twisted.http.interfaces import IExchange
 from rt_twisted.metrics.responses import SUBSCRIBERS
@@ -64,6 +73,7 @@ class SocketIOAction:
     bare: ClassVar[str] = "subscribe"
     publishes: ClassVar[bool] = True
     counts_as: ClassVar[str] = SUBSCRIBERS
+    checks_grants: ClassVar[bool] = True
     methods: ClassVar[Sequence[str]] = METHODS
 
     def __post_init__(self) -> None:
@@ -74,9 +84,11 @@ class SocketIOAction:
         context = self.context
         check_static_channels(self.subscribe, context, self.pattern)
         check_static_channels(self.publish, context)
+        # Clients may send their token when they connect, behind the handshake.
+        handshakes = replace(context, gate=Gate())
         made: dict[str, Any] = {
             "store": context.shared.get(SessionStore, partial(SessionStore, context.reactor)),
-            "engineio": EngineIOServer(context, self._connection),
+            "engineio": EngineIOServer(handshakes, self._connection),
         }
         if self.app:
             made["application"] = _application(self.app, context)
@@ -94,17 +106,38 @@ class SocketIOAction:
         handshake = Handshake.of(
             exchange, STORED_HEADERS if app is not None else CREDENTIAL_HEADERS
         )
+        access = None
+        if not context.gate.is_open:
+            claims = inserted_claims((*self.subscribe, *self.publish))
+            asked = partial(self._asked_channels, exchange, match)
+            access = SessionAccess(context, exchange, claims, asked)
         if app is None:
-            names = expand_channels(context, self.subscribe, exchange, match, self.pattern)
-            publish = [template.expand(exchange, match) for template in self.publish]
-            for name in publish:
-                context.names.check(name)
-            if names:
-                names = context.names.check_all(names)
-            app = ChannelApp(context, handshake, names, publish, self.history)
+            find = partial(self._channels, exchange, match)
+            channels = find(ANYONE) if access is None else find
+            app = ChannelApp(context, handshake, channels, self.history, access)
         return SocketIOConnection(
-            context, self.store, app, handshake, version, self.positions, address
+            context, self.store, app, handshake, version, self.positions, address, access
         )
+
+    def _asked_channels(self, exchange: IExchange, match: Match) -> list[str]:
+        names = (*self.subscribe, *self.publish)
+        return asked_channels(self.context, names, exchange, match, {}, self.pattern)
+
+    def _channels(self, exchange: IExchange, match: Match, grant: Grant) -> RouteChannels:
+        """
+        Return the channels of the route for a client with *grant*.
+
+        Raises:
+            HttpError: 400 or 403, see `expand_channels`.
+        """
+        context, match = self.context, replace(match, grant=grant)
+        names = expand_channels(context, self.subscribe, exchange, match, self.pattern)
+        own = own_channels(self.subscribe, names)
+        if names:
+            names = context.names.check_all(names)
+        publish = expand_publish_channels(context, self.publish, exchange, match)
+        own_publish = own_channels(self.publish, publish)
+        return RouteChannels(tuple(names), tuple(publish), frozenset(own), frozenset(own_publish))
 
 
 def _application(name: str, context: ActionContext) -> Any:

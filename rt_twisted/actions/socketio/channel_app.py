@@ -4,16 +4,19 @@ The application of `socket.io` routes without `app=`: rooms are channels.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from zope.interface import implementer
 
+from rt_twisted.access.grants import ANYONE, Grant
 from rt_twisted.access.keys import Credentials, header_key
 from rt_twisted.actions.context import ActionContext
 from rt_twisted.actions.interfaces import ISocketIOApp
 from rt_twisted.actions.socketio.handshake import Handshake
 from rt_twisted.actions.socketio.publishing import publish_checked
+from rt_twisted.actions.socketio.session_access import SessionAccess
 from rt_twisted.actions.socketio.socket import Socket
 from rt_twisted.actions.subscription import parse_start
 from rt_twisted.codecs.errors import RemoteProtocolError
@@ -25,6 +28,24 @@ from rt_twisted.model.errors import HttpError
 from rt_twisted.model.message import Draft, Newest, Since
 
 MAX_HISTORY = 10**9  # messages
+
+
+@dataclass(frozen=True, slots=True)
+class RouteChannels:
+    """
+    The channels of a route for one client.
+
+    Args:
+        subscribe: to which the client is subscribed.
+        publish: to which its events are published.
+        own: those to subscribe to that its grant need not cover.
+        own_publish: the same, of those to publish to.
+    """
+
+    subscribe: tuple[Selector, ...] = ()
+    publish: tuple[str, ...] = ()
+    own: frozenset[Selector] = frozenset()
+    own_publish: frozenset[Selector] = frozenset()
 
 
 @implementer(ISocketIOApp)
@@ -40,24 +61,25 @@ class ChannelApp:
     Args:
         context: settings and hub.
         handshake: of the session.
-        subscribe: the route's channels to subscribe to.
-        publish: the route's channels to publish to.
-        history: number of messages to replay of the former.
+        channels: of the route; where clients need grants, a function that returns them for a
+            grant, which is released when a client has connected.
+        history: number of messages to replay of those to subscribe to.
+        access: the grant of the session; None where clients need none.
     """
 
     def __init__(
         self,
         context: ActionContext,
         handshake: Handshake,
-        subscribe: Sequence[Selector],
-        publish: Sequence[str],
+        channels: RouteChannels | Callable[[Grant], RouteChannels],
         history: int,
+        access: SessionAccess | None = None,
     ) -> None:
         self._context = context
         self._handshake = handshake
-        self._subscribe = subscribe
-        self._publish = publish
+        self._channels = channels
         self._history = history
+        self._access = access
         self._key: bytes | None = None
 
     def on_connect(self, client: Socket, auth: dict[str, Any]) -> None:
@@ -66,15 +88,32 @@ class ChannelApp:
         key = auth.get("key")
         if isinstance(key, str):
             self._key = key.encode(errors="replace")
-        if self._subscribe:
-            client.join(self._subscribe, Newest(self._history) if self._history else None)
+        channels = self._channels
+        if not isinstance(channels, RouteChannels):
+            self._channels = channels = channels(client.grant)
+        names: Sequence[Selector] = channels.subscribe
+        if not names and not channels.publish and client.grant.channels:
+            names = self._context.names.check_all(client.grant.channels)
+        if names:
+            client.join(names, Newest(self._history) if self._history else None)
+
+    def covers(self, grant: Grant, name: Selector) -> bool:
+        """
+        Return whether a client with *grant* may be subscribed to *name*.
+        """
+        return name in self._route.own or grant.covers(name)
+
+    @property
+    def _route(self) -> RouteChannels:
+        # Of a client that is not connected yet, nothing is permitted.
+        return self._channels if isinstance(self._channels, RouteChannels) else RouteChannels()
 
     async def on_event(self, client: Socket, event: str, *arguments: Any) -> dict[str, Any]:
         if event in ("subscribe", "join"):
-            return self._join(client, arguments)
+            return await self._join(client, arguments)
         if event in ("unsubscribe", "leave"):
             return self._leave(client, arguments)
-        drafts = self._drafts(event, arguments)
+        drafts = await self._drafts(client, event, arguments)
         result = await publish_checked(self._context, drafts)
         answer: dict[str, Any] = {"status": "ok", "position": str(result.positions[-1])}
         if not result.durable:
@@ -84,25 +123,32 @@ class ChannelApp:
     def on_disconnect(self, client: Socket, reason: str) -> None:
         pass
 
-    def _join(self, client: Socket, arguments: tuple[Any, ...]) -> dict[str, Any]:
-        if self._subscribe:
+    async def _join(self, client: Socket, arguments: tuple[Any, ...]) -> dict[str, Any]:
+        if self._route.subscribe:
             raise HttpError(403, "the route sets the channels; clients cannot choose them")
         names = _names(arguments)
+        if self._access is not None:
+            added = self._context.names.check_all(names, client.channels)
+            client.grant = await self._access.check_subscribe(list(map(str, added)))
         options = arguments[1] if len(arguments) > 1 else {}
         client.join(names, _since(options))
         return {"status": "ok", "channels": list(client.channels)}
 
     def _leave(self, client: Socket, arguments: tuple[Any, ...]) -> dict[str, Any]:
-        if self._subscribe:
+        if self._route.subscribe:
             raise HttpError(403, "the route sets the channels; clients cannot choose them")
         client.leave(_names(arguments))
         return {"status": "ok", "channels": list(client.channels)}
 
-    def _drafts(self, event: str, arguments: tuple[Any, ...]) -> list[Draft]:
-        if self._publish:
+    async def _drafts(self, client: Socket, event: str, arguments: tuple[Any, ...]) -> list[Draft]:
+        route, grant = self._route, client.grant
+        if route.publish:
             kind = _event_type(event)
             data = _data(arguments)
-            return [Draft(channel, data, kind) for channel in self._publish]
+            for channel in route.publish:
+                if grant is not ANYONE and channel not in route.own_publish:
+                    grant.check(channel)
+            return [Draft(channel, data, kind) for channel in route.publish]
         if event != "publish":
             raise HttpError(404, f"unknown event {event[:100]!r}")
         if not 2 <= len(arguments) <= 3 or not isinstance(arguments[0], str):
@@ -114,7 +160,12 @@ class ChannelApp:
                 raise HttpError(400, "an event type must be a string")
             kind = _event_type(arguments[2])
         secret = self._key or header_key(self._handshake)
-        self._context.publish_keys.authorize(Credentials(secret, self._handshake), [channel])
+        access = self._access
+        if access is not None and not self._key and await access.permits(channel):
+            return [Draft(channel, data, kind)]
+        # Where clients need grants, being on this machine is no proof.
+        request = self._handshake if access is None else None
+        self._context.publish_keys.authorize(Credentials(secret, request), [channel])
         return [Draft(channel, data, kind)]
 
 

@@ -5,8 +5,8 @@ Socket.IO over one Engine.IO session: its namespaces, events and acknowledgement
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from inspect import iscoroutine
 from typing import Any
@@ -18,8 +18,10 @@ from twisted.python.failure import Failure
 
 from rt_twisted.actions.context import ActionContext
 from rt_twisted.actions.engineio.session import Session
+from rt_twisted.actions.socketio.channel_app import ChannelApp
 from rt_twisted.actions.socketio.handshake import Handshake
 from rt_twisted.actions.socketio.missed_replay import MissedReplay
+from rt_twisted.actions.socketio.session_access import TOKEN, SessionAccess
 from rt_twisted.actions.socketio.session_store import SavedSession, SessionStore
 from rt_twisted.actions.socketio.socket import Socket
 from rt_twisted.actions.socketio.stream import NamespaceStream, SocketStream
@@ -68,9 +70,11 @@ class SocketIOConnection:
         version: of Engine.IO: 3 for Socket.IO 2, 4 for Socket.IO 3 and 4.
         positions: whether events have their position, so that clients may recover.
         address: the client's, as the limits count it.
+        access: the grant of the session; None where clients need none.
     """
 
     __slots__ = (
+        "_access",
         "_address",
         "_app",
         "_connecting",
@@ -97,7 +101,9 @@ class SocketIOConnection:
         version: int,
         positions: bool,
         address: str,
+        access: SessionAccess | None = None,
     ) -> None:
+        self._access = access
         self._context = context
         self._store = store
         self._app = app
@@ -255,9 +261,24 @@ class SocketIOConnection:
         except HttpError:
             accepted: Deferred[Any] = fail()
         else:
-            accepted = _call(self._app.on_connect, socket, auth)
+            accepted = _call(self._enter, socket, auth)
         accepted.addCallback(self._accept, socket, saved, key, offset)
         accepted.addErrback(self._reject, socket)
+
+    def _enter(self, socket: Socket, auth: dict[str, Any]) -> object:
+        """
+        Have the application accept *socket*, when it has a grant.
+        """
+        if self._access is not None:
+            return self._enter_granted(self._access, socket, auth)
+        return self._app.on_connect(socket, auth)
+
+    async def _enter_granted(
+        self, access: SessionAccess, socket: Socket, auth: dict[str, Any]
+    ) -> None:
+        socket.grant = await access.connect(auth)
+        auth.pop(TOKEN, None)
+        await _call(self._app.on_connect, socket, auth)
 
     @property
     def _recovers(self) -> bool:
@@ -300,6 +321,11 @@ class SocketIOConnection:
             return
         self._sockets[namespace] = socket
         session.joined()
+        if self._access is not None:
+            session.set_end(self._access.seconds_left)
+            if saved is not None:
+                saved = self._permitted(saved)
+                socket.recovered = saved is not None
         missed = None
         if self._recovers and isinstance(offset, str):
             missed = MissedReplay(self._context, Position.parse(offset))
@@ -323,6 +349,34 @@ class SocketIOConnection:
         for valid in socket.recovery_keys:
             self._store.bind(valid, session)
         socket.accept(answer, recovered, missed)
+
+    def _permitted(self, saved: SavedSession) -> SavedSession | None:
+        """
+        Return *saved* with the channels that the grant covers; None if it is another client's.
+        """
+        assert self._access is not None
+        grant = self._access.grant
+        if saved.subject != grant.subject:
+            return None
+        if isinstance(self._app, ChannelApp):
+            covered = [name for name in saved.channels if self._app.covers(grant, name)]
+            return replace(saved, channels=tuple(covered))
+        return saved
+
+    def _renew(self, arguments: Sequence[Any]) -> dict[str, Any]:
+        """
+        Replace the grant by that of a token; its channels that are not covered are left.
+        """
+        access = self._access
+        assert access is not None
+        access.renew(arguments[0] if arguments else None)
+        self._session.set_end(access.seconds_left)
+        for socket in self._sockets.values():
+            socket.grant = access.grant
+            if isinstance(self._app, ChannelApp):
+                covers = partial(self._app.covers, access.grant)
+                socket.drop_channels([name for name in socket.channels if not covers(name)])
+        return {"status": "ok"}
 
     def _reject(self, failure: Failure, socket: Socket) -> None:
         """
@@ -366,7 +420,8 @@ class SocketIOConnection:
             if not self._sockets:
                 self._session.namespaces_left()
         until = self._context.reactor.seconds() + self._context.socketio.recovery
-        saved = SavedSession(socket.id, socket.namespace, channels, socket.data, until)
+        subject = socket.grant.subject
+        saved = SavedSession(socket.id, socket.namespace, channels, socket.data, until, subject)
         for key in socket.recovery_keys:
             if why in _RECOVERABLE:
                 self._store.persist(key, saved)
@@ -407,7 +462,10 @@ class SocketIOConnection:
             raise RemoteProtocolError("too many events at once")
         self._waiting += 1
         self._waiting_size += size
-        done = _call(self._app.on_event, socket, *packet.data)
+        if self._access is not None and packet.data[0] == TOKEN:
+            done = _call(self._renew, packet.data[1:])
+        else:
+            done = _call(self._app.on_event, socket, *packet.data)
         done.addErrback(_error_answer, packet.data[0])
         done.addCallback(self._acknowledge, socket, packet.id, size)
         done.addErrback(partial(_log.failure, "error while acknowledging an event"))

@@ -39,6 +39,7 @@ class SavedSession:
         channels: that it had joined.
         data: of its application.
         until: when it expires, by the reactor's clock.
+        subject: of the client's grant.
     """
 
     id: str
@@ -46,6 +47,7 @@ class SavedSession:
     channels: tuple[Selector, ...]
     data: dict[str, Any]
     until: float
+    subject: str = ""
 
 
 class SessionStore:

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionDone
 
+from rt_twisted.access.grants import ANYONE
 from rt_twisted.actions.context import ActionContext
 from rt_twisted.actions.socketio.handshake import Handshake
 from rt_twisted.actions.socketio.missed_replay import MissedReplay
@@ -21,7 +22,7 @@ from rt_twisted.codecs.engineio_framing import Framing
 from rt_twisted.codecs.publication import SERVER_EVENTS
 from rt_twisted.codecs.socketio import RESERVED, SocketIOPacket, SocketIOPacketType, encode
 from rt_twisted.codecs.wildcards import Selector
-from rt_twisted.formats.socketio import SocketIOEvents, encode_packet, frame_packet
+from rt_twisted.formats.socketio import UNSUBSCRIBED, SocketIOEvents, encode_packet, frame_packet
 from rt_twisted.model.message import After, Draft, Position, Since
 
 MAX_CALLS = 1000  # that wait for one client's acknowledgement
@@ -78,6 +79,7 @@ class Socket:
             are missing.
         connected: whether what is emitted may still arrive.
         channels: that are subscribed, or requested from the broker.
+        grant: of the client; `rt_twisted.api.ANYONE` where none is needed.
     """
 
     __slots__ = (
@@ -91,6 +93,7 @@ class Socket:
         "_stream",
         "channels",
         "connected",
+        "grant",
         "handshake",
         "id",
         "namespace",
@@ -113,6 +116,7 @@ class Socket:
         self.handshake = handshake
         self.recovered = False
         self.connected = True
+        self.grant = ANYONE
         self.channels: tuple[Selector, ...] = ()
         self.recovery_keys: tuple[str, ...] = ()  # with which the client may recover
         self.rejected = False  # by `disconnect`, perhaps before it was accepted
@@ -218,6 +222,14 @@ class Socket:
             self._stream.channels.leave(left)
         if self._missed is not None:
             self._missed.names.difference_update(left)
+
+    def drop_channels(self, names: Sequence[Selector]) -> None:
+        """
+        Unsubscribe the client from channels by the event `unsubscribed`.
+        """
+        if names:
+            self.leave(names)
+            self._emit(UNSUBSCRIBED, ({"channels": [str(name) for name in names]},), None)
 
     async def publish(self, channel: str, data: bytes, event: str | None = None) -> Position:
         """

@@ -4,25 +4,38 @@ The route word `websocket`: subscribe and publish on one connection.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from functools import partial
-from typing import ClassVar
+from inspect import iscoroutine
+from typing import Any, ClassVar
 
 from twisted.logger import Logger
 from zope.interface import implementer
 
+from rt_twisted.access.grants import ANYONE, Grant
 from rt_twisted.access.keys import Credentials, Key
+from rt_twisted.access.questions import SUBSCRIBE
+from rt_twisted.actions.connection_grant import (
+    ConnectionGrant,
+    inserted_claims,
+    own_channels,
+)
 from rt_twisted.actions.context import ActionContext
+from rt_twisted.actions.granting import granted
 from rt_twisted.actions.interfaces import IAction, Match
 from rt_twisted.actions.live.viewing import BURST, WAIT, Container, Viewing
 from rt_twisted.actions.publish import requested_key
 from rt_twisted.actions.subscription import (
+    asked_channels,
     check_slow,
     check_static_channels,
+    expand_channel,
     expand_channels,
+    expand_publish_channels,
     requested_channels,
+    requested_or_granted,
     requested_start,
     when_admitted,
 )
@@ -31,7 +44,7 @@ from rt_twisted.actions.websocket.endpoint import WebSocketEndpoint
 from rt_twisted.actions.websocket.json_app import JsonApp
 from rt_twisted.actions.websocket.live_app import LiveApp
 from rt_twisted.actions.websocket.raw_app import RawApp
-from rt_twisted.codecs.websocket import KEY_PREFIX, WebSocketHandshake
+from rt_twisted.codecs.websocket import KEY_PREFIX, CloseCode, WebSocketHandshake
 from rt_twisted.codecs.wildcards import Selector
 from rt_twisted.formats import build_format
 from rt_twisted.formats.binary_frames import BinaryFrames
@@ -43,6 +56,7 @@ from rt_twisted.model.load_object import load_callable
 from rt_twisted.model.message import Since
 
 _log = Logger()
+WORD = "websocket"
 
 
 class MessageMode(Enum):
@@ -117,6 +131,7 @@ class WebSocketAction:
     bare: ClassVar[str] = "subscribe"
     publishes: ClassVar[bool] = True
     counts_as: ClassVar[str] = SUBSCRIBERS
+    checks_grants: ClassVar[bool] = True
     methods: ClassVar[Sequence[str]] = ("GET",)
 
     def __post_init__(self) -> None:
@@ -150,16 +165,55 @@ class WebSocketAction:
 
     def act(self, exchange: IExchange, match: Match) -> object:
         handshake = self.endpoint.check(exchange, self.subprotocols)
+        act = partial(self._enter, exchange, handshake)
+        asked = partial(self._asked_channels, exchange, match)
+        result = granted(self.context, exchange, match, act, WORD, asked)
+        if iscoroutine(result) and self.context.gate.asks:
+            return self._open_or_close(result, exchange, handshake)
+        return result
+
+    def _asked_channels(self, exchange: IExchange, match: Match) -> list[str]:
+        is_json = self.protocol is MessageMode.JSON
+        query = exchange.query() if is_json and not self.subscribe else {}
+        names = (*self.subscribe, *self.publish)
+        return asked_channels(self.context, names, exchange, match, query, self.pattern)
+
+    async def _open_or_close(
+        self,
+        opening: Coroutine[Any, Any, object],
+        exchange: IExchange,
+        handshake: WebSocketHandshake,
+    ) -> object:
+        """
+        Close with 1013 if the application cannot be asked: the status of a handshake is not
+        shown to pages.
+        """
+        try:
+            return await opening
+        except HttpError as error:
+            if error.status != 503 or exchange.answered:
+                raise
+            app = RawApp(self.context, ())
+            format = build_format("websocket-raw", deflate=handshake.deflate)
+            websocket = self.endpoint.open(exchange, handshake, app, format)
+            websocket.close(CloseCode.TRY_LATER, error.reason)
+            return None
+
+    def _enter(self, exchange: IExchange, handshake: WebSocketHandshake, match: Match) -> object:
         if self.viewing is not None:
             return self._view(self.viewing, exchange, match, handshake)
-        names = expand_channels(self.context, self.subscribe, exchange, match, self.pattern)
-        if not names and self.protocol is MessageMode.JSON:
-            names = list(requested_channels(exchange.query()))
+        context, grant = self.context, match.grant
+        names = expand_channels(context, self.subscribe, exchange, match, self.pattern)
+        own = own_channels(self.subscribe, names)
         if names:
-            names = self.context.names.check_all(names)
+            names = context.names.check_all(names)
+        elif self.protocol is MessageMode.JSON:
+            query = exchange.query()
+            if grant.channels or requested_channels(query):
+                names = requested_or_granted(context, query, grant)
         since = requested_start(exchange, exchange.query(), self.history)
-        app = self._make_app(exchange, match, names)
-        enter = partial(self._open, exchange, handshake, app, names, since)
+        app = self._make_app(exchange, match, names, own)
+        enter = partial(self._open, exchange, handshake, app, names, since, grant)
         return when_admitted(self.context, exchange, enter)
 
     def _make_viewing(self) -> Viewing | None:
@@ -180,25 +234,43 @@ class WebSocketAction:
     def _view(
         self, viewing: Viewing, exchange: IExchange, match: Match, handshake: WebSocketHandshake
     ) -> object:
-        channel = self.context.names.check(self.subscribe[0].expand(exchange, match))
+        channel = expand_channel(self.context, self.subscribe[0], exchange, match)
         viewing.authorize(exchange)
         app = LiveApp(viewing, channel, exchange.query().get("codecs") == ["yes"])
         format = BinaryFrames(viewing.build())
         limits = viewing.backlog_limits
 
         def enter(address: str) -> None:
-            self.endpoint.open(exchange, handshake, app, format, backlog_limits=limits)
+            self.endpoint.open(
+                exchange, handshake, app, format, backlog_limits=limits, grant=match.grant
+            )
 
         return when_admitted(self.context, exchange, enter)
 
-    def _make_app(self, exchange: IExchange, match: Match, names: Sequence[Selector]) -> object:
+    def _make_app(
+        self,
+        exchange: IExchange,
+        match: Match,
+        names: Sequence[Selector],
+        own: Sequence[Selector],
+    ) -> object:
         context = self.context
         if self.app_factory is not None:
             return self.app_factory(context, exchange)
-        publish = [context.names.check(name.expand(exchange, match)) for name in self.publish]
+        publish = expand_publish_channels(context, self.publish, exchange, match)
         if self.protocol is MessageMode.JSON:
             key = _key(exchange, context)
-            return JsonApp(context, names, bool(self.subscribe), publish, key)
+            grant = None
+            if match.grant is not ANYONE:
+                claims = inserted_claims((*self.subscribe, *self.publish))
+                own_publish = own_channels(self.publish, publish)
+                question = None
+                if context.gate.identify(exchange) is None:
+                    question = context.gate.question(exchange, SUBSCRIBE, WORD, ())
+                grant = ConnectionGrant(
+                    context.gate, match.grant, own, own_publish, claims, question
+                )
+            return JsonApp(context, names, bool(self.subscribe), publish, key, grant)
         affixes = [
             text.expand(exchange, match).encode(errors="surrogateescape") if text else b""
             for text in (self.prefix, self.suffix)
@@ -212,6 +284,7 @@ class WebSocketAction:
         app: object,
         names: list[Selector],
         since: Since | None,
+        grant: Grant,
         address: str,
     ) -> None:
         policy = self.slow
@@ -220,13 +293,15 @@ class WebSocketAction:
         backlog_limits = self.context.backlog_limits_for(policy)
         mode = "json" if self.protocol is MessageMode.JSON else "raw"
         format = build_format(f"websocket-{mode}", deflate=handshake.deflate, binary=self.binary)
-        self.endpoint.open(exchange, handshake, app, format, names, since, backlog_limits)
+        self.endpoint.open(exchange, handshake, app, format, names, since, backlog_limits, grant)
 
 
 def _key(exchange: IExchange, context: ActionContext) -> Key | None:
     """
     Return the client's publish key; None without a valid one: it may still subscribe.
     """
+    if not context.gate.is_open and not context.publish_keys:
+        return None  # being on this machine is no proof where clients need grants
     try:
         return context.publish_keys.authorize(Credentials(requested_key(exchange), exchange))
     except HttpError:

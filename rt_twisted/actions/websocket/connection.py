@@ -15,6 +15,7 @@ from typing import Any, Protocol
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
+from rt_twisted.access.grants import ANYONE, Grant
 from rt_twisted.actions.websocket.context import WebSocketContext
 from rt_twisted.actions.websocket.receiver import MessageReceiver
 from rt_twisted.codecs.websocket import (
@@ -64,6 +65,7 @@ class WebSocket:
 
     Attributes:
         handshake: the negotiated subprotocol and compression.
+        grant: of the client; `rt_twisted.api.ANYONE` where none is needed.
         bucket: written by the endpoint only: when its timeouts are checked.
         last_input: second of `WebSocketContext` in which the client last sent something.
     """
@@ -79,6 +81,7 @@ class WebSocket:
         "_status",
         "_unconfirmed",
         "bucket",
+        "grant",
         "handshake",
         "last_input",
     )
@@ -92,8 +95,10 @@ class WebSocket:
         format: IFormat,
         backlog_limits: BacklogLimits,
         address: str,
+        grant: Grant = ANYONE,
     ) -> None:
         self.handshake = handshake
+        self.grant = grant
         self.last_input = context.second
         self.bucket = 0
         self._context = context
@@ -162,9 +167,21 @@ class WebSocket:
         Raises:
             ValueError: *code* must not be sent (RFC 6455, 7.4).
         """
-        frame = close_frame(code, reason)
+        self.end(code, reason, DisconnectReason.ENDED)
+
+    def expire(self) -> None:
+        """
+        Close with 1008, as the grant of the client has expired.
+        """
+        self.end(CloseCode.POLICY, "the grant has expired", DisconnectReason.EXPIRED)
+
+    def end(self, code: int, reason: str, counted: DisconnectReason) -> None:
+        """
+        Close as `close` does, and count it as *counted*.
+        """
         if self.open:
-            self._close(CloseState.CLOSING, frame, DisconnectReason.ENDED, (int(code), reason))
+            last = close_frame(code, reason)
+            self._close(CloseState.CLOSING, last, counted, (int(code), reason))
 
     def publish(self, drafts: Sequence[Draft]) -> PublishResult | Deferred[PublishResult]:
         """

@@ -10,6 +10,7 @@ from weakref import WeakSet
 from twisted.internet.interfaces import IDelayedCall
 from zope.interface.verify import verifyObject
 
+from rt_twisted.access.grants import ANYONE, Grant
 from rt_twisted.actions.context import ActionContext
 from rt_twisted.actions.interfaces import IWebSocketApp
 from rt_twisted.actions.subscription import address_of
@@ -87,6 +88,7 @@ class WebSocketEndpoint:
         names: Sequence[Selector] = (),
         since: Since | None = None,
         backlog_limits: BacklogLimits | None = None,
+        grant: Grant = ANYONE,
     ) -> WebSocket:
         """
         Respond 101, and subscribe the websocket to channels.
@@ -100,6 +102,7 @@ class WebSocketEndpoint:
             names: the channels; may be empty.
             since: where the replay starts; None for no replay.
             backlog_limits: None for those of the daemon.
+            grant: of the client; the websocket is closed when it ends.
 
         Raises:
             ConnectionLost: the client has disconnected; let the exception pass.
@@ -116,9 +119,14 @@ class WebSocketEndpoint:
             format,
             backlog_limits or self.context.backlog_limits,
             address_of(exchange, self.context),
+            grant,
         )
         self._add(websocket)
-        self.context.hub.join(websocket.subscriber, names, since, opened.head)
+        hub = self.context.hub
+        hub.join(websocket.subscriber, names, since, opened.head)
+        if grant is not ANYONE:
+            left = self.context.gate.seconds_left(grant)
+            hub.set_end(websocket.subscriber, left, websocket.expire)
         websocket.start(app, opened.rest)
         return websocket
 

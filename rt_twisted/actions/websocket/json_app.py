@@ -5,19 +5,25 @@ commands (docs/websocket.md).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from rt_twisted.access.keys import Credentials, Key
+from rt_twisted.access.questions import PUBLISH, SUBSCRIBE
+from rt_twisted.actions.connection_grant import ConnectionGrant
 from rt_twisted.actions.context import ActionContext
 from rt_twisted.actions.interfaces import IWebSocketApp
 from rt_twisted.actions.publish import fitting, publish_error
 from rt_twisted.actions.subscription import parse_start
 from rt_twisted.codecs.errors import RemoteProtocolError
 from rt_twisted.codecs.publication import Submission
+from rt_twisted.codecs.websocket import CloseCode
 from rt_twisted.codecs.websocket_commands import (
     Command,
     CommandId,
@@ -25,6 +31,7 @@ from rt_twisted.codecs.websocket_commands import (
     PingCommand,
     PublishCommand,
     SubscribeCommand,
+    TokenCommand,
     UnsubscribeCommand,
     read_command,
     read_frame,
@@ -35,6 +42,9 @@ from rt_twisted.formats.websocket import JsonFrames
 from rt_twisted.model.errors import HttpError
 from rt_twisted.model.message import Draft, Newest, PublishResult, Since
 
+_log = Logger()
+
+TOKEN_RATE = 10  # a token that is verified costs as much as so many frames
 CHANNELS_PER_FRAME = 10  # (un)subscribing so many channels costs as much as parsing a frame
 
 
@@ -49,9 +59,10 @@ class JsonApp:
         fixed: the route names the channels; the client cannot change them.
         publish: channels that clients of the route publish to without a key.
         key: the client's key for publishing to other channels; None for no key.
+        grant: of the client; None where it needs none.
     """
 
-    __slots__ = ("_context", "_fixed", "_key", "_names", "_publish", "_websocket")
+    __slots__ = ("_context", "_fixed", "_grant", "_key", "_names", "_publish", "_websocket")
 
     def __init__(
         self,
@@ -60,12 +71,14 @@ class JsonApp:
         fixed: bool,
         publish: Sequence[str],
         key: Key | None,
+        grant: ConnectionGrant | None = None,
     ) -> None:
         self._context = context
         self._names = tuple(names)
         self._fixed = fixed
         self._publish = publish
         self._key = key
+        self._grant = grant
         self._websocket: Any = None
 
     def opened(self, websocket: Any) -> None:
@@ -96,12 +109,21 @@ class JsonApp:
             case KeyCommand(secret):
                 self._key = self._context.publish_keys.authorize(Credentials(secret))
                 self._send("ack", id)
+            case TokenCommand(token):
+                self._renew(token, id)
             case PingCommand():
                 self._send("pong", id)
 
     def _subscribe(self, command: SubscribeCommand, id: CommandId) -> None:
         self._check_not_fixed()
         added = self._context.names.check_all(command.channels, self._names)
+        grant = self._grant
+        if grant is not None:
+            missing = [str(name) for name in added if not grant.covers(name)]
+            if missing and grant.asks:
+                self._ask(SUBSCRIBE, missing, id, partial(self._subscribe, command, id))
+                return
+            grant.check_subscribe(missing)
         since: Since | None = parse_start(command.since) if command.since else None
         if since is None and command.history:
             since = Newest(command.history)
@@ -119,6 +141,64 @@ class JsonApp:
         self._context.hub.remove_channels(self._websocket.subscriber, removed)
         self._send("ack", id)
 
+    def _ask(
+        self, action: str, names: Sequence[str], id: CommandId, then: Callable[[], object]
+    ) -> None:
+        """
+        Call *then* if the application permits *action* for *names*; nothing is read until then.
+        """
+        assert self._grant is not None
+        websocket = self._websocket
+        websocket.pause_reading()
+        asked = Deferred.fromCoroutine(self._grant.ask(self._context, action, names))
+
+        def answered(result: object) -> None:
+            if not websocket.open or self._grant is None:
+                return
+            websocket.resume_reading()
+            try:
+                if isinstance(result, Failure):
+                    result.raiseException()
+                websocket.grant = self._grant.grant
+                left = self._grant.seconds_left
+                self._context.hub.set_end(websocket.subscriber, left, websocket.expire)
+                then()
+            except HttpError as error:
+                self._send_error(id, error.status, error.reason)
+
+        asked.addBoth(answered)
+        asked.addErrback(self._on_ask_failed)
+
+    def _on_ask_failed(self, failure: Failure) -> None:
+        _log.failure("while asking the application", failure)
+        if self._websocket is not None:
+            self._websocket.close(CloseCode.INTERNAL_ERROR, "internal error")
+
+    def _renew(self, token: str, id: CommandId) -> None:
+        """
+        Replace the grant, and leave the channels that the new one does not cover.
+        """
+        grant = self._grant
+        if grant is None:
+            raise HttpError(401, "tokens are not accepted here")
+        websocket, hub = self._websocket, self._context.hub
+        websocket.consume_rate(TOKEN_RATE)
+        grant.renew(token)
+        websocket.grant = grant.grant
+        hub.set_end(websocket.subscriber, grant.seconds_left, websocket.expire)
+        self._send("ack", id)
+        self.drop_channels([name for name in self._names if not grant.covers(name)])
+
+    def drop_channels(self, names: Sequence[Selector]) -> None:
+        """
+        Unsubscribe the client from those of *names* that it has, and notify it.
+        """
+        lost = [name for name in self._names if name in names]
+        if lost:
+            self._names = tuple([name for name in self._names if name not in lost])
+            self._context.hub.remove_channels(self._websocket.subscriber, lost)
+            self._send("unsubscribed", None, {"channels": [str(name) for name in lost]})
+
     def _check_not_fixed(self) -> None:
         if self._fixed:
             raise HttpError(403, "the channels here are fixed")
@@ -134,12 +214,20 @@ class JsonApp:
         key = self._key
         if submission.key:
             key = context.publish_keys.authorize(Credentials(submission.key))
+        grant = self._grant
+        missing: list[str] = []
         for channel in channels:
-            if channel in self._publish:
+            if channel in self._publish if grant is None else grant.permits(channel):
+                continue
+            if key is None and grant is not None and grant.asks:
+                missing.append(channel)
                 continue
             if key is None:
                 raise HttpError(403, f"a key is needed to publish to {channel!r}")
             key.check(channel)
+        if missing:
+            self._ask(PUBLISH, missing, id, partial(self._publish_message, submission, id))
+            return
         drafts = [
             Draft(channel, data, submission.event, submission.idempotency_key)
             for channel in channels

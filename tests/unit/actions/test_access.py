@@ -72,7 +72,7 @@ class Daemon:
         self.clock = Clock()
         self.hub = make_hub(MemoryBroker(self.clock, "e"), self.clock)
         tokens = TokenVerifier([TokenKey.of(SECRET)], now=lambda: NOW + self.clock.seconds())
-        gates = Gate(tokens=tokens, cookie="t", field="access", **gate)
+        gates = Gate(tokens=tokens, cookie="t", query_field="access", **gate)
         context = make_context(self.hub, self.clock, gate=gates, publish_keys=Keys(keys))
         self.server = make_server(self.clock, Routes(parse_route(x, context) for x in LINES).find)
         self.server.start()
@@ -381,8 +381,8 @@ def test_no_query_publishes(daemon: Daemon) -> None:
 @pytest.mark.parametrize(
     ("line", "reason"),
     [
-        ("^/x sse:allow=app", "cannot be asked yet"),
-        ("^/x sse:allow=nobody", "anyone or token"),
+        ("^/x sse:allow=app", "needs authorize"),
+        ("^/x sse:allow=nobody", "anyone, token or app"),
         ("^/x stats:allow=token", "does not check grants"),
         ("^/x sse:subscribe=user-${grant[sub]}", "needs allow=token"),
         ("^/x publish:channel=user-${grant[sub]}", "needs allow=token"),

@@ -1,0 +1,228 @@
+"""
+Asks the application what a client may do, and fails closed.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import OrderedDict, deque
+from collections.abc import Callable
+from typing import Any
+
+from twisted.internet.defer import Deferred, fail, succeed
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from rt_twisted.access.interfaces import IAuthorizer
+from rt_twisted.access.questions import (
+    MAX_BODY,
+    AppAnswer,
+    Question,
+    UnusableAnswer,
+    read_answer,
+)
+from rt_twisted.codecs.http_url import HttpUrl
+from rt_twisted.http.client import HttpClient, UpstreamRequest, fetch
+from rt_twisted.http.response_parser import UpstreamResponse
+from rt_twisted.model.errors import HttpError
+
+MAX_ANSWERS = 10_000  # that are kept
+MAX_WAITING = 10_000  # questions that wait for a slot
+FAILURES = 5  # in a row, from which on one question per second is sent
+PROBE = 1.0  # seconds between those
+RETRY = 5  # seconds after which a client that cannot be answered may try again
+LOG_SECONDS = 10.0  # between two log lines about a failing application
+
+_log = Logger()
+
+
+@implementer(IAuthorizer)
+class Authorizer:
+    """
+    Asks one URL. Compares by its settings.
+
+    Args:
+        client: sends the requests.
+        clock: the reactor.
+        url: of the application.
+        timeout: seconds for an answer, with the wait for a slot.
+        concurrency: questions at once.
+        now: returns Unix time.
+        count: called with the name of what happened: `asked`, `cached`, `shared`, `failed` or
+            `rejected`, and the seconds it took.
+    """
+
+    def __init__(
+        self,
+        client: HttpClient,
+        clock: Any,
+        url: HttpUrl,
+        timeout: float,
+        concurrency: int,
+        now: Callable[[], float] = time.time,
+        count: Callable[[str, float], object] = lambda name, seconds: None,
+    ) -> None:
+        self.url = url
+        self.now = now
+        self._client = client
+        self._clock = clock
+        self._timeout = timeout
+        self._concurrency = concurrency
+        self._count = count
+        self._answers: OrderedDict[Question, tuple[AppAnswer, float]] = OrderedDict()
+        self._asked: dict[Question, list[Deferred[AppAnswer]]] = {}
+        self._waiting: deque[tuple[Question, float]] = deque()
+        self._running = 0
+        self._failures = 0  # in a row
+        self._next_probe = 0.0
+        self._logged = -LOG_SECONDS
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Authorizer) and self._settings == other._settings
+
+    def __hash__(self) -> int:
+        return hash(self._settings)
+
+    @property
+    def _settings(self) -> tuple[object, ...]:
+        return self.url, self._timeout, self._concurrency
+
+    def ask(self, question: Question) -> Deferred[AppAnswer]:
+        seconds = self._clock.seconds()
+        kept = self._answers.get(question)
+        if kept is not None and seconds < kept[1] + kept[0].fresh:
+            self._count("cached", 0.0)
+            return succeed(kept[0])
+        found: Deferred[AppAnswer] = Deferred()
+        asked = self._asked.get(question)
+        if asked is not None:
+            self._count("shared", 0.0)
+            asked.append(found)
+            return found
+        if self._failures >= FAILURES and seconds < self._next_probe:
+            return self._instead(question, "it does not answer")
+        if self._running >= self._concurrency and len(self._waiting) >= MAX_WAITING:
+            return self._instead(question, "too many questions wait")
+        try:
+            question.request_headers()
+        except HttpError:
+            return fail()
+        self._next_probe = seconds + PROBE
+        self._asked[question] = [found]
+        if self._running < self._concurrency:
+            self._send(question, seconds)
+        else:
+            self._waiting.append((question, seconds))
+        return found
+
+    def unusable(self, reason: str) -> HttpError:
+        """
+        Return the refusal of a client whose question has no usable answer, and log *reason*.
+        """
+        now = self._clock.seconds()
+        if now - self._logged >= LOG_SECONDS:
+            self._logged = now
+            _log.warn("asking {url}: {reason}", url=str(self.url), reason=reason)
+        return HttpError(503, "the application cannot be asked now", retry=RETRY)
+
+    def _instead(self, question: Question, reason: str) -> Deferred[AppAnswer]:
+        """
+        Return an earlier answer, if the application permits that while it is down; or fail.
+        """
+        kept = self._answers.get(question)
+        if kept is not None and self._clock.seconds() < kept[1] + kept[0].fresh + kept[0].stale:
+            self._count("cached", 0.0)
+            return succeed(kept[0])
+        self._count("rejected", 0.0)
+        return fail(self.unusable(reason))
+
+    def _send(self, question: Question, since: float) -> None:
+        left = since + self._timeout - self._clock.seconds()
+        if left <= 0:
+            self._finish(question, Failure(UnusableAnswer("no slot in time")), since)
+            return
+        self._running += 1
+        request = UpstreamRequest("GET", self.url, question.request_headers())
+        try:
+            fetched = fetch(self._client, self._clock, request, MAX_BODY, left)
+        except ValueError:
+            fetched = fail(UnusableAnswer("a header of the client has a control character"))
+
+        def read(found: tuple[UpstreamResponse, bytes]) -> AppAnswer:
+            response, body = found
+            return read_answer(question, response, body, self.now())
+
+        answered: Deferred[Any] = fetched.addCallback(read)
+        answered.addBoth(self._on_answer, question, since)
+
+    def _on_answer(self, result: AppAnswer | Failure, question: Question, since: float) -> None:
+        self._running -= 1
+        self._finish(question, result, since)
+        while self._waiting and self._running < self._concurrency:
+            self._send(*self._waiting.popleft())
+
+    def _finish(self, question: Question, result: AppAnswer | Failure, since: float) -> None:
+        seconds = self._clock.seconds()
+        waiting = self._asked.pop(question, [])
+        if isinstance(result, AppAnswer):
+            self._failures = 0
+            self._count("asked", seconds - since)
+            self._keep(question, result)
+            for each in waiting:
+                if not each.called:
+                    each.callback(result)
+            return
+        self._failures += 1
+        self._count("failed", seconds - since)
+        error = result.value
+        for each in waiting:
+            if not each.called:
+                self._instead(question, str(error)).chainDeferred(each)
+
+    def _keep(self, question: Question, answer: AppAnswer) -> None:
+        self._answers.pop(question, None)
+        if answer.fresh or answer.stale:
+            self._answers[question] = answer, self._clock.seconds()
+            if len(self._answers) > MAX_ANSWERS:
+                self._answers.popitem(last=False)
+
+
+class Authorizers:
+    """
+    The authorizers of all URLs of the settings, and of those before a reload.
+
+    Args:
+        clock: the reactor.
+        count: see `Authorizer`.
+    """
+
+    def __init__(
+        self, clock: Any, count: Callable[[str, float], object] = lambda name, seconds: None
+    ) -> None:
+        self._clock = clock
+        self._count = count
+        self._client = HttpClient(clock)
+        self._made: dict[tuple[object, ...], Authorizer] = {}
+
+    @property
+    def client(self) -> HttpClient:
+        """
+        The client that all of them use.
+        """
+        return self._client
+
+    def get(self, url: str, timeout: float, concurrency: int) -> Authorizer:
+        """
+        Return the authorizer of *url* with these limits, the same for the same.
+
+        Raises:
+            ValueError: the URL is malformed.
+        """
+        key = url, timeout, concurrency
+        if key not in self._made:
+            parsed = HttpUrl.parse(url)
+            self._made[key] = Authorizer(
+                self._client, self._clock, parsed, timeout, concurrency, count=self._count
+            )
+        return self._made[key]

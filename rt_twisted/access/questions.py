@@ -1,0 +1,206 @@
+"""
+Questions to the application, and how its responses are read.
+
+The words are those of nginx' `auth_request` and of nchan, whose endpoints work unchanged.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from rt_twisted.access.grants import Grant, GrantError, read_grant
+from rt_twisted.http.response_parser import UpstreamResponse
+from rt_twisted.model.errors import Header, HttpError
+
+SUBSCRIBE, PUBLISH = "subscribe", "publish"  # the actions that the application is asked about
+MAX_BODY = 65536  # bytes of a response
+MAX_REASON = 8192  # bytes of the body of a refusal that are passed on
+PASSED = frozenset((401, 403, 404, 410, 429))  # statuses of refusals that are passed on
+MAX_KEPT = 300.0  # seconds for which an answer is kept at most
+_CLAIMS = {"x-user": "sub", "x-channels": "channels", "x-subscribe": "subscribe",
+           "x-publish": "publish"}  # fmt: skip
+_RIGHTS = ("channels", "subscribe", "publish")
+_DIRECTIVE = re.compile(r"(?:^|,)\s*(max-age|stale-if-error)\s*=\s*\"?([0-9]{1,9})\"?", re.I)
+_NOT_KEPT = re.compile(r"(?:^|,)\s*(?:no-store|no-cache)\s*(?:,|$|=)", re.I)
+_SECONDS = re.compile(r"[0-9]{1,9}")
+
+
+class UnusableAnswer(Exception):
+    """
+    The application has responded, but not with a decision. The text says why, without secrets.
+    """
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """
+    What the application is asked. Equal questions have equal answers.
+
+    Args:
+        action: SUBSCRIBE or PUBLISH.
+        transport: of the client: the word of its route.
+        channels: all that one request or command names.
+        method: of the client's request.
+        uri: its path and query, as received.
+        headers: of the client that are forwarded: Cookie, Authorization and others.
+        host: that the client has requested.
+        scheme: http or https.
+        address: of the client; not compared.
+    """
+
+    action: str
+    transport: str
+    channels: tuple[str, ...]
+    method: str
+    uri: str
+    headers: tuple[Header, ...] = field(repr=False)
+    host: str = ""
+    scheme: str = "http"
+    address: str = field(default="", compare=False)
+
+    def request_headers(self) -> tuple[Header, ...]:
+        """
+        Return the headers of the request to the application.
+
+        Raises:
+            HttpError: 400, a channel has a comma or a control character.
+        """
+        for name in self.channels:
+            if "," in name or not name.isprintable():
+                raise HttpError(400, f"the application cannot be asked about {name[:100]!r}")
+        # Header values are bytes; both ends take them for UTF-8.
+        channels = ", ".join(self.channels).encode(errors="replace").decode("latin-1")
+        return (
+            *self.headers,
+            ("X-Original-URI", self.uri),
+            ("X-Original-Method", self.method),
+            ("X-Channels", channels),
+            ("X-Action", self.action),
+            ("X-Transport", self.transport),
+            ("X-Forwarded-For", self.address),
+            ("X-Forwarded-Proto", self.scheme),
+            ("X-Forwarded-Host", self.host),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class AppAnswer:
+    """
+    The decision of the application.
+
+    Args:
+        grant: of the client; None if it is refused.
+        refusal: how it is refused; None if it is not.
+        cookies: the values of `Set-Cookie`, for the client.
+        fresh: seconds for which the answer may be given again.
+        stale: further seconds for which it may, while the application is down.
+    """
+
+    grant: Grant | None
+    refusal: HttpError | None
+    cookies: tuple[str, ...] = field(default=(), repr=False)
+    fresh: float = 0.0
+    stale: float = 0.0
+
+
+def read_answer(
+    question: Question, response: UpstreamResponse, body: bytes, now: float
+) -> AppAnswer:
+    """
+    Read the response of the application.
+
+    Args:
+        question: that it answers.
+        response: of the application.
+        body: of it.
+        now: Unix time.
+
+    Raises:
+        UnusableAnswer: it decides nothing.
+    """
+    status = response.status
+    cookies = tuple(response.all("set-cookie"))
+    fresh, stale = _kept(response)
+    if cookies:  # they are one client's
+        fresh = stale = 0.0
+    if 200 <= status < 300:
+        grant = _read_grant(question, response, body, now)
+        left = max(0.0, grant.expires - now)
+        return AppAnswer(grant, None, cookies, min(fresh, left), min(stale, left))
+    if 300 <= status < 400:  # a page to log in
+        challenge = ("WWW-Authenticate", "Bearer")
+        refusal = HttpError(401, "the application asks to log in", [challenge])
+        return AppAnswer(None, refusal, cookies, fresh, stale)
+    if status not in PASSED:
+        raise UnusableAnswer(f"it responds with status {status}")
+    passed = [(name, response.header(name)) for name in ("www-authenticate", "retry-after")]
+    headers = [(name.title(), value) for name, value in passed if value]
+    if status == 401 and not headers:
+        headers = [("WWW-Authenticate", "Bearer")]
+    refusal = HttpError(status, "the application refuses this", headers)
+    if body:
+        refusal.body = body[:MAX_REASON]
+        refusal.content_type = response.header("content-type") or "text/plain; charset=utf-8"
+    return AppAnswer(None, refusal, cookies, fresh, stale)
+
+
+def check_channels(grant: Grant, check: Callable[[Any], object]) -> None:
+    """
+    Check the channels that a grant names by *check*, which raises HttpError.
+
+    Raises:
+        UnusableAnswer: one of them cannot exist.
+    """
+    for name in grant.channels:
+        try:
+            check(name)
+        except HttpError as error:
+            raise UnusableAnswer(f"it names a channel that cannot exist: {error.reason}") from None
+
+
+def _read_grant(question: Question, response: UpstreamResponse, body: bytes, now: float) -> Grant:
+    claims: dict[str, Any] = {}
+    if body and "json" in (response.header("content-type") or ""):
+        try:
+            claims = json.loads(body)
+        except (ValueError, RecursionError):
+            raise UnusableAnswer("its body is not JSON") from None
+        if type(claims) is not dict:
+            raise UnusableAnswer("its body is not a JSON object")
+    for header, claim in _CLAIMS.items():
+        value = response.header(header)
+        if value is not None:
+            text = value.encode("latin-1").decode(errors="replace")
+            names = [name for part in text.split(",") if (name := part.strip())]
+            claims[claim] = text if claim == "sub" else names
+    seconds = response.header("x-expires-in")
+    if seconds is not None:
+        if not _SECONDS.fullmatch(seconds):
+            raise UnusableAnswer("X-Expires-In is not a number of seconds")
+        claims["exp"] = now + int(seconds)
+    try:
+        grant = read_grant(claims)
+    except GrantError as error:
+        raise UnusableAnswer(str(error)) from None
+    if any(claims.get(right) is not None for right in _RIGHTS):
+        return grant
+    if question.action == PUBLISH:
+        return replace(grant, asked_publish=question.channels)
+    return replace(grant, asked=question.channels)
+
+
+def _kept(response: UpstreamResponse) -> tuple[float, float]:
+    """
+    Return for how many seconds an answer is kept, and for how many more while the application
+    is down (RFC 9111, 5.2.2; RFC 5861, 4).
+    """
+    control = response.header("cache-control") or ""
+    if not control or _NOT_KEPT.search(control):
+        return 0.0, 0.0
+    found = {name.lower(): float(value) for name, value in _DIRECTIVE.findall(control)}
+    fresh = min(found.get("max-age", 0.0), MAX_KEPT)
+    return fresh, min(found.get("stale-if-error", 0.0), MAX_KEPT)

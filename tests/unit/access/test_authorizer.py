@@ -1,0 +1,357 @@
+"""
+Questions to the application: what is sent, how answers are read and kept, and failures.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
+from twisted.python.failure import Failure
+
+from rt_twisted.access.authorizer import FAILURES, MAX_WAITING, Authorizer
+from rt_twisted.access.questions import (
+    PUBLISH,
+    SUBSCRIBE,
+    AppAnswer,
+    Question,
+    UnusableAnswer,
+    read_answer,
+)
+from rt_twisted.codecs.http_url import HttpUrl
+from rt_twisted.http.client import ClientExchange, ResponseReceiver, UpstreamRequest
+from rt_twisted.http.response_parser import UpstreamResponse
+from rt_twisted.model.errors import HttpError
+
+NOW = 1_000_000.0
+URL = HttpUrl.parse("http://127.0.0.1:8000/may")
+
+
+def question(*channels: str, **changes: Any) -> Question:
+    given = {"action": SUBSCRIBE, "transport": "sse", "channels": channels, "method": "GET",
+             "uri": "/?channels=a", "headers": (("Cookie", "s=1"),), "host": "h",
+             "address": "192.0.2.1"}  # fmt: skip
+    return Question(**{**given, **changes})
+
+
+def answer(status: int, body: bytes = b"", asked: Question | None = None, **headers: str) -> Any:
+    fields = tuple([(name.replace("_", "-"), value) for name, value in headers.items()])
+    return read_answer(asked or question("a", "b"), UpstreamResponse(status, fields), body, NOW)
+
+
+def test_headers_of_a_question() -> None:
+    """
+    Those of nginx and nchan, and the client's own.
+    """
+    assert question("a", "ä").request_headers() == (
+        ("Cookie", "s=1"),
+        ("X-Original-URI", "/?channels=a"),
+        ("X-Original-Method", "GET"),
+        ("X-Channels", "a, Ã¤"),  # UTF-8, as bytes of a header
+        ("X-Action", "subscribe"),
+        ("X-Transport", "sse"),
+        ("X-Forwarded-For", "192.0.2.1"),
+        ("X-Forwarded-Proto", "http"),
+        ("X-Forwarded-Host", "h"),
+    )
+    assert question("a", address="x") == question("a", address="y")
+
+
+@pytest.mark.parametrize("name", ["a,b", "a\r\nB: c", "a\0"])
+def test_channels_that_no_header_can_name(name: str) -> None:
+    """
+    400: a comma would be two channels.
+    """
+    with pytest.raises(HttpError) as refused:
+        question(name).request_headers()
+    assert refused.value.status == 400
+
+
+def test_a_plain_2xx_grants_what_was_asked() -> None:
+    """
+    The grant is only for the action that was asked about.
+    """
+    for status in (200, 204, 206):
+        grant = answer(status).grant
+        assert grant.covers("a") and grant.covers("b") and not grant.covers("c")
+        assert not grant.permits("a")
+    grant = answer(204, asked=question("a*", action=PUBLISH)).grant
+    assert grant.permits("a*") and not grant.permits("ab") and not grant.covers("a*")
+    assert answer(200, x_user="mia").grant.covers("a")
+
+
+def test_grants_in_headers_and_in_json() -> None:
+    """
+    An absent claim grants nothing.
+    """
+    headers = answer(200, x_user="mia", x_channels="a, c", x_subscribe="r-*", x_publish="p",
+                     x_expires_in="60").grant  # fmt: skip
+    claims = {"sub": "mia", "channels": ["a", "c"], "subscribe": ["r-*"], "publish": "p",
+              "exp": NOW + 60}  # fmt: skip
+    body = answer(200, json.dumps(claims).encode(), content_type="application/json").grant
+    for grant in (headers, body):
+        assert (grant.subject, grant.channels, grant.expires) == ("mia", ("a", "c"), NOW + 60)
+        assert grant.covers("r-7") and not grant.covers("b")
+        assert grant.permits("p") and not grant.permits("a")
+    assert answer(200, b'{"ok": true}', content_type="application/json").grant.covers("a")
+    assert answer(200, b"<html>", content_type="text/html").grant.covers("a")
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "headers"),
+    [
+        (500, b"", {}),
+        (200, b"[]", {"content_type": "application/json"}),
+        (200, b"{", {"content_type": "application/json"}),
+        (200, b"[" * 60000, {"content_type": "application/json"}),
+        (200, b'{"channels": 7}', {"content_type": "application/json"}),
+        (200, b'{"exp": NaN}', {"content_type": "application/json"}),
+        (200, b"", {"x_expires_in": "soon"}),
+        (402, b"", {}),
+        (304 + 100, b"", {}),
+    ],
+)
+def test_answers_that_decide_nothing(status: int, body: bytes, headers: dict[str, str]) -> None:
+    """
+    They are failures of the application, not grants.
+    """
+    if status == 404:
+        assert answer(status).refusal.status == 404
+        return
+    with pytest.raises(UnusableAnswer):
+        answer(status, body, None, **headers)
+
+
+def test_refusals_are_passed_on() -> None:
+    """
+    With the body, up to 8 KiB, and the headers that a client needs; a page to log in is 401.
+    """
+    refusal = answer(403, b"no" * 10_000, content_type="text/x", x_secret="s").refusal
+    assert (refusal.status, len(refusal.body), refusal.content_type) == (403, 8192, "text/x")
+    assert refusal.headers == []
+    refusal = answer(429, retry_after="7").refusal
+    assert dict(refusal.headers) == {"Retry-After": "7"}
+    assert dict(answer(401).refusal.headers) == {"WWW-Authenticate": "Bearer"}
+    refusal = answer(401, www_authenticate="Basic").refusal
+    assert dict(refusal.headers) == {"Www-Authenticate": "Basic"}
+    assert answer(302, location="/login").refusal.status == 401
+    assert answer(403, set_cookie="s=2").cookies == ("s=2",)
+
+
+class FakeClient:
+    """
+    A client whose responses the test gives.
+    """
+
+    def __init__(self) -> None:
+        self.sent: list[tuple[UpstreamRequest, ResponseReceiver]] = []
+        self.cancelled = 0
+
+    def send(self, request: UpstreamRequest, receiver: ResponseReceiver) -> ClientExchange:
+        self.sent.append((request, receiver))
+        return self  # type: ignore[return-value]
+
+    def cancel(self) -> None:
+        self.cancelled += 1
+
+    def respond(self, status: int = 204, body: bytes = b"", **headers: str) -> None:
+        _, receiver = self.sent.pop(0)
+        fields = tuple([(name.replace("_", "-"), value) for name, value in headers.items()])
+        receiver.head(UpstreamResponse(status, fields))
+        if body:
+            receiver.data(body)
+        receiver.end()
+
+
+class Asking:
+    """
+    An authorizer on a clock.
+    """
+
+    def __init__(self, concurrency: int = 2) -> None:
+        self.clock = Clock()
+        self.client = FakeClient()
+        self.counts: list[str] = []
+        client: Any = self.client
+        self.authorizer = Authorizer(
+            client,
+            self.clock,
+            URL,
+            3.0,
+            concurrency,
+            lambda: NOW + self.clock.seconds(),
+            lambda name, seconds: self.counts.append(name),
+        )
+
+    def ask(self, *channels: str, **changes: Any) -> list[Any]:
+        """
+        Ask; return a list that the answer, or the status of the refusal, is put in.
+        """
+        results: list[Any] = []
+
+        def ended(result: Any) -> None:
+            if isinstance(result, Failure):
+                error: Any = result.value
+                assert isinstance(error, HttpError)
+                result = error.status
+            results.append(result)
+
+        asked: Deferred[AppAnswer] = self.authorizer.ask(question(*channels, **changes))
+        asked.addBoth(ended)
+        return results
+
+    def fail(self, times: int = 1) -> None:
+        for number in range(times):
+            self.ask(f"f{number}")
+            self.client.respond(500)
+
+
+def test_equal_questions_are_asked_once() -> None:
+    """
+    Whatever the address of the client; another cookie is another question.
+    """
+    asking = Asking()
+    first, same = asking.ask("a"), asking.ask("a", address="192.0.2.9")
+    other = asking.ask("a", headers=())
+    assert len(asking.client.sent) == 2
+    asking.client.respond()
+    assert first[0].grant.covers("a") and same[0] is first[0]
+    assert not other
+    asking.ask("a")
+    assert len(asking.client.sent) == 2  # nothing is kept unless the application says so
+    assert asking.counts == ["shared", "asked"]
+
+
+def test_answers_are_kept_as_the_application_says() -> None:
+    """
+    max-age, up to five minutes; neither no-store nor with a cookie; refusals too.
+    """
+    asking = Asking()
+    for name, control, cookie, seconds in (
+        ("a", "max-age=30", {}, 30),
+        ("b", "private, MAX-AGE=999", {}, 300),
+        ("c", "no-store, max-age=30", {}, 0),
+        ("d", "max-age=30", {"set_cookie": "s=2"}, 0),
+        ("e", "", {}, 0),
+    ):
+        asking.ask(name)
+        asking.client.respond(204, b"", cache_control=control, **cookie)
+        if seconds:
+            asking.clock.advance(seconds - 1)
+            assert asking.ask(name)[0].grant is not None
+            asking.clock.advance(1)
+        asking.ask(name)
+        assert len(asking.client.sent) == 1, name
+        asking.client.respond(204)
+    asking.ask("x")
+    asking.client.respond(403, cache_control="max-age=9")
+    assert asking.ask("x")[0].refusal.status == 403
+
+
+def test_answers_are_not_kept_longer_than_the_grant() -> None:
+    """
+    X-Expires-In bounds max-age.
+    """
+    asking = Asking()
+    asking.ask("a")
+    asking.client.respond(204, cache_control="max-age=30", x_expires_in="5")
+    asking.clock.advance(6)
+    asking.ask("a")
+    assert len(asking.client.sent) == 1
+
+
+def test_slots_and_time() -> None:
+    """
+    More questions wait; the time to wait counts.
+    """
+    asking = Asking(concurrency=1)
+    first, second = asking.ask("a"), asking.ask("b")
+    assert len(asking.client.sent) == 1
+    asking.clock.advance(2)
+    asking.client.respond()
+    assert first and len(asking.client.sent) == 1
+    asking.clock.advance(1)
+    assert second == [503]
+    third, fourth = asking.ask("c"), asking.ask("d")
+    asking.clock.advance(3)
+    assert (third, fourth) == ([503], [503])
+
+
+def test_questions_that_wait_are_bounded() -> None:
+    """
+    503 at once for one too many.
+    """
+    asking = Asking(concurrency=1)
+    for number in range(MAX_WAITING + 1):
+        asking.ask(str(number))
+    assert asking.ask("more") == [503]
+
+
+@pytest.mark.parametrize("status", [500, 502, 302 + 300, 418])
+def test_failures_close(status: int) -> None:
+    """
+    503, never a grant.
+    """
+    asking = Asking()
+    asked = asking.ask("a")
+    asking.client.respond(status)
+    assert asked == [503]
+    asked = asking.ask("a")
+    asking.client.respond(200, b"x" * 70_000)
+    assert asked == [503]
+    asked = asking.ask("a", headers=(("Cookie", "a\x01"),))
+    if asking.client.sent:  # the fake does not encode
+        asking.client.respond(500)
+    assert asked == [503]
+
+
+def test_after_five_failures_one_question_per_second_is_sent() -> None:
+    """
+    The rest is refused at once, until one is answered.
+    """
+    asking = Asking()
+    asking.fail(FAILURES)
+    assert asking.ask("a") == [503]
+    assert not asking.client.sent
+    asking.clock.advance(1)
+    probe, other = asking.ask("a"), asking.ask("b")
+    assert other == [503] and not probe
+    asking.client.respond(403)
+    assert probe[0].refusal.status == 403
+    asking.ask("c")
+    assert len(asking.client.sent) == 1
+
+
+def test_stale_answers_while_the_application_is_down() -> None:
+    """
+    As long as it permits by stale-if-error, also while it is not asked.
+    """
+    asking = Asking()
+    asking.ask("a")
+    asking.client.respond(204, cache_control="max-age=10, stale-if-error=60")
+    asking.clock.advance(11)
+    asked = asking.ask("a")
+    asking.client.respond(500)
+    assert asked[0].grant.covers("a")
+    asking.fail(FAILURES - 1)
+    assert asking.ask("a")[0].grant.covers("a")
+    asking.clock.advance(60)
+    asked = asking.ask("a")
+    asking.client.respond(500)
+    assert asked == [503]
+
+
+def test_a_cancelled_question_leaves_the_others() -> None:
+    """
+    A client that disconnects does not cancel the question of another one.
+    """
+    asking = Asking()
+    gone: Deferred[Any] = asking.authorizer.ask(question("a"))
+    gone.addErrback(lambda _: None)
+    other = asking.ask("a")
+    gone.cancel()
+    asking.client.respond()
+    assert other[0].grant.covers("a")
