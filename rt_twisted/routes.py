@@ -44,6 +44,7 @@ from rt_twisted.actions.static import StaticAction
 from rt_twisted.actions.stats import StatsAction
 from rt_twisted.actions.stream import StreamAction
 from rt_twisted.actions.template import Template, parse_template
+from rt_twisted.actions.upload.action import UploadAction
 from rt_twisted.actions.websocket.action import WebSocketAction
 from rt_twisted.codecs.route_lines import LineWord, RouteLine, parse_line, split_word
 from rt_twisted.http.interfaces import IPortProtocol
@@ -78,11 +79,12 @@ WORDS: dict[str, type[Any]] = {
     "stats": StatsAction,
     "stream": StreamAction,
     "streams": StreamsAction,
+    "upload": UploadAction,
     "webm": LiveAction,
     "websocket": WebSocketAction,
     "wsgi": WsgiAction,
 }
-NOT_BUILT = frozenset("interleaved rtsp upload".split())
+NOT_BUILT = frozenset("interleaved rtsp".split())
 DEFAULT = (
     "^/$ sse:page=try",
     "^/poll$ poll",

@@ -140,6 +140,10 @@ class IAction(Interface):
     # SOURCE without length then has a body that runs until the client closes its sending
     # side. A client that goes on sending behind its response is disconnected within a second.
 
+    # request_headers (optional), Sequence[str]: headers that pages of other origins may send to
+    # it, beside those of all routes.
+    # options_headers (optional), Sequence[Header]: further headers of its responses to OPTIONS.
+
     def act(exchange: IExchange, match: Match) -> object:
         """
         Answer *exchange*, now or later; may be `async def`, or return a Deferred.

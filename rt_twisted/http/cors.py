@@ -5,7 +5,7 @@ Cross-origin resource sharing: which pages may read responses (Fetch standard, 3
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
 from rt_twisted.codecs.origins import matches_origin
@@ -70,7 +70,11 @@ class Cors:
         return [*fields, self._exposed]
 
     def preflight(
-        self, origin: str, methods: Collection[str], requested: str = ""
+        self,
+        origin: str,
+        methods: Collection[str],
+        requested: str = "",
+        known: Sequence[str] = (),
     ) -> list[tuple[str, str]]:
         """
         Return the headers that the response to a preflight has beside `headers`.
@@ -79,16 +83,17 @@ class Cors:
             origin: of the page.
             methods: of the route.
             requested: `Access-Control-Request-Headers`; invalid names are left out.
+            known: further headers that the route itself reads.
         """
         if "*" not in self.origins and not matches_origin(self.origins, origin):
             return []
         return [
             ("Access-Control-Allow-Methods", ", ".join(sorted(methods))),
-            ("Access-Control-Allow-Headers", ", ".join(self._allowed_names(requested))),
+            ("Access-Control-Allow-Headers", ", ".join(self._allowed_names(requested, known))),
             ("Access-Control-Max-Age", str(_PREFLIGHT_AGE)),
         ]
 
-    def _allowed_names(self, requested: str) -> list[str]:
+    def _allowed_names(self, requested: str, known: Sequence[str]) -> list[str]:
         """
         Return the names of request headers that a page may send.
 
@@ -97,8 +102,9 @@ class Cors:
         """
         names = [name.strip() for name in requested.split(",", _MAX_NAMES)[:_MAX_NAMES]]
         more = names if "*" in self.allowed else sorted(self.allowed)
-        usual = {name.lower() for name in _REQUEST_HEADERS}
+        read = (*_REQUEST_HEADERS, *known)
+        usual = {name.lower() for name in read}
         own = dict.fromkeys(
             name for name in more if _TOKEN.fullmatch(name) and name.lower() not in usual
         )
-        return [*_REQUEST_HEADERS, *own]
+        return [*read, *own]

@@ -4,6 +4,7 @@ Find the action for an exchange, and have it answer.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from inspect import iscoroutine
 from typing import Any
 
@@ -54,12 +55,27 @@ def _act(context: HttpContext, exchange: IExchange) -> Any:
         return None
     if exchange.method != "OPTIONS":
         raise HttpError(405, f"{exchange.method} is not allowed here", [_allow(found)])
-    allow = [_allow(found)]
+    _answer_options(context, exchange, found)
+    return None
+
+
+def _answer_options(context: HttpContext, exchange: IExchange, methods: set[str]) -> None:
+    wanted = exchange.header("access-control-request-method")
+    action = _first_action(context, exchange.path, sorted(methods) if wanted is None else [wanted])
+    headers = [_allow(methods), *getattr(action, "options_headers", ())]
     origin = exchange.header("origin")
-    if origin is not None and exchange.header("access-control-request-method"):
+    if origin is not None and wanted:
         requested = exchange.header("access-control-request-headers") or ""
-        allow += context.cors.preflight(origin, found, requested)
-    exchange.answer(204, headers=allow)
+        known = getattr(action, "request_headers", ())
+        headers += context.cors.preflight(origin, methods, requested, known)
+    exchange.answer(204, headers=headers)
+
+
+def _first_action(context: HttpContext, path: str, methods: Sequence[str]) -> Any:
+    for method in methods:
+        found = context.find(method, path)
+        if isinstance(found, tuple):
+            return found[0]
     return None
 
 

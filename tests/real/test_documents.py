@@ -46,6 +46,7 @@ DOCUMENTS = (
     "docs/publishing.md",
     "docs/security.md",
     "docs/sse.md",
+    "docs/uploads.md",
     "docs/websocket.md",
 )
 PORT = "8080"  # in the documents

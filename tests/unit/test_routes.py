@@ -120,7 +120,6 @@ def test_lines_of_uwsgi(line: str, path: str, names: list[str]) -> None:
     "line",
     [
         "^/rtsp rtsp:publish=foobar,audio_demuxer=aac,video_demuxer=h264,track_prefix=1",
-        "^/upload upload:FILE",
         "^/x interleaved:1.2.3.4:5",
     ],
 )
@@ -483,7 +482,7 @@ def test_actions_of_users() -> None:
 
 
 LIVE = ("icecast", "istream", "jpeg", "mjpeg", "mjpg", "mp4", "rtmp", "streams", "webm")
-NEED_ARGUMENTS = (*LIVE, "static", "resource", "wsgi")
+NEED_ARGUMENTS = (*LIVE, "static", "resource", "upload", "wsgi")
 
 
 @pytest.mark.parametrize(
@@ -501,6 +500,7 @@ NEED_ARGUMENTS = (*LIVE, "static", "resource", "wsgi")
         "webm:cam",
         "static:.",
         "resource:tests.words.PendingResource",
+        "upload:.",
         "wsgi:tests.words:application",
         "examples.own_action.Announce:text",
         "examples.own_tail.Tail:setup.py",

@@ -673,8 +673,8 @@ def test_check_accepts_valid_settings(tmp_path: Path) -> None:
     [
         ("--port=x", "realtime: --port must be a number from 0 to 65535, not 'x'\n"),
         (
-            "--route=^/$ upload:a",
-            "route '^/$ upload:a': action 'upload' is not built yet\n",
+            "--route=^/$ interleaved:a",
+            "route '^/$ interleaved:a': action 'interleaved' is not built yet\n",
         ),
         ("--app=no.such.app", "no.such.app"),
         ("--access-log=/nowhere/at/all", "No such file or directory\n"),

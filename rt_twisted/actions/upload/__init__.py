@@ -1,0 +1,3 @@
+"""
+Uploads: files from request bodies, forms, and resumed uploads by tus.
+"""
