@@ -104,11 +104,13 @@ DEFAULT = (
     "^/live/$ page:wall",
     r"^/live/([^/.]+)\.webm\.ws$ websocket:subscribe=live/$1,as=webm",
     r"^/live/([^/.]+)\.mp4\.ws$ websocket:subscribe=live/$1,as=mp4",
+    r"^/live/([^/.]+)\.ws$ websocket:publish=live/$1,as=auto",
     r"^/live/([^/.]+)\.webm$ webm:live/$1",
     r"^/live/([^/.]+)\.mp4$ mp4:live/$1",
     r"^/live/([^/.]+)(?:\.\w+)?$ istream:live/$1",
     r"^/live/([^/.]+)$ rtmp:live/$1",
     "^/live/[^/.]+$ page:player",
+    "^/live/[^/.]+/publish$ page:camera",
     # In any folder, and by the names of cyclone-sse's files: pages stay as they are.
     r"/jquery\.(sse|sse\.simple|eventsource)\.js$ page:jquery.sse.js",
 )

@@ -23,13 +23,14 @@ _HTML = "text/html; charset=utf-8"
 _JAVASCRIPT = "text/javascript; charset=utf-8"
 CLIENT = "realtime.js"
 JQUERY = "jquery.sse.js"
-LIVE = ("player", "wall")
+LIVE = ("camera", "player", "wall")
 FILES = {  # argument of the route: file name, content type
     "": ("page.html", _HTML),
     CLIENT: ("realtime.min.js", _JAVASCRIPT),
     "attributes.js": ("attributes.min.js", _JAVASCRIPT),
     JQUERY: ("jquery.sse.min.js", _JAVASCRIPT),
     "live.js": ("live.min.js", _JAVASCRIPT),
+    "camera": ("camera.html", _HTML),
     "player": ("live.html", _HTML),
     "wall": ("wall.html", _HTML),
 }
@@ -48,7 +49,9 @@ class PageAction:
         file: `realtime.js`, `attributes.js` or `jquery.sse.js`; the page if not given. The
             page and the last one load the client from their own path with the query
             `realtime.js`. `player` is the page of the live stream with the same path, `wall`
-            the page of all live streams; both load `../live.js`, which is `live.js`.
+            the page of all live streams, `camera` the page that publishes a camera to the live
+            stream of its path without `/publish`. They load `live.js` beside the folder of the
+            streams.
     """
 
     file: str = ""

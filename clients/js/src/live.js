@@ -2,40 +2,21 @@
 //
 //   <rt-live src="/live/cam"></rt-live>      one stream; without src, that of the page's path
 //   <rt-wall list="/live.json"></rt-wall>    all streams of a list
+//   <rt-camera src="/live/cam"></rt-camera>  publishes a camera, the screen, or `element.stream`
 //
 // `transport="websocket"` uses a websocket for each stream: browsers open only six connections
 // to one host by HTTP/1.1. The attribute `state` is `connecting`, `waiting` (for a publisher),
 // `playing` or `refused`.
 
 import { LiveBuffer, canPlay } from "./live_buffer.js";
+import { CameraElement } from "./live_camera.js";
 import { Refusal, openStream } from "./live_stream.js";
+import { STYLE } from "./live_style.js";
 
 const PATIENCE = 1500; // ms without an answer or a picture, then there seems to be no publisher
 const LIST_INTERVAL = 3000; // ms
 const FORGET = 30_000; // ms that a camera of the wall stays after its stream has ended
 
-const STYLE = `
-  :host { display: block; position: relative; background: #111; color: #eee; overflow: hidden;
-    aspect-ratio: 16 / 9; font: 14px/1.4 system-ui, sans-serif; }
-  :host([hidden]) { display: none; }
-  video { display: block; width: 100%; height: 100%; object-fit: contain; }
-  .bar { position: absolute; inset: auto 0 0; display: flex; gap: .75em; align-items: center;
-    padding: .5em .75em; background: linear-gradient(transparent, #000a); }
-  .name { font-weight: 600; overflow: hidden; text-overflow: ellipsis; white-space: nowrap; }
-  .latency { margin-left: auto; white-space: nowrap; font-variant-numeric: tabular-nums; opacity: .85; }
-  button { font: inherit; color: inherit; background: #fff2; border: 1px solid #fff6;
-    border-radius: .4em; padding: .2em .7em; cursor: pointer; white-space: nowrap; }
-  button:hover { background: #fff4; }
-  .note { position: absolute; inset: 0; display: flex; flex-direction: column; gap: .75em;
-    align-items: center; justify-content: center; padding: 1em 1em 3em; text-align: center;
-    background: #111d; overflow: auto; }
-  .note[hidden], .publish[hidden], button[hidden] { display: none; }
-  .publish { max-width: 46em; text-align: left; }
-  pre { margin: .3em 0 .6em; padding: .7em; background: #000; border: 1px solid #444;
-    border-radius: .4em; white-space: pre-wrap; overflow-wrap: anywhere; user-select: all;
-    font: 12px/1.5 ui-monospace, monospace; }
-  :host([compact]) .publish { display: none; }
-`;
 const PARTS = `
   <style>${STYLE}</style>
   <video muted autoplay playsinline></video>
@@ -56,7 +37,7 @@ export const publishCommand = (url) =>
   + "-tune zerolatency -pix_fmt yuv420p -g 50 -c:a aac -f mp4 "
   + `-movflags frag_every_frame+empty_moov+default_base_moof -method PUT ${url}`;
 
-class LiveElement extends HTMLElement {
+export class LiveElement extends HTMLElement {
   #abort = null;
   #buffer = null;
   #shadow = this.attachShadow({ mode: "open" });
@@ -193,7 +174,7 @@ class LiveElement extends HTMLElement {
   }
 }
 
-class WallElement extends HTMLElement {
+export class WallElement extends HTMLElement {
   #timer = null;
   #seen = new Map(); // path: when it was last listed or not waiting
 
@@ -247,3 +228,5 @@ class WallElement extends HTMLElement {
 
 customElements.define("rt-live", LiveElement);
 customElements.define("rt-wall", WallElement);
+customElements.define("rt-camera", CameraElement);
+export { CameraElement };

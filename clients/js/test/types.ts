@@ -1,6 +1,7 @@
 // Compiled by the tests, never run: what the types promise, and what they forbid.
 import { connect, Refused, type Gap, type Message } from "../src/realtime.js";
 import { bind } from "../src/attributes.js";
+import { publishCommand, type CameraState, type LiveState } from "../src/live.js";
 
 const live = connect("/", {
   channels: ["news"],
@@ -22,9 +23,24 @@ live.close();
 off();
 bind({ url: "/", type: "text" }).on("gap", () => location.reload());
 console.log(position);
+const player = document.createElement("rt-live");
+const shown: LiveState | null = player.state;
+player.video.muted = shown !== "playing";
+const camera = document.querySelector("rt-camera");
+if (camera) {
+  camera.stream = document.createElement("canvas").captureStream(25);
+  const published: CameraState | null = camera.state;
+  await camera.start("screen");
+  camera.stop();
+  console.log(published, publishCommand("http://127.0.0.1/live/cam"));
+}
 
 // @ts-expect-error  not a transport
 connect("/", { transport: "carrier pigeon" });
+// @ts-expect-error  not a source
+camera?.start("window");
+// @ts-expect-error  read only
+player.state = "playing";
 // @ts-expect-error  read only
 live.state = "open";
 // @ts-expect-error  not an event

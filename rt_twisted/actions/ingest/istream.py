@@ -5,30 +5,22 @@ The action `istream`: a request body becomes a live stream.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import ClassVar
 
 from zope.interface import implementer
 
-from rt_twisted.access.grants import Grant
-from rt_twisted.access.keys import Key
 from rt_twisted.actions.context import ActionContext
-from rt_twisted.actions.granting import end_publisher, live_permit
-from rt_twisted.actions.ingest.begin_run import begin_run
 from rt_twisted.actions.ingest.first_bytes import FirstBytes
 from rt_twisted.actions.ingest.intake import LiveIntake
 from rt_twisted.actions.ingest.one_picture import OnePicture
+from rt_twisted.actions.ingest.publishing import Publishing
 from rt_twisted.actions.interfaces import IAction, Match
-from rt_twisted.actions.subscription import (
-    asked_channels,
-    check_static_channels,
-    expand_publish_channels,
-)
+from rt_twisted.actions.subscription import check_static_channels
 from rt_twisted.actions.template import Template
 from rt_twisted.codecs.ranges import content_range_start
 from rt_twisted.http.interfaces import IExchange
-from rt_twisted.hub.publisher_events import Announce, announce_nothing, announce_to
 from rt_twisted.media.jpeg import START
 from rt_twisted.metrics.responses import PUBLISHES
 from rt_twisted.model.errors import HttpError, Unavailable
@@ -76,6 +68,7 @@ class IstreamAction:
     prefix: Template | None = None
     suffix: Template | None = None
     events: Template | None = None
+    publishing: Publishing = field(init=False, compare=False)
 
     bare: ClassVar[str] = "publish"
     publishes: ClassVar[bool] = True
@@ -85,38 +78,24 @@ class IstreamAction:
     methods: ClassVar[Sequence[str]] = ("POST", "PUT", "SOURCE")
 
     def __post_init__(self) -> None:
-        if self.timeout is not None and not self.timeout > 0:
-            raise ValueError("timeout= must be more than 0")
-        if self.grace is not None and not self.grace >= 0:
-            raise ValueError("grace= cannot be negative")
+        given = (self.takeover, self.timeout, self.grace, self.events)
+        object.__setattr__(self, "publishing", Publishing(self.context, *given))
         channels = (self.publish,) if self.events is None else (self.publish, self.events)
         check_static_channels(channels, self.context)
 
     async def act(self, exchange: IExchange, match: Match) -> None:
         context = self.context
-        asked = asked_channels(context, (self.publish,), exchange, match, {})
-        permit = await live_permit(context, exchange, "istream", asked)
-        if isinstance(permit, Grant):
-            match = replace(match, grant=permit)
-        [channel] = expand_publish_channels(context, (self.publish,), exchange, match)
-        if isinstance(permit, Key):
-            permit.check(channel)
-        live = context.hub.live
-        limits = live.limits()
-        timeout = limits.live_timeout if self.timeout is None else self.timeout
-        grace = limits.live_grace if self.grace is None else self.grace
+        publishing, publishers = self.publishing, context.hub.live.publishers
+        permit = await publishing.authorize(exchange, match, "istream", self.publish)
+        channel, match, timeout = permit.channel, permit.match, publishing.timeout_seconds
         start = _start(exchange)
-        parked: LiveIntake | None = live.publishers.resume(channel, exchange.connection, start)
+        parked: LiveIntake | None = publishers.resume(channel, exchange.connection, start)
         if parked is not None:
             parked.go_on_with(exchange)
             exchange.receive(parked, timeout)
             return
         if start:
             raise HttpError(409, f"no stream goes on at byte {start}: begin again")
-        announce: Announce = announce_nothing
-        if self.events is not None:
-            events = context.names.check(self.events.expand(exchange, match))
-            announce = announce_to(events, context.publish)
         body = None
         if exchange.length and self.as_ is BodyFormat.AUTO:
             body = FirstBytes(exchange, len(START))
@@ -124,13 +103,9 @@ class IstreamAction:
             if await body.found == START:
                 await self._receive_picture(exchange, channel, body)
                 return
-        publisher, numbering = await begin_run(
-            context.hub, exchange, channel, self.takeover, timeout, grace, announce
-        )
-        end_publisher(context, publisher, permit)
         raw = self.as_ is BodyFormat.RAW
         around = _bytes(self.prefix, exchange, match), _bytes(self.suffix, exchange, match)
-        intake = LiveIntake(context, exchange, publisher, numbering, raw, around)
+        intake = await publishing.begin(exchange, permit, raw, around)
         if body is None:
             exchange.receive(intake, timeout)
         else:

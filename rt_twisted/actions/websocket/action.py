@@ -24,6 +24,7 @@ from rt_twisted.actions.connection_grant import (
 )
 from rt_twisted.actions.context import ActionContext
 from rt_twisted.actions.granting import granted
+from rt_twisted.actions.ingest.publishing import Publishing
 from rt_twisted.actions.interfaces import IAction, Match
 from rt_twisted.actions.live.viewing import BURST, WAIT, Container, Viewing
 from rt_twisted.actions.publish import requested_key
@@ -43,6 +44,7 @@ from rt_twisted.actions.template import Template
 from rt_twisted.actions.websocket.endpoint import WebSocketEndpoint
 from rt_twisted.actions.websocket.json_app import JsonApp
 from rt_twisted.actions.websocket.live_app import LiveApp
+from rt_twisted.actions.websocket.publisher_app import open_publisher
 from rt_twisted.actions.websocket.raw_app import RawApp
 from rt_twisted.codecs.websocket import KEY_PREFIX, CloseCode, WebSocketHandshake
 from rt_twisted.codecs.wildcards import Selector
@@ -66,6 +68,16 @@ class MessageMode(Enum):
 
     RAW = "raw"  # each is a published message
     JSON = "json"  # each is a command, or an event, of docs/websocket.md
+
+
+class LiveMode(Enum):
+    """
+    How a live stream is sent, or received.
+    """
+
+    WEBM = "webm"
+    MP4 = "mp4"
+    AUTO = "auto"  # it is received: any container that `istream` takes
 
 
 @implementer(IAction)
@@ -96,11 +108,15 @@ class WebSocketAction:
         server: the redis address of uwsgi-realtime; ignored with a warning.
         as_: the container in which the live stream of the channel is sent; None for messages
             as they are. Clients that add `?codecs=yes` get the content type in a text
-            message first.
+            message first. `auto`: the client publishes a live stream to the channel.
         burst: of a live stream; for this argument and the next three see `LiveAction`.
         wait: seconds to wait for a publisher before the websocket is closed.
         behind: bytes that may wait for a viewer before it skips.
         view_key: a secret that viewers need.
+        takeover: of a live publisher; for this argument and the next three see `IstreamAction`.
+        timeout: seconds without a message after which a publisher is lost.
+        grace: seconds that viewers wait for a publisher to return.
+        events: the channel of the messages about the publisher.
     """
 
     context: ActionContext
@@ -116,12 +132,17 @@ class WebSocketAction:
     app: str = ""
     pattern: bool = False
     server: str = ""
-    as_: Container | None = None
+    as_: LiveMode | None = None
     burst: float = BURST
     wait: float = WAIT
     behind: int | None = None
     view_key: str = ""
+    takeover: bool = False
+    timeout: float | None = None
+    grace: float | None = None
+    events: Template | None = None
     viewing: Viewing | None = field(init=False, compare=False)
+    publishing: Publishing | None = field(init=False, compare=False)
     endpoint: WebSocketEndpoint = field(init=False, compare=False)
     subprotocols: tuple[str, ...] = field(init=False, compare=False)
     app_factory: Callable[[ActionContext, IExchange], object] | None = field(
@@ -159,12 +180,16 @@ class WebSocketAction:
             if name.source.startswith(KEY_PREFIX):
                 raise ValueError(f"subprotocol= cannot begin with {KEY_PREFIX}: that is a key")
         object.__setattr__(self, "viewing", self._make_viewing())
+        object.__setattr__(self, "publishing", self._make_publishing())
         object.__setattr__(self, "endpoint", WebSocketEndpoint(self.context))
         object.__setattr__(self, "subprotocols", tuple([name.source for name in self.subprotocol]))
         object.__setattr__(self, "app_factory", load_callable(self.app) if self.app else None)
 
     def act(self, exchange: IExchange, match: Match) -> object:
         handshake = self.endpoint.check(exchange, self.subprotocols)
+        if self.publishing is not None:
+            given = (self.publishing, exchange, handshake, match, self.publish[0])
+            return open_publisher(self.endpoint, *given)
         act = partial(self._enter, exchange, handshake)
         asked = partial(self._asked_channels, exchange, match)
         result = granted(self.context, exchange, match, act, WORD, asked)
@@ -220,16 +245,34 @@ class WebSocketAction:
         """
         Return how the route shows live streams; None if it does not.
         """
-        if self.as_ is None:
-            given = (self.burst, self.wait, self.behind, self.view_key)
+        given = (self.burst, self.wait, self.behind, self.view_key)
+        if self.as_ is None or self.as_ is LiveMode.AUTO:
             if given != (BURST, WAIT, None, ""):
-                raise ValueError("burst=, wait=, behind= and view_key= need as=")
+                raise ValueError("burst=, wait=, behind= and view_key= need as=webm or as=mp4")
             return None
-        others = (self.publish, self.app, self.prefix, self.suffix, self.history, self.slow)
-        is_json = self.protocol is MessageMode.JSON
-        if len(self.subscribe) != 1 or any(others) or is_json or self.pattern:
+        if len(self.subscribe) != 1 or self.publish or self._has_messages:
             raise ValueError("as= needs one channel in subscribe=, and no other messages")
-        return Viewing(self.context, self.as_, self.burst, self.wait, self.behind, self.view_key)
+        return Viewing(self.context, Container(self.as_.value), *given)
+
+    def _make_publishing(self) -> Publishing | None:
+        """
+        Return how the route takes live publishers; None if it does not.
+        """
+        given = (self.takeover, self.timeout, self.grace, self.events)
+        if self.as_ is not LiveMode.AUTO:
+            if given != (False, None, None, None):
+                raise ValueError("takeover=, timeout=, grace= and events= need as=auto")
+            return None
+        if len(self.publish) != 1 or self.subscribe or self._has_messages:
+            raise ValueError("as=auto needs one channel in publish=, and no other messages")
+        if self.events is not None:
+            check_static_channels((self.events,), self.context)
+        return Publishing(self.context, *given)
+
+    @property
+    def _has_messages(self) -> bool:
+        others = (self.app, self.prefix, self.suffix, self.history, self.slow, self.pattern)
+        return any(others) or self.protocol is MessageMode.JSON
 
     def _view(
         self, viewing: Viewing, exchange: IExchange, match: Match, handshake: WebSocketHandshake
