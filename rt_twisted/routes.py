@@ -51,6 +51,7 @@ from rt_twisted.http.interfaces import IPortProtocol
 from rt_twisted.metrics.responses import SUBSCRIBERS
 from rt_twisted.model.load_object import check_interface, find_object
 from rt_twisted.rtmp.action import RtmpAction
+from rt_twisted.rtmp.tunnel_action import tunnel_routes
 
 _log = Logger()
 
@@ -128,7 +129,8 @@ class Routes:
     """
 
     def __init__(self, entries: Iterable[RouteEntry]) -> None:
-        self._chain = RouteChain(entries)
+        listed = list(entries)
+        self._chain = RouteChain([*listed, *tunnel_routes(listed)])
         self._routes = self._chain.routes
 
     @property

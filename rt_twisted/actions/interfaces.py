@@ -133,6 +133,8 @@ class IAction(Interface):
     # checks_grants (optional), bool: it gets the client's grant from `ActionContext.gate`, and
     # checks each channel that the client names, so its routes may have `allow=`.
 
+    # declines (optional): a method that returns whether a request, an IExchange, is handled as
+    # if no route had its path.
     # port_methods (optional), Collection[str]: methods by which an `IPortProtocol` finds the
     # action for a path. They are not named to HTTP clients.
 

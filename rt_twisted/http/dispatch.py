@@ -47,7 +47,10 @@ def _act(context: HttpContext, exchange: IExchange) -> Any:
     found = context.find(exchange.method, exchange.path)
     if isinstance(found, tuple):
         action, match = found
-        return action.act(exchange, match)
+        declines = getattr(action, "declines", None)
+        if declines is None or not declines(exchange):
+            return action.act(exchange, match)
+        found = None
     if found is None:
         if context.site is None:
             raise HttpError(404, "not found")

@@ -21,7 +21,7 @@ from rt_twisted.model.errors import HttpError
 from rt_twisted.rtmp.connection import RtmpConnection
 from rt_twisted.rtmp.handshake import VERSION
 from rt_twisted.rtmp.publishing import METHOD, PublishTarget, RtmpRoutes
-from rt_twisted.rtmp.request import RtmpRequest
+from rt_twisted.rtmp.request import RtmpClient, RtmpRequest
 from rt_twisted.rtmp.waiting import WaitingConnections
 
 
@@ -76,8 +76,9 @@ class RtmpAction:
     def accept(self, connection: StreamHandle, peer: PeerInfo) -> None:
         assert connection.find is not None
         routes = RtmpRoutes(connection.find, getattr(connection.transport, "http_port", None))
+        client = RtmpClient.of(peer)
         waiting = self.context.shared.get(WaitingConnections, WaitingConnections)
-        connection.start(RtmpConnection(self.context.reactor, routes, waiting, peer))
+        connection.start(RtmpConnection(self.context.reactor, routes, waiting, client))
 
     def target(self, request: RtmpRequest, match: Match) -> PublishTarget:
         """

@@ -19,7 +19,6 @@ from zope.interface import implementer
 
 from rt_twisted.actions.ingest.publication import LivePublication
 from rt_twisted.codecs.errors import RemoteProtocolError
-from rt_twisted.http.interfaces import PeerInfo
 from rt_twisted.media.flv_reader import FlvReader
 from rt_twisted.media.keyframe_interval import LONG, KeyframeInterval
 from rt_twisted.media.unit import MAX_UNIT, Kind
@@ -27,6 +26,7 @@ from rt_twisted.model.errors import HttpError
 from rt_twisted.rtmp import amf
 from rt_twisted.rtmp.handshake import SIZE
 from rt_twisted.rtmp.publishing import PublishTarget, RtmpRoutes
+from rt_twisted.rtmp.request import RtmpClient
 from rt_twisted.rtmp.session import (
     BAD_NAME,
     MetadataReceived,
@@ -60,8 +60,7 @@ class RtmpConnection(Protocol):
         reactor: the reactor.
         routes: finds where the client may publish.
         waiting: has the connection until it publishes.
-        peer: the client.
-        headers: of the request by which it is tunneled; None without one.
+        client: at the other end.
     """
 
     def __init__(
@@ -69,14 +68,12 @@ class RtmpConnection(Protocol):
         reactor: Any,
         routes: RtmpRoutes,
         waiting: WaitingConnections,
-        peer: PeerInfo,
-        headers: Mapping[str, str] | None = None,
+        client: RtmpClient,
     ) -> None:
         self._reactor = reactor
         self._routes = routes
         self._waiting = waiting
-        self._peer = peer
-        self._headers = headers or {}
+        self._client = client
         self._session = RtmpSession(os.urandom(SIZE), self._write)
         self._events: Iterator[SessionEvent] | None = None  # that wait for the claim
         self._unread = b""  # behind them
@@ -91,7 +88,7 @@ class RtmpConnection(Protocol):
     # Called by Twisted.
 
     def connectionMade(self) -> None:
-        self._waiting.add(self, self._peer.host)
+        self._waiting.add(self, self._client.address)
         self._transport.registerProducer(self, True)
         self._start_timer()
 
@@ -227,7 +224,7 @@ class RtmpConnection(Protocol):
 
     def _on_request(self, event: PublishRequested) -> None:
         try:
-            target = self._routes.find(event, self._peer, self._headers)
+            target = self._routes.find(event, self._client)
         except HttpError as error:
             self._finish(BAD_NAME, error.reason)
             return
@@ -270,7 +267,7 @@ class RtmpConnection(Protocol):
         if self._publication is not None:
             self._publication.close()
             self._publication = None
-            self._waiting.add(self, self._peer.host)
+            self._waiting.add(self, self._client.address)
             self._start_timer()
 
     def _on_error(self, failure: Failure) -> None:
@@ -282,7 +279,7 @@ class RtmpConnection(Protocol):
             host = urlsplit(amf.text(self._session.about.get("tcUrl"))).netloc
         except ValueError:
             host = ""
-        url = self._routes.url_of(name, host, self._peer.secure)
+        url = self._routes.url_of(name, host, self._client.secure)
         return f"streams are not played by RTMP: open {url}"
 
     # The end, and the transport.

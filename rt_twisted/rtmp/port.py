@@ -67,6 +67,7 @@ class RtmpPortFactory(WrappingFactory):
         http_port: of the daemon.
     """
 
+    noisy = False
     protocol = RtmpPortProtocol
 
     def __init__(self, factory: IProtocolFactory, http_port: int) -> None:

@@ -5,18 +5,17 @@ Where a publisher by RTMP may publish: the route of its stream name, and its key
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from rt_twisted.actions.context import ActionContext
 from rt_twisted.actions.ingest.begin_run import PublishingClient, begin_run
-from rt_twisted.http.interfaces import Find, PeerInfo
+from rt_twisted.http.interfaces import Find
 from rt_twisted.hub.publisher_events import Announce
 from rt_twisted.hub.publishers import LivePublisher
 from rt_twisted.media.live_run import LiveRun
 from rt_twisted.model.errors import HttpError
-from rt_twisted.rtmp.request import RtmpRequest, is_local
+from rt_twisted.rtmp.request import RtmpClient, RtmpRequest
 from rt_twisted.rtmp.session import PublishRequested
 
 METHOD = "RTMP"  # by which routes are found
@@ -74,24 +73,19 @@ class RtmpRoutes:
     routes: Find
     http_port: int | None = None
 
-    def find(
-        self, event: PublishRequested, peer: PeerInfo, headers: Mapping[str, str]
-    ) -> PublishTarget:
+    def find(self, event: PublishRequested, client: RtmpClient) -> PublishTarget:
         """
         Return where a client may publish.
 
         Args:
             event: its request.
-            peer: the client.
-            headers: of the request by which it is tunneled; empty without one.
+            client: that sends it.
 
         Raises:
             HttpError: 404, no `rtmp:` route has the name; 400, the channel is not possible;
                 401 and 403, the key is missing, wrong, or not for this channel.
         """
-        request = RtmpRequest(
-            f"/{event.name}", event.query, peer.host, peer.secure, is_local(peer.host), headers
-        )
+        request = RtmpRequest(f"/{event.name}", event.query, client)
         found = self.routes(METHOD, request.path)
         if not isinstance(found, tuple):
             raise HttpError(
