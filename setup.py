@@ -68,6 +68,7 @@ setup(
             "django>=5.2",  # runs the example of the documentation
             "flask>=3.1",  # the same
             "hypothesis>=6.170",
+            "imageio-ffmpeg>=0.6",  # a newer ffmpeg than Debian's, with x265 and SVT-AV1
             "pika>=1.4",  # an independent AMQP publisher
             "pytest>=9.0",
             "pytest-twisted>=1.14.3",

@@ -240,7 +240,8 @@ class UnbufferedTls(TLSMemoryBIOProtocol):
             else:
                 if not self._aborted:
                     self.wrappedProtocol.dataReceived(data)
-        self._flushSendBIO()  # type: ignore[no-untyped-call]  # the same
+        if self._tlsConnection is not None:  # a half-closed peer may have ended the connection
+            self._flushSendBIO()  # type: ignore[no-untyped-call]  # the same
 
     def readConnectionLost(self) -> None:
         # The peer has closed its sending side without a close_notify: its data may be

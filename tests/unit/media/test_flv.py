@@ -275,8 +275,31 @@ def test_mp3() -> None:
     assert [unit.pts for unit in units(found, Kind.AUDIO)] == [0, 24_000]
 
 
-# SVT-AV1, 320x240.
-SEQUENCE = bytes.fromhex("0a0b00000004 3c ff bc ff 04 40".replace(" ", ""))
+@pytest.mark.parametrize(
+    "record",
+    [
+        "81000c000a0b0200000521e83e2017c002",  # SVT-AV1
+        "812000000a0d200000043d07c4daf92021a004",  # libaom
+    ],
+)
+def test_av1(record: str) -> None:
+    """
+    The size is in the configuration. The temporal delimiter of a frame is left out.
+    """
+    configuration = bytes.fromhex(record)
+    reader = FlvReader()
+    reader.expect({Kind.VIDEO})
+
+    found = feed(
+        reader,
+        (VIDEO, 0, b"\x90av01" + configuration),
+        (VIDEO, 0, b"\x91av01\x12\0obus"),
+    )
+
+    assert found == [
+        (Track(1, Kind.VIDEO, "av1", configuration, size=(322, 242)),),
+        Unit(1, 0, 0, 0, True, 0, 0, b"obus"),
+    ]
 
 
 def test_aggregates() -> None:
