@@ -21,9 +21,10 @@ from cryptography.hazmat.primitives.serialization import (
     PublicFormat,
 )
 
-from tests.real.conftest import PATIENCE, Server, StartDaemon, require
+from tests.real.conftest import PATIENCE, Browser, Server, StartDaemon, require
 from tests.real.redis_server import redis  # noqa: F401  # a fixture
 from tests.real.test_daemon import publish
+from tests.real.test_javascript import connect
 
 CLIENTS = Path(__file__).parent / "clients"
 SECRET = "0123456789abcdef" * 4
@@ -143,3 +144,27 @@ def test_all_workers_check_tokens(daemon: StartDaemon, redis: Server) -> None:  
         assert request(server.port, "/poll") == 401
         assert request(server.port, "/say", good, *fields) == 200
         assert request(server.port, "/say", "", *fields) == 401
+
+
+@pytest.mark.limit(90)
+@pytest.mark.parametrize("transport", ["sse", "websocket", "poll"])
+def test_the_browser_client_renews_its_token(
+    daemon: StartDaemon, browser: Browser, transport: str
+) -> None:
+    """
+    The function `token` of a page is called again before the token expires, and nothing is lost.
+    """
+    options = ("--token-leeway=0s", "--retry=0.3")  # polls end behind the leeway
+    server = daemon("--allow=token", f"--token-key={SECRET}", *options)
+    tokens = [token(seconds, channels=["news"]) for seconds in (6, 300)]
+    connect(browser, server.url, transport, *tokens)
+    browser.wait_for("live.state === 'open'")
+    sent, until = 0, time.monotonic() + 7
+    while time.monotonic() < until:
+        sent += 1
+        publish(server.port, channel="news", message=str(sent))
+        time.sleep(0.1)
+    browser.wait_for(f"received.length >= {sent}")
+
+    assert browser.evaluate("received") == [str(number) for number in range(1, sent + 1)]
+    assert browser.evaluate("[gaps, errors, asked]") == [0, [], 2]

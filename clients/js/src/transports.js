@@ -8,6 +8,10 @@ import { unauthorized, watchdog } from "./wire.js";
 const POLL = 25;  // seconds
 const PING = 25_000;  // ms; proxies close connections on which the client sends nothing
 
+/** Text in base64url without padding. */
+const packed = (text) => btoa(String.fromCharCode(...new TextEncoder().encode(text)))
+  .replaceAll("+", "-").replaceAll("/", "_").replaceAll("=", "");
+
 const fields = (link, more) => ({ channels: link.channels.join(","), since: link.since, ...more });
 
 /** Runs `work` under a watchdog; `late` of its error says whether that expired. */
@@ -23,6 +27,12 @@ async function watched(signal, ms, work) {
   }
 }
 
+/** A promise of the token after the one that expires; it fails if there is none. */
+async function renewed({ token }) {
+  if (!token.drop(token.get())) throw new Error("one token");
+  return token.get();
+}
+
 /** Server-sent events by fetch, which can send a token and reports each byte. */
 export const sse = (link, signal) => watched(signal, link.patience, async (dog) => {
   const url = withQuery(link.urls.sse, fields(link, { format: "json" }));
@@ -31,6 +41,7 @@ export const sse = (link, signal) => watched(signal, link.patience, async (dog) 
   const read = eventReader(({ id, type, data, retry }) => {
     if (retry !== undefined) link.retry(retry);
     if (type === "gap") link.gap(JSON.parse(data).position);
+    else if (type === "expire") renewed(link).then(() => reader.cancel(), () => {});
     else if (data !== undefined) link.message(toMessage(JSON.parse(data)));
     else if (id !== undefined) link.cursor(id);
   });
@@ -47,17 +58,21 @@ export const sse = (link, signal) => watched(signal, link.patience, async (dog) 
 export const websocket = (link, signal) => watched(signal, link.patience, async (dog) => {
   const url = withQuery(link.urls.websocket, fields(link));
   let known = link.token.get();
-  let key = await dog.rest(known);
+  const key = await dog.rest(known);
   dog.signal.throwIfAborted();
   let open = false;
   await new Promise((done, failed) => {
-    const socket = new WebSocket(url.replace(/^http/, "ws"));
+    // The only header that a page can set.
+    const socket = new WebSocket(url.replace(/^http/, "ws"), key ? ["realtime", `key.${packed(key)}`] : []);
     const waiting = new Map();  // publishes without an answer
     const lost = () => Object.assign(new Error("lost"), { lost: true });
     const say = (value) => socket.send(JSON.stringify(value));
     const pings = setInterval(() => { if (socket.readyState === 1) say({ type: "ping" }); }, PING);
     let numbers = 0;
-    const showKey = () => { if (key) say({ type: "key", key }); };
+    const show = (token) => {
+      say({ type: "token", token });
+      say({ type: "key", key: token });
+    };
     const ask = (command) => new Promise((yes, no) => {
       if (socket.readyState !== 1) return no(lost());
       numbers += 1;
@@ -71,8 +86,7 @@ export const websocket = (link, signal) => watched(signal, link.patience, async 
       } catch (error) {
         if (!unauthorized(error.status) || !link.token.drop(shown)) throw error;
         known = link.token.get();
-        key = await known;
-        showKey();
+        show(await known);
         return ask(command);
       }
     };
@@ -96,6 +110,8 @@ export const websocket = (link, signal) => watched(signal, link.patience, async 
       const { type, id, position } = said;
       if (type === "message") link.message(toMessage({ ...said, id: position }));
       else if (type === "gap") link.gap(position);
+      else if (type === "expire") renewed(link).then(show, () => {});
+      else if (type === "unsubscribed") ended(failed, new Error(type));
       else if (type === "position") {
         // This message, or one before it, is the first.
         link.publish = publish;
@@ -108,10 +124,7 @@ export const websocket = (link, signal) => watched(signal, link.patience, async 
         else no(Object.assign(new Error(`${said.status} ${said.reason}`), { status: said.status }));
       }
     };
-    socket.onopen = () => {
-      open = true;
-      showKey();
-    };
+    socket.onopen = () => { open = true; };
   }).catch(async (error) => {
     // Browsers hide why a websocket was refused; a plain request gets the reason.
     if (!open) {
