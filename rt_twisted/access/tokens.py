@@ -30,6 +30,8 @@ from zope.interface import implementer
 from rt_twisted.access.gate import token_error
 from rt_twisted.access.grants import Grant, GrantError, read_grant
 from rt_twisted.access.interfaces import ITokenVerifier
+from rt_twisted.access.key_sets import KeySet
+from rt_twisted.model.errors import HttpError
 
 MAX_TOKEN = 8192  # characters
 MAX_KNOWN = 10_000  # tokens that are recognized again
@@ -38,6 +40,7 @@ MIN_RSA_BITS = 2048
 _CURVES = {"secp256r1": "ES256", "secp384r1": "ES384", "secp521r1": "ES512"}
 _RSA = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512")
 _HMAC = (("HS256", 32), ("HS384", 48), ("HS512", 64))  # and the bytes that RFC 7518 requires
+FETCH_RETRY = 2  # seconds after which a client tries again while keys are fetched
 _SHOWN = 100  # characters of `kid` and `iss` in the log
 
 _log = Logger()
@@ -53,12 +56,14 @@ class TokenKey:
         issuer: the only `iss` whose tokens it verifies; "" for those of no other key.
         algorithms: that it may be used with.
         key: as PyJWT takes it.
+        kid: of a key set; a token that names another one is not verified by it.
     """
 
     source: str = field(repr=False)
     issuer: str
     algorithms: tuple[str, ...] = field(compare=False)
     key: Any = field(repr=False, compare=False)
+    kid: str = ""
 
     @classmethod
     def of(cls, source: str, issuer: str = "") -> TokenKey:
@@ -83,10 +88,16 @@ class TokenKey:
                 key = load_pem_public_key(source.encode())
         except Exception:  # cryptography raises several, some of them from OpenSSL
             raise ValueError("a public key or certificate that can be read (PEM)") from None
-        return cls(source, issuer, _algorithms(key), key)
+        return cls(source, issuer, algorithms_of(key), key)
 
 
-def _algorithms(key: object) -> tuple[str, ...]:
+def algorithms_of(key: object) -> tuple[str, ...]:
+    """
+    Return the algorithms that a public *key* of the cryptography library verifies.
+
+    Raises:
+        ValueError: none; the end of the sentence "token-key must be ...".
+    """
     if isinstance(key, RSAPublicKey):
         if key.key_size < MIN_RSA_BITS:
             raise ValueError(f"an RSA key of at least {MIN_RSA_BITS} bits")
@@ -108,6 +119,7 @@ class TokenVerifier:
         audiences: one of them must be in `aud`; empty if `aud` is not checked.
         leeway: seconds by which the clocks of issuers may differ.
         now: returns Unix time.
+        key_sets: further keys, as a `KeySet` has them.
     """
 
     def __init__(
@@ -116,11 +128,15 @@ class TokenVerifier:
         audiences: frozenset[str] = frozenset(),
         leeway: float = 0.0,
         now: Callable[[], float] = time.time,
+        key_sets: Sequence[KeySet] = (),
     ) -> None:
         self._keys = tuple(keys)
         self._audiences = audiences
         self._leeway = leeway
-        self._issuers = frozenset([key.issuer for key in keys if key.issuer])
+        self._key_sets = tuple(key_sets)
+        issuers = [key.issuer for key in keys] + [one.issuer for one in key_sets]
+        self._issuers = frozenset(filter(None, issuers))
+        self._versions = self._current_versions
         self._known: OrderedDict[bytes, Grant] = OrderedDict()
         self._jws = PyJWS()
         self.now = now
@@ -133,11 +149,18 @@ class TokenVerifier:
 
     @property
     def _settings(self) -> tuple[object, ...]:
-        return self._keys, self._audiences, self._leeway
+        return self._keys, self._audiences, self._leeway, self._key_sets
+
+    @property
+    def _current_versions(self) -> tuple[int, ...]:
+        return tuple([one.version for one in self._key_sets])
 
     def verify(self, token: str) -> Grant:
         if len(token) > MAX_TOKEN or not token.isascii():
             self._refuse(f"it is not up to {MAX_TOKEN} characters of ASCII")
+        if self._key_sets and self._versions != self._current_versions:
+            self._versions = self._current_versions
+            self._known.clear()
         digest = sha256(token.encode()).digest()
         grant = self._known.get(digest)
         if grant is None:
@@ -158,12 +181,12 @@ class TokenVerifier:
         issuer = payload.get("iss") if type(payload.get("iss")) is str else ""
         kid = head.get("kid")
         algorithm = head.get("alg")
-        keys = [
-            key
-            for key in self._keys
-            if key.issuer == (issuer if issuer in self._issuers else "")
-            and algorithm in key.algorithms
-        ]
+        named = issuer if issuer in self._issuers else ""
+        found = [key for key in self._keys if key.issuer == named]
+        for key_set in self._key_sets:
+            if key_set.issuer == named:
+                found += self._keys_of(key_set, kid)
+        keys = [key for key in found if algorithm in key.algorithms]
         if not keys or type(algorithm) is not str:
             self._refuse("no key is set for its algorithm and issuer", kid, issuer)
         if "crit" in head:
@@ -178,6 +201,18 @@ class TokenVerifier:
             return read_grant(payload)
         except GrantError as error:
             self._refuse(str(error), kid, issuer)
+
+    def _keys_of(self, key_set: KeySet, kid: object) -> list[TokenKey]:
+        """
+        Return the keys of *key_set* that a token with *kid* may be signed by.
+
+        Raises:
+            HttpError: 503, they are being fetched.
+        """
+        found = [key for key in key_set.keys if kid is None or not key.kid or key.kid == kid]
+        if not found and (key_set.refresh() or key_set.fetched is None):
+            raise HttpError(503, "the keys of the issuer are being fetched", retry=FETCH_RETRY)
+        return found
 
     def _parts(self, token: str) -> tuple[dict[str, Any], dict[str, Any]]:
         parts = token.split(".")

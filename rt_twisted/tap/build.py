@@ -13,6 +13,7 @@ from typing import Any
 from twisted.application.service import IService
 from twisted.logger import Logger
 
+from rt_twisted.access.key_sets import KeySets
 from rt_twisted.actions.context import SharedState
 from rt_twisted.brokers import EMBEDDED
 from rt_twisted.http.context import HttpContext
@@ -137,13 +138,14 @@ def build_server(
             reactor, worker.daemon_id, worker.number, worker.handoff_sockets
         )
     inbound = hub.metrics.inbound = InboundMemory(reactor, read_inbound_limit(options))
+    shared = SharedState()
     context_of = partial(
         make_context,
         reactor=reactor,
         hubs=hubs,
         ask=control.ask if control is not None else None,
         handoff=handoff,
-        shared=SharedState(),
+        shared=shared,
         inbound=inbound,
     )
     routes = Routes(make_routes(options, context_of(options)))
@@ -161,6 +163,8 @@ def build_server(
         _export(services, options, reactor, hub)
     endpoints = list(make_endpoints(options, listening, server.acceptableProtocols()))
     certificates = [one.contexts for _, one in endpoints if hasattr(one, "contexts")]
+    key_sets = shared.get(KeySets, partial(KeySets, reactor))
+    key_sets.use(set(options["token-jwks"]))
     reloader = Reloader(
         options,
         hubs,
@@ -172,6 +176,7 @@ def build_server(
         route_services,
         services.filter,
         sidecars,
+        key_sets,
     )
     observer = control or SystemdNotifier(os.environ, reactor)
     daemon = Daemon(reactor, hubs, server, endpoints, options, observer, reloader)
@@ -180,6 +185,7 @@ def build_server(
     if control is not None:
         control.daemon = daemon
         services.addService(control)
+    services.addService(key_sets)
     services.addService(daemon)
     services.addService(route_services)  # they are started when the hub is
     if sidecars is not None:

@@ -16,6 +16,7 @@ from zope.interface import Interface
 from rt_twisted.access.authorizer import Authorizer, Authorizers
 from rt_twisted.access.channel_names import ChannelNames
 from rt_twisted.access.gate import Gate
+from rt_twisted.access.key_sets import KeySets
 from rt_twisted.access.keys import Key, Keys
 from rt_twisted.access.secrets import secret
 from rt_twisted.actions.chain import RouteEntry, RouteJump
@@ -217,17 +218,22 @@ def make_context(
         hubs=hubs.for_server,
         ask=ask,
         handoff=handoff,
-        gate=make_gate(options, shared.get(Authorizers, partial(Authorizers, reactor))),
+        gate=make_gate(
+            options,
+            shared.get(Authorizers, partial(Authorizers, reactor)),
+            shared.get(KeySets, partial(KeySets, reactor)),
+        ),
     )
 
 
-def make_gate(options: Mapping[str, Any], authorizers: Authorizers) -> Gate:
+def make_gate(options: Mapping[str, Any], authorizers: Authorizers, key_sets: KeySets) -> Gate:
     """
     Build the access check of subscribers.
 
     Args:
         options: the settings.
         authorizers: ask applications; they outlive reloads.
+        key_sets: those of issuers; they outlive reloads too.
     """
     keys = []
     for given in options["token-key"]:
@@ -237,8 +243,10 @@ def make_gate(options: Mapping[str, Any], authorizers: Authorizers) -> Gate:
             raise _error_at(options, "token-key", len(keys), f"must be {error}") from None
     audiences = frozenset(options["token-audience"] or ())
     verifier = None
-    if keys:
-        verifier = load_object(_TOKEN_VERIFIER)(keys, audiences, options["token-leeway"])
+    found = [key_sets.get(url, issuer) for url, issuer in options["token-jwks"]]
+    if keys or found:
+        leeway = options["token-leeway"]
+        verifier = load_object(_TOKEN_VERIFIER)(keys, audiences, leeway, key_sets=found)
     limits = options["authorize-timeout"], options["authorize-concurrency"]
 
     def find_app(url: str) -> Authorizer:

@@ -85,6 +85,7 @@ class Options(usage.Options):
     opt_ssl_key = _repeated("ssl-key")
     opt_static_map = _repeated("static-map", "Files for paths without a route: /PREFIX=PATH.")
     opt_token_key = _repeated("token-key")
+    opt_token_jwks = _repeated("token-jwks")
 
     def __init__(self, check: Callable[[Options], object] = lambda options: None) -> None:
         super().__init__()  # type: ignore[no-untyped-call]

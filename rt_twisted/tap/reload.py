@@ -9,6 +9,7 @@ from typing import Any
 
 from twisted.logger import Logger
 
+from rt_twisted.access.key_sets import KeySets
 from rt_twisted.actions.context import ActionContext
 from rt_twisted.http.server import HttpServer
 from rt_twisted.hub.registry import HubRegistry
@@ -52,6 +53,7 @@ class Reloader:
         route_services: the actions that are services.
         log_filter: has the level of the log.
         sidecars: of the daemon; None in a worker process.
+        key_sets: fetched from issuers.
     """
 
     def __init__(
@@ -66,6 +68,7 @@ class Reloader:
         route_services: RouteServices,
         log_filter: LogFilter,
         sidecars: SidecarSupervisor | None,
+        key_sets: KeySets,
     ) -> None:
         self._at_start = self._current = options
         self._hubs = hubs
@@ -77,6 +80,7 @@ class Reloader:
         self._route_services = route_services
         self._log_filter = log_filter
         self._sidecars = sidecars
+        self._key_sets = key_sets
 
     def __call__(self) -> Mapping[str, Any]:
         """
@@ -136,6 +140,7 @@ class Reloader:
         )
         self._server.context.port_protocols = routes.port_protocols
         self._route_services.replace(routes)
+        self._key_sets.use(set(fresh["token-jwks"]))
         if self._sidecars is not None:
             self._sidecars.replace(commands)
         if not same_log and self._access_log is not None:

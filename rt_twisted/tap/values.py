@@ -249,6 +249,17 @@ def http_url(value: str) -> str:
     return value
 
 
+def key_set_url(value: str) -> tuple[str, str]:
+    """
+    Parse `URL [ISSUER]`.
+    """
+    words = value.split()
+    if not 1 <= len(words) <= 2:
+        raise ValueError("a URL, then an issuer or nothing")
+    HttpUrl.parse(words[0])
+    return words[0], words[1] if len(words) == 2 else ""
+
+
 def words(value: str) -> tuple[str, ...]:
     """
     Parse words separated by blanks.
