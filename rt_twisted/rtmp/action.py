@@ -5,17 +5,17 @@ The action `rtmp`: publishers by RTMP.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, NoReturn
 
 from zope.interface import implementer
 
 from rt_twisted.actions.context import ActionContext
+from rt_twisted.actions.ingest.publishing import Publishing
 from rt_twisted.actions.interfaces import IAction, Match
 from rt_twisted.actions.subscription import check_static_channels
 from rt_twisted.actions.template import Template
 from rt_twisted.http.interfaces import IExchange, IPortProtocol, PeerInfo, StreamHandle
-from rt_twisted.hub.publisher_events import Announce, announce_nothing, announce_to
 from rt_twisted.metrics.responses import PUBLISHES
 from rt_twisted.model.errors import HttpError
 from rt_twisted.rtmp.connection import RtmpConnection
@@ -35,6 +35,7 @@ class RtmpAction:
     slash. Connections are recognized by their first byte.
 
     Args:
+        word: `rtmp`.
         context: the hub and the settings.
         publish: the channel.
         takeover: a new publisher replaces the one that is connected; without it, the new one
@@ -46,24 +47,25 @@ class RtmpAction:
             is lost, returns, and when the stream ends.
     """
 
+    word: str
     context: ActionContext
     publish: Template
     takeover: bool = False
     timeout: float | None = None
     grace: float | None = None
     events: Template | None = None
+    publishing: Publishing = field(init=False, compare=False)
 
     bare: ClassVar[str] = "publish"
     publishes: ClassVar[bool] = True
     counts_as: ClassVar[str] = PUBLISHES
+    checks_grants: ClassVar[bool] = True
     methods: ClassVar[Sequence[str]] = ()
     port_methods: ClassVar[Sequence[str]] = (METHOD,)
 
     def __post_init__(self) -> None:
-        if self.timeout is not None and not self.timeout > 0:
-            raise ValueError("timeout= must be more than 0")
-        if self.grace is not None and not self.grace >= 0:
-            raise ValueError("grace= cannot be negative")
+        given = (self.takeover, self.timeout, self.grace, self.events)
+        object.__setattr__(self, "publishing", Publishing(self.context, *given))
         channels = (self.publish,) if self.events is None else (self.publish, self.events)
         check_static_channels(channels, self.context)
 
@@ -80,7 +82,7 @@ class RtmpAction:
         waiting = self.context.shared.get(WaitingConnections, WaitingConnections)
         connection.start(RtmpConnection(self.context.reactor, routes, waiting, client))
 
-    def target(self, request: RtmpRequest, match: Match) -> PublishTarget:
+    async def target(self, request: RtmpRequest, match: Match) -> PublishTarget:
         """
         Return where a client may publish.
 
@@ -91,20 +93,6 @@ class RtmpAction:
         Raises:
             HttpError: see `RtmpRoutes.find`.
         """
-        context = self.context
-        exchange: Any = request  # has what templates read
-        channel = context.names.check(self.publish.expand(exchange, match))
-        context.publish_keys.authorize_live(request, [channel])
-        limits = context.hub.live.limits()
-        announce: Announce = announce_nothing
-        if self.events is not None:
-            events = context.names.check(self.events.expand(exchange, match))
-            announce = announce_to(events, context.publish)
-        return PublishTarget(
-            context,
-            channel,
-            self.takeover,
-            limits.live_timeout if self.timeout is None else self.timeout,
-            limits.live_grace if self.grace is None else self.grace,
-            announce,
-        )
+        exchange: Any = request  # has what is read of it
+        permit = await self.publishing.authorize(exchange, match, self.word, self.publish)
+        return PublishTarget(self.publishing, permit)

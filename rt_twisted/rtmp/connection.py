@@ -26,7 +26,7 @@ from rt_twisted.model.errors import HttpError
 from rt_twisted.rtmp import amf
 from rt_twisted.rtmp.handshake import SIZE
 from rt_twisted.rtmp.publishing import PublishTarget, RtmpRoutes
-from rt_twisted.rtmp.request import RtmpClient
+from rt_twisted.rtmp.request import RtmpClient, RtmpRequest
 from rt_twisted.rtmp.session import (
     BAD_NAME,
     MetadataReceived,
@@ -82,6 +82,8 @@ class RtmpConnection(Protocol):
         self._publication: LivePublication | None = None
         self._reader = FlvReader()
         self._interval = KeyframeInterval()
+        self._request: RtmpRequest | None = None  # that is being answered
+        self._announced: tuple[RtmpRequest, PublishTarget] | None = None
         self._timer: Any = None
         self.answered = False  # the client was refused, or has disconnected
 
@@ -110,6 +112,8 @@ class RtmpConnection(Protocol):
         self._events = None
         self._stop_timer()
         self._waiting.discard(self)
+        if self._request is not None:
+            self._request.lose()
         if self._publication is not None:
             self._publication.close("the connection of the publisher was lost")
 
@@ -223,18 +227,28 @@ class RtmpConnection(Protocol):
         self._reader.expect(kinds, (width, height))
 
     def _on_request(self, event: PublishRequested) -> None:
-        try:
-            target = self._routes.find(event, self._client)
-        except HttpError as error:
-            self._finish(BAD_NAME, error.reason)
-            return
-        if event.announced:
-            self._session.accept_name()
-            return
         self._pause("claim")
-        ensureDeferred(self._claim(target)).addErrback(self._on_error)
+        request = self._request = RtmpRequest(f"/{event.name}", event.query, self._client)
+        answering = self._confirm if event.announced else self._claim
+        ensureDeferred(answering(request)).addErrback(self._on_error)
 
-    async def _claim(self, target: PublishTarget) -> None:
+    async def _confirm(self, request: RtmpRequest) -> None:
+        """
+        Confirm a stream name that is announced, if the client may publish there.
+        """
+        target = await self._find(request)
+        if target is not None:
+            self._announced = request, target
+            self._session.accept_name()
+            self._go_on()
+
+    async def _claim(self, request: RtmpRequest) -> None:
+        """
+        Claim the channel, and let the client publish.
+        """
+        target = await self._find(request)
+        if target is None:
+            return
         try:
             publisher, run = await target.begin(self)
         except HttpError as error:
@@ -250,11 +264,28 @@ class RtmpConnection(Protocol):
             self._session.accept(MAX_UNIT + _TAG_HEADER)
             self._go_on()
 
+    async def _find(self, request: RtmpRequest) -> PublishTarget | None:
+        """
+        Return where the client may publish; None if it was refused, or is gone.
+        """
+        announced, self._announced = self._announced, None
+        if announced is not None and announced[0].target == request.target:
+            return announced[1]
+        try:
+            target = await self._routes.find(request)
+        except HttpError as error:
+            self._finish(BAD_NAME, error.reason)
+            return None
+        except ConnectionLost:
+            return None
+        return None if self.answered else target
+
     def _go_on(self) -> None:
         """
         Handle what has arrived during the claim, and read on.
         """
         self._pauses.discard("claim")
+        self._request = None
         events, self._events = self._events, None
         if events is not None:
             self._take(events)

@@ -1,5 +1,5 @@
 """
-Where a publisher by RTMP may publish: the route of its stream name, and its key.
+Where a publisher by RTMP may publish: the route of its stream name, and its key or grant.
 """
 
 from __future__ import annotations
@@ -9,16 +9,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from rt_twisted.actions.context import ActionContext
-from rt_twisted.actions.ingest.begin_run import PublishingClient, begin_run
+from rt_twisted.actions.ingest.begin_run import PublishingClient
+from rt_twisted.actions.ingest.publishing import Publishing, PublishPermit
 from rt_twisted.http.interfaces import Find
-from rt_twisted.hub.publisher_events import Announce
 from rt_twisted.hub.publishers import LivePublisher
 from rt_twisted.media.live_run import LiveRun
 from rt_twisted.model.errors import HttpError
-from rt_twisted.rtmp.request import RtmpClient, RtmpRequest
-from rt_twisted.rtmp.session import PublishRequested
+from rt_twisted.rtmp.request import RtmpRequest
 
-METHOD = "RTMP"  # by which routes are found
+METHOD = RtmpRequest.method  # by which routes are found
 
 _PORT = re.compile(r":\d*$")
 
@@ -29,34 +28,25 @@ class PublishTarget:
     A channel to which a client may publish.
 
     Args:
-        context: the hub and the settings of the route.
-        channel: its name.
-        takeover: replace a publisher that is connected.
-        timeout: seconds without bytes after which the publisher is lost.
-        grace: seconds that viewers wait for its return.
-        announce: called with what happens to the publisher.
+        publishing: the arguments of the route.
+        permit: of the client.
     """
 
-    context: ActionContext
-    channel: str
-    takeover: bool
-    timeout: float
-    grace: float
-    announce: Announce
+    publishing: Publishing
+    permit: PublishPermit
+
+    @property
+    def context(self) -> ActionContext:
+        """
+        The hub and the settings of the route.
+        """
+        return self.publishing.context
 
     async def begin(self, client: PublishingClient) -> tuple[LivePublisher, LiveRun]:
         """
-        Claim the channel; see `begin_run`.
+        Claim the channel; see `Publishing.claim`.
         """
-        return await begin_run(
-            self.context.hub,
-            client,
-            self.channel,
-            self.takeover,
-            self.timeout,
-            self.grace,
-            self.announce,
-        )
+        return await self.publishing.claim(client, self.permit)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,19 +63,14 @@ class RtmpRoutes:
     routes: Find
     http_port: int | None = None
 
-    def find(self, event: PublishRequested, client: RtmpClient) -> PublishTarget:
+    async def find(self, request: RtmpRequest) -> PublishTarget:
         """
-        Return where a client may publish.
-
-        Args:
-            event: its request.
-            client: that sends it.
+        Return where the client of *request* may publish.
 
         Raises:
-            HttpError: 404, no `rtmp:` route has the name; 400, the channel is not possible;
-                401 and 403, the key is missing, wrong, or not for this channel.
+            HttpError: 404, no `rtmp:` route has the name; or see `Publishing.authorize`.
+            ConnectionLost: the client has disconnected meanwhile.
         """
-        request = RtmpRequest(f"/{event.name}", event.query, client)
         found = self.routes(METHOD, request.path)
         if not isinstance(found, tuple):
             raise HttpError(
@@ -93,11 +78,13 @@ class RtmpRoutes:
             )
         action, match = found
         try:
-            target: PublishTarget = action.target(request, match)
+            target: PublishTarget = await action.target(request, match)
         except HttpError as error:
             if error.status != 401:
                 raise
-            raise HttpError(401, f"{error.reason}: append ?key=SECRET to the stream key") from None
+            raise HttpError(
+                401, f"{error.reason}: append ?key=SECRET or ?token=TOKEN to the stream key"
+            ) from None
         return target
 
     def url_of(self, name: str, host: str, secure: bool) -> str:

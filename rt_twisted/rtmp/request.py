@@ -1,14 +1,17 @@
 """
-What routes and keys read of a request to publish by RTMP.
+What routes, keys and grants read of a request to publish by RTMP.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from urllib.parse import quote
 
 from rt_twisted.codecs.query import parse_query
 from rt_twisted.http.interfaces import PeerInfo
+
+_TOKEN = "token"  # the field of a query with a token
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,41 +40,50 @@ class RtmpClient:
         return cls(host, peer.secure, not host or host == "::1" or host.startswith("127."))
 
 
-@dataclass(frozen=True, slots=True)
 class RtmpRequest:
     """
-    The part of an `IExchange` that templates and `Keys.authorize_live` read.
+    The part of an `IExchange` that templates and `live_permit` read.
 
     Args:
         path: application and stream name, behind a slash.
         query_string: of both.
         client: that sends it.
+
+    Attributes:
+        answered: the client has disconnected.
     """
 
-    path: str
-    query_string: str = field(repr=False)  # has the key
-    client: RtmpClient
-    method: str = "RTMP"
+    method = "RTMP"
+
+    def __init__(self, path: str, query_string: str, client: RtmpClient) -> None:
+        self.path = path
+        self.query_string = query_string
+        self.address = client.address
+        self.local = client.local
+        self.secure = client.secure
+        self.scheme = "rtmps" if client.secure else "rtmp"
+        self.answered = False
+        self._client = client
+        self._lost: list[Callable[[], object]] = []
 
     @property
-    def address(self) -> str:
+    def target(self) -> bytes:
         """
-        The client's address.
+        Path and query, percent-encoded.
         """
-        return self.client.address
-
-    @property
-    def local(self) -> bool:
-        """
-        Whether the client is on this machine.
-        """
-        return self.client.local
+        query = f"?{quote(self.query_string, safe='&=%+')}" if self.query_string else ""
+        return f"{quote(self.path)}{query}".encode()
 
     def header(self, name: str) -> str | None:
         """
-        Return the value of header *name* (lower case); None if it was not sent.
+        Return the value of header *name* (lower case) of the tunnel's request; None if it was
+        not sent. A token in the query is like one in `Authorization: Bearer`.
         """
-        return self.client.headers.get(name)
+        if name == "authorization":
+            token = self.query().get(_TOKEN)
+            if token:
+                return f"Bearer {token[-1]}"
+        return self._client.headers.get(name)
 
     def query(self) -> Mapping[str, list[str]]:
         """
@@ -84,3 +96,26 @@ class RtmpRequest:
         Return no cookies.
         """
         return {}
+
+    def add_header(self, name: str, value: str) -> None:
+        """
+        Do nothing: a response by RTMP has no headers.
+        """
+
+    def watch(self, lost: Callable[[], object]) -> None:
+        """
+        Have *lost* called if the client disconnects.
+        """
+        if self.answered:
+            lost()
+        else:
+            self._lost.append(lost)
+
+    def lose(self) -> None:
+        """
+        Note that the client has disconnected.
+        """
+        self.answered = True
+        lost, self._lost = self._lost, []
+        for call in lost:
+            call()

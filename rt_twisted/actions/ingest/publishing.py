@@ -10,13 +10,15 @@ from rt_twisted.access.grants import Grant
 from rt_twisted.access.keys import Key
 from rt_twisted.actions.context import ActionContext
 from rt_twisted.actions.granting import end_publisher, live_permit
-from rt_twisted.actions.ingest.begin_run import begin_run
+from rt_twisted.actions.ingest.begin_run import PublishingClient, begin_run
 from rt_twisted.actions.ingest.intake import LiveIntake, PublisherExchange
 from rt_twisted.actions.interfaces import Match
 from rt_twisted.actions.subscription import asked_channels, expand_publish_channels
 from rt_twisted.actions.template import Template
 from rt_twisted.http.interfaces import IExchange
 from rt_twisted.hub.publisher_events import Announce, announce_nothing, announce_to
+from rt_twisted.hub.publishers import LivePublisher
+from rt_twisted.media.live_run import LiveRun
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +118,28 @@ class Publishing:
             announce = announce_to(events, context.publish)
         return PublishPermit(channel, match, permit, announce)
 
+    async def claim(
+        self, client: PublishingClient, permit: PublishPermit
+    ) -> tuple[LivePublisher, LiveRun]:
+        """
+        Claim the channel of *permit* for *client*; see `begin_run`.
+
+        Args:
+            client: the publisher's request.
+            permit: from `authorize`.
+        """
+        publisher, run = await begin_run(
+            self.context.hub,
+            client,
+            permit.channel,
+            self.takeover,
+            self.timeout_seconds,
+            self.grace_seconds,
+            permit.announce,
+        )
+        end_publisher(self.context, publisher, permit.permit)
+        return publisher, run
+
     async def begin(
         self,
         exchange: PublisherExchange,
@@ -137,14 +161,5 @@ class Publishing:
                 reached.
             ConnectionLost: the client has disconnected meanwhile.
         """
-        publisher, run = await begin_run(
-            self.context.hub,
-            exchange,
-            permit.channel,
-            self.takeover,
-            self.timeout_seconds,
-            self.grace_seconds,
-            permit.announce,
-        )
-        end_publisher(self.context, publisher, permit.permit)
+        publisher, run = await self.claim(exchange, permit)
         return LiveIntake(self.context, exchange, publisher, run, raw, around)

@@ -8,7 +8,9 @@ from dataclasses import replace
 
 from twisted.internet.task import Clock
 
+from rt_twisted.access.gate import Gate
 from rt_twisted.access.keys import Key, Keys
+from rt_twisted.access.tokens import TokenKey, TokenVerifier
 from rt_twisted.brokers.memory import MemoryBroker
 from rt_twisted.routes import Routes, parse_route
 from tests.defaults import make_context, make_hub, make_server
@@ -26,16 +28,18 @@ class Studio:
     Args:
         lines: route lines; without any, VIEWERS and PUBLISHERS.
         key: that publishers need; "" for none.
-        broker: of the hub; None for one of its own.
+        token_key: that tokens are signed by; "" for none.
     """
 
-    def __init__(self, *lines: str, key: str = "", broker: object = None) -> None:
+    def __init__(self, *lines: str, key: str = "", token_key: str = "") -> None:
         self.clock = Clock()
-        self.broker = broker or MemoryBroker(self.clock, "e")
-        self.hub = make_hub(self.broker, self.clock)
+        self.hub = make_hub(MemoryBroker(self.clock, "e"), self.clock)
         context = make_context(self.hub, self.clock)
         if key:
             context = replace(context, publish_keys=Keys([Key.of(key)]))
+        if token_key:
+            tokens = TokenVerifier([TokenKey.of(token_key)], now=self.clock.seconds)
+            context = replace(context, gate=Gate(tokens=tokens))
         self.context = context
         routes = Routes([parse_route(line, context) for line in lines or (VIEWERS, PUBLISHERS)])
         self.server = make_server(self.clock, routes.find)

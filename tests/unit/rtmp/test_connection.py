@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+import jwt
 import pytest
 from twisted.internet.defer import Deferred
 from twisted.logger import ILogObserver, globalLogPublisher
@@ -120,8 +121,8 @@ def test_other_parameter_sets_begin_with_another_head() -> None:
 @pytest.mark.parametrize(
     ("name", "reason"),
     [
-        ("cam?key=wrong", "wrong key: append ?key=SECRET to the stream key"),
-        ("cam", "a key is needed: append ?key=SECRET to the stream key"),
+        ("cam?key=wrong", "wrong key: append ?key=SECRET or ?token=TOKEN to the stream key"),
+        ("cam", "a key is needed: append ?key=SECRET or ?token=TOKEN to the stream key"),
         ("no.such?key=secret", "there is no stream '/live/no.such'"),
     ],
 )
@@ -149,6 +150,31 @@ def test_the_key() -> None:
 
     assert codes(studio.publisher(dialogue("live", "a?key=secret")).written()) == STARTED
     assert codes(studio.publisher(dialogue("live?key=secret", "b")).written()) == STARTED
+
+
+def test_tokens() -> None:
+    """
+    A token is part of the stream name, too; the stream ends when the token expires.
+    """
+    secret = "0123456789abcdef" * 4
+    lines = (VIEWERS, "^/live/(\\w+)$ rtmp:publish=$1,allow=token")
+    studio = Studio(*lines, token_key=secret)
+    token = jwt.encode({"publish": ["cam"], "exp": 60}, secret)
+
+    publisher = studio.publisher(dialogue("live", f"cam?token={token}"))
+    assert codes(publisher.written()) == STARTED
+    other = studio.publisher(dialogue("live", f"other?token={token}"))
+    assert "does not permit publishing to 'other'" in description(other)
+    wrong = studio.publisher(dialogue("live", f"cam?token={token}x"))
+    assert "the token is not valid" in description(wrong)
+    without = studio.publisher(dialogue("live", "cam"))
+    assert "a token is needed" in description(without)
+    assert all(codes(each.written()) == [BAD_NAME] for each in (other, wrong, without))
+
+    for _ in range(60):
+        studio.clock.advance(1)
+        publisher.send(aac(0, b"x"))
+    assert description(publisher) == "the grant of the publisher has expired"
 
 
 def test_other_machines_need_a_key() -> None:
@@ -323,8 +349,7 @@ class SlowBroker:
     A broker that acknowledges when the test says so.
     """
 
-    def __init__(self, broker: Any) -> None:
-        self._broker = broker
+    def __init__(self) -> None:
         self.waiting: list[Deferred[PublishResult]] = []
 
     def __call__(self, drafts: Any) -> Deferred[PublishResult]:
@@ -343,7 +368,7 @@ def test_a_slow_broker_pauses_the_publisher(monkeypatch: pytest.MonkeyPatch) -> 
     """
     monkeypatch.setattr(publication, "MAX_UNACKNOWLEDGED", 100)
     studio = Studio()
-    broker = SlowBroker(studio.broker)
+    broker = SlowBroker()
     monkeypatch.setattr(type(studio.hub), "publish", lambda hub, drafts: broker(drafts))
 
     publisher = studio.publisher(START, picture(0, True))
