@@ -5,6 +5,8 @@ Live streams by RTMP: ffmpeg, librtmp and GStreamer publish; curl, ffprobe and C
 from __future__ import annotations
 
 import ctypes
+import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -121,11 +123,16 @@ def test_refusals(daemon: StartDaemon, start: Camera) -> None:
 
 def test_chromium_shows_a_stream(daemon: StartDaemon, start: Camera, browser: Browser) -> None:
     """
-    The built-in page shows what is published to its path, by a script that is strict about
-    times: MediaSource.
+    The built-in page shows what the documented command publishes, by a script that is strict
+    about times: MediaSource.
     """
     server = daemon()
-    push(start, f"rtmp://127.0.0.1:{server.port}/live/cam", 60)
+    page = (ROOT / "docs" / "rtmp.md").read_text()
+    [_, command, *_] = re.findall(r"^```sh\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    program, *arguments = shlex.split(
+        command.replace("\\\n", " ").replace("8080", str(server.port))
+    )
+    start(program, "ffmpeg", "-v", "fatal", *arguments)
     browser.open(f"{server.url}/live/cam")
     advances(browser)
 
