@@ -218,8 +218,8 @@ class IClaim(Interface):
 
     def release() -> None:
         """
-        Give the claim up; another run can claim the name at once. `lost` does not fire. A second
-        call has no effect.
+        Give the claim up; another run can claim the name as soon as the broker has been
+        notified. `lost` does not fire. A second call has no effect.
         """
 
 

@@ -14,6 +14,7 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 
 from rt_twisted.brokers.interfaces import ClaimTaken, IBroker, IClaim, IClaims
+from rt_twisted.hub.local_claims import LocalClaims
 from rt_twisted.hub.publisher_events import Announce, PublisherState, announce_nothing
 from rt_twisted.media.unit import End, write
 from rt_twisted.model.errors import HttpError, Unavailable
@@ -130,16 +131,17 @@ class Publishers:
     The publishers of live streams that are connected to this node.
 
     Args:
-        broker: grants channels among all nodes, if it provides `IClaims`.
+        broker: grants channels among all nodes, if it provides `IClaims`; otherwise this node
+            grants them.
         clock: the reactor.
         publish: publishes the end of a stream.
     """
 
     def __init__(self, broker: IBroker, clock: IReactorTime, publish: Publish) -> None:
-        self._claims: IClaims | None = IClaims(broker, None)
+        self._claims: IClaims = IClaims(broker, None) or LocalClaims()
         self._clock = clock
         self._publish = publish
-        self._held: dict[str, tuple[LivePublisher, IClaim | None]] = {}
+        self._held: dict[str, tuple[LivePublisher, IClaim]] = {}
         self._claiming: set[str] = set()
         self._grace: dict[str, IDelayedCall] = {}  # until the end of the stream
 
@@ -187,9 +189,7 @@ class Publishers:
             held[0].lose("another publisher has taken over")
         self._claiming.add(channel)
         try:
-            claim = None
-            if self._claims is not None:
-                claim = await self._claims.claim(channel, run, takeover)
+            claim: IClaim = await self._claims.claim(channel, run, takeover)
         except ClaimTaken:
             raise _taken(channel) from None
         finally:
@@ -202,8 +202,7 @@ class Publishers:
             channel, run, timeout, grace, now, self._on_close, announce, grace_end is not None
         )
         self._held[channel] = publisher, claim
-        if claim is not None:
-            claim.lost.addCallback(publisher.lose)
+        claim.lost.addCallback(publisher.lose)
         return publisher
 
     def resume(self, channel: str, connection: object, start: int | None) -> Any:
@@ -237,7 +236,7 @@ class Publishers:
         """
         if channel in self._held or channel in self._claiming:
             raise _taken(channel)
-        if self._claims is not None and await self._claims.is_claimed(channel):
+        if await self._claims.is_claimed(channel):
             raise _taken(channel)
 
     def check(self) -> None:
@@ -263,8 +262,7 @@ class Publishers:
 
     def _on_close(self, publisher: LivePublisher, reason: str) -> None:
         _, claim = self._held.pop(publisher.channel)
-        if claim is not None:
-            claim.release()
+        claim.release()
         self._grace[publisher.channel] = self._clock.callLater(
             publisher.grace, self._on_grace_end, publisher
         )
@@ -285,16 +283,13 @@ class Publishers:
         if channel in self._held or channel in self._claiming:
             return
         try:
-            claim = None
-            if self._claims is not None:
-                claim = await self._claims.claim(channel, secrets.token_hex(8), False)
+            claim: IClaim = await self._claims.claim(channel, secrets.token_hex(8), False)
             try:
                 event, data = write(End(publisher.run))
                 await self._publish([Draft(channel, data, event, transient=True)])
                 publisher.announce(channel, PublisherState.ENDED, "")
             finally:
-                if claim is not None:
-                    claim.release()
+                claim.release()
         except (ClaimTaken, Unavailable):
             pass  # while the broker is away each node ends its own viewers
 

@@ -7,10 +7,12 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from typing import Any
 
+import pytest
 import pytest_twisted
 from twisted.internet.endpoints import HostnameEndpoint
 
-from tests.contracts.brokers import BrokerContract, LiveContract
+from rt_twisted.brokers.interfaces import ClaimTaken
+from tests.contracts.brokers import BrokerContract, ClaimsContract, LiveContract, granted
 from tests.defaults import SETTINGS, make_amqp_server, make_topology
 from tests.fakes import RecordingReceiver
 from tests.real.rabbit import Rabbit, rabbit
@@ -54,7 +56,7 @@ def make(
     return broker
 
 
-class TestAmqpBroker(BrokerContract, LiveContract):
+class TestAmqpBroker(BrokerContract, ClaimsContract, LiveContract):
     """
     AmqpBroker fulfils the contract of all brokers.
     """
@@ -68,3 +70,44 @@ class TestAmqpBroker(BrokerContract, LiveContract):
         await until(broker.ready)
         yield broker
         await broker.stopService()
+
+    @pytest_twisted.async_yield_fixture
+    async def other(self, rabbit: Rabbit, other_receiver: RecordingReceiver) -> AsyncIterator[Any]:
+        """
+        Start a second node.
+        """
+        other = make(rabbit, other_receiver)
+        await until(other.ready)
+        yield other
+        await other.stopService()
+
+    @pytest.fixture
+    def other_receiver(self) -> RecordingReceiver:
+        """
+        Records what the second node receives.
+        """
+        return RecordingReceiver()
+
+
+async def test_a_claim_outlives_a_connection(rabbit: Rabbit) -> None:
+    """
+    A claim is declared again on the next connection, and is not lost meanwhile.
+    """
+    receivers = [RecordingReceiver() for _ in range(2)]
+    one, two = (make(rabbit, receiver) for receiver in receivers)
+    await until(one.ready)
+    await until(two.ready)
+    claim = await one.claim("cam", "run1", False)
+    rabbit.evaluate(
+        "[rabbit_networking:close_connection(P, <<>>) || P <- rabbit_networking:connections()]."
+    )
+    await until(lambda: not one.ready() and not two.ready())
+    await until(one.ready)
+    await until(two.ready)
+
+    with pytest.raises(ClaimTaken):
+        await two.claim("cam", "run2", False)
+    assert not claim.lost.called
+    await one.stopService()
+    await granted(two, "cam", "run2")
+    await two.stopService()

@@ -8,6 +8,9 @@ import http.client
 import itertools
 import json
 import random
+import signal
+from functools import partial
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlencode
 
@@ -16,6 +19,21 @@ import pytest
 from twisted.internet.defer import Deferred
 
 from tests.real.conftest import PATIENCE, Server, StartDaemon, free_port
+from tests.real.live_programs import (
+    ROUTES,
+    STATS,
+    Camera,
+    camera,
+    is_live,
+    largest_step,
+    output,
+    start,
+    stats,
+    video,
+    viewer,
+    wait_for,
+)
+from tests.real.media_programs import decoded, probe
 from tests.real.rabbit import Rabbit, rabbit
 from tests.real.subscribers import (
     Publisher,
@@ -28,7 +46,7 @@ from tests.real.subscribers import (
 )
 from tests.real.test_amqp_failures import SETTLED, foreign
 
-__all__ = ["rabbit"]
+__all__ = ["camera", "rabbit", "start", "viewer"]
 
 COUNT = itertools.count()
 ROUNDS = 3
@@ -49,19 +67,22 @@ def options(server: Rabbit, name: str, *more: str) -> tuple[str, ...]:
     )
 
 
+def is_ready(server: Server) -> bool:
+    """
+    Return whether /readyz is 200.
+    """
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=PATIENCE)
+    connection.request("GET", "/readyz")
+    status = connection.getresponse().status
+    connection.close()
+    return status == 200
+
+
 async def ready(server: Server) -> None:
     """
     Wait until /readyz is 200.
     """
-
-    def is_ready() -> bool:
-        connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=PATIENCE)
-        connection.request("GET", "/readyz")
-        status = connection.getresponse().status
-        connection.close()
-        return status == 200
-
-    await until(is_ready)
+    await until(partial(is_ready, server))
 
 
 async def test_cyclone_sses_own_options(rabbit: Rabbit, daemon: StartDaemon) -> None:
@@ -305,3 +326,30 @@ async def test_what_amqp_can_never_carry(rabbit: Rabbit, daemon: StartDaemon) ->
         assert server.log.count("is away") == 1
     finally:
         rabbit.evaluate(size.replace("1000000", before) + ".")
+
+
+def test_a_live_channel_has_one_publisher_on_all_nodes(
+    daemon: StartDaemon, rabbit: Rabbit, camera: Camera, viewer: Camera, tmp_path: Path
+) -> None:
+    """
+    A second publisher on another node is refused until the first one's node is killed; then
+    the viewers' stream goes on with it.
+    """
+    own = (*ROUTES, STATS, "--route=^/readyz$ ready", "--live-timeout=8", "--live-grace=12")
+    here, there = (daemon(*options(rabbit, "live", *own)) for _ in range(2))
+    for node in (here, there):
+        wait_for(partial(is_ready, node))
+    camera(f"{here.url}/cam.webm", 60)
+    wait_for(lambda: stats(here)["live"]["publishers"] == 1)
+    seen = viewer(f"{there.url}/cam.webm", "seen.webm")
+    wait_for(lambda: is_live(there))
+    assert camera(f"{there.url}/cam.webm", 20).wait(PATIENCE)
+
+    here.kill(signal.SIGKILL)
+
+    wait_for(lambda: camera(f"{there.url}/cam.webm", 3).wait(PATIENCE) == 0)
+    assert output(seen).startswith("200 ")
+    decoded(tmp_path / "seen.webm")
+    packets = probe(tmp_path / "seen.webm")
+    assert len(video(packets)) > 75
+    assert largest_step(packets) < 0.09

@@ -15,6 +15,7 @@ from rt_twisted.brokers.amqp.config import ExchangeType
 from rt_twisted.model.message import After, Position
 from tests.contracts.brokers import (
     BrokerContract,
+    ClaimsContract,
     HistoryContract,
     LiveContract,
     SharedLogContract,
@@ -37,6 +38,7 @@ COUNT = itertools.count()
 
 class TestStreamBroker(
     BrokerContract,
+    ClaimsContract,
     HistoryContract,
     LiveContract,
     SharedLogContract,

@@ -18,12 +18,14 @@ from twisted.logger import Logger
 from zope.interface import implementer
 
 from rt_twisted.brokers.amqp.channel import AmqpConnectionClosed
+from rt_twisted.brokers.amqp.claims import AmqpClaims
 from rt_twisted.brokers.amqp.connector import AmqpTarget, ConnectionPair
 from rt_twisted.brokers.amqp.content import Delivery
 from rt_twisted.brokers.amqp.publisher import AmqpPublisher
 from rt_twisted.brokers.amqp.routing import Binding, Routing, event_of, key_of
 from rt_twisted.brokers.interfaces import (
     IBroker,
+    IClaims,
     ILimited,
     IPatterns,
     IReady,
@@ -52,7 +54,7 @@ class AmqpSubscription:
         self.waiting: list[Deferred[Position]] = []
 
 
-@implementer(IBroker, ILimited, IPatterns, IReady, IRefusing)
+@implementer(IBroker, IClaims, ILimited, IPatterns, IReady, IRefusing)
 class AmqpBroker(Service):
     """
     Publishes to an exchange, and numbers the messages that it delivers.
@@ -88,6 +90,9 @@ class AmqpBroker(Service):
         self._queue = ""  # the queue's name; "" while there is none
         self._consuming = False
         self._tag = 0  # of the last delivery to acknowledge
+        self._claims = AmqpClaims(
+            reactor, topology.exchange, topology.number, target.server.heartbeat
+        )
         self._tick = LoopingCall(self._publisher.check_timeouts)
         self._tick.clock = reactor
         self._receiver: IReceiver
@@ -100,6 +105,7 @@ class AmqpBroker(Service):
     def stopService(self) -> Deferred[Any]:
         super().stopService()  # type: ignore[no-untyped-call]
         self._tick.stop()
+        self._claims.stop()
         self._on_lost("the daemon is stopping")
         return self._pair.stop()
 
@@ -134,6 +140,12 @@ class AmqpBroker(Service):
         done: Deferred[Position] = Deferred()
         subscription.waiting.append(done)
         return done
+
+    def claim(self, name: str, run: str, takeover: bool) -> Deferred[Any]:
+        return self._claims.claim(name, run, takeover)
+
+    def is_claimed(self, name: str) -> Deferred[bool]:
+        return self._claims.is_claimed(name)
 
     def unsubscribe(self, channel: Selector) -> None:
         if self._subscriptions.pop(channel, None) is None:
@@ -172,6 +184,7 @@ class AmqpBroker(Service):
         self._report_missed(
             [name for name, subscription in self._subscriptions.items() if subscription.confirmed]
         )
+        await self._claims.open(reader, writer)
         reader.consumers[CONSUMER] = self._deliver
         reader.on_batch_end = self._on_batch_end
         await reader.call(number, "basic_consume", queue=self._queue, consumer_tag=CONSUMER)
@@ -186,6 +199,7 @@ class AmqpBroker(Service):
         self._queue, self._consuming = "", False
         for subscription in self._subscriptions.values():
             subscription.bound = False
+        self._claims.close()
         self._publisher.close(reason)
 
     def _report_missed(self, channels: Iterable[Selector]) -> None:

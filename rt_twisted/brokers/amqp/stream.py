@@ -18,6 +18,7 @@ from twisted.logger import Logger
 from zope.interface import implementer
 
 from rt_twisted.brokers.amqp.channel import AmqpConnectionClosed
+from rt_twisted.brokers.amqp.claims import AmqpClaims
 from rt_twisted.brokers.amqp.config import StreamRetention
 from rt_twisted.brokers.amqp.connector import AmqpTarget, ConnectionPair
 from rt_twisted.brokers.amqp.content import Delivery, MessageProperties
@@ -30,6 +31,7 @@ from rt_twisted.brokers.amqp.stream_reader import OFFSET, Start, read_stream
 from rt_twisted.brokers.idempotency import IdempotencyKeys
 from rt_twisted.brokers.interfaces import (
     IBroker,
+    IClaims,
     IHistory,
     ILimited,
     IPatterns,
@@ -56,7 +58,7 @@ CONSUMER = "rt"
 SYNC_TIMEOUT = 10.0  # seconds until a marker must have arrived
 
 
-@implementer(IBroker, IHistory, ILimited, IPatterns, IReady, IRefusing)
+@implementer(IBroker, IClaims, IHistory, ILimited, IPatterns, IReady, IRefusing)
 class StreamBroker(Service):
     """
     Publishes to an exchange, and consumes the stream that is bound to it. A message's
@@ -105,6 +107,9 @@ class StreamBroker(Service):
         self._tag = 0
         self._markers: dict[str, Deferred[None]] = {}
         self._count = 0  # of markers
+        self._claims = AmqpClaims(
+            reactor, topology.exchange, topology.number, target.server.heartbeat
+        )
         self._tick = LoopingCall(self._publisher.check_timeouts)
         self._tick.clock = reactor
         self._receiver: IReceiver
@@ -117,6 +122,7 @@ class StreamBroker(Service):
     def stopService(self) -> Deferred[Any]:
         super().stopService()  # type: ignore[no-untyped-call]
         self._tick.stop()
+        self._claims.stop()
         self._on_lost("the daemon is stopping")
         return self._pair.stop()
 
@@ -147,6 +153,12 @@ class StreamBroker(Service):
         done: Deferred[Position] = Deferred()
         self._waiting.append((channel, done))
         return done
+
+    def claim(self, name: str, run: str, takeover: bool) -> Deferred[Any]:
+        return self._claims.claim(name, run, takeover)
+
+    def is_claimed(self, name: str) -> Deferred[bool]:
+        return self._claims.is_claimed(name)
 
     def unsubscribe(self, channel: Selector) -> None:
         self._subscribed.discard(channel)
@@ -191,6 +203,7 @@ class StreamBroker(Service):
             self._publisher.keys = IdempotencyKeys()  # their positions are of the other log
             self._repeats.clear()
             self._receiver.reached(self.position())
+        await self._claims.open(reader, writer)
         reader.consumers[CONSUMER] = self._deliver
         reader.on_batch_end = self._on_batch_end
         await reader.call(number, "basic_qos", prefetch_count=self._topology.prefetch)
@@ -264,6 +277,7 @@ class StreamBroker(Service):
     def _on_lost(self, reason: str) -> None:
         self._tag = 0
         self._history.batcher.close()
+        self._claims.close()
         self._publisher.close(reason)
 
     def _deliver(self, delivery: Delivery) -> None:
