@@ -125,6 +125,7 @@ class ActionContext:
         poll_bytes: bytes of messages in one response; the next poll gets the rest.
         max_body: bytes of a publish request.
         max_message: bytes of one message.
+        max_unit: bytes of a frame of a live stream.
         max_batch: messages of one request.
         trim: whether white space at both ends of messages is stripped and control
             characters are replaced by blanks, as cyclone-sse did.
@@ -152,6 +153,7 @@ class ActionContext:
     poll_bytes: int
     max_body: int
     max_message: int
+    max_unit: int
     max_batch: int
     trim: bool
     websockets: WebSocketLimits

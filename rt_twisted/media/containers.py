@@ -13,6 +13,7 @@ from rt_twisted.media.mp4_reader import Mp4Reader
 from rt_twisted.media.multipart import MultipartReader
 from rt_twisted.media.pictures import PictureReader
 from rt_twisted.media.track_details import Part
+from rt_twisted.media.unit import MAX_UNIT
 
 START_BYTES = 8  # that are needed to recognize a container
 _EBML = b"\x1a\x45\xdf\xa3"
@@ -37,7 +38,7 @@ class ContainerReader(Protocol):
 
 
 def find_reader(
-    start: bytes, content_type: str, seconds: Callable[[], float]
+    start: bytes, content_type: str, seconds: Callable[[], float], max_unit: int = MAX_UNIT
 ) -> ContainerReader | None:
     """
     Return a reader of a stream.
@@ -46,14 +47,15 @@ def find_reader(
         start: its first START_BYTES, or all there are.
         content_type: that the publisher announces; "" for none.
         seconds: returns the time for pictures, which have none.
+        max_unit: bytes of a frame; pictures have a bound of their own.
 
     Returns:
         None for a stream that is neither WebM, nor Matroska, nor MP4, nor Motion JPEG.
     """
     if start.startswith(_EBML):
-        return MatroskaReader()
+        return MatroskaReader(max_unit=max_unit)
     if start[4:8] == _FTYP:
-        return Mp4Reader()
+        return Mp4Reader(max_unit)
     if start.startswith(START):
         return PictureReader(JpegReader(), seconds)
     if content_type.lower().startswith(_MULTIPART) or _is_multipart(start):

@@ -40,14 +40,12 @@ _MASTERS = {
     SEGMENT: _TOP,
     CLUSTER: _TOP | {INFO, TRACKS, CLUSTER, _SEEK_HEAD, _CUES, _TAGS, _CHAPTERS, _ATTACHMENTS},
 }
-_MAX_BLOCK = MAX_UNIT + 1024  # with its header, and alpha or other additions beside it
+_BESIDE = 1024  # bytes of a block beside its frame: its header, and additions such as alpha
 _WANTED = {
     EBML: 4096,
     INFO: MAX_HEAD,
     TRACKS: MAX_HEAD,
     TIMESTAMP: 8,
-    SIMPLE_BLOCK: _MAX_BLOCK,
-    _BLOCK_GROUP: 2 * _MAX_BLOCK,
 }
 _DEFAULT_SCALE = 1_000_000  # nanoseconds
 _MAX_SCALE = 1_000_000_000
@@ -78,10 +76,14 @@ class MatroskaReader:
 
     Args:
         sources: the tracks, if the stream begins with a cluster instead of a header.
+        max_unit: bytes of a frame.
     """
 
-    def __init__(self, sources: Sequence[TrackSource] = ()) -> None:
-        self._elements = ElementReader(_MASTERS, _WANTED)
+    def __init__(self, sources: Sequence[TrackSource] = (), max_unit: int = MAX_UNIT) -> None:
+        block = max_unit + _BESIDE
+        wanted = {**_WANTED, SIMPLE_BLOCK: block, _BLOCK_GROUP: 2 * block}
+        self._elements = ElementReader(_MASTERS, wanted)
+        self._max_unit = max_unit
         self._details = TrackDetails()
         self._frames = {source.track.id: _Frames(source) for source in sources}
         self._began = bool(sources)
@@ -168,6 +170,8 @@ class MatroskaReader:
         parts = _split_lace(block[start:], flags & _LACING)
         for part in parts:
             unit = _frame(frames, part, time, key, duration // len(parts))
+            if len(unit.data) > self._max_unit:
+                raise RemoteProtocolError(f"WebM: a frame is larger than {self._max_unit} bytes")
             found.append(unit)
             time += 1000 * unit.duration
             key = False
@@ -180,8 +184,6 @@ def _frame(frames: _Frames, data: bytes, time: int, key: bool, duration: int) ->
         data = source.stripped + data
     if source.nal_length != 4:
         data = lengthened(data, source.nal_length)
-    if len(data) > MAX_UNIT:
-        raise RemoteProtocolError(f"WebM: a frame is larger than {MAX_UNIT} bytes")
     pts = (time + 500) // 1000
     length = ((duration or source.duration) + 500) // 1000
     if not length:

@@ -29,9 +29,13 @@ class Mp4Reader:
 
     The frames of a fragment are returned when it is complete, in order of decoding time.
     A second init segment describes the tracks again.
+
+    Args:
+        max_unit: bytes of a frame.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, max_unit: int = MAX_UNIT) -> None:
+        self._max_unit = max_unit
         self._buffer = bytearray()
         self._offset = 0  # of the buffer's first byte in the stream
         self._skip = 0  # bytes to discard before the next box
@@ -126,6 +130,8 @@ class Mp4Reader:
                     raise RemoteProtocolError(f"MP4: a fragment has over {MAX_SAMPLES} samples")
                 if first < 0 or first + size > len(data):
                     raise RemoteProtocolError("MP4: a sample is outside of its fragment")
+                if size > self._max_unit:
+                    raise RemoteProtocolError(f"MP4: a frame is larger than {self._max_unit} bytes")
                 unit = data[first : first + size]
                 yield _unit(source, unit, dts, duration, composition, not flags & _NOT_SYNC)
 
@@ -218,8 +224,6 @@ def _unit(
 ) -> Unit:
     if source.nal_length != 4:
         data = lengthened(data, source.nal_length)
-    if len(data) > MAX_UNIT:
-        raise RemoteProtocolError(f"MP4: a frame is larger than {MAX_UNIT} bytes")
     dts -= source.skipped
     decoded, presented, length = (
         (ticks * 1_000_000 + source.timescale // 2) // source.timescale

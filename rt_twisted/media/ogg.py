@@ -37,11 +37,15 @@ class OggReader:
 
     Damaged places are left out: the stream goes on at the next page.
 
+    Args:
+        max_unit: bytes of the pages with one packet.
+
     Attributes:
         title: of the present link, by its comments: artist and title; "" if it has none.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, max_unit: int = MAX_UNIT) -> None:
+        self._max_unit = max_unit
         self.title = ""
         self._buffer = bytearray()
         self._garbage = 0
@@ -122,8 +126,8 @@ class OggReader:
             private = bytes(self._headers)
             found.append((Track(1, Kind.AUDIO, OGG, private, rate, channels),))
         self._packed += page
-        if len(self._packed) > MAX_UNIT:
-            raise RemoteProtocolError(f"an Ogg packet is larger than {MAX_UNIT} bytes")
+        if len(self._packed) > self._max_unit:
+            raise RemoteProtocolError(f"an Ogg packet is larger than {self._max_unit} bytes")
         if granule != _NO_GRANULE:
             time = self._time(granule) - self._time(self._granule or 0)
             if len(self._packed) >= PACKED_BYTES or time >= PACKED_TIME:

@@ -28,7 +28,7 @@ from rt_twisted.media.jpeg import MAX_JPEG
 from rt_twisted.model.message import UNIT, Message
 
 MAX_HEAD = 256 * 1024  # bytes of a head, and of what describes the tracks in a container
-MAX_UNIT = 4 * 1024 * 1024  # bytes of a frame in a container: 4K keyframes exceed 1 MiB
+MAX_UNIT = 4 * 1024 * 1024  # bytes of a frame, unless configured: 4K keyframes exceed 1 MiB
 MAX_TRACKS = 8
 MAX_TRACK_ID = 2**14 - 2  # two bytes in Matroska
 MAX_TIME = 2**53  # microseconds, 285 years: exact in JSON and in JavaScript

@@ -209,6 +209,7 @@ def make_context(
         poll_bytes=options["poll-bytes"],
         max_body=options["max-body"],
         max_message=options["max-message"],
+        max_unit=options["max-unit"],
         max_batch=options["max-batch"],
         trim=options["trim"],
         websockets=read_websocket_limits(options),

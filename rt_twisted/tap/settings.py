@@ -14,6 +14,7 @@ from typing import Any
 
 from rt_twisted.access.secrets import secret
 from rt_twisted.codecs.addresses import AddressHeader
+from rt_twisted.media.unit import MAX_UNIT
 from rt_twisted.tap import values
 from rt_twisted.tap.uwsgi_words import SECTION, WITHOUT_EFFECT, translate
 
@@ -156,6 +157,9 @@ SECTIONS: tuple[tuple[str, tuple[Setting, ...]], ...] = (
             "daemon."),
         Setting("max-message", "1m", values.size, reloadable=True, help=
             "Maximum bytes of one message."),
+        Setting("max-unit", f"{MAX_UNIT >> 20}m", values.unit_size, reloadable=True, help=
+            "Maximum bytes of a frame that a live publisher sends in a container. Pictures may "
+            "have 8 MiB."),
         Setting("inbound-memory", "64m", values.size, reloadable=True, help=
             "Maximum bytes of incomplete request bodies and websocket messages, of all "
             "connections together. Above half of it reading pauses; while others wait, "
@@ -285,8 +289,8 @@ SECTIONS: tuple[tuple[str, tuple[Setting, ...]], ...] = (
             "other consumers' queues; in a stream all do."),
         Setting("amqp-prefetch", "1000", values.number(1, 65535), help=
             "Maximum number of messages in transit to this node."),
-        Setting("amqp-channel", "1", values.number(1, 65534), help=
-            "AMQP channel number."),
+        Setting("amqp-channel", "1", values.number(1, 65533), help=
+            "AMQP channel number; the two after it are used too."),
         Setting("amqp-spec", "", values.text, help=
             "AMQP specification file; unset uses the included one for 0-9-1."),
         Setting("amqp-stream", "", values.text, help=

@@ -17,6 +17,7 @@ from rt_twisted.codecs.addresses import Networks
 from rt_twisted.codecs.amqp_url import AmqpUrl, parse_amqp_url
 from rt_twisted.codecs.http_url import HttpUrl
 from rt_twisted.codecs.origins import is_origin
+from rt_twisted.media.jpeg import MAX_JPEG
 
 DAY = 86400.0  # seconds
 _UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
@@ -71,6 +72,16 @@ def size(value: str) -> int:
     if found is None:
         raise ValueError("a size such as 65536, 64k, 1m or 1g")
     return int(found[1]) * _UNITS[found[2]]
+
+
+def unit_size(value: str) -> int:
+    """
+    Parse the bytes of a frame of a live stream: at most MAX_JPEG, as nodes read no larger one.
+    """
+    parsed = size(value)
+    if not 65536 <= parsed <= MAX_JPEG:
+        raise ValueError(f"a size from 64k to {MAX_JPEG >> 20}m")
+    return parsed
 
 
 def seconds(value: str) -> float:

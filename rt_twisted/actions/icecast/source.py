@@ -67,7 +67,7 @@ async def receive_source(
     publisher, run = await begin_run(
         context.hub, exchange, channel, takeover, limits.live_timeout, limits.live_grace
     )
-    reader = SourceReader()
+    reader = SourceReader(context.max_unit)
     numbering = SourceRun(run, reader, about_of(exchange))
     connection = _SourceConnection(exchange) if exchange.until_close else None
     intake = LiveIntake(context, connection or exchange, publisher, numbering, reader=reader)
@@ -108,11 +108,15 @@ class SourceReader:
     """
     Reads MPEG audio, Ogg, WebM or Matroska, whichever it is.
 
+    Args:
+        max_unit: bytes of a frame.
+
     Attributes:
         title: in the stream itself; "" for none.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, max_unit: int) -> None:
+        self._max_unit = max_unit
         self._start = b""
         self._reader: ContainerReader | None = None
 
@@ -136,9 +140,9 @@ class SourceReader:
                 return []
             self._start = b""
             if data.startswith(START):
-                self._reader = OggReader()
+                self._reader = OggReader(self._max_unit)
             elif data.startswith(_EBML_START):
-                self._reader = MatroskaReader()
+                self._reader = MatroskaReader(max_unit=self._max_unit)
             else:
                 self._reader = MpegAudioReader()
         return self._reader.feed(data)

@@ -193,4 +193,5 @@ class LiveIntake:
                 bytes(self._chunk[:START_BYTES]),
                 self._exchange.header("content-type") or "",
                 self._context.hub.seconds,
+                self._context.max_unit,
             )

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -148,12 +148,26 @@ class Caller:
 class Place:
     """
     An HTTP server with the routes /echo, /late, /news, /publish and further ones.
+
+    Args:
+        lines: further routes.
+        reactor: of the actions; None for the clock.
+        changed: values of the actions' context.
+        arguments: of the server.
     """
 
-    def __init__(self, *lines: str, reactor: Any = None, **arguments: Any) -> None:
+    def __init__(
+        self,
+        *lines: str,
+        reactor: Any = None,
+        changed: Mapping[str, Any] | None = None,
+        **arguments: Any,
+    ) -> None:
         self.clock = Clock()
         self.hub = make_hub(MemoryBroker(self.clock, "e"), self.clock)
-        self.context = make_context(self.hub, self.clock if reactor is None else reactor)
+        self.context = make_context(
+            self.hub, self.clock if reactor is None else reactor, **(changed or {})
+        )
         self.echo = Echo()
         self.later = Later()
         routes = [

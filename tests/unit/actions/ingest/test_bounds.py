@@ -8,9 +8,18 @@ import pytest
 
 from rt_twisted.media.ebml import MAX_DEPTH
 from rt_twisted.media.live_run import MAX_WAIT
-from rt_twisted.media.matroska_writer import write_header
-from rt_twisted.media.unit import MAX_HEAD, MAX_TRACKS, MAX_UNIT
-from tests.unit.actions.ingest.test_istream import VIDEO, LivePlace, chunk, picture, put, status
+from rt_twisted.media.matroska_writer import write_cluster, write_header
+from rt_twisted.media.mp4_writer import write_fragment, write_init
+from rt_twisted.media.unit import MAX_HEAD, MAX_TRACKS, MAX_UNIT, Kind, Track, Unit
+from tests.unit.actions.ingest.test_istream import (
+    OPUS_HEAD,
+    VIDEO,
+    LivePlace,
+    chunk,
+    picture,
+    put,
+    status,
+)
 from tests.unit.http.clients import Caller, get
 
 CLUSTER = b"\x1f\x43\xb6\x75\x01" + b"\xff" * 7  # of unknown size
@@ -135,3 +144,27 @@ def test_an_empty_body_is_no_error() -> None:
 
     assert status(publisher) == 200
     assert status(site.publisher().send(chunk(b"x") + b"0\r\n\r\n")) == 200
+
+
+@pytest.mark.parametrize("container", ["webm", "mp4"])
+@pytest.mark.parametrize(("more", "accepted"), [(0, True), (1, False)])
+def test_the_size_of_a_frame_is_a_setting(container: str, more: int, accepted: bool) -> None:
+    """
+    `max-unit` holds for the frames of each container.
+    """
+    site = LivePlace(max_unit=1000)
+    frame = Unit(1, 0, 0, 20_000, True, 0, 0, bytes(1000 + more))
+    if container == "webm":
+        data = write_header((VIDEO,)) + write_cluster(1, 0, True, frame.data)
+    else:
+        sound = Track(1, Kind.AUDIO, "opus", OPUS_HEAD, 48000, 2)
+        data = write_init([sound]) + write_fragment(frame, 0, 1)
+
+    publisher = site.publisher(data)
+
+    if accepted:
+        assert publisher.written() == b""
+    else:
+        [answer] = publisher.responses()
+        assert answer.status == 400
+        assert answer.body.endswith(b"a frame is larger than 1000 bytes\n")

@@ -48,10 +48,14 @@ def chunk(piece: bytes) -> bytes:
 class LivePlace:
     """
     A server on a clock with a publisher's and a viewer's route.
+
+    Args:
+        lines: of the routes.
+        changed: values of the actions' context.
     """
 
-    def __init__(self, *lines: str) -> None:
-        self.place = Place(*(lines or ROUTES))
+    def __init__(self, *lines: str, **changed: Any) -> None:
+        self.place = Place(*(lines or ROUTES), changed=changed)
         self.hub = self.place.hub
         self.hub.start()
 
