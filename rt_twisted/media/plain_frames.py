@@ -52,6 +52,7 @@ class PlainFrames:
         Raises:
             RemoteProtocolError: the message is malformed.
         """
+        start = data[:4]
         parts = self._read(data, 0)
         own = next((part for part in parts if isinstance(part, tuple)), ())
         videos = {track.id for track in own if track.kind is Kind.VIDEO}
@@ -62,10 +63,13 @@ class PlainFrames:
         if own:
             return own if first is None or first.key else ()
         if not self.video:
-            return (audio_track(1, self.audio),) if units else ()
+            if not units:
+                return ()
+            bare = units[0].data if start == _CLUSTER else self._without_prefix(data)
+            return (audio_track(1, self.audio, read_frame(self.audio, bare)),)
         if first is None or not first.key:
             return ()
-        frame = first.data if data[:4] == _CLUSTER else self._without_prefix(data)
+        frame = first.data if start == _CLUSTER else self._without_prefix(data)
         video = video_track(1, self.video, read_frame(self.video, frame))
         return (video, audio_track(2, self.audio)) if self.audio else (video,)
 

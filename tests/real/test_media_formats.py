@@ -221,7 +221,12 @@ def skipped(folder: Path) -> bytes:
 
 @pytest.mark.parametrize(
     ("codec", "arguments"),
-    [("V_VP8", VP8), ("V_VP9", VP9), ("V_MPEG4/ISO/AVC", (*H264, "-bf", "0"))],
+    [
+        ("V_VP8", VP8),
+        ("V_VP9", VP9),
+        ("V_AV1", AV1),
+        ("V_MPEG4/ISO/AVC", (*H264, "-bf", "0")),
+    ],
 )
 def test_bare_frames_of_each_codec(codec: str, arguments: tuple[str, ...], tmp_path: Path) -> None:
     """

@@ -18,6 +18,7 @@ from rt_twisted.formats import build_format, options_of
 from rt_twisted.http.interfaces import IExchange
 from rt_twisted.hub.first_message import first_message
 from rt_twisted.hub.limits import BacklogLimits, SlowConsumerPolicy
+from rt_twisted.media.arrival import ArrivalTimes
 from rt_twisted.media.unit import Head, read
 from rt_twisted.model.errors import HttpError
 from rt_twisted.model.message import Message, Sync
@@ -92,7 +93,9 @@ class Viewing:
         for name, _ in given:
             if name not in known:
                 raise ValueError(f"{name}= is not for {self.container.value}")
-        object.__setattr__(self, "options", given)
+        # Bare frames have no times of their own.
+        times = self.context.shared.get(ArrivalTimes, self._arrival_times)
+        object.__setattr__(self, "options", (*given, ("time_of", times)))
         object.__setattr__(self, "keys", viewer_keys(self.view_key))
         self.build()
 
@@ -101,6 +104,9 @@ class Viewing:
         Return the format of viewers; see `build_format`.
         """
         return build_format(_FORMATS[self.container], framed, **dict(self.options))
+
+    def _arrival_times(self) -> ArrivalTimes:
+        return ArrivalTimes(self.context.hub.seconds)
 
     @property
     def start(self) -> Sync:

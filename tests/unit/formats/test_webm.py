@@ -16,7 +16,7 @@ from zope.interface.verify import verifyObject
 from rt_twisted.formats import build_format
 from rt_twisted.formats.live import STEP
 from rt_twisted.formats.webm import WebM
-from rt_twisted.media.arrival import ArrivalTimes
+from rt_twisted.media.arrival import MAX_CHANNELS, ArrivalTimes
 from rt_twisted.media.matroska import MatroskaReader
 from rt_twisted.media.unit import End, Head, Kind, Track, Unit
 from rt_twisted.model.errors import HttpError
@@ -277,6 +277,76 @@ def test_bare_frames_of_h264() -> None:
     assert (unit.key, unit.data) == (True, first.data)
 
 
+def test_bare_frames_of_av1() -> None:
+    """
+    The header has the configuration record and the size of the sequence header.
+    """
+    described, *parts = MatroskaReader().feed((FILES / "av1.mkv").read_bytes())
+    assert isinstance(described, tuple)
+    units = [unit for unit in parts if isinstance(unit, Unit) and unit.track == described[0].id]
+    found = messages([b"\x12\0" + unit.data for unit in units])  # temporal delimiters
+    (tracks, *bare) = MatroskaReader().feed(started(WebM("V_AV1"), replay(found)))
+
+    assert isinstance(tracks, tuple)
+    assert tracks[0].size == described[0].size
+    assert tracks[0].private == described[0].private
+    assert [(one.key, one.data) for one in bare if isinstance(one, Unit)] == [
+        (unit.key, unit.data) for unit in units
+    ]
+
+
+def adts(frame: bytes) -> bytes:
+    """
+    Return a frame of 22.05 kHz mono behind its header.
+    """
+    size = len(frame) + 7
+    return (
+        bytes((0xFF, 0xF1, 0x5C, 0x40 | size >> 11, size >> 3 & 255, (size & 7) << 5 | 31, 0xFC))
+        + frame
+    )
+
+
+def test_bare_frames_of_aac() -> None:
+    """
+    Frames lose their ADTS headers, which describe the track; without them it is 44.1 kHz.
+    """
+    for found, expected in (
+        ([adts(b"one!"), adts(b"two!")], (22050, 1, b"\x13\x88")),
+        ([b"one!", b"two!"], (44100, 2, b"\x12\x10")),
+    ):
+        stream = started(WebM("", "A_AAC"), replay(messages(found)))
+        tracks, *units = MatroskaReader().feed(stream)
+        assert isinstance(tracks, tuple)
+        (track,) = tracks
+        assert (track.rate, track.channels, track.private) == expected
+        assert [unit.data for unit in units if isinstance(unit, Unit)] == [b"one!", b"two!"]
+
+
+def test_aac_beside_video() -> None:
+    """
+    The header is made of the keyframe, before any audio.
+    """
+    format = WebM(audio_codec="A_AAC", track_prefix=True)
+    found = messages([b"\x01" + KEYFRAME, b"\x02" + adts(b"sound")])
+    tracks, *units = MatroskaReader().feed(started(format, replay(found)))
+
+    assert isinstance(tracks, tuple)
+    assert [track.codec for track in tracks] == ["vp8", "aac"]
+    assert [unit.data for unit in units if isinstance(unit, Unit)] == [KEYFRAME, b"sound"]
+
+
+@pytest.mark.parametrize("codec", ["V_AV1", "V_MPEG4/ISO/AVC", "V_VP9"])
+@given(data=st.binary(max_size=60))
+def test_any_bare_frame_is_read(codec: str, data: bytes) -> None:
+    """
+    What is no frame of the codec is left out, or sent as it is.
+    """
+    [message] = messages([data])
+
+    WebM(codec).is_resync_point(message)
+    WebM(codec).encode(message)
+
+
 def test_messages_that_are_webm() -> None:
     """
     A whole document has its own tracks; a cluster gets a header by its keyframe. A cluster
@@ -320,11 +390,36 @@ def test_a_skip_among_bare_frames() -> None:
     assert format.encode(first) == WebM(time_of=lambda message: 109_000_000).encode(first)
 
 
+def test_messages_that_arrive_at_once() -> None:
+    """
+    Their times differ by what WebM can tell apart, also if the clock is set back.
+    """
+    now = 100.0
+    times = ArrivalTimes(lambda: now)
+    one, two, three = messages([KEYFRAME, DELTA, KEYFRAME])
+
+    assert [times(one), times(two), times(one)] == [100_000_000, 100_001_000, 100_000_000]
+    now = 5.0
+    assert times(three) == 100_002_000
+
+
+def test_the_last_times_are_bounded() -> None:
+    """
+    Old channels are forgotten.
+    """
+    times = ArrivalTimes(lambda: 1.0)
+    for number in range(2 * MAX_CHANNELS):
+        times(Message(f"c{number}", b"x", Position("e", 1)))
+
+    assert times(Message("c0", b"x", Position("e", 2))) == 1_000_000
+    assert times(Message(f"c{2 * MAX_CHANNELS - 1}", b"x", Position("e", 2))) == 1_001_000
+
+
 @pytest.mark.parametrize(
     ("video", "audio", "reason"),
     [
-        ("V_THEORA", "", "video_codec=V_THEORA is not one of V_VP8, V_VP9, V_MPEG4/ISO/AVC"),
-        ("V_VP8", "A_AAC", "audio_codec=A_AAC is not one of A_OPUS"),
+        ("V_THEORA", "", "video_codec=V_THEORA is not one of V_VP8, V_VP9, V_AV1, V_MPEG4/ISO/AVC"),
+        ("V_VP8", "A_FLAC", "audio_codec=A_FLAC is not one of A_OPUS, A_AAC"),
         ("", "", "video_codec and audio_codec are both empty"),
     ],
 )
