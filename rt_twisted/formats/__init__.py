@@ -15,6 +15,7 @@ from rt_twisted.formats.fmp4 import FragmentedMP4
 from rt_twisted.formats.icecast import IcecastAudio
 from rt_twisted.formats.json_events import JsonEventStream
 from rt_twisted.formats.mjpeg import MotionJpeg
+from rt_twisted.formats.ogg import OggStream
 from rt_twisted.formats.poll import EventPoll, JsonPoll
 from rt_twisted.formats.raw import Raw
 from rt_twisted.formats.rtp_interleaved import RtpInterleaved
@@ -29,6 +30,7 @@ FORMATS: Mapping[str, Callable[..., Any]] = {
     "fmp4": FragmentedMP4,
     "icecast": IcecastAudio,
     "mjpeg": MotionJpeg,
+    "ogg": OggStream,
     "poll-json": JsonPoll,
     "poll-sse": EventPoll,
     "raw": Raw,

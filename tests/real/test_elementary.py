@@ -30,6 +30,28 @@ H264 = ("-c:v", "libx264", "-preset", "ultrafast", "-g", "25", "-pix_fmt", "yuv4
 PER_FRAME = ("-f", "mp4", "-movflags", "frag_every_frame+empty_moov+default_base_moof")
 
 
+@pytest.mark.parametrize("codec", ["libopus", "libvorbis"])
+def test_sound_in_ogg(
+    codec: str, daemon: StartDaemon, start: Camera, viewer: Camera, tmp_path: Path
+) -> None:
+    """
+    A client that joins late gets the header pages, and each packet that follows decodes.
+    """
+    routes = ("--route=^/sound$ stream:cam,as=ogg,burst=1", "--route=^/cam istream:cam")
+    server = daemon(*routes, STATS, *QUICK)
+    encoded = ("-re", *AUDIO, "-t", "5", "-c:a", codec, "-f", "webm", "-live", "1")
+    live = (*encoded, "-cluster_time_limit", "200", "-method", "PUT")
+    publisher = start("ffmpeg", "ffmpeg", "-v", "error", *live, f"{server.url}/cam.webm")
+    wait_for(lambda: is_live(server))
+    time.sleep(1)
+    late = viewer(f"{server.url}/sound", "late.ogg")
+
+    assert output(publisher) == ""
+    assert output(late) == "200 audio/ogg"
+    [frames] = decoded(tmp_path / "late.ogg", "error")
+    assert 50 < frames < 500
+
+
 @pytest.mark.parametrize(("kind", "least"), [("annexb", 25), ("adts", 47)])
 def test_a_track_is_decoded_without_its_container(
     kind: str, least: int, daemon: StartDaemon, start: Camera, viewer: Camera, tmp_path: Path

@@ -11,14 +11,16 @@ from rt_twisted.access.grants import Grant
 from rt_twisted.actions.context import ActionContext
 from rt_twisted.actions.subscription import address_of, open_stream, while_connected
 from rt_twisted.codecs.errors import RemoteProtocolError
-from rt_twisted.formats import build_format
+from rt_twisted.formats import build_format, ogg
 from rt_twisted.formats.elementary import ElementaryStream
 from rt_twisted.formats.live import read_live
 from rt_twisted.http.interfaces import IExchange
 from rt_twisted.hub.first_message import first_message
 from rt_twisted.hub.limits import SlowConsumerPolicy
+from rt_twisted.media import opus
 from rt_twisted.media.elementary import check_adts
-from rt_twisted.media.unit import Head
+from rt_twisted.media.ogg_writer import write_headers
+from rt_twisted.media.unit import Head, Track
 from rt_twisted.model.errors import HttpError
 from rt_twisted.model.message import Message, Sync
 
@@ -34,12 +36,14 @@ class Elementary(Enum):
     ANNEXB = "annexb"  # H264 or H265 with start codes
     ADTS = "adts"  # AAC
     MP3 = "mp3"
+    OGG = "ogg"  # Opus or Vorbis, with header pages
 
 
 _CODECS = {
     Elementary.ANNEXB: ("h264", "h265"),
     Elementary.ADTS: ("aac",),
     Elementary.MP3: ("mp3",),
+    Elementary.OGG: ogg.CODECS,
 }
 
 
@@ -71,7 +75,8 @@ async def open_elementary(
     first = await while_connected(exchange, found)
     if first is None:
         raise HttpError(503, f"channel {channel!r} has no publisher", retry=2)
-    format = build_format("elementary", exchange.framed, **_options(first, as_))
+    name = "ogg" if as_ is Elementary.OGG else "elementary"
+    format = build_format(name, exchange.framed, **_options(first, as_))
     slow = SlowConsumerPolicy.SYNC
     joined: Any = open_stream(context, exchange, [channel], Sync(burst), format, slow, grant=grant)
     if joined is not None:
@@ -88,6 +93,8 @@ def _options(first: Message, as_: Elementary) -> dict[str, object]:
     track = next((track for track in tracks if track.codec in codecs), None)
     if track is None:
         raise HttpError(415, f"the stream has no track of {' or '.join(codecs)}")
+    if as_ is Elementary.OGG:
+        return _ogg_options(track)
     if track.codec != "aac":
         return {"track": track.id, "codec": track.codec}
     try:
@@ -95,3 +102,14 @@ def _options(first: Message, as_: Elementary) -> dict[str, object]:
     except RemoteProtocolError as error:
         raise HttpError(415, error.reason) from None
     return {"track": track.id, "codec": track.codec, "config": track.private}
+
+
+def _ogg_options(track: Track) -> dict[str, object]:
+    rate = opus.RATE
+    if track.codec == "vorbis":
+        try:
+            write_headers(track, 0)
+        except RemoteProtocolError as error:
+            raise HttpError(415, error.reason) from None
+        rate = track.rate
+    return {"track": track.id, "codec": track.codec, "rate": rate}
