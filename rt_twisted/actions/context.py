@@ -4,11 +4,11 @@ The hub and the settings that actions are given.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar, cast
 
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import Deferred, ensureDeferred, succeed
 
 from rt_twisted.access.channel_names import ChannelNames
 from rt_twisted.access.gate import Gate
@@ -169,6 +169,24 @@ class ActionContext:
     def publish(self, drafts: Sequence[Draft]) -> Deferred[PublishResult]:
         """
         Publish *drafts* as `Hub.publish` does, with copies where the route's `out=` says.
+
+        Raises (in the Deferred):
+            HttpError: 403, a live stream is published to one of the channels.
+        """
+        live = self.hub.live.names_among(drafts)
+        if live:
+            return ensureDeferred(self._publish_if_free(live, drafts))
+        return self.publish_stream(drafts)
+
+    async def _publish_if_free(self, names: Set[str], drafts: Sequence[Draft]) -> PublishResult:
+        for name in names:
+            await self.hub.live.publishers.check_free(name)
+        return await self.publish_stream(drafts)
+
+    def publish_stream(self, drafts: Sequence[Draft]) -> Deferred[PublishResult]:
+        """
+        Publish as `publish` does, for the publisher of a live stream, and for those that have
+        called `Publishers.check_free` themselves.
         """
         if self.out is not None:
             drafts = [replace(draft, out=self.out) for draft in drafts]

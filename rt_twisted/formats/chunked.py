@@ -10,7 +10,7 @@ from typing import Any
 
 from zope.interface import implementer
 
-from rt_twisted.model.interfaces import IExpiringFormat, IFormat, ISyncFormat
+from rt_twisted.model.interfaces import IEndingFormat, IExpiringFormat, IFormat, ISyncFormat
 from rt_twisted.model.message import Message, Position, Replay
 
 LAST_CHUNK = b"0\r\n\r\n"
@@ -61,7 +61,7 @@ class Chunked:
         Return this object, as zope.interface asks, for those of the interfaces beside `IFormat`
         that *inner* provides.
         """
-        further = interface is ISyncFormat or interface is IExpiringFormat
+        further = interface in (IEndingFormat, IExpiringFormat, ISyncFormat)
         return self if further and interface(self.inner, None) is not None else None
 
     def expire(self, seconds: int, position: Position | None) -> bytes:

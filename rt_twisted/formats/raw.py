@@ -9,18 +9,19 @@ from dataclasses import dataclass
 
 from zope.interface import implementer
 
-from rt_twisted.model.interfaces import IFormat
+from rt_twisted.model.interfaces import IEndingFormat
 from rt_twisted.model.message import Mark, Message, Position, Replay
 
 
-@implementer(IFormat)
+@implementer(IEndingFormat)
 @dataclass(frozen=True, slots=True)
 class Raw:
     """
     Encodes each message as its own bytes between *prefix* and *suffix*. Of live streams only
     the frames are sent, not the heads.
 
-    The stream has no heartbeats, and reports neither positions nor gaps.
+    The stream has no heartbeats, and reports neither positions nor gaps. It ends with a live
+    stream.
 
     Args:
         content_type: of the whole stream.

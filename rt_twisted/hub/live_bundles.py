@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from rt_twisted.hub.channel import Channel
 from rt_twisted.hub.live_channel import LiveState, LiveStep, Wait
 from rt_twisted.hub.subscriber import Subscriber
-from rt_twisted.model.interfaces import IFormat, ISyncFormat
+from rt_twisted.model.interfaces import IEndingFormat, IFormat, ISyncFormat
 from rt_twisted.model.message import Mark, Message
 
 LiveBundle = tuple[IFormat, Sequence[Message], tuple[Subscriber, ...], LiveStep]
@@ -51,11 +51,11 @@ def park_all(channel: Channel, live: LiveState) -> int:
 
 def end_all(channel: Channel, live: LiveState) -> None:
     """
-    End the streams of all subscribers of *channel* that have begun and whose format has resync
-    points. Nothing of the channel is undelivered.
+    End the streams of all subscribers of *channel* that have begun and whose format ends with
+    the live stream. Nothing of the channel is undelivered.
     """
     for format, subscribers in tuple(channel.single_channel.items()):
-        if ISyncFormat(format, None) is not None:
+        if _is_ending(format):
             for subscriber in tuple(subscribers):
                 subscriber.end_after_backlog()
     for waiting in tuple(live.awaiting.values()):
@@ -72,7 +72,7 @@ def _continuing(
     previous: Message | None,
 ) -> LiveBundle:
     sync = ISyncFormat(format, None)
-    end = None if sync is None else _end(messages, sync)
+    end = _end(messages, sync) if sync is not None or _is_ending(format) else None
     return format, messages[:end], subscribers, LiveStep(live, previous, ends=end is not None)
 
 
@@ -121,14 +121,22 @@ def _from_resync_point(
         yield begun, messages[:end], tuple(subscribers), step
 
 
-def _end(messages: Iterable[Message], format: ISyncFormat) -> int | None:
+def _is_ending(format: IFormat) -> bool:
+    return ISyncFormat(format, None) is not None or IEndingFormat(format, None) is not None
+
+
+def _end(messages: Iterable[Message], format: ISyncFormat | None) -> int | None:
     """
     Return how many of *messages* a stream that has begun is sent before it ends; None if it
     goes on.
+
+    Args:
+        messages: undelivered.
+        format: None if it can go on at each message.
     """
     for index, message in enumerate(messages):
         if message.mark is Mark.END:
             return index + 1
-        if format.must_restart(message):
+        if format is not None and format.must_restart(message):
             return index
     return None

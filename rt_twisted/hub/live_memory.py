@@ -28,6 +28,12 @@ class LiveMemory:
         self._channels: OrderedDict[str, KeyframeGroups] = OrderedDict()
         self.bytes = 0
 
+    def __bool__(self) -> bool:
+        """
+        Return whether there is a live channel.
+        """
+        return bool(self._channels)
+
     def __iter__(self) -> Iterator[str]:
         """
         Iterate over the names of live channels, those published to longest ago first.

@@ -4,7 +4,7 @@ The live streams of this node: their publishers, what continues them, and when t
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence, Set
 
 from twisted.internet.interfaces import IReactorTime
 
@@ -14,7 +14,7 @@ from rt_twisted.hub.limits import HubLimits
 from rt_twisted.hub.live_bundles import end_all
 from rt_twisted.hub.live_memory import LiveMemory
 from rt_twisted.hub.publishers import Publishers
-from rt_twisted.model.message import Mark, Message, Newest
+from rt_twisted.model.message import Draft, Mark, Message, Newest
 
 NEWEST = 512  # messages of the broker's history: some of each track
 
@@ -67,6 +67,18 @@ class LiveStreams:
         retained = [message for _, message in channel.history.newest_first()]
         last = channel.live.last  # of a group that exceeds the bounds nothing is retained
         return _after_end(retained[::-1] or ([last] if last is not None else []))
+
+    def names_among(self, drafts: Sequence[Draft]) -> Set[str]:
+        """
+        Return the channels of *drafts* in which this node has a live stream, or had one.
+        """
+        if not self._memory and not self.publishers:
+            return frozenset()
+        return {
+            draft.channel
+            for draft in drafts
+            if draft.channel in self._memory or draft.channel in self.publishers
+        }
 
     def names(self, prefix: str) -> list[str]:
         """

@@ -72,6 +72,13 @@ class IExpiringFormat(IFormat):
         """
 
 
+class IEndingFormat(IFormat):
+    """
+    A format whose streams end with the live stream of their channel; so do those of each
+    `ISyncFormat`. Streams of other formats go on without frames.
+    """
+
+
 class ISyncFormat(IFormat):
     """
     A format that can begin only at some messages, such as the head of a live stream.

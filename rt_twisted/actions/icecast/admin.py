@@ -128,7 +128,7 @@ class IcecastAdminAction:
         song = _parameter(exchange, "song") or b" - ".join(filter(None, parts))
         event, data = write(Title(clean_title(song, charset)))
         try:
-            await self.context.publish([Draft(channel, data, event, transient=True)])
+            await self.context.publish_stream([Draft(channel, data, event, transient=True)])
         except Unavailable as error:
             raise HttpError(503, str(error), retry=2) from None
         exchange.answer(200, response_xml("Metadata update successful", True), _XML, NO_STORE)

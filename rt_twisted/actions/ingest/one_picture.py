@@ -56,7 +56,7 @@ class OnePicture:
         if not self._pictures:
             self._exchange.refuse(HttpError(400, "JPEG: the picture is truncated"))
             return
-        self._context.publish([Draft(self._channel, self._pictures[0])]).addCallbacks(
+        self._context.publish_stream([Draft(self._channel, self._pictures[0])]).addCallbacks(
             self._on_published, self._on_failed
         )
 

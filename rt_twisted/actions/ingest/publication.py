@@ -130,7 +130,7 @@ class LivePublication:
             return
         size = sum([len(draft.data) for draft in drafts])
         self.unacknowledged += size
-        self._context.publish(drafts).addCallbacks(
+        self._context.publish_stream(drafts).addCallbacks(
             self._on_published, self._on_failed, (size,), errbackArgs=(size,)
         )
         if self.unacknowledged > MAX_UNACKNOWLEDGED and not self._paused and not self.closed:

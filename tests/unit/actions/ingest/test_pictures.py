@@ -268,3 +268,21 @@ def test_what_no_reader_reads() -> None:
     assert find_reader(b"text", "image/jpeg", lambda: 0.0) is None
     assert find_reader(b"", "", lambda: 0.0) is None
     assert isinstance(find_reader(FIRST[:8], "", lambda: 0.0), PictureReader)
+
+
+def test_viewers_may_need_a_key() -> None:
+    """
+    Pictures and snapshots are refused with 401 without it.
+    """
+    site = LivePlace(
+        "GET ^/cam$ mjpeg:subscribe=cam,view_key=secret",
+        "GET ^/cam.jpg$ jpeg:subscribe=cam,view_key=secret",
+        "^/cam$ istream:cam",
+    )
+    publish(site, put(FIRST))
+    for path in (b"/cam", b"/cam.jpg"):
+        refused, seen = site.viewer(path), site.viewer(path + b"?key=secret")
+        site.turn()
+
+        assert status(refused) == 401
+        assert status(seen) == 200
