@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from typing import ClassVar
+from urllib.parse import quote
 
 from zope.interface import implementer
 
@@ -23,7 +24,8 @@ _HTML = "text/html; charset=utf-8"
 _JAVASCRIPT = "text/javascript; charset=utf-8"
 CLIENT = "realtime.js"
 JQUERY = "jquery.sse.js"
-LIVE = ("camera", "player", "wall")
+WALL = "wall"
+LIVE = ("camera", "player", WALL)
 FILES = {  # argument of the route: file name, content type
     "": ("page.html", _HTML),
     CLIENT: ("realtime.min.js", _JAVASCRIPT),
@@ -32,7 +34,7 @@ FILES = {  # argument of the route: file name, content type
     "live.js": ("live.min.js", _JAVASCRIPT),
     "camera": ("camera.html", _HTML),
     "player": ("live.html", _HTML),
-    "wall": ("wall.html", _HTML),
+    WALL: ("wall.html", _HTML),
 }
 
 
@@ -49,7 +51,7 @@ class PageAction:
         file: `realtime.js`, `attributes.js` or `jquery.sse.js`; the page if not given. The
             page and the last one load the client from their own path with the query
             `realtime.js`. `player` is the page of the live stream with the same path, `wall`
-            the page of all live streams, `camera` the page that publishes a camera to the live
+            the page of all live streams, whose path ends with a slash, `camera` the page that publishes a camera to the live
             stream of its path without `/publish`. They load `live.js` beside the folder of the
             streams.
     """
@@ -65,6 +67,12 @@ class PageAction:
 
     def act(self, exchange: IExchange, match: Match) -> None:
         file = self.file
+        if file == WALL and not exchange.path.endswith("/"):  # its scripts are relative to it
+            name = exchange.path.rpartition("/")[2]
+            query = f"?{exchange.query_string}" if exchange.query_string else ""
+            place = f"./{quote(name, errors='surrogateescape')}/{query}"
+            exchange.answer(301, headers=(("Location", place),))
+            return
         if exchange.query_string == CLIENT and file in ("", JQUERY):
             file = CLIENT
         name, content_type = FILES[file]

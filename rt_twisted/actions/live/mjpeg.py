@@ -5,18 +5,20 @@ The actions `mjpeg` and `mjpg`: the pictures of a channel, each replacing the on
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, ClassVar
 
 from zope.interface import implementer
 
 from rt_twisted.access.grants import Grant
+from rt_twisted.access.keys import Keys
 from rt_twisted.actions.context import ActionContext
 from rt_twisted.actions.granting import granted
 from rt_twisted.actions.headers import LIVE_HEADERS
 from rt_twisted.actions.interfaces import IAction, Match
 from rt_twisted.actions.live.first_picture import WAIT, check_wait, first_picture
+from rt_twisted.actions.live.viewing import viewer_keys
 from rt_twisted.actions.subscription import (
     address_of,
     asked_channels,
@@ -48,12 +50,15 @@ class MjpegAction:
         subscribe: the channel.
         boundary: between the parts of the body.
         wait: seconds to wait for a first picture before the request is refused.
+        view_key: a secret that viewers need, also `file:PATH` or `env:NAME`; "" for none.
     """
 
     context: ActionContext
     subscribe: Template
     boundary: str = BOUNDARY
     wait: float = WAIT
+    view_key: str = ""
+    keys: Keys | None = field(init=False, compare=False)
 
     bare: ClassVar[str] = "subscribe"
     counts_as: ClassVar[str] = SUBSCRIBERS
@@ -62,6 +67,7 @@ class MjpegAction:
 
     def __post_init__(self) -> None:
         check_wait(self.wait)
+        object.__setattr__(self, "keys", viewer_keys(self.view_key))
         check_static_channels((self.subscribe,), self.context)
         self._format(False)
 
@@ -76,6 +82,8 @@ class MjpegAction:
     async def _enter(self, exchange: IExchange, match: Match) -> None:
         context = self.context
         channel = expand_channel(context, self.subscribe, exchange, match)
+        if self.keys is not None:
+            self.keys.authorize_live(exchange)
         context.hub.admit(address_of(exchange, context))
         await first_picture(context, exchange, channel, self.wait)
         if exchange.method == "HEAD":
