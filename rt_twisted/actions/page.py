@@ -51,9 +51,9 @@ class PageAction:
         file: `realtime.js`, `attributes.js` or `jquery.sse.js`; the page if not given. The
             page and the last one load the client from their own path with the query
             `realtime.js`. `player` is the page of the live stream with the same path, `wall`
-            the page of all live streams, whose path ends with a slash, `camera` the page that publishes a camera to the live
-            stream of its path without `/publish`. They load `live.js` beside the folder of the
-            streams.
+            the page of all live streams, whose path ends with a slash, `camera` the page that
+            publishes a camera to the live stream of its path without `/publish`. They load
+            `live.js` beside the folder of the streams.
     """
 
     file: str = ""

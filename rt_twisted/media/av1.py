@@ -1,6 +1,6 @@
 """
-AV1: keyframes, their size, and the configuration record of containers (AV1 specification, 5.3 to 5.9;
-AV1 in ISO-BMFF, 2.3).
+AV1: keyframes, their size, and the configuration record of containers (AV1 specification,
+5.3 to 5.9; AV1 in ISO-BMFF, 2.3).
 """
 
 from __future__ import annotations
