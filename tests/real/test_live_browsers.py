@@ -93,6 +93,7 @@ CANVAS = """(async () => {
   window.stream = canvas.captureStream(25);
   window.camera = document.querySelector("rt-camera");
   camera.setAttribute("transport", "post");
+  camera.setAttribute("type", "video/x-matroska;codecs=avc1");
   camera.stream = stream;
 })()"""
 RECORDERS = """(async () => {
@@ -115,9 +116,9 @@ RECORDERS = """(async () => {
 @pytest.mark.limit(60)
 def test_a_canvas_of_another_browser(daemon: StartDaemon, browsers: OpenBrowser) -> None:
     """
-    A stream of the page needs no permission, and may be sent by one request after another. When
-    a websocket follows, with recorders that begin with an EBML header and the time 0 each,
-    viewers see one stream.
+    A stream of the page needs no permission, and may be sent by one request after another, in
+    H264, which MP4 carries. When a websocket follows, with recorders that begin with an EBML
+    header and the time 0 each, viewers see one stream.
     """
     server = daemon(*QUICK)
     first, second = browsers(), browsers()

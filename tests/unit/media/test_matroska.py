@@ -53,6 +53,10 @@ def tracks(data: bytes) -> tuple[Track, ...]:
         ("h264_aac.mkv", ["avc1.64000A", "mp4a.40.2"], [12, 58], 2),
         ("h265.mkv", ["hvc1.1.6.L30.90"], [8], 2),
         ("mp3.mkv", ["mp3"], [18], 18),
+        # MediaRecorder of Chromium: clusters of unknown size, block groups with the alpha
+        # channel in additions; H264 with start codes, and no parameter sets in the header
+        ("mediarecorder.webm", ["vp8", "opus"], [13, 21], 3),
+        ("mediarecorder.mkv", ["opus", "avc1.42C00A"], [21, 13], 3),
     ],
 )
 def test_files_of_real_programs(name: str, codecs: list[str], counts: list[int], keys: int) -> None:
@@ -65,7 +69,8 @@ def test_files_of_real_programs(name: str, codecs: list[str], counts: list[int],
 
     assert [codec_string(track) for track in found] == codecs
     assert [sum(unit.track == track.id for unit in frames) for track in found] == counts
-    assert sum(unit.key for unit in frames if unit.track == found[0].id) == keys
+    [video, *_] = [track for track in found if track.kind is Kind.VIDEO] or found
+    assert sum(unit.key for unit in frames if unit.track == video.id) == keys
     for track in found:
         assert (track.size == (64, 48)) == (track.kind is Kind.VIDEO)
         assert (track.rate == 48000) == (track.kind is Kind.AUDIO)
@@ -73,6 +78,35 @@ def test_files_of_real_programs(name: str, codecs: list[str], counts: list[int],
         assert times == sorted(set(times))
     assert all(unit.dts <= unit.pts for unit in frames)
     assert sum(not unit.duration for unit in frames) <= 1  # Vorbis begins without one
+
+
+def test_h264_of_a_recorder_is_stored_as_elsewhere() -> None:
+    """
+    Start codes become lengths; parameter sets are in the track, and new ones are new tracks.
+    """
+    data = (FILES / "mediarecorder.mkv").read_bytes()
+    frames = [unit for unit in units(data) if unit.track == 2]
+    assert all(int.from_bytes(unit.data[:4]) <= len(unit.data) - 4 for unit in frames)
+    assert all(unit.data[4] & 31 != 7 for unit in frames)
+
+    (described,) = [part for part in MatroskaReader().feed(data) if isinstance(part, tuple)]
+    level = bytes.fromhex("6742c00a")
+    changed = data[::-1].replace(level[::-1], bytes.fromhex("6742c00b")[::-1], 1)[::-1]
+    first, second = [part for part in MatroskaReader().feed(changed) if isinstance(part, tuple)]
+    assert first == described
+    assert [codec_string(track) for track in second] == ["opus", "avc1.42C00B"]
+
+
+def test_h264_without_parameter_sets_does_not_wait_for_ever() -> None:
+    """
+    The tracks are passed on as they are; frames with lengths stay as they are.
+    """
+    codec, avc = element(0x86, b"V_VP8"), element(0x86, b"V_MPEG4/ISO/AVC")
+    entry = element(0xAE, VIDEO[2:].replace(codec, avc))
+    frames = b"".join(simple(1, index, b"\0\0\0\x03\x65ab") for index in range(101))
+    data = start(entry) + open_cluster(0)
+    found = MatroskaReader().feed(data + frames)
+    assert [type(part) for part in found] == [tuple] + [Unit] * 101
 
 
 @pytest.mark.parametrize("name", ["h264_aac.mkv", "h265.mkv"])

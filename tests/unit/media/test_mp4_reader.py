@@ -48,6 +48,7 @@ def fragment(run: bytes, data: bytes, header: bytes = b"\0\2\0\0" + b"\0\0\0\2")
         ("negative.mp4", ["avc1.64000A"], [8], 2),  # explicit base offsets
         ("vp9_opus.mp4", ["vp09.01.10.08", "opus"], [5, 26], 1),
         ("h265_mp3.mp4", ["hvc1.1.6.L30.90", "mp3"], [5, 22], 1),
+        ("mediarecorder.mp4", ["opus", "avc1.42C00A"], [21, 13], 3),  # of Chromium
     ],
 )
 def test_files_of_real_programs(name: str, codecs: list[str], counts: list[int], keys: int) -> None:
@@ -60,7 +61,8 @@ def test_files_of_real_programs(name: str, codecs: list[str], counts: list[int],
 
     assert [codec_string(track) for track in tracks] == codecs
     assert [sum(unit.track == track.id for unit in frames) for track in tracks] == counts
-    assert sum(unit.key for unit in frames if unit.track == 1) == keys
+    [video] = [track for track in tracks if track.kind is Kind.VIDEO]
+    assert sum(unit.key for unit in frames if unit.track == video.id) == keys
     for track in tracks:
         assert (track.size == (64, 48)) == (track.kind is Kind.VIDEO)
         assert (track.rate == 48000) == (track.kind is Kind.AUDIO)
