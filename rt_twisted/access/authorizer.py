@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.error import ConnectionLost
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
@@ -22,10 +23,11 @@ from rt_twisted.access.questions import (
     UnusableAnswer,
     read_answer,
 )
+from rt_twisted.codecs.errors import RemoteProtocolError
 from rt_twisted.codecs.http_url import HttpUrl
 from rt_twisted.http.client import HttpClient, UpstreamRequest, fetch
 from rt_twisted.http.response_parser import UpstreamResponse
-from rt_twisted.model.errors import HttpError
+from rt_twisted.model.errors import Header, HttpError
 
 MAX_ANSWERS = 10_000  # that are kept
 MAX_WAITING = 10_000  # questions that wait for a slot
@@ -115,6 +117,28 @@ class Authorizer:
         else:
             self._waiting.append((question, seconds))
         return found
+
+    async def post(
+        self, headers: tuple[Header, ...], body: bytes, limit: int
+    ) -> tuple[UpstreamResponse, bytes]:
+        """
+        Send *body* to the application, and return its response.
+
+        Args:
+            headers: of the request.
+            body: of it.
+            limit: bytes of the response.
+
+        Raises:
+            UnusableAnswer: there is none in time, or it is too large.
+        """
+        request = UpstreamRequest("POST", self.url, headers, body)
+        try:
+            return await fetch(self._client, self._clock, request, limit, self._timeout)
+        except ValueError:
+            raise UnusableAnswer("a header of the client has a control character") from None
+        except (ConnectionLost, RemoteProtocolError) as error:
+            raise UnusableAnswer(str(error)) from None
 
     def unusable(self, reason: str) -> HttpError:
         """

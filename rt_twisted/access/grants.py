@@ -40,6 +40,8 @@ class Grant:
         token_id: the `jti` of a token; "" without one.
         info: JSON about the client, for others; "" without it.
         values: what `${grant[NAME]}` inserts: the claims that are text or whole numbers.
+        issued: Unix time at which the token was made; None if it does not say.
+        verified_by: names the key, or the key set, that has verified the token; "" for none.
         asked: channels, and patterns as text, about which the application was asked, and to
             which it grants to subscribe.
         asked_publish: the same, to publish to.
@@ -54,6 +56,8 @@ class Grant:
     token_id: str = ""
     info: str = ""
     values: Mapping[str, str] = field(default_factory=dict, repr=False)
+    issued: float | None = None
+    verified_by: str = field(default="", repr=False)
     asked: tuple[str, ...] = ()
     asked_publish: tuple[str, ...] = ()
 
@@ -140,6 +144,7 @@ def read_grant(claims: Mapping[str, Any]) -> Grant:
         not_before=_time(claims, "nbf", 0.0),
         expires=_time(claims, "exp", math.inf),
         token_id=_text(claims, "jti"),
+        issued=_time(claims, "iat", 0.0) if claims.get("iat") is not None else None,
         info=_info(claims),
         values={name: text for name, value in claims.items() if (text := _insertable(value))},
     )

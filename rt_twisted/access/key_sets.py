@@ -69,6 +69,13 @@ class KeySet:
         self._timer: IDelayedCall | None = None
         self._running = False
 
+    @property
+    def name(self) -> str:
+        """
+        Return a name that is the same for the same URL and issuer.
+        """
+        return f"{self.url} {self.issuer}"
+
     def start(self) -> None:
         """
         Fetch the keys, now and again, until `stop`.

@@ -131,10 +131,20 @@ def read_answer(
         grant = _read_grant(question, response, body, now)
         left = max(0.0, grant.expires - now)
         return AppAnswer(grant, None, cookies, min(fresh, left), min(stale, left))
+    return AppAnswer(None, read_refusal(response, body), cookies, fresh, stale)
+
+
+def read_refusal(response: UpstreamResponse, body: bytes) -> HttpError:
+    """
+    Return the error with which a client is answered for a response that is not a 2xx.
+
+    Raises:
+        UnusableAnswer: it decides nothing.
+    """
+    status = response.status
     if 300 <= status < 400:  # a page to log in
         challenge = ("WWW-Authenticate", "Bearer")
-        refusal = HttpError(401, "the application asks to log in", [challenge])
-        return AppAnswer(None, refusal, cookies, fresh, stale)
+        return HttpError(401, "the application asks to log in", [challenge])
     if status not in PASSED:
         raise UnusableAnswer(f"it responds with status {status}")
     passed = [(name, response.header(name)) for name in ("www-authenticate", "retry-after")]
@@ -145,7 +155,7 @@ def read_answer(
     if body:
         refusal.body = body[:MAX_REASON]
         refusal.content_type = response.header("content-type") or "text/plain; charset=utf-8"
-    return AppAnswer(None, refusal, cookies, fresh, stale)
+    return refusal
 
 
 def check_channels(grant: Grant, check: Callable[[Any], object]) -> None:

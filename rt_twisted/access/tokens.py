@@ -12,7 +12,7 @@ import time
 from base64 import urlsafe_b64decode
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from typing import Any, NoReturn
 
@@ -64,6 +64,13 @@ class TokenKey:
     algorithms: tuple[str, ...] = field(compare=False)
     key: Any = field(repr=False, compare=False)
     kid: str = ""
+
+    @property
+    def name(self) -> str:
+        """
+        Return a name that is the same for equal keys, and does not show the secret.
+        """
+        return sha256(f"{self.issuer}\0{self.source}".encode(errors="replace")).hexdigest()[:16]
 
     @classmethod
     def of(cls, source: str, issuer: str = "") -> TokenKey:
@@ -137,6 +144,8 @@ class TokenVerifier:
         issuers = [key.issuer for key in keys] + [one.issuer for one in key_sets]
         self._issuers = frozenset(filter(None, issuers))
         self._versions = self._current_versions
+        names = [key.name for key in self._keys] + [one.name for one in self._key_sets]
+        self._names = frozenset(names)
         self._known: OrderedDict[bytes, Grant] = OrderedDict()
         self._jws = PyJWS()
         self.now = now
@@ -191,16 +200,28 @@ class TokenVerifier:
             self._refuse("no key is set for its algorithm and issuer", kid, issuer)
         if "crit" in head:
             self._refuse("it has critical extensions", kid, issuer)
-        if not any(self._is_signed(token, key, algorithm) for key in keys):
+        right = next((key for key in keys if self._is_signed(token, key, algorithm)), None)
+        if right is None:
             self._refuse("its signature is wrong", kid, issuer)
         if payload.get("exp") is None:
             self._refuse("it has no exp", kid, issuer)
         if self._audiences and not self._audiences.intersection(_audiences(payload)):
             self._refuse("it is for another audience", kid, issuer)
         try:
-            return read_grant(payload)
+            return replace(read_grant(payload), verified_by=self._name_of(right))
         except GrantError as error:
             self._refuse(str(error), kid, issuer)
+
+    def trusts(self, verified_by: str) -> bool:
+        """
+        Return whether the key that `Grant.verified_by` names is one of the keys.
+        """
+        return verified_by in self._names
+
+    def _name_of(self, key: TokenKey) -> str:
+        if key in self._keys:
+            return key.name
+        return next(one.name for one in self._key_sets if key in one.keys)
 
     def _keys_of(self, key_set: KeySet, kid: object) -> list[TokenKey]:
         """

@@ -13,7 +13,8 @@ from twisted.internet.defer import Deferred, ensureDeferred, succeed
 from rt_twisted.access.channel_names import ChannelNames
 from rt_twisted.access.gate import Gate
 from rt_twisted.access.keys import Keys
-from rt_twisted.http.interfaces import IConnectionHandoff
+from rt_twisted.access.publish_rate import PublishRate
+from rt_twisted.http.interfaces import IConnectionHandoff, IExchange
 from rt_twisted.hub.hub import Hub
 from rt_twisted.hub.limits import BacklogLimits, SlowConsumerPolicy
 from rt_twisted.metrics.snapshot import NO_OTHERS, Snapshot, StatsQuery
@@ -139,6 +140,7 @@ class ActionContext:
         handoff: passes connections to other workers; None if there is one process.
         out: of the route, see `Draft.out`; None for the daemon's setting.
         gate: what clients of the route need, and the grants that they have by that.
+        publish_rate: at which one publisher may publish.
     """
 
     hub: Hub
@@ -165,6 +167,7 @@ class ActionContext:
     handoff: IConnectionHandoff | None = None
     out: str | None = None
     gate: Gate = field(default_factory=Gate)
+    publish_rate: PublishRate = field(default_factory=PublishRate, compare=False)
 
     def publish(self, drafts: Sequence[Draft]) -> Deferred[PublishResult]:
         """
@@ -191,6 +194,12 @@ class ActionContext:
         if self.out is not None:
             drafts = [replace(draft, out=self.out) for draft in drafts]
         return self.hub.publish(drafts)
+
+    def publisher_address(self, exchange: IExchange) -> str:
+        """
+        Return the address of a client as `PublishRate` counts it; "" while there is no limit.
+        """
+        return exchange.address if self.publish_rate.rate else ""
 
     def snapshot(self, query: StatsQuery) -> Deferred[Snapshot]:
         """

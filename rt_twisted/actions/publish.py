@@ -20,6 +20,7 @@ from rt_twisted.actions.bodies import read_body
 from rt_twisted.actions.context import ActionContext
 from rt_twisted.actions.granting import ask_for_request, publisher_permit
 from rt_twisted.actions.interfaces import IAction, Match
+from rt_twisted.actions.publish_filter import filtered
 from rt_twisted.actions.subscription import (
     asked_channels,
     check_grant_variables,
@@ -48,10 +49,13 @@ class PublishAction:
     Args:
         context: the hub and the settings.
         channel: the channels; without any the request names them.
+        filter: URL of an application to which each message is sent first: it lets it pass,
+            changes it, drops it, or refuses the publisher.
     """
 
     context: ActionContext
     channel: tuple[Template, ...] = ()
+    filter: str = ""
 
     bare: ClassVar[str] = "channel"
     publishes: ClassVar[bool] = True
@@ -61,6 +65,13 @@ class PublishAction:
 
     def __post_init__(self) -> None:
         check_grant_variables(self.channel, self.context)
+        if self.filter:
+            if self.context.gate.find_app is None:
+                raise ValueError("filter= is not possible here")
+            try:
+                self.context.gate.find_app(self.filter)
+            except ValueError as error:
+                raise ValueError(f"filter= must be {error}") from None
 
     def act(self, exchange: IExchange, match: Match) -> Deferred[None]:
         has_fields = exchange.length != 0 or exchange.query_string
@@ -155,6 +166,7 @@ class PublishAction:
             batch_key = check_idempotency_key(exchange.header("idempotency-key") or "")
         except RemoteProtocolError as error:
             raise HttpError(error.status, error.reason) from None
+        rate = context.publish_rate.rate
         # A batch usually has one key and few channels: a channel that repeats is checked once.
         keys: dict[bytes | None, Key] = {}
         allowed: tuple[Key | Grant, str] | None = None
@@ -180,6 +192,41 @@ class PublishAction:
                 drafts.append(Draft(channel, data, submission.event, idempotency_key))
             if len(drafts) > context.max_batch:
                 raise HttpError(413, f"more than {context.max_batch} messages in one request")
+        if rate:
+            who = None if allowed is None else allowed[0]
+            context.publish_rate.consume(who, exchange.address, len(drafts))
+        if self.filter:
+            return Deferred.fromCoroutine(self._publish_filtered(exchange, drafts))
+        return self._publish_drafts(exchange, drafts)
+
+    async def _publish_filtered(self, exchange: IExchange, drafts: list[Draft]) -> None:
+        """
+        Publish what the filter makes of *drafts*; those of one message are one question.
+        """
+        passed: list[Draft] = []
+        index = 0
+        while index < len(drafts):
+            first = drafts[index]
+            same = [first]
+            for draft in drafts[index + 1 :]:
+                if draft.data is not first.data or draft.channel == first.channel:
+                    break
+                same.append(draft)
+            index += len(same)
+            channels = [draft.channel for draft in same]
+            data = await filtered(
+                self.context, exchange, self.filter, first.data, first.event, channels
+            )
+            if data is not None:
+                passed += [replace(draft, data=data) for draft in same]
+        if passed:
+            await self._publish_drafts(exchange, passed)
+        else:
+            body = b'{"status": "ok", "published": 0, "receivers": 0}\n'
+            exchange.answer(200, body, "application/json")
+
+    def _publish_drafts(self, exchange: IExchange, drafts: list[Draft]) -> Deferred[None]:
+        context = self.context
         receivers = sum([context.hub.subscribers_of(draft.channel) for draft in drafts])
         return context.publish(drafts).addCallbacks(
             _accepted, _refused, callbackArgs=(exchange, receivers)

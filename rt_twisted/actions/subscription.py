@@ -85,7 +85,7 @@ def end_with_grant(context: ActionContext, subscriber: Subscriber, grant: Grant)
     End *subscriber*, which has joined the hub, when the *grant* of its client does.
     """
     if grant is not ANYONE:
-        context.hub.set_end(subscriber, context.gate.seconds_left(grant))
+        context.hub.set_grant(subscriber, grant, context.gate.seconds_left(grant))
 
 
 def when_admitted(

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from heapq import nlargest
 from operator import attrgetter
+from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
@@ -32,6 +33,7 @@ from rt_twisted.hub.channel import Channel
 from rt_twisted.hub.channel_table import ChannelTable
 from rt_twisted.hub.expirations import Expirations
 from rt_twisted.hub.fanout import Fanout
+from rt_twisted.hub.grant_holders import GrantHolder, GrantHolders
 from rt_twisted.hub.heartbeats import Heartbeats
 from rt_twisted.hub.limits import HubLimits, SlowConsumerPolicy
 from rt_twisted.hub.live_memory import LiveMemory
@@ -91,6 +93,7 @@ class Hub:
         self._skipping: set[Subscriber] = set()  # have skipped once; logged then
         self._heartbeats = Heartbeats(limits.heartbeat, head)
         self._expirations = Expirations(clock)
+        self.holders = GrantHolders(clock)
         self.admission = Admission(clock, limits.join_rate, limits.join_queue)
         self._stopping = False
         self._sweep_loop = LoopingCall(self._sweep_once)
@@ -313,13 +316,26 @@ class Hub:
         self._addresses[subscriber.address] += 1
         self.metrics.joined += 1
 
-    def set_end(
-        self, subscriber: Subscriber, left: float, end: Callable[[], object] | None = None
+    def set_grant(
+        self,
+        subscriber: Subscriber,
+        grant: Any,
+        left: float,
+        end: Callable[[], object] | None = None,
+        drop: Callable[[Sequence[Selector]], object] | None = None,
     ) -> None:
         """
-        End *subscriber*, which has joined, when its grant does; see `Expirations.set_end`.
+        Note the grant of *subscriber*, which has joined, and end it when the grant does.
+
+        Args:
+            subscriber: of the client.
+            grant: the client's; replaces an earlier one.
+            left: seconds until its end; see `Expirations.set_end`.
+            end: disconnects the client; None for `Subscriber.end`.
+            drop: see `GrantHolder`.
         """
         if subscriber in self._heartbeats:
+            self.holders.add(subscriber, GrantHolder(grant, self._clock.seconds(), end, drop))
             self._expirations.set_end(subscriber, left, end)
 
     def add_channels(
@@ -360,6 +376,7 @@ class Hub:
             self.metrics.closed[reason.value] += 1
         self._heartbeats.discard(subscriber)
         self._expirations.discard(subscriber)
+        self.holders.discard(subscriber)
         self._skipping.discard(subscriber)
         self._catchup.remove_subscriber(subscriber)
 

@@ -18,6 +18,7 @@ from rt_twisted.access.channel_names import ChannelNames
 from rt_twisted.access.gate import Gate
 from rt_twisted.access.key_sets import KeySets
 from rt_twisted.access.keys import Key, Keys
+from rt_twisted.access.publish_rate import PublishRate
 from rt_twisted.access.secrets import secret
 from rt_twisted.actions.chain import RouteEntry, RouteJump
 from rt_twisted.actions.context import ActionContext, SharedState
@@ -219,12 +220,19 @@ def make_context(
         hubs=hubs.for_server,
         ask=ask,
         handoff=handoff,
+        publish_rate=_publish_rate(options, shared),
         gate=make_gate(
             options,
             shared.get(Authorizers, partial(Authorizers, reactor)),
             shared.get(KeySets, partial(KeySets, reactor)),
         ),
     )
+
+
+def _publish_rate(options: Mapping[str, Any], shared: SharedState) -> PublishRate:
+    rate = shared.get(PublishRate, PublishRate)
+    rate.rate = float(options["publish-rate"])
+    return rate
 
 
 def make_gate(options: Mapping[str, Any], authorizers: Authorizers, key_sets: KeySets) -> Gate:

@@ -5,10 +5,13 @@ Reloads: read the settings again, and apply those that do not need a restart.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from twisted.logger import Logger
 
+from rt_twisted.access.gate import Gate
+from rt_twisted.access.grants import Grant
 from rt_twisted.access.key_sets import KeySets
 from rt_twisted.actions.context import ActionContext
 from rt_twisted.http.server import HttpServer
@@ -35,6 +38,8 @@ from rt_twisted.tap.settings import SETTINGS, SettingError
 from rt_twisted.workers.sidecars import SidecarSupervisor
 
 _log = Logger()
+
+KEYS_SPREAD = 10.0  # seconds over which clients are disconnected whose keys were removed
 
 
 class Reloader:
@@ -141,6 +146,8 @@ class Reloader:
         self._server.context.port_protocols = routes.port_protocols
         self._route_services.replace(routes)
         self._key_sets.use(set(fresh["token-jwks"]))
+        for hub in self._hubs:
+            hub.holders.end_all(partial(_is_untrusted, context.gate), KEYS_SPREAD)
         if self._sidecars is not None:
             self._sidecars.replace(commands)
         if not same_log and self._access_log is not None:
@@ -200,6 +207,14 @@ class ParentReloader:
         Open the log file again by its name, after it was rotated.
         """
         _reopen(self._log)
+
+
+def _is_untrusted(gate: Gate, grant: Grant) -> bool:
+    """
+    Return whether *grant* comes from a token whose key is not set any more.
+    """
+    tokens = gate.tokens
+    return bool(grant.verified_by) and (tokens is None or not tokens.trusts(grant.verified_by))
 
 
 def _reopen(file: LogFile | None) -> None:

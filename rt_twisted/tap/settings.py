@@ -187,6 +187,10 @@ SECTIONS: tuple[tuple[str, tuple[Setting, ...]], ...] = (
         Setting("authorize-headers", "", values.header_names, reloadable=True, help=
             "Names of request headers that the application gets beside Cookie and Authorization, "
             "separated by blanks."),
+        Setting("publish-rate", "0", values.count, reloadable=True, help=
+            "Messages per second that one publisher may publish over all its connections to a "
+            "process, with a burst of two seconds: one sub of tokens, one key, or one address. "
+            "More are answered with 429. 0 for no limit."),
         Setting("token-key", "", values.token_key, repeated=True, reloadable=True, help=
             "KEY [ISSUER]: a key that verifies tokens (JWT): an HMAC secret of at least 32 bytes, "
             "or file:PATH or env:NAME with one, or with a PEM public key or certificate. With an "

@@ -8,7 +8,6 @@ The path is the route's; clients use `/engine.io/` unless configured otherwise.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import ClassVar
@@ -17,7 +16,7 @@ from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from rt_twisted.access.grants import ANYONE
+from rt_twisted.access.grants import ANYONE, Grant
 from rt_twisted.access.keys import Credentials
 from rt_twisted.actions.context import ActionContext
 from rt_twisted.actions.engineio.server import METHODS, EngineIOServer
@@ -110,8 +109,8 @@ class EngineIOAction:
             refusal = None
         else:
             refusal = _authorize(context, exchange, publish)
-        left = context.gate.seconds_left(grant) if grant is not ANYONE else math.inf
-        return ChannelMessages(context, names, since, publish, refusal, self.binary, left)
+        address = context.publisher_address(exchange)
+        return ChannelMessages(context, names, since, publish, refusal, self.binary, grant, address)
 
 
 class ChannelMessages:
@@ -125,13 +124,15 @@ class ChannelMessages:
         publish: channels to which its messages are published.
         refusal: why they are not; None if the client may publish.
         binary: send all messages as bytes.
-        left: seconds until the session ends; infinity for no end.
+        grant: of the client; the session ends when it does.
+        address: of the client.
     """
 
     __slots__ = (
+        "_address",
         "_binary",
         "_context",
-        "_left",
+        "_grant",
         "_publish",
         "_refusal",
         "_session",
@@ -147,7 +148,8 @@ class ChannelMessages:
         publish: Sequence[str],
         refusal: HttpError | None,
         binary: bool,
-        left: float = math.inf,
+        grant: Grant = ANYONE,
+        address: str = "",
     ) -> None:
         self._context = context
         self._subscribe = subscribe
@@ -155,7 +157,8 @@ class ChannelMessages:
         self._publish = publish
         self._refusal = refusal
         self._binary = binary
-        self._left = left
+        self._grant = grant
+        self._address = address
         self._session: Session
 
     # What the session calls.
@@ -164,14 +167,17 @@ class ChannelMessages:
         self._session = session
         session.channels.join(self._subscribe, self._since, self.format(session.framing))
         session.joined()
-        if self._left != math.inf:
-            session.set_end(self._left)
+        grant = self._grant
+        if grant is not ANYONE:
+            session.set_grant(grant, self._context.gate.seconds_left(grant))
 
     def message(self, data: str | bytes) -> None:
         try:
             if self._refusal is not None:
                 raise self._refusal
             raw = fitting(self._context, data.encode() if isinstance(data, str) else data)
+            rate, count = self._context.publish_rate, len(self._publish)
+            rate.consume(self._grant, self._address, count)
         except HttpError as error:
             raise RemoteProtocolError(error.reason, error.status) from None
         published = self._session.publish([Draft(channel, raw) for channel in self._publish])

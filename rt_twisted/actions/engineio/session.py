@@ -8,8 +8,8 @@ websocket's own, so that broadcasts take the direct path.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import Protocol
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
 
 from twisted.internet.defer import Deferred
 
@@ -31,6 +31,7 @@ from rt_twisted.codecs.engineio import (
 from rt_twisted.codecs.engineio_framing import Framing, PollFraming, Socket3, Socket4
 from rt_twisted.codecs.errors import RemoteProtocolError
 from rt_twisted.codecs.websocket import CloseCode, WebSocketHandshake
+from rt_twisted.codecs.wildcards import Selector
 from rt_twisted.http.interfaces import IExchange
 from rt_twisted.hub.subscriber import DisconnectReason
 from rt_twisted.model.errors import HttpError
@@ -45,6 +46,8 @@ _CLOSE_CODES = {  # by the status of an error
     413: CloseCode.TOO_BIG,
     503: CloseCode.TRY_LATER,
 }
+
+Drop = Callable[[Sequence[Selector]], object]
 
 
 class SessionObserver(Protocol):
@@ -119,6 +122,7 @@ class Session:
         "_context",
         "_counted",
         "_ends",
+        "_grant",
         "_joined",
         "_keepalive",
         "_observer",
@@ -160,6 +164,7 @@ class Session:
         self._joined = False  # see `joined`
         self._counted = False  # as a subscriber
         self._ends = math.inf  # when the grant of the client does
+        self._grant: tuple[Any, Drop | None] | None = None
         self.due = min(self._keepalive.due, self._connect_by)
 
     @property
@@ -182,15 +187,22 @@ class Session:
         """
         return self.transport.publish(drafts)
 
-    def set_end(self, left: float) -> None:
+    def set_grant(self, grant: Any, left: float, drop: Drop | None = None) -> None:
         """
-        End the session in *left* seconds, as the grant of the client does; infinity for never.
+        Note the *grant* of the client, and end the session in *left* seconds; infinity for never.
 
         The transport is closed, so that the client opens another session.
+
+        Args:
+            grant: of the client.
+            left: seconds until it ends.
+            drop: see `GrantHolder`.
         """
         if not self.closed:
             self._ends = self._now() + left
-            self._context.hub.set_end(self.transport.subscriber, left, self._on_expired)
+            self._grant = grant, drop
+            subscriber = self.transport.subscriber
+            self._context.hub.set_grant(subscriber, grant, left, self._on_expired, drop)
 
     def _on_expired(self) -> None:
         # Clients reconnect by themselves only if the transport ends.
@@ -350,8 +362,8 @@ class Session:
         self._counted = True
         self._registry.confirm(self)
         transport.subscriber.format = self._observer.format(transport.framing)
-        if self._ends != math.inf:
-            self.set_end(self._ends - self._now())
+        if self._grant is not None:
+            self.set_grant(self._grant[0], self._ends - self._now(), self._grant[1])
 
     # Counting.
 

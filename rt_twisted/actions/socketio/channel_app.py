@@ -11,7 +11,7 @@ from typing import Any
 from zope.interface import implementer
 
 from rt_twisted.access.grants import ANYONE, Grant
-from rt_twisted.access.keys import Credentials, header_key
+from rt_twisted.access.keys import Credentials, Key, header_key
 from rt_twisted.actions.context import ActionContext
 from rt_twisted.actions.interfaces import ISocketIOApp
 from rt_twisted.actions.socketio.handshake import Handshake
@@ -114,6 +114,8 @@ class ChannelApp:
         if event in ("unsubscribe", "leave"):
             return self._leave(client, arguments)
         drafts = await self._drafts(client, event, arguments)
+        permit: Key | Grant = Key(self._key) if self._key else client.grant
+        self._context.publish_rate.consume(permit, self._handshake.address, len(drafts))
         result = await publish_checked(self._context, drafts)
         answer: dict[str, Any] = {"status": "ok", "position": str(result.positions[-1])}
         if not result.durable:

@@ -16,6 +16,7 @@ from twisted.internet.defer import Deferred, ensureDeferred, fail, succeed
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from rt_twisted.access.grants import ANYONE
 from rt_twisted.actions.context import ActionContext
 from rt_twisted.actions.engineio.session import Session
 from rt_twisted.actions.socketio.channel_app import ChannelApp
@@ -28,6 +29,7 @@ from rt_twisted.actions.socketio.stream import NamespaceStream, SocketStream
 from rt_twisted.codecs.engineio_framing import Framing
 from rt_twisted.codecs.errors import RemoteProtocolError
 from rt_twisted.codecs.socketio import Decoder, SocketIOPacket, SocketIOPacketType
+from rt_twisted.codecs.wildcards import Selector
 from rt_twisted.formats.socketio import SocketIOEvents
 from rt_twisted.metrics.responses import SUBSCRIBERS, count_refusal
 from rt_twisted.model.errors import HttpError
@@ -322,7 +324,7 @@ class SocketIOConnection:
         self._sockets[namespace] = socket
         session.joined()
         if self._access is not None:
-            session.set_end(self._access.seconds_left)
+            self._note_grant(self._access)
             if saved is not None:
                 saved = self._permitted(saved)
                 socket.recovered = saved is not None
@@ -363,6 +365,14 @@ class SocketIOConnection:
             return replace(saved, channels=tuple(covered))
         return saved
 
+    def _note_grant(self, access: SessionAccess) -> None:
+        if access.grant is not ANYONE:
+            self._session.set_grant(access.grant, access.seconds_left, self._drop_channels)
+
+    def _drop_channels(self, names: Sequence[Selector]) -> None:
+        for socket in self._sockets.values():
+            socket.drop_channels([name for name in socket.channels if name in names])
+
     def _renew(self, arguments: Sequence[Any]) -> dict[str, Any]:
         """
         Replace the grant by that of a token; its channels that are not covered are left.
@@ -370,7 +380,7 @@ class SocketIOConnection:
         access = self._access
         assert access is not None
         access.renew(arguments[0] if arguments else None)
-        self._session.set_end(access.seconds_left)
+        self._note_grant(access)
         for socket in self._sockets.values():
             socket.grant = access.grant
             if isinstance(self._app, ChannelApp):

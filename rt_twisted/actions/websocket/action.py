@@ -313,12 +313,14 @@ class WebSocketAction:
                 grant = ConnectionGrant(
                     context.gate, match.grant, own, own_publish, claims, question
                 )
-            return JsonApp(context, names, bool(self.subscribe), publish, key, grant)
-        affixes = [
+            fixed = bool(self.subscribe)
+            address = context.publisher_address(exchange)
+            return JsonApp(context, names, fixed, publish, key, grant, address)
+        prefix, suffix = [
             text.expand(exchange, match).encode(errors="surrogateescape") if text else b""
             for text in (self.prefix, self.suffix)
         ]
-        return RawApp(context, publish, *affixes)
+        return RawApp(context, publish, prefix, suffix, context.publisher_address(exchange))
 
     def _open(
         self,

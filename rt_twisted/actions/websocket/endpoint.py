@@ -126,7 +126,8 @@ class WebSocketEndpoint:
         hub.join(websocket.subscriber, names, since, opened.head)
         if grant is not ANYONE:
             left = self.context.gate.seconds_left(grant)
-            hub.set_end(websocket.subscriber, left, websocket.expire)
+            drop = getattr(app, "drop_channels", None)
+            hub.set_grant(websocket.subscriber, grant, left, websocket.expire, drop)
         websocket.start(app, opened.rest)
         return websocket
 

@@ -14,6 +14,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from rt_twisted.access.grants import Grant
 from rt_twisted.access.keys import Credentials, Key
 from rt_twisted.access.questions import PUBLISH, SUBSCRIBE
 from rt_twisted.actions.connection_grant import ConnectionGrant
@@ -60,9 +61,19 @@ class JsonApp:
         publish: channels that clients of the route publish to without a key.
         key: the client's key for publishing to other channels; None for no key.
         grant: of the client; None where it needs none.
+        address: of the client.
     """
 
-    __slots__ = ("_context", "_fixed", "_grant", "_key", "_names", "_publish", "_websocket")
+    __slots__ = (
+        "_address",
+        "_context",
+        "_fixed",
+        "_grant",
+        "_key",
+        "_names",
+        "_publish",
+        "_websocket",
+    )
 
     def __init__(
         self,
@@ -72,6 +83,7 @@ class JsonApp:
         publish: Sequence[str],
         key: Key | None,
         grant: ConnectionGrant | None = None,
+        address: str = "",
     ) -> None:
         self._context = context
         self._names = tuple(names)
@@ -79,6 +91,7 @@ class JsonApp:
         self._publish = publish
         self._key = key
         self._grant = grant
+        self._address = address
         self._websocket: Any = None
 
     def opened(self, websocket: Any) -> None:
@@ -159,9 +172,7 @@ class JsonApp:
             try:
                 if isinstance(result, Failure):
                     result.raiseException()
-                websocket.grant = self._grant.grant
-                left = self._grant.seconds_left
-                self._context.hub.set_end(websocket.subscriber, left, websocket.expire)
+                self._note_grant(self._grant)
                 then()
             except HttpError as error:
                 self._send_error(id, error.status, error.reason)
@@ -181,13 +192,22 @@ class JsonApp:
         grant = self._grant
         if grant is None:
             raise HttpError(401, "tokens are not accepted here")
-        websocket, hub = self._websocket, self._context.hub
-        websocket.consume_rate(TOKEN_RATE)
+        self._websocket.consume_rate(TOKEN_RATE)
         grant.renew(token)
-        websocket.grant = grant.grant
-        hub.set_end(websocket.subscriber, grant.seconds_left, websocket.expire)
+        self._note_grant(grant)
         self._send("ack", id)
         self.drop_channels([name for name in self._names if not grant.covers(name)])
+
+    def _note_grant(self, grant: ConnectionGrant) -> None:
+        websocket = self._websocket
+        websocket.grant = grant.grant
+        self._context.hub.set_grant(
+            websocket.subscriber,
+            grant.grant,
+            grant.seconds_left,
+            websocket.expire,
+            self.drop_channels,
+        )
 
     def drop_channels(self, names: Sequence[Selector]) -> None:
         """
@@ -228,6 +248,7 @@ class JsonApp:
         if missing:
             self._ask(PUBLISH, missing, id, partial(self._publish_message, submission, id))
             return
+        self._context.publish_rate.consume(self._publisher, self._address, len(channels))
         drafts = [
             Draft(channel, data, submission.event, submission.idempotency_key)
             for channel in channels
@@ -239,6 +260,10 @@ class JsonApp:
         published.addCallbacks(
             self._on_published, self._on_publish_failed, callbackArgs=(id,), errbackArgs=(id,)
         )
+
+    @property
+    def _publisher(self) -> Key | Grant | None:
+        return self._key or (self._grant.grant if self._grant is not None else None)
 
     def _on_published(self, result: PublishResult, id: CommandId) -> None:
         more: dict[str, object] = {"position": str(result.positions[-1])}

@@ -31,9 +31,10 @@ class RawApp:
         channels: to publish to; a client that sends to a route without any is disconnected.
         prefix: is put before each message.
         suffix: is put after each message.
+        address: of the client.
     """
 
-    __slots__ = ("_channels", "_context", "_prefix", "_suffix", "_websocket")
+    __slots__ = ("_address", "_channels", "_context", "_prefix", "_suffix", "_websocket")
 
     def __init__(
         self,
@@ -41,11 +42,13 @@ class RawApp:
         channels: Sequence[str],
         prefix: bytes = b"",
         suffix: bytes = b"",
+        address: str = "",
     ) -> None:
         self._context = context
         self._channels = channels
         self._prefix = prefix
         self._suffix = suffix
+        self._address = address
         self._websocket: Any = None
 
     def opened(self, websocket: Any) -> None:
@@ -60,6 +63,8 @@ class RawApp:
             data = self._prefix + data + self._suffix
         try:
             data = fitting(self._context, data)
+            rate, count = self._context.publish_rate, len(self._channels)
+            rate.consume(websocket.grant, self._address, count)
         except HttpError as error:
             self._close(error)
             return

@@ -13,7 +13,8 @@ from twisted.internet.defer import Deferred, fail, succeed
 
 from rt_twisted.access.gate import Gate
 from rt_twisted.access.grants import Grant
-from rt_twisted.access.questions import AppAnswer, Question, read_answer
+from rt_twisted.access.publish_rate import PublishRate
+from rt_twisted.access.questions import AppAnswer, Question, UnusableAnswer, read_answer
 from rt_twisted.access.tokens import TokenKey, TokenVerifier
 from rt_twisted.http.response_parser import UpstreamResponse
 from rt_twisted.model.errors import HttpError
@@ -335,3 +336,76 @@ def test_a_client_that_leaves_is_not_joined() -> None:
     if not app.waits[0].called:
         app.waits[0].callback(AppAnswer(Grant(asked=("a",)), None))
     assert server.hub.current_metrics().subscribers == 0
+
+
+class FilterApp(FakeApp):
+    """
+    An application that filters messages.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.response: tuple[int, bytes] = (304, b"")
+        self.posted: list[tuple[dict[str, str], bytes]] = []
+
+    async def post(
+        self, headers: tuple[tuple[str, str], ...], body: bytes, limit: int
+    ) -> tuple[UpstreamResponse, bytes]:
+        self.posted.append((dict(headers), body))
+        if self.down:
+            raise UnusableAnswer("down")
+        status, data = self.response
+        return UpstreamResponse(status, (("set-cookie", "s=3"),)), data
+
+
+def test_filters_see_each_message_first() -> None:
+    """
+    A message passes, is changed or dropped, or refused; without an answer nothing is published.
+    """
+    app = FilterApp()
+    gate = Gate(app=app, find_app=lambda url: app)
+    line = "^/f$ publish:filter=http://127.0.0.1:8000/filter"
+    server = WebSocketDaemon(line, "^/all$ stream:subscribe=a", gate=gate, publish_keys=SECRETS)
+    reader = show(server, "/all")
+    body = "message=x&key=s3cret&event=e&channel=a&channel=b"
+    assert publish(server, "/f", body) == 200
+    headers, data = app.posted[0]
+    assert (headers["X-Channels"], headers["X-Event"], data) == ("a, b", "e", b"x")
+    for response, status in (
+        ((200, b"changed"), 200),
+        ((204, b""), 200),
+        ((403, b"no"), 403),
+        ((302, b""), 401),
+        ((500, b""), 503),
+    ):
+        app.response = response
+        assert publish(server, "/f", body) == status, response
+    app.down = True
+    assert publish(server, "/f", body) == 503
+    app.down, app.response = False, (200, b"")
+    assert publish(server, "/f", body.replace("message=x", "message=y")) == 200
+    assert len(app.posted) == 8
+    written = reader.written()
+    assert written.count(b"x") and b"changed" in written and b"y" in written
+    assert written.count(b"\r\n1\r\n") == 2
+
+
+def test_one_publisher_is_limited_on_all_transports() -> None:
+    """
+    429 with Retry-After; a websocket gets an error frame.
+    """
+    rate = PublishRate(lambda: 0.0)
+    rate.rate = 1
+    server, _ = daemon("token", "app", publish_rate=rate, publish_keys=SECRETS)
+    peer = server.open("/ws", bearer(token(publish=["*"])))
+    peer.received()
+    answers = [
+        peer.command(type="publish", channel="x", message="x", id=number)[-1] for number in range(3)
+    ]
+    assert [each["type"] for each in answers] == ["ack", "ack", "error"]
+    assert answers[-1]["status"] == 429
+    body = "channel=a&message=x&key=s3cret"
+    assert [publish(server, "/publish", body, "") for _ in range(3)] == [200, 200, 429]
+    client = Sio(server)
+    assert connect(client, token=token(publish=["*"])) == 200
+    assert client.emit("publish", "x", "x")["status"] == "error"

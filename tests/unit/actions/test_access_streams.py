@@ -497,3 +497,30 @@ def test_handshake_of_a_foreign_page_is_refused_first() -> None:
     cookie = f"Cookie: t={token(channels=['news'])}\r\nOrigin: https://evil.example\r\n"
 
     assert daemon().open("/ws", cookie).status == 403
+
+
+def test_clients_of_removed_keys_are_disconnected() -> None:
+    """
+    Spread over some seconds; others stay, and so does a client that renews meanwhile.
+    """
+    server = daemon("^/sse$ sse", "^/socket.io/ socket.io")
+    good = token(channels=["news"])
+    caller, peer = show(server, "/sse", bearer(good)), server.open("/ws", bearer(good))
+    client = Sio(server)
+    assert connect(client, token=good) == 200
+    tokens = server.context.gate.tokens
+    assert tokens.trusts(tokens.verify(good).verified_by)
+    other = TokenVerifier([TokenKey.of(SECRET[::-1])], now=tokens.now)
+
+    def is_ended(grant: Any) -> bool:
+        return not other.trusts(grant.verified_by)
+
+    assert len(server.hub.holders) == 3
+    assert server.hub.holders.end_all(is_ended, 10) == 3
+    peer.received()
+    assert peer.command(type="token", token=token(900), id=1)[0]["type"] == "ack"
+    pass_seconds(server, 10)
+    assert not caller.open
+    assert client.peer.is_closed or client.peer.received()[-1].code == 1000
+    assert not peer.is_closed
+    assert len(server.hub.holders) == 1

@@ -1,0 +1,108 @@
+"""
+Subscribers that have a grant, and how they are ended or lose channels.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from twisted.internet.interfaces import IReactorTime
+
+from rt_twisted.codecs.wildcards import Selector
+from rt_twisted.hub.subscriber import DisconnectReason, Subscriber
+
+RETRY = 1000  # milliseconds after which a client reconnects; up to twice as many
+
+
+@dataclass(frozen=True, slots=True)
+class GrantHolder:
+    """
+    What the hub has of a subscriber with a grant.
+
+    Args:
+        grant: of the client.
+        since: when the subscriber got it, by the clock.
+        end: disconnects the client; None for `Subscriber.end`.
+        drop: unsubscribes the client from channels, and notifies it; None if the client
+            cannot be notified.
+    """
+
+    grant: Any
+    since: float
+    end: Callable[[], object] | None
+    drop: Callable[[Sequence[Selector]], object] | None
+
+
+class GrantHolders:
+    """
+    All subscribers of a hub that have grants.
+
+    Args:
+        clock: the reactor.
+    """
+
+    def __init__(self, clock: IReactorTime) -> None:
+        self._clock = clock
+        self._holders: dict[Subscriber, GrantHolder] = {}
+
+    def __len__(self) -> int:
+        return len(self._holders)
+
+    def get(self, subscriber: Subscriber) -> GrantHolder | None:
+        """
+        Return what is known of *subscriber*; None if it has no grant.
+        """
+        return self._holders.get(subscriber)
+
+    def items(self) -> Iterator[tuple[Subscriber, GrantHolder]]:
+        """
+        Iterate over all of them, as they are now.
+        """
+        yield from tuple(self._holders.items())
+
+    def add(self, subscriber: Subscriber, holder: GrantHolder) -> None:
+        """
+        Add *subscriber*, or replace its grant.
+        """
+        self._holders[subscriber] = holder
+
+    def discard(self, subscriber: Subscriber) -> None:
+        """
+        Forget *subscriber*; do nothing if it has no grant.
+        """
+        self._holders.pop(subscriber, None)
+
+    def end_all(self, is_ended: Callable[[Any], bool], spread: float = 0.0) -> int:
+        """
+        End the subscribers whose grants *is_ended* returns true for.
+
+        Args:
+            is_ended: called with each grant.
+            spread: seconds over which they are ended, so that they do not reconnect at once.
+
+        Returns:
+            How many they are.
+        """
+        found = [one for one in self.items() if is_ended(one[1].grant)]
+        for subscriber, holder in found:
+            delay = random.uniform(0.0, spread) if spread else 0.0
+            self._clock.callLater(delay, self._end, subscriber, holder.grant)
+        return len(found)
+
+    def _end(self, subscriber: Subscriber, grant: Any) -> None:
+        holder = self._holders.get(subscriber)
+        if holder is not None and holder.grant is grant:  # it was not renewed meanwhile
+            end_subscriber(subscriber, holder)
+
+
+def end_subscriber(subscriber: Subscriber, holder: GrantHolder | None) -> None:
+    """
+    Disconnect *subscriber*, whose client should reconnect.
+    """
+    if holder is not None and holder.end is not None:
+        holder.end()
+    else:
+        subscriber.end(DisconnectReason.EXPIRED, RETRY + random.randrange(RETRY))
