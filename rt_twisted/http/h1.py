@@ -387,7 +387,7 @@ class Http1Connection:
             self.deadline = now + limits.idle_seconds
 
     def _encode_head(self, head: ResponseHead, length: int | None) -> bytes:
-        lines = [head.http1]
+        lines = [self._first_version(head.http1)]
         if length is not None:
             lines.append(b"Content-Length: %d\r\n" % length)
         if not self._stays_open():
@@ -397,6 +397,16 @@ class Http1Connection:
             lines.append(self.context.keep_alive)
         lines.append(b"\r\n")
         return b"".join(lines)
+
+    def _first_version(self, head: bytes) -> bytes:
+        """
+        Return *head* with the version of the request, for sources of Icecast by HTTP/1.0: some
+        take HTTP/1.1 for another server.
+        """
+        exchange = self._current
+        if exchange is None or exchange.method != "SOURCE" or exchange.version != "1.0":
+            return head
+        return head.replace(b"HTTP/1.1", b"HTTP/1.0", 1)
 
     def _stays_open(self) -> bool:
         """

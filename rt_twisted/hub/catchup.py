@@ -21,6 +21,7 @@ from rt_twisted.hub.channel import Channel
 from rt_twisted.hub.channel_table import ChannelTable
 from rt_twisted.hub.fanout import Fanout
 from rt_twisted.hub.limits import SlowConsumerPolicy
+from rt_twisted.hub.live_channel import Wait
 from rt_twisted.hub.replay_frames import ReplayFrames, shared_frames
 from rt_twisted.hub.resync import from_resync_point
 from rt_twisted.hub.subscriber import DisconnectReason, Subscriber
@@ -160,6 +161,18 @@ class CatchUp:
                 self._add_pending(
                     PendingSubscription(subscriber, kept, pending.since, pending.preamble)
                 )
+
+    def move(self, subscriber: Subscriber, name: str, last: Message | None) -> None:
+        """
+        Let *subscriber* of live channels go on with the live channel *name*; see `Hub.move_live`.
+        """
+        self.remove_subscriber(subscriber)
+        if last is None:
+            self.subscribe(subscriber, [name], Sync(), b"")
+            return
+        [channel] = self._request([name])
+        channel.add_waiting(subscriber, Wait(True, last))
+        subscriber.channels = (channel,)
 
     def remove_subscriber(self, subscriber: Subscriber) -> None:
         """

@@ -16,6 +16,8 @@ from rt_twisted.model.interfaces import IFormat
 from rt_twisted.model.message import Message, Position
 from rt_twisted.model.retention import History
 
+NOT_STARTED = Wait(started=False)
+
 
 class Channel:
     """
@@ -110,11 +112,11 @@ class Channel:
             self.live = LiveState()
         return self.live
 
-    def add_waiting(self, subscriber: Subscriber) -> None:
+    def add_waiting(self, subscriber: Subscriber, wait: Wait = NOT_STARTED) -> None:
         """
-        Begin the stream of *subscriber* at the next resync point.
+        Begin the stream of *subscriber* at the next resync point, or go on with it.
         """
-        self.begin_live().add(subscriber, Wait(started=False))
+        self.begin_live().add(subscriber, wait)
         self.subscribers += 1
         self.idle_since = math.inf
 

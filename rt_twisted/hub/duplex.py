@@ -16,7 +16,7 @@ from rt_twisted.hub.hub import Hub
 from rt_twisted.hub.limits import BacklogLimits
 from rt_twisted.hub.subscriber import DisconnectReason, Subscriber
 from rt_twisted.model.interfaces import IFormat
-from rt_twisted.model.message import Position
+from rt_twisted.model.message import Message, Position
 from rt_twisted.net.transports import close_transport, direct_send, replace_protocol
 
 if TYPE_CHECKING:
@@ -234,6 +234,9 @@ class DuplexSubscriber:
 
     def position(self) -> Position:
         return self._hub.position()
+
+    def stream_ended(self, subscriber: Subscriber, last: Message | None) -> None:
+        self._hub.stream_ended(subscriber, last)
 
     def fell_behind(self, subscriber: Subscriber) -> None:
         if self.closing is None:

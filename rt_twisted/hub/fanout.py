@@ -265,7 +265,7 @@ class Fanout:
                 yield frame, subscribers
             if step is not None and step.ends:
                 for subscriber in subscribers:
-                    subscriber.end_after_backlog()
+                    subscriber.observer.stream_ended(subscriber, step.unit)
         if bundles:
             metrics.fanout.observe(self._clock.seconds() - since)
 

@@ -365,6 +365,57 @@ class Hub:
         """
         self._catchup.unsubscribe(subscriber, names)
 
+    def move_live(self, subscriber: Subscriber, name: str, last: Message | None) -> None:
+        """
+        Let *subscriber* of one live channel go on with the live channel *name*.
+
+        Not during a flush that delivers to it; see `call_after_flush`. A subscriber that has
+        left is ignored.
+
+        Args:
+            subscriber: has joined the hub; its format provides `ISyncFormat`.
+            name: of the channel.
+            last: the last unit that it was sent: it goes on at the next resync point by
+                `ISyncFormat.resumed`, as if the units of one channel followed those of the
+                other. None to begin by `IFormat.start`, as a new subscriber does.
+        """
+        if subscriber in self._heartbeats:
+            self._catchup.move(subscriber, name, last)
+
+    def call_after_flush(self, call: Callable[[], object]) -> None:
+        """
+        Call *call* when all subscribers have received what the flushes that have begun deliver.
+        """
+        if self._fanout.is_flushing:
+            self._fanout.call_after_flush(call)
+        else:
+            call()
+
+    def last_unit(self, subscriber: Subscriber) -> Message | None:
+        """
+        Return the last unit that *subscriber* of one live channel was sent, as far as is known.
+        """
+        for channel in subscriber.channels:
+            if channel.live is not None:
+                unit: Message | None = channel.live.last_sent(subscriber)
+                return unit
+        return None
+
+    def park_live(self, subscriber: Subscriber, last: Message | None) -> None:
+        """
+        Send *subscriber* of one live channel nothing until the next resync point.
+
+        Args:
+            subscriber: the subscriber.
+            last: the last unit that it was sent.
+        """
+        if subscriber in self._heartbeats:
+            for channel in subscriber.channels:
+                channel.park(subscriber, last)
+
+    def stream_ended(self, subscriber: Subscriber, last: Message | None) -> None:
+        subscriber.end_after_backlog()
+
     def leave(self, subscriber: Subscriber, reason: DisconnectReason) -> None:
         if subscriber in self._uncounted:
             self._uncounted.remove(subscriber)

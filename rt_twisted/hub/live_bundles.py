@@ -25,8 +25,9 @@ def live_bundles(channel: Channel, live: LiveState) -> list[LiveBundle]:
     """
     messages = channel.undelivered
     previous, live.last = live.last, messages[-1]
+    before, live.unit = live.unit, _last_unit(messages, live.unit)
     bundles = [
-        _continuing(live, format, messages, tuple(subscribers), previous)
+        _continuing(live, format, messages, tuple(subscribers), previous, before)
         for format, subscribers in channel.single_channel.items()
     ]
     # Last: those that begin now have joined the groups that are in the bundles already.
@@ -57,11 +58,11 @@ def end_all(channel: Channel, live: LiveState) -> None:
     for format, subscribers in tuple(channel.single_channel.items()):
         if _is_ending(format):
             for subscriber in tuple(subscribers):
-                subscriber.end_after_backlog()
+                subscriber.observer.stream_ended(subscriber, live.unit)
     for waiting in tuple(live.awaiting.values()):
         for subscriber, wait in tuple(waiting.items()):
             if wait.started:
-                subscriber.end_after_backlog()
+                subscriber.observer.stream_ended(subscriber, wait.last)
 
 
 def _continuing(
@@ -70,10 +71,14 @@ def _continuing(
     messages: Sequence[Message],
     subscribers: tuple[Subscriber, ...],
     previous: Message | None,
+    unit: Message | None,
 ) -> LiveBundle:
     sync = ISyncFormat(format, None)
     end = _end(messages, sync) if sync is not None or _is_ending(format) else None
-    return format, messages[:end], subscribers, LiveStep(live, previous, ends=end is not None)
+    if end is None:
+        return format, messages, subscribers, LiveStep(live, previous)
+    unit = _last_unit(messages[:end], unit)
+    return format, messages[:end], subscribers, LiveStep(live, previous, ends=True, unit=unit)
 
 
 def _beginning(
@@ -117,8 +122,16 @@ def _from_resync_point(
             end = None if end is None else end + 1
         for subscriber in subscribers:
             channel.end_waiting(subscriber, begun)
-        step = LiveStep(live, wait.last, not wait.started, wait.started, end is not None)
+        unit = None if end is None else _last_unit(messages[:end], wait.last)
+        step = LiveStep(live, wait.last, not wait.started, wait.started, end is not None, unit)
         yield begun, messages[:end], tuple(subscribers), step
+
+
+def _last_unit(messages: Sequence[Message], before: Message | None) -> Message | None:
+    """
+    Return the last unit among *messages*, or else *before*.
+    """
+    return next((m for m in reversed(messages) if m.mark is Mark.UNIT), before)
 
 
 def _is_ending(format: IFormat) -> bool:

@@ -33,16 +33,18 @@ class LiveState:
     Attributes:
         awaiting: the subscribers, by format; each format has at least one.
         last: the newest message that a flush has taken.
+        unit: the newest unit that a flush has taken.
         received_at: when the last message was received (seconds); None before the first, and
             after the end of the stream.
         searched: whether the broker's history has no head that precedes what we received.
     """
 
-    __slots__ = ("awaiting", "last", "received_at", "searched")
+    __slots__ = ("awaiting", "last", "received_at", "searched", "unit")
 
     def __init__(self) -> None:
         self.awaiting: dict[IFormat, dict[Subscriber, Wait]] = {}
         self.last: Message | None = None
+        self.unit: Message | None = None
         self.received_at: float | None = None
         self.searched = False
 
@@ -64,6 +66,13 @@ class LiveState:
             del self.awaiting[subscriber.format]
         return True
 
+    def last_sent(self, subscriber: Subscriber) -> Message | None:
+        """
+        Return the last unit that *subscriber* was sent; None if none is known.
+        """
+        wait = self.awaiting.get(subscriber.format, {}).get(subscriber)
+        return self.unit if wait is None else wait.last
+
     def waits(self, subscriber: Subscriber) -> bool:
         """
         Return whether *subscriber* waits for a resync point.
@@ -82,6 +91,7 @@ class LiveStep:
         starts: whether their stream begins with these messages.
         resumes: whether they were parked until now.
         ends: whether their streams end after these messages.
+        unit: the last unit that they were sent, if they end.
     """
 
     live: LiveState
@@ -89,6 +99,7 @@ class LiveStep:
     starts: bool = False
     resumes: bool = False
     ends: bool = False
+    unit: Message | None = None
 
     def resume(self, subscribers: Sequence[Subscriber]) -> tuple[Subscriber, ...]:
         """

@@ -22,7 +22,7 @@ from zope.interface import implementer
 from rt_twisted.hub.limits import BacklogLimits, SlowConsumerPolicy
 from rt_twisted.hub.replay_frames import PIECE, ReplayFrames
 from rt_twisted.model.interfaces import IFormat
-from rt_twisted.model.message import Position
+from rt_twisted.model.message import Message, Position
 from rt_twisted.net.transports import Send, close_transport, direct_send, replace_protocol
 
 if TYPE_CHECKING:
@@ -97,6 +97,15 @@ class SubscriberObserver(Protocol):
         """
         Note that *subscriber* is too far behind: what is written to it is discarded until
         `Subscriber.resume`.
+        """
+
+    def stream_ended(self, subscriber: Subscriber, last: Message | None) -> None:
+        """
+        End *subscriber*, whose live stream is over, or let it go on with another one.
+
+        Args:
+            subscriber: was sent all of the stream, or has it in its backlog.
+            last: the last unit that it was sent; None if none is known.
         """
 
     def leave(self, subscriber: Subscriber, reason: DisconnectReason) -> None:

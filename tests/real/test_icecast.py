@@ -6,6 +6,7 @@ against icecast2, too.
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import time
 from collections.abc import Iterator
@@ -29,6 +30,10 @@ ROUTES = (
     r"--route=^/\w+\.\w+\.(m3u|xspf)$ icecast-playlist",
     r"--route=^/(\w+\.(mp3|aac|ogg|opus|webm))$ icecast:channel=radio/$1,password=hackme",
     "--live-grace=2",
+)
+LISTENER = (
+    r"<listener><IP>127.0.0.1</IP><UserAgent>curl/[^<]*</UserAgent><Connected>\d+</Connected>"
+    r"<ID>(\d+)</ID></listener>"
 )
 TONE = ("-f", "lavfi", "-i", "sine=frequency=440:sample_rate=44100")
 MP3 = ("-c:a", "libmp3lame", "-b:a", "128k", "-f", "mp3")
@@ -252,6 +257,82 @@ def test_refusals(station: Station, start: Camera) -> None:
     assert (status, "Source Removed" in answer) == (200, True)
     source.wait(PATIENCE)
     wait_for(lambda: not station.is_live())
+
+
+def test_listeners_are_moved(station: Station, start: Camera, tmp_path: Path) -> None:
+    """
+    A script lists the listeners of a mount, moves them to another one, and disconnects one.
+    """
+    mounts = ("/live.mp3", "/other.mp3")
+    sources = [ffmpeg(start, station.source_url(mount), 60) for mount in mounts]
+    wait_for(lambda: all(map(station.is_live, mounts)))
+    received = tmp_path / "received.mp3"
+    listener = start("curl", "curl", "-sN", "-o", str(received), f"{station.url}/live.mp3")
+    page = "/admin/listclients?mount="
+
+    def listed(mount: str) -> list[str]:
+        status, text = station.get(page + mount, "boss")
+        assert status == 200
+        return re.findall(LISTENER, text)
+
+    wait_for(lambda: len(listed("/live.mp3")) == 1)
+    move = "/admin/moveclients?mount=/live.mp3&destination="
+    for wrong in (page + "/none.mp3", move + "/none.mp3", move + "/live.mp3"):
+        assert station.get(wrong, "boss")[0] == 400
+    assert station.get(page + "/live.mp3", "wrong")[0] == 401
+    answer = station.get(move + "/other.mp3", "boss")[1]
+    assert "Clients moved from /live.mp3 to /other.mp3" in answer
+    wait_for(lambda: len(listed("/other.mp3")) == 1)
+    assert listed("/live.mp3") == []
+    wait_for_more(received)
+    [id] = listed("/other.mp3")
+    kill = f"/admin/killclient?mount=/other.mp3&id={id}"
+    answer = station.get(kill, "boss")[1]
+    assert f"<message>Client {id} removed</message><return>1</return>" in answer
+    listener.wait(PATIENCE)
+    assert "<return>0</return>" in station.get(kill, "boss")[1]
+    for source in sources:
+        source.kill()
+    check_audio(received.read_bytes(), received, 1)
+
+
+def wait_for_more(received: Path) -> None:
+    """
+    Wait until a listener has received another second of audio.
+    """
+    wait_for(received.exists)
+    size = received.stat().st_size
+    wait_for(lambda: received.stat().st_size > size + 16000)
+
+
+def test_listeners_move_to_a_fallback_and_return(
+    daemon: StartDaemon, start: Camera, tmp_path: Path
+) -> None:
+    """
+    The source is killed, and comes back; a listener gets the other mount meanwhile.
+    """
+    mount = "channel=radio/$1,password=hackme"
+    fallback = rf"--route=^/(live\.mp3)$ icecast:{mount},fallback=/quiet.mp3"
+    quiet = rf"--route=^/(quiet\.mp3)$ icecast:{mount}"
+    station = Station(daemon(ROUTES[0], fallback, quiet).port)
+    ffmpeg(start, station.source_url("/quiet.mp3"), 60)
+    source = ffmpeg(start, station.source_url("/live.mp3"), 60)
+    wait_for(lambda: station.is_live("/quiet.mp3") and station.is_live())
+    received = tmp_path / "received.mp3"
+    start("curl", "curl", "-sN", "-o", str(received), f"{station.url}/live.mp3")
+
+    def listeners(mount: str) -> int:
+        found = [one for one in station.sources() if str(one["listenurl"]).endswith(mount)]
+        return int(str(found[0]["listeners"])) if found else 0
+
+    wait_for(lambda: listeners("/live.mp3") == 1)
+    source.kill()
+    wait_for(lambda: listeners("/quiet.mp3") == 1)
+    wait_for_more(received)
+    ffmpeg(start, station.source_url("/live.mp3"), 60)
+    wait_for(lambda: listeners("/live.mp3") == 1)
+    wait_for_more(received)
+    check_audio(received.read_bytes(), received, 2)
 
 
 def test_ezstream(station: Station, start: Camera, tmp_path: Path) -> None:

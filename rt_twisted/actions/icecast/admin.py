@@ -17,11 +17,14 @@ from rt_twisted.access.keys import Credentials, Keys
 from rt_twisted.access.secrets import secret
 from rt_twisted.actions.context import ActionContext
 from rt_twisted.actions.headers import NO_STORE
+from rt_twisted.actions.icecast.heads import newest_head
+from rt_twisted.actions.icecast.listeners import listeners_of_process
 from rt_twisted.actions.icecast.mount import IcecastAction, has_password
-from rt_twisted.actions.icecast.mounts import base_url, live_mounts, newest_head
+from rt_twisted.actions.icecast.mounts import base_url, live_mounts
 from rt_twisted.actions.icecast.sources import IcecastSources
 from rt_twisted.actions.icecast.status import (
     MountStatus,
+    listeners_xml,
     mounts_xml,
     response_xml,
     stats_xml,
@@ -36,7 +39,7 @@ from rt_twisted.model.errors import HttpError, Unavailable
 from rt_twisted.model.message import Draft
 
 _XML = "text/xml; charset=utf-8"
-_COMMANDS = ("metadata", "killsource")
+_COMMANDS = ("metadata", "killsource", "listclients", "moveclients", "killclient")
 
 
 @implementer(IAction)
@@ -46,8 +49,8 @@ class IcecastAdminAction:
     Serve the pages for scripts: `icecast-admin:password=env:ADMIN_PASSWORD`.
 
     The last part of the path says which one: `status-json.xsl` and `status.xsl` are open to
-    all; `stats`, `listmounts` and `killsource` need the password, `metadata` needs it or the
-    one of the mount. Without a password, only this machine may use them.
+    all; `metadata` needs the password or the one of the mount, the others need the password.
+    Without a password, only this machine may use them.
 
     Args:
         context: the hub and the settings.
@@ -113,13 +116,16 @@ class IcecastAdminAction:
             self._authorize(exchange)
         source = self.context.shared.get(IcecastSources, IcecastSources).find(channel)
         # A source sets its first title before it has sent audio.
-        if source is None and (not channel or await newest_head(self.context, channel) is None):
+        if source is None and (not channel or await newest_head(self.context.hub, channel) is None):
             raise HttpError(400, "Source does not exist")  # the words of icecast2
         if page == "killsource":
             if source is None:
                 raise HttpError(400, "the source is connected to another process")
             source.kill()
             exchange.answer(200, response_xml("Source Removed", True), _XML, NO_STORE)
+            return
+        if page != "metadata":
+            exchange.answer(200, await self._on_listeners(exchange, page, mount), _XML, NO_STORE)
             return
         if _parameter(exchange, "mode") not in (b"updinfo", b""):
             raise HttpError(400, "mode is updinfo")
@@ -132,6 +138,50 @@ class IcecastAdminAction:
         except Unavailable as error:
             raise HttpError(503, str(error), retry=2) from None
         exchange.answer(200, response_xml("Metadata update successful", True), _XML, NO_STORE)
+
+    async def _on_listeners(self, exchange: IExchange, page: str, mount: str) -> bytes:
+        """
+        Return the response to a command about the listeners of *mount* on this process.
+
+        Raises:
+            HttpError: 400, a parameter is missing or wrong.
+        """
+        channel = _channel_of(exchange, mount)
+        listeners = listeners_of_process(self.context)
+        if page == "listclients":
+            now = self.context.reactor.seconds()
+            return listeners_xml(mount, listeners.of(channel), now)
+        if page == "killclient":
+            id = _parameter(exchange, "id").decode(errors="replace")
+            if not id:
+                raise HttpError(400, "Missing parameter")
+            for listener in listeners.of(channel):
+                if str(listener.id) == id:
+                    listener.kill()
+                    return response_xml(f"Client {id} removed", True)
+            return response_xml(f"Client {id} not found", False)
+        destination = _parameter(exchange, "destination").decode(errors="replace")
+        if not destination:
+            raise HttpError(400, "Missing parameter")
+        to = _channel_of(exchange, destination)
+        if to == channel:
+            raise HttpError(400, "supplied mountpoints are identical")
+        head = await newest_head(self.context.hub, to) if to else None
+        if head is None:
+            raise HttpError(400, "No such destination")
+        listeners.move_all(channel, to, head.tracks[0].codec)
+        return response_xml(f"Clients moved from {mount} to {destination}", True)
+
+
+def _channel_of(exchange: IExchange, mount: str) -> str:
+    """
+    Return the channel of a mount; "" if no route has it.
+    """
+    found = exchange.find("SOURCE", mount) if mount.startswith("/") else None
+    if found is None or not isinstance(found[0], IcecastAction):
+        return ""
+    channel: str = found[0].channel_of(exchange, found[1])
+    return channel
 
 
 def _parameter(exchange: IExchange, name: str) -> bytes:

@@ -4,12 +4,12 @@ A listener: what it is answered, and where in the stream it begins.
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from rt_twisted.access.grants import Grant
 from rt_twisted.actions.context import ActionContext
-from rt_twisted.actions.icecast.sources import IcecastSources
+from rt_twisted.actions.icecast.listeners import listeners_of_process
 from rt_twisted.actions.subscription import (
     address_of,
     end_with_grant,
@@ -29,6 +29,7 @@ from rt_twisted.media.unit import Head, read
 from rt_twisted.model.errors import Header, HttpError
 from rt_twisted.model.message import Sync
 
+MAX_AGENT = 200  # characters of a User-Agent that are kept
 _HEADERS = (
     ("Cache-Control", "no-cache, no-store"),
     ("Expires", "Mon, 26 Jul 1997 05:00:00 GMT"),
@@ -46,61 +47,68 @@ _ICY = {
 }
 
 
-def listeners_of(context: ActionContext, channel: str) -> int:
+@dataclass(frozen=True, slots=True)
+class ListenerOptions:
     """
-    Return the number of listeners of *channel* on this process.
+    What a mount offers to its listeners.
+
+    Args:
+        channel: of the mount.
+        fallback: channel that they listen to while the mount has no source; "" for none.
+        charset: of titles.
+        burst: seconds of the stream that are sent at once.
+        wait: seconds to wait for a source.
+        behind: bytes that may wait before a listener skips; None for the daemon's.
+        most: listeners of the mount; 0 for no limit.
     """
-    sources = context.shared.get(IcecastSources, IcecastSources)
-    count = context.hub.channel_counts(channel).subscribers
-    return count - 1 if sources.find(channel) is not None else count  # its watch of titles
+
+    channel: str
+    fallback: str
+    charset: str
+    burst: float
+    wait: float
+    behind: int | None
+    most: int
 
 
 async def listen(
-    context: ActionContext,
-    exchange: IExchange,
-    channel: str,
-    charset: str,
-    *,
-    burst: float,
-    wait: float,
-    behind: int | None,
-    most: int,
-    grant: Grant,
+    context: ActionContext, exchange: IExchange, options: ListenerOptions, grant: Grant
 ) -> None:
     """
-    Answer a listener, and join it to *channel* when its stream has begun.
+    Answer a listener, and join it to its mount when the stream has begun.
 
     Args:
         context: the hub and the settings.
         exchange: the request.
-        channel: of the mount.
-        charset: of titles.
-        burst: seconds of the stream that are sent at once.
-        wait: seconds to wait for a source.
-        behind: bytes that may wait before the listener skips; None for the daemon's.
-        most: listeners of the mount; 0 for no limit.
+        options: of the mount.
         grant: of the listener; the stream ends when it does.
 
     Raises:
         HttpError: 404, the mount has no source; 503, too many listeners.
     """
     context.hub.admit(address_of(exchange, context))
-    if most and listeners_of(context, channel) >= most:
+    registry = listeners_of_process(context)
+    if options.most and registry.count(options.channel) >= options.most:
         raise HttpError(503, "the mount has too many listeners", retry=10)
-    found = first_message(context.hub, context.reactor, channel, IcecastAudio(), wait)
-    first = await while_connected(exchange, found)
-    head = read(first) if first is not None else None
-    if not isinstance(head, Head):
+    agent = (exchange.header("user-agent") or "")[:MAX_AGENT]
+    listener = registry.new(
+        context.hub, exchange.path, options.channel, options.fallback, exchange.address, agent
+    )
+    head = await _first_head(context, exchange, options.channel, options.wait)
+    if head is None and options.fallback:
+        head = await _first_head(context, exchange, options.fallback, options.wait)
+        listener.current = options.fallback
+    if head is None:
         raise HttpError(404, "the mount has no source")
     about = dict(head.about)
-    codec = head.tracks[0].codec
+    listener.codec = codec = head.tracks[0].codec
     if codec in CODECS:
         wanted = exchange.header("icy-metadata") or ""
         titles = wanted.strip() == "1" and codec != OGG
-        name, options = "icecast", {"titles": titles, "charset": charset}
+        name, given = "icecast", {"titles": titles, "charset": options.charset}
         content_type = about.get("content_type", codec)
     else:
-        titles, name, options = False, "webm", {}
+        titles, name, given = False, "webm", {}
         content_type = WebM().content_type_of(head)
     fields = [(header, about[key]) for header, key in _ICY.items() if about.get(key)]
     if titles:
@@ -113,17 +121,31 @@ async def listen(
     def join(address: str) -> None:
         opened = exchange.open(content_type, headers, framed=False)
         limits = context.backlog_limits_for(SlowConsumerPolicy.SYNC)
-        if behind is not None:
-            limits = replace(limits, bytes=behind)
-        format = build_format(name, exchange.framed, **options)
-        subscriber = Subscriber(opened.transport, format, context.hub, limits, address)
+        if options.behind is not None:
+            limits = replace(limits, bytes=options.behind)
+        format = build_format(name, exchange.framed, **given)
+        subscriber = Subscriber(opened.transport, format, listener, limits, address)
+        listener.subscriber = subscriber
         start = _with_text(opened.head, fields)
-        context.hub.join(subscriber, [channel], Sync(burst), start)
+        registry.add(listener)
+        context.hub.join(subscriber, [listener.current], Sync(options.burst), start)
         end_with_grant(context, subscriber, grant)
 
     joined: Any = when_admitted(context, exchange, join)
     if joined is not None:
         await joined
+
+
+async def _first_head(
+    context: ActionContext, exchange: IExchange, channel: str, wait: float
+) -> Head | None:
+    """
+    Return the head at which a listener of *channel* begins; None if there is none in *wait*.
+    """
+    found = first_message(context.hub, context.reactor, channel, IcecastAudio(), wait)
+    first = await while_connected(exchange, found)
+    head = read(first) if first is not None else None
+    return head if isinstance(head, Head) else None
 
 
 def _with_text(head: bytes, fields: list[Header]) -> bytes:

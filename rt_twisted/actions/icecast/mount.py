@@ -18,8 +18,8 @@ from rt_twisted.access.keys import Key
 from rt_twisted.access.secrets import secret
 from rt_twisted.actions.context import ActionContext
 from rt_twisted.actions.granting import granted, live_permit
-from rt_twisted.actions.icecast.listener import listen
-from rt_twisted.actions.icecast.source import receive_source
+from rt_twisted.actions.icecast.listener import ListenerOptions, listen
+from rt_twisted.actions.icecast.source import SourceOptions, receive_source
 from rt_twisted.actions.interfaces import IAction, Match
 from rt_twisted.actions.subscription import (
     asked_channels,
@@ -55,6 +55,9 @@ class IcecastAction:
             `backlog-bytes`.
         max: listeners of a mount on this process; 0 for no limit.
         charset: of the titles that MP3 and AAC listeners are sent.
+        fallback: path of the mount to which listeners move while this one has no source.
+        events: channel of the messages that applications get: the states of the source, and
+            its titles.
     """
 
     context: ActionContext
@@ -66,6 +69,8 @@ class IcecastAction:
     behind: int | None = None
     max: int = 0
     charset: str = "utf-8"
+    fallback: str = ""
+    events: Template | None = None
 
     bare: ClassVar[str] = "channel"
     publishes: ClassVar[bool] = True
@@ -79,7 +84,10 @@ class IcecastAction:
             value = getattr(self, name)
             if value is not None and not value >= 0:
                 raise ValueError(f"{name}= cannot be negative")
-        check_static_channels((self.channel,), self.context)
+        if self.fallback and not self.fallback.startswith("/"):
+            raise ValueError("fallback= is the path of a mount, such as /silence.mp3")
+        channels = (self.channel,) if self.events is None else (self.channel, self.events)
+        check_static_channels(channels, self.context)
         try:
             object.__setattr__(self, "charset", codecs.lookup(self.charset).name)
             "x".encode(self.charset)
@@ -98,6 +106,16 @@ class IcecastAction:
             HttpError: 400, its name is not allowed.
         """
         return self.context.names.check(self.channel.expand(exchange, match))
+
+    def fallback_of(self, exchange: IExchange) -> str:
+        """
+        Return the channel of the fallback mount; "" without one.
+        """
+        found = exchange.find("GET", self.fallback) if self.fallback else None
+        if found is None or not isinstance(found[0], IcecastAction):
+            return ""
+        channel: str = found[0].channel_of(exchange, found[1])
+        return channel
 
     async def authorize(self, exchange: IExchange, match: Match) -> tuple[str, Key | Grant]:
         """
@@ -131,17 +149,16 @@ class IcecastAction:
         return self._receive(exchange, match)
 
     async def _listen(self, exchange: IExchange, match: Match) -> None:
-        await listen(
-            self.context,
-            exchange,
+        options = ListenerOptions(
             expand_channel(self.context, self.channel, exchange, match),
+            self.fallback_of(exchange),
             self.charset,
-            burst=self.burst,
-            wait=self.wait,
-            behind=self.behind,
-            most=self.max,
-            grant=match.grant,
+            self.burst,
+            self.wait,
+            self.behind,
+            self.max,
         )
+        await listen(self.context, exchange, options, match.grant)
 
     async def _receive(self, exchange: IExchange, match: Match) -> None:
         if exchange.length == 0 and exchange.header("authorization") is None:
@@ -150,7 +167,15 @@ class IcecastAction:
         channel, permit = await self.authorize(exchange, match)
         if exchange.length == 0:
             raise HttpError(400, "the request has no audio: leave Content-Length out")
-        await receive_source(self.context, exchange, channel, self.takeover, permit)
+        events = "" if self.events is None else self.events.expand(exchange, match)
+        options = SourceOptions(
+            channel,
+            exchange.path,
+            self.takeover,
+            0.0 if self.fallback else None,
+            self.context.names.check(events) if events else "",
+        )
+        await receive_source(self.context, exchange, options, permit)
 
 
 def has_password(exchange: IExchange, password: str) -> bool:

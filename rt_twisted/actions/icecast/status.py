@@ -8,6 +8,7 @@ import json
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 from xml.sax.saxutils import escape, quoteattr
 
 SERVER_ID = "rt_twisted"
@@ -32,6 +33,17 @@ class MountStatus:
     started: float
     channels: int
     rate: int
+
+
+class ShownListener(Protocol):
+    """
+    A listener, as scripts see it.
+    """
+
+    id: int
+    address: str
+    agent: str
+    since: float
 
 
 def status_json(mounts: Sequence[MountStatus], base: str, started: float) -> bytes:
@@ -92,6 +104,28 @@ def mounts_xml(mounts: Sequence[MountStatus]) -> bytes:
         }
         parts.append(_elements(fields) + "</source>")
     return "".join([*parts, "</icestats>\n"]).encode()
+
+
+def listeners_xml(mount: str, listeners: Sequence[ShownListener], now: float) -> bytes:
+    """
+    Return the listeners of a mount as `/admin/listclients` has them.
+
+    Args:
+        mount: its path.
+        listeners: in order.
+        now: seconds, of the same clock as `ShownListener.since`.
+    """
+    parts = [f'<?xml version="1.0"?>\n<icestats><source mount={quoteattr(mount)}>']
+    parts.append(_elements({"Listeners": len(listeners)}))
+    for listener in listeners:
+        fields = {
+            "IP": listener.address,
+            "UserAgent": listener.agent,
+            "Connected": round(now - listener.since),
+            "ID": listener.id,
+        }
+        parts.append(f"<listener>{_elements(fields)}</listener>")
+    return "".join([*parts, "</source></icestats>\n"]).encode()
 
 
 def xspf(mount: MountStatus, base: str) -> bytes:

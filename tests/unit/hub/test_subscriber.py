@@ -16,7 +16,7 @@ from rt_twisted.formats.chunked import Chunked
 from rt_twisted.formats.sse import EventStream
 from rt_twisted.hub.limits import SlowConsumerPolicy
 from rt_twisted.hub.subscriber import DisconnectReason, Subscriber
-from rt_twisted.model.message import Position
+from rt_twisted.model.message import Message, Position
 from tests.defaults import make_backlog_limits
 from tests.fakes import FakeTransport
 
@@ -37,6 +37,8 @@ class Recorder:
 
     def position(self) -> Position:
         return Position("e", 9)
+
+    def stream_ended(self, subscriber: Subscriber, last: Message | None) -> None: ...
 
     def fell_behind(self, subscriber: Subscriber) -> None:
         self.events.append("behind")
