@@ -52,6 +52,7 @@ from rt_twisted.metrics.responses import SUBSCRIBERS
 from rt_twisted.model.load_object import check_interface, find_object
 from rt_twisted.rtmp.action import RtmpAction
 from rt_twisted.rtmp.tunnel_action import tunnel_routes
+from rt_twisted.rtsp.action import RtspAction
 
 _log = Logger()
 
@@ -73,6 +74,7 @@ WORDS: dict[str, type[Any]] = {
     "ready": ReadinessAction,
     "resource": ResourceAction,
     "rtmp": RtmpAction,
+    "rtsp": RtspAction,
     "socket.io": SocketIOAction,
     "sse": SseAction,
     "sseraw": SseAction,
@@ -85,7 +87,7 @@ WORDS: dict[str, type[Any]] = {
     "websocket": WebSocketAction,
     "wsgi": WsgiAction,
 }
-NOT_BUILT = frozenset("interleaved rtsp".split())
+NOT_BUILT = frozenset(("interleaved",))
 DEFAULT = (
     "^/$ sse:page=try",
     "^/poll$ poll",
@@ -112,6 +114,7 @@ DEFAULT = (
     r"^/live/([^/.]+)\.jpg$ jpeg:live/$1",
     r"^/live/([^/.]+)(?:\.\w+)?$ istream:live/$1",
     r"^/live/([^/.]+)$ rtmp:live/$1",
+    r"^/live/([^/.]+)$ rtsp:live/$1",
     "^/live/[^/.]+$ page:player",
     "^/live/[^/.]+/publish$ page:camera",
     # In any folder, and by the names of cyclone-sse's files: pages stay as they are.

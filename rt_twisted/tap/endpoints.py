@@ -62,6 +62,9 @@ def make_endpoints(
         port, address = options["rtmp-port"], _address(options["listen"])
         plain = _plain(options, reactor, port, address)
         yield f"RTMP port {port} of {address}", RtmpPortEndpoint(plain, options["port"])
+    if options["rtsp-port"] is not None:
+        port, address = options["rtsp-port"], _address(options["listen"])
+        yield f"RTSP port {port} of {address}", _plain(options, reactor, port, address)
     for string, place in strings:
         inner = string.removeprefix(PROXIED)
         try:

@@ -87,6 +87,9 @@ SECTIONS: tuple[tuple[str, tuple[Setting, ...]], ...] = (
         Setting("rtmp-port", "", values.port, help=
             "TCP port for RTMP alone, at the address of the plain port; usually 1935; 0 chooses a "
             "free one. The ports for HTTP and TLS accept RTMP, too."),
+        Setting("rtsp-port", "", values.port, help=
+            "A further TCP port for the same protocols, at the address of the plain port, for "
+            "cameras and players that expect RTSP on 554 or 8554; 0 chooses a free one."),
         Setting("dead-after", "90", values.some_seconds, help=
             "Close a connection whose peer has acknowledged nothing for this time."),
         Setting("stop-seconds", "5", values.seconds, reloadable=True, help=

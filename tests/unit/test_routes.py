@@ -119,7 +119,6 @@ def test_lines_of_uwsgi(line: str, path: str, names: list[str]) -> None:
 @pytest.mark.parametrize(
     "line",
     [
-        "^/rtsp rtsp:publish=foobar,audio_demuxer=aac,video_demuxer=h264,track_prefix=1",
         "^/x interleaved:1.2.3.4:5",
     ],
 )
@@ -481,7 +480,7 @@ def test_actions_of_users() -> None:
     assert load_object("tests.words.Echo") is Echo
 
 
-LIVE = ("icecast", "istream", "jpeg", "mjpeg", "mjpg", "mp4", "rtmp", "streams", "webm")
+LIVE = ("icecast", "istream", "jpeg", "mjpeg", "mjpg", "mp4", "rtmp", "rtsp", "streams", "webm")
 NEED_ARGUMENTS = (*LIVE, "static", "resource", "upload", "wsgi")
 
 
@@ -496,6 +495,7 @@ NEED_ARGUMENTS = (*LIVE, "static", "resource", "upload", "wsgi")
         "mjpg:cam,boundary=x",
         "mp4:cam",
         "rtmp:cam",
+        "rtsp:cam",
         "streams:live/",
         "webm:cam",
         "static:.",

@@ -604,10 +604,10 @@ def test_the_place_of_a_wrong_route_is_its_line(tmp_path: Path) -> None:
     """
     Of several routes the error names the line of the wrong one.
     """
-    path = file(tmp_path, "route = ^/a$ sse:a\n\nroute = ^/b$ rtsp:b\n")
+    path = file(tmp_path, "route = ^/a$ sse:a\n\nroute = ^/b$ interleaved:b\n")
 
     assert error_of(built, "--config", str(path)) == (
-        f"{path}:3: route '^/b$ rtsp:b': action 'rtsp' is not built yet"
+        f"{path}:3: route '^/b$ interleaved:b': action 'interleaved' is not built yet"
     )
 
 

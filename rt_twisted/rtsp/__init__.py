@@ -1,0 +1,3 @@
+"""
+RTSP 1.0: cameras and encoders publish, players watch (RFC 2326).
+"""

@@ -1,0 +1,312 @@
+"""
+One RTSP connection: requests in order, and the packets between them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+from twisted.internet.defer import ensureDeferred
+from twisted.internet.error import ConnectionLost
+from twisted.internet.interfaces import IProtocol
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from rt_twisted.codecs.errors import RemoteProtocolError
+from rt_twisted.http.interfaces import Find, PeerInfo
+from rt_twisted.hub.duplex import CloseHandshake, DuplexSubscriber
+from rt_twisted.model.errors import Header, HttpError
+from rt_twisted.net.transports import close_transport, replace_protocol
+from rt_twisted.rtsp.dialogue import Dialogue
+from rt_twisted.rtsp.interfaces import Reply
+from rt_twisted.rtsp.messages import (
+    InterleavedPacket,
+    MessageParser,
+    RtspItem,
+    RtspRequest,
+    write_response,
+)
+from rt_twisted.rtsp.requests import RtspExchange
+from rt_twisted.rtsp.server import HANDSHAKE_SECONDS, SESSION_GRACE, SESSION_SECONDS, RtspServer
+from rt_twisted.rtsp.session import RtspState
+
+_log = Logger()
+
+MAX_QUEUED = 4096  # requests and packets behind a request that is being answered
+_STATUS = {429: 453, 409: 455}  # of RTSP, for those of HTTP that it lacks
+
+
+@implementer(IProtocol)
+class RtspConnection:
+    """
+    Answers the requests of one client in order, each when the one before it is answered.
+
+    Args:
+        server: what all connections share.
+        find: returns the action for a method and a path.
+        peer: the client.
+        tunnel: returns a header of the HTTP request that carries the connection; None for a
+            connection of its own.
+
+    Attributes:
+        parser: of what the client sends.
+        subscriber: the client as a subscriber, while it plays.
+        closed: the connection is lost, or about to be closed.
+    """
+
+    def __init__(
+        self,
+        server: RtspServer,
+        find: Find | None,
+        peer: PeerInfo,
+        tunnel: Callable[[str], str | None] | None = None,
+    ) -> None:
+        self.server = server
+        self.parser = MessageParser()
+        self.peer = peer
+        self.subscriber: DuplexSubscriber | None = None
+        self.closed = False
+        self.transport: Any = None
+        self.input: Any = None  # the transport that is paused
+        self._tunnel = tunnel
+        self._dialogue = Dialogue(self, find)
+        self._queue: deque[RtspItem | RemoteProtocolError] = deque()
+        self._busy = False  # a request is being answered
+        self._processing = False
+        self._pauses = 0
+        self._received_at: float = server.reactor.seconds()
+        self._begun_at: float = self._received_at  # of the handshake
+        self._busy_since = 0.0
+        self._timer: Any = None
+
+    # Called by Twisted.
+
+    def makeConnection(self, transport: Any) -> None:
+        self.transport = transport
+        self.input = self.input or transport
+        self._set_timer()
+
+    def connectionMade(self) -> None:
+        """
+        Do nothing: makeConnection has done it.
+        """
+
+    def dataReceived(self, data: bytes) -> None:
+        self.on_input(data)
+
+    def connectionLost(self, reason: Failure) -> None:
+        self.on_lost()
+
+    # The owner of a duplex subscriber.
+
+    def on_input(self, data: bytes) -> None:
+        """
+        Receive the next bytes of the client.
+        """
+        if self.closed:
+            return
+        self._received_at = self.server.reactor.seconds()
+        self._dialogue.touch()
+        try:
+            self._queue.extend(self.parser.feed(data))
+        except RemoteProtocolError as error:
+            self._queue.append(error)
+        if len(self._queue) > MAX_QUEUED:
+            self.abort("too many requests at once")
+            return
+        self._process()
+
+    def on_resumed(self) -> None:
+        """
+        Process what was received while output was buffered.
+        """
+        self._process()
+        if not self._pauses and not self.closed:
+            self.input.resumeProducing()
+
+    def on_closing(self, closing: CloseHandshake) -> None:
+        """
+        Do nothing: RTSP has no closing handshake.
+        """
+
+    def on_lost(self) -> None:
+        """
+        Release what belongs to the connection.
+        """
+        self.closed = True
+        self._queue.clear()
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self._dialogue.end("the connection of the publisher was lost")
+
+    # The input.
+
+    def pause_input(self) -> None:
+        """
+        Receive nothing more until `resume_input`. Pauses nest.
+        """
+        self._pauses += 1
+        if self._pauses == 1 and not self.closed:
+            self.input.pauseProducing()
+
+    def resume_input(self) -> None:
+        """
+        Undo one `pause_input`.
+        """
+        self._pauses -= 1
+        if not self._pauses and not self.closed and not self._is_held():
+            self.input.resumeProducing()
+
+    def _is_held(self) -> bool:
+        """
+        Return whether output is buffered: nothing is read meanwhile.
+        """
+        return self.subscriber is not None and self.subscriber.pauses > 0
+
+    def _process(self) -> None:
+        if self._processing:
+            return
+        self._processing = True
+        try:
+            while self._queue and not (self._busy or self.closed or self._is_held()):
+                item = self._queue.popleft()
+                if isinstance(item, InterleavedPacket):
+                    self._dialogue.packet(item)
+                elif isinstance(item, RtspRequest):
+                    self._begin(item)
+                elif isinstance(item, RemoteProtocolError):
+                    self.write(_response(None, Reply(item.status, reason=item.reason)))
+                    self.close()
+        finally:
+            self._processing = False
+
+    def _begin(self, request: RtspRequest) -> None:
+        self._busy = True
+        self._busy_since = self.server.reactor.seconds()
+        self.pause_input()
+        answered = ensureDeferred(self._answer(request))
+        answered.addErrback(lambda failure: self._on_unexpected(failure))
+        answered.addBoth(self._on_answered)
+
+    def _on_answered(self, _: object) -> None:
+        self._busy = False
+        self._begun_at += self.server.reactor.seconds() - self._busy_since
+        self.resume_input()
+        self._process()
+
+    def _on_unexpected(self, failure: Failure) -> None:
+        _log.failure("while answering an RTSP request", failure)
+        self.abort("internal error")
+
+    async def _answer(self, request: RtspRequest) -> None:
+        try:
+            exchange = RtspExchange(request, self.peer, lambda: self.closed, self._tunnel)
+            reply = await self._dialogue.answer(exchange)
+        except HttpError as error:
+            status = _STATUS.get(error.status, error.status)
+            is_wrong = error.status == 401 and "authorization" in request.headers
+            stale = any("stale=true" in value for _, value in error.headers)
+            reply = Reply(status, error.headers, reason=error.reason, closes=is_wrong and not stale)
+        except RemoteProtocolError as error:
+            reply = Reply(error.status, reason=error.reason)
+        except ConnectionLost:
+            return
+        except Exception:
+            _log.failure("while answering an RTSP request")
+            reply = Reply(500, reason="internal error")
+        if reply is None or self.closed:
+            return
+        self.write(self.response(request, reply))
+        if reply.then is not None:
+            reply.then()
+        if reply.closes:
+            self.close()
+
+    # The output.
+
+    def response(self, request: RtspRequest, reply: Reply) -> bytes:
+        """
+        Return the bytes of the response to *request*.
+        """
+        return _response(request.headers.get("cseq"), reply)
+
+    def write(self, data: bytes) -> None:
+        """
+        Send *data*, which are whole messages.
+        """
+        if self.subscriber is not None:
+            self.subscriber.subscriber.write(data)
+        else:
+            self.transport.write(data)
+
+    def take_back(self) -> None:
+        """
+        Receive the input again, instead of the duplex subscriber, which has left the hub.
+        """
+        self.subscriber = None
+        replace_protocol(self.transport, self)
+
+    def close(self) -> None:
+        """
+        Close the connection when all that was written is sent.
+        """
+        if not self.closed:
+            self.closed = True
+            self._queue.clear()
+            self._dialogue.end("the publisher has broken the protocol")
+            close_transport(self.transport)
+
+    def abort(self, reason: str) -> None:
+        """
+        Close the connection at once, for *reason*.
+        """
+        if not self.closed:
+            _log.debug("an RTSP connection is closed: {reason}", reason=reason)
+            self.closed = True
+            self._queue.clear()
+            self._dialogue.end(reason)
+            self.transport.abortConnection()
+
+    # Time.
+
+    def _deadline(self) -> float:
+        state = self._dialogue.state
+        if state is RtspState.RECORDING or self._busy or self._is_held():
+            return math.inf  # publishers have a timeout of their own
+        if state is RtspState.INIT:
+            return self._begun_at + HANDSHAKE_SECONDS
+        return self._received_at + SESSION_SECONDS + SESSION_GRACE
+
+    def begin_handshake(self) -> None:
+        """
+        Give the client the time of a new connection: it has ended its session.
+        """
+        self._begun_at = self.server.reactor.seconds()
+
+    def _set_timer(self) -> None:
+        left = min(self._deadline() - self.server.reactor.seconds(), HANDSHAKE_SECONDS)
+        self._timer = self.server.reactor.callLater(max(left, 0.1), self._check)
+
+    def _check(self) -> None:
+        self._timer = None
+        if self.closed:
+            return
+        if self._deadline() <= self.server.reactor.seconds():
+            self.abort("the client was silent for too long")
+        else:
+            self._set_timer()
+
+
+def _response(cseq: str | None, reply: Reply) -> bytes:
+    headers: list[Header] = [("CSeq", cseq)] if cseq is not None else []
+    headers += reply.headers
+    body = reply.body
+    if reply.reason and not body:
+        headers.append(("Content-Type", "text/plain; charset=utf-8"))
+        body = f"{reply.reason}\n".encode(errors="replace")
+    return write_response(reply.status, headers, body)

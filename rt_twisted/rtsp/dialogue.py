@@ -1,0 +1,326 @@
+"""
+The dialogue of one RTSP connection: what its requests do (RFC 2326, 10).
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+from rt_twisted.actions.ingest.begin_run import begin_run
+from rt_twisted.actions.interfaces import Match
+from rt_twisted.actions.subscription import when_admitted
+from rt_twisted.codecs.errors import RemoteProtocolError
+from rt_twisted.formats import build_format
+from rt_twisted.formats.rtp_interleaved import RtpInterleaved
+from rt_twisted.http.interfaces import Find
+from rt_twisted.hub.duplex import DuplexSubscriber
+from rt_twisted.hub.first_message import first_message
+from rt_twisted.hub.limits import SlowConsumerPolicy
+from rt_twisted.hub.subscriber import DisconnectReason
+from rt_twisted.media.rtp.numbers import numbers_of
+from rt_twisted.media.sdp import parse_sdp
+from rt_twisted.media.unit import Head, read
+from rt_twisted.model.errors import Header, HttpError, Unavailable
+from rt_twisted.model.message import Sync
+from rt_twisted.rtsp.fields import (
+    TransportSpecification,
+    choose_transport,
+    find_track,
+    free_channels,
+    session_of,
+)
+from rt_twisted.rtsp.interfaces import DialogueConnection, Reply, RtspRoute
+from rt_twisted.rtsp.messages import METHODS, InterleavedPacket
+from rt_twisted.rtsp.playing import rtp_info
+from rt_twisted.rtsp.presentation import Announcement, Offer, announce, offer
+from rt_twisted.rtsp.recording import Recording
+from rt_twisted.rtsp.requests import RtspExchange
+from rt_twisted.rtsp.server import SESSION_SECONDS
+from rt_twisted.rtsp.session import RtspState, next_state
+
+_PUBLIC = ("Public", ", ".join(METHODS))
+
+
+@dataclass(frozen=True, slots=True)
+class Named:
+    """
+    The presentation that a connection has named last.
+
+    Args:
+        route: of its path.
+        match: what the pattern of the route matched.
+        channel: of the route.
+        tracks: that are published or played.
+        url: of the request that named it, without a slash at the end.
+    """
+
+    route: RtspRoute
+    match: Match
+    channel: str
+    tracks: Announcement | Offer
+    url: str
+
+
+class Dialogue:
+    """
+    Answers the requests of one connection, one after the other.
+
+    Args:
+        connection: of the client.
+        find: returns the action for a method and a path.
+
+    Attributes:
+        state: of the session.
+    """
+
+    def __init__(self, connection: DialogueConnection, find: Find | None) -> None:
+        self.state = RtspState.INIT
+        self._connection = connection
+        self._find = find
+        self._session = secrets.token_hex(8)
+        self._named: Named | None = None
+        self._recording: Recording | None = None
+        self._methods: dict[str, Callable[[RtspExchange], Awaitable[Reply | None]]] = {
+            "OPTIONS": self._on_options,
+            "DESCRIBE": self._on_describe,
+            "ANNOUNCE": self._on_announce,
+            "SETUP": self._on_setup,
+            "PLAY": self._on_play,
+            "PAUSE": self._on_pause,
+            "RECORD": self._on_record,
+            "TEARDOWN": self._on_teardown,
+            "GET_PARAMETER": self._on_parameter,
+            "SET_PARAMETER": self._on_parameter,
+        }
+
+    def touch(self) -> None:
+        """
+        Note that the client has sent something.
+        """
+        if self._recording is not None:
+            self._recording.touch()
+
+    def packet(self, packet: InterleavedPacket) -> None:
+        """
+        Receive a packet: of a publisher, or the report of a player, which is not used.
+        """
+        if self._recording is not None:
+            self._recording.packet(packet.channel, packet.data)
+
+    def end(self, reason: str) -> None:
+        """
+        End what the connection publishes; it is lost, or about to be closed.
+        """
+        recording, self._recording = self._recording, None
+        if recording is not None:
+            recording.close(reason)
+
+    async def answer(self, exchange: RtspExchange) -> Reply | None:
+        """
+        Return the response to a request; None if it has been written.
+
+        Raises:
+            HttpError: the status and the reason of a refusal.
+            RemoteProtocolError: likewise.
+            ConnectionLost: the client has disconnected.
+        """
+        method = self._methods.get(exchange.method)
+        if method is None:
+            raise RemoteProtocolError(f"{exchange.method[:32]} is not implemented", 501)
+        session = exchange.header("session")
+        if session is not None and session_of(session) != self._session:
+            raise RemoteProtocolError("there is no such session on this connection", 454)
+        if exchange.header("require"):
+            unsupported = exchange.header("require") or ""
+            return Reply(551, [("Unsupported", unsupported)])
+        following = next_state(self.state, exchange.method)
+        reply = await method(exchange)
+        self.state = following
+        return reply
+
+    async def _on_options(self, exchange: RtspExchange) -> Reply:
+        return Reply(headers=[_PUBLIC, *self._session_header()])
+
+    async def _on_parameter(self, exchange: RtspExchange) -> Reply:
+        if exchange.request.body.strip():
+            raise RemoteProtocolError("there are no parameters", 451)
+        return Reply(headers=self._session_header())
+
+    async def _on_describe(self, exchange: RtspExchange) -> Reply:
+        named = await self._offer(exchange, exchange.path)
+        if self.state is RtspState.INIT:
+            self._named = named
+        assert isinstance(named.tracks, Offer)
+        host = self._connection.transport.getHost()
+        address = str(getattr(host, "host", "127.0.0.1")).removeprefix("::ffff:")
+        body = named.tracks.describe(address, str(int(self._session[:12], 16)))
+        base = named.url if "?" in named.url else f"{named.url}/"
+        headers = [("Content-Base", base), ("Content-Type", "application/sdp")]
+        return Reply(headers=headers, body=body)
+
+    async def _offer(self, exchange: RtspExchange, path: str) -> Named:
+        """
+        Return what the client may play at *path*.
+        """
+        route, match = self._route("DESCRIBE", path)
+        channel = route.channel_of(exchange, match)
+        if route.view_keys is not None:
+            self._connection.server.access.authorize(exchange, route.view_keys, [])
+        context = route.context
+        context.hub.admit("")
+        first = await first_message(
+            context.hub, context.reactor, channel, RtpInterleaved(), route.wait
+        )
+        head = read(first) if first is not None else None
+        if not isinstance(head, Head):
+            raise HttpError(404, f"channel {channel!r} has no publisher")
+        url = exchange.request.url.rstrip("/")
+        return Named(route, match, channel, offer(path, channel, head), url)
+
+    async def _on_announce(self, exchange: RtspExchange) -> Reply:
+        route, match = self._route("ANNOUNCE", exchange.path)
+        channel = route.channel_of(exchange, match)
+        keys = route.context.publish_keys
+        self._connection.server.access.authorize(exchange, keys, [channel])
+        kind = (exchange.header("content-type") or "").partition(";")[0].strip().lower()
+        if kind != "application/sdp":
+            raise RemoteProtocolError("ANNOUNCE needs a body of application/sdp", 415)
+        tracks = announce(exchange.path, parse_sdp(exchange.request.body))
+        url = exchange.request.url.rstrip("/")
+        self._named = Named(route, match, channel, tracks, url)
+        return Reply()
+
+    async def _on_setup(self, exchange: RtspExchange) -> Reply:
+        wanted = choose_transport(exchange.header("transport") or "")
+        named = self._named
+        if named is None:
+            path = exchange.path.rpartition("/")[0] or "/"
+            named = self._named = await self._offer(exchange, path)
+        tracks = named.tracks
+        index = find_track(exchange.url, tracks.path, tracks.controls)
+        if index is None and exchange.path == tracks.path:
+            raise RemoteProtocolError("SETUP needs the URL of one track", 459)
+        if index is None:
+            raise RemoteProtocolError("there is no such track", 404)
+        channels = self._channels(tracks, index, wanted)
+        tracks.channels[index] = channels
+        self._connection.parser.channels = frozenset(
+            [number for pair in tracks.channels.values() for number in pair]
+        )
+        transport = f"RTP/AVP/TCP;unicast;interleaved={channels[0]}-{channels[1]}"
+        if isinstance(tracks, Announcement):
+            transport += ";mode=record"
+        else:
+            source = numbers_of(named.channel, tracks.tracks[index].id).source
+            transport += f";ssrc={source:08X}"
+        return Reply(headers=[("Transport", transport), *self._session_header(True)])
+
+    def _channels(
+        self, tracks: Announcement | Offer, index: int, wanted: TransportSpecification
+    ) -> tuple[int, int]:
+        others = [
+            number for other, pair in tracks.channels.items() if other != index for number in pair
+        ]
+        if wanted.channels is None or set(wanted.channels) & set(others):
+            return free_channels(others)
+        return wanted.channels
+
+    async def _on_record(self, exchange: RtspExchange) -> Reply:
+        named = self._named
+        if named is None or not isinstance(named.tracks, Announcement):
+            raise RemoteProtocolError("RECORD needs an ANNOUNCE", 455)
+        if self._recording is not None:
+            return Reply(headers=self._session_header())
+        route, tracks = named.route, named.tracks
+        context = route.context
+        limits = context.hub.live.limits()
+        publisher, run = await begin_run(
+            context.hub,
+            exchange,
+            named.channel,
+            route.takeover,
+            limits.live_timeout if route.timeout is None else route.timeout,
+            limits.live_grace if route.grace is None else route.grace,
+            route.announce_of(exchange, named.match),
+        )
+        connection = self._connection
+        self._recording = Recording(
+            context, publisher, run, tracks.reader(), connection, connection.abort
+        )
+        return Reply(headers=self._session_header())
+
+    async def _on_play(self, exchange: RtspExchange) -> Reply | None:
+        named = self._named
+        if named is None or not isinstance(named.tracks, Offer):
+            raise RemoteProtocolError("PLAY needs a DESCRIBE", 455)
+        if self._connection.subscriber is not None:
+            return Reply(headers=self._session_header())
+        context, tracks = named.route.context, named.tracks
+        format = build_format("rtp-interleaved", channel=named.channel, tracks=tracks.wire_tracks())
+
+        def join(address: str, numbers: str) -> None:
+            headers = [*self._session_header(), ("Range", "npt=now-"), ("RTP-Info", numbers)]
+            response = self._connection.response(exchange.request, Reply(headers=headers))
+            self._join(named, format, address, response)
+
+        try:
+            retained = await context.hub.live.newest_messages(named.channel)
+        except Unavailable:
+            retained = []
+        numbers = rtp_info(named.url, named.channel, format.tracks, retained)
+        joined: Any = when_admitted(
+            context, exchange.as_exchange(), lambda address: join(address, numbers)
+        )
+        if joined is not None:
+            await joined
+        return None
+
+    def _join(self, named: Named, format: Any, address: str, response: bytes) -> None:
+        connection, route = self._connection, named.route
+        if connection.closed:
+            return
+        hub = route.context.hub
+        limits = route.context.backlog_limits_for(SlowConsumerPolicy.SYNC)
+        if route.behind is not None:
+            limits = replace(limits, bytes=route.behind)
+        duplex = DuplexSubscriber(hub, connection, connection.transport, format, limits, address)
+        connection.subscriber = duplex
+        self.state = RtspState.PLAYING
+        hub.join(duplex.subscriber, [named.channel], Sync(route.burst), response)
+
+    async def _on_pause(self, exchange: RtspExchange) -> Reply:
+        return Reply(headers=self._session_header(), then=self._stop)
+
+    async def _on_teardown(self, exchange: RtspExchange) -> Reply:
+        return Reply(headers=self._session_header(), then=self._forget)
+
+    def _stop(self) -> None:
+        """
+        Stop to play or to publish; the tracks stay set up.
+        """
+        self.end("the publisher has ended")
+        duplex = self._connection.subscriber
+        if duplex is not None:
+            duplex.subscriber.detach(DisconnectReason.CLIENT)
+            self._connection.take_back()
+
+    def _forget(self) -> None:
+        self._stop()
+        self._named = None
+        self._session = secrets.token_hex(8)
+        self._connection.parser.channels = frozenset()
+        self._connection.begin_handshake()
+
+    def _route(self, method: str, path: str) -> tuple[RtspRoute, Match]:
+        found = self._find(method, path) if self._find is not None else None
+        if not isinstance(found, tuple):
+            raise HttpError(404, "no rtsp route has this path")
+        return found
+
+    def _session_header(self, created: bool = False) -> list[Header]:
+        if not created and self.state is RtspState.INIT:
+            return []
+        return [("Session", f"{self._session};timeout={SESSION_SECONDS:g}")]

@@ -1,0 +1,66 @@
+"""
+A player that plays: a subscriber, and the numbers of its first packets.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from rt_twisted.codecs.errors import RemoteProtocolError
+from rt_twisted.formats.rtp_interleaved import WireTrack, clock_rate
+from rt_twisted.media.reorder import DEFAULT_DURATION
+from rt_twisted.media.rtp.numbers import numbers_of, ticks_of
+from rt_twisted.media.timeline import PACKET
+from rt_twisted.media.unit import Head, Unit, read
+from rt_twisted.model.message import Message
+
+
+def rtp_info(
+    base: str, channel: str, tracks: Sequence[WireTrack], retained: Iterable[Message]
+) -> str:
+    """
+    Return the RTP-Info of a player that begins at the last head of *retained*: the numbers of
+    the first packet of each track (RFC 2326, 12.33).
+
+    A track without a frame behind the head has the numbers that its next frame will have.
+    They are never ahead of the first packet: ffmpeg would take it for one of 13 hours later.
+
+    Args:
+        base: the URL of the presentation, without a slash at the end.
+        channel: of the stream.
+        tracks: that are played.
+        retained: the newest messages of the channel, in order.
+    """
+    first: dict[int, Unit] = {}
+    last: dict[int, Unit] = {}
+    for message in retained:
+        try:
+            thing = read(message)
+        except RemoteProtocolError:
+            continue
+        if isinstance(thing, Head):
+            first.clear()
+        elif isinstance(thing, Unit):
+            first.setdefault(thing.track, thing)
+            last[thing.track] = thing
+    return ",".join([_entry(base, channel, wire, first, last) for wire in tracks])
+
+
+def _entry(
+    base: str, channel: str, wire: WireTrack, first: dict[int, Unit], last: dict[int, Unit]
+) -> str:
+    id = wire.track.id
+    text = f"url={base}/trackID={id}"
+    unit = first.get(id)
+    if unit is not None:
+        packets, time = unit.packets, unit.pts
+    elif id in last:
+        unit = last[id]
+        packets = unit.packets + -(-len(unit.data) // PACKET)
+        time = unit.pts + (unit.duration or DEFAULT_DURATION)
+    else:
+        return text
+    numbers = numbers_of(channel, id)
+    sequence = numbers.sequence + packets & 0xFFFF
+    timestamp = numbers.timestamp + ticks_of(time, clock_rate(wire.track)) & 0xFFFFFFFF
+    return f"{text};seq={sequence};rtptime={timestamp}"

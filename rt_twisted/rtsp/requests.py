@@ -1,0 +1,121 @@
+"""
+An RTSP request as actions, keys and templates see it: like an HTTP request.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, cast
+from urllib.parse import parse_qs
+
+from rt_twisted.codecs.errors import RemoteProtocolError
+from rt_twisted.http.interfaces import IExchange, PeerInfo
+from rt_twisted.rtsp.fields import parse_url
+from rt_twisted.rtsp.messages import RtspRequest
+
+MAX_FIELDS = 100  # of a query
+
+
+class RtspExchange:
+    """
+    The part of an `IExchange` that RTSP has.
+
+    Args:
+        request: the request.
+        peer: the client.
+        is_lost: returns whether the client has disconnected.
+        tunnel: returns a header of the HTTP request that carries the connection; None for
+            connections that are RTSP from their first byte on.
+
+    Raises:
+        RemoteProtocolError: its URL is malformed.
+
+    Attributes:
+        admitted: False, as the join rate has not been applied yet.
+    """
+
+    admitted = False
+
+    def __init__(
+        self,
+        request: RtspRequest,
+        peer: PeerInfo,
+        is_lost: Callable[[], bool],
+        tunnel: Callable[[str], str | None] | None = None,
+    ) -> None:
+        self.request = request
+        self.url = parse_url(request.url)
+        self.method = request.method
+        self.path = self.url.path
+        self.query_string = self.url.query
+        self.address = peer.host
+        self.secure = peer.secure
+        self._is_lost = is_lost
+        self._tunnel = tunnel
+
+    @property
+    def answered(self) -> bool:
+        """
+        Whether the client has disconnected.
+        """
+        return self._is_lost()
+
+    @property
+    def half_closed(self) -> bool:
+        """
+        Whether the client has disconnected.
+        """
+        return self._is_lost()
+
+    @property
+    def local(self) -> bool:
+        """
+        Whether the client is on this machine.
+        """
+        host = self.address
+        return not host or host == "::1" or host.startswith("127.")
+
+    def header(self, name: str) -> str | None:
+        """
+        Return a header of the request, or those of the tunnel by which browsers are known.
+        """
+        found = self.request.headers.get(name)
+        if found is None and self._tunnel is not None:
+            return self._tunnel(name)
+        return found
+
+    def query(self) -> Mapping[str, list[str]]:
+        """
+        Return the fields of the query.
+        """
+        try:
+            return parse_qs(
+                self.query_string,
+                keep_blank_values=True,
+                errors="surrogateescape",
+                max_num_fields=MAX_FIELDS,
+            )
+        except ValueError:
+            return {}
+
+    def cookies(self) -> Mapping[str, str]:
+        """
+        Return no cookies: RTSP has none.
+        """
+        return {}
+
+    def is_about(self, uri: str) -> bool:
+        """
+        Return whether the `uri` of credentials names the path of this request, with or without
+        its query and its last slash.
+        """
+        try:
+            return parse_url(uri).path == self.path
+        except RemoteProtocolError:
+            return uri == self.request.url
+
+    def as_exchange(self) -> IExchange:
+        """
+        Return this for templates and admission, which use nothing else of an exchange.
+        """
+        return cast(IExchange, cast(Any, self))

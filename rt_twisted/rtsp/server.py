@@ -1,0 +1,30 @@
+"""
+What all RTSP connections of this process share.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rt_twisted.rtsp.access import RtspAccess
+
+HANDSHAKE_SECONDS = 10.0  # until a connection has a session
+SESSION_SECONDS = 60.0  # without a byte from the client, after which a session ends
+SESSION_GRACE = 5.0  # the client may be about to send
+
+
+class RtspServer:
+    """
+    The state that outlives connections and reloads.
+
+    Args:
+        reactor: the reactor.
+
+    Attributes:
+        reactor: likewise.
+        access: authorizes requests.
+    """
+
+    def __init__(self, reactor: Any) -> None:
+        self.reactor = reactor
+        self.access = RtspAccess(reactor.seconds)

@@ -1,0 +1,93 @@
+"""
+RTSP with real programs: they publish, and players on any node look.
+"""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+from tests.real.conftest import PATIENCE, Server, StartDaemon, require
+from tests.real.live_programs import (
+    STATS,
+    Camera,
+    is_live,
+    output,
+    start,
+    video,
+    viewer,
+    wait_for,
+)
+from tests.real.media_programs import AUDIO, VIDEO, decoded, probe
+from tests.real.redis_server import redis
+
+__all__ = ["redis", "start", "viewer"]  # fixtures
+
+H264 = ("-c:v", "libx264", "-preset", "ultrafast", "-tune", "zerolatency", "-pix_fmt", "yuv420p")
+ROUTES = ("--route=GET ^/cam.mp4$ mp4:cam", "--route=^/cam$ rtsp:cam,view_key=see", STATS)
+TCP = ("-rtsp_transport", "tcp")
+
+
+def encoder(start: Camera, url: str, seconds: float, *options: str) -> subprocess.Popen[bytes]:
+    """
+    Publish a test picture and a tone with ffmpeg in real time.
+    """
+    encoded = (*VIDEO, *AUDIO, "-t", str(seconds), *options, "-f", "rtsp", *TCP)
+    return start("ffmpeg", "ffmpeg", "-v", "warning", "-re", *encoded, url)
+
+
+def url_of(server: Server, password: str) -> str:
+    return f"rtsp://k:{password}@127.0.0.1:{server.port}/cam"
+
+
+def test_a_stream_is_played_on_another_node(
+    daemon: StartDaemon, redis: Server, start: Camera, viewer: Camera, tmp_path: Path
+) -> None:
+    """
+    ffmpeg publishes with a key that it proves by Digest. A browser's format and RTSP players get
+    every frame from a keyframe on, without a message of ffprobe.
+    """
+    shared = (*ROUTES, "--broker=redis", f"--redis-port={redis.port}", "--publish-key=secret")
+    short = ("--live-grace=1", "--live-timeout=8")
+    here, there = daemon(*shared, *short), daemon(*shared, *short)
+
+    publisher = encoder(start, url_of(here, "secret"), 7, *H264, "-g", "25", "-c:a", "aac")
+    seen = viewer(f"{there.url}/cam.mp4", "seen.mp4")
+    wait_for(lambda: is_live(there))
+    save = ("-v", "error", "-y", "-t", "2", "-c", "copy")
+    for server, name in ((here, "here.mkv"), (there, "there.mkv")):
+        copied = ("-i", url_of(server, "see"), *save, tmp_path / name)
+        player = start("ffmpeg", "ffmpeg", "-v", "error", *TCP, *copied)
+        output(player)
+
+    assert output(publisher) == ""
+    assert output(seen) == '200 video/mp4; codecs="avc1.42C00D,mp4a.40.2"'
+    for name in ("seen.mp4", "here.mkv", "there.mkv"):
+        counts = decoded(tmp_path / name)
+        assert min(counts) > 40, name
+        assert video(probe(tmp_path / name))[0].key
+
+
+def test_udp_is_refused_and_ffmpeg_falls_back(
+    daemon: StartDaemon, start: Camera, tmp_path: Path
+) -> None:
+    """
+    A publisher and a player that offer UDP go on by TCP; a wrong key ends the publisher.
+    """
+    server = daemon(*ROUTES, "--publish-key=secret")
+    encoded = (*VIDEO, "-t", "5", *H264, "-g", "25", "-f", "rtsp")
+    publisher = start("ffmpeg", "ffmpeg", "-v", "quiet", "-re", *encoded, url_of(server, "secret"))
+    wait_for(lambda: is_live(server))
+    wrong = start("ffmpeg", "ffmpeg", "-v", "quiet", *encoded, url_of(server, "wrong"))
+    assert wrong.wait(PATIENCE)
+
+    probed = subprocess.run(
+        [require("ffprobe", "ffmpeg"), "-v", "quiet", "-show_entries", "stream=codec_name", "-of",
+         "csv=p=0", url_of(server, "see")],
+        capture_output=True,
+        timeout=PATIENCE,
+        text=True,
+    )  # fmt: skip
+
+    assert probed.stdout.split() == ["h264"]
+    output(publisher)

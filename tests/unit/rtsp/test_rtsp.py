@@ -1,0 +1,423 @@
+"""
+Publishers and players by RTSP on one server, without sockets.
+"""
+
+from __future__ import annotations
+
+import base64
+from itertools import pairwise
+
+import pytest
+
+from rt_twisted.access.keys import Key, Keys
+from rt_twisted.codecs.digest_auth import DigestAnswer, digest_response, parse_parameters
+from rt_twisted.media.rtp.packet import parse_packet, parse_reports
+from rt_twisted.media.sdp import parse_sdp
+from tests.unit.http.clients import Caller, get
+from tests.unit.rtsp.clients import IDR, SDP, SLICE, URL, RtspClient, RtspPlace
+
+
+def streaming() -> tuple[RtspPlace, RtspClient]:
+    """
+    Return a place, and a publisher there that has sent a keyframe and more.
+    """
+    place = RtspPlace("GET ^/cam.mp4$ mp4:cam", "^/cam$ rtsp:cam")
+    publisher = place.connect()
+    publisher.record()
+    publisher.sound(0)
+    publisher.picture(0, IDR)
+    for number in range(1, 5):
+        publisher.picture(number)
+        publisher.sound(number)
+    return place, publisher
+
+
+def test_a_player_begins_at_a_keyframe() -> None:
+    """
+    A description, a report of each track and the keyframe come first; RTP-Info has the numbers of
+    the first packet of each track.
+    """
+    place, publisher = streaming()
+    player = place.connect()
+
+    played = player.play()
+    publisher.picture(5)
+    player.responses()
+
+    assert played.status == 200
+    channels = [packet.channel for packet in player.packets]
+    assert channels[:2] == [1, 3]
+    assert all(parse_reports(packet.data) for packet in player.packets[:2])
+    video = [parse_packet(each.data) for each in player.packets if each.channel == 0]
+    audio = [parse_packet(each.data) for each in player.packets if each.channel == 2]
+    assert video[0].payload == IDR
+    assert [packet.payload for packet in video[1:]] == [SLICE] * (len(video) - 1)
+    assert (
+        f"url={URL}/trackID=1;seq={video[0].sequence};rtptime={video[0].timestamp}"
+        in (played.headers["rtp-info"])
+    )
+    assert (
+        f"url={URL}/trackID=2;seq={audio[0].sequence};rtptime={audio[0].timestamp}"
+        in (played.headers["rtp-info"])
+    )
+    steps = {after.timestamp - before.timestamp for before, after in pairwise(video)}
+    assert steps == {3600}
+
+
+def test_what_rtsp_publishes_is_shown_as_mp4() -> None:
+    """
+    Without another muxer: the tracks have their decoder configurations.
+    """
+    place, _ = streaming()
+
+    viewer = Caller(place.place.server, "127.0.0.1").send(get(b"/cam.mp4"))
+    place.turn()
+
+    written = viewer.written()
+    assert b'video/mp4; codecs="avc1.42C00D,mp4a.40.2"' in written
+    assert b"keyframe" in written
+
+
+def test_a_described_stream_names_its_tracks() -> None:
+    """
+    The description has what decoders need, and one control URL for each track.
+    """
+    place, _ = streaming()
+
+    described = place.connect().ask("DESCRIBE")
+
+    assert described.headers["content-type"] == "application/sdp"
+    assert described.headers["content-base"] == f"{URL}/"
+    media = parse_sdp(described.body).media
+    assert [(one.encoding, one.rate, one.control) for one in media] == [
+        ("h264", 90000, "trackID=1"),
+        ("mpeg4-generic", 48000, "trackID=2"),
+    ]
+    assert media[0].parameters["sprop-parameter-sets"].startswith("Z0LADdoFB+w")
+    assert media[1].parameters["config"] == "118856E500"
+    assert b"=\r\n" not in described.body
+
+
+def test_without_a_publisher_a_stream_is_not_found() -> None:
+    """
+    DESCRIBE waits for a publisher as long as the route says.
+    """
+    place = RtspPlace("^/cam$ rtsp:cam,wait=2")
+    player = place.connect()
+
+    player.send(player.request("DESCRIBE"))
+    assert player.responses() == []
+    place.pass_seconds(3)
+
+    [response] = player.responses()
+    assert response.status == 404
+
+
+def test_pipelined_requests_and_packets_between_them() -> None:
+    """
+    Requests are answered in order, and packets in front of and behind them are received.
+    """
+    place, publisher = streaming()
+    player = place.connect()
+    player.play()
+
+    publisher.caller.send(publisher.request("GET_PARAMETER") + publisher.request("OPTIONS", "*"))
+    publisher.picture(5)
+    place.turn()
+
+    assert [response.status for response in publisher.responses()] == [200, 200]
+    player.responses()
+    assert len([each for each in player.packets if each.channel == 0]) >= 3
+
+
+def test_a_pause_and_another_play() -> None:
+    """
+    A paused player is sent nothing, and can go on; TEARDOWN ends its session.
+    """
+    place, publisher = streaming()
+    player = place.connect()
+    player.play()
+    place.turn()
+
+    assert player.ask("PAUSE").status == 200
+    count = len(player.packets)
+    publisher.picture(5)
+    player.responses()
+    assert len(player.packets) == count
+    assert player.ask("PLAY").status == 200
+    player.responses()
+    assert len(player.packets) > count
+    assert player.ask("TEARDOWN").status == 200
+    assert player.ask("PLAY").status == 454
+    assert place.hub.current_metrics().joined == 2
+
+
+def test_a_publisher_that_pauses_and_ends_as_gstreamer_does() -> None:
+    """
+    PAUSE and TEARDOWN are answered, and another publisher can follow at once.
+    """
+    place, publisher = streaming()
+
+    assert publisher.ask("PAUSE").status == 200
+    assert publisher.ask("TEARDOWN").status == 200
+    place.connect().record()
+
+
+def test_a_second_publisher_is_refused() -> None:
+    """
+    The channel has one publisher at a time.
+    """
+    place, publisher = streaming()
+    second = place.connect()
+    second.ask("ANNOUNCE", body=SDP, Content_Type="application/sdp")
+    second.setup("streamid=0", "0-1")
+
+    assert second.ask("RECORD").status == 403
+    assert publisher.ask("OPTIONS").status == 200
+
+
+def test_a_lost_publisher_returns_with_the_same_numbers() -> None:
+    """
+    Players stay, and the numbers of packets go on.
+    """
+    place, publisher = streaming()
+    player = place.connect()
+    player.play()
+    publisher.caller.hang_up()
+    publisher.place.turn()
+
+    again = place.connect()
+    again.record()
+    again.sound(0)
+    again.picture(0, IDR)
+    for number in range(1, 5):
+        again.picture(number)
+        again.sound(number)
+    player.responses()
+
+    video = [parse_packet(each.data) for each in player.packets if each.channel == 0]
+    numbers = [packet.sequence for packet in video]
+    assert [after - before & 0xFFFF for before, after in pairwise(numbers)] == [1] * (
+        len(numbers) - 1
+    )
+    assert [packet.payload for packet in video].count(IDR) == 2
+
+
+def test_udp_is_refused_and_tcp_is_chosen_from_a_list() -> None:
+    """
+    Clients that offer UDP alone fall back by themselves.
+    """
+    place = RtspPlace()
+    client = place.connect()
+    client.ask("ANNOUNCE", body=SDP, Content_Type="application/sdp")
+    udp = "RTP/AVP/UDP;unicast;client_port=15990-15991;mode=record"
+
+    assert client.ask("SETUP", f"{URL}/streamid=0", Transport=udp).status == 461
+    both = f"{udp},RTP/AVP/TCP;unicast;interleaved=168-169"
+    chosen = client.ask("SETUP", f"{URL}/streamid=0", Transport=both)
+    assert chosen.status == 200
+    assert "interleaved=168-169" in chosen.headers["transport"]
+
+
+@pytest.mark.parametrize(
+    ("method", "url", "headers", "status"),
+    [
+        ("ANNOUNCE", URL, {"Content_Type": "text/plain"}, 415),
+        ("ANNOUNCE", URL, {"Content_Type": "application/sdp"}, 400),
+        ("DESCRIBE", "rtsp://localhost/other", {}, 404),
+        ("SETUP", f"{URL}/trackID=1", {"Transport": "RTP/AVP;unicast;client_port=1-2"}, 461),
+        ("PLAY", URL, {}, 454),
+        ("RECORD", URL, {}, 454),
+        ("GET_PARAMETER", URL, {"Session": "12"}, 454),
+        ("REDIRECT", URL, {}, 501),
+        ("OPTIONS", "ftp://localhost/", {}, 400),
+        ("OPTIONS", URL, {"Require": "play.basic"}, 551),
+    ],
+)
+def test_requests_that_are_refused(
+    method: str, url: str, headers: dict[str, str], status: int
+) -> None:
+    """
+    The connection stays open for another request.
+    """
+    client = RtspPlace("^/cam$ rtsp:cam,wait=0").connect()
+    client.ask("OPTIONS", "*")
+
+    assert (
+        client.ask(method, url, b"x" if method == "ANNOUNCE" else b"", **headers).status == status
+    )
+    assert client.ask("OPTIONS", "*").status == 200
+
+
+def test_requests_in_the_wrong_state() -> None:
+    """
+    Each state has its methods; a body of GET_PARAMETER asks for what there is not.
+    """
+    place, publisher = streaming()
+
+    assert publisher.ask("ANNOUNCE", body=SDP, Content_Type="application/sdp").status == 455
+    assert publisher.ask("PLAY").status == 455
+    assert publisher.ask("GET_PARAMETER", body=b"position\r\n").status == 451
+    assert publisher.ask("SET_PARAMETER").status == 200
+    client = place.connect()
+    client.ask("DESCRIBE")
+    assert client.ask("SETUP", Transport="RTP/AVP/TCP;unicast;interleaved=0-1").status == 459
+
+
+def test_one_unusable_track_does_not_end_the_others() -> None:
+    """
+    The track can be set up, and its packets are ignored.
+    """
+    place = RtspPlace()
+    sdp = SDP + b"m=application 0 RTP/AVP 107\r\na=control:streamid=2\r\n"
+    publisher = place.connect()
+    publisher.record(sdp, tracks=3)
+    publisher.sound(0)
+    publisher.picture(0, IDR)
+    publisher.send(b"$\4\0\4meta")
+    publisher.picture(1)
+    publisher.picture(2)
+    publisher.picture(3)
+
+    assert b"trackID=2" in place.connect().ask("DESCRIBE").body
+
+
+def test_a_description_without_a_usable_track_is_refused() -> None:
+    """
+    The sentence names the codecs that can be published.
+    """
+    sdp = b"v=0\r\nm=video 0 RTP/AVP 96\r\na=rtpmap:96 theora/90000\r\n"
+    refused = RtspPlace().connect().ask("ANNOUNCE", body=sdp, Content_Type="application/sdp")
+
+    assert refused.status == 415
+    assert b"'theora' is none of h264" in refused.body
+
+
+def test_a_path_of_rtsp_by_http() -> None:
+    """
+    The sentence names the URL to use.
+    """
+    place = RtspPlace()
+
+    [answer] = place.place.call(get(b"/cam")).responses()
+
+    assert answer.status == 404
+    assert b"://a/cam" in answer.body
+
+
+def test_silent_connections_are_closed() -> None:
+    """
+    A handshake has ten seconds; a session lasts as long as the client sends anything.
+    """
+    place, publisher = streaming()
+    silent = place.connect()
+    silent.ask("OPTIONS")
+    player = place.connect()
+    player.play()
+    place.pass_seconds(9)
+    assert silent.open
+    place.pass_seconds(4)
+    assert not silent.open
+    assert not publisher.open
+    for _ in range(3):
+        place.pass_seconds(30)
+        assert player.ask("GET_PARAMETER").status == 200 if player.open else True
+
+
+KEYED = Keys([Key.of("secret")])
+
+
+def keyed_place() -> RtspPlace:
+    place = RtspPlace("^/cam$ rtsp:cam,view_key=see")
+    return place
+
+
+def answered(challenge: str, method: str, password: bytes, qop: str = "", uri: str = URL) -> str:
+    """
+    Return Digest credentials for a challenge.
+    """
+    given = parse_parameters(challenge.partition(" ")[2])
+    nc, cnonce = ("00000001", "xyz") if qop else ("", "")
+    answer = DigestAnswer(
+        "any", given["realm"], given["nonce"], uri, "", given["algorithm"], qop, nc, cnonce
+    )
+    response = digest_response(answer, method, password)
+    more = f', qop={qop}, nc={nc}, cnonce="{cnonce}"' if qop else ""
+    return (
+        f'Digest username="any", realm="{given["realm"]}", nonce="{given["nonce"]}", '
+        f'uri="{uri}", response="{response}", algorithm={given["algorithm"]}{more}'
+    )
+
+
+@pytest.mark.parametrize("qop", ["", "auth"])
+@pytest.mark.parametrize("algorithm", [0, 1])
+def test_players_prove_a_key_by_digest(algorithm: int, qop: str) -> None:
+    """
+    By MD5, which is offered first, or by SHA-256.
+    """
+    place = RtspPlace("^/cam$ rtsp:cam,view_key=see,wait=0")
+    player = place.connect()
+    refused = player.ask("DESCRIBE")
+    assert refused.status == 401
+    assert ["MD5" in each for each in refused.challenges] == [True, False, False]
+    challenge = refused.challenges[algorithm]
+
+    right = answered(challenge, "DESCRIBE", b"see", qop, f"{URL}/?x=1")
+    assert player.ask("DESCRIBE", Authorization=right).status == 404
+    wrong = answered(challenge, "DESCRIBE", b"sea", qop)
+    assert player.ask("DESCRIBE", Authorization=wrong).status == 401
+    assert not player.open
+
+
+def test_an_old_nonce_is_stale() -> None:
+    """
+    The client may try again on the same connection.
+    """
+    place = RtspPlace("^/cam$ rtsp:cam,view_key=see,wait=0")
+    challenge = place.connect().ask("DESCRIBE").challenges[0]
+    place.pass_seconds(400)
+    player = place.connect()
+
+    answer = answered(challenge, "DESCRIBE", b"see")
+    stale = player.ask("DESCRIBE", Authorization=answer)
+
+    assert stale.status == 401
+    assert all("stale=true" in each for each in stale.challenges[:2])
+    assert player.open
+
+
+def test_players_send_a_key_in_the_url_or_as_password() -> None:
+    """
+    With any user name.
+    """
+    place = RtspPlace("^/cam$ rtsp:cam,view_key=see,wait=0")
+    basic = "Basic " + base64.b64encode(b"me:see").decode()
+
+    assert place.connect().ask("DESCRIBE", f"{URL}?key=see").status == 404
+    assert place.connect().ask("DESCRIBE", Authorization=basic).status == 404
+    assert place.connect().ask("DESCRIBE", f"{URL}?key=sea").status == 401
+
+
+def test_strangers_may_not_publish_without_a_key() -> None:
+    """
+    Where no publish key is set, only this machine may publish.
+    """
+    client = RtspPlace().connect("192.0.2.1")
+
+    assert client.ask("ANNOUNCE", body=SDP, Content_Type="application/sdp").status == 403
+
+
+def test_garbage_between_packets_is_skipped() -> None:
+    """
+    The packet behind it is received; too much garbage ends the connection.
+    """
+    place, publisher = streaming()
+    player = place.connect()
+    player.play()
+
+    publisher.send(bytes(37))
+    publisher.picture(5)
+    player.responses()
+    assert [each.channel for each in player.packets].count(0) >= 3
+    publisher.send(bytes(70_000))
+    assert not publisher.open
