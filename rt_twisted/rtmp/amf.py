@@ -67,9 +67,6 @@ def decode(data: bytes) -> list[Value]:
     return values
 
 
-_ReadMarker = Callable[[Callable[[Value], object], int], object]
-
-
 class _Reader:
     """
     Reads values one after the other.
@@ -83,22 +80,6 @@ class _Reader:
         self._position = 0
         self._count = 0
         self._complex: list[Value] = []  # that references refer to
-        self._read_marker: dict[int, _ReadMarker] = {
-            _Marker.NUMBER: lambda add, _: add(self._double()),
-            _Marker.BOOLEAN: lambda add, _: add(self._take(1) != b"\0"),
-            _Marker.STRING: lambda add, _: add(self._text(2)),
-            _Marker.OBJECT: self._object,
-            _Marker.NULL: lambda add, _: add(None),
-            _Marker.UNDEFINED: lambda add, _: add(None),
-            _Marker.REFERENCE: lambda add, _: add(self._referenced()),
-            _Marker.ECMA_ARRAY: self._ecma_array,
-            _Marker.STRICT_ARRAY: self._strict_array,
-            _Marker.DATE: lambda add, _: add(self._date()),
-            _Marker.LONG_STRING: lambda add, _: add(self._text(4)),
-            _Marker.UNSUPPORTED: lambda add, _: add(None),
-            _Marker.XML_DOCUMENT: lambda add, _: add(self._text(4)),
-            _Marker.TYPED_OBJECT: self._typed_object,
-        }
 
     @property
     def at_end(self) -> bool:
@@ -111,10 +92,33 @@ class _Reader:
         self._count += 1
         if depth > MAX_DEPTH or self._count > MAX_VALUES:
             raise RemoteProtocolError("AMF: too many values, or nested too deep")
-        read = self._read_marker.get(self._take(1)[0])
-        if read is None:
-            raise _UnknownMarkerError
-        read(add, depth)
+        match self._take(1)[0]:
+            case _Marker.NUMBER:
+                add(self._double())
+            case _Marker.BOOLEAN:
+                add(self._take(1) != b"\0")
+            case _Marker.STRING:
+                add(self._text(2))
+            case _Marker.OBJECT:
+                self._object(add, depth)
+            case _Marker.NULL | _Marker.UNDEFINED | _Marker.UNSUPPORTED:
+                add(None)
+            case _Marker.REFERENCE:
+                add(self._referenced())
+            case _Marker.ECMA_ARRAY:
+                self._take(4)  # a count that nobody relies on
+                self._object(add, depth)
+            case _Marker.STRICT_ARRAY:
+                self._strict_array(add, depth)
+            case _Marker.DATE:
+                add(self._date())
+            case _Marker.LONG_STRING | _Marker.XML_DOCUMENT:
+                add(self._text(4))
+            case _Marker.TYPED_OBJECT:
+                self._text(2)  # its class
+                self._object(add, depth)
+            case _:
+                raise _UnknownMarkerError
 
     def _take(self, size: int) -> bytes:
         start = self._position
@@ -153,14 +157,6 @@ class _Reader:
                 self._position += 1
                 return
             self.read(partial(found.__setitem__, name), depth + 1)
-
-    def _typed_object(self, add: Callable[[Value], object], depth: int) -> None:
-        self._text(2)
-        self._object(add, depth)
-
-    def _ecma_array(self, add: Callable[[Value], object], depth: int) -> None:
-        self._take(4)  # a count that nobody relies on
-        self._object(add, depth)
 
     def _strict_array(self, add: Callable[[Value], object], depth: int) -> None:
         found: list[Value] = []

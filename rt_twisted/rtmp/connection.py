@@ -110,6 +110,7 @@ class RtmpConnection(Protocol):
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         self.answered = True
         self._events = None
+        self._session.close()
         self._stop_timer()
         self._waiting.discard(self)
         if self._request is not None:

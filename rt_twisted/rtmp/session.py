@@ -121,13 +121,6 @@ class RtmpSession:
         self._last_stream = 0
         self._window = WINDOW
         self._received = self._acknowledged = 0  # bytes
-        self._commands: dict[str, Callable[[float, Sequence[amf.Value], int], object]] = {
-            "connect": self._connect,
-            "releaseStream": self._confirm,
-            "getStreamLength": self._confirm,
-            "_checkbw": self._confirm,
-            "createStream": self._create_stream,
-        }
 
     @property
     def begun(self) -> bool:
@@ -194,6 +187,12 @@ class RtmpSession:
         self._state = _State.REFUSED
         self._send_status("error", code, reason)
 
+    def close(self) -> None:
+        """
+        Send nothing more: the connection is lost.
+        """
+        self._write = _send_nothing
+
     def _read(self, message: RtmpMessage) -> Iterator[SessionEvent]:
         type, payload = message.type, message.payload
         if type in _MEDIA:
@@ -225,22 +224,27 @@ class RtmpSession:
         arguments = values[2:]
         if name != "connect" and not self.about:
             raise RemoteProtocolError("RTMP: the first command is not connect")
-        act = self._commands.get(name)
-        if act is not None:
-            act(transaction, arguments, stream)
-        elif name in ("publish", "FCPublish", "play", "play2"):
-            yield from self._request(name, transaction, arguments, stream)
-        elif name in ("FCUnpublish", "deleteStream", "closeStream"):
-            if name == "FCUnpublish":
-                info = {"level": "status", "code": "NetStream.Unpublish.Success"}
-                self._send(_COMMANDS, 0, "onFCUnpublish", 0, None, info)
-            if self._state is _State.PUBLISHING:
-                self._state = _State.OPEN
-                self._chunks.max_message = MAX_COMMAND
-                yield PublishEnded()
-        elif transaction:
-            info = {"level": "error", "code": "NetConnection.Call.Failed"}
-            self._send(_COMMANDS, 0, "_error", transaction, None, info)
+        match name:
+            case "connect":
+                self._connect(transaction, arguments)
+            case "createStream":
+                self._last_stream += 1
+                self._confirm(transaction, float(self._last_stream))
+            case "releaseStream" | "getStreamLength" | "_checkbw":
+                self._confirm(transaction)
+            case "publish" | "FCPublish" | "play" | "play2":
+                yield from self._request(name, transaction, arguments, stream)
+            case "FCUnpublish" | "deleteStream" | "closeStream":
+                if name == "FCUnpublish":
+                    info = {"level": "status", "code": "NetStream.Unpublish.Success"}
+                    self._send(_COMMANDS, 0, "onFCUnpublish", 0, None, info)
+                if self._state is _State.PUBLISHING:
+                    self._state = _State.OPEN
+                    self._chunks.max_message = MAX_COMMAND
+                    yield PublishEnded()
+            case _ if transaction:
+                info = {"level": "error", "code": "NetConnection.Call.Failed"}
+                self._send(_COMMANDS, 0, "_error", transaction, None, info)
 
     def _request(
         self, name: str, transaction: float, arguments: Sequence[amf.Value], stream: int
@@ -257,14 +261,14 @@ class RtmpSession:
         self._stream = stream
         if name == "FCPublish":
             if transaction:
-                self._confirm(transaction, (), 0)
+                self._confirm(transaction)
             yield PublishRequested(path, query, announced=True)
         elif name == "publish":
             yield PublishRequested(path, query)
         else:
             yield PlayRequested(path)
 
-    def _connect(self, transaction: float, arguments: Sequence[amf.Value], _: int) -> None:
+    def _connect(self, transaction: float, arguments: Sequence[amf.Value]) -> None:
         if self.about:
             raise RemoteProtocolError("RTMP: the client connects twice")
         about = dict(amf.mapping(arguments[0])) if arguments else {}
@@ -283,12 +287,8 @@ class RtmpSession:
             info["fourCcList"] = FOURCCS
         self._send(_COMMANDS, 0, "_result", transaction, properties, info)
 
-    def _confirm(self, transaction: float, _: Sequence[amf.Value], stream: int) -> None:
-        self._send(_COMMANDS, 0, "_result", transaction, None)
-
-    def _create_stream(self, transaction: float, _: Sequence[amf.Value], stream: int) -> None:
-        self._last_stream += 1
-        self._send(_COMMANDS, 0, "_result", transaction, None, float(self._last_stream))
+    def _confirm(self, transaction: float, *values: amf.Value) -> None:
+        self._send(_COMMANDS, 0, "_result", transaction, None, *values)
 
     def _send_status(self, level: str, code: str, description: str) -> None:
         info = {"level": level, "code": code, "description": description}
@@ -308,3 +308,9 @@ def _split(name: str) -> tuple[str, str]:
     """
     path, _, query = name.partition("?")
     return path.strip("/"), query
+
+
+def _send_nothing(data: bytes) -> None:
+    """
+    Send nothing.
+    """

@@ -16,6 +16,7 @@ import time
 from typing import Any
 
 from tests.real.conftest import PATIENCE, PAUSE, Server, StartDaemon
+from tests.unit.rtmp import client as rtmp
 
 COUNT = 20
 ROUTES = (
@@ -27,6 +28,7 @@ ROUTES = (
     r"--route=^/socket\.io/ socket.io:subscribe=news",
     "--route=^/engine/ engine.io:subscribe=news",
     "--route=^/publish$ publish",
+    "--route=^/live/cam$ rtmp:publish=cam,takeover=yes",
 )
 
 
@@ -66,6 +68,9 @@ KINDS = {
     "socket.io by websocket": handshake("/socket.io/?EIO=4&transport=websocket"),
     "socket.io 2 by websocket": handshake("/socket.io/?EIO=3&transport=websocket"),
     "engine.io by websocket": handshake("/engine/?EIO=4&transport=websocket"),
+    "rtmp without a stream": rtmp.HANDSHAKE,
+    "rtmp refused": rtmp.dialogue("other", "cam"),
+    "rtmp publisher": rtmp.dialogue("live", "cam") + rtmp.avc_configuration(),
 }
 
 
