@@ -29,6 +29,9 @@ class FlvReader:
 
     The tracks are returned when each that is expected has sent a frame, or SILENCE later
     without those that have not; then again each time that one changes or is added.
+
+    Attributes:
+        silent: the kinds of tracks that were expected and are left out.
     """
 
     def __init__(self) -> None:
@@ -39,7 +42,7 @@ class FlvReader:
         self._held: list[Unit] = []  # until the tracks are announced
         self._held_bytes = 0
         self._begun = False
-        self._silent: Set[Kind] = frozenset()
+        self.silent: Set[Kind] = frozenset()
         self._time: int | None = None  # the last timestamp, without the modulo
 
     def expect(self, kinds: Set[Kind], size: tuple[int, int] = (0, 0)) -> None:
@@ -56,9 +59,9 @@ class FlvReader:
 
     def take_silent(self) -> Set[Kind]:
         """
-        Return the kinds of tracks that were expected and are left out; once, empty afterwards.
+        Return `silent`, which is empty afterwards.
         """
-        silent, self._silent = self._silent, frozenset()
+        silent, self.silent = self.silent, frozenset()
         return silent
 
     def feed(self, type: int, timestamp: int, body: bytes) -> list[Part]:
@@ -135,7 +138,7 @@ class FlvReader:
         waited = abs(unit.dts - self._held[0].dts)
         if not missing or waited >= SILENCE or self._held_bytes > MAX_HELD // 2:
             self._begun = True
-            self._silent = missing
+            self.silent = missing
 
     def _tracks(self) -> tuple[Track, ...]:
         return tuple(sorted(self._announced.values(), key=lambda track: track.id))

@@ -16,6 +16,7 @@ MAX_CHUNK_STREAMS = 16
 MAX_TIMESTAMP = 0xFFFFFF  # of a header; larger ones have four more bytes
 TIMES = 2**32  # timestamps count modulo this
 
+_ABORT = 2  # the last of the types that are about chunks
 _CONTROL_STREAM = 2  # the chunk stream of protocol control messages
 
 
@@ -111,7 +112,7 @@ class ChunkReader:
             if end is None:
                 break
             position = end
-            if found and found[-1].type <= MessageType.ABORT:
+            if found and found[-1].type <= _ABORT:
                 self._apply(found.pop())
         del buffer[:position]
         return found

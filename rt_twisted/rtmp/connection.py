@@ -24,6 +24,7 @@ from rt_twisted.media.keyframe_interval import LONG, KeyframeInterval
 from rt_twisted.media.unit import MAX_UNIT, Kind
 from rt_twisted.model.errors import HttpError
 from rt_twisted.rtmp import amf
+from rt_twisted.rtmp.chunks import RtmpMessage
 from rt_twisted.rtmp.handshake import SIZE
 from rt_twisted.rtmp.publishing import PublishTarget, RtmpRoutes
 from rt_twisted.rtmp.request import RtmpClient, RtmpRequest
@@ -35,7 +36,6 @@ from rt_twisted.rtmp.session import (
     PublishRequested,
     RtmpSession,
     SessionEvent,
-    TagReceived,
 )
 from rt_twisted.rtmp.waiting import WaitingConnections
 
@@ -167,7 +167,10 @@ class RtmpConnection(Protocol):
         """
         try:
             for event in events:
-                self._handle(event)
+                if isinstance(event, RtmpMessage):
+                    self._publish(event)
+                else:
+                    self._handle(event)
                 if self.answered:
                     return
                 if "claim" in self._pauses:
@@ -182,9 +185,7 @@ class RtmpConnection(Protocol):
                 self._finish(FAILED, error.reason)
 
     def _handle(self, event: SessionEvent) -> None:
-        if isinstance(event, TagReceived):
-            self._publish(event)
-        elif isinstance(event, PublishRequested):
+        if isinstance(event, PublishRequested):
             self._on_request(event)
         elif isinstance(event, MetadataReceived):
             self._on_metadata(event.values)
@@ -193,15 +194,15 @@ class RtmpConnection(Protocol):
         elif isinstance(event, PublishEnded):
             self._on_end()
 
-    def _publish(self, tag: TagReceived) -> None:
+    def _publish(self, tag: RtmpMessage) -> None:
         publication = self._publication
         if publication is None:
             return
-        parts = self._reader.feed(tag.type, tag.timestamp, tag.body)
+        parts = self._reader.feed(tag.type, tag.timestamp, tag.payload)
         if not parts:
             return
-        silent = self._reader.take_silent()
-        if silent:
+        if self._reader.silent:
+            silent = self._reader.take_silent()
             _log.warn(
                 "the {kinds} of {channel} is left out: it was announced, but nothing of it came "
                 "within a second",

@@ -24,7 +24,7 @@ _START = "NetStream.Publish.Start"
 _COMMANDS = 3  # the chunk stream of commands
 _STATUS = 5  # and the one of the status of a message stream
 _PING_REQUEST, _PING_RESPONSE = b"\0\6", b"\0\7"
-_MEDIA = frozenset((MessageType.AUDIO, MessageType.VIDEO, MessageType.AGGREGATE))
+_MEDIA = frozenset(map(int, (MessageType.AUDIO, MessageType.VIDEO, MessageType.AGGREGATE)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,22 +57,6 @@ class PlayRequested:
 
 
 @dataclass(frozen=True, slots=True)
-class TagReceived:
-    """
-    A message with audio, video or several of both.
-
-    Args:
-        type: its number, which is that of the FLV tag.
-        timestamp: milliseconds modulo 2**32.
-        body: as of an FLV tag.
-    """
-
-    type: int
-    timestamp: int
-    body: bytes
-
-
-@dataclass(frozen=True, slots=True)
 class MetadataReceived:
     """
     What the encoder says about its stream (`onMetaData`).
@@ -88,7 +72,8 @@ class PublishEnded:
     """
 
 
-SessionEvent = PublishRequested | PlayRequested | TagReceived | MetadataReceived | PublishEnded
+# A message is audio, video, or several tags of both: its payload is as the body of an FLV tag.
+SessionEvent = PublishRequested | PlayRequested | RtmpMessage | MetadataReceived | PublishEnded
 
 
 class _State(Enum):
@@ -97,6 +82,9 @@ class _State(Enum):
     REQUESTED = "requested"  # a request is not answered yet
     PUBLISHING = "publishing"
     REFUSED = "refused"
+
+
+_PUBLISHING = _State.PUBLISHING  # attributes of an Enum class are slow to look up
 
 
 class RtmpSession:
@@ -140,7 +128,7 @@ class RtmpSession:
             RemoteProtocolError: the client broke the protocol; the session cannot be used again.
         """
         self._received += len(data)
-        if self._state is _State.HANDSHAKE:
+        if self._handshake.rest is None:
             reply = self._handshake.feed(data)
             if reply:
                 self._write(reply)
@@ -152,9 +140,11 @@ class RtmpSession:
             self._acknowledged = self._received
             self._control(MessageType.ACKNOWLEDGEMENT, (self._received % 2**32).to_bytes(4))
         for message in self._chunks.feed(data):
-            if self._state is _State.REFUSED:
-                return
-            yield from self._read(message)
+            if message.type in _MEDIA:
+                if self._state is _PUBLISHING:
+                    yield message
+            elif self._state is not _State.REFUSED:
+                yield from self._read(message)
 
     def accept(self, max_message: int) -> None:
         """
@@ -195,10 +185,7 @@ class RtmpSession:
 
     def _read(self, message: RtmpMessage) -> Iterator[SessionEvent]:
         type, payload = message.type, message.payload
-        if type in _MEDIA:
-            if self._state is _State.PUBLISHING:
-                yield TagReceived(type, message.timestamp, payload)
-        elif type == MessageType.COMMAND:
+        if type == MessageType.COMMAND:
             yield from self._read_command(amf.decode(payload), message.stream)
         elif type == MessageType.COMMAND_AMF3:  # the rest is AMF0 in practice
             yield from self._read_command(amf.decode(payload[1:]), message.stream)

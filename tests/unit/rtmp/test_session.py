@@ -23,7 +23,6 @@ from rt_twisted.rtmp.session import (
     PublishEnded,
     PublishRequested,
     RtmpSession,
-    TagReceived,
 )
 from tests.unit.rtmp.client import (
     DATA,
@@ -105,8 +104,8 @@ def test_media_and_metadata() -> None:
 
     assert talk.events == [
         MetadataReceived({"width": 640.0}),
-        TagReceived(VIDEO, 40, b"v"),
-        TagReceived(8, 41, b"a"),
+        RtmpMessage(VIDEO, 1, 40, b"v"),
+        RtmpMessage(8, 1, 41, b"a"),
         MetadataReceived({"height": 1.0}),
     ]
 
