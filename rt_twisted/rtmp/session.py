@@ -299,5 +299,5 @@ def _split(name: str) -> tuple[str, str]:
 
 def _send_nothing(data: bytes) -> None:
     """
-    Send nothing.
+    Discard *data*, as the connection is lost.
     """
