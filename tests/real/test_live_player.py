@@ -119,6 +119,7 @@ def test_without_a_publisher_the_page_shows_the_command(
     browser.screenshot(tmp_path / "waiting.png")
     command = browser.evaluate(f"{note}.querySelector('pre').textContent")
     assert command.endswith(f" {server.url}/live/cam.mp4")
+    assert browser.evaluate(f"{note}.querySelector('a').href") == f"{server.url}/live/cam/publish"
 
     require("ffmpeg", "ffmpeg")
     pasted = subprocess.Popen([*shlex.split(command), "-v", "error"], stdin=subprocess.DEVNULL)

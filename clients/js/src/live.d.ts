@@ -9,8 +9,8 @@ export type CameraState = "stopped" | "connecting" | "publishing" | "refused";
 
 /**
  * `<rt-live src="/live/cam">`: one live stream. Attributes: `src`, by default the path of the page;
- * `transport="websocket"`; `compact`, without the command for a publisher. An event `state` has
- * the new state as its `detail`.
+ * `transport="websocket"`; `compact`, without the command for a publisher; `publish`, with a link to
+ * the page `src` + `/publish`. An event `state` has the new state as its `detail`.
  */
 export class LiveElement extends HTMLElement {
   readonly state: LiveState | null;

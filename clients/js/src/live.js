@@ -12,6 +12,7 @@ import { LiveBuffer, canPlay } from "./live_buffer.js";
 import { CameraElement } from "./live_camera.js";
 import { Refusal, openStream } from "./live_stream.js";
 import { STYLE } from "./live_style.js";
+import { pause } from "./live_wait.js";
 
 const PATIENCE = 1500; // ms without an answer or a picture, then there seems to be no publisher
 const LIST_INTERVAL = 3000; // ms
@@ -21,15 +22,11 @@ const PARTS = `
   <style>${STYLE}</style>
   <video muted autoplay playsinline></video>
   <div class="note" role="status"><div class="text"></div>
-    <div class="publish">Publish a test picture:<pre></pre><button class="copy">Copy</button></div></div>
+    <div class="publish">Publish a test picture:<pre></pre><button class="copy">Copy</button>
+    <a class="own" hidden>Publish from this browser</a></div></div>
   <div class="bar"><span class="name"></span><span class="latency"></span>
     <button class="sound" hidden>Sound on</button></div>
 `;
-
-const pause = (ms, signal) => new Promise((resolve) => {
-  const timer = setTimeout(resolve, ms);
-  signal.addEventListener("abort", () => { clearTimeout(timer); resolve(); });
-});
 
 /** Return a command that publishes a test picture and a tone to `url`. */
 export const publishCommand = (url) =>
@@ -87,6 +84,8 @@ export class LiveElement extends HTMLElement {
     this.#part(".name").textContent = decodeURIComponent(this.path.split("/").at(-1));
     const url = new URL(this.path, location.href);
     this.#part("pre").textContent = publishCommand(`${url.origin}${url.pathname}.mp4`);
+    this.#part(".own").hidden = !this.hasAttribute("publish");
+    this.#part(".own").href = `${url.pathname}/publish${location.search}`;
     this.#show("connecting", "");
     this.#run(this.#abort.signal);
   }

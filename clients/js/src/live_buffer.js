@@ -1,10 +1,13 @@
 // Plays a live stream in a video element by Media Source Extensions, near its newest frame.
 
+import { once } from "./live_wait.js";
+
 const KEPT = 10; // seconds behind the present picture that stay in memory
 const MIN_BEHIND = 0.3; // seconds behind the newest frame that are aimed at
 const MAX_BEHIND = 2; // seconds beyond the aim, then the player jumps
 const SLACK = 0.2;
 const FASTER = 1.1;
+const BROKEN = "the stream cannot be decoded";
 const HOLE = 0.05; // seconds: a shorter rest of a buffered range is a hole
 
 const Source = globalThis.MediaSource ?? globalThis.ManagedMediaSource; // Safari on a phone
@@ -46,7 +49,7 @@ export class LiveBuffer {
 
   /** Append what `chunks` yields until it ends. */
   async play(type, chunks) {
-    if (this.#source.readyState !== "open") await once(this.#source, "sourceopen");
+    if (this.#source.readyState !== "open") await once(this.#source, "sourceopen", BROKEN);
     this.#buffer = this.#source.addSourceBuffer(type);
     this.#arrived = performance.now();
     const timer = setInterval(() => this.#follow(), 250);
@@ -105,9 +108,9 @@ export class LiveBuffer {
   }
 
   async #updated() {
-    if (this.#buffer.updating) await once(this.#buffer, "updateend");
+    if (this.#buffer.updating) await once(this.#buffer, "updateend", BROKEN);
     if (this.#video.error) throw new Error(this.#video.error.message);
-    if (this.#source.readyState !== "open") throw new Error("the stream cannot be decoded");
+    if (this.#source.readyState !== "open") throw new Error(BROKEN);
   }
 
   /** Jump over holes, to the newest frame if the picture is far behind, else play faster. */
@@ -127,9 +130,3 @@ export class LiveBuffer {
     video.playbackRate = behind > aim + SLACK ? FASTER : 1;
   }
 }
-
-const once = (target, name) => new Promise((resolve, reject) => {
-  target.addEventListener(name, resolve, { once: true });
-  target.addEventListener("error", () => reject(new Error("the stream cannot be decoded")),
-    { once: true });
-});

@@ -2,6 +2,7 @@
 
 import { publishStream } from "./live_publish.js";
 import { STYLE } from "./live_style.js";
+import { pause } from "./live_wait.js";
 
 const RETRY = 2000; // ms
 const INSECURE = "Browsers give a camera only to pages of https and of localhost. "
@@ -14,11 +15,6 @@ const PARTS = `
     <button class="camera">Start camera</button><button class="screen">Share screen</button>
     <button class="stop" hidden>Stop</button></div>
 `;
-
-const pause = (ms, signal) => new Promise((resolve) => {
-  const timer = setTimeout(resolve, ms);
-  signal.addEventListener("abort", () => { clearTimeout(timer); resolve(); });
-});
 
 /**
  * `<rt-camera src="/live/cam">`. The attribute `state` is `stopped`, `connecting`, `publishing` or

@@ -16,7 +16,8 @@ export const STYLE = `
   .note { position: absolute; inset: 0; display: flex; flex-direction: column; gap: .75em;
     align-items: center; justify-content: center; padding: 1em 1em 3em; text-align: center;
     background: #111d; overflow: auto; }
-  .note[hidden], .publish[hidden], button[hidden] { display: none; }
+  .note[hidden], .publish[hidden], button[hidden], a[hidden] { display: none; }
+  .own { margin-left: 1em; }
   .publish { max-width: 46em; text-align: left; }
   pre { margin: .3em 0 .6em; padding: .7em; background: #000; border: 1px solid #444;
     border-radius: .4em; white-space: pre-wrap; overflow-wrap: anywhere; user-select: all;
