@@ -7,6 +7,7 @@ from __future__ import annotations
 import socket
 from typing import Any
 
+from twisted.internet.address import IPv4Address
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionDone
 from twisted.python.failure import Failure
@@ -85,9 +86,13 @@ class FakeTransport:
         self.protocol: Any = None
         self.aborted = False
         self.closed = False
+        self.peer = IPv4Address("TCP", "10.0.0.7", 4711)
 
     def getHandle(self) -> socket.socket:
         return self._here
+
+    def getPeer(self) -> IPv4Address:
+        return self.peer
 
     def write(self, data: bytes) -> None:
         assert not (self.aborted or self.closed)

@@ -470,7 +470,7 @@ class Hub:
                 "a viewer of {channel} is too slow and {consequence} {address}",
                 channel=", ".join([str(channel.name) for channel in subscriber.channels]),
                 consequence=consequence,
-                address=f"({subscriber.address})" if subscriber.address else "",
+                address=f"({subscriber.address or _peer_of(subscriber)})",
             )
 
     # Start and stop.
@@ -611,3 +611,10 @@ def _sums(channels: Sequence[Channel]) -> tuple[int, int]:
         sum([channel.subscribers for channel in channels]),
         sum([channel.received_count for channel in channels]),
     )
+
+
+def _peer_of(subscriber: Subscriber) -> str:
+    """
+    Return the address of the other end of a connection: of a proxy, if there is one.
+    """
+    return str(getattr(subscriber.transport.getPeer(), "host", "no address"))

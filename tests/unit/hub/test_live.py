@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
+from twisted.internet.address import IPv4Address
 from twisted.internet.defer import Deferred, ensureDeferred
 from twisted.internet.task import Clock
-from twisted.logger import ILogObserver, globalLogPublisher
+from twisted.logger import ILogObserver, capturedLogs, formatEvent, globalLogPublisher
 from zope.interface import implementer, provider
 
 from rt_twisted.brokers.interfaces import IBroker, IHistory
@@ -314,6 +315,25 @@ def test_a_slow_viewer_goes_on_at_a_later_head(make: Callable[..., LiveHub]) -> 
     [viewer] = context.viewers
     assert viewer.format == Frames(b"%d" % sent[-1] + b"." * 4000)
     assert context.hub.metrics.closed.total() == 0
+
+
+def test_a_slow_viewer_is_named_in_the_log(make: Callable[..., LiveHub]) -> None:
+    """
+    One line has its address, its channel and what was done, among many viewers, once.
+    """
+    context = make()
+    lines = [context.join(backlog_limits=small()) for _ in range(20)]
+    lines[0].peer = IPv4Address("TCP", "10.0.0.8", 4711)
+    context.send(H)
+    with capturedLogs() as captured:
+        for number in range(20):
+            context.send(H, b"%d" % number + b"." * 4000)
+            for line in lines[1:]:
+                line.read_all()
+
+    assert [formatEvent(event) for event in captured] == [
+        "a viewer of cam is too slow and skips to later keyframes (10.0.0.8)"
+    ]
 
 
 def test_a_stalled_viewer_stays_parked_until_it_reads(make: Callable[..., LiveHub]) -> None:
