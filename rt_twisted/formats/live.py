@@ -16,7 +16,13 @@ STEP = 1000  # microseconds after a skip: less than a frame, so that no track ha
 
 _MP4 = ("h264", "h265", "aac", "mp3")
 _WEBM = ("vp8", "vp9", "av1", "opus", "vorbis")
-_WORDS = {**dict.fromkeys(_MP4, "mp4"), **dict.fromkeys(_WEBM, "webm"), "jpeg": "mjpeg"}
+_RTSP = ("pcmu", "pcma")
+_WORDS = {
+    **dict.fromkeys(_RTSP, "rtsp"),
+    **dict.fromkeys(_MP4, "mp4"),
+    **dict.fromkeys(_WEBM, "webm"),
+    "jpeg": "mjpeg",
+}
 
 
 def read_live(message: Message) -> Head | Unit | Title | End | None:

@@ -91,3 +91,55 @@ def test_udp_is_refused_and_ffmpeg_falls_back(
 
     assert probed.stdout.split() == ["h264"]
     output(publisher)
+
+
+SMALL = ("-f", "lavfi", "-i", "testsrc=size=160x120:rate=10", *AUDIO)
+VP8 = ("-c:v", "libvpx", "-deadline", "realtime", "-cpu-used", "8", "-g", "10")
+X265 = ("-c:v", "libx265", "-preset", "ultrafast", "-x265-params", "log-level=error:keyint=10")
+X264 = ("-c:v", "libx264", "-preset", "ultrafast", "-x264-params", "bframes=2:keyint=10")
+PICTURES = ("-c:v", "mjpeg", "-pix_fmt", "yuvj420p", "-huffman", "default")
+CODECS = {
+    "vp8": ((*VP8, "-c:a", "libopus"), "webm", "vp8,opus"),
+    "vorbis": ((*VP8, "-c:a", "libvorbis", "-ac", "2"), "webm", "vp8,vorbis"),
+    "h265": ((*X265, "-pix_fmt", "yuv420p", "-c:a", "aac"), "mp4", "hvc1.1.6.L30.90,mp4a.40.2"),
+    "h264": ((*X264, "-pix_fmt", "yuv420p", "-c:a", "libmp3lame"), "mp4", "avc1.4D400A,mp3"),
+    "jpeg": ((*PICTURES, "-c:a", "pcm_mulaw", "-ar", "8000"), "", ""),
+}
+
+
+def test_every_codec_of_ffmpeg(
+    daemon: StartDaemon, start: Camera, viewer: Camera, tmp_path: Path
+) -> None:
+    """
+    Each is published, shown in the container that can carry it, and played by RTSP.
+    """
+    server = daemon(STATS, "--live-grace=1", "--route=^/live/([^/.]+)$ rtsp:live/$1",
+                    r"--route=^/live/([^/.]+)\.mp4$ mp4:live/$1",
+                    r"--route=^/live/([^/.]+)\.webm$ webm:live/$1")  # fmt: skip
+    publishers = {}
+    for name, (options, _, _) in CODECS.items():
+        sent = (*SMALL, "-t", "8", *options, "-f", "rtsp", *TCP)
+        url = f"rtsp://127.0.0.1:{server.port}/live/{name}"
+        publishers[name] = start("ffmpeg", "ffmpeg", "-v", "error", "-re", *sent, url)
+    viewers = {}
+    for name, (_, container, _) in CODECS.items():
+        if container:
+            file = f"{name}.{container}"
+            viewers[name] = viewer(f"{server.url}/live/{file}", file)
+    players = {}
+    for name in CODECS:
+        source = ("-i", f"rtsp://127.0.0.1:{server.port}/live/{name}")
+        played = (*TCP, *source, "-t", "1", "-f", "framecrc", "-")
+        players[name] = start("ffmpeg", "ffmpeg", "-v", "quiet", *played)
+
+    for name, player in players.items():
+        frames = [line for line in output(player).splitlines() if line[:1].isdigit()]
+        assert {line[0] for line in frames} == {"0", "1"}, name
+    for name, publisher in publishers.items():
+        assert output(publisher) == "", name
+    for name, process in viewers.items():
+        _, container, codecs = CODECS[name]
+        assert output(process) == f'200 video/{container}; codecs="{codecs}"'
+        counts = decoded(tmp_path / f"{name}.{container}")
+        assert counts[0] > 40, name
+        assert counts[1] > 100, name

@@ -1,0 +1,58 @@
+"""
+Frames that are spread over packets with marks at their first and last one (VP8, VP9).
+"""
+
+from __future__ import annotations
+
+from rt_twisted.media.rtp.packet import RtpPacket
+from rt_twisted.media.rtp.payload import MAX_FRAME
+
+
+class FrameBuffer:
+    """
+    Collects the parts of a frame. Its end is the marker, or another timestamp.
+    """
+
+    __slots__ = ("_data", "_timestamp", "_whole")
+
+    def __init__(self) -> None:
+        self._data = bytearray()
+        self._timestamp: int | None = None
+        self._whole = False  # all parts so far have arrived
+
+    def feed(
+        self, packet: RtpPacket, part: bytes, is_first: bool
+    ) -> list[tuple[int, bytes | None]]:
+        """
+        Return the frames that end, with their timestamps; None in place of one with a gap.
+
+        Args:
+            packet: has the timestamp and the marker.
+            part: of the frame.
+            is_first: whether it is the first one.
+        """
+        found: list[tuple[int, bytes | None]] = []
+        if packet.timestamp != self._timestamp:
+            self._finish(found)
+            self._timestamp = packet.timestamp
+            self._whole = is_first
+        self._data += part
+        if len(self._data) > MAX_FRAME:
+            self._whole = False
+            self._data.clear()
+        if packet.marker:
+            self._finish(found)
+        return found
+
+    def lost(self) -> None:
+        """
+        Take note that packets are missing.
+        """
+        self._whole = False
+
+    def _finish(self, found: list[tuple[int, bytes | None]]) -> None:
+        if self._timestamp is not None and self._data:
+            found.append((self._timestamp, bytes(self._data) if self._whole else None))
+        self._data.clear()
+        self._timestamp = None
+        self._whole = False
