@@ -25,8 +25,10 @@ from rt_twisted.actions.context import ActionContext
 from rt_twisted.actions.engineio.action import EngineIOAction
 from rt_twisted.actions.health import LivenessAction, ReadinessAction
 from rt_twisted.actions.icecast.admin import IcecastAdminAction
+from rt_twisted.actions.icecast.icy_source import IcyAction
 from rt_twisted.actions.icecast.mount import IcecastAction
 from rt_twisted.actions.icecast.playlist import IcecastPlaylistAction
+from rt_twisted.actions.icecast.relay import IcecastRelayAction
 from rt_twisted.actions.ingest.istream import IstreamAction
 from rt_twisted.actions.interfaces import IAction, Match
 from rt_twisted.actions.live.action import LiveAction
@@ -61,7 +63,9 @@ WORDS: dict[str, type[Any]] = {
     "engine.io": EngineIOAction,
     "icecast": IcecastAction,
     "icecast-admin": IcecastAdminAction,
+    "icecast-icy": IcyAction,
     "icecast-playlist": IcecastPlaylistAction,
+    "icecast-relay": IcecastRelayAction,
     "istream": IstreamAction,
     "jpeg": JpegAction,
     "metrics": MetricsAction,

@@ -481,7 +481,8 @@ def test_actions_of_users() -> None:
 
 
 LIVE = ("icecast", "istream", "jpeg", "mjpeg", "mjpg", "mp4", "rtmp", "rtsp", "streams", "webm")
-NEED_ARGUMENTS = (*LIVE, "static", "resource", "upload", "wsgi")
+RADIO = ("icecast-icy", "icecast-relay")
+NEED_ARGUMENTS = (*LIVE, *RADIO, "static", "resource", "upload", "wsgi")
 
 
 @pytest.mark.parametrize(
@@ -489,6 +490,8 @@ NEED_ARGUMENTS = (*LIVE, "static", "resource", "upload", "wsgi")
     [
         *(word for word in WORDS if word not in NEED_ARGUMENTS),
         "icecast:radio",
+        "icecast-icy:/a.mp3,password=hackme",
+        "icecast-relay:channel=a,mount=/a.mp3,url=http://localhost/a.mp3",
         "istream:cam",
         "jpeg:cam",
         "mjpeg:cam",

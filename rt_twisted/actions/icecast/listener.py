@@ -94,8 +94,10 @@ async def listen(
     listener = registry.new(
         context.hub, exchange.path, options.channel, options.fallback, exchange.address, agent
     )
+    registry.want(options.channel)
     head = await _first_head(context, exchange, options.channel, options.wait)
     if head is None and options.fallback:
+        registry.want(options.fallback)
         head = await _first_head(context, exchange, options.fallback, options.wait)
         listener.current = options.fallback
     if head is None:

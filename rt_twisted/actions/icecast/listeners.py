@@ -5,7 +5,7 @@ The listeners of this process: who they are, and which mount they listen to now.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 
 from twisted.internet.defer import CancelledError, Deferred, ensureDeferred
@@ -170,6 +170,7 @@ class IcecastListeners:
         self._clock = clock
         self._next = 1
         self._by_channel: dict[str, dict[int, Listener]] = {}  # the channel that they are sent
+        self._wanted: dict[str, Callable[[], object]] = {}
         self._falling: list[Listener] = []  # their mounts have lost their sources
         self._displaced: Counter[str] = Counter()  # listeners of these channels are elsewhere
         self._awaited: dict[str, Deferred[Message | None]] = {}  # sources of those channels
@@ -205,6 +206,22 @@ class IcecastListeners:
         if listener.current != listener.channel:
             self._displaced[listener.channel] -= 1
             self._stop_awaiting(listener.channel)
+
+    def on_wanted(self, channel: str, call: Callable[[], object] | None) -> None:
+        """
+        Have *call* called when a listener of *channel* comes; None for nothing.
+        """
+        if call is None:
+            self._wanted.pop(channel, None)
+        else:
+            self._wanted[channel] = call
+
+    def want(self, channel: str) -> None:
+        """
+        Note that a listener of *channel* has come, and may wait for a source.
+        """
+        if channel in self._wanted:
+            self._wanted[channel]()
 
     def of(self, channel: str) -> Sequence[Listener]:
         """

@@ -167,15 +167,24 @@ class IcecastAction:
         channel, permit = await self.authorize(exchange, match)
         if exchange.length == 0:
             raise HttpError(400, "the request has no audio: leave Content-Length out")
+        options = self.source_options(exchange, match, channel)
+        await receive_source(self.context, exchange, options, permit)
+
+    def source_options(self, exchange: IExchange, match: Match, channel: str) -> SourceOptions:
+        """
+        Return what the mount does with a source, which publishes to *channel*.
+
+        Raises:
+            HttpError: 400, the name of the channel of events is not allowed.
+        """
         events = "" if self.events is None else self.events.expand(exchange, match)
-        options = SourceOptions(
+        return SourceOptions(
             channel,
             exchange.path,
             self.takeover,
             0.0 if self.fallback else None,
             self.context.names.check(events) if events else "",
         )
-        await receive_source(self.context, exchange, options, permit)
 
 
 def has_password(exchange: IExchange, password: str) -> bool:
