@@ -16,7 +16,7 @@ from rt_twisted.media.track_details import Part
 from rt_twisted.media.unit import Kind, Track, Unit
 
 MAX_GARBAGE = 256 * 1024  # bytes without a frame after which a stream is not MPEG audio
-PACKED_BYTES = 1400  # a unit has at least so many, as a block of icecast2
+PACKED_BYTES = 4096  # a unit has at least so many: each is a system call per listener
 PACKED_TIME = 250_000  # or lasts at least so long (microseconds)
 HEADER = 9  # bytes: an ADTS header with CRC; MPEG needs 4
 MPEG = "audio/mpeg"

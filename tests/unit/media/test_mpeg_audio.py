@@ -74,10 +74,10 @@ def test_frames_are_packed_however_the_stream_is_split(size: int) -> None:
 
     assert parts[0] == (Track(1, Kind.AUDIO, MPEG, rate=44100, channels=2),)
     units = [part for part in parts if isinstance(part, Unit)]
-    assert {len(unit.data) for unit in units} == {4 * 417}
-    assert PACKED_BYTES <= 4 * 417
-    assert [unit.pts for unit in units[:3]] == [0, 104489, 208979]
-    assert units[0].duration == 104489
+    assert {len(unit.data) for unit in units} == {10 * 417}
+    assert PACKED_BYTES <= 10 * 417
+    assert [unit.pts for unit in units[:3]] == [0, 261224, 522448]
+    assert units[0].duration == 261224
     assert all(unit.key for unit in units)
 
 

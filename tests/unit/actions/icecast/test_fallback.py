@@ -192,7 +192,7 @@ def test_titles_are_messages_for_pages() -> None:
     page = one.call(get(b"/events"))
     sender = source(one, b"/a.mp3", MP3 * 50)
     one.admin(b"/admin/metadata?mount=/a.mp3&mode=updinfo&song=T%EFtle")
-    sender.send(MP3 * 9)
+    sender.send(MP3 * 20)
     one.turn()
 
     shown = page.written().decode()
