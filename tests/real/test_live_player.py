@@ -154,3 +154,27 @@ def test_the_wall_shows_all_streams(
 
     browser.screenshot(tmp_path / "wall.png")
     assert listed(server) == ["cam0", "cam1"]
+
+
+EIGHT = """(() => {
+  for (let number = 0; number < 8; number += 1) {
+    const player = document.createElement("rt-live");
+    player.setAttribute("src", "/live/cam");
+    player.setAttribute("transport", "websocket");
+    player.style.width = "9em";
+    document.body.append(player);
+  }
+})()"""
+
+
+def test_a_page_with_eight_streams(daemon: StartDaemon, browser: Browser, publish: Publish) -> None:
+    """
+    By websocket all of them play; by HTTP/1.1 a browser opens six connections to a host.
+    """
+    server = daemon()
+    publish(f"{server.url}/live/cam")
+    browser.open(f"{server.url}/live/cam/publish")
+    browser.evaluate(EIGHT)
+
+    players = "[...document.querySelectorAll('rt-live')]"
+    browser.wait_for(f"{players}.filter(({{ state }}) => state === 'playing').length === 8")
