@@ -14,7 +14,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from rt_twisted.http.context import HttpContext
-from rt_twisted.http.interfaces import IExchange
+from rt_twisted.http.interfaces import TUNNEL, IExchange
 from rt_twisted.model.errors import Header, HttpError
 
 _log = Logger()
@@ -45,6 +45,10 @@ def _act(context: HttpContext, exchange: IExchange) -> Any:
         exchange.answer(204)
         return None
     found = context.find(exchange.method, exchange.path)
+    if exchange.header("x-sessioncookie") is not None:
+        # QuickTime's tunnel: whatever other lines the path has.
+        tunnelled = context.find(TUNNEL, exchange.path)
+        found = tunnelled if isinstance(tunnelled, tuple) else found
     if isinstance(found, tuple):
         action, match = found
         declines = getattr(action, "declines", None)

@@ -228,6 +228,9 @@ class IExchange(Interface):
         """
 
 
+TUNNEL = "TUNNEL"  # the method by which a request with `x-sessioncookie` finds its action
+
+
 class IServerExchange(IExchange):
     """
     An exchange, as the server itself sees it.
@@ -338,6 +341,11 @@ class IConnectionHandoff(Interface):
     def owner(id: str) -> int | None:
         """
         Return the number of the process that made *id*; None for this one or none.
+        """
+
+    def choose(key: str) -> int | None:
+        """
+        Return the number of the process that all of them choose for *key*; None for this one.
         """
 
     def hand_off(exchange: IExchange, number: int) -> Deferred[bool]:

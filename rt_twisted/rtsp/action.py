@@ -16,7 +16,7 @@ from rt_twisted.actions.interfaces import IAction, Match
 from rt_twisted.actions.live.viewing import WAIT, viewer_keys
 from rt_twisted.actions.subscription import check_static_channels
 from rt_twisted.actions.template import Template
-from rt_twisted.http.interfaces import IExchange, IPortProtocol, PeerInfo, StreamHandle
+from rt_twisted.http.interfaces import TUNNEL, IExchange, IPortProtocol, PeerInfo, StreamHandle
 from rt_twisted.hub.publisher_events import Announce, announce_nothing, announce_to
 from rt_twisted.metrics.responses import SUBSCRIBERS
 from rt_twisted.model.errors import HttpError
@@ -24,6 +24,7 @@ from rt_twisted.rtsp.connection import RtspConnection
 from rt_twisted.rtsp.messages import METHODS
 from rt_twisted.rtsp.requests import RtspExchange
 from rt_twisted.rtsp.server import RtspServer
+from rt_twisted.rtsp.tunnel import open_tunnel
 
 _STARTS = tuple([f"{method} ".encode() for method in METHODS])
 
@@ -68,7 +69,7 @@ class RtspAction:
     counts_as: ClassVar[str] = SUBSCRIBERS
     methods: ClassVar[Sequence[str]] = ()
     spare_methods: ClassVar[Sequence[str]] = ("GET",)
-    port_methods: ClassVar[Sequence[str]] = ("ANNOUNCE", "DESCRIBE")
+    port_methods: ClassVar[Sequence[str]] = ("ANNOUNCE", "DESCRIBE", TUNNEL)
 
     def __post_init__(self) -> None:
         for name in ("burst", "wait", "behind", "grace"):
@@ -81,7 +82,16 @@ class RtspAction:
         check_static_channels(channels, self.context)
         object.__setattr__(self, "view_keys", viewer_keys(self.view_key))
 
-    def act(self, exchange: IExchange, match: Match) -> None:
+    async def act(self, exchange: IExchange, match: Match) -> None:
+        cookie = exchange.header("x-sessioncookie")
+        if cookie is not None:
+            handoff = self.context.handoff
+            number = handoff.choose(cookie) if handoff is not None else None
+            if handoff is None or number is None:
+                open_tunnel(self._server(), exchange)
+            elif not await handoff.hand_off(exchange, number):
+                raise HttpError(503, "the tunnel cannot be opened now", retry=2)
+            return
         host = exchange.header("host") or "HOST"
         scheme = "rtsps" if exchange.secure else "rtsp"
         raise HttpError(404, f"this path is for RTSP: {scheme}://{host}{exchange.path}")
@@ -93,11 +103,11 @@ class RtspAction:
         return b" RTSP/" in line if newline else None
 
     def accept(self, connection: StreamHandle, peer: PeerInfo) -> None:
-        server = self.context.shared.get(RtspServer, self._make_server)
-        connection.start(RtspConnection(server, connection.find, peer))
+        connection.start(RtspConnection(self._server(), connection.find, peer))
 
-    def _make_server(self) -> RtspServer:
-        return RtspServer(self.context.reactor)
+    def _server(self) -> RtspServer:
+        context = self.context
+        return context.shared.get(RtspServer, lambda: RtspServer(context.reactor))
 
     def channel_of(self, exchange: RtspExchange, match: Match) -> str:
         """

@@ -30,7 +30,7 @@ from rt_twisted.rtsp.messages import (
     RtspRequest,
     write_response,
 )
-from rt_twisted.rtsp.requests import RtspExchange
+from rt_twisted.rtsp.requests import RtspExchange, TunnelHead
 from rt_twisted.rtsp.server import HANDSHAKE_SECONDS, SESSION_GRACE, SESSION_SECONDS, RtspServer
 from rt_twisted.rtsp.session import RtspState
 
@@ -49,13 +49,14 @@ class RtspConnection:
         server: what all connections share.
         find: returns the action for a method and a path.
         peer: the client.
-        tunnel: returns a header of the HTTP request that carries the connection; None for a
-            connection of its own.
+        tunnel: the HTTP request that carries the connection; None for a connection of its own.
 
     Attributes:
         parser: of what the client sends.
         subscriber: the client as a subscriber, while it plays.
         closed: the connection is lost, or about to be closed.
+        input: the transport that is read; in a tunnel it is another one.
+        when_lost: called when the connection is lost.
     """
 
     def __init__(
@@ -63,7 +64,7 @@ class RtspConnection:
         server: RtspServer,
         find: Find | None,
         peer: PeerInfo,
-        tunnel: Callable[[str], str | None] | None = None,
+        tunnel: TunnelHead | None = None,
     ) -> None:
         self.server = server
         self.parser = MessageParser()
@@ -71,7 +72,8 @@ class RtspConnection:
         self.subscriber: DuplexSubscriber | None = None
         self.closed = False
         self.transport: Any = None
-        self.input: Any = None  # the transport that is paused
+        self.input: Any = None
+        self.when_lost: Callable[[], object] = lambda: None
         self._tunnel = tunnel
         self._dialogue = Dialogue(self, find)
         self._queue: deque[RtspItem | RemoteProtocolError] = deque()
@@ -104,6 +106,13 @@ class RtspConnection:
     # The owner of a duplex subscriber.
 
     def on_input(self, data: bytes) -> None:
+        """
+        Receive the next bytes of the connection, which mean nothing in the GET of a tunnel.
+        """
+        if self._tunnel is None:
+            self.feed(data)
+
+    def feed(self, data: bytes) -> None:
         """
         Receive the next bytes of the client.
         """
@@ -143,6 +152,8 @@ class RtspConnection:
             self._timer.cancel()
             self._timer = None
         self._dialogue.end("the connection of the publisher was lost")
+        when_lost, self.when_lost = self.when_lost, lambda: None
+        when_lost()
 
     # The input.
 

@@ -5,7 +5,7 @@ An RTSP request as actions, keys and templates see it: like an HTTP request.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, cast
+from typing import Any, Protocol, cast
 from urllib.parse import parse_qs
 
 from rt_twisted.codecs.errors import RemoteProtocolError
@@ -16,6 +16,24 @@ from rt_twisted.rtsp.messages import RtspRequest
 MAX_FIELDS = 100  # of a query
 
 
+class TunnelHead(Protocol):
+    """
+    The HTTP request that carries a connection.
+    """
+
+    @property
+    def local(self) -> bool:
+        """
+        Whether its client is on this machine.
+        """
+
+    @property
+    def header(self) -> Callable[[str], str | None]:
+        """
+        Return a function that returns a header.
+        """
+
+
 class RtspExchange:
     """
     The part of an `IExchange` that RTSP has.
@@ -24,8 +42,8 @@ class RtspExchange:
         request: the request.
         peer: the client.
         is_lost: returns whether the client has disconnected.
-        tunnel: returns a header of the HTTP request that carries the connection; None for
-            connections that are RTSP from their first byte on.
+        tunnel: the HTTP request that carries the connection; None for connections that are RTSP
+            from their first byte on.
 
     Raises:
         RemoteProtocolError: its URL is malformed.
@@ -41,7 +59,7 @@ class RtspExchange:
         request: RtspRequest,
         peer: PeerInfo,
         is_lost: Callable[[], bool],
-        tunnel: Callable[[str], str | None] | None = None,
+        tunnel: TunnelHead | None = None,
     ) -> None:
         self.request = request
         self.url = parse_url(request.url)
@@ -72,6 +90,8 @@ class RtspExchange:
         """
         Whether the client is on this machine.
         """
+        if self._tunnel is not None:
+            return self._tunnel.local
         host = self.address
         return not host or host == "::1" or host.startswith("127.")
 
@@ -81,7 +101,7 @@ class RtspExchange:
         """
         found = self.request.headers.get(name)
         if found is None and self._tunnel is not None:
-            return self._tunnel(name)
+            return self._tunnel.header(name)
         return found
 
     def query(self) -> Mapping[str, list[str]]:

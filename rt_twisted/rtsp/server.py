@@ -23,8 +23,10 @@ class RtspServer:
     Attributes:
         reactor: likewise.
         access: authorizes requests.
+        tunnels: the connections in HTTP, by the cookie and the address of the client.
     """
 
     def __init__(self, reactor: Any) -> None:
         self.reactor = reactor
         self.access = RtspAccess(reactor.seconds)
+        self.tunnels: dict[tuple[str, str], object] = {}

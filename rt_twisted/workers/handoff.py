@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import chain
 from typing import Any, Self
+from zlib import crc32
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReadDescriptor
@@ -133,6 +134,10 @@ class ConnectionHandoff:
         found = self._ids.match(id)
         number = int(found[1]) if found is not None else self._number
         return number if number != self._number and number <= len(self._sending) else None
+
+    def choose(self, key: str) -> int | None:
+        number = crc32(key.encode(errors="surrogateescape")) % len(self._sending) + 1
+        return number if number != self._number else None
 
     def hand_off(self, exchange: IExchange, number: int) -> Deferred[bool]:
         sent: Deferred[bool] = exchange.hand_off(partial(self._send, self._sending[number - 1]))

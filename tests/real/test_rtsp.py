@@ -18,7 +18,7 @@ from tests.real.live_programs import (
     viewer,
     wait_for,
 )
-from tests.real.media_programs import AUDIO, VIDEO, decoded, probe
+from tests.real.media_programs import AUDIO, VIDEO, decoded, probe, require_element
 from tests.real.redis_server import redis
 
 __all__ = ["redis", "start", "viewer"]  # fixtures
@@ -143,3 +143,29 @@ def test_every_codec_of_ffmpeg(
         counts = decoded(tmp_path / f"{name}.{container}")
         assert counts[0] > 40, name
         assert counts[1] > 100, name
+
+
+def test_a_tunnel_in_http(daemon: StartDaemon, start: Camera) -> None:
+    """
+    GStreamer publishes and ffmpeg plays by a pair of HTTP requests, whatever lines the path has.
+    """
+    for element in ("rtspclientsink", "vp8enc", "opusenc"):
+        require_element(element)
+    lines = ("--route=GET ^/cam$ mp4:cam", "--route=POST ^/cam$ istream:cam")
+    server = daemon(*lines, "--route=^/cam$ rtsp:cam", STATS, "--publish-key=secret")
+    place = f"k:secret@127.0.0.1:{server.port}/cam"
+    start(
+        "gst-launch-1.0", "gstreamer1.0-tools", "-q",
+        "videotestsrc", "is-live=true", "!", "video/x-raw,width=160,height=120,framerate=10/1", "!",
+        "vp8enc", "deadline=1", "keyframe-max-dist=10", "!", "video/x-vp8,profile=(string)0", "!",
+        "s.sink_0",
+        "audiotestsrc", "is-live=true", "!", "opusenc", "!", "s.sink_1",
+        "rtspclientsink", "name=s", f"location=rtsph://{place}",
+    )  # fmt: skip
+    wait_for(lambda: is_live(server))
+
+    played = ("-i", f"rtsp://127.0.0.1:{server.port}/cam", "-t", "1", "-f", "framecrc", "-")
+    player = start("ffmpeg", "ffmpeg", "-v", "error", "-rtsp_transport", "http", *played)
+
+    frames = [line for line in output(player).splitlines() if line[:1].isdigit()]
+    assert {line[0] for line in frames} == {"0", "1"}
