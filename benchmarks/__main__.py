@@ -99,6 +99,10 @@ def main(words: Sequence[str]) -> int:
         from benchmarks import soak
 
         return soak.main(words[1:])
+    if words[:1] == ["media"]:
+        from benchmarks import media
+
+        return media.COMPARISON.main(words[1:])
     chosen = _options(words)
     return report(chosen, lambda folder: _measured(chosen, folder, words))
 
