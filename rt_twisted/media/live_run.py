@@ -40,6 +40,8 @@ class LiveRun:
         self._wall = wall
         self._announced: tuple[Track, ...] = ()
         self._seen: set[int] = set()  # ids of tracks that have sent a frame
+        self._sent: dict[int, Track] = {}  # the tracks that have, once the stream has begun
+        self._sent_videos: set[int] = set()  # the ids of those that are video
         self._held: list[Unit] = []  # until the stream begins
         self._held_bytes = 0
         self._first: int | None = None  # dts of the first frame behind the tracks
@@ -78,6 +80,7 @@ class LiveRun:
         if self._seen and self._keeps_seen(before):
             return  # only a track that has sent no frame is described in another way
         self._seen = set()
+        self._sent, self._sent_videos = {}, set()
         self._described = set()
         self._held, self._held_bytes, self._first, self._begun = [], 0, None, False
 
@@ -109,18 +112,21 @@ class LiveRun:
         return is_complete or is_silent or abs(unit.dts - self._held[0].dts) >= SILENCE
 
     def _publish(self, unit: Unit, found: list[Head | Unit]) -> None:
-        self._seen.add(unit.track)
-        tracks = tuple(track for track in self._announced if track.id in self._seen)
-        videos = self._videos(tracks)
+        if unit.track not in self._sent:
+            self._seen.add(unit.track)
+            self._sent = {track.id: track for track in self._announced if track.id in self._seen}
+            self._sent_videos = self._videos(self._sent.values())
+        videos = self._sent_videos
         may_begin = not videos or _begins(unit, videos)
         if not may_begin and unit.track not in self._described:
             return
         placed = self._timeline.place(unit)
         interval = MIN_INTERVAL if videos else HEAD_INTERVAL
+        tracks = tuple(self._sent.values()) if may_begin else ()
         if may_begin and (
             self._head_at is None
-            or tracks != self._tracks
             or placed.dts - self._head_at >= interval
+            or tracks != self._tracks
         ):
             again = tracks == self._tracks
             found.append(Head(self._run, self._wall, tracks, placed.pts, again))
@@ -128,7 +134,7 @@ class LiveRun:
             self._described = {track.id for track in tracks}
         found.append(placed)
 
-    def _videos(self, tracks: tuple[Track, ...]) -> set[int]:
+    def _videos(self, tracks: Iterable[Track]) -> set[int]:
         return {track.id for track in tracks if track.kind is Kind.VIDEO}
 
 

@@ -4,7 +4,11 @@ Boxes of ISO base media files (ISO/IEC 14496-12, 4.2).
 
 from __future__ import annotations
 
+from struct import Struct
+
 from rt_twisted.codecs.errors import RemoteProtocolError
+
+_HEADER = Struct(">I4s")  # size and type
 
 
 def box(kind: bytes, *contents: bytes) -> bytes:
@@ -56,8 +60,8 @@ def read_header(data: bytes | bytearray, position: int) -> tuple[bytes, int, int
     """
     if position + 8 > len(data):
         return None
-    size, start = int.from_bytes(data[position : position + 4]), 8
-    kind = bytes(data[position + 4 : position + 8])
+    size, kind = _HEADER.unpack_from(data, position)
+    start = 8
     if size == 1:
         start = 16
         if position + start > len(data):

@@ -4,13 +4,13 @@ Reads live fragmented MP4 as it arrives (ISO/IEC 14496-12, 8.8): tracks and fram
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from struct import error, unpack_from
 
 from rt_twisted.codecs.errors import RemoteProtocolError
 from rt_twisted.media import opus
 from rt_twisted.media.h264 import lengthened
 from rt_twisted.media.mp4_boxes import boxes, read_header
-from rt_twisted.media.mp4_init import Mp4Source, numbers, read_init
+from rt_twisted.media.mp4_init import Mp4Source, read_init
 from rt_twisted.media.reorder import JUMP
 from rt_twisted.media.track_details import Part
 from rt_twisted.media.unit import MAX_HEAD, MAX_TIME, MAX_UNIT, Kind, Unit
@@ -104,13 +104,13 @@ class Mp4Reader:
             raise RemoteProtocolError("MP4: the stream is not fragmented: set frag_keyframe")
         else:
             fragment, self._fragment = self._fragment, None
-            units = list(self._units(*fragment, payload, offset + start))
-            units.sort(key=lambda unit: unit.dts)
+            units = self._units(*fragment, payload, offset + start)
+            units.sort(key=_dts_of)
             found += units
 
-    def _units(self, base: int, fragment: bytes, data: bytes, data_at: int) -> Iterator[Unit]:
+    def _units(self, base: int, fragment: bytes, data: bytes, data_at: int) -> list[Unit]:
         """
-        Yield the frames of a fragment.
+        Return the frames of a fragment.
 
         Args:
             base: where the moof begins in the stream.
@@ -118,105 +118,140 @@ class Mp4Reader:
             data: of the mdat behind it.
             data_at: where *data* begins in the stream.
         """
-        count = 0
+        units: list[Unit] = []
         for kind, payload in boxes(fragment):
-            if kind != b"traf":
-                continue
-            for source, sample, position in self._samples(payload, base, data_at):
-                dts, duration, size, flags, composition = sample
-                count += 1
-                first = position - data_at
-                if count > MAX_SAMPLES:
-                    raise RemoteProtocolError(f"MP4: a fragment has over {MAX_SAMPLES} samples")
-                if first < 0 or first + size > len(data):
-                    raise RemoteProtocolError("MP4: a sample is outside of its fragment")
-                if size > self._max_unit:
-                    raise RemoteProtocolError(f"MP4: a frame is larger than {self._max_unit} bytes")
-                unit = data[first : first + size]
-                yield _unit(source, unit, dts, duration, composition, not flags & _NOT_SYNC)
+            if kind == b"traf":
+                self._read_track(payload, base, data, data_at, units)
+        return units
 
-    def _samples(
-        self, traf: bytes, base: int, data_at: int
-    ) -> Iterator[tuple[Mp4Source, tuple[int, int, int, int, int], int]]:
+    def _read_track(
+        self, traf: bytes, base: int, data: bytes, data_at: int, units: list[Unit]
+    ) -> None:
         """
-        Yield the samples of a track fragment: decoding time, duration, size, flags and
-        composition offset, and where each is in the stream.
+        Add the frames of one track of a fragment to *units*; see `_units`.
         """
         contents = boxes(traf)
         header = next((payload for kind, payload in contents if kind == b"tfhd"), b"")
-        flags, id = numbers(header, 4, 4)
+        _, id = _words(header, 0, 2)
         source = self._sources.get(id)
         if source is None:
             return
-        position = data_at
-        optional = _optional(header[8:], flags, (0x1, 8), (0x2, 4), (0x8, 4), (0x10, 4), (0x20, 4))
-        if optional[0] is not None:
-            base = optional[0]
-        defaults = [
-            default if value is None else value
-            for value, default in zip(optional[2:], source.defaults, strict=True)
-        ]
+        own_base, defaults = _read_defaults(header, source.defaults)
+        if own_base is not None:
+            base = own_base
+        first = 0  # of a sample in *data*
         time = self._next.get(id, 0)
         for kind, payload in contents:
             if kind == b"tfdt":
-                time = numbers(payload, 4, 8 if payload[:1] == b"\1" else 4)[1]
+                is_long = payload[:1] == b"\1"
+                words = _words(payload, 4, 2 if is_long else 1)
+                time = words[0] << 32 | words[1] if is_long else words[0]
             elif kind == b"trun":
-                for relative, sample in _run(payload, defaults, time):
-                    if relative is not None:
-                        position = base + relative
-                    yield source, sample, position
-                    position += sample[2]
-                    time = sample[0] + sample[1]
+                offset, samples = _read_run(payload, defaults)
+                if offset is not None:
+                    first = base + offset - data_at
+                for duration, size, flags, composition in samples:
+                    if len(units) == MAX_SAMPLES:
+                        raise RemoteProtocolError(f"MP4: a fragment has over {MAX_SAMPLES} samples")
+                    if first < 0 or first + size > len(data):
+                        raise RemoteProtocolError("MP4: a sample is outside of its fragment")
+                    if size > self._max_unit:
+                        raise RemoteProtocolError(
+                            f"MP4: a frame is larger than {self._max_unit} bytes"
+                        )
+                    unit = data[first : first + size]
+                    key = not flags & _NOT_SYNC
+                    units.append(_unit(source, unit, time, duration, composition, key))
+                    first += size
+                    time += duration
         self._next[id] = time
 
 
-def _optional(data: bytes, flags: int, *fields: tuple[int, int]) -> list[int | None]:
-    """
-    Return the number of each field whose flag is set, None for the others.
-    """
-    found: list[int | None] = []
-    position = 0
-    for flag, size in fields:
-        value = None
-        if flags & flag:
-            (value,) = numbers(data[position:], size)
-            position += size
-        found.append(value)
-    return found
+def _dts_of(unit: Unit) -> int:
+    return unit.dts
 
 
-def _run(
-    payload: bytes, defaults: list[int], time: int
-) -> Iterator[tuple[int | None, tuple[int, int, int, int, int]]]:
+def _words(data: bytes, position: int, count: int) -> tuple[int, ...]:
     """
-    Yield the samples of a track run, each with the offset of its data if the run says.
+    Return *count* numbers of four bytes.
+
+    Raises:
+        RemoteProtocolError: there are fewer.
     """
-    flags, count = numbers(payload, 4, 4)
-    offset, first_flags = _optional(payload[8:], flags, (0x1, 4), (0x4, 4))
-    if offset is not None and offset >= 2**31:
-        offset -= 2**32
-    position = 8 + 4 * ((offset is not None) + (first_flags is not None))
-    width = 4 * (flags & 0xF00).bit_count()
-    if count > MAX_SAMPLES or position + width * count > len(payload):
+    try:
+        return unpack_from(f">{count}I", data, position)
+    except error:
+        raise RemoteProtocolError("MP4: a box is truncated") from None
+
+
+def _read_defaults(
+    header: bytes, defaults: tuple[int, int, int]
+) -> tuple[int | None, tuple[int, int, int]]:
+    """
+    Return what the header of a track fragment (tfhd) says: where its data offsets begin, None
+    if it does not say, and duration, size and flags of samples.
+    """
+    flags, _ = _words(header, 0, 2)
+    position, base = 8, None
+    if flags & 0x1:
+        high, low = _words(header, position, 2)
+        base = high << 32 | low
+        position += 8
+    if flags & 0x2:
+        position += 4
+    duration, size, sample_flags = defaults
+    if flags & 0x8:
+        (duration,) = _words(header, position, 1)
+        position += 4
+    if flags & 0x10:
+        (size,) = _words(header, position, 1)
+        position += 4
+    if flags & 0x20:
+        (sample_flags,) = _words(header, position, 1)
+    return base, (duration, size, sample_flags)
+
+
+def _read_run(
+    payload: bytes, defaults: tuple[int, int, int]
+) -> tuple[int | None, list[tuple[int, int, int, int]]]:
+    """
+    Return the offset of a track run's data, None if it does not say, and duration, size, flags
+    and composition offset of each of its samples.
+    """
+    flags, count = _words(payload, 0, 2)
+    position, offset, first_flags = 8, None, None
+    if flags & 0x1:
+        (offset,) = _words(payload, position, 1)
+        offset = _signed(offset)
+        position += 4
+    if flags & 0x4:
+        (first_flags,) = _words(payload, position, 1)
+        position += 4
+    width = (flags & 0xF00).bit_count()
+    if count > MAX_SAMPLES or position + 4 * width * count > len(payload):
         raise RemoteProtocolError("MP4: a track run is truncated or too long")
-    fields = ((0x100, 4), (0x200, 4), (0x400, 4), (0x800, 4))
-    for index in range(count):
-        values = _optional(payload[position : position + width], flags, *fields)
-        position += width
-        duration, size, sample_flags = (
-            default if value is None else value
-            for value, default in zip(values[:3], defaults, strict=True)
-        )
-        if index == 0 and first_flags is not None:
-            sample_flags = first_flags
-        composition = values[3] or 0
-        if composition >= 2**31:  # signed in practice, whatever the version
-            composition -= 2**32
-        yield (
-            offset if index == 0 else None,
-            (time, duration, size, sample_flags, composition),
-        )
-        time += duration
+    values = iter(_words(payload, position, width * count))
+    samples: list[tuple[int, int, int, int]] = []
+    for _ in range(count):
+        duration, size, sample_flags = defaults
+        composition = 0
+        if flags & 0x100:
+            duration = next(values)
+        if flags & 0x200:
+            size = next(values)
+        if flags & 0x400:
+            sample_flags = next(values)
+        if flags & 0x800:
+            composition = _signed(next(values))  # signed in practice, whatever the version
+        samples.append((duration, size, sample_flags, composition))
+    if first_flags is not None and samples:
+        duration, size, _, composition = samples[0]
+        samples[0] = duration, size, first_flags, composition
+    return offset, samples
+
+
+def _signed(number: int) -> int:
+    return number - 2**32 if number >= 2**31 else number
 
 
 def _unit(
@@ -225,10 +260,11 @@ def _unit(
     if source.nal_length != 4:
         data = lengthened(data, source.nal_length)
     dts -= source.skipped
-    decoded, presented, length = (
-        (ticks * 1_000_000 + source.timescale // 2) // source.timescale
-        for ticks in (dts, dts + composition, duration)
-    )
+    timescale = source.timescale
+    half = timescale // 2
+    decoded = (dts * 1_000_000 + half) // timescale
+    presented = ((dts + composition) * 1_000_000 + half) // timescale
+    length = (duration * 1_000_000 + half) // timescale
     if max(abs(decoded), abs(presented)) > MAX_TIME:
         raise RemoteProtocolError("MP4: a time is out of range")
     if source.track.codec == "opus":
