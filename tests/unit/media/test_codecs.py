@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from rt_twisted.codecs.errors import RemoteProtocolError
 from rt_twisted.media import aac, h264, h265, opus, vp8, vp9
+from rt_twisted.media.adts import strip_adts
 from rt_twisted.media.bits import BitReader
 from rt_twisted.media.codec_strings import codec_string
 from rt_twisted.media.matroska import MatroskaReader
@@ -256,3 +257,14 @@ def test_no_header_raises_another_error(data: bytes) -> None:
     ):
         with contextlib.suppress(RemoteProtocolError):
             parse(data)
+
+
+@given(st.binary(max_size=40) | st.binary(max_size=40).map(lambda data: b"\xff\xf1" + data))
+def test_any_bytes_may_have_an_adts_header(data: bytes) -> None:
+    """
+    What is no whole frame is left as it is; a frame loses its header only.
+    """
+    frame = strip_adts(data)
+
+    assert frame is None or data.endswith(frame.data)
+    assert frame is None or aac.parse_config(frame.described[0]).rate == frame.described[1]
