@@ -15,7 +15,7 @@ from rt_twisted.actions.upload.disk_threads import DiskThreads
 from rt_twisted.http.interfaces import IBodySink, IExchange
 from rt_twisted.model.errors import HttpError
 
-BLOCK = 64 * 1024  # bytes that are written at once; more, if they come while others are written
+BLOCK = 256 * 1024  # bytes that are written at once; more, if they come while others are written
 MAX_WAITING = 256 * 1024  # bytes from which the client is paused
 MAX_DELAY = 0.5  # seconds until fewer bytes are written: a crash loses no more
 

@@ -9,6 +9,7 @@ import os
 from contextlib import suppress
 
 from rt_twisted.actions.upload.folder import UploadFolder, disk_full, is_full, write_all
+from rt_twisted.actions.upload.writeback import start_writeback
 
 
 class NewFile:
@@ -48,6 +49,7 @@ class NewFile:
         if write_all(self._file, block, self.size) < len(block):
             raise disk_full()
         self._hash.update(block)
+        start_writeback(self._file, self.size, self.size + len(block))
         self.size += len(block)
 
     def finish(self, name: str) -> tuple[str, str]:

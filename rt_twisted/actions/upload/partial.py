@@ -28,6 +28,7 @@ from rt_twisted.actions.upload.folder import (
     is_full,
     write_all,
 )
+from rt_twisted.actions.upload.writeback import start_writeback
 from rt_twisted.model.errors import HttpError
 
 _TOKEN = 16  # characters that name a writer
@@ -152,6 +153,7 @@ class PartialUpload:
         if known is not None and known.offset == self.size:
             known.value.update(memoryview(block)[:written])
             known.offset += written
+        start_writeback(self._part, self.size, self.size + written)
         self.size += written
         if written < len(block):
             raise disk_full()

@@ -1,0 +1,232 @@
+"""
+1,000 listeners of MP3 at 128 kbit/s beside icecast2, in turn within the same minutes.
+
+    python -m benchmarks.radio                      5 rounds
+    python -m benchmarks.radio --rounds 1 --seconds 5 --listeners 300
+
+The server has one core, the source and the listeners another. It prints the medians, and needs
+icecast2 (Debian).
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import selectors
+import shutil
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from base64 import b64encode
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks.machine import alone, cores, description, free_port, memory_kib, times
+
+FRAME = bytes.fromhex("fffb9064").ljust(417, b"\x55")  # 128 kbit/s, 44.1 kHz: 26 ms
+PERIOD = 1152 / 44100  # seconds of a frame
+_PASSWORD = "hackme"
+_PATIENCE = 20.0
+_HEAD = "SOURCE /live.mp3 HTTP/1.0\r\nContent-Type: audio/mpeg\r\nAuthorization: Basic {}\r\n\r\n"
+_ICECAST = """<icecast><location>x</location><admin>x@localhost</admin>
+<limits><clients>{clients}</clients><sources>2</sources></limits>
+<authentication><source-password>hackme</source-password><admin-user>admin</admin-user>
+<admin-password>hackme</admin-password></authentication><hostname>127.0.0.1</hostname>
+<listen-socket><port>{port}</port><bind-address>127.0.0.1</bind-address></listen-socket>
+<paths><basedir>{share}</basedir><logdir>/tmp</logdir><webroot>{share}/web</webroot>
+<adminroot>{share}/admin</adminroot></paths><logging><accesslog>-</accesslog>
+<errorlog>-</errorlog><loglevel>1</loglevel></logging></icecast>"""
+
+
+@dataclass(frozen=True, slots=True)
+class RadioFigures:
+    """
+    What one server took in one round.
+
+    Args:
+        cpu: us per listener and second.
+        received: bytes per listener and second.
+        rest: KiB without listeners.
+        memory: KiB per listener, PSS.
+        kernel: KiB of socket buffers per listener.
+    """
+
+    cpu: float
+    received: float
+    rest: float
+    memory: float
+    kernel: float
+
+
+def main(words: Sequence[str] | None = None) -> None:
+    """
+    Measure, and print the medians.
+    """
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.radio", description=__doc__)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--seconds", type=float, default=20.0)
+    parser.add_argument("--listeners", type=int, default=1000)
+    chosen = parser.parse_args(words)
+    servers = {"ours": _ours, "icecast2": _icecast2}
+    found: dict[str, list[RadioFigures]] = {name: [] for name in servers}
+    server_core, load_core = cores()
+    os.sched_setaffinity(0, {load_core})
+    with alone():
+        for number in range(chosen.rounds):
+            names = list(servers) if number % 2 == 0 else list(servers)[::-1]
+            for name in names:
+                with servers[name](server_core, chosen.listeners) as (pid, port):
+                    found[name].append(_measure(pid, port, chosen.listeners, chosen.seconds))
+    _report(found, chosen)
+
+
+def _report(found: dict[str, list[RadioFigures]], chosen: argparse.Namespace) -> None:
+    for name, value in description().items():
+        print(f"- {name}: {value}")
+    print(f"- {chosen.listeners} listeners, {chosen.seconds:g} s, rounds: {chosen.rounds}\n")
+    print("| figure | ours | icecast2 | ours/icecast2 |\n| --- | ---: | ---: | ---: |")
+    lines: dict[str, Callable[[RadioFigures], float]] = {
+        "CPU per listener and second, us": lambda one: one.cpu,
+        "bytes per listener and second": lambda one: one.received,
+        "memory at rest, MiB": lambda one: one.rest / 1024,
+        "memory per listener, KiB": lambda one: one.memory,
+        "kernel socket buffers per listener, KiB": lambda one: one.kernel,
+        "both, KiB": lambda one: one.memory + one.kernel,
+    }
+    for title, figure in lines.items():
+        ours, theirs = ([figure(one) for one in found[name]] for name in found)
+        ratio = statistics.median([a / b if b else 0.0 for a, b in zip(ours, theirs, strict=True)])
+        shown = (statistics.median(ours), statistics.median(theirs), ratio)
+        print(f"| {title} | {shown[0]:.2f} | {shown[1]:.2f} | {shown[2]:.2f} |")
+
+
+def _measure(pid: int, port: int, count: int, seconds: float) -> RadioFigures:
+    station = _Station(port)
+    station.play(2.0)  # a burst for those who join
+    rest, kernel = memory_kib(pid), _kernel_kib()
+    for _ in range(count):
+        station.listen()
+        station.play(0.002)
+    station.play(3.0)
+    before, received, start = times(pid).ran, station.received, time.monotonic()
+    station.play(seconds)
+    elapsed = time.monotonic() - start
+    each = count * elapsed
+    cpu = (times(pid).ran - before) / each * 1e6
+    figures = RadioFigures(
+        cpu,
+        (station.received - received) / each,
+        rest,
+        (memory_kib(pid) - rest) / count,
+        (_kernel_kib() - kernel) / count,
+    )
+    station.close()
+    return figures
+
+
+class _Station:
+    """
+    A source that sends in real time, and listeners that read.
+    """
+
+    def __init__(self, port: int) -> None:
+        self._address = ("127.0.0.1", port)
+        self._selector = selectors.EpollSelector()
+        self._source = socket.create_connection(self._address, _PATIENCE)
+        login = b64encode(f"source:{_PASSWORD}".encode()).decode()
+        self._source.sendall(_HEAD.format(login).encode())
+        assert b" 200 " in self._source.recv(1000)
+        self._listeners: list[socket.socket] = []
+        self._start = time.monotonic()
+        self._sent = 0
+        self.received = 0
+
+    def listen(self) -> None:
+        client = socket.create_connection(self._address, _PATIENCE)
+        client.sendall(b"GET /live.mp3 HTTP/1.0\r\nHost: localhost\r\nIcy-MetaData: 1\r\n\r\n")
+        client.setblocking(False)
+        self._listeners.append(client)
+        self._selector.register(client, selectors.EVENT_READ)
+
+    def play(self, seconds: float) -> None:
+        end = time.monotonic() + seconds
+        while (now := time.monotonic()) < end:
+            due = int((now - self._start) / PERIOD)
+            if due > self._sent:
+                self._source.sendall(FRAME * (due - self._sent))
+                self._sent = due
+            time.sleep(0.002)  # as the loads of the other measures: waking up costs the sender
+            for key, _ in self._selector.select(0):
+                data = key.fileobj.recv(65536)  # type: ignore[union-attr]  # a socket
+                assert data, "a listener was disconnected"
+                self.received += len(data)
+
+    def close(self) -> None:
+        for one in (self._source, *self._listeners):
+            one.close()
+        self._selector.close()
+
+
+def _kernel_kib() -> float:
+    """
+    Return the memory of all TCP sockets of this machine, as the kernel counts it.
+    """
+    for line in Path("/proc/net/sockstat").read_text().splitlines():
+        if line.startswith("TCP:"):
+            return int(line.split()[-1]) * os.sysconf("SC_PAGE_SIZE") / 1024
+    return 0.0
+
+
+@contextmanager
+def _ours(core: int, count: int) -> Iterator[tuple[int, int]]:
+    port = free_port()
+    route = r"--route=^/(\w+\.mp3)$ icecast:channel=radio/$1,password=" + _PASSWORD
+    twistd = str(Path(sys.executable).parent / "twistd")
+    command = [twistd, "-n", "--pidfile=", "realtime", f"--port={port}", route]
+    with _running([*command, f"--max-readers={count + 10}"], core, port) as pid:
+        yield pid, port
+
+
+@contextmanager
+def _icecast2(core: int, count: int) -> Iterator[tuple[int, int]]:
+    port = free_port()
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o755)
+        settings = Path(folder) / "icecast.xml"
+        share = "/usr/share/icecast2"
+        settings.write_text(_ICECAST.format(clients=count + 50, port=port, share=share))
+        program = shutil.which("icecast2")
+        assert program, "icecast2 is missing"
+        unprivileged = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
+        with _running([*unprivileged, program, "-c", str(settings)], core, port) as pid:
+            yield pid, port
+
+
+@contextmanager
+def _running(command: Sequence[str], core: int, port: int) -> Iterator[int]:
+    quiet = subprocess.DEVNULL
+    pinned = ["taskset", "-c", str(core), *command]
+    process = subprocess.Popen(pinned, stdin=quiet, stdout=quiet, stderr=quiet)
+    try:
+        deadline = time.monotonic() + _PATIENCE
+        while True:
+            try:
+                socket.create_connection(("127.0.0.1", port), 1).close()
+                break
+            except OSError:
+                assert time.monotonic() < deadline, f"{command[0]} does not start"
+                time.sleep(0.1)
+        time.sleep(0.5)
+        yield process.pid
+    finally:
+        process.terminate()
+        process.wait()
+
+
+if __name__ == "__main__":
+    main()
