@@ -97,10 +97,14 @@ class RtmpConnection(Protocol):
     def dataReceived(self, data: bytes) -> None:
         if self.answered:
             return
-        if self._publication is not None:
-            self._publication.touch()
+        publication = self._publication
+        if publication is not None:
+            publication.touch()
         if self._events is not None:
             self._unread += data
+            return
+        if publication is not None:
+            self._take(self._session.feed(data))
             return
         began = self._session.begun
         self._take(self._session.feed(data))
