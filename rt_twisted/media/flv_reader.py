@@ -18,8 +18,9 @@ from rt_twisted.media.track_details import Part
 from rt_twisted.media.unit import MAX_HEAD, MAX_UNIT, Kind, Track, Unit
 
 _TIMES = 2**32  # timestamps count modulo this, milliseconds
-_IDS = {Kind.VIDEO: 1, Kind.AUDIO: 2}
-_BOTH = frozenset(Kind)
+_VIDEO_ID, _AUDIO_ID = 1, 2
+_IDS = {Kind.VIDEO: _VIDEO_ID, Kind.AUDIO: _AUDIO_ID}  # members of an Enum are slow to look up
+_BOTH = frozenset(_IDS.values())
 _OPUS_HEAD = 19  # bytes
 
 
@@ -37,8 +38,8 @@ class FlvReader:
     def __init__(self) -> None:
         self._video = _VideoTrack()
         self._audio = _AudioTrack()
-        self._expected: Set[Kind] = _BOTH
-        self._announced: dict[Kind, Track] = {}
+        self._expected: Set[int] = _BOTH  # ids of tracks
+        self._announced: dict[int, Track] = {}
         self._held: list[Unit] = []  # until the tracks are announced
         self._held_bytes = 0
         self._begun = False
@@ -53,7 +54,7 @@ class FlvReader:
             kinds: of its tracks; empty if they do not say.
             size: of the picture, for codecs whose frames do not say.
         """
-        self._expected = kinds or _BOTH
+        self._expected = {_IDS[kind] for kind in kinds} or _BOTH
         if all(0 < each < 65536 for each in size):
             self._video.size = size
 
@@ -90,9 +91,9 @@ class FlvReader:
     def _read(self, type: int, timestamp: int, body: bytes, found: list[Part]) -> None:
         source: _VideoTrack | _AudioTrack
         if type == VIDEO:
-            tag, source, kind = parse_video(body), self._video, Kind.VIDEO
+            tag, source, id = parse_video(body), self._video, _VIDEO_ID
         elif type == AUDIO:
-            tag, source, kind = parse_audio(body), self._audio, Kind.AUDIO
+            tag, source, id = parse_audio(body), self._audio, _AUDIO_ID
         else:
             return
         if tag is None:
@@ -107,12 +108,12 @@ class FlvReader:
         if unit is None or track is None:
             return
         if self._begun:
-            if track is not self._announced.get(kind):
-                self._announced[kind] = track
+            if track is not self._announced.get(id):
+                self._announced[id] = track
                 found.append(self._tracks())
             found.append(unit)
             return
-        self._announced[kind] = track
+        self._announced[id] = track
         self._hold(unit)
         if self._begun:
             found.append(self._tracks())
@@ -138,7 +139,7 @@ class FlvReader:
         waited = abs(unit.dts - self._held[0].dts)
         if not missing or waited >= SILENCE or self._held_bytes > MAX_HELD // 2:
             self._begun = True
-            self.silent = missing
+            self.silent = {kind for kind, id in _IDS.items() if id in missing}
 
     def _tracks(self) -> tuple[Track, ...]:
         return tuple(sorted(self._announced.values(), key=lambda track: track.id))
@@ -193,7 +194,7 @@ class _VideoTrack:
             self._duration = dts - self._last  # as long as the frame before
         self._last = dts
         pts = dts + tag.composition * 1000
-        return Unit(_IDS[Kind.VIDEO], pts, dts, self._duration, tag.key, 0, 0, data)
+        return Unit(_VIDEO_ID, pts, dts, self._duration, tag.key, 0, 0, data)
 
     def _look_at(self, codec: str, frame: bytes) -> None:
         """
@@ -212,7 +213,7 @@ class _VideoTrack:
 
     def _set(self, codec: str, private: bytes, size: tuple[int, int]) -> None:
         known = size if size != (0, 0) else self.size
-        track = Track(_IDS[Kind.VIDEO], Kind.VIDEO, codec, private, size=known)
+        track = Track(_VIDEO_ID, Kind.VIDEO, codec, private, size=known)
         if track != self.track:
             self.track = track
 
@@ -255,10 +256,10 @@ class _AudioTrack:
             return None
         samples = self._samples or opus.duration_of(data) * opus.RATE // 1_000_000
         pts, duration = self._clock.place(time, samples)
-        return Unit(_IDS[Kind.AUDIO], pts, pts, duration, True, 0, 0, data)
+        return Unit(_AUDIO_ID, pts, pts, duration, True, 0, 0, data)
 
     def _set(self, codec: str, private: bytes, rate: int, channels: int) -> None:
-        track = Track(_IDS[Kind.AUDIO], Kind.AUDIO, codec, private, rate, channels)
+        track = Track(_AUDIO_ID, Kind.AUDIO, codec, private, rate, channels)
         if track != self.track:
             self.track = track
             self._clock = SampleClock(rate)

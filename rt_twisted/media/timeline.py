@@ -77,8 +77,9 @@ class Timeline:
         last = self._last.get(unit.track)
         if last is not None and dts <= last.dts - MAX_OVERLAP:
             return False
-        near = (last.dts if last is not None else None, self._newest)
-        return any(time is not None and abs(dts - time) <= MAX_STEP for time in near)
+        if last is not None and abs(dts - last.dts) <= MAX_STEP:
+            return True
+        return self._newest is not None and abs(dts - self._newest) <= MAX_STEP
 
 
 def _end(unit: Unit) -> int:
