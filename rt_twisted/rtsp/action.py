@@ -8,9 +8,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar
 
+from twisted.application.service import Service
+from twisted.internet.defer import Deferred
 from zope.interface import implementer
 
 from rt_twisted.access.keys import Keys
+from rt_twisted.access.secrets import secret
 from rt_twisted.actions.context import ActionContext
 from rt_twisted.actions.interfaces import IAction, Match
 from rt_twisted.actions.live.viewing import WAIT, viewer_keys
@@ -20,7 +23,9 @@ from rt_twisted.http.interfaces import TUNNEL, IExchange, IPortProtocol, PeerInf
 from rt_twisted.hub.publisher_events import Announce, announce_nothing, announce_to
 from rt_twisted.metrics.responses import SUBSCRIBERS
 from rt_twisted.model.errors import HttpError
+from rt_twisted.rtsp.camera_url import CameraUrl, parse_camera_url
 from rt_twisted.rtsp.connection import RtspConnection
+from rt_twisted.rtsp.fetching import Fetcher
 from rt_twisted.rtsp.messages import METHODS
 from rt_twisted.rtsp.requests import RtspExchange
 from rt_twisted.rtsp.server import RtspServer
@@ -30,8 +35,8 @@ _STARTS = tuple([f"{method} ".encode() for method in METHODS])
 
 
 @implementer(IAction, IPortProtocol)
-@dataclass(frozen=True, slots=True)
-class RtspAction:
+@dataclass(eq=False)
+class RtspAction(Service):
     """
     Publish and play a live stream by RTSP: `rtsp:CHANNEL`, or `rtsp:publish=CHANNEL,burst=0`.
 
@@ -50,6 +55,9 @@ class RtspAction:
         grace: seconds that viewers wait for a publisher to return; None for the daemon's.
         events: the channel of the messages that applications get when the publisher starts,
             is lost, returns, and when the stream ends.
+        source: the URL of a camera from which the stream is fetched, also `file:PATH` or
+            `env:NAME`; "" to wait for a publisher.
+        demand: fetch only while there are viewers.
     """
 
     context: ActionContext
@@ -62,6 +70,8 @@ class RtspAction:
     timeout: float | None = None
     grace: float | None = None
     events: Template | None = None
+    source: str = field(default="", repr=False)
+    demand: bool = False
     view_keys: Keys | None = field(init=False, compare=False)
 
     bare: ClassVar[str] = "publish"
@@ -80,7 +90,39 @@ class RtspAction:
             raise ValueError("timeout= must be more than 0")
         channels = (self.publish,) if self.events is None else (self.publish, self.events)
         check_static_channels(channels, self.context)
-        object.__setattr__(self, "view_keys", viewer_keys(self.view_key))
+        self.view_keys = viewer_keys(self.view_key)
+        self._fetcher: Fetcher | None = None
+        self._camera = self._parse_source()
+
+    def _parse_source(self) -> CameraUrl | None:
+        if not self.source:
+            if self.demand:
+                raise ValueError("demand= needs source=")
+            return None
+        if any(not isinstance(part, str) for part in self.publish.parts):
+            raise ValueError("source= needs a channel without variables")
+        try:
+            return parse_camera_url(secret(self.source))
+        except ValueError as error:
+            raise ValueError(f"source= must be {error}") from None
+
+    def startService(self) -> None:
+        super().startService()  # type: ignore[no-untyped-call]  # Twisted's
+        if self._camera is not None:
+            self._fetcher = Fetcher(
+                self.context,
+                self.publish.source,
+                self._camera,
+                self.demand,
+                self.timeout,
+                self.grace,
+            )
+            self._fetcher.start()
+
+    def stopService(self) -> Deferred[None] | None:
+        super().stopService()  # type: ignore[no-untyped-call]  # Twisted's
+        fetcher, self._fetcher = self._fetcher, None
+        return fetcher.stop() if fetcher is not None else None
 
     async def act(self, exchange: IExchange, match: Match) -> None:
         cookie = exchange.header("x-sessioncookie")

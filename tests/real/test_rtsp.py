@@ -4,10 +4,11 @@ RTSP with real programs: they publish, and players on any node look.
 
 from __future__ import annotations
 
+import signal
 import subprocess
 from pathlib import Path
 
-from tests.real.conftest import PATIENCE, Server, StartDaemon, require
+from tests.real.conftest import PATIENCE, Serve, Server, StartDaemon, free_port, require
 from tests.real.live_programs import (
     STATS,
     Camera,
@@ -169,3 +170,32 @@ def test_a_tunnel_in_http(daemon: StartDaemon, start: Camera) -> None:
 
     frames = [line for line in output(player).splitlines() if line[:1].isdigit()]
     assert {line[0] for line in frames} == {"0", "1"}
+
+
+def test_a_camera_is_fetched_on_demand(
+    daemon: StartDaemon, serve: Serve, start: Camera, viewer: Camera, tmp_path: Path
+) -> None:
+    """
+    GStreamer's server is asked by Digest, and again after it was killed; the viewer stays.
+    """
+    found = subprocess.run(
+        ["/usr/bin/python3", "-c", "import gi; gi.require_version('GstRtspServer', '1.0')"],
+        capture_output=True,
+    )
+    if found.returncode:
+        require("GstRtspServer", "gir1.2-gst-rtsp-server-1.0")
+    port = free_port()
+    script = Path(__file__).with_name("rtsp_camera.py")
+    camera = serve(["/usr/bin/python3", str(script), str(port)], port)
+    url = f"rtsp://user:p%40ss@127.0.0.1:{port}/cam"
+    route = "--route=^/door$ rtsp:door,source=env:DOOR,demand=yes"
+    server = daemon("--route=GET ^/door.webm$ webm:door", route, STATS, environment={"DOOR": url})
+
+    seen = viewer(f"{server.url}/door.webm", "door.webm", "--max-time", "12")
+    wait_for(lambda: is_live(server))
+    camera.restart(signal.SIGKILL)
+    seen.wait(PATIENCE)
+
+    counts = decoded(tmp_path / "door.webm", "fatal")  # curl has cut the last frame off
+    assert counts[0] > 30
+    assert server.log.count("is fetched for door") == 2
