@@ -96,3 +96,16 @@ def _on_error(failure: Failure, exchange: IExchange) -> None:
     elif not failure.check(ConnectionLost):
         _log.failure("while answering {path}", failure, path=exchange.path)
         exchange.refuse(HttpError(500, "internal error"))
+    _forget_frames(failure.value)
+
+
+def _forget_frames(error: BaseException | None) -> None:
+    """
+    Drop the tracebacks of *error* and its causes.
+
+    A coroutine that awaited *error* is in its traceback with the Deferred that has it: a
+    reference cycle, from which hang the exchange and its connection.
+    """
+    while error is not None:
+        error.__traceback__ = None
+        error = error.__context__

@@ -12,7 +12,18 @@ class NoTransport:
     Discards everything that is written to it.
     """
 
-    protocol: Any = None
+    __slots__ = ()
+
+    @property
+    def protocol(self) -> Any:
+        """
+        Always None: nothing arrives, and a reference to the subscriber would be a cycle.
+        """
+        return None
+
+    @protocol.setter
+    def protocol(self, protocol: Any) -> None:
+        pass
 
     def write(self, data: bytes) -> None:
         """

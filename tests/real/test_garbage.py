@@ -27,8 +27,10 @@ ROUTES = (
     "--route=^/ws$ websocket",
     r"--route=^/socket\.io/ socket.io:subscribe=news",
     "--route=^/engine/ engine.io:subscribe=news",
-    "--route=^/publish$ publish",
     "--route=^/live/cam$ rtmp:publish=cam,takeover=yes",
+    r"--route=GET ^/cam\.webm$ webm:cam",
+    "--route=^/in$ istream:cam",
+    "--route=^/files$ upload:to=.",
 )
 
 
@@ -37,6 +39,14 @@ def request(path: str, *headers: str) -> bytes:
     Return a GET request.
     """
     return "\r\n".join([f"GET {path} HTTP/1.1", "Host: 127.0.0.1", *headers, "", ""]).encode()
+
+
+def post(path: str, length: int) -> bytes:
+    """
+    Return the head of a POST request with the key of the daemon.
+    """
+    head = request(path, f"Content-Length: {length}", "X-Publish-Key: k", "X-File-Name: a.bin")
+    return head.replace(b"GET", b"POST")
 
 
 def handshake(path: str, *headers: str) -> bytes:
@@ -71,7 +81,11 @@ KINDS = {
     "rtmp without a stream": rtmp.HANDSHAKE,
     "rtmp refused": rtmp.dialogue("other", "cam"),
     "rtmp publisher": rtmp.dialogue("live", "cam") + rtmp.avc_configuration(),
+    "viewer that waits": request("/cam.webm"),
+    "live publisher": post("/in", 100_000) + bytes.fromhex("1a45dfa3"),
+    "upload": post("/files", 100_000) + bytes(5000),
 }
+SILENT = {"poll that waits", "viewer that waits", "live publisher", "upload"}  # no response yet
 
 
 def ask(server: Server) -> Any:
@@ -91,7 +105,7 @@ def begin(server: Server, kind: str) -> socket.socket:
     """
     client = socket.create_connection(("127.0.0.1", server.port), PATIENCE)
     client.sendall(KINDS[kind])
-    if kind != "poll that waits":
+    if kind not in SILENT:
         assert client.recv(4096)
     return client
 
@@ -111,7 +125,12 @@ def test_connections_leave_no_garbage(daemon: StartDaemon) -> None:
     """
     server = daemon(
         *ROUTES,
-        *("--socketio-ping-interval=1", "--socketio-ping-timeout=1", "--socketio-recovery=0"),
+        *(
+            "--http-secret=k",
+            "--socketio-ping-interval=1",
+            "--socketio-ping-timeout=1",
+            "--socketio-recovery=0",
+        ),
     )
     ask(server)
     for kind in KINDS:
