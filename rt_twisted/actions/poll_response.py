@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from rt_twisted.actions.context import ActionContext
 from rt_twisted.actions.headers import NO_STORE
@@ -85,7 +86,7 @@ class LongPoll:
         self._done = False
         self._buffer = PollBuffer(context.reactor, self._on_close)
         self._buffer.fetch(self._on_frames)
-        self._timer = context.reactor.callLater(request.timeout, self._on_timeout)
+        self._timer: Any = context.reactor.callLater(request.timeout, self._on_timeout)
         self.subscriber = Subscriber(
             self._buffer, request.format, context.hub, context.backlog_limits, address
         )
@@ -150,6 +151,7 @@ class LongPoll:
         if self._done:
             return False
         self._done = True
-        if self._timer.active():
-            self._timer.cancel()
+        timer, self._timer = self._timer, None  # it has a reference to this object
+        if timer.active():
+            timer.cancel()
         return True

@@ -200,6 +200,7 @@ class RequestReader:
                 _log.failure("while parsing a request", Failure(cause or error))
                 refusal = HttpError(500, "internal error")
             self._refuse(refusal)
+            refusal.__traceback__ = None  # its frames have this one: a reference cycle
         return b""
 
     def _refuse(self, refusal: HttpError) -> None:

@@ -342,7 +342,7 @@ class RtmpConnection(Protocol):
         self._transport.unregisterProducer()
         self._transport.loseConnection()
         # A client that does not read what is left has no time for it.
-        self._timer = self._reactor.callLater(START_SECONDS, self.abort)
+        self._timer = self._reactor.callLater(START_SECONDS, self._on_timeout)
 
     @property
     def _transport(self) -> Any:

@@ -70,6 +70,8 @@ KINDS = {
     "sse": request("/sse"),
     "poll that waits": request("/poll"),
     "poll with a response": request("/poll?wait=0"),
+    "poll that times out": request("/poll?wait=0.1"),
+    "target that is too long": request("/" + 20_000 * "x"),
     "stream": request("/stream"),
     "websocket": handshake("/ws?channels=news"),
     "websocket with compression": handshake(

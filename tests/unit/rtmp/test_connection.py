@@ -314,6 +314,19 @@ def test_slow_clients_are_aborted() -> None:
     assert connected.wire.aborted
 
 
+def test_a_refused_client_that_does_not_read_is_aborted() -> None:
+    """
+    The sentence that refuses it may stay in the buffers: the connection ends nevertheless.
+    """
+    studio = Studio(key="secret")
+    refused = studio.publisher(dialogue("live", "cam"))
+    studio.clock.advance(LINGER)
+    studio.clock.advance(START_SECONDS)
+
+    assert refused.wire.aborted
+    refused.hang_up()
+
+
 @pytest.mark.parametrize("sent", [HANDSHAKE + b"\xc4", HANDSHAKE + command("publish", 1, None)])
 def test_broken_clients_are_closed(sent: bytes) -> None:
     """
