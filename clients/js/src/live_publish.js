@@ -5,6 +5,7 @@ import { Refusal } from "./live_stream.js";
 const SLICE = 100; // ms of the stream in one message
 const KEYFRAMES = 1000; // ms between two keyframes: how long a new viewer waits at most
 const MAX_WAITING = 2 << 20; // bytes; beyond it the recorder pauses until they are sent
+const MAX_MESSAGE = 1 << 18; // bytes; the server refuses messages over `websocket-message`
 const CHECK = 50; // ms
 const FINAL = new Set([400, 401, 403, 409, 413, 1003, 1008, 1009]); // trying again does not help
 
@@ -74,7 +75,10 @@ function record(stream, target, { type, bitrate, signal }) {
       done(value);
     };
     recorder.ondataavailable = ({ data }) => {
-      if (data.size) target.send(data);
+      // A page that was frozen sends all that was recorded meanwhile.
+      for (let start = 0; start < data.size; start += MAX_MESSAGE) {
+        target.send(data.slice(start, start + MAX_MESSAGE));
+      }
     };
     recorder.onstop = () => end(resolve);
     recorder.onerror = ({ error }) => end(reject, error);

@@ -186,7 +186,9 @@ class WebSocketAction:
         object.__setattr__(self, "app_factory", load_callable(self.app) if self.app else None)
 
     def act(self, exchange: IExchange, match: Match) -> object:
-        handshake = self.endpoint.check(exchange, self.subprotocols)
+        # Browsers would compress what is video already.
+        compress = self.publishing is None
+        handshake = self.endpoint.check(exchange, self.subprotocols, compress)
         if self.publishing is not None:
             given = (self.publishing, exchange, handshake, match, self.publish[0])
             return open_publisher(self.endpoint, *given)

@@ -51,13 +51,16 @@ class WebSocketEndpoint:
         self._count = 0
         self._timer: IDelayedCall | None = None
 
-    def check(self, exchange: IExchange, subprotocols: tuple[str, ...] = ()) -> WebSocketHandshake:
+    def check(
+        self, exchange: IExchange, subprotocols: tuple[str, ...] = (), compress: bool = True
+    ) -> WebSocketHandshake:
         """
         Check a request that asks for a websocket, and negotiate its parameters.
 
         Args:
             exchange: the request.
             subprotocols: that the application supports.
+            compress: whether messages may be compressed, if the settings permit it.
 
         Raises:
             HttpError: 426 for a plain request, 400 for a malformed handshake, 403 for
@@ -71,7 +74,7 @@ class WebSocketEndpoint:
             # A proxy would forward as a body what is read as frames here.
             raise HttpError(400, "a WebSocket request must not have a body")
         try:
-            compress_from = self.context.websockets.compress_from
+            compress_from = self.context.websockets.compress_from if compress else 0
             handshake = negotiate(exchange.header, subprotocols, compress_from)
         except RemoteProtocolError as error:
             required = REQUIRED if error.status == 426 else ()

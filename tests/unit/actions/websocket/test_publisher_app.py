@@ -18,7 +18,7 @@ from rt_twisted.media.unit import Head, Kind, Track, Unit, read
 from rt_twisted.model.errors import Unavailable
 from rt_twisted.model.message import Message
 from rt_twisted.routes import parse_route
-from tests.unit.actions.websocket.daemon import LARGE, Peer, WebSocketDaemon
+from tests.unit.actions.websocket.daemon import DEFLATE, LARGE, Peer, WebSocketDaemon
 from tests.unit.codecs.websocket_frames import masked
 
 VIDEO = Track(1, Kind.VIDEO, "vp8", size=(320, 240))
@@ -80,6 +80,16 @@ def test_messages_are_a_stream_of_bytes() -> None:
 
     assert peer.received() == []
     assert seen(viewer) == [0, 1, 2]
+
+
+def test_messages_are_not_compressed() -> None:
+    """
+    A browser would compress what is video already, if the extension were negotiated.
+    """
+    daemon = make()
+
+    assert "permessage-deflate" not in daemon.open("/pub", DEFLATE).head
+    assert "permessage-deflate" in daemon.open("/states", DEFLATE).head
 
 
 def test_a_recorder_that_starts_again_continues_the_run() -> None:
