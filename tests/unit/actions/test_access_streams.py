@@ -10,6 +10,7 @@ from typing import Any
 
 import jwt
 import pytest
+from websockets.frames import Close
 
 from rt_twisted.access.gate import Gate
 from rt_twisted.access.tokens import TokenKey, TokenVerifier
@@ -488,6 +489,30 @@ def test_live_publishers_need_a_token(word: str) -> None:
         pass_seconds(server, 1)
 
     assert not publisher.open or EXPIRED.encode() in publisher.written()
+
+
+def test_live_publishers_by_websocket_need_a_token() -> None:
+    """
+    The reason of a refusal is in the close frame; the websocket is closed when its grant ends.
+    """
+    server = daemon(
+        r"^/in/(\w+)$ websocket:publish=cam-$1,as=auto,allow=token",
+        "^/own$ websocket:publish=cam-${grant[sub]},as=auto,allow=token",
+    )
+    [close] = server.open("/in/1").received()
+    assert (close.code, "token" in close.reason) == (1008, True)
+    [close] = server.open("/in/1", bearer(token(publish=["cam-2"]))).received()
+    assert (close.code, "cam-1" in close.reason) == (1008, True)
+
+    cookie = f"Cookie: t={token(6, publish=['cam-1'])}\r\nOrigin: http://localhost:80\r\n"
+    publisher = server.open("/in/1", cookie)
+    publisher.send(masked(2, write_header((VIDEO,)) + picture(0, True)))
+    assert publisher.received() == []
+    assert "cam-1" in server.hub.live.publishers
+    server.open("/own", bearer(token(publish=["cam-*"]))).send(masked(2, picture(0)))
+    assert "cam-mia" in server.hub.live.publishers
+    pass_seconds(server, 7)
+    assert publisher.received()[-1] == Close(1008, EXPIRED)
 
 
 def test_handshake_of_a_foreign_page_is_refused_first() -> None:
