@@ -29,6 +29,7 @@ _NO_GRANULE = -1
 class _Codec:
     rate: int
     channels: int
+    headers: int  # packets behind the first one that precede the audio; 0 if that is not fixed
 
 
 class OggReader:
@@ -53,6 +54,8 @@ class OggReader:
         self._serial = 0
         self._headers = bytearray()  # while they are not complete
         self._in_headers = False
+        self._missing = 0  # packets of the headers that have not been received
+        self._only_first = False  # nothing behind the first page of the link was received
         self._packed = bytearray()
         self._granule: int | None = None  # the end of what was published
 
@@ -103,19 +106,23 @@ class OggReader:
         self, page: bytes, body: int, flags: int, granule: int, serial: int, found: list[Part]
     ) -> None:
         if flags & _FIRST:
-            if self._in_headers:
+            if self._only_first:
                 raise RemoteProtocolError("Ogg with several tracks is not supported: send audio")
             self._flush(found, self._granule)
             self._codec = _codec_of(page[body:])
             self._serial = serial
             self._headers = bytearray(page)
-            self._in_headers = True
+            self._in_headers = self._only_first = True
+            self._missing = self._codec.headers
             self._granule = None
             return
         if self._codec is None or serial != self._serial:
             return  # before the first link, or of another track
-        if self._in_headers and granule in (0, _NO_GRANULE):
+        self._only_first = False
+        # mpd puts the last header and the first audio on one page.
+        if self._in_headers and (granule in (0, _NO_GRANULE) or self._missing > 0):
             self._headers += page
+            self._missing -= sum([size < 255 for size in page[_HEADER.size : body]])
             if len(self._headers) > MAX_HEADERS:
                 raise RemoteProtocolError(f"the Ogg headers are larger than {MAX_HEADERS} bytes")
             return
@@ -157,20 +164,21 @@ def _codec_of(packet: bytes) -> _Codec:
     Raises:
         RemoteProtocolError: the codec is not one of those supported.
     """
-    rate = channels = 0
+    rate = channels = headers = 0
     if packet.startswith(b"OpusHead") and len(packet) >= 19:
-        rate, channels = 48000, packet[9]
+        rate, channels, headers = 48000, packet[9], 1
     elif packet.startswith(b"\x01vorbis") and len(packet) >= 30:
         rate, channels = int.from_bytes(packet[12:16], "little"), packet[11]
+        headers = 2
     elif packet.startswith(b"\x7fFLAC") and len(packet) >= 51:
         rate = int.from_bytes(packet[27:30]) >> 4
         channels = (packet[29] >> 1 & 7) + 1
     elif packet.startswith(b"Speex   ") and len(packet) >= 80:
         rate = int.from_bytes(packet[36:40], "little")
-        channels = packet[48]
+        channels, headers = packet[48], 1
     if not 0 < rate < 2**20:
         raise RemoteProtocolError("Ogg: the codec is not Opus, Vorbis, FLAC or Speex")
-    return _Codec(rate, channels)
+    return _Codec(rate, channels, headers)
 
 
 def _title_of(pages: bytes | bytearray) -> str:

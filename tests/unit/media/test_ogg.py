@@ -66,6 +66,26 @@ def test_pages_are_published_as_they_are(size: int) -> None:
     assert [part.pts for part in parts[1:] if isinstance(part, Unit)] == [400_000, 400_000]
 
 
+@pytest.mark.parametrize("size", [1, 50, 1 << 20])
+def test_the_stream_of_mpd(size: int) -> None:
+    """
+    The first link ends before any audio, and the second has the last header and the first audio
+    on one page: listeners who join later need all of it.
+    """
+    first = b"\x01vorbis" + struct.pack("<IBIiiiBB", 0, 2, RATE, 0, 128000, 0, 0xB8, 1)
+    packets = (b"\x03vorbis" + bytes(20), b"\x05vorbis" + bytes(300), bytes(40))
+    empty = page(first, 0, 2, 8) + page(b"\x03vorbis", 0, serial=8) + page(b"\0", 0, 4, 8)
+    sizes = bytes([27, 255, 52, 40])
+    mixed = page(b"".join(packets), 576)
+    mixed = mixed[:26] + bytes([len(sizes)]) + sizes + b"".join(packets)
+    sound = audio(4)
+
+    parts = read(empty + page(first, 0, 2) + mixed + b"".join(sound), size)
+
+    assert parts[0] == (Track(1, Kind.AUDIO, OGG, page(first, 0, 2) + mixed, RATE, 2),)
+    assert b"".join([part.data for part in parts if isinstance(part, Unit)]) == b"".join(sound)
+
+
 def test_a_link_of_a_chain_is_another_head() -> None:
     """
     Its pages begin with headers of their own, and its comments have another title.
