@@ -20,6 +20,7 @@ from twisted.application.service import IService, MultiService
 from twisted.internet.defer import DeferredList, maybeDeferred
 from twisted.logger import Logger
 
+from rt_twisted.actions.admin.action import AdminAction
 from rt_twisted.actions.chain import Route, RouteChain, RouteEntry, RouteJump, RouteLabel
 from rt_twisted.actions.context import ActionContext
 from rt_twisted.actions.engineio.action import EngineIOAction
@@ -59,6 +60,7 @@ from rt_twisted.rtsp.action import RtspAction
 _log = Logger()
 
 WORDS: dict[str, type[Any]] = {
+    "admin": AdminAction,
     "alive": LivenessAction,
     "engine.io": EngineIOAction,
     "icecast": IcecastAction,

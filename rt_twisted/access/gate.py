@@ -76,6 +76,7 @@ class Gate:
         origins: whose pages may publish by a token in a cookie.
         app: an `IAuthorizer`; None if no application is asked.
         find_app: returns the authorizer for a URL; raises ValueError.
+        revocations: `Revocations`; None if no token can be revoked.
         forwarded: names of headers that the application gets, beside Cookie and Authorization.
     """
 
@@ -88,6 +89,7 @@ class Gate:
     app: Any = None
     find_app: Callable[[str], Any] | None = field(default=None, compare=False)
     forwarded: tuple[str, ...] = ()
+    revocations: Any = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
         for word in self.allow:
@@ -246,6 +248,8 @@ class Gate:
         if "token" not in self.allow:
             raise HttpError(401, "tokens are not accepted here")
         grant: Grant = self.tokens.verify(token)
+        if self.revocations is not None:
+            self.revocations.check(grant)
         return grant
 
     def seconds_left(self, grant: Grant) -> float:

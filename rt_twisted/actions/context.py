@@ -92,6 +92,12 @@ class SharedState:
     def __init__(self) -> None:
         self._objects: dict[type[object], object] = {}
 
+    def find(self, kind: type[_T]) -> _T | None:
+        """
+        Return the shared object of class *kind*; None if there is none yet.
+        """
+        return cast(_T | None, self._objects.get(kind))
+
     def get(self, kind: type[_T], make: Callable[[], _T]) -> _T:
         """
         Return the shared object of class *kind*.
@@ -140,6 +146,7 @@ class ActionContext:
         handoff: passes connections to other workers; None if there is one process.
         out: of the route, see `Draft.out`; None for the daemon's setting.
         gate: what clients of the route need, and the grants that they have by that.
+        admin_keys: for the admin API.
         publish_rate: at which one publisher may publish.
     """
 
@@ -167,6 +174,7 @@ class ActionContext:
     handoff: IConnectionHandoff | None = None
     out: str | None = None
     gate: Gate = field(default_factory=Gate)
+    admin_keys: Keys = field(default_factory=Keys)
     publish_rate: PublishRate = field(default_factory=PublishRate, compare=False)
 
     def publish(self, drafts: Sequence[Draft]) -> Deferred[PublishResult]:

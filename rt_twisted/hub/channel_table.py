@@ -12,6 +12,7 @@ from rt_twisted.codecs.wildcards import Selector
 from rt_twisted.hub.channel import Channel, by_offset
 from rt_twisted.hub.live_memory import LiveMemory
 from rt_twisted.hub.patterns import PatternTable, covers_pattern, note_message, replay_pattern
+from rt_twisted.model.internal_channels import INTERNAL
 from rt_twisted.model.message import After, Mark, Message, Newest, Position, Within
 from rt_twisted.model.retention import History, Retention
 
@@ -67,8 +68,11 @@ class ChannelTable:
     def newest_first(self) -> Iterator[Channel]:
         """
         Iterate over all patterns, then all channels, those that were published to last first.
+
+        Channels of the daemon itself are left out.
         """
-        return chain(self.patterns, reversed(self._channels.values()))
+        named = [one for one in reversed(self._channels.values()) if one.name not in INTERNAL]
+        return chain(self.patterns, named)
 
     def get(self, name: Selector) -> Channel | None:
         """

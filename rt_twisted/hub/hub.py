@@ -5,7 +5,7 @@ The hub: all channels of this node, and the subscribers that join and leave them
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from heapq import nlargest
 from operator import attrgetter
 from typing import Any
@@ -42,6 +42,7 @@ from rt_twisted.hub.subscriber import DisconnectReason, Subscriber
 from rt_twisted.metrics.metrics import ChannelCounts, Metrics
 from rt_twisted.model.errors import HttpError
 from rt_twisted.model.interfaces import IFormat, ISyncFormat
+from rt_twisted.model.internal_channels import INTERNAL
 from rt_twisted.model.message import (
     Draft,
     Mark,
@@ -316,6 +317,12 @@ class Hub:
         self._addresses[subscriber.address] += 1
         self.metrics.joined += 1
 
+    def all_subscribers(self) -> Iterator[Subscriber]:
+        """
+        Iterate over all subscribers of this process.
+        """
+        return iter(self._heartbeats)
+
     def set_grant(
         self,
         subscriber: Subscriber,
@@ -523,7 +530,7 @@ class Hub:
         metrics.channels = {
             str(channel.name): channel.subscribers
             for channel in self._channels
-            if channel.subscribers
+            if channel.subscribers and channel.name not in INTERNAL
         }
         metrics.patterns = len(self._channels.patterns)
         metrics.subscribers = self._subscribers

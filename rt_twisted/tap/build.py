@@ -14,6 +14,8 @@ from twisted.application.service import IService
 from twisted.logger import Logger
 
 from rt_twisted.access.key_sets import KeySets
+from rt_twisted.access.revocations import Revocations
+from rt_twisted.actions.admin.bus import AdminBus
 from rt_twisted.actions.context import SharedState
 from rt_twisted.brokers import EMBEDDED
 from rt_twisted.http.context import HttpContext
@@ -188,9 +190,18 @@ def build_server(
     services.addService(key_sets)
     services.addService(daemon)
     services.addService(route_services)  # they are started when the hub is
+    if options["token-key"] or options["token-jwks"] or options["admin-key"] or _has_admin(options):
+        revocations = shared.get(Revocations, Revocations)
+        alone = options["broker"] in EMBEDDED
+        bus = shared.get(AdminBus, partial(AdminBus, hub, reactor, revocations, alone))
+        services.addService(bus)
     if sidecars is not None:
         services.addService(sidecars)
     return access_log
+
+
+def _has_admin(options: Options) -> bool:
+    return any("admin" in line.split() for line in options["route"])
 
 
 def build_parent(

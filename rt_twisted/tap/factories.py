@@ -19,6 +19,7 @@ from rt_twisted.access.gate import Gate
 from rt_twisted.access.key_sets import KeySets
 from rt_twisted.access.keys import Key, Keys
 from rt_twisted.access.publish_rate import PublishRate
+from rt_twisted.access.revocations import Revocations
 from rt_twisted.access.secrets import secret
 from rt_twisted.actions.chain import RouteEntry, RouteJump
 from rt_twisted.actions.context import ActionContext, SharedState
@@ -220,11 +221,13 @@ def make_context(
         hubs=hubs.for_server,
         ask=ask,
         handoff=handoff,
+        admin_keys=Keys([Key.of(options["admin-key"])] if options["admin-key"] else []),
         publish_rate=_publish_rate(options, shared),
         gate=make_gate(
             options,
             shared.get(Authorizers, partial(Authorizers, reactor)),
             shared.get(KeySets, partial(KeySets, reactor)),
+            shared.get(Revocations, Revocations),
         ),
     )
 
@@ -235,7 +238,12 @@ def _publish_rate(options: Mapping[str, Any], shared: SharedState) -> PublishRat
     return rate
 
 
-def make_gate(options: Mapping[str, Any], authorizers: Authorizers, key_sets: KeySets) -> Gate:
+def make_gate(
+    options: Mapping[str, Any],
+    authorizers: Authorizers,
+    key_sets: KeySets,
+    revocations: Revocations,
+) -> Gate:
     """
     Build the access check of subscribers.
 
@@ -243,6 +251,7 @@ def make_gate(options: Mapping[str, Any], authorizers: Authorizers, key_sets: Ke
         options: the settings.
         authorizers: ask applications; they outlive reloads.
         key_sets: those of issuers; they outlive reloads too.
+        revocations: of tokens; likewise.
     """
     keys = []
     for given in options["token-key"]:
@@ -270,6 +279,7 @@ def make_gate(options: Mapping[str, Any], authorizers: Authorizers, key_sets: Ke
             origins=options["origins"] - {"*", "null"},
             app=find_app(options["authorize"]) if options["authorize"] else None,
             find_app=find_app,
+            revocations=revocations,
             forwarded=tuple(sorted(map(str.lower, options["authorize-headers"] or ()))),
         )
     except ValueError as error:
@@ -281,7 +291,8 @@ def make_routes(options: Options, context: ActionContext) -> Iterator[RouteEntry
     Yield the routes of the settings, or the default ones.
     """
     if not options["route"]:
-        for line in DEFAULT:
+        admin = ("^/admin/ admin",) if options["admin-key"] else ()
+        for line in (*DEFAULT, *admin):
             try:
                 yield parse_entry(line, context)
             except ValueError as error:

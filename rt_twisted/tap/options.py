@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 
 from twisted.python import usage
 
+from rt_twisted.tap.notes import notes
 from rt_twisted.tap.settings import (
     SETTINGS,
     GivenValue,
@@ -133,6 +134,8 @@ class Options(usage.Options):
             sys.exit(f"realtime: {error}")
         if self["check"]:
             self._check(self)
+            for note in notes(self):
+                print(f"realtime: note: {note}")  # noqa: T201  # as below
             print("realtime: the settings are right")  # noqa: T201  # the answer to --check
             sys.exit(0)
         if self.parent is not None:

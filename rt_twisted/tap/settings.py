@@ -448,6 +448,9 @@ SECTIONS: tuple[tuple[str, tuple[Setting, ...]], ...] = (
             "the file descriptors, at least 50."),
     )),
     ("Metrics", (
+        Setting("admin-key", "", secret, reloadable=True, help=
+            "Key for the admin API; with it, /admin/ is one of the default routes. Without it, "
+            "only this machine may use a route with the word admin."),
         Setting("stats-key", "", secret, reloadable=True, help=
             "Key for /stats and /metrics; without it, only this machine may see them."),
         Setting("export", "", values.text, help=

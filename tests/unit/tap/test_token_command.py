@@ -11,6 +11,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from rt_twisted.access.tokens import TokenKey, TokenVerifier
+from rt_twisted.tap.notes import notes
+from rt_twisted.tap.options import Options
 from rt_twisted.tap.token_command import main
 from tests.unit.access.test_tokens import pem
 
@@ -72,3 +74,22 @@ def test_private_keys(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Non
     _, token = run(capsys, setting, f"--key={private}", "--sub=mia")
     assert run(capsys, setting, f"--explain={token}")[0] == 0
     assert run(capsys, KEY, "--for=2d")[0] == 1
+
+
+@pytest.mark.parametrize(
+    ("settings", "note"),
+    [
+        ((KEY, "--admin-key=k"), "valid again after a restart"),
+        ((KEY, "--admin-key=k", "--history-file=x.db"), ""),
+        (("--authorize=http://127.0.0.1:8080/may", "--port=8080"), "leads back"),
+        (("--authorize=http://127.0.0.1:8000/may", "--port=8080"), ""),
+    ],
+)
+def test_notes_of_check(settings: tuple[str, ...], note: str) -> None:
+    """
+    Settings that are valid, and may not do what was meant.
+    """
+    options = Options()
+    options.parseOptions(settings)
+    found = " ".join(notes(options))
+    assert (note in found) if note else not found

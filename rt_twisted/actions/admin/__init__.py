@@ -1,0 +1,3 @@
+"""
+The route word `admin`: who is subscribed, disconnecting, unsubscribing, and revoking tokens.
+"""

@@ -1,0 +1,161 @@
+"""
+Carries administrative acts and revocations to all workers and nodes, by channels of the broker.
+
+No client can name these channels, and no pattern of a route matches them.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from twisted.application.service import Service
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.task import LoopingCall
+from twisted.logger import Logger
+
+from rt_twisted.access.revocations import Revocation, Revocations, read_revocations
+from rt_twisted.actions.admin.acts import Acts
+from rt_twisted.actions.admin.watch import watch_channel
+from rt_twisted.hub.hub import Hub
+from rt_twisted.hub.subscriber import DisconnectReason, Subscriber
+from rt_twisted.model.errors import HttpError
+from rt_twisted.model.internal_channels import ACTS, REVOKED
+from rt_twisted.model.message import Draft, Newest
+
+ANSWER_SECONDS = 0.6  # for which answers of other processes are collected
+REPEAT = 600.0  # seconds after which revocations are published again, so that they are retained
+MAX_WAITING = 100  # acts at once
+
+_log = Logger()
+
+
+class AdminBus(Service):
+    """
+    The acts of a process, and those of all others.
+
+    Args:
+        hub: of the daemon.
+        clock: the reactor.
+        revocations: of this process.
+        alone: whether there are no other processes.
+    """
+
+    def __init__(self, hub: Hub, clock: Any, revocations: Revocations, alone: bool) -> None:
+        self.node = secrets.token_hex(4)
+        self.acts = Acts(hub, self.node)
+        self.revocations = revocations
+        self._hub = hub
+        self._clock = clock
+        self._alone = alone
+        self._watches: list[Subscriber] = []
+        self._number = 0
+        self._waiting: dict[int, list[dict[str, Any]]] = {}
+        self._repeat = LoopingCall(self._publish_revocations)
+        self._repeat.clock = clock
+
+    def startService(self) -> None:
+        super().startService()  # type: ignore[no-untyped-call]  # Twisted's
+        self.revocations.ready = False
+        watches: list[Any] = [(REVOKED, Newest(1), self._on_start, self._on_revoked)]
+        if not self._alone:
+            watches.append((ACTS, None, _ignore, self._on_act))
+        for channel, since, on_replay, on_message in watches:
+            self._watches.append(
+                watch_channel(self._hub, self._clock, channel, since, on_replay, on_message)
+            )
+        self._repeat.start(REPEAT, now=False)
+
+    def stopService(self) -> None:
+        super().stopService()  # type: ignore[no-untyped-call]  # as above
+        if self._repeat.running:
+            self._repeat.stop()
+        for watch in self._watches:
+            if not watch.closed:
+                watch.detach(DisconnectReason.ENDED)
+        self._watches.clear()
+
+    # Revocations.
+
+    def revoke(self, entry: Revocation) -> None:
+        """
+        Revoke tokens, or undo that, on all nodes.
+        """
+        self._apply([entry])
+        self._publish_revocations()
+
+    def _on_start(self, messages: Sequence[bytes]) -> None:
+        self.revocations.ready = True
+        for data in messages:
+            self._apply(read_revocations(data))
+
+    def _on_revoked(self, data: bytes) -> None:
+        received = read_revocations(data)
+        self._apply(received)
+        # Of two nodes that revoke at the same time, each publishes what both have.
+        known = {entry.key: entry for entry in received}
+        if any(known.get(one.key) is None for one in self.revocations.current()):
+            self._publish_revocations()
+
+    def _apply(self, entries: Sequence[Revocation]) -> None:
+        changed = [entry for entry in self.revocations.merge(entries) if not entry.removed]
+        if changed:
+            self._hub.holders.end_all(lambda grant: any(one.covers(grant) for one in changed))
+
+    def _publish_revocations(self) -> None:
+        if len(self.revocations):
+            self._publish(REVOKED, self.revocations.encode(), False)
+
+    # Acts.
+
+    def request(self, act: str, filters: Mapping[str, str]) -> Deferred[list[dict[str, Any]]]:
+        """
+        Execute *act* on all workers and nodes; see `Acts.run`.
+
+        Returns:
+            The results of all that answer in ANSWER_SECONDS. Fails with HttpError.
+        """
+        own = self.acts.run(act, filters)
+        if self._alone:
+            return succeed(own)
+        if len(self._waiting) >= MAX_WAITING:
+            raise HttpError(503, "too many administrative requests at once", retry=1)
+        self._number += 1
+        number = self._number
+        self._waiting[number] = own
+        asked = {"node": self.node, "id": number, "act": act, "filters": dict(filters)}
+        self._publish(ACTS, json.dumps(asked).encode(), True)
+        done: Deferred[list[dict[str, Any]]] = Deferred()
+        self._clock.callLater(ANSWER_SECONDS, lambda: done.callback(self._waiting.pop(number, own)))
+        return done
+
+    def _on_act(self, data: bytes) -> None:
+        try:
+            value = json.loads(data)
+            node, number = value["node"], value["id"]
+            if value.get("to") == self.node and number in self._waiting:
+                self._waiting[number] += [one for one in value["found"] if type(one) is dict]
+            elif "to" not in value and node != self.node:
+                filters = {str(name): str(text) for name, text in value["filters"].items()}
+                found = self.acts.run(str(value["act"]), filters)
+                answer = {"node": self.node, "to": node, "id": number, "found": found}
+                self._publish(ACTS, json.dumps(answer).encode(), True)
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError, HttpError):
+            _log.debug("a malformed message on the channel of administrative acts is ignored")
+
+    def _publish(self, channel: str, data: bytes, transient: bool) -> None:
+        published = self._hub.publish([Draft(channel, data, transient=transient)])
+        published.addErrback(
+            lambda failure: _log.warn(
+                "an administrative act did not reach the other nodes: {reason}",
+                reason=failure.getErrorMessage(),
+            )
+        )
+
+
+def _ignore(messages: Sequence[bytes]) -> None:
+    """
+    Do nothing with acts of the past.
+    """

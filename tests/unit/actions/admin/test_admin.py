@@ -1,0 +1,330 @@
+"""
+The admin API on one process, and over two nodes of a broker.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from rt_twisted.access.gate import Gate
+from rt_twisted.access.keys import Key, Keys
+from rt_twisted.access.revocations import Revocations
+from rt_twisted.access.tokens import TokenKey, TokenVerifier
+from rt_twisted.actions.admin.bus import ANSWER_SECONDS, AdminBus
+from rt_twisted.model.internal_channels import ACTS, REVOKED
+from tests.defaults import make_socketio_limits
+from tests.unit.actions.test_access_streams import (
+    NOW,
+    SECRET,
+    Sio,
+    bearer,
+    connect,
+    pass_seconds,
+    show,
+    token,
+)
+from tests.unit.actions.websocket.daemon import WebSocketDaemon
+from tests.unit.http.clients import Caller, read_answers
+
+LINES = ("^/sse$ sse", "^/open$ sse:allow=anyone", r"^/socket\.io/ socket.io", "^/admin/ admin",
+         "^/all$ stream:subscribe=*,pattern=yes,allow=anyone")  # fmt: skip
+ADMIN = "Authorization: Bearer s3cret\r\n"
+
+
+class AdminNode:
+    """
+    A daemon with the admin API.
+    """
+
+    def __init__(self, alone: bool = True, keys: tuple[str, ...] = ("s3cret",)) -> None:
+        self.server: WebSocketDaemon
+        tokens = TokenVerifier([TokenKey.of(SECRET)], now=self._now)
+        self.revocations = Revocations(self._now)
+        gate = Gate(("token",), tokens=tokens, revocations=self.revocations)
+        self.server = WebSocketDaemon(
+            *LINES,
+            gate=gate,
+            admin_keys=Keys([Key.of(key) for key in keys]),
+            socketio=make_socketio_limits(ping_interval=1000.0),
+        )
+        hub, clock = self.server.hub, self.server.clock
+        self.bus = self.server.context.shared.get(
+            AdminBus, lambda: AdminBus(hub, clock, self.revocations, alone)
+        )
+        self.bus.startService()
+        self.server.turn()
+
+    def _now(self) -> float:
+        made = getattr(self, "server", None)
+        return NOW + (made.clock.seconds() if made is not None else 0.0)
+
+    def ask(self, method: str, path: str, body: Any = None, headers: str = ADMIN) -> Any:
+        """
+        Return status and JSON of a response.
+        """
+        data = b"" if body is None else body
+        if not isinstance(data, bytes):
+            data = json.dumps(body).encode()
+        caller = Caller(self.server.server, "192.0.2.1")
+        head = f"{method} /admin/{path} HTTP/1.1\r\nHost: a\r\n{headers}"
+        caller.send(f"{head}Content-Length: {len(data)}\r\n\r\n".encode() + data)
+        self.server.turn()
+        if not caller.written():
+            self.server.clock.advance(ANSWER_SECONDS)
+            self.server.turn()
+        [answer] = read_answers(caller.written())
+        is_json = answer.status == 200
+        return answer.status, answer.json if is_json else answer.body.decode().strip()
+
+
+@pytest.fixture
+def node() -> AdminNode:
+    return AdminNode()
+
+
+def test_the_key_is_needed(node: AdminNode) -> None:
+    """
+    Without a key in the settings, only this machine may ask.
+    """
+    assert node.ask("GET", "subscribers", headers="")[0] == 401
+    assert node.ask("GET", "subscribers", headers=bearer("wrong"))[0] == 401
+    assert node.ask("GET", "subscribers")[0] == 200
+    assert AdminNode(keys=()).ask("GET", "subscribers")[0] == 403
+
+
+def test_subscribers(node: AdminNode) -> None:
+    """
+    The list says who they are, where, since when and until when; in pages.
+    """
+    server = node.server
+    show(server, "/sse?channels=news", bearer(token(60, channels=["news"], jti="t1")))
+    peer = server.open("/ws?channels=a", bearer(token(sub="eve", channels=["a", "b"])))
+    show(server, "/open?channels=news")
+    pass_seconds(server, 2)
+    status, found = node.ask("GET", "subscribers")
+    assert status == 200
+    by_sub = {one["sub"]: one for one in found["subscribers"]}
+    assert set(by_sub) == {"mia", "eve", ""}
+    mia = by_sub["mia"]
+    assert (mia["transport"], mia["channels"], mia["jti"]) == ("sse", ["news"], "t1")
+    assert (mia["expires"], mia["waiting_bytes"]) == (NOW + 60, 0)
+    assert mia["seconds"] >= 2
+    assert by_sub["eve"]["transport"] == "websocket-json"
+    assert by_sub[""]["expires"] is None
+
+    def count(query: str) -> int:
+        return len(node.ask("GET", f"subscribers?{query}")[1]["subscribers"])
+
+    assert count("channel=news") == 2
+    assert count("channel=news&sub=mia") == 1
+    assert count("jti=t1") == 1
+    assert count("address=127.0.0.1") == 3
+    assert count("address=192.0.2.9") == 0
+    assert count(f"id={mia['id']}") == 1
+    first = node.ask("GET", "subscribers?limit=2")[1]["subscribers"]
+    assert count(f"after={first[-1]['id']}") == 1
+    assert node.ask("GET", "subscribers?limit=x")[0] == 400
+    assert peer.status == 101
+
+
+def test_disconnect(node: AdminNode) -> None:
+    """
+    The client is expected to come back, and is judged anew.
+    """
+    server = node.server
+    caller = show(server, "/sse?channels=news", bearer(token(channels=["news"])))
+    other = show(server, "/open?channels=news")
+    client = Sio(server)
+    assert connect(client, token=token(channels=["news"])) == 200
+    assert node.ask("POST", "disconnect", {})[0] == 400
+    assert node.ask("POST", "disconnect", {"sub": "mia"}) == (200, {"count": 2})
+    assert not caller.open
+    assert b"retry: " in caller.written()
+    assert client.peer.received()[-1].code == 1000
+    assert other.open
+    assert node.ask("POST", "disconnect", {"channel": "news"}) == (200, {"count": 1})
+    assert not other.open
+
+
+def test_unsubscribe(node: AdminNode) -> None:
+    """
+    The client keeps its other channels, and is notified where its protocol can.
+    """
+    server = node.server
+    good = bearer(token(channels=["a", "b"]))
+    peer, caller = server.open("/ws", good), show(server, "/sse?channels=a", good)
+    client = Sio(server)
+    assert connect(client, token=token(channels=["a", "b"])) == 200
+    peer.received(), client.received()
+    assert node.ask("POST", "unsubscribe", {"sub": "mia"})[0] == 400
+    assert node.ask("POST", "unsubscribe", {"sub": "mia", "channel": "a"}) == (200, {"count": 3})
+    assert {"type": "unsubscribed", "channels": ["a"]} in peer.received()
+    assert '42["unsubscribed",{"channels":["a"]}]' in client.received()
+    assert not caller.open  # it has no other channel
+    server.publish("no", channel="a")
+    server.publish("yes", channel="b")
+    assert [one["data"] for one in peer.received() if one["type"] == "message"] == ["yes"]
+
+
+def test_revoke(node: AdminNode) -> None:
+    """
+    Connected clients are disconnected, and do not come back.
+    """
+    server = node.server
+    one, two = token(channels=["a"], jti="t1"), token(channels=["a"], jti="t2", iat=NOW)
+    callers = [show(server, "/sse?channels=a", bearer(each)) for each in (one, two)]
+    assert node.ask("POST", "revoke", {"jti": "t1", "exp": NOW + 60})[0] == 200
+    pass_seconds(server, 1)
+    assert [caller.open for caller in callers] == [False, True]
+    assert b" 401 " in show(server, "/sse?channels=a", bearer(one)).written()
+    assert server.open("/ws", bearer(one)).status == 401
+    assert connect(Sio(server), token=one) == 401
+    assert node.ask("GET", "revoked")[1] == {"revoked": [{"jti": "t1", "until": NOW + 60}]}
+    assert node.ask("DELETE", "revoked/t1")[0] == 204
+    assert node.ask("DELETE", "revoked/t1")[0] == 404
+    assert b" 200 " in show(server, "/sse?channels=a", bearer(one)).written()
+    assert node.ask("POST", "revoke", {"sub": "mia"})[0] == 200
+    pass_seconds(server, 1)
+    assert not callers[1].open
+    fresh = token(channels=["a"], iat=NOW + 100)
+    assert b" 200 " in show(server, "/sse?channels=a", bearer(fresh)).written()
+
+
+@pytest.mark.parametrize(
+    "body",
+    [b"", b"[]", b"[" * 50_000, {}, {"jti": "a", "sub": "b"}, {"jti": 7}, {"jti": ""},
+     {"sub": "a", "before": "now"}, {"sub": "a", "before": -1}, {"jti": "a" * 300}],
+)  # fmt: skip
+def test_malformed_revocations(node: AdminNode, body: Any) -> None:
+    """
+    400, in one sentence.
+    """
+    assert node.ask("POST", "revoke", body)[0] == 400
+
+
+def test_channels_and_their_history(node: AdminNode) -> None:
+    """
+    Those that are open, and what they retain; not those of the daemon.
+    """
+    server = node.server
+    show(server, "/open?channels=news")
+    server.publish("one", "two")
+    server.publish("x", channel="other/one")
+    node.ask("POST", "revoke", {"jti": "t1"})
+    found = {one["name"]: one for one in node.ask("GET", "channels")[1]["channels"]}
+    assert (found["news"]["subscribers"], found["news"]["messages"]) == (1, 2)
+    assert not found.keys() & {ACTS, REVOKED}
+    _, history = node.ask("GET", "channels/news/history?limit=1")
+    assert [one["data"] for one in history["messages"]] == ["two"]
+    _, history = node.ask("GET", "channels/news/history?since=all")
+    assert len(history["messages"]) == 2
+    assert node.ask("GET", "channels/other/one/history")[1]["messages"]
+    assert node.ask("GET", "channels/rt%20revoked/history")[0] == 400
+
+
+def test_other_requests(node: AdminNode) -> None:
+    """
+    404, or 405 for another method; the description names all that there are.
+    """
+    for path in ("", "x", "revoked/", "subscribers/1", "channels/news"):
+        assert node.ask("GET", path)[0] == 404
+    assert node.ask("PUT", "revoke")[0] == 405
+    status, document = node.ask("GET", "openapi.json")
+    assert status == 200
+    assert document["openapi"] == "3.1.0"
+    for path in ("subscribers", "disconnect", "unsubscribe", "revoke", "revoked", "channels"):
+        assert f"/admin/{path}" in document["paths"]
+    assert "/publish" in document["paths"]
+
+
+def test_no_client_sees_the_channels_of_the_daemon(node: AdminNode) -> None:
+    """
+    Neither by their names nor by a pattern.
+    """
+    server = node.server
+    reader = show(server, "/all")
+    node.ask("POST", "revoke", {"jti": "secret"})
+    server.publish("seen")
+    assert b"seen" in reader.written()
+    assert b"secret" not in reader.written()
+    everything = bearer(token(subscribe=["*"]))
+    assert b" 400 " in show(server, "/sse?channels=rt%20revoked", everything).written()
+
+
+def test_acts_and_revocations_reach_other_nodes() -> None:
+    """
+    What one node publishes, the others execute and answer.
+    """
+    one, two = AdminNode(alone=False), AdminNode(alone=False)
+    sent: list[tuple[str, bytes]] = []
+
+    def connect_nodes(source: AdminNode, target: AdminNode) -> None:
+        publish = source.server.hub.publish
+
+        def to_both(drafts: Any) -> Any:
+            for draft in drafts:
+                if draft.channel in (ACTS, REVOKED):
+                    sent.append((draft.channel, draft.data))
+                    target_publish[target]([draft])
+            return publish(drafts)
+
+        source.server.hub.publish = to_both  # type: ignore[method-assign]
+
+    target_publish = {node: node.server.hub.publish for node in (one, two)}
+    connect_nodes(one, two)
+    connect_nodes(two, one)
+    there = show(two.server, "/sse?channels=a", bearer(token(channels=["a"], jti="t1")))
+
+    def ask(method: str, path: str, body: Any = None) -> Any:
+        caller = Caller(one.server.server, "192.0.2.1")
+        data = b"" if body is None else json.dumps(body).encode()
+        head = f"{method} /admin/{path} HTTP/1.1\r\nHost: a\r\n{ADMIN}"
+        caller.send(f"{head}Content-Length: {len(data)}\r\n\r\n".encode() + data)
+        for _ in range(6):
+            one.server.turn()
+            two.server.turn()
+        one.server.clock.advance(ANSWER_SECONDS)
+        one.server.turn()
+        [answer] = read_answers(caller.written())
+        return answer.json
+
+    found = ask("GET", "subscribers")["subscribers"]
+    assert [each["sub"] for each in found] == ["mia"]
+    assert ask("POST", "revoke", {"jti": "t1"})
+    pass_seconds(two.server, 1)
+    assert not there.open
+    assert two.revocations.current() == one.revocations.current()
+    again = show(two.server, "/sse?channels=a", bearer(token(channels=["a"])))
+    assert ask("POST", "disconnect", {"sub": "mia"}) == {"count": 1}
+    assert not again.open
+
+
+@pytest.mark.parametrize("data", [b"", b"7", b"{}", b'{"node": 1, "id": 2, "act": 3, "filters": 4}',
+                                  b'{"node": "x", "id": 1, "act": "disconnect", "filters": {}}',
+                                  b'{"node": "x", "id": 1, "act": "channels", "filters":'
+                                  b' {"limit": "x"}}'])  # fmt: skip
+def test_malformed_acts_are_ignored(data: bytes) -> None:
+    """
+    The node goes on.
+    """
+    node = AdminNode(alone=False)
+    node.server.publish(data, channel=ACTS)
+    assert node.ask("GET", "revoked")[0] == 200
+
+
+def test_revocations_are_known_again_after_a_restart(node: AdminNode) -> None:
+    """
+    From what the broker retains; until then tokens wait.
+    """
+    node.ask("POST", "revoke", {"jti": "t1"})
+    fresh = Revocations(node.revocations.now)
+    bus = AdminBus(node.server.hub, node.server.clock, fresh, True)
+    bus.startService()
+    assert not fresh.ready
+    node.server.turn()
+    assert fresh.ready
+    assert [one.jti for one in fresh.current()] == ["t1"]
+    bus.stopService()
