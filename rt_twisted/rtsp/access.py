@@ -9,7 +9,7 @@ import hmac
 import secrets
 from collections.abc import Callable, Sequence
 
-from rt_twisted.access.keys import Keys
+from rt_twisted.access.keys import Key, Keys
 from rt_twisted.codecs.basic_auth import CHALLENGE
 from rt_twisted.codecs.digest_auth import parse_digest, write_challenge
 from rt_twisted.model.errors import Header, HttpError
@@ -31,7 +31,7 @@ class RtspAccess:
         self._clock = clock
         self._secret = secrets.token_bytes(16)
 
-    def authorize(self, exchange: RtspExchange, keys: Keys, channels: Sequence[str]) -> None:
+    def authorize(self, exchange: RtspExchange, keys: Keys, channels: Sequence[str]) -> Key:
         """
         Check that a client may publish to *channels*, or play them.
 
@@ -40,6 +40,9 @@ class RtspAccess:
             keys: without any, only this machine may.
             channels: may be empty.
 
+        Returns:
+            The key that was found.
+
         Raises:
             HttpError: 401 with challenges, for no credentials or wrong ones; 403, see
                 `Keys.authorize`.
@@ -47,12 +50,11 @@ class RtspAccess:
         answer = parse_digest(exchange.header("authorization")) if len(keys) else None
         if answer is None:
             try:
-                keys.authorize_live(exchange, channels)
+                return keys.authorize_live(exchange, channels)
             except HttpError as error:
                 if error.status != 401:
                     raise
                 raise HttpError(401, error.reason, self.challenges(exchange)) from None
-            return
         key = keys.find(lambda secret: answer.proves(exchange.method, secret))
         if key is None or not exchange.is_about(answer.uri):
             raise HttpError(401, "wrong key", self.challenges(exchange))
@@ -60,6 +62,7 @@ class RtspAccess:
             raise HttpError(401, "the nonce is too old", self.challenges(exchange, stale=True))
         for channel in channels:
             key.check(channel)
+        return key
 
     def challenges(self, exchange: RtspExchange, stale: bool = False) -> list[Header]:
         """

@@ -77,6 +77,7 @@ class RtspAction(Service):
     bare: ClassVar[str] = "publish"
     publishes: ClassVar[bool] = True
     counts_as: ClassVar[str] = SUBSCRIBERS
+    checks_grants: ClassVar[bool] = True
     methods: ClassVar[Sequence[str]] = ()
     spare_methods: ClassVar[Sequence[str]] = ("GET",)
     port_methods: ClassVar[Sequence[str]] = ("ANNOUNCE", "DESCRIBE", TUNNEL)
@@ -150,15 +151,6 @@ class RtspAction(Service):
     def _server(self) -> RtspServer:
         context = self.context
         return context.shared.get(RtspServer, lambda: RtspServer(context.reactor))
-
-    def channel_of(self, exchange: RtspExchange, match: Match) -> str:
-        """
-        Return the channel of a request.
-
-        Raises:
-            HttpError: 400, its name is not allowed.
-        """
-        return self.context.names.check(self.publish.expand(exchange.as_exchange(), match))
 
     def announce_of(self, exchange: RtspExchange, match: Match) -> Announce:
         """

@@ -9,9 +9,10 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
+from rt_twisted.actions.granting import end_publisher
 from rt_twisted.actions.ingest.begin_run import begin_run
 from rt_twisted.actions.interfaces import Match
-from rt_twisted.actions.subscription import when_admitted
+from rt_twisted.actions.subscription import end_with_grant, when_admitted
 from rt_twisted.codecs.errors import RemoteProtocolError
 from rt_twisted.formats import build_format
 from rt_twisted.formats.rtp_interleaved import RtpInterleaved
@@ -32,6 +33,7 @@ from rt_twisted.rtsp.fields import (
     free_channels,
     session_of,
 )
+from rt_twisted.rtsp.granting import play_permitted, publish_permitted
 from rt_twisted.rtsp.interfaces import DialogueConnection, Reply, RtspRoute
 from rt_twisted.rtsp.messages import METHODS, InterleavedPacket
 from rt_twisted.rtsp.playing import rtp_info
@@ -51,7 +53,7 @@ class Named:
 
     Args:
         route: of its path.
-        match: what the pattern of the route matched.
+        match: what the pattern of the route matched, with the grant of the client.
         channel: of the route.
         tracks: that are published or played.
         url: of the request that named it, without a slash at the end.
@@ -166,9 +168,8 @@ class Dialogue:
         Return what the client may play at *path*.
         """
         route, match = self._route("DESCRIBE", path)
-        channel = route.channel_of(exchange, match)
-        if route.view_keys is not None:
-            self._connection.server.access.authorize(exchange, route.view_keys, [])
+        access = self._connection.server.access
+        channel, match = await play_permitted(access, exchange, route, match)
         context = route.context
         context.hub.admit("")
         first = await first_message(
@@ -182,9 +183,8 @@ class Dialogue:
 
     async def _on_announce(self, exchange: RtspExchange) -> Reply:
         route, match = self._route("ANNOUNCE", exchange.path)
-        channel = route.channel_of(exchange, match)
-        keys = route.context.publish_keys
-        self._connection.server.access.authorize(exchange, keys, [channel])
+        access = self._connection.server.access
+        channel, match = await publish_permitted(access, exchange, route, match)
         kind = (exchange.header("content-type") or "").partition(";")[0].strip().lower()
         if kind != "application/sdp":
             raise RemoteProtocolError("ANNOUNCE needs a body of application/sdp", 415)
@@ -246,6 +246,7 @@ class Dialogue:
             limits.live_grace if route.grace is None else route.grace,
             route.announce_of(exchange, named.match),
         )
+        end_publisher(context, publisher, named.match.grant)
         connection = self._connection
         self._recording = Recording(
             context, publisher, run, tracks.reader(), connection, connection.abort
@@ -290,6 +291,7 @@ class Dialogue:
         connection.subscriber = duplex
         self.state = RtspState.PLAYING
         hub.join(duplex.subscriber, [named.channel], Sync(route.burst), response)
+        end_with_grant(route.context, duplex.subscriber, named.match.grant)
 
     async def _on_pause(self, exchange: RtspExchange) -> Reply:
         return Reply(headers=self._session_header(), then=self._stop)

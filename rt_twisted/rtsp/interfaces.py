@@ -11,6 +11,7 @@ from typing import Any, Protocol
 from rt_twisted.access.keys import Keys
 from rt_twisted.actions.context import ActionContext
 from rt_twisted.actions.interfaces import Match
+from rt_twisted.actions.template import Template
 from rt_twisted.http.interfaces import PeerInfo
 from rt_twisted.hub.duplex import DuplexOwner, DuplexSubscriber
 from rt_twisted.hub.publisher_events import Announce
@@ -144,9 +145,10 @@ class RtspRoute(Protocol):
         Seconds that viewers wait for a publisher to return.
         """
 
-    def channel_of(self, exchange: RtspExchange, match: Match) -> str:
+    @property
+    def publish(self) -> Template:
         """
-        Return the channel of a request.
+        The channel.
         """
 
     def announce_of(self, exchange: RtspExchange, match: Match) -> Announce:

@@ -66,6 +66,8 @@ class RtspExchange:
         self.method = request.method
         self.path = self.url.path
         self.query_string = self.url.query
+        self.target = request.url.encode("latin-1", "replace")
+        self.scheme = "rtsps" if peer.secure else "rtsp"
         self.address = peer.host
         self.secure = peer.secure
         self._is_lost = is_lost
@@ -98,11 +100,25 @@ class RtspExchange:
     def header(self, name: str) -> str | None:
         """
         Return a header of the request, or those of the tunnel by which browsers are known.
+
+        A token in the query is `Authorization: Bearer`.
         """
         found = self.request.headers.get(name)
         if found is None and self._tunnel is not None:
-            return self._tunnel.header(name)
+            found = self._tunnel.header(name)
+        if found is None and name == "authorization" and "token=" in self.query_string:
+            return f"Bearer {self.query().get('token', [''])[-1]}"
         return found
+
+    def watch(self, lost: Callable[[], object]) -> None:
+        """
+        Do nothing: what waits for the client looks at `answered` afterwards.
+        """
+
+    def add_header(self, name: str, value: str) -> None:
+        """
+        Do nothing: RTSP has no cookies.
+        """
 
     def query(self) -> Mapping[str, list[str]]:
         """

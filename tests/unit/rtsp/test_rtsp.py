@@ -7,9 +7,12 @@ from __future__ import annotations
 import base64
 from itertools import pairwise
 
+import jwt
 import pytest
 
+from rt_twisted.access.gate import Gate
 from rt_twisted.access.keys import Key, Keys
+from rt_twisted.access.tokens import TokenKey, TokenVerifier
 from rt_twisted.codecs.digest_auth import DigestAnswer, digest_response, parse_parameters
 from rt_twisted.media.rtp.packet import parse_packet, parse_reports
 from rt_twisted.media.sdp import parse_sdp
@@ -421,3 +424,36 @@ def test_garbage_between_packets_is_skipped() -> None:
     assert [each.channel for each in player.packets].count(0) >= 3
     publisher.send(bytes(70_000))
     assert not publisher.open
+
+
+def granted(seconds: float = 600, **claims: object) -> str:
+    return jwt.encode({"sub": "mia", "exp": 1_000_000 + seconds, **claims}, "0123456789abcdef" * 4)
+
+
+def test_players_and_publishers_need_a_token() -> None:
+    """
+    In the URL, as Bearer, or as the password; it covers the channel, and ends the stream.
+    """
+    tokens = TokenVerifier([TokenKey.of("0123456789abcdef" * 4)], now=lambda: 1_000_000.0)
+    place = RtspPlace("^/cam$ rtsp:cam,allow=token,wait=0", changed={"gate": Gate(tokens=tokens)})
+
+    def status(method: str, token: str, way: str = "url") -> int:
+        url, headers = URL, {"Content_Type": "application/sdp"} if method == "ANNOUNCE" else {}
+        if token and way == "url":
+            url = f"{URL}?token={token}"
+        elif token:
+            password = base64.b64encode(f"u:{token}".encode()).decode()
+            headers["Authorization"] = f"Bearer {token}" if way == "bearer" else f"Basic {password}"
+        body = SDP if method == "ANNOUNCE" else b""
+        response = place.connect("192.0.2.1").ask(method, url, body, **headers)
+        if response.status == 401:
+            assert "www-authenticate" in response.headers
+        return response.status
+
+    assert status("DESCRIBE", "") == 401
+    assert status("DESCRIBE", "nonsense") == 401
+    assert status("ANNOUNCE", "") == 401
+    for way in ("url", "bearer", "basic"):
+        assert status("DESCRIBE", granted(), way) == 404  # the route names the channel
+        assert status("ANNOUNCE", granted(), way) == 200
+    assert status("DESCRIBE", granted(-60)) == 401
