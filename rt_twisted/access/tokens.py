@@ -127,6 +127,7 @@ class TokenVerifier:
         leeway: seconds by which the clocks of issuers may differ.
         now: returns Unix time.
         key_sets: further keys, as a `KeySet` has them.
+        count: called for each token that is verified.
     """
 
     def __init__(
@@ -136,11 +137,13 @@ class TokenVerifier:
         leeway: float = 0.0,
         now: Callable[[], float] = time.time,
         key_sets: Sequence[KeySet] = (),
+        count: Callable[[], object] = lambda: None,
     ) -> None:
         self._keys = tuple(keys)
         self._audiences = audiences
         self._leeway = leeway
         self._key_sets = tuple(key_sets)
+        self._count = count
         issuers = [key.issuer for key in keys] + [one.issuer for one in key_sets]
         self._issuers = frozenset(filter(None, issuers))
         self._versions = self._current_versions
@@ -174,6 +177,7 @@ class TokenVerifier:
         grant = self._known.get(digest)
         if grant is None:
             grant = self._read(token)
+            self._count()
             self._known[digest] = grant
             if len(self._known) > MAX_KNOWN:
                 self._known.popitem(last=False)

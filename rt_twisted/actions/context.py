@@ -147,6 +147,7 @@ class ActionContext:
         out: of the route, see `Draft.out`; None for the daemon's setting.
         gate: what clients of the route need, and the grants that they have by that.
         admin_keys: for the admin API.
+        audit: writes an administrative act to the audit log; None without one.
         publish_rate: at which one publisher may publish.
     """
 
@@ -175,6 +176,7 @@ class ActionContext:
     out: str | None = None
     gate: Gate = field(default_factory=Gate)
     admin_keys: Keys = field(default_factory=Keys)
+    audit: Callable[[str, dict[str, Any]], object] | None = field(default=None, compare=False)
     publish_rate: PublishRate = field(default_factory=PublishRate, compare=False)
 
     def publish(self, drafts: Sequence[Draft]) -> Deferred[PublishResult]:

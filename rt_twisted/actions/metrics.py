@@ -149,6 +149,12 @@ class MetricsCollector(Collector):
             "Incomplete requests and messages rejected.",
             n.inbound_dropped,
         )
+        yield _total("realtime_tokens_verified", "Tokens verified.", n.tokens_verified)
+        yield _total("realtime_questions_asked", "Answers of the application.", n.questions_asked)
+        yield _total("realtime_questions_cached", "Answers without it.", n.questions_cached)
+        yield _total("realtime_questions_failed", "Questions without answer.", n.questions_failed)
+        yield _total("realtime_question_seconds", "Seconds until answers.", n.question_seconds)
+        yield _gauge("realtime_revocations", "Revoked tokens, of each process.", n.revocations)
         statuses = {str(status): count for status, count in n.requests.items()}
         yield _totals("realtime_http_requests", "Responses begun.", "status", statuses)
         yield _histogram("realtime_fanout_seconds", n.fanout)

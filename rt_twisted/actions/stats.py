@@ -161,6 +161,16 @@ class StatsAction:
                 "messages": n.websocket_messages,
             },
             "inbound": {"bytes": n.inbound_bytes, "dropped": n.inbound_dropped},
+            "access": {
+                "tokens": n.tokens_verified,
+                "revocations": n.revocations,
+                "questions": {
+                    "asked": n.questions_asked,
+                    "cached": n.questions_cached,
+                    "failed": n.questions_failed,
+                    "seconds": round(n.question_seconds, 6),
+                },
+            },
             "requests": by_class(n.requests),
             "rates": {
                 str(window): {name: round(rate, 3) for name, rate in rates.items()}

@@ -57,6 +57,12 @@ class MetricValues(Protocol):
     websocket_frames: int  # received from clients, control frames too
     websocket_messages: int  # from clients, processed
     inbound_dropped: int  # incomplete input refused because memory was short
+    tokens_verified: int  # signatures of tokens that were right; known tokens do not count
+    questions_asked: int  # that the application has answered
+    questions_cached: int  # that were answered without it
+    questions_failed: int  # without an answer
+    question_seconds: float  # until it has answered, in sum
+    revocations: int  # of tokens, in force; in each process
     closed: Mapping[str, int]  # subscribers disconnected, by reason
     requests: Mapping[int, int]  # HTTP responses, by status
     refused: Mapping[str, Mapping[str, int]]  # "readers" and "publishes", by reason

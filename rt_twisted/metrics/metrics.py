@@ -127,6 +127,12 @@ class Metrics:
     websocket_frames: int = 0
     websocket_messages: int = 0
     inbound_dropped: int = 0
+    tokens_verified: int = 0
+    questions_asked: int = 0
+    questions_cached: int = 0
+    questions_failed: int = 0
+    question_seconds: float = 0.0
+    revocations: int = 0
     closed: Counter[str] = field(default_factory=Counter)
     requests: Counter[int] = field(default_factory=Counter)
     refused: Mapping[str, Counter[str]] = field(
@@ -142,6 +148,29 @@ class Metrics:
     _seconds: deque[tuple[float, dict[str, int]]] = field(
         default_factory=lambda: deque(maxlen=max(WINDOWS) + 1)
     )
+
+    def count_question(self, result: str, seconds: float) -> None:
+        """
+        Count a question to the application.
+
+        Args:
+            result: `asked`, if it has answered; `cached` or `shared`, if an answer was known or
+                another client asks the same; anything else for a failure.
+            seconds: that it took.
+        """
+        if result == "asked":
+            self.questions_asked += 1
+            self.question_seconds += seconds
+        elif result in ("cached", "shared"):
+            self.questions_cached += 1
+        else:
+            self.questions_failed += 1
+
+    def count_token(self) -> None:
+        """
+        Count a token whose signature was verified.
+        """
+        self.tokens_verified += 1
 
     def totals(self) -> dict[str, int]:
         """

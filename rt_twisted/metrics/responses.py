@@ -44,6 +44,8 @@ class ResponseMetrics:
             anything but a tuple if there is none.
         metrics: where responses are counted.
         log: called with the same arguments; None for no access log.
+        audit: called with each exchange that an action refuses, and the status; None for no
+            audit log.
     """
 
     def __init__(
@@ -51,10 +53,12 @@ class ResponseMetrics:
         find: Callable[[str, str], object],
         metrics: Metrics,
         log: Callable[[Any, int, int], None] | None,
+        audit: Callable[[Any, int], object] | None = None,
     ) -> None:
         self._find = find
         self._metrics = metrics
         self._log = log
+        self._audit = audit
 
     def __call__(self, exchange: AnsweredRequest, status: int, size: int) -> None:
         """
@@ -67,6 +71,8 @@ class ResponseMetrics:
             found = self._find(exchange.method, exchange.path)
             if isinstance(found, tuple):
                 count_refusal(self._metrics, getattr(found[0], "counts_as", ""), refused)
+                if self._audit is not None:
+                    self._audit(exchange, refused)
         if self._log is not None:
             self._log(exchange, status, size)
 

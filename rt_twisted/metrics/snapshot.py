@@ -30,6 +30,7 @@ GAUGES = (
     "websockets",
     "inbound_bytes",
     "memory_bytes",
+    "revocations",
     "broker_away",
     "broker_refuses",
 )
@@ -45,6 +46,11 @@ COUNTERS = (
     "websocket_frames",
     "websocket_messages",
     "inbound_dropped",
+    "tokens_verified",
+    "questions_asked",
+    "questions_cached",
+    "questions_failed",
+    "question_seconds",
     "cpu_seconds",
 )
 FIELDS = (*GAUGES, *COUNTERS, "uptime")

@@ -148,7 +148,7 @@ class RtspRoute(Protocol):
     @property
     def publish(self) -> Template:
         """
-        The channel.
+        The channel, as the route line names it.
         """
 
     def announce_of(self, exchange: RtspExchange, match: Match) -> Announce:

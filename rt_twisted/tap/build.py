@@ -29,6 +29,7 @@ from rt_twisted.net.signals import hold_signals
 from rt_twisted.net.systemd import SystemdNotifier
 from rt_twisted.routes import Routes, RouteServices
 from rt_twisted.tap.access_log import AccessLog
+from rt_twisted.tap.audit_log import AuditLog
 from rt_twisted.tap.daemon import Daemon, ExporterService, MetricsSource
 from rt_twisted.tap.endpoints import make_endpoints
 from rt_twisted.tap.factories import (
@@ -41,6 +42,7 @@ from rt_twisted.tap.factories import (
     make_routes,
     make_sidecars,
     open_access_log,
+    open_audit_log,
     open_log,
     setting_error,
 )
@@ -112,7 +114,7 @@ def build_server(
     log: LogFile | None,
     listening: Any,
     sidecars: SidecarSupervisor | None = None,
-) -> LogFile | None:
+) -> list[LogFile]:
     """
     Add to *services* what serves clients.
 
@@ -125,7 +127,7 @@ def build_server(
         sidecars: of the daemon; None in a worker process.
 
     Returns:
-        the access log, which is open.
+        the access log and the audit log, as far as there are any; they are open.
     """
     worker = options.inherited
     broker = make_broker(options, reactor)
@@ -141,6 +143,8 @@ def build_server(
         )
     inbound = hub.metrics.inbound = InboundMemory(reactor, read_inbound_limit(options))
     shared = SharedState()
+    audit_file = open_audit_log(options)
+    audit = AuditLog(audit_file) if audit_file is not None else None
     context_of = partial(
         make_context,
         reactor=reactor,
@@ -149,6 +153,7 @@ def build_server(
         handoff=handoff,
         shared=shared,
         inbound=inbound,
+        audit=audit,
     )
     routes = Routes(make_routes(options, context_of(options)))
     hubs.adopt()
@@ -157,7 +162,10 @@ def build_server(
     limits, cors, app = read_http_limits(options), make_cors(options), make_app(options, hub)
     access_log = open_access_log(options)
     responses = ResponseMetrics(
-        routes.find, hub.metrics, AccessLog(access_log) if access_log else None
+        routes.find,
+        hub.metrics,
+        AccessLog(access_log) if access_log else None,
+        audit.refused if audit is not None else None,
     )
     server = HttpServer(HttpContext(reactor, routes.find, limits, cors, app, responses, inbound))
     server.context.port_protocols = routes.port_protocols
@@ -179,6 +187,7 @@ def build_server(
         services.filter,
         sidecars,
         key_sets,
+        audit,
     )
     observer = control or SystemdNotifier(os.environ, reactor)
     daemon = Daemon(reactor, hubs, server, endpoints, options, observer, reloader)
@@ -197,7 +206,7 @@ def build_server(
         services.addService(bus)
     if sidecars is not None:
         services.addService(sidecars)
-    return access_log
+    return [file for file in (access_log, audit_file) if file is not None]
 
 
 def _has_admin(options: Options) -> bool:
@@ -229,9 +238,8 @@ def build_parent(
         # Build what a worker builds, and discard it: a mistake is one error here, not one
         # from each worker.
         binder = ListenerBinder(reactor, size, replaceable=False)
-        access_log = build_server(Logged(None, "text"), options, reactor, None, binder)
-        if access_log is not None:
-            access_log.close()  # it would keep the disk space of a rotated file
+        for file in build_server(Logged(None, "text"), options, reactor, None, binder):
+            file.close()  # it would keep the disk space of a rotated file
 
     def check_again() -> None:
         # Root can read files that the workers' user cannot.

@@ -179,6 +179,7 @@ def make_context(
     handoff: IConnectionHandoff | None,
     shared: SharedState,
     inbound: InboundMemory,
+    audit: Callable[[str, dict[str, Any]], object] | None = None,
 ) -> ActionContext:
     """
     Build the context of actions.
@@ -191,10 +192,12 @@ def make_context(
         handoff: hands connections to other workers; None without workers.
         shared: what actions share; it outlives reloads.
         inbound: bounds incomplete input; never replaced, as connections outlive a reload.
+        audit: writes administrative acts; None without an audit log.
     """
     publish_keys = list(options["publish-key"])
     if options["http-secret"]:
         publish_keys.append(Key.of(options["http-secret"]))
+    metrics = hubs.main.metrics
     stats_keys = [Key.of(options["stats-key"])] if options["stats-key"] else []
     return ActionContext(
         hubs.main,
@@ -221,13 +224,15 @@ def make_context(
         hubs=hubs.for_server,
         ask=ask,
         handoff=handoff,
+        audit=audit,
         admin_keys=Keys([Key.of(options["admin-key"])] if options["admin-key"] else []),
         publish_rate=_publish_rate(options, shared),
         gate=make_gate(
             options,
-            shared.get(Authorizers, partial(Authorizers, reactor)),
+            shared.get(Authorizers, partial(Authorizers, reactor, metrics.count_question)),
             shared.get(KeySets, partial(KeySets, reactor)),
             shared.get(Revocations, Revocations),
+            metrics.count_token,
         ),
     )
 
@@ -243,6 +248,7 @@ def make_gate(
     authorizers: Authorizers,
     key_sets: KeySets,
     revocations: Revocations,
+    count: Callable[[], object] = lambda: None,
 ) -> Gate:
     """
     Build the access check of subscribers.
@@ -252,6 +258,7 @@ def make_gate(
         authorizers: ask applications; they outlive reloads.
         key_sets: those of issuers; they outlive reloads too.
         revocations: of tokens; likewise.
+        count: called for each token that is verified.
     """
     keys = []
     for given in options["token-key"]:
@@ -264,7 +271,9 @@ def make_gate(
     found = [key_sets.get(url, issuer) for url, issuer in options["token-jwks"]]
     if keys or found:
         leeway = options["token-leeway"]
-        verifier = load_object(_TOKEN_VERIFIER)(keys, audiences, leeway, key_sets=found)
+        verifier = load_object(_TOKEN_VERIFIER)(
+            keys, audiences, leeway, key_sets=found, count=count
+        )
     limits = options["authorize-timeout"], options["authorize-concurrency"]
 
     def find_app(url: str) -> Authorizer:
@@ -343,6 +352,17 @@ def open_access_log(options: Options) -> LogFile | None:
         return LogFile(path, _owner(options)) if path else None
     except OSError as error:
         raise setting_error(options, "access-log", f"{path}: {error.strerror}") from None
+
+
+def open_audit_log(options: Options) -> LogFile | None:
+    """
+    Open the audit log; None without one.
+    """
+    path = options["audit-log"]
+    try:
+        return LogFile(path, _owner(options)) if path else None
+    except OSError as error:
+        raise setting_error(options, "audit-log", f"{path}: {error.strerror}") from None
 
 
 def open_log(options: Options) -> LogFile | None:

@@ -20,6 +20,7 @@ from rt_twisted.metrics.responses import ResponseMetrics
 from rt_twisted.model.settings import read_retention
 from rt_twisted.routes import Routes, RouteServices
 from rt_twisted.tap.access_log import AccessLog
+from rt_twisted.tap.audit_log import AuditLog
 from rt_twisted.tap.factories import (
     make_cors,
     make_routes,
@@ -59,6 +60,7 @@ class Reloader:
         log_filter: has the level of the log.
         sidecars: of the daemon; None in a worker process.
         key_sets: fetched from issuers.
+        audit: the audit log; None without one.
     """
 
     def __init__(
@@ -74,6 +76,7 @@ class Reloader:
         log_filter: LogFilter,
         sidecars: SidecarSupervisor | None,
         key_sets: KeySets,
+        audit: AuditLog | None = None,
     ) -> None:
         self._at_start = self._current = options
         self._hubs = hubs
@@ -86,6 +89,7 @@ class Reloader:
         self._log_filter = log_filter
         self._sidecars = sidecars
         self._key_sets = key_sets
+        self._audit = audit
 
     def __call__(self) -> Mapping[str, Any]:
         """
@@ -113,7 +117,8 @@ class Reloader:
         """
         Open the log files again by their names, after they were rotated.
         """
-        for file in (self._log, self._access_log):
+        audit = self._audit.file if self._audit is not None else None
+        for file in (self._log, self._access_log, audit):
             _reopen(file)
 
     def _apply(self, fresh: Options) -> None:
@@ -141,7 +146,12 @@ class Reloader:
             routes.find,
             http_limits,
             cors,
-            ResponseMetrics(routes.find, self._hubs.main.metrics, lines),
+            ResponseMetrics(
+                routes.find,
+                self._hubs.main.metrics,
+                lines,
+                self._audit.refused if self._audit is not None else None,
+            ),
         )
         self._server.context.port_protocols = routes.port_protocols
         self._route_services.replace(routes)

@@ -451,6 +451,8 @@ SECTIONS: tuple[tuple[str, tuple[Setting, ...]], ...] = (
         Setting("admin-key", "", secret, reloadable=True, help=
             "Key for the admin API; with it, /admin/ is one of the default routes. Without it, "
             "only this machine may use a route with the word admin."),
+        Setting("audit-log", "", values.text, help=
+            "File for a JSON line for each refused client and each administrative act."),
         Setting("stats-key", "", secret, reloadable=True, help=
             "Key for /stats and /metrics; without it, only this machine may see them."),
         Setting("export", "", values.text, help=

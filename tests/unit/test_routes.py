@@ -175,7 +175,7 @@ def test_arguments_have_types() -> None:
         ("^/( sse:a", "'^/(' is not a regular expression"),
         (
             "^/x nope:a",
-            "unknown action 'nope'; there are: alive, engine.io, icecast, icecast-admin, ",
+            "unknown action 'nope'; there are: admin, alive, engine.io, icecast, icecast-admin, ",
         ),
         ("^/x SSE:a", "unknown action 'SSE'"),
         ("get ^/x sse:a", "unknown action"),

@@ -118,6 +118,7 @@ class AdminAction:
         if act == "revoke":
             entry = _revocation(given, bus.revocations.now())
             bus.revoke(entry)
+            self._audit(exchange, act, _shown(entry))
             _answer(exchange, {"revoked": _shown(entry)})
             return None
         filters = {}
@@ -129,6 +130,7 @@ class AdminAction:
             raise HttpError(400, f"{act} needs {' and '.join(needed) or 'one of ' + _FILTERS}")
 
         def answer(found: list[dict[str, Any]]) -> None:
+            self._audit(exchange, act, {**filters, "count": len(found)})
             _answer(exchange, {"count": len(found)})
 
         return bus.request(act, filters).addCallback(answer)
@@ -139,7 +141,12 @@ class AdminAction:
         if not known:
             raise HttpError(404, "no token with this jti is revoked")
         bus.revoke(replace(known[0], removed=True, changed=now))
+        self._audit(exchange, "restore", {"jti": jti})
         exchange.answer(204)
+
+    def _audit(self, exchange: IExchange, act: str, fields: dict[str, Any]) -> None:
+        if self.context.audit is not None:
+            self.context.audit(act, {"by": exchange.address, **fields})
 
 
 _FILTERS = ", ".join(FILTERS)

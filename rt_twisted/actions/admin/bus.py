@@ -101,6 +101,7 @@ class AdminBus(Service):
 
     def _apply(self, entries: Sequence[Revocation]) -> None:
         changed = [entry for entry in self.revocations.merge(entries) if not entry.removed]
+        self._hub.metrics.revocations = len(self.revocations)
         if changed:
             self._hub.holders.end_all(lambda grant: any(one.covers(grant) for one in changed))
 

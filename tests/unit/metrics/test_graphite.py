@@ -91,6 +91,12 @@ class Counts:
     websocket_frames: int = 50
     websocket_messages: int = 7
     inbound_dropped: int = 1
+    tokens_verified: int = 8
+    questions_asked: int = 9
+    questions_cached: int = 4
+    questions_failed: int = 2
+    question_seconds: float = 0.25
+    revocations: int = 3
     closed: Mapping[str, int] = field(default_factory=lambda: {"left": 6, "behind": 1})
     subscribers_limit: int = 100
     waiting_bytes: int = 512
@@ -131,7 +137,13 @@ DAEMON = {  # what is exported of `Counts`, without channels
     "websocket_frames": 50,
     "websocket_messages": 7,
     "inbound_dropped": 1,
+    "tokens_verified": 8,
+    "questions_asked": 9,
+    "questions_cached": 4,
+    "questions_failed": 2,
+    "question_seconds": 0.25,
     "memory_bytes": 1 << 25,
+    "revocations": 3,
     "uptime": 10.0,
     "cpu_seconds": 0.5,
     "turns": 0,

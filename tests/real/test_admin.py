@@ -1,0 +1,223 @@
+"""
+The admin API over worker processes, nodes and restarts; and applications that are asked.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.real.conftest import PATIENCE, ROOT, Server, StartDaemon, free_port
+from tests.real.redis_server import redis  # noqa: F401  # a fixture
+from tests.real.test_access import SECRET, request, token
+
+KEY = "admin" * 4
+OPTIONS = ("--allow=token", f"--token-key={SECRET}", f"--admin-key={KEY}")
+
+
+def ask(port: int, method: str, path: str, body: Any = None) -> Any:
+    """
+    Return the JSON of a response of the admin API.
+    """
+    data = None if body is None else json.dumps(body).encode()
+    headers = {"Authorization": f"Bearer {KEY}"}
+    asked = urllib.request.Request(
+        f"http://127.0.0.1:{port}/admin/{path}", data, headers, method=method
+    )
+    with urllib.request.urlopen(asked, timeout=PATIENCE) as response:
+        return json.loads(response.read() or b"null")
+
+
+def until(check: Callable[[], Any]) -> None:
+    """
+    Wait until *check* returns something true.
+    """
+    end = time.monotonic() + PATIENCE
+    while not check():
+        assert time.monotonic() < end
+        time.sleep(0.1)
+
+
+@pytest.mark.limit(90)
+def test_revocations_reach_all_workers_and_nodes(
+    daemon: StartDaemon,
+    redis: Server,  # noqa: F811
+) -> None:
+    """
+    Within a second, for connected clients too; a node that starts later has them.
+    """
+    broker = ("--broker=redis", f"--redis-port={redis.port}")
+    one = daemon(*OPTIONS, *broker, "--workers=2")
+    two = daemon(*OPTIONS, *broker)
+    stolen = token(channels=["news"], jti="t1")
+    streams = [
+        subprocess.Popen(
+            ["curl", "-sN", "-H", f"Authorization: Bearer {stolen}", f"http://127.0.0.1:{port}/"],
+            stdout=subprocess.DEVNULL,
+        )
+        for port in (one.port, one.port, two.port)
+    ]
+    try:
+        until(lambda: len(ask(two.port, "GET", "subscribers?sub=mia")["subscribers"]) == 3)
+        ask(one.port, "POST", "revoke", {"jti": "t1"})
+        until(lambda: all(stream.poll() is not None for stream in streams))
+    finally:
+        for stream in streams:
+            stream.kill()
+            stream.wait()
+    assert {request(one.port, "/poll", stolen) for _ in range(4)} == {401}
+    assert request(two.port, "/poll", stolen) == 401
+    three = daemon(*OPTIONS, *broker)
+    until(lambda: request(three.port, "/poll", token(channels=["news"])) == 200)
+    assert request(three.port, "/poll", stolen) == 401
+    ask(three.port, "DELETE", "revoked/t1")
+    until(lambda: request(one.port, "/poll", stolen) == 200)
+
+
+@pytest.mark.limit(60)
+def test_revocations_survive_a_restart(daemon: StartDaemon, tmp_path: Path) -> None:
+    """
+    With a history file.
+    """
+    server = daemon(*OPTIONS, f"--history-file={tmp_path / 'log.db'}")
+    ask(server.port, "POST", "revoke", {"sub": "mia"})
+    assert request(server.port, "/poll", token(channels=["news"])) == 401
+    server.restart()
+    eve = token(channels=["news"], sub="eve")
+    until(lambda: request(server.port, "/poll", eve) == 200)
+    assert request(server.port, "/poll", token(channels=["news"])) == 401
+
+
+def block(name: str) -> str:
+    """
+    Return the code of docs/access.md that begins with the comment *name*.
+    """
+    text = (ROOT / "docs" / "access.md").read_text()
+    found = re.search(rf"^```python\n({re.escape(name)}\n.*?)^```$", text, re.M | re.S)
+    assert found is not None
+    return found[1]
+
+
+FLASK_LOGIN = """
+
+@app.get("/login")
+def login():
+    session["user"] = "mia"
+    return "in"
+"""
+DJANGO = """
+import sys
+from types import SimpleNamespace
+from wsgiref.simple_server import make_server
+from django.conf import settings
+from django.core.wsgi import get_wsgi_application
+from django.urls import path
+import views
+
+def users(get_response):
+    def middleware(request):
+        name = request.COOKIES.get("session", "")
+        request.user = SimpleNamespace(is_authenticated=bool(name), pk=name)
+        return get_response(request)
+    return middleware
+
+settings.configure(ROOT_URLCONF=__name__, ALLOWED_HOSTS=["*"], SECRET_KEY="x",
+                   MIDDLEWARE=["__main__.users"])
+urlpatterns = [path("realtime/may", views.may)]
+make_server("127.0.0.1", int(sys.argv[1]), get_wsgi_application()).serve_forever()
+"""
+
+
+@pytest.fixture(params=["flask", "django"])
+def application(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[int, str]]:
+    """
+    Run an application of the documentation; yield its port, and the cookie of a user.
+    """
+    port = free_port()
+    if request.param == "flask":
+        (tmp_path / "may.py").write_text(block("# may.py") + FLASK_LOGIN)
+        command = ["-m", "flask", "--app", "may", "run", "-p", str(port)]
+    else:
+        (tmp_path / "views.py").write_text(block("# views.py: may"))
+        (tmp_path / "serve.py").write_text(DJANGO)
+        command = ["serve.py", str(port)]
+    with subprocess.Popen(
+        [sys.executable, *command], cwd=tmp_path, stderr=subprocess.DEVNULL,
+        env={"SECRET_KEY": "x" * 40, "PATH": "/usr/bin:/bin"},
+    ) as running:  # fmt: skip
+        try:
+            cookie = "session=mia"
+
+            def is_up() -> bool:
+                nonlocal cookie
+                try:
+                    path = "login" if request.param == "flask" else "realtime/may"
+                    with urllib.request.urlopen(f"http://127.0.0.1:{port}/{path}") as response:
+                        cookie = response.headers["Set-Cookie"].partition(";")[0]
+                except urllib.error.HTTPError:
+                    return True
+                except OSError:
+                    return False
+                return True
+
+            until(is_up)
+            yield port, cookie
+        finally:
+            running.kill()
+
+
+@pytest.mark.limit(60)
+def test_applications_of_the_documentation_are_asked(
+    daemon: StartDaemon, application: tuple[int, str]
+) -> None:
+    """
+    Flask and Django decide by their own sessions, and no client is admitted when they are gone.
+    """
+    port, cookie = application
+    may = f"http://127.0.0.1:{port}/realtime/may"
+    server = daemon("--allow=app", f"--authorize={may}")
+    given = ("-H", f"Cookie: {cookie}")
+    assert request(server.port, "/poll?channels=news,user-mia", "", *given) == 200
+    assert request(server.port, "/poll?channels=user-eve", "", *given) == 403
+    assert request(server.port, "/poll?channels=news") == 401
+    away = daemon("--allow=app", f"--authorize=http://127.0.0.1:{free_port()}/may")
+    assert request(away.port, "/poll?channels=news", "", *given) == 503
+
+
+def test_fastapi_of_the_documentation() -> None:
+    """
+    The same decisions, called as an ASGI server does.
+    """
+    pytest.importorskip("fastapi")
+    names: dict[str, Any] = {}
+    exec(block("# may_fastapi.py"), names)
+
+    def status(channels: str, cookie: str) -> int:
+        sent: list[dict[str, Any]] = []
+        headers = [(b"x-channels", channels.encode()), (b"cookie", cookie.encode())]
+        scope = {"type": "http", "method": "GET", "path": "/realtime/may", "headers": headers,
+                 "query_string": b"", "http_version": "1.1", "scheme": "http",
+                 "server": ("a", 80), "root_path": ""}  # fmt: skip
+
+        async def receive() -> dict[str, Any]:
+            return {"type": "http.request", "body": b"", "more_body": False}
+
+        async def send(message: dict[str, Any]) -> None:
+            sent.append(message)
+
+        asyncio.run(names["app"](scope, receive, send))
+        return int(sent[0]["status"])
+
+    assert status("news, user-mia", "user=mia") == 204
+    assert status("user-eve", "user=mia") == 403
+    assert status("news", "") == 401
