@@ -46,9 +46,13 @@ def _endpoint(address: str) -> str:
     Return the endpoint string for the address of a socket, as uWSGI writes it.
     """
     if "/" in address:
-        return f"unix:{quoteStringArgument(address)}"
+        return f"unix:{_quoted(address)}"
     found = _SOCKET.fullmatch(address)
     if found is None or int(found["port"]) > 65535:
         raise ValueError("[ADDRESS]:PORT, or the path of a unix socket")
-    host = quoteStringArgument(found["six"] or found["host"] or "0.0.0.0")
+    host = _quoted(found["six"] or found["host"] or "0.0.0.0")
     return f"tcp:{found['port']}:interface={host}:backlog={BACKLOG}"
+
+
+def _quoted(text: str) -> str:
+    return str(quoteStringArgument(text)).replace("=", r"\=")

@@ -8,6 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from twisted.internet.endpoints import serverFromString
+from twisted.internet.protocol import Factory
 from twisted.internet.testing import MemoryReactorClock
 
 from rt_twisted.tap.build import build
@@ -117,6 +121,7 @@ def test_words_on_the_command_line() -> None:
         ("[::1]:9090", r"tcp:9090:interface=\:\:1:backlog=4096"),
         ("/run/uwsgi.sock", "unix:/run/uwsgi.sock"),
         ("./a:b.sock", r"unix:./a\:b.sock"),
+        ("/a=b.sock", r"unix:/a\=b.sock"),
         ("", ""),
     ],
 )
@@ -125,6 +130,22 @@ def test_the_address_of_a_socket(text: str, endpoint: str) -> None:
     An address without a host is every interface of IPv4, as with uWSGI.
     """
     assert translate("http-socket", text) == ("endpoint", endpoint)
+
+
+@given(st.text())
+def test_any_address_is_an_endpoint_or_an_error(text: str) -> None:
+    """
+    Whatever stands in an address, it cannot add arguments to the endpoint.
+    """
+    try:
+        name, endpoint = translate("http-socket", text)
+    except ValueError:
+        return
+    assert name == "endpoint"
+    if text:
+        reactor: Any = MemoryReactorClock()
+        serverFromString(reactor, endpoint).listen(Factory())
+        assert len(reactor.tcpServers) + len(reactor.unixServers) == 1
 
 
 @pytest.mark.parametrize(
