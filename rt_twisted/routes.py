@@ -56,6 +56,7 @@ from rt_twisted.model.load_object import check_interface, find_object
 from rt_twisted.rtmp.action import RtmpAction
 from rt_twisted.rtmp.tunnel_action import tunnel_routes
 from rt_twisted.rtsp.action import RtspAction
+from rt_twisted.rtsp.relay import InterleavedAction
 
 _log = Logger()
 
@@ -68,6 +69,7 @@ WORDS: dict[str, type[Any]] = {
     "icecast-icy": IcyAction,
     "icecast-playlist": IcecastPlaylistAction,
     "icecast-relay": IcecastRelayAction,
+    "interleaved": InterleavedAction,
     "istream": IstreamAction,
     "jpeg": JpegAction,
     "metrics": MetricsAction,
@@ -93,7 +95,6 @@ WORDS: dict[str, type[Any]] = {
     "websocket": WebSocketAction,
     "wsgi": WsgiAction,
 }
-NOT_BUILT = frozenset(("interleaved",))
 DEFAULT = (
     "^/$ sse:page=try",
     "^/poll$ poll",
@@ -457,8 +458,6 @@ def mask_secrets(text: str) -> str:
 
 
 def _find_class(word: str) -> type[Any]:
-    if word in NOT_BUILT:
-        raise ValueError(f"action {word!r} is not built yet")
     found = find_object("action", WORDS, word)
     if not isinstance(found, type) or not is_dataclass(found):
         raise ValueError(f"{word} is not a dataclass that provides IAction")

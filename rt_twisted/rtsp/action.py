@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from enum import Enum
 from typing import ClassVar
 
 from twisted.application.service import Service
@@ -15,6 +16,8 @@ from zope.interface import implementer
 from rt_twisted.access.keys import Keys
 from rt_twisted.access.secrets import secret
 from rt_twisted.actions.context import ActionContext
+from rt_twisted.actions.granting import end_publisher
+from rt_twisted.actions.ingest.begin_run import begin_run
 from rt_twisted.actions.interfaces import IAction, Match
 from rt_twisted.actions.live.viewing import WAIT, viewer_keys
 from rt_twisted.actions.subscription import check_static_channels
@@ -24,14 +27,36 @@ from rt_twisted.hub.publisher_events import Announce, announce_nothing, announce
 from rt_twisted.metrics.responses import SUBSCRIBERS
 from rt_twisted.model.errors import HttpError
 from rt_twisted.rtsp.camera_url import CameraUrl, parse_camera_url
-from rt_twisted.rtsp.connection import RtspConnection
 from rt_twisted.rtsp.fetching import Fetcher
-from rt_twisted.rtsp.messages import METHODS
+from rt_twisted.rtsp.interfaces import DialogueConnection, RecordingSink
+from rt_twisted.rtsp.plain import PlainRecording
+from rt_twisted.rtsp.port import accept_rtsp, is_rtsp, server_of
+from rt_twisted.rtsp.presentation import Announcement
+from rt_twisted.rtsp.recording import Recording
 from rt_twisted.rtsp.requests import RtspExchange
-from rt_twisted.rtsp.server import RtspServer
 from rt_twisted.rtsp.tunnel import open_tunnel
 
-_STARTS = tuple([f"{method} ".encode() for method in METHODS])
+
+class RecordedAs(Enum):
+    """
+    What becomes of the packets of a publisher.
+    """
+
+    AUTO = "auto"  # a live stream
+    RAW = "raw"  # a message each
+
+
+class Demuxer(Enum):
+    """
+    What uwsgi-realtime calls the payload formats.
+    """
+
+    H264 = "h264"
+    VP8 = "vp8"
+    AAC = "aac"
+
+
+_ENCODINGS = {Demuxer.H264: "h264", Demuxer.VP8: "vp8", Demuxer.AAC: "mpeg4-generic"}
 
 
 @implementer(IAction, IPortProtocol)
@@ -58,6 +83,13 @@ class RtspAction(Service):
         source: the URL of a camera from which the stream is fetched, also `file:PATH` or
             `env:NAME`; "" to wait for a publisher.
         demand: fetch only while there are viewers.
+        as_: `auto` for a live stream; `raw` for each packet as a plain message, with
+            `rtp/CHANNEL` as its event type.
+        track_prefix: publish frames as plain messages, behind their channel and time.
+        video_demuxer: of video whose description names no encoding that is known.
+        audio_demuxer: likewise, of audio.
+        video_channel: accepted for uwsgi-realtime's lines; the client's SETUP has it.
+        audio_channel: likewise.
     """
 
     context: ActionContext
@@ -72,6 +104,12 @@ class RtspAction(Service):
     events: Template | None = None
     source: str = field(default="", repr=False)
     demand: bool = False
+    as_: RecordedAs = RecordedAs.AUTO
+    track_prefix: bool = False
+    video_demuxer: Demuxer | None = None
+    audio_demuxer: Demuxer | None = None
+    video_channel: int | None = None
+    audio_channel: int | None = None
     view_keys: Keys | None = field(init=False, compare=False)
 
     bare: ClassVar[str] = "publish"
@@ -131,7 +169,7 @@ class RtspAction(Service):
             handoff = self.context.handoff
             number = handoff.choose(cookie) if handoff is not None else None
             if handoff is None or number is None:
-                open_tunnel(self._server(), exchange)
+                open_tunnel(server_of(self.context), exchange)
             elif not await handoff.hand_off(exchange, number):
                 raise HttpError(503, "the tunnel cannot be opened now", retry=2)
             return
@@ -140,17 +178,57 @@ class RtspAction(Service):
         raise HttpError(404, f"this path is for RTSP: {scheme}://{host}{exchange.path}")
 
     def matches(self, start: bytes) -> bool | None:
-        if not start.startswith(_STARTS):
-            return None if any(each.startswith(start) for each in _STARTS) else False
-        line, newline, _ = start.partition(b"\n")
-        return b" RTSP/" in line if newline else None
+        return is_rtsp(start)
 
     def accept(self, connection: StreamHandle, peer: PeerInfo) -> None:
-        connection.start(RtspConnection(self._server(), connection.find, peer))
+        accept_rtsp(self.context, connection, peer)
 
-    def _server(self) -> RtspServer:
+    @property
+    def any_codec(self) -> bool:
+        """
+        Whether tracks of unknown codecs can be recorded.
+        """
+        return self.as_ is RecordedAs.RAW
+
+    def encoding_of(self, kind: str) -> str:
+        """
+        Return the encoding name of tracks of a kind whose description has none; "" for none.
+        """
+        demuxer = self.video_demuxer if kind == "video" else self.audio_demuxer
+        return _ENCODINGS[demuxer] if demuxer is not None else ""
+
+    async def record(
+        self,
+        exchange: RtspExchange,
+        match: Match,
+        channel: str,
+        tracks: Announcement,
+        connection: DialogueConnection,
+    ) -> RecordingSink:
+        """
+        Claim the channel and begin to publish.
+
+        Raises:
+            HttpError: see `begin_run`.
+        """
         context = self.context
-        return context.shared.get(RtspServer, lambda: RtspServer(context.reactor))
+        limits = context.hub.live.limits()
+        publisher, run = await begin_run(
+            context.hub,
+            exchange,
+            channel,
+            self.takeover,
+            limits.live_timeout if self.timeout is None else self.timeout,
+            limits.live_grace if self.grace is None else self.grace,
+            self.announce_of(exchange, match),
+        )
+        end_publisher(context, publisher, match.grant)
+        end = connection.abort
+        if self.as_ is RecordedAs.RAW or self.track_prefix:
+            reader = None if self.as_ is RecordedAs.RAW else tracks.reader()
+            channels = {tracks.tracks[index].id: pair[0] for index, pair in tracks.channels.items()}
+            return PlainRecording(context, publisher, run, reader, channels, connection, end)
+        return Recording(context, publisher, run, tracks.reader(), connection, end)
 
     def announce_of(self, exchange: RtspExchange, match: Match) -> Announce:
         """

@@ -9,8 +9,6 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
-from rt_twisted.actions.granting import end_publisher
-from rt_twisted.actions.ingest.begin_run import begin_run
 from rt_twisted.actions.interfaces import Match
 from rt_twisted.actions.subscription import end_with_grant, when_admitted
 from rt_twisted.codecs.errors import RemoteProtocolError
@@ -34,11 +32,10 @@ from rt_twisted.rtsp.fields import (
     session_of,
 )
 from rt_twisted.rtsp.granting import play_permitted, publish_permitted
-from rt_twisted.rtsp.interfaces import DialogueConnection, Reply, RtspRoute
+from rt_twisted.rtsp.interfaces import DialogueConnection, RecordingSink, Reply, RtspRoute
 from rt_twisted.rtsp.messages import METHODS, InterleavedPacket
 from rt_twisted.rtsp.playing import rtp_info
-from rt_twisted.rtsp.presentation import Announcement, Offer, announce, offer
-from rt_twisted.rtsp.recording import Recording
+from rt_twisted.rtsp.presentation import Announcement, Offer, announce, no_encoding, offer
 from rt_twisted.rtsp.requests import RtspExchange
 from rt_twisted.rtsp.server import SESSION_SECONDS
 from rt_twisted.rtsp.session import RtspState, next_state
@@ -84,7 +81,7 @@ class Dialogue:
         self._find = find
         self._session = secrets.token_hex(8)
         self._named: Named | None = None
-        self._recording: Recording | None = None
+        self._recording: RecordingSink | None = None
         self._methods: dict[str, Callable[[RtspExchange], Awaitable[Reply | None]]] = {
             "OPTIONS": self._on_options,
             "DESCRIBE": self._on_describe,
@@ -184,11 +181,17 @@ class Dialogue:
     async def _on_announce(self, exchange: RtspExchange) -> Reply:
         route, match = self._route("ANNOUNCE", exchange.path)
         access = self._connection.server.access
-        channel, match = await publish_permitted(access, exchange, route, match)
+        channel = ""
+        if route.publish.source:
+            channel, match = await publish_permitted(access, exchange, route, match)
+        else:
+            access.authorize(exchange, route.context.publish_keys, [])
         kind = (exchange.header("content-type") or "").partition(";")[0].strip().lower()
         if kind != "application/sdp":
             raise RemoteProtocolError("ANNOUNCE needs a body of application/sdp", 415)
-        tracks = announce(exchange.path, parse_sdp(exchange.request.body))
+        encoding_of = getattr(route, "encoding_of", no_encoding)
+        description = parse_sdp(exchange.request.body)
+        tracks = announce(exchange.path, description, route.any_codec, encoding_of)
         url = exchange.request.url.rstrip("/")
         self._named = Named(route, match, channel, tracks, url)
         return Reply()
@@ -234,22 +237,8 @@ class Dialogue:
             raise RemoteProtocolError("RECORD needs an ANNOUNCE", 455)
         if self._recording is not None:
             return Reply(headers=self._session_header())
-        route, tracks = named.route, named.tracks
-        context = route.context
-        limits = context.hub.live.limits()
-        publisher, run = await begin_run(
-            context.hub,
-            exchange,
-            named.channel,
-            route.takeover,
-            limits.live_timeout if route.timeout is None else route.timeout,
-            limits.live_grace if route.grace is None else route.grace,
-            route.announce_of(exchange, named.match),
-        )
-        end_publisher(context, publisher, named.match.grant)
-        connection = self._connection
-        self._recording = Recording(
-            context, publisher, run, tracks.reader(), connection, connection.abort
+        self._recording = await named.route.record(
+            exchange, named.match, named.channel, named.tracks, self._connection
         )
         return Reply(headers=self._session_header())
 

@@ -14,9 +14,9 @@ from rt_twisted.actions.interfaces import Match
 from rt_twisted.actions.template import Template
 from rt_twisted.http.interfaces import PeerInfo
 from rt_twisted.hub.duplex import DuplexOwner, DuplexSubscriber
-from rt_twisted.hub.publisher_events import Announce
 from rt_twisted.model.errors import Header
 from rt_twisted.rtsp.messages import MessageParser, RtspRequest
+from rt_twisted.rtsp.presentation import Announcement
 from rt_twisted.rtsp.requests import RtspExchange
 from rt_twisted.rtsp.server import RtspServer
 
@@ -92,6 +92,27 @@ class DialogueConnection(ConnectionInput, DuplexOwner, Protocol):
         """
 
 
+class RecordingSink(Protocol):
+    """
+    Receives what a client records.
+    """
+
+    def touch(self) -> None:
+        """
+        Note that something was received.
+        """
+
+    def packet(self, channel: int, data: bytes) -> None:
+        """
+        Receive a packet.
+        """
+
+    def close(self, reason: str) -> None:
+        """
+        End the recording.
+        """
+
+
 class RtspRoute(Protocol):
     """
     The action of an `rtsp` route; see `RtspAction`.
@@ -128,21 +149,9 @@ class RtspRoute(Protocol):
         """
 
     @property
-    def takeover(self) -> bool:
+    def any_codec(self) -> bool:
         """
-        Whether a new publisher replaces the one that is connected.
-        """
-
-    @property
-    def timeout(self) -> float | None:
-        """
-        Seconds without bytes after which a publisher is lost.
-        """
-
-    @property
-    def grace(self) -> float | None:
-        """
-        Seconds that viewers wait for a publisher to return.
+        Whether tracks of unknown codecs can be recorded.
         """
 
     @property
@@ -151,7 +160,14 @@ class RtspRoute(Protocol):
         The channel, as the route line names it.
         """
 
-    def announce_of(self, exchange: RtspExchange, match: Match) -> Announce:
+    async def record(
+        self,
+        exchange: RtspExchange,
+        match: Match,
+        channel: str,
+        tracks: Announcement,
+        connection: DialogueConnection,
+    ) -> RecordingSink:
         """
-        Return what is called with what happens to a publisher.
+        Begin to record.
         """

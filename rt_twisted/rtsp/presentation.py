@@ -4,8 +4,8 @@ What a connection has named: the tracks that are published or played, and how th
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 
 from twisted.logger import Logger
 
@@ -13,7 +13,7 @@ from rt_twisted.codecs.errors import RemoteProtocolError
 from rt_twisted.formats.rtp_interleaved import WireTrack, payload_for
 from rt_twisted.media.rtp.clock import SessionClock
 from rt_twisted.media.rtp.payload import Depacketizer
-from rt_twisted.media.rtp.payloads import payload_of
+from rt_twisted.media.rtp.payloads import PAYLOADS, payload_of
 from rt_twisted.media.rtp.reader import RtpReader, RtpTrack
 from rt_twisted.media.sdp import MediaDescription, OfferedMedia, SessionDescription, write_sdp
 from rt_twisted.media.unit import MAX_TRACKS, Head, Kind, Track
@@ -82,9 +82,27 @@ class Announcement:
         return RtpReader(tracks, kinds, reports)
 
 
-def announce(path: str, description: SessionDescription) -> Announcement:
+def no_encoding(kind: str) -> str:
+    """
+    Return no encoding name for tracks whose description has none.
+    """
+    return ""
+
+
+def announce(
+    path: str,
+    description: SessionDescription,
+    any_codec: bool = False,
+    encoding_of: Callable[[str], str] = no_encoding,
+) -> Announcement:
     """
     Return what *description* announces. Tracks that cannot be used are logged.
+
+    Args:
+        path: of the presentation.
+        description: of the publisher.
+        any_codec: whether tracks of unknown codecs can be recorded.
+        encoding_of: returns the encoding name of video or audio whose own is not known.
 
     Raises:
         RemoteProtocolError: 415, no track can be used; 400, there are too many.
@@ -95,6 +113,9 @@ def announce(path: str, description: SessionDescription) -> Announcement:
     refusal: RemoteProtocolError | None = None
     for id, media in enumerate(description.media, 1):
         depacketizer = None
+        if media.encoding not in PAYLOADS and encoding_of(media.kind):
+            rate = media.rate or (90000 if media.kind == "video" else 44100)
+            media = replace(media, encoding=encoding_of(media.kind), rate=rate)
         try:
             if media.kind not in ("video", "audio"):
                 raise RemoteProtocolError(f"{media.kind!r} is neither video nor audio", 415)
@@ -107,7 +128,11 @@ def announce(path: str, description: SessionDescription) -> Announcement:
                 "track {id} of {path} is left out: {reason}", id=id, path=path, reason=error.reason
             )
         tracks.append(PublishedTrack(id, media, depacketizer))
-    if refusal is not None and all(track.depacketizer is None for track in tracks):
+    if (
+        refusal is not None
+        and not any_codec
+        and all(track.depacketizer is None for track in tracks)
+    ):
         raise refusal
     return Announcement(path, tuple(tracks))
 

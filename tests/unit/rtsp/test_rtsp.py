@@ -6,9 +6,11 @@ from __future__ import annotations
 
 import base64
 from itertools import pairwise
+from typing import Any
 
 import jwt
 import pytest
+from twisted.internet.task import Clock
 
 from rt_twisted.access.gate import Gate
 from rt_twisted.access.keys import Key, Keys
@@ -457,3 +459,123 @@ def test_players_and_publishers_need_a_token() -> None:
         assert status("DESCRIBE", granted(), way) == 404  # the route names the channel
         assert status("ANNOUNCE", granted(), way) == 200
     assert status("DESCRIBE", granted(-60)) == 401
+
+
+class Reader:
+    """
+    A subscriber of plain messages.
+    """
+
+    def __init__(self, place: RtspPlace) -> None:
+        self._caller = Caller(place.place.server, "127.0.0.1").send(get(b"/sse"))
+        self._place = place
+
+    @property
+    def text(self) -> bytes:
+        self._place.turn()
+        return self._caller.written()
+
+
+def test_packets_as_plain_messages() -> None:
+    """
+    Each is unchanged, with its channel as event type; any codec can be recorded.
+    """
+    place = RtspPlace("^/sse$ stream:cam", "^/cam$ rtsp:cam,as=raw")
+    reader = Reader(place)
+    publisher = place.connect()
+    publisher.record(SDP.replace(b"H264", b"theora"))
+    publisher.picture(0, b"anything")
+
+    assert b"\x80\xe0\0\0\0\0\0\0\0\0\0\x07anything" in reader.text
+
+
+def test_frames_as_plain_messages() -> None:
+    """
+    Channel, time in milliseconds and frame, with start codes and parameter sets.
+    """
+    place = RtspPlace("^/sse$ stream:cam", "^/cam$ rtsp:publish=cam,track_prefix=1")
+    reader = Reader(place)
+    publisher = place.connect()
+    publisher.record()
+    publisher.sound(0)
+    publisher.picture(0, IDR)
+    publisher.picture(1)
+    publisher.picture(2)
+
+    text = reader.text
+    assert b"\x02" + bytes(8) + b"\xff\xf1" in text
+    assert b"\0" + bytes(8) + b"\0\0\0\1\x67" in text
+    assert b"\0\0\0\1\x68\xce\x0f\xc8\0\0\0\1" + IDR in text
+    assert b"\0" + (40).to_bytes(8) + b"\0\0\0\1" + SLICE in text
+
+
+class UdpReactor:
+    """
+    A reactor that records datagrams; everything else is that of a clock.
+    """
+
+    def __init__(self, clock: Any) -> None:
+        self._clock = clock
+        self.sent: list[tuple[bytes, tuple[str, int]]] = []
+        self.open = 0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._clock, name)
+
+    def listenUDP(self, port: int, protocol: Any, interface: str = "") -> UdpReactor:
+        self.open += 1
+        return self
+
+    def write(self, data: bytes, target: tuple[str, int]) -> None:
+        self.sent.append((data, target))
+
+    def stopListening(self) -> None:
+        self.open -= 1
+
+
+def test_packets_are_relayed_to_udp_targets() -> None:
+    """
+    RTCP goes to the port above; a track without a target is left out.
+    """
+    clock = Clock()
+    reactor = UdpReactor(clock)
+    place = RtspPlace("^/cam$ interleaved:[fd00::6]:5006", reactor=reactor)
+    publisher = place.connect()
+    publisher.record()
+    publisher.picture(0, IDR)
+    publisher.send(b"$\1\0\4\x80rtc$\2\0\4\x80abc")
+    assert reactor.open == 1
+    publisher.ask("TEARDOWN")
+
+    assert [(data[-3:], target) for data, target in reactor.sent] == [
+        (b"ame", ("fd00::6", 5006)),
+        (b"rtc", ("fd00::6", 5007)),
+    ]
+    assert reactor.open == 0
+
+
+@pytest.mark.parametrize(
+    "line", ["interleaved:host:5004", "interleaved:10.0.0.5", "interleaved:1.2.3.4:0"]
+)
+def test_wrong_targets(line: str) -> None:
+    """
+    Addresses with ports, and nothing that a name server decides.
+    """
+    with pytest.raises(ValueError, match="is not ADDRESS:PORT"):
+        RtspPlace(f"^/cam$ {line}")
+
+
+def test_a_codec_of_the_route() -> None:
+    """
+    Where the description names none, as uwsgi-realtime's lines do.
+    """
+    place = RtspPlace("^/cam$ rtsp:publish=cam,video_demuxer=h264,audio_demuxer=aac")
+    nameless = SDP.replace(b"a=rtpmap:96 H264/90000\r\n", b"")
+    publisher = place.connect()
+
+    publisher.record(nameless)
+    publisher.sound(0)
+    for number in range(4):
+        publisher.picture(number, SLICE if number else IDR)
+
+    assert b"H264/90000" in place.connect().ask("DESCRIBE").body

@@ -19,7 +19,6 @@ from twisted.python.threadpool import ThreadPool
 from rt_twisted.access.keys import Key
 from rt_twisted.access.secrets import secret as parse_secret
 from rt_twisted.codecs.addresses import Networks
-from rt_twisted.routes import NOT_BUILT
 from rt_twisted.tap.build import build
 from rt_twisted.tap.options import Options
 from rt_twisted.tap.settings import (
@@ -570,14 +569,6 @@ def test_a_daemon_that_cannot_be_built_is_one_sentence(arguments: list[str], wor
     assert words in sentence
 
 
-@pytest.mark.parametrize("word", sorted(NOT_BUILT))
-def test_words_of_uwsgi_that_are_not_built_are_errors(word: str) -> None:
-    """
-    uWSGI's words are known, and are not taken for dotted names.
-    """
-    assert f"action {word!r} is not built yet" in error_of(built, f"--route=^/$ {word}:a")
-
-
 @pytest.mark.parametrize(
     "line",
     [
@@ -604,10 +595,10 @@ def test_the_place_of_a_wrong_route_is_its_line(tmp_path: Path) -> None:
     """
     Of several routes the error names the line of the wrong one.
     """
-    path = file(tmp_path, "route = ^/a$ sse:a\n\nroute = ^/b$ interleaved:b\n")
+    path = file(tmp_path, "route = ^/a$ sse:a\n\nroute = ^/b$ istream\n")
 
     assert error_of(built, "--config", str(path)) == (
-        f"{path}:3: route '^/b$ interleaved:b': action 'interleaved' is not built yet"
+        f"{path}:3: route '^/b$ istream': action 'istream' needs publish="
     )
 
 
@@ -673,8 +664,8 @@ def test_check_accepts_valid_settings(tmp_path: Path) -> None:
     [
         ("--port=x", "realtime: --port must be a number from 0 to 65535, not 'x'\n"),
         (
-            "--route=^/$ interleaved:a",
-            "route '^/$ interleaved:a': action 'interleaved' is not built yet\n",
+            "--route=^/$ istream",
+            "route '^/$ istream': action 'istream' needs publish=\n",
         ),
         ("--app=no.such.app", "no.such.app"),
         ("--access-log=/nowhere/at/all", "No such file or directory\n"),

@@ -1,0 +1,129 @@
+"""
+The action `interleaved`: what a client records is relayed to UDP targets.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+from twisted.internet.protocol import DatagramProtocol
+from zope.interface import implementer
+
+from rt_twisted.actions.context import ActionContext
+from rt_twisted.actions.interfaces import IAction, Match
+from rt_twisted.actions.template import Template
+from rt_twisted.http.interfaces import IExchange, IPortProtocol, PeerInfo, StreamHandle
+from rt_twisted.metrics.responses import PUBLISHES
+from rt_twisted.model.errors import HttpError
+from rt_twisted.rtsp.interfaces import DialogueConnection
+from rt_twisted.rtsp.port import accept_rtsp, is_rtsp
+from rt_twisted.rtsp.presentation import Announcement
+from rt_twisted.rtsp.requests import RtspExchange
+
+_TARGET = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|(\d{1,3}(?:\.\d{1,3}){3})):(\d{1,5})")
+
+
+@implementer(IAction, IPortProtocol)
+@dataclass(frozen=True, slots=True)
+class InterleavedAction:
+    """
+    Relay what a client records: `interleaved:10.0.0.5:5004;[fd00::6]:5006`.
+
+    The n-th track goes to the n-th target by UDP, its RTCP to the port above.
+
+    Args:
+        context: the hub and the settings.
+        targets: addresses with ports, separated by semicolons.
+    """
+
+    context: ActionContext
+    targets: str
+    places: tuple[tuple[str, int], ...] = field(init=False, compare=False)
+
+    bare: ClassVar[str] = "targets"
+    counts_as: ClassVar[str] = PUBLISHES
+    methods: ClassVar[Sequence[str]] = ()
+    spare_methods: ClassVar[Sequence[str]] = ("GET",)
+    port_methods: ClassVar[Sequence[str]] = ("ANNOUNCE",)
+    any_codec: ClassVar[bool] = True
+    publish: ClassVar[Template] = Template("", ())  # no channel: nothing is published
+
+    def __post_init__(self) -> None:
+        places = []
+        for target in self.targets.split(";"):
+            found = _TARGET.fullmatch(target.strip())
+            if found is None or not 0 < int(found[3]) < 65535:
+                raise ValueError(f"{target!r} is not ADDRESS:PORT or [IPV6]:PORT")
+            places.append((found[1] or found[2], int(found[3])))
+        object.__setattr__(self, "places", tuple(places))
+
+    def act(self, exchange: IExchange, match: Match) -> None:
+        host = exchange.header("host") or "HOST"
+        raise HttpError(404, f"this path is for RTSP: rtsp://{host}{exchange.path}")
+
+    def matches(self, start: bytes) -> bool | None:
+        return is_rtsp(start)
+
+    def accept(self, connection: StreamHandle, peer: PeerInfo) -> None:
+        accept_rtsp(self.context, connection, peer)
+
+    async def record(
+        self,
+        exchange: RtspExchange,
+        match: Match,
+        channel: str,
+        tracks: Announcement,
+        connection: DialogueConnection,
+    ) -> UdpRelay:
+        """
+        Begin to relay.
+        """
+        targets: dict[int, tuple[str, int]] = {}
+        for (host, port), index in zip(self.places, sorted(tracks.channels), strict=False):
+            first, second = tracks.channels[index]
+            targets[first] = host, port
+            targets[second] = host, port + 1
+        return UdpRelay(self.context.reactor, targets)
+
+
+class UdpRelay:
+    """
+    Sends packets to UDP targets, until it is closed.
+
+    Args:
+        reactor: the reactor.
+        targets: address and port of each channel; the packets of others are left out.
+    """
+
+    def __init__(self, reactor: Any, targets: dict[int, tuple[str, int]]) -> None:
+        self._targets = targets
+        self._ports: dict[bool, Any] = {}  # by whether they have IPv6
+        for host, _ in targets.values():
+            is_v6 = ":" in host
+            if is_v6 not in self._ports:
+                interface = "::" if is_v6 else ""
+                self._ports[is_v6] = reactor.listenUDP(0, DatagramProtocol(), interface=interface)
+
+    def touch(self) -> None:
+        """
+        Do nothing: the session has a timeout.
+        """
+
+    def packet(self, channel: int, data: bytes) -> None:
+        """
+        Send a packet to its target.
+        """
+        target = self._targets.get(channel)
+        if target is not None:
+            self._ports[":" in target[0]].write(data, target)
+
+    def close(self, reason: str) -> None:
+        """
+        Close the sockets.
+        """
+        ports, self._ports, self._targets = self._ports, {}, {}
+        for port in ports.values():
+            port.stopListening()
