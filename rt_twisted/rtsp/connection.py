@@ -152,6 +152,7 @@ class RtspConnection:
             self._timer.cancel()
             self._timer = None
         self._dialogue.end("the connection of the publisher was lost")
+        self._dialogue.release()
         when_lost, self.when_lost = self.when_lost, lambda: None
         when_lost()
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from rt_twisted.actions.interfaces import Match
 from rt_twisted.actions.subscription import end_with_grant, when_admitted
+from rt_twisted.codecs.addresses import limit_key
 from rt_twisted.codecs.errors import RemoteProtocolError
 from rt_twisted.formats import build_format
 from rt_twisted.formats.rtp_interleaved import RtpInterleaved
@@ -37,7 +38,7 @@ from rt_twisted.rtsp.messages import METHODS, InterleavedPacket
 from rt_twisted.rtsp.playing import rtp_info
 from rt_twisted.rtsp.presentation import Announcement, Offer, announce, no_encoding, offer
 from rt_twisted.rtsp.requests import RtspExchange
-from rt_twisted.rtsp.server import SESSION_SECONDS
+from rt_twisted.rtsp.server import MAX_IDLE_SESSIONS, SESSION_SECONDS
 from rt_twisted.rtsp.session import RtspState, next_state
 
 _PUBLIC = ("Public", ", ".join(METHODS))
@@ -70,13 +71,10 @@ class Dialogue:
     Args:
         connection: of the client.
         find: returns the action for a method and a path.
-
-    Attributes:
-        state: of the session.
     """
 
     def __init__(self, connection: DialogueConnection, find: Find | None) -> None:
-        self.state = RtspState.INIT
+        self._state = RtspState.INIT
         self._connection = connection
         self._find = find
         self._session = secrets.token_hex(8)
@@ -94,6 +92,37 @@ class Dialogue:
             "GET_PARAMETER": self._on_parameter,
             "SET_PARAMETER": self._on_parameter,
         }
+
+    @property
+    def state(self) -> RtspState:
+        """
+        Return the state of the session.
+        """
+        return self._state
+
+    def _enter(self, state: RtspState) -> None:
+        """
+        Change the state. Sessions that do nothing are counted, and bounded for each address.
+
+        Raises:
+            RemoteProtocolError: 453, the client has too many of them.
+        """
+        idle = self._connection.server.idle_sessions
+        address = limit_key(self._connection.peer.host)
+        change = (state is RtspState.READY) - (self._state is RtspState.READY)
+        if change > 0 and self._state is RtspState.INIT and idle[address] >= MAX_IDLE_SESSIONS:
+            raise RemoteProtocolError("the client has too many sessions", 453)
+        self._state = state
+        if change:
+            idle[address] += change
+            if not idle[address]:
+                del idle[address]
+
+    def release(self) -> None:
+        """
+        Release what is counted: the connection is lost.
+        """
+        self._enter(RtspState.INIT)
 
     def touch(self) -> None:
         """
@@ -137,7 +166,8 @@ class Dialogue:
             return Reply(551, [("Unsupported", unsupported)])
         following = next_state(self.state, exchange.method)
         reply = await method(exchange)
-        self.state = following
+        if not self._connection.closed:
+            self._enter(following)
         return reply
 
     async def _on_options(self, exchange: RtspExchange) -> Reply:
@@ -278,7 +308,7 @@ class Dialogue:
             limits = replace(limits, bytes=route.behind)
         duplex = DuplexSubscriber(hub, connection, connection.transport, format, limits, address)
         connection.subscriber = duplex
-        self.state = RtspState.PLAYING
+        self._enter(RtspState.PLAYING)
         hub.join(duplex.subscriber, [named.channel], Sync(route.burst), response)
         end_with_grant(route.context, duplex.subscriber, named.match.grant)
 

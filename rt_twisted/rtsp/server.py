@@ -4,6 +4,7 @@ What all RTSP connections of this process share.
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 from rt_twisted.rtsp.access import RtspAccess
@@ -11,6 +12,7 @@ from rt_twisted.rtsp.access import RtspAccess
 HANDSHAKE_SECONDS = 10.0  # until a connection has a session
 SESSION_SECONDS = 60.0  # without a byte from the client, after which a session ends
 SESSION_GRACE = 5.0  # the client may be about to send
+MAX_IDLE_SESSIONS = 100  # of one address, that neither play nor record
 
 
 class RtspServer:
@@ -23,10 +25,12 @@ class RtspServer:
     Attributes:
         reactor: likewise.
         access: authorizes requests.
+        idle_sessions: sessions that neither play nor record, by the address of their clients.
         tunnels: the connections in HTTP, by the cookie and the address of the client.
     """
 
     def __init__(self, reactor: Any) -> None:
         self.reactor = reactor
         self.access = RtspAccess(reactor.seconds)
+        self.idle_sessions: Counter[str] = Counter()
         self.tunnels: dict[tuple[str, str], object] = {}

@@ -18,6 +18,7 @@ from rt_twisted.access.tokens import TokenKey, TokenVerifier
 from rt_twisted.codecs.digest_auth import DigestAnswer, digest_response, parse_parameters
 from rt_twisted.media.rtp.packet import parse_packet, parse_reports
 from rt_twisted.media.sdp import parse_sdp
+from rt_twisted.rtsp.server import MAX_IDLE_SESSIONS
 from tests.unit.http.clients import Caller, get
 from tests.unit.rtsp.clients import IDR, SDP, SLICE, URL, RtspClient, RtspPlace
 
@@ -579,3 +580,21 @@ def test_a_codec_of_the_route() -> None:
         publisher.picture(number, SLICE if number else IDR)
 
     assert b"H264/90000" in place.connect().ask("DESCRIBE").body
+
+
+def test_sessions_that_do_nothing_are_bounded() -> None:
+    """
+    Those of one address; they count no more when their connections are lost.
+    """
+    place, _ = streaming()
+    idle = [place.connect() for _ in range(MAX_IDLE_SESSIONS + 1)]
+    statuses = []
+    for client in idle:
+        client.ask("DESCRIBE")
+        statuses.append(client.setup("trackID=1", "0-1").status)
+    assert statuses == [200] * MAX_IDLE_SESSIONS + [453]
+
+    idle[0].caller.hang_up()
+    assert idle[-1].setup("trackID=1", "0-1").status == 200
+    assert idle[1].ask("PLAY").status == 200
+    assert place.connect().play().status == 200
