@@ -81,6 +81,13 @@ class Revocations:
     def __len__(self) -> int:
         return len(self.current())
 
+    @property
+    def has_entries(self) -> bool:
+        """
+        Whether there is anything to exchange, such as a revocation that was undone.
+        """
+        return bool(self._entries)
+
     def check(self, grant: Grant) -> None:
         """
         Check that the token of *grant* is not revoked.

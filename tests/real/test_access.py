@@ -139,6 +139,10 @@ def test_all_workers_check_tokens(daemon: StartDaemon, redis: Server) -> None:  
                     f"--redis-port={redis.port}")  # fmt: skip
     good = token(channels=["news"], publish=["news"])
     fields = ("-d", "channel=news&message=x")
+    end = time.monotonic() + PATIENCE
+    # Tokens wait until the revoked ones are known.
+    while {request(server.port, "/poll", good) for _ in range(6)} != {200}:
+        assert time.monotonic() < end
     for _ in range(5):
         assert request(server.port, "/poll", good) == 200
         assert request(server.port, "/poll") == 401

@@ -60,12 +60,15 @@ def test_revocations_reach_all_workers_and_nodes(
     one = daemon(*OPTIONS, *broker, "--workers=2")
     two = daemon(*OPTIONS, *broker)
     stolen = token(channels=["news"], jti="t1")
+    ports = (one.port, one.port, two.port)
+    # Tokens wait until the revocations are known.
+    until(lambda: all(request(port, "/poll", stolen) == 200 for port in 2 * ports))
     streams = [
         subprocess.Popen(
             ["curl", "-sN", "-H", f"Authorization: Bearer {stolen}", f"http://127.0.0.1:{port}/"],
             stdout=subprocess.DEVNULL,
         )
-        for port in (one.port, one.port, two.port)
+        for port in ports
     ]
     try:
         until(lambda: len(ask(two.port, "GET", "subscribers?sub=mia")["subscribers"]) == 3)

@@ -106,7 +106,7 @@ class AdminBus(Service):
             self._hub.holders.end_all(lambda grant: any(one.covers(grant) for one in changed))
 
     def _publish_revocations(self) -> None:
-        if len(self.revocations):
+        if self.revocations.has_entries:
             self._publish(REVOKED, self.revocations.encode(), False)
 
     # Acts.
