@@ -542,7 +542,7 @@ def test_a_publish_key_of_blanks_is_an_error() -> None:
         (["--endpoint=tcp"], "cannot listen on tcp: "),
         (["--route=^/$"], "route '^/$': a route is '[METHOD] REGEX ACTION[:ARGUMENTS]'"),
         (["--route=^/( sse:a"], "is not a regular expression"),
-        (["--route=^/$ see:a"], "unknown action 'see'; there are: alive, "),
+        (["--route=^/$ see:a"], "unknown action 'see'; there are: admin, "),
         (["--route=^/$ sse:$1"], "$1 needs a pattern with 1 groups, this one has 0"),
         (["--route=^/$ sse:${qs}"], "unknown variable ${qs}"),
         (["--route=^/$ sse:subscribe=a,history=x"], "history= must be a whole number, not 'x'"),
