@@ -66,6 +66,7 @@ setup(
         "test": [
             "av>=17",  # decodes what the media formats write
             "django>=5.2",  # runs the example of the documentation
+            "fastapi>=0.115",  # the same
             "flask>=3.1",  # the same
             "hypothesis>=6.170",
             "imageio-ffmpeg>=0.6",  # a newer ffmpeg than Debian's, with x265 and SVT-AV1

@@ -201,7 +201,6 @@ def test_fastapi_of_the_documentation() -> None:
     """
     The same decisions, called as an ASGI server does.
     """
-    pytest.importorskip("fastapi")
     names: dict[str, Any] = {}
     exec(block("# may_fastapi.py"), names)
 
