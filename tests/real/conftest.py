@@ -20,11 +20,12 @@ import time
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NoReturn, Protocol
 
 import pytest
 
 ROOT = Path(__file__).parents[2]
+CLIENTS = Path(__file__).parent / "clients"
 PATIENCE = 60.0  # seconds, the timeout of all waits: only a defect takes so long
 PAUSE = 0.02  # seconds between two checks of another process
 
@@ -63,7 +64,20 @@ def require(program: str, package: str) -> str:
     found = shutil.which(program, path=path)
     if found:
         return found
-    reason = f"{program} is missing: install {package}, as make test does"
+    _report_missing(f"{program} is missing: install {package}, as make test does")
+
+
+def require_npm(package: str) -> None:
+    """
+    Fail or skip the test if *package* of npm is missing in CLIENTS; see `require`.
+    """
+    require("node", "nodejs")
+    require("npm", "npm")
+    if not (CLIENTS / "node_modules" / package).is_dir():
+        _report_missing(f"{package} is missing: npm install in {CLIENTS}, as make test does")
+
+
+def _report_missing(reason: str) -> NoReturn:
     if os.environ.get("CI") or os.environ.get("RT_REQUIRE_ALL"):
         pytest.fail(reason, pytrace=False)
     pytest.skip(reason)

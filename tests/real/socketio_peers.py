@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import base64
 import json
-import os
 import queue
 import socket
 import subprocess
@@ -16,14 +15,9 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
-import pytest
-
-from tests.real.conftest import PATIENCE, require
-
-HOME = Path(__file__).parent / "clients"
+from tests.real.conftest import CLIENTS, PATIENCE, require, require_npm
 
 Line = list[Any]
 
@@ -46,7 +40,7 @@ class Peer:
         self._queue: queue.Queue[Line | None] = queue.Queue()
         self._process = subprocess.Popen(
             [*_command(kind), url, json.dumps(options)],
-            cwd=HOME,
+            cwd=CLIENTS,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -225,15 +219,7 @@ def require_clients(kind: str) -> None:
     """
     if kind in ("python", "engine python"):
         return
-    require("node", "nodejs")
-    require("npm", "npm")
-    package = "engine.io-client-3" if kind.startswith("engine") else "socket.io-client-2"
-    if (HOME / "node_modules" / package).is_dir():
-        return
-    reason = f"{package} is missing: npm install in {HOME}, as make test does"
-    if os.environ.get("CI") or os.environ.get("RT_REQUIRE_ALL"):
-        pytest.fail(reason, pytrace=False)
-    pytest.skip(reason)
+    require_npm("engine.io-client-3" if kind.startswith("engine") else "socket.io-client-2")
 
 
 def _command(kind: str) -> list[str]:

@@ -21,12 +21,19 @@ from cryptography.hazmat.primitives.serialization import (
     PublicFormat,
 )
 
-from tests.real.conftest import PATIENCE, Browser, Server, StartDaemon, require
+from tests.real.conftest import (
+    CLIENTS,
+    PATIENCE,
+    Browser,
+    Server,
+    StartDaemon,
+    require,
+    require_npm,
+)
 from tests.real.redis_server import redis  # noqa: F401  # a fixture
 from tests.real.test_daemon import publish
 from tests.real.test_javascript import connect
 
-CLIENTS = Path(__file__).parent / "clients"
 SECRET = "0123456789abcdef" * 4
 ALGORITHMS: dict[str, Callable[[], Any]] = {
     "RS256": lambda: rsa.generate_private_key(65537, 2048),
@@ -36,12 +43,6 @@ ALGORITHMS: dict[str, Callable[[], Any]] = {
     "ES512": lambda: ec.generate_private_key(ec.SECP521R1()),
     "EdDSA": ed25519.Ed25519PrivateKey.generate,
 }
-
-
-def need(package: str) -> None:
-    require("node", "nodejs")
-    if not (CLIENTS / "node_modules" / package).is_dir():
-        pytest.skip(f"{package} is missing: npm install in tests/real/clients")
 
 
 def request(port: int, path: str, token: str = "", *options: str) -> int:
@@ -65,7 +66,7 @@ def test_tokens_of_node_libraries(daemon: StartDaemon, tmp_path: Path, library: 
     """
     Every algorithm that the library has, each with its own key in a PEM file.
     """
-    need(library)
+    require_npm(library)
     found = {"HS256": tmp_path / "secret", "HS512": tmp_path / "secret"}
     (tmp_path / "secret").write_text(SECRET)
     options = [f"--token-key=file:{tmp_path / 'secret'}"]
@@ -95,7 +96,7 @@ def test_eventsource_renews_its_token_and_misses_nothing(daemon: StartDaemon) ->
     """
     npm eventsource is notified, ends, reconnects with the next token, and has every message.
     """
-    need("eventsource")
+    require_npm("eventsource")
     me = "--route=^/me$ sse:subscribe=user-${grant[sub]},allow=token"
     server = daemon(me, "--route=^/publish$ publish", f"--token-key={SECRET}")
     url = f"http://127.0.0.1:{server.port}/me"

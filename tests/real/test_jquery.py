@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.real.conftest import Browser, Server, StartDaemon
-from tests.real.socketio_peers import HOME, require_clients
+from tests.real.conftest import CLIENTS, Browser, Server, StartDaemon
+from tests.real.socketio_peers import require_clients
 from tests.real.test_client import publish
 
 JQUERY = {"1.7": "jquery-1.7/tmp/jquery.js", "3": "jquery/dist/jquery.js"}
@@ -46,7 +46,7 @@ def open_page(
     require_clients("js 4")
     folder = tmp_path / "pages"
     folder.mkdir()
-    shutil.copy(HOME / "node_modules" / JQUERY[request.param], folder / "jquery.js")
+    shutil.copy(CLIENTS / "node_modules" / JQUERY[request.param], folder / "jquery.js")
 
     def open_page(page: str) -> Server:
         server = daemon(*ROUTES, f"--route=^/pages/ static:{folder}", "--retry=0.3")

@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 
 from tests.real.conftest import (
+    CLIENTS,
     PATIENCE,
     ROOT,
     Browser,
@@ -26,6 +27,7 @@ from tests.real.conftest import (
     StartDaemon,
     free_port,
     require,
+    require_npm,
 )
 from tests.real.live_programs import wait_for
 from tests.real.redis_server import redis
@@ -33,20 +35,8 @@ from tests.real.test_proxies import serve_nginx
 
 __all__ = ["redis"]  # a fixture
 
-CLIENTS = ROOT / "tests" / "real" / "clients"
 ESBUILD = ROOT / "clients" / "js" / "node_modules" / ".bin" / "esbuild"
 SIZE = 20_000_000
-
-
-def require_module(name: str) -> None:
-    """
-    Skip the test if a package of npm is missing; see `require`.
-    """
-    if (CLIENTS / "node_modules" / name).is_dir():
-        return
-    if os.environ.get("CI") or os.environ.get("RT_REQUIRE_ALL"):
-        pytest.fail(f"{name} is missing: run npm install in {CLIENTS}", pytrace=False)
-    pytest.skip(f"{name} is missing: run npm install in {CLIENTS}")
 
 
 def curl(*arguments: str) -> str:
@@ -127,7 +117,7 @@ class NodeClient:
     """
 
     def __init__(self, endpoint: str, path: Path, chunk: int) -> None:
-        require_module("tus-js-client")
+        require_npm("tus-js-client")
         script = CLIENTS / "tus_client.mjs"
         command = [require("node", "nodejs"), str(script), endpoint, str(path), str(chunk)]
         self._process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
@@ -272,7 +262,7 @@ def test_uppy_uploads_from_another_origin(
     In Chromium, by tus in several requests, and by a form.
     """
     for name in ("core", "tus", "xhr-upload"):
-        require_module(f"@uppy/{name}")
+        require_npm(f"@uppy/{name}")
     pages = tmp_path / "pages"
     pages.mkdir()
     (pages / "index.html").write_text("<!DOCTYPE html><script src=page.js></script>")
