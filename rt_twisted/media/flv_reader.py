@@ -31,12 +31,15 @@ class FlvReader:
     The tracks are returned when each that is expected has sent a frame, or SILENCE later
     without those that have not; then again each time that one changes or is added.
 
+    Args:
+        max_unit: bytes of a frame.
+
     Attributes:
         silent: the kinds of tracks that were expected and are left out.
     """
 
-    def __init__(self) -> None:
-        self._video = _VideoTrack()
+    def __init__(self, max_unit: int = MAX_UNIT) -> None:
+        self._video = _VideoTrack(max_unit)
         self._audio = _AudioTrack()
         self._expected: Set[int] = _BOTH  # ids of tracks
         self._announced: dict[int, Track] = {}
@@ -149,12 +152,16 @@ class _VideoTrack:
     """
     The video of a publisher.
 
+    Args:
+        max_unit: bytes of a frame.
+
     Attributes:
         track: None until it is known.
         size: of the picture, if the codec does not say.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, max_unit: int) -> None:
+        self._max_unit = max_unit
         self.track: Track | None = None
         self.size = (0, 0)
         self._nal_length = 4
@@ -188,8 +195,8 @@ class _VideoTrack:
             data = h264.lengthened(data, self._nal_length)
         elif tag.codec == "av1":
             data = av1.without_delimiter(data)
-        if len(data) > MAX_UNIT:
-            raise RemoteProtocolError(f"RTMP: a frame is larger than {MAX_UNIT} bytes")
+        if len(data) > self._max_unit:
+            raise RemoteProtocolError(f"RTMP: a frame is larger than {self._max_unit} bytes")
         if 0 < dts - self._last < JUMP:
             self._duration = dts - self._last  # as long as the frame before
         self._last = dts

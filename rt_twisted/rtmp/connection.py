@@ -21,7 +21,7 @@ from rt_twisted.actions.ingest.publication import LivePublication
 from rt_twisted.codecs.errors import RemoteProtocolError
 from rt_twisted.media.flv_reader import FlvReader
 from rt_twisted.media.keyframe_interval import LONG, KeyframeInterval
-from rt_twisted.media.unit import MAX_UNIT, Kind
+from rt_twisted.media.unit import Kind
 from rt_twisted.model.errors import HttpError
 from rt_twisted.rtmp import amf
 from rt_twisted.rtmp.chunks import RtmpMessage
@@ -264,10 +264,11 @@ class RtmpConnection(Protocol):
             return
         self._stop_timer()
         self._waiting.discard(self)
-        self._reader, self._interval = FlvReader(), KeyframeInterval()
+        max_unit = target.context.max_unit
+        self._reader, self._interval = FlvReader(max_unit), KeyframeInterval()
         self._publication = LivePublication(target.context, self, publisher, run)
         if not self.answered:  # nobody has taken over meanwhile
-            self._session.accept(MAX_UNIT + _TAG_HEADER)
+            self._session.accept(max_unit + _TAG_HEADER)
             self._go_on()
 
     async def _find(self, request: RtmpRequest) -> PublishTarget | None:

@@ -29,7 +29,7 @@ from rt_twisted.rtmp.tunnel import TunnelSessions
 from rt_twisted.rtmp.waiting import WaitingConnections
 
 TYPE = "application/x-fcs"
-MAX_BODY = 2 * MAX_UNIT  # bytes of a request: a frame, and what was held back with it
+MAX_BODY = 4 * MAX_UNIT  # bytes of a request: the largest frame that can be configured, twice
 
 _PATH = re.compile(r"^/(open|send|idle|close)/(?:([\w-]{1,100})(?:/\d+)?)?$")
 _POLL_SOON = b"\x01"  # how soon the client asks for more; others are up to 33

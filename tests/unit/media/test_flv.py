@@ -158,6 +158,16 @@ def test_h264_and_aac() -> None:
     assert not reader.take_silent()
 
 
+def test_frames_are_bounded() -> None:
+    """
+    A frame may be as large as the setting `max-unit` says.
+    """
+    feed(FlvReader(len(NAL)), AVC, AAC, picture(0, True, 40))
+
+    with pytest.raises(RemoteProtocolError, match=f"larger than {len(NAL) - 1} bytes"):
+        feed(FlvReader(len(NAL) - 1), AVC, AAC, picture(0, True, 40))
+
+
 def test_a_silent_track_is_left_out() -> None:
     """
     After a second the stream begins without it; if it comes after all, it is added.
