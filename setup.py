@@ -53,7 +53,7 @@ setup(
         "h2>=4.3,<4.5",  # optional: without it there is no HTTP/2
         "httptools>=0.7",
         "hiredis>=3.0",  # txredisapi uses it if it is there, and is 20 times slower without it
-        "multipart>=1.2",
+        "multipart>=1.3.1",
         "prometheus_client>=0.26",
         "PyJWT>=2.12,<3",
         "pyopenssl>=26.0",
