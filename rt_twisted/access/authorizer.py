@@ -7,6 +7,7 @@ from __future__ import annotations
 import time
 from collections import OrderedDict, deque
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 from twisted.internet.defer import Deferred, fail, succeed
@@ -35,8 +36,27 @@ FAILURES = 5  # in a row, from which on one question per second is sent
 PROBE = 1.0  # seconds between those
 RETRY = 5  # seconds after which a client that cannot be answered may try again
 LOG_SECONDS = 10.0  # between two log lines about a failing application
+CONTROL = "a header has a control character"
 
 _log = Logger()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class AskedQuestion:
+    """
+    A question that is or will be sent.
+
+    Args:
+        question: what is asked.
+        request: by which it is.
+        since: when it was asked, by the clock.
+        waiting: those that get the answer.
+    """
+
+    question: Question
+    request: UpstreamRequest
+    since: float
+    waiting: list[Deferred[AppAnswer]]
 
 
 @implementer(IAuthorizer)
@@ -73,9 +93,10 @@ class Authorizer:
         self._concurrency = concurrency
         self._count = count
         self._answers: OrderedDict[Question, tuple[AppAnswer, float]] = OrderedDict()
-        self._asked: dict[Question, list[Deferred[AppAnswer]]] = {}
-        self._waiting: deque[tuple[Question, float]] = deque()
+        self._asked: dict[Question, AskedQuestion] = {}
+        self._waiting: deque[AskedQuestion] = deque()
         self._running = 0
+        self._sending = False  # some of those that wait
         self._failures = 0  # in a row
         self._next_probe = 0.0
         self._logged = -LOG_SECONDS
@@ -100,22 +121,9 @@ class Authorizer:
         asked = self._asked.get(question)
         if asked is not None:
             self._count("shared", 0.0)
-            asked.append(found)
-            return found
-        if self._failures >= FAILURES and seconds < self._next_probe:
-            return self._instead(question, "it does not answer")
-        if self._running >= self._concurrency and len(self._waiting) >= MAX_WAITING:
-            return self._instead(question, "too many questions wait")
-        try:
-            question.request_headers()
-        except HttpError:
-            return fail()
-        self._next_probe = seconds + PROBE
-        self._asked[question] = [found]
-        if self._running < self._concurrency:
-            self._send(question, seconds)
+            asked.waiting.append(found)
         else:
-            self._waiting.append((question, seconds))
+            self._ask_alone(question, found)
         return found
 
     async def post(
@@ -131,12 +139,13 @@ class Authorizer:
 
         Raises:
             UnusableAnswer: there is none in time, or it is too large.
+            HttpError: 400, a header has a control character.
         """
         request = UpstreamRequest("POST", self.url, headers, body)
         try:
             return await fetch(self._client, self._clock, request, limit, self._timeout)
         except ValueError:
-            raise UnusableAnswer("a header of the client has a control character") from None
+            raise HttpError(400, CONTROL) from None
         except (ConnectionLost, RemoteProtocolError) as error:
             raise UnusableAnswer(str(error)) from None
 
@@ -161,48 +170,90 @@ class Authorizer:
         self._count("rejected", 0.0)
         return fail(self.unusable(reason))
 
-    def _send(self, question: Question, since: float) -> None:
-        left = since + self._timeout - self._clock.seconds()
+    def _ask_alone(self, question: Question, found: Deferred[AppAnswer]) -> None:
+        """
+        Ask *question*, whether or not an equal one is asked, and fire *found*.
+        """
+        seconds = self._clock.seconds()
+        if self._failures >= FAILURES and seconds < self._next_probe:
+            self._instead(question, "it does not answer").chainDeferred(found)
+            return
+        if self._running >= self._concurrency and len(self._waiting) >= MAX_WAITING:
+            self._instead(question, "too many questions wait").chainDeferred(found)
+            return
+        try:
+            request = UpstreamRequest("GET", self.url, question.request_headers())
+            request.encode()
+        except HttpError:
+            found.errback()
+            return
+        except ValueError:  # the client's fault, which is no failure of the application
+            found.errback(HttpError(400, CONTROL))
+            return
+        self._next_probe = seconds + PROBE
+        asked = AskedQuestion(question, request, seconds, [found])
+        self._asked.setdefault(question, asked)
+        self._waiting.append(asked)
+        self._send_waiting()
+
+    def _send_waiting(self) -> None:
+        if self._sending:  # a question has failed at once: the loop below goes on
+            return
+        self._sending = True
+        while self._waiting and self._running < self._concurrency:
+            self._send(self._waiting.popleft())
+        self._sending = False
+
+    def _send(self, asked: AskedQuestion) -> None:
+        if all(each.called for each in asked.waiting):  # the clients have disconnected
+            self._forget(asked)
+            return
+        left = asked.since + self._timeout - self._clock.seconds()
         if left <= 0:
-            self._finish(question, Failure(UnusableAnswer("no slot in time")), since)
+            self._finish(Failure(UnusableAnswer("no slot in time", down=False)), asked)
             return
         self._running += 1
-        request = UpstreamRequest("GET", self.url, question.request_headers())
-        try:
-            fetched = fetch(self._client, self._clock, request, MAX_BODY, left)
-        except ValueError:
-            fetched = fail(UnusableAnswer("a header of the client has a control character"))
+        fetched = fetch(self._client, self._clock, asked.request, MAX_BODY, left)
 
         def read(found: tuple[UpstreamResponse, bytes]) -> AppAnswer:
             response, body = found
-            return read_answer(question, response, body, self.now())
+            return read_answer(asked.question, response, body, self.now())
 
         answered: Deferred[Any] = fetched.addCallback(read)
-        answered.addBoth(self._on_answer, question, since)
+        answered.addBoth(self._on_answer, asked)
 
-    def _on_answer(self, result: AppAnswer | Failure, question: Question, since: float) -> None:
+    def _on_answer(self, result: AppAnswer | Failure, asked: AskedQuestion) -> None:
         self._running -= 1
-        self._finish(question, result, since)
-        while self._waiting and self._running < self._concurrency:
-            self._send(*self._waiting.popleft())
+        self._finish(result, asked)
+        self._send_waiting()
 
-    def _finish(self, question: Question, result: AppAnswer | Failure, since: float) -> None:
+    def _finish(self, result: AppAnswer | Failure, asked: AskedQuestion) -> None:
         seconds = self._clock.seconds()
-        waiting = self._asked.pop(question, [])
+        self._forget(asked)
+        waiting = [each for each in asked.waiting if not each.called]
         if isinstance(result, AppAnswer):
             self._failures = 0
-            self._count("asked", seconds - since)
-            self._keep(question, result)
-            for each in waiting:
-                if not each.called:
+            self._count("asked", seconds - asked.since)
+            self._keep(asked.question, result)
+            for index, each in enumerate(waiting):
+                if each.called:
+                    continue
+                if index and result.cookies:  # they are one client's, and so may the grant be
+                    self._ask_alone(asked.question, each)
+                else:
                     each.callback(result)
             return
-        self._failures += 1
-        self._count("failed", seconds - since)
         error = result.value
+        if getattr(error, "down", True):
+            self._failures += 1
+        self._count("failed", seconds - asked.since)
         for each in waiting:
             if not each.called:
-                self._instead(question, str(error)).chainDeferred(each)
+                self._instead(asked.question, str(error)).chainDeferred(each)
+
+    def _forget(self, asked: AskedQuestion) -> None:
+        if self._asked.get(asked.question) is asked:
+            del self._asked[asked.question]
 
     def _keep(self, question: Question, answer: AppAnswer) -> None:
         self._answers.pop(question, None)

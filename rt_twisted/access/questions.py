@@ -32,7 +32,15 @@ _SECONDS = re.compile(r"[0-9]{1,9}")
 class UnusableAnswer(Exception):
     """
     The application has responded, but not with a decision. The text says why, without secrets.
+
+    Args:
+        reason: the text.
+        down: whether the application fails; false if it may be the fault of one client.
     """
+
+    def __init__(self, reason: str, down: bool = True) -> None:
+        super().__init__(reason)
+        self.down = down
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +154,7 @@ def read_refusal(response: UpstreamResponse, body: bytes) -> HttpError:
         challenge = ("WWW-Authenticate", "Bearer")
         return HttpError(401, "the application asks to log in", [challenge])
     if status not in PASSED:
-        raise UnusableAnswer(f"it responds with status {status}")
+        raise UnusableAnswer(f"it responds with status {status}", down=status >= 500)
     passed = [(name, response.header(name)) for name in ("www-authenticate", "retry-after")]
     headers = [(name.title(), value) for name, value in passed if value]
     if status == 401 and not headers:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from twisted.internet.defer import Deferred
+from twisted.internet.error import ConnectionLost
 from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 
@@ -302,10 +303,6 @@ def test_failures_close(status: int) -> None:
     asked = asking.ask("a")
     asking.client.respond(200, b"x" * 70_000)
     assert asked == [503]
-    asked = asking.ask("a", headers=(("Cookie", "a\x01"),))
-    if asking.client.sent:  # the fake does not encode
-        asking.client.respond(500)
-    assert asked == [503]
 
 
 def test_after_five_failures_one_question_per_second_is_sent() -> None:
@@ -355,3 +352,101 @@ def test_a_cancelled_question_leaves_the_others() -> None:
     gone.cancel()
     asking.client.respond()
     assert other[0].grant.covers("a")
+
+
+def test_faults_of_clients_are_no_failures_of_the_application() -> None:
+    """
+    Neither headers that cannot be sent nor those that the application refuses.
+    """
+    asking = Asking(concurrency=1)
+    for number in range(2 * FAILURES):
+        assert asking.ask("a", headers=(("Cookie", "a\tb"),)) == [400]
+        refused = asking.ask(f"r{number}")
+        asking.client.respond(431)
+        assert refused == [503]
+    assert not asking.client.sent
+    asked = asking.ask("a")
+    asking.client.respond()
+    assert asked[0].grant.covers("a")
+
+
+def test_a_lack_of_slots_is_no_failure_of_the_application() -> None:
+    """
+    Only what was sent and not answered is.
+    """
+    asking = Asking(concurrency=1)
+    asking.ask("first")
+    waiting = [asking.ask(f"w{number}") for number in range(FAILURES)]
+    asking.clock.advance(3)
+    assert waiting == [[503]] * FAILURES
+    asking.client.sent.clear()
+    asking.ask("a")
+    assert len(asking.client.sent) == 1
+
+
+def test_many_questions_that_fail_at_once() -> None:
+    """
+    All of them are answered, however many wait.
+    """
+    asking = Asking(concurrency=1)
+    first = asking.ask("first")
+    waiting = [asking.ask(f"w{number}") for number in range(2000)]
+
+    def fail_at_once(request: UpstreamRequest, receiver: ResponseReceiver) -> ClientExchange:
+        receiver.lost(ConnectionLost("refused"))
+        return asking.client  # type: ignore[return-value]
+
+    asking.client.send = fail_at_once  # type: ignore[method-assign]
+    asking.client.respond()
+    assert first and waiting == [[503]] * 2000
+
+
+def test_questions_of_clients_that_are_gone_are_not_sent() -> None:
+    """
+    A slot is for those that wait for an answer.
+    """
+    asking = Asking(concurrency=1)
+    asking.ask("a")
+    gone: Deferred[Any] = asking.authorizer.ask(question("b"))
+    gone.addErrback(lambda _: None)
+    other = asking.ask("c")
+    gone.cancel()
+    asking.client.respond()
+    assert len(asking.client.sent) == 1
+    asking.client.respond()
+    assert other[0].grant.covers("c")
+    asking.ask("b")
+    assert len(asking.client.sent) == 1
+
+
+def test_cookies_are_for_one_client() -> None:
+    """
+    Those that have waited for the same answer ask for themselves.
+    """
+    asking = Asking(concurrency=3)
+    clients = [asking.ask("a", headers=()) for _ in range(3)]
+    assert len(asking.client.sent) == 1
+    asking.client.respond(204, set_cookie="s=1", x_user="one", cache_control="max-age=9")
+    assert len(asking.client.sent) == 2
+    asking.client.respond(204, set_cookie="s=2")
+    asking.client.respond(204, set_cookie="s=3")
+    assert [client[0].cookies for client in clients] == [("s=1",), ("s=2",), ("s=3",)]
+    asking.ask("a", headers=())
+    assert len(asking.client.sent) == 1
+
+
+def test_posts_with_headers_that_cannot_be_sent() -> None:
+    """
+    400: the client has sent them.
+    """
+    asking = Asking()
+
+    def send(request: UpstreamRequest, receiver: ResponseReceiver) -> ClientExchange:
+        request.encode()
+        raise AssertionError
+
+    asking.client.send = send  # type: ignore[method-assign]
+    refused: list[Any] = []
+    posted = Deferred.fromCoroutine(asking.authorizer.post((("Cookie", "a\tb"),), b"", 9))
+    posted.addErrback(refused.append)
+    assert refused[0].value.status == 400
