@@ -4,6 +4,7 @@ The state that all HTTP connections share: settings, clock, routes and response 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from enum import Enum
 from http import HTTPStatus
@@ -22,6 +23,7 @@ from rt_twisted.net.inbound_memory import InboundMemory
 MAX_HEADS = 100  # response heads of one second that are kept for equal responses
 
 _KNOWN = frozenset(HTTPStatus)
+_CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")  # RFC 9110, 5.5: tabs and obs-text may be sent
 
 
 class ConnectionState(Enum):
@@ -164,8 +166,8 @@ class HttpContext:
             fields.append((b"Content-Type", content_type.encode("latin-1")))
             fields.append((b"X-Content-Type-Options", b"nosniff"))
         for name, value in headers:
-            if not value.isprintable():
-                raise ValueError(f"header {name} has control characters: {value!r}")
+            if _CONTROL.search(value):
+                raise ValueError(f"header {name} has control characters")
             fields.append((name.encode("latin-1"), value.encode("latin-1")))
         reason = HTTPStatus(status).phrase if status in _KNOWN else ""
         head = ResponseHead(status, fields, reason.encode())

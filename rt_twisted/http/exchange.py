@@ -491,7 +491,13 @@ class HttpExchange:
     def refuse(self, refusal: HttpError) -> None:
         response = respond_to(self, refusal)
         self.refused = refusal.status
-        self.answer(response.status, response.body, response.content_type, response.headers)
+        try:
+            self.answer(response.status, response.body, response.content_type, response.headers)
+        except ValueError as error:  # without a response the connection would wait forever
+            _log.error("while answering {path}: {error}", path=self.path, error=str(error))
+            self._more_headers = ()
+            self.refused = 500
+            self.answer(500, b"internal error\n", "text/plain; charset=utf-8")
 
     def find(self, method: str, path: str) -> tuple[Any, Any] | None:
         found = self._channel.context.find(method, path)
@@ -524,8 +530,9 @@ class HttpExchange:
         if self.answered:
             raise ConnectionLost
         self._channel.require_open()
+        head = self._head(status, content_type, headers)  # if it fails, the client is refused
         self.response_started(status)
-        return self._channel.detach(self._head(status, content_type, headers))
+        return self._channel.detach(head)
 
     def render(self, site: Site, depth: int) -> None:
         limit = self._channel.context.limits.body

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from twisted.internet.defer import Deferred, fail, succeed
+from twisted.python.failure import Failure
 
 from rt_twisted.access.gate import Gate
 from rt_twisted.access.grants import Grant
@@ -144,6 +145,24 @@ def test_cookies_are_passed_with_refusals() -> None:
     app.headers = {"Set-Cookie": "s=2"}
 
     assert b"Set-Cookie: s=2\r\n" in show(server, "/sse?channels=b", COOKIE).written()
+
+
+def test_headers_that_the_application_sets(clean_reactor: list[Failure]) -> None:
+    """
+    Tabs and bytes above ASCII are passed on; a header that cannot be sent is a 500.
+    """
+    server, app = daemon()
+    app.headers = {"Set-Cookie": "s=Stra\u00c3\u009fe\tx"}
+    assert (
+        b"Set-Cookie: s=Stra\xc3\x9fe\tx\r\n" in show(server, "/sse?channels=a", COOKIE).written()
+    )
+    app.headers = {"Set-Cookie": "s=secret\x01"}
+    for channel in "ab":
+        refused = show(server, f"/sse?channels={channel}", COOKIE).written()
+        assert b" 500 " in refused and b"secret" not in refused
+    logged = "".join(failure.getErrorMessage() for failure in clean_reactor)
+    assert "Set-Cookie" in logged and "secret" not in logged
+    clean_reactor.clear()
 
 
 def test_streams_end_with_the_grant_of_the_application() -> None:
