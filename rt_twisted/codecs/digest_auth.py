@@ -9,7 +9,8 @@ import hmac
 import re
 from dataclasses import dataclass
 
-_PARAMETER = re.compile(r'([a-zA-Z]+)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s,"]*))')
+# Possessive, and only at the start of a word: linear in the text, which strangers send.
+_PARAMETER = re.compile(r'(?<![a-zA-Z])([a-zA-Z]++)\s*+=\s*+(?:"((?:[^"\\]|\\.)*+)"|([^\s,"]*+))')
 _HASHES = {"MD5": hashlib.md5, "SHA-256": hashlib.sha256}
 
 

@@ -82,3 +82,11 @@ def test_a_challenge() -> None:
         "stale": "true",
     }
     assert parse_parameters(r'a="b\"c,d" , e = f') == {"a": 'b"c,d', "e": "f"}
+
+
+@pytest.mark.parametrize("text", ["a" * 200_000, "a" + " " * 200_000, 'a="' + "\\a" * 100_000])
+def test_parameters_take_linear_time(text: str) -> None:
+    """
+    A long word, long blanks and a string without end: no attempt is made at each character.
+    """
+    assert parse_parameters(text + ", b=c")["b"] == "c"
