@@ -87,7 +87,7 @@ def open_tunnel(server: RtspServer, exchange: IExchange) -> None:
 
     Raises:
         HttpError: 400, the cookie is too long or in use, or there is no GET with it from the
-            same client.
+            same client; see also `IExchange.take_over`.
     """
     cookie = exchange.header("x-sessioncookie") or ""
     key = (cookie, exchange.address)
@@ -111,8 +111,9 @@ def open_tunnel(server: RtspServer, exchange: IExchange) -> None:
         connection.input.close()
 
     connection.when_lost = ended
+    handle = exchange.take_over(_HEAD)  # may raise, and nothing would remove the cookie then
     server.tunnels[key] = connection
-    exchange.take_over(_HEAD).start(connection)
+    handle.start(connection)
 
 
 class TunnelInput:

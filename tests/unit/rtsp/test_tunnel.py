@@ -103,6 +103,18 @@ def test_halves_that_do_not_fit() -> None:
         assert refused.written().startswith(b"HTTP/1.1 400 ")
 
 
+def test_a_get_that_cannot_be_a_tunnel() -> None:
+    """
+    It is refused, and its cookie is not in use.
+    """
+    place = RtspPlace()
+    refused = Caller(place.place.server, "127.0.0.1")
+    refused.send(HEAD % (b"GET", b"c1") + b"Transfer-Encoding: chunked\r\n\r\n")
+    assert refused.written().startswith(b"HTTP/1.1 501 ")
+
+    assert Tunnel(place).head.startswith(b"HTTP/1.0 200 ")
+
+
 def test_a_body_that_is_not_base64() -> None:
     """
     The connection is closed.
