@@ -13,6 +13,8 @@ from rt_twisted.codecs.errors import RemoteProtocolError
 DEFAULT_CHUNK = 128  # bytes of a chunk until the sender sets another size
 MAX_COMMAND = 64 * 1024  # bytes of a message before the client may publish
 MAX_CHUNK_STREAMS = 16
+SPARE_MESSAGES = 256  # of one read, besides one for each SMALL_MESSAGE bytes
+SMALL_MESSAGE = 8  # bytes with the header
 MAX_TIMESTAMP = 0xFFFFFF  # of a header; larger ones have four more bytes
 TIMES = 2**32  # timestamps count modulo this
 
@@ -100,19 +102,23 @@ class ChunkReader:
 
         Raises:
             RemoteProtocolError: a header that continues nothing, a chunk size of 0, a message
-                over `max_message`, or more than MAX_CHUNK_STREAMS. The reader cannot be
-                used again.
+                over `max_message`, more than MAX_CHUNK_STREAMS, or too many messages of
+                one byte. The reader cannot be used again.
         """
         buffer = self._buffer
         buffer += data
         found: list[RtmpMessage] = []
         position = 0
+        most = SPARE_MESSAGES + len(buffer) // SMALL_MESSAGE
         while True:
             end = self._read_chunk(position, found)
             if end is None:
                 break
             position = end
+            if len(found) > most:
+                raise RemoteProtocolError("RTMP: too many small messages")
             if found and found[-1].type <= _ABORT:
+                most -= 1
                 self._apply(found.pop())
         del buffer[:position]
         return found

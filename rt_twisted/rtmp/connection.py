@@ -87,6 +87,13 @@ class RtmpConnection(Protocol):
         self._timer: Any = None
         self.answered = False  # the client was refused, or has disconnected
 
+    @property
+    def publishing(self) -> bool:
+        """
+        Return whether the client publishes, and so may send frames.
+        """
+        return self._publication is not None
+
     # Called by Twisted.
 
     def connectionMade(self) -> None:

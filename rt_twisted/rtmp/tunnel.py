@@ -45,10 +45,17 @@ class TunnelSession:
 
     def connect(self, protocol: Any) -> None:
         """
-        Connect *protocol*, an `IProtocol`.
+        Connect *protocol*, an `IProtocol` that has `publishing`.
         """
         self._protocol = protocol
         protocol.makeConnection(self)
+
+    @property
+    def publishing(self) -> bool:
+        """
+        Return whether the connection publishes.
+        """
+        return bool(self._protocol.publishing)
 
     async def exchange(self, data: bytes) -> bytes:
         """

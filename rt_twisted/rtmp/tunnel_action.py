@@ -30,6 +30,7 @@ from rt_twisted.rtmp.waiting import WaitingConnections
 
 TYPE = "application/x-fcs"
 MAX_BODY = 4 * MAX_UNIT  # bytes of a request: the largest frame that can be configured, twice
+MAX_FIRST_BODY = 256 * 1024  # bytes of a request before the client publishes
 
 _PATH = re.compile(r"^/(open|send|idle|close)/(?:([\w-]{1,100})(?:/\d+)?)?$")
 _POLL_SOON = b"\x01"  # how soon the client asks for more; others are up to 33
@@ -76,7 +77,7 @@ class RtmpTunnelAction:
         word, id = match.groups[1], match.groups[2] or ""
         sessions = context.shared.get(TunnelSessions, TunnelSessions)
         if word == "open":
-            await exchange.read(MAX_BODY)
+            await exchange.read(MAX_FIRST_BODY)
             self._open(exchange, sessions)
             return
         session = sessions.find(id)
@@ -86,7 +87,7 @@ class RtmpTunnelAction:
             if handoff is None or number is None or not await handoff.hand_off(exchange, number):
                 raise HttpError(404, "there is no such session")
             return
-        data = await exchange.read(MAX_BODY)
+        data = await exchange.read(MAX_BODY if session.publishing else MAX_FIRST_BODY)
         if word == "close":
             session.end()
             _answer(exchange, b"\0")

@@ -179,6 +179,24 @@ def test_incomplete_messages_are_bounded_together() -> None:
         reader.feed(wire)
 
 
+def test_many_messages_of_one_byte() -> None:
+    """
+    A message without a payload and without a header is one byte: there may be few of them.
+    """
+    empty = bytes.fromhex("03 000000 000000 14 00000000")
+    assert len(read(empty + b"\xc3" * 200)) == 201
+
+    with pytest.raises(RemoteProtocolError):
+        read(empty + b"\xc3" * 1000)
+
+
+def test_many_small_frames() -> None:
+    """
+    Frames of silence that have waited arrive as one.
+    """
+    assert len(read(bytes.fromhex(FIRST) + bytes.fromhex("c4 616263") * 500)) == 501
+
+
 PAYLOADS = st.binary(max_size=600)
 
 

@@ -14,6 +14,7 @@ from rt_twisted.model.message import NOWHERE, PublishResult
 from rt_twisted.rtmp.connection import LINGER
 from rt_twisted.rtmp.session import BAD_NAME
 from rt_twisted.rtmp.tunnel import SILENCE, TunnelSessions
+from rt_twisted.rtmp.tunnel_action import MAX_FIRST_BODY
 from tests.unit.http.clients import Answer, Caller
 from tests.unit.rtmp.client import avc_configuration, codes, command, dialogue, metadata
 from tests.unit.rtmp.studio import VIEWERS, Studio, picture
@@ -142,6 +143,19 @@ def test_a_slow_broker_delays_the_response(monkeypatch: pytest.MonkeyPatch) -> N
         each.callback(PublishResult((NOWHERE,)))
 
     assert len(tunnel.answers) == before + 1
+
+
+def test_large_requests_are_for_publishers() -> None:
+    """
+    Before it publishes, a client has only commands to send.
+    """
+    studio = Studio()
+    tunnel = Tunnel(studio)
+    path = b"/send/%b/1" % tunnel.id.encode()
+    assert Tunnel(studio).request(path, bytes(MAX_FIRST_BODY + 1)).status == 413
+
+    tunnel.rtmp(START)
+    assert tunnel.request(path, bytes(MAX_FIRST_BODY + 1)).status == 200
 
 
 def test_pages_of_other_hosts_may_not_publish() -> None:
