@@ -92,16 +92,16 @@ def _split(text: str, separator: str) -> list[str]:
     """
     if '"' not in text:
         return text.split(separator)
-    parts = [""]
+    parts = []
+    start = 0
     quoted = False
-    for character in text:
+    for index, character in enumerate(text):
         if character == '"':
             quoted = not quoted
-        if character == separator and not quoted:
-            parts.append("")
-        else:
-            parts[-1] += character
-    return parts
+        elif character == separator and not quoted:
+            parts.append(text[start:index])
+            start = index + 1
+    return [*parts, text[start:]]
 
 
 def session_of(text: str) -> str:

@@ -25,6 +25,7 @@ _DOLLAR = 0x24
 _TOKEN = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,256}")
 _VERSION = re.compile(r"RTSP/(\d)\.(\d)")
 _START_LINES = (*[f"{method} ".encode() for method in METHODS], b"RTSP/1.0 ")
+_START = re.compile(b"|".join([rb"\$", *map(re.escape, _START_LINES)]))
 _ANY_REQUEST = re.compile(rb"[A-Z][A-Z_]{1,30} (rtsps?://|\*)", re.IGNORECASE)
 _MAY_BE_REQUEST = re.compile(rb"[A-Z][A-Z_]{0,30}(?: [a-z]{0,5}:?/{0,2})?", re.IGNORECASE)
 _REASONS = {
@@ -223,20 +224,18 @@ class MessageParser:
         Return where the next packet or message may begin, at or behind *position*.
         """
         buffer = self._buffer
-        dollar = buffer.find(b"$", position)
-        while 0 <= dollar < len(buffer) - 1:
-            if buffer[dollar + 1] in self.channels and self._looks_like_rtp(dollar) is not False:
-                break
-            dollar = buffer.find(b"$", dollar + 1)
-        end = len(buffer) if dollar < 0 else dollar
-        places = [buffer.find(line, position, end) for line in _START_LINES]
-        place = min([place for place in places if place >= 0], default=end)
-        if place == len(buffer):
-            for index in range(max(position, place - 15), place):
-                start = bytes(buffer[index:])
-                if any(line.startswith(start) for line in _START_LINES):
-                    return index
-        return place
+        size = len(buffer)
+        for found in _START.finditer(buffer, position):
+            place = found.start()
+            if buffer[place] != _DOLLAR or place == size - 1:
+                return place
+            if buffer[place + 1] in self.channels and self._looks_like_rtp(place) is not False:
+                return place
+        for place in range(max(position, size - 15), size):
+            start = bytes(buffer[place:])
+            if any(line.startswith(start) for line in _START_LINES):
+                return place
+        return size
 
     def _parse_head(self, position: int) -> int:
         """

@@ -119,6 +119,16 @@ def test_garbage_is_skipped(size: int) -> None:
     assert made.skipped == 2 * len(garbage)
 
 
+def test_many_short_messages_between_garbage() -> None:
+    """
+    The search for the next start is linear: it does not look at the whole rest each time.
+    """
+    count = 30_000
+    data = b"PLAY * RTSP/1.0\n\n\0" * count
+
+    assert len(parsed(data, 1 << 30)) == count
+
+
 def test_too_much_garbage() -> None:
     """
     The connection cannot be used any more.

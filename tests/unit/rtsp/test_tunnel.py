@@ -105,7 +105,7 @@ def test_halves_that_do_not_fit() -> None:
 
 def test_a_get_that_cannot_be_a_tunnel() -> None:
     """
-    It is refused, and its cookie is not in use.
+    A refused GET leaves its cookie free for another one.
     """
     place = RtspPlace()
     refused = Caller(place.place.server, "127.0.0.1")
