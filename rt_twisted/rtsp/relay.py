@@ -6,9 +6,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
+from twisted.internet.error import MessageLengthError
 from twisted.internet.protocol import DatagramProtocol
 from zope.interface import implementer
 
@@ -114,11 +116,12 @@ class UdpRelay:
 
     def packet(self, channel: int, data: bytes) -> None:
         """
-        Send a packet to its target.
+        Send a packet to its target. One that cannot be sent is lost, as by UDP.
         """
         target = self._targets.get(channel)
         if target is not None:
-            self._ports[":" in target[0]].write(data, target)
+            with suppress(OSError, MessageLengthError):
+                self._ports[":" in target[0]].write(data, target)
 
     def close(self, reason: str) -> None:
         """

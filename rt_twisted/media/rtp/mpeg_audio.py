@@ -95,9 +95,11 @@ class MpegAudioPayload:
         return ""
 
     def packetize(self, track: Track, data: bytes, count: int) -> list[bytes]:
+        if len(data) >= 1 << 16:
+            return []  # an offset has two bytes
         found = []
         offset = 0
         for part in split(data, count):
             found.append(b"\0\0" + offset.to_bytes(2) + part)
             offset += len(part)
-        return found if offset < 1 << 16 else []
+        return found

@@ -256,6 +256,13 @@ def test_several_aac_frames_in_one_packet() -> None:
     assert [each.timestamp - 2**32 + 1 for each in found] == [0, 1024, 2048]
 
 
+def test_a_frame_of_mp3_that_is_too_long() -> None:
+    """
+    A frame over 64 KiB is left out: the offset of a part has two bytes.
+    """
+    assert BY_CODEC["mp3"].packetize(TRACKS["mp3"], bytes(70_000), 60) == []
+
+
 def test_several_mp3_frames_in_one_packet_and_one_in_two() -> None:
     """
     As ffmpeg packs them.
