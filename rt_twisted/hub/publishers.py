@@ -106,8 +106,10 @@ class LivePublisher:
         Take the right back for *reason*.
         """
         if self._on_close is not None:
+            lost = self.lost
             self.close(reason)
-            self.lost.callback(reason)
+            self.lost = lost
+            lost.callback(reason)
 
     def close(self, reason: str = "the publisher has ended") -> None:
         """
@@ -115,6 +117,8 @@ class LivePublisher:
         """
         on_close, self._on_close = self._on_close, None
         if on_close is not None:
+            # What waits for it is freed now: viewers may wait for another publisher for long.
+            self.lost = Deferred()
             on_close(self, reason)
             self.closed.callback(None)
 

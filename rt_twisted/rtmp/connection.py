@@ -128,6 +128,7 @@ class RtmpConnection(Protocol):
             self._request.lose()
         if self._publication is not None:
             self._publication.close("the connection of the publisher was lost")
+            self._publication = None  # which has a reference to this
 
     def pauseProducing(self) -> None:
         self._pause("output")

@@ -153,6 +153,8 @@ class RtspConnection:
             self._timer = None
         self._dialogue.end("the connection of the publisher was lost")
         self._dialogue.release()
+        # Break the reference cycle, else memory is held until the garbage collector runs.
+        del self._dialogue
         when_lost, self.when_lost = self.when_lost, lambda: None
         when_lost()
 
@@ -265,12 +267,15 @@ class RtspConnection:
 
     def close(self) -> None:
         """
-        Close the connection when all that was written is sent.
+        Close the connection when all that was written is sent, within HANDSHAKE_SECONDS.
         """
         if not self.closed:
             self.closed = True
             self._queue.clear()
             self._dialogue.end("the publisher has broken the protocol")
+            if self._timer is not None:
+                self._timer.cancel()
+            self._timer = self.server.reactor.callLater(HANDSHAKE_SECONDS, self._check)
             close_transport(self.transport)
 
     def abort(self, reason: str) -> None:
@@ -307,8 +312,8 @@ class RtspConnection:
     def _check(self) -> None:
         self._timer = None
         if self.closed:
-            return
-        if self._deadline() <= self.server.reactor.seconds():
+            self.transport.abortConnection()  # the client does not read what is left
+        elif self._deadline() <= self.server.reactor.seconds():
             self.abort("the client was silent for too long")
         else:
             self._set_timer()

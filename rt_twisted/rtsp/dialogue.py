@@ -5,7 +5,7 @@ The dialogue of one RTSP connection: what its requests do (RFC 2326, 10).
 from __future__ import annotations
 
 import secrets
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -80,18 +80,6 @@ class Dialogue:
         self._session = secrets.token_hex(8)
         self._named: Named | None = None
         self._recording: RecordingSink | None = None
-        self._methods: dict[str, Callable[[RtspExchange], Awaitable[Reply | None]]] = {
-            "OPTIONS": self._on_options,
-            "DESCRIBE": self._on_describe,
-            "ANNOUNCE": self._on_announce,
-            "SETUP": self._on_setup,
-            "PLAY": self._on_play,
-            "PAUSE": self._on_pause,
-            "RECORD": self._on_record,
-            "TEARDOWN": self._on_teardown,
-            "GET_PARAMETER": self._on_parameter,
-            "SET_PARAMETER": self._on_parameter,
-        }
 
     @property
     def state(self) -> RtspState:
@@ -155,7 +143,7 @@ class Dialogue:
             RemoteProtocolError: likewise.
             ConnectionLost: the client has disconnected.
         """
-        method = self._methods.get(exchange.method)
+        method = _HANDLERS.get(exchange.method)
         if method is None:
             raise RemoteProtocolError(f"{exchange.method[:32]} is not implemented", 501)
         session = exchange.header("session")
@@ -165,7 +153,7 @@ class Dialogue:
             unsupported = exchange.header("require") or ""
             return Reply(551, [("Unsupported", unsupported)])
         following = next_state(self.state, exchange.method)
-        reply = await method(exchange)
+        reply = await method(self, exchange)
         if not self._connection.closed:
             self._enter(following)
         return reply
@@ -345,3 +333,18 @@ class Dialogue:
         if not created and self.state is RtspState.INIT:
             return []
         return [("Session", f"{self._session};timeout={SESSION_SECONDS:g}")]
+
+
+# Not in each dialogue: its own bound methods would be reference cycles.
+_HANDLERS: Mapping[str, Callable[[Dialogue, RtspExchange], Awaitable[Reply | None]]] = {
+    "OPTIONS": Dialogue._on_options,
+    "DESCRIBE": Dialogue._on_describe,
+    "ANNOUNCE": Dialogue._on_announce,
+    "SETUP": Dialogue._on_setup,
+    "PLAY": Dialogue._on_play,
+    "PAUSE": Dialogue._on_pause,
+    "RECORD": Dialogue._on_record,
+    "TEARDOWN": Dialogue._on_teardown,
+    "GET_PARAMETER": Dialogue._on_parameter,
+    "SET_PARAMETER": Dialogue._on_parameter,
+}

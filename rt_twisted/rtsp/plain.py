@@ -83,6 +83,8 @@ class PlainRecording:
         End the publication.
         """
         self._publication.close(reason)
+        # Break the reference cycle, else memory is held until the garbage collector runs.
+        del self._publication
 
     def _frame(self, unit: Unit) -> bytes:
         track = self._tracks[unit.track]

@@ -66,6 +66,8 @@ class Recording:
         End the publication; viewers wait for the publisher to return.
         """
         self._publication.close(reason)
+        # Break the reference cycle, else memory is held until the garbage collector runs.
+        del self._publication
 
     # The owner of the publication.
 

@@ -29,6 +29,7 @@ ROUTES = (
     "--route=^/engine/ engine.io:subscribe=news",
     "--route=^/live/cam$ rtmp:publish=cam,takeover=yes",
     r"--route=GET ^/cam\.webm$ webm:cam",
+    "--route=^/rtsp$ rtsp:news,wait=0",
     "--route=^/in$ istream:cam",
     "--route=^/files$ upload:to=.",
 )
@@ -62,6 +63,7 @@ def handshake(path: str, *headers: str) -> bytes:
     )
 
 
+RTSP = b"%b rtsp://127.0.0.1/rtsp RTSP/1.0\r\nCSeq: 1\r\n\r\n"
 KINDS = {
     # First: its sessions end after the ping timeout, while the others are tried.
     "socket.io by polling": request("/socket.io/?EIO=4&transport=polling"),
@@ -83,6 +85,8 @@ KINDS = {
     "rtmp without a stream": rtmp.HANDSHAKE,
     "rtmp refused": rtmp.dialogue("other", "cam"),
     "rtmp publisher": rtmp.dialogue("live", "cam") + rtmp.avc_configuration(),
+    "rtsp": RTSP % b"OPTIONS",
+    "rtsp without a publisher": RTSP % b"DESCRIBE",
     "viewer that waits": request("/cam.webm"),
     "live publisher": post("/in", 100_000) + bytes.fromhex("1a45dfa3"),
     "upload": post("/files", 100_000) + bytes(5000),

@@ -5,11 +5,14 @@ Publishers and players by RTSP on one server, without sockets.
 from __future__ import annotations
 
 import base64
+import gc
+import weakref
 from itertools import pairwise
 from typing import Any
 
 import jwt
 import pytest
+from twisted.internet.error import MessageLengthError
 from twisted.internet.task import Clock
 
 from rt_twisted.access.gate import Gate
@@ -18,6 +21,9 @@ from rt_twisted.access.tokens import TokenKey, TokenVerifier
 from rt_twisted.codecs.digest_auth import DigestAnswer, digest_response, parse_parameters
 from rt_twisted.media.rtp.packet import parse_packet, parse_reports
 from rt_twisted.media.sdp import parse_sdp
+from rt_twisted.rtsp.connection import RtspConnection
+from rt_twisted.rtsp.dialogue import Dialogue
+from rt_twisted.rtsp.recording import Recording
 from rt_twisted.rtsp.server import MAX_IDLE_SESSIONS
 from tests.unit.http.clients import Caller, get
 from tests.unit.rtsp.clients import IDR, SDP, SLICE, URL, RtspClient, RtspPlace
@@ -532,6 +538,86 @@ class UdpReactor:
 
     def stopListening(self) -> None:
         self.open -= 1
+
+
+class FullReactor(UdpReactor):
+    """
+    A reactor that cannot send.
+    """
+
+    def __init__(self, clock: Any, error: Exception) -> None:
+        super().__init__(clock)
+        self._error = error
+
+    def write(self, data: bytes, target: tuple[str, int]) -> None:
+        super().write(data, target)
+        raise self._error
+
+
+@pytest.mark.parametrize("error", [OSError(1, "not permitted"), MessageLengthError()])
+def test_packets_that_cannot_be_relayed_are_lost(error: Exception) -> None:
+    """
+    As by UDP: the publisher goes on.
+    """
+    reactor = FullReactor(Clock(), error)
+    place = RtspPlace("^/cam$ interleaved:10.0.0.5:5004", reactor=reactor)
+    publisher = place.connect()
+    publisher.record()
+    publisher.picture(0, IDR)
+    publisher.picture(1)
+
+    assert len(reactor.sent) == 2
+    assert publisher.open
+
+
+def test_a_client_that_does_not_read_the_last_response() -> None:
+    """
+    The connection is closed at once in the end.
+    """
+    place = RtspPlace()
+    client = place.connect()
+    client.send(b"OPTIONS * RTSP/3.0\r\n\r\n")
+    assert client.caller.wire.disconnecting
+    place.pass_seconds(9)
+    assert not client.caller.wire.aborted
+
+    place.pass_seconds(2)
+
+    assert client.caller.wire.aborted
+
+
+@pytest.mark.parametrize("kind", ["options", "describe", "record", "play"])
+def test_connections_leave_no_reference_cycles(kind: str) -> None:
+    """
+    A connection is freed when it is lost, without the garbage collector.
+    """
+    place, _ = streaming()
+    client = place.connect()
+    if kind == "record":
+        client = RtspPlace().connect()
+        client.record()
+        client.picture(0, IDR)
+    elif kind == "play":
+        client.play()
+    else:
+        client.ask(kind.upper())
+    wire = client.caller.wire
+    connections = [
+        weakref.ref(each)
+        for each in gc.get_objects()
+        if isinstance(each, RtspConnection | Dialogue | Recording)
+    ]
+    before = len([each for each in connections if each() is not None])
+    gc.disable()
+    try:
+        client.caller.hang_up()
+        wire.protocol = None
+        client.place.pass_seconds(1)
+        after = len([each for each in connections if each() is not None])
+    finally:
+        gc.enable()
+
+    assert before - after == (3 if kind == "record" else 2)
 
 
 def test_packets_are_relayed_to_udp_targets() -> None:
