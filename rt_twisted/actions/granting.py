@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from inspect import iscoroutine
 from typing import Any
 
@@ -26,10 +27,12 @@ from rt_twisted.actions.context import ActionContext
 from rt_twisted.actions.interfaces import Match
 from rt_twisted.actions.subscription import address_of, request_slot, while_connected
 from rt_twisted.http.interfaces import IExchange
+from rt_twisted.hub.grant_holders import GrantHolder
 from rt_twisted.hub.publishers import LivePublisher
 from rt_twisted.model.errors import HttpError
 
 EXPIRED = "the grant of the publisher has expired"
+REVOKED = "the grant of the publisher was revoked"
 
 
 def granted(
@@ -187,10 +190,14 @@ async def live_permit(
 
 def end_publisher(context: ActionContext, publisher: LivePublisher, permit: Key | Grant) -> None:
     """
-    End a live *publisher* when the grant by which it publishes does.
+    End a live *publisher* when the grant by which it publishes expires or is revoked.
     """
     if not isinstance(permit, Grant) or permit is ANY_PUBLISHER:
         return
+    hub = context.hub
+    end = partial(publisher.lose, REVOKED)
+    hub.holders.add(publisher, GrantHolder(permit, hub.seconds(), end, None))
+    publisher.closed.addCallback(lambda _: hub.holders.discard(publisher))
     left = context.gate.seconds_left(permit)
     if left == float("inf"):
         return

@@ -1,5 +1,5 @@
 """
-Subscribers that have a grant, and how they are ended or lose channels.
+Subscribers and live publishers that have a grant, and how they are ended or lose channels.
 """
 
 from __future__ import annotations
@@ -12,19 +12,21 @@ from typing import Any
 from twisted.internet.interfaces import IReactorTime
 
 from rt_twisted.codecs.wildcards import Selector
+from rt_twisted.hub.publishers import LivePublisher
 from rt_twisted.hub.subscriber import DisconnectReason, Subscriber
 
+Granted = Subscriber | LivePublisher
 RETRY = 1000  # milliseconds after which a client reconnects; up to twice as many
 
 
 @dataclass(frozen=True, slots=True)
 class GrantHolder:
     """
-    What the hub has of a subscriber with a grant.
+    What the hub has of a subscriber or live publisher with a grant.
 
     Args:
         grant: of the client.
-        since: when the subscriber got it, by the clock.
+        since: when the client got it, by the clock.
         end: disconnects the client; None for `Subscriber.end`.
         drop: unsubscribes the client from channels, and notifies it; None if the client
             cannot be notified.
@@ -38,7 +40,7 @@ class GrantHolder:
 
 class GrantHolders:
     """
-    All subscribers of a hub that have grants.
+    All subscribers and live publishers of a hub that have grants.
 
     Args:
         clock: the reactor.
@@ -46,30 +48,30 @@ class GrantHolders:
 
     def __init__(self, clock: IReactorTime) -> None:
         self._clock = clock
-        self._holders: dict[Subscriber, GrantHolder] = {}
+        self._holders: dict[Granted, GrantHolder] = {}
 
     def __len__(self) -> int:
         return len(self._holders)
 
-    def get(self, subscriber: Subscriber) -> GrantHolder | None:
+    def get(self, subscriber: Granted) -> GrantHolder | None:
         """
         Return what is known of *subscriber*; None if it has no grant.
         """
         return self._holders.get(subscriber)
 
-    def items(self) -> Iterator[tuple[Subscriber, GrantHolder]]:
+    def items(self) -> Iterator[tuple[Granted, GrantHolder]]:
         """
         Iterate over all of them, as they are now.
         """
         yield from tuple(self._holders.items())
 
-    def add(self, subscriber: Subscriber, holder: GrantHolder) -> None:
+    def add(self, subscriber: Granted, holder: GrantHolder) -> None:
         """
         Add *subscriber*, or replace its grant.
         """
         self._holders[subscriber] = holder
 
-    def discard(self, subscriber: Subscriber) -> None:
+    def discard(self, subscriber: Granted) -> None:
         """
         Forget *subscriber*; do nothing if it has no grant.
         """
@@ -77,7 +79,7 @@ class GrantHolders:
 
     def end_all(self, is_ended: Callable[[Any], bool], spread: float = 0.0) -> int:
         """
-        End the subscribers whose grants *is_ended* returns true for.
+        End the subscribers and publishers whose grants *is_ended* returns true for.
 
         Args:
             is_ended: called with each grant.
@@ -92,17 +94,17 @@ class GrantHolders:
             self._clock.callLater(delay, self._end, subscriber, holder.grant)
         return len(found)
 
-    def _end(self, subscriber: Subscriber, grant: Any) -> None:
+    def _end(self, subscriber: Granted, grant: Any) -> None:
         holder = self._holders.get(subscriber)
         if holder is not None and holder.grant is grant:  # it was not renewed meanwhile
             end_subscriber(subscriber, holder)
 
 
-def end_subscriber(subscriber: Subscriber, holder: GrantHolder | None) -> None:
+def end_subscriber(subscriber: Granted, holder: GrantHolder | None) -> None:
     """
-    Disconnect *subscriber*, whose client should reconnect.
+    Disconnect *subscriber*, whose client should reconnect, or end a live publisher.
     """
     if holder is not None and holder.end is not None:
         holder.end()
-    else:
+    elif isinstance(subscriber, Subscriber):
         subscriber.end(DisconnectReason.EXPIRED, RETRY + random.randrange(RETRY))

@@ -14,7 +14,7 @@ from websockets.frames import Close
 
 from rt_twisted.access.gate import Gate
 from rt_twisted.access.tokens import TokenKey, TokenVerifier
-from rt_twisted.actions.granting import EXPIRED
+from rt_twisted.actions.granting import EXPIRED, REVOKED
 from rt_twisted.media.matroska_writer import write_header
 from rt_twisted.media.unit import Head, Kind, Track, Unit, write
 from rt_twisted.model.message import Draft
@@ -549,3 +549,23 @@ def test_clients_of_removed_keys_are_disconnected() -> None:
     assert client.peer.is_closed or client.peer.received()[-1].code == 1000
     assert not peer.is_closed
     assert len(server.hub.holders) == 1
+
+
+@pytest.mark.parametrize("word", ["istream:publish", "icecast:channel"])
+def test_live_publishers_end_when_their_token_is_revoked(word: str) -> None:
+    """
+    They do not wait until it expires, and are forgotten then.
+    """
+    server = daemon(rf"^/in/(\w+)$ {word}=cam-$1,allow=token")
+    publisher = Caller(server.server, "127.0.0.1")
+    publisher.send(put("/in/1", bearer(token(publish=["cam-1"]))))
+    server.turn()
+    assert "cam-1" in server.hub.live.publishers
+    assert len(server.hub.holders) == 1
+
+    assert server.hub.holders.end_all(lambda grant: grant.subject == "mia") == 1
+    pass_seconds(server, 1)
+
+    assert len(server.hub.live.publishers) == len(server.hub.holders) == 0
+    publisher.send(chunk(picture(2)))
+    assert not publisher.open or REVOKED.encode() in publisher.written()
