@@ -7,12 +7,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, NoReturn
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote, urlsplit, urlunsplit
 
 from twisted.application.service import Service
 from twisted.internet.defer import CancelledError, Deferred, ensureDeferred
 from twisted.internet.endpoints import HostnameEndpoint, wrapClientTLS
-from twisted.internet.error import ConnectError, ConnectionLost, DNSLookupError
+from twisted.internet.error import (
+    ConnectError,
+    ConnectingCancelledError,
+    ConnectionLost,
+    DNSLookupError,
+)
+from twisted.internet.interfaces import IDelayedCall
 from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.internet.ssl import optionsForClientTLS
 from twisted.internet.task import LoopingCall
@@ -40,6 +46,7 @@ from rt_twisted.model.errors import HttpError
 CHECK_SECONDS = 2.0  # between two looks whether the relay is needed
 IDLE_SECONDS = 10.0  # without listeners, after which a relay on demand disconnects
 MAX_RETRY = 30.0  # seconds between two attempts
+HEAD_SECONDS = 15.0  # for the response head
 MAX_HEAD = 16384  # bytes of a response head
 
 _log = Logger()
@@ -133,13 +140,16 @@ class RelayLink:
         self._host = parts.hostname
         self._secure = parts.scheme == "https"
         self._port = parts.port or (443 if self._secure else 80)
+        authority = parts.netloc.rpartition("@")[2]
         path = quote(parts.path or "/", safe="/%:@!$&'()*+,;=~-._")
         query = f"?{parts.query}" if parts.query else ""
         self.request = (
-            f"GET {path}{query} HTTP/1.0\r\nHost: {parts.netloc.rpartition('@')[2]}\r\n"
+            f"GET {path}{query} HTTP/1.0\r\nHost: {authority}\r\n"
             "User-Agent: rt_twisted\r\nIcy-MetaData: 1\r\n\r\n"
         ).encode()
-        self.url = url
+        self.url = urlunsplit(
+            (parts.scheme, authority, parts.path, "", "")
+        )  # the rest may be secret
         self._attempt: Deferred[Any] | None = None
         self._protocol: RelaySource | None = None
         self._retry_at = 0.0
@@ -188,7 +198,7 @@ class RelayLink:
 
     def _on_failed(self, failure: Failure) -> None:
         self._attempt = None
-        if failure.check(CancelledError):
+        if failure.check(CancelledError, ConnectingCancelledError):
             return
         if not failure.check(ConnectError, DNSLookupError, OSError):
             _log.failure("while connecting to {url}", failure, url=self.url)
@@ -221,8 +231,12 @@ class RelaySource(Protocol):
         self._run: Any = None
         self._publisher: Any = None
         self._reason = "the connection was lost"
+        self._timer: IDelayedCall | None = None  # until the response head
 
     def connectionMade(self) -> None:
+        self._timer = self._link.context.reactor.callLater(
+            HEAD_SECONDS, self.abort, f"it has not answered in {HEAD_SECONDS:g} s"
+        )
         self._transport().write(self._link.request)
 
     def dataReceived(self, data: bytes) -> None:
@@ -239,6 +253,7 @@ class RelaySource(Protocol):
             if found is None:
                 return
             self._headers, self._data = found
+            self._stop_timer()
             self._transport().pauseProducing()  # until the mount is ours
             ensureDeferred(self._begin()).addErrback(self._on_failed)
 
@@ -283,11 +298,16 @@ class RelaySource(Protocol):
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         self.answered = True
+        self._stop_timer()
         if self._connection is not None:
             self._connection.connectionLost(reason)
         elif self._publisher is not None:
             self._publisher.close()
         self._link.on_lost(self._reason)
+
+    def _stop_timer(self) -> None:
+        if self._timer is not None and self._timer.active():
+            self._timer.cancel()
 
     def _transport(self) -> Any:
         return self.transport

@@ -4,13 +4,15 @@ Sources by ICY, and relays, on one server without sockets.
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
-from twisted.internet.error import ConnectionDone
+from twisted.internet.error import ConnectingCancelledError, ConnectionDone
 from twisted.internet.testing import MemoryReactorClock
 from twisted.python.failure import Failure
 
 from rt_twisted.actions.icecast.icy_source import ACCEPTED, MAX_HEAD, REFUSED
-from rt_twisted.actions.icecast.relay import IDLE_SECONDS, RelaySource
+from rt_twisted.actions.icecast.relay import HEAD_SECONDS, IDLE_SECONDS, RelayLink, RelaySource
 from rt_twisted.http.interfaces import PeerInfo, StreamHandle
 from rt_twisted.media.icy import title_block
 from rt_twisted.routes import Routes, parse_route
@@ -224,6 +226,41 @@ def test_a_mount_in_use_is_not_relayed() -> None:
     station.turn()
 
     assert wire.aborted
+
+
+def test_a_silent_server_ends_the_connection() -> None:
+    """
+    The relay tries again later; a stream is not bound by the time for the head.
+    """
+    station = RelayStation()
+    wire = station.connect()
+    wire.protocol.dataReceived(b"HTTP/1.0 200 OK\r\n")
+    station.turn(int(HEAD_SECONDS) - 1)
+    assert not wire.aborted
+    station.turn(1)
+    assert wire.aborted
+    wire.protocol.connectionLost(Failure(ConnectionDone()))
+
+    wire = station.connect()
+    wire.protocol.dataReceived(b"HTTP/1.0 200 OK\r\n\r\n" + MP3)
+    for _ in range(int(HEAD_SECONDS) + 1):
+        station.turn(1)
+        wire.protocol.dataReceived(MP3)
+    assert not wire.aborted
+    station.connect().protocol.connectionLost(Failure(ConnectionDone()))
+
+
+def test_a_relay_that_stops_while_it_connects(clean_reactor: list[Failure]) -> None:
+    """
+    Nothing is logged, and no secret is in what else is.
+    """
+    station = RelayStation()
+    context: Any = station.place.context
+    link = RelayLink(context, station.link.options, "http://me:pass@192.0.2.7:8000/x.mp3?key=k")
+    assert link.url == "http://192.0.2.7:8000/x.mp3"
+    assert b"GET /x.mp3?key=k " in link.request
+    link._on_failed(Failure(ConnectingCancelledError(None)))
+    assert not clean_reactor
 
 
 class RecordingLink:
