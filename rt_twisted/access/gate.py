@@ -267,7 +267,9 @@ class Gate:
         Raises:
             HttpError: 403, it is.
         """
-        if cookie and not self._bearer(request) and not self._is_own_page(request):
+        # A page can offer subprotocols, but not set this header without a permission (CORS).
+        by_header = (request.header("authorization") or "")[:7].lower() == "bearer "
+        if cookie and not by_header and not self._is_own_page(request):
             raise HttpError(403, "a cookie permits publishing only to pages of this host")
 
     def _bearer(self, request: GuardedRequest) -> str:

@@ -158,7 +158,7 @@ class Keys:
         if not secret:
             in_query = request.query().get("key", [""])[-1]
             secret = in_query.encode(errors="surrogateescape")
-        if not secret and not _is_foreign(request):
+        if not secret and not is_foreign(request):
             secret = basic_password(request.header("authorization"))
         try:
             return self.authorize(Credentials(secret, request), channels)
@@ -262,12 +262,12 @@ def _authorize_local(credentials: Credentials) -> Key:
     host = request.header("host")
     if host is not None and not _LOCAL_HOST.fullmatch(host):
         raise HttpError(403, "no key is set on the server: only requests to localhost may do this")
-    if _is_foreign(request):
+    if is_foreign(request):
         raise HttpError(403, "no key is set on the server: pages from elsewhere may not do this")
     return _LOCAL
 
 
-def _is_foreign(request: CredentialSource) -> bool:
+def is_foreign(request: CredentialSource) -> bool:
     """
     Return whether a page of another host sends *request*.
     """

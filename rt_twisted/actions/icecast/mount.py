@@ -14,7 +14,7 @@ from typing import ClassVar
 from zope.interface import implementer
 
 from rt_twisted.access.grants import Grant
-from rt_twisted.access.keys import Key
+from rt_twisted.access.keys import Key, is_foreign
 from rt_twisted.access.secrets import secret
 from rt_twisted.actions.context import ActionContext
 from rt_twisted.actions.granting import granted, live_permit
@@ -189,8 +189,11 @@ class IcecastAction:
 
 def has_password(exchange: IExchange, password: str) -> bool:
     """
-    Return whether a request has *password* by Basic, with any user name; False if that is "".
+    Return whether a request has *password* by Basic, with any user name; False if that is "", or
+    if a page of another host sends the request: browsers add a password that they know.
     """
+    if is_foreign(exchange):
+        return False
     given = basic_password(exchange.header("authorization"))
     if not given or not password:
         return False

@@ -428,3 +428,17 @@ def test_one_publisher_is_limited_on_all_transports() -> None:
     client = Sio(server)
     assert connect(client, token=token(publish=["*"])) == 200
     assert client.emit("publish", "x", "x")["status"] == "error"
+
+
+def test_a_foreign_page_cannot_publish_by_a_cookie() -> None:
+    """
+    Neither with a key among the subprotocols, which any page can offer.
+    """
+    server, app = daemon()
+    foreign = COOKIE + "Origin: https://evil.example\r\n"
+    for headers in (foreign, foreign + "Sec-WebSocket-Protocol: key.YQ\r\n"):
+        head = f"POST /say HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1\r\n{headers}\r\nx"
+        caller = Caller(server.server, "127.0.0.1").send(head.encode())
+        server.turn()
+        assert b" 403 " in caller.written()
+    assert not app.questions

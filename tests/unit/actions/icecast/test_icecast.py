@@ -411,3 +411,14 @@ def test_status_is_json() -> None:
 
     assert json.loads(raw)["icestats"]["source"]["server_name"] == '"<b>'
     assert b"&lt;b&gt;" in body(station.call(get(b"/status.xsl")))
+
+
+@pytest.mark.parametrize("page", [b"Sec-Fetch-Site: cross-site", b"Origin: https://evil.example"])
+def test_a_foreign_page_cannot_use_the_password_of_a_browser(page: bytes) -> None:
+    """
+    Browsers add it to the requests of any page.
+    """
+    station = Station()
+    for line in (b"GET /admin/killsource?mount=/a.mp3 HTTP/1.1", b"GET /admin/stats HTTP/1.1"):
+        assert status(station.call(request(line, page + b"\r\n", "boss"))) == 401
+    assert status(station.source(headers=page + b"\r\n")) in (401, 403)
