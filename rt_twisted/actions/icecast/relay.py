@@ -147,9 +147,8 @@ class RelayLink:
             f"GET {path}{query} HTTP/1.0\r\nHost: {authority}\r\n"
             "User-Agent: rt_twisted\r\nIcy-MetaData: 1\r\n\r\n"
         ).encode()
-        self.url = urlunsplit(
-            (parts.scheme, authority, parts.path, "", "")
-        )  # the rest may be secret
+        # For the log: what is left out may be secret.
+        self.url = urlunsplit((parts.scheme, authority, parts.path, "", ""))
         self._attempt: Deferred[Any] | None = None
         self._protocol: RelaySource | None = None
         self._retry_at = 0.0
