@@ -92,7 +92,7 @@ class Authorizer:
         self._timeout = timeout
         self._concurrency = concurrency
         self._count = count
-        self._answers: OrderedDict[Question, tuple[AppAnswer, float]] = OrderedDict()
+        self._answers: OrderedDict[bytes, tuple[AppAnswer, float]] = OrderedDict()
         self._asked: dict[Question, AskedQuestion] = {}
         self._waiting: deque[AskedQuestion] = deque()
         self._running = 0
@@ -113,7 +113,7 @@ class Authorizer:
 
     def ask(self, question: Question) -> Deferred[AppAnswer]:
         seconds = self._clock.seconds()
-        kept = self._answers.get(question)
+        kept = self._kept(question)
         if kept is not None and seconds < kept[1] + kept[0].fresh:
             self._count("cached", 0.0)
             return succeed(kept[0])
@@ -163,8 +163,8 @@ class Authorizer:
         """
         Return an earlier answer, if the application permits that while it is down; or fail.
         """
-        kept = self._answers.get(question)
-        if kept is not None and self._clock.seconds() < kept[1] + kept[0].fresh + kept[0].stale:
+        kept = self._kept(question)
+        if kept is not None:
             self._count("cached", 0.0)
             return succeed(kept[0])
         self._count("rejected", 0.0)
@@ -255,12 +255,35 @@ class Authorizer:
         if self._asked.get(asked.question) is asked:
             del self._asked[asked.question]
 
+    def _kept(self, question: Question) -> tuple[AppAnswer, float] | None:
+        """
+        Return the answer that is kept, and since when, if it may be given: at least while the
+        application is down.
+        """
+        if not self._answers:
+            return None
+        key = question.digest()
+        kept = self._answers.get(key)
+        if kept is not None and self._is_over(*kept):
+            del self._answers[key]
+            return None
+        return kept
+
     def _keep(self, question: Question, answer: AppAnswer) -> None:
-        self._answers.pop(question, None)
+        if not self._answers and not answer.fresh and not answer.stale:
+            return
+        key = question.digest()
+        self._answers.pop(key, None)
         if answer.fresh or answer.stale:
-            self._answers[question] = answer, self._clock.seconds()
-            if len(self._answers) > MAX_ANSWERS:
-                self._answers.popitem(last=False)
+            self._answers[key] = answer, self._clock.seconds()
+        while self._answers:
+            oldest = next(iter(self._answers.values()))
+            if len(self._answers) <= MAX_ANSWERS and not self._is_over(*oldest):
+                break
+            self._answers.popitem(last=False)
+
+    def _is_over(self, answer: AppAnswer, since: float) -> bool:
+        return bool(self._clock.seconds() >= since + answer.fresh + answer.stale)
 
 
 class Authorizers:

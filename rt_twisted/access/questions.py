@@ -6,6 +6,7 @@ The words are those of nginx' `auth_request` and of nchan, whose endpoints work 
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from collections.abc import Callable
@@ -69,6 +70,14 @@ class Question:
     host: str = ""
     scheme: str = "http"
     address: str = field(default="", compare=False)
+
+    def digest(self) -> bytes:
+        """
+        Return 32 bytes that are the same for equal questions alone.
+        """
+        compared = (self.action, self.transport, self.channels, self.method, self.uri,
+                    self.headers, self.host, self.scheme)  # fmt: skip
+        return hashlib.sha256(repr(compared).encode()).digest()
 
     def request_headers(self) -> tuple[Header, ...]:
         """

@@ -450,3 +450,32 @@ def test_posts_with_headers_that_cannot_be_sent() -> None:
     posted = Deferred.fromCoroutine(asking.authorizer.post((("Cookie", "a\tb"),), b"", 9))
     posted.addErrback(refused.append)
     assert refused[0].value.status == 400
+
+
+def test_answers_that_are_over_are_removed() -> None:
+    """
+    The oldest are when another one is kept, and each when it is asked for.
+    """
+    asking = Asking()
+    for name, seconds in (("a", 5), ("b", 5), ("c", 60)):
+        asking.ask(name)
+        asking.client.respond(204, cache_control=f"max-age={seconds}")
+    asking.clock.advance(6)
+    asking.ask("d")
+    asking.client.respond(204, cache_control="max-age=60")
+    assert len(asking.authorizer._answers) == 2
+    asking.clock.advance(60)
+    asking.ask("d")
+    assert len(asking.authorizer._answers) == 1
+
+
+def test_digests_of_questions() -> None:
+    """
+    Each part but the address counts.
+    """
+    one = question("a", "b")
+    assert one.digest() == question("a", "b", address="192.0.2.9").digest()
+    others = [question("a, b"), question("a", "b", headers=(("Cookie", "\udc80"),))]
+    for name in ("action", "transport", "method", "uri", "host", "scheme"):
+        others.append(question("a", "b", **{name: "x"}))
+    assert len({each.digest() for each in (one, *others)}) == 9
