@@ -55,6 +55,7 @@ class UploadInfo:
         name: safe name that was requested.
         type: media type.
         metadata: header `Upload-Metadata` as received.
+        channel: of the events; "" for none.
     """
 
     id: str
@@ -62,6 +63,7 @@ class UploadInfo:
     name: str
     type: str
     metadata: str
+    channel: str = ""
 
 
 class PartialHash:
@@ -281,12 +283,17 @@ def create(folder: UploadFolder, info: UploadInfo) -> PartialUpload:
     return PartialUpload(folder, info, lease, token, None, 0)
 
 
-def acquire(folder: UploadFolder, id: str) -> PartialUpload:
+def acquire(folder: UploadFolder, id: str, channel: str = "") -> PartialUpload:
     """
     Become the writer of the upload *id*; a request that writes it is displaced.
 
+    Args:
+        folder: where it is stored.
+        id: of the upload.
+        channel: of its events.
+
     Raises:
-        HttpError: 404, there is no such upload.
+        HttpError: 404, there is no such upload with this channel.
     """
     try:
         lease = os.open(info_path(folder, id), os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
@@ -294,7 +301,7 @@ def acquire(folder: UploadFolder, id: str) -> PartialUpload:
         raise _missing() from None
     try:
         fcntl.flock(lease, fcntl.LOCK_EX)
-        upload = _read(folder, id, lease)
+        upload = _read(folder, id, lease, channel)
         fcntl.flock(lease, fcntl.LOCK_UN)
     except BaseException:
         os.close(lease)
@@ -302,7 +309,7 @@ def acquire(folder: UploadFolder, id: str) -> PartialUpload:
     return upload
 
 
-def _read(folder: UploadFolder, id: str, lease: int) -> PartialUpload:
+def _read(folder: UploadFolder, id: str, lease: int, channel: str) -> PartialUpload:
     if not os.fstat(lease).st_nlink:
         raise _missing()  # it was removed meanwhile
     line, _, rest = os.pread(lease, _MAX_INFO, 0).partition(b"\n")
@@ -316,6 +323,8 @@ def _read(folder: UploadFolder, id: str, lease: int) -> PartialUpload:
         raise _missing() from None  # the daemon crashed while it was created
     if to != folder.file:
         raise _missing()  # of another route
+    if info.channel != channel:
+        raise _missing()  # of another client
     result = _read_result(folder, id, lines[1:])
     size = info.length
     token = secrets.token_hex(_TOKEN // 2)
@@ -366,6 +375,8 @@ def _encode(info: UploadInfo, folder: UploadFolder) -> bytes:
         "metadata": info.metadata,
         "to": folder.file,
     }
+    if info.channel:
+        about["channel"] = info.channel
     return json.dumps(about).encode() + b"\n"
 
 

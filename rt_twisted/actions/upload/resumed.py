@@ -112,7 +112,7 @@ class ResumedUploads:
         metadata = read_metadata(given)
         name = safe_name(next(filter(None, map(metadata.get, _NAMES)), ""))
         kind = next(filter(None, map(metadata.get, _TYPES)), "")
-        info = UploadInfo(new_id(), length, name, file_type(kind, name), given)
+        info = UploadInfo(new_id(), length, name, file_type(kind, name), given, self._channel)
         self._rules.check_type(info.type)
         checksum = _checksum(exchange)
         headers = [("Location", _location(exchange, info.id))]
@@ -128,7 +128,7 @@ class ResumedUploads:
         offset = read_number("Upload-Offset", exchange.header("upload-offset"))
         checksum = _checksum(exchange)
         async with self._turn(id) as turn:
-            upload = await self._threads.run(acquire, self._rules.folder, id)
+            upload = await self._threads.run(acquire, self._rules.folder, id, self._channel)
             try:
                 if offset != upload.size:
                     stored = [("Upload-Offset", str(upload.size))]
@@ -139,7 +139,7 @@ class ResumedUploads:
 
     async def _describe(self, exchange: IExchange, id: str) -> None:
         async with self._turn(id) as turn:
-            upload = await self._threads.run(acquire, self._rules.folder, id)
+            upload = await self._threads.run(acquire, self._rules.folder, id, self._channel)
             try:
                 headers = [
                     ("Cache-Control", "no-store"),
@@ -154,7 +154,7 @@ class ResumedUploads:
 
     async def _remove(self, exchange: IExchange, id: str) -> None:
         async with self._turn(id):
-            upload = await self._threads.run(acquire, self._rules.folder, id)
+            upload = await self._threads.run(acquire, self._rules.folder, id, self._channel)
             try:
                 await self._threads.run(upload.remove)
             finally:
@@ -237,7 +237,7 @@ class ResumedUploads:
                 turn.hash = PartialHash()
             name, digest = await self._threads.run(upload.finish, turn.hash)
             info = upload.info
-            file = UploadedFile(info.id, name, info.length, info.type, digest)
+            file = UploadedFile(published_id(info.id), name, info.length, info.type, digest)
             await self._events(upload).uploaded(file)
         turn.hash = PartialHash()  # not needed again
         name = upload.result[0] if upload.result is not None else ""
@@ -245,7 +245,15 @@ class ResumedUploads:
 
     def _events(self, upload: PartialUpload) -> UploadEvents:
         info = upload.info
-        return UploadEvents(self._rules.context, self._channel, info.id, info.name, info.length)
+        id = published_id(info.id)
+        return UploadEvents(self._rules.context, self._channel, id, info.name, info.length)
+
+
+def published_id(id: str) -> str:
+    """
+    Return what names the upload *id* in events: who knows *id* itself may write the upload.
+    """
+    return hashlib.sha256(id.encode()).hexdigest()[:32]
 
 
 def _append(upload: PartialUpload, block: bytearray, known: PartialHash, digest: Any) -> None:

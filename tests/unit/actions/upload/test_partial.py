@@ -244,3 +244,22 @@ def test_what_fits_on_the_disk_is_kept(folder: UploadFolder) -> None:
     assert caught.value.status == 507
     assert known.offset == upload.size == 1000
     assert acquire(folder, info.id).size == 1000
+
+
+def test_an_upload_belongs_to_a_channel(folder: UploadFolder) -> None:
+    """
+    A client that may publish on another channel finds no such upload, and displaces nobody.
+    """
+    info = UploadInfo(new_id(), 4, "a.txt", "", "", "mine")
+    upload = begun(create(folder, info))
+    for other in ("", "yours"):
+        with pytest.raises(HttpError) as refused:
+            acquire(folder, info.id, other)
+        assert refused.value.status == 404
+    upload.append(b"0123")
+    upload.close()
+    again = acquire(folder, info.id, "mine")
+    assert (again.info, again.size) == (info, 4)
+    assert again.finish(PartialHash())[0] == "a.txt"
+    again.close()
+    assert acquire(folder, info.id, "mine").result is not None

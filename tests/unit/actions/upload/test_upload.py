@@ -524,6 +524,20 @@ def test_progress_is_published_five_times_a_second(uploads: Uploads) -> None:
     assert received[0] == 300_000
 
 
+def test_events_do_not_have_the_id_of_an_upload(uploads: Uploads) -> None:
+    """
+    Subscribers cannot write it; both events name it by the same hash.
+    """
+    path = created(uploads)
+    assert uploads.answer(patch(path, 0, b"0123456789")).status == 204
+
+    id = path.rpartition(b"/")[2]
+    named = hashlib.sha256(id).hexdigest()[:32]
+    events = uploads.published()
+    assert [event for event, _ in events] == ["progress", "uploaded"]
+    assert [about["id"] for _, about in events] == [named, named]
+
+
 def test_a_slow_disk_pauses_the_client(uploads: Uploads) -> None:
     """
     Memory is bounded: the connection is not read until blocks are written.
