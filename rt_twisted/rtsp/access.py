@@ -58,7 +58,7 @@ class RtspAccess:
         key = keys.find(lambda secret: answer.proves(exchange.method, secret))
         if key is None or not exchange.is_about(answer.uri):
             raise HttpError(401, "wrong key", self.challenges(exchange))
-        if not self._is_fresh(answer.nonce):
+        if not self._is_fresh(answer.nonce, exchange.address):
             raise HttpError(401, "the nonce is too old", self.challenges(exchange, stale=True))
         for channel in channels:
             key.check(channel)
@@ -70,7 +70,7 @@ class RtspAccess:
 
         ffmpeg takes the last challenge of a kind, and until version 8 it has no SHA-256.
         """
-        nonce = self._nonce(self._clock())
+        nonce = self._nonce(self._clock(), exchange.address)
         algorithms = ["MD5", "SHA-256"]
         if (exchange.header("user-agent") or "").startswith("Lavf"):
             algorithms.remove("SHA-256")
@@ -78,16 +78,22 @@ class RtspAccess:
         digests = [write_challenge(REALM, nonce, each, stale) for each in algorithms]
         return [("WWW-Authenticate", value) for value in (*digests, basic)]
 
-    def _nonce(self, now: float) -> str:
+    def _nonce(self, now: float, address: str) -> str:
+        """
+        Return a nonce that is of no use to another *address*, which may have seen it.
+        """
         time = f"{int(now):x}"
-        proof = hmac.new(self._secret, time.encode(), hashlib.sha256).hexdigest()[:32]
+        proof = hmac.new(self._secret, f"{time} {address}".encode(), hashlib.sha256).hexdigest()[
+            :32
+        ]
         return f"{time}-{proof}"
 
-    def _is_fresh(self, nonce: str) -> bool:
+    def _is_fresh(self, nonce: str, address: str) -> bool:
         time, _, _ = nonce.partition("-")
         try:
             made = int(time[:16], 16)
         except ValueError:
             return False
-        is_ours = hmac.compare_digest(self._nonce(made).encode(), nonce.encode(errors="replace"))
+        ours = self._nonce(made, address).encode()
+        is_ours = hmac.compare_digest(ours, nonce.encode(errors="replace"))
         return is_ours and 0 <= self._clock() - made <= NONCE_SECONDS
