@@ -12,6 +12,9 @@ from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionDone
 from twisted.python.failure import Failure
 
+from rt_twisted.model.errors import HttpError
+
+MAX_RESPONSES = 8  # that wait; clients send one request after the other
 SILENCE = 30.0  # seconds without a request after which a session ends
 
 
@@ -60,18 +63,32 @@ class TunnelSession:
     async def exchange(self, data: bytes) -> bytes:
         """
         Deliver what a request has brought, and return what its response takes.
+
+        Raises:
+            HttpError: 404, the session has ended.
         """
+        if self._ended:
+            raise HttpError(404, "there is no such session")
+        if len(self._responses) >= MAX_RESPONSES:
+            self.end()
+            return b""
         self._timer.reset(SILENCE)
+        await self._while_paused()
+        if self._ended:
+            return b""
         if data and not self._closing:
             self._protocol.dataReceived(data)
-        while self._paused and not self._ended:
-            response: Deferred[None] = Deferred()
-            self._responses.append(response)
-            await response
+        await self._while_paused()
         output, self._output = b"".join(self._output), []
         if self._closing:
             self.end()
         return output
+
+    async def _while_paused(self) -> None:
+        while self._paused and not self._ended:
+            response: Deferred[None] = Deferred()
+            self._responses.append(response)
+            await response
 
     def end(self) -> None:
         """

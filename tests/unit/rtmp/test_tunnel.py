@@ -13,7 +13,7 @@ from rt_twisted.actions.ingest import publication
 from rt_twisted.model.message import NOWHERE, PublishResult
 from rt_twisted.rtmp.connection import LINGER
 from rt_twisted.rtmp.session import BAD_NAME
-from rt_twisted.rtmp.tunnel import SILENCE, TunnelSessions
+from rt_twisted.rtmp.tunnel import MAX_RESPONSES, SILENCE, TunnelSessions
 from rt_twisted.rtmp.tunnel_action import MAX_FIRST_BODY
 from tests.unit.http.clients import Answer, Caller
 from tests.unit.rtmp.client import avc_configuration, codes, command, dialogue, metadata
@@ -120,9 +120,11 @@ def test_a_client_that_stops_polling() -> None:
     assert not len(sessions(studio))
 
 
-def test_a_slow_broker_delays_the_response(monkeypatch: pytest.MonkeyPatch) -> None:
+def slow_studio(
+    monkeypatch: pytest.MonkeyPatch,
+) -> tuple[Studio, list[Deferred[PublishResult]]]:
     """
-    The client sends its next request when the broker has acknowledged.
+    Return a studio, and what its broker has not acknowledged.
     """
     monkeypatch.setattr(publication, "MAX_UNACKNOWLEDGED", 100)
     waiting: list[Deferred[PublishResult]] = []
@@ -133,6 +135,35 @@ def test_a_slow_broker_delays_the_response(monkeypatch: pytest.MonkeyPatch) -> N
         return waiting[-1]
 
     monkeypatch.setattr(type(studio.hub), "publish", publish)
+    return studio, waiting
+
+
+def test_requests_do_not_pass_a_pause(monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    A client that sends more requests meanwhile is not received, and too many end the session.
+    """
+    studio, waiting = slow_studio(monkeypatch)
+    tunnel = Tunnel(studio)
+    tunnel.rtmp(START)
+    path = b"/send/%b/9" % tunnel.id.encode()
+    tunnel.send(path, picture(0, True))
+    count = len(waiting)
+    others = [Caller(studio.server, "127.0.0.1") for _ in range(MAX_RESPONSES)]
+    for number, other in enumerate(others):
+        tunnel.caller = other
+        tunnel.send(path, picture(number + 1))
+        assert len(waiting) == count
+        assert len(sessions(studio)) == (number < MAX_RESPONSES - 1)
+
+    assert all(other.responses() for other in others)
+    assert tunnel.poll().status == 404
+
+
+def test_a_slow_broker_delays_the_response(monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    The client sends its next request when the broker has acknowledged.
+    """
+    studio, waiting = slow_studio(monkeypatch)
     tunnel = Tunnel(studio)
     tunnel.rtmp(START)
     before = len(tunnel.answers)
