@@ -9,11 +9,13 @@ import socket
 from collections.abc import Callable
 from typing import Any
 
+from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionDone
 from twisted.internet.interfaces import IProtocol, IPullProducer
 from twisted.protocols.policies import ProtocolWrapper
 from twisted.protocols.tls import TLSMemoryBIOProtocol
 from twisted.python.failure import Failure
+from zope.interface import implementer
 
 Send = Callable[[Any], int]
 
@@ -81,6 +83,43 @@ def start_draining(transport: Any, producer: IPullProducer) -> None:
     transport.registerProducer(producer, False)
     # Not in an interface: without it a transport with nothing to send does not call again.
     transport.startWriting()
+
+
+@implementer(IPullProducer)
+class _Drain:
+    """
+    The producer that `drained` registers.
+    """
+
+    def __init__(self, transport: Any) -> None:
+        self.done: Deferred[bool] = Deferred()
+        self._transport: Any = transport
+        self._registered = False
+
+    def resumeProducing(self) -> None:
+        if not self._registered:
+            self._registered = True
+        elif self._transport is not None:
+            transport, self._transport = self._transport, None
+            transport.unregisterProducer()
+            self.done.callback(True)
+
+    def stopProducing(self) -> None:
+        if self._transport is not None:
+            self._transport = None
+            self.done.callback(False)
+
+
+def drained(transport: Any) -> Deferred[bool]:
+    """
+    Wait until the kernel has all that was written to *transport*, a plain connection.
+
+    Returns:
+        True, or False when the connection is lost. The transport must not have a producer.
+    """
+    drain = _Drain(transport)
+    start_draining(transport, drain)
+    return drain.done
 
 
 def close_transport(transport: Any) -> None:

@@ -20,7 +20,7 @@ from rt_twisted.codecs.errors import RemoteProtocolError
 from rt_twisted.http.interfaces import Find, PeerInfo
 from rt_twisted.hub.duplex import CloseHandshake, DuplexSubscriber
 from rt_twisted.model.errors import Header, HttpError
-from rt_twisted.net.transports import close_transport, replace_protocol
+from rt_twisted.net.transports import close_transport, direct_send, drained, replace_protocol
 from rt_twisted.rtsp.dialogue import Dialogue
 from rt_twisted.rtsp.interfaces import Reply
 from rt_twisted.rtsp.messages import (
@@ -37,6 +37,7 @@ from rt_twisted.rtsp.session import RtspState
 _log = Logger()
 
 MAX_QUEUED = 4096  # requests and packets behind a request that is being answered
+MAX_QUEUED_BYTES = 1024 * 1024
 _STATUS = {429: 453, 409: 455}  # of RTSP, for those of HTTP that it lacks
 
 
@@ -77,6 +78,7 @@ class RtspConnection:
         self._tunnel = tunnel
         self._dialogue = Dialogue(self, find)
         self._queue: deque[RtspItem | RemoteProtocolError] = deque()
+        self._queued_bytes = 0  # at least what the queue has
         self._busy = False  # a request is being answered
         self._processing = False
         self._pauses = 0
@@ -120,14 +122,17 @@ class RtspConnection:
             return
         self._received_at = self.server.reactor.seconds()
         self._dialogue.touch()
+        self._queued_bytes = self._queued_bytes + len(data) if self._queue else len(data)
         try:
             self._queue.extend(self.parser.feed(data))
         except RemoteProtocolError as error:
             self._queue.append(error)
-        if len(self._queue) > MAX_QUEUED:
+        if len(self._queue) > MAX_QUEUED or self._queued_bytes > MAX_QUEUED_BYTES:
             self.abort("too many requests at once")
             return
         self._process()
+        if self._tunnel is not None and self._is_held() and not self.closed:
+            self.input.pauseProducing()  # the subscriber has paused the other half
 
     def on_resumed(self) -> None:
         """
@@ -136,6 +141,8 @@ class RtspConnection:
         self._process()
         if not self._pauses and not self.closed:
             self.input.resumeProducing()
+        if self.input is not self.transport and not self.closed:
+            self.transport.resumeProducing()
 
     def on_closing(self, closing: CloseHandshake) -> None:
         """
@@ -240,8 +247,25 @@ class RtspConnection:
             reply.then()
         if reply.closes:
             self.close()
+        elif not self.closed and self.subscriber is None:
+            await self._flush()
 
     # The output.
+
+    async def _flush(self) -> None:
+        """
+        Wait until the kernel has what was written, for HANDSHAKE_SECONDS at most.
+
+        A subscriber then cannot overtake it, and a client that does not read is not read either.
+        """
+        if direct_send(self.transport) is None:
+            return
+        reason = "the client does not read"
+        timer = self.server.reactor.callLater(HANDSHAKE_SECONDS, self.abort, reason)
+        if not await drained(self.transport):
+            self.closed = True
+        if timer.active():
+            timer.cancel()
 
     def response(self, request: RtspRequest, reply: Reply) -> bytes:
         """

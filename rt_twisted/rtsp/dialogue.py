@@ -312,7 +312,9 @@ class Dialogue:
         """
         self.end("the publisher has ended")
         duplex = self._connection.subscriber
-        if duplex is not None:
+        if duplex is not None and duplex.subscriber.behind:
+            self._connection.abort("the client did not take the response")
+        elif duplex is not None:
             duplex.subscriber.detach(DisconnectReason.CLIENT)
             self._connection.take_back()
 

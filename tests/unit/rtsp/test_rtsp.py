@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import base64
 import gc
+import socket
 import weakref
 from itertools import pairwise
 from typing import Any
@@ -25,7 +26,7 @@ from rt_twisted.rtsp.connection import RtspConnection
 from rt_twisted.rtsp.dialogue import Dialogue
 from rt_twisted.rtsp.recording import Recording
 from rt_twisted.rtsp.server import MAX_IDLE_SESSIONS
-from tests.unit.http.clients import Caller, get
+from tests.unit.http.clients import Caller, Wire, get
 from tests.unit.rtsp.clients import IDR, SDP, SLICE, URL, RtspClient, RtspPlace
 
 
@@ -396,6 +397,96 @@ def test_an_old_nonce_is_stale() -> None:
     assert stale.status == 401
     assert all("stale=true" in each for each in stale.challenges[:2])
     assert player.open
+
+
+def test_a_nonce_is_of_one_address() -> None:
+    """
+    Credentials that were recorded are of no use from another address.
+    """
+    place = RtspPlace("^/cam$ rtsp:cam,view_key=see,wait=0")
+    challenge = place.connect("192.0.2.1").ask("DESCRIBE").challenges[0]
+    answer = answered(challenge, "DESCRIBE", b"see")
+
+    assert place.connect("192.0.2.1").ask("DESCRIBE", Authorization=answer).status == 404
+    assert place.connect("192.0.2.2").ask("DESCRIBE", Authorization=answer).status == 401
+
+
+class LateWire(Wire):
+    """
+    A transport with a socket, which is given what was written in the next turn of the reactor.
+    """
+
+    producer: Any = None
+
+    def __init__(self) -> None:
+        super().__init__("127.0.0.1")
+        self.handle, self.peer = socket.socketpair()
+        self.peer.setblocking(False)
+
+    def getHandle(self) -> socket.socket:
+        return self.handle
+
+    def registerProducer(self, producer: Any, streaming: bool) -> None:
+        self.producer = producer
+        producer.resumeProducing()
+
+    def unregisterProducer(self) -> None:
+        self.producer = None
+
+    def startWriting(self) -> None:
+        pass
+
+    def turn(self) -> None:
+        self.handle.sendall(self.value())  # type: ignore[no-untyped-call]  # Twisted's
+        self.clear()  # type: ignore[no-untyped-call]  # Twisted's
+        if self.producer is not None:
+            self.producer.resumeProducing()
+
+
+def test_a_stream_does_not_overtake_responses() -> None:
+    """
+    A client that sends SETUP and PLAY at once receives both responses before the packets.
+    """
+    place, _ = streaming()
+    client = place.connect()
+    wire = LateWire()
+    wire.protocol = client.caller.wire.protocol = place.place.server.buildProtocol(wire.getPeer())  # type: ignore[no-untyped-call]  # Twisted's
+    client.caller.wire = wire
+    wire.protocol.makeConnection(wire)
+    transport = "RTP/AVP/TCP;unicast;interleaved=0-1"
+    client.send(
+        client.request("SETUP", f"{URL}/trackID=1", Transport=transport) + client.request("PLAY")
+    )
+    for _ in range(5):
+        wire.turn()
+        place.turn()
+
+    received = wire.peer.recv(1 << 20)
+    wire.handle.close()
+    wire.peer.close()
+    assert received.startswith(b"RTSP/1.0 200 OK\r\nCSeq: 1\r\n")
+    assert 0 < received.find(b"CSeq: 2\r\n") < received.find(b"$")
+
+
+def test_a_client_that_reads_no_response() -> None:
+    """
+    The next request is not answered before the kernel has the last response; then it is closed.
+    """
+    place = RtspPlace()
+    client = place.connect()
+    wire = LateWire()
+    wire.protocol = place.place.server.buildProtocol(wire.getPeer())  # type: ignore[no-untyped-call]  # Twisted's
+    client.caller.wire = wire
+    wire.protocol.makeConnection(wire)
+
+    client.send(client.request("OPTIONS") * 3)
+    assert client.caller.written().count(b"CSeq") == 1
+    assert wire.producerState == "paused"
+    place.pass_seconds(11)
+
+    assert wire.aborted
+    wire.handle.close()
+    wire.peer.close()
 
 
 def test_players_send_a_key_in_the_url_or_as_password() -> None:

@@ -115,6 +115,29 @@ def test_a_get_that_cannot_be_a_tunnel() -> None:
     assert Tunnel(place).head.startswith(b"HTTP/1.0 200 ")
 
 
+def test_both_halves_pause_while_a_player_is_behind() -> None:
+    """
+    The POST is not read either, and both are read again afterwards.
+    """
+    place = RtspPlace("GET ^/cam$ mp4:cam", "POST ^/cam$ istream:cam", "^/cam$ rtsp:cam")
+    publisher, player = Tunnel(place), Tunnel(place, b"c2")
+    publisher.client.record()
+    publisher.client.sound(0)
+    publisher.client.picture(0, IDR)
+    publisher.client.picture(1)
+    assert player.client.play().status == 200
+    duplex = player.get.wire.protocol.wrappedProtocol
+
+    duplex.pause_reading()
+    player.client.send(player.client.request("GET_PARAMETER"))
+    states = [each.wire.producerState for each in (player.get, player.post)]
+    duplex.resume_reading()
+
+    assert states == ["paused", "paused"]
+    assert [each.wire.producerState for each in (player.get, player.post)] == ["producing"] * 2
+    assert len(player.client.responses()) == 1
+
+
 def test_a_body_that_is_not_base64() -> None:
     """
     The connection is closed.
