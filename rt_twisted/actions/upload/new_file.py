@@ -52,6 +52,21 @@ class NewFile:
         start_writeback(self._file, self.size, self.size + len(block))
         self.size += len(block)
 
+    def end(self) -> None:
+        """
+        Write the file to the disk, and close it. Does nothing if that was done.
+
+        Raises:
+            HttpError: 507, the disk is full.
+        """
+        if self._file < 0:
+            return
+        try:
+            os.fsync(self._file)
+        except OSError as error:
+            raise (disk_full() if is_full(error) else error) from None
+        self._close()
+
     def finish(self, name: str) -> tuple[str, str]:
         """
         Write the file to the disk, and give it its name.
@@ -62,11 +77,7 @@ class NewFile:
         Returns:
             the name, and the SHA-256 in hexadecimal.
         """
-        try:
-            os.fsync(self._file)
-        except OSError as error:
-            raise (disk_full() if is_full(error) else error) from None
-        self._close()
+        self.end()
         for final in self._folder.names(name):
             if self._folder.publish(self._path, final):
                 break
@@ -79,8 +90,8 @@ class NewFile:
         """
         if self._file >= 0:
             self._close()
-            with suppress(FileNotFoundError):
-                os.unlink(self._path)
+        with suppress(FileNotFoundError):  # it has its name
+            os.unlink(self._path)
 
     def _close(self) -> None:
         os.close(self._file)

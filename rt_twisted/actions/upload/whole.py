@@ -126,6 +126,8 @@ class _Form:
             self._rules.check_type(type)
             if self._files and self._folder.file:
                 raise HttpError(400, "the form has more than one file")
+            if self._files:
+                self._files[-1][1].end()  # a form with many files must not hold all of them open
             id = new_id()
             self._files.append((id, NewFile(self._folder, id), name, type))
 

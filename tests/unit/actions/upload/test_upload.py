@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from base64 import b64encode
 from collections.abc import Callable
 from pathlib import Path
@@ -202,6 +203,22 @@ def test_a_form_is_stored(uploads: Uploads) -> None:
     for wrong in (body, b"--x--\r\n", b"what"):
         assert uploads.answer(request(b"POST", kind, wrong)).status == 400
     assert uploads.names() == ["a.txt", "b.txt"]
+
+
+def test_a_form_with_many_files_holds_one_open(uploads: Uploads) -> None:
+    """
+    The others are closed, and removed if the form is not complete.
+    """
+    part = b'--x\r\nContent-Disposition: form-data; name="f"; filename="a.txt"\r\n\r\n1\r\n'
+    kind = b"Content-Type: multipart/form-data; boundary=x\r\nContent-Length: 9999\r\n"
+    caller = uploads.send(request(b"POST", kind), part * 30)
+    uploads.place.clock.advance(0.5)
+    assert len(uploads.names()) == 30
+    files = [os.path.realpath(f"/proc/self/fd/{number}") for number in os.listdir("/proc/self/fd")]
+    assert len([path for path in files if path.startswith(f"{uploads.folder}/")]) == 1
+
+    caller.hang_up()
+    assert uploads.names() == []
 
 
 @pytest.mark.parametrize("declared", [True, False])
