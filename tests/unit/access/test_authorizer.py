@@ -381,6 +381,8 @@ def test_a_lack_of_slots_is_no_failure_of_the_application() -> None:
     assert waiting == [[503]] * FAILURES
     asking.client.sent.clear()
     asking.ask("a")
+    asking.ask("b")
+    asking.client.respond()
     assert len(asking.client.sent) == 1
 
 
