@@ -5,7 +5,7 @@ AMQP URLs: addresses of a RabbitMQ cluster, virtual host and credentials.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from urllib.parse import unquote, urlsplit
+from urllib.parse import SplitResult, unquote, urlsplit
 
 PORT = 5672
 TLS_PORT = 5671
@@ -44,7 +44,7 @@ def parse_amqp_url(url: str) -> AmqpUrl:
     """
     wrong = "a URL such as amqp://user:password@host:5672,host2/vhost"
     try:
-        parts = urlsplit(url)
+        parts = split_hosts_url(url)
         login, _, hosts = parts.netloc.rpartition("@")
         tls = parts.scheme == "amqps"
         addresses = parse_hosts(hosts, TLS_PORT if tls else PORT)
@@ -60,6 +60,22 @@ def parse_amqp_url(url: str) -> AmqpUrl:
         password=unquote(password) or "guest",
         tls=tls,
     )
+
+
+def split_hosts_url(url: str) -> SplitResult:
+    """
+    Split a URL whose place names one host, or several separated by commas.
+
+    `urlsplit` of newer Pythons refuses an IPv6 address behind another host.
+
+    Raises:
+        ValueError: the URL is malformed.
+    """
+    scheme, mark, rest = url.partition("://")
+    end = min([rest.find(each) for each in "/?#" if each in rest], default=len(rest))
+    if not mark or "," not in rest[:end]:
+        return urlsplit(url)
+    return urlsplit(f"{scheme}://host{rest[end:]}")._replace(netloc=rest[:end])
 
 
 def parse_hosts(text: str, port: int) -> Hosts:

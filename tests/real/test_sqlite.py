@@ -373,6 +373,7 @@ def test_a_damaged_file(daemon: StartDaemon, tmp_path: Path) -> None:
     file.write_bytes(file.read_bytes()[:5000])
     server.start()
 
+    until_logged(server, "is damaged; it is now ")
     [moved] = tmp_path.glob("log.damaged-*")
     until_logged(server, f"is damaged; it is now {moved}, and a new log begins")
     got = replayed(server, f"channels=a,end&since={before}")

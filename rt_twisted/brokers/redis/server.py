@@ -11,6 +11,7 @@ from urllib.parse import SplitResult, parse_qs, unquote, urlsplit
 from twisted.internet.endpoints import HostnameEndpoint, UNIXClientEndpoint
 
 from rt_twisted.brokers.client_tls import NO_FILES, ClientTls, ClientTlsEndpoint
+from rt_twisted.codecs.amqp_url import split_hosts_url
 
 PORT = 6379
 SENTINEL_PORT = 26379
@@ -65,7 +66,7 @@ class RedisServer:
         if text.startswith("/"):
             return cls((), text, username=username, password=password, files=files)
         is_url = "://" in text or text.startswith("unix:/")
-        url = urlsplit(text if is_url else f"redis://{text}")
+        url = split_hosts_url(text if is_url else f"redis://{text}")
         if url.scheme not in ("redis", "rediss", "unix", "sentinel", "sentinels"):
             raise ValueError(f"a URL of redis does not begin with {url.scheme}://")
         if url.fragment:
