@@ -7,11 +7,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from rt_twisted.codecs.errors import RemoteProtocolError
 from rt_twisted.media.rtp.payload import MAX_FRAME, split
 
 MAX_NALS = 512  # of a picture
 PROBATION = 2  # pictures whose marker was on their last packet, before markers are trusted
 PACKET = 1400  # bytes of data for which there is a packet, see `Timeline`
+
+FIRST = 0x80  # flags of a fragment
+LAST = 0x40
 
 _START_CODE = b"\0\0\x01"
 
@@ -85,18 +89,45 @@ class AccessUnitBuffer:
             if part:
                 self._append(part)
 
-    def start_fragment(self, head: bytes, payload: bytes) -> None:
+    def add_aggregate(self, units: bytes, header: int, codec: str) -> None:
         """
-        Begin a NAL unit in fragments.
-        """
-        if self._fragment is not None:
-            self._abandon()
-        self._fragment = bytearray(head + payload)
+        Add the NAL units of an aggregation packet (RFC 6184, 5.7.1; RFC 7798, 4.4.2).
 
-    def add_fragment(self, payload: bytes, is_last: bool) -> None:
+        Args:
+            units: each behind its length of two bytes. Those that are shorter than *header* are
+                left out, and so is a length that is truncated.
+            header: bytes of a NAL unit's header.
+            codec: for the error.
+
+        Raises:
+            RemoteProtocolError: a NAL unit is truncated.
         """
-        Add another fragment. Without a first one the picture is dropped.
+        position = 0
+        while position + 2 <= len(units):
+            start = position + 2
+            position = start + int.from_bytes(units[position:start])
+            if position > len(units):
+                raise RemoteProtocolError(f"{codec}: an aggregation packet is truncated")
+            if position - start >= header:
+                self.add(units[start:position])
+
+    def add_fragment(self, flags: int, head: bytes, payload: bytes) -> None:
         """
+        Add a fragment of a NAL unit (RFC 6184, 5.8; RFC 7798, 4.4.3). Without the first one the
+        picture is dropped.
+
+        Args:
+            flags: of the fragmentation header: FIRST and LAST.
+            head: the header of the NAL unit; counts in the first fragment only.
+            payload: what follows the fragmentation header.
+        """
+        if flags & FIRST:
+            if self._fragment is not None:
+                self._abandon()
+            self._fragment = bytearray(head + payload)
+            payload = b""
+            if not flags & LAST:
+                return
         fragment = self._fragment
         if fragment is None:
             self._damaged = True
@@ -104,7 +135,7 @@ class AccessUnitBuffer:
         fragment += payload
         if self._size + len(fragment) > MAX_FRAME:
             self._abandon()
-        elif is_last:
+        elif flags & LAST:
             self._fragment = None
             self.add(bytes(fragment))
 
@@ -189,32 +220,24 @@ def plan_packets(nals: Sequence[bytes]) -> list[PacketPlan]:
     Spread the NAL units of a picture over as many packets as its unit counts: one for each
     PACKET bytes of NAL units with their lengths of four bytes, or part of them.
 
-    So each node gives its packets the same numbers. A packet may be larger than PACKET
+    So each node gives its packets the same numbers. A packet may have up to three times PACKET
     bytes, which is no harm by TCP.
     """
     plans: list[PacketPlan] = []
-    small: list[bytes] = []  # which have no packet of their own
     offset = 0
     for nal in nals:
         end = offset + len(nal) + 4
         count = -(-end // PACKET) - -(-offset // PACKET)
         offset = end
-        if not count:
-            small.append(nal)
-        elif not small:
+        if count:
             plans.append(PacketPlan((nal,), count))
-        elif count == 1:
-            plans.append(PacketPlan((*small, nal), 1))
-            small.clear()
-        else:
-            plans += (PacketPlan(tuple(small), 1), PacketPlan((nal,), count - 1))
-            small.clear()
-    if small:
-        last = plans.pop()
+            continue
+        # It has no packet of its own, and the first of all NAL units has one.
+        last = plans[-1]
         if last.count == 1:
-            plans.append(PacketPlan((*last.nals, *small), 1))
+            plans[-1] = PacketPlan((*last.nals, nal), 1)
         else:
-            plans += (PacketPlan(last.nals, last.count - 1), PacketPlan(tuple(small), 1))
+            plans[-1:] = PacketPlan(last.nals, last.count - 1), PacketPlan((nal,), 1)
     return plans
 
 

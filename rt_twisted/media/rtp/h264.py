@@ -19,6 +19,8 @@ from rt_twisted.media.h264 import (
     write_avcc_sets,
 )
 from rt_twisted.media.rtp.access_units import (
+    FIRST,
+    LAST,
     AccessUnit,
     AccessUnitBuffer,
     fragments,
@@ -75,23 +77,10 @@ class H264Depacketizer:
         if kind < _STAP_A:
             buffer.add(payload)
         elif kind == _FU_A and len(payload) > 2:
-            flags = payload[1]
-            if flags & 0x80:
-                head = bytes((payload[0] & 0xE0 | flags & 31,))
-                buffer.start_fragment(head, payload[2:])
-                if flags & 0x40:
-                    buffer.add_fragment(b"", True)
-            else:
-                buffer.add_fragment(payload[2:], bool(flags & 0x40))
+            head = bytes((payload[0] & 0xE0 | payload[1] & 31,))
+            buffer.add_fragment(payload[1], head, payload[2:])
         elif kind == _STAP_A:
-            position = 1
-            while position + 2 <= len(payload):
-                start = position + 2
-                position = start + int.from_bytes(payload[position:start])
-                if position > len(payload):
-                    raise RemoteProtocolError("H264: an aggregation packet is truncated")
-                if position > start:
-                    buffer.add(payload[start:position])
+            buffer.add_aggregate(payload[1:], 1, "H264")
         else:
             raise RemoteProtocolError(f"H264: packets of type {kind} are not supported")
         self._take(buffer.end(packet.marker), found)
@@ -214,5 +203,5 @@ def _packets(nals: list[bytes]) -> Iterator[bytes]:
             continue
         indicator = nal[0] & 0xE0 | _FU_A
         for part, is_first, is_last in fragments(nal[1:], plan.count):
-            flags = nal[0] & 31 | (0x80 if is_first else 0) | (0x40 if is_last else 0)
+            flags = nal[0] & 31 | (FIRST if is_first else 0) | (LAST if is_last else 0)
             yield bytes((indicator, flags)) + part

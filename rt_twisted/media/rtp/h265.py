@@ -17,6 +17,8 @@ from rt_twisted.media.h265 import (
     write_hvcc,
 )
 from rt_twisted.media.rtp.access_units import (
+    FIRST,
+    LAST,
     AccessUnit,
     AccessUnitBuffer,
     fragments,
@@ -73,23 +75,10 @@ class H265Depacketizer:
         if kind < _AGGREGATE:
             buffer.add(payload)
         elif kind == _FRAGMENT and len(payload) > 3:
-            flags = payload[2]
-            if flags & 0x80:
-                head = bytes((payload[0] & 0x81 | (flags & 63) << 1, payload[1]))
-                buffer.start_fragment(head, payload[3:])
-                if flags & 0x40:
-                    buffer.add_fragment(b"", True)
-            else:
-                buffer.add_fragment(payload[3:], bool(flags & 0x40))
+            head = bytes((payload[0] & 0x81 | (payload[2] & 63) << 1, payload[1]))
+            buffer.add_fragment(payload[2], head, payload[3:])
         elif kind == _AGGREGATE:
-            position = 2
-            while position + 2 <= len(payload):
-                start = position + 2
-                position = start + int.from_bytes(payload[position:start])
-                if position > len(payload):
-                    raise RemoteProtocolError("H265: an aggregation packet is truncated")
-                if position > start + 1:
-                    buffer.add(payload[start:position])
+            buffer.add_aggregate(payload[2:], 2, "H265")
         else:
             raise RemoteProtocolError(f"H265: packets of type {kind} are not supported")
         self._take(buffer.end(packet.marker), found)
@@ -201,5 +190,5 @@ def _packets(nals: list[bytes]) -> Iterator[bytes]:
         head = bytes((nal[0] & 0x81 | _FRAGMENT << 1, nal[1]))
         kind = nal[0] >> 1 & 63
         for part, is_first, is_last in fragments(nal[2:], plan.count):
-            flags = kind | (0x80 if is_first else 0) | (0x40 if is_last else 0)
+            flags = kind | (FIRST if is_first else 0) | (LAST if is_last else 0)
             yield head + bytes((flags,)) + part

@@ -8,7 +8,7 @@ from base64 import b64decode
 from collections.abc import Iterable
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from rt_twisted.codecs.errors import RemoteProtocolError
@@ -204,6 +204,7 @@ NALS = st.lists(st.integers(1, 5000), min_size=1, max_size=8)
 
 
 @given(NALS)
+@example([1, 1, 4198, 1])
 def test_each_picture_has_as_many_packets_as_its_unit_counts(sizes: list[int]) -> None:
     """
     One for each 1,400 bytes or part of them, and the depacketizer finds the same picture.
