@@ -104,7 +104,7 @@ class UpstreamConnection(TwistedProtocol):
     def dataReceived(self, data: bytes) -> None:
         parser = self._parser
         if parser is None or self._exchange is None:
-            self.abort()  # bytes that nobody has asked for
+            self.abort()  # bytes without a request
             return
         try:
             parser.feed(data)

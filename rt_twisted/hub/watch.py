@@ -6,7 +6,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from twisted.internet.interfaces import IReactorTime
 from zope.interface import implementer
 
 from rt_twisted.hub.hub import Hub
@@ -18,31 +17,34 @@ from rt_twisted.model.message import Message, Position, Replay, Since
 
 _LIMITS = BacklogLimits(0, 0.0, SlowConsumerPolicy.DISCONNECT)
 
+OnReplay = Callable[[Sequence[Message]], object]
+OnMessage = Callable[[Message], object]
+
 
 def watch_channel(
     hub: Hub,
-    clock: IReactorTime,
     channel: str,
-    since: Since | None,
-    on_replay: Callable[[Sequence[bytes]], object],
-    on_message: Callable[[bytes], object],
+    on_message: OnMessage,
+    since: Since | None = None,
+    on_replay: OnReplay | None = None,
 ) -> Subscriber:
     """
-    Call *on_message* with each message of *channel*, in a later turn of the reactor.
+    Call *on_message* with each message of *channel*.
+
+    Both functions are called while the hub sends: what publishes or subscribes must wait for the
+    next turn of the reactor.
 
     Args:
         hub: of the channel.
-        clock: the reactor.
         channel: its name.
+        on_message: called for each message behind the replay.
         since: what is replayed.
         on_replay: called once, with what was replayed.
-        on_message: called for each later one.
 
     Returns:
         a subscriber that counts nowhere; detach it to end this.
     """
-    format = _ChannelWatch(clock, on_replay, on_message)
-    subscriber = Subscriber(NoTransport(), format, hub, _LIMITS)
+    subscriber = Subscriber(NoTransport(), _ChannelWatch(on_message, on_replay), hub, _LIMITS)
     hub.join(subscriber, [channel], since, counted=False)
     return subscriber
 
@@ -56,23 +58,17 @@ class _ChannelWatch:
     content_type = ""
     heartbeat = b""
 
-    def __init__(
-        self,
-        clock: IReactorTime,
-        on_replay: Callable[[Sequence[bytes]], object],
-        on_message: Callable[[bytes], object],
-    ) -> None:
-        self._clock = clock
-        self._on_replay = on_replay
+    def __init__(self, on_message: OnMessage, on_replay: OnReplay | None) -> None:
         self._on_message = on_message
+        self._on_replay = on_replay
 
     def start(self, replay: Replay) -> Sequence[bytes | Message]:
-        # Not now: a flush may be in progress.
-        self._clock.callLater(0, self._on_replay, [one.data for one in replay.messages])
+        if self._on_replay is not None:
+            self._on_replay(replay.messages)
         return []
 
     def encode(self, message: Message) -> bytes:
-        self._clock.callLater(0, self._on_message, message.data)
+        self._on_message(message)
         return b""
 
     def cursor(self, position: Position) -> bytes:

@@ -106,7 +106,7 @@ class _Reader:
             case _Marker.REFERENCE:
                 add(self._referenced())
             case _Marker.ECMA_ARRAY:
-                self._take(4)  # a count that nobody relies on
+                self._take(4)  # a count that is not used: the end marker counts
                 self._object(add, depth)
             case _Marker.STRICT_ARRAY:
                 self._strict_array(add, depth)

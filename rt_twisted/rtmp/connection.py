@@ -275,7 +275,7 @@ class RtmpConnection(Protocol):
         max_unit = target.context.max_unit
         self._reader, self._interval = FlvReader(max_unit), KeyframeInterval()
         self._publication = LivePublication(target.context, self, publisher, run)
-        if not self.answered:  # nobody has taken over meanwhile
+        if not self.answered:  # no other publisher has taken over meanwhile
             self._session.accept(max_unit + _TAG_HEADER)
             self._go_on()
 

@@ -29,10 +29,10 @@ from rt_twisted.model.errors import HttpError
 from rt_twisted.rtsp.camera_url import CameraUrl, parse_camera_url
 from rt_twisted.rtsp.fetching import Fetcher
 from rt_twisted.rtsp.interfaces import DialogueConnection, RecordingSink
-from rt_twisted.rtsp.plain import PlainRecording
+from rt_twisted.rtsp.plain import PrefixedFrames, RawPackets
 from rt_twisted.rtsp.port import accept_rtsp, is_rtsp, server_of
 from rt_twisted.rtsp.presentation import Announcement
-from rt_twisted.rtsp.recording import Recording
+from rt_twisted.rtsp.recording import LivePackets, PacketPublisher, Recording
 from rt_twisted.rtsp.requests import RtspExchange
 from rt_twisted.rtsp.tunnel import open_tunnel
 
@@ -223,12 +223,16 @@ class RtspAction(Service):
             self.announce_of(exchange, match),
         )
         end_publisher(context, publisher, match.grant)
-        end = connection.abort
-        if self.as_ is RecordedAs.RAW or self.track_prefix:
-            reader = None if self.as_ is RecordedAs.RAW else tracks.reader()
+        packets = self._packets(tracks)
+        return Recording(context, publisher, run, packets, connection, connection.abort)
+
+    def _packets(self, tracks: Announcement) -> PacketPublisher:
+        if self.as_ is RecordedAs.RAW:
+            return RawPackets()
+        if self.track_prefix:
             channels = {tracks.tracks[index].id: pair[0] for index, pair in tracks.channels.items()}
-            return PlainRecording(context, publisher, run, reader, channels, connection, end)
-        return Recording(context, publisher, run, tracks.reader(), connection, end)
+            return PrefixedFrames(tracks.reader(), channels)
+        return LivePackets(tracks.reader())
 
     def announce_of(self, exchange: RtspExchange, match: Match) -> Announce:
         """

@@ -278,7 +278,7 @@ def _choose(challenges: Sequence[str]) -> str:
     for challenge in challenges:
         if challenge.lower().startswith("basic"):
             return challenge
-    raise CameraLost("the camera wants credentials of an unknown kind")
+    raise CameraLost("the camera requires an authentication scheme that is not supported")
 
 
 def _escaped(text: str) -> str:

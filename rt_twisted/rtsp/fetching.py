@@ -22,7 +22,7 @@ from rt_twisted.media.live_run import LiveRun
 from rt_twisted.model.errors import HttpError
 from rt_twisted.rtsp.camera import CameraConnection, CameraLost
 from rt_twisted.rtsp.camera_url import CameraUrl
-from rt_twisted.rtsp.recording import Recording
+from rt_twisted.rtsp.recording import LivePackets, Recording
 
 _log = Logger()
 
@@ -155,7 +155,7 @@ class Fetcher:
             tracks = await connection.play()
             publisher.touch(context.hub.seconds())
             connection.recording = Recording(
-                context, publisher, run, tracks.reader(), connection, connection.abort
+                context, publisher, run, LivePackets(tracks.reader()), connection, connection.abort
             )
             self._reported = ""
             _log.info(

@@ -1,10 +1,11 @@
 """
-A publisher that records: its packets become a live stream.
+A publisher that records: its packets become a live stream, or plain messages.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Protocol
 
 from rt_twisted.actions.context import ActionContext
 from rt_twisted.actions.ingest.publication import LivePublication
@@ -16,6 +17,43 @@ from rt_twisted.model.errors import HttpError
 from rt_twisted.rtsp.interfaces import ConnectionInput
 
 
+class PacketPublisher(Protocol):
+    """
+    Publishes what is in packets.
+    """
+
+    def publish(self, publication: LivePublication, channel: int, data: bytes, time: int) -> None:
+        """
+        Publish a packet that has arrived.
+
+        Args:
+            publication: takes the messages.
+            channel: interleaved, of the packet.
+            data: the packet.
+            time: of its arrival, in microseconds.
+        """
+
+
+class LivePackets:
+    """
+    Publishes the frames of packets as a live stream.
+
+    Args:
+        reader: of the packets.
+    """
+
+    def __init__(self, reader: RtpReader) -> None:
+        self._reader = reader
+
+    def publish(self, publication: LivePublication, channel: int, data: bytes, time: int) -> None:
+        parts = self._reader.feed(channel, data, time)
+        if parts:
+            try:
+                publication.feed(parts)
+            except RemoteProtocolError as error:
+                publication.fail(HttpError(400, error.reason))
+
+
 class Recording:
     """
     Publishes what one client records, until one of both ends.
@@ -23,8 +61,8 @@ class Recording:
     Args:
         context: the hub and the settings.
         publisher: the right to publish.
-        run: numbers the frames.
-        reader: of the packets.
+        run: numbers the frames of a live stream.
+        packets: publishes what the client sends.
         input: is paused while the broker is slow.
         end: ends the connection, with the reason.
     """
@@ -34,12 +72,12 @@ class Recording:
         context: ActionContext,
         publisher: LivePublisher,
         run: LiveRun,
-        reader: RtpReader,
+        packets: PacketPublisher,
         input: ConnectionInput,
         end: Callable[[str], object],
     ) -> None:
         self._seconds = context.hub.seconds
-        self._reader = reader
+        self._packets = packets
         self._input = input
         self._end = end
         self._publication = LivePublication(context, self, publisher, run)
@@ -54,12 +92,8 @@ class Recording:
         """
         Receive a packet.
         """
-        parts = self._reader.feed(channel, data, round(self._seconds() * 1_000_000))
-        if parts:
-            try:
-                self._publication.feed(parts)
-            except RemoteProtocolError as error:
-                self._publication.fail(HttpError(400, error.reason))
+        time = round(self._seconds() * 1_000_000)
+        self._packets.publish(self._publication, channel, data, time)
 
     def close(self, reason: str) -> None:
         """

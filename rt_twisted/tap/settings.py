@@ -200,7 +200,7 @@ SECTIONS: tuple[tuple[str, tuple[Setting, ...]], ...] = (
             "issuer, only for its tokens. May be repeated."),
         Setting("token-jwks", "", values.key_set_url, repeated=True, reloadable=True, help=
             "URL [ISSUER]: a key set (JWKS) whose keys verify tokens; with an issuer, only its "
-            "tokens. It is fetched again as its Cache-Control says. May be repeated."),
+            "tokens. The key set is fetched again as its Cache-Control says. May be repeated."),
         Setting("token-audience", "", values.words, reloadable=True, help=
             "Audiences, separated by blanks: one of them must be in the aud of a token. Unset, "
             "aud is not checked."),

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from twisted.application.service import Service
@@ -18,12 +18,12 @@ from twisted.logger import Logger
 
 from rt_twisted.access.revocations import Revocation, Revocations, read_revocations
 from rt_twisted.actions.admin.acts import Acts
-from rt_twisted.actions.admin.watch import watch_channel
 from rt_twisted.hub.hub import Hub
 from rt_twisted.hub.subscriber import DisconnectReason, Subscriber
+from rt_twisted.hub.watch import OnMessage, watch_channel
 from rt_twisted.model.errors import HttpError
 from rt_twisted.model.internal_channels import ACTS, REVOKED
-from rt_twisted.model.message import Draft, Newest
+from rt_twisted.model.message import Draft, Message, Newest
 
 ANSWER_SECONDS = 0.6  # for which answers of other processes are collected
 REPEAT = 600.0  # seconds after which revocations are published again, so that they are retained
@@ -59,13 +59,12 @@ class AdminBus(Service):
     def startService(self) -> None:
         super().startService()  # type: ignore[no-untyped-call]  # Twisted's
         self.revocations.ready = False
-        watches: list[Any] = [(REVOKED, Newest(1), self._on_start, self._on_revoked)]
+        on_revoked = self._later(self._on_revoked)
+        self._watches.append(
+            watch_channel(self._hub, REVOKED, on_revoked, Newest(1), self._on_replay)
+        )
         if not self._alone:
-            watches.append((ACTS, None, _ignore, self._on_act))
-        for channel, since, on_replay, on_message in watches:
-            self._watches.append(
-                watch_channel(self._hub, self._clock, channel, since, on_replay, on_message)
-            )
+            self._watches.append(watch_channel(self._hub, ACTS, self._later(self._on_act)))
         self._repeat.start(REPEAT, now=False)
 
     def stopService(self) -> None:
@@ -77,6 +76,12 @@ class AdminBus(Service):
                 watch.detach(DisconnectReason.ENDED)
         self._watches.clear()
 
+    def _later(self, function: Callable[[bytes], object]) -> OnMessage:
+        """
+        Return what calls *function* with the data of a message, when the hub has sent it.
+        """
+        return lambda message: self._clock.callLater(0, function, message.data)
+
     # Revocations.
 
     def revoke(self, entry: Revocation) -> None:
@@ -85,6 +90,9 @@ class AdminBus(Service):
         """
         self._apply([entry])
         self._publish_revocations()
+
+    def _on_replay(self, messages: Sequence[Message]) -> None:
+        self._clock.callLater(0, self._on_start, [message.data for message in messages])
 
     def _on_start(self, messages: Sequence[bytes]) -> None:
         self.revocations.ready = True
@@ -154,9 +162,3 @@ class AdminBus(Service):
                 reason=failure.getErrorMessage(),
             )
         )
-
-
-def _ignore(messages: Sequence[bytes]) -> None:
-    """
-    Do nothing with acts of the past.
-    """

@@ -132,7 +132,7 @@ class UploadFolder:
 
 def new_id() -> str:
     """
-    Return the name of a new upload, which nobody can guess.
+    Return a random id for a new upload, of 128 bits.
     """
     return secrets.token_hex(ID_BYTES)
 

@@ -251,7 +251,7 @@ class ResumedUploads:
 
 def published_id(id: str) -> str:
     """
-    Return what names the upload *id* in events: who knows *id* itself may write the upload.
+    Return the name of the upload *id* in events. The id is secret: it permits writing the upload.
     """
     return hashlib.sha256(id.encode()).hexdigest()[:32]
 

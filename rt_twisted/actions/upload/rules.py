@@ -60,7 +60,7 @@ class UploadRules:
 
     def check_length(self, length: int | None) -> None:
         """
-        Check how many bytes a client wants to send; None if it does not say so.
+        Check the number of bytes that a client announces; None if it announces none.
 
         Raises:
             HttpError: 413, they are too many.

@@ -280,7 +280,7 @@ class RecordingLink:
 @pytest.mark.parametrize("demand", [False, True])
 def test_a_relay_connects_when_it_is_needed(demand: bool) -> None:
     """
-    Always; or on demand as soon as a listener comes, until nobody has listened for a while.
+    Always; or on demand as soon as a listener comes, until it has had no listener for a while.
     """
     station = RelayStation(demand=demand)
     link = station.action.link = RecordingLink()

@@ -248,7 +248,7 @@ def test_what_fits_on_the_disk_is_kept(folder: UploadFolder) -> None:
 
 def test_an_upload_belongs_to_a_channel(folder: UploadFolder) -> None:
     """
-    A client that may publish on another channel finds no such upload, and displaces nobody.
+    A client that may publish on another channel finds no such upload, and displaces no writer.
     """
     info = UploadInfo(new_id(), 4, "a.txt", "", "", "mine")
     upload = begun(create(folder, info))
