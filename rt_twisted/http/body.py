@@ -4,6 +4,10 @@ Collect a request body of bounded size.
 
 from __future__ import annotations
 
+from io import BytesIO
+from tempfile import TemporaryFile
+from typing import IO
+
 from twisted.internet.defer import Deferred
 from zope.interface import implementer
 
@@ -46,6 +50,48 @@ class BodyBuffer:
     def lost(self, reason: Exception) -> None:
         self._body = bytearray()
         if not self.done.called:
+            self.done.errback(reason)
+
+
+@implementer(IBodySink)
+class BodyFile:
+    """
+    Collects a body in a file.
+
+    Args:
+        limit: bytes.
+        on_disk: use a temporary file on disk; else the file is in memory.
+
+    Attributes:
+        done: fires with the file at its start, which the caller closes; or fails as that of
+            `BodyBuffer` does.
+    """
+
+    __slots__ = ("_file", "_limit", "_size", "done")
+
+    def __init__(self, limit: int, on_disk: bool) -> None:
+        self.done: Deferred[IO[bytes]] = Deferred()
+        self._limit = limit
+        self._size = 0
+        self._file: IO[bytes] = TemporaryFile() if on_disk else BytesIO()  # noqa: SIM115  # kept
+
+    def data(self, piece: bytes) -> None:
+        if self.done.called:
+            return
+        self._size += len(piece)
+        if self._size > self._limit:
+            self.lost(body_too_large(self._limit))
+            return
+        self._file.write(piece)
+
+    def end(self) -> None:
+        if not self.done.called:
+            self._file.seek(0)
+            self.done.callback(self._file)
+
+    def lost(self, reason: Exception) -> None:
+        if not self.done.called:
+            self._file.close()
             self.done.errback(reason)
 
 

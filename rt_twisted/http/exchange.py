@@ -5,7 +5,8 @@ One HTTP request, and the right to answer it once.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, BinaryIO
+from dataclasses import replace
+from typing import IO, Any, BinaryIO
 from urllib.parse import unquote_to_bytes
 
 from twisted.internet.defer import Deferred
@@ -16,7 +17,7 @@ from zope.interface import implementer
 
 from rt_twisted.codecs.addresses import AddressHeader, client_address, forwarded_scheme, last_scheme
 from rt_twisted.codecs.query import MAX_FIELDS, parse_cookies, parse_query
-from rt_twisted.http.body import BodyBuffer, body_memory_exhausted, body_too_large
+from rt_twisted.http.body import BodyBuffer, BodyFile, body_memory_exhausted, body_too_large
 from rt_twisted.http.channel import ResponseChannel
 from rt_twisted.http.file_body import FileBody
 from rt_twisted.http.head import ResponseHead
@@ -24,13 +25,14 @@ from rt_twisted.http.held_body import BOUNDARY, HeldBody
 from rt_twisted.http.interfaces import Detach, IChunkSink, IServerExchange, StreamHandle
 from rt_twisted.http.refusals import respond_to
 from rt_twisted.http.request import RequestHead
+from rt_twisted.http.response_stream import ResponseStream
 from rt_twisted.http.site import SiteChannel
 from rt_twisted.model.errors import Header, HttpError
 from rt_twisted.net.inbound_memory import Reservation
 
 _log = Logger()
 
-ON_DISK = 100_000  # bytes of a body from which twisted.web has it in a file
+ON_DISK = 100_000  # bytes of a body from which applications have it in a file on disk
 _FORWARDED = frozenset((b"x-forwarded-for", b"forwarded", b"x-real-ip", b"via"))
 _NO_FIELDS: Mapping[str, list[str]] = {}
 
@@ -64,10 +66,10 @@ class HttpExchange:
     """
 
     __slots__ = (
+        "_body",
         "_channel",
         "_counted",
         "_delivering",
-        "_file",
         "_headers",
         "_more_headers",
         "_on_chunk_end",
@@ -125,7 +127,7 @@ class HttpExchange:
         self._query: Mapping[str, list[str]] | None = None
         self._sink: Any = None
         self._site_channel: SiteChannel | None = None
-        self._file: FileBody | None = None  # being sent
+        self._body: FileBody | ResponseStream | None = None  # being sent
         self.buffered = 0
         self.paused = self.held = self._delivering = False
         self._reserved: Reservation | None = None  # for the body, once some of it is here
@@ -231,6 +233,18 @@ class HttpExchange:
         else:
             self._deliver_to(buffer)
         return buffer.done
+
+    def spool(self, limit: int) -> Deferred[IO[bytes]]:
+        large = self.length is None or self.length >= ON_DISK
+        too_large = self.length is not None and self.length > limit
+        spooled = BodyFile(limit, large and not too_large)
+        if too_large:
+            spooled.lost(body_too_large(limit))
+            return spooled.done
+        if large:
+            self.stop_counting()
+        self._deliver_to(spooled)
+        return spooled.done
 
     def receive(self, sink: Any, timeout: float = 0.0) -> None:
         self.streaming = True
@@ -426,8 +440,8 @@ class HttpExchange:
         self.fail_body(ConnectionLost())
         if self._site_channel is not None:
             self._site_channel.lost(ConnectionLost())
-        if self._file is not None:
-            self._file.stopProducing()
+        if self._body is not None:
+            self._body.stopProducing()
 
     def add_header(self, name: str, value: str) -> None:
         self._more_headers = (*self._more_headers, (name, value))
@@ -479,8 +493,24 @@ class HttpExchange:
             return
         self.response_started(status, size)
         channel.start(head, length)
-        self._file = FileBody(file, parts, channel.write, done, channel.abort)
-        channel.registerProducer(self._file, False)
+        self._body = FileBody(file, parts, channel.write, done, channel.abort)
+        channel.registerProducer(self._body, False)
+
+    def stream(self, head: ResponseHead, length: int | None) -> ResponseStream:
+        if self.answered:
+            raise ConnectionLost
+        if self._more_headers:
+            more = [(name.encode(), value.encode("latin-1")) for name, value in self._more_headers]
+            head = replace(head, fields=[*head.fields, *more])
+        if head.status in (204, 304):
+            length = None
+        has_body = self.method != "HEAD" and head.status not in (204, 304)
+        if self.version == "1.0" and length is None and has_body:
+            self.keep_alive = False  # the end of the connection is that of the body
+        self.response_started(head.status, length or 0)
+        stream = ResponseStream(self._channel, self.path, head, length, has_body, self.framed)
+        self._body = stream
+        return stream
 
     def _head(self, status: int, content_type: str, headers: Sequence[Header]) -> ResponseHead:
         context = self._channel.context

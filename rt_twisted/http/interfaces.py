@@ -6,12 +6,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, BinaryIO
+from typing import IO, Any, BinaryIO
 
 from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IPushProducer
 from twisted.web.server import Site
 from zope.interface import Attribute, Interface
 
+from rt_twisted.http.head import ResponseHead
 from rt_twisted.model.errors import Header, HttpError
 from rt_twisted.net.transports import replace_protocol
 
@@ -70,6 +72,17 @@ class IExchange(Interface):
             HttpError: 413 over *limit* bytes, 408 too slow, 400 malformed, 503 too many
                 bodies at once.
             ConnectionLost: the client has disconnected; nothing can be answered.
+        """
+
+    def spool(limit: int) -> Deferred[IO[bytes]]:
+        """
+        Return the whole body as a file, at its start; on disk if it is large.
+
+        The caller closes the file.
+
+        Raises (in the Deferred):
+            HttpError: as `read`.
+            ConnectionLost: likewise.
         """
 
     def receive(sink: IBodySink, timeout: float = 0.0) -> None:
@@ -141,6 +154,21 @@ class IExchange(Interface):
                 is broken off.
             content_type: of the body.
             headers: further ones.
+        """
+
+    def stream(head: ResponseHead, length: int | None) -> IResponseStream:
+        """
+        Begin a response of an application, whose body follows piece by piece.
+
+        Nothing is added to *head* but what frames the body: no Date, no CORS headers. For HEAD,
+        204 and 304 the body is left out.
+
+        Args:
+            head: without the fields that frame the body.
+            length: for Content-Length; None if it is not known.
+
+        Raises:
+            ConnectionLost: the client has disconnected, or was answered.
         """
 
     def refuse(refusal: HttpError) -> None:
@@ -225,6 +253,36 @@ class IExchange(Interface):
     def render(site: Site, depth: int) -> None:
         """
         Have a twisted.web site answer, mounted below the first *depth* segments of the path.
+        """
+
+
+class IResponseStream(Interface):
+    """
+    The body of a response, which follows its head piece by piece.
+
+    It never has more bytes than the head declared.
+    """
+
+    def register_producer(producer: IPushProducer) -> None:
+        """
+        Pause *producer* while the client does not receive what was written.
+
+        `stopProducing` is called if the client disconnects before the end, maybe twice.
+        """
+
+    def write(data: bytes) -> None:
+        """
+        Send the next bytes of the body; do nothing if the response has ended.
+        """
+
+    def finish() -> None:
+        """
+        End the response; break it off if the body has fewer bytes than the head declared.
+        """
+
+    def abort() -> None:
+        """
+        Break the response off, so that the client does not take it for complete.
         """
 
 

@@ -67,7 +67,7 @@ def read_answers(data: bytes, methods: Sequence[str] = ()) -> list[Answer]:
         status = int(found[1])
         method = methods[len(answers)] if len(answers) < len(methods) else "GET"
         body = b""
-        if status >= 200 and status != 204 and method != "HEAD":
+        if status >= 200 and status not in (204, 304) and method != "HEAD":
             if "transfer-encoding" in headers:
                 body, data = _unchunk(data)
             elif "content-length" in headers:
