@@ -17,6 +17,7 @@ from typing import Protocol
 
 METHOD = "REQUEST_METHOD"
 PATH = "PATH_INFO"
+BUILT_IN = "built-in"  # a line of `route` that stands for the built-in routes
 VARIABLES = (METHOD, PATH)  # those that a test may compare
 
 _METHOD = re.compile(r"[A-Z]+")
@@ -163,7 +164,7 @@ def _parse_route(text: str) -> RouteLine:
         method = words[0]
         words = words[1].split(None, 1)
     if len(words) < 2:
-        raise ValueError("a route is '[METHOD] REGEX ACTION[:ARGUMENTS]'")
+        raise ValueError(f"a route is '[METHOD] REGEX ACTION[:ARGUMENTS]', or {BUILT_IN}")
     try:
         pattern = re.compile(words[0])
     except (re.error, OverflowError, RecursionError, FutureWarning) as error:

@@ -39,7 +39,6 @@ from rt_twisted.tap.factories import (
     make_cors,
     make_exporter,
     make_further_hub,
-    make_routes,
     make_sidecars,
     open_access_log,
     open_audit_log,
@@ -54,6 +53,7 @@ from rt_twisted.tap.limits import (
 from rt_twisted.tap.logfiles import LogFile, Logged
 from rt_twisted.tap.options import Options
 from rt_twisted.tap.reload import ParentReloader, Reloader
+from rt_twisted.tap.routing import make_routes
 from rt_twisted.tap.settings import SettingError
 from rt_twisted.tap.start import StartReport
 from rt_twisted.workers.control import ControlClient

@@ -4,7 +4,7 @@ What the settings describe, part by part.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
@@ -21,11 +21,9 @@ from rt_twisted.access.keys import Key, Keys
 from rt_twisted.access.publish_rate import PublishRate
 from rt_twisted.access.revocations import Revocations
 from rt_twisted.access.secrets import secret
-from rt_twisted.actions.chain import RouteEntry, RouteJump
 from rt_twisted.actions.context import ActionContext, SharedState
 from rt_twisted.brokers import BROKERS, EMBEDDED
 from rt_twisted.brokers.interfaces import IBroker
-from rt_twisted.codecs.route_lines import split_word
 from rt_twisted.http.cors import Cors
 from rt_twisted.http.interfaces import IConnectionHandoff
 from rt_twisted.hub.hub import Hub
@@ -36,7 +34,6 @@ from rt_twisted.metrics.snapshot import Snapshot, StatsQuery
 from rt_twisted.model.load_object import check_interface, find_object, load_object
 from rt_twisted.model.settings import ConfigError, read_retention
 from rt_twisted.net.inbound_memory import InboundMemory
-from rt_twisted.routes import DEFAULT, mask_secrets, parse_entry
 from rt_twisted.tap.limits import (
     read_backlog_limits,
     read_hub_limits,
@@ -63,7 +60,7 @@ def setting_error(options: Options, name: str, text: str) -> SettingError:
     return SettingError(f"{located(name, place)}: {text}")
 
 
-def _error_at(options: Mapping[str, Any], name: str, index: int, text: str) -> SettingError:
+def error_at(options: Mapping[str, Any], name: str, index: int, text: str) -> SettingError:
     """
     Return an error with *text* and the place where the value *index* of *name* was given.
     """
@@ -265,7 +262,7 @@ def make_gate(
         try:
             keys.append(load_object(_TOKEN_KEY).of(given.source, given.issuer))
         except ValueError as error:
-            raise _error_at(options, "token-key", len(keys), f"must be {error}") from None
+            raise error_at(options, "token-key", len(keys), f"must be {error}") from None
     audiences = frozenset(options["token-audience"] or ())
     verifier = None
     found = [key_sets.get(url, issuer) for url, issuer in options["token-jwks"]]
@@ -292,40 +289,7 @@ def make_gate(
             forwarded=tuple(sorted(map(str.lower, options["authorize-headers"] or ()))),
         )
     except ValueError as error:
-        raise _error_at(options, "allow", -1, f"= {' '.join(options['allow'])}: {error}") from None
-
-
-def make_routes(options: Options, context: ActionContext) -> Iterator[RouteEntry]:
-    """
-    Yield the routes of the settings, or the default ones.
-    """
-    if not options["route"]:
-        admin = ("^/admin/ admin",) if options["admin-key"] else ()
-        for line in (*DEFAULT, *admin):
-            try:
-                yield parse_entry(line, context)
-            except ValueError as error:
-                text = f"the default route {line!r}: {error}"
-                raise _error_at(options, "allow", -1, f"does not fit {text}") from None
-    entries: list[RouteEntry] = []
-    lines = list(zip(options["route"], options.places["route"], strict=True))
-    for line, place in lines:
-        try:
-            entries.append(parse_entry(line, context))
-        except ValueError as error:
-            raise _route_error(line, place, error) from None
-    for index, entry in enumerate(entries):
-        try:
-            if isinstance(entry, RouteJump):
-                entry.check(entries[index:])
-        except ValueError as error:
-            raise _route_error(*lines[index], error) from None
-        yield entry
-
-
-def _route_error(line: str, place: str, error: ValueError) -> SettingError:
-    word, text = split_word(line)
-    return SettingError(f"{place}: {word.value} {mask_secrets(text)!r}: {error}")
+        raise error_at(options, "allow", -1, f"= {' '.join(options['allow'])}: {error}") from None
 
 
 def make_cors(options: Options) -> Cors:

@@ -4,12 +4,14 @@ What `--check` says about settings that are valid, and may not do what was meant
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from rt_twisted.brokers import EMBEDDED
 from rt_twisted.codecs.http_url import HttpUrl
+from rt_twisted.codecs.route_lines import BUILT_IN, LineWord, parse_line, split_word
 
+EXPECTED = ("/healthz", "/readyz", "/metrics", "/realtime.js")  # paths that others rely on
 _LOCAL = frozenset(("127.0.0.1", "localhost", "::1", "0.0.0.0", "::"))
 
 
@@ -23,6 +25,29 @@ def notes(options: Mapping[str, Any]) -> Iterator[str]:
         yield "revoked tokens are valid again after a restart: set history-file, or use redis"
     if options["authorize"] and _leads_back(HttpUrl.parse(options["authorize"]), options):
         yield "authorize leads back to this daemon: name the URL of the application"
+    missing = [path for path in EXPECTED if not _is_routed(path, options["route"])]
+    if missing:
+        yield (
+            f"own routes replace the built-in ones, so these have none: {', '.join(missing)}; "
+            f"route = {BUILT_IN} adds them"
+        )
+
+
+def _is_routed(path: str, lines: Sequence[str]) -> bool:
+    """
+    Return whether one of the route *lines* may serve *path*; without lines all is built in.
+    """
+    parsed = [parse_line(*split_word(line)) for line in lines if line.strip() != BUILT_IN]
+    return (
+        len(parsed) == len(lines) - 1
+        or not lines
+        or any(
+            line.word is not LineWord.LABEL
+            and line.action not in ("goto", "last")
+            and line.pattern.search(path)
+            for line in parsed
+        )
+    )
 
 
 def _leads_back(url: HttpUrl, options: Mapping[str, Any]) -> bool:

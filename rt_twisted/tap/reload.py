@@ -23,7 +23,6 @@ from rt_twisted.tap.access_log import AccessLog
 from rt_twisted.tap.audit_log import AuditLog
 from rt_twisted.tap.factories import (
     make_cors,
-    make_routes,
     make_sidecars,
     open_access_log,
 )
@@ -35,6 +34,7 @@ from rt_twisted.tap.limits import (
 from rt_twisted.tap.log_filter import LogFilter
 from rt_twisted.tap.logfiles import LogFile
 from rt_twisted.tap.options import Options
+from rt_twisted.tap.routing import make_routes
 from rt_twisted.tap.settings import SETTINGS, SettingError
 from rt_twisted.workers.sidecars import SidecarSupervisor
 

@@ -117,8 +117,9 @@ SECTIONS: tuple[tuple[str, tuple[Setting, ...]], ...] = (
     ("Routes and responses", (
         Setting("route", "", values.text, repeated=True, reloadable=True, help=
             "[METHOD] REGEX ACTION[:ARGUMENTS], as in uWSGI; may be repeated, the first match is "
-            "used. Without any, the routes are: / (stream), /ws (websocket), /publish, /stats, "
-            "/metrics, /healthz, /readyz, and /try (a page to try them)."),
+            "used. built-in stands for the built-in routes, at the place of its line. Without any, "
+            "these are used: / (stream), /ws (websocket), /publish, /stats, /metrics, /healthz, "
+            "/readyz, /try (a page to try them), and more."),
         Setting("app", "", values.text, short="r", help=
             "Dotted name of a function that takes (settings, hub) and returns a twisted.web "
             "resource for requests that match no route."),

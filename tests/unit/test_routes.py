@@ -151,8 +151,8 @@ def test_arguments_have_types() -> None:
 @pytest.mark.parametrize(
     ("line", "reason"),
     [
-        ("", "a route is '[METHOD] REGEX ACTION[:ARGUMENTS]'"),
-        ("^/x", "a route is '[METHOD] REGEX ACTION[:ARGUMENTS]'"),
+        ("", "a route is '[METHOD] REGEX ACTION[:ARGUMENTS]', or built-in"),
+        ("^/x", "a route is '[METHOD] REGEX ACTION[:ARGUMENTS]', or built-in"),
         ("POST ^/x", "unknown action '^/x'"),
         ("^/( sse:a", "'^/(' is not a regular expression"),
         (

@@ -125,7 +125,7 @@ def test_a_static_map_matches_whole_segments(prefix: str, path: str, matched: st
 @pytest.mark.parametrize(
     ("word", "text", "reason"),
     [
-        (LineWord.ROUTE, "^/x$", "a route is '[METHOD] REGEX ACTION[:ARGUMENTS]'"),
+        (LineWord.ROUTE, "^/x$", "a route is '[METHOD] REGEX ACTION[:ARGUMENTS]', or built-in"),
         (LineWord.ROUTE, "( sse:news", "'(' is not a regular expression"),
         (LineWord.RUN, "", "a route-run is 'ACTION[:ARGUMENTS]'"),
         (LineWord.IF, "equal:a;b", "a route-if is 'TEST:ARGUMENTS ACTION[:ARGUMENTS]'"),

@@ -540,7 +540,10 @@ def test_a_publish_key_of_blanks_is_an_error() -> None:
         (["--use-ssl=1", "--ssl-cert=/nowhere"], "/nowhere"),
         (["--endpoint=carrier:pigeon"], "cannot listen on carrier:pigeon: Unknown"),
         (["--endpoint=tcp"], "cannot listen on tcp: "),
-        (["--route=^/$"], "route '^/$': a route is '[METHOD] REGEX ACTION[:ARGUMENTS]'"),
+        (
+            ["--route=^/$"],
+            "route '^/$': a route is '[METHOD] REGEX ACTION[:ARGUMENTS]', or built-in",
+        ),
         (["--route=^/( sse:a"], "is not a regular expression"),
         (["--route=^/$ see:a"], "unknown action 'see'; there are: admin, "),
         (["--route=^/$ sse:$1"], "$1 needs a pattern with 1 groups, this one has 0"),

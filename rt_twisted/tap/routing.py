@@ -1,0 +1,61 @@
+"""
+The routes that the settings describe: own ones, the built-in ones, or both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from rt_twisted.actions.chain import RouteEntry, RouteJump
+from rt_twisted.actions.context import ActionContext
+from rt_twisted.codecs.route_lines import BUILT_IN, split_word
+from rt_twisted.routes import DEFAULT, mask_secrets, parse_entry
+from rt_twisted.tap.factories import error_at
+from rt_twisted.tap.options import Options
+from rt_twisted.tap.settings import SettingError
+
+
+def make_routes(options: Options, context: ActionContext) -> list[RouteEntry]:
+    """
+    Return the routes of the settings; without any, the built-in ones.
+
+    Raises:
+        SettingError: with file and line.
+    """
+    lines = list(zip(options["route"], options.places["route"], strict=True))
+    found: list[tuple[RouteEntry, str, str]] = []
+    built_in_at = ""
+    for line, place in lines or [(BUILT_IN, "default")]:
+        if line.strip() == BUILT_IN:
+            if built_in_at:
+                raise SettingError(f"{place}: route = {BUILT_IN} is set already, at {built_in_at}")
+            built_in_at = place
+            found += [(entry, line, place) for entry in _built_in_routes(options, context)]
+            continue
+        try:
+            found.append((parse_entry(line, context), line, place))
+        except ValueError as error:
+            raise _route_error(line, place, error) from None
+    entries = [entry for entry, _, _ in found]
+    for index, (entry, line, place) in enumerate(found):
+        try:
+            if isinstance(entry, RouteJump):
+                entry.check(entries[index:])
+        except ValueError as error:
+            raise _route_error(line, place, error) from None
+    return entries
+
+
+def _built_in_routes(options: Options, context: ActionContext) -> Iterator[RouteEntry]:
+    admin = ("^/admin/ admin",) if options["admin-key"] else ()
+    for line in (*DEFAULT, *admin):
+        try:
+            yield parse_entry(line, context)
+        except ValueError as error:
+            text = f"does not fit the default route {line!r}: {error}"
+            raise error_at(options, "allow", -1, text) from None
+
+
+def _route_error(line: str, place: str, error: ValueError) -> SettingError:
+    word, text = split_word(line)
+    return SettingError(f"{place}: {word.value} {mask_secrets(text)!r}: {error}")
