@@ -5,7 +5,10 @@ Secrets in settings and route lines, from files and from the environment too.
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
+
+_VARIABLE = re.compile(r"\$\{(\w+)\}|^\$\((\w+)\)$")  # as in shells and in manifests
 
 
 def secret(value: str) -> str:
@@ -13,8 +16,14 @@ def secret(value: str) -> str:
     Return a secret: *value* itself, or from a file (`file:PATH`) or the environment (`env:NAME`).
 
     Raises:
-        ValueError: the file or the variable does not exist or is empty.
+        ValueError: the file or the variable does not exist or is empty, or *value* contains
+            `${NAME}`, which would be part of the secret.
     """
+    variable = _VARIABLE.search(value)
+    if variable is not None:
+        name = variable[1] or variable[2]
+        hint = "" if variable[0] == value else ", and that variable the whole value"
+        raise ValueError(f"env:{name}{hint}: {variable[0]} is not replaced")
     kind, _, rest = value.partition(":")
     if kind == "file":
         try:

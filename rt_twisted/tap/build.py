@@ -99,6 +99,8 @@ def build(options: Options, reactor: Any) -> IService:
             "words of uWSGI that have no effect here: {words}",
             words=", ".join(sorted(options.without_effect)),
         )
+    for note in options.environment_notes():
+        _log.warn("{note}", note=note)
     sidecars = SidecarSupervisor(reactor, make_sidecars(options), options.folder)
     if options["workers"] > 1:
         build_parent(services, options, reactor, log, sidecars)

@@ -1,5 +1,5 @@
 """
-Reads the command line and the settings file.
+Reads the command line, the environment and the settings file.
 """
 
 from __future__ import annotations
@@ -8,9 +8,11 @@ import os
 import re
 import sys
 from collections.abc import Callable, Sequence
+from itertools import chain
 
 from twisted.python import usage
 
+from rt_twisted.tap.environment import NOTHING, read_environment
 from rt_twisted.tap.notes import notes
 from rt_twisted.tap.settings import (
     SETTINGS,
@@ -63,11 +65,15 @@ class Options(usage.Options):
         for setting in SETTINGS.values()
         if not setting.repeated
     ] + [["config", "c", None, "File with the same settings, one 'name = value' per line."]]
-    optFlags = [["check", None, "Check the settings and exit."]]
+    optFlags = [
+        ["check", None, "Check the settings and exit."],
+        ["show-config", None, "Print all settings with their origins, without secrets, and exit."],
+    ]
     synopsis = "[options]"
     longdesc = (
         "A realtime push server: publish with POST /publish, subscribe with server-sent events. "
-        "The command line overrides the file. An empty value unsets a setting."
+        "The command line overrides the environment (RT_PORT for --port), which overrides the "
+        "file. An empty value unsets a setting."
     )
 
     opt_attach_daemon = _repeated("attach-daemon", SETTINGS["helper"].help)
@@ -93,6 +99,8 @@ class Options(usage.Options):
         self._check = check
         self._given: Given = {}
         self._from_file: Given = {}
+        self._environment = NOTHING
+        self._found: Given = {}
         self._folder = os.getcwd()
         self.places: dict[str, list[str]] = {}
         self.without_effect: frozenset[str] = frozenset()
@@ -128,22 +136,45 @@ class Options(usage.Options):
     def postOptions(self) -> None:
         # Raises SystemExit with one sentence about the first thing that is wrong.
         self._inherit(WorkerEnvironment.pop(os.environ))
+        if self.inherited is None:
+            self._environment = read_environment(os.environ)
+            if self["config"] is None:
+                self["config"] = self._environment.config
         try:
             self._read()
         except SettingError as error:
             sys.exit(f"realtime: {error}")
+        if self["show-config"]:
+            self._show()
         if self["check"]:
             self._check(self)
-            for note in notes(self):
+            for note in (*self.environment_notes(), *notes(self)):
                 print(f"realtime: note: {note}")  # noqa: T201  # as below
             print("realtime: the settings are right")  # noqa: T201  # the answer to --check
             sys.exit(0)
         if self.parent is not None:
             settle_pid_file(self.parent)
 
+    def _show(self) -> None:
+        from rt_twisted.tap.show_config import config_lines  # needs all routes
+
+        for note in self.environment_notes():
+            print(f"realtime: note: {note}", file=sys.stderr)  # noqa: T201  # as below
+        print("\n".join(config_lines(self._found)))  # noqa: T201  # the answer to --show-config
+        sys.exit(0)
+
+    def environment_notes(self) -> list[str]:
+        """
+        Return one sentence for each variable of the environment that has no effect.
+        """
+        given = chain.from_iterable(self._found.values())
+        used = {name for each in given for name in re.findall(r"\benv:(\w+)", each.text)}
+        return list(self._environment.notes(used))
+
     def read_again(self) -> Options:
         """
-        Return options of the same command line, with the file and the secrets as they are now.
+        Return options of the same command line and environment, with the file and the secrets
+        as they are now.
 
         Raises:
             SettingError: with file and line.
@@ -151,6 +182,7 @@ class Options(usage.Options):
         fresh = Options()
         fresh.parent = self.parent
         fresh._given = self._given
+        fresh._environment = self._environment
         # A daemon has changed its working directory.
         fresh._folder = self._folder
         fresh["config"] = self["config"] and os.path.join(self._folder, self["config"])
@@ -169,8 +201,8 @@ class Options(usage.Options):
         """
         Return what worker *number* inherits.
 
-        Of these settings that is the command line, the name of the file, and those of
-        the file's values that a reload does not apply.
+        Of these settings that is the command line, the environment, the name of the file, and
+        those of the file's values that a reload does not apply.
         """
         fixed = {
             name: given for name, given in self._from_file.items() if not SETTINGS[name].reloadable
@@ -182,7 +214,7 @@ class Options(usage.Options):
             daemon_id,
             handoff_sockets,
             sockets,
-            _to_texts(self._given),
+            _to_texts({**self._environment.given, **self._given}),
             _to_texts(fixed),
             self["config"] or "",
             list(sys.path),
@@ -204,7 +236,7 @@ class Options(usage.Options):
 
     def given(self, name: str) -> bool:
         """
-        Return whether *name* is set by the file or the command line.
+        Return whether *name* is set by the file, the environment or the command line.
         """
         return bool(self.places.get(name))
 
@@ -226,12 +258,14 @@ class Options(usage.Options):
             from_file = reloadable | _from_texts(self.inherited.fixed)
         self._from_file = from_file
         for name, setting in SETTINGS.items():
-            # An empty value on the command line still overrides the file.
-            found = self._given.get(name) or from_file.get(name) or []
+            # An empty value on the command line still overrides the others.
+            found = self._given.get(name) or self._environment.given.get(name)
+            found = found or from_file.get(name) or []
             if not setting.repeated:
                 found = found[-1:]
             found = [given for given in found if given.text]
             self[name] = parse_values(name, found)
+            self._found[name] = found
             self.places[name] = [given.place for given in found]
 
 

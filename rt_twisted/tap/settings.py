@@ -1,12 +1,13 @@
 """
 The table of settings: name, default, parser, help, and whether a reload applies it.
 
-The command line, the file of `--config`, `etc/realtime.conf` and the tables of
-docs/configuration.md come from it. The names of cyclone-sse's options are unchanged.
+The command line, the variables of the environment, the file of `--config`, `etc/realtime.conf`
+and the tables of docs/configuration.md come from it. cyclone-sse's options have their names.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,12 @@ from rt_twisted.codecs.addresses import AddressHeader
 from rt_twisted.media.unit import MAX_UNIT
 from rt_twisted.tap import values
 from rt_twisted.tap.uwsgi_words import SECTION, WITHOUT_EFFECT, translate
+
+PREFIX = "RT_"  # of the variables of the environment that are settings
+
+_COMMENT = re.compile(r"\s#\s")  # begins a comment behind a value
+_VARIABLE = re.compile(r"\$\{\w+\}")
+_PLACE_IN_ENVIRONMENT = re.compile(rf"{PREFIX}[A-Z0-9_]+(:\d+)?")
 
 
 class SettingError(Exception):
@@ -491,6 +498,9 @@ def read_file(path: str) -> Iterator[tuple[str, GivenValue]]:
     """
     Read the lines of a settings file: `name = value`, comments begin with `#` or `;`.
 
+    A comment may stand behind a value: `name = value # comment`, with blanks around the `#`. Any
+    other `#` is part of the value.
+
     Lines of cyclone-sse, `--name=value`, are accepted unchanged, and so is the section `[uwsgi]`
     of uWSGI's files. Words of `WITHOUT_EFFECT` are yielded too.
 
@@ -515,7 +525,7 @@ def read_file(path: str) -> Iterator[tuple[str, GivenValue]]:
         if not equals:
             # Not the whole line: the rest may be a secret.
             raise SettingError(f"{place}: {line.split()[0]!r} is not 'name = value'")
-        yield read_word(name, value.strip(), place)
+        yield read_word(name, _COMMENT.split(value, maxsplit=1)[0].strip(), place)
 
 
 def read_word(word: str, text: str, place: str) -> tuple[str, GivenValue]:
@@ -563,18 +573,33 @@ def parse_values(name: str, given: list[GivenValue]) -> Any:
 
 
 def _parse(setting: Setting, given: GivenValue) -> Any:
+    confidential = setting.parse in values.CONFIDENTIAL
+    if _VARIABLE.fullmatch(given.text) and not confidential:
+        reason = (
+            f"{given.text} is not replaced; set {variable_name(setting.name)} in the environment"
+        )
+        raise SettingError(f"{located(setting.name, given.place)}: {reason}")
     try:
         return setting.parse(given.text)
     except ValueError as error:
-        shown = "" if setting.parse in values.CONFIDENTIAL else f", not {given.text!r}"
+        shown = "" if confidential else f", not {given.text!r}"
         raise SettingError(f"{located(setting.name, given.place)} must be {error}{shown}") from None
 
 
 def located(name: str, place: str) -> str:
     """
-    Return the beginning of an error text about *name*: its option, or file, line and name.
+    Return the beginning of an error text about *name*: its option, its variable, or file, line
+    and name.
     """
-    return place if place.startswith("--") else f"{place}: {name}"
+    named = place.startswith("--") or _PLACE_IN_ENVIRONMENT.fullmatch(place)
+    return place if named else f"{place}: {name}"
+
+
+def variable_name(name: str) -> str:
+    """
+    Return the variable of the environment for the setting *name*.
+    """
+    return PREFIX + name.replace("-", "_").upper()
 
 
 def unknown_setting(name: str) -> str:

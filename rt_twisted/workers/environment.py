@@ -36,7 +36,7 @@ class WorkerEnvironment:
         handoff_sockets: descriptors for passing connections on; see `HandoffSockets.of`.
         sockets: descriptor and address family of each bound socket, in the order in
             which the endpoints listen.
-        given: settings of the parent's command line.
+        given: settings of the parent's command line, and of its environment.
         fixed: settings of its file that need a restart, as they were at its start.
         config: path of the file, "" for none.
         path: where Python looks for modules.

@@ -78,7 +78,7 @@ def require_npm(package: str) -> None:
 
 
 def _report_missing(reason: str) -> NoReturn:
-    if os.environ.get("CI") or os.environ.get("RT_REQUIRE_ALL"):
+    if os.environ.get("CI") or os.environ.get("REQUIRE_ALL"):
         pytest.fail(reason, pytrace=False)
     pytest.skip(reason)
 
