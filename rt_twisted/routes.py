@@ -24,6 +24,7 @@ from rt_twisted.actions.admin.action import AdminAction
 from rt_twisted.actions.chain import Route, RouteChain, RouteEntry, RouteJump, RouteLabel
 from rt_twisted.actions.context import ActionContext
 from rt_twisted.actions.engineio.action import EngineIOAction
+from rt_twisted.actions.grip.publish import GripPublishAction
 from rt_twisted.actions.health import LivenessAction, ReadinessAction
 from rt_twisted.actions.icecast.admin import IcecastAdminAction
 from rt_twisted.actions.icecast.icy_source import IcyAction
@@ -64,6 +65,7 @@ WORDS: dict[str, type[Any]] = {
     "admin": AdminAction,
     "alive": LivenessAction,
     "engine.io": EngineIOAction,
+    "grip": GripPublishAction,
     "icecast": IcecastAction,
     "icecast-admin": IcecastAdminAction,
     "icecast-icy": IcyAction,

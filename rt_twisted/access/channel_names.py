@@ -10,7 +10,7 @@ from typing import TypeVar
 
 from rt_twisted.codecs.wildcards import Selector, Wildcard
 from rt_twisted.model.errors import HttpError
-from rt_twisted.model.internal_channels import INTERNAL
+from rt_twisted.model.internal_channels import is_unnamable
 
 MAX_PATTERNS = 16  # of one route line, and of one subscriber
 MAX_PATTERN = 200  # characters of a pattern
@@ -67,7 +67,7 @@ class ChannelNames:
         """
         if isinstance(name, Wildcard):
             _check_pattern(name.source)
-        elif not self._pattern.fullmatch(name) or not _is_unicode(name) or name in INTERNAL:
+        elif not self._pattern.fullmatch(name) or not _is_unicode(name) or is_unnamable(name):
             raise HttpError(400, f"a channel cannot be called {name[:100]!r}")
         if self._check_broker is not None:
             self._check_broker(name)

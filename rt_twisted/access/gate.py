@@ -4,6 +4,7 @@ The access check: which proof a client needs, where it is found, and the grant t
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, NoReturn, Protocol
@@ -257,7 +258,7 @@ class Gate:
         Return for how many seconds *grant* is valid; infinity for no end. May be negative.
         """
         clock = self.tokens or self.app
-        return grant.expires - clock.now() if clock is not None else grant.expires
+        return grant.expires - (time.time() if clock is None else clock.now())
 
     def _check_cookie(self, request: GuardedRequest, cookie: str | None) -> None:
         """

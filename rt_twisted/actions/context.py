@@ -149,6 +149,7 @@ class ActionContext:
         admin_keys: for the admin API.
         audit: writes an administrative act to the audit log; None without one.
         publish_rate: at which one publisher may publish.
+        grip: the `GripKey` that the application and the daemon share; None without one.
     """
 
     hub: Hub
@@ -178,6 +179,7 @@ class ActionContext:
     admin_keys: Keys = field(default_factory=Keys)
     audit: Callable[[str, dict[str, Any]], object] | None = field(default=None, compare=False)
     publish_rate: PublishRate = field(default_factory=PublishRate, compare=False)
+    grip: Any = None
 
     def publish(self, drafts: Sequence[Draft]) -> Deferred[PublishResult]:
         """

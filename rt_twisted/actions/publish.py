@@ -197,7 +197,7 @@ class PublishAction:
             context.publish_rate.consume(who, exchange.address, len(drafts))
         if self.filter:
             return Deferred.fromCoroutine(self._publish_filtered(exchange, drafts))
-        return self._publish_drafts(exchange, drafts)
+        return publish_and_answer(self.context, exchange, drafts)
 
     async def _publish_filtered(self, exchange: IExchange, drafts: list[Draft]) -> None:
         """
@@ -220,17 +220,25 @@ class PublishAction:
             if data is not None:
                 passed += [replace(draft, data=data) for draft in same]
         if passed:
-            await self._publish_drafts(exchange, passed)
+            await publish_and_answer(self.context, exchange, passed)
         else:
             body = b'{"status": "ok", "published": 0, "receivers": 0}\n'
             exchange.answer(200, body, "application/json")
 
-    def _publish_drafts(self, exchange: IExchange, drafts: list[Draft]) -> Deferred[None]:
-        context = self.context
-        receivers = sum([context.hub.subscribers_of(draft.channel) for draft in drafts])
-        return context.publish(drafts).addCallbacks(
-            _accepted, _refused, callbackArgs=(exchange, receivers)
-        )
+
+def publish_and_answer(
+    context: ActionContext, exchange: IExchange, drafts: Sequence[Draft]
+) -> Deferred[None]:
+    """
+    Publish *drafts*, at least one, and answer *exchange* with their last position.
+
+    Returns:
+        fails with HttpError, see `publish_error`.
+    """
+    receivers = sum([context.hub.subscribers_of(draft.channel) for draft in drafts])
+    return context.publish(drafts).addCallbacks(
+        _accepted, _refused, callbackArgs=(exchange, receivers)
+    )
 
 
 def fitting(context: ActionContext, data: bytes | None) -> bytes:

@@ -14,6 +14,7 @@ MAX_EVENT_BYTES = 16 * 1024 * 1024  # bytes of a line, and of the data of an eve
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"  # byte order mark
 
 CONTENT_TYPE = "text/event-stream; charset=utf-8"
+_BLANK_LINES = (b"\n\n", b"\r\n\r\n", b"\r\r", b"\n\r\n")  # each ends an event
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,3 +153,27 @@ def encode_retry(milliseconds: int) -> bytes:
     Return a `retry` field: when to reconnect; b"" for 0, which leaves it to the client.
     """
     return b"retry: %d\n\n" % milliseconds if milliseconds else b""
+
+
+def whole_events(text: bytes, complete: bool = True) -> bytes:
+    """
+    Return the start of an event stream so that an event can follow it.
+
+    Args:
+        text: the start of a stream, with any line ends.
+        complete: whether nothing is missing at its end: then the last event is ended, if it
+            is not; otherwise it is left out.
+    """
+    if not complete:
+        ends = [text.rfind(end) + len(end) for end in _BLANK_LINES if end in text]
+        return text[: max(ends, default=0)]
+    if not text or text.endswith(_BLANK_LINES):
+        return text
+    return text + (b"\n" if text.endswith(b"\n") else b"\n\n")
+
+
+def has_id(text: bytes) -> bool:
+    """
+    Return whether a line of the event stream *text* sets the last event ID.
+    """
+    return any(line.partition(b":")[0] == b"id" for line in text.splitlines())

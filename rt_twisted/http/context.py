@@ -23,6 +23,7 @@ from rt_twisted.net.inbound_memory import InboundMemory
 MAX_HEADS = 100  # response heads of one second that are kept for equal responses
 
 _KNOWN = frozenset(HTTPStatus)
+_ALLOW_ORIGIN = "access-control-allow-origin"
 _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")  # RFC 9110, 5.5: tabs and obs-text may be sent
 
 
@@ -159,8 +160,10 @@ class HttpContext:
         fields: list[Field] = [
             (b"Server", b"rt_twisted"),
             (b"Date", datetimeToString()),
-            *self.cors.headers(origin),
         ]
+        # A response of the application may have rules of its own; two would be none.
+        if not any(name.lower() == _ALLOW_ORIGIN for name, _ in headers):
+            fields += self.cors.headers(origin)
         if content_type:
             # Without nosniff browsers guess, and hold the start of text/plain streams back.
             fields.append((b"Content-Type", content_type.encode("latin-1")))

@@ -534,10 +534,14 @@ class HttpExchange:
         return found if isinstance(found, tuple) else None
 
     def open(
-        self, content_type: str, headers: Sequence[Header] = (), framed: bool = True
+        self,
+        content_type: str,
+        headers: Sequence[Header] = (),
+        framed: bool = True,
+        status: int = 200,
     ) -> StreamHandle:
         self.framed = self.framed and framed
-        return self._detach(200, content_type, headers)
+        return self._detach(status, content_type, headers)
 
     def take_over(self, head: bytes = b"", status: int = 200) -> StreamHandle:
         if self.answered:

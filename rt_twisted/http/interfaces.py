@@ -186,10 +186,10 @@ class IExchange(Interface):
         """
 
     def open(
-        content_type: str, headers: Sequence[Header] = (), framed: bool = True
+        content_type: str, headers: Sequence[Header] = (), framed: bool = True, status: int = 200
     ) -> StreamHandle:
         """
-        Answer 200 with a stream and take the connection over.
+        Answer with a stream and take the connection over.
 
         The caller owns the transport from now on: it sets its protocol by
         `Subscriber`, and writes `StreamHandle.head` before anything else.
@@ -199,6 +199,7 @@ class IExchange(Interface):
             headers: further ones.
             framed: False for clients that cannot read chunks although they use HTTP/1.1: the
                 stream ends with the connection, and the attribute `framed` is False from now on.
+            status: of the response; not one without a body.
 
         Raises:
             ConnectionLost: the client has disconnected; do not catch it.

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Mapping
 from rt_twisted.codecs.wildcard_index import WildcardIndex
 from rt_twisted.codecs.wildcards import Wildcard
 from rt_twisted.hub.channel import Channel, by_offset
-from rt_twisted.model.internal_channels import INTERNAL
+from rt_twisted.model.internal_channels import is_unnamable
 from rt_twisted.model.message import After, Message, Newest, Position, Within
 from rt_twisted.model.retention import History
 
@@ -110,7 +110,7 @@ class PatternTable:
         """
         if self._patterns:
             insort(self._names, name)
-            if name not in INTERNAL:
+            if not is_unnamable(name):
                 channel.patterns = self.matching(name)
 
     def on_channel_dropped(self, channel: Channel, name: str) -> None:
@@ -142,7 +142,7 @@ class PatternTable:
             name = names[index]
             if not name.startswith(prefix):
                 return
-            if wildcard.matches(name) and name not in INTERNAL:
+            if wildcard.matches(name) and not is_unnamable(name):
                 yield channels[name]
 
 

@@ -48,6 +48,7 @@ from rt_twisted.workers.sidecars import SidecarCommand
 # By name, as they need PyJWT, which daemons without tokens do not load.
 _TOKEN_KEY = "rt_twisted.access.tokens.TokenKey"
 _TOKEN_VERIFIER = "rt_twisted.access.tokens.TokenVerifier"
+_GRIP_KEY = "rt_twisted.access.grip_key.GripKey"
 
 Ask = Callable[[StatsQuery], Deferred[Snapshot]]
 
@@ -224,6 +225,7 @@ def make_context(
         audit=audit,
         admin_keys=Keys([Key.of(options["admin-key"])] if options["admin-key"] else []),
         publish_rate=_publish_rate(options, shared),
+        grip=make_grip_key(options),
         gate=make_gate(
             options,
             shared.get(Authorizers, partial(Authorizers, reactor, metrics.count_question)),
@@ -238,6 +240,21 @@ def _publish_rate(options: Mapping[str, Any], shared: SharedState) -> PublishRat
     rate = shared.get(PublishRate, PublishRate)
     rate.rate = float(options["publish-rate"])
     return rate
+
+
+def make_grip_key(options: Mapping[str, Any]) -> Any:
+    """
+    Build the `GripKey` of the settings; None without one.
+    """
+    given = options["grip-key"]
+    if given is None:
+        return None
+    try:
+        return load_object(_GRIP_KEY).of(
+            given.source, given.issuer, options["token-leeway"], options["grip-ids"]
+        )
+    except ValueError as error:
+        raise error_at(options, "grip-key", -1, f"must be {error}") from None
 
 
 def make_gate(

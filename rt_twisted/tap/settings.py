@@ -219,6 +219,14 @@ SECTIONS: tuple[tuple[str, tuple[Setting, ...]], ...] = (
         Setting("token-query", "", values.text, reloadable=True, help=
             "Name of the field of a URL's query that may contain a token, for GET only. Unset, "
             "there is none: URLs appear in logs of proxies and browsers."),
+        Setting("grip-key", "", values.grip_key, reloadable=True, help=
+            "KEY [ISSUER]: the key that the daemon and the application share for GRIP: a secret of "
+            "at least 32 bytes, base64: and a coded one, file:PATH or env:NAME. It signs requests "
+            "to the application (Grip-Sig), and verifies those to the route grip. Unset, GRIP is "
+            "off."),
+        Setting("grip-ids", "1", values.switch, reloadable=True, help=
+            "Give events that are published by GRIP without an id our position as id, by which "
+            "an EventSource resumes. 0 for applications that number some of their events."),
     )),
     ("Brokers", (
         Setting("broker", "http", values.text, help=

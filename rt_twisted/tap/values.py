@@ -252,6 +252,30 @@ def token_key(value: str) -> GivenTokenKey:
     return GivenTokenKey(secret(words[0]), words[1] if len(words) == 2 else "")
 
 
+@dataclass(frozen=True, slots=True)
+class GivenGripKey:
+    """
+    The text of the key of GRIP.
+
+    Args:
+        source: a secret, or `base64:` and a coded one.
+        issuer: of signatures; "" for the default.
+    """
+
+    source: str = field(repr=False)
+    issuer: str
+
+
+def grip_key(value: str) -> GivenGripKey:
+    """
+    Parse `KEY [ISSUER]`.
+    """
+    words = value.split()
+    if not 1 <= len(words) <= 2:
+        raise ValueError("a secret, file:PATH or env:NAME, then an issuer or nothing")
+    return GivenGripKey(secret(words[0]), words[1] if len(words) == 2 else "")
+
+
 def http_url(value: str) -> str:
     """
     Check the URL of an application.
@@ -288,4 +312,4 @@ def cookie_name(value: str) -> str:
 
 
 # Values of these settings are never shown in error texts.
-CONFIDENTIAL = (secret, amqp_url, publish_key, token_key)
+CONFIDENTIAL = (secret, amqp_url, publish_key, token_key, grip_key)

@@ -16,6 +16,7 @@ from twisted.internet.task import Clock
 from twisted.internet.testing import MemoryReactorClock
 from zope.interface import implementer
 
+from rt_twisted.access.grip_key import GripKey
 from rt_twisted.actions.context import ActionContext
 from rt_twisted.actions.interfaces import Match
 from rt_twisted.actions.publish import PublishAction
@@ -157,7 +158,7 @@ def test_arguments_have_types() -> None:
         ("^/( sse:a", "'^/(' is not a regular expression"),
         (
             "^/x nope:a",
-            "unknown action 'nope'; there are: admin, alive, engine.io, icecast, icecast-admin, ",
+            "unknown action 'nope'; there are: admin, alive, engine.io, grip, icecast, ",
         ),
         ("^/x SSE:a", "unknown action 'SSE'"),
         ("get ^/x sse:a", "unknown action"),
@@ -499,7 +500,7 @@ def test_each_action_keeps_the_contract(line: str) -> None:
     """
     Built-in actions and those of the examples are what `IAction` says.
     """
-    context = replace(CONTEXT, reactor=ThreadedReactor())  # type: ignore[no-untyped-call]  # Twisted has no types here
+    context = replace(CONTEXT, reactor=ThreadedReactor(), grip=GripKey.of("s" * 32))  # type: ignore[no-untyped-call]  # Twisted has no types here
     check_action(parse_route(f"^/x {line}", context).action)
 
 
