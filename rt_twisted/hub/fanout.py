@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import chain
 from typing import Any
 
 from twisted.internet.interfaces import IReactorTime
@@ -29,11 +30,16 @@ _delivering = _log.failureHandler("while delivering messages")
 
 SLICE_SECONDS = 0.008  # of a flush before it yields: other work must not wait 20 ms
 CHUNK_SIZE = 64  # subscribers between two reads of the clock: about 0.5 ms of send(2)
+MERGE_SIZE = 4096  # subscriptions that are merged between two reads of the clock: about 0.5 ms
 
 # One format's part of a flush: its messages, its subscribers, and the step of a live
 # stream that changes them, such as a keyframe at which waiting subscribers begin.
 Bundle = tuple[IFormat, Sequence[Message], tuple[Subscriber, ...], LiveStep | None]
 Frame = tuple[bytes, tuple[Subscriber, ...]]
+PAUSE: Frame = (b"", ())  # for another read of the clock
+
+# Of a channel that shares subscribers with others: its subscribers, and its messages.
+Shared = tuple[Channel, tuple[Subscriber, ...], Sequence[Message]]
 
 
 class Fanout:
@@ -123,8 +129,9 @@ class Fanout:
         if self._gapped:
             self._flushes.append(_deliver(self._gap_frames(self._take_gaps())))
         if self.dirty:
+            bundles, shared = self._take_undelivered()
             self._flushes.append(
-                _deliver(self._message_frames(self._take_undelivered(), self._first_received))
+                _deliver(self._message_frames(bundles, shared, self._first_received))
             )
 
     def start_gap_flush(self) -> None:
@@ -196,13 +203,17 @@ class Fanout:
             if frame:
                 yield frame, tuple(subscribers)
 
-    def _take_undelivered(self) -> list[Bundle]:
+    def _take_undelivered(self) -> tuple[list[Bundle], list[Shared]]:
         """
         Take all undelivered messages, with the subscribers that will receive them.
+
+        Returns:
+            The bundles of subscribers of one channel, and what is to be merged for those that
+            may have several.
         """
         dirty, self.dirty = self.dirty, []
         bundles: list[Bundle] = []
-        by_subscriber: dict[Subscriber, list[Channel]] = {}
+        to_merge: list[Shared] = []
         # Whether a subscriber may be in the groups of two of them. A channel without
         # subscribers is here for the patterns that match it.
         shared = len([channel for channel in dirty if channel.multi_channel]) > 1
@@ -213,34 +224,31 @@ class Fanout:
                 for format, subscribers in channel.single_channel.items():
                     bundles.append((format, channel.undelivered, tuple(subscribers), None))
             for format, subscribers in channel.multi_channel.items():
-                if not shared:
+                if shared:
+                    to_merge.append((channel, tuple(subscribers), channel.undelivered))
+                else:
                     bundles.append((format, channel.undelivered, tuple(subscribers), None))
-                    continue
-                for subscriber in subscribers:
-                    by_subscriber.setdefault(subscriber, []).append(channel)
-        merged: dict[tuple[Any, ...], list[Subscriber]] = {}
-        for subscriber, channels in by_subscriber.items():
-            merged.setdefault((subscriber.format, *channels), []).append(subscriber)
-        for (format, *channels), group in merged.items():
-            messages = [message for channel in channels for message in channel.undelivered]
-            messages.sort(key=by_offset)
-            if any(channel.matched is not None for channel in channels):
-                messages = _without_repeats(messages)
-            bundles.append((format, messages, tuple(group), None))
         for channel in dirty:
             channel.undelivered = []
-        return bundles
+        return bundles, to_merge
 
-    def _message_frames(self, bundles: Sequence[Bundle], since: float) -> Iterator[Frame]:
+    def _message_frames(
+        self, bundles: Sequence[Bundle], shared: Sequence[Shared], since: float
+    ) -> Iterator[Frame]:
         """
         Encode the messages of each bundle once per format.
 
         Args:
             bundles: the messages and their subscribers.
+            shared: is merged to more bundles.
             since: when the first of the messages was received (seconds).
         """
         metrics = self._metrics
-        for format, messages, subscribers, step in bundles:
+        for bundle in chain(bundles, _merged(shared)):
+            if bundle is None:
+                yield PAUSE
+                continue
+            format, messages, subscribers, step = bundle
             self._step = step
             try:
                 if step is not None:
@@ -266,8 +274,36 @@ class Fanout:
             if step is not None and step.ends:
                 for subscriber in subscribers:
                     subscriber.observer.stream_ended(subscriber, step.unit)
-        if bundles:
+        if bundles or shared:
             metrics.fanout.observe(self._clock.seconds() - since)
+
+
+def _merged(shared: Sequence[Shared]) -> Iterator[Bundle | None]:
+    """
+    Yield the bundles of subscribers that may have several channels, each with the messages of
+    all of them in order; and None from time to time.
+
+    With 5,000 subscribers of 100 channels each, this takes 50 ms.
+    """
+    by_subscriber: dict[Subscriber, list[Channel]] = {}
+    undelivered: dict[Channel, Sequence[Message]] = {}
+    for channel, subscribers, of_channel in shared:
+        undelivered[channel] = of_channel
+        for first in range(0, len(subscribers), MERGE_SIZE):
+            for subscriber in subscribers[first : first + MERGE_SIZE]:
+                by_subscriber.setdefault(subscriber, []).append(channel)
+            yield None
+    merged: dict[tuple[Any, ...], list[Subscriber]] = {}
+    for number, (subscriber, channels) in enumerate(by_subscriber.items(), 1):
+        merged.setdefault((subscriber.format, *channels), []).append(subscriber)
+        if number % CHUNK_SIZE == 0:
+            yield None
+    for (format, *channels), group in merged.items():
+        messages = [message for channel in channels for message in undelivered[channel]]
+        messages.sort(key=by_offset)
+        if any(channel.matched is not None for channel in channels):
+            messages = _without_repeats(messages)
+        yield format, messages, tuple(group), None
 
 
 def _without_repeats(messages: Sequence[Message]) -> list[Message]:
@@ -283,6 +319,9 @@ def _deliver(frames: Iterator[Frame]) -> Iterator[None]:
     """
     since_pause = 0
     for frame, subscribers in frames:
+        if not subscribers:
+            yield
+            continue
         for first in range(0, len(subscribers), CHUNK_SIZE):
             chunk = subscribers[first : first + CHUNK_SIZE]
             try:

@@ -428,6 +428,27 @@ def test_leaving_during_a_flush_is_safe(
     assert texts(late.read()) == [b"1", b"2"]
 
 
+def test_subscribers_of_many_channels_are_merged_in_slices(
+    make: Callable[..., LocalHub], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """
+    Other work is done meanwhile; what is published then comes behind.
+    """
+    monkeypatch.setattr(fanout_module, "SLICE_SECONDS", -1.0)
+    monkeypatch.setattr(fanout_module, "MERGE_SIZE", 1)
+    context = make()
+    lines = [context.join("a", "b") for _ in range(3)]
+    context.publish(("a", b"1"), ("b", b"2"))
+    for _ in range(6):
+        context.step()
+    assert [texts(line.read()) for line in lines] == [[]] * 3
+    lines.pop().hang_up()
+    context.publish(("b", b"3"))
+    context.turn()
+
+    assert [texts(line.read()) for line in lines] == [[b"1", b"2", b"3"]] * 2
+
+
 def test_a_bad_format_disconnects_only_its_subscribers(
     make: Callable[..., LocalHub], clean_reactor: list[Failure]
 ) -> None:
@@ -826,8 +847,10 @@ def test_nothing_lost_repeated_or_out_of_order(steps: list[tuple[str, Any]], chu
     for any order of publishing, joining, cuts at any byte, slices of a flush, slow
     reading and heartbeats.
     """
-    slice_, chunk_ = fanout_module.SLICE_SECONDS, fanout_module.CHUNK_SIZE
-    fanout_module.SLICE_SECONDS, fanout_module.CHUNK_SIZE = -1.0, chunk
+    names = ("SLICE_SECONDS", "CHUNK_SIZE", "MERGE_SIZE")
+    before = {name: getattr(fanout_module, name) for name in names}
+    fanout_module.SLICE_SECONDS = -1.0
+    fanout_module.CHUNK_SIZE = fanout_module.MERGE_SIZE = chunk
     context = LocalHub(
         retention=make_retention(count=10_000, bytes=1 << 30), limits=make_hub_limits(heartbeat=2)
     )
@@ -863,7 +886,8 @@ def test_nothing_lost_repeated_or_out_of_order(steps: list[tuple[str, Any]], chu
             subscribed = [n for n, ch in published if ch in client.channels and n > client.since]
             assert client.got == subscribed
     finally:
-        fanout_module.SLICE_SECONDS, fanout_module.CHUNK_SIZE = slice_, chunk_
+        for name, value in before.items():
+            setattr(fanout_module, name, value)
         for line in context.lines:
             line.close()
 
