@@ -185,6 +185,7 @@ class StatsAction:
             "process": {
                 "cpu_seconds": round(n.cpu_seconds, 3),
                 "memory_bytes": n.memory_bytes,
+                "longest_hold_seconds": round(n.reactor_longest_hold_seconds, 6),
             },
             "channels": channels,
             **workers,

@@ -71,3 +71,4 @@ class MetricValues(Protocol):
     uptime: float  # seconds since the start
     cpu_seconds: float  # used by the process
     memory_bytes: int  # used by the process
+    reactor_longest_hold_seconds: float  # in which no client was served, since the last export

@@ -143,6 +143,7 @@ class Metrics:
     uptime: float = 0.0
     cpu_seconds: float = 0.0
     memory_bytes: int = 0
+    reactor_longest_hold_seconds: float = 0.0
     inbound: InboundMemory | None = field(default=None, repr=False, compare=False)
     # The totals at each of the last seconds, the newest last.
     _seconds: deque[tuple[float, dict[str, int]]] = field(
@@ -165,6 +166,26 @@ class Metrics:
             self.questions_cached += 1
         else:
             self.questions_failed += 1
+
+    def count_hold(self, seconds: float) -> None:
+        """
+        Keep how long the reactor was held if it is the longest hold since the last export.
+        """
+        if seconds > self.reactor_longest_hold_seconds:
+            self.reactor_longest_hold_seconds = seconds
+
+    def restart_maxima(self) -> None:
+        """
+        Begin the maxima anew, after an export.
+        """
+        self.reactor_longest_hold_seconds = 0.0
+
+    def work(self) -> int:
+        """
+        Return a number that grows with everything that is done for clients.
+        """
+        frames = self.live_units + self.live_delivered + self.websocket_frames
+        return sum(self.totals().values()) + frames
 
     def count_token(self) -> None:
         """
@@ -199,7 +220,7 @@ class Metrics:
             self.inbound_bytes = self.inbound.used
             self.inbound_dropped = self.inbound.dropped
         self.cpu_seconds = time.process_time()
-        self.memory_bytes = _memory()
+        self.memory_bytes = resident_memory()
 
     def _rate(self, now: float, window: int) -> dict[str, float]:
         totals = self.totals()
@@ -223,7 +244,7 @@ def by_class(requests: Mapping[int, int]) -> dict[str, int]:
     return dict(classes)
 
 
-def _memory() -> int:
+def resident_memory() -> int:
     """
     Return the resident memory of the process in bytes; 0 where the kernel does not report it.
     """

@@ -53,7 +53,8 @@ COUNTERS = (
     "question_seconds",
     "cpu_seconds",
 )
-FIELDS = (*GAUGES, *COUNTERS, "uptime")
+MAXIMA = ("reactor_longest_hold_seconds",)  # since the last export
+FIELDS = (*GAUGES, *COUNTERS, *MAXIMA, "uptime")
 NO_OTHERS = ChannelCounts("", 0, 0, channels=0)
 
 
@@ -67,11 +68,13 @@ class StatsQuery:
         max_channels: how many of the busiest.
         all_channels: whether the subscribers of every channel are needed too
             (`Metrics.channels`).
+        export: whether the snapshot is exported, so that maxima begin anew.
     """
 
     names: Sequence[str] = ()
     max_channels: int = 0
     all_channels: bool = False
+    export: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,7 @@ Find objects by name: built-in ones in a table, and those of users' own modules.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping
 from functools import reduce
 from importlib import import_module
@@ -12,6 +13,11 @@ from typing import Any
 from zope.interface import Interface
 from zope.interface.exceptions import Invalid
 from zope.interface.verify import verifyObject
+
+from rt_twisted.model.errors import HttpError
+from rt_twisted.model.installed import AT_START
+
+OWN = "rt_twisted."
 
 
 def find_object(kind: str, known: Mapping[str, Any], name: str) -> Any:
@@ -37,9 +43,18 @@ def load_object(name: str) -> Any:
     """
     Return the object with the dotted *name*, such as `chat.Chat`; import its module.
 
+    Parts of the daemon that a setting needs, or that are imported when they are first used,
+    are loaded by this, too: it does not mix versions.
+
     Raises:
-        ValueError: there is no such object, or importing its module fails.
+        ValueError: there is no such object, or importing its module fails; or it is a part of
+            the daemon, and one of its packages was replaced on disk since the start.
     """
+    if name.startswith(OWN) and name.rpartition(".")[0] not in sys.modules:
+        changed = AT_START.changed()
+        if changed:
+            text = f"{', '.join(changed)} changed on disk since the start"
+            raise ValueError(f"cannot load {name}: {text}; restart the daemon")
     try:
         return _load(name.split("."))
     except _NoModule:
@@ -48,6 +63,19 @@ def load_object(name: str) -> Any:
     except Exception as error:
         reason = str(error) or repr(error)
     raise ValueError(f"cannot load {name}: {reason}")
+
+
+def load_part(name: str) -> Any:
+    """
+    Return the object with the dotted *name* of a part of the daemon that serves requests.
+
+    Raises:
+        HttpError: 503, it cannot be loaded; the cause is logged.
+    """
+    try:
+        return load_object(name)
+    except ValueError as error:
+        raise HttpError(503, str(error)) from error
 
 
 def load_callable(name: str) -> Callable[..., Any]:

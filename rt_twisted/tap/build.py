@@ -22,8 +22,11 @@ from rt_twisted.http.context import HttpContext
 from rt_twisted.http.server import HttpServer
 from rt_twisted.hub.hub import Hub
 from rt_twisted.hub.registry import HubRegistry
+from rt_twisted.metrics.metrics import resident_memory
 from rt_twisted.metrics.responses import ResponseMetrics
 from rt_twisted.model.settings import read_retention
+from rt_twisted.net.hold_watch import HoldWatch
+from rt_twisted.net.idle_collector import IdleCollector
 from rt_twisted.net.inbound_memory import InboundMemory
 from rt_twisted.net.signals import hold_signals
 from rt_twisted.net.systemd import SystemdNotifier
@@ -200,6 +203,8 @@ def build_server(
         services.addService(control)
     services.addService(key_sets)
     services.addService(daemon)
+    services.addService(HoldWatch(reactor, hub.metrics.count_hold))
+    services.addService(IdleCollector(reactor, hub.metrics.work, resident_memory))
     services.addService(route_services)  # they are started when the hub is
     if options["token-key"] or options["token-jwks"] or options["admin-key"] or _has_admin(options):
         revocations = shared.get(Revocations, Revocations)

@@ -4,7 +4,6 @@ The running daemon: listens, serves, exports metrics, and stops gracefully.
 
 from __future__ import annotations
 
-import gc
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
@@ -24,9 +23,6 @@ from rt_twisted.net.signals import ReloadHook, handle_signals
 _log = Logger()
 _exporting = _log.failureHandler("while exporting metrics")
 
-# Messages are freed by reference counts. With Python's own thresholds a daemon with
-# 10,000 channels spent half of a publish in the search for cycles.
-GC_THRESHOLDS = (10_000, 20, 50)
 DRAIN_CHECK = 0.05  # seconds between two checks whether all connections have ended
 KEYS = ("http-secret", "publish-key", "stats-key")
 FLUSH_SECONDS = 0.2  # for the last bytes of streams, and requests that are on their way
@@ -99,8 +95,6 @@ class Daemon(Service):
 
     def startService(self) -> None:
         super().startService()  # type: ignore[no-untyped-call]
-        gc.freeze()  # modules and settings stay for good
-        gc.set_threshold(*GC_THRESHOLDS)
         self._hubs.start()
         self._server.start()
         self._log_missing_keys()
@@ -223,5 +217,6 @@ class ExporterService(Service):
 
     async def _export(self) -> None:
         with _exporting:
-            metrics = await maybeDeferred(self._source.current_metrics)
+            metrics: Any = await maybeDeferred(self._source.current_metrics)
             self._exporter.export(metrics, time.time())
+            metrics.restart_maxima()

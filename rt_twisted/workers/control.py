@@ -154,6 +154,7 @@ class ControlClient(Service):
             "names": list(query.names),
             "most": query.max_channels,
             "every": query.all_channels,
+            "export": query.export,
         }
         if not self._channel.send_unless_congested("ask", number=number, **fields):
             return fail(_no_answer())
@@ -206,7 +207,9 @@ class ControlClient(Service):
             else:
                 self._hub.metrics.cpu_seconds = time.process_time()
                 report = WorkerReport(self._hub.metrics)
-            self._channel.send_unless_congested("report", round=round, report=pack_report(report))
+            packed = pack_report(report)
+            if self._channel.send_unless_congested("report", round=round, report=packed):
+                self._hub.metrics.restart_maxima()  # the parent keeps them until an export
 
 
 def _no_answer() -> HttpError:

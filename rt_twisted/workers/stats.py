@@ -47,6 +47,7 @@ class StatsAggregator:
         self.workers: Sequence[WorkerProcess] = ()
         self._clock = clock
         self._started_at = clock.seconds()
+        self._longest_hold = 0.0  # of all workers since the last export, in seconds
         self._exited = Metrics()  # the counters of workers that have ended
         self._next: list[tuple[StatsQuery, Deferred[Snapshot]]] = []  # for the next round
         self._current: list[tuple[StatsQuery, Deferred[Snapshot]]] = []  # of this round
@@ -73,7 +74,7 @@ class StatsAggregator:
         """
         Return the sum of all workers, for exporters.
         """
-        answer = self.query(StatsQuery(all_channels=True))
+        answer = self.query(StatsQuery(all_channels=True, export=True))
         return answer.addCallback(lambda snapshot: snapshot.metrics)
 
     def stop(self) -> None:
@@ -89,6 +90,7 @@ class StatsAggregator:
         """
         report = unpack_report(packed)
         worker.metrics = report.metrics
+        self._longest_hold = max(self._longest_hold, report.metrics.reactor_longest_hold_seconds)
         if not round:
             return
         self._unresponsive.discard(worker)
@@ -145,6 +147,8 @@ class StatsAggregator:
             total.channels = subscribers if query.all_channels else {}
             shown, others = channels.shown(query)
             answer.callback(Snapshot(total, len(subscribers), shown, others, self._each()))
+        if any(query.export for query, _ in queries):
+            self._longest_hold = 0.0
         if self._next:
             self._start_round()
 
@@ -159,6 +163,7 @@ class StatsAggregator:
                 add(total, worker.report.metrics)
             else:
                 add_counters(total, worker.metrics)
+        total.reactor_longest_hold_seconds = self._longest_hold
         total.uptime = self._clock.seconds() - self._started_at
         return total
 

@@ -188,7 +188,9 @@ class Supervisor(Service):
         if what == "report":
             self._stats.on_report(worker, message["round"], message["report"])
         elif what == "ask":
-            query = StatsQuery(message["names"], message["most"], message["every"])
+            query = StatsQuery(
+                message["names"], message["most"], message["every"], message["export"]
+            )
             self._stats.query(query).addCallback(
                 lambda snapshot: worker.send_unless_congested(
                     "answer", number=message["number"], snapshot=pack_snapshot(snapshot)

@@ -15,7 +15,7 @@ from urllib.parse import parse_qs, urlencode
 import pytest
 from twisted.internet.task import Clock
 
-from rt_twisted.actions.metrics import MetricsCollector
+from rt_twisted.actions.prometheus import MetricsCollector
 from rt_twisted.brokers.memory import MemoryBroker
 from rt_twisted.metrics.snapshot import Snapshot, StatsQuery
 from tests.defaults import make_context, make_hub

@@ -109,6 +109,7 @@ class Counts:
     uptime: float = 10.0
     cpu_seconds: float = 0.5
     memory_bytes: int = 1 << 25
+    reactor_longest_hold_seconds: float = 0.125
 
 
 DAEMON = {  # what is exported of `Counts`, without channels
@@ -143,6 +144,7 @@ DAEMON = {  # what is exported of `Counts`, without channels
     "questions_failed": 2,
     "question_seconds": 0.25,
     "memory_bytes": 1 << 25,
+    "reactor_longest_hold_seconds": 0.125,
     "revocations": 3,
     "uptime": 10.0,
     "cpu_seconds": 0.5,

@@ -43,15 +43,19 @@ class Aggregated:
         self.workers = [FakeWorker(number) for number in (1, 2, 3)]
         self.stats.workers = self.workers  # type: ignore[assignment]  # fakes
 
-    def report(self, worker: FakeWorker, delivered: int, round: int | None = None) -> None:
+    def report(
+        self, worker: FakeWorker, delivered: int, round: int | None = None, hold: float = 0
+    ) -> None:
         number = worker.rounds[-1] if round is None else round
-        report = WorkerReport(Metrics(subscribers=1, delivered=delivered))
+        report = WorkerReport(
+            Metrics(subscribers=1, delivered=delivered, reactor_longest_hold_seconds=hold)
+        )
         packed = json.loads(json.dumps(pack_report(report)))
         self.stats.on_report(worker, number, packed)  # type: ignore[arg-type]  # as above
 
-    def query(self) -> list[Snapshot]:
+    def query(self, export: bool = False) -> list[Snapshot]:
         answers: list[Snapshot] = []
-        self.stats.query(StatsQuery()).addCallback(answers.append)
+        self.stats.query(StatsQuery(export=export)).addCallback(answers.append)
         return answers
 
 
@@ -69,6 +73,22 @@ def test_the_answer_is_the_sum_of_all_workers() -> None:
     assert answers[0].metrics.subscribers == 3
     assert [one.state for one in answers[0].workers] == ["up"] * 3
     assert aggregated.clock.getDelayedCalls() == []
+
+
+def test_the_longest_hold_of_any_worker_is_kept_until_an_export() -> None:
+    """
+    Also of a report that came between the rounds.
+    """
+    aggregated = Aggregated()
+    aggregated.report(aggregated.workers[0], 1, round=0, hold=0.5)
+    found: list[float] = []
+    for export in (False, True, False):
+        answers = aggregated.query(export)
+        for worker in aggregated.workers:
+            aggregated.report(worker, 1, hold=0.25 if found == [0.5] else 0)
+        found.append(answers[0].metrics.reactor_longest_hold_seconds)
+
+    assert found == [0.5, 0.5, 0]
 
 
 def test_a_query_during_a_round_gets_the_next_one() -> None:
