@@ -20,82 +20,54 @@ from twisted.application.service import IService, MultiService
 from twisted.internet.defer import DeferredList, maybeDeferred
 from twisted.logger import Logger
 
-from rt_twisted.actions.admin.action import AdminAction
 from rt_twisted.actions.chain import Route, RouteChain, RouteEntry, RouteJump, RouteLabel
 from rt_twisted.actions.context import ActionContext
-from rt_twisted.actions.engineio.action import EngineIOAction
-from rt_twisted.actions.grip.publish import GripPublishAction
-from rt_twisted.actions.health import LivenessAction, ReadinessAction
-from rt_twisted.actions.icecast.admin import IcecastAdminAction
-from rt_twisted.actions.icecast.icy_source import IcyAction
-from rt_twisted.actions.icecast.mount import IcecastAction
-from rt_twisted.actions.icecast.playlist import IcecastPlaylistAction
-from rt_twisted.actions.icecast.relay import IcecastRelayAction
-from rt_twisted.actions.ingest.istream import IstreamAction
 from rt_twisted.actions.interfaces import IAction, Match
-from rt_twisted.actions.live.action import LiveAction
-from rt_twisted.actions.live.jpeg import JpegAction
-from rt_twisted.actions.live.mjpeg import MjpegAction
-from rt_twisted.actions.live.streams import StreamsAction
-from rt_twisted.actions.metrics import MetricsAction
-from rt_twisted.actions.page import PageAction
-from rt_twisted.actions.poll import PollAction
-from rt_twisted.actions.publish import PublishAction
-from rt_twisted.actions.site import ResourceAction, WsgiAction
-from rt_twisted.actions.socketio.action import SocketIOAction
-from rt_twisted.actions.sse import SseAction
 from rt_twisted.actions.static import StaticAction
-from rt_twisted.actions.stats import StatsAction
-from rt_twisted.actions.stream import StreamAction
 from rt_twisted.actions.template import Template, parse_template
-from rt_twisted.actions.upload.action import UploadAction
-from rt_twisted.actions.websocket.action import WebSocketAction
 from rt_twisted.codecs.route_lines import LineWord, RouteLine, parse_line, split_word
 from rt_twisted.http.interfaces import IPortProtocol
 from rt_twisted.metrics.responses import SUBSCRIBERS
-from rt_twisted.model.load_object import check_interface, find_object
-from rt_twisted.rtmp.action import RtmpAction
-from rt_twisted.rtmp.tunnel_action import tunnel_routes
-from rt_twisted.rtsp.action import RtspAction
-from rt_twisted.rtsp.relay import InterleavedAction
+from rt_twisted.model.load_object import check_interface, find_object, load_object
 
 _log = Logger()
 
-WORDS: dict[str, type[Any]] = {
-    "admin": AdminAction,
-    "alive": LivenessAction,
-    "engine.io": EngineIOAction,
-    "grip": GripPublishAction,
-    "icecast": IcecastAction,
-    "icecast-admin": IcecastAdminAction,
-    "icecast-icy": IcyAction,
-    "icecast-playlist": IcecastPlaylistAction,
-    "icecast-relay": IcecastRelayAction,
-    "interleaved": InterleavedAction,
-    "istream": IstreamAction,
-    "jpeg": JpegAction,
-    "metrics": MetricsAction,
-    "mjpeg": MjpegAction,
-    "mjpg": MjpegAction,
-    "mp4": LiveAction,
-    "page": PageAction,
-    "poll": PollAction,
-    "publish": PublishAction,
-    "ready": ReadinessAction,
-    "resource": ResourceAction,
-    "rtmp": RtmpAction,
-    "rtsp": RtspAction,
-    "socket.io": SocketIOAction,
-    "sse": SseAction,
-    "sseraw": SseAction,
-    "static": StaticAction,
-    "stats": StatsAction,
-    "stream": StreamAction,
-    "streams": StreamsAction,
-    "upload": UploadAction,
-    "webm": LiveAction,
-    "websocket": WebSocketAction,
-    "wsgi": WsgiAction,
+# The dotted names of their classes: a module is imported when a line has its word.
+WORDS: dict[str, str] = {
+    "admin": "rt_twisted.actions.admin.action.AdminAction",
+    "alive": "rt_twisted.actions.health.LivenessAction",
+    "engine.io": "rt_twisted.actions.engineio.action.EngineIOAction",
+    "grip": "rt_twisted.actions.grip.publish.GripPublishAction",
+    "icecast": "rt_twisted.actions.icecast.mount.IcecastAction",
+    "icecast-admin": "rt_twisted.actions.icecast.admin.IcecastAdminAction",
+    "icecast-icy": "rt_twisted.actions.icecast.icy_source.IcyAction",
+    "icecast-playlist": "rt_twisted.actions.icecast.playlist.IcecastPlaylistAction",
+    "icecast-relay": "rt_twisted.actions.icecast.relay.IcecastRelayAction",
+    "interleaved": "rt_twisted.rtsp.relay.InterleavedAction",
+    "istream": "rt_twisted.actions.ingest.istream.IstreamAction",
+    "jpeg": "rt_twisted.actions.live.jpeg.JpegAction",
+    "metrics": "rt_twisted.actions.metrics.MetricsAction",
+    "mjpeg": "rt_twisted.actions.live.mjpeg.MjpegAction",
+    "mjpg": "rt_twisted.actions.live.mjpeg.MjpegAction",
+    "mp4": "rt_twisted.actions.live.action.LiveAction",
+    "page": "rt_twisted.actions.page.PageAction",
+    "poll": "rt_twisted.actions.poll.PollAction",
+    "publish": "rt_twisted.actions.publish.PublishAction",
+    "ready": "rt_twisted.actions.health.ReadinessAction",
+    "resource": "rt_twisted.actions.site.ResourceAction",
+    "rtmp": "rt_twisted.rtmp.action.RtmpAction",
+    "rtsp": "rt_twisted.rtsp.action.RtspAction",
+    "socket.io": "rt_twisted.actions.socketio.action.SocketIOAction",
+    "sse": "rt_twisted.actions.sse.SseAction",
+    "sseraw": "rt_twisted.actions.sse.SseAction",
+    "static": "rt_twisted.actions.static.StaticAction",
+    "stats": "rt_twisted.actions.stats.StatsAction",
+    "stream": "rt_twisted.actions.stream.StreamAction",
+    "streams": "rt_twisted.actions.live.streams.StreamsAction",
+    "upload": "rt_twisted.actions.upload.action.UploadAction",
+    "webm": "rt_twisted.actions.live.action.LiveAction",
+    "websocket": "rt_twisted.actions.websocket.action.WebSocketAction",
+    "wsgi": "rt_twisted.actions.site.WsgiAction",
 }
 DEFAULT = (
     "^/$ sse:page=try",
@@ -130,6 +102,7 @@ DEFAULT = (
     r"/jquery\.(sse|sse\.simple|eventsource)\.js$ page:jquery.sse.js",
 )
 
+_TUNNEL_ROUTES = "rt_twisted.rtmp.tunnel_action.tunnel_routes"
 _JUMPS = frozenset(("goto", "last"))
 _PASSWORD = re.compile(r"(password|view_key)=(?:\\.|[^,\\])*")
 _URL_LOGIN = re.compile(r"://[^,]*@")
@@ -144,7 +117,10 @@ class Routes:
 
     def __init__(self, entries: Iterable[RouteEntry]) -> None:
         listed = list(entries)
-        self._chain = RouteChain([*listed, *tunnel_routes(listed)])
+        actions = [entry.action for entry in listed if isinstance(entry, Route)]
+        if any(getattr(action, "word", "") == "rtmp" for action in actions):
+            listed += load_object(_TUNNEL_ROUTES)(listed)
+        self._chain = RouteChain(listed)
         self._routes = self._chain.routes
 
     @property

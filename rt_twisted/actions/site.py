@@ -19,6 +19,7 @@ from zope.interface import implementer
 from rt_twisted.actions.context import ActionContext
 from rt_twisted.actions.interfaces import IAction, Match
 from rt_twisted.http.interfaces import IExchange
+from rt_twisted.http.site import make_site
 from rt_twisted.model.load_object import load_callable, load_object
 
 METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "PROPFIND", "REPORT")
@@ -47,7 +48,7 @@ class ResourceAction:
             found = found()
         if not IResource.providedBy(found):
             raise ValueError(f"{self.name} is not a twisted.web resource")
-        object.__setattr__(self, "site", Site(found))
+        object.__setattr__(self, "site", make_site(found))
 
     def act(self, exchange: IExchange, match: Match) -> None:
         exchange.render(self.site, match.depth)
@@ -78,7 +79,7 @@ class WsgiAction:
         reactor = self.context.reactor
         resource = WSGIResource(reactor, reactor.getThreadPool(), application)
         # The application reads forms itself, from wsgi.input.
-        object.__setattr__(self, "site", Site(resource, parsePOSTFormSubmission=False))
+        object.__setattr__(self, "site", make_site(resource, parse_forms=False))
 
     def act(self, exchange: IExchange, match: Match) -> None:
         exchange.render(self.site, match.depth)

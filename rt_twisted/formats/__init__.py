@@ -10,37 +10,26 @@ from functools import lru_cache
 from typing import Any
 
 from rt_twisted.formats.chunked import Chunked
-from rt_twisted.formats.elementary import ElementaryStream
-from rt_twisted.formats.fmp4 import FragmentedMP4
-from rt_twisted.formats.icecast import IcecastAudio
-from rt_twisted.formats.json_events import JsonEventStream
-from rt_twisted.formats.mjpeg import MotionJpeg
-from rt_twisted.formats.ogg import OggStream
-from rt_twisted.formats.poll import EventPoll, JsonPoll
-from rt_twisted.formats.raw import Raw
-from rt_twisted.formats.rtp_interleaved import RtpInterleaved
-from rt_twisted.formats.sse import EventStream, RawEventStream
-from rt_twisted.formats.webm import WebM
-from rt_twisted.formats.websocket import JsonFrames, RawFrames
 from rt_twisted.model.interfaces import IFormat
 from rt_twisted.model.load_object import find_object
 
-FORMATS: Mapping[str, Callable[..., Any]] = {
-    "elementary": ElementaryStream,
-    "fmp4": FragmentedMP4,
-    "icecast": IcecastAudio,
-    "mjpeg": MotionJpeg,
-    "ogg": OggStream,
-    "poll-json": JsonPoll,
-    "poll-sse": EventPoll,
-    "raw": Raw,
-    "rtp-interleaved": RtpInterleaved,
-    "sse": EventStream,
-    "sse-json": JsonEventStream,
-    "sseraw": RawEventStream,
-    "webm": WebM,
-    "websocket-json": JsonFrames,
-    "websocket-raw": RawFrames,
+# The dotted names of their classes: a module is imported when its format is used.
+FORMATS: Mapping[str, str] = {
+    "elementary": "rt_twisted.formats.elementary.ElementaryStream",
+    "fmp4": "rt_twisted.formats.fmp4.FragmentedMP4",
+    "icecast": "rt_twisted.formats.icecast.IcecastAudio",
+    "mjpeg": "rt_twisted.formats.mjpeg.MotionJpeg",
+    "ogg": "rt_twisted.formats.ogg.OggStream",
+    "poll-json": "rt_twisted.formats.poll.JsonPoll",
+    "poll-sse": "rt_twisted.formats.poll.EventPoll",
+    "raw": "rt_twisted.formats.raw.Raw",
+    "rtp-interleaved": "rt_twisted.formats.rtp_interleaved.RtpInterleaved",
+    "sse": "rt_twisted.formats.sse.EventStream",
+    "sse-json": "rt_twisted.formats.json_events.JsonEventStream",
+    "sseraw": "rt_twisted.formats.sse.RawEventStream",
+    "webm": "rt_twisted.formats.webm.WebM",
+    "websocket-json": "rt_twisted.formats.websocket.JsonFrames",
+    "websocket-raw": "rt_twisted.formats.websocket.RawFrames",
 }
 
 

@@ -5,13 +5,13 @@ The state that all HTTP connections share: settings, clock, routes and response 
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Callable, Sequence
 from enum import Enum
 from http import HTTPStatus
 from typing import Any, Protocol
 
 from twisted.internet.interfaces import IAddress, IReactorTime
-from twisted.web.http import datetimeToString
 
 from rt_twisted.http.cors import Cors
 from rt_twisted.http.head import Field, ResponseHead
@@ -24,6 +24,8 @@ MAX_HEADS = 100  # response heads of one second that are kept for equal response
 
 _KNOWN = frozenset(HTTPStatus)
 _ALLOW_ORIGIN = "access-control-allow-origin"
+_DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
+_MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")  # RFC 9110, 5.5: tabs and obs-text may be sent
 
 
@@ -159,7 +161,7 @@ class HttpContext:
             return kept
         fields: list[Field] = [
             (b"Server", b"rt_twisted"),
-            (b"Date", datetimeToString()),
+            (b"Date", http_date(time.time())),
         ]
         # A response of the application may have rules of its own; two would be none.
         if not any(name.lower() == _ALLOW_ORIGIN for name, _ in headers):
@@ -189,3 +191,12 @@ def _keep_alive(limits: HttpLimits) -> bytes:
     seconds = int(limits.idle_seconds)
     timeout = b"Keep-Alive: timeout=%d\r\n" % seconds if seconds else b""
     return b"Connection: keep-alive\r\n" + timeout
+
+
+def http_date(seconds: float) -> bytes:
+    """
+    Return a time in unix seconds as header fields have it (RFC 9110, 5.6.7).
+    """
+    year, month, day, hour, minute, second, weekday, *_ = time.gmtime(seconds)
+    name, of_year = _DAYS[weekday], _MONTHS[month - 1]
+    return f"{name}, {day:02} {of_year} {year:04} {hour:02}:{minute:02}:{second:02} GMT".encode()

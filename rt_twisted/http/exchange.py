@@ -6,13 +6,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import IO, Any, BinaryIO
+from typing import IO, TYPE_CHECKING, Any, BinaryIO
 from urllib.parse import unquote_to_bytes
 
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionLost
 from twisted.logger import Logger
-from twisted.web.server import Site
 from zope.interface import implementer
 
 from rt_twisted.codecs.addresses import AddressHeader, client_address, forwarded_scheme, last_scheme
@@ -26,14 +25,20 @@ from rt_twisted.http.interfaces import Detach, IChunkSink, IServerExchange, Stre
 from rt_twisted.http.refusals import respond_to
 from rt_twisted.http.request import RequestHead
 from rt_twisted.http.response_stream import ResponseStream
-from rt_twisted.http.site import SiteChannel
 from rt_twisted.model.errors import Header, HttpError
+from rt_twisted.model.load_object import load_object
 from rt_twisted.net.inbound_memory import Reservation
+
+if TYPE_CHECKING:
+    from twisted.web.server import Site
+
+    from rt_twisted.http.site import SiteChannel
 
 _log = Logger()
 
 ON_DISK = 100_000  # bytes of a body from which applications have it in a file on disk
 _FORWARDED = frozenset((b"x-forwarded-for", b"forwarded", b"x-real-ip", b"via"))
+_SITE_CHANNEL = "rt_twisted.http.site.SiteChannel"
 _NO_FIELDS: Mapping[str, list[str]] = {}
 
 
@@ -574,7 +579,8 @@ class HttpExchange:
             raise body_too_large(limit)
         if self.version == "1.0":
             self.keep_alive = False
-        site_channel = SiteChannel(self._channel, self, site, depth)
+        # By name, as it needs twisted.web, which most daemons do not load.
+        site_channel = load_object(_SITE_CHANNEL)(self._channel, self, site, depth)
         self._site_channel = site_channel
         site_channel.start(self.length)
         if self.length is None or self.length >= ON_DISK:

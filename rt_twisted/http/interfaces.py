@@ -6,16 +6,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import IO, Any, BinaryIO
+from typing import IO, TYPE_CHECKING, Any, BinaryIO
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IPushProducer
-from twisted.web.server import Site
 from zope.interface import Attribute, Interface
 
 from rt_twisted.http.head import ResponseHead
 from rt_twisted.model.errors import Header, HttpError
 from rt_twisted.net.transports import replace_protocol
+
+if TYPE_CHECKING:
+    from twisted.web.server import Site
 
 
 class IExchange(Interface):

@@ -5,6 +5,7 @@ The HTTP server: it accepts connections, and closes those that are slow or idle.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from importlib.util import find_spec
 from operator import itemgetter
 from typing import Any
 
@@ -17,16 +18,13 @@ from zope.interface import implementer
 from rt_twisted.codecs.addresses import limit_key
 from rt_twisted.http.context import HttpConnection, HttpContext
 from rt_twisted.http.h1 import Http1Connection
+from rt_twisted.model.load_object import load_object
 from rt_twisted.net.address_groups import AddressGroups
-
-try:
-    from rt_twisted.http.h2 import Http2Connection
-except ImportError:  # the h2 library is not installed
-    Http2Connection = None  # type: ignore[assignment,misc]  # one of the two
 
 _log = Logger()
 _sweeping = _log.failureHandler("while closing slow connections")
 
+_HTTP2 = "rt_twisted.http.h2.Http2Connection"
 IDLE_GRACE = 3.0  # seconds in which a request may arrive that the client has sent already
 IDLE_LOG = 60.0  # seconds between two log lines about idle connections
 
@@ -45,6 +43,7 @@ class HttpServer(Factory):
     def __init__(self, context: HttpContext) -> None:
         self.context = context
         context.start_http2 = self._start_http2
+        self._has_http2 = find_spec("h2") is not None  # it need not be installed
         self._evicted = 0  # idle connections, since the last log line about them...
         self._evictions_at = 0.0  # ...and when the next one may be written
         self._sweep = LoopingCall(self._close_slow)
@@ -64,11 +63,23 @@ class HttpServer(Factory):
         """
         Return the protocols that TLS clients may choose (ALPN, RFC 7301).
         """
-        return [b"http/1.1"] if Http2Connection is None else [b"h2", b"http/1.1"]
+        return [b"h2", b"http/1.1"] if self._has_http2 else [b"http/1.1"]
+
+    def load_http2(self) -> None:
+        """
+        Load HTTP/2, which is otherwise loaded with the first connection that uses it.
+        """
+        if self._has_http2:
+            load_object(_HTTP2)
 
     def _start_http2(self, transport: Any, peer: IAddress) -> None:
-        assert Http2Connection is not None
-        Http2Connection(self.context, transport, peer)
+        try:
+            connection = load_object(_HTTP2)
+        except ValueError as error:  # h2 is of another version than at the start
+            _log.error("HTTP/2 is not available: {reason}", reason=error)
+            transport.abortConnection()
+            return
+        connection(self.context, transport, peer)
 
     def start(self) -> None:
         """

@@ -13,7 +13,7 @@ from twisted.logger import Logger
 from twisted.web.http import Request
 from twisted.web.http_headers import Headers
 from twisted.web.pages import notFound
-from twisted.web.resource import getChildForRequest
+from twisted.web.resource import IResource, getChildForRequest
 from twisted.web.server import Site, version
 
 from rt_twisted.codecs.errors import RemoteProtocolError
@@ -27,6 +27,17 @@ from rt_twisted.model.errors import HttpError
 _log = Logger()
 
 _TWISTED = version  # twisted.web's Server header
+
+
+def make_site(resource: IResource, parse_forms: bool = True) -> Site:
+    """
+    Return a site for `IExchange.render`.
+
+    Args:
+        resource: its root.
+        parse_forms: whether fields of forms are arguments of a request.
+    """
+    return Site(resource, parsePOSTFormSubmission=parse_forms)
 
 
 class SiteChannel:

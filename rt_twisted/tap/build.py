@@ -178,6 +178,8 @@ def build_server(
         _export(services, options, reactor, hub)
     endpoints = list(make_endpoints(options, listening, server.acceptableProtocols()))
     certificates = [one.contexts for _, one in endpoints if hasattr(one, "contexts")]
+    if certificates:
+        server.load_http2()  # ALPN offers it
     key_sets = shared.get(KeySets, partial(KeySets, reactor))
     key_sets.use(set(options["token-jwks"]))
     reloader = Reloader(

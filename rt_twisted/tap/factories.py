@@ -6,11 +6,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import Deferred
-from twisted.web.resource import IResource
-from twisted.web.server import Site
 from zope.interface import Interface
 
 from rt_twisted.access.authorizer import Authorizer, Authorizers
@@ -44,6 +42,9 @@ from rt_twisted.tap.logfiles import LogFile, Owner
 from rt_twisted.tap.options import Options
 from rt_twisted.tap.settings import SettingError, located
 from rt_twisted.workers.sidecars import SidecarCommand
+
+if TYPE_CHECKING:
+    from twisted.web.server import Site
 
 # By name, as they need PyJWT, which daemons without tokens do not load.
 _TOKEN_KEY = "rt_twisted.access.tokens.TokenKey"
@@ -378,4 +379,9 @@ def make_app(options: Options, hub: Hub) -> Site | None:
     """
     if options["app"] is None:
         return None
-    return Site(_build(options, "app", load_object, IResource, options, hub))
+    # Not at module level: most daemons do without twisted.web.
+    from twisted.web.resource import IResource
+
+    from rt_twisted.http.site import make_site
+
+    return make_site(_build(options, "app", load_object, IResource, options, hub))

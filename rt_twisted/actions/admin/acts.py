@@ -18,7 +18,7 @@ from rt_twisted.model.errors import HttpError
 
 MOST = 1000  # subscribers or channels of one response
 FILTERS = ("id", "channel", "sub", "jti", "address")
-_NAMES = {made: name for name, made in FORMATS.items() if isinstance(made, type)}
+_NAMES = {dotted: name for name, dotted in FORMATS.items()}
 
 
 class Acts:
@@ -108,11 +108,13 @@ class Acts:
     def _describe(self, subscriber: Subscriber) -> dict[str, Any]:
         holder = self._hub.holders.get(subscriber)
         grant = self._grant(subscriber)
-        format = getattr(subscriber.format, "inner", subscriber.format)
+        kind = type(getattr(subscriber.format, "inner", subscriber.format))
         ends = math.isfinite(grant.expires)
         return {
             "id": self._id(subscriber),
-            "transport": _NAMES.get(type(format), type(format).__name__.lower()),
+            "transport": _NAMES.get(
+                f"{kind.__module__}.{kind.__qualname__}", kind.__name__.lower()
+            ),
             "address": _address(subscriber),
             "sub": grant.subject,
             "jti": grant.token_id,

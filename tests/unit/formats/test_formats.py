@@ -97,7 +97,7 @@ def test_options_that_a_format_lacks_are_left_out() -> None:
     """
     assert options_of("sseraw") == {"retry", "padding"}
     assert options_of(OWN) == set()
-    assert build_format("sseraw", retry=5, ids=False) == FORMATS["sseraw"](retry=5)
+    assert build_format("sseraw", retry=5, ids=False) == find_format("sseraw")(retry=5)
 
 
 def test_a_format_that_does_not_exist() -> None:
