@@ -20,13 +20,15 @@ from twisted.application.service import IService, MultiService
 from twisted.internet.defer import DeferredList, maybeDeferred
 from twisted.logger import Logger
 
-from rt_twisted.actions.chain import Route, RouteChain, RouteEntry, RouteJump, RouteLabel
+from rt_twisted.actions.chain import Route, RouteChain, RouteEntry
+from rt_twisted.actions.chain_lines import build_line
 from rt_twisted.actions.context import ActionContext
 from rt_twisted.actions.interfaces import IAction, Match
+from rt_twisted.actions.response_chain import ResponseChains
 from rt_twisted.actions.static import StaticAction
 from rt_twisted.actions.template import Template, parse_template
-from rt_twisted.codecs.route_lines import LineWord, RouteLine, parse_line, split_word
-from rt_twisted.http.interfaces import IPortProtocol
+from rt_twisted.codecs.route_lines import Chain, LineWord, parse_line, split_word
+from rt_twisted.http.interfaces import IExchange, IPortProtocol
 from rt_twisted.metrics.responses import SUBSCRIBERS
 from rt_twisted.model.load_object import check_interface, find_object, load_object
 
@@ -103,7 +105,7 @@ DEFAULT = (
 )
 
 _TUNNEL_ROUTES = "rt_twisted.rtmp.tunnel_action.tunnel_routes"
-_JUMPS = frozenset(("goto", "last"))
+_FILES = (LineWord.STATIC_MAP, LineWord.CHECK_STATIC)
 _PASSWORD = re.compile(r"(password|view_key)=(?:\\.|[^,\\])*")
 _URL_LOGIN = re.compile(r"://[^,]*@")
 _CONTROLS = {"n": "\n", "r": "\r", "t": "\t"}
@@ -113,15 +115,20 @@ _TRUTH = {"1": True, "yes": True, "true": True, "0": False, "no": False, "false"
 class Routes:
     """
     All routes in order; the first one that matches a request is used.
+
+    Attributes:
+        responses: the lines for responses of applications.
     """
 
     def __init__(self, entries: Iterable[RouteEntry]) -> None:
-        listed = list(entries)
-        actions = [entry.action for entry in listed if isinstance(entry, Route)]
-        if any(getattr(action, "word", "") == "rtmp" for action in actions):
-            listed += load_object(_TUNNEL_ROUTES)(listed)
-        self._chain = RouteChain(listed)
-        self._routes = self._chain.routes
+        self._entries = listed = list(entries)
+        requests = [entry for entry in listed if entry.chain is Chain.REQUEST]
+        self._routes = [entry for entry in listed if isinstance(entry, Route)]
+        if any(getattr(route.action, "word", "") == "rtmp" for route in self._routes):
+            requests += load_object(_TUNNEL_ROUTES)(requests)
+        self._chain = RouteChain(requests)
+        self._internal = RouteChain(one for one in listed if one.chain is Chain.INTERNAL)
+        self.responses = ResponseChains(listed)
 
     @property
     def services(self) -> list[IService]:
@@ -152,7 +159,7 @@ class Routes:
             if IService.providedBy(route.action):
                 kept.setdefault(route.line, []).append(route)
         entries: list[RouteEntry] = []
-        for entry in self._chain.entries:
+        for entry in self._entries:
             same = kept.get(entry.line) if isinstance(entry, Route) else None
             usable = same and isinstance(entry, Route) and same[0].context == entry.context
             entries.append(same.pop(0) if same and usable else entry)
@@ -166,18 +173,39 @@ class Routes:
             if route.context is not None and route.context.out is not None:
                 route.context.hub.reserve_copies(route.context.out)
 
-    def find(self, method: str, path: str) -> tuple[Any, Match] | set[str] | None:
+    def find(
+        self, method: str, path: str, exchange: IExchange | None = None
+    ) -> tuple[Any, Match] | set[str] | None:
         """
         Return the action for a request, and the match of its pattern.
 
         Lines are read in order, and jumps are followed. HEAD is served where GET is. No action
         serves OPTIONS: it gets the set of methods.
 
+        Args:
+            method: of the request.
+            path: percent-decoded, without query.
+            exchange: the request, for tests of other variables than these two; None if there
+                is none: then the others are empty.
+
         Returns:
             The set of methods that are served, if only the method is wrong; None if no
             route matches the path.
         """
-        return self._chain.find(method, path)
+        return self._chain.find(method, path, exchange)
+
+    def find_internal(
+        self, path: str, exchange: IExchange | None = None
+    ) -> tuple[Any, Match] | None:
+        """
+        Return the action of an `internal-route` for a path that the application names.
+
+        Args:
+            path: percent-decoded, without query.
+            exchange: the request that the application has answered.
+        """
+        found = self._internal.find("GET", path, exchange)
+        return found if isinstance(found, tuple) else None
 
 
 class RouteServices(MultiService):
@@ -229,17 +257,21 @@ def parse_entry(line: str, context: ActionContext) -> RouteEntry:
     Raises:
         ValueError: one sentence on what is wrong with the line.
     """
-    word, text = split_word(line)
-    parsed = parse_line(word, text)
-    if word is LineWord.LABEL:
-        return RouteLabel(parsed.arguments)
-    if word is LineWord.STATIC_MAP:
+    parsed = parse_line(*split_word(line))
+    entry = build_line(parsed, line)
+    if entry is not None:
+        return entry
+    if parsed.word in _FILES:
         return Route(parsed.pattern, None, StaticAction(parsed.arguments), line, fallback=True)
-    if parsed.action in _JUMPS:
-        return RouteJump(parsed.pattern, parsed.method, parsed.test, _label_of(parsed))
-    groups = parsed.pattern.groups
-    action, given = _build(parsed.action, parsed.arguments, groups, context)
-    return Route(parsed.pattern, parsed.method, action, line, given, parsed.test)
+    action, given = _build(parsed.action, parsed.arguments, parsed.groups, context)
+    takes_over = getattr(action, "counts_as", "") == SUBSCRIBERS
+    if parsed.chain in (Chain.RESPONSE, Chain.FINAL) and not takes_over:
+        raise ValueError(
+            f"action {parsed.action!r} cannot take over a response: use sse or another"
+        )
+    return Route(
+        parsed.pattern, parsed.method, action, line, given, parsed.test, chain=parsed.chain
+    )
 
 
 def parse_route(line: str, context: ActionContext) -> Route:
@@ -253,14 +285,6 @@ def parse_route(line: str, context: ActionContext) -> Route:
     if not isinstance(entry, Route):
         raise ValueError("this line has no action")
     return entry
-
-
-def _label_of(line: RouteLine) -> str:
-    if line.action == "goto" and not line.arguments:
-        raise ValueError("goto needs the name of a route-label: goto:NAME")
-    if line.action == "last" and line.arguments:
-        raise ValueError("last takes no argument")
-    return line.arguments
 
 
 def split_arguments(text: str, bare: str = "") -> list[tuple[str, str]]:

@@ -21,7 +21,7 @@ from rt_twisted.brokers.client_tls import NO_FILES
 from rt_twisted.codecs.wildcards import Selector
 from rt_twisted.http.context import HttpContext
 from rt_twisted.http.cors import Cors
-from rt_twisted.http.interfaces import AccessLog, Find
+from rt_twisted.http.interfaces import AccessLog, FindRoute
 from rt_twisted.http.request import HttpLimits
 from rt_twisted.http.server import HttpServer
 from rt_twisted.hub.hub import Hub
@@ -137,7 +137,7 @@ def make_hub(
 
 def make_server(
     clock: Any,
-    find: Find,
+    find: FindRoute,
     limits: HttpLimits | None = None,
     cors: Cors | None = None,
     site: Any = None,

@@ -2,19 +2,28 @@
 The chain of routes: which action serves a request.
 
 Lines are read in order, as in uWSGI's internal routing, and jumps go forward only. The first
-action that serves the request ends the search.
+action that serves the request ends the search. Lines that are not actions set variables and
+change headers. Finding an action changes nothing: the effects of lines are in the result.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any
 
+from rt_twisted.actions.chain_answer import NoAction
+from rt_twisted.actions.chain_run import ChainRun, ChainStep, Groups
 from rt_twisted.actions.context import ActionContext
+from rt_twisted.actions.effects import NO_EFFECTS
 from rt_twisted.actions.interfaces import Match
-from rt_twisted.codecs.route_lines import METHOD, PATH, RouteTest
+from rt_twisted.actions.request_variables import RoutedRequest, VariableSource
+from rt_twisted.codecs.route_lines import METHOD, Chain
+from rt_twisted.codecs.route_tests import RouteTest
+
+Found = tuple[Any, Match]
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +39,7 @@ class Route:
         context: the context that the action was given; None if it has no field for it.
         test: what the request must pass; None for no test.
         fallback: serves only what no other line claims, wherever it stands.
+        chain: when the line is read.
     """
 
     pattern: re.Pattern[str]
@@ -39,6 +49,7 @@ class Route:
     context: ActionContext | None = None
     test: RouteTest | None = None
     fallback: bool = False
+    chain: Chain = Chain.REQUEST
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,9 +59,11 @@ class RouteLabel:
 
     Args:
         name: as in `goto:NAME`.
+        chain: in which it is.
     """
 
     name: str
+    chain: Chain = Chain.REQUEST
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,12 +76,14 @@ class RouteJump:
         method: the only method; None for all.
         test: what the request must pass; None for no test.
         label: where to go on; "" behind all lines, as with `last:`.
+        chain: in which it is.
     """
 
     pattern: re.Pattern[str]
     method: str | None
     test: RouteTest | None
     label: str
+    chain: Chain = Chain.REQUEST
 
     def check(self, behind: Iterable[RouteEntry]) -> None:
         """
@@ -77,106 +92,248 @@ class RouteJump:
         Raises:
             ValueError: it is not.
         """
-        if self.label and not any(_is_label(entry, self.label) for entry in behind):
-            raise ValueError(f"no route-label {self.label!r} stands behind this line")
+        if self.label and not any(self._is_target(entry) for entry in behind):
+            raise ValueError(
+                f"no {self.chain.value}route-label {self.label!r} stands behind this line"
+            )
+
+    def target(self, entries: Sequence[RouteEntry], start: int) -> int:
+        """
+        Return the index of the label among *entries*, from *start* on.
+        """
+        if not self.label:
+            return len(entries)
+        indexes = range(start, len(entries))
+        return next(index for index in indexes if self._is_target(entries[index]))
+
+    def _is_target(self, entry: RouteEntry) -> bool:
+        return (
+            isinstance(entry, RouteLabel) and entry.name == self.label and entry.chain is self.chain
+        )
 
 
-RouteEntry = Route | RouteJump | RouteLabel
-
-
-class RouteChain:
+@dataclass(frozen=True, slots=True)
+class RouteStep:
     """
-    All entries in order.
+    A line that does something, and lets the search go on.
+
+    Args:
+        pattern: searched in the path.
+        method: the only method; None for all.
+        test: what the request must pass; None for no test.
+        step: what it does.
+        chain: in which it is.
+    """
+
+    pattern: re.Pattern[str]
+    method: str | None
+    test: RouteTest | None
+    step: ChainStep
+    chain: Chain = Chain.REQUEST
+
+
+@dataclass(frozen=True, slots=True)
+class HeaderRule:
+    """
+    A line `collect-header` or `pull-header`: a header of the application sets a variable.
+
+    Args:
+        header: its name in lower case.
+        variable: the name of the variable.
+        pull: whether the header is not sent to the client.
+    """
+
+    header: str
+    variable: str
+    pull: bool
+
+    chain = Chain.RESPONSE
+
+
+RouteEntry = Route | RouteJump | RouteLabel | RouteStep | HeaderRule
+_Line = Route | RouteJump | RouteStep
+
+
+class ChainEntries:
+    """
+    The entries of one chain in order.
 
     Args:
         entries: routes that are fallbacks are moved behind the others.
 
     Raises:
         ValueError: a jump to a label that does not stand behind it.
+
+    Attributes:
+        tested: the methods that tests name.
     """
 
     def __init__(self, entries: Iterable[RouteEntry]) -> None:
         listed = tuple(entries)
-        self.entries = listed
         main = [one for one in listed if not _is_fallback(one)]
-        self._entries = (*main, *filter(_is_fallback, listed))
-        self._targets: dict[int, int] = {}  # by the index of a jump
+        lines = [_as_conditional(one) for one in main]
+        # How many lines stand before each entry: labels are not lines.
+        before = [0, *accumulate(line is not None for line in lines)]
+        self._lines: list[_Line] = [
+            *[line for line in lines if line is not None],
+            *_fallbacks(listed),
+        ]
+        self._targets: dict[int, int] = {}  # by the index of a jump in `_lines`
         for index, entry in enumerate(main):
             if isinstance(entry, RouteJump):
                 entry.check(main[index:])
-                self._targets[index] = _target(entry.label, main, index)
-        tests = [one.test for one in main if not isinstance(one, RouteLabel) and one.test]
-        self._tested = {method for test in tests for method in test.constants(METHOD)}
+                self._targets[before[index]] = before[entry.target(main, index)]
+        tests = [line.test for line in self._lines if line.test is not None]
+        self.tested = {method for test in tests for method in test.constants(METHOD)}
 
-    @property
-    def routes(self) -> Sequence[Route]:
-        """
-        Return the routes without labels and jumps, in the order of their lines.
-        """
-        return [one for one in self.entries if isinstance(one, Route)]
+    def __bool__(self) -> bool:
+        return bool(self._lines)
 
-    def find(self, method: str, path: str) -> tuple[Any, Match] | set[str] | None:
+    def reached(self, run: ChainRun) -> Iterator[tuple[Route, re.Match[str], Groups]]:
+        """
+        Yield the routes that the request of *run* reaches and whose pattern and test it
+        passes, with the match of the pattern, and the groups.
+
+        Jumps are followed, and steps change *run*, while this is iterated over.
+        """
+        path, method = run.request.path, run.request.method
+        index, lines = 0, self._lines
+        while index < len(lines):
+            line = lines[index]
+            index += 1
+            found = line.pattern.search(path)
+            if found is None:
+                continue
+            groups: Groups | None = None
+            if line.test is not None:
+                groups = line.test.search(run.value)
+                if groups is None:
+                    continue
+            if line.test is None or not line.test.groups:
+                groups = (found[0], *found.groups())
+            assert groups is not None
+            if isinstance(line, Route):
+                yield line, found, groups
+            elif line.method not in (None, method):
+                continue
+            elif isinstance(line, RouteJump):
+                index = self._targets[index - 1]
+            else:
+                line.step.apply(run, groups)
+
+
+class RouteChain:
+    """
+    The chain that a request passes.
+
+    Args:
+        entries: all in order.
+
+    Raises:
+        ValueError: a jump to a label that does not stand behind it.
+    """
+
+    def __init__(self, entries: Iterable[RouteEntry]) -> None:
+        self._chain = ChainEntries(entries)
+
+    def find(
+        self, method: str, path: str, exchange: VariableSource | None = None
+    ) -> Found | set[str] | None:
         """
         Return the action for a request, and the match of its pattern; see `Routes.find`.
         """
-        found, allowed = self._walk(method, path)
+        run, found, allowed = self._walk(method, path, exchange)
         if found is not None:
             return found
-        for other in self._tested - {method}:
-            if self._walk(other, path)[0] is not None:
+        for other in self._chain.tested - {method}:
+            if self._walk(other, path, exchange)[1] is not None:
                 allowed.update((other, "HEAD") if other == "GET" else (other,))
+        if not allowed and exchange is not None and run.effects is not NO_EFFECTS:
+            return NoAction(), Match(("",), path, effects=run.effects)
         return allowed or None
 
-    def _walk(self, method: str, path: str) -> tuple[tuple[Any, Match] | None, set[str]]:
+    def _walk(
+        self, method: str, path: str, exchange: VariableSource | None
+    ) -> tuple[ChainRun, Found | None, set[str]]:
         """
-        Return the action for a request, and the methods of those that do not serve it.
+        Return the way of a request through the chain, the action for it, and the methods of
+        those that do not serve it.
         """
         # HEAD is served where GET is, if no line names it.
-        tested = "GET" if method == "HEAD" and "HEAD" not in self._tested else method
-        variables = {METHOD: tested, PATH: path}
+        tested = "GET" if method == "HEAD" and "HEAD" not in self._chain.tested else method
+        run = ChainRun(RoutedRequest(tested, path, exchange))
         allowed: set[str] = set()
-        spare_route: tuple[Any, Match] | None = None
-        index, entries = 0, self._entries
-        while index < len(entries):
-            entry = entries[index]
-            index += 1
-            if isinstance(entry, RouteLabel):
+        spare: Found | None = None
+        for route, found, groups in self._chain.reached(run):
+            action = route.action
+            if route.fallback and not _covers(action, path, found):
+                spare = spare or _last_resort(action, method, run, found, groups)
                 continue
-            found = entry.pattern.search(path)
-            if found is None or (entry.test is not None and not entry.test.holds(variables)):
-                continue
-            if isinstance(entry, RouteJump):
-                if entry.method in (None, tested):
-                    index = self._targets[index - 1]
-                continue
-            action = entry.action
-            if method in getattr(action, "port_methods", ()):
-                return (action, _match(found, path)), allowed
-            methods = action.methods if entry.method is None else (entry.method,)
-            if method in methods or (method == "HEAD" and "GET" in methods):
-                return (action, _match(found, path)), allowed
-            spare = getattr(action, "spare_methods", ()) if entry.method is None else ()
-            if method in spare and spare_route is None:
-                spare_route = action, _match(found, path)
-            allowed.update(methods, spare)
+            if _serves(route, method):
+                return run, (action, make_match(run, found, groups)), allowed
+            others = getattr(action, "spare_methods", ()) if route.method is None else ()
+            if method in others and spare is None:
+                spare = action, make_match(run, found, groups)
+            methods = action.methods if route.method is None else (route.method,)
+            allowed.update(methods, others)
             if "GET" in methods:
                 allowed.add("HEAD")
-        return spare_route, allowed
+        return run, spare, allowed
 
 
-def _target(label: str, entries: Sequence[RouteEntry], start: int) -> int:
-    if not label:
-        return len(entries)
-    return next(index for index in range(start, len(entries)) if _is_label(entries[index], label))
+def make_match(run: ChainRun, found: re.Match[str], groups: Groups) -> Match:
+    """
+    Return what an action gets.
+
+    Args:
+        run: has the variables, and the effects of the lines before.
+        found: the match of the line's pattern in the path.
+        groups: `$0` and so on.
+    """
+    return Match(
+        groups,
+        run.request.path[found.end() :],
+        variables=run.variables,
+        granted=run.granted,
+        effects=run.effects,
+        mount=None if groups[0] == found[0] else found[0],
+    )
+
+
+def _serves(route: Route, method: str) -> bool:
+    action = route.action
+    if method in getattr(action, "port_methods", ()):
+        return True
+    methods = action.methods if route.method is None else (route.method,)
+    return method in methods or (method == "HEAD" and "GET" in methods)
+
+
+def _covers(action: Any, path: str, found: re.Match[str]) -> bool:
+    """
+    Return whether the action of a fallback has what is requested.
+    """
+    has = getattr(action, "has", None)
+    return has is None or bool(has(path, Match((found[0],), path[found.end() :])))
+
+
+def _last_resort(
+    action: Any, method: str, run: ChainRun, found: re.Match[str], groups: Groups
+) -> Found | None:
+    """
+    Return the action of a fallback, if it also serves what no other one has.
+    """
+    if not getattr(action, "catches_all", False) or method not in (*action.methods, "HEAD"):
+        return None
+    return action, make_match(run, found, groups)
+
+
+def _as_conditional(entry: RouteEntry) -> _Line | None:
+    return entry if isinstance(entry, Route | RouteJump | RouteStep) else None
+
+
+def _fallbacks(entries: Iterable[RouteEntry]) -> list[Route]:
+    return [entry for entry in entries if isinstance(entry, Route) and entry.fallback]
 
 
 def _is_fallback(entry: RouteEntry) -> bool:
     return isinstance(entry, Route) and entry.fallback
-
-
-def _is_label(entry: RouteEntry, name: str) -> bool:
-    return isinstance(entry, RouteLabel) and entry.name == name
-
-
-def _match(found: re.Match[str], path: str) -> Match:
-    return Match((found[0], *found.groups()), path[found.end() :])

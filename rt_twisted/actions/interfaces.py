@@ -4,13 +4,14 @@ Interfaces of actions, and of applications behind websockets and Socket.IO.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from zope.interface import Attribute, Interface
 
 from rt_twisted.access.grants import ANYONE, Grant
+from rt_twisted.actions.effects import NO_EFFECTS, ChainEffects
 from rt_twisted.http.interfaces import IExchange
 
 
@@ -163,18 +164,28 @@ class Match:
 
     Args:
         groups: `$0`, the matched part, then `$1` and so on; None for a group that did not
-            participate.
+            participate. They are those of a test that has a pattern of its own.
         rest: the path after the matched part.
         grant: of the client, for `${grant[NAME]}`.
+        variables: what route lines and the application have set, by name.
+        granted: the names of those variables into which the client has inserted nothing:
+            their values are the route's own, or the application's.
+        effects: what the lines before that of the action have done.
+        mount: the matched part of the path; None if that is `$0`.
     """
 
     groups: Sequence[str | None]
     rest: str
     grant: Grant = ANYONE
+    variables: Mapping[str, str] = field(default_factory=dict)
+    granted: frozenset[str] = frozenset()
+    effects: ChainEffects = NO_EFFECTS
+    mount: str | None = None
 
     @property
     def depth(self) -> int:
         """
         Return how many segments of the path the pattern matched: `/static/` has one.
         """
-        return max(0, (self.groups[0] or "").rstrip("/").count("/"))
+        mount = self.groups[0] if self.mount is None else self.mount
+        return max(0, (mount or "").rstrip("/").count("/"))

@@ -76,6 +76,31 @@ class StaticAction:
         # A daemon changes its working directory.
         object.__setattr__(self, "root", os.path.abspath(self.path))
 
+    @property
+    def catches_all(self) -> bool:
+        """
+        Return whether one file is served for every path that matches.
+        """
+        return os.path.isfile(self.root)
+
+    def has(self, path: str, match: Match) -> bool:
+        """
+        Return whether there is a file or folder for *path*; the one file is for its own path.
+        """
+        if self.catches_all:
+            return match.rest in ("", "/")
+        segments = path.split("/")[1 + match.depth :]
+        if any(_is_hidden(segment) for segment in segments) or "" in segments[:-1]:
+            return False
+        name = "/".join(segments)
+        found = os.path.join(self.root, name)
+        try:
+            if segments and segments[-1]:
+                return os.path.exists(found)
+            return any(os.path.exists(os.path.join(found, index)) for index in INDEX)
+        except ValueError:  # no file can have this name
+            return False
+
     def act(self, exchange: IExchange, match: Match) -> None:
         try:
             self._act(exchange, match)

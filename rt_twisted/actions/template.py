@@ -1,21 +1,22 @@
 """
 Text with variables that are replaced for each request: `channel_$1`, `${qs[name]}`.
 
-The variables are uWSGI's: `$0` to `$9` for the groups of the route's pattern,
-`${qs[NAME]}`, `${cookie[NAME]}`, `${HTTP_NAME}` for a header, `${PATH_INFO}`,
-`${QUERY_STRING}`, `${REMOTE_ADDR}`, `${REQUEST_METHOD}`, `${uwsgi[uuid]}`. A
-variable that the request does not have is empty. `${grant[NAME]}` is a claim of the client's
-grant; one that the grant lacks is an error.
+The variables are uWSGI's: `$0` to `$9` for the groups of the route's pattern, `${qs[NAME]}`,
+`${cookie[NAME]}`, `${HTTP_NAME}` for a header, `${PATH_INFO}` and others of
+`request_variables`, and what route lines and the application have set. A variable that the
+request does not have is empty. `${grant[NAME]}` is a claim of the client's grant; one that the
+grant lacks is an error.
 """
 
 from __future__ import annotations
 
 import re
-import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from rt_twisted.actions.interfaces import Match
+from rt_twisted.actions.request_variables import Reader, make_uuid, variable_reader
+from rt_twisted.codecs.route_texts import UUID, check_closed, check_group, split_key
 from rt_twisted.http.interfaces import IExchange
 
 _VARIABLE = re.compile(r"\$(?:(\d)|\{([^{}]*)\})")
@@ -37,8 +38,22 @@ class GrantVariable:
         return match.grant.value(self.name)
 
 
-def _make_uuid(exchange: IExchange, match: Match) -> str:
-    return str(uuid.uuid4())
+@dataclass(frozen=True, slots=True)
+class RequestVariable:
+    """
+    The part of a template that inserts a variable of the request.
+
+    Args:
+        name: as in `${NAME}`.
+        read: returns the value that the request itself has.
+    """
+
+    name: str
+    read: Reader
+
+    def __call__(self, exchange: IExchange, match: Match) -> str:
+        value = match.variables.get(self.name)
+        return self.read(exchange) if value is None else value
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,8 +81,17 @@ class Template:
         """
         Return whether the client can insert nothing: the text is the route's own.
         """
+        return all(_is_own(part) for part in self.parts)
+
+    def is_granted(self, match: Match) -> bool:
+        """
+        Return whether the client of *match* has inserted nothing: the text is the route's own,
+        or the application's (`Match.granted`).
+        """
+        granted = match.granted
         return all(
-            isinstance(part, str | GrantVariable) or part is _make_uuid for part in self.parts
+            _is_own(part) or (isinstance(part, RequestVariable) and part.name in granted)
+            for part in self.parts
         )
 
     def expand(self, exchange: IExchange, match: Match) -> str:
@@ -96,42 +120,24 @@ def parse_template(source: str, groups: int) -> Template:
     for found in _VARIABLE.finditer(source):
         parts.append(source[end : found.start()])
         digit, name = found.groups()
-        parts.append(_group(int(digit), groups) if digit else _variable(name))
+        parts.append(_group(check_group(int(digit), groups)) if digit else _variable(name))
         end = found.end()
     parts.append(source[end:])
-    if any(isinstance(part, str) and "${" in part for part in parts):
-        raise ValueError("a variable is not closed: ${ needs a }")
+    check_closed(part for part in parts if isinstance(part, str))
     return Template(source, tuple(part for part in parts if part != ""))
 
 
-def _group(number: int, groups: int) -> _Part:
-    if number > groups:
-        raise ValueError(f"${number} needs a pattern with {number} groups, this one has {groups}")
+def _is_own(part: str | _Part) -> bool:
+    made = isinstance(part, RequestVariable) and part.read is make_uuid
+    return made or isinstance(part, str | GrantVariable)
+
+
+def _group(number: int) -> _Part:
     return lambda exchange, match: match.groups[number] or ""
 
 
 def _variable(name: str) -> _Part:
-    if name.startswith("qs[") and name.endswith("]"):
-        field = name[3:-1]
-        return lambda exchange, match: (exchange.query().get(field) or [""])[-1]
-    if name.startswith("grant[") and name.endswith("]") and len(name) > 7:
-        return GrantVariable(name[6:-1])
-    if name.startswith("cookie[") and name.endswith("]"):
-        cookie = name[7:-1]
-        return lambda exchange, match: exchange.cookies().get(cookie, "")
-    if name.startswith("HTTP_") and len(name) > 5:
-        header = name[5:].replace("_", "-").lower()
-        return lambda exchange, match: exchange.header(header) or ""
-    try:
-        return _VARIABLES[name]
-    except KeyError:
-        raise ValueError(f"unknown variable ${{{name}}}") from None
-
-
-_VARIABLES: dict[str, _Part] = {
-    "PATH_INFO": lambda exchange, match: exchange.path,
-    "QUERY_STRING": lambda exchange, match: exchange.query_string,
-    "REMOTE_ADDR": lambda exchange, match: exchange.address,
-    "REQUEST_METHOD": lambda exchange, match: exchange.method,
-    "uwsgi[uuid]": _make_uuid,
-}
+    keyed = split_key(name)
+    if keyed is not None and keyed[0] == "grant":
+        return GrantVariable(keyed[1])
+    return RequestVariable(name, make_uuid if name == UUID else variable_reader(name))

@@ -2,104 +2,104 @@
 uWSGI's route lines, as in its internal routing: parsed here, built by `rt_twisted.routes`.
 
 A line is a word of the settings and its text. `route = [METHOD] REGEX ACTION` is for paths that
-match, `route-if = TEST ACTION` for requests that pass a test, `route-run = ACTION` for all that
-come so far. `route-label = NAME` is where `goto:NAME` jumps to, `last:` jumps behind all lines.
+match, `route-host` and others for another text of the request, `route-if = TEST ACTION` for
+requests that pass a test, `route-run = ACTION` for all that come so far. `route-label = NAME` is
+where `goto:NAME` jumps to. With `response-` or `final-` in front a line is about responses of the
+application. `internal-route` is for the paths that such a response names.
 `static-map = /PREFIX=PATH` serves files for paths that no other line claims.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import Enum
-from typing import Protocol
+
+from rt_twisted.codecs.route_tests import (
+    CompareTest,
+    NotTest,
+    RegexpTest,
+    RouteTest,
+    compile_pattern,
+    parse_test,
+)
+from rt_twisted.codecs.route_texts import Variable, VariableText, parse_text
 
 METHOD = "REQUEST_METHOD"
 PATH = "PATH_INFO"
 BUILT_IN = "built-in"  # a line of `route` that stands for the built-in routes
-VARIABLES = (METHOD, PATH)  # those that a test may compare
+STATUS = "response status"  # not a name that a line can write
 
 _METHOD = re.compile(r"[A-Z]+")
-_VARIABLE = re.compile(r"\$\{([^{}]*)\}")
+_TOKEN = re.compile(r"[\w!#$%&'*+.^`|~-]+", re.ASCII)  # RFC 9110, 5.6.2
 _ANY = re.compile("")
-# Tests of uWSGI that are not built; each name ends at the first colon.
-_NOT_BUILT = frozenset(
-    "contains empty endswith exists isdir isexec isfile islink ishigher ishigherequal islower "
-    "islowerequal regexp startswith".split()
-)
+# Actions whose arguments may have blanks, so that a word in front may be no method.
+_WITH_BLANKS = re.compile(r"(?:break|return|redirect|log|add|del|rem)[\w-]*:")
+
+
+class Chain(Enum):
+    """
+    When a line is read; the values are the prefixes of its word.
+    """
+
+    REQUEST = ""
+    RESPONSE = "response-"
+    FINAL = "final-"
+    INTERNAL = "internal-"
 
 
 class LineWord(Enum):
     """
-    The words of route lines; the values are names of settings.
+    The words of route lines, without a prefix.
     """
 
     ROUTE = "route"
+    URI = "route-uri"
+    HOST = "route-host"
+    QUERY = "route-qs"
+    ADDRESS = "route-remote-addr"
+    AGENT = "route-user-agent"
+    REFERER = "route-referer"
+    STATUS = "route-status"
     IF = "route-if"
+    IF_NOT = "route-if-not"
     RUN = "route-run"
     LABEL = "route-label"
     STATIC_MAP = "static-map"
+    CHECK_STATIC = "check-static"
+    COLLECT = "collect-header"
+    PULL = "pull-header"
 
 
-class RouteTest(Protocol):
-    """
-    The test of a `route-if` line.
-    """
-
-    def holds(self, variables: Mapping[str, str]) -> bool:
-        """
-        Return whether a request with *variables* passes.
-        """
-
-    def constants(self, variable: str) -> Collection[str]:
-        """
-        Return the texts that *variable* alone is compared with.
-        """
-
-
-@dataclass(frozen=True, slots=True)
-class VariableText:
-    """
-    Text with variables.
-
-    Args:
-        parts: constant pieces, and names of variables with True beside them.
-    """
-
-    parts: tuple[tuple[str, bool], ...]
-
-    def expand(self, variables: Mapping[str, str]) -> str:
-        """
-        Return the text with the values of *variables*.
-        """
-        return "".join([variables[text] if named else text for text, named in self.parts])
+_SUBJECTS: Mapping[LineWord, str] = {
+    LineWord.URI: "REQUEST_URI",
+    LineWord.HOST: "HTTP_HOST",
+    LineWord.QUERY: "QUERY_STRING",
+    LineWord.ADDRESS: "REMOTE_ADDR",
+    LineWord.AGENT: "HTTP_USER_AGENT",
+    LineWord.REFERER: "HTTP_REFERER",
+}
+_NOT_SERVING = (LineWord.LABEL, LineWord.COLLECT, LineWord.PULL)
+_PASSING = frozenset(  # actions behind which other lines are looked at, or none
+    "addheader addvar continue delheader goto last log remheader".split()
+)
+_ALONE = (LineWord.STATIC_MAP, LineWord.CHECK_STATIC, LineWord.COLLECT, LineWord.PULL)
 
 
-@dataclass(frozen=True, slots=True)
-class EqualTest:
-    """
-    The test `equal:A;B`: both texts are the same.
+def _all_words() -> dict[str, tuple[Chain, LineWord]]:
+    words: dict[str, tuple[Chain, LineWord]] = {
+        word.value: (Chain.REQUEST, word) for word in LineWord if word is not LineWord.STATUS
+    }
+    for chain in (Chain.RESPONSE, Chain.FINAL):
+        words |= {
+            chain.value + word.value: (chain, word) for word in LineWord if word not in _ALONE
+        }
+    words["internal-route"] = (Chain.INTERNAL, LineWord.ROUTE)
+    return words
 
-    Args:
-        left: A.
-        right: B.
-    """
 
-    left: VariableText
-    right: VariableText
-
-    def holds(self, variables: Mapping[str, str]) -> bool:
-        return self.left.expand(variables) == self.right.expand(variables)
-
-    def constants(self, variable: str) -> Collection[str]:
-        sides = (self.left, self.right)
-        named = any(side.parts == ((variable, True),) for side in sides)
-        return [
-            side.expand({})
-            for side in sides
-            if named and not any(is_name for _, is_name in side.parts)
-        ]
+WORDS: Mapping[str, tuple[Chain, LineWord]] = _all_words()  # by the name of the setting
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,13 +108,15 @@ class RouteLine:
     A parsed route line.
 
     Args:
-        word: of the setting.
+        word: of the setting, without its prefix.
         pattern: searched in the path; one that matches all paths if the line has none.
         method: the only method; None for all.
         test: what the request must pass; None for no test.
-        action: the word of the action; "" for a label.
+        action: the word of the action; "" for a label; of `collect-header` and `pull-header`
+            the name of the header in lower case.
         arguments: the text behind the action's colon; the name of a label; the path of a
-            static-map.
+            static-map; the variable that gets the header.
+        chain: when it is read.
     """
 
     word: LineWord
@@ -123,81 +125,119 @@ class RouteLine:
     test: RouteTest | None = None
     action: str = ""
     arguments: str = ""
+    chain: Chain = Chain.REQUEST
+
+    @property
+    def may_serve(self) -> bool:
+        """
+        Return whether the line may answer a request of a client.
+        """
+        passes = self.word in _NOT_SERVING or self.action in _PASSING
+        return self.chain is Chain.REQUEST and not passes
+
+    @property
+    def groups(self) -> int:
+        """
+        The number of groups that the action can insert.
+        """
+        return self.test.groups if self.test is not None else self.pattern.groups
 
 
-def parse_line(word: LineWord, text: str) -> RouteLine:
+def parse_line(word: str, text: str) -> RouteLine:
     """
     Parse the text of a route line.
 
     Args:
-        word: of the setting.
+        word: of the setting, one of `WORDS`.
         text: its value.
 
     Raises:
         ValueError: one sentence on what is wrong with the line.
     """
-    return _PARSERS[word](text.strip())
+    chain, kind = WORDS[word]
+    return _PARSERS[kind](kind, chain, text.strip())
 
 
-def split_word(line: str) -> tuple[LineWord, str]:
+def split_word(line: str) -> tuple[str, str]:
     """
     Return the word and the text of a line `WORD TEXT`; without a known word it is a `route`.
     """
     word, _, text = line.partition(" ")
-    for one in LineWord:
-        if one is not LineWord.ROUTE and word == one.value:
-            return one, text
-    return LineWord.ROUTE, line
+    if word in WORDS and word != LineWord.ROUTE.value:
+        return word, text
+    return LineWord.ROUTE.value, line
 
 
-def join_word(word: LineWord, text: str) -> str:
+def join_word(word: str, text: str) -> str:
     """
     Return a line that `split_word` splits into *word* and *text*.
     """
-    return text if word is LineWord.ROUTE else f"{word.value} {text}"
+    return text if word == LineWord.ROUTE.value else f"{word} {text}"
 
 
-def _parse_route(text: str) -> RouteLine:
+def _parse_route(kind: LineWord, chain: Chain, text: str) -> RouteLine:
     words = text.split(None, 1)
     method = None
-    if len(words) == 2 and _METHOD.fullmatch(words[0]) and len(words[1].split(None, 1)) == 2:
-        method = words[0]
-        words = words[1].split(None, 1)
+    if len(words) == 2 and _METHOD.fullmatch(words[0]) and not _WITH_BLANKS.match(words[1]):
+        further = words[1].split(None, 1)
+        if len(further) == 2:
+            method, words = words[0], further
     if len(words) < 2:
-        raise ValueError(f"a route is '[METHOD] REGEX ACTION[:ARGUMENTS]', or {BUILT_IN}")
-    try:
-        pattern = re.compile(words[0])
-    except (re.error, OverflowError, RecursionError, FutureWarning) as error:
-        raise ValueError(f"{words[0]!r} is not a regular expression: {error}") from None
-    return RouteLine(LineWord.ROUTE, pattern, method, None, *_split_action(words[1]))
+        other = f", or {BUILT_IN}" if chain is Chain.REQUEST else ""
+        raise ValueError(f"{_a(chain, kind)} is '[METHOD] REGEX ACTION[:ARGUMENTS]'{other}")
+    action = _split_action(words[1])
+    return RouteLine(kind, compile_pattern(words[0]), method, None, *action, chain)
 
 
-def _parse_if(text: str) -> RouteLine:
+def _parse_subject(kind: LineWord, chain: Chain, text: str) -> RouteLine:
     words = text.split(None, 1)
     if len(words) < 2:
-        raise ValueError("a route-if is 'TEST:ARGUMENTS ACTION[:ARGUMENTS]'")
-    name, _, arguments = words[0].partition(":")
-    if name in _NOT_BUILT:
-        raise ValueError(f"the test {name!r} is not built yet")
-    if name not in _TESTS:
-        raise ValueError(f"there is no test {name!r}; there is: {', '.join(_TESTS)}")
-    test = _TESTS[name](arguments)
-    return RouteLine(LineWord.IF, _ANY, None, test, *_split_action(words[1]))
+        raise ValueError(f"{_a(chain, kind)} is 'REGEX ACTION[:ARGUMENTS]'")
+    subject = VariableText("", (Variable(_SUBJECTS[kind]),))
+    test = RegexpTest(subject, compile_pattern(words[0]))
+    return RouteLine(kind, _ANY, None, test, *_split_action(words[1]), chain)
 
 
-def _parse_run(text: str) -> RouteLine:
+def _parse_status(kind: LineWord, chain: Chain, text: str) -> RouteLine:
+    words = text.split(None, 1)
+    if len(words) < 2 or not re.fullmatch("[1-5][0-9][0-9]", words[0]):
+        raise ValueError(f"{_a(chain, kind)} is 'STATUS ACTION[:ARGUMENTS]'")
+    status = VariableText("", (Variable(STATUS),))
+    test = CompareTest(str.__eq__, status, parse_text(words[0]))
+    return RouteLine(kind, _ANY, None, test, *_split_action(words[1]), chain)
+
+
+def _parse_if(kind: LineWord, chain: Chain, text: str) -> RouteLine:
+    words = text.split(None, 1)
+    if len(words) < 2:
+        raise ValueError(f"{_a(chain, kind)} is 'TEST:ARGUMENTS ACTION[:ARGUMENTS]'")
+    test = parse_test(words[0])
+    if kind is LineWord.IF_NOT:
+        test = NotTest(test)
+    return RouteLine(kind, _ANY, None, test, *_split_action(words[1]), chain)
+
+
+def _parse_run(kind: LineWord, chain: Chain, text: str) -> RouteLine:
     if not text:
-        raise ValueError("a route-run is 'ACTION[:ARGUMENTS]'")
-    return RouteLine(LineWord.RUN, _ANY, None, None, *_split_action(text))
+        raise ValueError(f"{_a(chain, kind)} is 'ACTION[:ARGUMENTS]'")
+    return RouteLine(kind, _ANY, None, None, *_split_action(text), chain)
 
 
-def _parse_label(text: str) -> RouteLine:
+def _parse_label(kind: LineWord, chain: Chain, text: str) -> RouteLine:
     if not text:
-        raise ValueError("a route-label needs a name")
-    return RouteLine(LineWord.LABEL, arguments=text)
+        raise ValueError(f"{_a(chain, kind)} needs a name")
+    return RouteLine(kind, arguments=text, chain=chain)
 
 
-def _parse_static_map(text: str) -> RouteLine:
+def _parse_header(kind: LineWord, chain: Chain, text: str) -> RouteLine:
+    header, _, variable = text.partition(" ")
+    variable = variable.strip()
+    if not _TOKEN.fullmatch(header) or not _TOKEN.fullmatch(variable):
+        raise ValueError(f"a {kind.value} is 'HEADER VARIABLE'")
+    return RouteLine(kind, action=header.lower(), arguments=variable)
+
+
+def _parse_static_map(kind: LineWord, chain: Chain, text: str) -> RouteLine:
     prefix, equals, path = text.partition("=")
     prefix, path = prefix.strip(), path.strip()
     if not equals or not path or not prefix.startswith("/"):
@@ -205,7 +245,18 @@ def _parse_static_map(text: str) -> RouteLine:
     # At a whole segment, unlike uWSGI: /files does not match /files-of-others.
     stem = prefix.rstrip("/")
     pattern = re.compile(f"^{re.escape(stem)}(?=/|$)" if stem else "^/")
-    return RouteLine(LineWord.STATIC_MAP, pattern, None, None, "static", path)
+    return RouteLine(kind, pattern, None, None, "static", path)
+
+
+def _parse_check_static(kind: LineWord, chain: Chain, text: str) -> RouteLine:
+    if not text:
+        raise ValueError("a check-static needs the path of a folder")
+    return RouteLine(kind, re.compile("^/"), None, None, "static", text)
+
+
+def _a(chain: Chain, kind: LineWord) -> str:
+    word = chain.value + kind.value
+    return f"an {word}" if word[0] == "i" else f"a {word}"
 
 
 def _split_action(text: str) -> tuple[str, str]:
@@ -213,34 +264,16 @@ def _split_action(text: str) -> tuple[str, str]:
     return action, arguments
 
 
-def _parse_equal(arguments: str) -> RouteTest:
-    left, semicolon, right = arguments.partition(";")
-    if not semicolon:
-        raise ValueError("equal needs two texts: equal:A;B")
-    return EqualTest(_parse_text(left), _parse_text(right))
-
-
-def _parse_text(source: str) -> VariableText:
-    parts: list[tuple[str, bool]] = []
-    end = 0
-    for found in _VARIABLE.finditer(source):
-        parts.append((source[end : found.start()], False))
-        if found[1] not in VARIABLES:
-            known = " and ".join(f"${{{name}}}" for name in VARIABLES)
-            raise ValueError(f"a test cannot use ${{{found[1]}}}, only {known}")
-        parts.append((found[1], True))
-        end = found.end()
-    parts.append((source[end:], False))
-    if any("${" in text for text, named in parts if not named):
-        raise ValueError("a variable is not closed: ${ needs a }")
-    return VariableText(tuple(part for part in parts if part[0]))
-
-
-_TESTS: Mapping[str, Callable[[str], RouteTest]] = {"equal": _parse_equal}
-_PARSERS: Mapping[LineWord, Callable[[str], RouteLine]] = {
+_PARSERS: Mapping[LineWord, Callable[[LineWord, Chain, str], RouteLine]] = {
     LineWord.ROUTE: _parse_route,
+    **dict.fromkeys(_SUBJECTS, _parse_subject),
+    LineWord.STATUS: _parse_status,
     LineWord.IF: _parse_if,
+    LineWord.IF_NOT: _parse_if,
     LineWord.RUN: _parse_run,
     LineWord.LABEL: _parse_label,
     LineWord.STATIC_MAP: _parse_static_map,
+    LineWord.CHECK_STATIC: _parse_check_static,
+    LineWord.COLLECT: _parse_header,
+    LineWord.PULL: _parse_header,
 }

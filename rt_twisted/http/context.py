@@ -15,7 +15,7 @@ from twisted.internet.interfaces import IAddress, IReactorTime
 
 from rt_twisted.http.cors import Cors
 from rt_twisted.http.head import Field, ResponseHead
-from rt_twisted.http.interfaces import AccessLog, Find, IExchange
+from rt_twisted.http.interfaces import AccessLog, FindRoute, IExchange
 from rt_twisted.http.request import HttpLimits
 from rt_twisted.model.errors import Header
 from rt_twisted.net.inbound_memory import InboundMemory
@@ -80,7 +80,7 @@ class HttpContext:
 
     Args:
         clock: the reactor.
-        find: returns the action for a method and a path.
+        find: returns the action for a request.
         limits: of every connection.
         cors: for every response of ours.
         site: the twisted.web site for paths without a route; None answers 404.
@@ -98,7 +98,7 @@ class HttpContext:
     def __init__(
         self,
         clock: IReactorTime,
-        find: Find,
+        find: FindRoute,
         limits: HttpLimits,
         cors: Cors,
         site: Any,
@@ -115,7 +115,7 @@ class HttpContext:
         self.reconfigure(find, limits, cors, access_log)
 
     def reconfigure(
-        self, find: Find, limits: HttpLimits, cors: Cors, access_log: AccessLog | None
+        self, find: FindRoute, limits: HttpLimits, cors: Cors, access_log: AccessLog | None
     ) -> None:
         """
         Use other settings for the requests that follow.
@@ -131,7 +131,7 @@ class HttpContext:
         """
         Return whether the action of *exchange* is for live publishers (`IAction`, ingest).
         """
-        found = self.find(exchange.method, exchange.path)
+        found = self.find(exchange.method, exchange.path, exchange)
         return isinstance(found, tuple) and bool(getattr(found[0], "ingest", False))
 
     def forget_heads(self) -> None:

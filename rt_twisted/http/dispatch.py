@@ -44,13 +44,16 @@ def _act(context: HttpContext, exchange: IExchange) -> Any:
     if exchange.path == "*":
         exchange.answer(204)
         return None
-    found = context.find(exchange.method, exchange.path)
+    found = context.find(exchange.method, exchange.path, exchange)
     if exchange.header("x-sessioncookie") is not None:
         # QuickTime's tunnel: whatever other lines the path has.
-        tunnelled = context.find(TUNNEL, exchange.path)
+        tunnelled = context.find(TUNNEL, exchange.path, exchange)
         found = tunnelled if isinstance(tunnelled, tuple) else found
     if isinstance(found, tuple):
         action, match = found
+        effects = getattr(match, "effects", None)
+        if effects is not None:
+            effects.apply(exchange)
         declines = getattr(action, "declines", None)
         if declines is None or not declines(exchange):
             return action.act(exchange, match)
@@ -68,7 +71,7 @@ def _act(context: HttpContext, exchange: IExchange) -> Any:
 
 def _answer_options(context: HttpContext, exchange: IExchange, methods: set[str]) -> None:
     wanted = exchange.header("access-control-request-method")
-    action = _first_action(context, exchange.path, sorted(methods) if wanted is None else [wanted])
+    action = _first_action(context, exchange, sorted(methods) if wanted is None else [wanted])
     headers = [_allow(methods), *getattr(action, "options_headers", ())]
     origin = exchange.header("origin")
     if origin is not None and wanted:
@@ -78,9 +81,9 @@ def _answer_options(context: HttpContext, exchange: IExchange, methods: set[str]
     exchange.answer(204, headers=headers)
 
 
-def _first_action(context: HttpContext, path: str, methods: Sequence[str]) -> Any:
+def _first_action(context: HttpContext, exchange: IExchange, methods: Sequence[str]) -> Any:
     for method in methods:
-        found = context.find(method, path)
+        found = context.find(method, exchange.path, exchange)
         if isinstance(found, tuple):
             return found[0]
     return None

@@ -19,7 +19,7 @@ from rt_twisted.codecs.query import MAX_FIELDS, parse_cookies, parse_query
 from rt_twisted.http.body import BodyBuffer, BodyFile, body_memory_exhausted, body_too_large
 from rt_twisted.http.channel import ResponseChannel
 from rt_twisted.http.file_body import FileBody
-from rt_twisted.http.head import ResponseHead
+from rt_twisted.http.head import Field, ResponseHead
 from rt_twisted.http.held_body import BOUNDARY, HeldBody
 from rt_twisted.http.interfaces import Detach, IChunkSink, IServerExchange, StreamHandle
 from rt_twisted.http.refusals import respond_to
@@ -80,6 +80,7 @@ class HttpExchange:
         "_on_chunk_end",
         "_on_lost",
         "_query",
+        "_removed",
         "_reserved",
         "_sink",
         "_site_channel",
@@ -129,6 +130,7 @@ class HttpExchange:
         self.timeout = 0.0
         self._headers = head.headers
         self._more_headers: tuple[Header, ...] = ()  # of the response
+        self._removed: frozenset[bytes] = frozenset()  # lower-case names of its headers
         self._query: Mapping[str, list[str]] | None = None
         self._sink: Any = None
         self._site_channel: SiteChannel | None = None
@@ -451,6 +453,9 @@ class HttpExchange:
     def add_header(self, name: str, value: str) -> None:
         self._more_headers = (*self._more_headers, (name, value))
 
+    def remove_header(self, name: str) -> None:
+        self._removed |= {name.encode("latin-1")}
+
     def watch(self, lost: Callable[[], object]) -> None:
         self._on_lost = lost
 
@@ -519,9 +524,22 @@ class HttpExchange:
 
     def _head(self, status: int, content_type: str, headers: Sequence[Header]) -> ResponseHead:
         context = self._channel.context
-        if self._more_headers:
-            headers = (*headers, *self._more_headers)
-        return context.response_head(status, content_type, headers, self.header("origin"))
+        for name, value in self._more_headers:
+            if name.lower() == "content-type":
+                content_type = value  # a response has one type
+            else:
+                headers = (*headers, (name, value))
+        head = context.response_head(status, content_type, headers, self.header("origin"))
+        if not self._removed:
+            return head
+        kept = [each for each in head.fields if each[0].lower() not in self._removed]
+        return ResponseHead(status, kept, head.reason)
+
+    def edit_fields(self, fields: Sequence[Field]) -> list[Field]:
+        added = [(n.encode("latin-1"), v.encode("latin-1")) for n, v in self._more_headers]
+        typed = any(name.lower() == b"content-type" for name, _ in added)
+        removed = self._removed | {b"content-type"} if typed else self._removed
+        return [*[each for each in fields if each[0].lower() not in removed], *added]
 
     def refuse(self, refusal: HttpError) -> None:
         response = respond_to(self, refusal)
@@ -535,8 +553,8 @@ class HttpExchange:
             self.answer(500, b"internal error\n", "text/plain; charset=utf-8")
 
     def find(self, method: str, path: str) -> tuple[Any, Any] | None:
-        found = self._channel.context.find(method, path)
-        return found if isinstance(found, tuple) else None
+        found = self._channel.context.find(method, path, self)
+        return found if isinstance(found, tuple) and found[0].methods else None
 
     def open(
         self,

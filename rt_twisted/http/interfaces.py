@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import IO, TYPE_CHECKING, Any, BinaryIO
+from typing import IO, TYPE_CHECKING, Any, BinaryIO, Protocol
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IPushProducer
@@ -119,6 +119,11 @@ class IExchange(Interface):
     def add_header(name: str, value: str) -> None:
         """
         Send a header with the response, whichever it is.
+        """
+
+    def remove_header(name: str) -> None:
+        """
+        Do not send header *name* (lower case) with the response, whichever it is.
         """
 
     def watch(lost: Callable[[], object]) -> None:
@@ -300,6 +305,12 @@ class IServerExchange(IExchange):
     raw_headers = Attribute("list[tuple[bytes, bytes]]: as received.")
     refused = Attribute("int: status of the error that the request is answered with; 0 for none.")
 
+    def edit_fields(fields: Sequence[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
+        """
+        Return the header fields of an application's response with the changes of `add_header`
+        and `remove_header`.
+        """
+
     def response_started(status: int, size: int = 0) -> None:
         """
         Mark the exchange as answered, by *status* and a body of *size* bytes, and log it.
@@ -418,6 +429,28 @@ class IConnectionHandoff(Interface):
 # Return the action for a method and a path, and what its pattern matched; the
 # methods that would be served if only the method is wrong; None for no route.
 Find = Callable[[str, str], tuple[Any, Any] | set[str] | None]
+
+
+class FindRoute(Protocol):
+    """
+    Finds the action of a request among the routes.
+    """
+
+    def __call__(
+        self, method: str, path: str, exchange: Any = None, /
+    ) -> tuple[Any, Any] | set[str] | None:
+        """
+        Return the action for a method and a path, and what its pattern matched.
+
+        Args:
+            method: of the request.
+            path: percent-decoded, without query.
+            exchange: the `IExchange`, as routes may depend on anything in it; None if there
+                is none.
+
+        Returns:
+            The methods that would be served if only the method is wrong; None for no route.
+        """
 
 
 class IBodySink(Interface):

@@ -142,6 +142,7 @@ class SiteChannel:
         if not headers.hasHeader(b"X-Content-Type-Options"):
             headers.setRawHeaders(b"X-Content-Type-Options", [b"nosniff"])
         fields = [(n, v) for n, values in headers.getAllRawHeaders() for v in values]
+        fields = exchange.edit_fields(fields)
         self._channel.start(ResponseHead(int(code), fields, reason, version), None)
 
     def write(self, data: bytes) -> None:

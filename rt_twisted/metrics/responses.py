@@ -40,7 +40,7 @@ class ResponseMetrics:
     Counts each response when it begins, and passes it on to the access log.
 
     Args:
-        find: returns the action for a method and a path with what its pattern matched;
+        find: returns the action for a method, a path and a request, with what matched;
             anything but a tuple if there is none.
         metrics: where responses are counted.
         log: called with the same arguments; None for no access log.
@@ -50,7 +50,7 @@ class ResponseMetrics:
 
     def __init__(
         self,
-        find: Callable[[str, str], object],
+        find: Callable[[str, str, Any], object],
         metrics: Metrics,
         log: Callable[[Any, int, int], None] | None,
         audit: Callable[[Any, int], object] | None = None,
@@ -68,7 +68,7 @@ class ResponseMetrics:
         # An EventSource that is refused for now gets a 200 (http/refusals.py).
         refused = exchange.refused or status
         if refused >= 400:
-            found = self._find(exchange.method, exchange.path)
+            found = self._find(exchange.method, exchange.path, exchange)
             if isinstance(found, tuple):
                 count_refusal(self._metrics, getattr(found[0], "counts_as", ""), refused)
                 if self._audit is not None:

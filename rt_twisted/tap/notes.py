@@ -9,7 +9,7 @@ from typing import Any
 
 from rt_twisted.brokers import EMBEDDED
 from rt_twisted.codecs.http_url import HttpUrl
-from rt_twisted.codecs.route_lines import BUILT_IN, LineWord, parse_line, split_word
+from rt_twisted.codecs.route_lines import BUILT_IN, parse_line, split_word
 
 EXPECTED = ("/healthz", "/readyz", "/metrics", "/realtime.js")  # paths that others rely on
 _LOCAL = frozenset(("127.0.0.1", "localhost", "::1", "0.0.0.0", "::"))
@@ -41,12 +41,7 @@ def _is_routed(path: str, lines: Sequence[str]) -> bool:
     return (
         len(parsed) == len(lines) - 1
         or not lines
-        or any(
-            line.word is not LineWord.LABEL
-            and line.action not in ("goto", "last")
-            and line.pattern.search(path)
-            for line in parsed
-        )
+        or any(line.may_serve and line.pattern.search(path) for line in parsed)
     )
 
 

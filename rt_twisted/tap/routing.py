@@ -58,4 +58,4 @@ def _built_in_routes(options: Options, context: ActionContext) -> Iterator[Route
 
 def _route_error(line: str, place: str, error: ValueError) -> SettingError:
     word, text = split_word(line)
-    return SettingError(f"{place}: {word.value} {mask_secrets(text)!r}: {error}")
+    return SettingError(f"{place}: {word} {mask_secrets(text)!r}: {error}")

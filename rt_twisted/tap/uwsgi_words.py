@@ -9,7 +9,7 @@ from collections.abc import Mapping
 
 from twisted.internet.endpoints import quoteStringArgument
 
-from rt_twisted.codecs.route_lines import LineWord, join_word
+from rt_twisted.codecs.route_lines import WORDS, LineWord, join_word
 
 SECTION = "[uwsgi]"
 # Words that are accepted, and named in the log: what they ask for is always so, or never.
@@ -17,9 +17,7 @@ WITHOUT_EFFECT = frozenset(("offload-threads", "plugin"))
 BACKLOG = 4096  # connections that the kernel queues; Twisted's 50 lose some when all reconnect
 
 _NAMES: Mapping[str, str] = {"attach-daemon": "helper", "mule": "helper"}
-_LINES: Mapping[str, LineWord] = {
-    word.value: word for word in LineWord if word is not LineWord.ROUTE
-}
+_LINES = WORDS.keys() - {LineWord.ROUTE.value}
 _SOCKET = re.compile(r"(?:\[(?P<six>[0-9A-Fa-f:.]+)\]|(?P<host>[^:/\[\]]*)):(?P<port>[0-9]{1,5})")
 
 
@@ -35,7 +33,7 @@ def translate(name: str, text: str) -> tuple[str, str]:
         ValueError: the text cannot be translated; the end of the sentence "NAME must be ...".
     """
     if name in _LINES:
-        return "route", join_word(_LINES[name], text)
+        return "route", join_word(name, text)
     if name == "http-socket":
         return "endpoint", _endpoint(text) if text else ""
     return _NAMES.get(name, name), text

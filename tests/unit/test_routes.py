@@ -180,7 +180,7 @@ def test_arguments_have_types() -> None:
         ("^/x sse:ids=maybe", "ids= must be yes or no, not 'maybe'"),
         ("^/x sse:slow=wait", "slow= must be one of disconnect, skip, sync, newest, not 'wait'"),
         ("^/x sse:$1", "$1 needs a pattern with 1 groups, this one has 0"),
-        ("^/x sse:${NOPE}", "unknown variable ${NOPE}"),
+        ("^/x sse:${NO[PE]}", "unknown variable ${NO[PE]}"),
         ("^/x sse:subscribe=${qs[a,subscribe=b", None),
         ("^/x stats:a", "format= must be one of counts, full, not 'a'"),
         ("^/x stats:channels=-1", "channels= must be from 0 to 10000"),

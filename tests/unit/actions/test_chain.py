@@ -4,16 +4,50 @@ The chain of routes: jumps, tests, and which methods a path has.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
 from twisted.internet.task import Clock
 
+from rt_twisted.actions.chain_answer import NoAction
+from rt_twisted.actions.effects import ChainEffects
+from rt_twisted.actions.interfaces import Match
 from rt_twisted.actions.static import StaticAction
 from rt_twisted.brokers.memory import MemoryBroker
+from rt_twisted.model.errors import HttpError
 from rt_twisted.routes import Routes, parse_entry
 from tests.defaults import make_context, make_hub
+
+
+@dataclass
+class Asked:
+    """
+    The part of an exchange that routes read.
+    """
+
+    method: str = "GET"
+    path: str = "/"
+    target: bytes = b"/"
+    headers: Mapping[str, str] = field(default_factory=dict)
+    sent: Mapping[str, str] = field(default_factory=dict)
+    fields: Mapping[str, list[str]] = field(default_factory=dict)
+    address: str = "192.0.2.1"
+    query_string: str = ""
+    version: str = "1.1"
+    scheme: str = "http"
+
+    def header(self, name: str) -> str | None:
+        return self.headers.get(name)
+
+    def query(self) -> Mapping[str, list[str]]:
+        return self.fields
+
+    def cookies(self) -> Mapping[str, str]:
+        return self.sent
+
 
 CLOCK = Clock()
 CONTEXT = make_context(make_hub(MemoryBroker(CLOCK, "e"), CLOCK))
@@ -114,9 +148,141 @@ def test_last_ends_the_search(tmp_path: Path) -> None:
     page.touch()
     chain = routes(f"static-map /a={tmp_path}", f"static-map /={page}", "^/a last:", "^/ sse:news")
 
-    assert action(chain.find("GET", "/a")).root == str(tmp_path)
+    assert action(chain.find("GET", "/a/page.html")).root == str(tmp_path)
     assert hasattr(action(chain.find("GET", "/b")), "subscribe")
-    assert routes("^/a last:", "^/ sse:news").find("GET", "/a") is None
+    for word in ("last:", "continue:"):
+        assert routes(f"^/a {word}", "^/ sse:news").find("GET", "/a") is None
+
+
+def test_a_folder_claims_only_the_files_that_it_has(tmp_path: Path) -> None:
+    """
+    A folder serves the files that it has. A file serves its own path, and all others that
+    nothing else serves.
+    """
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "docs" / "index.html").touch()
+    (tmp_path / ".env").touch()
+    (tmp_path / "page.html").touch()
+    chain = routes(
+        f"static-map /={tmp_path}/page.html",
+        f"check-static {tmp_path}",
+        f"static-map /f={tmp_path}",
+    )
+
+    def served(path: str) -> str:
+        root: str = action(chain.find("GET", path)).root
+        return root.removeprefix(str(tmp_path))
+
+    assert [served(path) for path in ("/", "/docs/", "/docs", "/f/docs/", "/page.html")] == [
+        "/page.html", "", "", "", "",
+    ]  # fmt: skip
+    for path in ("/.env", "/f/none", "/docs/none", "/f", "/none", "/docs/../page.html", "/a\\b"):
+        assert served(path) == "/page.html"
+    assert routes(f"check-static {tmp_path}").find("GET", "/none") is None
+
+
+def test_tests_of_headers_cookies_and_the_query() -> None:
+    """
+    Lines choose by anything in the request; a variable that it does not have is empty.
+    """
+    chain = routes(
+        "route-if equal:${HTTP_X_KIND};a sse:header",
+        "route-if equal:${cookie[kind]};b sse:cookie",
+        "route-if equal:${qs[kind]};c sse:query",
+        "route-if startswith:${REQUEST_URI};/d?e sse:uri",
+        "route-if-not empty:${NEVER_SET} sse:never",
+        r"route-host ^(\w+)\.example\.org$ sse:host-$1",
+        "route-remote-addr ^198\\.51\\. sse:address",
+        "route-if regexp:${HTTP_COLOR};^(red|blue)$ sse:$1",
+        "route-if-not equal:${REQUEST_METHOD};GET publish:other",
+    )
+
+    def channel(**request: Any) -> str:
+        exchange: Any = Asked(**request)
+        found = chain.find(exchange.method, exchange.path, exchange)
+        assert isinstance(found, tuple)
+        return str(found[0].subscribe[0].expand(exchange, found[1]))
+
+    assert channel(headers={"x-kind": "a"}) == "header"
+    assert channel(sent={"kind": "b"}) == "cookie"
+    assert channel(fields={"kind": ["a", "c"]}) == "query"
+    assert channel(path="/d", target=b"/d?e") == "uri"
+    assert channel(headers={"host": "shop.example.org"}) == "host-shop"
+    assert channel(address="198.51.100.1") == "address"
+    assert channel(headers={"color": "blue"}) == "blue"
+    assert chain.find("GET", "/") is None
+    assert action(chain.find("POST", "/")).channel[0].source == "other"
+
+
+def test_variables_that_lines_set() -> None:
+    """
+    They are for the lines behind, in front of those that the request has, and for the action.
+    """
+    chain = routes(
+        "route-run addvar:ROOM=lobby",
+        "route-if-not empty:${qs[room]} addvar:ROOM=room-${qs[room]}",
+        r"^/(\w+) addvar:FIRST=$1-${ROOM}",
+        "^/same addvar:HTTP_X=ours",
+        "route-run sse:${FIRST}.${HTTP_X}",
+    )
+
+    def found(path: str, **request: Any) -> tuple[str, Match]:
+        exchange: Any = Asked(path=path, **request)
+        result = chain.find("GET", path, exchange)
+        assert isinstance(result, tuple)
+        [template] = result[0].subscribe
+        return template.expand(exchange, result[1]), result[1]
+
+    assert found("/a", headers={"x": "theirs"})[0] == "a-lobby.theirs"
+    name, match = found("/same", fields={"room": ["7"]}, headers={"x": "theirs"})
+    assert name == "same-room-7.ours"
+    assert match.granted == {"HTTP_X"}
+    assert found("/a")[1].granted == {"ROOM"}
+
+
+def test_effects_of_lines() -> None:
+    """
+    Headers and log lines are those of the lines that were passed; finding changes nothing.
+    """
+    chain = routes(
+        "^/a addheader:X-A: ${REQUEST_METHOD} 1",
+        "^/a delheader:Server",
+        "^/a remheader:X-B",
+        "^/b addheader:X-B: 2",
+        "route-if equal:${REQUEST_METHOD};POST log:posted\t${qs[x]}",
+        "^/a/go sse:news",
+    )
+
+    def effects(path: str, **request: Any) -> ChainEffects:
+        exchange: Any = Asked(path=path, **request)
+        result = chain.find(exchange.method, path, exchange)
+        assert isinstance(result, tuple)
+        return result[1].effects
+
+    assert effects("/a/go") == ChainEffects((("X-A", "GET 1"),), frozenset({"server", "x-b"}))
+    asked: Any = Asked()
+    assert isinstance(action(chain.find("GET", "/b", asked)), NoAction)
+    assert effects("/b") == ChainEffects((("X-B", "2"),))
+    assert chain.find("GET", "/b") is None
+    assert chain.find("GET", "/c", asked) is None
+    [line] = effects("/c", method="POST", fields={"x": ["1\n2"]}).logged
+    assert line == "posted\\x091\\x0a2"
+
+
+def test_what_cannot_be_in_a_header_is_an_error_of_the_request() -> None:
+    """
+    A request cannot inject a header, and finding its action raises nothing.
+    """
+    chain = routes("route-run addheader:X-A: ${qs[a]}", "^/ sse:news")
+    for value, sent in (("caf\xe9", "caf\xe9"), ("\u20ac", "\xe2\x82\xac")):
+        exchange: Any = Asked(fields={"a": [value]})
+        assert chain.find("GET", "/", exchange)[1].effects.added == (("X-A", sent),)  # type: ignore[index]
+    for value in ("a\r\nB: c", "a\nb", "\0", "\x7f"):
+        exchange = Asked(fields={"a": [value]})
+        effects = chain.find("GET", "/", exchange)[1].effects  # type: ignore[index]
+        assert effects.added == ()
+        with pytest.raises(HttpError, match="a control character cannot be in a header"):
+            effects.apply(exchange)
 
 
 @pytest.mark.parametrize(
@@ -125,11 +291,37 @@ def test_last_ends_the_search(tmp_path: Path) -> None:
         (["^/ goto:nowhere"], "no route-label 'nowhere' stands behind this line"),
         (["route-label x", "^/ goto:x"], "no route-label 'x' stands behind this line"),
         (["^/ goto:"], "goto needs the name of a route-label: goto:NAME"),
+        (["^/ goto:$1"], "goto needs a fixed name: its label is checked at start"),
         (["^/ last:x"], "last takes no argument"),
+        (["^/ continue:x"], "continue takes no argument"),
+        (["^/ goto:x", "final-route-label x"], "no route-label 'x' stands behind this line"),
+        (["final-route-run goto:x", "route-label x"],
+         "no final-route-label 'x' stands behind this line"),
+        (["^/ break:4"], "break needs a status from 200 to 599: break:403"),
+        (["^/ return:100 Continue"], "return needs a status from 200 to 599: return:403"),
+        (["^/ return:"], "return needs a status from 200 to 599: return:403"),
+        (["response-route-run break:"], "break needs a status from 200 to 599: break:403"),
+        (["^/ addvar:X"], "addvar needs a name and a text: addvar:NAME=TEXT"),
+        (["^/ addvar:X Y=Z"], "addvar needs a name and a text: addvar:NAME=TEXT"),
+        (["^/ addvar:X=${grant[sub]}"],
+         "${grant[sub]} is not possible here: the grant is not known yet"),
+        (["^/ addvar:X=$1"], "$1 needs a pattern with 1 groups, this one has 0"),
+        (["^/ addheader:X"], "addheader needs a name and a text: addheader:NAME: TEXT"),
+        (["^/ addheader:A B: c"], "addheader needs a name and a text: addheader:NAME: TEXT"),
+        (["^/ addheader:Content-Length: 1"],
+         "addheader cannot change Content-Length: the daemon sets it"),
+        (["^/ delheader:Connection"], "delheader cannot change Connection: the daemon sets it"),
+        (["^/ remheader:${X}"], "remheader needs the name of a header: remheader:NAME"),
+        (["^/ redirect:"], "redirect needs a URL: redirect:URL"),
+        (["^/ redirect:/${grant[sub]}"],
+         "a redirect cannot use ${grant[...]}: the grant is not known yet"),
+        (["final-route-run stats"],
+         "action 'stats' cannot take over a response: use sse or another"),
+        (["check-static /nonexistent"], "there is no /nonexistent"),
         (["route-if equal:a;b sse:$1"], "$1 needs a pattern with 1 groups, this one has 0"),
         (["static-map /=/nonexistent"], "there is no /nonexistent"),
     ],
-)
+)  # fmt: skip
 def test_a_wrong_chain_is_an_error_of_one_sentence(lines: list[str], reason: str) -> None:
     """
     Jumps backward are wrong too: they could never end.

@@ -23,7 +23,9 @@ def test_refusals_and_acts_are_lines(tmp_path: Path) -> None:
     file = LogFile(str(path))
     audit = AuditLog(file)
     action: Any = SimpleNamespace(counts_as=SUBSCRIBERS)
-    responses = ResponseMetrics(lambda method, path: (action, None), Metrics(), None, audit.refused)
+    responses = ResponseMetrics(
+        lambda method, path, exchange: (action, None), Metrics(), None, audit.refused
+    )
     asked: Any = SimpleNamespace(
         method="GET", path="/me", query_string="access=secret", refused=403, address="192.0.2.1"
     )
