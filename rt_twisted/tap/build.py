@@ -32,6 +32,7 @@ from rt_twisted.net.signals import hold_signals
 from rt_twisted.net.systemd import SystemdNotifier
 from rt_twisted.routes import Routes, RouteServices
 from rt_twisted.tap.access_log import AccessLog
+from rt_twisted.tap.announce import Listening, announce
 from rt_twisted.tap.audit_log import AuditLog
 from rt_twisted.tap.daemon import Daemon, ExporterService, MetricsSource
 from rt_twisted.tap.endpoints import make_endpoints
@@ -57,6 +58,7 @@ from rt_twisted.tap.logfiles import LogFile, Logged
 from rt_twisted.tap.options import Options
 from rt_twisted.tap.reload import ParentReloader, Reloader
 from rt_twisted.tap.routing import make_routes
+from rt_twisted.tap.runner import is_twist, log_by_twist
 from rt_twisted.tap.settings import SettingError
 from rt_twisted.tap.start import StartReport
 from rt_twisted.workers.control import ControlClient
@@ -78,7 +80,7 @@ def build(options: Options, reactor: Any) -> IService:
     """
     log = open_log(options)
     worker = options.inherited
-    twistd: Any = options.parent
+    twistd = options.twistd
     logged = partial(
         Logged,
         log,
@@ -94,6 +96,10 @@ def build(options: Options, reactor: Any) -> IService:
         return services
     if twistd is None or options["check"]:
         services = logged()
+    elif is_twist(options.parent):
+        hold_signals()
+        services = logged()
+        log_by_twist(options.parent, services.filter)
     else:
         hold_signals()
         services = logged(step=StartReport(twistd).step)
@@ -197,7 +203,8 @@ def build_server(
         audit,
     )
     observer = control or SystemdNotifier(os.environ, reactor)
-    daemon = Daemon(reactor, hubs, server, endpoints, options, observer, reloader)
+    announced = _no_announcement if worker else partial(_announce, options)
+    daemon = Daemon(reactor, hubs, server, endpoints, options, observer, reloader, announced)
     if handoff is not None:
         reactor.callWhenRunning(handoff.start, server)
     if control is not None:
@@ -216,6 +223,16 @@ def build_server(
     if sidecars is not None:
         services.addService(sidecars)
     return [file for file in (access_log, audit_file) if file is not None]
+
+
+def _announce(options: Options, listening: Listening) -> None:
+    announce(listening, options["route"], options["workers"])
+
+
+def _no_announcement(listening: Listening) -> None:
+    """
+    Log nothing: the parent of the workers has logged where they listen.
+    """
 
 
 def _has_admin(options: Options) -> bool:
@@ -239,7 +256,7 @@ def build_parent(
     if options["broker"] in EMBEDDED:
         text = f"{size} processes cannot share the channels of the embedded broker; "
         raise setting_error(options, "workers", f"{text}use --broker redis or amqp, or one worker")
-    twistd: Any = options.parent or {}
+    twistd = options.twistd or {}
     if twistd.get("chroot"):
         raise setting_error(options, "workers", "worker processes cannot be started in a --chroot")
 
@@ -276,6 +293,7 @@ def build_parent(
         SystemdNotifier(os.environ, reactor),
         ParentReloader(options, log, services.filter, sidecars),
         options,
+        partial(_announce, options),
     )
     services.addService(supervisor)
     services.addService(sidecars)
@@ -287,10 +305,10 @@ def _twistd_arguments(options: Options, log: LogFile | None, number: int) -> Ite
 
     It must neither fork nor change its user: the parent has done so.
     """
-    twistd: Any = options.parent or {}
+    twistd = options.twistd or {}
     yield from ("-n", "--pidfile=")
     if log is not None:
-        yield f"--logfile={log.path}"
+        yield f"--logfile={'-' if log.path == '+' else log.path}"  # twistd has no name for stderr
     for name in ("reactor", "logger", "facility"):
         if twistd.get(name):
             yield f"--{name}={twistd[name]}"

@@ -5,7 +5,7 @@ The running daemon: listens, serves, exports metrics, and stops gracefully.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 from twisted.application.service import Service
@@ -64,6 +64,7 @@ class Daemon(Service):
         options: every setting by name.
         observer: is notified.
         reload: reads the settings again, and opens log files again.
+        announce: called with each port, and the description of its endpoint, when all are open.
     """
 
     def __init__(
@@ -75,6 +76,7 @@ class Daemon(Service):
         options: Mapping[str, Any],
         observer: LifecycleObserver,
         reload: ReloadHook,
+        announce: Callable[[Sequence[tuple[str, IListeningPort]]], None],
     ) -> None:
         self._reactor = reactor
         self._hubs = hubs
@@ -83,6 +85,7 @@ class Daemon(Service):
         self._options = options
         self._observer = observer
         self._read_settings = reload
+        self._announce = announce
         self._ports: list[IListeningPort] = []
         self._stop_requests = 0
 
@@ -92,6 +95,8 @@ class Daemon(Service):
         for port in listen_on(self._endpoints, self._server):
             self._ports.append(port)
             tune_listener(port, self._options["dead-after"])
+        descriptions = [description for description, _ in self._endpoints]
+        self._announce(list(zip(descriptions, self._ports, strict=True)))
 
     def startService(self) -> None:
         super().startService()  # type: ignore[no-untyped-call]

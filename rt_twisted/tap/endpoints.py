@@ -21,12 +21,12 @@ from rt_twisted.http.proxy_endpoint import ProxiedEndpoint
 from rt_twisted.net.listeners import SharedPort
 from rt_twisted.net.tls import TlsContexts, TlsEndpoint
 from rt_twisted.rtmp.port import RtmpPortEndpoint
+from rt_twisted.tap.announce import PROXIED
 from rt_twisted.tap.factories import setting_error
 from rt_twisted.tap.options import Options
 from rt_twisted.tap.settings import SettingError
 from rt_twisted.tap.uwsgi_words import BACKLOG
 
-PROXIED = "haproxy:"
 MODE = "660"  # of unix sockets: for the user and the group of the daemon
 
 _NAMED = re.compile(r"(?:\\.|[^\\=])*=")

@@ -147,7 +147,7 @@ def make_sidecars(options: Options) -> list[SidecarCommand]:
     """
     Return the commands of the sidecars.
     """
-    twistd: Any = options.parent or {}
+    twistd = options.twistd or {}
     if options["helper"] and twistd.get("chroot"):
         raise setting_error(options, "helper", "helpers cannot be started in a --chroot")
     commands = []
@@ -351,7 +351,7 @@ def open_log(options: Options) -> LogFile | None:
     """
     Open the log file of twistd's options; return None if twistd itself must log.
     """
-    twistd: Any = options.parent
+    twistd = options.twistd
     if twistd is None or options["check"]:
         return None
     path = twistd.get("logfile") or ("-" if twistd.get("nodaemon") else "twistd.log")
@@ -368,7 +368,7 @@ def _owner(options: Options) -> Owner:
     """
     Return the owner of log files: the user and group of twistd's options.
     """
-    twistd: Any = options.parent or {}
+    twistd = options.twistd or {}
     uid, gid = twistd.get("uid"), twistd.get("gid")
     return -1 if uid is None else uid, -1 if gid is None else gid
 

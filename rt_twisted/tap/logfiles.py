@@ -25,6 +25,8 @@ from twisted.logger import (
 
 from rt_twisted.tap.log_filter import LogFilter, printable, printable_json
 
+_STANDARD = ("-", "+")
+
 Owner = tuple[int, int]  # uid, gid; -1 leaves it unchanged
 
 
@@ -33,7 +35,7 @@ class LogFile:
     A file that whole lines are appended to, and that can be reopened after rotation.
 
     Args:
-        path: `-` for standard output.
+        path: `-` for standard output, `+` for standard error, as for `twist`.
         owner: of a file that root opens for a daemon that runs as another user.
 
     Raises:
@@ -42,7 +44,7 @@ class LogFile:
 
     def __init__(self, path: str, owner: Owner = (-1, -1)) -> None:
         # A daemon changes its working directory.
-        self.path = path if path == "-" else os.path.abspath(path)
+        self.path = path if path in _STANDARD else os.path.abspath(path)
         self._owner = owner
         self._file = self._open()
 
@@ -72,21 +74,23 @@ class LogFile:
         Raises:
             OSError: it cannot be opened; the previous file stays in use.
         """
-        if self.path != "-":
+        if self.path not in _STANDARD:
             file, self._file = self._file, self._open()
             file.close()
 
     def close(self) -> None:
         """
-        Close the file, unless it is standard output.
+        Close the file, unless it is standard output or standard error.
         """
-        if self.path != "-":
+        if self.path not in _STANDARD:
             self._file.close()
 
     def _open(self) -> TextIO | io.FileIO:
         if self.path == "-":
             # Not sys.stdout: twistd replaces it by a file that writes to the log.
             return sys.__stdout__ or sys.stdout
+        if self.path == "+":
+            return sys.__stderr__ or sys.stderr
         file = io.FileIO(self.path, "a")
         if os.geteuid() == 0 and self._owner != (-1, -1):
             os.fchown(file.fileno(), *self._owner)
@@ -190,6 +194,7 @@ class Logged(MultiService):
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]  # Twisted has none
         self._step = step
+        self._privileged = False  # whether ports are open
         observe: Any = None
         if file is not None:
             observe = observer(file, form, worker)
@@ -208,9 +213,12 @@ class Logged(MultiService):
         super().setServiceParent(parent)  # type: ignore[no-untyped-call]  # as above
 
     def privilegedStartService(self) -> None:
+        self._privileged = True
         with self._step(False):
             super().privilegedStartService()  # type: ignore[no-untyped-call]  # as above
 
     def startService(self) -> None:
+        if not self._privileged:  # `twist` only starts services
+            self.privilegedStartService()
         with self._step(True):
             super().startService()  # type: ignore[no-untyped-call]  # as above

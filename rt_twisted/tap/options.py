@@ -5,15 +5,22 @@ Reads the command line, the environment and the settings file.
 from __future__ import annotations
 
 import os
+import platform
 import re
+import shutil
 import sys
-from collections.abc import Callable, Sequence
+import textwrap
+from collections.abc import Callable, MutableMapping, Sequence
 from itertools import chain
+from typing import Any
 
+from twisted import __version__ as twisted_version
 from twisted.python import usage
 
+from rt_twisted import __version__
 from rt_twisted.tap.environment import NOTHING, read_environment
 from rt_twisted.tap.notes import notes
+from rt_twisted.tap.runner import as_twistd, is_twist, log_settings
 from rt_twisted.tap.settings import (
     SETTINGS,
     GivenValue,
@@ -24,6 +31,7 @@ from rt_twisted.tap.settings import (
     unknown_setting,
 )
 from rt_twisted.tap.start import settle_pid_file
+from rt_twisted.tap.usage_text import usage_text
 from rt_twisted.tap.uwsgi_words import WITHOUT_EFFECT
 from rt_twisted.workers.environment import SettingTexts, WorkerEnvironment
 
@@ -64,9 +72,9 @@ class Options(usage.Options):
         [setting.name, setting.short or None, None, f"{setting.help} [default: {setting.default}]"]
         for setting in SETTINGS.values()
         if not setting.repeated
-    ] + [["config", "c", None, "File with the same settings, one 'name = value' per line."]]
+    ] + [["config", "c", None, "Settings file, with one 'name = value' per line."]]
     optFlags = [
-        ["check", None, "Check the settings and exit."],
+        ["check", None, "Check the settings, print notes about them, and exit."],
         ["show-config", None, "Print all settings with their origins, without secrets, and exit."],
     ]
     synopsis = "[options]"
@@ -81,8 +89,8 @@ class Options(usage.Options):
     opt_helper = _repeated("helper")
     opt_http_socket = _repeated("http-socket", "uWSGI's word for an endpoint: [ADDRESS]:PORT.")
     opt_mule = _repeated("mule", SETTINGS["helper"].help)
-    opt_offload_threads = _repeated("offload-threads", "Of uWSGI; has no effect.")
-    opt_plugin = _repeated("plugin", "Of uWSGI; has no effect.")
+    opt_offload_threads = _repeated("offload-threads", "A word of uWSGI that has no effect here.")
+    opt_plugin = _repeated("plugin", "A word of uWSGI that has no effect here.")
     opt_route = _repeated("route")
     opt_route_if = _repeated("route-if", "A route for requests that pass a test: TEST ACTION.")
     opt_route_label = _repeated("route-label", "A name among the routes, for goto:NAME.")
@@ -100,11 +108,45 @@ class Options(usage.Options):
         self._given: Given = {}
         self._from_file: Given = {}
         self._environment = NOTHING
+        self._of_twist: Given = {}
         self._found: Given = {}
         self._folder = os.getcwd()
         self.places: dict[str, list[str]] = {}
         self.without_effect: frozenset[str] = frozenset()
         self.inherited: WorkerEnvironment | None = None
+
+    def opt_version(self) -> None:
+        """
+        Print the versions of rt_twisted, Twisted and Python, and exit.
+        """
+        python = platform.python_version()
+        print(f"rt_twisted {__version__}, Twisted {twisted_version}, Python {python}")  # noqa: T201
+        sys.exit(0)
+
+    def opt_help(self) -> None:
+        """
+        Print this help and exit.
+        """
+        print(self)  # noqa: T201  # the answer to --help
+        sys.exit(0)
+
+    opt_h = opt_help
+
+    def getUsage(self, width: int | None = None) -> str:
+        width = width or shutil.get_terminal_size().columns
+        options = [str(name) for name in self.longOpt]
+        return "\n".join(
+            (
+                textwrap.fill(self.longdesc, min(width, 100)),
+                "",
+                usage_text(
+                    {name.removesuffix("="): self.docs[name.removesuffix("=")] for name in options},
+                    {name.removesuffix("="): name.endswith("=") for name in options},
+                    {},
+                    width,
+                ),
+            )
+        )
 
     def _give(self, word: str, value: str) -> None:
         try:
@@ -128,9 +170,10 @@ class Options(usage.Options):
         option = re.fullmatch("option --?(.+) not recognized", reason)  # getopt's text
         if option is None:
             return reason
-        twistd = self.parent.longOpt if self.parent is not None else ()
-        if option[1] in (name.removesuffix("=") for name in twistd):
-            return f"--{option[1]} is an option of twistd: put it before the word realtime"
+        runner = self.parent.longOpt if self.parent is not None else ()
+        if option[1] in (name.removesuffix("=") for name in runner):
+            program = "twist" if is_twist(self.parent) else "twistd"
+            return f"--{option[1]} is an option of {program}: put it before the word realtime"
         return unknown_setting(option[1])
 
     def postOptions(self) -> None:
@@ -141,6 +184,10 @@ class Options(usage.Options):
             if self["config"] is None:
                 self["config"] = self._environment.config
         try:
+            self._of_twist = {
+                name: [GivenValue(text, f"--{name} of twist")]
+                for name, text in log_settings(self.parent).items()
+            }
             self._read()
         except SettingError as error:
             sys.exit(f"realtime: {error}")
@@ -152,8 +199,15 @@ class Options(usage.Options):
                 print(f"realtime: note: {note}")  # noqa: T201  # as below
             print("realtime: the settings are right")  # noqa: T201  # the answer to --check
             sys.exit(0)
-        if self.parent is not None:
+        if self.parent is not None and not is_twist(self.parent):
             settle_pid_file(self.parent)
+
+    @property
+    def twistd(self) -> MutableMapping[str, Any] | None:
+        """
+        The options of the program that runs the daemon, under the names of twistd's; or None.
+        """
+        return as_twistd(self.parent)
 
     def _show(self) -> None:
         from rt_twisted.tap.show_config import config_lines  # needs all routes
@@ -183,6 +237,7 @@ class Options(usage.Options):
         fresh.parent = self.parent
         fresh._given = self._given
         fresh._environment = self._environment
+        fresh._of_twist = self._of_twist
         # A daemon has changed its working directory.
         fresh._folder = self._folder
         fresh["config"] = self["config"] and os.path.join(self._folder, self["config"])
@@ -207,6 +262,9 @@ class Options(usage.Options):
         fixed = {
             name: given for name, given in self._from_file.items() if not SETTINGS[name].reloadable
         }
+        fixed.update(
+            (name, self._of_twist[name]) for name in self._of_twist.keys() - self._from_file
+        )
         return WorkerEnvironment(
             number,
             self["workers"],
@@ -260,7 +318,7 @@ class Options(usage.Options):
         for name, setting in SETTINGS.items():
             # An empty value on the command line still overrides the others.
             found = self._given.get(name) or self._environment.given.get(name)
-            found = found or from_file.get(name) or []
+            found = found or from_file.get(name) or self._of_twist.get(name) or []
             if not setting.repeated:
                 found = found[-1:]
             found = [given for given in found if given.text]

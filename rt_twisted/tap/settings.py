@@ -74,7 +74,7 @@ SECTIONS: tuple[tuple[str, tuple[Setting, ...]], ...] = (
         Setting("port", "8888", values.port, short="p", help=
             "TCP port for plain HTTP; 0 chooses a free one."),
         Setting("listen", "127.0.0.1", values.text, short="l", help=
-            "Address to bind; 0 or 0.0.0.0 for all of IPv4, :: for IPv6 too."),
+            "Address of the plain port; 0 or 0.0.0.0 for all of IPv4, :: for IPv6 too."),
         Setting("endpoint", "", values.text, repeated=True, help=
             "A Twisted endpoint to listen on, such as unix:/run/realtime.sock, "
             "systemd:domain=INET:index=0, tcp:8080 or haproxy:tcp:8081 (the PROXY protocol); may "
@@ -90,13 +90,13 @@ SECTIONS: tuple[tuple[str, tuple[Setting, ...]], ...] = (
             "ssl-key: the server name that a client sends (SNI) selects one; the first is the "
             "default."),
         Setting("ssl-key", "server.key", values.text, repeated=True, help=
-            "Key file (PEM) of the certificate."),
+            "Key file (PEM) of the ssl-cert in the same place. May be repeated."),
         Setting("rtmp-port", "", values.port, help=
             "TCP port for RTMP alone, at the address of the plain port; usually 1935; 0 chooses a "
             "free one. The ports for HTTP and TLS accept RTMP, too."),
         Setting("rtsp-port", "", values.port, help=
-            "A further TCP port for the same protocols, at the address of the plain port, for "
-            "cameras and players that expect RTSP on 554 or 8554; 0 chooses a free one."),
+            "A further TCP port for all protocols, at the address of the plain port, for cameras "
+            "and players that expect RTSP on 554 or 8554; 0 chooses a free one."),
         Setting("dead-after", "90", values.some_seconds, help=
             "Close a connection whose peer has acknowledged nothing for this time."),
         Setting("stop-seconds", "5", values.seconds, reloadable=True, help=
@@ -135,13 +135,13 @@ SECTIONS: tuple[tuple[str, tuple[Setting, ...]], ...] = (
             "https://*.example.org for all subdomains of a host, file:// and null for files, "
             "* for all."),
         Setting("credentials", "0", values.switch, reloadable=True, help=
-            "Allow pages of these origins to send cookies; needs a list of origins."),
+            "Allow pages of the origins in the setting origins to send cookies; it needs a list."),
         Setting("allowed-headers", "*", values.header_names, reloadable=True, help=
-            "Request headers that pages of these origins may send beside those that the daemon "
+            "Request headers that pages of other origins may send beside those that the daemon "
             "reads itself, separated by blanks; * for those that a page asks for."),
         Setting("exposed-headers", "", values.header_names, reloadable=True, help=
-            "Response headers that such pages may read beside ETag and Retry-After, separated "
-            "by blanks; * for all, which needs credentials = 0."),
+            "Response headers that pages of other origins may read beside ETag and Retry-After, "
+            "separated by blanks; * for all, which needs credentials = 0."),
         Setting("access-log", "", values.text, reloadable=True, help=
             "File to which a line per response is appended, without queries, cookies and keys; "
             "- for standard output."),
@@ -234,8 +234,8 @@ SECTIONS: tuple[tuple[str, tuple[Setting, ...]], ...] = (
             "RabbitMQ; or the dotted name of your own, called with (reactor, settings)."),
         Setting("redis-url", "", secret, help=
             "URL of redis: redis://user:password@host:port/db, rediss:// for TLS, "
-            "unix:///path?db=0, or sentinel://host:port,host:port/master/db; replaces the next "
-            "two settings."),
+            "unix:///path?db=0, or sentinel://host:port,host:port/master/db; replaces redis-host "
+            "and redis-port."),
         Setting("redis-host", "127.0.0.1", values.text, help=
             "Host of redis."),
         Setting("redis-port", "6379", values.port, help=
@@ -257,7 +257,7 @@ SECTIONS: tuple[tuple[str, tuple[Setting, ...]], ...] = (
         Setting("redis-plain", "1", values.switch, help=
             "Deliver messages of a plain redis PUBLISH to the channel of that name."),
         Setting("redis-plain-prefix", "", values.text, help=
-            "Prefix of channel names in such a PUBLISH."),
+            "Prefix of channel names in a plain redis PUBLISH (redis-plain)."),
         Setting("redis-plain-out", "no", values.text, help=
             "Names under which each message is also published in redis, without a position, for "
             "other programs: no; same, those of redis-plain; or the prefix of other names."),
@@ -267,7 +267,8 @@ SECTIONS: tuple[tuple[str, tuple[Setting, ...]], ...] = (
             "Close a connection to redis on which a reply takes longer than this."),
         Setting("amqp-url", "", values.amqp_url, help=
             "URL of the AMQP server, amqp://user:password@host:port/vhost, or amqps:// for "
-            "TLS; several hosts are separated by commas; replaces the next six settings."),
+            "TLS; several hosts are separated by commas; replaces amqp-host, amqp-port, "
+            "amqp-vhost, amqp-username, amqp-password and amqp-tls."),
         Setting("amqp-host", "127.0.0.1", values.text, help=
             "Host of the AMQP server. Several, HOST or HOST:PORT separated by commas, are "
             "tried in this order, the next one after each failure."),
@@ -350,10 +351,11 @@ SECTIONS: tuple[tuple[str, tuple[Setting, ...]], ...] = (
         Setting("history-file", "", values.text, help=
             "File in which the embedded broker stores its log, so that it survives a restart."),
         Setting("history-file-size", "1g", values.size, help=
-            "Approximate maximum bytes of that file; the oldest messages are dropped first."),
+            "Approximate maximum bytes of the history-file; the oldest messages are dropped "
+            "first."),
         Setting("unwritable", "serve", values.choice("serve", "refuse"), help=
-            "What happens to a message that cannot be written to that file: serve (deliver it; "
-            "the response says that it is not durable) or refuse (503)."),
+            "What happens to a message that cannot be written to the history-file: serve (deliver "
+            "it; the response says that it is not durable) or refuse (503)."),
         Setting("replay-bytes", "8m", values.size, reloadable=True, help=
             "Maximum bytes replayed to one subscriber that resumes. The newest are sent; what is "
             "left out is reported as a gap."),
@@ -485,7 +487,7 @@ SECTIONS: tuple[tuple[str, tuple[Setting, ...]], ...] = (
         Setting("export-path", "cyclone-sse", values.text, help=
             "Prefix of all exported names."),
         Setting("export-node", "", values.text, help=
-            "A word after the prefix that distinguishes daemons with the same one."),
+            "A word after export-path in all names, for daemons that have the same path."),
     )),
 )
 # fmt: on

@@ -12,7 +12,7 @@ from typing import Any
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, DeferredList
-from twisted.internet.interfaces import IStreamServerEndpoint
+from twisted.internet.interfaces import IListeningPort, IStreamServerEndpoint
 from twisted.internet.protocol import Factory, ProcessProtocol
 from twisted.logger import Logger
 
@@ -58,6 +58,7 @@ class Supervisor(Service):
         systemd: is notified.
         reload: reads the settings again, and opens log files again.
         options: every setting by name.
+        announce: called with each port, and the description of its endpoint, when all are bound.
     """
 
     def __init__(
@@ -74,6 +75,7 @@ class Supervisor(Service):
         systemd: SystemdNotifier,
         reload: ReloadHook,
         options: Mapping[str, Any],
+        announce: Callable[[Sequence[tuple[str, IListeningPort]]], None],
     ) -> None:
         self._reactor = reactor
         self._endpoints = endpoints
@@ -86,6 +88,7 @@ class Supervisor(Service):
         self._systemd = systemd
         self._read_settings = reload
         self._options = options
+        self._announce = announce
         self._handoff_sockets = HandoffSockets(size)
         self._stop_requests = 0
         self._not_ready: set[WorkerProcess] = set()  # that are starting or reloading
@@ -98,10 +101,9 @@ class Supervisor(Service):
 
     def privilegedStartService(self) -> None:
         # Bind before the process drops root.
-        for _ in listen_on(self._endpoints, Factory()):
-            pass
-        for bound in self._binder.bound:
-            _log.info("bound: {address}", address=str(bound.getHost()))
+        ports = list(listen_on(self._endpoints, Factory()))
+        descriptions = [description for description, _ in self._endpoints]
+        self._announce(list(zip(descriptions, ports, strict=True)))
 
     def startService(self) -> None:
         # Raises SystemExit if the user that the process runs as cannot read the settings.
