@@ -4,8 +4,11 @@ The distribution: its name, contents and requirements. Tools are configured in p
 
 import re
 from pathlib import Path
+from shutil import copytree
+from typing import Any
 
 from setuptools import find_packages, setup
+from setuptools.command.build_py import build_py
 
 _init = Path(__file__).with_name("rt_twisted").joinpath("__init__.py").read_text()
 _version = re.search(r'^__version__ = "(.+)"$', _init, re.MULTILINE)
@@ -16,6 +19,26 @@ URL = "https://github.com/rt-twisted/rt_twisted"
 # Links to files of the repository do not work on the page of a package index.
 _readme = Path(__file__).with_name("README.md").read_text()
 _readme = re.sub(r"\]\((?!https?:|#)", f"]({URL}/blob/main/", _readme)
+
+# Of the repository, for `python -m rt_twisted.tools.init` in an installed wheel.
+SHIPPED = ("etc", "examples/systemd", "examples/nginx", "examples/haproxy", "examples/dashboards")
+
+
+class BuildWithShippedFiles(build_py):
+    """
+    Also copies the files that `rt_twisted.tools.init` writes.
+    """
+
+    editable_mode: Any
+
+    def run(self) -> None:
+        super().run()
+        if self.editable_mode:
+            return  # they are read from the repository
+        target = Path(self.build_lib, "rt_twisted", "tools", "shipped")
+        for folder in SHIPPED:
+            copytree(Path(__file__).parent / folder, target / folder, dirs_exist_ok=True)
+
 
 setup(
     name="rt-twisted",
@@ -46,6 +69,7 @@ setup(
         "rt_twisted.brokers.amqp": ["*.xml"],
         "rt_twisted.brokers.redis": ["*.lua"],
     },
+    cmdclass={"build_py": BuildWithShippedFiles},
     zip_safe=False,
     install_requires=[
         # Upper bounds where the daemon uses names that are not public.

@@ -105,7 +105,8 @@ def test_an_editable_install_gives_twistd_the_command(
 
 def test_the_wheel_contains_the_package_and_the_plug_in(wheel: Path) -> None:
     """
-    The wheel has every file of the package, and only the plug-in in Twisted's folder.
+    The wheel has every file of the package, those that `rt_twisted.tools.init` writes, and only the
+    plug-in in Twisted's folder.
     """
     names = [name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name]
     ours = [
@@ -114,7 +115,13 @@ def test_the_wheel_contains_the_package_and_the_plug_in(wheel: Path) -> None:
         if path.is_file() and path.suffix != ".pyc"
     ]
 
-    assert sorted(names) == sorted([*ours, "twisted/plugins/realtime_plugin.py"])
+    folders = ("etc", *(f"examples/{one}" for one in ("systemd", "nginx", "haproxy", "dashboards")))
+    shipped = [
+        f"rt_twisted/tools/shipped/{path.relative_to(ROOT)}"
+        for folder in folders
+        for path in (ROOT / folder).rglob("*.*")
+    ]
+    assert sorted(names) == sorted([*ours, *shipped, "twisted/plugins/realtime_plugin.py"])
 
 
 def test_the_source_distribution_holds_its_tests(source: Path) -> None:
