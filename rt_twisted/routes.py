@@ -262,6 +262,7 @@ def parse_entry(line: str, context: ActionContext) -> RouteEntry:
     if entry is not None:
         return entry
     if parsed.word in _FILES:
+        # A path may have what arguments cannot: a comma, an equals sign.
         return Route(parsed.pattern, None, StaticAction(parsed.arguments), line, fallback=True)
     action, given = _build(parsed.action, parsed.arguments, parsed.groups, context)
     takes_over = getattr(action, "counts_as", "") == SUBSCRIBERS
@@ -269,9 +270,9 @@ def parse_entry(line: str, context: ActionContext) -> RouteEntry:
         raise ValueError(
             f"action {parsed.action!r} cannot take over a response: use sse or another"
         )
-    return Route(
-        parsed.pattern, parsed.method, action, line, given, parsed.test, chain=parsed.chain
-    )
+    condition = (parsed.pattern, parsed.method)
+    fallback = parsed.is_fallback
+    return Route(*condition, action, line, given, parsed.test, fallback, parsed.chain)
 
 
 def parse_route(line: str, context: ActionContext) -> Route:

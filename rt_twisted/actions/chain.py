@@ -159,7 +159,8 @@ class ChainEntries:
     The entries of one chain in order.
 
     Args:
-        entries: routes that are fallbacks are moved behind the others.
+        entries: routes that are fallbacks are moved behind the others: first those of files,
+            which do not claim what they do not have.
 
     Raises:
         ValueError: a jump to a label that does not stand behind it.
@@ -332,7 +333,8 @@ def _as_conditional(entry: RouteEntry) -> _Line | None:
 
 
 def _fallbacks(entries: Iterable[RouteEntry]) -> list[Route]:
-    return [entry for entry in entries if isinstance(entry, Route) and entry.fallback]
+    found = [entry for entry in entries if isinstance(entry, Route) and entry.fallback]
+    return sorted(found, key=lambda route: not hasattr(route.action, "has"))
 
 
 def _is_fallback(entry: RouteEntry) -> bool:

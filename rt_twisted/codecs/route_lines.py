@@ -6,7 +6,8 @@ match, `route-host` and others for another text of the request, `route-if = TEST
 requests that pass a test, `route-run = ACTION` for all that come so far. `route-label = NAME` is
 where `goto:NAME` jumps to. With `response-` or `final-` in front a line is about responses of the
 application. `internal-route` is for the paths that such a response names.
-`static-map = /PREFIX=PATH` serves files for paths that no other line claims.
+`static-map = /PREFIX=PATH` serves files for paths that no other line claims, and `wsgi-file` is
+the application for the rest.
 """
 
 from __future__ import annotations
@@ -68,6 +69,8 @@ class LineWord(Enum):
     LABEL = "route-label"
     STATIC_MAP = "static-map"
     CHECK_STATIC = "check-static"
+    WSGI_FILE = "wsgi-file"
+    MODULE = "module"
     COLLECT = "collect-header"
     PULL = "pull-header"
 
@@ -80,11 +83,17 @@ _SUBJECTS: Mapping[LineWord, str] = {
     LineWord.AGENT: "HTTP_USER_AGENT",
     LineWord.REFERER: "HTTP_REFERER",
 }
+_FALLBACKS = (
+    LineWord.STATIC_MAP,
+    LineWord.CHECK_STATIC,
+    LineWord.WSGI_FILE,
+    LineWord.MODULE,
+)
 _NOT_SERVING = (LineWord.LABEL, LineWord.COLLECT, LineWord.PULL)
 _PASSING = frozenset(  # actions behind which other lines are looked at, or none
     "addheader addvar continue delheader goto last log remheader".split()
 )
-_ALONE = (LineWord.STATIC_MAP, LineWord.CHECK_STATIC, LineWord.COLLECT, LineWord.PULL)
+_ALONE = frozenset(word for word in LineWord if not word.value.startswith("route"))
 
 
 def _all_words() -> dict[str, tuple[Chain, LineWord]]:
@@ -126,6 +135,20 @@ class RouteLine:
     action: str = ""
     arguments: str = ""
     chain: Chain = Chain.REQUEST
+
+    @property
+    def is_fallback(self) -> bool:
+        """
+        Return whether the line serves only what no other line claims, wherever it stands.
+        """
+        return self.word in _FALLBACKS
+
+    @property
+    def is_about_responses(self) -> bool:
+        """
+        Return whether the line is read when an application has answered.
+        """
+        return self.chain is not Chain.REQUEST or self.word in (LineWord.COLLECT, LineWord.PULL)
 
     @property
     def may_serve(self) -> bool:
@@ -254,6 +277,14 @@ def _parse_check_static(kind: LineWord, chain: Chain, text: str) -> RouteLine:
     return RouteLine(kind, re.compile("^/"), None, None, "static", text)
 
 
+def _parse_application(kind: LineWord, chain: Chain, text: str) -> RouteLine:
+    if not text:
+        form = "FILE" if kind is LineWord.WSGI_FILE else "MODULE"
+        raise ValueError(f"a {kind.value} is '{form}' or '{form}:NAME'")
+    escaped = re.sub(r"([\\,])", r"\\\1", text)
+    return RouteLine(kind, _ANY, None, None, "wsgi", f"name={escaped}")
+
+
 def _a(chain: Chain, kind: LineWord) -> str:
     word = chain.value + kind.value
     return f"an {word}" if word[0] == "i" else f"a {word}"
@@ -274,6 +305,8 @@ _PARSERS: Mapping[LineWord, Callable[[LineWord, Chain, str], RouteLine]] = {
     LineWord.LABEL: _parse_label,
     LineWord.STATIC_MAP: _parse_static_map,
     LineWord.CHECK_STATIC: _parse_check_static,
+    LineWord.WSGI_FILE: _parse_application,
+    LineWord.MODULE: _parse_application,
     LineWord.COLLECT: _parse_header,
     LineWord.PULL: _parse_header,
 }

@@ -509,9 +509,8 @@ class HttpExchange:
     def stream(self, head: ResponseHead, length: int | None) -> ResponseStream:
         if self.answered:
             raise ConnectionLost
-        if self._more_headers:
-            more = [(name.encode(), value.encode("latin-1")) for name, value in self._more_headers]
-            head = replace(head, fields=[*head.fields, *more])
+        if self._more_headers or self._removed:
+            head = replace(head, fields=self.edit_fields(head.fields))
         if head.status in (204, 304):
             length = None
         has_body = self.method != "HEAD" and head.status not in (204, 304)
@@ -533,7 +532,7 @@ class HttpExchange:
         if not self._removed:
             return head
         kept = [each for each in head.fields if each[0].lower() not in self._removed]
-        return ResponseHead(status, kept, head.reason)
+        return replace(head, fields=kept)
 
     def edit_fields(self, fields: Sequence[Field]) -> list[Field]:
         added = [(n.encode("latin-1"), v.encode("latin-1")) for n, v in self._more_headers]

@@ -12,6 +12,7 @@ from rt_twisted.codecs.http_url import HttpUrl
 from rt_twisted.codecs.route_lines import BUILT_IN, parse_line, split_word
 
 EXPECTED = ("/healthz", "/readyz", "/metrics", "/realtime.js")  # paths that others rely on
+APPLICATIONS = ("http", "uwsgi", "wsgi")  # actions whose responses are an application's
 _LOCAL = frozenset(("127.0.0.1", "localhost", "::1", "0.0.0.0", "::"))
 
 
@@ -25,11 +26,40 @@ def notes(options: Mapping[str, Any]) -> Iterator[str]:
         yield "revoked tokens are valid again after a restart: set history-file, or use redis"
     if options["authorize"] and _leads_back(HttpUrl.parse(options["authorize"]), options):
         yield "authorize leads back to this daemon: name the URL of the application"
+    yield from _without_application(options)
     missing = [path for path in EXPECTED if not _is_routed(path, options["route"])]
     if missing:
         yield (
             f"own routes replace the built-in ones, so these have none: {', '.join(missing)}; "
             f"route = {BUILT_IN} adds them"
+        )
+
+
+def _without_application(options: Mapping[str, Any]) -> Iterator[str]:
+    """
+    Yield a sentence if there are lines about responses of an application, but no application,
+    and one if a line tests for a type that no browser accepts.
+    """
+    lines = [line for line in options["route"] if line.strip() != BUILT_IN]
+    parsed = [parse_line(*split_word(line)) for line in lines]
+    words = sorted(
+        {
+            split_word(line)[0]
+            for line, one in zip(lines, parsed, strict=True)
+            if one.is_about_responses
+        }
+    )
+    served = any(one.may_serve and one.action in APPLICATIONS for one in parsed)
+    if words and not served and not options.get("upstream"):
+        yield (
+            f"{', '.join(words)}: no effect, as no route leads to an application by "
+            f"{', '.join(f'{word}:' for word in APPLICATIONS)}"
+        )
+    texts = " ".join(lines)
+    if ";event/stream" in texts and ";text/event-stream" not in texts:
+        yield (
+            "a line tests for the type event/stream, which browsers do not accept: responses of "
+            "the type text/event-stream are not handed over"
         )
 
 

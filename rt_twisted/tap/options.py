@@ -32,10 +32,15 @@ from rt_twisted.tap.settings import (
 )
 from rt_twisted.tap.start import settle_pid_file
 from rt_twisted.tap.usage_text import usage_text
-from rt_twisted.tap.uwsgi_words import WITHOUT_EFFECT
+from rt_twisted.tap.uwsgi_words import ROUTE_WORDS, WITHOUT_EFFECT
 from rt_twisted.workers.environment import SettingTexts, WorkerEnvironment
 
 Given = dict[str, list[GivenValue]]
+
+
+# Words of uWSGI that the help lists; others are in the documentation.
+_LISTED = frozenset("route-if route-label route-run static-map".split())
+_UNLISTED = ROUTE_WORDS - _LISTED
 
 
 def _repeated(word: str, help: str = "") -> Callable[[Options, str], None]:
@@ -102,6 +107,11 @@ class Options(usage.Options):
     opt_token_key = _repeated("token-key")
     opt_token_jwks = _repeated("token-jwks")
 
+    # All other words of route lines, which the help does not list.
+    for _word in sorted(ROUTE_WORDS):
+        locals().setdefault(f"opt_{_word.replace('-', '_')}", _repeated(_word, "A route line."))
+    del _word
+
     def __init__(self, check: Callable[[Options], object] = lambda options: None) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self._check = check
@@ -134,7 +144,8 @@ class Options(usage.Options):
 
     def getUsage(self, width: int | None = None) -> str:
         width = width or shutil.get_terminal_size().columns
-        options = [str(name) for name in self.longOpt]
+        accepted = [str(name) for name in self.longOpt]
+        options = [name for name in accepted if name.removesuffix("=") not in _UNLISTED]
         return "\n".join(
             (
                 textwrap.fill(self.longdesc, min(width, 100)),

@@ -17,7 +17,7 @@ from rt_twisted.access.secrets import secret
 from rt_twisted.codecs.addresses import AddressHeader
 from rt_twisted.media.unit import MAX_UNIT
 from rt_twisted.tap import values
-from rt_twisted.tap.uwsgi_words import SECTION, WITHOUT_EFFECT, translate
+from rt_twisted.tap.uwsgi_words import ACCEPTED, SECTION, WITHOUT_EFFECT, advice, translate
 
 PREFIX = "RT_"  # of the variables of the environment that are settings
 
@@ -532,7 +532,7 @@ def read_file(path: str) -> Iterator[tuple[str, GivenValue]]:
             raise SettingError(f"{place}: there is no section {line!r}, only {SECTION}")
         name, equals, value = line.partition("=")
         name = name.strip().removeprefix("--")
-        if not equals:
+        if not equals and name not in WITHOUT_EFFECT:  # uWSGI's switches may stand alone
             # Not the whole line: the rest may be a secret.
             raise SettingError(f"{place}: {line.split()[0]!r} is not 'name = value'")
         yield read_word(name, _COMMENT.split(value, maxsplit=1)[0].strip(), place)
@@ -614,9 +614,12 @@ def variable_name(name: str) -> str:
 
 def unknown_setting(name: str) -> str:
     """
-    Return the error text about the unknown setting *name*, with the most similar known name.
+    Return the error text about the unknown setting *name*, with what to write instead.
     """
     from difflib import get_close_matches
 
-    near = get_close_matches(name, SETTINGS, 1)
+    instead = advice(name)
+    if instead is not None:
+        return f"uWSGI's word {name!r} is not supported: {instead}"
+    near = get_close_matches(name, sorted({*SETTINGS, *ACCEPTED}), 1)
     return f"there is no setting {name!r}" + (f"; did you mean {near[0]!r}?" if near else "")

@@ -65,6 +65,26 @@ def test_a_body_of_pieces(version: bytes, length: int | None, wire: bytes, open:
     assert caller.open is open
 
 
+def test_headers_that_routes_change() -> None:
+    """
+    A header that is added replaces the type of the application, and one that is removed is not
+    sent, whatever its case.
+    """
+    place = Place()
+    caller = place.call(get(b"/late"))
+    exchange = place.waiting[0]
+    exchange.add_header("Content-Type", "text/x-other")
+    exchange.add_header("X-More", "1")
+    exchange.remove_header("x-app")
+    head = ResponseHead(200, [(b"X-App", b"a"), (b"content-type", b"text/plain")], b"Fine")
+    exchange.stream(head, 0).finish()
+
+    (answer,) = caller.responses()
+    assert answer.headers["content-type"] == "text/x-other"
+    assert answer.headers["x-more"] == "1"
+    assert "x-app" not in answer.headers
+
+
 @pytest.mark.parametrize(("method", "status"), [(b"HEAD", 200), (b"GET", 204), (b"GET", 304)])
 def test_responses_without_a_body(method: bytes, status: int) -> None:
     """

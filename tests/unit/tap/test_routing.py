@@ -116,3 +116,41 @@ def test_a_check_names_what_own_routes_remove(routes: list[str], missing: str) -
         missing
     )
     assert all(note.endswith("; route = built-in adds them") for note in found)
+
+
+@pytest.mark.parametrize(
+    ("lines", "note"),
+    [
+        (
+            ["internal-route ^/-/(.*) sse:$1", "^/ stats"],
+            "internal-route: no effect, as no route leads to an application by http:",
+        ),
+        (
+            ["pull-header A B", "final-route-run sse:${B}", "^/ stats"],
+            "final-route-run, pull-header: no effect, as no route leads to an application",
+        ),
+        (["internal-route ^/-/(.*) sse:$1", "wsgi-file clock.py"], ""),
+        (["internal-route ^/-/(.*) sse:$1", "^/ http:127.0.0.1:8000"], ""),
+        (["^/ stats"], ""),
+        (
+            ["final-route-if equal:${T};event/stream sse:x", "wsgi-file clock.py"],
+            "a line tests for the type event/stream, which browsers do not accept",
+        ),
+        (
+            [
+                "final-route-if equal:${T};event/stream sse:x",
+                "final-route-if equal:${T};text/event-stream sse:x",
+                "wsgi-file clock.py",
+            ],
+            "",
+        ),
+    ],
+)
+def test_lines_about_responses_that_do_nothing(lines: list[str], note: str) -> None:
+    """
+    `--check` names the lines that no response can reach, and a type that browsers reject.
+    """
+    found = list(notes(parse(*(f"--route={line}" for line in lines))))
+    about = [each for each in found if "own routes" not in each]
+
+    assert [each[: len(note)] for each in about] == ([note] if note else [])
