@@ -8,7 +8,7 @@ import hmac
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Final, Protocol
 
 from rt_twisted.codecs.basic_auth import CHALLENGE, basic_password
 from rt_twisted.codecs.websocket import offered_key
@@ -220,7 +220,7 @@ CREDENTIAL_HEADERS = (
 )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, unsafe_hash=True)
 class Credentials:
     """
     What a request presents to be authorized by `Keys`.
@@ -230,8 +230,8 @@ class Credentials:
         request: is read only where no key is set; None permits nothing then.
     """
 
-    key: bytes | None
-    request: CredentialSource | None = None
+    key: Final[bytes | None]
+    request: Final[CredentialSource | None] = None
 
     def __repr__(self) -> str:
         return "Credentials(...)"

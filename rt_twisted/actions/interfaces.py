@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 from zope.interface import Attribute, Interface
 
@@ -157,7 +157,7 @@ class IAction(Interface):
         """
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, unsafe_hash=True)
 class Match:
     """
     Result of searching a route's pattern in a path.

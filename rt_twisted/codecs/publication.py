@@ -13,7 +13,7 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, NoReturn
+from typing import Any, Final, NoReturn
 
 from rt_twisted.codecs.errors import RemoteProtocolError
 from rt_twisted.codecs.forms import MULTIPART, parse_form
@@ -43,7 +43,7 @@ class VerbatimJson:
     data: bytes
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, unsafe_hash=True)
 class Submission:
     """
     One message of a publish request.
@@ -56,11 +56,11 @@ class Submission:
         key: the publish key in the body or query; None for none.
     """
 
-    channels: Sequence[str]
-    message: bytes | None
-    event: str | None = None
-    idempotency_key: str | None = None
-    key: bytes | None = None
+    channels: Final[Sequence[str]]
+    message: Final[bytes | None]
+    event: Final[str | None] = None
+    idempotency_key: Final[str | None] = None
+    key: Final[bytes | None] = None
 
 
 def parse(

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Final
 
 from rt_twisted.codecs.errors import RemoteProtocolError
 
@@ -38,7 +39,7 @@ FOURCCS = tuple([code.decode() for code in (*_VIDEO_FOURCCS, *_AUDIO_FOURCCS)])
 _WITH_COMPOSITION = frozenset((b"avc1", b"hvc1"))
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, unsafe_hash=True)
 class FlvTag:
     """
     What a tag carries.
@@ -51,11 +52,11 @@ class FlvTag:
         data: the configuration, or the frame.
     """
 
-    codec: str
-    is_configuration: bool
-    key: bool
-    composition: int
-    data: bytes
+    codec: Final[str]
+    is_configuration: Final[bool]
+    key: Final[bool]
+    composition: Final[int]
+    data: Final[bytes]
 
 
 def parse_video(body: bytes) -> FlvTag | None:

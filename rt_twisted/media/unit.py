@@ -21,7 +21,7 @@ from base64 import b64decode, b64encode
 from dataclasses import dataclass
 from enum import Enum
 from functools import lru_cache
-from typing import Any
+from typing import Any, Final
 
 from rt_twisted.codecs.errors import RemoteProtocolError
 from rt_twisted.media.jpeg import MAX_JPEG
@@ -104,7 +104,7 @@ class Head:
     about: tuple[tuple[str, str], ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, unsafe_hash=True)
 class Unit:
     """
     One frame of one track. H264 and H265 have lengths of four bytes before each NAL unit.
@@ -121,15 +121,15 @@ class Unit:
         title: of what is played now; "" if it is not known.
     """
 
-    track: int
-    pts: int
-    dts: int
-    duration: int
-    key: bool
-    packets: int
-    offset: int
-    data: bytes
-    title: str = ""
+    track: Final[int]
+    pts: Final[int]
+    dts: Final[int]
+    duration: Final[int]
+    key: Final[bool]
+    packets: Final[int]
+    offset: Final[int]
+    data: Final[bytes]
+    title: Final[str] = ""
 
 
 @dataclass(frozen=True, slots=True)

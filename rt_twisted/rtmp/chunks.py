@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import IntEnum
+from typing import Final
 
 from rt_twisted.codecs.errors import RemoteProtocolError
 
@@ -42,7 +43,7 @@ class MessageType(IntEnum):
     AGGREGATE = 22
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, unsafe_hash=True)
 class RtmpMessage:
     """
     One message of the stream of chunks.
@@ -54,10 +55,10 @@ class RtmpMessage:
         payload: its bytes.
     """
 
-    type: int
-    stream: int
-    timestamp: int
-    payload: bytes
+    type: Final[int]
+    stream: Final[int]
+    timestamp: Final[int]
+    payload: Final[bytes]
 
 
 class _ChunkStream:

@@ -7,6 +7,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import Final
 
 from rt_twisted.codecs.errors import RemoteProtocolError
 
@@ -88,7 +89,7 @@ class RtspResponse:
     challenges: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, unsafe_hash=True)
 class InterleavedPacket:
     """
     An RTP or RTCP packet that came between messages.
@@ -98,8 +99,8 @@ class InterleavedPacket:
         data: the packet.
     """
 
-    channel: int
-    data: bytes
+    channel: Final[int]
+    data: Final[bytes]
 
 
 RtspItem = RtspRequest | RtspResponse | InterleavedPacket

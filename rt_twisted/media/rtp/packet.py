@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass
+from typing import Final
 
 from rt_twisted.codecs.errors import RemoteProtocolError
 
@@ -19,7 +20,7 @@ _REPORT = struct.Struct("!BBHIIIIII")
 _HEADER = struct.Struct("!BBHII")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, unsafe_hash=True)
 class RtpPacket:
     """
     An RTP packet without padding, header extension and contributing sources.
@@ -33,12 +34,12 @@ class RtpPacket:
         payload: may be empty.
     """
 
-    payload_type: int
-    marker: bool
-    sequence: int
-    timestamp: int
-    source: int
-    payload: bytes
+    payload_type: Final[int]
+    marker: Final[bool]
+    sequence: Final[int]
+    timestamp: Final[int]
+    source: Final[int]
+    payload: Final[bytes]
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Final, Protocol
 
 from rt_twisted.media.rtp.packet import RtpPacket
 from rt_twisted.media.sdp import MediaDescription
@@ -15,7 +15,7 @@ from rt_twisted.media.unit import MAX_UNIT, Track
 MAX_FRAME = MAX_UNIT  # bytes
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, unsafe_hash=True)
 class MediaFrame:
     """
     One frame, as units have it.
@@ -30,12 +30,12 @@ class MediaFrame:
         reorder: by how many frames decoding order and presentation order differ at most.
     """
 
-    track: Track
-    timestamp: int
-    data: bytes
-    key: bool = True
-    duration: int = 0
-    reorder: int = 0
+    track: Final[Track]
+    timestamp: Final[int]
+    data: Final[bytes]
+    key: Final[bool] = True
+    duration: Final[int] = 0
+    reorder: Final[int] = 0
 
 
 class Depacketizer(Protocol):

@@ -4,6 +4,8 @@ Positions, as clients send them back.
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -92,3 +94,36 @@ def test_the_event_type_marks_messages_of_live_streams(event: str | None, mark: 
     Messages of live streams are ordinary messages; their event type has their kind.
     """
     assert Message("cam", b"", Position("e", 1), event).mark is mark
+
+
+@pytest.mark.limit(120)
+def test_the_type_check_refuses_changes_of_values(tmp_path: Path) -> None:
+    """
+    Values that are built for each message are immutable by their types: mypy refuses code that
+    changes one, and nothing checks it when the code runs.
+    """
+    api = pytest.importorskip("mypy.api")
+    code = tmp_path / "changes.py"
+    code.write_text(
+        "from rt_twisted.model.message import Draft, Message, Position, PublishResult\n"
+        "def change(a: Position, b: Draft, c: PublishResult, d: Message) -> None:\n"
+        "    a.offset = 1\n    b.data = b''\n    c.durable = False\n    d.position = a\n"
+    )
+
+    output, _, _ = api.run(
+        [str(code), "--no-incremental", "--config-file=", "--follow-imports=silent"]
+    )
+
+    assert output.count("Cannot assign to final attribute") == 4, output
+
+
+def test_equal_values_are_one_key() -> None:
+    """
+    Values compare by their fields, and can be keys.
+    """
+    message = Message("a", b"x", Position("e", 1))
+
+    assert message == Message("a", b"x", Position("e", 1))
+    assert message != Message("a", b"x", Position("e", 2))
+    assert len({Position("e", 1), Position("e", 1), Position("f", 1)}) == 2
+    assert len({message, Message("a", b"x", Position("e", 1))}) == 1
