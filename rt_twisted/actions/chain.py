@@ -25,6 +25,9 @@ from rt_twisted.codecs.route_tests import RouteTest
 
 Found = tuple[Any, Match]
 
+MAX_KNOWN = 1000  # results of searches that are kept...
+MAX_KNOWN_PATH = 200  # ...for paths up to this length
+
 
 @dataclass(frozen=True, slots=True)
 class Route:
@@ -167,6 +170,7 @@ class ChainEntries:
 
     Attributes:
         tested: the methods that tests name.
+        is_static: what is found depends on method and path alone.
     """
 
     def __init__(self, entries: Iterable[RouteEntry]) -> None:
@@ -186,6 +190,10 @@ class ChainEntries:
                 self._targets[before[index]] = before[entry.target(main, index)]
         tests = [line.test for line in self._lines if line.test is not None]
         self.tested = {method for test in tests for method in test.constants(METHOD)}
+        self.is_static = not tests and not any(
+            isinstance(line, RouteStep) or (isinstance(line, Route) and line.fallback)
+            for line in self._lines
+        )
 
     def __bool__(self) -> bool:
         return bool(self._lines)
@@ -236,6 +244,7 @@ class RouteChain:
 
     def __init__(self, entries: Iterable[RouteEntry]) -> None:
         self._chain = ChainEntries(entries)
+        self._known: dict[tuple[str, str], Found] = {}  # by method and path
 
     def find(
         self, method: str, path: str, exchange: VariableSource | None = None
@@ -243,8 +252,15 @@ class RouteChain:
         """
         Return the action for a request, and the match of its pattern; see `Routes.find`.
         """
+        known = self._known.get((method, path))
+        if known is not None:
+            return known
         run, found, allowed = self._walk(method, path, exchange)
         if found is not None:
+            if self._chain.is_static and len(path) <= MAX_KNOWN_PATH:
+                if len(self._known) >= MAX_KNOWN:
+                    self._known.clear()
+                self._known[method, path] = found
             return found
         for other in self._chain.tested - {method}:
             if self._walk(other, path, exchange)[1] is not None:

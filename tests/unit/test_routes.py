@@ -17,6 +17,7 @@ from twisted.internet.testing import MemoryReactorClock
 from zope.interface import implementer
 
 from rt_twisted.access.grip_key import GripKey
+from rt_twisted.actions.chain import MAX_KNOWN, MAX_KNOWN_PATH
 from rt_twisted.actions.context import ActionContext
 from rt_twisted.actions.interfaces import Match
 from rt_twisted.actions.publish import PublishAction
@@ -620,3 +621,23 @@ def test_any_line_is_parsed_or_rejected(line: str) -> None:
         parse_route(line, CONTEXT)
     except ValueError as error:
         assert str(error)
+
+
+def test_a_repeated_search_finds_the_same() -> None:
+    """
+    What a search has found is kept for the next request with the same method and path; how much
+    is kept is bounded, also by the length of the paths.
+    """
+    routes = Routes([parse_route("^/(.*) sse:a_$1", CONTEXT)])
+    chain: Any = routes._chain
+
+    for number in (*range(MAX_KNOWN + 10), 5, MAX_KNOWN):
+        for _ in range(2):
+            found = routes.find("GET", f"/{number}")
+            assert isinstance(found, tuple)
+            assert found[1].groups == (f"/{number}", str(number))
+        assert len(chain._known) <= MAX_KNOWN
+    known = len(chain._known)
+    assert isinstance(routes.find("GET", "/" + "x" * MAX_KNOWN_PATH), tuple)
+    assert routes.find("DELETE", "/5") == {"GET", "HEAD", "POST"}
+    assert len(chain._known) == known
