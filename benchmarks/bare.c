@@ -118,11 +118,11 @@ static void feed(int fd) {
         join(fd, channel_of(text + 5));
         return;
     }
-    size_t whole = strncmp(text, "POST /", 6) == 0 ? message_length(text) : 0;
-    if (whole) {
+    size_t whole;
+    while ((whole = strncmp(text, "POST /", 6) == 0 ? message_length(text) : 0)) {
         size_t head = (size_t)(strstr(text, "\r\n\r\n") - text) + 4;
         publish(fd, channel_of(text + 6), text + head, whole - head);
-        memmove(text, text + whole, c->have - whole);
+        memmove(text, text + whole, c->have - whole + 1);
         c->have -= whole;
     }
     if (c->have && !c->request) {

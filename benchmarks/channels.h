@@ -36,7 +36,7 @@ struct message {
 };
 struct publisher {
     int fd, way;
-    int waiting;      /* for its response */
+    int waiting;      /* for so many responses */
     uint32_t missing; /* messages of its request that some reader has not got */
     size_t have;
     char reply[REPLY];

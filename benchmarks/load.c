@@ -14,8 +14,10 @@
  *                                    (PUBLISH) or `amqp` (basic.publish), past the daemon
  *     use LETTER COUNT               the channels of what follows: LETTER0 ... LETTER(COUNT-1)
  *     open COUNT                     open readers on them in turn, wait for all response heads
- *     publish COUNT INFLIGHT LINES   closed loop: INFLIGHT requests of LINES messages are out,
- *                                    each followed by the next when every reader has all of it
+ *     publish COUNT INFLIGHT LINES DEPTH
+ *                                    closed loop: on each of INFLIGHT connections DEPTH requests
+ *                                    of LINES messages are out, sent together, followed by the
+ *                                    next when every reader has all of it
  *     pace COUNT RATE                open loop: RATE messages a second, latencies recorded
  *
  * While nothing is ready it naps instead of waiting in epoll_wait(2): a sleeper is woken by the
@@ -113,7 +115,7 @@ static int all_arrived(uint32_t count) {
     return 1;
 }
 
-static void publish_closed(uint32_t count, uint32_t inflight, uint32_t lines) {
+static void publish_closed(uint32_t count, uint32_t inflight, uint32_t lines, uint32_t depth) {
     uint64_t quiet_since = 0;
     uint32_t sent = 0;
     int ready = 1;
@@ -121,8 +123,8 @@ static void publish_closed(uint32_t count, uint32_t inflight, uint32_t lines) {
         for (uint16_t i = 0; i < inflight && sent < count; i++) {
             struct publisher *p = publisher(i);
             if (p->waiting || p->missing) continue;
-            publish(i, lines, now_ns());
-            sent += lines;
+            publish(i, lines, depth, now_ns());
+            sent += lines * depth;
         }
         ready = turn(NAP);
     }
@@ -142,7 +144,7 @@ static void publish_paced(uint32_t count, double rate) {
         if (sent < count && now_ns() >= due) {
             uint16_t idle = 0;
             while (idle < PUBLISHERS - 1 && publisher(idle)->waiting) idle++;
-            publish(idle, 1, due);
+            publish(idle, 1, 1, due);
             sent++;
         }
         ready = turn(0);
@@ -159,7 +161,7 @@ static int word_number(const char *word, const char *const *known) {
 
 static void obey(const char *line) {
     char word[16], letter;
-    uint32_t a = 0, b = 0, c = 1;
+    uint32_t a = 0, b = 0, c = 1, d = 1;
     double rate;
     deliveries = lost = repeated = disordered = strayed = closed = refused = 0;
     each_count = last_count = 0;
@@ -174,8 +176,9 @@ static void obey(const char *line) {
             channels[first_channel + i] = (struct channel){.letter = letter, .number = i};
     } else if (sscanf(line, "open %u", &a) == 1) {
         open_readers(a);
-    } else if (sscanf(line, "publish %u %u %u", &a, &b, &c) == 3 && b && b <= PUBLISHERS && c) {
-        publish_closed(a, b, c);
+    } else if (sscanf(line, "publish %u %u %u %u", &a, &b, &c, &d) == 4 && b && b <= PUBLISHERS &&
+               c && d) {
+        publish_closed(a, b, c, d);
     } else if (sscanf(line, "pace %u %lf", &a, &rate) == 2) {
         publish_paced(a, rate);
     } else if (sscanf(line, "by %15s", word) == 1) {

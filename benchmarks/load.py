@@ -81,17 +81,18 @@ class Load:
         """
         return self._command(f"open {count}")
 
-    def publish(self, count: int, inflight: int = 1, lines: int = 1) -> LoadResult:
+    def publish(self, count: int, inflight: int = 1, lines: int = 1, depth: int = 1) -> LoadResult:
         """
         Publish to the channels in turn; each request is sent when all subscribers have the messages
         of the one before.
 
         Args:
             count: messages.
-            inflight: concurrent requests, each on its own connection.
+            inflight: connections with requests in flight.
             lines: messages per request.
+            depth: requests on each connection, sent together.
         """
-        return self._command(f"publish {count} {inflight} {lines}")
+        return self._command(f"publish {count} {inflight} {lines} {depth}")
 
     def pace(self, count: int, rate: float) -> LoadResult:
         """

@@ -150,11 +150,14 @@ def publish(stage: Stage) -> dict[str, float]:
         load.publish(100, _IN_FLIGHT)
         done = load.publish(work.alone, _IN_FLIGHT)
         busy = done.server_cpu * 1e6 / done.count
+        load.publish(160, depth=_IN_FLIGHT)
+        done = load.publish(work.alone, depth=_IN_FLIGHT)
+        pipelined = done.server_cpu * 1e6 / done.count
         if stage.server.dialect.batch:
             load.publish(BATCH, lines=BATCH)
             done = load.publish(work.alone * 10, lines=BATCH)
             batch = done.server_cpu * 1e6 / done.count
-        return {"one": one, "busy": busy, "batch": batch}
+        return {"one": one, "busy": busy, "pipelined": pipelined, "batch": batch}
 
 
 def crowd(stage: Stage) -> dict[str, float]:

@@ -34,21 +34,18 @@ static struct publisher *publisher(uint32_t number) {
     return &publishers[way * PUBLISHERS + (int)number];
 }
 
-static void post(struct publisher *p, const char *path, const char *head, const char *content,
-                 size_t size) {
-    static char request[ROOM + 4096];
-    int start = sprintf(request,
-                        "POST %s HTTP/1.1\r\nHost: 127.0.0.1\r\n%sContent-Length: %zu\r\n\r\n",
-                        path, head, size);
-    memcpy(request + start, content, size);
-    p->waiting = 1;
-    send_all(p->fd, request, (size_t)start + size);
+/* A request in front of which others of the same connection may stand. Returns where it ends. */
+static char *post(char *to, const char *path, const char *head, const char *content, size_t size) {
+    to += sprintf(to, "POST %s HTTP/1.1\r\nHost: 127.0.0.1\r\n%sContent-Length: %zu\r\n\r\n", path,
+                  head, size);
+    memcpy(to, content, size);
+    return to + size;
 }
 
-static void publish(uint16_t number, uint32_t lines, uint64_t sent) {
+/* Hand in the next `lines` messages. Returns where the request or the frames end. */
+static char *hand_in(char *to, struct publisher *p, uint32_t lines, uint64_t sent) {
     static char content[ROOM];
-    struct publisher *p = publisher(number);
-    char name[16], payload[PAYLOAD + 1], path[1024], *end = content;
+    char name[16], payload[PAYLOAD + 1], path[1024], *end = way == BY_HTTP ? content : to;
     uint16_t index = (uint16_t)(p - publishers);
     for (uint32_t i = 0; i < lines; i++) {
         name_of(&channels[new_message(index, sent, payload)], name);
@@ -59,12 +56,22 @@ static void publish(uint16_t number, uint32_t lines, uint64_t sent) {
         case BY_AMQP: end = amqp_publish(end, exchange, name, payload); break;
         }
     }
-    if (way != BY_HTTP) {
-        send_all(p->fd, content, (size_t)(end - content));
-        return;
-    }
+    if (way != BY_HTTP) return end;
     fill(path, lines > 1 ? batch_path : post_path, name, "");
-    post(p, path, lines > 1 ? batch_headers : headers, content, (size_t)(end - content));
+    p->waiting++;
+    return post(to, path, lines > 1 ? batch_headers : headers, content, (size_t)(end - content));
+}
+
+/* Send `depth` requests of `lines` messages each, by one send(2). */
+static void publish(uint16_t number, uint32_t lines, uint32_t depth, uint64_t sent) {
+    static char requests[2 * ROOM];
+    struct publisher *p = publisher(number);
+    char *end = requests;
+    for (uint32_t i = 0; i < depth; i++) {
+        if (end - requests > ROOM / 2) die("requests too large");
+        end = hand_in(end, p, lines, sent);
+    }
+    send_all(p->fd, requests, (size_t)(end - requests));
 }
 
 static void read_reply(struct publisher *p) {
@@ -82,15 +89,15 @@ static void read_reply(struct publisher *p) {
     }
     p->have += (size_t)got;
     p->reply[p->have] = 0;
-    size_t whole = message_length(p->reply);
-    if (!whole) return;
-    if (strncmp(p->reply, "HTTP/1.1 2", 10) != 0) {
-        refused++;
-        snprintf(refusal, sizeof refusal, "%s", p->reply);
+    for (size_t whole; (whole = message_length(p->reply));) {
+        if (strncmp(p->reply, "HTTP/1.1 2", 10) != 0) {
+            refused++;
+            snprintf(refusal, sizeof refusal, "%s", p->reply);
+        }
+        memmove(p->reply, p->reply + whole, p->have - whole + 1);
+        p->have -= whole;
+        p->waiting--;
     }
-    memmove(p->reply, p->reply + whole, p->have - whole);
-    p->have -= whole;
-    p->waiting = 0;
 }
 
 #endif

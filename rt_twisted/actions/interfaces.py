@@ -131,6 +131,8 @@ class IAction(Interface):
     # `metrics.responses.SUBSCRIBERS` or PUBLISHES; not counted without it.
     # publishes (optional), bool: it publishes by `ActionContext.publish`, so its routes may
     # have `out=`.
+    # answers_whole (optional), bool: it opens no streams and sends no bodies in pieces, so its
+    # responses to pipelined requests may leave together.
     # checks_grants (optional), bool: it gets the client's grant from `ActionContext.gate`, and
     # checks each channel that the client names, so its routes may have `allow=`.
 
@@ -174,13 +176,13 @@ class Match:
         mount: the matched part of the path; None if that is `$0`.
     """
 
-    groups: Sequence[str | None]
-    rest: str
-    grant: Grant = ANYONE
-    variables: Mapping[str, str] = field(default_factory=dict)
-    granted: frozenset[str] = frozenset()
-    effects: ChainEffects = NO_EFFECTS
-    mount: str | None = None
+    groups: Final[Sequence[str | None]]
+    rest: Final[str]
+    grant: Final[Grant] = ANYONE
+    variables: Final[Mapping[str, str]] = field(default_factory=dict)
+    granted: Final[frozenset[str]] = frozenset()
+    effects: Final[ChainEffects] = NO_EFFECTS
+    mount: Final[str | None] = None
 
     @property
     def depth(self) -> int:

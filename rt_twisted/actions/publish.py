@@ -59,6 +59,7 @@ class PublishAction:
 
     bare: ClassVar[str] = "channel"
     publishes: ClassVar[bool] = True
+    answers_whole: ClassVar[bool] = True
     checks_grants: ClassVar[bool] = True
     counts_as: ClassVar[str] = PUBLISHES
     methods: ClassVar[Sequence[str]] = ("POST",)

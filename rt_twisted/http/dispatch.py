@@ -40,15 +40,28 @@ def dispatch(context: HttpContext, exchange: IExchange) -> None:
             result.addErrback(_on_error, exchange)
 
 
-def _act(context: HttpContext, exchange: IExchange) -> Any:
-    if exchange.path == "*":
-        exchange.answer(204)
-        return None
+def answers_whole(context: HttpContext, exchange: IExchange) -> bool:
+    """
+    Return whether the action of *exchange* only ever answers by whole responses.
+    """
+    found = _find(context, exchange)
+    return isinstance(found, tuple) and bool(getattr(found[0], "answers_whole", False))
+
+
+def _find(context: HttpContext, exchange: IExchange) -> tuple[Any, Any] | set[str] | None:
     found = context.find(exchange.method, exchange.path, exchange)
     if exchange.header("x-sessioncookie") is not None:
         # QuickTime's tunnel: whatever other lines the path has.
         tunnelled = context.find(TUNNEL, exchange.path, exchange)
         found = tunnelled if isinstance(tunnelled, tuple) else found
+    return found
+
+
+def _act(context: HttpContext, exchange: IExchange) -> Any:
+    if exchange.path == "*":
+        exchange.answer(204)
+        return None
+    found = _find(context, exchange)
     if isinstance(found, tuple):
         action, match = found
         effects = getattr(match, "effects", None)

@@ -21,7 +21,7 @@ from zope.interface import implementer
 
 from rt_twisted.http.body import body_memory_exhausted
 from rt_twisted.http.context import ConnectionState, HttpContext
-from rt_twisted.http.dispatch import dispatch
+from rt_twisted.http.dispatch import answers_whole, dispatch
 from rt_twisted.http.exchange import HttpExchange
 from rt_twisted.http.head import ResponseHead
 from rt_twisted.http.interfaces import Detach, PeerInfo, StreamHandle
@@ -49,7 +49,8 @@ class Http1Connection:
     current exchange.
 
     Requests are answered one after the other, each when the response before it
-    has gone to the kernel; meanwhile nothing more is read.
+    has gone to the kernel; meanwhile nothing more is read. Responses to requests of one read
+    leave together, as far as their actions open no streams (`IAction`, answers_whole).
 
     A client that closes its sending side still gets the responses to all of its requests
     (RFC 9112, 9.6), and then the connection is closed. Only streams end at once: most
@@ -161,7 +162,10 @@ class Http1Connection:
             return
         if self._start_bytes is not None:
             data = self._sniff(data, self._start_bytes)
+        # Responses to requests of one read leave in one system call.
+        self.writer.hold()
         reader.feed(data)
+        self.writer.release()
         if self._state is not _CLOSING:
             self.read_more()
 
@@ -228,6 +232,11 @@ class Http1Connection:
         return self._current is None and not self._queue and not self.writer.draining
 
     def begin(self, exchange: HttpExchange) -> None:
+        if self.writer.holds and not answers_whole(self.context, exchange):
+            self.writer.flush()
+            if self.writer.draining:
+                self._queue.appendleft(exchange)
+                return
         self._current = exchange
         dispatch(self.context, exchange)
 
@@ -521,6 +530,7 @@ class Http1Connection:
         if linger and not self.half_closed:
             ingest = self._current is not None and self.context.is_ingest(self._current)
             self._linger = INGEST_LINGER if ingest else LINGER
+        self.writer.flush()
         self._state = _CLOSING
         self._reader.stopped = True
         self._current = None

@@ -12,6 +12,8 @@ from zope.interface import implementer
 
 from rt_twisted.net.transports import direct_send, start_draining
 
+MAX_HELD = 16384  # bytes of responses that are joined for one send(2)
+
 
 @implementer(IPullProducer)
 class ResponseWriter:
@@ -26,11 +28,12 @@ class ResponseWriter:
         draining: the transport has bytes of ours to send.
     """
 
-    __slots__ = ("_detached", "_drained", "_send", "_transport", "draining")
+    __slots__ = ("_detached", "_drained", "_held", "_send", "_transport", "draining")
 
     def __init__(self, transport: Any, drained: Callable[[], None]) -> None:
         self.draining = False
         self._detached = False
+        self._held: bytes | None = None  # see `hold`; None while nothing is held
         self._transport = transport
         self._drained = drained
         self._send = direct_send(transport)
@@ -44,10 +47,48 @@ class ResponseWriter:
         """
         return self._send is None
 
+    @property
+    def holds(self) -> bool:
+        """
+        Whether `flush` would send something.
+        """
+        return bool(self._held)
+
+    def hold(self) -> None:
+        """
+        Join what is written from now on, up to MAX_HELD bytes, until `release`.
+        """
+        if self._held is None:
+            self._held = b""
+
+    def release(self) -> None:
+        """
+        Send what `hold` has joined, and join nothing more.
+        """
+        held, self._held = self._held, None
+        if held:
+            self._write_now(held)
+
+    def flush(self) -> None:
+        """
+        Send what `hold` has joined so far.
+        """
+        if self._held:
+            held, self._held = self._held, b""
+            self._write_now(held)
+
     def write(self, data: bytes) -> None:
         """
         Send now what the kernel takes, the rest through the transport.
         """
+        if self._held is None:
+            self._write_now(data)
+            return
+        self._held += data
+        if len(self._held) > MAX_HELD:
+            self.flush()
+
+    def _write_now(self, data: bytes) -> None:
         if self._send is None or self.draining:
             self._transport.write(data)
             return
@@ -88,7 +129,7 @@ class ResponseWriter:
 
     def detach(self) -> None:
         """
-        Release the transport: it closes, or another protocol takes it over.
+        Release the transport: it closes, or another protocol takes it over. Nothing is held.
         """
         self.connection_lost()
         if self._send is None:
@@ -99,6 +140,7 @@ class ResponseWriter:
         Stop calling *drained*: the transport is closed.
         """
         self._detached = True
+        self._held = None
         self._drained = _ignore  # else only the garbage collector would find the connection
 
     # Called by the transport.
