@@ -17,6 +17,7 @@ from twisted.logger import Logger
 from rt_twisted.http.server import HttpServer
 from rt_twisted.hub.registry import HubRegistry
 from rt_twisted.metrics.metrics import Metrics
+from rt_twisted.net.accepting import accept_quickly
 from rt_twisted.net.listeners import accept_pending, listen_on, tune_listener
 from rt_twisted.net.signals import ReloadHook, handle_signals
 
@@ -95,6 +96,7 @@ class Daemon(Service):
         for port in listen_on(self._endpoints, self._server):
             self._ports.append(port)
             tune_listener(port, self._options["dead-after"])
+            accept_quickly(port)
         descriptions = [description for description, _ in self._endpoints]
         self._announce(list(zip(descriptions, self._ports, strict=True)))
 
