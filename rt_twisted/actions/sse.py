@@ -126,9 +126,9 @@ class SseAction:
         return open_stream(context, exchange, names, start, format, self.slow, limit, match.grant)
 
     def _shows_page(self, exchange: IExchange, query: Mapping[str, list[str]]) -> bool:
-        if not self.page or self.subscribe or requested_channels(query):
+        if not self.page or self.subscribe or "text/html" not in (exchange.header("accept") or ""):
             return False
-        return "text/html" in (exchange.header("accept") or "")
+        return not requested_channels(query)
 
     def _wants_json(self, query: Mapping[str, list[str]]) -> bool:
         return self.ids and self.word == "sse" and query.get("format") == ["json"]

@@ -28,7 +28,17 @@ from rt_twisted.hub.subscriber import DisconnectReason, Subscriber
 from rt_twisted.metrics.metrics import Metrics
 from rt_twisted.model.errors import Unavailable
 from rt_twisted.model.interfaces import IFormat, ISyncFormat
-from rt_twisted.model.message import After, Mark, Message, Newest, Position, Replay, Since, Sync
+from rt_twisted.model.message import (
+    NOWHERE,
+    After,
+    Mark,
+    Message,
+    Newest,
+    Position,
+    Replay,
+    Since,
+    Sync,
+)
 
 _log = Logger()
 _subscribed = attrgetter("subscribed")
@@ -102,6 +112,12 @@ class CatchUp:
         self._metrics = metrics
         self._end_of_log = end_of_log
         self._frames = shared_frames()
+        # The format and the replay of the last one that joined without messages, and its start.
+        self._last_start: tuple[IFormat | None, Replay, bytes] = (
+            None,
+            Replay((), True, NOWHERE),
+            b"",
+        )
         # Messages of the broker's history while they are sent: equal replays share them.
         self._fetched: WeakValueDictionary[Position, Message] = WeakValueDictionary()
 
@@ -334,12 +350,33 @@ class CatchUp:
         self._set_channels(subscriber, subscriber.channels + channels)
         if not replay.complete:
             self._metrics.gaps += 1
+        if not replay.messages:
+            frame = preamble + self._empty_start(format, replay)
+            if frame:
+                subscriber.write(frame)
+            return
         items = (preamble, *format.start(replay))
         if not any(message.mark is not Mark.NONE for message in replay.messages[:1]):
             self._metrics.delivered += len(replay.messages)
         elif len(items) > 1:  # the wait for the first message writes nothing
             self._metrics.live_delivered += len(replay.messages)
         subscriber.write_replay(ReplayFrames(format, items, self._frames))
+
+    def _empty_start(self, format: IFormat, replay: Replay) -> bytes:
+        """
+        Return what *format* begins with if *replay* has no messages.
+
+        It is the same for all that join before the next message, and encoded once for them.
+        """
+        known_format, known, start = self._last_start
+        if (
+            known_format is not format
+            or known.position is not replay.position
+            or known.complete is not replay.complete
+        ):
+            start = b"".join([item for item in format.start(replay) if isinstance(item, bytes)])
+            self._last_start = format, replay, start
+        return start
 
     def _join_waiting(self, subscriber: Subscriber, channel: Channel, preamble: bytes) -> None:
         channel.add_waiting(subscriber)

@@ -130,7 +130,7 @@ class Message:
         return _MARKS.get(event[5:6], Mark.UNIT)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, unsafe_hash=True)
 class Replay:
     """
     What a subscriber that joins receives before the live stream.
@@ -143,9 +143,9 @@ class Replay:
             requested. The live stream continues from here.
     """
 
-    messages: tuple[Message, ...]
-    complete: bool
-    position: Position
+    messages: Final[tuple[Message, ...]]
+    complete: Final[bool]
+    position: Final[Position]
 
 
 @dataclass(frozen=True, slots=True)
