@@ -43,6 +43,26 @@ def read_body(exchange: IExchange, limit: int) -> Deferred[bytes]:
     return body.addCallback(_decoded, codings, limit) if codings else body
 
 
+def call_with_body(exchange: IExchange, limit: int, act: Callable[[bytes], object]) -> object:
+    """
+    Call *act* with the body as `read_body` would, most often without a Deferred.
+
+    Args:
+        exchange: the request; its body is read here only.
+        limit: as of `read_body`.
+        act: answers the request; may return and raise what `IAction.act` may.
+
+    Returns:
+        What `IAction.act` may return.
+
+    Raises:
+        HttpError: see `read_body`.
+    """
+    if exchange.header("content-encoding"):
+        return read_body(exchange, limit).addCallback(act)
+    return exchange.call_with_body(limit, act)
+
+
 def _decoded(body: bytes, codings: list[str], limit: int) -> bytes:
     try:
         return decode(codings, body, limit)

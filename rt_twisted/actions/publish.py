@@ -16,7 +16,7 @@ from zope.interface import implementer
 from rt_twisted.access.grants import Grant
 from rt_twisted.access.keys import Credentials, Key, header_key
 from rt_twisted.access.questions import PUBLISH
-from rt_twisted.actions.bodies import read_body
+from rt_twisted.actions.bodies import call_with_body
 from rt_twisted.actions.context import ActionContext
 from rt_twisted.actions.granting import ask_for_request, publisher_permit
 from rt_twisted.actions.interfaces import IAction, Match
@@ -74,18 +74,18 @@ class PublishAction:
             except ValueError as error:
                 raise ValueError(f"filter= must be {error}") from None
 
-    def act(self, exchange: IExchange, match: Match) -> Deferred[None]:
+    def act(self, exchange: IExchange, match: Match) -> object:
         has_fields = exchange.length != 0 or exchange.query_string
         if not has_fields and exchange.header("content-length") is None:
             raise HttpError(411, "the request has no body")
         context = self.context
         permit = publisher_permit(context, exchange, partial(self._find_key, exchange))
         if permit is None and context.gate.own and context.gate.asks:
-            read = read_body(exchange, context.max_body)
-            return read.addCallback(self._ask, exchange, match)
+            asking = partial(self._ask, exchange, match)
+            return call_with_body(exchange, context.max_body, asking)
         fixed = self._fixed_channels(exchange, match, permit)
-        body = read_body(exchange, context.max_body)
-        return body.addCallback(self._publish, exchange, fixed, permit)
+        publishing = partial(self._publish, exchange, fixed, permit)
+        return call_with_body(exchange, context.max_body, publishing)
 
     def _fixed_channels(
         self, exchange: IExchange, match: Match, permit: Key | Grant | None
@@ -118,11 +118,11 @@ class PublishAction:
         return None
 
     def _publish(
-        self, body: bytes, exchange: IExchange, fixed: list[str], permit: Key | Grant | None
-    ) -> Deferred[None]:
+        self, exchange: IExchange, fixed: list[str], permit: Key | Grant | None, body: bytes
+    ) -> Deferred[None] | None:
         return self._publish_all(self._parse(body, exchange), exchange, fixed, permit)
 
-    def _ask(self, body: bytes, exchange: IExchange, match: Match) -> Deferred[None]:
+    def _ask(self, exchange: IExchange, match: Match, body: bytes) -> Deferred[None] | None:
         """
         Have the application decide about all channels of the request, unless it has a key.
         """
@@ -141,7 +141,9 @@ class PublishAction:
         question = context.gate.question(exchange, PUBLISH, "publish", asked)
         grant = await ask_for_request(context, exchange, question)
         fixed = self._fixed_channels(exchange, match, grant)
-        await self._publish_all(submissions, exchange, fixed, grant)
+        published = self._publish_all(submissions, exchange, fixed, grant)
+        if published is not None:
+            await published
 
     def _parse(self, body: bytes, exchange: IExchange) -> Sequence[Submission]:
         has_body = exchange.length != 0 or exchange.header("content-length") is not None
@@ -161,7 +163,7 @@ class PublishAction:
         exchange: IExchange,
         fixed: list[str],
         permit: Key | Grant | None,
-    ) -> Deferred[None]:
+    ) -> Deferred[None] | None:
         context = self.context
         try:
             batch_key = check_idempotency_key(exchange.header("idempotency-key") or "")
@@ -221,7 +223,9 @@ class PublishAction:
             if data is not None:
                 passed += [replace(draft, data=data) for draft in same]
         if passed:
-            await publish_and_answer(self.context, exchange, passed)
+            published = publish_and_answer(self.context, exchange, passed)
+            if published is not None:
+                await published
         else:
             body = b'{"status": "ok", "published": 0, "receivers": 0}\n'
             exchange.answer(200, body, "application/json")
@@ -229,17 +233,20 @@ class PublishAction:
 
 def publish_and_answer(
     context: ActionContext, exchange: IExchange, drafts: Sequence[Draft]
-) -> Deferred[None]:
+) -> Deferred[None] | None:
     """
     Publish *drafts*, at least one, and answer *exchange* with their last position.
 
     Returns:
-        fails with HttpError, see `publish_error`.
+        fails with HttpError, see `publish_error`; None if all is done.
     """
     receivers = sum([context.hub.subscribers_of(draft.channel) for draft in drafts])
-    return context.publish(drafts).addCallbacks(
-        _accepted, _refused, callbackArgs=(exchange, receivers)
-    )
+    published = context.publish(drafts)
+    result = getattr(published, "result", None)
+    if isinstance(result, PublishResult):  # the embedded broker publishes at once
+        _accepted(result, exchange, receivers)
+        return None
+    return published.addCallbacks(_accepted, _refused, callbackArgs=(exchange, receivers))
 
 
 def fitting(context: ActionContext, data: bytes | None) -> bytes:

@@ -42,6 +42,8 @@ def _parse_urlencoded(body: bytes) -> FormFields:
     if len(pairs) > MAX_FIELDS:
         raise RemoteProtocolError("too many fields")
     parts = [pair.partition(b"=") for pair in pairs]
+    if b"%" not in body and b"+" not in body:
+        return [(name, value) for name, equals, value in parts if name or equals]
     return [(_unquote(name), _unquote(value)) for name, equals, value in parts if name or equals]
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any
 from urllib.parse import unquote_plus
 
@@ -47,6 +47,7 @@ def parse_cookies(text: str) -> dict[str, str]:
     return {name.strip(): value.strip().strip('"') for name, equals, value in pairs if equals}
 
 
+@lru_cache(maxsize=64)  # most clients send one of few
 def media_type(content_type: str) -> str:
     """
     Return the media type of a `Content-Type` in lower case, without parameters.

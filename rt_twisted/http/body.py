@@ -4,6 +4,7 @@ Collect a request body of bounded size.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from io import BytesIO
 from tempfile import TemporaryFile
 from typing import IO
@@ -93,6 +94,53 @@ class BodyFile:
         if not self.done.called:
             self._file.close()
             self.done.errback(reason)
+
+
+@implementer(IBodySink)
+class BodyCall:
+    """
+    Collects a body, and calls a function with it.
+
+    Args:
+        limit: bytes.
+        act: called with the whole body.
+        fail: called instead with the reason for which there is none.
+    """
+
+    __slots__ = ("_act", "_body", "_fail", "_limit")
+
+    def __init__(
+        self, limit: int, act: Callable[[bytes], object], fail: Callable[[Exception], object]
+    ) -> None:
+        self._limit = limit
+        self._act: Callable[[bytes], object] | None = act
+        self._fail = fail
+        self._body: bytes | bytearray = b""  # most bodies come as one piece
+
+    def data(self, piece: bytes) -> None:
+        body = self._body
+        if len(body) + len(piece) > self._limit:
+            self.lost(body_too_large(self._limit))
+        elif self._act is None:
+            return
+        elif not body:
+            self._body = piece
+        else:
+            if isinstance(body, bytes):
+                body = self._body = bytearray(body)
+            body += piece
+
+    def end(self) -> None:
+        act, self._act = self._act, None
+        body, self._body = self._body, b""
+        if act is not None:
+            act(bytes(body))
+
+    def lost(self, reason: Exception) -> None:
+        act, self._act = self._act, None
+        self._body = b""
+        if act is not None:
+            self._fail(reason)
 
 
 def body_too_large(limit: int) -> HttpError:

@@ -4,7 +4,7 @@ Find the action for an exchange, and have it answer.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from inspect import iscoroutine
 from typing import Any
 
@@ -20,12 +20,27 @@ from rt_twisted.model.errors import Header, HttpError
 _log = Logger()
 
 
-def dispatch(context: HttpContext, exchange: IExchange) -> None:
+Found = tuple[Any, Any] | set[str] | None  # see `Find`
+
+
+def dispatch(context: HttpContext, exchange: IExchange, found: Found = None) -> None:
     """
     Have *exchange* answered, now or later, whatever its action raises.
+
+    Args:
+        context: of the server.
+        exchange: the request.
+        found: what `find_action` has returned; None to search.
+    """
+    settle(exchange, _act, context, exchange, found)
+
+
+def settle(exchange: IExchange, act: Callable[..., object], *arguments: Any) -> None:
+    """
+    Call *act* with *arguments*; answer *exchange* if it raises, or what it returns fails.
     """
     try:
-        result = _act(context, exchange)
+        result = act(*arguments)
     except HttpError as refusal:
         exchange.refuse(refusal)
     except ConnectionLost:
@@ -40,15 +55,25 @@ def dispatch(context: HttpContext, exchange: IExchange) -> None:
             result.addErrback(_on_error, exchange)
 
 
-def answers_whole(context: HttpContext, exchange: IExchange) -> bool:
+def refuse(exchange: IExchange, error: Exception) -> None:
     """
-    Return whether the action of *exchange* only ever answers by whole responses.
+    Answer *exchange*, whose body could not be received, because of *error*.
     """
-    found = _find(context, exchange)
+    if isinstance(error, HttpError):
+        exchange.refuse(error)
+
+
+def answers_whole(found: Found) -> bool:
+    """
+    Return whether the action that was *found* only ever answers by whole responses.
+    """
     return isinstance(found, tuple) and bool(getattr(found[0], "answers_whole", False))
 
 
-def _find(context: HttpContext, exchange: IExchange) -> tuple[Any, Any] | set[str] | None:
+def find_action(context: HttpContext, exchange: IExchange) -> Found:
+    """
+    Return the action for *exchange*, and the match of its pattern; see `Find`.
+    """
     found = context.find(exchange.method, exchange.path, exchange)
     if exchange.header("x-sessioncookie") is not None:
         # QuickTime's tunnel: whatever other lines the path has.
@@ -57,11 +82,12 @@ def _find(context: HttpContext, exchange: IExchange) -> tuple[Any, Any] | set[st
     return found
 
 
-def _act(context: HttpContext, exchange: IExchange) -> Any:
+def _act(context: HttpContext, exchange: IExchange, found: Found) -> Any:
     if exchange.path == "*":
         exchange.answer(204)
         return None
-    found = _find(context, exchange)
+    if found is None:
+        found = find_action(context, exchange)
     if isinstance(found, tuple):
         action, match = found
         effects = getattr(match, "effects", None)

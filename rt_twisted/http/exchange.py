@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import IO, TYPE_CHECKING, Any, BinaryIO
 from urllib.parse import unquote_to_bytes
 
@@ -16,8 +17,15 @@ from zope.interface import implementer
 
 from rt_twisted.codecs.addresses import AddressHeader, client_address, forwarded_scheme, last_scheme
 from rt_twisted.codecs.query import MAX_FIELDS, parse_cookies, parse_query
-from rt_twisted.http.body import BodyBuffer, BodyFile, body_memory_exhausted, body_too_large
+from rt_twisted.http.body import (
+    BodyBuffer,
+    BodyCall,
+    BodyFile,
+    body_memory_exhausted,
+    body_too_large,
+)
 from rt_twisted.http.channel import ResponseChannel
+from rt_twisted.http.dispatch import refuse, settle
 from rt_twisted.http.file_body import FileBody
 from rt_twisted.http.head import Field, ResponseHead
 from rt_twisted.http.held_body import BOUNDARY, HeldBody
@@ -37,7 +45,7 @@ if TYPE_CHECKING:
 _log = Logger()
 
 ON_DISK = 100_000  # bytes of a body from which applications have it in a file on disk
-_FORWARDED = frozenset((b"x-forwarded-for", b"forwarded", b"x-real-ip", b"via"))
+_FORWARDED = frozenset(("x-forwarded-for", "forwarded", "x-real-ip", "via"))
 _SITE_CHANNEL = "rt_twisted.http.site.SiteChannel"
 _NO_FIELDS: Mapping[str, list[str]] = {}
 
@@ -216,7 +224,7 @@ class HttpExchange:
         return last_scheme(self.header("x-forwarded-proto") or "") or own
 
     def header(self, name: str) -> str | None:
-        value = self._headers.get(name.encode())
+        value = self._headers.get(name)
         return None if value is None else value.decode("latin-1")
 
     def query(self) -> Mapping[str, list[str]]:
@@ -252,6 +260,14 @@ class HttpExchange:
             self.stop_counting()
         self._deliver_to(spooled)
         return spooled.done
+
+    def call_with_body(self, limit: int, act: Callable[[bytes], object]) -> object:
+        call = BodyCall(limit, partial(settle, self, act), partial(refuse, self))
+        if self.length is not None and self.length > limit:
+            call.lost(body_too_large(limit))
+        else:
+            self._deliver_to(call)
+        return None
 
     def receive(self, sink: Any, timeout: float = 0.0) -> None:
         self.streaming = True

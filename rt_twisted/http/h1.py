@@ -21,7 +21,7 @@ from zope.interface import implementer
 
 from rt_twisted.http.body import body_memory_exhausted
 from rt_twisted.http.context import ConnectionState, HttpContext
-from rt_twisted.http.dispatch import answers_whole, dispatch
+from rt_twisted.http.dispatch import answers_whole, dispatch, find_action
 from rt_twisted.http.exchange import HttpExchange
 from rt_twisted.http.head import ResponseHead
 from rt_twisted.http.interfaces import Detach, PeerInfo, StreamHandle
@@ -96,7 +96,7 @@ class Http1Connection:
         self._linger = 0.0  # seconds, if the client may still be sending when it closes
         self._starting = False  # _start_queued is running
         self._current: HttpExchange | None = None  # being answered
-        self._queue: deque[HttpExchange | HttpError] = deque()  # to be answered next
+        self._queue: deque[HttpExchange | HttpError] | None = None  # to be answered next, if any
         # None once the connection is known to be HTTP.
         self._start_bytes = ConnectionStart() if context.port_protocols else None
 
@@ -198,7 +198,7 @@ class Http1Connection:
             incoming.end_body()  # TLS has no half-closed connections
         self.writer.connection_lost()
         self._state = _CLOSING
-        self._queue.clear()
+        self._queue = None
         incoming, current = self._reader.incoming, self._current
         self._current = None
         self._reader.close()
@@ -232,16 +232,24 @@ class Http1Connection:
         return self._current is None and not self._queue and not self.writer.draining
 
     def begin(self, exchange: HttpExchange) -> None:
-        if self.writer.holds and not answers_whole(self.context, exchange):
-            self.writer.flush()
-            if self.writer.draining:
-                self._queue.appendleft(exchange)
-                return
+        found = None
+        if self.writer.holds:
+            found = find_action(self.context, exchange)
+            if not answers_whole(found):
+                self.writer.flush()
+                if self.writer.draining:
+                    self._waiting().appendleft(exchange)
+                    return
         self._current = exchange
-        dispatch(self.context, exchange)
+        dispatch(self.context, exchange, found)
 
     def enqueue(self, exchange: HttpExchange) -> None:
-        self._queue.append(exchange)
+        self._waiting().append(exchange)
+
+    def _waiting(self) -> deque[HttpExchange | HttpError]:
+        if self._queue is None:  # most connections never need one
+            self._queue = deque()
+        return self._queue
 
     def on_upgrade(self, rest: bytes) -> bytes:
         if not self._queue or not wants_websocket(self._queue[-1]):
@@ -265,7 +273,7 @@ class Http1Connection:
         elif self.idle:
             self._answer_malformed(refusal)
         else:
-            self._queue.append(refusal)
+            self._waiting().append(refusal)
 
     # The response channel of the current exchange.
 
@@ -396,16 +404,16 @@ class Http1Connection:
             self.deadline = now + limits.idle_seconds
 
     def _encode_head(self, head: ResponseHead, length: int | None) -> bytes:
-        lines = [self._first_version(head.http1)]
-        if length is not None:
-            lines.append(b"Content-Length: %d\r\n" % length)
+        connection = b""
         if not self._stays_open():
-            lines.append(b"Connection: close\r\n")
+            connection = b"Connection: close\r\n"
         elif b"\r\nConnection: " not in head.http1:
             # A 426 has `Connection: Upgrade`; by HTTP/1.1 the connection stays open anyway.
-            lines.append(self.context.keep_alive)
-        lines.append(b"\r\n")
-        return b"".join(lines)
+            connection = self.context.keep_alive
+        first = self._first_version(head.http1)
+        if length is None:
+            return b"%s%s\r\n" % (first, connection)
+        return b"%sContent-Length: %d\r\n%s\r\n" % (first, length, connection)
 
     def _first_version(self, head: bytes) -> bytes:
         """
@@ -534,7 +542,7 @@ class Http1Connection:
         self._state = _CLOSING
         self._reader.stopped = True
         self._current = None
-        self._queue.clear()
+        self._queue = None
         self.deadline = math.inf  # the transport times out if the client reads nothing
         if not self.writer.draining:
             self._close_transport()
@@ -561,7 +569,7 @@ class Http1Connection:
         self.context.connections.discard(self)
         self._reader.close()
         self._current = None
-        self._queue.clear()
+        self._queue = None
         self._state = _CLOSING
         self._resume_reading()
         self.writer.detach()

@@ -184,7 +184,7 @@ class Http2Stream:
                 head.add_target(value)
             elif name == b":authority":
                 head.add_header(b"host", value)
-            elif name[:1] == b":" or (name == b"host" and name in head.headers):
+            elif name[:1] == b":" or (name == b"host" and "host" in head.headers):
                 continue  # the library has compared them
             elif _CONTROL.search(value):
                 raise HttpError(400, "control characters in a header")
@@ -198,7 +198,7 @@ class Http2Stream:
             raise HttpError(400, "malformed Content-Length") from None
         if ended:
             length = 0
-        elif b"content-length" not in head.headers:
+        elif "content-length" not in head.headers:
             length = None
         return HttpExchange(self, method.decode(), head, "2", length)
 

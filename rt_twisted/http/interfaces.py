@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import IO, TYPE_CHECKING, Any, BinaryIO, Protocol
+from typing import IO, TYPE_CHECKING, Any, BinaryIO, Final, Protocol
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IPushProducer
@@ -85,6 +85,20 @@ class IExchange(Interface):
         Raises (in the Deferred):
             HttpError: as `read`.
             ConnectionLost: likewise.
+        """
+
+    def call_with_body(limit: int, act: Callable[[bytes], object]) -> object:
+        """
+        Call *act* with the whole body, as `read` would, but without a Deferred.
+
+        If the body cannot be read, the request is answered with the error of `read`.
+
+        Args:
+            limit: bytes.
+            act: answers the request; may return and raise what `IAction.act` may.
+
+        Returns:
+            What `IAction.act` may return.
         """
 
     def receive(sink: IBodySink, timeout: float = 0.0) -> None:
@@ -337,7 +351,7 @@ class PeerInfo:
 Detach = Callable[[Any, PeerInfo, bytes], Callable[[Any], object] | None]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, unsafe_hash=True)
 class StreamHandle:
     """
     A connection taken over for a stream.
@@ -350,10 +364,10 @@ class StreamHandle:
             None otherwise. Methods are also those in `port_methods` of actions.
     """
 
-    transport: Any
-    head: bytes
-    rest: bytes = b""
-    find: Find | None = None
+    transport: Final[Any]
+    head: Final[bytes]
+    rest: Final[bytes] = b""
+    find: Final[Find | None] = None
 
     def start(self, protocol: Any) -> None:
         """

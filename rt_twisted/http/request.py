@@ -7,10 +7,13 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from ipaddress import ip_address
 
 from rt_twisted.codecs.addresses import AddressHeader, Networks
 from rt_twisted.model.errors import HttpError
+
+MAX_KNOWN_HOST = 260  # bytes of a Host header up to which a few are remembered as correct
 
 _AUTHORITY = re.compile(  # RFC 3986, 3.2.2 and 3.2.3; no userinfo (RFC 9110, 4.2.4)
     rb"(?:\[(?P<six>[0-9A-Fa-f:.]+)\]|(?:[\w.~!$&'()*+,;=-]|%[0-9A-Fa-f]{2})*)"
@@ -67,7 +70,7 @@ class RequestHead:
         self._limits = limits
         self._size = 0
         self.target = b""
-        self.headers: dict[bytes, bytes] = {}
+        self.headers: dict[str, bytes] = {}
         self.raw_headers: list[tuple[bytes, bytes]] = []
 
     def add_target(self, piece: bytes) -> None:
@@ -94,14 +97,14 @@ class RequestHead:
             raise headers_too_large(limits)
         value = value.rstrip(b" \t")  # llhttp removes the blanks in front only
         self.raw_headers.append((name, value))
-        name = name.lower()
-        known = self.headers.get(name)
+        key = name.lower().decode("latin-1")
+        known = self.headers.get(key)
         if known is None:
-            self.headers[name] = value
-        elif name == b"host":
+            self.headers[key] = value
+        elif key == "host":
             raise HttpError(400, "more than one Host header")
         else:
-            self.headers[name] = known + (b"; " if name == b"cookie" else b", ") + value
+            self.headers[key] = known + (b"; " if key == "cookie" else b", ") + value
 
     def check(self, method: str, version: str) -> int | None:
         """
@@ -120,22 +123,22 @@ class RequestHead:
         if version not in ("1.1", "1.0"):
             raise HttpError(505, "only HTTP/1.1 and HTTP/1.0 are supported")
         headers = self.headers
-        host = headers.get(b"host")
+        host = headers.get("host")
         if host is None:
             if version == "1.1":
                 raise HttpError(400, "the Host header is missing")
         elif not is_authority(host):
             raise HttpError(400, "malformed Host header")
-        expect = headers.get(b"expect")
+        expect = headers.get("expect")
         if expect is not None and expect.lower() != b"100-continue":
             raise HttpError(417, "the only Expect that is supported is 100-continue")
         if self.target[:1] != b"/":
             self._to_path(method)
         if b"#" in self.target:
             raise HttpError(400, "a request target must not have a fragment")
-        coding = headers.get(b"transfer-encoding")
+        coding = headers.get("transfer-encoding")
         if coding is None:
-            return int(headers.get(b"content-length", b"0"))
+            return int(headers.get("content-length", b"0"))
         if version == "1.0":
             raise HttpError(400, "HTTP/1.0 has no Transfer-Encoding")
         if coding.lower() != b"chunked":
@@ -151,7 +154,7 @@ class RequestHead:
             if authority[:1] in (b"", b":") or not is_authority(authority):
                 raise HttpError(400, "malformed host in the request target")
             # It replaces the Host header (RFC 9112, 3.2.2).
-            self.headers[b"host"] = authority
+            self.headers["host"] = authority
             others = [each for each in self.raw_headers if each[0].lower() != b"host"]
             self.raw_headers = [(b"Host", authority), *others]
         elif self.target != b"*" or method != "OPTIONS":
@@ -164,6 +167,15 @@ def is_authority(text: bytes) -> bool:
 
     That is a host, which may be empty, and perhaps a port.
     """
+    return _is_known(text) if len(text) <= MAX_KNOWN_HOST else _is_authority(text)
+
+
+@lru_cache(maxsize=64)
+def _is_known(text: bytes) -> bool:
+    return _is_authority(text)
+
+
+def _is_authority(text: bytes) -> bool:
     match = _AUTHORITY.fullmatch(text)
     if match is None:
         return False

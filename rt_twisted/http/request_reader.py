@@ -115,7 +115,7 @@ class RequestReader:
         self._connection: RequestReceiver | None = connection
         self._context: HttpContext = connection.context
         self._parser: Any = httptools.HttpRequestParser(self)
-        self._head = RequestHead(self._context.limits)
+        self._head: RequestHead  # of the request that has begun last
         self._head_end: HeadEnd | None = None  # most connections need none
         self._behind = b""  # received behind the head that is being parsed
         self._chunk_open = False  # bytes of a chunk have been received, and not its end

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar
 
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import Deferred
 from zope.interface import implementer
 
 from rt_twisted.actions.bodies import read_body
@@ -54,7 +54,7 @@ class GripPublishAction:
         body = read_body(exchange, self.context.max_body)
         return body.addCallback(self._publish, exchange)
 
-    def _publish(self, body: bytes, exchange: IExchange) -> Deferred[None]:
+    def _publish(self, body: bytes, exchange: IExchange) -> Deferred[None] | None:
         context = self.context
         try:
             items = read_items(body, context.max_batch)
@@ -69,7 +69,7 @@ class GripPublishAction:
             return publish_and_answer(context, exchange, drafts)
         body = b'{"status": "ok", "published": 0, "receivers": 0}\n'
         exchange.answer(200, body, "application/json")
-        return succeed(None)
+        return None
 
     def _drafts(self, item: GripItem) -> Iterator[Draft]:
         """

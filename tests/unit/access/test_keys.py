@@ -49,7 +49,7 @@ class Peer:
             kind = IPv6Address if ":" in self.address else IPv4Address
             peer = kind("TCP", self.address, 5)
         channel: Any = _Channel(server.context, peer)
-        headers = {name.encode(): value.encode("latin-1") for name, value in self.headers.items()}
+        headers = {name: value.encode("latin-1") for name, value in self.headers.items()}
         head = RequestHead(make_http_limits())
         head.target = b"/publish"
         head.headers = headers
