@@ -301,7 +301,7 @@ def build_parent(
 
 def _twistd_arguments(options: Options, log: LogFile | None, number: int) -> Iterator[str]:
     """
-    Yield the options for the twistd of worker *number*.
+    Yield the command line for the twistd of worker *number*.
 
     It must neither fork nor change its user: the parent has done so.
     """
@@ -316,6 +316,7 @@ def _twistd_arguments(options: Options, log: LogFile | None, number: int) -> Ite
         yield from ("--syslog", f"--prefix={twistd['prefix']}-w{number}")
     if twistd.get("rundir", ".") != ".":
         yield f"--rundir={os.path.join(options.folder, twistd['rundir'])}"
+    yield options.command.word
 
 
 def _export(services: Any, options: Options, reactor: Any, source: MetricsSource) -> None:

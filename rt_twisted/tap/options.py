@@ -9,15 +9,15 @@ import platform
 import re
 import shutil
 import sys
-import textwrap
 from collections.abc import Callable, MutableMapping, Sequence
 from itertools import chain
-from typing import Any
+from typing import Any, NoReturn
 
 from twisted import __version__ as twisted_version
 from twisted.python import usage
 
 from rt_twisted import __version__
+from rt_twisted.tap.commands import REALTIME, Command
 from rt_twisted.tap.environment import NOTHING, read_environment
 from rt_twisted.tap.notes import notes
 from rt_twisted.tap.runner import as_twistd, is_twist, log_settings
@@ -66,6 +66,7 @@ class Options(usage.Options):
     Args:
         check: what `--check` does with valid settings; raises SystemExit if the
             daemon cannot be built from them.
+        command: the word of twistd that these are the options of.
 
     Attributes:
         places: of each setting, where it was given.
@@ -83,12 +84,6 @@ class Options(usage.Options):
         ["show-config", None, "Print all settings with their origins, without secrets, and exit."],
     ]
     synopsis = "[options]"
-    longdesc = (
-        "A realtime push server: publish with POST /publish, subscribe with server-sent events. "
-        "The command line overrides the environment (RT_PORT for --port), which overrides the "
-        "file. An empty value unsets a setting."
-    )
-
     opt_attach_daemon = _repeated("attach-daemon", SETTINGS["helper"].help)
     opt_endpoint = _repeated("endpoint")
     opt_helper = _repeated("helper")
@@ -112,9 +107,14 @@ class Options(usage.Options):
         locals().setdefault(f"opt_{_word.replace('-', '_')}", _repeated(_word, "A route line."))
     del _word
 
-    def __init__(self, check: Callable[[Options], object] = lambda options: None) -> None:
+    def __init__(
+        self,
+        check: Callable[[Options], object] = lambda options: None,
+        command: Command = REALTIME,
+    ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self._check = check
+        self.command = command
         self._given: Given = {}
         self._from_file: Given = {}
         self._environment = NOTHING
@@ -130,15 +130,13 @@ class Options(usage.Options):
         Print the versions of rt_twisted, Twisted and Python, and exit.
         """
         python = platform.python_version()
-        print(f"rt_twisted {__version__}, Twisted {twisted_version}, Python {python}")  # noqa: T201
-        sys.exit(0)
+        _answer(f"rt_twisted {__version__}, Twisted {twisted_version}, Python {python}")
 
     def opt_help(self) -> None:
         """
         Print this help and exit.
         """
-        print(self)  # noqa: T201  # the answer to --help
-        sys.exit(0)
+        _answer(str(self))
 
     opt_h = opt_help
 
@@ -146,17 +144,12 @@ class Options(usage.Options):
         width = width or shutil.get_terminal_size().columns
         accepted = [str(name) for name in self.longOpt]
         options = [name for name in accepted if name.removesuffix("=") not in _UNLISTED]
-        return "\n".join(
-            (
-                textwrap.fill(self.longdesc, min(width, 100)),
-                "",
-                usage_text(
-                    {name.removesuffix("="): self.docs[name.removesuffix("=")] for name in options},
-                    {name.removesuffix("="): name.endswith("=") for name in options},
-                    {},
-                    width,
-                ),
-            )
+        names = [name.removesuffix("=") for name in options]
+        return usage_text(
+            self.command,
+            {name: self.docs[name] for name in names},
+            {name: f"{name}=" in options for name in names},
+            width,
         )
 
     def _give(self, word: str, value: str) -> None:
@@ -184,7 +177,8 @@ class Options(usage.Options):
         runner = self.parent.longOpt if self.parent is not None else ()
         if option[1] in (name.removesuffix("=") for name in runner):
             program = "twist" if is_twist(self.parent) else "twistd"
-            return f"--{option[1]} is an option of {program}: put it before the word realtime"
+            word = self.command.word
+            return f"--{option[1]} is an option of {program}: put it before the word {word}"
         return unknown_setting(option[1])
 
     def postOptions(self) -> None:
@@ -206,10 +200,9 @@ class Options(usage.Options):
             self._show()
         if self["check"]:
             self._check(self)
-            for note in (*self.environment_notes(), *notes(self)):
-                print(f"realtime: note: {note}")  # noqa: T201  # as below
-            print("realtime: the settings are right")  # noqa: T201  # the answer to --check
-            sys.exit(0)
+            found = (*self.environment_notes(), *notes(self))
+            lines = [f"realtime: note: {note}" for note in found]
+            _answer("\n".join((*lines, "realtime: the settings are right")))
         if self.parent is not None and not is_twist(self.parent):
             settle_pid_file(self.parent)
 
@@ -224,9 +217,8 @@ class Options(usage.Options):
         from rt_twisted.tap.show_config import config_lines  # needs all routes
 
         for note in self.environment_notes():
-            print(f"realtime: note: {note}", file=sys.stderr)  # noqa: T201  # as below
-        print("\n".join(config_lines(self._found)))  # noqa: T201  # the answer to --show-config
-        sys.exit(0)
+            sys.stderr.write(f"realtime: note: {note}\n")
+        _answer("\n".join(config_lines(self._found)))
 
     def environment_notes(self) -> list[str]:
         """
@@ -244,7 +236,7 @@ class Options(usage.Options):
         Raises:
             SettingError: with file and line.
         """
-        fresh = Options()
+        fresh = Options(command=self.command)
         fresh.parent = self.parent
         fresh._given = self._given
         fresh._environment = self._environment
@@ -333,9 +325,23 @@ class Options(usage.Options):
             if not setting.repeated:
                 found = found[-1:]
             found = [given for given in found if given.text]
-            self[name] = parse_values(name, found)
-            self._found[name] = found
+            default = self.command.defaults.get(name)
+            usual = [GivenValue(default, "default")] if default is not None else []
+            self[name] = parse_values(name, found or usual)
+            self._found[name] = found or usual
             self.places[name] = [given.place for given in found]
+
+
+def _answer(text: str) -> NoReturn:
+    """
+    Print *text* and exit.
+    """
+    try:
+        sys.stdout.write(f"{text}\n")
+        sys.stdout.flush()
+    except BrokenPipeError:  # the reader, such as head, has ended
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # Python flushes once more at its end
+    sys.exit(0)
 
 
 def _to_texts(given: Given) -> SettingTexts:

@@ -7,28 +7,33 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 
+from rt_twisted.tap.commands import Command
 from rt_twisted.tap.settings import SECTIONS, Setting
 
 GENERAL = "Files, checks and versions"
 OF_UWSGI = "Words of uWSGI"
 
+_PRECEDENCE = (
+    "The command line overrides the environment (RT_PORT for --port), which overrides the file. "
+    "An empty value unsets a setting."
+)
 _INDENT = " " * 8
 _MOST = 100  # columns: longer lines are hard to read
 
 
 def usage_text(
+    command: Command,
     documents: Mapping[str, str],
     takes_value: Mapping[str, bool],
-    defaults: Mapping[str, str],
     width: int,
 ) -> str:
     """
     Return one paragraph for each option.
 
     Args:
+        command: the word of twistd.
         documents: of each option, the sentences about it.
         takes_value: whether the option has a value.
-        defaults: of settings whose default is not that of the table.
         width: of the terminal, in columns.
     """
     names = {setting.name for _, settings in SECTIONS for setting in settings}
@@ -36,9 +41,13 @@ def usage_text(
     general = [
         name for name in others if name in ("config", "check", "show-config", "help", "version")
     ]
-    parts = [f"{GENERAL}:\n", *_plain(general, documents, takes_value, width)]
+    parts = [
+        textwrap.fill(f"{command.description} {_PRECEDENCE}", min(width, _MOST)) + "\n",
+        f"{GENERAL}:\n",
+        *_plain(general, documents, takes_value, width),
+    ]
     for title, settings in SECTIONS:
-        parts += [f"{title}:\n", *(_of_setting(one, defaults, width) for one in settings)]
+        parts += [f"{title}:\n", *(_of_setting(one, command.defaults, width) for one in settings)]
     words = [name for name in others if name not in general]
     parts += [f"{OF_UWSGI}:\n", *_plain(words, documents, takes_value, width)]
     return "\n".join(parts)

@@ -49,7 +49,7 @@ class Supervisor(Service):
         size: how many workers.
         endpoints: that workers listen on, each with its description; made for *binder*.
         binder: has the sockets.
-        twistd_arguments: returns options for the twistd of a worker.
+        twistd_arguments: returns the command line for the twistd of a worker.
         inherit: returns what a worker inherits.
         folder: that workers start in; relative paths of the settings begin there.
         check: checks that the settings can be read as the current user; raises
@@ -244,7 +244,7 @@ class Supervisor(Service):
             return self._reactor.spawnProcess(
                 protocol,
                 sys.executable,
-                [*package, *arguments, "realtime"],
+                [*package, *arguments],
                 environment,
                 self._folder if os.access(self._folder, os.X_OK) else "/",
                 childFDs=dict(enumerate(descriptors)),
