@@ -65,6 +65,13 @@ class PageAction:
         if self.file not in FILES:
             raise ValueError(f"page: has no file {self.file!r}; it has: {', '.join(FILES)[2:]}")
 
+    @property
+    def is_test_page(self) -> bool:
+        """
+        Whether this is the page for trying the daemon, which pages about errors link to.
+        """
+        return self.file == ""
+
     def act(self, exchange: IExchange, match: Match) -> None:
         file = self.file
         if file == WALL and not exchange.path.endswith("/"):  # its scripts are relative to it

@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from rt_twisted.codecs.eventsource import CONTENT_TYPE, encode_retry
+from rt_twisted.http import error_pages
+from rt_twisted.http.error_pages import error_page
 from rt_twisted.http.interfaces import IExchange
 from rt_twisted.model.errors import Header, HttpError
 
@@ -24,7 +26,7 @@ class RefusalResponse:
 
     Args:
         status: of the response, not of the refusal.
-        body: one line of text, or an event stream that ends at once.
+        body: one line of text, a page, or an event stream that ends at once.
         content_type: of the body.
         headers: those of the refusal among them.
     """
@@ -37,7 +39,7 @@ class RefusalResponse:
 
 def respond_to(exchange: IExchange, refusal: HttpError) -> RefusalResponse:
     """
-    Return the response for *refusal*: its status and a line of text.
+    Return the response for *refusal*: its status and a line of text, or a page for a browser.
 
     The exception is an EventSource whose request is refused for now. It never
     reconnects after an error status (WHATWG HTML, 9.2.3), so it gets an event
@@ -50,6 +52,11 @@ def respond_to(exchange: IExchange, refusal: HttpError) -> RefusalResponse:
     if refusal.body:
         kind = refusal.content_type
         return RefusalResponse(refusal.status, refusal.body, kind, refusal.headers)
+    page = error_page(exchange, refusal)
+    if page is not None:
+        return RefusalResponse(
+            refusal.status, page, error_pages.CONTENT_TYPE, (*error_pages.HEADERS, *refusal.headers)
+        )
     text = f"{refusal.reason}\n".encode()
     return RefusalResponse(refusal.status, text, _TEXT, refusal.headers)
 
