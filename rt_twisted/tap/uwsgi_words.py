@@ -37,9 +37,10 @@ _LOG = "use --logfile of twistd, in front of the word realtime"
 _EXTERN = "write http-socket = ADDRESS, and proxy_pass in nginx"
 _RELOAD = "remove it, and send SIGHUP to reload"
 # Words that are not accepted, and what to do instead.
-_INSTEAD: Mapping[str, str] = {
+INSTEAD: Mapping[str, str] = {
     "add-header": "write route-run = addheader:NAME: TEXT",
     "async": _NEVER,
+    "attach-daemon2": "write attach-daemon = COMMAND",
     "asyncio": _NEVER,
     "auto-procname": _NEVER,
     "buffer-size": "set max-line and max-header-bytes",
@@ -56,9 +57,6 @@ _INSTEAD: Mapping[str, str] = {
     "disable-logging": "remove it, as there is no access log unless access-log is set",
     "emperor": "start a daemon for each file, by systemd",
     "env": "set the variable where twistd is started",
-    "error-route": "write response-route-status = STATUS ACTION",
-    "error-route-if": "write response-route-if = TEST ACTION",
-    "error-route-status": "write response-route-status = STATUS ACTION",
     "fastcgi-socket": _EXTERN,
     "gevent": _NEVER,
     "gid": "use --gid of twistd, in front of the word realtime",
@@ -144,7 +142,9 @@ def advice(name: str) -> str | None:
     """
     Return what to do instead of a word of uWSGI that is not accepted; None for other words.
     """
-    return _INSTEAD.get(name)
+    if name.startswith("error-route"):
+        return f"write {name.replace('error', 'response', 1)}, or response-route-status"
+    return INSTEAD.get(name)
 
 
 def _endpoint(address: str) -> str:

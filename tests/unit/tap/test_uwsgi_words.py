@@ -22,10 +22,11 @@ from rt_twisted.tap.build import build
 from rt_twisted.tap.options import Options
 from rt_twisted.tap.routing import make_routes
 from rt_twisted.tap.settings import SETTINGS, SettingError
-from rt_twisted.tap.uwsgi_words import ACCEPTED, advice, translate
+from rt_twisted.tap.uwsgi_words import ACCEPTED, INSTEAD, advice, translate
 from tests.defaults import make_context, make_hub
 from tests.unit.tap.test_settings import error_of, parse
 
+ROOT = Path(__file__).parents[3]
 # As in the README of uwsgi-realtime; the path of the page is its own.
 README = """\
 [uwsgi]
@@ -180,13 +181,16 @@ def test_words_that_are_not_supported_have_an_advice(tmp_path: Path) -> None:
     """
     The advice is what to write instead. No setting of ours has such a name.
     """
-    for word in ("socket", "callable", "https", "uid", "vacuum", "error-route"):
+    for word in ("socket", "callable", "https", "uid", "vacuum", "error-route-if"):
         path = write(tmp_path, f"{word} = x\n")
         found = error_of(parse, "--config", path)
         assert (
             found == f"realtime: {path}:1: uWSGI's word {word!r} is not supported: {advice(word)}"
         )
     assert not any(advice(name) for name in {*SETTINGS, *ACCEPTED})
+    documented = (ROOT / "docs" / "migrating.md").read_text()
+    words = [name for name in INSTEAD if not name.startswith("websocket-")]
+    assert [word for word in words if f"`{word}`" not in documented] == []
 
 
 def test_a_reload_reads_the_words_again(tmp_path: Path) -> None:
