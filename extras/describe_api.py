@@ -27,8 +27,9 @@ GROUPS = {
                  "Newest", "Within", "Wildcard", "Sync", "Mark", "Hub"],
     "Formats": ["IFormat", "ISyncFormat", "SlowConsumerPolicy"],
     "Applications": ["IWebSocketApp", "WebSocket", "ISocketIOApp", "Socket"],
-    "Brokers": ["IBroker", "IReceiver", "IHistory", "IReady", "IRefusing", "ILimited",
-                "IPatterns", "IReconfigurable", "ICopying", "IClaims", "IClaim", "ClaimTaken"],
+    "Brokers": ["IBroker", "IReceiver", "IHistory", "IForgetting", "IReady", "IRefusing",
+                "ILimited", "IPatterns", "IReconfigurable", "ICopying", "IClaims", "IClaim",
+                "ClaimTaken"],
     "Exporters": ["IExporter", "MetricValues"],
     "Errors": ["HttpError", "Unavailable"],
 }  # fmt: skip

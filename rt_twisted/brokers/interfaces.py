@@ -258,6 +258,21 @@ class IClaims(Interface):
         """
 
 
+class IForgetting(Interface):
+    """
+    Deletes stored messages on request: provided beside `IHistory` by a broker that can.
+    """
+
+    def forget(channel: str) -> Deferred[None]:
+        """
+        Delete the stored messages of *channel*, and report a gap to the receivers of all nodes
+        (`IReceiver.missed`). A replay of an earlier position is incomplete from then on.
+
+        Raises (in the Deferred):
+            Unavailable: nothing was deleted.
+        """
+
+
 class IHistory(Interface):
     """
     Replays messages that this node never received: provided by a broker that stores

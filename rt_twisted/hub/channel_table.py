@@ -284,6 +284,18 @@ class ChannelTable:
         history.expire(now)
         self.bytes += (history.bytes or -CHANNEL_OVERHEAD) - before
 
+    def drop_missed(self, channel: Channel) -> None:
+        """
+        Drop the messages of *channel* up to its start position; of a live stream all.
+        """
+        if channel.name in self._live:
+            self._live.clear(str(channel.name))
+            return
+        history = channel.history
+        before = history.bytes or -CHANNEL_OVERHEAD
+        history.drop_missed()
+        self.bytes += (history.bytes or -CHANNEL_OVERHEAD) - before
+
     def _evict(self, published: Channel) -> None:
         for name, channel in tuple(islice(self._channels.items(), 100)):
             if name in self._live:

@@ -10,7 +10,7 @@ from heapq import nlargest
 from operator import attrgetter
 from typing import Any
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
@@ -19,6 +19,8 @@ from zope.interface import implementer
 from rt_twisted.brokers.interfaces import (
     IBroker,
     ICopying,
+    IForgetting,
+    IHistory,
     ILimited,
     IPatterns,
     IReady,
@@ -81,6 +83,7 @@ class Hub:
         self._ready: IReady | None = IReady(broker, None)
         self._refusing: IRefusing | None = IRefusing(broker, None)
         self._copying: ICopying | None = ICopying(broker, None)
+        self._forgetting: IForgetting | None = IForgetting(broker, None)
         self._channel_limits: ILimited | None = ILimited(broker, None)
         self._clock = clock
         self._limits = limits
@@ -158,6 +161,31 @@ class Hub:
         """
         assert self._copying is not None
         self._copying.reserve_copies(out)
+
+    def forget(self, channel: str) -> Deferred[None]:
+        """
+        Delete what the broker stores of *channel*; then call `drop_history` on all nodes.
+
+        Raises (in the Deferred):
+            Unavailable: see `IForgetting.forget`.
+            HttpError: 409, the broker stores messages that cannot be deleted.
+        """
+        if self._forgetting is not None:
+            return self._forgetting.forget(channel)
+        if IHistory.providedBy(self._broker):
+            return fail(HttpError(409, "the broker cannot delete messages; they expire by age"))
+        return succeed(None)
+
+    def drop_history(self, channel: str) -> None:
+        """
+        Drop what this node retains of *channel* from before the gap that `forget` causes, which
+        is reported here if the broker stores nothing.
+        """
+        if self._forgetting is None:
+            self.missed(channel, self._head)
+        found = self._channels.get(channel)
+        if found is not None:
+            self._channels.drop_missed(found)
 
     def receive(self, message: Message) -> None:
         position = message.position

@@ -117,6 +117,14 @@ class History:
         """
         self._start_position = position
 
+    def drop_missed(self) -> None:
+        """
+        Drop what is retained from before the start position, as `miss` does not.
+        """
+        offset = self._start_position.offset
+        while self._entries and self._entries[0][1].position.offset <= offset:
+            self._drop_oldest()
+
     def covers(self, position: Position) -> bool:
         """
         Return whether all messages after *position* are retained.

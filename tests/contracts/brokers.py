@@ -12,7 +12,7 @@ from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.task import deferLater
 from zope.interface.verify import verifyObject
 
-from rt_twisted.brokers.interfaces import ClaimTaken, IBroker, IClaims, IHistory
+from rt_twisted.brokers.interfaces import ClaimTaken, IBroker, IClaims, IForgetting, IHistory
 from rt_twisted.model.message import After, Draft, Message, Newest, Position, Within
 from tests.fakes import RecordingReceiver
 
@@ -264,6 +264,41 @@ class HistoryContract:
         replay = await broker.after(["a"], After(start))
         assert replay.complete
         assert [message.data for message in replay.messages] == [b"1"]
+
+
+class ForgettingContract:
+    """
+    Tests of `IForgetting`, beside `HistoryContract`.
+    """
+
+    async def test_it_forgets(self, broker: Any, receiver: RecordingReceiver) -> None:
+        """
+        Stored messages of one channel are deleted, and who resumes before them gets a gap; what
+        follows is stored again.
+        """
+        assert verifyObject(IForgetting, broker)
+        await gatherResults([broker.subscribe(name) for name in "ab"])
+        start, *_ = (await broker.publish([Draft(name, b"1") for name in "aab"])).positions
+        await receiver.until(3)
+
+        await broker.forget("a")
+
+        while not receiver.missing:
+            await a_moment()
+        [(channel, gap)] = receiver.missing
+        assert channel == "a"
+        assert gap.offset >= receiver.messages[-1].position.offset
+        [later] = (await broker.publish([Draft("a", b"2")])).positions
+        await receiver.until(4)
+        assert (await broker.after(["a"], Newest(9))).messages == (receiver.messages[-1],)
+        replay = await broker.after(["a"], After(start))
+        assert not replay.complete
+        assert [message.data for message in replay.messages] == [b"2"]
+        assert (await broker.after(["a"], After(gap))).complete
+        assert (await broker.after(["a"], After(later))).complete
+        replay = await broker.after(["b"], After(start))
+        assert replay.complete
+        assert len(replay.messages) == 1
 
 
 class SharedLogContract:

@@ -101,6 +101,58 @@ def test_revocations_survive_a_restart(daemon: StartDaemon, tmp_path: Path) -> N
     assert request(server.port, "/poll", token(channels=["news"])) == 401
 
 
+@pytest.mark.limit(60)
+@pytest.mark.parametrize("store", ["redis", "file"])
+def test_a_history_is_deleted_everywhere(
+    daemon: StartDaemon,
+    redis: Server,  # noqa: F811
+    tmp_path: Path,
+    store: str,
+) -> None:
+    """
+    On all workers and nodes, in redis and in the history file; a restart does not bring it back.
+    """
+    shared = ("--broker=redis", f"--redis-port={redis.port}")
+    options = shared if store == "redis" else (f"--history-file={tmp_path / 'log.db'}",)
+    options = (f"--admin-key={KEY}", *options)
+    one = daemon(*options, *(("--workers=2",) if store == "redis" else ()))
+    two = daemon(*options) if store == "redis" else one
+    ports = 3 * (one.port, two.port)
+    until(lambda: all(request(port, "/readyz", "") == 200 for port in ports))
+    for number in range(3):
+        _publish(one.port, f"{number}")
+    until(lambda: len(_history(two.port)) == 3)
+    stream = subprocess.Popen(
+        ["curl", "-sN", f"http://127.0.0.1:{one.port}/?channels=news"], stdout=subprocess.PIPE
+    )
+    try:
+        until(lambda: ask(two.port, "GET", "subscribers?channel=news")["subscribers"])
+        ask(two.port, "DELETE", "channels/news/history")
+        until(lambda: not _history(one.port) and not _history(two.port))
+        _publish(one.port, "later")
+        until(lambda: _history(two.port) == ["later"])
+        until(lambda: _history(one.port) == ["later"])
+    finally:
+        stream.kill()
+        received, _ = stream.communicate()
+    assert received.count(b"event: gap") == 1
+    if store == "file":
+        one.restart()
+        assert _history(one.port) == ["later"]
+
+
+def _publish(port: int, text: str) -> None:
+    with urllib.request.urlopen(
+        f"http://127.0.0.1:{port}/publish", f"channel=news&message={text}".encode(), PATIENCE
+    ):
+        pass
+
+
+def _history(port: int) -> list[str]:
+    messages = ask(port, "GET", "channels/news/history?since=all")["messages"]
+    return [one["data"] for one in messages]
+
+
 def block(name: str) -> str:
     """
     Return the code of docs/access.md that begins with the comment *name*.

@@ -15,6 +15,7 @@ from rt_twisted.model.message import Draft, Newest
 from tests.contracts.brokers import (
     BrokerContract,
     ClaimsContract,
+    ForgettingContract,
     HistoryContract,
     LiveContract,
     SharedLogContract,
@@ -34,6 +35,7 @@ from tests.real.subscribers import until
 class TestRedisBroker(
     BrokerContract,
     ClaimsContract,
+    ForgettingContract,
     HistoryContract,
     LiveContract,
     SharedLogContract,

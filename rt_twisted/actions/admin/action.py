@@ -68,6 +68,8 @@ class AdminAction:
             case "GET" | "HEAD", ["channels", *name, "history"] if name:
                 self._history(exchange, "/".join(name))
                 return None
+            case "DELETE", ["channels", *name, "history"] if name:
+                return self._forget(exchange, bus, "/".join(name))
             case "GET" | "HEAD", ["revoked"]:
                 revoked = [_shown(one) for one in bus.revocations.current()]
                 _answer(exchange, {"revoked": revoked})
@@ -106,6 +108,16 @@ class AdminAction:
             since = parse_start(query["since"][-1])
         request = PollRequest(build_format("poll-json"), 0.0, context.poll_seconds)
         respond_once(exchange, context, [name], since, request, "")
+
+    def _forget(self, exchange: IExchange, bus: AdminBus, name: str) -> Deferred[None]:
+        self.context.names.check(name)
+
+        def answer(_: object) -> None:
+            self._audit(exchange, "forget", {"channel": name})
+            if not exchange.answered:
+                exchange.answer(204)
+
+        return bus.forget(name).addCallback(answer)
 
     def _with_body(self, exchange: IExchange, bus: AdminBus, act: str) -> Deferred[None]:
         body = read_body(exchange, MAX_BODY)

@@ -36,7 +36,7 @@ class Acts:
 
     def run(self, act: str, filters: Mapping[str, str]) -> list[dict[str, Any]]:
         """
-        Execute *act*: `subscribers`, `channels`, `disconnect` or `unsubscribe`.
+        Execute *act*: `subscribers`, `channels`, `disconnect`, `unsubscribe` or `forget`.
 
         Args:
             act: its name.
@@ -49,6 +49,9 @@ class Acts:
             HttpError: 400, there is no such act.
         """
         limit = min(int(filters.get("limit", "100")), MOST)
+        if act == "forget":
+            self._hub.drop_history(filters["channel"])
+            return []
         if act == "channels":
             return self._channels(filters.get("after", ""), limit)
         found = self._find(filters)

@@ -140,6 +140,17 @@ class AdminBus(Service):
         self._clock.callLater(ANSWER_SECONDS, lambda: done.callback(self._waiting.pop(number, own)))
         return done
 
+    def forget(self, channel: str) -> Deferred[Any]:
+        """
+        Delete the retained messages of *channel* on all workers and nodes; their subscribers
+        get a gap.
+
+        Returns:
+            Fires when all have been notified. Fails as `Hub.forget` does.
+        """
+        deleted: Deferred[Any] = self._hub.forget(channel)
+        return deleted.addCallback(lambda _: self.request("forget", {"channel": channel}))
+
     def _on_act(self, data: bytes) -> None:
         try:
             value = json.loads(data)

@@ -57,7 +57,8 @@ def document(prefix: str) -> dict[str, Any]:
         "channels/{name}/history": {
             "get": _operation(
                 "Read retained messages", [name, limit, _query("since", {"type": "string"})]
-            )
+            ),
+            "delete": _forget(name),
         },
     }
     described = {prefix + path: operations for path, operations in paths.items()}
@@ -90,6 +91,13 @@ def _operation(
     if body is not None:
         content = {"application/json": {"schema": body}}
         made["requestBody"] = {"required": True, "content": content}
+    return made
+
+
+def _forget(name: dict[str, Any]) -> dict[str, Any]:
+    made = _operation("Delete retained messages; subscribers get a gap", [name], ok="204")
+    conflict = {"description": "The broker cannot delete messages."}
+    made["responses"] = {**made["responses"], "409": conflict}
     return made
 
 

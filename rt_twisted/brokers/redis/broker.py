@@ -25,6 +25,7 @@ from rt_twisted.brokers.interfaces import (
     IBroker,
     IClaims,
     ICopying,
+    IForgetting,
     IHistory,
     IPatterns,
     IReady,
@@ -50,12 +51,13 @@ from rt_twisted.brokers.redis.copies import CopyNames, encode
 from rt_twisted.brokers.redis.history import RedisHistoryReader
 from rt_twisted.brokers.redis.publisher import RedisPublisher
 from rt_twisted.brokers.redis.receiver import RedisReceiver
-from rt_twisted.brokers.redis.scripts import ALL_SCRIPTS, HELLO, READ_SCRIPTS, Script
+from rt_twisted.brokers.redis.scripts import ALL_SCRIPTS, FORGET, HELLO, READ_SCRIPTS, Script
 from rt_twisted.brokers.redis.sequencer import Sequencer
 from rt_twisted.brokers.redis.server import Address, RedisServer
 from rt_twisted.brokers.redis.subscriptions import RedisSubscriptions
 from rt_twisted.brokers.redis.write_probe import WriteProbe
 from rt_twisted.codecs.wildcards import Selector, Wildcard
+from rt_twisted.model.errors import Unavailable
 from rt_twisted.model.message import NOWHERE, Draft, Position, PublishResult, Replay, Since
 from rt_twisted.model.retention import OVERHEAD, Retention
 
@@ -68,7 +70,17 @@ _RETRY = retry_policy(0.05, 5.0, 2.0)
 _CONNECTED = "is connected"
 
 
-@implementer(IBroker, IClaims, ICopying, IHistory, IPatterns, IReady, IReconfigurable, IRefusing)
+@implementer(
+    IBroker,
+    IClaims,
+    ICopying,
+    IForgetting,
+    IHistory,
+    IPatterns,
+    IReady,
+    IReconfigurable,
+    IRefusing,
+)
 class RedisBroker(Service):
     """
     Carries messages through redis.
@@ -215,6 +227,15 @@ class RedisBroker(Service):
 
     def after(self, channels: Sequence[Selector], since: Since) -> Deferred[Replay]:
         return self._history.batcher.ask(channels, since)
+
+    def forget(self, channel: str) -> Deferred[None]:
+        return ensureDeferred(self._forget(channel))
+
+    async def _forget(self, channel: str) -> None:
+        try:
+            await self._call(FORGET, *self._bounds(), encode(channel))
+        except (RedisUnavailable, ResponseError) as error:
+            raise Unavailable(f"redis: {error}") from None
 
     def check_copies(self, out: str) -> None:
         self._copies.check(out)

@@ -25,6 +25,7 @@ from zope.interface import implementer
 
 from rt_twisted.brokers.interfaces import (
     IBroker,
+    IForgetting,
     IHistory,
     IPatterns,
     IReady,
@@ -88,7 +89,7 @@ ExecutorFactory = Callable[[Any, str, Callable[[], bool]], Executor]
 Open = Callable[[Retention], Store]
 
 
-@implementer(IBroker, IHistory, IPatterns, IReady, IReconfigurable)
+@implementer(IBroker, IForgetting, IHistory, IPatterns, IReady, IReconfigurable)
 class SqliteBroker(Service):
     """
     Gives drafts positions, writes them to a `Store`, then delivers them to the hub.
@@ -292,6 +293,23 @@ class SqliteBroker(Service):
 
     def after(self, channels: Sequence[Selector], since: Since) -> Deferred[Replay]:
         return self._replays.add((tuple(channels), since))
+
+    def forget(self, channel: str) -> Deferred[None]:
+        if self._state is not SqliteBrokerState.DURABLE:
+            return fail(Unavailable("the history file cannot be written"))
+        deleted = self._writer.submit(partial(self._store.trimmer.forget, channel))
+        return deleted.addCallbacks(
+            self._on_forgotten, self._on_not_forgotten, (channel,), errbackArgs=(self._store,)
+        )
+
+    def _on_forgotten(self, _: None, channel: str) -> None:
+        self._receiver.missed(channel, self._head)
+
+    def _on_not_forgotten(self, failure: Failure, store: Store) -> None:
+        failure.trap(sqlite3.Error)
+        if isinstance(failure.value, sqlite3.Error) and is_damage(failure.value):
+            self._replace_store(store)
+        raise Unavailable(f"the history file cannot be written: {failure.getErrorMessage()}")
 
     # Writing.
 

@@ -97,6 +97,20 @@ class StoreTrimmer:
             or self._vacuum()
         )
 
+    def forget(self, channel: str) -> None:
+        """
+        Delete all messages of *channel*.
+
+        Raises:
+            sqlite3.Error: nothing was deleted; see `is_damage`.
+        """
+        name = to_blob(channel)
+        last = "SELECT max(offset) FROM messages WHERE channel = ?"
+        offset = single_value(self._db, last, (name,))
+        if offset is not None:
+            self._delete([(offset, name, 0)], "channel = ? AND", (name,))
+            self._usage.pop(name, None)
+
     def reconfigure(self, retention: Retention) -> None:
         """
         Use other bounds: for a channel when it is written next, for age at once.

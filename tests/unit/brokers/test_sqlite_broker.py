@@ -41,7 +41,7 @@ from rt_twisted.model.message import (
     Within,
 )
 from rt_twisted.model.retention import Retention
-from tests.contracts.brokers import BrokerContract, HistoryContract
+from tests.contracts.brokers import BrokerContract, ForgettingContract, HistoryContract
 from tests.contracts.patterns import PatternContract, PatternHistoryContract
 from tests.defaults import make_backlog_limits, make_hub, make_hub_limits, make_retention
 from tests.fakes import FakeTransport, RecordingReceiver
@@ -49,7 +49,9 @@ from tests.fakes import FakeTransport, RecordingReceiver
 ALL = make_retention(count=100_000, bytes=1 << 30, age=3600.0)
 
 
-class TestSqliteBroker(BrokerContract, HistoryContract, PatternContract, PatternHistoryContract):
+class TestSqliteBroker(
+    BrokerContract, ForgettingContract, HistoryContract, PatternContract, PatternHistoryContract
+):
     """
     SqliteBroker fulfils the contract of all brokers, on its real threads.
     """

@@ -225,6 +225,26 @@ def test_channels_and_their_history(node: AdminNode) -> None:
     assert node.ask("GET", "channels/rt%20revoked/history")[0] == 400
 
 
+def test_a_history_can_be_deleted(node: AdminNode) -> None:
+    """
+    Subscribers of the channel get a gap, and nobody what was before; other channels stay.
+    """
+    server = node.server
+    reader = show(server, "/open?channels=news")
+    server.publish("one", "two")
+    server.publish("x", channel="other/one")
+    reader.written()
+    assert node.ask("DELETE", "channels/news/history")[0] == 204
+    pass_seconds(server, 1)
+    assert b"event: gap" in reader.written()
+    server.publish("three")
+    _, history = node.ask("GET", "channels/news/history?since=all")
+    assert [one["data"] for one in history["messages"]] == ["three"]
+    assert len(node.ask("GET", "channels/other/one/history")[1]["messages"]) == 1
+    assert node.ask("DELETE", "channels/never/history")[0] == 204
+    assert node.ask("DELETE", "channels/rt%20revoked/history")[0] == 400
+
+
 def test_other_requests(node: AdminNode) -> None:
     """
     404, or 405 for another method; the description names all that there are.
