@@ -69,7 +69,7 @@ WORDS: dict[str, str] = {
     "upload": "rt_twisted.actions.upload.action.UploadAction",
     "webm": "rt_twisted.actions.live.action.LiveAction",
     "websocket": "rt_twisted.actions.websocket.action.WebSocketAction",
-    "wsgi": "rt_twisted.actions.site.WsgiAction",
+    "wsgi": "rt_twisted.actions.wsgi.action.WsgiAction",
 }
 DEFAULT = (
     "^/$ sse:page=try",

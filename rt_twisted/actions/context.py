@@ -79,6 +79,24 @@ class SocketIOLimits:
     recovery: float
 
 
+@dataclass(frozen=True, slots=True)
+class WsgiLimits:
+    """
+    Limits of WSGI applications in this process.
+
+    Args:
+        threads: for requests, at the same time.
+        queue: requests that may wait for a thread.
+        timeout: seconds until the application begins its response, with the wait for a thread.
+        send_seconds: how long a client may receive nothing while the application sends.
+    """
+
+    threads: int
+    queue: int
+    timeout: float
+    send_seconds: float
+
+
 _T = TypeVar("_T")
 
 
@@ -138,6 +156,7 @@ class ActionContext:
             characters are replaced by blanks, as cyclone-sse did.
         websockets: limits of websockets.
         socketio: limits of Socket.IO sessions.
+        wsgi: limits of WSGI applications.
         shared: state that the actions of all routes share.
         inbound: bounds the bytes of unfinished input of all connections together.
         hubs: returns the hub of a further server, from its address and its password ("" for
@@ -169,6 +188,7 @@ class ActionContext:
     trim: bool
     websockets: WebSocketLimits
     socketio: SocketIOLimits
+    wsgi: WsgiLimits
     inbound: InboundMemory
     shared: SharedState = field(default_factory=SharedState)
     hubs: Callable[[str, str], Hub] | None = None

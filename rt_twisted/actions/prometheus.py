@@ -19,7 +19,7 @@ from prometheus_client.exposition import generate_latest
 from prometheus_client.registry import Collector
 
 from rt_twisted import __version__
-from rt_twisted.metrics.metrics import BOUNDS, ChannelCounts, Histogram
+from rt_twisted.metrics.metrics import BOUNDS, ChannelCounts, Histogram, Metrics
 from rt_twisted.metrics.snapshot import Snapshot, WorkerMetrics
 
 if TYPE_CHECKING:
@@ -123,6 +123,7 @@ class MetricsCollector(Collector):
         yield _total("realtime_questions_cached", "Answers without it.", n.questions_cached)
         yield _total("realtime_questions_failed", "Questions without answer.", n.questions_failed)
         yield _total("realtime_question_seconds", "Seconds until answers.", n.question_seconds)
+        yield from _wsgi_metrics(n)
         yield _gauge("realtime_revocations", "Revoked tokens, of each process.", n.revocations)
         statuses = {str(status): count for status, count in n.requests.items()}
         yield _totals("realtime_http_requests", "Responses begun.", "status", statuses)
@@ -150,6 +151,17 @@ def label(name: str) -> str:
     Prometheus accepts every character; its own library escapes those with a meaning.
     """
     return name[:MAX_LABEL].encode(errors="replace").decode()
+
+
+def _wsgi_metrics(n: Metrics) -> Iterator[Metric]:
+    yield _gauge("realtime_wsgi_busy", "Threads that run a request.", n.wsgi_busy)
+    yield _gauge("realtime_wsgi_queued", "Requests that wait for a thread.", n.wsgi_queued)
+    yield _gauge("realtime_wsgi_websockets", "Threads that run a websocket.", n.wsgi_websockets)
+    yield _total("realtime_wsgi_requests", "Requests to WSGI applications.", n.wsgi_requests)
+    yield _total("realtime_wsgi_failed", "Exceptions of WSGI applications.", n.wsgi_failed)
+    yield _total("realtime_wsgi_refused", "Requests without a thread.", n.wsgi_refused)
+    yield _total("realtime_wsgi_timeouts", "Requests without a response.", n.wsgi_timeouts)
+    yield _total("realtime_wsgi_seconds", "Seconds until responses ended.", n.wsgi_seconds)
 
 
 def _gauge(name: str, text: str, value: float) -> Metric:

@@ -1,5 +1,5 @@
 """
-The actions `resource` and `wsgi`: applications that twisted.web serves.
+The action `resource`: applications of twisted.web.
 
 The part of the path that the route's pattern matched is the mount point; the
 rest of the path is looked up below it.
@@ -13,14 +13,12 @@ from typing import ClassVar
 
 from twisted.web.resource import IResource
 from twisted.web.server import Site
-from twisted.web.wsgi import WSGIResource
 from zope.interface import implementer
 
-from rt_twisted.actions.context import ActionContext
 from rt_twisted.actions.interfaces import IAction, Match
 from rt_twisted.http.interfaces import IExchange
 from rt_twisted.http.site import make_site
-from rt_twisted.model.load_object import load_callable, load_object
+from rt_twisted.model.load_object import load_object
 
 METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "PROPFIND", "REPORT")
 
@@ -49,37 +47,6 @@ class ResourceAction:
         if not IResource.providedBy(found):
             raise ValueError(f"{self.name} is not a twisted.web resource")
         object.__setattr__(self, "site", make_site(found))
-
-    def act(self, exchange: IExchange, match: Match) -> None:
-        exchange.render(self.site, match.depth)
-
-
-@implementer(IAction)
-@dataclass(frozen=True, slots=True)
-class WsgiAction:
-    """
-    Serve a WSGI application (PEP 3333) in the reactor's threads: `wsgi:pkg.mod:application`.
-
-    SCRIPT_NAME is the part of the path that matched.
-
-    Args:
-        name: dotted name of the application.
-        context: has the reactor.
-    """
-
-    name: str
-    context: ActionContext
-    site: Site = field(init=False)
-
-    bare: ClassVar[str] = "name"
-    methods: ClassVar[Sequence[str]] = METHODS
-
-    def __post_init__(self) -> None:
-        application = load_callable(self.name.replace(":", "."))
-        reactor = self.context.reactor
-        resource = WSGIResource(reactor, reactor.getThreadPool(), application)
-        # The application reads forms itself, from wsgi.input.
-        object.__setattr__(self, "site", make_site(resource, parse_forms=False))
 
     def act(self, exchange: IExchange, match: Match) -> None:
         exchange.render(self.site, match.depth)

@@ -171,6 +171,16 @@ class StatsAction:
                     "seconds": round(n.question_seconds, 6),
                 },
             },
+            "wsgi": {
+                "busy": n.wsgi_busy,
+                "queued": n.wsgi_queued,
+                "websockets": n.wsgi_websockets,
+                "requests": n.wsgi_requests,
+                "failed": n.wsgi_failed,
+                "refused": n.wsgi_refused,
+                "timeouts": n.wsgi_timeouts,
+                "seconds": round(n.wsgi_seconds, 6),
+            },
             "requests": by_class(n.requests),
             "rates": {
                 str(window): {name: round(rate, 3) for name, rate in rates.items()}

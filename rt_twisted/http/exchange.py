@@ -194,6 +194,17 @@ class HttpExchange:
         return client_address(self.peer, self.header(kind) or "", kind, limits.trusted_proxies)
 
     @property
+    def client_port(self) -> int:
+        peer = self._channel.peer
+        known = getattr(peer, "host", None) == self.address
+        return int(getattr(peer, "port", 0)) if known else 0
+
+    @property
+    def here(self) -> tuple[str, int]:
+        host = self._channel.transport.getHost()
+        return str(getattr(host, "host", "")), int(getattr(host, "port", 0))
+
+    @property
     def local(self) -> bool:
         peer = self.peer
         near = not peer or peer == "::1" or peer.startswith("127.")

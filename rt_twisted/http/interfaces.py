@@ -31,6 +31,12 @@ class IExchange(Interface):
     target = Attribute("bytes: the request target as received; begins with a slash or is '*'.")
     version = Attribute("str: of HTTP; 1.0, 1.1 or 2.")
     address = Attribute("str: the client's address; trusted proxies may name another one.")
+    client_port = Attribute("int: the client's port; 0 if it is not known.")
+    here = Attribute(
+        "tuple[str, int]: the address and the port that the client has connected to; '' and 0 for "
+        "a unix socket."
+    )
+    raw_headers = Attribute("list[tuple[bytes, bytes]]: as received.")
     local = Attribute("bool: the peer is on this machine, and no proxy is between.")
     length = Attribute(
         "int | None: bytes of the body, 0 if there is none; None for chunks, and for a body "
@@ -316,7 +322,6 @@ class IServerExchange(IExchange):
     An exchange, as the server itself sees it.
     """
 
-    raw_headers = Attribute("list[tuple[bytes, bytes]]: as received.")
     refused = Attribute("int: status of the error that the request is answered with; 0 for none.")
 
     def edit_fields(fields: Sequence[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:

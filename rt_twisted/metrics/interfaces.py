@@ -62,6 +62,14 @@ class MetricValues(Protocol):
     questions_cached: int  # that were answered without it
     questions_failed: int  # without an answer
     question_seconds: float  # until it has answered, in sum
+    wsgi_busy: int  # threads that run a request of a WSGI application now
+    wsgi_queued: int  # requests that wait for such a thread
+    wsgi_websockets: int  # threads that run a websocket of such an application
+    wsgi_requests: int  # to WSGI applications in the daemon
+    wsgi_failed: int  # of them, in which the application raised an exception
+    wsgi_refused: int  # of them, for which there was neither a thread nor a place in the queue
+    wsgi_timeouts: int  # of them, without a response in time
+    wsgi_seconds: float  # until their responses ended, in sum
     revocations: int  # of tokens, in force; in each process
     closed: Mapping[str, int]  # subscribers disconnected, by reason
     requests: Mapping[int, int]  # HTTP responses, by status

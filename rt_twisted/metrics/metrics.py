@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
 from pathlib import Path
+from typing import Protocol
 
 from rt_twisted.net.inbound_memory import InboundMemory
 
@@ -95,6 +96,30 @@ class ChannelCounts:
     channels: int = 1
 
 
+class WsgiCounts(Protocol):
+    """
+    Threads that run WSGI applications, now.
+    """
+
+    @property
+    def busy(self) -> int:
+        """
+        Threads that run a request.
+        """
+
+    @property
+    def queued(self) -> int:
+        """
+        Requests that wait for a thread.
+        """
+
+    @property
+    def websockets(self) -> int:
+        """
+        Threads that run a websocket.
+        """
+
+
 @dataclass(slots=True)
 class Metrics:
     """
@@ -132,6 +157,14 @@ class Metrics:
     questions_cached: int = 0
     questions_failed: int = 0
     question_seconds: float = 0.0
+    wsgi_busy: int = 0
+    wsgi_queued: int = 0
+    wsgi_websockets: int = 0
+    wsgi_requests: int = 0
+    wsgi_failed: int = 0
+    wsgi_refused: int = 0
+    wsgi_timeouts: int = 0
+    wsgi_seconds: float = 0.0
     revocations: int = 0
     closed: Counter[str] = field(default_factory=Counter)
     requests: Counter[int] = field(default_factory=Counter)
@@ -145,6 +178,7 @@ class Metrics:
     memory_bytes: int = 0
     reactor_longest_hold_seconds: float = 0.0
     inbound: InboundMemory | None = field(default=None, repr=False, compare=False)
+    wsgi: WsgiCounts | None = field(default=None, repr=False, compare=False)
     # The totals at each of the last seconds, the newest last.
     _seconds: deque[tuple[float, dict[str, int]]] = field(
         default_factory=lambda: deque(maxlen=max(WINDOWS) + 1)
@@ -219,6 +253,10 @@ class Metrics:
         if self.inbound is not None:
             self.inbound_bytes = self.inbound.used
             self.inbound_dropped = self.inbound.dropped
+        if self.wsgi is not None:
+            self.wsgi_busy = self.wsgi.busy
+            self.wsgi_queued = self.wsgi.queued
+            self.wsgi_websockets = self.wsgi.websockets
         self.cpu_seconds = time.process_time()
         self.memory_bytes = resident_memory()
 

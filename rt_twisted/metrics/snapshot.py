@@ -30,6 +30,9 @@ GAUGES = (
     "websockets",
     "inbound_bytes",
     "memory_bytes",
+    "wsgi_busy",
+    "wsgi_queued",
+    "wsgi_websockets",
     "revocations",
     "broker_away",
     "broker_refuses",
@@ -51,6 +54,11 @@ COUNTERS = (
     "questions_cached",
     "questions_failed",
     "question_seconds",
+    "wsgi_requests",
+    "wsgi_failed",
+    "wsgi_refused",
+    "wsgi_timeouts",
+    "wsgi_seconds",
     "cpu_seconds",
 )
 MAXIMA = ("reactor_longest_hold_seconds",)  # since the last export

@@ -37,6 +37,7 @@ from rt_twisted.tap.limits import (
     read_hub_limits,
     read_socketio_limits,
     read_websocket_limits,
+    read_wsgi_limits,
 )
 from rt_twisted.tap.logfiles import LogFile, Owner
 from rt_twisted.tap.options import Options
@@ -218,6 +219,7 @@ def make_context(
         trim=options["trim"],
         websockets=read_websocket_limits(options),
         socketio=read_socketio_limits(options),
+        wsgi=read_wsgi_limits(options),
         shared=shared,
         inbound=inbound,
         hubs=hubs.for_server,

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from math import ceil
 from typing import Any
 
-from rt_twisted.actions.context import SocketIOLimits, WebSocketLimits
+from rt_twisted.actions.context import SocketIOLimits, WebSocketLimits, WsgiLimits
 from rt_twisted.codecs.addresses import AddressHeader, Networks
 from rt_twisted.http.request import HttpLimits
 from rt_twisted.hub.limits import BacklogLimits, HubLimits, SlowConsumerPolicy
@@ -61,6 +61,18 @@ def read_backlog_limits(settings: Settings) -> BacklogLimits:
         settings["backlog-bytes"],
         settings["backlog-seconds"],
         SlowConsumerPolicy(settings["slow"]),
+    )
+
+
+def read_wsgi_limits(settings: Settings) -> WsgiLimits:
+    """
+    Return the limits of WSGI applications; each process has its own threads.
+    """
+    return WsgiLimits(
+        threads=settings["wsgi-threads"],
+        queue=settings["wsgi-queue"],
+        timeout=settings["wsgi-timeout"],
+        send_seconds=settings["body-seconds"],
     )
 
 

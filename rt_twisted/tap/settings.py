@@ -465,6 +465,16 @@ SECTIONS: tuple[tuple[str, tuple[Setting, ...]], ...] = (
             "idle connections of the address with the most of them are closed. 0 for a tenth of "
             "the file descriptors, at least 50."),
     )),
+    ("WSGI", (
+        Setting("wsgi-threads", "10", values.number(1, 1000), reloadable=True, help=
+            "Threads of a process that run WSGI applications (the route word wsgi)."),
+        Setting("wsgi-queue", "100", values.number(0, 100_000), reloadable=True, help=
+            "Requests of a process that may wait for one of these threads; more are answered with "
+            "503."),
+        Setting("wsgi-timeout", "60s", values.some_seconds, reloadable=True, help=
+            "Time for a WSGI application to begin its response, then the client gets 504. The "
+            "thread stays in use until the application returns."),
+    )),
     ("Metrics", (
         Setting("admin-key", "", secret, reloadable=True, help=
             "Key for the admin API; with it, /admin/ is one of the default routes. Without it, "

@@ -25,7 +25,7 @@ def check_action(action: Any) -> None:
     assert {method.upper() for method in (*action.methods, *spare)} == {*action.methods, *spare}
     assert not {*action.methods} & {*spare}
     assert getattr(action, "counts_as", SUBSCRIBERS) in (SUBSCRIBERS, PUBLISHES)
-    arguments = {field.name for field in fields(kind) if field.init}
+    arguments = {field.name.removesuffix("_") for field in fields(kind) if field.init}
     assert getattr(action, "bare", None) in {None, *arguments - {"context", "word"}}
     if IService.providedBy(action):
         verifyObject(IService, action)

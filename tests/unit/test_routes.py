@@ -21,10 +21,11 @@ from rt_twisted.actions.chain import MAX_KNOWN, MAX_KNOWN_PATH
 from rt_twisted.actions.context import ActionContext
 from rt_twisted.actions.interfaces import Match
 from rt_twisted.actions.publish import PublishAction
-from rt_twisted.actions.site import ResourceAction, WsgiAction
+from rt_twisted.actions.site import ResourceAction
 from rt_twisted.actions.sse import SseAction
 from rt_twisted.actions.static import StaticAction
 from rt_twisted.actions.template import Template
+from rt_twisted.actions.wsgi.action import WsgiAction
 from rt_twisted.brokers.interfaces import ICopying
 from rt_twisted.brokers.memory import MemoryBroker
 from rt_twisted.hub.hub import Hub

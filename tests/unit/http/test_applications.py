@@ -4,13 +4,26 @@ Tests of static files, WSGI applications and resources of twisted.web.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 from twisted.internet.error import ConnectionLost
 from twisted.web.server import Site
 
-from tests.unit.http.clients import Listen, Place, chunked, get, post, read_answers, status_of
+from rt_twisted.actions.context import WsgiLimits
+from rt_twisted.actions.wsgi.action import pools_of
+from tests.unit.http.clients import (
+    Listen,
+    Place,
+    chunked,
+    get,
+    post,
+    read_answers,
+    status_of,
+    turns,
+)
 from tests.words import PendingResource
 
 
@@ -88,17 +101,59 @@ async def test_wsgi(listen: Listen) -> None:
     """
     from twisted.internet import reactor
 
-    loop: Any = reactor
-    pool = loop.getThreadPool()
-    if not pool.started:
-        pool.start()
-    peer = await listen(Place("^/w/ wsgi:tests.words:application", reactor=loop))()
+    peer = await listen(Place("^/w/ wsgi:tests.words:application", reactor=reactor))()
     peer.send(post(b"body", b"/w/x/y") + get())
     await peer.answers(2)
 
     first, second = read_answers(peer.received)
     assert first.body == b"/w /x/y body"
     assert second.status == 200
+
+
+hang = Event()
+
+
+def hangs(environ: dict[str, Any], start: Callable[..., Any]) -> list[bytes]:
+    """
+    Respond when the test says so.
+    """
+    assert hang.wait(30)
+    start("200 OK", [])
+    return []
+
+
+async def test_hung_applications_do_not_take_the_reactor(listen: Listen) -> None:
+    """
+    An application that hangs takes one of its own threads; other requests are answered, and a
+    request that waits for the thread gets it then.
+    """
+    from twisted.internet import reactor
+
+    hang.clear()
+    changed = {"wsgi": WsgiLimits(threads=1, queue=1, timeout=60, send_seconds=60)}
+    lines = (f"^/hang wsgi:{__name__}:hangs", "^/w wsgi:tests.words:application")
+    place = Place(*lines, reactor=reactor, changed=changed)
+    connect = listen(place)
+    stuck, waiting, refused, other = [await connect() for _ in range(4)]
+    stuck.send(get(b"/hang"))
+    pools = pools_of(place.context)
+    while not pools.busy:
+        await turns(1)
+    waiting.send(get(b"/w"))
+    while not pools.queued:
+        await turns(1)
+    other.send(get())
+    await other.answers(1)
+    refused.send(get(b"/w"))
+    await refused.answers(1)
+    assert read_answers(waiting.received) == []
+    hang.set()
+    await waiting.answers(1)
+    await stuck.answers(1)
+
+    assert [read_answers(one.received)[0].status for one in (stuck, waiting, refused, other)] == [
+        200, 200, 503, 200,
+    ]  # fmt: skip
 
 
 async def test_forms_reach_a_resource(listen: Listen) -> None:

@@ -25,6 +25,7 @@ from rt_twisted.http.interfaces import IExchange, PeerInfo
 from rt_twisted.http.request import HttpLimits, is_authority
 from rt_twisted.routes import Routes
 from tests.defaults import make_http_limits
+from tests.inline_threads import InlineReactor, inline_state
 from tests.unit.http.clients import Answer, Caller, Place, chunked, get, post
 from tests.unit.http.h2_client import Client
 from tests.words import PendingResource
@@ -32,21 +33,6 @@ from tests.words import PendingResource
 FORM = b"application/x-www-form-urlencoded"
 PARTS = b"multipart/form-data; boundary=b"
 FIELD = b'--b\r\nContent-Disposition: form-data; name="name"\r\n\r\nann\r\n'
-
-
-class Threads:
-    """
-    A reactor whose threads run their calls at once.
-    """
-
-    def getThreadPool(self) -> Threads:
-        return self
-
-    def callInThread(self, call: Callable[[], object]) -> None:
-        call()
-
-    def callFromThread(self, call: Callable[..., object], *arguments: Any) -> None:
-        call(*arguments)
 
 
 class Showing(Resource):
@@ -115,7 +101,9 @@ def site(resource: Any, **arguments: Any) -> Place:
 
 def wsgi(**arguments: Any) -> Place:
     lines = ("^/w wsgi:tests.unit.http.test_site.show",)
-    return Place(*lines, reactor=Threads(), **{"limits": make_http_limits(), **arguments})
+    changed = {"shared": inline_state()}
+    limits = {"limits": make_http_limits(), **arguments}
+    return Place(*lines, reactor=InlineReactor(), changed=changed, **limits)
 
 
 def sent(kind: bytes, body: bytes, path: bytes = b"/x", more: bytes = b"") -> bytes:

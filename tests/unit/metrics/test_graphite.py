@@ -96,6 +96,14 @@ class Counts:
     questions_cached: int = 4
     questions_failed: int = 2
     question_seconds: float = 0.25
+    wsgi_busy: int = 2
+    wsgi_queued: int = 1
+    wsgi_websockets: int = 4
+    wsgi_requests: int = 11
+    wsgi_failed: int = 3
+    wsgi_refused: int = 2
+    wsgi_timeouts: int = 1
+    wsgi_seconds: float = 1.5
     revocations: int = 3
     closed: Mapping[str, int] = field(default_factory=lambda: {"left": 6, "behind": 1})
     subscribers_limit: int = 100
@@ -143,8 +151,16 @@ DAEMON = {  # what is exported of `Counts`, without channels
     "questions_cached": 4,
     "questions_failed": 2,
     "question_seconds": 0.25,
+    "wsgi_requests": 11,
+    "wsgi_failed": 3,
+    "wsgi_refused": 2,
+    "wsgi_timeouts": 1,
+    "wsgi_seconds": 1.5,
     "memory_bytes": 1 << 25,
     "reactor_longest_hold_seconds": 0.125,
+    "wsgi_busy": 2,
+    "wsgi_queued": 1,
+    "wsgi_websockets": 4,
     "revocations": 3,
     "uptime": 10.0,
     "cpu_seconds": 0.5,

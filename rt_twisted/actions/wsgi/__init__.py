@@ -1,0 +1,3 @@
+"""
+WSGI applications (PEP 3333) in this process, on threads of their own.
+"""

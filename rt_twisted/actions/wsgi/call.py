@@ -1,0 +1,274 @@
+"""
+One request to a WSGI application (PEP 3333), between the reactor and a thread.
+"""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from threading import get_ident
+from typing import Any
+
+from twisted.internet.interfaces import IDelayedCall
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from rt_twisted.actions.context import ActionContext
+from rt_twisted.actions.wsgi.head import ApplicationHead, read_head
+from rt_twisted.actions.wsgi.output import MAX_WAITING, ClientGone, ThreadOutput
+from rt_twisted.actions.wsgi.threads import ApplicationThreads
+from rt_twisted.http.interfaces import IExchange, IResponseStream
+from rt_twisted.model.errors import HttpError
+
+Application = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
+
+_log = Logger()
+
+
+class ApplicationCall:
+    """
+    Calls an application in a thread, and sends its response.
+
+    Args:
+        context: limits and metrics.
+        application: is called.
+        exchange: the request.
+        environ: of the request.
+        current: has the attribute `call` in the thread that runs a call.
+    """
+
+    def __init__(
+        self,
+        context: ActionContext,
+        application: Application,
+        exchange: IExchange,
+        environ: dict[str, Any],
+        current: Any,
+    ) -> None:
+        self.exchange = exchange
+        self.environ = environ
+        self._body = environ["wsgi.input"]  # middleware may replace it
+        self._context = context
+        self._reactor = context.reactor
+        self._metrics = context.hub.metrics
+        self._application = application
+        self._current = current
+        self._threads: ApplicationThreads | None = None
+        self._timer: IDelayedCall | None = None
+        self._began = 0.0
+        self._thread = 0
+        self._head: ApplicationHead | None = None
+        self._head_used = False  # a piece of the body was put behind it
+        self._stream: IResponseStream | None = None
+        self._output = ThreadOutput(
+            self._reactor, self._write, self._on_stalled, context.wsgi.send_seconds
+        )
+
+    # Called by the reactor.
+
+    def start(self, threads: ApplicationThreads) -> None:
+        """
+        Have a thread call the application.
+
+        Raises:
+            HttpError: 503, as many requests as may wait do so already.
+        """
+        self._metrics.wsgi_requests += 1
+        self._threads = threads
+        self._began = self._reactor.seconds()
+        self.exchange.watch(self._on_lost)
+        if not threads.submit(self.run):
+            self._metrics.wsgi_refused += 1
+            self._body.close()
+            raise HttpError(503, "all threads of the application are busy", retry=1)
+        if not self.exchange.answered:
+            self._timer = self._reactor.callLater(self._context.wsgi.timeout, self._on_timeout)
+
+    def _withdraw(self) -> bool:
+        if self._threads is None or not self._threads.withdraw(self.run):
+            return False
+        self._body.close()
+        return True
+
+    def _on_lost(self) -> None:
+        self._withdraw()
+        self._end()
+
+    def _on_timeout(self) -> None:
+        self._timer = None
+        self._metrics.wsgi_timeouts += 1
+        if self._withdraw():
+            refusal = HttpError(503, "all threads of the application are busy", retry=1)
+        else:
+            refusal = HttpError(504, "the application has not answered in time")
+            _log.warn(
+                "{method} {path}: the application has not answered after {seconds} seconds "
+                "(wsgi-timeout); its thread is at {place}",
+                method=self.exchange.method,
+                path=self.exchange.path,
+                seconds=self._context.wsgi.timeout,
+                place=_place_of(self._thread),
+            )
+        self._end()
+        self.exchange.refuse(refusal)
+
+    def _on_stalled(self) -> None:
+        if self._stream is not None:
+            self._stream.abort()
+        self._end()
+
+    def _write(self, piece: bytes | None) -> None:
+        """
+        Send a piece of the body, or end the response.
+        """
+        if self._output.closed:
+            return
+        if self._stream is None:
+            self._begin()
+        stream = self._stream
+        if stream is None:
+            return
+        if piece is not None:
+            stream.write(piece)
+        else:
+            stream.finish()
+            self._end()
+
+    def _begin(self) -> None:
+        head = self._head
+        if head is None or self.exchange.answered:
+            self._output.close()
+            return
+        self._stop_timer()
+        self._stream = self.exchange.stream(head.encode(), head.length)
+        self._stream.register_producer(self._output)
+
+    def _fail(self, failure: Failure) -> None:
+        """
+        Answer 500, or break the response off.
+        """
+        self._metrics.wsgi_failed += 1
+        _log.failure(
+            "{method} {path}: the application has failed",
+            failure,
+            method=self.exchange.method,
+            path=self.exchange.path,
+        )
+        if self._stream is not None:
+            self._stream.abort()
+        elif not self.exchange.answered:
+            self.exchange.refuse(HttpError(500, "internal error"))
+        self._end()
+
+    def _stop_timer(self) -> None:
+        timer, self._timer = self._timer, None
+        if timer is not None and timer.active():
+            timer.cancel()
+
+    def _end(self) -> None:
+        self._stop_timer()
+        self._output.close()
+        if self._began:
+            self._metrics.wsgi_seconds += self._reactor.seconds() - self._began
+            self._began = 0.0
+
+    # Called in the thread.
+
+    def run(self) -> None:
+        """
+        Call the application, and send what it returns.
+        """
+        self._thread = get_ident()
+        self._current.call = self
+        try:
+            self._run()
+        except ClientGone:
+            pass  # the reactor has ended the call
+        except BaseException:  # also SystemExit: it must not end the thread
+            self._reactor.callFromThread(self._fail, Failure())
+        finally:
+            self._current.call = None
+            self._thread = 0
+            self._body.close()
+
+    def _run(self) -> None:
+        if self._output.closed:
+            return
+        result = self._application(self.environ, self.start_response)
+        try:
+            if isinstance(result, (list, tuple)) and not self._head_used:
+                self._send_whole(b"".join(result))
+            else:
+                for piece in result:
+                    if piece:
+                        self.write(piece)
+                    elif self._output.closed:
+                        return
+            self._require_head()
+            self._output.put(None, 0)
+        finally:
+            close = getattr(result, "close", None)
+            if close is not None:
+                close()
+
+    def start_response(self, status: str, headers: Any, exc_info: Any = None) -> Any:
+        """
+        Set the head of the response, which is sent with the first bytes of the body.
+
+        Returns:
+            a function that sends bytes of the body.
+
+        Raises:
+            TypeError, ValueError: see `read_head`.
+            RuntimeError: it is called a second time, without an error.
+        """
+        try:
+            if exc_info and self._head_used:
+                raise exc_info[1].with_traceback(exc_info[2])
+            if self._head is not None and not exc_info:
+                raise RuntimeError("start_response is called a second time")
+        finally:
+            exc_info = None  # else it would be in a reference cycle with this frame
+        self._head = read_head(status, headers)
+        return self.write
+
+    def write(self, data: bytes) -> None:
+        """
+        Send bytes of the body; wait while the client does not receive those before.
+
+        Raises:
+            ClientGone: the client has disconnected.
+        """
+        if not isinstance(data, bytes):
+            raise TypeError(f"the body must be bytes, not {type(data).__name__}")
+        self._require_head()
+        for at in range(0, len(data), MAX_WAITING):
+            piece = data[at : at + MAX_WAITING]
+            self._output.put(piece, len(piece))
+
+    def _send_whole(self, body: bytes) -> None:
+        """
+        Send a body that is complete, so that its length is known.
+        """
+        self._require_head()
+        if self._head is not None and self._head.length is None and self.exchange.method != "HEAD":
+            self._head = replace(self._head, length=len(body))
+        self.write(body)
+
+    def _require_head(self) -> None:
+        if self._head is None:
+            raise RuntimeError("the application has not called start_response")
+        self._head_used = True
+
+
+def _place_of(thread: int) -> str:
+    """
+    Return where *thread* is, as file and line; "?" if it has ended.
+    """
+    frame = sys._current_frames().get(thread)
+    if frame is None:
+        return "?"
+    (last,) = traceback.extract_stack(frame, limit=1)
+    return f"{last.filename}:{last.lineno} in {last.name}"
