@@ -21,7 +21,7 @@ from rt_twisted.brokers.client_tls import NO_FILES
 from rt_twisted.codecs.wildcards import Selector
 from rt_twisted.http.context import HttpContext
 from rt_twisted.http.cors import Cors
-from rt_twisted.http.interfaces import AccessLog, FindRoute
+from rt_twisted.http.interfaces import FindRoute, ResponseLog
 from rt_twisted.http.request import HttpLimits
 from rt_twisted.http.server import HttpServer
 from rt_twisted.hub.hub import Hub
@@ -141,7 +141,7 @@ def make_server(
     limits: HttpLimits | None = None,
     cors: Cors | None = None,
     site: Any = None,
-    access_log: AccessLog | None = None,
+    access_log: ResponseLog | None = None,
     inbound: InboundMemory | None = None,
 ) -> HttpServer:
     """

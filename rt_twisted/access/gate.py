@@ -13,6 +13,7 @@ from rt_twisted.access.grants import ANY_PUBLISHER, ANYONE, Grant
 from rt_twisted.access.questions import Question
 from rt_twisted.codecs.basic_auth import basic_password
 from rt_twisted.codecs.origins import matches_origin
+from rt_twisted.codecs.trace_context import TRACE, trace_headers
 from rt_twisted.codecs.websocket import offered_key
 from rt_twisted.model.errors import HttpError
 
@@ -153,7 +154,7 @@ class Gate:
         headers = []
         for name in ("cookie", "authorization", *self.forwarded):
             value = request.header(name)
-            if value is not None:
+            if value is not None and name not in TRACE:
                 headers.append((name.title(), value))
         return Question(
             action,
@@ -165,6 +166,7 @@ class Gate:
             request.header("host") or "",
             request.scheme,
             request.address,
+            trace_headers(request.header("traceparent"), request.header("tracestate")),
         )
 
     def identify(self, request: GuardedRequest, token: str | None = None) -> Grant | None:

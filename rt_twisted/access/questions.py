@@ -59,6 +59,7 @@ class Question:
         host: that the client has requested.
         scheme: http or https.
         address: of the client; not compared.
+        trace: headers that name the client's trace; not compared.
     """
 
     action: str
@@ -70,6 +71,7 @@ class Question:
     host: str = ""
     scheme: str = "http"
     address: str = field(default="", compare=False)
+    trace: tuple[Header, ...] = field(default=(), compare=False)
 
     def digest(self) -> bytes:
         """
@@ -101,6 +103,7 @@ class Question:
             ("X-Forwarded-For", self.address),
             ("X-Forwarded-Proto", self.scheme),
             ("X-Forwarded-Host", self.host),
+            *self.trace,
         )
 
 

@@ -69,12 +69,12 @@ def open_stream(
         return None
 
     def join(address: str) -> None:
-        opened = exchange.open(format.content_type, STREAM_HEADERS)
+        opened = exchange.open(format.content_type, STREAM_HEADERS, log_end=True)
         backlog_limits = context.backlog_limits_for(slow)
         subscriber = Subscriber(
             opened.transport, format, context.hub, backlog_limits, address, limit
         )
-        context.hub.join(subscriber, channels, start, opened.head)
+        context.hub.join(subscriber, channels, start, opened.head, entry=opened.entry)
         end_with_grant(context, subscriber, grant)
 
     return when_admitted(context, exchange, join)

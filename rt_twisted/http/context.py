@@ -15,7 +15,7 @@ from twisted.internet.interfaces import IAddress, IReactorTime
 
 from rt_twisted.http.cors import Cors
 from rt_twisted.http.head import Field, ResponseHead
-from rt_twisted.http.interfaces import AccessLog, FindRoute, IExchange
+from rt_twisted.http.interfaces import FindRoute, IExchange, ResponseLog
 from rt_twisted.http.request import HttpLimits
 from rt_twisted.model.errors import Header
 from rt_twisted.net.inbound_memory import InboundMemory
@@ -84,7 +84,7 @@ class HttpContext:
         limits: of every connection.
         cors: for every response of ours.
         site: the twisted.web site for paths without a route; None answers 404.
-        access_log: called for every response that begins; None for no log.
+        access_log: receives every response that begins; None for no log.
         inbound_memory: bounds the bodies of requests.
 
     Attributes:
@@ -102,7 +102,7 @@ class HttpContext:
         limits: HttpLimits,
         cors: Cors,
         site: Any,
-        access_log: AccessLog | None,
+        access_log: ResponseLog | None,
         inbound_memory: InboundMemory,
     ) -> None:
         self.clock = clock
@@ -115,7 +115,7 @@ class HttpContext:
         self.reconfigure(find, limits, cors, access_log)
 
     def reconfigure(
-        self, find: FindRoute, limits: HttpLimits, cors: Cors, access_log: AccessLog | None
+        self, find: FindRoute, limits: HttpLimits, cors: Cors, access_log: ResponseLog | None
     ) -> None:
         """
         Use other settings for the requests that follow.

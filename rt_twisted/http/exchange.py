@@ -29,7 +29,13 @@ from rt_twisted.http.dispatch import refuse, settle
 from rt_twisted.http.file_body import FileBody
 from rt_twisted.http.head import Field, ResponseHead
 from rt_twisted.http.held_body import BOUNDARY, HeldBody
-from rt_twisted.http.interfaces import Detach, IChunkSink, IServerExchange, StreamHandle
+from rt_twisted.http.interfaces import (
+    Detach,
+    IChunkSink,
+    IServerExchange,
+    StreamEntry,
+    StreamHandle,
+)
 from rt_twisted.http.refusals import respond_to
 from rt_twisted.http.request import RequestHead
 from rt_twisted.http.response_stream import ResponseStream
@@ -79,6 +85,7 @@ class HttpExchange:
     """
 
     __slots__ = (
+        "_began",
         "_body",
         "_channel",
         "_counted",
@@ -124,6 +131,7 @@ class HttpExchange:
         length: int | None,
     ) -> None:
         self._channel = channel
+        self._began = channel.context.clock.seconds()
         self.method = method
         self.target = head.target
         self.raw_headers = head.raw_headers
@@ -203,6 +211,10 @@ class HttpExchange:
     def here(self) -> tuple[str, int]:
         host = self._channel.transport.getHost()
         return str(getattr(host, "host", "")), int(getattr(host, "port", 0))
+
+    @property
+    def age(self) -> float:
+        return self._channel.context.clock.seconds() - self._began
 
     @property
     def local(self) -> bool:
@@ -588,9 +600,10 @@ class HttpExchange:
         headers: Sequence[Header] = (),
         framed: bool = True,
         status: int = 200,
+        log_end: bool = False,
     ) -> StreamHandle:
         self.framed = self.framed and framed
-        return self._detach(status, content_type, headers)
+        return self._detach(status, content_type, headers, log_end)
 
     def take_over(self, head: bytes = b"", status: int = 200) -> StreamHandle:
         if self.answered:
@@ -603,19 +616,28 @@ class HttpExchange:
         self.response_started(status)
         return handle
 
-    def upgrade(self, headers: Sequence[Header]) -> StreamHandle:
+    def upgrade(self, headers: Sequence[Header], log_end: bool = False) -> StreamHandle:
         # RFC 8441 is not offered: browsers open an HTTP/1.1 connection for a websocket.
         if not self.framed:
             raise HttpError(501, f"HTTP/{self.version} has no upgrades: use HTTP/1.1")
-        return self._detach(101, "", headers)
+        return self._detach(101, "", headers, log_end)
 
-    def _detach(self, status: int, content_type: str, headers: Sequence[Header]) -> StreamHandle:
+    def _detach(
+        self, status: int, content_type: str, headers: Sequence[Header], log_end: bool
+    ) -> StreamHandle:
         if self.answered:
             raise ConnectionLost
         self._channel.require_open()
         head = self._head(status, content_type, headers)  # if it fails, the client is refused
-        self.response_started(status)
-        return self._channel.detach(head)
+        entry: StreamEntry | None = None
+        if log_end:
+            self._mark_answered()
+            log = self._channel.context.access_log
+            entry = log.open_stream(self, status) if log is not None else None
+        else:
+            self.response_started(status)
+        handle = self._channel.detach(head)
+        return handle if entry is None else replace(handle, entry=entry)
 
     def render(self, site: Site, depth: int) -> None:
         limit = self._channel.context.limits.body
@@ -646,10 +668,13 @@ class HttpExchange:
             body = b"%x\r\n%s\r\n0\r\n\r\n" % (len(body), body) if body else b"0\r\n\r\n"
         return b"".join(lines) + body
 
-    def response_started(self, status: int, size: int = 0) -> None:
+    def _mark_answered(self) -> None:
         self.answered = True
         self._on_lost = None  # else only the garbage collector would find who watched
         self.stop_counting()
+
+    def response_started(self, status: int, size: int = 0) -> None:
+        self._mark_answered()
         log = self._channel.context.access_log
         if log is not None:
             log(self, status, size)

@@ -213,7 +213,11 @@ class IExchange(Interface):
         """
 
     def open(
-        content_type: str, headers: Sequence[Header] = (), framed: bool = True, status: int = 200
+        content_type: str,
+        headers: Sequence[Header] = (),
+        framed: bool = True,
+        status: int = 200,
+        log_end: bool = False,
     ) -> StreamHandle:
         """
         Answer with a stream and take the connection over.
@@ -227,12 +231,14 @@ class IExchange(Interface):
             framed: False for clients that cannot read chunks although they use HTTP/1.1: the
                 stream ends with the connection, and the attribute `framed` is False from now on.
             status: of the response; not one without a body.
+            log_end: the caller gives `StreamHandle.entry` to `Hub.join`: the stream's line in the
+                access log is written when it ends. False writes the line now.
 
         Raises:
             ConnectionLost: the client has disconnected; do not catch it.
         """
 
-    def upgrade(headers: Sequence[Header]) -> StreamHandle:
+    def upgrade(headers: Sequence[Header], log_end: bool = False) -> StreamHandle:
         """
         Answer 101 and take the connection over, as by `open`, for the protocol that *headers* name.
 
@@ -322,6 +328,7 @@ class IServerExchange(IExchange):
     An exchange, as the server itself sees it.
     """
 
+    age = Attribute("float: seconds since the head of the request was complete.")
     refused = Attribute("int: status of the error that the request is answered with; 0 for none.")
 
     def edit_fields(fields: Sequence[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
@@ -336,7 +343,40 @@ class IServerExchange(IExchange):
         """
 
 
-AccessLog = Callable[[Any, int, int], None]  # the IServerExchange, status, bytes of the body
+class StreamEntry(Protocol):
+    """
+    The line of one stream in the access log.
+    """
+
+    def end(self, seconds: float, size: int, messages: int, reason: str) -> None:
+        """
+        Write the line: the stream has ended. Called once.
+
+        Args:
+            seconds: since the stream began.
+            size: bytes of its body that were sent.
+            messages: that its channels received for it, and those of the replay.
+            reason: one word.
+        """
+
+
+class ResponseLog(Protocol):
+    """
+    Receives every response: the access log and the metrics.
+    """
+
+    def __call__(self, exchange: Any, status: int, size: int) -> object:
+        """
+        Note that an `IServerExchange` is answered with *status* and a body of *size* bytes.
+        """
+
+    def open_stream(self, exchange: Any, status: int) -> StreamEntry | None:
+        """
+        Note that an `IServerExchange` is answered with *status* and a stream.
+
+        Returns:
+            what writes the stream's line when it ends; None if no line is written.
+        """
 
 
 @dataclass(frozen=True, slots=True)
@@ -367,12 +407,15 @@ class StreamHandle:
         rest: bytes that the client has sent behind its request.
         find: returns the action for a method and a path, see `Find`; for an `IPortProtocol`,
             None otherwise. Methods are also those in `port_methods` of actions.
+        entry: the stream's line in the access log, for `Hub.join`; None if no line is written
+            at its end.
     """
 
     transport: Final[Any]
     head: Final[bytes]
     rest: Final[bytes] = b""
     find: Final[Find | None] = None
+    entry: Final[StreamEntry | None] = None
 
     def start(self, protocol: Any) -> None:
         """

@@ -24,6 +24,7 @@ from rt_twisted.hub.limits import SlowConsumerPolicy
 from rt_twisted.hub.live_channel import Wait
 from rt_twisted.hub.replay_frames import ReplayFrames, shared_frames
 from rt_twisted.hub.resync import from_resync_point
+from rt_twisted.hub.stream_counts import StreamCounts
 from rt_twisted.hub.subscriber import DisconnectReason, Subscriber
 from rt_twisted.metrics.metrics import Metrics
 from rt_twisted.model.errors import Unavailable
@@ -89,6 +90,7 @@ class CatchUp:
         metrics: counts replayed messages and gaps.
         end_of_log: return the position up to which everything is received.
         replay_bytes: replayed to one subscriber.
+        streams: counts the messages of streams that are logged.
     """
 
     def __init__(
@@ -100,6 +102,7 @@ class CatchUp:
         metrics: Metrics,
         end_of_log: Callable[[], Position],
         replay_bytes: int,
+        streams: StreamCounts,
     ) -> None:
         self.replay_bytes = replay_bytes
         self.pending_subscriptions: dict[Subscriber, list[PendingSubscription]] = {}
@@ -110,6 +113,7 @@ class CatchUp:
         self._channels = channels
         self._fanout = fanout
         self._metrics = metrics
+        self._streams = streams
         self._end_of_log = end_of_log
         self._frames = shared_frames()
         # The format and the replay of the last one that joined without messages, and its start.
@@ -189,6 +193,7 @@ class CatchUp:
         [channel] = self._request([name])
         channel.add_waiting(subscriber, Wait(True, last))
         subscriber.channels = (channel,)
+        self._streams.moved(subscriber, (), (channel,))
 
     def remove_subscriber(self, subscriber: Subscriber) -> None:
         """
@@ -348,6 +353,7 @@ class CatchUp:
             channels[0].begin_live().last = replay.messages[-1] if replay.messages else None
         replay = _limit_replay(replay, self.replay_bytes)
         self._set_channels(subscriber, subscriber.channels + channels)
+        self._streams.replayed(subscriber, len(replay.messages))
         if not replay.complete:
             self._metrics.gaps += 1
         if not replay.messages:
@@ -381,6 +387,7 @@ class CatchUp:
     def _join_waiting(self, subscriber: Subscriber, channel: Channel, preamble: bytes) -> None:
         channel.add_waiting(subscriber)
         subscriber.channels = (channel,)
+        self._streams.moved(subscriber, (), (channel,))
         if preamble:
             subscriber.write(preamble)
 
@@ -402,6 +409,7 @@ class CatchUp:
         for channel in new:
             channel.add(subscriber, has_several)
         subscriber.channels = channels
+        self._streams.moved(subscriber, left, new)
         for channel in left:
             if not channel.subscribers:
                 self._channels.on_last_subscriber_left(channel)

@@ -29,6 +29,7 @@ from rt_twisted.brokers.interfaces import (
     IRefusing,
 )
 from rt_twisted.codecs.wildcards import Selector, Wildcard
+from rt_twisted.http.interfaces import StreamEntry
 from rt_twisted.hub.admission import Admission
 from rt_twisted.hub.catchup import CatchUp
 from rt_twisted.hub.channel import Channel
@@ -40,6 +41,7 @@ from rt_twisted.hub.heartbeats import Heartbeats
 from rt_twisted.hub.limits import HubLimits, SlowConsumerPolicy
 from rt_twisted.hub.live_memory import LiveMemory
 from rt_twisted.hub.live_streams import LiveStreams
+from rt_twisted.hub.stream_counts import StreamCounts
 from rt_twisted.hub.subscriber import DisconnectReason, Subscriber
 from rt_twisted.metrics.metrics import ChannelCounts, Metrics
 from rt_twisted.model.errors import HttpError
@@ -103,6 +105,7 @@ class Hub:
         self._sweep_loop = LoopingCall(self._sweep_once)
         self._sweep_loop.clock = clock
         self.metrics = Metrics()
+        self._streams = StreamCounts()
         self._fanout = Fanout(clock, self.metrics)
         self._live_memory = LiveMemory(retention, limits.live_memory)
         self._channels = ChannelTable(
@@ -119,6 +122,7 @@ class Hub:
             self.metrics,
             self.position,
             limits.replay_bytes,
+            self._streams,
         )
         broker.attach(self)
 
@@ -300,6 +304,7 @@ class Hub:
         head: bytes = b"",
         counted: bool = True,
         format: IFormat | None = None,
+        entry: StreamEntry | None = None,
     ) -> None:
         """
         Replay to *subscriber* what *since* selects of the channels *names*, then deliver
@@ -316,6 +321,7 @@ class Hub:
                 metrics; if not, it does from `count_subscriber` on.
             format: replaces the subscriber's format in a replay that is written
                 before this returns; see `add_channels`.
+            entry: the stream's line in the access log, written when the subscriber leaves.
         """
         syncs = isinstance(since, Sync) or (
             subscriber.backlog_limits.policy is SlowConsumerPolicy.SYNC
@@ -327,6 +333,8 @@ class Hub:
             self._count(subscriber)
         else:
             self._uncounted.add(subscriber)
+        if entry is not None:
+            self._streams.begin(subscriber, entry, len(head), self._clock.seconds())
         self._heartbeats.add(subscriber)
         self._catchup.subscribe(subscriber, names, since, head, format)
 
@@ -465,6 +473,7 @@ class Hub:
         self.holders.discard(subscriber)
         self._skipping.discard(subscriber)
         self._catchup.remove_subscriber(subscriber)
+        self._streams.end(subscriber, self._clock.seconds(), reason)
 
     def seconds(self) -> float:
         return self._clock.seconds()

@@ -183,6 +183,14 @@ class Subscriber:
         if not self._direct:
             transport.registerProducer(self, True)
 
+    def count_sent(self) -> SentBytes:
+        """
+        Return what counts the bytes that its connection accepts from now on.
+        """
+        counter = SentBytes(self._send)
+        self._send = counter
+        return counter
+
     @property
     def closed(self) -> bool:
         """
@@ -365,6 +373,8 @@ class Subscriber:
             else:
                 backlog[0] = memoryview(frame)[sent + PIECE :]
             if handed:
+                if isinstance(self._send, SentBytes):
+                    self._send.bytes += len(handed)
                 self.transport.write(handed)
                 return
         if not backlog and not self._paused:
@@ -491,6 +501,29 @@ def broadcast(subscribers: Iterable[Subscriber], frame: bytes) -> None:
             continue
         if sent != size:
             subscriber._fall_behind(memoryview(frame)[sent:])
+
+
+class SentBytes:
+    """
+    Counts the bytes that one connection accepts.
+
+    It costs a call for each write, and is used for subscribers with a line in the access log
+    only.
+
+    Attributes:
+        bytes: sent, or handed to the transport.
+    """
+
+    __slots__ = ("_send", "bytes")
+
+    def __init__(self, send: Send) -> None:
+        self._send = send
+        self.bytes = 0
+
+    def __call__(self, frame: Any) -> int:
+        sent = self._send(frame)
+        self.bytes += sent
+        return sent
 
 
 class _LimitedSend:

@@ -35,15 +35,31 @@ class AnsweredRequest(Protocol):
     refused: int  # status of the error it is answered with; 0 for none
 
 
+class AccessLines(Protocol):
+    """
+    Writes the access log; see `ResponseLog`.
+    """
+
+    def __call__(self, exchange: Any, status: int, size: int) -> object:
+        """
+        Write the line of *exchange*.
+        """
+
+    def open_stream(self, exchange: Any, status: int) -> Any:
+        """
+        Return what writes the line of *exchange* at the end of its stream.
+        """
+
+
 class ResponseMetrics:
     """
-    Counts each response when it begins, and passes it on to the access log.
+    Counts each response when it begins, and passes it on to the access log; a `ResponseLog`.
 
     Args:
         find: returns the action for a method, a path and a request, with what matched;
             anything but a tuple if there is none.
         metrics: where responses are counted.
-        log: called with the same arguments; None for no access log.
+        log: the access log; None for none.
         audit: called with each exchange that an action refuses, and the status; None for no
             audit log.
     """
@@ -52,7 +68,7 @@ class ResponseMetrics:
         self,
         find: Callable[[str, str, Any], object],
         metrics: Metrics,
-        log: Callable[[Any, int, int], None] | None,
+        log: AccessLines | None,
         audit: Callable[[Any, int], object] | None = None,
     ) -> None:
         self._find = find
@@ -64,6 +80,21 @@ class ResponseMetrics:
         """
         Count that *exchange* is answered with *status* and a body of *size* bytes.
         """
+        self._count(exchange, status)
+        if self._log is not None:
+            self._log(exchange, status, size)
+
+    def open_stream(self, exchange: AnsweredRequest, status: int) -> Any:
+        """
+        Count that *exchange* is answered with *status* and a stream.
+
+        Returns:
+            what writes its line when it ends; None without an access log.
+        """
+        self._count(exchange, status)
+        return None if self._log is None else self._log.open_stream(exchange, status)
+
+    def _count(self, exchange: AnsweredRequest, status: int) -> None:
         self._metrics.requests[status] += 1
         # An EventSource that is refused for now gets a 200 (http/refusals.py).
         refused = exchange.refused or status
@@ -73,8 +104,6 @@ class ResponseMetrics:
                 count_refusal(self._metrics, getattr(found[0], "counts_as", ""), refused)
                 if self._audit is not None:
                     self._audit(exchange, refused)
-        if self._log is not None:
-            self._log(exchange, status, size)
 
 
 def count_refusal(metrics: Metrics, counts_as: str, status: int) -> None:

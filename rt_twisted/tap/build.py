@@ -171,11 +171,11 @@ def build_server(
     routes.reserve_copies()
     route_services = RouteServices(routes)
     limits, cors, app = read_http_limits(options), make_cors(options), make_app(options, hub)
-    access_log = open_access_log(options)
+    access_log = AccessLog(open_access_log(options), options["access-log-format"])
     responses = ResponseMetrics(
         routes.find,
         hub.metrics,
-        AccessLog(access_log) if access_log else None,
+        access_log,
         audit.refused if audit is not None else None,
     )
     server = HttpServer(HttpContext(reactor, routes.find, limits, cors, app, responses, inbound))
@@ -222,7 +222,7 @@ def build_server(
         services.addService(bus)
     if sidecars is not None:
         services.addService(sidecars)
-    return [file for file in (access_log, audit_file) if file is not None]
+    return [file for file in (access_log.file, audit_file) if file is not None]
 
 
 def _announce(options: Options, listening: Listening) -> None:

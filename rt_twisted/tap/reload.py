@@ -52,7 +52,7 @@ class Reloader:
         hubs: all channels.
         server: of all ports.
         log: opened again at each reload; None if it is not ours.
-        access_log: the same.
+        access_log: its file is opened again, too.
         certificates: have a `reload` that raises ValueError with one sentence, and
             then has changed nothing.
         make_context: builds the context of actions from settings.
@@ -69,7 +69,7 @@ class Reloader:
         hubs: HubRegistry,
         server: HttpServer,
         log: LogFile | None,
-        access_log: LogFile | None,
+        access_log: AccessLog,
         certificates: Sequence[Any],
         make_context: Callable[[Options], ActionContext],
         route_services: RouteServices,
@@ -118,7 +118,7 @@ class Reloader:
         Open the log files again by their names, after they were rotated.
         """
         audit = self._audit.file if self._audit is not None else None
-        for file in (self._log, self._access_log, audit):
+        for file in (self._log, self._access_log.file, audit):
             _reopen(file)
 
     def _apply(self, fresh: Options) -> None:
@@ -130,7 +130,8 @@ class Reloader:
         retention, limits = read_retention(fresh), read_hub_limits(fresh)
         http_limits, cors = read_http_limits(fresh), make_cors(fresh)
         same_log = fresh["access-log"] == self._current["access-log"]
-        access_log = self._access_log if same_log else open_access_log(fresh)
+        log_before = self._access_log.file
+        access_file = log_before if same_log else open_access_log(fresh)
         for certificate in self._certificates:
             try:
                 certificate.reload()
@@ -141,7 +142,7 @@ class Reloader:
         routes.reserve_copies()
         self._hubs.reconfigure(retention, limits)
         context.inbound.limit = read_inbound_limit(fresh)
-        lines = AccessLog(access_log) if access_log else None
+        self._access_log.use(access_file, fresh["access-log-format"])
         self._server.context.reconfigure(
             routes.find,
             http_limits,
@@ -149,7 +150,7 @@ class Reloader:
             ResponseMetrics(
                 routes.find,
                 self._hubs.main.metrics,
-                lines,
+                self._access_log,
                 self._audit.refused if self._audit is not None else None,
             ),
         )
@@ -160,9 +161,8 @@ class Reloader:
             hub.holders.end_all(partial(_is_untrusted, context.gate), KEYS_SPREAD)
         if self._sidecars is not None:
             self._sidecars.replace(commands)
-        if not same_log and self._access_log is not None:
-            self._access_log.close()
-        self._access_log = access_log
+        if not same_log and log_before is not None:
+            log_before.close()
 
     def _log_changes(self, fresh: Options) -> None:
         # Names only: values may be secrets.

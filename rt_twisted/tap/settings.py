@@ -144,7 +144,9 @@ SECTIONS: tuple[tuple[str, tuple[Setting, ...]], ...] = (
             "separated by blanks; * for all, which needs credentials = 0."),
         Setting("access-log", "", values.text, reloadable=True, help=
             "File to which a line per response is appended, without queries, cookies and keys; "
-            "- for standard output."),
+            "- for standard output. The line of a stream is written when it ends."),
+        Setting("access-log-format", "text", values.choice("text", "json"), reloadable=True, help=
+            "Format of the lines in the access log: text for the common log format."),
         Setting("trusted-proxies", "", values.networks, reloadable=True, help=
             "Addresses and networks (10.0.0.0/8) of proxies whose header with the client's address "
             "is used, separated by blanks; unix for connections over a unix socket."),

@@ -121,7 +121,7 @@ async def listen(
         return
 
     def join(address: str) -> None:
-        opened = exchange.open(content_type, headers, framed=False)
+        opened = exchange.open(content_type, headers, framed=False, log_end=True)
         limits = context.backlog_limits_for(SlowConsumerPolicy.SYNC)
         if options.behind is not None:
             limits = replace(limits, bytes=options.behind)
@@ -130,7 +130,8 @@ async def listen(
         listener.subscriber = subscriber
         start = _with_text(opened.head, fields)
         registry.add(listener)
-        context.hub.join(subscriber, [listener.current], Sync(options.burst), start)
+        since = Sync(options.burst)
+        context.hub.join(subscriber, [listener.current], since, start, entry=opened.entry)
         end_with_grant(context, subscriber, grant)
 
     joined: Any = when_admitted(context, exchange, join)

@@ -111,7 +111,7 @@ class LiveAction:
         self, exchange: IExchange, channel: str, content_type: str, grant: Grant, address: str
     ) -> None:
         hub, viewing = self.context.hub, self.viewing
-        opened = exchange.open(content_type, LIVE_HEADERS)
+        opened = exchange.open(content_type, LIVE_HEADERS, log_end=True)
         subscriber = Subscriber(
             opened.transport,
             viewing.build(exchange.framed),
@@ -119,5 +119,5 @@ class LiveAction:
             viewing.backlog_limits,
             address,
         )
-        hub.join(subscriber, [channel], viewing.start, opened.head)
+        hub.join(subscriber, [channel], viewing.start, opened.head, entry=opened.entry)
         end_with_grant(self.context, subscriber, grant)

@@ -99,9 +99,9 @@ class MjpegAction:
     def _join(self, exchange: IExchange, channel: str, grant: Grant, address: str) -> None:
         context = self.context
         format = self._format(exchange.framed)
-        opened = exchange.open(format.content_type, LIVE_HEADERS)
+        opened = exchange.open(format.content_type, LIVE_HEADERS, log_end=True)
         # Behind the picture that is being sent only the newest one waits.
         limits = replace(context.backlog_limits, bytes=0, policy=SlowConsumerPolicy.NEWEST)
         subscriber = Subscriber(opened.transport, format, context.hub, limits, address)
-        context.hub.join(subscriber, [channel], Sync(), opened.head)
+        context.hub.join(subscriber, [channel], Sync(), opened.head, entry=opened.entry)
         end_with_grant(context, subscriber, grant)

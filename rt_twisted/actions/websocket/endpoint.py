@@ -113,7 +113,7 @@ class WebSocketEndpoint:
         if type(app) not in self._verified:
             verifyObject(IWebSocketApp, app)
             self._verified.add(type(app))
-        opened = exchange.upgrade(handshake.headers)
+        opened = exchange.upgrade(handshake.headers, log_end=True)
         websocket = WebSocket(
             self._shared,
             self,
@@ -126,7 +126,7 @@ class WebSocketEndpoint:
         )
         self._add(websocket)
         hub = self.context.hub
-        hub.join(websocket.subscriber, names, since, opened.head)
+        hub.join(websocket.subscriber, names, since, opened.head, entry=opened.entry)
         if grant is not ANYONE:
             left = self.context.gate.seconds_left(grant)
             drop = getattr(app, "drop_channels", None)

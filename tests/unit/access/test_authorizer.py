@@ -61,6 +61,16 @@ def test_headers_of_a_question() -> None:
     assert question("a", address="x") == question("a", address="y")
 
 
+def test_the_trace_of_a_question() -> None:
+    """
+    The application gets the client's trace, which does not make a question another one.
+    """
+    trace = (("traceparent", "00-1-2-01"), ("tracestate", "a=1"))
+    asked = question("a", trace=trace)
+    assert asked.request_headers()[-2:] == trace
+    assert asked == question("a") and asked.digest() == question("a").digest()
+
+
 @pytest.mark.parametrize("name", ["a,b", "a\r\nB: c", "a\0"])
 def test_channels_that_no_header_can_name(name: str) -> None:
     """

@@ -266,6 +266,21 @@ class Peer(Protocol):
         wire.write(data)
 
 
+class RecordedResponses:
+    """
+    An access log that records paths, statuses and sizes, those of streams when they begin.
+    """
+
+    def __init__(self) -> None:
+        self.lines: list[tuple[str, int, int]] = []
+
+    def __call__(self, exchange: Any, status: int, size: int) -> None:
+        self.lines.append((exchange.path, status, size))
+
+    def open_stream(self, exchange: Any, status: int) -> None:
+        self(exchange, status, 0)
+
+
 Listen = Callable[..., Any]
 
 

@@ -29,7 +29,7 @@ from rt_twisted.hub.limits import SlowConsumerPolicy
 from rt_twisted.tap.access_log import AccessLog
 from rt_twisted.tap.logfiles import LogFile
 from tests.defaults import make_backlog_limits, make_cors, make_http_limits
-from tests.unit.http.clients import LIMITS, Place
+from tests.unit.http.clients import LIMITS, Place, RecordedResponses
 from tests.unit.http.h2_client import Client, publish
 from tests.words import PendingResource
 
@@ -151,15 +151,13 @@ def test_the_access_log_is_called() -> None:
     """
     The access log is called once for each response, with status and size.
     """
-    logged: list[tuple[str, int, int]] = []
-    place = Place(
-        access_log=lambda exchange, status, size: logged.append((exchange.path, status, size))
-    )
+    log = RecordedResponses()
+    place = Place(access_log=log)
     client = Client(place)
     client.ask("/none")
     client.ask("/news")
 
-    assert logged == [("/none", 404, 10), ("/news", 200, 0)]
+    assert log.lines == [("/none", 404, 10), ("/news", 200, 0)]
 
 
 def test_the_access_log_names_the_version(tmp_path: Path) -> None:
