@@ -5,8 +5,11 @@ pages that show live streams; and the scripts for browsers that they use.
 
 from __future__ import annotations
 
+import gzip
+import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cache
 from importlib.resources import files
 from typing import ClassVar
 from urllib.parse import quote
@@ -14,12 +17,15 @@ from urllib.parse import quote
 from zope.interface import implementer
 
 from rt_twisted.actions.interfaces import IAction, Match
+from rt_twisted.codecs.negotiation import accepts_gzip, has_tag
 from rt_twisted.http.interfaces import IExchange
+from rt_twisted.model.errors import Header
 
 _POLICY = (
     "default-src 'self' 'unsafe-inline'; connect-src 'self' ws: wss:; img-src data:; "
     "frame-ancestors 'none'"
 )
+_YEAR = "public, max-age=31536000, immutable"
 _HTML = "text/html; charset=utf-8"
 _JAVASCRIPT = "text/javascript; charset=utf-8"
 CLIENT = "realtime.js"
@@ -36,6 +42,56 @@ FILES = {  # argument of the route: file name, content type
     "player": ("live.html", _HTML),
     WALL: ("wall.html", _HTML),
 }
+
+
+@dataclass(frozen=True, slots=True)
+class PackagedFile:
+    """
+    A file of the package, as it is sent.
+
+    Args:
+        body: of the file.
+        compressed: the same by gzip.
+        version: changes with the body: letters and digits.
+    """
+
+    body: bytes = field(repr=False)
+    compressed: bytes = field(repr=False)
+    version: str
+
+    def send(self, exchange: IExchange, content_type: str, headers: Sequence[Header] = ()) -> None:
+        """
+        Answer with the file: compressed, or 304, where the client accepts that.
+
+        With the query `v=VERSION` clients keep it for a year; otherwise they ask each time
+        whether it has changed.
+        """
+        plain, packed = f'"{self.version}"', f'"{self.version}-gzip"'
+        compress = accepts_gzip(exchange.header("accept-encoding"))
+        versioned = exchange.query().get("v") == [self.version]
+        headers = [
+            ("Cache-Control", _YEAR if versioned else "no-cache"),
+            ("ETag", packed if compress else plain),
+            ("Vary", "Accept-Encoding"),
+            *headers,
+        ]
+        if has_tag(exchange.header("if-none-match"), plain, packed):
+            exchange.answer(304, headers=headers)
+        elif compress:
+            headers.append(("Content-Encoding", "gzip"))
+            exchange.answer(200, self.compressed, content_type, headers)
+        else:
+            exchange.answer(200, self.body, content_type, headers)
+
+
+@cache
+def packaged_file(name: str) -> PackagedFile:
+    """
+    Return the file *name* of the folder of the actions; it is read and compressed once.
+    """
+    body = files("rt_twisted.actions").joinpath(name).read_bytes()
+    version = hashlib.sha256(body).hexdigest()[:12]
+    return PackagedFile(body, gzip.compress(body, 9, mtime=0), version)
 
 
 @implementer(IAction)
@@ -64,6 +120,8 @@ class PageAction:
     def __post_init__(self) -> None:
         if self.file not in FILES:
             raise ValueError(f"page: has no file {self.file!r}; it has: {', '.join(FILES)[2:]}")
+        for name in {self.file, CLIENT}:
+            packaged_file(FILES[name][0])
 
     @property
     def is_test_page(self) -> bool:
@@ -83,8 +141,7 @@ class PageAction:
         if exchange.query_string == CLIENT and file in ("", JQUERY):
             file = CLIENT
         name, content_type = FILES[file]
-        body = files("rt_twisted.actions").joinpath(name).read_bytes()
         # MediaSource is a blob.
         policy = f"{_POLICY}; media-src blob:" if file in LIVE else _POLICY
-        headers = (("Cache-Control", "no-cache"), ("Content-Security-Policy", policy))
-        exchange.answer(200, body, content_type, headers)
+        headers = [("Content-Security-Policy", policy)]
+        packaged_file(name).send(exchange, content_type, headers)

@@ -4,6 +4,9 @@ The pages of live streams, and the default routes around them.
 
 from __future__ import annotations
 
+import gzip
+from importlib.resources import files
+
 import pytest
 
 from rt_twisted.actions.ingest.istream import IstreamAction
@@ -62,3 +65,61 @@ def test_the_default_routes_of_live_streams(method: str, path: str, action: type
 
     assert isinstance(found, tuple)
     assert isinstance(found[0], action)
+
+
+SCRIPT = files("rt_twisted.actions").joinpath("realtime.min.js").read_bytes()
+PLACE = r"^/realtime\.js$ page:realtime.js"
+
+
+def test_scripts_are_compressed() -> None:
+    """
+    A client that accepts gzip gets the same script in a third of the bytes.
+    """
+    place = Place(PLACE)
+
+    [packed] = place.call(
+        get(b"/realtime.js", b"Accept-Encoding: gzip, deflate, br\r\n")
+    ).responses()
+    [plain] = place.call(get(b"/realtime.js", b"Accept-Encoding: br, gzip;q=0\r\n")).responses()
+
+    assert packed.headers["content-encoding"] == "gzip"
+    assert gzip.decompress(packed.body) == plain.body == SCRIPT
+    assert len(packed.body) < len(SCRIPT) / 2
+    assert "content-encoding" not in plain.headers
+    assert packed.headers["vary"] == plain.headers["vary"] == "Accept-Encoding"
+    assert packed.headers["etag"] != plain.headers["etag"]
+
+
+@pytest.mark.parametrize("accepted", [b"", b"Accept-Encoding: gzip\r\n"])
+def test_a_script_that_the_browser_has(accepted: bytes) -> None:
+    """
+    It is asked for with its ETag, and not sent again.
+    """
+    place = Place(PLACE)
+    [first] = place.call(get(b"/realtime.js", accepted)).responses()
+    tag = first.headers["etag"].encode()
+
+    has_it = b"If-None-Match: W/%s\r\n" % tag
+    [second] = place.call(get(b"/realtime.js", accepted + has_it)).responses()
+    [other] = place.call(get(b"/realtime.js", accepted + b'If-None-Match: "x"\r\n')).responses()
+
+    assert (second.status, second.body, second.headers["etag"].encode()) == (304, b"", tag)
+    assert other.status == 200 and other.body == first.body
+    assert first.headers["cache-control"] == "no-cache"
+
+
+def test_a_versioned_address_is_kept() -> None:
+    """
+    With the ETag in its query a script is kept for a year; an old address gets the present
+    script, and is not kept.
+    """
+    place = Place(PLACE)
+    [first] = place.call(get(b"/realtime.js")).responses()
+    version = first.headers["etag"].strip('"').encode()
+
+    [kept] = place.call(get(b"/realtime.js?v=" + version)).responses()
+    [old] = place.call(get(b"/realtime.js?v=0123456789ab")).responses()
+
+    assert kept.headers["cache-control"] == "public, max-age=31536000, immutable"
+    assert old.headers["cache-control"] == "no-cache"
+    assert kept.body == old.body == SCRIPT
