@@ -33,7 +33,6 @@ from rt_twisted.http.interfaces import (
     Detach,
     IChunkSink,
     IServerExchange,
-    StreamEntry,
     StreamHandle,
 )
 from rt_twisted.http.refusals import respond_to
@@ -629,14 +628,13 @@ class HttpExchange:
             raise ConnectionLost
         self._channel.require_open()
         head = self._head(status, content_type, headers)  # if it fails, the client is refused
-        entry: StreamEntry | None = None
-        if log_end:
-            self._mark_answered()
-            log = self._channel.context.access_log
-            entry = log.open_stream(self, status) if log is not None else None
-        else:
+        if not log_end:
             self.response_started(status)
+            return self._channel.detach(head)
+        self._mark_answered()
         handle = self._channel.detach(head)
+        log = self._channel.context.access_log
+        entry = log.open_stream(self, status, len(handle.head)) if log is not None else None
         return handle if entry is None else replace(handle, entry=entry)
 
     def render(self, site: Site, depth: int) -> None:

@@ -354,7 +354,7 @@ class StreamEntry(Protocol):
 
         Args:
             seconds: since the stream began.
-            size: bytes of its body that were sent.
+            size: bytes that were sent, with those of `StreamHandle.head`.
             messages: that its channels received for it, and those of the replay.
             reason: one word.
         """
@@ -370,9 +370,14 @@ class ResponseLog(Protocol):
         Note that an `IServerExchange` is answered with *status* and a body of *size* bytes.
         """
 
-    def open_stream(self, exchange: Any, status: int) -> StreamEntry | None:
+    def open_stream(self, exchange: Any, status: int, head: int) -> StreamEntry | None:
         """
         Note that an `IServerExchange` is answered with *status* and a stream.
+
+        Args:
+            exchange: the request.
+            status: of the response.
+            head: bytes of `StreamHandle.head`.
 
         Returns:
             what writes the stream's line when it ends; None if no line is written.

@@ -334,7 +334,7 @@ class Hub:
         else:
             self._uncounted.add(subscriber)
         if entry is not None:
-            self._streams.begin(subscriber, entry, len(head), self._clock.seconds())
+            self._streams.begin(subscriber, entry, self._clock.seconds())
         self._heartbeats.add(subscriber)
         self._catchup.subscribe(subscriber, names, since, head, format)
 

@@ -15,12 +15,11 @@ from rt_twisted.hub.subscriber import DisconnectReason, SentBytes, Subscriber
 @dataclass(slots=True)
 class CountedStream:
     """
-    One stream.
+    A stream that is logged when it ends.
 
     Args:
         entry: its line in the access log.
-        sent: the bytes that were sent, with those of the head.
-        head: bytes of the response's head.
+        sent: the bytes that were sent.
         began: when it joined the hub (seconds).
         messages: of the replay, and of channels that it has left, less those that its present
             channels had received before.
@@ -28,7 +27,6 @@ class CountedStream:
 
     entry: StreamEntry
     sent: SentBytes
-    head: int
     began: float
     messages: int = 0
 
@@ -44,11 +42,11 @@ class StreamCounts:
     def __init__(self) -> None:
         self._streams: dict[Subscriber, CountedStream] = {}
 
-    def begin(self, subscriber: Subscriber, entry: StreamEntry, head: int, now: float) -> None:
+    def begin(self, subscriber: Subscriber, entry: StreamEntry, now: float) -> None:
         """
-        Count what *subscriber*, which joins at *now* (seconds), is sent after *head* bytes.
+        Count what *subscriber*, which joins at *now* (seconds), is sent.
         """
-        self._streams[subscriber] = CountedStream(entry, subscriber.count_sent(), head, now)
+        self._streams[subscriber] = CountedStream(entry, subscriber.count_sent(), now)
 
     def replayed(self, subscriber: Subscriber, count: int) -> None:
         """
@@ -74,8 +72,8 @@ class StreamCounts:
         """
         stream = self._streams.pop(subscriber, None)
         if stream is not None:
-            size = max(0, stream.sent.bytes - stream.head)
-            stream.entry.end(now - stream.began, size, max(0, stream.messages), reason.value)
+            seconds, messages = now - stream.began, max(0, stream.messages)
+            stream.entry.end(seconds, stream.sent.bytes, messages, reason.value)
 
 
 def _delivered(channel: Channel) -> int:

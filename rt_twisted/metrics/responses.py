@@ -45,7 +45,7 @@ class AccessLines(Protocol):
         Write the line of *exchange*.
         """
 
-    def open_stream(self, exchange: Any, status: int) -> Any:
+    def open_stream(self, exchange: Any, status: int, head: int) -> Any:
         """
         Return what writes the line of *exchange* at the end of its stream.
         """
@@ -84,15 +84,15 @@ class ResponseMetrics:
         if self._log is not None:
             self._log(exchange, status, size)
 
-    def open_stream(self, exchange: AnsweredRequest, status: int) -> Any:
+    def open_stream(self, exchange: AnsweredRequest, status: int, head: int) -> Any:
         """
-        Count that *exchange* is answered with *status* and a stream.
+        Count that *exchange* is answered with *status* and a stream; see `ResponseLog`.
 
         Returns:
             what writes its line when it ends; None without an access log.
         """
         self._count(exchange, status)
-        return None if self._log is None else self._log.open_stream(exchange, status)
+        return None if self._log is None else self._log.open_stream(exchange, status, head)
 
     def _count(self, exchange: AnsweredRequest, status: int) -> None:
         self._metrics.requests[status] += 1

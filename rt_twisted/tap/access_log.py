@@ -90,13 +90,15 @@ class AccessLog:
         if self.file is not None:
             self.write(_request_of(exchange, status), exchange.age, size)
 
-    def open_stream(self, exchange: IServerExchange, status: int) -> StreamLine | None:
+    def open_stream(self, exchange: IServerExchange, status: int, head: int) -> StreamLine | None:
         """
         Return what writes the line of *exchange* when its stream ends; None without a log.
+
+        *head* bytes of what is sent do not count.
         """
         if self.file is None:
             return None
-        return StreamLine(self, _request_of(exchange, status), exchange.age)
+        return StreamLine(self, _request_of(exchange, status), exchange.age, head)
 
     def write(
         self, request: LoggedRequest, seconds: float, size: int, end: StreamEnd | None = None
@@ -136,17 +138,20 @@ class StreamLine:
         log: that it is written to.
         request: the client's.
         waited: seconds from the head of the request to the beginning of the stream.
+        head: bytes of what is sent that do not count.
     """
 
     log: AccessLog
     request: LoggedRequest
     waited: float
+    head: int
 
     def end(self, seconds: float, size: int, messages: int, reason: str) -> None:
         """
         Write the line; see `StreamEntry`.
         """
-        self.log.write(self.request, self.waited + seconds, size, StreamEnd(messages, reason))
+        end = StreamEnd(messages, reason)
+        self.log.write(self.request, self.waited + seconds, max(0, size - self.head), end)
 
 
 def as_text(request: LoggedRequest, seconds: float, size: int, end: StreamEnd | None) -> str:

@@ -119,7 +119,7 @@ def _join_stream(request: HeldRequest, address: str) -> None:
         body = whole_events(body)
         positioned = context.grip.ids and not has_id(body)
         format = GripEvents(content_type, keep_alive or HEARTBEAT, positioned)
-    opened = exchange.open(content_type, headers, status=request.response.status)
+    opened = exchange.open(content_type, headers, status=request.response.status, log_end=True)
     if exchange.framed:
         format = Chunked(format)
     subscriber = Subscriber(
@@ -127,7 +127,7 @@ def _join_stream(request: HeldRequest, address: str) -> None:
     )
     first = chunk(body) if exchange.framed else body
     start = _start(exchange) if is_events else None
-    context.hub.join(subscriber, _channels(hold), start, opened.head + first)
+    context.hub.join(subscriber, _channels(hold), start, opened.head + first, entry=opened.entry)
     end_with_grant(context, subscriber, request.grant)
     if hold.keep_alive is not None:
         _KeepAliveTimer(subscriber, context.reactor, hold.keep_alive)

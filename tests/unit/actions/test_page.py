@@ -93,7 +93,7 @@ def test_scripts_are_compressed() -> None:
 @pytest.mark.parametrize("accepted", [b"", b"Accept-Encoding: gzip\r\n"])
 def test_a_script_that_the_browser_has(accepted: bytes) -> None:
     """
-    It is asked for with its ETag, and not sent again.
+    A browser sends the ETag of a script, and the script is not sent again.
     """
     place = Place(PLACE)
     [first] = place.call(get(b"/realtime.js", accepted)).responses()

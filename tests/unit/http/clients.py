@@ -277,7 +277,7 @@ class RecordedResponses:
     def __call__(self, exchange: Any, status: int, size: int) -> None:
         self.lines.append((exchange.path, status, size))
 
-    def open_stream(self, exchange: Any, status: int) -> None:
+    def open_stream(self, exchange: Any, status: int, head: int) -> None:
         self(exchange, status, 0)
 
 

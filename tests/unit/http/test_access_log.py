@@ -137,7 +137,7 @@ def test_lines_of_json(access_log: AccessLog, tmp_path: Path) -> None:
 @pytest.mark.parametrize("version", [b"1.0", b"1.1"])
 def test_the_line_of_a_stream(access_log: AccessLog, tmp_path: Path, version: bytes) -> None:
     """
-    It is written when the stream ends, with what was sent, how long and why it has ended.
+    A stream is logged when it ends, with what was sent, how long and why it has ended.
     """
     access_log.use(access_log.file, "json")
     place = Place(access_log=access_log)
