@@ -35,6 +35,22 @@ hypothesis.settings.register_profile("tests", hypothesis.settings(), deadline=No
 hypothesis.settings.load_profile("tests")
 
 
+def pytest_configure() -> None:
+    """
+    Let the processes that tests start have the usual signals, also in the background.
+
+    A shell starts programs in the background with SIGINT ignored, and nohup with SIGHUP. Children
+    inherit what is ignored, but not what is handled. Here both stay without effect.
+    """
+    for number in (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP, signal.SIGTERM):
+        if signal.getsignal(number) == signal.SIG_IGN:
+            signal.signal(number, _without_effect)
+
+
+def _without_effect(number: int, frame: FrameType | None) -> None:
+    pass
+
+
 def pytest_collection_finish() -> None:
     """
     Freeze all objects that tests share, as `clean_reactor` collects garbage after each test.
