@@ -12,6 +12,7 @@ PORT ?= 8080
 ARGS ?=
 WITHOUT ?=
 CARBON := 1.1.10
+UWSGI := 2.0.31
 
 export WITHOUT
 
@@ -21,7 +22,7 @@ export WITHOUT
 run: .venv/.run
 	exec .venv/bin/twistd -n --pidfile= realtime --port=$(PORT) $(ARGS)
 
-test: system .venv/.test $(if $(filter npm,$(WITHOUT)),,clients/js/node_modules tests/real/clients/node_modules) $(if $(filter carbon,$(WITHOUT)),,.venv-graphite/.graphite-$(CARBON))
+test: system .venv/.test $(if $(filter npm,$(WITHOUT)),,clients/js/node_modules tests/real/clients/node_modules) $(if $(filter carbon,$(WITHOUT)),,.venv-graphite/.graphite-$(CARBON)) $(if $(filter uwsgi,$(WITHOUT)),,.venv-uwsgi/.uwsgi-$(UWSGI))
 	REQUIRE_ALL=1 .venv/bin/python -m pytest -n 2 --dist loadfile $(ARGS)
 
 check: lint unit
@@ -47,7 +48,7 @@ system:
 	PYTHON=$(PYTHON) sh tests/install
 
 clean:
-	rm -rf .venv .venv-graphite build dist *.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .venv .venv-graphite .venv-uwsgi build dist *.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache
 
 # pip is installed last, so its presence means that the venv is complete.
 .venv/bin/pip:
@@ -75,4 +76,10 @@ tests/real/clients/node_modules: tests/real/clients/package.json
 	$(PYTHON) -m venv .venv-graphite
 	GRAPHITE_NO_PREFIX=True .venv-graphite/bin/pip install --quiet --disable-pip-version-check \
 		carbon==$(CARBON) whisper==$(CARBON) graphite-web==$(CARBON) gunicorn
+	touch $@
+
+# A venv of its own, as it is compiled: it has route lines if libpcre2-dev is there.
+.venv-uwsgi/.uwsgi-$(UWSGI):
+	$(PYTHON) -m venv .venv-uwsgi
+	.venv-uwsgi/bin/pip install --quiet --disable-pip-version-check uwsgi==$(UWSGI)
 	touch $@

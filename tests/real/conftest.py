@@ -60,7 +60,8 @@ def require(program: str, package: str) -> str:
     if package in os.environ.get("WITHOUT", "").split():
         pytest.skip(f"without {package}, as WITHOUT says")
     # Servers are in sbin, which is not in the path of all users.
-    path = f"{os.environ.get('PATH', '')}:/usr/sbin:{ROOT}/.venv-graphite/bin"
+    own = f"{ROOT}/.venv-graphite/bin:{ROOT}/.venv-uwsgi/bin"
+    path = f"{os.environ.get('PATH', '')}:/usr/sbin:{own}"
     found = shutil.which(program, path=path)
     if found:
         return found
