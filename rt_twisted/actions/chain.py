@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any
 
-from rt_twisted.actions.chain_answer import NoAction
+from rt_twisted.actions.chain_answer import AnswerAction, NoAction
 from rt_twisted.actions.chain_run import ChainRun, ChainStep, Groups
 from rt_twisted.actions.context import ActionContext
 from rt_twisted.actions.effects import NO_EFFECTS
@@ -244,7 +244,8 @@ class RouteChain:
 
     def __init__(self, entries: Iterable[RouteEntry]) -> None:
         self._chain = ChainEntries(entries)
-        self._known: dict[tuple[str, str], Found] = {}  # by method and path
+        # By method and path, and whether it is the request itself that is looked up.
+        self._known: dict[tuple[str, str, bool], Found] = {}
 
     def find(
         self, method: str, path: str, exchange: VariableSource | None = None
@@ -252,29 +253,34 @@ class RouteChain:
         """
         Return the action for a request, and the match of its pattern; see `Routes.find`.
         """
-        known = self._known.get((method, path))
+        asked = exchange is not None and (exchange.method, exchange.path) == (method, path)
+        known = self._known.get((method, path, asked))
         if known is not None:
             return known
-        run, found, allowed = self._walk(method, path, exchange)
+        run, found, allowed = self._walk(method, path, exchange, asked)
         if found is not None:
             if self._chain.is_static and len(path) <= MAX_KNOWN_PATH:
                 if len(self._known) >= MAX_KNOWN:
                     self._known.clear()
-                self._known[method, path] = found
+                self._known[method, path, asked] = found
             return found
         for other in self._chain.tested - {method}:
-            if self._walk(other, path, exchange)[1] is not None:
+            if self._walk(other, path, exchange, False)[1] is not None:
                 allowed.update((other, "HEAD") if other == "GET" else (other,))
-        if not allowed and exchange is not None and run.effects is not NO_EFFECTS:
+        if asked and not allowed and run.effects is not NO_EFFECTS:
             return NoAction(), Match(("",), path, effects=run.effects)
         return allowed or None
 
     def _walk(
-        self, method: str, path: str, exchange: VariableSource | None
+        self, method: str, path: str, exchange: VariableSource | None, asked: bool
     ) -> tuple[ChainRun, Found | None, set[str]]:
         """
         Return the way of a request through the chain, the action for it, and the methods of
         those that do not serve it.
+
+        If it is not the request itself that is looked up (*asked*), but a method or path for
+        another protocol or action, an answer of a line ends the search without an action, and
+        actions for any method serve only those that they list.
         """
         # HEAD is served where GET is, if no line names it.
         tested = "GET" if method == "HEAD" and "HEAD" not in self._chain.tested else method
@@ -286,7 +292,11 @@ class RouteChain:
             if route.fallback and not _covers(action, path, found):
                 spare = spare or _last_resort(action, method, run, found, groups)
                 continue
-            if _serves(route, method):
+            if isinstance(action, AnswerAction) and not asked:
+                if route.method in (None, method):
+                    return run, None, set()
+                continue
+            if _serves(route, method, asked):
                 return run, (action, make_match(run, found, groups)), allowed
             others = getattr(action, "spare_methods", ()) if route.method is None else ()
             if method in others and spare is None:
@@ -317,11 +327,13 @@ def make_match(run: ChainRun, found: re.Match[str], groups: Groups) -> Match:
     )
 
 
-def _serves(route: Route, method: str) -> bool:
+def _serves(route: Route, method: str, asked: bool) -> bool:
     action = route.action
     if method in getattr(action, "port_methods", ()):
         return True
     methods = action.methods if route.method is None else (route.method,)
+    if not asked:
+        methods = [*methods]
     return method in methods or (method == "HEAD" and "GET" in methods)
 
 

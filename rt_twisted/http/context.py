@@ -159,17 +159,18 @@ class HttpContext:
         kept = self._heads.get(key) if type(headers) is tuple else None
         if kept is not None:
             return kept
-        fields: list[Field] = [
-            (b"Server", b"rt_twisted"),
-            (b"Date", http_date(time.time())),
-        ]
+        given = {name.lower() for name, _ in headers}
+        fields: list[Field] = [(b"Date", http_date(time.time()))]
+        if "server" not in given:
+            fields.insert(0, (b"Server", b"rt_twisted"))
         # A response of the application may have rules of its own; two would be none.
-        if not any(name.lower() == _ALLOW_ORIGIN for name, _ in headers):
+        if _ALLOW_ORIGIN not in given:
             fields += self.cors.headers(origin)
         if content_type:
             # Without nosniff browsers guess, and hold the start of text/plain streams back.
             fields.append((b"Content-Type", content_type.encode("latin-1")))
-            fields.append((b"X-Content-Type-Options", b"nosniff"))
+            if "x-content-type-options" not in given:
+                fields.append((b"X-Content-Type-Options", b"nosniff"))
         for name, value in headers:
             if _CONTROL.search(value):
                 raise ValueError(f"header {name} has control characters")

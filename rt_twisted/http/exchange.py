@@ -49,6 +49,10 @@ if TYPE_CHECKING:
 
 _log = Logger()
 
+# Headers of which a response has one: that of a route replaces that of an application.
+_SINGLE = frozenset(
+    (b"access-control-allow-origin", b"content-type", b"server", b"x-content-type-options")
+)
 ON_DISK = 100_000  # bytes of a body from which applications have it in a file on disk
 _FORWARDED = frozenset(("x-forwarded-for", "forwarded", "x-real-ip", "via"))
 _SITE_CHANNEL = "rt_twisted.http.site.SiteChannel"
@@ -574,8 +578,7 @@ class HttpExchange:
 
     def edit_fields(self, fields: Sequence[Field]) -> list[Field]:
         added = [(n.encode("latin-1"), v.encode("latin-1")) for n, v in self._more_headers]
-        typed = any(name.lower() == b"content-type" for name, _ in added)
-        removed = self._removed | {b"content-type"} if typed else self._removed
+        removed = self._removed | (_SINGLE & {name.lower() for name, _ in added})
         return [*[each for each in fields if each[0].lower() not in removed], *added]
 
     def refuse(self, refusal: HttpError) -> None:
@@ -591,7 +594,10 @@ class HttpExchange:
 
     def find(self, method: str, path: str) -> tuple[Any, Any] | None:
         found = self._channel.context.find(method, path, self)
-        return found if isinstance(found, tuple) and found[0].methods else None
+        if not isinstance(found, tuple):
+            return None
+        action = found[0]  # one without methods only has effects of lines, or is another protocol's
+        return found if action.methods or getattr(action, "port_methods", ()) else None
 
     def open(
         self,

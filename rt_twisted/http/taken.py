@@ -5,6 +5,7 @@ A connection that another protocol has taken over from HTTP.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 from twisted.internet.interfaces import IHalfCloseableProtocol
@@ -14,7 +15,7 @@ from twisted.protocols.policies import ProtocolWrapper
 from zope.interface import implementer
 
 from rt_twisted.http.context import HttpConnection
-from rt_twisted.http.interfaces import Find, PeerInfo, StreamHandle
+from rt_twisted.http.interfaces import FindRoute, PeerInfo, StreamHandle
 from rt_twisted.net.transports import end_half_closed, replace_protocol
 
 _log = Logger()
@@ -72,8 +73,43 @@ class TakenConnection(ProtocolWrapper):
         self.abortConnection()
 
 
+class PortClient:
+    """
+    The client of another protocol than HTTP, for the tests of routes: only its address and
+    whether it uses TLS are known.
+
+    Args:
+        address: in canonical form; "" for a unix socket.
+        secure: it uses TLS.
+    """
+
+    method = path = query_string = version = ""
+    target = b""
+
+    def __init__(self, address: str, secure: bool) -> None:
+        self.address = address
+        self.scheme = "https" if secure else "http"
+
+    def header(self, name: str) -> None:
+        """
+        Return None: there are no headers.
+        """
+
+    def query(self) -> Mapping[str, list[str]]:
+        """
+        Return no fields.
+        """
+        return {}
+
+    def cookies(self) -> Mapping[str, str]:
+        """
+        Return no cookies.
+        """
+        return {}
+
+
 def accept_connection(
-    protocol: Any, taken: TakenConnection, secure: bool, data: bytes, find: Find
+    protocol: Any, taken: TakenConnection, secure: bool, data: bytes, find: FindRoute
 ) -> None:
     """
     Have *protocol* accept a connection, which is aborted if that fails.
@@ -83,11 +119,16 @@ def accept_connection(
         taken: the connection.
         secure: the client uses TLS.
         data: the bytes that were received.
-        find: returns the action for a method and a path.
+        find: returns the action for a method, a path and a client.
     """
     host = str(getattr(taken.peer, "host", "")).removeprefix("::ffff:")
+    client = PortClient(host, secure)
+
+    def find_for_client(method: str, path: str) -> tuple[Any, Any] | set[str] | None:
+        return find(method, path, client)
+
     try:
-        protocol.accept(StreamHandle(taken, b"", data, find), PeerInfo(host, secure))
+        protocol.accept(StreamHandle(taken, b"", data, find_for_client), PeerInfo(host, secure))
     except Exception:
         _log.failure("while accepting a connection of another protocol than HTTP")
         taken.abortConnection()

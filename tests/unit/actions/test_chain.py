@@ -4,6 +4,7 @@ The chain of routes: jumps, tests, and which methods a path has.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,13 +13,17 @@ from typing import Any
 import pytest
 from twisted.internet.task import Clock
 
-from rt_twisted.actions.chain_answer import NoAction
+from rt_twisted.actions.any_method import ANY_METHOD
+from rt_twisted.actions.chain import Route
+from rt_twisted.actions.chain_answer import AnswerAction, NoAction
 from rt_twisted.actions.effects import ChainEffects
 from rt_twisted.actions.interfaces import Match
 from rt_twisted.actions.static import StaticAction
 from rt_twisted.brokers.memory import MemoryBroker
+from rt_twisted.http.taken import PortClient
 from rt_twisted.model.errors import HttpError
 from rt_twisted.routes import Routes, parse_entry
+from rt_twisted.rtmp.action import RtmpAction
 from tests.defaults import make_context, make_hub
 
 
@@ -47,6 +52,14 @@ class Asked:
 
     def cookies(self) -> Mapping[str, str]:
         return self.sent
+
+
+class EveryMethod:
+    """
+    An action that serves any method.
+    """
+
+    methods = ANY_METHOD
 
 
 CLOCK = Clock()
@@ -260,7 +273,7 @@ def test_effects_of_lines() -> None:
         return result[1].effects
 
     assert effects("/a/go") == ChainEffects((("X-A", "GET 1"),), frozenset({"server", "x-b"}))
-    asked: Any = Asked()
+    asked: Any = Asked(path="/b")
     assert isinstance(action(chain.find("GET", "/b", asked)), NoAction)
     assert effects("/b") == ChainEffects((("X-B", "2"),))
     assert chain.find("GET", "/b") is None
@@ -283,6 +296,43 @@ def test_what_cannot_be_in_a_header_is_an_error_of_the_request() -> None:
         assert effects.added == ()
         with pytest.raises(HttpError, match="a control character cannot be in a header"):
             effects.apply(exchange)
+
+
+def test_other_protocols_do_not_pass_lines_that_answer() -> None:
+    """
+    A line that answers requests keeps a publisher by RTMP from the route behind it, by its
+    address too. It is no action that another one could find.
+    """
+    chain = routes(
+        r"route-remote-addr ^192\.0\.2\. break:403",
+        "GET ^/guarded break:403",
+        "^/ rtmp:live",
+        "^/ stats",
+    )
+    client: Any = PortClient("192.0.2.9", False)
+    other: Any = PortClient("198.51.100.9", True)
+    asked: Any = Asked(path="/guarded", address="198.51.100.9")
+
+    assert chain.find("RTMP", "/a", client) is None
+    assert isinstance(action(chain.find("RTMP", "/a", other)), RtmpAction)
+    assert isinstance(action(chain.find("RTMP", "/guarded", asked)), RtmpAction)
+    assert chain.find("GET", "/guarded") is None
+    assert isinstance(action(chain.find("GET", "/guarded", asked)), AnswerAction)
+    assert chain.find("GET", "/a", client) is None
+    assert hasattr(action(chain.find("GET", "/a")), "channels")
+
+
+def test_actions_for_any_method_are_for_requests() -> None:
+    """
+    A lookup for another protocol finds only what an action lists.
+    """
+    chain = Routes([Route(re.compile("^/"), None, EveryMethod())])
+    for method in ("GET", "BREW", "TUNNEL"):
+        asked: Any = Asked(method=method)
+        assert isinstance(action(chain.find(method, "/", asked)), EveryMethod)
+        assert isinstance(chain.find(method, "/"), tuple) == (method == "GET")
+        asked = Asked(method="OPTIONS")
+        assert isinstance(chain.find(method, "/", asked), tuple) == (method == "GET")
 
 
 @pytest.mark.parametrize(

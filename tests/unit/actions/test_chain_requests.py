@@ -76,6 +76,8 @@ def test_headers_of_any_response() -> None:
         "^/stats addheader:X-Path: ${PATH_INFO}",
         "route-run delheader:Server",
         "^/stats addheader:Content-Type: text/x-stats",
+        "^/stats addheader:Access-Control-Allow-Origin: https://a.example",
+        "^/stats addheader:X-Content-Type-Options: sniff",
         "^/stats stats",
         "^/refuse return:503",
     )
@@ -89,6 +91,8 @@ def test_headers_of_any_response() -> None:
         assert "server" not in answer.headers
     assert stats.headers["x-path"] == "/stats"
     assert stats.headers["content-type"] == "text/x-stats"
+    assert stats.headers["access-control-allow-origin"] == "https://a.example"
+    assert stats.headers["x-content-type-options"] == "sniff"
 
 
 def test_a_request_cannot_inject_a_header() -> None:
