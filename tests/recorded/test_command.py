@@ -19,7 +19,7 @@ from tests.recorded.transcript import Transcript
 
 Accepts = Callable[..., bool]
 
-NOT_IN_THE_FILE = ("check", "config", "help", "version")
+NOT_IN_THE_FILE = ("check", "config", "help", "show-config", "version")
 SUBSCRIBE = "subscribe=news,subscribe=$1"
 # Each route word with all of its arguments.
 ROUTES = {
@@ -115,7 +115,7 @@ def read_help() -> list[tuple[str, str, str]]:
         timeout=PATIENCE,
     )
     found = re.findall(
-        r"^  (?:(-\w), |    )--([\w-]+=?)(.*?)(?=^  (?:-\w, |    )--|\n\n|\Z)",
+        r"^  (?:(-\w), )?--([\w-]+=?)\n(.*?)(?=^  (?:-\w, )?--|^\S|\Z)",
         done.stdout,
         re.DOTALL | re.MULTILINE,
     )
@@ -123,7 +123,7 @@ def read_help() -> list[tuple[str, str, str]]:
     for short, name, text in found:
         default = re.search(r"\[default:\s*(.*?)\]\s*\Z", " ".join(text.split()))
         options.append((name, short or "-", default[1] if default else "-"))
-    return options
+    return sorted(options, key=lambda option: option[0].rstrip("="))
 
 
 def test_options(check: Check) -> None:
