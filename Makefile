@@ -61,6 +61,7 @@ clean:
 
 .venv/.test: setup.py pyproject.toml constraints.txt | .venv/bin/pip
 	.venv/bin/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test,dev]'
+	.venv/bin/pip install --quiet --disable-pip-version-check --no-deps Flask-uWSGI-WebSocket==0.6.1
 	touch $@ .venv/.run
 
 clients/js/node_modules: clients/js/package.json

@@ -44,5 +44,5 @@ def inline_state() -> SharedState:
     """
     shared = SharedState()
     threads = cast(ApplicationThreads, InlineThreads())
-    shared.get(ApplicationPools, lambda: ApplicationPools(threads))
+    shared.get(ApplicationPools, lambda: ApplicationPools(threads, threads))
     return shared

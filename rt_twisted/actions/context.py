@@ -87,12 +87,14 @@ class WsgiLimits:
     Args:
         threads: for requests, at the same time.
         queue: requests that may wait for a thread.
+        websockets: threads for websockets, one for each that is open.
         timeout: seconds until the application begins its response, with the wait for a thread.
         send_seconds: how long a client may receive nothing while the application sends.
     """
 
     threads: int
     queue: int
+    websockets: int
     timeout: float
     send_seconds: float
 
@@ -157,6 +159,8 @@ class ActionContext:
         websockets: limits of websockets.
         socketio: limits of Socket.IO sessions.
         wsgi: limits of WSGI applications.
+        worker: number of this process, from 1 on.
+        workers: how many processes there are.
         shared: state that the actions of all routes share.
         inbound: bounds the bytes of unfinished input of all connections together.
         hubs: returns the hub of a further server, from its address and its password ("" for
@@ -190,6 +194,8 @@ class ActionContext:
     socketio: SocketIOLimits
     wsgi: WsgiLimits
     inbound: InboundMemory
+    worker: int = 1
+    workers: int = 1
     shared: SharedState = field(default_factory=SharedState)
     hubs: Callable[[str, str], Hub] | None = None
     ask: Callable[[StatsQuery], Deferred[Snapshot]] | None = None

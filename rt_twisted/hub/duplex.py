@@ -6,6 +6,7 @@ While output is buffered for a client, nothing is read from it.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from enum import Enum
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -149,10 +150,11 @@ class DuplexSubscriber:
     Attributes:
         subscriber: for `Hub.join`, `Hub.add_channels` and `Hub.remove_channels`.
         closing: None while the connection is open; afterwards it has left the hub.
+        drained: called when no output is buffered any more; None for nothing.
         pauses: calls of `pause_reading` without their `resume_reading`.
     """
 
-    __slots__ = ("_hub", "_is_behind", "_owner", "closing", "pauses", "subscriber")
+    __slots__ = ("_hub", "_is_behind", "_owner", "closing", "drained", "pauses", "subscriber")
 
     def __init__(
         self,
@@ -165,6 +167,7 @@ class DuplexSubscriber:
     ) -> None:
         self.closing: CloseHandshake | None = None
         self.pauses = 0
+        self.drained: Callable[[], object] | None = None
         self._hub = hub
         self._owner = owner
         self._is_behind = False  # output is buffered, which is one of the pauses
@@ -223,6 +226,7 @@ class DuplexSubscriber:
     def connectionLost(self, reason: Failure) -> None:
         self.subscriber.connectionLost(reason)
         self._owner.on_lost()
+        self.drained = None
         # Break the reference cycles, else memory is held until the garbage collector runs.
         self.subscriber.observer = self._hub
         del self._owner
@@ -249,6 +253,8 @@ class DuplexSubscriber:
         self._hub.caught_up(subscriber)
         self._is_behind = False
         self.resume_reading()
+        if self.drained is not None:
+            self.drained()
         if self.closing is not None and not subscriber.closed:
             self.closing.advance()
 

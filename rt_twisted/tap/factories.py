@@ -220,6 +220,8 @@ def make_context(
         websockets=read_websocket_limits(options),
         socketio=read_socketio_limits(options),
         wsgi=read_wsgi_limits(options),
+        worker=getattr(getattr(options, "inherited", None), "number", 1),
+        workers=options["workers"],
         shared=shared,
         inbound=inbound,
         hubs=hubs.for_server,

@@ -71,6 +71,7 @@ def read_wsgi_limits(settings: Settings) -> WsgiLimits:
     return WsgiLimits(
         threads=settings["wsgi-threads"],
         queue=settings["wsgi-queue"],
+        websockets=settings["wsgi-websockets"],
         timeout=settings["wsgi-timeout"],
         send_seconds=settings["body-seconds"],
     )

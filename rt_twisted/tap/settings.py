@@ -473,6 +473,9 @@ SECTIONS: tuple[tuple[str, tuple[Setting, ...]], ...] = (
         Setting("wsgi-queue", "100", values.number(0, 100_000), reloadable=True, help=
             "Requests of a process that may wait for one of these threads; more are answered with "
             "503."),
+        Setting("wsgi-websockets", "100", values.number(0, 10_000), reloadable=True, help=
+            "Threads of a process for websockets of WSGI applications (uWSGI's websocket API), one "
+            "for each that is open; more are answered with 503."),
         Setting("wsgi-timeout", "60s", values.some_seconds, reloadable=True, help=
             "Time for a WSGI application to begin its response, then the client gets 504. The "
             "thread stays in use until the application returns."),

@@ -19,6 +19,7 @@ import sys
 import time
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import suppress
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NoReturn, Protocol
 
@@ -76,6 +77,18 @@ def require_npm(package: str) -> None:
     require("npm", "npm")
     if not (CLIENTS / "node_modules" / package).is_dir():
         _report_missing(f"{package} is missing: npm install in {CLIENTS}, as make test does")
+
+
+def require_module(name: str, command: str) -> None:
+    """
+    Fail or skip the test if the module *name* is missing; see `require`.
+
+    Args:
+        name: of the module.
+        command: that installs it.
+    """
+    if find_spec(name) is None:
+        _report_missing(f"{name} is missing: {command}, as make test does")
 
 
 def _report_missing(reason: str) -> NoReturn:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 from twisted.internet.defer import Deferred
@@ -220,6 +220,12 @@ class WebSocket:
         Undo one `pause_reading`. Pending messages are delivered in the next reactor turn.
         """
         self._duplex.resume_reading()
+
+    def watch_backlog(self, drained: Callable[[], object]) -> None:
+        """
+        Have *drained* called each time that `Subscriber.behind` ends: all output is sent.
+        """
+        self._duplex.drained = drained
 
     # What `DuplexSubscriber` calls.
 

@@ -8,6 +8,7 @@ import sys
 import traceback
 from collections.abc import Callable, Iterable
 from dataclasses import replace
+from functools import partial
 from threading import get_ident
 from typing import Any
 
@@ -16,10 +17,16 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from rt_twisted.actions.context import ActionContext
+from rt_twisted.actions.websocket.endpoint import WebSocketEndpoint
 from rt_twisted.actions.wsgi.head import ApplicationHead, read_head
 from rt_twisted.actions.wsgi.output import MAX_WAITING, ClientGone, ThreadOutput
 from rt_twisted.actions.wsgi.threads import ApplicationThreads
+from rt_twisted.actions.wsgi.waiting import call_reactor
+from rt_twisted.actions.wsgi.websocket import ThreadWebSocket
+from rt_twisted.codecs.websocket import CloseCode
+from rt_twisted.formats import build_format
 from rt_twisted.http.interfaces import IExchange, IResponseStream
+from rt_twisted.hub.limits import SlowConsumerPolicy
 from rt_twisted.model.errors import HttpError
 
 Application = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
@@ -37,6 +44,11 @@ class ApplicationCall:
         exchange: the request.
         environ: of the request.
         current: has the attribute `call` in the thread that runs a call.
+        endpoint: opens websockets for the application.
+
+    Attributes:
+        variables: that the application has set by `uwsgi.add_var`; written by its thread.
+        websocket: that the application has opened; None without one.
     """
 
     def __init__(
@@ -46,8 +58,12 @@ class ApplicationCall:
         exchange: IExchange,
         environ: dict[str, Any],
         current: Any,
+        endpoint: WebSocketEndpoint,
     ) -> None:
         self.exchange = exchange
+        self.variables: dict[str, str] = {}
+        self.websocket: ThreadWebSocket | None = None
+        self._endpoint = endpoint
         self.environ = environ
         self._body = environ["wsgi.input"]  # middleware may replace it
         self._context = context
@@ -82,7 +98,7 @@ class ApplicationCall:
         if not threads.submit(self.run):
             self._metrics.wsgi_refused += 1
             self._body.close()
-            raise HttpError(503, "all threads of the application are busy", retry=1)
+            raise _busy()
         if not self.exchange.answered:
             self._timer = self._reactor.callLater(self._context.wsgi.timeout, self._on_timeout)
 
@@ -100,7 +116,7 @@ class ApplicationCall:
         self._timer = None
         self._metrics.wsgi_timeouts += 1
         if self._withdraw():
-            refusal = HttpError(503, "all threads of the application are busy", retry=1)
+            refusal = _busy()
         else:
             refusal = HttpError(504, "the application has not answered in time")
             _log.warn(
@@ -145,6 +161,24 @@ class ApplicationCall:
         self._stream = self.exchange.stream(head.encode(), head.length)
         self._stream.register_producer(self._output)
 
+    def _open(self, subprotocol: str) -> ThreadWebSocket:
+        exchange, context = self.exchange, self._context
+        if exchange.answered:
+            raise ClientGone("the client has disconnected")
+        self._end()
+        try:
+            offered = (subprotocol,) if subprotocol else ()
+            handshake = self._endpoint.check(exchange, offered)
+        except HttpError as error:
+            exchange.refuse(error)
+            reason = f"unable to complete websocket handshake: {error.reason}"
+            raise ClientGone(reason) from None
+        limits = context.backlog_limits_for(SlowConsumerPolicy.DISCONNECT)
+        websocket = ThreadWebSocket(self._reactor, 2 * limits.seconds)
+        format = build_format("websocket-raw", deflate=handshake.deflate)
+        self._endpoint.open(exchange, handshake, websocket, format, backlog_limits=limits)
+        return websocket
+
     def _fail(self, failure: Failure) -> None:
         """
         Answer 500, or break the response off.
@@ -184,10 +218,12 @@ class ApplicationCall:
         self._current.call = self
         try:
             self._run()
+            self._close_websocket(CloseCode.NORMAL)
         except ClientGone:
-            pass  # the reactor has ended the call
+            self._close_websocket(CloseCode.NORMAL)  # the reactor has ended the call
         except BaseException:  # also SystemExit: it must not end the thread
             self._reactor.callFromThread(self._fail, Failure())
+            self._close_websocket(CloseCode.INTERNAL_ERROR)
         finally:
             self._current.call = None
             self._thread = 0
@@ -198,6 +234,8 @@ class ApplicationCall:
             return
         result = self._application(self.environ, self.start_response)
         try:
+            if self.websocket is not None:
+                return
             if isinstance(result, (list, tuple)) and not self._head_used:
                 self._send_whole(b"".join(result))
             else:
@@ -212,6 +250,28 @@ class ApplicationCall:
             close = getattr(result, "close", None)
             if close is not None:
                 close()
+
+    def open_websocket(self, subprotocol: str) -> None:
+        """
+        Respond to the client's opening handshake.
+
+        Args:
+            subprotocol: that the application speaks; "" for the first that the client offers.
+
+        Raises:
+            ClientGone: the client has asked for none, or for one that is refused. It was
+                answered.
+            OSError: there is a websocket, or another response, already.
+        """
+        if self.websocket is not None or self._head_used:
+            raise OSError("unable to complete websocket handshake: the response has begun")
+        self.websocket = call_reactor(self._reactor, partial(self._open, subprotocol))
+
+    def _close_websocket(self, code: int) -> None:
+        websocket = self.websocket
+        if websocket is not None:
+            self._reactor.callFromThread(websocket.close, code)
+            websocket.release()
 
     def start_response(self, status: str, headers: Any, exc_info: Any = None) -> Any:
         """
@@ -261,6 +321,10 @@ class ApplicationCall:
         if self._head is None:
             raise RuntimeError("the application has not called start_response")
         self._head_used = True
+
+
+def _busy() -> HttpError:
+    return HttpError(503, "all threads of the application are busy", retry=1)
 
 
 def _place_of(thread: int) -> str:

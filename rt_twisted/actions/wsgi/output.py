@@ -44,7 +44,7 @@ class ThreadOutput:
         self._stalled = stalled
         self._seconds = seconds
         self._changed = Condition()
-        self._pieces: list[Any] = []
+        self._pieces: list[tuple[Any, int]] = []
         self._size = 0
         self._paused = False
         self._scheduled = False
@@ -77,7 +77,7 @@ class ThreadOutput:
                     self._reactor.callFromThread(self._stalled)
             if self._closed:
                 raise ClientGone("the client has disconnected")
-            self._pieces.append(piece)
+            self._pieces.append((piece, size))
             self._size += size
             if self._scheduled or self._paused:
                 return
@@ -86,19 +86,31 @@ class ThreadOutput:
 
     # Called by the reactor.
 
-    def flush(self) -> None:
+    def flush(self, all_of_it: bool = False) -> None:
         """
         Write what waits, unless the client receives nothing now.
+
+        Args:
+            all_of_it: write it in any case, as the end follows.
         """
         with self._changed:
             self._scheduled = False
-            if self._paused or self._closed:
+            if self._closed or (self._paused and not all_of_it):
                 return
             pieces, self._pieces = self._pieces, []
             self._size = 0
             self._changed.notify_all()
-        for piece in pieces:
+        for index, (piece, _) in enumerate(pieces):
+            if self._paused and not all_of_it:
+                self._put_back(pieces[index:])
+                return
             self._write(piece)
+
+    def _put_back(self, pieces: list[tuple[Any, int]]) -> None:
+        with self._changed:
+            if not self._closed:
+                self._pieces = pieces + self._pieces
+                self._size += sum(size for _, size in pieces)
 
     def close(self) -> None:
         """

@@ -130,7 +130,7 @@ async def test_hung_applications_do_not_take_the_reactor(listen: Listen) -> None
     from twisted.internet import reactor
 
     hang.clear()
-    changed = {"wsgi": WsgiLimits(threads=1, queue=1, timeout=60, send_seconds=60)}
+    changed = {"wsgi": WsgiLimits(threads=1, queue=1, websockets=2, timeout=60, send_seconds=60)}
     lines = (f"^/hang wsgi:{__name__}:hangs", "^/w wsgi:tests.words:application")
     place = Place(*lines, reactor=reactor, changed=changed)
     connect = listen(place)

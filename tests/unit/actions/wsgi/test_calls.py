@@ -20,7 +20,7 @@ from tests.unit.http.clients import Answer, Place, chunked, get, post
 
 Start = Callable[..., Any]
 OK = [("Content-Type", "text/plain")]
-LIMITS = WsgiLimits(threads=1, queue=1, timeout=60, send_seconds=60)
+LIMITS = WsgiLimits(threads=1, queue=1, websockets=2, timeout=60, send_seconds=60)
 
 
 def pieces(environ: dict[str, Any], start: Start) -> Iterator[bytes]:
@@ -237,7 +237,7 @@ class Hung(ApplicationThreads):
 def hung(queued: bool) -> tuple[Place, Hung]:
     threads = Hung(2, queued)
     shared = SharedState()
-    shared.get(ApplicationPools, lambda: ApplicationPools(threads))
+    shared.get(ApplicationPools, lambda: ApplicationPools(threads, threads))
     return call("whole", shared=shared, wsgi=LIMITS), threads
 
 
