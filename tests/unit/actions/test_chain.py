@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from twisted.internet.task import Clock
 
 from rt_twisted.actions.any_method import ANY_METHOD
@@ -77,6 +79,18 @@ README = (
 
 def routes(*lines: str) -> Routes:
     return Routes(parse_entry(line, CONTEXT) for line in lines)
+
+
+LINES = routes(
+    "route-run addvar:A=${HTTP_X}${cookie[c]}",
+    "route-if-not empty:${qs[q]} addheader:X-Q: ${qs[q]}",
+    "route-if regexp:${A};^(.)(.)? addheader:X-A: $1$2 ${QUERY_STRING}",
+    r"route-uri ^/(\w*) addheader:X-U: $1 ${REMOTE_ADDR}",
+    "route-if startswith:${A};a log:${A}",
+    "route-if contains:${PATH_INFO};b break:403 ${HTTP_X}",
+    "route-run sse:${A}",
+    "route-run return:404",
+)
 
 
 @pytest.fixture
@@ -296,6 +310,22 @@ def test_what_cannot_be_in_a_header_is_an_error_of_the_request() -> None:
         assert effects.added == ()
         with pytest.raises(HttpError, match="a control character cannot be in a header"):
             effects.apply(exchange)
+
+
+@given(st.text(), st.text(), st.text(max_size=50), st.sampled_from(["GET", "POST", "BREW"]))
+def test_any_request_is_looked_up(value: str, query: str, path: str, method: str) -> None:
+    """
+    Whatever a request has, finding its action raises nothing, and headers stay headers.
+    """
+    asked: Any = Asked(
+        method, f"/{path}", path.encode(), {"x": value}, {"c": value}, {"q": [query]}, value, query
+    )
+    found = LINES.find(method, f"/{path}", asked)
+
+    assert isinstance(found, tuple)
+    for _, text in found[1].effects.added:
+        assert not {"\r", "\n", "\0"} & set(text)
+        text.encode("latin-1")
 
 
 def test_other_protocols_do_not_pass_lines_that_answer() -> None:
