@@ -1,7 +1,7 @@
 """
-An HTTP/1.1 client: responses are received as streams, and connections are kept.
+An HTTP/1.1 client: bodies are sent and received as streams, and connections are kept.
 
-Redirects are not followed: a request goes where the settings say. A request without a body is
+Redirects are not followed: a request goes where the settings say. A GET or HEAD without a body is
 sent again, once, if a kept connection was closed before a byte of the response.
 """
 
@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Protocol
+from typing import Any, ClassVar
 
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.endpoints import HostnameEndpoint, UNIXClientEndpoint, wrapClientTLS
@@ -21,6 +21,13 @@ from twisted.internet.ssl import optionsForClientTLS
 from twisted.python.failure import Failure
 
 from rt_twisted.codecs.http_url import HttpUrl
+from rt_twisted.http.client_exchange import (
+    CannotConnect,
+    ClientExchange,
+    ClientRequest,
+    ResponseReceiver,
+    StreamingPeer,
+)
 from rt_twisted.http.response_parser import UpstreamResponse
 from rt_twisted.http.upstream_connection import UpstreamConnection
 
@@ -28,7 +35,9 @@ CONNECT_SECONDS = 10.0
 IDLE_SECONDS = 15.0  # for which a connection without a request is kept
 POST_IDLE = 1.0  # the same, before a request that is never sent again
 MAX_IDLE = 32  # kept connections to one server
-SAFE = frozenset(("GET", "HEAD", "OPTIONS"))
+SAFE = frozenset(("GET", "HEAD"))
+
+BODILESS = frozenset((*SAFE, "OPTIONS"))
 
 _Origin = tuple[str, str, int, str]
 
@@ -50,6 +59,14 @@ class UpstreamRequest:
     headers: tuple[tuple[str, str], ...] = ()
     body: bytes = b""
 
+    keep: ClassVar[bool] = True
+    upgrade: ClassVar[bool] = False
+    body_follows: ClassVar[bool] = False
+
+    @property
+    def repeatable(self) -> bool:
+        return self.method in SAFE and not self.body
+
     def encode(self) -> bytes:
         """
         Return the bytes of the request.
@@ -63,123 +80,10 @@ class UpstreamRequest:
             if any(ord(character) < 32 or ord(character) == 127 for character in name + value):
                 raise ValueError(f"header {name[:100]!r} has a control character")
             lines.append(f"{name}: {value}")
-        if self.body or self.method not in SAFE:
+        if self.body or self.method not in BODILESS:
             lines.append(f"Content-Length: {len(self.body)}")
         head = "\r\n".join(lines) + "\r\n\r\n"
         return head.encode("latin-1", "replace") + self.body
-
-
-class ResponseReceiver(Protocol):
-    """
-    Receives one response; exactly one of `end` and `lost` ends it.
-    """
-
-    def head(self, response: UpstreamResponse) -> None:
-        """
-        Receive the head of the response.
-        """
-
-    def data(self, piece: bytes) -> None:
-        """
-        Receive the next bytes of the body.
-        """
-
-    def end(self) -> None:
-        """
-        Receive the end of the body.
-        """
-
-    def lost(self, reason: Exception) -> None:
-        """
-        Receive the error for which the response will never be complete.
-        """
-
-
-class ClientExchange:
-    """
-    A request that was sent, and its response. Created by `HttpClient.send`.
-    """
-
-    def __init__(
-        self,
-        client: HttpClient,
-        request: UpstreamRequest,
-        encoded: bytes,
-        receiver: ResponseReceiver,
-    ) -> None:
-        self.request = request
-        self.encoded = encoded
-        self.receiver: ResponseReceiver | None = receiver
-        self.kept = False  # it was sent on a connection that had another request before
-        self.paused = False
-        self._client = client
-        self._connecting: Deferred[Any] | None = None
-        self._connection: UpstreamConnection | None = None
-
-    def pause(self) -> None:
-        """
-        Receive no more of the body until `resume` (back-pressure).
-        """
-        self.paused = True
-        if self._connection is not None:
-            self._connection.pause()
-
-    def resume(self) -> None:
-        """
-        Receive the body again.
-        """
-        self.paused = False
-        if self._connection is not None:
-            self._connection.resume()
-
-    def cancel(self) -> None:
-        """
-        Abort the request; the receiver is not called any more. Does nothing once it has ended.
-        """
-        self.receiver = None
-        if self._connecting is not None:
-            self._connecting.cancel()
-        if self._connection is not None:
-            self._connection.abort()
-
-    # What the client and the connection call.
-
-    def connecting(self, connected: Deferred[Any]) -> None:
-        """
-        Wait for a connection.
-        """
-        self._connecting = connected
-
-    def sent_on(self, connection: UpstreamConnection) -> None:
-        """
-        Use *connection*, on which the request was sent.
-        """
-        self._connecting = None
-        self._connection = connection
-        if self.paused:
-            connection.pause()
-
-    def ended(self, error: Exception | None, begun: bool) -> None:
-        """
-        Pass the end of the response on; or send the request again.
-
-        Args:
-            error: None if the response is complete.
-            begun: whether a byte of it was received.
-        """
-        self._connection = self._connecting = None
-        receiver = self.receiver
-        if receiver is None:
-            return
-        if error is not None and self.kept and not begun and self.request.method in SAFE:
-            self.kept = False
-            self._client.send_fresh(self)
-            return
-        self.receiver = None
-        if error is None:
-            receiver.end()
-        else:
-            receiver.lost(error)
 
 
 class HttpClient:
@@ -189,26 +93,34 @@ class HttpClient:
     Args:
         reactor: the reactor.
         trust: certificates of authorities; None for those of the system.
+        keep: how many connections to one server are kept.
     """
 
-    def __init__(self, reactor: Any, trust: Any = None) -> None:
+    def __init__(self, reactor: Any, trust: Any = None, keep: int = MAX_IDLE) -> None:
         self._reactor = reactor
         self._trust = trust
+        self._keep = keep
         self._idle: dict[_Origin, list[tuple[float, UpstreamConnection]]] = {}
         self._timer: IDelayedCall | None = None
 
-    def send(self, request: UpstreamRequest, receiver: ResponseReceiver) -> ClientExchange:
+    def send(
+        self,
+        request: ClientRequest,
+        receiver: ResponseReceiver,
+        streaming: StreamingPeer | None = None,
+    ) -> ClientExchange:
         """
         Send *request* on a kept connection, or on a new one.
 
         Args:
             request: what to send.
             receiver: gets the response. There is no timeout: call `ClientExchange.cancel`.
+            streaming: needed for a body that follows and for upgrades.
 
         Raises:
             ValueError: a header has a control character.
         """
-        exchange = ClientExchange(self, request, request.encode(), receiver)
+        exchange = ClientExchange(request, request.encode(), receiver, streaming, self.send_fresh)
         connection = self._take(request)
         if connection is None:
             self.send_fresh(exchange)
@@ -259,18 +171,20 @@ class HttpClient:
             return
         exchange.sent_on(connection)
         connection.begin(exchange)
+        if exchange.streaming is not None and exchange.receiver is not None:
+            exchange.streaming.connected(exchange)
 
     def _on_failed(self, failure: Failure, exchange: ClientExchange) -> None:
         if not failure.check(CancelledError):
-            exchange.ended(ConnectionLost(f"cannot connect: {failure.value}"), False)
+            exchange.ended(CannotConnect(f"cannot connect: {failure.value}"), False)
 
-    def _take(self, request: UpstreamRequest) -> UpstreamConnection | None:
+    def _take(self, request: ClientRequest) -> UpstreamConnection | None:
         """
         Return the connection that was used last, if it may be used for *request*.
         """
         kept = self._idle.get(request.url.origin)
         now = self._reactor.seconds()
-        longest = IDLE_SECONDS if request.method in SAFE else POST_IDLE
+        longest = IDLE_SECONDS if request.repeatable else POST_IDLE
         while kept:
             since, connection = kept.pop()
             if not connection.usable:
@@ -285,7 +199,7 @@ class HttpClient:
         Keep *connection* for another request.
         """
         kept = self._idle.setdefault(url.origin, [])
-        if len(kept) >= MAX_IDLE:
+        if len(kept) >= self._keep:
             connection.abort()
             return
         kept.append((self._reactor.seconds(), connection))

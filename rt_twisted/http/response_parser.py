@@ -8,17 +8,19 @@ response ends with its head here, and its connection is not used again.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 import httptools
 
 from rt_twisted.codecs.errors import RemoteProtocolError
+from rt_twisted.http.head import Field
 
-MAX_HEAD = 65536  # bytes of the head of a response, with those of interim responses
+MAX_HEAD = 32768  # bytes of the head of a response, with those of interim responses
 MAX_HEADERS = 200
 MAX_INTERIM = 10  # responses 1xx before the response
-BodyHeaders = frozenset((b"content-length", b"transfer-encoding"))
+BODY_HEADERS = frozenset(("content-length", "transfer-encoding"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,10 +31,14 @@ class UpstreamResponse:
     Args:
         status: 200 to 599.
         headers: names in lower case, in the order in which they were received.
+        reason: phrase behind the status.
+        fields: the headers as received.
     """
 
     status: int
     headers: tuple[tuple[str, str], ...]
+    reason: bytes = b""
+    fields: Sequence[Field] = ()
 
     def header(self, name: str) -> str | None:
         """
@@ -53,9 +59,14 @@ class ResponseSink(Protocol):
     Receives one response.
     """
 
+    def interim(self, status: int, fields: Sequence[Field]) -> None:
+        """
+        Receive the head of an interim response, 100 to 199 but 101. Called before `head`.
+        """
+
     def head(self, response: UpstreamResponse) -> None:
         """
-        Receive the head. Called once, before everything else.
+        Receive the head. Called once, before everything that follows.
         """
 
     def data(self, piece: bytes) -> None:
@@ -71,24 +82,31 @@ class ResponseParser:
     Args:
         method: of the request.
         sink: receives the response.
+        upgrade: the request asks for another protocol: the server may switch to it.
 
     Attributes:
         begun: whether a byte was received.
         complete: whether the response was received as a whole.
         reusable: whether another request may be sent on the connection, once complete.
+        switched: the server has switched to another protocol; nothing more is parsed.
+        rest: bytes of that protocol behind the head of the response.
+        trailers: behind the body.
     """
 
-    def __init__(self, method: str, sink: ResponseSink) -> None:
-        self.begun = self.complete = self.reusable = False
+    def __init__(self, method: str, sink: ResponseSink, upgrade: bool = False) -> None:
+        self.begun = self.complete = self.reusable = self.switched = False
+        self.rest = b""
+        self.trailers: list[Field] = []
         self._sink = sink
+        self._upgrade = upgrade
         self._is_head = method == "HEAD"
         self._parser = httptools.HttpResponseParser(self)
-        self._headers: list[tuple[bytes, bytes]] = []
-        self._head_bytes = 0
+        self._headers: list[Field] = []
+        self._reason = b""
+        self._unframed = 0  # bytes received since the last that belonged to a body
         self._interim = 0
         self._in_body = False
         self._until_close = False
-        self._bodiless = False
         self._extra = False
 
     def feed(self, data: bytes) -> None:
@@ -99,12 +117,13 @@ class ResponseParser:
             RemoteProtocolError: the response is malformed or too large; close.
         """
         self.begun = True
-        if not self._in_body:
-            self._head_bytes += len(data)
+        self._unframed += len(data)  # callbacks of the parser reduce it
         try:
             self._parser.feed_data(data)
-        except httptools.HttpParserUpgrade:
-            if not self.complete:
+        except httptools.HttpParserUpgrade as upgrade:
+            if self.switched:
+                self.rest = data[upgrade.args[0] :]
+            elif not self.complete:
                 raise RemoteProtocolError("the server switches protocols unasked") from None
         except httptools.HttpParserCallbackError as error:
             cause = error.__context__
@@ -115,7 +134,7 @@ class ResponseParser:
             if not self.complete:  # else it is about what follows
                 raise RemoteProtocolError(f"the response is malformed: {error}") from None
             self._extra = True
-        if not self._in_body and not self.complete and self._head_bytes > MAX_HEAD:
+        if self._unframed > MAX_HEAD and not self.complete and not self.switched:
             raise RemoteProtocolError("the head of the response is too large")
         if self.complete and self._extra:
             self.reusable = False
@@ -138,39 +157,63 @@ class ResponseParser:
     def on_message_begin(self) -> None:
         if self.complete:
             self._extra = True
-        self._headers.clear()
+        self._headers = []
+        self._reason = b""
+
+    def on_status(self, reason: bytes) -> None:
+        self._reason += reason
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        if len(self._headers) >= MAX_HEADERS:
+        headers = self.trailers if self._in_body else self._headers
+        if len(headers) >= MAX_HEADERS:
             raise RemoteProtocolError("the response has too many headers")
-        self._headers.append((name.lower(), value.strip(b" \t")))
+        headers.append((name, value.strip(b" \t")))
 
     def on_headers_complete(self) -> None:
-        status = self._parser.get_status_code()
         if self.complete:
             return
+        if self._head_size() > MAX_HEAD:
+            raise RemoteProtocolError("the head of the response is too large")
+        if any(byte < 32 and byte != 9 for byte in self._reason):
+            raise RemoteProtocolError("the status line has a control character")
+        status = self._parser.get_status_code()
         if status < 200:
-            self._interim += 1
-            if status == 101 or status < 100 or self._interim > MAX_INTERIM:
-                raise RemoteProtocolError(f"the server responds with {status}")
+            self._on_interim(status)
             return
         if status > 599:
             raise RemoteProtocolError(f"the server responds with {status}")
-        names = {name for name, _ in self._headers}
-        has_length = not names.isdisjoint(BodyHeaders)
         self._in_body = True
-        self._bodiless = self._is_head or status in (204, 304)
-        self._until_close = not has_length and not self._bodiless
-        headers = tuple([(n.decode("latin-1"), v.decode("latin-1")) for n, v in self._headers])
+        self._unframed = 0
+        headers = tuple(
+            [(n.lower().decode("latin-1"), v.decode("latin-1")) for n, v in self._headers]
+        )
+        has_length = any(name in BODY_HEADERS for name, _ in headers)
+        bodiless = self._is_head or status in (204, 304)
+        self._until_close = not has_length and not bodiless
         self.reusable = self._parser.should_keep_alive() and not self._until_close
-        if self._bodiless and (has_length or self._is_head):
-            self.reusable = False
-            self._sink.head(UpstreamResponse(status, headers))
-            self.complete = True
+        ends = bodiless and (has_length or self._is_head)
+        self.reusable = self.reusable and not ends
+        self._sink.head(UpstreamResponse(status, headers, self._reason, self._headers))
+        self.complete = self.complete or ends
+
+    def _on_interim(self, status: int) -> None:
+        self._interim += 1
+        if status == 101 and self._upgrade:
+            self.switched = True
+            self._sink.head(UpstreamResponse(101, (), self._reason, self._headers))
             return
-        self._sink.head(UpstreamResponse(status, headers))
+        if status == 101 or status < 100 or self._interim > MAX_INTERIM:
+            raise RemoteProtocolError(f"the server responds with {status}")
+        self._sink.interim(status, self._headers)
+
+    def _head_size(self) -> int:
+        return sum([len(name) + len(value) + 4 for name, value in self._headers])
+
+    def on_chunk_header(self) -> None:
+        self._unframed = 0
 
     def on_body(self, piece: bytes) -> None:
+        self._unframed -= len(piece)
         if not self.complete:
             self._sink.data(piece)
 

@@ -4,7 +4,8 @@ One connection to an HTTP server: one request at a time.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any, Protocol
 
 from twisted.internet.error import ConnectionDone, ConnectionLost
@@ -14,7 +15,9 @@ from twisted.python.failure import Failure
 
 from rt_twisted.codecs.errors import RemoteProtocolError
 from rt_twisted.codecs.http_url import HttpUrl
+from rt_twisted.http.head import Field
 from rt_twisted.http.response_parser import ResponseParser, UpstreamResponse
+from rt_twisted.net.transports import direct_send
 
 
 class SentRequest(Protocol):
@@ -25,6 +28,9 @@ class SentRequest(Protocol):
     encoded: bytes
     request: Any
     receiver: Any
+    streaming: Any
+    complete: bool
+    trailers: Sequence[Field]
 
     def ended(self, error: Exception | None, begun: bool) -> None:
         """
@@ -45,6 +51,7 @@ class UpstreamConnection(TwistedProtocol):
         self._exchange: SentRequest | None = None
         self._parser: ResponseParser | None = None
         self._lost = False
+        self._send: Callable[[Any], int] | None = None  # while the transport has nothing to send
 
     @property
     def usable(self) -> bool:
@@ -61,8 +68,31 @@ class UpstreamConnection(TwistedProtocol):
             exchange.ended(ConnectionLost("the connection was closed"), False)
             return
         self._exchange = exchange
-        self._parser = ResponseParser(exchange.request.method, self)
-        self._wire.write(exchange.encoded)
+        request = exchange.request
+        self._parser = ResponseParser(request.method, self, request.upgrade)
+        if request.body_follows:
+            self._wire.registerProducer(exchange.streaming, True)
+        self.write(exchange.encoded)
+
+    def write(self, data: bytes) -> None:
+        """
+        Send now what the kernel takes, the rest through the transport.
+        """
+        if self._send is not None:
+            # It is full, or the transport will find the connection closed.
+            with suppress(OSError):
+                data = data[self._send(data) :]
+            if not data:
+                return
+            self._send = None
+        self._wire.write(data)
+
+    def end_body(self) -> None:
+        """
+        Mark the body of the request as sent.
+        """
+        if not self._lost:
+            self._wire.unregisterProducer()
 
     def pause(self) -> None:
         """
@@ -91,6 +121,10 @@ class UpstreamConnection(TwistedProtocol):
 
     # What the parser calls.
 
+    def interim(self, status: int, fields: Sequence[Field]) -> None:
+        if self._exchange is not None and self._exchange.streaming is not None:
+            self._exchange.streaming.interim(status, fields)
+
     def head(self, response: UpstreamResponse) -> None:
         if self._exchange is not None and self._exchange.receiver is not None:
             self._exchange.receiver.head(response)
@@ -100,6 +134,9 @@ class UpstreamConnection(TwistedProtocol):
             self._exchange.receiver.data(piece)
 
     # What Twisted calls.
+
+    def connectionMade(self) -> None:
+        self._send = direct_send(self.transport)
 
     def dataReceived(self, data: bytes) -> None:
         parser = self._parser
@@ -112,11 +149,20 @@ class UpstreamConnection(TwistedProtocol):
             self._end(error)
             self._wire.abortConnection()
             return
+        exchange = self._exchange
+        if exchange is None:  # it was cancelled meanwhile
+            return
         if parser.complete:
-            exchange = self._exchange
-            self._end(None, parser.reusable)
-            if not parser.reusable and exchange is not None:
+            reusable = parser.reusable and exchange.complete and exchange.request.keep
+            self._end(None, reusable)
+            if not reusable:
                 self._wire.abortConnection()
+        elif parser.switched:
+            self._exchange = self._parser = None
+            self._lost = True  # for HTTP
+            exchange.streaming.switched(self._wire, parser.rest)
+        elif exchange.streaming is not None:
+            exchange.streaming.received()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         self._lost = True
@@ -141,4 +187,5 @@ class UpstreamConnection(TwistedProtocol):
             # A paused connection would never read the next response.
             self._wire.resumeProducing()
             self._release(self, exchange.request.url)
+        exchange.trailers = parser.trailers
         exchange.ended(error, parser.begun)

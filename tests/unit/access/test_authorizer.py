@@ -23,7 +23,8 @@ from rt_twisted.access.questions import (
     read_answer,
 )
 from rt_twisted.codecs.http_url import HttpUrl
-from rt_twisted.http.client import ClientExchange, ResponseReceiver, UpstreamRequest
+from rt_twisted.http.client import UpstreamRequest
+from rt_twisted.http.client_exchange import ClientExchange, ResponseReceiver
 from rt_twisted.http.response_parser import UpstreamResponse
 from rt_twisted.model.errors import HttpError
 

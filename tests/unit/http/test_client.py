@@ -4,7 +4,7 @@ The HTTP client: which responses it accepts, and which connections it uses again
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import Any
@@ -20,6 +20,7 @@ from twisted.python.failure import Failure
 from rt_twisted.codecs.errors import RemoteProtocolError
 from rt_twisted.codecs.http_url import HttpUrl
 from rt_twisted.http.client import IDLE_SECONDS, HttpClient, UpstreamRequest, fetch
+from rt_twisted.http.head import Field
 from rt_twisted.http.response_parser import ResponseParser, UpstreamResponse
 
 URL = HttpUrl.parse("http://127.0.0.1:8000/may?x=1")
@@ -34,6 +35,9 @@ class Recorder:
     def __init__(self) -> None:
         self.response: UpstreamResponse | None = None
         self.body = b""
+
+    def interim(self, status: int, fields: Sequence[Field]) -> None:
+        assert self.response is None
 
     def head(self, response: UpstreamResponse) -> None:
         assert self.response is None
