@@ -40,6 +40,7 @@ WORDS: dict[str, str] = {
     "alive": "rt_twisted.actions.health.LivenessAction",
     "engine.io": "rt_twisted.actions.engineio.action.EngineIOAction",
     "grip": "rt_twisted.actions.grip.publish.GripPublishAction",
+    "http": "rt_twisted.actions.relay.action.RelayAction",
     "icecast": "rt_twisted.actions.icecast.mount.IcecastAction",
     "icecast-admin": "rt_twisted.actions.icecast.admin.IcecastAdminAction",
     "icecast-icy": "rt_twisted.actions.icecast.icy_source.IcyAction",
@@ -67,6 +68,7 @@ WORDS: dict[str, str] = {
     "stream": "rt_twisted.actions.stream.StreamAction",
     "streams": "rt_twisted.actions.live.streams.StreamsAction",
     "upload": "rt_twisted.actions.upload.action.UploadAction",
+    "uwsgi": "rt_twisted.actions.relay.action.RelayAction",
     "webm": "rt_twisted.actions.live.action.LiveAction",
     "websocket": "rt_twisted.actions.websocket.action.WebSocketAction",
     "wsgi": "rt_twisted.actions.wsgi.action.WsgiAction",
@@ -347,8 +349,11 @@ def _build(
             raise ValueError(f"action {word!r} takes no argument")
         pairs = [(bare, text)] if text else []
     given: dict[str, list[str]] = {}
+    names = {argument.name for argument in fields(action_class)}
     for name, value in pairs:
-        given.setdefault(name, []).append(value)
+        # max-body=, as settings are written, for the field max_body.
+        underscored = name.replace("-", "_")
+        given.setdefault(underscored if underscored in names else name, []).append(value)
     context = _context_of_route(given, action_class, context)
     try:
         hints = get_type_hints(action_class)
@@ -498,6 +503,7 @@ def _convert(name: str, kind: Any, values: Sequence[str], groups: int) -> Any:
         if kind is Template:
             raise
         expected = {bool: "yes or no", int: "a whole number", float: "a number"}.get(kind)
+        expected = getattr(kind, "expected", expected)
         if expected is None:
             expected = "one of " + ", ".join(member.value for member in kind)
         raise ValueError(f"{name}= must be {expected}, not {value!r}") from error

@@ -9,7 +9,13 @@ from dataclasses import replace
 from typing import Any
 
 from rt_twisted.access.channel_names import ChannelNames
-from rt_twisted.actions.context import ActionContext, SharedState, SocketIOLimits, WebSocketLimits
+from rt_twisted.actions.context import (
+    ActionContext,
+    RelayLimits,
+    SharedState,
+    SocketIOLimits,
+    WebSocketLimits,
+)
 from rt_twisted.brokers.amqp.config import (
     AmqpServer,
     ExchangeType,
@@ -96,6 +102,13 @@ def make_socketio_limits(**changed: Any) -> SocketIOLimits:
     Return the default limits of Socket.IO, with some changed.
     """
     return replace(reading.read_socketio_limits(SETTINGS), **changed)
+
+
+def make_relay_limits(**changed: Any) -> RelayLimits:
+    """
+    Return the default limits of relayed requests, with some changed.
+    """
+    return replace(reading.read_relay_limits(SETTINGS), **changed)
 
 
 def make_cors(

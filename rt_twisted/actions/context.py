@@ -14,6 +14,7 @@ from rt_twisted.access.channel_names import ChannelNames
 from rt_twisted.access.gate import Gate
 from rt_twisted.access.keys import Keys
 from rt_twisted.access.publish_rate import PublishRate
+from rt_twisted.actions.handover import HandOver
 from rt_twisted.http.interfaces import IConnectionHandoff, IExchange
 from rt_twisted.hub.hub import Hub
 from rt_twisted.hub.limits import BacklogLimits, SlowConsumerPolicy
@@ -99,6 +100,24 @@ class WsgiLimits:
     send_seconds: float
 
 
+@dataclass(frozen=True, slots=True)
+class RelayLimits:
+    """
+    Limits for each application that requests are passed on to.
+
+    Args:
+        timeout: seconds until the head of a response is there.
+        connections: requests that an application has at once.
+        queue: requests that wait for one of these.
+        tunnels: websockets that are passed on at once.
+    """
+
+    timeout: float
+    connections: int
+    queue: int
+    tunnels: int
+
+
 _T = TypeVar("_T")
 
 
@@ -163,6 +182,7 @@ class ActionContext:
         workers: how many processes there are.
         shared: state that the actions of all routes share.
         inbound: bounds the bytes of unfinished input of all connections together.
+        relay: limits for applications that requests are passed on to.
         hubs: returns the hub of a further server, from its address and its password ("" for
             the setting's); raises ValueError with one sentence.
         ask: requests the metrics of all workers; None if there is one process.
@@ -173,6 +193,8 @@ class ActionContext:
         audit: writes an administrative act to the audit log; None without one.
         publish_rate: at which one publisher may publish.
         grip: the `GripKey` that the application and the daemon share; None without one.
+        handover: decides which responses of applications hand their connection over; None for
+            none.
     """
 
     hub: Hub
@@ -194,6 +216,7 @@ class ActionContext:
     socketio: SocketIOLimits
     wsgi: WsgiLimits
     inbound: InboundMemory
+    relay: RelayLimits
     worker: int = 1
     workers: int = 1
     shared: SharedState = field(default_factory=SharedState)
@@ -206,6 +229,7 @@ class ActionContext:
     audit: Callable[[str, dict[str, Any]], object] | None = field(default=None, compare=False)
     publish_rate: PublishRate = field(default_factory=PublishRate, compare=False)
     grip: Any = None
+    handover: HandOver | None = None
 
     def publish(self, drafts: Sequence[Draft]) -> Deferred[PublishResult]:
         """

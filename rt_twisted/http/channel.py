@@ -4,13 +4,13 @@ The interface between an exchange and the HTTP version that its response goes ou
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, Protocol
 
 from twisted.internet.defer import Deferred
 
 from rt_twisted.http.context import HttpContext
-from rt_twisted.http.head import ResponseHead
+from rt_twisted.http.head import Field, ResponseHead
 from rt_twisted.http.interfaces import Detach, StreamHandle
 from rt_twisted.model.errors import HttpError
 
@@ -59,9 +59,15 @@ class ResponseChannel(Protocol):
             body: may be empty although *length* is not 0, in answer to HEAD.
         """
 
-    def start(self, head: ResponseHead, length: int | None) -> None:
+    def start(self, head: ResponseHead, length: int | None, direct: bool = False) -> None:
         """
         Begin a response whose body follows by `write`.
+
+        Args:
+            head: of the response.
+            length: for Content-Length; None to send none.
+            direct: HTTP/1.1 writes to the kernel itself as much as it takes; the producer, if
+                there is one, is a streaming producer.
         """
 
     def write(self, data: bytes) -> None:
@@ -84,9 +90,17 @@ class ResponseChannel(Protocol):
         End what `registerProducer` began.
         """
 
-    def finish(self) -> None:
+    def finish(self, trailers: Sequence[Field] = ()) -> None:
         """
         End the response that `start` began.
+
+        Args:
+            trailers: for HTTP/2; by HTTP/1.1 the last chunk has them.
+        """
+
+    def send_interim(self, status: int, fields: Sequence[Field]) -> None:
+        """
+        Send an interim response (RFC 9110, 15.2).
         """
 
     def abort(self) -> None:

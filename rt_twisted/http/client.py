@@ -12,8 +12,14 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, ClassVar
 
+from twisted.internet.abstract import isIPAddress
 from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.endpoints import HostnameEndpoint, UNIXClientEndpoint, wrapClientTLS
+from twisted.internet.endpoints import (
+    HostnameEndpoint,
+    TCP4ClientEndpoint,
+    UNIXClientEndpoint,
+    wrapClientTLS,
+)
 from twisted.internet.error import ConnectionLost
 from twisted.internet.interfaces import IDelayedCall
 from twisted.internet.protocol import Factory
@@ -24,8 +30,8 @@ from rt_twisted.codecs.http_url import HttpUrl
 from rt_twisted.http.client_exchange import (
     CannotConnect,
     ClientExchange,
-    ClientRequest,
     ResponseReceiver,
+    SendableRequest,
     StreamingPeer,
 )
 from rt_twisted.http.response_parser import UpstreamResponse
@@ -105,7 +111,7 @@ class HttpClient:
 
     def send(
         self,
-        request: ClientRequest,
+        request: SendableRequest,
         receiver: ResponseReceiver,
         streaming: StreamingPeer | None = None,
     ) -> ClientExchange:
@@ -155,6 +161,9 @@ class HttpClient:
         endpoint: Any
         if url.socket:
             endpoint = UNIXClientEndpoint(self._reactor, url.socket, CONNECT_SECONDS)
+        elif isIPAddress(url.host):
+            # HostnameEndpoint takes 0.3 seconds more until it fails.
+            endpoint = TCP4ClientEndpoint(self._reactor, url.host, url.port, CONNECT_SECONDS)
         else:
             endpoint = HostnameEndpoint(self._reactor, url.host, url.port, CONNECT_SECONDS)
         if url.scheme == "https":
@@ -178,7 +187,7 @@ class HttpClient:
         if not failure.check(CancelledError):
             exchange.ended(CannotConnect(f"cannot connect: {failure.value}"), False)
 
-    def _take(self, request: ClientRequest) -> UpstreamConnection | None:
+    def _take(self, request: SendableRequest) -> UpstreamConnection | None:
         """
         Return the connection that was used last, if it may be used for *request*.
         """

@@ -22,7 +22,7 @@ class CannotConnect(ConnectionLost):
     """
 
 
-class ClientRequest(Protocol):
+class SendableRequest(Protocol):
     """
     A request as `HttpClient` sends it.
     """
@@ -103,8 +103,11 @@ class StreamingPeer(Protocol):
     What a receiver has as well if it sends the body of the request piece by piece, or passes the
     response on while it is received.
 
-    It is the `IPushProducer` of the body: paused while the server does not receive it.
+    Attributes:
+        producer: of the body, an `IPushProducer`: paused while the server does not receive it.
     """
+
+    producer: Any
 
     def connected(self, exchange: ClientExchange) -> None:
         """
@@ -130,21 +133,6 @@ class StreamingPeer(Protocol):
             rest: what was received of the protocol.
         """
 
-    def pauseProducing(self) -> None:
-        """
-        Write no more of the body of the request.
-        """
-
-    def resumeProducing(self) -> None:
-        """
-        Write the body of the request on.
-        """
-
-    def stopProducing(self) -> None:
-        """
-        Write no more: the connection is closed.
-        """
-
 
 class ClientExchange:
     """
@@ -157,7 +145,7 @@ class ClientExchange:
 
     def __init__(
         self,
-        request: ClientRequest,
+        request: SendableRequest,
         encoded: bytes,
         receiver: ResponseReceiver,
         streaming: StreamingPeer | None,

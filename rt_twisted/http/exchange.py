@@ -191,9 +191,6 @@ class HttpExchange:
 
     @property
     def peer(self) -> str:
-        """
-        The address of the other end of the connection; "" for a unix socket.
-        """
         return str(getattr(self._channel.peer, "host", "")).removeprefix("::ffff:")
 
     @property
@@ -218,6 +215,11 @@ class HttpExchange:
     @property
     def age(self) -> float:
         return self._channel.context.clock.seconds() - self._began
+
+    @property
+    def proxied(self) -> bool:
+        trusted = self._channel.context.limits.trusted_proxies
+        return bool(trusted) and self.peer in trusted
 
     @property
     def local(self) -> bool:
@@ -548,11 +550,31 @@ class HttpExchange:
         self._body = FileBody(file, parts, channel.write, done, channel.abort)
         channel.registerProducer(self._body, False)
 
-    def stream(self, head: ResponseHead, length: int | None) -> ResponseStream:
+    def send_interim(self, status: int, fields: Sequence[Field]) -> None:
+        if not self.answered and self.version != "1.0":
+            self._channel.send_interim(status, fields)
+
+    def respond(self, head: ResponseHead, length: int | None, body: bytes) -> None:
+        head = self._edit_head(head)
+        if head.status in (204, 304):
+            length, body = None, b""
+        elif self.method == "HEAD":
+            body = b""
+        self.response_started(head.status, len(body))
+        self._channel.respond(head, length, body)
+
+    def _edit_head(self, head: ResponseHead) -> ResponseHead:
+        """
+        Return the head of a response of an application with the headers that lines change.
+        """
         if self.answered:
             raise ConnectionLost
         if self._more_headers or self._removed:
-            head = replace(head, fields=self.edit_fields(head.fields))
+            return replace(head, fields=self.edit_fields(head.fields))
+        return head
+
+    def stream(self, head: ResponseHead, length: int | None) -> ResponseStream:
+        head = self._edit_head(head)
         if head.status in (204, 304):
             length = None
         has_body = self.method != "HEAD" and head.status not in (204, 304)

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -23,7 +23,7 @@ from rt_twisted.http.body import body_memory_exhausted
 from rt_twisted.http.context import ConnectionState, HttpContext
 from rt_twisted.http.dispatch import answers_whole, dispatch, find_action
 from rt_twisted.http.exchange import HttpExchange
-from rt_twisted.http.head import ResponseHead
+from rt_twisted.http.head import Field, ResponseHead
 from rt_twisted.http.interfaces import Detach, PeerInfo, StreamHandle
 from rt_twisted.http.request_reader import RequestPart, RequestReader
 from rt_twisted.http.taken import TakenConnection, accept_connection
@@ -67,12 +67,14 @@ class Http1Connection:
 
     __slots__ = (
         "_current",
+        "_direct",
         "_idle_since",
         "_linger",
         "_origin",
         "_paused",
         "_queue",
         "_reader",
+        "_source",
         "_start_bytes",
         "_starting",
         "_state",
@@ -95,6 +97,8 @@ class Http1Connection:
         self._state = _OPEN
         self._linger = 0.0  # seconds, if the client may still be sending when it closes
         self._starting = False  # _start_queued is running
+        self._direct = False  # the current response goes by our writer, not by the transport
+        self._source: Any = None  # the producer of the current response
         self._current: HttpExchange | None = None  # being answered
         self._queue: deque[HttpExchange | HttpError] | None = None  # to be answered next, if any
         # None once the connection is known to be HTTP.
@@ -193,6 +197,7 @@ class Http1Connection:
 
     def connectionLost(self, reason: Failure) -> None:
         self.context.connections.discard(self)
+        self._source = None
         incoming = self._reader.incoming
         if self._reader.part is _RAW and incoming is not None and reason.check(ConnectionDone):
             incoming.end_body()  # TLS has no half-closed connections
@@ -222,8 +227,10 @@ class Http1Connection:
     def _on_drained(self) -> None:
         if self._state is _CLOSING:
             self._close_transport()
-            return
-        self._go_on()
+        elif self._source is not None:
+            self._source.resumeProducing()
+        else:
+            self._go_on()
 
     # Called by the reader.
 
@@ -281,24 +288,53 @@ class Http1Connection:
         self.writer.write(self._encode_head(head, length) + body)
         self._end_response()
 
-    def start(self, head: ResponseHead, length: int | None) -> None:
-        self.transport.write(self._encode_head(head, length))
+    def start(self, head: ResponseHead, length: int | None, direct: bool = False) -> None:
+        encoded = self._encode_head(head, length)
+        if not direct:
+            self.transport.write(encoded)
+            return
+        self._direct = True
+        if self._current is not None and not self._stays_open():
+            self._current.keep_alive = False  # the head says so
+        self.writer.write(encoded)
 
     def write(self, data: bytes) -> None:
-        self.transport.write(data)
+        if not self._direct:
+            self.transport.write(data)
+            return
+        self.writer.write(data)
+        if self.writer.draining and self._source is not None:
+            self._source.pauseProducing()
 
     def writeSequence(self, pieces: Iterable[bytes]) -> None:
-        self.transport.writeSequence(pieces)
+        if self._direct:
+            self.write(b"".join(pieces))
+        else:
+            self.transport.writeSequence(pieces)
 
     def registerProducer(self, producer: Any, streaming: bool) -> None:
-        self.writer.register_producer(producer, streaming)
+        if not self._direct:
+            self.writer.register_producer(producer, streaming)
+            return
+        self._source = producer
+        if self.writer.draining:
+            producer.pauseProducing()
 
     def unregisterProducer(self) -> None:
-        self.writer.unregister_producer()
+        if self._direct:
+            self._source = None
+        else:
+            self.writer.unregister_producer()
 
-    def finish(self) -> None:
-        self.writer.drain()
+    def finish(self, trailers: Sequence[Field] = ()) -> None:
+        if self._direct:
+            self._direct = False
+        else:
+            self.writer.drain()
         self._end_response()
+
+    def send_interim(self, status: int, fields: Sequence[Field]) -> None:
+        self.writer.write(ResponseHead(status, fields, b"").http1 + b"\r\n")
 
     def abort(self) -> None:
         self.transport.abortConnection()

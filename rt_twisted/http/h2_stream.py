@@ -7,7 +7,7 @@ from __future__ import annotations
 import math
 import re
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from enum import IntEnum
 from typing import Any, Protocol
 
@@ -120,6 +120,7 @@ class Http2Stream:
         "_queue",
         "_response",
         "_stalled",
+        "_trailers",
         "_unacknowledged",
         "context",
         "deadline",
@@ -148,6 +149,7 @@ class Http2Stream:
         self._producer: Any = None
         self._pull = False  # the producer is a pull producer
         self._producer_paused = False
+        self._trailers: Sequence[Field] = ()
         self._stalled = False  # the client's window is closed, and the deadline set
         self._response = _NONE
 
@@ -269,11 +271,18 @@ class Http2Stream:
         self.write(body)
         self.loseConnection()
 
-    def start(self, head: ResponseHead, length: int | None) -> None:
+    def start(self, head: ResponseHead, length: int | None, direct: bool = False) -> None:
         self._send_head(head, length)
 
-    def finish(self) -> None:
+    def finish(self, trailers: Sequence[Field] = ()) -> None:
+        self._trailers = [(name.lower(), value) for name, value in trailers]
         self.loseConnection()
+
+    def send_interim(self, status: int, fields: Sequence[Field]) -> None:
+        if self._response is _NONE:
+            encoded = encode_fields(ResponseHead(status, fields, b""), None)
+            self._connection.wire.send_headers(self.number, encoded)
+            self._connection.schedule()
 
     def abort(self) -> None:
         self.abortConnection()
@@ -377,7 +386,7 @@ class Http2Stream:
             return 0
         piece = self._dequeue(min(window, wire.max_outbound_frame_size))
         self.queued -= len(piece)
-        end = self._response is _ENDING and not self.queued
+        end = self._response is _ENDING and not self.queued and not self._trailers
         wire.send_data(self.number, piece, end_stream=end)
         if end:
             self._close()
@@ -416,7 +425,11 @@ class Http2Stream:
 
     def _on_all_sent(self) -> None:
         if self._response is _ENDING:
-            self._connection.wire.end_stream(self.number)
+            if self._trailers:
+                wire = self._connection.wire
+                wire.send_headers(self.number, self._trailers, end_stream=True)
+            else:
+                self._connection.wire.end_stream(self.number)
             self._connection.schedule()
             self._close()
         elif self._producer is None:

@@ -12,7 +12,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IPushProducer
 from zope.interface import Attribute, Interface
 
-from rt_twisted.http.head import ResponseHead
+from rt_twisted.http.head import Field, ResponseHead
 from rt_twisted.model.errors import Header, HttpError
 from rt_twisted.net.transports import replace_protocol
 
@@ -36,6 +36,8 @@ class IExchange(Interface):
         "tuple[str, int]: the address and the port that the client has connected to; '' and 0 for "
         "a unix socket."
     )
+    peer = Attribute("str: address of the other end of the connection; empty for a unix socket.")
+    proxied = Attribute("bool: the other end is a trusted proxy.")
     raw_headers = Attribute("list[tuple[bytes, bytes]]: as received.")
     local = Attribute("bool: the peer is on this machine, and no proxy is between.")
     length = Attribute(
@@ -183,6 +185,24 @@ class IExchange(Interface):
             headers: further ones.
         """
 
+    def send_interim(status: int, fields: Sequence[Field]) -> None:
+        """
+        Send an interim response, such as 103; do nothing for HTTP/1.0 and if a response has begun.
+        """
+
+    def respond(head: ResponseHead, length: int | None, body: bytes) -> None:
+        """
+        Send a whole response of an application, as `stream` does piece by piece.
+
+        Args:
+            head: without the fields that frame the body.
+            length: for Content-Length: that of *body*, but in answer to HEAD; None for none.
+            body: left out for HEAD, 204 and 304.
+
+        Raises:
+            ConnectionLost: the client has disconnected, or was answered.
+        """
+
     def stream(head: ResponseHead, length: int | None) -> IResponseStream:
         """
         Begin a response of an application, whose body follows piece by piece.
@@ -309,9 +329,12 @@ class IResponseStream(Interface):
         Send the next bytes of the body; do nothing if the response has ended.
         """
 
-    def finish() -> None:
+    def finish(trailers: Sequence[Field] = ()) -> None:
         """
         End the response; break it off if the body has fewer bytes than the head declared.
+
+        Args:
+            trailers: behind the body; not sent if HTTP/1 frames it by its length.
         """
 
     def abort() -> None:

@@ -13,7 +13,9 @@ from rt_twisted.http.error_pages import error_page
 from rt_twisted.http.interfaces import IExchange
 from rt_twisted.model.errors import Header, HttpError
 
-TEMPORARY = frozenset((429, 503))  # statuses of refusals after which a client may try again
+TEMPORARY = frozenset(
+    (429, 502, 503, 504)
+)  # statuses of refusals after which a client may try again
 _TEXT = "text/plain; charset=utf-8"
 _MEDIA_TYPE = CONTENT_TYPE.partition(";")[0]
 _NO_STORE: Sequence[Header] = (("Cache-Control", "no-store, no-transform"),)

@@ -161,6 +161,9 @@ class ResponseParser:
         self._reason = b""
 
     def on_status(self, reason: bytes) -> None:
+        """
+        Receive a piece of the phrase behind the status.
+        """
         self._reason += reason
 
     def on_header(self, name: bytes, value: bytes) -> None:
@@ -187,6 +190,8 @@ class ResponseParser:
         headers = tuple(
             [(n.lower().decode("latin-1"), v.decode("latin-1")) for n, v in self._headers]
         )
+        if any(n == "transfer-encoding" and v.lower() != "chunked" for n, v in headers):
+            raise RemoteProtocolError("the response has another transfer coding than chunked")
         has_length = any(name in BODY_HEADERS for name, _ in headers)
         bodiless = self._is_head or status in (204, 304)
         self._until_close = not has_length and not bodiless

@@ -4,6 +4,7 @@ A response whose body follows its head piece by piece.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -11,7 +12,7 @@ from twisted.logger import Logger
 from zope.interface import implementer
 
 from rt_twisted.http.channel import ResponseChannel
-from rt_twisted.http.head import ResponseHead
+from rt_twisted.http.head import Field, ResponseHead
 from rt_twisted.http.interfaces import IResponseStream
 
 _log = Logger()
@@ -53,7 +54,7 @@ class ResponseStream:
         self._ended = False
         if self._framed:
             head = replace(head, fields=[*head.fields, _CHUNKED])
-        channel.start(head, length)
+        channel.start(head, length, direct=True)
 
     def register_producer(self, producer: Any) -> None:
         self._producer = producer
@@ -72,7 +73,7 @@ class ResponseStream:
         else:
             self._channel.write(data)
 
-    def finish(self) -> None:
+    def finish(self, trailers: Sequence[Field] = ()) -> None:
         if self._ended:
             return
         if self._declared is not None and self._sent < self._declared:
@@ -86,8 +87,9 @@ class ResponseStream:
             return
         self._end()
         if self._framed:
-            self._channel.write(b"0\r\n\r\n")
-        self._channel.finish()
+            lines = b"".join([b"%s: %s\r\n" % field for field in trailers])
+            self._channel.write(b"0\r\n%s\r\n" % lines)
+        self._channel.finish(trailers if self._has_body else ())
 
     def abort(self) -> None:
         if not self._ended:

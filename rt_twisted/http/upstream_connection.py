@@ -71,7 +71,7 @@ class UpstreamConnection(TwistedProtocol):
         request = exchange.request
         self._parser = ResponseParser(request.method, self, request.upgrade)
         if request.body_follows:
-            self._wire.registerProducer(exchange.streaming, True)
+            self._wire.registerProducer(exchange.streaming.producer, True)
         self.write(exchange.encoded)
 
     def write(self, data: bytes) -> None:

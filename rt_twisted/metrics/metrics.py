@@ -165,6 +165,10 @@ class Metrics:
     wsgi_refused: int = 0
     wsgi_timeouts: int = 0
     wsgi_seconds: float = 0.0
+    relayed: int = 0
+    relay_seconds: float = 0.0
+    relay_tunnels: int = 0
+    relay_failures: Counter[str] = field(default_factory=Counter)
     revocations: int = 0
     closed: Counter[str] = field(default_factory=Counter)
     requests: Counter[int] = field(default_factory=Counter)

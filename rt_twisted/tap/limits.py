@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from math import ceil
 from typing import Any
 
-from rt_twisted.actions.context import SocketIOLimits, WebSocketLimits, WsgiLimits
+from rt_twisted.actions.context import RelayLimits, SocketIOLimits, WebSocketLimits, WsgiLimits
 from rt_twisted.codecs.addresses import AddressHeader, Networks
 from rt_twisted.http.request import HttpLimits
 from rt_twisted.hub.limits import BacklogLimits, HubLimits, SlowConsumerPolicy
@@ -125,6 +125,18 @@ def read_socketio_limits(settings: Settings) -> SocketIOLimits:
         upgrade_seconds=settings["socketio-upgrade-seconds"],
         max_payload=settings["socketio-max-payload"],
         recovery=settings["socketio-recovery"],
+    )
+
+
+def read_relay_limits(settings: Settings) -> RelayLimits:
+    """
+    Return the limits for applications that requests are passed on to.
+    """
+    return RelayLimits(
+        timeout=settings["upstream-timeout"],
+        connections=_share(settings, "upstream-connections"),
+        queue=_share(settings, "upstream-queue"),
+        tunnels=_share(settings, "upstream-tunnels"),
     )
 
 

@@ -5,19 +5,21 @@ The routes that the settings describe: own ones, the built-in ones, or both.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 from rt_twisted.actions.chain import RouteEntry, RouteJump
 from rt_twisted.actions.context import ActionContext
 from rt_twisted.codecs.route_lines import BUILT_IN, split_word
-from rt_twisted.routes import DEFAULT, mask_secrets, parse_entry
-from rt_twisted.tap.factories import error_at
+from rt_twisted.routes import DEFAULT, mask_secrets, parse_entry, parse_route
+from rt_twisted.tap.factories import error_at, setting_error
 from rt_twisted.tap.options import Options
 from rt_twisted.tap.settings import SettingError
 
 
 def make_routes(options: Options, context: ActionContext) -> list[RouteEntry]:
     """
-    Return the routes of the settings; without any, the built-in ones.
+    Return the routes of the settings; without any, the built-in ones. The last is that of the
+    setting `upstream`.
 
     Raises:
         SettingError: with file and line.
@@ -43,7 +45,21 @@ def make_routes(options: Options, context: ActionContext) -> list[RouteEntry]:
                 entry.check(entries[index:])
         except ValueError as error:
             raise _route_error(line, place, error) from None
-    return entries
+    return [*entries, *_upstream_route(options, context)]
+
+
+def _upstream_route(options: Options, context: ActionContext) -> Iterator[RouteEntry]:
+    given = options["upstream"]
+    if given is None:
+        return
+    if options["app"] is not None:
+        raise setting_error(options, "upstream", "app serves what no route does, too: unset one")
+    word, colon, _ = given.partition(":")
+    line = f"^/ {given}" if colon and word in ("http", "uwsgi") else f"^/ http:{given}"
+    try:
+        yield replace(parse_route(line, context), fallback=True)
+    except ValueError as error:
+        raise setting_error(options, "upstream", str(error)) from None
 
 
 def _built_in_routes(options: Options, context: ActionContext) -> Iterator[RouteEntry]:

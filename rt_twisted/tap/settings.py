@@ -158,6 +158,20 @@ SECTIONS: tuple[tuple[str, tuple[Setting, ...]], ...] = (
             "Addresses and networks that may connect to haproxy: endpoints, separated by blanks. "
             "A sender of a PROXY header can claim any client address."),
     )),
+    ("Applications behind the daemon", (
+        Setting("upstream", "", values.text, reloadable=True, help=
+            "Application that gets the requests that match no route: HOST:PORT, /PATH/OF.SOCKET, "
+            "https://HOST:PORT, or uwsgi:HOST:PORT. Not together with app."),
+        Setting("upstream-timeout", "60s", values.some_seconds, reloadable=True, help=
+            "Time for the head of an application's response, from the last part of the request "
+            "that it was sent; then the client gets 504."),
+        Setting("upstream-connections", "64", values.at_least_one, reloadable=True, help=
+            "Requests that one application gets at once; further ones wait."),
+        Setting("upstream-queue", "1000", values.count, reloadable=True, help=
+            "Requests that wait for one application; further ones get 503."),
+        Setting("upstream-tunnels", "1000", values.count, reloadable=True, help=
+            "Websockets that are passed on to one application at once; further ones get 503."),
+    )),
     ("Publishing", (
         Setting("http-secret", "", secret, reloadable=True, help=
             "Key that may publish to every channel. This and every other secret may be "

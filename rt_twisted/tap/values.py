@@ -17,10 +17,10 @@ from rt_twisted.codecs.addresses import Networks
 from rt_twisted.codecs.amqp_url import AmqpUrl, parse_amqp_url
 from rt_twisted.codecs.http_url import HttpUrl
 from rt_twisted.codecs.origins import is_origin
+from rt_twisted.codecs.sizes import parse_size
 from rt_twisted.media.jpeg import MAX_JPEG
 
 DAY = 86400.0  # seconds
-_UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
 _SECONDS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0, "d": DAY}
 _HEADER = re.compile(r"\*|[!#$%&'+.^_`|~0-9A-Za-z-]{1,200}")  # RFC 9110, 5.6.2
 _TRUTH = {"yes": True, "true": True, "on": True, "no": False, "false": False, "off": False}
@@ -64,14 +64,7 @@ count = number(0, 10**9)
 at_least_one = number(1, 10**6)
 
 
-def size(value: str) -> int:
-    """
-    Parse a number of bytes, such as `65536`, `64k`, `1m` or `1g`.
-    """
-    found = re.fullmatch(r"([0-9]{1,12})([kmg]?)b?", value.lower())
-    if found is None:
-        raise ValueError("a size such as 65536, 64k, 1m or 1g")
-    return int(found[1]) * _UNITS[found[2]]
+size = parse_size
 
 
 def unit_size(value: str) -> int:

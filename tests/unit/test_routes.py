@@ -160,7 +160,7 @@ def test_arguments_have_types() -> None:
         ("^/( sse:a", "'^/(' is not a regular expression"),
         (
             "^/x nope:a",
-            "unknown action 'nope'; there are: admin, alive, engine.io, grip, icecast, ",
+            "unknown action 'nope'; there are: admin, alive, engine.io, grip, http, icecast, ",
         ),
         ("^/x SSE:a", "unknown action 'SSE'"),
         ("get ^/x sse:a", "unknown action"),
@@ -467,13 +467,14 @@ def test_actions_of_users() -> None:
 
 LIVE = ("icecast", "istream", "jpeg", "mjpeg", "mjpg", "mp4", "rtmp", "rtsp", "streams", "webm")
 RADIO = ("icecast-icy", "icecast-relay", "interleaved")
-NEED_ARGUMENTS = (*LIVE, *RADIO, "static", "resource", "upload", "wsgi")
+NEED_ARGUMENTS = (*LIVE, *RADIO, "http", "static", "resource", "upload", "uwsgi", "wsgi")
 
 
 @pytest.mark.parametrize(
     "line",
     [
         *(word for word in WORDS if word not in NEED_ARGUMENTS),
+        "http:127.0.0.1:8000",
         "icecast:radio",
         "icecast-icy:/a.mp3,password=hackme",
         "icecast-relay:channel=a,mount=/a.mp3,url=http://localhost/a.mp3",
@@ -492,6 +493,7 @@ NEED_ARGUMENTS = (*LIVE, *RADIO, "static", "resource", "upload", "wsgi")
         "static:.",
         "resource:tests.words.PendingResource",
         "upload:.",
+        "uwsgi:127.0.0.1:3031,0,0",
         "wsgi:tests.words:application",
         "examples.own_action.Announce:text",
         "examples.own_tail.Tail:setup.py",

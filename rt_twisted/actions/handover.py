@@ -1,0 +1,62 @@
+"""
+Responses of applications that hand their connection over to the daemon.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+from twisted.internet.defer import Deferred
+
+from rt_twisted.actions.interfaces import Match
+from rt_twisted.http.interfaces import IExchange
+
+
+class HandedResponse(Protocol):
+    """
+    The response of an application whose head is there, and nothing of it has gone to the client.
+
+    Attributes:
+        exchange: the client's request; not answered yet.
+        match: of its route.
+        status: of the response.
+        headers: names in lower case, in the order of the response.
+    """
+
+    exchange: IExchange
+    match: Match
+    status: int
+    headers: Sequence[tuple[str, str]]
+
+    def read(self, limit: int, seconds: float) -> Deferred[bytes]:
+        """
+        Take the body: return its beginning, and end the request to the application.
+
+        Args:
+            limit: bytes; the rest is discarded.
+            seconds: what was received by then is returned, whether or not it is all.
+        """
+
+
+class HandOver(Protocol):
+    """
+    Decides about responses of applications: `ActionContext.handover`.
+    """
+
+    def hides(self, name: bytes) -> bool:
+        """
+        Return whether the response header *name* (lower case) is for the daemon, and is never
+        sent to a client.
+        """
+
+    def offer(self, response: HandedResponse) -> Any:
+        """
+        Take *response* over, or decline.
+
+        Called once for each response, before anything of it is passed on.
+
+        Returns:
+            False to have the response passed on without the headers that `hides` names. Else
+            the exchange is answered by the callee, which must call `HandedResponse.read`.
+        """

@@ -1,0 +1,3 @@
+"""
+The actions `http` and `uwsgi`: requests are passed on to an application elsewhere.
+"""

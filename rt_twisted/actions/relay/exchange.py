@@ -1,0 +1,332 @@
+"""
+One request that is passed on to an application, and its response.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from enum import Enum
+from typing import Any
+
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.error import ConnectionLost
+from twisted.internet.interfaces import IPushProducer
+from twisted.web.http import datetimeToString
+from zope.interface import implementer
+
+from rt_twisted.actions.context import RelayLimits
+from rt_twisted.actions.handover import HandOver
+from rt_twisted.actions.interfaces import Match
+from rt_twisted.actions.relay.body import BodyStart, RelayedBody
+from rt_twisted.actions.relay.request import RelayedRequest
+from rt_twisted.actions.relay.tunnel import open_tunnel
+from rt_twisted.actions.relay.upstream import RETRY, Upstream
+from rt_twisted.codecs.forwarding import Field, response_fields
+from rt_twisted.codecs.http_url import HttpUrl
+from rt_twisted.http.client_exchange import CannotConnect, ClientExchange
+from rt_twisted.http.head import ResponseHead
+from rt_twisted.http.response_parser import UpstreamResponse
+from rt_twisted.model.errors import HttpError
+
+
+class RelayState(Enum):
+    """
+    How far a relayed request is.
+    """
+
+    WAITING = "waiting"  # for its turn, or for the head of the response
+    RESPONDING = "responding"  # the head is there
+    HANDED_OVER = "handed over"  # the body is read by the hand-over
+    ENDED = "ended"
+
+
+# Attributes of an Enum class are slow to look up.
+_WAITING, _RESPONDING, _HANDED_OVER, _ENDED = RelayState
+
+
+@implementer(IPushProducer)
+class _ResponseSource:
+    """
+    The producer of a response's body: the application's connection.
+    """
+
+    def __init__(self, out: ClientExchange, lost: Callable[[], None]) -> None:
+        self.pauseProducing = out.pause
+        self.resumeProducing = out.resume
+        self.stopProducing = lost
+
+
+class RelayedExchange:
+    """
+    A request on its way to an application and back: the `ResponseReceiver` and `StreamingPeer` of
+    the request to the application, and the `HandedResponse` of its response.
+
+    Args:
+        exchange: the client's request.
+        match: of its route.
+        upstream: the application.
+        limits: for it.
+        make: returns the request for the process at a URL.
+        max_body: bytes of the body; 0 for no limit.
+        handover: decides whether the response hands the connection over; None if none does.
+
+    Attributes:
+        deadline: by the reactor's clock, for the head of the response.
+        status: of the response.
+        headers: of it, in lower case.
+        producer: of the body of the request.
+    """
+
+    def __init__(
+        self,
+        exchange: Any,
+        match: Match,
+        upstream: Upstream,
+        limits: RelayLimits,
+        make: Callable[[HttpUrl], RelayedRequest],
+        max_body: int,
+        handover: HandOver | None,
+    ) -> None:
+        self.exchange = exchange
+        self.match = match
+        self.status = 0
+        self.headers: Sequence[tuple[str, str]] = ()
+        self.producer: Any = RelayedBody(exchange, max_body, self._wait_on, self._on_body_lost)
+        self._upstream = upstream
+        self._limits = limits
+        self._make = make
+        self._handover = handover
+        self._state = _WAITING
+        self._since = upstream.reactor.seconds()
+        self.deadline = self._since + limits.timeout
+        self._urls: Iterator[HttpUrl] = iter(upstream.urls())
+        self._out: ClientExchange | None = None
+        self._response: UpstreamResponse | None = None
+        self._pending: list[bytes] = []  # of the body, until the response goes out
+        self._stream: Any = None
+        self._reading: BodyStart | None = None  # of a response that was taken
+
+    def submit(self) -> None:
+        """
+        Send the request when it is its turn.
+
+        Raises:
+            HttpError: 503, too many wait.
+        """
+        self.exchange.watch(self._cancel)
+        self._upstream.submit(self, self._limits)
+
+    def start(self) -> None:
+        self._send(next(self._urls))
+
+    def _send(self, url: HttpUrl) -> None:
+        try:
+            request = self._make(url)
+            if request.upgrade and self._upstream.tunnels >= self._limits.tunnels:
+                raise HttpError(503, "too many websockets of the application", retry=RETRY)
+        except HttpError as refusal:
+            self._end()
+            self.exchange.refuse(refusal)
+            return
+        out = self._upstream.client.send(request, self, self)
+        if out.receiver is not None:
+            self._out = out
+
+    def on_deadline(self) -> None:
+        self._fail("timeout", 504, "the application does not respond in time")
+
+    # The request.
+
+    def connected(self, exchange: ClientExchange) -> None:
+        self._out = exchange
+        if not exchange.complete:
+            self.producer.send_on(exchange)
+
+    def _wait_on(self) -> None:
+        """
+        Give the application more time: it has just got a part of the request.
+        """
+        if self._state is _WAITING:
+            self.deadline = self._upstream.reactor.seconds() + self._limits.timeout
+
+    def _on_body_lost(self, reason: Exception) -> None:
+        """
+        End the request: its body will never be complete.
+        """
+        begun = self._stream is not None
+        self._cancel()
+        if begun:
+            self._stream.abort()
+        elif isinstance(reason, HttpError):
+            self.exchange.refuse(reason)
+
+    # The response.
+
+    def interim(self, status: int, fields: Sequence[Field]) -> None:
+        if status != 100:  # that was sent when the body was read
+            self.exchange.send_interim(status, response_fields(fields))
+
+    def head(self, response: UpstreamResponse) -> None:
+        upstream = self._upstream
+        upstream.unwatch(self)
+        self._response = response
+        self._state = _RESPONDING
+        self.status = response.status
+        self.headers = response.headers
+        upstream.count_response(upstream.reactor.seconds() - self._since)
+        handover = self._handover
+        if handover is not None and response.status != 101 and handover.offer(self):
+            self._state = _HANDED_OVER
+            if self._reading is None and self._out is not None:
+                self._out.pause()
+
+    def data(self, piece: bytes) -> None:
+        if self._stream is not None:
+            self._stream.write(piece)
+        elif self._reading is not None:
+            self._reading.add(piece)
+        else:
+            self._pending.append(piece)
+
+    def received(self) -> None:
+        if self._state is _RESPONDING and self._stream is None:
+            self._begin()
+
+    def end(self) -> None:
+        state, stream, reading = self._state, self._stream, self._reading
+        trailers = self._out.trailers if self._out is not None else ()
+        if state is _HANDED_OVER and reading is None:
+            return  # `read` will end it
+        self._end()
+        if reading is not None:
+            reading.end()
+        elif stream is not None:
+            stream.finish(response_fields(trailers))
+        elif state is _RESPONDING and trailers:
+            self._begin()
+            self._stream.finish(response_fields(trailers))
+        elif state is _RESPONDING:
+            self._respond()
+
+    def lost(self, reason: Exception) -> None:
+        if self._state is _WAITING:
+            if not isinstance(reason, CannotConnect):
+                text = "the application does not send a valid response"
+                self._fail("broken", 502, text, reason)
+            elif (url := next(self._urls, None)) is not None:
+                self._send(url)
+            else:
+                self._fail("unreachable", 502, "the application cannot be reached", reason)
+        elif self._state is _RESPONDING:
+            self._upstream.count_failure("broken", f"the response breaks off: {reason}")
+            self._end()
+            if self._stream is not None:
+                self._stream.abort()
+            else:
+                self.exchange.refuse(HttpError(502, "the response of the application breaks off"))
+        else:
+            self.end()
+
+    def _begin(self) -> None:
+        """
+        Send the head of the response, and what there is of the body.
+        """
+        try:
+            stream = self.exchange.stream(*self._head())
+        except ConnectionLost:
+            self._cancel()
+            return
+        self._stream = stream
+        if self._out is not None:
+            stream.register_producer(_ResponseSource(self._out, self._cancel))
+        pending, self._pending = self._pending, []
+        for piece in pending:
+            stream.write(piece)
+
+    def _respond(self) -> None:
+        """
+        Send the whole response, which has arrived at once.
+        """
+        head, length = self._head()
+        body = b"".join(self._pending)
+        if length is None and self.exchange.method != "HEAD":
+            length = len(body)
+        with suppress(ConnectionLost):
+            self.exchange.respond(head, length, body)
+
+    def _head(self) -> tuple[ResponseHead, int | None]:
+        """
+        Return the head of the response for the client, and the length of the body.
+        """
+        response = self._response
+        assert response is not None
+        hides = self._handover.hides if self._handover is not None else None
+        fields = response_fields(response.fields, hides)
+        if not any(name == "date" for name, _ in response.headers):
+            fields.append((b"Date", datetimeToString()))
+        lengths = [value for name, value in response.headers if name == "content-length"]
+        head = ResponseHead(response.status, fields, response.reason)
+        return head, int(lengths[0]) if lengths else None
+
+    # `HandedResponse`.
+
+    def read(self, limit: int, seconds: float) -> Deferred[bytes]:
+        if self._state is _ENDED:  # it has ended before it was read
+            return succeed(b"".join(self._pending)[:limit])
+        reading = BodyStart(self._upstream.reactor, limit, seconds, self._cancel)
+        self._reading = reading
+        for piece in self._pending:
+            reading.add(piece)
+        if self._out is not None and not reading.done.called:
+            self._out.resume()
+        return reading.done
+
+    # Tunnels.
+
+    def switched(self, transport: Any, rest: bytes) -> None:
+        response, upstream = self._response, self._upstream
+        self._end()
+        assert response is not None
+        lines = [b"%s: %s\r\n" % field for field in response_fields(response.fields)]
+        head = b"".join(
+            (
+                b"HTTP/1.1 101 Switching Protocols\r\n",
+                *lines,
+                b"Connection: Upgrade\r\nUpgrade: websocket\r\n\r\n",
+            )
+        )
+        try:
+            handle = self.exchange.take_over(head, 101)
+        except (HttpError, ConnectionLost) as error:
+            transport.abortConnection()
+            if isinstance(error, HttpError):
+                self.exchange.refuse(error)
+            return
+        upstream.tunnel_opened()
+        open_tunnel(handle, transport, rest, upstream.tunnel_closed)
+
+    # Ending.
+
+    def _fail(self, cause: str, status: int, text: str, reason: object = "") -> None:
+        """
+        Refuse the client: there is no response.
+        """
+        self._upstream.count_failure(cause, f"{text}: {reason}" if reason else text)
+        self._cancel()
+        self.exchange.refuse(HttpError(status, text, retry=RETRY))
+
+    def _cancel(self) -> None:
+        """
+        End the request to the application, whatever is left of it.
+        """
+        out, self._out = self._out, None
+        self._end()
+        if out is not None:
+            out.cancel()
+
+    def _end(self) -> None:
+        if self._state is not _ENDED:
+            self._state = _ENDED
+            self.producer.stop()
+            self._upstream.release(self)

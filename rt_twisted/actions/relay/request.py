@@ -1,0 +1,170 @@
+"""
+Requests to an application, written anew from the parts of a client's request.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from rt_twisted.actions.relay.address import UpstreamAddress
+from rt_twisted.codecs.forwarding import (
+    Field,
+    ForwardedClient,
+    request_fields,
+    strip_prefix,
+)
+from rt_twisted.codecs.http_url import HttpUrl
+from rt_twisted.codecs.uwsgi import encode_packet
+from rt_twisted.http.upgrade import wants_websocket
+from rt_twisted.model.errors import HttpError
+
+_BODILESS = frozenset(("GET", "HEAD", "OPTIONS"))
+_REPEATABLE = frozenset(("GET", "HEAD"))
+_PORTS = {"http": b"80", "https": b"443"}
+
+
+@dataclass(frozen=True, slots=True)
+class RelayedRequest:
+    """
+    A request as an application gets it.
+
+    Args:
+        method: of the request.
+        url: whose server gets it.
+        head: encoded, and a body that is empty.
+        body_follows: a body follows.
+        upgrade: the request asks for a websocket.
+        keep: the connection may be used again.
+        repeatable: it may be sent twice.
+    """
+
+    method: str
+    url: HttpUrl
+    head: bytes
+    body_follows: bool
+    upgrade: bool
+    keep: bool
+    repeatable: bool
+
+    def encode(self) -> bytes:
+        return self.head
+
+
+def client_of(exchange: Any, prefix: str) -> ForwardedClient:
+    """
+    Return the client of *exchange* as headers name it.
+
+    Args:
+        exchange: the request.
+        prefix: that is removed from the path.
+    """
+    host = (exchange.header("host") or "").encode("latin-1")
+    return ForwardedClient(
+        exchange.peer, exchange.address, exchange.scheme, host, exchange.proxied, prefix
+    )
+
+
+def http_request(exchange: Any, url: HttpUrl, host: str = "", strip: str = "") -> RelayedRequest:
+    """
+    Return the request for an HTTP server.
+
+    Args:
+        exchange: the client's request.
+        url: of the server.
+        host: for the header Host; "" for the client's.
+        strip: prefix that is removed from the path.
+    """
+    method, target = exchange.method, exchange.target
+    if strip:
+        target = strip_prefix(target, strip)
+    client = client_of(exchange, strip if target is not exchange.target else "")
+    upgrade = exchange.framed and wants_websocket(exchange)
+    chunked = exchange.length is None
+    name = host.encode() or client.host or url.authority.encode()
+    lines = [b"%s %s HTTP/1.1\r\nHost: %s\r\n" % (method.encode(), target, name)]
+    fields = request_fields(exchange.raw_headers, _connection(exchange), client)
+    lines += [b"%s: %s\r\n" % field for field in fields]
+    if upgrade:
+        lines.append(b"Connection: Upgrade\r\nUpgrade: websocket\r\n")
+    if chunked:
+        lines.append(b"Transfer-Encoding: chunked\r\n")
+    elif exchange.length or method not in _BODILESS:
+        lines.append(b"Content-Length: %d\r\n" % exchange.length)
+    lines.append(b"\r\n")
+    bodiless = exchange.length == 0
+    repeatable = bodiless and method in _REPEATABLE and not upgrade
+    return RelayedRequest(method, url, b"".join(lines), not bodiless, upgrade, True, repeatable)
+
+
+def uwsgi_request(
+    exchange: Any, address: UpstreamAddress, url: HttpUrl, host: str = "", strip: str = ""
+) -> RelayedRequest:
+    """
+    Return the request for a server of the uwsgi protocol.
+
+    Args:
+        exchange: the client's request.
+        address: has the modifiers.
+        url: of the server.
+        host: for the variable HTTP_HOST; "" for the client's.
+        strip: prefix of the path, which becomes SCRIPT_NAME.
+
+    Raises:
+        HttpError: 411, the length of the body is not known; 431, the head is too large.
+    """
+    if exchange.length is None:
+        raise HttpError(411, "the application needs a Content-Length")
+    upgrade = exchange.framed and wants_websocket(exchange)
+    try:
+        packet = encode_packet(
+            _variables(exchange, host, strip, upgrade), address.modifier1, address.modifier2
+        )
+    except ValueError:
+        raise HttpError(431, "the headers are too large for the application") from None
+    return RelayedRequest(exchange.method, url, packet, exchange.length > 0, upgrade, False, False)
+
+
+def _connection(exchange: Any) -> bytes | None:
+    value = exchange.header("connection")
+    return None if value is None else value.encode("latin-1")
+
+
+def _variables(exchange: Any, host: str, strip: str, upgrade: bool) -> Iterator[Field]:
+    path = exchange.path
+    script = ""
+    if strip and (path == strip or path.startswith(f"{strip}/")):
+        script, path = strip, path[len(strip) :] or "/"
+    client = client_of(exchange, script)
+    name = host.encode() or client.host
+    server, _, port = name.rpartition(b":") if not name.endswith(b"]") else (name, b"", b"")
+    if not server or not port.isdigit():
+        server, port = name, _PORTS[client.scheme]
+    yield b"REQUEST_METHOD", exchange.method.encode()
+    yield b"REQUEST_URI", exchange.target
+    yield b"PATH_INFO", path.encode()
+    yield b"SCRIPT_NAME", script.encode()
+    yield b"QUERY_STRING", exchange.query_string.encode("latin-1")
+    yield b"SERVER_PROTOCOL", b"HTTP/1.1" if exchange.version != "1.0" else b"HTTP/1.0"
+    yield b"SERVER_NAME", server
+    yield b"SERVER_PORT", port
+    yield b"REMOTE_ADDR", client.address.encode()
+    yield b"REQUEST_SCHEME", client.scheme.encode()
+    yield b"UWSGI_SCHEME", client.scheme.encode()
+    if client.scheme == "https":
+        yield b"HTTPS", b"on"
+    yield b"CONTENT_LENGTH", b"%d" % exchange.length if exchange.length else b""
+    yield b"CONTENT_TYPE", (exchange.header("content-type") or "").encode("latin-1")
+    if name:
+        yield b"HTTP_HOST", name
+    if upgrade:
+        yield b"HTTP_CONNECTION", b"Upgrade"
+        yield b"HTTP_UPGRADE", b"websocket"
+    joined: dict[bytes, bytes] = {}
+    for key, value in request_fields(exchange.raw_headers, _connection(exchange), client):
+        key = key.upper().replace(b"-", b"_")
+        joined[key] = joined[key] + b", " + value if key in joined else value
+    joined.pop(b"CONTENT_TYPE", None)
+    for key, value in joined.items():
+        yield b"HTTP_" + key, value
