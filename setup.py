@@ -90,8 +90,11 @@ setup(
         "test": [
             "av>=17",  # decodes what the media formats write
             "django>=5.2",  # runs the example of the documentation
+            "django-grip>=3.5",  # an application with GRIP, as for Pushpin
             "fastapi>=0.115",  # the same
             "flask>=3.1",  # the same
+            "gripcontrol>=4.4",  # publishes by GRIP
+            "gunicorn>=23",  # serves applications that hand over
             "hypothesis>=6.170",
             "imageio-ffmpeg>=0.6",  # a newer ffmpeg than Debian's, with x265 and SVT-AV1
             "pika>=1.4",  # an independent AMQP publisher
@@ -101,6 +104,7 @@ setup(
             "python-socketio[client]>=5.18",  # an independent client
             "redis>=5",  # a program that only uses redis, as in the documentation
             "sseclient-py>=1.9",  # an independent parser of event streams
+            "uvicorn>=0.30",  # serves FastAPI
             "wsproto>=1.3",  # an independent websocket implementation
             "setuptools>=77",  # test_packaging builds with it, without the network
         ],

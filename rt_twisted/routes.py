@@ -196,6 +196,13 @@ class Routes:
         """
         return self._chain.find(method, path, exchange)
 
+    @property
+    def has_internal(self) -> bool:
+        """
+        Whether there are `internal-route` lines.
+        """
+        return bool(self._internal)
+
     def find_internal(
         self, path: str, exchange: IExchange | None = None
     ) -> tuple[Any, Match] | None:

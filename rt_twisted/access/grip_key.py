@@ -92,6 +92,12 @@ class GripKey:
             self._made = now
         return self._headers
 
+    def request_fields(self) -> tuple[tuple[bytes, bytes], ...]:
+        """
+        Return `request_headers` as bytes.
+        """
+        return tuple([(name.encode(), value.encode()) for name, value in self.request_headers()])
+
     def check_publisher(self, authorization: str | None) -> None:
         """
         Check the header `Authorization` of a request that publishes.

@@ -201,17 +201,7 @@ def _read_grant(question: Question, response: UpstreamResponse, body: bytes, now
             raise UnusableAnswer("its body is not JSON") from None
         if type(claims) is not dict:
             raise UnusableAnswer("its body is not a JSON object")
-    for header, claim in _CLAIMS.items():
-        value = response.header(header)
-        if value is not None:
-            text = value.encode("latin-1").decode(errors="replace")
-            names = [name for part in text.split(",") if (name := part.strip())]
-            claims[claim] = text if claim == "sub" else names
-    seconds = response.header("x-expires-in")
-    if seconds is not None:
-        if not _SECONDS.fullmatch(seconds):
-            raise UnusableAnswer("X-Expires-In is not a number of seconds")
-        claims["exp"] = now + int(seconds)
+    claims |= read_claims(response.header, now)
     try:
         grant = read_grant(claims)
     except GrantError as error:
@@ -221,6 +211,32 @@ def _read_grant(question: Question, response: UpstreamResponse, body: bytes, now
     if question.action == PUBLISH:
         return replace(grant, asked_publish=question.channels)
     return replace(grant, asked=question.channels)
+
+
+def read_claims(header: Callable[[str], str | None], now: float) -> dict[str, Any]:
+    """
+    Return the claims that the headers of a response have.
+
+    Args:
+        header: returns the value of a header, by its name in lower case; None without one.
+        now: Unix time.
+
+    Raises:
+        UnusableAnswer: the time cannot be read.
+    """
+    claims: dict[str, Any] = {}
+    for name, claim in _CLAIMS.items():
+        value = header(name)
+        if value is not None:
+            text = value.encode("latin-1").decode(errors="replace")
+            names = [name for part in text.split(",") if (name := part.strip())]
+            claims[claim] = text if claim == "sub" else names
+    seconds = header("x-expires-in")
+    if seconds is not None:
+        if not _SECONDS.fullmatch(seconds):
+            raise UnusableAnswer("X-Expires-In is not a number of seconds")
+        claims["exp"] = now + int(seconds)
+    return claims
 
 
 def _kept(response: UpstreamResponse) -> tuple[float, float]:

@@ -247,6 +247,9 @@ class RouteChain:
         # By method and path, and whether it is the request itself that is looked up.
         self._known: dict[tuple[str, str, bool], Found] = {}
 
+    def __bool__(self) -> bool:
+        return bool(self._chain)
+
     def find(
         self, method: str, path: str, exchange: VariableSource | None = None
     ) -> Found | set[str] | None:

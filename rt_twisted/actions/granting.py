@@ -62,7 +62,7 @@ def granted(
             refusals of the application are.
     """
     gate = context.gate
-    if gate.is_open:
+    if gate.is_open or match.decided:
         return act(match)
     grant = gate.identify(exchange)
     if grant is None:

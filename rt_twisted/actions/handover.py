@@ -44,6 +44,15 @@ class HandOver(Protocol):
     Decides about responses of applications: `ActionContext.handover`.
     """
 
+    def use(self, routes: Any, context: Any) -> None:
+        """
+        Use the lines and the settings that are in force from now on.
+
+        Args:
+            routes: has the lines for responses.
+            context: of the daemon's actions.
+        """
+
     def hides(self, name: bytes) -> bool:
         """
         Return whether the response header *name* (lower case) is for the daemon, and is never

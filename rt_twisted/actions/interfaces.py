@@ -174,6 +174,8 @@ class Match:
             their values are the route's own, or the application's.
         effects: what the lines before that of the action have done.
         mount: the matched part of the path; None if that is `$0`.
+        by_application: the path is one that the application has named, and so are the groups.
+        decided: *grant* is what the client may do: nothing else is asked.
     """
 
     groups: Final[Sequence[str | None]]
@@ -183,6 +185,8 @@ class Match:
     granted: Final[frozenset[str]] = frozenset()
     effects: Final[ChainEffects] = NO_EFFECTS
     mount: Final[str | None] = None
+    by_application: Final[bool] = False
+    decided: Final[bool] = False
 
     @property
     def depth(self) -> int:

@@ -81,6 +81,7 @@ class SseAction:
     bare: ClassVar[str] = "subscribe"
     counts_as: ClassVar[str] = SUBSCRIBERS
     checks_grants: ClassVar[bool] = True
+    body_first: ClassVar[bool] = True
     methods: ClassVar[Sequence[str]] = ("GET",)
     spare_methods: ClassVar[Sequence[str]] = ("POST",)
 

@@ -257,7 +257,7 @@ def expand_channels(
             name = template.expand(exchange, match)
         if match.grant is not ANYONE:
             _check_granted(context, template, name)
-            if not template.is_fixed:
+            if not template.is_granted(match):
                 match.grant.check_subscribe(name)
         names.append(name)
     return names
@@ -290,7 +290,7 @@ def expand_publish_channels(
         name = template.expand(exchange, match)
         if match.grant is not ANYONE:
             _check_granted(context, template, name)
-            if not template.is_fixed:
+            if not template.is_granted(match):
                 match.grant.check(name)
         names.append(context.names.check(name))
     return names

@@ -39,6 +39,21 @@ class GrantVariable:
 
 
 @dataclass(frozen=True, slots=True)
+class GroupVariable:
+    """
+    The part of a template that inserts a group of the route's pattern.
+
+    Args:
+        number: 0 for all that matched.
+    """
+
+    number: int
+
+    def __call__(self, exchange: IExchange, match: Match) -> str:
+        return match.groups[self.number] or ""
+
+
+@dataclass(frozen=True, slots=True)
 class RequestVariable:
     """
     The part of a template that inserts a variable of the request.
@@ -88,11 +103,7 @@ class Template:
         Return whether the client of *match* has inserted nothing: the text is the route's own,
         or the application's (`Match.granted`).
         """
-        granted = match.granted
-        return all(
-            _is_own(part) or (isinstance(part, RequestVariable) and part.name in granted)
-            for part in self.parts
-        )
+        return all(_is_own(part) or _is_granted(part, match) for part in self.parts)
 
     def expand(self, exchange: IExchange, match: Match) -> str:
         """
@@ -120,7 +131,7 @@ def parse_template(source: str, groups: int) -> Template:
     for found in _VARIABLE.finditer(source):
         parts.append(source[end : found.start()])
         digit, name = found.groups()
-        parts.append(_group(check_group(int(digit), groups)) if digit else _variable(name))
+        parts.append(GroupVariable(check_group(int(digit), groups)) if digit else _variable(name))
         end = found.end()
     parts.append(source[end:])
     check_closed(part for part in parts if isinstance(part, str))
@@ -132,8 +143,10 @@ def _is_own(part: str | _Part) -> bool:
     return made or isinstance(part, str | GrantVariable)
 
 
-def _group(number: int) -> _Part:
-    return lambda exchange, match: match.groups[number] or ""
+def _is_granted(part: str | _Part, match: Match) -> bool:
+    if isinstance(part, GroupVariable):
+        return match.by_application
+    return isinstance(part, RequestVariable) and part.name in match.granted
 
 
 def _variable(name: str) -> _Part:

@@ -19,7 +19,7 @@ _REQUEST_ONLY = frozenset(
     b"expect host http2-settings proxy-authorization x-real-ip forwarded trailer".split()
 )
 _NOT_FORWARDED = HOP_BY_HOP | _REQUEST_ONLY
-_HIDDEN = b"grip-", b"x-accel-"  # response headers for the daemon, not for clients
+_HIDDEN = b"grip-", b"x-accel-redirect"  # response headers for the daemon, not for clients
 _WRITTEN = frozenset(
     b"x-forwarded-for x-forwarded-proto x-forwarded-host x-forwarded-prefix".split()
 )

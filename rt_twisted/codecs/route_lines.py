@@ -191,6 +191,14 @@ def split_word(line: str) -> tuple[str, str]:
     return LineWord.ROUTE.value, line
 
 
+def is_for_responses(line: str) -> bool:
+    """
+    Return whether a line is about responses of applications.
+    """
+    chain, word = WORDS[split_word(line)[0]]
+    return chain is not Chain.REQUEST or word in (LineWord.COLLECT, LineWord.PULL)
+
+
 def join_word(word: str, text: str) -> str:
     """
     Return a line that `split_word` splits into *word* and *text*.

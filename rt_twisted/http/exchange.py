@@ -93,6 +93,7 @@ class HttpExchange:
         "_channel",
         "_counted",
         "_delivering",
+        "_first",
         "_headers",
         "_more_headers",
         "_on_chunk_end",
@@ -149,6 +150,7 @@ class HttpExchange:
         self.timeout = 0.0
         self._headers = head.headers
         self._more_headers: tuple[Header, ...] = ()  # of the response
+        self._first = b""  # of the body of a stream
         self._removed: frozenset[bytes] = frozenset()  # lower-case names of its headers
         self._query: Mapping[str, list[str]] | None = None
         self._sink: Any = None
@@ -497,6 +499,12 @@ class HttpExchange:
     def add_header(self, name: str, value: str) -> None:
         self._more_headers = (*self._more_headers, (name, value))
 
+    def replace_query(self, fields: Mapping[str, list[str]]) -> None:
+        self._query = fields
+
+    def send_first(self, data: bytes) -> None:
+        self._first = data
+
     def remove_header(self, name: str) -> None:
         self._removed |= {name.encode("latin-1")}
 
@@ -658,12 +666,20 @@ class HttpExchange:
         head = self._head(status, content_type, headers)  # if it fails, the client is refused
         if not log_end:
             self.response_started(status)
-            return self._channel.detach(head)
+            return self._with_first(self._channel.detach(head))
         self._mark_answered()
-        handle = self._channel.detach(head)
+        handle = self._with_first(self._channel.detach(head))
         log = self._channel.context.access_log
         entry = log.open_stream(self, status, len(handle.head)) if log is not None else None
         return handle if entry is None else replace(handle, entry=entry)
+
+    def _with_first(self, handle: StreamHandle) -> StreamHandle:
+        first = self._first
+        if not first:
+            return handle
+        if self.framed:
+            first = b"%x\r\n%s\r\n" % (len(first), first)
+        return replace(handle, head=handle.head + first)
 
     def render(self, site: Site, depth: int) -> None:
         limit = self._channel.context.limits.body

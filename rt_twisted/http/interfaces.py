@@ -143,6 +143,16 @@ class IExchange(Interface):
         Send a header with the response, whichever it is.
         """
 
+    def replace_query(fields: Mapping[str, list[str]]) -> None:
+        """
+        Let `query` return *fields*: an application has named them.
+        """
+
+    def send_first(data: bytes) -> None:
+        """
+        Send *data* as the beginning of the body, if the response is a stream (`open`).
+        """
+
     def remove_header(name: str) -> None:
         """
         Do not send header *name* (lower case) with the response, whichever it is.

@@ -169,6 +169,7 @@ class Metrics:
     relay_seconds: float = 0.0
     relay_tunnels: int = 0
     relay_failures: Counter[str] = field(default_factory=Counter)
+    handovers: Counter[str] = field(default_factory=Counter)
     revocations: int = 0
     closed: Counter[str] = field(default_factory=Counter)
     requests: Counter[int] = field(default_factory=Counter)

@@ -166,7 +166,10 @@ def build_server(
         inbound=inbound,
         audit=audit,
     )
-    routes = Routes(make_routes(options, context_of(options)))
+    context = context_of(options)
+    routes = Routes(make_routes(options, context))
+    if context.handover is not None:
+        context.handover.use(routes, context)
     hubs.adopt()
     routes.reserve_copies()
     route_services = RouteServices(routes)

@@ -22,6 +22,7 @@ from rt_twisted.access.secrets import secret
 from rt_twisted.actions.context import ActionContext, SharedState
 from rt_twisted.brokers import BROKERS, EMBEDDED
 from rt_twisted.brokers.interfaces import IBroker
+from rt_twisted.codecs.route_lines import is_for_responses
 from rt_twisted.http.cors import Cors
 from rt_twisted.http.interfaces import IConnectionHandoff
 from rt_twisted.hub.hub import Hub
@@ -52,6 +53,7 @@ if TYPE_CHECKING:
 _TOKEN_KEY = "rt_twisted.access.tokens.TokenKey"
 _TOKEN_VERIFIER = "rt_twisted.access.tokens.TokenVerifier"
 _GRIP_KEY = "rt_twisted.access.grip_key.GripKey"
+_HANDOVER = "rt_twisted.actions.handed.offers.HandOverOffers"
 
 Ask = Callable[[StatsQuery], Deferred[Snapshot]]
 
@@ -233,6 +235,7 @@ def make_context(
         admin_keys=Keys([Key.of(options["admin-key"])] if options["admin-key"] else []),
         publish_rate=_publish_rate(options, shared),
         grip=make_grip_key(options),
+        handover=make_handover(options, shared),
         gate=make_gate(
             options,
             shared.get(Authorizers, partial(Authorizers, reactor, metrics.count_question)),
@@ -247,6 +250,17 @@ def _publish_rate(options: Mapping[str, Any], shared: SharedState) -> PublishRat
     rate = shared.get(PublishRate, PublishRate)
     rate.rate = float(options["publish-rate"])
     return rate
+
+
+def make_handover(options: Mapping[str, Any], shared: SharedState) -> Any:
+    """
+    Return what decides about responses of applications; None if no setting permits them to hand
+    their connection over.
+    """
+    if options["grip-key"] is None and not any(map(is_for_responses, options["route"] or ())):
+        return None
+    found = load_object(_HANDOVER)
+    return shared.get(found, found)
 
 
 def make_grip_key(options: Mapping[str, Any]) -> Any:

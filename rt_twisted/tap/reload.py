@@ -154,6 +154,8 @@ class Reloader:
                 self._audit.refused if self._audit is not None else None,
             ),
         )
+        if context.handover is not None:
+            context.handover.use(routes, context)
         self._server.context.port_protocols = routes.port_protocols
         self._route_services.replace(routes)
         self._key_sets.use(set(fresh["token-jwks"]))

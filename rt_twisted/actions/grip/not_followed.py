@@ -6,26 +6,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from twisted.logger import Logger
-
-MAX_NAMES = 100  # that are remembered
-
-_log = Logger()
+from rt_twisted.actions.context import ActionContext
+from rt_twisted.actions.log_once import LogOnce
 
 
-class NotFollowed:
+def log_not_followed(context: ActionContext, names: Iterable[str]) -> None:
     """
-    The names that have been logged; of a process.
+    Log those of *names* that have not been logged yet.
     """
-
-    def __init__(self) -> None:
-        self._names: set[str] = set()
-
-    def note(self, names: Iterable[str]) -> None:
-        """
-        Log those of *names* that have not been logged yet.
-        """
-        for name in sorted(names):
-            if name not in self._names and len(self._names) < MAX_NAMES:
-                self._names.add(name)
-                _log.warn("{name}: this part of GRIP is not supported, and is ignored", name=name)
+    for name in sorted(names):
+        line = f"{name}: this part of GRIP is not supported, and is ignored"
+        context.shared.get(LogOnce, LogOnce).warn(line)

@@ -13,7 +13,7 @@ from zope.interface import implementer
 
 from rt_twisted.actions.bodies import read_body
 from rt_twisted.actions.context import ActionContext
-from rt_twisted.actions.grip.not_followed import NotFollowed
+from rt_twisted.actions.grip.not_followed import log_not_followed
 from rt_twisted.actions.interfaces import IAction, Match
 from rt_twisted.actions.publish import publish_and_answer
 from rt_twisted.codecs.errors import RemoteProtocolError
@@ -64,7 +64,7 @@ class GripPublishAction:
         if context.publish_rate.rate:
             context.publish_rate.consume(None, exchange.address, len(drafts))
         names = frozenset().union(*[item.not_followed for item in items])
-        context.shared.get(NotFollowed, NotFollowed).note(names)
+        log_not_followed(context, names)
         if drafts:
             return publish_and_answer(context, exchange, drafts)
         body = b'{"status": "ok", "published": 0, "receivers": 0}\n'

@@ -104,6 +104,8 @@ class RelayAction:
         ).submit()
 
     def _request(self, exchange: Any, url: HttpUrl) -> RelayedRequest:
+        grip = self.context.grip
+        own = () if grip is None else grip.request_fields()
         if self.word == "uwsgi":
-            return uwsgi_request(exchange, self.address, url, self.host, self.strip)
-        return http_request(exchange, url, self.host, self.strip)
+            return uwsgi_request(exchange, self.address, url, self.host, self.strip, own)
+        return http_request(exchange, url, self.host, self.strip, own)

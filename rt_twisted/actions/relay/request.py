@@ -4,7 +4,7 @@ Requests to an application, written anew from the parts of a client's request.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -66,7 +66,9 @@ def client_of(exchange: Any, prefix: str) -> ForwardedClient:
     )
 
 
-def http_request(exchange: Any, url: HttpUrl, host: str = "", strip: str = "") -> RelayedRequest:
+def http_request(
+    exchange: Any, url: HttpUrl, host: str = "", strip: str = "", own: Sequence[Field] = ()
+) -> RelayedRequest:
     """
     Return the request for an HTTP server.
 
@@ -75,6 +77,7 @@ def http_request(exchange: Any, url: HttpUrl, host: str = "", strip: str = "") -
         url: of the server.
         host: for the header Host; "" for the client's.
         strip: prefix that is removed from the path.
+        own: further headers, which are the daemon's.
     """
     method, target = exchange.method, exchange.target
     if strip:
@@ -85,7 +88,7 @@ def http_request(exchange: Any, url: HttpUrl, host: str = "", strip: str = "") -
     name = host.encode() or client.host or url.authority.encode()
     lines = [b"%s %s HTTP/1.1\r\nHost: %s\r\n" % (method.encode(), target, name)]
     fields = request_fields(exchange.raw_headers, _connection(exchange), client)
-    lines += [b"%s: %s\r\n" % field for field in fields]
+    lines += [b"%s: %s\r\n" % field for field in (*fields, *own)]
     if upgrade:
         lines.append(b"Connection: Upgrade\r\nUpgrade: websocket\r\n")
     if chunked:
@@ -99,7 +102,12 @@ def http_request(exchange: Any, url: HttpUrl, host: str = "", strip: str = "") -
 
 
 def uwsgi_request(
-    exchange: Any, address: UpstreamAddress, url: HttpUrl, host: str = "", strip: str = ""
+    exchange: Any,
+    address: UpstreamAddress,
+    url: HttpUrl,
+    host: str = "",
+    strip: str = "",
+    own: Sequence[Field] = (),
 ) -> RelayedRequest:
     """
     Return the request for a server of the uwsgi protocol.
@@ -110,6 +118,7 @@ def uwsgi_request(
         url: of the server.
         host: for the variable HTTP_HOST; "" for the client's.
         strip: prefix of the path, which becomes SCRIPT_NAME.
+        own: further headers, which are the daemon's.
 
     Raises:
         HttpError: 411, the length of the body is not known; 431, the head is too large.
@@ -119,7 +128,7 @@ def uwsgi_request(
     upgrade = exchange.framed and wants_websocket(exchange)
     try:
         packet = encode_packet(
-            _variables(exchange, host, strip, upgrade), address.modifier1, address.modifier2
+            _variables(exchange, host, strip, upgrade, own), address.modifier1, address.modifier2
         )
     except ValueError:
         raise HttpError(431, "the headers are too large for the application") from None
@@ -131,7 +140,9 @@ def _connection(exchange: Any) -> bytes | None:
     return None if value is None else value.encode("latin-1")
 
 
-def _variables(exchange: Any, host: str, strip: str, upgrade: bool) -> Iterator[Field]:
+def _variables(
+    exchange: Any, host: str, strip: str, upgrade: bool, own: Sequence[Field]
+) -> Iterator[Field]:
     path = exchange.path
     script = ""
     if strip and (path == strip or path.startswith(f"{strip}/")):
@@ -162,7 +173,8 @@ def _variables(exchange: Any, host: str, strip: str, upgrade: bool) -> Iterator[
         yield b"HTTP_CONNECTION", b"Upgrade"
         yield b"HTTP_UPGRADE", b"websocket"
     joined: dict[bytes, bytes] = {}
-    for key, value in request_fields(exchange.raw_headers, _connection(exchange), client):
+    fields = request_fields(exchange.raw_headers, _connection(exchange), client)
+    for key, value in (*fields, *own):
         key = key.upper().replace(b"-", b"_")
         joined[key] = joined[key] + b", " + value if key in joined else value
     joined.pop(b"CONTENT_TYPE", None)

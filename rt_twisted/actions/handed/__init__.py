@@ -1,0 +1,3 @@
+"""
+Responses of applications that hand their connection over to one of our actions.
+"""

@@ -1,0 +1,125 @@
+"""
+Responses that ask by GRIP to be held.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from rt_twisted.access.grants import Grant
+from rt_twisted.actions.context import ActionContext
+from rt_twisted.actions.grip.hold import HeldRequest, answer, hold_response
+from rt_twisted.actions.grip.not_followed import log_not_followed
+from rt_twisted.actions.handed.headers import header, passed_headers
+from rt_twisted.actions.handed.problems import check_name, unusable
+from rt_twisted.actions.handover import HandedResponse
+from rt_twisted.codecs.errors import RemoteProtocolError
+from rt_twisted.codecs.grip import (
+    INSTRUCT,
+    GripHold,
+    GripResponse,
+    HoldMode,
+    read_hold,
+    read_instruction,
+)
+from rt_twisted.codecs.query import media_type
+from rt_twisted.model.errors import HttpError
+
+MAX_BODY = 65536  # bytes of a response that is held
+BODY_SECONDS = 1.0  # in which they are received
+
+
+@dataclass(frozen=True, slots=True)
+class GripRequest:
+    """
+    A request whose response asks to be held, or has an instruction as its body.
+
+    Args:
+        context: the hub and the settings.
+        response: of the application.
+        hold: how it is held; None if the body says so.
+        grant: of the client, by this response.
+    """
+
+    context: ActionContext
+    response: HandedResponse
+    hold: GripHold | None
+    grant: Grant
+
+    async def start(self) -> None:
+        """
+        Read the body, then hold the response, or answer with it.
+
+        Raises:
+            HttpError: 502, the response cannot be held; or see `hold_response`.
+        """
+        exchange, headers = self.response.exchange, self.response.headers
+        coded = header(headers, "content-encoding") is not None
+        body = await self.response.read(MAX_BODY, BODY_SECONDS)
+        hold, own = self.hold, passed_headers(headers)
+        response = GripResponse(self.response.status, tuple(own), body)
+        if hold is None:
+            hold, response = self._read_instruction(body)
+        elif hold.mode is HoldMode.RESPONSE and (coded or len(body) >= MAX_BODY):
+            reason = "a response that is held is not encoded, and smaller than 64 KiB"
+            raise unusable(exchange, reason)
+        elif coded:
+            response = replace(response, body=b"")
+        if hold is None or not hold.channels:
+            answer(exchange, response)
+            return
+        log_not_followed(self.context, hold.not_followed)
+        held = HeldRequest(self.context, exchange, hold, response, self.grant)
+        result = hold_response(held)
+        if result is not None:
+            await result  # type: ignore[misc]  # a coroutine: see `when_admitted`
+
+    def _read_instruction(self, body: bytes) -> tuple[GripHold | None, GripResponse]:
+        exchange = self.response.exchange
+        try:
+            if len(body) >= MAX_BODY:
+                raise RemoteProtocolError("its instruction has more than 64 KiB")
+            instruction = read_instruction(body)
+        except RemoteProtocolError as error:
+            raise unusable(exchange, error.reason) from None
+        hold = instruction.hold
+        if hold is not None:
+            check_channels(self.context, self.response, hold.channels)
+        return hold, instruction.response
+
+
+def find_hold(context: ActionContext, response: HandedResponse) -> tuple[GripHold | None, bool]:
+    """
+    Return how *response* is to be held by its headers, and whether its body may say that.
+
+    Raises:
+        HttpError: 502, a header of GRIP is malformed, or a channel cannot exist.
+    """
+    try:
+        hold = read_hold(response.headers)
+    except RemoteProtocolError as error:
+        raise unusable(response.exchange, error.reason) from None
+    if hold is not None:
+        check_channels(context, response, hold.channels)
+        return hold, False
+    kind = media_type(header(response.headers, "content-type") or "")
+    return None, kind == INSTRUCT
+
+
+def check_channels(
+    context: ActionContext, response: HandedResponse, channels: Sequence[str]
+) -> None:
+    """
+    Check the *channels* that *response* names.
+
+    Raises:
+        HttpError: 502, one of them cannot exist, or there are too many.
+    """
+    for name in channels:
+        check_name(context, response.exchange, name)
+    try:
+        if channels:
+            context.names.check_all(channels)
+    except HttpError as error:
+        raise unusable(response.exchange, error.reason) from None

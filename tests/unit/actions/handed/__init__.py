@@ -1,0 +1,3 @@
+"""
+Tests of `rt_twisted.actions.handed`.
+"""
