@@ -386,6 +386,9 @@ class Subscriber:
     # Backlog.
 
     def _send_by_transport(self, frame: Any) -> int:
+        if type(frame) is bytes and len(frame) <= PIECE and not self._paused:
+            self.transport.write(frame)
+            return len(frame)
         sent = 0
         while sent < len(frame) and not self._paused:
             self.transport.write(bytes(frame[sent : sent + PIECE]))

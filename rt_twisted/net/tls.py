@@ -31,6 +31,7 @@ from twisted.protocols.tls import TLSMemoryBIOFactory, TLSMemoryBIOProtocol
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from rt_twisted.net.tls_records import MAX_RECORD, RecordWriter
 from rt_twisted.net.transports import end_half_closed
 
 _log = Logger()
@@ -39,8 +40,6 @@ _log = Logger()
 # are secure.
 CIPHERS = b"ECDHE+AESGCM:ECDHE+CHACHA20"
 OPTIONS = SSL.OP_NO_COMPRESSION | SSL.OP_NO_RENEGOTIATION
-MAX_RECORD = 16384  # bytes that TLS encrypts at once (RFC 8446, 5.1)
-RECORD_OVERHEAD = 512  # bytes; a record grows by less
 
 
 @implementer(IOpenSSLServerConnectionCreator)
@@ -208,8 +207,9 @@ class TlsEndpoint:
         self._clock = clock
 
     def listen(self, factory: IProtocolFactory) -> Deferred[IListeningPort]:
-        tls = TLSMemoryBIOFactory(self.contexts, False, factory, self._clock)
+        tls: Any = TLSMemoryBIOFactory(self.contexts, False, factory, self._clock)
         tls.protocol = UnbufferedTls
+        tls.records = RecordWriter()  # for all connections of the port
         return self._endpoint.listen(tls)
 
 
@@ -271,14 +271,14 @@ class UnbufferedTls(TLSMemoryBIOProtocol):
             or self.disconnecting
             or not self._handshakeDone
             or self._lostTLSConnection
+            or type(data) is not bytes
             or not 0 < len(data) <= MAX_RECORD
         ):
             super().write(data)  # type: ignore[no-untyped-call]  # Twisted's
             return
-        tls = self._tlsConnection
+        factory: Any = self.factory
         try:
-            tls.send(data)
-            record = tls.bio_read(len(data) + RECORD_OVERHEAD)
+            record = factory.records.encrypt(self._tlsConnection, data)
         except SSL.WantReadError:
             self._bufferedWrite(data)  # type: ignore[no-untyped-call]  # the same
             return

@@ -31,6 +31,7 @@ from zope.interface.verify import verifyObject
 
 from rt_twisted.http.h2 import Http2Connection
 from rt_twisted.net.tls import TlsContexts, TlsEndpoint, UnbufferedTls
+from rt_twisted.net.tls_records import MAX_RECORD, RecordWriter
 from rt_twisted.tap.endpoints import make_endpoints
 from rt_twisted.tap.options import Options
 from rt_twisted.tap.settings import SettingError
@@ -506,3 +507,38 @@ async def test_clients_that_choose_http_2_get_it(authority: Authority) -> None:
 
     assert settings[3] == 4  # SETTINGS (RFC 9113, 6.5)
     assert kinds <= {Http2Connection}
+
+
+def test_records_are_those_of_pyopenssl(authority: Authority) -> None:
+    """
+    What a record writer encrypts is what the peer decrypts, up to the largest record, and among
+    what pyOpenSSL itself encrypts; after the end of the connection it raises as pyOpenSSL does.
+    """
+    contexts = TlsContexts([authority.pair("records", "a.test")])
+    unused: Any = None
+    server = contexts.serverConnectionForTLS(unused)
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    client = trusting(authority).wrap_bio(incoming, outgoing)
+    server.set_accept_state()
+    for _ in range(4):
+        with suppress(ssl.SSLWantReadError):
+            client.do_handshake()
+        if outgoing.pending:
+            server.bio_write(outgoing.read())
+        with suppress(SSL.WantReadError):
+            server.do_handshake()
+        with suppress(SSL.WantReadError):
+            incoming.write(server.bio_read(1 << 16))
+    records = RecordWriter()
+
+    for size in (1, 100, MAX_RECORD - 1, MAX_RECORD):
+        server.send(b"s")
+        incoming.write(server.bio_read(1 << 16))
+        incoming.write(records.encrypt(server, b"r" * size))
+        received = b""
+        while len(received) <= size:
+            received += client.read(1 << 16)
+        assert received == b"s" + b"r" * size
+    server.shutdown()
+    with pytest.raises(SSL.Error):
+        records.encrypt(server, b"late")
