@@ -67,8 +67,11 @@ class EventStream:
         return items
 
     def encode(self, message: Message) -> bytes:
-        if message.mark is not Mark.NONE:
-            return b""
+        event = b""
+        if message.event is not None:
+            if message.mark is not Mark.NONE:
+                return b""
+            event = b"event: %s\n" % _one_line(message.event)
         data = message.data
         if not data.isascii():
             try:
@@ -79,9 +82,6 @@ class EventStream:
             data = data.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
         if b"\n" in data:
             data = data.replace(b"\n", b"\ndata: ")
-        event = b""
-        if message.event is not None:
-            event = b"event: %s\n" % _one_line(message.event)
         if self.ids:
             position = message.position
             id = f"{position.epoch}.{position.offset}".encode()

@@ -68,7 +68,7 @@ class Channel:
         self.multi_channel: dict[IFormat, set[Subscriber]] = {}
         self.live: LiveState | None = None  # with subscribers that wait for a resync point
         self.subscribers = 0  # in all of these
-        self.undelivered: list[Message] = []  # received, and not in a flush yet
+        self.undelivered: list[Message] | None = None  # received, and not in a flush yet
         self.idle_since = math.inf  # when the last subscriber left
         self.requested = False  # subscribe() was called on the broker
         self.subscribed = False  # and has succeeded

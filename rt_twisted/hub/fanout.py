@@ -82,11 +82,14 @@ class Fanout:
         Deliver *message*, received at *now* (seconds), to the subscribers that *channel*
         has when the flush begins.
         """
-        if not channel.undelivered:
+        undelivered = channel.undelivered
+        if undelivered:
+            undelivered.append(message)
+        else:
             if not self.dirty:
                 self._first_received = now
             self.dirty.append(channel)
-        channel.undelivered.append(message)
+            channel.undelivered = [message]
         if not self._scheduled:
             self._schedule()
 
@@ -115,7 +118,8 @@ class Fanout:
         """
         Return the first position that the next flush delivers to all subscribers.
         """
-        return self.dirty[0].undelivered[0].position if self.dirty else None
+        undelivered = self.dirty[0].undelivered if self.dirty else None
+        return undelivered[0].position if undelivered else None
 
     def start_flush(self) -> None:
         """
@@ -218,18 +222,18 @@ class Fanout:
         # subscribers is here for the patterns that match it.
         shared = len([channel for channel in dirty if channel.multi_channel]) > 1
         for channel in dirty:
+            messages = channel.undelivered or ()
             if channel.live is not None:
-                bundles += live_bundles(channel, channel.live)
+                bundles += live_bundles(channel, channel.live, messages)
             else:
                 for format, subscribers in channel.single_channel.items():
-                    bundles.append((format, channel.undelivered, tuple(subscribers), None))
+                    bundles.append((format, messages, tuple(subscribers), None))
             for format, subscribers in channel.multi_channel.items():
                 if shared:
-                    to_merge.append((channel, tuple(subscribers), channel.undelivered))
+                    to_merge.append((channel, tuple(subscribers), messages))
                 else:
-                    bundles.append((format, channel.undelivered, tuple(subscribers), None))
-        for channel in dirty:
-            channel.undelivered = []
+                    bundles.append((format, messages, tuple(subscribers), None))
+            channel.undelivered = None
         return bundles, to_merge
 
     def _message_frames(
@@ -322,8 +326,9 @@ def _deliver(frames: Iterator[Frame]) -> Iterator[None]:
         if not subscribers:
             yield
             continue
-        for first in range(0, len(subscribers), CHUNK_SIZE):
-            chunk = subscribers[first : first + CHUNK_SIZE]
+        size = len(subscribers)
+        for first in range(0, size, CHUNK_SIZE):
+            chunk = subscribers[first : first + CHUNK_SIZE] if size > CHUNK_SIZE else subscribers
             try:
                 broadcast(chunk, frame)
             except Exception:

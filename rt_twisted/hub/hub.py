@@ -199,7 +199,7 @@ class Hub:
         now = self._clock.seconds()
         channel = self._channels.append(message, now)
         self._head = position
-        if message.mark is Mark.NONE:
+        if message.event is None or message.mark is Mark.NONE:
             self.metrics.published += 1
         else:
             self.metrics.live_units += 1

@@ -16,14 +16,15 @@ from rt_twisted.model.message import Mark, Message
 LiveBundle = tuple[IFormat, Sequence[Message], tuple[Subscriber, ...], LiveStep]
 
 
-def live_bundles(channel: Channel, live: LiveState) -> list[LiveBundle]:
+def live_bundles(
+    channel: Channel, live: LiveState, messages: Sequence[Message]
+) -> list[LiveBundle]:
     """
-    Return what a flush of the undelivered messages of *channel* sends to its subscribers that
-    have no other channel.
+    Return what a flush of *messages* of *channel* sends to its subscribers that have no other
+    channel.
 
     Subscribers that wait become ordinary ones, if there is a resync point for them.
     """
-    messages = channel.undelivered
     previous, live.last = live.last, messages[-1]
     before, live.unit = live.unit, _last_unit(messages, live.unit)
     bundles = [

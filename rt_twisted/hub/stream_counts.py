@@ -80,4 +80,4 @@ def _delivered(channel: Channel) -> int:
     """
     Return how many messages *channel* has given to the fan-out.
     """
-    return channel.received_count - len(channel.undelivered)
+    return channel.received_count - len(channel.undelivered or ())
