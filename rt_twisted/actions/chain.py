@@ -170,7 +170,8 @@ class ChainEntries:
 
     Attributes:
         tested: the methods that tests name.
-        is_static: what is found depends on method and path alone.
+        is_static: whether a route that is no fallback is reached depends on method and path
+            alone.
     """
 
     def __init__(self, entries: Iterable[RouteEntry]) -> None:
@@ -190,10 +191,8 @@ class ChainEntries:
                 self._targets[before[index]] = before[entry.target(main, index)]
         tests = [line.test for line in self._lines if line.test is not None]
         self.tested = {method for test in tests for method in test.constants(METHOD)}
-        self.is_static = not tests and not any(
-            isinstance(line, RouteStep) or (isinstance(line, Route) and line.fallback)
-            for line in self._lines
-        )
+        has_steps = any(isinstance(line, RouteStep) for line in self._lines)
+        self.is_static = not tests and not has_steps
 
     def __bool__(self) -> bool:
         return bool(self._lines)
@@ -262,10 +261,6 @@ class RouteChain:
             return known
         run, found, allowed = self._walk(method, path, exchange, asked)
         if found is not None:
-            if self._chain.is_static and len(path) <= MAX_KNOWN_PATH:
-                if len(self._known) >= MAX_KNOWN:
-                    self._known.clear()
-                self._known[method, path, asked] = found
             return found
         for other in self._chain.tested - {method}:
             if self._walk(other, path, exchange, False)[1] is not None:
@@ -273,6 +268,12 @@ class RouteChain:
         if asked and not allowed and run.effects is not NO_EFFECTS:
             return NoAction(), Match(("",), path, effects=run.effects)
         return allowed or None
+
+    def _keep(self, key: tuple[str, str, bool], found: Found) -> None:
+        if len(key[1]) <= MAX_KNOWN_PATH:
+            if len(self._known) >= MAX_KNOWN:
+                self._known.clear()
+            self._known[key] = found
 
     def _walk(
         self, method: str, path: str, exchange: VariableSource | None, asked: bool
@@ -300,7 +301,10 @@ class RouteChain:
                     return run, None, set()
                 continue
             if _serves(route, method, asked):
-                return run, (action, make_match(run, found, groups)), allowed
+                result = action, make_match(run, found, groups)
+                if self._chain.is_static and not route.fallback:
+                    self._keep((method, path, asked), result)
+                return run, result, allowed
             others = getattr(action, "spare_methods", ()) if route.method is None else ()
             if method in others and spare is None:
                 spare = action, make_match(run, found, groups)

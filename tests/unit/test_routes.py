@@ -644,3 +644,17 @@ def test_a_repeated_search_finds_the_same() -> None:
     assert isinstance(routes.find("GET", "/" + "x" * MAX_KNOWN_PATH), tuple)
     assert routes.find("DELETE", "/5") == {"GET", "HEAD", "POST"}
     assert len(chain._known) == known
+
+
+def test_searches_of_the_built_in_routes_are_kept() -> None:
+    """
+    The built-in routes depend on method and path alone, so that searches are kept; not what
+    their last line serves, which other lines may serve first.
+    """
+    routes = Routes([parse_route(line, CONTEXT) for line in DEFAULT])
+    chain: Any = routes._chain
+
+    assert routes.find("POST", "/publish") is routes.find("POST", "/publish")
+    assert routes.find("GET", "/") is routes.find("GET", "/")
+    assert isinstance(routes.find("POST", "/open/a"), tuple)
+    assert set(chain._known) == {("POST", "/publish", False), ("GET", "/", False)}
