@@ -20,6 +20,7 @@ CHANNEL_OVERHEAD = 1024  # bytes an empty channel takes (measured: about 1,000)
 MAX_UNUSED = 10_000  # open channels without subscribers and messages
 MAX_UNUSED_PATTERNS = 1000  # each costs the broker a step for each message of others
 EVICT_TO = 0.95  # of the limit: evict a little more, so that the next message need not
+_NO_MARK = Mark.NONE  # attributes of an Enum class are slow to look up
 
 
 class ChannelTable:
@@ -118,9 +119,14 @@ class ChannelTable:
                 if oldest is not None and oldest.is_idle and not len(oldest.history):
                     self._drop(oldest)
 
-    def append(self, message: Message, now: float) -> Channel:
+    def append(self, message: Message, mark: Mark, now: float) -> Channel:
         """
         Append *message*, received at *now* (seconds), and evict what is over the limit.
+
+        Args:
+            message: the newest of all.
+            mark: of the message.
+            now: the time.
 
         Returns:
             The message's channel.
@@ -131,8 +137,7 @@ class ChannelTable:
         channel.last_position = message.position
         if channel.patterns:
             note_message(channel, message.position)
-        mark = message.mark
-        if mark is not Mark.NONE or (channel.live is not None and channel.name in self._live):
+        if mark is not _NO_MARK or (channel.live is not None and channel.name in self._live):
             self._append_live(channel, message, mark, now)
             return channel
         history = channel.history

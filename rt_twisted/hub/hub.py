@@ -60,6 +60,7 @@ from rt_twisted.model.retention import Retention
 
 _log = Logger()
 _sweeping = _log.failureHandler("while sweeping channels and subscribers")
+_NO_MARK = Mark.NONE  # attributes of an Enum class are slow to look up
 
 
 @implementer(IReceiver)
@@ -197,9 +198,10 @@ class Hub:
             # This node has received nothing of the new log before this message.
             self._begin_log(Position(position.epoch, position.offset - 1))
         now = self._clock.seconds()
-        channel = self._channels.append(message, now)
+        mark = _NO_MARK if message.event is None else message.mark
+        channel = self._channels.append(message, mark, now)
         self._head = position
-        if message.event is None or message.mark is Mark.NONE:
+        if mark is _NO_MARK:
             self.metrics.published += 1
         else:
             self.metrics.live_units += 1

@@ -35,25 +35,32 @@ class Timeline:
         """
         Return *unit* with the times and counts under which it is published.
         """
-        shift = self._shifts.get(unit.track)
-        if shift is None or not self._follows(unit, shift):
+        track = unit.track
+        last = self._last.get(track)
+        shift = self._shifts.get(track)
+        # Most frames follow the last one of their track.
+        if (shift is None or last is None or not 0 < unit.dts + shift - last.dts <= MAX_STEP) and (
+            shift is None or not self._follows(unit, shift)
+        ):
             shift = self._find_shift(unit)
-            self._shifts[unit.track] = shift
-        last = self._last.get(unit.track)
+            self._shifts[track] = shift
         packets = offset = 0
-        if last is not None:
-            packets = last.packets + -(-len(last.data) // PACKET)
-            offset = last.offset + len(last.data)
         dts = unit.dts + shift
         if last is not None:
-            dts = max(dts, last.dts + 1)
-        pts = max(unit.pts + shift, dts) if unit.pts >= unit.dts else unit.pts + shift
+            size = len(last.data)
+            packets = last.packets + (size + PACKET - 1) // PACKET
+            offset = last.offset + size
+            if dts <= last.dts:
+                dts = last.dts + 1
+        pts = unit.pts + shift
+        if pts < dts and unit.pts >= unit.dts:
+            pts = dts
         # dataclasses.replace takes three times as long, for each frame of each publisher.
         placed = Unit(
-            unit.track, pts, dts, unit.duration, unit.key, packets, offset, unit.data, unit.title
+            track, pts, dts, unit.duration, unit.key, packets, offset, unit.data, unit.title
         )
-        self._last[unit.track] = placed
-        self._newest = placed.dts
+        self._last[track] = placed
+        self._newest = dts
         return placed
 
     def _find_shift(self, unit: Unit) -> int:

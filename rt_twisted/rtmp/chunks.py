@@ -106,13 +106,17 @@ class ChunkReader:
                 over `max_message`, more than MAX_CHUNK_STREAMS, or too many messages of
                 one byte. The reader cannot be used again.
         """
-        buffer = self._buffer
-        buffer += data
+        rest = self._buffer
+        # Most reads begin with a chunk: they are not copied.
+        buffer: bytes | bytearray = data
+        if rest:
+            rest += data
+            buffer = rest
         found: list[RtmpMessage] = []
-        position = 0
-        most = SPARE_MESSAGES + len(buffer) // SMALL_MESSAGE
-        while True:
-            end = self._read_chunk(position, found)
+        position, available = 0, len(buffer)
+        most = SPARE_MESSAGES + available // SMALL_MESSAGE
+        while position < available:
+            end = self._read_chunk(buffer, position, found)
             if end is None:
                 break
             position = end
@@ -121,20 +125,22 @@ class ChunkReader:
             if found and found[-1].type <= _ABORT:
                 most -= 1
                 self._apply(found.pop())
-        del buffer[:position]
+        if buffer is rest:
+            del rest[:position]
+        elif position < available:
+            rest += memoryview(data)[position:]
         return found
 
-    def _read_chunk(self, position: int, found: list[RtmpMessage]) -> int | None:
+    def _read_chunk(
+        self, buffer: bytes | bytearray, position: int, found: list[RtmpMessage]
+    ) -> int | None:
         """
-        Read the chunk at *position*.
+        Read the chunk of *buffer* at *position*, before its end.
 
         Returns:
             where it ends; None if it has not arrived as a whole.
         """
-        buffer = self._buffer
         available = len(buffer)
-        if position >= available:
-            return None
         first = buffer[position]
         position += 1
         form, id = first >> 6, first & 63
@@ -223,7 +229,7 @@ class ChunkReader:
 
 
 def _read_header(
-    buffer: bytearray, position: int, form: int, stream: _ChunkStream
+    buffer: bytes | bytearray, position: int, form: int, stream: _ChunkStream
 ) -> tuple[int, int, bytes, int, int, int] | None:
     """
     Read the message header of *form* 0, 1 or 2.
@@ -250,7 +256,7 @@ def _read_header(
     return end + 4, int.from_bytes(extended), extended, length, type, number
 
 
-def _repeats(buffer: bytearray, position: int, extended: bytes) -> bool | None:
+def _repeats(buffer: bytes | bytearray, position: int, extended: bytes) -> bool | None:
     """
     Return whether a chunk without a header repeats the *extended* timestamp of the last one.
 
