@@ -60,7 +60,7 @@ INSTEAD: Mapping[str, str] = {
     "fastcgi-socket": _EXTERN,
     "gevent": _NEVER,
     "gid": "use --gid of twistd, in front of the word realtime",
-    "harakiri": "set upstream-timeout for an application behind http: or uwsgi:",
+    "harakiri": "set upstream-timeout, or wsgi-timeout for an application in the daemon",
     "home": "start twistd of this environment",
     "http": "write http-socket = ADDRESS",
     "http-chunked-input": _ALWAYS,

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.real.conftest import PATIENCE, Server, StartDaemon
+from tests.real.conftest import PATIENCE, TWISTD, Serve, Server, StartDaemon, free_port
 
 FLASK = """
 from flask import Flask, Response, request
@@ -153,3 +153,72 @@ def test_an_application_that_hangs(daemon: StartDaemon, tmp_path: Path) -> None:
     assert sorted(statuses) == [503, 503, 504, 504]
     assert time.monotonic() - began < 5
     assert "its thread is at" in server.log
+
+
+HANDING = """
+import uwsgi
+
+def application(environ, start_response):
+    path = environ["PATH_INFO"]
+    if path == "/variable":
+        uwsgi.add_var("X_SSE_OFFLOAD", "news")
+        return []
+    if path == "/nothing":
+        uwsgi.add_var("OTHER", "news")
+        return []
+    if path == "/header":
+        headers = [("X-SSE-Channel", "news"), ("Content-Type", "text/event-stream"), ("X-Own", "a")]
+        start_response("200 OK", headers)
+        return [b"data: first\\n\\n"]
+    if path == "/redirect":
+        start_response("200 OK", [("X-Accel-Redirect", "/-/sse/news")])
+        return []
+    headers = [("X-SSE-Channel", "news"), ("X-Accel-Redirect", "/-/sse/news")]
+    start_response("403 Forbidden", headers)
+    return [b"no"]
+"""
+LINES = r"""
+route = ^/publish$ publish
+pull-header = X-SSE-Channel X_SSE_CHANNEL
+internal-route = ^/-/sse/(.+)$ sse:$1
+response-route-if-not = empty:${X_SSE_OFFLOAD} sse:${X_SSE_OFFLOAD}
+response-route-if-not = empty:${X_SSE_CHANNEL} sse:${X_SSE_CHANNEL}
+wsgi-file = handing.py
+"""
+
+
+def test_hand_over_in_process(serve: Serve, tmp_path: Path) -> None:
+    """
+    An application in the daemon hands over by a variable, by a header and by X-Accel-Redirect, and
+    its thread is free meanwhile; what no line takes is passed on without headers for the daemon.
+    """
+    (tmp_path / "handing.py").write_text(HANDING)
+    (tmp_path / "handing.conf").write_text(LINES)
+    port = free_port()
+    options = ("--config=handing.conf", "--wsgi-threads=1", f"--port={port}")
+    server = serve([*TWISTD, "realtime", *options], port, tmp_path)
+    url = f"http://127.0.0.1:{port}"
+    streams = [
+        urllib.request.urlopen(f"{url}/{way}", timeout=PATIENCE)
+        for way in ("variable", "header", "redirect")
+    ]
+    fetch(server, "/publish?channel=news", b"second", "text/plain")
+    bodies = []
+    for stream in streams:
+        received = b""
+        while b"second" not in received:
+            received += stream.readline()
+        bodies.append(received)
+        stream.close()
+    statuses = []
+    for path in ("refused", "nothing", "-/sse/news"):
+        with pytest.raises(urllib.error.HTTPError) as caught:
+            fetch(server, f"/{path}")
+        with caught.value as error:
+            statuses.append(error.code)
+            assert error.headers["X-SSE-Channel"] is error.headers["X-Accel-Redirect"] is None
+
+    assert b"data: first" in bodies[1] and b"data: first" not in bodies[0]
+    assert [stream.headers["X-Own"] for stream in streams] == [None, "a", None]
+    assert all(stream.headers["X-SSE-Channel"] is None for stream in streams)
+    assert statuses == [403, 500, 403]

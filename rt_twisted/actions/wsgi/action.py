@@ -134,7 +134,7 @@ class WsgiAction(Service):
         body.seek(0)
         environ = make_environ(exchange, match.depth, body, length, context.workers > 1)
         call = ApplicationCall(
-            context, self.application, exchange, environ, pools.current, self.endpoint
+            context, self.application, exchange, match, environ, pools.current, self.endpoint
         )
         websocket = exchange.version == "1.1" and wants_websocket(exchange)
         call.start(pools.for_websockets if websocket else pools.for_requests)

@@ -17,7 +17,9 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from rt_twisted.actions.context import ActionContext
+from rt_twisted.actions.interfaces import Match
 from rt_twisted.actions.websocket.endpoint import WebSocketEndpoint
+from rt_twisted.actions.wsgi.handed import ApplicationResponse
 from rt_twisted.actions.wsgi.head import ApplicationHead, read_head
 from rt_twisted.actions.wsgi.output import MAX_WAITING, ClientGone, ThreadOutput
 from rt_twisted.actions.wsgi.threads import ApplicationThreads
@@ -42,6 +44,7 @@ class ApplicationCall:
         context: limits and metrics.
         application: is called.
         exchange: the request.
+        match: of its route.
         environ: of the request.
         current: has the attribute `call` in the thread that runs a call.
         endpoint: opens websockets for the application.
@@ -56,6 +59,7 @@ class ApplicationCall:
         context: ActionContext,
         application: Application,
         exchange: IExchange,
+        match: Match,
         environ: dict[str, Any],
         current: Any,
         endpoint: WebSocketEndpoint,
@@ -63,7 +67,9 @@ class ApplicationCall:
         self.exchange = exchange
         self.variables: dict[str, str] = {}
         self.websocket: ThreadWebSocket | None = None
+        self._match = match
         self._endpoint = endpoint
+        self._handed: ApplicationResponse | None = None  # to what takes the connection over
         self.environ = environ
         self._body = environ["wsgi.input"]  # middleware may replace it
         self._context = context
@@ -141,24 +147,49 @@ class ApplicationCall:
         """
         if self._output.closed:
             return
-        if self._stream is None:
+        if self._stream is None and self._handed is None:
             self._begin()
         stream = self._stream
-        if stream is None:
+        if self._handed is not None:
+            self._handed.add(piece)
+        elif stream is None:
             return
-        if piece is not None:
+        elif piece is not None:
             stream.write(piece)
         else:
             stream.finish()
             self._end()
 
     def _begin(self) -> None:
-        head = self._head
-        if head is None or self.exchange.answered:
+        """
+        Begin the response, unless it hands its connection over.
+        """
+        exchange, head, handover = self.exchange, self._head, self._context.handover
+        if exchange.answered:
             self._output.close()
             return
         self._stop_timer()
-        self._stream = self.exchange.stream(head.encode(), head.length)
+        if handover is not None:
+            handed = ApplicationResponse(
+                exchange, self._match, head, self.variables, self._reactor, self._output, self._end
+            )
+            self._handed = handed
+            if handover.offer(handed) is not False:
+                return
+            self._handed = None
+        if head is None:
+            _log.error(
+                "{method} {path}: the application has called uwsgi.add_var and not "
+                "start_response, and no line of routes takes the connection over",
+                method=exchange.method,
+                path=exchange.path,
+            )
+            self._metrics.wsgi_failed += 1
+            exchange.refuse(HttpError(500, "internal error"))
+            self._end()
+            return
+        encoded = head.encode(handover.hides if handover is not None else None)
+        self._stream = exchange.stream(encoded, head.length)
         self._stream.register_producer(self._output)
 
     def _open(self, subprotocol: str) -> ThreadWebSocket:
@@ -192,6 +223,8 @@ class ApplicationCall:
         )
         if self._stream is not None:
             self._stream.abort()
+        elif self._handed is not None:
+            self._handed.stop()
         elif not self.exchange.answered:
             self.exchange.refuse(HttpError(500, "internal error"))
         self._end()
@@ -318,7 +351,7 @@ class ApplicationCall:
         self.write(body)
 
     def _require_head(self) -> None:
-        if self._head is None:
+        if self._head is None and not self.variables:
             raise RuntimeError("the application has not called start_response")
         self._head_used = True
 

@@ -5,7 +5,7 @@ The head of a response, as WSGI applications give it (PEP 3333).
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -41,12 +41,17 @@ class ApplicationHead:
     fields: tuple[tuple[str, str], ...]
     length: int | None
 
-    def encode(self) -> ResponseHead:
+    def encode(self, hides: Callable[[bytes], bool] | None = None) -> ResponseHead:
         """
         Return the head as it is sent, with Server, Date and `nosniff`.
+
+        Args:
+            hides: returns whether a header, in lower case, is not sent; None if all are.
         """
         fields: list[Field] = [(b"Server", b"rt_twisted"), (b"Date", datetimeToString())]
-        fields += [(name.encode(), value.encode("latin-1")) for name, value in self.fields]
+        for name, value in self.fields:
+            if hides is None or not hides(name.lower().encode()):
+                fields.append((name.encode(), value.encode("latin-1")))
         if all(name.lower() != "x-content-type-options" for name, _ in self.fields):
             fields.append((b"X-Content-Type-Options", b"nosniff"))
         return ResponseHead(self.status, fields, self.reason.encode("latin-1"))

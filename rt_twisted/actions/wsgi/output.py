@@ -49,6 +49,7 @@ class ThreadOutput:
         self._paused = False
         self._scheduled = False
         self._closed = False
+        self._writing = self._again = False  # in `flush`
 
     @property
     def closed(self) -> bool:
@@ -93,18 +94,29 @@ class ThreadOutput:
         Args:
             all_of_it: write it in any case, as the end follows.
         """
+        self._again = True
+        if self._writing:
+            return  # *write* has called this: pieces behind its own must wait for it
+        self._writing = True
+        while self._again:
+            self._again = False
+            pieces = self._take(all_of_it)
+            for index, (piece, _) in enumerate(pieces):
+                if self._paused and not all_of_it:
+                    self._put_back(pieces[index:])
+                    break
+                self._write(piece)
+        self._writing = False
+
+    def _take(self, all_of_it: bool) -> list[tuple[Any, int]]:
         with self._changed:
             self._scheduled = False
             if self._closed or (self._paused and not all_of_it):
-                return
+                return []
             pieces, self._pieces = self._pieces, []
             self._size = 0
             self._changed.notify_all()
-        for index, (piece, _) in enumerate(pieces):
-            if self._paused and not all_of_it:
-                self._put_back(pieces[index:])
-                return
-            self._write(piece)
+            return pieces
 
     def _put_back(self, pieces: list[tuple[Any, int]]) -> None:
         with self._changed:

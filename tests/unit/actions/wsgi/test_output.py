@@ -64,6 +64,27 @@ def test_pieces_arrive_in_order() -> None:
     assert written == [0, 1, 2, 3, 4]
 
 
+def test_pieces_that_are_put_while_one_is_written() -> None:
+    """
+    A write that resumes the output does not overtake pieces behind its own.
+    """
+    calls = Calls()
+    written: list[int] = []
+
+    def write(piece: int) -> None:
+        if piece == 1:
+            output.put(3, 1)
+            output.resumeProducing()
+        written.append(piece)
+
+    output = ThreadOutput(calls, write, list, 20)
+    output.put(1, 1)
+    output.put(2, 1)
+    calls.run()
+
+    assert written == [1, 2, 3]
+
+
 def test_a_thread_waits_for_its_client() -> None:
     """
     A thread waits while 64 KiB are not written, and goes on when the client receives.
