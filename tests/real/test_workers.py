@@ -658,7 +658,7 @@ def test_all_endpoint_types_work_with_workers(start_workers: Start, tmp_path: Pa
         f"--endpoint=ssl:{ssl_port}:interface=127.0.0.1:certKey={certificate}:privateKey={key}",
         "--endpoint=tcp:0:interface=127.0.0.1",
     ).wait_until_up()
-    some = [int(port) for port in re.findall(r"host='127.0.0.1', port=(\d+)", daemon.server.log)]
+    some = [int(port) for port in re.findall(r"//127.0.0.1:(\d+)/", daemon.server.log)]
     (port,) = {*some} - {daemon.port, tls_port, ssl_port}
 
     def plain(family: int, address: Any) -> socket.socket:
