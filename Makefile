@@ -20,7 +20,8 @@ export WITHOUT
 .NOTPARALLEL:
 
 run: .venv/.run
-	exec .venv/bin/twistd -n --pidfile= realtime --port=$(PORT) $(ARGS)
+	@echo 'Starting the daemon. Open http://127.0.0.1:$(PORT)/try to try it; Ctrl-C stops it.'
+	@exec .venv/bin/twistd -n --pidfile= realtime --port=$(PORT) $(ARGS)
 
 test: system .venv/.test $(if $(filter npm,$(WITHOUT)),,clients/js/node_modules tests/real/clients/node_modules) $(if $(filter carbon,$(WITHOUT)),,.venv-graphite/.graphite-$(CARBON)) $(if $(filter uwsgi,$(WITHOUT)),,.venv-uwsgi/.uwsgi-$(UWSGI))
 	REQUIRE_ALL=1 .venv/bin/python -m pytest -n 2 --dist loadfile $(ARGS)
@@ -52,15 +53,18 @@ clean:
 
 # pip is installed last, so its presence means that the venv is complete.
 .venv/bin/pip:
-	PYTHON=$(PYTHON) sh tests/install python3-venv
-	$(PYTHON) -m venv .venv
+	@PYTHON=$(PYTHON) sh tests/install python3-venv
+	@echo 'Making the virtual environment .venv ...'
+	@$(PYTHON) -m venv .venv
 
 .venv/.run: setup.py pyproject.toml constraints.txt | .venv/bin/pip
-	.venv/bin/pip install --quiet --disable-pip-version-check -c constraints.txt -e .
+	@echo 'Installing the daemon and what it needs into .venv, from PyPI: up to a minute ...'
+	@.venv/bin/pip install --quiet --disable-pip-version-check -c constraints.txt -e .
 	touch $@
 
 .venv/.test: setup.py pyproject.toml constraints.txt | .venv/bin/pip
-	.venv/bin/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test,dev]'
+	@echo 'Installing the daemon, the tests and the checks into .venv, from PyPI: a minute or two ...'
+	@.venv/bin/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test,dev]'
 	.venv/bin/pip install --quiet --disable-pip-version-check --no-deps Flask-uWSGI-WebSocket==0.6.1
 	touch $@ .venv/.run
 
