@@ -32,6 +32,43 @@ route = ^/whattimeisit sse:clock
 ; enable 1 offload thread
 offload-threads = 1
 """
+# The file of its README for applications that choose the channel, but for the port...
+GOVERNED_INI = """\
+[uwsgi]
+plugin = python
+; eventually use absolue path for the plugin if it is not in the current directory
+plugin = sse_offload
+; bind on http port 9090
+http-socket = :{port}
+; run clock.pl as a mule
+mule = clock.pl
+; map requests to / to the html file
+static-map = /=clock.html
+
+; load the wsgi app
+wsgi-file = clock.py
+
+; tell the routing engine to check for X-SSE-OFFLOAD variable
+final-route-if-not = empty:${{X-SSE-OFFLOAD}} sse:${{X-SSE-OFFLOAD}}
+; enable 1 offload thread
+offload-threads = 1
+"""
+# ...and its application, but for the bytes that Python 3 needs.
+CLOCK_PY = """\
+import uwsgi
+
+def application(environ, start_response):
+    if environ['PATH_INFO'] == '/whattimeisit':
+        uwsgi.add_var('X-SSE-OFFLOAD', 'clock')
+        return []
+    elif environ['PATH_INFO'] == '/whattimeisit2':
+        uwsgi.add_var('X-SSE-OFFLOAD', 'clock')
+        start_response('200 OK', [('Content-Type', 'event/stream'), ('Cache-Control', 'no-cache'), ('Foo', 'Bar')])
+        return []
+    else:
+        start_response('200 OK', [('Content-Type', 'text/plain')])
+        return [b'Hello World']
+"""  # noqa: E501  # as it is there
 # And that of uwsgi-realtime's README.
 NEWS_INI = """\
 [uwsgi]
@@ -115,12 +152,35 @@ REQUESTS: list[tuple[str, str, dict[str, str]]] = [
 ]
 
 
-def start_uwsgi_file(serve: Serve, text: str, folder: Path, port: int, *options: str) -> Server:
+def start_uwsgi_file(
+    serve: Serve,
+    text: str,
+    folder: Path,
+    port: int,
+    *options: str,
+    environment: dict[str, str] | None = None,
+) -> Server:
     """
     Start the daemon by a file of uWSGI.
     """
     (folder / "uwsgi.ini").write_text(text.format(port=port))
-    return serve([*TWISTD, "realtime", "--config=uwsgi.ini", *options], port, folder)
+    command = [*TWISTD, "realtime", "--config=uwsgi.ini", *options]
+    return serve(command, port, folder, environment)
+
+
+def start_clock(serve: Serve, redis: Server, folder: Path, text: str) -> Server:
+    """
+    Start the daemon in *folder* with the mule, the page and the application of the README.
+    """
+    require("perl", "perl")
+    if subprocess.run(["perl", "-MRedis", "-e", "1"], check=False, capture_output=True).returncode:
+        require("perl with Redis", "libredis-perl")
+    (folder / "clock.pl").write_text(CLOCK_PL)
+    (folder / "clock.py").write_text(CLOCK_PY)
+    (folder / "clock.html").write_text(PAGE.format(path="/whattimeisit"))
+    options = ("--broker=redis", f"--redis-port={redis.port}")
+    environment = {"REDIS_SERVER": f"127.0.0.1:{redis.port}"}
+    return start_uwsgi_file(serve, text, folder, free_port(), *options, environment=environment)
 
 
 def test_the_readme_of_uwsgi_sse_offload(
@@ -129,26 +189,42 @@ def test_the_readme_of_uwsgi_sse_offload(
     """
     The mule publishes the time to redis each second, and the page shows it.
     """
-    require("perl", "perl")
-    if subprocess.run(["perl", "-MRedis", "-e", "1"], check=False, capture_output=True).returncode:
-        require("perl with Redis", "libredis-perl")
-    folder = tmp_path / "clock"
-    folder.mkdir()
-    (folder / "clock.pl").write_text(CLOCK_PL)
-    (folder / "clock.html").write_text(PAGE.format(path="/whattimeisit"))
-    (folder / "uwsgi.ini").write_text(CLOCK_INI.format(port=(port := free_port())))
-    server = serve(
-        [*TWISTD, "realtime", "--config=uwsgi.ini", "--broker=redis", f"--redis-port={redis.port}"],
-        port,
-        folder,
-        {"REDIS_SERVER": f"127.0.0.1:{redis.port}"},
-    )
+    server = start_clock(serve, redis, tmp_path, CLOCK_INI)
 
     browser.open(f"{server.url}/clock")
     first = int(browser.wait_for("document.getElementById('seen').innerHTML"))
     assert abs(first - time.time()) < PATIENCE
     assert browser.wait_for(f"document.getElementById('seen').innerHTML > {first}")
     assert server.log.count("no effect here: offload-threads, plugin") == 1
+
+
+def test_the_application_of_uwsgi_sse_offload(
+    serve: Serve, redis: Server, browser: Browser, tmp_path: Path
+) -> None:
+    """
+    The application chooses the channel for a path, with and without headers of its own, and
+    serves all others; the page is the file.
+    """
+    server = start_clock(serve, redis, tmp_path, GOVERNED_INI)
+
+    browser.open(f"{server.url}/")
+    first = int(browser.wait_for("document.getElementById('seen').innerHTML"))
+    assert abs(first - time.time()) < PATIENCE
+    assert browser.wait_for(f"document.getElementById('seen').innerHTML > {first}")
+    for path, foo in (("/whattimeisit", None), ("/whattimeisit2", "Bar")):
+        with connected(server.port) as connection:
+            connection.request("GET", path)
+            response = connection.getresponse()
+            assert response.status == 200
+            assert response.headers["Content-Type"].startswith("text/event-stream")
+            assert response.headers["Foo"] == foo
+            while not (line := response.readline()).startswith(b"data: "):
+                assert line
+            assert int(line.removeprefix(b"data: ")) >= first
+    other = answer(server.port, "GET", "/other", {})
+    assert other == {"status": 200, "body": "Hello World"}
+    posted = answer(server.port, "POST", "/whattimeisit2", {"Content-Length": "0"})
+    assert posted == {"status": 200, "body": ""}
 
 
 def test_the_first_example_of_uwsgi_realtime(
@@ -167,7 +243,10 @@ def test_the_first_example_of_uwsgi_realtime(
     browser.open(f"{server.url}/any/path")
     browser.wait_for("source.readyState === 1")
     publish = [cli, "-p", str(redis.port), "publish", "lotofnews", "hello"]
-    subprocess.run(publish, check=True, capture_output=True, timeout=PATIENCE)
+    received, deadline = 0, time.monotonic() + PATIENCE
+    while not received and time.monotonic() < deadline:  # redis says how many were subscribed
+        done = subprocess.run(publish, check=True, capture_output=True, timeout=PATIENCE)
+        received = int(done.stdout)
     assert browser.wait_for("document.getElementById('seen').innerHTML") == "hello"
 
 
