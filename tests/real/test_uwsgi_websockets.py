@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 import socket
+import subprocess
 import threading
 import time
 from contextlib import suppress
@@ -16,7 +17,14 @@ import pytest
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
-from tests.real.conftest import PATIENCE, Server, StartDaemon, require_module
+from tests.real.conftest import (
+    CLIENTS,
+    PATIENCE,
+    Server,
+    StartDaemon,
+    require_module,
+    require_npm,
+)
 from tests.real.redis_server import redis
 
 __all__ = ["redis"]
@@ -206,6 +214,39 @@ def test_the_echo_server_of_uwsgis_documentation(daemon: StartDaemon, tmp_path: 
         assert page(server, "/") == b"a page"
         assert open_websockets(server) == 2
     until_open(server, 0)
+
+
+NODE = """
+const { WebSocket } = require("ws");
+const socket = new WebSocket(`ws://127.0.0.1:${process.argv[1]}/foobar/`);
+const seen = [];
+socket.on("open", () => {
+  socket.send("one ", { fin: false });
+  socket.send("message");
+  socket.ping();
+  socket.send("y".repeat(200000));
+});
+socket.on("pong", () => seen.push("pong"));
+socket.on("message", (data) => {
+  seen.push(data.length);
+  if (data.length === 200000) socket.close(1000);
+});
+socket.on("close", (code) => console.log(JSON.stringify([...seen, code])));
+"""
+
+
+def test_the_client_ws_of_node(daemon: StartDaemon, tmp_path: Path) -> None:
+    """
+    The library ws of node opens a websocket, sends fragments, pings and a large message.
+    """
+    require_npm("ws")
+    server = start(daemon, tmp_path, ECHO)
+    command = ["node", "-e", NODE, str(server.port)]
+    node = subprocess.run(command, cwd=CLIENTS, check=True, capture_output=True, timeout=PATIENCE)
+
+    seen = json.loads(node.stdout)
+    assert seen.pop() == 1000
+    assert sorted(map(str, seen)) == ["11", "200000", "pong"]
 
 
 def test_the_chat_of_uwsgis_documentation(

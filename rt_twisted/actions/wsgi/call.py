@@ -7,7 +7,7 @@ from __future__ import annotations
 import sys
 import traceback
 from collections.abc import Callable, Iterable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from threading import get_ident
 from typing import Any
@@ -34,6 +34,15 @@ from rt_twisted.model.errors import HttpError
 Application = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 
 _log = Logger()
+
+
+@dataclass(frozen=True, slots=True)
+class _WholeBody:
+    """
+    A body that is sent with its head.
+    """
+
+    data: bytes
 
 
 class ApplicationCall:
@@ -141,14 +150,17 @@ class ApplicationCall:
             self._stream.abort()
         self._end()
 
-    def _write(self, piece: bytes | None) -> None:
+    def _write(self, piece: bytes | _WholeBody | None) -> None:
         """
-        Send a piece of the body, or end the response.
+        Send a piece of the body, or all of it, or end the response.
         """
         if self._output.closed:
             return
+        whole = piece.data if isinstance(piece, _WholeBody) else None
         if self._stream is None and self._handed is None:
-            self._begin()
+            self._begin(whole)
+        if isinstance(piece, _WholeBody):
+            piece = piece.data
         stream = self._stream
         if self._handed is not None:
             self._handed.add(piece)
@@ -160,9 +172,12 @@ class ApplicationCall:
             stream.finish()
             self._end()
 
-    def _begin(self) -> None:
+    def _begin(self, whole: bytes | None) -> None:
         """
         Begin the response, unless it hands its connection over.
+
+        Args:
+            whole: the body, with which the response ends; None if it follows.
         """
         exchange, head, handover = self.exchange, self._head, self._context.handover
         if exchange.answered:
@@ -189,6 +204,10 @@ class ApplicationCall:
             self._end()
             return
         encoded = head.encode(handover.hides if handover is not None else None)
+        if whole is not None:
+            exchange.respond(encoded, head.length, whole)
+            self._end()
+            return
         self._stream = exchange.stream(encoded, head.length)
         self._stream.register_producer(self._output)
 
@@ -346,9 +365,14 @@ class ApplicationCall:
         Send a body that is complete, so that its length is known.
         """
         self._require_head()
-        if self._head is not None and self._head.length is None and self.exchange.method != "HEAD":
-            self._head = replace(self._head, length=len(body))
-        self.write(body)
+        head, is_head = self._head, self.exchange.method == "HEAD"
+        if head is not None and head.length is None and not is_head:
+            self._head = head = replace(head, length=len(body))
+        fits = head is not None and (is_head or head.length == len(body))
+        if fits and len(body) <= MAX_WAITING:
+            self._output.put(_WholeBody(body), len(body))
+        else:
+            self.write(body)
 
     def _require_head(self) -> None:
         if self._head is None and not self.variables:
