@@ -49,7 +49,7 @@ system:
 	PYTHON=$(PYTHON) sh tests/install
 
 clean:
-	rm -rf .venv .venv-graphite .venv-uwsgi build dist *.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .venv .venv-* build dist *.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache
 
 # pip is installed last, so its presence means that the venv is complete.
 .venv/bin/pip:

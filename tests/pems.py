@@ -67,6 +67,12 @@ class Authority:
             .not_valid_before(now - timedelta(days=40))
             .not_valid_after(now + timedelta(days=days))
             .add_extension(x509.BasicConstraints(may_sign, None), True)
+            .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), False)
+            # RFC 5280, 4.2.1: Python 3.13 requires them of a chain.
+            .add_extension(
+                x509.AuthorityKeyIdentifier.from_issuer_public_key(signing.public_key()), False
+            )
+            .add_extension(_usage(may_sign), True)
         )
         if hosts:
             names = [_alternative(host) for host in hosts]
@@ -106,6 +112,20 @@ class Authority:
             key.private_bytes(Encoding.PEM, PrivateFormat.TraditionalOpenSSL, encryption)
         )
         return str(certificate), str(secret)
+
+
+def _usage(may_sign: bool) -> x509.KeyUsage:
+    return x509.KeyUsage(
+        digital_signature=not may_sign,
+        content_commitment=False,
+        key_encipherment=not may_sign,
+        data_encipherment=False,
+        key_agreement=False,
+        key_cert_sign=may_sign,
+        crl_sign=may_sign,
+        encipher_only=False,
+        decipher_only=False,
+    )
 
 
 def _name(text: str) -> x509.Name:

@@ -103,7 +103,9 @@ class Store:
     def _open(self, boot: str) -> None:
         self.files.create()
         mark = self.files.mark_byte()
-        db = self._db = connect(self.path)
+        db = connect(self.path)
+        self._db.close()
+        self._db = db
         created = prepare(db)
         if created:
             self.missing = "was deleted or emptied" if mark and not self.moved_to else ""
