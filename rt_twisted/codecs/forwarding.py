@@ -90,6 +90,14 @@ def strip_prefix(target: bytes, prefix: str) -> bytes:
     return b"/" + b"/".join(segments[count:]) + question + query
 
 
+def is_for_daemon(name: bytes) -> bool:
+    """
+    Return whether the response header *name* (lower case) is for the daemon, and is never sent to
+    a client.
+    """
+    return name.startswith(_HIDDEN)
+
+
 def named_by_connection(value: bytes | None) -> Collection[bytes]:
     """
     Return the header names, in lower case, that a Connection header names.
@@ -179,7 +187,7 @@ def response_fields(
     kept = []
     for name, value in fields:
         lower = name.lower()
-        if lower in HOP_BY_HOP or lower in dropped or lower.startswith(_HIDDEN):
+        if lower in HOP_BY_HOP or lower in dropped or is_for_daemon(lower):
             continue
         if hides is None or not hides(lower):
             kept.append((name, value))

@@ -205,24 +205,32 @@ def gunicorn(serve: Serve, folder: Path, application: str) -> int:
     return port
 
 
-def in_front(daemon: StartDaemon, folder: Path, port: int, *options: str, at: int = 0) -> Server:
+def in_front(
+    daemon: StartDaemon, folder: Path, application: int | str, *options: str, at: int = 0
+) -> Server:
     config = folder / "handover.conf"
-    config.write_text(f"grip-key = {KEY}\n{LINES}route = ^/ http:127.0.0.1:{port}\n")
+    action = f"http:127.0.0.1:{application}" if isinstance(application, int) else application
+    config.write_text(f"grip-key = {KEY}\n{LINES}route = ^/ {action}\n")
     return daemon(f"--config={config}", *options, port=at or None)
 
 
 @pytest.fixture
-def front(serve: Serve, daemon: StartDaemon, tmp_path: Path) -> Server:
+def front(
+    request: pytest.FixtureRequest, serve: Serve, daemon: StartDaemon, tmp_path: Path
+) -> Server:
     """
-    Return a daemon in front of a Flask application under gunicorn.
+    Return a daemon in front of a Flask application under gunicorn, or with it in the same process.
     """
     folder = tmp_path / "flask"
     folder.mkdir()
     (folder / "application.py").write_text(FLASK)
+    if getattr(request, "param", "") == "wsgi":
+        return in_front(daemon, folder, f"wsgi:{folder / 'application.py'}:app")
     return in_front(daemon, folder, gunicorn(serve, folder, "application:app"))
 
 
 @pytest.mark.limit(90)
+@pytest.mark.parametrize("front", ["http", "wsgi"], indirect=True)
 def test_flask_hands_over_by_each_way(front: Server, follow: Callable[..., Follower]) -> None:
     """
     By a line of uWSGI, by X-Accel-Redirect and by GRIP; no header for the daemon is sent to
@@ -261,6 +269,7 @@ def publish_grip(front: Server, items: list[dict[str, Any]], key: str = KEY) -> 
 
 
 @pytest.mark.limit(60)
+@pytest.mark.parametrize("front", ["http", "wsgi"], indirect=True)
 def test_requests_are_signed(front: Server) -> None:
     """
     The application verifies the signature by the shared key; a client cannot send one.

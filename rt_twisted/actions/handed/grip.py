@@ -7,6 +7,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from twisted.internet.error import ConnectionLost
+
 from rt_twisted.access.grants import Grant
 from rt_twisted.actions.context import ActionContext
 from rt_twisted.actions.grip.hold import HeldRequest, answer, hold_response
@@ -57,6 +59,8 @@ class GripRequest:
         exchange, headers = self.response.exchange, self.response.headers
         coded = header(headers, "content-encoding") is not None
         body = await self.response.read(MAX_BODY, BODY_SECONDS)
+        if exchange.answered:  # the client has disconnected meanwhile
+            raise ConnectionLost
         hold, own = self.hold, passed_headers(headers)
         response = GripResponse(self.response.status, tuple(own), body)
         if hold is None:

@@ -10,6 +10,7 @@ from functools import partial
 
 from rt_twisted.access.grants import Grant, GrantError, read_grant
 from rt_twisted.access.questions import UnusableAnswer, read_claims
+from rt_twisted.codecs.forwarding import is_for_daemon
 from rt_twisted.model.errors import Header
 
 Headers = Sequence[tuple[str, str]]  # names in lower case
@@ -22,7 +23,6 @@ _OF_THE_BODY = frozenset(
 _OURS = frozenset("date server x-content-type-options".split())
 _OF_THE_STREAM = frozenset("content-type cache-control x-accel-buffering expires pragma".split())
 _GRANT = frozenset("x-user x-channels x-subscribe x-publish x-expires-in".split())
-_FOR_US = "grip-", "x-accel-redirect"
 
 
 def header(headers: Headers, name: str) -> str | None:
@@ -46,8 +46,8 @@ def passed_headers(headers: Headers) -> list[Header]:
     """
     named = header(headers, "connection") or ""
     dropped = _OF_THE_BODY | _OURS | _GRANT | {one.strip() for one in named.lower().split(",")}
-    kept = [one for one in headers if one[0] not in dropped and not one[0].startswith(_FOR_US)]
-    return [(name.title(), value) for name, value in kept]
+    kept = [one for one in headers if one[0] not in dropped]
+    return [(name.title(), text) for name, text in kept if not is_for_daemon(name.encode())]
 
 
 def passed_to_stream(headers: Headers) -> list[Header]:

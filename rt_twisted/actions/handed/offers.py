@@ -24,13 +24,13 @@ from rt_twisted.actions.handover import HandedResponse
 from rt_twisted.actions.interfaces import Match
 from rt_twisted.actions.log_once import LogOnce
 from rt_twisted.actions.response_chain import ResponseChains
+from rt_twisted.codecs.forwarding import is_for_daemon
 from rt_twisted.codecs.query import MAX_FIELDS, parse_query
 from rt_twisted.http.dispatch import settle
 from rt_twisted.http.interfaces import IExchange
 from rt_twisted.model.errors import HttpError
 
 REDIRECT = "x-accel-redirect"
-_FOR_US = b"grip-", REDIRECT.encode()  # begin names of headers that no client gets
 _ONLY = "a connection is handed over for GET, and by a response with status 200 to 299"
 
 Take = Callable[[], object]
@@ -76,7 +76,7 @@ class HandOverOffers:
         self._context = context
 
     def hides(self, name: bytes) -> bool:
-        return name.startswith(_FOR_US)
+        return is_for_daemon(name)
 
     def offer(self, response: HandedResponse) -> bool:
         exchange = response.exchange

@@ -10,6 +10,8 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
+from twisted.internet.error import ConnectionLost
+
 from rt_twisted.access.grants import ANYONE, Grant
 from rt_twisted.access.questions import UnusableAnswer
 from rt_twisted.actions.granting import granted
@@ -81,6 +83,8 @@ class HandedTarget:
     async def _act_after_body(self, response: HandedResponse) -> None:
         exchange, began = response.exchange, time.monotonic()
         body = await response.read(MAX_BODY, BODY_SECONDS)
+        if exchange.answered:  # the client has disconnected meanwhile
+            raise ConnectionLost
         complete = len(body) < MAX_BODY and time.monotonic() - began < BODY_SECONDS
         exchange.send_first(whole_events(body, complete))
         result: Any = self._act(exchange)

@@ -132,7 +132,8 @@ class WsgiAction(Service):
         body = await exchange.spool(context.max_body)
         length = body.seek(0, 2)
         body.seek(0)
-        environ = make_environ(exchange, match.depth, body, length, context.workers > 1)
+        own = () if context.grip is None else context.grip.request_headers()
+        environ = make_environ(exchange, match.depth, body, length, context.workers > 1, own)
         call = ApplicationCall(
             context, self.application, exchange, match, environ, pools.current, self.endpoint
         )

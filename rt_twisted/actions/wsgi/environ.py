@@ -4,13 +4,14 @@ The environment of a request, as WSGI applications get it (PEP 3333).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import IO, Any
 from urllib.parse import unquote_to_bytes
 
 from twisted.logger import Logger
 
 from rt_twisted.http.interfaces import IExchange
-from rt_twisted.model.errors import HttpError
+from rt_twisted.model.errors import Header, HttpError
 
 _PLAIN = {b"content-type": "CONTENT_TYPE"}
 # Describe how the body was sent; an application gets it decoded, and CONTENT_LENGTH.
@@ -67,7 +68,12 @@ def _join(segments: list[bytes]) -> str:
 
 
 def make_environ(
-    exchange: IExchange, depth: int, body: IO[bytes], length: int, multiprocess: bool
+    exchange: IExchange,
+    depth: int,
+    body: IO[bytes],
+    length: int,
+    multiprocess: bool,
+    own: Sequence[Header] = (),
 ) -> dict[str, Any]:
     """
     Return the environment of a request.
@@ -81,6 +87,7 @@ def make_environ(
         body: at its start.
         length: of the body.
         multiprocess: whether other processes run the application too.
+        own: further headers, which are the daemon's.
     """
     script_name, path_info = split_path(exchange.target, depth)
     name, port = _server(exchange)
@@ -109,13 +116,15 @@ def make_environ(
     if exchange.scheme == "https":
         environ["HTTPS"] = "on"
     _add_headers(environ, exchange)
+    for header, value in own:
+        environ["HTTP_" + header.upper().replace("-", "_")] = value
     return environ
 
 
 def _add_headers(environ: dict[str, Any], exchange: IExchange) -> None:
     for raw_name, raw_value in exchange.raw_headers:
         lower = raw_name.lower()
-        if b"_" in lower or lower in _LEFT_OUT:
+        if b"_" in lower or lower in _LEFT_OUT or lower.startswith(b"grip-"):
             continue
         value = raw_value.decode("latin-1")
         name = _PLAIN.get(lower) or "HTTP_" + lower.decode("latin-1").upper().replace("-", "_")

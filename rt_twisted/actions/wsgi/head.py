@@ -11,6 +11,7 @@ from typing import Any
 
 from twisted.web.http import datetimeToString
 
+from rt_twisted.codecs.forwarding import is_for_daemon
 from rt_twisted.http.head import Field, ResponseHead
 
 _STATUS = re.compile(r"([2-5]\d\d)(?: ([^\x00-\x08\x0a-\x1f\x7f]*))?")
@@ -46,11 +47,13 @@ class ApplicationHead:
         Return the head as it is sent, with Server, Date and `nosniff`.
 
         Args:
-            hides: returns whether a header, in lower case, is not sent; None if all are.
+            hides: returns whether a header, in lower case, is not sent, beside those that are
+                never sent.
         """
         fields: list[Field] = [(b"Server", b"rt_twisted"), (b"Date", datetimeToString())]
         for name, value in self.fields:
-            if hides is None or not hides(name.lower().encode()):
+            lower = name.lower().encode()
+            if not is_for_daemon(lower) and (hides is None or not hides(lower)):
                 fields.append((name.encode(), value.encode("latin-1")))
         if all(name.lower() != "x-content-type-options" for name, _ in self.fields):
             fields.append((b"X-Content-Type-Options", b"nosniff"))

@@ -26,6 +26,7 @@ from rt_twisted.routes import Routes, parse_entry
 from tests.defaults import make_context, make_server
 from tests.unit.actions.test_access_streams import NOW, SECRET, token
 from tests.unit.http.clients import Answer, Caller, Place
+from tests.unit.http.h2_client import Client
 
 SEED = (  # of uwsgi-sse-offload's README
     "pull-header X-SSE-Channel X_SSE_CHANNEL",
@@ -49,10 +50,11 @@ class FakeResponse:
     headers: Sequence[tuple[str, str]]
     body: bytes = b""
     was_read: bool = False
+    waits: Deferred[bytes] | None = None
 
     def read(self, limit: int, seconds: float) -> Deferred[bytes]:
         self.was_read = True
-        return succeed(self.body[:limit])
+        return succeed(self.body[:limit]) if self.waits is None else self.waits
 
 
 @implementer(IAction)
@@ -67,11 +69,13 @@ class Application:
     headers: list[tuple[str, str]] = field(default_factory=list)
     body: bytes = b"plain"
     last: FakeResponse | None = None
+    waits: Deferred[bytes] | None = None
 
     methods: ClassVar[Sequence[str]] = ("GET", "POST")
 
     def act(self, exchange: IExchange, match: Match) -> None:
         response = FakeResponse(exchange, match, self.status, self.headers, self.body)
+        response.waits = self.waits
         self.last = response
         if not self.offers.offer(response):
             exchange.answer(self.status, self.body)
@@ -280,6 +284,33 @@ def test_body_is_sent_first_only_if_it_is_events() -> None:
     assert "content-encoding" not in answer.headers and not answer.body.startswith(b"\x1f")
     long = front.respond(redirect, EVENTS, body=b"data: x\n\n" * 10_000)
     assert len(events(long.ask())) == 65536 // 9
+
+
+def test_body_is_sent_first_over_http2() -> None:
+    """
+    The beginning of the body comes first, however the response is framed.
+    """
+    front = Front(*INTERNAL)
+    front.respond(("x-accel-redirect", "/-/sse/a"), EVENTS, body=b"data: x\n\n")
+
+    assert bytes(Client(front).ask("/x").body).startswith(b"data: x\n\n:\n")
+
+
+@pytest.mark.parametrize("mode", ["stream", "response", ""])
+def test_client_that_leaves_before_the_body_is_here(mode: str) -> None:
+    """
+    A client that disconnects while the body is received leaves nothing behind.
+    """
+    front = Front(*INTERNAL, grip=True)
+    headers = (("grip-hold", mode), ("grip-channel", "a")) if mode else ()
+    front.respond(EVENTS, *(headers or (("x-accel-redirect", "/-/sse/a"),)))
+    front.app.waits = Deferred()
+    caller = front.ask()
+    caller.hang_up()
+    front.app.waits.callback(b"data: x\n\n")
+    front.clock.pump([0] * 3)
+
+    assert front.hub.subscribers == 0
 
 
 def test_grant_of_the_response_limits_the_stream() -> None:

@@ -60,3 +60,14 @@ def test_malformed_heads(status: Any, headers: Any) -> None:
     """
     with pytest.raises((TypeError, ValueError)):
         read_head(status, headers)
+
+
+def test_headers_for_the_daemon_are_not_sent() -> None:
+    """
+    What hands a connection over is not for clients, whether or not it is handed over.
+    """
+    given = [("X-Accel-Redirect", "/-/x"), ("Grip-Hold", "stream"), ("X-Accel-Buffering", "no")]
+    names = [name for name, _ in read_head("403 Forbidden", given).encode().fields]
+
+    assert b"X-Accel-Buffering" in names
+    assert b"X-Accel-Redirect" not in names and b"Grip-Hold" not in names
