@@ -62,6 +62,7 @@ from rt_twisted.tap.runner import is_twist, log_by_twist
 from rt_twisted.tap.settings import SettingError
 from rt_twisted.tap.start import StartReport
 from rt_twisted.workers.control import ControlClient
+from rt_twisted.workers.forker import Forker
 from rt_twisted.workers.handoff import ConnectionHandoff
 from rt_twisted.workers.sidecars import SidecarSupervisor
 from rt_twisted.workers.sockets import InheritedListeners, ListenerBinder
@@ -288,6 +289,7 @@ def build_parent(
         size,
         list(make_endpoints(options, binder, ())),
         binder,
+        Forker(reactor),
         lambda number: _twistd_arguments(options, log, number),
         options.worker_environment,
         options.folder,

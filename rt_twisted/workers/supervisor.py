@@ -23,6 +23,8 @@ from rt_twisted.net.signals import ReloadHook, handle_signals
 from rt_twisted.net.systemd import SystemdNotifier
 from rt_twisted.workers.crash_log import VARIABLE as CRASH_LOG
 from rt_twisted.workers.environment import WorkerEnvironment, inherited_variables
+from rt_twisted.workers.fork_server import MAX_DESCRIPTORS
+from rt_twisted.workers.forker import Forker
 from rt_twisted.workers.handoff import HandoffSockets
 from rt_twisted.workers.process import ProcessState, WorkerProcess
 from rt_twisted.workers.sockets import ListenerBinder
@@ -49,6 +51,7 @@ class Supervisor(Service):
         size: how many workers.
         endpoints: that workers listen on, each with its description; made for *binder*.
         binder: has the sockets.
+        forker: forks workers.
         twistd_arguments: returns the command line for the twistd of a worker.
         inherit: returns what a worker inherits.
         folder: that workers start in; relative paths of the settings begin there.
@@ -67,6 +70,7 @@ class Supervisor(Service):
         size: int,
         endpoints: Sequence[tuple[str, IStreamServerEndpoint]],
         binder: ListenerBinder,
+        forker: Forker,
         twistd_arguments: Callable[[int], Iterable[str]],
         inherit: Inherit,
         folder: str,
@@ -80,6 +84,8 @@ class Supervisor(Service):
         self._reactor = reactor
         self._endpoints = endpoints
         self._binder = binder
+        self._forker = forker
+        self._can_fork = False
         self._twistd_arguments = twistd_arguments
         self._inherit = inherit
         self._folder = folder
@@ -115,6 +121,13 @@ class Supervisor(Service):
     def _on_running(self) -> None:
         handle_signals(self._reactor, self._reload, self._reopen_logs, self._stop)
         self._not_ready = set(self._workers)
+        # After the process has dropped root, which workers must not have.
+        self._forker.start(inherited_variables(os.environ)).addCallback(self._start_workers)
+
+    def _start_workers(self, can_fork: bool) -> None:
+        if self._stop_requests:
+            return
+        self._can_fork = can_fork
         for worker in self._workers:
             worker.start()
         self._watchdog.start()
@@ -161,6 +174,7 @@ class Supervisor(Service):
 
     def _on_stopped(self, result: Any) -> None:
         self._handoff_sockets.close()
+        self._forker.stop()
         if self._kill.active():
             self._kill.cancel()
 
@@ -239,13 +253,19 @@ class Supervisor(Service):
             self._inherit(
                 number, first, self._handoff_sockets.daemon_id, handoff_sockets, sockets
             ).put(environment)
-            package = [sys.executable, "-m", "rt_twisted.workers"]
-            arguments = [f"{number}/{len(self._workers)}", *self._twistd_arguments(number)]
+            title = f"{number}/{len(self._workers)}"
+            arguments = [title, *self._twistd_arguments(number)]
+            folder = self._folder if os.access(self._folder, os.X_OK) else "/"
+            # Twisted looks for systemd's sockets when it is imported.
+            if self._can_fork and not reserved and len(descriptors) < MAX_DESCRIPTORS:
+                return self._forker.fork(
+                    protocol, arguments, environment, folder, descriptors[FIRST_SOCKET:]
+                )
             return self._reactor.spawnProcess(
                 protocol,
                 sys.executable,
-                [*package, *arguments],
+                [sys.executable, "-m", "rt_twisted.workers", *arguments],
                 environment,
-                self._folder if os.access(self._folder, os.X_OK) else "/",
+                folder,
                 childFDs=dict(enumerate(descriptors)),
             )
